@@ -1,0 +1,224 @@
+"""A node agent's end of the wire: its one connection to the cluster agent, and how it reads configs (no Django)."""
+
+import asyncio
+import gzip
+import json
+import ssl
+import zlib
+from base64 import b64decode
+from dataclasses import dataclass
+from typing import Any, Self, TypeVar
+from urllib.parse import quote, urlsplit
+
+import h11
+import mmh3
+import yaml
+
+T = TypeVar("T")
+
+
+class SimulationError(Exception):
+    """The simulation can't start as asked; the message names the thing that is wrong."""
+
+
+class CallError(Exception):
+    """A call had no usable answer: no connection, an answer too late or broken, another status than 200."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """A node agent's intervals and patience, in seconds; the defaults are the real agent's."""
+
+    poll: float = 10
+    extra_heartbeat: float = 25
+    first_retry: float = 1
+    longest_retry: float = 300
+    dial: float = 1
+    handshake: float = 5
+    response: float = 3
+    call: float = 10
+    extra_call: float = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """The cluster agent as a node agent is told of it: `url` with or without https://, the shared `token`."""
+
+    host: str
+    port: int
+    authority: str
+    prefix: str
+    token: str
+    tls: ssl.SSLContext
+
+    @classmethod
+    def at(cls, url: str, token: str) -> Self:
+        """Raises SimulationError for a URL or a token that a real agent would refuse."""
+        if len(token) < 32 or not token.isascii() or not token.isprintable() or " " in token:
+            raise SimulationError("the token must have at least 32 characters, all printable ASCII and none a space")
+        try:
+            parts = urlsplit(url if "://" in url else f"https://{url}")
+            host, port = parts.hostname, parts.port or 443
+        except ValueError as error:
+            raise SimulationError(f"the URL {url!r} is wrong: {error}") from error
+        if parts.scheme != "https" or not host:
+            raise SimulationError(f"the URL {url!r} must be https://host:port")
+        return cls(host, port, parts.netloc, escape(parts.path), token, _unverified_tls())
+
+
+def escape(path: str) -> str:
+    """The path as Go's client sends it: only what HTTP can't carry (spaces, controls, other alphabets) is escaped."""
+    return quote(path, safe="/%?!$&'()*+,;=:@[]")
+
+
+def _unverified_tls() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+class Connection:
+    """A node agent's only connection: opened when needed, kept alive for its life, given up after any failure."""
+
+    _reader: asyncio.StreamReader
+    _http: h11.Connection
+
+    def __init__(self, server: Server, timing: Timing, real_ip: str) -> None:
+        self._server, self._timing, self._real_ip = server, timing, real_ip
+        self._writer: asyncio.StreamWriter | None = None
+
+    async def call(self, method: str, path: str, body: bytes = b"", *, patience: float) -> bytes:
+        """The body of a 200. `patience` is for the whole call, in seconds. Raises CallError."""
+        try:
+            async with asyncio.timeout(patience):
+                status, answer = await self._exchange(method, path, body)
+        except (OSError, EOFError, zlib.error, h11.RemoteProtocolError) as error:
+            raise CallError(str(error) or "no answer in time") from error
+        if status != 200:
+            raise CallError(f"{method} {path}: {status} {answer[:200].decode(errors='replace').strip()}")
+        return answer
+
+    def abort(self) -> None:
+        """Drop the connection without a farewell."""
+        if self._writer:
+            self._writer.transport.abort()
+            self._writer = None
+
+    async def _exchange(self, method: str, path: str, body: bytes) -> tuple[int, bytes]:
+        try:
+            writer = await self._open()
+            writer.write(self._request(method, path, body))
+            response, answer = await self._response()
+        except BaseException:
+            # What is left of a broken or late answer would be taken for the answer to the next call.
+            self.abort()
+            raise
+        if self._http.their_state is h11.DONE:
+            self._http.start_next_cycle()
+        else:
+            self.abort()
+        packed = (b"content-encoding", b"gzip") in list(response.headers)
+        return response.status_code, gzip.decompress(answer) if packed else answer
+
+    async def _open(self) -> asyncio.StreamWriter:
+        if self._writer and not self._writer.is_closing() and not self._reader.at_eof():
+            return self._writer
+        self.abort()
+        server = self._server
+        async with asyncio.timeout(self._timing.dial):
+            self._reader, self._writer = await asyncio.open_connection(server.host, server.port)
+        await self._writer.start_tls(
+            server.tls, server_hostname=server.host, ssl_handshake_timeout=self._timing.handshake
+        )
+        self._http = h11.Connection(h11.CLIENT)
+        return self._writer
+
+    def _request(self, method: str, path: str, body: bytes) -> bytes:
+        server = self._server
+        headers = [
+            ("Host", server.authority),
+            ("User-Agent", "Go-http-client/1.1"),
+            *([("Content-Length", str(len(body)))] if method == "POST" else []),
+            ("Authorization", f"Bearer {server.token}"),
+            ("X-Real-Ip", self._real_ip),
+            ("Accept-Encoding", "gzip"),
+        ]
+        events = (
+            h11.Request(method=method, target=server.prefix + path, headers=headers),
+            *([h11.Data(data=body)] if body else []),
+            h11.EndOfMessage(),
+        )
+        return b"".join(self._http.send(event) or b"" for event in events)
+
+    async def _response(self) -> tuple[h11.Response, bytes]:
+        async with asyncio.timeout(self._timing.response):
+            while not isinstance(response := await self._event(), h11.Response):
+                pass
+        body = bytearray()
+        while isinstance(data := await self._event(), h11.Data):
+            body += data.data
+        return response, bytes(body)
+
+    async def _event(self) -> object:
+        while (event := self._http.next_event()) is h11.NEED_DATA:
+            self._http.receive_data(await self._reader.read(65536))
+        return event
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A config as a node agent holds it. `digest` is the peer's FastDigest: over the raw bytes that came."""
+
+    digest: int
+    name: str
+    instances: tuple[bytes, ...]
+
+    @property
+    def label(self) -> str:
+        """The check's name with those of its instances, for people: `http_check:shop,blog`."""
+        names = ",".join(filter(None, map(_instance_name, self.instances)))
+        return f"{self.name}:{names}" if names else self.name
+
+
+def _instance_name(instance: bytes) -> str:
+    try:
+        keys = yaml.safe_load(instance)
+    except (yaml.YAMLError, ValueError):
+        return ""
+    return str(keys.get("name") or keys.get("namespace") or "") if isinstance(keys, dict) else ""
+
+
+def read_configs(body: bytes) -> tuple[int, list[Config]]:
+    """`last_change` and the configs that a node agent runs: no templates. ValueError where Go's decoder fails."""
+    answer = typed(json.loads(body), dict, {})
+    items = typed(answer.get("configs"), list, [])
+    configs = [_read_config(typed(item, dict, {})) for item in items]
+    return typed(answer.get("last_change"), int, 0), [config for config in configs if config]
+
+
+def _read_config(item: dict[str, Any]) -> Config | None:
+    name, node_name, service_id = (typed(item.get(key), str, "") for key in ("check_name", "node_name", "service_id"))
+    instances = [_data(text) for text in typed(item.get("instances"), list, [])]
+    init_config, logs = _data(item.get("init_config")), _data(item.get("logs"))
+    identifiers = [typed(text, str, "") for text in typed(item.get("ad_identifiers"), list, [])]
+    is_template = bool(identifiers or typed(item.get("advanced_ad_identifiers"), list, []))
+    ignores_tags = typed(item.get("ignore_autodiscovery_tags"), bool, False)
+    texts = (node_name.encode(), logs, service_id.encode(), b"true" if ignores_tags else b"false")
+    raw = b"".join([name.encode(), *instances, init_config, *(text.encode() for text in identifiers), *texts])
+    if typed(item.get("cluster_check"), bool, False) or is_template or not instances:
+        return None
+    return Config(mmh3.hash64(raw, 0, True, False)[0], name, tuple(instances))
+
+
+def _data(text: object) -> bytes:
+    return b64decode(typed(text, str, ""), validate=True)
+
+
+def typed(value: object, kind: type[T], missing: T) -> T:
+    if value is None:
+        return missing
+    # Not isinstance: a JSON true is no integer.
+    if type(value) is not kind:
+        raise ValueError(f"{value!r:.60} is no {kind.__name__}")
+    return value
