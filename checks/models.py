@@ -1,0 +1,193 @@
+"""clusterStore: the configs, who runs them, and the ledger of every move."""
+
+from django.db import models
+from django.db.models.functions import Now
+
+from checks.querysets import (
+    AssignmentQuerySet,
+    ClusterStoreManager,
+    ConfigQuerySet,
+    MoveQuerySet,
+    OriginQuerySet,
+)
+from nodes.models import Node
+
+
+class ClusterStore(models.Model):
+    """One row, and the lock of every change of the map. Its term fences passes of leaders that no longer lead."""
+
+    term = models.BigIntegerField(db_default=0)
+    leader = models.CharField(max_length=253, db_default="")
+    revision = models.BigIntegerField(db_default=0)
+
+    objects = ClusterStoreManager()
+
+    class Meta:
+        constraints = [models.CheckConstraint(name="clusterstore_is_one_row", condition=models.Q(id=1))]
+
+    def __str__(self) -> str:
+        return f"term {self.term}, revision {self.revision}"
+
+
+class Config(models.Model):
+    """A config that a source sent, patched, as the exact bytes that node agents get."""
+
+    digest = models.CharField(max_length=16)
+    name = models.CharField("check", max_length=253)
+    provider = models.CharField(max_length=253, db_default="")
+    original = models.JSONField()
+    wire = models.BinaryField()
+    scrubbed = models.BinaryField()
+    text = models.TextField()
+    node_name = models.CharField("endpoint of node", max_length=253, db_default="")
+    created = models.DateTimeField(db_default=Now())
+    changed = models.DateTimeField(db_default=Now())
+    # Set exactly while the config should have an owner and has none. Endpoint configs have neither.
+    dangling_since = models.DateTimeField(null=True)
+    # Dangling for longer than the threshold, and said so in the log.
+    unscheduled = models.BooleanField(db_default=False)
+    # Who lost it when it became dangling: that node gets it back when it returns first.
+    former_node = models.ForeignKey(Node, models.SET_NULL, null=True, related_name="+", db_index=False)
+
+    objects = ConfigQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["name", "id"]
+        constraints = [
+            # Checked at commit: in one chunk of changes two configs may trade their bytes.
+            models.UniqueConstraint(fields=["digest"], name="config_digest", deferrable=models.Deferrable.DEFERRED),
+            models.CheckConstraint(
+                name="endpoint_config_never_dangles",
+                condition=models.Q(node_name="") | models.Q(dangling_since__isnull=True),
+            ),
+        ]
+        indexes = [
+            # dispatcher.redispatch(), GET configs of a node that came back, the admin's filter.
+            models.Index(
+                fields=["dangling_since", "id"],
+                name="config_dangling",
+                condition=models.Q(dangling_since__isnull=False),
+            ),
+            # GET endpoints configs.
+            models.Index(fields=["node_name"], name="config_of_endpoint", condition=~models.Q(node_name="")),
+            models.Index(fields=["name", "id"], name="config_by_name"),  # the admin's list in its order
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.digest}"
+
+
+class Origin(models.Model):
+    """Who sends a config and under which stable name. A config lives while at least one origin sends it."""
+
+    source = models.CharField(max_length=253)
+    key = models.TextField()
+    config = models.ForeignKey(Config, models.CASCADE, related_name="origins")
+    # Hash of what this origin sent last, so that sending the same again changes nothing.
+    fingerprint = models.CharField(max_length=64)
+    scanned_by = models.CharField(max_length=253, db_default="")
+    scanned_at = models.DateTimeField(db_default=Now())
+
+    objects = OriginQuerySet.as_manager()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["source", "key"], name="origin_source_key")]
+
+    def __str__(self) -> str:
+        return f"{self.source}:{self.key}"
+
+
+class Instance(models.Model):
+    """A check ID and the config that it belongs to."""
+
+    config = models.ForeignKey(Config, models.CASCADE, related_name="instances")
+    check_id = models.TextField()
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["check_id"], name="instance_check_id")
+        ]  # looked up by runner stats and operators
+
+    def __str__(self) -> str:
+        return self.check_id
+
+
+class Assignment(models.Model):
+    """Who runs a config: at most one node, since the config is the key."""
+
+    config = models.OneToOneField(Config, models.CASCADE, primary_key=True)
+    node = models.ForeignKey(Node, models.PROTECT, related_name="assignments")
+    since = models.DateTimeField(db_default=Now())
+    reason = models.CharField(max_length=16)
+
+    objects = AssignmentQuerySet.as_manager()
+
+    def __str__(self) -> str:
+        return f"{self.config_id} on {self.node_id}"
+
+
+class Move(models.Model):
+    """The ledger: one line for every change of an owner, written in the transaction of the change. It outlives all it names."""
+
+    class Reason(models.TextChoices):
+        SCHEDULED = "scheduled"
+        CHANGED = "changed"
+        UNSCHEDULED = "unscheduled"
+        EXPIRED = "expired"
+        REDISPATCHED = "redispatched"
+        OPERATOR = "operator"
+
+    config_id = models.BigIntegerField()
+    digest = models.CharField(max_length=16)
+    name = models.CharField("check", max_length=253)
+    source_node = models.CharField("from", max_length=253, db_default="")
+    to_node = models.CharField("to", max_length=253, db_default="")
+    reason = models.CharField(max_length=16, choices=Reason)
+    actor = models.CharField(max_length=253, db_default="")
+    term = models.BigIntegerField(db_default=0)
+    time = models.DateTimeField(db_default=Now())
+
+    objects = MoveQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [
+            models.Index(fields=["config_id", "-id"], name="move_of_config"),  # a config's page
+            models.Index(fields=["time"], name="move_by_time"),  # prune(), ranges of time
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.source_node or '-'} → {self.to_node or '-'} ({self.reason})"
+
+
+class Source(models.Model):
+    """Where configs come from, what its last scan found wrong, and what it holds back."""
+
+    name = models.CharField(max_length=253, unique=True)
+    # The last scan that could read the source; empty until the first.
+    read_at = models.DateTimeField(null=True)
+    scanned_at = models.DateTimeField(null=True)
+    scanned_by = models.CharField(max_length=253, db_default="")
+    # [{"where": "postgres.d/conf.yaml", "line": 3, "error": "…"}]
+    errors = models.JSONField(default=list)
+    # What is shown but never dispatched: [{"where": …, "why": "a template: it has ad_identifiers and no node_name"}]
+    passed_over = models.JSONField(default=list)
+    # Keys of origins whose removal waits for someone to accept it, or for the files to be back.
+    held_removals = models.JSONField(default=list)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class SourceScan(models.Model):
+    """When a replica last scanned a source: what it alone sent is removed by others only some time after."""
+
+    source = models.ForeignKey(Source, models.CASCADE)
+    replica = models.CharField(max_length=253)
+    scanned_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["source", "replica"], name="sourcescan_source_replica")]
+
+    def __str__(self) -> str:
+        return f"{self.source_id} by {self.replica}"

@@ -1,0 +1,254 @@
+"""YAML as composed nodes: texts are read, changed and written without any scalar becoming a Python value.
+
+`12:30:45`, `010`, `1e3` or `yes` mean different things to different parsers; here each stays the letters it was.
+"""
+
+import re
+from collections.abc import Iterator
+
+import yaml
+from yaml import MappingNode, Node, ScalarNode, SequenceNode
+
+MAX_BYTES = 1024 * 1024
+MAX_NODES = 100_000
+MAX_DEPTH = 50
+
+MAP = "tag:yaml.org,2002:map"
+NULL = "tag:yaml.org,2002:null"
+STR = "tag:yaml.org,2002:str"
+_BOOL = "tag:yaml.org,2002:bool"
+_MERGE = "tag:yaml.org,2002:merge"
+_SEQ = "tag:yaml.org,2002:seq"
+
+# libyaml composes by recursion in C and crashes the process when a text nests some thousand deep; 400 deep fits into
+# a thread's stack of 256 KiB. Every collection costs at least one of these characters, so few of them need no survey.
+_OPENERS = "[{-?:"
+_HARMLESS_OPENERS = 400
+
+# Texts that every YAML parser in the field reads as themselves when unquoted, so that quotes make no difference.
+_SURELY_TEXT = re.compile(r"[A-Za-z][!-~]*(?: [!-~]+)*").fullmatch
+_READ_AS_OTHERS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf", "infinity"}
+
+
+class OddYAML(yaml.MarkedYAMLError):
+    """The text is not YAML that we take. Its message never repeats what stands in the text."""
+
+    def __init__(self, problem: str, mark: yaml.Mark | None = None) -> None:
+        super().__init__(problem=problem, problem_mark=mark)
+
+    def __str__(self) -> str:
+        return f"line {self.problem_mark.line + 1}: {self.problem}" if self.problem_mark else str(self.problem)
+
+
+def read(text: str) -> Node | None:
+    """The text's only document as a tree in its one form (see `_settle`), None when it has none. Raises OddYAML.
+
+    At most MAX_BYTES of UTF-8 and, with aliases expanded, MAX_NODES nodes, MAX_BYTES in scalars and MAX_DEPTH
+    collections in each other.
+    """
+    _refuse_unstorable(text)
+    try:
+        aliases = "*" in text
+        if aliases or sum(map(text.count, _OPENERS)) > _HARMLESS_OPENERS:
+            _survey(text)
+        root = yaml.compose(text, yaml.CSafeLoader)
+        if root is not None:
+            root = _unshared(root) if aliases else root
+            _settle(root, 1)
+    except OddYAML:
+        raise
+    except yaml.MarkedYAMLError as error:
+        raise OddYAML(error.problem or "not YAML", error.problem_mark) from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise OddYAML(str(getattr(error, "reason", "not YAML"))) from None
+    return root
+
+
+def write(node: Node) -> str:
+    """The tree as block YAML with sorted keys. Raises OddYAML for what YAML can't hold."""
+    try:
+        text: str = yaml.serialize(node, Dumper=yaml.CSafeDumper, allow_unicode=True)
+    except (yaml.YAMLError, ValueError):
+        raise OddYAML("holds a tag or a character that can't be written", node.start_mark) from None
+    return text.removesuffix("...\n")
+
+
+def get(node: MappingNode, key: str) -> Node | None:
+    """The value under a key of text."""
+    return next((value for name, value in node.value if name.value == key and name.tag == STR), None)
+
+
+def put(node: MappingNode, key: str, value: Node) -> None:
+    """Set a key of text, keeping the order of the keys."""
+    others = [pair for pair in node.value if _identity(pair[0]) != (key, STR)]
+    node.value = sorted([*others, (text_node(key), value)], key=lambda pair: _identity(pair[0]))
+
+
+def text_node(text: str) -> ScalarNode:
+    """A scalar that every parser reads as this text."""
+    node = ScalarNode(STR, text)
+    set_text(node, text)
+    return node
+
+
+def set_text(node: ScalarNode, text: str) -> None:
+    """Make a scalar hold this text, whatever it held."""
+    node.tag, node.value, node.style = STR, text, _style(text)
+
+
+def sequence(items: list[str]) -> SequenceNode:
+    """A list of texts."""
+    return SequenceNode(_SEQ, [text_node(item) for item in items], flow_style=False)
+
+
+def mapping() -> MappingNode:
+    """An empty map."""
+    return MappingNode(MAP, [], flow_style=False)
+
+
+def true() -> ScalarNode:
+    """The scalar `true`."""
+    return ScalarNode(_BOOL, "true")
+
+
+def is_null(node: Node | None) -> bool:
+    """Whether there is nothing, or a null."""
+    return node is None or node.tag == NULL
+
+
+def _refuse_unstorable(text: str) -> None:
+    if "\0" in text:
+        raise OddYAML("holds a NUL character")
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        raise OddYAML("is not valid UTF-8") from None
+    if size > MAX_BYTES:
+        raise OddYAML(f"has {size} bytes, allowed are {MAX_BYTES}")
+
+
+class _Extent:
+    """How far a part of a text reaches once its aliases are expanded."""
+
+    __slots__ = ("anchor", "depth", "nodes", "size")
+
+    def __init__(self, anchor: str | None, size: int = 0, depth: int = 0) -> None:
+        self.anchor, self.nodes, self.size, self.depth = anchor, 1, size, depth
+
+    def take(self, part: "_Extent", mark: yaml.Mark) -> None:
+        self.nodes += part.nodes
+        self.size += part.size
+        self.depth = max(self.depth, part.depth + 1)
+        if self.nodes > MAX_NODES:
+            raise OddYAML(f"has more than {MAX_NODES} nodes", mark)
+        if self.size > MAX_BYTES:
+            raise OddYAML(f"expands to more than {MAX_BYTES} bytes", mark)
+
+
+def _survey(text: str) -> None:
+    """Refuse what is too much, from the parser's events alone: nothing is built, nothing recurses."""
+    anchored: dict[str, _Extent] = {}
+    open_parts = [_Extent(None)]
+    for event in yaml.parse(text, yaml.CSafeLoader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            anchored.pop(event.anchor, None)
+            open_parts.append(_Extent(event.anchor, depth=1))
+        elif isinstance(event, yaml.CollectionEndEvent):
+            part = open_parts.pop()
+            _close(part, open_parts, anchored, event.start_mark)
+        elif isinstance(event, yaml.ScalarEvent):
+            _close(_Extent(event.anchor, len(event.value)), open_parts, anchored, event.start_mark)
+        elif isinstance(event, yaml.AliasEvent):
+            _close(_aliased(event, anchored, open_parts), open_parts, anchored, event.start_mark)
+        if len(open_parts) > MAX_DEPTH + 1:
+            raise OddYAML(f"nests deeper than {MAX_DEPTH}", event.start_mark)
+
+
+def _close(part: _Extent, open_parts: list[_Extent], anchored: dict[str, _Extent], mark: yaml.Mark) -> None:
+    if part.anchor is not None:
+        anchored[part.anchor] = part
+    open_parts[-1].take(part, mark)
+    if len(open_parts) - 1 + part.depth > MAX_DEPTH:
+        raise OddYAML(f"nests deeper than {MAX_DEPTH}", mark)
+
+
+def _aliased(event: yaml.AliasEvent, anchored: dict[str, _Extent], open_parts: list[_Extent]) -> _Extent:
+    if any(part.anchor == event.anchor for part in open_parts):
+        raise OddYAML("an alias stands inside of what it names", event.start_mark)
+    if event.anchor not in anchored:
+        raise OddYAML("an alias names nothing before it", event.start_mark)
+    return anchored[event.anchor]
+
+
+def _unshared(node: Node) -> Node:
+    """The tree with its own copy of every part, so that changing one can't change another."""
+    if isinstance(node, ScalarNode):
+        return ScalarNode(node.tag, node.value, node.start_mark, style=node.style)
+    if isinstance(node, MappingNode):
+        pairs = [(_unshared(key), _unshared(value)) for key, value in node.value]
+        return MappingNode(node.tag, pairs, node.start_mark)
+    return SequenceNode(node.tag, [_unshared(item) for item in node.value], node.start_mark)
+
+
+def _settle(node: Node, depth: int) -> None:
+    """Give a tree the one form of all texts that say the same.
+
+    Block style, keys sorted, the last of equal keys kept (as parsers do), merge keys resolved, null spelled `null`,
+    quotes only where they could matter. Plain scalars keep their letters.
+    """
+    if isinstance(node, ScalarNode):
+        _settle_scalar(node)
+        return
+    if depth > MAX_DEPTH:
+        raise OddYAML(f"nests deeper than {MAX_DEPTH}", node.start_mark)
+    node.flow_style = False
+    if isinstance(node, SequenceNode):
+        for item in node.value:
+            _settle(item, depth + 1)
+    else:
+        _settle_map(node, depth)
+
+
+def _settle_scalar(node: ScalarNode) -> None:
+    if node.tag == NULL:
+        node.value, node.style = "null", None
+    elif node.style is not None and node.tag == STR:
+        node.style = _style(node.value)
+
+
+def _style(text: str) -> str | None:
+    """How a text is written: plain when no parser could take it for anything else, lines as lines, else in quotes."""
+    if _SURELY_TEXT(text) and text.lower() not in _READ_AS_OTHERS:
+        return None
+    if "\n" in text:
+        return "|"
+    return "'"
+
+
+def _settle_map(node: MappingNode, depth: int) -> None:
+    own: dict[tuple[str, str], tuple[Node, Node]] = {}
+    merged: dict[tuple[str, str], tuple[Node, Node]] = {}
+    for key, value in node.value:
+        if not isinstance(key, ScalarNode):
+            raise OddYAML("a key is not a scalar", key.start_mark)
+        _settle_scalar(key)
+        _settle(value, depth + 1)
+        if key.tag == _MERGE:
+            for pair in _merged(value):
+                merged.setdefault(_identity(pair[0]), pair)
+        else:
+            own[_identity(key)] = key, value
+    pairs = merged | own if merged else own
+    node.value = [pairs[identity] for identity in sorted(pairs)]
+
+
+def _merged(value: Node) -> Iterator[tuple[Node, Node]]:
+    """The pairs that a merge key brings; of several maps the first wins."""
+    for source in value.value if isinstance(value, SequenceNode) else [value]:
+        if not isinstance(source, MappingNode):
+            raise OddYAML("a merge key names something that is not a map", value.start_mark)
+        yield from source.value
+
+
+def _identity(key: Node) -> tuple[str, str]:
+    return key.value, key.tag

@@ -1,0 +1,6 @@
+from django.apps import AppConfig
+
+
+class ClusterAgentConfig(AppConfig):
+    name = "clusteragent"
+    verbose_name = "Cluster agent"

@@ -1,0 +1,149 @@
+"""Django's settings, derived from the program's options (`clusteragent/lib/conf.py`)."""
+
+import os
+from typing import Any
+
+from django.core.management.utils import get_random_secret_key
+from psycopg.conninfo import conninfo_to_dict
+
+from clusteragent.lib import conf, postgres
+
+# Which of the two web servers this process is: `agents` or `operators`. Every other process sees what operators see.
+PORT = os.environ.get("CLUSTERAGENT_PORT", "operators")
+
+# Without a file yet (before the first start), a key that lives as long as the process; web servers insist on a real one.
+SECRET_KEY = conf.SECRET_KEY or get_random_secret_key()
+DEBUG = False
+ALLOWED_HOSTS = ["*"] if PORT == "agents" else list(conf.ADMIN_HOSTS)
+
+INSTALLED_APPS = [
+    "unfold",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "django_q",
+    "nodes",
+    "checks",
+    "clusteragent",
+]
+
+# Node agents' calls pass no middleware: no session, no CSRF, no host check. Authentication is the views'.
+MIDDLEWARE = (
+    []
+    if PORT == "agents"
+    else [
+        "django.middleware.security.SecurityMiddleware",
+        "whitenoise.middleware.WhiteNoiseMiddleware",
+        "django.contrib.sessions.middleware.SessionMiddleware",
+        "django.middleware.common.CommonMiddleware",
+        "django.middleware.csrf.CsrfViewMiddleware",
+        "django.contrib.auth.middleware.AuthenticationMiddleware",
+        "django.contrib.messages.middleware.MessageMiddleware",
+        "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    ]
+)
+ROOT_URLCONF = f"clusteragent.urls.{PORT}"
+WSGI_APPLICATION = "clusteragent.wsgi.application"
+# A redirect turns an agent's POST into a GET.
+APPEND_SLASH = PORT != "agents"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [os.path.join(os.path.dirname(os.path.dirname(__file__)), "templates")],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+
+def _database() -> dict[str, Any]:
+    """The database of DATABASE_URL, in any form that libpq reads (several hosts too), else the embedded one."""
+    parts = conninfo_to_dict(conf.DATABASE_URL or postgres.url(conf.VAR / "pgdata"))
+    # A node agent waits three seconds for an answer and keeps its checks on a 503, so a database that is away must be
+    # noticed within two. The background pass has more time: it works in large sets.
+    limits = (
+        "-c statement_timeout=1500 -c lock_timeout=1000"
+        if PORT == "agents"
+        else "-c statement_timeout=60s -c lock_timeout=10s"
+    )
+    options = {
+        "connect_timeout": 2,
+        "tcp_user_timeout": 2000 if PORT == "agents" else 10_000,
+        "keepalives_idle": 5,
+        "keepalives_interval": 2,
+        "keepalives_count": 3,
+        "application_name": f"clusteragent {PORT}",
+        **{name: value for name, value in parts.items() if name not in {"dbname", "user", "password", "host", "port"}},
+    }
+    options["options"] = f"{limits} {options.get('options', '')}".strip()
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": parts.get("dbname", ""),
+        "USER": parts.get("user", ""),
+        "PASSWORD": parts.get("password", ""),
+        "HOST": parts.get("host", ""),
+        "PORT": parts.get("port", ""),
+        "CONN_MAX_AGE": None if PORT == "agents" else 60,
+        "OPTIONS": options,
+    }
+
+
+DATABASES = {"default": _database()}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+USE_TZ = True
+TIME_ZONE = "UTC"
+LANGUAGE_CODE = "en-us"
+
+STATIC_URL = "static/"
+STATIC_ROOT = str(conf.VAR / "static")
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
+WHITENOISE_USE_FINDERS = True
+
+SESSION_COOKIE_SECURE = True
+CSRF_COOKIE_SECURE = True
+SESSION_COOKIE_SAMESITE = "Lax"
+SECURE_CONTENT_TYPE_NOSNIFF = True
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [],
+    "DEFAULT_PERMISSION_CLASSES": [],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "UNAUTHENTICATED_USER": None,
+    "COMPACT_JSON": True,
+}
+
+UNFOLD = {"SITE_TITLE": "Cluster agent", "SITE_HEADER": "Cluster agent", "SHOW_HISTORY": False}
+
+# The queue of the background pass. Each leader has a queue of its own, named after its term, so that what an earlier
+# leader left behind is never run by a later one.
+TERM = os.environ.get("CLUSTERAGENT_TERM", "")
+Q_CLUSTER = {
+    "name": f"pass-{TERM}" if TERM else "clusteragent",
+    "orm": "default",
+    "workers": 2,
+    "timeout": 60,
+    "retry": 120,
+    "max_attempts": 1,
+    "ack_failures": True,
+    "catch_up": False,
+    "poll": 0.2,
+    "queue_limit": 4,
+    "save_limit": 100,
+    "label": "Background tasks",
+}

@@ -1,0 +1,23 @@
+"""What every test may use: the rows that the migrations made, and options that a test changes."""
+
+import pytest
+
+from checks.models import ClusterStore, Source
+from nodes.models import Hearing
+
+
+@pytest.fixture(autouse=True)
+def _rows_of_the_migrations(request: pytest.FixtureRequest) -> None:
+    """The rows that always exist: the flush after a transactional test takes them away."""
+    wants_database = {"db", "transactional_db", "warm"} & set(request.fixturenames)
+    if wants_database or request.node.get_closest_marker("django_db"):
+        request.getfixturevalue("db")
+        ClusterStore.objects.get_or_create(pk=1)
+        Source.objects.get_or_create(name="file")
+        Hearing.objects.get_or_create(pk=1)
+
+
+@pytest.fixture
+def warm(db: None) -> None:
+    """A database whose warm-up is over."""
+    Hearing.objects.update(warmup=False)

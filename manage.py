@@ -1,0 +1,21 @@
+#!/usr/bin/env python3
+"""The program's commands: `manage.py help` lists them."""
+
+import os
+import sys
+
+
+def main() -> None:
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "clusteragent.settings")
+    from django.core.management import execute_from_command_line
+
+    from clusteragent.lib.conf import OptionError
+
+    try:
+        execute_from_command_line(sys.argv)
+    except OptionError as error:
+        sys.exit(f"{error}")
+
+
+if __name__ == "__main__":
+    main()

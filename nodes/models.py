@@ -1,0 +1,134 @@
+"""nodeStore: the node agents that report to us, when they were last heard, and what happened to them."""
+
+from datetime import datetime
+
+from django.core.exceptions import ValidationError
+from django.db import models
+from django.db.models.functions import Now
+
+from clusteragent.lib import conf
+from nodes.querysets import HearingManager, HeartbeatQuerySet, NodeEventQuerySet, NodeQuerySet, Silence
+
+
+def validate_node_name(name: str) -> None:
+    """One path segment of 1 to 253 characters, without control, format or other unprintable characters."""
+    if not 1 <= len(name) <= 253:
+        raise ValidationError("a node's name has 1 to 253 characters")
+    if "/" in name or name in {".", ".."} or not name.isprintable():
+        raise ValidationError("a node's name is one path segment of printable characters")
+
+
+class Node(models.Model):
+    """A node agent, under the identifier that it reports with. It is lost exactly while it has no heartbeat row."""
+
+    name = models.CharField(max_length=253, unique=True, validators=[validate_node_name])
+    # What the node agent compares by equality: 0 until it had a config, then a number that is never used twice.
+    config_version = models.BigIntegerField(db_default=0, editable=False)
+    schedulable = models.BooleanField(
+        db_default=True, help_text="Off: cordoned. It gets nothing new and keeps what it has."
+    )
+    labels = models.JSONField(default=dict, blank=True)
+    first_seen = models.DateTimeField(db_default=Now(), editable=False)
+    lost_at = models.DateTimeField(null=True, editable=False)
+
+    objects = NodeQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [models.CheckConstraint(name="node_is_named", condition=~models.Q(name=""))]
+        indexes = [
+            # Read by Node.objects.prune() and the list of lost nodes; the living are found by their heartbeat.
+            models.Index(fields=["lost_at"], name="node_lost", condition=models.Q(lost_at__isnull=False)),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class NodeType(models.IntegerChoices):
+    """What a node agent says it is (protocol: `node_type`)."""
+
+    UNKNOWN = 0, "unknown"
+    RUNNER = 1, "cluster check runner"
+    NODE_AGENT = 2, "node agent"
+
+
+class Heartbeat(models.Model):
+    """When a node was last heard. The row exists exactly while its node is not lost; no index but the key (HOT updates)."""
+
+    node = models.OneToOneField(Node, models.CASCADE, primary_key=True)
+    seen_at = models.DateTimeField(db_default=Now())
+    acknowledged = models.BigIntegerField(db_default=0)
+    node_type = models.SmallIntegerField(choices=NodeType, db_default=NodeType.UNKNOWN)
+    client_ip = models.GenericIPAddressField(null=True)
+
+    objects = HeartbeatQuerySet.as_manager()
+
+    def __str__(self) -> str:
+        return f"{self.node_id} heard {self.seen_at:%H:%M:%S}"
+
+
+class Hearing(models.Model):
+    """One row: since when passes can hear the node agents, and whether silence counts. Written by passes alone."""
+
+    last_pass = models.DateTimeField(null=True)
+    hearing_since = models.DateTimeField(null=True)
+    braked_since = models.DateTimeField(null=True)
+    # A new database places nothing before this time, which is unknown until a node reported and the sources were read.
+    warm_until = models.DateTimeField(null=True)
+    warmup = models.BooleanField(db_default=True)
+
+    objects = HearingManager()
+
+    class Meta:
+        constraints = [models.CheckConstraint(name="hearing_is_one_row", condition=models.Q(id=1))]
+
+    def __str__(self) -> str:
+        return f"hearing since {self.hearing_since}"
+
+    def judge(self, now: datetime, silence: Silence) -> None:
+        """Note the pass, and whether silence means death (hearing), our own deafness, or too many deaths to believe.
+
+        Deaf: every node fell silent at once, or no pass ran for a while: every node gets a full timeout from now.
+        Braked: more fell silent than is likely (a broken load balancer, a cut network); they expire only if that lasts.
+        """
+        if self.hearing_since:
+            self.hearing_since = min(self.hearing_since, now)  # the database's clock was set back
+        asleep = self.last_pass is not None and now - self.last_pass > conf.NODE_EXPIRATION_TIMEOUT / 2
+        self.last_pass = now
+        if asleep or silence.known >= 2 and silence.silent == silence.known:
+            self.hearing_since = self.braked_since = now
+        elif silence.alarming():
+            self.braked_since = self.braked_since or now
+        elif self.braked_since:
+            self.braked_since, self.hearing_since = None, now
+
+
+class NodeEvent(models.Model):
+    """What happened to a node. It outlives the node, so it holds the name."""
+
+    class Kind(models.TextChoices):
+        REGISTERED = "registered"
+        RESTARTED = "restarted"
+        SILENT = "silent"
+        EXPIRED = "expired"
+        BACK = "back"
+        CORDONED = "cordoned"
+        UNCORDONED = "uncordoned"
+
+    node_name = models.CharField(max_length=253)
+    kind = models.CharField(max_length=16, choices=Kind)
+    cause = models.TextField(db_default="")
+    time = models.DateTimeField(db_default=Now())
+
+    objects = NodeEventQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [
+            models.Index(fields=["node_name", "-id"], name="nodeevent_of_node"),  # a node's page; the silent transition
+            models.Index(fields=["time"], name="nodeevent_by_time"),  # prune()
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.node_name} {self.kind}"
