@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
+from django.contrib.postgres.expressions import ArraySubquery
 from django.db import connection, models
-from django.db.models import Count, F
-from django.db.models.functions import Now
+from django.db.models import Case, Count, F, OuterRef, Subquery, Value, When
+from django.db.models.functions import Concat, Now
 
 from checks import models as clusterstore  # its classes take their managers from here, so it is looked up when called
 from clusteragent.lib import conf
@@ -27,7 +28,7 @@ class ClusterStoreManager(models.Manager["clusterstore.ClusterStore"]):
 
         NO KEY UPDATE is the weakest mode that excludes itself: nothing but another change of the map waits for it.
         """
-        store = self.select_for_update(no_key=True).get()
+        store = self.select_for_update(no_key=True).annotate(now=Now()).get()
         if term is not None and store.term != term:
             raise NotLeader(f"term {term} is over, the leader's is {store.term}")
         return store
@@ -65,9 +66,42 @@ class ConfigQuerySet(models.QuerySet["clusterstore.Config"]):
     def dangling(self) -> ConfigQuerySet:
         return self.filter(dangling_since__isnull=False)
 
-    def lost_lately(self) -> ConfigQuerySet:
-        """Dangling because their node expired or left, for less than a minute."""
-        return self.dangling().filter(former_node__isnull=False, dangling_since__gte=ago(timedelta(seconds=60)))
+    def with_ids_or_digests(self, ids: Iterable[int], digests: Iterable[str]) -> ConfigQuerySet:
+        return self.filter(models.Q(pk__in=list(ids)) | models.Q(digest__in=list(digests)))
+
+    def lost_since(self, time: Any) -> ConfigQuerySet:
+        """Dangling since then at the earliest, because their node expired or left."""
+        return self.dangling().filter(former_node__isnull=False, dangling_since__gte=time)
+
+    def settle(self, ids: Collection[int]) -> None:
+        """Note that these have an owner again."""
+        self.filter(pk__in=ids).update(dangling_since=None, unscheduled=False, former_node=None)
+
+    def ids_of(self, names: Collection[str]) -> list[int]:
+        """The configs with these digests or check IDs. Raises LookupError naming the first that is unknown."""
+        found = dict(self.filter(digest__in=names).values_list("digest", "pk"))
+        found |= dict(self.filter(instances__check_id__in=names).values_list("instances__check_id", "pk"))
+        for name in names:
+            if name not in found:
+                raise LookupError(f"no config has the digest or check ID {name}")
+        return list(found.values())
+
+    def described(self, check: str | None = None) -> models.QuerySet[Any, dict[str, Any]]:
+        """What people and programs want to know of each config, endpoint checks with the node that they belong to."""
+        configs = self.filter(name=check) if check else self
+        origins = clusterstore.Origin.objects.filter(config=OuterRef("pk")).order_by("source", "key")
+        return configs.order_by("name", "pk").values(
+            "digest",
+            "dangling_since",
+            check=F("name"),
+            node=Case(When(node_name="", then=F("assignment__node__name")), default=F("node_name")),
+            since=F("assignment__since"),
+            reason=F("assignment__reason"),
+            origin=Subquery(origins.values(sent=Concat("source", Value(":"), "key"))[:1]),
+            check_ids=ArraySubquery(
+                clusterstore.Instance.objects.filter(config=OuterRef("pk")).order_by("pk").values("check_id")
+            ),
+        )
 
     def flag_unscheduled(self) -> list[str]:
         """Flag what has been dangling for longer than the threshold. Returns the names of those newly flagged."""

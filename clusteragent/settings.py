@@ -1,6 +1,7 @@
 """Django's settings, derived from the program's options (`clusteragent/lib/conf.py`)."""
 
 import os
+from pathlib import Path
 from typing import Any
 
 from django.core.management.utils import get_random_secret_key
@@ -18,6 +19,7 @@ ALLOWED_HOSTS = ["*"] if PORT == "agents" else list(conf.ADMIN_HOSTS)
 
 INSTALLED_APPS = [
     "unfold",
+    "unfold.contrib.filters",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -54,7 +56,7 @@ APPEND_SLASH = PORT != "agents"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
-        "DIRS": [os.path.join(os.path.dirname(os.path.dirname(__file__)), "templates")],
+        "DIRS": [Path(__file__).parent.parent / "templates"],
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [

@@ -87,7 +87,7 @@ class Hearing(models.Model):
         return f"hearing since {self.hearing_since}"
 
     def judge(self, now: datetime, silence: Silence) -> None:
-        """Note the pass, and whether silence means death (hearing), our own deafness, or too many deaths to believe.
+        """Whether silence means death (hearing), our own deafness, or too many deaths to believe (braked).
 
         Deaf: every node fell silent at once, or no pass ran for a while: every node gets a full timeout from now.
         Braked: more fell silent than is likely (a broken load balancer, a cut network); they expire only if that lasts.
@@ -95,8 +95,7 @@ class Hearing(models.Model):
         if self.hearing_since:
             self.hearing_since = min(self.hearing_since, now)  # the database's clock was set back
         asleep = self.last_pass is not None and now - self.last_pass > conf.NODE_EXPIRATION_TIMEOUT / 2
-        self.last_pass = now
-        if asleep or silence.known >= 2 and silence.silent == silence.known:
+        if asleep or (silence.known >= 2 and silence.silent == silence.known):
             self.hearing_since = self.braked_since = now
         elif silence.alarming():
             self.braked_since = self.braked_since or now

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from django.db import connection, models, transaction
-from django.db.models import Count, Exists, Min, Q
+from django.db.models import Case, Count, DurationField, Exists, ExpressionWrapper, F, Min, Q, Value, When
 from django.db.models.functions import Now
 from django.dispatch import Signal
 
@@ -59,6 +59,13 @@ class NodeQuerySet(models.QuerySet["nodestore.Node"]):
         """Living nodes that may be given work."""
         return self.alive().filter(schedulable=True)
 
+    def with_state(self) -> NodeQuerySet:
+        """Each with its `state` (alive, silent or lost) and `silence`, how long ago it was last heard."""
+        silent = When(heartbeat__seen_at__lt=ago(conf.NODE_EXPIRATION_TIMEOUT / 2), then=Value("silent"))
+        lost = When(heartbeat__isnull=True, then=Value("lost"))
+        silence = ExpressionWrapper(Now() - F("heartbeat__seen_at"), DurationField())
+        return self.annotate(state=Case(lost, silent, default=Value("alive")), silence=silence)
+
     def heartbeat(self, name: str, *, last_change: int, node_type: int = 0, client_ip: str | None = None) -> bool:
         """Note that the node lives, and say whether it is up to date. The one write path of a heartbeat."""
         beat = nodestore.Heartbeat.objects.beat(name, last_change, node_type, client_ip)
@@ -100,21 +107,26 @@ class NodeQuerySet(models.QuerySet["nodestore.Node"]):
                 node_arrived.send(sender=self.model, name=name)
         return len(names)
 
-    def expire(self, *, force: bool = False) -> dict[int, str]:
-        """Lose every node that expired: {id: name}. Only the dispatcher calls it, since their configs must move as well.
+    def expired(self, *, force: bool = False) -> NodeQuerySet:
+        """Nodes silent for longer than the timeout, unless we were deaf, the brake is on, or no other could take the work.
 
-        force skips what guards against our own deafness, and the question whether another node could take the work.
+        force: silent for longer than the timeout, whatever the rest says.
         """
-        cutoff = conf.NODE_EXPIRATION_TIMEOUT
-        candidates = self.filter(heartbeat__seen_at__lt=ago(cutoff))
-        if not force:
-            candidates = candidates.filter(~Exists(_guards())).filter(Exists(self.model.objects.accepting()))
+        late = self.filter(heartbeat__seen_at__lt=ago(conf.NODE_EXPIRATION_TIMEOUT))
+        if force:
+            return late
+        recent = ago(conf.NODE_EXPIRATION_TIMEOUT)
+        guards = nodestore.Hearing.objects.filter(Q(hearing_since__gte=recent) | Q(braked_since__gte=recent))
+        return late.filter(~Exists(guards), Exists(self.model.objects.accepting()))
+
+    def expire(self, *, force: bool = False) -> dict[int, str]:
+        """Lose every node that expired: {id: name}. Only the dispatcher calls it, since their configs must go too."""
         # Nodes before heartbeats, in the order of the key, as registration locks them.
-        ids = list(candidates.order_by("pk").select_for_update(no_key=True, of=("self",)).values_list("pk", flat=True))
-        gone = nodestore.Heartbeat.objects.delete_silent(ids, cutoff)
-        names = dict(self.model.objects.filter(pk__in=gone).values_list("pk", "name"))
-        self.model.objects.filter(pk__in=gone).update(lost_at=Now())
-        self.model.objects.bump_versions(gone)
+        locked = self.expired(force=force).order_by("pk").select_for_update(no_key=True, of=("self",))
+        gone = nodestore.Heartbeat.objects.delete_silent([node.pk for node in locked], conf.NODE_EXPIRATION_TIMEOUT)
+        self.filter(pk__in=gone).update(lost_at=Now())
+        self.bump_versions(gone)
+        names = dict(self.filter(pk__in=gone).values_list("pk", "name"))
         nodestore.NodeEvent.objects.note(names.values(), nodestore.NodeEvent.Kind.EXPIRED)
         return names
 
@@ -181,12 +193,6 @@ class HeartbeatQuerySet(models.QuerySet["nodestore.Heartbeat"]):
         return self.filter(seen_at__gt=Now()).update(seen_at=Now())
 
 
-def _guards() -> models.QuerySet[nodestore.Hearing]:
-    """The hearing's row, if it forbids that silence counts."""
-    recent = ago(conf.NODE_EXPIRATION_TIMEOUT)
-    return nodestore.Hearing.objects.filter(Q(hearing_since__gte=recent) | Q(braked_since__gte=recent))
-
-
 class Silence(NamedTuple):
     """How many nodes are known, how many of them silent, and how many appeared since the first of those fell silent."""
 
@@ -207,13 +213,26 @@ class HearingManager(models.Manager["nodestore.Hearing"]):
         """The row, if we began to hear less than a timeout ago: silence says nothing yet."""
         return self.filter(hearing_since__gte=ago(conf.NODE_EXPIRATION_TIMEOUT))
 
-    def listen(self) -> nodestore.Hearing:
-        """Decide whether silence counts (deaf, braked or hearing), write it down, and return the row."""
+    def listen(self) -> None:
+        """Decide whether silence counts (deaf, braked or hearing), and write it down."""
         nodestore.Heartbeat.objects.pull_back()
         hearing = self.annotate(now=Now()).get()
+        before = {"hearing_since": hearing.hearing_since, "braked_since": hearing.braked_since}
         hearing.judge(hearing.now, self.silence())
-        hearing.save(update_fields=["last_pass", "hearing_since", "braked_since"])
-        return hearing
+        # Compare and swap: a pass that was stopped between the two must not undo what a later one decided.
+        self.filter(**before).update(hearing_since=hearing.hearing_since, braked_since=hearing.braked_since)
+
+    def note_pass(self) -> None:
+        """A pass is complete."""
+        self.update(last_pass=Now())
+
+    def warmed_up(self, *, sources_read: bool) -> bool:
+        """Whether work may be given out. A new database waits from the first report and the first reading of its sources."""
+        hearing = self.annotate(now=Now()).get()
+        if hearing.warmup and not hearing.warm_until and sources_read and nodestore.Node.objects.exists():
+            hearing.warm_until = hearing.now + conf.WARMUP_DURATION
+            hearing.save(update_fields=["warm_until"])
+        return not hearing.warmup or (hearing.warm_until is not None and hearing.warm_until <= hearing.now)
 
     def silence(self) -> Silence:
         """Count who is silent, by the database's clock."""

@@ -1,0 +1,179 @@
+"""What one chunk of sent configs changes in the store: worked out on rows in memory, then written in bulk.
+
+Identity is where a config comes from. An origin that sends other bytes changes its config in place, unless another origin
+sends that config too (then it parts from it), or another config has these bytes already (then it joins that one).
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from django.db.models import Count, F
+
+from checks.models import Config, Instance, Origin
+from checks.querysets import copy, new_ids
+from checks.wire import IntegrationConfig, PatchedConfig
+
+ORIGIN_COLUMNS = ("source", "key", "config_id", "fingerprint", "scanned_by")
+CONFIG_COLUMNS = (
+    "id", "digest", "name", "provider", "original", "wire", "scrubbed", "text", "node_name", "dangling_since"
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A config as an origin sends it, patched. replica: who read it, for sources that each replica reads itself."""
+
+    source: str
+    key: str
+    original: IntegrationConfig
+    patched: PatchedConfig
+    replica: str = ""
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """A config while the changes are worked out. owner: node's id. near: the node that it should go to if it can."""
+
+    id: int
+    digest: str
+    name: str
+    endpoint: bool
+    origins: int = 0
+    owner: int | None = None
+    near: int | None = None
+    dangling_since: datetime | None = None
+    sent: Sent | None = None
+
+
+@dataclass(slots=True)
+class Changes:
+    """What is to be written. Entries in `new` have no id before `write`."""
+
+    new: list[Entry] = field(default_factory=list)
+    changed: list[Entry] = field(default_factory=list)
+    removed: list[Entry] = field(default_factory=list)
+    new_origins: list[tuple[Sent, Entry]] = field(default_factory=list)
+    sent_otherwise: list[tuple[int, Sent, Entry]] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.new or self.changed or self.removed or self.new_origins or self.sent_otherwise)
+
+
+class Reckoning:
+    """Works out the changes, one sent config after the other, so that two in one chunk see each other."""
+
+    def __init__(self, chunk: Sequence[Sent]) -> None:
+        self.changes = Changes()
+        keys = {(sent.source, sent.key) for sent in chunk}
+        self._origins = {(origin.source, origin.key): origin for origin in Origin.objects.keyed(keys)}
+        found = entries(
+            ids={origin.config_id for origin in self._origins.values()}, digests={sent.patched.digest for sent in chunk}
+        )
+        self._by_id = {entry.id: entry for entry in found}
+        self._by_digest = {entry.digest: entry for entry in found}
+        for sent in chunk:
+            self._take(sent)
+
+    def _take(self, sent: Sent) -> None:
+        origin = self._origins.get((sent.source, sent.key))
+        if origin is None:
+            entry = self._by_digest.get(sent.patched.digest) or self._new(sent)
+            entry.origins += 1
+            self.changes.new_origins.append((sent, entry))
+        elif origin.fingerprint != sent.patched.fingerprint:
+            self.changes.sent_otherwise.append((origin.pk, sent, self._follow(self._by_id[origin.config_id], sent)))
+        elif origin.scanned_by != sent.replica:
+            self.changes.sent_otherwise.append((origin.pk, sent, self._by_id[origin.config_id]))
+
+    def _follow(self, mine: Entry, sent: Sent) -> Entry:
+        """The config of an origin that sends other bytes than before."""
+        twin = self._by_digest.get(sent.patched.digest)
+        if twin is not None and twin is not mine:
+            self._leave(mine)
+            twin.origins += 1
+            return twin
+        if mine.origins == 1:
+            return self._change(mine, sent)
+        if twin is mine:
+            # The same check in other bytes, which another origin sends as they are: they stay.
+            return mine
+        self._leave(mine)
+        entry = self._new(sent, near=mine.owner)
+        entry.origins += 1
+        return entry
+
+    def _new(self, sent: Sent, near: int | None = None) -> Entry:
+        patched = sent.patched
+        entry = Entry(0, patched.digest, patched.name, bool(patched.node_name), near=near, sent=sent)
+        self.changes.new.append(entry)
+        self._by_digest[entry.digest] = entry
+        return entry
+
+    def _change(self, entry: Entry, sent: Sent) -> Entry:
+        del self._by_digest[entry.digest]
+        entry.digest, entry.name, entry.sent = sent.patched.digest, sent.patched.name, sent
+        entry.endpoint = bool(sent.patched.node_name)
+        self._by_digest[entry.digest] = entry
+        self.changes.changed.append(entry)
+        return entry
+
+    def _leave(self, entry: Entry) -> None:
+        entry.origins -= 1
+        if not entry.origins:
+            del self._by_digest[entry.digest]
+            self.changes.removed.append(entry)
+
+
+def entries(ids: Iterable[int], digests: Iterable[str] = ()) -> list[Entry]:
+    """The configs with these ids or digests, with their owners, in the order of their ids."""
+    found = (
+        Config.objects.with_ids_or_digests(ids, digests)
+        .annotate(sent_by=Count("origins"), owner=F("assignment__node_id"))
+        .order_by("id")
+    )
+    rows = found.values_list(
+        "id", "digest", "name", "node_name", "sent_by", "owner", "dangling_since", "former_node_id"
+    )
+    return [
+        Entry(id_, digest, name, bool(endpoint), sent_by, owner, near=former, dangling_since=dangling)
+        for id_, digest, name, endpoint, sent_by, owner, dangling, former in rows
+    ]
+
+
+def write(changes: Changes) -> None:
+    """Write configs, instances and origins. Who runs what is the dispatcher's."""
+    for entry, id_ in zip(changes.new, new_ids(Config, len(changes.new)), strict=True):
+        entry.id = id_
+    Config.objects.rewrite([_row(entry) for entry in changes.changed])
+    copy(Config, CONFIG_COLUMNS, (_row(entry) for entry in changes.new))
+    Instance.objects.filter(config_id__in=[entry.id for entry in changes.changed]).delete()
+    copy(Instance, ("config_id", "check_id"), _instance_rows([*changes.changed, *changes.new]))
+    copy(
+        Origin,
+        ORIGIN_COLUMNS,
+        ((s.source, s.key, entry.id, s.patched.fingerprint, s.replica) for s, entry in changes.new_origins),
+    )
+    Origin.objects.redirect(
+        [(id_, entry.id, s.patched.fingerprint, s.replica) for id_, s, entry in changes.sent_otherwise]
+    )
+    Config.objects.remove([entry.id for entry in changes.removed])
+
+
+def _row(entry: Entry) -> tuple[Any, ...]:
+    """The columns of CONFIG_COLUMNS."""
+    assert entry.sent is not None
+    patched = entry.sent.patched
+    return (
+        entry.id, patched.digest, patched.name, patched.provider, json.dumps(entry.sent.original.to_json()), patched.wire,
+        patched.scrubbed, patched.text, patched.node_name, entry.dangling_since,
+    )  # fmt: skip
+
+
+def _instance_rows(entries: Iterable[Entry]) -> Iterable[tuple[int, str]]:
+    for entry in entries:
+        assert entry.sent is not None
+        for check_id in dict.fromkeys(entry.sent.patched.check_ids):
+            yield entry.id, check_id

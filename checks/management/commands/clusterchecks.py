@@ -1,0 +1,41 @@
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+
+from checks.models import Config
+from nodes.models import Node
+
+
+class Command(BaseCommand):
+    help = "Who runs what."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--check", metavar="NAME", help="only configs of this check")
+        parser.add_argument("--json", action="store_true", help="for programs")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        configs = Config.objects.described(options["check"])
+        nodes = list(Node.objects.known().values_list("name", flat=True))
+        if options["json"]:
+            self.stdout.write(json.dumps({"nodes": nodes, "configs": list(configs)}, indent=2, default=str))
+        else:
+            self.show(nodes, configs)
+
+    def show(self, nodes: list[str], configs: Iterable[dict[str, Any]]) -> None:
+        by_owner: dict[str, list[dict[str, Any]]] = {name: [] for name in nodes}
+        for config in configs:
+            by_owner.setdefault(config["node"] or "", []).append(config)
+        width = max([4, *map(len, nodes)])
+        self.stdout.write(f"=== {len(nodes)} agents reporting ===\n\n{'Name':{width}}  Running checks")
+        for name in nodes:
+            self.stdout.write(f"{name:{width}}  {sum(len(c['check_ids']) for c in by_owner[name])}")
+        for name in sorted(by_owner):
+            if by_owner[name]:
+                self.stdout.write(
+                    f"\n===== Checks on {name} =====" if name else "\n===== Dangling: nobody runs these ====="
+                )
+            for config in by_owner[name]:
+                self.stdout.write(f"\n=== {config['check']} check ===\n{config['origin']}, config {config['digest']}")
+                self.stdout.write("\n".join(f"  {check_id}" for check_id in config["check_ids"]))

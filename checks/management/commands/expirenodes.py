@@ -1,0 +1,20 @@
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+
+from checks import dispatcher
+
+
+class Command(BaseCommand):
+    help = "Take every config away from the nodes that expired."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--force", action="store_true", help="skip hearing, brake, and whether others can take the work"
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        moves = dispatcher.expire_nodes(force=options["force"], actor="expirenodes")
+        for move in moves:
+            self.stdout.write(f"{move.name} {move.digest}: {move.source_node} expired")
+        self.stdout.write(f"{len(moves)} configs taken away")

@@ -1,0 +1,18 @@
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+
+from checks import dispatcher
+
+
+class Command(BaseCommand):
+    help = "Place the configs that dangle."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--force", action="store_true", help="skip the warm-up and the rule against piling up")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        moves = dispatcher.redispatch(force=options["force"], actor="redispatch")
+        for move in moves:
+            self.stdout.write(f"{move.name} {move.digest}: to {move.to_node}")
+        self.stdout.write(f"{len(moves)} configs placed")

@@ -1,0 +1,190 @@
+"""Expiry and re-dispatch: a dead node's configs move, and nothing else does."""
+
+from datetime import timedelta
+
+import pytest
+from django.db.models import F
+from django.db.models.functions import Now
+
+from checks import dispatcher
+from checks.models import Config, Move, Source
+from checks.tests.cast import counts, dangling, ledger, lead, owners, report, sent, silence, versions
+from clusteragent.lib import conf
+from nodes.models import Hearing, Node
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
+
+
+def schedule(number: int) -> None:
+    dispatcher.schedule([sent(f"c{i:03}") for i in range(number)])
+
+
+def test_only_the_dead_node_s_configs_move():
+    report("ash", "birch", "cedar")
+    schedule(9)
+    before, told = owners(), versions()
+    silence("birch")
+    done = dispatcher.run_pass(lead())
+    assert done == (3, 3)
+    after = owners()
+    assert set(counts()) == {"ash", "cedar"}
+    assert {key for key in before if before[key] != after[key]} == {key for key in before if before[key] == "birch"}
+    assert all(versions()[name] > told[name] for name in ("ash", "birch", "cedar"))
+
+
+def test_every_move_is_in_the_ledger_with_its_term():
+    report("ash", "birch")
+    schedule(2)
+    silence("ash")
+    term = lead()
+    dispatcher.run_pass(term)
+    assert ledger()[-2:] == [("ash", "", "expired"), ("", "birch", "redispatched")]
+    assert set(Move.objects.order_by("-pk")[:2].values_list("term", flat=True)) == {term}
+
+
+def test_a_node_that_returns_while_its_configs_dangle_gets_them_back():
+    report("ash", "birch")
+    schedule(4)
+    before = owners()
+    # birch alone could take ash's work, so ash expires; then birch is cordoned before the work is given out.
+    silence("ash")
+    dispatcher.expire_nodes()
+    Node.objects.filter(name="birch").cordon()
+    assert dispatcher.redispatch() == []
+    assert len(dangling()) == 2
+    Node.objects.filter(name="birch").cordon(schedulable=True)
+    assert not Node.objects.heartbeat("ash", last_change=0)
+    dispatcher.redispatch()
+    assert owners() == before
+
+
+def test_a_node_that_returns_after_its_configs_moved_gets_none_of_them_back():
+    report("ash", "birch")
+    schedule(4)
+    silence("ash")
+    dispatcher.run_pass(lead())
+    report("ash")
+    assert dispatcher.run_pass(lead()) == (0, 0)
+    assert counts() == {"birch": 4}
+
+
+def test_a_pass_with_nothing_to_do_moves_and_writes_nothing():
+    report("ash", "birch")
+    schedule(4)
+    before = owners(), versions(), Move.objects.count()
+    assert dispatcher.run_pass(lead()) == (0, 0)
+    assert (owners(), versions(), Move.objects.count()) == before
+    assert Hearing.objects.get().last_pass is not None
+
+
+def test_while_much_is_lost_no_node_gets_more_than_twice_its_share_for_a_minute():
+    names = [f"node-{i}" for i in range(10)]
+    report(*names)
+    schedule(100)
+    silence(*names[3:])
+    dispatcher.expire_nodes(force=True)
+    dispatcher.redispatch()
+    assert counts() == {name: 20 for name in names[:3]}
+    assert len(dangling()) == 40
+    # Nothing more while the minute lasts.
+    assert dispatcher.redispatch() == []
+    Config.objects.dangling().update(dangling_since=F("dangling_since") - timedelta(seconds=61))
+    dispatcher.redispatch()
+    assert not dangling()
+
+
+def test_force_ignores_the_rule_against_piling_up():
+    report("ash", "birch", "cedar", "dogwood")
+    schedule(40)
+    silence("birch", "cedar", "dogwood")
+    dispatcher.expire_nodes(force=True)
+    dispatcher.redispatch(force=True)
+    assert counts() == {"ash": 40}
+
+
+def test_what_dangles_beyond_the_threshold_is_flagged_once_and_cleared_when_placed():
+    dispatcher.schedule([sent("one")])
+    term = lead()
+    dispatcher.run_pass(term)
+    assert not Config.objects.get().unscheduled
+    Config.objects.update(dangling_since=Now() - conf.UNSCHEDULED_CHECK_THRESHOLD - timedelta(seconds=1))
+    dispatcher.run_pass(term)
+    assert Config.objects.get().unscheduled
+    report("ash")
+    dispatcher.run_pass(term)
+    assert not Config.objects.get().unscheduled
+
+
+class TestWarmUp:
+    """A new database places nothing before the warm-up is over, however long that takes."""
+
+    @pytest.fixture(autouse=True)
+    def _cold(self, warm: None) -> None:
+        Hearing.objects.update(warmup=True)
+
+    def elapse(self) -> None:
+        Hearing.objects.update(warm_until=F("warm_until") - conf.WARMUP_DURATION)
+
+    def read_sources(self) -> None:
+        Source.objects.update(read_at=Now())
+
+    def test_nothing_is_placed_before_it_is_over_and_everything_in_the_pass_that_ends_it(self):
+        self.read_sources()
+        report("ash", "birch")
+        schedule(4)
+        term = lead()
+        assert dispatcher.run_pass(term) == (0, 0)
+        assert len(dangling()) == 4
+        self.elapse()
+        assert dispatcher.run_pass(term) == (0, 4)
+        assert not Hearing.objects.get().warmup
+        assert counts() == {"ash": 2, "birch": 2}
+
+    def test_it_does_not_begin_before_a_node_reported(self):
+        self.read_sources()
+        dispatcher.run_pass(lead())
+        assert Hearing.objects.get().warm_until is None
+
+    def test_it_does_not_begin_before_each_source_was_read(self):
+        report("ash")
+        dispatcher.run_pass(lead())
+        assert Hearing.objects.get().warm_until is None
+        self.read_sources()
+        dispatcher.run_pass(lead())
+        assert Hearing.objects.get().warm_until is not None
+
+    def test_it_ends_even_when_nothing_dangles(self):
+        self.read_sources()
+        report("ash")
+        term = lead()
+        dispatcher.run_pass(term)
+        self.elapse()
+        dispatcher.run_pass(term)
+        assert not Hearing.objects.get().warmup
+
+    def test_no_view_ends_it_by_looking_at_a_clock(self):
+        self.read_sources()
+        report("ash")
+        schedule(1)
+        dispatcher.run_pass(lead())
+        self.elapse()
+        assert Node.objects.heartbeat("ash", last_change=12345)
+
+    def test_an_operator_can_not_assign_before_it_is_over(self):
+        self.read_sources()
+        report("ash")
+        schedule(1)
+        with pytest.raises(dispatcher.NotAccepting, match="warm-up"):
+            dispatcher.reassign(Config.objects.values_list("pk", flat=True), "ash", actor="eve")
+
+    def test_a_more_than_full_chunk_is_placed_before_it_ends(self, monkeypatch):
+        monkeypatch.setattr(dispatcher, "CHUNK", 3)
+        self.read_sources()
+        report("ash")
+        schedule(10)
+        term = lead()
+        dispatcher.run_pass(term)
+        self.elapse()
+        dispatcher.run_pass(term)
+        assert not dangling()
+        assert not Hearing.objects.get().warmup

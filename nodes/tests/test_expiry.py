@@ -1,0 +1,258 @@
+"""When silence means death: expiry, our own deafness, the brake. Time is moved in SQL, never slept."""
+
+from datetime import timedelta
+
+import pytest
+from django.db.models import F, Value
+from django.db.models.functions import Now
+
+from clusteragent.lib import conf
+from nodes import querysets
+from nodes.models import Hearing, Heartbeat, Node, NodeEvent
+
+pytestmark = pytest.mark.django_db
+TIMEOUT = conf.NODE_EXPIRATION_TIMEOUT
+
+
+@pytest.fixture(autouse=True)
+def _warm(warm: None) -> None:
+    """Expiry is the same during the warm-up; without it these tests are simpler to read."""
+
+
+def nodes(*names: str, silent_for: float = 0) -> None:
+    for name in names:
+        Node.objects.heartbeat(name, last_change=0)
+    Heartbeat.objects.filter(node__name__in=names).update(seen_at=Now() - timedelta(seconds=silent_for))
+
+
+def pass_time(seconds: float) -> None:
+    """As if that much time went by for all that the database remembers."""
+    shift = timedelta(seconds=seconds)
+    Heartbeat.objects.update(seen_at=F("seen_at") - shift)
+    Node.objects.update(first_seen=F("first_seen") - shift)
+    NodeEvent.objects.update(time=F("time") - shift)
+    for name in ("last_pass", "hearing_since", "braked_since", "warm_until"):
+        Hearing.objects.filter(**{f"{name}__isnull": False}).update(**{name: F(name) - shift})
+
+
+def one_pass() -> set[str]:
+    """What a pass does to nodes: hear, expire, note the time. Returns who expired."""
+    Hearing.objects.listen()
+    gone = Node.objects.expire()
+    Hearing.objects.note_pass()
+    return set(gone.values())
+
+
+def report(*names: str) -> None:
+    """Heartbeats: in one statement for those that need no registration, since some tests have hundreds of nodes."""
+    known = Heartbeat.objects.filter(node__name__in=names)
+    known.update(seen_at=Now())
+    for name in set(names) - set(known.values_list("node__name", flat=True)):
+        Node.objects.heartbeat(name, last_change=-1)
+
+
+def run(seconds: int, *reporting: str) -> set[str]:
+    """Seconds of passes, one each second, while these nodes report. Returns who expired."""
+    gone = set()
+    for _ in range(seconds):
+        pass_time(1)
+        report(*reporting)
+        gone |= one_pass()
+    return gone
+
+
+def fleet(number: int) -> list[str]:
+    return [f"node-{i:03}" for i in range(number)]
+
+
+def test_a_node_silent_for_longer_than_the_timeout_expires():
+    nodes("ash", silent_for=30.1)
+    nodes("birch", "cedar")
+    assert one_pass() == {"ash"}
+    assert not Heartbeat.objects.filter(node__name="ash").exists()
+
+
+def test_a_node_silent_for_exactly_the_timeout_survives(monkeypatch):
+    nodes("ash", "birch")
+    heard = Heartbeat.objects.get(node__name="ash").seen_at
+
+    def look(age: timedelta) -> list[str]:
+        """Who is expired when ash's heartbeat has that age, to the microsecond."""
+        monkeypatch.setattr(querysets, "ago", lambda past: Value(heard + age - past))
+        Heartbeat.objects.filter(node__name="birch").update(seen_at=heard + age)
+        return list(Node.objects.expired().values_list("name", flat=True))
+
+    assert look(TIMEOUT) == []
+    assert look(TIMEOUT + timedelta(microseconds=1)) == ["ash"]
+
+
+def test_the_last_node_never_expires():
+    nodes("ash", silent_for=300)
+    assert not one_pass()
+
+
+def test_a_node_does_not_expire_while_only_cordoned_nodes_could_take_its_work():
+    nodes("ash", silent_for=300)
+    nodes("birch", "cedar")
+    Node.objects.filter(name__in=["birch", "cedar"]).update(schedulable=False)
+    assert not one_pass()
+    Node.objects.filter(name="cedar").update(schedulable=True)
+    assert one_pass() == {"ash"}
+
+
+def test_one_node_of_two_dying_expires_after_the_timeout():
+    nodes("ash", "birch")
+    one_pass()
+    assert not run(30, "birch")
+    assert run(2, "birch") == {"ash"}
+
+
+def test_force_expires_whatever_the_guards_say():
+    nodes("ash", silent_for=31)
+    assert set(Node.objects.expire(force=True).values()) == {"ash"}
+
+
+@pytest.mark.parametrize("outage", [25, 40, 90])
+def test_when_all_web_servers_are_down_nobody_expires(outage):
+    names = fleet(20)
+    nodes(*names)
+    one_pass()
+    assert not run(outage)
+    # Back: nodes report over ten seconds, as their polls come.
+    for i in range(10):
+        assert not run(1, *names[: 2 * i + 2])
+    assert not run(40, *names)
+    assert Hearing.objects.get().braked_since is None
+
+
+def test_a_node_that_died_in_an_outage_of_ours_expires_a_full_timeout_after_it():
+    names = fleet(20)
+    nodes(*names)
+    one_pass()
+    run(60)
+    living = names[1:]
+    assert not run(29, *living)
+    assert run(5, *living) == {names[0]}
+
+
+def test_sixty_percent_cut_off_for_forty_seconds_expire_nobody():
+    names = fleet(300)
+    nodes(*names)
+    one_pass()
+    living = names[180:]
+    assert not run(40, *living)
+    assert Hearing.objects.get().braked_since is not None
+    assert not run(60, *names)
+    assert Hearing.objects.get().braked_since is None
+
+
+def test_sixty_percent_cut_off_for_good_expire_a_timeout_after_the_brake():
+    names = fleet(30)
+    nodes(*names)
+    one_pass()
+    living = names[18:]
+    # Silent after 15 s, so braked at 16 s: the brake holds for a full timeout.
+    assert not run(44, *living)
+    assert run(4, *living) == set(names[:18])
+    run(2, *living)
+    assert Hearing.objects.get().braked_since is None
+
+
+def test_fewer_than_half_silent_do_not_brake():
+    names = fleet(10)
+    nodes(*names)
+    one_pass()
+    assert run(32, *names[5:]) == set(names[:5])
+    assert Hearing.objects.get().braked_since is None
+
+
+def test_the_brake_needs_three_nodes():
+    nodes("ash", "birch", "cedar")
+    one_pass()
+    assert run(32, "cedar") == {"ash", "birch"}
+
+
+@pytest.mark.parametrize(("option", "value"), [("BRAKE_FRACTION", 0), ("BRAKE_NODES", 0)])
+def test_zero_turns_the_brake_off(monkeypatch, option, value):
+    monkeypatch.setattr(conf, option, value)
+    names = fleet(10)
+    nodes(*names)
+    one_pass()
+    assert run(32, *names[7:]) == set(names[:7])
+
+
+def test_nodes_that_newcomers_replace_one_for_one_do_not_brake():
+    old, new = fleet(10), [f"fresh-{i}" for i in range(10)]
+    nodes(*old)
+    one_pass()
+    gone = run(35, *new)
+    assert gone == set(old)
+
+
+def test_all_names_replaced_after_a_gap_expire_a_timeout_after_the_first_newcomer():
+    old, new = fleet(10), [f"fresh-{i}" for i in range(10)]
+    nodes(*old)
+    one_pass()
+    assert not run(25)
+    assert not run(30, *new)
+    assert run(5, *new) == set(old)
+
+
+def test_passes_that_did_not_run_count_as_our_deafness():
+    nodes("ash", "birch", "cedar")
+    one_pass()
+    pass_time(60)
+    report("birch", "cedar")
+    assert not one_pass()
+    assert Hearing.objects.get().hearing_since is not None
+    assert run(31, "birch", "cedar") == {"ash"}
+
+
+def test_a_database_away_for_a_minute_expires_nobody():
+    names = fleet(10)
+    nodes(*names)
+    one_pass()
+    pass_time(60)
+    assert not one_pass()
+    for i in range(10):
+        assert not run(1, *names[: i + 1])
+    assert not run(45, *names)
+
+
+def test_after_our_deafness_known_nodes_count_as_alive():
+    nodes("ash", "birch")
+    one_pass()
+    pass_time(60)
+    assert not Node.objects.alive().exists()
+    one_pass()
+    assert Node.objects.alive().count() == 2
+
+
+def test_times_in_the_future_are_pulled_back():
+    nodes("ash", silent_for=-3600)
+    nodes("birch", silent_for=0)
+    Hearing.objects.update(hearing_since=Now() + timedelta(hours=1))
+    one_pass()
+    assert not Heartbeat.objects.filter(seen_at__gt=Now()).exists()
+    assert not Hearing.objects.filter(hearing_since__gt=Now()).exists()
+
+
+def test_a_lost_node_is_forgotten_after_the_retention():
+    nodes("ash", silent_for=31)
+    nodes("birch", "cedar")
+    one_pass()
+    assert Node.objects.prune() == 0
+    Node.objects.filter(name="ash").update(lost_at=Now() - conf.LOST_NODE_RETENTION - timedelta(seconds=1))
+    assert Node.objects.prune() == 1
+    assert set(Node.objects.values_list("name", flat=True)) == {"birch", "cedar"}
+
+
+def test_falling_silent_is_noted_once():
+    nodes("ash", silent_for=16)
+    nodes("birch")
+    assert NodeEvent.objects.note_silent() == ["ash"]
+    assert NodeEvent.objects.note_silent() == []
+    report("ash")
+    pass_time(16)
+    report("birch")
+    assert NodeEvent.objects.note_silent() == ["ash"]

@@ -1,0 +1,60 @@
+"""Arrows between rooms point down only: clusteragent (the roof) → checks → nodes → clusteragent/lib (the ground)."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FLOORS = ["clusteragent.lib", "nodes", "checks", "clusteragent"]
+OURS = {"nodes", "checks", "clusteragent", "tests", "conftest"}
+
+
+def room(module: str) -> str | None:
+    """The room that a module belongs to; None for what isn't ours."""
+    if module.split(".")[0] not in OURS:
+        return None
+    return "clusteragent.lib" if module.startswith("clusteragent.lib") else module.split(".")[0]
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    for folder in ("nodes", "checks", "clusteragent"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            relative = path.relative_to(ROOT)
+            if "tests" not in relative.parts:
+                yield ".".join(relative.with_suffix("").parts), path
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every module that the file imports, inside functions too; `from x import y` gives x.y as well as x."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively, which this test can't follow"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize(("module", "path"), list(modules()), ids=lambda value: value if isinstance(value, str) else "")
+def test_a_room_imports_only_itself_and_what_is_below(module, path):
+    here = room(module)
+    assert here is not None
+    allowed = {here} if here == "clusteragent.lib" else set(FLOORS[: FLOORS.index(here) + 1])
+    for imported in imports(path):
+        other = room(imported)
+        assert other is None or other in allowed, f"{module} imports {imported}"
+
+
+def test_the_rooms_are_found():
+    found = {room(module) for module, _ in modules()}
+    assert found == set(FLOORS)
+
+
+def test_the_simulator_speaks_http_only():
+    """What stands for a real agent must not know our code: it would prove nothing."""
+    for name in ("simulator", "agent_client"):
+        path = ROOT / "nodes" / f"{name}.py"
+        if path.exists():
+            foreign = [i for i in imports(path) if i.startswith(("django", "checks", "clusteragent"))]
+            assert not foreign
