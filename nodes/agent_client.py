@@ -6,7 +6,7 @@ import json
 import ssl
 import zlib
 from base64 import b64decode
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self, TypeVar
 from urllib.parse import quote, urlsplit
 
@@ -50,6 +50,8 @@ class Server:
     prefix: str
     token: str
     tls: ssl.SSLContext
+    # All nodes share one processor here: with more handshakes at once, our own delay would look like the server's.
+    handshakes: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(200))
 
     @classmethod
     def at(cls, url: str, token: str) -> Self:
@@ -89,14 +91,23 @@ class Connection:
         self._writer: asyncio.StreamWriter | None = None
 
     async def call(self, method: str, path: str, body: bytes = b"", *, patience: float) -> bytes:
-        """The body of a 200. `patience` is for the whole call, in seconds. Raises CallError."""
+        """The body of a 200. `patience` is for the whole exchange, in seconds. Raises CallError."""
         try:
+            writer = await self._open()
             async with asyncio.timeout(patience):
-                status, answer = await self._exchange(method, path, body)
-        except (OSError, EOFError, zlib.error, h11.RemoteProtocolError) as error:
+                writer.write(self._request(method, path, body))
+                response, answer = await self._response()
+        except (OSError, h11.RemoteProtocolError) as error:
+            # What is left of a late or broken answer would be taken for the answer to the next call.
+            self.abort()
             raise CallError(str(error) or "no answer in time") from error
-        if status != 200:
-            raise CallError(f"{method} {path}: {status} {answer[:200].decode(errors='replace').strip()}")
+        if self._http.their_state is h11.DONE:
+            self._http.start_next_cycle()
+        else:
+            self.abort()
+        answer = _unpack(response, answer)
+        if response.status_code != 200:
+            raise CallError(f"{method} {path}: {response.status_code} {answer[:200].decode(errors='replace').strip()}")
         return answer
 
     def abort(self) -> None:
@@ -105,26 +116,14 @@ class Connection:
             self._writer.transport.abort()
             self._writer = None
 
-    async def _exchange(self, method: str, path: str, body: bytes) -> tuple[int, bytes]:
-        try:
-            writer = await self._open()
-            writer.write(self._request(method, path, body))
-            response, answer = await self._response()
-        except BaseException:
-            # What is left of a broken or late answer would be taken for the answer to the next call.
-            self.abort()
-            raise
-        if self._http.their_state is h11.DONE:
-            self._http.start_next_cycle()
-        else:
-            self.abort()
-        packed = (b"content-encoding", b"gzip") in list(response.headers)
-        return response.status_code, gzip.decompress(answer) if packed else answer
-
     async def _open(self) -> asyncio.StreamWriter:
         if self._writer and not self._writer.is_closing() and not self._reader.at_eof():
             return self._writer
         self.abort()
+        async with self._server.handshakes:
+            return await self._dial()
+
+    async def _dial(self) -> asyncio.StreamWriter:
         server = self._server
         async with asyncio.timeout(self._timing.dial):
             self._reader, self._writer = await asyncio.open_connection(server.host, server.port)
@@ -166,6 +165,15 @@ class Connection:
         return event
 
 
+def _unpack(response: h11.Response, body: bytes) -> bytes:
+    if (b"content-encoding", b"gzip") not in list(response.headers):
+        return body
+    try:
+        return gzip.decompress(body)
+    except (OSError, EOFError, zlib.error) as error:
+        raise CallError(f"the answer is no gzip: {error}") from error
+
+
 @dataclass(frozen=True, slots=True)
 class Config:
     """A config as a node agent holds it. `digest` is the peer's FastDigest: over the raw bytes that came."""
@@ -194,7 +202,10 @@ def read_configs(body: bytes) -> tuple[int, list[Config]]:
     answer = typed(json.loads(body), dict, {})
     items = typed(answer.get("configs"), list, [])
     configs = [_read_config(typed(item, dict, {})) for item in items]
-    return typed(answer.get("last_change"), int, 0), [config for config in configs if config]
+    last_change = typed(answer.get("last_change"), int, 0)
+    if not -(2**63) <= last_change < 2**63:
+        raise ValueError(f"last_change {last_change} has more than 64 bits")
+    return last_change, [config for config in configs if config]
 
 
 def _read_config(item: dict[str, Any]) -> Config | None:
@@ -208,7 +219,7 @@ def _read_config(item: dict[str, Any]) -> Config | None:
     raw = b"".join([name.encode(), *instances, init_config, *(text.encode() for text in identifiers), *texts])
     if typed(item.get("cluster_check"), bool, False) or is_template or not instances:
         return None
-    return Config(mmh3.hash64(raw, 0, True, False)[0], name, tuple(instances))
+    return Config(mmh3.hash64(raw, signed=False)[0], name, tuple(instances))
 
 
 def _data(text: object) -> bytes:

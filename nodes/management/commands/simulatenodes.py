@@ -2,6 +2,7 @@
 
 import sys
 from argparse import ArgumentTypeError
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,9 @@ def _simulate(options: dict[str, Any]) -> None:
     server = Server.at(options["url"], _token(options["token_file"]))
     timing = Timing(poll=options["interval"])
     if options["name"]:
-        return simulator.run(simulator.simulate_one(server, timing, options["name"], sys.stdout), 1)
+        return simulator.run(partial(simulator.simulate_one, server, timing, options["name"], sys.stdout), 1)
     names = [f"{options['prefix']}{number}" for number in range(1, options["nodes"] + 1)]
-    return simulator.run(simulator.simulate_many(server, timing, names, sys.stderr), len(names))
+    return simulator.run(partial(simulator.simulate_many, server, timing, names, sys.stderr), len(names))
 
 
 def _token(file: Path | None) -> str:
