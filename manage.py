@@ -4,12 +4,12 @@
 import os
 import sys
 
+from clusteragent.lib.options import OptionError
+
 
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "clusteragent.settings")
     from django.core.management import execute_from_command_line
-
-    from clusteragent.lib.conf import OptionError
 
     try:
         execute_from_command_line(sys.argv)

@@ -1,0 +1,158 @@
+"""How an option is read from the environment: its type, its unit, and what is said when it can't be what it is."""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import TypeVar
+
+import psycopg
+from environs import FileAwareEnv
+from psycopg.conninfo import conninfo_to_dict
+
+T = TypeVar("T")
+
+_env = FileAwareEnv(strip_whitespace=True)
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+class OptionError(Exception):
+    """An option has a value that it can't have."""
+
+
+def option(name: str, default: T, parse: Callable[[str], T], allowed: str) -> T:
+    """The option's value, its default when unset or empty. Raises OptionError naming option, value and what is allowed."""
+    try:
+        raw = _env.str(name, "")
+    except ValueError as error:
+        raise OptionError(f"{name}_FILE can't be read: {error}") from error
+    if not raw:
+        return default
+    try:
+        return parse(raw)
+    except ValueError as error:
+        raise OptionError(f"{name} is {raw!r}, allowed is {allowed}") from error
+
+
+def text(name: str, default: str) -> str:
+    return option(name, default, str, "any text")
+
+
+def flag(name: str, default: bool) -> bool:
+    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+    def parse(raw: str) -> bool:
+        if raw.lower() not in words:
+            raise ValueError(raw)
+        return words[raw.lower()]
+
+    return option(name, default, parse, "true or false")
+
+
+def whole(name: str, default: int, low: int, high: int) -> int:
+    def parse(raw: str) -> int:
+        value = int(raw)
+        if not low <= value <= high:
+            raise ValueError(raw)
+        return value
+
+    return option(name, default, parse, f"a whole number from {low} to {high}")
+
+
+def fraction(name: str, default: float) -> float:
+    def parse(raw: str) -> float:
+        value = float(raw)
+        if not 0 <= value <= 1:
+            raise ValueError(raw)
+        return value
+
+    return option(name, default, parse, "a number from 0 to 1")
+
+
+def duration(name: str, default: timedelta, low: timedelta = timedelta(0)) -> timedelta:
+    """A duration: whole seconds (`30`) or Go's form (`10m`, `1h30m`, `500ms`)."""
+
+    def parse(raw: str) -> timedelta:
+        if re.fullmatch(r"\d+(\.\d+)?", raw):
+            value = timedelta(seconds=float(raw))
+        elif re.fullmatch(r"(\d+(\.\d+)?(ms|s|m|h))+", raw):
+            parts = re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h)", raw)
+            value = timedelta(seconds=sum(float(number) * _UNITS[unit] for number, unit in parts))
+        else:
+            raise ValueError(raw)
+        if not low <= value <= timedelta(days=3650):
+            raise ValueError(raw)
+        return value
+
+    least = f" of at least {low.total_seconds():g} s" if low else ""
+    return option(name, default, parse, f"seconds or a duration such as 90s, 10m, 1h30m{least}")
+
+
+def words(name: str) -> tuple[str, ...]:
+    """A list: words separated by spaces, or a JSON array of strings."""
+
+    def parse(raw: str) -> tuple[str, ...]:
+        if not raw.startswith("["):
+            return tuple(raw.split())
+        words = json.loads(raw)
+        if not all(isinstance(word, str) for word in words):
+            raise ValueError(raw)
+        return tuple(words)
+
+    return option(name, (), parse, 'words separated by spaces, or a JSON array such as ["a", "b"]')
+
+
+def bind(name: str, default: str) -> tuple[str, int]:
+    """An address and port to listen on: `127.0.0.1:5005`, `0.0.0.0:5005`, `[::]:5005`."""
+
+    def parse(raw: str) -> tuple[str, int]:
+        match = re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[^:\[\]]+):(\d{1,5})", raw)
+        if not match or int(match[2]) > 65535:
+            raise ValueError(raw)
+        return match[1].strip("[]"), int(match[2])
+
+    return option(name, parse(default), parse, "host:port, such as 127.0.0.1:5005 or [::]:5005")
+
+
+def choice(name: str, default: str, values: Mapping[str, str]) -> str:
+    """One of the words that `values` maps to what they mean, in small or capital letters."""
+
+    def parse(raw: str) -> str:
+        if raw.lower() not in values:
+            raise ValueError(raw)
+        return values[raw.lower()]
+
+    return option(name, values[default], parse, "one of " + ", ".join(values))
+
+
+def database(name: str) -> str:
+    """A PostgreSQL URL or key=value string, as libpq reads it; empty when unset. Errors don't repeat it: it has a password."""
+    raw = text(name, "")
+    try:
+        conninfo_to_dict(raw)
+    except psycopg.ProgrammingError:
+        form = "postgresql://user:password@host:port/name, or libpq's host=… dbname=…"
+        raise OptionError(f"{name} can't be read as a PostgreSQL URL, allowed is {form}") from None
+    return raw
+
+
+def secret(name: str, file: Path) -> str:
+    """A secret of at least 32 characters: the option, else the file, else empty (nothing was made yet)."""
+    given = text(name, "")
+    value = given or _content(file)
+    if value is None:
+        return ""
+    if len(value) < 32:
+        where = name if given else str(file)
+        raise OptionError(f"{where} has {len(value)} characters, at least 32 are needed")
+    return value
+
+
+def _content(file: Path) -> str | None:
+    try:
+        return file.read_text().strip()
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise OptionError(f"{file} can't be read: {getattr(error, 'strerror', None) or error}") from error
