@@ -96,8 +96,9 @@ def test_expiry_waits_for_a_heartbeat_in_flight_and_spares_its_node():
 
 def test_a_heartbeat_that_waits_for_expiry_finds_its_node_lost_and_is_told_so():
     silence("ash")
+    version = Node.objects.get(name="ash").config_version
     with held(dispatcher.expire_nodes):
-        late = Session(beat("ash", last_change=Node.objects.get(name="ash").config_version))
+        late = Session(beat("ash", last_change=version))
         late.waits()
     assert late.finish() is False
     assert Node.objects.alive().filter(name="ash").exists()
