@@ -147,7 +147,7 @@ def write(changes: Changes) -> None:
     """Write configs, instances and origins. Who runs what is the dispatcher's."""
     for entry, id_ in zip(changes.new, new_ids(Config, len(changes.new)), strict=True):
         entry.id = id_
-    Config.objects.rewrite([_row(entry) for entry in changes.changed])
+    Config.objects.rewrite(CONFIG_COLUMNS, [_row(entry) for entry in changes.changed])
     copy(Config, CONFIG_COLUMNS, (_row(entry) for entry in changes.new))
     Instance.objects.filter(config_id__in=[entry.id for entry in changes.changed]).delete()
     copy(Instance, ("config_id", "check_id"), _instance_rows([*changes.changed, *changes.new]))

@@ -6,6 +6,7 @@ chunks, each locking anew and complete in itself, so that nobody waits a second 
 """
 
 import math
+import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import timedelta
 from typing import NamedTuple, TypeVar
@@ -80,7 +81,8 @@ def extra_tags() -> list[str]:
 def schedule(sent: Iterable[Sent], *, term: int | None = None, actor: str = "") -> list[Move]:
     """Take in what origins send: what is new is placed, what changed stays where it is, the same again changes nothing."""
     latest = {(one.source, one.key): one for one in sent}
-    return _in_chunks(list(latest.values()), lambda chunk: _schedule(chunk, term, actor))
+    pools = _Pools()
+    return _in_chunks(list(latest.values()), lambda chunk: _schedule(chunk, pools, term, actor))
 
 
 def unschedule(origins: Collection[tuple[str, str]], *, term: int | None = None, actor: str = "") -> list[Move]:
@@ -107,9 +109,9 @@ def redispatch(*, term: int | None = None, force: bool = False, actor: str = "")
     warmed_up = Hearing.objects.warmed_up(sources_read=not Source.objects.filter(read_at=None).exists())
     if not (warmed_up or force):
         return []
-    most = math.inf if force else _ceiling()
     dangling = list(Config.objects.dangling().order_by("dangling_since", "pk").values_list("pk", flat=True))
-    moves = _in_chunks(dangling, lambda chunk: _redispatch(chunk, most, term, actor))
+    pools = _Pools(math.inf if force or not dangling else _ceiling(), cold=True)
+    moves = _in_chunks(dangling, lambda chunk: _redispatch(chunk, pools, term, actor))
     if warmed_up and Hearing.objects.filter(warmup=True).exists():
         moves += _end_warmup(term, actor)
     return moves
@@ -137,6 +139,34 @@ def run_pass(term: int) -> Pass:
 
 def _in_chunks(items: Sequence[T], verb: Callable[[Sequence[T]], list[Move]]) -> list[Move]:
     return [move for start in range(0, len(items), CHUNK) for move in verb(items[start : start + CHUNK])]
+
+
+class _Pools:
+    """The nodes that may be given work, for the chunks of one verb. Counting them anew for each chunk would take longer
+    than placing it, so the pool is kept while nobody else changes the map, but not for longer than a second: a node may be
+    cordoned or fall silent meanwhile.
+    """
+
+    def __init__(self, ceiling: float = math.inf, *, cold: bool = False) -> None:
+        """cold: also during the warm-up, when there are no such nodes for anybody else."""
+        self._ceiling = ceiling
+        self._cold = cold
+        self._revision = -1
+        self._counted = 0.0
+
+    def at(self, revision: int) -> Pool[int]:
+        """The pool under the lock of a store of that revision; what is placed from it raises the revision by one."""
+        if revision != self._revision or time.monotonic() - self._counted > 1:
+            self._pool = self._count()
+            self._counted = time.monotonic()
+        self._revision = revision + 1
+        return self._pool
+
+    def _count(self) -> Pool[int]:
+        if not self._cold and Hearing.objects.filter(warmup=True).exists():
+            return Pool({}, {})
+        names = dict(Node.objects.accepting().values_list("pk", "name"))
+        return Pool(names, Assignment.objects.costs(), self._ceiling)
 
 
 class _Turn:
@@ -187,7 +217,7 @@ class _Turn:
 
 
 @transaction.atomic
-def _schedule(chunk: Sequence[Sent], term: int | None, actor: str) -> list[Move]:
+def _schedule(chunk: Sequence[Sent], pools: _Pools, term: int | None, actor: str) -> list[Move]:
     turn = _Turn(term, actor)
     todo = Reckoning(chunk).changes
     if not todo:
@@ -201,7 +231,7 @@ def _schedule(chunk: Sequence[Sent], term: int | None, actor: str) -> list[Move]
         entry for entry in (*todo.changed, *todo.new)
         if not entry.endpoint and entry.owner is None and entry.dangling_since is None
     ]  # fmt: skip
-    placed = turn.place(ownerless, _pool() if ownerless else Pool({}, {}), Move.Reason.SCHEDULED)
+    placed = turn.place(ownerless, pools.at(turn.store.revision), Move.Reason.SCHEDULED) if ownerless else []
     changes.write(todo)
     turn.assign(placed, Move.Reason.SCHEDULED)
     return turn.finish()
@@ -233,9 +263,9 @@ def _unschedule(chunk: Sequence[tuple[str, str]], term: int | None, actor: str) 
 
 
 @transaction.atomic
-def _redispatch(ids: Sequence[int], most: float, term: int | None, actor: str) -> list[Move]:
+def _redispatch(ids: Sequence[int], pools: _Pools, term: int | None, actor: str) -> list[Move]:
     turn = _Turn(term, actor)
-    pool = _living_pool(most)
+    pool = pools.at(turn.store.revision)
     if not pool:
         return []
     # Someone may have placed some of them since they were listed.
@@ -251,7 +281,7 @@ def _end_warmup(term: int | None, actor: str) -> list[Move]:
     """The transaction that ends the warm-up places what came to dangle meanwhile: nobody sees a part of the map."""
     ClusterStore.objects.lock(term)
     late = list(Config.objects.dangling().values_list("pk", flat=True))
-    moves = _redispatch(late, math.inf, term, actor)
+    moves = _redispatch(late, _Pools(cold=True), term, actor)
     Hearing.objects.update(warmup=False)
     log.info("warmup_ended")
     return moves
@@ -294,17 +324,6 @@ def _accepting(name: str) -> Node:
     if Hearing.objects.filter(warmup=True).exists():
         raise NotAccepting("nothing is placed before the warm-up of this new database is over")
     return node
-
-
-def _pool() -> Pool[int]:
-    """The nodes that may be given work; none during the warm-up."""
-    if Hearing.objects.filter(warmup=True).exists():
-        return Pool({}, {})
-    return _living_pool(math.inf)
-
-
-def _living_pool(most: float) -> Pool[int]:
-    return Pool(dict(Node.objects.accepting().values_list("pk", "name")), Assignment.objects.costs(), most)
 
 
 def _ceiling() -> float:
