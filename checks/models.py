@@ -1,5 +1,7 @@
 """clusterStore: the configs, who runs them, and the ledger of every move."""
 
+from typing import Any
+
 from django.db import models
 from django.db.models.functions import Now
 
@@ -9,7 +11,10 @@ from checks.querysets import (
     ConfigQuerySet,
     MoveQuerySet,
     OriginQuerySet,
+    SourceQuerySet,
+    SourceScanQuerySet,
 )
+from clusteragent.lib import conf
 from nodes.models import Node
 
 
@@ -62,11 +67,15 @@ class Config(models.Model):
             ),
         ]
         indexes = [
-            # dispatcher.redispatch(), GET configs of a node that came back, the admin's filter.
+            # dispatcher.redispatch(), the admin's filter.
             models.Index(
                 fields=["dangling_since", "id"],
                 name="config_dangling",
                 condition=models.Q(dangling_since__isnull=False),
+            ),
+            # GET configs, of each node: whether something that it lost still dangles.
+            models.Index(
+                fields=["former_node"], name="config_of_lost_node", condition=models.Q(dangling_since__isnull=False)
             ),
             # GET endpoints configs.
             models.Index(fields=["node_name"], name="config_of_endpoint", condition=~models.Q(node_name="")),
@@ -175,8 +184,17 @@ class Source(models.Model):
     # Keys of origins whose removal waits for someone to accept it, or for the files to be back.
     held_removals = models.JSONField(default=list)
 
+    objects = SourceQuerySet.as_manager()
+
     def __str__(self) -> str:
         return self.name
+
+    def note_scan(self, *, read: bool, **findings: list[Any]) -> None:
+        """Write down what a scan by this replica found. read: the source could be read."""
+        changed = {name: value for name, value in findings.items() if getattr(self, name) != value}
+        # Lists that stay the same are not written again each time: they may be long.
+        stamps = {"scanned_at": Now(), "scanned_by": conf.REPLICA} | ({"read_at": Now()} if read else {})
+        Source.objects.filter(pk=self.pk).update(**stamps, **changed)
 
 
 class SourceScan(models.Model):
@@ -185,6 +203,8 @@ class SourceScan(models.Model):
     source = models.ForeignKey(Source, models.CASCADE)
     replica = models.CharField(max_length=253)
     scanned_at = models.DateTimeField(db_default=Now())
+
+    objects = SourceScanQuerySet.as_manager()
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["source", "replica"], name="sourcescan_source_replica")]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.contrib.postgres.expressions import ArraySubquery
 from django.db import connection, models
-from django.db.models import Case, Count, F, OuterRef, Subquery, Value, When
+from django.db.models import Case, Count, ExpressionWrapper, F, Func, OuterRef, Subquery, Value, When
 from django.db.models.functions import Concat, Now
 
 from checks import models as clusterstore  # its classes take their managers from here, so it is looked up when called
@@ -16,6 +17,13 @@ from clusteragent.lib import conf
 from nodes.querysets import ago
 
 CHANNEL = "clusteragent"
+
+
+class Call(enum.StrEnum):
+    """What may be asked of the leader: the payload of a notification."""
+
+    PASS = enum.auto()
+    SCAN = enum.auto()
 
 
 class NotLeader(Exception):
@@ -33,17 +41,40 @@ class ClusterStoreManager(models.Manager["clusterstore.ClusterStore"]):
             raise NotLeader(f"term {term} is over, the leader's is {store.term}")
         return store
 
-    def wake(self) -> None:
-        """Ask the leader for a pass now, when the transaction commits."""
+    def wake(self, call: Call = Call.PASS) -> None:
+        """Ask the leader for a pass now, or for a scan of the sources, when the transaction commits."""
         with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_notify(%s, '')", (CHANNEL,))
+            cursor.execute("SELECT pg_notify(%s, %s)", (CHANNEL, call))
+
+    # These take the cursor of the session that holds the leader's lock: a session that lost it can't begin a term.
+    def begin_term(self, cursor: Any, leader: str) -> int:
+        """Begin a term whose number was never used, not even by one whose commit a failover lost, and return it."""
+        cursor.execute(
+            "UPDATE checks_clusterstore SET leader = %s,"
+            " term = greatest(term + 1, (extract(epoch FROM clock_timestamp()) * 1000000000)::bigint) RETURNING term",
+            (leader[:253],),
+        )
+        return int(cursor.fetchone()[0])
+
+    def current_term(self, cursor: Any) -> int:
+        """The term that changes of the map are compared with."""
+        cursor.execute("SELECT term FROM checks_clusterstore")
+        return int(cursor.fetchone()[0])
+
+    def listen(self, cursor: Any) -> None:
+        """Hear wake() from now on."""
+        cursor.execute(f"LISTEN {CHANNEL}")
 
 
 def copy(model: type[models.Model], fields: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Insert rows with COPY, several times faster than bulk_create. Fields are attribute names of the model."""
-    columns = ", ".join(connection.ops.quote_name(model._meta.get_field(name).column) for name in fields)
-    table = connection.ops.quote_name(model._meta.db_table)
-    with connection.cursor() as cursor, cursor.copy(f"COPY {table} ({columns}) FROM STDIN") as stream:
+    with connection.cursor() as cursor:
+        copy_into(cursor, model._meta.db_table, [model._meta.get_field(name).column for name in fields], rows)
+
+
+def copy_into(cursor: Any, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    names = ", ".join(map(connection.ops.quote_name, columns))
+    with cursor.copy(f"COPY {connection.ops.quote_name(table)} ({names}) FROM STDIN") as stream:
         for row in rows:
             stream.write_row(row)
 
@@ -58,6 +89,14 @@ def new_ids(model: type[models.Model], number: int) -> list[int]:
         return [key for (key,) in cursor.fetchall()]
 
 
+class Share(NamedTuple):
+    """What a node agent is given: the version of its configs and what is stored of them, or why nothing is said now."""
+
+    version: int
+    configs: str
+    unsure: str = ""
+
+
 class ConfigQuerySet(models.QuerySet["clusterstore.Config"]):
     def dispatchable(self) -> ConfigQuerySet:
         """Configs that should have an owner: all but those of endpoint checks."""
@@ -65,6 +104,14 @@ class ConfigQuerySet(models.QuerySet["clusterstore.Config"]):
 
     def dangling(self) -> ConfigQuerySet:
         return self.filter(dangling_since__isnull=False)
+
+    def containing(self, word: str) -> ConfigQuerySet:
+        """The configs with this digest or check ID; when there is none, those with the word in their scrubbed YAML."""
+        owners = clusterstore.Instance.objects.filter(check_id=word).values_list("config_id", flat=True)
+        exact = self.model.objects.filter(digest=word).order_by().values_list("pk", flat=True).union(owners)
+        if ids := list(exact):
+            return self.filter(pk__in=ids)
+        return self.filter(text__icontains=word)
 
     def with_ids_or_digests(self, ids: Iterable[int], digests: Iterable[str]) -> ConfigQuerySet:
         return self.filter(models.Q(pk__in=list(ids)) | models.Q(digest__in=list(digests)))
@@ -116,22 +163,75 @@ class ConfigQuerySet(models.QuerySet["clusterstore.Config"]):
             related.objects.filter(config_id__in=ids)._raw_delete(self.db)
         self.model.objects.filter(pk__in=ids)._raw_delete(self.db)
 
-    _REWRITE = """
-        UPDATE checks_config AS c
-        SET digest = n.digest, name = n.name, provider = n.provider, original = n.original, wire = n.wire,
-            scrubbed = n.scrubbed, text = n.text, node_name = n.node_name, dangling_since = n.dangling_since,
-            changed = statement_timestamp()
-        FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::text[], %s::jsonb[], %s::bytea[], %s::bytea[],
-                    %s::text[], %s::text[], %s::timestamptz[])
-            AS n (id, digest, name, provider, original, wire, scrubbed, text, node_name, dangling_since)
-        WHERE c.id = n.id
+    # One statement: the version and the configs must be of the same moment. As text, since bytes travel as hex, which
+    # takes twice the time. Without the hearing's row we warm up.
+    _SHARE = """
+        SELECT n.config_version,
+            coalesce((
+                SELECT convert_from(string_agg(c.wire, ',' ORDER BY c.id), 'UTF8')
+                FROM checks_assignment AS a JOIN checks_config AS c ON c.id = a.config_id
+                WHERE a.node_id = n.id
+            ), ''),
+            CASE
+                WHEN (SELECT warmup FROM nodes_hearing) IS NOT FALSE
+                    THEN 'warming up: nothing is dispatched yet'
+                WHEN EXISTS (
+                    SELECT FROM checks_config AS d WHERE d.dangling_since IS NOT NULL AND d.former_node_id = n.id
+                )
+                    THEN 'the node came back, and its configs are not dispatched again yet'
+                ELSE ''
+            END
+        FROM nodes_node AS n JOIN nodes_heartbeat AS h ON h.node_id = n.id
+        WHERE n.name = %s
     """
 
-    def rewrite(self, rows: Sequence[Sequence[Any]]) -> None:
-        """Give configs other bytes in place, in one statement. Rows: id, then the columns in the order of _REWRITE."""
-        if rows:
-            with connection.cursor() as cursor:
-                cursor.execute(self._REWRITE, [list(column) for column in zip(*rows, strict=True)])
+    def share_of(self, name: str) -> Share | None:
+        """What a node runs. None when the node is unknown or lost."""
+        return self._share(self._SHARE, [name])
+
+    _ENDPOINTS_SHARE = """
+        SELECT 0,
+            coalesce((
+                SELECT convert_from(string_agg(wire, ',' ORDER BY id), 'UTF8')
+                FROM checks_config
+                WHERE node_name <> '' AND node_name = coalesce(%s, node_name)
+            ), ''),
+            CASE
+                WHEN (SELECT warmup FROM nodes_hearing) IS NOT FALSE
+                    THEN 'warming up: nothing is dispatched yet'
+                ELSE ''
+            END
+    """
+
+    def endpoints_share(self, name: str | None = None) -> Share:
+        """The endpoint checks of a node, or of all."""
+        share = self._share(self._ENDPOINTS_SHARE, [name])
+        assert share is not None
+        return share
+
+    def _share(self, statement: str, values: Sequence[Any]) -> Share | None:
+        with connection.cursor() as cursor:
+            cursor.execute(statement, values)
+            row = cursor.fetchone()
+        return Share(*row) if row else None
+
+    def rewrite(self, fields: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Give configs other bytes in place. Rows: the fields, the first of them `id`.
+
+        By COPY and one UPDATE: as parameters of a statement the bytes would be quoted and parsed again, which takes longer
+        than all the rest.
+        """
+        if not rows:
+            return
+        changes = ", ".join(f"{name} = n.{name}" for name in fields[1:])
+        with connection.cursor() as cursor:
+            cursor.execute("CREATE TEMPORARY TABLE rewritten (LIKE checks_config INCLUDING DEFAULTS) ON COMMIT DROP")
+            copy_into(cursor, "rewritten", fields, rows)
+            cursor.execute(
+                f"UPDATE checks_config AS c SET {changes}, changed = statement_timestamp()"  # noqa: S608 - our own columns
+                " FROM rewritten AS n WHERE c.id = n.id"
+            )
+            cursor.execute("DROP TABLE rewritten")
 
 
 class OriginQuerySet(models.QuerySet["clusterstore.Origin"]):
@@ -186,6 +286,18 @@ class AssignmentQuerySet(models.QuerySet["clusterstore.Assignment"]):
         return list(clusterstore.Move.objects.raw(self._TAKE_AWAY, values))
 
 
+class SourceScanQuerySet(models.QuerySet["clusterstore.SourceScan"]):
+    def note(self, source: clusterstore.Source) -> None:
+        """Note that this replica scans the source now, and forget replicas whose scans no longer count."""
+        self.filter(source=source, scanned_at__lt=ago(conf.REMOVAL_GRACE)).delete()
+        self.update_or_create(source=source, replica=conf.REPLICA, defaults={"scanned_at": Now()})
+
+    def of_others_lately(self, source: clusterstore.Source) -> set[str]:
+        """The other replicas whose scans of the source still count."""
+        lately = self.filter(source=source, scanned_at__gte=ago(conf.REMOVAL_GRACE))
+        return set(lately.exclude(replica=conf.REPLICA).values_list("replica", flat=True))
+
+
 class MoveQuerySet(models.QuerySet["clusterstore.Move"]):
     _FIELDS = ("config_id", "digest", "name", "source_node", "to_node", "reason", "actor", "term", "time")
 
@@ -195,3 +307,17 @@ class MoveQuerySet(models.QuerySet["clusterstore.Move"]):
 
     def prune(self, before: datetime | Any) -> int:
         return self.filter(time__lt=before)._raw_delete(self.db)
+
+
+class SourceQuerySet(models.QuerySet["clusterstore.Source"]):
+    def with_counts(self) -> SourceQuerySet:
+        """Each with the numbers of its errors, passed-over files and held removals, and the ages of its scan and reading."""
+        numbers = {
+            f"{field}_number": Func(F(field), function="jsonb_array_length", output_field=models.IntegerField())
+            for field in ("errors", "passed_over", "held_removals")
+        }
+        ages = {
+            age: ExpressionWrapper(Now() - F(time), models.DurationField())
+            for age, time in (("read_age", "read_at"), ("scan_age", "scanned_at"))
+        }
+        return self.annotate(**numbers, **ages).defer("errors", "passed_over", "held_removals")

@@ -177,6 +177,14 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name="config",
             index=models.Index(
+                condition=models.Q(("dangling_since__isnull", False)),
+                fields=["former_node"],
+                name="config_of_lost_node",
+            ),
+        ),
+        migrations.AddIndex(
+            model_name="config",
+            index=models.Index(
                 condition=models.Q(("node_name", ""), _negated=True), fields=["node_name"], name="config_of_endpoint"
             ),
         ),

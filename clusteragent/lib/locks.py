@@ -15,6 +15,7 @@ class Lock(enum.IntEnum):
     LEADER = 1
     MIGRATE = 2
     SCHEDULE = 3
+    SYNC = 4
 
 
 def acquire(cursor: Any, lock: Lock) -> None:
