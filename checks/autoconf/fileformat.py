@@ -1,0 +1,178 @@
+"""The format of config files: one file makes one config, as in the Datadog Agent's file provider.
+
+The texts are cut out of composed YAML, never out of Python values, so that every scalar stays the letters it was.
+"""
+
+import os
+import re
+from typing import Any
+
+import yaml
+from yaml import MappingNode, Node, ScalarNode, SequenceNode
+
+from checks import yamlnodes
+from checks.wire import IntegrationConfig
+from checks.yamlnodes import OddYAML
+from clusteragent.lib import conf
+
+PROVIDER = "file"
+_INT = "tag:yaml.org,2002:int"
+_TOP_KEY = re.compile(r"^([A-Za-z_]+)[ ]*:(?=\s|$)", re.MULTILINE)
+_VARIABLE = re.compile(r"%%env(?:_([^%]*))?%%")
+_WHOLE_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})").fullmatch
+
+
+def parse(text: str, *, name: str, source: str) -> IntegrationConfig:
+    """The config of check `name` that a file's text makes. Raises OddYAML, with the line where one is known."""
+    root = _root(text)
+    ad_identifiers = _texts(root, "ad_identifiers")
+    advanced = _items(root, "advanced_ad_identifiers")
+    node_name = _text(root, "node_name")
+    instances, jmx_metrics, logs = _instances(root), _part(root, "jmx_metrics"), _part(root, "logs")
+    if not (instances or jmx_metrics or logs):
+        raise OddYAML("has no instances", root)
+    init_config = _part(root, "init_config")
+    if node_name or not (ad_identifiers or advanced):
+        # A template's variables are resolved where it is filled in.
+        for part in (*instances, init_config, jmx_metrics, logs):
+            _resolve(part)
+    return IntegrationConfig(
+        name=name,
+        instances=tuple(map(yamlnodes.write, instances)),
+        init_config=_written(init_config),
+        metric_config=_written(jmx_metrics),
+        logs=_written(_under("logs", logs)),
+        ad_identifiers=tuple(ad_identifiers),
+        advanced_ad_identifiers=tuple(map(_as_texts, advanced)),
+        provider=PROVIDER,
+        cluster_check=_flag(root, "cluster_check"),
+        node_name=node_name,
+        source=source,
+        ignore_autodiscovery_tags=_flag(root, "ignore_autodiscovery_tags"),
+        check_tag_cardinality=_text(root, "check_tag_cardinality"),
+    )
+
+
+def _root(text: str) -> MappingNode:
+    root = yamlnodes.read(text)
+    if root is None:
+        raise OddYAML("is empty" if not text.strip() else "has nothing but comments")
+    if not isinstance(root, MappingNode):
+        raise OddYAML("is not a map with keys such as init_config and instances", root)
+    _refuse_repeated_keys(text)
+    return root
+
+
+def _refuse_repeated_keys(text: str) -> None:
+    """Parsers take the last of two equal keys: a second `instances` would silently drop all checks of the first."""
+    seen = set()
+    for match in _TOP_KEY.finditer(text):
+        if match[1] in seen:
+            raise OddYAML(f"the key {match[1]} stands twice", line=text.count("\n", 0, match.start()) + 1)
+        seen.add(match[1])
+
+
+def _instances(root: MappingNode) -> list[Node]:
+    instances = _items(root, "instances")
+    for number, instance in enumerate(instances):
+        if yamlnodes.is_null(instance):
+            instances[number] = yamlnodes.mapping()
+        elif not isinstance(instance, MappingNode):
+            raise OddYAML("an instance is not a map", instance)
+    return instances
+
+
+def _part(root: MappingNode, key: str) -> Node | None:
+    """What stands under the key, None when that is null."""
+    node = yamlnodes.get(root, key)
+    return None if yamlnodes.is_null(node) else node
+
+
+def _items(root: MappingNode, key: str) -> list[Node]:
+    node = _part(root, key)
+    if node is None:
+        return []
+    if not isinstance(node, SequenceNode):
+        raise OddYAML(f"{key} is not a list", node)
+    return list(node.value)
+
+
+def _texts(root: MappingNode, key: str) -> list[str]:
+    items = _items(root, key)
+    for item in items:
+        if not isinstance(item, ScalarNode) or yamlnodes.is_null(item):
+            raise OddYAML(f"an item of {key} is not a text", item)
+    return [item.value for item in items]
+
+
+def _as_texts(node: Node) -> Any:
+    """A node as maps and lists of texts."""
+    return yaml.load(yamlnodes.write(node), yaml.CBaseLoader)  # noqa: S506 it makes nothing but texts
+
+
+def _text(root: MappingNode, key: str) -> str:
+    node = _part(root, key)
+    if node is not None and not isinstance(node, ScalarNode):
+        raise OddYAML(f"{key} is not a text", node)
+    return node.value if node is not None else ""
+
+
+def _flag(root: MappingNode, key: str) -> bool:
+    node = _part(root, key)
+    if node is not None and node.tag != yamlnodes.BOOL:
+        raise OddYAML(f"{key} is neither true nor false (without quotes)", node)
+    return node is not None and node.value.lower() in {"true", "yes", "on"}
+
+
+def _under(key: str, node: Node | None) -> Node | None:
+    if node is None:
+        return None
+    parent = yamlnodes.mapping()
+    yamlnodes.put(parent, key, node)
+    return parent
+
+
+def _written(node: Node | None) -> str | None:
+    return None if node is None else yamlnodes.write(node)
+
+
+def _resolve(node: Node | None) -> None:
+    """Put our environment's values in place of every %%env_NAME%% of a tree.
+
+    As the agent does: in values only, other variables stay as they are, and a value that is nothing but a variable becomes
+    a number or a boolean when it reads as one. Leading zeros keep it a text. Raises OddYAML for what can't be resolved.
+    """
+    if isinstance(node, ScalarNode):
+        _resolve_scalar(node)
+    elif isinstance(node, SequenceNode):
+        for item in node.value:
+            _resolve(item)
+    elif isinstance(node, MappingNode):
+        for key, value in node.value:
+            if _VARIABLE.search(key.value):
+                raise OddYAML("a key holds an %%env_...%% variable: only values may", key)
+            _resolve(value)
+
+
+def _resolve_scalar(node: ScalarNode) -> None:
+    if "%%env" not in node.value:
+        return
+    whole = _VARIABLE.fullmatch(node.value)
+    text = _VARIABLE.sub(lambda match: _environment(match[1], node), node.value)
+    if whole and _WHOLE_NUMBER(text):
+        node.tag, node.value, node.style = _INT, text, None
+    elif whole and text in {"true", "True", "TRUE", "false", "False", "FALSE"}:
+        node.tag, node.value, node.style = yamlnodes.BOOL, text.lower(), None
+    else:
+        yamlnodes.set_text(node, text)
+
+
+def _environment(name: str | None, node: Node) -> str:
+    if not name:
+        raise OddYAML("%%env%% names no variable", node)
+    allowed = not conf.AD_ALLOWED_ENV_VARS or name.lower() in conf.AD_ALLOWED_ENV_VARS
+    if conf.AD_DISABLE_ENV_VAR_RESOLUTION or not allowed:
+        raise OddYAML(f"%%env_{name}%%: the options forbid this variable in configs", node)
+    if name not in os.environ:
+        raise OddYAML(f"%%env_{name}%%: there is no such environment variable", node)
+    return os.environ[name]

@@ -1,0 +1,243 @@
+"""Brings the store in line with the sources: schedules what is new, changes what changed, unschedules what is gone.
+
+What a scan can't tell is left as it is, and what looks like an accident is held until someone accepts it.
+"""
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, replace
+from typing import NamedTuple
+
+import structlog
+from django.db import Error, OperationalError, connection
+from psycopg.errors import LockNotAvailable
+
+from checks import dispatcher
+from checks.autoconf import files
+from checks.autoconf.source import BrokenConfig, ConfigSource, Found, Judgement, PassedOver, Problem, Unsettled
+from checks.changes import Sent
+from checks.models import ClusterStore, Origin, Source, SourceScan
+from checks.querysets import NotLeader
+from checks.scrub import scrub
+from checks.wire import IntegrationConfig, UnpatchableConfig
+from clusteragent.lib import conf, locks
+
+ACTOR = "autoconf"
+# A scan that would remove at least so many configs, and more than half of its source's, is held.
+HELD_FROM = 10
+
+SOURCES: tuple[ConfigSource, ...] = (files.FileSource(),)
+
+log = structlog.get_logger()
+
+
+class SyncUnderWay(Exception):
+    """Another sync is under way, and did not end while we waited."""
+
+
+@dataclass(slots=True)
+class Report:
+    """What a sync found and did. Origins are named by their keys.
+
+    other_checks: configs that are no cluster checks. unsettled: something is being written; sync again in a second.
+    """
+
+    added: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+    held: list[str] = field(default_factory=list)
+    errors: list[Problem] = field(default_factory=list)
+    passed_over: list[PassedOver] = field(default_factory=list)
+    other_checks: int = 0
+    unsettled: bool = False
+
+    def followed_by(self, later: "Report") -> "Report":
+        """Both as one: what was done is added up, what was found is the later's."""
+        return replace(
+            later,
+            added=self.added + later.added,
+            changed=self.changed + later.changed,
+            removed=self.removed + later.removed,
+        )
+
+
+class Known(NamedTuple):
+    """What the store has of an origin: the hash of what it sent last, and whose scan sent that."""
+
+    fingerprint: str
+    replica: str
+
+
+def sync(
+    term: int | None = None, accept_removals: bool = False, sources: Iterable[ConfigSource] | None = None
+) -> Report:
+    """Scan the sources and send the dispatcher what differs from the store. Raises NotLeader, SyncUnderWay.
+
+    accept_removals confirms a held scan: what would be held is removed. sources: SOURCES unless given.
+    """
+    report = Report()
+    with _alone():
+        if term is not None and not ClusterStore.objects.filter(term=term).exists():
+            # The dispatcher asks again before it writes; this saves reading everything for nothing.
+            raise NotLeader(f"term {term} is over")
+        for source in SOURCES if sources is None else sources:
+            _SourceSync(source, term, report).run(accept_removals)
+    return report
+
+
+def sync_settled(accept_removals: bool = False, patience: float = 10.0) -> Report:
+    """Sync until nothing is being written any more, for so many seconds at most. Raises SyncUnderWay."""
+    report, deadline = sync(accept_removals=accept_removals), time.monotonic() + patience
+    while report.unsettled and time.monotonic() < deadline:
+        time.sleep(files.SETTLED_AFTER)
+        report = report.followed_by(sync(accept_removals=accept_removals))
+    return report
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """One sync at a time, scan included: else one that scanned earlier could undo what a later one sent.
+
+    The session's lock and not a transaction's: the dispatcher commits each chunk by itself.
+    """
+    with connection.cursor() as cursor:
+        try:
+            locks.acquire(cursor, locks.Lock.SYNC)
+        except OperationalError as error:
+            if isinstance(error.__cause__, LockNotAvailable):
+                raise SyncUnderWay from error
+            raise
+        try:
+            yield
+        finally:
+            # A session that broke has lost its locks, and what broke it is the error to tell.
+            with suppress(Error):
+                locks.release(cursor, locks.Lock.SYNC)
+
+
+class _SourceSync:
+    """One sync of one source."""
+
+    def __init__(self, source: ConfigSource, term: int | None, report: Report) -> None:
+        self.source, self.term, self.report = source, term, report
+        self.row, _ = Source.objects.get_or_create(name=source.name)
+        # Before anything is sent: else another replica could take it for what nobody scans any more.
+        SourceScan.objects.note(self.row)
+        self.scan = source.scan()
+        origins = Origin.objects.filter(source=source.name).values_list("key", "fingerprint", "scanned_by")
+        self.known = {key: Known(fingerprint, replica) for key, fingerprint, replica in origins}
+        self.judged: dict[str, Judgement] = {}
+
+    def run(self, accept_removals: bool) -> None:
+        self._send()
+        still_true = {key: known for key, known in self.source.memory.items() if self.scan.keeps(key)}
+        self.source.memory = still_true | self.judged
+        held = self._remove(accept_removals)
+        self._write_down(held)
+
+    def _send(self) -> None:
+        """Schedule every found config that the store does not have just so, from this replica."""
+        sent = [one for found in self.scan.found if (one := self._judge(found)) is not None]
+        dispatcher.schedule(sent, term=self.term, actor=ACTOR)
+        added = [one.key for one in sent if one.key not in self.known]
+        changed = [
+            one.key for one in sent
+            if one.key in self.known and self.known[one.key].fingerprint != one.patched.fingerprint
+        ]  # fmt: skip
+        self.report.added += added
+        self.report.changed += changed
+        if added or changed:
+            log.info("configs_sent", source=self.source.name, added=len(added), changed=len(changed))
+
+    def _judge(self, found: Found) -> Sent | None:
+        """Decide what becomes of it, reading only what this process or the store does not know. Returns what to send."""
+        judgement, sent = self.source.memory.get(found.key), None
+        if judgement is None or judgement.version != found.version or not self._is_in_store(found.key, judgement):
+            try:
+                judgement, sent = _read(found, self.source.name)
+            except Unsettled:
+                self.scan.unsettled.add(found.key)
+                self.scan.kept.add(found.key)
+                return None
+        self.judged[found.key] = judgement
+        return None if self._is_in_store(found.key, judgement) else sent
+
+    def _is_in_store(self, key: str, judgement: Judgement) -> bool:
+        """Whether the store has what this key sends, from this replica; true for what sends nothing."""
+        return not judgement.fingerprint or self.known.get(key) == (judgement.fingerprint, conf.REPLICA)
+
+    def _remove(self, accept: bool) -> list[str]:
+        """Unschedule what is gone, unless that looks like an accident. Returns the keys that are held."""
+        gone = self._gone()
+        # Held stays held, even when new files make it less than half: only the files' return or someone's word ends it.
+        held = gone & set(self.row.held_removals)
+        if len(gone) >= HELD_FROM and len(gone) * 2 > len(self.known):
+            held = gone
+        if accept:
+            held = set()
+        removed = sorted(gone - held)
+        dispatcher.unschedule([(self.source.name, key) for key in removed], term=self.term, actor=ACTOR)
+        self.report.removed += removed
+        if removed:
+            log.info("configs_removed", source=self.source.name, removed=len(removed))
+        return sorted(held)
+
+    def _gone(self) -> set[str]:
+        """Known keys that send nothing any more; not what another replica scanned lately and may still have."""
+        there = {key for key, judgement in self.judged.items() if judgement.keeps_sending()}
+        others = SourceScan.objects.of_others_lately(self.row)
+        absent = {key for key, known in self.known.items() if key not in there and known.replica not in others}
+        return {key for key in absent if not self.scan.keeps(key)}
+
+    def _write_down(self, held: list[str]) -> None:
+        """Put what people should know into the report and the source's row."""
+        outcomes = [judgement.outcome for judgement in self.judged.values()]
+        missing = self.scan.missing if self.known else []
+        problems = [*self.scan.problems, *missing, *(one for one in outcomes if isinstance(one, Problem))]
+        problems += [Problem(**one) for one in self.row.errors if one["where"] in self.scan.unsettled]
+        passed_over = [one for one in outcomes if isinstance(one, PassedOver)]
+        passed_over += [PassedOver(**one) for one in self.row.passed_over if one["where"] in self.scan.unsettled]
+        self._log(problems, held)
+        self.row.note_scan(
+            read=self.scan.readable and not missing,
+            errors=[asdict(one) for one in problems],
+            passed_over=[asdict(one) for one in passed_over],
+            held_removals=held,
+        )
+        self.report.errors += problems
+        self.report.passed_over += passed_over
+        self.report.held += held
+        self.report.other_checks += sum(judgement.is_other_check() for judgement in self.judged.values())
+        self.report.unsettled |= bool(self.scan.unsettled)
+
+    def _log(self, problems: list[Problem], held: list[str]) -> None:
+        """Say once what is wrong, not at every scan."""
+        for problem in problems:
+            if asdict(problem) not in self.row.errors:
+                log.warning("config_broken", source=self.source.name, **asdict(problem))
+        if held and held != self.row.held_removals:
+            log.warning("removals_held", source=self.source.name, held=len(held))
+
+
+def _read(found: Found, source: str) -> tuple[Judgement, Sent | None]:
+    """Read a config and ask the dispatcher whether it is to be dispatched. Raises Unsettled."""
+    try:
+        config = found.read()
+    except BrokenConfig as error:
+        problem = Problem(found.key, error.line, scrub(str(error)))
+        return Judgement(found.version if error.lasting else None, outcome=problem), None
+    try:
+        patched = dispatcher.admit(config)
+    except dispatcher.Refused as refusal:
+        return Judgement(found.version, outcome=_refused(found.key, config, refusal)), None
+    except UnpatchableConfig as error:
+        return Judgement(found.version, outcome=Problem(found.key, None, scrub(str(error)))), None
+    return Judgement(found.version, patched.fingerprint), Sent(source, found.key, config, patched, conf.REPLICA)
+
+
+def _refused(key: str, config: IntegrationConfig, refusal: dispatcher.Refused) -> PassedOver | None:
+    """Checks of node agents themselves, which stand in the same folders, are not worth a line each."""
+    if config.is_template:
+        return PassedOver(key, "a template: it has ad_identifiers and no node_name")
+    return PassedOver(key, str(refusal)) if config.cluster_check or config.is_endpoint else None

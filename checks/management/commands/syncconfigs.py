@@ -1,0 +1,42 @@
+import json
+from dataclasses import asdict
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from checks import autoconf
+
+
+class Command(BaseCommand):
+    help = "Read the config sources now, and say what is wrong with them. Exits with 1 when something is, or is held."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--accept-removals", action="store_true", help="remove what is held, too")
+        parser.add_argument("--json", action="store_true", help="for programs")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            report = autoconf.sync_settled(accept_removals=options["accept_removals"])
+        except autoconf.SyncUnderWay as error:
+            raise CommandError("another sync is under way, try again") from error
+        if options["json"]:
+            self.stdout.write(json.dumps(asdict(report), indent=2))
+        else:
+            self.show(report)
+        if report.errors or report.held:
+            raise CommandError(f"{len(report.errors)} in error, {len(report.held)} removals held")
+
+    def show(self, report: autoconf.Report) -> None:
+        for what in ("added", "changed", "removed"):
+            for key in getattr(report, what):
+                self.stdout.write(f"{what}: {key}")
+        for one in report.passed_over:
+            self.stdout.write(f"passed over: {one.where}: {one.why}")
+        for key in report.held:
+            self.stdout.write(f"held: {key} is gone; --accept-removals removes it")
+        for problem in report.errors:
+            self.stdout.write(self.style.ERROR(f"error: {problem}"))
+        self.stdout.write(
+            f"{len(report.added)} added, {len(report.changed)} changed, {len(report.removed)} removed,"
+            f" {report.other_checks} checks of node agents themselves"
+        )

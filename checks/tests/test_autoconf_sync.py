@@ -1,0 +1,489 @@
+"""What a sync does to the store: folders of real files, and the guards on removal."""
+
+import base64
+import json
+import os
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import psycopg
+import pytest
+from django.db import connection, transaction
+from django.db.models.functions import Now
+
+from checks.autoconf import FileSource, Report, SyncUnderWay, files, sync
+from checks.models import Assignment, Config, Move, Origin, Source, SourceScan
+from checks.querysets import NotLeader
+from checks.tests.cast import lead, owners, report
+from clusteragent.lib import conf, locks
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def _nodes(warm: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cluster at work, replica east leading, and files that settle at once."""
+    monkeypatch.setattr(conf, "REPLICA", "east")
+    monkeypatch.setattr(conf, "CONFD_GIVEN", True)
+    monkeypatch.setattr(files, "SETTLED_AFTER", 0)
+    report("ash", "birch", "cedar")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    confd = tmp_path / "conf.d"
+    confd.mkdir()
+    monkeypatch.setattr(conf, "CONFD", (confd,))
+    return confd
+
+
+@pytest.fixture
+def source() -> FileSource:
+    return FileSource()
+
+
+def write(folder: Path, *names: str, text: str = "cluster_check: true\ninstances: [{url: NAME}]\n") -> None:
+    for name in names:
+        path = folder / f"{name}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text.replace("NAME", name))
+
+
+def keys() -> set[str]:
+    return set(Origin.objects.filter(source="file").values_list("key", flat=True))
+
+
+def instances(key: str) -> list[str]:
+    """An origin's instances as node agents get them."""
+    wire = json.loads(bytes(Config.objects.get(origins__key=key).wire))
+    return [base64.b64decode(instance).decode() for instance in wire["instances"]]
+
+
+def row() -> Source:
+    return Source.objects.get(name="file")
+
+
+def age_scans(replica: str, by: timedelta = timedelta(minutes=10, seconds=1)) -> None:
+    SourceScan.objects.filter(replica=replica).update(scanned_at=Now() - by)
+
+
+# New, changed, gone
+
+
+def test_what_is_new_is_placed_what_changed_stays_and_what_is_gone_is_removed(folder: Path, source: FileSource) -> None:
+    write(folder, "one", "two", "three")
+    first = sync(sources=[source])
+    assert first == Report(added=["one.yaml", "three.yaml", "two.yaml"])
+    before = owners()
+    assert set(before) == {"one.yaml", "two.yaml", "three.yaml"}
+    write(folder, "two", text="cluster_check: true\ninstances: [{url: edited}]\n")
+    (folder / "three.yaml").unlink()
+    write(folder, "four")
+    assert sync(sources=[source]) == Report(added=["four.yaml"], changed=["two.yaml"], removed=["three.yaml"])
+    assert keys() == {"one.yaml", "two.yaml", "four.yaml"}
+    assert {key: owners()[key] for key in ("one.yaml", "two.yaml")} == {key: before[key] for key in
+                                                                      ("one.yaml", "two.yaml")}  # fmt: skip
+    assert instances("two.yaml") == ["empty_default_hostname: true\nurl: edited\n"]
+
+
+def test_an_empty_sync_writes_no_move(folder: Path, source: FileSource) -> None:
+    write(folder, "one")
+    sync(sources=[source])
+    Move.objects.all().delete()
+    assert sync(sources=[source]) == Report()
+    assert not Move.objects.exists()
+
+
+def test_values_survive_from_the_file_to_the_wire(folder: Path, source: FileSource) -> None:
+    write(
+        folder,
+        "odd",
+        text="init_config: &base {at: 12:30:45, on: yes}\ncluster_check: true\ninstances:\n"
+        "  - {<<: *base, a: 010, b: 1e3, c: 1.10, d: ~, e: 2024-01-01, f: =, g: 'é', h: 22:22, tags: &tags [x]}\n"
+        "  - {tags: *tags, port: '0123'}\n",
+    )
+    sync(sources=[source])
+    assert instances("odd.yaml") == [
+        "a: 010\nat: 12:30:45\nb: 1e3\nc: 1.10\nd: null\ne: 2024-01-01\nempty_default_hostname: true\nf: =\ng: 'é'\n"
+        "h: 22:22\non: yes\ntags:\n- x\n",
+        "empty_default_hostname: true\nport: '0123'\ntags:\n- x\n",
+    ]
+    wire = json.loads(bytes(Config.objects.get().wire))
+    assert base64.b64decode(wire["init_config"]).decode() == "at: 12:30:45\non: yes\n"
+    assert (wire["provider"], wire["source"]) == ("file", f"file:{folder}/odd.yaml")
+
+
+def test_unchanged_files_are_read_once_by_a_process(
+    folder: Path, source: FileSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(folder, "good", "other")
+    write(folder, "broken", text="instances: {a: b}")
+    write(folder, "local", text="instances: [{}]")
+    sync(sources=[source])
+    monkeypatch.delattr(files, "parse")
+    again = sync(sources=[source])
+    assert [error.where for error in again.errors] == ["broken.yaml"]
+    assert again.other_checks == 1
+
+
+def test_what_the_store_lost_is_sent_again(folder: Path, source: FileSource) -> None:
+    write(folder, "one")
+    sync(sources=[source])
+    Config.objects.remove([Config.objects.get().pk])
+    assert sync(sources=[source]).added == ["one.yaml"]
+    assert keys() == {"one.yaml"}
+
+
+def test_a_configmap_swap_is_an_edit(folder: Path, source: FileSource) -> None:
+    for version in ("first", "second"):
+        (folder / f"..{version}").mkdir()
+        for name in ("a.yaml", "b.yaml"):
+            (folder / f"..{version}" / name).write_text(f"cluster_check: true\ninstances: [{{{name[0]}: {version}}}]")
+    (folder / "..data").symlink_to("..first")
+    for name in ("a.yaml", "b.yaml"):
+        (folder / name).symlink_to(f"..data/{name}")
+    assert sync(sources=[source]).added == ["a.yaml", "b.yaml"]
+    before = owners()
+    (folder / "..data_tmp").symlink_to("..second")
+    (folder / "..data_tmp").rename(folder / "..data")
+    assert sync(sources=[source]) == Report(changed=["a.yaml", "b.yaml"])
+    assert instances("a.yaml") == ["a: second\nempty_default_hostname: true\n"]
+    assert owners() == before
+
+
+# What is not dispatched
+
+
+def test_templates_and_excluded_checks_are_shown_and_never_dispatched(
+    folder: Path, source: FileSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conf, "EXCLUDE_CHECKS", frozenset({"excluded"}))
+    write(folder, "excluded", "dispatched")
+    write(folder, "redis", text="ad_identifiers: [redis]\ninstances: [{host: '%%host%%'}]")
+    write(folder, "cpu", text="instances: [{}]")
+    outcome = sync(sources=[source])
+    shown = [
+        {"where": "excluded.yaml", "why": "excluded is in cluster_checks.exclude_checks"},
+        {"where": "redis.yaml", "why": "a template: it has ad_identifiers and no node_name"},
+    ]
+    assert row().passed_over == shown
+    assert [one.where for one in outcome.passed_over] == ["excluded.yaml", "redis.yaml"]
+    assert outcome.other_checks == 1
+    assert keys() == {"dispatched.yaml"}
+
+
+def test_an_endpoint_check_belongs_to_its_node_and_has_no_owner(folder: Path, source: FileSource) -> None:
+    write(folder, "redis", text="ad_identifiers: [redis]\nnode_name: birch\ninstances: [{host: '%%host%%'}]")
+    sync(sources=[source])
+    assert Config.objects.get().node_name == "birch"
+    assert not Assignment.objects.exists()
+    assert instances("redis.yaml") == ["host: '%%host%%'\n"]
+
+
+def test_a_config_that_stops_being_a_cluster_check_is_unscheduled(folder: Path, source: FileSource) -> None:
+    write(folder, "one")
+    sync(sources=[source])
+    write(folder, "one", text="cluster_check: false\ninstances: [{url: one}]")
+    assert sync(sources=[source]).removed == ["one.yaml"]
+    assert keys() == set()
+
+
+# What is wrong
+
+
+@pytest.mark.parametrize("text", ["", "# gone\n", "instances:\n  - password: 'hunter2\n", "instances: nonsense",
+                                  "instances: [{a: '%%env_CAST_GONE%%'}]", "x" * 2_000_000])  # fmt: skip
+def test_a_broken_file_keeps_its_last_good_config_and_the_others_go_on(
+    folder: Path, source: FileSource, text: str
+) -> None:
+    write(folder, "good", "other")
+    sync(sources=[source])
+    write(folder, "good", text=text)
+    (folder / "other.yaml").unlink()
+    write(folder, "new")
+    outcome = sync(sources=[source])
+    assert (outcome.added, outcome.removed) == (["new.yaml"], ["other.yaml"])
+    assert [error["where"] for error in row().errors] == ["good.yaml"]
+    assert "hunter2" not in str(row().errors)
+    assert instances("good.yaml") == ["empty_default_hostname: true\nurl: good\n"]
+    write(folder, "good")
+    assert sync(sources=[source]) == Report()
+    assert row().errors == []
+
+
+def test_an_error_names_file_line_and_variable(folder: Path, source: FileSource) -> None:
+    write(folder, "postgres.d/conf", text="cluster_check: true\ninstances:\n  - password: '%%env_DB_PASSWORD%%'\n")
+    problem = "%%env_DB_PASSWORD%%: there is no such environment variable"
+    (shown,) = sync(sources=[source]).errors
+    assert str(shown) == f"postgres.d/conf.yaml:3: {problem}"
+    assert row().errors == [{"where": "postgres.d/conf.yaml", "line": 3, "error": problem}]
+    assert keys() == set()
+
+
+def test_a_config_that_cant_be_patched_is_an_error(folder: Path, source: FileSource) -> None:
+    write(folder, "long", text=f"cluster_check: true\ninstances: [{{name: {'n' * 3000}}}]")
+    (problem,) = sync(sources=[source]).errors
+    assert problem.where == "long.yaml"
+    assert "instance 1" in problem.error
+
+
+def test_a_folder_that_cant_be_read_removes_nothing_and_does_not_count_as_read(
+    folder: Path, source: FileSource, tmp_path: Path
+) -> None:
+    write(folder, "one", "two")
+    sync(sources=[source])
+    read_at = row().read_at
+    assert read_at
+    folder.rename(tmp_path / "away")
+    outcome = sync(sources=[source])
+    assert [error.where for error in outcome.errors] == [str(folder)]
+    assert (keys(), outcome.removed, row().read_at) == ({"one.yaml", "two.yaml"}, [], read_at)
+    assert row().scanned_at > read_at
+    (tmp_path / "away").rename(folder)
+    (folder / "two.yaml").unlink()
+    assert sync(sources=[source]) == Report(removed=["two.yaml"])
+    assert row().read_at > read_at
+
+
+def test_a_missing_default_folder_is_an_error_only_when_something_came_from_it(
+    folder: Path, source: FileSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conf, "CONFD_GIVEN", False)
+    folder.rmdir()
+    assert sync(sources=[source]) == Report()
+    read_at = row().read_at
+    assert read_at
+    write(folder, "one")
+    sync(sources=[source])
+    read_at = row().read_at
+    (folder / "one.yaml").unlink()
+    folder.rmdir()
+    assert [error.where for error in sync(sources=[source]).errors] == [str(folder)]
+    assert (keys(), row().read_at) == ({"one.yaml"}, read_at)
+
+
+def test_a_file_without_permission_keeps_its_config_and_is_tried_again(
+    folder: Path, source: FileSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(folder, "one")
+    sync(sources=[source])
+    write(folder, "one", text="cluster_check: true\ninstances: [{url: edited}]")
+    real = os.open
+
+    def denied(path: str, flags: int) -> int:
+        if path.endswith("one.yaml"):
+            raise PermissionError(13, "Permission denied")
+        return real(path, flags)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", denied)
+        assert [str(error) for error in sync(sources=[source]).errors] == ["one.yaml: Permission denied"]
+        assert keys() == {"one.yaml"}
+    assert sync(sources=[source]) == Report(changed=["one.yaml"])
+
+
+# Half-written files
+
+
+def test_a_half_written_file_keeps_its_last_good_config(
+    folder: Path, source: FileSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(folder, "one")
+    sync(sources=[source])
+    monkeypatch.setattr(files, "SETTLED_AFTER", 1)
+    write(folder, "one", text="cluster_check: true\ninstan")
+    assert sync(sources=[source]) == Report(unsettled=True)
+    write(folder, "one", text="cluster_check: true\ninstances: [{url: edited}]")
+    assert sync(sources=[source]) == Report(unsettled=True)
+    assert instances("one.yaml") == ["empty_default_hostname: true\nurl: one\n"]
+    monkeypatch.setattr(files, "SETTLED_AFTER", 0)
+    assert sync(sources=[source]) == Report(changed=["one.yaml"])
+
+
+def test_a_write_during_the_read_is_seen(folder: Path, source: FileSource, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(folder, "one")
+    real = os.open
+
+    def written_meanwhile(path: str, flags: int) -> int:
+        write(folder, "one", text="cluster_check: true\ninstances: [{url: longer than before}]")
+        return real(path, flags)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", written_meanwhile)
+        assert sync(sources=[source]) == Report(unsettled=True)
+    assert sync(sources=[source]) == Report(added=["one.yaml"])
+    assert instances("one.yaml") == ["empty_default_hostname: true\nurl: longer than before\n"]
+
+
+def test_what_was_wrong_with_a_file_is_shown_while_it_settles(
+    folder: Path, source: FileSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(folder, "broken", text="instances: {}")
+    write(folder, "redis", text="ad_identifiers: [redis]\ninstances: [{}]")
+    sync(sources=[source])
+    before = (row().errors, row().passed_over)
+    monkeypatch.setattr(files, "SETTLED_AFTER", 3600)
+    assert sync(sources=[FileSource()]).unsettled
+    assert (row().errors, row().passed_over) == before
+
+
+# Several replicas
+
+
+def test_what_is_unchanged_becomes_the_scanning_replica_s(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(folder, "one")
+    sync(sources=[FileSource()])
+    before = (owners(), Config.objects.get().changed)
+    monkeypatch.setattr(conf, "REPLICA", "west")
+    assert sync(sources=[FileSource()]) == Report()
+    assert Origin.objects.get().scanned_by == "west"
+    assert (owners(), Config.objects.get().changed) == before
+
+
+def test_another_replica_s_configs_outlive_its_last_scan_by_ten_minutes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(folder, "east_only", "both")
+    sync(sources=[FileSource()])
+    monkeypatch.setattr(conf, "REPLICA", "west")
+    (folder / "east_only.yaml").unlink()
+    west = FileSource()
+    assert sync(sources=[west]).removed == []
+    age_scans("east", timedelta(minutes=9, seconds=50))
+    assert sync(sources=[west]).removed == []
+    age_scans("east")
+    assert sync(sources=[west]).removed == ["east_only.yaml"]
+    assert keys() == {"both.yaml"}
+    assert list(SourceScan.objects.values_list("replica", flat=True)) == ["west"]
+
+
+def test_a_new_process_of_the_same_replica_removes_at_once(folder: Path) -> None:
+    write(folder, "one", "two")
+    sync(sources=[FileSource()])
+    (folder / "two.yaml").unlink()
+    assert sync(sources=[FileSource()]).removed == ["two.yaml"]
+
+
+# Held removals
+
+
+@pytest.fixture
+def twenty(folder: Path, source: FileSource) -> Iterator[list[str]]:
+    names = [f"c{number:02}" for number in range(20)]
+    write(folder, *names)
+    sync(sources=[source])
+    return names
+
+
+def remove(folder: Path, names: list[str]) -> list[str]:
+    for name in names:
+        (folder / f"{name}.yaml").unlink()
+    return [f"{name}.yaml" for name in names]
+
+
+def test_half_of_the_configs_may_go_at_once(folder: Path, source: FileSource, twenty: list[str]) -> None:
+    gone = remove(folder, twenty[:10])
+    assert sync(sources=[source]) == Report(removed=gone)
+
+
+def test_more_than_half_is_held_and_the_rest_of_the_scan_goes_through(
+    folder: Path, source: FileSource, twenty: list[str]
+) -> None:
+    gone = remove(folder, twenty[:11])
+    write(folder, "new")
+    write(folder, "c19", text="cluster_check: true\ninstances: [{url: edited}]")
+    assert sync(sources=[source]) == Report(added=["new.yaml"], changed=["c19.yaml"], held=gone)
+    assert row().held_removals == gone
+    assert len(keys()) == 21
+
+
+def test_nine_configs_are_never_held(folder: Path, source: FileSource) -> None:
+    names = [f"c{number}" for number in range(9)]
+    write(folder, *names)
+    sync(sources=[source])
+    assert sync(sources=[source]) == Report()
+    gone = remove(folder, names)
+    assert sync(sources=[source]) == Report(removed=gone)
+
+
+def test_a_held_removal_ends_when_someone_accepts_it(folder: Path, source: FileSource, twenty: list[str]) -> None:
+    gone = remove(folder, twenty[:15])
+    sync(sources=[source])
+    assert sync(sources=[source], accept_removals=True) == Report(removed=gone)
+    assert (row().held_removals, len(keys())) == ([], 5)
+
+
+def test_a_held_removal_ends_when_the_files_are_back(folder: Path, source: FileSource, twenty: list[str]) -> None:
+    remove(folder, twenty)
+    sync(sources=[source])
+    write(folder, *twenty)
+    assert sync(sources=[source]) == Report()
+    assert (row().held_removals, len(keys())) == ([], 20)
+
+
+def test_new_files_do_not_release_what_is_held(folder: Path, source: FileSource, twenty: list[str]) -> None:
+    gone = remove(folder, twenty[:15])
+    sync(sources=[source])
+    write(folder, *(f"new{number}" for number in range(40)))
+    sync(sources=[source])
+    fresh = remove(folder, ["c19"])
+    assert sync(sources=[source]) == Report(removed=fresh, held=gone)
+
+
+def test_a_file_that_is_broken_is_not_counted_as_gone(folder: Path, source: FileSource, twenty: list[str]) -> None:
+    write(folder, *twenty[:15], text="instances: {}")
+    outcome = sync(sources=[source])
+    assert (len(outcome.errors), outcome.held, len(keys())) == (15, [], 20)
+
+
+# Leaders and others at the same time
+
+
+def test_a_leader_whose_term_is_over_writes_nothing(folder: Path, source: FileSource) -> None:
+    term = lead()
+    write(folder, "one")
+    assert sync(term, sources=[source]).added == ["one.yaml"]
+    lead()
+    write(folder, "two")
+    (folder / "one.yaml").unlink()
+    before = row().scanned_at
+    with pytest.raises(NotLeader):
+        sync(term, sources=[source])
+    assert (keys(), row().scanned_at) == ({"one.yaml"}, before)
+    assert sync(sources=[source]) == Report(added=["two.yaml"], removed=["one.yaml"])
+
+
+@pytest.mark.parametrize("change", ["added", "removed"])
+def test_a_term_that_ends_during_the_scan_stops_the_sync(folder: Path, source: FileSource, change: str) -> None:
+    write(folder, "one")
+    sync(sources=[source])
+    term = lead()
+    write(folder, "two") if change == "added" else (folder / "one.yaml").unlink()
+    scan = source.scan
+
+    def overthrown() -> object:
+        lead()
+        return scan()
+
+    source.scan = overthrown  # type: ignore[method-assign,assignment]
+    with pytest.raises(NotLeader):
+        sync(term, sources=[source])
+    assert keys() == {"one.yaml"}
+
+
+def test_one_sync_runs_at_a_time(folder: Path, source: FileSource) -> None:
+    write(folder, "one")
+    parameters = connection.get_connection_params()
+    with psycopg.connect(**{**parameters, "cursor_factory": psycopg.Cursor}, autocommit=True) as other:
+        locks.acquire(other.cursor(), locks.Lock.SYNC)
+        connection.cursor().execute("SET LOCAL lock_timeout = '10ms'")
+        with pytest.raises(SyncUnderWay), transaction.atomic():
+            sync(sources=[source])
+        assert keys() == set()
+        assert locks.release(other.cursor(), locks.Lock.SYNC)
+        sync(sources=[source])
+        assert keys() == {"one.yaml"}
+        with pytest.raises(NotLeader):
+            sync(-1, sources=[source])
+        assert locks.try_acquire(other.cursor(), locks.Lock.SYNC, timeout="10ms")

@@ -1,0 +1,109 @@
+"""The command that reads the sources now."""
+
+import json
+import os
+import time
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from checks import autoconf
+from checks.autoconf import files
+from checks.management.commands import syncconfigs
+from checks.models import Origin
+from clusteragent.lib import conf
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(conf, "CONFD", (tmp_path,))
+    monkeypatch.setattr(conf, "CONFD_GIVEN", True)
+    monkeypatch.setattr(files, "SETTLED_AFTER", 0)
+    return tmp_path
+
+
+def write(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / f"{name}.yaml").write_text(f"cluster_check: true\ninstances: [{{url: {name}}}]")
+
+
+def run(*arguments: str) -> str:
+    """What the command writes when all is well."""
+    out = StringIO()
+    call_command("syncconfigs", *arguments, stdout=out)
+    return out.getvalue()
+
+
+def fail(*arguments: str) -> tuple[str, str]:
+    """What the command writes and says when something is wrong. It exits with 1."""
+    out = StringIO()
+    with pytest.raises(CommandError) as caught:
+        call_command("syncconfigs", *arguments, stdout=out)
+    assert caught.value.returncode == 1
+    return out.getvalue(), str(caught.value)
+
+
+def test_it_says_what_it_did(folder: Path) -> None:
+    write(folder, "one", "two")
+    (folder / "cpu.yaml").write_text("instances: [{}]")
+    (folder / "redis.yaml").write_text("ad_identifiers: [redis]\ninstances: [{}]")
+    assert run().splitlines() == [
+        "added: one.yaml",
+        "added: two.yaml",
+        "passed over: redis.yaml: a template: it has ad_identifiers and no node_name",
+        "2 added, 0 changed, 0 removed, 1 checks of node agents themselves",
+    ]
+    (folder / "two.yaml").unlink()
+    assert "removed: two.yaml" in run()
+
+
+def test_an_error_is_shown_with_file_and_line(folder: Path) -> None:
+    write(folder, "one")
+    (folder / "postgres.d").mkdir()
+    (folder / "postgres.d/conf.yaml").write_text("cluster_check: true\ninstances:\n  - text\n")
+    out, message = fail()
+    assert "added: one.yaml" in out
+    assert "error: postgres.d/conf.yaml:3: an instance is not a map" in out
+    assert message == "1 in error, 0 removals held"
+
+
+def test_held_removals_are_shown_and_can_be_accepted(folder: Path) -> None:
+    names = [f"c{number}" for number in range(12)]
+    write(folder, *names)
+    run()
+    for name in names:
+        (folder / f"{name}.yaml").unlink()
+    out, message = fail()
+    assert "held: c0.yaml is gone; --accept-removals removes it" in out
+    assert message == "0 in error, 12 removals held"
+    assert Origin.objects.count() == 12
+    assert "12 removed" in run("--accept-removals")
+    assert not Origin.objects.exists()
+
+
+def test_it_writes_json_for_programs(folder: Path) -> None:
+    write(folder, "one")
+    assert json.loads(run("--json"))["added"] == ["one.yaml"]
+    (folder / "one.yaml").write_text("instances:\n  - text\n")
+    out, _ = fail("--json")
+    error = {"where": "one.yaml", "line": 2, "error": "an instance is not a map"}
+    assert json.loads(out)["errors"] == [error]
+
+
+def test_it_waits_for_files_that_are_being_written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "SETTLED_AFTER", 0.05)
+    write(folder, "young")
+    os.utime(folder / "young.yaml", (time.time() + 60,) * 2)
+    assert "added: young.yaml" in run()
+
+
+def test_it_says_when_another_sync_is_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    def busy(accept_removals: bool) -> autoconf.Report:
+        raise autoconf.SyncUnderWay
+
+    monkeypatch.setattr(syncconfigs.autoconf, "sync_settled", busy)
+    assert fail() == ("", "another sync is under way, try again")
