@@ -1,0 +1,67 @@
+"""What the leader's worker runs: each task belongs to a term and does nothing once that term is over.
+
+None of them raises: a task that fails each second would leave a row of its failure each second.
+"""
+
+from collections.abc import Callable
+
+import structlog
+from django.db import transaction
+
+from checks import autoconf, dispatcher
+from checks.models import ClusterStore, Move
+from checks.querysets import Call, NotLeader
+from clusteragent.lib import conf
+from nodes.models import Node, NodeEvent
+from nodes.querysets import ago
+
+NOT_LEADER = "not the leader"
+FAILED = "failed"
+
+log = structlog.get_logger()
+
+
+def background_pass(term: int) -> str:
+    """Hear, expire, re-dispatch. Returns what it did, or NOT_LEADER, or FAILED."""
+    return _run("pass", term, dispatcher.run_pass)
+
+
+def scan_sources(term: int) -> str:
+    """Read every source of configs and dispatch what changed."""
+    return _run("scan", term, _scan)
+
+
+def prune(term: int) -> str:
+    """Forget old lines of the ledger, old events, and nodes that have been lost for long."""
+    return _run("prune", term, _prune)
+
+
+def _scan(term: int) -> str:
+    try:
+        report = autoconf.sync(term=term)
+    except autoconf.SyncUnderWay:
+        return "another sync is under way"
+    if report.unsettled:
+        ClusterStore.objects.wake(Call.SCAN)
+    return f"{len(report.added)} added, {len(report.changed)} changed, {len(report.removed)} removed"
+
+
+def _prune(term: int) -> dict[str, int]:
+    with transaction.atomic():
+        ClusterStore.objects.lock(term)
+    old = ago(conf.LEDGER_RETENTION)
+    return {
+        "moves": Move.objects.prune(old),
+        "events": NodeEvent.objects.prune(old),
+        "nodes": Node.objects.prune(),
+    }
+
+
+def _run(name: str, term: int, work: Callable[[int], object]) -> str:
+    try:
+        return str(work(term))
+    except NotLeader:
+        return NOT_LEADER
+    except Exception:
+        log.exception(f"{name}_failed", term=term)
+        return FAILED

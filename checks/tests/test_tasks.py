@@ -1,0 +1,65 @@
+"""The worker's tasks: fenced by the term, and never raising."""
+
+from datetime import timedelta
+
+import pytest
+from django.db.models.functions import Now
+
+from checks import autoconf, tasks
+from checks.models import ClusterStore, Move
+from checks.querysets import Call
+from clusteragent.lib import conf
+from nodes.models import NodeEvent
+
+pytestmark = pytest.mark.django_db
+TASKS = (tasks.background_pass, tasks.scan_sources, tasks.prune)
+
+
+@pytest.fixture(autouse=True)
+def _term() -> None:
+    ClusterStore.objects.update(term=7)
+
+
+@pytest.mark.parametrize("term", [6, 8])
+def test_a_task_of_another_term_does_nothing(term: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks.dispatcher, "expire_nodes", lambda **_: pytest.fail("it ran"))
+    assert tasks.background_pass(term) == tasks.prune(term) == tasks.NOT_LEADER
+
+
+def test_a_pass_says_what_it_did() -> None:
+    assert tasks.background_pass(7) == "Pass(expired=0, placed=0)"
+
+
+def test_a_pass_that_fails_is_logged_and_the_next_one_runs(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with monkeypatch.context() as broken:
+        broken.setattr(tasks.dispatcher, "run_pass", lambda term: 1 / 0)
+        assert tasks.background_pass(7) == tasks.FAILED
+    assert "pass_failed" in caplog.text
+    assert "ZeroDivisionError" in caplog.text
+    assert tasks.background_pass(7) != tasks.FAILED
+
+
+def test_a_scan_that_found_a_file_being_written_asks_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Call] = []
+    monkeypatch.setattr(tasks.autoconf, "sync", lambda term: autoconf.Report(unsettled=True))
+    monkeypatch.setattr(tasks.ClusterStore.objects, "wake", calls.append)
+    assert tasks.scan_sources(7) == "0 added, 0 changed, 0 removed"
+    assert calls == [Call.SCAN]
+
+
+def test_a_scan_gives_way_to_a_sync_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    def busy(term: int) -> autoconf.Report:
+        raise autoconf.SyncUnderWay
+
+    monkeypatch.setattr(tasks.autoconf, "sync", busy)
+    assert tasks.scan_sources(7) == "another sync is under way"
+
+
+def test_pruning_forgets_what_is_older_than_the_retention() -> None:
+    for age in (conf.LEDGER_RETENTION - timedelta(minutes=1), conf.LEDGER_RETENTION + timedelta(minutes=1)):
+        Move.objects.create(config_id=1, digest="d", name="n", reason="scheduled", term=1, time=Now() - age)
+        NodeEvent.objects.create(node_name="ash", kind=NodeEvent.Kind.SILENT, time=Now() - age)
+    assert tasks.prune(7) == "{'moves': 1, 'events': 1, 'nodes': 0}"
+    assert (Move.objects.count(), NodeEvent.objects.count()) == (1, 1)

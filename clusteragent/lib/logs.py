@@ -1,0 +1,101 @@
+"""Log lines, ours and the libraries', all of one form: for people (console) or for machines (JSON), without secrets."""
+
+import json
+import logging.config
+import re
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+import structlog
+from psycopg.conninfo import conninfo_to_dict
+
+from clusteragent.lib import conf
+
+HIDDEN = "********"
+_CREDENTIALS = re.compile(
+    r"""(?ix) ( authorization ["']? \s* [:=] \s* ["']? (?: [a-z]+ \s+ )? | \b bearer \s+ ) [^\s"',;]+ """
+)
+
+
+def config() -> dict[str, Any]:
+    """The configuration of the standard library's logging, for Django and for whatever else takes one."""
+    handled_by_us: dict[str, Any] = {"handlers": [], "propagate": True}
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"ours": {"()": _formatter}},
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "ours"}},
+        "root": {"handlers": ["stderr"], "level": conf.LOG_LEVEL},
+        "loggers": {
+            "django": handled_by_us,
+            "django.server": handled_by_us,
+            "_granian": handled_by_us,
+            "granian.access": handled_by_us,
+            # Several lines for every pass.
+            "django-q": {**handled_by_us, "level": "WARNING"},
+            "watchfiles": {**handled_by_us, "level": "WARNING"},
+            "httpx": {**handled_by_us, "level": "WARNING"},
+        },
+    }
+
+
+def configure(logging_config: dict[str, Any]) -> None:
+    """Set up logging (Django's LOGGING_CONFIG): structlog's lines go the way of the standard library's."""
+    logging.config.dictConfig(logging_config)
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *_described(),
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+
+
+def hide(line: str) -> str:
+    """The line without tokens: our secrets, and whatever an Authorization header carried."""
+    for secret in _secrets():
+        line = line.replace(secret, HIDDEN)
+    return _CREDENTIALS.sub(rf"\g<1>{HIDDEN}", line)
+
+
+def _described() -> list[Any]:
+    return [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+
+
+def _formatter() -> logging.Formatter:
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[*_described(), structlog.stdlib.ExtraAdder()],
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            *(_json() if conf.LOG_FORMAT == "json" else _console()),
+            # Last, so that nothing that a line is made of can bring a secret: message, fields, traceback.
+            lambda logger, method, line: hide(str(line)),
+        ],
+    )
+
+
+def _json() -> list[Any]:
+    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=False, default=str)]
+
+
+def _console() -> list[Any]:
+    plain = structlog.dev.plain_traceback
+    return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
+
+
+def _secrets() -> Iterable[str]:
+    password = str(conninfo_to_dict(conf.DATABASE_URL).get("password") or "")
+    for secret in (conf.AUTH_TOKEN, conf.LOCAL_TOKEN, conf.SECRET_KEY, password):
+        # Short passwords are ordinary words, which lines may contain anyway.
+        if len(secret) >= 8:
+            yield secret
+            yield json.dumps(secret, ensure_ascii=False)[1:-1]

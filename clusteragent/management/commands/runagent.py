@@ -1,0 +1,14 @@
+"""Run the background pass, if this replica leads."""
+
+from typing import Any
+
+from django.core.management.base import BaseCommand
+
+from clusteragent.handler import Handler
+
+
+class Command(BaseCommand):
+    help = "Campaign for leadership; the leader runs the background pass. Ends on SIGTERM or SIGINT."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        Handler().run()

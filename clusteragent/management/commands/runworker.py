@@ -1,0 +1,20 @@
+"""The leader's qcluster. Only runagent starts it."""
+
+from typing import Any
+
+from django.core.management.base import CommandParser
+from django_q.management.commands import qcluster
+
+from clusteragent.worker import end_with
+
+
+class Command(qcluster.Command):  # type: ignore[misc]
+    help = "Run the tasks of a leader's term and end with the leader. Started by runagent."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument("--parent", type=int, required=True, metavar="PID", help="of the leader")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        end_with(options["parent"])
+        super().handle(*args, **options)

@@ -1,0 +1,306 @@
+"""The Handler's states and life cycle, also by the peer's cases where they apply to a server that forwards nothing."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from checks import tasks
+from checks.models import ClusterStore, Config
+from checks.tests.cast import sent
+from clusteragent import handler as module
+from clusteragent.handler import PASS, PRUNE, SCAN, Agenda, Handler, State, status
+from clusteragent.leader import Candidate, TermOver
+from clusteragent.lib import conf
+from nodes.models import Hearing, Node
+
+CASES = Path(__file__).parent.parent.parent / "tests" / "data" / "peer_cases" / "dispatch.json"
+
+
+def peer_case(name: str) -> dict[str, Any]:
+    [case] = [case for case in json.loads(CASES.read_text()) if case["name"] == name]
+    return dict(case)
+
+
+class Clock:
+    """Time that a test sets."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class Enqueued(list[tuple[float, str]]):
+    """A queue that notes when what was enqueued, and takes it unless `busy`."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self.clock = clock
+        self.busy: set[str] = set()
+
+    def put(self, task: str, **options: Any) -> bool:
+        if task in self.busy:
+            return False
+        self.append((self.clock.now - 1000, task))
+        return True
+
+    def times(self, task: str) -> list[float]:
+        return [round(time, 1) for time, name in self if name == task]
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(module, "time", clock)
+    return clock
+
+
+@pytest.fixture
+def enqueued(clock: Clock) -> Enqueued:
+    return Enqueued(clock)
+
+
+@pytest.fixture
+def agenda(enqueued: Enqueued) -> Agenda:
+    return Agenda(enqueued)  # type: ignore[arg-type]
+
+
+def run(agenda: Agenda, clock: Clock, until: float, each: Callable[[float], None] = lambda now: None) -> None:
+    while clock.now < 1000 + until:
+        each(clock.now - 1000)
+        agenda.work_off()
+        clock.now += 0.1
+
+
+class TestAgenda:
+    def test_a_term_begins_with_a_pass_and_a_scan(self, agenda: Agenda, enqueued: Enqueued) -> None:
+        agenda.work_off()
+        assert enqueued == [(0, PASS), (0, SCAN)]
+
+    def test_a_pass_each_second_a_scan_each_period_a_pruning_each_hour(
+        self, agenda: Agenda, enqueued: Enqueued, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run(agenda, clock, 3700)
+        assert 3300 <= len(enqueued.times(PASS)) <= 3701
+        assert len(enqueued.times(SCAN)) in (366, 367, 368, 369, 370)
+        assert enqueued.times(PRUNE) == [pytest.approx(60, abs=0.2), pytest.approx(3660, abs=0.4)]
+
+    def test_a_call_is_answered_at_once(self, agenda: Agenda, enqueued: Enqueued, clock: Clock) -> None:
+        agenda.work_off()
+        clock.now += 0.3
+        agenda.call(PASS)
+        agenda.work_off()
+        assert enqueued.times(PASS) == [0, 0.3]
+
+    def test_passes_do_not_pile_up_and_a_call_waits_for_the_one_that_runs(
+        self, agenda: Agenda, enqueued: Enqueued, clock: Clock
+    ) -> None:
+        enqueued.busy = {PASS}
+        agenda.call(PASS)
+        run(agenda, clock, 5)
+        assert enqueued.times(PASS) == []
+        enqueued.busy = set()
+        agenda.work_off()
+        assert enqueued.times(PASS) == [5]
+
+    def test_a_storm_of_changes_makes_few_scans_and_one_after_its_end(
+        self, agenda: Agenda, enqueued: Enqueued, clock: Clock
+    ) -> None:
+        run(agenda, clock, 6, lambda now: agenda.call(SCAN, after=1.2) if 1 <= now < 4 else None)
+        scans = enqueued.times(SCAN)[1:]
+        assert len(scans) <= 4
+        assert scans[-1] == pytest.approx(3.9 + 1.2, abs=0.2)
+
+    def test_a_change_is_scanned_once_it_stood_still(self, agenda: Agenda, enqueued: Enqueued, clock: Clock) -> None:
+        run(agenda, clock, 1)
+        agenda.call(SCAN, after=1.2)
+        run(agenda, clock, 4)
+        assert enqueued.times(SCAN) == [0, pytest.approx(2.2, abs=0.2)]
+
+
+@pytest.fixture
+def watched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The messages of a Handler that is told each time that its term is over as soon as it leads."""
+    messages: list[str] = []
+
+    def lead(self: Handler, candidate: Candidate) -> None:
+        messages.append("leader")
+        self.state = State.LEADER
+
+    monkeypatch.setattr(Handler, "_lead", lead)
+    monkeypatch.setattr(
+        module.log, "info", lambda event, **_: messages.append("follower") if event == "following" else None
+    )
+    return messages
+
+
+@pytest.mark.django_db(transaction=True)
+class TestLeaderWatch:
+    """The peer asks an engine for the leader's address and forwards to it. Ours asks the lock, and answers every call."""
+
+    @pytest.fixture
+    def sessions(self) -> Iterator[tuple[Candidate, Candidate]]:
+        with Candidate() as ours, Candidate() as other:
+            yield ours, other
+
+    def test_what_the_engine_answers_becomes_the_state(
+        self, sessions: tuple[Candidate, Candidate], watched: list[str]
+    ) -> None:
+        case = peer_case("TestUpdateLeaderIP")
+        ours, other = sessions
+        handler = Handler()
+        assert handler.state == case["input"]["fresh_state"]
+        for answer, message in zip(case["input"]["engine_answers"], case["expected"]["message"], strict=True):
+            watched.clear()
+            if answer == "error":
+                # The session is lost. The peer keeps its last state; ours can't lead without one, so it knows nothing.
+                lost = Candidate()
+                lost.resign()
+                with pytest.raises(psycopg.Error):
+                    handler.watch(lost)
+                continue
+            if answer and message:
+                ours.resign()
+                ours = Candidate()
+                assert other.campaign()
+            elif not answer:
+                other.resign()
+                other = Candidate()
+            handler.watch(ours)
+            # Led already, or following already: nothing new to say. A change of the leader means nothing to a follower.
+            assert [word for word in watched if message or word != "leader"] == ([message] if message else [])
+            assert handler.state == ("follower" if answer else "leader")
+        other.resign()
+        ours.resign()
+
+    def test_unknown_stays_unknown_while_the_database_is_away(
+        self, monkeypatch: pytest.MonkeyPatch, clock: Clock, watched: list[str]
+    ) -> None:
+        case = peer_case("TestUpdateLeaderIP unknown stays unknown on errors")
+        answers = iter(case["input"]["engine_answers"])
+        handler = Handler()
+        states = []
+
+        class Session(Candidate):
+            def __init__(self) -> None:
+                if next(answers) == "error":
+                    states.append(str(handler.state))
+                    raise psycopg.OperationalError("no server")
+                super().__init__()
+
+        warnings: list[str] = []
+        monkeypatch.setattr(module.log, "warning", lambda event, **_: warnings.append(event))
+        monkeypatch.setattr(module, "Candidate", Session)
+        with handler.connect() as session:
+            handler.watch(session)
+        assert [*states, str(handler.state)] == case["expected"]["state"]
+        assert watched == ["leader"]
+        assert warnings == ["database_away", "database_back"], "said once each, however many attempts"
+
+
+@pytest.mark.django_db(transaction=True)
+class TestLifeCycle:
+    """The peer's TestHandlerRun. Ours differs: no call depends on leadership, and a change of it moves nothing."""
+
+    @pytest.fixture
+    def led(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        """What a term did: it runs its first pass here, and is over at the first tick."""
+        done: list[str] = []
+
+        class ShortTerm:
+            def __init__(self, term: int) -> None:
+                done.append("begun")
+                self.term = term
+
+            def tend(self, calls: set[str]) -> None:
+                done.append(tasks.background_pass(self.term))
+                raise TermOver
+
+            def end(self) -> None:
+                done.append("ended")
+
+        monkeypatch.setattr(module, "Term", ShortTerm)
+        monkeypatch.setattr(module, "STEP", 0.01)
+        return done
+
+    def lead_once(self, handler: Handler) -> None:
+        with Candidate() as session, pytest.raises(TermOver):
+            handler.watch(session)
+
+    def test_leadership_comes_and_goes_and_the_map_stays(self, led: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        case = peer_case("TestHandlerRun")["expected"]
+        handler = Handler()
+        assert handler.state == State.UNKNOWN
+        # "unknown: refused with 503" and "follower: forwarded": here every replica answers, whoever leads.
+        assert case["unknown"].startswith("requests refused")
+        assert Node.objects.heartbeat("ash", last_change=-50), case["leader_in_warmup"]
+
+        with ExitStack() as others:
+            leader = others.enter_context(Candidate())
+            assert leader.campaign()
+            with Candidate() as session:
+                handler.watch(session)
+            assert handler.state == State.FOLLOWER
+            assert led == []
+            assert Node.objects.heartbeat("ash", last_change=-50)
+
+        tasks.dispatcher.schedule([sent("a")])
+        self.lead_once(handler)
+        assert led == ["begun", "Pass(expired=0, placed=0)", "ended"]
+        assert Node.objects.heartbeat("ash", last_change=-50), case["leader_in_warmup"]
+
+        Hearing.objects.update(warmup=False)
+        self.lead_once(handler)
+        assert Config.objects.get().assignment.node.name == "ash", case["after_warmup"]
+        assert not Node.objects.heartbeat("ash", last_change=-50), case["after_warmup"]
+        assert (handler.state, handler.term) == (State.UNKNOWN, None)
+
+        # "leader again: state empty": here the state is a table, and outlives every leader.
+        self.lead_once(handler)
+        assert Config.objects.get().assignment.node.name == "ash"
+        assert led.count("begun") == led.count("ended") == 3
+
+    def test_the_lock_is_free_before_the_worker_is_stopped(
+        self, led: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        free = []
+
+        def end(self: object) -> None:
+            with Candidate() as follower:
+                free.append(follower.campaign())
+
+        monkeypatch.setattr(module.Term, "end", end)
+        self.lead_once(Handler())
+        assert free == [True]
+
+
+@pytest.mark.django_db
+class TestStatus:
+    def test_before_the_first_pass_nobody_leads(self) -> None:
+        assert status() == (0, "", None, None)
+        assert not status().healthy
+
+    def test_it_names_the_leader_and_the_age_of_the_last_pass(self) -> None:
+        ClusterStore.objects.update(term=5, leader="east:17")
+        Hearing.objects.note_pass()
+        now = status()
+        assert (now.term, now.leader) == (5, "east:17")
+        assert now.age is not None
+        assert now.age.total_seconds() < 5
+        assert now.healthy
+
+    def test_half_the_expiration_timeout_without_a_pass_is_unhealthy(self) -> None:
+        Hearing.objects.note_pass()
+        last_pass = Hearing.objects.get().last_pass
+        assert last_pass is not None
+        Hearing.objects.update(last_pass=last_pass - conf.NODE_EXPIRATION_TIMEOUT / 2)
+        assert not status().healthy

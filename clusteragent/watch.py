@@ -1,0 +1,71 @@
+"""Notices changes in the folders of configs, so that a saved file need not wait for the next regular scan."""
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import structlog
+import watchfiles
+
+# Seconds after which folders that are not there, or can't be watched, are looked at again.
+LOOK_AGAIN = 1.0
+
+log = structlog.get_logger()
+
+
+class FolderWatch:
+    """A thread that notes changes below folders, which may come later, go, and be replaced."""
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self._folders = folders
+        self._changed = threading.Event()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="folder watch", daemon=True)
+        self._thread.start()
+
+    def take_change(self) -> bool:
+        """Whether anything changed since the last call."""
+        if not self._changed.is_set():
+            return False
+        self._changed.clear()
+        return True
+
+    def stop(self) -> None:
+        self._ended.set()
+        self._thread.join(1)
+
+    def _run(self) -> None:
+        known = self._present()
+        while not self._ended.is_set():
+            try:
+                self._watch(known)
+            except (OSError, RuntimeError) as error:
+                log.warning("folder_not_watched", error=str(error))
+                self._ended.wait(LOOK_AGAIN)
+            known = self._present()
+
+    def _watch(self, known: dict[Path, tuple[int, int]]) -> None:
+        """Note changes until the folders themselves are others."""
+        while not known and not self._ended.wait(LOOK_AGAIN):
+            if self._present():
+                self._changed.set()
+                return
+        for changes in watchfiles.watch(
+            *known, watch_filter=None, step=100, rust_timeout=int(LOOK_AGAIN * 1000), yield_on_timeout=True,
+            stop_event=self._ended,
+        ):  # fmt: skip
+            if changes or self._present() != known:
+                self._changed.set()
+            if self._present() != known:
+                return
+
+    def _present(self) -> dict[Path, tuple[int, int]]:
+        """The folders that exist, with what tells one from its successor of the same name."""
+        found = {}
+        for folder in self._folders:
+            try:
+                entry = folder.stat()
+            except OSError:
+                continue
+            found[folder] = (entry.st_dev, entry.st_ino)
+        return found

@@ -1,0 +1,228 @@
+"""Real `runagent` processes on one database, and what that database and the system say of them."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psycopg
+
+from clusteragent.lib.locks import NAMESPACE, Lock
+
+T = TypeVar("T")
+
+MANAGE = Path(__file__).resolve().parent.parent / "manage.py"
+PATIENCE = 30.0
+# A qcluster's main process, its sentinel, pusher and monitor, and two workers.
+PROCESSES = 6
+
+
+def wait_for(what: str, look: Callable[[], T | None], patience: float = PATIENCE) -> T:
+    """Look until there is something, and return it."""
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        if found := look():
+            return found
+        time.sleep(0.01)
+    raise AssertionError(f"{what}: not within {patience:g} s")
+
+
+def measured(figure: str) -> None:
+    """Show a figure (with `pytest -s`, or when the test fails)."""
+    print(figure)  # noqa: T201
+
+
+class Store:
+    """The database, over a session of the test's own."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._session = psycopg.connect(url, autocommit=True)
+
+    def close(self) -> None:
+        self._session.close()
+
+    def run(self, statement: str, *values: Any) -> None:
+        self._session.execute(statement, values)
+
+    def one(self, statement: str, *values: Any) -> Any:
+        row = self._session.execute(statement, values).fetchone()
+        assert row is not None
+        return row[0] if len(row) == 1 else row
+
+    def now(self) -> datetime:
+        return self.one("SELECT clock_timestamp()")  # type: ignore[no-any-return]
+
+    def term(self) -> int:
+        return int(self.one("SELECT term FROM checks_clusterstore"))
+
+    def leader(self) -> int:
+        """The process that began the term."""
+        return int(self.one("SELECT leader FROM checks_clusterstore").rpartition(":")[2] or 0)
+
+    def last_pass(self) -> datetime | None:
+        return self.one("SELECT last_pass FROM nodes_hearing")  # type: ignore[no-any-return]
+
+    def holders(self, granted: bool = True) -> int:
+        """How many sessions hold the leader's lock, or wait for it."""
+        return int(
+            self.one(
+                "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = %s AND objid = %s AND granted = %s"
+                " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+                NAMESPACE,
+                int(Lock.LEADER),
+                granted,
+            )
+        )
+
+    def next_pass(self, after: datetime | None = None, patience: float = PATIENCE) -> datetime:
+        """When the next pass ended, or the first that ended after that time."""
+        before = after or self.last_pass()
+
+        def look() -> datetime | None:
+            last = self.last_pass()
+            return last if last and (before is None or last > before) else None
+
+        return wait_for("a pass", look, patience)
+
+    def assignments(self) -> list[Any]:
+        """Who runs what since when, and with which version: what no leader change may touch."""
+        return self._session.execute(
+            "SELECT a.*, n.config_version FROM checks_assignment a JOIN nodes_node n ON n.id = a.node_id ORDER BY a.config_id"
+        ).fetchall()
+
+    def furnish(self) -> None:
+        """A warm database in which ash, birch and cedar live and run thirty configs."""
+        self.run("UPDATE nodes_hearing SET warmup = false")
+        self.run(
+            "INSERT INTO nodes_node (name, labels, config_version) SELECT unnest(%s::text[]), '{}', 7",
+            ["ash", "birch", "cedar"],
+        )
+        self.run("INSERT INTO nodes_heartbeat (node_id) SELECT id FROM nodes_node")
+        self.run(
+            "INSERT INTO checks_config (digest, name, original, wire, scrubbed, text)"
+            " SELECT to_hex(n), 'http_check', '{}', '{}', '{}', '' FROM generate_series(1, 30) AS n"
+        )
+        self.run(
+            "INSERT INTO checks_assignment (config_id, node_id, reason)"
+            " SELECT c.id, (SELECT id FROM nodes_node ORDER BY id OFFSET c.id %% 3 LIMIT 1), 'scheduled'"
+            " FROM checks_config AS c"
+        )
+
+
+class Replica:
+    """One `runagent`."""
+
+    def __init__(self, command: str, environment: dict[str, str], log: Path) -> None:
+        self.log = log
+        with log.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, str(MANAGE), command], env=environment, stdout=output, stderr=output
+            )
+        self.pid = self.process.pid
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def ended(self, patience: float = PATIENCE) -> int:
+        return self.process.wait(patience)
+
+    def said(self, event: str) -> int:
+        return self.log.read_text().count(event)
+
+    def tell_to_end(self) -> None:
+        if self.process.poll() is None:
+            self.signal(signal.SIGCONT)
+            self.signal(signal.SIGTERM)
+
+    def end(self) -> None:
+        self.tell_to_end()
+        try:
+            self.process.wait(5)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+class Cluster:
+    """Replicas that share a database and a folder of configs. All of their processes are known by a mark."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        self.store = Store(url)
+        self.confd = folder / "conf.d"
+        self._folder = folder
+        self._mark = f"replica-{uuid.uuid4().hex}"
+        self.replicas: list[Replica] = []
+
+    def start(self, number: int = 1, command: str = "runagent") -> list[Replica]:
+        """Start so many more."""
+        environment = os.environ | {
+            "DATABASE_URL": self.store.url,
+            "CLUSTERAGENT_CONFD": str(self.confd),
+            "CLUSTERAGENT_VAR": str(self._folder),
+            "CLUSTERAGENT_REPLICA": self._mark,
+            "CLUSTERAGENT_SCAN_PERIOD": "60",
+        }
+        first = len(self.replicas)
+        fresh = [Replica(command, environment, self._folder / f"{first + one}.log") for one in range(number)]
+        self.replicas += fresh
+        return fresh
+
+    def led(self) -> Replica:
+        """The leader, once its worker runs passes and all others wait."""
+        alive = [one for one in self.replicas if one.process.poll() is None]
+        waiting = len(alive) - 1
+        wait_for("a leader", self.store.holders)
+        wait_for("the others wait", lambda: self.store.holders(granted=False) >= waiting)
+        leader = self.of(wait_for("a term", self.store.leader))
+        wait_for("a worker", lambda: len(self.descendants(leader.pid)) >= PROCESSES)
+        self.store.next_pass()
+        return leader
+
+    def of(self, pid: int) -> Replica:
+        return next(one for one in self.replicas if one.pid == pid)
+
+    def succession(self, before: int) -> float:
+        """Seconds since now, by the database's clock, until a pass of a later term ended."""
+        start = self.store.now()
+        wait_for("a new term", lambda: self.store.term() != before)
+        begun = self.store.one("SELECT to_timestamp(term / 1e9) FROM checks_clusterstore")
+        return (self.store.next_pass(after=max(begun, start)) - start).total_seconds()
+
+    def descendants(self, pid: int) -> list[int]:
+        """The processes below one of ours, top down."""
+        try:
+            children = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        except FileNotFoundError:
+            return []
+        return [*children, *(grandchild for child in children for grandchild in self.descendants(child))]
+
+    def marked(self) -> list[int]:
+        """Every process of ours that exists."""
+        found = []
+        for entry in Path("/proc").glob("[0-9]*/environ"):
+            try:
+                if self._mark.encode() in entry.read_bytes():
+                    found.append(int(entry.parent.name))
+            except OSError:  # it ended meanwhile, or is another user's
+                continue
+        return found
+
+    def end(self) -> None:
+        """End all of it, and complain if anything stays."""
+        for replica in self.replicas:
+            replica.tell_to_end()
+        for replica in self.replicas:
+            replica.end()
+        self.store.close()
+        try:
+            wait_for("nothing is left behind", lambda: not self.marked(), 5)
+        finally:
+            for pid in self.marked():
+                os.kill(pid, signal.SIGKILL)

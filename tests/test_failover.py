@@ -1,0 +1,258 @@
+"""Leaders that die, hang, are told to end, or lose their database. Real processes, real signals, nothing moves."""
+
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from django.db import connection
+from psycopg.conninfo import make_conninfo
+
+from checks import tasks
+from checks.models import ClusterStore, Config
+from clusteragent.lib import conf, postgres
+from nodes.models import Node
+from tests.replicas import MANAGE, Cluster, Store, measured, wait_for
+
+pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True)]
+
+
+@pytest.fixture
+def cluster(transactional_db: None, tmp_path: Path) -> Iterator[Cluster]:
+    """No replica yet, on the tests' database."""
+    cluster = Cluster(make_conninfo(conf.DATABASE_URL, dbname=connection.settings_dict["NAME"]), tmp_path)
+    try:
+        cluster.store.furnish()
+        yield cluster
+    finally:
+        cluster.end()
+
+
+def test_a_killed_leader_is_followed_at_once_and_nothing_moves(cluster: Cluster) -> None:
+    before = cluster.store.assignments()
+    cluster.start(2)
+    taken = []
+    for _ in range(3):
+        leader = cluster.led()
+        below = cluster.descendants(leader.pid)
+        term = cluster.store.term()
+        leader.signal(signal.SIGKILL)
+        taken.append(cluster.succession(term))
+        leader.ended()
+        wait_for("its worker ended with it", lambda gone=below: not set(gone) & set(cluster.marked()))
+        cluster.start()
+    measured(f"SIGKILL to next pass: median {statistics.median(taken):.3f} s, worst {max(taken):.3f} s")
+    assert statistics.median(taken) < 2
+    assert cluster.store.assignments() == before
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_a_leader_that_is_told_to_end_hands_over_first(cluster: Cluster, how: int) -> None:
+    before = cluster.store.assignments()
+    cluster.start(2)
+    leader = cluster.led()
+    term = cluster.store.term()
+    leader.signal(how)
+    told = time.monotonic()
+    taken = cluster.succession(term)
+    assert leader.ended() == 0
+    assert time.monotonic() - told < 5
+    assert leader.said("leader_lost") == 1
+    measured(f"signal {how} to next pass: {taken:.3f} s")
+    assert taken < 2
+    assert cluster.store.assignments() == before
+
+
+def test_a_stopped_leader_loses_the_lock_and_comes_back_as_a_follower(cluster: Cluster) -> None:
+    before = cluster.store.assignments()
+    cluster.start(2)
+    leader = cluster.led()
+    old = cluster.store.term()
+    leader.signal(signal.SIGSTOP)
+    taken = cluster.succession(old)
+    measured(f"SIGSTOP to next pass: {taken:.3f} s")
+    assert taken < 12
+
+    new = cluster.store.term()
+    assert tasks.background_pass(old) == tasks.NOT_LEADER
+    leader.signal(signal.SIGCONT)
+    wait_for("it noticed", lambda: leader.said("leader_lost"))
+    wait_for("its worker is gone", lambda: not cluster.descendants(leader.pid))
+    wait_for("it follows", lambda: leader.said("following"))
+    cluster.store.next_pass()
+    assert (cluster.store.term(), cluster.store.holders()) == (new, 1)
+    assert cluster.store.assignments() == before
+
+
+def test_a_replica_that_stops_as_a_whole_keeps_no_lock(cluster: Cluster) -> None:
+    """Every process of the leader stops, as on a machine that freezes: one of them may be within a transaction."""
+    cluster.start(2)
+    leader = cluster.led()
+    old = cluster.store.term()
+    stopped = [leader.pid, *cluster.descendants(leader.pid)]
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        assert cluster.succession(old) < 15
+    finally:
+        for pid in stopped:
+            os.kill(pid, signal.SIGCONT)
+
+
+def test_five_replicas_and_a_qcluster_by_hand_make_one_pass_a_second(cluster: Cluster) -> None:
+    cluster.start(5)
+    cluster.start(command="qcluster")
+    cluster.replicas, by_hand = cluster.replicas[:-1], cluster.replicas[-1]
+    try:
+        cluster.led()
+        ended = [cluster.store.next_pass() for _ in range(5)]
+        apart = (ended[-1] - ended[0]).total_seconds() / 4
+        assert 0.8 < apart < 2
+        assert cluster.store.holders() == 1
+        assert [one.said("leader_elected") for one in cluster.replicas].count(1) == 1
+        assert cluster.store.one("SELECT count(*) FROM django_q_task") == 0
+        assert cluster.store.one("SELECT cluster FROM django_q_schedule") == f"pass-{cluster.store.term()}"
+    finally:
+        by_hand.end()
+
+
+def test_a_killed_worker_is_replaced_within_the_term(cluster: Cluster) -> None:
+    [leader] = cluster.start()
+    cluster.led()
+    term = cluster.store.term()
+    below = cluster.descendants(leader.pid)
+    os.kill(below[0], signal.SIGKILL)
+    wait_for("a new worker", lambda: leader.said("worker_restarted"))
+    cluster.store.next_pass(after=cluster.store.now())
+    assert not set(below) & set(cluster.marked())
+    assert cluster.store.term() == term
+
+
+def test_a_wedged_worker_is_replaced_when_passes_stop(cluster: Cluster) -> None:
+    """qcluster replaces a process that died, but not the lock of its task queue that this one held."""
+    [leader] = cluster.start()
+    cluster.led()
+    term = cluster.store.term()
+    _, _sentinel, *workers = cluster.descendants(leader.pid)
+    for pid in workers:
+        os.kill(pid, signal.SIGKILL)
+    killed = cluster.store.now()
+    wait_for("a new worker", lambda: leader.said("worker_restarted"))
+    cluster.store.next_pass(after=killed)
+    assert cluster.store.term() == term
+
+
+def test_a_call_makes_a_pass_at_once(cluster: Cluster) -> None:
+    cluster.start()
+    cluster.led()
+    waited = []
+    for _ in range(3):
+        start = cluster.store.next_pass()
+        ClusterStore.objects.wake()
+        waited.append((cluster.store.next_pass(after=start) - start).total_seconds())
+    measured(f"call to pass: median {statistics.median(waited):.3f} s")
+    assert statistics.median(waited) < 0.8, "the next regular one comes after a second"
+
+
+def test_a_saved_file_is_dispatched_within_seconds_in_a_folder_that_came_later(cluster: Cluster) -> None:
+    """The regular scan comes once a minute here, so what is dispatched sooner was noticed."""
+    cluster.start()
+    cluster.led()
+    taken = []
+    for name in ("first", "second"):
+        file = cluster.confd / "http_check.d" / f"{name}.yaml"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"cluster_check: true\ninit_config:\ninstances:\n  - name: {name}\n    url: http://{name}\n")
+        saved = time.monotonic()
+        wait_for(
+            "it is dispatched", Config.objects.filter(origins__key__contains=name, assignment__isnull=False).exists
+        )
+        taken.append(time.monotonic() - saved)
+    measured(f"saved to dispatched: {', '.join(f'{seconds:.3f} s' for seconds in taken)}")
+    assert max(taken) < 8
+
+
+def test_heartbeats_stay_hot_while_a_second_replica_waits_for_the_lock(cluster: Cluster) -> None:
+    """A wait without end would keep a snapshot open: no dead row could be pruned, and the table would grow."""
+    cluster.start(2)
+    cluster.led()
+    names = [f"node-{number}" for number in range(50)]
+    for name in names:
+        Node.objects.heartbeat(name, last_change=-1)
+    cluster.store.run("SELECT pg_stat_reset_single_table_counters('nodes_heartbeat'::regclass)")
+    size = cluster.store.one("SELECT pg_relation_size('nodes_heartbeat')")
+
+    def attempt() -> object:
+        return cluster.store.one(
+            "SELECT max(query_start) FROM pg_stat_activity WHERE wait_event = 'advisory'"
+            " AND datname = current_database() AND application_name = 'clusteragent leader'"
+        )
+
+    for _ in range(4):
+        for name in names:
+            Node.objects.heartbeat(name, last_change=-1)
+        this = wait_for("a candidate waits", attempt)
+        wait_for("it waits anew", lambda this=this: attempt() not in (None, this))
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_stat_force_next_flush()")
+    updates, hot = wait_for("statistics", lambda: _updates(cluster.store, 200))
+    assert hot == updates
+    assert cluster.store.one("SELECT pg_relation_size('nodes_heartbeat')") == size
+
+
+def _updates(store: Store, least: int) -> tuple[int, int] | None:
+    """How many updates of heartbeats there were, and how many of them HOT, once there were so many."""
+    updates, hot = store.one(
+        "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'nodes_heartbeat'"
+    )
+    return (updates, hot) if updates >= least else None
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[Path]:
+    """A migrated server that a test may stop."""
+    pgdata = tmp_path / "pgdata"
+    postgres.initialise(pgdata)
+    postgres.start(pgdata, "fsync=off")
+    try:
+        subprocess.run(
+            [sys.executable, str(MANAGE), "migrate", "-v0"],
+            env=os.environ | {"DATABASE_URL": postgres.url(pgdata)},
+            check=True,
+        )
+        yield pgdata
+    finally:
+        if (pgdata / "postmaster.pid").exists():
+            postgres.stop(pgdata, "immediate")
+
+
+def test_a_database_that_restarts_moves_nothing_and_needs_no_restart_of_ours(own_server: Path, tmp_path: Path) -> None:
+    url = postgres.url(own_server)
+    cluster = Cluster(url, tmp_path)
+    try:
+        cluster.store.furnish()
+        before = cluster.store.assignments()
+        replicas = cluster.start(2)
+        cluster.led()
+        cluster.store.close()
+        postgres.stop(own_server)
+        wait_for("both say so", lambda: all(one.said("database_away") for one in replicas))
+        postgres.start(own_server, "fsync=off")
+        cluster.store = Store(url)
+        back = cluster.store.now()
+        taken = (cluster.store.next_pass(after=back) - back).total_seconds()
+        measured(f"database back to next pass: {taken:.3f} s")
+        assert taken < 10
+        wait_for(
+            "both say so", lambda: all(one.said("database_back") == one.said("database_away") == 1 for one in replicas)
+        )
+        cluster.led()
+        assert [one.process.poll() for one in replicas] == [None, None]
+        assert cluster.store.assignments() == before
+    finally:
+        cluster.end()
