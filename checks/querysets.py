@@ -144,7 +144,9 @@ class ConfigQuerySet(models.QuerySet["clusterstore.Config"]):
             node=Case(When(node_name="", then=F("assignment__node__name")), default=F("node_name")),
             since=F("assignment__since"),
             reason=F("assignment__reason"),
-            origin=Subquery(origins.values(sent=Concat("source", Value(":"), "key"))[:1]),
+            origin=Subquery(
+                origins.values(sent=Concat("source", Value(":"), "key", output_field=models.TextField()))[:1]
+            ),
             check_ids=ArraySubquery(
                 clusterstore.Instance.objects.filter(config=OuterRef("pk")).order_by("pk").values("check_id")
             ),

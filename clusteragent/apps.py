@@ -1,6 +1,82 @@
+"""The roof's app, and what it says of options that don't go together."""
+
+from collections.abc import Sequence
+from typing import Any
+
 from django.apps import AppConfig
+from django.core import checks
+
+from clusteragent.lib import conf
+
+LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+# Node agents report each ten seconds.
+REPORTS = 10
 
 
 class ClusterAgentConfig(AppConfig):
     name = "clusteragent"
     verbose_name = "Cluster agent"
+
+    def ready(self) -> None:
+        checks.register(check_addresses)
+        checks.register(check_tokens)
+        checks.register(check_nodes)
+
+
+def check_addresses(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
+    """Two web servers need two ports, and whoever may come from elsewhere needs a name to come by."""
+    messages: list[checks.CheckMessage] = []
+    if conf.BIND[1] == conf.ADMIN_BIND[1] != 0:
+        messages.append(
+            checks.Error(
+                f"CLUSTERAGENT_BIND and CLUSTERAGENT_ADMIN_BIND have the same port, {conf.BIND[1]}.",
+                hint="Give each a port of its own.",
+                id="clusteragent.E001",
+            )
+        )
+    if conf.ADMIN_BIND[0] not in LOOPBACK and LOOPBACK.issuperset(host.strip("[]") for host in conf.ADMIN_HOSTS):
+        messages.append(
+            checks.Warning(
+                "CLUSTERAGENT_ADMIN_BIND lets others in, and CLUSTERAGENT_ADMIN_HOSTS has no name for them to use.",
+                hint="Name the hosts by which operators reach it.",
+                id="clusteragent.W001",
+            )
+        )
+    return messages
+
+
+def check_tokens(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
+    """No token opens another's routes, so no two may be the same."""
+    tokens = [token for token in (conf.AUTH_TOKEN, conf.LOCAL_TOKEN, conf.SECRET_KEY) if token]
+    if len(set(tokens)) == len(tokens):
+        return []
+    names = "DD_CLUSTER_AGENT_AUTH_TOKEN, CLUSTERAGENT_LOCAL_TOKEN and CLUSTERAGENT_SECRET_KEY"
+    return [
+        checks.Error(
+            f"Two of {names} are the same.",
+            hint="Every node agent would have what is meant for operators: give each its own.",
+            id="clusteragent.E002",
+        )
+    ]
+
+
+def check_nodes(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
+    """Nodes that live between two reports, and real checks only for nodes that run them."""
+    messages: list[checks.CheckMessage] = []
+    if conf.NODE_EXPIRATION_TIMEOUT.total_seconds() <= REPORTS:
+        messages.append(
+            checks.Warning(
+                "DD_CLUSTER_CHECKS_NODE_EXPIRATION_TIMEOUT is shorter than the time between a node agent's reports.",
+                hint=f"Healthy node agents report each {REPORTS} s and would lose their checks in between.",
+                id="clusteragent.W002",
+            )
+        )
+    if conf.DEMO_NODES and conf.DATABASE_URL:
+        messages.append(
+            checks.Warning(
+                "CLUSTERAGENT_DEMO_NODES adds simulated node agents to the database of DATABASE_URL.",
+                hint="What they are given, nobody runs.",
+                id="clusteragent.W003",
+            )
+        )
+    return messages

@@ -10,7 +10,7 @@ import secrets
 import socket
 import ssl
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -32,14 +32,16 @@ class CredentialsError(Exception):
     """A file can't be made or used."""
 
 
-def make_missing(folder: Path) -> None:
+def make_missing(folder: Path, *, given: Collection[str] = ()) -> None:
     """Make the folder, the two tokens, the secret key and a self-signed certificate, as far as they are missing.
+
+    No file for the tokens and the key that are `given` otherwise.
 
     Raises CredentialsError when something can't be written, or a certificate is there without its key.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for name in (NODE_AGENTS_TOKEN, LOCAL_TOKEN, SECRET_KEY):
+        for name in {NODE_AGENTS_TOKEN, LOCAL_TOKEN, SECRET_KEY}.difference(given):
             _make(folder / name, _token)
         _make_certificate(folder)
     except OSError as error:

@@ -1,0 +1,54 @@
+# `make` lists what there is. Needs python3 (3.11 or later), python3-venv and make; everything else comes into .venv.
+
+PYTHON ?= python3
+BIN := .venv/bin
+# What make starts ends with make, even if make is killed.
+EXEC := @exec setpriv --pdeathsig TERM --
+
+.PHONY: help run test lint format web web-agents web-operators clean
+.DEFAULT_GOAL := help
+
+help: ## list these targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+run: export DD_CLUSTER_CHECKS_WARMUP_DURATION ?= 3
+run: .venv/requirements ## start everything in the foreground, with three simulated node agents; Ctrl-C stops it
+	$(EXEC) $(BIN)/python manage.py start
+
+test: .venv/requirements-dev ## run all tests, against a PostgreSQL of their own or DATABASE_URL
+	$(EXEC) $(BIN)/python -m pytest $(ARGS)
+
+lint: .venv/requirements-dev ## check format, style, types, settings and migrations
+	@$(BIN)/ruff format --check
+	@$(BIN)/ruff check
+	@$(BIN)/mypy
+	@$(BIN)/python manage.py check
+	@$(BIN)/python -W "ignore:Got an error checking:RuntimeWarning" manage.py makemigrations --check --dry-run
+
+format: .venv/requirements-dev ## format the code
+	@$(BIN)/ruff format
+	@$(BIN)/ruff check --fix
+
+web: .venv/requirements ## serve node agents and operators alone: the database and the secrets are there
+	$(EXEC) $(MAKE) --no-print-directory -j2 web-agents web-operators
+
+web-agents web-operators: web-%:
+	$(EXEC) $(BIN)/python manage.py serve $*
+
+clean: ## remove what can be made again; var/ stays
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/requirements: requirements.txt
+	$(install)
+
+.venv/requirements-dev: requirements-dev.txt requirements.txt
+	$(install)
+	@touch .venv/requirements
+
+define install
+@echo "Installing $< into .venv"
+@$(PYTHON) -m venv .venv
+@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement $<
+@touch $@
+endef

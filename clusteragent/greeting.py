@@ -1,0 +1,97 @@
+"""What `make run` tells the person in front of it."""
+
+import os
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from checks.models import Config
+from clusteragent import schema, web
+from clusteragent.lib import conf, credentials
+from nodes.models import Node
+
+# More rows than this say nothing to anyone.
+ROWS = 40
+
+
+def greeting() -> str:
+    """Where everything is, who runs what, and what to try."""
+    return "\n".join([*_places(), "", *_map(), "", *_trials(), "", "Ctrl-C stops everything."])
+
+
+def _places() -> Iterator[str]:
+    servers = web.servers()
+    yield "The cluster agent runs."
+    yield f"  admin             {servers['operators'].url}/admin/"
+    yield f"  user              {schema.ADMIN}, password in {_shown(conf.VAR / credentials.ADMIN_PASSWORD)}"
+    yield f"  node agents       {servers['agents'].url}, token in {_token(credentials.NODE_AGENTS_TOKEN)}"
+    yield f"  local routes      same URL, token in {_token(credentials.LOCAL_TOKEN)}"
+    yield f"  logs              {_shown(conf.VAR / 'log')}{os.sep}"
+
+
+def _token(name: str) -> str:
+    option = {
+        credentials.NODE_AGENTS_TOKEN: "DD_CLUSTER_AGENT_AUTH_TOKEN",
+        credentials.LOCAL_TOKEN: "CLUSTERAGENT_LOCAL_TOKEN",
+    }[name]
+    return _shown(conf.VAR / name) if (conf.VAR / name).exists() else option
+
+
+def _map() -> Iterator[str]:
+    """A row a config: who runs it, the check, where it comes from."""
+    configs = Config.objects.described()
+    rows = sorted((row["node"] or "(nobody)", row["check"], row["origin"] or "") for row in configs)
+    if not rows:
+        yield f"{Node.objects.known().count()} node agents report, and no cluster check is known yet."
+        return
+    head = ("NODE", "CHECK", "ORIGIN")
+    widths = [max(map(len, column)) for column in zip(head, *rows[:ROWS], strict=True)][:2]
+    for row in (head, *rows[:ROWS]):
+        yield f"  {row[0]:{widths[0]}}  {row[1]:{widths[1]}}  {row[2]}"
+    if len(rows) > ROWS:
+        yield f"  and {len(rows) - ROWS} more: {_python()} manage.py clusterchecks"
+
+
+def _trials() -> Iterator[str]:
+    """Lines to paste in another terminal."""
+    yield f"Try it in another terminal, in {Path.cwd()}:"
+    yield "# Kill the leader: another takes over, and nothing moves."
+    yield f"kill -9 $({_environment()}{_python()} manage.py leader --pid)"
+    if conf.DEMO_NODES:
+        seconds = conf.NODE_EXPIRATION_TIMEOUT.total_seconds()
+        yield f"# Kill a node: after {seconds:g} s others run its checks, and only those move."
+        yield f"{_python()} -m supervisor.supervisorctl -c {_shown(conf.VAR / 'supervisord.conf')} signal KILL nodes:ash"
+    yield "# Attach a real agent (by its address instead of 127.0.0.1 from another machine)."
+    yield _real_agent()
+
+
+def _real_agent() -> str:
+    token = _token(credentials.NODE_AGENTS_TOKEN)
+    environment = {
+        "DD_API_KEY": "0" * 32,
+        "DD_HOSTNAME": "dogwood",
+        "DD_CLUSTER_AGENT_ENABLED": "true",
+        "DD_CLUSTER_AGENT_URL": web.servers()["agents"].url,
+        "DD_CLUSTER_AGENT_AUTH_TOKEN": f'"${token}"' if token.isupper() else f'"$(cat {token})"',
+        "DD_EXTRA_CONFIG_PROVIDERS": "clusterchecks",
+        "DD_CLC_RUNNER_REMOTE_TAGGER_ENABLED": "false",
+    }
+    words = " ".join(f"-e {name}={value}" for name, value in environment.items())
+    return f"docker run --rm --network host {words} datadog/agent:7"
+
+
+def _environment() -> str:
+    """What another shell must know besides, to mean this run. The database's URL has a password: not shown."""
+    default = Path("var").absolute()
+    return "" if default == conf.VAR else f"CLUSTERAGENT_VAR={_shown(conf.VAR)} "
+
+
+def _python() -> str:
+    return _shown(Path(sys.executable))
+
+
+def _shown(path: Path) -> str:
+    """The path as one would type it here, quoted if it must be."""
+    here = Path.cwd()
+    return shlex.quote(str(path.relative_to(here) if path.is_relative_to(here) else path))

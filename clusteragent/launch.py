@@ -1,0 +1,187 @@
+"""What `make run` does: everything that this machine needs, started in order, watched and stopped together."""
+
+import fcntl
+import functools
+import itertools
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import django.db
+import httpx
+from django.core import checks
+from django.db import connection
+
+from checks.models import Config
+from clusteragent import schema, web
+from clusteragent.lib import conf, credentials, postgres, sockets
+from clusteragent.supervisor import Group, Program, Supervisor, SupervisorError, manage
+from nodes.models import Hearing
+
+PGDATA = conf.VAR / "pgdata"
+NAMES = ("ash", "birch", "cedar")
+
+# Seconds that each part may take until it answers. A database that crashed takes its time.
+PATIENCE = 60
+# Seconds in which a program may fail to start, and be started again.
+RETRIES = 6
+# Seconds after which the map is shown as it is.
+SETTLED = 12
+
+
+class LaunchError(Exception):
+    """What keeps us from running, in a line."""
+
+
+@contextmanager
+def launched() -> Iterator[Supervisor]:
+    """Everything up and running until the context ends. Raises LaunchError, and KeyboardInterrupt on a signal."""
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, signal.default_int_handler)
+    try:
+        lock = _prepare()
+        with Supervisor(_groups(), conf.VAR, _sockets(), root=os.geteuid() == 0, lock=lock) as supervisor:
+            _bring_up(supervisor)
+            yield supervisor
+    except (
+        credentials.CredentialsError,
+        postgres.PostgresError,
+        schema.DatabaseError,
+        SupervisorError,
+        web.Unavailable,
+    ) as error:
+        raise LaunchError(str(error)) from error
+
+
+def demo_nodes() -> list[str]:
+    """The names of the simulated node agents."""
+    numbered = (f"node-{number}" for number in itertools.count(len(NAMES) + 1))
+    return list(itertools.islice(itertools.chain(NAMES, numbered), conf.DEMO_NODES))
+
+
+def settle() -> None:
+    """Wait until everything has an owner, but not for long."""
+    _wait(_settled, SETTLED)
+
+
+def _prepare() -> IO[str]:
+    """What must be so before anything starts, and what a first start makes; VAR is ours while what it returns is open."""
+    for problem in checks.run_checks():
+        if problem.is_serious():
+            raise LaunchError(f"{problem.msg} {problem.hint or ''}".strip())
+    try:
+        credentials.make_missing(conf.VAR, given=_given())
+        lock = _lock()
+        for server in web.servers().values():
+            web.address(server)
+        if not conf.DATABASE_URL:
+            postgres.initialise(PGDATA)
+            postgres.forget_dead_server(PGDATA)
+    except OSError as error:
+        raise LaunchError(f"{error.filename or conf.VAR}: {error.strerror or error}") from error
+    return lock
+
+
+def _given() -> set[str]:
+    """The secrets that need no file."""
+    secrets = {
+        credentials.NODE_AGENTS_TOKEN: conf.AUTH_TOKEN,
+        credentials.LOCAL_TOKEN: conf.LOCAL_TOKEN,
+        credentials.SECRET_KEY: conf.SECRET_KEY,
+    }
+    return {name for name, value in secrets.items() if value}
+
+
+def _lock() -> IO[str]:
+    lock = (conf.VAR / "lock").open("a+")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        lock.seek(0)
+        raise LaunchError(f"{conf.VAR} is in use: `make run` runs there already, as process {lock.read()}") from error
+    lock.truncate(0)
+    lock.write(str(os.getpid()))
+    lock.flush()
+    return lock
+
+
+def _sockets() -> Path:
+    return sockets.make_folder_of(conf.VAR, os.geteuid())
+
+
+def _groups() -> list[Group]:
+    """In the order in which they start. The database stops last, and quickly: SIGINT ends what its clients do."""
+    groups = []
+    if not conf.DATABASE_URL:
+        server = postgres.command(PGDATA, "max_connections=200")
+        groups += [Group("database", [Program("postgres", server, True, postgres.system_user(), "INT", 3)])]
+    servers = [Program(f"web-{port}", manage("serve", port)) for port in web.servers()]
+    replicas = [Program(f"runagent-{number}", manage("runagent")) for number in (1, 2)]
+    groups += [Group("clusteragent", [*servers, *replicas])]
+    if names := demo_nodes():
+        agents = [Program(name, _simulation(name), autorestart=False, stopwaitsecs=1) for name in names]
+        groups += [Group("nodes", agents)]
+    return groups
+
+
+def _simulation(name: str) -> list[str]:
+    return manage("simulatenodes", "--name", name, "--url", web.servers()["agents"].url)
+
+
+def _bring_up(supervisor: Supervisor) -> None:
+    if not _wait(supervisor.answers, PATIENCE):
+        raise LaunchError("the process manager does not answer")
+    if not conf.DATABASE_URL:
+        supervisor.start("database")
+        _insist(_database_answers, supervisor, "postgres")
+    schema.upgrade()
+    supervisor.start("clusteragent")
+    for server in web.servers().values():
+        _insist(functools.partial(_answers, server.url), supervisor, f"web-{server.port}")
+    if conf.DEMO_NODES:
+        supervisor.start("nodes")
+
+
+def _insist(condition: Callable[[], bool], supervisor: Supervisor, program: str) -> None:
+    """Wait for it, as long as the program runs. What a killed server left may fail the first tries of the next one."""
+    last_try = time.monotonic() + RETRIES
+
+    def holds() -> bool:
+        if time.monotonic() > last_try:
+            supervisor.insist_on(program)
+        return condition()
+
+    if not _wait(holds, PATIENCE):
+        raise LaunchError(f"{program} does not answer after {PATIENCE} s")
+
+
+def _wait(condition: Callable[[], bool], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not (holds := condition()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return holds
+
+
+def _database_answers() -> bool:
+    try:
+        connection.ensure_connection()
+    except django.db.Error:
+        return False
+    return True
+
+
+def _answers(url: str) -> bool:
+    try:
+        httpx.get(f"{url}/healthz", verify=False, timeout=2, trust_env=False)  # noqa: S501
+    except httpx.HTTPError:
+        return False
+    return True
+
+
+def _settled() -> bool:
+    warmup = Hearing.objects.filter(warmup=True).exists()
+    return not warmup and Config.objects.exists() and not Config.objects.dangling().exists()

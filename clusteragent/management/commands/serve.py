@@ -1,0 +1,21 @@
+"""One of the two web servers."""
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from clusteragent import web
+from clusteragent.lib.credentials import CredentialsError
+
+
+class Command(BaseCommand):
+    help = "Serve node agents (and local routes) or operators, over TLS."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("port", choices=sorted(web.servers()), help="whom to serve")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            web.serve(web.servers()[options["port"]])
+        except (CredentialsError, web.Unavailable) as error:
+            raise CommandError(str(error)) from error

@@ -1,0 +1,27 @@
+"""Everything on this machine, in the foreground: what `make run` calls."""
+
+from contextlib import suppress
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.db import connection
+
+from clusteragent import launch
+from clusteragent.greeting import greeting
+
+
+class Command(BaseCommand):
+    help = "Start what a first run needs, the database included, and stop it all on Ctrl-C."
+    requires_system_checks = ()
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            with suppress(KeyboardInterrupt), launch.launched() as supervisor:
+                launch.settle()
+                self.stdout.write(greeting())
+                self.stdout.flush()
+                connection.close()
+                supervisor.wait()
+        except launch.LaunchError as error:
+            raise CommandError(str(error)) from error
+        self.stdout.write("Everything is stopped.")

@@ -1,0 +1,39 @@
+"""The database, brought up to date before anything uses it."""
+
+import django.db
+import psycopg
+from django.contrib.auth.models import User
+from django.core.management import call_command
+from django.db import connection, transaction
+
+from clusteragent.lib import conf, credentials, locks
+from clusteragent.lib.locks import Lock
+
+ADMIN = "admin"
+
+
+class DatabaseError(Exception):
+    """The database can't be reached or changed."""
+
+
+def upgrade() -> None:
+    """Migrate, and make the first operator, whose password then lies in a file of VAR. Raises DatabaseError.
+
+    Replicas that start at once do so one after the other: each would make the same tables.
+    """
+    try:
+        connection.ensure_connection()
+        with psycopg.connect(**connection.get_connection_params(), autocommit=True) as session:
+            while not locks.try_acquire(session.cursor(), Lock.MIGRATE):
+                pass
+            call_command("migrate", verbosity=0, interactive=False)
+            _make_admin()
+    except (django.db.Error, psycopg.Error) as error:
+        name = "DATABASE_URL" if conf.DATABASE_URL else "the embedded PostgreSQL"
+        raise DatabaseError(f"{name}: {' '.join(str(error).split())}") from error
+
+
+@transaction.atomic
+def _make_admin() -> None:
+    if not User.objects.filter(username=ADMIN).exists():
+        User.objects.create_superuser(ADMIN, password=credentials.make_admin_password(conf.VAR))

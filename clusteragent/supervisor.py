@@ -1,0 +1,175 @@
+"""The process manager of `make run` (supervisor): what it runs, and how it is started, asked and stopped."""
+
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from http.client import HTTPException
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, NamedTuple, Self
+from xmlrpc.client import ServerProxy
+
+from supervisor.xmlrpc import SupervisorTransport
+
+MANAGE = Path(__file__).resolve().parent.parent / "manage.py"
+
+_SUPERVISORD = [sys.executable, "-m", "supervisor.supervisord"]
+
+# Seconds that supervisor has for a stop; each group's programs have fewer, one group after the other.
+STOP = 9.5
+
+
+class SupervisorError(Exception):
+    """The process manager, or a program of it, does not run."""
+
+
+class Program(NamedTuple):
+    """A process that supervisor runs, with what it deviates in from the others."""
+
+    name: str
+    command: Sequence[str]
+    autorestart: bool = True
+    user: str | None = None
+    stopsignal: str = "TERM"
+    stopwaitsecs: int = 4
+
+
+class Group(NamedTuple):
+    """Programs that start and stop together. Groups stop in the reverse of their order, each after the one before."""
+
+    name: str
+    programs: Sequence[Program]
+
+
+def manage(*words: str) -> list[str]:
+    """The command line of one of our own commands."""
+    return [sys.executable, str(MANAGE), *words]
+
+
+def configuration(groups: Sequence[Group], folder: Path, sockets: Path, root: bool) -> str:
+    """supervisord.conf. `folder` gets the logs. Nothing starts by itself, and everything ends with supervisord."""
+    logs = folder / "log"
+    sections: dict[str, dict[str, Any]] = {
+        "supervisord": {
+            "nodaemon": "true",
+            "silent": "true",
+            "umask": "077",
+            "logfile": logs / "supervisord.log",
+            "logfile_maxbytes": "10MB",
+            "logfile_backups": 3,
+            "pidfile": folder / "supervisord.pid",
+            # As far as supervisor is concerned, root must have been meant.
+            **({"user": "root"} if root else {}),
+        },
+        "unix_http_server": {"file": sockets / "supervisor.sock", "chmod": "0700"},
+        "rpcinterface:supervisor": {
+            "supervisor.rpcinterface_factory": "supervisor.rpcinterface:make_main_rpcinterface"
+        },
+        "supervisorctl": {"serverurl": f"unix://{sockets / 'supervisor.sock'}"},
+        **{name: section for group in enumerate(groups, 1) for name, section in _sections(*group, logs)},
+    }
+    return "\n".join(_section(name, values) for name, values in sections.items())
+
+
+def _sections(priority: int, group: Group, logs: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    programs = ",".join(program.name for program in group.programs)
+    yield f"group:{group.name}", {"programs": programs, "priority": priority}
+    for program in group.programs:
+        yield f"program:{program.name}", _program(program, logs)
+
+
+def _program(program: Program, logs: Path) -> dict[str, Any]:
+    # Whatever becomes of supervisord, none of its programs outlives it.
+    ending = ["setpriv", "--pdeathsig", program.stopsignal, "--"]
+    return {
+        "command": shlex.join([*ending, *program.command]),
+        "autostart": "false",
+        "autorestart": "true" if program.autorestart else "false",
+        # The wait between two tries grows by a second each time.
+        "startretries": 30,
+        "stopsignal": program.stopsignal,
+        "stopwaitsecs": program.stopwaitsecs,
+        "killasgroup": "true",
+        "redirect_stderr": "true",
+        "stdout_logfile": logs / f"{program.name}.log",
+        "stdout_logfile_maxbytes": "10MB",
+        "stdout_logfile_backups": 3,
+        **({"user": program.user} if program.user else {}),
+    }
+
+
+def _section(name: str, values: dict[str, Any]) -> str:
+    lines = [f"{key} = {str(value).replace('%', '%%')}" for key, value in values.items()]
+    return "\n".join([f"[{name}]", *lines, ""])
+
+
+class Supervisor:
+    """supervisord as a child, which stops all that it runs when the context ends, or when this process does."""
+
+    def __init__(self, groups: Sequence[Group], folder: Path, sockets: Path, *, root: bool, lock: IO[str]) -> None:
+        self._logs, self._lock = folder / "log", lock
+        self._config = folder / "supervisord.conf"
+        self._logs.mkdir(exist_ok=True, mode=0o700)
+        self._config.write_text(configuration(groups, folder, sockets, root))
+        url = f"unix://{sockets / 'supervisor.sock'}"
+        self._transport = SupervisorTransport(serverurl=url)
+        self._calls: Any = ServerProxy("http://localhost", self._transport).supervisor
+
+    def __enter__(self) -> Self:
+        setpriv = shutil.which("setpriv")
+        if not setpriv:
+            raise SupervisorError("the program setpriv (of util-linux) is missing")
+        # It holds the lock, as its standard input, for as long as it runs. A session of its own: Ctrl-C is for us.
+        self._process = subprocess.Popen(  # noqa: S603
+            [setpriv, "--pdeathsig", "TERM", "--", *_SUPERVISORD, "--configuration", str(self._config)],
+            stdin=self._lock,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for again in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(again, signal.SIG_IGN)
+        self._process.terminate()
+        try:
+            self._process.wait(STOP)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def answers(self) -> bool:
+        """Whether it has started. Raises SupervisorError when it ended."""
+        if self._process.poll() is not None:
+            raise SupervisorError(f"the process manager ended: {self._last_line('supervisord')}")
+        try:
+            self._calls.getState()
+        except (OSError, HTTPException):
+            self._transport.close()  # it would try to go on with the failed call
+            return False
+        return True
+
+    def start(self, group: str) -> None:
+        """Start a group's programs, without waiting for any."""
+        self._calls.startProcessGroup(group, False)
+
+    def insist_on(self, program: str) -> None:
+        """Raises SupervisorError, with what the program said last, when it does not run."""
+        states = {process["name"]: process["statename"] for process in self._calls.getAllProcessInfo()}
+        if states[program] not in {"STARTING", "RUNNING"}:
+            raise SupervisorError(f"{program} does not start: {self._last_line(program)}")
+
+    def wait(self) -> None:
+        """Until it ends, which it does not by itself. Raises SupervisorError then."""
+        self._process.wait()
+        raise SupervisorError(f"the process manager ended: {self._last_line('supervisord')}")
+
+    def _last_line(self, name: str) -> str:
+        log = self._logs / f"{name}.log"
+        lines = log.read_text(errors="replace").split("\n") if log.exists() else []
+        return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")

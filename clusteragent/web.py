@@ -1,0 +1,105 @@
+"""The two web servers: who listens where, and the command line of each."""
+
+import errno
+import os
+import resource
+import socket
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+from clusteragent.lib import conf, credentials
+
+BASE = Path(__file__).resolve().parent.parent
+
+
+class Unavailable(Exception):
+    """A web server can't listen where it should."""
+
+
+class Server(NamedTuple):
+    """A web server: the URLs that it serves, the option that says where, how many processes it has."""
+
+    port: str
+    option: str
+    bind: tuple[str, int]
+    workers: int
+
+    @property
+    def url(self) -> str:
+        """Where it is reached from this machine."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.bind[0], self.bind[0])  # noqa: S104
+        return f"https://{f'[{host}]' if ':' in host else host}:{self.bind[1]}"
+
+
+def servers() -> dict[str, Server]:
+    """Both web servers, by the name of their port."""
+    both = (
+        Server("agents", "CLUSTERAGENT_BIND", conf.BIND, conf.WEB_WORKERS),
+        Server("operators", "CLUSTERAGENT_ADMIN_BIND", conf.ADMIN_BIND, 1),
+    )
+    return {server.port: server for server in both}
+
+
+def address(server: Server) -> tuple[str, int]:
+    """The address that its host's name stands for, and the port, which is free. Raises Unavailable.
+
+    Asked before the server starts: it shares its port with any other program of the same user that is willing to, and
+    then each of them gets some of the calls.
+    """
+    host, port = server.bind
+    try:
+        family, kind, protocol, _, found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(found)
+            listener.listen()
+    except OSError as error:
+        reason = "is taken" if error.errno == errno.EADDRINUSE else f"can't be listened on: {error.strerror}"
+        raise Unavailable(f"{server.option}: {host} port {port} {reason}") from error
+    return str(found[0]), port
+
+
+def serve(server: Server) -> None:
+    """Become that web server. Raises Unavailable and CredentialsError."""
+    credentials.check_certificate(conf.VAR)
+    if not (conf.AUTH_TOKEN and conf.LOCAL_TOKEN and conf.SECRET_KEY):
+        raise credentials.CredentialsError(f"tokens or secret key are missing in {conf.VAR}: `make run` makes them")
+    command = _command(server, *address(server))
+    _allow_many_connections()
+    os.execve(sys.executable, command, os.environ | _environment(server))  # noqa: S606
+
+
+def _command(server: Server, host: str, port: int) -> list[str]:
+    options = {
+        "interface": "wsgi",
+        "http": "1",
+        "host": host,
+        "port": port,
+        "workers": server.workers,
+        "blocking-threads": conf.WEB_THREADS,
+        # A thread that ends takes its database connection with it.
+        "blocking-threads-idle-timeout": 600,
+        # Node agents keep their connections open for life. What is called backpressure here limits those of a process.
+        "backlog": 4096,
+        "backpressure": 65536,
+        "ssl-certificate": conf.VAR / credentials.CERTIFICATE,
+        "ssl-keyfile": conf.VAR / credentials.KEY,
+        "ssl-protocol-min": "tls1.2",
+        "workers-kill-timeout": 3,
+        "log-level": "error",
+    }
+    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    flags = ["--no-ws", "--respawn-failed-workers", "--no-access-log"]
+    return [sys.executable, "-m", "granian", *words, *flags, "clusteragent.wsgi:application"]
+
+
+def _environment(server: Server) -> dict[str, str]:
+    path = os.pathsep.join(filter(None, (str(BASE), os.environ.get("PYTHONPATH"))))
+    # Becoming another program keeps the process's number.
+    return {"CLUSTERAGENT_PORT": server.port, "CLUSTERAGENT_WEB_PARENT": str(os.getpid()), "PYTHONPATH": path}
+
+
+def _allow_many_connections() -> None:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
