@@ -1,0 +1,324 @@
+"""The configs, the ledger and the sources, as operators see them. Whatever moves a config is a verb of the dispatcher."""
+
+from collections.abc import Sequence
+from functools import reduce
+from operator import or_
+from typing import Any
+
+from django.contrib import admin, messages
+from django.core.exceptions import SuspiciousOperation
+from django.db.models import Count, IntegerField, OuterRef, Q, QuerySet, Subquery
+from django.db.models.functions import Coalesce
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.utils.html import format_html_join
+from django.utils.safestring import SafeString
+from django.utils.text import smart_split, unescape_string_literal
+from unfold.contrib.filters.admin import ChoicesDropdownFilter
+from unfold.decorators import display
+
+from checks import autoconf, dispatcher
+from checks.filters import CheckFilter, NodeFilter, OwnerFilter, SourceFilter
+from checks.forms import ADMIN, ConfigForm, ReassignForm, by_hand
+from checks.models import Assignment, Config, Move, Origin, Source
+from clusteragent.lib.admin import (
+    TABLE_ROWS,
+    DaysFilter,
+    ReadOnlyAdmin,
+    Table,
+    ago,
+    anchor,
+    link,
+    list_url,
+    moment,
+    numbered,
+    preformatted,
+)
+from nodes.admin import NodeAdmin
+from nodes.models import Node
+from nodes.querysets import UnknownNode
+
+MOST_NODES = 500
+MOST_SELECTED = 1000
+MOVE_HEADERS = ("time", "check", "from", "to", "reason", "actor")
+# Never read for a list.
+WIDE = ("original", "wire", "scrubbed", "text")
+MOST_IDS = 100
+MOST_PROBLEMS = 200
+DANGLING = SafeString('<span class="font-semibold text-orange-700 dark:text-orange-400">none: dangling</span>')
+
+admin.site.unregister(Node)
+
+
+def _move_rows(moves: QuerySet[Move]) -> list[Sequence[Any]]:
+    shown = moves[: TABLE_ROWS + 1]
+    return [(move.time, move.name, move.source_node, move.to_node, move.reason, move.actor) for move in shown]
+
+
+@admin.register(Node)
+class NodeWithConfigsAdmin(NodeAdmin):
+    list_display = (*NodeAdmin.list_display[:2], "configs", *NodeAdmin.list_display[2:])
+    fields = (*NodeAdmin.fields[:2], "configs", *NodeAdmin.fields[2:])
+    readonly_fields = fields
+    sortable_by = (*NodeAdmin.sortable_by, "configs")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Node]:
+        owned = Assignment.objects.filter(node=OuterRef("pk")).order_by().values("node").annotate(number=Count("pk"))
+        number = Subquery(owned.values("number"), output_field=IntegerField())
+        return super().get_queryset(request).annotate(configs=Coalesce(number, 0))
+
+    @display(ordering="configs")
+    def configs(self, node: Any) -> SafeString:
+        return anchor(list_url(Config, node=node.name), node.configs)
+
+    def tables(self, request: HttpRequest, node: Node) -> list[Table]:
+        owned = Assignment.objects.filter(node=node).select_related("config").order_by("config__name", "pk")
+        configs = [
+            (link(one.config, one.config.name), one.config.digest, one.since, one.reason)
+            for one in owned.defer(*(f"config__{column}" for column in WIDE))[: TABLE_ROWS + 1]
+        ]
+        moves = Move.objects.filter(Q(source_node=node.name) | Q(to_node=node.name))
+        return [
+            Table.of("Configs", ("check", "digest", "since", "reason"), configs, list_url(Config, node=node.name)),
+            *super().tables(request, node),
+            Table.of("Moves", MOVE_HEADERS, _move_rows(moves), list_url(Move, q=node.name)),
+        ]
+
+
+@admin.register(Config)
+class ConfigAdmin(ReadOnlyAdmin):
+    form = ConfigForm
+    list_display = ("name", "owner", "since", "dangling_since", "origins", "digest")
+    list_filter = (OwnerFilter, CheckFilter, SourceFilter, NodeFilter)
+    search_fields = ("text",)
+    search_help_text = "Words of the YAML, a digest or a check ID"
+    sortable_by = ("name",)
+    readonly_fields = (
+        "name", "digest", "owner", "since", "reason", "dangling_since", "former_node", "node_name", "origins", "check_ids",
+        "created", "changed", "yaml_scrubbed",
+    )  # fmt: skip
+    actions = ("reassign", "unschedule")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Config]:
+        found = Config.objects.select_related("assignment__node", "former_node").prefetch_related("origins")
+        return found.defer(*WIDE)
+
+    def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[QuerySet[Any], bool]:
+        for word in smart_split(search_term):
+            quoted = word[0] in "\"'" and word[0] == word[-1] and len(word) > 1
+            queryset = queryset.containing(unescape_string_literal(word) if quoted else word)
+        return queryset, False
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return admin.ModelAdmin.has_add_permission(self, request)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """On the list, for its actions; of a config, when it was written by hand."""
+        return super().has_change_permission(request) and (obj is None or by_hand(obj) is not None)
+
+    def has_unschedule_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.has_perm("checks.delete_config"))
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Sequence[str]:
+        if obj is None:
+            return "key", "check", "yaml"
+        if self.has_change_permission(request, obj):
+            return "key", "check", "yaml", *self.readonly_fields[1:-1]
+        return self.readonly_fields
+
+    def save_model(self, request: HttpRequest, obj: Config, form: ConfigForm, change: bool) -> None:
+        assert form.sent is not None
+        dispatcher.schedule([form.sent], actor=request.user.get_username())
+        stored = Config.objects.get(origins__source=ADMIN, origins__key=form.sent.key)
+        obj.pk, obj.name, obj.digest = stored.pk, stored.name, stored.digest
+
+    @display
+    def owner(self, config: Config) -> SafeString | str:
+        assignment = getattr(config, "assignment", None)
+        if assignment:
+            return link(assignment.node)
+        return f"none: endpoint of {config.node_name}" if config.node_name else DANGLING
+
+    @display
+    def since(self, config: Config) -> str:
+        assignment = getattr(config, "assignment", None)
+        return moment(assignment.since) if assignment else ""
+
+    @display
+    def reason(self, config: Config) -> str:
+        assignment = getattr(config, "assignment", None)
+        return assignment.reason if assignment else ""
+
+    @display
+    def origins(self, config: Config) -> SafeString:
+        return format_html_join(SafeString("<br>"), "{}", ((origin,) for origin in config.origins.all()))
+
+    @display(description="check IDs")
+    def check_ids(self, config: Config) -> SafeString:
+        ids = config.instances.order_by("check_id").values_list("check_id", flat=True)
+        return preformatted("\n".join(ids[:MOST_IDS]))
+
+    @display(description="YAML, scrubbed")
+    def yaml_scrubbed(self, config: Config) -> SafeString:
+        return preformatted(config.text)
+
+    def tables(self, request: HttpRequest, config: Config) -> list[Table]:
+        moves = Move.objects.filter(config_id=config.pk)
+        return [Table.of("Moves", MOVE_HEADERS, _move_rows(moves), list_url(Move, config_id=config.pk))]
+
+    @admin.action(description="Reassign to a node…", permissions=["change"])
+    def reassign(self, request: HttpRequest, queryset: QuerySet[Config]) -> HttpResponse | None:
+        chosen = self._chosen(request, queryset)
+        form = ReassignForm(request.POST if "node" in request.POST else None)
+        if form.is_valid() and self._reassign(request, chosen, form):
+            return None
+        nodes = Node.objects.accepting().annotate(configs=Count("assignments")).order_by("configs", "name")
+        return self._ask(request, "Reassign configs", "reassign", chosen, form=form, nodes=nodes[:MOST_NODES])
+
+    def _reassign(self, request: HttpRequest, chosen: Sequence[Config], form: ReassignForm) -> bool:
+        """Whether it was done; what forbids it stands at the form's field."""
+        node = form.cleaned_data["node"]
+        try:
+            moves = dispatcher.reassign([config.pk for config in chosen], node, actor=request.user.get_username())
+        except (UnknownNode, dispatcher.NotAccepting, dispatcher.NotDispatchable) as error:
+            form.add_error("node", str(error))
+            return False
+        messages.success(request, f"{numbered(len(moves), 'config')} moved to {node}.")
+        return True
+
+    @admin.action(description="Unschedule…", permissions=["unschedule"])
+    def unschedule(self, request: HttpRequest, queryset: QuerySet[Config]) -> HttpResponse | None:
+        chosen = self._chosen(request, queryset)
+        refused = [(config, others) for config in chosen if (others := sent_by_others(config))]
+        if refused:
+            for config, others in refused[:TABLE_ROWS]:
+                senders = ", ".join(str(origin) for origin in others)
+                messages.error(request, f"{config} is sent by {senders}. Remove it there.")
+            return None
+        if "confirmed" not in request.POST:
+            return self._ask(request, "Unschedule configs", "unschedule", chosen)
+        keys = [(origin.source, origin.key) for config in chosen for origin in config.origins.all()]
+        dispatcher.unschedule(keys, actor=request.user.get_username())
+        messages.success(request, f"{numbered(len(chosen), 'config')} unscheduled.")
+        return None
+
+    def _chosen(self, request: HttpRequest, queryset: QuerySet[Config]) -> list[Config]:
+        """The selected configs; a request may name any number of them."""
+        chosen = list(queryset[: MOST_SELECTED + 1])
+        if len(chosen) > MOST_SELECTED:
+            raise SuspiciousOperation(f"more than {MOST_SELECTED} configs at once")
+        return chosen
+
+    def _ask(
+        self, request: HttpRequest, title: str, action: str, chosen: Sequence[Config], **context: Any
+    ) -> HttpResponse:
+        """The page between an action's choice and its deed."""
+        rows = [(link(config), self.owner(config), self.origins(config)) for config in chosen]
+        context |= self.admin_site.each_context(request) | {
+            "title": title,
+            "action": action,
+            "opts": self.opts,
+            "chosen": chosen,
+            "list_url": list_url(Config),
+            "table": Table("", ("config", "owner now", "origins"), rows),
+        }
+        return TemplateResponse(request, f"admin/checks/{action}.html", context)
+
+
+def sent_by_others(config: Config) -> list[Origin]:
+    """The origins of a config that are not the admin's."""
+    return [origin for origin in config.origins.all() if origin.source != ADMIN]
+
+
+@admin.register(Move)
+class MoveAdmin(ReadOnlyAdmin):
+    list_display = ("time", "check_name", "digest", "source_node", "to_node", "reason", "actor")
+    list_filter = (("reason", ChoicesDropdownFilter), ("time", DaysFilter))
+    search_fields = ("name", "digest", "source_node", "to_node")
+    search_help_text = "A check, a digest or a node"
+    fields = readonly_fields = (*list_display, "term")
+
+    @display(description="check")
+    def check_name(self, move: Move) -> SafeString:
+        return link(Config(pk=move.config_id), move.name)
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        """Whole names only: parts of names would read the whole ledger."""
+        if not search_term:
+            return queryset, False
+        return queryset.filter(reduce(or_, (Q(**{field: search_term}) for field in self.search_fields))), False
+
+
+@admin.register(Source)
+class SourceAdmin(ReadOnlyAdmin):
+    list_display = (
+        "name",
+        "read",
+        "scanned",
+        "scanned_by",
+        "errors_number",
+        "passed_over_number",
+        "held_removals_number",
+    )
+    fields = readonly_fields = list_display
+    actions = ("scan_now", "accept_removals")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Source]:
+        return Source.objects.with_counts().order_by("name")
+
+    @display(description="last read")
+    def read(self, source: Any) -> str:
+        return ago(source.read_age) or "never"
+
+    @display(description="last scan")
+    def scanned(self, source: Any) -> str:
+        return ago(source.scan_age) or "never"
+
+    @display(description="errors", label={0: "success"})
+    def errors_number(self, source: Any) -> int:
+        return int(source.errors_number)
+
+    @display(description="passed over")
+    def passed_over_number(self, source: Any) -> int:
+        return int(source.passed_over_number)
+
+    @display(description="held removals")
+    def held_removals_number(self, source: Any) -> int:
+        return int(source.held_removals_number)
+
+    def row_actions(self, request: HttpRequest, source: Any) -> list[str]:
+        return ["scan_now", *(["accept_removals"] if source.held_removals_number else [])]
+
+    def tables(self, request: HttpRequest, source: Any) -> list[Table]:
+        source.refresh_from_db(fields=["errors", "passed_over", "held_removals"])
+        errors = [(one.get("where"), one.get("line") or "", one.get("error")) for one in source.errors[:MOST_PROBLEMS]]
+        passed = [(one.get("where"), one.get("why")) for one in source.passed_over[:MOST_PROBLEMS]]
+        held = [(key,) for key in source.held_removals[:MOST_PROBLEMS]]
+        return [
+            Table("Errors", ("where", "line", "error"), errors),
+            Table("Held removals", ("key",), held),
+            Table("Passed over", ("where", "why"), passed),
+        ]
+
+    @admin.action(description="Scan now", permissions=["change"])
+    def scan_now(self, request: HttpRequest, queryset: QuerySet[Source]) -> None:
+        self._sync(request, queryset, accept_removals=False)
+
+    @admin.action(description="Accept removals", permissions=["change"])
+    def accept_removals(self, request: HttpRequest, queryset: QuerySet[Source]) -> None:
+        self._sync(request, queryset, accept_removals=True)
+
+    def _sync(self, request: HttpRequest, queryset: QuerySet[Source], *, accept_removals: bool) -> None:
+        names = {source.name for source in queryset}
+        chosen = [source for source in autoconf.SOURCES if source.name in names]
+        try:
+            report = autoconf.sync(accept_removals=accept_removals, sources=chosen)
+        except autoconf.SyncUnderWay:
+            messages.error(request, "Another scan is under way. Try again when it is over.")
+            return
+        if report.unsettled:
+            messages.warning(request, "Some files are being written right now; the next scan takes them.")
+        done = f"Scanned: {len(report.added)} added, {len(report.changed)} changed, {len(report.removed)} removed"
+        messages.success(request, f"{done}, {len(report.held)} held, {numbered(len(report.errors), 'error')}.")

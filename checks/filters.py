@@ -1,0 +1,65 @@
+"""The filters of the admin's list of configs."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from unfold.contrib.filters.admin import DropdownFilter, TextFilter
+
+from checks.models import Assignment, Config, Origin
+
+MOST_CHOICES = 500
+
+
+class OwnerFilter(DropdownFilter):
+    title = "owner"
+    parameter_name = "owner"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
+        return [("assigned", "assigned"), ("dangling", "dangling"), ("endpoint", "endpoint check: none")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Config]) -> QuerySet[Config]:
+        if self.value() == "assigned":
+            return queryset.filter(assignment__isnull=False)
+        if self.value() == "dangling":
+            return queryset.filter(dangling_since__isnull=False)
+        return queryset.exclude(node_name="") if self.value() == "endpoint" else queryset
+
+
+class CheckFilter(DropdownFilter):
+    title = "check"
+    parameter_name = "check"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
+        names = Config.objects.order_by("name").values_list("name", flat=True).distinct()
+        return [(name, name) for name in names[:MOST_CHOICES]]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Config]) -> QuerySet[Config]:
+        return queryset.filter(name=self.value()) if self.value() else queryset
+
+
+class SourceFilter(DropdownFilter):
+    title = "source"
+    parameter_name = "source"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
+        names = Origin.objects.order_by("source").values_list("source", flat=True).distinct()
+        return [(name, name) for name in names[:MOST_CHOICES]]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Config]) -> QuerySet[Config]:
+        sent = Origin.objects.filter(source=self.value())
+        return queryset.filter(pk__in=sent.values("config")) if self.value() else queryset
+
+
+class NodeFilter(TextFilter):
+    """What a node has: its configs, and its endpoint checks."""
+
+    title = "node"
+    parameter_name = "node"
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Config]) -> QuerySet[Config]:
+        name = self.value()
+        owned = Assignment.objects.filter(node__name=name).values("config_id")
+        endpoints = Config.objects.filter(node_name=name).exclude(node_name="").order_by().values("pk")
+        return queryset.filter(pk__in=owned.union(endpoints)) if name else queryset

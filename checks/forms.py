@@ -1,0 +1,123 @@
+"""What operators fill in: a config written by hand, and the node that gets configs."""
+
+from dataclasses import replace
+from typing import Any
+
+from django import forms
+from django.core.exceptions import ValidationError
+from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
+from yaml import MappingNode, SequenceNode
+
+from checks import dispatcher, yamlnodes
+from checks.autoconf import fileformat
+from checks.changes import Sent
+from checks.models import Config, Origin
+from checks.wire import IntegrationConfig, UnpatchableConfig
+from checks.yamlnodes import OddYAML
+
+# The source whose configs are written by hand, in the admin.
+ADMIN = "admin"
+_EXAMPLE = "init_config:\ninstances:\n  - "
+
+
+def validate_printable(text: str) -> None:
+    """One line without control characters."""
+    if not text.isprintable():
+        raise ValidationError("One line of printable characters.")
+
+
+class ConfigForm(forms.ModelForm):  # type: ignore[type-arg]
+    """A config in the format of config files, under a name that the operator gives. `sent` is it, once the form is valid."""
+
+    key = forms.CharField(
+        label="Name",
+        max_length=253,
+        validators=[validate_printable],
+        help_text="Yours to choose; the config keeps it for as long as it lives.",
+        widget=UnfoldAdminTextInputWidget,
+    )
+    check = forms.RegexField(
+        r"^[A-Za-z0-9_.-]+$",
+        max_length=253,
+        help_text="The check that runs it, such as http_check.",
+        error_messages={"invalid": "Letters, digits, underscores, dots and hyphens."},
+        widget=UnfoldAdminTextInputWidget,
+    )
+    yaml = forms.CharField(
+        label="YAML",
+        strip=False,
+        initial=_EXAMPLE,
+        help_text="As in a config file: init_config, instances, logs. It is a cluster check without saying so.",
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 16, "spellcheck": "false", "style": "font-family: monospace"}),
+    )
+
+    class Meta:
+        model = Config
+        fields: tuple[str, ...] = ()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.sent: Sent | None = None
+        if self.instance.pk and (origin := by_hand(self.instance)):
+            self.fields["key"].disabled = True
+            original = IntegrationConfig.from_json(self.instance.original)
+            self.initial = {"key": origin.key, "check": original.name, "yaml": text_of(original)}
+
+    def clean_key(self) -> str:
+        key: str = self.cleaned_data["key"]
+        if not self.instance.pk and Origin.objects.filter(source=ADMIN, key=key).exists():
+            raise ValidationError("There is a config of this name.")
+        return key
+
+    def clean(self) -> None:
+        super().clean()
+        if {"key", "check", "yaml"} <= self.cleaned_data.keys():
+            try:
+                self.sent = _sent(**{name: self.cleaned_data[name] for name in ("key", "check", "yaml")})
+            except (OddYAML, dispatcher.Refused, UnpatchableConfig) as error:
+                self.add_error("yaml", str(error))
+
+
+class ReassignForm(forms.Form):
+    """Which node gets the selected configs."""
+
+    node = forms.CharField(
+        max_length=253, widget=UnfoldAdminTextInputWidget(attrs={"list": "accepting-nodes", "autocomplete": "off"})
+    )
+
+
+def by_hand(config: Config) -> Origin | None:
+    """The origin under which a config was written by hand, if it was."""
+    return min((origin for origin in config.origins.all() if origin.source == ADMIN), key=lambda o: o.key, default=None)
+
+
+def _sent(key: str, check: str, yaml: str) -> Sent:
+    """What the admin sends to the dispatcher. Raises OddYAML, Refused or UnpatchableConfig."""
+    if "%%env" in yaml:
+        # A file's variables are the leader's; what is typed here must not read out the secrets of a web server.
+        line = yaml[: yaml.index("%%env")].count("\n") + 1
+        raise OddYAML("only files may name environment variables (%%env_...%%)", line=line)
+    parsed = fileformat.parse(yaml, name=check, source=f"{ADMIN}:{key}")
+    config = replace(parsed, provider=ADMIN, cluster_check=True)
+    return Sent(ADMIN, key, config, dispatcher.admit(config))
+
+
+def text_of(config: IntegrationConfig) -> str:
+    """The config in the format of config files."""
+    logs = yamlnodes.read(config.logs or "")
+    parts = {
+        "init_config": yamlnodes.read(config.init_config or ""),
+        "instances": SequenceNode(yamlnodes.SEQ, [yamlnodes.read(instance) for instance in config.instances]),
+        "jmx_metrics": yamlnodes.read(config.metric_config or ""),
+        "logs": yamlnodes.get(logs, "logs") if isinstance(logs, MappingNode) else None,
+        "node_name": yamlnodes.text_node(config.node_name) if config.node_name else None,
+        "ignore_autodiscovery_tags": yamlnodes.true() if config.ignore_autodiscovery_tags else None,
+        "check_tag_cardinality": yamlnodes.text_node(config.check_tag_cardinality)
+        if config.check_tag_cardinality
+        else None,
+    }
+    root = yamlnodes.mapping()
+    for key, part in parts.items():
+        if part is not None:
+            yamlnodes.put(root, key, part)
+    return yamlnodes.write(root)

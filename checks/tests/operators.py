@@ -1,0 +1,52 @@
+"""Operators who are logged in to the admin."""
+
+from collections.abc import Collection
+from typing import Any
+
+from django.contrib.auth.models import Permission, User
+from django.test import Client
+from django.urls import reverse
+
+from checks.models import Config
+
+CONFIGS = "/admin/checks/config/"
+
+
+def superuser() -> Client:
+    return _logged_in(User.objects.create_superuser("olga"))
+
+
+def operator(*permissions: str) -> Client:
+    """Someone who may do just this, such as `view_config`."""
+    user = User.objects.create_user("otto", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
+    return _logged_in(user)
+
+
+def _logged_in(user: User) -> Client:
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def config(key: str) -> Config:
+    return Config.objects.get(origins__key=key)
+
+
+def page_of(key: str) -> str:
+    return reverse("admin:checks_config_change", args=[config(key).pk])
+
+
+def listed(client: Client, query: str = "") -> set[str]:
+    """The keys of the configs that the list shows."""
+    response = client.get(CONFIGS + query)
+    assert response.status_code == 200
+    return {origin.key for row in response.context["cl"].result_list for origin in row.origins.all()}
+
+
+def act(client: Client, action: str, keys: Collection[str], **fields: Any) -> str:
+    """Run an action on configs, and return the page that the operator sees then."""
+    chosen = [config(key).pk for key in keys]
+    response = client.post(CONFIGS, {"action": action, "_selected_action": chosen, **fields}, follow=True)
+    assert response.status_code == 200
+    return response.content.decode()

@@ -1,0 +1,107 @@
+"""What operators may do to configs: reassign and unschedule. Both are the dispatcher's verbs."""
+
+import pytest
+
+from checks import admin, dispatcher
+from checks.models import Config, Move, Origin
+from checks.tests.cast import owners, report, sent, silence
+from checks.tests.operators import CONFIGS, act, config, operator, page_of, superuser
+from nodes.models import Node
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def _work(warm: None) -> None:
+    report("ash")
+    dispatcher.schedule([sent("shop"), sent("mail"), sent("hand", source="admin")])
+    report("birch")
+
+
+def test_reassign_asks_which_node_and_shows_what_would_move() -> None:
+    page = act(superuser(), "reassign", ["shop", "mail"])
+    assert '<option value="birch">0 configs</option>' in page
+    assert "file:shop" in page
+    assert "file:mail" in page
+    assert "admin:hand" not in page
+    assert set(owners().values()) == {"ash"}
+
+
+def test_reassign_moves_the_selected_configs_under_the_operators_name() -> None:
+    page = act(superuser(), "reassign", ["shop", "mail"], node="birch")
+    assert "2 configs moved to birch." in page
+    assert owners() == {"shop": "birch", "mail": "birch", "hand": "ash"}
+    moves = Move.objects.filter(reason=Move.Reason.OPERATOR)
+    assert {(move.source_node, move.to_node, move.actor) for move in moves} == {("ash", "birch", "olga")}
+
+
+@pytest.mark.parametrize(
+    ("node", "error"),
+    [("cedar", "is unknown"), ("oak", "is cordoned"), ("elm", "is silent"), ("", "This field is required.")],
+)
+def test_a_node_that_takes_nothing_is_refused_at_the_field(node: str, error: str) -> None:
+    report("oak", "elm")
+    Node.objects.filter(name="oak").update(schedulable=False)
+    silence("elm")
+    assert error in act(superuser(), "reassign", ["shop"], node=node)
+    assert owners()["shop"] == "ash"
+
+
+def test_an_endpoint_check_is_not_reassigned() -> None:
+    dispatcher.schedule([sent("pod", node_name="ash")])
+    assert "is an endpoint check" in act(superuser(), "reassign", ["pod", "shop"], node="birch")
+    assert owners()["shop"] == "ash"
+
+
+def test_unschedule_asks_first() -> None:
+    assert "Unscheduled, they stop running" in act(superuser(), "unschedule", ["hand"])
+    assert "hand" in owners()
+
+
+def test_unschedule_removes_what_was_written_by_hand() -> None:
+    client, pk = superuser(), config("hand").pk
+    page = act(client, "unschedule", ["hand"], confirmed="yes")
+    assert "1 config unscheduled." in page
+    assert not Config.objects.filter(pk=pk).exists()
+    assert Move.objects.get(config_id=pk, reason=Move.Reason.UNSCHEDULED).actor == "olga"
+
+
+def test_unschedule_refuses_what_a_source_sends_and_names_it() -> None:
+    page = act(superuser(), "unschedule", ["hand", "shop"], confirmed="yes")
+    assert "is sent by file:shop. Remove it there." in page
+    assert {"hand", "shop"} <= owners().keys()
+
+
+def test_unschedule_refuses_what_another_source_sends_as_well() -> None:
+    dispatcher.schedule([sent("twin", url="http://hand")])
+    assert Origin.objects.filter(config__origins__key="hand").count() == 2
+    assert "is sent by file:twin" in act(superuser(), "unschedule", ["hand"], confirmed="yes")
+    assert config("hand") == config("twin")
+
+
+def test_a_configs_page_offers_the_actions() -> None:
+    page = superuser().get(page_of("shop")).content.decode()
+    assert 'value="reassign"' in page
+    assert 'value="unschedule"' in page
+
+
+def test_who_may_only_look_can_do_nothing() -> None:
+    client = operator("view_config")
+    assert 'value="reassign"' not in client.get(page_of("shop")).content.decode()
+    act(client, "reassign", ["shop"], node="birch")
+    act(client, "unschedule", ["hand"], confirmed="yes")
+    assert owners() == {"shop": "ash", "mail": "ash", "hand": "ash"}
+
+
+def test_reassigning_needs_the_permission_to_change_and_unscheduling_that_to_delete() -> None:
+    client = operator("view_config", "change_config")
+    act(client, "reassign", ["shop"], node="birch")
+    act(client, "unschedule", ["hand"], confirmed="yes")
+    assert owners() == {"shop": "birch", "mail": "ash", "hand": "ash"}
+
+
+def test_too_many_configs_at_once_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admin, "MOST_SELECTED", 2)
+    everything = {"action": "reassign", "_selected_action": [1], "select_across": "1", "node": "birch", "index": "0"}
+    assert superuser().post(CONFIGS, everything).status_code == 400
+    assert not Move.objects.filter(reason=Move.Reason.OPERATOR).exists()

@@ -1,0 +1,135 @@
+"""The admin's list of configs and a config's page."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from checks import dispatcher
+from checks.models import Config
+from checks.tests.cast import report, sent
+from checks.tests.operators import CONFIGS, config, listed, operator, page_of, superuser
+from nodes.models import Node
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def work(warm: None) -> None:
+    """shop and mail run on ash, db on birch, pod is ash's endpoint check, and lone was sent when nobody could take it."""
+    report("ash")
+    dispatcher.schedule([sent("shop"), sent("mail", name="tcp_check", instances=("host: mail\nport: 25\n",))])
+    dispatcher.schedule([sent("pod", source="kubernetes", node_name="ash")])
+    Node.objects.cordon()
+    dispatcher.schedule([sent("lone", source="admin")])
+    report("birch")
+    dispatcher.schedule([sent("db", name="postgres", instances=("host: db\npassword: hunter22\n",))])
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("", {"shop", "mail", "pod", "lone", "db"}),
+        ("?owner=assigned", {"shop", "mail", "db"}),
+        ("?owner=dangling", {"lone"}),
+        ("?owner=endpoint", {"pod"}),
+        ("?check=tcp_check", {"mail"}),
+        ("?source=admin", {"lone"}),
+        ("?source=file&check=http_check", {"shop"}),
+        ("?node=ash", {"shop", "mail", "pod"}),
+        ("?node=cedar", set()),
+        ("?q=http%3A%2F%2Fshop", {"shop"}),
+        ("?q=HOST%3A+mail", {"mail"}),
+        ("?q=%22host%3A+mail%22", {"mail"}),
+        ("?q=%22host%3A+shop%22", set()),
+        ("?q=POSTGRES", {"db"}),
+        ("?q=100%25", set()),
+        ("?q=hunter22", set()),
+    ],
+)
+def test_the_list_shows_what_filters_and_search_ask_for(work: None, query: str, found: set[str]) -> None:
+    assert listed(superuser(), query) == found
+
+
+def test_a_digest_or_a_check_id_finds_its_config_alone(work: None) -> None:
+    client, mail = superuser(), config("mail")
+    dispatcher.schedule([sent("liar", instances=(f"url: {mail.digest}\n",))])
+    assert listed(client, f"?q={mail.digest}") == {"mail"}
+    assert listed(client, f"?q={mail.instances.get().check_id}") == {"mail"}
+
+
+def test_the_list_says_who_runs_what(work: None) -> None:
+    client = superuser()
+    assert b">birch</a>" in client.get(CONFIGS + "?check=postgres").content
+    assert b"none: dangling" in client.get(CONFIGS + "?owner=dangling").content
+    assert b"none: endpoint of ash" in client.get(CONFIGS + "?owner=endpoint").content
+    assert b"file:db" in client.get(CONFIGS + "?check=postgres").content
+
+
+def test_a_configs_page_shows_it_scrubbed(work: None) -> None:
+    page = superuser().get(page_of("db")).content.decode()
+    assert "host: db" in page
+    assert "hunter22" not in page
+    assert config("db").instances.get().check_id in page
+    assert "scheduled" in page
+
+
+def test_configs_of_other_sources_are_read_only(work: None) -> None:
+    client = superuser()
+    before = bytes(config("db").wire)
+    form = {"key": "db", "check": "postgres", "yaml": "instances: [{host: other}]"}
+    assert b'name="yaml"' not in client.get(page_of("db")).content
+    assert client.post(page_of("db"), form).status_code == 403
+    assert bytes(config("db").wire) == before
+
+
+def test_a_config_is_not_deleted_but_by_unscheduling_it(work: None) -> None:
+    client = superuser()
+    assert client.post(page_of("lone").replace("change", "delete"), {"post": "yes"}).status_code == 403
+    client.post(CONFIGS, {"action": "delete_selected", "_selected_action": [config("lone").pk], "post": "yes"})
+    assert Config.objects.count() == 5
+
+
+def test_what_comes_from_outside_is_escaped(warm: None) -> None:
+    report("<b>ash")
+    evil = "<script>alert(1)</script>"
+    dispatcher.schedule([sent(evil, name=evil, source=evil, instances=(f"url: {evil}\n",))])
+    client = superuser()
+    for url in (CONFIGS, page_of(evil), "/admin/nodes/node/", "/admin/checks/move/", CONFIGS + f"?q={evil}"):
+        page = client.get(url).content.decode()
+        assert evil not in page
+        assert "<b>ash" not in page
+
+
+def test_who_may_not_look_sees_nothing(work: None) -> None:
+    client = operator("view_node")
+    assert client.get(CONFIGS).status_code == 403
+    assert client.get(page_of("db")).status_code == 403
+
+
+@pytest.mark.parametrize("url", [CONFIGS, "/admin/nodes/node/", "/admin/checks/move/"])
+def test_a_list_takes_as_many_queries_for_many_rows_as_for_few(
+    warm: None,
+    url: str,
+    django_assert_max_num_queries: Callable[..., Any],
+    django_assert_num_queries: Callable[..., Any],
+) -> None:
+    report("ash", "birch", "cedar")
+    dispatcher.schedule([sent(f"few{number}") for number in range(5)])
+    client = superuser()
+    client.get(url)
+    with django_assert_max_num_queries(9) as few:
+        client.get(url)
+    report(*(f"n{number}" for number in range(200)))
+    dispatcher.schedule([sent(f"many{number}") for number in range(200)])
+    with django_assert_num_queries(len(few)):
+        client.get(url)
+
+
+def test_a_node_page_shows_its_first_configs_and_where_all_are(warm: None) -> None:
+    report("ash")
+    dispatcher.schedule([sent(f"c{number}") for number in range(25)])
+    page = superuser().get(f"/admin/nodes/node/{Node.objects.get().pk}/change/").content.decode()
+    assert page.count("/admin/checks/config/") >= 20
+    assert "/admin/checks/config/?node=ash" in page
+    assert "/admin/checks/move/?q=ash" in page

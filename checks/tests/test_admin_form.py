@@ -1,0 +1,154 @@
+"""Configs that are written by hand in the admin."""
+
+import base64
+import json
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from checks import dispatcher
+from checks.forms import text_of
+from checks.models import Config, Move, Origin
+from checks.tests.cast import owners, report, sent
+from checks.tests.operators import CONFIGS, config, operator, page_of, superuser
+from checks.wire import IntegrationConfig
+from clusteragent.lib import conf
+
+pytestmark = pytest.mark.django_db
+
+YAML = "init_config:\n  proxy: none\ninstances:\n  - url: http://shop\n    timeout: 010\n    password: hunter22\n"
+
+
+@pytest.fixture(autouse=True)
+def _nodes(warm: None) -> None:
+    report("ash", "birch")
+
+
+def save(client: Client, url: str, **fields: str) -> Any:
+    return client.post(url, {"key": "shop", "check": "http_check", "yaml": YAML} | fields)
+
+
+def add(client: Client, **fields: str) -> Any:
+    return save(client, CONFIGS + "add/", **fields)
+
+
+def errors(response: Any) -> dict[str, list[str]]:
+    assert response.status_code == 200
+    return dict(response.context["adminform"].form.errors)
+
+
+def test_a_config_written_by_hand_is_dispatched() -> None:
+    assert add(superuser()).status_code == 302
+    shop = config("shop")
+    assert owners() == {"shop": "ash"}
+    assert shop.origins.get().source == "admin"
+    instance = base64.b64decode(json.loads(bytes(shop.wire))["instances"][0]).decode()
+    assert "timeout: 010\n" in instance
+    assert Move.objects.get().actor == "olga"
+
+
+def test_an_edited_config_is_the_same_config_on_the_same_node() -> None:
+    client = superuser()
+    add(client)
+    before = config("shop")
+    save(client, page_of("shop"), yaml=YAML.replace("010", "011"))
+    after = config("shop")
+    assert after.pk == before.pk
+    assert after.digest != before.digest
+    assert owners() == {"shop": "ash"}
+    assert list(Move.objects.values_list("reason", flat=True)) == ["changed", "scheduled"]
+
+
+def test_the_form_shows_what_was_written_to_those_who_may_change_it() -> None:
+    add(superuser())
+    page = operator("view_config", "change_config").get(page_of("shop")).content.decode()
+    assert "timeout: 010" in page
+    assert "hunter22" in page
+    assert "empty_default_hostname" not in page
+
+
+def test_who_may_only_look_sees_it_scrubbed() -> None:
+    add(superuser())
+    page = operator("view_config").get(page_of("shop")).content.decode()
+    assert "timeout: 010" in page
+    assert "hunter22" not in page
+
+
+def test_who_may_only_look_adds_and_changes_nothing() -> None:
+    add(superuser())
+    client = operator("view_config")
+    assert add(client, key="other").status_code == 403
+    assert save(client, page_of("shop"), yaml="instances: [{url: x}]").status_code == 403
+    assert "timeout: 010" in config("shop").text
+
+
+def test_a_config_keeps_its_name() -> None:
+    client = superuser()
+    add(client)
+    save(client, page_of("shop"), key="renamed", yaml=YAML.replace("010", "011"))
+    assert list(Origin.objects.values_list("key", flat=True)) == ["shop"]
+    assert "timeout: 011" in config("shop").text
+
+
+def test_a_name_is_given_once() -> None:
+    client = superuser()
+    add(client)
+    assert errors(add(client, check="tcp_check")) == {"key": ["There is a config of this name."]}
+    assert Config.objects.get().name == "http_check"
+
+
+@pytest.mark.parametrize(
+    ("yaml", "error"),
+    [
+        ("instances:\n  - url: x\n   bad", "line 3: "),
+        ("init_config:\n", "has no instances"),
+        ("instances:\n  - just a text\n", "line 2: an instance is not a map"),
+        ("- a\n- list\n", "is not a map with keys"),
+        ("ad_identifiers: [redis]\ninstances: [{host: '%%host%%'}]", "is a template"),
+        ("instances:\n  - url: '%%env_HOME%%'\n", "line 2: only files may name environment variables"),
+        ("a: &a [x]\ninstances: [{b: *c}]", "line 2: "),
+    ],
+)
+def test_what_is_wrong_stands_at_the_field_with_its_line(yaml: str, error: str) -> None:
+    (shown,) = errors(add(superuser(), yaml=yaml))["yaml"]
+    assert error in shown
+    assert not Config.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("key", ""), ("key", "two\nlines"), ("check", "../http"), ("check", ""), ("yaml", "")]
+)
+def test_odd_names_are_refused_at_their_field(field: str, value: str) -> None:
+    assert errors(add(superuser(), **{field: value})).keys() == {field}
+
+
+def test_an_excluded_check_is_refused_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conf, "EXCLUDE_CHECKS", frozenset({"http_check"}))
+    assert errors(add(superuser())) == {"yaml": ["http_check is in cluster_checks.exclude_checks"]}
+
+
+def test_editing_what_a_file_sends_as_well_leaves_the_files_config_alone() -> None:
+    client = superuser()
+    add(client, yaml="init_config: {}\ninstances:\n  - url: http://twin\n")
+    dispatcher.schedule([sent("twin", init_config="{}\n")])
+    assert config("twin") == config("shop")
+    save(client, page_of("shop"), yaml="instances:\n  - url: http://other\n")
+    assert "http://twin" in config("twin").text
+    assert "http://other" in config("shop").text
+
+
+def test_the_form_shows_all_parts_of_a_config() -> None:
+    original = IntegrationConfig(
+        name="jmx",
+        instances=("host: a\nport: 1e3\n", "{}"),
+        init_config="is_jmx: yes\n",
+        metric_config="- bean: b\n",
+        logs="logs:\n- path: /x\n",
+        ignore_autodiscovery_tags=True,
+        check_tag_cardinality="low",
+    )
+    assert text_of(original) == (
+        "check_tag_cardinality: low\nignore_autodiscovery_tags: true\ninit_config:\n  is_jmx: yes\n"
+        "instances:\n- host: a\n  port: 1e3\n- {}\njmx_metrics:\n- bean: b\nlogs:\n- path: /x\n"
+    )

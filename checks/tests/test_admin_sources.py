@@ -1,0 +1,123 @@
+"""The admin's pages of the sources and of the ledger."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from checks import dispatcher
+from checks.autoconf import files, sync
+from checks.models import Config, Move, Origin, Source
+from checks.tests.cast import report, sent
+from checks.tests.operators import operator, superuser
+from clusteragent.lib import conf
+from nodes.querysets import ago
+
+pytestmark = pytest.mark.django_db
+
+SOURCES = "/admin/checks/source/"
+LEDGER = "/admin/checks/move/"
+
+
+@pytest.fixture
+def folder(warm: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A source of twelve files, each one config."""
+    monkeypatch.setattr(conf, "CONFD", (tmp_path,))
+    monkeypatch.setattr(files, "SETTLED_AFTER", 0)
+    for number in range(12):
+        write(tmp_path, number)
+    return tmp_path
+
+
+def write(folder: Path, number: int) -> None:
+    (folder / f"check{number}.yaml").write_text(f"cluster_check: true\ninstances: [{{url: u{number}}}]\n")
+
+
+def page() -> str:
+    return f"{SOURCES}{Source.objects.get(name='file').pk}/change/"
+
+
+def act(action: str, *permissions: str) -> str:
+    client = operator(*permissions) if permissions else superuser()
+    chosen = {"action": action, "_selected_action": [Source.objects.get(name="file").pk]}
+    return client.post(SOURCES, chosen, follow=True).content.decode()
+
+
+def test_a_scan_now_sends_what_the_files_have(folder: Path) -> None:
+    assert "Scanned: 12 added, 0 changed, 0 removed, 0 held, 0 errors." in act("scan_now")
+    assert Config.objects.count() == 12
+
+
+def test_held_removals_are_shown_and_accepted(folder: Path) -> None:
+    sync()
+    for number in range(11):
+        (folder / f"check{number}.yaml").unlink()
+    assert "11 held" in act("scan_now")
+    client = operator("view_source", "change_source")
+    shown = client.get(page()).content.decode()
+    assert "check3.yaml" in shown
+    assert 'value="accept_removals"' in shown
+    client.post(SOURCES, {"action": "accept_removals", "_selected_action": [Source.objects.get(name="file").pk]})
+    assert list(Origin.objects.values_list("key", flat=True)) == ["check11.yaml"]
+    assert 'value="accept_removals"' not in client.get(page()).content.decode()
+
+
+def test_who_may_only_look_neither_scans_nor_accepts(folder: Path) -> None:
+    act("scan_now", "view_source")
+    assert not Config.objects.exists()
+
+
+def test_errors_are_shown_with_file_and_line_and_escaped(folder: Path) -> None:
+    (folder / "<b>.yaml").write_text("instances:\n  - url: x\n   bad: y\n")
+    (folder / "web.yaml").write_text("ad_identifiers: [nginx]\ncluster_check: true\ninstances: [{}]\n")
+    sync()
+    response = superuser().get(page())
+    shown = response.content.decode()
+    assert [row[:2] for row in response.context["tables"][0].rows] == [("<b>.yaml", 3)]
+    assert "&lt;b&gt;.yaml" in shown
+    assert "<b>.yaml" not in shown
+    assert "web.yaml" in shown
+    assert "template" in shown
+
+
+def test_the_list_says_when_a_source_was_read_and_by_whom(warm: None) -> None:
+    client = superuser()
+    before = client.get(SOURCES).content.decode()
+    Source.objects.update(read_at=ago(timedelta(hours=3)), scanned_at=ago(timedelta(seconds=5)), scanned_by="east")
+    shown = client.get(SOURCES).content.decode()
+    assert before.count("never") == shown.count("never") + 2
+    assert "3 h ago" in shown
+    assert "5 s ago" in shown
+    assert "east" in shown
+
+
+def test_the_ledger_is_newest_first_and_found_by_whole_names(warm: None) -> None:
+    report("ash")
+    dispatcher.schedule([sent("shop")])
+    dispatcher.schedule([sent("mail", name="tcp_check")])
+    report("birch")
+    client, mail = superuser(), Config.objects.get(name="tcp_check")
+    dispatcher.reassign([mail.pk], "birch", actor="olga")
+
+    def found(query: str) -> list[str]:
+        moves = client.get(LEDGER + query).context["cl"].result_list
+        return [f"{move.name} {move.source_node}>{move.to_node}" for move in moves]
+
+    assert found("") == ["tcp_check ash>birch", "tcp_check >ash", "http_check >ash"]
+    assert found("?q=birch") == ["tcp_check ash>birch"]
+    assert found("?q=bir") == []
+    assert found("?q=http_check") == ["http_check >ash"]
+    assert found(f"?q={mail.digest}") == found(f"?config_id={mail.pk}") == found("")[:2]
+    assert found("?reason__exact=operator") == ["tcp_check ash>birch"]
+    assert found("?time_from=2001-01-01&time_to=2001-01-31") == []
+
+
+def test_nobody_writes_in_the_ledger(warm: None) -> None:
+    report("ash")
+    dispatcher.schedule([sent("shop")])
+    move, client = Move.objects.get(), superuser()
+    assert client.get(f"{LEDGER}{move.pk}/change/").status_code == 200
+    assert client.post(f"{LEDGER}{move.pk}/change/", {"actor": "nobody"}).status_code == 403
+    assert client.post(f"{LEDGER}{move.pk}/delete/", {"post": "yes"}).status_code == 403
+    assert client.get(f"{LEDGER}add/").status_code == 403
+    assert Move.objects.get().actor == move.actor

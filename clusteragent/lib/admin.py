@@ -1,0 +1,200 @@
+"""What the admin's pages share: lists that never count, rows that nobody edits by hand, tables under a row's fields."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from typing import Any
+from urllib.parse import urlencode
+
+from django.contrib import admin
+from django.contrib.admin.options import IncorrectLookupParameters
+from django.core.paginator import Paginator
+from django.db import DataError
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+from django.utils.dateparse import parse_date
+from django.utils.formats import localize
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.timezone import localtime, make_aware
+from unfold.admin import ModelAdmin
+from unfold.contrib.filters.admin import RangeDateFilter
+from unfold.views import ChangeList
+
+TABLE_ROWS = 20
+LAST_PAGE = 1_000_000
+_UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
+
+
+def duration(value: timedelta | None) -> str:
+    """A length of time in its largest unit, cut to a whole number: `4 s`, `12 min`, `3 d`; empty for None."""
+    if value is None:
+        return ""
+    seconds = int(value.total_seconds())
+    for size, unit in _UNITS:
+        if abs(seconds) >= size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
+
+
+def ago(value: timedelta | None) -> str:
+    """How long ago; a clock that was set back makes it now."""
+    return f"{duration(max(value, timedelta(0)))} ago" if value is not None else ""
+
+
+def numbered(number: int, noun: str) -> str:
+    """`1 config`, `2 configs`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def row_url(row: Model) -> str:
+    """The address of a row's page."""
+    return reverse(f"admin:{row._meta.app_label}_{row._meta.model_name}_change", args=[row.pk])
+
+
+def anchor(url: str, text: Any) -> SafeString:
+    """A link as it looks everywhere."""
+    return format_html('<a class="text-primary-600 dark:text-primary-500" href="{}">{}</a>', url, text)
+
+
+def link(row: Model, text: str = "") -> SafeString:
+    """A link to a row's page."""
+    return anchor(row_url(row), text or row)
+
+
+def list_url(model: type[Model], **query: Any) -> str:
+    """The address of a model's list, filtered."""
+    url = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
+    return f"{url}?{urlencode(query)}" if query else url
+
+
+def moment(value: datetime | None) -> str:
+    """A time as people read it, in the server's time zone; empty for None."""
+    return localize(localtime(value)) if value else ""
+
+
+def preformatted(text: str) -> SafeString:
+    """A text of several lines as it is, escaped."""
+    return format_html('<pre class="font-mono text-xs overflow-x-auto whitespace-pre-wrap">{}</pre>', text)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows shown under a page's fields. more: where all of them are."""
+
+    title: str
+    headers: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+    more: str = ""
+
+    @classmethod
+    def of(cls, title: str, headers: Sequence[str], rows: Iterable[Sequence[Any]], more: str = "") -> "Table":
+        """A table of the first rows; `more` is kept only when there are more of them."""
+        listed = list(rows)
+        return cls(title, headers, listed[:TABLE_ROWS], more if len(listed) > TABLE_ROWS else "")
+
+
+class DaysFilter(RangeDateFilter):
+    """From one day to another, both included."""
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        if first := self._day("from"):
+            queryset = queryset.filter(**{f"{self.parameter_name}__gte": make_aware(datetime.combine(first, time.min))})
+        if last := self._day("to"):
+            queryset = queryset.filter(**{f"{self.parameter_name}__lte": make_aware(datetime.combine(last, time.max))})
+        return queryset
+
+    def _day(self, end: str) -> date | None:
+        """The day given; None for none, and for what is no day."""
+        try:
+            return parse_date(self.used_parameters.get(f"{self.parameter_name}_{end}") or "")
+        except ValueError:
+            return None
+
+
+class PeekingPaginator(Paginator):  # type: ignore[type-arg]
+    """Marks a list whose pages are found by `Peeking`."""
+
+    template_name = "admin/peeking_pagination.html"
+
+
+class Peeking(ChangeList):
+    """Reads one row more than it shows, to know whether a page follows: a count costs more than the page itself."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        if not 1 <= self.page_num <= LAST_PAGE:
+            raise IncorrectLookupParameters
+        self.paginator = self.model_admin.get_paginator(request, self.queryset, self.list_per_page)
+        before = (self.page_num - 1) * self.list_per_page
+        # Keys first: what comes before a late page is then skipped in an index, without its joins.
+        keys = self._keys(before)
+        self.result_list = list(self.queryset.filter(pk__in=keys[: self.list_per_page]))
+        self.has_next = len(keys) > self.list_per_page
+        self.first_number, self.last_number = before + 1, before + len(self.result_list)
+        self.result_count = self.last_number
+        self.full_result_count = self.result_count  # so that no page speaks of a total
+        self.show_full_result_count = self.can_show_all = self.multi_page = False
+        self.show_admin_actions = True
+
+    def _keys(self, before: int) -> list[Any]:
+        """The keys of the page's rows, and of the one after them."""
+        try:
+            return list(self.queryset.values_list("pk", flat=True)[before : before + self.list_per_page + 1])
+        except DataError as error:
+            raise IncorrectLookupParameters from error
+
+
+class ReadOnlyAdmin(ModelAdmin):
+    """Rows that only verbs change: no adding, deleting or editing by hand; actions ask for the change permission."""
+
+    paginator = PeekingPaginator
+    show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
+    list_per_page = 100
+    list_disable_select_all = True
+    list_filter_submit = True
+    list_fullwidth = True
+    sortable_by: Sequence[str] = ()
+    change_form_outer_before_template = "admin/row_actions.html"
+    change_form_outer_after_template = "admin/tables.html"
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return Peeking
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """On the list, for its actions; never of a row."""
+        return obj is None and super().has_change_permission(request)
+
+    def row_actions(self, request: HttpRequest, obj: Any) -> list[str]:
+        """The names of the list's actions that are offered on the row's page."""
+        return list(self.get_actions(request))
+
+    def tables(self, request: HttpRequest, obj: Any) -> list[Table]:
+        """What stands under the row's fields."""
+        return []
+
+    def render_change_form(
+        self,
+        request: HttpRequest,
+        context: dict[str, Any],
+        add: bool = False,
+        change: bool = False,
+        form_url: str = "",
+        obj: Any = None,
+    ) -> HttpResponse:
+        if obj is not None:
+            context["tables"] = self.tables(request, obj)
+            actions = self.get_actions(request)
+            context["row_actions"] = [
+                (name, actions[name][2]) for name in self.row_actions(request, obj) if name in actions
+            ]
+            context["list_url"] = list_url(self.model)
+        response: HttpResponse = super().render_change_form(request, context, add, change, form_url, obj)
+        return response

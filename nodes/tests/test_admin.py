@@ -1,0 +1,166 @@
+"""What operators see of the nodes, and what they may do to them."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.test import Client
+from django.urls import reverse
+
+from nodes.models import Hearing, Heartbeat, Node, NodeEvent, NodeType
+from nodes.querysets import ago
+
+pytestmark = pytest.mark.django_db
+
+LIST = "/admin/nodes/node/"
+
+
+@pytest.fixture
+def operator(client: Client) -> Client:
+    client.force_login(User.objects.create_superuser("olga"))
+    return client
+
+
+@pytest.fixture
+def onlooker() -> Client:
+    """May see nodes, and change nothing."""
+    user = User.objects.create_user("otto", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename__in=["view_node", "view_nodeevent"]))
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+@pytest.fixture
+def trees() -> None:
+    """ash lives, birch is silent, cedar is lost."""
+    Hearing.objects.update(last_pass=ago(timedelta(0)), warmup=False)
+    for name in ("ash", "birch", "cedar"):
+        Node.objects.heartbeat(name, last_change=0, node_type=NodeType.NODE_AGENT, client_ip="10.0.0.7")
+    Heartbeat.objects.filter(node__name="birch").update(seen_at=ago(timedelta(seconds=20)))
+    Heartbeat.objects.filter(node__name="cedar").delete()
+
+
+def page_of(name: str) -> str:
+    return reverse("admin:nodes_node_change", args=[Node.objects.get(name=name).pk])
+
+
+def names(client: Client, query: str) -> list[str]:
+    response = client.get(LIST + query)
+    assert response.status_code == 200
+    return [node.name for node in response.context["cl"].result_list]
+
+
+def act(client: Client, action: str, *chosen: str) -> Any:
+    keys = list(Node.objects.filter(name__in=chosen).values_list("pk", flat=True))
+    return client.post(LIST, {"action": action, "_selected_action": keys}, follow=True)
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("", ["ash", "birch", "cedar"]),
+        ("?state=alive", ["ash"]),
+        ("?state=silent", ["birch"]),
+        ("?state=lost", ["cedar"]),
+        ("?type=node_agent", ["ash", "birch"]),
+        ("?type=runner", []),
+        ("?schedulable=no", []),
+        ("?schedulable=yes&q=ced", ["cedar"]),
+        ("?state=nonsense", ["ash", "birch", "cedar"]),
+    ],
+)
+def test_the_list_shows_what_its_filters_ask_for(operator: Client, trees: None, query: str, found: list[str]) -> None:
+    assert names(operator, query) == found
+
+
+def test_the_list_says_how_long_ago_a_node_was_heard(operator: Client, trees: None) -> None:
+    assert "20 s ago" in operator.get(LIST + "?q=birch").content.decode()
+
+
+def test_the_list_reads_the_state_by_the_clock_even_when_no_pass_ever_ran(operator: Client, trees: None) -> None:
+    Hearing.objects.update(last_pass=None)
+    Heartbeat.objects.filter(node__name="ash").update(seen_at=ago(timedelta(hours=1)))
+    assert names(operator, "?state=silent") == ["ash", "birch"]
+
+
+def test_a_nodes_page_shows_its_events(operator: Client, trees: None) -> None:
+    NodeEvent.objects.note(["ash"], NodeEvent.Kind.CORDONED, cause="<b>olga</b>")
+    page = operator.get(page_of("ash")).content.decode()
+    assert "10.0.0.7" in page
+    assert "&lt;b&gt;olga&lt;/b&gt;" in page
+    assert "<b>olga</b>" not in page
+
+
+def test_cordon_and_uncordon_say_who_did_it(operator: Client, trees: None) -> None:
+    assert "2 nodes cordoned." in act(operator, "cordon", "ash", "birch").content.decode()
+    assert names(operator, "?schedulable=no") == ["ash", "birch"]
+    assert "1 node uncordoned." in act(operator, "uncordon", "ash").content.decode()
+    assert names(operator, "?schedulable=no") == ["birch"]
+    events = NodeEvent.objects.filter(node_name="ash", cause="olga").values_list("kind", flat=True)
+    assert list(events) == [NodeEvent.Kind.UNCORDONED, NodeEvent.Kind.CORDONED]
+
+
+def test_a_nodes_page_offers_what_makes_sense(operator: Client, trees: None) -> None:
+    assert b'value="cordon"' in operator.get(page_of("ash")).content
+    act(operator, "cordon", "ash")
+    page = operator.get(page_of("ash")).content
+    assert b'value="uncordon"' in page
+    assert b'value="cordon"' not in page
+
+
+def test_who_may_only_look_can_not_cordon(onlooker: Client, trees: None) -> None:
+    assert onlooker.get(LIST).status_code == 200
+    assert b'value="cordon"' not in onlooker.get(page_of("ash")).content
+    act(onlooker, "cordon", "ash")
+    assert not Node.objects.filter(schedulable=False).exists()
+
+
+def test_nobody_edits_adds_or_deletes_a_node_by_hand(operator: Client, trees: None) -> None:
+    page = page_of("ash")
+    assert operator.post(page, {"name": "oak"}).status_code == 403
+    assert operator.get(LIST + "add/").status_code == 403
+    assert operator.post(page.replace("change", "delete"), {"post": "yes"}).status_code == 403
+    assert act(operator, "delete_selected", "ash").status_code == 200
+    assert set(Node.objects.values_list("name", flat=True)) == {"ash", "birch", "cedar"}
+
+
+def test_events_are_found_by_node_and_by_day(operator: Client, trees: None) -> None:
+    events = "/admin/nodes/nodeevent/"
+    assert len(operator.get(events + "?q=birch").context["cl"].result_list) == 1
+    assert len(operator.get(events + "?kind__exact=registered").context["cl"].result_list) == 3
+    assert not operator.get(events + "?time_from=2001-01-01&time_to=2001-12-31").context["cl"].result_list
+    assert len(operator.get(events + "?time_from=2001-01-01&time_to=9999-12-31").context["cl"].result_list) == 3
+    assert len(operator.get(events + "?time_from=nonsense&time_to=2001-13-41").context["cl"].result_list) == 3
+    assert operator.get(events + "add/").status_code == 403
+
+
+def test_a_later_page_is_reached_without_counting(operator: Client) -> None:
+    Node.objects.bulk_create(Node(name=f"n{number:03}") for number in range(201))
+    first, last = operator.get(LIST), operator.get(LIST + "?p=3")
+    assert "1 to 100" in first.content.decode()
+    assert "of 201" not in first.content.decode()
+    assert [node.name for node in last.context["cl"].result_list] == ["n200"]
+    assert "201 to 201 of 201" in last.content.decode()
+
+
+@pytest.mark.parametrize("query", ["?p=0", "?p=-3", "?p=99999999999999999999", "?name=%00"])
+def test_an_impossible_page_or_filter_leads_back_to_the_list(operator: Client, query: str) -> None:
+    response = operator.get(LIST + query)
+    assert (response.status_code, response.headers["Location"]) == (302, LIST + "?e=1")
+
+
+def test_a_list_takes_as_many_queries_for_many_rows_as_for_few(
+    operator: Client, django_assert_num_queries: Callable[..., Any]
+) -> None:
+    for number in range(5):
+        Node.objects.heartbeat(f"n{number}", last_change=0)
+    operator.get(LIST)
+    with django_assert_num_queries(6):
+        operator.get(LIST)
+    Node.objects.bulk_create(Node(name=f"m{number}") for number in range(200))
+    Heartbeat.objects.bulk_create(Heartbeat(node=node) for node in Node.objects.lost())
+    with django_assert_num_queries(6):
+        operator.get(LIST)
