@@ -18,7 +18,9 @@ pytestmark = pytest.mark.django_db
 def work(warm: None) -> None:
     """shop and mail run on ash, db on birch, pod is ash's endpoint check, and lone was sent when nobody could take it."""
     report("ash")
-    dispatcher.schedule([sent("shop"), sent("mail", name="tcp_check", instances=("host: mail\nport: 25\n",))])
+    dispatcher.schedule(
+        [sent("shop"), sent("mail", name="tcp_check", instances=("host: mail\nport: 25\nplace: Café\n",))]
+    )
     dispatcher.schedule([sent("pod", source="kubernetes", node_name="ash")])
     Node.objects.cordon()
     dispatcher.schedule([sent("lone", source="admin")])
@@ -43,6 +45,8 @@ def work(warm: None) -> None:
         ("?q=%22host%3A+mail%22", {"mail"}),
         ("?q=%22host%3A+shop%22", set()),
         ("?q=POSTGRES", {"db"}),
+        ("?q=CAFÉ", set()),
+        ("?q=cAFé", {"mail"}),
         ("?q=100%25", set()),
         ("?q=hunter22", set()),
     ],
