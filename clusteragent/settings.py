@@ -107,15 +107,16 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 USE_TZ = True
 TIME_ZONE = "UTC"
 LANGUAGE_CODE = "en-us"
+FORMAT_MODULE_PATH = "clusteragent.formats"
 
 STATIC_URL = "static/"
-STATIC_ROOT = str(conf.VAR / "static")
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
 }
 WHITENOISE_USE_FINDERS = True
 
+LOGIN_REDIRECT_URL = "admin:index"
 SESSION_COOKIE_SECURE = True
 CSRF_COOKIE_SECURE = True
 SESSION_COOKIE_SAMESITE = "Lax"
@@ -130,7 +131,16 @@ REST_FRAMEWORK = {
     "COMPACT_JSON": True,
 }
 
-UNFOLD = {"SITE_TITLE": "Cluster agent", "SITE_HEADER": "Cluster agent", "SHOW_HISTORY": False}
+UNFOLD = {
+    "SITE_TITLE": "Cluster agent",
+    "SITE_HEADER": "Cluster agent",
+    "SITE_SUBHEADER": "All times are UTC",
+    "SITE_SYMBOL": "hub",
+    "SITE_URL": None,
+    "SHOW_HISTORY": False,
+    "GLOBAL_CALLBACK": "clusteragent.admin.every_page",
+    "SIDEBAR": {"navigation": "clusteragent.admin.navigation"},
+}
 
 # The queue of the background pass. Each leader has a queue of its own, named after its term, so that what an earlier
 # leader left behind is never run by a later one.
