@@ -190,11 +190,12 @@ class HeartbeatQuerySet(models.QuerySet["nodestore.Heartbeat"]):
 
     def pull_back(self) -> int:
         """Bring heartbeats of the future, left by a clock that was set back, to now. Returns how many."""
-        pulled = self.filter(seen_at__gt=Now()).update(seen_at=Now())
-        if pulled:
-            # Else nodes first seen in the future would look like newcomers that replace the silent.
-            nodestore.Node.objects.filter(first_seen__gt=Now()).update(first_seen=Now())
-        return pulled
+        future = self.filter(seen_at__gt=Now())
+        if not future.exists():
+            return 0
+        # First, else nodes first seen in the future would look like newcomers that replace the silent.
+        nodestore.Node.objects.filter(first_seen__gt=Now()).update(first_seen=Now())
+        return future.update(seen_at=Now())
 
 
 class Silence(NamedTuple):
