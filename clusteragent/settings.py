@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.utils import get_random_secret_key
 from psycopg.conninfo import conninfo_to_dict
 
-from clusteragent.lib import conf, postgres
+from clusteragent.lib import conf, logs, postgres
 
 # Which of the two web servers this process is: `agents` or `operators`. Every other process sees what operators see.
 PORT = os.environ.get("CLUSTERAGENT_PORT", "operators")
@@ -73,9 +73,11 @@ def _database() -> dict[str, Any]:
     """The database of DATABASE_URL, in any form that libpq reads (several hosts too), else the embedded one."""
     parts = conninfo_to_dict(conf.DATABASE_URL or postgres.url(conf.VAR / "pgdata"))
     # A node agent waits three seconds for an answer and keeps its checks on a 503, so a database that is away must be
-    # noticed within two. The background pass has more time: it works in large sets.
-    limits = (
-        "-c statement_timeout=1500 -c lock_timeout=1000"
+    # noticed within two. The background pass has more time: it works in large sets. A heartbeat that a crash of the
+    # database loses comes again in ten seconds, so none waits for a disk. A process that is stopped within a transaction
+    # must not keep what it locked.
+    limits = "-c idle_in_transaction_session_timeout=5s " + (
+        "-c statement_timeout=1500 -c lock_timeout=1000 -c synchronous_commit=off"
         if PORT == "agents"
         else "-c statement_timeout=60s -c lock_timeout=10s"
     )
@@ -86,11 +88,13 @@ def _database() -> dict[str, Any]:
         "keepalives_interval": 2,
         "keepalives_count": 3,
         "application_name": f"clusteragent {PORT}",
+        # Heartbeats are one statement, again and again: planning it takes longer than running it.
+        **({"server_side_binding": True, "prepare_threshold": 5} if PORT == "agents" else {}),
         **{name: value for name, value in parts.items() if name not in {"dbname", "user", "password", "host", "port"}},
     }
     options["options"] = f"{limits} {options.get('options', '')}".strip()
     return {
-        "ENGINE": "django.db.backends.postgresql",
+        "ENGINE": "clusteragent.lib.database",
         "NAME": parts.get("dbname", ""),
         "USER": parts.get("user", ""),
         "PASSWORD": parts.get("password", ""),
@@ -142,20 +146,23 @@ UNFOLD = {
     "SIDEBAR": {"navigation": "clusteragent.admin.navigation"},
 }
 
-# The queue of the background pass. Each leader has a queue of its own, named after its term, so that what an earlier
-# leader left behind is never run by a later one.
-TERM = os.environ.get("CLUSTERAGENT_TERM", "")
+# Each leader's queue has a name of its own, so that what an earlier leader left behind is never run by a later one. A
+# qcluster that someone starts by hand serves a queue that nobody fills.
+QUEUE = os.environ.get("Q_CLUSTER_NAME", "clusteragent")
 Q_CLUSTER = {
-    "name": f"pass-{TERM}" if TERM else "clusteragent",
+    "name": "clusteragent",
+    "ALT_CLUSTERS": {QUEUE: {}},
     "orm": "default",
     "workers": 2,
     "timeout": 60,
-    "retry": 120,
+    "retry": 330,
     "max_attempts": 1,
     "ack_failures": True,
     "catch_up": False,
-    "poll": 0.2,
+    "poll": 0.1,
     "queue_limit": 4,
     "save_limit": 100,
-    "label": "Background tasks",
 }
+
+LOGGING_CONFIG = "clusteragent.lib.logs.configure"
+LOGGING = logs.config()

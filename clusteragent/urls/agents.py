@@ -1,5 +1,30 @@
-"""The agents' port: node agents' routes and local routes, and nothing else."""
+"""The agents' port: node agents' routes and local routes, and nothing else. No redirects, no trailing slashes.
 
-from django.urls import URLPattern, URLResolver
+An agent whose `cluster_agent.url` ends with a slash asks for `//version`, so slashes at the front don't count.
+"""
 
-urlpatterns: list[URLPattern | URLResolver] = []
+from django.urls import URLPattern, URLResolver, include, path, re_path
+
+from checks.views import AllEndpointsConfigs, Configs, EndpointsConfigs, State
+from clusteragent.views import Healthz, Readyz, Version
+from nodes.authentication import LocalToken
+from nodes.views import NotFound, Status
+
+_api = [
+    path("clusterchecks", State.as_view()),
+    path("clusterchecks/status/<str:name>", Status.as_view()),
+    path("clusterchecks/configs/<str:name>", Configs.as_view()),
+    path("endpointschecks/configs", AllEndpointsConfigs.as_view()),
+    path("endpointschecks/configs/<str:name>", EndpointsConfigs.as_view()),
+    # Of the local routes' kind, so that a node agent's token is refused before it is told that they don't exist.
+    path("clusterchecks/rebalance", NotFound.as_view(authentication_classes=[LocalToken])),
+    path("clusterchecks/isolate/check/<path:check_id>", NotFound.as_view(authentication_classes=[LocalToken])),
+]
+_routes: list[URLPattern | URLResolver] = [
+    path("healthz", Healthz.as_view()),
+    path("readyz", Readyz.as_view()),
+    path("version", Version.as_view()),
+    re_path(r"^(?:api/v1|v1/api)/", include(_api)),
+    re_path("", NotFound.as_view()),
+]
+urlpatterns: list[URLPattern | URLResolver] = [re_path("^/*", include(_routes))]

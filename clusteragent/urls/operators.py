@@ -2,5 +2,13 @@
 
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, path
+from django.views.generic import RedirectView
 
-urlpatterns: list[URLPattern | URLResolver] = [path("admin/", admin.site.urls)]
+from clusteragent.views import Healthz, Readyz
+
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("healthz", Healthz.as_view()),
+    path("readyz", Readyz.as_view()),
+    path("", RedirectView.as_view(pattern_name="admin:index")),
+    path("admin/", admin.site.urls),
+]

@@ -1,0 +1,97 @@
+"""What a node agent sends with its heartbeat. JSON as the peer's parser reads it, which is not as ours does."""
+
+import ipaddress
+import json
+import re
+from typing import Any, NamedTuple, NoReturn
+
+# The ranges of the protocol's int64 and uint8.
+_RANGES = {"last_change": (-(2**63), 2**63 - 1), "node_type": (0, 255)}
+
+
+class BadStatus(ValueError):
+    """A heartbeat's body or header that can't be read. Its message is one line."""
+
+
+class NodeStatus(NamedTuple):
+    """A heartbeat's body."""
+
+    last_change: int = 0
+    node_type: int = 0
+
+
+class _Number(str):
+    """A number as it was written: 1.0 and 1e3 are no integers, and one of a million digits is nothing to compute."""
+
+
+class _Object(list[tuple[str, Any]]):
+    """An object's pairs in order, since keys may differ in case alone, or not at all."""
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise BadStatus(f"invalid JSON: {name} is no value")
+
+
+_decoder = json.JSONDecoder(
+    object_pairs_hook=_Object, parse_int=_Number, parse_float=_Number, parse_constant=_refuse_constant
+)
+
+
+def read_status(body: bytes) -> NodeStatus:
+    """The first JSON value of the body; what follows is ignored, as are unknown keys. Raises BadStatus."""
+    value = _first_value(body)
+    if value is None:
+        return NodeStatus()
+    if not isinstance(value, _Object):
+        raise BadStatus(f"a status is a JSON object, not {_shown(value)}")
+    fields = {}
+    for key, field in value:
+        name = key.casefold()
+        if name in _RANGES and field is not None:
+            fields[name] = _integer(name, field)
+    return NodeStatus(**fields)
+
+
+def read_client_ip(header: str) -> str | None:
+    """The address in X-Real-Ip, None when it is empty. Raises BadStatus."""
+    if not header:
+        return None
+    try:
+        address = ipaddress.ip_address(header)
+    except ValueError:
+        address = None
+    if address is None or "%" in header:
+        raise BadStatus(f"cannot parse CLC runner address: {header}")
+    return str(getattr(address, "ipv4_mapped", None) or address)
+
+
+def _first_value(body: bytes) -> Any:
+    # What is not UTF-8 may follow the value, but not be part of it.
+    text = body.decode("utf-8", "surrogateescape").lstrip(" \t\r\n")
+    if not text:
+        raise BadStatus("EOF")
+    try:
+        value, end = _decoder.raw_decode(text)
+        text[:end].encode()
+    except json.JSONDecodeError as error:
+        raise BadStatus(f"invalid JSON: {error.msg} at character {error.pos + 1}") from None
+    except UnicodeEncodeError:
+        raise BadStatus("invalid JSON: not UTF-8") from None
+    except RecursionError:
+        raise BadStatus("invalid JSON: nested too deeply") from None
+    return value
+
+
+def _integer(name: str, value: Any) -> int:
+    low, high = _RANGES[name]
+    if not isinstance(value, _Number) or not re.fullmatch(r"-?[0-9]{1,20}", value) or not low <= int(value) <= high:
+        raise BadStatus(f"{name} is {_shown(value)}, allowed is an integer from {low} to {high}")
+    return int(value)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, _Number):
+        return value[:40]
+    if isinstance(value, _Object):
+        return "an object"
+    return {list: "an array", str: "a string", bool: "a boolean"}[type(value)]

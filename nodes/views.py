@@ -1,0 +1,87 @@
+"""Node agents' heartbeats, and what all routes of the agents' port have in common."""
+
+from functools import partial
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from django.core.exceptions import RequestDataTooBig, ValidationError
+from django.http import HttpResponse
+from django.http.response import HttpResponseBase
+from rest_framework.exceptions import APIException, NotAuthenticated
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from clusteragent.lib import database
+from nodes.authentication import AgentToken, AnyToken, BearerToken
+from nodes.models import Node, validate_node_name
+from nodes.parsers import BadStatus, read_client_ip, read_status
+
+_log = structlog.get_logger()
+
+
+def json_answer(body: bytes) -> HttpResponse:
+    """A success. The length is told, so that the body needs no chunks."""
+    return HttpResponse(body, content_type="application/json", headers={"Content-Length": str(len(body))})
+
+
+def line(text: str, status: int, **headers: str) -> HttpResponse:
+    """An error, as the protocol has it: one line of plain text."""
+    body = f"{' '.join(text.splitlines())}\n".encode(errors="replace")
+    always = {"X-Content-Type-Options": "nosniff", "Content-Length": str(len(body))}
+    return HttpResponse(body, status=status, content_type="text/plain; charset=utf-8", headers=always | headers)
+
+
+class AgentView(APIView):
+    """A route of the agents' port. It authenticates before anything else, and its errors are lines of text."""
+
+    http_method_names = ["get", "post"]
+    authentication_classes: list[type[BearerToken]] = [AgentToken]
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        # All of it: every route has one form of answer, and nothing is throttled.
+        self.perform_authentication(request)
+
+    @property
+    def default_response_headers(self) -> dict[str, str]:
+        return {}
+
+    def http_method_not_allowed(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:  # type: ignore[override]
+        return line("Method Not Allowed", 405, Allow=", ".join(self.allowed_methods))
+
+    def handle_exception(self, exc: Exception) -> HttpResponseBase:  # type: ignore[override]
+        if isinstance(exc, NotAuthenticated):
+            return line(str(exc.detail), 401, **{"WWW-Authenticate": self.get_authenticate_header(self.request)})
+        if isinstance(exc, APIException):
+            return line(str(exc.detail), exc.status_code)
+        if isinstance(exc, ValidationError):
+            return line(" ".join(exc.messages), 400)
+        if isinstance(exc, RequestDataTooBig):
+            return line("the body is too large", HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+        if isinstance(exc, BadStatus):
+            return line(str(exc), 500)
+        if isinstance(exc, database.Away):
+            return line(str(exc), 503)
+        _log.exception("request_failed", method=self.request.method, path=self.request.path)
+        return line("internal error", 500)
+
+
+class NotFound(AgentView):
+    """Every path that leads nowhere, whatever the method."""
+
+    authentication_classes = [AnyToken]
+    http_method_names: list[str] = []
+
+    def http_method_not_allowed(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:  # type: ignore[override]
+        return line("404 page not found", 404)
+
+
+class Status(AgentView):
+    """POST …/clusterchecks/status/<node>: a heartbeat."""
+
+    def post(self, request: Request, name: str) -> HttpResponse:
+        validate_node_name(name)
+        status = read_status(request.body)
+        client_ip = read_client_ip(request.META.get("HTTP_X_REAL_IP", ""))
+        heartbeat = partial(Node.objects.heartbeat, name, **status._asdict(), client_ip=client_ip)
+        return json_answer(b'{"isuptodate":true}' if database.ask(heartbeat) else b'{"isuptodate":false}')

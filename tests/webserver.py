@@ -1,0 +1,159 @@
+"""The agents' web server as a real process: granian with TLS on a free port."""
+
+import os
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from http.client import HTTPException, HTTPResponse, HTTPSConnection
+from pathlib import Path
+from typing import NamedTuple
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from django.db import connection
+from psycopg.conninfo import make_conninfo
+
+from clusteragent.lib import conf
+
+AGENT = f"Bearer {conf.AUTH_TOKEN}"
+LOCAL = f"Bearer {conf.LOCAL_TOKEN}"
+TLS = ssl._create_unverified_context()
+
+
+class Answer(NamedTuple):
+    status: int
+    headers: Mapping[str, str]
+    body: str
+
+
+class WebServer:
+    """A server that listens on `port` of 127.0.0.1, and what it logged."""
+
+    def __init__(self, port: int, process: "subprocess.Popen[bytes]", log: Path) -> None:
+        self.port, self.process, self._log = port, process, log
+
+    def connect(self, timeout: float = 10) -> HTTPSConnection:
+        return HTTPSConnection("127.0.0.1", self.port, timeout=timeout, context=TLS)
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: bytes | str | None = None,
+        *,
+        token: str | None = AGENT,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """One call over a connection of its own, with the headers of a node agent."""
+        connection = self.connect()
+        try:
+            return exchange(connection, method, path, body, token=token, headers=headers)
+        finally:
+            connection.close()
+
+    def log(self) -> str:
+        return self._log.read_text()
+
+
+def exchange(
+    connection: HTTPSConnection,
+    method: str,
+    path: str,
+    body: bytes | str | None = None,
+    *,
+    token: str | None = AGENT,
+    headers: Mapping[str, str] | None = None,
+) -> Answer:
+    """One call over a connection that may be kept."""
+    authorization = {} if token is None else {"Authorization": token}
+    connection.request(method, path, body, {"X-Real-Ip": "", **authorization, **(headers or {})})
+    response: HTTPResponse = connection.getresponse()
+    return Answer(response.status, response.headers, response.read().decode())
+
+
+def database_url() -> str:
+    """Where the tests' database is."""
+    return make_conninfo(conf.DATABASE_URL, dbname=str(connection.settings_dict["NAME"]))
+
+
+@contextmanager
+def serving(database_url: str, folder: Path, *, threads: int = 4) -> Iterator[WebServer]:
+    """A server of this database, answering; its process is ended whatever happens."""
+    certificate, key = _certificate(folder)
+    port, log = _free_port(), folder / "granian.log"
+    options = {
+        "host": "127.0.0.1",
+        "port": port,
+        "interface": "wsgi",
+        "http": "1",
+        "workers": 1,
+        "blocking-threads": threads,
+        "ssl-certificate": certificate,
+        "ssl-keyfile": key,
+        "ssl-protocol-min": "tls1.2",
+    }
+    words = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
+    environment = os.environ | {"DATABASE_URL": database_url, "CLUSTERAGENT_PORT": "agents"}
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "granian", *words, "clusteragent.wsgi:application"],
+            env=environment,
+            stdout=output,
+            stderr=output,
+            cwd=Path(__file__).parent.parent,
+        )
+    server = WebServer(port, process, log)
+    try:
+        _wait_until_it_answers(server)
+        yield server
+    finally:
+        process.terminate()
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait_until_it_answers(server: WebServer) -> None:
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            assert server.call("GET", "/healthz").status == 200
+        except (OSError, HTTPException):
+            assert server.process.poll() is None, server.log()
+            assert time.monotonic() < deadline, server.log()
+            time.sleep(0.05)
+        else:
+            return
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def _certificate(folder: Path) -> tuple[Path, Path]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    paths = folder / "cert.pem", folder / "key.pem"
+    paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    private = serialization.PrivateFormat.PKCS8
+    paths[1].write_bytes(key.private_bytes(serialization.Encoding.PEM, private, serialization.NoEncryption()))
+    return paths
