@@ -2,6 +2,7 @@
 
 import enum
 import itertools
+import os
 import signal
 import threading
 import time
@@ -38,6 +39,9 @@ SCAN_TIMEOUT = 300
 # Seconds without an end of a turn of the main loop after which the database is taken for away. A server that is stopped,
 # or a proxy that forgot us, answers neither yes nor no.
 STALLED = 20
+
+# Seconds that an orderly end may take.
+ORDERLY_END = 2
 
 log = structlog.get_logger()
 
@@ -95,8 +99,10 @@ class Handler:
                         self.watch(candidate)
             except (TermOver, Stalled, psycopg.Error, django.db.Error) as error:
                 log.warning("session_lost", error=_line(error))
-            # Whoever leads next should not be one that just failed to.
             self.state = State.UNKNOWN
+            # What broke one session broke Django's too, which would only find out by failing.
+            connection.close()
+            # Whoever leads next should not be one that just failed to.
             time.sleep(1)
 
     def connect(self) -> Candidate:
@@ -140,7 +146,6 @@ class Handler:
             term.end()
             log.warning("leader_lost", term=self.term)
             self.state, self.term = State.UNKNOWN, None
-            connection.close()
 
 
 class Term:
@@ -210,8 +215,11 @@ def _line(error: Exception) -> str:
 
 
 def _stop(signum: int, frame: FrameType | None) -> Never:
-    for again in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
+    for again in (signal.SIGTERM, signal.SIGINT):
         signal.signal(again, signal.SIG_IGN)
+    # A database that hangs would hold up an orderly end. The kernel ends the worker with us.
+    signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
+    signal.alarm(ORDERLY_END)
     raise SystemExit(0)
 
 

@@ -231,6 +231,28 @@ def own_server(tmp_path: Path) -> Iterator[Path]:
             postgres.stop(pgdata, "immediate")
 
 
+def test_a_leader_that_is_told_to_end_does_so_while_the_database_hangs(own_server: Path, tmp_path: Path) -> None:
+    cluster = Cluster(postgres.url(own_server), tmp_path)
+    main = int((own_server / "postmaster.pid").read_text().split()[0])
+    try:
+        [leader] = cluster.start()
+        cluster.led()
+        hanging = [main, *cluster.descendants(main)]
+        for pid in hanging:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            leader.signal(signal.SIGTERM)
+            told = time.monotonic()
+            assert leader.ended() == 0
+            assert time.monotonic() - told < 5
+            wait_for("its worker ended with it", lambda: not cluster.marked(), 5)
+        finally:
+            for pid in hanging:
+                os.kill(pid, signal.SIGCONT)
+    finally:
+        cluster.end()
+
+
 def test_a_database_that_restarts_moves_nothing_and_needs_no_restart_of_ours(own_server: Path, tmp_path: Path) -> None:
     url = postgres.url(own_server)
     cluster = Cluster(url, tmp_path)
@@ -253,6 +275,7 @@ def test_a_database_that_restarts_moves_nothing_and_needs_no_restart_of_ours(own
         )
         cluster.led()
         assert [one.process.poll() for one in replicas] == [None, None]
+        assert [one.said("session_lost") for one in replicas] == [1, 1]
         assert cluster.store.assignments() == before
     finally:
         cluster.end()

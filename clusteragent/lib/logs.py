@@ -14,7 +14,7 @@ from clusteragent.lib import conf
 
 HIDDEN = "********"
 _CREDENTIALS = re.compile(
-    r"""(?ix) ( authorization ["']? \s* [:=] \s* ["']? (?: [a-z]+ \s+ )? | \b bearer \s+ ) [^\s"',;]+ """
+    r"""(?ix) ( authorization ["']? \s* [:=] \s* ["']? (?: (?: bearer|basic|digest|token ) \s+ )? | \b bearer \s+ ) [^\s"',;]+ """
 )
 
 
@@ -35,6 +35,8 @@ def config() -> dict[str, Any]:
             # Several lines for every pass.
             "django-q": {**handled_by_us, "level": "WARNING"},
             "watchfiles": {**handled_by_us, "level": "WARNING"},
+            # A signal interrupts the wait for the leader's lock, which it warns of.
+            "psycopg": {**handled_by_us, "level": "ERROR"},
             "httpx": {**handled_by_us, "level": "WARNING"},
         },
     }

@@ -21,6 +21,12 @@ from nodes.models import Hearing, Node
 CASES = Path(__file__).parent.parent.parent / "tests" / "data" / "peer_cases" / "dispatch.json"
 
 
+@pytest.fixture(autouse=True)
+def _no_alarm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only run() has a handler for the alarm that tells of a database that hangs."""
+    monkeypatch.setattr(module, "STALLED", 0)
+
+
 def peer_case(name: str) -> dict[str, Any]:
     [case] = [case for case in json.loads(CASES.read_text()) if case["name"] == name]
     return dict(case)

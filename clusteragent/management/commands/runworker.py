@@ -10,6 +10,7 @@ from clusteragent.worker import end_with
 
 class Command(qcluster.Command):  # type: ignore[misc]
     help = "Run the tasks of a leader's term and end with the leader. Started by runagent."
+    requires_system_checks = ()  # the leader passed them
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
