@@ -1,0 +1,54 @@
+"""`python -m bench [question …]`: run the benchmarks on a PostgreSQL of their own, print a table, write results.json."""
+
+import argparse
+import importlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from bench.report import Report, header
+from clusteragent.lib import postgres
+
+QUESTIONS = ("dispatching", "passes")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("questions", nargs="*", choices=[*QUESTIONS, []], help="default: all")
+    asked = parser.parse_args().questions or QUESTIONS
+    folder = Path(tempfile.mkdtemp(prefix="clusteragent-bench-"))
+    pgdata = folder / "pgdata"
+    postgres.initialise(pgdata)
+    postgres.start(pgdata, "max_connections=300", "shared_buffers=512MB")
+    os.environ |= {
+        "DATABASE_URL": postgres.url(pgdata),
+        "DJANGO_SETTINGS_MODULE": "clusteragent.settings",
+        "CLUSTERAGENT_VAR": str(folder / "var"),
+        "DD_CLUSTER_AGENT_AUTH_TOKEN": "bench-token-of-the-node-agents-0123",
+        "CLUSTERAGENT_LOCAL_TOKEN": "bench-token-of-the-local-routes-0123",
+        "CLUSTERAGENT_SECRET_KEY": "bench-key-that-signs-nothing-of-value",
+        "DD_LOG_LEVEL": "error",
+    }
+    try:
+        measure(asked)
+    finally:
+        postgres.stop(pgdata, "immediate")
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def measure(questions: tuple[str, ...] | list[str]) -> None:
+    import django
+
+    django.setup()
+    from django.core.management import call_command
+
+    call_command("migrate", verbosity=0)
+    report = Report()
+    print(header())
+    for question in questions:
+        importlib.import_module(f"bench.{question}").run(report)
+    report.write(Path(__file__).parent / "results.json")
+
+
+main()
