@@ -47,13 +47,9 @@ def launched() -> Iterator[Supervisor]:
         with Supervisor(_groups(), conf.VAR, _sockets(), root=os.geteuid() == 0, lock=lock) as supervisor:
             _bring_up(supervisor)
             yield supervisor
-    except (
-        credentials.CredentialsError,
-        postgres.PostgresError,
-        schema.DatabaseError,
-        SupervisorError,
-        web.Unavailable,
-    ) as error:
+    except credentials.CredentialsError as error:
+        raise LaunchError(f"CLUSTERAGENT_VAR: {error}") from error
+    except (postgres.PostgresError, schema.DatabaseError, SupervisorError, web.Unavailable) as error:
         raise LaunchError(str(error)) from error
 
 
@@ -82,7 +78,7 @@ def _prepare() -> IO[str]:
             postgres.initialise(PGDATA)
             postgres.forget_dead_server(PGDATA)
     except OSError as error:
-        raise LaunchError(f"{error.filename or conf.VAR}: {error.strerror or error}") from error
+        raise LaunchError(f"CLUSTERAGENT_VAR: {error.filename or conf.VAR}: {error.strerror or error}") from error
     return lock
 
 

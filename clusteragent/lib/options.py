@@ -13,7 +13,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 T = TypeVar("T")
 
-_env = FileAwareEnv(strip_whitespace=True)
+_env = FileAwareEnv()
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -24,7 +24,7 @@ class OptionError(Exception):
 def option(name: str, default: T, parse: Callable[[str], T], allowed: str) -> T:
     """The option's value, its default when unset or empty. Raises OptionError naming option, value and what is allowed."""
     try:
-        raw = _env.str(name, "")
+        raw = _env.str(name, "").strip()
     except ValueError as error:
         raise OptionError(f"{name}_FILE can't be read: {error}") from error
     if not raw:
@@ -155,4 +155,5 @@ def _content(file: Path) -> str | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise OptionError(f"{file} can't be read: {getattr(error, 'strerror', None) or error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise OptionError(f"{file}, in the folder of CLUSTERAGENT_VAR, can't be read: {reason}") from error

@@ -22,6 +22,7 @@ with warnings.catch_warnings():
 
 BIN = POSTGRES_VERSIONS[18]
 SYSTEM_USER = "pgserver"
+_DRAFT = ".pgdata."
 
 
 class PostgresError(Exception):
@@ -81,7 +82,10 @@ def stop(pgdata: Path, mode: str = "fast") -> None:
 
 def _create(pgdata: Path, owner: int) -> None:
     # Renamed when whole: initdb marks a folder as a database's long before it is one.
-    with tempfile.TemporaryDirectory(prefix=".pgdata.", dir=pgdata.parent) as folder:
+    for left in pgdata.parent.glob(f"{_DRAFT}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    # What initdb had started may still write when initdb was interrupted.
+    with tempfile.TemporaryDirectory(prefix=_DRAFT, dir=pgdata.parent, ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o711)
         draft = Path(folder) / "pgdata"
         draft.mkdir(mode=0o700)

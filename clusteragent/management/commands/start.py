@@ -3,7 +3,7 @@
 from contextlib import suppress
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand
 from django.db import connection
 
 from clusteragent import launch
@@ -23,5 +23,5 @@ class Command(BaseCommand):
                 connection.close()
                 supervisor.wait()
         except launch.LaunchError as error:
-            raise CommandError(str(error)) from error
+            raise SystemExit(str(error)) from error
         self.stdout.write("Everything is stopped.")

@@ -1,0 +1,116 @@
+"""How options are read: forms, defaults, files, and what is said of a wrong one."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clusteragent.lib import options
+from clusteragent.lib.options import OptionError
+
+
+@pytest.fixture
+def given(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    return lambda value: monkeypatch.setenv("OPTION", value)
+
+
+def seconds(name: str) -> timedelta:
+    return options.duration(name, timedelta(seconds=7), low=timedelta(seconds=1))
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [("", 7), ("30", 30), ("90s", 90), ("10m", 600), ("1h30m", 5400), ("1500ms", 1.5), ("1.5h", 5400), (" 30 ", 30)],
+)
+def test_durations_are_seconds_or_go_durations(given: Callable[[str], None], value: str, expected: float) -> None:
+    given(value)
+    assert seconds("OPTION") == timedelta(seconds=expected)
+
+
+@pytest.mark.parametrize("value", ["soon", "-1", "0", "500ms", "1d", "10 m", "1e3", "99999h"])
+def test_a_wrong_duration_is_named_with_what_is_allowed(given: Callable[[str], None], value: str) -> None:
+    given(value)
+    with pytest.raises(OptionError, match=rf"^OPTION is '{value}', allowed is seconds or a duration .* at least 1 s$"):
+        seconds("OPTION")
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [("", ()), ("a b:c", ("a", "b:c")), ('["a b", "c"]', ("a b", "c")), ("[]", ())],
+)
+def test_lists_are_words_or_json(given: Callable[[str], None], value: str, expected: tuple[str, ...]) -> None:
+    given(value)
+    assert options.words("OPTION") == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("127.0.0.1:5005", ("127.0.0.1", 5005)),
+        ("[::]:5005", ("::", 5005)),
+        ("agent.example.com:1", ("agent.example.com", 1)),
+    ],
+)
+def test_addresses_have_a_host_and_a_port(given: Callable[[str], None], value: str, expected: tuple[str, int]) -> None:
+    given(value)
+    assert options.bind("OPTION", "0.0.0.0:1") == expected
+
+
+@pytest.mark.parametrize(
+    ("parse", "value"),
+    [
+        (lambda: options.words("OPTION"), "[1]"),
+        (lambda: options.words("OPTION"), "[a"),
+        (lambda: options.bind("OPTION", "0.0.0.0:1"), "5005"),
+        (lambda: options.bind("OPTION", "0.0.0.0:1"), "::1:5005"),
+        (lambda: options.bind("OPTION", "0.0.0.0:1"), "127.0.0.1:70000"),
+        (lambda: options.flag("OPTION", True), "maybe"),
+        (lambda: options.whole("OPTION", 1, 0, 9), "10"),
+        (lambda: options.whole("OPTION", 1, 0, 9), "1.5"),
+        (lambda: options.fraction("OPTION", 0.5), "nan"),
+        (lambda: options.fraction("OPTION", 0.5), "1.1"),
+        (lambda: options.choice("OPTION", "on", {"on": "ON"}), "off"),
+    ],
+)
+def test_a_wrong_value_is_an_error(given: Callable[[str], None], parse: Callable[[], Any], value: str) -> None:
+    given(value)
+    with pytest.raises(OptionError, match=r"^OPTION is .*, allowed is "):
+        parse()
+
+
+def test_an_option_may_be_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "option").write_text("from the file\n")
+    monkeypatch.setenv("OPTION_FILE", str(tmp_path / "option"))
+    assert options.text("OPTION", "") == "from the file"
+
+
+def test_a_missing_file_of_an_option_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("OPTION_FILE", str(tmp_path / "option"))
+    with pytest.raises(OptionError, match=r"^OPTION_FILE can't be read"):
+        options.text("OPTION", "")
+
+
+def test_an_option_wins_over_the_file_of_the_first_start(given: Callable[[str], None], tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("f" * 32)
+    assert options.secret("OPTION", tmp_path / "token") == "f" * 32
+    given("o" * 32)
+    assert options.secret("OPTION", tmp_path / "token") == "o" * 32
+    assert options.secret("OTHER", tmp_path / "none yet") == ""
+
+
+def test_an_empty_token_file_is_an_error_and_not_no_token(tmp_path: Path) -> None:
+    (tmp_path / "token").touch()
+    with pytest.raises(OptionError, match="token has 0 characters, at least 32 are needed"):
+        options.secret("OPTION", tmp_path / "token")
+
+
+def test_no_error_repeats_a_secret(given: Callable[[str], None], tmp_path: Path) -> None:
+    given("mysql://someone:hidden@host")
+    with pytest.raises(OptionError) as database:
+        options.database("OPTION")
+    with pytest.raises(OptionError) as token:
+        options.secret("OPTION", tmp_path / "token")
+    assert "hidden" not in f"{database.value}{token.value}"
+    assert database.value.__suppress_context__

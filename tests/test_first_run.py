@@ -1,0 +1,201 @@
+"""What `make run` starts: everything, on a machine that has nothing of ours, and how it stops."""
+
+import os
+import shutil
+import signal
+import socket
+import ssl
+import stat
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import psycopg
+import pytest
+
+from clusteragent.lib import postgres, sockets
+from tests.replicas import MANAGE, wait_for
+
+pytestmark = pytest.mark.processes
+
+UP = "Ctrl-C stops everything."
+
+
+class Run:
+    """One `manage.py start` in a folder of its own, as from a terminal: Ctrl-C reaches its process group."""
+
+    def __init__(self, var: Path, ports: tuple[int, int], **options: str) -> None:
+        self.var, self.ports = var, ports
+        self._log = var.parent / f"{time.monotonic_ns()}.log"
+        ours = {name: value for name, value in os.environ.items() if not name.startswith(("DD_", "CLUSTERAGENT_"))}
+        ours.pop("DATABASE_URL", None)
+        where = {
+            "CLUSTERAGENT_VAR": str(var),
+            "CLUSTERAGENT_BIND": f"127.0.0.1:{ports[0]}",
+            "CLUSTERAGENT_ADMIN_BIND": f"127.0.0.1:{ports[1]}",
+            "DD_CLUSTER_CHECKS_WARMUP_DURATION": "1",
+        }
+        with self._log.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, str(MANAGE), "start"],
+                cwd=MANAGE.parent,
+                env=ours | where | options,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+
+    def said(self) -> str:
+        return self._log.read_text()
+
+    def up(self) -> str:
+        """What it says when it is up."""
+        wait_for("up", lambda: UP in self.said() or self.process.poll() is not None, 50)
+        assert self.process.poll() is None, self.said()
+        return self.said()
+
+    def refused(self) -> str:
+        """What it says when it does not start; nothing is left of it then."""
+        assert self.process.wait(20) != 0
+        assert left(self.var) == []
+        return self.said().strip()
+
+    def interrupt(self) -> None:
+        os.killpg(self.process.pid, signal.SIGINT)
+
+    def end(self) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGTERM)
+        try:
+            self.process.wait(15)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+        for process in left(self.var):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+
+
+def left(var: Path) -> list[psutil.Process]:
+    """Every process that was started for this folder."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.status() != psutil.STATUS_ZOMBIE and process.environ().get("CLUSTERAGENT_VAR") == str(var):
+                found.append(process)
+    return found
+
+
+def owners(var: Path) -> list[tuple[str, str]]:
+    with psycopg.connect(postgres.url(var / "pgdata")) as session:
+        return session.execute(
+            "SELECT n.name, c.digest FROM checks_assignment a JOIN nodes_node n ON n.id = a.node_id"
+            " JOIN checks_config c ON c.id = a.config_id ORDER BY 1, 2"
+        ).fetchall()
+
+
+@pytest.fixture
+def ports() -> tuple[int, int]:
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
+        return one.getsockname()[1], other.getsockname()[1]
+
+
+@pytest.fixture
+def var(tmp_path: Path) -> Iterator[Path]:
+    """A folder too deep for a unix socket, as a checkout may be."""
+    var = tmp_path / ("deep" * 20) / "var"
+    var.parent.mkdir()
+    yield var
+    for folder in (var, var / "pgdata"):
+        shutil.rmtree(sockets.folder_of(folder), ignore_errors=True)
+
+
+@pytest.fixture
+def runs() -> Iterator[list[Run]]:
+    runs: list[Run] = []
+    yield runs
+    for run in runs:
+        run.end()
+
+
+def test_the_first_run_serves_stops_whole_and_starts_again_with_the_same_map(
+    var: Path, ports: tuple[int, int], runs: list[Run]
+) -> None:
+    runs.append(first := Run(var, ports))
+    said = first.up()
+    assert f"https://127.0.0.1:{ports[1]}/admin/" in said
+    secrets = {"cluster_agent.auth_token", "auth_token", "secret_key", "admin_password", "cert.pem", "key.pem"}
+    assert {stat.S_IMODE((var / name).stat().st_mode) for name in secrets} == {0o600}
+    # PostgreSQL must pass through, as another user, when root runs it.
+    assert stat.S_IMODE(var.stat().st_mode) == (0o711 if os.geteuid() == 0 else 0o700)
+
+    before = owners(var)
+    assert {name for name, _ in before} == {"ash", "birch", "cedar"}
+    assert all(f"  {name}" in said for name in ("ash", "birch", "cedar"))
+    certified = ssl.create_default_context(cafile=str(var / "cert.pem"))
+    for port in ports:
+        with urllib.request.urlopen(f"https://127.0.0.1:{port}/readyz", context=certified, timeout=5) as answer:
+            assert answer.status == 200
+
+    runs.append(second := Run(var, ports))
+    assert second.process.wait(10) != 0
+    assert f"{var} is in use" in second.said()
+    assert owners(var) == before
+
+    first.interrupt()
+    assert first.process.wait(10) == 0
+    assert left(var) == []
+
+    # What a power cut leaves, when the number became another program's: here, the tests'.
+    (var / "pgdata" / "postmaster.pid").write_text(f"{os.getpid()}\n{var}/pgdata\n1\n5432\n{var}\n\n1 1\nready\n")
+    runs.append(again := Run(var, ports))
+    assert [line for line in again.up().splitlines() if ".yaml" in line] == [
+        line for line in said.splitlines() if ".yaml" in line
+    ]
+    assert owners(var) == before
+    # Even SIGKILL, which nothing can be done about in time, leaves nothing behind.
+    again.process.kill()
+    wait_for("nothing is left", lambda: not left(var), 10)
+
+
+def test_a_start_that_is_interrupted_half_way_leaves_nothing(
+    var: Path, ports: tuple[int, int], runs: list[Run]
+) -> None:
+    runs.append(run := Run(var, ports))
+    wait_for("PostgreSQL is being made or served", lambda: [p for p in left(var) if p.name() in {"initdb", "postgres"}])
+    run.interrupt()
+    assert run.process.wait(10) == 0
+    wait_for("nothing is left", lambda: not left(var), 5)
+    assert "Traceback" not in run.said()
+
+
+def test_a_taken_port_is_named(var: Path, ports: tuple[int, int], runs: list[Run]) -> None:
+    with socket.create_server(("127.0.0.1", ports[1])):
+        runs.append(run := Run(var, ports))
+        assert run.refused() == f"CLUSTERAGENT_ADMIN_BIND: 127.0.0.1 port {ports[1]} is taken"
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "line"),
+    [
+        ("CLUSTERAGENT_DEMO_NODES", "many", "CLUSTERAGENT_DEMO_NODES is 'many', allowed is a whole number"),
+        ("DD_CLUSTER_AGENT_AUTH_TOKEN", "short", "DD_CLUSTER_AGENT_AUTH_TOKEN has 5 characters, at least 32"),
+        ("CLUSTERAGENT_VAR", "/dev/null", "/dev/null/cluster_agent.auth_token, in the folder of CLUSTERAGENT_VAR"),
+        ("CLUSTERAGENT_VAR", "/proc/nowhere", "CLUSTERAGENT_VAR: /proc/nowhere can't be made"),
+        ("DATABASE_URL", "postgresql://someone:hidden@127.0.0.1:9/none", "DATABASE_URL: connection failed"),
+        ("DATABASE_URL", "mysql://someone:hidden@127.0.0.1/none", "DATABASE_URL can't be read as a PostgreSQL URL"),
+    ],
+)
+def test_what_keeps_it_from_starting_is_said_in_one_line(
+    var: Path, ports: tuple[int, int], runs: list[Run], option: str, value: str, line: str
+) -> None:
+    runs.append(run := Run(var, ports, **{option: value}))
+    said = run.refused()
+    assert said.startswith(line)
+    assert said.count("\n") == 0
+    assert "hidden" not in said
