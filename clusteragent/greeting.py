@@ -24,10 +24,15 @@ def _places() -> Iterator[str]:
     servers = web.servers()
     yield "The cluster agent runs."
     yield f"  admin             {servers['operators'].url}/admin/"
-    yield f"  user              {schema.ADMIN}, password in {_shown(conf.VAR / credentials.ADMIN_PASSWORD)}"
+    yield f"  user              {schema.ADMIN}, password {_password()}"
     yield f"  node agents       {servers['agents'].url}, token in {_token(credentials.NODE_AGENTS_TOKEN)}"
     yield f"  local routes      same URL, token in {_token(credentials.LOCAL_TOKEN)}"
     yield f"  logs              {_shown(conf.VAR / 'log')}{os.sep}"
+
+
+def _password() -> str:
+    file = conf.VAR / credentials.ADMIN_PASSWORD
+    return f"in {_shown(file)}" if file.exists() else "as the machine that started first on this database made it"
 
 
 def _token(name: str) -> str:
@@ -42,8 +47,10 @@ def _map() -> Iterator[str]:
     """A row a config: who runs it, the check, where it comes from."""
     configs = Config.objects.described()
     rows = sorted((row["node"] or "(nobody)", row["check"], row["origin"] or "") for row in configs)
+    if not Node.objects.known().exists():
+        yield "No node agent reports yet."
     if not rows:
-        yield f"{Node.objects.known().count()} node agents report, and no cluster check is known yet."
+        yield "No cluster check is known yet."
         return
     head = ("NODE", "CHECK", "ORIGIN")
     widths = [max(map(len, column)) for column in zip(head, *rows[:ROWS], strict=True)][:2]

@@ -17,8 +17,9 @@ from pathlib import Path
 import psutil
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
-from clusteragent.lib import postgres, sockets
+from clusteragent.lib import conf, postgres, sockets
 from tests.replicas import MANAGE, wait_for
 
 pytestmark = pytest.mark.processes
@@ -99,10 +100,23 @@ def owners(var: Path) -> list[tuple[str, str]]:
         ).fetchall()
 
 
-@pytest.fixture
-def ports() -> tuple[int, int]:
+def free_ports() -> tuple[int, int]:
     with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
         return one.getsockname()[1], other.getsockname()[1]
+
+
+@pytest.fixture
+def ports() -> tuple[int, int]:
+    return free_ports()
+
+
+@pytest.fixture
+def database_url() -> Iterator[str]:
+    """An empty database of the tests' server."""
+    with psycopg.connect(conf.DATABASE_URL, autocommit=True) as session:
+        session.execute("CREATE DATABASE first_run")
+        yield make_conninfo(conf.DATABASE_URL, dbname="first_run")
+        session.execute("DROP DATABASE first_run WITH (FORCE)")
 
 
 @pytest.fixture
@@ -172,6 +186,22 @@ def test_a_start_that_is_interrupted_half_way_leaves_nothing(
     assert run.process.wait(10) == 0
     wait_for("nothing is left", lambda: not left(var), 5)
     assert "Traceback" not in run.said()
+
+
+def test_two_machines_that_start_at_once_share_a_database(database_url: str, tmp_path: Path, runs: list[Run]) -> None:
+    for machine in ("one", "other"):
+        (tmp_path / machine).mkdir()
+        runs.append(Run(tmp_path / machine / "var", free_ports(), DATABASE_URL=database_url))
+    for run in runs:
+        assert "No node agent reports yet." in run.up()
+        assert not (run.var / "pgdata").exists()
+    # Only one of them made the admin, so only its password opens it.
+    assert [(run.var / "admin_password").exists() for run in runs].count(True) == 1
+    for run in runs:
+        run.interrupt()
+    for run in runs:
+        assert run.process.wait(10) == 0
+        assert left(run.var) == []
 
 
 def test_a_taken_port_is_named(var: Path, ports: tuple[int, int], runs: list[Run]) -> None:
