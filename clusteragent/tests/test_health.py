@@ -1,0 +1,47 @@
+"""What both ports say of their health."""
+
+import pytest
+from django.db import connection
+from django.http.response import HttpResponseBase
+from django.test import Client, RequestFactory
+from django.test.utils import CaptureQueriesContext
+
+from clusteragent.views import Healthz, Readyz
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def _asked_for_the_first_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Readyz, "_fits", False)
+
+
+def ready() -> HttpResponseBase:
+    return Readyz.as_view()(RequestFactory().get("/readyz"))
+
+
+def test_health_asks_nothing() -> None:
+    with CaptureQueriesContext(connection) as queries:
+        assert Healthz.as_view()(RequestFactory().get("/healthz")).status_code == 200
+    assert len(queries) == 0
+
+
+def test_a_schema_that_fits_is_looked_at_once() -> None:
+    assert ready().status_code == 200
+    with CaptureQueriesContext(connection) as queries:
+        assert ready().status_code == 200
+    assert [query["sql"] for query in queries] == ["SELECT 1"]
+
+
+def test_a_missing_migration_is_named_until_it_is_applied() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM django_migrations WHERE app = 'checks' AND name = '0002_rows'")
+        answer = ready()
+        assert (answer.status_code, answer.content) == (503, b"migrations are missing: checks.0002_rows\n")  # type: ignore[attr-defined]
+        cursor.execute("INSERT INTO django_migrations (app, name, applied) VALUES ('checks', '0002_rows', now())")
+    assert ready().status_code == 200
+
+
+def test_the_operators_port_has_them_too(client: Client) -> None:
+    for path in ("/healthz", "/readyz"):
+        assert client.get(path, secure=True).content == b"ok\n"

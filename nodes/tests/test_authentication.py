@@ -1,0 +1,71 @@
+"""Which header opens which kind of route."""
+
+import pytest
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.exceptions import NotAuthenticated, PermissionDenied
+from rest_framework.request import Request
+from rest_framework.test import APIRequestFactory
+
+from clusteragent.lib import conf
+from nodes.authentication import AgentToken, AnyToken, LocalToken
+
+AGENT, LOCAL = "a" * 32, "l" * 32
+
+
+@pytest.fixture(autouse=True)
+def _tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conf, "AUTH_TOKEN", AGENT)
+    monkeypatch.setattr(conf, "LOCAL_TOKEN", LOCAL)
+
+
+def authenticate(kind: type[BaseAuthentication], header: str | None) -> object:
+    headers = {} if header is None else {"HTTP_AUTHORIZATION": header}
+    return kind().authenticate(Request(APIRequestFactory().get("/version", **headers)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "token"), [(AgentToken, AGENT), (LocalToken, LOCAL), (AnyToken, AGENT), (AnyToken, LOCAL)]
+)
+def test_a_token_opens_its_routes(kind: type[BaseAuthentication], token: str) -> None:
+    assert authenticate(kind, f"Bearer {token}") == (None, kind.__name__)
+
+
+@pytest.mark.parametrize(("kind", "token"), [(AgentToken, LOCAL), (LocalToken, AGENT), (AnyToken, AGENT + LOCAL)])
+def test_it_opens_no_others(kind: type[BaseAuthentication], token: str) -> None:
+    with pytest.raises(PermissionDenied, match="invalid session token"):
+        authenticate(kind, f"Bearer {token}")
+
+
+@pytest.mark.parametrize("kind", [AgentToken, LocalToken, AnyToken])
+@pytest.mark.parametrize("header", [None, ""])
+def test_no_header_is_no_token(kind: type[BaseAuthentication], header: str | None) -> None:
+    with pytest.raises(NotAuthenticated, match="no session token provided"):
+        authenticate(kind, header)
+
+
+@pytest.mark.parametrize("header", [f"bearer {AGENT}", f"BEARER {AGENT}", f"Basic {AGENT}", AGENT, f" Bearer {AGENT}"])
+def test_another_scheme_is_named(header: str) -> None:
+    with pytest.raises(NotAuthenticated, match=f"unsupported authorization scheme: {header.split(' ')[0]}$"):
+        authenticate(AgentToken, header)
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["Bearer", "Bearer ", f"Bearer  {AGENT}", f"Bearer {AGENT} ", f"Bearer {AGENT} x", "Bearer \xe4", "Bearer ☃"],
+)
+def test_one_word_must_follow_and_be_the_token(header: str) -> None:
+    with pytest.raises(PermissionDenied, match="invalid session token"):
+        authenticate(AgentToken, header)
+
+
+def test_a_token_that_was_never_set_opens_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conf, "AUTH_TOKEN", "")
+    for kind in (AgentToken, AnyToken):
+        with pytest.raises(PermissionDenied):
+            authenticate(kind, "Bearer ")
+
+
+def test_a_token_may_hold_any_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conf, "AUTH_TOKEN", "ä" * 32)
+    on_the_wire = ("ä" * 32).encode().decode("latin-1")
+    assert authenticate(AgentToken, f"Bearer {on_the_wire}")
