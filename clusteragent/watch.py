@@ -20,7 +20,7 @@ class FolderWatch:
         self._folders = folders
         self._changed = threading.Event()
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="folder watch", daemon=True)
+        self._thread = threading.Thread(target=self._run, args=[self._present()], name="folder watch", daemon=True)
         self._thread.start()
 
     def take_change(self) -> bool:
@@ -34,8 +34,7 @@ class FolderWatch:
         self._ended.set()
         self._thread.join(1)
 
-    def _run(self) -> None:
-        known = self._present()
+    def _run(self, known: dict[Path, tuple[int, int]]) -> None:
         while not self._ended.is_set():
             try:
                 self._watch(known)
@@ -54,9 +53,10 @@ class FolderWatch:
             *known, watch_filter=None, step=100, rust_timeout=int(LOOK_AGAIN * 1000), yield_on_timeout=True,
             stop_event=self._ended,
         ):  # fmt: skip
-            if changes or self._present() != known:
+            others = self._present() != known
+            if changes or others:
                 self._changed.set()
-            if self._present() != known:
+            if others:
                 return
 
     def _present(self) -> dict[Path, tuple[int, int]]:
