@@ -1,9 +1,14 @@
 """What every test may use: the rows that the migrations made, and options that a test changes."""
 
 import pytest
+from hypothesis import settings
 
 from checks.models import ClusterStore, Source
 from nodes.models import Hearing
+
+# A property says what is right, not how fast a busy machine shows it.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 
 @pytest.fixture(autouse=True)

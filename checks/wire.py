@@ -224,7 +224,7 @@ def _with_sorted_tags(root: MappingNode, written: str) -> str:
     tags = _tags(node)
     came = "\ntags:\n" + "".join(f"- {tag}\n" for tag in tags)
     # Nothing but the instance's own tags begins a line with `tags:`, so this spares most instances a second writing.
-    if came in f"\n{written}":
+    if len(tags) == len(node.value) and came in f"\n{written}":
         return f"\n{written}".replace(came, "\ntags:\n" + "".join(f"- {tag}\n" for tag in sorted(tags)), 1)[1:]
     twin = MappingNode(root.tag, root.value, flow_style=False)
     yamlnodes.put(twin, "tags", yamlnodes.sequence(sorted(tags)))

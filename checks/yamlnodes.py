@@ -23,14 +23,14 @@ STR = "tag:yaml.org,2002:str"
 _MERGE = "tag:yaml.org,2002:merge"
 
 # libyaml composes by recursion in C and crashes the process when a text nests some thousand deep; 400 deep fits into
-# a thread's stack of 256 KiB. Every collection costs at least one of these characters, so few of them need no survey.
-_OPENERS = "[{-?:"
-_HARMLESS_OPENERS = 400
+# a thread's stack of 256 KiB. Every collection, and every item of one, costs at least one of these characters, so a
+# text with few of them needs no survey.
+_INDICATORS = "[{-?:,"
+_HARMLESS_INDICATORS = 400
 
 # Texts that every YAML parser in the field reads as themselves when unquoted, so that quotes make no difference.
 _SURELY_TEXT = re.compile(r"[A-Za-z][!-~]*(?: [!-~]+)*").fullmatch
 _READ_AS_OTHERS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf", "infinity"}
-
 
 _DEFAULT_TAGS = {ScalarNode: STR, SequenceNode: SEQ, MappingNode: MAP}
 _IMPLICIT_TAGS: dict[str, list[tuple[str, Callable[[str], object]]]] = {
@@ -55,11 +55,11 @@ class _Resolver:
 
 
 class _Loader(_Resolver, yaml.CSafeLoader):
-    pass
+    """libyaml's parser."""
 
 
 class _Dumper(_Resolver, yaml.CSafeDumper):
-    pass
+    """libyaml's emitter."""
 
 
 class OddYAML(ValueError):
@@ -81,7 +81,7 @@ def read(text: str) -> Node | None:
     _refuse_unstorable(text)
     try:
         aliases = "*" in text
-        if aliases or sum(map(text.count, _OPENERS)) > _HARMLESS_OPENERS:
+        if aliases or sum(map(text.count, _INDICATORS)) > _HARMLESS_INDICATORS:
             _survey(text)
         root = yaml.compose(text, _Loader)
         if root is not None:

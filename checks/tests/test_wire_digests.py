@@ -1,0 +1,120 @@
+"""Digests and check IDs are the peer's, bit for bit: agents compare the first, runners report under the second."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from checks import wire
+from checks.wire import IntegrationConfig
+
+LOGS = '[{"service":"any_service","source":"any_source"}]'
+
+
+@pytest.mark.parametrize(
+    ("config", "digest"),
+    [
+        (IntegrationConfig(""), "c4bf6d05e5b795e4"),
+        (IntegrationConfig("foo"), "6eba821f0cd8c6d0"),
+        (IntegrationConfig("foo", instances=("{foo:bar}",)), "bac28046698f8f94"),
+        (IntegrationConfig("foo", instances=("tags: [foo, foo:bar]",)), "acf96a2e562b1adf"),
+        (IntegrationConfig("foo", instances=('tags: ["foo:bar", "foo"]',)), "acf96a2e562b1adf"),
+        (IntegrationConfig("foo", logs=LOGS), "68db1fd44ee9e556"),
+        (IntegrationConfig("foo", ignore_autodiscovery_tags=True), "28242ab6104a4de1"),
+    ],
+)
+def test_digests_are_those_that_the_peer_prints(config: IntegrationConfig, digest: str) -> None:
+    assert wire.digest(config) == digest
+
+
+def test_without_instances_both_digests_agree() -> None:
+    config = IntegrationConfig("foo", logs=LOGS)
+    assert wire.fast_digest(config) == int(wire.digest(config), 16)
+
+
+def test_the_fast_digest_sees_every_byte_of_an_instance() -> None:
+    spaced, tight = (IntegrationConfig("foo", instances=(text,)) for text in ("a:  1\n", "a: 1\n"))
+    assert wire.fast_digest(spaced) != wire.fast_digest(tight)
+    assert wire.digest(spaced) == wire.digest(tight)
+
+
+def test_an_instance_that_is_no_map_does_not_count() -> None:
+    assert wire.digest(IntegrationConfig("foo", instances=("[a]", "a: *b"))) == wire.digest(IntegrationConfig("foo"))
+
+
+def test_instances_that_differ_only_in_tags_that_are_no_list_have_different_digests() -> None:
+    """The peer leaves them out, and would take one for the other."""
+    one, other = (IntegrationConfig("foo", instances=(f"url: {url}\ntags: prod",)) for url in ("a", "b"))
+    assert wire.digest(one) != wire.digest(other)
+
+
+@pytest.mark.parametrize(
+    ("tags", "others"),
+    [
+        ("[b, a]", "[a, b]"),
+        ("['2', 1]", "['1', 2]"),
+        ("[b c, ' a']", "[' a', b c]"),
+        ("[x: 1, a]", "[a, x: 1]"),
+        ("[b, a, ~]", "[~, a, b]"),
+    ],
+)
+@pytest.mark.parametrize("extra_tags", [[], ["env:prod"]])
+def test_the_order_of_tags_does_not_change_the_digest(tags: str, others: str, extra_tags: list[str]) -> None:
+    one, other = (
+        wire.patch(IntegrationConfig("foo", instances=(f"mytags: [z, a]\ntags: {each}",)), extra_tags)
+        for each in (tags, others)
+    )
+    assert one.digest == other.digest
+
+
+def test_tags_of_another_key_keep_their_order_in_the_digest() -> None:
+    one, other = (IntegrationConfig("foo", instances=(f"a: {{tags: {each}}}",)) for each in ("[b, a]", "[a, b]"))
+    assert wire.digest(one) != wire.digest(other)
+
+
+def fnv1(data: bytes) -> int:
+    hashed = 0xCBF29CE484222325
+    for byte in data:
+        hashed = (hashed * 0x100000001B3 % 2**64) ^ byte
+    return hashed
+
+
+@given(fast=st.integers(0, 2**64 - 1), instance=st.text(st.characters(exclude_categories=["Cs"])))
+def test_a_check_id_hashes_the_digest_big_endian_then_instance_then_init_config(fast: int, instance: str) -> None:
+    hashed = fnv1(fast.to_bytes(8, "big") + instance.encode() + b"{}")
+    assert wire.check_id("ntp", "", fast, instance, "{}") == f"ntp:{hashed:x}"
+
+
+def test_check_ids_are_computed_on_the_bytes_that_are_sent() -> None:
+    patched = wire.patch(IntegrationConfig("ntp", instances=("{port: 1, host: h, name: alpha}",)), [])
+    instance = "empty_default_hostname: true\nhost: h\nname: alpha\nport: 1\n"
+    fast = wire.fast_digest(IntegrationConfig("ntp", instances=(instance,)))
+    assert patched.check_ids == (wire.check_id("ntp", "alpha", fast, instance, None),)
+
+
+@pytest.mark.parametrize(
+    ("instance", "prefix"),
+    [
+        ("name: a b:c", "ntp:a b:c:"),
+        ("name: 1.10", "ntp:1.10:"),
+        ("namespace: lab", "ntp:lab:"),
+        ("{name: '', namespace: lab}", "ntp:lab:"),
+        ("{name: ~, namespace: lab}", "ntp:lab:"),
+        ("{name: n, namespace: lab}", "ntp:n:"),
+    ],
+)
+def test_an_instance_names_itself_by_name_else_by_namespace(instance: str, prefix: str) -> None:
+    (check_id,) = wire.patch(IntegrationConfig("ntp", instances=(instance,)), []).check_ids
+    assert check_id.rpartition(":")[0] + ":" == prefix
+
+
+@pytest.mark.parametrize(
+    "instance", ["a: 1", "name: [x]", "{name: n, namespace: {}}", "name: ~", "{name: {}, namespace: n}"]
+)
+def test_an_instance_without_a_usable_name_has_an_id_of_two_parts(instance: str) -> None:
+    (check_id,) = wire.patch(IntegrationConfig("ntp", instances=(instance,)), []).check_ids
+    assert check_id.count(":") == 1
+
+
+def test_every_instance_has_its_id() -> None:
+    patched = wire.patch(IntegrationConfig("ntp", instances=("a: 1", "a: 2")), [])
+    assert len(set(patched.check_ids)) == 2

@@ -1,0 +1,171 @@
+"""What holds for every config: the same bytes each time, nothing lost, nothing reinterpreted, and one kind of refusal."""
+
+import base64
+import contextlib
+import json
+from typing import Any
+
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from checks import scrub, wire
+from checks.wire import IntegrationConfig, UnpatchableConfig
+
+letters = st.one_of(
+    st.sampled_from(" \n\t'\"#:-?|>%@`!&*{}[],=~<.0a1yné\u0085\u2028\ufeff😀\\\x07"),
+    st.characters(exclude_categories=["Cs"]),
+)
+texts = st.one_of(
+    st.text(letters, max_size=12),
+    st.sampled_from(["yes", "1e3", "010", "12:30", "<<", "=", "n", "a b" * 40, " x" * 60]),
+)
+scalars = st.one_of(texts, st.booleans(), st.integers(), st.floats(allow_nan=False), st.none(), st.dates())
+values = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4), max_leaves=12
+)
+patched_keys = {"tags", "empty_default_hostname"}
+instances = st.dictionaries(texts.filter(lambda key: key not in patched_keys), values, max_size=5)
+written = st.builds(
+    lambda value, flow, style, unicode: yaml.dump(
+        value, Dumper=yaml.CSafeDumper, default_flow_style=flow, default_style=style, allow_unicode=unicode
+    ),
+    instances,
+    st.sampled_from([True, False, None]),
+    st.sampled_from([None, '"', "'", "|", ">"]),
+    st.booleans(),
+)
+pieces = [
+    "a",
+    "b: ",
+    "- ",
+    "? ",
+    ": ",
+    "\n",
+    "\n  ",
+    "  ",
+    "[",
+    "]",
+    "{",
+    "}",
+    ",",
+    "&x ",
+    "*x",
+    "<<: ",
+    "!!str ",
+    "!t ",
+]
+pieces += [
+    "! ",
+    "!!int ",
+    "!<tag:y> ",
+    "'",
+    '"',
+    "|\n",
+    "|2-\n",
+    ">\n",
+    "#c",
+    "---\n",
+    "...\n",
+    "%YAML 1.1\n",
+    "1e3",
+    "~",
+]
+pieces += [
+    "%TAG ! tag:x,2000:\n",
+    "=",
+    "tags: ",
+    "name: ",
+    "password: ",
+    "\t",
+    "\r\n",
+    "\0",
+    "\ud800",
+    "\x01",
+    "\ufeff",
+    "é",
+]
+soup = st.lists(st.sampled_from(pieces), max_size=25).map("".join)
+tag_texts = st.lists(st.text(letters, min_size=1, max_size=8), max_size=4)
+
+
+def first_instance(served: bytes) -> str:
+    (instance,) = json.loads(served)["instances"]
+    return base64.b64decode(instance).decode()
+
+
+def loaded(text: str) -> Any:
+    """What PyYAML reads, None when it can't."""
+    try:
+        return yaml.load(text, yaml.CSafeLoader)
+    except (yaml.YAMLError, ValueError, TypeError):
+        return None
+
+
+@given(instance=written, tags=tag_texts)
+def test_what_came_in_comes_out(instance: str, tags: list[str]) -> None:
+    came = loaded(instance)
+    if isinstance(came, dict):
+        sent = loaded(first_instance(wire.patch(IntegrationConfig("ntp", instances=(instance,)), tags).wire))
+        assert {key: value for key, value in sent.items() if key not in patched_keys} == came
+        assert sent.get("tags", []) == sorted(set(tags))
+
+
+@given(instance=instances, tags=tag_texts)
+def test_json_comes_out_as_the_same_values(instance: dict[str, Any], tags: list[str]) -> None:
+    text = json.dumps(instance, default=str)
+    came = loaded(text)
+    if came is not None:
+        sent = loaded(first_instance(wire.patch(IntegrationConfig("ntp", instances=(text,)), tags).wire))
+        assert {key: value for key, value in sent.items() if key not in patched_keys} == came
+
+
+@given(instance=st.one_of(soup, written), tags=tag_texts)
+def test_patching_twice_gives_the_same_bytes_and_patching_the_result_too(instance: str, tags: list[str]) -> None:
+    config = IntegrationConfig("ntp", instances=(instance,))
+    try:
+        patched = wire.patch(config, tags)
+    except UnpatchableConfig:
+        return
+    assert wire.patch(config, tags) == patched
+    again = IntegrationConfig("ntp", instances=(first_instance(patched.wire),))
+    assert wire.patch(again, tags) == patched
+
+
+@given(tags=st.lists(scalars, max_size=5), extra_tags=tag_texts, shuffle=st.randoms())
+def test_the_order_of_tags_never_changes_the_digest(tags: list[Any], extra_tags: list[str], shuffle: Any) -> None:
+    shuffled = tags.copy()
+    shuffle.shuffle(shuffled)
+    one, other = (
+        wire.patch(
+            IntegrationConfig("ntp", instances=(yaml.safe_dump({"tags": each}, allow_unicode=True),)),
+            extra_tags,
+        )
+        for each in (tags, shuffled)
+    )
+    assert one.digest == other.digest
+
+
+@given(texts=st.tuples(soup, soup, soup, soup), node_name=st.sampled_from(["", "ash"]), tags=tag_texts)
+def test_the_oddest_texts_are_patched_or_refused_and_nothing_else(
+    texts: tuple[str, str, str, str], node_name: str, tags: list[str]
+) -> None:
+    config = IntegrationConfig("ntp", texts[:1], *texts[1:], node_name=node_name)
+    shown = ""
+    with contextlib.suppress(UnpatchableConfig):
+        shown = wire.patch(config, tags).text
+    assert "\0" not in shown
+
+
+@given(instance=written)
+def test_the_readable_text_says_what_is_sent(instance: str) -> None:
+    config = IntegrationConfig(
+        "ntp", instances=(instance,), init_config="{a: [1]}", logs='[{"type": "file"}]', source="x: y"
+    )
+    patched = wire.patch(config, [])
+    sent = first_instance(patched.wire)
+    if not scrub.may_hold_secrets(sent) and loaded(sent) is not None:
+        read = loaded(patched.text)
+        assert read["instances"] == [loaded(sent)]
+        assert (read["check_name"], read["init_config"], read["source"]) == ("ntp", {"a": [1]}, "x: y")
+        assert read["logs"] == [{"type": "file"}]
