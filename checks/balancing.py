@@ -33,7 +33,7 @@ class Pool(Generic[N]):
 
     def place(self, cost: float = 1.0, near: N | None = None) -> N | None:
         """Give a config to `near` if it is in the pool, else to the node with the lowest load. None: nobody has room."""
-        node = near if near in self._names and self._fits(near, cost) else self._least(cost)
+        node = near if near is not None and near in self._names and self._fits(near, cost) else self._least(cost)
         if node is not None:
             self._costs[node] += cost
             heapq.heappush(self._heap, (self.load(node), self._names[node], node))

@@ -207,7 +207,7 @@ class _Turn:
         moves = [
             Move(
                 config_id=entry.id, digest=entry.digest, name=entry.name, reason=reason, actor=self._actor,
-                source_node=names.get(source, ""), to_node=names.get(to, ""), term=self.store.term, time=self.store.now,
+                source_node=names.get(source or 0, ""), to_node=names.get(to or 0, ""), term=self.store.term, time=self.store.now,
             )
             for entry, source, to, reason in self._moves
         ]  # fmt: skip
@@ -273,6 +273,9 @@ def _redispatch(ids: Sequence[int], pools: _Pools, term: int | None, actor: str)
     placed = turn.place(dangling, pool, Move.Reason.REDISPATCHED)
     turn.assign(placed, Move.Reason.REDISPATCHED)
     Config.objects.settle([entry.id for entry in placed])
+    if term is not None:
+        # Each chunk is a sign of life: the pass after a long one must not believe that nobody heard meanwhile.
+        Hearing.objects.note_pass()
     return turn.finish() if placed else []
 
 

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from datetime import datetime
+
 from django.db import models
 from django.db.models.functions import Now
 
@@ -24,6 +26,7 @@ class ClusterStore(models.Model):
     term = models.BigIntegerField(db_default=0)
     leader = models.CharField(max_length=253, db_default="")
     revision = models.BigIntegerField(db_default=0)
+    now: datetime  # the database's time, on a row that lock() returned
 
     objects = ClusterStoreManager()
 

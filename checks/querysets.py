@@ -69,7 +69,8 @@ class ClusterStoreManager(models.Manager["clusterstore.ClusterStore"]):
 def copy(model: type[models.Model], fields: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Insert rows with COPY, several times faster than bulk_create. Fields are attribute names of the model."""
     with connection.cursor() as cursor:
-        copy_into(cursor, model._meta.db_table, [model._meta.get_field(name).column for name in fields], rows)
+        columns = {field.attname: str(field.column) for field in model._meta.concrete_fields}
+        copy_into(cursor, model._meta.db_table, [columns[name] for name in fields], rows)
 
 
 def copy_into(cursor: Any, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -135,7 +136,7 @@ class ConfigQuerySet(models.QuerySet["clusterstore.Config"]):
                 raise LookupError(f"no config has the digest or check ID {name}")
         return list(found.values())
 
-    def described(self, check: str | None = None) -> models.QuerySet[Any, dict[str, Any]]:
+    def described(self, check: str | None = None) -> models.QuerySet[Any, Any]:
         """What people and programs want to know of each config, endpoint checks with the node that they belong to."""
         configs = self.filter(name=check) if check else self
         origins = clusterstore.Origin.objects.filter(config=OuterRef("pk")).order_by("source", "key")

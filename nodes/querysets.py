@@ -167,7 +167,12 @@ class HeartbeatQuerySet(models.QuerySet["nodestore.Heartbeat"]):
 
     def beat(self, name: str, last_change: int, node_type: int, client_ip: str | None) -> Beat | None:
         """Write the heartbeat. None when the node is unknown or lost."""
-        values = {"name": name, "version": last_change, "node_type": node_type, "client_ip": client_ip or None}
+        values: dict[str, Any] = {
+            "name": name,
+            "version": last_change,
+            "node_type": node_type,
+            "client_ip": client_ip or None,
+        }
         with connection.cursor() as cursor:
             cursor.execute(self._BEAT, values)
             row = cursor.fetchone()
@@ -182,9 +187,9 @@ class HeartbeatQuerySet(models.QuerySet["nodestore.Heartbeat"]):
         with connection.cursor() as cursor:
             # Not the ORM: its delete() can't return what it deleted.
             cursor.execute(
-                "DELETE FROM nodes_heartbeat WHERE node_id = ANY(%s) AND seen_at < statement_timestamp() - %s"
-                " RETURNING node_id",
-                (list(node_ids), timeout),
+                "DELETE FROM nodes_heartbeat WHERE node_id = ANY(%s)"
+                " AND seen_at < statement_timestamp() - %s * interval '1 second' RETURNING node_id",
+                [list(node_ids), timeout.total_seconds()],
             )
             return [node_id for (node_id,) in cursor.fetchall()]
 

@@ -108,12 +108,15 @@ def _alone() -> Iterator[None]:
             if isinstance(error.__cause__, LockNotAvailable):
                 raise SyncUnderWay from error
             raise
+        # Of a replica that freezes meanwhile the lock comes free; reading very many files takes less.
+        cursor.execute("SET idle_session_timeout = '5min'")
         try:
             yield
         finally:
             # A session that broke has lost its locks, and what broke it is the error to tell.
             with suppress(Error):
                 locks.release(cursor, locks.Lock.SYNC)
+                cursor.execute("RESET idle_session_timeout")
 
 
 class _SourceSync:

@@ -14,8 +14,7 @@ class Lock(enum.IntEnum):
 
     LEADER = 1
     MIGRATE = 2
-    SCHEDULE = 3
-    SYNC = 4
+    SYNC = 3
 
 
 def acquire(cursor: Any, lock: Lock) -> None:
