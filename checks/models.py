@@ -1,8 +1,7 @@
 """clusterStore: the configs, who runs them, and the ledger of every move."""
 
-from typing import Any
-
 from datetime import datetime
+from typing import Any
 
 from django.db import models
 from django.db.models.functions import Now

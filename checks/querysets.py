@@ -36,7 +36,7 @@ class ClusterStoreManager(models.Manager["clusterstore.ClusterStore"]):
 
         NO KEY UPDATE is the weakest mode that excludes itself: nothing but another change of the map waits for it.
         """
-        store = self.select_for_update(no_key=True).annotate(now=Now()).get()
+        store = self.select_for_update(no_key=True).annotate(now=Now()).get()  # type: ignore[no-redef]
         if term is not None and store.term != term:
             raise NotLeader(f"term {term} is over, the leader's is {store.term}")
         return store

@@ -8,7 +8,7 @@ from django.db.models.functions import Now
 
 from checks import dispatcher
 from checks.models import Config, Move, Source
-from checks.tests.cast import counts, dangling, ledger, lead, owners, report, sent, silence, versions
+from checks.tests.cast import counts, dangling, lead, ledger, owners, report, sent, silence, versions
 from clusteragent.lib import conf
 from nodes.models import Hearing, Node
 
@@ -84,7 +84,7 @@ def test_while_much_is_lost_no_node_gets_more_than_twice_its_share_for_a_minute(
     silence(*names[3:])
     dispatcher.expire_nodes(force=True)
     dispatcher.redispatch()
-    assert counts() == {name: 20 for name in names[:3]}
+    assert counts() == dict.fromkeys(names[:3], 20)
     assert len(dangling()) == 40
     # Nothing more while the minute lasts.
     assert dispatcher.redispatch() == []

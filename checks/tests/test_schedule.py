@@ -5,7 +5,7 @@ import pytest
 from checks import dispatcher
 from checks.dispatcher import NotLeader, Refused
 from checks.models import ClusterStore, Config, Instance, Origin
-from checks.tests.cast import config, counts, dangling, ledger, lead, owners, report, sent, silence, versions
+from checks.tests.cast import config, counts, dangling, lead, ledger, owners, report, sent, silence, versions
 from checks.wire import UnpatchableConfig
 from clusteragent.lib import conf
 from nodes.models import Node
