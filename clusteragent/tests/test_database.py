@@ -89,7 +89,7 @@ def test_a_server_that_does_not_answer_is_given_up_in_time(short_limit: float) -
     connection.ensure_connection()
     began = time.monotonic()
     with pytest.raises(database.Lost):
-        database.ask(lambda: run("SELECT pg_sleep(5)"))
+        database.ask(lambda: run("SELECT pg_sleep(2)"))
     assert time.monotonic() - began < short_limit + 0.5
     assert connection.connection is None
 
