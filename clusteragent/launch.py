@@ -53,12 +53,6 @@ def launched() -> Iterator[Supervisor]:
         raise LaunchError(str(error)) from error
 
 
-def demo_nodes() -> list[str]:
-    """The names of the simulated node agents."""
-    numbered = (f"node-{number}" for number in itertools.count(len(NAMES) + 1))
-    return list(itertools.islice(itertools.chain(NAMES, numbered), conf.DEMO_NODES))
-
-
 def settle() -> None:
     """Wait until the simulated node agents run everything, but not for long."""
     if conf.DEMO_NODES:
@@ -119,10 +113,16 @@ def _groups() -> list[Group]:
     servers = [Program(f"web-{port}", manage("serve", port)) for port in web.servers()]
     replicas = [Program(f"runagent-{number}", manage("runagent")) for number in (1, 2)]
     groups += [Group("clusteragent", [*servers, *replicas])]
-    if names := demo_nodes():
+    if names := _demo_nodes():
         agents = [Program(name, _simulation(name), autorestart=False, stopwaitsecs=1) for name in names]
         groups += [Group("nodes", agents)]
     return groups
+
+
+def _demo_nodes() -> list[str]:
+    """The names of the simulated node agents."""
+    numbered = (f"node-{number}" for number in itertools.count(len(NAMES) + 1))
+    return list(itertools.islice(itertools.chain(NAMES, numbered), conf.DEMO_NODES))
 
 
 def _simulation(name: str) -> list[str]:

@@ -24,6 +24,9 @@ from tests.replicas import MANAGE, wait_for
 
 pytestmark = pytest.mark.processes
 
+# As it is typed in the checkout.
+PYTHON = Path(sys.executable)
+PYTHON = PYTHON.relative_to(MANAGE.parent) if PYTHON.is_relative_to(MANAGE.parent) else PYTHON
 UP = "Ctrl-C stops everything."
 
 
@@ -33,8 +36,6 @@ class Run:
     def __init__(self, var: Path, ports: tuple[int, int], **options: str) -> None:
         self.var, self.ports = var, ports
         self._log = var.parent / f"{time.monotonic_ns()}.log"
-        ours = {name: value for name, value in os.environ.items() if not name.startswith(("DD_", "CLUSTERAGENT_"))}
-        ours.pop("DATABASE_URL", None)
         where = {
             "CLUSTERAGENT_VAR": str(var),
             "CLUSTERAGENT_BIND": f"127.0.0.1:{ports[0]}",
@@ -45,7 +46,7 @@ class Run:
             self.process = subprocess.Popen(
                 [sys.executable, str(MANAGE), "start"],
                 cwd=MANAGE.parent,
-                env=ours | where | options,
+                env=plain_environment() | where | options,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -67,6 +68,11 @@ class Run:
         assert left(self.var) == []
         return self.said().strip()
 
+    def paste(self, beginning: str) -> None:
+        """Run the line that begins so, in another terminal."""
+        (line,) = [line for line in self.said().splitlines() if line.startswith(beginning)]
+        subprocess.run(line, shell=True, cwd=MANAGE.parent, env=plain_environment(), check=True)
+
     def interrupt(self) -> None:
         os.killpg(self.process.pid, signal.SIGINT)
 
@@ -82,12 +88,19 @@ class Run:
                 process.kill()
 
 
-def left(var: Path) -> list[psutil.Process]:
-    """Every process that was started for this folder."""
+def plain_environment() -> dict[str, str]:
+    """What the tests' own options are not part of."""
+    ours = ("DD_", "CLUSTERAGENT_", "DATABASE_URL", "DJANGO_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+
+
+def left(var: Path, word: str = "") -> list[psutil.Process]:
+    """Every process that was started for this folder, with this word in its command line."""
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
-            if process.status() != psutil.STATUS_ZOMBIE and process.environ().get("CLUSTERAGENT_VAR") == str(var):
+            ours = process.status() != psutil.STATUS_ZOMBIE and process.environ().get("CLUSTERAGENT_VAR") == str(var)
+            if ours and word in " ".join(process.cmdline()):
                 found.append(process)
     return found
 
@@ -103,6 +116,11 @@ def owners(var: Path) -> list[tuple[str, str]]:
 def free_ports() -> tuple[int, int]:
     with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
         return one.getsockname()[1], other.getsockname()[1]
+
+
+def leader(var: Path) -> str:
+    with psycopg.connect(postgres.url(var / "pgdata")) as session:
+        return str(session.execute("SELECT leader FROM checks_clusterstore").fetchone())
 
 
 @pytest.fixture
@@ -161,6 +179,13 @@ def test_the_first_run_serves_stops_whole_and_starts_again_with_the_same_map(
     assert f"{var} is in use" in second.said()
     assert owners(var) == before
 
+    killed = leader(var)
+    first.paste("kill -9 $(")
+    wait_for("another leader", lambda: leader(var) != killed, 10)
+    first.paste(f"{PYTHON} -m supervisor.supervisorctl")
+    wait_for("ash is gone", lambda: not left(var, "--name ash"), 5)
+    assert owners(var) == before
+
     first.interrupt()
     assert first.process.wait(10) == 0
     assert left(var) == []
@@ -181,7 +206,7 @@ def test_a_start_that_is_interrupted_half_way_leaves_nothing(
     var: Path, ports: tuple[int, int], runs: list[Run]
 ) -> None:
     runs.append(run := Run(var, ports))
-    wait_for("PostgreSQL is being made or served", lambda: [p for p in left(var) if p.name() in {"initdb", "postgres"}])
+    wait_for("PostgreSQL is being made or served", lambda: left(var, "pginstall"))
     run.interrupt()
     assert run.process.wait(10) == 0
     wait_for("nothing is left", lambda: not left(var), 5)
