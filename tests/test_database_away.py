@@ -18,14 +18,20 @@ import psycopg
 import pytest
 
 from clusteragent.lib import postgres
-from tests.webserver import Answer, WebServer, exchange, serving
+from tests.webserver import AGENT, LOCAL, Answer, WebServer, exchange, serving
 
 pytestmark = pytest.mark.processes
 
 STATUS = "/api/v1/clusterchecks/status/ash"
 CONFIGS = "/api/v1/clusterchecks/configs/ash"
 BEAT = '{"last_change":7}'
-RIGHT = {STATUS: '{"isuptodate":true}', CONFIGS: '{"last_change":7,"configs":[{"check_name":"ntp"}]}'}
+STATE = "/api/v1/clusterchecks"
+RIGHT = {
+    STATUS: '{"isuptodate":true}',
+    CONFIGS: '{"last_change":7,"configs":[{"check_name":"ntp"}]}',
+    STATE: '{"not_running":"","warmup":false,"nodes":[{"name":"ash","configs":'
+    '[{"instance_ids":[],"config":{"check_name":"ntp"}}]}],"dangling":[]}',
+}
 
 
 class Database:
@@ -106,7 +112,8 @@ class Timed(NamedTuple):
 
 def call(connection: HTTPSConnection, path: str) -> Timed:
     began = time.monotonic()
-    answer = exchange(connection, *(("POST", path, BEAT) if path == STATUS else ("GET", path)))
+    method, body = ("POST", BEAT) if path == STATUS else ("GET", None)
+    answer = exchange(connection, method, path, body, token=LOCAL if path == STATE else AGENT)
     return Timed(path, began, time.monotonic() - began, answer)
 
 
@@ -122,7 +129,7 @@ class Clients:
     def _run(self) -> None:
         connection = self._server.connect()
         while not self._stopped:
-            for path in (STATUS, CONFIGS):
+            for path in RIGHT:
                 self._calls.append(call(connection, path))
             time.sleep(0.02)
         connection.close()

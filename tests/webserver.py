@@ -1,6 +1,7 @@
 """The agents' web server as a real process: granian with TLS on a free port."""
 
 import os
+import signal
 import socket
 import ssl
 import subprocess
@@ -107,6 +108,7 @@ def serving(database_url: str, folder: Path, *, threads: int = 4) -> Iterator[We
             env=environment,
             stdout=output,
             stderr=output,
+            start_new_session=True,
             cwd=Path(__file__).parent.parent,
         )
     server = WebServer(port, process, log)
@@ -118,7 +120,7 @@ def serving(database_url: str, folder: Path, *, threads: int = 4) -> Iterator[We
         try:
             process.wait(5)
         except subprocess.TimeoutExpired:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
 

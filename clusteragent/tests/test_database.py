@@ -87,11 +87,20 @@ def test_an_error_of_ours_stays_what_it_is() -> None:
 
 def test_a_server_that_does_not_answer_is_given_up_in_time(short_limit: float) -> None:
     connection.ensure_connection()
+    calls, work = counted(lambda: run("SELECT pg_sleep(2)"))
     began = time.monotonic()
     with pytest.raises(database.Lost):
-        database.ask(lambda: run("SELECT pg_sleep(2)"))
+        database.ask(work)
     assert time.monotonic() - began < short_limit + 0.5
+    assert len(calls) == 1
     assert connection.connection is None
+
+
+def test_a_limit_within_a_limit_is_the_rest_of_it(short_limit: float) -> None:
+    began = time.monotonic()
+    with pytest.raises(database.Lost):
+        database.ask(lambda: list(database.in_time(run("SELECT pg_sleep(0.2)") for _ in range(5))))
+    assert time.monotonic() - began < short_limit + 0.5
 
 
 def test_nothing_limits_work_outside_of_a_call(short_limit: float) -> None:

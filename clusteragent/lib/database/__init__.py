@@ -43,12 +43,13 @@ def remaining() -> float | None:
 
 @contextmanager
 def limited() -> Iterator[None]:
-    """Give what this thread asks the database LIMIT seconds altogether, connecting included."""
-    _call.deadline = time.monotonic() + LIMIT
+    """Give what this thread asks the database LIMIT seconds altogether, connecting included; within a limit, its rest."""
+    outer = getattr(_call, "deadline", None)
+    _call.deadline = time.monotonic() + LIMIT if outer is None else outer
     try:
         yield
     finally:
-        _call.deadline = None
+        _call.deadline = outer
 
 
 def ask(work: Callable[[], T]) -> T:
@@ -62,7 +63,7 @@ def ask(work: Callable[[], T]) -> T:
         try:
             return _attempt(work)
         except Lost:
-            if not is_kept:
+            if not is_kept or not remaining():
                 raise
             return _attempt(work)
 
@@ -82,9 +83,6 @@ def _attempt(work: Callable[[], T]) -> T:
         return work()
     except (DatabaseError, InterfaceError) as error:
         problem = _problem(error)
-        _log.error(
-            "DBG", error=repr(error), cause=repr(error.__cause__), conn=repr(connection.connection), p=repr(problem)
-        )
         # Whatever happened: Django would ask a connection that had an error whether it still lives, without a limit.
         connection.close()
         if problem:

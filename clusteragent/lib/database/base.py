@@ -42,10 +42,10 @@ class DatabaseWrapper(base.DatabaseWrapper):
         """
         self.isolation_level = IsolationLevel.READ_COMMITTED
         limit = remaining()
-        if limit is None:
-            return Connection.connect(**conn_params)
         attempt, self._attempt = self._attempt, None
         if attempt is None or (attempt.done() and attempt.exception()):
+            if limit is None:
+                return Connection.connect(**conn_params)
             attempt = _connecting.submit(Connection.connect, **conn_params)
         try:
             return attempt.result(timeout=limit)
