@@ -12,10 +12,10 @@ from checks.querysets import Share
 from clusteragent.lib import database
 from nodes.authentication import LocalToken
 from nodes.models import validate_node_name
-from nodes.views import AgentView, json_answer, line
+from nodes.views import ClusterChecksView, json_answer, line
 
 
-class Configs(AgentView):
+class Configs(ClusterChecksView):
     """GET …/clusterchecks/configs/<node>: what a node runs."""
 
     def get(self, request: Request, name: str) -> HttpResponse:
@@ -24,7 +24,7 @@ class Configs(AgentView):
         return _answer(share) if share else line(f"node {name} is unknown", 500)
 
 
-class EndpointsConfigs(AgentView):
+class EndpointsConfigs(ClusterChecksView):
     """GET …/endpointschecks/configs/<node>: the endpoint checks of a node, known or not."""
 
     def get(self, request: Request, name: str) -> HttpResponse:
@@ -32,7 +32,7 @@ class EndpointsConfigs(AgentView):
         return _answer(database.ask(lambda: Config.objects.endpoints_share(name)))
 
 
-class AllEndpointsConfigs(AgentView):
+class AllEndpointsConfigs(ClusterChecksView):
     """GET …/endpointschecks/configs: the endpoint checks of all nodes."""
 
     authentication_classes = [LocalToken]
@@ -41,7 +41,7 @@ class AllEndpointsConfigs(AgentView):
         return _answer(database.ask(Config.objects.endpoints_share))
 
 
-class State(AgentView):
+class State(ClusterChecksView):
     """GET …/clusterchecks: the whole map, streamed; with ?scrub=true without secrets."""
 
     authentication_classes = [LocalToken]

@@ -12,7 +12,7 @@ from rest_framework.exceptions import APIException, NotAuthenticated
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from clusteragent.lib import database
+from clusteragent.lib import conf, database
 from nodes.authentication import AgentToken, AnyToken, BearerToken
 from nodes.models import Node, validate_node_name
 from nodes.parsers import BadStatus, read_client_ip, read_status
@@ -76,7 +76,21 @@ class NotFound(AgentView):
         return line("404 page not found", 404)
 
 
-class Status(AgentView):
+class Disabled(APIException):
+    status_code = 404
+    default_detail = "Cluster-checks are not enabled"
+
+
+class ClusterChecksView(AgentView):
+    """A route that is only there while cluster_checks.enabled is on."""
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        if not conf.CLUSTER_CHECKS_ENABLED:
+            raise Disabled
+
+
+class Status(ClusterChecksView):
     """POST …/clusterchecks/status/<node>: a heartbeat."""
 
     def post(self, request: Request, name: str) -> HttpResponse:
