@@ -25,6 +25,8 @@ class ClusterStore(models.Model):
     term = models.BigIntegerField(db_default=0)
     leader = models.CharField(max_length=253, db_default="")
     revision = models.BigIntegerField(db_default=0)
+    # Of the leader's secrets, {name: hash}: see clusteragent/fingerprints.py.
+    fingerprints = models.JSONField(default=dict, db_default={})
     now: datetime  # the database's time, on a row that lock() returned
 
     objects = ClusterStoreManager()

@@ -19,6 +19,7 @@ from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from checks.models import ClusterStore, Config, Move, Source
+from clusteragent import fingerprints
 from clusteragent.lib.admin import ReadOnlyAdmin, Table, ago, duration, list_url, numbered, row_url
 from nodes.models import Hearing, Node, NodeEvent
 
@@ -126,6 +127,8 @@ def _of_the_cluster() -> Iterator[SafeString]:
     if hearing.braked_since:
         held = duration(_since(hearing, "braked_since"))
         yield _warning(f"Brake for {held}: too many nodes fell silent at once to believe it. None expires.", url)
+    for secret in fingerprints.differing():
+        yield _warning(f"On this replica {secret} is not the leader's.", url)
     if hearing.warmup:
         yield _warning(f"Warm-up ({_warmup(hearing)}): nothing is placed yet.", url)
 

@@ -20,6 +20,7 @@ from django.db.models.functions import Now
 from checks import tasks
 from checks.models import ClusterStore
 from checks.querysets import Call
+from clusteragent import fingerprints
 from clusteragent.leader import Candidate, TermOver
 from clusteragent.lib import conf
 from clusteragent.watch import FolderWatch
@@ -129,6 +130,8 @@ class Handler:
         elif self.state != State.FOLLOWER:
             self.state = State.FOLLOWER
             log.info("following", term=ClusterStore.objects.get().term)
+            for secret in fingerprints.differing():
+                log.error("secret_differs_from_leader", secret=secret)
 
     def _lead(self, candidate: Candidate) -> None:
         self.term = candidate.begin_term()
@@ -178,6 +181,7 @@ class Term:
         try:
             tasks.background_pass(self._queue.term)
             self._queue.take_over(backstop=PASS)
+            fingerprints.publish(self._queue.term)
         except Exception:
             log.exception("pass_failed", term=self._queue.term)
         finally:

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
+import structlog
 from django.db import connection, models, transaction
 from django.db.models import Case, Count, DurationField, Exists, ExpressionWrapper, F, Min, Q, Value, When
 from django.db.models.functions import Now
@@ -16,6 +17,8 @@ from nodes import models as nodestore  # its classes take their managers from he
 
 # A node appeared or returned. Sent inside the transaction that registers it, with `name`.
 node_arrived = Signal()
+
+log = structlog.get_logger()
 
 # The version that an extra heartbeat names: it only says that the node lives.
 EXTRA_HEARTBEAT = -1
@@ -229,8 +232,10 @@ class HearingManager(models.Manager["nodestore.Hearing"]):
         hearing = self.annotate(now=Now()).get()
         before = {"hearing_since": hearing.hearing_since, "braked_since": hearing.braked_since}
         hearing.judge(hearing.now, self.silence())
+        after = {"hearing_since": hearing.hearing_since, "braked_since": hearing.braked_since}
         # Compare and swap: a pass that was stopped between the two must not undo what a later one decided.
-        self.filter(**before).update(hearing_since=hearing.hearing_since, braked_since=hearing.braked_since)
+        if after != before and self.filter(**before).update(**after):
+            _say(before["braked_since"], hearing)
 
     def note_pass(self) -> None:
         """A pass is complete."""
@@ -253,6 +258,16 @@ class HearingManager(models.Manager["nodestore.Hearing"]):
         fresh = nodestore.Node.objects.known().exclude(silent)
         newcomers = fresh.filter(first_seen__gt=counts["since"]).count() if counts["since"] else 0
         return Silence(counts["known"], counts["silent"], newcomers)
+
+
+def _say(braked_before: datetime | None, hearing: nodestore.Hearing) -> None:
+    if not hearing.braked_since:
+        log.warning("brake_off", hearing_since=hearing.hearing_since)
+    elif hearing.braked_since == hearing.hearing_since:
+        # Said at every pass for as long as nobody is heard.
+        log.warning("deaf", hearing_since=hearing.hearing_since)
+    elif not braked_before:
+        log.warning("brake_on", braked_since=hearing.braked_since)
 
 
 class NodeEventQuerySet(models.QuerySet["nodestore.NodeEvent"]):
