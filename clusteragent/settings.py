@@ -38,6 +38,7 @@ MIDDLEWARE = (
     []
     if PORT == "agents"
     else [
+        "clusteragent.views.HealthFirst",
         "django.middleware.security.SecurityMiddleware",
         "whitenoise.middleware.WhiteNoiseMiddleware",
         "django.contrib.sessions.middleware.SessionMiddleware",

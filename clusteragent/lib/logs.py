@@ -25,10 +25,12 @@ def config() -> dict[str, Any]:
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"ours": {"()": _formatter}},
+        "filters": {"unexpected": {"()": "django.utils.log.CallbackFilter", "callback": _is_unexpected}},
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "ours"}},
         "root": {"handlers": ["stderr"], "level": conf.LOG_LEVEL},
         "loggers": {
             "django": handled_by_us,
+            "django.request": {**handled_by_us, "filters": ["unexpected"]},
             "django.server": handled_by_us,
             "_granian": handled_by_us,
             "granian.access": handled_by_us,
@@ -62,6 +64,11 @@ def hide(line: str) -> str:
     for secret in _secrets():
         line = line.replace(secret, HIDDEN)
     return _CREDENTIALS.sub(rf"\g<1>{HIDDEN}", line)
+
+
+def _is_unexpected(record: logging.LogRecord) -> bool:
+    """A 5xx that a view answers on purpose (unknown node, database away) comes as often as agents ask; a crash has a traceback."""
+    return getattr(record, "status_code", 0) < 500 or record.exc_info is not None
 
 
 def _described() -> list[Any]:

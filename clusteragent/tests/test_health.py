@@ -45,3 +45,9 @@ def test_a_missing_migration_is_named_until_it_is_applied() -> None:
 def test_the_operators_port_has_them_too(client: Client) -> None:
     for path in ("/healthz", "/readyz"):
         assert client.get(path, secure=True).content == b"ok\n"
+
+
+def test_a_probe_may_call_the_operators_port_by_any_address(client: Client) -> None:
+    for path in ("/healthz", "/readyz"):
+        assert client.get(path, headers={"Host": "10.1.2.3:5006"}).status_code == 200
+    assert client.get("/admin/", headers={"Host": "10.1.2.3:5006"}).status_code == 400

@@ -113,3 +113,22 @@ def test_an_unset_secret_hides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AUTH_TOKEN", "LOCAL_TOKEN", "SECRET_KEY", "DATABASE_URL"):
         monkeypatch.setattr(conf, name, "")
     assert logs.hide("all is said") == "all is said"
+
+
+def test_an_error_that_a_view_answers_on_purpose_is_no_line_but_a_crash_is(
+    lines: Callable[..., Callable[[], str]],
+) -> None:
+    read = lines()
+    log = logging.getLogger("django.request")
+    log.error("Internal Server Error: %s", "/status/ash", extra={"status_code": 500})
+    log.error("Service Unavailable: %s", "/status/ash", extra={"status_code": 503})
+    assert read() == ""
+    log.warning("Forbidden: %s", "/status/ash", extra={"status_code": 403})
+    try:
+        raise RuntimeError("a crash")
+    except RuntimeError:
+        log.exception("Internal Server Error: %s", "/admin/", extra={"status_code": 500})
+    assert [json.loads(line)["event"] for line in read().splitlines()] == [
+        "Forbidden: /status/ash",
+        "Internal Server Error: /admin/",
+    ]
