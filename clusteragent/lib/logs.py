@@ -67,7 +67,7 @@ def hide(line: str) -> str:
 
 
 def _is_unexpected(record: logging.LogRecord) -> bool:
-    """A 5xx that a view answers on purpose (unknown node, database away) comes as often as agents ask; a crash has a traceback."""
+    """Not a 5xx on purpose (unknown node, database away), which comes as often as agents ask; a crash has a traceback."""
     return getattr(record, "status_code", 0) < 500 or record.exc_info is not None
 
 

@@ -124,10 +124,8 @@ def test_an_error_that_a_view_answers_on_purpose_is_no_line_but_a_crash_is(
     log.error("Service Unavailable: %s", "/status/ash", extra={"status_code": 503})
     assert read() == ""
     log.warning("Forbidden: %s", "/status/ash", extra={"status_code": 403})
-    try:
-        raise RuntimeError("a crash")
-    except RuntimeError:
-        log.exception("Internal Server Error: %s", "/admin/", extra={"status_code": 500})
+    crash = RuntimeError("a crash")
+    log.error("Internal Server Error: %s", "/admin/", exc_info=crash, extra={"status_code": 500})
     assert [json.loads(line)["event"] for line in read().splitlines()] == [
         "Forbidden: /status/ash",
         "Internal Server Error: /admin/",
