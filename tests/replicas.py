@@ -38,6 +38,15 @@ def measured(figure: str) -> None:
     print(figure)  # noqa: T201
 
 
+def descendants(pid: int) -> list[int]:
+    """The processes below one of ours, top down."""
+    try:
+        children = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except FileNotFoundError:
+        return []
+    return [*children, *(grandchild for child in children for grandchild in descendants(child))]
+
+
 class Store:
     """The database, over a session of the test's own."""
 
@@ -123,7 +132,7 @@ class Replica:
         self.log = log
         with log.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, str(MANAGE), command], env=environment, stdout=output, stderr=output
+                [sys.executable, str(MANAGE), *command.split()], env=environment, stdout=output, stderr=output
             )
         self.pid = self.process.pid
 
@@ -181,7 +190,7 @@ class Cluster:
         wait_for("a leader", self.store.holders)
         wait_for("the others wait", lambda: self.store.holders(granted=False) >= waiting)
         leader = self.of(wait_for("a term", self.store.leader))
-        wait_for("a worker", lambda: len(self.descendants(leader.pid)) >= PROCESSES)
+        wait_for("a worker", lambda: len(descendants(leader.pid)) >= PROCESSES)
         self.store.next_pass()
         return leader
 
@@ -194,14 +203,6 @@ class Cluster:
         wait_for("a new term", lambda: self.store.term() != before)
         begun = self.store.one("SELECT to_timestamp(term / 1e9) FROM checks_clusterstore")
         return (self.store.next_pass(after=max(begun, start)) - start).total_seconds()
-
-    def descendants(self, pid: int) -> list[int]:
-        """The processes below one of ours, top down."""
-        try:
-            children = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-        except FileNotFoundError:
-            return []
-        return [*children, *(grandchild for child in children for grandchild in self.descendants(child))]
 
     def marked(self) -> list[int]:
         """Every process of ours that exists."""

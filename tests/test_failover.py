@@ -17,7 +17,7 @@ from checks import tasks
 from checks.models import ClusterStore, Config
 from clusteragent.lib import conf, postgres
 from nodes.models import Node
-from tests.replicas import MANAGE, Cluster, Store, measured, wait_for
+from tests.replicas import MANAGE, Cluster, Store, descendants, measured, wait_for
 
 pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True)]
 
@@ -39,7 +39,7 @@ def test_a_killed_leader_is_followed_at_once_and_nothing_moves(cluster: Cluster)
     taken = []
     for _ in range(3):
         leader = cluster.led()
-        below = cluster.descendants(leader.pid)
+        below = descendants(leader.pid)
         term = cluster.store.term()
         leader.signal(signal.SIGKILL)
         taken.append(cluster.succession(term))
@@ -82,7 +82,7 @@ def test_a_stopped_leader_loses_the_lock_and_comes_back_as_a_follower(cluster: C
     assert tasks.background_pass(old) == tasks.NOT_LEADER
     leader.signal(signal.SIGCONT)
     wait_for("it noticed", lambda: leader.said("leader_lost"))
-    wait_for("its worker is gone", lambda: not cluster.descendants(leader.pid))
+    wait_for("its worker is gone", lambda: not descendants(leader.pid))
     wait_for("it follows", lambda: leader.said("following"))
     cluster.store.next_pass()
     assert (cluster.store.term(), cluster.store.holders()) == (new, 1)
@@ -94,7 +94,7 @@ def test_a_replica_that_stops_as_a_whole_keeps_no_lock(cluster: Cluster) -> None
     cluster.start(2)
     leader = cluster.led()
     old = cluster.store.term()
-    stopped = [leader.pid, *cluster.descendants(leader.pid)]
+    stopped = [leader.pid, *descendants(leader.pid)]
     for pid in stopped:
         os.kill(pid, signal.SIGSTOP)
     try:
@@ -125,7 +125,7 @@ def test_a_killed_worker_is_replaced_within_the_term(cluster: Cluster) -> None:
     [leader] = cluster.start()
     cluster.led()
     term = cluster.store.term()
-    below = cluster.descendants(leader.pid)
+    below = descendants(leader.pid)
     os.kill(below[0], signal.SIGKILL)
     wait_for("a new worker", lambda: leader.said("worker_restarted"))
     cluster.store.next_pass(after=cluster.store.now())
@@ -138,7 +138,7 @@ def test_a_wedged_worker_is_replaced_when_passes_stop(cluster: Cluster) -> None:
     [leader] = cluster.start()
     cluster.led()
     term = cluster.store.term()
-    _, _sentinel, *workers = cluster.descendants(leader.pid)
+    _, _sentinel, *workers = descendants(leader.pid)
     for pid in workers:
         os.kill(pid, signal.SIGKILL)
     killed = cluster.store.now()
@@ -237,7 +237,7 @@ def test_a_leader_that_is_told_to_end_does_so_while_the_database_hangs(own_serve
     try:
         [leader] = cluster.start()
         cluster.led()
-        hanging = [main, *cluster.descendants(main)]
+        hanging = [main, *descendants(main)]
         for pid in hanging:
             os.kill(pid, signal.SIGSTOP)
         try:

@@ -1,0 +1,248 @@
+"""A small cluster of real processes: web servers behind a load balancer, replicas of `runagent`, node agents, PostgreSQL.
+
+Times are a third of the field's wherever an option sets them (SCALE): nodes report each 3.3 s and expire after 10 s, so a
+fault that takes 90 s there takes 30 s here. What no option sets is as in the field: a pass a second, the leader's lease of
+6 s, the worker's 10 s without a sign of life, the minute in which a few survivors are not piled on. A cluster of scale 1
+has the field's times throughout.
+"""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import socket
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+from clusteragent.lib import conf, credentials
+from clusteragent.lib.locks import NAMESPACE, Lock
+from nodes.agent_client import Server as Address
+from nodes.agent_client import Timing
+from nodes.simulator import Simulation
+from tests.faults.account import Account
+from tests.faults.database import Server
+from tests.faults.record import Record
+from tests.faults.wire import Loop, Proxy
+from tests.replicas import PROCESSES, Replica, descendants, wait_for
+
+SCALE = 3
+# Until node agents run what the map says: processes come back first, and everything shares two busy cores.
+PATIENCE = 60.0
+# What two busy cores add to a promised time, in seconds. The benchmarks measure the times themselves.
+MARGIN = 5.0
+CHECKS = 20
+NEAR, FAR = ("ash", "birch"), ("cedar", "elm", "fir")
+
+_OWNERS = "SELECT n.name FROM checks_assignment AS a JOIN nodes_node AS n ON n.id = a.node_id"
+_LEADER = (
+    "SELECT leader FROM checks_clusterstore WHERE EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted"
+    " AND classid = %s AND objid = %s)"
+)
+
+
+class Group:
+    """Node agents that reach the web servers on one way, which may fail."""
+
+    simulation: Simulation
+
+    def __init__(self, loop: Loop, ports: list[int], account: Account, timing: Timing) -> None:
+        self._loop, self._account, self._timing = loop, account, timing
+        self.way = Proxy(loop, ports)
+        loop.do(self._begin())
+
+    async def _begin(self) -> None:
+        ready = asyncio.Event()
+        self._life = asyncio.create_task(self._live(ready))
+        await ready.wait()
+
+    async def _live(self, ready: asyncio.Event) -> None:
+        address = Address.at(f"https://127.0.0.1:{self.way.port}", conf.AUTH_TOKEN)
+        async with Simulation(address, self._timing, self._account) as self.simulation:
+            ready.set()
+            await asyncio.Event().wait()
+
+    def join(self, *names: str, address: str = "") -> None:
+        """These start, one after the other within a fifth of a second."""
+
+        async def start() -> None:
+            for number, name in enumerate(names):
+                self.simulation.start(name, 0.2 * number / len(names), real_ip=address)
+
+        self._loop.do(start())
+
+    def vanish(self, *names: str) -> None:
+        """These die."""
+
+        async def end() -> None:
+            for name in names:
+                self._account.vanished(self.simulation.nodes[name])
+                self.simulation.vanish(name)
+
+        self._loop.do(end())
+
+
+class Cluster:
+    """All of it. What a test started or broke ends with `end()`."""
+
+    def __init__(self, template: Path, *, scale: int = SCALE, environment: Mapping[str, str] | None = None) -> None:
+        self.scale = scale
+        self.timeout, self.poll = 30 / scale, 10 / scale
+        # Not pytest's folder: its parents are private to us, and PostgreSQL may run as another user.
+        self.folder = Path(tempfile.mkdtemp(prefix="clusteragent-faults-"))
+        self.folder.chmod(0o755)
+        self.confd = self.folder / "conf.d"
+        self.account = Account()
+        self.server = Server.copy(template, self.folder)
+        self.loop = Loop()
+        self.agents: list[Replica] = []
+        self.webs: list[Replica] = []
+        self.ports = [_free_port(), _free_port()]
+        self.cables: dict[int, Proxy] = {}
+        self.groups: dict[str, Group] = {}
+        self._environment = {**os.environ, **self._options(), **(environment or {})}
+
+    def _options(self) -> dict[str, str]:
+        return {
+            "CLUSTERAGENT_VAR": str(self.folder / "var"),
+            "CLUSTERAGENT_CONFD": str(self.confd),
+            "CLUSTERAGENT_SCAN_PERIOD": "2s",
+            "CLUSTERAGENT_WEB_WORKERS": "1",
+            "CLUSTERAGENT_WEB_THREADS": "4",
+            "DD_CLUSTER_CHECKS_NODE_EXPIRATION_TIMEOUT": f"{self.timeout:g}s",
+            "DD_CLUSTER_CHECKS_WARMUP_DURATION": "1s",
+            "DD_CLUSTER_CHECKS_UNSCHEDULED_CHECK_THRESHOLD": f"{60 // self.scale}s",
+        }
+
+    def start(self) -> None:
+        """Start it all, and return when every check runs."""
+        credentials.make_missing(self.folder / "var", given=("cluster_agent.auth_token", "auth_token", "secret_key"))
+        for number in range(CHECKS):
+            self.write_check(f"check-{number:02}")
+        self.server.start()
+        for port in self.ports:
+            self.start_web(port)
+        for _ in range(2):
+            self.start_agent()
+        for name, nodes in {"near": NEAR, "far": FAR}.items():
+            self.add_group(name).join(*nodes)
+        self.wait_until_whole()
+
+    def write_check(self, name: str, folder: Path | None = None) -> None:
+        file = (folder or self.confd) / "http_check.d" / f"{name}.yaml"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"cluster_check: true\ninit_config:\ninstances:\n  - name: {name}\n    url: http://{name}\n")
+
+    def start_web(self, port: int, **environment: str) -> Replica:
+        place = {"CLUSTERAGENT_BIND": f"127.0.0.1:{port}", "DATABASE_URL": self.server.url}
+        return self._start(self.webs, "serve agents", place | environment)
+
+    def start_agent(self, **environment: str) -> Replica:
+        """A replica of `runagent`, with a cable of its own to the database."""
+        cable = Proxy(self.loop, [self.server.socket])
+        place = {
+            "DATABASE_URL": f"postgresql://postgres@127.0.0.1:{cable.port}/postgres",
+            "CLUSTERAGENT_REPLICA": f"replica-{len(self.agents)}",
+        }
+        replica = self._start(self.agents, "runagent", place | environment)
+        self.cables[replica.pid] = cable
+        return replica
+
+    def _start(self, kind: list[Replica], command: str, environment: dict[str, str]) -> Replica:
+        log = self.folder / f"{command.split()[0]}-{len(kind)}-{time.monotonic_ns()}.log"
+        replica = Replica(command, self._environment | environment, log)
+        kind.append(replica)
+        return replica
+
+    def add_group(self, name: str) -> Group:
+        timing = Timing(poll=self.poll, extra_heartbeat=25 / self.scale, longest_retry=self.poll)
+        self.groups[name] = Group(self.loop, self.ports, self.account, timing)
+        return self.groups[name]
+
+    def leader(self) -> Replica:
+        """Who holds the leader's lock and began the term, once there is one."""
+
+        def look() -> Replica | None:
+            names = self.server.ask(_LEADER, (NAMESPACE, int(Lock.LEADER)))
+            pid = int(names[0].rpartition(":")[2]) if names and names[0] else 0
+            return next((agent for agent in self.agents if agent.pid == pid and agent.process.poll() is None), None)
+
+        return wait_for("a leader", look)
+
+    def worker_of(self, leader: Replica) -> list[int]:
+        """The processes of a leader's qcluster, its main one first, once they are all there."""
+        return wait_for("a worker", lambda: found if len(found := descendants(leader.pid)) >= PROCESSES else None)
+
+    def record(self) -> Record:
+        """What happens from now on. Begin with everything whole."""
+        return Record(self.server, self.account)
+
+    def term(self) -> int:
+        return int(self.server.ask("SELECT term FROM checks_clusterstore")[0])
+
+    def succession(self, term: int) -> float:
+        """Seconds until a pass of a later term than this one ended."""
+        began = time.monotonic()
+        wait_for("a new term", lambda: self.term() != term)
+        self.wait_for_pass()
+        return time.monotonic() - began
+
+    def wait_for_pass(self, number: int = 1) -> None:
+        """Until so many passes ended that began after now."""
+        for _ in range(number + 1):
+            last = self.server.ask("SELECT last_pass FROM nodes_hearing")
+            wait_for("a pass", lambda last=last: self.server.ask("SELECT last_pass FROM nodes_hearing") != last)
+
+    def wait_until_whole(self, patience: float = PATIENCE) -> None:
+        """Until every check runs on exactly one node, and that is the one that the map names."""
+        try:
+            wait_for("every check runs where it should", self.is_whole, patience)
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {self.differences()}") from error
+
+    def is_sound(self) -> bool:
+        """Whether the next test may begin with it."""
+        alive = [one.process.poll() is None for one in self.agents + self.webs]
+        return not self.server.has_ended() and self.is_whole() and alive.count(True) == 4
+
+    def is_whole(self) -> bool:
+        return not self.differences()
+
+    def differences(self) -> str:
+        """How what the node agents run differs from what the map says; empty when everything is well."""
+        if not self.server.answers():
+            return "the database is away"
+        dangling = self.server.ask("SELECT name FROM checks_config WHERE dangling_since IS NOT NULL")
+        meant = Counter(self.server.ask(_OWNERS))
+        runs = Counter({node: number for node, number in self.account.loads().items() if number})
+        twice = [check for check, number in self.account.running().items() if number > 1]
+        if dangling or twice or meant != runs or sum(meant.values()) < CHECKS:
+            return f"{len(dangling)} dangle, {len(twice)} run twice, meant {dict(meant)}, run {dict(runs)}"
+        return ""
+
+    def hearing(self) -> dict[str, bool]:
+        """Whether the brake is on, and whether silence counts from a time that is not long ago."""
+        [row] = self.server.ask(
+            "SELECT braked_since IS NOT NULL, coalesce(hearing_since > now() - %s * interval '1 s', false) FROM nodes_hearing",
+            [self.timeout],
+        )
+        return dict(zip(("braked", "deaf"), row, strict=True))
+
+    def end(self) -> None:
+        for replica in self.agents + self.webs:
+            replica.tell_to_end()
+        for replica in self.agents + self.webs:
+            replica.end()
+        self.loop.stop()
+        with contextlib.suppress(ProcessLookupError):
+            self.server.stop("immediate")
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
