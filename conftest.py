@@ -4,7 +4,7 @@ import pytest
 from hypothesis import settings
 
 from checks.models import ClusterStore, Source
-from nodes.models import Hearing
+from nodes.models import Hearing, Memory
 
 # A property says what is right, not how fast a busy machine shows it.
 settings.register_profile("unhurried", deadline=None)
@@ -20,6 +20,7 @@ def _rows_of_the_migrations(request: pytest.FixtureRequest) -> None:
         ClusterStore.objects.get_or_create(pk=1)
         Source.objects.get_or_create(name="file")
         Hearing.objects.get_or_create(pk=1)
+        Memory.objects.get_or_create(pk=1)
 
 
 @pytest.fixture

@@ -86,21 +86,33 @@ class Hearing(models.Model):
     def __str__(self) -> str:
         return f"hearing since {self.hearing_since}"
 
-    def judge(self, now: datetime, silence: Silence) -> None:
+    def judge(self, now: datetime, silence: Silence, *, forgetful: bool = False) -> None:
         """Whether silence means death (hearing), our own deafness, or too many deaths to believe (braked).
 
-        Deaf: every node fell silent at once, or no pass ran for a while: every node gets a full timeout from now.
+        Deaf: every node fell silent at once, or no pass ran for a while, or the database may have forgotten whom it heard:
+        every node gets a full timeout from now.
         Braked: more fell silent than is likely (a broken load balancer, a cut network); they expire only if that lasts.
         """
         if self.hearing_since:
             self.hearing_since = min(self.hearing_since, now)  # the database's clock was set back
         asleep = self.last_pass is not None and now - self.last_pass > conf.NODE_EXPIRATION_TIMEOUT / 2
-        if asleep or (silence.known >= 2 and silence.silent == silence.known):
+        if asleep or forgetful or (silence.known >= 2 and silence.silent == silence.known):
             self.hearing_since = self.braked_since = now
         elif silence.alarming():
             self.braked_since = self.braked_since or now
         elif self.braked_since:
             self.braked_since, self.hearing_since = None, now
+
+
+class Memory(models.Model):
+    """One row of a table that no crash outlives: while it is there, no heartbeat that was answered is lost.
+
+    Heartbeats don't wait for the disk, so a crash loses those of its last moments, and a standby that takes over may lack
+    more. The table is unlogged: PostgreSQL empties it when it recovers from a crash, and on a standby it is empty.
+    """
+
+    def __str__(self) -> str:
+        return "memory"
 
 
 class NodeEvent(models.Model):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -26,6 +26,15 @@ EXTRA_HEARTBEAT = -1
 
 class UnknownNode(LookupError):
     """No such node reports to us."""
+
+
+class Report(NamedTuple):
+    """What a node agent reports: a heartbeat."""
+
+    name: str
+    last_change: int
+    node_type: int = 0
+    client_ip: str | None = None
 
 
 class Beat(NamedTuple):
@@ -70,10 +79,27 @@ class NodeQuerySet(models.QuerySet["nodestore.Node"]):
         return self.annotate(state=Case(lost, silent, default=Value("alive")), silence=silence)
 
     def heartbeat(self, name: str, *, last_change: int, node_type: int = 0, client_ip: str | None = None) -> bool:
-        """Note that the node lives, and say whether it is up to date. The one write path of a heartbeat."""
+        """Note that the node lives, and say whether it is up to date."""
         beat = nodestore.Heartbeat.objects.beat(name, last_change, node_type, client_ip)
         if beat is None:
             beat = self._register(name, last_change, node_type, client_ip)
+        return self._is_up_to_date(name, last_change, beat)
+
+    def heartbeats(self, reports: Sequence[Report]) -> list[bool | None]:
+        """Note in one statement that these nodes live, and say of each whether it is up to date.
+
+        None: its heartbeat must be told alone. It is unknown or lost, or its row is locked, or it is here twice.
+        """
+        told = {report.name: report for report in reports}
+        beats = nodestore.Heartbeat.objects.beat_together(list(told.values()))
+        return [
+            self._is_up_to_date(report.name, report.last_change, beats[report.name])
+            if told[report.name] is report and report.name in beats
+            else None
+            for report in reports
+        ]
+
+    def _is_up_to_date(self, name: str, last_change: int, beat: Beat) -> bool:
         if last_change == 0 and beat.acknowledged_before > 0:
             nodestore.NodeEvent.objects.create(node_name=name, kind=nodestore.NodeEvent.Kind.RESTARTED)
         return beat.warmup or last_change in (EXTRA_HEARTBEAT, beat.config_version)
@@ -180,6 +206,31 @@ class HeartbeatQuerySet(models.QuerySet["nodestore.Heartbeat"]):
             cursor.execute(self._BEAT, values)
             row = cursor.fetchone()
         return Beat(*row) if row else None
+
+    # It never waits for a row: one node that is being lost would hold up all others, and two of these could deadlock.
+    _BEAT_TOGETHER = """
+        WITH told AS (
+            SELECT t.*, n.config_version, h.node_id, h.acknowledged
+            FROM unnest(%s::text[], %s::bigint[], %s::smallint[], %s::inet[]) AS t (name, version, node_type, client_ip)
+            JOIN nodes_node AS n ON n.name = t.name
+            JOIN nodes_heartbeat AS h ON h.node_id = n.id
+            FOR NO KEY UPDATE OF h SKIP LOCKED
+        )
+        UPDATE nodes_heartbeat AS h
+        SET seen_at = statement_timestamp(),
+            acknowledged = CASE WHEN t.version < 0 THEN h.acknowledged ELSE t.version END,
+            node_type = t.node_type,
+            client_ip = coalesce(t.client_ip, h.client_ip)
+        FROM told AS t
+        WHERE h.node_id = t.node_id
+        RETURNING t.name, t.config_version, (SELECT warmup FROM nodes_hearing), t.acknowledged
+    """
+
+    def beat_together(self, reports: Sequence[Report]) -> dict[str, Beat]:
+        """Write heartbeats of different nodes: {name: beat}, without those that are unknown, lost or locked."""
+        with connection.cursor() as cursor:
+            cursor.execute(self._BEAT_TOGETHER, [list(column) for column in zip(*reports, strict=True)])
+            return {name: Beat(*beat) for name, *beat in cursor.fetchall()}
 
     def delete_silent(self, node_ids: Collection[int], timeout: timedelta) -> list[int]:
         """Delete these nodes' heartbeats that are older than the timeout, and return the nodes' ids.

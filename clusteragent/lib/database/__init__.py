@@ -68,6 +68,11 @@ def ask(work: Callable[[], T]) -> T:
             return _attempt(work)
 
 
+def is_away() -> bool:
+    """Whether the last thing that was asked found an outage."""
+    return _outage.is_on
+
+
 def in_time(chunks: Iterator[T]) -> Iterator[T]:
     """The same chunks, each within LIMIT seconds."""
     while True:
@@ -113,14 +118,14 @@ class _Outage:
     """
 
     def __init__(self) -> None:
-        self._is_on = False
+        self.is_on = False
         self._next_attempt = 0.0
         self._scout = threading.Lock()
 
     @contextmanager
     def turn(self) -> Iterator[None]:
         """A call's turn to ask the database. Raises Lost when another call is finding out."""
-        is_scout = self._is_on
+        is_scout = self.is_on
         if is_scout and (time.monotonic() < self._next_attempt or not self._scout.acquire(blocking=False)):
             raise Lost(Lost.__doc__)
         try:
@@ -136,8 +141,8 @@ class _Outage:
                 self._scout.release()
 
     def _note(self, is_on: bool, error: Exception | None = None) -> None:
-        if is_on != self._is_on:
-            self._is_on = is_on
+        if is_on != self.is_on:
+            self.is_on = is_on
             if error:
                 _log.warning("database_away", error=" ".join(str(error.__cause__).split()))
             else:
