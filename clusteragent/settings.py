@@ -75,8 +75,8 @@ def _database() -> dict[str, Any]:
     parts = conninfo_to_dict(conf.DATABASE_URL or postgres.url(conf.VAR / "pgdata"))
     # A node agent waits three seconds for an answer and keeps its checks on a 503, so a database that is away must be
     # noticed within two. The background pass has more time: it works in large sets. Heartbeats don't wait for a disk: after
-    # a crash, which may lose the last of them, no pass counts silence from before (nodes.models.Memory). A process that is stopped within a transaction
-    # must not keep what it locked.
+    # a crash, which may lose the last of them, no pass counts silence from before (nodes.models.Memory). A process that is
+    # stopped within a transaction must not keep what it locked.
     limits = "-c idle_in_transaction_session_timeout=5s " + (
         "-c statement_timeout=1500 -c lock_timeout=1000 -c synchronous_commit=off"
         if PORT == "agents"

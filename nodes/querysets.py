@@ -282,11 +282,14 @@ class HearingManager(models.Manager["nodestore.Hearing"]):
         nodestore.Heartbeat.objects.pull_back()
         hearing = self.annotate(now=Now()).get()
         before = {"hearing_since": hearing.hearing_since, "braked_since": hearing.braked_since}
-        hearing.judge(hearing.now, self.silence())
+        is_forgetful = not nodestore.Memory.objects.exists()
+        hearing.judge(hearing.now, self.silence(), forgetful=is_forgetful)
         after = {"hearing_since": hearing.hearing_since, "braked_since": hearing.braked_since}
         # Compare and swap: a pass that was stopped between the two must not undo what a later one decided.
         if after != before and self.filter(**before).update(**after):
             _say(before["braked_since"], hearing)
+            if is_forgetful:
+                nodestore.Memory.objects.get_or_create(pk=1)
 
     def note_pass(self) -> None:
         """A pass is complete."""
