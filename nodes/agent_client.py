@@ -3,11 +3,13 @@
 import asyncio
 import gzip
 import json
+import random
 import ssl
+import time
 import zlib
 from base64 import b64decode
 from dataclasses import dataclass, field
-from typing import Any, Self, TypeVar
+from typing import Any, NoReturn, Self, TypeVar, cast
 from urllib.parse import quote, urlsplit
 
 import h11
@@ -16,13 +18,30 @@ import yaml
 
 T = TypeVar("T")
 
+_DICE = random.Random()  # noqa: S311
+
 
 class SimulationError(Exception):
     """The simulation can't start as asked; the message names the thing that is wrong."""
 
 
 class CallError(Exception):
-    """A call had no usable answer: no connection, an answer too late or broken, another status than 200."""
+    """A call had no usable answer: no connection, an answer too late or broken, another status than 200.
+
+    `reason` is the kind of failure in a word: the status, or the name of the error.
+    """
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class LostCallError(CallError):
+    """The simulation itself kept the call from the server."""
+
+
+class UnreadableAnswerError(CallError):
+    """A 200 whose body is not what it should be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +57,36 @@ class Timing:
     response: float = 3
     call: float = 10
     extra_call: float = 5
+
+
+@dataclass(slots=True)
+class Link:
+    """The network between a node agent and the server; nothing is wrong with it unless said.
+
+    `lag` is in seconds, between the two halves of a request and again before its answer is read; `loss` is the share of
+    heartbeats that never arrive.
+    """
+
+    lag: float = 0
+    loss: float = 0
+    dice: random.Random = _DICE
+    is_cut: bool = False
+    _mended_at: float | None = None
+
+    def cut(self) -> None:
+        """Nothing passes from now on; neither end is told."""
+        self.is_cut = True
+
+    def mend(self) -> None:
+        self.is_cut, self._mended_at = False, time.monotonic()
+
+    def loses_heartbeat(self) -> bool:
+        return self.loss > 0 and self.dice.random() < self.loss
+
+    def is_disturbed(self, aftermath: float) -> bool:
+        """Whether it loses heartbeats, is cut, or was so in the last `aftermath` seconds."""
+        recently_cut = self._mended_at is not None and time.monotonic() - self._mended_at < aftermath
+        return self.is_cut or recently_cut or self.loss > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,29 +135,37 @@ class Connection:
     _reader: asyncio.StreamReader
     _http: h11.Connection
 
-    def __init__(self, server: Server, timing: Timing, real_ip: str) -> None:
-        self._server, self._timing, self._real_ip = server, timing, real_ip
+    def __init__(self, server: Server, timing: Timing, real_ip: str, link: Link) -> None:
+        self._server, self._timing, self._real_ip, self._link = server, timing, real_ip, link
         self._writer: asyncio.StreamWriter | None = None
 
     async def call(self, method: str, path: str, body: bytes = b"", *, patience: float) -> bytes:
         """The body of a 200. `patience` is for the whole exchange, in seconds. Raises CallError."""
+        if self._link.is_cut:
+            await self.lose()
         try:
             writer = await self._open()
             async with asyncio.timeout(patience):
-                writer.write(self._request(method, path, body))
+                await self._send(writer, self._request(method, path, body))
                 response, answer = await self._response()
         except (OSError, h11.RemoteProtocolError) as error:
             # What is left of a late or broken answer would be taken for the answer to the next call.
             self.abort()
-            raise CallError(str(error) or "no answer in time") from error
+            raise CallError(str(error) or "no answer in time", type(error).__name__) from error
         if self._http.their_state is h11.DONE:
             self._http.start_next_cycle()
         else:
             self.abort()
-        answer = _unpack(response, answer)
-        if response.status_code != 200:
-            raise CallError(f"{method} {path}: {response.status_code} {answer[:200].decode(errors='replace').strip()}")
+        status, answer = response.status_code, _unpack(response, answer)
+        if status != 200:
+            raise CallError(f"{method} {path}: {status} {answer[:200].decode(errors='replace').strip()}", str(status))
         return answer
+
+    async def lose(self) -> NoReturn:
+        """A call that never arrives: wait for its answer as long as a real agent does. Raises LostCallError."""
+        await asyncio.sleep(self._timing.response if self._writer else self._timing.dial)
+        self.abort()
+        raise LostCallError("the simulation lets nothing through", "lost")
 
     def abort(self) -> None:
         """Drop the connection without a farewell."""
@@ -150,19 +207,32 @@ class Connection:
         )
         return b"".join(self._http.send(event) or b"" for event in events)
 
+    async def _send(self, writer: asyncio.StreamWriter, request: bytes) -> None:
+        if not (lag := self._link.lag):
+            return writer.write(request)
+        transport = cast(asyncio.Transport, writer.transport)
+        # Else asyncio would read ahead, and the server would never have to wait for a late reader.
+        transport.pause_reading()
+        for half in (request[: len(request) // 2], request[len(request) // 2 :]):
+            writer.write(half)
+            await asyncio.sleep(lag)
+        return transport.resume_reading()
+
     async def _response(self) -> tuple[h11.Response, bytes]:
         async with asyncio.timeout(self._timing.response):
-            while not isinstance(response := await self._event(), h11.Response):
+            while not isinstance(response := await next_event(self._http, self._reader), h11.Response):
                 pass
         body = bytearray()
-        while isinstance(data := await self._event(), h11.Data):
+        while isinstance(data := await next_event(self._http, self._reader), h11.Data):
             body += data.data
         return response, bytes(body)
 
-    async def _event(self) -> object:
-        while (event := self._http.next_event()) is h11.NEED_DATA:
-            self._http.receive_data(await self._reader.read(65536))
-        return event
+
+async def next_event(http: h11.Connection, reader: asyncio.StreamReader) -> object:
+    """What came next on the wire, as h11's event. Raises h11.RemoteProtocolError for what is no HTTP."""
+    while (event := http.next_event()) is h11.NEED_DATA:
+        http.receive_data(await reader.read(65536))
+    return event
 
 
 def _unpack(response: h11.Response, body: bytes) -> bytes:
@@ -171,7 +241,7 @@ def _unpack(response: h11.Response, body: bytes) -> bytes:
     try:
         return gzip.decompress(body)
     except (OSError, EOFError, zlib.error) as error:
-        raise CallError(f"the answer is no gzip: {error}") from error
+        raise CallError(f"the answer is no gzip: {error}", type(error).__name__) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,20 +251,29 @@ class Config:
     digest: int
     name: str
     instances: tuple[bytes, ...]
+    init_config: bytes = b""
 
     @property
     def label(self) -> str:
         """The check's name with those of its instances, for people: `http_check:shop,blog`."""
-        names = ",".join(filter(None, map(_instance_name, self.instances)))
+        names = ",".join(filter(None, (instance_name(read_instance(instance)) for instance in self.instances)))
         return f"{self.name}:{names}" if names else self.name
 
 
-def _instance_name(instance: bytes) -> str:
+def read_instance(instance: bytes) -> dict[Any, Any]:
+    """The keys of an instance, scalars as they are written; none where it is no YAML map."""
     try:
-        keys = yaml.safe_load(instance)
+        keys = yaml.load(instance, yaml.CBaseLoader)  # noqa: S506
     except (yaml.YAMLError, ValueError):
-        return ""
-    return str(keys.get("name") or keys.get("namespace") or "") if isinstance(keys, dict) else ""
+        return {}
+    return keys if isinstance(keys, dict) else {}
+
+
+def instance_name(keys: dict[Any, Any]) -> str:
+    """What an instance of these keys is called in its check ID; empty if nothing."""
+    given = [value for key in ("name", "namespace") if (value := keys.get(key)) and value not in ("~", "null")]
+    # A real agent gives both up when one is no scalar.
+    return given[0] if given and all(isinstance(value, str) for value in given) else ""
 
 
 def read_configs(body: bytes) -> tuple[int, list[Config]]:
@@ -219,7 +298,7 @@ def _read_config(item: dict[str, Any]) -> Config | None:
     raw = b"".join([name.encode(), *instances, init_config, *(text.encode() for text in identifiers), *texts])
     if typed(item.get("cluster_check"), bool, False) or is_template or not instances:
         return None
-    return Config(mmh3.hash64(raw, signed=False)[0], name, tuple(instances))
+    return Config(mmh3.hash64(raw, signed=False)[0], name, tuple(instances), init_config)
 
 
 def _data(text: object) -> bytes:

@@ -5,30 +5,28 @@ Thousands live in one asyncio process. They know nothing of the server but its U
 
 import asyncio
 import json
-import os
-import random
-import resource
-import signal
 import time
-from asyncio import sslproto
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from operator import attrgetter
-from types import FrameType, TracebackType
-from typing import Any, NoReturn, Self, TextIO
+from types import TracebackType
+from typing import Any, NoReturn, Self, TypeVar
 
 from nodes.agent_client import (
     CallError,
     Config,
     Connection,
+    Link,
     Server,
-    SimulationError,
     Timing,
+    UnreadableAnswerError,
     escape,
     read_configs,
     typed,
 )
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -61,6 +59,12 @@ class Observer:
     def contact_changed(self, node: "SimulatedNode") -> None:
         """`node.failure` is another than before: why its last call failed, empty when it did not."""
 
+    def called(self, node: "SimulatedNode", route: str, seconds: float, error: CallError | None) -> None:
+        """A call of `node` to version, status or configs ended after `seconds`, with a usable answer or the error."""
+
+    def vanished(self, node: "SimulatedNode") -> None:
+        """`node` is dead, and nobody runs what it ran."""
+
 
 class SimulatedNode:
     """One node agent: says hello, reports each interval, and fetches its configs when told that they changed."""
@@ -74,26 +78,34 @@ class SimulatedNode:
         *,
         node_type: int = 0,
         real_ip: str = "",
+        link: Link | None = None,
     ) -> None:
         self.name = name
+        self.real_ip = real_ip
+        self.link = link or Link()
         self.last_change = 0
         self.running: dict[int, Running] = {}
         self.counters = Counters()
         self.failure = ""
+        self.is_up = False
+        # When the server last answered a heartbeat, by `time.monotonic()`.
+        self.heard = time.monotonic()
+        self._extra = self.heard
         self._timing, self._observer, self._node_type = timing, observer, node_type
-        self._connection = Connection(server, timing, real_ip)
+        self._connection = Connection(server, timing, real_ip, self.link)
         self._name_in_path = escape(name)
-        self._heard = self._extra = time.monotonic()
 
     async def run(self, delay: float = 0) -> NoReturn:
         """Live as a node agent, from `delay` seconds on, until cancelled; then vanish without a farewell."""
         try:
             await asyncio.sleep(delay)
+            self.is_up = True
             await self._say_hello()
             await self._heartbeat()
             await self._fetch()
             await self._poll_for_ever()
         finally:
+            self.is_up = False
             self._connection.abort()
 
     async def _say_hello(self) -> None:
@@ -101,19 +113,19 @@ class SimulatedNode:
         while not await self._hears_version():
             await asyncio.sleep(pause)
             pause = min(2 * pause, self._timing.longest_retry)
-        self._heard = self._extra = time.monotonic()
+        self.heard = self._extra = time.monotonic()
 
     async def _hears_version(self) -> bool:
         try:
-            typed(json.loads(await self._call("GET", "/version")), dict, {})
-        except (CallError, ValueError):
+            await self._call("version", _read_object)
+        except CallError:
             return False
         return True
 
     async def _poll_for_ever(self) -> NoReturn:
         poll_at = time.monotonic() + self._timing.poll
         while True:
-            extra_at = max(self._heard, self._extra) + self._timing.extra_heartbeat
+            extra_at = max(self.heard, self._extra) + self._timing.extra_heartbeat
             await asyncio.sleep(min(poll_at, extra_at) - time.monotonic())
             if extra_at < poll_at:
                 await self._extra_heartbeat()
@@ -132,40 +144,35 @@ class SimulatedNode:
         Within the agent's grace period that is its rule; beyond it the report is an error, which also skips the fetch.
         """
         try:
-            answer = typed(json.loads(await self._post_status(self.last_change, self._timing.call)), dict, {})
-            is_current = typed(answer.get("isuptodate"), bool, False)
-        except (CallError, ValueError):
+            is_current = await self._post_status(self.last_change, _read_is_current, self._timing.call)
+        except CallError:
             self.counters.heartbeats_failed += 1
             return True
-        self._heard = time.monotonic()
+        self.heard = time.monotonic()
         return is_current
 
     async def _extra_heartbeat(self) -> None:
         self._extra = time.monotonic()
         try:
-            await self._post_status(-1, self._timing.extra_call)
+            await self._post_status(-1, bytes, self._timing.extra_call)
         except CallError:
             self.counters.heartbeats_failed += 1
 
-    async def _post_status(self, last_change: int, patience: float) -> bytes:
+    async def _post_status(self, last_change: int, read: Callable[[bytes], T], patience: float) -> T:
         status = {"last_change": last_change} | ({"node_type": self._node_type} if self._node_type else {})
         self.counters.heartbeats += 1
         body = json.dumps(status, separators=(",", ":")).encode()
-        return await self._call("POST", f"/api/v1/clusterchecks/status/{self._name_in_path}", body, patience)
+        return await self._call("status", read, body, patience)
 
     async def _fetch(self) -> None:
         """Get the configs and run them. Without a 200 what runs is kept; an unreadable 200 stops everything."""
         self.counters.fetches += 1
         try:
-            body = await self._call("GET", f"/api/v1/clusterchecks/configs/{self._name_in_path}")
-        except CallError:
+            self.last_change, configs = await self._call("configs", read_configs)
+        except CallError as error:
             self.counters.fetches_failed += 1
-            return
-        try:
-            self.last_change, configs = read_configs(body)
-        except ValueError as error:
-            self.counters.fetches_failed += 1
-            self._note_contact(f"configs can't be read: {error}")
+            if not isinstance(error, UnreadableAnswerError):
+                return
             configs = []
         self._apply(configs)
 
@@ -189,35 +196,50 @@ class SimulatedNode:
             both = Counter(config.label for config in started) & Counter(config.label for config in stopped)
             self.counters.restarts += both.total()
 
-    async def _call(self, method: str, path: str, body: bytes = b"", patience: float | None = None) -> bytes:
+    async def _call(self, route: str, read: Callable[[bytes], T], body: bytes = b"", patience: float = 0) -> T:
+        path = "/version" if route == "version" else f"/api/v1/clusterchecks/{route}/{self._name_in_path}"
+        began = time.monotonic()
         try:
+            if route == "status" and self.link.loses_heartbeat():
+                await self._connection.lose()
+            method = "POST" if body else "GET"
             answer = await self._connection.call(method, path, body, patience=patience or self._timing.call)
+            value = _read(read, answer)
         except CallError as error:
-            self._note_contact(str(error))
+            self._note_call(route, began, error)
             raise
-        self._note_contact("")
-        return answer
+        self._note_call(route, began, None)
+        return value
 
-    def _note_contact(self, failure: str) -> None:
+    def _note_call(self, route: str, began: float, error: CallError | None) -> None:
+        self._observer.called(self, route, time.monotonic() - began, error)
+        failure = str(error or "")
         if failure != self.failure:
             self.failure = failure
             self._observer.contact_changed(self)
 
 
+def _read(read: Callable[[bytes], T], answer: bytes) -> T:
+    try:
+        return read(answer)
+    except ValueError as error:
+        raise UnreadableAnswerError(f"the answer can't be read: {error}", "unreadable") from error
+
+
+def _read_object(answer: bytes) -> dict[str, Any]:
+    return typed(json.loads(answer), dict, {})
+
+
+def _read_is_current(answer: bytes) -> bool:
+    return typed(_read_object(answer).get("isuptodate"), bool, False)
+
+
 class Simulation:
     """Many node agents of one server; used as `async with`, which ends them all when it is left."""
 
-    def __init__(
-        self,
-        server: Server,
-        timing: Timing | None = None,
-        observer: Observer | None = None,
-        *,
-        seed: int = 0,
-    ) -> None:
+    def __init__(self, server: Server, timing: Timing | None = None, observer: Observer | None = None) -> None:
         self.nodes: dict[str, SimulatedNode] = {}
         self._server, self._timing, self._observer = server, timing or Timing(), observer or Observer()
-        self._random = random.Random(seed)  # noqa: S311
         self._tasks: dict[str, asyncio.Task[NoReturn]] = {}
         self._group = asyncio.TaskGroup()
 
@@ -228,26 +250,28 @@ class Simulation:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for name in list(self.nodes):
-            self.vanish(name)
+        # Not `vanish`: that the simulation ends is no death that an observer should hear of.
+        for task in self._tasks.values():
+            task.cancel()
         await self._group.__aexit__(kind, error, trace)
 
-    def start(self, name: str, delay: float = 0, *, node_type: int = 0, real_ip: str = "") -> SimulatedNode:
+    def start(
+        self, name: str, delay: float = 0, *, node_type: int = 0, real_ip: str = "", link: Link | None = None
+    ) -> SimulatedNode:
         """A new node agent, `delay` seconds from now."""
-        node = SimulatedNode(name, self._server, self._timing, self._observer, node_type=node_type, real_ip=real_ip)
+        node = SimulatedNode(
+            name, self._server, self._timing, self._observer, node_type=node_type, real_ip=real_ip, link=link
+        )
         self.nodes[name] = node
         self._tasks[name] = self._group.create_task(node.run(delay))
         return node
 
-    def start_spread(self, names: Iterable[str]) -> None:
-        """New node agents, each at its own moment of the first interval, so that they never report in step."""
-        for name in names:
-            self.start(name, self._random.uniform(0, self._timing.poll))
-
     def vanish(self, name: str) -> None:
         """The node agent dies without a farewell."""
-        del self.nodes[name]
+        node = self.nodes.pop(name)
         self._tasks.pop(name).cancel()
+        node.is_up = False
+        self._observer.vanished(node)
 
     def totals(self) -> Counters:
         """The counters of all nodes that live, added up."""
@@ -265,70 +289,3 @@ class Simulation:
             f"starts {total.starts}, stops {total.stops}, restarts {total.restarts}"
             + (f"; {len(failures)} nodes in trouble: {failures[0]}" if failures else "")
         )
-
-
-class Terminal(Observer):
-    """Lets a person in a terminal see checks move."""
-
-    def __init__(self, out: TextIO) -> None:
-        self._out = out
-
-    def checks_changed(self, node: SimulatedNode, started: list[Config], stopped: list[Config]) -> None:
-        names = Counter(running.config.name for running in node.running.values())
-        running = ", ".join(f"{name} x{count}" if count > 1 else name for name, count in sorted(names.items()))
-        self.say(f"{node.name} runs {len(node.running)} ({running}) started: {_few(started)} stopped: {_few(stopped)}")
-
-    def contact_changed(self, node: SimulatedNode) -> None:
-        self.say(f"{node.name} {node.failure or 'reaches the server'}")
-
-    def say(self, line: str) -> None:
-        """Print the line, with the time, at once: nothing is flushed when the process ends."""
-        self._out.write(f"{time.strftime('%H:%M:%S')} {line}\n")
-        self._out.flush()
-
-
-def _few(configs: list[Config], most: int = 8) -> str:
-    labels = sorted(config.label for config in configs[:most])
-    more = [f"and {len(configs) - most} more"] if len(configs) > most else []
-    return ", ".join(labels + more) or "-"
-
-
-async def simulate_one(server: Server, timing: Timing, name: str, out: TextIO) -> None:
-    """One node agent from now on, telling `out` when its checks change."""
-    async with Simulation(server, timing, Terminal(out)) as simulation:
-        simulation.start(name)
-        await asyncio.Event().wait()
-
-
-async def simulate_many(server: Server, timing: Timing, names: Iterable[str], out: TextIO) -> None:
-    """Many node agents, with a summary to `out` each 10 s."""
-    async with Simulation(server, timing) as simulation:
-        simulation.start_spread(names)
-        while True:
-            await asyncio.sleep(10)
-            Terminal(out).say(simulation.summary())
-
-
-def run(simulate: Callable[[], Coroutine[Any, Any, None]], connections: int) -> None:
-    """Simulate until SIGTERM or SIGINT, which end the process at once, with exit code 0. Raises SimulationError."""
-    _allow_connections(connections)
-    # asyncio keeps a buffer of this size for each TLS connection, 256 KiB if unchanged: 2.6 GB for 10 000 nodes.
-    sslproto.SSLProtocol.max_size = 4096
-    # Not the event loop's handlers: they would wait until all calls that are ready were served.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _exit)
-    asyncio.run(simulate())
-
-
-def _exit(_number: int, _frame: FrameType | None) -> NoReturn:
-    # A real agent is gone within 0.1 s; cancelling and closing thousands of connections would take seconds.
-    os._exit(0)
-
-
-def _allow_connections(count: int) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = count + 100
-    if hard != resource.RLIM_INFINITY and needed > hard:
-        raise SimulationError(f"{count} nodes need {needed} open files, and the limit here is {hard} (ulimit -Hn)")
-    if soft != resource.RLIM_INFINITY and needed > soft:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))

@@ -280,24 +280,6 @@ async def test_a_node_that_vanishes_says_nothing_and_its_connection_ends() -> No
 
 
 @scenario
-async def test_many_nodes_report_at_moments_spread_over_the_interval() -> None:
-    starts: dict[str, float] = {}
-
-    class Starts(Simulation):
-        def start(self, name: str, delay: float = 0, **options: Any) -> SimulatedNode:
-            starts[name] = delay
-            return super().start(name, delay, **options)
-
-    async with ScriptedServer() as server:
-        for _ in range(2):
-            before = dict(starts)
-            async with Starts(Server.at(server.url, TOKEN), Timing(poll=40), seed=1) as simulation:
-                simulation.start_spread(f"node-{number}" for number in range(100))
-    assert starts == before
-    assert {int(delay // 10) for delay in starts.values()} == {0, 1, 2, 3}
-
-
-@scenario
 async def test_the_summary_adds_up_what_the_nodes_did() -> None:
     async with ScriptedServer() as server:
         server.answer(configs=configs("ntp:a", "load:b"))

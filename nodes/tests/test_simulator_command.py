@@ -15,9 +15,10 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from clusteragent.lib import conf
-from nodes import simulator
-from nodes.agent_client import Server, Timing
-from nodes.simulator import Observer, SimulatedNode, Simulation, Terminal
+from nodes import simulation_run
+from nodes.agent_client import Server, SimulationError, Timing, read_configs
+from nodes.simulation_run import Terminal
+from nodes.simulator import Observer, SimulatedNode, Simulation
 from nodes.tests.scripted_server import FALSE, TOKEN, Answer, ScriptedServer, configs, scenario, until
 
 ROOT = Path(__file__).parents[2]
@@ -28,7 +29,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many nodes each simulation that was started would have had; none is run."""
     counts: list[int] = []
 
-    monkeypatch.setattr(simulator, "run", lambda _simulate, connections: counts.append(connections))
+    monkeypatch.setattr(simulation_run, "run", lambda _simulate, connections, *_tell: counts.append(connections))
     monkeypatch.setattr(conf, "AUTH_TOKEN", TOKEN)
     return counts
 
@@ -80,8 +81,8 @@ def test_the_token_file_wins(started: list[int], monkeypatch: pytest.MonkeyPatch
 
 
 def test_more_nodes_than_the_machine_allows_are_refused_with_the_limit() -> None:
-    with pytest.raises(simulator.SimulationError, match=r"999999999 nodes need .* open files"):
-        simulator.run(pytest.fail, 999_999_999)
+    with pytest.raises(SimulationError, match=r"999999999 nodes need .* open files"):
+        simulation_run.run(pytest.fail, 999_999_999)
 
 
 @scenario
@@ -115,7 +116,7 @@ async def test_a_line_is_printed_when_contact_is_lost_and_regained() -> None:
 def test_a_long_list_of_changes_is_cut() -> None:
     out = io.StringIO()
     node = SimulatedNode("ash", Server.at("127.0.0.1:1", TOKEN), Timing(), Observer())
-    _, many = simulator.read_configs(configs(*(f"ntp:{number}" for number in range(20))).encode())
+    _, many = read_configs(configs(*(f"ntp:{number}" for number in range(20))).encode())
     Terminal(out).checks_changed(node, many, [])
     assert "ntp:7, and 12 more stopped: -" in out.getvalue()
 

@@ -1,0 +1,175 @@
+"""What befalls simulated node agents, and when: deaths, cuts, rollouts. All times are in seconds from the start."""
+
+import asyncio
+import itertools
+import math
+import random
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from nodes.account import Account
+from nodes.agent_client import Link, Server, Timing
+from nodes.simulated_runners import RUNNER, number_at, numbered_address
+from nodes.simulator import SimulatedNode, Simulation
+
+# The share of the nodes that a surging rollout adds at once: a Kubernetes Deployment's default.
+SURGE = 0.25
+# Of a slow node, for each half of a request; both together stay within a real agent's 3 s.
+LAG = 1.0
+# Between two looks whether a surging rollout's new node is up.
+PROBE = 0.05
+
+
+class Kill(NamedTuple):
+    """So many nodes, drawn by the seed, vanish."""
+
+    after: float
+    nodes: int
+
+
+class Cut(NamedTuple):
+    """The first nodes that aren't cut off yet are, for `seconds`; they go on running what they have."""
+
+    after: float
+    nodes: int
+    seconds: float
+
+
+class Rollout(NamedTuple):
+    """All nodes are replaced under new names, as pods are, one after the other, evenly `over` so many seconds.
+
+    A new one is up after `delay` seconds, drawn from that range. `rolling`: an old one vanishes as its successor is made;
+    `surge`: when its successor is up, of which a quarter of the nodes are made at a time; `recreate`: all vanish at once.
+    """
+
+    kind: str
+    after: float
+    over: float
+    delay: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A scenario. `loss` is the share of heartbeats that never arrive, `slow` the number of nodes whose calls lag."""
+
+    nodes: int
+    prefix: str = "node-"
+    seed: int = 0
+    kills: tuple[Kill, ...] = ()
+    cuts: tuple[Cut, ...] = ()
+    rollout: Rollout | None = None
+    loss: float = 0
+    slow: int = 0
+    seconds: float | None = None
+
+
+class Fleet(Simulation):
+    """The node agents of a plan, numbered as they are born; `with_addresses` each is a runner at its own."""
+
+    def __init__(
+        self, server: Server, timing: Timing, plan: Plan, account: Account, *, with_addresses: bool = False
+    ) -> None:
+        super().__init__(server, timing, account)
+        self.plan = plan
+        self._account, self._with_addresses, self._interval = account, with_addresses, timing.poll
+        # Two, for what gets lost depends on the moment, and who is killed on the seed alone.
+        self._dice, self._dice_of_links = random.Random(plan.seed), random.Random(plan.seed)  # noqa: S311
+        self._born = 0
+
+    async def play(self) -> None:
+        """Start the nodes and let happen what the plan says, until its time is over."""
+        for _ in range(self.plan.nodes):
+            self._bear(self._dice.uniform(0, self._interval))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.plan.seconds), asyncio.TaskGroup() as group:
+                group.create_task(self._account.watch_clock())
+                for kill in self.plan.kills:
+                    group.create_task(self._kill(kill))
+                for cut in self.plan.cuts:
+                    group.create_task(self._cut(cut))
+                if self.plan.rollout:
+                    group.create_task(self._roll_out(self.plan.rollout))
+
+    def find(self, address: str) -> SimulatedNode | None:
+        """The living node at a loopback address."""
+        return self.nodes.get(f"{self.plan.prefix}{number_at(address)}")
+
+    def report(self) -> dict[str, Any]:
+        """The account, with the plan's seed and how many nodes there are."""
+        living = [node for node in self.nodes.values() if node.is_up]
+        cut = sum(node.link.is_cut for node in living)
+        nodes = {"started": self._born, "living": len(living), "cut_off": cut}
+        return {"seed": self.plan.seed, "nodes": nodes} | self._account.report()
+
+    def _bear(self, delay: float) -> SimulatedNode:
+        self._born += 1
+        address = numbered_address(self._born) if self._with_addresses else ""
+        link = Link(LAG if self._born <= self.plan.slow else 0, self.plan.loss, self._dice_of_links)
+        node_type = RUNNER if self._with_addresses else 0
+        return self.start(f"{self.plan.prefix}{self._born}", delay, node_type=node_type, real_ip=address, link=link)
+
+    def _end(self, name: str) -> None:
+        # A plan may have killed it meanwhile.
+        if name in self.nodes:
+            self.vanish(name)
+
+    async def _kill(self, kill: Kill) -> None:
+        await asyncio.sleep(kill.after)
+        names = self._dice.sample(list(self.nodes), min(kill.nodes, len(self.nodes)))
+        for name in names:
+            self.vanish(name)
+        self._account.note(f"{len(names)} nodes vanished")
+
+    async def _cut(self, cut: Cut) -> None:
+        await asyncio.sleep(cut.after)
+        whole = (node for node in self.nodes.values() if not node.link.is_cut)
+        nodes = list(itertools.islice(whole, cut.nodes))
+        for node in nodes:
+            node.link.cut()
+        self._account.note(f"{len(nodes)} nodes cut off")
+        await asyncio.sleep(cut.seconds)
+        for node in nodes:
+            node.link.mend()
+        self._account.note(f"{len(nodes)} nodes reach the server again")
+
+    async def _roll_out(self, rollout: Rollout) -> None:
+        await asyncio.sleep(rollout.after)
+        self._account.note(f"{rollout.kind} rollout begins")
+        roll = {"rolling": self._roll, "surge": self._surge, "recreate": self._recreate}[rollout.kind]
+        await roll(list(self.nodes), rollout)
+        self._account.note(f"{rollout.kind} rollout ends: the last new node was made")
+
+    async def _roll(self, old: list[str], rollout: Rollout) -> None:
+        async for name in _paced(old, rollout.over):
+            self._end(name)
+            self._bear(self._dice.uniform(*rollout.delay))
+
+    async def _surge(self, old: list[str], rollout: Rollout) -> None:
+        room = asyncio.Semaphore(math.ceil(SURGE * len(old)))
+        async with asyncio.TaskGroup() as group:
+            async for name in _paced(old, rollout.over):
+                await room.acquire()
+                group.create_task(self._succeed(name, self._dice.uniform(*rollout.delay), room))
+
+    async def _succeed(self, name: str, delay: float, room: asyncio.Semaphore) -> None:
+        successor = self._bear(delay)
+        await asyncio.sleep(delay)
+        while successor.name in self.nodes and not successor.is_up:
+            await asyncio.sleep(PROBE)
+        self._end(name)
+        room.release()
+
+    async def _recreate(self, old: list[str], rollout: Rollout) -> None:
+        for name in old:
+            self._end(name)
+        async for _ in _paced(old, rollout.over):
+            self._bear(self._dice.uniform(*rollout.delay))
+
+
+async def _paced(names: list[str], over: float) -> AsyncIterator[str]:
+    began = asyncio.get_running_loop().time()
+    for number, name in enumerate(names):
+        await asyncio.sleep(began + over * number / len(names) - asyncio.get_running_loop().time())
+        yield name
