@@ -43,7 +43,7 @@ ADMIN_BIND = bind("CLUSTERAGENT_ADMIN_BIND", "127.0.0.1:5006")
 ADMIN_HOSTS = words("CLUSTERAGENT_ADMIN_HOSTS") or ("localhost", "127.0.0.1", "[::1]")
 # Processes of the agents' web server (operators' has one), and threads of each: a thread keeps one database connection.
 WEB_WORKERS = whole("CLUSTERAGENT_WEB_WORKERS", 2, 1, 256)
-WEB_THREADS = whole("CLUSTERAGENT_WEB_THREADS", 4, 1, 256)
+WEB_THREADS = whole("CLUSTERAGENT_WEB_THREADS", 16, 1, 256)
 ACCESS_LOG = flag("CLUSTERAGENT_ACCESS_LOG", False)
 DATABASE_URL = database("DATABASE_URL")
 CONFD = tuple(Path(folder) for folder in text("CLUSTERAGENT_CONFD", "conf.d").split(":") if folder)
