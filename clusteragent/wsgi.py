@@ -2,9 +2,10 @@
 
 import os
 
+from django.conf import settings
 from django.core.wsgi import get_wsgi_application
 
-from clusteragent.lib import processes
+from clusteragent.lib import database, processes
 
 # A web server that is killed leaves its processes behind, which go on answering, and keep the port from the next one.
 if parent := os.environ.get("CLUSTERAGENT_WEB_PARENT"):
@@ -12,3 +13,5 @@ if parent := os.environ.get("CLUSTERAGENT_WEB_PARENT"):
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "clusteragent.settings")
 application = get_wsgi_application()
+if settings.PORT == "agents":
+    database.take_over()

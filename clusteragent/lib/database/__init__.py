@@ -8,7 +8,15 @@ from typing import TypeVar
 
 import psycopg
 import structlog
-from django.db import DatabaseError, InterfaceError, OperationalError, connection
+from django.core import signals
+from django.db import (
+    DatabaseError,
+    InterfaceError,
+    OperationalError,
+    close_old_connections,
+    connection,
+    reset_queries,
+)
 
 T = TypeVar("T")
 
@@ -66,6 +74,13 @@ def ask(work: Callable[[], T]) -> T:
             if not is_kept or not remaining():
                 raise
             return _attempt(work)
+
+
+def take_over() -> None:
+    """Leave connections to `ask`, which closes those that failed: Django would look at each before and after every call."""
+    for signal in (signals.request_started, signals.request_finished):
+        signal.disconnect(close_old_connections)
+    signals.request_started.disconnect(reset_queries)
 
 
 def is_away() -> bool:
