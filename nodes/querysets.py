@@ -208,10 +208,13 @@ class HeartbeatQuerySet(models.QuerySet["nodestore.Heartbeat"]):
         return Beat(*row) if row else None
 
     # It never waits for a row: one node that is being lost would hold up all others, and two of these could deadlock.
+    # The names are selected, so that PostgreSQL doesn't count them and think that a plan for just as many would be better:
+    # making it anew each time takes longer than the rest.
     _BEAT_TOGETHER = """
         WITH told AS (
             SELECT t.*, n.config_version, h.node_id, h.acknowledged
-            FROM unnest(%s::text[], %s::bigint[], %s::smallint[], %s::inet[]) AS t (name, version, node_type, client_ip)
+            FROM unnest((SELECT %s::text[]), %s::bigint[], %s::smallint[], %s::inet[])
+                AS t (name, version, node_type, client_ip)
             JOIN nodes_node AS n ON n.name = t.name
             JOIN nodes_heartbeat AS h ON h.node_id = n.id
             FOR NO KEY UPDATE OF h SKIP LOCKED
