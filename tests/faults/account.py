@@ -45,6 +45,10 @@ class Account(Observer):
             numbers[change.check] += change.step
         return numbers
 
+    def doubled(self) -> int:
+        """How many checks run on more than one node."""
+        return sum(number > 1 for number in self.running().values())
+
     def loads(self) -> dict[str, int]:
         """How many checks each node runs."""
         numbers: dict[str, int] = defaultdict(int)
@@ -54,11 +58,11 @@ class Account(Observer):
 
     def longest_gap(self, since: float) -> float:
         """The longest time since then that a check which had run before ran nowhere, in seconds."""
-        return max((span.seconds for span in self._spans(since) if span.runners == 0), default=0)
+        return max([0.0, *(span.seconds for span in self._spans(since) if span.runners == 0)])
 
     def longest_double(self, since: float) -> float:
         """The longest time since then that a check ran on two nodes, in seconds."""
-        return max((span.seconds for span in self._spans(since) if span.runners > 1), default=0)
+        return max([0.0, *(span.seconds for span in self._spans(since) if span.runners > 1)])
 
     def _spans(self, since: float) -> Iterator["Span"]:
         """Each time since then in which the number of a check's runners was the same."""

@@ -14,7 +14,7 @@ import socket
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Mapping
+from http.client import HTTPException, HTTPSConnection
 from pathlib import Path
 
 from clusteragent.lib import conf, credentials
@@ -27,14 +27,17 @@ from tests.faults.database import Server
 from tests.faults.record import Record
 from tests.faults.wire import Loop, Proxy
 from tests.replicas import PROCESSES, Replica, descendants, wait_for
+from tests.webserver import TLS, exchange
 
 SCALE = 3
 # Until node agents run what the map says: processes come back first, and everything shares two busy cores.
 PATIENCE = 60.0
 # What two busy cores add to a promised time, in seconds. The benchmarks measure the times themselves.
 MARGIN = 5.0
+# How long what many dead nodes left may wait for room, in seconds.
+PILE_UP = 60.0
 CHECKS = 20
-NEAR, FAR = ("ash", "birch"), ("cedar", "elm", "fir")
+NODES = ("ash", "birch", "cedar", "elm", "fir", "hazel", "larch", "maple", "oak", "pine")
 
 _OWNERS = "SELECT n.name FROM checks_assignment AS a JOIN nodes_node AS n ON n.id = a.node_id"
 _LEADER = (
@@ -44,7 +47,7 @@ _LEADER = (
 
 
 class Group:
-    """Node agents that reach the web servers on one way, which may fail."""
+    """Node agents that reach the web servers on one way, a load balancer's, which may fail."""
 
     simulation: Simulation
 
@@ -65,11 +68,11 @@ class Group:
             await asyncio.Event().wait()
 
     def join(self, *names: str, address: str = "") -> None:
-        """These start, one after the other within a fifth of a second."""
+        """These start, evenly within the time between two reports: nodes do not report in step."""
 
         async def start() -> None:
             for number, name in enumerate(names):
-                self.simulation.start(name, 0.2 * number / len(names), real_ip=address)
+                self.simulation.start(name, self._timing.poll * number / len(names), real_ip=address)
 
         self._loop.do(start())
 
@@ -78,16 +81,24 @@ class Group:
 
         async def end() -> None:
             for name in names:
-                self._account.vanished(self.simulation.nodes[name])
                 self.simulation.vanish(name)
 
         self._loop.do(end())
+
+    def cut(self, *names: str) -> None:
+        """Nothing that these send arrives any more."""
+        for name in names:
+            self.simulation.nodes[name].link.cut()
+
+    def mend(self, *names: str) -> None:
+        for name in names:
+            self.simulation.nodes[name].link.mend()
 
 
 class Cluster:
     """All of it. What a test started or broke ends with `end()`."""
 
-    def __init__(self, template: Path, *, scale: int = SCALE, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(self, template: Path, *, scale: int = SCALE) -> None:
         self.scale = scale
         self.timeout, self.poll = 30 / scale, 10 / scale
         # Not pytest's folder: its parents are private to us, and PostgreSQL may run as another user.
@@ -96,13 +107,15 @@ class Cluster:
         self.confd = self.folder / "conf.d"
         self.account = Account()
         self.server = Server.copy(template, self.folder)
+        # Several hosts need sessions of their own choice: no cables then.
+        self.has_cables = True
+        self.at_end = contextlib.ExitStack()
         self.loop = Loop()
         self.agents: list[Replica] = []
-        self.webs: list[Replica] = []
+        self.webs: dict[int, Replica] = {}
         self.ports = [_free_port(), _free_port()]
         self.cables: dict[int, Proxy] = {}
-        self.groups: dict[str, Group] = {}
-        self._environment = {**os.environ, **self._options(), **(environment or {})}
+        self._environment = {**os.environ, **self._options()}
 
     def _options(self) -> dict[str, str]:
         return {
@@ -121,13 +134,14 @@ class Cluster:
         credentials.make_missing(self.folder / "var", given=("cluster_agent.auth_token", "auth_token", "secret_key"))
         for number in range(CHECKS):
             self.write_check(f"check-{number:02}")
-        self.server.start()
+        if self.server.has_ended():
+            self.server.start()
         for port in self.ports:
             self.start_web(port)
         for _ in range(2):
             self.start_agent()
-        for name, nodes in {"near": NEAR, "far": FAR}.items():
-            self.add_group(name).join(*nodes)
+        self.nodes = self.make_group()
+        self.nodes.join(*NODES)
         self.wait_until_whole()
 
     def write_check(self, name: str, folder: Path | None = None) -> None:
@@ -135,31 +149,45 @@ class Cluster:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(f"cluster_check: true\ninit_config:\ninstances:\n  - name: {name}\n    url: http://{name}\n")
 
-    def start_web(self, port: int, **environment: str) -> Replica:
+    def start_web(self, port: int, **environment: str) -> None:
+        """A web server at this port, instead of the one that was there."""
         place = {"CLUSTERAGENT_BIND": f"127.0.0.1:{port}", "DATABASE_URL": self.server.url}
-        return self._start(self.webs, "serve agents", place | environment)
+        self.webs[port] = self._start("serve agents", place | environment)
+
+    def stop_web(self, port: int) -> None:
+        self.webs[port].end()
+
+    def answers(self, port: int) -> bool:
+        """Whether the web server at this port does."""
+        connection = HTTPSConnection("127.0.0.1", port, timeout=5, context=TLS)
+        try:
+            return exchange(connection, "GET", "/readyz").status == 200
+        except (OSError, HTTPException):
+            return False
+        finally:
+            connection.close()
 
     def start_agent(self, **environment: str) -> Replica:
         """A replica of `runagent`, with a cable of its own to the database."""
         cable = Proxy(self.loop, [self.server.socket])
+        through_cable = f"postgresql://postgres@127.0.0.1:{cable.port}/postgres"
         place = {
-            "DATABASE_URL": f"postgresql://postgres@127.0.0.1:{cable.port}/postgres",
+            "DATABASE_URL": through_cable if self.has_cables else self.server.url,
             "CLUSTERAGENT_REPLICA": f"replica-{len(self.agents)}",
         }
-        replica = self._start(self.agents, "runagent", place | environment)
+        replica = self._start("runagent", place | environment)
+        self.agents.append(replica)
         self.cables[replica.pid] = cable
         return replica
 
-    def _start(self, kind: list[Replica], command: str, environment: dict[str, str]) -> Replica:
-        log = self.folder / f"{command.split()[0]}-{len(kind)}-{time.monotonic_ns()}.log"
-        replica = Replica(command, self._environment | environment, log)
-        kind.append(replica)
-        return replica
+    def _start(self, command: str, environment: dict[str, str]) -> Replica:
+        log = self.folder / f"{command.split()[0]}-{time.monotonic_ns()}.log"
+        return Replica(command, self._environment | environment, log)
 
-    def add_group(self, name: str) -> Group:
+    def make_group(self) -> Group:
+        """Node agents with a way of their own to the web servers; none yet."""
         timing = Timing(poll=self.poll, extra_heartbeat=25 / self.scale, longest_retry=self.poll)
-        self.groups[name] = Group(self.loop, self.ports, self.account, timing)
-        return self.groups[name]
+        return Group(self.loop, self.ports, self.account, timing)
 
     def leader(self) -> Replica:
         """Who holds the leader's lock and began the term, once there is one."""
@@ -179,6 +207,13 @@ class Cluster:
         """What happens from now on. Begin with everything whole."""
         return Record(self.server, self.account)
 
+    def now(self) -> float:
+        """The database's clock, in seconds since 1970."""
+        return float(self.server.ask("SELECT extract(epoch FROM clock_timestamp())")[0])
+
+    def known_nodes(self) -> int:
+        return int(self.server.ask("SELECT count(*) FROM nodes_heartbeat")[0])
+
     def term(self) -> int:
         return int(self.server.ask("SELECT term FROM checks_clusterstore")[0])
 
@@ -195,6 +230,22 @@ class Cluster:
             last = self.server.ask("SELECT last_pass FROM nodes_hearing")
             wait_for("a pass", lambda last=last: self.server.ask("SELECT last_pass FROM nodes_hearing") != last)
 
+    def wait_for_scan(self) -> None:
+        """Until the sources were scanned anew."""
+        last = self.server.ask("SELECT scanned_at FROM checks_source")
+        wait_for("a scan", lambda: self.server.ask("SELECT scanned_at FROM checks_source") != last)
+
+    def wait_until_heard(self) -> None:
+        """Until every node reported anew, and silence counts: no fault is forgiven any more."""
+        began = self.server.ask("SELECT clock_timestamp()")[0]
+        late = "SELECT node_id FROM nodes_heartbeat WHERE seen_at < %s"
+        wait_for("every node is heard", lambda: not self.server.ask(late, [began]), PATIENCE + self.timeout)
+        self.wait_until_silence_counts()
+
+    def wait_until_silence_counts(self) -> None:
+        """Until neither the brake nor a time of deafness excuses it."""
+        wait_for("silence counts", lambda: not any(self.hearing().values()), PATIENCE + 2 * self.timeout)
+
     def wait_until_whole(self, patience: float = PATIENCE) -> None:
         """Until every check runs on exactly one node, and that is the one that the map names."""
         try:
@@ -204,11 +255,19 @@ class Cluster:
 
     def is_sound(self) -> bool:
         """Whether the next test may begin with it."""
-        alive = [one.process.poll() is None for one in self.agents + self.webs]
-        return not self.server.has_ended() and self.is_whole() and alive.count(True) == 4
+        alive = [one for one in self._processes() if one.process.poll() is None]
+        return len(alive) == 4 and sorted(self.nodes.simulation.nodes) == sorted(NODES) and self.is_whole()
+
+    def _processes(self) -> list[Replica]:
+        return [*self.webs.values(), *self.agents]
 
     def is_whole(self) -> bool:
         return not self.differences()
+
+    def busiest(self) -> str:
+        """The node that runs most."""
+        loads = self.account.loads()
+        return max(NODES, key=lambda node: loads.get(node, 0))
 
     def differences(self) -> str:
         """How what the node agents run differs from what the map says; empty when everything is well."""
@@ -231,13 +290,13 @@ class Cluster:
         return dict(zip(("braked", "deaf"), row, strict=True))
 
     def end(self) -> None:
-        for replica in self.agents + self.webs:
+        for replica in self._processes():
             replica.tell_to_end()
-        for replica in self.agents + self.webs:
+        for replica in self._processes():
             replica.end()
         self.loop.stop()
-        with contextlib.suppress(ProcessLookupError):
-            self.server.stop("immediate")
+        self.server.stop("immediate")
+        self.at_end.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

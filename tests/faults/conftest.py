@@ -1,13 +1,14 @@
-"""The cluster that a module's tests share, made anew after one that failed."""
+"""The cluster that tests share, made anew after one that was left in pieces, and clusters of a test's own."""
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.faults.cluster import Cluster
+from tests.faults.cluster import SCALE, Cluster
 from tests.faults.database import make_template
 
 
@@ -22,7 +23,7 @@ def template() -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def shared() -> Iterator[list[Cluster]]:
     """At most one cluster."""
     clusters: list[Cluster] = []
@@ -34,11 +35,33 @@ def shared() -> Iterator[list[Cluster]]:
 
 
 @pytest.fixture
-def cluster(shared: list[Cluster], template: Path) -> Iterator[Cluster]:
-    """A cluster in which every check runs: the last test's, if that left it so."""
+def cluster(request: pytest.FixtureRequest, shared: list[Cluster], template: Path) -> Iterator[Cluster]:
+    """A cluster in which every check runs: the last test's, if that left it so. Its parameter is the scale of its times."""
+    scale = getattr(request, "param", SCALE)
+    if shared and shared[0].scale != scale:
+        shared.pop().end()
     if not shared:
-        shared.append(Cluster(template))
+        shared.append(Cluster(template, scale=scale))
         shared[0].start()
+    shared[0].wait_until_silence_counts()
     yield shared[0]
     if not shared[0].is_sound():
         shared.pop().end()
+
+
+@pytest.fixture
+def make_cluster(shared: list[Cluster], template: Path) -> Iterator[Callable[..., Cluster]]:
+    """Makes a cluster, not started yet, for this test alone. It has the machine for itself."""
+    while shared:
+        shared.pop().end()
+    made: list[Cluster] = []
+
+    def make(**options: Any) -> Cluster:
+        made.append(Cluster(template, **options))
+        return made[-1]
+
+    try:
+        yield make
+    finally:
+        for cluster in made:
+            cluster.end()

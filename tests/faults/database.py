@@ -1,5 +1,6 @@
 """PostgreSQL servers to be ill-treated: each a copy of one that was migrated once."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -28,6 +29,7 @@ class Server:
         self._settings = [*SETTINGS, *settings]
         self._environment = {**os.environ, **(environment or {})}
         self._process: subprocess.Popen[bytes] | None = None
+        self._kept: psycopg.Connection[Any] | None = None
 
     @classmethod
     def copy(
@@ -53,6 +55,7 @@ class Server:
 
     def stop(self, mode: str = "fast") -> None:
         """Stop it, if it still runs, and return when it is gone."""
+        self.hang_up()
         if self._process:
             self._process.send_signal(_SIGNALS[mode])
             self._process.wait(60)
@@ -67,11 +70,26 @@ class Server:
             return False
 
     def ask(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
-        """The rows, of one column as they are. Over a session of its own: sessions do not outlive most faults."""
-        with psycopg.connect(self.url, autocommit=True, connect_timeout=5) as session:
-            cursor = session.execute(statement, values)
-            rows = cursor.fetchall() if cursor.description else []
+        """The rows, of one column as they are. Raises psycopg.Error when it does not answer."""
+        try:
+            cursor = self._session().execute(statement, values)
+        except psycopg.OperationalError:
+            # What broke may be the kept session alone.
+            cursor = self._session(fresh=True).execute(statement, values)
+        rows = cursor.fetchall() if cursor.description else []
         return [row[0] if len(row) == 1 else row for row in rows]
+
+    def _session(self, *, fresh: bool = False) -> "psycopg.Connection[Any]":
+        if fresh or self._kept is None or self._kept.closed:
+            self.hang_up()
+            self._kept = psycopg.connect(self.url, autocommit=True, connect_timeout=5)
+        return self._kept
+
+    def hang_up(self) -> None:
+        """Close the session that `ask` keeps."""
+        if self._kept:
+            self._kept.close()
+        self._kept = None
 
     def program(self, name: str, *arguments: str) -> None:
         """Run one of PostgreSQL's own programs, as the server's user."""
@@ -88,6 +106,62 @@ class Server:
 
     def promote(self) -> None:
         self.program("pg_ctl", "promote", "-w", "-D", str(self.pgdata))
+
+
+# A user in a namespace of its own may mount, and is root there, which PostgreSQL refuses to be: one more namespace ends that.
+_BECOME_SERVER = {
+    True: ["setpriv", f"--reuid={postgres.SYSTEM_USER}", f"--regid={postgres.SYSTEM_USER}", "--clear-groups", "--"],
+    False: ["unshare", "-U", f"--map-user={os.geteuid()}", f"--map-group={os.getegid()}", "--"],
+}
+_MOUNT = (
+    'mount -t tmpfs -o size=160m,mode=755 tmpfs "$0" && cp -a "$1" "$0/pgdata" && echo mounted && exec sleep infinity'
+)
+
+
+class SmallDisk(Server):
+    """A server whose data lie on a small file system of their own, which only its processes see."""
+
+    def __init__(self, template: Path, folder: Path) -> None:
+        self._is_root = os.geteuid() == 0
+        disk, sockets = folder / "disk", folder / "sockets"
+        for made in (disk, sockets):
+            made.mkdir()
+            shutil.chown(made, postgres.system_user() or os.geteuid())
+        super().__init__(disk / "pgdata", f"unix_socket_directories={sockets}")
+        self.url = postgres.url(sockets)
+        self.socket = sockets / ".s.PGSQL.5432"
+        words = ["unshare", "-m" if self._is_root else "-Urm", "sh", "-c", _MOUNT, str(disk), str(template)]
+        self._holder = subprocess.Popen(words, stdout=subprocess.PIPE)
+        assert self._holder.stdout
+        assert self._holder.stdout.readline() == b"mounted\n"
+        # The file system as its processes see it.
+        self._ballast = Path(f"/proc/{self._holder.pid}/root{disk}/ballast")
+
+    def command(self) -> list[str]:
+        enter = [
+            "nsenter",
+            "-t",
+            str(self._holder.pid),
+            "-m",
+            *([] if self._is_root else ["-U", "--preserve-credentials"]),
+        ]
+        return [*enter, "--", *_BECOME_SERVER[self._is_root], *super().command()]
+
+    def user(self) -> str | None:
+        return None
+
+    def fill(self) -> None:
+        """Leave no room on the disk."""
+        with contextlib.suppress(OSError), self._ballast.open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+
+    def free(self) -> None:
+        self._ballast.unlink()
+
+    def unmount(self) -> None:
+        self._holder.kill()
+        self._holder.communicate()
 
 
 def make_template(folder: Path) -> Path:

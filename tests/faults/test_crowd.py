@@ -1,0 +1,57 @@
+"""Ten thousand node agents that all come within ten seconds."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+from clusteragent.lib import conf
+from tests.faults.cluster import PATIENCE, Cluster
+from tests.replicas import MANAGE, measured, wait_for
+
+pytestmark = [pytest.mark.processes, pytest.mark.long]
+
+NUMBER = 10_000
+SECONDS = 60
+
+
+@pytest.mark.parametrize("cluster", [1], indirect=True)
+def test_ten_thousand_nodes_that_come_within_ten_seconds_move_nothing(cluster: Cluster) -> None:
+    report = cluster.folder / "report.json"
+    with cluster.record() as record:
+        began = time.monotonic()
+        crowd = subprocess.Popen(_simulate(cluster, "--for", str(SECONDS), "--report", str(report)))
+        try:
+            wait_for("all are known", lambda: cluster.known_nodes() >= NUMBER, SECONDS + PATIENCE)
+            measured(f"{NUMBER} nodes known after {time.monotonic() - began:.1f} s")
+            crowd.wait(SECONDS + PATIENCE)
+        finally:
+            crowd.kill()
+            crowd.wait()
+        assert not record.moves()
+        assert cluster.is_whole()
+    heartbeats = json.loads(report.read_text())["heartbeats"]
+    measured(f"heartbeats: {heartbeats}")
+    assert heartbeats["sent"] > NUMBER
+    assert heartbeats["failed"] == 0
+    assert record.gap == record.double == 0
+    cluster.end()
+
+
+def _simulate(cluster: Cluster, *options: str) -> list[str]:
+    token = cluster.folder / "token"
+    token.write_text(conf.AUTH_TOKEN)
+    where = ["--url", f"https://127.0.0.1:{cluster.ports[0]}", "--token-file", str(token)]
+    return [
+        sys.executable,
+        str(MANAGE),
+        "simulatenodes",
+        "--nodes",
+        str(NUMBER),
+        "--prefix",
+        "crowd-",
+        *where,
+        *options,
+    ]

@@ -1,0 +1,120 @@
+"""Node agents that die, are cut off, flap, or share a name: what moves is what must, and silence of many is not believed."""
+
+import random
+import time
+
+import pytest
+
+from tests.faults.cluster import MARGIN, NODES, PATIENCE, PILE_UP, Cluster
+from tests.faults.record import sources
+from tests.replicas import wait_for
+
+pytestmark = pytest.mark.processes
+
+MAJORITY = NODES[1::2] + NODES[:1]
+
+
+def test_a_node_that_dies_loses_its_checks_to_others_within_timeout_and_poll(cluster: Cluster) -> None:
+    with cluster.record() as record:
+        victim = cluster.busiest()
+        cluster.nodes.vanish(victim)
+        wait_for("it expires", lambda: record.moves("expired"), cluster.timeout + 1 + MARGIN)
+        cluster.wait_until_whole()
+        assert sources(record.moves()) == {victim}
+        assert {move.reason for move in record.moves()} == {"expired", "redispatched"}
+        cluster.nodes.join(victim)
+        cluster.wait_until_heard()
+    assert record.gap < cluster.timeout + 1 + cluster.poll + MARGIN
+    assert record.double == 0
+
+
+@pytest.mark.parametrize("cluster", [3, pytest.param(1, marks=pytest.mark.long)], indirect=True)
+def test_most_nodes_cut_off_for_less_than_the_brake_lose_nothing(cluster: Cluster) -> None:
+    """Sixty percent of them, for longer than the timeout."""
+    with cluster.record() as record:
+        cluster.nodes.cut(*MAJORITY)
+        wait_for("the brake", lambda: cluster.hearing()["braked"], cluster.timeout)
+        time.sleep(40 / cluster.scale - cluster.timeout / 2)
+        assert not record.moves()
+        cluster.nodes.mend(*MAJORITY)
+        cluster.wait_until_heard()
+        assert cluster.is_whole()
+        assert not record.moves()
+    assert record.gap == record.double == 0
+
+
+@pytest.mark.long
+def test_most_nodes_gone_for_good_lose_their_checks_to_the_others_in_the_end(cluster: Cluster) -> None:
+    with cluster.record() as record:
+        cluster.nodes.vanish(*MAJORITY)
+        died = time.monotonic()
+        wait_for("they expire", lambda: record.moves("expired"), 2 * cluster.timeout + MARGIN)
+        assert time.monotonic() - died > 1.5 * cluster.timeout - cluster.poll
+        cluster.wait_until_whole(PILE_UP + PATIENCE)
+        assert sources(record.moves()) <= set(MAJORITY)
+        cluster.nodes.join(*MAJORITY)
+        cluster.wait_until_heard()
+    assert record.gap < 1.5 * cluster.timeout + 1 + PILE_UP + cluster.poll + MARGIN
+    assert record.double == 0
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seconds", [40, 120])
+def test_all_nodes_cut_off_lose_nothing_however_long(cluster: Cluster, seconds: int) -> None:
+    with cluster.record() as record:
+        cluster.nodes.way.cut()
+        time.sleep(seconds / cluster.scale)
+        cluster.nodes.way.heal()
+        cluster.wait_until_heard()
+        assert cluster.is_whole()
+        assert not record.moves()
+    assert record.gap == record.double == 0
+
+
+@pytest.mark.long
+def test_nodes_that_flap_lose_their_own_checks_alone_and_stop_what_others_run(cluster: Cluster) -> None:
+    """Two of ten are reached or cut off for 25 to 40 s in turn, six times."""
+    dice, flapping = random.Random(7), ("ash", "birch")  # one sequence, so that a failure can be had again
+    with cluster.record() as record:
+        for _ in range(6):
+            for act in (cluster.nodes.cut, cluster.nodes.mend):
+                act(*flapping)
+                time.sleep(dice.uniform(25, 40) / cluster.scale)
+        cluster.wait_until_heard()
+        cluster.wait_until_whole()
+        assert record.moves("expired"), "the longest cuts are longer than the timeout"
+        assert sources(record.moves()) <= set(flapping)
+    # A check may be given to a node that is cut off before it could fetch it: it waits for that node to expire then.
+    assert record.gap < cluster.timeout + 1 + cluster.poll + MARGIN
+
+
+def test_a_minority_cut_off_for_longer_than_the_timeout_is_taken_for_dead_and_both_run_its_checks(
+    cluster: Cluster,
+) -> None:
+    with cluster.record() as record:
+        victim = cluster.busiest()
+        checks = cluster.account.loads()[victim]
+        cluster.nodes.cut(victim)
+        wait_for("others run its checks", lambda: cluster.account.doubled() == checks, PATIENCE)
+        cluster.nodes.mend(victim)
+        cluster.wait_until_whole()
+        assert sources(record.moves()) == {victim}
+    assert record.gap == 0
+    assert record.double > 0
+
+
+def test_two_nodes_of_one_name_are_one_node_that_runs_twice(cluster: Cluster) -> None:
+    """They are not fought over: each gets the same answers, and neither is told to stop and start."""
+    with cluster.record() as record:
+        name = cluster.busiest()
+        checks = cluster.account.loads()[name]
+        twins = cluster.make_group()
+        twins.join(name, address="10.0.0.2")
+        wait_for("both run the same", lambda: cluster.account.doubled() == checks)
+        changes = len(cluster.account.changes)
+        time.sleep(3 * cluster.poll)
+        assert len(cluster.account.changes) == changes
+        twins.vanish(name)
+        cluster.wait_until_whole()
+        assert not record.moves()
+    assert record.gap == 0
