@@ -64,6 +64,15 @@ class Plan:
     slow: int = 0
     seconds: float | None = None
 
+    @property
+    def most_nodes(self) -> int:
+        """How many nodes there are at a time at most."""
+        return self.nodes + (_surplus(self.nodes) if self.rollout and self.rollout.kind == "surge" else 0)
+
+
+def _surplus(nodes: int) -> int:
+    return math.ceil(SURGE * nodes)
+
 
 class Fleet(Simulation):
     """The node agents of a plan, numbered as they are born; `with_addresses` each is a runner at its own."""
@@ -147,7 +156,7 @@ class Fleet(Simulation):
             self._bear(self._dice.uniform(*rollout.delay))
 
     async def _surge(self, old: list[str], rollout: Rollout) -> None:
-        room = asyncio.Semaphore(math.ceil(SURGE * len(old)))
+        room = asyncio.Semaphore(_surplus(len(old)))
         async with asyncio.TaskGroup() as group:
             async for name in _paced(old, rollout.over):
                 await room.acquire()

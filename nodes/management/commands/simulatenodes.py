@@ -16,6 +16,8 @@ from nodes.agent_client import Server, SimulationError, Timing
 from nodes.fleet import Cut, Fleet, Kill, Plan, Rollout
 from nodes.simulated_runners import SimulatedRunners
 
+# How many connections a client of the stats may hold open.
+STATS_CLIENTS = 1000
 # Options that say what befalls the nodes of --nodes.
 PLAN = ("seed", "kill_after", "pause", "rollout", "drop_heartbeats", "slow", "seconds", "report")
 
@@ -91,8 +93,7 @@ def _simulate_fleet(server: Server, timing: Timing, plan: Plan, stats_port: int,
         simulation_run.tell(fleet.report(), report)
 
     many = partial(simulation_run.simulate_fleet, fleet, tell, sys.stderr, runners, stats_port)
-    # A rollout may have all nodes twice, and a client of the stats may ask all at once.
-    simulation_run.run(many, plan.nodes * (1 + bool(plan.rollout) + bool(stats_port)), tell)
+    simulation_run.run(many, plan.most_nodes + (STATS_CLIENTS if runners else 0), tell)
 
 
 def _plan(options: dict[str, Any]) -> Plan:
