@@ -5,7 +5,7 @@ BIN := .venv/bin
 # What make starts ends with make, even if make is killed.
 EXEC := @exec setpriv --pdeathsig TERM --
 
-.PHONY: help run test lint format web web-agents web-operators clean
+.PHONY: help run test faults bench lint format web web-agents web-operators clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -17,6 +17,13 @@ run: .venv/requirements ## start everything in the foreground, with three simula
 
 test: .venv/requirements-dev ## run all tests, against a PostgreSQL of their own or DATABASE_URL
 	$(EXEC) $(BIN)/python -m pytest $(ARGS)
+
+faults: .venv/requirements-dev ## break everything that may break, one after the other; takes the better part of an hour
+	@ls /usr/lib/*/faketime/libfaketime.so.1 > /dev/null || { echo "libfaketime is missing: apt-get install faketime"; exit 1; }
+	$(EXEC) $(BIN)/python -m pytest -m "" --durations=0 tests/faults $(wildcard tests/test_statemachine.py) $(ARGS)
+
+bench: .venv/requirements-dev ## measure everything, print a table, write bench/results.json; takes half an hour (ARGS="heartbeats" for less)
+	$(EXEC) $(BIN)/python -m bench $(ARGS)
 
 lint: .venv/requirements-dev ## check format, style, types, settings and migrations
 	@$(BIN)/ruff format --check

@@ -4,19 +4,36 @@ import argparse
 import importlib
 import os
 import shutil
+import signal
+import sys
 import tempfile
 from pathlib import Path
 
+from bench import wrk
 from bench.report import Report, header
 from clusteragent.lib import postgres
 
-QUESTIONS = ("dispatching", "passes")
+QUESTIONS = (
+    "heartbeats",
+    "configs",
+    "load",
+    "dispatching",
+    "passes",
+    "leader",
+    "silence",
+    "rollouts",
+    "admin",
+)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("questions", nargs="*", choices=[*QUESTIONS, []], help="default: all")
     asked = parser.parse_args().questions or QUESTIONS
+    if {"heartbeats", "configs"} & set(asked):
+        wrk.insist()
+    # As Ctrl-C does, so that all that was started is ended.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     folder = Path(tempfile.mkdtemp(prefix="clusteragent-bench-"))
     pgdata = folder / "pgdata"
     postgres.initialise(pgdata)
@@ -48,7 +65,7 @@ def measure(questions: tuple[str, ...] | list[str]) -> None:
     print(header())
     for question in questions:
         importlib.import_module(f"bench.{question}").run(report)
-    report.write(Path(__file__).parent / "results.json")
+        report.write(Path(__file__).parent / "results.json")
 
 
 main()

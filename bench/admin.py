@@ -1,0 +1,56 @@
+"""How long do the admin's list pages take at 100 000 configs, and does their number of queries stay the same?"""
+
+from django.contrib.auth.models import User
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext, override_settings
+
+from bench import stage
+from bench.report import Report, timed
+from checks import dispatcher
+
+PAGES = {
+    "configs": "/admin/checks/config/",
+    "configs, the last page": "/admin/checks/config/?p=900",
+    "configs of a node": "/admin/checks/config/?node=node-00042",
+    "configs, searched": "/admin/checks/config/?q=service-4711",
+    "nodes": "/admin/nodes/node/",
+    "ledger": "/admin/checks/move/",
+    "sources": "/admin/checks/source/",
+}
+
+
+def run(report: Report) -> None:
+    with override_settings(ALLOWED_HOSTS=["testserver"], SECURE_SSL_REDIRECT=False):
+        client = Client()
+        client.force_login(User.objects.create_superuser("bench"))
+        few = _furnish(1000, 100, client)
+        many = _furnish(100_000, 10_000, client)
+        for name, page in PAGES.items():
+            report.add(f"admin at 100 000 configs: {name}", _took(client, page), "s", most=0.3)
+            report.add("  queries, against those at 1 000 configs", many[name], "queries", floor=few[name], most=1)
+
+
+def _furnish(configs: int, nodes: int, client: Client) -> dict[str, int]:
+    """Schedule so many configs, and count the queries of each page."""
+    stage.fresh(nodes)
+    dispatcher.schedule([stage.sent(number) for number in range(configs)])
+    stage.analyse()
+    return {name: _queries(client, page) for name, page in PAGES.items()}
+
+
+def _queries(client: Client, page: str) -> int:
+    _get(client, page)
+    with CaptureQueriesContext(connection) as queries:
+        _get(client, page)
+    return len(queries)
+
+
+def _took(client: Client, page: str) -> float:
+    return sorted(timed(lambda: _get(client, page)) for _ in range(5))[2]
+
+
+def _get(client: Client, page: str) -> None:
+    response = client.get(page, follow=True, secure=True)
+    if response.status_code != 200:
+        raise RuntimeError(f"{page}: {response.status_code}")

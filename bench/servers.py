@@ -1,0 +1,74 @@
+"""The program's own processes, on loopback and free ports; each ends with its block, and with us."""
+
+import http.client
+import os
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
+
+from bench.report import ROOT
+from clusteragent.lib import conf, credentials, processes
+
+TLS = ssl._create_unverified_context()
+# Which are in the environment.
+TOKENS = (credentials.NODE_AGENTS_TOKEN, credentials.LOCAL_TOKEN, credentials.SECRET_KEY)
+
+
+@contextmanager
+def running(*words: str, **environment: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """A process, told to end when the block is left, and killed if it does not."""
+    us = os.getpid()
+    process = subprocess.Popen(words, cwd=ROOT, env=os.environ | environment, preexec_fn=lambda: processes.end_with(us))
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def web(port: str = "agents", **environment: str) -> Iterator[str]:
+    """One of the two web servers, as `manage.py serve` starts it. Gives its URL once it answers."""
+    credentials.make_missing(conf.VAR, given=TOKENS)
+    number = free_port()
+    option = {"agents": "CLUSTERAGENT_BIND", "operators": "CLUSTERAGENT_ADMIN_BIND"}[port]
+    environment |= {option: f"127.0.0.1:{number}"}
+    with manage("serve", port, **environment) as process:
+        _wait(process, number)
+        yield f"https://127.0.0.1:{number}"
+
+
+def manage(*words: str, **environment: str) -> AbstractContextManager["subprocess.Popen[bytes]"]:
+    """A management command as a process."""
+    return running(sys.executable, "manage.py", *words, **environment)
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def _wait(process: "subprocess.Popen[bytes]", port: int) -> None:
+    deadline = time.monotonic() + 30
+    while not _answers(port):
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError("the web server does not answer")
+        time.sleep(0.1)
+
+
+def _answers(port: int) -> bool:
+    with closing(http.client.HTTPSConnection("127.0.0.1", port, timeout=2, context=TLS)) as connection:
+        try:
+            connection.request("GET", "/healthz")
+            return connection.getresponse().status == http.HTTPStatus.OK
+        except (OSError, http.client.HTTPException):
+            return False

@@ -1,0 +1,31 @@
+-- wrk's side of `bench/wrk.py`: one route, another node each time, and the outcome as JSON on the last line.
+local threads = 0
+
+function setup(thread)
+  threads = threads + 1
+  thread:set("seed", threads)
+end
+
+function init(args)
+  local method, route, body, nodes = args[1], args[2], args[3], tonumber(args[4])
+  local headers = { Authorization = "Bearer " .. os.getenv("DD_CLUSTER_AGENT_AUTH_TOKEN"), ["X-Real-Ip"] = "" }
+  math.randomseed(seed)
+  requests = {}
+  for number = 0, nodes - 1 do
+    requests[number] = wrk.format(method, string.format("%snode-%05d", route, number), headers, body)
+  end
+  last = nodes - 1
+end
+
+function request()
+  return requests[math.random(0, last)]
+end
+
+function done(summary, latency)
+  local errors = summary.errors
+  local lost = errors.connect + errors.read + errors.write + errors.timeout
+  io.write(string.format(
+    '{"rate": %f, "p50": %f, "p99": %f, "errors": %d}\n',
+    summary.requests / summary.duration * 1e6, latency:percentile(50) / 1e6, latency:percentile(99) / 1e6,
+    lost + errors.status))
+end
