@@ -3,27 +3,32 @@
 import json
 import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from http import HTTPStatus
+from http.client import HTTPSConnection
 from pathlib import Path
 from typing import Any
 
 from bench import servers, stage
+from bench.report import timed
 from checks import dispatcher
 from checks.dispatcher import Sent
-from checks.models import Move
-from nodes.models import Hearing, Heartbeat
+from clusteragent.lib import conf
+from nodes.models import Hearing, Heartbeat, Node
 
-# Seconds until all nodes have reported and run their configs, and no silence of before counts.
+# Seconds until all nodes have reported and run their configs, and no silence of before counts; ten thousand take longer.
 SETTLED = 45
+PATIENCE = 120
+PROBE = "probe"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the nodes report, and what the database was seen to do meanwhile: moves by reason, seconds with the brake on."""
+    """What the nodes report, how long a heartbeat beside theirs took each time, and how long the brake was on, in seconds."""
 
     account: dict[str, Any]
-    moves: dict[str, int]
+    waits: list[float]
     braked: float
 
 
@@ -38,24 +43,40 @@ def simulate(nodes: int, configs: int, seconds: float, *plan: str) -> Outcome:
         words = (f"--url={url}", f"--nodes={nodes}", f"--for={seconds}", f"--report={report}", *plan)
         simulation = stack.enter_context(servers.manage("simulatenodes", *words))
         _schedule(nodes, configs)
-        braked = 0.0
-        while simulation.poll() is None:
-            time.sleep(0.5)
-            braked += 0.5 * Hearing.objects.filter(braked_since__isnull=False).count()
+        braked, waits = 0.0, []
+        with closing(_connect(url)) as connection:
+            while simulation.poll() is None:
+                time.sleep(0.1)
+                braked += 0.1 * Hearing.objects.filter(braked_since__isnull=False).count()
+                waits.append(timed(lambda: _heartbeat(connection)))
         if simulation.returncode:
             raise RuntimeError(f"simulatenodes ended with {simulation.returncode}")
-        reasons = list(Move.objects.values_list("reason", flat=True))
-        return Outcome(
-            json.loads(report.read_text()), {reason: reasons.count(reason) for reason in set(reasons)}, braked
-        )
+        return Outcome(json.loads(report.read_text()), waits, braked)
+
+
+def _connect(url: str) -> HTTPSConnection:
+    """A connection of a node that is cordoned, so that it gets no work."""
+    connection = HTTPSConnection(url.removeprefix("https://"), context=servers.TLS)
+    _heartbeat(connection)
+    Node.objects.filter(name=PROBE).cordon()
+    return connection
+
+
+def _heartbeat(connection: HTTPSConnection) -> None:
+    headers = {"Authorization": f"Bearer {conf.AUTH_TOKEN}"}
+    connection.request("POST", f"/api/v1/clusterchecks/status/{PROBE}", '{"last_change":-1}', headers)
+    answer = connection.getresponse()
+    answer.read()
+    if answer.status != HTTPStatus.OK:
+        raise RuntimeError(f"a heartbeat was answered {answer.status}")
 
 
 def _schedule(nodes: int, configs: int) -> None:
     """Configs of the operators, which no scan of a folder takes for removed; once all nodes are there, for an even start."""
     sent = [stage.sent(number) for number in range(configs)]
-    deadline = time.monotonic() + SETTLED
+    deadline = time.monotonic() + PATIENCE
     while Heartbeat.objects.count() < nodes:
         if time.monotonic() > deadline:
-            raise RuntimeError(f"{Heartbeat.objects.count()} of {nodes} nodes have reported in {SETTLED} s")
+            raise RuntimeError(f"{Heartbeat.objects.count()} of {nodes} nodes have reported in {PATIENCE} s")
         time.sleep(0.2)
     dispatcher.schedule([Sent("admin", one.key, one.original, one.patched) for one in sent])
