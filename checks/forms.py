@@ -98,6 +98,9 @@ def _sent(key: str, check: str, yaml: str) -> Sent:
         line = yaml[: yaml.index("%%env")].count("\n") + 1
         raise OddYAML("only files may name environment variables (%%env_...%%)", line=line)
     parsed = fileformat.parse(yaml, name=check, source=f"{ADMIN}:{key}")
+    root = yamlnodes.read(yaml)
+    if isinstance(root, MappingNode) and yamlnodes.get(root, "cluster_check") is not None and not parsed.cluster_check:
+        raise OddYAML("cluster_check is off, but what is written here is dispatched: leave it out")
     config = replace(parsed, provider=ADMIN, cluster_check=True)
     return Sent(ADMIN, key, config, dispatcher.admit(config))
 

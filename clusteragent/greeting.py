@@ -62,7 +62,8 @@ def _map() -> Iterator[str]:
 
 def _trials() -> Iterator[str]:
     """Lines to paste in another terminal."""
-    yield f"Try it in another terminal, in {Path.cwd()}:"
+    database = ", with the same DATABASE_URL" if conf.DATABASE_URL else ""
+    yield f"Try it in another terminal, in {Path.cwd()}{database}:"
     yield "# Kill the leader: another takes over, and nothing moves."
     yield f"kill -9 $({_environment()}{_python()} manage.py leader --pid)"
     if conf.DEMO_NODES:

@@ -20,7 +20,7 @@ from checks.models import Config
 from clusteragent import schema, web
 from clusteragent.lib import conf, credentials, postgres, sockets
 from clusteragent.supervisor import Group, Program, Supervisor, SupervisorError, manage
-from nodes.models import Hearing
+from nodes.models import Hearing, Node
 
 PGDATA = conf.VAR / "pgdata"
 NAMES = ("ash", "birch", "cedar")
@@ -108,15 +108,15 @@ def _groups() -> list[Group]:
     """In the order in which they start. The database stops last, and quickly: SIGINT ends what its clients do."""
     groups = []
     if not conf.DATABASE_URL:
-        server = postgres.command(PGDATA, "max_connections=200")
+        # Each wait for the leader's lock that ends is an error to PostgreSQL, two lines a second; its clients log errors.
+        server = postgres.command(PGDATA, "max_connections=200", "log_min_messages=fatal")
         groups += [Group("database", [Program("postgres", server, True, postgres.system_user(), "INT", 3)])]
-    servers = [Program(f"web-{port}", manage("serve", port)) for port in web.servers()]
-    replicas = [Program(f"runagent-{number}", manage("runagent")) for number in (1, 2)]
-    groups += [Group("clusteragent", [*servers, *replicas])]
+    groups += [Group("web", [Program(f"web-{port}", manage("serve", port)) for port in web.servers()])]
     if names := _demo_nodes():
         agents = [Program(name, _simulation(name), autorestart=False, stopwaitsecs=1) for name in names]
         groups += [Group("nodes", agents)]
-    return groups
+    replicas = [Program(f"runagent-{number}", manage("runagent")) for number in (1, 2)]
+    return [*groups, Group("clusteragent", replicas)]
 
 
 def _demo_nodes() -> list[str]:
@@ -136,11 +136,14 @@ def _bring_up(supervisor: Supervisor) -> None:
         supervisor.start("database")
         _insist(_database_answers, supervisor, "postgres")
     schema.upgrade()
-    supervisor.start("clusteragent")
+    supervisor.start("web")
     for server in web.servers().values():
         _insist(functools.partial(_answers, server.url), supervisor, f"web-{server.port}")
     if conf.DEMO_NODES:
         supervisor.start("nodes")
+        # On a slow machine a node that is late for the warm-up would find all work given out.
+        _wait(_all_report, SETTLED)
+    supervisor.start("clusteragent")
 
 
 def _insist(condition: Callable[[], bool], supervisor: Supervisor, program: str) -> None:
@@ -177,6 +180,10 @@ def _answers(url: str) -> bool:
     except httpx.HTTPError:
         return False
     return True
+
+
+def _all_report() -> bool:
+    return Node.objects.alive().filter(name__in=_demo_nodes()).count() == conf.DEMO_NODES
 
 
 def _settled() -> bool:

@@ -27,6 +27,7 @@ class Healthz(AgentView):
     """GET /healthz: the process answers. It asks nothing else."""
 
     authentication_classes = []
+    http_method_names = ["get", "head"]
 
     def get(self, request: Request) -> HttpResponse:
         return line("ok", 200)
@@ -36,6 +37,7 @@ class Readyz(AgentView):
     """GET /readyz: the database answers and the schema fits."""
 
     authentication_classes = []
+    http_method_names = ["get", "head"]
     # Asked each second, and a schema that once fits does not become older.
     _fits = False
 

@@ -1,5 +1,6 @@
 """nodeStore: the node agents that report to us, when they were last heard, and what happened to them."""
 
+import re
 from datetime import datetime
 
 from django.core.exceptions import ValidationError
@@ -14,8 +15,11 @@ def validate_node_name(name: str) -> None:
     """One path segment of 1 to 253 characters, without control, format or other unprintable characters."""
     if not 1 <= len(name) <= 253:
         raise ValidationError("a node's name has 1 to 253 characters")
-    if "/" in name or name in {".", ".."} or not name.isprintable():
+    if "/" in name or name in {".", ".."} or not name.isprintable() or name.isspace():
         raise ValidationError("a node's name is one path segment of printable characters")
+    # Django hands over bytes of a path that are not UTF-8 as escapes.
+    if re.search(r"%[89A-Fa-f][0-9A-Fa-f]", name):
+        raise ValidationError("a node's name is UTF-8")
 
 
 class Node(models.Model):

@@ -14,6 +14,7 @@ from psycopg.conninfo import conninfo_to_dict
 T = TypeVar("T")
 
 _env = FileAwareEnv()
+_LONGEST = timedelta(days=3650)
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -75,18 +76,18 @@ def duration(name: str, default: timedelta, low: timedelta = timedelta(0)) -> ti
 
     def parse(raw: str) -> timedelta:
         if re.fullmatch(r"\d+(\.\d+)?", raw):
-            value = timedelta(seconds=float(raw))
+            seconds = float(raw)
         elif re.fullmatch(r"(\d+(\.\d+)?(ms|s|m|h))+", raw):
             parts = re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h)", raw)
-            value = timedelta(seconds=sum(float(number) * _UNITS[unit] for number, unit in parts))
+            seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
         else:
             raise ValueError(raw)
-        if not low <= value <= timedelta(days=3650):
+        if not low.total_seconds() <= seconds <= _LONGEST.total_seconds():
             raise ValueError(raw)
-        return value
+        return timedelta(seconds=seconds)
 
-    least = f" of at least {low.total_seconds():g} s" if low else ""
-    return option(name, default, parse, f"seconds or a duration such as 90s, 10m, 1h30m{least}")
+    bounds = f"from {low.total_seconds():g} s to {_LONGEST.days} days"
+    return option(name, default, parse, f"seconds or a duration such as 90s, 10m, 1h30m, {bounds}")
 
 
 def words(name: str) -> tuple[str, ...]:

@@ -190,7 +190,7 @@ async def test_a_200_that_is_empty_or_broken_stops_all_checks_at_once(body: str)
         async with ash_at(server) as node:
             await until(lambda: len(names(node)) == 2)
             await until(lambda: not node.running)
-            assert node.counters.fetches == 2
+            assert node.counters.stops == 2
             server.answer(configs=configs("ntp:a"))
             await until(lambda: names(node) == ["ntp:a"])
 

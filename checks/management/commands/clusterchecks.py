@@ -2,7 +2,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from checks.models import Config
 from nodes.models import Node
@@ -17,6 +17,8 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         configs = Config.objects.described(options["check"])
+        if options["check"] and not configs:
+            raise CommandError(f"no config is of the check {options['check']}")
         nodes = list(Node.objects.known().values_list("name", flat=True))
         if options["json"]:
             self.stdout.write(json.dumps({"nodes": nodes, "configs": list(configs)}, indent=2, default=str))
@@ -28,7 +30,8 @@ class Command(BaseCommand):
         for config in configs:
             by_owner.setdefault(config["node"] or "", []).append(config)
         width = max([4, *map(len, nodes)])
-        self.stdout.write(f"=== {len(nodes)} agents reporting ===\n\n{'Name':{width}}  Running checks")
+        alive = Node.objects.alive().count()
+        self.stdout.write(f"=== {alive} agents reporting ===\n\n{'Name':{width}}  Running checks")
         for name in nodes:
             self.stdout.write(f"{name:{width}}  {sum(len(c['check_ids']) for c in by_owner[name])}")
         for name in sorted(by_owner):

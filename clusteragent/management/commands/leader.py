@@ -2,20 +2,27 @@
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from clusteragent import handler
+from clusteragent.lib import conf
 
 
 class Command(BaseCommand):
     help = "The leader, its term, and when its last pass ended."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--pid", action="store_true", help="only the number of its process on its machine")
+        parser.add_argument(
+            "--pid", action="store_true", help="only the number of its process, if that is on this machine"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         status = handler.status()
-        pid = status.leader.rpartition(":")[2]
-        self.stdout.write(
-            pid if options["pid"] else f"{status.leader}, term {status.term}, last pass {status.last_pass}"
-        )
+        replica, _, pid = status.leader.rpartition(":")
+        if not options["pid"]:
+            self.stdout.write(f"{status.leader or 'nobody'}, term {status.term}, last pass {status.last_pass}")
+        elif replica != conf.REPLICA:
+            # Here that number is another process's, and the next thing that happens to it may be a kill.
+            raise CommandError(f"the leader runs on {replica or 'no machine yet'}, not here ({conf.REPLICA})")
+        else:
+            self.stdout.write(pid)
