@@ -102,6 +102,9 @@ class Server:
         if user := self.user():
             shutil.chown(pgdata, user)
         self.program("pg_basebackup", "-D", str(pgdata), "-R", "-c", "fast", "-h", str(self.pgdata), "-U", "postgres")
+        # The socket lies among the data here, and so its lock was copied too.
+        for lock in pgdata.glob(".s.PGSQL.*"):
+            lock.unlink()
         return Server(pgdata)
 
     def promote(self) -> None:

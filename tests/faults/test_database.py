@@ -64,7 +64,7 @@ def _took_all(cluster: Cluster, hogs: contextlib.ExitStack) -> bool:
     with contextlib.suppress(psycopg.OperationalError):
         while True:
             hogs.enter_context(contextlib.closing(psycopg.connect(cluster.server.url)))
-    ours = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'clusteragent %'"
+    ours = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE starts_with(application_name, 'clusteragent')"
     return not cluster.server.ask(ours)
 
 

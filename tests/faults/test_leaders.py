@@ -32,6 +32,7 @@ def test_a_killed_leader_is_followed_within_a_second(cluster: Cluster) -> None:
         cluster.start_agent()
 
 
+@pytest.mark.long
 def test_a_stopped_leader_is_followed_within_ten_seconds_and_returns_as_a_follower(cluster: Cluster) -> None:
     term = cluster.term()
     with nothing_moves(cluster) as leader:
@@ -44,6 +45,7 @@ def test_a_stopped_leader_is_followed_within_ten_seconds_and_returns_as_a_follow
         assert cluster.term() == later
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", ["cut", "freeze"])
 def test_a_leader_that_loses_the_database_is_followed_within_ten_seconds(cluster: Cluster, how: str) -> None:
     term = cluster.term()
@@ -56,6 +58,7 @@ def test_a_leader_that_loses_the_database_is_followed_within_ten_seconds(cluster
         wait_for("it follows", lambda: leader.said("following"))
 
 
+@pytest.mark.long
 def test_a_killed_worker_is_replaced_within_the_term(cluster: Cluster) -> None:
     term = cluster.term()
     with nothing_moves(cluster) as leader:
@@ -65,6 +68,7 @@ def test_a_killed_worker_is_replaced_within_the_term(cluster: Cluster) -> None:
         assert cluster.term() == term
 
 
+@pytest.mark.long
 def test_a_wedged_worker_is_replaced_when_passes_stop(cluster: Cluster) -> None:
     """It lives, and does nothing any more."""
     term = cluster.term()

@@ -28,7 +28,8 @@ def test_a_node_that_dies_loses_its_checks_to_others_within_timeout_and_poll(clu
     assert record.double == 0
 
 
-@pytest.mark.parametrize("cluster", [3, pytest.param(1, marks=pytest.mark.long)], indirect=True)
+@pytest.mark.long
+@pytest.mark.parametrize("cluster", [3, 1], indirect=True)
 def test_most_nodes_cut_off_for_less_than_the_brake_lose_nothing(cluster: Cluster) -> None:
     """Sixty percent of them, for longer than the timeout."""
     with cluster.record() as record:
@@ -88,6 +89,7 @@ def test_nodes_that_flap_lose_their_own_checks_alone_and_stop_what_others_run(cl
     assert record.gap < cluster.timeout + 1 + cluster.poll + MARGIN
 
 
+@pytest.mark.long
 def test_a_minority_cut_off_for_longer_than_the_timeout_is_taken_for_dead_and_both_run_its_checks(
     cluster: Cluster,
 ) -> None:
@@ -103,6 +105,7 @@ def test_a_minority_cut_off_for_longer_than_the_timeout_is_taken_for_dead_and_bo
     assert record.double > 0
 
 
+@pytest.mark.long
 def test_two_nodes_of_one_name_are_one_node_that_runs_twice(cluster: Cluster) -> None:
     """They are not fought over: each gets the same answers, and neither is told to stop and start."""
     with cluster.record() as record:

@@ -11,7 +11,7 @@ from tests.replicas import wait_for
 pytestmark = pytest.mark.processes
 
 
-@pytest.mark.parametrize("how", ["vanishes", "is emptied"])
+@pytest.mark.parametrize("how", ["is emptied", pytest.param("vanishes", marks=pytest.mark.long)])
 def test_a_folder_of_configs_that_is_gone_stops_no_check(cluster: Cluster, how: str) -> None:
     aside = cluster.folder / "aside"
     with cluster.record() as record:
@@ -45,7 +45,8 @@ def test_folders_that_differ_between_replicas_add_up(make_cluster: Callable[...,
         wait_for("the other's file is dispatched", lambda: cluster.account.running().get("http_check:extra"))
         cluster.wait_for_scan()
         cluster.wait_for_scan()
-        assert [move.reason for move in record.moves()] == ["scheduled"]
+        # The folder's path is in the bytes, so they changed; a check's instances did not, and it goes on where it was.
+        assert [move.reason for move in record.moves() if move.source != move.to] == ["scheduled"]
         cluster.wait_until_whole()
     assert record.gap == record.double == 0
 
