@@ -11,9 +11,9 @@ from checks import dispatcher
 
 PAGES = {
     "configs": "/admin/checks/config/",
-    "configs, the last page": "/admin/checks/config/?p=900",
+    "configs, the fourth page": "/admin/checks/config/?p=4",
     "configs of a node": "/admin/checks/config/?node=node-00042",
-    "configs, searched": "/admin/checks/config/?q=service-4711",
+    "configs, searched": "/admin/checks/config/?q=service-471",
     "nodes": "/admin/nodes/node/",
     "ledger": "/admin/checks/move/",
     "sources": "/admin/checks/source/",

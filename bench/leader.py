@@ -8,7 +8,7 @@ from pathlib import Path
 from bench import stage
 from bench.report import Report
 from clusteragent.lib import conf
-from tests.replicas import Cluster, wait_for
+from tests.replicas import Cluster, descendants, wait_for
 
 ROUNDS = 20
 
@@ -34,7 +34,7 @@ def run(report: Report) -> None:
 def _follow(cluster: Cluster, number: int) -> float:
     """Seconds from the leader's signal to the end of the next leader's first pass. Another replica takes its place."""
     leader = cluster.led()
-    below = cluster.descendants(leader.pid)
+    below = descendants(leader.pid)
     term = cluster.store.term()
     leader.signal(number)
     took = cluster.succession(term)
