@@ -10,6 +10,7 @@ import time
 from asyncio import sslproto
 from collections import Counter
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, TextIO
@@ -118,12 +119,21 @@ def _allow_connections(count: int) -> None:
 
 def tell(report: dict[str, Any], file: Path | None = None) -> None:
     """Print the report for people to stderr, and write it to the file as JSON, whole or not at all."""
-    # Not sys.stderr.write: a signal may have interrupted just that, which Python forbids to enter again.
-    os.write(sys.stderr.fileno(), describe(report).encode())
+    _say(describe(report))
     if file:
         partial = file.with_name(f"{file.name}.{os.getpid()}")
-        partial.write_text(json.dumps(report, indent=1))
-        partial.replace(file)
+        try:
+            partial.write_text(json.dumps(report, indent=1))
+            partial.replace(file)
+        except OSError as error:
+            _say(f"{file} can't be written: {error.strerror}\n")
+
+
+def _say(text: str) -> None:
+    # Not sys.stderr.write: a signal may have interrupted just that, which Python forbids to enter again. Nor may a closed
+    # pipe, of all things, end a simulation that was only asked for its report.
+    with suppress(OSError):
+        os.write(sys.stderr.fileno(), text.encode())
 
 
 def describe(report: dict[str, Any]) -> str:

@@ -15,6 +15,8 @@ from django.core.management import CommandError, call_command
 
 from clusteragent.lib import conf
 from nodes import simulation_run
+from nodes.account import Account
+from nodes.agent_client import Server, Timing
 from nodes.fleet import Cut, Fleet, Kill, Plan, Rollout
 from nodes.simulated_runners import named_address
 from nodes.tests.scripted_server import TOKEN
@@ -110,6 +112,14 @@ def test_it_reports_on_sigusr1_and_goes_on_and_again_at_its_end(tmp_path: Path) 
     assert [report["seed"] for report in reports] == [5, 5]
     assert reports[0]["seconds"] < reports[1]["seconds"]
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_report_that_cant_be_written_is_said_and_ends_nothing(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    fleet = Fleet(Server.at("127.0.0.1:1", TOKEN), Timing(), Plan(nodes=1), Account())
+    simulation_run.tell(fleet.report(), tmp_path / "gone" / "report.json")
+    assert f"{tmp_path}/gone/report.json can't be written: No such file" in capfd.readouterr().err
 
 
 @pytest.mark.processes
