@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from clusteragent.lib import conf
@@ -14,6 +15,7 @@ from nodes import simulation_run
 from nodes.account import Account
 from nodes.agent_client import Server, SimulationError, Timing
 from nodes.fleet import Cut, Fleet, Kill, Plan, Rollout
+from nodes.models import validate_node_name
 from nodes.simulated_runners import SimulatedRunners
 
 # How many connections a client of the stats may hold open.
@@ -191,6 +193,8 @@ def _parts(text: str, separator: str, *kinds: Callable[[str], Any]) -> list[Any]
 
 
 def _name(text: str) -> str:
-    if not text or not text.isprintable():
-        raise ArgumentTypeError(f"{text!r} is no name of a node")
+    try:
+        validate_node_name(text)
+    except ValidationError as error:
+        raise ArgumentTypeError(f"{text!r}: {' '.join(error.messages)}") from error
     return text
