@@ -68,8 +68,12 @@ class NodeQuerySet(models.QuerySet["nodestore.Node"]):
         return self.known().filter(heard | Exists(nodestore.Hearing.objects.deaf_lately()))
 
     def accepting(self) -> NodeQuerySet:
-        """Living nodes that may be given work."""
-        return self.alive().filter(schedulable=True)
+        """Nodes that may be given work: schedulable, and heard within half the timeout, or all known after we were deaf.
+
+        Of nodes that die together some expire first; their work must not go to those that are about to.
+        """
+        heard = Q(heartbeat__seen_at__gte=ago(conf.NODE_EXPIRATION_TIMEOUT / 2))
+        return self.known().filter(heard | Exists(nodestore.Hearing.objects.deaf_lately()), schedulable=True)
 
     def with_state(self) -> NodeQuerySet:
         """Each with its `state` (alive, silent or lost) and `silence`, how long ago it was last heard."""

@@ -10,7 +10,7 @@ from checks import dispatcher
 from checks.models import Config, Move, Source
 from checks.tests.cast import counts, dangling, lead, ledger, owners, report, sent, silence, versions
 from clusteragent.lib import conf
-from nodes.models import Hearing, Node
+from nodes.models import Hearing, Heartbeat, Node
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
 
@@ -30,6 +30,24 @@ def test_only_the_dead_node_s_configs_move():
     assert set(counts()) == {"ash", "cedar"}
     assert {key for key in before if before[key] != after[key]} == {key for key in before if before[key] == "birch"}
     assert all(versions()[name] > told[name] for name in ("ash", "birch", "cedar"))
+
+
+def test_work_does_not_go_to_a_node_that_may_have_died_with_its_owner():
+    report("ash", "birch", "cedar", "dogwood", "elm", "fir", "gum")
+    schedule(14)
+    silence("birch")
+    Heartbeat.objects.filter(node__name="cedar").update(seen_at=Now() - conf.NODE_EXPIRATION_TIMEOUT * 0.6)
+    dispatcher.run_pass(lead())
+    dispatcher.schedule([sent("new")])
+    assert counts()["cedar"] == 2
+
+
+def test_after_our_deafness_a_node_not_yet_heard_again_may_get_work():
+    report("ash", "birch")
+    Heartbeat.objects.update(seen_at=Now() - conf.NODE_EXPIRATION_TIMEOUT * 2)
+    Hearing.objects.update(hearing_since=Now())
+    schedule(2)
+    assert counts() == {"ash": 1, "birch": 1}
 
 
 def test_every_move_is_in_the_ledger_with_its_term():
