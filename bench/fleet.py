@@ -14,6 +14,7 @@ from bench import servers, stage
 from bench.report import timed
 from checks import dispatcher
 from checks.dispatcher import Sent
+from checks.models import Move
 from clusteragent.lib import conf
 from nodes.models import Hearing, Heartbeat, Node
 
@@ -80,3 +81,8 @@ def _schedule(nodes: int, configs: int) -> None:
             raise RuntimeError(f"{Heartbeat.objects.count()} of {nodes} nodes have reported in {PATIENCE} s")
         time.sleep(0.2)
     dispatcher.schedule([Sent("admin", one.key, one.original, one.patched) for one in sent])
+
+
+def moved() -> int:
+    """How often a config came to another node, by the ledger."""
+    return Move.objects.exclude(to_node="").exclude(reason="scheduled").count()

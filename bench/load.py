@@ -2,7 +2,6 @@
 
 from bench import fleet
 from bench.report import Report, quantile
-from checks.models import Move
 
 NODES, CONFIGS, DYING = 10_000, 5_000, 300
 
@@ -20,8 +19,4 @@ def run(report: Report) -> None:
     report.add("  a heartbeat beside theirs, p50", quantile(outcome.waits, 0.5), "s")
     report.add("  a heartbeat beside theirs, p99", quantile(outcome.waits, 0.99), "s", most=0.1)
     report.add("  configs of living nodes that moved", account["restarts"]["moved_undisturbed"], "configs", most=0)
-    report.add("  configs of dead nodes that moved", _moved(), "configs")
-
-
-def _moved() -> int:
-    return Move.objects.exclude(to_node="").exclude(reason="scheduled").count()
+    report.add("  configs of dead nodes that moved", fleet.moved(), "configs")
