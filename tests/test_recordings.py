@@ -1,6 +1,7 @@
 """Exchanges recorded with an unmodified node agent, and with the peer's server, replayed against the running server."""
 
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,6 @@ def test_a_recorded_node_agent_gets_the_same_bytes_over_its_one_connection(
 def test_the_peers_server_was_answered_alike(web: WebServer, db: None) -> None:
     exchanges = recorded("peer_server_probe")
     assert set(DIFFERENT) <= {item["note"] for item in exchanges}
-    connection = web.connect()
     for item in exchanges:
         note, response = item["note"], item["response"]
         if note == "old version: stale":
@@ -105,7 +105,9 @@ def test_the_peers_server_was_answered_alike(web: WebServer, db: None) -> None:
             register("n2")
             give("n1", next(item["response"]["body"] for item in exchanges if item["note"] == "path: query"))
         status, body = DIFFERENT.get(note, (response["status"], response["body"]))
-        answer = replay(connection, item["request"])
+        # A server may close a connection whose request's body it did not need to read.
+        with closing(web.connect()) as connection:
+            answer = replay(connection, item["request"])
         assert answer.status == status, note
         if note.removeprefix("status body: ") in PARSER_ERRORS:
             assert answer.body.count("\n") == 1
@@ -114,5 +116,4 @@ def test_the_peers_server_was_answered_alike(web: WebServer, db: None) -> None:
         for header in ("Www-Authenticate", "X-Content-Type-Options"):
             expected = response["headers"].get(header)
             assert note in DIFFERENT or status == 405 or answer.headers.get(header) == expected, note
-    connection.close()
     assert set(Node.objects.values_list("name", flat=True)) == {"n1", "n2", "n3", "a b"}
