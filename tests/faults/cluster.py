@@ -238,7 +238,7 @@ class Cluster:
     def wait_until_heard(self) -> None:
         """Until every node reported anew, and silence counts: no fault is forgiven any more."""
         began = self.server.ask("SELECT clock_timestamp()")[0]
-        late = "SELECT node_id FROM nodes_heartbeat WHERE seen_at < %s"
+        late = "SELECT node_id FROM nodes_heartbeat WHERE seen_at < %s OR seen_at > clock_timestamp()"
         wait_for("every node is heard", lambda: not self.server.ask(late, [began]), PATIENCE + self.timeout)
         self.wait_until_silence_counts()
 
@@ -256,7 +256,12 @@ class Cluster:
     def is_sound(self) -> bool:
         """Whether the next test may begin with it."""
         alive = [one for one in self._processes() if one.process.poll() is None]
-        return len(alive) == 4 and sorted(self.nodes.simulation.nodes) == sorted(NODES) and self.is_whole()
+        return (
+            len(alive) == 4
+            and sorted(self.nodes.simulation.nodes) == sorted(NODES)
+            and self.is_whole()
+            and self.known_nodes() == len(NODES)
+        )
 
     def _processes(self) -> list[Replica]:
         return [*self.webs.values(), *self.agents]

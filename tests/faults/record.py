@@ -1,6 +1,5 @@
 """What must hold whatever happens, looked at ten times a second while it happens and at the end."""
 
-import contextlib
 import threading
 import time
 from collections.abc import Collection
@@ -48,15 +47,22 @@ class Watch(threading.Thread):
         super().__init__(name="watch", daemon=True)
         self.wrong: list[str] = []
         self.looks = 0
+        self.reason = "no time"
         self._server = server
         self._contents: dict[tuple[str, str], str] = {}
         self._ended = threading.Event()
 
     def run(self) -> None:
         while not self._ended.wait(0.1):
-            with contextlib.suppress(psycopg.Error), psycopg.connect(self._server.url, autocommit=True) as session:
-                while not self._ended.wait(0.1):
-                    self._look(session.execute(_LOOK).fetchone())
+            try:
+                self._look_on()
+            except psycopg.Error as error:
+                self.reason = str(error)
+
+    def _look_on(self) -> None:
+        with psycopg.connect(self._server.url, autocommit=True, connect_timeout=5) as session:
+            while not self._ended.wait(0.1):
+                self._look(session.execute(_LOOK).fetchone())
 
     def stop(self) -> None:
         self._ended.set()
@@ -103,7 +109,7 @@ class Record:
         return [Moved(*row) for row in self._server.ask(_LEDGER)]
 
     def _insist(self) -> None:
-        assert self._watch.looks, "nothing was looked at"
+        assert self._watch.looks, f"nothing was looked at: {self._watch.reason}"
         assert not self._watch.wrong, self._watch.wrong[:5]
         owners: dict[int, str] = {move.config_id: move.to for move in self._ledger()}
         assert {config: owner for config, owner in owners.items() if owner} == dict(self._server.ask(_MAP))

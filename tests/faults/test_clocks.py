@@ -34,6 +34,7 @@ def test_a_database_whose_clock_was_set_moves_nothing(make_cluster: Callable[...
         before = cluster.now()
         clock.write_text(f"{seconds:+}")
         assert abs(cluster.now() - before - seconds) < 60
+        cluster.wait_for_pass(2)
         cluster.wait_until_heard()
         assert cluster.is_whole()
         assert not record.moves()
@@ -42,8 +43,10 @@ def test_a_database_whose_clock_was_set_moves_nothing(make_cluster: Callable[...
 
 
 @pytest.mark.parametrize("seconds", [-HOUR, HOUR])
-def test_replicas_whose_clocks_are_an_hour_off_do_as_others(cluster: Cluster, seconds: int) -> None:
-    wrong = faked(FAKETIME=f"{seconds:+}")
+def test_replicas_whose_clocks_are_an_hour_off_do_as_others(make_cluster: Callable[..., Cluster], seconds: int) -> None:
+    cluster = make_cluster()
+    cluster.start()
+    wrong = faked(FAKETIME=f"{seconds:+}", PYTHONPATH=str(Path(__file__).parent / "faked"))
     with cluster.record() as record:
         for agent in [agent for agent in cluster.agents if agent.process.poll() is None]:
             agent.end()
@@ -57,7 +60,6 @@ def test_replicas_whose_clocks_are_an_hour_off_do_as_others(cluster: Cluster, se
         assert not record.moves()
     assert record.gap == record.double == 0
     _one_dies(cluster)
-    cluster.end()
 
 
 def _one_dies(cluster: Cluster) -> None:
