@@ -241,6 +241,7 @@ def _keep_owner(turn: _Turn, entry: Entry) -> None:
     """An edited config stays on its node, unless it became an endpoint's: then its node runs it without being its owner."""
     if entry.endpoint:
         Assignment.objects.filter(config_id=entry.id).delete()
+        Config.objects.settle([entry.id])
         entry.dangling_since = None
     if entry.owner is not None:
         turn.move(entry, None if entry.endpoint else entry.owner, Move.Reason.CHANGED)

@@ -124,7 +124,7 @@ class ConfigQuerySet(models.QuerySet["clusterstore.Config"]):
         return self.dangling().filter(former_node__isnull=False, dangling_since__gte=time)
 
     def settle(self, ids: Collection[int]) -> None:
-        """Note that these have an owner again."""
+        """Note that these have an owner again, or need none."""
         self.filter(pk__in=ids).update(dangling_since=None, unscheduled=False, former_node=None)
 
     def ids_of(self, names: Collection[str]) -> list[int]:

@@ -184,6 +184,17 @@ def test_a_config_may_become_an_endpoint_s_and_come_back():
     assert owners() == {"one": "ash"}
 
 
+def test_a_config_that_becomes_an_endpoint_s_forgets_that_it_was_lost_and_unscheduled():
+    report("ash")
+    dispatcher.schedule([sent("one")])
+    silence("ash")
+    dispatcher.expire_nodes(force=True)
+    Config.objects.update(unscheduled=True)
+    dispatcher.schedule([sent("one", node_name="kubelet-1")])
+    stored = Config.objects.get()
+    assert (stored.former_node, stored.unscheduled) == (None, False)
+
+
 def test_a_dangling_config_may_change_and_still_dangles():
     dispatcher.schedule([sent("one")])
     since = Config.objects.get().dangling_since
