@@ -8,6 +8,7 @@ from nodes.models import Hearing, Memory
 
 # A property says what is right, not how fast a busy machine shows it.
 settings.register_profile("unhurried", deadline=None)
+settings.register_profile("faults", deadline=None, max_examples=5_000)
 settings.load_profile("unhurried")
 
 

@@ -1,0 +1,214 @@
+"""A tiny model of the dispatcher: what it must remember, and what it may do. It has no clock and chooses no nodes.
+
+It takes over the choices that the dispatcher made, once they are seen to be allowed.
+"""
+
+import math
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from checks import balancing
+from checks.changes import Sent
+from checks.dispatcher import NotAccepting, NotDispatchable
+from clusteragent.lib import conf
+from nodes.querysets import UnknownNode
+
+Key = tuple[str, str]
+
+TIMEOUT = conf.NODE_EXPIRATION_TIMEOUT.total_seconds()
+
+
+@dataclass(eq=False)
+class Check:
+    """A config: one identity, whatever it says. former: who had it when its node was lost. near: where it should go."""
+
+    sent: Sent
+    owner: str = ""
+    former: str = ""
+    near: str = ""
+    edits: int = 0
+    is_lost_lately: bool = False
+
+    @property
+    def digest(self) -> str:
+        return self.sent.patched.digest
+
+    @property
+    def is_endpoint(self) -> bool:
+        return bool(self.sent.patched.node_name)
+
+    @property
+    def dangles(self) -> bool:
+        return not (self.owner or self.is_endpoint)
+
+
+@dataclass(eq=False)
+class Agent:
+    """A node. silent_for: seconds. version: of its configs; fetched: the one that its agent has."""
+
+    silent_for: float = 0
+    is_cordoned: bool = False
+    is_lost: bool = False
+    is_lost_lately: bool = False
+    times_lost: int = 0
+    fetched: int = 0
+    version: int = 0
+
+
+@dataclass
+class Model:
+    """Who sends what and who has it. warms_up: nothing is placed yet; deaf: silence says nothing."""
+
+    warms_up: bool
+    warmup_has_begun: bool = False
+    warmup_is_over: bool = False
+    is_deaf: bool = False
+    agents: dict[str, Agent] = field(default_factory=dict)
+    origins: dict[Key, tuple[Check, Sent]] = field(default_factory=dict)
+    pending: list[Check] = field(default_factory=list)
+    pool: list[str] = field(default_factory=list)
+    ceiling: float = math.inf
+    taken: int = 0
+
+    @property
+    def checks(self) -> list[Check]:
+        return list(dict.fromkeys(check for check, _ in self.origins.values()))
+
+    def known(self) -> list[str]:
+        return [name for name, agent in self.agents.items() if not agent.is_lost]
+
+    def accepting(self, patience: float = TIMEOUT / 2) -> list[str]:
+        """Who may be given work: not the cordoned, nor those silent for longer than that."""
+        patient = math.inf if self.is_deaf else patience
+        agents = {name: self.agents[name] for name in self.known()}
+        return [name for name, agent in agents.items() if not agent.is_cordoned and agent.silent_for <= patient]
+
+    def share(self, name: str) -> list[Check]:
+        return [check for check in self.checks if check.owner == name]
+
+    def is_unsure(self, name: str) -> bool:
+        """Whether an answer could make a node stop what nobody else runs."""
+        return self.warms_up or any(check.dangles and check.former == name for check in self.checks)
+
+    def send(self, sents: Iterable[Sent]) -> None:
+        """Origins send bytes, one after the other."""
+        latest = {(sent.source, sent.key): sent for sent in sents}
+        for key, sent in latest.items():
+            self._send(key, sent)
+        self.pool = [] if self.warms_up else self.accepting()
+
+    def _send(self, key: Key, sent: Sent) -> None:
+        mine, before = self.origins.get(key, (None, None))
+        if before and before.patched.fingerprint == sent.patched.fingerprint:
+            return
+        twin = next((check for check in self.checks if check.digest == sent.patched.digest), None)
+        if mine and twin in (None, mine) and len(self.senders(mine)) == 1:
+            self._edit(mine, sent)
+            check = mine
+        else:
+            check = twin or self._new(sent, near=mine.owner if mine else "")
+            self._part(key)
+        self.origins[key] = check, sent
+
+    def _new(self, sent: Sent, near: str) -> Check:
+        check = Check(sent, near=near)
+        if check.dangles:
+            self.pending.append(check)
+        return check
+
+    def senders(self, check: Check) -> list[Key]:
+        return [key for key, (sent, _) in self.origins.items() if sent is check]
+
+    def _edit(self, check: Check, sent: Sent) -> None:
+        was_endpoint, check.sent = check.is_endpoint, sent
+        check.edits += 1
+        if check.is_endpoint:
+            self._take(check)
+        elif was_endpoint:
+            self.pending.append(check)
+
+    def _part(self, key: Key) -> None:
+        before, _ = self.origins.pop(key, (None, None))
+        if before and not self.senders(before):
+            self._take(before)
+
+    def _take(self, check: Check) -> None:
+        self.taken += bool(check.owner)
+        check.owner = check.former = check.near = ""
+
+    def forget(self, keys: Iterable[Key]) -> None:
+        """These origins send nothing any more."""
+        for key in keys:
+            self._part(key)
+
+    def expire(self, *, force: bool = False) -> None:
+        """Every late node loses what it has, unless silence says nothing or nobody could take it."""
+        if not force and (self.is_deaf or not self.accepting()):
+            return
+        for name in self.known():
+            if self.agents[name].silent_for > TIMEOUT:
+                self._lose(name)
+
+    def _lose(self, name: str) -> None:
+        agent = self.agents[name]
+        agent.is_lost = agent.is_lost_lately = True
+        agent.times_lost += 1
+        for check in self.share(name):
+            check.owner, check.former, check.near, check.is_lost_lately = "", name, name, True
+
+    def redispatch(self, *, force: bool = False) -> None:
+        """Whatever dangles is placed, if the warm-up allows it and somebody has room."""
+        is_warm = not self.warms_up or self.warmup_is_over
+        self.warmup_has_begun = bool(self.agents)
+        if is_warm or force:
+            self.pending = [check for check in self.checks if check.dangles]
+            self.pool = self.accepting()
+            self.ceiling = math.inf if force else self._ceiling()
+            self.warms_up = not is_warm
+
+    def _ceiling(self) -> float:
+        lost = sum(check.dangles and bool(check.former) and check.is_lost_lately for check in self.checks)
+        before = sum(agent.is_lost_lately or not agent.is_lost for agent in self.agents.values())
+        return (
+            balancing.ceiling(sum(not check.is_endpoint for check in self.checks), lost, before) if lost else math.inf
+        )
+
+    def wait(self) -> None:
+        """A minute goes by, in which nothing falls silent."""
+        self.is_deaf = False
+        self.warmup_is_over = self.warmup_has_begun
+        for check in self.checks:
+            check.is_lost_lately = False
+        for agent in self.agents.values():
+            agent.is_lost_lately = False
+
+    def why_not(self, checks: Collection[Check], name: str) -> type[Exception] | None:
+        """Why these can't be given to that node."""
+        if name not in self.known():
+            return UnknownNode
+        if name not in self.accepting(TIMEOUT) or self.warms_up:
+            return NotAccepting
+        return NotDispatchable if any(check.is_endpoint for check in checks) else None
+
+    def give(self, checks: Iterable[Check], name: str) -> None:
+        for check in checks:
+            check.owner, check.former = name, ""
+
+    def settle(self, owners: Mapping[str, str]) -> None:
+        """Take over whom the dispatcher chose, if it may: one that accepts, has room, and the nearest or least of them."""
+        for check in self.pending:
+            check.owner = owners[check.digest]
+            assert check.owner in ("", *self.pool), f"{check.owner} may not be given work"
+        loads = {name: len(self.share(name)) for name in self.pool}
+        room = {name for name in self.pool if loads[name] + 1 <= self.ceiling}
+        chosen = {check.owner for check in self.pending} - {""}
+        near = {check.near for check in self.pending}
+        for check in self.pending:
+            assert check.owner == check.near or check.near not in room, f"{check.near} is nearer"
+            assert check.owner or not room, "somebody has room"
+        for name in chosen:
+            assert loads[name] <= self.ceiling, f"{name} has more than it may"
+            assert name in near or loads[name] - 1 <= min(loads.values()) + self.taken, f"{name} has too much"
+        for check in self.checks:
+            check.near = check.former = check.former if check.dangles else ""
+        self.pending, self.pool, self.ceiling, self.taken = [], [], math.inf, 0

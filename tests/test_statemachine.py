@@ -1,0 +1,350 @@
+"""Whatever happens in whatever order, the dispatcher does what a tiny model of it says, and its promises hold."""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import replace
+from datetime import timedelta
+from functools import cache, partial
+from itertools import permutations
+from typing import Any, NamedTuple
+
+import pytest
+from django.db import DatabaseError, connection
+from django.db.models import F
+from django.db.models.functions import Now
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from checks import dispatcher
+from checks.dispatcher import NotLeader, Sent
+from checks.models import ClusterStore, Config, Source
+from checks.querysets import Share
+from checks.tests.cast import sent
+from clusteragent.lib import conf
+from nodes.models import Hearing, Heartbeat, Node
+from nodes.querysets import Report
+from tests.model import Agent, Check, Key, Model
+
+NODES = ("ash", "birch", "cedar")
+ORIGINS = (("file", "a"), ("file", "b"), ("file", "c"), ("admin", "a"))
+# The second says the same as the first in other bytes; the last is an endpoint's.
+BODIES = (
+    {"instances": ("url: http://x\ntags: [a, b]\n",)},
+    {"instances": ("url: http://x\ntags: [b, a]\n",)},
+    {"instances": ("url: http://y\n",)},
+    {"instances": ("url: http://z\n",)},
+    {"instances": ("url: http://z\n", "url: http://y\n")},
+    {"instances": ("url: http://x\n",), "node_name": "kubelet"},
+)
+CHUNK = 3
+MINUTE = timedelta(seconds=61)
+TIMES = ("hearing_since", "braked_since", "warm_until")
+
+
+@cache
+def what(key: Key, body: int) -> Sent:
+    """What an origin sends."""
+    return sent(key[1], key[0], **BODIES[body])
+
+
+names, keys, bodies = st.sampled_from(NODES), st.sampled_from(ORIGINS), st.integers(0, len(BODIES) - 1)
+sents = st.builds(what, keys, bodies)
+
+
+class Crash(DatabaseError):
+    """The process lost its session."""
+
+
+@contextmanager
+def crashes(number: int) -> Iterator[None]:
+    """Breaks off before that statement, if there are so many."""
+    left = iter(range(number))
+
+    def wrapper(execute: Callable[..., Any], *args: Any) -> Any:
+        if next(left, None) is None:
+            raise Crash
+        return execute(*args)
+
+    with suppress(Crash), connection.execute_wrapper(wrapper):
+        yield
+
+
+class Row(NamedTuple):
+    """A config in the database."""
+
+    digest: str
+    id: int
+    owner: str
+    dangles: bool
+    is_flagged: bool
+    is_endpoint: bool
+    origins: list[str]
+    check_ids: list[str]
+
+
+# One statement each, since these are asked thousands of times.
+CONFIGS = """
+    SELECT c.digest, c.id, coalesce(n.name, ''), c.dangling_since IS NOT NULL, c.unscheduled, c.node_name <> '',
+        ARRAY(SELECT o.source || ':' || o.key FROM checks_origin AS o WHERE o.config_id = c.id ORDER BY 1),
+        ARRAY(SELECT i.check_id FROM checks_instance AS i WHERE i.config_id = c.id ORDER BY i.id)
+    FROM checks_config AS c LEFT JOIN checks_assignment AS a ON a.config_id = c.id LEFT JOIN nodes_node AS n ON n.id = a.node_id
+"""
+MOVES = """
+    SELECT id, config_id, source_node, to_node, reason, term FROM checks_move WHERE id > %s ORDER BY id
+"""
+BEGIN = """
+    DELETE FROM checks_move; DELETE FROM checks_origin; DELETE FROM checks_instance; DELETE FROM checks_assignment;
+    DELETE FROM checks_config; DELETE FROM nodes_nodeevent; DELETE FROM nodes_heartbeat; DELETE FROM nodes_node;
+    UPDATE nodes_hearing SET hearing_since = NULL, braked_since = NULL, warm_until = NULL, last_pass = NULL, warmup = %s;
+    INSERT INTO nodes_node (name, labels) SELECT name, '{}' FROM unnest(%s::text[]) AS n (name);
+    INSERT INTO nodes_heartbeat (node_id) SELECT id FROM nodes_node
+"""
+
+
+def ask(statement: str, *values: object) -> list[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, values)
+        return cursor.fetchall()
+
+
+class Dispatching(RuleBasedStateMachine):
+    """Sources, node agents, operators and passes do what they may do at any time; some things break off midway."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = Model(warms_up=False)
+        self.terms: list[int] = []
+        self.ids: dict[Check, int] = {}
+        # By the ledger: who has what, and who lost it last.
+        self.map: dict[int, str] = {}
+        self.lost_by: dict[int, str] = {}
+        self.last_move = 0
+        # What each node was to run, and how often it was lost, when its version was looked at.
+        self.seen: dict[str, tuple[object, int]] = {}
+
+    @initialize(
+        names=st.sets(names, min_size=2),
+        bodies=st.lists(bodies, min_size=2, max_size=len(ORIGINS)),
+        cold=st.sampled_from([False, False, False, True]),
+    )
+    def start(self, names: set[str], bodies: list[int], cold: bool) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(BEGIN, [cold, sorted(names)])
+        self.model.warms_up = cold
+        self.model.agents = {name: Agent() for name in names}
+        self.lead()
+        self.schedule(list(map(what, ORIGINS, bodies)))
+
+    @rule(sents=st.lists(sents, min_size=1, max_size=4))
+    def schedule(self, sents: list[Sent]) -> None:
+        dispatcher.schedule(sents)
+        self.model.send(sents)
+
+    @rule(pair=st.sampled_from(list(permutations(ORIGINS, 2))))
+    def trade(self, pair: tuple[Key, Key]) -> None:
+        """Two origins send what the other sent."""
+        before = [self.model.origins[key][1] for key in pair if key in self.model.origins]
+        if len(before) == len(pair):
+            self.schedule(
+                [replace(sent, source=key[0], key=key[1]) for key, sent in zip(reversed(pair), before, strict=True)]
+            )
+
+    @rule(keys=st.sets(keys, min_size=1, max_size=2))
+    def unschedule(self, keys: set[Key]) -> None:
+        dispatcher.unschedule(keys)
+        self.model.forget(keys)
+
+    @rule(names=st.sets(names, min_size=1), version=st.sampled_from([None, 0, -1]))
+    def report(self, names: set[str], version: int | None) -> None:
+        """Heartbeats; without a version: with the one that the agent has."""
+        agents = {name: self.model.agents.setdefault(name, Agent()) for name in sorted(names)}
+        reports = [Report(name, agent.fetched if version is None else version) for name, agent in agents.items()]
+        for report, answer in zip(reports, Node.objects.heartbeats(reports), strict=True):
+            alone = partial(Node.objects.heartbeat, report.name, last_change=report.last_change)
+            self.hear(report, alone() if answer is None else answer)
+
+    def hear(self, report: Report, is_up_to_date: bool) -> None:
+        agent, named = self.model.agents[report.name], report.last_change
+        is_right = named == agent.version and not agent.is_lost
+        assert is_up_to_date == (self.model.warms_up or named == -1 or is_right)
+        agent.silent_for, agent.is_lost = 0, False
+        if not is_up_to_date:
+            share = Config.objects.share_of(report.name)
+            agent.fetched = agent.fetched if share.unsure else share.version
+
+    @rule(names=st.sets(names, min_size=1), age=st.sampled_from([20, 40]))
+    def fall_silent(self, names: set[str], age: int) -> None:
+        Heartbeat.objects.filter(node__name__in=names).update(seen_at=Now() - timedelta(seconds=age))
+        for name in names & set(self.model.known()):
+            self.model.agents[name].silent_for = age
+
+    @rule(asleep=st.booleans())
+    def wait(self, asleep: bool) -> None:
+        """A minute goes by in which nobody falls silent, with passes or without."""
+        Hearing.objects.update(**{time: F(time) - MINUTE for time in TIMES})
+        Config.objects.update(dangling_since=F("dangling_since") - MINUTE)
+        Node.objects.update(lost_at=F("lost_at") - MINUTE)
+        self.model.wait()
+        if asleep:
+            Hearing.objects.update(last_pass=F("last_pass") - MINUTE)
+        else:
+            self.run_pass(set(), None)
+
+    @rule(names=st.sets(names), number=st.none() | st.integers(0, 60))
+    def run_pass(self, names: set[str], number: int | None) -> None:
+        """A pass, after these reported. One that crashes has completed what it did before; the next does the rest."""
+        if names:
+            self.report(names, -1)
+        if number is not None:
+            with crashes(number):
+                dispatcher.run_pass(self.terms[-1])
+            self.see_that_the_map_is_whole()
+        dispatcher.run_pass(self.terms[-1])
+        recent = Now() - conf.NODE_EXPIRATION_TIMEOUT
+        self.model.is_deaf = Hearing.objects.filter(hearing_since__gte=recent).exists()
+        self.model.expire()
+        self.model.redispatch()
+
+    @rule(names=st.sets(names, min_size=1, max_size=2), force=st.booleans(), back=st.booleans())
+    def die(self, names: set[str], force: bool, back: bool) -> None:
+        """Nodes fall silent and expire, and may be back before their configs are given to others."""
+        self.fall_silent(names, 40)
+        dispatcher.expire_nodes(force=force)
+        self.model.expire(force=force)
+        if back:
+            self.report(names, None)
+
+    @rule(force=st.booleans())
+    def redispatch(self, force: bool) -> None:
+        dispatcher.redispatch(force=force)
+        self.model.redispatch(force=force)
+
+    @precondition(lambda self: self.ids)
+    @rule(data=st.data(), name=names)
+    def reassign(self, data: st.DataObject, name: str) -> None:
+        checks = sorted(self.ids, key=self.ids.__getitem__)
+        chosen = data.draw(st.lists(st.sampled_from(checks), min_size=1, max_size=CHUNK, unique=True))
+        error = self.model.why_not(chosen, name)
+        with pytest.raises(error) if error else nullcontext():
+            dispatcher.reassign([self.ids[check] for check in chosen], name, actor="eve")
+            self.model.give(chosen, name)
+
+    @rule(name=names, schedulable=st.booleans())
+    def cordon(self, name: str, schedulable: bool) -> None:
+        Node.objects.filter(name=name).cordon(schedulable=schedulable)
+        if name in self.model.agents:
+            self.model.agents[name].is_cordoned = not schedulable
+
+    @rule(sents=st.lists(sents, min_size=1, max_size=2), keys=st.sets(keys, min_size=1, max_size=2))
+    def lose_the_lead(self, sents: list[Sent], keys: set[Key]) -> None:
+        """Another replica leads, and the one before does not know it yet."""
+        over = self.terms[-1]
+        self.lead()
+        for verb in (
+            lambda: dispatcher.run_pass(over),
+            lambda: dispatcher.schedule(sents, term=over),
+            lambda: dispatcher.unschedule(keys, term=over),
+        ):
+            with pytest.raises(NotLeader):
+                verb()
+
+    def lead(self) -> None:
+        with connection.cursor() as cursor:
+            self.terms.append(ClusterStore.objects.begin_term(cursor, "another"))
+        assert self.terms == sorted(set(self.terms))
+
+    @rule(number=st.integers(0, 25), sents=st.lists(sents, min_size=1, max_size=CHUNK))
+    def crash_while_scheduling(self, number: int, sents: list[Sent]) -> None:
+        with crashes(number):
+            dispatcher.schedule(sents)
+            self.model.send(sents)
+
+    @rule(number=st.integers(0, 15), keys=st.sets(keys, min_size=1, max_size=CHUNK))
+    def crash_while_unscheduling(self, number: int, keys: set[Key]) -> None:
+        with crashes(number):
+            dispatcher.unschedule(keys)
+            self.model.forget(keys)
+
+    # What must hold.
+
+    @invariant()
+    def all_is_well(self) -> None:
+        rows = self.see_that_the_map_is_whole()
+        self.model.settle({digest: row.owner for digest, row in rows.items()})
+        self.see_that_the_configs_are_the_models(rows)
+        for name in self.model.agents:
+            self.see_what_the_agent_sees(name)
+
+    def see_that_the_map_is_whole(self) -> dict[str, Row]:
+        """Every config has one owner, dangles or is an endpoint's, and the ledger tells the same."""
+        rows = [Row(*row) for row in ask(CONFIGS)]
+        assert len({row.id for row in rows}) == len(rows), "two owners"
+        for row in rows:
+            assert bool(row.owner) + row.dangles + row.is_endpoint == 1, row
+            assert row.dangles or not row.is_flagged, row
+        self.replay()
+        assert self.map == {row.id: row.owner for row in rows if row.owner}
+        return {row.digest: row for row in rows}
+
+    def replay(self) -> None:
+        """Read on in the ledger."""
+        for move, config, source, to, reason, term in ask(MOVES, self.last_move):
+            assert self.map.pop(config, "") == source
+            assert source or to
+            assert term == self.terms[-1]
+            self.lost_by[config] = source if reason == "expired" else ""
+            if to:
+                self.map[config] = to
+            self.last_move = move
+
+    def see_that_the_configs_are_the_models(self, rows: dict[str, Row]) -> None:
+        checks = self.model.checks
+        assert rows.keys() == {check.digest for check in checks}
+        for check in checks:
+            row = rows[check.digest]
+            assert self.ids.setdefault(check, row.id) == row.id
+            assert (row.owner, row.dangles) == (check.owner, check.dangles)
+            assert row.check_ids == list(check.sent.patched.check_ids)
+            assert row.origins == sorted(f"{source}:{key}" for source, key in self.model.senders(check))
+        self.ids = {check: self.ids[check] for check in checks}
+
+    def see_what_the_agent_sees(self, name: str) -> None:
+        share = Config.objects.share_of(name)
+        assert (share is not None) == (name in self.model.known())
+        if share is None:
+            return
+        checks = sorted(self.model.share(name), key=self.ids.__getitem__)
+        assert share.configs == ",".join(check.sent.patched.wire.decode() for check in checks)
+        assert bool(share.unsure) == self.model.is_unsure(name)
+        self.see_that_the_version_tells_of_changes(name, share.version)
+        self.see_that_nothing_stops_for_nobody(name, share)
+
+    def see_that_the_version_tells_of_changes(self, name: str, version: int) -> None:
+        agent = self.model.agents[name]
+        seen = {(check, check.edits) for check in self.model.share(name)}, agent.times_lost
+        is_same = seen == self.seen.get(name, (set(), 0))
+        assert version == agent.version if is_same else version > agent.version
+        self.seen[name], agent.version = seen, version
+
+    def see_that_nothing_stops_for_nobody(self, name: str, share: Share) -> None:
+        lost = {config for config, node in self.lost_by.items() if node == name}
+        dangling = {self.ids[check] for check in self.model.checks if check.dangles}
+        assert share.unsure or share.configs or not lost & dangling
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_dispatcher_does_what_the_model_says(monkeypatch, caplog):
+    caplog.set_level(logging.CRITICAL)  # a failure shows the steps that lead to it, not what all examples logged
+    monkeypatch.setattr(dispatcher, "CHUNK", CHUNK)
+    Source.objects.update(read_at=Now())
+    examples = 10 * settings.default.max_examples
+    run_state_machine_as_test(Dispatching, settings=settings(max_examples=examples, stateful_step_count=7))
