@@ -34,6 +34,40 @@ def test_no_node_gets_more_than_the_ceiling():
     assert [nodes.place(near="ash") for _ in range(4)] == ["ash", "birch", "birch", None]
 
 
+def test_a_node_with_more_workers_gets_more():
+    nodes = Pool({"ash": "ash", "birch": "birch"}, {}, workers={"ash": 4, "birch": 64})
+    given_to = [nodes.place() for _ in range(68)]
+    assert given_to.count("ash") == 4
+
+
+def test_what_is_not_ours_counts_as_load_but_not_as_a_config():
+    nodes = Pool({"ash": "ash", "birch": "birch"}, {}, counts={}, base={"ash": 2.0}, limits={"ash": 1, "birch": 3})
+    assert [nodes.place() for _ in range(5)] == ["birch", "birch", "ash", "birch", None]
+
+
+def test_the_ceiling_grows_with_the_workers():
+    nodes = Pool({"ash": "ash", "birch": "birch"}, {}, 4, workers={"ash": 4, "birch": 12})
+    given_to = [nodes.place() for _ in range(9)]
+    assert [given_to.count(name) for name in ("ash", "birch", None)] == [2, 6, 1]
+
+
+def test_only_nodes_that_are_eligible_get_it():
+    nodes = pool(ash=0, birch=5, cedar=6)
+    few = frozenset({"birch", "cedar", "gone"})
+    assert nodes.place(among=few) == "birch"
+    assert nodes.place(near="ash", among=few) == "birch"
+    assert nodes.place(near="cedar", among=few) == "cedar"
+    assert nodes.place(among=frozenset()) is None
+
+
+def test_sets_of_eligible_nodes_share_the_load():
+    nodes = pool(ash=0, birch=0, cedar=0)
+    left, right = frozenset({"ash", "birch"}), frozenset({"birch", "cedar"})
+    assert [nodes.place(among=left) for _ in range(4)] == ["ash", "birch", "ash", "birch"]
+    assert [nodes.place(among=right) for _ in range(4)] == ["cedar", "cedar", "birch", "cedar"]
+    assert nodes.place() == "ash"
+
+
 @given(st.dictionaries(st.text(min_size=1, max_size=3), st.integers(0, 5), min_size=1, max_size=8), st.integers(0, 60))
 def test_a_burst_evens_out(costs, number):
     nodes = Pool({name: name for name in costs}, costs)
