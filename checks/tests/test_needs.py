@@ -1,0 +1,221 @@
+"""What needs somebody: nothing while all is well, and each thing that isn't in a line that says why and where."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.db.models import F
+from django.db.models.functions import Now
+from django.test.utils import CaptureQueriesContext
+
+from checks import dispatcher, needs
+from checks.models import Config, Source
+from checks.needs import Kind
+from checks.tests.cast import report, sent, silence
+from nodes.models import Hearing, Heartbeat, Node
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def passing(warm: None) -> None:
+    """A pass has just ended."""
+    Hearing.objects.update(last_pass=Now())
+
+
+def found() -> dict[str, needs.Need]:
+    return {need.key: need for need in needs.lines()}
+
+
+def only() -> needs.Need:
+    """The one line there is."""
+    (need,) = needs.lines()
+    return need
+
+
+def acknowledge() -> None:
+    """Every node has fetched what it was given."""
+    versions = dict(Node.objects.values_list("pk", "config_version"))
+    for node, version in versions.items():
+        Heartbeat.objects.filter(node=node).update(acknowledged=version)
+
+
+def test_nothing_while_all_is_well() -> None:
+    report("ash", "birch")
+    dispatcher.schedule([sent("one"), sent("two")])
+    acknowledge()
+    assert needs.lines() == []
+
+
+def test_no_pass_for_ten_seconds() -> None:
+    Hearing.objects.update(last_pass=Now() - timedelta(seconds=9))
+    assert needs.lines() == []
+    Hearing.objects.update(last_pass=Now() - timedelta(seconds=11))
+    assert only().kind == Kind.NO_PASS
+    assert only().age == pytest.approx(timedelta(seconds=11), abs=timedelta(seconds=3))
+
+
+def test_the_brake_with_since_when() -> None:
+    Hearing.objects.update(braked_since=Now() - timedelta(seconds=40))
+    assert only().kind == Kind.BRAKE
+    assert only().since == Hearing.objects.get().braked_since
+
+
+def test_the_warmup_with_what_it_waits_for() -> None:
+    Hearing.objects.update(warmup=True)
+    assert "waits for the first node" in only().cause
+    Hearing.objects.update(warm_until=Now() + timedelta(seconds=90))
+    assert only().kind == Kind.WARMUP
+    assert only().cause.endswith("1 min left.")
+
+
+def test_each_secret_that_differs() -> None:
+    secrets = ["the local token", "the secret key"]
+    assert [need.subject for need in needs.lines(differing=secrets)] == secrets
+
+
+def test_what_dangles_since_when_and_how_many() -> None:
+    dispatcher.schedule([sent("one"), sent("two")])
+    Config.objects.filter(origins__key="one").update(dangling_since=Now() - timedelta(seconds=50))
+    assert (only().kind, only().count) == (Kind.DANGLING, 2)
+    assert only().since == Config.objects.get(origins__key="one").dangling_since
+
+
+def test_what_dangles_for_long_has_a_line_of_its_own() -> None:
+    dispatcher.schedule([sent("one"), sent("two"), sent("three")])
+    Config.objects.filter(origins__key="one").update(unscheduled=True)
+    assert {need.kind: need.count for need in needs.lines()} == {Kind.UNSCHEDULED: 1, Kind.DANGLING: 2}
+
+
+def cordon() -> None:
+    Node.objects.filter(name="ash").cordon()
+
+
+def forget_who_lost_it() -> None:
+    Config.objects.update(former_node=None)
+
+
+def lose_it() -> None:
+    Config.objects.update(former_node=Node.objects.get(name="ash"))
+
+
+@pytest.mark.parametrize(
+    ("names", "happens", "cause"),
+    [
+        ((), lambda: None, "No node can take work: none reports."),
+        (("ash",), cordon, "No node can take work: 1 cordoned."),
+        (("ash", "birch"), lambda: (cordon(), silence("birch")), "No node can take work: 1 silent and 1 cordoned."),
+        (("ash",), lose_it, "Their node is gone and the others are as full"),
+        (("ash",), forget_who_lost_it, "No node that may run them has room."),
+        (("ash",), lambda: Hearing.objects.update(warmup=True), "Nothing is placed before the warm-up is over."),
+        (("ash",), lambda: Hearing.objects.update(last_pass=None), "No background pass runs that could place them."),
+    ],
+)
+def test_why_it_dangles(names: tuple[str, ...], happens: Callable[[], object], cause: str) -> None:
+    dispatcher.schedule([sent("one")])
+    report(*names)
+    happens()
+    assert found()[Kind.DANGLING].cause.startswith(cause)
+
+
+def test_nodes_that_fell_silent_are_named() -> None:
+    report("ash", "birch")
+    silence("ash")
+    assert (only().kind, only().count, only().cause) == (Kind.SILENT, 1, "ash is not heard.")
+    silence("birch")
+    assert only().cause == "ash and birch are not heard."
+
+
+def test_of_many_nodes_some_are_named() -> None:
+    names = ["ash", "birch", "cedar", "dogwood", "elm"]
+    report(*names)
+    silence(*names)
+    assert only().cause == "ash, birch, cedar and 2 more are not heard."
+
+
+def grow_old(seconds: float) -> None:
+    """The last change of every node's configs was that long ago."""
+    Node.objects.update(config_version=F("config_version") - int(seconds * 10**9))
+
+
+def test_a_node_that_does_not_fetch_its_change_for_thirty_seconds() -> None:
+    report("ash", "birch")
+    dispatcher.schedule([sent("one"), sent("two")])
+    grow_old(25)
+    assert needs.lines() == []
+    grow_old(10)
+    acknowledge()
+    Heartbeat.objects.filter(node__name="ash").update(acknowledged=5)
+    assert (only().kind, only().count) == (Kind.UNACKNOWLEDGED, 1)
+    assert only().cause.startswith("ash is heard")
+    assert only().age == pytest.approx(timedelta(seconds=35), abs=timedelta(seconds=3))
+
+
+def test_a_silent_node_is_not_blamed_twice() -> None:
+    report("ash")
+    dispatcher.schedule([sent("one")])
+    grow_old(60)
+    silence("ash")
+    assert set(found()) == {Kind.SILENT}
+
+
+def test_a_node_that_never_had_a_config_owes_nothing() -> None:
+    report("ash")
+    assert needs.lines() == []
+
+
+def test_a_sources_first_error_with_its_place() -> None:
+    errors = [
+        {"where": "mysql.d/conf.yaml", "line": 3, "error": "not YAML"},
+        {"where": "x", "line": None, "error": "y"},
+    ]
+    Source.objects.filter(name="file").update(errors=errors)
+    assert (only().kind, only().count) == (Kind.SOURCE_ERROR, 2)
+    assert only().cause == "Source file, mysql.d/conf.yaml:3: not YAML"
+
+
+def test_an_error_of_no_line_has_its_place_without_one() -> None:
+    Source.objects.filter(name="file").update(errors=[{"where": "conf.d", "line": None, "error": "no permission"}])
+    assert only().cause == "Source file, conf.d: no permission"
+
+
+def test_removals_that_a_source_holds() -> None:
+    Source.objects.filter(name="file").update(held_removals=["one", "two"])
+    assert (only().key, only().count) == ("held_removals:file", 2)
+
+
+def test_the_gravest_comes_first() -> None:
+    report("ash")
+    silence("ash")
+    Source.objects.filter(name="file").update(held_removals=["one"])
+    Hearing.objects.update(last_pass=None)
+    assert [need.kind for need in needs.lines()] == [Kind.NO_PASS, Kind.SILENT, Kind.HELD_REMOVALS]
+
+
+def test_every_link_leads_to_a_page(admin_client) -> None:
+    report("ash", "birch")
+    dispatcher.schedule([sent("one")])
+    silence("ash", "birch")
+    Config.objects.update(dangling_since=Now())
+    Hearing.objects.update(last_pass=None, braked_since=Now(), warmup=True)
+    Source.objects.update(held_removals=["one"], errors=[{"where": "a", "line": 1, "error": "b"}])
+    links = {need.link for need in needs.lines(differing=["the secret key"])}
+    assert {link: admin_client.get(link, secure=True).status_code for link in links} == dict.fromkeys(links, 200)
+
+
+def test_the_number_of_queries_does_not_grow() -> None:
+    def queries() -> int:
+        with CaptureQueriesContext(connection) as captured:
+            needs.lines()
+        return len(captured)
+
+    report("ash", "birch")
+    silence("ash", "birch")
+    dispatcher.schedule([sent("one")])
+    few = queries()
+    more = [f"node-{number}" for number in range(50)]
+    report(*more)
+    silence(*more)
+    dispatcher.schedule([sent(f"key-{number}") for number in range(200)])
+    assert queries() == few
