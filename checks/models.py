@@ -6,6 +6,7 @@ from typing import Any
 from django.db import models
 from django.db.models.functions import Now
 
+from checks.costquerysets import CostQuerySet
 from checks.querysets import (
     AssignmentQuerySet,
     ClusterStoreManager,
@@ -115,6 +116,8 @@ class Instance(models.Model):
 
     config = models.ForeignKey(Config, models.CASCADE, related_name="instances")
     check_id = models.TextField()
+    # Seconds between two of its runs.
+    interval = models.FloatField(db_default=15.0)
 
     class Meta:
         indexes = [
@@ -123,6 +126,20 @@ class Instance(models.Model):
 
     def __str__(self) -> str:
         return self.check_id
+
+
+class Cost(models.Model):
+    """How many workers a config keeps busy, as last measured. It stays with the config, wherever it goes."""
+
+    # No constraint: who removes configs then never waits for a round of measurements, which sweeps what they leave.
+    config = models.OneToOneField(Config, models.DO_NOTHING, primary_key=True, db_constraint=False)
+    workers_needed = models.FloatField()
+    measured_at = models.DateTimeField(db_default=Now())
+
+    objects = CostQuerySet.as_manager()
+
+    def __str__(self) -> str:
+        return f"{self.workers_needed:g} workers for {self.config_id}"
 
 
 class Assignment(models.Model):

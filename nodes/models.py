@@ -9,6 +9,7 @@ from django.db.models.functions import Now
 
 from clusteragent.lib import conf
 from nodes.querysets import HearingManager, HeartbeatQuerySet, NodeEventQuerySet, NodeQuerySet, Silence
+from nodes.runnerstats import RunnerQuerySet, RunnerStatsQuerySet
 
 
 def validate_node_name(name: str) -> None:
@@ -147,3 +148,46 @@ class NodeEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.node_name} {self.kind}"
+
+
+class Runner(models.Model):
+    """What a node's stats API told last, and whether it still answers. Every node that was ever asked has one."""
+
+    node = models.OneToOneField(Node, models.CASCADE, primary_key=True)
+    # Unknown until it said; then the last number that it named, also while it does not answer.
+    workers = models.PositiveIntegerField(null=True)
+    stats_at = models.DateTimeField(null=True)
+    # Calls that failed since the last one that did not, and since ever.
+    failures = models.PositiveIntegerField(db_default=0)
+    failed_total = models.BigIntegerField(db_default=0)
+    error = models.CharField(max_length=200, db_default="")
+    # Workers that it needs for checks that are not ours.
+    own_load = models.FloatField(db_default=0.0)
+
+    objects = RunnerQuerySet.as_manager()
+
+    def __str__(self) -> str:
+        return f"stats of {self.node_id}"
+
+
+class RunnerStats(models.Model):
+    """What a check did on a node, as its runner told when it last answered."""
+
+    node = models.ForeignKey(Node, models.CASCADE, related_name="runner_stats", db_index=False)
+    check_id = models.TextField()
+    execution_ms = models.FloatField()
+    total_runs = models.BigIntegerField()
+    total_errors = models.BigIntegerField()
+    failed = models.BooleanField()
+    # As the runner sent it, so it may hold a secret: to be scrubbed where it is shown.
+    last_error = models.TextField()
+    last_execution = models.DateTimeField(null=True)
+
+    objects = RunnerStatsQuerySet.as_manager()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["node", "check_id"], name="runnerstats_node_check")]
+        indexes = [models.Index(fields=["check_id"], name="runnerstats_check_id")]  # a config's page
+
+    def __str__(self) -> str:
+        return f"{self.check_id} on {self.node_id}"
