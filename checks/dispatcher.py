@@ -16,15 +16,16 @@ from django.db import transaction
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
-from checks import changes, wire
+from checks import changes, patching, wire
 from checks.balancing import Pool, ceiling
 from checks.changes import Entry, Reckoning, Sent
 from checks.models import Assignment, ClusterStore, Config, Move, Origin, Source
 from checks.querysets import NotLeader, copy
 from checks.wire import IntegrationConfig, PatchedConfig
 from clusteragent.lib import conf
+from clusteragent.lib.clock import ago
 from nodes.models import Hearing, Node, NodeEvent
-from nodes.querysets import UnknownNode, ago
+from nodes.querysets import UnknownNode
 
 T = TypeVar("T")
 
@@ -64,18 +65,7 @@ def admit(config: IntegrationConfig) -> PatchedConfig:
         raise Refused(f"{config.name} is excluded from metrics")
     if config.is_template:
         raise Refused(f"{config.name} is a template: it has ad_identifiers and no node_name")
-    return wire.patch(config, extra_tags())
-
-
-def extra_tags() -> list[str]:
-    """The tags that every dispatched instance gets."""
-    return wire.extra_tags(
-        global_tags=conf.GLOBAL_TAGS,
-        cluster_name=conf.CLUSTER_NAME,
-        cluster_tag_name=conf.CLUSTER_TAG_NAME,
-        disable_cluster_name_tag_key=conf.DISABLE_CLUSTER_NAME_TAG_KEY,
-        orch_cluster_id=conf.ORCH_CLUSTER_ID,
-    )
+    return wire.patch(config, patching.extra_tags())
 
 
 def schedule(sent: Iterable[Sent], *, term: int | None = None, actor: str = "") -> list[Move]:

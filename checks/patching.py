@@ -1,0 +1,32 @@
+"""The options that decide which bytes a config becomes, and their fingerprint: what was patched with others is patched again."""
+
+import hashlib
+import json
+
+from checks import wire
+from clusteragent.lib import conf
+
+# To be raised when wire.patch, or the cutting into shards, makes other bytes of the same config than before.
+_FORMAT = 1
+
+
+def extra_tags() -> list[str]:
+    """The tags that every dispatched instance gets."""
+    return wire.extra_tags(
+        global_tags=conf.GLOBAL_TAGS,
+        cluster_name=conf.CLUSTER_NAME,
+        cluster_tag_name=conf.CLUSTER_TAG_NAME,
+        disable_cluster_name_tag_key=conf.DISABLE_CLUSTER_NAME_TAG_KEY,
+        orch_cluster_id=conf.ORCH_CLUSTER_ID,
+    )
+
+
+def fingerprint() -> str:
+    """Of this process's options: equal for equal bytes, whatever the order in which tags and names are given."""
+    sharding = (
+        conf.KSM_SHARDING_ENABLED,
+        conf.INSTANCE_SHARDING_ENABLED,
+        sorted(conf.INSTANCE_SHARDING_EXCLUDE_CHECKS),
+    )
+    decisive = json.dumps([_FORMAT, sorted(set(extra_tags())), sharding])
+    return hashlib.blake2b(decisive.encode(), digest_size=8).hexdigest()
