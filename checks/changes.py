@@ -12,13 +12,15 @@ from typing import Any
 
 from django.db.models import Count, F
 
+from checks import patching
 from checks.models import Config, Instance, Origin
 from checks.querysets import copy, new_ids
 from checks.wire import IntegrationConfig, PatchedConfig
 
 ORIGIN_COLUMNS = ("source", "key", "config_id", "fingerprint", "scanned_by")
 CONFIG_COLUMNS = (
-    "id", "digest", "name", "provider", "original", "wire", "scrubbed", "text", "node_name", "dangling_since"
+    "id", "digest", "name", "provider", "original", "wire", "scrubbed", "text", "node_name", "dangling_since",
+    "patched_with",
 )  # fmt: skip
 
 
@@ -168,7 +170,7 @@ def _row(entry: Entry) -> tuple[Any, ...]:
     patched = entry.sent.patched
     return (
         entry.id, patched.digest, patched.name, patched.provider, json.dumps(entry.sent.original.to_json()), patched.wire,
-        patched.scrubbed, patched.text, patched.node_name, entry.dangling_since,
+        patched.scrubbed, patched.text, patched.node_name, entry.dangling_since, patching.fingerprint(),
     )  # fmt: skip
 
 

@@ -50,6 +50,8 @@ class Config(models.Model):
     scrubbed = models.BinaryField()
     text = models.TextField()
     node_name = models.CharField("endpoint of node", max_length=253, db_default="")
+    # patching.fingerprint() of the options that made these bytes.
+    patched_with = models.CharField(max_length=16, db_default="")
     created = models.DateTimeField(db_default=Now())
     changed = models.DateTimeField(db_default=Now())
     # Set exactly while the config should have an owner and has none. Endpoint configs have neither.
@@ -85,6 +87,7 @@ class Config(models.Model):
             # GET endpoints configs.
             models.Index(fields=["node_name"], name="config_of_endpoint", condition=~models.Q(node_name="")),
             models.Index(fields=["name", "id"], name="config_by_name"),  # the admin's list in its order
+            models.Index(fields=["patched_with", "id"], name="config_by_patching"),  # repatching.repatch()
         ]
 
     def __str__(self) -> str:
@@ -97,7 +100,7 @@ class Origin(models.Model):
     source = models.CharField(max_length=253)
     key = models.TextField()
     config = models.ForeignKey(Config, models.CASCADE, related_name="origins")
-    # Hash of what this origin sent last, so that sending the same again changes nothing.
+    # Hash of what this origin sent last, before it was patched, so that sending the same again changes nothing.
     fingerprint = models.CharField(max_length=64)
     scanned_by = models.CharField(max_length=253, db_default="")
     scanned_at = models.DateTimeField(db_default=Now())

@@ -86,7 +86,7 @@ class IntegrationConfig:
 
 @dataclass(frozen=True, slots=True)
 class PatchedConfig:
-    """A config ready to be served."""
+    """A config ready to be served. fingerprint: of what came, so that it says nothing of the extra tags."""
 
     name: str
     provider: str
@@ -134,7 +134,7 @@ def patch(config: IntegrationConfig, extra_tags: Sequence[str]) -> PatchedConfig
         scrubbed=_wire(body | hidden) if hidden else wire,
         text=_readable(body | hidden),
         check_ids=_check_ids(body, instances),
-        fingerprint=hashlib.blake2b(wire, digest_size=16).hexdigest(),
+        fingerprint=hashlib.blake2b(_compact_json(config.to_json()).encode(), digest_size=16).hexdigest(),
     )
 
 
