@@ -33,18 +33,25 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 class Clock:
-    """Both of the process's clocks. They start at the present, since files get their times from the system."""
+    """Both clocks, as the file source sees them. They start at the present, since files get their times from the system."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self) -> None:
         self.now = time.time()
-        monkeypatch.setattr(files.time, "time", lambda: self.now)
-        monkeypatch.setattr(files.time, "monotonic", lambda: self.now)
+
+    def time(self) -> float:
+        return self.now
+
+    def monotonic(self) -> float:
+        return self.now
 
 
 @pytest.fixture
 def clock(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Clock:
     monkeypatch.setattr(files, "SETTLED_AFTER", 1)
-    return Clock(monkeypatch)
+    clock = Clock()
+    # Not the functions of the module `time`: other threads of this process live by them.
+    monkeypatch.setattr(files, "time", clock)
+    return clock
 
 
 def write(path: Path, text: str | bytes = CONFIG) -> Path:

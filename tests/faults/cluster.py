@@ -14,6 +14,7 @@ import socket
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from http.client import HTTPException, HTTPSConnection
 from pathlib import Path
 
@@ -245,29 +246,38 @@ class Cluster:
         """Until every node reported anew, and silence counts: no fault is forgiven any more."""
         began = self.server.ask("SELECT clock_timestamp()")[0]
         late = "SELECT node_id FROM nodes_heartbeat WHERE seen_at < %s OR seen_at > clock_timestamp()"
-        wait_for("every node is heard", lambda: not self.server.ask(late, [began]), PATIENCE + self.timeout)
+        self._wait(
+            "every node is heard", lambda: not self.server.ask(late, [began]), self.contact, PATIENCE + self.timeout
+        )
         self.wait_until_silence_counts()
 
     def wait_until_silence_counts(self) -> None:
         """Until neither the brake nor a time of deafness excuses it."""
-        wait_for("silence counts", lambda: not any(self.hearing().values()), PATIENCE + 2 * self.timeout)
+        patience = PATIENCE + 2 * self.timeout
+        self._wait("silence counts", lambda: not any(self.hearing().values()), self.contact, patience)
 
     def wait_until_whole(self, patience: float = PATIENCE) -> None:
         """Until every check runs on exactly one node, and that is the one that the map names."""
+        self._wait("every check runs where it should", self.is_whole, self.differences, patience)
+
+    def _wait(self, what: str, look: Callable[[], bool], explain: Callable[[], str], patience: float) -> None:
         try:
-            wait_for("every check runs where it should", self.is_whole, patience)
+            wait_for(what, look, patience)
         except AssertionError as error:
-            raise AssertionError(f"{error}: {self.differences()}") from error
+            raise AssertionError(f"{error}: {explain()}") from error
 
     def is_sound(self) -> bool:
         """Whether the next test may begin with it."""
-        alive = [one for one in self._processes() if one.process.poll() is None]
         return (
-            len(alive) == 4
+            len(self._living()) == 4
             and sorted(self.nodes.simulation.nodes) == sorted(NODES)
             and self.is_whole()
             and self.known_nodes() == len(NODES)
+            and not self.silent()
         )
+
+    def _living(self) -> list[Replica]:
+        return [one for one in self._processes() if one.process.poll() is None]
 
     def _processes(self) -> list[Replica]:
         return [*self.webs.values(), *self.agents]
@@ -299,6 +309,24 @@ class Cluster:
             [self.timeout],
         )
         return dict(zip(("braked", "deaf"), row, strict=True))
+
+    def silent(self) -> list[str]:
+        """The nodes that count as silent."""
+        statement = (
+            "SELECT n.name FROM nodes_heartbeat AS h JOIN nodes_node AS n ON n.id = h.node_id"
+            " WHERE h.seen_at < now() - %s * interval '1 s' ORDER BY n.name"
+        )
+        return self.server.ask(statement, [self.timeout / 2])
+
+    def contact(self) -> str:
+        """Who hears whom, for people."""
+        if not self.server.answers():
+            return "the database is away"
+        failures = {name: node.failure for name, node in self.nodes.simulation.nodes.items() if node.failure}
+        return (
+            f"{self.hearing()}, {self.known_nodes()} nodes known, silent {self.silent()}, failing {failures},"
+            f" {len(self._living())} of {len(self._processes())} processes live"
+        )
 
     def end(self) -> None:
         for replica in self._processes():
