@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from django.db import connection, models, transaction
 
@@ -58,7 +58,7 @@ class RunnerQuerySet(models.QuerySet["nodestore.Runner"]):
     @transaction.atomic
     def note(self, answers: Mapping[int, Answer]) -> None:
         """Write what these nodes answered. One that failed keeps its stats and its workers; one that is gone is left out."""
-        values = {
+        values: dict[str, Any] = {
             "ids": list(answers),
             "workers": [answer.workers for answer in answers.values()],
             "errors": [answer.error for answer in answers.values()],
@@ -80,9 +80,9 @@ class RunnerStatsQuerySet(models.QuerySet["nodestore.RunnerStats"]):
         """Make these all that is known of these nodes' checks. The caller holds their Runner rows."""
         self.filter(node_id__in=list(told))._raw_delete(self.db)
         columns = ", ".join(("node_id", *CheckStats._fields))
-        with connection.cursor() as cursor:
-            # By COPY, since a round of many nodes has more rows than bulk_create writes in a second.
-            with cursor.copy(f"COPY nodes_runnerstats ({columns}) FROM STDIN") as stream:
-                for node_id, stats in told.items():
-                    for one in stats:
-                        stream.write_row((node_id, *one))
+        # By COPY, since a round of many nodes has more rows than bulk_create writes in a second.
+        statement = f"COPY nodes_runnerstats ({columns}) FROM STDIN"
+        with connection.cursor() as cursor, cursor.copy(statement) as stream:
+            for node_id, stats in told.items():
+                for one in stats:
+                    stream.write_row((node_id, *one))

@@ -1,0 +1,38 @@
+"""What configs cost, in workers that they keep busy: measured by the runners, expected of the rest."""
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+from checks.models import Cost
+from nodes.models import Runner
+
+
+class Means(NamedTuple):
+    """What a config costs on average: of each check that was measured, and of all."""
+
+    checks: dict[str, float]
+    usual: float
+
+    def of(self, check: str) -> float:
+        """What to expect of a config of this check."""
+        return self.checks.get(check, self.usual)
+
+
+def means() -> Means:
+    """What to expect of configs that are new."""
+    return Means(*Cost.objects.means())
+
+
+def expected(config_ids: Collection[int] | None = None) -> dict[int, float]:
+    """What these configs cost, or all that are dispatched: {id: workers}. Unmeasured ones cost what others do on average."""
+    return Cost.objects.expected(config_ids)
+
+
+def by_node() -> dict[int, float]:
+    """The expected cost of all that each node has, and its load of checks that are not ours: {node's id: workers}."""
+    return Cost.objects.by_node()
+
+
+def workers() -> dict[int, int]:
+    """How many workers each known node has, 4 while it did not say: {node's id: number}."""
+    return Runner.objects.workers()
