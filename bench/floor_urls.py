@@ -3,7 +3,7 @@
 from django.urls import path
 
 from clusteragent.views import Healthz
-from nodes.querysets import Report
+from nodes.heartbeats import Report
 from nodes.views import Status
 
 

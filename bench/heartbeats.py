@@ -7,8 +7,8 @@ import tempfile
 from bench import servers, stage, wrk
 from bench.report import Report
 from clusteragent.lib import conf, postgres
+from nodes.heartbeats import HeartbeatQuerySet
 from nodes.models import Node
-from nodes.querysets import HeartbeatQuerySet
 
 
 def run(report: Report) -> None:

@@ -14,8 +14,8 @@ from checks import dispatcher
 from checks.models import ClusterStore, Config, Source
 from clusteragent.lib import conf
 from clusteragent.lib.admin import duration, list_url, numbered, row_url
+from clusteragent.lib.clock import ago
 from nodes.models import Hearing, Node
-from nodes.querysets import ago
 
 # Passes run each second.
 STALE_PASS = timedelta(seconds=10)

@@ -14,7 +14,7 @@ from django.db.models.functions import Collate, Concat, Lower, Now
 
 from checks import models as clusterstore  # its classes take their managers from here, so it is looked up when called
 from clusteragent.lib import conf
-from nodes.querysets import ago
+from clusteragent.lib.clock import ago
 
 CHANNEL = "clusteragent"
 

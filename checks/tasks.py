@@ -12,8 +12,8 @@ from checks import autoconf, dispatcher
 from checks.models import ClusterStore, Move
 from checks.querysets import Call, NotLeader
 from clusteragent.lib import conf
+from clusteragent.lib.clock import ago
 from nodes.models import Node, NodeEvent
-from nodes.querysets import ago
 
 NOT_LEADER = "not the leader"
 FAILED = "failed"

@@ -1,14 +1,20 @@
 """nodeStore: the node agents that report to us, when they were last heard, and what happened to them."""
 
+import ipaddress
 import re
+from collections.abc import Iterable
 from datetime import datetime
+from fnmatch import fnmatchcase
 
 from django.core.exceptions import ValidationError
+from django.core.validators import MinValueValidator
 from django.db import models
 from django.db.models.functions import Now
 
 from clusteragent.lib import conf
-from nodes.querysets import HearingManager, HeartbeatQuerySet, NodeEventQuerySet, NodeQuerySet, Silence
+from nodes.hearing import HearingManager, Silence
+from nodes.heartbeats import HeartbeatQuerySet
+from nodes.querysets import NodeEventQuerySet, NodeQuerySet, NodeRuleQuerySet
 from nodes.runnerstats import RunnerQuerySet, RunnerStatsQuerySet
 
 
@@ -23,6 +29,20 @@ def validate_node_name(name: str) -> None:
         raise ValidationError("a node's name is UTF-8")
 
 
+def validate_network(network: str) -> None:
+    """An address range, as 10.1.0.0/16 or fd00::/8."""
+    try:
+        ipaddress.ip_network(network, strict=False)
+    except ValueError as error:
+        raise ValidationError(f"{network} is no address range: {error}") from None
+
+
+def validate_labels(labels: object) -> None:
+    """A JSON object whose values are texts."""
+    if not isinstance(labels, dict) or not all(isinstance(value, str) for value in labels.values()):
+        raise ValidationError('labels are an object with texts: {"zone": "a"}')
+
+
 class Node(models.Model):
     """A node agent, under the identifier that it reports with. It is lost exactly while it has no heartbeat row."""
 
@@ -32,7 +52,20 @@ class Node(models.Model):
     schedulable = models.BooleanField(
         db_default=True, help_text="Off: cordoned. It gets nothing new and keeps what it has."
     )
+    # Cordoned, and what it has moves away bit by bit.
+    draining = models.BooleanField(db_default=False, editable=False)
+    # It said goodbye: it gets nothing until it starts anew.
+    leaving = models.BooleanField(db_default=False, editable=False)
+    # It said that it restarts: until then it keeps what it has, however silent, and gets nothing new.
+    kept_until = models.DateTimeField(null=True, editable=False)
+    # It comes and goes: until then it gets nothing new, if others can take it.
+    not_before = models.DateTimeField(null=True, editable=False)
+    # What it says it may run, as JSON with sorted keys; empty when it says nothing.
+    declared = models.TextField(db_default="", editable=False)
     labels = models.JSONField(default=dict, blank=True)
+    # Its share compared with others of as many workers, and the most configs that it may have. Rules set them.
+    weight = models.FloatField(db_default=1.0, editable=False)
+    max_configs = models.PositiveIntegerField(null=True, editable=False)
     first_seen = models.DateTimeField(db_default=Now(), editable=False)
     lost_at = models.DateTimeField(null=True, editable=False)
 
@@ -48,6 +81,16 @@ class Node(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    def obey(self, rules: Iterable["NodeRule"]) -> bool:
+        """Take labels and limits from these rules, the last word counts. Returns whether that changed something."""
+        before = self.labels, self.weight, self.max_configs
+        self.labels, self.weight, self.max_configs = {}, 1.0, None
+        for rule in rules:
+            self.labels = self.labels | rule.labels
+            self.weight = rule.weight or self.weight
+            self.max_configs = self.max_configs if rule.max_configs is None else rule.max_configs
+        return before != (self.labels, self.weight, self.max_configs)
 
 
 class NodeType(models.IntegerChoices):
@@ -71,6 +114,49 @@ class Heartbeat(models.Model):
 
     def __str__(self) -> str:
         return f"{self.node_id} heard {self.seen_at:%H:%M:%S}"
+
+
+class NodeRule(models.Model):
+    """What nodes of a kind are called and may be given. Applied when a node registers, since the names of pods don't last."""
+
+    pattern = models.CharField(
+        "names", max_length=253, default="*", help_text="Of nodes, with * and ?: runner-*", blank=True
+    )
+    network = models.CharField(
+        max_length=64, blank=True, validators=[validate_network], help_text="Of addresses: 10.1.0.0/16. Empty: all."
+    )
+    node_type = models.SmallIntegerField("type", choices=NodeType, null=True, blank=True, help_text="Empty: all.")
+    labels = models.JSONField(default=dict, blank=True, validators=[validate_labels], help_text='{"zone": "a"}')
+    weight = models.FloatField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(0.01)],
+        help_text="Its share compared with others: 0.5 is half.",
+    )
+    max_configs = models.PositiveIntegerField("most configs", null=True, blank=True)
+    author = models.CharField(max_length=253, blank=True, editable=False)
+    note = models.TextField(blank=True)
+    time = models.DateTimeField(db_default=Now(), editable=False)
+
+    objects = NodeRuleQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        return f"{self.pattern} {self.network}".strip()
+
+    def covers(self, name: str, client_ip: str | None, node_type: int) -> bool:
+        """Whether it is about a node of that name, address and type."""
+        return (
+            fnmatchcase(name, self.pattern or "*")
+            and self.node_type in (None, node_type)
+            and (not self.network or _is_within(client_ip, self.network))
+        )
+
+
+def _is_within(address: str | None, network: str) -> bool:
+    return address is not None and ipaddress.ip_address(address) in ipaddress.ip_network(network, strict=False)
 
 
 class Hearing(models.Model):
@@ -123,6 +209,9 @@ class Memory(models.Model):
 class NodeEvent(models.Model):
     """What happened to a node. It outlives the node, so it holds the name."""
 
+    # The cause of a restart of which the node told us before.
+    ANNOUNCED = "announced"
+
     class Kind(models.TextChoices):
         REGISTERED = "registered"
         RESTARTED = "restarted"
@@ -131,6 +220,14 @@ class NodeEvent(models.Model):
         BACK = "back"
         CORDONED = "cordoned"
         UNCORDONED = "uncordoned"
+        DRAINING = "draining"
+        LEAVING = "leaving"
+        RESTARTING = "restarting"
+        FLAPPING = "flapping"
+        DECLARED = "declared"
+        NOT_RUNNING = "not running"
+        QUARANTINED = "quarantined"
+        RELEASED = "released"
 
     node_name = models.CharField(max_length=253)
     kind = models.CharField(max_length=16, choices=Kind)

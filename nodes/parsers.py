@@ -5,6 +5,8 @@ import json
 import re
 from typing import Any, NamedTuple, NoReturn
 
+from nodes.declarations import UNRESTRICTED, canonical
+
 # The ranges of the protocol's int64 and uint8.
 _RANGES = {"last_change": (-(2**63), 2**63 - 1), "node_type": (0, 255)}
 
@@ -18,6 +20,7 @@ class NodeStatus(NamedTuple):
 
     last_change: int = 0
     node_type: int = 0
+    declared: str = UNRESTRICTED
 
 
 class _Number(str):
@@ -44,12 +47,39 @@ def read_status(body: bytes) -> NodeStatus:
         return NodeStatus()
     if not isinstance(value, _Object):
         raise BadStatus(f"a status is a JSON object, not {_shown(value)}")
-    fields = {}
-    for key, field in value:
-        name = key.casefold()
-        if name in _RANGES and field is not None:
-            fields[name] = _integer(name, field)
-    return NodeStatus(**fields)
+    fields = {key.casefold(): field for key, field in value if field is not None}
+    numbers = {name: _integer(name, fields[name]) for name in _RANGES if name in fields}
+    return NodeStatus(**numbers, declared=_declared(fields))
+
+
+def read_goodbye(body: bytes) -> str:
+    """The kind of a goodbye, `leaving` or `restarting`. Raises BadStatus."""
+    value = _first_value(body)
+    kind = dict(value).get("kind") if isinstance(value, _Object) else None
+    if kind not in ("leaving", "restarting"):
+        raise BadStatus('a goodbye is {"kind": "leaving"} or {"kind": "restarting"}')
+    return str(kind)
+
+
+def _declared(fields: dict[str, Any]) -> str:
+    """What the node may run, in the form in which it is stored."""
+    if not fields.keys() & {"check_compatibility", "group"}:
+        return UNRESTRICTED
+    group = fields.get("group", "")
+    if type(group) is not str:
+        raise BadStatus(f"group is {_shown(group)}, allowed is a string")
+    lists = fields.get("check_compatibility", _Object())
+    if not isinstance(lists, _Object):
+        raise BadStatus(f"check_compatibility is {_shown(lists)}, allowed is an object")
+    names = {key.casefold(): names for key, names in lists if names is not None}
+    return canonical(_names(names, "include"), _names(names, "exclude"), group)
+
+
+def _names(lists: dict[str, Any], key: str) -> list[str]:
+    names = lists.get(key, [])
+    if type(names) is not list or not all(type(name) is str for name in names):
+        raise BadStatus(f"check_compatibility.{key} is not a list of strings")
+    return names
 
 
 def read_client_ip(header: str) -> str | None:
@@ -94,4 +124,4 @@ def _shown(value: Any) -> str:
         return value[:40]
     if isinstance(value, _Object):
         return "an object"
-    return {list: "an array", str: "a string", bool: "a boolean"}[type(value)]
+    return {list: "an array", str: "a string", bool: "a boolean", type(None): "null"}[type(value)]

@@ -15,9 +15,9 @@ from rest_framework.views import APIView
 from clusteragent.lib import conf, database
 from clusteragent.lib.database.together import Together
 from nodes.authentication import AgentToken, AnyToken, BearerToken
+from nodes.heartbeats import Report
 from nodes.models import Node, validate_node_name
 from nodes.parsers import BadStatus, read_client_ip, read_status
-from nodes.querysets import Report
 
 _log = structlog.get_logger()
 
@@ -101,7 +101,9 @@ class Status(ClusterChecksView):
 
     def post(self, request: Request, name: str) -> HttpResponse:
         validate_node_name(name)
-        report = Report(name, *read_status(request.body), read_client_ip(request.META.get("HTTP_X_REAL_IP", "")))
+        status = read_status(request.body)
+        client_ip = read_client_ip(request.META.get("HTTP_X_REAL_IP", ""))
+        report = Report(name, status.last_change, status.node_type, client_ip, status.declared)
         return json_answer(b'{"isuptodate":true}' if self.note(report) else b'{"isuptodate":false}')
 
     def note(self, report: Report) -> bool:

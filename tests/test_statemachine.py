@@ -30,8 +30,8 @@ from checks.models import ClusterStore, Config, Source
 from checks.querysets import Share
 from checks.tests.cast import sent
 from clusteragent.lib import conf
+from nodes.heartbeats import Report
 from nodes.models import Hearing, Heartbeat, Node
-from nodes.querysets import Report
 from tests.model import Agent, Check, Key, Model
 
 NODES = ("ash", "birch", "cedar")

@@ -11,7 +11,7 @@ from checks.models import Config, Move, Origin, Source
 from checks.tests.cast import report, sent
 from checks.tests.operators import operator, superuser
 from clusteragent.lib import conf
-from nodes.querysets import ago
+from clusteragent.lib.clock import ago
 
 pytestmark = pytest.mark.django_db
 

@@ -9,8 +9,8 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 
 from checks.models import ClusterStore, Source
+from clusteragent.lib.clock import ago
 from nodes.models import Hearing
-from nodes.querysets import ago
 
 pytestmark = pytest.mark.django_db
 

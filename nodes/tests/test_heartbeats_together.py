@@ -6,8 +6,8 @@ from collections.abc import Callable
 import pytest
 from django.db import connection, transaction
 
+from nodes.heartbeats import Report
 from nodes.models import Heartbeat, Node, NodeEvent
-from nodes.querysets import Report
 
 
 @pytest.fixture

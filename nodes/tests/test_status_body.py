@@ -35,7 +35,7 @@ def test_what_a_node_agent_sends_comes_through(last_change: int, node_type: int)
         ('{"last_change":-0}', 0),
         ('{"last_change":9223372036854775807}', 2**63 - 1),
         ('{"last_change":-9223372036854775808}', -(2**63)),
-        ('{"check_compatibility":{"include":["a"]},"group":1.5,"x":[1e999,{}],"last_change":5}', 5),
+        ('{"check_compatibility":{"include":["a"]},"groups":1.5,"x":[1e999,{}],"last_change":5}', 5),
         ('{"x":' + "9" * 100_000 + ',"last_change":5}', 5),
         ('{"x":"\\ud800","last_change":5}', 5),
     ],

@@ -4,8 +4,8 @@ from django.core.management.base import BaseCommand
 
 from checks.models import Move
 from clusteragent.lib import conf
+from clusteragent.lib.clock import ago
 from nodes.models import Node, NodeEvent
-from nodes.querysets import ago
 
 
 class Command(BaseCommand):

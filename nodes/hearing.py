@@ -1,0 +1,84 @@
+"""Whether silence counts: who is silent, whether we could hear, and the brake."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import NamedTuple
+
+import structlog
+from django.db import models
+from django.db.models import Count, Min, Q
+from django.db.models.functions import Now
+
+from clusteragent.lib import conf
+from clusteragent.lib.clock import ago
+from nodes import models as nodestore  # its classes take their managers from here, so it is looked up when called
+
+log = structlog.get_logger()
+
+
+class Silence(NamedTuple):
+    """How many nodes are known, how many of them silent, and how many appeared since the first of those fell silent."""
+
+    known: int
+    silent: int
+    newcomers: int
+
+    def alarming(self) -> bool:
+        """More than the brake's fraction and number of nodes are silent, beside those that newcomers replace one for one."""
+        if not (conf.BRAKE_FRACTION and conf.BRAKE_NODES):
+            return False
+        missing = self.silent - self.newcomers
+        return missing >= conf.BRAKE_NODES and missing > self.known * conf.BRAKE_FRACTION
+
+
+class HearingManager(models.Manager["nodestore.Hearing"]):
+    def deaf_lately(self) -> models.QuerySet[nodestore.Hearing]:
+        """The row, if we began to hear less than a timeout ago: silence says nothing yet."""
+        return self.filter(hearing_since__gte=ago(conf.NODE_EXPIRATION_TIMEOUT))
+
+    def listen(self) -> None:
+        """Decide whether silence counts (deaf, braked or hearing), and write it down."""
+        nodestore.Heartbeat.objects.pull_back()
+        hearing = self.annotate(now=Now()).get()
+        before = {"hearing_since": hearing.hearing_since, "braked_since": hearing.braked_since}
+        is_forgetful = not nodestore.Memory.objects.exists()
+        hearing.judge(hearing.now, self.silence(), forgetful=is_forgetful)
+        after = {"hearing_since": hearing.hearing_since, "braked_since": hearing.braked_since}
+        # Compare and swap: a pass that was stopped between the two must not undo what a later one decided.
+        if after != before and self.filter(**before).update(**after):
+            _say(before["braked_since"], hearing)
+            if is_forgetful:
+                nodestore.Memory.objects.get_or_create(pk=1)
+
+    def note_pass(self) -> None:
+        """A pass is complete."""
+        self.update(last_pass=Now())
+
+    def warmed_up(self, *, sources_read: bool) -> bool:
+        """Whether work may be given out. A new database waits from the first report and the first reading of its sources."""
+        hearing = self.annotate(now=Now()).get()
+        if hearing.warmup and not hearing.warm_until and sources_read and nodestore.Node.objects.exists():
+            hearing.warm_until = hearing.now + conf.WARMUP_DURATION
+            hearing.save(update_fields=["warm_until"])
+        return not hearing.warmup or (hearing.warm_until is not None and hearing.warm_until <= hearing.now)
+
+    def silence(self) -> Silence:
+        """Count who is silent, by the database's clock; not those that said goodbye."""
+        silent = Q(heartbeat__seen_at__lt=ago(conf.NODE_EXPIRATION_TIMEOUT / 2))
+        counts = nodestore.Node.objects.expected().aggregate(
+            known=Count("pk"), silent=Count("pk", filter=silent), since=Min("heartbeat__seen_at", filter=silent)
+        )
+        fresh = nodestore.Node.objects.expected().exclude(silent)
+        newcomers = fresh.filter(first_seen__gt=counts["since"]).count() if counts["since"] else 0
+        return Silence(counts["known"], counts["silent"], newcomers)
+
+
+def _say(braked_before: datetime | None, hearing: nodestore.Hearing) -> None:
+    if not hearing.braked_since:
+        log.warning("brake_off", hearing_since=hearing.hearing_since)
+    elif hearing.braked_since == hearing.hearing_since:
+        # Said at every pass for as long as nobody is heard.
+        log.warning("deaf", hearing_since=hearing.hearing_since)
+    elif not braked_before:
+        log.warning("brake_on", braked_since=hearing.braked_since)

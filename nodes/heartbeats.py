@@ -1,0 +1,122 @@
+"""The one write path of heartbeats: as few statements as can be, since nearly all calls are these."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+from django.db import connection, models
+from django.db.models.functions import Now
+
+from nodes import models as nodestore  # its classes take their managers from here, so it is looked up when called
+from nodes.declarations import UNRESTRICTED
+
+# The version that an extra heartbeat names: it only says that the node lives.
+EXTRA_HEARTBEAT = -1
+
+
+class Report(NamedTuple):
+    """What a node agent reports: a heartbeat."""
+
+    name: str
+    last_change: int
+    node_type: int = 0
+    client_ip: str | None = None
+    declared: str = UNRESTRICTED
+
+
+class Beat(NamedTuple):
+    """What a heartbeat's statement answers: the node's config version, whether we warm up, and what it said before."""
+
+    config_version: int
+    warmup: bool
+    declared: str
+    said_goodbye: bool
+    acknowledged_before: int
+
+
+class HeartbeatQuerySet(models.QuerySet["nodestore.Heartbeat"]):
+    # One statement: it must be cheap, and what it answers must be of one moment. Reading the row again in RETURNING
+    # gives it as it was before. No row means unknown or lost.
+    _BEAT = """
+        UPDATE nodes_heartbeat AS h
+        SET seen_at = statement_timestamp(),
+            acknowledged = CASE WHEN %(version)s < 0 THEN h.acknowledged ELSE %(version)s END,
+            node_type = %(node_type)s,
+            client_ip = coalesce(%(client_ip)s::inet, h.client_ip)
+        FROM nodes_node AS n
+        WHERE n.name = %(name)s AND h.node_id = n.id
+        RETURNING n.config_version,
+            (SELECT warmup FROM nodes_hearing),
+            n.declared,
+            n.leaving,
+            CASE WHEN %(version)s = 0
+                THEN (SELECT b.acknowledged FROM nodes_heartbeat AS b WHERE b.node_id = n.id) ELSE 0 END
+    """
+
+    def beat(self, name: str, last_change: int, node_type: int, client_ip: str | None) -> Beat | None:
+        """Write the heartbeat. None when the node is unknown or lost."""
+        values: dict[str, Any] = {
+            "name": name,
+            "version": last_change,
+            "node_type": node_type,
+            "client_ip": client_ip or None,
+        }
+        with connection.cursor() as cursor:
+            cursor.execute(self._BEAT, values)
+            row = cursor.fetchone()
+        return Beat(*row) if row else None
+
+    # It never waits for a row: one node that is being lost would hold up all others, and two of these could deadlock.
+    # The names are selected, so that PostgreSQL doesn't count them and think that a plan for just as many would be better:
+    # making it anew each time takes longer than the rest.
+    _BEAT_TOGETHER = """
+        WITH told AS (
+            SELECT t.*, n.config_version, n.declared, n.leaving, h.node_id, h.acknowledged
+            FROM unnest((SELECT %s::text[]), %s::bigint[], %s::smallint[], %s::inet[])
+                AS t (name, version, node_type, client_ip)
+            JOIN nodes_node AS n ON n.name = t.name
+            JOIN nodes_heartbeat AS h ON h.node_id = n.id
+            FOR NO KEY UPDATE OF h SKIP LOCKED
+        )
+        UPDATE nodes_heartbeat AS h
+        SET seen_at = statement_timestamp(),
+            acknowledged = CASE WHEN t.version < 0 THEN h.acknowledged ELSE t.version END,
+            node_type = t.node_type,
+            client_ip = coalesce(t.client_ip, h.client_ip)
+        FROM told AS t
+        WHERE h.node_id = t.node_id
+        RETURNING t.name, t.config_version, (SELECT warmup FROM nodes_hearing), t.declared, t.leaving, t.acknowledged
+    """
+
+    def beat_together(self, reports: Sequence[Report]) -> dict[str, Beat]:
+        """Write heartbeats of different nodes: {name: beat}, without those that are unknown, lost or locked."""
+        with connection.cursor() as cursor:
+            columns = zip(*((r.name, r.last_change, r.node_type, r.client_ip) for r in reports), strict=True)
+            cursor.execute(self._BEAT_TOGETHER, [list(column) for column in columns])
+            return {name: Beat(*beat) for name, *beat in cursor.fetchall()}
+
+    def delete_silent(self, node_ids: Collection[int], timeout: timedelta) -> list[int]:
+        """Delete these nodes' heartbeats that are older than the timeout, and return the nodes' ids.
+
+        A DELETE waits for heartbeats in flight and looks at them again, so none is overlooked; one that comes later
+        finds no row.
+        """
+        with connection.cursor() as cursor:
+            # Not the ORM: its delete() can't return what it deleted.
+            cursor.execute(
+                "DELETE FROM nodes_heartbeat WHERE node_id = ANY(%s)"
+                " AND seen_at < statement_timestamp() - %s * interval '1 second' RETURNING node_id",
+                [list(node_ids), timeout.total_seconds()],
+            )
+            return [node_id for (node_id,) in cursor.fetchall()]
+
+    def pull_back(self) -> int:
+        """Bring heartbeats of the future, left by a clock that was set back, to now. Returns how many."""
+        future = self.filter(seen_at__gt=Now())
+        if not future.exists():
+            return 0
+        # First, else nodes first seen in the future would look like newcomers that replace the silent.
+        nodestore.Node.objects.filter(first_seen__gt=Now()).update(first_seen=Now())
+        return future.update(seen_at=Now())
