@@ -20,7 +20,7 @@ test: .venv/requirements-dev ## run all tests, against a PostgreSQL of their own
 
 faults: .venv/requirements-dev ## break everything that may break, one after the other; takes the better part of an hour
 	@ls /usr/lib/*/faketime/libfaketime.so.1 > /dev/null || { echo "libfaketime is missing: apt-get install faketime"; exit 1; }
-	$(EXEC) $(BIN)/python -m pytest -m "" --durations=0 tests/faults $(wildcard tests/test_statemachine.py) $(ARGS)
+	$(EXEC) $(BIN)/python -m pytest -m "" --durations=0 --hypothesis-profile=faults tests/faults tests/test_statemachine.py $(ARGS)
 
 bench: .venv/requirements-dev ## measure everything, print a table, write bench/results.json; takes half an hour (ARGS="heartbeats" for less)
 	$(EXEC) $(BIN)/python -m bench $(ARGS)
