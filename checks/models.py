@@ -193,6 +193,16 @@ class Move(models.Model):
         return f"{self.name} {self.source_node or '-'} → {self.to_node or '-'} ({self.reason})"
 
 
+class MoveTotal(models.Model):
+    """How many moves of a reason there ever were: a trigger of the ledger counts, and pruning takes nothing away."""
+
+    reason = models.CharField(max_length=16, primary_key=True)
+    number = models.BigIntegerField(db_default=0)
+
+    def __str__(self) -> str:
+        return f"{self.number} {self.reason}"
+
+
 class Source(models.Model):
     """Where configs come from, what its last scan found wrong, and what it holds back."""
 
