@@ -77,7 +77,7 @@ class Scan:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What became of a key's version: the fingerprint of what it sends, or why it sends nothing."""
+    """What became of a key's version: the fingerprint of what it sends, and why it sends nothing or not all."""
 
     version: Hashable
     fingerprint: str = ""

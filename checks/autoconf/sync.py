@@ -13,13 +13,13 @@ import structlog
 from django.db import Error, OperationalError, connection
 from psycopg.errors import LockNotAvailable
 
-from checks import dispatcher
+from checks import dispatcher, sending, sharding
 from checks.autoconf import files
 from checks.autoconf.source import BrokenConfig, ConfigSource, Found, Judgement, PassedOver, Problem, Unsettled
-from checks.changes import Sent
 from checks.models import ClusterStore, Origin, Source, SourceScan
 from checks.querysets import NotLeader
 from checks.scrub import scrub
+from checks.sending import Admitted
 from checks.wire import IntegrationConfig, UnpatchableConfig
 from clusteragent.lib import conf, locks
 
@@ -63,10 +63,11 @@ class Report:
 
 
 class Known(NamedTuple):
-    """What the store has of an origin: the hash of what it sent last, and whose scan sent that."""
+    """What the store has of a key, whole or in shards: the hash of what it sent last, whose scans sent that, the origins."""
 
     fingerprint: str
-    replica: str
+    replicas: frozenset[str]
+    origins: tuple[str, ...]
 
 
 def sync(
@@ -128,8 +129,7 @@ class _SourceSync:
         # Before anything is sent: else another replica could take it for what nobody scans any more.
         SourceScan.objects.note(self.row)
         self.scan = source.scan()
-        origins = Origin.objects.filter(source=source.name).values_list("key", "fingerprint", "scanned_by")
-        self.known = {key: Known(fingerprint, replica) for key, fingerprint, replica in origins}
+        self.known = _known(source.name)
         self.judged: dict[str, Judgement] = {}
 
     def run(self, accept_removals: bool) -> None:
@@ -142,18 +142,19 @@ class _SourceSync:
     def _send(self) -> None:
         """Schedule every found config that the store does not have just so, from this replica."""
         sent = [one for found in self.scan.found if (one := self._judge(found)) is not None]
-        dispatcher.schedule(sent, term=self.term, actor=ACTOR)
+        before = {one.key: self.known[one.key].origins for one in sent if one.key in self.known}
+        sending.send(sent, before, source=self.source.name, term=self.term, actor=ACTOR)
         added = [one.key for one in sent if one.key not in self.known]
         changed = [
             one.key for one in sent
-            if one.key in self.known and self.known[one.key].fingerprint != one.patched.fingerprint
+            if one.key in self.known and self.known[one.key].fingerprint != one.fingerprint
         ]  # fmt: skip
         self.report.added += added
         self.report.changed += changed
         if added or changed:
             log.info("configs_sent", source=self.source.name, added=len(added), changed=len(changed))
 
-    def _judge(self, found: Found) -> Sent | None:
+    def _judge(self, found: Found) -> Admitted | None:
         """Decide what becomes of it, reading only what this process or the store does not know. Returns what to send."""
         judgement, sent = self.source.memory.get(found.key), None
         if judgement is None or judgement.version != found.version or not self._is_in_store(found.key, judgement):
@@ -168,7 +169,10 @@ class _SourceSync:
 
     def _is_in_store(self, key: str, judgement: Judgement) -> bool:
         """Whether the store has what this key sends, from this replica; true for what sends nothing."""
-        return not judgement.fingerprint or self.known.get(key) == (judgement.fingerprint, conf.REPLICA)
+        if not judgement.fingerprint:
+            return True
+        known = self.known.get(key)
+        return known is not None and known[:2] == (judgement.fingerprint, frozenset({conf.REPLICA}))
 
     def _remove(self, accept: bool) -> list[str]:
         """Unschedule what is gone, unless that looks like an accident. Returns the keys that are held."""
@@ -180,7 +184,8 @@ class _SourceSync:
         if accept:
             held = set()
         removed = sorted(gone - held)
-        dispatcher.unschedule([(self.source.name, key) for key in removed], term=self.term, actor=ACTOR)
+        origins = [(self.source.name, origin) for key in removed for origin in self.known[key].origins]
+        dispatcher.unschedule(origins, term=self.term, actor=ACTOR)
         self.report.removed += removed
         if removed:
             log.info("configs_removed", source=self.source.name, removed=len(removed))
@@ -190,7 +195,7 @@ class _SourceSync:
         """Known keys that send nothing any more; not what another replica scanned lately and may still have."""
         there = {key for key, judgement in self.judged.items() if judgement.keeps_sending()}
         others = SourceScan.objects.of_others_lately(self.row)
-        absent = {key for key, known in self.known.items() if key not in there and known.replica not in others}
+        absent = {key for key, known in self.known.items() if key not in there and not known.replicas & others}
         return {key for key in absent if not self.scan.keeps(key)}
 
     def _write_down(self, held: list[str]) -> None:
@@ -223,7 +228,27 @@ class _SourceSync:
             log.warning("removals_held", source=self.source.name, held=len(held))
 
 
-def _read(found: Found, source: str) -> tuple[Judgement, Sent | None]:
+def _known(source: str) -> dict[str, Known]:
+    """By key, shards under the key that they were cut from."""
+    known: dict[str, Known] = {}
+    replicas: dict[str, frozenset[str]] = {}
+    cut: dict[str, list[tuple[str, str, str]]] = {}
+    for key, fingerprint, replica in Origin.objects.filter(source=source).values_list(
+        "key", "fingerprint", "scanned_by"
+    ):
+        parent = sharding.parent_of(key)
+        if parent == key:
+            known[key] = Known(fingerprint, replicas.setdefault(replica, frozenset({replica})), (key,))
+        else:
+            cut.setdefault(parent, []).append((key, fingerprint, replica))
+    for parent, shards in cut.items():
+        keys, _, scanned_by = zip(*shards, strict=True)
+        fingerprint = sending.fingerprint(parent, (shard[:2] for shard in shards))
+        known[parent] = Known(fingerprint, frozenset(scanned_by), keys)
+    return known
+
+
+def _read(found: Found, source: str) -> tuple[Judgement, Admitted | None]:
     """Read a config and ask the dispatcher whether it is to be dispatched. Raises Unsettled."""
     try:
         config = found.read()
@@ -231,12 +256,13 @@ def _read(found: Found, source: str) -> tuple[Judgement, Sent | None]:
         problem = Problem(found.key, error.line, scrub(str(error)))
         return Judgement(found.version if error.lasting else None, outcome=problem), None
     try:
-        patched = dispatcher.admit(config)
+        admitted = sending.admit(source, found.key, config, conf.REPLICA)
     except dispatcher.Refused as refusal:
         return Judgement(found.version, outcome=_refused(found.key, config, refusal)), None
     except UnpatchableConfig as error:
         return Judgement(found.version, outcome=Problem(found.key, None, scrub(str(error)))), None
-    return Judgement(found.version, patched.fingerprint), Sent(source, found.key, config, patched, conf.REPLICA)
+    left_out = Problem(found.key, None, scrub(admitted.problem)) if admitted.problem else None
+    return Judgement(found.version, admitted.fingerprint, left_out), admitted
 
 
 def _refused(key: str, config: IntegrationConfig, refusal: dispatcher.Refused) -> PassedOver | None:

@@ -1,0 +1,125 @@
+"""What a key of a source sends to the dispatcher: its config whole or in shards, in place of what it sent before."""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+from django.db import transaction
+
+from checks import dispatcher, sharding
+from checks.changes import Sent
+from checks.dispatcher import Refused
+from checks.models import ClusterStore, Move, Origin
+from checks.wire import IntegrationConfig, UnpatchableConfig
+from clusteragent.lib import conf
+
+
+class Admitted(NamedTuple):
+    """What is to be dispatched for a key. problem: which shards are left out, and why."""
+
+    key: str
+    sent: tuple[Sent, ...]
+    problem: str = ""
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(self.key, ((one.key, one.patched.fingerprint) for one in self.sent))
+
+
+def admit(source: str, key: str, config: IntegrationConfig, replica: str = "") -> Admitted:
+    """Cut what is to be cut, and patch it. Raises Refused, or UnpatchableConfig when nothing of it could be dispatched."""
+    if sharding.is_shard(key):
+        raise Refused(f"{key}: a name that ends in # and a number is a shard's")
+    shards = cut(config)
+    sent, broken = [], []
+    for number, shard in shards.items():
+        try:
+            sent.append(Sent(source, sharding.key_of(key, number), shard, dispatcher.admit(shard), replica))
+        except UnpatchableConfig as error:
+            broken.append(f"#{number}: {error}")
+    if not sent:
+        return Admitted(key, (Sent(source, key, config, dispatcher.admit(config), replica),))
+    problem = f"{len(broken)} of {len(shards)} shards left out; {'; '.join(broken[:3])}" if broken else ""
+    return Admitted(key, tuple(sent), problem)
+
+
+def cut(config: IntegrationConfig) -> dict[int, IntegrationConfig]:
+    """The config's shards by their numbers, as the options want it; none when it is dispatched whole."""
+    return sharding.cut(
+        config,
+        resources=conf.KSM_SHARDING_ENABLED,
+        instances=conf.INSTANCE_SHARDING_ENABLED,
+        excluded=conf.INSTANCE_SHARDING_EXCLUDE_CHECKS,
+    )
+
+
+def send(
+    admitted: Iterable[Admitted],
+    before: Mapping[str, Collection[str]],
+    *,
+    source: str,
+    term: int | None = None,
+    actor: str = "",
+) -> list[Move]:
+    """Schedule what keys of a source send. before: under which origins' keys each sent until now; those left are unscheduled.
+
+    A config that is cut otherwise than before is changed in one transaction: nobody sees a part of it missing, or twice.
+    """
+    plain: list[Sent] = []
+    recut: list[tuple[Admitted, set[str]]] = []
+    for one in admitted:
+        if left := set(before.get(one.key, ())) - {sent.key for sent in one.sent}:
+            recut.append((one, left))
+        else:
+            plain += one.sent
+    moves = dispatcher.schedule(plain, term=term, actor=actor)
+    for batch in _batches(recut):
+        with transaction.atomic():
+            left_over = [(source, key) for _, left in batch for key in left]
+            moves += dispatcher.unschedule(left_over, term=term, actor=actor)
+            moves += dispatcher.schedule([sent for one, _ in batch for sent in one.sent], term=term, actor=actor)
+    return moves
+
+
+@transaction.atomic
+def put(source: str, key: str, config: IntegrationConfig, *, term: int | None = None, actor: str = "") -> Admitted:
+    """Let a key send this, in place of whatever it sent before. Raises Refused, UnpatchableConfig or NotLeader."""
+    admitted = admit(source, key, config)
+    # Before looking: else two at once, with different options, could leave a config whole and in shards.
+    ClusterStore.objects.lock(term)
+    send([admitted], {key: [origin.key for origin in origins(source, key)]}, source=source, term=term, actor=actor)
+    return admitted
+
+
+def _batches(recut: Iterable[tuple[Admitted, set[str]]]) -> Iterator[list[tuple[Admitted, set[str]]]]:
+    """As many at once as a chunk of the dispatcher holds, one config's shards always together."""
+    batch: list[tuple[Admitted, set[str]]] = []
+    size = 0
+    for one, left in recut:
+        if batch and size + len(one.sent) + len(left) > dispatcher.CHUNK:
+            yield batch
+            batch, size = [], 0
+        batch.append((one, left))
+        size += len(one.sent) + len(left)
+    if batch:
+        yield batch
+
+
+def fingerprint(key: str, sent: Iterable[tuple[str, str]]) -> str:
+    """Of all that a key sends, from its origins' keys and fingerprints: the same for a config whole or in other shards never."""
+    return " ".join(sorted(f"{each.removeprefix(key)}{one}" for each, one in sent))
+
+
+def origins(source: str, key: str) -> list[Origin]:
+    """The origins of what a key sends: its own, or those of its shards."""
+    alike = Origin.objects.filter(source=source, key__startswith=key).order_by("pk")
+    return [origin for origin in alike if sharding.parent_of(origin.key) == key]
+
+
+def original(source: str, key: str) -> IntegrationConfig | None:
+    """The config that a key sends, whole as it came, or None when it sends nothing."""
+    ids = [origin.pk for origin in origins(source, key)]
+    came = dict(Origin.objects.filter(pk__in=ids).values_list("key", "config__original"))
+    if key in came:
+        return IntegrationConfig.from_json(came[key])
+    shards = {int(each.rpartition("#")[2]): IntegrationConfig.from_json(config) for each, config in came.items()}
+    return sharding.whole(shards) if shards else None
