@@ -21,6 +21,7 @@ from clusteragent import schema, web
 from clusteragent.lib import conf, credentials, postgres, sockets
 from clusteragent.supervisor import Group, Program, Supervisor, SupervisorError, manage
 from nodes.models import Hearing, Node
+from nodes.simulated_runners import named_address
 
 PGDATA = conf.VAR / "pgdata"
 NAMES = ("ash", "birch", "cedar")
@@ -69,6 +70,8 @@ def _prepare() -> IO[str]:
         lock = _lock()
         for server in web.servers().values():
             web.address(server)
+        for name in _demo_nodes():
+            web.free("DD_CLUSTER_CHECKS_CLC_RUNNERS_PORT", named_address(name), conf.CLC_RUNNERS_PORT)
         if not conf.DATABASE_URL:
             postgres.initialise(PGDATA)
             postgres.forget_dead_server(PGDATA)
@@ -126,7 +129,8 @@ def _demo_nodes() -> list[str]:
 
 
 def _simulation(name: str) -> list[str]:
-    return manage("simulatenodes", "--name", name, "--url", web.servers()["agents"].url)
+    url = web.servers()["agents"].url
+    return manage("simulatenodes", "--name", name, "--url", url, "--stats-port", str(conf.CLC_RUNNERS_PORT))
 
 
 def _bring_up(supervisor: Supervisor) -> None:

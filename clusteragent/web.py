@@ -47,7 +47,11 @@ def address(server: Server) -> tuple[str, int]:
     Asked before the server starts: it shares its port with any other program of the same user that is willing to, and
     then each of them gets some of the calls.
     """
-    host, port = server.bind
+    return free(server.option, *server.bind)
+
+
+def free(option: str, host: str, port: int) -> tuple[str, int]:
+    """The address that the host's name stands for, and the port, which an option names. Raises Unavailable if it is taken."""
     try:
         family, kind, protocol, _, found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as listener:
@@ -56,7 +60,7 @@ def address(server: Server) -> tuple[str, int]:
             listener.listen()
     except OSError as error:
         reason = "is taken" if error.errno == errno.EADDRINUSE else f"can't be listened on: {error.strerror}"
-        raise Unavailable(f"{server.option}: {host} port {port} {reason}") from error
+        raise Unavailable(f"{option}: {host} port {port} {reason}") from error
     return str(found[0]), port
 
 

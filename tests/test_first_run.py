@@ -1,5 +1,6 @@
 """What `make run` starts: everything, on a machine that has nothing of ours, and how it stops."""
 
+import json
 import os
 import shutil
 import signal
@@ -8,10 +9,11 @@ import ssl
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import psutil
@@ -20,6 +22,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from clusteragent.lib import conf, postgres, sockets
+from nodes.simulated_runners import named_address
 from tests.replicas import MANAGE, wait_for
 
 pytestmark = pytest.mark.processes
@@ -33,13 +36,14 @@ UP = "Ctrl-C stops everything."
 class Run:
     """One `manage.py start` in a folder of its own, as from a terminal: Ctrl-C reaches its process group."""
 
-    def __init__(self, var: Path, ports: tuple[int, int], **options: str) -> None:
+    def __init__(self, var: Path, ports: list[int], **options: str) -> None:
         self.var, self.ports = var, ports
         self._log = var.parent / f"{time.monotonic_ns()}.log"
         where = {
             "CLUSTERAGENT_VAR": str(var),
             "CLUSTERAGENT_BIND": f"127.0.0.1:{ports[0]}",
             "CLUSTERAGENT_ADMIN_BIND": f"127.0.0.1:{ports[1]}",
+            "DD_CLUSTER_CHECKS_CLC_RUNNERS_PORT": str(ports[2]),
             "DD_CLUSTER_CHECKS_WARMUP_DURATION": "1",
         }
         with self._log.open("wb") as output:
@@ -113,9 +117,26 @@ def owners(var: Path) -> list[tuple[str, str]]:
         ).fetchall()
 
 
-def free_ports() -> tuple[int, int]:
-    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
-        return one.getsockname()[1], other.getsockname()[1]
+def free_ports() -> list[int]:
+    """Three: of node agents, of operators, and of the simulated runners, at other addresses of the loopback."""
+    with ExitStack() as stack:
+        listeners = [stack.enter_context(socket.create_server(("", 0))) for _ in range(3)]
+        return [listener.getsockname()[1] for listener in listeners]
+
+
+def addresses(var: Path) -> dict[str, str]:
+    """What the nodes call their addresses."""
+    with psycopg.connect(postgres.url(var / "pgdata")) as session:
+        heartbeats = "SELECT n.name, host(h.client_ip) FROM nodes_heartbeat h JOIN nodes_node n ON n.id = h.node_id"
+        return dict(session.execute(heartbeats).fetchall())
+
+
+def workers(address: str, port: int, var: Path) -> int:
+    """How many a runner says that it has."""
+    url, token = f"https://{address}:{port}/api/v1/clcrunner/workers", (var / "cluster_agent.auth_token").read_text()
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token.strip()}"})
+    with urllib.request.urlopen(request, context=ssl._create_unverified_context(), timeout=5) as answer:
+        return int(json.load(answer)["Count"])
 
 
 def leader(var: Path) -> str:
@@ -124,7 +145,7 @@ def leader(var: Path) -> str:
 
 
 @pytest.fixture
-def ports() -> tuple[int, int]:
+def ports() -> list[int]:
     return free_ports()
 
 
@@ -138,13 +159,15 @@ def database_url() -> Iterator[str]:
 
 
 @pytest.fixture
-def var(tmp_path: Path) -> Iterator[Path]:
+def var() -> Iterator[Path]:
     """A folder too deep for a unix socket, as a checkout may be."""
-    var = tmp_path / ("deep" * 20) / "var"
-    var.parent.mkdir()
-    yield var
-    for folder in (var, var / "pgdata"):
-        shutil.rmtree(sockets.folder_of(folder), ignore_errors=True)
+    # Not pytest's folder: each pytest that starts closes it to other users, and PostgreSQL may run as one.
+    with tempfile.TemporaryDirectory(prefix="clusteragent-tests-", ignore_cleanup_errors=True) as folder:
+        var = Path(folder) / ("deep" * 20) / "var"
+        var.parent.mkdir()
+        yield var
+        for path in (var, var / "pgdata"):
+            shutil.rmtree(sockets.folder_of(path), ignore_errors=True)
 
 
 @pytest.fixture
@@ -156,7 +179,7 @@ def runs() -> Iterator[list[Run]]:
 
 
 def test_the_first_run_serves_stops_whole_and_starts_again_with_the_same_map(
-    var: Path, ports: tuple[int, int], runs: list[Run]
+    var: Path, ports: list[int], runs: list[Run]
 ) -> None:
     runs.append(first := Run(var, ports))
     said = first.up()
@@ -170,9 +193,13 @@ def test_the_first_run_serves_stops_whole_and_starts_again_with_the_same_map(
     assert {name for name, _ in before} == {"ash", "birch", "cedar"}
     assert all(f"  {name}" in said for name in ("ash", "birch", "cedar"))
     certified = ssl.create_default_context(cafile=str(var / "cert.pem"))
-    for port in ports:
+    for port in ports[:2]:
         with urllib.request.urlopen(f"https://127.0.0.1:{port}/readyz", context=certified, timeout=5) as answer:
             assert answer.status == 200
+
+    runners = {name: named_address(name) for name in ("ash", "birch", "cedar")}
+    assert addresses(var) == runners
+    assert [workers(address, ports[2], var) for address in runners.values()] == [4, 4, 4]
 
     runs.append(second := Run(var, ports))
     assert second.process.wait(10) != 0
@@ -202,9 +229,7 @@ def test_the_first_run_serves_stops_whole_and_starts_again_with_the_same_map(
     wait_for("nothing is left", lambda: not left(var), 10)
 
 
-def test_a_start_that_is_interrupted_half_way_leaves_nothing(
-    var: Path, ports: tuple[int, int], runs: list[Run]
-) -> None:
+def test_a_start_that_is_interrupted_half_way_leaves_nothing(var: Path, ports: list[int], runs: list[Run]) -> None:
     runs.append(run := Run(var, ports))
     wait_for("PostgreSQL is being made or served", lambda: left(var, "pginstall"))
     run.interrupt()
@@ -229,10 +254,17 @@ def test_two_machines_that_start_at_once_share_a_database(database_url: str, tmp
         assert left(run.var) == []
 
 
-def test_a_taken_port_is_named(var: Path, ports: tuple[int, int], runs: list[Run]) -> None:
+def test_a_taken_port_is_named(var: Path, ports: list[int], runs: list[Run]) -> None:
     with socket.create_server(("127.0.0.1", ports[1])):
         runs.append(run := Run(var, ports))
         assert run.refused() == f"CLUSTERAGENT_ADMIN_BIND: 127.0.0.1 port {ports[1]} is taken"
+
+
+def test_a_taken_port_of_the_simulated_runners_is_named(var: Path, ports: list[int], runs: list[Run]) -> None:
+    with socket.create_server(("", ports[2])):
+        runs.append(run := Run(var, ports))
+        address = named_address("ash")
+        assert run.refused() == f"DD_CLUSTER_CHECKS_CLC_RUNNERS_PORT: {address} port {ports[2]} is taken"
 
 
 @pytest.mark.parametrize(
@@ -247,7 +279,7 @@ def test_a_taken_port_is_named(var: Path, ports: tuple[int, int], runs: list[Run
     ],
 )
 def test_what_keeps_it_from_starting_is_said_in_one_line(
-    var: Path, ports: tuple[int, int], runs: list[Run], option: str, value: str, line: str
+    var: Path, ports: list[int], runs: list[Run], option: str, value: str, line: str
 ) -> None:
     runs.append(run := Run(var, ports, **{option: value}))
     said = run.refused()

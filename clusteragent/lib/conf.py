@@ -50,6 +50,8 @@ CONFD = tuple(Path(folder) for folder in text("CLUSTERAGENT_CONFD", "conf.d").sp
 # Whether someone named the folders: only then is a missing one an error.
 CONFD_GIVEN = bool(text("CLUSTERAGENT_CONFD", ""))
 DEMO_NODES = whole("CLUSTERAGENT_DEMO_NODES", 0 if DATABASE_URL or CONFD_GIVEN else 3, 0, 1000)
+# The runners' stats API. The simulated nodes of `make run` keep clear of a port that a real agent may have here.
+CLC_RUNNERS_PORT = whole("DD_CLUSTER_CHECKS_CLC_RUNNERS_PORT", 5015 if DEMO_NODES else 5005, 1, 65535)
 REPLICA = text("CLUSTERAGENT_REPLICA", socket.gethostname())
 LOG_FORMAT = choice("CLUSTERAGENT_LOG_FORMAT", "console", {"console": "console", "json": "json"})
 LOG_LEVEL = choice("DD_LOG_LEVEL", "info", _LEVELS)
