@@ -23,17 +23,17 @@ log = structlog.get_logger()
 
 def background_pass(term: int) -> str:
     """Hear, expire, re-dispatch. Returns what it did, or NOT_LEADER, or FAILED."""
-    return _run("pass", term, dispatcher.run_pass)
+    return run("pass", term, dispatcher.run_pass)
 
 
 def scan_sources(term: int) -> str:
     """Read every source of configs and dispatch what changed."""
-    return _run("scan", term, _scan)
+    return run("scan", term, _scan)
 
 
 def prune(term: int) -> str:
     """Forget old lines of the ledger, old events, and nodes that have been lost for long."""
-    return _run("prune", term, _prune)
+    return run("prune", term, _prune)
 
 
 def _scan(term: int) -> str:
@@ -57,7 +57,8 @@ def _prune(term: int) -> dict[str, int]:
     }
 
 
-def _run(name: str, term: int, work: Callable[[int], object]) -> str:
+def run(name: str, term: int, work: Callable[[int], object]) -> str:
+    """Do a task's work, and say in a word what came of it."""
     try:
         return str(work(term))
     except NotLeader:

@@ -18,6 +18,7 @@ from clusteragent.lib.options import (
     fraction,
     secret,
     text,
+    url,
     whole,
     words,
 )
@@ -92,3 +93,10 @@ REMOVAL_GRACE = duration("CLUSTERAGENT_REMOVAL_GRACE", timedelta(minutes=10))
 AD_ALLOWED_ENV_VARS = frozenset(name.lower() for name in words("DD_AD_ALLOWED_ENV_VARS"))
 AD_DISABLE_ENV_VAR_RESOLUTION = flag("DD_AD_DISABLE_ENV_VAR_RESOLUTION", False)
 LEDGER_RETENTION = duration("CLUSTERAGENT_LEDGER_RETENTION", timedelta(days=30), low=timedelta(hours=1))
+
+# What operators' tools are told.
+METRICS_PUBLIC = flag("CLUSTERAGENT_METRICS_PUBLIC", False)
+# A series for each check ID: cluster_checks_configs_info.
+METRICS_CONFIGS_INFO = flag("CLUSTERAGENT_METRICS_CONFIGS_INFO", True)
+# Whoever knows it may write to its channel, so it is as secret as a token.
+WEBHOOK = url("CLUSTERAGENT_WEBHOOK")

@@ -103,7 +103,7 @@ def _console() -> list[Any]:
 
 def _secrets() -> Iterable[str]:
     password = str(conninfo_to_dict(conf.DATABASE_URL).get("password") or "")
-    for secret in (conf.AUTH_TOKEN, conf.LOCAL_TOKEN, conf.SECRET_KEY, password):
+    for secret in (conf.AUTH_TOKEN, conf.LOCAL_TOKEN, conf.SECRET_KEY, conf.WEBHOOK, password):
         # Short passwords are ordinary words, which lines may contain anyway.
         if len(secret) >= 8:
             yield secret

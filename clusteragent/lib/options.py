@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 import psycopg
 from environs import FileAwareEnv
@@ -135,6 +136,19 @@ def database(name: str) -> str:
     except psycopg.ProgrammingError:
         form = "postgresql://user:password@host:port/name, or libpq's host=… dbname=…"
         raise OptionError(f"{name} can't be read as a PostgreSQL URL, allowed is {form}") from None
+    return raw
+
+
+def url(name: str) -> str:
+    """An http or https URL; empty when unset. Errors don't repeat it: whoever knows it may use it."""
+    raw = text(name, "")
+    try:
+        parts = urlsplit(raw)
+        is_complete = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_complete = False
+    if raw and not (is_complete and raw.isprintable()):
+        raise OptionError(f"{name} can't be read as a URL, allowed is http://host:port/path or https://host:port/path")
     return raw
 
 

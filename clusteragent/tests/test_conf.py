@@ -116,3 +116,21 @@ def test_no_error_repeats_a_secret(given: Callable[[str], None], tmp_path: Path)
         options.secret("OPTION", tmp_path / "token")
     assert "hidden" not in f"{database.value}{token.value}"
     assert database.value.__suppress_context__
+
+
+@pytest.mark.parametrize(
+    "value", ["", "http://hooks:8080/x", "https://user:word@hooks.example.com/x?y=z", "http://[::1]:9/"]
+)
+def test_a_url_is_http_or_https(given: Callable[[str], None], value: str) -> None:
+    given(value)
+    assert options.url("OPTION") == value
+
+
+@pytest.mark.parametrize(
+    "value", ["hooks/s3cret", "ftp://hooks/s3cret", "https:///s3cret", "http://hooks:x/s3cret", "http://[/s3cret"]
+)
+def test_a_wrong_url_is_not_repeated(given: Callable[[str], None], value: str) -> None:
+    given(value)
+    with pytest.raises(OptionError, match=r"^OPTION can't be read as a URL, allowed is http") as caught:
+        options.url("OPTION")
+    assert "s3cret" not in str(caught.value)

@@ -50,10 +50,10 @@ def remaining() -> float | None:
 
 
 @contextmanager
-def limited() -> Iterator[None]:
-    """Give what this thread asks the database LIMIT seconds altogether, connecting included; within a limit, its rest."""
+def limited(seconds: float | None = None) -> Iterator[None]:
+    """Give what this thread asks the database that long (LIMIT) altogether, connecting included; within a limit, its rest."""
     outer = getattr(_call, "deadline", None)
-    _call.deadline = time.monotonic() + LIMIT if outer is None else outer
+    _call.deadline = time.monotonic() + (seconds or LIMIT) if outer is None else outer
     try:
         yield
     finally:
