@@ -17,10 +17,11 @@ from django.utils.text import smart_split, unescape_string_literal
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from unfold.decorators import display
 
-from checks import autoconf, dispatcher
+from checks import autoconf, dispatcher, sending, sharding
 from checks.filters import CheckFilter, NodeFilter, OwnerFilter, SourceFilter
 from checks.forms import ADMIN, ConfigForm, ReassignForm, by_hand
 from checks.models import Assignment, Config, Move, Origin, Source
+from checks.scrub import scrub
 from clusteragent.lib.admin import (
     TABLE_ROWS,
     DaysFilter,
@@ -116,6 +117,9 @@ class ConfigAdmin(ReadOnlyAdmin):
         """On the list, for its actions; of a config, when it was written by hand."""
         return super().has_change_permission(request) and (obj is None or by_hand(obj) is not None)
 
+    def has_reassign_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.has_perm("checks.change_assignment"))
+
     def has_unschedule_permission(self, request: HttpRequest) -> bool:
         return bool(request.user.has_perm("checks.delete_config"))
 
@@ -128,8 +132,10 @@ class ConfigAdmin(ReadOnlyAdmin):
 
     def save_model(self, request: HttpRequest, obj: Config, form: ConfigForm, change: bool) -> None:
         assert form.sent is not None
-        dispatcher.schedule([form.sent], actor=request.user.get_username())
-        stored = Config.objects.get(origins__source=ADMIN, origins__key=form.sent.key)
+        put = sending.put(ADMIN, form.sent.key, form.sent.original, actor=request.user.get_username())
+        if put.problem:
+            messages.warning(request, scrub(put.problem))
+        stored = Config.objects.get(origins__source=ADMIN, origins__key=put.sent[0].key)
         obj.pk, obj.name, obj.digest = stored.pk, stored.name, stored.digest
 
     @display
@@ -166,7 +172,7 @@ class ConfigAdmin(ReadOnlyAdmin):
         moves = Move.objects.filter(config_id=config.pk)
         return [Table.of("Moves", MOVE_HEADERS, _move_rows(moves), list_url(Move, config_id=config.pk))]
 
-    @admin.action(description="Reassign to a node…", permissions=["change"])
+    @admin.action(description="Reassign to a node…", permissions=["reassign"])
     def reassign(self, request: HttpRequest, queryset: QuerySet[Config]) -> HttpResponse | None:
         chosen = self._chosen(request, queryset)
         form = ReassignForm(request.POST if "node" in request.POST else None)
@@ -188,7 +194,7 @@ class ConfigAdmin(ReadOnlyAdmin):
 
     @admin.action(description="Unschedule…", permissions=["unschedule"])
     def unschedule(self, request: HttpRequest, queryset: QuerySet[Config]) -> HttpResponse | None:
-        chosen = self._chosen(request, queryset)
+        chosen = self._with_their_shards(request, self._chosen(request, queryset))
         refused = [(config, others) for config in chosen if (others := sent_by_others(config))]
         if refused:
             for config, others in refused[:TABLE_ROWS]:
@@ -208,6 +214,16 @@ class ConfigAdmin(ReadOnlyAdmin):
         if len(chosen) > MOST_SELECTED:
             raise SuspiciousOperation(f"more than {MOST_SELECTED} configs at once")
         return chosen
+
+    def _with_their_shards(self, request: HttpRequest, chosen: list[Config]) -> list[Config]:
+        """With all shards of what was written by hand, since it is unscheduled as a whole: a part can be edited away."""
+        written = {origin.key for config in chosen for origin in config.origins.all() if origin.source == ADMIN}
+        parents = {sharding.parent_of(key) for key in written if sharding.is_shard(key)}
+        shards = [origin.config_id for parent in sorted(parents) for origin in sending.origins(ADMIN, parent)]
+        others = list(self.get_queryset(request).filter(pk__in=shards).exclude(pk__in=[config.pk for config in chosen]))
+        if others:
+            messages.info(request, f"{numbered(len(others), 'config')} more: a config goes with all its shards.")
+        return chosen + others
 
     def _ask(
         self, request: HttpRequest, title: str, action: str, chosen: Sequence[Config], **context: Any

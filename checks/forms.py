@@ -8,7 +8,7 @@ from django.core.exceptions import ValidationError
 from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 from yaml import MappingNode, SequenceNode
 
-from checks import dispatcher, yamlnodes
+from checks import dispatcher, sending, sharding, yamlnodes
 from checks.autoconf import fileformat
 from checks.changes import Sent
 from checks.models import Config, Origin
@@ -60,12 +60,15 @@ class ConfigForm(forms.ModelForm):  # type: ignore[type-arg]
         self.sent: Sent | None = None
         if self.instance.pk and (origin := by_hand(self.instance)):
             self.fields["key"].disabled = True
-            original = IntegrationConfig.from_json(self.instance.original)
-            self.initial = {"key": origin.key, "check": original.name, "yaml": text_of(original)}
+            key = sharding.parent_of(origin.key)
+            original = sending.original(ADMIN, key)
+            self.initial = {"key": key, "check": original.name, "yaml": text_of(original)}
 
     def clean_key(self) -> str:
         key: str = self.cleaned_data["key"]
-        if not self.instance.pk and Origin.objects.filter(source=ADMIN, key=key).exists():
+        if sharding.is_shard(key):
+            raise ValidationError("Names that end in # and a number are those of shards.")
+        if not self.instance.pk and sending.origins(ADMIN, key):
             raise ValidationError("There is a config of this name.")
         return key
 
@@ -73,7 +76,7 @@ class ConfigForm(forms.ModelForm):  # type: ignore[type-arg]
         super().clean()
         if {"key", "check", "yaml"} <= self.cleaned_data.keys():
             try:
-                self.sent = _sent(**{name: self.cleaned_data[name] for name in ("key", "check", "yaml")})
+                self.sent = written(**{name: self.cleaned_data[name] for name in ("key", "check", "yaml")})
             except (OddYAML, dispatcher.Refused, UnpatchableConfig) as error:
                 self.add_error("yaml", str(error))
 
@@ -91,18 +94,18 @@ def by_hand(config: Config) -> Origin | None:
     return min((origin for origin in config.origins.all() if origin.source == ADMIN), key=lambda o: o.key, default=None)
 
 
-def _sent(key: str, check: str, yaml: str) -> Sent:
-    """What the admin sends to the dispatcher. Raises OddYAML, Refused or UnpatchableConfig."""
+def written(key: str, check: str, yaml: str, source: str = ADMIN) -> Sent:
+    """What a config that was written here, and in no file, sends. Raises OddYAML, Refused or UnpatchableConfig."""
     if "%%env" in yaml:
         # A file's variables are the leader's; what is typed here must not read out the secrets of a web server.
         line = yaml[: yaml.index("%%env")].count("\n") + 1
         raise OddYAML("only files may name environment variables (%%env_...%%)", line=line)
-    parsed = fileformat.parse(yaml, name=check, source=f"{ADMIN}:{key}")
+    parsed = fileformat.parse(yaml, name=check, source=f"{source}:{key}")
     root = yamlnodes.read(yaml)
     if isinstance(root, MappingNode) and yamlnodes.get(root, "cluster_check") is not None and not parsed.cluster_check:
         raise OddYAML("cluster_check is off, but what is written here is dispatched: leave it out")
-    config = replace(parsed, provider=ADMIN, cluster_check=True)
-    return Sent(ADMIN, key, config, dispatcher.admit(config))
+    config = replace(parsed, provider=source.partition(":")[0], cluster_check=True)
+    return Sent(source, key, config, dispatcher.admit(config))
 
 
 def text_of(config: IntegrationConfig) -> str:

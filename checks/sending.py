@@ -115,11 +115,13 @@ def origins(source: str, key: str) -> list[Origin]:
     return [origin for origin in alike if sharding.parent_of(origin.key) == key]
 
 
-def original(source: str, key: str) -> IntegrationConfig | None:
-    """The config that a key sends, whole as it came, or None when it sends nothing."""
+def original(source: str, key: str) -> IntegrationConfig:
+    """The config that a key sends, whole as it came. Raises LookupError when it sends nothing."""
     ids = [origin.pk for origin in origins(source, key)]
     came = dict(Origin.objects.filter(pk__in=ids).values_list("key", "config__original"))
     if key in came:
         return IntegrationConfig.from_json(came[key])
     shards = {int(each.rpartition("#")[2]): IntegrationConfig.from_json(config) for each, config in came.items()}
-    return sharding.whole(shards) if shards else None
+    if not shards:
+        raise LookupError(f"{source}:{key} sends nothing")
+    return sharding.whole(shards)
