@@ -34,6 +34,8 @@ class Beat(NamedTuple):
     declared: str
     said_goodbye: bool
     acknowledged_before: int
+    # The address before this one, if this one was there before it: the node's reports come from both in turn.
+    rival: str | None = None
 
 
 class HeartbeatQuerySet(models.QuerySet["nodestore.Heartbeat"]):
@@ -44,7 +46,8 @@ class HeartbeatQuerySet(models.QuerySet["nodestore.Heartbeat"]):
         SET seen_at = statement_timestamp(),
             acknowledged = CASE WHEN %(version)s < 0 THEN h.acknowledged ELSE %(version)s END,
             node_type = %(node_type)s,
-            client_ip = coalesce(%(client_ip)s::inet, h.client_ip)
+            client_ip = coalesce(%(client_ip)s::inet, h.client_ip),
+            former_ip = CASE WHEN h.client_ip <> %(client_ip)s::inet THEN h.client_ip ELSE h.former_ip END
         FROM nodes_node AS n
         WHERE n.name = %(name)s AND h.node_id = n.id
         RETURNING n.config_version,
@@ -52,7 +55,10 @@ class HeartbeatQuerySet(models.QuerySet["nodestore.Heartbeat"]):
             n.declared,
             n.leaving,
             CASE WHEN %(version)s = 0
-                THEN (SELECT b.acknowledged FROM nodes_heartbeat AS b WHERE b.node_id = n.id) ELSE 0 END
+                THEN (SELECT b.acknowledged FROM nodes_heartbeat AS b WHERE b.node_id = n.id) ELSE 0 END,
+            CASE WHEN h.former_ip IS NOT NULL
+                THEN (SELECT host(b.client_ip) FROM nodes_heartbeat AS b
+                    WHERE b.node_id = n.id AND b.client_ip <> h.client_ip AND b.former_ip = h.client_ip) END
     """
 
     def beat(self, name: str, last_change: int, node_type: int, client_ip: str | None) -> Beat | None:
@@ -73,7 +79,8 @@ class HeartbeatQuerySet(models.QuerySet["nodestore.Heartbeat"]):
     # making it anew each time takes longer than the rest.
     _BEAT_TOGETHER = """
         WITH told AS (
-            SELECT t.*, n.config_version, n.declared, n.leaving, h.node_id, h.acknowledged
+            SELECT t.*, n.config_version, n.declared, n.leaving, h.node_id, h.acknowledged,
+                CASE WHEN h.client_ip <> t.client_ip AND h.former_ip = t.client_ip THEN host(h.client_ip) END AS rival
             FROM unnest((SELECT %s::text[]), %s::bigint[], %s::smallint[], %s::inet[])
                 AS t (name, version, node_type, client_ip)
             JOIN nodes_node AS n ON n.name = t.name
@@ -84,10 +91,12 @@ class HeartbeatQuerySet(models.QuerySet["nodestore.Heartbeat"]):
         SET seen_at = statement_timestamp(),
             acknowledged = CASE WHEN t.version < 0 THEN h.acknowledged ELSE t.version END,
             node_type = t.node_type,
-            client_ip = coalesce(t.client_ip, h.client_ip)
+            client_ip = coalesce(t.client_ip, h.client_ip),
+            former_ip = CASE WHEN h.client_ip <> t.client_ip THEN h.client_ip ELSE h.former_ip END
         FROM told AS t
         WHERE h.node_id = t.node_id
-        RETURNING t.name, t.config_version, (SELECT warmup FROM nodes_hearing), t.declared, t.leaving, t.acknowledged
+        RETURNING t.name, t.config_version, (SELECT warmup FROM nodes_hearing), t.declared, t.leaving, t.acknowledged,
+            t.rival
     """
 
     def beat_together(self, reports: Sequence[Report]) -> dict[str, Beat]:

@@ -109,6 +109,8 @@ class Heartbeat(models.Model):
     acknowledged = models.BigIntegerField(db_default=0)
     node_type = models.SmallIntegerField(choices=NodeType, db_default=NodeType.UNKNOWN)
     client_ip = models.GenericIPAddressField(null=True)
+    # The address that it had before this one, since it registered.
+    former_ip = models.GenericIPAddressField(null=True)
 
     objects = HeartbeatQuerySet.as_manager()
 
@@ -228,6 +230,7 @@ class NodeEvent(models.Model):
         NOT_RUNNING = "not running"
         QUARANTINED = "quarantined"
         RELEASED = "released"
+        TWO_ADDRESSES = "two addresses"
 
     node_name = models.CharField(max_length=253)
     kind = models.CharField(max_length=16, choices=Kind)

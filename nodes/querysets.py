@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+import structlog
 from django.db import connection, models, transaction
 from django.db.models import Case, DurationField, Exists, ExpressionWrapper, F, Q, Value, When
 from django.db.models.functions import Now
@@ -16,6 +17,8 @@ from clusteragent.lib.clock import ago
 from nodes import models as nodestore  # its classes take their managers from here, so it is looked up when called
 from nodes.heartbeats import EXTRA_HEARTBEAT, Beat, Report
 
+log = structlog.get_logger()
+
 # A node appeared or returned. Sent inside the transaction that registers it, with `name`.
 node_arrived = Signal()
 # A node says otherwise than before what it may run, or that it leaves. Sent inside the transaction, with `name`.
@@ -25,6 +28,8 @@ node_changed = Signal()
 RESTART_TIME = timedelta(seconds=60)
 # A node that was away so often in this time comes and goes.
 FLAPPING_TIMES, FLAPPING_SPAN = 2, timedelta(minutes=10)
+# What goes on is said again.
+SAID_AGAIN_AFTER = timedelta(minutes=10)
 
 
 class UnknownNode(LookupError):
@@ -100,6 +105,9 @@ class NodeQuerySet(models.QuerySet["nodestore.Node"]):
             self._note_restart(report.name)
         if report.last_change != EXTRA_HEARTBEAT and report.declared != beat.declared:
             self._note_declaration(report.name, report.declared)
+        # A report of 0 is a fresh start's, and a node may start where it was before.
+        if beat.rival and report.last_change != 0:
+            nodestore.NodeEvent.objects.note_addresses(report.name, {str(report.client_ip), beat.rival})
         return beat.warmup or report.last_change in (EXTRA_HEARTBEAT, beat.config_version)
 
     @transaction.atomic
@@ -257,6 +265,13 @@ class NodeEventQuerySet(models.QuerySet["nodestore.NodeEvent"]):
         names = list(nodestore.Node.objects.silent().exclude(Exists(noted)).values_list("name", flat=True))
         self.note(names, self.model.Kind.SILENT)
         return names
+
+    def note_addresses(self, name: str, addresses: Collection[str]) -> None:
+        """Note, once in a while, that a node's reports come from these addresses in turn: they are two of one name."""
+        kind = self.model.Kind.TWO_ADDRESSES
+        if not self.filter(node_name=name, kind=kind, time__gte=ago(SAID_AGAIN_AFTER)).exists():
+            self.note([name], kind, " and ".join(sorted(addresses)))
+            log.warning("node_at_two_addresses", node=name, addresses=sorted(addresses))
 
     def prune(self, before: datetime | Any) -> int:
         return self.filter(time__lt=before).delete()[0]
