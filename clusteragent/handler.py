@@ -20,23 +20,25 @@ from django.db.models.functions import Now
 from checks import tasks
 from checks.models import ClusterStore
 from checks.querysets import Call
-from clusteragent import fingerprints
+from clusteragent import fingerprints, webhook
 from clusteragent.leader import Candidate, TermOver
 from clusteragent.lib import conf
 from clusteragent.watch import FolderWatch
 from clusteragent.worker import Queue, Worker
 from nodes.models import Hearing
 
-PASS, SCAN, PRUNE = (
-    f"{tasks.__name__}.{task.__name__}" for task in (tasks.background_pass, tasks.scan_sources, tasks.prune)
+PASS, SCAN, PRUNE, ANNOUNCE = (
+    f"{task.__module__}.{task.__name__}"
+    for task in (tasks.background_pass, tasks.scan_sources, tasks.prune, webhook.announce)
 )
 
 # Seconds between two looks at what is due; also how long a call for a pass can wait behind one that runs.
 STEP = 0.2
 # A file is read once it stood still for a second, so the scan that a change asks for comes a little after that.
 SETTLE = 1.2
-# A scan of very many files takes longer than other tasks may.
-SCAN_TIMEOUT = 300
+# Seconds that a task may take, if not as long as others: a scan reads very many files, and a webhook's receiver may answer
+# a byte at a time.
+TIMEOUTS = {SCAN: 300, ANNOUNCE: 20}
 # Seconds without an end of a turn of the main loop after which the database is taken for away. A server that is stopped,
 # or a proxy that forgot us, answers neither yes nor no.
 STALLED = 20
@@ -196,6 +198,9 @@ class Agenda:
         self._queue = queue
         self._periods = {PASS: 1.0, SCAN: conf.SCAN_PERIOD.total_seconds(), PRUNE: 3600.0}
         self._due = {PASS: now, SCAN: now, PRUNE: now + 60}
+        if conf.WEBHOOK:
+            self._periods[ANNOUNCE] = 15.0
+            self._due[ANNOUNCE] = now + 15
         self._called_for: dict[str, float] = {}
 
     def call(self, task: str, after: float = 0.0) -> None:
@@ -208,7 +213,7 @@ class Agenda:
         """Enqueue what is due."""
         now = time.monotonic()
         for task, due in self._due.items():
-            if due <= now and self._queue.put(task, **({"timeout": SCAN_TIMEOUT} if task == SCAN else {})):
+            if due <= now and self._queue.put(task, **({"timeout": TIMEOUTS[task]} if task in TIMEOUTS else {})):
                 called_for = self._called_for.pop(task, now)
                 self._due[task] = called_for if called_for > now else now + self._periods[task]
 

@@ -154,7 +154,8 @@ Q_CLUSTER = {
     "name": "clusteragent",
     "ALT_CLUSTERS": {QUEUE: {}},
     "orm": "default",
-    "workers": 2,
+    # One more than tasks that may take long, so that passes find one free.
+    "workers": 3,
     "timeout": 60,
     "retry": 330,
     "max_attempts": 1,

@@ -8,12 +8,13 @@ from typing import Any
 
 import psycopg
 import pytest
+from django.conf import settings
 
 from checks import tasks
 from checks.models import ClusterStore, Config
 from checks.tests.cast import sent
 from clusteragent import handler as module
-from clusteragent.handler import PASS, PRUNE, SCAN, Agenda, Handler, State, status
+from clusteragent.handler import ANNOUNCE, PASS, PRUNE, SCAN, TIMEOUTS, Agenda, Handler, State, status
 from clusteragent.leader import Candidate, TermOver
 from clusteragent.lib import conf
 from nodes.models import Hearing, Node
@@ -99,6 +100,16 @@ class TestAgenda:
         assert 3300 <= len(enqueued.times(PASS)) <= 3701
         assert len(enqueued.times(SCAN)) in (366, 367, 368, 369, 370)
         assert enqueued.times(PRUNE) == [pytest.approx(60, abs=0.2), pytest.approx(3660, abs=0.4)]
+
+    def test_a_webhook_is_told_each_fifteen_seconds(
+        self, enqueued: Enqueued, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(conf, "WEBHOOK", "http://receiver")
+        run(Agenda(enqueued), clock, 40)  # type: ignore[arg-type]
+        assert enqueued.times(ANNOUNCE) == [pytest.approx(15, abs=0.3), pytest.approx(30, abs=0.5)]
+
+    def test_a_pass_finds_a_worker_while_every_long_task_runs(self) -> None:
+        assert settings.Q_CLUSTER["workers"] > len(TIMEOUTS)
 
     def test_a_call_is_answered_at_once(self, agenda: Agenda, enqueued: Enqueued, clock: Clock) -> None:
         agenda.work_off()

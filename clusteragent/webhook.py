@@ -1,0 +1,137 @@
+"""The webhook: whoever listens at CLUSTERAGENT_WEBHOOK is told when something begins or ceases to need somebody."""
+
+import ssl
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import structlog
+from django.db import transaction
+from django.db.models import F
+from django.db.models.functions import Now
+
+from checks import needs, tasks
+from checks.models import ClusterStore
+from checks.querysets import NotLeader
+from checks.scrub import scrub
+from clusteragent.lib import conf
+from clusteragent.models import Announcement
+
+# Seconds that connecting and each wait for an answer may take.
+TIMEOUT = 5
+# Between attempts: doubled after each that failed.
+FIRST_PAUSE = timedelta(seconds=15)
+LONGEST_PAUSE = timedelta(minutes=10)
+# Lines of the text that people read.
+MOST_LINES = 10
+
+Told = Mapping[str, Mapping[str, Any]]
+
+log = structlog.get_logger()
+
+
+def announce(term: int) -> str:
+    """A task: tell the webhook what changed since it was last told, or try again to. Returns what it did."""
+    return tasks.run("announce", term, _announce)
+
+
+def _announce(term: int) -> str:
+    if not ClusterStore.objects.filter(term=term).exists():
+        raise NotLeader(f"term {term} is over")
+    if not conf.WEBHOOK:
+        return "no webhook"
+    message = due(needs.lines())
+    if message is None:
+        return "nothing to tell"
+    problem = _post(message)
+    if problem:
+        log.warning("webhook_failed", number=message["number"], error=problem)
+        return f"message {message['number']} failed"
+    arrived(message["number"])
+    return f"message {message['number']} told"
+
+
+@transaction.atomic
+def due(lines: list[needs.Need]) -> dict[str, Any] | None:
+    """The message to send now, if any: the one that has not arrived yet, else a new one when something changed.
+
+    It is written down before it is sent, and so is the attempt: whoever leads next sends the same again, not sooner than
+    its time. The row is locked, since two who lead for a moment must not give one number to two messages.
+    """
+    Announcement.objects.get_or_create(pk=1)
+    row: Any = Announcement.objects.select_for_update(no_key=True).annotate(now=Now()).get()
+    if row.pending is None:
+        _compose(row, {need.key: _told(need) for need in lines})
+    if row.pending is None or (row.next_attempt and row.next_attempt > row.now):
+        return None
+    row.next_attempt = row.now + min(FIRST_PAUSE * 2 ** min(row.attempts, 10), LONGEST_PAUSE)
+    row.attempts += 1
+    row.save()
+    return dict(row.pending)
+
+
+def arrived(number: int) -> None:
+    """The message of this number was taken. Nothing happens when another leader noted it already."""
+    pending = Announcement.objects.filter(number=number, pending__isnull=False)
+    pending.update(told=F("then_told"), pending=None, then_told=None, attempts=0, next_attempt=None)
+
+
+def _compose(row: Announcement, now: Told) -> None:
+    """Make the message that says how `now` differs from what was told, if it does."""
+    new = [one for key, one in now.items() if key not in row.told]
+    over = [one for key, one in row.told.items() if key not in now]
+    if new or over:
+        row.number += 1
+        row.then_told = now
+        row.pending = {
+            "number": row.number,
+            "cluster": conf.CLUSTER_NAME,
+            "text": _text(new, over),
+            "new": new,
+            "over": over,
+            "needs_you": len(now),
+        }
+
+
+def _told(need: needs.Need) -> dict[str, Any]:
+    """A line as it is told: to others, who may see no secret."""
+    return {
+        "kind": need.kind,
+        "subject": need.subject,
+        "count": need.count,
+        "cause": scrub(need.cause),
+        "since": (need.since or need.now).isoformat(timespec="seconds"),
+        "link": need.link,
+    }
+
+
+def _text(new: list[Any], over: list[Any]) -> str:
+    """The same for people: receivers like Slack's and Mattermost's show the field `text`."""
+    lines = [
+        f"{word} ({one['kind']}, {one['count']}): {one['cause']}"
+        for word, ones in (("New", new), ("Over", over))
+        for one in ones
+    ]
+    if len(lines) > MOST_LINES:
+        lines[MOST_LINES:] = [f"… and {len(lines) - MOST_LINES} more"]
+    return "\n".join((f"Cluster agent {conf.CLUSTER_NAME}".strip(), *lines))
+
+
+def _post(message: Mapping[str, Any]) -> str:
+    """Send it. Returns why it did not arrive, without the address; empty when it did. The answer's body is not read."""
+    try:
+        with (
+            httpx.Client(trust_env=False, timeout=TIMEOUT, verify=_trusted()) as client,
+            client.stream("POST", conf.WEBHOOK, json=message) as response,
+        ):
+            return "" if response.is_success else f"it answered {response.status_code}"
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        return type(error).__name__
+
+
+def _trusted() -> ssl.SSLContext:
+    """The authorities of the public web, and those that this machine trusts besides."""
+    context = httpx.create_ssl_context()
+    context.load_default_certs()
+    return context
