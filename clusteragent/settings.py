@@ -1,6 +1,7 @@
 """Django's settings, derived from the program's options (`clusteragent/lib/conf.py`)."""
 
 import os
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ INSTALLED_APPS = [
     "checks",
     "clusteragent",
 ]
+if PORT != "agents":
+    INSTALLED_APPS += ["django_filters", "drf_spectacular", "drf_spectacular_sidecar", "knox", "operators"]
 
 # Node agents' calls pass no middleware: no session, no CSRF, no host check. Authentication is the views'.
 MIDDLEWARE = (
@@ -127,13 +130,32 @@ CSRF_COOKIE_SECURE = True
 SESSION_COOKIE_SAMESITE = "Lax"
 SECURE_CONTENT_TYPE_NOSNIFF = True
 
-REST_FRAMEWORK = {
+REST_FRAMEWORK: dict[str, Any] = {
     "DEFAULT_AUTHENTICATION_CLASSES": [],
     "DEFAULT_PERMISSION_CLASSES": [],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
     "UNAUTHENTICATED_USER": None,
     "COMPACT_JSON": True,
+}
+if PORT != "agents":
+    REST_FRAMEWORK["DEFAULT_SCHEMA_CLASS"] = "drf_spectacular.openapi.AutoSchema"
+
+# Of operators' tokens; those of node agents are options.
+REST_KNOX = {"AUTH_HEADER_PREFIX": "Bearer", "TOKEN_TTL": timedelta(days=90)}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Cluster agent: operators' API",
+    "VERSION": "1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SCHEMA_PATH_PREFIX": "/api/operator/v1",
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "ENUM_NAME_OVERRIDES": {
+        "ConfigStateEnum": "operators.serializers.STATES",
+        "NodeStateEnum": "operators.serializers.NODE_STATES",
+    },
+    # No validator of another host is asked about the schema.
+    "SWAGGER_UI_SETTINGS": {"deepLinking": True, "validatorUrl": None},
 }
 
 UNFOLD = {

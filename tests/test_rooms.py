@@ -1,4 +1,4 @@
-"""Arrows between rooms point down only: clusteragent (the roof) → checks → nodes → clusteragent/lib (the ground)."""
+"""Arrows between rooms point down only: clusteragent → operators → checks → nodes → clusteragent/lib."""
 
 import ast
 from collections.abc import Iterator
@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-FLOORS = ["clusteragent.lib", "nodes", "checks", "clusteragent"]
-OURS = {"nodes", "checks", "clusteragent", "tests", "conftest"}
+FLOORS = ["clusteragent.lib", "nodes", "checks", "operators", "clusteragent"]
+OURS = {"nodes", "checks", "operators", "clusteragent", "tests", "conftest"}
 
 
 def room(module: str) -> str | None:
@@ -19,7 +19,7 @@ def room(module: str) -> str | None:
 
 
 def modules() -> Iterator[tuple[str, Path]]:
-    for folder in ("nodes", "checks", "clusteragent"):
+    for folder in ("nodes", "checks", "operators", "clusteragent"):
         for path in sorted((ROOT / folder).rglob("*.py")):
             relative = path.relative_to(ROOT)
             if "tests" not in relative.parts:

@@ -16,9 +16,9 @@ def superuser() -> Client:
     return _logged_in(User.objects.create_superuser("olga"))
 
 
-def operator(*permissions: str) -> Client:
+def operator(*permissions: str, name: str = "otto") -> Client:
     """Someone who may do just this, such as `view_config`."""
-    user = User.objects.create_user("otto", is_staff=True)
+    user = User.objects.create_user(name, is_staff=True)
     user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
     return _logged_in(user)
 

@@ -93,8 +93,11 @@ def test_who_may_only_look_can_do_nothing() -> None:
     assert owners() == {"shop": "ash", "mail": "ash", "hand": "ash"}
 
 
-def test_reassigning_needs_the_permission_to_change_and_unscheduling_that_to_delete() -> None:
+def test_reassigning_needs_the_permission_to_change_assignments_and_unscheduling_that_to_delete_configs() -> None:
     client = operator("view_config", "change_config")
+    act(client, "reassign", ["shop"], node="birch")
+    assert owners()["shop"] == "ash"
+    client = operator("view_config", "change_assignment", name="oona")
     act(client, "reassign", ["shop"], node="birch")
     act(client, "unschedule", ["hand"], confirmed="yes")
     assert owners() == {"shop": "birch", "mail": "ash", "hand": "ash"}

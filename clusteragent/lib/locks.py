@@ -15,6 +15,7 @@ class Lock(enum.IntEnum):
     LEADER = 1
     MIGRATE = 2
     SYNC = 3
+    DESIRED = 4
 
 
 def acquire(cursor: Any, lock: Lock) -> None:

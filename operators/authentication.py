@@ -1,0 +1,36 @@
+"""Who calls the operators' API: the bearer of an operator's own token, or who is logged in to the admin."""
+
+from typing import Any
+
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from knox.auth import TokenAuthentication
+from knox.settings import knox_settings
+from rest_framework.exceptions import AuthenticationFailed
+
+
+class OperatorToken(TokenAuthentication):
+    """`Authorization: Bearer <token>`. Node agents' tokens and the local token are none."""
+
+    def authenticate_credentials(self, token: bytes) -> Any:
+        if not (token.isascii() and token.decode("ascii").isprintable()):
+            raise AuthenticationFailed(_NONE)
+        try:
+            return super().authenticate_credentials(token)
+        except AuthenticationFailed as error:
+            # The library's words leave open what to do.
+            raise AuthenticationFailed(_INACTIVE if "inactive" in str(error.detail) else _NONE) from None
+
+
+class BearerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+    """How the schema names it."""
+
+    target_class = OperatorToken
+    name = "token"
+    priority = 1
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, Any]:
+        return {"type": "http", "scheme": knox_settings.AUTH_HEADER_PREFIX.lower()}
+
+
+_NONE = "This is no operator's token, or no longer: an admin makes one in the admin, or `manage.py createtoken` does."
+_INACTIVE = "The user of this token is not active: an admin can change that."

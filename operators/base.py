@@ -1,0 +1,76 @@
+"""What all resources of the operators' API have in common."""
+
+from collections.abc import Callable
+from typing import Any
+
+from django.db import OperationalError
+from django_filters.rest_framework import DjangoFilterBackend
+from rest_framework import mixins
+from rest_framework.authentication import SessionAuthentication
+from rest_framework.exceptions import APIException
+from rest_framework.negotiation import DefaultContentNegotiation
+from rest_framework.renderers import JSONRenderer
+from rest_framework.response import Response
+from rest_framework.serializers import BaseSerializer
+from rest_framework.views import exception_handler
+from rest_framework.viewsets import GenericViewSet
+
+from checks.scrub import scrub
+from operators.authentication import OperatorToken
+from operators.pagination import Cursor
+from operators.parsers import BoundedJSONParser
+
+
+class Conflict(APIException):
+    status_code = 409
+
+
+class Busy(APIException):
+    status_code = 503
+    default_detail = "The database is away, or busy with another change. Try again."
+
+
+class OperatorViewSet(GenericViewSet[Any]):
+    """A resource of the operators' port. Its settings are its own: the agents' port shares the project's.
+
+    detail_serializer_class: for a single row, where that says more.
+    """
+
+    authentication_classes = [OperatorToken, SessionAuthentication]
+    renderer_classes = [JSONRenderer]
+    parser_classes = [BoundedJSONParser]
+    content_negotiation_class = DefaultContentNegotiation
+    filter_backends = [DjangoFilterBackend]
+    pagination_class = Cursor
+    ordering = "id"
+    detail_serializer_class: type[BaseSerializer[Any]] | None = None
+
+    def get_serializer_class(self) -> type[BaseSerializer[Any]]:
+        return (self.detail and self.detail_serializer_class) or super().get_serializer_class()
+
+    def get_exception_handler(self) -> Callable[[Exception, dict[str, Any]], Response | None]:
+        return answer
+
+
+class Listed(mixins.ListModelMixin, OperatorViewSet):
+    """Rows that can be listed."""
+
+
+class Looked(mixins.RetrieveModelMixin, Listed):
+    """Rows that can be listed, and looked at one by one."""
+
+
+def answer(error: Exception, context: dict[str, Any]) -> Response | None:
+    """The answer to a call that failed. What may repeat what was sent is scrubbed."""
+    response = exception_handler(Busy() if isinstance(error, OperationalError) else error, context)
+    if response is not None and response.status_code not in (401, 403):  # those are our words alone
+        response.data = _scrubbed(response.data)
+    return response
+
+
+def _scrubbed(problems: Any) -> Any:
+    if isinstance(problems, dict):
+        return {key: _scrubbed(value) for key, value in problems.items()}
+    if isinstance(problems, list):
+        return [_scrubbed(value) for value in problems]
+    return scrub(str(problems))

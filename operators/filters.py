@@ -1,0 +1,105 @@
+"""What lists of the operators' API may be asked for."""
+
+from typing import Any
+
+import django_filters as filters
+from django import forms
+from django.db.models import Q, QuerySet
+
+from checks.models import Assignment, Config, Move, Origin
+from nodes.models import Node, NodeEvent, NodeType
+from operators.serializers import NODE_STATES, NODE_TYPES, STATES
+
+
+def _choices(*values: str) -> list[tuple[str, str]]:
+    return [(value, value) for value in values]
+
+
+class Whole(filters.NumberFilter):
+    """A whole number: the library's takes 1e999 too."""
+
+    field_class = forms.IntegerField
+
+
+class ConfigFilter(filters.FilterSet):
+    check = filters.CharFilter(field_name="name", help_text="The check's name.")
+    state = filters.ChoiceFilter(choices=_choices(*STATES), method="in_state")
+    node = filters.CharFilter(method="of_node", help_text="What it runs, and its endpoint checks.")
+    source = filters.CharFilter(method="of_source", help_text="As file, admin or api:shop.")
+    key = filters.CharFilter(method="of_key", help_text="Its name or path in its source, beside source.")
+    check_id = filters.CharFilter(method="with_check_id")
+    digest = filters.CharFilter()
+    text = filters.CharFilter(method="containing", help_text="In the YAML without its secrets, in small or capitals.")
+
+    class Meta:
+        model = Config
+        fields: tuple[str, ...] = ()
+
+    def in_state(self, configs: QuerySet[Config], name: str, value: str) -> QuerySet[Config]:
+        if value == "endpoint":
+            return configs.exclude(node_name="")
+        return configs.filter(
+            **{"assigned": {"assignment__isnull": False}, "dangling": {"dangling_since__isnull": False}}[value]
+        )
+
+    def of_node(self, configs: QuerySet[Config], name: str, value: str) -> QuerySet[Config]:
+        owned = Assignment.objects.filter(node__name=value).values("config_id")
+        endpoints = Config.objects.filter(node_name=value).exclude(node_name="").order_by().values("pk")
+        return configs.filter(pk__in=owned.union(endpoints))
+
+    def of_source(self, configs: QuerySet[Config], name: str, value: str) -> QuerySet[Config]:
+        return configs.filter(pk__in=Origin.objects.filter(source=value).values("config"))
+
+    def of_key(self, configs: QuerySet[Config], name: str, value: str) -> QuerySet[Config]:
+        return configs.filter(pk__in=Origin.objects.filter(key=value).values("config"))
+
+    def with_check_id(self, configs: QuerySet[Config], name: str, value: str) -> QuerySet[Config]:
+        return configs.filter(pk__in=Config.objects.filter(instances__check_id=value).order_by().values("pk"))
+
+    def containing(self, configs: Any, name: str, value: str) -> QuerySet[Config]:
+        found: QuerySet[Config] = configs.containing(value)
+        return found
+
+
+class NodeFilter(filters.FilterSet):
+    state = filters.ChoiceFilter(choices=_choices(*NODE_STATES))
+    type = filters.ChoiceFilter(choices=_choices(*NODE_TYPES.values()), method="of_type")
+    schedulable = filters.BooleanFilter(help_text="false: cordoned.")
+    prefix = filters.CharFilter(field_name="name", lookup_expr="startswith", help_text="How the name begins.")
+
+    class Meta:
+        model = Node
+        fields: tuple[str, ...] = ()
+
+    def of_type(self, nodes: QuerySet[Node], name: str, value: str) -> QuerySet[Node]:
+        return nodes.filter(heartbeat__node_type=NodeType[value.upper()])
+
+
+class TimeRange(filters.FilterSet):
+    since = filters.IsoDateTimeFilter(field_name="time", lookup_expr="gte")
+    until = filters.IsoDateTimeFilter(field_name="time", lookup_expr="lt")
+
+
+class MoveFilter(TimeRange):
+    config = Whole(field_name="config_id", help_text="The config's id.")
+    check = filters.CharFilter(field_name="name", help_text="The check's name.")
+    digest = filters.CharFilter()
+    node = filters.CharFilter(method="of_node", help_text="From it or to it.")
+    reason = filters.ChoiceFilter(choices=Move.Reason.choices)
+    actor = filters.CharFilter()
+
+    class Meta:
+        model = Move
+        fields: tuple[str, ...] = ()
+
+    def of_node(self, moves: QuerySet[Move], name: str, value: str) -> QuerySet[Move]:
+        return moves.filter(Q(source_node=value) | Q(to_node=value))
+
+
+class EventFilter(TimeRange):
+    node = filters.CharFilter(field_name="node_name")
+    kind = filters.ChoiceFilter(choices=NodeEvent.Kind.choices)
+
+    class Meta:
+        model = NodeEvent
+        fields: tuple[str, ...] = ()

@@ -1,0 +1,46 @@
+import json
+import re
+from datetime import timedelta
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from operators import tokens
+from operators.roles import Role
+
+DAYS = re.compile(r"([1-9][0-9]{0,3})d")
+
+
+class Command(BaseCommand):
+    help = "Make a token for the operators' API. It is written once, to standard output, and only its hash is kept."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--user", required=True, help="whose token it is: it may do what this user may")
+        parser.add_argument(
+            "--role", choices=Role.values, default="", help="with it, a missing user is made, one who can't log in"
+        )
+        parser.add_argument("--expires", default="90d", metavar="DAYS", help="90d unless told otherwise, or never")
+        parser.add_argument("--json", action="store_true", help="write a JSON object")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            row, token = tokens.make(options["user"], role=options["role"], lasting=_lasting(options["expires"]))
+        except (LookupError, ValueError) as error:
+            raise CommandError(str(error)) from error
+        expires = row.expiry.isoformat(timespec="seconds") if row.expiry else None
+        if options["json"]:
+            roles = sorted(row.user.groups.values_list("name", flat=True))
+            told = {"user": row.user.username, "roles": roles, "expires": expires, "token": token}
+            self.stdout.write(json.dumps(told))
+            return
+        self.stdout.write(token)
+        self.stderr.write(f"Token of {row.user.username}, until {expires or 'revoked'}. It is not shown again.")
+
+
+def _lasting(text: str) -> timedelta | None:
+    if text == "never":
+        return None
+    days = DAYS.fullmatch(text)
+    if days is None:
+        raise ValueError(f"--expires is {text!r}, allowed is a number of days, such as 90d, or never")
+    return timedelta(days=int(days[1]))

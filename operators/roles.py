@@ -1,0 +1,45 @@
+"""What operators may do. A role is a Django group, so the admin's pages and the API ask for the same permissions."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from django.contrib.auth.models import Group
+from django.db import models
+
+
+class Role(models.TextChoices):
+    """The groups that a migration makes. Each may look; who needs more than one role is in more than one group."""
+
+    VIEWER = "viewer"
+    OPERATOR = "operator"
+    AUTHOR = "author"
+    ADMIN = "admin"
+
+
+def grant(apps: Any, granted: Mapping[str, Iterable[str]]) -> None:
+    """Give roles permissions, such as {"viewer": ["nodes.view_node"]}. For migrations, with the models of their time.
+
+    What is missing is made: Django makes permissions only after all migrations.
+    """
+    groups = apps.get_model("auth", "Group").objects
+    for role, names in granted.items():
+        group, _ = groups.get_or_create(name=role)
+        group.permissions.add(*(_permission(apps, name) for name in names))
+
+
+def with_permission(name: str) -> list[str]:
+    """The groups whose members have it."""
+    app, _, codename = name.partition(".")
+    groups = Group.objects.filter(permissions__content_type__app_label=app, permissions__codename=codename)
+    return list(groups.order_by("name").values_list("name", flat=True).distinct())
+
+
+def _permission(apps: Any, name: str) -> Any:
+    app, _, codename = name.partition(".")
+    action, _, model = codename.partition("_")
+    noun = apps.get_model(app, model)._meta.verbose_name
+    kind, _ = apps.get_model("contenttypes", "ContentType").objects.get_or_create(app_label=app, model=model)
+    permission, _ = apps.get_model("auth", "Permission").objects.get_or_create(
+        content_type=kind, codename=codename, defaults={"name": f"Can {action} {noun}"}
+    )
+    return permission

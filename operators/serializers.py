@@ -1,0 +1,161 @@
+"""What the operators' API answers. Nothing of it shows a secret: texts that people or programs chose are scrubbed."""
+
+from typing import Any
+
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from checks.models import Config, Move, Origin, Source
+from checks.scrub import scrub
+from nodes.models import Node, NodeEvent, NodeType
+from operators import sources
+
+STATES = ("assigned", "dangling", "endpoint")
+NODE_STATES = ("alive", "silent", "lost")
+NODE_TYPES = {type_: type_.name.lower() for type_ in NodeType}
+
+
+class Scrubbed(serializers.CharField):
+    """A text without its secrets."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(read_only=True, **options)
+
+    def to_representation(self, value: Any) -> str:
+        return scrub(str(value))
+
+
+class OriginSerializer(serializers.ModelSerializer[Origin]):
+    key = Scrubbed()
+
+    class Meta:
+        model = Origin
+        fields = ("source", "key")
+
+
+class ConfigSerializer(serializers.ModelSerializer[Config]):
+    """A config and who runs it. node: of an endpoint check the node that it belongs to."""
+
+    check = Scrubbed(source="name")
+    state = serializers.SerializerMethodField()
+    node = serializers.SerializerMethodField()
+    since = serializers.DateTimeField(source="assignment.since", default=None, read_only=True)
+    reason = serializers.CharField(source="assignment.reason", default=None, read_only=True)
+    former_node = serializers.CharField(source="former_node.name", default=None, read_only=True)
+    origins = OriginSerializer(many=True, read_only=True)
+    check_ids = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Config
+        fields: tuple[str, ...] = (
+            "id", "check", "digest", "state", "node", "since", "reason", "dangling_since", "former_node", "origins", "check_ids",
+            "created", "changed",
+        )  # fmt: skip
+        read_only_fields = fields
+
+    @extend_schema_field(serializers.ChoiceField(choices=STATES))
+    def get_state(self, config: Config) -> str:
+        if hasattr(config, "assignment"):
+            return "assigned"
+        return "endpoint" if config.node_name else "dangling"
+
+    def get_node(self, config: Config) -> str | None:
+        return config.assignment.node.name if hasattr(config, "assignment") else config.node_name or None
+
+    def get_check_ids(self, config: Config) -> list[str]:
+        return [scrub(instance.check_id) for instance in config.instances.all()]
+
+
+class ConfigPageSerializer(ConfigSerializer):
+    yaml = Scrubbed(source="text", help_text="What node agents get, scrubbed.")
+
+    class Meta(ConfigSerializer.Meta):
+        fields = (*ConfigSerializer.Meta.fields, "yaml")
+        read_only_fields = fields
+
+
+class ReassignSerializer(serializers.Serializer[Any]):
+    node = serializers.CharField(max_length=253, help_text="Which node gets it.")
+
+
+class NodeSerializer(serializers.ModelSerializer[Node]):
+    state = serializers.ChoiceField(choices=NODE_STATES, read_only=True)
+    type = serializers.SerializerMethodField()
+    address = serializers.CharField(source="heartbeat.client_ip", default=None, read_only=True)
+    last_heard = serializers.DateTimeField(source="heartbeat.seen_at", default=None, read_only=True)
+    acknowledged = serializers.SerializerMethodField(help_text="Whether it fetched its latest configs.")
+    configs = serializers.IntegerField(read_only=True, help_text="How many it was given.")
+
+    class Meta:
+        model = Node
+        fields = (
+            "name", "state", "schedulable", "type", "address", "labels", "last_heard", "first_seen", "lost_at", "configs",
+            "acknowledged",
+        )  # fmt: skip
+        read_only_fields = fields
+
+    @extend_schema_field(serializers.ChoiceField(choices=list(NODE_TYPES.values()), allow_null=True))
+    def get_type(self, node: Any) -> str | None:
+        return NODE_TYPES[node.heartbeat.node_type] if hasattr(node, "heartbeat") else None
+
+    def get_acknowledged(self, node: Any) -> bool | None:
+        return node.heartbeat.acknowledged == node.config_version if hasattr(node, "heartbeat") else None
+
+
+class MoveSerializer(serializers.ModelSerializer[Move]):
+    check = Scrubbed(source="name")
+    from_node = serializers.CharField(source="source_node", read_only=True)
+
+    class Meta:
+        model = Move
+        fields = ("id", "time", "config_id", "check", "digest", "from_node", "to_node", "reason", "actor", "term")
+        read_only_fields = fields
+
+
+class EventSerializer(serializers.ModelSerializer[NodeEvent]):
+    node = serializers.CharField(source="node_name", read_only=True)
+    cause = Scrubbed()
+
+    class Meta:
+        model = NodeEvent
+        fields = ("id", "time", "node", "kind", "cause")
+        read_only_fields = fields
+
+
+class SourceSerializer(serializers.ModelSerializer[Source]):
+    name = serializers.SerializerMethodField()
+    configs = serializers.IntegerField(read_only=True, help_text="How many it sends.")
+
+    class Meta:
+        model = Source
+        fields: tuple[str, ...] = ("name", "configs", "read_at")
+        read_only_fields = fields
+
+    def get_name(self, source: Source) -> str:
+        return source.name.removeprefix(sources.PREFIX)
+
+
+class SourcePageSerializer(SourceSerializer):
+    revision = serializers.SerializerMethodField(help_text="Names the set as it is: to be sent with the next one.")
+
+    class Meta(SourceSerializer.Meta):
+        fields = (*SourceSerializer.Meta.fields, "revision")
+        read_only_fields = fields
+
+    def get_revision(self, source: Source) -> str:
+        return sources.revision_of(source.name)
+
+
+class DifferenceSerializer(serializers.Serializer[sources.Difference]):
+    """What a set changed, or with dry_run would change, by the configs' names. revision: of the source then."""
+
+    dry_run = serializers.SerializerMethodField()
+    revision = serializers.CharField()
+    added = serializers.ListField(child=Scrubbed())
+    changed = serializers.ListField(child=Scrubbed())
+    removed = serializers.ListField(child=Scrubbed())
+    unchanged = serializers.ListField(child=Scrubbed())
+    removals_held = serializers.BooleanField(help_text="It needs accept_removals=1.")
+
+    def get_dry_run(self, difference: sources.Difference) -> bool:
+        return bool(self.context["dry_run"])

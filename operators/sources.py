@@ -1,0 +1,119 @@
+"""Sources that pipelines own: each is told the whole set of its configs, and sends the dispatcher what differs.
+
+Who wants to be sure that nobody else changed the set meanwhile names the revision that the change was made for.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+
+import structlog
+from django.db import Error, connection
+from django.db.models.functions import Now
+
+from checks import dispatcher
+from checks.changes import Sent
+from checks.models import Origin, Source
+from clusteragent.lib import locks
+
+PREFIX = "api:"
+# A set that leaves out at least so many configs, and more than half of its source's, needs a word more.
+HELD_FROM = 10
+
+log = structlog.get_logger()
+
+
+class Outdated(Exception):
+    """The set is not what it was when the caller looked."""
+
+
+class RemovalsHeld(Exception):
+    """So many configs would be removed that someone has to say that this is meant."""
+
+
+@dataclass(slots=True)
+class Difference:
+    """What a desired set changes, by the configs' names, and the revision of the source with it."""
+
+    revision: str
+    added: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+    unchanged: list[str] = field(default_factory=list)
+    removals_held: bool = False
+
+
+def revision_of(source: str) -> str:
+    """What names the set that a source sends now: equal for equal sets."""
+    return _revision(_sent_by(source))
+
+
+def differing(source: str, desired: Sequence[Sent], *, revision: str = "") -> Difference:
+    """What making this the source's set would change. Raises Outdated when a revision is given and over."""
+    known = _sent_by(source)
+    _check_revision(revision, _revision(known))
+    wanted = {one.key: one.patched.fingerprint for one in desired}
+    removed = sorted(known.keys() - wanted.keys())
+    both = sorted(known.keys() & wanted.keys())
+    return Difference(
+        revision=_revision(wanted),
+        added=sorted(wanted.keys() - known.keys()),
+        changed=[key for key in both if known[key] != wanted[key]],
+        removed=removed,
+        unchanged=[key for key in both if known[key] == wanted[key]],
+        removals_held=len(removed) >= HELD_FROM and len(removed) * 2 > len(known),
+    )
+
+
+def replace(
+    source: str, desired: Sequence[Sent], *, actor: str, revision: str = "", accept_removals: bool = False
+) -> Difference:
+    """Make this the source's set, and say what changed. Raises Outdated or RemovalsHeld, and then changed nothing."""
+    with _alone():
+        difference = differing(source, desired, revision=revision)
+        if difference.removals_held and not accept_removals:
+            number = len(difference.removed)
+            raise RemovalsHeld(f"This removes {number} of the {number + _kept(difference)} configs of {source}.")
+        row, _ = Source.objects.get_or_create(name=source, defaults={"read_at": Now()})
+        touched = {*difference.added, *difference.changed}
+        dispatcher.schedule([one for one in desired if one.key in touched], actor=actor)
+        dispatcher.unschedule([(source, key) for key in difference.removed], actor=actor)
+        row.note_scan(read=True)
+    numbers = {name: len(getattr(difference, name)) for name in ("added", "changed", "removed")}
+    log.info("set_replaced", source=source, actor=actor, **numbers)
+    return difference
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """One replacement at a time, or two of the same revision could both find it their own.
+
+    The session's lock and not a transaction's: the dispatcher commits each chunk by itself.
+    """
+    with connection.cursor() as cursor:
+        locks.acquire(cursor, locks.Lock.DESIRED)
+        try:
+            yield
+        finally:
+            # A session that broke has lost its locks, and what broke it is the error to tell.
+            with suppress(Error):
+                locks.release(cursor, locks.Lock.DESIRED)
+
+
+def _sent_by(source: str) -> dict[str, str]:
+    return dict(Origin.objects.filter(source=source).values_list("key", "fingerprint"))
+
+
+def _revision(fingerprints: Mapping[str, str]) -> str:
+    return hashlib.blake2b(json.dumps(sorted(fingerprints.items())).encode(), digest_size=8).hexdigest()
+
+
+def _check_revision(theirs: str, ours: str) -> None:
+    if theirs and theirs != ours:
+        raise Outdated(f"The set is at revision {ours}, not {theirs}: read it again, then send what it should be.")
+
+
+def _kept(difference: Difference) -> int:
+    return len(difference.changed) + len(difference.unchanged)

@@ -1,0 +1,109 @@
+"""Who may call what: every call of the API against every role, and against those who have no token of it."""
+
+from typing import Any, NamedTuple
+
+import pytest
+from django.contrib.auth.models import User
+from django.urls import resolve
+
+from checks import dispatcher
+from checks.models import Config
+from checks.tests.cast import owners, report, sent
+from clusteragent.lib import conf
+from nodes.models import Node
+from operators import urls
+from operators.roles import Role
+from operators.tests.cast import API, Caller, bearer, having
+
+pytestmark = pytest.mark.django_db
+
+V, O, W, A = Role.VIEWER, Role.OPERATOR, Role.AUTHOR, Role.ADMIN  # noqa: E741 a table reads best in letters
+ALL = {V, O, W, A}
+
+
+class Call(NamedTuple):
+    method: str
+    path: str
+    allowed: set[Role]
+    body: Any = None
+
+
+CALLS = [
+    Call("GET", "configs", ALL),
+    Call("GET", "configs/{config}", ALL),
+    Call("POST", "configs/{config}/reassign", {O}, {"node": "birch"}),
+    Call("GET", "nodes", ALL),
+    Call("GET", "nodes/ash", ALL),
+    Call("POST", "nodes/ash/cordon", {O}),
+    Call("POST", "nodes/ash/uncordon", {O}),
+    Call("GET", "moves", ALL),
+    Call("GET", "events", ALL),
+    Call("GET", "sources", ALL),
+    Call("GET", "sources/shop", ALL),
+    Call("PUT", "sources/shop", {W}, {"configs": []}),
+    Call("PUT", "sources/shop?dry_run=1", {W}, {"configs": []}),
+    Call("GET", "schema/", ALL),
+]
+
+
+@pytest.fixture(autouse=True)
+def _work(warm: None) -> None:
+    report("ash")
+    dispatcher.schedule([sent("one")])
+    report("birch")
+    written = {"name": "one", "check": "http_check", "instances": [{"url": "http://one"}]}
+    assert having(W).call("PUT", "sources/shop", {"configs": [written]}).status_code == 200
+    User.objects.all().delete()
+
+
+def state() -> Any:
+    """What a refused call must not change."""
+    return (
+        owners(),
+        dict(Node.objects.values_list("name", "schedulable")),
+        list(Config.objects.order_by("pk").values_list("pk", "digest")),
+    )
+
+
+def made(call: Call, caller: Caller) -> Any:
+    config = Config.objects.get(origins__source="file")
+    return caller.call(call.method, call.path.format(config=config.pk), call.body)
+
+
+@pytest.mark.parametrize("role", Role)
+@pytest.mark.parametrize("call", CALLS, ids=lambda call: f"{call.method} {call.path}")
+def test_each_role_may_call_just_what_is_its(call: Call, role: Role) -> None:
+    before, answer = state(), made(call, having(role))
+    if role in call.allowed:
+        assert answer.status_code == 200, answer.content
+        return
+    assert answer.status_code == 403
+    assert f"{role} lacks " in answer.json()["detail"]
+    for other in call.allowed:
+        assert str(other) in answer.json()["detail"]
+    assert state() == before
+
+
+@pytest.mark.parametrize("call", CALLS, ids=lambda call: f"{call.method} {call.path}")
+def test_no_other_token_opens_anything(call: Call) -> None:
+    before = state()
+    for token in (conf.AUTH_TOKEN, conf.LOCAL_TOKEN, "x", "\xff", "a b", "", "0" * 64):
+        answer = made(call, bearer(token))
+        assert answer.status_code == 401, token
+        assert answer["WWW-Authenticate"] == "Bearer"
+    assert state() == before
+
+
+@pytest.mark.parametrize("call", CALLS, ids=lambda call: f"{call.method} {call.path}")
+def test_without_a_token_nothing_opens_and_the_answer_says_what_is_missing(call: Call) -> None:
+    before, answer = state(), made(call, Caller({}))
+    assert answer.status_code == 401
+    assert "Bearer" in answer.content.decode()
+    assert state() == before
+
+
+def test_the_table_has_every_call_of_the_api() -> None:
+    actions = [(pattern.name, pattern.callback.actions) for pattern in urls.router.urls]
+    routes = {(name, method.upper()) for name, methods in actions for method in methods if method != "head"}
+    told = {(resolve(f"{API}/{call.path.partition('?')[0].format(config=1)}").url_name, call.method) for call in CALLS}
+    assert routes == told - {("schema", "GET")}

@@ -1,0 +1,33 @@
+"""/api/operator/v1/ on the operators' port."""
+
+from django.contrib.auth.decorators import login_required
+from django.urls import URLPattern, URLResolver, path
+from django.views.generic import RedirectView
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+from rest_framework.authentication import SessionAuthentication
+from rest_framework.routers import SimpleRouter
+
+from operators.authentication import OperatorToken
+from operators.permissions import needs
+from operators.views import ConfigViewSet, EventViewSet, MoveViewSet, NodeViewSet, SourceViewSet
+
+router = SimpleRouter()
+router.trailing_slash = "/?"
+router.register("configs", ConfigViewSet)
+router.register("nodes", NodeViewSet)
+router.register("moves", MoveViewSet)
+router.register("events", EventViewSet)
+router.register("sources", SourceViewSet)
+
+_schema = SpectacularAPIView.as_view(
+    authentication_classes=[OperatorToken, SessionAuthentication], permission_classes=[needs("checks.view_config")]
+)
+_page = SpectacularSwaggerView.as_view(url_name="operators:schema", authentication_classes=[], permission_classes=[])
+
+app_name = "operators"
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("", RedirectView.as_view(pattern_name="operators:docs")),
+    path("schema/", _schema, name="schema"),
+    path("docs/", login_required(_page, login_url="admin:login"), name="docs"),
+    *router.urls,
+]

@@ -1,0 +1,175 @@
+"""The operators' API: what operators see and steer in the admin, for their tools."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from django.db.models import Count, IntegerField, OuterRef, QuerySet, Subquery
+from django.db.models.functions import Coalesce
+from django.shortcuts import get_object_or_404
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.decorators import action
+from rest_framework.exceptions import ValidationError
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from checks import dispatcher
+from checks.models import Assignment, Config, Move, Origin, Source
+from nodes.models import Node, NodeEvent
+from nodes.querysets import UnknownNode
+from operators import desired, filters, serializers, sources
+from operators.base import Conflict, Listed, Looked
+from operators.permissions import needs
+
+# Never read for a list.
+WIDE = ("original", "wire", "scrubbed", "text")
+REFUSALS = (UnknownNode, dispatcher.NotAccepting, dispatcher.NotDispatchable)
+_SOURCE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,200}")
+
+
+class ConfigViewSet(Looked):
+    """Configs, and who runs them."""
+
+    queryset = Config.objects.select_related("assignment__node", "former_node").prefetch_related("origins", "instances")
+    serializer_class = serializers.ConfigSerializer
+    detail_serializer_class = serializers.ConfigPageSerializer
+    filterset_class = filters.ConfigFilter
+    permission_classes = [needs("checks.view_config")]
+    lookup_value_regex = "[0-9]{1,18}"
+
+    def get_queryset(self) -> QuerySet[Config]:
+        return super().get_queryset().defer(*(WIDE[:-1] if self.detail else WIDE))
+
+    @extend_schema(request=serializers.ReassignSerializer, responses=serializers.ConfigPageSerializer)
+    @action(detail=True, methods=["post"], permission_classes=[needs("checks.change_assignment")])
+    def reassign(self, request: Request, pk: str) -> Response:
+        """Give a config to a node, once: the next rebalance may give it to another."""
+        wish = serializers.ReassignSerializer(data=request.data)
+        wish.is_valid(raise_exception=True)
+        config = self.get_object()
+        try:
+            dispatcher.reassign([config.pk], wish.validated_data["node"], actor=request.user.get_username())
+        except REFUSALS as refusal:
+            raise ValidationError({"node": [str(refusal)]}) from None
+        return Response(self.get_serializer(self.get_object()).data)
+
+
+class NodeViewSet(Looked):
+    """Node agents, the lost ones too for a while."""
+
+    queryset = Node.objects.select_related("heartbeat")
+    serializer_class = serializers.NodeSerializer
+    filterset_class = filters.NodeFilter
+    permission_classes = [needs("nodes.view_node")]
+    ordering = lookup_field = "name"
+    lookup_value_regex = "[^/\x00]+"
+
+    def get_queryset(self) -> QuerySet[Node]:
+        owned = Assignment.objects.filter(node=OuterRef("pk")).order_by().values("node").annotate(number=Count("pk"))
+        number = Subquery(owned.values("number"), output_field=IntegerField())
+        nodes: Any = super().get_queryset()
+        found: QuerySet[Node] = nodes.with_state().annotate(configs=Coalesce(number, 0))
+        return found
+
+    @extend_schema(request=None)
+    @action(detail=True, methods=["post"], permission_classes=[needs("nodes.change_node")])
+    def cordon(self, request: Request, name: str) -> Response:
+        """Give it nothing new. It keeps what it has."""
+        return self._cordon(request, schedulable=False)
+
+    @extend_schema(request=None)
+    @action(detail=True, methods=["post"], permission_classes=[needs("nodes.change_node")])
+    def uncordon(self, request: Request, name: str) -> Response:
+        """Give it work again."""
+        return self._cordon(request, schedulable=True)
+
+    def _cordon(self, request: Request, *, schedulable: bool) -> Response:
+        chosen = Node.objects.filter(pk=self.get_object().pk)
+        chosen.cordon(schedulable=schedulable, actor=request.user.get_username())
+        return Response(self.get_serializer(self.get_object()).data)
+
+
+class MoveViewSet(Listed):
+    """The ledger: every change of an owner, the last one first."""
+
+    queryset = Move.objects.all()
+    serializer_class = serializers.MoveSerializer
+    filterset_class = filters.MoveFilter
+    permission_classes = [needs("checks.view_move")]
+    ordering = "-id"
+
+
+class EventViewSet(Listed):
+    """What happened to nodes, the last event first."""
+
+    queryset = NodeEvent.objects.all()
+    serializer_class = serializers.EventSerializer
+    filterset_class = filters.EventFilter
+    permission_classes = [needs("nodes.view_nodeevent")]
+    ordering = "-id"
+
+
+class SourceViewSet(Looked):
+    """Sources that pipelines own, each by the name after `api:`. Their configs are listed with `configs?source=api:…`."""
+
+    queryset = Source.objects.filter(name__startswith=sources.PREFIX)
+    serializer_class = serializers.SourceSerializer
+    detail_serializer_class = serializers.SourcePageSerializer
+    permission_classes = [needs("checks.view_source")]
+    filter_backends = []
+    ordering = lookup_field = "name"
+    lookup_value_regex = "[^/\x00]+"
+
+    def get_queryset(self) -> QuerySet[Source]:
+        sent = Origin.objects.filter(source=OuterRef("name")).order_by().values("source").annotate(number=Count("pk"))
+        number = Subquery(sent.values("number"), output_field=IntegerField())
+        found: QuerySet[Source] = super().get_queryset().annotate(configs=Coalesce(number, 0))
+        return found
+
+    def get_permissions(self) -> Sequence[Any]:
+        if self.action == "update":
+            return [needs("checks.add_config", "checks.change_config", "checks.delete_config")()]
+        return super().get_permissions()
+
+    def get_object(self) -> Source:
+        return get_object_or_404(self.get_queryset(), name=sources.PREFIX + self.kwargs["name"])
+
+    def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        response = super().retrieve(request, *args, **kwargs)
+        response["ETag"] = f'"{response.data["revision"]}"'
+        return response
+
+    @extend_schema(
+        request=desired.DesiredSet,
+        responses=serializers.DifferenceSerializer,
+        parameters=[
+            desired.PutOptions,
+            OpenApiParameter("If-Match", str, "header", description="Instead of revision."),
+        ],
+    )
+    def update(self, request: Request, name: str) -> Response:
+        """Make this the whole set of the source, all of it or nothing. A new name makes a new source."""
+        if not _SOURCE_NAME.fullmatch(name):
+            raise ValidationError({"name": ["1 to 200 letters, digits, underscores, dots and hyphens."]})
+        options = desired.PutOptions(data=request.query_params)
+        options.is_valid(raise_exception=True)
+        source = sources.PREFIX + name
+        wish = desired.DesiredSet(data=request.data, context={"source": source})
+        wish.is_valid(raise_exception=True)
+        revision = wish.validated_data.get("revision") or request.headers.get("If-Match", "").strip('"')
+        difference = self._apply(request, source, wish.validated_data["configs"], revision, **options.validated_data)
+        told = serializers.DifferenceSerializer(difference, context=options.validated_data)
+        return Response(told.data, headers={"ETag": f'"{difference.revision}"'})
+
+    def _apply(
+        self, request: Request, source: str, configs: Any, revision: str, *, dry_run: bool, accept_removals: bool
+    ) -> sources.Difference:
+        try:
+            if dry_run:
+                return sources.differing(source, configs, revision=revision)
+            actor = request.user.get_username()
+            return sources.replace(source, configs, actor=actor, revision=revision, accept_removals=accept_removals)
+        except sources.Outdated as error:
+            raise Conflict({"revision": [str(error)]}) from None
+        except sources.RemovalsHeld as error:
+            raise Conflict({"configs": [f"{error} Send it with ?accept_removals=1 if that is meant."]}) from None
