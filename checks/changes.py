@@ -152,7 +152,7 @@ def write(changes: Changes) -> None:
     Config.objects.rewrite(CONFIG_COLUMNS, [_row(entry) for entry in changes.changed])
     copy(Config, CONFIG_COLUMNS, (_row(entry) for entry in changes.new))
     Instance.objects.filter(config_id__in=[entry.id for entry in changes.changed]).delete()
-    copy(Instance, ("config_id", "check_id"), _instance_rows([*changes.changed, *changes.new]))
+    copy(Instance, ("config_id", "check_id", "interval"), _instance_rows([*changes.changed, *changes.new]))
     copy(
         Origin,
         ORIGIN_COLUMNS,
@@ -174,8 +174,9 @@ def _row(entry: Entry) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-def _instance_rows(entries: Iterable[Entry]) -> Iterable[tuple[int, str]]:
+def _instance_rows(entries: Iterable[Entry]) -> Iterable[tuple[int, str, float]]:
     for entry in entries:
         assert entry.sent is not None
-        for check_id in dict.fromkeys(entry.sent.patched.check_ids):
-            yield entry.id, check_id
+        patched = entry.sent.patched
+        for check_id, interval in dict(zip(patched.check_ids, patched.intervals, strict=True)).items():
+            yield entry.id, check_id, interval

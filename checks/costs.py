@@ -4,6 +4,7 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from checks.models import Cost
+from nodes import runners
 from nodes.models import Runner
 
 
@@ -16,6 +17,20 @@ class Means(NamedTuple):
     def of(self, check: str) -> float:
         """What to expect of a config of this check."""
         return self.checks.get(check, self.usual)
+
+
+class Measured(NamedTuple):
+    """A round of stats, and of how many configs and of how many nodes' own load it changed what they cost."""
+
+    round: runners.Round
+    configs: int
+    nodes: int
+
+
+def measure() -> Measured:
+    """Ask all runners for their stats, and work out what configs cost. For a while, so never inside a transaction."""
+    collected = runners.collect()
+    return Measured(collected, Cost.objects.measure(), Cost.objects.measure_own_load())
 
 
 def means() -> Means:

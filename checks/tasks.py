@@ -8,8 +8,8 @@ from collections.abc import Callable
 import structlog
 from django.db import transaction
 
-from checks import autoconf, dispatcher
-from checks.models import ClusterStore, Move
+from checks import autoconf, costs, dispatcher
+from checks.models import ClusterStore, Cost, Move
 from checks.querysets import Call, NotLeader
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
@@ -31,6 +31,11 @@ def scan_sources(term: int) -> str:
     return run("scan", term, _scan)
 
 
+def collect_stats(term: int) -> str:
+    """Ask the runners what their checks cost."""
+    return run("stats", term, _collect_stats)
+
+
 def prune(term: int) -> str:
     """Forget old lines of the ledger, old events, and nodes that have been lost for long."""
     return run("prune", term, _prune)
@@ -46,6 +51,14 @@ def _scan(term: int) -> str:
     return f"{len(report.added)} added, {len(report.changed)} changed, {len(report.removed)} removed"
 
 
+def _collect_stats(term: int) -> str:
+    if not ClusterStore.objects.filter(term=term).exists():
+        return NOT_LEADER
+    measured = costs.measure()
+    asked, failed, seconds = measured.round
+    return f"{asked} asked, {failed} failed, {seconds:.1f} s, {measured.configs} costs changed"
+
+
 def _prune(term: int) -> dict[str, int]:
     with transaction.atomic():
         ClusterStore.objects.lock(term)
@@ -54,6 +67,7 @@ def _prune(term: int) -> dict[str, int]:
         "moves": Move.objects.prune(old),
         "events": NodeEvent.objects.prune(old),
         "nodes": Node.objects.prune(),
+        "costs": Cost.objects.prune(),
     }
 
 

@@ -25,6 +25,7 @@ T = TypeVar("T")
 # PostgreSQL refuses index entries above 2 704 bytes, and check IDs are looked up by index.
 MAX_CHECK_ID_BYTES = 2000
 MAX_NAME = 253
+DEFAULT_INTERVAL = 15.0
 
 _FLAGS = ("cluster_check", "ignore_autodiscovery_tags", "metrics_excluded", "logs_excluded")
 _LISTS = ("instances", "ad_identifiers", "advanced_ad_identifiers")
@@ -97,16 +98,19 @@ class PatchedConfig:
     scrubbed: bytes
     text: str
     check_ids: tuple[str, ...]
+    # Seconds between two runs of each instance, in the order of the check IDs.
+    intervals: tuple[float, ...]
     fingerprint: str
 
 
 class _Instance(NamedTuple):
-    """An instance as it is sent, as it counts for the digest, as people see it, and the name it gives its check ID."""
+    """An instance as it is sent, as it counts for the digest, as people see it, the name it gives its check ID, its interval."""
 
     text: str
     digested: str
     shown: str
     name: str
+    interval: float
 
 
 def patch(config: IntegrationConfig, extra_tags: Sequence[str]) -> PatchedConfig:
@@ -134,6 +138,7 @@ def patch(config: IntegrationConfig, extra_tags: Sequence[str]) -> PatchedConfig
         scrubbed=_wire(body | hidden) if hidden else wire,
         text=_readable(body | hidden),
         check_ids=_check_ids(body, instances),
+        intervals=tuple(instance.interval for instance in instances),
         fingerprint=hashlib.blake2b(_compact_json(config.to_json()).encode(), digest_size=16).hexdigest(),
     )
 
@@ -183,6 +188,17 @@ def instance_name(instance: MappingNode) -> str:
     return next((name.value for name in given if name.value), "")
 
 
+def collection_interval(instance: MappingNode) -> float:
+    """Seconds between two runs: what the instance asks for if that is a positive number, else the agents' default."""
+    asked = yamlnodes.get(instance, "min_collection_interval")
+    try:
+        seconds = float(asked.value) if isinstance(asked, ScalarNode) else 0.0
+    except ValueError:
+        seconds = 0.0
+    # Within bounds, so that nothing overflows that is divided by it.
+    return min(max(seconds, 0.001), 1e9) if seconds > 0 else DEFAULT_INTERVAL
+
+
 def _patched_instance(text: str, extra_tags: Sequence[str], is_cluster_check: bool) -> _Instance:
     root = _map(text)
     if is_cluster_check:
@@ -191,9 +207,9 @@ def _patched_instance(text: str, extra_tags: Sequence[str], is_cluster_check: bo
         tags = {*_tags(yamlnodes.get(root, "tags")), *extra_tags}
         yamlnodes.put(root, "tags", yamlnodes.sequence(sorted(tags)))
     patched = yamlnodes.write(root)
-    name = instance_name(root)
+    name, interval = instance_name(root), collection_interval(root)
     digested = patched if extra_tags else _with_sorted_tags(root, patched)
-    return _Instance(patched, digested, _hidden(root, patched), name)
+    return _Instance(patched, digested, _hidden(root, patched), name, interval)
 
 
 def _map(text: str) -> MappingNode:

@@ -27,18 +27,18 @@ from clusteragent.watch import FolderWatch
 from clusteragent.worker import Queue, Worker
 from nodes.models import Hearing
 
-PASS, SCAN, PRUNE, ANNOUNCE = (
+PASS, SCAN, STATS, PRUNE, ANNOUNCE = (
     f"{task.__module__}.{task.__name__}"
-    for task in (tasks.background_pass, tasks.scan_sources, tasks.prune, webhook.announce)
+    for task in (tasks.background_pass, tasks.scan_sources, tasks.collect_stats, tasks.prune, webhook.announce)
 )
 
 # Seconds between two looks at what is due; also how long a call for a pass can wait behind one that runs.
 STEP = 0.2
 # A file is read once it stood still for a second, so the scan that a change asks for comes a little after that.
 SETTLE = 1.2
-# Seconds that a task may take, if not as long as others: a scan reads very many files, and a webhook's receiver may answer
-# a byte at a time.
-TIMEOUTS = {SCAN: 300, ANNOUNCE: 20}
+# Seconds that a task may take, if not as long as others: a scan reads very many files, there may be very many runners to
+# ask, and a webhook's receiver may answer a byte at a time.
+TIMEOUTS = {SCAN: 300, STATS: 300, ANNOUNCE: 20}
 # Seconds without an end of a turn of the main loop after which the database is taken for away. A server that is stopped,
 # or a proxy that forgot us, answers neither yes nor no.
 STALLED = 20
@@ -196,8 +196,8 @@ class Agenda:
     def __init__(self, queue: Queue) -> None:
         now = time.monotonic()
         self._queue = queue
-        self._periods = {PASS: 1.0, SCAN: conf.SCAN_PERIOD.total_seconds(), PRUNE: 3600.0}
-        self._due = {PASS: now, SCAN: now, PRUNE: now + 60}
+        self._periods = {PASS: 1.0, SCAN: conf.SCAN_PERIOD.total_seconds(), STATS: 60.0, PRUNE: 3600.0}
+        self._due = {PASS: now, SCAN: now, STATS: now + 10, PRUNE: now + 60}
         if conf.WEBHOOK:
             self._periods[ANNOUNCE] = 15.0
             self._due[ANNOUNCE] = now + 15

@@ -177,7 +177,7 @@ Q_CLUSTER = {
     "ALT_CLUSTERS": {QUEUE: {}},
     "orm": "default",
     # One more than tasks that may take long, so that passes find one free.
-    "workers": 3,
+    "workers": 4,
     "timeout": 60,
     "retry": 330,
     "max_attempts": 1,

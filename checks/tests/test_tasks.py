@@ -6,13 +6,12 @@ import pytest
 from django.db.models.functions import Now
 
 from checks import autoconf, tasks
-from checks.models import ClusterStore, Move
+from checks.models import ClusterStore, Cost, Move
 from checks.querysets import Call
 from clusteragent.lib import conf
 from nodes.models import NodeEvent
 
 pytestmark = pytest.mark.django_db
-TASKS = (tasks.background_pass, tasks.scan_sources, tasks.prune)
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +22,8 @@ def _term() -> None:
 @pytest.mark.parametrize("term", [6, 8])
 def test_a_task_of_another_term_does_nothing(term: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tasks.dispatcher, "expire_nodes", lambda **_: pytest.fail("it ran"))
-    assert tasks.background_pass(term) == tasks.prune(term) == tasks.NOT_LEADER
+    monkeypatch.setattr(tasks.costs, "measure", lambda: pytest.fail("it asked"))
+    assert tasks.background_pass(term) == tasks.collect_stats(term) == tasks.prune(term) == tasks.NOT_LEADER
 
 
 def test_a_pass_says_what_it_did() -> None:
@@ -57,9 +57,14 @@ def test_a_scan_gives_way_to_a_sync_under_way(monkeypatch: pytest.MonkeyPatch) -
     assert tasks.scan_sources(7) == "another sync is under way"
 
 
+def test_a_round_of_stats_says_who_answered() -> None:
+    assert tasks.collect_stats(7) == "0 asked, 0 failed, 0.0 s, 0 costs changed"
+
+
 def test_pruning_forgets_what_is_older_than_the_retention() -> None:
     for age in (conf.LEDGER_RETENTION - timedelta(minutes=1), conf.LEDGER_RETENTION + timedelta(minutes=1)):
         Move.objects.create(config_id=1, digest="d", name="n", reason="scheduled", term=1, time=Now() - age)
         NodeEvent.objects.create(node_name="ash", kind=NodeEvent.Kind.SILENT, time=Now() - age)
-    assert tasks.prune(7) == "{'moves': 1, 'events': 1, 'nodes': 0}"
+    Cost.objects.create(config_id=1, workers_needed=0.5)
+    assert tasks.prune(7) == "{'moves': 1, 'events': 1, 'nodes': 0, 'costs': 1}"
     assert (Move.objects.count(), NodeEvent.objects.count()) == (1, 1)

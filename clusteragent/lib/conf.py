@@ -16,6 +16,7 @@ from clusteragent.lib.options import (
     duration,
     flag,
     fraction,
+    networks,
     secret,
     text,
     url,
@@ -85,6 +86,12 @@ ORCH_CLUSTER_ID = text("DD_ORCHESTRATOR_CLUSTER_ID", "")
 KSM_SHARDING_ENABLED = flag("DD_CLUSTER_CHECKS_KSM_SHARDING_ENABLED", False)
 INSTANCE_SHARDING_ENABLED = flag("DD_CLUSTER_CHECKS_INSTANCE_SHARDING_ENABLED", False)
 INSTANCE_SHARDING_EXCLUDE_CHECKS = frozenset(words("DD_CLUSTER_CHECKS_INSTANCE_SHARDING_EXCLUDE_CHECKS"))
+
+# Runners are called at the addresses that they name, and get our token, so they must be at one of these.
+_PRIVATE = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
+RUNNER_NETWORKS = networks(
+    "CLUSTERAGENT_RUNNER_NETWORKS", (*_PRIVATE, "127.0.0.0/8", "::1/128") if DEMO_NODES else _PRIVATE
+)
 
 # Sources and the ledger.
 SCAN_PERIOD = duration("CLUSTERAGENT_SCAN_PERIOD", timedelta(seconds=10), low=timedelta(seconds=1))

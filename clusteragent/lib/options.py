@@ -2,8 +2,9 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -94,15 +95,29 @@ def duration(name: str, default: timedelta, low: timedelta = timedelta(0)) -> ti
 def words(name: str) -> tuple[str, ...]:
     """A list: words separated by spaces, or a JSON array of strings."""
 
-    def parse(raw: str) -> tuple[str, ...]:
-        if not raw.startswith("["):
-            return tuple(raw.split())
-        words = json.loads(raw)
-        if not all(isinstance(word, str) for word in words):
-            raise ValueError(raw)
-        return tuple(words)
+    return option(name, (), _split, 'words separated by spaces, or a JSON array such as ["a", "b"]')
 
-    return option(name, (), parse, 'words separated by spaces, or a JSON array such as ["a", "b"]')
+
+def _split(raw: str) -> tuple[str, ...]:
+    if not raw.startswith("["):
+        return tuple(raw.split())
+    words = json.loads(raw)
+    if not all(isinstance(word, str) for word in words):
+        raise ValueError(raw)
+    return tuple(words)
+
+
+def networks(name: str, default: Sequence[str]) -> tuple[IPv4Network | IPv6Network, ...]:
+    """A list of ranges of addresses, none of them link-local or multicast."""
+
+    def parse(raw: str) -> tuple[IPv4Network | IPv6Network, ...]:
+        ranges = tuple(ip_network(word) for word in _split(raw))
+        if any(one.is_link_local or one.is_multicast for one in ranges):
+            raise ValueError(raw)
+        return ranges
+
+    form = "ranges of addresses, such as 10.0.0.0/8 fc00::/7, none of them link-local or multicast"
+    return option(name, parse(" ".join(default)), parse, form)
 
 
 def bind(name: str, default: str) -> tuple[str, int]:

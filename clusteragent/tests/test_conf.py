@@ -1,7 +1,9 @@
 """How options are read: forms, defaults, files, and what is said of a wrong one."""
 
+import re
 from collections.abc import Callable
 from datetime import timedelta
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -134,3 +136,20 @@ def test_a_wrong_url_is_not_repeated(given: Callable[[str], None], value: str) -
     with pytest.raises(OptionError, match=r"^OPTION can't be read as a URL, allowed is http") as caught:
         options.url("OPTION")
     assert "s3cret" not in str(caught.value)
+
+
+def test_networks_are_ranges_of_both_kinds(given: Callable[[str], None]) -> None:
+    assert options.networks("OPTION", ["10.0.0.0/8"]) == (ip_network("10.0.0.0/8"),)
+    given("192.0.2.7 fc00::/7")
+    assert options.networks("OPTION", []) == (ip_network("192.0.2.7/32"), ip_network("fc00::/7"))
+    given('["0.0.0.0/0"]')
+    assert options.networks("OPTION", []) == (ip_network("0.0.0.0/0"),)
+
+
+@pytest.mark.parametrize(
+    "value", ["10.0.0.1/8", "10/8", "everywhere", "169.254.0.0/16", "10.0.0.0/8 fe80::/10", "224.0.0.0/4", "ff00::/8"]
+)
+def test_a_wrong_network_is_named_with_what_is_allowed(given: Callable[[str], None], value: str) -> None:
+    given(value)
+    with pytest.raises(OptionError, match=rf"^OPTION is '{re.escape(value)}', allowed is ranges of addresses, such as"):
+        options.networks("OPTION", [])

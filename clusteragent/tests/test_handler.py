@@ -14,7 +14,7 @@ from checks import tasks
 from checks.models import ClusterStore, Config
 from checks.tests.cast import sent
 from clusteragent import handler as module
-from clusteragent.handler import ANNOUNCE, PASS, PRUNE, SCAN, TIMEOUTS, Agenda, Handler, State, status
+from clusteragent.handler import ANNOUNCE, PASS, PRUNE, SCAN, STATS, TIMEOUTS, Agenda, Handler, State, status
 from clusteragent.leader import Candidate, TermOver
 from clusteragent.lib import conf
 from nodes.models import Hearing, Node
@@ -93,12 +93,13 @@ class TestAgenda:
         agenda.work_off()
         assert enqueued == [(0, PASS), (0, SCAN)]
 
-    def test_a_pass_each_second_a_scan_each_period_a_pruning_each_hour(
+    def test_a_pass_each_second_a_scan_each_period_stats_each_minute_a_pruning_each_hour(
         self, agenda: Agenda, enqueued: Enqueued, clock: Clock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         run(agenda, clock, 3700)
         assert 3300 <= len(enqueued.times(PASS)) <= 3701
         assert len(enqueued.times(SCAN)) in (366, 367, 368, 369, 370)
+        assert enqueued.times(STATS)[:3] == [pytest.approx(10 + 60 * number, abs=0.5) for number in range(3)]
         assert enqueued.times(PRUNE) == [pytest.approx(60, abs=0.2), pytest.approx(3660, abs=0.4)]
 
     def test_a_webhook_is_told_each_fifteen_seconds(

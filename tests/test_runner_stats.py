@@ -1,0 +1,84 @@
+"""What simulated runners tell becomes, by the same formula, what their configs cost."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from ipaddress import ip_network
+
+import pytest
+
+from checks import costs, dispatcher
+from checks.models import Assignment, Config, Cost
+from checks.tests.cast import sent
+from clusteragent.lib import conf
+from nodes.agent_client import Server, Timing, read_configs
+from nodes.models import Node, Runner
+from nodes.simulated_runners import SimulatedRunners, numbered_address, works
+from nodes.simulator import Observer, SimulatedNode
+from nodes.tests.fake_runners import serving
+
+pytestmark = pytest.mark.usefixtures("warm")
+TOKEN = "t" * 32
+NODES, CONFIGS = 30, 300
+
+
+@pytest.fixture
+def fleet(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, SimulatedNode]]:
+    """Runners by their addresses; they run nothing yet."""
+    fleet = {
+        numbered_address(number): SimulatedNode(f"node-{number}", Server.at("127.0.0.1:1", TOKEN), Timing(), Observer())
+        for number in range(1, NODES + 1)
+    }
+    servers: list[asyncio.Server] = []
+
+    async def listen() -> None:
+        servers.append(await SimulatedRunners(fleet.get, TOKEN).listen("0.0.0.0", 0))
+
+    async def close() -> None:
+        servers[0].close()
+
+    with serving(listen, close):
+        monkeypatch.setattr(conf, "CLC_RUNNERS_PORT", servers[0].sockets[0].getsockname()[1])
+        monkeypatch.setattr(conf, "RUNNER_NETWORKS", (ip_network("127.0.0.0/8"),))
+        monkeypatch.setattr(conf, "AUTH_TOKEN", TOKEN)
+        for address, node in fleet.items():
+            node.is_up = True
+            Node.objects.heartbeat(node.name, last_change=0, client_ip=address)
+        yield fleet
+
+
+def fetch(node: SimulatedNode, age: float) -> None:
+    """The node runs what it has, and has done so for that many seconds."""
+    share = Config.objects.share_of(node.name)
+    assert share is not None
+    _, wanted = read_configs(f'{{"last_change":{share.version},"configs":[{share.configs}]}}'.encode())
+    node._apply(wanted)
+    node.running = {key: replace(running, since=running.since - age) for key, running in node.running.items()}
+
+
+def kind(number: int) -> dict[str, object]:
+    """Configs of one instance, of several, and with a name of another kind."""
+    several = (f"name: a{number}\nmin_collection_interval: 60", f"name: b{number}", f"a: {number}")
+    named = (f"namespace: lab{number}\nmin_collection_interval: 5",)
+    return [{}, {"instances": several}, {"name": "snmp", "instances": named, "init_config": None}][number % 3]
+
+
+def test_all_configs_are_measured_wherever_they_run(fleet: dict[str, SimulatedNode]) -> None:
+    configs = [sent(str(number), **kind(number)) for number in range(CONFIGS)]
+    dispatcher.schedule([*configs, sent("bare", name="load")])
+    for node in fleet.values():
+        fetch(node, age=120)
+    round_ = costs.measure().round
+    assert (round_.asked, round_.failed) == (NODES, 0)
+    needed = Counter[str]()
+    for node in fleet.values():
+        for running in node.running.values():
+            needed[f"{running.config.name} {running.config.digest}"] += sum(
+                one.workers for one in works(running.config, 0)
+            )
+    measured = sorted(Cost.objects.values_list("workers_needed", flat=True))
+    assert measured == pytest.approx(sorted(needed.values()), rel=0.02, abs=1e-3)
+    assert len(measured) == Assignment.objects.count() == Config.objects.count()
+    assert set(costs.workers().values()) == {4}
+    assert not Runner.objects.exclude(own_load=0).exists()
