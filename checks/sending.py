@@ -25,6 +25,14 @@ class Admitted(NamedTuple):
         return fingerprint(self.key, ((one.key, one.patched.fingerprint) for one in self.sent))
 
 
+class Known(NamedTuple):
+    """What the store has of a key, whole or in shards: the hash of what it sent last, whose scans sent that, the origins."""
+
+    fingerprint: str
+    replicas: frozenset[str]
+    origins: tuple[str, ...]
+
+
 def admit(source: str, key: str, config: IntegrationConfig, replica: str = "") -> Admitted:
     """Cut what is to be cut, and patch it. Raises Refused, or UnpatchableConfig when nothing of it could be dispatched."""
     if sharding.is_shard(key):
@@ -80,14 +88,20 @@ def send(
     return moves
 
 
-@transaction.atomic
-def put(source: str, key: str, config: IntegrationConfig, *, term: int | None = None, actor: str = "") -> Admitted:
-    """Let a key send this, in place of whatever it sent before. Raises Refused, UnpatchableConfig or NotLeader."""
+def put(source: str, key: str, config: IntegrationConfig, *, actor: str = "") -> Admitted:
+    """Let a key send this, in place of whatever it sent before. Raises Refused or UnpatchableConfig."""
     admitted = admit(source, key, config)
+    replace(source, admitted, actor=actor)
+    return admitted
+
+
+@transaction.atomic
+def replace(source: str, admitted: Admitted, *, term: int | None = None, actor: str = "") -> list[Move]:
+    """Let a key send this, in place of whatever it sent before. Raises NotLeader."""
     # Before looking: else two at once, with different options, could leave a config whole and in shards.
     ClusterStore.objects.lock(term)
-    send([admitted], {key: [origin.key for origin in origins(source, key)]}, source=source, term=term, actor=actor)
-    return admitted
+    before = {admitted.key: [origin.key for origin in origins(source, admitted.key)]}
+    return send([admitted], before, source=source, term=term, actor=actor)
 
 
 def _batches(recut: Iterable[tuple[Admitted, set[str]]]) -> Iterator[list[tuple[Admitted, set[str]]]]:
@@ -107,6 +121,24 @@ def _batches(recut: Iterable[tuple[Admitted, set[str]]]) -> Iterator[list[tuple[
 def fingerprint(key: str, sent: Iterable[tuple[str, str]]) -> str:
     """Of all that a key sends, from its origins' keys and fingerprints: the same for a config whole or in other shards never."""
     return " ".join(sorted(f"{each.removeprefix(key)}{one}" for each, one in sent))
+
+
+def known(source: str) -> dict[str, Known]:
+    """What a source sent last, by key: shards under the key that they were cut from."""
+    found: dict[str, Known] = {}
+    replicas: dict[str, frozenset[str]] = {}
+    cut: dict[str, list[tuple[str, str, str]]] = {}
+    for key, one, replica in Origin.objects.filter(source=source).values_list("key", "fingerprint", "scanned_by"):
+        parent = sharding.parent_of(key)
+        if parent == key:
+            found[key] = Known(one, replicas.setdefault(replica, frozenset({replica})), (key,))
+        else:
+            cut.setdefault(parent, []).append((key, one, replica))
+    for parent, shards in cut.items():
+        keys, _, scanned_by = zip(*shards, strict=True)
+        together = fingerprint(parent, (shard[:2] for shard in shards))
+        found[parent] = Known(together, frozenset(scanned_by), keys)
+    return found
 
 
 def origins(source: str, key: str) -> list[Origin]:

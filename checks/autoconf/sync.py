@@ -7,16 +7,15 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
-from typing import NamedTuple
 
 import structlog
 from django.db import Error, OperationalError, connection
 from psycopg.errors import LockNotAvailable
 
-from checks import dispatcher, sending, sharding
+from checks import dispatcher, sending
 from checks.autoconf import files
 from checks.autoconf.source import BrokenConfig, ConfigSource, Found, Judgement, PassedOver, Problem, Unsettled
-from checks.models import ClusterStore, Origin, Source, SourceScan
+from checks.models import ClusterStore, Source, SourceScan
 from checks.querysets import NotLeader
 from checks.scrub import scrub
 from checks.sending import Admitted
@@ -60,14 +59,6 @@ class Report:
             changed=self.changed + later.changed,
             removed=self.removed + later.removed,
         )
-
-
-class Known(NamedTuple):
-    """What the store has of a key, whole or in shards: the hash of what it sent last, whose scans sent that, the origins."""
-
-    fingerprint: str
-    replicas: frozenset[str]
-    origins: tuple[str, ...]
 
 
 def sync(
@@ -129,7 +120,7 @@ class _SourceSync:
         # Before anything is sent: else another replica could take it for what nobody scans any more.
         SourceScan.objects.note(self.row)
         self.scan = source.scan()
-        self.known = _known(source.name)
+        self.known = sending.known(source.name)
         self.judged: dict[str, Judgement] = {}
 
     def run(self, accept_removals: bool) -> None:
@@ -226,26 +217,6 @@ class _SourceSync:
                 log.warning("config_broken", source=self.source.name, **asdict(problem))
         if held and held != self.row.held_removals:
             log.warning("removals_held", source=self.source.name, held=len(held))
-
-
-def _known(source: str) -> dict[str, Known]:
-    """By key, shards under the key that they were cut from."""
-    known: dict[str, Known] = {}
-    replicas: dict[str, frozenset[str]] = {}
-    cut: dict[str, list[tuple[str, str, str]]] = {}
-    for key, fingerprint, replica in Origin.objects.filter(source=source).values_list(
-        "key", "fingerprint", "scanned_by"
-    ):
-        parent = sharding.parent_of(key)
-        if parent == key:
-            known[key] = Known(fingerprint, replicas.setdefault(replica, frozenset({replica})), (key,))
-        else:
-            cut.setdefault(parent, []).append((key, fingerprint, replica))
-    for parent, shards in cut.items():
-        keys, _, scanned_by = zip(*shards, strict=True)
-        fingerprint = sending.fingerprint(parent, (shard[:2] for shard in shards))
-        known[parent] = Known(fingerprint, frozenset(scanned_by), keys)
-    return known
 
 
 def _read(found: Found, source: str) -> tuple[Judgement, Admitted | None]:
