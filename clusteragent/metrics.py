@@ -1,0 +1,217 @@
+"""The metrics: the Datadog Cluster Agent's under its names, ours as `clusteragent_…`, all worked out of the database.
+
+So every replica tells the same, whoever leads. Prometheus' text format is written here: prometheus-client takes seconds
+for a check ID of 100 000 each, and it can't write a counter whose name doesn't end in `_total`, as the peer's don't.
+"""
+
+import math
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from django.db.models import Count, QuerySet, Sum, TextField, Value
+from django.db.models.fields.json import KT
+from django.db.models.functions import Coalesce, Now
+
+from checks import needs
+from checks.models import Assignment, ClusterStore, Config, Cost, Instance, Move, MoveTotal, Source
+from clusteragent import fingerprints
+from clusteragent.lib import conf
+from clusteragent.models import Announcement
+from nodes.models import Hearing, Node, Runner, RunnerStats
+from nodes.runnerstats import DEFAULT_WORKERS
+
+# Nodes that have series of their own; the rest of them, by name, share those of OTHERS, which no node can be called.
+MOST_NODES = 2000
+OTHERS = "/others"
+# The share of its workers that a node should keep busy.
+TARGET_UTILIZATION = 0.8
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+_ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
+
+Samples = Iterable[tuple[tuple[str, ...], float]]
+
+
+class Family(NamedTuple):
+    """A metric with all its series. samples: the values of the labels, and the value. kind: gauge or counter."""
+
+    name: str
+    kind: str
+    help: str
+    labels: tuple[str, ...]
+    samples: Samples
+
+    def lines(self) -> Iterator[str]:
+        """As Prometheus reads it. Every series has join_leader, by which the peer's dashboards find out who leads."""
+        yield f"# HELP {self.name} {self.help}\n# TYPE {self.name} {self.kind}\n"
+        form = "".join(f',{label}="%s"' for label in self.labels)
+        form = f'{self.name}{{join_leader="true"{form}}} %s\n'
+        for values, number in self.samples:
+            yield form % (*(value.translate(_ESCAPES) for value in values), "+Inf" if number == math.inf else number)
+
+
+def exposition() -> bytes:
+    """All metrics of this moment."""
+    return "".join(line for family in families() for line in family.lines()).encode()
+
+
+def families() -> Iterator[Family]:
+    """Every metric there is."""
+    nodes = _Nodes()
+    yield from _of_leadership()
+    yield from _of_nodes(nodes)
+    yield from _of_configs(nodes)
+    yield from _of_load(nodes)
+    yield from _of_moves()
+    yield from _of_needs()
+    yield from _of_sources()
+    yield from _of_webhook()
+    if conf.METRICS_CONFIGS_INFO:
+        yield _configs_info(nodes)
+
+
+class _Nodes:
+    """The known nodes, and what each is called."""
+
+    def __init__(self) -> None:
+        self.names = dict(Node.objects.known().order_by("name").values_list("pk", "name"))
+        self.labels = {
+            pk: name if number < MOST_NODES else OTHERS for number, (pk, name) in enumerate(self.names.items())
+        }
+        self.unnamed = max(0, len(self.labels) - MOST_NODES)
+
+    def series(self, values: Mapping[int, float], fold: Callable[[Collection[float]], float] = sum) -> Samples:
+        """A series a node, 0 where there is no value; those of the unnamed are folded into one."""
+        found: dict[str, list[float]] = {}
+        for pk, label in self.labels.items():
+            found.setdefault(label, []).append(values.get(pk, 0))
+        return [((label,), fold(of_label)) for label, of_label in found.items()]
+
+
+def _gauge(name: str, text: str, value: float | Samples, *labels: str) -> Family:
+    return Family(name, "gauge", text, labels, [((), value)] if isinstance(value, int | float) else value)
+
+
+def _counter(name: str, text: str, value: float | Samples, *labels: str) -> Family:
+    return _gauge(name, text, value, *labels)._replace(kind="counter")
+
+
+def _of_leadership() -> Iterator[Family]:
+    store, hearing = ClusterStore.objects.get(), _hearing()
+    leads = store.leader.rpartition(":")[0] == conf.REPLICA
+    text = "Always 1: is_leader says whether the replica that tells it leads."
+    yield _gauge("leader_election_is_leader", text, [((str(leads).lower(),), 1)], "is_leader")
+    yield _gauge("clusteragent_leader_term", "The leader's term: another number, another leader.", store.term)
+    age = (hearing.now - hearing.last_pass).total_seconds() if hearing.last_pass else math.inf
+    yield _gauge("clusteragent_last_pass_age_seconds", "Since the last background pass ended.", age)
+    text = "1 while too many nodes are silent at once to believe it: none expires."
+    yield _gauge("clusteragent_brake", text, int(hearing.braked_since is not None))
+    text = "1 while silence says nothing yet, since we did not hear for a while."
+    yield _gauge("clusteragent_deaf", text, int(Hearing.objects.deaf_lately().exists()))
+    text = "1 while nothing is placed yet, in a new database."
+    yield _gauge("clusteragent_warmup", text, int(hearing.warmup))
+
+
+def _hearing() -> Any:
+    return Hearing.objects.annotate(now=Now()).get()
+
+
+def _of_nodes(nodes: _Nodes) -> Iterator[Family]:
+    yield _gauge("cluster_checks_nodes_reporting", "Nodes that are not lost.", len(nodes.labels))
+    stated: Any = Node.objects.with_state()
+    states = dict(stated.order_by().values_list("state").annotate(Count("pk")))
+    text = "Nodes by what their heartbeats say: lost ones are forgotten after a while."
+    by_state = [((state,), states.get(state, 0)) for state in ("alive", "silent", "lost")]
+    yield _gauge("clusteragent_nodes", text, by_state, "state")
+    cordoned = Node.objects.known().filter(schedulable=False).count()
+    yield _gauge("clusteragent_nodes_cordoned", "Nodes that get nothing new.", cordoned)
+    text = f'Nodes whose series are summed up under node="{OTHERS}"; of loads it has the highest.'
+    yield _gauge("clusteragent_nodes_summed_up", text, nodes.unnamed)
+    failed = dict(Runner.objects.values_list("node_id", "failed_total"))
+    text = "Calls of a runner's stats API that failed."
+    yield _counter("cluster_checks_failed_stats_collection", text, nodes.series(failed), "node")
+
+
+def _of_configs(nodes: _Nodes) -> Iterator[Family]:
+    dangling = Config.objects.dangling()
+    yield _gauge("cluster_checks_configs_dangling", "Configs that no node has.", dangling.count())
+    dispatched = dict(Assignment.objects.order_by().values_list("node_id").annotate(Count("pk")))
+    yield _gauge("cluster_checks_configs_dispatched", "Configs of a node.", nodes.series(dispatched), "node")
+    of_names = dict(Config.objects.exclude(node_name="").order_by().values_list("node_name").annotate(Count("pk")))
+    endpoints = {pk: of_names.get(name, 0) for pk, name in nodes.names.items()}
+    yield _gauge("endpoint_checks_configs_dispatched", "Endpoint checks of a node.", nodes.series(endpoints), "node")
+    text = f"Configs that no node has had for longer than {conf.UNSCHEDULED_CHECK_THRESHOLD.total_seconds():g} s."
+    late = _unscheduled(dangling.filter(unscheduled=True))
+    yield _gauge("cluster_checks_unscheduled_check", text, late, "config_name", "config_source")
+
+
+def _unscheduled(configs: QuerySet[Config]) -> Samples:
+    """As many series as nodes may have; the rest is summed up, too."""
+    named: Any = configs.annotate(source=Coalesce(KT("original__source"), Value(""), output_field=TextField()))
+    groups = named.order_by("name", "source").values_list("name", "source")
+    counted = [((name, source), number) for name, source, number in groups.annotate(Count("pk"))[:MOST_NODES]]
+    rest = configs.count() - sum(number for _, number in counted)
+    return [*counted, ((OTHERS, ""), rest)] if rest else counted
+
+
+def _of_load(nodes: _Nodes) -> Iterator[Family]:
+    workers, needed = Runner.objects.workers(), Cost.objects.by_node()
+    load = {pk: needed.get(pk, 0) / workers[pk] for pk in nodes.labels}
+    text = "Expected load of a node: the workers that its configs need, by those it has."
+    yield _gauge("clusteragent_expected_load", text, nodes.series(load, max), "node")
+    yield _gauge("cluster_checks_predicted_utilization", text, nodes.series(load, max), "node")
+    busy = dict(RunnerStats.objects.order_by().values_list("node_id").annotate(Sum("execution_ms")))
+    text = "Run time of all checks of a node, one run of each, in ms."
+    yield _gauge("cluster_checks_busyness", text, nodes.series(busy, max), "node")
+    text = f"Nodes that the load is for, each {TARGET_UTILIZATION:.0%} busy; none before anything was measured."
+    yield _gauge("clusteragent_wanted_nodes", text, _wanted_nodes(sum(needed.values()), workers.values()))
+
+
+def _wanted_nodes(placed: float, workers: Collection[int]) -> Samples:
+    if not Cost.objects.exists():
+        return []
+    _, usual = Cost.objects.means()
+    total = placed + usual * Config.objects.dangling().count()
+    each = sum(workers) / len(workers) if workers else DEFAULT_WORKERS
+    # Rounded, lest a sum that is a trifle too large wants a node more.
+    return [((), math.ceil(round(total / (TARGET_UTILIZATION * each), 6)))]
+
+
+def _of_moves() -> Iterator[Family]:
+    totals = dict.fromkeys(Move.Reason.values, 0) | dict(MoveTotal.objects.values_list("reason", "number"))
+    text = "Changes of an owner, by reason."
+    yield _counter(
+        "clusteragent_moves_total", text, [((reason,), number) for reason, number in totals.items()], "reason"
+    )
+
+
+def _of_needs() -> Iterator[Family]:
+    counts = dict.fromkeys(map(str, needs.Kind), 0)
+    for need in needs.lines(fingerprints.differing()):
+        counts[need.kind] += need.count
+    text = "What needs somebody, as on the admin's first page."
+    yield _gauge("clusteragent_needs_you", text, [((kind,), number) for kind, number in counts.items()], "kind")
+
+
+def _of_sources() -> Iterator[Family]:
+    sources: Any = list(Source.objects.with_counts().order_by("name"))
+    text = "Files of a source, or the source itself, that can't be read or dispatched."
+    yield _gauge("clusteragent_source_errors", text, [((one.name,), one.errors_number) for one in sources], "source")
+    text = "Removals that a source holds back until someone accepts them."
+    held = [((one.name,), one.held_removals_number) for one in sources]
+    yield _gauge("clusteragent_source_held_removals", text, held, "source")
+
+
+def _of_webhook() -> Iterator[Family]:
+    attempts = Announcement.objects.values_list("attempts", flat=True).first() or 0
+    yield _gauge(
+        "clusteragent_webhook_attempts", "Attempts of the message that the webhook did not take yet.", attempts
+    )
+
+
+def _configs_info(nodes: _Nodes) -> Family:
+    fields = ("config__assignment__node_id", "config__name", "check_id")
+    rows = Instance.objects.filter(config__assignment__isnull=False).values_list(*fields).iterator(10_000)
+    text = "Always 1: which node has which check."
+    samples = (((nodes.labels.get(pk, OTHERS), name, check_id), 1) for pk, name, check_id in rows)
+    return _gauge("cluster_checks_configs_info", text, samples, "node", "check_name", "check_id")
