@@ -1,5 +1,8 @@
 """Who should have which config: pure arithmetic, without clock or database."""
 
+from checks.balancing.cluster import Stickiness
+from checks.balancing.measure import Spread, spread, utilization
+from checks.balancing.plan import PlannedMove, plan
 from checks.balancing.pool import DEFAULT_WORKERS, Pool, ceiling
 
-__all__ = ["DEFAULT_WORKERS", "Pool", "ceiling"]
+__all__ = ["DEFAULT_WORKERS", "PlannedMove", "Pool", "Spread", "Stickiness", "ceiling", "plan", "spread", "utilization"]

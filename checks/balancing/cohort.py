@@ -1,0 +1,244 @@
+"""Which configs should move: the fewest whose leaving brings every node under a level, and where there is room for them."""
+
+import heapq
+import math
+from bisect import bisect_right, insort
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
+
+from checks.balancing.cluster import Cluster, Held, Step, Stickiness, net
+from checks.balancing.rooms import Rooms
+
+# The peak aimed at, as a multiple of the best that any placement could have; also the step to the next level while some
+# node can't be brought under one.
+TOLERANCE = 1.1
+# A node with less than the one share of the fair load is given more, up to the other.
+LOW, FILLED = 0.5, 0.9
+# How many of the busiest nodes are asked to give something to one that has little.
+ASKED = 16
+
+
+class Cohort:
+    """Configs that the same nodes may run, and those nodes. The loads are the cluster's, shared with other cohorts."""
+
+    def __init__(self, cluster: Cluster, nodes: Sequence[int], stickiness: Stickiness | None) -> None:
+        self.nodes = nodes
+        self._cluster = cluster
+        self._stickiness = stickiness
+        # Those that move for nothing, which come first wherever there is a choice, and the others.
+        self._held: tuple[dict[int, list[Held]], dict[int, list[Held]]] = (defaultdict(list), defaultdict(list))
+        self._free: set[int] = set()
+        self._movable = dict.fromkeys(nodes, 0.0)
+        self._heaviest = 0.0
+
+    def add(self, node: int, held: Held, *, free: bool) -> None:
+        """Let this config, which is on that node, move, unless that gains nothing or the node is none of the cohort's."""
+        if held.cost <= 0 or node not in self._movable:
+            return
+        self._held[not free][node].append(held)
+        if free:
+            self._free.add(held.config)
+        self._movable[node] += held.cost
+        self._heaviest = max(self._heaviest, held.cost)
+
+    def steps(self) -> list[Step]:
+        """Make steps on the cluster until there are none to make, and say which; a config may make more than one."""
+        for kind in self._held:
+            for held in kind.values():
+                held.sort()
+        made: list[Step] = []
+        while steps := self._round():
+            self._settle(steps)
+            made += steps
+        return made
+
+    def undo(self, steps: list[Step]) -> None:
+        """Take the steps back, which are the last that were made."""
+        self._cluster.undo(steps)
+        self._settle([step._replace(source=step.to, to=step.source) for step in net(steps)])
+
+    def _settle(self, steps: list[Step]) -> None:
+        """Hold what moved where it is now."""
+        moved = {step.config for step in steps}
+        for node in {step.source for step in steps}:
+            for kind in self._held:
+                kind[node] = [one for one in kind[node] if one.config not in moved]
+        for step in steps:
+            insort(self._held[step.config not in self._free][step.to], Held(step.cost, step.config))
+            self._movable[step.source] -= step.cost
+            self._movable[step.to] += step.cost
+
+    def _round(self) -> list[Step]:
+        receivers = [self._cluster.capacity[node] for node in self.nodes if self._cluster.places(node) > 0]
+        if not receivers or not self._heaviest:
+            return []
+        fair = self._fair()
+        for level in self._levels(TOLERANCE * max(fair, self._heaviest / max(receivers))):
+            if steps := self._relieve(level):
+                return steps
+        return self._fill(fair)
+
+    def _fair(self) -> float:
+        """The utilization that all nodes would have if configs could be split, as water finds its level.
+
+        What can't move is the ground; a node that gets nothing new has a lid.
+        """
+        goal = math.fsum(self._movable.values())
+        slope = at = 0.0
+        bends = []
+        for node in self.nodes:
+            capacity, load = self._cluster.capacity[node], self._cluster.load[node]
+            ground = load - self._movable[node]
+            if ground > 0:
+                bends.append((ground / capacity, capacity))
+            else:
+                slope += capacity
+            if not self._cluster.accepting[node]:
+                bends.append((load / capacity, -capacity))
+        for bend, change in sorted(bends):
+            if slope * (bend - at) >= goal:
+                break
+            goal, slope, at = goal - slope * (bend - at), slope + change, bend
+        return at + goal / slope if slope > 0 else at
+
+    def _levels(self, level: float) -> Iterator[float]:
+        """The level aimed at, then higher ones below the peak: what is stuck above one may still come under the next."""
+        peak = max(map(self._cluster.utilization, self._givers()), default=0.0)
+        while level < peak:
+            yield level
+            level *= TOLERANCE
+
+    def _givers(self) -> Iterator[int]:
+        return (node for node in self.nodes if any(kind.get(node) for kind in self._held))
+
+    def _relieve(self, level: float) -> list[Step]:
+        """Bring the nodes above the level under it. Taking the heaviest is least; where that finds no room, what fits."""
+        rooms = Rooms(self._cluster, self.nodes, level)
+        heaviest = {node: self._heaviest_first(node) for node in self._givers()}
+        steps, stuck = self._shed(level, lambda node: self._take_heaviest(node, heaviest[node], rooms))
+        if not stuck:
+            return steps
+        self._cluster.undo(steps)
+        rooms = Rooms(self._cluster, self.nodes, level)
+        steps, _ = self._shed(level, lambda node: self._take_fitting(node, rooms))
+        return self._even_out(steps, level)
+
+    def _shed(self, level: float, take: Callable[[int], Step | None]) -> tuple[list[Step], bool]:
+        """Take from the node with the greatest excess over the level, again and again, and say if one was stuck above it."""
+        room = self._cluster.room
+        over = [(room(node, level), node) for node in self._givers() if room(node, level) < 0]
+        heapq.heapify(over)
+        steps, stuck = [], False
+        while over:
+            _, node = over[0]
+            step = take(node)
+            if step is None:
+                stuck = True
+            else:
+                steps.append(step)
+            left = room(node, level)
+            if step is None or left >= 0:
+                heapq.heappop(over)
+            else:
+                heapq.heapreplace(over, (left, node))
+        return steps, stuck
+
+    def _heaviest_first(self, node: int) -> Iterator[Held]:
+        return chain.from_iterable(reversed(kind.get(node, ())) for kind in self._held)
+
+    def _take_heaviest(self, node: int, heaviest: Iterator[Held], rooms: Rooms) -> Step | None:
+        one = next(heaviest, None)
+        to = one and rooms.emptiest(one.cost, self._below(node, one.cost))
+        if one is None or to is None:
+            return None
+        return self._move(one, node, to, rooms)
+
+    def _take_fitting(self, node: int, rooms: Rooms) -> Step | None:
+        """Move the heaviest config that has room anywhere into the tightest room for it."""
+        for kind in self._held:
+            held = kind.get(node, [])
+            for at in range(bisect_right(held, (rooms.widest(), math.inf)) - 1, -1, -1):
+                to = rooms.tightest(held[at].cost, self._below(node, held[at].cost))
+                if to is not None:
+                    return self._move(held.pop(at), node, to, rooms)
+        return None
+
+    def _move(self, one: Held, source: int, to: int, rooms: Rooms) -> Step:
+        self._cluster.take(source, one.cost)
+        rooms.give(to, one.cost)
+        return Step(one.cost, one.config, source, to)
+
+    def _below(self, node: int, cost: float) -> float:
+        """How utilized a node may be at most to get this config from that node."""
+        if self._stickiness is None:
+            return math.inf
+        return self._cluster.utilization(node) - self._stickiness.bias(cost)
+
+    def _even_out(self, steps: list[Step], level: float) -> list[Step]:
+        """The same configs, heaviest first, each to where it makes the least of a load, if all still find room."""
+        self._cluster.undo(steps)
+        rooms = Rooms(self._cluster, self.nodes, level)
+        evened: list[Step] = []
+        for step in sorted(steps, reverse=True):
+            to = rooms.emptiest(step.cost, self._below(step.source, step.cost))
+            if to is None:
+                self._cluster.undo(evened)
+                for earlier in steps:
+                    self._cluster.move(earlier)
+                return steps
+            evened.append(self._move(Held(step.cost, step.config), step.source, to, rooms))
+        return evened
+
+    def _fill(self, fair: float) -> list[Step]:
+        """Give nodes that have little what brings them near the fair load, from the most utilized that have several."""
+        cluster = self._cluster
+        low = [node for node in self.nodes if cluster.places(node) > 0 and cluster.utilization(node) < LOW * fair]
+        givers = [(-cluster.utilization(node), node) for node in set(self._givers()) - set(low)]
+        heapq.heapify(givers)
+        steps = []
+        for node in sorted(low, key=cluster.utilization):
+            while cluster.places(node) > 0 and cluster.utilization(node) < FILLED * fair:
+                step = self._ask(givers, node, fair)
+                if step is None:
+                    break
+                steps.append(step)
+        return steps
+
+    def _ask(self, givers: list[tuple[float, int]], to: int, fair: float) -> Step | None:
+        """Move a config to this node from the first of the most utilized that can spare one; they stay in the heap."""
+        asked: list[int] = []
+        step = None
+        while step is None and givers and len(asked) < ASKED:
+            asked.append(heapq.heappop(givers)[1])
+            step = self._spare(asked[-1], to, fair)
+        for node in asked:
+            heapq.heappush(givers, (-self._cluster.utilization(node), node))
+        return step
+
+    def _spare(self, node: int, to: int, fair: float) -> Step | None:
+        """Move the heaviest config that leaves enough and brings not too much; to a node in need the lightest, if that
+        makes the two more alike.
+        """
+        if self._cluster.count[node] < 2:
+            return None
+        need, most = LOW * fair, self._cluster.room(to, fair)
+        fitting = min(most, -self._cluster.room(node, need))
+        for kind in self._held:
+            held = kind.get(node, [])
+            at = bisect_right(held, (fitting, math.inf)) - 1
+            if at < 0 and self._cluster.utilization(to) < need:
+                at = 0
+            if 0 <= at < len(held) and self._evens(held[at].cost, node, to):
+                step = Step(*held.pop(at), node, to)
+                self._cluster.move(step)
+                return step
+        return None
+
+    def _evens(self, cost: float, source: int, to: int) -> bool:
+        """Whether this move makes the busier one of two less busy and leaves the source busier than the other was."""
+        cluster = self._cluster
+        utilization = cluster.utilization(to)
+        return -cluster.room(source, utilization) > cost < cluster.room(
+            to, cluster.utilization(source)
+        ) and utilization < self._below(source, cost)

@@ -1,0 +1,40 @@
+"""How loaded nodes are, and how evenly."""
+
+import math
+from collections.abc import Hashable, Iterable, Mapping
+from typing import NamedTuple, TypeVar
+
+from checks.balancing.pool import DEFAULT_WORKERS
+
+D = TypeVar("D", bound=Hashable)
+N = TypeVar("N", bound=Hashable)
+
+
+class Spread(NamedTuple):
+    """How evenly nodes are loaded: the highest utilization and the population standard deviation of all."""
+
+    peak: float
+    stddev: float
+
+
+def utilization(
+    costs: Mapping[D, float],
+    owners: Mapping[D, N],
+    capacity: Mapping[N, float],
+    base: Mapping[N, float] | None = None,
+) -> dict[N, float]:
+    """Node → workers needed by its configs and by the rest (`base`), divided by those it has."""
+    needed = {node: [(base or {}).get(node, 0.0)] for node in capacity}
+    for digest, node in owners.items():
+        if node in needed:
+            needed[node].append(costs.get(digest, 0.0))
+    return {node: math.fsum(needed[node]) / (capacity[node] or DEFAULT_WORKERS) for node in capacity}
+
+
+def spread(utilizations: Iterable[float]) -> Spread:
+    """Peak and standard deviation; both 0 without nodes."""
+    values = list(utilizations)
+    if not values:
+        return Spread(0.0, 0.0)
+    mean = math.fsum(values) / len(values)
+    return Spread(max(values), math.sqrt(math.fsum((value - mean) ** 2 for value in values) / len(values)))

@@ -1,0 +1,139 @@
+"""The plan: the fewest moves that make a clear difference, greatest gain first."""
+
+import math
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from typing import Generic, NamedTuple, TypeVar
+
+from checks.balancing.cluster import Cluster, Held, Step, Stickiness, exact
+from checks.balancing.cohort import Cohort
+from checks.balancing.measure import spread
+from checks.balancing.order import in_order
+from checks.balancing.pool import DEFAULT_WORKERS
+
+D = TypeVar("D", bound=Hashable)
+N = TypeVar("N", bound=Hashable)
+
+Eligible = Callable[[D], Collection[N] | None] | Mapping[D, Collection[N]]
+
+# A node above this utilization is worth a move whatever else it changes.
+HIGH = 0.8
+
+
+class PlannedMove(NamedTuple, Generic[D, N]):
+    """gain: the config's cost times how much less utilized its new node, with it, is than its old one was."""
+
+    digest: D
+    source: N
+    to: N
+    gain: float
+
+
+def plan(
+    costs: Mapping[D, float],
+    owners: Mapping[D, N],
+    capacity: Mapping[N, float],
+    *,
+    base: Mapping[N, float] | None = None,
+    pinned: Collection[D] = frozenset(),
+    free: Collection[D] = frozenset(),
+    eligible: Eligible[D, N] | None = None,
+    accepting: Collection[N] | None = None,
+    limits: Mapping[N, float] | None = None,
+    budget: int | None = None,
+    force: bool = False,
+    min_improvement: float = 10,
+    stickiness: Stickiness | None = None,
+) -> list[PlannedMove[D, N]]:
+    """The fewest moves that bring the peak near the best possible, greatest gain first. The same input, the same plan.
+
+    Costs, capacity and base (load that is not ours) are in workers. pinned: never move, though they count. free: move for
+    nothing, beyond the budget. eligible: digest → the nodes that may run it. accepting: the nodes that may get more.
+    limits: node → most configs. force skips the gate: that some node is above 0.8 or empty, or that the standard deviation
+    of utilization shrinks by min_improvement percent of itself. Each prefix of the plan is a plan that raises no peak.
+    """
+    planner = _Planner(costs, owners, capacity, base or {}, accepting, limits or {})
+    cohorts = planner.cohorts(frozenset(pinned), frozenset(free), eligible, stickiness)
+    steps = planner.steps(cohorts, math.inf if force else 1 - min_improvement / 100)
+    return planner.moves(cohorts, steps, math.inf if budget is None else budget)
+
+
+class _Planner(Generic[D, N]):
+    """Nodes and configs by number, in the order of their names, so that ties go by name."""
+
+    def __init__(
+        self,
+        costs: Mapping[D, float],
+        owners: Mapping[D, N],
+        capacity: Mapping[N, float],
+        base: Mapping[N, float],
+        accepting: Collection[N] | None,
+        limits: Mapping[N, float],
+    ) -> None:
+        self._nodes = sorted(capacity)  # type: ignore[type-var]
+        self._numbers = {node: number for number, node in enumerate(self._nodes)}
+        self._digests = sorted(digest for digest, node in owners.items() if node in self._numbers)  # type: ignore[type-var]
+        self._owners = [self._numbers[owners[digest]] for digest in self._digests]
+        self._costs = [exact(costs.get(digest, 0.0)) for digest in self._digests]
+        self._cluster = Cluster(
+            [capacity[node] or DEFAULT_WORKERS for node in self._nodes],
+            [accepting is None or node in accepting for node in self._nodes],
+            [limits.get(node, math.inf) for node in self._nodes],
+            [exact(base.get(node, 0.0)) for node in self._nodes],
+        )
+        for node, cost in zip(self._owners, self._costs, strict=True):
+            self._cluster.give(node, cost)
+
+    def cohorts(
+        self,
+        pinned: frozenset[D],
+        free: frozenset[D],
+        eligible: Eligible[D, N] | None,
+        stickiness: Stickiness | None,
+    ) -> list[Cohort]:
+        """The configs that may move, with the nodes that may have them."""
+        self._free = free
+        who = eligible.get if isinstance(eligible, Mapping) else eligible or (lambda _: None)
+        made: dict[tuple[int, ...], Cohort] = {}
+        known: dict[frozenset[N] | None, Cohort] = {}
+        for config, digest in enumerate(self._digests):
+            nodes = who(digest)
+            nodes = None if nodes is None else frozenset(nodes)
+            if nodes not in known:
+                numbers = self._among(nodes)
+                known[nodes] = made.setdefault(numbers, Cohort(self._cluster, numbers, stickiness))
+            if digest not in pinned:
+                known[nodes].add(self._owners[config], Held(self._costs[config], config), free=digest in free)
+        return list(made.values())
+
+    def _among(self, nodes: frozenset[N] | None) -> tuple[int, ...]:
+        every = range(len(self._nodes))
+        return tuple(every if nodes is None else (number for number in every if self._nodes[number] in nodes))
+
+    def steps(self, cohorts: Sequence[Cohort], most: float) -> list[Step]:
+        """What the cohorts do, each that shrinks its standard deviation to `most` of itself or is worth it anyway.
+
+        Cohorts may share nodes, so each looks again after the others, until nobody finds anything to do.
+        """
+        made: list[Step] = []
+        while steps := [step for cohort in cohorts for step in self._attempt(cohort, most)]:
+            made += steps
+        return made
+
+    def _attempt(self, cohort: Cohort, most: float) -> list[Step]:
+        cluster = self._cluster
+        count = list(cluster.count)
+        before = {node: cluster.utilization(node) for node in cohort.nodes}
+        steps = cohort.steps()
+        shrinks = spread(map(cluster.utilization, cohort.nodes)).stddev <= most * spread(before.values()).stddev
+        if shrinks or any(
+            before[step.source] > HIGH or (not count[step.to] and count[step.source] > 1) for step in steps
+        ):
+            return steps
+        cohort.undo(steps)
+        return []
+
+    def moves(self, cohorts: Sequence[Cohort], steps: Sequence[Step], budget: float) -> list[PlannedMove[D, N]]:
+        """What the steps come to, in the order in which they are worth it, up to the budget."""
+        digests, nodes = self._digests, self._nodes
+        ordered = in_order(self._cluster, cohorts, steps, lambda config: digests[config] in self._free, budget)
+        return [PlannedMove(digests[step.config], nodes[step.source], nodes[step.to], gain) for gain, step in ordered]
