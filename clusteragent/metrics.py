@@ -11,14 +11,20 @@ from typing import Any, NamedTuple
 from django.db.models import Count, QuerySet, Sum, TextField, Value
 from django.db.models.fields.json import KT
 from django.db.models.functions import Coalesce, Now
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from rest_framework.request import Request
 
 from checks import needs
 from checks.models import Assignment, ClusterStore, Config, Cost, Instance, Move, MoveTotal, Source
 from clusteragent import fingerprints
-from clusteragent.lib import conf
+from clusteragent.lib import conf, database
 from clusteragent.models import Announcement
 from nodes.models import Hearing, Node, Runner, RunnerStats
 from nodes.runnerstats import DEFAULT_WORKERS
+from nodes.views import AgentView
+from operators import permissions
+from operators.authentication import OperatorToken
 
 # Nodes that have series of their own; the rest of them, by name, share those of OTHERS, which no node can be called.
 MOST_NODES = 2000
@@ -26,6 +32,8 @@ OTHERS = "/others"
 # The share of its workers that a node should keep busy.
 TARGET_UTILIZATION = 0.8
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+# Seconds. Prometheus gives up after ten, unless told otherwise.
+SCRAPE_LIMIT = 9
 
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 
@@ -215,3 +223,26 @@ def _configs_info(nodes: _Nodes) -> Family:
     text = "Always 1: which node has which check."
     samples = (((nodes.labels.get(pk, OTHERS), name, check_id), 1) for pk, name, check_id in rows)
     return _gauge("cluster_checks_configs_info", text, samples, "node", "check_name", "check_id")
+
+
+class Scrape(AgentView):
+    """GET /metrics: for bearers of an operator's token that may see the cluster; with METRICS_PUBLIC for everybody."""
+
+    http_method_names = ["get", "head"]
+    authentication_classes = [OperatorToken]
+    permission_classes = [permissions.needs("checks.view_clusterstore")]
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        with database.limited(SCRAPE_LIMIT):
+            return super().dispatch(request, *args, **kwargs)
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        if not conf.METRICS_PUBLIC:
+            database.ask(lambda: self._admit(request))
+
+    def _admit(self, request: Request) -> None:
+        self.perform_authentication(request)
+        self.check_permissions(request)
+
+    def get(self, request: Request) -> HttpResponse:
+        return HttpResponse(database.ask(exposition), content_type=CONTENT_TYPE)

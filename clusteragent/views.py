@@ -48,11 +48,16 @@ class Readyz(AgentView):
 
 
 class HealthFirst:
-    """Middleware of the operators' port: a probe names the address that it calls as host, which no one lists as allowed."""
+    """Middleware of the operators' port: probes and Prometheus name the address that they call as host, which no one
+    lists as allowed.
+    """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        # Node agents' port, which has no operators' tokens, reads this module too.
+        from clusteragent.metrics import Scrape
+
         self._get_response = get_response
-        self._views = {"/healthz": Healthz.as_view(), "/readyz": Readyz.as_view()}
+        self._views = {"/healthz": Healthz.as_view(), "/readyz": Readyz.as_view(), "/metrics": Scrape.as_view()}
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         return self._views.get(request.path, self._get_response)(request)
