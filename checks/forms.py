@@ -20,10 +20,12 @@ ADMIN = "admin"
 _EXAMPLE = "init_config:\ninstances:\n  - "
 
 
-def validate_printable(text: str) -> None:
-    """One line without control characters."""
-    if not text.isprintable():
+def validate_name(name: str) -> None:
+    """One line without control characters, which can't be taken for the name of another config's shard."""
+    if not name.isprintable():
         raise ValidationError("One line of printable characters.")
+    if sharding.is_shard(name):
+        raise ValidationError("Names that end in # and a number are those of shards.")
 
 
 class ConfigForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -32,7 +34,7 @@ class ConfigForm(forms.ModelForm):  # type: ignore[type-arg]
     key = forms.CharField(
         label="Name",
         max_length=253,
-        validators=[validate_printable],
+        validators=[validate_name],
         help_text="Yours to choose; the config keeps it for as long as it lives.",
         widget=UnfoldAdminTextInputWidget,
     )
@@ -66,8 +68,6 @@ class ConfigForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def clean_key(self) -> str:
         key: str = self.cleaned_data["key"]
-        if sharding.is_shard(key):
-            raise ValidationError("Names that end in # and a number are those of shards.")
         if not self.instance.pk and sending.origins(ADMIN, key):
             raise ValidationError("There is a config of this name.")
         return key

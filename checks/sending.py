@@ -50,6 +50,13 @@ def admit(source: str, key: str, config: IntegrationConfig, replica: str = "") -
     return Admitted(key, tuple(sent), problem)
 
 
+def divided(sent: Sent) -> Admitted:
+    """What was admitted whole, in shards if the options want that. Raises Refused."""
+    if cut(sent.original):
+        return admit(sent.source, sent.key, sent.original, sent.replica)
+    return Admitted(sent.key, (sent,))
+
+
 def cut(config: IntegrationConfig) -> dict[int, IntegrationConfig]:
     """The config's shards by their numbers, as the options want it; none when it is dispatched whole."""
     return sharding.cut(

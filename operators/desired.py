@@ -11,7 +11,7 @@ from rest_framework.fields import empty
 
 from checks import dispatcher
 from checks.changes import Sent
-from checks.forms import validate_printable, written
+from checks.forms import validate_name, written
 from checks.scrub import MASK, scrub
 from checks.wire import UnpatchableConfig
 from checks.yamlnodes import OddYAML
@@ -75,7 +75,7 @@ class WrittenConfig(serializers.Serializer[Any]):
 
     def validate_name(self, name: str) -> str:
         try:
-            validate_printable(name)
+            validate_name(name)
         except Unprintable as error:
             raise ValidationError(error.messages) from None
         return name

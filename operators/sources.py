@@ -5,7 +5,7 @@ Who wants to be sure that nobody else changed the set meanwhile names the revisi
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -13,9 +13,10 @@ import structlog
 from django.db import Error, connection
 from django.db.models.functions import Now
 
-from checks import dispatcher
+from checks import dispatcher, sending
 from checks.changes import Sent
-from checks.models import Origin, Source
+from checks.models import Source
+from checks.sending import Admitted, Known
 from clusteragent.lib import locks
 
 PREFIX = "api:"
@@ -47,14 +48,39 @@ class Difference:
 
 def revision_of(source: str) -> str:
     """What names the set that a source sends now: equal for equal sets."""
-    return _revision(_sent_by(source))
+    return _revision(_fingerprints(sending.known(source)))
 
 
 def differing(source: str, desired: Sequence[Sent], *, revision: str = "") -> Difference:
     """What making this the source's set would change. Raises Outdated when a revision is given and over."""
-    known = _sent_by(source)
+    return _difference(sending.known(source), list(map(sending.divided, desired)), revision)
+
+
+def replace(
+    source: str, desired: Sequence[Sent], *, actor: str, revision: str = "", accept_removals: bool = False
+) -> Difference:
+    """Make this the source's set, and say what changed. Raises Outdated or RemovalsHeld, and then changed nothing."""
+    with _alone():
+        known, divided = sending.known(source), list(map(sending.divided, desired))
+        difference = _difference(known, divided, revision)
+        if difference.removals_held and not accept_removals:
+            number = len(difference.removed)
+            raise RemovalsHeld(f"This removes {number} of the {number + _kept(difference)} configs of {source}.")
+        row, _ = Source.objects.get_or_create(name=source, defaults={"read_at": Now()})
+        touched = {*difference.added, *difference.changed}
+        before = {key: one.origins for key, one in known.items()}
+        sending.send([one for one in divided if one.key in touched], before, source=source, actor=actor)
+        dispatcher.unschedule([(source, key) for name in difference.removed for key in before[name]], actor=actor)
+        row.note_scan(read=True)
+    numbers = {name: len(getattr(difference, name)) for name in ("added", "changed", "removed")}
+    log.info("set_replaced", source=source, actor=actor, **numbers)
+    return difference
+
+
+def _difference(stored: Mapping[str, Known], desired: Iterable[Admitted], revision: str) -> Difference:
+    known = _fingerprints(stored)
     _check_revision(revision, _revision(known))
-    wanted = {one.key: one.patched.fingerprint for one in desired}
+    wanted = {one.key: one.fingerprint for one in desired}
     removed = sorted(known.keys() - wanted.keys())
     both = sorted(known.keys() & wanted.keys())
     return Difference(
@@ -65,25 +91,6 @@ def differing(source: str, desired: Sequence[Sent], *, revision: str = "") -> Di
         unchanged=[key for key in both if known[key] == wanted[key]],
         removals_held=len(removed) >= HELD_FROM and len(removed) * 2 > len(known),
     )
-
-
-def replace(
-    source: str, desired: Sequence[Sent], *, actor: str, revision: str = "", accept_removals: bool = False
-) -> Difference:
-    """Make this the source's set, and say what changed. Raises Outdated or RemovalsHeld, and then changed nothing."""
-    with _alone():
-        difference = differing(source, desired, revision=revision)
-        if difference.removals_held and not accept_removals:
-            number = len(difference.removed)
-            raise RemovalsHeld(f"This removes {number} of the {number + _kept(difference)} configs of {source}.")
-        row, _ = Source.objects.get_or_create(name=source, defaults={"read_at": Now()})
-        touched = {*difference.added, *difference.changed}
-        dispatcher.schedule([one for one in desired if one.key in touched], actor=actor)
-        dispatcher.unschedule([(source, key) for key in difference.removed], actor=actor)
-        row.note_scan(read=True)
-    numbers = {name: len(getattr(difference, name)) for name in ("added", "changed", "removed")}
-    log.info("set_replaced", source=source, actor=actor, **numbers)
-    return difference
 
 
 @contextmanager
@@ -102,8 +109,8 @@ def _alone() -> Iterator[None]:
                 locks.release(cursor, locks.Lock.DESIRED)
 
 
-def _sent_by(source: str) -> dict[str, str]:
-    return dict(Origin.objects.filter(source=source).values_list("key", "fingerprint"))
+def _fingerprints(known: Mapping[str, Known]) -> dict[str, str]:
+    return {key: one.fingerprint for key, one in known.items()}
 
 
 def _revision(fingerprints: Mapping[str, str]) -> str:
