@@ -22,6 +22,7 @@ QUESTIONS = (
     "leader",
     "silence",
     "rollouts",
+    "stats",
     "admin",
 )
 

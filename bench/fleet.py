@@ -43,7 +43,7 @@ def simulate(nodes: int, configs: int, seconds: float, *plan: str) -> Outcome:
         report = folder / "report.json"
         words = (f"--url={url}", f"--nodes={nodes}", f"--for={seconds}", f"--report={report}", *plan)
         simulation = stack.enter_context(servers.manage("simulatenodes", *words))
-        _schedule(nodes, configs)
+        schedule(nodes, configs)
         braked, waits = 0.0, []
         with closing(_connect(url)) as connection:
             while simulation.poll() is None:
@@ -72,7 +72,7 @@ def _heartbeat(connection: HTTPSConnection) -> None:
         raise RuntimeError(f"a heartbeat was answered {answer.status}")
 
 
-def _schedule(nodes: int, configs: int) -> None:
+def schedule(nodes: int, configs: int) -> None:
     """Configs of the operators, which no scan of a folder takes for removed; once all nodes are there, for an even start."""
     sent = [stage.sent(number) for number in range(configs)]
     deadline = time.monotonic() + PATIENCE

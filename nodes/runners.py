@@ -17,7 +17,10 @@ from clusteragent.lib import conf
 from nodes.models import Heartbeat, Node, Runner
 from nodes.runnerstats import Answer, CheckStats
 
-AT_ONCE = 100
+# Nodes that are asked at a time, and of them those that may still answer any moment: a runner hangs when it has said nothing
+# for a second. More at once would take each other's processor time, and on a slow machine all would be taken for hanging.
+AT_ONCE, EAGER = 100, 32
+HANGING = 1.0
 # Seconds for both calls to a node.
 TIMEOUT = 2.0
 MAX_BYTES = 4 * 2**20
@@ -65,11 +68,14 @@ def _chunks(addresses: Mapping[int, Any]) -> Iterator[dict[int, str]]:
 
 
 async def _ask_all(addresses: Mapping[int, str]) -> dict[int, Answer]:
-    room = asyncio.Semaphore(AT_ONCE)
+    room, eager = asyncio.Semaphore(AT_ONCE), asyncio.Semaphore(EAGER)
 
     async def ask(address: str) -> Answer:
         async with room:
-            return await _ask(address)
+            async with eager:
+                asking = asyncio.ensure_future(_ask(address))
+                await asyncio.wait([asking], timeout=HANGING)
+            return await asking
 
     answers = await asyncio.gather(*map(ask, addresses.values()))
     return dict(zip(addresses, answers, strict=True))

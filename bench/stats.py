@@ -1,0 +1,70 @@
+"""How long does it take to ask the runners what their checks cost, some of which hang, and to work it out?"""
+
+import statistics
+import time
+from collections.abc import Callable
+from ipaddress import ip_network
+from unittest import mock
+
+from django.db import connection
+
+from bench import fleet, servers, stage
+from bench.report import Report, timed
+from checks import costs, dispatcher
+from checks.models import Cost
+from clusteragent.lib import conf
+
+NODES, CONFIGS, HANGING = 300, 5000, 30
+# Seconds from the start until every check ran, and then some of the nodes are cut off, but not yet silent for long.
+RAN, CUT = 60, 75
+
+
+def run(report: Report) -> None:
+    port = servers.free_port()
+    loopback = (ip_network("127.0.0.0/8"),)
+    with mock.patch.multiple(conf, CLC_RUNNERS_PORT=port, RUNNER_NETWORKS=loopback):
+        _ask(report, port)
+    _work_out(report)
+
+
+def _ask(report: Report, port: int) -> None:
+    stage.fresh(0)
+    words = (f"--nodes={NODES}", f"--stats-port={port}", f"--pause={CUT}:{HANGING}:60")
+    with servers.web() as url, servers.manage("simulatenodes", f"--url={url}", *words):
+        began = time.monotonic()
+        fleet.schedule(NODES, CONFIGS)
+        time.sleep(began + RAN - time.monotonic())
+        healthy = costs.measure()
+        report.add(f"stats of {NODES} runners", healthy.round.seconds, "s")
+        report.add("  runners that failed", healthy.round.failed, "nodes", most=0)
+        report.add(f"  configs measured, of {CONFIGS}", healthy.configs, "configs", least=CONFIGS)
+        time.sleep(began + CUT + 5 - time.monotonic())
+        hanging = costs.measure().round
+    report.add(f"stats of {NODES} runners, {HANGING} of which hang", hanging.seconds, "s", most=4)
+    report.add("  runners that failed", hanging.failed, "nodes", least=HANGING, most=HANGING)
+
+
+def _work_out(report: Report) -> None:
+    stage.fresh(10_000)
+    dispatcher.schedule([stage.sent(number) for number in range(100_000)])
+    with connection.cursor() as cursor:
+        cursor.execute("INSERT INTO nodes_runner (node_id) SELECT id FROM nodes_node")
+        cursor.execute(
+            "INSERT INTO nodes_runnerstats"
+            " (node_id, check_id, execution_ms, total_runs, total_errors, failed, last_error)"
+            " SELECT a.node_id, i.check_id, 5000 * random(), 1, 0, false, ''"
+            " FROM checks_assignment AS a JOIN checks_instance AS i USING (config_id) WHERE random() < 0.9"
+        )
+    stage.analyse()
+    size = "10 000 nodes, 100 000 configs"
+    report.add(f"costs out of stats, {size}, all for the first time", timed(Cost.objects.measure), "s")
+    stage.analyse()
+    report.add(f"costs out of stats, {size}, none changed", timed(Cost.objects.measure), "s")
+    report.add(f"own loads out of stats, {size}", timed(Cost.objects.measure_own_load), "s")
+    report.add(f"expected load of each node, {size}", _median(costs.by_node), "s", most=0.3)
+    report.add(f"workers of each node, {size}", _median(costs.workers), "s", most=0.3)
+    report.add(f"expected cost of each config, {size}", _median(costs.expected), "s")
+
+
+def _median(work: Callable[[], object]) -> float:
+    return statistics.median(timed(work) for _ in range(9))
