@@ -1,0 +1,144 @@
+"""Operators' tokens: made in the admin and by a command, shown once, kept as hashes, bound to a user."""
+
+import io
+import json
+from datetime import timedelta
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.management import CommandError, call_command
+from django.test import Client
+from django.utils import timezone
+from knox.models import AuthToken
+
+from operators.roles import Role
+from operators.tests.cast import API, bearer, having, user
+
+pytestmark = pytest.mark.django_db
+
+TOKENS = "/admin/knox/authtoken/"
+
+
+def made(*options: str) -> tuple[str, str]:
+    """What `createtoken` writes: (standard output, standard error)."""
+    out, err = io.StringIO(), io.StringIO()
+    call_command("createtoken", *options, stdout=out, stderr=err)
+    return out.getvalue().strip(), err.getvalue().strip()
+
+
+def logged_in(name: str, *roles: Role) -> Client:
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(user(name, *roles, is_staff=True))
+    return client
+
+
+def test_the_command_writes_a_token_that_opens_what_its_role_may() -> None:
+    token, told = made("--user", "ci", "--role", "author")
+    assert bearer(token).call("GET", "configs").status_code == 200
+    assert bearer(token).call("PUT", "sources/shop", {"configs": []}).status_code == 200
+    assert bearer(token).call("POST", "nodes/ash/cordon").status_code == 403
+    assert "Token of ci, until 20" in told
+    assert token not in told
+
+
+def test_a_user_that_the_command_makes_can_not_log_in() -> None:
+    made("--user", "ci", "--role", "author")
+    ci = User.objects.get(username="ci")
+    assert not ci.has_usable_password()
+    assert not ci.is_staff
+
+
+def test_the_command_writes_json() -> None:
+    told = json.loads(made("--user", "ci", "--role", "viewer", "--expires", "never", "--json")[0])
+    assert told | {"token": ""} == {"user": "ci", "roles": ["viewer"], "expires": None, "token": ""}
+    assert bearer(told["token"]).call("GET", "nodes").status_code == 200
+    again = json.loads(made("--user", "ci", "--expires", "7d", "--json")[0])
+    assert again["expires"].startswith((timezone.now() + timedelta(days=7)).date().isoformat())
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        (("--user", "nobody"), "there is no user nobody"),
+        (("--user", "olga", "--role", "author"), "olga has not the role author"),
+        (("--user", "olga", "--expires", "soon"), "allowed is a number of days"),
+        (("--user", "olga", "--role", "king"), "invalid choice"),
+    ],
+)
+def test_the_command_gives_nobody_more_than_they_have(options: tuple[str, ...], error: str) -> None:
+    user("olga", Role.VIEWER)
+    with pytest.raises(CommandError, match=error):
+        made(*options)
+    assert not AuthToken.objects.exists()
+    assert User.objects.count() == 1
+
+
+def test_a_token_is_kept_as_a_hash() -> None:
+    token, _ = made("--user", "ci", "--role", "viewer")
+    row = AuthToken.objects.get()
+    assert token not in str(vars(row))
+    assert len(row.digest) == 128
+
+
+def test_a_token_ends() -> None:
+    token, _ = made("--user", "ci", "--role", "viewer", "--expires", "1d")
+    AuthToken.objects.update(expiry=timezone.now() - timedelta(seconds=1))
+    answer = bearer(token).call("GET", "nodes")
+    assert answer.status_code == 401
+    assert "or no longer" in answer.json()["detail"]
+
+
+def test_a_token_has_what_its_user_has_now() -> None:
+    caller = having(Role.VIEWER)
+    User.objects.get().groups.clear()
+    assert caller.call("GET", "nodes").status_code == 403
+    User.objects.update(is_active=False)
+    answer = caller.call("GET", "nodes")
+    assert answer.status_code == 401
+    assert "not active" in answer.json()["detail"]
+
+
+def test_a_session_opens_it_too_and_needs_the_csrf_token_to_change_anything() -> None:
+    client = logged_in("otto", Role.OPERATOR)
+    assert client.get(f"{API}/nodes").status_code == 200
+    answer = client.post(f"{API}/nodes/ash/cordon")
+    assert answer.status_code == 403
+    assert "CSRF" in answer.json()["detail"]
+    client.cookies["csrftoken"] = csrf = "x" * 32
+    answer = client.post(f"{API}/nodes/ash/cordon", content_type="application/json", headers={"X-CSRFToken": csrf})
+    assert answer.status_code == 404
+
+
+def test_the_admin_shows_a_new_token_once() -> None:
+    client = Client()
+    client.force_login(user("ada", Role.ADMIN, is_staff=True))
+    otto = user("otto", Role.OPERATOR)
+    page = client.post(f"{TOKENS}add/", {"user": otto.pk, "expiry_0": "2030-01-01", "expiry_1": "00:00:00"})
+    token = page.content.decode().partition('aria-label="Token">')[2].partition("<")[0]
+    assert "no-store" in page["Cache-Control"]
+    assert bearer(token).call("GET", "nodes").status_code == 200
+    assert AuthToken.objects.get().expiry.year == 2030
+    row = AuthToken.objects.get()
+    for url in (TOKENS, f"{TOKENS}{row.pk}/change/", f"{TOKENS}{row.pk}/delete/"):
+        shown = client.get(url)
+        assert shown.status_code == 200
+        assert token not in shown.content.decode()
+
+
+def test_the_admin_revokes_a_token() -> None:
+    caller = having(Role.VIEWER)
+    client = Client()
+    client.force_login(user("ada", Role.ADMIN, is_staff=True))
+    client.post(f"{TOKENS}{AuthToken.objects.get().pk}/delete/", {"post": "yes"})
+    assert caller.call("GET", "nodes").status_code == 401
+
+
+@pytest.mark.parametrize("role", [Role.VIEWER, Role.OPERATOR, Role.AUTHOR])
+def test_only_an_admin_sees_or_makes_tokens(role: Role) -> None:
+    client = Client()
+    otto = user("otto", role, is_staff=True)
+    client.force_login(otto)
+    assert client.get(TOKENS).status_code == 403
+    assert client.post(f"{TOKENS}add/", {"user": otto.pk}).status_code == 403
+    assert not AuthToken.objects.exists()
+    assert "authtoken" not in client.get("/admin/nodes/node/").content.decode()
