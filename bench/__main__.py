@@ -19,6 +19,7 @@ QUESTIONS = (
     "load",
     "dispatching",
     "passes",
+    "balancing",
     "leader",
     "silence",
     "rollouts",

@@ -56,5 +56,5 @@ def _ranked(cluster: Cluster, steps: Sequence[Step]) -> list[Ranked]:
     ranked = []
     for step in net(steps):
         gain = least[step.source] = min(gains[step.config], least.get(step.source, gains[step.config]))
-        ranked.append((-gain, step.config, step))
+        ranked.append((-gain, -step.config, step))
     return [(-negative, step) for negative, _, step in sorted(ranked)]

@@ -71,7 +71,8 @@ class _Planner(Generic[D, N]):
     ) -> None:
         self._nodes = sorted(capacity)  # type: ignore[type-var]
         self._numbers = {node: number for number, node in enumerate(self._nodes)}
-        self._digests = sorted(digest for digest, node in owners.items() if node in self._numbers)  # type: ignore[type-var]
+        # Backwards, so that of equal costs the first by name is the last of a sorted list, where the heaviest are taken.
+        self._digests = sorted((digest for digest, node in owners.items() if node in self._numbers), reverse=True)  # type: ignore[type-var]
         self._owners = [self._numbers[owners[digest]] for digest in self._digests]
         self._costs = [exact(costs.get(digest, 0.0)) for digest in self._digests]
         self._cluster = Cluster(

@@ -1,0 +1,135 @@
+"""How many moves does a plan take, how even does it leave the nodes, and how long does planning take?"""
+
+import gzip
+import json
+import math
+import random
+from collections import defaultdict
+from pathlib import Path
+from time import process_time
+from typing import NamedTuple
+
+from bench.report import Report
+from checks.balancing import plan, spread, utilization
+
+DATA = Path(__file__).parent.parent / "tests" / "data" / "rebalance"
+# The most moves allowed, in multiples of the least that any plan for the same peak needs. What is least says little of
+# lognormal costs: the heaviest of them fit nowhere else.
+MOVES = {"random": 1.02, "scale_up": 1.02, "skewed10": 1.02, "heavy": 1.02, "lognormal": 300 / 138}
+SEEDS = 3
+
+
+class World(NamedTuple):
+    """What a plan is made of: digest → workers needed, digest → node, node → workers."""
+
+    costs: dict[str, float]
+    owners: dict[str, str]
+    capacity: dict[str, float]
+
+
+class Outcome(NamedTuple):
+    """What a forced plan without a budget comes to. peak and moves are multiples of the least possible."""
+
+    peak: float
+    moves: float
+    again: int
+
+
+def run(report: Report) -> None:
+    for kind, most in MOVES.items():
+        _note(report, kind, [recorded(kind)], most)
+    for kind, most in MOVES.items():
+        same = most if kind != "lognormal" else None
+        _note(report, f"{kind}, {SEEDS} seeds", [made(kind, 300, 5000, seed) for seed in range(SEEDS)], same)
+        mixed = [made(kind, 300, 5000, seed, workers=(4, 64)) for seed in range(SEEDS)]
+        _note(report, f"{kind}, 4 and 64 workers", mixed, same)
+    _note_times(report)
+
+
+def recorded(kind: str) -> World:
+    """One of the inputs on which the Datadog Cluster Agent was measured."""
+    content = json.loads(gzip.decompress((DATA / f"input_{kind}.json.gz").read_bytes()))
+    configs = content["configs"]
+    costs = {one["digest"]: min(1, one["execution_ms"] / (one["interval_s"] * 1000)) for one in configs}
+    return World(costs, {one["digest"]: one["node"] for one in configs}, content["workers_per_node"])
+
+
+def made(kind: str, nodes: int, configs: int, seed: int, workers: tuple[int, ...] = (4,)) -> World:
+    """An input of the same kind."""
+    dice = random.Random(seed)
+    capacity: dict[str, float] = {f"runner-{number:05}": dice.choice(workers) for number in range(nodes)}
+    holders = {"skewed10": nodes // 10, "scale_up": nodes - nodes // 10}.get(kind, nodes)
+    names = list(capacity)[:holders]
+    costs = {f"config-{number:06}": min(1, _milliseconds(kind, dice) / 15_000) for number in range(configs)}
+    return World(costs, {digest: dice.choice(names) for digest in costs}, capacity)
+
+
+def _milliseconds(kind: str, dice: random.Random) -> float:
+    match kind:
+        case "lognormal":
+            return min(20_000, int(dice.lognormvariate(math.log(400), 1.3)))
+        case "heavy":
+            return dice.randint(150, 6149)
+        case _:
+            return dice.randint(50, 2049)
+
+
+def outcome(world: World) -> Outcome:
+    moves = plan(*world, force=True)
+    after = world._replace(owners=world.owners | {move.digest: move.to for move in moves})
+    best = best_peak(world)
+    return Outcome(
+        spread(utilization(*after).values()).peak / best,
+        len(moves) / least_moves(world, 1.1 * best),
+        len(plan(*after, force=True)),
+    )
+
+
+def best_peak(world: World) -> float:
+    """No placement has a lower peak: all would be as utilized as the mean, and the heaviest config is somewhere."""
+    mean = math.fsum(world.costs.values()) / math.fsum(world.capacity.values())
+    return max(mean, max(world.costs.values()) / max(world.capacity.values()))
+
+
+def least_moves(world: World, peak: float) -> int:
+    """No plan for that peak has fewer: each node above it gives the fewest configs whose leaving brings it under."""
+    held = defaultdict(list)
+    for digest, node in world.owners.items():
+        held[node].append(world.costs[digest])
+    moves = 0
+    for node, costs in held.items():
+        load = math.fsum(costs)
+        for cost in sorted(costs, reverse=True):
+            if load <= peak * world.capacity[node]:
+                break
+            load -= cost
+            moves += 1
+    return moves
+
+
+def _note(report: Report, name: str, worlds: list[World], most: float | None) -> None:
+    """The worst of these worlds."""
+    outcomes = [outcome(world) for world in worlds]
+    report.add(f"{name}: peak", max(one.peak for one in outcomes), "of best", most=1.1)
+    report.add(f"{name}: moves", max(one.moves for one in outcomes), "of least", most=most)
+    report.add(f"{name}: moves of a second plan", max(one.again for one in outcomes), "", most=0)
+
+
+def _note_times(report: Report) -> None:
+    small = {kind: _seconds(recorded(kind)) for kind in MOVES}
+    slowest = max(small, key=small.__getitem__)
+    report.add(f"plan 300 nodes, 5 000 configs ({slowest}, the slowest)", small[slowest], "s", most=0.05)
+    for kind in MOVES:
+        tenth, whole = _seconds(made(kind, 1000, 10_000, 0)), _seconds(made(kind, 10_000, 100_000, 0))
+        report.add(f"plan 10 000 nodes, 100 000 configs, {kind}", whole, "s", most=2)
+        report.add(f"growth from a tenth of that, {kind}, against n log n", whole / tenth / 12.5, "", most=1)
+
+
+def _seconds(world: World) -> float:
+    """Processor time: planning waits for nothing, and others use the machine too."""
+    times = []
+    for _ in range(3):
+        began = process_time()
+        plan(*world, force=True)
+        times.append(process_time() - began)
+    return min(times)
