@@ -10,8 +10,9 @@ from checks import sending
 from checks.autoconf import FileSource, Report, files, sync
 from checks.dispatcher import Refused
 from checks.models import Config, Move, Origin, Source
+from checks.querysets import NotLeader
 from checks.sharding import KSM
-from checks.tests.cast import config, counts, dangling, owners, report
+from checks.tests.cast import config, counts, dangling, lead, owners, report
 from clusteragent.lib import conf
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
@@ -123,6 +124,31 @@ def test_what_no_strategy_claims_is_dispatched_whole(name: str, monkeypatch: pyt
         original = config(name=given["name"])
     sent = sending.put("file", "one.yaml", original).sent
     assert ([one.key for one in sent] != ["one.yaml"]) is CASES[name]["expected"]["handled"]
+
+
+def test_a_change_of_the_leader_forgets_no_shard(folder: Path) -> None:
+    """The peer's tracker of shards is emptied with its store (TestResetClearsShardedConfigs). Ours are rows."""
+    report("ash", "birch")
+    write(folder, "shop", "a", "b")
+    sync(lead(), sources=[FileSource()])
+    before = (owners(), wires())
+    assert sync(lead(), sources=[FileSource()]) == Report()
+    assert (owners(), wires()) == before
+
+
+def test_a_leader_whose_term_is_over_cuts_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conf, "INSTANCE_SHARDING_ENABLED", False)
+    write(folder, "shop", "a", "b")
+    scan()
+    over = lead()
+    lead()
+    monkeypatch.setattr(conf, "INSTANCE_SHARDING_ENABLED", True)
+    admitted = sending.admit("file", "shop.yaml", shop(2))
+    with pytest.raises(NotLeader):
+        sending.send([admitted], {"shop.yaml": ["shop.yaml"]}, source="file", term=over)
+    with pytest.raises(NotLeader):
+        sending.replace("file", admitted, term=over)
+    assert keys() == ["shop.yaml"]
 
 
 def test_the_peer_s_cases_of_the_dispatcher_are_all_here() -> None:
