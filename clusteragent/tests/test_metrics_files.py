@@ -1,0 +1,76 @@
+"""Documentation, dashboard and alert rules speak of metrics that there are, as they are."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from clusteragent import metrics
+
+ROOT = Path(__file__).parent.parent.parent
+DASHBOARD = ROOT / "deploy/grafana/dashboard.json"
+ALERTS = ROOT / "deploy/grafana/alerts.yaml"
+NAME = re.compile(r"\b(?:clusteragent|cluster_checks|endpoint_checks|leader_election)_\w+")
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
+
+
+@pytest.fixture
+def families() -> dict[str, tuple[str, set[str]]]:
+    """Every metric: {name: (type, labels)}."""
+    return {family.name: (family.kind, set(family.labels)) for family in metrics.families()}
+
+
+def expressions() -> list[str]:
+    panels = [target["expr"] for panel in json.loads(DASHBOARD.read_text())["panels"] for target in panel["targets"]]
+    rules = [rule["expr"] for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]]
+    assert panels
+    assert rules
+    return panels + rules
+
+
+def test_the_documentation_has_every_metric(families: dict[str, tuple[str, set[str]]]) -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (gauge|counter) \| ([\w, ]*) ?\|", (ROOT / "docs/metrics.md").read_text(), re.MULTILINE)
+    documented = {name: (kind, set(filter(None, labels.strip().split(", ")))) for name, kind, labels in rows}
+    assert documented == families
+
+
+def test_dashboard_and_alerts_ask_for_metrics_that_there_are(families: dict[str, tuple[str, set[str]]]) -> None:
+    used = {name for expression in expressions() for name in NAME.findall(expression)}
+    assert used <= set(families)
+    assert len(used) > 10
+
+
+def test_they_group_by_labels_that_there_are(families: dict[str, tuple[str, set[str]]]) -> None:
+    grouped = [
+        (name, label.strip())
+        for expression in expressions()
+        for labels, inner in re.findall(r"by \(([\w, ]+)\) \(([^()]+)", expression)
+        for name in NAME.findall(inner)
+        for label in labels.split(",")
+    ]
+    assert grouped
+    assert [(name, label) for name, label in grouped if label not in families[name][1]] == []
+
+
+def test_an_alert_says_what_is_wrong_and_how_bad_it_is() -> None:
+    for group in yaml.safe_load(ALERTS.read_text())["groups"]:
+        for rule in group["rules"]:
+            assert rule["labels"]["severity"] in {"critical", "warning"}
+            assert {"summary", "description"} == set(rule["annotations"])
+
+
+def test_no_two_panels_share_a_place() -> None:
+    cells: set[tuple[int, int]] = set()
+    for panel in json.loads(DASHBOARD.read_text())["panels"]:
+        place = panel["gridPos"]
+        covered = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
+        assert not covered & cells, panel["title"]
+        assert place["x"] + place["w"] <= 24
+        cells |= covered
