@@ -28,6 +28,8 @@ node_changed = Signal()
 RESTART_TIME = timedelta(seconds=60)
 # A node that was away so often in this time comes and goes.
 FLAPPING_TIMES, FLAPPING_SPAN = 2, timedelta(minutes=10)
+# So many timeouts. Nodes that all reported just before a cut of 40 s report again up to 50 s after its beginning.
+BRAKE_HOLDS = 1.5
 # What goes on is said again.
 SAID_AGAIN_AFTER = timedelta(minutes=10)
 
@@ -198,8 +200,9 @@ class NodeQuerySet(models.QuerySet["nodestore.Node"]):
         late = self.filter(heartbeat__seen_at__lt=ago(conf.NODE_EXPIRATION_TIMEOUT)).exclude(kept_until__gte=Now())
         if force:
             return late
-        recent = ago(conf.NODE_EXPIRATION_TIMEOUT)
-        guards = nodestore.Hearing.objects.filter(Q(hearing_since__gte=recent) | Q(braked_since__gte=recent))
+        is_deaf = Q(hearing_since__gte=ago(conf.NODE_EXPIRATION_TIMEOUT))
+        is_braked = Q(braked_since__gte=ago(conf.NODE_EXPIRATION_TIMEOUT * BRAKE_HOLDS))
+        guards = nodestore.Hearing.objects.filter(is_deaf | is_braked)
         return late.filter(~Exists(guards), Exists(self.model.objects.accepting()))
 
     def expire(self, *, force: bool = False) -> dict[int, str]:

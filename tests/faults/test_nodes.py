@@ -49,13 +49,13 @@ def test_most_nodes_gone_for_good_lose_their_checks_to_the_others_in_the_end(clu
     with cluster.record() as record:
         cluster.nodes.vanish(*MAJORITY)
         died = time.monotonic()
-        wait_for("they expire", lambda: record.moves("expired"), 2 * cluster.timeout + MARGIN)
-        assert time.monotonic() - died > 1.5 * cluster.timeout - cluster.poll
+        wait_for("they expire", lambda: record.moves("expired"), 2 * cluster.timeout + 1 + MARGIN)
+        assert time.monotonic() - died > 2 * cluster.timeout - cluster.poll
         cluster.wait_until_whole(PILE_UP + PATIENCE)
         assert sources(record.moves()) <= set(MAJORITY)
         cluster.nodes.join(*MAJORITY)
         cluster.wait_until_heard()
-    assert record.gap < 1.5 * cluster.timeout + 1 + PILE_UP + cluster.poll + MARGIN
+    assert record.gap < 2 * cluster.timeout + 1 + PILE_UP + cluster.poll + MARGIN
     assert record.double == 0
 
 
