@@ -30,7 +30,7 @@ def peers_size(report: Report) -> None:
         took = both(numbers)
         report.add("schedule 5 000 configs on 300 nodes", took, "s", most=1.3)
         report.add("  against COPY of the same rows", took, "s", floor=copy_floor())
-        loads = sorted(Assignment.objects.costs().values())
+        loads = sorted(Assignment.objects.counts().values())
         report.add("  spread: most - least configs a node", loads[-1] - loads[0], "configs", most=1)
         report.add("schedule the same again", both(numbers), "s")
         report.add("change 5 000 configs", both(numbers, "min_collection_interval: 20\n"), "s", most=1.3)

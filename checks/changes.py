@@ -14,6 +14,7 @@ from django.db.models import Count, F
 
 from checks import patching
 from checks.models import Config, Instance, Origin
+from checks.orders import Isolation, Order, Pause, Pin
 from checks.querysets import copy, new_ids
 from checks.wire import IntegrationConfig, PatchedConfig
 
@@ -48,6 +49,14 @@ class Entry:
     near: int | None = None
     dangling_since: datetime | None = None
     sent: Sent | None = None
+    # Workers that it needs, as measured.
+    cost: float | None = None
+    # What is ordered of it: see heed_orders().
+    pin: Pin | None = None
+    paused: bool = False
+    waiting: list[Order] = field(default_factory=list)
+    # Its origins as `source:key`, where a rule asks for them.
+    sent_as: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -110,6 +119,7 @@ class Reckoning:
     def _new(self, sent: Sent, near: int | None = None) -> Entry:
         patched = sent.patched
         entry = Entry(0, patched.digest, patched.name, bool(patched.node_name), near=near, sent=sent)
+        entry.sent_as.append(f"{sent.source}:{sent.key}")
         self.changes.new.append(entry)
         self._by_digest[entry.digest] = entry
         return entry
@@ -137,12 +147,40 @@ def entries(ids: Iterable[int], digests: Iterable[str] = ()) -> list[Entry]:
         .order_by("id")
     )
     rows = found.values_list(
-        "id", "digest", "name", "node_name", "sent_by", "owner", "dangling_since", "former_node_id"
+        "id",
+        "digest",
+        "name",
+        "node_name",
+        "sent_by",
+        "owner",
+        "dangling_since",
+        "former_node_id",
+        "cost__workers_needed",
     )
     return [
-        Entry(id_, digest, name, bool(endpoint), sent_by, owner, near=former, dangling_since=dangling)
-        for id_, digest, name, endpoint, sent_by, owner, dangling, former in rows
+        Entry(id_, digest, name, bool(endpoint), sent_by, owner, near=former, dangling_since=dangling, cost=cost)
+        for id_, digest, name, endpoint, sent_by, owner, dangling, former, cost in rows
     ]
+
+
+def heed_orders(entries: Iterable[Entry]) -> None:
+    """Let entries know what is ordered of them; new ones, what was ordered of what their origin sent before."""
+    known = {entry.id: entry for entry in entries if entry.id}
+    new = {(entry.sent.source, entry.sent.key): entry for entry in entries if entry.sent and not entry.id}
+    for order in Pin.objects.in_force().of(known, new):
+        _ordered(order, known, new).pin = order
+    for order in Pause.objects.of(known, new):
+        _ordered(order, known, new).paused = True
+    for order in Isolation.objects.of((), new):
+        _ordered(order, known, new)
+
+
+def _ordered(order: Order, known: dict[int, Entry], new: dict[tuple[str, str], Entry]) -> Entry:
+    if order.config_id is not None:
+        return known[order.config_id]
+    entry = new[order.source, order.key]
+    entry.waiting.append(order)
+    return entry
 
 
 def write(changes: Changes) -> None:
@@ -162,6 +200,10 @@ def write(changes: Changes) -> None:
         [(id_, entry.id, s.patched.fingerprint, s.replica) for id_, s, entry in changes.sent_otherwise]
     )
     Config.objects.remove([entry.id for entry in changes.removed])
+    for entry in changes.new:
+        for order in entry.waiting:
+            order.config_id = entry.id
+            order.save(update_fields=["config"])
 
 
 def _row(entry: Entry) -> tuple[Any, ...]:

@@ -169,6 +169,17 @@ class Move(models.Model):
         EXPIRED = "expired"
         REDISPATCHED = "redispatched"
         OPERATOR = "operator"
+        REBALANCED = "rebalanced"
+        ISOLATED = "isolated"
+        QUARANTINED = "quarantined"
+        DRAINED = "drained"
+        LEFT = "left"
+        INELIGIBLE = "ineligible"
+        PINNED = "pinned"
+        PAUSED = "paused"
+        RESUMED = "resumed"
+        NOT_RUNNING = "not running"
+        UNDONE = "undone"
 
     config_id = models.BigIntegerField()
     digest = models.CharField(max_length=16)
@@ -179,6 +190,8 @@ class Move(models.Model):
     actor = models.CharField(max_length=253, db_default="")
     term = models.BigIntegerField(db_default=0)
     time = models.DateTimeField(db_default=Now())
+    # Of a choice among nodes: {"cost": …, "of": how many could have it, "best": [[node, load before], …]}.
+    why = models.JSONField(null=True)
 
     objects = MoveQuerySet.as_manager()
 
@@ -201,6 +214,33 @@ class MoveTotal(models.Model):
 
     def __str__(self) -> str:
         return f"{self.number} {self.reason}"
+
+
+class Plan(models.Model):
+    """Moves worked out but not made yet. It goes stale when a config or node that it names changes."""
+
+    author = models.CharField(max_length=253, blank=True)
+    # What it is for: a Move.Reason, which its moves get.
+    reason = models.CharField(max_length=16, choices=Move.Reason, default=Move.Reason.REBALANCED)
+    revision = models.BigIntegerField()
+    # [{"config": id, "digest": …, "name": …, "source": node's id, "to": node's id, "from_node": name, "to_node": name,
+    #   "cost": workers, "gain": …}], the greatest gain first
+    moves = models.JSONField(default=list)
+    # {node's name: {"before": utilization, "after": utilization}} of the nodes that the moves touch
+    nodes = models.JSONField(default=dict)
+    # {"peak": [before, after], "stddev": [before, after]}
+    spread = models.JSONField(default=dict)
+    time = models.DateTimeField(db_default=Now())
+    applied_at = models.DateTimeField(null=True)
+    # How many of the moves were made, and why not all.
+    moved = models.PositiveIntegerField(db_default=0)
+    outcome = models.TextField(db_default="")
+
+    class Meta:
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"{len(self.moves)} moves, {self.reason}"
 
 
 class Source(models.Model):

@@ -13,6 +13,7 @@ from django.db.models import Case, Count, ExpressionWrapper, F, Func, OuterRef, 
 from django.db.models.functions import Collate, Concat, Lower, Now
 
 from checks import models as clusterstore  # its classes take their managers from here, so it is looked up when called
+from checks.orders import ORDERS
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
 
@@ -127,6 +128,10 @@ class ConfigQuerySet(models.QuerySet["clusterstore.Config"]):
         """Note that these have an owner again, or need none."""
         self.filter(pk__in=ids).update(dangling_since=None, unscheduled=False, former_node=None)
 
+    def let_dangle(self, ids: Collection[int]) -> None:
+        """Note that these should have an owner and have none."""
+        self.filter(pk__in=ids, dangling_since=None).update(dangling_since=Now())
+
     def ids_of(self, names: Collection[str]) -> list[int]:
         """The configs with these digests or check IDs. Raises LookupError naming the first that is unknown."""
         found = dict(self.filter(digest__in=names).values_list("digest", "pk"))
@@ -166,6 +171,8 @@ class ConfigQuerySet(models.QuerySet["clusterstore.Config"]):
         """Delete configs with all that belongs to them. Not delete(): it would fetch every row first."""
         for related in (clusterstore.Instance, clusterstore.Assignment, clusterstore.Origin):
             related.objects.filter(config_id__in=ids)._raw_delete(self.db)
+        for orders in ORDERS:
+            orders.objects.detach(ids)
         self.model.objects.filter(pk__in=ids)._raw_delete(self.db)
 
     # One statement: the version and the configs must be of the same moment. As text, since bytes travel as hex, which
@@ -264,9 +271,19 @@ class OriginQuerySet(models.QuerySet["clusterstore.Origin"]):
 
 
 class AssignmentQuerySet(models.QuerySet["clusterstore.Assignment"]):
-    def costs(self) -> dict[int, float]:
-        """What each node has: {node's id: sum of the costs}. A config costs one."""
+    def counts(self) -> dict[int, int]:
+        """How many configs each node has: {node's id: number}."""
         return dict(self.values_list("node_id").annotate(Count("pk")).order_by())
+
+    def transfer(self, owners: Sequence[tuple[int, int | None]], reason: str) -> None:
+        """Give configs that have an owner to another: (config's id, node's id)."""
+        with connection.cursor() as cursor:
+            # Not the ORM: its bulk_update takes a branch of a CASE for each.
+            cursor.execute(
+                "UPDATE checks_assignment AS a SET node_id = n.node_id, since = statement_timestamp(), reason = %s"
+                " FROM unnest(%s::bigint[], %s::bigint[]) AS n (config_id, node_id) WHERE a.config_id = n.config_id",
+                [reason, [config for config, _ in owners], [node for _, node in owners]],
+            )
 
     # The moves, the dangling configs and the deletion must be of the very same rows, so one statement does them all.
     _TAKE_AWAY = """

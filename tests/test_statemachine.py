@@ -1,6 +1,7 @@
 """Whatever happens in whatever order, the dispatcher does what a tiny model of it says, and its promises hold."""
 
 import logging
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
@@ -25,11 +26,12 @@ from hypothesis.stateful import (
 )
 
 from checks import dispatcher
-from checks.dispatcher import NotLeader, Sent
+from checks.dispatcher import NotLeader, Sent, turns
 from checks.models import ClusterStore, Config, Source
 from checks.querysets import Share
 from checks.tests.cast import sent
 from clusteragent.lib import conf
+from nodes import querysets
 from nodes.heartbeats import Report
 from nodes.models import Hearing, Heartbeat, Node
 from tests.model import Agent, Check, Key, Model
@@ -344,7 +346,9 @@ class Dispatching(RuleBasedStateMachine):
 @pytest.mark.django_db(transaction=True)
 def test_the_dispatcher_does_what_the_model_says(monkeypatch, caplog):
     caplog.set_level(logging.CRITICAL)  # a failure shows the steps that lead to it, not what all examples logged
-    monkeypatch.setattr(dispatcher, "CHUNK", CHUNK)
+    monkeypatch.setattr(turns, "CHUNK", CHUNK)
+    # The model trusts nodes that come and go.
+    monkeypatch.setattr(querysets, "FLAPPING_TIMES", math.inf)
     Source.objects.update(read_at=Now())
     examples = 10 * settings.default.max_examples
     run_state_machine_as_test(Dispatching, settings=settings(max_examples=examples, stateful_step_count=7))

@@ -46,7 +46,7 @@ def dangling() -> set[str]:
 
 def counts() -> dict[str, int]:
     names = dict(Node.objects.values_list("pk", "name"))
-    return {names[node]: int(cost) for node, cost in Assignment.objects.costs().items()}
+    return {names[node]: int(cost) for node, cost in Assignment.objects.counts().items()}
 
 
 def versions() -> dict[str, int]:

@@ -16,7 +16,9 @@ from clusteragent.lib.options import (
     duration,
     flag,
     fraction,
+    groups,
     networks,
+    number,
     secret,
     text,
     url,
@@ -86,6 +88,23 @@ ORCH_CLUSTER_ID = text("DD_ORCHESTRATOR_CLUSTER_ID", "")
 KSM_SHARDING_ENABLED = flag("DD_CLUSTER_CHECKS_KSM_SHARDING_ENABLED", False)
 INSTANCE_SHARDING_ENABLED = flag("DD_CLUSTER_CHECKS_INSTANCE_SHARDING_ENABLED", False)
 INSTANCE_SHARDING_EXCLUDE_CHECKS = frozenset(words("DD_CLUSTER_CHECKS_INSTANCE_SHARDING_EXCLUDE_CHECKS"))
+
+# Who may run what, and how it is balanced.
+RUNNER_GROUPS = groups("DD_CLUSTER_CHECKS_RUNNER_GROUPS")
+PLACEMENT_PREFER = choice("CLUSTERAGENT_PLACEMENT_PREFER", "runners", {"runners": "runners", "any": "any"})
+EXCLUDE_CHECKS_FROM_DISPATCHING = frozenset(words("DD_CLUSTER_CHECKS_EXCLUDE_CHECKS_FROM_DISPATCHING"))
+REBALANCE_PERIOD = duration("DD_CLUSTER_CHECKS_REBALANCE_PERIOD", timedelta(minutes=1), low=timedelta(seconds=1))
+REBALANCE_MIN_IMPROVEMENT = whole("DD_CLUSTER_CHECKS_REBALANCE_MIN_PERCENTAGE_IMPROVEMENT", 10, 0, 100)
+# The share of all configs that may move in one period, so as not to restart too many at once.
+REBALANCE_BUDGET = fraction("CLUSTERAGENT_REBALANCE_BUDGET", 0.05)
+# How long a config stays where it was moved to.
+REBALANCE_COOLDOWN = duration("CLUSTERAGENT_REBALANCE_COOLDOWN", timedelta(minutes=10))
+# How long nothing is balanced after a node came or went, unless a node is overloaded.
+REBALANCE_SETTLING = duration("CLUSTERAGENT_REBALANCE_SETTLING", timedelta(seconds=90))
+STICKINESS_ENABLED = flag("DD_CLUSTER_CHECKS_STICKINESS_ENABLED", False)
+STICKINESS_FACTOR = number("DD_CLUSTER_CHECKS_STICKINESS_FACTOR", 4.0)
+STICKINESS_UPPER_LIMIT = number("DD_CLUSTER_CHECKS_STICKINESS_UPPER_LIMIT", 1.0)
+STICKINESS_LOWER_LIMIT = number("DD_CLUSTER_CHECKS_STICKINESS_LOWER_LIMIT", 0.05)
 
 # Runners are called at the addresses that they name, and get our token, so they must be at one of these.
 _PRIVATE = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")

@@ -1,6 +1,7 @@
 """How an option is read from the environment: its type, its unit, and what is said when it can't be what it is."""
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
@@ -118,6 +119,33 @@ def networks(name: str, default: Sequence[str]) -> tuple[IPv4Network | IPv6Netwo
 
     form = "ranges of addresses, such as 10.0.0.0/8 fc00::/7, none of them link-local or multicast"
     return option(name, parse(" ".join(default)), parse, form)
+
+
+def number(name: str, default: float) -> float:
+    """A number of at least 0."""
+
+    def parse(raw: str) -> float:
+        value = float(raw)
+        if not 0 <= value < math.inf:
+            raise ValueError(raw)
+        return value
+
+    return option(name, default, parse, "a number of at least 0")
+
+
+def groups(name: str) -> dict[str, str]:
+    """Which group claims which word, {word: group}, of {group: [words]} as JSON. Of several groups the first by name does."""
+
+    def parse(raw: str) -> dict[str, str]:
+        claims = json.loads(raw)
+        if not isinstance(claims, dict) or not all(isinstance(words, list) for words in claims.values()):
+            raise ValueError(raw)
+        named = {group: words for group, words in claims.items() if group}
+        if not all(isinstance(word, str) for words in named.values() for word in words):
+            raise ValueError(raw)
+        return {word: group for group in sorted(named, reverse=True) for word in named[group]}
+
+    return option(name, {}, parse, 'a JSON object of lists of names, such as {"kube": ["kubernetes_state_core"]}')
 
 
 def bind(name: str, default: str) -> tuple[str, int]:

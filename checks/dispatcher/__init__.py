@@ -1,0 +1,31 @@
+"""The dispatcher: every verb that changes who runs what.
+
+Each verb locks the one ClusterStore row in a short transaction, writes what it moved to the ledger, and returns those
+moves. Given a `term`, it raises NotLeader instead of writing once that term is over. Verbs that touch many configs work in
+chunks, each locking anew and complete in itself, so that nobody waits a second for the lock.
+"""
+
+from checks.changes import Sent
+from checks.dispatcher.admission import Refused, admit
+from checks.dispatcher.passes import Pass, run_pass
+from checks.dispatcher.placing import NO_PILE_UP, expire_nodes, redispatch, schedule, unschedule
+from checks.dispatcher.steering import (
+    NotAccepting,
+    NotDispatchable,
+    isolate,
+    pause,
+    pin,
+    reassign,
+    release,
+    resume,
+    unpin,
+)
+from checks.dispatcher.turns import CHUNK
+from checks.dispatcher.upkeep import budget, give_away, put_right, resume_due
+from checks.querysets import NotLeader
+
+__all__ = [
+    "CHUNK", "NO_PILE_UP", "NotAccepting", "NotDispatchable", "NotLeader", "Pass", "Refused", "Sent", "admit", "budget",
+    "expire_nodes", "give_away", "isolate", "pause", "pin", "put_right", "reassign", "redispatch", "release", "resume",
+    "resume_due", "run_pass", "schedule", "unpin", "unschedule",
+]  # fmt: skip

@@ -1,0 +1,22 @@
+"""Which configs are dispatched at all."""
+
+from checks import patching, wire
+from checks.wire import IntegrationConfig, PatchedConfig
+from clusteragent.lib import conf
+
+
+class Refused(ValueError):
+    """A config that is not dispatched; the message names the rule."""
+
+
+def admit(config: IntegrationConfig) -> PatchedConfig:
+    """Patch a config that is to be dispatched. Raises Refused when a filter keeps it, UnpatchableConfig when it is broken."""
+    if config.name in conf.EXCLUDE_CHECKS:
+        raise Refused(f"{config.name} is in cluster_checks.exclude_checks")
+    if not (config.cluster_check or config.node_name):
+        raise Refused(f"{config.name} is not a cluster check")
+    if config.metrics_excluded:
+        raise Refused(f"{config.name} is excluded from metrics")
+    if config.is_template:
+        raise Refused(f"{config.name} is a template: it has ad_identifiers and no node_name")
+    return wire.patch(config, patching.extra_tags())

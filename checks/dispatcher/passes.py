@@ -1,0 +1,35 @@
+"""The background pass of the leader."""
+
+from typing import NamedTuple
+
+import structlog
+
+from checks.dispatcher.placing import expire_nodes, redispatch
+from checks.dispatcher.upkeep import give_away, resume_due
+from checks.models import ClusterStore, Config
+from checks.querysets import NotLeader
+from nodes.models import Hearing, NodeEvent
+
+log = structlog.get_logger()
+
+
+class Pass(NamedTuple):
+    """What a background pass moved."""
+
+    expired: int
+    placed: int
+
+
+def run_pass(term: int) -> Pass:
+    """One background pass of the leader: hear, expire, re-dispatch, flag, note the time. Raises NotLeader."""
+    if not ClusterStore.objects.filter(term=term).exists():
+        raise NotLeader(f"term {term} is over")
+    Hearing.objects.listen()
+    for name in NodeEvent.objects.note_silent():
+        log.warning("node_silent", node=name, term=term)
+    expired = expire_nodes(term=term)
+    placed = [*give_away(term=term), *resume_due(term=term), *redispatch(term=term)]
+    for name in Config.objects.flag_unscheduled():
+        log.warning("config_unscheduled", check=name, term=term)
+    Hearing.objects.note_pass()
+    return Pass(len(expired), len(placed))

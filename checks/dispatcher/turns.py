@@ -1,0 +1,165 @@
+"""What every verb is made of: one transaction that changes the map, and the nodes that may be given work in it."""
+
+import math
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import TypeVar
+
+from django.db.models import F
+
+from checks import changes, costs
+from checks.balancing import Pool
+from checks.changes import Entry
+from checks.eligibility import Candidate, Eligibility, candidates, name_origins
+from checks.models import Assignment, ClusterStore, Config, Move
+from checks.orders import Isolation
+from checks.querysets import copy
+from nodes.models import Hearing, Node
+
+T = TypeVar("T")
+
+CHUNK = 1000
+
+
+def in_chunks(items: Sequence[T], verb: Callable[[Sequence[T]], list[Move]]) -> list[Move]:
+    return [move for start in range(0, len(items), CHUNK) for move in verb(items[start : start + CHUNK])]
+
+
+class Placement:
+    """The nodes that may be given work as they are at one moment, and what configs that nobody measured cost."""
+
+    def __init__(self, nodes: Collection[int] | None = None, ceiling: float = math.inf) -> None:
+        """nodes: none but these, all that accept work unless given."""
+        accepting = Node.objects.accepting()
+        chosen = accepting.steady() if accepting.steady().exists() else accepting
+        if nodes is not None:
+            chosen = chosen.filter(pk__in=nodes)
+        # An isolated config's node is its own, unless there is no other.
+        lonely = Isolation.objects.filter(config__assignment__node__isnull=False).values("config__assignment__node")
+        if lonely.exists() and chosen.exclude(pk__in=lonely).exists():
+            chosen = chosen.exclude(pk__in=lonely)
+        self.eligibility = Eligibility(candidates(chosen))
+        self._means = costs.means()
+        self._pool = self._fill(chosen.values_list("pk", "weight", "max_configs"), ceiling)
+
+    def _fill(self, rows: Iterable[tuple[int, float, int | None]], ceiling: float) -> Pool[int]:
+        workers = costs.workers()
+        weights = {pk: weight * workers[pk] for pk, weight, _ in rows if pk in workers}
+        limits = {pk: limit for pk, _, limit in rows if limit is not None}
+        names = {node.id: node.name for node in self.eligibility.nodes}
+        counts = Assignment.objects.counts()
+        return Pool(names, costs.by_node(), ceiling, counts=counts, workers=weights, limits=limits)
+
+    def __len__(self) -> int:
+        return len(self._pool)
+
+    def able(self, entry: Entry) -> list[Candidate]:
+        """The nodes that may have a config now."""
+        among = self.eligibility.among(entry)
+        return [node for node in self.eligibility.nodes if among is None or node.id in among]
+
+    def choose(self, entry: Entry) -> int | None:
+        """The node that gets a config: the one near to it if it may, else the least loaded. None: nobody may, or has room."""
+        cost = self._means.of(entry.name) if entry.cost is None else entry.cost
+        node = self._pool.place(cost, entry.near, self.eligibility.among(entry))
+        if node is not None:
+            self.eligibility.take(entry, node)
+        return node
+
+
+class Pools:
+    """The nodes that may be given work, for the chunks of one verb. Counting them anew for each chunk would take longer
+    than placing it, so they are kept while nobody else changes the map, but not for longer than a second: a node may be
+    cordoned or fall silent meanwhile.
+    """
+
+    def __init__(self, ceiling: float = math.inf, *, cold: bool = False) -> None:
+        """cold: also during the warm-up, when there are no such nodes for anybody else."""
+        self._ceiling = ceiling
+        self._cold = cold
+        self._revision = -1
+        self._counted = 0.0
+
+    def at(self, revision: int) -> Placement:
+        """The nodes under the lock of a store of that revision; what is placed on them raises the revision by one."""
+        if revision != self._revision or time.monotonic() - self._counted > 1:
+            cold = not self._cold and Hearing.objects.filter(warmup=True).exists()
+            self._placement = Placement(() if cold else None, self._ceiling)
+            self._counted = time.monotonic()
+        self._revision = revision + 1
+        return self._placement
+
+
+class Turn:
+    """One transaction that changes the map: what moves, and which nodes need a new version for it."""
+
+    def __init__(self, term: int | None, actor: str) -> None:
+        self.store = ClusterStore.objects.lock(term)
+        self._actor = actor
+        self._moves: list[tuple[Entry, int | None, int | None, str]] = []
+
+    def move(self, entry: Entry, to: int | None, reason: str) -> None:
+        """Note that a config's owner becomes `to` (the owner itself: it has other bytes)."""
+        self._moves.append((entry, entry.owner, to, reason))
+        entry.owner = to
+        entry.dangling_since = None
+
+    def place(self, entries: Collection[Entry], placement: Placement, reason: str) -> list[Entry]:
+        """Choose a node for each, let the others dangle, and return those placed."""
+        if placement.eligibility.needs_origins():
+            name_origins(entries)
+        placed = []
+        for entry in entries:
+            node = placement.choose(entry)
+            if node is None:
+                entry.dangling_since = entry.dangling_since or self.store.now
+            else:
+                self.move(entry, node, reason)
+                placed.append(entry)
+        return placed
+
+    def assign(self, entries: Collection[Entry], reason: str) -> None:
+        """Write the owners of configs that had none."""
+        copy(Assignment, ("config_id", "node_id", "reason"), ((entry.id, entry.owner, reason) for entry in entries))
+
+    def transfer(self, entries: Collection[Entry], reason: str) -> None:
+        """Write the new owners of configs that had another."""
+        Assignment.objects.transfer([(entry.id, entry.owner) for entry in entries], reason)
+
+    def relocate(self, entries: Iterable[Entry], placement: Placement, reason: str, *, dangle: bool = False) -> None:
+        """Give configs to other nodes than those that have them. What no other may have stays, or dangles."""
+        moved, lost = [], []
+        for entry in entries:
+            node = placement.choose(entry)
+            if node is not None and node != entry.owner:
+                self.move(entry, node, reason)
+                moved.append(entry)
+            elif node is None and dangle:
+                self.move(entry, None, reason)
+                lost.append(entry.id)
+        self.transfer(moved, reason)
+        Assignment.objects.filter(config_id__in=lost).delete()
+        Config.objects.let_dangle(lost)
+
+    def finish(self) -> list[Move]:
+        """Raise versions and revision, write the ledger, and return its new lines."""
+        touched = {node for _, source, to, _ in self._moves for node in (source, to) if node is not None}
+        names = dict(Node.objects.filter(pk__in=touched).values_list("pk", "name"))
+        Node.objects.bump_versions(touched)
+        moves = [
+            Move(
+                config_id=entry.id, digest=entry.digest, name=entry.name, reason=reason, actor=self._actor,
+                source_node=names.get(source or 0, ""), to_node=names.get(to or 0, ""), term=self.store.term, time=self.store.now,
+            )
+            for entry, source, to, reason in self._moves
+        ]  # fmt: skip
+        Move.objects.write(moves)
+        ClusterStore.objects.update(revision=F("revision") + 1)
+        return moves
+
+
+def entries_of(ids: Collection[int]) -> list[Entry]:
+    """The configs with these ids as entries, with what is ordered of them."""
+    found = changes.entries(ids)
+    changes.heed_orders(found)
+    return found

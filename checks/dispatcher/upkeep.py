@@ -1,0 +1,96 @@
+"""What moves configs without anybody's word: nodes that leave or are drained, pauses that end, places that became wrong."""
+
+from collections.abc import Sequence
+
+from django.db import transaction
+
+from checks.balancing import ceiling
+from checks.changes import Entry
+from checks.dispatcher.misplaced import Judge
+from checks.dispatcher.steering import move_astray, move_company, resume
+from checks.dispatcher.turns import Placement, Turn, entries_of, in_chunks
+from checks.eligibility import name_origins
+from checks.models import Assignment, Config, Move
+from checks.orders import Isolation, Pause, Pin
+from clusteragent.lib import conf
+from nodes.models import Node
+
+
+def give_away(*, term: int | None = None) -> list[Move]:
+    """Give away what nodes have that said that they leave, as fast as no pile-up allows."""
+    left = Assignment.objects.filter(node__leaving=True)
+    ids = list(left.order_by("config_id").values_list("config_id", flat=True))
+    if not ids:
+        return []
+    most = ceiling(Config.objects.dispatchable().count(), len(ids), Node.objects.known().count())
+    return in_chunks(ids, lambda chunk: _give_away(chunk, most, term))
+
+
+def resume_due(*, term: int | None = None) -> list[Move]:
+    """Resume what was paused until now."""
+    due = Pause.objects.over().filter(config__isnull=False)
+    return resume(list(due.values_list("config_id", flat=True)), term=term, actor="end of the pause")
+
+
+def put_right(*, term: int | None = None) -> list[Move]:
+    """Move what must not stay where it is: at once where it may not run, at the budget's pace where it only should not."""
+    moves = [move for isolation in _in_company() for move in _leave_alone(isolation, term)]
+    must, should = _misplaced()
+    return moves + in_chunks([*must, *should[: budget()]], lambda chunk: _put_right(chunk, term))
+
+
+def budget() -> int:
+    """How many configs may move in one period for no better reason than order."""
+    return max(5, int(Config.objects.dispatchable().count() * conf.REBALANCE_BUDGET))
+
+
+def _misplaced() -> tuple[list[int], list[int]]:
+    """The configs that may not run where they are, and those that should not."""
+    judge = Judge(Placement())
+    if judge.is_content():
+        return [], []
+    must, should = [], []
+    for entry in _assigned(with_origins=judge.eligibility.needs_origins()):
+        if judge.must_go(entry):
+            must.append(entry.id)
+        elif judge.should_go(entry):
+            should.append(entry.id)
+    return must, should
+
+
+def _assigned(*, with_origins: bool) -> list[Entry]:
+    """Everything that has an owner, with no more than the judge needs."""
+    pins = {pin.config_id: pin for pin in Pin.objects.in_force().filter(config__isnull=False)}
+    rows = Assignment.objects.order_by("config_id").values_list("config_id", "config__name", "node_id")
+    entries = [Entry(id_, "", name, False, owner=owner, pin=pins.get(id_)) for id_, name, owner in rows]
+    if with_origins:
+        name_origins(entries)
+    return entries
+
+
+@transaction.atomic
+def _put_right(ids: Sequence[int], term: int | None) -> list[Move]:
+    turn = Turn(term, "")
+    move_astray(turn, entries_of(ids))
+    return turn.finish()
+
+
+@transaction.atomic
+def _give_away(ids: Sequence[int], most: float, term: int | None) -> list[Move]:
+    turn = Turn(term, "")
+    turn.relocate(entries_of(ids), Placement(ceiling=most), Move.Reason.LEFT)
+    return turn.finish()
+
+
+def _in_company() -> list[Isolation]:
+    """Isolations of configs that are not alone on their nodes."""
+    owned = Isolation.objects.filter(config__assignment__node__isnull=False).select_related("config__assignment")
+    counts = Assignment.objects.filter(node__in=owned.values("config__assignment__node")).counts()
+    return [one for one in owned if one.config and counts.get(one.config.assignment.node_id, 0) > 1]
+
+
+@transaction.atomic
+def _leave_alone(isolation: Isolation, term: int | None) -> list[Move]:
+    turn = Turn(term, "")
+    owned = [entry for entry in entries_of([isolation.config_id or 0]) if entry.owner is not None]
+    return [move for entry in owned for move in move_company(turn, entry, isolation.reason)]
