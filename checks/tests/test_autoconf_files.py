@@ -129,8 +129,8 @@ def test_the_first_folder_wins(folder: Path, tmp_path: Path, monkeypatch: pytest
     write(second / "a.d/conf.yaml", "instances: [{url: second}]")
     write(second / "b.yaml", "instances: [{url: second}]")
     assert {key: (config.instances, config.source) for key, config in found(scan()).items()} == {
-        "a.d/conf.yaml": (("url: first\n",), f"file:{folder}/a.d/conf.yaml"),
-        "b.yaml": (("url: second\n",), f"file:{second}/b.yaml"),
+        "a.d/conf.yaml": (("url: first\n",), "file:a.d/conf.yaml"),
+        "b.yaml": (("url: second\n",), "file:b.yaml"),
     }
 
 
@@ -199,8 +199,9 @@ def test_a_second_folder_s_file_does_not_take_the_place_of_one_that_cant_be_read
 ) -> None:
     second = tmp_path / "second"
     monkeypatch.setattr(conf, "CONFD", (folder, second))
-    for path in (folder / "a.yaml", second / "a.yaml", second / "b.yaml"):
-        write(path)
+    write(folder / "a.yaml", "instances: [{url: first}]")
+    for path in (second / "a.yaml", second / "b.yaml"):
+        write(path, "instances: [{url: second}]")
     source = FileSource()
     source.scan()
     folder.rename(tmp_path / "away")
@@ -209,9 +210,10 @@ def test_a_second_folder_s_file_does_not_take_the_place_of_one_that_cant_be_read
         assert [found.key for found in looked.found] == ["b.yaml"]
         assert looked.keeps("a.yaml")
     (tmp_path / "away").rename(folder)
-    assert {found.read().source for found in source.scan().found} == {
-        f"file:{folder}/a.yaml", f"file:{second}/b.yaml"
-    }  # fmt: skip
+    assert {found.key: found.read().instances for found in source.scan().found} == {
+        "a.yaml": ("url: first\n",),
+        "b.yaml": ("url: second\n",),
+    }
 
 
 def test_a_file_below_a_file_is_nothing(folder: Path) -> None:
@@ -355,7 +357,7 @@ def test_a_file_makes_one_config_of_all_its_instances(folder: Path) -> None:
         logs="logs:\n- path: /a\n  type: file\n",
         metric_config="- include:\n    domain: x\n",
         provider="file",
-        source=f"file:{folder}/http_check.yaml",
+        source="file:http_check.yaml",
         cluster_check=True,
         ignore_autodiscovery_tags=True,
         check_tag_cardinality="high",

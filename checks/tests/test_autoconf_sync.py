@@ -111,7 +111,19 @@ def test_values_survive_from_the_file_to_the_wire(folder: Path, source: FileSour
     ]
     wire = json.loads(bytes(Config.objects.get().wire))
     assert base64.b64decode(wire["init_config"]).decode() == "at: 12:30:45\non: yes\n"
-    assert (wire["provider"], wire["source"]) == ("file", f"file:{folder}/odd.yaml")
+    assert (wire["provider"], wire["source"]) == ("file", "file:odd.yaml")
+
+
+def test_a_replica_whose_folder_has_another_path_changes_nothing(
+    folder: Path, source: FileSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(folder, "one", "two")
+    sync(sources=[source])
+    wires = [bytes(wire) for wire in Config.objects.order_by("pk").values_list("wire", flat=True)]
+    elsewhere = folder.rename(tmp_path / "elsewhere")
+    monkeypatch.setattr(conf, "CONFD", (elsewhere,))
+    assert sync(sources=[FileSource()]) == Report()
+    assert [bytes(wire) for wire in Config.objects.order_by("pk").values_list("wire", flat=True)] == wires
 
 
 def test_unchanged_files_are_read_once_by_a_process(
