@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 from django.db import OperationalError
-from django_filters.rest_framework import DjangoFilterBackend
 from rest_framework import mixins
 from rest_framework.authentication import SessionAuthentication
 from rest_framework.exceptions import APIException
@@ -17,8 +16,10 @@ from rest_framework.viewsets import GenericViewSet
 
 from checks.scrub import scrub
 from operators.authentication import OperatorToken
+from operators.filters import Strict
 from operators.pagination import Cursor
 from operators.parsers import BoundedJSONParser
+from operators.permissions import Needs
 
 
 class Conflict(APIException):
@@ -40,8 +41,11 @@ class OperatorViewSet(GenericViewSet[Any]):
     renderer_classes = [JSONRenderer]
     parser_classes = [BoundedJSONParser]
     content_negotiation_class = DefaultContentNegotiation
-    filter_backends = [DjangoFilterBackend]
+    permission_classes = [Needs]
+    filter_backends = [Strict]
+    filterset_class: Any = None
     pagination_class = Cursor
+    http_method_names = ["get", "head", "post", "put", "delete"]
     ordering = "id"
     detail_serializer_class: type[BaseSerializer[Any]] | None = None
 

@@ -5,6 +5,9 @@ from typing import Any
 import django_filters as filters
 from django import forms
 from django.db.models import Q, QuerySet
+from django_filters.rest_framework import DjangoFilterBackend
+from rest_framework.exceptions import ValidationError
+from rest_framework.request import Request
 
 from checks.models import Assignment, Config, Move, Origin
 from nodes.models import Node, NodeEvent, NodeType
@@ -19,6 +22,20 @@ class Whole(filters.NumberFilter):
     """A whole number: the library's takes 1e999 too."""
 
     field_class = forms.IntegerField
+
+
+class Strict(DjangoFilterBackend):
+    """The filters of a list. One that is misspelt would let every row through, so it is refused."""
+
+    def filter_queryset(self, request: Request, queryset: QuerySet[Any], view: Any) -> QuerySet[Any]:
+        known = set(view.filterset_class.base_filters if view.filterset_class else ())
+        if view.action == "list":
+            for name in request.query_params.keys() - known - {"cursor", "limit"}:
+                raise ValidationError(
+                    {name: [f"There is no such filter. There are {', '.join(sorted(known)) or 'none'}."]}
+                )
+        found: QuerySet[Any] = super().filter_queryset(request, queryset, view)
+        return found
 
 
 class ConfigFilter(filters.FilterSet):

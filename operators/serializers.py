@@ -89,8 +89,8 @@ class NodeSerializer(serializers.ModelSerializer[Node]):
     class Meta:
         model = Node
         fields = (
-            "name", "state", "schedulable", "type", "address", "labels", "last_heard", "first_seen", "lost_at", "configs",
-            "acknowledged",
+            "name", "state", "schedulable", "draining", "leaving", "type", "address", "labels", "weight", "max_configs",
+            "last_heard", "first_seen", "lost_at", "configs", "acknowledged",
         )  # fmt: skip
         read_only_fields = fields
 

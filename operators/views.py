@@ -34,7 +34,6 @@ class ConfigViewSet(Looked):
     serializer_class = serializers.ConfigSerializer
     detail_serializer_class = serializers.ConfigPageSerializer
     filterset_class = filters.ConfigFilter
-    permission_classes = [needs("checks.view_config")]
     lookup_value_regex = "[0-9]{1,18}"
 
     def get_queryset(self) -> QuerySet[Config]:
@@ -60,7 +59,6 @@ class NodeViewSet(Looked):
     queryset = Node.objects.select_related("heartbeat")
     serializer_class = serializers.NodeSerializer
     filterset_class = filters.NodeFilter
-    permission_classes = [needs("nodes.view_node")]
     ordering = lookup_field = "name"
     lookup_value_regex = "[^/\x00]+"
 
@@ -75,7 +73,7 @@ class NodeViewSet(Looked):
     @action(detail=True, methods=["post"], permission_classes=[needs("nodes.change_node")])
     def cordon(self, request: Request, name: str) -> Response:
         """Give it nothing new. It keeps what it has."""
-        return self._cordon(request, schedulable=False)
+        return self._cordon(request)
 
     @extend_schema(request=None)
     @action(detail=True, methods=["post"], permission_classes=[needs("nodes.change_node")])
@@ -83,9 +81,14 @@ class NodeViewSet(Looked):
         """Give it work again."""
         return self._cordon(request, schedulable=True)
 
-    def _cordon(self, request: Request, *, schedulable: bool) -> Response:
-        chosen = Node.objects.filter(pk=self.get_object().pk)
-        chosen.cordon(schedulable=schedulable, actor=request.user.get_username())
+    @extend_schema(request=None)
+    @action(detail=True, methods=["post"], permission_classes=[needs("nodes.change_node")])
+    def drain(self, request: Request, name: str) -> Response:
+        """Give it nothing new, and what it has to others, bit by bit."""
+        return self._cordon(request, draining=True)
+
+    def _cordon(self, request: Request, **how: bool) -> Response:
+        Node.objects.filter(pk=self.get_object().pk).cordon(**how, actor=request.user.get_username())
         return Response(self.get_serializer(self.get_object()).data)
 
 
@@ -95,7 +98,6 @@ class MoveViewSet(Listed):
     queryset = Move.objects.all()
     serializer_class = serializers.MoveSerializer
     filterset_class = filters.MoveFilter
-    permission_classes = [needs("checks.view_move")]
     ordering = "-id"
 
 
@@ -105,7 +107,6 @@ class EventViewSet(Listed):
     queryset = NodeEvent.objects.all()
     serializer_class = serializers.EventSerializer
     filterset_class = filters.EventFilter
-    permission_classes = [needs("nodes.view_nodeevent")]
     ordering = "-id"
 
 
@@ -115,8 +116,6 @@ class SourceViewSet(Looked):
     queryset = Source.objects.filter(name__startswith=sources.PREFIX)
     serializer_class = serializers.SourceSerializer
     detail_serializer_class = serializers.SourcePageSerializer
-    permission_classes = [needs("checks.view_source")]
-    filter_backends = []
     ordering = lookup_field = "name"
     lookup_value_regex = "[^/\x00]+"
 

@@ -140,6 +140,7 @@ def test_events_are_told_from_the_last_on_and_are_filtered(viewer: Caller) -> No
     [
         "configs?state=running", "nodes?state=tired", "nodes?type=toaster", "moves?config=1e9", "moves?since=yesterday",
         "moves?reason=whim", "events?kind=party", "configs?text=%00",
+        "configs?chekc=http_check", "sources?name=x",
     ],
 )  # fmt: skip
 def test_a_filter_that_means_nothing_is_told_at_its_field(viewer: Caller, query: str) -> None:
