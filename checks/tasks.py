@@ -8,7 +8,7 @@ from collections.abc import Callable
 import structlog
 from django.db import transaction
 
-from checks import autoconf, costs, dispatcher
+from checks import autoconf, costs, dispatcher, repatching
 from checks.models import ClusterStore, Cost, Move
 from checks.querysets import Call, NotLeader
 from clusteragent.lib import conf
@@ -29,6 +29,11 @@ def background_pass(term: int) -> str:
 def scan_sources(term: int) -> str:
     """Read every source of configs and dispatch what changed."""
     return run("scan", term, _scan)
+
+
+def repatch(term: int) -> str:
+    """Patch again some of what other options patched."""
+    return run("repatch", term, lambda term: f"{len(repatching.repatch(term=term))} patched again")
 
 
 def collect_stats(term: int) -> str:

@@ -27,9 +27,11 @@ from clusteragent.watch import FolderWatch
 from clusteragent.worker import Queue, Worker
 from nodes.models import Hearing
 
-PASS, SCAN, STATS, PRUNE, ANNOUNCE = (
+PASS, SCAN, STATS, REPATCH, PRUNE, ANNOUNCE = (
     f"{task.__module__}.{task.__name__}"
-    for task in (tasks.background_pass, tasks.scan_sources, tasks.collect_stats, tasks.prune, webhook.announce)
+    for task in (
+        tasks.background_pass, tasks.scan_sources, tasks.collect_stats, tasks.repatch, tasks.prune, webhook.announce
+    )  # fmt: skip
 )
 
 # Seconds between two looks at what is due; also how long a call for a pass can wait behind one that runs.
@@ -196,8 +198,10 @@ class Agenda:
     def __init__(self, queue: Queue) -> None:
         now = time.monotonic()
         self._queue = queue
-        self._periods = {PASS: 1.0, SCAN: conf.SCAN_PERIOD.total_seconds(), STATS: 60.0, PRUNE: 3600.0}
-        self._due = {PASS: now, SCAN: now, STATS: now + 10, PRUNE: now + 60}
+        scan = conf.SCAN_PERIOD.total_seconds()
+        self._periods = {PASS: 1.0, SCAN: scan, STATS: 60.0, REPATCH: 60.0, PRUNE: 3600.0}
+        # Not at once: leaders that follow each other quickly must not restart more checks than one would.
+        self._due = {PASS: now, SCAN: now, STATS: now + 10, REPATCH: now + 60, PRUNE: now + 60}
         if conf.WEBHOOK:
             self._periods[ANNOUNCE] = 15.0
             self._due[ANNOUNCE] = now + 15

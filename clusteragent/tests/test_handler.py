@@ -14,7 +14,7 @@ from checks import tasks
 from checks.models import ClusterStore, Config
 from checks.tests.cast import sent
 from clusteragent import handler as module
-from clusteragent.handler import ANNOUNCE, PASS, PRUNE, SCAN, STATS, TIMEOUTS, Agenda, Handler, State, status
+from clusteragent.handler import ANNOUNCE, PASS, PRUNE, REPATCH, SCAN, STATS, TIMEOUTS, Agenda, Handler, State, status
 from clusteragent.leader import Candidate, TermOver
 from clusteragent.lib import conf
 from nodes.models import Hearing, Node
@@ -101,6 +101,13 @@ class TestAgenda:
         assert len(enqueued.times(SCAN)) in (366, 367, 368, 369, 370)
         assert enqueued.times(STATS)[:3] == [pytest.approx(10 + 60 * number, abs=0.5) for number in range(3)]
         assert enqueued.times(PRUNE) == [pytest.approx(60, abs=0.2), pytest.approx(3660, abs=0.4)]
+
+    def test_a_new_leader_waits_a_minute_before_it_patches_again(
+        self, agenda: Agenda, enqueued: Enqueued, clock: Clock
+    ) -> None:
+        """Else a row of short-lived leaders would restart more checks than one may."""
+        run(agenda, clock, 130)
+        assert enqueued.times(REPATCH) == [pytest.approx(60, abs=0.3), pytest.approx(120, abs=0.6)]
 
     def test_a_webhook_is_told_each_fifteen_seconds(
         self, enqueued: Enqueued, clock: Clock, monkeypatch: pytest.MonkeyPatch

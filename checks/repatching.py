@@ -1,0 +1,132 @@
+"""Patches again, where they are, the configs that were patched with other options than this process has.
+
+A process that starts with other tags would else give every config other bytes at once, and every check of the cluster would
+restart in one moment; and what was written by hand, which no scan reads again, would keep the old ones. The leader alone
+does so: what replicas with other options send meanwhile is patched once more, and nothing is ever patched back.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+import structlog
+from django.db import transaction
+
+from checks import autoconf, changes, patching, sending, sharding, wire
+from checks.changes import Changes, Entry, Sent
+from checks.dispatcher import Refused
+from checks.dispatcher.turns import Turn, in_chunks
+from checks.dispatcher.upkeep import budget
+from checks.models import Config, Move, Origin
+from checks.wire import IntegrationConfig, UnpatchableConfig
+
+ACTOR = "repatching"
+
+log = structlog.get_logger()
+
+
+class _Fresh(NamedTuple):
+    """A config patched again, and when it had changed last; `sent` is None when that made no other bytes."""
+
+    changed: datetime
+    sent: Sent | None
+
+
+def repatch(*, term: int | None = None) -> list[Move]:
+    """Patch again what other options patched, no more configs at once than may move in one period. Raises NotLeader."""
+    ours = patching.fingerprint()
+    # Not exclude(): two ranges are found in the index, and mostly there is nothing to find.
+    stale = Config.objects.filter(patched_with__lt=ours) | Config.objects.filter(patched_with__gt=ours)
+    ids = list(stale.order_by("pk").values_list("pk", flat=True)[: budget()])
+    moves = _recut(ids, term) + in_chunks(ids, lambda chunk: _patch(chunk, term))
+    if moves:
+        log.info("configs_repatched", moves=len(moves), term=term)
+    return moves
+
+
+def _recut(ids: Sequence[int], term: int | None) -> list[Move]:
+    """Cut or join what no scan reads again, where the options about shards changed."""
+    sent = Origin.objects.filter(config_id__in=ids).exclude(source__in=_scanned()).order_by("pk")
+    parents = {
+        (source, sharding.parent_of(key)): None
+        for source, key, config in sent.values_list("source", "key", "config__original")
+        if sharding.is_shard(key) or sending.cut(IntegrationConfig.from_json(config))
+    }
+    return [move for source, key in parents for move in _put(source, key, term)]
+
+
+def _put(source: str, key: str, term: int | None) -> list[Move]:
+    """Send a config again as the options want it now, if they want it cut otherwise."""
+    try:
+        admitted = sending.admit(source, key, sending.original(source, key))
+    except (LookupError, Refused, UnpatchableConfig) as error:
+        log.warning("config_not_recut", source=source, key=key, reason=str(error))
+        return []
+    if {one.key for one in admitted.sent} == {origin.key for origin in sending.origins(source, key)}:
+        return []
+    return sending.replace(source, admitted, term=term, actor=ACTOR)
+
+
+def _patch(ids: Sequence[int], term: int | None) -> list[Move]:
+    """Patch before the lock is taken, write under it."""
+    rows = Config.objects.filter(pk__in=ids).values_list("pk", "changed", "original", "wire")
+    fresh = {pk: _Fresh(changed, _patched(original, bytes(bytes_))) for pk, changed, original, bytes_ in rows}
+    return _write(fresh, term)
+
+
+def _patched(original: Mapping[str, object], before: bytes) -> Sent | None:
+    config = IntegrationConfig.from_json(original)
+    try:
+        patched = wire.patch(config, patching.extra_tags())
+    except UnpatchableConfig as error:
+        # It was dispatched, so it goes on as it is rather than not at all.
+        log.warning("config_not_repatched", reason=str(error))
+        return None
+    return Sent("", "", config, patched) if patched.wire != before else None
+
+
+@transaction.atomic
+def _write(fresh: Mapping[int, _Fresh], term: int | None) -> list[Move]:
+    turn = Turn(term, ACTOR)
+    # Whoever edited one meanwhile patched it, and sent something else.
+    times = dict(Config.objects.filter(pk__in=fresh).values_list("pk", "changed"))
+    unedited = {pk: one for pk, one in fresh.items() if times.get(pk) == one.changed}
+    others = {pk: one.sent for pk, one in unedited.items() if one.sent is not None}
+    Config.objects.filter(pk__in=unedited.keys() - others.keys()).update(patched_with=patching.fingerprint())
+    if not others:
+        return []
+    _change(turn, others)
+    return turn.finish()
+
+
+def _change(turn: Turn, others: Mapping[int, Sent]) -> None:
+    """Give these configs their new bytes. One whose bytes another has joins that one."""
+    found = changes.entries(others, {sent.patched.digest for sent in others.values()})
+    taken = {entry.digest: entry for entry in found if entry.id not in others}
+    todo = Changes()
+    shared = []
+    for entry in (entry for entry in found if entry.id in others):
+        sent = others[entry.id]
+        twin = taken.setdefault(sent.patched.digest, entry)
+        if twin is entry:
+            entry.digest, entry.sent = sent.patched.digest, sent
+            todo.changed.append(entry)
+        else:
+            Origin.objects.filter(config_id=entry.id).update(config_id=twin.id)
+            todo.removed.append(entry)
+        if entry.owner is not None:
+            turn.move(entry, entry.owner if twin is entry else None, Move.Reason.CHANGED)
+        if twin is not entry or entry.origins > 1:
+            shared.append(twin)
+    changes.write(todo)
+    _ask_again(shared)
+
+
+def _ask_again(shared: Iterable[Entry]) -> None:
+    """Several origins' configs, the same until now, may differ with other tags: their next scan sends each anew."""
+    ids = [entry.id for entry in shared]
+    Origin.objects.filter(config_id__in=ids, source__in=_scanned()).update(fingerprint="")
+
+
+def _scanned() -> list[str]:
+    return [source.name for source in autoconf.SOURCES]
