@@ -8,11 +8,8 @@ from typing import NamedTuple
 GRAIN = 2.0**-30
 
 
-class Held(NamedTuple):
-    """A config that may move, sorted by cost and then by the number that stands for its digest."""
-
-    cost: float
-    config: int
+# Cost and number of a config that may move. A plain tuple: there are many, and they sort by cost.
+Held = tuple[float, int]
 
 
 class Step(NamedTuple):

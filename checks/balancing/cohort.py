@@ -2,7 +2,7 @@
 
 import heapq
 import math
-from bisect import bisect_right, insort
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
@@ -29,29 +29,33 @@ class Cohort:
         # Those that move for nothing, which come first wherever there is a choice, and the others.
         self._held: tuple[dict[int, list[Held]], dict[int, list[Held]]] = (defaultdict(list), defaultdict(list))
         self._free: set[int] = set()
-        self._movable = dict.fromkeys(nodes, 0.0)
+        self._movable: dict[int, float] = {}
         self._heaviest = 0.0
 
     def add(self, node: int, held: Held, *, free: bool) -> None:
-        """Let this config, which is on that node, move, unless that gains nothing or the node is none of the cohort's."""
-        if held.cost <= 0 or node not in self._movable:
-            return
+        """Let this config, which is on that node, move."""
         self._held[not free][node].append(held)
         if free:
-            self._free.add(held.config)
-        self._movable[node] += held.cost
-        self._heaviest = max(self._heaviest, held.cost)
+            self._free.add(held[1])
 
     def steps(self) -> list[Step]:
         """Make steps on the cluster until there are none to make, and say which; a config may make more than one."""
-        for kind in self._held:
-            for held in kind.values():
-                held.sort()
+        self._weigh()
         made: list[Step] = []
         while steps := self._round():
             self._settle(steps)
             made += steps
         return made
+
+    def _weigh(self) -> None:
+        """Sort what is held by cost, without what costs nothing, or is where it may not be: that is for others to move."""
+        self._movable = dict.fromkeys(self.nodes, 0.0)
+        for kind in self._held:
+            for node, held in kind.items():
+                held[:] = sorted([one for one in held if one[0] > 0]) if node in self._movable else ()
+                if held:
+                    self._movable[node] += sum([cost for cost, _ in held])
+                    self._heaviest = max(self._heaviest, held[-1][0])
 
     def undo(self, steps: list[Step]) -> None:
         """Take the steps back, which are the last that were made."""
@@ -63,11 +67,14 @@ class Cohort:
         moved = {step.config for step in steps}
         for node in {step.source for step in steps}:
             for kind in self._held:
-                kind[node] = [one for one in kind[node] if one.config not in moved]
+                kind[node] = [one for one in kind[node] if one[1] not in moved]
         for step in steps:
-            insort(self._held[step.config not in self._free][step.to], Held(step.cost, step.config))
+            self._held[step.config not in self._free][step.to].append((step.cost, step.config))
             self._movable[step.source] -= step.cost
             self._movable[step.to] += step.cost
+        for node in {step.to for step in steps}:
+            for kind in self._held:
+                kind[node].sort()
 
     def _round(self) -> list[Step]:
         receivers = [self._cluster.capacity[node] for node in self.nodes if self._cluster.places(node) > 0]
@@ -109,14 +116,14 @@ class Cohort:
             yield level
             level *= TOLERANCE
 
-    def _givers(self) -> Iterator[int]:
-        return (node for node in self.nodes if any(kind.get(node) for kind in self._held))
+    def _givers(self) -> set[int]:
+        return {node for kind in self._held for node, held in kind.items() if held}
 
     def _relieve(self, level: float) -> list[Step]:
         """Bring the nodes above the level under it. Taking the heaviest is least; where that finds no room, what fits."""
         rooms = Rooms(self._cluster, self.nodes, level)
-        heaviest = {node: self._heaviest_first(node) for node in self._givers()}
-        steps, stuck = self._shed(level, lambda node: self._take_heaviest(node, heaviest[node], rooms))
+        heaviest: dict[int, Iterator[Held]] = {}
+        steps, stuck = self._shed(level, lambda node: self._take_heaviest(node, heaviest, rooms))
         if not stuck:
             return steps
         self._cluster.undo(steps)
@@ -144,30 +151,31 @@ class Cohort:
                 heapq.heapreplace(over, (left, node))
         return steps, stuck
 
-    def _heaviest_first(self, node: int) -> Iterator[Held]:
-        return chain.from_iterable(reversed(kind.get(node, ())) for kind in self._held)
-
-    def _take_heaviest(self, node: int, heaviest: Iterator[Held], rooms: Rooms) -> Step | None:
-        one = next(heaviest, None)
-        to = one and rooms.emptiest(one.cost, self._below(node, one.cost))
-        if one is None or to is None:
+    def _take_heaviest(self, node: int, heaviest: dict[int, Iterator[Held]], rooms: Rooms) -> Step | None:
+        """Move the next heaviest config to the least utilized node, if that has room."""
+        if node not in heaviest:
+            heaviest[node] = chain.from_iterable(reversed(kind.get(node, ())) for kind in self._held)
+        one = next(heaviest[node], None)
+        if one is None:
             return None
-        return self._move(one, node, to, rooms)
+        to = rooms.emptiest(one[0], self._below(node, one[0]))
+        return None if to is None else self._move(one, node, to, rooms)
 
     def _take_fitting(self, node: int, rooms: Rooms) -> Step | None:
         """Move the heaviest config that has room anywhere into the tightest room for it."""
         for kind in self._held:
             held = kind.get(node, [])
             for at in range(bisect_right(held, (rooms.widest(), math.inf)) - 1, -1, -1):
-                to = rooms.tightest(held[at].cost, self._below(node, held[at].cost))
+                to = rooms.tightest(held[at][0], self._below(node, held[at][0]))
                 if to is not None:
                     return self._move(held.pop(at), node, to, rooms)
         return None
 
     def _move(self, one: Held, source: int, to: int, rooms: Rooms) -> Step:
-        self._cluster.take(source, one.cost)
-        rooms.give(to, one.cost)
-        return Step(one.cost, one.config, source, to)
+        cost, config = one
+        self._cluster.take(source, cost)
+        rooms.give(to, cost)
+        return Step(cost, config, source, to)
 
     def _below(self, node: int, cost: float) -> float:
         """How utilized a node may be at most to get this config from that node."""
@@ -187,14 +195,14 @@ class Cohort:
                 for earlier in steps:
                     self._cluster.move(earlier)
                 return steps
-            evened.append(self._move(Held(step.cost, step.config), step.source, to, rooms))
+            evened.append(self._move((step.cost, step.config), step.source, to, rooms))
         return evened
 
     def _fill(self, fair: float) -> list[Step]:
         """Give nodes that have little what brings them near the fair load, from the most utilized that have several."""
         cluster = self._cluster
         low = [node for node in self.nodes if cluster.places(node) > 0 and cluster.utilization(node) < LOW * fair]
-        givers = [(-cluster.utilization(node), node) for node in set(self._givers()) - set(low)]
+        givers = [(-cluster.utilization(node), node) for node in self._givers() - set(low)]
         heapq.heapify(givers)
         steps = []
         for node in sorted(low, key=cluster.utilization):
@@ -229,7 +237,7 @@ class Cohort:
             at = bisect_right(held, (fitting, math.inf)) - 1
             if at < 0 and self._cluster.utilization(to) < need:
                 at = 0
-            if 0 <= at < len(held) and self._evens(held[at].cost, node, to):
+            if 0 <= at < len(held) and self._evens(held[at][0], node, to):
                 step = Step(*held.pop(at), node, to)
                 self._cluster.move(step)
                 return step

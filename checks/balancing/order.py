@@ -1,7 +1,7 @@
 """In which order to move: greatest gain first, and no peak ever higher than before."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from checks.balancing.cluster import Cluster, Step, net
 from checks.balancing.cohort import Cohort
@@ -10,7 +10,7 @@ Ranked = tuple[float, Step]
 
 
 def in_order(
-    cluster: Cluster, cohorts: Iterable[Cohort], steps: Sequence[Step], free: Callable[[int], bool], budget: float
+    cluster: Cluster, cohorts: Iterable[Cohort], steps: Sequence[Step], free: Collection[int], budget: float
 ) -> Iterator[Ranked]:
     """What these steps, which the cluster has made, come to: at most one move a config, with its gain.
 
@@ -29,8 +29,8 @@ def in_order(
             if cluster.room(step.to, ceilings[step.to]) < step.cost:
                 # Something must leave that node first.
                 waiting.append((gain, step))
-            elif free(step.config) or budget > 0:
-                budget -= not free(step.config)
+            elif budget > 0 or step.config in free:
+                budget -= step.config not in free
                 cluster.move(step)
                 least = min(least, gain)
                 yield least, step

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
-from checks.balancing.cluster import Cluster, Held, Step, Stickiness, exact
+from checks.balancing.cluster import Cluster, Step, Stickiness, exact
 from checks.balancing.cohort import Cohort
 from checks.balancing.measure import spread
 from checks.balancing.order import in_order
@@ -51,7 +51,8 @@ def plan(
     limits: node → most configs. force skips the gate: that some node is above 0.8 or empty, or that the standard deviation
     of utilization shrinks by min_improvement percent of itself. Each prefix of the plan is a plan that raises no peak.
     """
-    planner = _Planner(costs, owners, capacity, base or {}, accepting, limits or {})
+    receivers = frozenset(capacity if accepting is None else accepting)
+    planner = _Planner(costs, owners, capacity, base or {}, receivers, limits or {})
     cohorts = planner.cohorts(frozenset(pinned), frozenset(free), eligible, stickiness)
     steps = planner.steps(cohorts, math.inf if force else 1 - min_improvement / 100)
     return planner.moves(cohorts, steps, math.inf if budget is None else budget)
@@ -66,7 +67,7 @@ class _Planner(Generic[D, N]):
         owners: Mapping[D, N],
         capacity: Mapping[N, float],
         base: Mapping[N, float],
-        accepting: Collection[N] | None,
+        accepting: frozenset[N],
         limits: Mapping[N, float],
     ) -> None:
         self._nodes = sorted(capacity)  # type: ignore[type-var]
@@ -77,7 +78,7 @@ class _Planner(Generic[D, N]):
         self._costs = [exact(costs.get(digest, 0.0)) for digest in self._digests]
         self._cluster = Cluster(
             [capacity[node] or DEFAULT_WORKERS for node in self._nodes],
-            [accepting is None or node in accepting for node in self._nodes],
+            [node in accepting for node in self._nodes],
             [limits.get(node, math.inf) for node in self._nodes],
             [exact(base.get(node, 0.0)) for node in self._nodes],
         )
@@ -92,7 +93,7 @@ class _Planner(Generic[D, N]):
         stickiness: Stickiness | None,
     ) -> list[Cohort]:
         """The configs that may move, with the nodes that may have them."""
-        self._free = free
+        self._free = {config for config, digest in enumerate(self._digests) if digest in free}
         who = eligible.get if isinstance(eligible, Mapping) else eligible or (lambda _: None)
         made: dict[tuple[int, ...], Cohort] = {}
         known: dict[frozenset[N] | None, Cohort] = {}
@@ -103,7 +104,7 @@ class _Planner(Generic[D, N]):
                 numbers = self._among(nodes)
                 known[nodes] = made.setdefault(numbers, Cohort(self._cluster, numbers, stickiness))
             if digest not in pinned:
-                known[nodes].add(self._owners[config], Held(self._costs[config], config), free=digest in free)
+                known[nodes].add(self._owners[config], (self._costs[config], config), free=config in self._free)
         return list(made.values())
 
     def _among(self, nodes: frozenset[N] | None) -> tuple[int, ...]:
@@ -118,6 +119,8 @@ class _Planner(Generic[D, N]):
         made: list[Step] = []
         while steps := [step for cohort in cohorts for step in self._attempt(cohort, most)]:
             made += steps
+            if len(cohorts) == 1:
+                break
         return made
 
     def _attempt(self, cohort: Cohort, most: float) -> list[Step]:
@@ -136,5 +139,5 @@ class _Planner(Generic[D, N]):
     def moves(self, cohorts: Sequence[Cohort], steps: Sequence[Step], budget: float) -> list[PlannedMove[D, N]]:
         """What the steps come to, in the order in which they are worth it, up to the budget."""
         digests, nodes = self._digests, self._nodes
-        ordered = in_order(self._cluster, cohorts, steps, lambda config: digests[config] in self._free, budget)
+        ordered = in_order(self._cluster, cohorts, steps, self._free, budget)
         return [PlannedMove(digests[step.config], nodes[step.source], nodes[step.to], gain) for gain, step in ordered]

@@ -58,6 +58,13 @@ class Pool(Generic[N]):
             self._room[node] -= 1
         return node
 
+    def best(self, among: frozenset[N] | None = None, number: int = 5) -> list[tuple[str, float]]:
+        """The names and loads of those with the lowest loads, the lowest first."""
+        # So many of the smallest stand so far at the front of a heap; what rose since it was looked at stands too far there.
+        front = {node for _, _, node in self._heap(among)[: 2**number - 1]}
+        loads = heapq.nsmallest(number, ((self.load(node), self._names[node]) for node in front))
+        return [(name, load) for load, name in loads]
+
     def _takes(self, node: N, among: frozenset[N] | None) -> bool:
         return self._room.get(node, 0) > 0 and (among is None or node in among)
 
