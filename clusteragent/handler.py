@@ -30,8 +30,13 @@ from nodes.models import Hearing
 PASS, SCAN, STATS, REPATCH, PRUNE, ANNOUNCE = (
     f"{task.__module__}.{task.__name__}"
     for task in (
-        tasks.background_pass, tasks.scan_sources, tasks.collect_stats, tasks.repatch, tasks.prune, webhook.announce
-    )  # fmt: skip
+        tasks.background_pass,
+        tasks.scan_sources,
+        tasks.collect_stats,
+        tasks.repatch,
+        tasks.prune,
+        webhook.announce,
+    )
 )
 
 # Seconds between two looks at what is due; also how long a call for a pass can wait behind one that runs.
