@@ -55,6 +55,8 @@ class Entry:
     pin: Pin | None = None
     paused: bool = False
     waiting: list[Order] = field(default_factory=list)
+    # What a choice of its node went by: see Move.why.
+    why: dict[str, Any] | None = None
     # Its origins as `source:key`, where a rule asks for them.
     sent_as: list[str] = field(default_factory=list)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import json
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -325,7 +326,11 @@ class MoveQuerySet(models.QuerySet["clusterstore.Move"]):
 
     def write(self, moves: Sequence[clusterstore.Move]) -> None:
         """Write moves to the ledger, in the transaction that makes them."""
-        copy(self.model, self._FIELDS, ([getattr(move, field) for field in self._FIELDS] for move in moves))
+        rows = (
+            [*(getattr(move, field) for field in self._FIELDS), json.dumps(move.why) if move.why else None]
+            for move in moves
+        )
+        copy(self.model, (*self._FIELDS, "why"), rows)
 
     def prune(self, before: datetime | Any) -> int:
         return self.filter(time__lt=before)._raw_delete(self.db)

@@ -165,7 +165,7 @@ def _resume(ids: Sequence[int], pools: Pools, term: int | None, actor: str) -> l
 def _order(model: type[Order], entries: Sequence[Entry], order: dict[str, Any]) -> None:
     """Write what is ordered of configs, in place of what was, under the first of the origins of each."""
     ids = [entry.id for entry in entries]
-    firsts = Origin.objects.filter(config__in=ids).order_by("config", "source", "key").distinct("config")
+    firsts = Origin.objects.filter(config__in=ids).order_by("config_id", "source", "key").distinct("config_id")
     model.objects.filter(config__in=ids).delete()
     rows = [model(config_id=first.config_id, source=first.source, key=first.key, **order) for first in firsts]
     model.objects.bulk_create(rows)

@@ -61,7 +61,10 @@ class Placement:
     def choose(self, entry: Entry) -> int | None:
         """The node that gets a config: the one near to it if it may, else the least loaded. None: nobody may, or has room."""
         cost = self._means.of(entry.name) if entry.cost is None else entry.cost
-        node = self._pool.place(cost, entry.near, self.eligibility.among(entry))
+        among = self.eligibility.among(entry)
+        best = [[name, round(load, 4)] for name, load in self._pool.best(among)]
+        entry.why = {"cost": round(cost, 6), "of": len(self._pool if among is None else among), "best": best}
+        node = self._pool.place(cost, entry.near, among)
         if node is not None:
             self.eligibility.take(entry, node)
         return node
@@ -150,6 +153,7 @@ class Turn:
             Move(
                 config_id=entry.id, digest=entry.digest, name=entry.name, reason=reason, actor=self._actor,
                 source_node=names.get(source or 0, ""), to_node=names.get(to or 0, ""), term=self.store.term, time=self.store.now,
+                why=entry.why if to is not None else None,
             )
             for entry, source, to, reason in self._moves
         ]  # fmt: skip
