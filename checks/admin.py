@@ -18,7 +18,7 @@ from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from unfold.decorators import display
 
 from checks import autoconf, dispatcher, sending, sharding
-from checks.filters import CheckFilter, NodeFilter, OwnerFilter, SourceFilter
+from checks.filters import AcknowledgedFilter, CheckFilter, NodeFilter, OwnerFilter, SourceFilter, TroubleFilter
 from checks.forms import ADMIN, ConfigForm, ReassignForm, by_hand
 from checks.models import Assignment, Config, Move, Origin, Source
 from checks.scrub import scrub
@@ -59,6 +59,7 @@ def _move_rows(moves: QuerySet[Move]) -> list[Sequence[Any]]:
 @admin.register(Node)
 class NodeWithConfigsAdmin(NodeAdmin):
     list_display = (*NodeAdmin.list_display[:2], "configs", *NodeAdmin.list_display[2:])
+    list_filter: Any = (*NodeAdmin.list_filter, AcknowledgedFilter)
     fields = (*NodeAdmin.fields[:2], "configs", *NodeAdmin.fields[2:])
     readonly_fields = fields
     sortable_by = (*NodeAdmin.sortable_by, "configs")
@@ -90,7 +91,7 @@ class NodeWithConfigsAdmin(NodeAdmin):
 class ConfigAdmin(ReadOnlyAdmin):
     form = ConfigForm
     list_display = ("name", "owner", "since", "dangling_since", "origins", "digest")
-    list_filter = (OwnerFilter, CheckFilter, SourceFilter, NodeFilter)
+    list_filter = (OwnerFilter, TroubleFilter, CheckFilter, SourceFilter, NodeFilter)
     search_fields = ("text",)
     search_help_text = "Words of the YAML, a digest or a check ID"
     sortable_by = ("name",)

@@ -7,7 +7,9 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from unfold.contrib.filters.admin import DropdownFilter, TextFilter
 
+from checks import needs
 from checks.models import Assignment, Config, Origin
+from checks.troubles import Trouble
 
 MOST_CHOICES = 500
 
@@ -63,3 +65,31 @@ class NodeFilter(TextFilter):
         owned = Assignment.objects.filter(node__name=name).values("config_id")
         endpoints = Config.objects.filter(node_name=name).exclude(node_name="").order_by().values("pk")
         return queryset.filter(pk__in=owned.union(endpoints)) if name else queryset
+
+
+class TroubleFilter(DropdownFilter):
+    """What the last round of runners' stats told of a config where it is."""
+
+    title = "trouble"
+    parameter_name = "trouble"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
+        return Trouble.Kind.choices
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Config]) -> QuerySet[Config]:
+        troubles = Trouble.objects.current().filter(kind=self.value())
+        return queryset.filter(pk__in=troubles.values("config")) if self.value() else queryset
+
+
+class AcknowledgedFilter(DropdownFilter):
+    """Whether a node fetched the last change of its configs in time."""
+
+    title = "acknowledged"
+    parameter_name = "acknowledged"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
+        return [("late", "not for 30 s")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        late = needs.unacknowledged().order_by().values("pk")
+        return queryset.filter(pk__in=late) if self.value() == "late" else queryset

@@ -6,6 +6,7 @@ from typing import Any
 from django.db import models
 from django.db.models.functions import Now
 
+import checks.troubles  # noqa: F401 - its model is one of this app's
 from checks.costquerysets import CostQuerySet
 from checks.querysets import (
     AssignmentQuerySet,
@@ -214,6 +215,17 @@ class MoveTotal(models.Model):
 
     def __str__(self) -> str:
         return f"{self.number} {self.reason}"
+
+
+class TaskRun(models.Model):
+    """The last run of a task that ended well, and how many seconds it took."""
+
+    name = models.CharField(max_length=16, primary_key=True)
+    ended_at = models.DateTimeField(db_default=Now())
+    seconds = models.FloatField()
+
+    def __str__(self) -> str:
+        return f"{self.name} took {self.seconds:.1f} s"
 
 
 class Plan(models.Model):

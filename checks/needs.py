@@ -1,6 +1,7 @@
 """What needs somebody: how many, why, since when, and where to look. Pure queries; nothing is kept."""
 
 import enum
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -11,16 +12,22 @@ from django.db.models.fields.json import KT
 from django.db.models.functions import Extract, Now
 
 from checks import dispatcher
-from checks.models import ClusterStore, Config, Source
+from checks.dispatcher.turns import entries_of
+from checks.eligibility import Eligibility, candidates
+from checks.models import ClusterStore, Config, Instance, Source
+from checks.orders import Isolation, Pause, Pin
+from checks.troubles import Trouble, error_line
 from clusteragent.lib import conf
 from clusteragent.lib.admin import duration, list_url, numbered, row_url
 from clusteragent.lib.clock import ago
-from nodes.models import Hearing, Node
+from nodes.models import Hearing, Node, RunnerStats
 
 # Passes run each second.
 STALE_PASS = timedelta(seconds=10)
 # A node agent polls every ten seconds.
 LATE_ACKNOWLEDGEMENT = timedelta(seconds=30)
+# Runners are asked each minute.
+TWO_ROUNDS = timedelta(seconds=90)
 # Of how many things a line says the names.
 NAMED = 3
 
@@ -34,10 +41,23 @@ class Kind(enum.StrEnum):
     WARMUP = enum.auto()
     UNSCHEDULED = enum.auto()
     DANGLING = enum.auto()
+    FAILING = enum.auto()
+    NOT_RUNNING = enum.auto()
+    QUARANTINED = enum.auto()
+    SLOW = enum.auto()
     SILENT = enum.auto()
     UNACKNOWLEDGED = enum.auto()
+    PIN_ASTRAY = enum.auto()
+    PAUSE_OVERDUE = enum.auto()
     SOURCE_ERROR = enum.auto()
     HELD_REMOVALS = enum.auto()
+
+
+_TROUBLES = {
+    Kind.FAILING: "The last run of {} failed.",
+    Kind.NOT_RUNNING: "{}: not among the checks that its node runs.",
+    Kind.SLOW: "{}: a run takes longer than the time between two, so it runs less often than it should.",
+}
 
 
 @dataclass(frozen=True)
@@ -70,7 +90,9 @@ def lines(differing: Sequence[str] = ()) -> list[Need]:
         *_of_passes(hearing),
         *_of_secrets(differing, hearing.now),
         *_of_configs(hearing),
+        *_of_checks(hearing.now),
         *_of_nodes(hearing.now),
+        *_of_orders(hearing.now),
         *_of_sources(hearing.now),
     ]
     order = list(Kind)
@@ -82,7 +104,7 @@ def unacknowledged() -> QuerySet[Node]:
 
     A version is the time of its change in nanoseconds, so it tells its own age.
     """
-    heard = Node.objects.known().exclude(heartbeat__seen_at__lt=ago(conf.NODE_EXPIRATION_TIMEOUT / 2))
+    heard = Node.objects.expected().exclude(heartbeat__seen_at__lt=ago(conf.NODE_EXPIRATION_TIMEOUT / 2))
     outdated = heard.exclude(heartbeat__acknowledged=F("config_version"))
     return outdated.filter(config_version__gt=0, config_version__lt=Extract(ago(LATE_ACKNOWLEDGEMENT), "epoch") * 10**9)
 
@@ -131,7 +153,20 @@ def _why_dangling(hearing: Any) -> str:
         return _why_none_accepts()
     if Config.objects.lost_since(ago(dispatcher.NO_PILE_UP)).exists():
         return "Their node is gone and the others are as full as they may get at once: they follow within a minute."
-    return "No node that may run them has room."
+    return _why_refused()
+
+
+def _why_refused() -> str:
+    """Why no node takes what has dangled for longest."""
+    [entry] = entries_of(
+        list(Config.objects.dangling().order_by("dangling_since", "pk").values_list("pk", flat=True)[:1])
+    )
+    eligibility = Eligibility(candidates(Node.objects.accepting()))
+    refusals = Counter(eligibility.refusals(entry).values())
+    if refusals.total() < len(eligibility.nodes):
+        return f"The nodes that may run {entry.name} have no room."
+    [(why, _)] = refusals.most_common(1)
+    return f"No node may run {entry.name}: {why}."
 
 
 def _why_none_accepts() -> str:
@@ -145,8 +180,41 @@ def _why_none_accepts() -> str:
     return f"No node can take work: {found or 'none reports'}."
 
 
+def _of_checks(now: datetime) -> Iterator[Need]:
+    """What runners told in the last round of stats."""
+    for kind, cause in _TROUBLES.items():
+        troubles = Trouble.objects.current().filter(kind=kind)
+        if kind == Kind.NOT_RUNNING:
+            # An agent that has just restarted tells nothing of checks that it is about to run.
+            troubles = troubles.filter(since__lt=ago(TWO_ROUNDS))
+        count, since = troubles.aggregate(count=Count("pk"), since=Min("since")).values()
+        if count:
+            text = cause.format(_checks(troubles))
+            error = _last_error(troubles) if kind == Kind.FAILING else ""
+            yield Need(kind, count, f"{text} {error}".strip(), list_url(Config, trouble=str(kind)), now, since)
+
+
+def _checks(found: QuerySet[Any]) -> str:
+    """The first names of the checks that these rows are about."""
+    names = found.order_by("config__name").values_list("config__name", flat=True).distinct()
+    return _listed(_some(list(names[: NAMED + 1])))
+
+
+def _some(names: list[str]) -> list[str]:
+    """The first names, and that there are others."""
+    return names if len(names) <= NAMED else [*names[:NAMED], "others"]
+
+
+def _last_error(troubles: QuerySet[Trouble]) -> str:
+    """What the runner told of the check that has failed for longest."""
+    longest = troubles.order_by("since", "pk").values("config")[:1]
+    check_ids = Instance.objects.filter(config=longest).values("check_id")
+    stats = RunnerStats.objects.filter(check_id__in=check_ids, failed=True).exclude(last_error="")
+    return error_line(stats.values_list("last_error", flat=True).first() or "")
+
+
 def _of_nodes(now: datetime) -> Iterator[Need]:
-    nodes = Node.objects.silent()
+    nodes = Node.objects.expected().silent()
     count, since = nodes.aggregate(count=Count("pk"), since=Min("heartbeat__seen_at")).values()
     if count:
         cause = f"{_named(nodes, count)} not heard."
@@ -156,7 +224,36 @@ def _of_nodes(now: datetime) -> Iterator[Need]:
     if count:
         cause = f"{_named(late, count)} heard, but did not fetch the last change of the configs."
         since = datetime.fromtimestamp(version / 10**9, UTC)
-        yield Need(Kind.UNACKNOWLEDGED, count, cause, list_url(Node), now, since)
+        yield Need(Kind.UNACKNOWLEDGED, count, cause, list_url(Node, acknowledged="late"), now, since)
+
+
+def _of_orders(now: datetime) -> Iterator[Need]:
+    configs = list_url(Config)
+    alone = Isolation.objects.filter(reason=Isolation.Reason.QUARANTINED, config__isnull=False)
+    count, since = alone.aggregate(count=Count("pk"), since=Min("time")).values()
+    if count:
+        cause = f"{_checks(alone)}: alone on a node, since the nodes that ran it died."
+        yield Need(Kind.QUARANTINED, count, cause, configs, now, since)
+    if astray := _astray():
+        cause = f"Pinned to {_listed(_some(list(astray)))}, which no node is: they run elsewhere, or wait."
+        yield Need(Kind.PIN_ASTRAY, sum(astray.values()), cause, configs, now)
+    overdue = Pause.objects.filter(until__lt=ago(STALE_PASS), config__isnull=False)
+    count, since = overdue.aggregate(count=Count("pk"), since=Min("until")).values()
+    if count:
+        cause = f"{_checks(overdue)}: the pause is over, and nobody resumed it."
+        yield Need(Kind.PAUSE_OVERDUE, count, cause, configs, now, since)
+
+
+def _astray() -> dict[str, int]:
+    """How many pins aim where no known node is, by aim."""
+    pins = Pin.objects.in_force().filter(config__isnull=False).order_by("aim").values_list("kind", "aim")
+    aims = [(Pin(kind=kind, aim=aim), number) for kind, aim, number in pins.annotate(Count("pk"))]
+    nodes = dict(Node.objects.known().values_list("name", "labels")) if aims else {}
+    return {
+        str(pin): number
+        for pin, number in aims
+        if pin.aim not in nodes and not any(pin.matches(name, labels) for name, labels in nodes.items())
+    }
 
 
 def _named(nodes: QuerySet[Node], count: int) -> str:

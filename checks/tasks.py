@@ -3,14 +3,17 @@
 None of them raises: a task that fails each second would leave a row of its failure each second.
 """
 
+import time
 from collections.abc import Callable
 
 import structlog
 from django.db import transaction
+from django.db.models.functions import Now
 
 from checks import autoconf, costs, dispatcher, repatching
-from checks.models import ClusterStore, Cost, Move
+from checks.models import ClusterStore, Cost, Move, TaskRun
 from checks.querysets import Call, NotLeader
+from checks.troubles import Trouble
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
 from nodes.models import Node, NodeEvent
@@ -60,6 +63,7 @@ def _collect_stats(term: int) -> str:
     if not ClusterStore.objects.filter(term=term).exists():
         return NOT_LEADER
     measured = costs.measure()
+    Trouble.objects.note()
     asked, failed, seconds = measured.round
     return f"{asked} asked, {failed} failed, {seconds:.1f} s, {measured.configs} costs changed"
 
@@ -78,10 +82,21 @@ def _prune(term: int) -> dict[str, int]:
 
 def run(name: str, term: int, work: Callable[[int], object]) -> str:
     """Do a task's work, and say in a word what came of it."""
+    began = time.monotonic()
     try:
-        return str(work(term))
+        outcome = str(work(term))
+        if outcome != NOT_LEADER:
+            _note(name, time.monotonic() - began)
     except NotLeader:
         return NOT_LEADER
     except Exception:
         log.exception(f"{name}_failed", term=term)
         return FAILED
+    return outcome
+
+
+def _note(name: str, seconds: float) -> None:
+    run = TaskRun(name=name, seconds=seconds, ended_at=Now())
+    TaskRun.objects.bulk_create(
+        [run], update_conflicts=True, unique_fields=["name"], update_fields=["seconds", "ended_at"]
+    )

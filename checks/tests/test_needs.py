@@ -12,8 +12,10 @@ from django.test.utils import CaptureQueriesContext
 from checks import dispatcher, needs
 from checks.models import Config, Source
 from checks.needs import Kind
+from checks.orders import Isolation, Pause, Pin, Rule
 from checks.tests.cast import report, sent, silence
-from nodes.models import Hearing, Heartbeat, Node
+from checks.troubles import Trouble
+from nodes.models import Hearing, Heartbeat, Node, RunnerStats
 
 pytestmark = pytest.mark.django_db
 
@@ -100,6 +102,10 @@ def lose_it() -> None:
     Config.objects.update(former_node=Node.objects.get(name="ash"))
 
 
+def refuse() -> None:
+    Rule.objects.create(name="zones", required={"zone": "a"})
+
+
 @pytest.mark.parametrize(
     ("names", "happens", "cause"),
     [
@@ -107,7 +113,8 @@ def lose_it() -> None:
         (("ash",), cordon, "No node can take work: 1 cordoned."),
         (("ash", "birch"), lambda: (cordon(), silence("birch")), "No node can take work: 1 silent and 1 cordoned."),
         (("ash",), lose_it, "Their node is gone and the others are as full"),
-        (("ash",), forget_who_lost_it, "No node that may run them has room."),
+        (("ash",), forget_who_lost_it, "The nodes that may run http_check have no room."),
+        (("ash", "birch"), refuse, "No node may run http_check: rule zones: it requires zone=a."),
         (("ash",), lambda: Hearing.objects.update(warmup=True), "Nothing is placed before the warm-up is over."),
         (("ash",), lambda: Hearing.objects.update(last_pass=None), "No background pass runs that could place them."),
     ],
@@ -165,6 +172,108 @@ def test_a_node_that_never_had_a_config_owes_nothing() -> None:
     assert needs.lines() == []
 
 
+def troubled(kind: str, key: str, *, minutes: float = 5, error: str = "") -> None:
+    """A round of stats found this wrong with what the origin sends."""
+    config = Config.objects.get(origins__key=key)
+    Trouble.objects.create(config=config, kind=kind, since=Now() - timedelta(minutes=minutes))
+    check_id = config.instances.get().check_id
+    RunnerStats.objects.create(
+        node=config.assignment.node,
+        check_id=check_id,
+        execution_ms=1,
+        total_runs=1,
+        total_errors=1,
+        failed=True,
+        last_error=error,
+    )
+
+
+def test_what_fails_with_the_error_of_the_longest() -> None:
+    report("ash")
+    dispatcher.schedule([sent("one"), sent("two", name="redisdb")])
+    acknowledge()
+    troubled("failing", "one", error="refused, password: hunter2secret")
+    troubled("failing", "two", minutes=1, error="timeout")
+    assert (only().kind, only().count) == (Kind.FAILING, 2)
+    assert only().cause == "The last run of http_check and redisdb failed. refused, password: ********"
+    assert only().since == Trouble.objects.earliest("since").since
+
+
+def test_what_is_slow() -> None:
+    report("ash")
+    dispatcher.schedule([sent(name, name=name) for name in ("a", "b", "c", "d")])
+    acknowledge()
+    for name in ("a", "b", "c", "d"):
+        troubled("slow", name)
+    assert (only().kind, only().count) == (Kind.SLOW, 4)
+    assert only().cause.startswith("a, b, c and others: a run takes longer")
+
+
+def test_what_does_not_run_is_believed_at_the_second_round() -> None:
+    report("ash")
+    dispatcher.schedule([sent("one")])
+    acknowledge()
+    troubled("not_running", "one", minutes=1)
+    assert needs.lines() == []
+    Trouble.objects.update(since=Now() - timedelta(minutes=2))
+    assert only().kind == Kind.NOT_RUNNING
+
+
+def test_what_is_quarantined() -> None:
+    report("ash")
+    dispatcher.schedule([sent("one"), sent("two")])
+    acknowledge()
+    Isolation.objects.create(config=Config.objects.get(origins__key="one"), reason=Isolation.Reason.QUARANTINED)
+    Isolation.objects.create(config=Config.objects.get(origins__key="two"))
+    assert (only().kind, only().count) == (Kind.QUARANTINED, 1)
+    assert only().cause.startswith("http_check: alone on a node")
+
+
+@pytest.mark.parametrize(
+    ("kind", "aim", "astray"),
+    [
+        ("node", "ash", False), ("node", "gone", True),
+        ("pattern", "a*", False), ("pattern", "g*", True),
+        ("label", "zone=a", False), ("label", "zone=b", True),
+    ],
+)  # fmt: skip
+def test_pins_that_aim_where_no_node_is(kind: str, aim: str, astray: bool) -> None:
+    report("ash")
+    Node.objects.update(labels={"zone": "a"})
+    dispatcher.schedule([sent("one")])
+    acknowledge()
+    Pin.objects.create(config=Config.objects.get(), kind=kind, aim=aim)
+    assert [need.kind for need in needs.lines()] == ([Kind.PIN_ASTRAY] if astray else [])
+
+
+def test_a_pin_that_is_over_or_waits_for_its_config_is_not_astray() -> None:
+    report("ash")
+    dispatcher.schedule([sent("one")])
+    acknowledge()
+    Pin.objects.create(config=Config.objects.get(), aim="gone", until=Now() - timedelta(seconds=1))
+    Pin.objects.create(config=None, source="file", key="two", aim="gone")
+    assert needs.lines() == []
+
+
+def test_a_pause_that_nobody_ended() -> None:
+    report("ash")
+    dispatcher.schedule([sent("one")])
+    Pause.objects.create(config=Config.objects.get())
+    acknowledge()
+    assert needs.lines() == []
+    Pause.objects.update(until=Now() - timedelta(seconds=20))
+    assert (only().kind, only().count) == (Kind.PAUSE_OVERDUE, 1)
+    assert only().age == pytest.approx(timedelta(seconds=20), abs=timedelta(seconds=3))
+
+
+def test_a_node_that_said_goodbye_is_not_missed() -> None:
+    report("ash", "birch")
+    silence("ash", "birch")
+    Node.objects.filter(name="ash").update(leaving=True)
+    Node.objects.filter(name="birch").update(kept_until=Now() + timedelta(minutes=1))
+    assert needs.lines() == []
+
+
 def test_a_sources_first_error_with_its_place() -> None:
     errors = [
         {"where": "mysql.d/conf.yaml", "line": 3, "error": "not YAML"},
@@ -194,13 +303,23 @@ def test_the_gravest_comes_first() -> None:
 
 
 def test_every_link_leads_to_a_page(admin_client) -> None:
-    report("ash", "birch")
-    dispatcher.schedule([sent("one")])
+    report("ash", "birch", "cedar")
+    dispatcher.schedule([sent(key) for key in ("one", "two", "three")])
+    grow_old(60)
     silence("ash", "birch")
-    Config.objects.update(dangling_since=Now())
     Hearing.objects.update(last_pass=None, braked_since=Now(), warmup=True)
     Source.objects.update(held_removals=["one"], errors=[{"where": "a", "line": 1, "error": "b"}])
-    links = {need.link for need in needs.lines(differing=["the secret key"])}
+    one = Config.objects.get(origins__key="one")
+    for kind in Trouble.Kind.values:
+        Trouble.objects.create(config=one, kind=kind, since=Now() - timedelta(minutes=5))
+    Isolation.objects.create(config=one, reason=Isolation.Reason.QUARANTINED)
+    Pin.objects.create(config=one, aim="gone")
+    Pause.objects.create(config=one, until=Now() - timedelta(minutes=1))
+    Config.objects.exclude(pk=one.pk).update(dangling_since=Now())
+    Config.objects.filter(origins__key="two").update(unscheduled=True)
+    lines = needs.lines(differing=["the secret key"])
+    assert {need.kind for need in lines} == set(Kind)
+    links = {need.link for need in lines}
     assert {link: admin_client.get(link, secure=True).status_code for link in links} == dict.fromkeys(links, 200)
 
 

@@ -6,10 +6,12 @@ import pytest
 from django.db.models.functions import Now
 
 from checks import autoconf, tasks
-from checks.models import ClusterStore, Cost, Move
+from checks.costs import Measured
+from checks.models import ClusterStore, Cost, Move, TaskRun
 from checks.querysets import Call
 from clusteragent.lib import conf
 from nodes.models import NodeEvent
+from nodes.runners import Round
 
 pytestmark = pytest.mark.django_db
 
@@ -39,6 +41,26 @@ def test_a_pass_that_fails_is_logged_and_the_next_one_runs(
     assert "pass_failed" in caplog.text
     assert "ZeroDivisionError" in caplog.text
     assert tasks.background_pass(7) != tasks.FAILED
+
+
+def test_a_task_that_ended_well_notes_how_long_it_took(monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks.prune(7)
+    tasks.prune(6)
+    monkeypatch.setattr(tasks.dispatcher, "run_pass", lambda term: 1 / 0)
+    tasks.background_pass(7)
+    run = TaskRun.objects.get()
+    assert run.name == "prune"
+    assert 0 < run.seconds < 5
+    tasks.prune(7)
+    assert TaskRun.objects.get().ended_at > run.ended_at
+
+
+def test_a_round_of_stats_finds_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    rounds: list[str] = []
+    monkeypatch.setattr(tasks.costs, "measure", lambda: rounds.append("asked") or Measured(Round(1, 0, 0.1), 0, 0))
+    monkeypatch.setattr(tasks.Trouble.objects, "note", lambda: rounds.append("noted"))
+    tasks.collect_stats(7)
+    assert rounds == ["asked", "noted"]
 
 
 def test_a_scan_that_found_a_file_being_written_asks_for_another(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,145 @@
+"""What runners told is found wrong, keeps the time since when, and is forgotten once it is over."""
+
+from datetime import timedelta
+
+import pytest
+from django.db.models import F
+from django.db.models.functions import Now
+
+from checks import dispatcher
+from checks.models import Assignment, Config, Instance
+from checks.tests.cast import report, sent
+from checks.troubles import Trouble, error_line
+from nodes.models import Node, Runner, RunnerStats
+from nodes.runnerstats import Answer, CheckStats
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
+
+
+def check_id(key: str) -> str:
+    return Instance.objects.get(config__origins__key=key).check_id
+
+
+def told(check: str, *, ms: float = 100, failed: bool = False, error: str = "") -> CheckStats:
+    return CheckStats(check, ms, 5, 0, failed, error, None)
+
+
+def round_of(*stats: CheckStats, node: str = "ash") -> set[tuple[str, str]]:
+    """The node tells these; what is found wrong then: (origin's key, kind)."""
+    Runner.objects.note({Node.objects.get(name=node).pk: Answer(stats)})
+    Trouble.objects.note()
+    return set(Trouble.objects.current().values_list("config__origins__key", "kind"))
+
+
+@pytest.fixture(autouse=True)
+def one(warm: None) -> None:
+    """A config on ash."""
+    report("ash", "birch")
+    dispatcher.schedule([sent("one")])
+
+
+def grow_old(seconds: float) -> None:
+    """The config was given to its node that long ago."""
+    ago = Now() - timedelta(seconds=seconds)
+    Assignment.objects.update(since=ago)
+    Config.objects.update(changed=ago)
+
+
+def test_a_check_that_runs_well_is_no_trouble() -> None:
+    grow_old(500)
+    assert round_of(told(check_id("one"))) == set()
+
+
+def test_a_check_whose_last_run_failed() -> None:
+    assert round_of(told(check_id("one"), failed=True)) == {("one", "failing")}
+
+
+def test_a_check_that_takes_longer_than_its_interval() -> None:
+    assert round_of(told(check_id("one"), ms=15_000)) == set()
+    assert round_of(told(check_id("one"), ms=15_001)) == {("one", "slow")}
+    Instance.objects.update(interval=60)
+    assert round_of(told(check_id("one"), ms=15_001)) == set()
+
+
+def test_a_check_that_its_node_does_not_tell_of() -> None:
+    grow_old(74)
+    assert round_of() == set()
+    grow_old(76)
+    assert round_of() == {("one", "not_running")}
+
+
+def test_a_check_that_runs_rarely_has_time_to_run() -> None:
+    Instance.objects.update(interval=3600)
+    grow_old(3600)
+    assert round_of() == set()
+    grow_old(3700)
+    assert round_of() == {("one", "not_running")}
+
+
+def test_a_check_that_was_edited_has_time_to_run() -> None:
+    grow_old(500)
+    Config.objects.update(changed=Now())
+    assert round_of() == set()
+
+
+def test_a_check_that_is_told_by_its_bare_name_runs() -> None:
+    grow_old(500)
+    assert round_of(told("http_check")) == set()
+
+
+def test_a_node_that_was_never_asked_says_nothing() -> None:
+    grow_old(500)
+    assert Trouble.objects.note() == 0
+
+
+def test_stats_from_before_it_came_say_nothing() -> None:
+    grow_old(500)
+    round_of(told(check_id("one")))
+    Runner.objects.update(stats_at=F("stats_at") - timedelta(seconds=600))
+    RunnerStats.objects.all().delete()
+    assert Trouble.objects.note() == 0
+
+
+def test_what_another_node_tells_of_it_does_not_count() -> None:
+    assert round_of(told(check_id("one"), failed=True), node="birch") == set()
+
+
+def test_it_keeps_the_time_since_when() -> None:
+    round_of(told(check_id("one"), failed=True))
+    Trouble.objects.update(since=Now() - timedelta(hours=1))
+    since = Trouble.objects.get().since
+    round_of(told(check_id("one"), failed=True))
+    assert Trouble.objects.get().since == since
+
+
+def test_it_is_forgotten_once_it_is_over() -> None:
+    round_of(told(check_id("one"), failed=True))
+    assert round_of(told(check_id("one"))) == set()
+    assert not Trouble.objects.exists()
+
+
+def test_what_dangles_or_is_gone_is_no_trouble_of_a_check() -> None:
+    round_of(told(check_id("one"), failed=True))
+    dispatcher.unschedule([("file", "one")])
+    assert not Trouble.objects.current().exists()
+    Trouble.objects.note()
+    assert not Trouble.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("told", "shown"),
+    [
+        ("", ""),
+        ("connection refused", "connection refused"),
+        ('[{"message": "no route", "traceback": "Traceback…"}]', "no route"),
+        ("first\nsecond", "first second"),
+        ("can't log in with password: hunter2secret", "can't log in with password: ********"),
+        ('[{"message": "token=hunter2secret refused"}]', "token=******** refused"),
+        ('[{"traceback": "x"}]', '[{"traceback": "x"}]'),
+        ("[]", "[]"),
+        ("7", "7"),
+        ("x" * 500, "x" * 200),
+    ],
+)
+def test_an_error_is_told_in_a_line_without_secrets(told: str, shown: str) -> None:
+    assert error_line(told) == shown
