@@ -72,8 +72,8 @@ class Placement:
 
 class Pools:
     """The nodes that may be given work, for the chunks of one verb. Counting them anew for each chunk would take longer
-    than placing it, so they are kept while nobody else changes the map, but not for longer than a second: a node may be
-    cordoned or fall silent meanwhile.
+    than placing it, so they are kept while nobody else changes the map, but not for longer than a second, or ten times as
+    long as the counting takes: a node may be cordoned or fall silent meanwhile.
     """
 
     def __init__(self, ceiling: float = math.inf, *, cold: bool = False) -> None:
@@ -81,14 +81,16 @@ class Pools:
         self._ceiling = ceiling
         self._cold = cold
         self._revision = -1
-        self._counted = 0.0
+        self._good_until = 0.0
 
     def at(self, revision: int) -> Placement:
         """The nodes under the lock of a store of that revision; what is placed on them raises the revision by one."""
-        if revision != self._revision or time.monotonic() - self._counted > 1:
+        if revision != self._revision or time.monotonic() > self._good_until:
+            began = time.monotonic()
             cold = not self._cold and Hearing.objects.filter(warmup=True).exists()
             self._placement = Placement(() if cold else None, self._ceiling)
-            self._counted = time.monotonic()
+            counted = time.monotonic()
+            self._good_until = counted + max(1.0, 10 * (counted - began))
         self._revision = revision + 1
         return self._placement
 
