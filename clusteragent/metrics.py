@@ -16,7 +16,7 @@ from django.http.response import HttpResponseBase
 from rest_framework.request import Request
 
 from checks import needs
-from checks.models import Assignment, ClusterStore, Config, Cost, Instance, Move, MoveTotal, Source
+from checks.models import Assignment, ClusterStore, Config, Cost, Instance, Move, MoveTotal, Source, TaskRun
 from clusteragent import fingerprints
 from clusteragent.lib import conf, database
 from clusteragent.models import Announcement
@@ -71,6 +71,7 @@ def families() -> Iterator[Family]:
     yield from _of_configs(nodes)
     yield from _of_load(nodes)
     yield from _of_moves()
+    yield from _of_tasks()
     yield from _of_needs()
     yield from _of_sources()
     yield from _of_webhook()
@@ -187,10 +188,26 @@ def _wanted_nodes(placed: float, workers: Collection[int]) -> Samples:
 
 def _of_moves() -> Iterator[Family]:
     totals = dict.fromkeys(Move.Reason.values, 0) | dict(MoveTotal.objects.values_list("reason", "number"))
+    text = "Moves that balanced the load."
+    yield _counter("cluster_checks_successful_rebalancing_moves", text, totals[Move.Reason.REBALANCED])
+    text = "Moves away from nodes that may not run the check any more."
+    yield _counter("cluster_checks_compat_repair_moves", text, totals[Move.Reason.INELIGIBLE])
     text = "Changes of an owner, by reason."
     yield _counter(
         "clusteragent_moves_total", text, [((reason,), number) for reason, number in totals.items()], "reason"
     )
+
+
+def _of_tasks() -> Iterator[Family]:
+    runs: list[Any] = list(TaskRun.objects.annotate(now=Now()).order_by("name"))
+    seconds = {run.name: run.seconds for run in runs}
+    for task, name in (("stats", "updating_stats"), ("rebalance", "rebalancing")):
+        took: Samples = [((), seconds[task])] if task in seconds else []
+        yield _gauge(f"cluster_checks_{name}_duration_seconds", f"What the last run of the task {task} took.", took)
+    text = "What the last run of a task took."
+    yield _gauge("clusteragent_task_duration_seconds", text, [((run.name,), run.seconds) for run in runs], "task")
+    ages = [((run.name,), (run.now - run.ended_at).total_seconds()) for run in runs]
+    yield _gauge("clusteragent_task_age_seconds", "Since a task last ended well.", ages, "task")
 
 
 def _of_needs() -> Iterator[Family]:

@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from prometheus_client.parser import text_string_to_metric_families
 
 from checks import dispatcher
-from checks.models import Config, Cost, Move, Source
+from checks.models import Config, Cost, Move, Source, TaskRun
 from checks.tests.cast import report, sent, silence
 from clusteragent import metrics
 from clusteragent.lib import conf
@@ -28,6 +28,10 @@ PEERS = {
     "cluster_checks_unscheduled_check": ("gauge", {"config_name", "config_source"}),
     "cluster_checks_configs_dispatched": ("gauge", {"node"}),
     "endpoint_checks_configs_dispatched": ("gauge", {"node"}),
+    "cluster_checks_successful_rebalancing_moves": ("counter", set()),
+    "cluster_checks_compat_repair_moves": ("counter", set()),
+    "cluster_checks_rebalancing_duration_seconds": ("gauge", set()),
+    "cluster_checks_updating_stats_duration_seconds": ("gauge", set()),
     "cluster_checks_failed_stats_collection": ("counter", {"node"}),
     "cluster_checks_busyness": ("gauge", {"node"}),
     "cluster_checks_configs_info": ("gauge", {"node", "check_name", "check_id"}),
@@ -45,6 +49,8 @@ OURS = {
     "clusteragent_expected_load": ("gauge", {"node"}),
     "clusteragent_wanted_nodes": ("gauge", set()),
     "clusteragent_moves_total": ("counter", {"reason"}),
+    "clusteragent_task_duration_seconds": ("gauge", {"task"}),
+    "clusteragent_task_age_seconds": ("gauge", {"task"}),
     "clusteragent_needs_you": ("gauge", {"kind"}),
     "clusteragent_source_errors": ("gauge", {"source"}),
     "clusteragent_source_held_removals": ("gauge", {"source"}),
@@ -81,6 +87,7 @@ def furnish() -> None:
     dispatcher.schedule([sent("one"), sent("two")])
     Config.objects.filter(origins__key="two").update(dangling_since=Now(), unscheduled=True)
     Cost.objects.create(config=Config.objects.get(origins__key="one"), workers_needed=0.5)
+    TaskRun.objects.bulk_create(TaskRun(name=name, seconds=1) for name in ("stats", "rebalance"))
 
 
 def test_names_types_and_labels_are_the_peers_and_ours_and_no_others() -> None:
@@ -140,6 +147,22 @@ def test_moves_are_counted_for_ever() -> None:
     Move.objects.prune(Now() + timedelta(days=1))
     assert value("clusteragent_moves_total", "scheduled") == 2
     assert value("clusteragent_moves_total", "expired") == 0
+
+
+def test_moves_that_balanced_and_that_repaired_by_the_peers_names() -> None:
+    for reason, number in ((Move.Reason.REBALANCED, 3), (Move.Reason.INELIGIBLE, 2)):
+        Move.objects.bulk_create(Move(config_id=1, digest="d", name="n", reason=reason) for _ in range(number))
+    assert value("cluster_checks_successful_rebalancing_moves") == 3
+    assert value("cluster_checks_compat_repair_moves") == 2
+
+
+def test_how_long_tasks_took_and_when() -> None:
+    TaskRun.objects.create(name="stats", seconds=2.5, ended_at=Now() - timedelta(seconds=40))
+    found = scrape()
+    assert found["clusteragent_task_duration_seconds"] == {("stats",): 2.5}
+    assert found["cluster_checks_updating_stats_duration_seconds"] == {(): 2.5}
+    assert found["clusteragent_task_age_seconds"] == {("stats",): pytest.approx(40, abs=3)}
+    assert "cluster_checks_rebalancing_duration_seconds" not in found
 
 
 def tell(name: str, execution_ms: float, workers: int = 4) -> None:
