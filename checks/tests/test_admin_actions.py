@@ -2,7 +2,8 @@
 
 import pytest
 
-from checks import admin, dispatcher
+from checks import dispatcher
+from checks.admin import configs
 from checks.models import Config, Move, Origin
 from checks.tests.cast import owners, report, sent, silence
 from checks.tests.operators import CONFIGS, act, config, operator, page_of, superuser
@@ -104,7 +105,7 @@ def test_reassigning_needs_the_permission_to_change_assignments_and_unscheduling
 
 
 def test_too_many_configs_at_once_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(admin, "MOST_SELECTED", 2)
+    monkeypatch.setattr(configs, "MOST_SELECTED", 2)
     everything = {"action": "reassign", "_selected_action": [1], "select_across": "1", "node": "birch", "index": "0"}
     assert superuser().post(CONFIGS, everything).status_code == 400
     assert not Move.objects.filter(reason=Move.Reason.OPERATOR).exists()

@@ -1,90 +1,34 @@
-"""The configs, the ledger and the sources, as operators see them. Whatever moves a config is a verb of the dispatcher."""
+"""The configs, as operators see them. Whatever moves one is a verb of the dispatcher."""
 
 from collections.abc import Sequence
-from functools import reduce
-from operator import or_
 from typing import Any
 
 from django.contrib import admin, messages
 from django.core.exceptions import SuspiciousOperation
-from django.db.models import Count, IntegerField, OuterRef, Q, QuerySet, Subquery
-from django.db.models.functions import Coalesce
+from django.db.models import Count, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 from django.utils.text import smart_split, unescape_string_literal
-from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from unfold.decorators import display
 
-from checks import autoconf, dispatcher, sending, sharding
-from checks.filters import AcknowledgedFilter, CheckFilter, NodeFilter, OwnerFilter, SourceFilter, TroubleFilter
+from checks import dispatcher, sending, sharding
+from checks.admin.ledger import MOVE_HEADERS, move_rows
+from checks.filters import CheckFilter, NodeFilter, OwnerFilter, SourceFilter, TroubleFilter
 from checks.forms import ADMIN, ConfigForm, ReassignForm, by_hand
-from checks.models import Assignment, Config, Move, Origin, Source
+from checks.models import Config, Move, Origin
 from checks.scrub import scrub
-from clusteragent.lib.admin import (
-    TABLE_ROWS,
-    DaysFilter,
-    ReadOnlyAdmin,
-    Table,
-    ago,
-    anchor,
-    link,
-    list_url,
-    moment,
-    numbered,
-    preformatted,
-)
-from nodes.admin import NodeAdmin
+from clusteragent.lib.admin import TABLE_ROWS, ReadOnlyAdmin, Table, link, list_url, moment, numbered, preformatted
 from nodes.models import Node
 from nodes.querysets import UnknownNode
 
 MOST_NODES = 500
 MOST_SELECTED = 1000
-MOVE_HEADERS = ("time", "check", "from", "to", "reason", "actor")
 # Never read for a list.
 WIDE = ("original", "wire", "scrubbed", "text")
 MOST_IDS = 100
-MOST_PROBLEMS = 200
 DANGLING = SafeString('<span class="font-semibold text-orange-700 dark:text-orange-400">none: dangling</span>')
-
-admin.site.unregister(Node)
-
-
-def _move_rows(moves: QuerySet[Move]) -> list[Sequence[Any]]:
-    shown = moves[: TABLE_ROWS + 1]
-    return [(move.time, move.name, move.source_node, move.to_node, move.reason, move.actor) for move in shown]
-
-
-@admin.register(Node)
-class NodeWithConfigsAdmin(NodeAdmin):
-    list_display = (*NodeAdmin.list_display[:2], "configs", *NodeAdmin.list_display[2:])
-    list_filter: Any = (*NodeAdmin.list_filter, AcknowledgedFilter)
-    fields = (*NodeAdmin.fields[:2], "configs", *NodeAdmin.fields[2:])
-    readonly_fields = fields
-    sortable_by = (*NodeAdmin.sortable_by, "configs")
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Node]:
-        owned = Assignment.objects.filter(node=OuterRef("pk")).order_by().values("node").annotate(number=Count("pk"))
-        number = Subquery(owned.values("number"), output_field=IntegerField())
-        return super().get_queryset(request).annotate(configs=Coalesce(number, 0))
-
-    @display(ordering="configs")
-    def configs(self, node: Any) -> SafeString:
-        return anchor(list_url(Config, node=node.name), node.configs)
-
-    def tables(self, request: HttpRequest, node: Node) -> list[Table]:
-        owned = Assignment.objects.filter(node=node).select_related("config").order_by("config__name", "pk")
-        configs = [
-            (link(one.config, one.config.name), one.config.digest, one.since, one.reason)
-            for one in owned.defer(*(f"config__{column}" for column in WIDE))[: TABLE_ROWS + 1]
-        ]
-        moves = Move.objects.filter(Q(source_node=node.name) | Q(to_node=node.name))
-        return [
-            Table.of("Configs", ("check", "digest", "since", "reason"), configs, list_url(Config, node=node.name)),
-            *super().tables(request, node),
-            Table.of("Moves", MOVE_HEADERS, _move_rows(moves), list_url(Move, q=node.name)),
-        ]
 
 
 @admin.register(Config)
@@ -171,7 +115,7 @@ class ConfigAdmin(ReadOnlyAdmin):
 
     def tables(self, request: HttpRequest, config: Config) -> list[Table]:
         moves = Move.objects.filter(config_id=config.pk)
-        return [Table.of("Moves", MOVE_HEADERS, _move_rows(moves), list_url(Move, config_id=config.pk))]
+        return [Table.of("Moves", MOVE_HEADERS, move_rows(moves), list_url(Move, config_id=config.pk))]
 
     @admin.action(description="Reassign to a node…", permissions=["reassign"])
     def reassign(self, request: HttpRequest, queryset: QuerySet[Config]) -> HttpResponse | None:
@@ -245,97 +189,3 @@ class ConfigAdmin(ReadOnlyAdmin):
 def sent_by_others(config: Config) -> list[Origin]:
     """The origins of a config that are not the admin's."""
     return [origin for origin in config.origins.all() if origin.source != ADMIN]
-
-
-@admin.register(Move)
-class MoveAdmin(ReadOnlyAdmin):
-    list_display = ("time", "check_name", "digest", "source_node", "to_node", "reason", "actor")
-    list_filter = (("reason", ChoicesDropdownFilter), ("time", DaysFilter))
-    search_fields = ("name", "digest", "source_node", "to_node")
-    search_help_text = "A check, a digest or a node"
-    fields = readonly_fields = (*list_display, "term")
-
-    @display(description="check")
-    def check_name(self, move: Move) -> SafeString:
-        return link(Config(pk=move.config_id), move.name)
-
-    def get_search_results(
-        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
-    ) -> tuple[QuerySet[Any], bool]:
-        """Whole names only: parts of names would read the whole ledger."""
-        if not search_term:
-            return queryset, False
-        return queryset.filter(reduce(or_, (Q(**{field: search_term}) for field in self.search_fields))), False
-
-
-@admin.register(Source)
-class SourceAdmin(ReadOnlyAdmin):
-    list_display = (
-        "name",
-        "read",
-        "scanned",
-        "scanned_by",
-        "errors_number",
-        "passed_over_number",
-        "held_removals_number",
-    )
-    fields = readonly_fields = list_display
-    actions = ("scan_now", "accept_removals")
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Source]:
-        return Source.objects.with_counts().order_by("name")
-
-    @display(description="last read")
-    def read(self, source: Any) -> str:
-        return ago(source.read_age) or "never"
-
-    @display(description="last scan")
-    def scanned(self, source: Any) -> str:
-        return ago(source.scan_age) or "never"
-
-    @display(description="errors", label={0: "success"})
-    def errors_number(self, source: Any) -> int:
-        return int(source.errors_number)
-
-    @display(description="passed over")
-    def passed_over_number(self, source: Any) -> int:
-        return int(source.passed_over_number)
-
-    @display(description="held removals")
-    def held_removals_number(self, source: Any) -> int:
-        return int(source.held_removals_number)
-
-    def row_actions(self, request: HttpRequest, source: Any) -> list[str]:
-        return ["scan_now", *(["accept_removals"] if source.held_removals_number else [])]
-
-    def tables(self, request: HttpRequest, source: Any) -> list[Table]:
-        source.refresh_from_db(fields=["errors", "passed_over", "held_removals"])
-        errors = [(one.get("where"), one.get("line") or "", one.get("error")) for one in source.errors[:MOST_PROBLEMS]]
-        passed = [(one.get("where"), one.get("why")) for one in source.passed_over[:MOST_PROBLEMS]]
-        held = [(key,) for key in source.held_removals[:MOST_PROBLEMS]]
-        return [
-            Table("Errors", ("where", "line", "error"), errors),
-            Table("Held removals", ("key",), held),
-            Table("Passed over", ("where", "why"), passed),
-        ]
-
-    @admin.action(description="Scan now", permissions=["change"])
-    def scan_now(self, request: HttpRequest, queryset: QuerySet[Source]) -> None:
-        self._sync(request, queryset, accept_removals=False)
-
-    @admin.action(description="Accept removals", permissions=["change"])
-    def accept_removals(self, request: HttpRequest, queryset: QuerySet[Source]) -> None:
-        self._sync(request, queryset, accept_removals=True)
-
-    def _sync(self, request: HttpRequest, queryset: QuerySet[Source], *, accept_removals: bool) -> None:
-        names = {source.name for source in queryset}
-        chosen = [source for source in autoconf.SOURCES if source.name in names]
-        try:
-            report = autoconf.sync(accept_removals=accept_removals, sources=chosen)
-        except autoconf.SyncUnderWay:
-            messages.error(request, "Another scan is under way. Try again when it is over.")
-            return
-        if report.unsettled:
-            messages.warning(request, "Some files are being written right now; the next scan takes them.")
-        done = f"Scanned: {len(report.added)} added, {len(report.changed)} changed, {len(report.removed)} removed"
-        messages.success(request, f"{done}, {len(report.held)} held, {numbered(len(report.errors), 'error')}.")

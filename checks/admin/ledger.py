@@ -1,0 +1,45 @@
+"""The ledger, as operators see it."""
+
+from collections.abc import Sequence
+from functools import reduce
+from operator import or_
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest
+from django.utils.safestring import SafeString
+from unfold.contrib.filters.admin import ChoicesDropdownFilter
+from unfold.decorators import display
+
+from checks.models import Config, Move
+from clusteragent.lib.admin import TABLE_ROWS, DaysFilter, ReadOnlyAdmin, link
+
+MOVE_HEADERS = ("time", "check", "from", "to", "reason", "actor")
+
+
+def move_rows(moves: QuerySet[Move]) -> list[Sequence[Any]]:
+    """The first moves as rows of a table with MOVE_HEADERS."""
+    shown = moves[: TABLE_ROWS + 1]
+    return [(move.time, move.name, move.source_node, move.to_node, move.reason, move.actor) for move in shown]
+
+
+@admin.register(Move)
+class MoveAdmin(ReadOnlyAdmin):
+    list_display = ("time", "check_name", "digest", "source_node", "to_node", "reason", "actor")
+    list_filter = (("reason", ChoicesDropdownFilter), ("time", DaysFilter))
+    search_fields = ("name", "digest", "source_node", "to_node")
+    search_help_text = "A check, a digest or a node"
+    fields = readonly_fields = (*list_display, "term")
+
+    @display(description="check")
+    def check_name(self, move: Move) -> SafeString:
+        return link(Config(pk=move.config_id), move.name)
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        """Whole names only: parts of names would read the whole ledger."""
+        if not search_term:
+            return queryset, False
+        return queryset.filter(reduce(or_, (Q(**{field: search_term}) for field in self.search_fields))), False

@@ -1,0 +1,51 @@
+"""The nodes with what they run, as operators see them."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import Count, IntegerField, OuterRef, Q, QuerySet, Subquery
+from django.db.models.functions import Coalesce
+from django.http import HttpRequest
+from django.utils.safestring import SafeString
+from unfold.decorators import display
+
+from checks.admin.configs import WIDE
+from checks.admin.ledger import MOVE_HEADERS, move_rows
+from checks.filters import AcknowledgedFilter
+from checks.models import Assignment, Config, Move
+from clusteragent.lib.admin import TABLE_ROWS, Table, anchor, link, list_url
+from nodes.admin import NodeAdmin
+from nodes.models import Node
+
+admin.site.unregister(Node)
+
+
+@admin.register(Node)
+class NodeWithConfigsAdmin(NodeAdmin):
+    list_display = (*NodeAdmin.list_display[:2], "configs", *NodeAdmin.list_display[2:])
+    list_filter: Any = (*NodeAdmin.list_filter, AcknowledgedFilter)
+    fields = (*NodeAdmin.fields[:2], "configs", *NodeAdmin.fields[2:])
+    readonly_fields = fields
+    sortable_by = (*NodeAdmin.sortable_by, "configs")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Node]:
+        owned = Assignment.objects.filter(node=OuterRef("pk")).order_by().values("node").annotate(number=Count("pk"))
+        number = Subquery(owned.values("number"), output_field=IntegerField())
+        return super().get_queryset(request).annotate(configs=Coalesce(number, 0))
+
+    @display(ordering="configs")
+    def configs(self, node: Any) -> SafeString:
+        return anchor(list_url(Config, node=node.name), node.configs)
+
+    def tables(self, request: HttpRequest, node: Node) -> list[Table]:
+        owned = Assignment.objects.filter(node=node).select_related("config").order_by("config__name", "pk")
+        configs = [
+            (link(one.config, one.config.name), one.config.digest, one.since, one.reason)
+            for one in owned.defer(*(f"config__{column}" for column in WIDE))[: TABLE_ROWS + 1]
+        ]
+        moves = Move.objects.filter(Q(source_node=node.name) | Q(to_node=node.name))
+        return [
+            Table.of("Configs", ("check", "digest", "since", "reason"), configs, list_url(Config, node=node.name)),
+            *super().tables(request, node),
+            Table.of("Moves", MOVE_HEADERS, move_rows(moves), list_url(Move, q=node.name)),
+        ]

@@ -1,0 +1,87 @@
+"""The sources, as operators see them."""
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from unfold.decorators import display
+
+from checks import autoconf
+from checks.models import Source
+from clusteragent.lib.admin import ReadOnlyAdmin, Table, ago, numbered
+
+MOST_PROBLEMS = 200
+
+
+@admin.register(Source)
+class SourceAdmin(ReadOnlyAdmin):
+    list_display = (
+        "name",
+        "read",
+        "scanned",
+        "scanned_by",
+        "errors_number",
+        "passed_over_number",
+        "held_removals_number",
+    )
+    fields = readonly_fields = list_display
+    actions = ("scan_now", "accept_removals")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Source]:
+        return Source.objects.with_counts().order_by("name")
+
+    @display(description="last read")
+    def read(self, source: Any) -> str:
+        return ago(source.read_age) or "never"
+
+    @display(description="last scan")
+    def scanned(self, source: Any) -> str:
+        return ago(source.scan_age) or "never"
+
+    @display(description="errors", label={0: "success"})
+    def errors_number(self, source: Any) -> int:
+        return int(source.errors_number)
+
+    @display(description="passed over")
+    def passed_over_number(self, source: Any) -> int:
+        return int(source.passed_over_number)
+
+    @display(description="held removals")
+    def held_removals_number(self, source: Any) -> int:
+        return int(source.held_removals_number)
+
+    def row_actions(self, request: HttpRequest, source: Any) -> list[str]:
+        return ["scan_now", *(["accept_removals"] if source.held_removals_number else [])]
+
+    def tables(self, request: HttpRequest, source: Any) -> list[Table]:
+        source.refresh_from_db(fields=["errors", "passed_over", "held_removals"])
+        errors = [(one.get("where"), one.get("line") or "", one.get("error")) for one in source.errors[:MOST_PROBLEMS]]
+        passed = [(one.get("where"), one.get("why")) for one in source.passed_over[:MOST_PROBLEMS]]
+        held = [(key,) for key in source.held_removals[:MOST_PROBLEMS]]
+        return [
+            Table("Errors", ("where", "line", "error"), errors),
+            Table("Held removals", ("key",), held),
+            Table("Passed over", ("where", "why"), passed),
+        ]
+
+    @admin.action(description="Scan now", permissions=["change"])
+    def scan_now(self, request: HttpRequest, queryset: QuerySet[Source]) -> None:
+        self._sync(request, queryset, accept_removals=False)
+
+    @admin.action(description="Accept removals", permissions=["change"])
+    def accept_removals(self, request: HttpRequest, queryset: QuerySet[Source]) -> None:
+        self._sync(request, queryset, accept_removals=True)
+
+    def _sync(self, request: HttpRequest, queryset: QuerySet[Source], *, accept_removals: bool) -> None:
+        names = {source.name for source in queryset}
+        chosen = [source for source in autoconf.SOURCES if source.name in names]
+        try:
+            report = autoconf.sync(accept_removals=accept_removals, sources=chosen)
+        except autoconf.SyncUnderWay:
+            messages.error(request, "Another scan is under way. Try again when it is over.")
+            return
+        if report.unsettled:
+            messages.warning(request, "Some files are being written right now; the next scan takes them.")
+        done = f"Scanned: {len(report.added)} added, {len(report.changed)} changed, {len(report.removed)} removed"
+        messages.success(request, f"{done}, {len(report.held)} held, {numbered(len(report.errors), 'error')}.")
