@@ -153,6 +153,8 @@ SPECTACULAR_SETTINGS = {
     "ENUM_NAME_OVERRIDES": {
         "ConfigStateEnum": "operators.serializers.STATES",
         "NodeStateEnum": "operators.serializers.NODE_STATES",
+        "MoveReasonEnum": "checks.models.Move.Reason",
+        "IsolationReasonEnum": "checks.orders.Isolation.Reason",
     },
     # No validator of another host is asked about the schema.
     "SWAGGER_UI_SETTINGS": {"deepLinking": True, "validatorUrl": None},

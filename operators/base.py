@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
+from django.core.exceptions import ValidationError as Invalid
 from django.db import OperationalError
 from rest_framework import mixins
 from rest_framework.authentication import SessionAuthentication
-from rest_framework.exceptions import APIException
+from rest_framework.exceptions import APIException, ValidationError
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
@@ -14,7 +15,9 @@ from rest_framework.serializers import BaseSerializer
 from rest_framework.views import exception_handler
 from rest_framework.viewsets import GenericViewSet
 
+from checks import dispatcher
 from checks.scrub import scrub
+from nodes.querysets import UnknownNode
 from operators.authentication import OperatorToken
 from operators.filters import Strict
 from operators.pagination import Cursor
@@ -70,6 +73,16 @@ def answer(error: Exception, context: dict[str, Any]) -> Response | None:
     if response is not None and response.status_code not in (401, 403):  # those are our words alone
         response.data = _scrubbed(response.data)
     return response
+
+
+def obeyed(field: str, verb: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """What the verb returns. What it refuses is a problem of this field, unless it names another."""
+    try:
+        return verb(*args, **kwargs)
+    except (UnknownNode, dispatcher.NotAccepting, dispatcher.NotDispatchable) as refusal:
+        raise ValidationError({field: [str(refusal)]}) from None
+    except Invalid as problem:
+        raise ValidationError(problem.message_dict) from None
 
 
 def _scrubbed(problems: Any) -> Any:

@@ -11,7 +11,14 @@ from rest_framework.request import Request
 
 from checks.models import Assignment, Config, Move, Origin
 from nodes.models import Node, NodeEvent, NodeType
-from operators.serializers import NODE_STATES, NODE_TYPES, STATES
+from operators.serializers import NODE_STATES, STATES
+
+_IN_STATE = {
+    "assigned": Q(assignment__isnull=False),
+    "dangling": Q(dangling_since__isnull=False),
+    "paused": Q(pause__isnull=False),
+    "endpoint": ~Q(node_name=""),
+}
 
 
 def _choices(*values: str) -> list[tuple[str, str]]:
@@ -53,11 +60,7 @@ class ConfigFilter(filters.FilterSet):
         fields: tuple[str, ...] = ()
 
     def in_state(self, configs: QuerySet[Config], name: str, value: str) -> QuerySet[Config]:
-        if value == "endpoint":
-            return configs.exclude(node_name="")
-        return configs.filter(
-            **{"assigned": {"assignment__isnull": False}, "dangling": {"dangling_since__isnull": False}}[value]
-        )
+        return configs.filter(_IN_STATE[value])
 
     def of_node(self, configs: QuerySet[Config], name: str, value: str) -> QuerySet[Config]:
         owned = Assignment.objects.filter(node__name=value).values("config_id")
@@ -80,7 +83,7 @@ class ConfigFilter(filters.FilterSet):
 
 class NodeFilter(filters.FilterSet):
     state = filters.ChoiceFilter(choices=_choices(*NODE_STATES))
-    type = filters.ChoiceFilter(choices=_choices(*NODE_TYPES.values()), method="of_type")
+    type = filters.ChoiceFilter(choices=_choices(*(type_.name.lower() for type_ in NodeType)), method="of_type")
     schedulable = filters.BooleanFilter(help_text="false: cordoned.")
     prefix = filters.CharFilter(field_name="name", lookup_expr="startswith", help_text="How the name begins.")
 
@@ -120,3 +123,13 @@ class EventFilter(TimeRange):
     class Meta:
         model = NodeEvent
         fields: tuple[str, ...] = ()
+
+
+class AuthorFilter(filters.FilterSet):
+    author = filters.CharFilter()
+
+
+class OrderFilter(AuthorFilter):
+    config = Whole(field_name="config_id", help_text="The config's id.")
+    check = filters.CharFilter(field_name="config__name", help_text="The check's name.")
+    source = filters.CharFilter(help_text="As file, admin or api:shop.")

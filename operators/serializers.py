@@ -10,9 +10,8 @@ from checks.scrub import scrub
 from nodes.models import Node, NodeEvent, NodeType
 from operators import sources
 
-STATES = ("assigned", "dangling", "endpoint")
+STATES = ("assigned", "dangling", "paused", "endpoint")
 NODE_STATES = ("alive", "silent", "lost")
-NODE_TYPES = {type_: type_.name.lower() for type_ in NodeType}
 
 
 class Scrubbed(serializers.CharField):
@@ -23,6 +22,19 @@ class Scrubbed(serializers.CharField):
 
     def to_representation(self, value: Any) -> str:
         return scrub(str(value))
+
+
+class NodeTypeField(serializers.ChoiceField):
+    """A node's type by its name."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(choices=[type_.name.lower() for type_ in NodeType], **options)
+
+    def to_representation(self, value: Any) -> str:
+        return NodeType(value).name.lower()
+
+    def to_internal_value(self, data: Any) -> Any:
+        return NodeType[super().to_internal_value(data).upper()]
 
 
 class OriginSerializer(serializers.ModelSerializer[Origin]):
@@ -44,12 +56,17 @@ class ConfigSerializer(serializers.ModelSerializer[Config]):
     former_node = serializers.CharField(source="former_node.name", default=None, read_only=True)
     origins = OriginSerializer(many=True, read_only=True)
     check_ids = serializers.SerializerMethodField()
+    pin = Scrubbed(default=None, help_text="Where it should run.")
+    isolated = serializers.SerializerMethodField(help_text="Whether it is alone on its node by order.")
+    cost = serializers.FloatField(
+        source="cost.workers_needed", default=None, read_only=True, help_text="Workers that it keeps busy, as measured."
+    )
 
     class Meta:
         model = Config
         fields: tuple[str, ...] = (
             "id", "check", "digest", "state", "node", "since", "reason", "dangling_since", "former_node", "origins", "check_ids",
-            "created", "changed",
+            "pin", "isolated", "cost", "created", "changed",
         )  # fmt: skip
         read_only_fields = fields
 
@@ -57,10 +74,13 @@ class ConfigSerializer(serializers.ModelSerializer[Config]):
     def get_state(self, config: Config) -> str:
         if hasattr(config, "assignment"):
             return "assigned"
-        return "endpoint" if config.node_name else "dangling"
+        return "endpoint" if config.node_name else "paused" if hasattr(config, "pause") else "dangling"
 
     def get_node(self, config: Config) -> str | None:
         return config.assignment.node.name if hasattr(config, "assignment") else config.node_name or None
+
+    def get_isolated(self, config: Config) -> bool:
+        return hasattr(config, "isolation")
 
     def get_check_ids(self, config: Config) -> list[str]:
         return [scrub(instance.check_id) for instance in config.instances.all()]
@@ -80,7 +100,7 @@ class ReassignSerializer(serializers.Serializer[Any]):
 
 class NodeSerializer(serializers.ModelSerializer[Node]):
     state = serializers.ChoiceField(choices=NODE_STATES, read_only=True)
-    type = serializers.SerializerMethodField()
+    type = NodeTypeField(source="heartbeat.node_type", default=None, read_only=True)
     address = serializers.CharField(source="heartbeat.client_ip", default=None, read_only=True)
     last_heard = serializers.DateTimeField(source="heartbeat.seen_at", default=None, read_only=True)
     acknowledged = serializers.SerializerMethodField(help_text="Whether it fetched its latest configs.")
@@ -94,10 +114,6 @@ class NodeSerializer(serializers.ModelSerializer[Node]):
         )  # fmt: skip
         read_only_fields = fields
 
-    @extend_schema_field(serializers.ChoiceField(choices=list(NODE_TYPES.values()), allow_null=True))
-    def get_type(self, node: Any) -> str | None:
-        return NODE_TYPES[node.heartbeat.node_type] if hasattr(node, "heartbeat") else None
-
     def get_acknowledged(self, node: Any) -> bool | None:
         return node.heartbeat.acknowledged == node.config_version if hasattr(node, "heartbeat") else None
 
@@ -108,7 +124,19 @@ class MoveSerializer(serializers.ModelSerializer[Move]):
 
     class Meta:
         model = Move
-        fields = ("id", "time", "config_id", "check", "digest", "from_node", "to_node", "reason", "actor", "term")
+        fields = (
+            "id",
+            "time",
+            "config_id",
+            "check",
+            "digest",
+            "from_node",
+            "to_node",
+            "reason",
+            "actor",
+            "why",
+            "term",
+        )
         read_only_fields = fields
 
 

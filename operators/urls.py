@@ -9,12 +9,26 @@ from rest_framework.routers import SimpleRouter
 
 from operators.authentication import OperatorToken
 from operators.permissions import needs
+from operators.steering import (
+    IsolationViewSet,
+    NodeRuleViewSet,
+    PauseViewSet,
+    PinViewSet,
+    PlanViewSet,
+    RuleViewSet,
+)
 from operators.views import ConfigViewSet, EventViewSet, MoveViewSet, NodeViewSet, SourceViewSet
 
 router = SimpleRouter()
 router.trailing_slash = "/?"
 router.register("configs", ConfigViewSet)
 router.register("nodes", NodeViewSet)
+router.register("pins", PinViewSet)
+router.register("pauses", PauseViewSet)
+router.register("isolations", IsolationViewSet)
+router.register("rules", RuleViewSet)
+router.register("node-rules", NodeRuleViewSet)
+router.register("plans", PlanViewSet)
 router.register("moves", MoveViewSet)
 router.register("events", EventViewSet)
 router.register("sources", SourceViewSet)

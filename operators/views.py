@@ -16,21 +16,21 @@ from rest_framework.response import Response
 from checks import dispatcher
 from checks.models import Assignment, Config, Move, Origin, Source
 from nodes.models import Node, NodeEvent
-from nodes.querysets import UnknownNode
 from operators import desired, filters, serializers, sources
-from operators.base import Conflict, Listed, Looked
+from operators.base import Conflict, Listed, Looked, obeyed
 from operators.permissions import needs
 
 # Never read for a list.
 WIDE = ("original", "wire", "scrubbed", "text")
-REFUSALS = (UnknownNode, dispatcher.NotAccepting, dispatcher.NotDispatchable)
 _SOURCE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,200}")
 
 
 class ConfigViewSet(Looked):
     """Configs, and who runs them."""
 
-    queryset = Config.objects.select_related("assignment__node", "former_node").prefetch_related("origins", "instances")
+    queryset = Config.objects.select_related(
+        "assignment__node", "former_node", "pin", "pause", "isolation", "cost"
+    ).prefetch_related("origins", "instances")
     serializer_class = serializers.ConfigSerializer
     detail_serializer_class = serializers.ConfigPageSerializer
     filterset_class = filters.ConfigFilter
@@ -46,10 +46,8 @@ class ConfigViewSet(Looked):
         wish = serializers.ReassignSerializer(data=request.data)
         wish.is_valid(raise_exception=True)
         config = self.get_object()
-        try:
-            dispatcher.reassign([config.pk], wish.validated_data["node"], actor=request.user.get_username())
-        except REFUSALS as refusal:
-            raise ValidationError({"node": [str(refusal)]}) from None
+        node, actor = wish.validated_data["node"], request.user.get_username()
+        obeyed("node", dispatcher.reassign, [config.pk], node, actor=actor)
         return Response(self.get_serializer(self.get_object()).data)
 
 

@@ -7,6 +7,7 @@ from django.contrib.auth.models import Group
 
 @pytest.fixture(autouse=True)
 def _roles(db: None) -> None:
-    """The groups of the migration, which the flush after a transactional test takes away."""
+    """The groups of the migrations, which the flush after a transactional test takes away."""
     if not Group.objects.exists():
-        import_module("operators.migrations.0001_roles").make_roles(apps, None)
+        for migration in ("0001_roles", "0002_steering"):
+            import_module(f"operators.migrations.{migration}").make_roles(apps, None)

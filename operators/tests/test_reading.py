@@ -108,9 +108,9 @@ def test_moves_are_told_from_the_last_on_and_are_filtered(viewer: Caller) -> Non
     db = Config.objects.get(origins__key="db")
     moves = viewer.rows("moves")
     assert [move["check"] for move in moves] == ["postgres", "tcp_check", "http_check"]
-    assert moves[0] | {"id": 0, "time": "", "term": 0} == {
+    assert moves[0] | {"id": 0, "time": "", "term": 0, "why": {}} == {
         "id": 0, "time": "", "term": 0, "config_id": db.pk, "check": "postgres", "digest": db.digest, "from_node": "",
-        "to_node": "birch", "reason": "scheduled", "actor": "",
+        "to_node": "birch", "reason": "scheduled", "actor": "", "why": {},
     }  # fmt: skip
     first = Move.objects.earliest("pk")
     Move.objects.filter(pk=first.pk).update(time="2020-01-01T00:00Z")
@@ -174,17 +174,19 @@ def test_pages_tell_every_row_once(viewer: Caller, path: str) -> None:
     assert len(told) == len(set(told))
 
 
-@pytest.mark.parametrize("path", ["configs", "nodes", "moves", "events", "sources"])
+@pytest.mark.parametrize("path", ["configs", "nodes", "pins", "moves", "events", "sources"])
 def test_a_list_takes_as_many_queries_for_many_rows_as_for_few(
     viewer: Caller,
     path: str,
     django_assert_num_queries: Callable[..., Any],
     django_assert_max_num_queries: Callable[..., Any],
 ) -> None:
+    dispatcher.pin([Config.objects.earliest("pk").pk], "birch")
     with django_assert_max_num_queries(10) as few:
         viewer.get(f"{path}?limit=1000")
     report(*(f"n{number}" for number in range(150)))
     dispatcher.schedule([sent(f"many{number}") for number in range(150)])
+    dispatcher.pin(Config.objects.filter(node_name="").values_list("pk", flat=True), "birch")
     with django_assert_num_queries(len(few)):
         viewer.get(f"{path}?limit=1000")
 

@@ -41,6 +41,7 @@ KEY = f"https://user:{SECRET}@git/shop"
 def master(warm: None) -> Caller:
     report("ash")
     dispatcher.schedule([sent(KEY, **FIELDS)])
+    dispatcher.pin([Config.objects.get().pk], "*", kind="pattern", note=f"password={SECRET}", actor="olga")
     NodeEvent.objects.create(node_name="ash", kind="silent", cause=f"password={SECRET}")
     return having(*Role)
 
@@ -49,7 +50,9 @@ def test_the_secrets_are_there(master: Caller) -> None:
     assert Config.objects.get().original["instances"][0].count(SECRET) >= 12
 
 
-@pytest.mark.parametrize("path", ["configs", "configs/{}", "nodes", "nodes/ash", "moves", "events", "sources"])
+@pytest.mark.parametrize(
+    "path", ["configs", "configs/{}", "nodes", "nodes/ash", "moves", "events", "sources", "pins", "plans"]
+)
 def test_no_list_or_page_shows_them(master: Caller, path: str) -> None:
     answer = master.call("GET", path.format(Config.objects.get().pk))
     assert answer.status_code == 200

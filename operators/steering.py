@@ -1,0 +1,135 @@
+"""What operators order of configs, and the rules that place them, for their tools. Nothing that a source sends undoes it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.db import transaction
+from rest_framework import mixins, status
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from checks import dispatcher
+from checks.models import Plan
+from checks.orders import Isolation, Order, Pause, Pin, Rule
+from nodes.models import NodeRule
+from operators import filters, orders
+from operators.base import Looked, obeyed
+
+
+class OrderViewSet(mixins.DestroyModelMixin, Looked):
+    """Orders of a kind: given to configs, each in place of the one that it had, and taken back."""
+
+    filterset_class = filters.OrderFilter
+    lookup_value_regex = "[0-9]{1,18}"
+
+    def give(self, ids: Sequence[int], actor: str, **order: Any) -> Any:
+        """Order it of these configs."""
+        raise NotImplementedError
+
+    def take(self, ids: Sequence[int], actor: str) -> Any:
+        """Order it of these configs no more."""
+        raise NotImplementedError
+
+    def create(self, request: Request) -> Response:
+        """Order it of configs: of all of these, or of none if something forbids it."""
+        wish = self.get_serializer(data=request.data)
+        wish.is_valid(raise_exception=True)
+        ids = wish.validated_data.pop("configs")
+        obeyed("configs", self.give, ids, request.user.get_username(), **wish.validated_data)
+        given = self.get_queryset().filter(config__in=ids).order_by("pk")
+        return Response(self.get_serializer(given, many=True).data, status=status.HTTP_201_CREATED)
+
+    def perform_destroy(self, instance: Order) -> None:
+        if instance.config_id is None:
+            instance.delete()  # it waits for what its origin will send
+        else:
+            self.take([instance.config_id], self.request.user.get_username())
+
+
+class PinViewSet(OrderViewSet):
+    """Where configs should run: on a node, on nodes of a name pattern, or on nodes with a label."""
+
+    queryset = Pin.objects.select_related("config")
+    serializer_class = orders.PinSerializer
+
+    def give(self, ids: Sequence[int], actor: str, **order: Any) -> Any:
+        return dispatcher.pin(ids, actor=actor, **order)
+
+    def take(self, ids: Sequence[int], actor: str) -> Any:
+        return dispatcher.unpin(ids)
+
+
+class PauseViewSet(OrderViewSet):
+    """Configs that run nowhere for now."""
+
+    queryset = Pause.objects.select_related("config")
+    serializer_class = orders.PauseSerializer
+
+    def give(self, ids: Sequence[int], actor: str, **order: Any) -> Any:
+        return dispatcher.pause(ids, actor=actor, **order)
+
+    def take(self, ids: Sequence[int], actor: str) -> Any:
+        return dispatcher.resume(ids, actor=actor)
+
+
+class IsolationViewSet(OrderViewSet):
+    """Configs that are alone on their nodes."""
+
+    queryset = Isolation.objects.select_related("config")
+    serializer_class = orders.IsolationSerializer
+
+    @transaction.atomic
+    def give(self, ids: Sequence[int], actor: str, **order: Any) -> Any:
+        return [move for id_ in ids for move in dispatcher.isolate(id_, actor=actor, **order)]
+
+    def take(self, ids: Sequence[int], actor: str) -> Any:
+        return dispatcher.release(ids)
+
+
+class Ruled(mixins.CreateModelMixin, mixins.UpdateModelMixin, mixins.DestroyModelMixin, Looked):
+    """Rules, with who wrote them last."""
+
+    filterset_class = filters.AuthorFilter
+    lookup_value_regex = "[0-9]{1,18}"
+
+    def perform_create(self, serializer: Any) -> None:
+        serializer.save(author=self.request.user.get_username())
+
+    perform_update = perform_create
+
+
+class RuleViewSet(Ruled):
+    """Which nodes may run which checks, and how many of them each."""
+
+    queryset = Rule.objects.all()
+    serializer_class = orders.RuleSerializer
+
+
+class NodeRuleViewSet(Ruled):
+    """What nodes are labelled and may be given, by name, address and type. Later rules have the last word."""
+
+    queryset = NodeRule.objects.all()
+    serializer_class = orders.NodeRuleSerializer
+
+    @transaction.atomic
+    def perform_create(self, serializer: Any) -> None:
+        super().perform_create(serializer)
+        NodeRule.objects.apply()
+
+    perform_update = perform_create
+
+    @transaction.atomic
+    def perform_destroy(self, instance: NodeRule) -> None:
+        instance.delete()
+        NodeRule.objects.apply()
+
+
+class PlanViewSet(Looked):
+    """Moves worked out, made or not, the last plan first."""
+
+    queryset = Plan.objects.all()
+    serializer_class = orders.PlanSerializer
+    detail_serializer_class = orders.PlanPageSerializer
+    filterset_class = filters.AuthorFilter
+    lookup_value_regex = "[0-9]{1,18}"
+    ordering = "-id"

@@ -1,0 +1,175 @@
+"""Pins, pauses, isolations and rules: ordered, listed and taken back by operators' tools."""
+
+from typing import Any
+
+import pytest
+
+from checks import dispatcher
+from checks.models import Config, Move
+from checks.orders import Isolation, Pause, Pin, Rule
+from checks.tests.cast import dangling, owners, report, sent
+from nodes.models import Node
+from operators.roles import Role
+from operators.tests.cast import Caller, having
+
+pytestmark = pytest.mark.django_db
+
+FAR = "2100-01-01T00:00:00Z"
+
+
+@pytest.fixture
+def operator(warm: None) -> Caller:
+    """Someone who steers this: shop, mail and db run on ash, birch has nothing."""
+    report("ash")
+    dispatcher.schedule([sent("shop"), sent("mail"), sent("db", name="postgres")])
+    report("birch")
+    return having(Role.OPERATOR)
+
+
+def ids(*keys: str) -> list[int]:
+    return [Config.objects.get(origins__key=key).pk for key in keys]
+
+
+def made(answer: Any) -> list[Any]:
+    assert answer.status_code == 201, answer.content
+    rows: list[Any] = answer.json()
+    return rows
+
+
+def state(operator: Caller, key: str) -> str:
+    return str(operator.get(f"configs/{ids(key)[0]}")["state"])
+
+
+def test_a_pin_moves_configs_says_why_and_is_taken_back(operator: Caller) -> None:
+    wish = {"configs": ids("shop", "mail"), "aim": "birch", "note": "near its database", "until": FAR}
+    shop, mail = made(operator.call("POST", "pins", wish))
+    assert owners() == {"shop": "birch", "mail": "birch", "db": "ash"}
+    assert shop | {"time": "", "id": 0} == {
+        "id": 0, "config": ids("shop")[0], "check": "http_check", "origin": "file:shop", "author": "operator",
+        "note": "near its database", "time": "", "kind": "node", "aim": "birch", "waits": False, "until": FAR,
+    }  # fmt: skip
+    assert operator.get(f"configs/{shop['config']}")["pin"] == "the node birch"
+    assert [row["id"] for row in operator.rows(f"pins?config={mail['config']}")] == [mail["id"]]
+    assert operator.call("DELETE", f"pins/{shop['id']}").status_code == 204
+    assert list(Pin.objects.values_list("config_id", flat=True)) == [mail["config"]]
+    assert owners()["shop"] == "birch"
+
+
+def test_a_pin_may_aim_at_names_or_labels(operator: Caller) -> None:
+    made(operator.call("POST", "pins", {"configs": ids("shop"), "kind": "pattern", "aim": "bir*"}))
+    Node.objects.filter(name="birch").update(labels={"zone": "b"})
+    made(operator.call("POST", "pins", {"configs": ids("mail"), "kind": "label", "aim": "zone=b"}))
+    assert owners() == {"shop": "birch", "mail": "birch", "db": "ash"}
+
+
+def test_a_pause_takes_configs_away_until_it_is_taken_back(operator: Caller) -> None:
+    (row,) = made(operator.call("POST", "pauses", {"configs": ids("shop"), "note": "maintenance"}))
+    assert "shop" not in owners()
+    assert dangling() == set()
+    assert state(operator, "shop") == "paused"
+    assert [row["id"] for row in operator.rows("configs?state=paused")] == ids("shop")
+    assert operator.call("DELETE", f"pauses/{row['id']}").status_code == 204
+    assert state(operator, "shop") == "assigned"
+    assert set(Move.objects.filter(reason="resumed").values_list("actor", flat=True)) == {"operator"}
+
+
+def test_an_isolated_config_is_alone_until_it_is_taken_back(operator: Caller) -> None:
+    (row,) = made(operator.call("POST", "isolations", {"configs": ids("shop")}))
+    assert owners() == {"shop": "ash", "mail": "birch", "db": "birch"}
+    assert row["reason"] == "isolated"
+    assert operator.get(f"configs/{row['config']}")["isolated"] is True
+    assert operator.call("DELETE", f"isolations/{row['id']}").status_code == 204
+    assert not Isolation.objects.exists()
+
+
+def test_an_order_replaces_the_one_before(operator: Caller) -> None:
+    made(operator.call("POST", "pins", {"configs": ids("shop"), "aim": "birch"}))
+    made(operator.call("POST", "pins", {"configs": ids("shop"), "aim": "ash"}))
+    assert list(Pin.objects.values_list("aim", flat=True)) == ["ash"]
+
+
+def test_an_order_that_waits_for_its_config_is_taken_back_too(operator: Caller) -> None:
+    (row,) = made(operator.call("POST", "pauses", {"configs": ids("shop")}))
+    dispatcher.unschedule([("file", "shop")])
+    (waiting,) = operator.rows("pauses?source=file")
+    assert (waiting["config"], waiting["check"], waiting["origin"]) == (None, None, "file:shop")
+    assert operator.call("DELETE", f"pauses/{row['id']}").status_code == 204
+    assert not Pause.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "wish", "field", "error"),
+    [
+        ("pins", {"aim": "birch", "configs": []}, "configs", "at least 1"),
+        ("pins", {"aim": "birch", "configs": [0]}, "configs", "greater than or equal to 1"),
+        ("pins", {"aim": "birch", "configs": [99_999_999]}, "configs", "does not exist any more"),
+        ("pins", {"aim": ""}, "aim", "may not be blank"),
+        ("pins", {"aim": "zone", "kind": "label"}, "aim", "written as zone=a"),
+        ("pins", {"aim": "birch", "kind": "wish"}, "kind", "not a valid choice"),
+        ("pauses", {"until": "soon"}, "until", "wrong format"),
+        ("isolations", {"configs": [99_999_999]}, "configs", "does not exist any more"),
+    ],
+)
+def test_what_can_not_be_ordered_is_told_at_its_field(
+    operator: Caller, kind: str, wish: dict[str, Any], field: str, error: str
+) -> None:
+    before = owners()
+    answer = operator.call("POST", kind, {"configs": ids("shop")} | wish)
+    assert answer.status_code == 400, answer.content
+    assert error in str(answer.json()[field])
+    assert owners() == before
+
+
+def test_all_are_ordered_or_none(operator: Caller) -> None:
+    for kind, wish in (("pins", {"aim": "birch"}), ("pauses", {}), ("isolations", {})):
+        answer = operator.call("POST", kind, {"configs": [*ids("shop", "mail"), 99_999_999]} | wish)
+        assert answer.status_code == 400
+    assert [model.objects.count() for model in (Pin, Pause, Isolation)] == [0, 0, 0]
+    assert set(owners().values()) == {"ash"}
+
+
+def test_a_refusal_names_the_rule(operator: Caller) -> None:
+    rule = {"name": "databases stay in a", "check_pattern": "postgres", "required": {"zone": "a"}, "note": "latency"}
+    answer = operator.call("POST", "rules", rule)
+    assert answer.status_code == 201
+    assert answer.json()["author"] == "operator"
+    refused = operator.call("POST", f"configs/{ids('db')[0]}/reassign", {"node": "birch"})
+    assert refused.status_code == 400
+    assert "rule databases stay in a: it requires zone=a" in refused.json()["node"][0]
+    changed = operator.call("PUT", f"rules/{answer.json()['id']}", rule | {"check_pattern": "mysql"})
+    assert changed.status_code == 200
+    assert operator.call("POST", f"configs/{ids('db')[0]}/reassign", {"node": "birch"}).status_code == 200
+    assert operator.call("DELETE", f"rules/{answer.json()['id']}").status_code == 204
+    assert not Rule.objects.exists()
+
+
+def test_rules_of_nodes_hold_at_once(operator: Caller) -> None:
+    rule = {"pattern": "b*", "labels": {"zone": "b"}, "weight": 0.5, "max_configs": 7}
+    answer = operator.call("POST", "node-rules", rule)
+    assert answer.status_code == 201, answer.content
+    birch = operator.get("nodes/birch")
+    assert (birch["labels"], birch["weight"], birch["max_configs"]) == ({"zone": "b"}, 0.5, 7)
+    operator.call("PUT", f"node-rules/{answer.json()['id']}", {"pattern": "a*", "labels": {"zone": "a"}})
+    assert (operator.get("nodes/ash")["labels"], operator.get("nodes/birch")["labels"]) == ({"zone": "a"}, {})
+    operator.call("DELETE", f"node-rules/{answer.json()['id']}")
+    assert operator.get("nodes/ash")["labels"] == {}
+
+
+@pytest.mark.parametrize(
+    ("path", "rule", "field"),
+    [
+        ("rules", {"name": ""}, "name"),
+        ("rules", {"name": "r", "required": {"a": {"b": "c"}}}, "required"),
+        ("rules", {"name": "r", "forbidden": {"a\0": "c"}}, "forbidden"),
+        ("rules", {"name": "r", "max_per_node": 0}, "max_per_node"),
+        ("node-rules", {"network": "10.0.0.0/99"}, "network"),
+        ("node-rules", {"type": "toaster"}, "type"),
+        ("node-rules", {"weight": "nan"}, "weight"),
+        ("node-rules", {"weight": 0}, "weight"),
+        ("node-rules", {"max_configs": -1}, "max_configs"),
+    ],
+)
+def test_what_is_no_rule_is_told_at_its_field(operator: Caller, path: str, rule: dict[str, Any], field: str) -> None:
+    answer = operator.call("POST", path, rule)
+    assert answer.status_code == 400, answer.content
+    assert list(answer.json()) == [field]
