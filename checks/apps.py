@@ -7,9 +7,10 @@ class ChecksConfig(AppConfig):
     name = "checks"
 
     def ready(self) -> None:
-        from nodes.querysets import node_arrived
+        from nodes.querysets import node_arrived, node_changed
 
         node_arrived.connect(wake_if_dangling, dispatch_uid="checks.wake_if_dangling")
+        node_changed.connect(wake, dispatch_uid="checks.wake")
 
 
 def wake_if_dangling(**kwargs: Any) -> None:
@@ -18,3 +19,10 @@ def wake_if_dangling(**kwargs: Any) -> None:
 
     if Config.objects.dangling().exists():
         ClusterStore.objects.wake()
+
+
+def wake(**kwargs: Any) -> None:
+    """A node leaves, or may no longer run what it has: let the leader act on it now, not in a second."""
+    from checks.models import ClusterStore
+
+    ClusterStore.objects.wake()

@@ -26,6 +26,10 @@ node_changed = Signal()
 
 # How long a node that said that it restarts keeps what it has.
 RESTART_TIME = timedelta(seconds=60)
+# How long a node that said that it leaves may still report that it never had a config, without having started anew.
+FAREWELL_TIME = timedelta(seconds=20)
+# Who is uncordoned may be given work, whatever it said before.
+READMITTED = {"leaving": False, "kept_until": None}
 # A node that was away so often in this time comes and goes.
 FLAPPING_TIMES, FLAPPING_SPAN = 2, timedelta(minutes=10)
 # So many timeouts. Nodes that all reported just before a cut of 40 s report again up to 50 s after its beginning.
@@ -104,7 +108,7 @@ class NodeQuerySet(models.QuerySet["nodestore.Node"]):
 
     def _is_up_to_date(self, report: Report, beat: Beat) -> bool:
         if report.last_change == 0 and (beat.acknowledged_before > 0 or beat.said_goodbye):
-            self._note_restart(report.name)
+            self._note_restart(report.name, beat)
         if report.last_change != EXTRA_HEARTBEAT and report.declared != beat.declared:
             self._note_declaration(report.name, report.declared)
         # A report of 0 is a fresh start's, and a node may start where it was before.
@@ -113,12 +117,15 @@ class NodeQuerySet(models.QuerySet["nodestore.Node"]):
         return beat.warmup or report.last_change in (EXTRA_HEARTBEAT, beat.config_version)
 
     @transaction.atomic
-    def _note_restart(self, name: str) -> None:
+    def _note_restart(self, name: str, beat: Beat) -> None:
         """A node started anew: what it said before is over. One that does so again and again is not trusted for a while."""
+        events = nodestore.NodeEvent.objects
+        is_virgin = beat.config_version == 0
+        if is_virgin and events.noted(name, nodestore.NodeEvent.Kind.LEAVING, FAREWELL_TIME):
+            return
         announced = self.filter(Q(leaving=True) | Q(kept_until__gte=Now()), name=name).exists()
         self.filter(name=name).update(leaving=False, kept_until=None)
-        cause = nodestore.NodeEvent.ANNOUNCED if announced else ""
-        nodestore.NodeEvent.objects.note([name], nodestore.NodeEvent.Kind.RESTARTED, cause)
+        events.note([name], nodestore.NodeEvent.Kind.RESTARTED, nodestore.NodeEvent.ANNOUNCED if announced else "")
         self._distrust_if_flapping(name)
         node_arrived.send(sender=self.model, name=name)
 
@@ -135,15 +142,18 @@ class NodeQuerySet(models.QuerySet["nodestore.Node"]):
 
     @transaction.atomic
     def goodbye(self, name: str, kind: str) -> None:
-        """A node says that it is `leaving` or `restarting`. Raises UnknownNode."""
-        if kind == "leaving":
-            changed = self.known().filter(name=name).update(leaving=True)
-        else:
-            changed = self.known().filter(name=name).update(kept_until=Now() + RESTART_TIME)
-        if not changed:
+        """A node says that it is `leaving` or `restarting`. Who leaves has said the last word. Raises UnknownNode."""
+        node = self.known().filter(name=name)
+        if not node.exists():
             raise UnknownNode(f"node {name} is unknown")
-        nodestore.NodeEvent.objects.note([name], nodestore.NodeEvent.Kind(kind))
-        node_changed.send(sender=self.model, name=name)
+        staying = node.filter(leaving=False)
+        if kind == nodestore.NodeEvent.Kind.LEAVING:
+            changed = staying.update(leaving=True, kept_until=None)
+        else:
+            changed = staying.exclude(kept_until__gte=Now()).update(kept_until=Now() + RESTART_TIME)
+        if changed:
+            nodestore.NodeEvent.objects.note([name], kind)
+            node_changed.send(sender=self.model, name=name)
 
     @transaction.atomic
     def _register(self, report: Report) -> Beat:
@@ -166,6 +176,10 @@ class NodeQuerySet(models.QuerySet["nodestore.Node"]):
         _, arrived = nodestore.Heartbeat.objects.update_or_create(node_id=node_id, defaults=values)
         if arrived:
             self._welcome(node_id, report.name, is_new=inserted)
+        if report.last_change != EXTRA_HEARTBEAT:
+            # In this transaction: nobody may believe that it runs everything.
+            self._note_declaration(report.name, report.declared)
+            declared = report.declared
         return Beat(version, nodestore.Hearing.objects.get().warmup, declared, False, 0)
 
     def _welcome(self, node_id: int, name: str, *, is_new: bool) -> None:
@@ -184,9 +198,10 @@ class NodeQuerySet(models.QuerySet["nodestore.Node"]):
         kinds = nodestore.NodeEvent.Kind
         kind = kinds.UNCORDONED if schedulable else kinds.DRAINING if draining else kinds.CORDONED
         with transaction.atomic():
-            unlike = self.exclude(schedulable=schedulable, draining=draining)
+            wanted = {"schedulable": schedulable, "draining": draining} | (READMITTED if schedulable else {})
+            unlike = self.exclude(**wanted)
             names = list(unlike.order_by("pk").select_for_update(no_key=True).values_list("name", flat=True))
-            self.model.objects.filter(name__in=names).update(schedulable=schedulable, draining=draining)
+            self.model.objects.filter(name__in=names).update(**wanted)
             nodestore.NodeEvent.objects.note(names, kind, cause=actor)
             for name in names if schedulable else ():
                 node_arrived.send(sender=self.model, name=name)
@@ -197,13 +212,13 @@ class NodeQuerySet(models.QuerySet["nodestore.Node"]):
 
         force: silent for longer than the timeout, whatever the rest says.
         """
-        late = self.filter(heartbeat__seen_at__lt=ago(conf.NODE_EXPIRATION_TIMEOUT)).exclude(kept_until__gte=Now())
+        late = self.filter(heartbeat__seen_at__lt=ago(conf.NODE_EXPIRATION_TIMEOUT))
         if force:
             return late
         is_deaf = Q(hearing_since__gte=ago(conf.NODE_EXPIRATION_TIMEOUT))
         is_braked = Q(braked_since__gte=ago(conf.NODE_EXPIRATION_TIMEOUT * BRAKE_HOLDS))
         guards = nodestore.Hearing.objects.filter(is_deaf | is_braked)
-        return late.filter(~Exists(guards), Exists(self.model.objects.accepting()))
+        return late.exclude(kept_until__gte=Now()).filter(~Exists(guards), Exists(self.model.objects.accepting()))
 
     def expire(self, *, force: bool = False) -> dict[int, str]:
         """Lose every node that expired: {id: name}. Only the dispatcher calls it, since their configs must go too."""
@@ -212,9 +227,11 @@ class NodeQuerySet(models.QuerySet["nodestore.Node"]):
         gone = nodestore.Heartbeat.objects.delete_silent([node.pk for node in locked], conf.NODE_EXPIRATION_TIMEOUT)
         self.filter(pk__in=gone).update(lost_at=Now())
         self.bump_versions(gone)
-        names = dict(self.filter(pk__in=gone).values_list("pk", "name"))
-        nodestore.NodeEvent.objects.note(names.values(), nodestore.NodeEvent.Kind.EXPIRED)
-        return names
+        lost = self.filter(pk__in=gone)
+        event = nodestore.NodeEvent
+        for leaving, cause in ((False, ""), (True, event.ANNOUNCED)):
+            event.objects.note(lost.filter(leaving=leaving).values_list("name", flat=True), event.Kind.EXPIRED, cause)
+        return dict(lost.values_list("pk", "name"))
 
     def bump_versions(self, ids: Collection[int]) -> None:
         """Give these nodes a config version that was never used, in the transaction of the change that it stands for."""
@@ -255,6 +272,10 @@ class NodeEventQuerySet(models.QuerySet["nodestore.NodeEvent"]):
         recent = self.filter(node_name=name, kind__in=kinds, time__gte=ago(span))
         return recent.exclude(cause=self.model.ANNOUNCED).count()
 
+    def noted(self, name: str, kind: str, span: timedelta) -> bool:
+        """Whether that happened to the node in that time."""
+        return self.filter(node_name=name, kind=kind, time__gte=ago(span)).exists()
+
     def note(self, names: Collection[str] | Any, kind: str, cause: str = "") -> None:
         self.bulk_create([self.model(node_name=name, kind=kind, cause=cause, time=Now()) for name in names])
 
@@ -265,14 +286,15 @@ class NodeEventQuerySet(models.QuerySet["nodestore.NodeEvent"]):
             kind=self.model.Kind.SILENT,
             time__gte=models.OuterRef("heartbeat__seen_at"),
         )
-        names = list(nodestore.Node.objects.silent().exclude(Exists(noted)).values_list("name", flat=True))
+        silent = nodestore.Node.objects.expected().silent()
+        names = list(silent.exclude(Exists(noted)).values_list("name", flat=True))
         self.note(names, self.model.Kind.SILENT)
         return names
 
     def note_addresses(self, name: str, addresses: Collection[str]) -> None:
         """Note, once in a while, that a node's reports come from these addresses in turn: they are two of one name."""
         kind = self.model.Kind.TWO_ADDRESSES
-        if not self.filter(node_name=name, kind=kind, time__gte=ago(SAID_AGAIN_AFTER)).exists():
+        if not self.noted(name, kind, SAID_AGAIN_AFTER):
             self.note([name], kind, " and ".join(sorted(addresses)))
             log.warning("node_at_two_addresses", node=name, addresses=sorted(addresses))
 

@@ -17,7 +17,8 @@ from clusteragent.lib.database.together import Together
 from nodes.authentication import AgentToken, AnyToken, BearerToken
 from nodes.heartbeats import Report
 from nodes.models import Node, validate_node_name
-from nodes.parsers import BadStatus, read_client_ip, read_status
+from nodes.parsers import BadStatus, read_client_ip, read_goodbye, read_status
+from nodes.querysets import UnknownNode
 
 _log = structlog.get_logger()
 
@@ -114,3 +115,16 @@ class Status(ClusterChecksView):
             return (
                 database.ask(partial(Node.objects.heartbeat, **report._asdict())) if is_current is None else is_current
             )
+
+
+class Goodbye(ClusterChecksView):
+    """POST …/clusterchecks/goodbye/<node>: it leaves for good, or is back in a moment."""
+
+    def post(self, request: Request, name: str) -> HttpResponse:
+        validate_node_name(name)
+        kind = read_goodbye(request.body)
+        try:
+            database.ask(partial(Node.objects.goodbye, name, kind))
+        except UnknownNode as error:
+            return line(str(error), 500)
+        return json_answer(b"{}")

@@ -8,11 +8,12 @@ from django.urls import URLPattern, URLResolver, include, path, re_path
 from checks.views import AllEndpointsConfigs, Configs, EndpointsConfigs, State
 from clusteragent.views import Healthz, Readyz, Version
 from nodes.authentication import LocalToken
-from nodes.views import NotFound, Status
+from nodes.views import Goodbye, NotFound, Status
 
 _api = [
     path("clusterchecks", State.as_view()),
     path("clusterchecks/configs/<str:name>", Configs.as_view()),
+    path("clusterchecks/goodbye/<str:name>", Goodbye.as_view()),
     path("endpointschecks/configs", AllEndpointsConfigs.as_view()),
     path("endpointschecks/configs/<str:name>", EndpointsConfigs.as_view()),
     # Of the local routes' kind, so that a node agent's token is refused before it is told that they don't exist.
