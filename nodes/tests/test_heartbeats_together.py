@@ -31,6 +31,12 @@ def test_all_that_a_heartbeat_says_is_written(known):
     assert (heartbeat.acknowledged, heartbeat.node_type, heartbeat.client_ip) == (3, 1, "192.0.2.1")
 
 
+@pytest.mark.parametrize("name", ['a"b', "a\\b", "NULL", "{a,b}", "a b", "ä", "'"])
+def test_any_name_that_a_node_may_have_reaches_the_statement_as_it_is(known, name):
+    Node.objects.heartbeat(name, last_change=0)
+    assert Node.objects.heartbeats([Report(name, 0), Report("ash", 0)]) == [True, True]
+
+
 def test_unknown_nodes_are_left_to_be_registered_alone(known):
     assert Node.objects.heartbeats([Report("dogwood", 0), Report("ash", 0)]) == [None, True]
     assert not Node.objects.filter(name="dogwood").exists()

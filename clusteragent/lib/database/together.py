@@ -1,7 +1,6 @@
 """What many threads ask of the database at the same moment, done by one of them for all."""
 
 import threading
-import time
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
@@ -10,7 +9,8 @@ from clusteragent.lib.database import ask, limited
 T = TypeVar("T")
 R = TypeVar("R")
 
-# Seconds that the first call waits for others. Without it each statement finds a thread or two: they take turns anyway.
+# Seconds that the first call waits at most, until as many others are there as the last time. Those that were answered
+# together come back nearly together; without a wait each statement finds a thread or two.
 _GATHERING = 0.001
 
 
@@ -40,17 +40,21 @@ class Together(Generic[T, R]):
 
     def __init__(self, work: Callable[[Sequence[T]], Sequence[R]]) -> None:
         self._work = work
-        self._lock = threading.Lock()
+        self._gathered = threading.Condition()
         self._waiting: list[_Call[T, R]] = []
+        # How many shared the last turn.
+        self._number = 1
         self._is_led = False
 
     def ask(self, item: T) -> R:
         """The item's outcome. Raises Away within LIMIT seconds."""
         call = _Call[T, R](item)
         with limited():
-            with self._lock:
+            with self._gathered:
                 self._waiting.append(call)
                 call.leads, self._is_led = not self._is_led, True
+                if len(self._waiting) == self._number:
+                    self._gathered.notify()
             if not call.leads:
                 call.wait()
             if call.leads:
@@ -60,9 +64,10 @@ class Together(Generic[T, R]):
         return call.outcome  # type: ignore[return-value]
 
     def _lead(self) -> None:
-        time.sleep(_GATHERING)
-        with self._lock:
+        with self._gathered:
+            self._gathered.wait_for(lambda: len(self._waiting) >= self._number, _GATHERING)
             calls, self._waiting = self._waiting, []
+            self._number = len(calls)
         try:
             outcomes = ask(lambda: self._work([call.item for call in calls]))
             for call, outcome in zip(calls, outcomes, strict=True):
@@ -76,7 +81,7 @@ class Together(Generic[T, R]):
 
     def _hand_over(self) -> None:
         """Let the eldest of those that came meanwhile lead."""
-        with self._lock:
+        with self._gathered:
             self._is_led = bool(self._waiting)
             if self._waiting:
                 self._waiting[0].leads = True
