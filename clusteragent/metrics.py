@@ -35,8 +35,6 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 # Seconds. Prometheus gives up after ten, unless told otherwise.
 SCRAPE_LIMIT = 9
 
-_ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
-
 Samples = Iterable[tuple[tuple[str, ...], float]]
 
 
@@ -55,7 +53,12 @@ class Family(NamedTuple):
         form = "".join(f',{label}="%s"' for label in self.labels)
         form = f'{self.name}{{join_leader="true"{form}}} %s\n'
         for values, number in self.samples:
-            yield form % (*(value.translate(_ESCAPES) for value in values), "+Inf" if number == math.inf else number)
+            yield form % (*map(_escaped, values), "+Inf" if number == math.inf else number)
+
+
+def _escaped(value: str) -> str:
+    # str.translate() takes three times as long.
+    return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
 
 
 def exposition() -> bytes:
