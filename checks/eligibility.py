@@ -54,13 +54,16 @@ class Eligibility:
         """Whether a rule is about origins, so that entries must name theirs."""
         return any(rule.source_pattern != "*" for rule in self._rules)
 
+    def may_run(self, entry: Entry) -> frozenset[int] | None:
+        """The nodes that may run it, however many of its kind they have; None: all."""
+        return None if self.is_plain and entry.pin is None else self._eligible(entry, self._about(entry))
+
     def among(self, entry: Entry) -> frozenset[int] | None:
         """The nodes that may get it now; None: all."""
-        if self.is_plain and entry.pin is None:
+        chosen = self.may_run(entry)
+        if chosen is None:
             return None
-        rules = self._about(entry)
-        chosen = self._eligible(entry, rules)
-        for rule in rules:
+        for rule in self._about(entry):
             if rule.max_per_node:
                 taken = self._taken[rule.pk]
                 chosen = frozenset(node for node in chosen if taken[node] < rule.max_per_node)

@@ -8,6 +8,7 @@ from django.db.models.functions import Now
 
 import checks.troubles  # noqa: F401 - its model is one of this app's
 from checks.costquerysets import CostQuerySet
+from checks.planquerysets import PlanQuerySet
 from checks.querysets import (
     AssignmentQuerySet,
     ClusterStoreManager,
@@ -247,6 +248,8 @@ class Plan(models.Model):
     # How many of the moves were made, and why not all.
     moved = models.PositiveIntegerField(db_default=0)
     outcome = models.TextField(db_default="")
+
+    objects = PlanQuerySet.as_manager()
 
     class Meta:
         ordering = ["-id"]

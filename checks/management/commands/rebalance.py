@@ -1,0 +1,65 @@
+import json
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from checks import costs, plans
+from checks.models import Plan
+
+ACTOR = "command line"
+
+
+class Command(BaseCommand):
+    help = "Move configs from busy nodes to idle ones, the fewest that make a clear difference."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--dry-run", action="store_true", help="only show what would move, by the costs last measured"
+        )
+        parser.add_argument("--force", action="store_true", help="also where it makes no clear difference")
+        parser.add_argument("--no-budget", action="store_true", help="all at once, not what may move in one period")
+        parser.add_argument("--json", action="store_true", help="for programs")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        how = {"actor": ACTOR, "force": options["force"], "unlimited": options["no_budget"]}
+        plan = plans.draft(**how) if options["dry_run"] else self.rebalance(how)
+        if options["json"]:
+            self.stdout.write(json.dumps(document(plan, is_dry=options["dry_run"]), indent=2))
+        else:
+            self.show(plan, is_dry=options["dry_run"])
+
+    def rebalance(self, how: dict[str, Any]) -> Plan:
+        costs.measure()
+        try:
+            plan, _ = plans.rebalance(**how)
+        except plans.StalePlan as error:
+            raise CommandError(f"nothing moved, since meanwhile something changed: {error}") from error
+        return plan
+
+    def show(self, plan: Plan, *, is_dry: bool) -> None:
+        moves = plan.moves if is_dry else plan.moves[: plan.moved]
+        done = "would be rebalanced" if is_dry else "rebalanced successfully"
+        self.stdout.write(f"{len(moves)} cluster checks {done}")
+        self.stdout.write("".join(f"{line(move)}\n" for move in moves), ending="")
+        self.stdout.write(spread(plan))
+        if plan.outcome:
+            raise CommandError(plan.outcome)
+
+
+def document(plan: Plan, *, is_dry: bool) -> dict[str, Any]:
+    """The plan for programs."""
+    return {
+        "moves": plan.moves if is_dry else plan.moves[: plan.moved],
+        "nodes": plan.nodes,
+        "spread": plan.spread,
+        "outcome": plan.outcome,
+    }
+
+
+def line(move: dict[str, Any]) -> str:
+    return f"{move['name']} {move['digest']}: {move['from_node']} → {move['to_node']} ({move['cost']:.3g} workers)"
+
+
+def spread(plan: Plan) -> str:
+    (peak, new_peak), (stddev, new_stddev) = plan.spread["peak"], plan.spread["stddev"]
+    return f"peak {peak:.3f} → {new_peak:.3f}, standard deviation {stddev:.3f} → {new_stddev:.3f}"

@@ -1,0 +1,81 @@
+"""What plans are made on, and the SQL that reads it for all configs at once."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from django.db import connection, models
+
+from clusteragent.lib import conf
+
+# A node that gives no stats counts as running what it has had, and acknowledged, for so long.
+BELIEVED_AFTER = timedelta(minutes=2)
+
+
+class Held(NamedTuple):
+    """A config that has an owner. fetched: the owner knows of it. moved: it came from another node within the cooldown."""
+
+    id: int
+    digest: str
+    name: str
+    node: str
+    fetched: bool
+    has_run: bool
+    moved: bool
+
+
+class PlanQuerySet(models.QuerySet[Any]):
+    # Not the ORM: stats, ledger and map are joined once for all configs. Versions are the database's time in nanoseconds,
+    # so one that is older than an assignment does not contain it. What came back to its node dangled meanwhile, or was
+    # edited: that is no move.
+    _HELD = """
+        WITH told AS (
+            SELECT s.node_id, s.check_id, r.stats_at
+            FROM nodes_runnerstats AS s JOIN nodes_runner AS r ON r.node_id = s.node_id
+            WHERE s.total_runs > 0 OR s.execution_ms > 0
+        ), ran AS (
+            SELECT a.config_id
+            FROM told
+            JOIN checks_instance AS i ON i.check_id = told.check_id
+            JOIN checks_assignment AS a
+                ON a.config_id = i.config_id AND a.node_id = told.node_id AND a.since <= told.stats_at
+            UNION
+            SELECT a.config_id
+            FROM told
+            JOIN checks_assignment AS a ON a.node_id = told.node_id AND a.since <= told.stats_at
+            JOIN checks_config AS c ON c.id = a.config_id AND c.name = told.check_id
+        ), moved AS (
+            SELECT DISTINCT config_id FROM checks_move
+            WHERE time >= statement_timestamp() - %(cooldown)s * interval '1 second'
+                AND source_node <> '' AND to_node <> '' AND source_node <> to_node
+        ), held AS (
+            SELECT a.config_id, a.node_id, a.since, h.acknowledged >= extract(epoch FROM a.since) * 1000000000 AS fetched
+            FROM checks_assignment AS a JOIN nodes_heartbeat AS h ON h.node_id = a.node_id
+        )
+        SELECT c.id, c.digest, c.name, n.name, held.fetched,
+            ran.config_id IS NOT NULL OR (
+                coalesce(r.failures, 1) > 0 AND held.fetched
+                AND held.since < statement_timestamp() - %(believed)s * interval '1 second'
+            ),
+            moved.config_id IS NOT NULL
+        FROM held
+        JOIN checks_config AS c ON c.id = held.config_id
+        JOIN nodes_node AS n ON n.id = held.node_id
+        LEFT JOIN nodes_runner AS r ON r.node_id = held.node_id
+        LEFT JOIN ran ON ran.config_id = held.config_id
+        LEFT JOIN moved ON moved.config_id = held.config_id
+    """
+
+    def held(self) -> list[Held]:
+        """Every config that a known node has."""
+        values = {
+            "cooldown": conf.REBALANCE_COOLDOWN.total_seconds(),
+            "believed": BELIEVED_AFTER.total_seconds(),
+        }
+        with connection.cursor() as cursor:
+            cursor.execute(self._HELD, values)
+            return [Held(*row) for row in cursor.fetchall()]
+
+    def prune(self, before: datetime | Any) -> int:
+        return self.filter(time__lt=before).delete()[0]

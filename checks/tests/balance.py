@@ -1,0 +1,54 @@
+"""The cast of the tests of plans: nodes that run what they have, and configs of known cost."""
+
+from datetime import timedelta
+
+from django.db import connection
+from django.db.models import F
+from django.db.models.functions import Now
+
+from checks import dispatcher
+from checks.models import Assignment, Config, Cost, Move
+from checks.tests.cast import report, sent
+from nodes.models import Heartbeat, Node, NodeEvent
+
+LONG_AGO = timedelta(hours=1)
+
+
+def furnish(**loads: list[float]) -> None:
+    """Nodes that have run configs of these costs for long: `ash-0`, `ash-1`, …"""
+    report(*loads)
+    keys = {f"{node}-{number}": cost for node, costs in loads.items() for number, cost in enumerate(costs)}
+    dispatcher.schedule([sent(key) for key in keys])
+    for key, cost in keys.items():
+        config = Config.objects.get(origins__key=key)
+        Cost.objects.update_or_create(config_id=config.pk, defaults={"workers_needed": cost})
+        Assignment.objects.filter(config=config).update(node=Node.objects.get(name=key.rpartition("-")[0]))
+    settle()
+
+
+def settle() -> None:
+    """Everything has been where it is for long, and every node has fetched what it has."""
+    Node.objects.bump_versions(Node.objects.values_list("pk", flat=True))
+    fetch()
+    Assignment.objects.update(since=Now() - LONG_AGO)
+    Move.objects.update(time=F("time") - LONG_AGO)
+    NodeEvent.objects.update(time=F("time") - LONG_AGO)
+
+
+def fetch() -> None:
+    """Every node fetches what it has."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE nodes_heartbeat AS h SET acknowledged = n.config_version FROM nodes_node AS n WHERE n.id = h.node_id"
+        )
+
+
+def join(name: str) -> None:
+    """A node that came long ago, and has nothing yet."""
+    report(name)
+    NodeEvent.objects.update(time=F("time") - LONG_AGO)
+
+
+def hear() -> None:
+    """Every known node was heard just now."""
+    Heartbeat.objects.update(seen_at=Now())
