@@ -21,11 +21,11 @@ from checks.dispatcher.steering import (
     unpin,
 )
 from checks.dispatcher.turns import CHUNK
-from checks.dispatcher.upkeep import budget, give_away, put_right, resume_due
+from checks.dispatcher.upkeep import budget, give_away, heed_declarations, put_right, resume_due
 from checks.querysets import NotLeader
 
 __all__ = [
     "CHUNK", "NO_PILE_UP", "NotAccepting", "NotDispatchable", "NotLeader", "Pass", "Refused", "Sent", "admit", "budget",
-    "expire_nodes", "give_away", "isolate", "pause", "pin", "put_right", "reassign", "redispatch", "release", "resume",
-    "resume_due", "run_pass", "schedule", "unpin", "unschedule",
+    "expire_nodes", "give_away", "heed_declarations", "isolate", "pause", "pin", "put_right", "reassign", "redispatch",
+    "release", "resume", "resume_due", "run_pass", "schedule", "unpin", "unschedule",
 ]  # fmt: skip

@@ -54,7 +54,7 @@ def redispatch(*, term: int | None = None, force: bool = False, actor: str = "")
     if not (warmed_up or force):
         return []
     dangling = list(Config.objects.dangling().order_by("dangling_since", "pk").values_list("pk", flat=True))
-    pools = Pools(math.inf if force or not dangling else _ceiling(), cold=True)
+    pools = Pools(math.inf if force or not dangling else no_pile_up(), cold=True)
     moves = in_chunks(dangling, lambda chunk: _redispatch(chunk, pools, term, actor))
     if warmed_up and Hearing.objects.filter(warmup=True).exists():
         moves += _end_warmup(term, actor)
@@ -137,9 +137,9 @@ def _end_warmup(term: int | None, actor: str) -> list[Move]:
     return moves
 
 
-def _ceiling() -> float:
-    """The most that a node may have while much that was lost waits for an owner (no pile-up)."""
-    lost = Config.objects.lost_since(ago(NO_PILE_UP)).count()
+def no_pile_up(leaving: int = 0) -> float:
+    """The most that a node may have while much that was lost, or that leaving nodes have, waits for an owner."""
+    lost = Config.objects.lost_since(ago(NO_PILE_UP)).count() + leaving
     if not lost:
         return math.inf
     before = Node.objects.filter(Q(heartbeat__isnull=False) | Q(lost_at__gte=ago(NO_PILE_UP))).count()

@@ -101,11 +101,11 @@ class Turn:
     def __init__(self, term: int | None, actor: str) -> None:
         self.store = ClusterStore.objects.lock(term)
         self._actor = actor
-        self._moves: list[tuple[Entry, int | None, int | None, str]] = []
+        self.moves: list[tuple[Entry, int | None, int | None, str]] = []
 
     def move(self, entry: Entry, to: int | None, reason: str) -> None:
         """Note that a config's owner becomes `to` (the owner itself: it has other bytes)."""
-        self._moves.append((entry, entry.owner, to, reason))
+        self.moves.append((entry, entry.owner, to, reason))
         entry.owner = to
         entry.dangling_since = None
 
@@ -148,7 +148,7 @@ class Turn:
 
     def finish(self) -> list[Move]:
         """Raise versions and revision, write the ledger, and return its new lines."""
-        touched = {node for _, source, to, _ in self._moves for node in (source, to) if node is not None}
+        touched = {node for _, source, to, _ in self.moves for node in (source, to) if node is not None}
         names = dict(Node.objects.filter(pk__in=touched).values_list("pk", "name"))
         Node.objects.bump_versions(touched)
         moves = [
@@ -157,7 +157,7 @@ class Turn:
                 source_node=names.get(source or 0, ""), to_node=names.get(to or 0, ""), term=self.store.term, time=self.store.now,
                 why=entry.why if to is not None else None,
             )
-            for entry, source, to, reason in self._moves
+            for entry, source, to, reason in self.moves
         ]  # fmt: skip
         Move.objects.write(moves)
         ClusterStore.objects.update(revision=F("revision") + 1)

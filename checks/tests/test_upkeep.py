@@ -1,0 +1,273 @@
+"""What moves without anybody's word: nodes that leave, that are drained, or that no longer admit what they have."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.db.models.functions import Now
+from django.test.utils import CaptureQueriesContext
+
+from checks import dispatcher
+from checks.models import ClusterStore, Config, Move
+from checks.orders import Pin
+from checks.tests.cast import counts, dangling, lead, ledger, owners, report, sent, silence, versions
+from clusteragent.lib import conf
+from nodes.declarations import canonical
+from nodes.models import Hearing, Node, NodeRule
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
+
+
+def placed(number: int, *names: str) -> None:
+    report(*names)
+    dispatcher.schedule([sent(f"{one:03}") for one in range(number)])
+
+
+def leave(*names: str) -> None:
+    for name in names:
+        Node.objects.goodbye(name, "leaving")
+
+
+def declare(name: str, *, last_change: int = 7, **lists: Any) -> None:
+    Node.objects.heartbeat(name, last_change=last_change, declared=canonical(**lists))
+
+
+def one_pass() -> dispatcher.Pass:
+    return dispatcher.run_pass(lead())
+
+
+class TestLeaving:
+    def test_the_next_pass_gives_everything_away(self):
+        placed(30, "ash", "birch", "cedar")
+        before = versions()
+        leave("ash")
+        one_pass()
+        assert counts() == {"birch": 15, "cedar": 15}
+        assert set(ledger()[30:]) == {("ash", "birch", "left"), ("ash", "cedar", "left")}
+        assert versions()["ash"] > before["ash"]
+
+    def test_new_configs_go_elsewhere(self):
+        report("ash", "birch")
+        leave("ash")
+        dispatcher.schedule([sent("one"), sent("two")])
+        assert counts() == {"birch": 2}
+
+    def test_the_last_node_keeps_what_nobody_else_can_take(self):
+        placed(3, "ash")
+        leave("ash")
+        revision = ClusterStore.objects.get().revision
+        one_pass()
+        assert counts() == {"ash": 3}
+        assert ClusterStore.objects.get().revision == revision
+        report("birch")
+        one_pass()
+        assert counts() == {"birch": 3}
+
+    def test_nobody_gets_above_twice_the_fair_share(self):
+        """Ten nodes with ten each, eight of which leave: twenty is the most, so what is left stays where it runs."""
+        names = [f"oak-{number}" for number in range(10)]
+        placed(100, *names)
+        leave(*names[:8])
+        for _ in range(3):
+            one_pass()
+        assert [counts()[name] for name in names[8:]] == [20, 20]
+        assert not dangling()
+        assert Config.objects.count() == sum(counts().values())
+
+    def test_what_stayed_moves_as_soon_as_somebody_has_room(self):
+        names = [f"oak-{number}" for number in range(10)]
+        placed(100, *names)
+        leave(*names[:8])
+        one_pass()
+        report(*(f"elm-{number}" for number in range(4)))
+        one_pass()
+        assert not set(names[:8]) & set(counts())
+        assert max(counts().values()) <= 20
+
+    def test_what_stayed_is_lost_when_the_node_dies(self):
+        names = [f"oak-{number}" for number in range(10)]
+        placed(100, *names)
+        leave(*names[:8])
+        one_pass()
+        silence(*names[:8])
+        one_pass()
+        assert len(dangling()) == 60
+        assert max(counts().values()) == 20
+        Config.objects.filter(dangling_since__isnull=False).update(
+            dangling_since=Now() - dispatcher.NO_PILE_UP - timedelta(seconds=1)
+        )
+        one_pass()
+        assert not dangling()
+
+    def test_a_fresh_start_ends_it(self):
+        placed(30, "ash", "birch")
+        leave("ash")
+        one_pass()
+        assert counts() == {"birch": 30}
+        Node.objects.heartbeat("ash", last_change=0)
+        dispatcher.schedule([sent("one")])
+        assert owners()["one"] == "ash"
+
+    def test_what_waits_for_the_node_stays_on_it(self):
+        placed(2, "ash", "birch")
+        [config_id] = Config.objects.filter(assignment__node__name="ash").values_list("pk", flat=True)
+        dispatcher.pin([config_id], "ash", waits=True)
+        leave("ash")
+        one_pass()
+        assert counts() == {"ash": 1, "birch": 1}
+
+    def test_a_pass_of_nodes_that_stay_asks_nothing_more_for_them(self):
+        placed(2, "ash", "birch")
+        with CaptureQueriesContext(connection) as queries:
+            assert dispatcher.give_away() == []
+        assert len(queries) == 1
+
+
+class TestRestarting:
+    def test_it_keeps_what_it_has_and_gets_nothing_new(self):
+        placed(4, "ash", "birch")
+        Node.objects.goodbye("ash", "restarting")
+        silence("ash")
+        dispatcher.schedule([sent("one"), sent("two")])
+        one_pass()
+        assert counts() == {"ash": 2, "birch": 4}
+
+    def test_after_a_minute_its_work_goes_to_others(self):
+        placed(4, "ash", "birch")
+        Node.objects.goodbye("ash", "restarting")
+        Node.objects.filter(name="ash").update(kept_until=Now())
+        silence("ash")
+        one_pass()
+        assert counts() == {"birch": 4}
+
+
+class TestDraining:
+    def test_it_goes_at_the_budgets_pace_and_then_is_empty(self, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(conf, "REBALANCE_BUDGET", 0.1)
+        placed(60, "ash", "birch", "cedar")
+        Node.objects.filter(name="ash").cordon(draining=True, actor="olga")
+        one_pass()
+        assert counts()["ash"] == 20
+        left = []
+        for _ in range(4):
+            dispatcher.put_right()
+            left.append(counts().get("ash", 0))
+        assert left == [14, 8, 2, 0]
+        assert counts() == {"birch": 30, "cedar": 30}
+        assert {reason for _, _, reason in ledger()[60:]} == {"drained"}
+
+    def test_uncordoning_ends_it(self):
+        placed(6, "ash", "birch")
+        Node.objects.filter(name="ash").cordon(draining=True)
+        Node.objects.filter(name="ash").cordon(schedulable=True)
+        assert dispatcher.put_right() == []
+        dispatcher.schedule([sent(name) for name in ("one", "two")])
+        assert counts() == {"ash": 4, "birch": 4}
+
+    def test_a_cordoned_node_keeps_what_it_has(self):
+        placed(6, "ash", "birch")
+        Node.objects.filter(name="ash").cordon()
+        assert dispatcher.put_right() == []
+        assert counts() == {"ash": 3, "birch": 3}
+
+    def test_the_last_node_keeps_its_work(self):
+        placed(6, "ash")
+        Node.objects.filter(name="ash").cordon(draining=True)
+        assert dispatcher.put_right() == []
+        assert counts() == {"ash": 6}
+
+
+class TestDeclarations:
+    def test_the_next_pass_takes_away_what_a_node_no_longer_admits(self):
+        placed(4, "ash", "birch")
+        declare("ash", exclude=["http_check"])
+        one_pass()
+        assert counts() == {"birch": 4}
+        assert ledger()[-1] == ("ash", "birch", "ineligible")
+
+    def test_what_nobody_else_admits_dangles_until_somebody_does(self):
+        placed(2, "ash")
+        before = versions()["ash"]
+        declare("ash", include=["ntp"])
+        one_pass()
+        assert len(dangling()) == 2
+        assert versions()["ash"] > before
+        declare("ash")
+        one_pass()
+        assert counts() == {"ash": 2}
+
+    def test_what_was_said_while_the_last_pass_ended_is_heard(self):
+        placed(2, "ash", "birch")
+        declare("ash", exclude=["http_check"])
+        Hearing.objects.note_pass()
+        one_pass()
+        assert counts() == {"birch": 2}
+
+    def test_what_was_said_long_ago_is_not_looked_at_at_each_pass(self):
+        placed(2, "ash", "birch")
+        declare("ash", exclude=["ntp"])
+        Hearing.objects.update(last_pass=Now() + timedelta(minutes=1))
+        with CaptureQueriesContext(connection) as queries:
+            assert dispatcher.heed_declarations() == []
+        assert len(queries) == 2
+
+    def test_the_rest_stays(self):
+        report("ash", "birch")
+        dispatcher.schedule([sent(f"{name}-{one}", name=name) for name in ("ntp", "http_check") for one in range(4)])
+        here = {key for key, node in owners().items() if node == "birch"}
+        declare("ash", exclude=["ntp"])
+        one_pass()
+        assert {key for key, node in owners().items() if node == "ash"} == {
+            key for key in owners() if key.startswith("http") and key not in here
+        }
+
+    def test_a_node_that_comes_with_a_declaration_is_never_given_what_it_refuses(self):
+        report("ash")
+        declare("birch", last_change=0, include=["ntp"])
+        dispatcher.schedule([sent("one"), sent("two")])
+        assert counts() == {"ash": 2}
+
+
+class TestWaking:
+    """The leader is told at once; whether that is heard, tests of the handler show."""
+
+    @pytest.mark.parametrize("kind", ["leaving", "restarting"])
+    def test_a_goodbye_wakes_the_leader(self, kind: str):
+        report("ash")
+        with CaptureQueriesContext(connection) as queries:
+            Node.objects.goodbye("ash", kind)
+        assert any("pg_notify" in query["sql"] for query in queries)
+
+    def test_another_declaration_wakes_the_leader_and_the_same_does_not(self):
+        report("ash")
+        for expected in (True, False):
+            with CaptureQueriesContext(connection) as queries:
+                declare("ash", include=["ntp"])
+            assert any("pg_notify" in query["sql"] for query in queries) is expected
+
+
+class TestLimits:
+    def test_a_node_gets_no_more_than_its_rule_allows(self):
+        NodeRule.objects.create(pattern="a*", max_configs=2)
+        placed(10, "ash", "birch")
+        assert counts() == {"ash": 2, "birch": 8}
+
+    def test_what_no_node_has_room_for_dangles(self):
+        NodeRule.objects.create(max_configs=3)
+        placed(10, "ash", "birch")
+        assert counts() == {"ash": 3, "birch": 3}
+        assert len(dangling()) == 4
+
+    def test_a_weight_is_a_share(self):
+        NodeRule.objects.create(pattern="ash", weight=0.5)
+        placed(30, "ash", "birch")
+        assert counts() == {"ash": 10, "birch": 20}
+
+    def test_a_pinned_config_does_not_break_the_limit(self):
+        NodeRule.objects.create(pattern="ash", max_configs=1)
+        placed(4, "ash", "birch")
+        ids = Config.objects.filter(assignment__node__name="birch").values_list("pk", flat=True)
+        dispatcher.pin(list(ids), "ash", kind=Pin.Kind.NODE)
+        assert counts() == {"ash": 1, "birch": 3}
+        assert not Move.objects.filter(reason="pinned").exists()
