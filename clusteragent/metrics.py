@@ -15,7 +15,7 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from rest_framework.request import Request
 
-from checks import needs
+from checks import costs, needs
 from checks.models import Assignment, ClusterStore, Config, Cost, Instance, Move, MoveTotal, Source, TaskRun
 from clusteragent import fingerprints
 from clusteragent.lib import conf, database
@@ -167,24 +167,25 @@ def _unscheduled(configs: QuerySet[Config]) -> Samples:
 
 
 def _of_load(nodes: _Nodes) -> Iterator[Family]:
-    workers, needed = Runner.objects.workers(), Cost.objects.by_node()
-    load = {pk: needed.get(pk, 0) / workers[pk] for pk in nodes.labels}
-    text = "Expected load of a node: the workers that its configs need, by those it has."
+    workers, needed = costs.workers(), costs.by_node()
+    weights = Node.objects.known().values_list("pk", "weight")
+    capacity = {pk: workers.get(pk, DEFAULT_WORKERS) * weight for pk, weight in weights}
+    load = {pk: needed.get(pk, 0) / able for pk, able in capacity.items()}
+    text = "Expected load of a node: the workers that its configs need, by those it has, times its weight."
     yield _gauge("clusteragent_expected_load", text, nodes.series(load, max), "node")
     yield _gauge("cluster_checks_predicted_utilization", text, nodes.series(load, max), "node")
     busy = dict(RunnerStats.objects.order_by().values_list("node_id").annotate(Sum("execution_ms")))
     text = "Run time of all checks of a node, one run of each, in ms."
     yield _gauge("cluster_checks_busyness", text, nodes.series(busy, max), "node")
     text = f"Nodes that the load is for, each {TARGET_UTILIZATION:.0%} busy; none before anything was measured."
-    yield _gauge("clusteragent_wanted_nodes", text, _wanted_nodes(sum(needed.values()), workers.values()))
+    yield _gauge("clusteragent_wanted_nodes", text, _wanted_nodes(sum(needed.values()), capacity.values()))
 
 
-def _wanted_nodes(placed: float, workers: Collection[int]) -> Samples:
+def _wanted_nodes(placed: float, capacity: Collection[float]) -> Samples:
     if not Cost.objects.exists():
         return []
-    _, usual = Cost.objects.means()
-    total = placed + usual * Config.objects.dangling().count()
-    each = sum(workers) / len(workers) if workers else DEFAULT_WORKERS
+    total = placed + costs.means().usual * Config.objects.dangling().count()
+    each = sum(capacity) / len(capacity) if capacity else DEFAULT_WORKERS
     # Rounded, lest a sum that is a trifle too large wants a node more.
     return [((), math.ceil(round(total / (TARGET_UTILIZATION * each), 6)))]
 

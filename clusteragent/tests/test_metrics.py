@@ -193,6 +193,8 @@ def test_expected_load_is_what_configs_need_by_what_a_node_has() -> None:
     cost({"one": 1, "two": 2.5})
     for name in ("clusteragent_expected_load", "cluster_checks_predicted_utilization"):
         assert scrape()[name] == {("ash",): 0.5}
+    Node.objects.update(weight=0.5)
+    assert value("clusteragent_expected_load", "ash") == 1
 
 
 def test_wanted_nodes_are_four_fifths_busy() -> None:
