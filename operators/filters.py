@@ -9,7 +9,7 @@ from django_filters.rest_framework import DjangoFilterBackend
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
-from checks.models import Assignment, Config, Move, Origin
+from checks.models import Assignment, Config, Instance, Move, Origin
 from nodes.models import Node, NodeEvent, NodeType
 from operators.serializers import NODE_STATES, STATES
 
@@ -74,7 +74,7 @@ class ConfigFilter(filters.FilterSet):
         return configs.filter(pk__in=Origin.objects.filter(key=value).values("config"))
 
     def with_check_id(self, configs: QuerySet[Config], name: str, value: str) -> QuerySet[Config]:
-        return configs.filter(pk__in=Config.objects.filter(instances__check_id=value).order_by().values("pk"))
+        return configs.filter(pk__in=Instance.objects.filter(check_id=value).values("config"))
 
     def containing(self, configs: Any, name: str, value: str) -> QuerySet[Config]:
         found: QuerySet[Config] = configs.containing(value)

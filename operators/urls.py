@@ -1,7 +1,8 @@
 """/api/operator/v1/ on the operators' port."""
 
 from django.contrib.auth.decorators import login_required
-from django.urls import URLPattern, URLResolver, path
+from django.http import HttpRequest, JsonResponse
+from django.urls import URLPattern, URLResolver, path, re_path
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 from rest_framework.authentication import SessionAuthentication
@@ -38,10 +39,16 @@ _schema = SpectacularAPIView.as_view(
 )
 _page = SpectacularSwaggerView.as_view(url_name="operators:schema", authentication_classes=[], permission_classes=[])
 
+
+def _nothing(request: HttpRequest) -> JsonResponse:
+    return JsonResponse({"detail": "There is nothing here: schema/ has all that there is."}, status=404)
+
+
 app_name = "operators"
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", RedirectView.as_view(pattern_name="operators:docs")),
-    path("schema/", _schema, name="schema"),
-    path("docs/", login_required(_page, login_url="admin:login"), name="docs"),
+    re_path(r"^schema/?$", _schema, name="schema"),
+    re_path(r"^docs/?$", login_required(_page, login_url="admin:login"), name="docs"),
     *router.urls,
+    re_path("", _nothing),
 ]

@@ -1,12 +1,15 @@
 """The API's description of itself: it is true, and no call that it allows is a fault of ours."""
 
 import json
+import re
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
 import schemathesis
+from django.contrib.staticfiles import finders
 from django.db import transaction
+from django.test import Client
 from drf_spectacular.drainage import GENERATOR_STATS
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.validation import validate_schema
@@ -17,7 +20,7 @@ from checks import dispatcher
 from checks.models import Config
 from checks.tests.cast import report, sent
 from operators.roles import Role
-from operators.tests.cast import Caller, having
+from operators.tests.cast import Caller, having, user
 
 pytestmark = pytest.mark.django_db
 
@@ -60,6 +63,25 @@ def test_no_call_that_the_schema_allows_is_a_fault_of_ours(master: Caller, opera
         assert answer.status_code < 500, answer.text
 
     call()
+
+
+def test_the_page_is_for_those_who_are_logged_in_and_asks_no_other_host() -> None:
+    client = Client()
+    assert client.get("/api/operator/v1/docs")["Location"].startswith("/admin/login/?next=")
+    client.force_login(user("otto", Role.VIEWER, is_staff=True))
+    page = client.get("/api/operator/v1/docs").content.decode()
+    assets = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert len(assets) >= 3
+    assert all(finders.find(asset.removeprefix("/static/")) for asset in assets)
+    assert "://" not in page
+    assert '"validatorUrl": null' in page
+    assert "/api/operator/v1/schema" in page
+
+
+def test_a_path_that_leads_nowhere_says_where_to_look() -> None:
+    answer = Client().get("/api/operator/v1/config")
+    assert answer.status_code == 404
+    assert "schema/" in answer.json()["detail"]
 
 
 def test_the_schema_leaves_nothing_to_guess() -> None:
