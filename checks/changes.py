@@ -13,6 +13,7 @@ from typing import Any
 from django.db.models import Count, F
 
 from checks import patching
+from checks.edits import Edit
 from checks.models import Config, Instance, Origin
 from checks.orders import Isolation, Order, Pause, Pin
 from checks.querysets import copy, new_ids
@@ -185,10 +186,11 @@ def _ordered(order: Order, known: dict[int, Entry], new: dict[tuple[str, str], E
     return entry
 
 
-def write(changes: Changes) -> None:
+def write(changes: Changes, actor: str) -> None:
     """Write configs, instances and origins. Who runs what is the dispatcher's."""
     for entry, id_ in zip(changes.new, new_ids(Config, len(changes.new)), strict=True):
         entry.id = id_
+    Edit.objects.note([entry.id for entry in changes.changed], actor)
     Config.objects.rewrite(CONFIG_COLUMNS, [_row(entry) for entry in changes.changed])
     copy(Config, CONFIG_COLUMNS, (_row(entry) for entry in changes.new))
     Instance.objects.filter(config_id__in=[entry.id for entry in changes.changed]).delete()

@@ -6,7 +6,8 @@ from typing import Any
 from django.db import models
 from django.db.models.functions import Now
 
-import checks.troubles  # noqa: F401 - its model is one of this app's
+import checks.edits
+import checks.troubles  # noqa: F401 - their models are this app's
 from checks.costquerysets import CostQuerySet
 from checks.planquerysets import PlanQuerySet
 from checks.querysets import (
@@ -239,6 +240,8 @@ class Plan(models.Model):
     # [{"config": id, "digest": …, "name": …, "source": node's id, "to": node's id, "from_node": name, "to_node": name,
     #   "cost": workers, "gain": …}], the greatest gain first
     moves = models.JSONField(default=list)
+    # What is ordered along with the moves: see checks/previews.py. Empty for a rebalance.
+    order = models.JSONField(default=dict, db_default={})
     # {node's name: {"before": utilization, "after": utilization}} of the nodes that the moves touch
     nodes = models.JSONField(default=dict)
     # {"peak": [before, after], "stddev": [before, after]}

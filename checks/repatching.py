@@ -118,7 +118,7 @@ def _change(turn: Turn, others: Mapping[int, Sent]) -> None:
             turn.move(entry, entry.owner if twin is entry else None, Move.Reason.CHANGED)
         if twin is not entry or entry.origins > 1:
             shared.append(twin)
-    changes.write(todo)
+    changes.write(todo, ACTOR)
     _ask_again(shared)
 
 

@@ -11,6 +11,7 @@ from django.db import transaction
 from django.db.models.functions import Now
 
 from checks import autoconf, costs, dispatcher, repatching
+from checks.edits import Edit
 from checks.models import ClusterStore, Cost, Move, TaskRun
 from checks.querysets import Call, NotLeader
 from checks.troubles import Trouble
@@ -74,6 +75,7 @@ def _prune(term: int) -> dict[str, int]:
     old = ago(conf.LEDGER_RETENTION)
     return {
         "moves": Move.objects.prune(old),
+        "edits": Edit.objects.prune(old),
         "events": NodeEvent.objects.prune(old),
         "nodes": Node.objects.prune(),
         "costs": Cost.objects.prune(),

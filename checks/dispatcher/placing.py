@@ -78,7 +78,7 @@ def _schedule(chunk: Sequence[Sent], pools: Pools, term: int | None, actor: str)
         if not entry.endpoint and not entry.paused and entry.owner is None and entry.dangling_since is None
     ]  # fmt: skip
     placed = turn.place(ownerless, pools.at(turn.store.revision), Move.Reason.SCHEDULED) if ownerless else []
-    changes.write(todo)
+    changes.write(todo, actor)
     turn.assign(placed, Move.Reason.SCHEDULED)
     return turn.finish()
 

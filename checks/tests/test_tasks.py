@@ -88,5 +88,5 @@ def test_pruning_forgets_what_is_older_than_the_retention() -> None:
         Move.objects.create(config_id=1, digest="d", name="n", reason="scheduled", term=1, time=Now() - age)
         NodeEvent.objects.create(node_name="ash", kind=NodeEvent.Kind.SILENT, time=Now() - age)
     Cost.objects.create(config_id=1, workers_needed=0.5)
-    assert tasks.prune(7) == "{'moves': 1, 'events': 1, 'nodes': 0, 'costs': 1}"
+    assert tasks.prune(7) == "{'moves': 1, 'edits': 0, 'events': 1, 'nodes': 0, 'costs': 1}"
     assert (Move.objects.count(), NodeEvent.objects.count()) == (1, 1)

@@ -2,6 +2,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
+from checks.edits import Edit
 from checks.models import Move
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
@@ -9,9 +10,10 @@ from nodes.models import Node, NodeEvent
 
 
 class Command(BaseCommand):
-    help = "Delete moves and node events older than the retention, and nodes lost for longer than theirs."
+    help = "Delete moves, edits and node events older than the retention, and nodes lost for longer than theirs."
 
     def handle(self, *args: Any, **options: Any) -> None:
         before = ago(conf.LEDGER_RETENTION)
-        self.stdout.write(f"{Move.objects.prune(before)} moves, {NodeEvent.objects.prune(before)} node events deleted")
+        numbers = (Move.objects.prune(before), Edit.objects.prune(before), NodeEvent.objects.prune(before))
+        self.stdout.write("{} moves, {} edits, {} node events deleted".format(*numbers))
         self.stdout.write(f"{Node.objects.prune()} lost nodes forgotten")
