@@ -12,9 +12,8 @@ from checks.scrub import scrub
 
 # Of an error, in a line.
 MOST_CHARACTERS = 200
-# Seconds after which a check that a node was given must be in its stats: it polls each ten, and is asked each sixty. The
-# interval of the check comes on top.
-_GRACE = 60
+# A check that a node acknowledged must be in its stats after so many of its intervals, and seconds.
+_INTERVALS, _GRACE = 3, 120
 
 
 def error_line(last_error: str) -> str:
@@ -28,8 +27,9 @@ def error_line(last_error: str) -> str:
 
 class TroubleQuerySet(models.QuerySet["Trouble"]):
     # One statement, so that what goes on keeps its time. Stats are of nodes that may have been asked at different moments:
-    # each is held against what the node was given before it told them. A check that a runner knows by its bare name is told
-    # from others of that name by nothing, so it is taken to run.
+    # each is held against what the node was given, and fetched, before it told them. A check that a runner knows by its
+    # bare name is told from others of that name by nothing, so it is taken to run; so is one of whose name the runner has a
+    # check that is none of ours, since agents give some instances other keys before they hash them.
     _NOTE = """
         WITH told AS (
             SELECT a.config_id, s.failed, s.execution_ms > i.interval * 1000 AS slow
@@ -42,8 +42,15 @@ class TroubleQuerySet(models.QuerySet["Trouble"]):
             FROM checks_assignment AS a
             JOIN checks_config AS c ON c.id = a.config_id
             JOIN checks_instance AS i ON i.config_id = a.config_id
-            JOIN nodes_runner AS r ON r.node_id = a.node_id
-            WHERE r.stats_at > greatest(a.since, c.changed) + (%(grace)s + i.interval) * interval '1 second'
+            JOIN nodes_runner AS r ON r.node_id = a.node_id AND r.failures = 0
+            JOIN nodes_heartbeat AS h ON h.node_id = a.node_id
+            WHERE r.stats_at > greatest(a.since, c.changed)
+                    + greatest(%(intervals)s * i.interval, %(grace)s) * interval '1 second'
+                AND h.acknowledged >= extract(epoch FROM greatest(a.since, c.changed)) * 1000000000
+        ), strange AS (
+            SELECT DISTINCT s.node_id, split_part(s.check_id, ':', 1) AS name
+            FROM nodes_runnerstats AS s
+            WHERE NOT EXISTS (SELECT FROM checks_instance AS i WHERE i.check_id = s.check_id)
         ), found AS (
             SELECT config_id, 'failing' AS kind FROM told WHERE failed
             UNION
@@ -51,7 +58,7 @@ class TroubleQuerySet(models.QuerySet["Trouble"]):
             UNION
             SELECT config_id, 'not_running' FROM expected AS e
             WHERE NOT EXISTS (SELECT FROM nodes_runnerstats WHERE node_id = e.node_id AND check_id = e.check_id)
-                AND NOT EXISTS (SELECT FROM nodes_runnerstats WHERE node_id = e.node_id AND check_id = e.name)
+                AND NOT EXISTS (SELECT FROM strange WHERE node_id = e.node_id AND name = e.name)
         ), over AS (
             DELETE FROM checks_trouble AS t
             WHERE NOT EXISTS (SELECT FROM found AS f WHERE f.config_id = t.config_id AND f.kind = t.kind)
@@ -64,7 +71,7 @@ class TroubleQuerySet(models.QuerySet["Trouble"]):
     def note(self) -> int:
         """Find out what is wrong by the stats that were told last. Returns how much is newly so."""
         with connection.cursor() as cursor:
-            cursor.execute(self._NOTE, {"grace": _GRACE})
+            cursor.execute(self._NOTE, {"intervals": _INTERVALS, "grace": _GRACE})
             return int(cursor.rowcount)
 
     def current(self) -> TroubleQuerySet:

@@ -10,7 +10,7 @@ from checks import dispatcher
 from checks.models import Assignment, Config, Instance
 from checks.tests.cast import report, sent
 from checks.troubles import Trouble, error_line
-from nodes.models import Node, Runner, RunnerStats
+from nodes.models import Heartbeat, Node, Runner, RunnerStats
 from nodes.runnerstats import Answer, CheckStats
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
@@ -33,9 +33,15 @@ def round_of(*stats: CheckStats, node: str = "ash") -> set[tuple[str, str]]:
 
 @pytest.fixture(autouse=True)
 def one(warm: None) -> None:
-    """A config on ash."""
+    """A config on ash, which fetched it."""
     report("ash", "birch")
     dispatcher.schedule([sent("one")])
+    fetch()
+
+
+def fetch() -> None:
+    version = Node.objects.get(name="ash").config_version
+    Heartbeat.objects.filter(node__name="ash").update(acknowledged=version)
 
 
 def grow_old(seconds: float) -> None:
@@ -62,17 +68,17 @@ def test_a_check_that_takes_longer_than_its_interval() -> None:
 
 
 def test_a_check_that_its_node_does_not_tell_of() -> None:
-    grow_old(74)
+    grow_old(119)
     assert round_of() == set()
-    grow_old(76)
+    grow_old(121)
     assert round_of() == {("one", "not_running")}
 
 
 def test_a_check_that_runs_rarely_has_time_to_run() -> None:
     Instance.objects.update(interval=3600)
-    grow_old(3600)
+    grow_old(10_700)
     assert round_of() == set()
-    grow_old(3700)
+    grow_old(10_900)
     assert round_of() == {("one", "not_running")}
 
 
@@ -85,6 +91,33 @@ def test_a_check_that_was_edited_has_time_to_run() -> None:
 def test_a_check_that_is_told_by_its_bare_name_runs() -> None:
     grow_old(500)
     assert round_of(told("http_check")) == set()
+
+
+def test_a_check_whose_key_the_agent_changed_runs() -> None:
+    """As agents do with nameless instances of snmp: the runner has a check of that name which is none of ours."""
+    grow_old(500)
+    assert round_of(told("http_check:1f")) == set()
+    assert round_of(told("https_check:1f")) == {("one", "not_running")}
+
+
+def test_a_check_of_that_name_which_is_another_of_ours_does_not_stand_for_it() -> None:
+    dispatcher.schedule([sent("two")])
+    grow_old(500)
+    assert round_of(told(check_id("two"))) == {("one", "not_running")}
+
+
+def test_a_node_that_did_not_fetch_it_yet_is_not_blamed() -> None:
+    grow_old(500)
+    Heartbeat.objects.update(acknowledged=1)
+    assert round_of() == set()
+
+
+def test_a_node_that_no_longer_answers_is_not_judged() -> None:
+    grow_old(500)
+    assert round_of() == {("one", "not_running")}
+    Runner.objects.note({Node.objects.get(name="ash").pk: Answer(None, error="no answer")})
+    Trouble.objects.note()
+    assert not Trouble.objects.exists()
 
 
 def test_a_node_that_was_never_asked_says_nothing() -> None:
