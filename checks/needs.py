@@ -16,7 +16,7 @@ from checks.dispatcher.turns import entries_of
 from checks.eligibility import Eligibility, candidates
 from checks.models import ClusterStore, Config, Instance, Source
 from checks.orders import Isolation, Pause, Pin
-from checks.troubles import Trouble, error_line
+from checks.troubles import MOST_CHARACTERS, Trouble, error_line
 from clusteragent.lib import conf
 from clusteragent.lib.admin import duration, list_url, numbered, row_url
 from clusteragent.lib.clock import ago
@@ -275,7 +275,7 @@ def _of_sources(now: datetime) -> Iterator[Need]:
     for source in troubled.annotate(**first).order_by("name"):
         if source.errors_number:
             place = f"{source.where}:{source.line}" if source.line else source.where
-            cause = f"Source {source.name}, {place}: {source.error}"
+            cause = f"Source {source.name}, {place}: {source.error[:MOST_CHARACTERS]}"
             yield Need(Kind.SOURCE_ERROR, source.errors_number, cause, row_url(source), now, subject=source.name)
         if source.held_removals_number:
             held = numbered(source.held_removals_number, "removal")
