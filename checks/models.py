@@ -210,7 +210,12 @@ class Move(models.Model):
 
 
 class MoveTotal(models.Model):
-    """How many moves of a reason there ever were: a trigger of the ledger counts, and pruning takes nothing away."""
+    """How many moves of a reason there ever were: a trigger of the ledger counts, and pruning takes nothing away.
+
+    Under DECIDED, how many moves the rebalances that were applied were to make: a trigger of the plans counts.
+    """
+
+    DECIDED = "decided"
 
     reason = models.CharField(max_length=16, primary_key=True)
     number = models.BigIntegerField(db_default=0)

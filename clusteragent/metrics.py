@@ -192,6 +192,8 @@ def _wanted_nodes(placed: float, capacity: Collection[float]) -> Samples:
 
 def _of_moves() -> Iterator[Family]:
     totals = dict.fromkeys(Move.Reason.values, 0) | dict(MoveTotal.objects.values_list("reason", "number"))
+    decided = totals.pop(MoveTotal.DECIDED, 0)
+    yield _counter("cluster_checks_rebalancing_decisions", "Moves that were to balance the load.", decided)
     text = "Moves that balanced the load."
     yield _counter("cluster_checks_successful_rebalancing_moves", text, totals[Move.Reason.REBALANCED])
     text = "Moves away from nodes that may not run the check any more."

@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from prometheus_client.parser import text_string_to_metric_families
 
 from checks import dispatcher
-from checks.models import Config, Cost, Move, Source, TaskRun
+from checks.models import Config, Cost, Move, Plan, Source, TaskRun
 from checks.tests.cast import report, sent, silence
 from clusteragent import metrics
 from clusteragent.lib import conf
@@ -28,6 +28,7 @@ PEERS = {
     "cluster_checks_unscheduled_check": ("gauge", {"config_name", "config_source"}),
     "cluster_checks_configs_dispatched": ("gauge", {"node"}),
     "endpoint_checks_configs_dispatched": ("gauge", {"node"}),
+    "cluster_checks_rebalancing_decisions": ("counter", set()),
     "cluster_checks_successful_rebalancing_moves": ("counter", set()),
     "cluster_checks_compat_repair_moves": ("counter", set()),
     "cluster_checks_rebalancing_duration_seconds": ("gauge", set()),
@@ -154,6 +155,17 @@ def test_moves_that_balanced_and_that_repaired_by_the_peers_names() -> None:
         Move.objects.bulk_create(Move(config_id=1, digest="d", name="n", reason=reason) for _ in range(number))
     assert value("cluster_checks_successful_rebalancing_moves") == 3
     assert value("cluster_checks_compat_repair_moves") == 2
+
+
+def test_what_rebalances_decided_is_counted_for_ever() -> None:
+    for reason, moves in ((Move.Reason.REBALANCED, 3), (Move.Reason.REBALANCED, 2), (Move.Reason.DRAINED, 7)):
+        plan = Plan.objects.create(revision=1, reason=reason, moves=[{}] * moves)
+        Plan.objects.filter(pk=plan.pk).update(applied_at=Now())
+        Plan.objects.filter(pk=plan.pk).update(moved=1)
+    Plan.objects.create(revision=1, moves=[{}] * 9)
+    Plan.objects.all().delete()
+    assert value("cluster_checks_rebalancing_decisions") == 5
+    assert ("decided",) not in scrape()["clusteragent_moves_total"]
 
 
 def test_how_long_tasks_took_and_when() -> None:
