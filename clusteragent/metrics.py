@@ -242,7 +242,7 @@ def _of_webhook() -> Iterator[Family]:
 
 def _configs_info(nodes: _Nodes) -> Family:
     fields = ("config__assignment__node_id", "config__name", "check_id")
-    rows = Instance.objects.filter(config__assignment__isnull=False).values_list(*fields).iterator(10_000)
+    rows = Instance.objects.filter(config__assignment__isnull=False).values_list(*fields)
     text = "Always 1: which node has which check."
     samples = (((nodes.labels.get(pk, OTHERS), name, check_id), 1) for pk, name, check_id in rows)
     return _gauge("cluster_checks_configs_info", text, samples, "node", "check_name", "check_id")

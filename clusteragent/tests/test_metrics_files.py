@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from checks.needs import Kind
 from clusteragent import metrics
 
 ROOT = Path(__file__).parent.parent.parent
@@ -32,9 +33,16 @@ def expressions() -> list[str]:
 
 
 def test_the_documentation_has_every_metric(families: dict[str, tuple[str, set[str]]]) -> None:
-    rows = re.findall(r"^\| `(\w+)` \| (gauge|counter) \| ([\w, ]*) ?\|", (ROOT / "docs/metrics.md").read_text(), re.MULTILINE)
+    rows = re.findall(
+        r"^\| `(\w+)` \| (gauge|counter) \| ([\w, ]*) ?\|", (ROOT / "docs/metrics.md").read_text(), re.MULTILINE
+    )
     documented = {name: (kind, set(filter(None, labels.strip().split(", ")))) for name, kind, labels in rows}
     assert documented == families
+
+
+def test_the_documentation_has_every_kind_of_need_in_its_order() -> None:
+    table = (ROOT / "docs/metrics.md").read_text().split("## What needs you")[1].split("##")[0]
+    assert re.findall(r"^\| `(\w+)` \|", table, re.M) == [str(kind) for kind in Kind]
 
 
 def test_dashboard_and_alerts_ask_for_metrics_that_there_are(families: dict[str, tuple[str, set[str]]]) -> None:
