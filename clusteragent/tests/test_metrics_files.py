@@ -42,7 +42,7 @@ def test_the_documentation_has_every_metric(families: dict[str, tuple[str, set[s
 
 def test_the_documentation_has_every_kind_of_need_in_its_order() -> None:
     table = (ROOT / "docs/metrics.md").read_text().split("## What needs you")[1].split("##")[0]
-    assert re.findall(r"^\| `(\w+)` \|", table, re.M) == [str(kind) for kind in Kind]
+    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == [str(kind) for kind in Kind]
 
 
 def test_dashboard_and_alerts_ask_for_metrics_that_there_are(families: dict[str, tuple[str, set[str]]]) -> None:
