@@ -111,6 +111,16 @@ class PlanSerializer(serializers.ModelSerializer[Plan]):
         read_only_fields = fields
 
 
+class PlanWish(serializers.Serializer[Any]):
+    force = serializers.BooleanField(required=False, help_text="Also where it makes no clear difference.")
+    budget = serializers.IntegerField(
+        required=False,
+        min_value=1,
+        max_value=1_000_000,
+        help_text="Most moves that restart a check; unless given, what may move in one period.",
+    )
+
+
 class PlanPageSerializer(PlanSerializer):
     class Meta(PlanSerializer.Meta):
         fields = (*PlanSerializer.Meta.fields, "moves", "nodes")

@@ -4,16 +4,19 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.db import transaction
+from drf_spectacular.utils import extend_schema
 from rest_framework import mixins, status
+from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from checks import dispatcher
+from checks import dispatcher, plans
 from checks.models import Plan
 from checks.orders import Isolation, Order, Pause, Pin, Rule
 from nodes.models import NodeRule
 from operators import filters, orders
-from operators.base import Looked, obeyed
+from operators.base import Conflict, Looked, obeyed
+from operators.permissions import needs
 
 
 class OrderViewSet(mixins.DestroyModelMixin, Looked):
@@ -133,3 +136,24 @@ class PlanViewSet(Looked):
     filterset_class = filters.AuthorFilter
     lookup_value_regex = "[0-9]{1,18}"
     ordering = "-id"
+
+    @extend_schema(request=orders.PlanWish, responses={201: orders.PlanPageSerializer})
+    def create(self, request: Request) -> Response:
+        """Work out what a rebalance would move, and move nothing. A plan without moves is not kept: it has no id."""
+        wish = orders.PlanWish(data=request.data)
+        wish.is_valid(raise_exception=True)
+        plan: Any = plans.make(actor=request.user.get_username(), **wish.validated_data)
+        if plan.pk is None:
+            plan.time = None  # the database gives it to what is kept
+        return Response(orders.PlanPageSerializer(plan).data, status=status.HTTP_201_CREATED)
+
+    @extend_schema(request=None)
+    @action(detail=True, methods=["post"], permission_classes=[needs("checks.change_plan")])
+    def apply(self, request: Request, pk: str) -> Response:
+        """Make the plan's moves, once. 409 when something that it names changed meanwhile; then nothing moved."""
+        plan = self.get_object()
+        try:
+            plans.apply(plan, actor=request.user.get_username())
+        except plans.StalePlan as stale:
+            raise Conflict({"moves": [str(stale)]}) from None
+        return Response(self.get_serializer(self.get_object()).data)

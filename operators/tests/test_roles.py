@@ -53,6 +53,8 @@ CALLS = [
     Call("PUT", f"rules/{ROW}", {O}, {"name": "other", "forbidden": {"zone": "b"}}),
     Call("POST", "node-rules", {O}, {"pattern": "b*", "labels": {"zone": "b"}}),
     Call("PUT", f"node-rules/{ROW}", {O}, {"type": "runner", "weight": 0.5}),
+    Call("POST", "plans", {O}, {}),
+    Call("POST", f"plans/{ROW}/apply", {O}),
     Call("GET", "moves", ALL),
     Call("GET", "events", ALL),
     Call("GET", "sources", ALL),

@@ -173,3 +173,33 @@ def test_what_is_no_rule_is_told_at_its_field(operator: Caller, path: str, rule:
     answer = operator.call("POST", path, rule)
     assert answer.status_code == 400, answer.content
     assert list(answer.json()) == [field]
+
+
+def test_a_plan_is_worked_out_looked_at_and_applied_once(operator: Caller) -> None:
+    for number in range(9):
+        dispatcher.schedule([sent(f"more{number}")])
+    dispatcher.reassign(Config.objects.values_list("pk", flat=True), "ash", actor="olga")
+    plan = operator.call("POST", "plans", {"force": True})
+    assert plan.status_code == 201
+    told = plan.json()
+    assert (told["author"], told["applied_at"], len(told["moves"])) == ("operator", None, 6)
+    assert told["spread"]["peak"][1] < told["spread"]["peak"][0]
+    assert set(owners().values()) == {"ash"}
+    assert operator.rows("plans")[0]["id"] == told["id"]
+    done = operator.call("POST", f"plans/{told['id']}/apply")
+    assert done.status_code == 200
+    assert done.json()["moved"] == 6
+    assert sorted(owners().values()).count("birch") == 6
+    again = operator.call("POST", f"plans/{told['id']}/apply")
+    assert again.status_code == 409
+    assert again.json() == {"moves": ["the plan was applied already"]}
+
+
+def test_a_plan_that_no_longer_holds_moves_nothing(operator: Caller) -> None:
+    dispatcher.reassign(Config.objects.values_list("pk", flat=True), "ash", actor="olga")
+    told = operator.call("POST", "plans", {"force": True}).json()
+    Node.objects.filter(name="birch").cordon()
+    refused = operator.call("POST", f"plans/{told['id']}/apply")
+    assert refused.status_code == 409
+    assert refused.json() == {"moves": ["node birch is cordoned"]}
+    assert set(owners().values()) == {"ash"}
