@@ -13,10 +13,15 @@ from tests.replicas import MANAGE, measured, wait_for
 pytestmark = [pytest.mark.processes, pytest.mark.long]
 
 NUMBER = 10_000
+# One server gets them all, so it is as large as it is by default.
+SIZE = {"CLUSTERAGENT_WEB_WORKERS": "2", "CLUSTERAGENT_WEB_THREADS": "16"}
 
 
 @pytest.mark.parametrize("cluster", [1], indirect=True)
 def test_ten_thousand_nodes_that_come_within_ten_seconds_move_nothing(cluster: Cluster) -> None:
+    cluster.stop_web(cluster.ports[0])
+    cluster.start_web(cluster.ports[0], **SIZE)
+    cluster.wait_until_heard()
     with cluster.record() as record:
         began = time.monotonic()
         crowd = subprocess.Popen(_simulate(cluster))
