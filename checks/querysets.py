@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import json
 from collections.abc import Collection, Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from django.contrib.postgres.expressions import ArraySubquery
@@ -321,6 +321,13 @@ class SourceScanQuerySet(models.QuerySet["clusterstore.SourceScan"]):
         return set(lately.exclude(replica=conf.REPLICA).values_list("replica", flat=True))
 
 
+class Suspect(NamedTuple):
+    """A config, and the names of the nodes that died soon after they got it."""
+
+    config_id: int
+    nodes: list[str]
+
+
 class MoveQuerySet(models.QuerySet["clusterstore.Move"]):
     _FIELDS = ("config_id", "digest", "name", "source_node", "to_node", "reason", "actor", "term", "time")
 
@@ -331,6 +338,37 @@ class MoveQuerySet(models.QuerySet["clusterstore.Move"]):
             for move in moves
         )
         copy(self.model, (*self._FIELDS, "why"), rows)
+
+    # A stay of a config on a node ends with its next move. Other bytes are another config, which may have been mended; and
+    # what died before it was quarantined was held against it then.
+    _SUSPECTS = """
+        WITH death AS (
+            SELECT node_name, time FROM nodes_nodeevent
+            WHERE kind IN ('expired', 'restarted') AND cause <> 'announced' AND time >= statement_timestamp() - %(span)s
+        ), stay AS (
+            SELECT config_id, digest, to_node, time,
+                lead(time, 1, 'infinity') OVER (PARTITION BY config_id ORDER BY id) AS until
+            FROM checks_move WHERE time >= statement_timestamp() - %(span)s - %(soon)s
+        ), victim AS (
+            SELECT DISTINCT c.id, s.to_node
+            FROM death AS d
+            JOIN stay AS s ON s.to_node = d.node_name AND d.time BETWEEN s.time AND least(s.time + %(soon)s, s.until)
+            JOIN checks_config AS c ON c.id = s.config_id AND c.digest = s.digest
+            WHERE NOT EXISTS (SELECT FROM checks_isolation AS i WHERE i.config_id = c.id)
+                AND NOT EXISTS (
+                    SELECT FROM nodes_nodeevent AS q
+                    WHERE q.kind = 'quarantined' AND q.cause = c.name || ' ' || c.digest AND q.time >= d.time
+                )
+        )
+        SELECT id, array_agg(to_node::text ORDER BY to_node) FROM victim
+        GROUP BY id HAVING count(*) >= %(victims)s ORDER BY id
+    """
+
+    def suspects(self, victims: int, span: timedelta, soon: timedelta) -> list[Suspect]:
+        """Configs that so many nodes got in this time and died of, without a word, so soon after it."""
+        with connection.cursor() as cursor:
+            cursor.execute(self._SUSPECTS, {"victims": victims, "span": span, "soon": soon})
+            return [Suspect(*row) for row in cursor.fetchall()]
 
     def prune(self, before: datetime | Any) -> int:
         return self.filter(time__lt=before)._raw_delete(self.db)

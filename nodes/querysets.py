@@ -130,7 +130,7 @@ class NodeQuerySet(models.QuerySet["nodestore.Node"]):
         node_arrived.send(sender=self.model, name=name)
 
     def _distrust_if_flapping(self, name: str) -> None:
-        if nodestore.NodeEvent.objects.outages(name, FLAPPING_SPAN) >= FLAPPING_TIMES:
+        if nodestore.NodeEvent.objects.outages(FLAPPING_SPAN).filter(node_name=name).count() >= FLAPPING_TIMES:
             self.filter(name=name).update(not_before=Now() + conf.NODE_EXPIRATION_TIMEOUT)
             nodestore.NodeEvent.objects.note([name], nodestore.NodeEvent.Kind.FLAPPING)
 
@@ -266,11 +266,10 @@ class NodeRuleQuerySet(models.QuerySet["nodestore.NodeRule"]):
 
 
 class NodeEventQuerySet(models.QuerySet["nodestore.NodeEvent"]):
-    def outages(self, name: str, span: timedelta) -> int:
-        """How often a node was lost, or started anew without a word, in that time."""
+    def outages(self, span: timedelta) -> NodeEventQuerySet:
+        """Nodes that were lost, or started anew, without a word in that time."""
         kinds = (self.model.Kind.EXPIRED, self.model.Kind.RESTARTED)
-        recent = self.filter(node_name=name, kind__in=kinds, time__gte=ago(span))
-        return recent.exclude(cause=self.model.ANNOUNCED).count()
+        return self.filter(kind__in=kinds, time__gte=ago(span)).exclude(cause=self.model.ANNOUNCED)
 
     def noted(self, name: str, kind: str, span: timedelta) -> bool:
         """Whether that happened to the node in that time."""

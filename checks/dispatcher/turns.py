@@ -58,10 +58,16 @@ class Placement:
         among = self.eligibility.among(entry)
         return [node for node in self.eligibility.nodes if among is None or node.id in among]
 
-    def choose(self, entry: Entry) -> int | None:
-        """The node that gets a config: the one near to it if it may, else the least loaded. None: nobody may, or has room."""
+    def choose(self, entry: Entry, *, elsewhere: bool = False) -> int | None:
+        """The node that gets a config: the one near to it if it may, else the least loaded. None: nobody may, or has room.
+
+        elsewhere: not the node that has it.
+        """
         cost = self._means.of(entry.name) if entry.cost is None else entry.cost
         among = self.eligibility.among(entry)
+        if elsewhere:
+            able = {node.id for node in self.eligibility.nodes} if among is None else among
+            among = frozenset(able - {entry.owner})
         best = [[name, round(load, 4)] for name, load in self._pool.best(among)]
         entry.why = {"cost": round(cost, 6), "of": len(self._pool if among is None else among), "best": best}
         node = self._pool.place(cost, entry.near, among)
@@ -131,11 +137,22 @@ class Turn:
         """Write the new owners of configs that had another."""
         Assignment.objects.transfer([(entry.id, entry.owner) for entry in entries], reason)
 
-    def relocate(self, entries: Iterable[Entry], placement: Placement, reason: str, *, dangle: bool = False) -> None:
-        """Give configs to other nodes than those that have them. What no other may have stays, or dangles."""
+    def relocate(
+        self,
+        entries: Iterable[Entry],
+        placement: Placement,
+        reason: str,
+        *,
+        dangle: bool = False,
+        elsewhere: bool = False,
+    ) -> None:
+        """Give configs to other nodes than those that have them. What no other may have stays, or dangles.
+
+        elsewhere: also those that would be best where they are.
+        """
         moved, lost = [], []
         for entry in entries:
-            node = placement.choose(entry)
+            node = placement.choose(entry, elsewhere=elsewhere)
             if node is not None and node != entry.owner:
                 self.move(entry, node, reason)
                 moved.append(entry)

@@ -1,0 +1,116 @@
+"""What nobody says: checks that don't run where they are, and configs that kill the nodes that have them.
+
+A check that does not run is tried once elsewhere; a config that kills is left alone on one node until someone releases it.
+"""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+import structlog
+from django.db import transaction
+from django.db.models import Count, F
+
+from checks import dispatcher
+from checks.dispatcher.turns import Placement, Turn, entries_of
+from checks.models import Assignment, Config, Move
+from checks.orders import Isolation, Pin
+from checks.querysets import MoveQuerySet, Suspect
+from checks.troubles import Trouble, TroubleQuerySet
+from clusteragent.lib import conf
+from clusteragent.lib.clock import ago
+from nodes.models import NodeEvent
+
+# For so long a check must have been found not to run before it is moved for it: an agent that has just restarted tells
+# nothing of checks that it is about to run.
+PERSISTENT = timedelta(seconds=90)
+# How often a config is tried elsewhere, and how many at once.
+TRIED_AGAIN_AFTER, AT_ONCE = timedelta(days=1), 50
+# A config is poison when so many nodes died of it in this time, each so soon after it got it.
+VICTIMS, SPAN, SOON = 3, timedelta(hours=1), timedelta(minutes=10)
+# More configs than these are not the cause of what they have in common.
+FEW = 3
+
+log = structlog.get_logger()
+
+
+class Noticed(NamedTuple):
+    """What was moved: checks that did not run, to elsewhere; others, away from configs that kill."""
+
+    tried: list[Move]
+    quarantined: list[Move]
+
+
+def notice(term: int) -> Noticed:
+    """Act on what does not run, and on what kills. Raises NotLeader."""
+    return Noticed(try_elsewhere(term=term), quarantine(term=term))
+
+
+def try_elsewhere(*, term: int | None = None) -> list[Move]:
+    """Note each config that does not run where it is, and give it to another node, once a day."""
+    stuck = Trouble.objects.current().filter(kind=Trouble.Kind.NOT_RUNNING, since__lt=ago(PERSISTENT))
+    _note(stuck)
+    if stuck.count() > max(FEW, Assignment.objects.count() / 2):
+        log.warning("too_many_not_running", configs=stuck.count())
+        return []
+    kept: tuple[Any, ...] = (Pin.objects.in_force(), Isolation.objects.all(), _tried())
+    for rows in kept:
+        stuck = stuck.exclude(config_id__in=rows.filter(config_id__isnull=False).values("config_id"))
+    movable = stuck.exclude(config__name__in=conf.EXCLUDE_CHECKS_FROM_DISPATCHING)
+    ids = list(movable.order_by("since", "config_id").values_list("config_id", flat=True)[:AT_ONCE])
+    return _give_to_others(ids, term) if ids else []
+
+
+def quarantine(*, term: int | None = None) -> list[Move]:
+    """Leave alone what killed its nodes, one after the other, unless so many did that none can be the cause."""
+    suspects = _likeliest(Move.objects.suspects(VICTIMS, SPAN, SOON))
+    if len(suspects) > FEW:
+        log.warning("too_many_suspects", configs=len(suspects), nodes=suspects[0].nodes)
+        return []
+    return [move for suspect in suspects for move in _quarantine(suspect, term)]
+
+
+def _note(stuck: TroubleQuerySet) -> None:
+    """Note each as an event of its node, once."""
+    rows = stuck.values_list("config__assignment__node__name", "config__name", "config__digest", "since")
+    events = NodeEvent.objects.filter(kind=NodeEvent.Kind.NOT_RUNNING)
+    for node, check, digest, since in rows:
+        cause = f"{check} {digest}"
+        if not events.filter(node_name=node, cause=cause, time__gte=since).exists():
+            events.note([node], NodeEvent.Kind.NOT_RUNNING, cause)
+            log.warning("config_not_running", check=check, digest=digest, node=node)
+
+
+def _tried() -> MoveQuerySet:
+    return Move.objects.filter(reason=Move.Reason.NOT_RUNNING, time__gte=ago(TRIED_AGAIN_AFTER))
+
+
+@transaction.atomic
+def _give_to_others(ids: Sequence[int], term: int | None) -> list[Move]:
+    turn = Turn(term, "")
+    entries = [entry for entry in entries_of(ids) if entry.owner is not None]
+    turn.relocate(entries, Placement(), Move.Reason.NOT_RUNNING, elsewhere=True)
+    return turn.finish() if turn.moves else []
+
+
+def _likeliest(suspects: Sequence[Suspect]) -> list[Suspect]:
+    """Those that explain the most deaths, if these are half of all deaths."""
+    deaths = NodeEvent.objects.outages(SPAN).aggregate(nodes=Count("node_name", distinct=True))["nodes"]
+    most = max((len(suspect.nodes) for suspect in suspects), default=0)
+    return [suspect for suspect in suspects if len(suspect.nodes) == most and 2 * most >= deaths]
+
+
+def _quarantine(suspect: Suspect, term: int | None) -> list[Move]:
+    config: Any = Config.objects.annotate(node=F("assignment__node__name")).filter(pk=suspect.config_id).first()
+    if config is None:
+        return []
+    died = f"{', '.join(suspect.nodes)} died soon after they got it"
+    try:
+        with transaction.atomic():
+            moves = dispatcher.isolate(config.pk, note=died, term=term, reason=Isolation.Reason.QUARANTINED)
+            NodeEvent.objects.note([config.node], NodeEvent.Kind.QUARANTINED, f"{config.name} {config.digest}")
+    except (dispatcher.NotAccepting, dispatcher.NotDispatchable) as error:
+        log.warning("config_not_quarantined", check=config.name, digest=config.digest, error=str(error))
+        return []
+    log.warning("config_quarantined", check=config.name, digest=config.digest, node=config.node, died=suspect.nodes)
+    return moves
