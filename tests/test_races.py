@@ -13,9 +13,12 @@ from django.db.models import Count
 from django.db.models.functions import Now
 
 from checks import dispatcher
+from checks.forms import written
 from checks.models import Assignment, ClusterStore, Config, Move
 from checks.tests.cast import owners, report, sent, silence
+from clusteragent.lib import locks
 from nodes.models import Hearing, Heartbeat, Node
+from operators import sources
 
 pytestmark = pytest.mark.django_db(transaction=True)
 PATIENCE = 20
@@ -247,3 +250,22 @@ def replayed() -> dict[int, str]:
 def test_the_ledger_counts_every_config_once_a_move():
     moves = Move.objects.values("config_id").annotate(times=Count("pk"))
     assert {row["times"] for row in moves} == {1}
+
+
+def test_of_two_sets_made_for_one_revision_the_second_is_refused():
+    seen = sources.revision_of("api:shop")
+
+    def put(name: str) -> Callable[[], Any]:
+        desired = [written(name, "http_check", "instances: [{url: x}]", "api:shop")]
+        return lambda: sources.replace("api:shop", desired, actor=name, revision=seen)
+
+    with connection.cursor() as cursor:
+        locks.acquire(cursor, locks.Lock.DESIRED)
+        sessions = [Session(put("one")), Session(put("two"))]
+        for session in sessions:
+            session.waits()
+        locks.release(cursor, locks.Lock.DESIRED)
+    for session in sessions:
+        session.join(PATIENCE)
+    assert sorted(type(session.error).__name__ for session in sessions) == ["NoneType", "Outdated"]
+    assert Config.objects.filter(origins__source="api:shop").count() == 1
