@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from django.db import connection, models
 
+from checks import models as clusterstore  # its classes take their managers from here, so it is looked up when called
 from clusteragent.lib import conf
 
 # A node that gives no stats counts as running what it has had, and acknowledged, for so long.
@@ -25,7 +26,7 @@ class Held(NamedTuple):
     moved: bool
 
 
-class PlanQuerySet(models.QuerySet[Any]):
+class PlanQuerySet(models.QuerySet["clusterstore.Plan"]):
     # Not the ORM: stats, ledger and map are joined once for all configs. Versions are the database's time in nanoseconds,
     # so one that is older than an assignment does not contain it. What came back to its node dangled meanwhile, or was
     # edited: that is no move.

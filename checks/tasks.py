@@ -10,9 +10,9 @@ import structlog
 from django.db import transaction
 from django.db.models.functions import Now
 
-from checks import autoconf, costs, dispatcher, repatching
+from checks import autoconf, costs, dispatcher, plans, repatching
 from checks.edits import Edit
-from checks.models import ClusterStore, Cost, Move, TaskRun
+from checks.models import ClusterStore, Cost, Move, Plan, TaskRun
 from checks.querysets import Call, NotLeader
 from checks.troubles import Trouble
 from clusteragent.lib import conf
@@ -45,8 +45,14 @@ def collect_stats(term: int) -> str:
     return run("stats", term, _collect_stats)
 
 
+def rebalance(term: int) -> str:
+    """Ask the runners what their checks cost, put right what is misplaced, and balance the rest."""
+    asked = collect_stats(term)
+    return asked if asked == NOT_LEADER else run("rebalance", term, _rebalance)
+
+
 def prune(term: int) -> str:
-    """Forget old lines of the ledger, old events, and nodes that have been lost for long."""
+    """Forget old lines of the ledger, old plans, old events, and nodes that have been lost for long."""
     return run("prune", term, _prune)
 
 
@@ -69,12 +75,24 @@ def _collect_stats(term: int) -> str:
     return f"{asked} asked, {failed} failed, {seconds:.1f} s, {measured.configs} costs changed"
 
 
+def _rebalance(term: int) -> str:
+    righted = len(dispatcher.put_right(term=term))
+    left = max(0, dispatcher.budget() - righted)
+    try:
+        plan, moves = plans.rebalance(actor="rebalance", term=term, budget=left, settling=True)
+    except plans.StalePlan as reason:
+        # The next one is made on the map as it is then.
+        return f"{righted} put right, 0 rebalanced: {reason}"
+    return f"{righted} put right, {len(moves)} of {len(plan.moves)} rebalanced"
+
+
 def _prune(term: int) -> dict[str, int]:
     with transaction.atomic():
         ClusterStore.objects.lock(term)
     old = ago(conf.LEDGER_RETENTION)
     return {
         "moves": Move.objects.prune(old),
+        "plans": Plan.objects.prune(old),
         "edits": Edit.objects.prune(old),
         "events": NodeEvent.objects.prune(old),
         "nodes": Node.objects.prune(),

@@ -1,18 +1,29 @@
-"""What node agents fetch (their configs), and the local routes that show the map."""
+"""What node agents fetch (their configs), and the local routes that show and change the map."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
+from typing import Any, TypeVar
 
 from django.http import HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
 from rest_framework.request import Request
 
-from checks import state
-from checks.models import Config
+from checks import costs, isolating, plans, state
+from checks.models import ClusterStore, Config, Instance, Move
 from checks.querysets import Share
 from clusteragent.lib import database
 from nodes.authentication import LocalToken
 from nodes.models import validate_node_name
+from nodes.parsers import read_rebalance
 from nodes.views import ClusterChecksView, json_answer, line
+
+T = TypeVar("T")
+
+# Seconds for a local call that changes the map, of which the runners take four at most.
+PATIENCE = 20.0
+# Whose moves those of the local routes are.
+LOCAL = "local API"
 
 
 class Configs(ClusterChecksView):
@@ -51,6 +62,61 @@ class State(ClusterChecksView):
         # The first piece is asked for here: a database that is away can still be answered with a status.
         chunks = database.ask(lambda: _begun(database.in_time(state.document(scrub=scrub))))
         return StreamingHttpResponse(chunks, content_type="application/json")
+
+
+class Rebalance(ClusterChecksView):
+    """POST …/clusterchecks/rebalance: make and apply a plan by fresh costs, and tell its moves."""
+
+    authentication_classes = [LocalToken]
+
+    def post(self, request: Request) -> HttpResponse:
+        force = read_rebalance(request.body)
+        moves = _with_fresh_costs(lambda: plans.rebalance(actor=LOCAL, force=force)[1])
+        return json_answer(_compact(_told(moves)))
+
+    def handle_exception(self, exc: Exception) -> HttpResponseBase:  # type: ignore[override]
+        return line(str(exc), 409) if isinstance(exc, plans.StalePlan) else super().handle_exception(exc)
+
+
+class Isolate(ClusterChecksView):
+    """POST …/clusterchecks/isolate/check/<check ID>: leave a check alone on its node until it is released."""
+
+    authentication_classes = [LocalToken]
+
+    def post(self, request: Request, check_id: str) -> HttpResponse:
+        answer = _with_fresh_costs(lambda: isolating.isolate(check_id, actor=LOCAL))
+        return json_answer(_compact(answer._asdict()))
+
+
+def _compact(document: object) -> bytes:
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def _with_fresh_costs(work: Callable[[], T]) -> T:
+    """Ask the runners what checks cost, and do the work. A database that is away is found out first, as fast as always."""
+    database.ask(ClusterStore.objects.exists)
+    with database.limited(PATIENCE):
+        database.ask(costs.measure)
+        return database.ask(work)
+
+
+def _told(moves: Sequence[Move]) -> list[dict[str, Any]]:
+    """Moves under the names that old and new clients read. Weight and differences are 0, as of the peer's same algorithm."""
+    ids = Instance.objects.filter(config__in=[move.config_id for move in moves]).order_by("config", "-pk")
+    first = dict(database.ask(lambda: list(ids.values_list("config", "check_id"))))
+    return [
+        {
+            "check_id": first.get(move.config_id, ""),
+            "digest": move.digest,
+            "check_name": move.name,
+            "check_weight": 0,
+            "source_node_name": move.source_node,
+            "source_diff": 0,
+            "dest_node_name": move.to_node,
+            "dest_diff": 0,
+        }
+        for move in moves
+    ]
 
 
 def _answer(share: Share) -> HttpResponse:

@@ -2,6 +2,7 @@
 
 import enum
 import itertools
+import math
 import os
 import signal
 import threading
@@ -27,12 +28,13 @@ from clusteragent.watch import FolderWatch
 from clusteragent.worker import Queue, Worker
 from nodes.models import Hearing
 
-PASS, SCAN, STATS, REPATCH, PRUNE, ANNOUNCE = (
+PASS, SCAN, STATS, REBALANCE, REPATCH, PRUNE, ANNOUNCE = (
     f"{task.__module__}.{task.__name__}"
     for task in (
         tasks.background_pass,
         tasks.scan_sources,
         tasks.collect_stats,
+        tasks.rebalance,
         tasks.repatch,
         tasks.prune,
         webhook.announce,
@@ -45,7 +47,7 @@ STEP = 0.2
 SETTLE = 1.2
 # Seconds that a task may take, if not as long as others: a scan reads very many files, there may be very many runners to
 # ask, and a webhook's receiver may answer a byte at a time.
-TIMEOUTS = {SCAN: 300, STATS: 300, ANNOUNCE: 20}
+TIMEOUTS = {SCAN: 300, STATS: 300, REBALANCE: 300, ANNOUNCE: 20}
 # Seconds without an end of a turn of the main loop after which the database is taken for away. A server that is stopped,
 # or a proxy that forgot us, answers neither yes nor no.
 STALLED = 20
@@ -203,10 +205,15 @@ class Agenda:
     def __init__(self, queue: Queue) -> None:
         now = time.monotonic()
         self._queue = queue
-        scan = conf.SCAN_PERIOD.total_seconds()
-        self._periods = {PASS: 1.0, SCAN: scan, STATS: 60.0, REPATCH: 60.0, PRUNE: 3600.0}
+        scan, rebalance = conf.SCAN_PERIOD.total_seconds(), conf.REBALANCE_PERIOD.total_seconds()
+        # A rebalance asks for stats first.
+        stats = 60.0 if rebalance > 60 else math.inf
+        self._periods = {
+            PASS: 1.0, SCAN: scan, STATS: stats, REBALANCE: rebalance, REPATCH: 60.0, PRUNE: 3600.0
+        }  # fmt: skip
         # Not at once: leaders that follow each other quickly must not restart more checks than one would.
-        self._due = {PASS: now, SCAN: now, STATS: now + 10, REPATCH: now + 60, PRUNE: now + 60}
+        late = {REBALANCE: now + max(60, rebalance), REPATCH: now + 60}
+        self._due = {PASS: now, SCAN: now, STATS: now + 10, PRUNE: now + 60} | late
         if conf.WEBHOOK:
             self._periods[ANNOUNCE] = 15.0
             self._due[ANNOUNCE] = now + 15

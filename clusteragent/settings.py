@@ -179,7 +179,7 @@ Q_CLUSTER = {
     "ALT_CLUSTERS": {QUEUE: {}},
     "orm": "default",
     # One more than tasks that may take long, so that passes find one free.
-    "workers": 4,
+    "workers": 5,
     "timeout": 60,
     "retry": 330,
     "max_attempts": 1,

@@ -61,6 +61,19 @@ def read_goodbye(body: bytes) -> str:
     return str(kind)
 
 
+def read_rebalance(body: bytes) -> bool:
+    """Whether a rebalance is to be forced: `{"force": true}`; an empty body asks for nothing special. Raises BadStatus."""
+    value = _first_value(body) if body.strip() else None
+    if value is None:
+        return False
+    if not isinstance(value, _Object):
+        raise BadStatus(f"a rebalance is a JSON object, not {_shown(value)}")
+    force = {key.casefold(): field for key, field in value if field is not None}.get("force", False)
+    if type(force) is not bool:
+        raise BadStatus(f"force is {_shown(force)}, allowed is a boolean")
+    return force
+
+
 def _declared(fields: dict[str, Any]) -> str:
     """What the node may run, in the form in which it is stored."""
     if not fields.keys() & {"check_compatibility", "group"}:

@@ -107,16 +107,16 @@ def _check_nodes(plan: Plan, moves: Iterable[Mapping[str, Any]]) -> None:
 
 def _unable(pk: int) -> str:
     """Why a node neither gives nor gets."""
-    node = Node.objects.filter(pk=pk).with_state().values("state", "schedulable", "leaving").first()
-    isolated = Isolation.objects.filter(config__assignment__node=pk)
-    if node is None or node["state"] == "lost":
+    node: Any = Node.objects.filter(pk=pk).with_state().first()
+    if node is None or node.state == "lost":
         return "is lost"
-    if not node["schedulable"]:
+    if not node.schedulable:
         return "is cordoned"
-    if node["leaving"]:
+    if node.leaving:
         return "said that it leaves"
-    if node["state"] == "silent":
+    if node.state == "silent":
         return "is silent"
+    isolated = Isolation.objects.filter(config__assignment__node=pk)
     return "is kept for an isolated config" if isolated.exists() else "restarts, or comes and goes"
 
 

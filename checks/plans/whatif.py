@@ -17,13 +17,12 @@ from nodes.querysets import UnknownNode
 class Outlook(NamedTuple):
     """Where the configs of removed nodes would go ({config: node's name, None: nowhere}), and what a rebalance would do then.
 
-    now and then: the spread before, and after that.
+    now: how evenly nodes are loaded before all that.
     """
 
     placed: dict[Held, str | None]
     plan: Plan
     now: Spread
-    then: Spread
 
 
 def what_if(*, remove: Collection[str] = (), add: int = 0) -> Outlook:
@@ -39,9 +38,7 @@ def what_if(*, remove: Collection[str] = (), add: int = 0) -> Outlook:
     later = replace(later, held={**later.held, **moved})
     # Nodes that come and go make everybody wait, so by then what rests now has run.
     moves = later.plan(later.fixed())
-    return Outlook(
-        placed, describe(later, moves), spread(now.utilization().values()), spread(later.utilization().values())
-    )
+    return Outlook(placed, describe(later, moves), spread(now.utilization().values()))
 
 
 def _with_other_nodes(sight: Survey, gone: Collection[str], add: int) -> Survey:

@@ -7,7 +7,7 @@ from django.db.models import F
 from django.db.models.functions import Now
 
 from checks import dispatcher
-from checks.models import Assignment, Config, Cost, Move
+from checks.models import Assignment, Config, Cost, Move, Origin, Plan
 from checks.tests.cast import report, sent
 from nodes.models import Heartbeat, Node, NodeEvent
 
@@ -19,16 +19,15 @@ def furnish(**loads: list[float]) -> None:
     report(*loads)
     keys = {f"{node}-{number}": cost for node, costs in loads.items() for number, cost in enumerate(costs)}
     dispatcher.schedule([sent(key) for key in keys])
-    for key, cost in keys.items():
-        config = Config.objects.get(origins__key=key)
-        Cost.objects.update_or_create(config_id=config.pk, defaults={"workers_needed": cost})
-        Assignment.objects.filter(config=config).update(node=Node.objects.get(name=key.rpartition("-")[0]))
+    ids = dict(Origin.objects.values_list("key", "config_id"))
+    nodes = dict(Node.objects.values_list("name", "pk"))
+    Cost.objects.bulk_create([Cost(config_id=ids[key], workers_needed=cost) for key, cost in keys.items()])
+    Assignment.objects.transfer([(ids[key], nodes[key.rpartition("-")[0]]) for key in keys], "scheduled")
     settle()
 
 
 def settle() -> None:
     """Everything has been where it is for long, and every node has fetched what it has."""
-    Node.objects.bump_versions(Node.objects.values_list("pk", flat=True))
     fetch()
     Assignment.objects.update(since=Now() - LONG_AGO)
     Move.objects.update(time=F("time") - LONG_AGO)
@@ -36,7 +35,8 @@ def settle() -> None:
 
 
 def fetch() -> None:
-    """Every node fetches what it has."""
+    """Every node fetches what it has now."""
+    Node.objects.bump_versions(Node.objects.values_list("pk", flat=True))
     with connection.cursor() as cursor:
         cursor.execute(
             "UPDATE nodes_heartbeat AS h SET acknowledged = n.config_version FROM nodes_node AS n WHERE n.id = h.node_id"
@@ -52,3 +52,9 @@ def join(name: str) -> None:
 def hear() -> None:
     """Every known node was heard just now."""
     Heartbeat.objects.update(seen_at=Now())
+
+
+def routes(plan: Plan) -> dict[str, str]:
+    """Where a plan sends what: {origin's key: node's name}."""
+    keys = dict(Config.objects.values_list("pk", "origins__key"))
+    return {keys[move["config"]]: move["to_node"] for move in plan.moves}

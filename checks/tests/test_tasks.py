@@ -7,7 +7,7 @@ from django.db.models.functions import Now
 
 from checks import autoconf, tasks
 from checks.costs import Measured
-from checks.models import ClusterStore, Cost, Move, TaskRun
+from checks.models import ClusterStore, Cost, Move, Plan, TaskRun
 from checks.querysets import Call
 from clusteragent.lib import conf
 from nodes.models import NodeEvent
@@ -25,7 +25,8 @@ def _term() -> None:
 def test_a_task_of_another_term_does_nothing(term: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tasks.dispatcher, "expire_nodes", lambda **_: pytest.fail("it ran"))
     monkeypatch.setattr(tasks.costs, "measure", lambda: pytest.fail("it asked"))
-    assert tasks.background_pass(term) == tasks.collect_stats(term) == tasks.prune(term) == tasks.NOT_LEADER
+    for task in (tasks.background_pass, tasks.collect_stats, tasks.rebalance, tasks.prune):
+        assert task(term) == tasks.NOT_LEADER
 
 
 def test_a_pass_says_what_it_did() -> None:
@@ -87,6 +88,7 @@ def test_pruning_forgets_what_is_older_than_the_retention() -> None:
     for age in (conf.LEDGER_RETENTION - timedelta(minutes=1), conf.LEDGER_RETENTION + timedelta(minutes=1)):
         Move.objects.create(config_id=1, digest="d", name="n", reason="scheduled", term=1, time=Now() - age)
         NodeEvent.objects.create(node_name="ash", kind=NodeEvent.Kind.SILENT, time=Now() - age)
+        Plan.objects.create(revision=1, time=Now() - age)
     Cost.objects.create(config_id=1, workers_needed=0.5)
-    assert tasks.prune(7) == "{'moves': 1, 'edits': 0, 'events': 1, 'nodes': 0, 'costs': 1}"
+    assert tasks.prune(7) == "{'moves': 1, 'plans': 1, 'edits': 0, 'events': 1, 'nodes': 0, 'costs': 1}"
     assert (Move.objects.count(), NodeEvent.objects.count()) == (1, 1)

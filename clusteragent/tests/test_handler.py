@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,20 @@ from checks import tasks
 from checks.models import ClusterStore, Config
 from checks.tests.cast import sent
 from clusteragent import handler as module
-from clusteragent.handler import ANNOUNCE, PASS, PRUNE, REPATCH, SCAN, STATS, TIMEOUTS, Agenda, Handler, State, status
+from clusteragent.handler import (
+    ANNOUNCE,
+    PASS,
+    PRUNE,
+    REBALANCE,
+    REPATCH,
+    SCAN,
+    STATS,
+    TIMEOUTS,
+    Agenda,
+    Handler,
+    State,
+    status,
+)
 from clusteragent.leader import Candidate, TermOver
 from clusteragent.lib import conf
 from nodes.models import Hearing, Node
@@ -93,14 +107,26 @@ class TestAgenda:
         agenda.work_off()
         assert enqueued == [(0, PASS), (0, SCAN)]
 
-    def test_a_pass_each_second_a_scan_each_period_stats_each_minute_a_pruning_each_hour(
-        self, agenda: Agenda, enqueued: Enqueued, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    def test_a_pass_each_second_a_scan_each_period_a_rebalance_each_minute_a_pruning_each_hour(
+        self, agenda: Agenda, enqueued: Enqueued, clock: Clock
     ) -> None:
         run(agenda, clock, 3700)
         assert 3300 <= len(enqueued.times(PASS)) <= 3701
         assert len(enqueued.times(SCAN)) in (366, 367, 368, 369, 370)
-        assert enqueued.times(STATS)[:3] == [pytest.approx(10 + 60 * number, abs=0.5) for number in range(3)]
+        assert enqueued.times(REBALANCE)[:3] == [pytest.approx(60 * number, abs=0.5) for number in (1, 2, 3)]
         assert enqueued.times(PRUNE) == [pytest.approx(60, abs=0.2), pytest.approx(3660, abs=0.4)]
+
+    def test_stats_come_first_and_where_rebalances_are_rare_each_minute(
+        self, agenda: Agenda, enqueued: Enqueued, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run(agenda, clock, 200)
+        assert enqueued.times(STATS) == [pytest.approx(10, abs=0.2)]
+        enqueued.clear()
+        clock.now = 1000.0
+        monkeypatch.setattr(conf, "REBALANCE_PERIOD", timedelta(minutes=10))
+        run(Agenda(enqueued), clock, 700)  # type: ignore[arg-type]
+        assert enqueued.times(STATS)[:3] == [pytest.approx(10 + 60 * number, abs=0.5) for number in range(3)]
+        assert enqueued.times(REBALANCE) == [pytest.approx(600, abs=0.2)]
 
     def test_a_new_leader_waits_a_minute_before_it_patches_again(
         self, agenda: Agenda, enqueued: Enqueued, clock: Clock

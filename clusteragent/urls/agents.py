@@ -5,9 +5,8 @@ An agent whose `cluster_agent.url` ends with a slash asks for `//version`, so sl
 
 from django.urls import URLPattern, URLResolver, include, path, re_path
 
-from checks.views import AllEndpointsConfigs, Configs, EndpointsConfigs, State
+from checks.views import AllEndpointsConfigs, Configs, EndpointsConfigs, Isolate, Rebalance, State
 from clusteragent.views import Healthz, Readyz, Version
-from nodes.authentication import LocalToken
 from nodes.views import Goodbye, NotFound, Status
 
 _api = [
@@ -16,9 +15,8 @@ _api = [
     path("clusterchecks/goodbye/<str:name>", Goodbye.as_view()),
     path("endpointschecks/configs", AllEndpointsConfigs.as_view()),
     path("endpointschecks/configs/<str:name>", EndpointsConfigs.as_view()),
-    # Of the local routes' kind, so that a node agent's token is refused before it is told that they don't exist.
-    path("clusterchecks/rebalance", NotFound.as_view(authentication_classes=[LocalToken])),
-    path("clusterchecks/isolate/check/<path:check_id>", NotFound.as_view(authentication_classes=[LocalToken])),
+    path("clusterchecks/rebalance", Rebalance.as_view()),
+    path("clusterchecks/isolate/check/<path:check_id>", Isolate.as_view()),
 ]
 _routes: list[URLPattern | URLResolver] = [
     path("healthz", Healthz.as_view()),

@@ -3,17 +3,18 @@ from typing import Any
 from django.core.management.base import BaseCommand
 
 from checks.edits import Edit
-from checks.models import Move
+from checks.models import Move, Plan
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
 from nodes.models import Node, NodeEvent
 
 
 class Command(BaseCommand):
-    help = "Delete moves, edits and node events older than the retention, and nodes lost for longer than theirs."
+    help = "Delete moves, plans, edits and node events older than the retention, and nodes lost for longer than theirs."
 
     def handle(self, *args: Any, **options: Any) -> None:
         before = ago(conf.LEDGER_RETENTION)
-        numbers = (Move.objects.prune(before), Edit.objects.prune(before), NodeEvent.objects.prune(before))
-        self.stdout.write("{} moves, {} edits, {} node events deleted".format(*numbers))
+        numbers = (Move.objects.prune(before), Plan.objects.prune(before), Edit.objects.prune(before))
+        self.stdout.write("{} moves, {} plans, {} edits deleted".format(*numbers))
+        self.stdout.write(f"{NodeEvent.objects.prune(before)} node events deleted")
         self.stdout.write(f"{Node.objects.prune()} lost nodes forgotten")

@@ -1,0 +1,24 @@
+import json
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from checks import dispatcher, isolating
+
+
+class Command(BaseCommand):
+    help = "End the isolation or quarantine of a check: its node may be given other checks again."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("check_id", metavar="CHECK_ID")
+        parser.add_argument("--json", action="store_true", help="for programs")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        check_id = options["check_id"]
+        config_id = isolating.config_of(check_id)
+        if config_id is None:
+            raise CommandError(f"no config has the check ID {check_id}")
+        released = dispatcher.release([config_id])
+        if not released:
+            raise CommandError(f"{check_id} is not isolated")
+        self.stdout.write(json.dumps({"check_id": check_id}) if options["json"] else f"{check_id} is released")
