@@ -24,6 +24,7 @@ QUESTIONS = (
     "silence",
     "rollouts",
     "stats",
+    "metrics",
     "admin",
 )
 
