@@ -37,7 +37,7 @@ class Strict(DjangoFilterBackend):
     def filter_queryset(self, request: Request, queryset: QuerySet[Any], view: Any) -> QuerySet[Any]:
         known = set(view.filterset_class.base_filters if view.filterset_class else ())
         if view.action == "list":
-            for name in request.query_params.keys() - known - {"cursor", "limit"}:
+            for name in request.query_params.keys() - known - {"cursor", "limit", "format"}:
                 raise ValidationError(
                     {name: [f"There is no such filter. There are {', '.join(sorted(known)) or 'none'}."]}
                 )

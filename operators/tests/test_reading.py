@@ -4,12 +4,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.db import OperationalError
 from django.utils.dateparse import parse_datetime
 
 from checks import dispatcher
 from checks.models import Config, Move
 from checks.tests.cast import report, sent, silence
 from nodes.models import Heartbeat, Node, NodeType
+from operators import sources
 from operators.roles import Role
 from operators.tests.cast import Caller, having
 
@@ -195,3 +197,14 @@ def test_a_list_takes_as_many_queries_for_many_rows_as_for_few(
 def test_a_slash_at_the_end_does_not_count(viewer: Caller, slash: str) -> None:
     assert viewer.call("GET", f"nodes/ash{slash}").status_code == 200
     assert having(Role.OPERATOR).call("POST", f"nodes/ash/cordon{slash}").status_code == 200
+
+
+def test_a_database_that_is_away_is_told_as_that(viewer: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: Any) -> None:
+        raise OperationalError("password=hunter22 is wrong")
+
+    monkeypatch.setattr(sources, "revision_of", away)
+    sources.replace("api:shop", [], actor="olga")
+    answer = viewer.call("GET", "sources/shop")
+    assert answer.status_code == 503
+    assert answer.json() == {"detail": "The database is away, or busy with another change. Try again."}
