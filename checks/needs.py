@@ -157,16 +157,16 @@ def _why_dangling(hearing: Any) -> str:
 
 
 def _why_refused() -> str:
-    """Why no node takes what has dangled for longest."""
-    [entry] = entries_of(
-        list(Config.objects.dangling().order_by("dangling_since", "pk").values_list("pk", flat=True)[:1])
-    )
+    """Why no node takes what has dangled for longest. It may have been placed by now."""
+    oldest = Config.objects.dangling().order_by("dangling_since", "pk").values_list("pk", flat=True)
     eligibility = Eligibility(candidates(Node.objects.accepting()))
-    refusals = Counter(eligibility.refusals(entry).values())
-    if refusals.total() < len(eligibility.nodes):
+    for entry in entries_of(list(oldest[:1])):
+        refusals = Counter(eligibility.refusals(entry).values())
+        if refusals and refusals.total() == len(eligibility.nodes):
+            [(why, _)] = refusals.most_common(1)
+            return f"No node may run {entry.name}: {why}."
         return f"The nodes that may run {entry.name} have no room."
-    [(why, _)] = refusals.most_common(1)
-    return f"No node may run {entry.name}: {why}."
+    return "They are about to be placed."
 
 
 def _why_none_accepts() -> str:
@@ -265,8 +265,8 @@ def _named(nodes: QuerySet[Node], count: int) -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
-    """`ash`, `ash and birch`, `ash, birch and cedar`."""
-    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+    """`ash`, `ash and birch`, `ash, birch and cedar`; nothing of nothing, which there may be by now."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
 def _of_sources(now: datetime) -> Iterator[Need]:

@@ -107,7 +107,7 @@ def _told(need: needs.Need) -> dict[str, Any]:
 
 
 def _text(new: list[Any], over: list[Any]) -> str:
-    """The same for people: receivers like Slack's and Mattermost's show the field `text`."""
+    """The same for people: chats show the field `text`."""
     lines = [
         f"{word} ({one['kind']}, {one['count']}): {one['cause']}"
         for word, ones in (("New", new), ("Over", over))

@@ -294,6 +294,18 @@ def test_removals_that_a_source_holds() -> None:
     assert (only().key, only().count) == ("held_removals:file", 2)
 
 
+def test_what_is_over_while_it_is_looked_at_breaks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The statements are not of one moment."""
+    report("ash")
+    dispatcher.schedule([sent("one"), sent("two")])
+    troubled("slow", "one")
+    Config.objects.filter(origins__key="two").update(dangling_since=Now())
+    monkeypatch.setattr(needs, "entries_of", lambda ids: [])
+    monkeypatch.setattr(needs, "_some", lambda names: [])
+    assert found()[Kind.DANGLING].cause == "They are about to be placed."
+    assert found()[Kind.SLOW].cause.startswith(": a run takes longer")
+
+
 def test_the_gravest_comes_first() -> None:
     report("ash")
     silence("ash")
