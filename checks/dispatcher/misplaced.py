@@ -27,19 +27,28 @@ class Judge:
         node = self._nodes.get(entry.owner or 0)
         if node is None:
             return ""
-        if entry.pin is not None and entry.pin.waits and not entry.pin.matches(node.name, node.labels):
+        if entry.pin is not None and entry.pin.waits and _astray(entry, node):
             return Move.Reason.PINNED
         return Move.Reason.INELIGIBLE if self.eligibility.refusal(entry, node) else ""
 
     def should_go(self, entry: Entry) -> str:
         """Why it should run elsewhere, where another node can have it now; empty when it is right."""
         node = self._nodes.get(entry.owner or 0)
-        able = self._placement.able(entry) if node else []
-        if node is None or not able:
+        if node is None or self._is_right(entry, node):
             return ""
-        if entry.pin is not None and not entry.pin.matches(node.name, node.labels):
-            return Move.Reason.PINNED if any(entry.pin.matches(one.name, one.labels) for one in able) else ""
+        able = self._placement.able(entry)
+        if _astray(entry, node) and any(not _astray(entry, one) for one in able):
+            return Move.Reason.PINNED
         if node.id in self._draining:
-            return Move.Reason.DRAINED
-        prefers = conf.PLACEMENT_PREFER == "runners" and entry.pin is None
-        return Move.Reason.REBALANCED if prefers and not node.is_runner and all(one.is_runner for one in able) else ""
+            return Move.Reason.DRAINED if able else ""
+        return Move.Reason.REBALANCED if entry.pin is None and able and all(one.is_runner for one in able) else ""
+
+    def _is_right(self, entry: Entry, node: Candidate) -> bool:
+        """Whether it is, whatever other nodes there are."""
+        if node.id in self._draining or _astray(entry, node):
+            return False
+        return entry.pin is not None or node.is_runner or conf.PLACEMENT_PREFER != "runners"
+
+
+def _astray(entry: Entry, node: Candidate) -> bool:
+    return entry.pin is not None and not entry.pin.matches(node.name, node.labels)

@@ -30,8 +30,7 @@ class Placement:
 
     def __init__(self, nodes: Collection[int] | None = None, ceiling: float = math.inf) -> None:
         """nodes: none but these, all that accept work unless given."""
-        accepting = Node.objects.accepting()
-        chosen = accepting.steady() if accepting.steady().exists() else accepting
+        chosen = Node.objects.accepting()
         if nodes is not None:
             chosen = chosen.filter(pk__in=nodes)
         # An isolated config's node is its own, unless there is no other.
@@ -39,6 +38,10 @@ class Placement:
         if lonely.exists() and chosen.exclude(pk__in=lonely).exists():
             chosen = chosen.exclude(pk__in=lonely)
         self.eligibility = Eligibility(candidates(chosen))
+        self._all = frozenset(node.id for node in self.eligibility.nodes)
+        self._steady = frozenset(chosen.steady().values_list("pk", flat=True))
+        self._steadiest: dict[frozenset[int] | None, frozenset[int]] = {}
+        self._able: dict[frozenset[int] | None, list[Candidate]] = {}
         self._means = costs.means()
         self._pool = self._fill(chosen.values_list("pk", "weight", "max_configs"), ceiling)
 
@@ -54,9 +57,12 @@ class Placement:
         return len(self._pool)
 
     def able(self, entry: Entry) -> list[Candidate]:
-        """The nodes that may have a config now."""
+        """The nodes that may have a config now, without those that come and go."""
         among = self.eligibility.among(entry)
-        return [node for node in self.eligibility.nodes if among is None or node.id in among]
+        if among not in self._able:
+            able = self._steady if among is None else among & self._steady
+            self._able[among] = [node for node in self.eligibility.nodes if node.id in able]
+        return self._able[among]
 
     def choose(self, entry: Entry, *, elsewhere: bool = False) -> int | None:
         """The node that gets a config: the one near to it if it may, else the least loaded. None: nobody may, or has room.
@@ -64,16 +70,25 @@ class Placement:
         elsewhere: not the node that has it.
         """
         cost = self._means.of(entry.name) if entry.cost is None else entry.cost
-        among = self.eligibility.among(entry)
-        if elsewhere:
-            able = {node.id for node in self.eligibility.nodes} if among is None else among
-            among = frozenset(able - {entry.owner})
+        among = self._among(entry, elsewhere=elsewhere)
         best = [[name, round(load, 4)] for name, load in self._pool.best(among)]
         entry.why = {"cost": round(cost, 6), "of": len(self._pool if among is None else among), "best": best}
         node = self._pool.place(cost, entry.near, among)
         if node is not None:
             self.eligibility.take(entry, node)
         return node
+
+    def _among(self, entry: Entry, *, elsewhere: bool) -> frozenset[int] | None:
+        """Those that may have it, and of these the steady ones, if there are any; None: all."""
+        among = self.eligibility.among(entry)
+        if elsewhere:
+            among = (self._all if among is None else among) - {entry.owner or 0}
+        if len(self._steady) == len(self._all):
+            return among
+        if among not in self._steadiest:
+            able = self._all if among is None else among
+            self._steadiest[among] = able & self._steady or able
+        return self._steadiest[among]
 
 
 class Pools:
