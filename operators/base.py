@@ -87,7 +87,7 @@ def obeyed(field: str, verb: Callable[..., Any], *args: Any, **kwargs: Any) -> A
 
 def _scrubbed(problems: Any) -> Any:
     if isinstance(problems, dict):
-        return {key: _scrubbed(value) for key, value in problems.items()}
+        return {scrub(str(key)): _scrubbed(value) for key, value in problems.items()}
     if isinstance(problems, list):
         return [_scrubbed(value) for value in problems]
     return scrub(str(problems))

@@ -153,7 +153,9 @@ class SourceViewSet(Looked):
         source = sources.PREFIX + name
         wish = desired.DesiredSet(data=request.data, context={"source": source})
         wish.is_valid(raise_exception=True)
-        revision = wish.validated_data.get("revision") or request.headers.get("If-Match", "").strip('"')
+        # A proxy that compresses what it passes on makes the tag a weak one.
+        tag = request.headers.get("If-Match", "").removeprefix("W/").strip('"')
+        revision = wish.validated_data.get("revision") or tag
         difference = self._apply(request, source, wish.validated_data["configs"], revision, **options.validated_data)
         told = serializers.DifferenceSerializer(difference, context=options.validated_data)
         return Response(told.data, headers={"ETag": f'"{difference.revision}"'})

@@ -93,7 +93,12 @@ def test_no_difference_repeats_them(master: Caller, caplog: pytest.LogCaptureFix
 
 @pytest.mark.parametrize(
     "query",
-    [f"configs?state=password={SECRET}", f"moves?since=token={SECRET}", f"nodes?type=https://u:{SECRET}@x"],
+    [
+        f"configs?https://u:{SECRET}@x=1",
+        f"configs?state=password={SECRET}",
+        f"moves?since=token={SECRET}",
+        f"nodes?type=https://u:{SECRET}@x",
+    ],
 )
 def test_no_refused_filter_repeats_them(master: Caller, query: str) -> None:
     answer = master.call("GET", query)

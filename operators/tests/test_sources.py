@@ -100,6 +100,7 @@ def test_a_set_made_for_another_revision_is_refused(author: Caller) -> None:
     for answer in (
         put(author, written("c"), revision=seen),
         put(author, written("c"), **{"If-Match": f'"{seen}"'}),
+        put(author, written("c"), **{"If-Match": f'W/"{seen}"'}),
         put(author, written("c"), revision=seen, query="?dry_run=1"),
     ):
         assert answer.status_code == 409
