@@ -1,0 +1,102 @@
+"""What nodes declare in their heartbeats: how it is read, kept and compared."""
+
+import json
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from nodes.declarations import canonical, parse
+from nodes.heartbeats import Report
+from nodes.models import Heartbeat, Node, NodeEvent
+from nodes.parsers import BadStatus, read_status
+
+
+def declared(**fields: Any) -> str:
+    return read_status(json.dumps({"last_change": 7, **fields}).encode()).declared
+
+
+@pytest.mark.parametrize(
+    ("fields", "meaning"),
+    [
+        ({}, canonical()),
+        ({"check_compatibility": None, "group": None}, canonical()),
+        ({"check_compatibility": {}, "group": ""}, canonical()),
+        ({"check_compatibility": {"include": [], "exclude": None}}, canonical()),
+        ({"check_compatibility": {"include": ["b", "a", "b"]}}, canonical(include=["a", "b"])),
+        ({"check_compatibility": {"exclude": ["a"], "new_key": 7}}, canonical(exclude=["a"])),
+        ({"Check_Compatibility": {"INCLUDE": ["a"]}, "Group": "kube"}, canonical(include=["a"], group="kube")),
+        ({"group": "kube", "capabilities": ["x"], "more": {"deep": [1]}}, canonical(group="kube")),
+    ],
+)
+def test_it_is_read_as_the_peer_would(fields: dict[str, Any], meaning: str):
+    assert declared(**fields) == meaning
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"group": 7}, "group is 7, allowed is a string"),
+        ({"check_compatibility": ["a"]}, "check_compatibility is an array, allowed is an object"),
+        ({"check_compatibility": {"include": "a"}}, "check_compatibility.include is not a list of strings"),
+        ({"check_compatibility": {"exclude": ["a", 7]}}, "check_compatibility.exclude is not a list of strings"),
+        ({"check_compatibility": {"exclude": [None]}}, "check_compatibility.exclude is not a list of strings"),
+    ],
+)
+def test_what_can_not_be_read_is_refused(fields: dict[str, Any], message: str):
+    with pytest.raises(BadStatus, match=message):
+        declared(**fields)
+
+
+@pytest.mark.parametrize("lists", [{}, {"include": ["a"]}, {"exclude": ["b", "a"], "group": "g"}])
+def test_what_is_kept_means_what_was_said(lists: dict[str, Any]):
+    meant = parse(canonical(**lists))
+    assert meant.include == set(lists.get("include", []))
+    assert meant.exclude == set(lists.get("exclude", []))
+    assert meant.group == lists.get("group", "")
+
+
+@pytest.mark.django_db
+@pytest.mark.usefixtures("warm")
+class TestKept:
+    ONE, OTHER = canonical(include=["ntp"]), canonical(exclude=["ntp"])
+
+    def said(self) -> list[str]:
+        return list(NodeEvent.objects.filter(kind="declared").order_by("pk").values_list("cause", flat=True))
+
+    def test_a_node_that_registers_has_it_at_once(self):
+        Node.objects.heartbeat("ash", last_change=0, declared=self.ONE)
+        assert Node.objects.get().declared == self.ONE
+        assert self.said() == [self.ONE]
+
+    def test_it_is_replaced_and_withdrawn(self):
+        for declared in ("", self.ONE, self.ONE, self.OTHER, ""):
+            Node.objects.heartbeat("ash", last_change=0, declared=declared)
+            assert Node.objects.get().declared == declared
+        assert self.said() == [self.ONE, self.OTHER, ""]
+
+    def test_heartbeats_that_are_taken_together_say_it_too(self):
+        Node.objects.heartbeat("ash", last_change=0)
+        Node.objects.heartbeats([Report("ash", 0, declared=self.ONE)])
+        assert Node.objects.get().declared == self.ONE
+
+    def test_an_extra_heartbeat_says_nothing_of_it(self):
+        Node.objects.heartbeat("ash", last_change=0, declared=self.ONE)
+        Node.objects.heartbeat("ash", last_change=-1)
+        assert Node.objects.get().declared == self.ONE
+        Heartbeat.objects.all().delete()
+        Node.objects.heartbeat("ash", last_change=-1)
+        assert Node.objects.get().declared == self.ONE
+
+    def test_a_node_that_returns_has_what_it_says_then(self):
+        Node.objects.heartbeat("ash", last_change=0, declared=self.ONE)
+        Heartbeat.objects.all().delete()
+        Node.objects.heartbeat("ash", last_change=0, declared=self.OTHER)
+        assert Node.objects.get().declared == self.OTHER
+
+    def test_saying_the_same_again_costs_one_statement(self):
+        Node.objects.heartbeat("ash", last_change=0, declared=self.ONE)
+        with CaptureQueriesContext(connection) as queries:
+            Node.objects.heartbeat("ash", last_change=0, declared=self.ONE)
+        assert len(queries) == 1

@@ -1,0 +1,89 @@
+"""Rules of nodes: labels, weights and limits by name, address and type."""
+
+from typing import Any
+
+import pytest
+from django.core.exceptions import ValidationError
+
+from nodes.models import Heartbeat, Node, NodeRule, NodeType
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
+
+
+def register(name: str, **fields: Any) -> Node:
+    Node.objects.heartbeat(name, last_change=0, **fields)
+    return Node.objects.get(name=name)
+
+
+@pytest.mark.parametrize(
+    ("rule", "covers"),
+    [
+        ({}, True),
+        ({"pattern": ""}, True),
+        ({"pattern": "runner-*"}, True),
+        ({"pattern": "runner-?"}, False),
+        ({"pattern": "Runner-*"}, False),
+        ({"network": "10.1.0.0/16"}, True),
+        ({"network": "10.1.2.3"}, True),
+        ({"network": "10.2.0.0/16"}, False),
+        ({"network": "fd00::/8"}, False),
+        ({"node_type": NodeType.RUNNER}, True),
+        ({"node_type": NodeType.NODE_AGENT}, False),
+        ({"pattern": "runner-*", "network": "10.2.0.0/16"}, False),
+    ],
+)
+def test_whom_a_rule_covers(rule: dict[str, Any], covers: bool):
+    assert NodeRule(**rule).covers("runner-77", "10.1.2.3", NodeType.RUNNER) is covers
+
+
+def test_a_network_covers_nobody_without_an_address():
+    assert not NodeRule(network="10.0.0.0/8").covers("ash", None, NodeType.RUNNER)
+
+
+def test_a_node_that_registers_gets_what_the_rules_say():
+    NodeRule.objects.create(pattern="a*", labels={"zone": "a"}, weight=0.5, max_configs=7)
+    ash, birch = register("ash"), register("birch")
+    assert (ash.labels, ash.weight, ash.max_configs) == ({"zone": "a"}, 0.5, 7)
+    assert (birch.labels, birch.weight, birch.max_configs) == ({}, 1.0, None)
+
+
+def test_a_node_that_returns_gets_what_they_say_now():
+    register("ash")
+    Heartbeat.objects.all().delete()
+    NodeRule.objects.create(labels={"zone": "a"})
+    assert register("ash").labels == {"zone": "a"}
+
+
+def test_the_last_word_counts_and_labels_add_up():
+    NodeRule.objects.create(labels={"zone": "a", "disk": "slow"}, weight=2, max_configs=9)
+    NodeRule.objects.create(pattern="ash", labels={"disk": "fast"}, max_configs=0)
+    ash = register("ash")
+    assert (ash.labels, ash.weight, ash.max_configs) == ({"zone": "a", "disk": "fast"}, 2, 0)
+
+
+def test_rules_that_change_are_applied_to_known_nodes_and_say_to_how_many():
+    register("ash")
+    register("birch")
+    rule = NodeRule.objects.create(pattern="a*", labels={"zone": "a"})
+    assert NodeRule.objects.apply() == 1
+    assert NodeRule.objects.apply() == 0
+    rule.delete()
+    assert NodeRule.objects.apply() == 1
+    assert Node.objects.get(name="ash").labels == {}
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"network": "10.1.0.0/99"}, "network"),
+        ({"network": "everywhere"}, "network"),
+        ({"labels": ["zone"]}, "labels"),
+        ({"labels": {"zone": 7}}, "labels"),
+        ({"weight": 0}, "weight"),
+        ({"weight": -1}, "weight"),
+    ],
+)
+def test_a_rule_that_makes_no_sense_is_refused(fields: dict[str, Any], field: str):
+    with pytest.raises(ValidationError) as error:
+        NodeRule(**fields).full_clean()
+    assert set(error.value.message_dict) == {field}
