@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 from django.contrib.postgres.expressions import ArraySubquery
 from django.db import connection, models
 from django.db.models import Case, Count, ExpressionWrapper, F, Func, OuterRef, Subquery, Value, When
-from django.db.models.functions import Collate, Concat, Lower, Now
+from django.db.models.functions import Concat, Now
 
 from checks import models as clusterstore  # its classes take their managers from here, so it is looked up when called
 from checks.orders import ORDERS
+from checks.searching import containing
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
 
@@ -109,14 +110,14 @@ class ConfigQuerySet(models.QuerySet["clusterstore.Config"]):
         return self.filter(dangling_since__isnull=False)
 
     def containing(self, word: str) -> ConfigQuerySet:
-        """The configs with this digest or check ID; when there is none, those with the word in their scrubbed YAML."""
+        """The configs with this digest or check ID; when there is none, those with the word in a check ID or their YAML."""
         owners = clusterstore.Instance.objects.filter(check_id=word).values_list("config_id", flat=True)
         exact = self.model.objects.filter(digest=word).order_by().values_list("pk", flat=True).union(owners)
         if ids := list(exact):
             return self.filter(pk__in=ids)
-        # Case is ignored for ASCII letters alone: in the collation C that takes a third of what icontains takes.
-        folded = Lower(Collate("text", "C"))
-        return self.alias(folded=folded).filter(folded__contains=word.encode().lower().decode())
+        by_id = containing(clusterstore.Instance.objects.order_by(), "check_id", word).values("config_id")
+        by_text = containing(self.model.objects.order_by(), "text", word).values("pk")
+        return self.filter(pk__in=by_text.union(by_id))
 
     def with_ids_or_digests(self, ids: Iterable[int], digests: Iterable[str]) -> ConfigQuerySet:
         return self.filter(models.Q(pk__in=list(ids)) | models.Q(digest__in=list(digests)))
@@ -369,6 +370,12 @@ class MoveQuerySet(models.QuerySet["clusterstore.Move"]):
         with connection.cursor() as cursor:
             cursor.execute(self._SUSPECTS, {"victims": victims, "span": span, "soon": soon})
             return [Suspect(*row) for row in cursor.fetchall()]
+
+    def last_of(self, config_ids: Collection[int]) -> dict[int, int]:
+        """The last move of each of these configs that changed its owner: {config's id: move's id}."""
+        changes = self.filter(config_id__in=config_ids).exclude(source_node=F("to_node"))
+        last = changes.order_by("config_id", "-id").distinct("config_id")
+        return dict(last.values_list("config_id", "pk"))
 
     def prune(self, before: datetime | Any) -> int:
         return self.filter(time__lt=before)._raw_delete(self.db)

@@ -21,11 +21,12 @@ from checks.dispatcher.steering import (
     unpin,
 )
 from checks.dispatcher.turns import CHUNK
+from checks.dispatcher.undoing import Undone, undo, why_not
 from checks.dispatcher.upkeep import budget, give_away, heed_declarations, put_right, resume_due
 from checks.querysets import NotLeader
 
 __all__ = [
-    "CHUNK", "NO_PILE_UP", "NotAccepting", "NotDispatchable", "NotLeader", "Pass", "Refused", "Sent", "admit", "budget",
-    "expire_nodes", "give_away", "heed_declarations", "isolate", "pause", "pin", "put_right", "reassign", "redispatch",
-    "release", "resume", "resume_due", "run_pass", "schedule", "unpin", "unschedule",
+    "CHUNK", "NO_PILE_UP", "NotAccepting", "NotDispatchable", "NotLeader", "Pass", "Refused", "Sent", "Undone", "admit",
+    "budget", "expire_nodes", "give_away", "heed_declarations", "isolate", "pause", "pin", "put_right", "reassign",
+    "redispatch", "release", "resume", "resume_due", "run_pass", "schedule", "undo", "unpin", "unschedule", "why_not",
 ]  # fmt: skip

@@ -1,0 +1,149 @@
+"""Undoing: a config goes back to where a move took it from, as long as nothing else has happened to it since."""
+
+from collections.abc import Callable, Collection, Sequence
+from typing import NamedTuple
+
+from django.db import transaction
+from django.db.models import Count
+
+from checks.changes import Entry
+from checks.dispatcher.turns import CHUNK, Turn, entries_of
+from checks.eligibility import Candidate, Eligibility, candidates, name_origins
+from checks.models import Move
+from checks.orders import Isolation
+from nodes.models import Hearing, Node
+
+
+class Undone(NamedTuple):
+    """What an undo did. refused: {move's id: why it can't be undone}."""
+
+    moves: list[Move]
+    refused: dict[int, str]
+
+
+def undo(move_ids: Collection[int], *, actor: str) -> Undone:
+    """Give configs back to the nodes that these moves took them from, where that is still possible."""
+    undone = Undone([], {})
+    ids = sorted(set(move_ids))
+    for start in range(0, len(ids), CHUNK):
+        chunk = _undo(ids[start : start + CHUNK], actor)
+        undone.moves.extend(chunk.moves)
+        undone.refused.update(chunk.refused)
+    return undone
+
+
+def why_not(move_ids: Collection[int]) -> dict[int, str]:
+    """Which of these moves can't be undone now, and why: {move's id: why}."""
+    return _Judgement(move_ids).refused
+
+
+@transaction.atomic
+def _undo(ids: Sequence[int], actor: str) -> Undone:
+    turn = Turn(None, actor)
+    judgement = _Judgement(ids)
+    for entry, node in judgement.returning:
+        turn.move(entry, node, Move.Reason.UNDONE)
+    turn.transfer([entry for entry, _ in judgement.returning], Move.Reason.UNDONE)
+    return Undone(turn.finish() if judgement.returning else [], judgement.refused)
+
+
+class _Judgement:
+    """Which moves can be undone: `returning` has their configs and the nodes that get them back."""
+
+    def __init__(self, move_ids: Collection[int]) -> None:
+        moves = Move.objects.in_bulk(move_ids)
+        self._entries = {entry.id: entry for entry in entries_of({move.config_id for move in moves.values()})}
+        self._last = Move.objects.last_of(self._entries)
+        self._sources = _Sources({move.source_node for move in moves.values()})
+        if self._sources.eligibility.needs_origins():
+            name_origins(self._entries.values())
+        self.returning: list[tuple[Entry, int]] = []
+        self.refused = {id_: "the ledger has no such move" for id_ in move_ids if id_ not in moves}
+        for move in moves.values():
+            self._judge(move)
+
+    def _judge(self, move: Move) -> None:
+        entry = self._entries.get(move.config_id)
+        why = self._of_move(move, entry)
+        if entry is not None and not why:
+            why = self._sources.refusal(entry, move.source_node)
+        if entry is None or why:
+            self.refused[move.pk] = why
+        else:
+            self.returning.append((entry, self._sources.take(entry, move.source_node)))
+
+    def _of_move(self, move: Move, entry: Entry | None) -> str:
+        if not move.source_node:
+            return "no node had it before"
+        if move.source_node == move.to_node:
+            return "it did not leave its node"
+        if entry is None:
+            return "the config is gone"
+        if entry.paused:
+            return "it is paused: resume it first"
+        if not move.to_node:
+            return "it was taken from its node, not given to another"
+        if self._last.get(entry.id) != move.pk or entry.owner is None:
+            return "it has moved again since"
+        return ""
+
+
+class _Sources:
+    """The nodes that moves took configs from, and whether they may have them back."""
+
+    def __init__(self, names: Collection[str]) -> None:
+        nodes = Node.objects.filter(name__in=names)
+        self._nodes = {node.name: node for node in nodes.select_related("heartbeat")}
+        self._accepting: dict[str, Candidate] = {
+            one.name: one for one in candidates(Node.objects.accepting().filter(name__in=names))
+        }
+        self.eligibility = Eligibility(list(self._accepting.values()))
+        self._held = dict(nodes.annotate(held=Count("assignments")).values_list("name", "held"))
+        self._warm = not Hearing.objects.filter(warmup=True).exists()
+        alone = Isolation.objects.filter(config__assignment__node__name__in=names)
+        self._kept_for = {
+            one.config.assignment.node.name: one.config
+            for one in alone.select_related("config__assignment__node")
+            if one.config
+        }
+
+    def refusal(self, entry: Entry, name: str) -> str:
+        """Why a node can't have a config back; empty when it can."""
+        return next((why for rule in self._RULES if (why := rule(self, entry, name))), "")
+
+    def take(self, entry: Entry, name: str) -> int:
+        """Note that a node gets a config back, and say which node that is."""
+        node = self._accepting[name]
+        self._held[name] += 1
+        self.eligibility.take(entry, node.id)
+        return node.id
+
+    def _gone(self, entry: Entry, name: str) -> str:
+        node = self._nodes.get(name)
+        return f"node {name} is gone" if node is None or not hasattr(node, "heartbeat") else ""
+
+    def _accepts_nothing(self, entry: Entry, name: str) -> str:
+        if not self._warm:
+            return "nothing is placed before the warm-up of this new database is over"
+        if name in self._accepting:
+            return ""
+        node = self._nodes[name]
+        if not node.schedulable:
+            return f"node {name} is {'draining' if node.draining else 'cordoned'}: it gets nothing new"
+        return f"node {name} is {'leaving' if node.leaving else 'silent, or restarts'}: it gets nothing new"
+
+    def _may_not_have_it(self, entry: Entry, name: str) -> str:
+        return self.eligibility.refusals(entry).get(name, "")
+
+    def _wants_to_be_alone(self, entry: Entry, name: str) -> str:
+        alone = self._kept_for.get(name)
+        return f"node {name} is kept for {alone}" if alone else ""
+
+    def _full(self, entry: Entry, name: str) -> str:
+        most = self._nodes[name].max_configs
+        full = most is not None and self._held[name] >= most
+        return f"node {name} may have at most {most} configs" if full else ""
+
+    _RULES: Sequence[Callable[["_Sources", Entry, str], str]] = (
+        _gone, _accepts_nothing, _may_not_have_it, _wants_to_be_alone, _full,
+    )  # fmt: skip
