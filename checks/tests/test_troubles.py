@@ -68,9 +68,9 @@ def test_a_check_that_takes_longer_than_its_interval() -> None:
 
 
 def test_a_check_that_its_node_does_not_tell_of() -> None:
-    grow_old(119)
+    grow_old(80)
     assert round_of() == set()
-    grow_old(121)
+    grow_old(125)
     assert round_of() == {("one", "not_running")}
 
 
