@@ -143,10 +143,10 @@ class Rule(models.Model):
 
     def refusal(self, labels: Mapping[str, str]) -> str:
         """Why a node with these labels may not run them; empty when it may."""
-        for label, value in self.required.items():
+        for label, value in (self.required or {}).items():
             if labels.get(label) != value:
                 return f"rule {self.name}: it requires {label}={value}"
-        for label, value in self.forbidden.items():
+        for label, value in (self.forbidden or {}).items():
             if labels.get(label) == value:
                 return f"rule {self.name}: it forbids {label}={value}"
         return ""

@@ -367,8 +367,9 @@ class MoveQuerySet(models.QuerySet["clusterstore.Move"]):
 
     def suspects(self, victims: int, span: timedelta, soon: timedelta) -> list[Suspect]:
         """Configs that so many nodes got in this time and died of, without a word, so soon after it."""
+        values: dict[str, Any] = {"victims": victims, "span": span, "soon": soon}
         with connection.cursor() as cursor:
-            cursor.execute(self._SUSPECTS, {"victims": victims, "span": span, "soon": soon})
+            cursor.execute(self._SUSPECTS, values)
             return [Suspect(*row) for row in cursor.fetchall()]
 
     def last_of(self, config_ids: Collection[int]) -> dict[int, int]:

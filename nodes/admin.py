@@ -4,15 +4,19 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.contrib import admin, messages
-from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.db.models import Count, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from unfold.admin import ModelAdmin
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter
 from unfold.decorators import display
 
 from clusteragent.lib.admin import TABLE_ROWS, DaysFilter, ReadOnlyAdmin, Table, ago, list_url, numbered
-from nodes.models import Node, NodeEvent, NodeType
+from nodes.declarations import parse
+from nodes.models import Node, NodeEvent, NodeRule, NodeType
 
 STATES = {"alive": "success", "silent": "warning", "lost": "danger"}
+REFUSALS = ("draining", "cordoned", "leaving", "restarting", "flapping")
 
 
 class StateFilter(DropdownFilter):
@@ -31,12 +35,12 @@ class SchedulableFilter(DropdownFilter):
     parameter_name = "schedulable"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
-        return [("yes", "yes"), ("no", "no: cordoned")]
+        return [("yes", "yes"), ("no", "no"), *((why, f"no: {why}") for why in REFUSALS)]
 
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Node]) -> QuerySet[Node]:
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         if self.value() in ("yes", "no"):
-            return queryset.filter(schedulable=self.value() == "yes")
-        return queryset
+            return queryset.filter(intake="open") if self.value() == "yes" else queryset.exclude(intake="open")
+        return queryset.filter(intake=self.value()) if self.value() in REFUSALS else queryset
 
 
 class TypeFilter(DropdownFilter):
@@ -66,9 +70,18 @@ class NodeAdmin(ReadOnlyAdmin):
     search_fields = ("name",)
     search_help_text = "Name"
     sortable_by: tuple[str, ...] = ("name", "heard")
-    fields: tuple[str, ...] = (*list_display, "labels", "config_version", "first_seen", "lost_at")
+    fields: tuple[str, ...] = (
+        *list_display,
+        "shown_declared",
+        "labels",
+        "weight",
+        "max_configs",
+        "config_version",
+        "first_seen",
+        "lost_at",
+    )
     readonly_fields = fields
-    actions = ("cordon", "uncordon")
+    actions = ("cordon", "drain", "uncordon")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Node]:
         return Node.objects.with_state().select_related("heartbeat")
@@ -94,12 +107,22 @@ class NodeAdmin(ReadOnlyAdmin):
         """Whether it acknowledged its latest configs."""
         return node.heartbeat.acknowledged == node.config_version if node.state != "lost" else None
 
-    @display(description="schedulable", label={"yes": "success", "cordoned": "warning"})
-    def shown_schedulable(self, node: Node) -> str:
-        return "yes" if node.schedulable else "cordoned"
+    @display(description="schedulable", label={"yes": "success"} | dict.fromkeys(REFUSALS, "warning"))
+    def shown_schedulable(self, node: Any) -> str:
+        return "yes" if node.intake == "open" else str(node.intake)
 
-    def row_actions(self, request: HttpRequest, node: Node) -> list[str]:
-        return ["cordon" if node.schedulable else "uncordon"]
+    @display(description="declares")
+    def shown_declared(self, node: Node) -> str:
+        """What it says that it may run."""
+        return str(parse(node.declared)) or "nothing: it may run everything"
+
+    def row_actions(self, request: HttpRequest, node: Any) -> list[str]:
+        offered = {
+            "cordon": node.schedulable or node.draining,
+            "drain": not node.draining,
+            "uncordon": node.intake in ("draining", "cordoned", "leaving", "restarting"),
+        }
+        return [name for name, is_offered in offered.items() if is_offered]
 
     def tables(self, request: HttpRequest, node: Node) -> list[Table]:
         events = NodeEvent.objects.filter(node_name=node.name)[: TABLE_ROWS + 1]
@@ -108,17 +131,34 @@ class NodeAdmin(ReadOnlyAdmin):
 
     @admin.action(description="Cordon: give it nothing new", permissions=["change"])
     def cordon(self, request: HttpRequest, queryset: QuerySet[Node]) -> None:
-        self._cordon(request, queryset, schedulable=False)
+        self._cordon(request, queryset, "cordoned")
+
+    @admin.action(description="Drain: cordon it, and let what it has move away…", permissions=["change"])
+    def drain(self, request: HttpRequest, queryset: QuerySet[Node]) -> HttpResponse | None:
+        if "confirmed" not in request.POST:
+            return self._ask_to_drain(request, queryset)
+        self._cordon(request, queryset, "drained", draining=True)
+        return None
 
     @admin.action(description="Uncordon: give it work again", permissions=["change"])
     def uncordon(self, request: HttpRequest, queryset: QuerySet[Node]) -> None:
-        self._cordon(request, queryset, schedulable=True)
+        self._cordon(request, queryset, "uncordoned", schedulable=True)
 
-    def _cordon(self, request: HttpRequest, queryset: QuerySet[Node], *, schedulable: bool) -> None:
+    def _cordon(self, request: HttpRequest, queryset: QuerySet[Node], done: str, **how: bool) -> None:
         chosen = Node.objects.filter(pk__in=[node.pk for node in queryset])
-        changed = chosen.cordon(schedulable=schedulable, actor=request.user.get_username())
-        done = "uncordoned" if schedulable else "cordoned"
+        changed = chosen.cordon(actor=request.user.get_username(), **how)
         messages.success(request, f"{numbered(changed, 'node')} {done}.")
+
+    def _ask_to_drain(self, request: HttpRequest, queryset: QuerySet[Node]) -> HttpResponse:
+        chosen: Any = Node.objects.filter(pk__in=[node.pk for node in queryset]).annotate(number=Count("assignments"))
+        context = {
+            **self.admin_site.each_context(request),
+            "title": "Drain nodes",
+            "nodes": chosen,
+            "configs": sum(node.number for node in chosen),
+            "list_url": list_url(Node),
+        }
+        return TemplateResponse(request, "admin/nodes/drain.html", context)
 
 
 @admin.register(NodeEvent)
@@ -127,3 +167,29 @@ class NodeEventAdmin(ReadOnlyAdmin):
     list_filter = (("kind", ChoicesDropdownFilter), ("time", DaysFilter))
     search_help_text = "Name of a node"
     search_fields = ("node_name",)
+
+
+@admin.register(NodeRule)
+class NodeRuleAdmin(ModelAdmin):
+    """Who writes a rule is noted, and what changes is applied to the nodes at once."""
+
+    list_display = ("__str__", "node_type", "labels", "weight", "max_configs", "author")
+    fields = ("pattern", "network", "node_type", "labels", "weight", "max_configs", "note", "author", "time")
+    readonly_fields = ("author", "time")
+    search_fields = ("pattern", "note")
+
+    def save_model(self, request: HttpRequest, obj: NodeRule, form: Any, change: bool) -> None:
+        obj.author = request.user.get_username()
+        super().save_model(request, obj, form, change)
+        self._apply(request)
+
+    def delete_model(self, request: HttpRequest, obj: NodeRule) -> None:
+        super().delete_model(request, obj)
+        self._apply(request)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[NodeRule]) -> None:
+        super().delete_queryset(request, queryset)
+        self._apply(request)
+
+    def _apply(self, request: HttpRequest) -> None:
+        messages.info(request, f"It changes {numbered(NodeRule.objects.apply(), 'node')}.")

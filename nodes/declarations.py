@@ -16,6 +16,10 @@ class Declaration(NamedTuple):
     exclude: frozenset[str] = frozenset()
     group: str = ""
 
+    def __str__(self) -> str:
+        words = ", ".join(sorted(self.include)), ", ".join(sorted(self.exclude)), self.group
+        return "; ".join(f"{what} {said}" for what, said in zip(("only", "not", "group"), words, strict=True) if said)
+
     def refusal(self, check: str) -> str:
         """Why the node may not run this check; empty when it may."""
         if self.include and check not in self.include:

@@ -87,7 +87,8 @@ class Node(models.Model):
         before = self.labels, self.weight, self.max_configs
         self.labels, self.weight, self.max_configs = {}, 1.0, None
         for rule in rules:
-            self.labels = self.labels | rule.labels
+            # An empty list counts as empty labels, which no validator sees.
+            self.labels = self.labels | (rule.labels or {})
             self.weight = rule.weight or self.weight
             self.max_configs = self.max_configs if rule.max_configs is None else rule.max_configs
         return before != (self.labels, self.weight, self.max_configs)

@@ -78,11 +78,21 @@ class NodeQuerySet(models.QuerySet["nodestore.Node"]):
         return self.known().filter(Q(kept_until=None) | Q(kept_until__lt=Now()), leaving=False)
 
     def with_state(self) -> NodeQuerySet:
-        """Each with its `state` (alive, silent or lost) and `silence`, how long ago it was last heard."""
+        """Each with its `state` (alive, silent or lost), `silence`, how long ago it was last heard, and its `intake`: open, or
+        why it gets nothing new (draining, cordoned, leaving, restarting or flapping).
+        """
         silent = When(heartbeat__seen_at__lt=ago(conf.NODE_EXPIRATION_TIMEOUT / 2), then=Value("silent"))
         lost = When(heartbeat__isnull=True, then=Value("lost"))
         silence = ExpressionWrapper(Now() - F("heartbeat__seen_at"), DurationField())
-        return self.annotate(state=Case(lost, silent, default=Value("alive")), silence=silence)
+        refusals = {
+            "draining": Q(draining=True),
+            "cordoned": Q(schedulable=False),
+            "leaving": Q(leaving=True),
+            "restarting": Q(kept_until__gte=Now()),
+            "flapping": Q(not_before__gte=Now()),
+        }
+        intake = Case(*(When(why, then=Value(word)) for word, why in refusals.items()), default=Value("open"))
+        return self.annotate(state=Case(lost, silent, default=Value("alive")), silence=silence, intake=intake)
 
     def heartbeat(
         self, name: str, *, last_change: int, node_type: int = 0, client_ip: str | None = None, declared: str = ""

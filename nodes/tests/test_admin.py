@@ -1,5 +1,6 @@
 """What operators see of the nodes, and what they may do to them."""
 
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -77,7 +78,7 @@ def test_the_list_shows_what_its_filters_ask_for(operator: Client, trees: None, 
 
 
 def test_the_list_says_how_long_ago_a_node_was_heard(operator: Client, trees: None) -> None:
-    assert "20 s ago" in operator.get(LIST + "?q=birch").content.decode()
+    assert re.search(r"\b2\d s ago", operator.get(LIST + "?q=birch").content.decode())
 
 
 def test_the_list_reads_the_state_by_the_clock_even_when_no_pass_ever_ran(operator: Client, trees: None) -> None:

@@ -1,0 +1,26 @@
+import json
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from nodes.models import Node
+
+
+class Command(BaseCommand):
+    help = "Cordon nodes, and let what they have move away bit by bit."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("node", nargs="+", help="a node's name")
+        parser.add_argument("--undo", action="store_true", help="give them work again")
+        parser.add_argument("--json", action="store_true", help="for programs")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        nodes = Node.objects.known().filter(name__in=options["node"])
+        known = set(nodes.values_list("name", flat=True))
+        if unknown := sorted(set(options["node"]) - known):
+            raise CommandError(f"node {unknown[0]} is unknown")
+        changed = nodes.cordon(schedulable=options["undo"], draining=not options["undo"], actor="drain")
+        if options["json"]:
+            self.stdout.write(json.dumps({"nodes": sorted(known), "changed": changed}))
+        else:
+            self.stdout.write(f"{changed} nodes {'uncordoned' if options['undo'] else 'drained'}")
