@@ -163,7 +163,7 @@ def _unscheduled(configs: QuerySet[Config]) -> Samples:
     groups = named.order_by("name", "source").values_list("name", "source")
     counted = [((name, source), number) for name, source, number in groups.annotate(Count("pk"))[:MOST_NODES]]
     rest = configs.count() - sum(number for _, number in counted)
-    return [*counted, ((OTHERS, ""), rest)] if rest else counted
+    return [*counted, ((OTHERS, ""), rest)] if rest > 0 else counted
 
 
 def _of_load(nodes: _Nodes) -> Iterator[Family]:
