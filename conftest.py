@@ -1,6 +1,7 @@
 """What every test may use: the rows that the migrations made, and options that a test changes."""
 
 import pytest
+from django.db import connection
 from hypothesis import settings
 
 from checks.models import ClusterStore, Source
@@ -10,6 +11,12 @@ from nodes.models import Hearing, Memory
 settings.register_profile("unhurried", deadline=None)
 settings.register_profile("faults", deadline=None, max_examples=5_000)
 settings.load_profile("unhurried")
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings() -> None:
+    """A test is one transaction, in which a busy machine may let it wait for seconds: that is no process that was stopped."""
+    connection.settings_dict["OPTIONS"]["options"] += " -c idle_in_transaction_session_timeout=0"
 
 
 @pytest.fixture(autouse=True)
