@@ -7,6 +7,7 @@ import psycopg
 import pytest
 from django.db import connection
 
+from checks.tests.balance import furnish
 from clusteragent.lib import conf
 from nodes.models import Heartbeat, Node
 from tests.map import register, store
@@ -18,9 +19,12 @@ STATUS = "/api/v1/clusterchecks/status/ash"
 CONFIGS = "/api/v1/clusterchecks/configs/ash"
 ENDPOINTS = "/api/v1/endpointschecks/configs/ash"
 AGENTS_ROUTES = [("GET", "/version"), ("POST", STATUS), ("GET", CONFIGS), ("GET", ENDPOINTS)]
-LOCAL_ROUTES = [("GET", "/api/v1/clusterchecks"), ("GET", "/api/v1/endpointschecks/configs")]
-# They come with balancing, and are of the local kind already.
-FUTURE_ROUTES = [("POST", "/api/v1/clusterchecks/rebalance"), ("POST", "/api/v1/clusterchecks/isolate/check/ntp:1f")]
+LOCAL_ROUTES = [
+    ("GET", "/api/v1/clusterchecks"),
+    ("GET", "/api/v1/endpointschecks/configs"),
+    ("POST", "/api/v1/clusterchecks/rebalance"),
+    ("POST", "/api/v1/clusterchecks/isolate/check/ntp:1f"),
+]
 UNKNOWN_PATHS = [
     "/",
     "/nope",
@@ -43,7 +47,7 @@ def is_error(answer: Answer, status: int, text: str) -> bool:
     return (answer.status, answer.body) == (status, f"{text}\n")
 
 
-@pytest.mark.parametrize(("method", "path"), [*AGENTS_ROUTES, *LOCAL_ROUTES, *FUTURE_ROUTES, ("GET", "/nope")])
+@pytest.mark.parametrize(("method", "path"), [*AGENTS_ROUTES, *LOCAL_ROUTES, ("GET", "/nope")])
 @pytest.mark.parametrize(
     ("authorization", "status", "text"),
     [
@@ -67,9 +71,7 @@ def test_without_a_token_that_opens_it_no_path_tells_anything(
     assert answer.headers.get("WWW-Authenticate") == ('Bearer realm="Datadog Agent"' if status == 401 else None)
 
 
-@pytest.mark.parametrize(
-    ("token", "routes"), [(LOCAL, AGENTS_ROUTES), (AGENT, LOCAL_ROUTES + FUTURE_ROUTES)], ids=["local", "agents"]
-)
+@pytest.mark.parametrize(("token", "routes"), [(LOCAL, AGENTS_ROUTES), (AGENT, LOCAL_ROUTES)], ids=["local", "agents"])
 def test_no_token_opens_the_other_kind_of_route_and_nothing_runs(
     web: WebServer, warm: None, token: str, routes: list[tuple[str, str]]
 ) -> None:
@@ -98,9 +100,14 @@ def test_an_unknown_path_is_a_404_and_never_a_redirect(web: WebServer, path: str
         assert is_error(web.call(method, path, token=token), 404, "404 page not found")
 
 
-def test_rebalance_and_isolate_are_unknown_to_the_local_token_until_they_exist(web: WebServer) -> None:
-    for method, path in FUTURE_ROUTES:
-        assert is_error(web.call(method, path, b"{}", token=LOCAL), 404, "404 page not found")
+def test_local_calls_balance_and_isolate(web: WebServer, warm: None) -> None:
+    furnish(ash=[0.4, 0.4], birch=[])
+    moves = json.loads(web.call("POST", "/api/v1/clusterchecks/rebalance", b"{}", token=LOCAL).body)
+    assert [(move["source_node_name"], move["dest_node_name"]) for move in moves] == [("ash", "birch")]
+    path = f"/api/v1/clusterchecks/isolate/check/{moves[0]['check_id']}"
+    answer = json.loads(web.call("POST", path, token=LOCAL).body)
+    assert (answer["check_node"], answer["is_isolated"]) == ("birch", True)
+    assert json.loads(web.call("POST", "/api/v1/clusterchecks/rebalance", b"{}", token=LOCAL).body) == []
 
 
 @pytest.mark.parametrize(("method", "path"), AGENTS_ROUTES + LOCAL_ROUTES)

@@ -1,0 +1,190 @@
+"""Isolation by check ID: alone until released, with the answers of the Datadog Cluster Agent."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.test import Client
+
+from checks import costs, dispatcher, isolating, plans
+from checks.costs import Measured
+from checks.models import Config, Instance
+from checks.orders import Isolation
+from checks.tests.balance import furnish, settle
+from checks.tests.cast import counts, lead, owners, sent
+from clusteragent.lib import conf
+from nodes.models import Node
+from nodes.runners import Round
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
+
+DATA = Path(__file__).parents[2] / "tests" / "data" / "peer_cases" / "isolate.json"
+CASES: dict[str, dict[str, Any]] = {case["name"]: case for case in json.loads(DATA.read_text())}
+
+
+@pytest.fixture(autouse=True)
+def measured(settings: Any, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """How often the runners were asked."""
+    settings.ROOT_URLCONF = "clusteragent.urls.agents"
+    rounds: list[str] = []
+
+    def measure() -> Measured:
+        rounds.append("asked")
+        return Measured(Round(0, 0, 0.0), 0, 0)
+
+    monkeypatch.setattr(costs, "measure", measure)
+    return rounds
+
+
+def check_id(key: str) -> str:
+    return Instance.objects.filter(config__origins__key=key).latest("pk").check_id
+
+
+def post(name: str, prefix: str = "api/v1") -> Any:
+    path = f"/{prefix}/clusterchecks/isolate/check/{name}"
+    return Client().post(path, b"", content_type="text/plain", headers={"Authorization": f"Bearer {conf.LOCAL_TOKEN}"})
+
+
+def isolate(name: str) -> dict[str, Any]:
+    answer = post(name)
+    assert answer.status_code == 200
+    return dict(json.loads(answer.content))
+
+
+def furnished(given: dict[str, Any]) -> dict[str, str]:
+    """The world of a peer's case, of an interval of a second. Returns {its check: our check ID}."""
+    nodes = {node.lower(): list(checks.values()) for node, checks in given["nodes"].items()}
+    furnish(**{node: [check["AverageExecutionTime"] / 1000 for check in checks] for node, checks in nodes.items()})
+    names = {
+        f"{node.lower()}-{number}": name for node in given["nodes"] for number, name in enumerate(given["nodes"][node])
+    }
+    return {name: check_id(key) for key, name in names.items()}
+
+
+def test_the_peer_s_successful_isolation():
+    case = CASES["TestIsolateCheckSuccessful"]
+    ids = furnished(case["input"])
+    answer = isolate(ids[case["input"]["isolate"]])
+    expected = case["expected"]["response"]
+    assert answer == expected | {"check_id": ids["checkA2"], "check_node": expected["check_node"].lower()}
+    assert counts() == {node.lower(): number for node, number in case["expected"]["num_checks"].items()}
+    final = {
+        node.lower(): {ids[name] for name in names} for node, names in case["expected"]["final_assignment"].items()
+    }
+    rows = Instance.objects.values_list("config__assignment__node__name", "check_id")
+    assert {node: {name for where, name in rows if where == node} for node in final} == final
+
+
+def test_the_peer_s_unknown_check():
+    case = CASES["TestIsolateNonExistentCheckFails"]
+    furnished(case["input"])
+    assert isolate(case["input"]["isolate"]) == case["expected"]["response"]
+    assert counts() == {node.lower(): number for node, number in case["expected"]["num_checks"].items()}
+
+
+def test_an_only_runner_isolates_nothing():
+    furnish(ash=[0.1, 0.1])
+    assert isolate(check_id("ash-0")) == {
+        "check_id": check_id("ash-0"),
+        "check_node": "",
+        "is_isolated": False,
+        "reason": "No other runners available",
+    }
+    assert not Isolation.objects.exists()
+
+
+def test_a_check_that_runs_nowhere_is_told_so():
+    furnish(ash=[0.1], birch=[0.1])
+    dispatcher.pause([Config.objects.get(origins__key="ash-0").pk])
+    answer = isolate(check_id("ash-0"))
+    assert (answer["is_isolated"], answer["check_node"]) == (False, "")
+    assert "is paused" in answer["reason"]
+
+
+def test_the_whole_config_is_isolated():
+    """Which the peer does, too, since 2026: a config's instances are never torn apart."""
+    furnish(ash=[0.1], birch=[0.1])
+    several = sent("ash-0", instances=("url: http://one", "url: http://two", "url: http://three"))
+    dispatcher.schedule([several, sent("new")])
+    second = Instance.objects.filter(config__origins__key="ash-0").order_by("pk")[1].check_id
+    assert isolate(second)["is_isolated"] is True
+    assert [key for key, node in owners().items() if node == "ash"] == ["ash-0"]
+
+
+def test_it_holds_until_it_is_released():
+    """The peer forgets it at the next rebalance, and its node gets the next new config."""
+    furnish(ash=[0.1, 0.1], birch=[0.1, 0.1], cedar=[0.1])
+    assert isolate(check_id("ash-0"))["is_isolated"] is True
+    dispatcher.schedule([sent(f"new-{number}") for number in range(5)])
+    settle()
+    plans.rebalance(actor="eve", force=True, unlimited=True)
+    dispatcher.put_right(term=lead())
+    assert [key for key, node in owners().items() if node == "ash"] == ["ash-0"]
+    call_command("release", check_id("ash-0"))
+    dispatcher.schedule([sent("newest")])
+    assert owners()["newest"] == "ash"
+
+
+def test_what_may_run_nowhere_else_stays_and_is_counted():
+    furnish(ash=[0.1, 0.1], birch=[0.1])
+    dispatcher.pin([Config.objects.get(origins__key="ash-1").pk], "ash", waits=True)
+    answer = isolate(check_id("ash-0"))
+    assert (answer["is_isolated"], answer["check_node"]) == (False, "ash")
+    assert answer["reason"] == "1 configs may run nowhere else"
+
+
+@pytest.mark.parametrize("prefix", ["api/v1", "v1/api"])
+def test_runners_are_asked_first_under_both_prefixes(prefix: str, measured: list[str]):
+    furnish(ash=[0.1], birch=[0.1])
+    assert post(check_id("ash-0"), prefix).status_code == 200
+    assert measured == ["asked"]
+
+
+def test_a_slash_in_a_check_id_is_part_of_it():
+    assert isolate("http_check:a/b:1f")["check_id"] == "http_check:a/b:1f"
+
+
+def test_the_answer_is_the_recorded_server_s():
+    assert post("abc").content == (
+        b'{"check_id":"abc","check_node":"","is_isolated":false,"reason":"Unable to find check"}'
+    )
+
+
+class TestCommands:
+    def test_isolate_says_where_it_is_alone_and_release_ends_it(self, capsys: pytest.CaptureFixture[str]):
+        furnish(ash=[0.1, 0.1], birch=[0.1])
+        call_command("isolate", check_id("ash-0"), "--note", "it leaks")
+        assert capsys.readouterr().out == f"{check_id('ash-0')} is alone on ash\n"
+        assert (Isolation.objects.get().author, Isolation.objects.get().note) == ("command line", "it leaks")
+        call_command("release", check_id("ash-0"))
+        assert capsys.readouterr().out == f"{check_id('ash-0')} is released\n"
+        assert not Isolation.objects.exists()
+
+    def test_as_json(self, capsys: pytest.CaptureFixture[str]):
+        furnish(ash=[0.1, 0.1], birch=[0.1])
+        name = check_id("ash-0")
+        call_command("isolate", name, "--json")
+        answer = {"check_id": name, "check_node": "ash", "is_isolated": True, "reason": ""}
+        assert json.loads(capsys.readouterr().out) == answer
+        call_command("release", name, "--json")
+        assert json.loads(capsys.readouterr().out) == {"check_id": name}
+
+    def test_what_can_not_be_done_is_an_error_that_says_why(self):
+        furnish(ash=[0.1])
+        name = check_id("ash-0")
+        for arguments, message in (
+            (("isolate", name), f"{name} is not isolated: No other runners available"),
+            (("isolate", "nope"), "nope is not isolated: Unable to find check"),
+            (("release", name), f"{name} is not isolated"),
+            (("release", "nope"), "no config has the check ID nope"),
+        ):
+            with pytest.raises(CommandError, match=message):
+                call_command(*arguments)
+
+
+def test_a_cordoned_node_takes_no_company():
+    furnish(ash=[0.1, 0.1], birch=[0.1])
+    Node.objects.filter(name="birch").cordon()
+    assert isolating.isolate(check_id("ash-0"), actor="eve").reason == "No other runners available"
