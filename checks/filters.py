@@ -9,6 +9,7 @@ from unfold.contrib.filters.admin import DropdownFilter, TextFilter
 
 from checks import needs
 from checks.models import Assignment, Config, Origin
+from checks.orders import Isolation, Pause, Pin
 from checks.troubles import Trouble
 
 MOST_CHOICES = 500
@@ -27,6 +28,29 @@ class OwnerFilter(DropdownFilter):
         if self.value() == "dangling":
             return queryset.filter(dangling_since__isnull=False)
         return queryset.exclude(node_name="") if self.value() == "endpoint" else queryset
+
+
+class OrderFilter(DropdownFilter):
+    """What someone ordered of a config."""
+
+    title = "order"
+    parameter_name = "order"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
+        return [
+            ("pinned", "pinned"),
+            ("paused", "paused"),
+            ("isolated", "isolated or quarantined"),
+            ("none", "none of these"),
+        ]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Config]) -> QuerySet[Config]:
+        kinds = {"pinned": Pin, "paused": Pause, "isolated": Isolation}
+        if kind := kinds.get(self.value() or ""):
+            return queryset.filter(pk__in=kind.objects.filter(config__isnull=False).values("config"))
+        if self.value() == "none":
+            return queryset.filter(pin=None, pause=None, isolation=None)
+        return queryset
 
 
 class CheckFilter(DropdownFilter):

@@ -1,4 +1,4 @@
-"""What operators fill in: a config written by hand, and the node that gets configs."""
+"""What operators fill in to write a config by hand."""
 
 from dataclasses import replace
 from typing import Any
@@ -79,14 +79,6 @@ class ConfigForm(forms.ModelForm):  # type: ignore[type-arg]
                 self.sent = written(**{name: self.cleaned_data[name] for name in ("key", "check", "yaml")})
             except (OddYAML, dispatcher.Refused, UnpatchableConfig) as error:
                 self.add_error("yaml", str(error))
-
-
-class ReassignForm(forms.Form):
-    """Which node gets the selected configs."""
-
-    node = forms.CharField(
-        max_length=253, widget=UnfoldAdminTextInputWidget(attrs={"list": "accepting-nodes", "autocomplete": "off"})
-    )
 
 
 def by_hand(config: Config) -> Origin | None:

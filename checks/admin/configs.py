@@ -4,50 +4,48 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.contrib import admin, messages
-from django.core.exceptions import SuspiciousOperation
-from django.db.models import Count, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 from django.utils.text import smart_split, unescape_string_literal
 from unfold.decorators import display
 
 from checks import dispatcher, sending, sharding
-from checks.admin.ledger import MOVE_HEADERS, move_rows
-from checks.filters import CheckFilter, NodeFilter, OwnerFilter, SourceFilter, TroubleFilter
-from checks.forms import ADMIN, ConfigForm, ReassignForm, by_hand
-from checks.models import Config, Move, Origin
+from checks.admin import configpage
+from checks.admin.steering import SteeringAdmin
+from checks.filters import CheckFilter, NodeFilter, OrderFilter, OwnerFilter, SourceFilter, TroubleFilter
+from checks.forms import ADMIN, ConfigForm, by_hand
+from checks.models import Config, Origin
 from checks.scrub import scrub
-from clusteragent.lib.admin import TABLE_ROWS, ReadOnlyAdmin, Table, link, list_url, moment, numbered, preformatted
-from nodes.models import Node
-from nodes.querysets import UnknownNode
+from clusteragent.lib.admin import TABLE_ROWS, link, moment, numbered
 
-MOST_NODES = 500
-MOST_SELECTED = 1000
 # Never read for a list.
 WIDE = ("original", "wire", "scrubbed", "text")
-MOST_IDS = 100
+# Shown only where there is something to show.
+SELDOM = ("node_name", "dangling_since", "former_node")
 DANGLING = SafeString('<span class="font-semibold text-orange-700 dark:text-orange-400">none: dangling</span>')
 
 
 @admin.register(Config)
-class ConfigAdmin(ReadOnlyAdmin):
+class ConfigAdmin(SteeringAdmin):
     form = ConfigForm
-    list_display = ("name", "owner", "since", "dangling_since", "origins", "digest")
-    list_filter = (OwnerFilter, TroubleFilter, CheckFilter, SourceFilter, NodeFilter)
+    list_display = ("name", "owner", "since", "orders", "dangling_since", "origins", "digest")
+    list_filter = (OwnerFilter, OrderFilter, TroubleFilter, CheckFilter, SourceFilter, NodeFilter)
     search_fields = ("text",)
     search_help_text = "Words of the YAML, a digest or a check ID"
     sortable_by = ("name",)
-    readonly_fields = (
-        "name", "digest", "owner", "since", "reason", "dangling_since", "former_node", "node_name", "origins", "check_ids",
-        "created", "changed", "yaml_scrubbed",
-    )  # fmt: skip
-    actions = ("reassign", "unschedule")
+    readonly_fields = ("name", "digest", "origins", "node_name", "dangling_since", "former_node", "created", "changed")
+    actions = (*SteeringAdmin.steering, "unschedule")
+    change_form_outer_before_template = "admin/checks/config_head.html"
+    change_form_outer_after_template = "admin/checks/config_foot.html"
+
+    class Media:
+        css = {"all": ["checks/config.css"]}
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Config]:
-        found = Config.objects.select_related("assignment__node", "former_node").prefetch_related("origins")
-        return found.defer(*WIDE)
+        found = Config.objects.select_related("assignment__node", "former_node", "pin", "pause", "isolation")
+        return found.prefetch_related("origins").defer(*WIDE)
 
     def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[QuerySet[Any], bool]:
         for word in smart_split(search_term):
@@ -62,18 +60,14 @@ class ConfigAdmin(ReadOnlyAdmin):
         """On the list, for its actions; of a config, when it was written by hand."""
         return super().has_change_permission(request) and (obj is None or by_hand(obj) is not None)
 
-    def has_reassign_permission(self, request: HttpRequest) -> bool:
-        return bool(request.user.has_perm("checks.change_assignment"))
-
     def has_unschedule_permission(self, request: HttpRequest) -> bool:
         return bool(request.user.has_perm("checks.delete_config"))
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Sequence[str]:
         if obj is None:
             return "key", "check", "yaml"
-        if self.has_change_permission(request, obj):
-            return "key", "check", "yaml", *self.readonly_fields[1:-1]
-        return self.readonly_fields
+        told = [name for name in self.readonly_fields if name not in SELDOM or getattr(obj, name)]
+        return ["key", "check", "yaml", *told[1:]] if self.has_change_permission(request, obj) else told
 
     def save_model(self, request: HttpRequest, obj: Config, form: ConfigForm, change: bool) -> None:
         assert form.sent is not None
@@ -88,6 +82,8 @@ class ConfigAdmin(ReadOnlyAdmin):
         assignment = getattr(config, "assignment", None)
         if assignment:
             return link(assignment.node)
+        if hasattr(config, "pause"):
+            return "none: paused"
         return f"none: endpoint of {config.node_name}" if config.node_name else DANGLING
 
     @display
@@ -96,50 +92,36 @@ class ConfigAdmin(ReadOnlyAdmin):
         return moment(assignment.since) if assignment else ""
 
     @display
-    def reason(self, config: Config) -> str:
-        assignment = getattr(config, "assignment", None)
-        return assignment.reason if assignment else ""
-
-    @display
     def origins(self, config: Config) -> SafeString:
         return format_html_join(SafeString("<br>"), "{}", ((origin,) for origin in config.origins.all()))
 
-    @display(description="check IDs")
-    def check_ids(self, config: Config) -> SafeString:
-        ids = config.instances.order_by("check_id").values_list("check_id", flat=True)
-        return preformatted("\n".join(ids[:MOST_IDS]))
+    @display
+    def orders(self, config: Config) -> str:
+        """In words: pinned, paused, isolated."""
+        kinds = ("pin", "pinned"), ("pause", "paused"), ("isolation", "isolated")
+        return ", ".join(word for kind, word in kinds if hasattr(config, kind))
 
-    @display(description="YAML, scrubbed")
-    def yaml_scrubbed(self, config: Config) -> SafeString:
-        return preformatted(config.text)
+    def row_actions(self, request: HttpRequest, config: Config) -> list[str]:
+        is_paused, is_isolated = hasattr(config, "pause"), hasattr(config, "isolation")
+        offered = {
+            "reassign": not (config.node_name or is_paused),
+            "pin": not config.node_name,
+            "unpin": hasattr(config, "pin"),
+            "pause": not (config.node_name or is_paused),
+            "resume": is_paused,
+            "isolate": hasattr(config, "assignment") and not is_isolated,
+            "release": is_isolated,
+            "unschedule": not sent_by_others(config),
+        }
+        return [name for name, is_offered in offered.items() if is_offered]
 
-    def tables(self, request: HttpRequest, config: Config) -> list[Table]:
-        moves = Move.objects.filter(config_id=config.pk)
-        return [Table.of("Moves", MOVE_HEADERS, move_rows(moves), list_url(Move, config_id=config.pk))]
-
-    @admin.action(description="Reassign to a node…", permissions=["reassign"])
-    def reassign(self, request: HttpRequest, queryset: QuerySet[Config]) -> HttpResponse | None:
-        chosen = self._chosen(request, queryset)
-        form = ReassignForm(request.POST if "node" in request.POST else None)
-        if form.is_valid() and self._reassign(request, chosen, form):
-            return None
-        nodes = Node.objects.accepting().annotate(configs=Count("assignments")).order_by("configs", "name")
-        return self._ask(request, "Reassign configs", "reassign", chosen, form=form, nodes=nodes[:MOST_NODES])
-
-    def _reassign(self, request: HttpRequest, chosen: Sequence[Config], form: ReassignForm) -> bool:
-        """Whether it was done; what forbids it stands at the form's field."""
-        node = form.cleaned_data["node"]
-        try:
-            moves = dispatcher.reassign([config.pk for config in chosen], node, actor=request.user.get_username())
-        except (UnknownNode, dispatcher.NotAccepting, dispatcher.NotDispatchable) as error:
-            form.add_error("node", str(error))
-            return False
-        messages.success(request, f"{numbered(len(moves), 'config')} moved to {node}.")
-        return True
+    def page(self, request: HttpRequest, config: Config) -> dict[str, Any]:
+        return configpage.context(config) | {"owner": self.owner(config)}
 
     @admin.action(description="Unschedule…", permissions=["unschedule"])
     def unschedule(self, request: HttpRequest, queryset: QuerySet[Config]) -> HttpResponse | None:
-        chosen = self._with_their_shards(request, self._chosen(request, queryset))
+        ids = self.ids(request, queryset)
+        chosen = self._with_their_shards(request, list(queryset.filter(pk__in=ids)))
         refused = [(config, others) for config in chosen if (others := sent_by_others(config))]
         if refused:
             for config, others in refused[:TABLE_ROWS]:
@@ -147,18 +129,12 @@ class ConfigAdmin(ReadOnlyAdmin):
                 messages.error(request, f"{config} is sent by {senders}. Remove it there.")
             return None
         if "confirmed" not in request.POST:
-            return self._ask(request, "Unschedule configs", "unschedule", chosen)
+            pks = [config.pk for config in chosen]
+            return self.ask(request, "Unschedule configs", "unschedule", pks, chosen[:TABLE_ROWS])
         keys = [(origin.source, origin.key) for config in chosen for origin in config.origins.all()]
         dispatcher.unschedule(keys, actor=request.user.get_username())
         messages.success(request, f"{numbered(len(chosen), 'config')} unscheduled.")
         return None
-
-    def _chosen(self, request: HttpRequest, queryset: QuerySet[Config]) -> list[Config]:
-        """The selected configs; a request may name any number of them."""
-        chosen = list(queryset[: MOST_SELECTED + 1])
-        if len(chosen) > MOST_SELECTED:
-            raise SuspiciousOperation(f"more than {MOST_SELECTED} configs at once")
-        return chosen
 
     def _with_their_shards(self, request: HttpRequest, chosen: list[Config]) -> list[Config]:
         """With all shards of what was written by hand, since it is unscheduled as a whole: a part can be edited away."""
@@ -169,21 +145,6 @@ class ConfigAdmin(ReadOnlyAdmin):
         if others:
             messages.info(request, f"{numbered(len(others), 'config')} more: a config goes with all its shards.")
         return chosen + others
-
-    def _ask(
-        self, request: HttpRequest, title: str, action: str, chosen: Sequence[Config], **context: Any
-    ) -> HttpResponse:
-        """The page between an action's choice and its deed."""
-        rows = [(link(config), self.owner(config), self.origins(config)) for config in chosen]
-        context |= self.admin_site.each_context(request) | {
-            "title": title,
-            "action": action,
-            "opts": self.opts,
-            "chosen": chosen,
-            "list_url": list_url(Config),
-            "table": Table("", ("config", "owner now", "origins"), rows),
-        }
-        return TemplateResponse(request, f"admin/checks/{action}.html", context)
 
 
 def sent_by_others(config: Config) -> list[Origin]:

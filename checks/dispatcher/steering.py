@@ -63,7 +63,7 @@ def isolate(
 ) -> list[Move]:
     """Leave a config alone on its node until it is released. Raises NotDispatchable; NotAccepting when there is no other."""
     turn = Turn(term, actor)
-    [entry] = _dispatchable([config_id])
+    [entry] = dispatchable([config_id])
     if entry.owner is None:
         raise NotDispatchable(f"{entry.name} {entry.digest} runs nowhere")
     others = Node.objects.accepting().exclude(pk=entry.owner)
@@ -110,9 +110,9 @@ def _grouped(entries: Iterable[Entry], judgement: Callable[[Entry], str]) -> dic
 @transaction.atomic
 def _reassign(ids: Sequence[int], node_name: str, actor: str) -> list[Move]:
     turn = Turn(None, actor)
-    node = _accepting(node_name)
-    moving = [entry for entry in _dispatchable(ids) if entry.owner != node.pk]
-    _check_admitted(node, moving)
+    node = accepting(node_name)
+    moving = [entry for entry in dispatchable(ids) if entry.owner != node.pk]
+    check_admitted(node, moving)
     assigned = [entry for entry in moving if entry.owner is not None]
     dangling = [entry for entry in moving if entry.owner is None]
     for entry in moving:
@@ -126,7 +126,7 @@ def _reassign(ids: Sequence[int], node_name: str, actor: str) -> list[Move]:
 @transaction.atomic
 def _pin(ids: Sequence[int], order: dict[str, Any], actor: str) -> list[Move]:
     turn = Turn(None, actor)
-    entries = _dispatchable(ids, paused=True)
+    entries = dispatchable(ids, paused=True)
     _order(Pin, entries, order)
     for entry in entries:
         entry.pin = Pin(**order)
@@ -137,7 +137,7 @@ def _pin(ids: Sequence[int], order: dict[str, Any], actor: str) -> list[Move]:
 @transaction.atomic
 def _pause(ids: Sequence[int], order: dict[str, Any], actor: str) -> list[Move]:
     turn = Turn(None, actor)
-    entries = _dispatchable(ids, paused=True)
+    entries = dispatchable(ids, paused=True)
     _order(Pause, entries, order)
     for entry in entries:
         if entry.owner is not None:
@@ -171,7 +171,7 @@ def _order(model: type[Order], entries: Sequence[Entry], order: dict[str, Any]) 
     model.objects.bulk_create(rows)
 
 
-def _dispatchable(ids: Sequence[int], *, paused: bool = False) -> list[Entry]:
+def dispatchable(ids: Collection[int], *, paused: bool = False) -> list[Entry]:
     """Configs that a person may give to a node. Raises NotDispatchable."""
     entries = entries_of(ids)
     missing = set(ids) - {entry.id for entry in entries}
@@ -185,7 +185,8 @@ def _dispatchable(ids: Sequence[int], *, paused: bool = False) -> list[Entry]:
     return entries
 
 
-def _accepting(name: str) -> Node:
+def accepting(name: str) -> Node:
+    """The node of this name, which may be given work. Raises UnknownNode or NotAccepting."""
     node = Node.objects.known().filter(name=name).first()
     if node is None:
         raise UnknownNode(f"node {name} is unknown")
@@ -200,7 +201,7 @@ def _accepting(name: str) -> Node:
     return node
 
 
-def _check_admitted(node: Node, entries: Sequence[Entry]) -> None:
+def check_admitted(node: Node, entries: Sequence[Entry]) -> None:
     """Raise NotAccepting where a rule, a pin, an isolation or the node itself refuses one of these."""
     [candidate] = candidates(Node.objects.filter(pk=node.pk))
     eligibility = Eligibility([candidate])

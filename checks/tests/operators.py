@@ -7,7 +7,7 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.urls import reverse
 
-from checks.models import Config
+from checks.models import Config, Plan
 
 CONFIGS = "/admin/checks/config/"
 
@@ -48,5 +48,21 @@ def act(client: Client, action: str, keys: Collection[str], **fields: Any) -> st
     """Run an action on configs, and return the page that the operator sees then."""
     chosen = [config(key).pk for key in keys]
     response = client.post(CONFIGS, {"action": action, "_selected_action": chosen, **fields}, follow=True)
+    assert response.status_code == 200
+    return response.content.decode()
+
+
+def planned(client: Client, action: str, keys: Collection[str], **fields: Any) -> Plan:
+    """Ask for an order of configs, and return the plan whose page the operator then sees."""
+    before = set(Plan.objects.values_list("pk", flat=True))
+    page = act(client, action, keys, asked="yes", **fields)
+    [plan] = Plan.objects.exclude(pk__in=before)
+    assert f"/admin/checks/plan/{plan.pk}/apply/" in page
+    return plan
+
+
+def apply(client: Client, plan: Plan) -> str:
+    """Apply a plan, and return the page that the operator sees then."""
+    response = client.post(reverse("admin:checks_plan_apply", args=[plan.pk]), follow=True)
     assert response.status_code == 200
     return response.content.decode()

@@ -3,10 +3,10 @@
 import pytest
 
 from checks import dispatcher
-from checks.admin import configs
-from checks.models import Config, Move, Origin
+from checks.admin import steering
+from checks.models import Config, Move, Origin, Plan
 from checks.tests.cast import owners, report, sent, silence
-from checks.tests.operators import CONFIGS, act, config, operator, page_of, superuser
+from checks.tests.operators import CONFIGS, act, apply, config, operator, page_of, planned, superuser
 from nodes.models import Node
 
 pytestmark = pytest.mark.django_db
@@ -29,8 +29,10 @@ def test_reassign_asks_which_node_and_shows_what_would_move() -> None:
 
 
 def test_reassign_moves_the_selected_configs_under_the_operators_name() -> None:
-    page = act(superuser(), "reassign", ["shop", "mail"], node="birch")
-    assert "2 configs moved to birch." in page
+    client = superuser()
+    plan = planned(client, "reassign", ["shop", "mail"], node="birch")
+    assert set(owners().values()) == {"ash"}
+    assert "Give 2 configs to birch: 2 configs moved." in apply(client, plan)
     assert owners() == {"shop": "birch", "mail": "birch", "hand": "ash"}
     moves = Move.objects.filter(reason=Move.Reason.OPERATOR)
     assert {(move.source_node, move.to_node, move.actor) for move in moves} == {("ash", "birch", "olga")}
@@ -44,13 +46,13 @@ def test_a_node_that_takes_nothing_is_refused_at_the_field(node: str, error: str
     report("oak", "elm")
     Node.objects.filter(name="oak").update(schedulable=False)
     silence("elm")
-    assert error in act(superuser(), "reassign", ["shop"], node=node)
+    assert error in act(superuser(), "reassign", ["shop"], node=node, asked="yes")
     assert owners()["shop"] == "ash"
 
 
 def test_an_endpoint_check_is_not_reassigned() -> None:
     dispatcher.schedule([sent("pod", node_name="ash")])
-    assert "is an endpoint check" in act(superuser(), "reassign", ["pod", "shop"], node="birch")
+    assert "is an endpoint check" in act(superuser(), "reassign", ["pod", "shop"], node="birch", asked="yes")
     assert owners()["shop"] == "ash"
 
 
@@ -81,31 +83,33 @@ def test_unschedule_refuses_what_another_source_sends_as_well() -> None:
 
 
 def test_a_configs_page_offers_the_actions() -> None:
-    page = superuser().get(page_of("shop")).content.decode()
-    assert 'value="reassign"' in page
-    assert 'value="unschedule"' in page
+    client = superuser()
+    assert 'value="reassign"' in client.get(page_of("shop")).content.decode()
+    assert 'value="unschedule"' not in client.get(page_of("shop")).content.decode()
+    assert 'value="unschedule"' in client.get(page_of("hand")).content.decode()
 
 
 def test_who_may_only_look_can_do_nothing() -> None:
     client = operator("view_config")
     assert 'value="reassign"' not in client.get(page_of("shop")).content.decode()
-    act(client, "reassign", ["shop"], node="birch")
+    act(client, "reassign", ["shop"], node="birch", asked="yes")
     act(client, "unschedule", ["hand"], confirmed="yes")
     assert owners() == {"shop": "ash", "mail": "ash", "hand": "ash"}
+    assert not Plan.objects.exists()
 
 
 def test_reassigning_needs_the_permission_to_change_assignments_and_unscheduling_that_to_delete_configs() -> None:
-    client = operator("view_config", "change_config")
-    act(client, "reassign", ["shop"], node="birch")
-    assert owners()["shop"] == "ash"
-    client = operator("view_config", "change_assignment", name="oona")
-    act(client, "reassign", ["shop"], node="birch")
+    client = operator("view_config", "view_plan", "change_config")
+    act(client, "reassign", ["shop"], node="birch", asked="yes")
+    assert not Plan.objects.exists()
+    client = operator("view_config", "view_plan", "change_assignment", name="oona")
+    apply(client, planned(client, "reassign", ["shop"], node="birch"))
     act(client, "unschedule", ["hand"], confirmed="yes")
     assert owners() == {"shop": "birch", "mail": "ash", "hand": "ash"}
 
 
 def test_too_many_configs_at_once_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(configs, "MOST_SELECTED", 2)
-    everything = {"action": "reassign", "_selected_action": [1], "select_across": "1", "node": "birch", "index": "0"}
-    assert superuser().post(CONFIGS, everything).status_code == 400
-    assert not Move.objects.filter(reason=Move.Reason.OPERATOR).exists()
+    monkeypatch.setattr(steering, "MOST_SELECTED", 2)
+    everything = {"action": "reassign", "select_across": "1", "index": "0"}
+    page = superuser().post(CONFIGS, everything, follow=True).content.decode()
+    assert "More than 2 configs match. Narrow the filter." in page

@@ -180,6 +180,10 @@ class ReadOnlyAdmin(ModelAdmin):
         """What stands under the row's fields."""
         return []
 
+    def page(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
+        """What else the templates of the row's page need."""
+        return {}
+
     def render_change_form(
         self,
         request: HttpRequest,
@@ -190,6 +194,7 @@ class ReadOnlyAdmin(ModelAdmin):
         obj: Any = None,
     ) -> HttpResponse:
         if obj is not None:
+            context |= self.page(request, obj)
             context["tables"] = self.tables(request, obj)
             actions = self.get_actions(request)
             context["row_actions"] = [

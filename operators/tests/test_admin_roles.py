@@ -6,7 +6,7 @@ import pytest
 from django.test import Client
 
 from checks import dispatcher
-from checks.models import Config, Origin
+from checks.models import Config, Origin, Plan
 from checks.tests.cast import owners, report, sent
 from nodes.models import Node
 from operators.roles import Role
@@ -24,6 +24,16 @@ PAGES = {
     "/admin/checks/move/": {V, O, W, A},
     "/admin/checks/source/": {V, O, W, A},
     "/admin/checks/clusterstore/": {V, O, W, A},
+    "/admin/checks/pin/": {V, O, W, A},
+    "/admin/checks/pin/add/": {O},
+    "/admin/checks/pause/": {V, O, W, A},
+    "/admin/checks/pause/add/": {O},
+    "/admin/checks/isolation/": {V, O, W, A},
+    "/admin/checks/isolation/add/": {O},
+    "/admin/checks/rule/": {V, O, W, A},
+    "/admin/checks/rule/add/": {O},
+    "/admin/checks/plan/": {V, O, W, A},
+    "/admin/checks/plan/rebalance/": {O},
     "/admin/auth/user/": {A},
     "/admin/auth/user/add/": {A},
     "/admin/auth/group/": {A},
@@ -71,7 +81,9 @@ def test_each_role_does_just_what_is_its(role: Role) -> None:
     client, pk = staff(role), hand().pk
     act(client, "/admin/nodes/node/", "cordon", Node.objects.get(name="ash").pk)
     assert Node.objects.get(name="ash").schedulable is (role != O)
-    act(client, "/admin/checks/config/", "reassign", pk, node="birch")
+    act(client, "/admin/checks/config/", "reassign", pk, node="birch", asked="yes")
+    for plan in Plan.objects.all():
+        client.post(f"/admin/checks/plan/{plan.pk}/apply/")
     assert owners() == {"hand": "birch" if role == O else "ash"}
     form = {"key": "hand", "check": "http_check", "yaml": "instances: [{url: other}]"}
     assert client.post(f"/admin/checks/config/{pk}/change/", form).status_code == (302 if role == W else 403)

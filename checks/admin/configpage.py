@@ -1,0 +1,86 @@
+"""What a config's page shows around its fields: the facts, why it is where it is, what was sent, its timeline."""
+
+from typing import Any
+
+from checks import facts, scrub, timeline, why, yamlnodes
+from checks.facts import Facts, Run, Truth
+from checks.forms import text_of
+from checks.models import Config, Move
+from checks.why import Why, listed
+from checks.wire import IntegrationConfig
+from checks.yamlnodes import OddYAML
+from clusteragent.lib.admin import Table, ago, list_url, moment, numbered
+
+MOST_LINES = 50
+MOST_INSTANCES = 100
+MOST_REASONS = 20
+INSTANCE_HEADERS = ("check ID", "run time", "of its interval", "runs", "failed", "last error")
+# Beside the word, so that nobody needs to tell colours apart.
+_SIGNS = {Truth.YES: "check_circle", Truth.NO: "cancel", Truth.UNKNOWN: "help"}
+
+
+def context(config: Config) -> dict[str, Any]:
+    """What the templates admin/checks/config_*.html need."""
+    known, reasons = facts.of(config), why.explain(config)
+    lines, more = timeline.of(config, MOST_LINES)
+    return {
+        "facts": [(fact, _SIGNS[fact.truth], ago(fact.age)) for fact in known.three],
+        "error": known.error,
+        "run_time": _run_time(known),
+        "why": reasons,
+        "move_time": moment(reasons.move.time) if reasons.move else "",
+        "moves_url": list_url(Move, config_id=config.pk),
+        "candidates": Table("", ("node", "load then"), [(name, percent(load)) for name, load in reasons.best]),
+        "refused": Table("", ("why not", "nodes"), _refused(reasons)),
+        "sent": sent_text(config),
+        "instances": Table("", INSTANCE_HEADERS, [_instance(run) for run in known.runs[:MOST_INSTANCES]]),
+        "instances_left": max(len(known.runs) - MOST_INSTANCES, 0),
+        "timeline": lines,
+        "timeline_is_cut": more,
+    }
+
+
+def sent_text(config: Config) -> str:
+    """What its origin sent, in the format of config files, without secrets."""
+    try:
+        root = yamlnodes.read(text_of(IntegrationConfig.from_json(config.original)))
+    except OddYAML as error:
+        return f"# It can't be shown: {error}"
+    if root is None:
+        return ""
+    scrub.hide(root)
+    return yamlnodes.write(root)
+
+
+def percent(share: float) -> str:
+    """`12 %`; of less than ten, with a digit more."""
+    return f"{100 * share:.1f} %" if 0 < share < 0.1 else f"{100 * share:.0f} %"
+
+
+def milliseconds(value: float) -> str:
+    """`12 ms`, `3.4 s`."""
+    return f"{value:.0f} ms" if value < 1000 else f"{value / 1000:.1f} s"
+
+
+def _run_time(known: Facts) -> str:
+    """The run time of the slowest instance against its interval; empty while no runner told one."""
+    run = known.slowest
+    if run is None or run.stats is None:
+        return ""
+    told = f"{milliseconds(run.stats.execution_ms)} of {milliseconds(run.interval * 1000)}, {percent(run.share)}"
+    return f"{told}: longer than the time between two runs" if run.share > 1 else told
+
+
+def _refused(reasons: Why) -> list[tuple[str, str]]:
+    rows = [(reason, listed(names)) for reason, names in reasons.refused.items()]
+    left = len(rows) - MOST_REASONS
+    return rows if left <= 0 else [*rows[:MOST_REASONS], (f"and {numbered(left, 'other reason')}", "")]
+
+
+def _instance(run: Run) -> tuple[Any, ...]:
+    if run.stats is None:
+        return (run.check_id, "", "", "", "", "")
+    stats = run.stats
+    return (
+        run.check_id, milliseconds(stats.execution_ms), percent(run.share), stats.total_runs, stats.total_errors, run.error
+    )  # fmt: skip

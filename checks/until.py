@@ -1,0 +1,26 @@
+"""Ends of what people order: `30m`, `2h`, `3d`, `1w`, or a date and time in UTC."""
+
+import re
+from datetime import UTC, datetime, timedelta
+
+_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_SPAN = re.compile(r"(\d{1,4}) *([mhdw])\Z")
+HELP = "30m, 2h, 3d, 1w, or a time in UTC: 2026-12-24 08:00"
+
+
+def parse(text: str, now: datetime) -> datetime:
+    """The time that is meant. Raises ValueError, whose message says what may be given, also for a time that is over."""
+    text = text.strip()
+    span = _SPAN.match(text)
+    until = now + timedelta(**{_UNITS[span[2]]: int(span[1])}) if span else _moment(text)
+    if until <= now:
+        raise ValueError("That is over already.")
+    return until
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"{HELP}.") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
