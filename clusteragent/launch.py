@@ -116,7 +116,8 @@ def _groups() -> list[Group]:
         groups += [Group("database", [Program("postgres", server, True, postgres.system_user(), "INT", 3)])]
     groups += [Group("web", [Program(f"web-{port}", manage("serve", port)) for port in web.servers()])]
     if names := _demo_nodes():
-        agents = [Program(name, _simulation(name), autorestart=False, stopwaitsecs=1) for name in names]
+        # SIGTERM would let them say goodbye, and what they run would move about while everything ends.
+        agents = [Program(name, _simulation(name), False, stopsignal="INT", stopwaitsecs=1) for name in names]
         groups += [Group("nodes", agents)]
     replicas = [Program(f"runagent-{number}", manage("runagent")) for number in (1, 2)]
     return [*groups, Group("clusteragent", replicas)]

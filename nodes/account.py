@@ -66,8 +66,8 @@ class Check:
 class Account(Observer):
     """Watches a simulation. A report can be taken at any time while it is on, and changes nothing.
 
-    *Disturbed* is what the simulation did itself: the node that had the check vanished, or its link was cut or loses
-    heartbeats. The rest is the server's doing.
+    *Disturbed* is what the simulation did itself: the node that had the check vanished or said goodbye, or its link was
+    cut or loses heartbeats. The rest is the server's doing.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -188,4 +188,4 @@ class Account(Observer):
 
 
 def _is_disturbed(node: SimulatedNode) -> bool:
-    return not node.is_up or node.link.is_disturbed(AFTERMATH)
+    return not node.is_up or node.said_goodbye or node.link.is_disturbed(AFTERMATH)

@@ -40,8 +40,8 @@ class Cut(NamedTuple):
 class Rollout(NamedTuple):
     """All nodes are replaced under new names, as pods are, one after the other, evenly `over` so many seconds.
 
-    A new one is up after `delay` seconds, drawn from that range. `rolling`: an old one vanishes as its successor is made;
-    `surge`: when its successor is up, of which a quarter of the nodes are made at a time; `recreate`: all vanish at once.
+    A new one is up after `delay` seconds, drawn from that range. `rolling`: an old one goes as its successor is made;
+    `surge`: when its successor is up, of which a quarter of the nodes are made at a time; `recreate`: all go at once.
     """
 
     kind: str
@@ -60,6 +60,8 @@ class Plan:
     kills: tuple[Kill, ...] = ()
     cuts: tuple[Cut, ...] = ()
     rollout: Rollout | None = None
+    # What nodes say that a rollout replaces, and all at the end: leaving or restarting; empty: nothing.
+    goodbye: str = ""
     loss: float = 0
     slow: int = 0
     seconds: float | None = None
@@ -101,6 +103,10 @@ class Fleet(Simulation):
                 if self.plan.rollout:
                     group.create_task(self._roll_out(self.plan.rollout))
 
+    async def part_all(self) -> None:
+        """Every node says goodbye and vanishes."""
+        await asyncio.gather(*(self.part(name, self.plan.goodbye) for name in list(self.nodes)))
+
     def find(self, address: str) -> SimulatedNode | None:
         """The living node at a loopback address."""
         return self.nodes.get(f"{self.plan.prefix}{number_at(address)}")
@@ -121,7 +127,11 @@ class Fleet(Simulation):
 
     def _end(self, name: str) -> None:
         # A plan may have killed it meanwhile.
-        if name in self.nodes:
+        if name not in self.nodes:
+            return
+        if self.plan.goodbye:
+            self._group.create_task(self.part(name, self.plan.goodbye))
+        else:
             self.vanish(name)
 
     async def _kill(self, kill: Kill) -> None:

@@ -50,7 +50,9 @@ def _few(configs: list[Config], most: int = 8) -> str:
     return ", ".join(labels + more) or "-"
 
 
-async def simulate_one(server: Server, timing: Timing, name: str, out: TextIO, stats_port: int = 0) -> None:
+async def simulate_one(
+    server: Server, timing: Timing, name: str, out: TextIO, stats_port: int = 0, goodbye: str = ""
+) -> None:
     """One node agent from now on, telling `out` when its checks change; a runner if it has a port for its stats."""
     async with Simulation(server, timing, Terminal(out)) as simulation:
         if not stats_port:
@@ -59,7 +61,9 @@ async def simulate_one(server: Server, timing: Timing, name: str, out: TextIO, s
             address = named_address(name)
             node = simulation.start(name, node_type=RUNNER, real_ip=address)
             await SimulatedRunners(lambda _: node, server.token).listen(address, stats_port)
-        await asyncio.Event().wait()
+        await (_asked_to_end() if goodbye else asyncio.Event().wait())
+        await simulation.part(name, goodbye)
+        os._exit(0)
 
 
 async def simulate_fleet(
@@ -70,11 +74,32 @@ async def simulate_fleet(
         if runners:
             await runners.listen(ANYWHERE, stats_port)
         summaries = asyncio.create_task(_summarise(fleet, Terminal(out)))
-        await fleet.play()
+        await (_play_until_asked(fleet) if fleet.plan.goodbye else fleet.play())
         summaries.cancel()
         tell()
         # As after a signal: to cancel and close thousands of connections would take seconds.
         os._exit(0)
+
+
+async def _play_until_asked(fleet: Fleet) -> None:
+    """Play the fleet's plan. All say goodbye if the process is asked to end before that."""
+    play, asked = asyncio.create_task(fleet.play()), asyncio.create_task(_asked_to_end())
+    await asyncio.wait((play, asked), return_when=asyncio.FIRST_COMPLETED)
+    if asked.done():
+        play.cancel()
+        await fleet.part_all()
+    else:
+        play.result()
+
+
+async def _asked_to_end() -> None:
+    """Until SIGTERM. A second one ends the process at once."""
+    asked, at_once = asyncio.Event(), signal.getsignal(signal.SIGTERM)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, asked.set)
+    await asked.wait()
+    loop.remove_signal_handler(signal.SIGTERM)
+    signal.signal(signal.SIGTERM, at_once)
 
 
 async def _summarise(fleet: Fleet, terminal: Terminal) -> NoReturn:
@@ -86,7 +111,8 @@ async def _summarise(fleet: Fleet, terminal: Terminal) -> NoReturn:
 def run(
     simulate: Callable[[], Coroutine[Any, Any, None]], connections: int, tell: Callable[[], None] = lambda: None
 ) -> None:
-    """Simulate until SIGTERM or SIGINT, which end the process at once, with exit code 0. Raises SimulationError.
+    """Simulate until SIGTERM or SIGINT, which end the process at once, with exit code 0, unless nodes say goodbye on SIGTERM.
+    Raises SimulationError.
 
     `tell` is called before that end and on SIGUSR1.
     """

@@ -8,6 +8,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from operator import attrgetter
 from types import TracebackType
@@ -27,6 +28,10 @@ from nodes.agent_client import (
 )
 
 T = TypeVar("T")
+
+LEAVING, RESTARTING = "leaving", "restarting"
+# Seconds that a pod's preStop hook gives a node that leaves.
+FAREWELL = 15
 
 
 @dataclass(slots=True)
@@ -87,12 +92,14 @@ class SimulatedNode:
         self.running: dict[int, Running] = {}
         self.counters = Counters()
         self.failure = ""
-        self.is_up = False
+        self.is_up = self.said_goodbye = False
         # When the server last answered a heartbeat, by `time.monotonic()`.
         self.heard = time.monotonic()
         self._extra = self.heard
         self._timing, self._observer, self._node_type = timing, observer, node_type
         self._connection = Connection(server, timing, real_ip, self.link)
+        # A preStop hook is a process of its own.
+        self._hook = Connection(server, timing, real_ip, self.link)
         self._name_in_path = escape(name)
 
     async def run(self, delay: float = 0) -> NoReturn:
@@ -107,6 +114,15 @@ class SimulatedNode:
         finally:
             self.is_up = False
             self._connection.abort()
+
+    async def say_goodbye(self, kind: str) -> None:
+        """Tell the server that it is `leaving` or `restarting`, and live on. Raises CallError."""
+        self.said_goodbye = True
+        path, body = f"/api/v1/clusterchecks/goodbye/{self._name_in_path}", json.dumps({"kind": kind}).encode()
+        try:
+            await self._hook.call("POST", path, body, patience=self._timing.call)
+        finally:
+            self._hook.abort()
 
     async def _say_hello(self) -> None:
         pause = self._timing.first_retry
@@ -272,6 +288,18 @@ class Simulation:
         self._tasks.pop(name).cancel()
         node.is_up = False
         self._observer.vanished(node)
+
+    async def part(self, name: str, kind: str, patience: float = FAREWELL) -> None:
+        """The node agent says goodbye and vanishes: one that leaves when it runs nothing any more, after 15 s at most."""
+        node = self.nodes[name]
+        with suppress(CallError, TimeoutError):
+            await node.say_goodbye(kind)
+            async with asyncio.timeout(patience if kind == LEAVING else 0):
+                while node.running:
+                    await asyncio.sleep(0.05)
+        # It may have been killed meanwhile.
+        if self.nodes.get(name) is node:
+            self.vanish(name)
 
     def totals(self) -> Counters:
         """The counters of all nodes that live, added up."""

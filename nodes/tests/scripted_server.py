@@ -60,7 +60,7 @@ class Request:
 
     @property
     def kind(self) -> str:
-        return next(kind for kind in ("version", "status", "configs") if f"/{kind}" in self.target)
+        return next(kind for kind in ("version", "status", "configs", "goodbye") if f"/{kind}" in self.target)
 
 
 @dataclass
@@ -88,13 +88,13 @@ class ScriptedServer:
         self.connections = 0
         self.tls: list[tuple[str | None, str | None]] = []
         self.answers: dict[str, list[Answer]] = {}
-        self.answer(version=VERSION, status=TRUE, configs=configs())
+        self.answer(version=VERSION, status=TRUE, configs=configs(), goodbye="{}")
         self._port = 0
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def answer(self, **routes: str | Answer | list[Answer | str]) -> None:
-        """Say what the routes version, status and configs answer from now on."""
+        """Say what the routes version, status, configs and goodbye answer from now on."""
         for route, answers in routes.items():
             many = answers if isinstance(answers, list) else [answers]
             self.answers[route] = [one if isinstance(one, Answer) else Answer(one) for one in many]

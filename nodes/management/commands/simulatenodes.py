@@ -17,6 +17,7 @@ from nodes.agent_client import Server, SimulationError, Timing
 from nodes.fleet import Cut, Fleet, Kill, Plan, Rollout
 from nodes.models import validate_node_name
 from nodes.simulated_runners import SimulatedRunners
+from nodes.simulator import LEAVING, RESTARTING
 
 # How many connections a client of the stats may hold open.
 STATS_CLIENTS = 1000
@@ -38,6 +39,11 @@ class Command(BaseCommand):
         parser.add_argument("--token-file", type=Path, metavar="FILE", help="of the node agents' token")
         parser.add_argument(
             "--stats-port", type=_port, default=0, metavar="PORT", help="serve runners' stats there; 0: don't"
+        )
+        parser.add_argument(
+            "--goodbye",
+            choices=(LEAVING, RESTARTING, "none"),
+            help="said on SIGTERM, and by those that a rollout replaces; default: leaving, of --nodes none",
         )
         _add_plan(parser)
 
@@ -81,7 +87,10 @@ def _simulate(options: dict[str, Any]) -> None:
     if unused := [option for option in PLAN if options[option]]:
         named = unused[0].replace("seconds", "for").replace("_", "-")
         raise SimulationError(f"--{named} needs --nodes")
-    one = partial(simulation_run.simulate_one, server, timing, options["name"], sys.stdout, options["stats_port"])
+    goodbye = _goodbye(options["goodbye"] or LEAVING)
+    one = partial(
+        simulation_run.simulate_one, server, timing, options["name"], sys.stdout, options["stats_port"], goodbye
+    )
     return simulation_run.run(one, 1)
 
 
@@ -107,10 +116,15 @@ def _plan(options: dict[str, Any]) -> Plan:
         kills=tuple(options["kill_after"] or ()),
         cuts=tuple(options["pause"] or ()),
         rollout=Rollout(*rollout) if options["rollout"] else None,
+        goodbye=_goodbye(options["goodbye"]),
         loss=options["drop_heartbeats"],
         slow=options["slow"],
         seconds=options["seconds"],
     )
+
+
+def _goodbye(said: str | None) -> str:
+    return "" if said in (None, "none") else said
 
 
 def _check_writable(file: Path) -> None:
