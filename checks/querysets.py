@@ -115,9 +115,8 @@ class ConfigQuerySet(models.QuerySet["clusterstore.Config"]):
         exact = self.model.objects.filter(digest=word).order_by().values_list("pk", flat=True).union(owners)
         if ids := list(exact):
             return self.filter(pk__in=ids)
-        by_id = containing(clusterstore.Instance.objects.order_by(), "check_id", word).values("config_id")
-        by_text = containing(self.model.objects.order_by(), "text", word).values("pk")
-        return self.filter(pk__in=by_text.union(by_id))
+        by_id = containing(clusterstore.Instance.objects.all(), "check_id", word).values("config_id")
+        return containing(self, "text", word, models.Q(pk__in=by_id))
 
     def with_ids_or_digests(self, ids: Iterable[int], digests: Iterable[str]) -> ConfigQuerySet:
         return self.filter(models.Q(pk__in=list(ids)) | models.Q(digest__in=list(digests)))

@@ -168,6 +168,7 @@ UNFOLD = {
     "SITE_URL": None,
     "SHOW_HISTORY": False,
     "GLOBAL_CALLBACK": "clusteragent.admin.every_page",
+    "DASHBOARD_CALLBACK": "clusteragent.pages.first_page",
     "SIDEBAR": {"navigation": "clusteragent.admin.navigation"},
 }
 

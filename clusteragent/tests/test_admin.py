@@ -42,9 +42,7 @@ def test_nothing_is_said_while_nothing_is_wrong(client: Client) -> None:
     assert list(warnings(client)) == []
 
 
-@pytest.mark.parametrize(
-    "url", ["/admin/", CLUSTER, "/admin/checks/config/", "/admin/checks/config/add/", "/admin/auth/user/"]
-)
+@pytest.mark.parametrize("url", [CLUSTER, "/admin/checks/config/", "/admin/checks/config/add/", "/admin/auth/user/"])
 def test_every_page_says_that_no_pass_runs(client: Client, url: str) -> None:
     Hearing.objects.update(last_pass=ago(timedelta(seconds=11)))
     (warning,) = warnings(client, url)

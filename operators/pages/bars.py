@@ -1,0 +1,97 @@
+"""Moves by reason over a time, as stacked bars."""
+
+import math
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from django.db.models import Count, DateTimeField, F, Func, Value
+
+from checks.models import Move
+from operators.pages.ranges import Range, between
+
+BARS = 60
+# Of the drawing, in its own units.
+WIDTH, HEIGHT = 960, 120
+# Round lengths of time that a bar stands for, in seconds.
+_STEPS = (1, 5, 15, 60, 300, 900, 3600, 3 * 3600, 6 * 3600, 12 * 3600, 86_400)
+_EPOCH = datetime.fromisoformat("2000-01-01T00:00:00+00:00")
+
+
+class Block(NamedTuple):
+    """A reason's part of a bar. top and height are of the drawing."""
+
+    reason: str
+    number: int
+    top: float
+    height: float
+
+
+class Bar(NamedTuple):
+    """The moves from start to end. left and width are of the drawing."""
+
+    start: datetime
+    end: datetime
+    left: float
+    width: float
+    blocks: list[Block]
+
+    @property
+    def number(self) -> int:
+        return sum(block.number for block in self.blocks)
+
+    @property
+    def query(self) -> str:
+        return between(self.start, self.end)
+
+
+class Chart(NamedTuple):
+    """The bars, how many moves of each reason there are, and the most in one bar."""
+
+    bars: list[Bar]
+    totals: list[tuple[str, int]]
+    most: int
+
+    @property
+    def number(self) -> int:
+        return sum(number for _, number in self.totals)
+
+
+def chart(span: Range) -> Chart:
+    """The moves of a range, drawn."""
+    step = _step(span.until - span.since)
+    bin_ = Func(Value(step), F("time"), Value(_EPOCH), function="date_bin", output_field=DateTimeField())
+    moves = Move.objects.filter(time__gte=span.since, time__lt=span.until).order_by()
+    counts: dict[datetime, dict[str, int]] = {}
+    totals: dict[str, int] = {}
+    for start, reason, number in moves.values_list(bin_, "reason").annotate(Count("pk")):
+        counts.setdefault(start, {})[reason] = number
+        totals[reason] = totals.get(reason, 0) + number
+    most = max((sum(reasons.values()) for reasons in counts.values()), default=0)
+    order = sorted(totals, key=lambda reason: (-totals[reason], reason))
+    bars = [_bar(span, start, step, counts[start], order, most) for start in sorted(counts)]
+    return Chart(bars, [(reason, totals[reason]) for reason in order], most)
+
+
+def _step(length: timedelta) -> timedelta:
+    """How long a bar is, so that there are about sixty."""
+    wanted = length.total_seconds() / BARS
+    days = 86_400 * math.ceil(wanted / 86_400)
+    return timedelta(seconds=next((step for step in _STEPS if step >= wanted), days))
+
+
+def _bar(span: Range, start: datetime, step: timedelta, reasons: dict[str, int], order: list[str], most: int) -> Bar:
+    scale = WIDTH / (span.until - span.since).total_seconds()
+    first, last = max(start, span.since), min(start + step, span.until)
+    blocks, top = [], float(HEIGHT)
+    for reason in (reason for reason in order if reason in reasons):
+        height = HEIGHT * reasons[reason] / most
+        top -= height
+        blocks.append(Block(reason, reasons[reason], round(top, 2), round(height, 2)))
+    left, width = (first - span.since).total_seconds() * scale, (last - first).total_seconds() * scale
+    return Bar(first, last, round(left, 2), round(max(width - 1, 1), 2), blocks)
+
+
+def reasons_of(totals: list[tuple[str, int]]) -> list[tuple[str, Any, int]]:
+    """The legend: {reason, its name, how many}."""
+    names = dict(Move.Reason.choices)
+    return [(reason, names.get(reason, reason), number) for reason, number in totals]

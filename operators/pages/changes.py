@@ -1,0 +1,120 @@
+"""What changed in a time: how many moves and why, told as stories that unfold to moves, some of which can be undone."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.db.models.functions import Now
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.shortcuts import redirect
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.views.decorators.http import require_POST
+
+from checks import dispatcher
+from checks.models import Config, Move
+from clusteragent.lib.admin import duration, row_url
+from nodes.models import Hearing, NodeEvent
+from operators.pages import base, stories, titles
+from operators.pages.bars import HEIGHT, WIDTH, chart, reasons_of
+from operators.pages.exports import FORMATS
+from operators.pages.ranges import SPANS, Range
+from operators.pages.words import counted, listed
+
+# Lines of the ledger that stories are told of, stories on a page, and moves and events that a story unfolds to.
+MOST_MOVES = 20_000
+MOST_STORIES = 200
+MOST_LINES = 200
+MOST_UNDONE = 1000
+UNDO = "checks.change_assignment"
+
+
+class Line(NamedTuple):
+    """A move of an unfolded story. why_not: what hinders undoing it; None for those who may not."""
+
+    move: Move
+    url: str
+    why_not: str | None
+
+
+@base.page
+def changes(request: HttpRequest) -> HttpResponseBase:
+    span, problem = _asked(request)
+    if (export := FORMATS.get(request.GET.get("format", ""))) and not problem:
+        return export(span)
+    told, drawn = stories.tell(span.since, span.until, MOST_MOVES), chart(span)
+    context = {
+        "span": span,
+        "spans": [(last, duration(length)) for last, length in SPANS.items()],
+        "problem": problem,
+        "chart": drawn,
+        "legend": reasons_of(drawn.totals),
+        "size": (WIDTH, HEIGHT),
+        "told": told,
+        "stories": titles.titled(told.stories[:MOST_STORIES]),
+        "stories_left": len(told.stories) - MOST_STORIES,
+        "most_moves": MOST_MOVES,
+    }
+    return base.render(request, "operators/changes.html", "Changes", **context)
+
+
+@base.fragment
+def story(request: HttpRequest) -> HttpResponse:
+    """The moves and events of one story."""
+    span, _ = _asked(request)
+    told = stories.tell(span.since, span.until, MOST_MOVES)
+    found = stories.find(told.stories, request.GET.get("story", ""))
+    if found is None:
+        return HttpResponse("These moves are no longer in the ledger, or of another range of time.", status=200)
+    lines = _lines(found, may_undo=request.user.has_perm(UNDO))
+    events = NodeEvent.objects.filter(pk__in=[event.id for event in found.events[-MOST_LINES:]]).order_by("-id")
+    context = {
+        "lines": lines,
+        "events": events,
+        "undoable": [line.move.pk for line in lines if line.why_not == ""],
+        "left": max(len(found.steps) - MOST_LINES, 0),
+        "events_left": max(len(found.events) - MOST_LINES, 0),
+        "back": f"{reverse('pages:changes')}?{span.query}",
+    }
+    return TemplateResponse(request, "operators/story.html", context)
+
+
+@base.page
+@require_POST
+def undo(request: HttpRequest) -> HttpResponse:
+    """Undo the moves that the form names."""
+    if not request.user.has_perm(UNDO):
+        raise PermissionDenied
+    chosen = [int(id_) for id_ in request.POST.getlist("move") if id_.isdecimal() and len(id_) < 19][:MOST_UNDONE]
+    undone = dispatcher.undo(chosen, actor=request.user.get_username())
+    if undone.moves:
+        messages.success(request, f"{counted(len(undone.moves), 'check')} moved back.")
+    if undone.refused:
+        messages.warning(
+            request, f"{counted(len(undone.refused), 'move')} not undone: {_reasons(undone.refused.values())}."
+        )
+    back = request.POST.get("back", "")
+    safe = url_has_allowed_host_and_scheme(back, {request.get_host()}, request.is_secure())
+    return redirect(back if safe else "pages:changes")
+
+
+def _asked(request: HttpRequest) -> tuple[Range, str]:
+    now = Hearing.objects.annotate(now=Now()).values_list("now", flat=True).get()
+    return Range.asked(request.GET, now)
+
+
+def _lines(found: stories.Story, *, may_undo: bool) -> list[Line]:
+    """The last moves of a story."""
+    moves = Move.objects.filter(pk__in=[step.id for step in found.steps[-MOST_LINES:]]).order_by("-id")
+    refused = dispatcher.why_not([move.pk for move in moves]) if may_undo else {}
+    return [
+        Line(move, row_url(Config(pk=move.config_id)), refused.get(move.pk, "") if may_undo else None) for move in moves
+    ]
+
+
+def _reasons(refused: Any) -> str:
+    """Each reason once."""
+    reasons: Sequence[str] = sorted(set(refused))
+    return listed(reasons)

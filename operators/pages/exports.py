@@ -1,0 +1,90 @@
+"""Moves and node events of a time for spreadsheets and programs, row by row, so that any number takes little memory."""
+
+import csv
+import heapq
+import json
+from collections.abc import Iterable, Iterator
+from datetime import UTC
+from operator import itemgetter
+from typing import Any
+
+from django.http import HttpResponseBase, StreamingHttpResponse
+
+from checks.models import Move
+from nodes.models import NodeEvent
+from operators.pages.ranges import Range
+
+COLUMNS = ("time", "what", "id", "reason", "check", "config", "digest", "from", "to", "node", "actor", "cause")
+# A spreadsheet takes a cell that begins so for a formula.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_ROWS = 2000
+
+
+class _Echo:
+    """A file that gives back what is written to it."""
+
+    def write(self, text: str) -> str:
+        return text
+
+
+def rows(span: Range) -> Iterator[dict[str, Any]]:
+    """The moves and the node events, in the order of time."""
+    times = {"time__gte": span.since, "time__lt": span.until}
+    moves = Move.objects.filter(**times).order_by("time", "id").iterator(_ROWS)
+    events = NodeEvent.objects.filter(**times).order_by("time", "id").iterator(_ROWS)
+    return heapq.merge(map(_move, moves), map(_event, events), key=itemgetter("time"))
+
+
+def _move(move: Move) -> dict[str, Any]:
+    return {
+        "time": _written(move), "what": "move", "id": move.pk, "reason": move.reason, "check": move.name,
+        "config": move.config_id, "digest": move.digest, "from": move.source_node, "to": move.to_node,
+        "actor": move.actor,
+    }  # fmt: skip
+
+
+def _event(event: NodeEvent) -> dict[str, Any]:
+    return {
+        "time": _written(event), "what": "node event", "id": event.pk, "reason": event.kind, "node": event.node_name,
+        "cause": event.cause,
+    }  # fmt: skip
+
+
+def _written(row: Move | NodeEvent) -> str:
+    return row.time.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def as_csv(span: Range) -> HttpResponseBase:
+    return _download(_csv(rows(span)), "text/csv; charset=utf-8", "csv")
+
+
+def as_json(span: Range) -> HttpResponseBase:
+    return _download(_json(rows(span)), "application/json", "json")
+
+
+FORMATS = {"csv": as_csv, "json": as_json}
+
+
+def _csv(found: Iterable[dict[str, Any]]) -> Iterator[str]:
+    writer: Any = csv.writer(_Echo())
+    yield writer.writerow(COLUMNS)
+    for row in found:
+        yield writer.writerow([harmless(row.get(column, "")) for column in COLUMNS])
+
+
+def harmless(cell: Any) -> str:
+    """A cell that no spreadsheet works out."""
+    text = str(cell)
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def _json(found: Iterable[dict[str, Any]]) -> Iterator[str]:
+    yield "["
+    for number, row in enumerate(found):
+        yield f"{',' * bool(number)}\n{json.dumps(row)}"
+    yield "\n]\n"
+
+
+def _download(content: Iterator[str], content_type: str, ending: str) -> HttpResponseBase:
+    headers = {"Content-Disposition": f'attachment; filename="changes.{ending}"'}
+    return StreamingHttpResponse(content, content_type=content_type, headers=headers)

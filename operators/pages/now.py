@@ -1,0 +1,118 @@
+"""The admin's first page: is it healthy, who needs whom, how full are the nodes, and what happened."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db.models import Case, CharField, Q, Value, When
+from django.db.models.functions import Now
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.utils.cache import add_never_cache_headers
+from django.views.generic import View
+
+from checks import costs
+from checks.models import Assignment
+from clusteragent.lib.admin import list_url, row_url
+from clusteragent.lib.clock import ago
+from nodes.models import Hearing, Node
+from operators.pages import base, stories, titles
+from operators.pages.pools import STATES, Member, NodePool, pools
+from operators.pages.remedies import Line, lines
+from operators.pages.words import counted, grouped
+
+REFRESH_SECONDS = 5
+# Of pools, the rows; of stories, the lines.
+MOST_POOLS = 40
+MOST_STORIES = 8
+# So much of the past is told, of so many lines of the ledger at most.
+SPAN = timedelta(hours=1)
+MOST_MOVES = 8_000
+# A node is joining for so long after it was first heard.
+JOINING = timedelta(minutes=2)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All that the page says, of one moment by the database's clock."""
+
+    at: datetime
+    lines: list[Line]
+    pools: list[NodePool]
+    told: stories.Told
+
+    @property
+    def sentence(self) -> str:
+        """Healthy. 5 000 checks on 300 nodes, 3 need you."""
+        checks = sum(pool.configs for pool in self.pools)
+        nodes = sum(pool.known for pool in self.pools)
+        state = "Not healthy." if any(line.is_grave for line in self.lines) else "Healthy."
+        number = len(self.lines)
+        needing = "nothing needs you" if not number else f"{grouped(number)} {'needs' if number == 1 else 'need'} you"
+        return f"{state} {counted(checks, 'check')} on {counted(nodes, 'node')}, {needing}."
+
+
+def snapshot(user: Any, differing: Sequence[str] = ()) -> Snapshot:
+    """differing: the secrets of this replica that are not the leader's."""
+    now = Hearing.objects.annotate(now=Now()).values_list("now", flat=True).get()
+    groups = pools(members())
+    sizes = {pool.name: pool.known for pool in groups}
+    return Snapshot(now, lines(user, differing), groups, stories.tell(now - SPAN, now, MOST_MOVES, sizes))
+
+
+def members() -> list[Member]:
+    """Every node with its state, the number of its configs and its load."""
+    counts, needed, workers = Assignment.objects.counts(), costs.by_node(), costs.workers()
+    away = Q(leaving=True) | Q(draining=True) | Q(kept_until__gte=Now())
+    state = Case(
+        When(heartbeat__isnull=True, then=Value("lost")),
+        When(away, then=Value("leaving")),
+        When(pk__in=Node.objects.silent().order_by().values("pk"), then=Value("silent")),
+        When(first_seen__gte=ago(JOINING), then=Value("joining")),
+        default=Value("alive"),
+        output_field=CharField(),
+    )
+    rows = Node.objects.order_by().annotate(shown=state).values_list("pk", "name", "shown")
+    return [
+        Member(id_, name, shown, counts.get(id_, 0), needed.get(id_, 0.0) / workers[id_] if id_ in workers else 0.0)
+        for id_, name, shown in rows
+    ]
+
+
+def context(request: HttpRequest, differing: Sequence[str]) -> dict[str, Any]:
+    """What the page's template needs; nothing for those who may not see it."""
+    if not base.may_see(request):
+        return {}
+    now = snapshot(request.user, differing)
+    return {
+        "title": "Now",
+        "now": now,
+        "pools": [(pool, _url(pool)) for pool in now.pools[:MOST_POOLS]],
+        "pools_left": len(now.pools) - MOST_POOLS,
+        "stories": titles.titled(now.told.stories[:MOST_STORIES]),
+        "said": request.GET.get("said", ""),
+        "states": STATES,
+        "most_moves": MOST_MOVES,
+        "refresh": REFRESH_SECONDS,
+    }
+
+
+def _url(pool: NodePool) -> str:
+    """A single node's page, or the list of the nodes whose names begin like the pool's."""
+    if len(pool.members) == 1:
+        return row_url(Node(pk=pool.members[0].id))
+    return list_url(Node, q=pool.name.partition("*")[0])
+
+
+class Fragment(View):
+    """The page's changing part. differing: tells which secrets of this replica are not the leader's."""
+
+    differing: Callable[[], Sequence[str]] = list
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        if not base.may_see(request):
+            return HttpResponse(status=403)
+        response = TemplateResponse(request, "operators/now.html", context(request, self.differing()))
+        add_never_cache_headers(response)
+        return response

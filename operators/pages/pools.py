@@ -1,0 +1,93 @@
+"""Nodes whose names differ only in a generated suffix are one pool. Pure: no database."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import NamedTuple
+
+# What Kubernetes makes names of: no vowels, and no digits that look like letters.
+_SAFE = "[bcdfghjklmnpqrstvwxz2456789]"
+_SUFFIX = re.compile(
+    rf"""(?: -{_SAFE}{{6,10}}-{_SAFE}{{5}}  # a pod of a Deployment
+    | -{_SAFE}{{5}}  # a pod of a DaemonSet
+    | -[0-9a-f]{{8,}}  # a virtual machine of a cloud
+    | (?:[-_.]?\d+)+  # an ordinal, or an address: ip-10-1-2-3
+    )\Z""",
+    re.VERBOSE,
+)
+STATES = ("alive", "silent", "lost", "joining", "leaving")
+
+
+@lru_cache(maxsize=50_000)
+def pool_of(name: str) -> str:
+    """The name without what was generated: `runner-6d4cf56db6-x7k2p` and `runner-12` are of `runner-*`."""
+    host, dot, domain = name.partition(".")
+    if host.isdigit():
+        return name  # the address itself
+    match = _SUFFIX.search(host)
+    if not match or not match.start():
+        return name
+    dash = host[match.start()] if host[match.start()] in "-_" else ""
+    return f"{host[: match.start()]}{dash}*{dot}{domain}"
+
+
+class Member(NamedTuple):
+    """A node of a pool. load: the workers that it needs, divided by those that it has."""
+
+    id: int
+    name: str
+    state: str
+    configs: int
+    load: float
+
+
+@dataclass
+class NodePool:
+    """What the pages say of nodes of one kind. fullest: the known node with the highest load."""
+
+    name: str
+    members: list[Member] = field(default_factory=list)
+
+    @property
+    def title(self) -> str:
+        """A single node has its own name."""
+        return self.members[0].name if len(self.members) == 1 else self.name
+
+    @property
+    def known(self) -> int:
+        return sum(member.state != "lost" for member in self.members)
+
+    @property
+    def configs(self) -> int:
+        return sum(member.configs for member in self.members)
+
+    @property
+    def mean(self) -> float:
+        return sum(member.load for member in self.members if member.state != "lost") / (self.known or 1)
+
+    @property
+    def fullest(self) -> Member | None:
+        known = (member for member in self.members if member.state != "lost")
+        return max(known, key=lambda member: member.load, default=None)
+
+    def count(self, state: str) -> int:
+        return sum(member.state == state for member in self.members)
+
+    @property
+    def counts(self) -> list[tuple[str, int]]:
+        return [(state, self.count(state)) for state in STATES]
+
+    @property
+    def troubled(self) -> int:
+        """How many nodes are not simply alive."""
+        return len(self.members) - self.count("alive")
+
+
+def pools(members: Iterable[Member]) -> list[NodePool]:
+    """The pools of these nodes, those with trouble first, then the largest."""
+    found: dict[str, NodePool] = {}
+    for member in members:
+        name = pool_of(member.name)
+        found.setdefault(name, NodePool(name)).members.append(member)
+    return sorted(found.values(), key=lambda pool: (-pool.troubled, -len(pool.members), pool.name))

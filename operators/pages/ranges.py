@@ -1,0 +1,70 @@
+"""A range of time, as the URL names it: `?last=6h`, or `?since=2026-11-23T03:00&until=2026-11-23T04:00`, in UTC."""
+
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple, Self
+from urllib.parse import urlencode
+
+from django.http import QueryDict
+from django.utils.dateparse import parse_datetime
+
+SPANS = {
+    "1h": timedelta(hours=1),
+    "6h": timedelta(hours=6),
+    "1d": timedelta(days=1),
+    "7d": timedelta(days=7),
+    "30d": timedelta(days=30),
+}
+USUAL = "1h"
+
+
+class Range(NamedTuple):
+    """From since (included) to until. last: the span that ends now, if it is one; empty for fixed times."""
+
+    since: datetime
+    until: datetime
+    last: str = ""
+
+    @classmethod
+    def asked(cls, query: QueryDict, now: datetime) -> tuple[Self, str]:
+        """The range that a URL names, and what is wrong with it: then it is the last hour."""
+        given = [query.get(name, "") for name in ("since", "until")]
+        if not any(given):
+            last = query.get("last", USUAL)
+            known = last in SPANS
+            return cls.until_now(now, last if known else USUAL), "" if known else f"There is no span {last}."
+        since, until = _moment(given[0], now - SPANS[USUAL]), _moment(given[1], now)
+        if since is None or until is None:
+            return cls.until_now(now, USUAL), "Times are written as 2026-11-23T03:12, in UTC."
+        if since >= until:
+            return cls.until_now(now, USUAL), "The range ends before it begins."
+        return cls(since, until), ""
+
+    @classmethod
+    def until_now(cls, now: datetime, last: str) -> Self:
+        return cls(now - SPANS[last], now, last)
+
+    @property
+    def query(self) -> str:
+        """The same times, for URLs that mean them tomorrow too."""
+        return between(self.since, self.until)
+
+
+def between(since: datetime, until: datetime) -> str:
+    return urlencode({"since": _written(since), "until": _written(until)})
+
+
+def _written(time: datetime) -> str:
+    return (
+        time.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds" if time.microsecond else "seconds")
+    )
+
+
+def _moment(text: str, default: datetime) -> datetime | None:
+    if not text:
+        return default
+    try:
+        found = parse_datetime(text)
+        # PostgreSQL knows more years than Python, but a range needs a time on both sides.
+        return found and (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None

@@ -1,0 +1,115 @@
+"""What a button of the first page does about what needs somebody, where a verb can."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.views.decorators.http import require_POST
+
+from checks import autoconf, dispatcher, needs
+from checks.needs import Kind, Need
+from checks.orders import Isolation
+from clusteragent.lib.admin import duration
+from operators.pages import base
+from operators.pages.words import counted
+
+_GRAVE = {Kind.NO_PASS, Kind.BRAKE, Kind.WARMUP, Kind.UNSCHEDULED, Kind.DANGLING}
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """A button. act: does it for a subject in an actor's name, and says what it did."""
+
+    label: str
+    permission: str
+    act: Callable[[str, str], str]
+
+
+class Line(NamedTuple):
+    """What needs somebody, and the button."""
+
+    need: Need
+    remedy: Remedy | None
+
+    @property
+    def label(self) -> str:
+        return self.need.kind.replace("_", " ").capitalize()
+
+    @property
+    def age(self) -> str:
+        return duration(self.need.age)
+
+    @property
+    def is_grave(self) -> bool:
+        """While it lasts, checks run nowhere, or would stay nowhere."""
+        return self.need.kind in _GRAVE
+
+
+def lines(user: Any, differing: Sequence[str] = ()) -> list[Line]:
+    """All that needs somebody now, each with the button that this user may press."""
+    return [Line(need, _offered(need, user)) for need in needs.lines(differing)]
+
+
+def _offered(need: Need, user: Any) -> Remedy | None:
+    found = REMEDIES.get(need.kind)
+    if found is None or not user.has_perm(found.permission):
+        return None
+    # What a pipeline owns can't be scanned.
+    return found if not need.subject or need.subject in {source.name for source in autoconf.SOURCES} else None
+
+
+@base.page
+@require_POST
+def remedy(request: HttpRequest, kind: str) -> HttpResponse:
+    """Press the button of a line."""
+    if kind not in REMEDIES:
+        raise Http404
+    chosen = REMEDIES[Kind(kind)]
+    if not request.user.has_perm(chosen.permission):
+        raise PermissionDenied
+    try:
+        messages.success(request, chosen.act(request.POST.get("subject", ""), request.user.get_username()))
+    except autoconf.SyncUnderWay:
+        messages.error(request, "Another scan is under way. Try again when it is over.")
+    return redirect("admin:index")
+
+
+def _dispatch(subject: str, actor: str) -> str:
+    return f"{counted(len(dispatcher.redispatch(actor=actor)), 'check')} dispatched."
+
+
+def _resume(subject: str, actor: str) -> str:
+    return f"{counted(len(dispatcher.resume_due()), 'check')} resumed."
+
+
+def _release(subject: str, actor: str) -> str:
+    alone = Isolation.objects.filter(reason=Isolation.Reason.QUARANTINED, config__isnull=False)
+    return f"{counted(dispatcher.release(list(alone.values_list('config', flat=True))), 'check')} released."
+
+
+def _scan(subject: str, actor: str) -> str:
+    return _sync(subject, accept_removals=False)
+
+
+def _accept(subject: str, actor: str) -> str:
+    return _sync(subject, accept_removals=True)
+
+
+def _sync(name: str, *, accept_removals: bool) -> str:
+    sources = [source for source in autoconf.SOURCES if source.name == name]
+    report = autoconf.sync(accept_removals=accept_removals, sources=sources)
+    return f"Scanned: {counted(len(report.removed), 'removal')}, {counted(len(report.errors), 'error')}."
+
+
+REMEDIES = {
+    Kind.UNSCHEDULED: Remedy("Dispatch now", "checks.change_assignment", _dispatch),
+    Kind.DANGLING: Remedy("Dispatch now", "checks.change_assignment", _dispatch),
+    Kind.PAUSE_OVERDUE: Remedy("Resume", "checks.change_assignment", _resume),
+    Kind.QUARANTINED: Remedy("Release", "checks.change_assignment", _release),
+    Kind.SOURCE_ERROR: Remedy("Scan again", "checks.change_source", _scan),
+    Kind.HELD_REMOVALS: Remedy("Accept removals", "checks.change_source", _accept),
+}

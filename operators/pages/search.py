@@ -1,0 +1,100 @@
+"""One box for everything: check IDs, nodes, files, and any text of an instance."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
+
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+
+from checks.models import Config, Instance, Origin
+from checks.searching import containing
+from clusteragent.lib.admin import list_url, row_url
+from nodes.models import Node
+from operators.pages import base
+
+# Of each kind. A word that finds more is to be made longer.
+MOST = 20
+# Of a line, before and after what was found.
+AROUND = 60
+
+
+@dataclass(frozen=True)
+class Hit:
+    """Something found. context: the text around the words, in pieces: every second one is a word that was looked for."""
+
+    url: str
+    text: str
+    context: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Group:
+    """What was found of a kind. more: where all of it is, if there is more."""
+
+    title: str
+    hits: list[Hit]
+    more: str = ""
+
+
+@base.page
+def search(request: HttpRequest) -> HttpResponse:
+    query = request.GET.get("q", "").replace("\0", "").strip()
+    if len(found := _exact(query)) == 1:
+        return redirect(found[0])
+    groups = [group for group in _groups(query) if group.hits] if query else []
+    return base.render(request, "operators/search.html", "Search", searched=query, groups=groups, most=MOST)
+
+
+def _exact(query: str) -> list[str]:
+    """The pages of all that is called just so: nodes by name, configs by check ID or digest."""
+    nodes = Node.objects.filter(name=query)
+    ids = Instance.objects.filter(check_id=query).values_list("config_id")
+    configs = Config.objects.filter(digest=query).order_by().values_list("pk").union(ids)
+    return [*map(row_url, nodes[:2]), *(row_url(Config(pk=pk)) for (pk,) in configs[:2])]
+
+
+def _groups(query: str) -> Iterable[Group]:
+    words = query.split()
+    all_configs = list_url(Config, q=query)
+    instances = _with_all(Instance.objects.all(), "check_id", words).order_by("check_id")
+    yield _group(
+        "Check IDs",
+        (Hit(_page(one.config_id), one.check_id) for one in instances[: MOST + 1]),
+        all_configs,
+    )
+    nodes = _with_all(Node.objects.all(), "name", words)
+    yield _group("Nodes", (Hit(row_url(one), one.name) for one in nodes[: MOST + 1]), list_url(Node, q=query))
+    origins = _with_all(Origin.objects.all(), "key", words).order_by("key", "source")
+    yield _group("Files and names", (Hit(_page(one.config_id), str(one)) for one in origins[: MOST + 1]))
+    texts = _with_all(Config.objects.only("name", "digest", "text"), "text", words)
+    yield _group(
+        "Text of a check",
+        (Hit(row_url(one), str(one), around(one.text, words[0])) for one in texts[: MOST + 1]),
+        all_configs,
+    )
+
+
+def _page(config_id: int) -> str:
+    return row_url(Config(pk=config_id))
+
+
+def _with_all(rows: QuerySet[Any], column: str, words: Sequence[str]) -> QuerySet[Any]:
+    return reduce(lambda found, word: containing(found, column, word), words, rows)
+
+
+def _group(title: str, hits: Iterable[Hit], more: str = "") -> Group:
+    found = list(hits)
+    return Group(title, found[:MOST], more if len(found) > MOST else "")
+
+
+def around(text: str, word: str) -> Sequence[str]:
+    """The line where the word is first: what stands before it, it, what follows. Empty where it is only in other letters."""
+    start = text.lower().find(word.lower())
+    if start < 0:
+        return ()
+    end = start + len(word)
+    before = text[max(0, start - AROUND) : start].rpartition("\n")[2]
+    return before, text[start:end], text[end : end + AROUND].partition("\n")[0]

@@ -1,0 +1,179 @@
+"""What happened, folded by cause: a rollout of 300 nodes is one story, not 7 000 lines."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from operator import attrgetter
+from typing import NamedTuple
+
+from checks.models import Move
+from clusteragent.lib import conf
+from nodes.models import NodeEvent
+from operators.pages.pools import pool_of
+
+# What follows later than this is another story.
+QUIET = timedelta(minutes=3)
+
+_MOVE, _EVENT = Move.Reason, NodeEvent.Kind
+_NODES_COME_AND_GO = {
+    _EVENT.REGISTERED, _EVENT.BACK, _EVENT.EXPIRED, _EVENT.SILENT, _EVENT.LEAVING, _EVENT.RESTARTING, _EVENT.RESTARTED,
+    _EVENT.FLAPPING,
+}  # fmt: skip
+_SENT = {_MOVE.SCHEDULED, _MOVE.CHANGED, _MOVE.UNSCHEDULED}
+
+
+class Step(NamedTuple):
+    """A line of the ledger."""
+
+    id: int
+    config: int
+    source: str
+    to: str
+    reason: str
+    actor: str
+    time: datetime
+
+
+class Event(NamedTuple):
+    """What happened to a node."""
+
+    id: int
+    node: str
+    kind: str
+    cause: str
+    time: datetime
+
+
+class Cause(NamedTuple):
+    """Why things happen. about: the pool, the node or the person."""
+
+    kind: str
+    about: str
+
+
+@dataclass
+class Story:
+    """Things of one cause that followed closely upon each other, the first one first.
+
+    placed: how often each config got a node. homeless: configs that have none at the end. gap: the longest time that one ran
+    nowhere, as far as the ledger tells. size: how many nodes the pool has now.
+    """
+
+    cause: Cause
+    start: datetime
+    end: datetime
+    steps: list[Step] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    placed: Counter[int] = field(default_factory=Counter)
+    homeless: set[int] = field(default_factory=set)
+    gap: timedelta = timedelta(0)
+    size: int = 0
+
+    @property
+    def key(self) -> str:
+        """The same for as long as the story begins with the same thing."""
+        return f"m{self.steps[0].id}" if self.steps else f"e{self.events[0].id}"
+
+    def nodes(self, *kinds: str) -> list[str]:
+        """The nodes that this happened to."""
+        return sorted({event.node for event in self.events if event.kind in kinds})
+
+    def count(self, *reasons: str) -> int:
+        return sum(step.reason in reasons for step in self.steps)
+
+
+class Told(NamedTuple):
+    """The stories, the last one first. cut: the ledger has more lines than were read, of the time before `since`."""
+
+    stories: list[Story]
+    since: datetime
+    cut: bool
+
+
+def tell(since: datetime, until: datetime, most: int, sizes: Mapping[str, int] | None = None) -> Told:
+    """The stories of a time, out of its last lines of ledger and events, at most so many of each."""
+    moves = Move.objects.filter(time__gte=since, time__lt=until).order_by("-id")
+    events = NodeEvent.objects.filter(time__gte=since, time__lt=until).order_by("-id")
+    columns = ("id", "config_id", "source_node", "to_node", "reason", "actor", "time")
+    steps = [Step(*row) for row in moves.values_list(*columns)[:most]]
+    happened = [Event(*row) for row in events.values_list("id", "node_name", "kind", "cause", "time")[:most]]
+    ends = [rows[-1].time for rows in (steps, happened) if len(rows) == most]
+    first = max([since, *ends])
+    return Told(fold(reversed(steps), reversed(happened), sizes), first, bool(ends))
+
+
+def fold(steps: Iterable[Step], events: Iterable[Event], sizes: Mapping[str, int] | None = None) -> list[Story]:
+    """The stories of these lines, which are in the order of time; the last story first."""
+    folding = _Folding()
+    things: list[Step | Event] = [*events, *steps]
+    # A stable sort: what happened to a node comes before what that moved at the same time.
+    for thing in sorted(things, key=attrgetter("time")):
+        if isinstance(thing, Step):
+            folding.move(thing)
+        else:
+            folding.happen(thing)
+    for story in folding.stories:
+        story.size = (sizes or {}).get(story.cause.about, 0)
+    return sorted(folding.stories, key=lambda story: story.end, reverse=True)
+
+
+class _Folding:
+    def __init__(self) -> None:
+        self.stories: list[Story] = []
+        self._open: dict[Cause, Story] = {}
+        # What runs nowhere: since when, and in whose story.
+        self._lost: dict[int, tuple[datetime, Story]] = {}
+
+    def move(self, step: Step) -> None:
+        lost_at, story = self._lost.pop(step.config, (None, None))
+        if step.reason != _MOVE.REDISPATCHED or story is None:
+            story = self._story(cause_of_move(step), step.time)
+        story.end = max(story.end, step.time)
+        story.steps.append(step)
+        if step.to:
+            story.placed[step.config] += step.to != step.source
+            story.homeless.discard(step.config)
+            if lost_at:
+                story.gap = max(story.gap, step.time - lost_at)
+        elif step.reason in (_MOVE.EXPIRED, _MOVE.INELIGIBLE, _MOVE.PINNED):
+            # A node that expired had been silent for the timeout by then.
+            silent = conf.NODE_EXPIRATION_TIMEOUT if step.reason == _MOVE.EXPIRED else timedelta(0)
+            self._lost[step.config] = step.time - silent, story
+            story.homeless.add(step.config)
+
+    def happen(self, event: Event) -> None:
+        story = self._story(cause_of_event(event), event.time)
+        story.end = max(story.end, event.time)
+        story.events.append(event)
+
+    def _story(self, cause: Cause, time: datetime) -> Story:
+        story = self._open.get(cause)
+        if story is None or time - story.end > QUIET:
+            story = self._open[cause] = Story(cause, time, time)
+            self.stories.append(story)
+        return story
+
+
+def cause_of_move(step: Step) -> Cause:
+    if step.reason in (_MOVE.EXPIRED, _MOVE.LEFT):
+        return Cause("nodes", pool_of(step.source))
+    if step.reason == _MOVE.DRAINED:
+        return Cause("drain", step.source)
+    if step.reason in _SENT:
+        return Cause("sent", step.actor)
+    return Cause(step.reason, step.actor)
+
+
+def cause_of_event(event: Event) -> Cause:
+    if event.kind in _NODES_COME_AND_GO:
+        return Cause("nodes", pool_of(event.node))
+    if event.kind == _EVENT.DRAINING:
+        return Cause("drain", event.node)
+    if event.kind in (_EVENT.CORDONED, _EVENT.UNCORDONED):
+        return Cause(event.kind, event.cause)
+    return Cause(f"node {event.kind}", "")
+
+
+def find(stories: Sequence[Story], key: str) -> Story | None:
+    return next((story for story in stories if story.key == key), None)

@@ -1,0 +1,14 @@
+"""The pages' addresses, below /admin/."""
+
+from django.urls import URLPattern, path
+
+from operators.pages import changes, remedies, search
+
+app_name = "pages"
+urlpatterns: list[URLPattern] = [
+    path("now/remedy/<str:kind>/", remedies.remedy, name="remedy"),
+    path("changes/", changes.changes, name="changes"),
+    path("changes/story/", changes.story, name="story"),
+    path("changes/undo/", changes.undo, name="undo"),
+    path("search/", search.search, name="search"),
+]

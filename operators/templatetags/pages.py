@@ -1,0 +1,22 @@
+"""How templates of the pages say numbers."""
+
+from django import template
+
+from operators.pages import words
+
+register = template.Library()
+register.filter("grouped", words.grouped)
+register.filter("counted", words.counted)
+register.filter("percent", words.percent)
+
+
+@register.filter
+def share(part: float) -> str:
+    """The width of a bar, which ends at its frame: `42.0%`."""
+    return f"{min(part, 1):.1%}"
+
+
+@register.filter
+def unlocalized(number: float) -> str:
+    """A number for drawings and forms."""
+    return str(number)

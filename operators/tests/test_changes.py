@@ -1,0 +1,246 @@
+"""What changed in a time: bars by reason, stories that unfold to moves, exports, undo."""
+
+import csv
+import io
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.db.models.functions import Now
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from checks import dispatcher
+from checks.models import Move
+from checks.tests.cast import owners, report, sent, silence
+from checks.tests.operators import config, superuser
+from clusteragent.lib.clock import ago
+from nodes.models import Heartbeat, Node, NodeEvent
+from operators.pages.exports import harmless
+from operators.roles import Role
+from operators.tests.cast import user
+
+pytestmark = pytest.mark.django_db
+
+CHANGES = "/admin/changes/"
+NIGHT = datetime(2026, 11, 23, 3, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def client(warm: None) -> Client:
+    """`one` was moved from ash to birch."""
+    report("ash")
+    dispatcher.schedule([sent("one")])
+    report("birch")
+    dispatcher.reassign([config("one").pk], "birch", actor="otto")
+    return superuser()
+
+
+def page(client: Client, query: str = "") -> Any:
+    response = client.get(CHANGES + query)
+    assert response.status_code == 200
+    return response
+
+
+def told(client: Client, query: str = "") -> list[str]:
+    """The stories, with breaking spaces."""
+    return [f"{title}: {facts}".replace("\u202f", " ") for _, title, facts in page(client, query).context["stories"]]
+
+
+def unfold(client: Client, number: int = 0) -> str:
+    """The moves of a story."""
+    response = page(client)
+    story, _, _ = response.context["stories"][number]
+    answer = client.get(f"{CHANGES}story/?{response.context['span'].query}&story={story.key}")
+    assert answer.status_code == 200
+    text: str = answer.content.decode()
+    return text
+
+
+def test_what_has_one_cause_is_one_story(client: Client) -> None:
+    assert told(client) == [
+        "Reassigned by otto: 1 check moved once",
+        "birch joined: ",
+        "Changes of the sources: 1 check new",
+        "ash joined: ",
+    ]
+
+
+def test_what_follows_much_later_is_another_story(client: Client) -> None:
+    Move.objects.filter(reason="scheduled").update(time=ago(timedelta(minutes=10)))
+    dispatcher.schedule([sent("two")])
+    assert [story for story in told(client) if story.startswith("Changes")] == [
+        "Changes of the sources: 1 check new"
+    ] * 2
+
+
+def test_a_check_that_moved_twice_is_said_to(client: Client) -> None:
+    dispatcher.reassign([config("one").pk], "ash", actor="otto")
+    assert told(client)[0] == "Reassigned by otto: 1 check moved, up to 2 times"
+
+
+def test_a_drain_names_the_node_and_the_person(client: Client) -> None:
+    Node.objects.filter(name="birch").cordon(draining=True, actor="olga")
+    dispatcher.put_right()
+    assert told(client)[0] == "Drain of birch by olga: 1 check moved once"
+
+
+def test_the_gap_is_counted_from_when_the_node_was_last_heard(client: Client) -> None:
+    silence("birch")
+    dispatcher.expire_nodes(force=True)
+    dispatcher.redispatch(force=True)
+    Move.objects.filter(reason="redispatched").update(time=Now() + timedelta(seconds=8))
+    assert told(client, "?since=2000-01-01&until=2100-01-01")[0] == "birch lost: 1 check moved once, longest gap 38 s"
+
+
+def test_the_url_names_the_range(client: Client) -> None:
+    Move.objects.all().delete()
+    NodeEvent.objects.all().delete()
+    Move.objects.create(config_id=1, name="night", reason="rebalanced", source_node="ash", to_node="birch", time=NIGHT)
+    assert told(client) == []
+    assert told(client, "?since=2026-11-23T03:12&until=2026-11-23T03:13") == ["Rebalance: 1 check moved once"]
+    assert told(client, "?since=2026-11-23T03:12:01&until=2026-11-23T03:13") == []
+    assert told(client, "?since=2026-11-23T04:12%2B01:00&until=2026-11-23T03:13Z") == ["Rebalance: 1 check moved once"]
+
+
+@pytest.mark.parametrize(
+    ("query", "problem"),
+    [
+        ("?last=1y", "There is no span 1y."),
+        ("?since=yesterday", "Times are written as"),
+        ("?since=2026-13-45T00:00", "Times are written as"),
+        ("?since=9999-12-31T23:59-14:00&until=9999-12-31T23:59-14:00", "Times are written as"),
+        ("?since=2026-11-23T04:00&until=2026-11-23T03:00", "The range ends before it begins."),
+        ("?last=<script>alert(1)</script>", "&lt;script&gt;"),
+    ],
+)
+def test_what_is_no_range_is_said(client: Client, query: str, problem: str) -> None:
+    text = page(client, query).content.decode()
+    assert problem in text
+    assert "<script>alert" not in text
+    assert "Reassigned by otto" in text
+
+
+def test_the_bars_count_moves_by_reason(client: Client) -> None:
+    Move.objects.all().delete()
+    for minute, reason in ((0, "expired"), (0, "redispatched"), (0, "expired"), (30, "rebalanced")):
+        Move.objects.create(config_id=1, name="x", reason=reason, time=NIGHT + timedelta(minutes=minute))
+    chart = page(client, "?since=2026-11-23T03:12&until=2026-11-23T04:12").context["chart"]
+    assert chart.totals == [("expired", 2), ("rebalanced", 1), ("redispatched", 1)]
+    assert [(bar.left, bar.number) for bar in chart.bars] == [(0.0, 3), (480.0, 1)]
+    assert [(block.reason, block.top, block.height) for block in chart.bars[0].blocks] == [
+        ("expired", 40.0, 80.0),
+        ("redispatched", 0.0, 40.0),
+    ]
+    assert chart.bars[0].query == "since=2026-11-23T03%3A12%3A00&until=2026-11-23T03%3A13%3A00"
+
+
+def test_a_story_unfolds_to_its_moves_and_they_can_be_undone(client: Client) -> None:
+    text = unfold(client)
+    move = Move.objects.get(reason="operator")
+    assert f'name="move" value="{move.pk}"' in text
+    assert "Undo 1 move<" in text
+    answer = client.post(f"{CHANGES}undo/", {"move": move.pk}, follow=True).content.decode()
+    assert "1 check moved back." in answer
+    assert owners() == {"one": "ash"}
+    assert Move.objects.latest("id").actor == "olga"
+
+
+def test_what_can_not_be_undone_says_why_not(client: Client) -> None:
+    dispatcher.reassign([config("one").pk], "ash", actor="eve")
+    assert "It has moved again since" in unfold(client, 1)
+    move = Move.objects.filter(reason="operator").earliest("id")
+    answer = client.post(f"{CHANGES}undo/", {"move": [move.pk, "x", "9" * 30]}, follow=True).content.decode()
+    assert "1 move not undone: it has moved again since." in answer
+    assert owners() == {"one": "ash"}
+
+
+def test_only_who_may_reassign_may_undo(client: Client) -> None:
+    viewer = Client()
+    viewer.force_login(user("vera", Role.VIEWER, is_staff=True))
+    assert "Undo" in unfold(client)
+    text = unfold(viewer)
+    assert "birch" in text
+    assert "<button" not in text
+    assert viewer.post(f"{CHANGES}undo/", {"move": Move.objects.latest("id").pk}).status_code == 403
+    assert owners() == {"one": "birch"}
+
+
+def test_an_undo_leads_back_to_this_site_alone(client: Client) -> None:
+    for back, place in (("/admin/changes/?last=1d", "/admin/changes/?last=1d"), ("https://evil.example", CHANGES)):
+        assert client.post(f"{CHANGES}undo/", {"back": back}).headers["Location"] == place
+
+
+def test_a_story_that_is_gone_is_said_to_be(client: Client) -> None:
+    assert b"no longer in the ledger" in client.get(f"{CHANGES}story/?story=m0").content
+
+
+def export(client: Client, form: str) -> str:
+    response = client.get(f"{CHANGES}?last=1h&format={form}")
+    assert response.headers["Content-Disposition"] == f'attachment; filename="changes.{form}"'
+    return b"".join(response.streaming_content).decode()  # type: ignore[attr-defined]
+
+
+def test_moves_and_events_are_given_as_csv_and_json(client: Client) -> None:
+    rows = json.loads(export(client, "json"))
+    assert [(row["what"], row["reason"]) for row in rows] == [
+        ("node event", "registered"),
+        ("move", "scheduled"),
+        ("node event", "registered"),
+        ("move", "operator"),
+    ]
+    lines = list(csv.DictReader(io.StringIO(export(client, "csv"))))
+    assert [{name: str(value) for name, value in row.items()} for row in rows] == [
+        {name: value for name, value in line.items() if value or name in row}
+        for row, line in zip(rows, lines, strict=True)
+    ]
+
+
+def test_an_export_without_rows_is_whole(client: Client) -> None:
+    Move.objects.all().delete()
+    NodeEvent.objects.all().delete()
+    assert json.loads(export(client, "json")) == []
+    assert export(client, "csv").startswith("time,what,")
+
+
+@pytest.mark.parametrize("cell", ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\rx"])
+def test_no_cell_is_a_formula(client: Client, cell: str) -> None:
+    NodeEvent.objects.update(cause=cell)
+    Move.objects.update(actor=cell)
+    lines = list(csv.DictReader(io.StringIO(export(client, "csv"), newline="")))
+    assert {line["actor"] or line["cause"] for line in lines} == {f"'{cell}"}
+    assert harmless("a=1") == "a=1"
+
+
+def test_nothing_of_a_name_is_html(client: Client) -> None:
+    name = "<img src=x onerror=alert(1)>\x1b[31m"
+    Move.objects.update(name=name, source_node=name, to_node=name, actor=name)
+    NodeEvent.objects.update(node_name=name, cause=name)
+    Heartbeat.objects.all().delete()
+    for text in (page(client).content.decode(), *(unfold(client, number) for number in range(3))):
+        assert "<img src=x" not in text
+        assert "&lt;img src=x" in text
+
+
+def test_strangers_see_nothing(client: Client) -> None:
+    assert Client().get(CHANGES).headers["Location"].startswith("/admin/login/")
+    assert Client().get(f"{CHANGES}story/").status_code == 403
+    nobody = Client()
+    nobody.force_login(user("nobody", is_staff=True))
+    assert nobody.get(CHANGES).status_code == 403
+    assert nobody.post(f"{CHANGES}undo/").status_code == 403
+
+
+def test_as_many_queries_for_few_moves_as_for_many(client: Client) -> None:
+    numbers = []
+    for _ in range(2):
+        with CaptureQueriesContext(connection) as queries:
+            page(client)
+            unfold(client)
+        numbers.append(len(queries))
+        dispatcher.schedule([sent(f"key-{number}") for number in range(100)])
+        moved = [one.pk for one in Move.objects.filter(reason="scheduled")]
+        dispatcher.reassign([Move.objects.get(pk=pk).config_id for pk in moved], "ash", actor="otto")
+    assert numbers[0] == numbers[1]

@@ -1,0 +1,221 @@
+"""The admin's first page: one sentence, what needs somebody, the pools of nodes, what happened."""
+
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.db.models.functions import Now
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.utils.html import escape
+
+from checks import dispatcher
+from checks.models import Cost, Move, Source
+from checks.orders import Pause
+from checks.tests.cast import dangling, report, sent, silence
+from checks.tests.operators import config, superuser
+from clusteragent.lib.clock import ago
+from nodes.models import Hearing, Heartbeat, Node, NodeEvent
+from operators.roles import Role
+from operators.tests.cast import user
+
+pytestmark = pytest.mark.django_db
+
+NOW, FRAGMENT = "/admin/", "/admin/now/"
+
+
+@pytest.fixture(autouse=True)
+def _calm(warm: None) -> None:
+    """Nothing is wrong."""
+    Hearing.objects.update(last_pass=Now())
+
+
+@pytest.fixture
+def client() -> Client:
+    return superuser()
+
+
+def staff(*roles: Role) -> Client:
+    client = Client()
+    client.force_login(user("otto", *roles, is_staff=True))
+    return client
+
+
+def sentence(client: Client) -> str:
+    response = client.get(NOW)
+    said: str = response.context["now"].sentence.replace("\u202f", " ")
+    assert escape(response.context["now"].sentence) in response.content.decode()
+    return said
+
+
+def rows(client: Client) -> dict[str, dict[str, int]]:
+    """What the pools' rows count: {title: {state: number, other than 0}}."""
+    pools = client.get(NOW).context["pools"]
+    return {pool.title: {state: number for state, number in pool.counts if number} for pool, _ in pools}
+
+
+def told(client: Client) -> list[str]:
+    """The stories, with breaking spaces."""
+    page = client.get(NOW)
+    return [f"{title}: {facts}".replace("\u202f", " ") for _, title, facts in page.context["stories"]]
+
+
+def place(number: int, *nodes: str) -> None:
+    report(*nodes)
+    dispatcher.schedule([sent(f"key-{index}") for index in range(number)])
+    Node.objects.update(first_seen=ago(timedelta(hours=1)))
+
+
+def test_the_sentence_says_that_all_is_well(client: Client) -> None:
+    place(3, "ash", "birch")
+    assert sentence(client) == "Healthy. 3 checks on 2 nodes, nothing needs you."
+
+
+def test_the_sentence_has_its_plurals_right(client: Client) -> None:
+    place(1, "ash")
+    Source.objects.update(held_removals=["a"])
+    assert sentence(client) == "Healthy. 1 check on 1 node, 1 needs you."
+
+
+def test_what_runs_nowhere_is_not_healthy(client: Client) -> None:
+    dispatcher.schedule([sent("one")])
+    assert sentence(client) == "Not healthy. 0 checks on 0 nodes, 1 needs you."
+
+
+def test_numbers_are_grouped() -> None:
+    from operators.pages.words import counted
+
+    assert counted(100_000, "check") == "100\u202f000 checks"
+
+
+def test_each_line_has_its_cause_its_list_and_its_button(client: Client) -> None:
+    dispatcher.schedule([sent("one")])
+    page = client.get(NOW).content.decode()
+    assert "No node can take work: none reports." in page
+    assert 'href="/admin/checks/config/?owner=dangling"' in page
+    report("ash")
+    assert dangling() == {"one"}
+    answer = client.post("/admin/now/remedy/dangling/", follow=True).content.decode()
+    assert dangling() == set()
+    assert "1 check dispatched." in answer
+
+
+def test_pauses_that_are_overdue_are_resumed(client: Client) -> None:
+    place(1, "ash")
+    dispatcher.pause([config("key-0").pk])
+    Pause.objects.update(until=ago(timedelta(minutes=1)))
+    assert "Pause overdue" in client.get(NOW).content.decode()
+    client.post("/admin/now/remedy/pause_overdue/")
+    assert not Pause.objects.exists()
+
+
+def test_only_who_may_press_a_button_has_it() -> None:
+    viewer = staff(Role.VIEWER)
+    dispatcher.schedule([sent("one")])
+    assert "Dispatch now" not in viewer.get(NOW).content.decode()
+    assert viewer.post("/admin/now/remedy/dangling/").status_code == 403
+
+
+def test_that_no_pass_runs_is_said(client: Client) -> None:
+    Hearing.objects.update(last_pass=None)
+    assert sentence(client) == "Not healthy. 0 checks on 0 nodes, 1 needs you."
+    assert "No background pass runs" in client.get(NOW).content.decode()
+
+
+def test_there_is_no_button_for_what_nobody_can_do(client: Client) -> None:
+    assert client.post("/admin/now/remedy/silent/").status_code == 404
+    assert client.get("/admin/now/remedy/dangling/").status_code == 405
+
+
+def test_nodes_of_one_kind_are_one_row(client: Client) -> None:
+    place(0, "runner-6d4cf56db6-x7k2p", "runner-7f9bc8d7f4-bcdfg", "edge-1.a", "edge-2.a", "edge-1.b", "ash")
+    assert rows(client) == {
+        "runner-*": {"alive": 2},
+        "edge-*.a": {"alive": 2},
+        "edge-1.b": {"alive": 1},
+        "ash": {"alive": 1},
+    }
+
+
+def test_rows_count_nodes_by_state(client: Client) -> None:
+    place(0, *(f"runner-{number}" for number in range(5)))
+    silence("runner-0", "runner-1")
+    dispatcher.expire_nodes(force=True)
+    Heartbeat.objects.filter(node__name="runner-2").update(seen_at=ago(timedelta(seconds=20)))
+    Node.objects.filter(name="runner-3").cordon(draining=True)
+    report("runner-5")
+    assert rows(client) == {"runner-*": {"lost": 2, "silent": 1, "leaving": 1, "alive": 1, "joining": 1}}
+
+
+def test_a_row_shows_mean_load_and_the_fullest_node(client: Client) -> None:
+    place(4, "runner-1", "runner-2")
+    Cost.objects.bulk_create(
+        Cost(config_id=config(f"key-{number}").pk, workers_needed=number / 2) for number in range(4)
+    )
+    [(pool, _)] = client.get(NOW).context["pools"]
+    assert pool.mean == pytest.approx(3 / 8)
+    assert pool.fullest is not None
+    assert pool.fullest.load >= pool.mean
+
+
+def test_a_rollout_is_one_story(client: Client) -> None:
+    old, new = [f"runner-{number}" for number in range(3)], [f"runner-{number}" for number in range(10, 13)]
+    place(6, *old)
+    Move.objects.all().delete()
+    NodeEvent.objects.all().delete()
+    report(*new)
+    silence(*old)
+    dispatcher.expire_nodes(force=True)
+    dispatcher.redispatch(force=True)
+    assert told(client) == ["Rollout of runner-*: 3 of 3 replaced, 6 checks moved once, longest gap 30 s"]
+
+
+def test_what_still_waits_for_a_node_is_said(client: Client) -> None:
+    place(2, "ash", "birch")
+    Move.objects.all().delete()
+    NodeEvent.objects.all().delete()
+    silence("ash")
+    dispatcher.expire_nodes(force=True)
+    assert told(client) == ["ash lost: 1 check waits for a node"]
+
+
+def test_nothing_of_a_name_or_an_error_is_html(client: Client) -> None:
+    name = '<script>alert("1")<\u2044script>'
+    place(1, name)
+    Source.objects.update(errors=[{"where": "<img src=x>", "line": 1, "error": "\x1b[31m<b>red</b>"}])
+    for url in (NOW, FRAGMENT):
+        page = client.get(url).content.decode()
+        assert "<script>alert" not in page
+        assert "<img src=x>" not in page
+        assert "<b>red" not in page
+        assert "&lt;script&gt;" in page
+
+
+def test_the_fragment_says_the_sentence_only_when_it_changed(client: Client) -> None:
+    place(1, "ash")
+    said = client.get(NOW).context["now"].sentence
+    assert b"now-sentence" not in client.get(FRAGMENT, {"said": said}).content
+    assert b'id="now-sentence" hx-swap-oob' in client.get(FRAGMENT, {"said": "Something else."}).content
+
+
+def test_the_fragment_is_never_a_login_page() -> None:
+    answer = Client().get(FRAGMENT)
+    assert (answer.status_code, answer.content) == (403, b"")
+    assert staff().get(FRAGMENT).status_code == 403
+
+
+def test_who_has_no_role_is_told_so() -> None:
+    page = staff().get(NOW)
+    assert page.status_code == 200
+    assert "you have no role yet" in page.content.decode()
+
+
+def test_as_many_queries_for_ten_nodes_as_for_a_hundred(client: Client) -> None:
+    numbers = []
+    for nodes in (10, 110):
+        place(nodes, *(f"runner-{number}" for number in range(nodes)))
+        client.get(NOW)
+        with CaptureQueriesContext(connection) as queries:
+            client.get(NOW)
+        numbers.append(len(queries))
+    assert numbers[0] == numbers[1]

@@ -1,0 +1,133 @@
+"""One box: a check ID, a node, a file, or any text of an instance."""
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from checks import dispatcher
+from checks.models import Config, Instance
+from checks.tests.cast import report, sent
+from checks.tests.operators import config, listed, page_of, superuser
+from nodes.models import Node
+from operators.roles import Role
+from operators.tests.cast import user
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def client(warm: None) -> Client:
+    report("ash")
+    dispatcher.schedule(
+        [
+            sent("postgres.d/db-07.yaml", name="postgres", url="postgresql://db-07:5432"),
+            sent("postgres.d/db-08.yaml", name="postgres", url="postgresql://db-08:5432"),
+            sent("web.yaml", url="http://shop/?from=db-07"),
+        ]
+    )
+    return superuser()
+
+
+def found(client: Client, query: str) -> dict[str, list[str]]:
+    response = client.get("/admin/search/", {"q": query})
+    assert response.status_code == 200
+    return {group.title: [hit.text for hit in group.hits] for group in response.context["groups"]}
+
+
+def check_id(key: str) -> str:
+    return Instance.objects.get(config=config(key)).check_id
+
+
+def node_page(name: str) -> str:
+    return f"/admin/nodes/node/{Node.objects.get(name=name).pk}/change/"
+
+
+def test_text_of_an_instance_is_found_and_shown_where_it_stands(client: Client) -> None:
+    groups = found(client, "DB-07:5432")
+    assert groups == {"Text of a check": [str(config("postgres.d/db-07.yaml"))]}
+    assert "<mark>db-07:5432</mark>" in client.get("/admin/search/", {"q": "DB-07:5432"}).content.decode()
+
+
+def test_results_are_grouped_by_kind(client: Client) -> None:
+    report("db-07")
+    report("db-07.example.com")
+    groups = found(client, "b-07")
+    assert groups["Nodes"] == ["db-07", "db-07.example.com"]
+    assert groups["Files and names"] == ["file:postgres.d/db-07.yaml"]
+    assert sorted(groups["Text of a check"]) == sorted(map(str, (config("postgres.d/db-07.yaml"), config("web.yaml"))))
+
+
+def test_all_words_must_be_there(client: Client) -> None:
+    assert found(client, "shop db-07") == {"Text of a check": [str(config("web.yaml"))]}
+    assert found(client, "shop db-08") == {}
+
+
+def test_a_check_id_leads_to_its_config(client: Client) -> None:
+    answer = client.get("/admin/search/", {"q": f" {check_id('web.yaml')} "})
+    assert (answer.status_code, answer.headers["Location"]) == (302, page_of("web.yaml"))
+
+
+def test_a_nodes_name_leads_to_the_node(client: Client) -> None:
+    report("ash-2")
+    answer = client.get("/admin/search/", {"q": "ash"})
+    assert (answer.status_code, answer.headers["Location"]) == (302, node_page("ash"))
+
+
+def test_two_things_of_one_name_are_both_shown(client: Client) -> None:
+    Instance.objects.create(config=config("web.yaml"), check_id="ash")
+    assert found(client, "ash") == {"Check IDs": ["ash"], "Nodes": ["ash"]}
+
+
+def test_a_part_of_a_check_id_is_found_here_and_in_the_list_of_configs(client: Client) -> None:
+    whole = check_id("postgres.d/db-08.yaml")
+    part = whole[3:-3]
+    assert part not in config("postgres.d/db-08.yaml").text
+    assert found(client, part) == {"Check IDs": [whole]}
+    assert listed(client, f"?q={part.upper()}") == {"postgres.d/db-08.yaml"}
+
+
+def test_a_secret_is_not_searched(client: Client) -> None:
+    dispatcher.schedule([sent("secret", url="http://x\npassword: hunter2")])
+    assert found(client, "hunter2") == {}
+
+
+def test_what_was_typed_is_shown_as_it_is(client: Client) -> None:
+    page = client.get("/admin/search/", {"q": '"><script>alert(1)</script>'}).content.decode()
+    assert "<script>alert" not in page
+    dispatcher.schedule([sent("<img src=x>", url="http://<b>bold</b>")])
+    page = client.get("/admin/search/", {"q": "<"}).content.decode()
+    assert "&lt;img src=x&gt;" in page
+    assert "<b>bold" not in page
+
+
+@pytest.mark.parametrize("query", ["", " ", "\0", "%%", "_%", "\\", "'", "é", "x" * 2000, "\x1b[31m"])
+def test_anything_may_be_typed(client: Client, query: str) -> None:
+    assert found(client, query) == {}
+
+
+def test_the_first_of_many_are_shown(client: Client) -> None:
+    dispatcher.schedule([sent(f"many-{number}", url=f"http://many-{number}") for number in range(25)])
+    response = client.get("/admin/search/", {"q": "many-"})
+    assert [len(group.hits) for group in response.context["groups"]] == [20, 20]
+    assert "/admin/checks/config/?q=many-" in response.content.decode()
+
+
+def test_who_may_not_see_configs_may_not_search(warm: None) -> None:
+    stranger, viewer = Client(), Client()
+    stranger.force_login(user("nobody", is_staff=True))
+    viewer.force_login(user("vera", Role.VIEWER, is_staff=True))
+    assert stranger.get("/admin/search/?q=x").status_code == 403
+    assert viewer.get("/admin/search/?q=x").status_code == 200
+    assert Client().get("/admin/search/?q=x").headers["Location"].startswith("/admin/login/")
+
+
+def test_as_many_queries_for_one_as_for_thirty(client: Client) -> None:
+    numbers = []
+    for query in ("db-08", "part"):
+        with CaptureQueriesContext(connection) as queries:
+            client.get("/admin/search/", {"q": query})
+        numbers.append(len(queries))
+        dispatcher.schedule([sent(f"part-{number}") for number in range(30)])
+    assert Config.objects.count() > 30
+    assert numbers[0] == numbers[1]
