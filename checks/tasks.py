@@ -10,7 +10,7 @@ import structlog
 from django.db import transaction
 from django.db.models.functions import Now
 
-from checks import autoconf, costs, dispatcher, plans, repatching
+from checks import autoconf, costs, dispatcher, noticing, plans, repatching
 from checks.edits import Edit
 from checks.models import ClusterStore, Cost, Move, Plan, TaskRun
 from checks.querysets import Call, NotLeader
@@ -76,6 +76,7 @@ def _collect_stats(term: int) -> str:
 
 
 def _rebalance(term: int) -> str:
+    noticing.notice(term)
     righted = len(dispatcher.put_right(term=term))
     left = max(0, dispatcher.budget() - righted)
     try:

@@ -6,7 +6,7 @@ import pytest
 from django.db.models import F
 from django.db.models.functions import Now
 
-from checks import dispatcher, noticing
+from checks import dispatcher, noticing, tasks
 from checks.models import Assignment, Config, Move
 from checks.orders import Isolation
 from checks.querysets import NotLeader
@@ -139,6 +139,11 @@ class TestPoison:
         assert (isolation.config_id, isolation.reason) == (config_id("poison"), "quarantined")
         assert isolation.note == f"{', '.join(sorted(victims))} died soon after they got it"
         assert noticed("quarantined") == [node]
+
+    def test_the_minutes_task_does_it(self) -> None:
+        self.kill(3)
+        assert tasks.rebalance(lead()) not in (tasks.FAILED, tasks.NOT_LEADER)
+        assert Isolation.objects.get().config_id == config_id("poison")
 
     def test_two_deaths_prove_nothing(self) -> None:
         self.kill(2)
