@@ -228,20 +228,19 @@ def _of_nodes(now: datetime) -> Iterator[Need]:
 
 
 def _of_orders(now: datetime) -> Iterator[Need]:
-    configs = list_url(Config)
     alone = Isolation.objects.filter(reason=Isolation.Reason.QUARANTINED, config__isnull=False)
     count, since = alone.aggregate(count=Count("pk"), since=Min("time")).values()
     if count:
         cause = f"{_checks(alone)}: alone on a node, since the nodes that ran it died."
-        yield Need(Kind.QUARANTINED, count, cause, configs, now, since)
+        yield Need(Kind.QUARANTINED, count, cause, list_url(Config, order="isolated"), now, since)
     if astray := _astray():
         cause = f"Pinned to {_listed(_some(list(astray)))}, which no node is: they run elsewhere, or wait."
-        yield Need(Kind.PIN_ASTRAY, sum(astray.values()), cause, configs, now)
+        yield Need(Kind.PIN_ASTRAY, sum(astray.values()), cause, list_url(Config, order="pinned"), now)
     overdue = Pause.objects.filter(until__lt=ago(STALE_PASS), config__isnull=False)
     count, since = overdue.aggregate(count=Count("pk"), since=Min("until")).values()
     if count:
         cause = f"{_checks(overdue)}: the pause is over, and nobody resumed it."
-        yield Need(Kind.PAUSE_OVERDUE, count, cause, configs, now, since)
+        yield Need(Kind.PAUSE_OVERDUE, count, cause, list_url(Config, order="paused"), now, since)
 
 
 def _astray() -> dict[str, int]:
