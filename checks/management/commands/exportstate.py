@@ -1,0 +1,29 @@
+import json
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from checks import exporting
+from checks.management import steering
+
+
+class Command(BaseCommand):
+    help = (
+        "Write all of the state to a JSON file that only its owner may read: configs with their secrets, orders, nodes."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("file", type=Path, metavar="FILE", help="a new file")
+        steering.add_answer(parser)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            numbers = exporting.export(options["file"])
+        except OSError as error:
+            raise CommandError(f"{options['file']}: {error.strerror or error}") from error
+        if options["json"]:
+            self.stdout.write(json.dumps({"file": str(options["file"]), "rows": numbers}, indent=2))
+        else:
+            told = ", ".join(f"{number} {name}" for name, number in numbers.items() if number)
+            self.stdout.write(f"{options['file']}: {told}")

@@ -1,0 +1,72 @@
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+
+from checks import facts, why
+from checks.facts import Facts
+from checks.management import steering
+from checks.models import Config
+from checks.why import Why, listed
+from clusteragent.lib.admin import ago, numbered
+
+
+class Command(BaseCommand):
+    help = (
+        "Why a config runs where it runs: what placed it, the nodes that were best then, and those that can't have it."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("config", metavar="CHECK_ID", help="one of a config's check IDs, or its digest")
+        steering.add_answer(parser)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        config = Config.objects.get(pk=steering.ids([options["config"]])[0])
+        reasons, known = why.explain(config), facts.of(config)
+        if options["json"]:
+            self.stdout.write(json.dumps(document(config, reasons, known), indent=2, default=str))
+        else:
+            self.show(config, reasons, known)
+
+    def show(self, config: Config, reasons: Why, known: Facts) -> None:
+        for line in lines(config, reasons, known):
+            # What a check tells must not steer a terminal.
+            self.stdout.write("".join(letter if letter.isprintable() else "�" for letter in line))
+
+
+def lines(config: Config, reasons: Why, known: Facts) -> Iterator[str]:
+    """The same for people."""
+    yield f"{config}: {reasons.sentence}"
+    yield from reasons.orders
+    yield from (f"{fact.name}: {fact.truth}, {fact.text} {ago(fact.age)}".rstrip() for fact in known.three)
+    if known.error:
+        yield f"Last error: {known.error}"
+    if reasons.best:
+        yield f"Best of {numbered(reasons.of, 'node')} then:"
+    yield from (f"  {name}  {100 * load:.1f} %" for name, load in reasons.best)
+    if reasons.refused:
+        yield "Can't have it now:"
+    yield from (f"  {listed(names)}: {reason}" for reason, names in reasons.refused.items())
+
+
+def document(config: Config, reasons: Why, known: Facts) -> dict[str, Any]:
+    """The same for programs. Ages are in seconds."""
+    return {
+        "digest": config.digest,
+        "name": config.name,
+        "sentence": reasons.sentence,
+        "orders": reasons.orders,
+        "facts": {
+            fact.name.lower(): asdict(fact) | {"age": fact.age.total_seconds() if fact.age is not None else None}
+            for fact in known.three
+        },
+        "error": known.error,
+        "reason": reasons.move.reason if reasons.move else None,
+        "actor": reasons.move.actor if reasons.move else None,
+        "time": reasons.move.time if reasons.move else None,
+        "best": [{"node": name, "load": load} for name, load in reasons.best],
+        "of": reasons.of,
+        "refused": reasons.refused,
+    }

@@ -1,0 +1,155 @@
+"""The commands that steer configs: pin, unpin, pause, resume, and why."""
+
+import json
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db.models.functions import Now
+
+from checks import dispatcher
+from checks.models import Config
+from checks.orders import Pause, Pin, Rule
+from checks.tests.cast import dangling, ledger, owners, report, sent
+from checks.tests.operators import config
+from nodes.models import Node, Runner, RunnerStats
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
+
+
+@pytest.fixture(autouse=True)
+def _work(warm: None) -> None:
+    """shop and mail run on ash, birch is idle."""
+    report("ash")
+    dispatcher.schedule([sent("shop"), sent("mail", name="tcp_check")])
+    report("birch")
+
+
+def check_id(key: str) -> str:
+    return config(key).instances.get().check_id
+
+
+def said(capsys: pytest.CaptureFixture[str], *command: str) -> str:
+    call_command(*command)
+    return capsys.readouterr().out
+
+
+def told(capsys: pytest.CaptureFixture[str], *command: str) -> Any:
+    return json.loads(said(capsys, *command, "--json"))
+
+
+def test_pin_moves_a_check_to_its_node_and_notes_who_and_why(capsys: pytest.CaptureFixture[str]) -> None:
+    answer = said(capsys, "pin", check_id("shop"), "birch", "--note", "near the shop")
+    assert answer.splitlines()[0].endswith("ash → birch")
+    assert "1 config pinned to birch, 1 moved" in answer
+    assert owners()["shop"] == "birch"
+    pin = Pin.objects.get()
+    assert (pin.author, pin.note, pin.until) == ("command line", "near the shop", None)
+
+
+def test_pin_takes_several_checks_and_a_pattern_or_a_label(capsys: pytest.CaptureFixture[str]) -> None:
+    answer = told(capsys, "pin", check_id("shop"), check_id("mail"), "bir*", "--pattern", "--waits")
+    assert answer["configs"] == 2
+    assert {(move["from_node"], move["to_node"]) for move in answer["moves"]} == {("ash", "birch")}
+    assert set(Pin.objects.values_list("kind", "waits")) == {("pattern", True)}
+    said(capsys, "pin", check_id("shop"), "zone=a", "--label")
+    assert Pin.objects.get(config=config("shop")).kind == "label"
+
+
+def test_a_label_without_a_value_is_refused() -> None:
+    with pytest.raises(CommandError, match="zone=a"):
+        call_command("pin", check_id("shop"), "zone", "--label")
+    assert not Pin.objects.exists()
+
+
+def test_a_pin_may_end(capsys: pytest.CaptureFixture[str]) -> None:
+    said(capsys, "pin", check_id("shop"), "birch", "--until", "2h")
+    pin = Pin.objects.annotate(now=Now()).get()
+    assert 7100 < (pin.until - pin.now).total_seconds() <= 7200
+
+
+@pytest.mark.parametrize("end", ["soon", "2020-01-01 00:00", "0m"])
+def test_an_end_that_is_none_is_refused(end: str) -> None:
+    with pytest.raises(CommandError, match="--until"):
+        call_command("pause", check_id("shop"), "--until", end)
+    assert not Pause.objects.exists()
+
+
+def test_unpin_leaves_checks_where_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    said(capsys, "pin", check_id("shop"), "birch")
+    assert "1 config unpinned, 0 moved" in said(capsys, "unpin", check_id("shop"))
+    assert owners()["shop"] == "birch"
+    assert not Pin.objects.exists()
+
+
+def test_pause_and_resume_one_check_or_all_of_a_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "1 config paused, 1 moved" in said(capsys, "pause", check_id("shop"), "--note", "deploy")
+    assert told(capsys, "pause", "--check", "tcp_check")["configs"] == 1
+    assert owners() == {}
+    assert dangling() == set()
+    assert told(capsys, "resume", "--check", "tcp_check")["moves"][0]["to_node"] in {"ash", "birch"}
+    assert "1 config resumed, 1 moved" in said(capsys, "resume", check_id("shop"))
+    assert owners().keys() == {"shop", "mail"}
+    assert not Pause.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "error"),
+    [
+        (["pin", "nope:1", "ash"], "nope:1"),
+        (["pause", "nope:1"], "nope:1"),
+        (["why", "nope:1"], "nope:1"),
+        (["pause"], "--check"),
+        (["pause", "x", "--check", "y"], "--check"),
+        (["resume", "--check", "nope"], "no config is of the check nope"),
+    ],
+)
+def test_what_can_not_be_done_is_an_error_that_says_so(command: list[str], error: str) -> None:
+    with pytest.raises(CommandError, match=error):
+        call_command(*command)
+    assert len(ledger()) == 2
+
+
+def test_an_endpoint_check_is_not_paused() -> None:
+    dispatcher.schedule([sent("pod", node_name="ash")])
+    with pytest.raises(CommandError, match="endpoint check"):
+        call_command("pause", check_id("pod"))
+
+
+def test_why_says_what_placed_it_and_where_it_can_not_be(capsys: pytest.CaptureFixture[str]) -> None:
+    Node.objects.filter(name="birch").update(labels={"disk": "slow"})
+    Rule.objects.create(name="fast", forbidden={"disk": "slow"})
+    text = said(capsys, "why", check_id("shop"))
+    assert "It was placed on ash when it came, the only node that could have it." in text
+    assert "Assigned: yes, to ash" in text
+    assert "Running: unknown, no stats from ash" in text
+    assert "birch: rule fast: it forbids disk=slow" in text
+
+
+def test_why_tells_programs_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    dispatcher.reassign([config("shop").pk], "birch", actor="eve")
+    Node.objects.filter(name="ash").cordon()
+    answer = told(capsys, "why", config("shop").digest)
+    assert answer["sentence"] == "eve gave it to birch."
+    assert (answer["reason"], answer["actor"]) == ("operator", "eve")
+    assert answer["refused"] == {"it is cordoned": ["ash"]}
+    assert answer["facts"]["assigned"]["truth"] == "yes"
+
+
+def test_why_shows_no_secret_and_steers_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    ash = Node.objects.get(name="ash")
+    Runner.objects.create(node=ash, stats_at=Now())
+    RunnerStats.objects.create(
+        node=ash, check_id=check_id("shop"), execution_ms=1, total_runs=1, total_errors=1, failed=True,
+        last_error="password=hunter22 \x1b[2J is wrong",
+    )  # fmt: skip
+    text = said(capsys, "why", check_id("shop"))
+    assert "Last error: password=********" in text
+    assert "hunter22" not in text
+    assert "\x1b" not in text
+
+
+def test_a_pause_by_name_leaves_endpoint_checks_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    dispatcher.schedule([sent("pod", name="tcp_check", node_name="ash")])
+    assert told(capsys, "pause", "--check", "tcp_check")["configs"] == 1
+    assert Config.objects.filter(pause__isnull=False).get() == config("mail")
