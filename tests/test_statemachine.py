@@ -88,6 +88,7 @@ class Row(NamedTuple):
     owner: str
     dangles: bool
     is_flagged: bool
+    was_lost: bool
     is_endpoint: bool
     origins: list[str]
     check_ids: list[str]
@@ -95,7 +96,8 @@ class Row(NamedTuple):
 
 # One statement each, since these are asked thousands of times.
 CONFIGS = """
-    SELECT c.digest, c.id, coalesce(n.name, ''), c.dangling_since IS NOT NULL, c.unscheduled, c.node_name <> '',
+    SELECT c.digest, c.id, coalesce(n.name, ''), c.dangling_since IS NOT NULL, c.unscheduled,
+        c.former_node_id IS NOT NULL, c.node_name <> '',
         ARRAY(SELECT o.source || ':' || o.key FROM checks_origin AS o WHERE o.config_id = c.id ORDER BY 1),
         ARRAY(SELECT i.check_id FROM checks_instance AS i WHERE i.config_id = c.id ORDER BY i.id)
     FROM checks_config AS c LEFT JOIN checks_assignment AS a ON a.config_id = c.id LEFT JOIN nodes_node AS n ON n.id = a.node_id
@@ -292,7 +294,7 @@ class Dispatching(RuleBasedStateMachine):
         assert len({row.id for row in rows}) == len(rows), "two owners"
         for row in rows:
             assert bool(row.owner) + row.dangles + row.is_endpoint == 1, row
-            assert row.dangles or not row.is_flagged, row
+            assert row.dangles or not (row.is_flagged or row.was_lost), row
         self.replay()
         assert self.map == {row.id: row.owner for row in rows if row.owner}
         return {row.digest: row for row in rows}
