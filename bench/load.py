@@ -18,5 +18,6 @@ def run(report: Report) -> None:
     report.add("  the simulator's own delay, p99", account["own_delay"]["p99"], "s")
     report.add("  a heartbeat beside theirs, p50", quantile(outcome.waits, 0.5), "s")
     report.add("  a heartbeat beside theirs, p99", quantile(outcome.waits, 0.99), "s", most=0.1)
+    report.add("  heartbeats beside theirs that failed", outcome.failed, "calls", most=0)
     report.add("  configs of living nodes that moved", account["restarts"]["moved_undisturbed"], "configs", most=0)
     report.add("  configs of dead nodes that moved", fleet.moved(), "configs")
