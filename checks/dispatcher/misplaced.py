@@ -1,9 +1,12 @@
 """Whether a config is where it should be."""
 
+from collections import Counter
+from typing import Any
+
 from checks.changes import Entry
 from checks.dispatcher.turns import Placement
 from checks.eligibility import Candidate, Eligibility, candidates
-from checks.models import Move
+from checks.models import Assignment, Move
 from checks.orders import Pin
 from clusteragent.lib import conf
 from nodes.models import Node
@@ -17,10 +20,11 @@ class Judge:
         self._nodes: dict[int, Candidate] = {node.id: node for node in candidates(Node.objects.known())}
         self.eligibility = Eligibility(list(self._nodes.values()))
         self._draining = set(Node.objects.filter(draining=True).values_list("pk", flat=True))
+        self._excess = _excess()
 
     def is_content(self) -> bool:
         """Whether everything is right, as can be told without a look at any config."""
-        return self.eligibility.is_plain and not self._draining and not Pin.objects.exists()
+        return self.eligibility.is_plain and not (self._draining or self._excess or Pin.objects.exists())
 
     def must_go(self, entry: Entry) -> str:
         """Why it may not run where it is; empty when it may."""
@@ -41,13 +45,23 @@ class Judge:
             return Move.Reason.PINNED
         if node.id in self._draining:
             return Move.Reason.DRAINED if able else ""
+        if self._excess[node.id]:
+            self._excess[node.id] -= 1
+            return Move.Reason.REBALANCED
         return Move.Reason.REBALANCED if entry.pin is None and able and all(one.is_runner for one in able) else ""
 
     def _is_right(self, entry: Entry, node: Candidate) -> bool:
         """Whether it is, whatever other nodes there are."""
-        if node.id in self._draining or _astray(entry, node):
+        if node.id in self._draining or self._excess[node.id] or _astray(entry, node):
             return False
         return entry.pin is not None or node.is_runner or conf.PLACEMENT_PREFER != "runners"
+
+
+def _excess() -> Counter[int]:
+    """How many configs nodes have above the most that they may have."""
+    limits: dict[int, Any] = dict(Node.objects.filter(max_configs__isnull=False).values_list("pk", "max_configs"))
+    counts = Assignment.objects.filter(node__in=limits).counts() if limits else {}
+    return Counter({node: number - limits[node] for node, number in counts.items() if number > limits[node]})
 
 
 def _astray(entry: Entry, node: Candidate) -> bool:

@@ -259,6 +259,22 @@ class TestLimits:
         assert counts() == {"ash": 3, "birch": 3}
         assert len(dangling()) == 4
 
+    def test_what_a_node_has_too_many_of_moves_at_the_budgets_pace(self):
+        placed(40, "ash", "birch")
+        NodeRule.objects.create(pattern="ash", max_configs=12)
+        NodeRule.objects.apply()
+        for left in (15, 12, 12):
+            dispatcher.put_right()
+            assert counts()["ash"] == left
+        assert counts()["birch"] == 28
+
+    def test_what_nobody_has_room_for_stays(self):
+        placed(10, "ash", "birch")
+        NodeRule.objects.create(max_configs=3)
+        NodeRule.objects.apply()
+        assert dispatcher.put_right() == []
+        assert counts() == {"ash": 5, "birch": 5}
+
     def test_a_weight_is_a_share(self):
         NodeRule.objects.create(pattern="ash", weight=0.5)
         placed(30, "ash", "birch")
