@@ -53,7 +53,7 @@ def _events(moves: Sequence[Move], number: int) -> Iterable[Line]:
             spells.append((move.to_node, move.time, until))
         until = move.time
     return [
-        Line(event.time, "node", f"{event.node_name} {event.get_kind_display()}{_because(event)}")
+        Line(event.time, "node", f"{event.node_name} {event.kind}{_because(event)}")
         for event in _of_nodes({name for name, _, _ in spells}, moves, number)
         if any(
             event.node_name == name and began <= event.time and (ended is None or event.time <= ended)

@@ -1,0 +1,272 @@
+"""A config's page: who has it, whether it was fetched and runs, why it is there, what was sent, what happened."""
+
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db.models import F
+from django.db.models.functions import Now
+
+from checks import dispatcher, facts, why
+from checks.models import Assignment, Config, Move
+from checks.orders import Rule
+from checks.tests.cast import lead, owners, report, sent, silence
+from checks.tests.operators import config, operator, page_of, superuser
+from clusteragent.lib import conf
+from nodes.models import Heartbeat, Node, NodeEvent, Runner, RunnerStats
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
+
+DB = "host: db\npassword: hunter22\n"
+
+
+@pytest.fixture(autouse=True)
+def _work(warm: None) -> None:
+    """db runs on ash."""
+    report("ash")
+    dispatcher.schedule([sent("db", name="postgres", instances=(DB,))])
+
+
+def page(key: str = "db") -> str:
+    """What the page says, without its markup."""
+    response = superuser().get(page_of(key))
+    assert response.status_code == 200
+    return " ".join(re.sub(r"<[^>]*>", " ", response.content.decode()).split())
+
+
+def fetch(node: str) -> None:
+    """The node fetches all that it has."""
+    Heartbeat.objects.filter(node__name=node).update(acknowledged=Node.objects.get(name=node).config_version)
+
+
+def tell(node: str, **stats: Any) -> None:
+    """The node's runner tells of db."""
+    row, _ = Runner.objects.update_or_create(node=Node.objects.get(name=node), defaults={"stats_at": Now()})
+    given = {"check_id": config("db").instances.get().check_id, "execution_ms": 20, "total_runs": 3, **stats}
+    RunnerStats.objects.create(**{"node": row.node, "total_errors": 0, "failed": False, "last_error": "", **given})
+
+
+def truths(key: str = "db") -> list[str]:
+    return [str(fact.truth) for fact in facts.of(config(key)).three]
+
+
+def test_it_says_who_has_it_and_that_nobody_knows_yet_whether_it_runs() -> None:
+    text = page()
+    assert "Owner: ash" in text
+    assert "Assigned: yes check_circle to ash (scheduled) 0 s ago" in text
+    assert "Acknowledged: no cancel ash did not fetch this version yet" in text
+    assert "Running: unknown help no stats from ash" in text
+    assert "Last error none known" in text
+
+
+def test_a_config_is_acknowledged_when_its_node_fetched_a_version_of_since_it_came_or_changed() -> None:
+    assert truths() == ["yes", "no", "unknown"]
+    fetch("ash")
+    assert truths() == ["yes", "yes", "unknown"]
+    dispatcher.schedule([sent("other")])
+    assert truths() == ["yes", "yes", "unknown"]
+    dispatcher.schedule([sent("db", name="postgres", instances=(DB + "port: 1\n",))])
+    assert truths() == ["yes", "no", "unknown"]
+
+
+def test_a_config_runs_when_its_check_id_is_in_the_stats() -> None:
+    tell("ash", execution_ms=300)
+    assert truths()[2] == "yes"
+    text = page()
+    assert "Running: yes check_circle in the stats of ash" in text
+    assert "Run time 300 ms of 15.0 s, 2.0 %" in text
+
+
+def test_a_check_that_is_told_by_its_bare_name_runs() -> None:
+    tell("ash", check_id="postgres")
+    assert truths()[2] == "yes"
+
+
+def test_stats_without_it_say_that_it_does_not_run_unless_they_are_older_than_the_assignment() -> None:
+    tell("ash", check_id="other:1")
+    assert truths()[2] == "no"
+    Assignment.objects.update(since=Now() + timedelta(seconds=60))
+    assert truths()[2] == "unknown"
+
+
+def test_a_run_that_takes_longer_than_its_interval_is_said_to() -> None:
+    tell("ash", execution_ms=30_000)
+    assert "Run time 30.0 s of 15.0 s, 200 %: longer than the time between two runs" in page()
+
+
+def test_an_error_is_shown_without_its_secrets_and_escaped() -> None:
+    tell("ash", failed=True, last_error='[{"message": "password=hunter22 <script>no</script>", "traceback": "x"}]')
+    response = superuser().get(page_of("db")).content.decode()
+    assert "password=********" in response
+    assert "hunter22" not in response
+    assert "<script>no" not in response
+
+
+def test_what_was_sent_stands_beside_what_node_agents_get_and_neither_shows_a_secret() -> None:
+    text = page()
+    sent_text, served = text.split("What node agents get")
+    assert "host: db" in sent_text
+    assert "empty_default_hostname" not in sent_text
+    assert "empty_default_hostname: true" in served
+    assert "hunter22" not in text
+
+
+def test_it_says_why_it_is_there_with_the_best_nodes_of_then() -> None:
+    report("birch", "cedar")
+    dispatcher.schedule([sent("shop")])
+    text = page("shop")
+    assert "It was placed on birch when it came, the least loaded of 3 nodes that could have it." in text
+    assert "Best nodes when it was placed, of 3 that could have it Node Load then birch 0 % cedar 0 % ash 25 %" in text
+
+
+def test_it_says_who_gave_it_to_its_node() -> None:
+    report("birch")
+    dispatcher.reassign([config("db").pk], "birch", actor="eve")
+    assert "eve gave it to birch." in page()
+
+
+def test_an_edit_is_no_reason_to_be_there() -> None:
+    dispatcher.schedule([sent("db", name="postgres", instances=(DB + "port: 1\n",))], actor="eve")
+    assert "It was placed on ash when it came" in why.explain(config("db")).sentence
+
+
+def test_it_came_back_to_the_node_that_had_it() -> None:
+    silence("ash")
+    dispatcher.expire_nodes(force=True)
+    report("ash", "birch")
+    Config.objects.update(former_node=Node.objects.get(name="ash"))
+    dispatcher.redispatch()
+    assert owners()["db"] == "ash"
+    assert why.explain(config("db")).sentence.startswith("It went to ash, since nobody ran it")
+
+
+def test_what_the_ledger_forgot_is_told_by_the_assignments_reason() -> None:
+    Move.objects.all().delete()
+    assert why.explain(config("db")).sentence == (
+        "The ledger no longer tells how it came to ash; the reason was: scheduled."
+    )
+
+
+REFUSALS: dict[str, Callable[[], object]] = {
+    "it is cordoned": lambda: Node.objects.filter(name="birch").cordon(),
+    "it is drained": lambda: Node.objects.filter(name="birch").cordon(draining=True),
+    "it is silent": lambda: silence("birch"),
+    "it said that it leaves": lambda: Node.objects.goodbye("birch", NodeEvent.Kind.LEAVING),
+    "it said that it restarts": lambda: Node.objects.goodbye("birch", NodeEvent.Kind.RESTARTING),
+    "it has the most configs that it may have, 0": lambda: Node.objects.filter(name="birch").update(max_configs=0),
+    "rule here: it requires disk=fast": lambda: Rule.objects.create(name="here", required={"disk": "fast"}),
+    "the config is pinned to the node ash": lambda: dispatcher.pin([config("db").pk], "ash"),
+}
+
+
+@pytest.mark.parametrize("reason", REFUSALS)
+def test_it_says_why_another_node_can_not_have_it(reason: str) -> None:
+    report("birch")
+    assert why.explain(config("db")).refused == {}
+    REFUSALS[reason]()
+    assert why.explain(config("db")).refused == {reason: ["birch"]}
+    assert f"{reason} birch" in page()
+
+
+def test_a_node_is_refused_that_is_kept_for_an_isolated_config() -> None:
+    report("birch")
+    dispatcher.schedule([sent("shop")])
+    dispatcher.isolate(config("shop").pk)
+    [(reason, names)] = why.explain(config("db")).refused.items()
+    assert reason.startswith("it is kept for http_check")
+    assert names == ["birch"]
+
+
+def test_what_is_ordered_of_it_is_told_with_author_and_note() -> None:
+    dispatcher.pin([config("db").pk], "ash", actor="eve", note="the <b>fast</b> one, password=hunter22")
+    text = superuser().get(page_of("db")).content.decode()
+    assert "Pinned to the node ash by eve on " in text
+    assert "the &lt;b&gt;fast&lt;/b&gt; one, password=********" in text
+
+
+def test_a_paused_config_says_so_and_is_nobodys() -> None:
+    dispatcher.pause([config("db").pk], actor="eve", note="deploy")
+    text = page()
+    assert "Owner: none: paused" in text
+    assert "It is paused, so it runs nowhere (ash ran it before)." in text
+    assert re.search(r"Paused by eve on \S+ \S+: deploy", text)
+    assert truths() == ["no", "no", "no"]
+
+
+def test_a_dangling_config_says_why_nobody_can_have_it() -> None:
+    Rule.objects.create(name="here", required={"disk": "fast"})
+    dispatcher.put_right(term=lead())
+    assert "No node can have it: rule here: it requires disk=fast (ash might not run it any more)." in page()
+
+
+def test_an_endpoint_check_belongs_to_its_node() -> None:
+    dispatcher.schedule([sent("pod", node_name="ash")])
+    text = page("pod")
+    assert "It checks an endpoint of ash, so it runs there and nowhere else." in text
+    assert "Assigned: yes check_circle to ash, whose endpoint it checks" in text
+
+
+def test_the_timeline_tells_edits_moves_and_what_happened_to_its_owners() -> None:
+    report("birch")
+    dispatcher.schedule([sent("db", name="postgres", instances=(DB + "port: 5433\n",))], actor="eve")
+    dispatcher.reassign([config("db").pk], "birch", actor="otto")
+    Node.objects.all().cordon(actor="olga")
+    timeline = page().partition("Timeline")[2]
+    assert "+ port: 5433" in timeline
+    assert timeline.index("birch cordoned: olga") < timeline.index("ash → birch: operator, by otto")
+    assert timeline.index("by otto") < timeline.index("edit by eve") < timeline.index("nobody → ash: scheduled")
+    assert "ash cordoned" not in timeline
+
+
+def test_the_actions_are_those_that_its_state_allows() -> None:
+    def offered() -> set[str]:
+        return set(re.findall(r'name="action" value="(\w+)"', superuser_page()))
+
+    client = superuser()
+
+    def superuser_page() -> str:
+        return client.get(page_of("db")).content.decode()
+
+    report("birch")
+    assert offered() == {"reassign", "pin", "pause", "isolate"}
+    dispatcher.pin([config("db").pk], "ash")
+    dispatcher.isolate(config("db").pk)
+    assert offered() == {"reassign", "pin", "unpin", "pause", "release"}
+    dispatcher.pause([config("db").pk])
+    assert offered() == {"pin", "unpin", "resume", "release"}
+
+
+def test_who_may_only_look_is_offered_nothing() -> None:
+    response = operator("view_config").get(page_of("db"))
+    assert response.status_code == 200
+    assert b'name="action"' not in response.content
+
+
+def test_a_page_takes_as_many_queries_with_a_long_past_as_with_a_short_one(
+    django_assert_num_queries: Callable[..., Any], django_assert_max_num_queries: Callable[..., Any]
+) -> None:
+    report("birch")
+    client, url = superuser(), page_of("db")
+    dispatcher.reassign([config("db").pk], "birch", actor="eve")
+    tell("birch")
+    dispatcher.schedule([sent("db", name="postgres", instances=(DB + "port: 1\n",))])
+    client.get(url)
+    with django_assert_max_num_queries(60) as few:
+        client.get(url)
+    report(*(f"n{number}" for number in range(50)))
+    Node.objects.filter(name__startswith="n").cordon()
+    dispatcher.schedule([sent(f"c{number}") for number in range(100)])
+    for number in range(2, 40):
+        dispatcher.schedule([sent("db", name="postgres", instances=(DB + f"port: {number}\n",))])
+    with django_assert_num_queries(len(few)):
+        client.get(url)
+    assert Move.objects.filter(source_node=F("to_node")).count() > 30
+
+
+def test_versions_are_nanoseconds_of_the_databases_time() -> None:
+    assignment = Assignment.objects.get()
+    assert facts.version(assignment.since) <= assignment.node.config_version
+    old = assignment.since - conf.NODE_EXPIRATION_TIMEOUT
+    assert facts.version(old) < facts.version(assignment.since)
