@@ -256,9 +256,13 @@ class NodeQuerySet(models.QuerySet["nodestore.Node"]):
                 (list(ids),),
             )
 
+    def forget(self) -> int:
+        """Delete those that are lost. Returns how many."""
+        return self.lost().filter(assignments__isnull=True).delete()[1].get(self.model._meta.label, 0)
+
     def prune(self) -> int:
         """Forget nodes that have been lost for longer than the retention. Returns how many."""
-        return self.lost().filter(lost_at__lt=ago(conf.LOST_NODE_RETENTION), assignments__isnull=True).delete()[0]
+        return self.filter(lost_at__lt=ago(conf.LOST_NODE_RETENTION)).forget()
 
 
 class NodeRuleQuerySet(models.QuerySet["nodestore.NodeRule"]):

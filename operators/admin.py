@@ -12,6 +12,8 @@ from knox.settings import knox_settings
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
+import operators.pages.node  # noqa: F401 - it registers itself
+
 admin.site.unregister(AuthToken)
 
 

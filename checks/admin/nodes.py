@@ -38,14 +38,19 @@ class NodeWithConfigsAdmin(NodeAdmin):
         return anchor(list_url(Config, node=node.name), node.configs)
 
     def tables(self, request: HttpRequest, node: Node) -> list[Table]:
-        owned = Assignment.objects.filter(node=node).select_related("config").order_by("config__name", "pk")
-        configs = [
-            (link(one.config, one.config.name), one.config.digest, one.since, one.reason)
-            for one in owned.defer(*(f"config__{column}" for column in WIDE))[: TABLE_ROWS + 1]
-        ]
         moves = Move.objects.filter(Q(source_node=node.name) | Q(to_node=node.name))
         return [
-            Table.of("Configs", ("check", "digest", "since", "reason"), configs, list_url(Config, node=node.name)),
+            configs_of(node),
             *super().tables(request, node),
             Table.of("Moves", MOVE_HEADERS, move_rows(moves), list_url(Move, q=node.name)),
         ]
+
+
+def configs_of(node: Node) -> Table:
+    """The first configs of a node."""
+    owned = Assignment.objects.filter(node=node).select_related("config").order_by("config__name", "pk")
+    rows = [
+        (link(one.config, one.config.name), one.config.digest, one.since, one.reason)
+        for one in owned.defer(*(f"config__{column}" for column in WIDE))[: TABLE_ROWS + 1]
+    ]
+    return Table.of("Configs", ("check", "digest", "since", "reason"), rows, list_url(Config, node=node.name))

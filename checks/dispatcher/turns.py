@@ -56,6 +56,10 @@ class Placement:
     def __len__(self) -> int:
         return len(self._pool)
 
+    def peak(self) -> float:
+        """The highest load of these nodes, 0 without any."""
+        return max((self._pool.load(node.id) for node in self.eligibility.nodes), default=0.0)
+
     def able(self, entry: Entry) -> list[Candidate]:
         """The nodes that may have a config now, without those that come and go."""
         among = self.eligibility.among(entry)

@@ -1,0 +1,212 @@
+"""A node's page: how it is, what it has, its timeline, what its loss would do, and a lost node is forgotten."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from checks import dispatcher, loss
+from checks.models import Config, Cost, Move
+from checks.orders import Rule
+from checks.tests.cast import ledger, owners, report, sent, silence
+from checks.tests.operators import config, superuser
+from clusteragent.lib.clock import ago
+from nodes.models import Heartbeat, Node, NodeEvent, NodeType, Runner, RunnerStats
+from operators.roles import Role
+from operators.tests.cast import user
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def client(warm: None) -> Client:
+    return superuser()
+
+
+def place(number: int, *nodes: str) -> None:
+    report(*nodes)
+    dispatcher.schedule([sent(f"key-{index}") for index in range(number)])
+
+
+def url(name: str) -> str:
+    return f"/admin/nodes/node/{Node.objects.get(name=name).pk}/change/"
+
+
+def page(client: Client, name: str = "ash") -> Any:
+    response = client.get(url(name))
+    assert response.status_code == 200
+    return response
+
+
+def facts(client: Client, name: str = "ash") -> dict[str, str]:
+    return {fact: str(value).replace("\u202f", " ") for fact, value in page(client, name).context["facts"]}
+
+
+def timeline(client: Client, name: str = "ash") -> list[tuple[str, str]]:
+    """What happened and why, the last thing first."""
+    _, table = page(client, name).context["tables"]
+    return [(row[1], row[3]) for row in table.rows]
+
+
+def loss_of(client: Client, name: str = "ash") -> str:
+    answer = client.get(f"/admin/nodes/node/{Node.objects.get(name=name).pk}/loss/")
+    assert answer.status_code == 200
+    return " ".join(answer.content.decode().replace("\u202f", " ").split())
+
+
+def test_the_head_says_how_the_node_is(client: Client) -> None:
+    place(2, "ash")
+    ash = Node.objects.get(name="ash")
+    Heartbeat.objects.update(
+        seen_at=ago(timedelta(seconds=3)), client_ip="10.1.2.3", node_type=NodeType.RUNNER, acknowledged=7
+    )
+    Cost.objects.bulk_create(Cost(config_id=config(f"key-{number}").pk, workers_needed=1) for number in range(2))
+    Runner.objects.create(node=ash, workers=8)
+    RunnerStats.objects.create(
+        node=ash, check_id="x", execution_ms=1, total_runs=1, total_errors=0, failed=False, last_error=""
+    )
+    shown = facts(client)
+    assert shown.pop("Checks").endswith(">2 checks</a>")
+    assert shown == {
+        "State": "alive",
+        "Last heard": "3 s ago",
+        "Address": "10.1.2.3",
+        "Type": "cluster check runner",
+        "Acknowledged": f"version 7, not yet {ash.config_version}",
+        "Load": "25 %",
+        "Running by its stats": "1 check",
+    }
+
+
+def test_what_was_acknowledged_may_be_the_last(client: Client) -> None:
+    report("ash")
+    assert facts(client)["Acknowledged"] == "nothing yet: it had no checks"
+    place(1)
+    version = Node.objects.get().config_version
+    Heartbeat.objects.update(acknowledged=version)
+    assert facts(client)["Acknowledged"] == f"version {version}, the last one"
+
+
+def test_a_drain_shows_its_progress(client: Client) -> None:
+    place(8, "ash")
+    report("birch")
+    Node.objects.filter(name="ash").cordon(draining=True, actor="otto")
+    dispatcher.put_right()
+    drain = page(client).context["drain"]
+    assert (drain.moved, drain.left) == (5, 3)
+    assert drain.share == pytest.approx(5 / 8)
+    assert "5 checks moved, 3 left" in page(client).content.decode()
+    assert facts(client)["State"] == "alive, draining"
+    assert "uncordon" in [name for name, _ in page(client).context["row_actions"]]
+
+
+def test_the_timeline_has_moves_and_events(client: Client) -> None:
+    place(1, "ash")
+    report("birch")
+    dispatcher.reassign([config("key-0").pk], "birch", actor="otto")
+    Node.objects.filter(name="ash").cordon(actor="olga")
+    assert timeline(client) == [
+        ("cordoned", "olga"),
+        ("gave, to birch", "operator by otto"),
+        ("got", "scheduled"),
+        ("registered", ""),
+    ]
+    assert timeline(client, "birch")[0] == ("got, from ash", "operator by otto")
+
+
+def test_the_loss_says_where_the_checks_would_go_and_changes_nothing(client: Client) -> None:
+    place(4, "ash")
+    report("birch", "cedar")
+    for number in range(4):
+        Cost.objects.create(config_id=config(f"key-{number}").pk, workers_needed=1)
+    before = owners(), ledger()
+    text = loss_of(client)
+    assert "4 checks would go to 2 nodes." in text
+    assert "would have a load of 50 %; now it has 0 %." in text
+    assert "birch: 2, cedar: 2." in text
+    assert (owners(), ledger()) == before
+
+
+def test_the_loss_obeys_the_rules(warm: None) -> None:
+    place(3, "ash")
+    report("birch", "cedar")
+    Node.objects.filter(name="birch").update(labels={"zone": "b"})
+    Rule.objects.create(name="only b", required={"zone": "b"}, max_per_node=2)
+    found = loss.of(Node.objects.get(name="ash"))
+    assert (found.placed, found.homeless) == ({"birch": 2}, 1)
+
+
+def test_what_would_find_no_node_is_said(client: Client) -> None:
+    place(1, "ash")
+    assert "1 check would find no node." in loss_of(client)
+
+
+def test_of_a_node_without_checks_nothing_would_move(client: Client) -> None:
+    report("ash", "birch")
+    assert "Nothing would move: it has no checks." in loss_of(client)
+
+
+def test_a_lost_node_can_be_forgotten(client: Client) -> None:
+    place(1, "ash", "birch")
+    silence("ash")
+    dispatcher.expire_nodes(force=True)
+    shown = page(client)
+    assert [name for name, _ in shown.context["row_actions"]] == ["forget"]
+    assert facts(client).keys() == {"State", "Checks"}
+    ash = Node.objects.get(name="ash")
+    assert client.get(f"/admin/nodes/node/{ash.pk}/loss/").status_code == 404
+    answer = client.post("/admin/nodes/node/", {"action": "forget", "_selected_action": ash.pk}, follow=True)
+    assert "1 node forgotten." in answer.content.decode().replace("\u202f", " ")
+    assert not Node.objects.filter(name="ash").exists()
+    assert Move.objects.filter(source_node="ash").exists()
+    assert NodeEvent.objects.filter(node_name="ash").exists()
+
+
+def test_a_known_node_is_not_forgotten(client: Client) -> None:
+    place(1, "ash")
+    chosen = {"action": "forget", "_selected_action": Node.objects.get().pk}
+    answer = client.post("/admin/nodes/node/", chosen, follow=True).content.decode()
+    assert "1 node not lost, so not forgotten." in answer
+    assert owners() == {"key-0": "ash"}
+
+
+def test_viewers_look_and_do_nothing(warm: None) -> None:
+    place(1, "ash")
+    viewer = Client()
+    viewer.force_login(user("vera", Role.VIEWER, is_staff=True))
+    assert page(viewer).context["row_actions"] == []
+    assert "would find no node" in loss_of(viewer)
+    silence("ash")
+    report("birch")
+    dispatcher.expire_nodes(force=True)
+    ash = Node.objects.get(name="ash")
+    viewer.post("/admin/nodes/node/", {"action": "forget", "_selected_action": ash.pk})
+    assert Node.objects.filter(pk=ash.pk).exists()
+    assert Client().get(f"/admin/nodes/node/{ash.pk}/loss/").status_code == 403
+
+
+def test_nothing_of_a_name_is_html(client: Client) -> None:
+    name = "<img src=x onerror=alert(1)>\u202e"
+    Node.objects.heartbeat(name, last_change=-1)
+    place(1)
+    report("ash")
+    NodeEvent.objects.update(cause="<b>bold</b>\x1b[31m")
+    for text in (page(client, name).content.decode(), loss_of(client, name)):
+        assert "<img src=x" not in text
+        assert "<b>bold" not in text
+
+
+def test_as_many_queries_for_few_checks_as_for_many(client: Client) -> None:
+    numbers = []
+    for number in (5, 105):
+        place(number, "ash", *(f"node-{number}-{index}" for index in range(number)))
+        dispatcher.reassign(list(Config.objects.values_list("pk", flat=True)), "ash", actor="otto")
+        page(client)
+        with CaptureQueriesContext(connection) as queries:
+            page(client)
+            loss_of(client)
+        numbers.append(len(queries))
+    assert numbers[0] == numbers[1]
