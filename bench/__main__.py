@@ -20,6 +20,7 @@ QUESTIONS = (
     "dispatching",
     "passes",
     "balancing",
+    "rebalancing",
     "leader",
     "silence",
     "rollouts",

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from django.db import connection, models
 
-from checks import models as clusterstore  # its classes take their managers from here, so it is looked up when called
+from checks import models as clusterstore  # noqa: F401 - the type of a row: its classes take their managers from here
 from clusteragent.lib import conf
 
 # A node that gives no stats counts as running what it has had, and acknowledged, for so long.
