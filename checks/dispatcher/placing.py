@@ -43,8 +43,10 @@ def expire_nodes(*, term: int | None = None, force: bool = False, actor: str = "
         gone = Node.objects.expire(force=force)
         moves = Assignment.objects.take_away(gone, reason=Move.Reason.EXPIRED, term=store.term, actor=actor)
         ClusterStore.objects.update(revision=F("revision") + 1)
+    left = set(Node.objects.filter(pk__in=gone, leaving=True).values_list("name", flat=True))
     for name in gone.values():
-        log.warning("node_expired", node=name, term=store.term)
+        say = log.info if name in left else log.warning
+        say("node_expired", node=name, term=store.term)
     return moves
 
 

@@ -1,5 +1,6 @@
 """What moves configs without anybody's word: nodes that leave or are drained, pauses that end, places that became wrong."""
 
+import math
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -7,7 +8,7 @@ from django.db import transaction
 
 from checks.changes import Entry
 from checks.dispatcher.misplaced import Judge
-from checks.dispatcher.placing import no_pile_up
+from checks.dispatcher.placing import NO_PILE_UP, no_pile_up
 from checks.dispatcher.steering import move_astray, move_company, resume
 from checks.dispatcher.turns import Placement, Turn, entries_of, in_chunks
 from checks.eligibility import name_origins
@@ -15,6 +16,7 @@ from checks.models import Assignment, Config, Move
 from checks.orders import Isolation, Pause, Pin
 from checks.querysets import AssignmentQuerySet
 from clusteragent.lib import conf
+from clusteragent.lib.clock import ago
 from nodes.models import Hearing, NodeEvent
 
 # What a node said is looked at again for so long, since it may have been saying it while a pass ended.
@@ -22,12 +24,13 @@ OVERLAP = timedelta(seconds=5)
 
 
 def give_away(*, term: int | None = None) -> list[Move]:
-    """Give away what nodes have that said that they leave, as fast as no pile-up allows."""
+    """Give away what nodes have that said that they leave; for a minute, as fast as no pile-up allows."""
     left = Assignment.objects.filter(node__leaving=True)
     ids = list(left.order_by("config_id").values_list("config_id", flat=True))
     if not ids:
         return []
-    most = no_pile_up(len(ids))
+    latest = NodeEvent.objects.filter(kind=NodeEvent.Kind.LEAVING, time__gte=ago(NO_PILE_UP))
+    most = no_pile_up(len(ids)) if latest.exists() else math.inf
     return in_chunks(ids, lambda chunk: _give_away(chunk, most, term))
 
 

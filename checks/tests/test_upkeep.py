@@ -14,7 +14,7 @@ from checks.orders import Pin
 from checks.tests.cast import counts, dangling, lead, ledger, owners, report, sent, silence, versions
 from clusteragent.lib import conf
 from nodes.declarations import canonical
-from nodes.models import Hearing, Node, NodeRule
+from nodes.models import Hearing, Node, NodeEvent, NodeRule
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
 
@@ -84,6 +84,15 @@ class TestLeaving:
         one_pass()
         assert not set(names[:8]) & set(counts())
         assert max(counts().values()) <= 20
+
+    def test_what_stayed_moves_after_a_minute_whatever_room_there_is(self):
+        names = [f"oak-{number}" for number in range(10)]
+        placed(100, *names)
+        leave(*names[:8])
+        one_pass()
+        NodeEvent.objects.update(time=Now() - dispatcher.NO_PILE_UP - timedelta(seconds=1))
+        one_pass()
+        assert [counts()[name] for name in names[8:]] == [50, 50]
 
     def test_what_stayed_is_lost_when_the_node_dies(self):
         names = [f"oak-{number}" for number in range(10)]
