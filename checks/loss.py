@@ -13,7 +13,7 @@ from nodes.models import Node
 class Loss(NamedTuple):
     """placed: how many configs each other node would get: {name: number}. homeless: those that no node could have.
 
-    peak: the highest load of the nodes that take work, before and after.
+    peak: the highest load of the other nodes that take work, before and after.
     """
 
     placed: dict[str, int]
@@ -26,11 +26,11 @@ def of(node: Node) -> Loss:
     owned = Assignment.objects.filter(node=node).order_by("config_id")
     entries = entries_of(list(owned.values_list("config_id", flat=True)))
     most = ceiling(Assignment.objects.count(), len(entries), Node.objects.known().count())
-    placement = Placement(list(Node.objects.accepting().exclude(pk=node.pk).values_list("pk", flat=True)), most)
+    placement = Placement(ceiling=most)
     if placement.eligibility.needs_origins():
         name_origins(entries)
-    before = placement.peak()
-    chosen = Counter(placement.choose(entry) for entry in entries)
+    before = placement.peak(without=node.pk)
+    chosen = Counter(placement.choose(entry, elsewhere=True) for entry in entries)
     names = {one.id: one.name for one in placement.eligibility.nodes}
     placed = {names[id_]: number for id_, number in chosen.most_common() if id_ is not None}
-    return Loss(placed, chosen[None], (before, placement.peak()))
+    return Loss(placed, chosen[None], (before, placement.peak(without=node.pk)))

@@ -56,9 +56,9 @@ class Placement:
     def __len__(self) -> int:
         return len(self._pool)
 
-    def peak(self) -> float:
-        """The highest load of these nodes, 0 without any."""
-        return max((self._pool.load(node.id) for node in self.eligibility.nodes), default=0.0)
+    def peak(self, *, without: int) -> float:
+        """The highest load of these nodes but one, 0 when there is no other."""
+        return max((self._pool.load(node.id) for node in self.eligibility.nodes if node.id != without), default=0.0)
 
     def able(self, entry: Entry) -> list[Candidate]:
         """The nodes that may have a config now, without those that come and go."""

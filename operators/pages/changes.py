@@ -24,7 +24,7 @@ from operators.pages.ranges import SPANS, Range
 from operators.pages.words import counted, listed
 
 # Lines of the ledger that stories are told of, stories on a page, and moves and events that a story unfolds to.
-MOST_MOVES = 20_000
+MOST_MOVES = 10_000
 MOST_STORIES = 200
 MOST_LINES = 200
 MOST_UNDONE = 1000
