@@ -4,9 +4,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.contrib import admin, messages
-from django.db.models import Count, QuerySet
-from django.http import HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
+from django.db.models import QuerySet
+from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter
 from unfold.decorators import display
@@ -81,7 +80,7 @@ class NodeAdmin(ReadOnlyAdmin):
         "lost_at",
     )
     readonly_fields = fields
-    actions = ("cordon", "drain", "uncordon")
+    actions: tuple[str, ...] = ("cordon", "uncordon")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Node]:
         return Node.objects.with_state().select_related("heartbeat")
@@ -133,13 +132,6 @@ class NodeAdmin(ReadOnlyAdmin):
     def cordon(self, request: HttpRequest, queryset: QuerySet[Node]) -> None:
         self._cordon(request, queryset, "cordoned")
 
-    @admin.action(description="Drain: cordon it, and let what it has move away…", permissions=["change"])
-    def drain(self, request: HttpRequest, queryset: QuerySet[Node]) -> HttpResponse | None:
-        if "confirmed" not in request.POST:
-            return self._ask_to_drain(request, queryset)
-        self._cordon(request, queryset, "drained", draining=True)
-        return None
-
     @admin.action(description="Uncordon: give it work again", permissions=["change"])
     def uncordon(self, request: HttpRequest, queryset: QuerySet[Node]) -> None:
         self._cordon(request, queryset, "uncordoned", schedulable=True)
@@ -148,17 +140,6 @@ class NodeAdmin(ReadOnlyAdmin):
         chosen = Node.objects.filter(pk__in=[node.pk for node in queryset])
         changed = chosen.cordon(actor=request.user.get_username(), **how)
         messages.success(request, f"{numbered(changed, 'node')} {done}.")
-
-    def _ask_to_drain(self, request: HttpRequest, queryset: QuerySet[Node]) -> HttpResponse:
-        chosen: Any = Node.objects.filter(pk__in=[node.pk for node in queryset]).annotate(number=Count("assignments"))
-        context = {
-            **self.admin_site.each_context(request),
-            "title": "Drain nodes",
-            "nodes": chosen,
-            "configs": sum(node.number for node in chosen),
-            "list_url": list_url(Node),
-        }
-        return TemplateResponse(request, "admin/nodes/drain.html", context)
 
 
 @admin.register(NodeEvent)

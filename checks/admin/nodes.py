@@ -2,18 +2,20 @@
 
 from typing import Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.db.models import Count, IntegerField, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
 from django.utils.safestring import SafeString
 from unfold.decorators import display
 
+from checks import previews
 from checks.admin.configs import WIDE
 from checks.admin.ledger import MOVE_HEADERS, move_rows
 from checks.filters import AcknowledgedFilter
 from checks.models import Assignment, Config, Move
-from clusteragent.lib.admin import TABLE_ROWS, Table, anchor, link, list_url
+from clusteragent.lib.admin import TABLE_ROWS, Table, anchor, link, list_url, row_url
 from nodes.admin import NodeAdmin
 from nodes.models import Node
 
@@ -27,6 +29,7 @@ class NodeWithConfigsAdmin(NodeAdmin):
     fields = (*NodeAdmin.fields[:2], "configs", *NodeAdmin.fields[2:])
     readonly_fields = fields
     sortable_by = (*NodeAdmin.sortable_by, "configs")
+    actions = (*NodeAdmin.actions, "drain")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Node]:
         owned = Assignment.objects.filter(node=OuterRef("pk")).order_by().values("node").annotate(number=Count("pk"))
@@ -36,6 +39,16 @@ class NodeWithConfigsAdmin(NodeAdmin):
     @display(ordering="configs")
     def configs(self, node: Any) -> SafeString:
         return anchor(list_url(Config, node=node.name), node.configs)
+
+    @admin.action(description="Drain: cordon it, and let what it has move away…", permissions=["change"])
+    def drain(self, request: HttpRequest, queryset: QuerySet[Node]) -> HttpResponse | None:
+        """Where everything would go is shown first."""
+        try:
+            plan = previews.drain([node.name for node in queryset], actor=request.user.get_username())
+        except previews.REFUSALS as refusal:
+            messages.error(request, f"Not drained: {refusal}.")
+            return None
+        return redirect(row_url(plan))
 
     def tables(self, request: HttpRequest, node: Node) -> list[Table]:
         moves = Move.objects.filter(Q(source_node=node.name) | Q(to_node=node.name))

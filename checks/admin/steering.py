@@ -82,7 +82,7 @@ class SteeringAdmin(ReadOnlyAdmin):
 
     @admin.action(description="Isolate: leave it alone on its node", permissions=["isolate"])
     def isolate(self, request: HttpRequest, queryset: QuerySet[Config]) -> None:
-        chosen = list(queryset.only("name", "digest")[: TABLE_ROWS + 1])
+        chosen = list(queryset[: TABLE_ROWS + 1])
         if len(chosen) > TABLE_ROWS:
             messages.error(request, f"At most {TABLE_ROWS} configs are isolated at once: each takes a node for itself.")
             return

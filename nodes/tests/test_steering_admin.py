@@ -5,7 +5,7 @@ from io import StringIO
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Permission, User
+from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.db.models.functions import Now
 from django.test import Client
@@ -13,7 +13,7 @@ from django.urls import reverse
 
 from clusteragent.lib import conf
 from nodes.declarations import canonical
-from nodes.models import Node, NodeEvent, NodeRule
+from nodes.models import Node, NodeRule
 
 pytestmark = pytest.mark.django_db
 
@@ -47,30 +47,11 @@ def draining() -> list[str]:
     return list(Node.objects.filter(draining=True, schedulable=False).values_list("name", flat=True))
 
 
-def test_draining_asks_first(operator: Client) -> None:
-    question = act(operator, "drain", "ash")
-    assert "ash: 0 configs" in question
-    assert "birch" not in question
-    assert draining() == []
-    assert "1 node drained." in act(operator, "drain", "ash", confirmed="yes")
-    assert draining() == ["ash"]
-    assert NodeEvent.objects.filter(node_name="ash", kind="draining", cause="olga").exists()
-
-
-def test_uncordoning_ends_it(operator: Client) -> None:
-    act(operator, "drain", "ash", confirmed="yes")
+def test_uncordoning_ends_a_drain(operator: Client) -> None:
+    Node.objects.filter(name="ash").cordon(draining=True)
     assert "1 node uncordoned." in act(operator, "uncordon", "ash")
     assert set(Node.objects.accepting().values_list("name", flat=True)) == {"ash", "birch"}
     assert not Node.objects.filter(draining=True).exists()
-
-
-def test_who_may_only_look_can_not_drain() -> None:
-    user = User.objects.create_user("otto", is_staff=True)
-    user.user_permissions.set(Permission.objects.filter(codename="view_node"))
-    client = Client()
-    client.force_login(user)
-    act(client, "drain", "ash", confirmed="yes")
-    assert draining() == []
 
 
 def test_a_nodes_page_offers_what_makes_sense(operator: Client) -> None:

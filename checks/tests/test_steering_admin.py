@@ -1,0 +1,327 @@
+"""Steering in the admin: actions on many configs, drains and rebalances as plans, lists of orders and rules."""
+
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import psycopg
+import pytest
+from django.test import Client
+from django.utils import timezone
+
+from checks import dispatcher
+from checks.models import Move, Plan
+from checks.orders import Isolation, Pause, Pin, Rule
+from checks.tests.cast import counts, dangling, owners, report, sent
+from checks.tests.operators import CONFIGS, act, apply, config, listed, operator, planned, superuser
+from nodes.models import Node, NodeEvent
+from tests.webserver import database_url
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
+
+PLANS, PINS, PAUSES, ISOLATIONS, RULES = (
+    f"/admin/checks/{name}/" for name in ("plan", "pin", "pause", "isolation", "rule")
+)
+
+
+@pytest.fixture(autouse=True)
+def _work(warm: None) -> None:
+    """shop, mail and db run on ash, birch is idle."""
+    report("ash")
+    dispatcher.schedule([sent("shop"), sent("mail"), sent("db", name="postgres")])
+    report("birch")
+
+
+def post(client: Client, url: str, **fields: Any) -> str:
+    response = client.post(url, fields, follow=True)
+    assert response.status_code == 200
+    return " ".join(re.sub(r"<[^>]*>", " ", response.content.decode()).split())
+
+
+def test_a_reassignment_says_that_the_next_rebalance_may_undo_it_unless_it_is_held() -> None:
+    client = superuser()
+    once = planned(client, "reassign", ["shop"], node="birch", hold="once")
+    page = client.get(f"{PLANS}{once.pk}/change/").content.decode()
+    assert "the next rebalance may move them away again" in page
+    day = planned(client, "reassign", ["shop"], node="birch", hold="day", note="spare")
+    apply(client, day)
+    pin = Pin.objects.get()
+    assert (pin.aim, pin.note) == ("birch", "spare")
+    assert pin.until is not None
+    assert timedelta(hours=23) < pin.until - timezone.now() <= timedelta(hours=24)
+
+
+def test_a_plans_page_tells_moves_nodes_and_loads() -> None:
+    client = superuser()
+    plan = planned(client, "reassign", ["shop", "mail"], node="birch")
+    page = post(client, f"{PLANS}{plan.pk}/apply/")
+    for text in (
+        "Give 2 configs to birch",
+        "2 configs move. 2 nodes touched, highest load 75 % → 50 %.",
+        "2 configs moved",
+    ):
+        assert text in page
+    assert "ash 75 % 25 %" in page
+    assert "Apply" not in page
+    assert counts() == {"ash": 1, "birch": 2}
+
+
+def test_a_stale_plan_says_what_changed_and_moves_nothing() -> None:
+    client = superuser()
+    plan = planned(client, "pause", ["shop", "mail"])
+    dispatcher.reassign([config("mail").pk], "birch", actor="otto")
+    page = apply(client, plan)
+    assert (
+        f"Nothing was moved, since something changed: config {config('mail').digest} is now on birch. Plan anew."
+        in page
+    )
+    assert owners() == {"shop": "ash", "mail": "birch", "db": "ash"}
+
+
+def test_all_that_match_the_filter_are_paused_and_resumed() -> None:
+    client = superuser()
+    query = CONFIGS + "?check=http_check"
+    asked = client.post(query, {"action": "pause", "select_across": "1", "index": "0"}).content.decode()
+    assert "2 configs" in asked
+    post(client, query, action="pause", select_across="1", _selected_action="0", asked="yes", until="2h", note="deploy")
+    plan = Plan.objects.get()
+    assert {move["name"] for move in plan.moves} == {"http_check"}
+    apply(client, plan)
+    assert listed(client, "?order=paused") == {"shop", "mail"}
+    assert {(pause.author, pause.note) for pause in Pause.objects.all()} == {("olga", "deploy")}
+    assert "2 configs resumed." in post(
+        client, CONFIGS + "?order=paused", action="resume", select_across="1", index="0"
+    )
+    assert owners().keys() == {"shop", "mail", "db"}
+
+
+@pytest.mark.parametrize("end", ["soon", "2020-01-01 00:00"])
+def test_an_end_that_is_none_is_refused_at_its_field(end: str) -> None:
+    assert re.search("2026-12-24 08:00|over already", act(superuser(), "pause", ["shop"], asked="yes", until=end))
+    assert not Plan.objects.exists()
+
+
+def test_a_label_without_a_value_is_refused_at_its_field() -> None:
+    page = act(superuser(), "pin", ["shop"], asked="yes", kind="label", aim="zone")
+    assert "a label is written as zone=a" in page
+    assert not Plan.objects.exists()
+
+
+def test_pin_unpin_isolate_and_release_in_one_go() -> None:
+    client = superuser()
+    apply(client, planned(client, "pin", ["shop", "mail"], kind="node", aim="birch"))
+    assert listed(client, "?order=pinned") == {"shop", "mail"}
+    assert "2 configs unpinned." in act(client, "unpin", ["shop", "mail"])
+    assert owners() == {"shop": "birch", "mail": "birch", "db": "ash"}
+    assert "1 other config moved away" in act(client, "isolate", ["shop"])
+    assert listed(client, "?order=isolated") == {"shop"}
+    assert listed(client, "?order=none") == {"mail", "db"}
+    assert "1 config released." in act(client, "release", ["shop"])
+    assert not Isolation.objects.exists()
+
+
+def test_what_can_not_be_isolated_says_why() -> None:
+    Node.objects.filter(name="birch").cordon()
+    assert "is not isolated: No other runners available." in act(superuser(), "isolate", ["shop"])
+
+
+def test_a_drain_shows_first_where_everything_would_go() -> None:
+    client, ash = superuser(), Node.objects.get(name="ash")
+    page = post(client, "/admin/nodes/node/", action="drain", _selected_action=ash.pk)
+    assert "Drain ash" in page
+    assert "3 configs move. 2 nodes touched" in page
+    assert not Node.objects.filter(draining=True).exists()
+    apply(client, Plan.objects.get())
+    assert Node.objects.get(draining=True) == ash
+    assert NodeEvent.objects.get(kind="draining").cause == "olga"
+
+
+def test_a_rebalance_is_planned_looked_at_and_applied() -> None:
+    client = superuser()
+    assert "Rebalance…" in client.get(PLANS).content.decode()
+    page = post(client, f"{PLANS}rebalance/", make="yes", unlimited="on")
+    assert "Rebalance 1 config" in page
+    assert counts() == {"ash": 3}
+    apply(client, Plan.objects.get())
+    assert counts() == {"ash": 2, "birch": 1}
+    assert "There is nothing to move" in post(client, f"{PLANS}rebalance/", make="yes")
+
+
+PIN = {"kind": "node", "aim": "birch", "note": "near"}
+
+
+def test_a_pin_that_is_added_changed_and_deleted_acts_at_once() -> None:
+    client = superuser()
+    post(client, f"{PINS}add/", configs=f"{config('shop').digest} {config('db').instances.get().check_id}", **PIN)
+    assert owners() == {"shop": "birch", "mail": "ash", "db": "birch"}
+    pin = Pin.objects.get(config=config("shop"))
+    assert (pin.author, pin.note) == ("olga", "near")
+    post(client, f"{PINS}{pin.pk}/change/", **PIN | {"aim": "ash", "until": "3d"})
+    assert owners()["shop"] == "ash"
+    changed = Pin.objects.get(config=config("shop"))
+    post(client, f"{PINS}{changed.pk}/delete/", post="yes")
+    assert Pin.objects.get().config == config("db")
+    assert owners()["shop"] == "ash"
+
+
+def test_a_pause_that_is_added_and_deleted_acts_at_once() -> None:
+    client = superuser()
+    post(client, f"{PAUSES}add/", configs=config("shop").digest, until="2h", note="deploy")
+    assert "shop" not in owners()
+    assert Pause.objects.get().until is not None
+    post(client, f"{PAUSES}{Pause.objects.get().pk}/delete/", post="yes")
+    assert "shop" in owners()
+
+
+def test_an_isolation_that_is_added_and_deleted_acts_at_once() -> None:
+    client = superuser()
+    post(client, f"{ISOLATIONS}add/", configs=config("shop").digest, note="noisy")
+    assert owners() == {"shop": "ash", "mail": "birch", "db": "birch"}
+    post(client, ISOLATIONS, action="delete_selected", _selected_action=Isolation.objects.get().pk, post="yes")
+    assert not Isolation.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("url", "fields", "error"),
+    [
+        (PINS, PIN | {"configs": "nope:1"}, "no config has the digest or check ID nope:1"),
+        (PINS, PIN | {"configs": ""}, "This field is required."),
+        (PINS, PIN | {"kind": "label", "configs": "shop"}, "a label is written as zone=a"),
+        (PAUSES, {"configs": "pod"}, "is an endpoint check"),
+        (ISOLATIONS, {"configs": "mail"}, "No other runners available"),
+    ],
+)
+def test_an_order_that_can_not_be_given_is_refused_with_the_reason(url: str, fields: Any, error: str) -> None:
+    dispatcher.schedule([sent("pod", node_name="ash")])
+    Node.objects.filter(name="birch").cordon()
+    named = {"shop", "pod", "mail"} & {fields["configs"]}
+    given = fields | {"configs": config(fields["configs"]).digest if named else fields["configs"]}
+    assert error in post(superuser(), f"{url}add/", **given)
+    assert not Pin.objects.exists()
+    assert not Pause.objects.exists()
+    assert not Isolation.objects.exists()
+
+
+def test_an_order_that_waits_for_its_origin_is_changed_and_deleted_too() -> None:
+    dispatcher.pin([config("shop").pk], "ash", actor="eve")
+    dispatcher.unschedule([("file", "shop")])
+    client, pin = superuser(), Pin.objects.get()
+    assert "none: its origin sends nothing now" in client.get(PINS).content.decode()
+    post(client, f"{PINS}{pin.pk}/change/", **PIN)
+    dispatcher.schedule([sent("shop")])
+    assert owners()["shop"] == "birch"
+    assert Pin.objects.get().author == "olga"
+
+
+def test_a_rule_bears_its_author_and_holds_for_what_is_placed_next() -> None:
+    Node.objects.filter(name="birch").update(labels={"disk": "fast"})
+    client = superuser()
+    rule = {
+        "name": "fast",
+        "check_pattern": "postgres",
+        "source_pattern": "*",
+        "required": '{"disk": "fast"}',
+        "forbidden": "{}",
+    }
+    assert "moves within a minute" in post(client, f"{RULES}add/", **rule)
+    assert Rule.objects.get().author == "olga"
+    dispatcher.put_right()
+    assert owners()["db"] == "birch"
+    assert "labels are an object with texts" in post(
+        client, f"{RULES}add/", **rule | {"name": "bad", "required": "[1]"}
+    )
+    post(client, f"{RULES}{Rule.objects.get().pk}/delete/", post="yes")
+    assert not Rule.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_rule_wakes_the_leader() -> None:
+    client = superuser()
+    with psycopg.connect(database_url(), autocommit=True) as session:
+        session.execute("LISTEN clusteragent")
+        post(client, f"{RULES}add/", name="x", check_pattern="*", source_pattern="*", required="{}", forbidden="{}")
+        [heard] = session.notifies(timeout=10, stop_after=1)
+    assert heard.payload == "pass"
+
+
+ALLOWED = {
+    "reassign": ("change_assignment", {"node": "birch"}),
+    "pin": ("add_pin", {"kind": "node", "aim": "birch"}),
+    "pause": ("add_pause", {}),
+}
+
+
+@pytest.mark.parametrize("action", ALLOWED)
+def test_who_may_not_do_it_neither_plans_nor_applies_it(action: str) -> None:
+    permission, fields = ALLOWED[action]
+    plan = planned(operator("view_config", "view_plan", permission), action, ["shop"], **fields)
+    others = [name for name, _ in ALLOWED.values() if name != permission]
+    stranger = operator("view_config", "view_plan", *others, name="oona")
+    act(stranger, action, ["shop"], asked="yes", **fields)
+    assert Plan.objects.get() == plan
+    assert stranger.post(f"{PLANS}{plan.pk}/apply/").status_code == 403
+    assert "/apply/" not in stranger.get(f"{PLANS}{plan.pk}/change/").content.decode()
+    assert owners() == {"shop": "ash", "mail": "ash", "db": "ash"}
+
+
+def test_holding_a_reassigned_config_needs_the_permission_to_pin() -> None:
+    client = operator("view_config", "view_plan", "change_assignment")
+    act(client, "reassign", ["shop"], asked="yes", node="birch", hold="pinned")
+    assert client.post(f"{PLANS}{Plan.objects.get().pk}/apply/").status_code == 403
+    assert not Pin.objects.exists()
+
+
+def test_ending_orders_needs_the_permissions_to_delete_them() -> None:
+    dispatcher.pause([config("shop").pk])
+    client = operator("view_config", "view_plan", "add_pause", "add_pin")
+    for action in ("resume", "unpin", "release"):
+        act(client, action, ["shop"])
+    assert Pause.objects.exists()
+
+
+def test_plans_are_applied_by_post_alone_and_what_is_none_is_not_found() -> None:
+    client = superuser()
+    plan = planned(client, "pause", ["shop"])
+    assert client.get(f"{PLANS}{plan.pk}/apply/").status_code == 405
+    assert client.post(f"{PLANS}{plan.pk + 1}/apply/").status_code == 404
+    assert operator("view_config").post(f"{PLANS}rebalance/").status_code == 403
+    assert not Move.objects.filter(reason="paused").exists()
+
+
+def test_notes_and_names_are_escaped_and_hold_no_secret() -> None:
+    client, evil = superuser(), "<script>alert(1)</script> password=hunter22"
+    plan = planned(client, "pin", ["shop"], kind="pattern", aim="<b>*", note=evil)
+    apply(client, plan)
+    for url in (PLANS, f"{PLANS}{plan.pk}/change/", PINS):
+        page = client.get(url).content.decode()
+        assert "<script>alert(1)" not in page
+        assert "<b>*" not in page
+        assert "hunter22" not in page
+
+
+@pytest.mark.parametrize("url", [PLANS, PINS, PAUSES, ISOLATIONS, RULES, CONFIGS + "?order=pinned"])
+def test_a_list_takes_as_many_queries_for_many_rows_as_for_few(
+    url: str, django_assert_num_queries: Callable[..., Any], django_assert_max_num_queries: Callable[..., Any]
+) -> None:
+    client = superuser()
+    dispatcher.schedule([sent(f"c{number}") for number in range(60)])
+
+    def order(numbers: range) -> None:
+        for number in numbers:
+            one = [config(f"c{number}").pk]
+            dispatcher.pin(one, "birch", actor="eve")
+            if number % 2:
+                dispatcher.pause(one, actor="eve")
+            Isolation.objects.create(config_id=one[0], source="file", key=f"c{number}")
+            Rule.objects.create(name=f"r{number}", check_pattern="none")
+            Plan.objects.create(revision=1, spread={"peak": [1, 0.5]})
+
+    order(range(4))
+    client.get(url)
+    with django_assert_max_num_queries(20) as few:
+        client.get(url)
+    order(range(4, 40))
+    with django_assert_num_queries(len(few)):
+        client.get(url)
+    assert not dangling() - {"c0"}
