@@ -11,6 +11,7 @@ from checks.models import Move
 from clusteragent.lib import conf
 from nodes.models import NodeEvent
 from operators.pages.pools import pool_of
+from operators.pages.ranges import between
 
 # What follows later than this is another story.
 QUIET = timedelta(minutes=3)
@@ -74,6 +75,11 @@ class Story:
     def key(self) -> str:
         """The same for as long as the story begins with the same thing."""
         return f"m{self.steps[0].id}" if self.steps else f"e{self.events[0].id}"
+
+    @property
+    def query(self) -> str:
+        """The times of the story, for the page of changes."""
+        return between(self.start, self.end + timedelta(seconds=1))
 
     def nodes(self, *kinds: str) -> list[str]:
         """The nodes that this happened to."""
