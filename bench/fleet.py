@@ -40,7 +40,9 @@ def simulate(nodes: int, configs: int, seconds: float, *plan: str) -> Outcome:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         url = stack.enter_context(servers.web())
-        stack.enter_context(servers.manage("runagent", CLUSTERAGENT_CONFD=str(folder)))
+        # What moves must move because of what happens to nodes.
+        options = {"CLUSTERAGENT_CONFD": str(folder), "DD_CLUSTER_CHECKS_REBALANCE_PERIOD": "1h"}
+        stack.enter_context(servers.manage("runagent", **options))
         report = folder / "report.json"
         words = (f"--url={url}", f"--nodes={nodes}", f"--for={seconds}", f"--report={report}", *plan)
         simulation = stack.enter_context(servers.manage("simulatenodes", *words))

@@ -128,6 +128,8 @@ class Cluster:
             "CLUSTERAGENT_WEB_THREADS": "4",
             "DD_CLUSTER_CHECKS_NODE_EXPIRATION_TIMEOUT": f"{self.timeout:g}s",
             "DD_CLUSTER_CHECKS_WARMUP_DURATION": "1s",
+            # What moves must move because of the fault.
+            "DD_CLUSTER_CHECKS_REBALANCE_PERIOD": "1h",
             "DD_CLUSTER_CHECKS_UNSCHEDULED_CHECK_THRESHOLD": f"{60 // self.scale}s",
         }
 
