@@ -52,7 +52,7 @@ def _apply(plan: Plan, start: int, actor: str, term: int | None) -> list[Move]:
         raise StalePlan("the plan was applied already")
     chunk = plan.moves[start : start + CHUNK]
     # The first chunk answers for all, so that a plan that is stale from the beginning moves nothing.
-    entries = _checked(plan, chunk if start else plan.moves)
+    entries = _checked(chunk if start else plan.moves)
     moving = [entries[move["config"]] for move in chunk]
     for move, entry in zip(chunk, moving, strict=True):
         turn.move(entry, move["to"], plan.reason)
@@ -68,11 +68,11 @@ def _note(plan: Plan, made: int, outcome: str) -> None:
     Plan.objects.filter(pk=plan.pk, applied_at__isnull=not made).update(outcome=outcome)
 
 
-def _checked(plan: Plan, moves: Sequence[Mapping[str, Any]]) -> dict[int, Entry]:
+def _checked(moves: Sequence[Mapping[str, Any]]) -> dict[int, Entry]:
     """The configs of these moves by id. Raises StalePlan where one of them, or of their nodes, is not as it was."""
     entries = {entry.id: entry for entry in entries_of([move["config"] for move in moves])}
     isolated = set(Isolation.objects.filter(config__in=entries).values_list("config_id", flat=True))
-    _check_nodes(plan, moves)
+    _check_nodes(moves)
     for move in moves:
         if why := _changed(move, entries.get(move["config"]), isolated):
             raise StalePlan(f"{move['name']} {move['digest']} {why}")
@@ -93,16 +93,14 @@ def _changed(move: Mapping[str, Any], entry: Entry | None, isolated: set[int]) -
     return "is isolated" if entry.id in isolated else ""
 
 
-def _check_nodes(plan: Plan, moves: Iterable[Mapping[str, Any]]) -> None:
-    """Raise StalePlan where a node may not be given what it should get, or, to balance, does not give."""
-    names = {move["to"]: move["to_node"] for move in moves}
-    able = set(receiving().filter(pk__in=names).values_list("pk", flat=True))
-    if plan.reason == Move.Reason.REBALANCED:
-        sources = {move["source"]: move["from_node"] for move in moves}
-        able |= set(active().filter(pk__in=sources.keys() - names.keys()).values_list("pk", flat=True))
-        names = sources | names
-    for pk in sorted(names.keys() - able):
-        raise StalePlan(f"node {names[pk]} {_unable(pk)}")
+def _check_nodes(moves: Iterable[Mapping[str, Any]]) -> None:
+    """Raise StalePlan where a node may not give, or not get, what it should."""
+    givers = {move["source"]: move["from_node"] for move in moves}
+    takers = {move["to"]: move["to_node"] for move in moves}
+    unable = givers.keys() - set(active().filter(pk__in=givers).values_list("pk", flat=True))
+    unable |= takers.keys() - set(receiving().filter(pk__in=takers).values_list("pk", flat=True))
+    for pk in sorted(unable):
+        raise StalePlan(f"node {(givers | takers)[pk]} {_unable(pk)}")
 
 
 def _unable(pk: int) -> str:

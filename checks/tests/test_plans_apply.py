@@ -160,13 +160,6 @@ def test_what_the_plan_does_not_name_may_change(plan: Plan):
     assert len(plans.apply(plan, actor="eve")) == 2
 
 
-def test_a_plan_of_another_kind_may_empty_a_cordoned_node(plan: Plan):
-    Plan.objects.update(reason=Move.Reason.DRAINED)
-    plan.refresh_from_db()
-    Node.objects.filter(name="ash").cordon(draining=True)
-    assert {move.reason for move in plans.apply(plan, actor="eve")} == {"drained"}
-
-
 class TestChunks:
     """A long plan: each chunk is one transaction."""
 
