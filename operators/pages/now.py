@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import Case, CharField, Q, Value, When
+from django.db.models import Q
 from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
@@ -31,6 +31,7 @@ SPAN = timedelta(hours=1)
 MOST_MOVES = 8_000
 # A node is joining for so long after it was first heard.
 JOINING = timedelta(minutes=2)
+_LEAVING = {"draining", "leaving", "restarting"}
 
 
 @dataclass(frozen=True)
@@ -64,20 +65,25 @@ def snapshot(user: Any, differing: Sequence[str] = ()) -> Snapshot:
 def members() -> list[Member]:
     """Every node with its state, the number of its configs and its load."""
     counts, needed, workers = Assignment.objects.counts(), costs.by_node(), costs.workers()
-    away = Q(leaving=True) | Q(draining=True) | Q(kept_until__gte=Now())
-    state = Case(
-        When(heartbeat__isnull=True, then=Value("lost")),
-        When(away, then=Value("leaving")),
-        When(pk__in=Node.objects.silent().order_by().values("pk"), then=Value("silent")),
-        When(first_seen__gte=ago(JOINING), then=Value("joining")),
-        default=Value("alive"),
-        output_field=CharField(),
-    )
-    rows = Node.objects.order_by().annotate(shown=state).values_list("pk", "name", "shown")
+    nodes = Node.objects.with_state().annotate(young=Q(first_seen__gte=ago(JOINING))).order_by()
+    rows = nodes.values_list("pk", "name", "state", "intake", "young")
     return [
-        Member(id_, name, shown, counts.get(id_, 0), needed.get(id_, 0.0) / workers[id_] if id_ in workers else 0.0)
-        for id_, name, shown in rows
+        Member(
+            id_, name, _shown(state, intake, young), counts.get(id_, 0), _share(needed.get(id_, 0.0), workers.get(id_))
+        )
+        for id_, name, state, intake, young in rows
     ]
+
+
+def _shown(state: str, intake: str, young: bool) -> str:
+    """The state in which a pool counts a node."""
+    if state != "lost" and intake in _LEAVING:
+        return "leaving"
+    return "joining" if young and state == "alive" else state
+
+
+def _share(needed: float, workers: int | None) -> float:
+    return needed / workers if workers else 0.0
 
 
 def context(request: HttpRequest, differing: Sequence[str]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from operator import attrgetter
 from typing import NamedTuple
 
-from checks.models import Move
+from checks.models import Move, Origin
 from clusteragent.lib import conf
 from nodes.models import NodeEvent
 from operators.pages.pools import pool_of
@@ -15,6 +15,8 @@ from operators.pages.ranges import between
 
 # What follows later than this is another story.
 QUIET = timedelta(minutes=3)
+# Of a story's configs, to name their sources.
+LOOKED_AT = 100
 
 _MOVE, _EVENT = Move.Reason, NodeEvent.Kind
 _NODES_COME_AND_GO = {
@@ -58,7 +60,7 @@ class Story:
     """Things of one cause that followed closely upon each other, the first one first.
 
     placed: how often each config got a node. homeless: configs that have none at the end. gap: the longest time that one ran
-    nowhere, as far as the ledger tells. size: how many nodes the pool has now.
+    nowhere, as far as the ledger tells. size: how many nodes the pool has now. sources: who sends what came or changed.
     """
 
     cause: Cause
@@ -70,6 +72,7 @@ class Story:
     homeless: set[int] = field(default_factory=set)
     gap: timedelta = timedelta(0)
     size: int = 0
+    sources: list[str] = field(default_factory=list)
 
     @property
     def key(self) -> str:
@@ -106,7 +109,18 @@ def tell(since: datetime, until: datetime, most: int, sizes: Mapping[str, int] |
     happened = [Event(*row) for row in events.values_list("id", "node_name", "kind", "cause", "time")[:most]]
     ends = [rows[-1].time for rows in (steps, happened) if len(rows) == most]
     first = max([since, *ends])
-    return Told(fold(reversed(steps), reversed(happened), sizes), first, bool(ends))
+    found = fold(reversed(steps), reversed(happened), sizes)
+    _name_sources([story for story in found if story.cause.kind == "sent"])
+    return Told(found, first, bool(ends))
+
+
+def _name_sources(sent: Sequence[Story]) -> None:
+    """Let stories of sent configs say which sources sent them, by the last configs of each that are still there."""
+    last = {story.key: {step.config for step in story.steps[-LOOKED_AT:]} for story in sent}
+    origins = Origin.objects.filter(config__in=set().union(*last.values())).values_list("config_id", "source")
+    rows = list(origins) if sent else []
+    for story in sent:
+        story.sources = sorted({source for config, source in rows if config in last[story.key]})
 
 
 def fold(steps: Iterable[Step], events: Iterable[Event], sizes: Mapping[str, int] | None = None) -> list[Story]:

@@ -123,6 +123,10 @@ def _drain(story: Story, about: str) -> str:
     return f"Drain of {about}{f' by {listed(people)}' * bool(people)}"
 
 
+def _sources(story: Story, about: str) -> str:
+    return _by(f"Changes of {listed(story.sources) or 'the sources'}")(story, about)
+
+
 def _other(story: Story, about: str) -> str:
     kind = story.cause.kind
     if kind.startswith("node "):
@@ -133,7 +137,7 @@ def _other(story: Story, about: str) -> str:
 _TITLES: dict[str, Callable[[Story, str], str]] = {
     "nodes": _nodes,
     "drain": _drain,
-    "sent": _by("Changes of the sources"),
+    "sent": _sources,
     _MOVE.REDISPATCHED: _by("Dangling checks given to nodes"),
     _MOVE.REBALANCED: _by("Rebalance"),
     _MOVE.OPERATOR: _by("Reassigned"),

@@ -63,7 +63,7 @@ def test_what_has_one_cause_is_one_story(client: Client) -> None:
     assert told(client) == [
         "Reassigned by otto: 1 check moved once",
         "birch joined: ",
-        "Changes of the sources: 1 check new",
+        "Changes of file: 1 check new",
         "ash joined: ",
     ]
 
@@ -71,9 +71,7 @@ def test_what_has_one_cause_is_one_story(client: Client) -> None:
 def test_what_follows_much_later_is_another_story(client: Client) -> None:
     Move.objects.filter(reason="scheduled").update(time=ago(timedelta(minutes=10)))
     dispatcher.schedule([sent("two")])
-    assert [story for story in told(client) if story.startswith("Changes")] == [
-        "Changes of the sources: 1 check new"
-    ] * 2
+    assert [story for story in told(client) if story.startswith("Changes")] == ["Changes of file: 1 check new"] * 2
 
 
 def test_a_check_that_moved_twice_is_said_to(client: Client) -> None:
@@ -210,8 +208,22 @@ def test_no_cell_is_a_formula(client: Client, cell: str) -> None:
     NodeEvent.objects.update(cause=cell)
     Move.objects.update(actor=cell)
     lines = list(csv.DictReader(io.StringIO(export(client, "csv"), newline="")))
-    assert {line["actor"] or line["cause"] for line in lines} == {f"'{cell}"}
+    shown = cell.replace("\t", "\\t").replace("\r", "\\r")
+    assert {line["actor"] or line["cause"] for line in lines} == {f"'{shown}"}
     assert harmless("a=1") == "a=1"
+
+
+def test_no_cell_moves_a_terminals_cursor() -> None:
+    assert harmless("\x1b[2Jash\n\u202e\x9b") == "\\x1b[2Jash\\n\\u202e\\x9b"
+    assert harmless("Zürich, 東京") == "Zürich, 東京"
+
+
+def test_what_is_gone_has_no_source_to_name(client: Client) -> None:
+    Move.objects.all().delete()
+    dispatcher.unschedule([("file", "one")], actor="otto")
+    assert told(client)[0] == "Changes of the sources by otto: 1 check gone"
+    dispatcher.schedule([sent("two", source="api:shop"), sent("three")], actor="otto")
+    assert told(client)[0] == "Changes of api:shop and file by otto: 2 checks new, 1 check gone"
 
 
 def test_nothing_of_a_name_is_html(client: Client) -> None:

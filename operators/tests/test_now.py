@@ -207,7 +207,7 @@ def test_the_fragment_is_never_a_login_page() -> None:
 def test_who_has_no_role_is_told_so() -> None:
     page = staff().get(NOW)
     assert page.status_code == 200
-    assert "you have no role yet" in page.content.decode()
+    assert "You may not see nodes, checks and moves yet." in page.content.decode()
 
 
 def test_as_many_queries_for_ten_nodes_as_for_a_hundred(client: Client) -> None:
