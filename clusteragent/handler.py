@@ -1,5 +1,6 @@
 """The Handler: watches leadership, and runs the life cycle of the background pass while this process leads."""
 
+import atexit
 import enum
 import itertools
 import math
@@ -245,6 +246,8 @@ def _stop(signum: int, frame: FrameType | None) -> Never:
     # A database that hangs would hold up an orderly end. The kernel ends the worker with us.
     signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
     signal.alarm(ORDERLY_END)
+    # While the interpreter itself ends, which takes a while on a busy machine, it has no handlers: the alarm would kill us.
+    atexit.register(signal.alarm, 0)
     raise SystemExit(0)
 
 

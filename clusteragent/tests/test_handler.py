@@ -1,6 +1,9 @@
 """The Handler's states and life cycle, also by the peer's cases where they apply to a server that forwards nothing."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import timedelta
@@ -355,3 +358,25 @@ class TestStatus:
         assert last_pass is not None
         Hearing.objects.update(last_pass=last_pass - conf.NODE_EXPIRATION_TIMEOUT / 2)
         assert not status().healthy
+
+
+LONG_FAREWELL = """
+import os, signal, time
+import django
+django.setup()
+from clusteragent import handler
+
+class Slow:
+    def __del__(self):
+        time.sleep(2)
+
+slow, handler.ORDERLY_END = Slow(), 1
+signal.signal(signal.SIGTERM, handler._stop)
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+@pytest.mark.processes
+def test_an_orderly_end_is_one_however_long_the_interpreter_takes_to_end() -> None:
+    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "clusteragent.settings"}
+    assert subprocess.run([sys.executable, "-c", LONG_FAREWELL], env=environment, check=False).returncode == 0
