@@ -56,6 +56,8 @@ class OrderAdmin(ReadOnlyAdmin):
 
     form = OrderForm
     list_display: Sequence[str] = ("about", "origin", "author", "shown_note", "time")
+    # The config's column links to the config.
+    list_display_links = ("origin",)
     search_fields: Sequence[str] = ("source", "key", "author")
     search_help_text = "An origin or an author"
 

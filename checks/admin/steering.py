@@ -36,7 +36,7 @@ class AcrossForm(ActionForm):
     select_across = forms.BooleanField(
         label="All that match the filter",
         required=False,
-        widget=UnfoldBooleanWidget(attrs={"value": "1", "style": "display: inline-block; vertical-align: middle"}),
+        widget=UnfoldBooleanWidget(attrs={"value": "1"}),
     )
 
 
