@@ -63,7 +63,7 @@ def changes(request: HttpRequest) -> HttpResponseBase:
 @base.fragment
 def story(request: HttpRequest) -> HttpResponse:
     """The moves and events of one story."""
-    span, _ = _asked(request)
+    span, last = _asked(request)[0], request.GET.get("back", "")
     told = stories.tell(span.since, span.until, MOST_MOVES)
     found = stories.find(told.stories, request.GET.get("story", ""))
     if found is None:
@@ -76,7 +76,7 @@ def story(request: HttpRequest) -> HttpResponse:
         "undoable": [line.move.pk for line in lines if line.why_not == ""],
         "left": max(len(found.steps) - MOST_LINES, 0),
         "events_left": max(len(found.events) - MOST_LINES, 0),
-        "back": f"{reverse('pages:changes')}?{span.query}",
+        "back": f"{reverse('pages:changes')}?{f'last={last}' if last in SPANS else span.query}",
     }
     return TemplateResponse(request, "operators/story.html", context)
 

@@ -11,7 +11,7 @@ _SAFE = "[bcdfghjklmnpqrstvwxz2456789]"
 _SUFFIX = re.compile(
     rf"""(?: -{_SAFE}{{6,10}}-{_SAFE}{{5}}  # a pod of a Deployment
     | -{_SAFE}{{5}}  # a pod of a DaemonSet
-    | -[0-9a-f]{{8,}}  # a virtual machine of a cloud
+    | -[0-9a-f]{{8,}}(?:-[0-9a-z]{{4}})?  # a machine of a cloud, or of GKE
     | (?:[-_.]?\d+)+  # an ordinal, or an address: ip-10-1-2-3
     )\Z""",
     re.VERBOSE,

@@ -9,7 +9,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 
-from checks.models import Config, Instance, Origin
+from checks.models import Assignment, Config, Instance, Origin
 from checks.searching import containing
 from clusteragent.lib.admin import list_url, row_url
 from nodes.models import Node
@@ -23,10 +23,13 @@ AROUND = 60
 
 @dataclass(frozen=True)
 class Hit:
-    """Something found. context: the text around the words, in pieces: every second one is a word that was looked for."""
+    """Something found. config: the id of the one that it is about. context: the text around a word that was looked for, it, and
+    what follows.
+    """
 
     url: str
     text: str
+    config: int | None = None
     context: Sequence[str] = ()
 
 
@@ -45,7 +48,15 @@ def search(request: HttpRequest) -> HttpResponse:
     if len(found := _exact(query)) == 1:
         return redirect(found[0])
     groups = [group for group in _groups(query) if group.hits] if query else []
-    return base.render(request, "operators/search.html", "Search", searched=query, groups=groups, most=MOST)
+    owners = _owners(hit.config for group in groups for hit in group.hits)
+    shown = [(group, [(hit, owners.get(hit.config)) for hit in group.hits]) for group in groups]
+    context = {"searched": query, "groups": shown, "most": MOST}
+    return base.render(request, "operators/search.html", "Search", **context)
+
+
+def _owners(configs: Iterable[int | None]) -> dict[int | None, str]:
+    """Who runs these configs: {id: node's name}."""
+    return dict(Assignment.objects.filter(config__in=filter(None, configs)).values_list("config_id", "node__name"))
 
 
 def _exact(query: str) -> list[str]:
@@ -62,17 +73,17 @@ def _groups(query: str) -> Iterable[Group]:
     instances = _with_all(Instance.objects.all(), "check_id", words).order_by("check_id")
     yield _group(
         "Check IDs",
-        (Hit(_page(one.config_id), one.check_id) for one in instances[: MOST + 1]),
+        (Hit(_page(one.config_id), one.check_id, one.config_id) for one in instances[: MOST + 1]),
         all_configs,
     )
     nodes = _with_all(Node.objects.all(), "name", words)
     yield _group("Nodes", (Hit(row_url(one), one.name) for one in nodes[: MOST + 1]), list_url(Node, q=query))
     origins = _with_all(Origin.objects.all(), "key", words).order_by("key", "source")
-    yield _group("Files and names", (Hit(_page(one.config_id), str(one)) for one in origins[: MOST + 1]))
+    yield _group("Files and names", (Hit(_page(one.config_id), str(one), one.config_id) for one in origins[: MOST + 1]))
     texts = _with_all(Config.objects.only("name", "digest", "text"), "text", words)
     yield _group(
         "Text of a check",
-        (Hit(row_url(one), str(one), around(one.text, words[0])) for one in texts[: MOST + 1]),
+        (Hit(row_url(one), str(one), one.pk, around(one.text, words[0])) for one in texts[: MOST + 1]),
         all_configs,
     )
 

@@ -17,6 +17,10 @@ pytestmark = pytest.mark.django_db
 V, O, W, A = Role.VIEWER, Role.OPERATOR, Role.AUTHOR, Role.ADMIN  # noqa: E741 a table reads best in letters
 PAGES = {
     "/admin/": {V, O, W, A},
+    "/admin/now/": {V, O, W, A},
+    "/admin/changes/": {V, O, W, A},
+    "/admin/changes/story/": {V, O, W, A},
+    "/admin/search/": {V, O, W, A},
     "/admin/nodes/node/": {V, O, W, A},
     "/admin/nodes/nodeevent/": {V, O, W, A},
     "/admin/checks/config/": {V, O, W, A},

@@ -10,7 +10,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils.html import escape
 
 from checks import dispatcher
-from checks.models import Cost, Move, Source
+from checks.models import ClusterStore, Cost, Move, Source
 from checks.orders import Pause
 from checks.tests.cast import dangling, report, sent, silence
 from checks.tests.operators import config, superuser
@@ -120,6 +120,12 @@ def test_that_no_pass_runs_is_said(client: Client) -> None:
     Hearing.objects.update(last_pass=None)
     assert sentence(client) == "Not healthy. 0 checks on 0 nodes, 1 needs you."
     assert "No background pass runs" in client.get(NOW).content.decode()
+
+
+def test_a_secret_that_is_not_the_leaders_is_said(client: Client) -> None:
+    ClusterStore.objects.update(fingerprints={"the secret key": "another"})
+    for url in (NOW, FRAGMENT):
+        assert "On this replica the secret key is not the leader&#x27;s." in client.get(url).content.decode()
 
 
 def test_there_is_no_button_for_what_nobody_can_do(client: Client) -> None:

@@ -32,7 +32,7 @@ def client(warm: None) -> Client:
 def found(client: Client, query: str) -> dict[str, list[str]]:
     response = client.get("/admin/search/", {"q": query})
     assert response.status_code == 200
-    return {group.title: [hit.text for hit in group.hits] for group in response.context["groups"]}
+    return {group.title: [hit.text for hit in group.hits] for group, _ in response.context["groups"]}
 
 
 def check_id(key: str) -> str:
@@ -56,6 +56,15 @@ def test_results_are_grouped_by_kind(client: Client) -> None:
     assert groups["Nodes"] == ["db-07", "db-07.example.com"]
     assert groups["Files and names"] == ["file:postgres.d/db-07.yaml"]
     assert sorted(groups["Text of a check"]) == sorted(map(str, (config("postgres.d/db-07.yaml"), config("web.yaml"))))
+
+
+def test_each_check_is_shown_with_the_node_that_runs_it(client: Client) -> None:
+    dispatcher.pause([config("postgres.d/db-08.yaml").pk])
+    hits = client.get("/admin/search/", {"q": "postgresql://db-0"}).context["groups"][0][1]
+    assert {hit.config: owner for hit, owner in hits} == {
+        config("postgres.d/db-07.yaml").pk: "ash",
+        config("postgres.d/db-08.yaml").pk: None,
+    }
 
 
 def test_all_words_must_be_there(client: Client) -> None:
@@ -109,7 +118,7 @@ def test_anything_may_be_typed(client: Client, query: str) -> None:
 def test_the_first_of_many_are_shown(client: Client) -> None:
     dispatcher.schedule([sent(f"many-{number}", url=f"http://many-{number}") for number in range(25)])
     response = client.get("/admin/search/", {"q": "many-"})
-    assert [len(group.hits) for group in response.context["groups"]] == [20, 20]
+    assert [len(hits) for _, hits in response.context["groups"]] == [20, 20]
     assert "/admin/checks/config/?q=many-" in response.content.decode()
 
 
