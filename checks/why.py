@@ -39,6 +39,16 @@ _LOSSES: Mapping[str, str] = {
     Move.Reason.INELIGIBLE: "{source} might not run it any more",
     Move.Reason.PINNED: "its pin took it away from {source}",
 }
+# Why a node gets nothing new, by its intake.
+_CLOSED: Mapping[str, str] = {
+    "draining": "it is drained",
+    "cordoned": "it is cordoned",
+    "leaving": "it said that it leaves",
+    "restarting": "it said that it restarts",
+    "flapping": "it comes and goes",
+    # What is open and yet accepts nothing is not heard.
+    "open": "it is silent",
+}
 
 
 @dataclass(frozen=True)
@@ -154,8 +164,8 @@ def _closed() -> dict[str, str]:
     nodes = Node.objects.known()
     accepting = Node.objects.accepting()
     steady = accepting.steady() if accepting.steady().exists() else accepting
-    closed = nodes.exclude(pk__in=steady.values("pk")).with_state()
-    found = {node.name: _why_closed(node) for node in closed}
+    closed: Any = nodes.exclude(pk__in=steady.values("pk")).with_state()
+    found: dict[str, str] = {node.name: _CLOSED[node.intake] for node in closed}
     kept = Isolation.objects.filter(config__assignment__isnull=False).select_related("config__assignment__node")
     for isolation in kept:
         if isolation.config is not None:
@@ -164,16 +174,6 @@ def _closed() -> dict[str, str]:
     for node in limited.filter(number__gte=F("max_configs")):
         found.setdefault(node.name, f"it has the most configs that it may have, {node.max_configs}")
     return found
-
-
-def _why_closed(node: Any) -> str:
-    if not node.schedulable:
-        return "it is drained" if node.draining else "it is cordoned"
-    if node.leaving:
-        return "it said that it leaves"
-    if node.state == "silent":
-        return "it is silent"
-    return "it said that it restarts" if node.kept_until else "it comes and goes"
 
 
 def listed(names: Sequence[str], most: int = 5) -> str:
