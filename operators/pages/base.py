@@ -8,6 +8,7 @@ from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.template.response import TemplateResponse
+from django.views.decorators.cache import never_cache
 
 View = Callable[..., HttpResponseBase]
 
@@ -34,6 +35,7 @@ def page(view: View) -> View:
 def fragment(view: View) -> View:
     """A part of a page that fetches it anew. Whoever was logged out meanwhile gets no login page into the middle of it."""
 
+    @never_cache
     @wraps(view)
     def refusing(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if not may_see(request):

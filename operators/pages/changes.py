@@ -67,7 +67,7 @@ def story(request: HttpRequest) -> HttpResponse:
     told = stories.tell(span.since, span.until, MOST_MOVES)
     found = stories.find(told.stories, request.GET.get("story", ""))
     if found is None:
-        return HttpResponse("These moves are no longer in the ledger, or of another range of time.", status=200)
+        return HttpResponse("These moves are no longer in the ledger, or of another range of time.")
     lines = _lines(found, may_undo=request.user.has_perm(UNDO))
     events = NodeEvent.objects.filter(pk__in=[event.id for event in found.events[-MOST_LINES:]]).order_by("-id")
     context = {

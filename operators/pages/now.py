@@ -1,16 +1,13 @@
 """The admin's first page: is it healthy, who needs whom, how full are the nodes, and what happened."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.db.models import Q
 from django.db.models.functions import Now
-from django.http import HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
-from django.utils.cache import add_never_cache_headers
-from django.views.generic import View
+from django.http import HttpRequest
 
 from checks import costs
 from checks.models import Assignment
@@ -109,16 +106,3 @@ def _url(pool: NodePool) -> str:
     if len(pool.members) == 1:
         return row_url(Node(pk=pool.members[0].id))
     return list_url(Node, q=pool.name.partition("*")[0])
-
-
-class Fragment(View):
-    """The page's changing part. differing: tells which secrets of this replica are not the leader's."""
-
-    differing: Callable[[], Sequence[str]] = list
-
-    def get(self, request: HttpRequest) -> HttpResponse:
-        if not base.may_see(request):
-            return HttpResponse(status=403)
-        response = TemplateResponse(request, "operators/now.html", context(request, self.differing()))
-        add_never_cache_headers(response)
-        return response
