@@ -20,6 +20,7 @@ from checks.querysets import (
     SourceScanQuerySet,
 )
 from clusteragent.lib import conf
+from clusteragent.lib.scrub import scrub
 from nodes.models import Node
 
 
@@ -114,7 +115,7 @@ class Origin(models.Model):
         constraints = [models.UniqueConstraint(fields=["source", "key"], name="origin_source_key")]
 
     def __str__(self) -> str:
-        return f"{self.source}:{self.key}"
+        return scrub(f"{self.source}:{self.key}")
 
 
 class Instance(models.Model):

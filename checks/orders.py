@@ -13,6 +13,7 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
+from clusteragent.lib.scrub import scrub
 from nodes.models import validate_labels
 
 
@@ -49,7 +50,7 @@ class Order(models.Model):
         ordering = ["id"]
 
     def __str__(self) -> str:
-        return f"{self.source}:{self.key}"
+        return scrub(f"{self.source}:{self.key}")
 
 
 class TimedOrderQuerySet(OrderQuerySet):

@@ -6,11 +6,10 @@ from typing import Any
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from unfold.admin import ModelAdmin
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter
 from unfold.decorators import display
 
-from clusteragent.lib.admin import TABLE_ROWS, DaysFilter, ReadOnlyAdmin, Table, ago, list_url, numbered
+from clusteragent.lib.admin import TABLE_ROWS, DaysFilter, NotedAdmin, ReadOnlyAdmin, Table, ago, list_url, numbered
 from nodes.declarations import parse
 from nodes.models import Node, NodeEvent, NodeRule, NodeType
 
@@ -151,7 +150,7 @@ class NodeEventAdmin(ReadOnlyAdmin):
 
 
 @admin.register(NodeRule)
-class NodeRuleAdmin(ModelAdmin):
+class NodeRuleAdmin(NotedAdmin):
     """Who writes a rule is noted, and what changes is applied to the nodes at once."""
 
     list_display = ("__str__", "node_type", "labels", "weight", "max_configs", "author")

@@ -79,8 +79,7 @@ def _refused(reasons: Why) -> list[tuple[str, str]]:
 
 def _instance(run: Run) -> tuple[Any, ...]:
     if run.stats is None:
-        return (run.check_id, "", "", "", "", "")
+        return (scrub.scrub(run.check_id), "", "", "", "", "")
     stats = run.stats
-    return (
-        run.check_id, milliseconds(stats.execution_ms), percent(run.share), stats.total_runs, stats.total_errors, run.error
-    )  # fmt: skip
+    share, runs = percent(run.share), stats.total_runs
+    return scrub.scrub(run.check_id), milliseconds(stats.execution_ms), share, runs, stats.total_errors, run.error

@@ -20,7 +20,7 @@ from checks.orderforms import NoteField, UntilField
 from checks.orders import Isolation, Order, Pause, Pin, Rule
 from checks.previews import REFUSALS
 from checks.scrub import scrub
-from clusteragent.lib.admin import ReadOnlyAdmin, link, numbered
+from clusteragent.lib.admin import NotedAdmin, ReadOnlyAdmin, link, numbered
 
 
 class OrderForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -51,7 +51,7 @@ class TimedForm(OrderForm):
     until = UntilField()
 
 
-class OrderAdmin(ReadOnlyAdmin):
+class OrderAdmin(NotedAdmin, ReadOnlyAdmin):
     """Orders of one kind."""
 
     form = OrderForm
@@ -64,6 +64,9 @@ class OrderAdmin(ReadOnlyAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         found: QuerySet[Any] = super().get_queryset(request)
         return found.select_related("config").only(*self._columns())
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Sequence[str]:
+        return [field for field in super().get_fields(request, obj) if obj is None or field != "configs"]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return bool(ModelAdmin.has_add_permission(self, request))
@@ -80,11 +83,7 @@ class OrderAdmin(ReadOnlyAdmin):
 
     @display(description="origin")
     def origin(self, order: Order) -> str:
-        return f"{order.source}:{order.key}"
-
-    @display(description="note")
-    def shown_note(self, order: Order) -> str:
-        return scrub(order.note)
+        return scrub(f"{order.source}:{order.key}")
 
     def give(self, ids: Collection[int], actor: str, **given: Any) -> list[Move]:
         """Order it of these configs."""
@@ -196,7 +195,7 @@ class IsolationAdmin(OrderAdmin):
 
 
 @admin.register(Rule)
-class RuleAdmin(ModelAdmin):
+class RuleAdmin(NotedAdmin):
     """Rules are few. What one forbids where it runs moves when the leader next puts things right."""
 
     list_display = (

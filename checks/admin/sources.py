@@ -9,6 +9,7 @@ from unfold.decorators import display
 
 from checks import autoconf
 from checks.models import Source
+from checks.scrub import scrub
 from clusteragent.lib.admin import ReadOnlyAdmin, Table, ago, numbered
 
 MOST_PROBLEMS = 200
@@ -56,9 +57,11 @@ class SourceAdmin(ReadOnlyAdmin):
 
     def tables(self, request: HttpRequest, source: Any) -> list[Table]:
         source.refresh_from_db(fields=["errors", "passed_over", "held_removals"])
-        errors = [(one.get("where"), one.get("line") or "", one.get("error")) for one in source.errors[:MOST_PROBLEMS]]
-        passed = [(one.get("where"), one.get("why")) for one in source.passed_over[:MOST_PROBLEMS]]
-        held = [(key,) for key in source.held_removals[:MOST_PROBLEMS]]
+        errors = [
+            (scrub(one["where"]), one.get("line") or "", scrub(one["error"])) for one in source.errors[:MOST_PROBLEMS]
+        ]
+        passed = [(scrub(one["where"]), scrub(one["why"])) for one in source.passed_over[:MOST_PROBLEMS]]
+        held = [(scrub(key),) for key in source.held_removals[:MOST_PROBLEMS]]
         return [
             Table("Errors", ("where", "line", "error"), errors),
             Table("Held removals", ("key",), held),

@@ -4,13 +4,14 @@ import json
 import logging.config
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, MutableMapping
 from typing import Any
 
 import structlog
 from psycopg.conninfo import conninfo_to_dict
 
 from clusteragent.lib import conf
+from clusteragent.lib.scrub import scrub
 
 HIDDEN = "********"
 _CREDENTIALS = re.compile(
@@ -85,20 +86,37 @@ def _formatter() -> logging.Formatter:
         foreign_pre_chain=[*_described(), structlog.stdlib.ExtraAdder()],
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            *(_json() if conf.LOG_FORMAT == "json" else _console()),
-            # Last, so that nothing that a line is made of can bring a secret: message, fields, traceback.
+            structlog.processors.format_exc_info,
+            _without_secrets,
+            _json() if conf.LOG_FORMAT == "json" else _console(),
+            # Last, so that nothing that a line is made of can bring a secret of ours: message, fields, traceback.
             lambda logger, method, line: hide(str(line)),
         ],
     )
 
 
-def _json() -> list[Any]:
-    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=False, default=str)]
+def _without_secrets(logger: Any, method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """What others wrote may be in any field, and in the errors of a traceback: configs, and rows that a database refused."""
+    return {name: _scrubbed(value) for name, value in fields.items()}
 
 
-def _console() -> list[Any]:
+def _scrubbed(value: Any) -> Any:
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, dict):
+        return {name: _scrubbed(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_scrubbed(one) for one in value]
+    return scrub(str(value))
+
+
+def _json() -> Any:
+    return structlog.processors.JSONRenderer(ensure_ascii=False)
+
+
+def _console() -> Any:
     plain = structlog.dev.plain_traceback
-    return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
+    return structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)
 
 
 def _secrets() -> Iterable[str]:

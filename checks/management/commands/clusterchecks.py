@@ -5,6 +5,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from checks.models import Config
+from checks.scrub import scrub
 from nodes.models import Node
 
 
@@ -40,5 +41,6 @@ class Command(BaseCommand):
                     f"\n===== Checks on {name} =====" if name else "\n===== Dangling: nobody runs these ====="
                 )
             for config in by_owner[name]:
-                self.stdout.write(f"\n=== {config['check']} check ===\n{config['origin']}, config {config['digest']}")
-                self.stdout.write("\n".join(f"  {check_id}" for check_id in config["check_ids"]))
+                origin, ids = scrub(config["origin"]), (f"  {scrub(check_id)}" for check_id in config["check_ids"])
+                self.stdout.write(f"\n=== {config['check']} check ===\n{origin}, config {config['digest']}")
+                self.stdout.write("\n".join(ids))

@@ -1,0 +1,181 @@
+"""No secret that stands anywhere in what others send or write shows in anything that people or tools read."""
+
+import io
+import json
+import logging
+import logging.config
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import structlog
+from django.contrib.auth.models import User
+from django.core.management import CommandError, call_command
+from django.db import connection
+
+from checks import needs, tasks
+from clusteragent import webhook
+from clusteragent.lib import conf, logs
+from operators.roles import Role
+from operators.tests.cast import user
+from tests import world
+from tests.walk import Page, Visitor
+
+pytestmark = pytest.mark.django_db
+
+SECRET = "hunter22"
+INSTANCE = f"""
+url: https://user:{SECRET}@db/x?api_key={SECRET}&y=1
+name: postgres://user:{SECRET}@db/x
+password: {SECRET}
+headers: {{Authorization: Bearer {SECRET}, X-Api-Key: {SECRET}, Cookie: a={SECRET}}}
+command: [run, --password, {SECRET}, "--token={SECRET}"]
+deep: [{{credentials: [{{a: {SECRET}}}]}}]
+query: "host=db password='{SECRET}'"
+jwt: eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.{SECRET}
+tags: ["token:{SECRET}"]
+pem: |
+  -----BEGIN PRIVATE KEY-----
+  {SECRET}
+  -----END PRIVATE KEY-----
+"""
+FIELDS = {
+    "init_config": f"proxy: {{https: 'http://u:{SECRET}@proxy'}}\npasswd: {SECRET}\n",
+    "logs": f"logs:\n- type: tcp\n  token: {SECRET}\n",
+    "metric_config": f"conf:\n- secret: {SECRET}\n",
+}
+FORMS = (
+    f"password={SECRET}",
+    f"https://user:{SECRET}@db/x",
+    f"Authorization: Bearer {SECRET}",
+    f"can't connect with api_key: '{SECRET}'",
+)
+HEAD = "cluster_check: true\ninit_config:\ninstances:\n"
+FILES = {
+    "a.d/unclosed.yaml": f"{HEAD}- password: {SECRET}\n  b: [{SECRET}\n",
+    "b.d/twice.yaml": f"{HEAD}- password: {SECRET}\npassword: {SECRET}\npassword: {SECRET}\n",
+    "c.d/no_map.yaml": f"password={SECRET}\n",
+    "d.d/no_list.yaml": f"cluster_check: true\ninstances: password={SECRET}\n",
+    "e.d/no_instance.yaml": f"cluster_check: true\ninstances: ['password={SECRET}']\n",
+    "f.d/anchor.yaml": f"{HEAD}- password: *{SECRET}\n",
+    "g.d/tab.yaml": f"{HEAD}- password: {SECRET}\n\tb: {SECRET}\n",
+    "h.d/tag.yaml": f"{HEAD}- password: !<tag:token={SECRET}> [{SECRET}\n",
+    "i.d/flag.yaml": f"cluster_check: 'token={SECRET}'\ninstances: [{{}}]\n",
+    f"j.d/token={SECRET}.yaml": f"{HEAD}- password: {SECRET}\n  b: [\n",
+}
+# Forms of what someone wrote by hand, for those who may write it again.
+_EDITED = re.compile(
+    r'<textarea[^>]*name="(?:yaml|note)".*?</textarea>|<input[^>]*name="(?:key|note)"[^>]*>', re.DOTALL
+)
+# Where something is kept as it came, or as somebody wrote it: it is hidden wherever it is shown. The ledger is not among it.
+KEPT = {
+    "checks_config.original", "checks_instance.check_id", "checks_origin.key", "checks_source.errors",
+    "checks_isolation.key", "checks_isolation.note", "checks_pause.key", "checks_pause.note", "checks_pin.key",
+    "checks_pin.note", "checks_plan.order", "checks_rule.note", "nodes_noderule.note", "nodes_runner.error",
+    "nodes_runnerstats.check_id", "nodes_runnerstats.last_error",
+}  # fmt: skip
+
+
+def word(place: str) -> str:
+    """A text with a secret, of another form at each place; but what people and rules go by is no secret."""
+    if place in ("aim", "rule", "label", "cause"):
+        return place
+    return f"{FORMS[sum(map(ord, place)) % len(FORMS)]}&place={place}"
+
+
+@pytest.fixture(params=["console", "json"])
+def log(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
+    """What is logged meanwhile, as it is written."""
+    monkeypatch.setattr(conf, "LOG_FORMAT", request.param)
+    root = logging.getLogger()
+    before = (root.handlers[:], root.level)
+    stream = io.StringIO()
+    config = logs.config()
+    config["handlers"]["stderr"]["stream"] = stream
+    logging.config.dictConfig(config)
+    yield stream
+    root.handlers[:], root.level = before
+
+
+@pytest.fixture
+def olga(warm: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> User:
+    """An operator of a cluster that is full of secrets."""
+    olga = User.objects.create_superuser("olga")
+    world.scan(tmp_path, FILES, monkeypatch)
+    world.furnish(word, "olga", INSTANCE, **FIELDS)
+    return olga
+
+
+def leaks(pages: Iterable[Page]) -> dict[str, str]:
+    """The pages that show a secret, and what stands around it. Whoever may edit something sees what it says."""
+    found = {}
+    for page in pages:
+        shown = _EDITED.sub("", page.text)
+        if SECRET in shown:
+            before, _, after = shown.partition(SECRET)
+            found[page.url] = f"{before[-100:]}{SECRET}{after[:20]}"
+    return found
+
+
+def test_no_page_shows_one(olga: User) -> None:
+    assert not leaks(Visitor(olga).pages())
+
+
+def test_no_action_shows_one(olga: User) -> None:
+    assert not leaks(Visitor(olga).actions())
+
+
+def test_who_may_not_edit_a_config_never_sees_what_it_hides(olga: User) -> None:
+    viewer = user("vera", Role.VIEWER, is_staff=True)
+    shown = {page.url: page.text for page in Visitor(viewer).pages() if SECRET in page.text}
+    assert not shown
+
+
+def test_no_line_of_the_log_shows_one(log: io.StringIO, olga: User) -> None:
+    for _ in Visitor(olga).actions():
+        pass
+    assert "config_broken" in log.getvalue()
+    assert SECRET not in log.getvalue()
+
+
+def _failing(term: int) -> None:
+    raise ValueError(f"DETAIL: Failing row contains (7, password: {SECRET}, https://user:{SECRET}@db)")
+
+
+def test_no_traceback_shows_one(log: io.StringIO) -> None:
+    tasks.run("pass", 1, _failing)
+    structlog.get_logger().warning("odd", error=ValueError(f"token={SECRET}"), rows=[{"a": f"password={SECRET}"}])
+    logging.getLogger("theirs").warning("can't reach %s", f"https://user:{SECRET}@db")
+    assert "Failing row" in log.getvalue()
+    assert SECRET not in log.getvalue()
+
+
+def test_no_message_to_the_webhook_tells_one(olga: User) -> None:
+    message = webhook.due(needs.lines())
+    assert message is not None
+    assert {"failing", "source_error"} <= {one["kind"] for one in message["new"]}
+    assert SECRET not in json.dumps(message)
+
+
+@pytest.mark.parametrize("command", ["clusterchecks", "syncconfigs"])
+def test_no_command_prints_one(olga: User, command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with suppress(CommandError, SystemExit):
+        call_command(command)
+    printed = capsys.readouterr()
+    assert printed.out
+    assert SECRET not in printed.out + printed.err
+
+
+def test_no_table_keeps_one_that_need_not(olga: User) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT table_name, column_name, data_type FROM information_schema.columns WHERE table_schema = 'public'"
+        )
+        keep = set()
+        for table, column, kind in cursor.fetchall():
+            text = f"encode(\"{column}\", 'escape')" if kind == "bytea" else f'"{column}"::text'
+            cursor.execute(f'SELECT EXISTS (SELECT FROM "{table}" WHERE {text} LIKE %s)', [f"%{SECRET}%"])
+            keep |= {f"{table}.{column}"} if cursor.fetchone()[0] else set()
+    assert keep == KEPT

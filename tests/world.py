@@ -1,0 +1,82 @@
+"""A cluster in the tests' database, of which everything that others can write says what a test wants."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from checks import autoconf, dispatcher, previews
+from checks.autoconf import FileSource, files
+from checks.models import Config
+from checks.orders import Rule
+from checks.tests.cast import report, sent, silence
+from checks.troubles import Trouble
+from clusteragent.lib import conf
+from nodes.models import Node, NodeEvent, NodeRule, Runner, RunnerStats
+
+Word = Callable[[str], str]
+"""What stands at a place, by the place's name."""
+ORIGINS = (("file", "plain"), ("file", "pinned"), ("file", "paused"), ("api:shop", "alone"), ("admin", "hand"))
+
+
+def furnish(word: Word, actor: str, instance: str, **fields: Any) -> None:
+    """Nodes, configs of this instance, orders, moves, plans, events and troubles. `word` is asked wherever anyone may write."""
+    report("ash", "birch", "cedar")
+    for edition in ("first", "second"):
+        for source, key in ORIGINS:
+            instances = (f"mark: {key} {edition}\n{instance}",)
+            dispatcher.schedule([sent(word(f"key {key}"), source=source, instances=instances, **fields)], actor=actor)
+    _order(word, actor)
+    _trouble(word)
+    _leave(word, actor)
+
+
+def _ids(word: Word, key: str) -> list[int]:
+    return list(Config.objects.filter(origins__key=word(f"key {key}")).values_list("pk", flat=True))
+
+
+def _order(word: Word, actor: str) -> None:
+    given: dict[str, Any] = {"actor": actor, "note": word("note")}
+    dispatcher.pin(_ids(word, "pinned"), word("aim"), kind="pattern", **given)
+    dispatcher.pause(_ids(word, "paused"), **given)
+    dispatcher.isolate(*_ids(word, "alone"), **given)
+    Rule.objects.create(name=word("rule"), author=actor, note=word("note of a rule"), required={"zone": word("label")})
+    NodeRule.objects.create(
+        pattern="ash", labels={"zone": word("label")}, author=actor, note=word("note of a node rule")
+    )
+    Node.objects.update(labels={"zone": word("label")})
+    dispatcher.reassign(_ids(word, "plain"), "birch", actor=actor)
+    previews.pin(_ids(word, "plain"), "ash", **given)
+    previews.drain(["birch"], actor=actor)
+
+
+def _trouble(word: Word) -> None:
+    """Each check fails where it is."""
+    told = {"execution_ms": 90_000, "total_runs": 9, "total_errors": 9, "failed": True}
+    for number, config in enumerate(Config.objects.filter(assignment__isnull=False)):
+        error = word("last error")
+        last_error = json.dumps([{"message": error, "traceback": error}]) if number % 2 else error
+        stats = {**told, "node": config.assignment.node, "last_error": last_error}
+        RunnerStats.objects.create(check_id=config.instances.get().check_id, **stats)
+    for node in Node.objects.all():
+        Runner.objects.create(node=node, failures=3, failed_total=3, error=word("error of a runner"))
+    Trouble.objects.note()
+
+
+def _leave(word: Word, actor: str) -> None:
+    NodeEvent.objects.create(node_name="ash", kind=NodeEvent.Kind.DECLARED, cause=word("cause"))
+    silence("cedar")
+    dispatcher.expire_nodes(force=True, actor=actor)
+    Node.objects.cordon(actor=actor)
+
+
+def scan(confd: Path, contents: dict[str, str], monkeypatch: Any) -> None:
+    """Files of `conf.d`, and what a scan finds of them."""
+    for name, content in contents.items():
+        file = confd / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(content)
+    monkeypatch.setattr(conf, "CONFD", (confd,))
+    monkeypatch.setattr(conf, "CONFD_GIVEN", True)
+    monkeypatch.setattr(files, "SETTLED_AFTER", 0)
+    autoconf.sync(sources=[FileSource()])
