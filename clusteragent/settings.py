@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from django.core.management.utils import get_random_secret_key
+from django.templatetags.static import static
 from psycopg.conninfo import conninfo_to_dict
 
 from clusteragent.lib import conf, logs, postgres
@@ -165,6 +166,10 @@ UNFOLD = {
     "SITE_HEADER": "Cluster agent",
     "SITE_SUBHEADER": "All times are UTC",
     "SITE_SYMBOL": "hub",
+    "SITE_FAVICONS": [
+        {"rel": "icon", "type": "image/svg+xml", "href": lambda _: static("clusteragent/icon.svg")},
+    ],
+    "STYLES": [lambda _: static("clusteragent/admin.css")],
     "SITE_URL": None,
     "SHOW_HISTORY": False,
     "GLOBAL_CALLBACK": "clusteragent.admin.every_page",
