@@ -39,6 +39,7 @@ class OrderFilter(DropdownFilter):
     def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
         return [
             ("pinned", "pinned"),
+            ("astray", "pinned to what no node is"),
             ("paused", "paused"),
             ("isolated", "isolated or quarantined"),
             ("none", "none of these"),
@@ -48,6 +49,8 @@ class OrderFilter(DropdownFilter):
         kinds = {"pinned": Pin, "paused": Pause, "isolated": Isolation}
         if kind := kinds.get(self.value() or ""):
             return queryset.filter(pk__in=kind.objects.filter(config__isnull=False).values("config"))
+        if self.value() == "astray":
+            return queryset.filter(pk__in=needs.pins_astray().order_by().values("config"))
         if self.value() == "none":
             return queryset.filter(pin=None, pause=None, isolation=None)
         return queryset

@@ -234,8 +234,10 @@ def _of_orders(now: datetime) -> Iterator[Need]:
         cause = f"{_checks(alone)}: alone on a node, since the nodes that ran it died."
         yield Need(Kind.QUARANTINED, count, cause, list_url(Config, order="isolated"), now, since)
     if astray := _astray():
-        cause = f"Pinned to {_listed(_some(list(astray)))}, which no node is: they run elsewhere, or wait."
-        yield Need(Kind.PIN_ASTRAY, sum(astray.values()), cause, list_url(Config, order="pinned"), now)
+        aims = _listed(_some([str(pin) for pin, _ in astray]))
+        cause = f"Pinned to {aims}, which no node is: they run elsewhere, or wait."
+        count = sum(number for _, number in astray)
+        yield Need(Kind.PIN_ASTRAY, count, cause, list_url(Config, order="astray"), now)
     overdue = Pause.objects.filter(until__lt=ago(STALE_PASS), config__isnull=False)
     count, since = overdue.aggregate(count=Count("pk"), since=Min("until")).values()
     if count:
@@ -243,16 +245,25 @@ def _of_orders(now: datetime) -> Iterator[Need]:
         yield Need(Kind.PAUSE_OVERDUE, count, cause, list_url(Config, order="paused"), now, since)
 
 
-def _astray() -> dict[str, int]:
-    """How many pins aim where no known node is, by aim."""
+def pins_astray() -> QuerySet[Pin]:
+    """Pins of configs that aim where no known node is."""
+    aims = Q(pk__in=[])
+    for pin, _ in _astray():
+        aims |= Q(kind=pin.kind, aim=pin.aim)
+    found: QuerySet[Pin] = Pin.objects.in_force().filter(aims, config__isnull=False)
+    return found
+
+
+def _astray() -> list[tuple[Pin, int]]:
+    """Where no known node is and pins aim at, and how many do."""
     pins = Pin.objects.in_force().filter(config__isnull=False).order_by("aim").values_list("kind", "aim")
     aims = [(Pin(kind=kind, aim=aim), number) for kind, aim, number in pins.annotate(Count("pk"))]
     nodes = dict(Node.objects.known().values_list("name", "labels")) if aims else {}
-    return {
-        str(pin): number
+    return [
+        (pin, number)
         for pin, number in aims
         if pin.aim not in nodes and not any(pin.matches(name, labels) for name, labels in nodes.items())
-    }
+    ]
 
 
 def _named(nodes: QuerySet[Node], count: int) -> str:

@@ -114,6 +114,9 @@ class SteeringAdmin(ReadOnlyAdmin):
         self, request: HttpRequest, queryset: QuerySet[Config], action: str, form_class: type[OrderForm]
     ) -> HttpResponse | None:
         """Ask what is to be ordered; what it would move is then shown on the page of its plan."""
+        if request.POST.get("select_across") == "1":
+            # Whoever means all does not mean those that can't be meant.
+            queryset = queryset.filter(node_name="")
         ids = self.ids(request, queryset)
         if not ids:
             return None

@@ -80,6 +80,7 @@ def test_a_stale_plan_says_what_changed_and_moves_nothing() -> None:
 
 
 def test_all_that_match_the_filter_are_paused_and_resumed() -> None:
+    dispatcher.schedule([sent("pod", node_name="ash")])
     client = superuser()
     query = CONFIGS + "?check=http_check"
     asked = client.post(query, {"action": "pause", "select_across": "1", "index": "0"}).content.decode()
@@ -119,6 +120,13 @@ def test_pin_unpin_isolate_and_release_in_one_go() -> None:
     assert listed(client, "?order=none") == {"mail", "db"}
     assert "1 config released." in act(client, "release", ["shop"])
     assert not Isolation.objects.exists()
+
+
+def test_pins_whose_node_is_gone_are_found() -> None:
+    dispatcher.pin([config("shop").pk], "cedar")
+    dispatcher.pin([config("mail").pk], "runner-*", kind="pattern")
+    dispatcher.pin([config("db").pk], "as?", kind="pattern")
+    assert listed(superuser(), "?order=astray") == {"shop", "mail"}
 
 
 def test_what_can_not_be_isolated_says_why() -> None:
