@@ -11,6 +11,7 @@ from checks.dispatcher.turns import CHUNK, Turn, entries_of
 from checks.eligibility import Candidate, Eligibility, candidates, name_origins
 from checks.models import Move
 from checks.orders import Isolation
+from clusteragent.lib.admin import numbered
 from nodes.models import Hearing, Node
 
 
@@ -142,7 +143,7 @@ class _Sources:
     def _full(self, entry: Entry, name: str) -> str:
         most = self._nodes[name].max_configs
         full = most is not None and self._held[name] >= most
-        return f"node {name} may have at most {most} configs" if full else ""
+        return f"node {name} may have at most {numbered(most or 0, 'config')}" if full else ""
 
     _RULES: Sequence[Callable[["_Sources", Entry, str], str]] = (
         _gone, _accepts_nothing, _may_not_have_it, _wants_to_be_alone, _full,

@@ -155,7 +155,7 @@ def test_a_full_node_gets_no_more() -> None:
     Node.objects.filter(name="ash").update(max_configs=1)
     done = dispatcher.undo(moves, actor="olga")
     assert len(done.moves) == 1
-    assert list(done.refused.values()) == ["node ash may have at most 1 configs"]
+    assert list(done.refused.values()) == ["node ash may have at most 1 config"]
 
 
 def test_a_node_that_is_kept_for_another_gets_nothing() -> None:
