@@ -5,7 +5,7 @@ BIN := .venv/bin
 # What make starts ends with make, even if make is killed.
 EXEC := @exec setpriv --pdeathsig TERM --
 
-.PHONY: help run test faults bench lint format web web-agents web-operators clean
+.PHONY: help run test screenshots faults bench lint format web web-agents web-operators clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -15,8 +15,11 @@ run: export DD_CLUSTER_CHECKS_WARMUP_DURATION ?= 3
 run: .venv/requirements ## start everything in the foreground, with three simulated node agents; Ctrl-C stops it
 	$(EXEC) $(BIN)/python manage.py start
 
-test: .venv/requirements-dev ## run all tests, against a PostgreSQL of their own or DATABASE_URL
+test: .venv/requirements-dev .venv/browser ## run all tests, against a PostgreSQL of their own or DATABASE_URL
 	$(EXEC) $(BIN)/python -m pytest $(ARGS)
+
+screenshots: .venv/requirements-dev .venv/browser ## make the pictures of docs/images from a live cluster
+	$(EXEC) $(BIN)/python -m pytest tests/browser/screenshots.py
 
 faults: .venv/requirements-dev ## break everything that may break, one after the other; takes the better part of an hour
 	@ls /usr/lib/*/faketime/libfaketime.so.1 > /dev/null || { echo "libfaketime is missing: apt-get install faketime"; exit 1; }
@@ -52,6 +55,11 @@ clean: ## remove what can be made again; var/ stays
 .venv/requirements-dev: requirements-dev.txt requirements.txt
 	$(install)
 	@touch .venv/requirements
+
+# The tests look for a browser where it may be; that one was looked for, and got if possible, is remembered here.
+.venv/browser: .venv/requirements-dev
+	@$(BIN)/python -m tests.browser.chromium
+	@touch $@
 
 define install
 @echo "Installing $< into .venv"

@@ -1,0 +1,223 @@
+"""A live cluster to look at: both web servers, a leader, simulated runners, fifty checks, a database of its own."""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from http.client import HTTPException, HTTPSConnection
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+
+from clusteragent.lib import conf, credentials
+from nodes.agent_client import Server, Timing
+from nodes.simulated_runners import RUNNER, SimulatedRunners, named_address
+from nodes.simulator import SimulatedNode, Simulation
+from tests.browser import scenery
+from tests.faults.wire import Loop
+from tests.replicas import MANAGE, Replica, wait_for
+from tests.webserver import TLS, exchange
+
+NODES = ("ash", "birch", "cedar")
+# Seconds between two reports of a node.
+POLL = 1.0
+# Everything shares two busy cores.
+PATIENCE = 60.0
+_UPGRADE = "import django; django.setup(); from clusteragent import schema; schema.upgrade()"
+_OWNER = (
+    "SELECT n.name FROM checks_origin AS o JOIN checks_assignment AS a ON a.config_id = o.config_id"
+    " JOIN nodes_node AS n ON n.id = a.node_id WHERE o.key = %s"
+)
+
+
+class Runners(SimulatedRunners):
+    """Runners of which some checks fail: `errors` is what they say, by the beginnings of their check IDs."""
+
+    errors: Mapping[str, str] = {}
+
+    def _content(self, node: SimulatedNode, path: str) -> dict[str, Any] | None:
+        answer = super()._content(node, path)
+        if answer and path.endswith("/stats"):
+            for check_id, stats in answer.items():
+                for beginning, error in self.errors.items():
+                    if check_id.startswith(beginning):
+                        stats |= {"LastExecFailed": True, "LastError": error, "TotalErrors": stats["TotalRuns"]}
+        return answer
+
+
+class Cluster:
+    """All of it. Whatever happens, `end` it."""
+
+    def __init__(self, nodes: Sequence[str] = NODES, errors: Mapping[str, str] = {}) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="clusteragent-browser-"))
+        self.confd, self.var = self.folder / "conf.d", self.folder / "var"
+        self.loop = Loop()
+        self.processes: list[Replica] = []
+        self._names, self._errors = nodes, errors
+        self._database = f"browser_{uuid.uuid4().hex}"
+        self._ports = [_free_port() for _ in range(3)]
+        self.url = f"https://127.0.0.1:{self._ports[1]}"
+        self._environment = {**os.environ, **self._options()}
+
+    def _options(self) -> dict[str, str]:
+        agents, operators, runners = self._ports
+        return {
+            "DATABASE_URL": make_conninfo(conf.DATABASE_URL, dbname=self._database),
+            "CLUSTERAGENT_VAR": str(self.var),
+            "CLUSTERAGENT_CONFD": str(self.confd),
+            "CLUSTERAGENT_BIND": f"127.0.0.1:{agents}",
+            "CLUSTERAGENT_ADMIN_BIND": f"127.0.0.1:{operators}",
+            "CLUSTERAGENT_WEB_WORKERS": "1",
+            "CLUSTERAGENT_WEB_THREADS": "4",
+            "CLUSTERAGENT_SCAN_PERIOD": "2s",
+            "CLUSTERAGENT_RUNNER_NETWORKS": "127.0.0.0/8",
+            "DD_CLUSTER_CHECKS_CLC_RUNNERS_PORT": str(runners),
+            "DD_CLUSTER_CHECKS_WARMUP_DURATION": "1s",
+        }
+
+    def start(self) -> None:
+        """Start it all, and return when every check runs."""
+        self.checks = scenery.write(self.confd)
+        credentials.make_missing(self.var, given=("cluster_agent.auth_token", "auth_token", "secret_key"))
+        with psycopg.connect(conf.DATABASE_URL, autocommit=True) as session:
+            session.execute(f'CREATE DATABASE "{self._database}"')  # type: ignore[call-overload]
+        self._session = psycopg.connect(self._environment["DATABASE_URL"], autocommit=True)
+        webs = [self._start("serve operators"), self._start("serve agents")]
+        subprocess.run([sys.executable, "-c", _UPGRADE], env=self._environment, cwd=MANAGE.parent, check=True)
+        self.password = (self.var / credentials.ADMIN_PASSWORD).read_text().strip()
+        self._start("runagent")
+        self.loop.do(self._bear())
+        for port, web in zip(self._ports[1::-1], webs, strict=True):
+            wait_for(f"{port} answers", lambda port=port, web=web: _answers(port) or web.process.poll(), PATIENCE)
+        self.wait_until_whole()
+
+    def _start(self, command: str) -> Replica:
+        environment = self._environment | {"DJANGO_SETTINGS_MODULE": "clusteragent.settings"}
+        self.processes.append(Replica(command, environment, self.folder / f"{command.replace(' ', '-')}.log"))
+        return self.processes[-1]
+
+    async def _bear(self) -> None:
+        ready = asyncio.Event()
+        self._life = asyncio.create_task(self._live(ready))
+        await ready.wait()
+
+    async def _live(self, ready: asyncio.Event) -> None:
+        address = Server.at(f"https://127.0.0.1:{self._ports[0]}", conf.AUTH_TOKEN)
+        async with Simulation(address, Timing(poll=POLL, longest_retry=POLL)) as self.simulation:
+            by_address = {named_address(name): name for name in self._names}
+            runners = Runners(lambda at: self.simulation.nodes.get(by_address.get(at, "")), conf.AUTH_TOKEN)
+            runners.errors = self._errors
+            self.loop.at_end.append((await runners.listen("0.0.0.0", self._ports[2])).close)
+            for address_, name in by_address.items():
+                self.simulation.start(name, node_type=RUNNER, real_ip=address_)
+            ready.set()
+            await asyncio.Event().wait()
+
+    def wait_until_whole(self) -> None:
+        """Until the runners run every check where the map says."""
+
+        def is_whole() -> bool:
+            dangling = self.ask("SELECT 1 FROM checks_config WHERE dangling_since IS NOT NULL")
+            return not dangling and sum(len(self.runs(name)) for name in self._names) == self.checks
+
+        wait_for("every check runs", is_whole, PATIENCE)
+
+    def ask(self, statement: str, *values: Any) -> list[Any]:
+        """The first column of what the database answers."""
+        cursor = self._session.execute(statement, values)  # type: ignore[call-overload]
+        return [row[0] for row in cursor.fetchall()]
+
+    def owner(self, key: str) -> str:
+        """The node that should run what this file sends; empty if none."""
+        return next(iter(self.ask(_OWNER, key)), "")
+
+    def number_of(self, key: str) -> int:
+        """The config that this file sends, as its page's URL names it."""
+        [number] = self.ask("SELECT config_id FROM checks_origin WHERE key = %s", key)
+        return int(number)
+
+    def number_of_node(self, name: str) -> int:
+        [number] = self.ask("SELECT id FROM nodes_node WHERE name = %s", name)
+        return int(number)
+
+    @contextlib.contextmanager
+    def another_check(self, name: str) -> Iterator[None]:
+        """One more check for as long as the context lasts."""
+        file = self.confd / "http_check.d" / f"{name}.yaml"
+        scenery.write_check(file, f"\n  - name: {name}\n    url: https://{name}.example.com")
+        try:
+            yield
+        finally:
+            file.unlink()
+
+    def runs(self, node: str) -> set[str]:
+        """What a living node runs: `postgres:db-07`."""
+        found = self.simulation.nodes.get(node)
+        return {running.config.label for running in list(found.running.values())} if found else set()
+
+    def vanish(self, node: str) -> None:
+        """The node dies."""
+
+        async def end() -> None:
+            self.simulation.vanish(node)
+
+        self.loop.do(end())
+
+    def logs(self) -> str:
+        return "".join(log.read_text() for log in sorted(self.folder.glob("*.log")))
+
+    def end(self) -> None:
+        """End every process and take away what it made."""
+        for process in self.processes:
+            process.tell_to_end()
+        with contextlib.ExitStack() as last:
+            last.callback(shutil.rmtree, self.folder, ignore_errors=True)
+            last.callback(self._drop)
+            last.callback(self.loop.stop)
+            for process in self.processes:
+                last.callback(process.end)
+
+    def _drop(self) -> None:
+        if hasattr(self, "_session"):
+            self._session.close()
+        with psycopg.connect(conf.DATABASE_URL, autocommit=True) as session:
+            session.execute(f'DROP DATABASE IF EXISTS "{self._database}" WITH (FORCE)')  # type: ignore[call-overload]
+
+
+@contextlib.contextmanager
+def living(**options: Any) -> Iterator[Cluster]:
+    """A cluster in which every check runs, until the context ends."""
+    cluster = Cluster(**options)
+    try:
+        try:
+            cluster.start()
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {cluster.logs()}") from error
+        yield cluster
+    finally:
+        cluster.end()
+
+
+def _answers(port: int) -> bool:
+    connection = HTTPSConnection("127.0.0.1", port, timeout=5, context=TLS)
+    try:
+        return exchange(connection, "GET", "/healthz").status == 200
+    except (OSError, HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port

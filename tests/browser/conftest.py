@@ -1,0 +1,63 @@
+"""One browser and one live cluster for all of these tests."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, StorageState, expect, sync_playwright
+
+from tests.browser import chromium
+from tests.browser.cluster import Cluster, living
+from tests.browser.visit import PATIENCE, log_in, watched
+
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """These tests run together, at the end.
+
+    Playwright keeps an event loop running in this thread for as long as it lives, and there Django refuses the database.
+    """
+    items.sort(key=lambda item: item.path.is_relative_to(HERE))
+
+
+@pytest.fixture(scope="package")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = chromium.launch(playwright)
+        if browser is None:
+            missing = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
+            missing("there is no browser here: apt-get install chromium")
+        expect.set_options(timeout=PATIENCE)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="package")
+def cluster(browser: Browser) -> Iterator[Cluster]:
+    """Started only where there is a browser to look at it."""
+    with living() as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="package")
+def session(browser: Browser, cluster: Cluster) -> StorageState:
+    """The cookies of an operator who is logged in."""
+    with watched(browser, cluster, None) as page:
+        log_in(page, cluster)
+        return page.context.storage_state()
+
+
+@pytest.fixture
+def page(browser: Browser, cluster: Cluster, session: StorageState) -> Iterator[Page]:
+    """A page of an operator who is logged in."""
+    with watched(browser, cluster, session) as page:
+        yield page
+
+
+@pytest.fixture
+def strangers_page(browser: Browser, cluster: Cluster) -> Iterator[Page]:
+    """A page of someone who is not."""
+    with watched(browser, cluster, None) as page:
+        yield page

@@ -1,0 +1,36 @@
+"""axe-core finds nothing serious on the main pages, in light and in dark."""
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page
+
+from tests.browser.cluster import Cluster
+
+PAGES = [
+    "/admin/",
+    "/admin/changes/",
+    "/admin/search/?q=db-07",
+    "/admin/checks/config/",
+    "/admin/checks/config/add/",
+    "/admin/checks/config/{config}/change/",
+    "/admin/nodes/node/",
+    "/admin/nodes/node/{node}/change/",
+    "/admin/checks/source/",
+    "/admin/checks/move/",
+    "/admin/nodes/nodeevent/",
+    "/admin/checks/clusterstore/",
+]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("path", PAGES)
+def test_no_page_keeps_anyone_out(page: Page, cluster: Cluster, path: str, scheme: str) -> None:
+    page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+    page.goto(path.format(config=cluster.number_of("postgres.d/db-07.yaml"), node=cluster.number_of_node("ash")))
+    found = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
+    serious = [
+        (one["id"], [node["html"][:300] for node in one["nodes"]][:3])
+        for one in found
+        if one["impact"] in ("serious", "critical")
+    ]
+    assert not serious

@@ -1,0 +1,20 @@
+"""The way in, and no way past it."""
+
+from playwright.sync_api import Page, expect
+
+from tests.browser.cluster import Cluster
+from tests.browser.visit import log_in
+
+
+def test_an_operator_logs_in_and_sees_first_whether_all_is_well(strangers_page: Page, cluster: Cluster) -> None:
+    log_in(strangers_page, cluster)
+    expect(strangers_page.get_by_role("status")).to_contain_text(f"{cluster.checks} checks on 3 nodes")
+
+
+def test_a_wrong_password_opens_nothing(strangers_page: Page) -> None:
+    strangers_page.goto("/admin/checks/config/")
+    strangers_page.get_by_label("Username").fill("admin")
+    strangers_page.get_by_label("Password").fill("a guess")
+    strangers_page.get_by_role("button", name="Log in").click()
+    expect(strangers_page.get_by_text("Please enter the correct username and password")).to_be_visible()
+    expect(strangers_page.get_by_role("navigation")).to_have_count(0)

@@ -1,0 +1,83 @@
+"""An operator at a browser: logs in, and looks at pages that must not misbehave."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    Request,
+    Response,
+    StorageState,
+    ViewportSize,
+    WebError,
+    expect,
+)
+
+from tests.browser.cluster import Cluster
+
+# Milliseconds until something that a page should show is missing, and until a page is: everything shares two busy cores.
+PATIENCE, SLOWEST_PAGE = 20_000, 60_000
+SIZE: ViewportSize = {"width": 1280, "height": 900}
+# What is no request of the network.
+_LOCAL = ("data:", "blob:", "about:")
+
+
+class Watch:
+    """Notes what no page may do: ask another host, fail, complain."""
+
+    def __init__(self, context: BrowserContext, url: str) -> None:
+        self.wrong: list[str] = []
+        self._url = url
+        context.on("request", self._look_at_request)
+        context.on("response", self._look_at_response)
+        context.on("weberror", self._look_at_error)
+        context.on("console", self._look_at_word)
+
+    def _look_at_request(self, request: Request) -> None:
+        if not request.url.startswith((f"{self._url}/", *_LOCAL)):
+            self.wrong.append(f"asked another host: {request.url}")
+
+    def _look_at_response(self, response: Response) -> None:
+        if response.status >= 500:
+            self.wrong.append(f"{response.status}: {response.url}")
+
+    def _look_at_error(self, error: WebError) -> None:
+        self.wrong.append(f"script failed: {error.error}")
+
+    def _look_at_word(self, message: ConsoleMessage) -> None:
+        if message.type == "error":
+            self.wrong.append(f"complained: {message.text} ({message.location['url']})")
+
+
+@contextmanager
+def watched(browser: Browser, cluster: Cluster, session: StorageState | None, **options: str) -> Iterator[Page]:
+    """A page that did nothing wrong until the context ends."""
+    context = browser.new_context(
+        base_url=cluster.url, ignore_https_errors=True, storage_state=session, viewport=SIZE, **options
+    )
+    context.set_default_timeout(PATIENCE)
+    context.set_default_navigation_timeout(SLOWEST_PAGE)
+    watch = Watch(context, cluster.url)
+    try:
+        yield context.new_page()
+        assert not watch.wrong, watch.wrong
+    finally:
+        context.close()
+
+
+def log_in(page: Page, cluster: Cluster) -> None:
+    """As a person does."""
+    page.goto(f"{cluster.url}/admin/")
+    page.get_by_label("Username").fill("admin")
+    page.get_by_label("Password").fill(cluster.password)
+    page.get_by_role("button", name="Log in").click()
+    expect(page.get_by_role("heading", level=1)).to_be_visible()
+
+
+def search(page: Page, words: str) -> None:
+    """In the one box that every page has."""
+    page.get_by_role("searchbox", name="Search").fill(words)
+    page.keyboard.press("Enter")
