@@ -28,6 +28,13 @@ from nodes.querysets import UnknownNode
 
 # What a verb says to an order that can't be carried out.
 REFUSALS = (UnknownNode, dispatcher.NotAccepting, dispatcher.NotDispatchable)
+# What someone must be allowed who carries out an order.
+_PERMISSIONS = {
+    "reassign": "checks.change_assignment",
+    "pin": "checks.add_pin",
+    "pause": "checks.add_pause",
+    "drain": "nodes.change_node",
+}
 _Order = Mapping[str, Any]
 
 
@@ -82,6 +89,14 @@ def drain(nodes: Collection[str], *, actor: str) -> Plan:
     # What no other node can have stays.
     leads = [(entry, names[to] if (to := placed.get(entry.id)) else entry.owner) for entry in entries]
     return _store(Move.Reason.DRAINED, leads, {"verb": "drain", "nodes": sorted(ids)}, actor)
+
+
+def may(user: Any, plan: Plan) -> bool:
+    """Whether someone may carry out a plan."""
+    wanted = [_PERMISSIONS[plan.order["verb"]] if plan.order else "checks.change_plan"]
+    if plan.order.get("hold"):
+        wanted.append(_PERMISSIONS["pin"])
+    return bool(user.has_perms(wanted))
 
 
 def apply(plan: Plan, *, actor: str) -> list[Move]:

@@ -7,10 +7,11 @@ from django.db import transaction
 from drf_spectacular.utils import extend_schema
 from rest_framework import mixins, status
 from rest_framework.decorators import action
+from rest_framework.exceptions import PermissionDenied
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from checks import dispatcher, plans
+from checks import dispatcher, plans, previews
 from checks.models import Plan
 from checks.orders import Isolation, Order, Pause, Pin, Rule
 from nodes.models import NodeRule
@@ -152,8 +153,10 @@ class PlanViewSet(Looked):
     def apply(self, request: Request, pk: str) -> Response:
         """Make the plan's moves, once. 409 when something that it names changed meanwhile; then nothing moved."""
         plan = self.get_object()
+        if not previews.may(request.user, plan):
+            raise PermissionDenied
         try:
-            plans.apply(plan, actor=request.user.get_username())
+            previews.apply(plan, actor=request.user.get_username())
         except plans.StalePlan as stale:
             raise Conflict({"moves": [str(stale)]}) from None
         return Response(self.get_serializer(self.get_object()).data)

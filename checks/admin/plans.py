@@ -25,14 +25,8 @@ from nodes.models import Node
 
 MOST_MOVES = 200
 MOST_NODES = 100
-# What someone must be allowed to carry out an order.
-PERMISSIONS = {
-    "reassign": "checks.change_assignment",
-    "pin": "checks.add_pin",
-    "pause": "checks.add_pause",
-    "drain": "nodes.change_node",
-    "rebalance": "checks.add_plan",
-}
+# Who may make a plan of a rebalance.
+PLANS = "checks.add_plan"
 
 
 class RebalanceForm(forms.Form):
@@ -64,7 +58,7 @@ class PlanAdmin(ReadOnlyAdmin):
         return [*own, *super().get_urls()]
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        offered = {"may_rebalance": request.user.has_perm(PERMISSIONS["rebalance"])}
+        offered = {"may_rebalance": request.user.has_perm(PLANS)}
         response: HttpResponse = super().changelist_view(request, offered | (extra_context or {}))
         return response
 
@@ -95,7 +89,7 @@ class PlanAdmin(ReadOnlyAdmin):
             "what": title(plan),
             "sentence": sentence(plan),
             "notes": notes(plan),
-            "may_apply": plan.applied_at is None and may(request.user, plan),
+            "may_apply": plan.applied_at is None and previews.may(request.user, plan),
             "apply_url": reverse("admin:checks_plan_apply", args=[plan.pk]),
         }
 
@@ -116,7 +110,7 @@ class PlanAdmin(ReadOnlyAdmin):
         plan = self.get_queryset(request).filter(pk=pk).first()
         if plan is None:
             raise Http404
-        if not may(request.user, plan):
+        if not previews.may(request.user, plan):
             raise PermissionDenied
         try:
             moves = previews.apply(plan, actor=request.user.get_username())
@@ -131,7 +125,7 @@ class PlanAdmin(ReadOnlyAdmin):
 
     def rebalance(self, request: HttpRequest) -> HttpResponse:
         """Ask how much may move, and make a plan of it."""
-        if not request.user.has_perm(PERMISSIONS["rebalance"]):
+        if not request.user.has_perm(PLANS):
             raise PermissionDenied
         form = RebalanceForm(request.POST or None)
         if request.method == "POST" and form.is_valid():
@@ -146,14 +140,6 @@ class PlanAdmin(ReadOnlyAdmin):
             "list_url": list_url(Plan),
         }
         return TemplateResponse(request, "admin/checks/rebalance.html", context)
-
-
-def may(user: Any, plan: Plan) -> bool:
-    """Whether someone may carry out a plan."""
-    wanted = [PERMISSIONS[plan.order.get("verb", "rebalance")]]
-    if plan.order.get("hold"):
-        wanted.append(PERMISSIONS["pin"])
-    return bool(user.has_perms(wanted))
 
 
 def title(plan: Any) -> str:
