@@ -118,8 +118,8 @@ def _acknowledged(node: Any, since: datetime, now: datetime) -> Fact:
     if node.state == "lost":
         return Fact("Acknowledged", Truth.UNKNOWN, f"{node.name} is lost")
     if node.heartbeat.acknowledged >= version(since):
-        return Fact("Acknowledged", Truth.YES, f"{node.name} fetched this version and was heard", node.silence)
-    return Fact("Acknowledged", Truth.NO, f"{node.name} did not fetch this version yet, which is of", now - since)
+        return Fact("Acknowledged", Truth.YES, f"{node.name} has fetched this version, heard", node.silence)
+    return Fact("Acknowledged", Truth.NO, f"{node.name} has not fetched this version yet, made", now - since)
 
 
 def _of_an_endpoint() -> Fact:
@@ -132,12 +132,13 @@ def _running(
     runner = getattr(node, "runner", None)
     if runner is None or runner.stats_at is None:
         return Fact("Running", Truth.UNKNOWN, f"no stats from {node.name}")
-    told = sum(run.stats is not None for run in runs)
     age = now - runner.stats_at
+    if runner.stats_at < since:
+        # It may be in them from an earlier time on this node.
+        return Fact("Running", Truth.UNKNOWN, f"{node.name} told no stats since, the last", age)
+    told = sum(run.stats is not None for run in runs)
     if config.name in stats or (runs and told == len(runs)):
         return Fact("Running", Truth.YES, f"in the stats of {node.name}, told", age)
-    if runner.stats_at < since:
-        return Fact("Running", Truth.UNKNOWN, f"{node.name} told no stats since; its last are of", age)
     some = f"only {told} of {numbered(len(runs), 'check ID')}" if told else "not"
     return Fact("Running", Truth.NO, f"{some} in the stats of {node.name}, told", age)
 
