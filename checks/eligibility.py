@@ -1,16 +1,25 @@
 """Who may run what: what nodes declare, runner groups, rules, pins, and runners before node agents."""
 
+import math
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import NamedTuple
 
+from django.db.models import TextField, Value
+from django.db.models.functions import Concat
+
 from checks.changes import Entry
-from checks.models import Assignment, Origin
-from checks.orders import Rule
+from checks.models import Assignment, Config, Origin
+from checks.orders import Pin, Rule
 from clusteragent.lib import conf
 from nodes.declarations import parse
 from nodes.models import NodeType
 from nodes.querysets import NodeQuerySet
+
+# A check, and the keys of the rules about it.
+_Kind = tuple[str, tuple[int, ...]]
 
 
 class Candidate(NamedTuple):
@@ -47,7 +56,14 @@ class Eligibility:
             or any(node.declared for node in nodes)
             or (self._has_runners and not all(node.is_runner for node in nodes))
         )
+        # There may be very many configs, but only so many checks, rules and pins: what these say of all nodes is found once.
+        self._concerns: dict[tuple[str, ...], tuple[Rule, ...]] = {}
+        self._unrefused: dict[_Kind, dict[int, Candidate]] = {}
         self._sets: dict[object, frozenset[int]] = {}
+        # Equal sets are one object: comparing two of very many nodes, again and again, takes longer than making them.
+        self._same: dict[frozenset[int], frozenset[int]] = {}
+        self._open: dict[object, frozenset[int]] = {}
+        self._ids = {node.name: node.id for node in nodes}
         self._taken = {rule.pk: _counts(rule) for rule in self._rules if rule.max_per_node}
 
     def needs_origins(self) -> bool:
@@ -61,27 +77,31 @@ class Eligibility:
     def among(self, entry: Entry) -> frozenset[int] | None:
         """The nodes that may get it now; None: all."""
         chosen = self.may_run(entry)
-        if chosen is None:
-            return None
-        for rule in self._about(entry):
-            if rule.max_per_node:
-                taken = self._taken[rule.pk]
-                chosen = frozenset(node for node in chosen if taken[node] < rule.max_per_node)
-        return chosen
+        limits = tuple(rule for rule in self._about(entry) if rule.max_per_node) if self._taken else ()
+        if chosen is None or not limits:
+            return chosen
+        key = (chosen, *(rule.pk for rule in limits))
+        if key not in self._open:
+            self._open[key] = self._one(
+                node for node in chosen if not any(self._is_full(rule, node) for rule in limits)
+            )
+        return self._open[key]
 
     def take(self, entry: Entry, node: int) -> None:
         """Note that a node got it."""
         for rule in self._about(entry) if self._taken else ():
             if rule.max_per_node:
                 self._taken[rule.pk][node] += 1
+                if self._is_full(rule, node):
+                    self._open.clear()
 
-    def admits(self, entry: Entry, node: int) -> bool:
-        """Whether it may stay on a node that it has."""
-        return (self.is_plain and entry.pin is None) or node in self._eligible(entry, self._about(entry))
+    def refuses(self, entry: Entry, node: int) -> bool:
+        """Whether this one of the nodes may not run it, whatever is preferred."""
+        return not self.is_plain and node not in self._able(entry.name, self._about(entry))
 
     def refusal(self, entry: Entry, node: Candidate) -> str:
         """Why a node may not run it, whatever is preferred; empty when it may."""
-        return parse(node.declared).refusal(entry.name) or _group_refusal(entry.name, node) or self._broken(entry, node)
+        return _refusal(entry.name, self._about(entry), node)
 
     def refusals(self, entry: Entry) -> dict[str, str]:
         """Every node that does not get it, and why: {name: reason}."""
@@ -90,34 +110,57 @@ class Eligibility:
         return {name: self.refusal(entry, node) or self._passed_over(entry, node) for name, node in refused.items()}
 
     def _about(self, entry: Entry) -> tuple[Rule, ...]:
-        return tuple(rule for rule in self._rules if rule.covers(entry.name, entry.sent_as))
+        key = (entry.name, *entry.sent_as)
+        if key not in self._concerns:
+            self._concerns[key] = tuple(rule for rule in self._rules if rule.covers(entry.name, entry.sent_as))
+        return self._concerns[key]
+
+    def _able(self, check: str, rules: tuple[Rule, ...]) -> dict[int, Candidate]:
+        kind = check, tuple(rule.pk for rule in rules)
+        if kind not in self._unrefused:
+            self._unrefused[kind] = {node.id: node for node in self.nodes if not _refusal(check, rules, node)}
+        return self._unrefused[kind]
 
     def _eligible(self, entry: Entry, rules: tuple[Rule, ...]) -> frozenset[int]:
         pin = entry.pin
         key = (entry.name, tuple(rule.pk for rule in rules), pin and (pin.kind, pin.aim, pin.waits))
         if key not in self._sets:
-            self._sets[key] = frozenset(node.id for node in self._choose(entry))
+            self._sets[key] = self._one(self._choose(self._able(entry.name, rules), pin))
         return self._sets[key]
 
-    def _choose(self, entry: Entry) -> list[Candidate]:
-        able = [node for node in self.nodes if not self.refusal(entry, node)]
-        if entry.pin is not None:
-            aimed = [node for node in able if entry.pin.matches(node.name, node.labels)]
-            if aimed or entry.pin.waits:
+    def _one(self, nodes: Iterable[int]) -> frozenset[int]:
+        found = frozenset(nodes)
+        return self._same.setdefault(found, found)
+
+    def _is_full(self, rule: Rule, node: int) -> bool:
+        return self._taken[rule.pk][node] >= (rule.max_per_node or math.inf)
+
+    def _choose(self, able: Mapping[int, Candidate], pin: Pin | None) -> Iterable[int]:
+        if pin is not None:
+            aimed = self._aimed(able, pin)
+            if aimed or pin.waits:
                 return aimed
-        runners = [node for node in able if node.is_runner] if self._has_runners else []
+        runners = [node.id for node in able.values() if node.is_runner] if self._has_runners else []
         return runners or able
 
-    def _broken(self, entry: Entry, node: Candidate) -> str:
-        return next((why for rule in self._about(entry) if (why := rule.refusal(node.labels))), "")
+    def _aimed(self, able: Mapping[int, Candidate], pin: Pin) -> list[int]:
+        if pin.kind == Pin.Kind.NODE:
+            node_id = self._ids.get(pin.aim, 0)
+            return [node_id] if node_id in able else []
+        return [node.id for node in able.values() if pin.matches(node.name, node.labels)]
 
     def _passed_over(self, entry: Entry, node: Candidate) -> str:
         if entry.pin is not None and not entry.pin.matches(node.name, node.labels):
             return f"the config is pinned to {entry.pin}"
         for rule in self._about(entry):
-            if rule.max_per_node and self._taken[rule.pk][node.id] >= rule.max_per_node:
+            if rule.max_per_node and self._is_full(rule, node.id):
                 return f"rule {rule.name}: at most {rule.max_per_node} on one node"
         return "it is a node agent, and runners come first"
+
+
+def _refusal(check: str, rules: Iterable[Rule], node: Candidate) -> str:
+    broken = (why for rule in rules if (why := rule.refusal(node.labels)))
+    return parse(node.declared).refusal(check) or _group_refusal(check, node) or next(broken, "")
 
 
 def _group_refusal(check: str, node: Candidate) -> str:
@@ -133,17 +176,30 @@ def _group_refusal(check: str, node: Candidate) -> str:
 
 def _counts(rule: Rule) -> Counter[int]:
     """How many of the configs that a rule is about each node has."""
-    origins = Origin.objects.values_list("config_id", "source", "key") if rule.source_pattern != "*" else ()
-    sent_as: dict[int, list[str]] = {}
-    for config_id, source, key in origins:
-        sent_as.setdefault(config_id, []).append(f"{source}:{key}")
-    assigned = Assignment.objects.values_list("config_id", "config__name", "node_id")
-    return Counter(node for id_, name, node in assigned if rule.covers(name, sent_as.get(id_, ())))
+    assigned = (
+        Assignment.objects.filter(config__name__in=_names(rule)) if rule.check_pattern != "*" else Assignment.objects
+    )
+    if rule.source_pattern == "*":
+        return Counter(assigned.counts())
+    sent = assigned.annotate(
+        sent=Concat("config__origins__source", Value(":"), "config__origins__key", output_field=TextField())
+    )
+    # PostgreSQL sorts out most, Python what it can't say.
+    prefix = re.split(r"[*?\[]", rule.source_pattern, maxsplit=1)[0]
+    rows = sent.filter(sent__startswith=prefix).values_list("config_id", "node_id", "sent")
+    owners = {config: node for config, node, origin in rows if fnmatchcase(origin, rule.source_pattern)}
+    return Counter(owners.values())
+
+
+def _names(rule: Rule) -> list[str]:
+    """The checks that a rule is about."""
+    names = Config.objects.order_by().values_list("name", flat=True).distinct()
+    return [name for name in names if fnmatchcase(name, rule.check_pattern)]
 
 
 def name_origins(entries: Iterable[Entry]) -> None:
     """Let entries of configs that exist say which origins send them."""
-    by_id = {entry.id: entry for entry in entries if entry.id}
+    by_id = {entry.id: entry for entry in entries if entry.id and not entry.sent_as}
     for config_id, source, key in _origins(by_id):
         by_id[config_id].sent_as.append(f"{source}:{key}")
 

@@ -43,6 +43,9 @@ class Pool(Generic[N]):
     def __len__(self) -> int:
         return len(self._names)
 
+    def has_room(self, node: N) -> bool:
+        return self._room.get(node, 0) > 0
+
     def load(self, node: N) -> float:
         """Expected load: the workers that its configs and the rest need, divided by those it has."""
         return self._costs[node] / self._workers[node]
@@ -66,7 +69,7 @@ class Pool(Generic[N]):
         return [(name, load) for load, name in loads]
 
     def _takes(self, node: N, among: frozenset[N] | None) -> bool:
-        return self._room.get(node, 0) > 0 and (among is None or node in among)
+        return self.has_room(node) and (among is None or node in among)
 
     def _least(self, among: frozenset[N] | None) -> N | None:
         """The first of a heap for each set of nodes: what another set gave a node shows when the node comes up."""

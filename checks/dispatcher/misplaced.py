@@ -21,6 +21,9 @@ class Judge:
         self.eligibility = Eligibility(list(self._nodes.values()))
         self._draining = set(Node.objects.filter(draining=True).values_list("pk", flat=True))
         self._excess = _excess()
+        self._prefers_runners = conf.PLACEMENT_PREFER == "runners" and any(
+            node.is_runner for node in self._nodes.values()
+        )
 
     def is_content(self) -> bool:
         """Whether everything is right, as can be told without a look at any config."""
@@ -33,7 +36,7 @@ class Judge:
             return ""
         if entry.pin is not None and entry.pin.waits and _astray(entry, node):
             return Move.Reason.PINNED
-        return Move.Reason.INELIGIBLE if self.eligibility.refusal(entry, node) else ""
+        return Move.Reason.INELIGIBLE if self.eligibility.refuses(entry, node.id) else ""
 
     def should_go(self, entry: Entry) -> str:
         """Why it should run elsewhere, where another node can have it now; empty when it is right."""
@@ -41,20 +44,23 @@ class Judge:
         if node is None or self._is_right(entry, node):
             return ""
         able = self._placement.able(entry)
-        if _astray(entry, node) and any(not _astray(entry, one) for one in able):
+        if not able:
+            return ""
+        # There may be very many. Either a pin aims at all of them or at none, and they are all runners or none is.
+        if _astray(entry, node) and not _astray(entry, able[0]):
             return Move.Reason.PINNED
         if node.id in self._draining:
-            return Move.Reason.DRAINED if able else ""
+            return Move.Reason.DRAINED
         if self._excess[node.id]:
             self._excess[node.id] -= 1
             return Move.Reason.REBALANCED
-        return Move.Reason.REBALANCED if entry.pin is None and able and all(one.is_runner for one in able) else ""
+        return Move.Reason.REBALANCED if entry.pin is None and able[0].is_runner else ""
 
     def _is_right(self, entry: Entry, node: Candidate) -> bool:
         """Whether it is, whatever other nodes there are."""
         if node.id in self._draining or self._excess[node.id] or _astray(entry, node):
             return False
-        return entry.pin is not None or node.is_runner or conf.PLACEMENT_PREFER != "runners"
+        return entry.pin is not None or node.is_runner or not self._prefers_runners
 
 
 def _excess() -> Counter[int]:

@@ -82,7 +82,10 @@ def move_company(turn: Turn, alone: Entry, reason: str) -> list[Move]:
     """Move away what else is on an isolated config's node; what no other node may have stays."""
     company = Assignment.objects.filter(node_id=alone.owner or 0).exclude(config_id=alone.id)
     entries = entries_of(list(company.values_list("config_id", flat=True)))
-    turn.relocate(entries, Placement(), reason)
+    placement = Placement()
+    # A node that is kept for another isolated config would only send it back.
+    if not placement.is_kept:
+        turn.relocate(entries, placement, reason)
     return turn.finish()
 
 
@@ -156,9 +159,11 @@ def _resume(ids: Sequence[int], pools: Pools, term: int | None, actor: str) -> l
     if not entries:
         return []
     Pause.objects.filter(config_id__in=paused).delete()
-    placed = turn.place(entries, pools.at(turn.store.revision), Move.Reason.RESUMED)
+    # What became an endpoint check meanwhile runs where its endpoint is.
+    ownerless = [entry for entry in entries if not entry.endpoint and entry.owner is None]
+    placed = turn.place(ownerless, pools.at(turn.store.revision), Move.Reason.RESUMED)
     turn.assign(placed, Move.Reason.RESUMED)
-    Config.objects.let_dangle([entry.id for entry in entries if entry.owner is None])
+    Config.objects.let_dangle([entry.id for entry in ownerless if entry.owner is None])
     return turn.finish()
 
 

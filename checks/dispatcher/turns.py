@@ -35,8 +35,10 @@ class Placement:
             chosen = chosen.filter(pk__in=nodes)
         # An isolated config's node is its own, unless there is no other.
         lonely = Isolation.objects.filter(config__assignment__node__isnull=False).values("config__assignment__node")
-        if lonely.exists() and chosen.exclude(pk__in=lonely).exists():
-            chosen = chosen.exclude(pk__in=lonely)
+        self.is_kept = False
+        if lonely.exists():
+            self.is_kept = not chosen.exclude(pk__in=lonely).exists()
+            chosen = chosen if self.is_kept else chosen.exclude(pk__in=lonely)
         self.eligibility = Eligibility(candidates(chosen))
         self._all = frozenset(node.id for node in self.eligibility.nodes)
         self._steady = frozenset(chosen.steady().values_list("pk", flat=True))
@@ -61,18 +63,35 @@ class Placement:
         return max((self._pool.load(node.id) for node in self.eligibility.nodes if node.id != without), default=0.0)
 
     def able(self, entry: Entry) -> list[Candidate]:
-        """The nodes that may have a config now, without those that come and go."""
+        """The nodes that may have a config and have room, as it was when first asked, without those that come and go."""
         among = self.eligibility.among(entry)
         if among not in self._able:
             able = self._steady if among is None else among & self._steady
-            self._able[among] = [node for node in self.eligibility.nodes if node.id in able]
-        return self._able[among]
+            self._able[among] = [
+                node for node in self.eligibility.nodes if node.id in able and self._pool.has_room(node.id)
+            ]
+        return self._able[among] or self._without_pin(entry, self.able) or []
 
-    def choose(self, entry: Entry, *, elsewhere: bool = False) -> int | None:
+    def choose(self, entry: Entry, *, elsewhere: bool = False, fall_back: bool = True) -> int | None:
         """The node that gets a config: the one near to it if it may, else the least loaded. None: nobody may, or has room.
 
-        elsewhere: not the node that has it.
+        elsewhere: not the node that has it. fall_back: where its pin aims at has no room, another.
         """
+        node = self._choose(entry, elsewhere)
+        if node is None and fall_back:
+            node = self._without_pin(entry, lambda entry: self._choose(entry, elsewhere))
+        return node
+
+    def _without_pin(self, entry: Entry, ask: Callable[[Entry], T]) -> T | None:
+        """What there is for a config where its pin does not insist."""
+        if entry.pin is None or entry.pin.waits:
+            return None
+        pin, entry.pin = entry.pin, None
+        answer = ask(entry)
+        entry.pin = pin
+        return answer
+
+    def _choose(self, entry: Entry, elsewhere: bool) -> int | None:
         cost = self._means.of(entry.name) if entry.cost is None else entry.cost
         among = self._among(entry, elsewhere=elsewhere)
         best = [[name, round(load, 4)] for name, load in self._pool.best(among)]
@@ -103,7 +122,7 @@ class Pools:
 
     def __init__(self, ceiling: float = math.inf, *, cold: bool = False) -> None:
         """cold: also during the warm-up, when there are no such nodes for anybody else."""
-        self._ceiling = ceiling
+        self.ceiling = ceiling
         self._cold = cold
         self._revision = -1
         self._good_until = 0.0
@@ -113,7 +132,7 @@ class Pools:
         if revision != self._revision or time.monotonic() > self._good_until:
             began = time.monotonic()
             cold = not self._cold and Hearing.objects.filter(warmup=True).exists()
-            self._placement = Placement(() if cold else None, self._ceiling)
+            self._placement = Placement(() if cold else None, self.ceiling)
             counted = time.monotonic()
             self._good_until = counted + max(1.0, 10 * (counted - began))
         self._revision = revision + 1
@@ -158,7 +177,7 @@ class Turn:
 
     def relocate(
         self,
-        entries: Iterable[Entry],
+        entries: Collection[Entry],
         placement: Placement,
         reason: str,
         *,
@@ -169,9 +188,11 @@ class Turn:
 
         elsewhere: also those that would be best where they are.
         """
+        if placement.eligibility.needs_origins():
+            name_origins(entries)
         moved, lost = [], []
         for entry in entries:
-            node = placement.choose(entry, elsewhere=elsewhere)
+            node = placement.choose(entry, elsewhere=elsewhere, fall_back=reason != Move.Reason.PINNED)
             if node is not None and node != entry.owner:
                 self.move(entry, node, reason)
                 moved.append(entry)

@@ -9,8 +9,8 @@ from checks import dispatcher
 from checks.dispatcher import NotAccepting, NotDispatchable
 from checks.models import Assignment, Config, Move
 from checks.orders import Isolation, Pause, Pin, Rule
-from checks.tests.cast import config, dangling, ledger, owners, report, sent, silence
-from nodes.models import Node
+from checks.tests.cast import config, counts, dangling, lead, ledger, owners, report, sent, silence
+from nodes.models import Node, NodeRule
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
 
@@ -91,6 +91,36 @@ def test_a_pin_outlives_an_edit_and_a_time_without_its_file():
     assert Pin.objects.get().config == Config.objects.get(origins__key="one")
 
 
+def test_a_pin_that_does_not_wait_lets_run_elsewhere_what_its_node_has_no_room_for():
+    NodeRule.objects.create(pattern="birch", max_configs=1)
+    report("ash", "birch")
+    ids = placed("one", "two", "three")
+    dispatcher.pin(ids.values(), "birch")
+    expire("birch")
+    report("birch")
+    for _ in range(2):
+        dispatcher.put_right()
+        assert counts() == {"ash": 2, "birch": 1}
+    before = owners()
+    assert dispatcher.put_right() == []
+    for key in ids:
+        dispatcher.unschedule([("file", key)])
+        dispatcher.schedule([sent(key)])
+    assert (counts(), dangling()) == ({"ash": 2, "birch": 1}, set())
+    assert set(owners()) == set(before)
+
+
+def test_a_drained_node_gives_away_what_is_pinned_to_a_full_one():
+    NodeRule.objects.create(pattern="birch", max_configs=0)
+    report("ash", "birch", "cedar")
+    ids = placed("one", "two")
+    dispatcher.pin(ids.values(), "birch")
+    Node.objects.filter(name="ash").cordon(draining=True)
+    dispatcher.put_right()
+    assert counts() == {"cedar": 2}
+    assert dispatcher.put_right() == []
+
+
 def test_a_paused_config_has_no_owner_and_does_not_dangle():
     report("ash")
     ids = placed("one", "two")
@@ -122,6 +152,16 @@ def test_a_pause_ends_by_itself():
     dispatcher.pause(ids.values(), until=Now() - timedelta(seconds=1))
     dispatcher.resume_due()
     assert owners() == {"one": "ash"}
+
+
+def test_a_pause_of_what_became_an_endpoint_check_ends_with_no_owner():
+    report("ash")
+    ids = placed("one")
+    dispatcher.pause(ids.values(), until=Now() - timedelta(seconds=1))
+    dispatcher.schedule([sent("one", node_name="cedar")])
+    for _ in range(2):
+        dispatcher.run_pass(lead())
+        assert (owners(), dangling(), Pause.objects.count()) == ({}, set(), 0)
 
 
 def test_what_is_resumed_without_a_node_dangles():
@@ -166,6 +206,17 @@ def test_an_isolated_config_whose_node_dies_is_alone_on_another():
     [new] = Assignment.objects.filter(config=ids["a"]).values_list("node__name", flat=True)
     assert [key for key, node in owners().items() if node == new] == ["a"]
     assert len(owners()) == 6
+
+
+def test_company_that_has_only_nodes_of_isolated_configs_to_go_to_stays():
+    report("ash", "birch")
+    ids = placed("a", "b", "c")
+    for key in "ab":
+        dispatcher.isolate(ids[key])
+    before = owners()
+    for _ in range(3):
+        assert dispatcher.put_right() == []
+    assert owners() == before
 
 
 def test_nothing_is_isolated_where_there_is_no_other_node():

@@ -10,7 +10,7 @@ from django.test.utils import CaptureQueriesContext
 
 from checks import dispatcher
 from checks.models import ClusterStore, Config, Move
-from checks.orders import Pin
+from checks.orders import Pin, Rule
 from checks.tests.cast import counts, dangling, lead, ledger, owners, report, sent, silence, versions
 from clusteragent.lib import conf
 from nodes.declarations import canonical
@@ -109,6 +109,15 @@ class TestLeaving:
         one_pass()
         assert not dangling()
 
+    def test_rules_about_origins_hold(self):
+        placed(2, "ash")
+        report("birch", "cedar")
+        Node.objects.filter(name="cedar").update(labels={"zone": "a"})
+        Rule.objects.create(name="mine", source_pattern="file:*", required={"zone": "a"})
+        leave("ash")
+        one_pass()
+        assert counts() == {"cedar": 2}
+
     def test_a_fresh_start_ends_it(self):
         placed(30, "ash", "birch")
         leave("ash")
@@ -165,6 +174,16 @@ class TestDraining:
         assert left == [14, 8, 2, 0]
         assert counts() == {"birch": 30, "cedar": 30}
         assert {reason for _, _, reason in ledger()[60:]} == {"drained"}
+
+    def test_what_has_nowhere_to_go_does_not_hold_up_the_rest(self):
+        placed(30, "ash", "birch", "cedar")
+        Node.objects.filter(name="birch").update(max_configs=10)
+        first = Config.objects.order_by("pk").filter(assignment__node__name="cedar").values_list("pk", flat=True)
+        dispatcher.pin(list(first), "birch")
+        Node.objects.filter(name="ash").cordon(draining=True)
+        moves = dispatcher.put_right()
+        assert len(moves) == dispatcher.budget()
+        assert {move.source_node for move in moves} == {"ash"}
 
     def test_uncordoning_ends_it(self):
         placed(6, "ash", "birch")
