@@ -5,7 +5,8 @@ sends that config too (then it parts from it), or another config has these bytes
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from copy import copy as copy_of
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -15,8 +16,9 @@ from django.db.models import Count, F
 from checks import patching
 from checks.edits import Edit
 from checks.models import Config, Instance, Origin
-from checks.orders import Isolation, Order, Pause, Pin
+from checks.orders import ORDERS, Isolation, Order, OrderQuerySet, Pause, Pin
 from checks.querysets import copy, new_ids
+from checks.sharding import is_shard, parent_of
 from checks.wire import IntegrationConfig, PatchedConfig
 
 ORIGIN_COLUMNS = ("source", "key", "config_id", "fingerprint", "scanned_by")
@@ -55,11 +57,19 @@ class Entry:
     # What is ordered of it: see heed_orders().
     pin: Pin | None = None
     paused: bool = False
-    waiting: list[Order] = field(default_factory=list)
+    inherited: list[Order] = field(default_factory=list)
+    # The config that its origin shared with others until now.
+    parted_from: int = 0
     # What a choice of its node went by: see Move.why.
     why: dict[str, Any] | None = None
     # Its origins as `source:key`, where a rule asks for them.
     sent_as: list[str] = field(default_factory=list)
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """The origin (source, key) that sent what it says now."""
+        assert self.sent is not None
+        return self.sent.source, self.sent.key
 
 
 @dataclass(slots=True)
@@ -69,6 +79,8 @@ class Changes:
     new: list[Entry] = field(default_factory=list)
     changed: list[Entry] = field(default_factory=list)
     removed: list[Entry] = field(default_factory=list)
+    # Those that live on without one of their origins.
+    left: list[Entry] = field(default_factory=list)
     new_origins: list[tuple[Sent, Entry]] = field(default_factory=list)
     sent_otherwise: list[tuple[int, Sent, Entry]] = field(default_factory=list)
 
@@ -116,6 +128,7 @@ class Reckoning:
             return mine
         self._leave(mine)
         entry = self._new(sent, near=mine.owner)
+        entry.parted_from = mine.id
         entry.origins += 1
         return entry
 
@@ -140,6 +153,8 @@ class Reckoning:
         if not entry.origins:
             del self._by_digest[entry.digest]
             self.changes.removed.append(entry)
+        else:
+            self.changes.left.append(entry)
 
 
 def entries(ids: Iterable[int], digests: Iterable[str] = ()) -> list[Entry]:
@@ -169,21 +184,38 @@ def entries(ids: Iterable[int], digests: Iterable[str] = ()) -> list[Entry]:
 def heed_orders(entries: Iterable[Entry]) -> None:
     """Let entries know what is ordered of them; new ones, what was ordered of what their origin sent before."""
     known = {entry.id: entry for entry in entries if entry.id}
-    new = {(entry.sent.source, entry.sent.key): entry for entry in entries if entry.sent and not entry.id}
-    for order in Pin.objects.in_force().of(known, new):
-        _ordered(order, known, new).pin = order
-    for order in Pause.objects.of(known, new):
-        _ordered(order, known, new).paused = True
-    for order in Isolation.objects.of((), new):
-        _ordered(order, known, new)
+    new = [entry for entry in entries if entry.sent and not entry.id]
+    # A pause that is over holds until someone resumes what it stopped.
+    for orders in (Pin.objects.in_force(), Pause.objects.all(), Isolation.objects.all()):
+        for order in orders.of(known):
+            _heed(known[order.config_id], order)
+        for entry, order in _inherited(orders, new) if new and orders.exists() else ():
+            entry.inherited.append(order)
+            _heed(entry, order)
 
 
-def _ordered(order: Order, known: dict[int, Entry], new: dict[tuple[str, str], Entry]) -> Entry:
-    if order.config_id is not None:
-        return known[order.config_id]
-    entry = new[order.source, order.key]
-    entry.waiting.append(order)
-    return entry
+def _heed(entry: Entry, order: Order) -> None:
+    if isinstance(order, Pin):
+        entry.pin = order
+    entry.paused |= isinstance(order, Pause)
+
+
+def _inherited(orders: OrderQuerySet, new: Sequence[Entry]) -> Iterator[tuple[Entry, Order]]:
+    """The order for each of these that has one: of its origin, or of what that was cut from or put together of, or parted
+    from. Where several wait for an origin the last holds.
+    """
+    waiting: dict[tuple[str, str], dict[str, Order]] = {}
+    for order in orders.filter(config=None, source__in={entry.key[0] for entry in new}).order_by("pk"):
+        waiting.setdefault((order.source, parent_of(order.key)), {})[order.key] = order
+    shared = {order.config_id: order for order in orders.of({entry.parted_from for entry in new})}
+    for entry in new:
+        source, key = entry.key
+        family = waiting.get((source, parent_of(key)), {})
+        nearest = [family[one] for one in (key, parent_of(key)) if one in family]
+        if not (nearest or is_shard(key)):
+            nearest = [family[one] for one in sorted(family)]
+        if order := next(iter(nearest), shared.get(entry.parted_from)):
+            yield entry, order
 
 
 def write(changes: Changes, actor: str) -> None:
@@ -204,10 +236,35 @@ def write(changes: Changes, actor: str) -> None:
         [(id_, entry.id, s.patched.fingerprint, s.replica) for id_, s, entry in changes.sent_otherwise]
     )
     Config.objects.remove([entry.id for entry in changes.removed])
-    for entry in changes.new:
-        for order in entry.waiting:
-            order.config_id = entry.id
-            order.save(update_fields=["config"])
+    _hand_on([entry for entry in changes.new if entry.inherited])
+    rekey_orders([entry.id for entry in changes.left])
+
+
+def _hand_on(heirs: Sequence[Entry]) -> None:
+    """Write what new configs inherit. What waited for them, or for what they were cut from or put together of, is over."""
+    for entry in heirs:
+        for order in entry.inherited:
+            own = copy_of(order)
+            own.pk, own.config_id, (own.source, own.key) = None, entry.id, entry.key
+            own.save(force_insert=True)
+    came = {entry.key for entry in heirs}
+    over = came | {(source, parent_of(key)) for source, key in came}
+    for model in ORDERS if heirs else ():
+        for order in model.objects.filter(config=None, source__in={source for source, _ in came}):
+            if (order.source, order.key) in over or (order.source, parent_of(order.key)) in came:
+                order.delete()
+
+
+def rekey_orders(ids: Collection[int]) -> None:
+    """These configs live on without some of their origins: what is ordered of them belongs to one that still sends them."""
+    for model in ORDERS:
+        for order in model.objects.of(ids):
+            keys = list(
+                Origin.objects.filter(config=order.config_id).order_by("source", "key").values_list("source", "key")
+            )
+            if keys and (order.source, order.key) not in keys:
+                order.source, order.key = keys[0]
+                order.save(update_fields=["source", "key"])
 
 
 def _row(entry: Entry) -> tuple[Any, ...]:

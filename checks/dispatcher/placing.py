@@ -108,6 +108,7 @@ def _unschedule(chunk: Sequence[tuple[str, str]], term: int | None, actor: str) 
             turn.move(entry, None, Move.Reason.UNSCHEDULED)
     Origin.objects.filter(pk__in=origins).delete()
     Config.objects.remove([entry.id for entry in gone])
+    changes.rekey_orders([entry.id for entry in entries.values() if entry.origins])
     return turn.finish() if origins else []
 
 
@@ -122,6 +123,8 @@ def _redispatch(ids: Sequence[int], pools: Pools, term: int | None, actor: str) 
     placed = turn.place(dangling, placement, Move.Reason.REDISPATCHED)
     turn.assign(placed, Move.Reason.REDISPATCHED)
     Config.objects.settle([entry.id for entry in placed])
+    if pools.ceiling == math.inf:
+        Config.objects.forget_former([entry.id for entry in dangling if entry.owner is None and entry.near])
     if term is not None:
         # Each chunk is a sign of life: the pass after a long one must not believe that nobody heard meanwhile.
         Hearing.objects.note_pass()

@@ -1,6 +1,7 @@
 """Expiry and re-dispatch: a dead node's configs move, and nothing else does."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.db.models import F
@@ -8,6 +9,7 @@ from django.db.models.functions import Now
 
 from checks import dispatcher
 from checks.models import Config, Move, Source
+from checks.orders import Rule
 from checks.tests.cast import counts, dangling, lead, ledger, owners, report, sent, silence, versions
 from clusteragent.lib import conf
 from nodes.models import Hearing, Heartbeat, Node
@@ -30,6 +32,26 @@ def test_only_the_dead_node_s_configs_move():
     assert set(counts()) == {"ash", "cedar"}
     assert {key for key in before if before[key] != after[key]} == {key for key in before if before[key] == "birch"}
     assert all(versions()[name] > told[name] for name in ("ash", "birch", "cedar"))
+
+
+@pytest.mark.parametrize("change", [{"labels": {}}, {"schedulable": False}, {"max_configs": 0}])
+def test_a_node_that_came_back_is_told_what_it_has_though_it_may_not_have_back_what_it_lost(change: dict[str, Any]):
+    report("ash", "birch")
+    Node.objects.filter(name="ash").update(labels={"zone": "a"})
+    Rule.objects.create(name="near", required={"zone": "a"})
+    schedule(2)
+    silence("ash")
+    dispatcher.run_pass(lead())
+    Node.objects.filter(name="ash").update(**change)
+    Heartbeat.objects.create(node=Node.objects.get(name="ash"))
+    share = Config.objects.share_of("ash")
+    assert share is not None
+    assert share.unsure
+    Config.objects.update(dangling_since=Now() - dispatcher.NO_PILE_UP - timedelta(seconds=1))
+    dispatcher.run_pass(lead())
+    share = Config.objects.share_of("ash")
+    assert share is not None
+    assert (share.unsure, share.configs, len(dangling())) == ("", "", 2)
 
 
 def test_work_does_not_go_to_a_node_that_may_have_died_with_its_owner():
