@@ -8,9 +8,10 @@ from django.test.utils import CaptureQueriesContext, override_settings
 from bench import stage
 from bench.report import Report, timed
 from checks import dispatcher
+from checks.models import Config
 from nodes.models import Node
 
-# {node}: the key of one of the nodes.
+# {node}: the key of one of the nodes. {config}: that of one of the configs.
 PAGES = {
     "now": "/admin/",
     "now, what it fetches each 5 s": "/admin/now/",
@@ -18,6 +19,7 @@ PAGES = {
     "search": "/admin/search/?q=service-471",
     "a node": "/admin/nodes/node/{node}/change/",
     "a node, what its loss would do": "/admin/nodes/node/{node}/loss/",
+    "a config": "/admin/checks/config/{config}/change/",
     "configs": "/admin/checks/config/",
     "configs, the fourth page": "/admin/checks/config/?p=4",
     "configs of a node": "/admin/checks/config/?node=node-00042",
@@ -61,7 +63,8 @@ def _took(client: Client, page: str) -> float:
 
 
 def _url(page: str) -> str:
-    return page.format(node=Node.objects.get(name="node-00042").pk)
+    config = Config.objects.order_by("pk").values_list("pk", flat=True).first()
+    return page.format(node=Node.objects.get(name="node-00042").pk, config=config)
 
 
 def _get(client: Client, page: str) -> None:
