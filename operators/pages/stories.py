@@ -23,6 +23,8 @@ _NODES_COME_AND_GO = {
     _EVENT.REGISTERED, _EVENT.BACK, _EVENT.EXPIRED, _EVENT.SILENT, _EVENT.LEAVING, _EVENT.RESTARTING, _EVENT.RESTARTED,
     _EVENT.FLAPPING,
 }  # fmt: skip
+# They leave a config without a node that should have one.
+_LOSES = {_MOVE.EXPIRED, _MOVE.INELIGIBLE, _MOVE.PINNED}
 _SENT = {_MOVE.SCHEDULED, _MOVE.CHANGED, _MOVE.UNSCHEDULED}
 
 
@@ -109,7 +111,10 @@ def tell(since: datetime, until: datetime, most: int, sizes: Mapping[str, int] |
     happened = [Event(*row) for row in events.values_list("id", "node_name", "kind", "cause", "time")[:most]]
     ends = [rows[-1].time for rows in (steps, happened) if len(rows) == most]
     first = max([since, *ends])
-    found = fold(reversed(steps), reversed(happened), sizes)
+    # What is older of the one kind, without the other, would tell half of a story.
+    steps = [step for step in reversed(steps) if step.time >= first]
+    happened = [event for event in reversed(happened) if event.time >= first]
+    found = fold(steps, happened, sizes)
     _name_sources([story for story in found if story.cause.kind == "sent"])
     return Told(found, first, bool(ends))
 
@@ -146,21 +151,25 @@ class _Folding:
         self._lost: dict[int, tuple[datetime, Story]] = {}
 
     def move(self, step: Step) -> None:
-        lost_at, story = self._lost.pop(step.config, (None, None))
-        if step.reason != _MOVE.REDISPATCHED or story is None:
-            story = self._story(cause_of_move(step), step.time)
+        found = self._found(step)
+        story = found if found and step.reason == _MOVE.REDISPATCHED else self._story(cause_of_move(step), step.time)
         story.end = max(story.end, step.time)
         story.steps.append(step)
         if step.to:
             story.placed[step.config] += step.to != step.source
-            story.homeless.discard(step.config)
-            if lost_at:
-                story.gap = max(story.gap, step.time - lost_at)
-        elif step.reason in (_MOVE.EXPIRED, _MOVE.INELIGIBLE, _MOVE.PINNED):
+        elif step.reason in _LOSES:
             # A node that expired had been silent for the timeout by then.
             silent = conf.NODE_EXPIRATION_TIMEOUT if step.reason == _MOVE.EXPIRED else timedelta(0)
             self._lost[step.config] = step.time - silent, story
             story.homeless.add(step.config)
+
+    def _found(self, step: Step) -> Story | None:
+        """The story in which the config lost its node, which ends with this move."""
+        since, story = self._lost.pop(step.config, (step.time, None))
+        if story:
+            story.homeless.discard(step.config)
+            story.gap = max(story.gap, step.time - since) if step.to else story.gap
+        return story
 
     def happen(self, event: Event) -> None:
         story = self._story(cause_of_event(event), event.time)

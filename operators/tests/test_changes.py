@@ -18,6 +18,7 @@ from checks.tests.cast import owners, report, sent, silence
 from checks.tests.operators import config, superuser
 from clusteragent.lib.clock import ago
 from nodes.models import Heartbeat, Node, NodeEvent
+from operators.pages import changes
 from operators.pages.exports import harmless
 from operators.roles import Role
 from operators.tests.cast import user
@@ -91,6 +92,24 @@ def test_the_gap_is_counted_from_when_the_node_was_last_heard(client: Client) ->
     dispatcher.redispatch(force=True)
     Move.objects.filter(reason="redispatched").update(time=Now() + timedelta(seconds=8))
     assert told(client, "?since=2000-01-01&until=2100-01-01")[0] == "birch lost: 1 check moved once, longest gap 38 s"
+
+
+def test_what_was_lost_and_then_reassigned_waits_no_longer(client: Client) -> None:
+    silence("birch")
+    dispatcher.expire_nodes(force=True)
+    assert told(client)[0] == "birch lost: 1 check waits for a node"
+    dispatcher.reassign([config("one").pk], "ash", actor="eve")
+    Move.objects.filter(actor="eve").update(time=Now() + timedelta(seconds=5))
+    stories = told(client, "?since=2000-01-01&until=2100-01-01")
+    assert stories[:2] == ["Reassigned by eve: 1 check moved once", "birch lost: longest gap 35 s"]
+
+
+def test_nothing_is_told_by_half(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(changes, "MOST_MOVES", 1)
+    response = page(client)
+    assert [title for _, title, _ in response.context["stories"]] == ["Reassigned by otto"]
+    assert "Told of the last 1 move and as many events" in response.content.decode()
+    assert response.context["chart"].number == 2
 
 
 def test_the_url_names_the_range(client: Client) -> None:
