@@ -118,7 +118,7 @@ def _acknowledged(node: Any, since: datetime, now: datetime) -> Fact:
     if node.state == "lost":
         return Fact("Acknowledged", Truth.UNKNOWN, f"{node.name} is lost")
     if node.heartbeat.acknowledged >= version(since):
-        return Fact("Acknowledged", Truth.YES, f"{node.name} has fetched this version, heard", node.silence)
+        return Fact("Acknowledged", Truth.YES, f"{node.name} fetched this version, heard", node.silence)
     return Fact("Acknowledged", Truth.NO, f"{node.name} has not fetched this version yet, made", now - since)
 
 

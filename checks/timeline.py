@@ -28,7 +28,11 @@ def of(config: Config, number: int) -> tuple[list[Line], bool]:
     lines = [
         *(_edit(*edit) for edit in edits),
         # An edit is a line of the ledger, too: who has the config must fetch it again.
-        *(_move(move) for move in moves if not (move.reason == Move.Reason.CHANGED and move.source_node == move.to_node)),
+        *(
+            _move(move)
+            for move in moves
+            if not (move.reason == Move.Reason.CHANGED and move.source_node == move.to_node)
+        ),
         *_events(moves, number),
     ]
     lines.sort(key=lambda line: line.time, reverse=True)
@@ -36,7 +40,9 @@ def of(config: Config, number: int) -> tuple[list[Line], bool]:
 
 
 def _edit(time: datetime, actor: str, diff: Sequence[str]) -> Line:
-    return Line(time, "edit", "" if diff else "Nothing that is shown changed: only secrets, or how it is written.", actor, diff)
+    return Line(
+        time, "edit", "" if diff else "Nothing that is shown changed: only secrets, or how it is written.", actor, diff
+    )
 
 
 def _move(move: Move) -> Line:

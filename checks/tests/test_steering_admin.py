@@ -173,6 +173,16 @@ def test_a_pin_that_is_added_changed_and_deleted_acts_at_once() -> None:
     assert owners()["shop"] == "ash"
 
 
+def test_an_order_keeps_the_end_that_its_form_shows() -> None:
+    client = superuser()
+    post(client, f"{PAUSES}add/", configs=config("shop").digest, until="2100-12-24 08:00")
+    pause = Pause.objects.get()
+    form = client.get(f"{PAUSES}{pause.pk}/change/").context["adminform"].form
+    post(client, f"{PAUSES}{pause.pk}/change/", until=str(form["until"].value()), note="longer")
+    again = Pause.objects.get()
+    assert (again.until, again.note) == (pause.until, "longer")
+
+
 def test_a_pause_that_is_added_and_deleted_acts_at_once() -> None:
     client = superuser()
     post(client, f"{PAUSES}add/", configs=config("shop").digest, until="2h", note="deploy")
