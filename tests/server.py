@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
@@ -21,6 +22,8 @@ os.environ["CLUSTERAGENT_SECRET_KEY"] = "test-key-that-signs-nothing-outside-tes
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
+    # As Ctrl-C does, so that all that tests started is ended.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     if _folder:
         postgres.initialise(_folder / "pgdata")
         postgres.start(_folder / "pgdata", "fsync=off", "max_connections=200")
