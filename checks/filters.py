@@ -9,7 +9,7 @@ from unfold.contrib.filters.admin import DropdownFilter, TextFilter
 
 from checks import needs
 from checks.models import Assignment, Config, Origin
-from checks.orders import Isolation, Pause, Pin
+from checks.orders import Isolation, Order, Pause, Pin
 from checks.troubles import Trouble
 
 MOST_CHOICES = 500
@@ -46,14 +46,21 @@ class OrderFilter(DropdownFilter):
         ]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Config]) -> QuerySet[Config]:
-        kinds = {"pinned": Pin, "paused": Pause, "isolated": Isolation}
-        if kind := kinds.get(self.value() or ""):
-            return queryset.filter(pk__in=kind.objects.filter(config__isnull=False).values("config"))
+        kinds = {"pinned": _ordered(Pin), "paused": _ordered(Pause), "isolated": _ordered(Isolation)}
+        if self.value() in kinds:
+            return queryset.filter(pk__in=kinds[self.value()])
         if self.value() == "astray":
             return queryset.filter(pk__in=needs.pins_astray().order_by().values("config"))
         if self.value() == "none":
-            return queryset.filter(pin=None, pause=None, isolation=None)
+            for ordered in kinds.values():
+                queryset = queryset.exclude(pk__in=ordered)
         return queryset
+
+
+def _ordered(kind: type[Order]) -> QuerySet[Any]:
+    """The configs of which it is ordered."""
+    found: QuerySet[Any] = kind.objects.filter(config__isnull=False).order_by().values("config")
+    return found
 
 
 class CheckFilter(DropdownFilter):
