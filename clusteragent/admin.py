@@ -13,7 +13,6 @@ from django.db.models import Q
 from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
-from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin
@@ -23,11 +22,9 @@ from checks.models import ClusterStore, Source
 from clusteragent import fingerprints
 from clusteragent.lib.admin import ReadOnlyAdmin, Table, ago, duration, list_url, numbered, row_url
 from nodes.models import Hearing
-from operators.pages.base import may_see
 
 # Passes run each second.
 STALE_PASS = timedelta(seconds=10)
-OWN_PAGES = (("Now", "home", "admin:index"), ("Changes", "timeline", "pages:changes"))
 # Models by their names: the agents' port imports this too, and has no tokens.
 PAGES: Sequence[tuple[str, str, str]] = (
     ("Cluster", "hub", "checks.ClusterStore"),
@@ -90,8 +87,7 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
         for title, icon, model in pages
         if admin.site.get_model_admin(model).has_view_permission(request)
     ]
-    own = OWN_PAGES if may_see(request) else OWN_PAGES[:1]
-    return [{"items": [*({"title": title, "icon": icon, "link": reverse(name)} for title, icon, name in own), *items]}]
+    return [{"items": items}]
 
 
 def facts() -> list[tuple[str, Any]]:

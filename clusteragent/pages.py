@@ -1,12 +1,23 @@
-"""The admin's first page, with what only the roof knows."""
+"""The admin's own pages, with what only the roof knows. The agents' port imports none of it."""
 
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
+from django.urls import reverse
 
-from clusteragent import fingerprints
+from clusteragent import admin, fingerprints
 from operators.pages import base, now
+
+_OWN = (("Now", "home", "admin:index"), ("Changes", "timeline", "pages:changes"))
+
+
+def navigation(request: HttpRequest) -> list[dict[str, Any]]:
+    """The pages that the operator may see: ours, then those of the models."""
+    own = _OWN if base.may_see(request) else _OWN[:1]
+    items = [{"title": title, "icon": icon, "link": reverse(name)} for title, icon, name in own]
+    [models] = admin.navigation(request)
+    return [{"items": items + models["items"]}]
 
 
 def first_page(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:

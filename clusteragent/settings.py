@@ -174,7 +174,7 @@ UNFOLD = {
     "SHOW_HISTORY": False,
     "GLOBAL_CALLBACK": "clusteragent.admin.every_page",
     "DASHBOARD_CALLBACK": "clusteragent.pages.first_page",
-    "SIDEBAR": {"navigation": "clusteragent.admin.navigation"},
+    "SIDEBAR": {"navigation": "clusteragent.pages.navigation"},
 }
 
 # Each leader's queue has a name of its own, so that what an earlier leader left behind is never run by a later one. A
