@@ -3,116 +3,242 @@
 import django.core.validators
 import django.db.models.deletion
 import django.db.models.functions.datetime
-import nodes.models
 from django.db import migrations, models
+
+import nodes.models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('checks', '0005_move_totals'),
+        ("checks", "0005_move_totals"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='Plan',
+            name="Plan",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('author', models.CharField(blank=True, max_length=253)),
-                ('reason', models.CharField(choices=[('scheduled', 'Scheduled'), ('changed', 'Changed'), ('unscheduled', 'Unscheduled'), ('expired', 'Expired'), ('redispatched', 'Redispatched'), ('operator', 'Operator'), ('rebalanced', 'Rebalanced'), ('isolated', 'Isolated'), ('quarantined', 'Quarantined'), ('drained', 'Drained'), ('left', 'Left'), ('ineligible', 'Ineligible'), ('pinned', 'Pinned'), ('paused', 'Paused'), ('resumed', 'Resumed'), ('not running', 'Not Running'), ('undone', 'Undone')], default='rebalanced', max_length=16)),
-                ('revision', models.BigIntegerField()),
-                ('moves', models.JSONField(default=list)),
-                ('nodes', models.JSONField(default=dict)),
-                ('spread', models.JSONField(default=dict)),
-                ('time', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
-                ('applied_at', models.DateTimeField(null=True)),
-                ('moved', models.PositiveIntegerField(db_default=0)),
-                ('outcome', models.TextField(db_default='')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("author", models.CharField(blank=True, max_length=253)),
+                (
+                    "reason",
+                    models.CharField(
+                        choices=[
+                            ("scheduled", "Scheduled"),
+                            ("changed", "Changed"),
+                            ("unscheduled", "Unscheduled"),
+                            ("expired", "Expired"),
+                            ("redispatched", "Redispatched"),
+                            ("operator", "Operator"),
+                            ("rebalanced", "Rebalanced"),
+                            ("isolated", "Isolated"),
+                            ("quarantined", "Quarantined"),
+                            ("drained", "Drained"),
+                            ("left", "Left"),
+                            ("ineligible", "Ineligible"),
+                            ("pinned", "Pinned"),
+                            ("paused", "Paused"),
+                            ("resumed", "Resumed"),
+                            ("not running", "Not Running"),
+                            ("undone", "Undone"),
+                        ],
+                        default="rebalanced",
+                        max_length=16,
+                    ),
+                ),
+                ("revision", models.BigIntegerField()),
+                ("moves", models.JSONField(default=list)),
+                ("nodes", models.JSONField(default=dict)),
+                ("spread", models.JSONField(default=dict)),
+                ("time", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
+                ("applied_at", models.DateTimeField(null=True)),
+                ("moved", models.PositiveIntegerField(db_default=0)),
+                ("outcome", models.TextField(db_default="")),
             ],
             options={
-                'ordering': ['-id'],
+                "ordering": ["-id"],
             },
         ),
         migrations.CreateModel(
-            name='Rule',
+            name="Rule",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(max_length=253, unique=True)),
-                ('check_pattern', models.CharField(default='*', help_text='Names, with * and ?: postgres*', max_length=253, verbose_name='checks')),
-                ('source_pattern', models.CharField(default='*', help_text='With * and ?: file:postgres.d/*', max_length=253, verbose_name='origins')),
-                ('required', models.JSONField(blank=True, default=dict, help_text='{"zone": "a"}', validators=[nodes.models.validate_labels], verbose_name='required labels')),
-                ('forbidden', models.JSONField(blank=True, default=dict, help_text='{"disk": "slow"}', validators=[nodes.models.validate_labels], verbose_name='forbidden labels')),
-                ('max_per_node', models.PositiveIntegerField(blank=True, null=True, validators=[django.core.validators.MinValueValidator(1)])),
-                ('author', models.CharField(blank=True, editable=False, max_length=253)),
-                ('note', models.TextField(blank=True)),
-                ('time', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("name", models.CharField(max_length=253, unique=True)),
+                (
+                    "check_pattern",
+                    models.CharField(
+                        default="*", help_text="Names, with * and ?: postgres*", max_length=253, verbose_name="checks"
+                    ),
+                ),
+                (
+                    "source_pattern",
+                    models.CharField(
+                        default="*", help_text="With * and ?: file:postgres.d/*", max_length=253, verbose_name="origins"
+                    ),
+                ),
+                (
+                    "required",
+                    models.JSONField(
+                        blank=True,
+                        default=dict,
+                        help_text='{"zone": "a"}',
+                        validators=[nodes.models.validate_labels],
+                        verbose_name="required labels",
+                    ),
+                ),
+                (
+                    "forbidden",
+                    models.JSONField(
+                        blank=True,
+                        default=dict,
+                        help_text='{"disk": "slow"}',
+                        validators=[nodes.models.validate_labels],
+                        verbose_name="forbidden labels",
+                    ),
+                ),
+                (
+                    "max_per_node",
+                    models.PositiveIntegerField(
+                        blank=True, null=True, validators=[django.core.validators.MinValueValidator(1)]
+                    ),
+                ),
+                ("author", models.CharField(blank=True, editable=False, max_length=253)),
+                ("note", models.TextField(blank=True)),
+                ("time", models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False)),
             ],
             options={
-                'ordering': ['name'],
+                "ordering": ["name"],
             },
         ),
         migrations.AddField(
-            model_name='move',
-            name='why',
+            model_name="move",
+            name="why",
             field=models.JSONField(null=True),
         ),
         migrations.AlterField(
-            model_name='move',
-            name='reason',
-            field=models.CharField(choices=[('scheduled', 'Scheduled'), ('changed', 'Changed'), ('unscheduled', 'Unscheduled'), ('expired', 'Expired'), ('redispatched', 'Redispatched'), ('operator', 'Operator'), ('rebalanced', 'Rebalanced'), ('isolated', 'Isolated'), ('quarantined', 'Quarantined'), ('drained', 'Drained'), ('left', 'Left'), ('ineligible', 'Ineligible'), ('pinned', 'Pinned'), ('paused', 'Paused'), ('resumed', 'Resumed'), ('not running', 'Not Running'), ('undone', 'Undone')], max_length=16),
+            model_name="move",
+            name="reason",
+            field=models.CharField(
+                choices=[
+                    ("scheduled", "Scheduled"),
+                    ("changed", "Changed"),
+                    ("unscheduled", "Unscheduled"),
+                    ("expired", "Expired"),
+                    ("redispatched", "Redispatched"),
+                    ("operator", "Operator"),
+                    ("rebalanced", "Rebalanced"),
+                    ("isolated", "Isolated"),
+                    ("quarantined", "Quarantined"),
+                    ("drained", "Drained"),
+                    ("left", "Left"),
+                    ("ineligible", "Ineligible"),
+                    ("pinned", "Pinned"),
+                    ("paused", "Paused"),
+                    ("resumed", "Resumed"),
+                    ("not running", "Not Running"),
+                    ("undone", "Undone"),
+                ],
+                max_length=16,
+            ),
         ),
         migrations.CreateModel(
-            name='Isolation',
+            name="Isolation",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('source', models.CharField(max_length=253)),
-                ('key', models.TextField()),
-                ('author', models.CharField(blank=True, max_length=253)),
-                ('note', models.TextField(blank=True)),
-                ('time', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
-                ('reason', models.CharField(choices=[('isolated', 'someone isolated it'), ('quarantined', 'the nodes that ran it died')], default='isolated', max_length=16)),
-                ('config', models.OneToOneField(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='%(class)s', to='checks.config')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("source", models.CharField(max_length=253)),
+                ("key", models.TextField()),
+                ("author", models.CharField(blank=True, max_length=253)),
+                ("note", models.TextField(blank=True)),
+                ("time", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
+                (
+                    "reason",
+                    models.CharField(
+                        choices=[("isolated", "someone isolated it"), ("quarantined", "the nodes that ran it died")],
+                        default="isolated",
+                        max_length=16,
+                    ),
+                ),
+                (
+                    "config",
+                    models.OneToOneField(
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="%(class)s",
+                        to="checks.config",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['id'],
-                'abstract': False,
+                "ordering": ["id"],
+                "abstract": False,
             },
         ),
         migrations.CreateModel(
-            name='Pause',
+            name="Pause",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('source', models.CharField(max_length=253)),
-                ('key', models.TextField()),
-                ('author', models.CharField(blank=True, max_length=253)),
-                ('note', models.TextField(blank=True)),
-                ('time', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
-                ('until', models.DateTimeField(blank=True, null=True)),
-                ('config', models.OneToOneField(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='%(class)s', to='checks.config')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("source", models.CharField(max_length=253)),
+                ("key", models.TextField()),
+                ("author", models.CharField(blank=True, max_length=253)),
+                ("note", models.TextField(blank=True)),
+                ("time", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
+                ("until", models.DateTimeField(blank=True, null=True)),
+                (
+                    "config",
+                    models.OneToOneField(
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="%(class)s",
+                        to="checks.config",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['id'],
-                'abstract': False,
+                "ordering": ["id"],
+                "abstract": False,
             },
         ),
         migrations.CreateModel(
-            name='Pin',
+            name="Pin",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('source', models.CharField(max_length=253)),
-                ('key', models.TextField()),
-                ('author', models.CharField(blank=True, max_length=253)),
-                ('note', models.TextField(blank=True)),
-                ('time', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
-                ('kind', models.CharField(choices=[('node', 'the node'), ('pattern', 'nodes whose names match'), ('label', 'nodes with the label')], default='node', max_length=8)),
-                ('aim', models.CharField(help_text='ash, or runner-*, or zone=a', max_length=253)),
-                ('waits', models.BooleanField(default=False, help_text='Dangle while no such node accepts it, instead of running elsewhere.')),
-                ('until', models.DateTimeField(blank=True, null=True)),
-                ('config', models.OneToOneField(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='%(class)s', to='checks.config')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("source", models.CharField(max_length=253)),
+                ("key", models.TextField()),
+                ("author", models.CharField(blank=True, max_length=253)),
+                ("note", models.TextField(blank=True)),
+                ("time", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
+                (
+                    "kind",
+                    models.CharField(
+                        choices=[
+                            ("node", "the node"),
+                            ("pattern", "nodes whose names match"),
+                            ("label", "nodes with the label"),
+                        ],
+                        default="node",
+                        max_length=8,
+                    ),
+                ),
+                ("aim", models.CharField(help_text="ash, or runner-*, or zone=a", max_length=253)),
+                (
+                    "waits",
+                    models.BooleanField(
+                        default=False, help_text="Dangle while no such node accepts it, instead of running elsewhere."
+                    ),
+                ),
+                ("until", models.DateTimeField(blank=True, null=True)),
+                (
+                    "config",
+                    models.OneToOneField(
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="%(class)s",
+                        to="checks.config",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['id'],
-                'abstract': False,
+                "ordering": ["id"],
+                "abstract": False,
             },
         ),
     ]
