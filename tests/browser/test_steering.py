@@ -1,0 +1,123 @@
+"""What operators do: find a check, see why it is where it is, move it, take that back; drain a node; pause some checks."""
+
+from playwright.sync_api import Locator, Page, expect
+
+from tests.browser.cluster import NODES, PATIENCE, Cluster
+from tests.browser.visit import search
+from tests.replicas import wait_for
+
+
+def other_than(node: str) -> str:
+    return next(name for name in NODES if name != node)
+
+
+def runs_only_on(cluster: Cluster, label: str, node: str) -> None:
+    """Wait until this node agent, and no other, runs the check."""
+    wait_for(
+        f"{node} runs {label}", lambda: [name for name in NODES if label in cluster.runs(name)] == [node], PATIENCE
+    )
+
+
+def test_a_check_is_found_understood_moved_and_moved_back(page: Page, cluster: Cluster) -> None:
+    key, label = "postgres.d/db-07.yaml", "postgres:db-07"
+    owner = cluster.owner(key)
+    other = other_than(owner)
+    page.goto("/admin/")
+    search(page, "db-07")
+    page.get_by_role("link", name=f"file:{key}").click()
+    expect(page.get_by_role("heading", name=f"Owner: {owner}")).to_be_visible()
+    expect(page.get_by_role("region", name="Why here")).to_contain_text(f"It went to {owner}")
+
+    page.get_by_role("button", name="Reassign to a node").click()
+    page.get_by_label("Node").fill(other)
+    page.get_by_role("button", name="Show what would move").click()
+    expect(page.get_by_role("heading", name=f"Give 1 config to {other}")).to_be_visible()
+    assert cluster.owner(key) == owner
+    page.get_by_role("button", name="Apply").click()
+    expect(page.get_by_text("It was applied; 1 config moved.")).to_be_visible()
+    runs_only_on(cluster, label, other)
+    wait_for(f"{other} says that it runs it", lambda: cluster.has_acknowledged(other), PATIENCE)
+    page.goto(f"/admin/checks/config/{cluster.number_of(key)}/change/")
+    expect(page.get_by_text(f"{other} fetched this version")).to_be_visible()
+
+    page.goto("/admin/changes/")
+    story = page.locator("details", has_text="Reassigned by admin").first
+    story.locator("summary").click()
+    story.get_by_role("button", name=f"Undo the move of postgres to {other}").first.click()
+    expect(page.get_by_text("1 check moved back.")).to_be_visible()
+    runs_only_on(cluster, label, owner)
+
+
+def test_a_node_is_drained_and_gets_work_again(page: Page, cluster: Cluster) -> None:
+    page.goto("/admin/nodes/node/")
+    page.get_by_role("link", name="cedar").click()
+    page.get_by_role("button", name="Drain").click()
+    expect(page.get_by_role("heading", name="Drain cedar")).to_be_visible()
+    assert cluster.runs("cedar")
+    page.get_by_role("button", name="Apply").click()
+    try:
+        wait_for("cedar is empty", lambda: not cluster.runs("cedar"), PATIENCE)
+        cluster.wait_until_whole()
+        page.goto(f"/admin/nodes/node/{cluster.number_of_node('cedar')}/change/")
+        expect(page.get_by_role("link", name="0 checks")).to_be_visible()
+    finally:
+        page.goto(f"/admin/nodes/node/{cluster.number_of_node('cedar')}/change/")
+        page.get_by_role("button", name="Uncordon").click()
+    expect(page.get_by_text("1 node uncordoned.")).to_be_visible()
+    with cluster.another_check("db-98"):
+        wait_for("cedar gets what comes", lambda: "http_check:db-98" in cluster.runs("cedar"), PATIENCE)
+
+
+def _run_on_all(page: Page, query: str, action: str) -> None:
+    """An action on all configs that the list shows for this query."""
+    page.goto(f"/admin/checks/config/?{query}")
+    page.get_by_role("checkbox", name="Select all objects").check()
+    page.get_by_role("combobox", name="Select action to run").select_option(action)
+    page.get_by_role("button", name="Run").click()
+
+
+def test_checks_are_paused_by_filter_and_resumed(page: Page, cluster: Cluster) -> None:
+    def switches() -> int:
+        return sum(label.startswith("snmp:") for node in NODES for label in cluster.runs(node))
+
+    everything = switches()
+    assert everything == len(cluster.ask("SELECT id FROM checks_config WHERE name = 'snmp'"))
+    _run_on_all(page, "check=snmp", "pause")
+    page.get_by_label("Note").fill("new firmware")
+    page.get_by_role("button", name="Show what would move").click()
+    page.get_by_role("button", name="Apply").click()
+    wait_for("no switch is asked", lambda: not switches(), PATIENCE)
+    page.goto("/admin/")
+    expect(page.get_by_role("status")).to_contain_text("nothing needs you")
+    _run_on_all(page, "check=snmp", "resume")
+    expect(page.get_by_text(f"{everything} configs resumed")).to_be_visible()
+    wait_for("every switch is asked", lambda: switches() == everything, PATIENCE)
+
+
+def _tab_to(page: Page, target: Locator) -> None:
+    """Press Tab until the target has the focus."""
+    for _ in range(100):
+        page.keyboard.press("Tab")
+        if target.evaluate("element => element === document.activeElement"):
+            return
+    raise AssertionError(f"no Tab leads to {target}")
+
+
+def test_all_of_it_works_by_keyboard(page: Page, cluster: Cluster) -> None:
+    key, label = "redisdb.d/carts.yaml", "redisdb:carts"
+    other = other_than(cluster.owner(key))
+    page.goto("/admin/")
+    _tab_to(page, page.get_by_role("searchbox", name="Search"))
+    page.keyboard.type("carts")
+    page.keyboard.press("Enter")
+    _tab_to(page, page.get_by_role("link", name=f"file:{key}"))
+    page.keyboard.press("Enter")
+    _tab_to(page, page.get_by_role("button", name="Reassign to a node"))
+    page.keyboard.press("Enter")
+    _tab_to(page, page.get_by_label("Node"))
+    page.keyboard.type(other)
+    _tab_to(page, page.get_by_role("button", name="Show what would move"))
+    page.keyboard.press("Enter")
+    _tab_to(page, page.get_by_role("button", name="Apply"))
+    page.keyboard.press("Enter")
+    runs_only_on(cluster, label, other)
