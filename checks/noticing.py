@@ -106,9 +106,8 @@ def _quarantine(suspect: Suspect, term: int | None) -> list[Move]:
         return []
     died = f"{', '.join(suspect.nodes)} died soon after they got it"
     try:
-        with transaction.atomic():
-            moves = dispatcher.isolate(config.pk, note=died, term=term, reason=Isolation.Reason.QUARANTINED)
-            NodeEvent.objects.note([config.node], NodeEvent.Kind.QUARANTINED, f"{config.name} {config.digest}")
+        moves = dispatcher.isolate(config.pk, note=died, term=term, reason=Isolation.Reason.QUARANTINED)
+        NodeEvent.objects.note([config.node], NodeEvent.Kind.QUARANTINED, f"{config.name} {config.digest}")
     except (dispatcher.NotAccepting, dispatcher.NotDispatchable) as error:
         log.warning("config_not_quarantined", check=config.name, digest=config.digest, error=str(error))
         return []

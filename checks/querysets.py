@@ -133,11 +133,9 @@ class ConfigQuerySet(models.QuerySet["clusterstore.Config"]):
         """Note that these should have an owner and have none."""
         self.filter(pk__in=ids, dangling_since=None).update(dangling_since=Now())
 
-    def forget_former(self, ids: Collection[int]) -> None:
-        """These could not be given back to who had them: who is here again waits for them no longer."""
-        if ids:
-            back = models.Q(former_node__heartbeat__seen_at__gte=ago(conf.NODE_EXPIRATION_TIMEOUT / 2))
-            self.filter(back, pk__in=ids).update(former_node=None)
+    def of_nodes_that_came_back(self) -> ConfigQuerySet:
+        """Dangling, while who lost them is heard again."""
+        return self.dangling().filter(former_node__heartbeat__seen_at__gte=ago(conf.NODE_EXPIRATION_TIMEOUT / 2))
 
     def ids_of(self, names: Collection[str]) -> list[int]:
         """The configs with these digests or check IDs. Raises LookupError naming the first that is unknown."""

@@ -11,7 +11,7 @@ from django.db.models import F, Q
 from checks import changes
 from checks.balancing import ceiling
 from checks.changes import Entry, Reckoning, Sent
-from checks.dispatcher.turns import Pools, Turn, entries_of, in_chunks
+from checks.dispatcher.turns import Pools, Turn, entries_of, in_chunks, sketches
 from checks.models import Assignment, ClusterStore, Config, Move, Origin, Source
 from clusteragent.lib.clock import ago
 from nodes.models import Hearing, Node
@@ -55,9 +55,8 @@ def redispatch(*, term: int | None = None, force: bool = False, actor: str = "")
     warmed_up = Hearing.objects.warmed_up(sources_read=not Source.objects.filter(read_at=None).exists())
     if not (warmed_up or force):
         return []
-    dangling = list(Config.objects.dangling().order_by("dangling_since", "pk").values_list("pk", flat=True))
-    pools = Pools(math.inf if force or not dangling else no_pile_up(), cold=True)
-    moves = in_chunks(dangling, lambda chunk: _redispatch(chunk, pools, term, actor))
+    dangling = list(Config.objects.dangling().order_by("dangling_since", "pk").values_list("pk", "name", "former_node"))
+    moves = _give_out(dangling, math.inf if force else no_pile_up(), term, actor) if dangling else []
     if warmed_up and Hearing.objects.filter(warmup=True).exists():
         moves += _end_warmup(term, actor)
     return moves
@@ -112,6 +111,26 @@ def _unschedule(chunk: Sequence[tuple[str, str]], term: int | None, actor: str) 
     return turn.finish() if origins else []
 
 
+def _give_out(rows: Sequence[tuple[int, str, int | None]], most: float, term: int | None, actor: str) -> list[Move]:
+    """Place what some node may have. The rest is sorted out before any lock is taken: it may be much, at each pass."""
+    back = set(Config.objects.of_nodes_that_came_back().values_list("pk", flat=True))
+    pools = Pools(most, cold=True)
+    placement = pools.look()
+    entries = sketches(rows, with_origins=placement.eligibility.needs_origins())
+    hopeful = [entry.id for entry in entries if placement.has_place(entry)]
+    moves = in_chunks(hopeful, lambda chunk: _redispatch(chunk, pools, term, actor))
+    if back and placement and most == math.inf:
+        _forget_former(back, term)
+    return moves
+
+
+@transaction.atomic
+def _forget_former(ids: Collection[int], term: int | None) -> None:
+    """What could not be given back to who had it waits for that node no longer, or it would not be told what else it has."""
+    ClusterStore.objects.lock(term)
+    Config.objects.dangling().filter(pk__in=ids).update(former_node=None)
+
+
 @transaction.atomic
 def _redispatch(ids: Sequence[int], pools: Pools, term: int | None, actor: str) -> list[Move]:
     turn = Turn(term, actor)
@@ -123,12 +142,13 @@ def _redispatch(ids: Sequence[int], pools: Pools, term: int | None, actor: str) 
     placed = turn.place(dangling, placement, Move.Reason.REDISPATCHED)
     turn.assign(placed, Move.Reason.REDISPATCHED)
     Config.objects.settle([entry.id for entry in placed])
-    if pools.ceiling == math.inf:
-        Config.objects.forget_former([entry.id for entry in dangling if entry.owner is None and entry.near])
     if term is not None:
         # Each chunk is a sign of life: the pass after a long one must not believe that nobody heard meanwhile.
         Hearing.objects.note_pass()
-    return turn.finish() if placed else []
+    if placed:
+        return turn.finish()
+    pools.keep()
+    return []
 
 
 @transaction.atomic

@@ -37,7 +37,8 @@ def pin(
     """Pin configs to a node, a name pattern or a label, and move those that run elsewhere. Raises NotDispatchable."""
     order = {"aim": aim, "kind": kind, "waits": waits, "until": until, "author": actor, "note": note}
     Pin(**order).clean()
-    return in_chunks(sorted(set(config_ids)), lambda chunk: _pin(chunk, order, actor))
+    pools = Pools()
+    return in_chunks(sorted(set(config_ids)), lambda chunk: _pin(chunk, order, pools, actor))
 
 
 def unpin(config_ids: Collection[int]) -> int:
@@ -57,20 +58,12 @@ def resume(config_ids: Collection[int], *, term: int | None = None, actor: str =
     return in_chunks(sorted(set(config_ids)), lambda chunk: _resume(chunk, pools, term, actor))
 
 
-@transaction.atomic
 def isolate(
     config_id: int, *, actor: str = "", note: str = "", term: int | None = None, reason: str = Isolation.Reason.ISOLATED
 ) -> list[Move]:
     """Leave a config alone on its node until it is released. Raises NotDispatchable; NotAccepting when there is no other."""
-    turn = Turn(term, actor)
-    [entry] = dispatchable([config_id])
-    if entry.owner is None:
-        raise NotDispatchable(f"{entry.name} {entry.digest} runs nowhere")
-    others = Node.objects.accepting().exclude(pk=entry.owner)
-    if not others.exists():
-        raise NotAccepting("No other runners available")
-    _order(Isolation, [entry], {"reason": reason, "author": actor, "note": note})
-    return move_company(turn, entry, reason)
+    _isolate(config_id, {"reason": reason, "author": actor, "note": note}, term)
+    return leave_alone(config_id, reason, term=term, actor=actor)
 
 
 def release(config_ids: Collection[int]) -> int:
@@ -78,20 +71,20 @@ def release(config_ids: Collection[int]) -> int:
     return Isolation.objects.filter(config_id__in=config_ids).delete()[0]
 
 
-def move_company(turn: Turn, alone: Entry, reason: str) -> list[Move]:
+def leave_alone(config_id: int, reason: str, *, term: int | None = None, actor: str = "") -> list[Move]:
     """Move away what else is on an isolated config's node; what no other node may have stays."""
-    company = Assignment.objects.filter(node_id=alone.owner or 0).exclude(config_id=alone.id)
-    entries = entries_of(list(company.values_list("config_id", flat=True)))
-    placement = Placement()
-    # A node that is kept for another isolated config would only send it back.
-    if not placement.is_kept:
-        turn.relocate(entries, placement, reason)
-    return turn.finish()
+    node = Assignment.objects.filter(config=config_id).values_list("node", flat=True)
+    company = Assignment.objects.filter(node__in=node).exclude(config=config_id).order_by("config")
+    pools = Pools()
+
+    def move_away(chunk: Sequence[int]) -> list[Move]:
+        return _move_away(config_id, chunk, reason, pools, Turn(term, actor))
+
+    return in_chunks(list(company.values_list("config_id", flat=True)), transaction.atomic(move_away))
 
 
-def move_astray(turn: Turn, entries: Sequence[Entry]) -> None:
+def move_astray(turn: Turn, entries: Sequence[Entry], placement: Placement) -> None:
     """Move those that may not, or should not, run where they are."""
-    placement = Placement()
     judge = Judge(placement)
     if judge.eligibility.needs_origins():
         name_origins(entries)
@@ -111,6 +104,30 @@ def _grouped(entries: Iterable[Entry], judgement: Callable[[Entry], str]) -> dic
 
 
 @transaction.atomic
+def _isolate(config_id: int, order: dict[str, Any], term: int | None) -> None:
+    turn = Turn(term, "")
+    [entry] = dispatchable([config_id])
+    if entry.owner is None:
+        raise NotDispatchable(f"{entry.name} {entry.digest} runs nowhere")
+    if not Node.objects.accepting().exclude(pk=entry.owner).exists():
+        raise NotAccepting("No other runners available")
+    _order(Isolation, [entry], order)
+    turn.finish()
+
+
+def _move_away(config_id: int, company: Sequence[int], reason: str, pools: Pools, turn: Turn) -> list[Move]:
+    alone = Isolation.objects.filter(config=config_id).values_list("config__assignment__node", flat=True).first()
+    placement = pools.at(turn.store.revision)
+    # A node that is kept for another isolated config would only send it back.
+    if not placement.is_kept:
+        turn.relocate([entry for entry in entries_of(company) if entry.owner == alone], placement, reason)
+    if turn.moves:
+        return turn.finish()
+    pools.keep()
+    return []
+
+
+@transaction.atomic
 def _reassign(ids: Sequence[int], node_name: str, actor: str) -> list[Move]:
     turn = Turn(None, actor)
     node = accepting(node_name)
@@ -127,13 +144,13 @@ def _reassign(ids: Sequence[int], node_name: str, actor: str) -> list[Move]:
 
 
 @transaction.atomic
-def _pin(ids: Sequence[int], order: dict[str, Any], actor: str) -> list[Move]:
+def _pin(ids: Sequence[int], order: dict[str, Any], pools: Pools, actor: str) -> list[Move]:
     turn = Turn(None, actor)
     entries = dispatchable(ids, paused=True)
     _order(Pin, entries, order)
     for entry in entries:
         entry.pin = Pin(**order)
-    move_astray(turn, entries)
+    move_astray(turn, entries, pools.at(turn.store.revision))
     return turn.finish()
 
 

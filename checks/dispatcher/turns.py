@@ -12,7 +12,7 @@ from checks.balancing import Pool
 from checks.changes import Entry
 from checks.eligibility import Candidate, Eligibility, candidates, name_origins
 from checks.models import Assignment, ClusterStore, Config, Move
-from checks.orders import Isolation
+from checks.orders import Isolation, Pin
 from checks.querysets import copy
 from nodes.models import Hearing, Node
 
@@ -44,6 +44,7 @@ class Placement:
         self._steady = frozenset(chosen.steady().values_list("pk", flat=True))
         self._steadiest: dict[frozenset[int] | None, frozenset[int]] = {}
         self._able: dict[frozenset[int] | None, list[Candidate]] = {}
+        self._has_place: dict[frozenset[int] | None, bool] = {}
         self._means = costs.means()
         self._pool = self._fill(chosen.values_list("pk", "weight", "max_configs"), ceiling)
 
@@ -71,6 +72,13 @@ class Placement:
                 node for node in self.eligibility.nodes if node.id in able and self._pool.has_room(node.id)
             ]
         return self._able[among] or self._without_pin(entry, self.able) or []
+
+    def has_place(self, entry: Entry) -> bool:
+        """Whether some node may have a config and has room."""
+        among = self.eligibility.among(entry)
+        if among not in self._has_place:
+            self._has_place[among] = any(map(self._pool.has_room, self._all if among is None else among))
+        return self._has_place[among] or bool(self._without_pin(entry, self.has_place))
 
     def choose(self, entry: Entry, *, elsewhere: bool = False, fall_back: bool = True) -> int | None:
         """The node that gets a config: the one near to it if it may, else the least loaded. None: nobody may, or has room.
@@ -122,7 +130,7 @@ class Pools:
 
     def __init__(self, ceiling: float = math.inf, *, cold: bool = False) -> None:
         """cold: also during the warm-up, when there are no such nodes for anybody else."""
-        self.ceiling = ceiling
+        self._ceiling = ceiling
         self._cold = cold
         self._revision = -1
         self._good_until = 0.0
@@ -130,13 +138,26 @@ class Pools:
     def at(self, revision: int) -> Placement:
         """The nodes under the lock of a store of that revision; what is placed on them raises the revision by one."""
         if revision != self._revision or time.monotonic() > self._good_until:
-            began = time.monotonic()
-            cold = not self._cold and Hearing.objects.filter(warmup=True).exists()
-            self._placement = Placement(() if cold else None, self.ceiling)
-            counted = time.monotonic()
-            self._good_until = counted + max(1.0, 10 * (counted - began))
+            self._count()
         self._revision = revision + 1
         return self._placement
+
+    def look(self) -> Placement:
+        """The nodes before any lock is taken: the first chunk goes by them if nobody changes the map until then."""
+        self._revision = ClusterStore.objects.get().revision
+        self._count()
+        return self._placement
+
+    def keep(self) -> None:
+        """Nothing was placed on them."""
+        self._revision -= 1
+
+    def _count(self) -> None:
+        began = time.monotonic()
+        cold = not self._cold and Hearing.objects.filter(warmup=True).exists()
+        self._placement = Placement(() if cold else None, self._ceiling)
+        counted = time.monotonic()
+        self._good_until = counted + max(1.0, 10 * (counted - began))
 
 
 class Turn:
@@ -219,6 +240,15 @@ class Turn:
         Move.objects.write(moves)
         ClusterStore.objects.update(revision=F("revision") + 1)
         return moves
+
+
+def sketches(rows: Iterable[tuple[int, str, int | None]], *, with_origins: bool) -> list[Entry]:
+    """Configs (id, check, owner) with no more than it takes to say who may run them, for when there are very many."""
+    pins = {pin.config_id: pin for pin in Pin.objects.in_force().filter(config__isnull=False)}
+    entries = [Entry(id_, "", name, False, owner=owner, pin=pins.get(id_)) for id_, name, owner in rows]
+    if with_origins:
+        name_origins(entries)
+    return entries
 
 
 def entries_of(ids: Collection[int]) -> list[Entry]:

@@ -6,14 +6,12 @@ from datetime import timedelta
 
 from django.db import transaction
 
-from checks.changes import Entry
 from checks.dispatcher.misplaced import Judge
 from checks.dispatcher.placing import NO_PILE_UP, no_pile_up
-from checks.dispatcher.steering import move_astray, move_company, resume
-from checks.dispatcher.turns import Placement, Turn, entries_of, in_chunks
-from checks.eligibility import name_origins
+from checks.dispatcher.steering import leave_alone, move_astray, resume
+from checks.dispatcher.turns import Placement, Pools, Turn, entries_of, in_chunks, sketches
 from checks.models import Assignment, Config, Move
-from checks.orders import Isolation, Pause, Pin
+from checks.orders import Isolation, Pause
 from checks.querysets import AssignmentQuerySet
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
@@ -26,12 +24,16 @@ OVERLAP = timedelta(seconds=5)
 def give_away(*, term: int | None = None) -> list[Move]:
     """Give away what nodes have that said that they leave; for a minute, as fast as no pile-up allows."""
     left = Assignment.objects.filter(node__leaving=True)
-    ids = list(left.order_by("config_id").values_list("config_id", flat=True))
-    if not ids:
+    rows = list(left.order_by("config_id").values_list("config_id", "config__name", "node_id"))
+    if not rows:
         return []
     latest = NodeEvent.objects.filter(kind=NodeEvent.Kind.LEAVING, time__gte=ago(NO_PILE_UP))
-    most = no_pile_up(len(ids)) if latest.exists() else math.inf
-    return in_chunks(ids, lambda chunk: _give_away(chunk, most, term))
+    most = no_pile_up(len(rows)) if latest.exists() else math.inf
+    pools = Pools(most)
+    placement = pools.look()
+    hopeful = sketches(rows, with_origins=placement.eligibility.needs_origins())
+    ids = [entry.id for entry in hopeful if placement.has_place(entry)]
+    return in_chunks(ids, lambda chunk: _give_away(chunk, pools, term))
 
 
 def heed_declarations(*, term: int | None = None) -> list[Move]:
@@ -41,7 +43,7 @@ def heed_declarations(*, term: int | None = None) -> list[Move]:
         said = said.filter(time__gte=last_pass - OVERLAP)
     names = set(said.values_list("node_name", flat=True))
     must, _ = _misplaced(Assignment.objects.filter(node__name__in=names)) if names else ([], [])
-    return in_chunks(must, lambda chunk: _put_right(chunk, term))
+    return _move_astray(must, term)
 
 
 def resume_due(*, term: int | None = None) -> list[Move]:
@@ -52,9 +54,9 @@ def resume_due(*, term: int | None = None) -> list[Move]:
 
 def put_right(*, term: int | None = None) -> list[Move]:
     """Move what must not stay where it is: at once where it may not run, at the budget's pace where it only should not."""
-    moves = [move for isolation in _in_company() for move in _leave_alone(isolation, term)]
+    moves = [move for one in _in_company() for move in leave_alone(one.config_id or 0, one.reason, term=term)]
     must, should = _misplaced(Assignment.objects.all())
-    return moves + in_chunks([*must, *should[: budget()]], lambda chunk: _put_right(chunk, term))
+    return moves + _move_astray([*must, *should[: budget()]], term)
 
 
 def budget() -> int:
@@ -68,7 +70,8 @@ def _misplaced(assignments: AssignmentQuerySet) -> tuple[list[int], list[int]]:
     if judge.is_content():
         return [], []
     must, should = [], []
-    for entry in _assigned(assignments, with_origins=judge.eligibility.needs_origins()):
+    rows = assignments.order_by("config_id").values_list("config_id", "config__name", "node_id")
+    for entry in sketches(rows, with_origins=judge.eligibility.needs_origins()):
         if judge.must_go(entry):
             must.append(entry.id)
         elif judge.should_go(entry):
@@ -76,29 +79,31 @@ def _misplaced(assignments: AssignmentQuerySet) -> tuple[list[int], list[int]]:
     return must, should
 
 
-def _assigned(assignments: AssignmentQuerySet, *, with_origins: bool) -> list[Entry]:
-    """What has an owner, with no more than the judge needs."""
-    pins = {pin.config_id: pin for pin in Pin.objects.in_force().filter(config__isnull=False)}
-    rows = assignments.order_by("config_id").values_list("config_id", "config__name", "node_id")
-    entries = [Entry(id_, "", name, False, owner=owner, pin=pins.get(id_)) for id_, name, owner in rows]
-    if with_origins:
-        name_origins(entries)
-    return entries
+def _move_astray(ids: Sequence[int], term: int | None) -> list[Move]:
+    pools = Pools()
+    return in_chunks(ids, lambda chunk: _put_right(chunk, pools, term))
 
 
 @transaction.atomic
-def _put_right(ids: Sequence[int], term: int | None) -> list[Move]:
+def _put_right(ids: Sequence[int], pools: Pools, term: int | None) -> list[Move]:
     turn = Turn(term, "")
-    move_astray(turn, entries_of(ids))
-    return turn.finish() if turn.moves else []
+    move_astray(turn, entries_of(ids), pools.at(turn.store.revision))
+    return _finish(turn, pools)
 
 
 @transaction.atomic
-def _give_away(ids: Sequence[int], most: float, term: int | None) -> list[Move]:
+def _give_away(ids: Sequence[int], pools: Pools, term: int | None) -> list[Move]:
     turn = Turn(term, "")
-    turn.relocate(entries_of(ids), Placement(ceiling=most), Move.Reason.LEFT)
-    # What nobody may take yet is tried at each pass, and must not make plans stale each time.
-    return turn.finish() if turn.moves else []
+    turn.relocate(entries_of(ids), pools.at(turn.store.revision), Move.Reason.LEFT)
+    return _finish(turn, pools)
+
+
+def _finish(turn: Turn, pools: Pools) -> list[Move]:
+    """What nobody may take yet is tried again and again, and must not make plans stale each time."""
+    if turn.moves:
+        return turn.finish()
+    pools.keep()
+    return []
 
 
 def _in_company() -> list[Isolation]:
@@ -106,10 +111,3 @@ def _in_company() -> list[Isolation]:
     owned = Isolation.objects.filter(config__assignment__node__isnull=False).select_related("config__assignment")
     counts = Assignment.objects.filter(node__in=owned.values("config__assignment__node")).counts()
     return [one for one in owned if one.config and counts.get(one.config.assignment.node_id, 0) > 1]
-
-
-@transaction.atomic
-def _leave_alone(isolation: Isolation, term: int | None) -> list[Move]:
-    turn = Turn(term, "")
-    owned = [entry for entry in entries_of([isolation.config_id or 0]) if entry.owner is not None]
-    return [move for entry in owned for move in move_company(turn, entry, isolation.reason)]

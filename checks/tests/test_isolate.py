@@ -10,7 +10,8 @@ from django.test import Client
 
 from checks import costs, dispatcher, isolating, plans
 from checks.costs import Measured
-from checks.models import Config, Instance
+from checks.dispatcher import turns
+from checks.models import ClusterStore, Config, Instance
 from checks.orders import Isolation
 from checks.tests.balance import furnish, settle
 from checks.tests.cast import counts, lead, owners, sent
@@ -111,6 +112,15 @@ def test_the_whole_config_is_isolated():
     second = Instance.objects.filter(config__origins__key="ash-0").order_by("pk")[1].check_id
     assert isolate(second)["is_isolated"] is True
     assert [key for key, node in owners().items() if node == "ash"] == ["ash-0"]
+
+
+def test_a_great_company_moves_in_chunks(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(turns, "CHUNK", 2)
+    furnish(ash=[0.1] * 6, birch=[0.1])
+    revision = ClusterStore.objects.get().revision
+    assert isolate(check_id("ash-0"))["is_isolated"] is True
+    assert counts() == {"ash": 1, "birch": 6}
+    assert ClusterStore.objects.get().revision == revision + 4
 
 
 def test_it_holds_until_it_is_released():

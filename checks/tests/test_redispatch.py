@@ -4,10 +4,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.db.models import F
 from django.db.models.functions import Now
+from django.test.utils import CaptureQueriesContext
 
 from checks import dispatcher
+from checks.dispatcher import turns
 from checks.models import Config, Move, Source
 from checks.orders import Rule
 from checks.tests.cast import counts, dangling, lead, ledger, owners, report, sent, silence, versions
@@ -52,6 +55,19 @@ def test_a_node_that_came_back_is_told_what_it_has_though_it_may_not_have_back_w
     share = Config.objects.share_of("ash")
     assert share is not None
     assert (share.unsure, share.configs, len(dangling())) == ("", "", 2)
+
+
+def test_what_nobody_may_take_locks_nothing():
+    """There may be very much of it, and it is tried at each pass."""
+    report("ash")
+    Rule.objects.create(name="nowhere", check_pattern="ntp", required={"zone": "a"})
+    dispatcher.schedule([sent(f"ntp-{number}", name="ntp") for number in range(3)])
+    with CaptureQueriesContext(connection) as queries:
+        assert dispatcher.redispatch() == []
+    assert len(dangling()) == 3
+    assert not [query for query in queries if "FOR NO KEY UPDATE" in query["sql"]]
+    Rule.objects.all().delete()
+    assert len(dispatcher.redispatch()) == 3
 
 
 def test_work_does_not_go_to_a_node_that_may_have_died_with_its_owner():
@@ -218,7 +234,7 @@ class TestWarmUp:
             dispatcher.reassign(Config.objects.values_list("pk", flat=True), "ash", actor="eve")
 
     def test_a_more_than_full_chunk_is_placed_before_it_ends(self, monkeypatch):
-        monkeypatch.setattr(dispatcher, "CHUNK", 3)
+        monkeypatch.setattr(turns, "CHUNK", 3)
         self.read_sources()
         report("ash")
         schedule(10)
