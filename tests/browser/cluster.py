@@ -61,7 +61,7 @@ class Runners(SimulatedRunners):
 class Cluster:
     """All of it. Whatever happens, `end` it."""
 
-    def __init__(self, nodes: Sequence[str] = NODES, errors: Mapping[str, str] = {}) -> None:
+    def __init__(self, nodes: Sequence[str] = NODES, errors: Mapping[str, str] = {}, **options: str) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="clusteragent-browser-"))
         self.confd, self.var = self.folder / "conf.d", self.folder / "var"
         self.loop = Loop()
@@ -70,7 +70,7 @@ class Cluster:
         self._database = f"browser_{uuid.uuid4().hex}"
         self._ports = [_free_port() for _ in range(3)]
         self.url = f"https://127.0.0.1:{self._ports[1]}"
-        self._environment = {**os.environ, **self._options()}
+        self._environment = {**os.environ, **self._options(), **options}
 
     def _options(self) -> dict[str, str]:
         agents, operators, runners = self._ports
@@ -121,14 +121,28 @@ class Cluster:
     async def _live(self, ready: asyncio.Event) -> None:
         address = Server.at(f"https://127.0.0.1:{self._ports[0]}", conf.AUTH_TOKEN)
         async with Simulation(address, Timing(poll=POLL, longest_retry=POLL)) as self.simulation:
-            by_address = {named_address(name): name for name in self._names}
-            runners = Runners(lambda at: self.simulation.nodes.get(by_address.get(at, "")), conf.AUTH_TOKEN)
+            runners = Runners(self._at, conf.AUTH_TOKEN)
             runners.errors = self._errors
             self.loop.at_end.append((await runners.listen("0.0.0.0", self._ports[2])).close)
-            for address_, name in by_address.items():
-                self.simulation.start(name, node_type=RUNNER, real_ip=address_)
+            for name in self._names:
+                self._start_node(name)
             ready.set()
             await asyncio.Event().wait()
+
+    def _at(self, address: str) -> SimulatedNode | None:
+        nodes = self.simulation.nodes.values()
+        return next((node for node in nodes if named_address(node.name) == address), None)
+
+    def _start_node(self, name: str) -> None:
+        self.simulation.start(name, node_type=RUNNER, real_ip=named_address(name))
+
+    def join(self, node: str) -> None:
+        """One more node starts."""
+
+        async def start() -> None:
+            self._start_node(node)
+
+        self.loop.do(start())
 
     def wait_until_whole(self) -> None:
         """Until the runners run every check where the map says."""
@@ -143,6 +157,10 @@ class Cluster:
         """The first column of what the database answers."""
         cursor = self._session.execute(statement, values)  # type: ignore[call-overload]
         return [row[0] for row in cursor.fetchall()]
+
+    def change(self, statements: str) -> None:
+        """Change what the database says."""
+        self._session.execute(statements)  # type: ignore[call-overload]
 
     def owner(self, key: str) -> str:
         """The node that should run what this file sends; empty if none."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 from playwright.sync_api import (
     Browser,
@@ -20,6 +21,7 @@ from tests.browser.cluster import Cluster
 
 # Milliseconds until something that a page should show is missing, and until a page is: everything shares two busy cores.
 PATIENCE, SLOWEST_PAGE = 20_000, 60_000
+Scheme = Literal["light", "dark"]
 SIZE: ViewportSize = {"width": 1280, "height": 900}
 # What is no request of the network.
 _LOCAL = ("data:", "blob:", "about:")
@@ -53,10 +55,12 @@ class Watch:
 
 
 @contextmanager
-def watched(browser: Browser, cluster: Cluster, session: StorageState | None, **options: str) -> Iterator[Page]:
+def watched(
+    browser: Browser, cluster: Cluster, session: StorageState | None, scheme: Scheme = "light"
+) -> Iterator[Page]:
     """A page that did nothing wrong until the context ends."""
     context = browser.new_context(
-        base_url=cluster.url, ignore_https_errors=True, storage_state=session, viewport=SIZE, **options
+        base_url=cluster.url, ignore_https_errors=True, storage_state=session, viewport=SIZE, color_scheme=scheme
     )
     context.set_default_timeout(PATIENCE)
     context.set_default_navigation_timeout(SLOWEST_PAGE)
