@@ -4,7 +4,7 @@ import json
 import logging.config
 import re
 import sys
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Callable, Iterable, MutableMapping
 from typing import Any
 
 import structlog
@@ -12,8 +12,10 @@ from psycopg.conninfo import conninfo_to_dict
 
 from clusteragent.lib import conf
 from clusteragent.lib.scrub import scrub
+from clusteragent.lib.terminal import inert
 
 HIDDEN = "********"
+_OF_SEVERAL_LINES = ("exception", "stack")
 _CREDENTIALS = re.compile(
     r"""(?ix) ( authorization ["']? \s* [:=] \s* ["']? (?: (?: bearer|basic|digest|token ) \s+ )? | \b bearer \s+ ) [^\s"',;]+ """
 )
@@ -97,17 +99,23 @@ def _formatter() -> logging.Formatter:
 
 def _without_secrets(logger: Any, method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """What others wrote may be in any field, and in the errors of a traceback: configs, and rows that a database refused."""
-    return {name: _scrubbed(value) for name, value in fields.items()}
+    return {
+        name: _scrubbed(value, inert if name not in _OF_SEVERAL_LINES else _lines) for name, value in fields.items()
+    }
 
 
-def _scrubbed(value: Any) -> Any:
+def _scrubbed(value: Any, written: Callable[[str], str] = inert) -> Any:
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, dict):
         return {name: _scrubbed(one) for name, one in value.items()}
     if isinstance(value, list | tuple):
         return [_scrubbed(one) for one in value]
-    return scrub(str(value))
+    return written(scrub(str(value)))
+
+
+def _lines(text: str) -> str:
+    return "\n".join(map(inert, text.split("\n")))
 
 
 def _json() -> Any:

@@ -3,7 +3,6 @@
 import csv
 import heapq
 import json
-import re
 from collections.abc import Iterable, Iterator
 from datetime import UTC
 from operator import itemgetter
@@ -12,14 +11,13 @@ from typing import Any
 from django.http import HttpResponseBase, StreamingHttpResponse
 
 from checks.models import Move
+from clusteragent.lib.terminal import inert
 from nodes.models import NodeEvent
 from operators.pages.ranges import Range
 
 COLUMNS = ("time", "what", "id", "reason", "check", "config", "digest", "from", "to", "node", "actor", "cause")
 # A spreadsheet takes a cell that begins so for a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
-# What moves a terminal's cursor, or turns the direction of writing.
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _ROWS = 2000
 
 
@@ -78,8 +76,7 @@ def _csv(found: Iterable[dict[str, Any]]) -> Iterator[str]:
 def harmless(cell: Any) -> str:
     """A cell that no spreadsheet works out and no terminal obeys."""
     text = str(cell)
-    shown = _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
-    return f"'{shown}" if text.startswith(_FORMULA) else shown
+    return f"'{inert(text)}" if text.startswith(_FORMULA) else inert(text)
 
 
 def _json(found: Iterable[dict[str, Any]]) -> Iterator[str]:

@@ -6,6 +6,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from checks.models import Config
 from checks.scrub import scrub
+from clusteragent.lib.terminal import inert
 from nodes.models import Node
 
 
@@ -41,6 +42,7 @@ class Command(BaseCommand):
                     f"\n===== Checks on {name} =====" if name else "\n===== Dangling: nobody runs these ====="
                 )
             for config in by_owner[name]:
-                origin, ids = scrub(config["origin"]), (f"  {scrub(check_id)}" for check_id in config["check_ids"])
+                origin = inert(scrub(config["origin"]))
+                ids = (f"  {inert(scrub(check_id))}" for check_id in config["check_ids"])
                 self.stdout.write(f"\n=== {config['check']} check ===\n{origin}, config {config['digest']}")
                 self.stdout.write("\n".join(ids))

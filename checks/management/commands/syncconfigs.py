@@ -6,6 +6,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from checks import autoconf
 from checks.scrub import scrub
+from clusteragent.lib.terminal import inert
 
 
 class Command(BaseCommand):
@@ -30,13 +31,13 @@ class Command(BaseCommand):
     def show(self, report: autoconf.Report) -> None:
         for what in ("added", "changed", "removed"):
             for key in getattr(report, what):
-                self.stdout.write(f"{what}: {scrub(key)}")
+                self.stdout.write(f"{what}: {inert(scrub(key))}")
         for one in report.passed_over:
-            self.stdout.write(scrub(f"passed over: {one.where}: {one.why}"))
+            self.stdout.write(inert(scrub(f"passed over: {one.where}: {one.why}")))
         for key in report.held:
-            self.stdout.write(f"held: {scrub(key)} is gone; --accept-removals removes it")
+            self.stdout.write(f"held: {inert(scrub(key))} is gone; --accept-removals removes it")
         for problem in report.errors:
-            self.stdout.write(self.style.ERROR(scrub(f"error: {problem}")))
+            self.stdout.write(self.style.ERROR(inert(scrub(f"error: {problem}"))))
         self.stdout.write(
             f"{len(report.added)} added, {len(report.changed)} changed, {len(report.removed)} removed,"
             f" {report.other_checks} checks of node agents themselves"
