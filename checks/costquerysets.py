@@ -7,6 +7,7 @@ from collections.abc import Collection
 from django.db import connection, models
 
 from checks import models as clusterstore  # its classes take their managers from here, so it is looked up when called
+from clusteragent.lib.database.sweeps import sweep
 
 
 class CostQuerySet(models.QuerySet["clusterstore.Cost"]):
@@ -110,7 +111,7 @@ class CostQuerySet(models.QuerySet["clusterstore.Cost"]):
 
         Those that changed by a hundredth or less stay as they are. Rows are locked in the order of their keys.
         """
-        with connection.cursor() as cursor:
+        with sweep() as cursor:
             cursor.execute(self._FRESH + self._MEASURE)
             return int(cursor.rowcount)
 
@@ -139,7 +140,7 @@ class CostQuerySet(models.QuerySet["clusterstore.Cost"]):
 
     def measure_own_load(self) -> int:
         """Work out what load of nodes is not of our making. Returns of how many it changed."""
-        with connection.cursor() as cursor:
+        with sweep() as cursor:
             cursor.execute(self._FRESH + self._OWN_LOAD)
             return int(cursor.rowcount)
 

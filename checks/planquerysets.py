@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from django.db import connection, models
+from django.db import models
 
 from checks import models as clusterstore  # noqa: F401 - the type of a row: its classes take their managers from here
 from clusteragent.lib import conf
+from clusteragent.lib.database.sweeps import sweep
 
 # A node that gives no stats counts as running what it has had, and acknowledged, for so long.
 BELIEVED_AFTER = timedelta(minutes=2)
@@ -74,7 +75,7 @@ class PlanQuerySet(models.QuerySet["clusterstore.Plan"]):
             "cooldown": conf.REBALANCE_COOLDOWN.total_seconds(),
             "believed": BELIEVED_AFTER.total_seconds(),
         }
-        with connection.cursor() as cursor:
+        with sweep() as cursor:
             cursor.execute(self._HELD, values)
             return [Held(*row) for row in cursor.fetchall()]
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any, ClassVar
 
-from django.db import connection, models
+from django.db import models
 from django.db.models.functions import Now
 
 from checks.scrub import scrub
+from clusteragent.lib.database.sweeps import sweep
 
 # Of an error, in a line.
 MOST_CHARACTERS = 200
@@ -70,7 +71,7 @@ class TroubleQuerySet(models.QuerySet["Trouble"]):
 
     def note(self) -> int:
         """Find out what is wrong by the stats that were told last. Returns how much is newly so."""
-        with connection.cursor() as cursor:
+        with sweep() as cursor:
             cursor.execute(self._NOTE, {"intervals": _INTERVALS, "grace": _GRACE})
             return int(cursor.rowcount)
 

@@ -1,0 +1,20 @@
+"""Statements that join whole tables."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.db import connection, transaction
+
+
+@contextmanager
+def sweep() -> Iterator[Any]:
+    """A cursor for statements that join whole tables.
+
+    PostgreSQL takes tables that were filled a moment ago for empty ones, until it has counted them, and would go through
+    one for each row of another: a thousand checks took longer than a statement may.
+    """
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_nestloop = off")
+        yield cursor
+        cursor.execute("SET LOCAL enable_nestloop = on")
