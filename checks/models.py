@@ -84,9 +84,10 @@ class Config(models.Model):
                 name="config_dangling",
                 condition=models.Q(dangling_since__isnull=False),
             ),
-            # GET configs, of each node: whether something that it lost still dangles.
+            # GET configs, of each node: whether something that it lost still dangles. Also asked for each node that is
+            # forgotten, so its condition is no more than what is asked: that it is this node.
             models.Index(
-                fields=["former_node"], name="config_of_lost_node", condition=models.Q(dangling_since__isnull=False)
+                fields=["former_node"], name="config_of_former_node", condition=models.Q(former_node__isnull=False)
             ),
             # GET endpoints configs.
             models.Index(fields=["node_name"], name="config_of_endpoint", condition=~models.Q(node_name="")),

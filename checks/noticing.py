@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import structlog
 from django.db import transaction
 from django.db.models import Count, F
+from django.db.models.functions import Now
 
 from checks import dispatcher
 from checks.dispatcher.turns import Placement, Turn, entries_of
@@ -72,13 +73,22 @@ def quarantine(*, term: int | None = None) -> list[Move]:
 
 def _note(stuck: TroubleQuerySet) -> None:
     """Note each as an event of its node, once."""
-    rows = stuck.values_list("config__assignment__node__name", "config__name", "config__digest", "since")
-    events = NodeEvent.objects.filter(kind=NodeEvent.Kind.NOT_RUNNING)
+    rows = list(stuck.values_list("config__assignment__node__name", "config__name", "config__digest", "since"))
+    if not rows:
+        return
+    # In one go: where runners tell wrong, it is very many at once.
+    kind = NodeEvent.Kind.NOT_RUNNING
+    noted = NodeEvent.objects.filter(kind=kind, time__gte=min(since for *_, since in rows))
+    last = {
+        (node, cause): time for node, cause, time in noted.order_by("time").values_list("node_name", "cause", "time")
+    }
+    events = []
     for node, check, digest, since in rows:
         cause = f"{check} {digest}"
-        if not events.filter(node_name=node, cause=cause, time__gte=since).exists():
-            events.note([node], NodeEvent.Kind.NOT_RUNNING, cause)
+        if (node, cause) not in last or last[node, cause] < since:
+            events.append(NodeEvent(node_name=node, kind=kind, cause=cause, time=Now()))
             log.warning("config_not_running", check=check, digest=digest, node=node)
+    NodeEvent.objects.bulk_create(events, batch_size=1000)
 
 
 def _tried() -> MoveQuerySet:

@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+from django.db import connection
 from django.db.models.functions import Now
 
 from checks import autoconf, tasks
@@ -92,3 +93,11 @@ def test_pruning_forgets_what_is_older_than_the_retention() -> None:
     Cost.objects.create(config_id=1, workers_needed=0.5)
     assert tasks.prune(7) == "{'moves': 1, 'plans': 1, 'edits': 0, 'events': 1, 'nodes': 0, 'costs': 1}"
     assert (Move.objects.count(), NodeEvent.objects.count()) == (1, 1)
+
+
+def test_forgetting_nodes_looks_at_no_config_that_is_not_theirs() -> None:
+    """PostgreSQL asks so for each node that goes: through all configs, that took minutes for some thousands of nodes."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off")
+        cursor.execute("EXPLAIN SELECT 1 FROM checks_config WHERE former_node_id = 1 FOR KEY SHARE")
+        assert "config_of_former_node" in str(cursor.fetchall())
