@@ -266,11 +266,15 @@ class NodeQuerySet(models.QuerySet["nodestore.Node"]):
 
 
 class NodeRuleQuerySet(models.QuerySet["nodestore.NodeRule"]):
+    @transaction.atomic
     def apply(self, nodes: NodeQuerySet | None = None) -> int:
         """Give nodes (all that are known, unless given) what the rules say of them, later rules last. Returns how many."""
         rules = list(self.order_by("pk"))
         changed = []
-        for node in (nodestore.Node.objects.known() if nodes is None else nodes).select_related("heartbeat"):
+        chosen = nodestore.Node.objects.known() if nodes is None else nodes
+        # In the order of the key, as every change of the map locks them.
+        locked = chosen.order_by("pk").select_for_update(no_key=True, of=("self",))
+        for node in locked.select_related("heartbeat"):
             beat = node.heartbeat
             mine = [rule for rule in rules if rule.covers(node.name, beat.client_ip, beat.node_type)]
             if node.obey(mine):

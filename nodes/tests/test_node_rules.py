@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 from django.core.exceptions import ValidationError
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from nodes.models import Heartbeat, Node, NodeRule, NodeType
 
@@ -87,3 +89,13 @@ def test_a_rule_that_makes_no_sense_is_refused(fields: dict[str, Any], field: st
     with pytest.raises(ValidationError) as error:
         NodeRule(**fields).full_clean()
     assert set(error.value.message_dict) == {field}
+
+
+def test_nodes_are_locked_in_the_order_of_their_key():
+    """As every change of the map locks them, or the two could wait for each other."""
+    for name in ("birch", "ash"):
+        Node.objects.heartbeat(name, last_change=-1)
+    NodeRule.objects.create(labels={"zone": "a"})
+    with CaptureQueriesContext(connection) as queries:
+        assert NodeRule.objects.apply() == 2
+    assert any('ORDER BY "nodes_node"."id" ASC FOR NO KEY UPDATE' in query["sql"] for query in queries)
