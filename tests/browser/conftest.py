@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, Page, StorageState, expect, sync_playwr
 
 from tests.browser import chromium
 from tests.browser.cluster import Cluster, living
-from tests.browser.visit import PATIENCE, log_in, watched
+from tests.browser.visit import PATIENCE, Visit, log_in
 
 HERE = Path(__file__).parent
 
@@ -44,20 +44,27 @@ def cluster(browser: Browser) -> Iterator[Cluster]:
 @pytest.fixture(scope="package")
 def session(browser: Browser, cluster: Cluster) -> StorageState:
     """The cookies of an operator who is logged in."""
-    with watched(browser, cluster, None) as page:
+    with Visit(browser, cluster.url, None) as visit, visit.page() as page:
         log_in(page, cluster)
-        return page.context.storage_state()
+        return visit.context.storage_state()
+
+
+@pytest.fixture(scope="package")
+def operator(browser: Browser, cluster: Cluster, session: StorageState) -> Iterator[Visit]:
+    """An operator who is logged in, and whose browser need not fetch all scripts for each test."""
+    with Visit(browser, cluster.url, session) as visit:
+        yield visit
 
 
 @pytest.fixture
-def page(browser: Browser, cluster: Cluster, session: StorageState) -> Iterator[Page]:
+def page(operator: Visit) -> Iterator[Page]:
     """A page of an operator who is logged in."""
-    with watched(browser, cluster, session) as page:
+    with operator.page() as page:
         yield page
 
 
 @pytest.fixture
 def strangers_page(browser: Browser, cluster: Cluster) -> Iterator[Page]:
     """A page of someone who is not."""
-    with watched(browser, cluster, None) as page:
+    with Visit(browser, cluster.url, None) as visit, visit.page() as page:
         yield page

@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Browser, Page, StorageState
 
 from tests.browser.cluster import PATIENCE, Cluster, living
-from tests.browser.visit import Scheme, watched
+from tests.browser.visit import Scheme, Visit
 from tests.replicas import wait_for
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
@@ -57,7 +57,7 @@ def cluster(browser: Browser) -> Iterator[Cluster]:
 
 
 def test_the_pictures_are_made(browser: Browser, cluster: Cluster, session: StorageState) -> None:
-    with watched(browser, cluster, session) as page:
+    with Visit(browser, cluster.url, session) as visit, visit.page() as page:
         _order(page, cluster)
         plan = _plan(page, cluster)
     [config] = cluster.ask(_MOVED)
@@ -66,7 +66,7 @@ def test_the_pictures_are_made(browser: Browser, cluster: Cluster, session: Stor
     IMAGES.mkdir(exist_ok=True)
     schemes: tuple[Scheme, ...] = ("light", "dark")
     for scheme in schemes:
-        with watched(browser, cluster, session, scheme) as page:
+        with Visit(browser, cluster.url, session, scheme) as visit, visit.page() as page:
             for name, path in PAGES.items():
                 _picture(page, path.format(**names), IMAGES / f"{name}-{scheme}.png")
 

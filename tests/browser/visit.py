@@ -2,11 +2,10 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Literal, Self
 
 from playwright.sync_api import (
     Browser,
-    BrowserContext,
     ConsoleMessage,
     Page,
     Request,
@@ -27,10 +26,15 @@ SIZE: ViewportSize = {"width": 1280, "height": 900}
 _LOCAL = ("data:", "blob:", "about:")
 
 
-class Watch:
-    """Notes what no page may do: ask another host, fail, complain."""
+class Visit:
+    """Someone at a browser. What no page of theirs may do is noted: ask another host, fail, complain."""
 
-    def __init__(self, context: BrowserContext, url: str) -> None:
+    def __init__(self, browser: Browser, url: str, session: StorageState | None, scheme: Scheme = "light") -> None:
+        self.context = context = browser.new_context(
+            base_url=url, ignore_https_errors=True, storage_state=session, viewport=SIZE, color_scheme=scheme
+        )
+        context.set_default_timeout(PATIENCE)
+        context.set_default_navigation_timeout(SLOWEST_PAGE)
         self.wrong: list[str] = []
         self._url = url
         context.on("request", self._look_at_request)
@@ -53,23 +57,22 @@ class Watch:
         if message.type == "error":
             self.wrong.append(f"complained: {message.text} ({message.location['url']})")
 
+    @contextmanager
+    def page(self) -> Iterator[Page]:
+        """A page that does nothing wrong until the context ends."""
+        page = self.context.new_page()
+        try:
+            yield page
+            wrong, self.wrong = self.wrong, []
+            assert not wrong, wrong
+        finally:
+            page.close()
 
-@contextmanager
-def watched(
-    browser: Browser, cluster: Cluster, session: StorageState | None, scheme: Scheme = "light"
-) -> Iterator[Page]:
-    """A page that did nothing wrong until the context ends."""
-    context = browser.new_context(
-        base_url=cluster.url, ignore_https_errors=True, storage_state=session, viewport=SIZE, color_scheme=scheme
-    )
-    context.set_default_timeout(PATIENCE)
-    context.set_default_navigation_timeout(SLOWEST_PAGE)
-    watch = Watch(context, cluster.url)
-    try:
-        yield context.new_page()
-        assert not watch.wrong, watch.wrong
-    finally:
-        context.close()
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.context.close()
 
 
 def log_in(page: Page, cluster: Cluster) -> None:
