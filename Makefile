@@ -9,7 +9,7 @@ EXEC := @exec setpriv --pdeathsig TERM --
 .DEFAULT_GOAL := help
 
 help: ## list these targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 run: export DD_CLUSTER_CHECKS_WARMUP_DURATION ?= 3
 run: .venv/requirements ## start everything in the foreground, with three simulated node agents; Ctrl-C stops it
