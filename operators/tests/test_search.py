@@ -140,3 +140,8 @@ def test_as_many_queries_for_one_as_for_thirty(client: Client) -> None:
         dispatcher.schedule([sent(f"part-{number}") for number in range(30)])
     assert Config.objects.count() > 30
     assert numbers[0] == numbers[1]
+
+
+@pytest.mark.parametrize("page", ["/admin/", "/admin/checks/config/", "/admin/checks/rule/add/", "/admin/changes/"])
+def test_every_page_has_the_box(client: Client, page: str) -> None:
+    assert client.get(page).content.decode().count('action="/admin/search/" role="search"') == 1
