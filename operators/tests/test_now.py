@@ -1,5 +1,6 @@
 """The admin's first page: one sentence, what needs somebody, the pools of nodes, what happened."""
 
+import re
 from datetime import timedelta
 
 import pytest
@@ -69,6 +70,17 @@ def place(number: int, *nodes: str) -> None:
 def test_the_sentence_says_that_all_is_well(client: Client) -> None:
     place(3, "ash", "birch")
     assert sentence(client) == "Healthy. 3 checks on 2 nodes, nothing needs you."
+
+
+def test_a_story_that_took_longer_says_when_it_began_and_ended(client: Client) -> None:
+    report("ash")
+    NodeEvent.objects.update(time=ago(timedelta(minutes=2)))
+    NodeEvent.objects.create(node_name="ash", kind="expired")
+    began, ended = NodeEvent.objects.order_by("time").values_list("time", flat=True)
+    text = client.get(NOW).content.decode()
+    times = re.search(r"<li><time[^>]*>(.*?)</time>\W<time[^>]*>(.*?)</time>", text)
+    assert times is not None
+    assert times.groups() == (f"{began:%H:%M}", f"{ended:%H:%M}")
 
 
 def test_the_sentence_has_its_plurals_right(client: Client) -> None:
