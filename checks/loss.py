@@ -1,9 +1,12 @@
 """What the loss of a node would do, worked out by the rules of placement. Nothing is written."""
 
+import math
 from collections import Counter
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from checks.balancing import ceiling
+from checks.changes import Entry
 from checks.dispatcher.turns import Placement, entries_of
 from checks.eligibility import name_origins
 from checks.models import Assignment
@@ -11,12 +14,14 @@ from nodes.models import Node
 
 
 class Loss(NamedTuple):
-    """placed: how many configs each other node would get: {name: number}. homeless: those that no node could have.
+    """placed: how many configs each other node would get at once: {name: number}. waiting: those that would wait for up to
+    a minute, so that nobody gets too many at once. homeless: those that no node could have.
 
-    peak: the highest load of the other nodes that take work, before and after.
+    peak: the highest load of the other nodes that take work, before and after what is placed at once.
     """
 
     placed: dict[str, int]
+    waiting: int
     homeless: int
     peak: tuple[float, float]
 
@@ -33,4 +38,11 @@ def of(node: Node) -> Loss:
     chosen = Counter(placement.choose(entry, elsewhere=True) for entry in entries)
     names = {one.id: one.name for one in placement.eligibility.nodes}
     placed = {names[id_]: number for id_, number in chosen.most_common() if id_ is not None}
-    return Loss(placed, chosen[None], (before, placement.peak(without=node.pk)))
+    homeless = _homeless(entries) if chosen[None] and most < math.inf else chosen[None]
+    return Loss(placed, chosen[None] - homeless, homeless, (before, placement.peak(without=node.pk)))
+
+
+def _homeless(entries: Sequence[Entry]) -> int:
+    """How many configs find no other node even when nothing limits what a node gets at once."""
+    placement = Placement()
+    return sum(placement.choose(entry, elsewhere=True) is None for entry in entries)

@@ -130,6 +130,18 @@ def test_the_loss_says_where_the_checks_would_go_and_changes_nothing(client: Cli
     assert (owners(), ledger()) == before
 
 
+def test_the_loss_tells_what_would_wait_from_what_no_node_could_have(client: Client) -> None:
+    report("ash")
+    dispatcher.schedule([sent(f"key-{number}", name="postgres" if number > 6 else "redisdb") for number in range(9)])
+    report("birch", "cedar", "dogwood", "elm")
+    Node.objects.exclude(name__in=("ash", "birch")).update(schedulable=False)
+    Rule.objects.create(name="only z", check_pattern="postgres", required={"zone": "z"})
+    text = loss_of(client)
+    assert "4 checks would go to 1 node." in text
+    assert "3 checks would wait for up to a minute, so that no node gets too many at once." in text
+    assert "2 checks would find no node." in text
+
+
 def test_the_loss_obeys_the_rules(warm: None) -> None:
     place(3, "ash")
     report("birch", "cedar")
