@@ -1,6 +1,7 @@
 """Undoing: a config goes back to where a move took it from, as long as nothing else has happened to it since."""
 
 from collections.abc import Callable, Collection, Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 from django.db import transaction
@@ -136,6 +137,18 @@ class _Sources:
     def _may_not_have_it(self, entry: Entry, name: str) -> str:
         return self.eligibility.refusals(entry).get(name, "")
 
+    def _is_led_elsewhere(self, entry: Entry, name: str) -> str:
+        """A pass would follow the pin at once."""
+        pin = entry.pin
+        if pin is None or pin.matches(name, self._accepting[name].labels):
+            return ""
+        leads = any(pin.matches(node.name, node.labels) for node in self._all)
+        return f"the config is pinned to {pin}: unpin it first" if leads else ""
+
+    @cached_property
+    def _all(self) -> list[Candidate]:
+        return candidates(Node.objects.accepting())
+
     def _wants_to_be_alone(self, entry: Entry, name: str) -> str:
         alone = self._kept_for.get(name)
         return f"node {name} is kept for {alone}" if alone else ""
@@ -146,5 +159,5 @@ class _Sources:
         return f"node {name} may have at most {numbered(most or 0, 'config')}" if full else ""
 
     _RULES: Sequence[Callable[["_Sources", Entry, str], str]] = (
-        _gone, _accepts_nothing, _may_not_have_it, _wants_to_be_alone, _full,
+        _gone, _accepts_nothing, _may_not_have_it, _is_led_elsewhere, _wants_to_be_alone, _full,
     )  # fmt: skip

@@ -135,10 +135,11 @@ def test_a_rule_is_named_that_forbids_it() -> None:
 
 
 def test_a_pin_is_named_that_forbids_it() -> None:
-    report("cedar")
     Pin.objects.create(config=stored("one"), source="file", key="one", aim="cedar")
     move = last()
-    assert dispatcher.why_not([move]) == {}  # the pin's node is none of those asked: it falls back
+    assert dispatcher.why_not([move]) == {}  # the pin's node is gone: it falls back
+    report("cedar")
+    assert refusal(move) == "the config is pinned to the node cedar: unpin it first"
     Pin.objects.update(waits=True)
     assert refusal(move) == "the config is pinned to the node cedar"
 
