@@ -1,8 +1,10 @@
 """Orders, rules and plans as the operators' API tells and takes them."""
 
 import math
+from datetime import datetime
 from typing import Any
 
+from django.utils import timezone
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
@@ -56,13 +58,20 @@ class OrderSerializer(serializers.ModelSerializer[Any]):
         return scrub(f"{order.source}:{order.key}")
 
 
-class PinSerializer(OrderSerializer):
+class TimedSerializer(OrderSerializer):
+    def validate_until(self, until: datetime | None) -> datetime | None:
+        if until is not None and until <= timezone.now():
+            raise ValidationError("That is over already.")
+        return until
+
+
+class PinSerializer(TimedSerializer):
     class Meta(OrderSerializer.Meta):
         model = Pin
         fields = (*OrderSerializer.Meta.fields, "kind", "aim", "waits", "until")
 
 
-class PauseSerializer(OrderSerializer):
+class PauseSerializer(TimedSerializer):
     class Meta(OrderSerializer.Meta):
         model = Pause
         fields = (*OrderSerializer.Meta.fields, "until")

@@ -107,6 +107,7 @@ def test_an_order_that_waits_for_its_config_is_taken_back_too(operator: Caller) 
         ("pins", {"aim": "zone", "kind": "label"}, "aim", "written as zone=a"),
         ("pins", {"aim": "birch", "kind": "wish"}, "kind", "not a valid choice"),
         ("pauses", {"until": "soon"}, "until", "wrong format"),
+        ("pauses", {"until": "2020-01-01T00:00:00Z"}, "until", "That is over already."),
         ("isolations", {"configs": [99_999_999]}, "configs", "does not exist any more"),
     ],
 )
