@@ -265,7 +265,8 @@ class Plan(models.Model):
         ordering = ["-id"]
 
     def __str__(self) -> str:
-        return f"{len(self.moves)} moves, {self.reason}"
+        number = len(self.moves)
+        return f"{number} move{'' if number == 1 else 's'}, {self.reason}"
 
 
 class Source(models.Model):

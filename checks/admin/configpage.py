@@ -54,6 +54,7 @@ def sent_text(config: Config) -> str:
 
 def percent(share: float) -> str:
     """`12 %`; of less than ten, with a digit more."""
+    share = round(share, 4) + 0  # what is left of a sum of floats is not less than nothing
     return f"{100 * share:.1f} %" if 0 < share < 0.1 else f"{100 * share:.0f} %"
 
 

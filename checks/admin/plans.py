@@ -19,6 +19,7 @@ from unfold.widgets import UnfoldBooleanWidget
 from checks import plans, previews
 from checks.admin.configpage import percent
 from checks.models import Config, Plan
+from checks.orders import Pin
 from checks.scrub import scrub
 from clusteragent.lib.admin import ReadOnlyAdmin, Table, link, list_url, moment, numbered, row_url
 from nodes.models import Node
@@ -89,6 +90,7 @@ class PlanAdmin(ReadOnlyAdmin):
             "what": title(plan),
             "sentence": sentence(plan),
             "notes": notes(plan),
+            "done": done(plan, plan.moved),
             "may_apply": plan.applied_at is None and previews.may(request.user, plan),
             "apply_url": reverse("admin:checks_plan_apply", args=[plan.pk]),
         }
@@ -118,7 +120,7 @@ class PlanAdmin(ReadOnlyAdmin):
             messages.error(request, f"Nothing was moved, since something changed: {scrub(str(stale))}. Plan anew.")
         else:
             plan.refresh_from_db()
-            messages.success(request, f"{title(plan)}: {numbered(len(moves), 'config')} moved.")
+            messages.success(request, f"{title(plan)}: {done(plan, len(moves))}.")
             if plan.outcome:
                 messages.warning(request, scrub(plan.outcome))
         return redirect(row_url(plan))
@@ -159,6 +161,12 @@ def title(plan: Any) -> str:
             return f"Rebalance {number}"
 
 
+def _aimed_at(order: dict[str, Any]) -> bool:
+    """Whether a pin aims at any known node."""
+    pin = Pin(kind=order["kind"], aim=order["aim"])
+    return any(pin.matches(*node) for node in Node.objects.known().values_list("name", "labels"))
+
+
 def _aim(order: dict[str, Any]) -> str:
     what = {"node": "", "pattern": "nodes named ", "label": "nodes with "}
     return f"{what[order['kind']]}{order['aim']}"
@@ -176,13 +184,30 @@ def sentence(plan: Plan) -> str:
     return f"{numbered(number, 'config')} {verb}. {numbered(len(plan.nodes), 'node')} touched, highest load {peak}."
 
 
+def done(plan: Plan, moved: int) -> str:
+    """What applying it did, or began."""
+    if plan.order.get("verb") == "drain":
+        return (
+            f"begun, {numbered(len(plan.moves), 'config')} to move bit by bit"
+            if plan.moves
+            else "begun, nothing to move"
+        )
+    return f"{numbered(moved, 'config')} moved"
+
+
 def notes(plan: Plan) -> Sequence[str]:
     """What else there is to know before it is applied."""
     order = plan.order
     found = [f"Until {order['until'][:16].replace('T', ' ')} UTC." if order.get("until") else ""]
     found.append(f"Note: {scrub(order['note'])}" if order.get("note") else "")
     if order.get("also"):
-        found.append(f"{numbered(len(order['also']), 'config')} of it: already where they should be, or nowhere.")
+        found.append(
+            f"{numbered(len(order['also']), 'config')} of it would stay: on the right node already, or on none."
+        )
+    if order.get("verb") == "pin" and not _aimed_at(order):
+        found.append(
+            f"There is no such node now: until there is one, they {'run nowhere' if order['waits'] else 'run elsewhere'}."
+        )
     if order.get("verb") == "reassign" and not order["hold"]:
         found.append("They are not pinned: the next rebalance may move them away again.")
     if order.get("verb") == "drain":

@@ -109,6 +109,16 @@ def test_a_label_without_a_value_is_refused_at_its_field() -> None:
     assert not Plan.objects.exists()
 
 
+@pytest.mark.parametrize(("waits", "what"), [({}, "they run elsewhere"), ({"waits": "on"}, "they run nowhere")])
+def test_a_pin_that_aims_at_no_node_says_so_before(waits: dict[str, str], what: str) -> None:
+    client = superuser()
+    plan = planned(client, "pin", ["shop"], kind="node", aim="brich", **waits)
+    page = client.get(f"{PLANS}{plan.pk}/change/").content.decode()
+    assert f"There is no such node now: until there is one, {what}." in page
+    found = planned(client, "pin", ["shop"], kind="pattern", aim="bir*")
+    assert "no such node" not in client.get(f"{PLANS}{found.pk}/change/").content.decode()
+
+
 def test_pin_unpin_isolate_and_release_in_one_go() -> None:
     client = superuser()
     apply(client, planned(client, "pin", ["shop", "mail"], kind="node", aim="birch"))
@@ -140,7 +150,7 @@ def test_a_drain_shows_first_where_everything_would_go() -> None:
     assert "Drain ash" in page
     assert "3 configs move. 2 nodes touched" in page
     assert not Node.objects.filter(draining=True).exists()
-    apply(client, Plan.objects.get())
+    assert "Drain ash: begun, 3 configs to move bit by bit." in apply(client, Plan.objects.get())
     assert Node.objects.get(draining=True) == ash
     assert NodeEvent.objects.get(kind="draining").cause == "olga"
 
