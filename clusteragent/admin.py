@@ -35,6 +35,7 @@ PAGES: Sequence[tuple[str, str, str]] = (
     ("Pauses", "pause", "checks.Pause"),
     ("Isolations", "splitscreen", "checks.Isolation"),
     ("Rules", "rule", "checks.Rule"),
+    ("Node rules", "label", "nodes.NodeRule"),
     ("Plans", "balance", "checks.Plan"),
     ("Ledger", "swap_horiz", "checks.Move"),
     ("Node events", "history", "nodes.NodeEvent"),

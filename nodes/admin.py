@@ -153,9 +153,8 @@ class NodeEventAdmin(ReadOnlyAdmin):
 class NodeRuleAdmin(NotedAdmin):
     """Who writes a rule is noted, and what changes is applied to the nodes at once."""
 
-    list_display = ("__str__", "node_type", "labels", "weight", "max_configs", "author")
-    fields = ("pattern", "network", "node_type", "labels", "weight", "max_configs", "note", "author", "time")
-    readonly_fields = ("author", "time")
+    list_display = ("__str__", "node_type", "labels", "weight", "max_configs", "author", "time")
+    fields = ("pattern", "network", "node_type", "labels", "weight", "max_configs", "note")
     search_fields = ("pattern", "note")
 
     def save_model(self, request: HttpRequest, obj: NodeRule, form: Any, change: bool) -> None:
