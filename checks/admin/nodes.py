@@ -61,9 +61,16 @@ class NodeWithConfigsAdmin(NodeAdmin):
 
 def configs_of(node: Node) -> Table:
     """The first configs of a node."""
-    owned = Assignment.objects.filter(node=node).select_related("config").order_by("config__name", "pk")
+    owned = Assignment.objects.filter(node=node).select_related("config").prefetch_related("config__origins")
+    owned = owned.order_by("config__name", "pk")
     rows = [
-        (link(one.config, one.config.name), one.config.digest, one.since, one.reason)
+        (link(one.config, one.config.name), _origins(one.config), one.config.digest, one.since, one.reason)
         for one in owned.defer(*(f"config__{column}" for column in WIDE))[: TABLE_ROWS + 1]
     ]
-    return Table.of("Configs", ("check", "digest", "since", "reason"), rows, list_url(Config, node=node.name))
+    return Table.of(
+        "Configs", ("check", "origins", "digest", "since", "reason"), rows, list_url(Config, node=node.name)
+    )
+
+
+def _origins(config: Config) -> str:
+    return ", ".join(map(str, config.origins.all()))
