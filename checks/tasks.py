@@ -80,7 +80,7 @@ def _rebalance(term: int) -> str:
     righted = len(dispatcher.put_right(term=term))
     left = max(0, dispatcher.budget() - righted)
     try:
-        plan, moves = plans.rebalance(actor="rebalance", term=term, budget=left, settling=True)
+        plan, moves = plans.rebalance(actor="", term=term, budget=left, settling=True)
     except plans.StalePlan as reason:
         # The next one is made on the map as it is then.
         return f"{righted} put right, 0 rebalanced: {reason}"
