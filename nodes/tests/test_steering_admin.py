@@ -152,7 +152,7 @@ class TestCommand:
     def test_it_drains_and_undoes_that(self) -> None:
         assert self.run("ash", "birch") == "2 nodes drained"
         assert draining() == ["ash", "birch"]
-        assert self.run("ash", "--undo") == "1 nodes uncordoned"
+        assert self.run("ash", "--undo") == "1 node uncordoned"
         assert draining() == ["birch"]
 
     def test_for_programs(self) -> None:

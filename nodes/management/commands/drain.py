@@ -3,6 +3,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from clusteragent.lib.admin import numbered
 from nodes.models import Node
 
 
@@ -23,4 +24,4 @@ class Command(BaseCommand):
         if options["json"]:
             self.stdout.write(json.dumps({"nodes": sorted(known), "changed": changed}))
         else:
-            self.stdout.write(f"{changed} nodes {'uncordoned' if options['undo'] else 'drained'}")
+            self.stdout.write(f"{numbered(changed, 'node')} {'uncordoned' if options['undo'] else 'drained'}")
