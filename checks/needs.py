@@ -141,24 +141,25 @@ def _of_configs(hearing: Any) -> Iterator[Need]:
     groups = Config.objects.dangling().order_by().values_list("unscheduled")
     for unscheduled, count, since in groups.annotate(Count("pk"), Min("dangling_since")):
         kind = Kind.UNSCHEDULED if unscheduled else Kind.DANGLING
-        yield Need(kind, count, _why_dangling(hearing), list_url(Config, owner="dangling"), hearing.now, since)
+        group = Config.objects.filter(unscheduled=unscheduled)
+        yield Need(kind, count, _why_dangling(hearing, group), list_url(Config, owner="dangling"), hearing.now, since)
 
 
-def _why_dangling(hearing: Any) -> str:
+def _why_dangling(hearing: Any, group: QuerySet[Config]) -> str:
     if hearing.warmup:
         return "Nothing is placed before the warm-up is over."
     if _is_stale(hearing):
         return "No background pass runs that could place them."
     if not Node.objects.accepting().exists():
         return _why_none_accepts()
-    if Config.objects.lost_since(ago(dispatcher.NO_PILE_UP)).exists():
+    if group.lost_since(ago(dispatcher.NO_PILE_UP)).exists():
         return "Their node is gone and the others are as full as they may get at once: they follow within a minute."
-    return _why_refused()
+    return _why_refused(group)
 
 
-def _why_refused() -> str:
-    """Why no node takes what has dangled for longest. It may have been placed by now."""
-    oldest = Config.objects.dangling().order_by("dangling_since", "pk").values_list("pk", flat=True)
+def _why_refused(group: QuerySet[Config]) -> str:
+    """Why no node takes that of a group which has dangled for longest. It may have been placed by now."""
+    oldest = group.dangling().order_by("dangling_since", "pk").values_list("pk", flat=True)
     eligibility = Eligibility(candidates(Node.objects.accepting()))
     for entry in entries_of(list(oldest[:1])):
         refusals = Counter(eligibility.refusals(entry).values())

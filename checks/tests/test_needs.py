@@ -130,6 +130,16 @@ def test_why_it_dangles(names: tuple[str, ...], happens: Callable[[], object], c
     assert found()[Kind.DANGLING].cause.startswith(cause)
 
 
+def test_what_nobody_may_run_is_not_said_to_wait_for_room_when_others_do() -> None:
+    dispatcher.schedule([sent("old", name="snmp"), sent("new")])
+    report("ash")
+    Rule.objects.create(name="zones", check_pattern="snmp", required={"zone": "a"})
+    Config.objects.filter(name="snmp").update(unscheduled=True)
+    Config.objects.exclude(name="snmp").update(former_node=Node.objects.get())
+    assert found()[Kind.UNSCHEDULED].cause == "No node may run snmp: rule zones: it requires zone=a."
+    assert found()[Kind.DANGLING].cause.startswith("Their node is gone")
+
+
 def test_nodes_that_fell_silent_are_named() -> None:
     report("ash", "birch")
     silence("ash")
