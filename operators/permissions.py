@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from rest_framework.authentication import SessionAuthentication
 from rest_framework.exceptions import NotAuthenticated, PermissionDenied
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
@@ -23,12 +24,17 @@ class Needs(BasePermission):
     def has_permission(self, request: Request, view: Any) -> bool:
         user: Any = request.user
         if not (user and user.is_authenticated):
-            raise NotAuthenticated("Send `Authorization: Bearer <an operator's token>`, or log in to the admin.")
+            raise NotAuthenticated(_how(request))
         for permission in self.needed(request, view):
             if not user.has_perm(permission):
                 having = " or ".join(roles.with_permission(permission)) or "none"
                 raise PermissionDenied(f"{user.get_username()} lacks {permission}, which comes with the role {having}.")
         return True
+
+
+def _how(request: Request) -> str:
+    by_session = any(isinstance(one, SessionAuthentication) for one in request.authenticators or ())
+    return f"Send `Authorization: Bearer <an operator's token>`{', or log in to the admin' * by_session}."
 
 
 def needs(*permissions: str) -> type[Needs]:
