@@ -20,7 +20,7 @@ class Command(BaseCommand):
         known = set(nodes.values_list("name", flat=True))
         if unknown := sorted(set(options["node"]) - known):
             raise CommandError(f"node {unknown[0]} is unknown")
-        changed = nodes.cordon(schedulable=options["undo"], draining=not options["undo"], actor="drain")
+        changed = nodes.cordon(schedulable=options["undo"], draining=not options["undo"], actor="command line")
         if options["json"]:
             self.stdout.write(json.dumps({"nodes": sorted(known), "changed": changed}))
         else:
