@@ -16,6 +16,7 @@ from checks.dispatcher.turns import entries_of
 from checks.eligibility import Eligibility, candidates
 from checks.models import ClusterStore, Config, Instance, Source
 from checks.orders import Isolation, Pause, Pin
+from checks.querysets import ConfigQuerySet
 from checks.troubles import MOST_CHARACTERS, Trouble, error_line
 from clusteragent.lib import conf
 from clusteragent.lib.admin import duration, list_url, numbered, row_url
@@ -145,7 +146,7 @@ def _of_configs(hearing: Any) -> Iterator[Need]:
         yield Need(kind, count, _why_dangling(hearing, group), list_url(Config, owner="dangling"), hearing.now, since)
 
 
-def _why_dangling(hearing: Any, group: QuerySet[Config]) -> str:
+def _why_dangling(hearing: Any, group: ConfigQuerySet) -> str:
     if hearing.warmup:
         return "Nothing is placed before the warm-up is over."
     if _is_stale(hearing):
@@ -157,7 +158,7 @@ def _why_dangling(hearing: Any, group: QuerySet[Config]) -> str:
     return _why_refused(group)
 
 
-def _why_refused(group: QuerySet[Config]) -> str:
+def _why_refused(group: ConfigQuerySet) -> str:
     """Why no node takes that of a group which has dangled for longest. It may have been placed by now."""
     oldest = group.dangling().order_by("dangling_since", "pk").values_list("pk", flat=True)
     eligibility = Eligibility(candidates(Node.objects.accepting()))
