@@ -72,14 +72,19 @@ def remedy(request: HttpRequest, kind: str) -> HttpResponse:
     if not request.user.has_perm(chosen.permission):
         raise PermissionDenied
     try:
-        messages.success(request, chosen.act(request.POST.get("subject", ""), request.user.get_username()))
+        messages.info(request, chosen.act(request.POST.get("subject", ""), request.user.get_username()))
     except autoconf.SyncUnderWay:
         messages.error(request, "Another scan is under way. Try again when it is over.")
     return redirect("admin:index")
 
 
 def _dispatch(subject: str, actor: str) -> str:
-    return f"{counted(len(dispatcher.redispatch(actor=actor)), 'check')} dispatched."
+    number = len(dispatcher.redispatch(actor=actor))
+    return (
+        f"{counted(number, 'check')} dispatched."
+        if number
+        else "None could be dispatched: what keeps them is still there."
+    )
 
 
 def _resume(subject: str, actor: str) -> str:

@@ -105,6 +105,7 @@ def test_each_line_has_its_cause_its_list_and_its_button(client: Client) -> None
     page = client.get(NOW).content.decode()
     assert "No node can take work: none reports." in page
     assert 'href="/admin/checks/config/?owner=dangling"' in page
+    assert "None could be dispatched" in client.post("/admin/now/remedy/dangling/", follow=True).content.decode()
     report("ash")
     assert dangling() == {"one"}
     answer = client.post("/admin/now/remedy/dangling/", follow=True).content.decode()
