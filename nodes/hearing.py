@@ -33,9 +33,9 @@ class Silence(NamedTuple):
 
 
 class HearingManager(models.Manager["nodestore.Hearing"]):
-    def deaf_lately(self) -> models.QuerySet[nodestore.Hearing]:
-        """The row, if we began to hear less than a timeout ago: silence says nothing yet."""
-        return self.filter(hearing_since__gte=ago(conf.NODE_EXPIRATION_TIMEOUT))
+    def deaf_lately(self, share: float = 1) -> models.QuerySet[nodestore.Hearing]:
+        """The row, if we began to hear less than this share of the timeout ago: a silence as long says nothing yet."""
+        return self.filter(hearing_since__gte=ago(conf.NODE_EXPIRATION_TIMEOUT * share))
 
     def listen(self) -> None:
         """Decide whether silence counts (deaf, braked or hearing), and write it down."""

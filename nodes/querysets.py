@@ -61,12 +61,12 @@ class NodeQuerySet(models.QuerySet["nodestore.Node"]):
 
     def accepting(self) -> NodeQuerySet:
         """Nodes that may be given work: neither cordoned nor saying goodbye, and heard within half the timeout, or all known
-        after we were deaf.
+        in the first half after we were deaf.
 
         Of nodes that die together some expire first; their work must not go to those that are about to.
         """
         heard = Q(heartbeat__seen_at__gte=ago(conf.NODE_EXPIRATION_TIMEOUT / 2))
-        listening = self.known().filter(heard | Exists(nodestore.Hearing.objects.deaf_lately()))
+        listening = self.known().filter(heard | Exists(nodestore.Hearing.objects.deaf_lately(1 / 2)))
         return listening.filter(Q(kept_until=None) | Q(kept_until__lt=Now()), schedulable=True, leaving=False)
 
     def steady(self) -> NodeQuerySet:

@@ -88,6 +88,14 @@ def test_after_our_deafness_a_node_not_yet_heard_again_may_get_work():
     assert counts() == {"ash": 1, "birch": 1}
 
 
+def test_a_node_silent_for_long_after_our_deafness_gets_no_work():
+    report("ash", "birch")
+    Heartbeat.objects.filter(node__name="birch").update(seen_at=Now() - conf.NODE_EXPIRATION_TIMEOUT * 2)
+    Hearing.objects.update(hearing_since=Now() - conf.NODE_EXPIRATION_TIMEOUT * 0.6)
+    schedule(2)
+    assert counts() == {"ash": 2}
+
+
 def test_every_move_is_in_the_ledger_with_its_term():
     report("ash", "birch")
     schedule(2)
