@@ -111,8 +111,10 @@ def _isolate(config_id: int, order: dict[str, Any], term: int | None) -> None:
         raise NotDispatchable(f"{entry.name} {entry.digest} runs nowhere")
     if not Node.objects.accepting().exclude(pk=entry.owner).exists():
         raise NotAccepting("No other runners available")
-    _order(Isolation, [entry], order)
-    turn.finish()
+    # Asked again without a reason, it keeps the first one's: the API of the Datadog Cluster Agent can't give any.
+    if order["note"] or not Isolation.objects.filter(config=config_id, reason=order["reason"]).exists():
+        _order(Isolation, [entry], order)
+        turn.finish()
 
 
 def _move_away(config_id: int, company: Sequence[int], reason: str, pools: Pools, turn: Turn) -> list[Move]:

@@ -137,6 +137,16 @@ def test_it_holds_until_it_is_released():
     assert owners()["newest"] == "ash"
 
 
+def test_asked_again_without_a_note_it_keeps_the_first_one():
+    furnish(ash=[0.2, 0.2], birch=[0.2])
+    name = check_id("ash-0")
+    isolating.isolate(name, actor="eve", note="noisy")
+    assert isolate(name)["is_isolated"]
+    assert Isolation.objects.values_list("author", "note").get() == ("eve", "noisy")
+    isolating.isolate(name, actor="adam", note="still noisy")
+    assert Isolation.objects.values_list("author", "note").get() == ("adam", "still noisy")
+
+
 def test_what_may_run_nowhere_else_stays_and_is_counted():
     furnish(ash=[0.1, 0.1], birch=[0.1])
     dispatcher.pin([Config.objects.get(origins__key="ash-1").pk], "ash", waits=True)
