@@ -39,7 +39,7 @@ class OrderFilter(DropdownFilter):
     def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
         return [
             ("pinned", "pinned"),
-            ("astray", "pinned to what no node is"),
+            ("astray", "pinned to no node that there is"),
             ("paused", "paused"),
             ("isolated", "isolated or quarantined"),
             ("none", "none of these"),

@@ -237,7 +237,7 @@ def _of_orders(now: datetime) -> Iterator[Need]:
         yield Need(Kind.QUARANTINED, count, cause, list_url(Config, order="isolated"), now, since)
     if astray := _astray():
         aims = _listed(_some([str(pin) for pin, _ in astray]))
-        cause = f"Pinned to {aims}, which no node is: they run elsewhere, or wait."
+        cause = f"Pinned to {aims}: there is no such node now, so they run elsewhere, or wait."
         count = sum(number for _, number in astray)
         yield Need(Kind.PIN_ASTRAY, count, cause, list_url(Config, order="astray"), now)
     overdue = Pause.objects.filter(until__lt=ago(STALE_PASS), config__isnull=False)
