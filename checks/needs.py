@@ -291,7 +291,7 @@ def _of_sources(now: datetime) -> Iterator[Need]:
             yield Need(Kind.SOURCE_ERROR, source.errors_number, cause, row_url(source), now, subject=source.name)
         if source.held_removals_number:
             held = numbered(source.held_removals_number, "removal")
-            cause = f"Source {source.name}: {held} held until the files are back or someone accepts it."
+            cause = f"Source {source.name}: {held} held until the files are back or someone accepts that."
             yield Need(
                 Kind.HELD_REMOVALS, source.held_removals_number, cause, row_url(source), now, subject=source.name
             )
