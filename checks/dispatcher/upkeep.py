@@ -109,5 +109,6 @@ def _finish(turn: Turn, pools: Pools) -> list[Move]:
 def _in_company() -> list[Isolation]:
     """Isolations of configs that are not alone on their nodes."""
     owned = Isolation.objects.filter(config__assignment__node__isnull=False).select_related("config__assignment")
-    counts = Assignment.objects.filter(node__in=owned.values("config__assignment__node")).counts()
-    return [one for one in owned if one.config and counts.get(one.config.assignment.node_id, 0) > 1]
+    nodes = {one.pk: one.config.assignment.node_id for one in owned if one.config}
+    counts = Assignment.objects.filter(node__in=nodes.values()).counts()
+    return [one for one in owned if counts.get(nodes.get(one.pk, 0), 0) > 1]

@@ -99,8 +99,10 @@ def serving(listen: Callable[[], Awaitable[Any]], close: Callable[[], Awaitable[
     thread.start()
     try:
         asyncio.run_coroutine_threadsafe(run(listen), loop).result(10)
-        yield
-        asyncio.run_coroutine_threadsafe(run(close), loop).result(10)
+        try:
+            yield
+        finally:
+            asyncio.run_coroutine_threadsafe(run(close), loop).result(10)
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join(10)

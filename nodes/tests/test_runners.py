@@ -195,7 +195,12 @@ def test_stats_count_even_if_the_number_of_workers_is_not_told_and_the_last_one_
     ],
     ids=lambda value: value if isinstance(value, str) and len(value) < 99 else "answer",
 )
-def test_a_runner_that_lies_is_told_from_one_that_answers(fakes: FakeRunners, answer: Script, error: str) -> None:
+def test_a_runner_that_lies_is_told_from_one_that_answers(
+    fakes: FakeRunners, monkeypatch: pytest.MonkeyPatch, answer: Script, error: str
+) -> None:
+    if "within" not in error:
+        # Time enough for the honest one while a busy machine reads what the other floods it with.
+        monkeypatch.setattr(runners, "TIMEOUT", 30)
     report(ash=ASH, cedar=CEDAR)
     fakes.says(ASH, answer)
     fakes.says(CEDAR, {"ntp:1": told()})
