@@ -103,7 +103,7 @@ class TestTask:
         furnish(ash=[0.5, 0.5], birch=[])
         assert tasks.rebalance(TERM) == "0 put right, 1 of 1 rebalanced"
         move = Move.objects.latest("pk")
-        assert (move.actor, move.term, move.reason) == ("rebalance", TERM, "rebalanced")
+        assert (move.actor, move.term, move.reason) == ("", TERM, "rebalanced")
         assert measured == ["asked"]
 
     def test_while_nodes_come_and_go_it_waits(self):
