@@ -93,7 +93,8 @@ class Survey:
         def eligible(digest: str) -> frozenset[str] | None:
             ids = self.eligibility.may_run(entries[digest])
             if ids not in sets:
-                sets[ids] = frozenset(names[id_] for id_ in ids or ())
+                # A node may have come between the look at the nodes and that at who may run what.
+                sets[ids] = frozenset(names[id_] for id_ in ids or () if id_ in names)
             return sets[ids]
 
         return eligible

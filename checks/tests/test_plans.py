@@ -7,12 +7,16 @@ from django.db.models import F
 from django.db.models.functions import Now
 
 from checks import dispatcher, plans
+from checks.eligibility import Candidate, candidates
 from checks.models import Assignment, Config, Instance, Move, Plan
 from checks.orders import Rule
+from checks.plans import survey
 from checks.tests.balance import LONG_AGO, fetch, furnish, join, routes, settle
 from checks.tests.cast import owners, report, sent, silence
 from clusteragent.lib import conf
+from nodes.declarations import canonical
 from nodes.models import Hearing, Heartbeat, Node, NodeEvent, Runner, RunnerStats
+from nodes.querysets import NodeQuerySet
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
 
@@ -292,3 +296,15 @@ def test_a_dangling_config_and_a_lost_node_are_left_alone():
     report("cedar")
     dispatcher.schedule([sent("endpoint", node_name="ash")])
     assert "endpoint" not in moving()
+
+
+def test_a_node_that_comes_while_the_plan_is_made_is_left_to_the_next(monkeypatch: pytest.MonkeyPatch):
+    furnish(**UNEVEN)
+    Node.objects.heartbeat("ash", last_change=7, declared=canonical(exclude=["dns_check"]))
+
+    def look(nodes: NodeQuerySet) -> list[Candidate]:
+        report("cedar")
+        return candidates(nodes)
+
+    monkeypatch.setattr(survey, "candidates", look)
+    assert {move["to_node"] for move in plans.draft(force=True).moves} == {"birch"}
