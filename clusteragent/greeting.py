@@ -57,7 +57,7 @@ def _map() -> Iterator[str]:
     for row in (head, *rows[:ROWS]):
         yield f"  {row[0]:{widths[0]}}  {row[1]:{widths[1]}}  {row[2]}"
     if len(rows) > ROWS:
-        yield f"  and {len(rows) - ROWS} more: {_python()} manage.py clusterchecks"
+        yield f"  and {len(rows) - ROWS} more: {_environment()}{_python()} manage.py clusterchecks"
 
 
 def _trials() -> Iterator[str]:
