@@ -104,7 +104,7 @@ class TestCommand:
         digest = Config.objects.get(origins__key="ash-0").digest
         call_command("whatif", "--remove", "ash")
         assert capsys.readouterr().out.splitlines() == [
-            "1 configs would lose their node",
+            "1 config would lose their node",
             f"http_check {digest}: ash → birch",
             "0 configs would then be rebalanced",
             "peak: 0.100 → 0.150 → 0.150",

@@ -4,6 +4,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from checks import dispatcher
 from checks.models import Config
+from clusteragent.lib.admin import numbered
 from nodes.querysets import UnknownNode
 
 
@@ -22,4 +23,4 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
         for move in moves:
             self.stdout.write(f"{move.name} {move.digest}: {move.source_node or 'nobody'} → {move.to_node}")
-        self.stdout.write(f"{len(moves)} configs reassigned")
+        self.stdout.write(f"{numbered(len(moves), 'config')} reassigned")

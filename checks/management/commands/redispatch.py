@@ -3,6 +3,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 
 from checks import dispatcher
+from clusteragent.lib.admin import numbered
 
 
 class Command(BaseCommand):
@@ -15,4 +16,4 @@ class Command(BaseCommand):
         moves = dispatcher.redispatch(force=options["force"], actor="redispatch")
         for move in moves:
             self.stdout.write(f"{move.name} {move.digest}: to {move.to_node}")
-        self.stdout.write(f"{len(moves)} configs placed")
+        self.stdout.write(f"{numbered(len(moves), 'config')} placed")

@@ -6,6 +6,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from checks import plans
 from checks.management.commands.rebalance import line
 from checks.plans import Outlook
+from clusteragent.lib.admin import numbered
 from nodes.querysets import UnknownNode
 
 
@@ -30,10 +31,10 @@ class Command(BaseCommand):
             self.show(outlook)
 
     def show(self, outlook: Outlook) -> None:
-        self.stdout.write(f"{len(outlook.placed)} configs would lose their node")
+        self.stdout.write(f"{numbered(len(outlook.placed), 'config')} would lose their node")
         for config, to in outlook.placed.items():
             self.stdout.write(f"{config.name} {config.digest}: {config.node} → {to or 'nowhere'}")
-        self.stdout.write(f"{len(outlook.plan.moves)} configs would then be rebalanced")
+        self.stdout.write(f"{numbered(len(outlook.plan.moves), 'config')} would then be rebalanced")
         for move in outlook.plan.moves:
             self.stdout.write(line(move))
         for name, values in document(outlook)["spread"].items():
