@@ -84,6 +84,8 @@ def _rebalance(term: int) -> str:
     except plans.StalePlan as reason:
         # The next one is made on the map as it is then.
         return f"{righted} put right, 0 rebalanced: {reason}"
+    if righted or moves:
+        log.info("configs_rebalanced", moves=len(moves), put_right=righted, term=term)
     return f"{righted} put right, {len(moves)} of {len(plan.moves)} rebalanced"
 
 

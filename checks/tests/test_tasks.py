@@ -101,3 +101,14 @@ def test_forgetting_nodes_looks_at_no_config_that_is_not_theirs() -> None:
         cursor.execute("SET LOCAL enable_seqscan = off")
         cursor.execute("EXPLAIN SELECT 1 FROM checks_config WHERE former_node_id = 1 FOR KEY SHARE")
         assert "config_of_former_node" in str(cursor.fetchall())
+
+
+def test_a_rebalance_that_moved_something_is_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(tasks, "collect_stats", lambda term: "")
+    assert tasks.rebalance(7) == "0 put right, 0 of 0 rebalanced"
+    assert "configs_rebalanced" not in caplog.text
+    monkeypatch.setattr(tasks.dispatcher, "put_right", lambda term: [Move()])
+    assert tasks.rebalance(7) == "1 put right, 0 of 0 rebalanced"
+    assert "configs_rebalanced" in caplog.text
