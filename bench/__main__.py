@@ -32,8 +32,12 @@ QUESTIONS = (
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("questions", nargs="*", choices=[*QUESTIONS, []], help="default: all")
+    parser.add_argument(
+        "questions", nargs="*", metavar="question", help="one of " + ", ".join(QUESTIONS) + "; default: all"
+    )
     asked = parser.parse_args().questions or QUESTIONS
+    for question in set(asked) - set(QUESTIONS):
+        parser.error(f"there is no question {question}, there are {', '.join(QUESTIONS)}")
     if {"heartbeats", "configs"} & set(asked):
         wrk.insist()
     # As Ctrl-C does, so that all that was started is ended.
