@@ -3,9 +3,10 @@
 from collections.abc import Collection
 from typing import NamedTuple
 
+from checks.balancing import DEFAULT_WORKERS
 from checks.models import Cost
 from nodes import runners
-from nodes.models import Runner
+from nodes.models import Node, Runner
 
 
 class Means(NamedTuple):
@@ -51,3 +52,10 @@ def by_node() -> dict[int, float]:
 def workers() -> dict[int, int]:
     """How many workers each known node has, 4 while it did not say: {node's id: number}."""
     return Runner.objects.workers()
+
+
+def capacity() -> dict[int, float]:
+    """What expected load is divided by: the workers of each known node, times its weight: {node's id: workers}."""
+    number = workers()
+    weights = Node.objects.known().values_list("pk", "weight")
+    return {pk: weight * number.get(pk, DEFAULT_WORKERS) or DEFAULT_WORKERS for pk, weight in weights}

@@ -13,7 +13,7 @@ from django.db.models import F
 from django.db.models.functions import Now
 
 from checks import costs, dispatcher, plans
-from checks.balancing import DEFAULT_WORKERS, spread
+from checks.balancing import spread
 from checks.changes import Entry
 from checks.dispatcher.misplaced import Judge
 from checks.dispatcher.steering import accepting, check_admitted, dispatchable
@@ -214,7 +214,7 @@ def _row(entry: Entry, to: int | None, names: Mapping[int, str], cost: float) ->
 
 def _loads(shifts: Iterable[tuple[int | None, int | None, float]], names: Mapping[int, str]) -> dict[str, Any]:
     """How loaded the nodes are before and after cost went from one to another: the plan's columns."""
-    needed, capacity = costs.by_node(), _capacity()
+    needed, capacity = costs.by_node(), costs.capacity()
     before = {pk: needed.get(pk, 0.0) / capacity[pk] for pk in capacity}
     after = dict(before)
     touched = set()
@@ -230,13 +230,6 @@ def _loads(shifts: Iterable[tuple[int | None, int | None, float]], names: Mappin
         },
         "spread": {"peak": [was.peak, becomes.peak], "stddev": [was.stddev, becomes.stddev]},
     }
-
-
-def _capacity() -> dict[int, float]:
-    """The workers of each known node, by its weight."""
-    workers = costs.workers()
-    weights = Node.objects.filter(pk__in=workers).values_list("pk", "weight")
-    return {pk: weight * workers[pk] or DEFAULT_WORKERS for pk, weight in weights}
 
 
 def _touched(plan: Plan) -> list[_Touched]:

@@ -167,9 +167,7 @@ def _unscheduled(configs: QuerySet[Config]) -> Samples:
 
 
 def _of_load(nodes: _Nodes) -> Iterator[Family]:
-    workers, needed = costs.workers(), costs.by_node()
-    weights = Node.objects.known().values_list("pk", "weight")
-    capacity = {pk: workers.get(pk, DEFAULT_WORKERS) * weight for pk, weight in weights}
+    needed, capacity = costs.by_node(), costs.capacity()
     load = {pk: needed.get(pk, 0) / able for pk, able in capacity.items()}
     text = "Expected load of a node: the workers that its configs need, by those it has, times its weight."
     yield _gauge("clusteragent_expected_load", text, nodes.series(load, max), "node")
