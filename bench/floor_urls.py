@@ -8,7 +8,7 @@ from nodes.views import Status
 
 
 class Floor(Status):
-    def note(self, report: Report) -> bool:
+    async def note(self, report: Report) -> bool:
         return True
 
 

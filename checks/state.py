@@ -1,7 +1,7 @@
 """The whole map as one JSON document: who runs what, and what dangles."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -18,11 +18,10 @@ _ROWS = 100
 _PIECE = 64 * 1024
 
 
-def document(*, scrub: bool = False) -> Iterator[bytes]:
+def document(*, scrub: bool = False) -> Generator[bytes, None, None]:
     """The map as the peer's StateResponse, piece by piece, all of one moment and made of the stored bytes.
 
-    It takes constant memory, so a reader that stops reading holds a transaction, which PostgreSQL ends after a while (see
-    idle_in_transaction_session_timeout in the settings).
+    It takes constant memory and holds a transaction, so whoever does not read it to its end must close it, in its thread.
     """
     with transaction.atomic():
         with connection.cursor() as cursor:

@@ -1,8 +1,8 @@
 """What node agents fetch (their configs), and the local routes that show and change the map."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from itertools import chain
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from typing import Any, TypeVar
 
 from django.http import HttpResponse, StreamingHttpResponse
@@ -126,6 +126,13 @@ def _answer(share: Share) -> HttpResponse:
     return json_answer(f'{{"last_change":{share.version},"configs":[{share.configs}]}}'.encode())
 
 
-def _begun(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """The same chunks, the first of them made now."""
-    return chain([next(chunks)], chunks)
+def _begun(chunks: Generator[bytes, None, None]) -> Generator[bytes, None, None]:
+    """The same chunks, the first of them made now. To be closed in the thread that runs it: a transaction is open."""
+    first = next(chunks)
+
+    def all_of_them() -> Generator[bytes, None, None]:
+        with closing(chunks):
+            yield first
+            yield from chunks
+
+    return all_of_them()

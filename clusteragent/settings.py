@@ -54,7 +54,6 @@ MIDDLEWARE = (
     ]
 )
 ROOT_URLCONF = f"clusteragent.urls.{PORT}"
-WSGI_APPLICATION = "clusteragent.wsgi.application"
 # A redirect turns an agent's POST into a GET.
 APPEND_SLASH = PORT != "agents"
 
@@ -130,6 +129,9 @@ SESSION_COOKIE_SECURE = True
 CSRF_COOKIE_SECURE = True
 SESSION_COOKIE_SAMESITE = "Lax"
 SECURE_CONTENT_TYPE_NOSNIFF = True
+
+# Nothing takes files. A body is read before a view is asked, and its length bounded there (clusteragent/front).
+FILE_UPLOAD_HANDLERS: list[str] = []
 
 REST_FRAMEWORK: dict[str, Any] = {
     "DEFAULT_AUTHENTICATION_CLASSES": [],

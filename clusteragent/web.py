@@ -76,14 +76,12 @@ def serve(server: Server) -> None:
 
 def _command(server: Server, host: str, port: int) -> list[str]:
     options = {
-        "interface": "wsgi",
+        "interface": "asginl",
         "http": "1",
         "host": host,
         "port": port,
         "workers": server.workers,
-        "blocking-threads": conf.WEB_THREADS,
-        # A thread that ends takes its database connection with it.
-        "blocking-threads-idle-timeout": 600,
+        "loop": "asyncio",
         # Node agents keep their connections open for life. What is called backpressure here limits those of a process.
         "backlog": 4096,
         "backpressure": 65536,
@@ -98,7 +96,7 @@ def _command(server: Server, host: str, port: int) -> list[str]:
     # Neither headers nor bodies are in it, so no token is. Node agents call a hundred times as often as operators.
     has_access_log = server.port == "operators" or conf.ACCESS_LOG
     flags = ["--no-ws", "--respawn-failed-workers", "--access-log" if has_access_log else "--no-access-log"]
-    return [sys.executable, "-m", "granian", *words, *flags, "clusteragent.wsgi:application"]
+    return [sys.executable, "-m", "granian", *words, *flags, "clusteragent.asgi:application"]
 
 
 def _environment(server: Server) -> dict[str, str]:

@@ -1,19 +1,20 @@
 """Node agents' heartbeats, and what all routes of the agents' port have in common."""
 
+import time
 from functools import partial
 from http import HTTPStatus
 from typing import Any
 
 import structlog
 from django.core.exceptions import RequestDataTooBig, ValidationError
-from django.http import HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from rest_framework.exceptions import APIException, NotAuthenticated
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from clusteragent.lib import conf, database
-from clusteragent.lib.database.together import Together
+from clusteragent.lib.database.together import Together, alone
 from nodes.authentication import AgentToken, AnyToken, BearerToken
 from nodes.heartbeats import Report
 from nodes.models import Node, validate_node_name
@@ -69,6 +70,31 @@ class AgentView(APIView):
         return line("internal error", 500)
 
 
+class PromptView(AgentView):
+    """A route that is answered on the event loop, so its handlers are coroutines that never block.
+
+    comes_first: it is answered when the server is too far behind for others.
+    """
+
+    comes_first = False
+
+    async def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:  # type: ignore[override]
+        self.args, self.kwargs = args, kwargs
+        self.request = self.initialize_request(request, *args, **kwargs)
+        self.headers = self.default_response_headers
+        response: Any
+        try:
+            self.initial(self.request, *args, **kwargs)
+            method = str(request.method).lower()
+            if method in self.http_method_names and hasattr(self, method):
+                response = await getattr(self, method)(self.request, *args, **kwargs)
+            else:
+                response = self.http_method_not_allowed(self.request, *args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - as in the class above, each has its answer
+            response = self.handle_exception(error)
+        return self.finalize_response(self.request, response, *args, **kwargs)
+
+
 class NotFound(AgentView):
     """Every path that leads nowhere, whatever the method."""
 
@@ -97,24 +123,26 @@ class ClusterChecksView(AgentView):
 _heartbeats = Together(Node.objects.heartbeats)
 
 
-class Status(ClusterChecksView):
+class Status(PromptView, ClusterChecksView):
     """POST …/clusterchecks/status/<node>: a heartbeat."""
 
-    def post(self, request: Request, name: str) -> HttpResponse:
+    comes_first = True
+
+    async def post(self, request: Request, name: str) -> HttpResponse:
         validate_node_name(name)
         status = read_status(request.body)
         client_ip = read_client_ip(request.META.get("HTTP_X_REAL_IP", ""))
         report = Report(name, status.last_change, status.node_type, client_ip, status.declared)
-        return json_answer(b'{"isuptodate":true}' if self.note(report) else b'{"isuptodate":false}')
+        return json_answer(b'{"isuptodate":true}' if await self.note(report) else b'{"isuptodate":false}')
 
-    def note(self, report: Report) -> bool:
+    async def note(self, report: Report) -> bool:
         """Write the heartbeat, and say whether the node is up to date. Raises Away."""
-        with database.limited():
-            # In an outage nobody waits for whoever finds out whether it is over, so then each asks alone.
-            is_current = None if database.is_away() else _heartbeats.ask(report)
-            return (
-                database.ask(partial(Node.objects.heartbeat, **report._asdict())) if is_current is None else is_current
-            )
+        latest = time.monotonic() + database.LIMIT
+        is_current = await _heartbeats.ask(report)
+        if is_current is not None:
+            return is_current
+        # Its row is locked. Whoever waits for that waits alone.
+        return await alone(partial(Node.objects.heartbeat, **report._asdict()), latest)
 
 
 class Goodbye(ClusterChecksView):

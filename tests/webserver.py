@@ -85,26 +85,28 @@ def database_url() -> str:
 
 
 @contextmanager
-def serving(database_url: str, folder: Path, *, threads: int = 4) -> Iterator[WebServer]:
-    """A server of this database, answering; its process is ended whatever happens."""
+def serving(database_url: str, folder: Path, *, threads: int = 4, which: str = "agents") -> Iterator[WebServer]:
+    """A server of this database, of node agents or of operators, answering; its process is ended whatever happens."""
     certificate, key = _certificate(folder)
     port, log = _free_port(), folder / "granian.log"
     options = {
         "host": "127.0.0.1",
         "port": port,
-        "interface": "wsgi",
+        "interface": "asginl",
         "http": "1",
         "workers": 1,
-        "blocking-threads": threads,
+        "loop": "asyncio",
         "ssl-certificate": certificate,
         "ssl-keyfile": key,
         "ssl-protocol-min": "tls1.2",
     }
     words = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
-    environment = os.environ | {"DATABASE_URL": database_url, "CLUSTERAGENT_PORT": "agents"}
+    environment = os.environ | {
+        "DATABASE_URL": database_url, "CLUSTERAGENT_PORT": which, "CLUSTERAGENT_WEB_THREADS": str(threads)
+    }  # fmt: skip
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "granian", *words, "clusteragent.wsgi:application"],
+            [sys.executable, "-m", "granian", *words, "clusteragent.asgi:application"],
             env=environment,
             stdout=output,
             stderr=output,

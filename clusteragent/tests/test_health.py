@@ -1,29 +1,32 @@
 """What both ports say of their health."""
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.db import connection
 from django.db.migrations.loader import MigrationLoader
 from django.http.response import HttpResponseBase
 from django.test import Client, RequestFactory
 from django.test.utils import CaptureQueriesContext
 
-from clusteragent.views import Healthz, Readyz
+from clusteragent import views
+from clusteragent.lib.database.together import Together
+from clusteragent.views import Healthz, Readiness, Readyz
 
 pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture(autouse=True)
 def _asked_for_the_first_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Readyz, "_fits", False)
+    monkeypatch.setattr(views, "_readiness", Together(Readiness()))
 
 
 def ready() -> HttpResponseBase:
-    return Readyz.as_view()(RequestFactory().get("/readyz"))
+    return async_to_sync(Readyz.as_view())(RequestFactory().get("/readyz"))
 
 
 def test_health_asks_nothing() -> None:
     with CaptureQueriesContext(connection) as queries:
-        assert Healthz.as_view()(RequestFactory().get("/healthz")).status_code == 200
+        assert async_to_sync(Healthz.as_view())(RequestFactory().get("/healthz")).status_code == 200
     assert len(queries) == 0
 
 

@@ -1,15 +1,42 @@
-"""Calls of many threads that share the work, and its error."""
+"""Calls that share the work, and its error."""
 
+import asyncio
 import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import time
+from collections.abc import Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import pytest
 
+from clusteragent.lib import database
 from clusteragent.lib.database import together
 from clusteragent.lib.database.together import Together
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+T = TypeVar("T")
+
+
+@pytest.fixture(autouse=True)
+def _in_a_thread_of_its_own(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """As in a web server, where no synchronous program waits for the loop."""
+    with ThreadPoolExecutor(1) as pool:
+
+        async def submit(work: Any) -> Any:
+            return await asyncio.get_running_loop().run_in_executor(pool, work)
+
+        monkeypatch.setattr(together, "_in_its_thread", submit)
+        yield
+        pool.submit(lambda: database.connection.close()).result(10)
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    async def in_time() -> T:
+        async with asyncio.timeout(20):
+            return await work
+
+    return asyncio.run(in_time())
 
 
 class Work:
@@ -28,31 +55,21 @@ class Work:
         return [2 * number for number in numbers]
 
 
-def shared(numbers: Sequence[int]) -> tuple[Work, list["Future[int]"]]:
+async def shared(numbers: Sequence[int]) -> tuple[Work, list[int | BaseException]]:
     """The first number's call, and then those of all others while the work for the first is done."""
     work = Work()
     sharing = Together[int, int](work)
-    with ThreadPoolExecutor(len(numbers)) as threads:
-        first = threads.submit(sharing.ask, numbers[0])
-        assert work.begun.wait(10)
-        others = [threads.submit(sharing.ask, number) for number in numbers[1:]]
-        wait_for(lambda: len(sharing._waiting) == len(others))
-        work.go_on.set()
-    return work, [first, *others]
-
-
-def wait_for(look: Callable[[], bool]) -> None:
-    deadline = threading.Event()
-    for _ in range(2000):
-        if look():
-            return
-        deadline.wait(0.005)
-    raise AssertionError("not within 10 s")
+    first = asyncio.create_task(sharing.ask(numbers[0]))
+    await asyncio.to_thread(work.begun.wait, 10)
+    others = [asyncio.create_task(sharing.ask(number)) for number in numbers[1:]]
+    await asyncio.sleep(0)  # each of them asks
+    work.go_on.set()
+    return work, await asyncio.gather(first, *others, return_exceptions=True)
 
 
 def test_calls_that_come_meanwhile_share_the_next_turn_and_each_gets_its_own_outcome() -> None:
-    work, calls = shared([1, 2, 3, 4])
-    assert [call.result() for call in calls] == [2, 4, 6, 8]
+    work, outcomes = run(shared([1, 2, 3, 4]))
+    assert outcomes == [2, 4, 6, 8]
     assert work.sizes == [1, 3]
 
 
@@ -62,41 +79,113 @@ def endless(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(together, "_GATHERING", 1000)
 
 
-def test_a_turn_waits_for_as_many_as_the_one_before(endless: None) -> None:
+def free() -> tuple[Work, Together[int, int]]:
     work = Work()
     work.go_on.set()
-    sharing = Together[int, int](work)
-    sharing._number = 3
-    with ThreadPoolExecutor(3) as threads:
-        calls = [threads.submit(sharing.ask, 1), threads.submit(sharing.ask, 2)]
-        wait_for(lambda: len(sharing._waiting) == 2)
-        assert not work.begun.is_set()
-        calls.append(threads.submit(sharing.ask, 3))
-        assert [call.result(10) for call in calls] == [2, 4, 6]
-    assert work.sizes == [3]
+    return work, Together[int, int](work)
+
+
+def test_a_turn_waits_for_as_many_as_the_one_before(endless: None) -> None:
+    async def three_and_three() -> list[int]:
+        work, sharing = free()
+        first = asyncio.create_task(sharing.ask(0))
+        await asyncio.sleep(0)
+        await asyncio.gather(first, *(sharing.ask(number) for number in (1, 2, 3)))
+        two = [asyncio.create_task(sharing.ask(number)) for number in (4, 5)]
+        await asyncio.sleep(0)
+        assert sum(work.sizes) == 4
+        assert await asyncio.gather(*two, sharing.ask(6)) == [8, 10, 12]
+        return work.sizes
+
+    assert run(three_and_three()) == [1, 3, 3]
 
 
 def test_a_turn_waits_for_a_moment_only() -> None:
-    sharing = Together[int, int](lambda numbers: numbers)
-    sharing._number = 3
-    assert sharing.ask(1) == 1
+    async def four_and_one() -> int:
+        _, sharing = free()
+        await asyncio.gather(*(sharing.ask(number) for number in range(4)))
+        return await sharing.ask(1)
+
+    assert run(four_and_one()) == 2
 
 
 def test_who_came_alone_the_last_time_waits_for_nobody(endless: None) -> None:
-    sharing = Together[int, int](lambda numbers: numbers)
-    assert [sharing.ask(1), sharing.ask(2)] == [1, 2]
+    async def one_by_one() -> list[int]:
+        _, sharing = free()
+        return [await sharing.ask(1), await sharing.ask(2)]
+
+    assert run(one_by_one()) == [2, 4]
 
 
 def test_an_error_is_every_call_s_that_shared_the_work_and_nobody_else_s() -> None:
-    _, calls = shared([1, 13, 3])
-    assert calls[0].result() == 2
-    for call in calls[1:]:
-        with pytest.raises(ValueError, match="13"):
-            call.result()
+    _, outcomes = run(shared([1, 13, 3]))
+    assert outcomes[0] == 2
+    assert [str(error) for error in outcomes[1:]] == ["13 is refused"] * 2
 
 
 def test_after_an_error_calls_are_answered_again() -> None:
-    sharing = Together[int, int](lambda numbers: [1 // number for number in numbers])
-    with pytest.raises(ZeroDivisionError):
-        sharing.ask(0)
-    assert sharing.ask(1) == 1
+    async def twice() -> int:
+        sharing = Together[int, int](lambda numbers: [1 // number for number in numbers])
+        with pytest.raises(ZeroDivisionError):
+            await sharing.ask(0)
+        return await sharing.ask(1)
+
+    assert run(twice()) == 1
+
+
+def test_a_call_that_is_given_up_keeps_nothing_from_the_others() -> None:
+    async def one_leaves() -> int:
+        work = Work()
+        sharing = Together[int, int](work)
+        first = asyncio.create_task(sharing.ask(1))
+        await asyncio.to_thread(work.begun.wait, 10)
+        second, third = asyncio.create_task(sharing.ask(2)), asyncio.create_task(sharing.ask(3))
+        await asyncio.sleep(0)
+        first.cancel()
+        second.cancel()
+        work.go_on.set()
+        return await third
+
+    assert run(one_leaves()) == 6
+
+
+def test_in_an_outage_nobody_waits_for_who_finds_out_whether_it_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scout_and_another() -> None:
+        work = Work()
+        sharing = Together[int, int](work)
+        monkeypatch.setattr(together, "is_away", lambda: True)
+        scout = asyncio.create_task(sharing.ask(1))
+        await asyncio.to_thread(work.begun.wait, 10)
+        with pytest.raises(database.Away):
+            await sharing.ask(2)
+        work.go_on.set()
+        assert await scout == 2
+
+    run(scout_and_another())
+
+
+def test_a_turn_has_the_time_that_its_eldest_call_has_left() -> None:
+    left: list[float | None] = []
+
+    async def late() -> None:
+        begun, go_on = threading.Event(), threading.Event()
+
+        def work(numbers: Sequence[int]) -> list[int]:
+            left.append(database.remaining())
+            begun.set()
+            assert go_on.wait(10)
+            return list(numbers)
+
+        sharing = Together[int, int](work)
+        first = asyncio.create_task(sharing.ask(1))
+        await asyncio.to_thread(begun.wait, 10)
+        second = asyncio.create_task(sharing.ask(2))
+        asked_at = time.monotonic()
+        await asyncio.sleep(0.05)
+        waited = time.monotonic() - asked_at
+        go_on.set()
+        await asyncio.gather(first, second)
+        assert left[1] is not None
+        assert left[1] <= database.LIMIT - waited
+
+    run(late())

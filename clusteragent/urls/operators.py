@@ -5,8 +5,12 @@ from django.urls import URLPattern, URLResolver, include, path
 from django.views.generic import RedirectView
 
 from clusteragent import pages
+from clusteragent.views import Healthz, Readyz
 
 urlpatterns: list[URLPattern | URLResolver] = [
+    # Through the middleware they would be checked for the name of the host (clusteragent.views.HealthFirst).
+    path("healthz", Healthz.as_view()),
+    path("readyz", Readyz.as_view()),
     path("", RedirectView.as_view(pattern_name="admin:index")),
     path("admin/now/", pages.fragment, name="now"),
     # Before the admin's own, which end in one that takes everything.

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.django_db
 
 LOADED = """
 import sys
-import clusteragent.wsgi
+import clusteragent.asgi
 from clusteragent.urls import agents
 print([name for name in sys.modules if name.partition(".")[0] in
        {"operators", "knox", "drf_spectacular", "drf_spectacular_sidecar", "django_filters"}])

@@ -2,8 +2,8 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 from typing import TypeVar
 
 import psycopg
@@ -15,8 +15,10 @@ from django.db import (
     OperationalError,
     close_old_connections,
     connection,
+    connections,
     reset_queries,
 )
+from psycopg.pq import TransactionStatus
 
 T = TypeVar("T")
 
@@ -31,6 +33,7 @@ _NOT_MIGRATED = (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn, 
 # one, and connecting again finds the right one.
 _FAREWELLS = ("08", "57P", "25006")
 
+_taken_over = False
 _log = structlog.get_logger()
 _call = threading.local()
 
@@ -77,10 +80,36 @@ def ask(work: Callable[[], T]) -> T:
 
 
 def take_over() -> None:
-    """Leave connections to `ask`, which closes those that failed: Django would look at each before and after every call."""
+    """Leave connections to `ask`, which closes those that failed: Django would look at each before and after every call.
+
+    For a web server of node agents, which has threads of its own.
+    """
+    global _taken_over
+    _taken_over = True
     for signal in (signals.request_started, signals.request_finished):
         signal.disconnect(close_old_connections)
     signals.request_started.disconnect(reset_queries)
+
+
+def is_taken_over() -> bool:
+    """Whether this process is a web server of node agents."""
+    return _taken_over
+
+
+def leave_clean() -> None:
+    """End what a call left open on this thread's connection, so that the next one finds it as new.
+
+    Whatever a view did or failed to do: a connection within a transaction would refuse, or change, what comes after it.
+    """
+    for wrapper in connections.all(initialized_only=True):
+        raw = wrapper.connection
+        is_idle = raw is None or raw.info.transaction_status == TransactionStatus.IDLE
+        if wrapper.in_atomic_block or not is_idle:
+            _log.error("transaction_left_open", alias=wrapper.alias)
+            if raw is not None:
+                raw.close()
+            # Closing within an atomic block would keep both for the end of the block, which nobody reaches.
+            del connections[wrapper.alias]
 
 
 def is_away() -> bool:
@@ -88,14 +117,15 @@ def is_away() -> bool:
     return _outage.is_on
 
 
-def in_time(chunks: Iterator[T]) -> Iterator[T]:
+def in_time(chunks: Generator[T, None, None]) -> Generator[T, None, None]:
     """The same chunks, each within LIMIT seconds."""
-    while True:
-        with limited():
-            chunk = next(chunks, None)
-        if chunk is None:
-            return
-        yield chunk
+    with closing(chunks):
+        while True:
+            with limited():
+                chunk = next(chunks, None)
+            if chunk is None:
+                return
+            yield chunk
 
 
 def _attempt(work: Callable[[], T]) -> T:

@@ -1,88 +1,125 @@
-"""What many threads ask of the database at the same moment, done by one of them for all."""
+"""What many calls ask of the database at the same moment, done by one statement for all."""
 
-import threading
+import asyncio
+import time
 from collections.abc import Callable, Sequence
-from typing import Generic, TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from typing import Generic, NamedTuple, TypeVar
+from weakref import WeakKeyDictionary
 
-from clusteragent.lib.database import ask, limited
+from asgiref.sync import sync_to_async
+
+from clusteragent.lib.database import LIMIT, Lost, ask, is_away, is_taken_over, limited
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 # Seconds that the first call waits at most, until as many others are there as the last time. Those that were answered
-# together come back nearly together; without a wait each statement finds a thread or two.
+# together come back nearly together; without a wait each statement finds a call or two.
 _GATHERING = 0.001
 
+# Calls that must wait, for a lock say, wait here, where they keep none of the others from its turn.
+_few = ThreadPoolExecutor(4, "alone")
 
-class _Call(Generic[T, R]):
-    """A call that waits: for its outcome, or for its turn to do the work."""
 
-    def __init__(self, item: T) -> None:
-        self.item = item
-        self.leads = False
-        self.outcome: R | BaseException | None = None
-        self._wake = threading.Lock()
-        self._wake.acquire()
+class _Call(NamedTuple):
+    """A call that waits for its outcome, at the latest until a moment of the monotonic clock."""
 
-    def wait(self) -> None:
-        self._wake.acquire()
-
-    def wake(self) -> None:
-        self._wake.release()
+    item: object
+    deadline: float
+    outcome: "asyncio.Future[object]"
 
 
 class Together(Generic[T, R]):
     """`work(items)` for the items of all calls that came while it did the ones before. `work` may be done twice (see `ask`).
 
-    The eldest of the waiting calls does it for all, so the time that it has left is the least of all, and no call takes
-    longer than it would alone. An error is every call's that shared the work.
+    Calls wait on the event loop, and one thread does the work for all of them, turn by turn. A turn has the time that its
+    eldest call has left, so no call takes longer than it would alone. An error is every call's that shared the turn.
     """
 
     def __init__(self, work: Callable[[Sequence[T]], Sequence[R]]) -> None:
         self._work = work
-        self._gathered = threading.Condition()
-        self._waiting: list[_Call[T, R]] = []
+        # A web server has one loop; a program that calls a view without one has another for each call.
+        self._turns: WeakKeyDictionary[asyncio.AbstractEventLoop, _Turns[T, R]] = WeakKeyDictionary()
+
+    async def ask(self, item: T) -> R:
+        """The item's outcome. Raises Away within LIMIT seconds."""
+        loop = asyncio.get_running_loop()
+        turns = self._turns.get(loop)
+        if turns is None:
+            turns = self._turns[loop] = _Turns(self._work)
+        return await turns.ask(loop, item)
+
+
+class _Turns(Generic[T, R]):
+    """The turns of one event loop."""
+
+    def __init__(self, work: Callable[[Sequence[T]], Sequence[R]]) -> None:
+        self._work = work
+        self._waiting: list[_Call] = []
         # How many shared the last turn.
         self._number = 1
-        self._is_led = False
+        self._turn: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
-    def ask(self, item: T) -> R:
-        """The item's outcome. Raises Away within LIMIT seconds."""
-        call = _Call[T, R](item)
-        with limited():
-            with self._gathered:
-                self._waiting.append(call)
-                call.leads, self._is_led = not self._is_led, True
-                if len(self._waiting) == self._number:
-                    self._gathered.notify()
-            if not call.leads:
-                call.wait()
-            if call.leads:
-                self._lead()
-        if isinstance(call.outcome, BaseException):
-            raise call.outcome
-        return call.outcome  # type: ignore[return-value]
+    def ask(self, loop: asyncio.AbstractEventLoop, item: T) -> "asyncio.Future[R]":
+        # In an outage nobody waits for the call that finds out whether it is over.
+        if is_away() and self._turn is not None:
+            raise Lost(Lost.__doc__)
+        outcome: asyncio.Future[R] = loop.create_future()
+        self._waiting.append(_Call(item, time.monotonic() + LIMIT, outcome))  # type: ignore[arg-type]
+        if self._turn is None:
+            self._gather(loop)
+        return outcome
 
-    def _lead(self) -> None:
-        with self._gathered:
-            self._gathered.wait_for(lambda: len(self._waiting) >= self._number, _GATHERING)
-            calls, self._waiting = self._waiting, []
-            self._number = len(calls)
+    def _gather(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin a turn if as many are there as in the last one, or in a moment."""
+        if len(self._waiting) >= self._number or is_away():
+            self._begin(loop)
+        elif self._timer is None:
+            self._timer = loop.call_later(_GATHERING, self._begin, loop)
+
+    def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        calls, self._waiting = self._waiting, []
+        self._number = len(calls)
+        self._turn = loop.create_task(self._do(loop, calls))
+
+    async def _do(self, loop: asyncio.AbstractEventLoop, calls: Sequence[_Call]) -> None:
         try:
-            outcomes = ask(lambda: self._work([call.item for call in calls]))
-            for call, outcome in zip(calls, outcomes, strict=True):
-                call.outcome = outcome
-        except BaseException as error:  # noqa: BLE001 - raised by every call that shared it, ours included
+            outcomes = await _in_its_thread(lambda: self._ask(calls))
+        except BaseException as error:  # noqa: BLE001 - raised by every call that shared it
             for call in calls:
-                call.outcome = error
-        self._hand_over()
-        for call in calls[1:]:
-            call.wake()
+                if not call.outcome.done():
+                    call.outcome.set_exception(error)
+        else:
+            for call, outcome in zip(calls, outcomes, strict=True):
+                if not call.outcome.done():
+                    call.outcome.set_result(outcome)
+        self._turn = None
+        if self._waiting:
+            self._gather(loop)
 
-    def _hand_over(self) -> None:
-        """Let the eldest of those that came meanwhile lead."""
-        with self._gathered:
-            self._is_led = bool(self._waiting)
-            if self._waiting:
-                self._waiting[0].leads = True
-                self._waiting[0].wake()
+    def _ask(self, calls: Sequence[_Call]) -> Sequence[R]:
+        # Not quite none: an answer that is there already costs no time.
+        with limited(max(0.01, calls[0].deadline - time.monotonic())):
+            return ask(lambda: self._work([call.item for call in calls]))  # type: ignore[misc]
+
+
+async def alone(work: Callable[[], R], latest: float) -> R:
+    """Ask the database in a thread of few, until a moment of the monotonic clock at the latest. Raises Away."""
+
+    def do() -> R:
+        with limited(max(0.01, latest - time.monotonic())):
+            return ask(work)
+
+    if is_taken_over():
+        return await asyncio.get_running_loop().run_in_executor(_few, do)
+    return await _in_its_thread(do)
+
+
+async def _in_its_thread(work: Callable[[], R]) -> R:
+    """Do it in the one thread of all turns; where a synchronous program waits for the loop, in that program's own."""
+    return await sync_to_async(work, thread_sensitive=True)()

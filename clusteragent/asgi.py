@@ -1,0 +1,24 @@
+"""The ASGI application of either web server; `CLUSTERAGENT_PORT` says which (see settings)."""
+
+import os
+
+import django
+from django.conf import settings
+
+from clusteragent.lib import conf, database, processes
+
+# A web server that is killed leaves its processes behind, which go on answering, and keep the port from the next one.
+if parent := os.environ.get("CLUSTERAGENT_WEB_PARENT"):
+    processes.end_with(int(parent))
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "clusteragent.settings")
+django.setup(set_prefix=False)
+
+from clusteragent.front import Front  # noqa: E402 - its handler reads the settings
+
+if settings.PORT == "agents":
+    database.take_over()
+    # All node agents have one token. They wait for three seconds, and are told before that they ask in vain.
+    application = Front(threads=conf.WEB_THREADS, patience=1.0)
+else:
+    application = Front(threads=conf.WEB_THREADS, patience=10.0, each=max(1, conf.WEB_THREADS // 2))

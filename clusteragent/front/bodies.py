@@ -1,0 +1,84 @@
+"""Bodies of calls: read to their end before a thread is taken, by a deadline, up to a cap each and a cap of all."""
+
+import asyncio
+import io
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
+from typing import Any
+
+Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+
+# Seconds for a body of up to a mebibyte, and for each further one.
+SECONDS, SECONDS_A_MEBIBYTE = 10.0, 2.0
+# Bytes that a process holds of bodies that are still coming. A body's first few count for nothing: heartbeats are as short,
+# and what others send must never keep one away.
+MOST_OF_ALL, FREE = 96 * 2**20, 16 * 2**10
+
+
+class Refused(Exception):
+    """A body that is not taken."""
+
+    def __init__(self, status: HTTPStatus, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+class TooLarge(Refused):
+    """A body of more bytes than its route takes."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the body is too large")
+        self.limit = limit
+
+
+class Gone(Exception):
+    """The client is gone."""
+
+
+def is_awaited(environ: Mapping[str, Any]) -> bool:
+    """Whether the headers announce a body."""
+    return environ.get("CONTENT_LENGTH", "0") != "0" or "HTTP_TRANSFER_ENCODING" in environ
+
+
+class Bodies:
+    """All that are being read in this process."""
+
+    def __init__(self) -> None:
+        self._held = 0
+
+    async def attach(self, environ: dict[str, Any], receive: Receive, limit: int) -> None:
+        """Read the body and give it to the environ, with its length. Raises Refused and Gone."""
+        announced = environ.get("CONTENT_LENGTH", "0")
+        if announced.isdecimal() and int(announced) > limit:
+            raise TooLarge(limit)
+        seconds = SECONDS + SECONDS_A_MEBIBYTE * (limit // 2**20)
+        try:
+            async with asyncio.timeout(seconds):
+                body = await self._read(receive, limit)
+        except TimeoutError:
+            reason = f"the body did not come within {seconds:g} s"
+            raise Refused(HTTPStatus.REQUEST_TIMEOUT, reason) from None
+        # A proxy may send it in chunks, without a length.
+        environ["CONTENT_LENGTH"] = str(len(body))
+        environ["wsgi.input"] = io.BytesIO(body)
+
+    async def _read(self, receive: Receive, limit: int) -> bytes:
+        pieces: list[bytes] = []
+        size = counted = 0
+        try:
+            while True:
+                message = await receive()
+                if message["type"] != "http.request":
+                    raise Gone
+                pieces.append(message.get("body", b""))
+                size += len(pieces[-1])
+                if size > limit:
+                    raise TooLarge(limit)
+                counts = max(0, size - FREE) - counted
+                if counts and self._held + counts > MOST_OF_ALL:
+                    raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "too many large bodies at once, try again")
+                self._held, counted = self._held + counts, counted + counts
+                if not message.get("more_body"):
+                    return b"".join(pieces)
+        finally:
+            self._held -= counted
