@@ -136,6 +136,29 @@ def test_one_bad_config_changes_nothing_and_is_told_at_its_field(author: Caller)
     assert names() == {"a"}
 
 
+@pytest.mark.parametrize("exists", [True, False])
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"yaml": 'instances: [{url: "\\x25%env_CAST_VALUE%%"}]'},
+        {"instances": [{"url": "%%env_CAST_VALUE%%"}]},
+        {"instances": [{"%%env_CAST_VALUE%%": {"a": ["b"]}}]},
+        {"instances": [{}], "init_config": {"a": [{"b": "x%%env_CAST_VALUE%%"}]}},
+        {"instances": [{}], "logs": [{"path": "%%env_CAST_VALUE%%"}]},
+    ],
+)
+def test_no_config_that_is_sent_reads_a_variable_or_learns_of_one(
+    author: Caller, monkeypatch: pytest.MonkeyPatch, config: dict[str, Any], exists: bool
+) -> None:
+    if exists:
+        monkeypatch.setenv("CAST_VALUE", "hunter22")
+    answer = put(author, {"name": "a", "check": "http_check"} | config)
+    assert answer.status_code == 400
+    (told,) = answer.json()["configs"]["0"].values()
+    assert "only files may name environment variables (%%env_...%%)" in told[0]
+    assert names() == set()
+
+
 def test_no_more_problems_are_told_than_someone_reads(author: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(desired, "MOST_PROBLEMS", 3)
     assert len(put(author, *(["no config"] * 5)).json()["configs"]) == 3
