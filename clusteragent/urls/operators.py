@@ -6,6 +6,10 @@ from django.views.generic import RedirectView
 
 from clusteragent import pages
 
+handler400 = "operators.errors.bad_request"
+handler403 = "operators.errors.forbidden"
+handler404 = "operators.errors.not_found"
+handler500 = "operators.errors.failed"
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
     path("admin/now/", pages.fragment, name="now"),

@@ -12,7 +12,7 @@ from checks.models import Config, Move, Origin, Source
 from checks.scrub import MASK
 from checks.tests.cast import owners, report
 from clusteragent.lib import conf
-from operators import desired, parsers
+from operators import desired
 from operators.roles import Role
 from operators.tests.cast import Caller, having
 
@@ -243,16 +243,6 @@ def test_one_source_leaves_another_alone(author: Caller) -> None:
 def test_a_source_has_a_simple_name(author: Caller, name: str) -> None:
     assert author.call("PUT", f"sources/{name}", {"configs": []}).status_code in (400, 404)
     assert not Source.objects.filter(name__startswith="api:").exists()
-
-
-def test_a_body_has_a_limit(author: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parsers, "MOST_BYTES", 100)
-    assert put(author, written("a" * 100)).status_code == 413
-    monkeypatch.setattr(parsers, "MOST_BYTES", 10_000_000)
-    deep = author.client.put(
-        "/api/operator/v1/sources/shop", "[" * 100_000, content_type="application/json", headers=author.headers
-    )
-    assert deep.status_code == 400
 
 
 def test_a_new_source_does_not_hold_up_the_warm_up(author: Caller) -> None:
