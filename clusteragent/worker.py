@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import uuid
+from datetime import timedelta
 from pathlib import Path
 
 import structlog
@@ -15,6 +16,7 @@ from django.db.models import QuerySet
 from django.db.models.functions import Left
 from django.utils import timezone
 from django_q.brokers import orm
+from django_q.conf import Conf
 from django_q.models import OrmQ, Schedule
 from django_q.signing import SignedPackage
 
@@ -66,7 +68,9 @@ class Queue:
         """Enqueue the task, unless it is there already. Says whether it was enqueued. What others put there goes."""
         assert task in TASKS
         rows = OrmQ.objects.filter(key=self.name)
-        foreign = rows.exclude(payload__in=TASKS)
+        # A row that is never free would keep its task from being enqueued for as long as the term.
+        last = timezone.now() + timedelta(seconds=Conf.RETRY)
+        foreign = rows.exclude(payload__in=TASKS, lock__lte=last)
         if names := list(foreign.values_list(Left("payload", SHOWN_OF_EACH), flat=True)[:SHOWN]):
             deleted, _ = foreign.delete()
             log.warning("tasks_refused", term=self.term, number=deleted, tasks=names)

@@ -90,6 +90,16 @@ def test_what_names_none_of_our_tasks_is_not_even_read_and_goes_with_a_line(
     assert [row.payload for row in rows()] == [PASS]
 
 
+@pytest.mark.parametrize("days", [1, 300_000, None])
+def test_a_row_that_is_never_free_keeps_no_task_back(queue: Queue, broker: Broker, days: int | None) -> None:
+    lock = timezone.now() + timedelta(days) if days else None
+    OrmQ.objects.create(key="pass-7", payload=SCAN, lock=lock)
+    assert queue.put(SCAN)
+    assert len(broker.dequeue()) == 1
+    # With the worker, which takes its time.
+    assert not queue.put(SCAN)
+
+
 def test_thousands_of_such_rows_cost_one_line(queue: Queue, broker: Broker) -> None:
     OrmQ.objects.bulk_create(
         OrmQ(key="pass-7", payload=f"os.system{number}", lock=timezone.now()) for number in range(5000)
