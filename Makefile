@@ -2,10 +2,11 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+UV := uv==0.13.8
 # What make starts ends with make, even if make is killed.
 EXEC := @exec setpriv --pdeathsig TERM --
 
-.PHONY: help run test screenshots faults bench lint format web web-agents web-operators clean
+.PHONY: help run test screenshots faults bench lint format lock web web-agents web-operators clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -39,6 +40,12 @@ format: .venv/requirements-dev ## format the code
 	@$(BIN)/ruff format
 	@$(BIN)/ruff check --fix
 
+lock: ## choose the newest versions that requirements*.in allow, and write them with their hashes (ARGS="--upgrade-package NAME")
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(UV)
+	$(call compile,requirements.in,requirements.txt)
+	$(call compile,requirements-dev.in,requirements-dev.txt)
+
 web: .venv/requirements ## serve node agents and operators alone: the database and the secrets are there
 	$(EXEC) $(MAKE) --no-print-directory -j2 web-agents web-operators
 
@@ -52,7 +59,7 @@ clean: ## remove what can be made again; var/ stays
 .venv/requirements: requirements.txt
 	$(install)
 
-.venv/requirements-dev: requirements-dev.txt requirements.txt
+.venv/requirements-dev: requirements-dev.txt
 	$(install)
 	@touch .venv/requirements
 
@@ -64,6 +71,12 @@ clean: ## remove what can be made again; var/ stays
 define install
 @echo "Installing $< into .venv"
 @$(PYTHON) -m venv .venv
-@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement $<
+@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: --requirement $<
 @touch $@
+endef
+
+# For all platforms and Pythons that the program runs on, whichever this is. What is pinned already stays so, if it may.
+define compile
+@$(BIN)/uv pip compile --quiet --python $(BIN)/python --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-emit-find-links --custom-compile-command "make lock" $(ARGS) $(1) --output-file $(2)
 endef

@@ -88,10 +88,6 @@ def by_hand(config: Config) -> Origin | None:
 
 def written(key: str, check: str, yaml: str, source: str = ADMIN) -> Sent:
     """What a config that was written here, and in no file, sends. Raises OddYAML, Refused or UnpatchableConfig."""
-    if "%%env" in yaml:
-        # A file's variables are the leader's; what is typed here must not read out the secrets of a web server.
-        line = yaml[: yaml.index("%%env")].count("\n") + 1
-        raise OddYAML("only files may name environment variables (%%env_...%%)", line=line)
     parsed = fileformat.parse(yaml, name=check, source=f"{source}:{key}")
     root = yamlnodes.read(yaml)
     if isinstance(root, MappingNode) and yamlnodes.get(root, "cluster_check") is not None and not parsed.cluster_check:

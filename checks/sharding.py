@@ -14,6 +14,8 @@ from checks.yamlnodes import OddYAML
 
 KSM = "kubernetes_state_core"
 _SERVICE_ID = "#instance-shard-"
+# Each shard repeats what its config has besides instances. What would become too much is dispatched whole.
+MOST_REPEATED = 64 * 1024 * 1024
 _PODS, _NODES, _OTHERS = range(3)
 
 # What the check collects when its instance does not say: kube-state-metrics' defaults and `endpoints`. Newer resources are
@@ -56,11 +58,18 @@ def cut(
         return _by_resources(config) if resources else {}
     if not instances or len(config.instances) < 2 or config.name in excluded or (config.logs or "").strip():
         return {}
+    if repeated(config) * len(config.instances) > MOST_REPEATED:
+        return {}
     # The number in the service ID keeps shards apart that say the same.
     return {
         number: replace(config, instances=(instance,), service_id=f"{config.service_id}{_SERVICE_ID}{number}")
         for number, instance in enumerate(config.instances)
     }
+
+
+def repeated(config: IntegrationConfig) -> int:
+    """How many characters of the config each of its shards has."""
+    return len(config.init_config or "") + len(config.metric_config or "")
 
 
 def whole(shards: Mapping[int, IntegrationConfig]) -> IntegrationConfig:

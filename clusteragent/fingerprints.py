@@ -1,6 +1,6 @@
 """Do all replicas have the same secrets? The leader's fingerprints are in the database, and every other compares its own.
 
-Replicas with different tokens refuse each other's node agents; with different secret keys, each other's log-ins and tasks.
+Replicas with different tokens refuse each other's node agents; with different secret keys, each other's log-ins.
 """
 
 import hashlib

@@ -22,33 +22,17 @@ from django.db.models.functions import Now
 from checks import tasks
 from checks.models import ClusterStore
 from checks.querysets import Call
-from clusteragent import fingerprints, webhook
+from clusteragent import fingerprints
 from clusteragent.leader import Candidate, TermOver
 from clusteragent.lib import conf
 from clusteragent.watch import FolderWatch
-from clusteragent.worker import Queue, Worker
+from clusteragent.worker import ANNOUNCE, PASS, PRUNE, REBALANCE, REPATCH, SCAN, STATS, Queue, Worker
 from nodes.models import Hearing
-
-PASS, SCAN, STATS, REBALANCE, REPATCH, PRUNE, ANNOUNCE = (
-    f"{task.__module__}.{task.__name__}"
-    for task in (
-        tasks.background_pass,
-        tasks.scan_sources,
-        tasks.collect_stats,
-        tasks.rebalance,
-        tasks.repatch,
-        tasks.prune,
-        webhook.announce,
-    )
-)
 
 # Seconds between two looks at what is due; also how long a call for a pass can wait behind one that runs.
 STEP = 0.2
 # A file is read once it stood still for a second, so the scan that a change asks for comes a little after that.
 SETTLE = 1.2
-# Seconds that a task may take, if not as long as others: a scan reads very many files, there may be very many runners to
-# ask, and a webhook's receiver may answer a byte at a time.
-TIMEOUTS = {SCAN: 300, STATS: 300, REBALANCE: 300, ANNOUNCE: 20}
 # Seconds without an end of a turn of the main loop after which the database is taken for away. A server that is stopped,
 # or a proxy that forgot us, answers neither yes nor no.
 STALLED = 20
@@ -192,7 +176,7 @@ class Term:
     def _open(self) -> None:
         try:
             tasks.background_pass(self._queue.term)
-            self._queue.take_over(backstop=PASS)
+            self._queue.take_over()
             fingerprints.publish(self._queue.term)
         except Exception:
             log.exception("pass_failed", term=self._queue.term)
@@ -230,7 +214,7 @@ class Agenda:
         """Enqueue what is due."""
         now = time.monotonic()
         for task, due in self._due.items():
-            if due <= now and self._queue.put(task, **({"timeout": TIMEOUTS[task]} if task in TIMEOUTS else {})):
+            if due <= now and self._queue.put(task):
                 called_for = self._called_for.pop(task, now)
                 self._due[task] = called_for if called_for > now else now + self._periods[task]
 

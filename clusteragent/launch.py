@@ -91,11 +91,13 @@ def _given() -> set[str]:
 
 
 def _lock() -> IO[str]:
-    lock = (conf.VAR / "lock").open("a+")
+    # Whoever may open it may hold it, for reading too, and keep us from starting.
+    descriptor = os.open(conf.VAR / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    os.fchmod(descriptor, 0o600)
+    lock = os.fdopen(descriptor, "r+")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        lock.seek(0)
         raise LaunchError(f"{conf.VAR} is in use: `make run` runs there already, as process {lock.read()}") from error
     lock.truncate(0)
     lock.write(str(os.getpid()))

@@ -127,6 +127,7 @@ WHITENOISE_USE_FINDERS = True
 LOGIN_REDIRECT_URL = "admin:index"
 SESSION_COOKIE_SECURE = True
 CSRF_COOKIE_SECURE = True
+CSRF_FAILURE_VIEW = "operators.errors.csrf_failure"
 SESSION_COOKIE_SAMESITE = "Lax"
 SECURE_CONTENT_TYPE_NOSNIFF = True
 
@@ -186,16 +187,17 @@ Q_CLUSTER = {
     "name": "clusteragent",
     "ALT_CLUSTERS": {QUEUE: {}},
     "orm": "default",
+    # No row of the database may choose what runs, nor be unpickled: no schedules, and no results (see Broker).
+    "broker_class": "clusteragent.worker.Broker",
+    "scheduler": False,
+    "save_limit": -1,
     # One more than tasks that may take long, so that passes find one free.
     "workers": 5,
     "timeout": 60,
     "retry": 330,
     "max_attempts": 1,
-    "ack_failures": True,
-    "catch_up": False,
     "poll": 0.1,
     "queue_limit": 4,
-    "save_limit": 100,
 }
 
 LOGGING_CONFIG = "clusteragent.lib.logs.configure"

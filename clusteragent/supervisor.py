@@ -14,6 +14,8 @@ from xmlrpc.client import ServerProxy
 
 from supervisor.xmlrpc import SupervisorTransport
 
+from clusteragent.lib import credentials
+
 MANAGE = Path(__file__).resolve().parent.parent / "manage.py"
 
 _SUPERVISORD = [sys.executable, "-m", "supervisor.supervisord"]
@@ -56,7 +58,6 @@ def configuration(groups: Sequence[Group], folder: Path, sockets: Path, root: bo
         "supervisord": {
             "nodaemon": "true",
             "silent": "true",
-            "umask": "077",
             "logfile": logs / "supervisord.log",
             "logfile_maxbytes": "10MB",
             "logfile_backups": 3,
@@ -113,6 +114,8 @@ class Supervisor:
         self._logs, self._lock = folder / "log", lock
         self._config = folder / "supervisord.conf"
         self._logs.mkdir(exist_ok=True, mode=0o700)
+        self._config.touch(mode=0o600)
+        credentials.close(self._logs, *self._logs.iterdir(), self._config, folder / "supervisord.pid")
         self._config.write_text(configuration(groups, folder, sockets, root))
         url = f"unix://{sockets / 'supervisor.sock'}"
         self._transport = SupervisorTransport(serverurl=url)
@@ -128,6 +131,7 @@ class Supervisor:
             stdin=self._lock,
             stdout=subprocess.DEVNULL,
             start_new_session=True,
+            umask=0o077,
         )
         return self
 

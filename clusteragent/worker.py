@@ -6,24 +6,47 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import structlog
-from django.conf import settings
 from django.db import transaction
-from django.db.models.functions import Now
+from django.db.models import QuerySet
+from django.db.models.functions import Left
+from django.utils import timezone
+from django_q.brokers import orm
+from django_q.conf import Conf
 from django_q.models import OrmQ, Schedule
-from django_q.tasks import async_task
+from django_q.signing import SignedPackage
 
+from checks import tasks
 from checks.models import ClusterStore
+from clusteragent import webhook
 from clusteragent.lib import processes
 from nodes.models import Hearing
 
 MANAGE = Path(__file__).resolve().parent.parent / "manage.py"
 PREFIX = "pass-"
-BACKSTOP = "background pass"
+
+# All that a worker ever runs.
+TASKS = PASS, SCAN, STATS, REBALANCE, REPATCH, PRUNE, ANNOUNCE = tuple(
+    f"{task.__module__}.{task.__name__}"
+    for task in (
+        tasks.background_pass,
+        tasks.scan_sources,
+        tasks.collect_stats,
+        tasks.rebalance,
+        tasks.repatch,
+        tasks.prune,
+        webhook.announce,
+    )
+)
+# Seconds that a task may take, if not as long as others: a scan reads very many files, there may be very many runners to
+# ask, and a webhook's receiver may answer a byte at a time.
+TIMEOUTS = {SCAN: 300, STATS: 300, REBALANCE: 300, ANNOUNCE: 20}
+# Names of others' rows that are logged, and how much of each.
+SHOWN, SHOWN_OF_EACH = 5, 80
 
 # Seconds without any sign of a pass after which the child is taken for wedged. Less than half of the shortest time after
 # which passes that stood still make the next one believe that it was deaf.
@@ -35,17 +58,25 @@ log = structlog.get_logger()
 
 
 class Queue:
-    """The tasks that wait for a term's worker or are with it."""
+    """The tasks that wait for a term's worker or are with it. A row has the name of one of TASKS as its payload, no more."""
 
     def __init__(self, term: int) -> None:
         self.term = term
         self.name = f"{PREFIX}{term}"
 
-    def put(self, task: str, **options: Any) -> bool:
-        """Enqueue the task with the term as its argument, unless it is there already. Says whether it was enqueued."""
-        if task in {row.func() for row in OrmQ.objects.filter(key=self.name)}:
+    def put(self, task: str) -> bool:
+        """Enqueue the task, unless it is there already. Says whether it was enqueued. What others put there goes."""
+        assert task in TASKS
+        rows = OrmQ.objects.filter(key=self.name)
+        # A row that is never free would keep its task from being enqueued for as long as the term.
+        last = timezone.now() + timedelta(seconds=Conf.RETRY)
+        foreign = rows.exclude(payload__in=TASKS, lock__lte=last)
+        if names := list(foreign.values_list(Left("payload", SHOWN_OF_EACH), flat=True)[:SHOWN]):
+            deleted, _ = foreign.delete()
+            log.warning("tasks_refused", term=self.term, number=deleted, tasks=names)
+        if rows.filter(payload=task).exists():
             return False
-        async_task(task, self.term, cluster=self.name, save=False, **options)
+        OrmQ.objects.create(key=self.name, payload=task, lock=timezone.now())
         return True
 
     def clear(self) -> None:
@@ -53,17 +84,40 @@ class Queue:
         OrmQ.objects.filter(key=self.name).delete()
 
     @transaction.atomic
-    def take_over(self, backstop: str) -> None:
-        """Forget what earlier terms left, and point the visible schedule, a task a minute, at this queue. Raises NotLeader.
+    def take_over(self) -> None:
+        """Forget what earlier terms left, and say which schedules nobody will run. Raises NotLeader.
 
-        The store's lock keeps two leaders from making the schedule twice (names are not unique) and one whose term is
-        over from taking it back.
+        The store's lock keeps a leader whose term is over from taking away the next one's rows.
         """
         ClusterStore.objects.lock(self.term)
         OrmQ.objects.filter(key__startswith=PREFIX).exclude(key=self.name).delete()
-        schedule = {"func": backstop, "args": f"{self.term},", "schedule_type": Schedule.MINUTES, "minutes": 1}
-        here = {"cluster": self.name, "next_run": Now() + timedelta(minutes=1)}
-        Schedule.objects.update_or_create(name=BACKSTOP, defaults=schedule | here)
+        if schedules := Schedule.objects.values_list(Left("func", SHOWN_OF_EACH), flat=True)[:SHOWN]:
+            log.warning("schedules_ignored", term=self.term, functions=list(schedules))
+
+
+class Broker(orm.ORM):  # type: ignore[misc]
+    """What gives the worker its tasks: no row of the database says more than which of TASKS is due.
+
+    Whoever can write a row must not choose what runs as the leader's user. So nothing of a row is unpickled, imported,
+    or an argument; what the worker is told is made here, and its results stay in memory: a row of results holds a pickle.
+    """
+
+    @staticmethod
+    def get_connection(list_key: str | None = None) -> "QuerySet[OrmQ]":
+        rows: QuerySet[OrmQ] = orm.ORM.get_connection(list_key).filter(payload__in=TASKS)
+        return rows
+
+    def dequeue(self) -> list[tuple[int, str]]:
+        return [(row, self._package(task)) for row, task in super().dequeue() or ()]
+
+    def _package(self, task: str) -> str:
+        """The task as django-q2 passes it on to its processes."""
+        options = {"ack_failure": True, "cached": 1, **({"timeout": TIMEOUTS[task]} if task in TIMEOUTS else {})}
+        call = {"func": task, "args": (int(self.list_key.removeprefix(PREFIX)),), "kwargs": {}}
+        package: str = SignedPackage.dumps(
+            {"id": uuid.uuid4().hex, "name": task, "started": timezone.now(), **call, **options}
+        )
+        return package
 
 
 class Worker:
@@ -104,7 +158,7 @@ class Worker:
         # that a Ctrl-C meant for us does not reach it.
         self._child = subprocess.Popen(  # noqa: S603
             [sys.executable, str(MANAGE), "runworker", "--parent", str(os.getpid())],
-            env=os.environ | {"Q_CLUSTER_NAME": self._queue.name, "CLUSTERAGENT_SECRET_KEY": settings.SECRET_KEY},
+            env=os.environ | {"Q_CLUSTER_NAME": self._queue.name},
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )

@@ -3,11 +3,14 @@
 from collections.abc import Callable
 from typing import Any
 
+import structlog
+from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
 from django.core.exceptions import ValidationError as Invalid
-from django.db import OperationalError
+from django.db import DataError, InterfaceError, OperationalError
+from django.http.request import UnreadablePostError
 from rest_framework import mixins
 from rest_framework.authentication import SessionAuthentication
-from rest_framework.exceptions import APIException, ValidationError
+from rest_framework.exceptions import APIException, ParseError, ValidationError
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
@@ -18,11 +21,14 @@ from rest_framework.viewsets import GenericViewSet
 from checks import dispatcher
 from checks.scrub import scrub
 from nodes.querysets import UnknownNode
+from operators import errors
 from operators.authentication import OperatorToken
 from operators.filters import Strict
 from operators.pagination import Cursor
-from operators.parsers import BoundedJSONParser
+from operators.parsers import BoundedJSONParser, TooLarge
 from operators.permissions import Needs
+
+log = structlog.get_logger()
 
 
 class Conflict(APIException):
@@ -32,13 +38,16 @@ class Conflict(APIException):
 class Busy(APIException):
     status_code = 503
     default_detail = "The database is away, or busy with another change. Try again."
+    wait = 5
 
 
 class OperatorViewSet(GenericViewSet[Any]):
     """A resource of the operators' port. Its settings are its own: the agents' port shares the project's.
 
-    detail_serializer_class: for a single row, where that says more.
+    detail_serializer_class: for a single row, where that says more. most_bytes: of a body.
     """
+
+    most_bytes = 1024 * 1024
 
     authentication_classes = [OperatorToken, SessionAuthentication]
     renderer_classes = [JSONRenderer]
@@ -69,10 +78,26 @@ class Looked(mixins.RetrieveModelMixin, Listed):
 
 def answer(error: Exception, context: dict[str, Any]) -> Response | None:
     """The answer to a call that failed. What may repeat what was sent is scrubbed."""
-    response = exception_handler(Busy() if isinstance(error, OperationalError) else error, context)
+    response = exception_handler(_known(error), context)
+    if response is None and not isinstance(error, SuspiciousOperation):
+        log.error("operators_api_failed", path=context["request"].path, exc_info=error)
+        response = Response({"detail": errors.FAILED}, status=500)
     if response is not None and response.status_code not in (401, 403):  # those are our words alone
         response.data = _scrubbed(response.data)
     return response
+
+
+def _known(error: Exception) -> Exception:
+    """What an error that is none of the API's own means to who called."""
+    if isinstance(error, OperationalError | InterfaceError):
+        return Busy()
+    if isinstance(error, RequestDataTooBig):
+        return TooLarge(str(error))
+    if isinstance(error, UnreadablePostError):
+        return ParseError("The body ended early.")
+    if isinstance(error, DataError):
+        return ParseError("A value can't be stored: it is too large, or holds a character that no text can have.")
+    return error
 
 
 def obeyed(field: str, verb: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -9,15 +9,21 @@ from rest_framework import serializers
 from rest_framework.exceptions import ErrorDetail, ValidationError
 from rest_framework.fields import empty
 
-from checks import dispatcher
+from checks import dispatcher, sending, sharding
 from checks.changes import Sent
 from checks.forms import validate_name, written
 from checks.scrub import MASK, scrub
 from checks.wire import UnpatchableConfig
-from checks.yamlnodes import OddYAML
+from checks.yamlnodes import MAX_DEPTH, OddYAML
+from operators.parsers import TooLarge
 
 MOST_CONFIGS = 20_000
 MOST_PROBLEMS = 100
+# Of the bytes that node agents get, in all. Aliases and deep nesting make them many times what was sent, and a set is held
+# in memory until it is dispatched.
+MOST_EXPANDED = 64 * 1024 * 1024
+# What a shard takes besides.
+_SHARD = 1024
 PARTS = ("init_config", "instances", "logs")
 # YAML takes these for line breaks or refuses them, and JSON need not escape them.
 _ODD_IN_YAML = re.compile("[\x7f-\xa0\u2028\u2029\ufeff]")
@@ -33,12 +39,16 @@ class WrittenConfigs(serializers.ListSerializer[Any]):
             raise ValidationError([f"{len(data)} configs; a source has {MOST_CONFIGS} at most."])
         configs: dict[str, Sent] = {}
         problems: dict[str, Any] = {}
+        expanded = 0
         for index, item in enumerate(data):
             try:
                 sent = self._read(item, configs)
                 configs[sent.key] = sent
+                expanded += _expanded(sent)
             except ValidationError as error:
                 problems[str(index)] = _naming(item, error.detail)
+            if expanded > MOST_EXPANDED:
+                raise TooLarge(f"The configs up to number {index} are more than {MOST_EXPANDED} bytes for node agents.")
             if len(problems) == MOST_PROBLEMS:
                 break
         if problems:
@@ -110,12 +120,19 @@ class PutOptions(serializers.Serializer[Any]):
     )
 
 
+def _expanded(sent: Sent) -> int:
+    """The bytes of a config that node agents get, about."""
+    return len(sent.patched.wire) + len(sending.cut(sent.original)) * (sharding.repeated(sent.original) + _SHARD)
+
+
 def _as_yaml(parts: dict[str, Any]) -> str:
     """JSON is YAML in which every text is quoted, so nothing in it is taken for a number or a truth."""
     try:
         text = json.dumps(parts, ensure_ascii=False, allow_nan=False)
     except ValueError:
         raise OddYAML("holds a number that is too large") from None
+    except RecursionError:
+        raise OddYAML(f"nests deeper than {MAX_DEPTH}") from None
     return _ODD_IN_YAML.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 

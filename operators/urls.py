@@ -1,14 +1,20 @@
 """/api/operator/v1/ on the operators' port."""
 
+from typing import Any
+
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, JsonResponse
 from django.urls import URLPattern, URLResolver, path, re_path
+from django.views.decorators.csrf import csrf_exempt
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 from rest_framework.authentication import SessionAuthentication
+from rest_framework.renderers import JSONRenderer
+from rest_framework.response import Response
 from rest_framework.routers import SimpleRouter
 
 from operators.authentication import OperatorToken
+from operators.base import answer
 from operators.permissions import needs
 from operators.steering import (
     IsolationViewSet,
@@ -34,12 +40,27 @@ router.register("moves", MoveViewSet)
 router.register("events", EventViewSet)
 router.register("sources", SourceViewSet)
 
-_schema = SpectacularAPIView.as_view(
+
+class Schema(SpectacularAPIView):
+    """The description of all this. Its refusals are JSON, as all others are, though it may be YAML."""
+
+    def get_exception_handler(self) -> Any:
+        return answer
+
+    def handle_exception(self, exc: Exception) -> Response:
+        response = super().handle_exception(exc)
+        self.request.accepted_renderer = JSONRenderer()
+        self.request.accepted_media_type = JSONRenderer.media_type
+        return response
+
+
+_schema = Schema.as_view(
     authentication_classes=[OperatorToken, SessionAuthentication], permission_classes=[needs("checks.view_config")]
 )
 _page = SpectacularSwaggerView.as_view(url_name="operators:schema", authentication_classes=[], permission_classes=[])
 
 
+@csrf_exempt
 def _nothing(request: HttpRequest) -> JsonResponse:
     return JsonResponse({"detail": "There is nothing here: schema/ has all that there is."}, status=404)
 

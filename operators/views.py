@@ -1,15 +1,18 @@
 """The operators' API: what operators see and steer in the admin, for their tools."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from threading import BoundedSemaphore
 from typing import Any
 
 from django.db.models import Count, IntegerField, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
+from django.http import HttpRequest
 from django.shortcuts import get_object_or_404
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.decorators import action
-from rest_framework.exceptions import ValidationError
+from rest_framework.exceptions import AuthenticationFailed, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -17,11 +20,15 @@ from checks import dispatcher
 from checks.models import Assignment, Config, Move, Origin, Source
 from nodes.models import Node, NodeEvent
 from operators import desired, filters, serializers, sources
-from operators.base import Conflict, Listed, Looked, obeyed
+from operators.authentication import OperatorToken
+from operators.base import Busy, Conflict, Listed, Looked, OperatorViewSet, obeyed
 from operators.permissions import needs
 
+# Sets of more than a megabyte at a time: each takes up to 0.3 GB, and half a minute.
+LARGE_SETS = 2
 # Never read for a list.
 WIDE = ("original", "wire", "scrubbed", "text")
+_large_sets = BoundedSemaphore(LARGE_SETS)
 _SOURCE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,200}")
 
 
@@ -116,6 +123,18 @@ class SourceViewSet(Looked):
     detail_serializer_class = serializers.SourcePageSerializer
     ordering = lookup_field = "name"
     lookup_value_regex = "[^/\x00]+"
+    # MOST_CONFIGS of them, a kilobyte and a half each.
+    most_bytes = 32 * 1024 * 1024
+    writing = ("checks.add_config", "checks.change_config", "checks.delete_config")
+
+    @classmethod
+    def may_send_much(cls, request: HttpRequest) -> bool:
+        """Whether the call's token is of someone who may write configs. Asked before a large body is read."""
+        try:
+            found = OperatorToken().authenticate(Request(request))
+        except AuthenticationFailed:
+            return False
+        return found is not None and found[0].has_perms(cls.writing)
 
     def get_queryset(self) -> QuerySet[Source]:
         sent = Origin.objects.filter(source=OuterRef("name")).order_by().values("source").annotate(number=Count("pk"))
@@ -125,7 +144,7 @@ class SourceViewSet(Looked):
 
     def get_permissions(self) -> Sequence[Any]:
         if self.action == "update":
-            return [needs("checks.add_config", "checks.change_config", "checks.delete_config")()]
+            return [needs(*self.writing)()]
         return super().get_permissions()
 
     def get_object(self) -> Source:
@@ -150,7 +169,10 @@ class SourceViewSet(Looked):
             raise ValidationError({"name": ["1 to 200 letters, digits, underscores, dots and hyphens."]})
         options = desired.PutOptions(data=request.query_params)
         options.is_valid(raise_exception=True)
-        source = sources.PREFIX + name
+        with _taking_turns(request):
+            return self._update(request, sources.PREFIX + name, options)
+
+    def _update(self, request: Request, source: str, options: desired.PutOptions) -> Response:
         wish = desired.DesiredSet(data=request.data, context={"source": source})
         wish.is_valid(raise_exception=True)
         # A proxy that compresses what it passes on makes the tag a weak one.
@@ -172,3 +194,17 @@ class SourceViewSet(Looked):
             raise Conflict({"revision": [str(error)]}) from None
         except sources.RemovalsHeld as error:
             raise Conflict({"configs": [f"{error} Send it with ?accept_removals=1 if that is meant."]}) from None
+
+
+@contextmanager
+def _taking_turns(request: Request) -> Iterator[None]:
+    """Raises Busy when as many large sets as we have memory for are under way."""
+    if int(request.META.get("CONTENT_LENGTH") or 0) <= OperatorViewSet.most_bytes:
+        yield
+    elif _large_sets.acquire(blocking=False):
+        try:
+            yield
+        finally:
+            _large_sets.release()
+    else:
+        raise Busy(f"{LARGE_SETS} other large sets are on their way. Try again.")

@@ -109,6 +109,19 @@ def left(var: Path, word: str = "") -> list[psutil.Process]:
     return found
 
 
+def others_may(path: Path) -> bool:
+    """Whether another user may do anything with it."""
+    return bool(stat.S_IMODE(path.stat().st_mode) & 0o077)
+
+
+def told_secrets(var: Path) -> set[str]:
+    """The files whose secret stands in the environment or the command line of a process."""
+    told = "".join(str((process.environ(), process.cmdline())) for process in left(var))
+    assert "runworker" in told
+    secrets = ("cluster_agent.auth_token", "auth_token", "secret_key", "admin_password")
+    return {name for name in secrets if (var / name).read_text().strip() in told}
+
+
 def owners(var: Path) -> list[tuple[str, str]]:
     with psycopg.connect(postgres.url(var / "pgdata")) as session:
         return session.execute(
@@ -188,6 +201,8 @@ def test_the_first_run_serves_stops_whole_and_starts_again_with_the_same_map(
     assert {stat.S_IMODE((var / name).stat().st_mode) for name in secrets} == {0o600}
     # PostgreSQL must pass through, as another user, when root runs it.
     assert stat.S_IMODE(var.stat().st_mode) == (0o711 if os.geteuid() == 0 else 0o700)
+    assert {path.name for path in (*var.iterdir(), *(var / "log").iterdir()) if others_may(path)} == set()
+    assert told_secrets(var) == set()
 
     before = owners(var)
     assert {name for name, _ in before} == {"ash", "birch", "cedar"}
@@ -201,9 +216,13 @@ def test_the_first_run_serves_stops_whole_and_starts_again_with_the_same_map(
     assert addresses(var) == runners
     assert [workers(address, ports[2], var) for address in runners.values()] == [4, 4, 4]
 
+    # As an earlier version left it.
+    (var / "lock").chmod(0o644)
+    (var / "log" / "ash.log").chmod(0o644)
     runs.append(second := Run(var, ports))
     assert second.process.wait(10) != 0
     assert f"{var} is in use" in second.said()
+    assert not others_may(var / "lock")
     assert owners(var) == before
 
     killed = leader(var)
@@ -220,6 +239,8 @@ def test_the_first_run_serves_stops_whole_and_starts_again_with_the_same_map(
     # What a power cut leaves, when the number became another program's: here, the tests'.
     (var / "pgdata" / "postmaster.pid").write_text(f"{os.getpid()}\n{var}/pgdata\n1\n5432\n{var}\n\n1 1\nready\n")
     runs.append(again := Run(var, ports))
+    again.up()
+    assert not others_may(var / "log" / "ash.log")
     assert [line for line in again.up().splitlines() if ".yaml" in line] == [
         line for line in said.splitlines() if ".yaml" in line
     ]

@@ -30,7 +30,7 @@ THREADS = 4
 
 @pytest.fixture
 def operators(tmp_path: Path) -> Iterator[WebServer]:
-    with serving(database_url(), tmp_path, threads=THREADS, which="operators") as server:
+    with serving(database_url(), tmp_path, threads=THREADS, whom="operators") as server:
         yield server
 
 

@@ -1,4 +1,4 @@
-"""The agents' web server as a real process: granian with TLS on a free port."""
+"""Either web server, the agents' unless told, as a real process: granian with TLS on a free port."""
 
 import os
 import signal
@@ -85,7 +85,7 @@ def database_url() -> str:
 
 
 @contextmanager
-def serving(database_url: str, folder: Path, *, threads: int = 4, which: str = "agents") -> Iterator[WebServer]:
+def serving(database_url: str, folder: Path, *, threads: int = 4, whom: str = "agents") -> Iterator[WebServer]:
     """A server of this database, of node agents or of operators, answering; its process is ended whatever happens."""
     certificate, key = _certificate(folder)
     port, log = _free_port(), folder / "granian.log"
@@ -102,7 +102,7 @@ def serving(database_url: str, folder: Path, *, threads: int = 4, which: str = "
     }
     words = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
     environment = os.environ | {
-        "DATABASE_URL": database_url, "CLUSTERAGENT_PORT": which, "CLUSTERAGENT_WEB_THREADS": str(threads)
+        "DATABASE_URL": database_url, "CLUSTERAGENT_PORT": whom, "CLUSTERAGENT_WEB_THREADS": str(threads)
     }  # fmt: skip
     with log.open("wb") as output:
         process = subprocess.Popen(

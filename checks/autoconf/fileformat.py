@@ -19,12 +19,27 @@ PROVIDER = "file"
 _INT = "tag:yaml.org,2002:int"
 _TOP_KEY = re.compile(r"^([A-Za-z_]+)[ ]*:(?=\s|$)", re.MULTILINE)
 _VARIABLE = re.compile(r"%%env(?:_([^%]*))?%%")
+# Wherever a variable may begin. Node agents write %% as the per mille sign while they resolve.
+_BEGIN = re.compile("(?:%%|‰)env")
+# This program's secrets, the names of the Datadog Agent's that may stand beside them, what libpq reads, and where files
+# with one of them are.
+_SECRET = re.compile(
+    r"(CLUSTERAGENT|DJANGO)_.*|(DATABASE_URL|SECRET_KEY).*|PG.*PASS.*"
+    r"|DD_(.*_)?((AUTH_TOKEN|API_KEY|APP_KEY|APPLICATION_KEY|ADDITIONAL_ENDPOINTS).*)",
+    re.IGNORECASE | re.DOTALL,
+).fullmatch
 _WHOLE_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})").fullmatch
 
 
-def parse(text: str, *, name: str, source: str) -> IntegrationConfig:
-    """The config of check `name` that a file's text makes. Raises OddYAML, with the line where one is known."""
+def parse(text: str, *, name: str, source: str, is_file: bool = False) -> IntegrationConfig:
+    """The config of check `name` that a text makes. Raises OddYAML, with the line where one is known.
+
+    is_file: only who may write a file on the server may have variables of its environment put into a config. Elsewhere
+    they are refused, whether they exist or not, and however YAML may write them.
+    """
     root = _root(text)
+    if not is_file:
+        _refuse_variables(root)
     ad_identifiers = _texts(root, "ad_identifiers")
     advanced = _items(root, "advanced_ad_identifiers")
     node_name = _text(root, "node_name")
@@ -32,7 +47,7 @@ def parse(text: str, *, name: str, source: str) -> IntegrationConfig:
     if not (instances or jmx_metrics or logs):
         raise OddYAML("has no instances", root)
     init_config = _part(root, "init_config")
-    if node_name or not (ad_identifiers or advanced):
+    if is_file and (node_name or not (ad_identifiers or advanced)):
         # A template's variables are resolved where it is filled in.
         for part in (*instances, init_config, jmx_metrics, logs):
             _resolve(part)
@@ -136,6 +151,20 @@ def _written(node: Node | None) -> str | None:
     return None if node is None else yamlnodes.write(node)
 
 
+def _refuse_variables(node: Node) -> None:
+    """Raises OddYAML for an %%env_...%% variable in any key or value of a tree."""
+    if isinstance(node, ScalarNode):
+        if _BEGIN.search(node.value):
+            raise OddYAML("only files may name environment variables (%%env_...%%)", node)
+    elif isinstance(node, SequenceNode):
+        for item in node.value:
+            _refuse_variables(item)
+    elif isinstance(node, MappingNode):
+        for key, value in node.value:
+            _refuse_variables(key)
+            _refuse_variables(value)
+
+
 def _resolve(node: Node | None) -> None:
     """Put our environment's values in place of every %%env_NAME%% of a tree.
 
@@ -170,6 +199,8 @@ def _resolve_scalar(node: ScalarNode) -> None:
 def _environment(name: str | None, node: Node) -> str:
     if not name:
         raise OddYAML("%%env%% names no variable", node)
+    if _SECRET(name):
+        raise OddYAML(f"%%env_{name}%%: configs never get this program's own secrets", node)
     allowed = not conf.AD_ALLOWED_ENV_VARS or name.lower() in conf.AD_ALLOWED_ENV_VARS
     if conf.AD_DISABLE_ENV_VAR_RESOLUTION or not allowed:
         raise OddYAML(f"%%env_{name}%%: the options forbid this variable in configs", node)

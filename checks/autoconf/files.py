@@ -202,7 +202,7 @@ def _read(file: File, version: Version) -> IntegrationConfig:
         raise BrokenConfig(_reason(error), lasting=False) from error
     try:
         # Not the whole path: replicas whose folders have other names must send the same bytes.
-        return parse(data.decode("utf-8-sig"), name=file.check, source=f"file:{file.key}")
+        return parse(data.decode("utf-8-sig"), name=file.check, source=f"file:{file.key}", is_file=True)
     except UnicodeDecodeError as error:
         raise BrokenConfig("is not UTF-8", data.count(b"\n", 0, error.start) + 1) from error
     except OddYAML as error:

@@ -116,6 +116,46 @@ def test_what_is_wrong_stands_at_the_field_with_its_line(yaml: str, error: str) 
     assert not Config.objects.exists()
 
 
+@pytest.mark.parametrize("exists", [True, False])
+@pytest.mark.parametrize(
+    "yaml",
+    [
+        "instances:\n- url: '%%env_CAST_VALUE%%'",
+        'instances:\n- url: "\\x25%env_CAST_VALUE%%"',
+        'instances:\n- url: "%\\u0025env_CAST_VALUE%%"',
+        'instances:\n- url: "\\U00000025\\x25\\x65nv_CAST_VALUE%%"',
+        'instances:\n- url: "%%e\\\n    nv_CAST_VALUE%%"',
+        "instances:\n- {a: [b, {c: 'x%%env_CAST_VALUE%%y'}]}",
+        "instances:\n- '%%env_CAST_VALUE%%': x",
+        "instances:\n- url: |\n    %%env_CAST_VALUE%%",
+        "instances:\n- url: &a '%%env_CAST_VALUE%%'\n  b: *a",
+        "instances:\n- {<<: {url: '%%env_CAST_VALUE%%'}}",
+        "instances:\n- url: !own '%%env_CAST_VALUE%%'",
+        "instances:\n- tags: ['a:%%env_CAST_VALUE%%']",
+        "instances:\n- url: '%%env%%'",
+        "instances:\n- url: '%%env_CAST_VALUE'",
+        "instances:\n- url: '‰env_CAST_VALUE‰'",
+        "instances: [{}]\ninit_config: {a: '%%env_CAST_VALUE%%'}",
+        "instances: [{}]\nlogs: [{path: '%%env_CAST_VALUE%%'}]",
+        "instances: [{}]\njmx_metrics: [{a: '%%env_CAST_VALUE%%'}]",
+        "instances: [{}]\nnode_name: '%%env_CAST_VALUE%%'",
+        "instances: [{}]\nad_identifiers: ['%%env_CAST_VALUE%%']",
+        "instances: [{}]\nadvanced_ad_identifiers: [{a: '%%env_CAST_VALUE%%'}]",
+        "instances: [{}]\ncluster_check: '%%env_CAST_VALUE%%'",
+        "instances: [{}]\ncheck_tag_cardinality: '%%env_CAST_VALUE%%'",
+        "instances: [{}]\nunknown: '%%env_CAST_VALUE%%'",
+    ],
+)
+def test_what_is_written_here_reads_no_variable_and_learns_of_none(
+    monkeypatch: pytest.MonkeyPatch, yaml: str, exists: bool
+) -> None:
+    if exists:
+        monkeypatch.setenv("CAST_VALUE", "hunter22")
+    (shown,) = errors(add(superuser(), yaml=yaml))["yaml"]
+    assert shown.endswith(": only files may name environment variables (%%env_...%%)")
+    assert not Config.objects.exists()
+
+
 @pytest.mark.parametrize(
     ("field", "value"), [("key", ""), ("key", "two\nlines"), ("check", "../http"), ("check", ""), ("yaml", "")]
 )

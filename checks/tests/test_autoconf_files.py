@@ -525,3 +525,36 @@ def test_the_options_say_which_variables_configs_may_name(folder: Path, monkeypa
     assert error(folder, "instances: [{a: '%%env_PATH%%'}]") == forbidden
     monkeypatch.setattr(conf, "AD_DISABLE_ENV_VAR_RESOLUTION", True)
     assert error(folder, "instances: [{a: '%%env_CAST_A%%'}]")[0].endswith("forbid this variable in configs")
+
+
+SECRETS = [
+    "CLUSTERAGENT_LOCAL_TOKEN", "CLUSTERAGENT_SECRET_KEY_FILE", "CLUSTERAGENT_VAR", "clusteragent_local_token",
+    "DATABASE_URL", "DATABASE_URL_FILE", "SECRET_KEY", "DJANGO_SECRET_KEY", "PGPASSWORD", "PGPASSFILE", "PG_SSL_PASS",
+    "DD_CLUSTER_AGENT_AUTH_TOKEN", "DD_CLUSTER_AGENT_AUTH_TOKEN_FILE", "DD_API_KEY", "DD_APP_KEY", "DD_API_KEY_FILE",
+    "DD_EXTERNAL_METRICS_PROVIDER_API_KEY", "DD_LOGS_CONFIG_ADDITIONAL_ENDPOINTS",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SECRETS)
+@pytest.mark.parametrize("value", ["hunter22", None])
+def test_our_own_secrets_are_refused_whether_there_or_not_and_whatever_the_options_allow(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str | None
+) -> None:
+    if value is None:
+        monkeypatch.delenv(name, raising=False)
+    else:
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(conf, "AD_ALLOWED_ENV_VARS", frozenset({name.lower()}))
+    problem = f"%%env_{name}%%: configs never get this program's own secrets"
+    for text in (
+        f"instances:\n- a: 'x%%env_{name}%%'\n",
+        f"init_config:\n  a: [b, '%%x%%%%env_{name}%%']\ninstances: [{{}}]\n",
+        f'instances:\n- a: "\\x25%env_{name}%%"\n',
+    ):
+        assert error(folder, text) == (problem, 2)
+
+
+@pytest.mark.parametrize("name", ["DB_PASSWORD", "PGHOST", "DD_SITE", "MY_API_KEY", "APGPASS"])
+def test_other_names_may_be_used(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "ash")
+    assert only(folder, f"instances: [{{a: '%%env_{name}%%'}}]").instances == ("a: ash\n",)

@@ -234,3 +234,9 @@ def test_every_case_of_the_peer_is_replayed_or_belongs_elsewhere() -> None:
         "TestCreateShardedInst",
     )
     assert all(name.startswith(beginnings) for name in CASES.keys() - elsewhere - by_hash - set(HASH))
+
+
+def test_what_shards_would_repeat_too_often_is_dispatched_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sharding, "MOST_REPEATED", 10_000)
+    assert len(by_instance(many(10, init_config="x" * 900, metric_config="y" * 100))) == 10
+    assert by_instance(many(11, init_config="x" * 900, metric_config="y" * 100)) == {}

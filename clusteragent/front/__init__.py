@@ -104,14 +104,15 @@ class Front:
         await self._send_answer(answer, receive, send)
 
     async def _limit(self, environ: dict[str, Any], view: Any) -> int:
-        """Bytes that a body may have. Who may send more than is usual shows it by headers alone."""
+        """Bytes that are read of a body: more than usual where the view says so, from those whose headers show that they may."""
         if not credential(environ):
             return BODY_OF_STRANGERS
-        if not hasattr(view, "body_limit"):
+        most: int = getattr(view, "most_bytes", BODY)
+        if most <= BODY:
             return BODY
         request = WSGIRequest(environ)
         may: bool = await self._threads.run(lambda tell: tell(view.may_send_much(request)))
-        return view.body_limit if may else BODY
+        return most if may else BODY
 
     def _respond(
         self, environ: dict[str, Any], loop: asyncio.AbstractEventLoop, tell: Callable[[Answer], None]

@@ -9,6 +9,7 @@ import os
 import secrets
 import socket
 import ssl
+import stat
 import tempfile
 from collections.abc import Callable, Collection
 from contextlib import suppress
@@ -26,6 +27,7 @@ SECRET_KEY = "secret_key"  # noqa: S105
 ADMIN_PASSWORD = "admin_password"  # noqa: S105
 CERTIFICATE = "cert.pem"
 KEY = "key.pem"
+_SECRETS = NODE_AGENTS_TOKEN, LOCAL_TOKEN, SECRET_KEY, ADMIN_PASSWORD
 
 
 class CredentialsError(Exception):
@@ -41,6 +43,9 @@ def make_missing(folder: Path, *, given: Collection[str] = ()) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # What an earlier version, or somebody else's tool, made less private than we do. PostgreSQL may pass through.
+        close(folder, allowed=0o711)
+        close(*(folder / name for name in (*_SECRETS, KEY)))
         for name in {NODE_AGENTS_TOKEN, LOCAL_TOKEN, SECRET_KEY}.difference(given):
             _make(folder / name, _token)
         _make_certificate(folder)
@@ -62,6 +67,16 @@ def check_certificate(folder: Path) -> None:
     except OSError as error:  # of which ssl.SSLError is one
         reason = error.strerror if not isinstance(error, ssl.SSLError) else error.reason or error
         raise CredentialsError(f"{certificate} and {key} can't be used: {reason}") from error
+
+
+def close(*paths: Path, allowed: int = 0o700) -> None:
+    """Take from other users what they may do with our files and folders. What is missing, a link or another's stays."""
+    for path in paths:
+        with suppress(FileNotFoundError):
+            status = path.lstat()
+            ours = status.st_uid == os.geteuid() and not stat.S_ISLNK(status.st_mode)
+            if ours and stat.S_IMODE(status.st_mode) & ~allowed:
+                path.chmod(stat.S_IMODE(status.st_mode) & allowed)
 
 
 def _token() -> str:

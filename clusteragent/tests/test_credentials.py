@@ -36,6 +36,21 @@ def test_only_their_owner_reads_folder_and_files(folder: Path) -> None:
     assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
 
 
+def test_what_others_might_read_is_closed_by_the_next_start(folder: Path, tmp_path: Path) -> None:
+    password = tmp_path / "elsewhere"
+    password.write_text("x")
+    password.chmod(0o644)
+    (folder / "admin_password").symlink_to(password)
+    folder.chmod(0o777)
+    for name in FILES:
+        (folder / name).chmod(0o664)
+    credentials.make_missing(folder)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o711
+    modes = {name: stat.S_IMODE((folder / name).stat().st_mode) for name in (*FILES, "admin_password")}
+    # A certificate is public, and where a link leads is not ours.
+    assert modes == dict.fromkeys(FILES, 0o600) | {"cert.pem": 0o664, "admin_password": 0o644}
+
+
 def test_tokens_are_long_and_differ(folder: Path) -> None:
     tokens = [contents(folder)[name].strip() for name in ("cluster_agent.auth_token", "auth_token", "secret_key")]
     assert len(set(tokens)) == 3

@@ -102,9 +102,11 @@ def test_a_body_of_exactly_the_limit_is_taken_and_one_byte_more_is_not() -> None
         read(coming(b"x" * 60, b"x" * 41))
 
 
-def test_a_length_that_is_too_large_is_refused_unread() -> None:
+def test_a_length_that_is_much_too_large_is_refused_unread() -> None:
     with pytest.raises(Refused, match="too large"):
-        read(None, CONTENT_LENGTH="101")
+        read(None, CONTENT_LENGTH="201")
+    with pytest.raises(Refused, match="too large"):
+        read(coming(b"x" * 101), CONTENT_LENGTH="101")
 
 
 def test_who_goes_in_the_middle_is_gone() -> None:

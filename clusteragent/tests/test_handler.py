@@ -26,7 +26,6 @@ from clusteragent.handler import (
     REPATCH,
     SCAN,
     STATS,
-    TIMEOUTS,
     Agenda,
     Handler,
     State,
@@ -34,6 +33,7 @@ from clusteragent.handler import (
 )
 from clusteragent.leader import Candidate, TermOver
 from clusteragent.lib import conf
+from clusteragent.worker import TIMEOUTS
 from nodes.models import Hearing, Node
 
 CASES = Path(__file__).parent.parent.parent / "tests" / "data" / "peer_cases" / "dispatch.json"

@@ -7,6 +7,10 @@ from django.views.generic import RedirectView
 from clusteragent import pages
 from clusteragent.views import Healthz, Readyz
 
+handler400 = "operators.errors.bad_request"
+handler403 = "operators.errors.forbidden"
+handler404 = "operators.errors.not_found"
+handler500 = "operators.errors.failed"
 urlpatterns: list[URLPattern | URLResolver] = [
     # Through the middleware they would be checked for the name of the host (clusteragent.views.HealthFirst).
     path("healthz", Healthz.as_view()),

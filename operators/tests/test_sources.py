@@ -12,7 +12,7 @@ from checks.models import Config, Move, Origin, Source
 from checks.scrub import MASK
 from checks.tests.cast import owners, report
 from clusteragent.lib import conf
-from operators import desired, parsers
+from operators import desired
 from operators.roles import Role
 from operators.tests.cast import Caller, having
 
@@ -136,6 +136,29 @@ def test_one_bad_config_changes_nothing_and_is_told_at_its_field(author: Caller)
     assert names() == {"a"}
 
 
+@pytest.mark.parametrize("exists", [True, False])
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"yaml": 'instances: [{url: "\\x25%env_CAST_VALUE%%"}]'},
+        {"instances": [{"url": "%%env_CAST_VALUE%%"}]},
+        {"instances": [{"%%env_CAST_VALUE%%": {"a": ["b"]}}]},
+        {"instances": [{}], "init_config": {"a": [{"b": "x%%env_CAST_VALUE%%"}]}},
+        {"instances": [{}], "logs": [{"path": "%%env_CAST_VALUE%%"}]},
+    ],
+)
+def test_no_config_that_is_sent_reads_a_variable_or_learns_of_one(
+    author: Caller, monkeypatch: pytest.MonkeyPatch, config: dict[str, Any], exists: bool
+) -> None:
+    if exists:
+        monkeypatch.setenv("CAST_VALUE", "hunter22")
+    answer = put(author, {"name": "a", "check": "http_check"} | config)
+    assert answer.status_code == 400
+    (told,) = answer.json()["configs"]["0"].values()
+    assert "only files may name environment variables (%%env_...%%)" in told[0]
+    assert names() == set()
+
+
 def test_no_more_problems_are_told_than_someone_reads(author: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(desired, "MOST_PROBLEMS", 3)
     assert len(put(author, *(["no config"] * 5)).json()["configs"]) == 3
@@ -220,16 +243,6 @@ def test_one_source_leaves_another_alone(author: Caller) -> None:
 def test_a_source_has_a_simple_name(author: Caller, name: str) -> None:
     assert author.call("PUT", f"sources/{name}", {"configs": []}).status_code in (400, 404)
     assert not Source.objects.filter(name__startswith="api:").exists()
-
-
-def test_a_body_has_a_limit(author: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parsers, "MOST_BYTES", 100)
-    assert put(author, written("a" * 100)).status_code == 413
-    monkeypatch.setattr(parsers, "MOST_BYTES", 10_000_000)
-    deep = author.client.put(
-        "/api/operator/v1/sources/shop", "[" * 100_000, content_type="application/json", headers=author.headers
-    )
-    assert deep.status_code == 400
 
 
 def test_a_new_source_does_not_hold_up_the_warm_up(author: Caller) -> None:

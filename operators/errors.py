@@ -1,0 +1,42 @@
+"""What the operators' port answers where no view does: JSON below /api/, Django's pages elsewhere."""
+
+from collections.abc import Callable
+from typing import Any
+
+from django.core.exceptions import RequestDataTooBig
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.views import csrf, defaults
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    status = 413 if isinstance(exception, RequestDataTooBig) else 400
+    return _answer(request, defaults.bad_request, "This call can't be read.", status, exception)
+
+
+def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return _answer(request, defaults.permission_denied, "This is not allowed.", 403, exception)
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    there = "There is nothing here: /api/operator/v1/schema/ has all that there is."
+    return _answer(request, defaults.page_not_found, there, 404, exception)
+
+
+def failed(request: HttpRequest) -> HttpResponse:
+    return _answer(request, defaults.server_error, FAILED, 500)
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """CSRF_FAILURE_VIEW."""
+    return _answer(request, csrf.csrf_failure, "The CSRF token is missing or wrong.", 403, reason)
+
+
+FAILED = "Something failed here, and the server's log says what."
+
+
+def _answer(
+    request: HttpRequest, page: Callable[..., HttpResponse], detail: str, status: int, *args: Any
+) -> HttpResponse:
+    if request.path.startswith("/api/"):
+        return JsonResponse({"detail": detail}, status=status)
+    return page(request, *args)

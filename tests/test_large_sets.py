@@ -1,0 +1,117 @@
+"""The largest sets of configs that the manual allows, sent to a real web server: taken, in bounded memory, and it lives on."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from knox.models import AuthToken
+
+from checks.models import Origin
+from operators.desired import MOST_CONFIGS
+from operators.roles import Role
+from operators.tests.cast import user
+from operators.tests.conftest import _roles  # noqa: F401
+from tests.replicas import descendants, measured
+from tests.webserver import Answer, WebServer, database_url, serving
+
+pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True)]
+
+PATH = "/api/operator/v1/sources/shop"
+MOST_BYTES = 32 * 1024 * 1024
+# Of memory for one set, in MiB. The manual says 0.3 GB.
+MOST_MEMORY = 400
+
+
+@pytest.fixture
+def server(transactional_db: None, tmp_path: Path) -> Iterator[WebServer]:
+    with serving(database_url(), tmp_path, whom="operators") as server:
+        yield server
+
+
+@pytest.fixture
+def token() -> str:
+    return f"Bearer {AuthToken.objects.create(user('ci', Role.AUTHOR))[1]}"
+
+
+def put(server: WebServer, token: str, body: bytes, query: str = "") -> Answer:
+    connection = server.connect(timeout=300)
+    try:
+        connection.request("PUT", PATH + query, body, {"Authorization": token, "Content-Type": "application/json"})
+        response = connection.getresponse()
+        return Answer(response.status, response.headers, response.read().decode())
+    finally:
+        connection.close()
+
+
+def refused(answer: Answer) -> int:
+    assert answer.headers["Content-Type"] == "application/json", answer.body
+    assert json.loads(answer.body)
+    return answer.status
+
+
+def peak(server: WebServer) -> int:
+    """MiB of memory that the largest of its processes ever had."""
+    statuses = (Path(f"/proc/{pid}/status").read_text() for pid in descendants(server.process.pid))
+    lines = (line for status in statuses for line in status.splitlines() if line.startswith("VmHWM"))
+    return max(int(line.split()[1]) for line in lines) // 1024
+
+
+def of_texts(number: int, size: int) -> bytes:
+    texts = (
+        {"name": f"c{one}", "check": "http_check", "yaml": f"instances:\n- a: {one}{'x' * size}\n"}
+        for one in range(number)
+    )
+    return json.dumps({"configs": list(texts)}).encode()
+
+
+def of_parts(number: int) -> bytes:
+    parts = (
+        {
+            "name": f"c{one}",
+            "check": "http_check",
+            "instances": [{"url": f"http://h{one}", "tags": ["a:b"], "timeout": 5}],
+        }
+        for one in range(number)
+    )
+    return json.dumps({"configs": list(parts)}).encode()
+
+
+def test_as_many_bytes_as_are_allowed_and_no_more(server: WebServer, token: str) -> None:
+    body = of_texts(37, 900_000)
+    before = peak(server)
+    answer = put(server, token, body.ljust(MOST_BYTES))
+    assert answer.status == 200, answer.body[:1000]
+    assert Origin.objects.filter(source="api:shop").count() == 37
+    assert refused(put(server, token, body.ljust(MOST_BYTES + 1))) == 413
+    small = b'{"configs": [' + b"{}," * (MOST_BYTES // 3 - 100) + b"{}]}"
+    assert refused(put(server, token, small)) == 413
+    measured(f"32 MiB: {peak(server) - before} MiB more")
+    assert peak(server) - before < MOST_MEMORY
+    assert server.call("GET", "/readyz").status == 200
+    assert "Traceback" not in server.log()
+
+
+def test_as_many_configs_as_are_allowed_and_no_more(server: WebServer, token: str) -> None:
+    before = peak(server)
+    answer = put(server, token, of_parts(MOST_CONFIGS), "?dry_run=1")
+    assert answer.status == 200, answer.body[:1000]
+    assert len(json.loads(answer.body)["added"]) == MOST_CONFIGS
+    assert refused(put(server, token, of_parts(MOST_CONFIGS + 1), "?dry_run=1")) == 400
+    measured(f"{MOST_CONFIGS} configs: {peak(server) - before} MiB more")
+    assert peak(server) - before < MOST_MEMORY
+
+
+def test_what_is_odd_or_ends_early_is_refused_and_the_server_lives_on(server: WebServer, token: str) -> None:
+    for body in (b"{", b"\xff", b"[" * 100_000, b'{"configs": ["\\ud800"]}', b'{"configs": [NaN]}', b"7"):
+        assert refused(put(server, token, body)) == 400
+    assert refused(put(server, "Bearer nobody's", of_parts(10))) == 401
+    for _ in range(20):
+        client = server.connect()
+        client.putrequest("PUT", PATH)
+        client.putheader("Authorization", token)
+        client.putheader("Content-Type", "application/json")
+        client.putheader("Content-Length", "1000000")
+        client.endheaders(b"{" * 1000)
+        client.close()
+    assert put(server, token, of_parts(10)).status == 200
