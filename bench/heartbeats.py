@@ -21,7 +21,7 @@ def run(report: Report) -> None:
         for connections, floor in floors.items():
             outcome = wrk.load(url, wrk.HEARTBEAT, connections)
             name = f"heartbeats, {connections} connections, 10 000 nodes"
-            report.add(name, outcome.rate, "1/s", floor=floor, least=0.45)
+            report.add(name, outcome.rate, "1/s", floor=floor, least=0.65)
             report.add("  p50", outcome.p50, "s")
             report.add("  p99", outcome.p99, "s", most=0.05 if connections == 16 else None)
             report.add("  errors", outcome.errors, "answers", most=0)

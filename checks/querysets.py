@@ -181,9 +181,10 @@ class ConfigQuerySet(models.QuerySet["clusterstore.Config"]):
         self.model.objects.filter(pk__in=ids)._raw_delete(self.db)
 
     # One statement: the version and the configs must be of the same moment. As text, since bytes travel as hex, which
-    # takes twice the time. Without the hearing's row we warm up.
-    _SHARE = """
-        SELECT n.config_version,
+    # takes twice the time. Without the hearing's row we warm up. The names are selected, so that PostgreSQL doesn't count
+    # them and think that a plan for just as many would be better.
+    _SHARES = """
+        SELECT n.name, n.config_version,
             coalesce((
                 SELECT convert_from(string_agg(c.wire, ',' ORDER BY c.id), 'UTF8')
                 FROM checks_assignment AS a JOIN checks_config AS c ON c.id = a.config_id
@@ -198,13 +199,20 @@ class ConfigQuerySet(models.QuerySet["clusterstore.Config"]):
                     THEN 'the node came back, and its configs are not dispatched again yet'
                 ELSE ''
             END
-        FROM nodes_node AS n JOIN nodes_heartbeat AS h ON h.node_id = n.id
-        WHERE n.name = %s
+        FROM unnest((SELECT %s::text[])) AS t (name)
+        JOIN nodes_node AS n ON n.name = t.name JOIN nodes_heartbeat AS h ON h.node_id = n.id
     """
+
+    def shares_of(self, names: Sequence[str]) -> list[Share | None]:
+        """What these nodes run, in one statement. None for each that is unknown or lost."""
+        with connection.cursor() as cursor:
+            cursor.execute(self._SHARES, [list(set(names))])
+            shares = {name: Share(*rest) for name, *rest in cursor.fetchall()}
+        return [shares.get(name) for name in names]
 
     def share_of(self, name: str) -> Share | None:
         """What a node runs. None when the node is unknown or lost."""
-        return self._share(self._SHARE, [name])
+        return self.shares_of([name])[0]
 
     _ENDPOINTS_SHARE = """
         SELECT 0,
@@ -222,15 +230,9 @@ class ConfigQuerySet(models.QuerySet["clusterstore.Config"]):
 
     def endpoints_share(self, name: str | None = None) -> Share:
         """The endpoint checks of a node, or of all."""
-        share = self._share(self._ENDPOINTS_SHARE, [name])
-        assert share is not None
-        return share
-
-    def _share(self, statement: str, values: Sequence[Any]) -> Share | None:
         with connection.cursor() as cursor:
-            cursor.execute(statement, values)
-            row = cursor.fetchone()
-        return Share(*row) if row else None
+            cursor.execute(self._ENDPOINTS_SHARE, [name])
+            return Share(*cursor.fetchone())
 
     def rewrite(self, fields: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Give configs other bytes in place. Rows: the fields, the first of them `id`.

@@ -13,10 +13,11 @@ from checks import costs, isolating, plans, state
 from checks.models import ClusterStore, Config, Instance, Move
 from checks.querysets import Share
 from clusteragent.lib import database
+from clusteragent.lib.database.together import Together
 from nodes.authentication import LocalToken
 from nodes.models import validate_node_name
 from nodes.parsers import read_rebalance
-from nodes.views import ClusterChecksView, json_answer, line
+from nodes.views import ClusterChecksView, PromptView, json_answer, line
 
 T = TypeVar("T")
 
@@ -26,12 +27,16 @@ PATIENCE = 20.0
 LOCAL = "local API"
 
 
-class Configs(ClusterChecksView):
+# Fetches that come at the same moment share a statement, but only so many: each is some ten kilobytes.
+_shares = Together(Config.objects.shares_of, most=16)
+
+
+class Configs(PromptView, ClusterChecksView):
     """GET …/clusterchecks/configs/<node>: what a node runs."""
 
-    def get(self, request: Request, name: str) -> HttpResponse:
+    async def get(self, request: Request, name: str) -> HttpResponse:
         validate_node_name(name)
-        share = database.ask(lambda: Config.objects.share_of(name))
+        share = await _shares.ask(name)
         return _answer(share) if share else line(f"node {name} is unknown", 500)
 
 

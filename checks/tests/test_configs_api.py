@@ -59,6 +59,15 @@ def test_nothing_is_sure_in_the_warm_up(hearing: str) -> None:
     assert share.unsure == Config.objects.endpoints_share("ash").unsure == "warming up: nothing is dispatched yet"
 
 
+def test_shares_of_many_are_one_statement_in_the_order_that_was_asked(warm: None) -> None:
+    store("1", owner=register("ash", 7))
+    store("2", owner=register("birch", 8))
+    with CaptureQueriesContext(connection) as queries:
+        shares = Config.objects.shares_of(["birch", "cedar", "ash", "birch"])
+    assert shares == [Share(8, "2"), None, Share(7, "1"), Share(8, "2")]
+    assert len(queries) == 1
+
+
 def test_nothing_is_sure_while_what_a_node_lost_still_dangles(warm: None) -> None:
     ash, birch = register("ash"), register("birch")
     store("1", owner=ash)

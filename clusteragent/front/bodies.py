@@ -1,6 +1,7 @@
 """Bodies of calls: read to their end before a thread is taken, by a deadline, up to a cap each and a cap of all."""
 
 import asyncio
+import contextlib
 import io
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
@@ -13,6 +14,7 @@ SECONDS, SECONDS_A_MEBIBYTE = 10.0, 2.0
 # Bytes that a process holds of bodies that are still coming. A body's first few count for nothing: heartbeats are as short,
 # and what others send must never keep one away.
 MOST_OF_ALL, FREE = 96 * 2**20, 16 * 2**10
+_SILENCE = 0.5
 
 
 class Refused(Exception):
@@ -90,5 +92,7 @@ class Bodies:
 
 
 async def _pass_over(receive: Receive) -> None:
-    while (await receive()).get("more_body"):
-        pass
+    """Read on until the end, or until nothing comes: some wait for an answer before they send."""
+    with contextlib.suppress(TimeoutError):
+        while (await asyncio.wait_for(receive(), _SILENCE)).get("more_body"):
+            pass

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -19,16 +19,16 @@ T = TypeVar("T")
 
 
 @pytest.fixture(autouse=True)
-def _in_a_thread_of_its_own(monkeypatch: pytest.MonkeyPatch) -> Any:
+def _in_a_thread_of_its_own(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """As in a web server, where no synchronous program waits for the loop."""
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(1) as thread:
 
-        async def submit(work: Any) -> Any:
-            return await asyncio.get_running_loop().run_in_executor(pool, work)
+        async def submit(_: ThreadPoolExecutor, work: Any) -> Any:
+            return await asyncio.get_running_loop().run_in_executor(thread, work)
 
-        monkeypatch.setattr(together, "_in_its_thread", submit)
+        monkeypatch.setattr(together, "_in_thread", submit)
         yield
-        pool.submit(lambda: database.connection.close()).result(10)
+        thread.submit(lambda: database.connection.close()).result(10)
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
@@ -71,6 +71,21 @@ def test_calls_that_come_meanwhile_share_the_next_turn_and_each_gets_its_own_out
     work, outcomes = run(shared([1, 2, 3, 4]))
     assert outcomes == [2, 4, 6, 8]
     assert work.sizes == [1, 3]
+
+
+def test_a_turn_has_so_many_items_at_most() -> None:
+    async def five() -> list[int]:
+        work = Work()
+        sharing = Together[int, int](work, most=3)
+        first = asyncio.create_task(sharing.ask(0))
+        await asyncio.to_thread(work.begun.wait, 10)
+        others = [asyncio.create_task(sharing.ask(number)) for number in range(1, 6)]
+        await asyncio.sleep(0)
+        work.go_on.set()
+        assert await asyncio.gather(first, *others) == [0, 2, 4, 6, 8, 10]
+        return work.sizes
+
+    assert run(five()) == [1, 3, 2]
 
 
 @pytest.fixture

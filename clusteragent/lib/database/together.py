@@ -37,8 +37,10 @@ class Together(Generic[T, R]):
     eldest call has left, so no call takes longer than it would alone. An error is every call's that shared the turn.
     """
 
-    def __init__(self, work: Callable[[Sequence[T]], Sequence[R]]) -> None:
-        self._work = work
+    def __init__(self, work: Callable[[Sequence[T]], Sequence[R]], *, most: int = 10_000) -> None:
+        """most: items of one turn."""
+        self._work, self._most = work, most
+        self._thread = ThreadPoolExecutor(1, "turns")
         # A web server has one loop; a program that calls a view without one has another for each call.
         self._turns: WeakKeyDictionary[asyncio.AbstractEventLoop, _Turns[T, R]] = WeakKeyDictionary()
 
@@ -47,15 +49,15 @@ class Together(Generic[T, R]):
         loop = asyncio.get_running_loop()
         turns = self._turns.get(loop)
         if turns is None:
-            turns = self._turns[loop] = _Turns(self._work)
+            turns = self._turns[loop] = _Turns(self._work, self._most, self._thread)
         return await turns.ask(loop, item)
 
 
 class _Turns(Generic[T, R]):
     """The turns of one event loop."""
 
-    def __init__(self, work: Callable[[Sequence[T]], Sequence[R]]) -> None:
-        self._work = work
+    def __init__(self, work: Callable[[Sequence[T]], Sequence[R]], most: int, thread: ThreadPoolExecutor) -> None:
+        self._work, self._most, self._thread = work, most, thread
         self._waiting: list[_Call] = []
         # How many shared the last turn.
         self._number = 1
@@ -83,13 +85,13 @@ class _Turns(Generic[T, R]):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        calls, self._waiting = self._waiting, []
+        calls, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
         self._number = len(calls)
         self._turn = loop.create_task(self._do(loop, calls))
 
     async def _do(self, loop: asyncio.AbstractEventLoop, calls: Sequence[_Call]) -> None:
         try:
-            outcomes = await _in_its_thread(lambda: self._ask(calls))
+            outcomes = await _in_thread(self._thread, lambda: self._ask(calls))
         except BaseException as error:  # noqa: BLE001 - raised by every call that shared it
             for call in calls:
                 if not call.outcome.done():
@@ -115,11 +117,11 @@ async def alone(work: Callable[[], R], latest: float) -> R:
         with limited(max(0.01, latest - time.monotonic())):
             return ask(work)
 
+    return await _in_thread(_few, do)
+
+
+async def _in_thread(threads: ThreadPoolExecutor, work: Callable[[], R]) -> R:
+    """Do it in one of these threads; where a synchronous program waits for the loop, in that program's own."""
     if is_taken_over():
-        return await asyncio.get_running_loop().run_in_executor(_few, do)
-    return await _in_its_thread(do)
-
-
-async def _in_its_thread(work: Callable[[], R]) -> R:
-    """Do it in the one thread of all turns; where a synchronous program waits for the loop, in that program's own."""
+        return await asyncio.get_running_loop().run_in_executor(threads, work)
     return await sync_to_async(work, thread_sensitive=True)()
