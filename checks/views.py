@@ -14,7 +14,7 @@ from checks.models import ClusterStore, Config, Instance, Move
 from checks.querysets import Share
 from clusteragent.lib import database
 from nodes.authentication import LocalToken
-from nodes.models import validate_node_name
+from nodes.names import validate_node_name
 from nodes.parsers import read_rebalance
 from nodes.views import ClusterChecksView, json_answer, line
 

@@ -16,7 +16,9 @@ from clusteragent.lib import conf, database
 from clusteragent.lib.database.together import Together
 from nodes.authentication import AgentToken, AnyToken, BearerToken
 from nodes.heartbeats import Report
-from nodes.models import Node, validate_node_name
+from nodes.models import Node
+from nodes.names import validate_node_name
+from nodes.newcomers import TooManyNames
 from nodes.parsers import BadStatus, read_client_ip, read_goodbye, read_status
 from nodes.querysets import UnknownNode
 
@@ -63,6 +65,9 @@ class AgentView(APIView):
             return line("the body is too large", HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         if isinstance(exc, BadStatus):
             return line(str(exc), 500)
+        if isinstance(exc, TooManyNames):
+            why = f"{exc} CLUSTERAGENT_NEW_NODES_A_MINUTE is {conf.NEW_NODES_A_MINUTE}: try again"
+            return line(why, 503, **{"Retry-After": "10"})
         if isinstance(exc, database.Away):
             return line(str(exc), 503)
         _log.exception("request_failed", method=self.request.method, path=self.request.path)

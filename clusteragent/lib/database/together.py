@@ -35,10 +35,11 @@ class Together(Generic[T, R]):
     """`work(items)` for the items of all calls that came while it did the ones before. `work` may be done twice (see `ask`).
 
     The eldest of the waiting calls does it for all, so the time that it has left is the least of all, and no call takes
-    longer than it would alone. An error is every call's that shared the work.
+    longer than it would alone. An error is every call's that shared the work; an exception among the outcomes is one
+    call's alone.
     """
 
-    def __init__(self, work: Callable[[Sequence[T]], Sequence[R]]) -> None:
+    def __init__(self, work: Callable[[Sequence[T]], Sequence[R | BaseException]]) -> None:
         self._work = work
         self._gathered = threading.Condition()
         self._waiting: list[_Call[T, R]] = []
