@@ -293,9 +293,13 @@ class NodeQuerySet(RegistrationQuerySet):
                 (list(ids),),
             )
 
+    @transaction.atomic
     def forget(self) -> int:
-        """Delete those that are lost. Returns how many."""
-        return self.lost().filter(assignments__isnull=True).delete()[1].get(self.model._meta.label, 0)
+        """Delete those that are lost. Returns how many. One that somebody revives at this moment stays."""
+        locked = self.lost().order_by("pk").select_for_update(of=("self",), skip_locked=True)
+        # Looked at again: whoever held a row before us may have revived its node.
+        lost = self.model.objects.lost().filter(pk__in=list(locked.values_list("pk", flat=True)))
+        return lost.filter(assignments__isnull=True).delete()[1].get(self.model._meta.label, 0)
 
     def prune(self) -> int:
         """Forget nodes that have been lost for longer than the retention, and of very many those lost for longest.

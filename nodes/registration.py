@@ -6,7 +6,7 @@ nodes than for one.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
@@ -39,7 +39,10 @@ _ALIKE = 3
 
 
 class _Arrival(NamedTuple):
-    """A node that was registered. is_known: it was not lost, somebody else registered it just before."""
+    """A node that was registered. is_known: it was not lost, somebody else registered it just before.
+
+    is_ruled: rules gave it something when it was here before. is_alike: its name looks like that of another known node.
+    """
 
     id: int
     name: str
@@ -47,15 +50,24 @@ class _Arrival(NamedTuple):
     declared: str
     declared_before: str
     is_new: bool
+    is_ruled: bool
     is_known: bool
+    is_alike: bool
+    has_rules: bool
     warmup: bool
 
 
 class RegistrationQuerySet(models.QuerySet["nodestore.Node"]):
     def absent(self, names: Collection[str]) -> tuple[set[str], set[str]]:
         """Of these names those that nobody reported with before, and those of nodes that are lost."""
-        rows = self.filter(name__in=names).order_by().values_list("name", "heartbeat__node_id")
-        found = dict(rows)
+        with connection.cursor() as cursor:
+            # Not the ORM, which takes as long to make the statement as the database takes for it.
+            cursor.execute(
+                "SELECT n.name, h.node_id FROM nodes_node AS n LEFT JOIN nodes_heartbeat AS h ON h.node_id = n.id"
+                " WHERE n.name = ANY(%s::text[])",
+                [array(names)],
+            )
+            found = dict(cursor.fetchall())
         return set(names) - found.keys(), {name for name, heartbeat in found.items() if heartbeat is None}
 
     # One statement for all, in which nothing waits in a circle. Of rows that are there, none is waited for when others are
@@ -76,14 +88,15 @@ class RegistrationQuerySet(models.QuerySet["nodestore.Node"]):
                 declared = CASE WHEN t.version = {extra} THEN n.declared ELSE t.declared END
             FROM lost JOIN told AS t ON t.name = lost.name
             WHERE n.id = lost.id
-            RETURNING n.id, n.name, n.config_version, n.declared, lost.declared_before, false AS is_new
+            RETURNING n.id, n.name, n.config_version, n.declared, lost.declared_before, false AS is_new,
+                n.labels <> '{{}}' OR n.weight <> 1 OR n.max_configs IS NOT NULL AS is_ruled
         ), fresh AS (
             INSERT INTO nodes_node (name, labels, likeness, declared)
             SELECT t.name, '{{}}', t.likeness, CASE WHEN t.version = {extra} THEN '' ELSE t.declared END
             FROM told AS t WHERE NOT EXISTS (SELECT FROM nodes_node AS n WHERE n.name = t.name)
             ORDER BY t.name
             ON CONFLICT (name) DO NOTHING
-            RETURNING id, name, config_version, declared, '' AS declared_before, true AS is_new
+            RETURNING id, name, config_version, declared, '' AS declared_before, true AS is_new, false AS is_ruled
         ), came AS (
             SELECT * FROM back UNION ALL SELECT * FROM fresh
         ), beat AS (
@@ -94,9 +107,20 @@ class RegistrationQuerySet(models.QuerySet["nodestore.Node"]):
             ON CONFLICT (node_id) DO UPDATE SET seen_at = excluded.seen_at, acknowledged = excluded.acknowledged,
                 node_type = excluded.node_type, client_ip = excluded.client_ip
             RETURNING h.node_id, xmax <> 0 AS is_known
+        ), noted AS (
+            INSERT INTO nodes_nodeevent (node_name, kind, cause, time)
+            SELECT came.name, CASE WHEN came.is_new THEN '{registered}' ELSE '{back}' END, '', statement_timestamp()
+            FROM came JOIN beat ON beat.node_id = came.id
+            WHERE NOT beat.is_known ORDER BY came.id
         )
-        SELECT came.*, beat.is_known, (SELECT warmup FROM nodes_hearing)
-        FROM came JOIN beat ON beat.node_id = came.id ORDER BY came.id
+        SELECT came.*, beat.is_known,
+            EXISTS (
+                SELECT FROM nodes_node AS n JOIN nodes_heartbeat AS h ON h.node_id = n.id
+                WHERE n.likeness = t.likeness AND n.name <> t.name
+            ),
+            (SELECT EXISTS (SELECT FROM nodes_noderule)), (SELECT warmup FROM nodes_hearing)
+        FROM came JOIN beat ON beat.node_id = came.id JOIN told AS t ON t.name = came.name
+        ORDER BY came.id
     """
 
     @transaction.atomic
@@ -112,7 +136,13 @@ class RegistrationQuerySet(models.QuerySet["nodestore.Node"]):
             ),
             strict=True,
         )
-        statement = self._REGISTER.format(skip_locked="" if wait else "SKIP LOCKED", extra=EXTRA_HEARTBEAT)
+        kinds = nodestore.NodeEvent.Kind
+        statement = self._REGISTER.format(
+            skip_locked="" if wait else "SKIP LOCKED",
+            extra=EXTRA_HEARTBEAT,
+            registered=kinds.REGISTERED.value,
+            back=kinds.BACK.value,
+        )
         with connection.cursor() as cursor:
             cursor.execute(statement, [array(column) for column in columns])
             arrivals = [_Arrival(*row) for row in cursor.fetchall()]
@@ -124,19 +154,25 @@ class RegistrationQuerySet(models.QuerySet["nodestore.Node"]):
     def _welcome(self, arrivals: Sequence[_Arrival]) -> None:
         if not arrivals:
             return
-        events, kinds = nodestore.NodeEvent.objects, nodestore.NodeEvent.Kind
-        back = [one.name for one in arrivals if not one.is_new]
-        events.note([one.name for one in arrivals if one.is_new], kinds.REGISTERED)
-        events.note(back, kinds.BACK)
-        nodestore.NodeRule.objects.apply(nodestore.Node.objects.filter(pk__in=[one.id for one in arrivals]))
-        self._distrust_if_flapping(back)
-        self._note_lookalikes([one.name for one in arrivals])
+        ruled = [one.id for one in arrivals if one.has_rules or one.is_ruled]
+        if ruled:
+            nodestore.NodeRule.objects.apply(nodestore.Node.objects.filter(pk__in=ruled))
+        self._distrust_if_flapping([one.name for one in arrivals if not one.is_new])
+        self._note_lookalikes(
+            {one.name: likeness(one.name) for one in arrivals}, [one.name for one in arrivals if one.is_alike]
+        )
         node_arrived.send(sender=self.model, names=[one.name for one in arrivals])
 
-    def _note_lookalikes(self, names: Collection[str]) -> None:
-        """Note which of these nodes are called as others that live, but for what the eye passes over."""
+    def _note_lookalikes(self, arrived: Mapping[str, int], alike_before: Collection[str]) -> None:
+        """Note which of these nodes are called as others that live, but for what the eye passes over.
+
+        arrived: their likenesses. alike_before: those that are like others than these.
+        """
+        shared = {number for number, times in Counter(arrived.values()).items() if times > 1}
+        numbers = {name: number for name, number in arrived.items() if number in shared or name in alike_before}
+        if not numbers:
+            return
         alike: dict[int, list[str]] = defaultdict(list)
-        numbers = {name: likeness(name) for name in names}
         living = nodestore.Node.objects.known().filter(likeness__in=set(numbers.values())).order_by("name")
         for number, name in living.values_list("likeness", "name"):
             alike[number].append(name)
