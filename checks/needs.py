@@ -32,6 +32,8 @@ STALE_PASS = timedelta(seconds=10)
 LATE_ACKNOWLEDGEMENT = timedelta(seconds=30)
 # Runners are asked each minute.
 TWO_ROUNDS = timedelta(seconds=90)
+# More node agents for each runner than these, and it is odd that runners get everything: anybody can say that it is one.
+AGENTS_PER_RUNNER = 4
 # Refusals go on until so long after the last one: they are written down each ten seconds.
 REFUSED_LATELY = timedelta(minutes=2)
 # A node that declares something else so often in ten minutes is two, or somebody speaks in its name.
@@ -59,6 +61,7 @@ class Kind(enum.StrEnum):
     UNACKNOWLEDGED = enum.auto()
     CONTESTED = enum.auto()
     CLAMPED = enum.auto()
+    FEW_RUNNERS = enum.auto()
     NAMES_REFUSED = enum.auto()
     LOOKS_ALIKE = enum.auto()
     PIN_ASTRAY = enum.auto()
@@ -285,6 +288,15 @@ def _of_nodes(now: datetime) -> Iterator[Need]:
         names = _listed(_some(list(torn.order_by("name").values_list("name", flat=True)[: NAMED + 1])))
         cause = f"{names}: more than one seems to report in that name, from two addresses or with other declarations."
         yield Need(Kind.CONTESTED, count, cause, list_url(NodeEvent), now)
+    if conf.PLACEMENT_PREFER == "runners":
+        few = Node.objects.runners()
+        count, agents = few.count(), Node.objects.known().count() - few.count()
+        if 0 < count * AGENTS_PER_RUNNER < agents:
+            cause = (
+                f"{_named(few, count)} the only cluster check {'runner' if count == 1 else 'runners'}, so {agents} node agents"
+                " get nothing new, and what they have moves away bit by bit. See CLUSTERAGENT_PLACEMENT_PREFER."
+            )
+            yield Need(Kind.FEW_RUNNERS, count, cause, list_url(Node, type="runner"), now)
     runners = Runner.objects.clamped().order_by("node__name")
     if count := runners.count():
         told = "; ".join(f"{name}: {what}" for name, what in runners.values_list("node__name", "clamped")[:NAMED])

@@ -80,6 +80,13 @@ class NodeQuerySet(RegistrationQuerySet):
         """Without those that come and go."""
         return self.filter(Q(not_before=None) | Q(not_before__lt=Now()))
 
+    def runners(self) -> NodeQuerySet:
+        """Known cluster check runners; a node that names no type is one if it names its address."""
+        kinds, unnamed = nodestore.NodeType, Q(heartbeat__client_ip__isnull=False)
+        return self.known().filter(
+            Q(heartbeat__node_type=kinds.RUNNER) | Q(unnamed, heartbeat__node_type=kinds.UNKNOWN)
+        )
+
     def expected(self) -> NodeQuerySet:
         """Known nodes whose silence means something: not those that said goodbye."""
         return self.known().filter(Q(kept_until=None) | Q(kept_until__lt=Now()), leaving=False)

@@ -16,7 +16,7 @@ from checks.orders import Isolation, Pause, Pin, Rule
 from checks.tests.cast import report, sent, silence
 from checks.troubles import Trouble
 from clusteragent.lib import conf
-from nodes.models import Hearing, Heartbeat, Node, NodeEvent, Runner, RunnerStats
+from nodes.models import Hearing, Heartbeat, Node, NodeEvent, NodeType, Runner, RunnerStats
 
 pytestmark = pytest.mark.django_db
 
@@ -236,6 +236,18 @@ def test_a_runner_that_tells_what_can_not_be() -> None:
     assert only().cause.endswith("ash: 100000 workers, taken as 256.")
 
 
+def test_a_runner_among_very_many_node_agents(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anybody can say that it is a runner, and gets everything."""
+    report(*(f"agent-{number}" for number in range(4)))
+    Node.objects.heartbeat("ash", last_change=-1, node_type=NodeType.RUNNER)
+    assert needs.lines() == []
+    report("agent-4")
+    assert (only().kind, only().count) == (Kind.FEW_RUNNERS, 1)
+    assert only().cause.startswith("ash is the only cluster check runner, so 5 node agents get nothing new")
+    monkeypatch.setattr(conf, "PLACEMENT_PREFER", "any")
+    assert needs.lines() == []
+
+
 def test_names_that_look_alike_while_both_live() -> None:
     report("ash", "ASH", "birch")
     assert (only().kind, only().count) == (Kind.LOOKS_ALIKE, 2)
@@ -407,7 +419,9 @@ def test_every_link_leads_to_a_page(admin_client) -> None:
     Node.objects.filter(name="cedar").update(schedulable=False)
     NodeEvent.objects.note(["birch"], NodeEvent.Kind.TWO_ADDRESSES, "192.0.2.1 and 192.0.2.2")
     Runner.objects.create(node=Node.objects.get(name="birch"), clamped="9 workers, taken as 8")
-    report("АSH")  # noqa: RUF001 - a Cyrillic letter
+    report("АSH", "elm", "fir")  # noqa: RUF001 - a Cyrillic letter
+    Node.objects.heartbeat("cedar", last_change=-1, node_type=NodeType.RUNNER)
+    Node.objects.cordon()
     Node.objects.filter(name="АSH").update(schedulable=False)  # noqa: RUF001
     Hearing.objects.update(last_pass=None, braked_since=Now(), warmup=True, names_refused=1, names_refused_at=Now())
     Source.objects.update(held_removals=["one"], errors=[{"where": "a", "line": 1, "error": "b"}])
