@@ -30,6 +30,14 @@ def load(url: str, call: tuple[str, str, str], connections: int, *, nodes: int =
     return Load(**json.loads(done.stdout.splitlines()[-1]))
 
 
+def storm(url: str, prefix: str, connections: int, *, seconds: int = SECONDS) -> Load:
+    """Heartbeats of `prefix1`, `prefix2`, …, each name once, for so many seconds. The same again are of known nodes."""
+    words = ["wrk", "-t2", f"-c{connections}", f"-d{seconds}s", "-s", str(ROOT / "bench" / "wrk.lua"), url]
+    call = ("POST", "/api/v1/clusterchecks/status/", '{"last_change":0}', "0", prefix)
+    done = subprocess.run([*words, "--", *call], capture_output=True, text=True, check=True)
+    return Load(**json.loads(done.stdout.splitlines()[-1]))
+
+
 def insist() -> None:
     """Raises SystemExit unless wrk is installed."""
     if not shutil.which("wrk"):

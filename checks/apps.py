@@ -7,14 +7,14 @@ class ChecksConfig(AppConfig):
     name = "checks"
 
     def ready(self) -> None:
-        from nodes.querysets import node_arrived, node_changed
+        from nodes.registration import node_arrived, node_changed
 
         node_arrived.connect(wake_if_dangling, dispatch_uid="checks.wake_if_dangling")
         node_changed.connect(wake, dispatch_uid="checks.wake")
 
 
 def wake_if_dangling(**kwargs: Any) -> None:
-    """A node that may take work appeared: let the leader give it what dangles now, not in a second."""
+    """Nodes that may take work appeared: let the leader give them what dangles now, not in a second."""
     from checks.models import ClusterStore, Config
 
     if Config.objects.dangling().exists():
@@ -22,7 +22,7 @@ def wake_if_dangling(**kwargs: Any) -> None:
 
 
 def wake(**kwargs: Any) -> None:
-    """A node leaves, or may no longer run what it has: let the leader act on it now, not in a second."""
+    """Nodes leave, or may no longer run what they have: let the leader act on it now, not in a second."""
     from checks.models import ClusterStore
 
     ClusterStore.objects.wake()

@@ -7,7 +7,9 @@ from collections.abc import Collection
 from django.db import connection, models
 
 from checks import models as clusterstore  # its classes take their managers from here, so it is looked up when called
+from clusteragent.lib import conf
 from clusteragent.lib.database.sweeps import sweep
+from nodes.runnerstats import DEFAULT_WORKERS
 
 
 class CostQuerySet(models.QuerySet["clusterstore.Cost"]):
@@ -131,7 +133,10 @@ class CostQuerySet(models.QuerySet["clusterstore.Cost"]):
             FROM nodes_runner AS r
             JOIN nodes_heartbeat AS h ON h.node_id = r.node_id
             JOIN nodes_node AS n ON n.id = r.node_id AND n.config_version = h.acknowledged
-            LEFT JOIN own ON own.node_id = r.node_id
+            LEFT JOIN (
+                SELECT own.node_id, least(own.load, coalesce(w.workers, %(usual)s), %(most)s) AS load
+                FROM own LEFT JOIN nodes_runner AS w USING (node_id)
+            ) AS own ON own.node_id = r.node_id
             WHERE r.failures = 0 AND abs(r.own_load - coalesce(own.load, 0)) > 0.01 * r.own_load
             ORDER BY r.node_id FOR NO KEY UPDATE OF r
         )
@@ -139,9 +144,14 @@ class CostQuerySet(models.QuerySet["clusterstore.Cost"]):
     """
 
     def measure_own_load(self) -> int:
-        """Work out what load of nodes is not of our making. Returns of how many it changed."""
+        """Work out what load of nodes is not of our making. Returns of how many it changed.
+
+        None is above the workers that the node has: a runner that tells of any number of checks must not order more nodes
+        (clusteragent_wanted_nodes).
+        """
         with sweep() as cursor:
-            cursor.execute(self._FRESH + self._OWN_LOAD)
+            bounds = {"usual": DEFAULT_WORKERS, "most": conf.RUNNER_MAX_WORKERS}
+            cursor.execute(self._FRESH + self._OWN_LOAD, bounds)
             return int(cursor.rowcount)
 
     def prune(self) -> int:

@@ -1,10 +1,12 @@
 """What configs cost, in workers that they keep busy: measured by the runners, expected of the rest."""
 
-from collections.abc import Collection
+import math
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from checks.balancing import DEFAULT_WORKERS
 from checks.models import Cost
+from clusteragent.lib import conf
 from nodes import runners
 from nodes.models import Node, Runner
 
@@ -52,6 +54,17 @@ def by_node() -> dict[int, float]:
 def workers() -> dict[int, int]:
     """How many workers each known node has, 4 while it did not say: {node's id: number}."""
     return Runner.objects.workers()
+
+
+def largest_shares(configs: int, capacity: Mapping[str, float]) -> dict[str, int]:
+    """How many of so many configs each node would get if it were of the greatest size that counts, and all cost the same.
+
+    What runners tell of their checks is their word alone. One that tells that none of them takes any time looks idle,
+    however many it has, so balancing gives no node more than these.
+    """
+    total = sum(capacity.values())
+    sizes = {name: max(conf.RUNNER_MAX_WORKERS, one) for name, one in capacity.items()}
+    return {name: math.ceil(configs * sizes[name] / (sizes[name] + total - one)) for name, one in capacity.items()}
 
 
 def capacity() -> dict[int, float]:

@@ -7,21 +7,24 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from django.db.models import Count, F, Min, Q, QuerySet
+from django.db.models import Count, Exists, F, Min, OuterRef, Q, QuerySet
 from django.db.models.fields.json import KT
 from django.db.models.functions import Extract, Now
 
 from checks import dispatcher
 from checks.dispatcher.turns import entries_of
 from checks.eligibility import Eligibility, candidates
-from checks.models import ClusterStore, Config, Instance, Source
+from checks.models import Assignment, ClusterStore, Config, Instance, Source
 from checks.orders import Isolation, Pause, Pin
 from checks.querysets import ConfigQuerySet
 from checks.troubles import MOST_CHARACTERS, Trouble, error_line
 from clusteragent.lib import conf
 from clusteragent.lib.admin import duration, list_url, numbered, row_url
 from clusteragent.lib.clock import ago
-from nodes.models import Hearing, Node, RunnerStats
+from nodes.events import SAID_AGAIN_AFTER
+from nodes.models import Hearing, Node, NodeEvent, Runner, RunnerStats
+from nodes.newcomers import AN_HOUR
+from nodes.querysets import BRAKE_HOLDS
 
 # Passes run each second.
 STALE_PASS = timedelta(seconds=10)
@@ -29,6 +32,12 @@ STALE_PASS = timedelta(seconds=10)
 LATE_ACKNOWLEDGEMENT = timedelta(seconds=30)
 # Runners are asked each minute.
 TWO_ROUNDS = timedelta(seconds=90)
+# More node agents for each runner than these, and it is odd that runners get everything: anybody can say that it is one.
+AGENTS_PER_RUNNER = 4
+# Refusals go on until so long after the last one: they are written down each ten seconds.
+REFUSED_LATELY = timedelta(minutes=2)
+# A node that declares something else so often in ten minutes is two, or somebody speaks in its name.
+MOST_DECLARATIONS = 4
 # Of how many things a line says the names.
 NAMED = 3
 
@@ -39,6 +48,8 @@ class Kind(enum.StrEnum):
     NO_PASS = enum.auto()
     SECRET_DIFFERS = enum.auto()
     BRAKE = enum.auto()
+    NONE_ACCEPTS = enum.auto()
+    DEAD_OWNER = enum.auto()
     WARMUP = enum.auto()
     UNSCHEDULED = enum.auto()
     DANGLING = enum.auto()
@@ -48,6 +59,11 @@ class Kind(enum.StrEnum):
     SLOW = enum.auto()
     SILENT = enum.auto()
     UNACKNOWLEDGED = enum.auto()
+    CONTESTED = enum.auto()
+    CLAMPED = enum.auto()
+    FEW_RUNNERS = enum.auto()
+    NAMES_REFUSED = enum.auto()
+    LOOKS_ALIKE = enum.auto()
     PIN_ASTRAY = enum.auto()
     PAUSE_OVERDUE = enum.auto()
     SOURCE_ERROR = enum.auto()
@@ -89,10 +105,12 @@ def lines(differing: Sequence[str] = ()) -> list[Need]:
     hearing: Any = Hearing.objects.annotate(now=Now()).get()
     found = [
         *_of_passes(hearing),
+        *_of_the_pool(hearing.now),
         *_of_secrets(differing, hearing.now),
         *_of_configs(hearing),
         *_of_checks(hearing.now),
         *_of_nodes(hearing.now),
+        *_of_names(hearing),
         *_of_orders(hearing.now),
         *_of_sources(hearing.now),
     ]
@@ -116,7 +134,7 @@ def _of_passes(hearing: Any) -> Iterator[Need]:
         cause = "No background pass runs: no node expires, nothing is re-dispatched."
         yield Need(Kind.NO_PASS, 1, cause, url, now, hearing.last_pass)
     if hearing.braked_since:
-        cause = "Too many nodes fell silent at once to believe it: none expires."
+        cause = "Too many nodes fell silent, or said goodbye, at once to believe it: none expires."
         yield Need(Kind.BRAKE, 1, cause, url, now, hearing.braked_since)
     if hearing.warmup:
         yield Need(Kind.WARMUP, 1, f"Warm-up: nothing is placed yet. {_warmup(hearing)}", url, now)
@@ -174,11 +192,14 @@ def _why_refused(group: ConfigQuerySet) -> str:
 def _why_none_accepts() -> str:
     known = Node.objects.known()
     silent = known.silent()
+    heard = known.exclude(pk__in=silent.values("pk"))
     counts = (
         (silent.count(), "silent"),
-        (known.filter(schedulable=False).exclude(pk__in=silent.values("pk")).count(), "cordoned"),
+        (heard.filter(schedulable=False).count(), "cordoned"),
+        (heard.filter(schedulable=True, leaving=True).count(), "leaving"),
+        (heard.filter(schedulable=True, leaving=False, kept_until__gte=Now()).count(), "restarting"),
     )
-    found = " and ".join(f"{number} {state}" for number, state in counts if number)
+    found = _listed([f"{number} {state}" for number, state in counts if number])
     return f"No node can take work: {found or 'none reports'}."
 
 
@@ -215,6 +236,41 @@ def _last_error(troubles: QuerySet[Trouble]) -> str:
     return error_line(stats.values_list("last_error", flat=True).first() or "")
 
 
+def dead_owners() -> QuerySet[Node]:
+    """Nodes with checks that have been silent for longer than the timeout, the brake and another timeout take together."""
+    dead = Node.objects.known().filter(heartbeat__seen_at__lt=ago(conf.NODE_EXPIRATION_TIMEOUT * (2 + BRAKE_HOLDS)))
+    found: QuerySet[Node] = dead.filter(Exists(Assignment.objects.filter(node=OuterRef("pk"))))
+    return found
+
+
+def contested() -> QuerySet[Node]:
+    """Known nodes in whose names more than one seems to report: from two addresses in turn, or with other declarations."""
+    lately = NodeEvent.objects.filter(node_name=OuterRef("name"), time__gte=ago(SAID_AGAIN_AFTER))
+    at_two = lately.filter(kind=NodeEvent.Kind.TWO_ADDRESSES)
+    declared = lately.filter(kind=NodeEvent.Kind.DECLARED).order_by("-id").values("pk")
+    torn = Exists(declared[MOST_DECLARATIONS : MOST_DECLARATIONS + 1])
+    # The names first: there are few such events, and very many nodes.
+    kinds = (NodeEvent.Kind.TWO_ADDRESSES, NodeEvent.Kind.DECLARED)
+    names = NodeEvent.objects.filter(kind__in=kinds, time__gte=ago(SAID_AGAIN_AFTER)).order_by().values("node_name")
+    found: QuerySet[Node] = Node.objects.known().filter(Exists(at_two) | torn, name__in=names)
+    return found
+
+
+def _of_the_pool(now: datetime) -> Iterator[Need]:
+    """Nobody who takes work, and who has work but is dead: nothing dangles then, and yet checks run nowhere."""
+    if not Node.objects.accepting().exists() and Node.objects.known().exists():
+        cause = f"{_why_none_accepts()} No check can be placed, and no node expires."
+        yield Need(Kind.NONE_ACCEPTS, 1, cause, list_url(Node), now)
+    dead = dead_owners()
+    count, since = dead.aggregate(count=Count("pk"), since=Min("heartbeat__seen_at")).values()
+    if count:
+        stuck = Assignment.objects.filter(node__in=dead).count()
+        cause = (
+            f"{_named(dead, count)} dead for long, and still the owner of {numbered(stuck, 'check')}: nobody runs them."
+        )
+        yield Need(Kind.DEAD_OWNER, count, cause, list_url(Node, state="silent"), now, since)
+
+
 def _of_nodes(now: datetime) -> Iterator[Need]:
     nodes = Node.objects.expected().silent()
     count, since = nodes.aggregate(count=Count("pk"), since=Min("heartbeat__seen_at")).values()
@@ -227,6 +283,40 @@ def _of_nodes(now: datetime) -> Iterator[Need]:
         cause = f"{_named(late, count)} heard, but did not fetch the last change of the configs."
         since = datetime.fromtimestamp(version / 10**9, UTC)
         yield Need(Kind.UNACKNOWLEDGED, count, cause, list_url(Node, acknowledged="late"), now, since)
+    torn = contested()
+    if count := torn.count():
+        names = _listed(_some(list(torn.order_by("name").values_list("name", flat=True)[: NAMED + 1])))
+        cause = f"{names}: more than one seems to report in that name, from two addresses or with other declarations."
+        yield Need(Kind.CONTESTED, count, cause, list_url(NodeEvent), now)
+    if conf.PLACEMENT_PREFER == "runners":
+        few = Node.objects.runners()
+        count, agents = few.count(), Node.objects.known().count() - few.count()
+        if 0 < count * AGENTS_PER_RUNNER < agents:
+            cause = (
+                f"{_named(few, count)} the only cluster check {'runner' if count == 1 else 'runners'}, so {agents} node agents"
+                " get nothing new, and what they have moves away bit by bit. See CLUSTERAGENT_PLACEMENT_PREFER."
+            )
+            yield Need(Kind.FEW_RUNNERS, count, cause, list_url(Node, type="runner"), now)
+    runners = Runner.objects.clamped().order_by("node__name")
+    if count := runners.count():
+        told = "; ".join(f"{name}: {what}" for name, what in runners.values_list("node__name", "clamped")[:NAMED])
+        cause = f"Runners tell what can't be, so it counts otherwise. {told}{'; others' if count > NAMED else ''}."
+        yield Need(Kind.CLAMPED, count, cause, list_url(NodeEvent, kind="clamped"), now)
+
+
+def _of_names(hearing: Any) -> Iterator[Need]:
+    """What is odd about how nodes are called, and about how many new names there are."""
+    if hearing.names_refused_at and hearing.now - hearing.names_refused_at < REFUSED_LATELY:
+        cause = (
+            f"New names of nodes are refused: more than {conf.NEW_NODES_A_MINUTE} came within a minute, or"
+            f" {AN_HOUR} times as many within an hour. If they are yours, raise CLUSTERAGENT_NEW_NODES_A_MINUTE."
+        )
+        yield Need(Kind.NAMES_REFUSED, 1, cause, list_url(Node), hearing.now, hearing.names_refused_at)
+    alike = Node.objects.lookalikes()
+    if count := alike.count():
+        names = _listed(_some(list(alike.order_by("likeness", "name").values_list("name", flat=True)[: NAMED + 1])))
+        cause = f"{names} look alike, and are different nodes: agents of one host, or somebody who wants to be taken for another."
+        yield Need(Kind.LOOKS_ALIKE, count, cause, list_url(Node, alike="yes"), hearing.now)
 
 
 def _of_orders(now: datetime) -> Iterator[Need]:

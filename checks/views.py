@@ -15,7 +15,7 @@ from checks.querysets import Share
 from clusteragent.lib import database
 from clusteragent.lib.database.together import Together
 from nodes.authentication import LocalToken
-from nodes.models import validate_node_name
+from nodes.names import validate_node_name
 from nodes.parsers import read_rebalance
 from nodes.views import ClusterChecksView, PromptView, json_answer, line
 

@@ -140,6 +140,8 @@ def _of_nodes(nodes: _Nodes) -> Iterator[Family]:
     text = f'Nodes whose series are summed up under node="{OTHERS}"; of loads it has the highest.'
     yield _gauge("clusteragent_nodes_summed_up", text, nodes.unnamed)
     failed = dict(Runner.objects.values_list("node_id", "failed_total"))
+    text = "Reports with new names of nodes that were refused, since there were too many."
+    yield _counter("clusteragent_new_nodes_refused_total", text, _hearing().names_refused)
     text = "Calls of a runner's stats API that failed."
     yield _counter("cluster_checks_failed_stats_collection", text, nodes.series(failed), "node")
 

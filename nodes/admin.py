@@ -53,6 +53,17 @@ class TypeFilter(DropdownFilter):
         return queryset.filter(heartbeat__node_type=types[self.value()]) if self.value() in types else queryset
 
 
+class AlikeFilter(DropdownFilter):
+    title = "name"
+    parameter_name = "alike"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
+        return [("yes", "looks like another's")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Node]) -> QuerySet[Node]:
+        return queryset.filter(pk__in=Node.objects.lookalikes()) if self.value() == "yes" else queryset
+
+
 @admin.register(Node)
 class NodeAdmin(ReadOnlyAdmin):
     list_display: tuple[str, ...] = (
@@ -64,12 +75,13 @@ class NodeAdmin(ReadOnlyAdmin):
         "up_to_date",
         "shown_schedulable",
     )
-    list_filter = (StateFilter, SchedulableFilter, TypeFilter)
+    list_filter = (StateFilter, SchedulableFilter, TypeFilter, AlikeFilter)
     search_fields = ("name",)
     search_help_text = "Name"
     sortable_by: tuple[str, ...] = ("name", "heard")
     fields: tuple[str, ...] = (
         *list_display,
+        "looks_like",
         "shown_declared",
         "labels",
         "weight",
@@ -83,6 +95,16 @@ class NodeAdmin(ReadOnlyAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Node]:
         return Node.objects.with_state().select_related("heartbeat")
+
+    def get_list_display(self, request: HttpRequest) -> Any:
+        """A column more while names look alike."""
+        columns = super().get_list_display(request)
+        return (*columns, "looks_like") if Node.objects.lookalikes().exists() else columns
+
+    @display(description="looks like")
+    def looks_like(self, node: Node) -> str:
+        """Living nodes whose names differ from its own in what the eye passes over."""
+        return node.looks_like()
 
     @display(description="state", label=STATES)
     def shown_state(self, node: Any) -> str:

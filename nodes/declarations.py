@@ -1,10 +1,15 @@
 """What a node says it may run: `check_compatibility {include, exclude}` and `group` of its heartbeats."""
 
+import heapq
 import json
 from collections.abc import Collection
 from functools import lru_cache
 from typing import NamedTuple
 
+# Of how many names people are told, where a node declares more.
+NAMED = 20
+# Characters of a declaration as real agents make them, at most.
+SHORT = 1024
 # An empty declaration: nothing is refused.
 UNRESTRICTED = ""
 
@@ -17,16 +22,22 @@ class Declaration(NamedTuple):
     group: str = ""
 
     def __str__(self) -> str:
-        words = ", ".join(sorted(self.include)), ", ".join(sorted(self.exclude)), self.group
+        words = _listed(self.include), _listed(self.exclude), self.group
         return "; ".join(f"{what} {said}" for what, said in zip(("only", "not", "group"), words, strict=True) if said)
 
     def refusal(self, check: str) -> str:
         """Why the node may not run this check; empty when it may."""
         if self.include and check not in self.include:
-            return f"the node declares that it runs only {', '.join(sorted(self.include))}"
+            return f"the node declares that it runs only {_listed(self.include)}"
         if check in self.exclude:
             return f"the node declares that it does not run {check}"
         return ""
+
+
+def _listed(names: Collection[str]) -> str:
+    """The first names, and how many more there are."""
+    shown = heapq.nsmallest(NAMED, names)
+    return ", ".join(shown) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
 
 
 def canonical(include: Collection[str] = (), exclude: Collection[str] = (), group: str = "") -> str:
@@ -40,12 +51,20 @@ def canonical(include: Collection[str] = (), exclude: Collection[str] = (), grou
     return json.dumps(said, sort_keys=True) if said else UNRESTRICTED
 
 
-@lru_cache(maxsize=4096)
 def parse(declared: str) -> Declaration:
     """What `canonical` wrote."""
+    return _short(declared) if len(declared) <= SHORT else _long(declared)
+
+
+def _read(declared: str) -> Declaration:
     if declared == UNRESTRICTED:
         return Declaration()
     fields = json.loads(declared)
     return Declaration(
         frozenset(fields.get("include", ())), frozenset(fields.get("exclude", ())), fields.get("group", "")
     )
+
+
+# Each node of a large cluster may declare something else. Kept are many short ones, and few long ones: one takes a megabyte.
+_short = lru_cache(maxsize=4096)(_read)
+_long = lru_cache(maxsize=64)(_read)

@@ -18,18 +18,27 @@ log = structlog.get_logger()
 
 
 class Silence(NamedTuple):
-    """How many nodes are known, how many of them silent, and how many appeared since the first of those fell silent."""
+    """How many nodes are known, how many of them silent, and how many appeared since the first of those fell silent.
+
+    farewells: the same of those that said goodbye within a timeout: all nodes, those, and newcomers since the first of them.
+    """
 
     known: int
     silent: int
     newcomers: int
+    farewells: tuple[int, int, int] = (0, 0, 0)
 
     def alarming(self) -> bool:
-        """More than the brake's fraction and number of nodes are silent, beside those that newcomers replace one for one."""
-        if not (conf.BRAKE_FRACTION and conf.BRAKE_NODES):
-            return False
-        missing = self.silent - self.newcomers
-        return missing >= conf.BRAKE_NODES and missing > self.known * conf.BRAKE_FRACTION
+        """Whether too many nodes are silent, or said goodbye, at once to believe it."""
+        return too_many(self.known, self.silent, self.newcomers) or too_many(*self.farewells)
+
+
+def too_many(known: int, missing: int, newcomers: int = 0) -> bool:
+    """More than the brake's fraction and number of nodes are missing, beside those that newcomers replace one for one."""
+    if not (conf.BRAKE_FRACTION and conf.BRAKE_NODES):
+        return False
+    missing -= newcomers
+    return missing >= conf.BRAKE_NODES and missing > known * conf.BRAKE_FRACTION
 
 
 class HearingManager(models.Manager["nodestore.Hearing"]):
@@ -64,14 +73,19 @@ class HearingManager(models.Manager["nodestore.Hearing"]):
         return not hearing.warmup or (hearing.warm_until is not None and hearing.warm_until <= hearing.now)
 
     def silence(self) -> Silence:
-        """Count who is silent, by the database's clock; not those that said goodbye."""
+        """Count who is silent, by the database's clock; those that said goodbye are counted for themselves."""
         silent = Q(heartbeat__seen_at__lt=ago(conf.NODE_EXPIRATION_TIMEOUT / 2))
         counts = nodestore.Node.objects.expected().aggregate(
             known=Count("pk"), silent=Count("pk", filter=silent), since=Min("heartbeat__seen_at", filter=silent)
         )
         fresh = nodestore.Node.objects.expected().exclude(silent)
-        newcomers = fresh.filter(first_seen__gt=counts["since"]).count() if counts["since"] else 0
-        return Silence(counts["known"], counts["silent"], newcomers)
+
+        def newcomers(since: datetime | None) -> int:
+            return fresh.filter(first_seen__gt=since).count() if since else 0
+
+        gone, first = nodestore.Node.objects.farewells(conf.NODE_EXPIRATION_TIMEOUT)
+        farewells = (counts["known"] + gone, gone, newcomers(first)) if gone else (0, 0, 0)
+        return Silence(counts["known"], counts["silent"], newcomers(counts["since"]), farewells)
 
 
 def _say(braked_before: datetime | None, hearing: nodestore.Hearing) -> None:

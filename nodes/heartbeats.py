@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-from django.db import connection, models
+from django.db import DataError, IntegrityError, connection, models
 from django.db.models.functions import Now
 
 from nodes import models as nodestore  # its classes take their managers from here, so it is looked up when called
 from nodes.declarations import UNRESTRICTED
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 # The version that an extra heartbeat names: it only says that the node lives.
 EXTRA_HEARTBEAT = -1
@@ -99,11 +102,11 @@ class HeartbeatQuerySet(models.QuerySet["nodestore.Heartbeat"]):
             t.rival
     """
 
-    def beat_together(self, reports: Sequence[Report]) -> dict[str, Beat]:
+    def beat_together(self, reports: Mapping[str, Report]) -> dict[str, Beat]:
         """Write heartbeats of different nodes: {name: beat}, without those that are unknown, lost or locked."""
         with connection.cursor() as cursor:
-            columns = zip(*((r.name, r.last_change, r.node_type, r.client_ip) for r in reports), strict=True)
-            cursor.execute(self._BEAT_TOGETHER, [_array(column) for column in columns])
+            columns = zip(*((r.name, r.last_change, r.node_type, r.client_ip) for r in reports.values()), strict=True)
+            cursor.execute(self._BEAT_TOGETHER, [array(column) for column in columns])
             return {name: Beat(*beat) for name, *beat in cursor.fetchall()}
 
     def delete_silent(self, node_ids: Collection[int], timeout: timedelta) -> list[int]:
@@ -131,7 +134,27 @@ class HeartbeatQuerySet(models.QuerySet["nodestore.Heartbeat"]):
         return future.update(seen_at=Now())
 
 
-def _array(values: Iterable[object]) -> str:
+def apart(
+    work: Callable[[Mapping[str, T]], Mapping[str, R] | None], items: Mapping[str, T]
+) -> tuple[dict[str, R], dict[str, Exception]]:
+    """What the work returned for these items, by their names, and what went wrong with some of them.
+
+    Work that fails for one of them is done again for halves, until that one is alone. An outage is nobody's fault: it is raised.
+    """
+    if not items:
+        return {}, {}
+    try:
+        return dict(work(items) or {}), {}
+    except (DataError, IntegrityError, ValueError) as error:
+        if len(items) == 1:
+            return {}, dict.fromkeys(items, error)
+    pairs, middle = list(items.items()), len(items) // 2
+    done, wrong = apart(work, dict(pairs[:middle]))
+    more, odd = apart(work, dict(pairs[middle:]))
+    return done | more, wrong | odd
+
+
+def array(values: Iterable[object]) -> str:
     """An array as PostgreSQL reads it. Psycopg takes as long to make one, element by element, as for all the rest."""
     return "{" + ",".join(map(_element, values)) + "}"
 

@@ -1,7 +1,6 @@
 """nodeStore: the node agents that report to us, when they were last heard, and what happened to them."""
 
 import ipaddress
-import re
 from collections.abc import Iterable
 from datetime import datetime
 from fnmatch import fnmatchcase
@@ -12,21 +11,12 @@ from django.db import models
 from django.db.models.functions import Now
 
 from clusteragent.lib import conf
+from nodes.events import NodeEventQuerySet
 from nodes.hearing import HearingManager, Silence
 from nodes.heartbeats import HeartbeatQuerySet
-from nodes.querysets import NodeEventQuerySet, NodeQuerySet, NodeRuleQuerySet
+from nodes.names import likeness, validate_node_name
+from nodes.querysets import NodeQuerySet, NodeRuleQuerySet
 from nodes.runnerstats import RunnerQuerySet, RunnerStatsQuerySet
-
-
-def validate_node_name(name: str) -> None:
-    """One path segment of 1 to 253 characters, without control, format or other unprintable characters."""
-    if not 1 <= len(name) <= 253:
-        raise ValidationError("a node's name has 1 to 253 characters")
-    if "/" in name or name in {".", ".."} or not name.isprintable() or name.isspace():
-        raise ValidationError("a node's name is one path segment of printable characters")
-    # Django hands over bytes of a path that are not UTF-8 as escapes.
-    if re.search(r"%[89A-Fa-f][0-9A-Fa-f]", name):
-        raise ValidationError("a node's name is UTF-8")
 
 
 def validate_network(network: str) -> None:
@@ -56,12 +46,16 @@ class Node(models.Model):
     draining = models.BooleanField(db_default=False, editable=False)
     # It said goodbye: it gets nothing until it starts anew.
     leaving = models.BooleanField(db_default=False, editable=False)
+    # When it said so, while it leaves.
+    left_at = models.DateTimeField(null=True, editable=False)
     # It said that it restarts: until then it keeps what it has, however silent, and gets nothing new.
     kept_until = models.DateTimeField(null=True, editable=False)
     # It comes and goes: until then it gets nothing new, if others can take it.
     not_before = models.DateTimeField(null=True, editable=False)
     # What it says it may run, as JSON with sorted keys; empty when it says nothing.
     declared = models.TextField(db_default="", editable=False)
+    # What names have in common that look alike; unknown of nodes that an older release registered.
+    likeness = models.BigIntegerField(null=True, editable=False)
     labels = models.JSONField(default=dict, blank=True)
     # Its share compared with others of as many workers, and the most configs that it may have. Rules set them.
     weight = models.FloatField(db_default=1.0, editable=False)
@@ -77,10 +71,23 @@ class Node(models.Model):
         indexes = [
             # Read by Node.objects.prune() and the list of lost nodes; the living are found by their heartbeat.
             models.Index(fields=["lost_at"], name="node_lost", condition=models.Q(lost_at__isnull=False)),
+            models.Index(fields=["likeness"], name="node_likeness"),  # at registration, and what needs somebody
+            models.Index(fields=["first_seen"], name="node_first_seen"),  # how many names are new
+            # Read by each pass: goodbyes that may be void, or too many.
+            models.Index(
+                fields=["id"],
+                name="node_goodbye",
+                condition=models.Q(leaving=True) | models.Q(kept_until__isnull=False),
+            ),
         ]
 
     def __str__(self) -> str:
         return self.name
+
+    def looks_like(self) -> str:
+        """The first known nodes whose names differ from its own in what the eye passes over; empty when there are none."""
+        others = Node.objects.known().filter(likeness=likeness(self.name)).exclude(pk=self.pk).order_by("name")
+        return ", ".join(others.values_list("name", flat=True)[:3])
 
     def obey(self, rules: Iterable["NodeRule"]) -> bool:
         """Take labels and limits from these rules, the last word counts. Returns whether that changed something."""
@@ -171,6 +178,9 @@ class Hearing(models.Model):
     # A new database places nothing before this time, which is unknown until a node reported and the sources were read.
     warm_until = models.DateTimeField(null=True)
     warmup = models.BooleanField(db_default=True)
+    # New names of nodes that were refused since ever, and when the last ones were. Written by whoever refuses them.
+    names_refused = models.BigIntegerField(db_default=0)
+    names_refused_at = models.DateTimeField(null=True)
 
     objects = HearingManager()
 
@@ -185,7 +195,8 @@ class Hearing(models.Model):
 
         Deaf: every node fell silent at once, or no pass ran for a while, or the database may have forgotten whom it heard:
         every node gets a full timeout from now.
-        Braked: more fell silent than is likely (a broken load balancer, a cut network); they expire only if that lasts.
+        Braked: more fell silent, or said goodbye, than is likely (a broken load balancer, a cut network, somebody who speaks
+        in their names); they expire only if that lasts.
         """
         if self.hearing_since:
             self.hearing_since = min(self.hearing_since, now)  # the database's clock was set back
@@ -232,6 +243,14 @@ class NodeEvent(models.Model):
         QUARANTINED = "quarantined"
         RELEASED = "released"
         TWO_ADDRESSES = "two addresses"
+        # It told stats that can't be.
+        CLAMPED = "clamped"
+        # Its goodbye does not count.
+        GOODBYE_VOID = "goodbye void"
+        LOOKS_ALIKE = "looks alike"
+
+    # What a node's own words cause, as often as it likes.
+    SAID = frozenset({Kind.RESTARTED, Kind.LEAVING, Kind.RESTARTING, Kind.FLAPPING, Kind.DECLARED, Kind.GOODBYE_VOID})
 
     node_name = models.CharField(max_length=253)
     kind = models.CharField(max_length=16, choices=Kind)
@@ -262,6 +281,8 @@ class Runner(models.Model):
     failures = models.PositiveIntegerField(db_default=0)
     failed_total = models.BigIntegerField(db_default=0)
     error = models.CharField(max_length=200, db_default="")
+    # What it told last that can't be, and so does not count as it was told; empty when all can.
+    clamped = models.CharField(max_length=200, db_default="")
     # Workers that it needs for checks that are not ours.
     own_load = models.FloatField(db_default=0.0)
 

@@ -7,6 +7,9 @@ from typing import Any, NamedTuple, NoReturn
 
 from nodes.declarations import UNRESTRICTED, canonical
 
+# Bytes of what a node declares in the form in which it is stored, and characters of each text in it. Real agents send some
+# hundred bytes.
+MAX_DECLARED, MAX_TEXT = 64 * 2**10, 253
 # The ranges of the protocol's int64 and uint8.
 _RANGES = {"last_change": (-(2**63), 2**63 - 1), "node_type": (0, 255)}
 
@@ -81,18 +84,30 @@ def _declared(fields: dict[str, Any]) -> str:
     group = fields.get("group", "")
     if type(group) is not str:
         raise BadStatus(f"group is {_shown(group)}, allowed is a string")
+    _refuse_odd("group", group)
     lists = fields.get("check_compatibility", _Object())
     if not isinstance(lists, _Object):
         raise BadStatus(f"check_compatibility is {_shown(lists)}, allowed is an object")
     names = {key.casefold(): names for key, names in lists if names is not None}
-    return canonical(_names(names, "include"), _names(names, "exclude"), group)
+    declared = canonical(_names(names, "include"), _names(names, "exclude"), group)
+    if len(declared) > MAX_DECLARED:
+        raise BadStatus(f"check_compatibility takes {len(declared)} bytes, allowed are {MAX_DECLARED}")
+    return declared
 
 
 def _names(lists: dict[str, Any], key: str) -> list[str]:
     names = lists.get(key, [])
     if type(names) is not list or not all(type(name) is str for name in names):
         raise BadStatus(f"check_compatibility.{key} is not a list of strings")
+    for name in names:
+        _refuse_odd(f"a name in check_compatibility.{key}", name)
     return names
+
+
+def _refuse_odd(what: str, text: str) -> None:
+    """Refuse what no page, log or column could hold: half characters, control characters, very long texts."""
+    if len(text) > MAX_TEXT or not text.isprintable():
+        raise BadStatus(f"{what} is not a text of at most {MAX_TEXT} printable characters")
 
 
 def read_client_ip(header: str) -> str | None:
@@ -104,7 +119,7 @@ def read_client_ip(header: str) -> str | None:
     except ValueError:
         address = None
     if address is None or "%" in header:
-        raise BadStatus(f"cannot parse CLC runner address: {header}")
+        raise BadStatus(f"cannot parse CLC runner address: {header[:100]}")
     return str(getattr(address, "ipv4_mapped", None) or address)
 
 

@@ -2,47 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
 
 import structlog
 from django.db import connection, models, transaction
-from django.db.models import Case, DurationField, Exists, ExpressionWrapper, F, Q, Value, When
+from django.db.models import (
+    Case,
+    Count,
+    DateTimeField,
+    DurationField,
+    Exists,
+    ExpressionWrapper,
+    F,
+    Min,
+    Q,
+    Value,
+    When,
+)
 from django.db.models.functions import Now
-from django.dispatch import Signal
 
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
+from nodes import hearing
 from nodes import models as nodestore  # its classes take their managers from here, so it is looked up when called
-from nodes.heartbeats import EXTRA_HEARTBEAT, Beat, Report
+from nodes.heartbeats import EXTRA_HEARTBEAT, Beat, Report, apart
+from nodes.newcomers import TooManyNames, newcomers
+from nodes.registration import RegistrationQuerySet, node_arrived, node_changed
 
 log = structlog.get_logger()
 
-# A node appeared or returned. Sent inside the transaction that registers it, with `name`.
-node_arrived = Signal()
-# A node says otherwise than before what it may run, or that it leaves. Sent inside the transaction, with `name`.
-node_changed = Signal()
-
 # How long a node that said that it restarts keeps what it has.
 RESTART_TIME = timedelta(seconds=60)
-# How long a node that said that it leaves may still report that it never had a config, without having started anew.
-FAREWELL_TIME = timedelta(seconds=20)
+# Whose goodbye was void is not believed again for so long; nor is who said so many in that time.
+BROKEN_WORD = timedelta(hours=1)
+GOODBYES, GOODBYES_SPAN = 3, timedelta(minutes=10)
 # Who is uncordoned may be given work, whatever it said before.
 READMITTED = {"leaving": False, "kept_until": None}
-# A node that was away so often in this time comes and goes.
-FLAPPING_TIMES, FLAPPING_SPAN = 2, timedelta(minutes=10)
+# Lost nodes that a pruning leaves, and how many it deletes at once.
+MOST_LOST, PRUNED_AT_ONCE = 50_000, 1000
 # So many timeouts. Nodes that all reported just before a cut of 40 s report again up to 50 s after its beginning.
 BRAKE_HOLDS = 1.5
-# What goes on is said again.
-SAID_AGAIN_AFTER = timedelta(minutes=10)
 
 
 class UnknownNode(LookupError):
     """No such node reports to us."""
 
 
-class NodeQuerySet(models.QuerySet["nodestore.Node"]):
+class NodeQuerySet(RegistrationQuerySet):
     def known(self) -> NodeQuerySet:
         """Nodes that are not lost."""
         return self.filter(heartbeat__isnull=False)
@@ -73,9 +80,36 @@ class NodeQuerySet(models.QuerySet["nodestore.Node"]):
         """Without those that come and go."""
         return self.filter(Q(not_before=None) | Q(not_before__lt=Now()))
 
+    def runners(self) -> NodeQuerySet:
+        """Known cluster check runners; a node that names no type is one if it names its address."""
+        kinds, unnamed = nodestore.NodeType, Q(heartbeat__client_ip__isnull=False)
+        return self.known().filter(
+            Q(heartbeat__node_type=kinds.RUNNER) | Q(unnamed, heartbeat__node_type=kinds.UNKNOWN)
+        )
+
     def expected(self) -> NodeQuerySet:
         """Known nodes whose silence means something: not those that said goodbye."""
         return self.known().filter(Q(kept_until=None) | Q(kept_until__lt=Now()), leaving=False)
+
+    def farewells(self, span: timedelta) -> tuple[int, datetime | None]:
+        """How many known nodes said goodbye in that time and did not start anew, and when the first of them did."""
+        # Spelt as the index that finds them.
+        words = self.known().filter(Q(leaving=True) | Q(kept_until__isnull=False))
+        left = Case(When(leaving=True, then=F("left_at")), default=F("kept_until") - RESTART_TIME)
+        lately = words.annotate(said=ExpressionWrapper(left, DateTimeField())).filter(said__gte=ago(span))
+        counted = lately.aggregate(number=Count("pk"), first=Min("said"))
+        return counted["number"], counted["first"]
+
+    def are_leaving_in_crowds(self) -> bool:
+        """Whether so many nodes say that they leave that it takes their silence, too, to believe it."""
+        leaving = self.known().filter(leaving=True).count()
+        return bool(leaving) and hearing.too_many(self.known().count(), leaving)
+
+    def lookalikes(self) -> NodeQuerySet:
+        """Known nodes that are called as another known one, but for what the eye passes over."""
+        known = nodestore.Node.objects.known().order_by()
+        shared = known.exclude(likeness=None).values("likeness").annotate(Count("pk")).filter(pk__count__gt=1)
+        return self.known().filter(likeness__in=shared.values("likeness"))
 
     def with_state(self) -> NodeQuerySet:
         """Each with its `state` (alive, silent or lost), `silence`, how long ago it was last heard, and its `intake`: open, or
@@ -92,113 +126,123 @@ class NodeQuerySet(models.QuerySet["nodestore.Node"]):
             "flapping": Q(not_before__gte=Now()),
         }
         intake = Case(*(When(why, then=Value(word)) for word, why in refusals.items()), default=Value("open"))
-        return self.annotate(state=Case(lost, silent, default=Value("alive")), silence=silence, intake=intake)
+        found: NodeQuerySet = self.annotate(
+            state=Case(lost, silent, default=Value("alive")), silence=silence, intake=intake
+        )
+        return found
 
     def heartbeat(
         self, name: str, *, last_change: int, node_type: int = 0, client_ip: str | None = None, declared: str = ""
     ) -> bool:
-        """Note that the node lives, and say whether it is up to date."""
+        """Note that the node lives, and say whether it is up to date. Raises TooManyNames."""
         report = Report(name, last_change, node_type, client_ip, declared)
         beat = nodestore.Heartbeat.objects.beat(name, last_change, node_type, client_ip)
-        return self._is_up_to_date(report, self._register(report) if beat is None else beat)
+        while beat is None:
+            fresh, _ = self.absent([name])
+            if fresh and not newcomers.admit(1):
+                raise TooManyNames(TooManyNames.__doc__)
+            # None: somebody else has just registered it, or it was lost this moment.
+            beat = self._register({name: report}, wait=True).get(name) or nodestore.Heartbeat.objects.beat(
+                name, last_change, node_type, client_ip
+            )
+        outcome = self._outcomes({name: report}, {name: beat})[name]
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
-    def heartbeats(self, reports: Sequence[Report]) -> list[bool | None]:
-        """Note in one statement that these nodes live, and say of each whether it is up to date.
+    def heartbeats(self, reports: Sequence[Report]) -> list[bool | Exception | None]:
+        """Note in a few statements that these nodes live, and say of each whether it is up to date, or what is wrong with it.
 
-        None: its heartbeat must be told alone. It is unknown or lost, or its row is locked, or it is here twice.
+        What is wrong with one is no other's. An exception is TooManyNames for a name that is one too many, or what the
+        database says of a report that it can't take. None: the heartbeat must be told alone, since somebody else holds its
+        row or registers it just now, or since the node is here twice.
         """
         told = {report.name: report for report in reports}
-        beats = nodestore.Heartbeat.objects.beat_together(list(told.values()))
-        return [
-            self._is_up_to_date(report, beats[report.name])
-            if told[report.name] is report and report.name in beats
-            else None
-            for report in reports
-        ]
+        beats, wrong = apart(nodestore.Heartbeat.objects.beat_together, told)
+        missing = told.keys() - beats.keys() - wrong.keys()
+        if missing:
+            fresh, lost = self.absent(missing)
+            admitted = sorted(fresh)[: newcomers.admit(len(fresh))] if fresh else []
+            wrong |= {name: TooManyNames(TooManyNames.__doc__) for name in fresh.difference(admitted)}
+            arrived, odd = apart(self._register, {name: told[name] for name in (*lost, *admitted)})
+            beats, wrong = beats | arrived, wrong | odd
+        outcomes = {**self._outcomes(told, beats), **wrong}
+        return [outcomes.get(report.name) if told[report.name] is report else None for report in reports]
 
-    def _is_up_to_date(self, report: Report, beat: Beat) -> bool:
-        if report.last_change == 0 and (beat.acknowledged_before > 0 or beat.said_goodbye):
-            self._note_restart(report.name, beat)
-        if report.last_change != EXTRA_HEARTBEAT and report.declared != beat.declared:
-            self._note_declaration(report.name, report.declared)
-        # A report of 0 is a fresh start's, and a node may start where it was before.
-        if beat.rival and report.last_change != 0:
-            nodestore.NodeEvent.objects.note_addresses(report.name, {str(report.client_ip), beat.rival})
-        return beat.warmup or report.last_change in (EXTRA_HEARTBEAT, beat.config_version)
-
-    @transaction.atomic
-    def _note_restart(self, name: str, beat: Beat) -> None:
-        """A node started anew: what it said before is over. One that does so again and again is not trusted for a while."""
-        events = nodestore.NodeEvent.objects
-        is_virgin = beat.config_version == 0
-        if is_virgin and events.noted(name, nodestore.NodeEvent.Kind.LEAVING, FAREWELL_TIME):
-            return
-        announced = self.filter(Q(leaving=True) | Q(kept_until__gte=Now()), name=name).exists()
-        self.filter(name=name).update(leaving=False, kept_until=None)
-        events.note([name], nodestore.NodeEvent.Kind.RESTARTED, nodestore.NodeEvent.ANNOUNCED if announced else "")
-        self._distrust_if_flapping(name)
-        node_arrived.send(sender=self.model, name=name)
-
-    def _distrust_if_flapping(self, name: str) -> None:
-        if nodestore.NodeEvent.objects.outages(FLAPPING_SPAN).filter(node_name=name).count() >= FLAPPING_TIMES:
-            self.filter(name=name).update(not_before=Now() + conf.NODE_EXPIRATION_TIMEOUT)
-            nodestore.NodeEvent.objects.note([name], nodestore.NodeEvent.Kind.FLAPPING)
-
-    @transaction.atomic
-    def _note_declaration(self, name: str, declared: str) -> None:
-        if self.filter(name=name).exclude(declared=declared).update(declared=declared):
-            nodestore.NodeEvent.objects.note([name], nodestore.NodeEvent.Kind.DECLARED, declared)
-            node_changed.send(sender=self.model, name=name)
+    def _outcomes(self, told: Mapping[str, Report], beats: Mapping[str, Beat]) -> dict[str, bool | Exception]:
+        """Note what these reports say beside that the nodes live, and say of each whether it is up to date."""
+        restarted, declared = {}, {}
+        for name, beat in beats.items():
+            report = told[name]
+            if report.last_change == 0 and (beat.acknowledged_before > 0 or beat.said_goodbye):
+                restarted[name] = beat
+            if report.last_change != EXTRA_HEARTBEAT and report.declared != beat.declared:
+                declared[name] = report.declared
+            # A report of 0 is a fresh start's, and a node may start where it was before.
+            if beat.rival and report.last_change != 0:
+                nodestore.NodeEvent.objects.note_addresses(name, {str(report.client_ip), beat.rival})
+        outcomes: dict[str, bool | Exception] = {}
+        if restarted:
+            outcomes.update(apart(self._note_restarts, restarted)[1])
+        if declared:
+            outcomes.update(apart(self._note_declarations, declared)[1])
+        for name, beat in beats.items():
+            outcomes.setdefault(name, beat.warmup or told[name].last_change in (EXTRA_HEARTBEAT, beat.config_version))
+        return outcomes
 
     @transaction.atomic
     def goodbye(self, name: str, kind: str) -> None:
-        """A node says that it is `leaving` or `restarting`. Who leaves has said the last word. Raises UnknownNode."""
+        """A node says that it is `leaving` or `restarting`. `leaving` is final: a later `restarting` changes nothing.
+
+        Anybody with the token can say it in any node's name. So it changes nothing when the last one was void, when it comes
+        again and again, or when a node says that it restarts that has been silent for a while: it would be kept however dead.
+        Raises UnknownNode.
+        """
         node = self.known().filter(name=name)
         if not node.exists():
             raise UnknownNode(f"node {name} is unknown")
+        if why := self._disbelief(name):
+            log.info("goodbye_ignored", node=name, said=kind, reason=why)
+            return
         staying = node.filter(leaving=False)
         if kind == nodestore.NodeEvent.Kind.LEAVING:
-            changed = staying.update(leaving=True, kept_until=None)
+            changed = staying.update(leaving=True, left_at=Now(), kept_until=None)
         else:
-            changed = staying.exclude(kept_until__gte=Now()).update(kept_until=Now() + RESTART_TIME)
+            heard = staying.filter(heartbeat__seen_at__gte=ago(conf.NODE_EXPIRATION_TIMEOUT / 2))
+            changed = heard.exclude(kept_until__gte=Now()).update(kept_until=Now() + RESTART_TIME)
         if changed:
             nodestore.NodeEvent.objects.note([name], kind)
-            node_changed.send(sender=self.model, name=name)
+            node_changed.send(sender=self.model, names=[name])
+
+    def _disbelief(self, name: str) -> str:
+        """Why a goodbye of the node is not believed; empty when it is."""
+        kinds = nodestore.NodeEvent.Kind
+        said = nodestore.NodeEvent.objects.filter(node_name=name)
+        if said.filter(kind=kinds.GOODBYE_VOID, time__gte=ago(BROKEN_WORD)).exists():
+            return "the last one was void"
+        lately = said.filter(kind__in=(kinds.LEAVING, kinds.RESTARTING), time__gte=ago(GOODBYES_SPAN))
+        return "it comes again and again" if lately.count() >= GOODBYES else ""
 
     @transaction.atomic
-    def _register(self, report: Report) -> Beat:
-        """Insert or revive the node. The upsert locks its row first, as expiry does, so that the two can't interleave."""
-        with connection.cursor() as cursor:
-            # Not the ORM: update_conflicts can't say whether it inserted or revived.
-            cursor.execute(
-                "INSERT INTO nodes_node (name, labels) VALUES (%s, '{}')"
-                " ON CONFLICT (name) DO UPDATE SET lost_at = NULL, leaving = false, kept_until = NULL"
-                " RETURNING id, config_version, declared, (xmax = 0) AS inserted",
-                (report.name,),
-            )
-            node_id, version, declared, inserted = cursor.fetchone()
-        values = {
-            "acknowledged": max(report.last_change, 0),
-            "node_type": report.node_type,
-            "client_ip": report.client_ip,
-            "seen_at": Now(),
-        }
-        _, arrived = nodestore.Heartbeat.objects.update_or_create(node_id=node_id, defaults=values)
-        if arrived:
-            self._welcome(node_id, report.name, is_new=inserted)
-        if report.last_change != EXTRA_HEARTBEAT:
-            # In this transaction: nobody may believe that it runs everything.
-            self._note_declaration(report.name, report.declared)
-            declared = report.declared
-        return Beat(version, nodestore.Hearing.objects.get().warmup, declared, False, 0)
+    def void_goodbyes(self) -> list[str]:
+        """Take nodes for staying that said goodbye and still report long after it. Returns their names.
 
-    def _welcome(self, node_id: int, name: str, *, is_new: bool) -> None:
-        kind = nodestore.NodeEvent.Kind.REGISTERED if is_new else nodestore.NodeEvent.Kind.BACK
-        nodestore.NodeEvent.objects.note([name], kind)
-        nodestore.NodeRule.objects.apply(self.filter(pk=node_id))
-        if not is_new:
-            self._distrust_if_flapping(name)
-        node_arrived.send(sender=self.model, name=name)
+        One that never had a config can't show that it started anew, so of one that said that it restarts it is not asked.
+        """
+        self.filter(leaving=True, left_at=None).update(left_at=Now())  # said to a replica of an older release
+        stays = Q(leaving=False, kept_until__lt=F("heartbeat__seen_at"), heartbeat__acknowledged__gt=0)
+        if conf.GOODBYE_HOLDS:
+            stays |= Q(leaving=True, left_at__lt=F("heartbeat__seen_at") - conf.GOODBYE_HOLDS)
+        said = self.filter(Q(leaving=True) | Q(kept_until__isnull=False))
+        # In the order of the key, as every change of the map locks them.
+        staying = said.filter(stays).order_by("pk").select_for_update(no_key=True, of=("self",))
+        found = dict(staying.values_list("pk", "name"))
+        if found:
+            self.filter(pk__in=found).update(**READMITTED)
+            nodestore.NodeEvent.objects.note(found.values(), nodestore.NodeEvent.Kind.GOODBYE_VOID, "it still reports")
+            log.warning("goodbye_void", nodes=list(found.values())[:10], number=len(found))
+            node_arrived.send(sender=self.model, names=list(found.values()))
+        return list(found.values())
 
     def cordon(self, *, schedulable: bool = False, draining: bool = False, actor: str = "") -> int:
         """Stop (or, with schedulable, resume) giving these nodes new work. Returns how many changed.
@@ -213,8 +257,8 @@ class NodeQuerySet(models.QuerySet["nodestore.Node"]):
             names = list(unlike.order_by("pk").select_for_update(no_key=True).values_list("name", flat=True))
             self.model.objects.filter(name__in=names).update(**wanted)
             nodestore.NodeEvent.objects.note(names, kind, cause=actor)
-            for name in names if schedulable else ():
-                node_arrived.send(sender=self.model, name=name)
+            if names and schedulable:
+                node_arrived.send(sender=self.model, names=names)
         return len(names)
 
     def expired(self, *, force: bool = False) -> NodeQuerySet:
@@ -256,13 +300,32 @@ class NodeQuerySet(models.QuerySet["nodestore.Node"]):
                 (list(ids),),
             )
 
+    @transaction.atomic
     def forget(self) -> int:
-        """Delete those that are lost. Returns how many."""
-        return self.lost().filter(assignments__isnull=True).delete()[1].get(self.model._meta.label, 0)
+        """Delete those that are lost. Returns how many. One that somebody revives at this moment stays."""
+        locked = self.lost().order_by("pk").select_for_update(of=("self",), skip_locked=True)
+        # Looked at again: whoever held a row before us may have revived its node.
+        lost = self.model.objects.lost().filter(pk__in=list(locked.values_list("pk", flat=True)))
+        return lost.filter(assignments__isnull=True).delete()[1].get(self.model._meta.label, 0)
 
     def prune(self) -> int:
-        """Forget nodes that have been lost for longer than the retention. Returns how many."""
-        return self.filter(lost_at__lt=ago(conf.LOST_NODE_RETENTION)).forget()
+        """Forget nodes that have been lost for longer than the retention, and of very many those lost for longest.
+
+        Returns how many. A batch a transaction.
+        """
+        surplus = self.filter(lost_at__isnull=False).order_by("-lost_at").values_list("lost_at", flat=True)
+        eldest = next(iter(surplus[MOST_LOST : MOST_LOST + 1]), None)
+        old = (
+            Q(lost_at__lt=ago(conf.LOST_NODE_RETENTION)) | Q(lost_at__lte=eldest)
+            if eldest
+            else Q(lost_at__lt=ago(conf.LOST_NODE_RETENTION))
+        )
+        forgotten = 0
+        while pks := list(
+            self.lost().filter(old, assignments__isnull=True).values_list("pk", flat=True)[:PRUNED_AT_ONCE]
+        ):
+            forgotten += self.filter(pk__in=pks).forget()
+        return forgotten
 
 
 class NodeRuleQuerySet(models.QuerySet["nodestore.NodeRule"]):
@@ -272,6 +335,9 @@ class NodeRuleQuerySet(models.QuerySet["nodestore.NodeRule"]):
         rules = list(self.order_by("pk"))
         changed = []
         chosen = nodestore.Node.objects.known() if nodes is None else nodes
+        if not rules:
+            # Nearly always nothing is left to do then, for very many.
+            chosen = chosen.exclude(labels={}, weight=1.0, max_configs=None)
         # In the order of the key, as every change of the map locks them.
         locked = chosen.order_by("pk").select_for_update(no_key=True, of=("self",))
         for node in locked.select_related("heartbeat"):
@@ -281,39 +347,3 @@ class NodeRuleQuerySet(models.QuerySet["nodestore.NodeRule"]):
                 changed.append(node)
         nodestore.Node.objects.bulk_update(changed, ["labels", "weight", "max_configs"], batch_size=1000)
         return len(changed)
-
-
-class NodeEventQuerySet(models.QuerySet["nodestore.NodeEvent"]):
-    def outages(self, span: timedelta) -> NodeEventQuerySet:
-        """Nodes that were lost, or started anew, without a word in that time."""
-        kinds = (self.model.Kind.EXPIRED, self.model.Kind.RESTARTED)
-        return self.filter(kind__in=kinds, time__gte=ago(span)).exclude(cause=self.model.ANNOUNCED)
-
-    def noted(self, name: str, kind: str, span: timedelta) -> bool:
-        """Whether that happened to the node in that time."""
-        return self.filter(node_name=name, kind=kind, time__gte=ago(span)).exists()
-
-    def note(self, names: Collection[str] | Any, kind: str, cause: str = "") -> None:
-        self.bulk_create([self.model(node_name=name, kind=kind, cause=cause, time=Now()) for name in names])
-
-    def note_silent(self) -> list[str]:
-        """Note each node that fell silent since its last heartbeat and was not noted yet. Returns their names."""
-        noted = self.filter(
-            node_name=models.OuterRef("name"),
-            kind=self.model.Kind.SILENT,
-            time__gte=models.OuterRef("heartbeat__seen_at"),
-        )
-        silent = nodestore.Node.objects.expected().silent()
-        names = list(silent.exclude(Exists(noted)).values_list("name", flat=True))
-        self.note(names, self.model.Kind.SILENT)
-        return names
-
-    def note_addresses(self, name: str, addresses: Collection[str]) -> None:
-        """Note, once in a while, that a node's reports come from these addresses in turn: they are two of one name."""
-        kind = self.model.Kind.TWO_ADDRESSES
-        if not self.noted(name, kind, SAID_AGAIN_AFTER):
-            self.note([name], kind, " and ".join(sorted(addresses)))
-            log.warning("node_at_two_addresses", node=name, addresses=sorted(addresses))
-
-    def prune(self, before: datetime | Any) -> int:
-        return self.filter(time__lt=before).delete()[0]

@@ -3,9 +3,12 @@
 import asyncio
 import ipaddress
 import json
+import random
 import ssl
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, NamedTuple
@@ -27,6 +30,14 @@ MAX_BYTES = 4 * 2**20
 MAX_CHECKS = 20_000
 # Nodes whose answers are written in one transaction.
 CHUNK = 1000
+# Seconds for all nodes. Those that answered the last time come first, so that others can't make them wait in vain.
+ROUND = 45.0
+# Of all nodes together, so that very many runners fill neither the memory nor the disk: bytes of a round, and how many
+# answers may grow large at the same time.
+MAX_ROUND_BYTES = 512 * 2**20
+LARGE, LARGE_AT_ONCE = 2**18, 8
+# Nodes that may name the same address. More are somebody's who points us at a third.
+MAX_OF_ONE_ADDRESS = 4
 # A check's stats are told under this at most; our own IDs are shorter still.
 MAX_CHECK_ID_BYTES = 2000
 MAX_ERROR = 1000
@@ -48,17 +59,54 @@ class Round(NamedTuple):
     seconds: float
 
 
+class _Asking:
+    """A round: what all nodes share while they are asked. One object for all chunks, semaphores for each loop."""
+
+    def __init__(self) -> None:
+        self._ends = time.monotonic() + ROUND
+        self._bytes_left = MAX_ROUND_BYTES
+
+    def is_over(self) -> bool:
+        """Whether nobody is asked any more."""
+        return time.monotonic() > self._ends
+
+    def begin_chunk(self) -> None:
+        self.large = asyncio.Semaphore(LARGE_AT_ONCE)
+
+    def take(self, number: int) -> None:
+        """Note bytes that came. Raises Unreadable when there were too many of all nodes together."""
+        self._bytes_left -= number
+        if self._bytes_left < 0:
+            raise Unreadable(f"not read: all runners told more than {MAX_ROUND_BYTES >> 20} MiB")
+
+
 def collect() -> Round:
-    """Ask every living node that named its address, and write what it told. One that fails keeps what it told before."""
+    """Ask every living node that named its address, and write what it told. One that fails keeps what it told before.
+
+    Those that answered the last time come first. Who is not reached within ROUND is not asked this time.
+    """
     began = time.monotonic()
+    asking = _Asking()
     asked = failed = 0
-    nodes = Heartbeat.objects.filter(node__in=Node.objects.alive(), client_ip__isnull=False)
-    for chunk in _chunks(dict(nodes.values_list("node_id", "client_ip"))):
-        answers = asyncio.run(_ask_all(chunk))
-        Runner.objects.note(answers)
+    for chunk in _chunks(_addresses()):
+        answers = asyncio.run(_ask_all(chunk, asking))
+        clamped = Runner.objects.note(answers)
+        for name, what in clamped.items():
+            log.warning("runner_clamped", node=name, told=what)
         asked += len(answers)
         failed += sum(bool(answer.error) for answer in answers.values())
+    if asking.is_over():
+        log.warning("runners_not_all_asked", asked=asked, seconds=ROUND)
     return Round(asked, failed, time.monotonic() - began)
+
+
+def _addresses() -> dict[int, str]:
+    """Where the nodes are that are to be asked, in the order in which they are: the eldest of those that answer first."""
+    nodes = Heartbeat.objects.filter(node__in=Node.objects.alive(), client_ip__isnull=False).order_by("node_id")
+    rows: list[tuple[int, Any, int | None]] = list(nodes.values_list("node_id", "client_ip", "node__runner__failures"))
+    # Of those that fail, others each time, should there be too many to ask them all.
+    rows.sort(key=lambda row: random.random() if row[2] else 0)  # noqa: S311
+    return {node_id: address for node_id, address, _ in rows}
 
 
 def _chunks(addresses: Mapping[int, Any]) -> Iterator[dict[int, str]]:
@@ -67,28 +115,41 @@ def _chunks(addresses: Mapping[int, Any]) -> Iterator[dict[int, str]]:
         yield chunk
 
 
-async def _ask_all(addresses: Mapping[int, str]) -> dict[int, Answer]:
+async def _ask_all(addresses: Mapping[int, str], asking: _Asking) -> dict[int, Answer]:
+    """What each of the nodes answers, without those for which there was no time left."""
     room, eager = asyncio.Semaphore(AT_ONCE), asyncio.Semaphore(EAGER)
+    asking.begin_chunk()
+    number: Counter[str] = Counter()
 
-    async def ask(address: str) -> Answer:
+    async def ask(address: str) -> Answer | None:
+        number[address] += 1
+        if number[address] > MAX_OF_ONE_ADDRESS:
+            return Answer(None, error=f"not asked: more than {MAX_OF_ONE_ADDRESS} nodes name the address {address}")
         async with room:
+            if asking.is_over():
+                return None
             async with eager:
-                asking = asyncio.ensure_future(_ask(address))
-                await asyncio.wait([asking], timeout=HANGING)
-            return await asking
+                call = asyncio.ensure_future(_ask(address, asking))
+                await asyncio.wait([call], timeout=HANGING)
+            return await call
 
     answers = await asyncio.gather(*map(ask, addresses.values()))
-    return dict(zip(addresses, answers, strict=True))
+    return {node_id: answer for node_id, answer in zip(addresses, answers, strict=True) if answer is not None}
 
 
-async def _ask(address: str) -> Answer:
+async def _ask(address: str, asking: _Asking) -> Answer:
     """What the node at the address answers; its stats count even if it does not say how many workers it has."""
     stats = workers = None
-    error = ""
+    error = clamped = ""
     try:
         async with asyncio.timeout(TIMEOUT), _client(_host(address)) as client:
-            stats = read_stats(await _get(client, "stats"))
-            workers = read_workers(await _get(client, "workers"))
+            told = await _get(client, "stats", asking)
+            stats = read_stats(told)
+            clamped = _left_out(told, stats)
+            workers = read_workers(await _get(client, "workers", asking))
+            if workers is not None and workers > conf.RUNNER_MAX_WORKERS:
+                clamped = f"{min(workers, 10**15)} workers, taken as {conf.RUNNER_MAX_WORKERS}"
+                workers = conf.RUNNER_MAX_WORKERS
     except TimeoutError:
         error = f"did not answer within {TIMEOUT:g} s"
     except Unreadable as wrong:
@@ -102,7 +163,7 @@ async def _ask(address: str) -> Answer:
         # Whatever one runner does, the others' answers must not be lost.
         log.exception("runner_call_failed", address=address)
         error = type(failure).__name__
-    return Answer(stats, workers, "" if stats is not None else error[:200])
+    return Answer(stats, workers, "" if stats is not None else error[:200], clamped)
 
 
 def _host(address: str) -> str:
@@ -138,20 +199,24 @@ def _tls() -> ssl.SSLContext:
 _TLS = _tls()
 
 
-async def _get(client: httpx.AsyncClient, what: str) -> object:
+async def _get(client: httpx.AsyncClient, what: str, asking: _Asking) -> object:
     """The JSON that a route answers. Raises Unreadable."""
     body = bytearray()
-    async with client.stream("GET", what) as response:
+    async with AsyncExitStack() as held:
+        response = await held.enter_async_context(client.stream("GET", what))
         if response.status_code != httpx.codes.OK:
             raise Unreadable(f"{what}: answered {response.status_code}")
         async for part in response.aiter_raw():
+            asking.take(len(part))
+            if len(body) <= LARGE < len(body) + len(part):
+                await held.enter_async_context(asking.large)
             body += part
             if len(body) > MAX_BYTES:
                 raise Unreadable(f"{what}: answered more than {MAX_BYTES >> 20} MiB")
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
-        raise Unreadable(f"{what}: the answer is not JSON") from None
+        try:
+            return json.loads(body)
+        except (ValueError, RecursionError):
+            raise Unreadable(f"{what}: the answer is not JSON") from None
 
 
 def read_stats(answer: object) -> list[CheckStats]:
@@ -165,10 +230,16 @@ def read_stats(answer: object) -> list[CheckStats]:
     return [check for check in checks if check is not None]
 
 
+def _left_out(answer: object, read: list[CheckStats]) -> str:
+    """How many checks of an answer are none: their IDs can't be stored, or their times are no times."""
+    left = (len(answer) if isinstance(answer, dict) else 0) - len(read)
+    return f"{left} checks whose name or times can't be, left out" if left else ""
+
+
 def read_workers(answer: object) -> int | None:
-    """How many workers the runner has, None when it does not say."""
+    """How many workers the runner says that it has, None when it does not say."""
     count = answer.get("Count") if isinstance(answer, dict) else None
-    return count if type(count) is int and 0 < count <= 100_000 else None
+    return count if type(count) is int and count > 0 else None
 
 
 def _check(check_id: str, values: object) -> CheckStats | None:

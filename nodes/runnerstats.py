@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from django.db import connection, models, transaction
 
+from clusteragent.lib import conf
 from nodes import models as nodestore  # its classes take their managers from here, so it is looked up when called
 
 DEFAULT_WORKERS = 4
@@ -26,11 +27,15 @@ class CheckStats(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What a node answered: the stats of its checks, or in one line why there are none. workers: None when unknown."""
+    """What a node answered: the stats of its checks, or in one line why there are none. workers: None when unknown.
+
+    clamped: what of it was so implausible that it does not count as it was told.
+    """
 
     stats: Sequence[CheckStats] | None
     workers: int | None = None
     error: str = ""
+    clamped: str = ""
 
 
 class RunnerQuerySet(models.QuerySet["nodestore.Runner"]):
@@ -40,39 +45,58 @@ class RunnerQuerySet(models.QuerySet["nodestore.Runner"]):
         WITH node AS (
             SELECT id FROM nodes_node WHERE id = ANY(%(ids)s) ORDER BY id FOR KEY SHARE
         )
-        INSERT INTO nodes_runner AS r (node_id, workers, stats_at, failures, failed_total, error)
+        INSERT INTO nodes_runner AS r (node_id, workers, stats_at, failures, failed_total, error, clamped)
         SELECT node.id, t.workers, CASE WHEN t.error = '' THEN statement_timestamp() END,
-            (t.error <> '')::int, (t.error <> '')::int, t.error
+            (t.error <> '')::int, (t.error <> '')::int, t.error, t.clamped
         FROM node
-        JOIN unnest(%(ids)s::bigint[], %(workers)s::int[], %(errors)s::text[]) AS t (id, workers, error) USING (id)
+        JOIN unnest(%(ids)s::bigint[], %(workers)s::int[], %(errors)s::text[], %(clamped)s::text[])
+            AS t (id, workers, error, clamped) USING (id)
         ORDER BY node.id
         ON CONFLICT (node_id) DO UPDATE SET
             workers = coalesce(excluded.workers, r.workers),
             stats_at = coalesce(excluded.stats_at, r.stats_at),
             failures = CASE WHEN excluded.error = '' THEN 0 ELSE r.failures + 1 END,
             failed_total = r.failed_total + excluded.failed_total,
-            error = excluded.error
+            error = excluded.error,
+            clamped = CASE WHEN excluded.error = '' THEN excluded.clamped ELSE r.clamped END
         RETURNING node_id
     """
 
     @transaction.atomic
-    def note(self, answers: Mapping[int, Answer]) -> None:
-        """Write what these nodes answered. One that failed keeps its stats and its workers; one that is gone is left out."""
+    def note(self, answers: Mapping[int, Answer]) -> dict[str, str]:
+        """Write what these nodes answered. One that failed keeps its stats and its workers; one that is gone is left out.
+
+        Returns which began to tell what can't be: {node's name: what}.
+        """
         values: dict[str, Any] = {
             "ids": list(answers),
             "workers": [answer.workers for answer in answers.values()],
             "errors": [answer.error for answer in answers.values()],
+            "clamped": [answer.clamped for answer in answers.values()],
         }
+        before = set(self.filter(pk__in=answers).exclude(clamped="").values_list("pk", flat=True))
         with connection.cursor() as cursor:
             cursor.execute(self._NOTE, values)
             noted = [node_id for (node_id,) in cursor.fetchall()]
         stats = {node_id: answers[node_id].stats for node_id in noted}
         nodestore.RunnerStats.objects.replace({node_id: told for node_id, told in stats.items() if told is not None})
+        return self._note_clamped({pk: answers[pk].clamped for pk in noted if answers[pk].clamped and pk not in before})
+
+    def _note_clamped(self, clamped: Mapping[int, str]) -> dict[str, str]:
+        """Note it as an event of each node, once for as long as it lasts."""
+        names = dict(nodestore.Node.objects.filter(pk__in=clamped).values_list("pk", "name"))
+        told = {names[pk]: what for pk, what in clamped.items() if pk in names}
+        nodestore.NodeEvent.objects.note_each(nodestore.NodeEvent.Kind.CLAMPED, told)
+        return told
+
+    def clamped(self) -> RunnerQuerySet:
+        """Those of known nodes that told last what can't be."""
+        return self.filter(node__heartbeat__isnull=False).exclude(clamped="")
 
     def workers(self) -> dict[int, int]:
-        """How many workers each known node has, as far as it said: {node's id: number}."""
+        """How many workers each known node has, as far as it said and within what counts: {node's id: number}."""
         known = nodestore.Heartbeat.objects.values_list("node_id", "node__runner__workers")
-        return {node_id: workers or DEFAULT_WORKERS for node_id, workers in known}
+        return {node_id: min(workers or DEFAULT_WORKERS, conf.RUNNER_MAX_WORKERS) for node_id, workers in known}
 
 
 class RunnerStatsQuerySet(models.QuerySet["nodestore.RunnerStats"]):

@@ -6,6 +6,7 @@ from http import HTTPStatus
 from typing import Any
 
 import structlog
+from asgiref.sync import sync_to_async
 from django.core.exceptions import RequestDataTooBig, ValidationError
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
@@ -17,7 +18,9 @@ from clusteragent.lib import conf, database
 from clusteragent.lib.database.together import Together, alone
 from nodes.authentication import AgentToken, AnyToken, BearerToken
 from nodes.heartbeats import Report
-from nodes.models import Node, validate_node_name
+from nodes.models import Node
+from nodes.names import validate_node_name
+from nodes.newcomers import TooManyNames
 from nodes.parsers import BadStatus, read_client_ip, read_goodbye, read_status
 from nodes.querysets import UnknownNode
 
@@ -64,6 +67,9 @@ class AgentView(APIView):
             return line("the body is too large", HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         if isinstance(exc, BadStatus):
             return line(str(exc), 500)
+        if isinstance(exc, TooManyNames):
+            why = f"{exc} CLUSTERAGENT_NEW_NODES_A_MINUTE is {conf.NEW_NODES_A_MINUTE}: try again"
+            return line(why, 503, **{"Retry-After": "10"})
         if isinstance(exc, database.Away):
             return line(str(exc), 503)
         _log.exception("request_failed", method=self.request.method, path=self.request.path)
@@ -119,6 +125,10 @@ class ClusterChecksView(AgentView):
             raise Disabled
 
 
+# Bytes of a report. A longer one is read where it keeps no other heartbeat waiting.
+_SHORT = 16 * 1024
+_read_long = sync_to_async(read_status, thread_sensitive=False)
+
 # Heartbeats that come at the same moment share a statement: it costs as much as all the rest of a call.
 _heartbeats = Together(Node.objects.heartbeats)
 
@@ -130,7 +140,7 @@ class Status(PromptView, ClusterChecksView):
 
     async def post(self, request: Request, name: str) -> HttpResponse:
         validate_node_name(name)
-        status = read_status(request.body)
+        status = read_status(request.body) if len(request.body) <= _SHORT else await _read_long(request.body)
         client_ip = read_client_ip(request.META.get("HTTP_X_REAL_IP", ""))
         report = Report(name, status.last_change, status.node_type, client_ip, status.declared)
         return json_answer(b'{"isuptodate":true}' if await self.note(report) else b'{"isuptodate":false}')
@@ -141,7 +151,7 @@ class Status(PromptView, ClusterChecksView):
         is_current = await _heartbeats.ask(report)
         if is_current is not None:
             return is_current
-        # Its row is locked. Whoever waits for that waits alone.
+        # Its row is locked, or its name came twice at once. Whoever waits for that waits alone.
         return await alone(partial(Node.objects.heartbeat, **report._asdict()), latest)
 
 

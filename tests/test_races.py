@@ -1,5 +1,6 @@
 """Two sessions at once: heartbeats against expiry, and the verbs against each other. Real locks, real waiting."""
 
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +18,9 @@ from checks.forms import written
 from checks.models import Assignment, ClusterStore, Config, Move
 from checks.tests.cast import owners, report, sent, silence
 from clusteragent.lib import locks
-from nodes.models import Hearing, Heartbeat, Node
+from nodes.declarations import canonical
+from nodes.heartbeats import Report
+from nodes.models import Hearing, Heartbeat, Node, NodeEvent
 from operators import sources
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -126,6 +129,126 @@ def test_heartbeats_do_not_wait_for_the_store_s_lock():
 def test_heartbeats_do_not_wait_for_a_change_of_their_node_s_configs():
     with held(lambda: dispatcher.unschedule([("file", "c0")])):
         assert Session(beat("ash")).finish() is False
+
+
+def together(*names: str, last_change: int = 5) -> Callable[[], list[Any]]:
+    return lambda: Node.objects.heartbeats([Report(name, last_change) for name in names])
+
+
+def lose(*names: str) -> None:
+    silence(*names)
+    dispatcher.expire_nodes()
+
+
+def test_a_batch_waits_for_no_expiry_and_leaves_its_nodes_to_be_told_alone():
+    silence("ash")
+    with held(dispatcher.expire_nodes):
+        assert Session(together("ash", "birch", "cedar")).finish() == [None, False, False]
+        late = Session(beat("ash"))
+        late.waits()
+    assert late.finish() is False
+    assert Node.objects.alive().count() == 3
+
+
+def test_an_expiry_waits_for_no_batch_that_revives_others():
+    report("cedar")
+    lose("ash")
+    silence("birch")
+    with held(together("ash", "dogwood")):
+        assert {move.source_node for move in Session(dispatcher.expire_nodes).finish()} == {"birch"}
+    assert set(Node.objects.known().values_list("name", flat=True)) == {"ash", "cedar", "dogwood"}
+
+
+def test_of_two_batches_with_the_same_new_names_in_another_order_one_waits_and_each_name_is_one_node():
+    names = [f"new-{number}" for number in range(20)]
+    with held(together(*names)):
+        twin = Session(together(*reversed(names), "new-20"))
+        twin.waits()
+    # What the other registered is told alone, and is known then.
+    assert twin.finish() == [None] * 20 + [False]
+    assert Node.objects.known().filter(name__startswith="new").count() == 21
+    assert NodeEvent.objects.filter(node_name__startswith="new", kind="registered").count() == 21
+
+
+def test_of_two_batches_that_revive_the_same_nodes_none_waits():
+    report("cedar")
+    lose("ash", "birch")
+    with held(together("ash", "birch")):
+        assert Session(together("birch", "ash", "cedar")).finish() == [None, None, False]
+    assert NodeEvent.objects.filter(kind="back").count() == 2
+
+
+def test_a_goodbye_waits_for_a_batch_that_notes_its_node_s_fresh_start():
+    Node.objects.heartbeats([Report(name, 5) for name in ("ash", "birch")])
+    with held(together("ash", "birch", last_change=0)):
+        farewell = Session(lambda: Node.objects.goodbye("ash", "leaving"))
+        farewell.waits()
+    farewell.finish()
+    assert set(Node.objects.accepting().values_list("name", flat=True)) == {"birch"}
+
+
+def test_a_batch_of_fresh_starts_waits_for_a_goodbye_and_ends_it():
+    Node.objects.heartbeats([Report(name, 5) for name in ("ash", "birch")])
+    with held(lambda: Node.objects.goodbye("ash", "leaving")):
+        batch = Session(together("birch", "ash", last_change=0))
+        batch.waits()
+    assert batch.finish() == [False, False]
+    assert Node.objects.accepting().count() == 2
+
+
+def test_batches_expiry_goodbyes_and_orders_at_once_never_deadlock_nor_lose_a_name():  # noqa: C901 - each session's work
+    """New, lost, restarted and declaring nodes in batches of another order each, against all that locks nodes."""
+    deadline = time.monotonic() + 4
+    names = [f"n{number:02}" for number in range(24)]
+    declared = [canonical(exclude=[str(number)]) for number in range(3)]
+    outcomes: list[Any] = []
+
+    def repeat(work: Callable[[random.Random, int], Any]) -> Callable[[], int]:
+        def run() -> int:
+            chance, turns = random.Random(), 0
+            while time.monotonic() < deadline:
+                work(chance, turns)
+                turns += 1
+            return turns
+
+        return run
+
+    def storm(chance: random.Random, turn: int) -> None:
+        chosen = chance.sample(names, 12)
+        reports = [Report(name, chance.choice((0, 5, -1)), declared=chance.choice(declared)) for name in chosen]
+        outcomes.extend(Node.objects.heartbeats(reports))
+
+    def part(chance: random.Random, turn: int) -> None:
+        with suppress(LookupError):
+            Node.objects.goodbye(chance.choice(names), "leaving")
+
+    def age(chance: random.Random, turn: int) -> None:
+        old = Now() - timedelta(seconds=60)
+        Heartbeat.objects.filter(node__name=chance.choice(names)).update(seen_at=old)
+
+    def order(chance: random.Random, turn: int) -> None:
+        Node.objects.filter(name__in=chance.sample(names, 6)).cordon(schedulable=bool(turn % 2))
+
+    sessions = [
+        *(Session(repeat(storm)) for _ in range(3)),
+        Session(repeat(lambda chance, turn: Node.objects.heartbeat(chance.choice(names), last_change=0))),
+        Session(repeat(age)),
+        Session(repeat(part)),
+        Session(repeat(order)),
+        Session(repeat(lambda chance, turn: dispatcher.expire_nodes(force=True))),
+        Session(repeat(lambda chance, turn: Node.objects.forget())),
+        Session(
+            repeat(
+                lambda chance, turn: dispatcher.schedule([sent(f"c{i}", url=f"http://{turn}/{i}") for i in range(6)])
+            )
+        ),
+    ]
+    assert all(session.finish() for session in sessions)
+    assert not [outcome for outcome in outcomes if not isinstance(outcome, bool | None)]
+    for name in names:
+        Node.objects.heartbeat(name, last_change=-1)
+    assert Node.objects.known().filter(name__in=names).count() == len(names)
+    assert not Heartbeat.objects.filter(node__lost_at__isnull=False).exists()
 
 
 def test_two_registrations_of_one_name_make_one_node():

@@ -8,7 +8,7 @@ from checks.dispatcher.placing import expire_nodes, redispatch
 from checks.dispatcher.upkeep import give_away, heed_declarations, resume_due
 from checks.models import ClusterStore, Config
 from checks.querysets import NotLeader
-from nodes.models import Hearing, NodeEvent
+from nodes.models import Hearing, Node, NodeEvent
 
 log = structlog.get_logger()
 
@@ -25,6 +25,7 @@ def run_pass(term: int) -> Pass:
     if not ClusterStore.objects.filter(term=term).exists():
         raise NotLeader(f"term {term} is over")
     Hearing.objects.listen()
+    Node.objects.void_goodbyes()
     for name in NodeEvent.objects.note_silent():
         log.warning("node_silent", node=name, term=term)
     expired = expire_nodes(term=term)

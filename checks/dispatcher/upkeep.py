@@ -15,16 +15,22 @@ from checks.orders import Isolation, Pause
 from checks.querysets import AssignmentQuerySet
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
-from nodes.models import Hearing, NodeEvent
+from nodes.models import Hearing, Node, NodeEvent
 
 # What a node said is looked at again for so long, since it may have been saying it while a pass ended.
 OVERLAP = timedelta(seconds=5)
 
 
 def give_away(*, term: int | None = None) -> list[Move]:
-    """Give away what nodes have that said that they leave; for a minute, as fast as no pile-up allows."""
+    """Give away what nodes have that said that they leave; for a minute, as fast as no pile-up allows.
+
+    When too many say so to believe it, only of those that fell silent as well.
+    """
     left = Assignment.objects.filter(node__leaving=True)
     rows = list(left.order_by("config_id").values_list("config_id", "config__name", "node_id"))
+    if rows and Node.objects.are_leaving_in_crowds():
+        silent = set(Node.objects.silent().values_list("pk", flat=True))
+        rows = [row for row in rows if row[2] in silent]
     if not rows:
         return []
     latest = NodeEvent.objects.filter(kind=NodeEvent.Kind.LEAVING, time__gte=ago(NO_PILE_UP))

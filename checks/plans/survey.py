@@ -64,6 +64,8 @@ class Survey:
 
     def plan(self, pinned: set[str], *, budget: int | None = None, force: bool = False) -> Moves:
         """What a rebalance moves, with the options' say."""
+        takes = {name: node for name, node in self.nodes.items() if node.takes}
+        largest = costs.largest_shares(len(self.held), {name: node.capacity for name, node in takes.items()})
         sticky = (conf.STICKINESS_FACTOR, conf.STICKINESS_UPPER_LIMIT, conf.STICKINESS_LOWER_LIMIT)
         moves = balancing.plan(
             self.costs,
@@ -73,8 +75,11 @@ class Survey:
             pinned=pinned,
             free={digest for digest, held in self.held.items() if not held.fetched},
             eligible=self.eligible(),
-            accepting={name for name, node in self.nodes.items() if node.takes},
-            limits={name: node.most for name, node in self.nodes.items() if node.most is not None},
+            accepting=set(takes),
+            limits={
+                name: largest[name] if node.most is None else min(node.most, largest[name])
+                for name, node in takes.items()
+            },
             budget=budget,
             force=force,
             min_improvement=conf.REBALANCE_MIN_IMPROVEMENT,

@@ -255,3 +255,33 @@ def test_the_costs_of_configs_that_are_gone_are_forgotten_and_count_nowhere() ->
     assert expected() == pytest.approx({"b": 0.3, "c": 0.3})
     assert Cost.objects.prune() == 1
     assert Cost.objects.count() == 1
+
+
+def test_own_load_is_never_above_the_workers_of_the_node() -> None:
+    """A runner that tells of any number of busy checks must not order more nodes."""
+    schedule(one="http_check")
+    runs("one")
+    busy = {f"check_{number}": 10.0**9 for number in range(20)}
+    tells(**busy)
+    measure()
+    assert own_load() == 4
+    Runner.objects.update(workers=6)
+    tells(**busy)
+    measure()
+    assert own_load() == 6
+
+
+@pytest.mark.parametrize(
+    ("able", "shares"),
+    [
+        ({"ash": 4.0}, {"ash": 1000}),
+        ({"ash": 4.0, "birch": 4.0}, {"ash": 985, "birch": 985}),
+        ({f"node{number}": 4.0 for number in range(65)}, {f"node{number}": 500 for number in range(65)}),
+        ({"ash": 512.0, "birch": 512.0}, {"ash": 500, "birch": 500}),
+        ({}, {}),
+    ],
+)
+def test_the_most_that_balancing_gives_a_node_is_the_share_of_one_of_the_greatest_size(
+    able: dict[str, float], shares: dict[str, int]
+) -> None:
+    assert costs.largest_shares(1000, able) == shares

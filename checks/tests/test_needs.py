@@ -10,13 +10,13 @@ from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 
 from checks import dispatcher, needs
-from checks.models import Config, Source
+from checks.models import Assignment, Config, Source
 from checks.needs import Kind
 from checks.orders import Isolation, Pause, Pin, Rule
 from checks.tests.cast import report, sent, silence
 from checks.troubles import Trouble
 from clusteragent.lib import conf
-from nodes.models import Hearing, Heartbeat, Node, RunnerStats
+from nodes.models import Hearing, Heartbeat, Node, NodeEvent, NodeType, Runner, RunnerStats
 
 pytestmark = pytest.mark.django_db
 
@@ -141,7 +141,7 @@ def test_what_nobody_may_run_is_not_said_to_wait_for_room_when_others_do() -> No
 
 
 def test_nodes_that_fell_silent_are_named() -> None:
-    report("ash", "birch")
+    report("ash", "birch", "cedar")
     silence("ash")
     assert (only().kind, only().count, only().cause) == (Kind.SILENT, 1, "ash is not heard.")
     silence("birch")
@@ -150,7 +150,7 @@ def test_nodes_that_fell_silent_are_named() -> None:
 
 def test_of_many_nodes_some_are_named() -> None:
     names = ["ash", "birch", "cedar", "dogwood", "elm"]
-    report(*names)
+    report(*names, "fir")
     silence(*names)
     assert only().cause == "ash, birch, cedar and 2 more are not heard."
 
@@ -177,8 +177,90 @@ def test_a_silent_node_is_not_blamed_twice() -> None:
     report("ash")
     dispatcher.schedule([sent("one")])
     grow_old(60)
+    report("birch")
     silence("ash")
     assert set(found()) == {Kind.SILENT}
+
+
+def bury(*names: str) -> None:
+    """These nodes have been silent for longer than any doubt lasts."""
+    Heartbeat.objects.filter(node__name__in=names).update(seen_at=Now() - conf.NODE_EXPIRATION_TIMEOUT * 4)
+
+
+def test_nobody_takes_work_although_nothing_dangles() -> None:
+    report("ash", "birch", "cedar")
+    dispatcher.schedule([sent("one")])
+    acknowledge()
+    for name in ("ash", "birch"):
+        Node.objects.goodbye(name, "leaving")
+    assert needs.lines() == []
+    cordon_cedar()
+    assert only().kind == Kind.NONE_ACCEPTS
+    assert only().cause.startswith("No node can take work: 1 cordoned and 2 leaving.")
+
+
+def cordon_cedar() -> None:
+    Node.objects.filter(name="cedar").cordon()
+
+
+def test_a_node_that_is_dead_for_long_and_keeps_what_nobody_takes() -> None:
+    report("ash", "birch")
+    dispatcher.schedule([sent("one"), sent("two")])
+    acknowledge()
+    Node.objects.goodbye("birch", "leaving")
+    silence("ash")
+    assert Kind.DEAD_OWNER not in found()
+    bury("ash")
+    assert found()[Kind.DEAD_OWNER].cause == "ash is dead for long, and still the owner of 1 check: nobody runs them."
+    assert found()[Kind.DEAD_OWNER].since == Heartbeat.objects.get(node__name="ash").seen_at
+    Assignment.objects.all().delete()
+    assert Kind.DEAD_OWNER not in found()
+
+
+def test_a_node_in_whose_name_more_than_one_reports() -> None:
+    report("ash", "birch", "cedar")
+    NodeEvent.objects.note(["ash"], NodeEvent.Kind.TWO_ADDRESSES, "192.0.2.1 and 192.0.2.2")
+    for number in range(needs.MOST_DECLARATIONS):
+        NodeEvent.objects.note(["birch"], NodeEvent.Kind.DECLARED, str(number))
+    assert (only().kind, only().count) == (Kind.CONTESTED, 1)
+    NodeEvent.objects.note(["birch"], NodeEvent.Kind.DECLARED, "another")
+    assert only().cause.startswith("ash and birch: more than one seems to report in that name")
+    NodeEvent.objects.update(time=Now() - timedelta(minutes=11))
+    assert needs.lines() == []
+
+
+def test_a_runner_that_tells_what_can_not_be() -> None:
+    report("ash")
+    Runner.objects.create(node=Node.objects.get(), clamped="100000 workers, taken as 256")
+    assert (only().kind, only().count) == (Kind.CLAMPED, 1)
+    assert only().cause.endswith("ash: 100000 workers, taken as 256.")
+
+
+def test_a_runner_among_very_many_node_agents(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anybody can say that it is a runner, and gets everything."""
+    report(*(f"agent-{number}" for number in range(4)))
+    Node.objects.heartbeat("ash", last_change=-1, node_type=NodeType.RUNNER)
+    assert needs.lines() == []
+    report("agent-4")
+    assert (only().kind, only().count) == (Kind.FEW_RUNNERS, 1)
+    assert only().cause.startswith("ash is the only cluster check runner, so 5 node agents get nothing new")
+    monkeypatch.setattr(conf, "PLACEMENT_PREFER", "any")
+    assert needs.lines() == []
+
+
+def test_names_that_look_alike_while_both_live() -> None:
+    report("ash", "ASH", "birch")
+    assert (only().kind, only().count) == (Kind.LOOKS_ALIKE, 2)
+    assert only().cause.startswith("ASH and ash look alike")
+    Heartbeat.objects.filter(node__name="ASH").delete()
+    assert needs.lines() == []
+
+
+def test_new_names_that_were_refused_lately() -> None:
+    Hearing.objects.update(names_refused=7, names_refused_at=Now() - timedelta(seconds=10))
+    assert (only().kind, only().count) == (Kind.NAMES_REFUSED, 1)
+    Hearing.objects.update(names_refused_at=Now() - timedelta(minutes=3))
+    assert needs.lines() == []
 
 
 def test_a_node_that_never_had_a_config_owes_nothing() -> None:
@@ -281,7 +363,7 @@ def test_a_pause_that_nobody_ended() -> None:
 
 
 def test_a_node_that_said_goodbye_is_not_missed() -> None:
-    report("ash", "birch")
+    report("ash", "birch", "cedar")
     silence("ash", "birch")
     Node.objects.filter(name="ash").update(leaving=True)
     Node.objects.filter(name="birch").update(kept_until=Now() + timedelta(minutes=1))
@@ -321,7 +403,7 @@ def test_what_is_over_while_it_is_looked_at_breaks_nothing(monkeypatch: pytest.M
 
 
 def test_the_gravest_comes_first() -> None:
-    report("ash")
+    report("ash", "birch")
     silence("ash")
     Source.objects.filter(name="file").update(held_removals=["one"])
     Hearing.objects.update(last_pass=None)
@@ -333,7 +415,15 @@ def test_every_link_leads_to_a_page(admin_client) -> None:
     dispatcher.schedule([sent(key) for key in ("one", "two", "three")])
     grow_old(60)
     silence("ash", "birch")
-    Hearing.objects.update(last_pass=None, braked_since=Now(), warmup=True)
+    bury("ash")
+    Node.objects.filter(name="cedar").update(schedulable=False)
+    NodeEvent.objects.note(["birch"], NodeEvent.Kind.TWO_ADDRESSES, "192.0.2.1 and 192.0.2.2")
+    Runner.objects.create(node=Node.objects.get(name="birch"), clamped="9 workers, taken as 8")
+    report("АSH", "elm", "fir")  # noqa: RUF001 - a Cyrillic letter
+    Node.objects.heartbeat("cedar", last_change=-1, node_type=NodeType.RUNNER)
+    Node.objects.cordon()
+    Node.objects.filter(name="АSH").update(schedulable=False)  # noqa: RUF001
+    Hearing.objects.update(last_pass=None, braked_since=Now(), warmup=True, names_refused=1, names_refused_at=Now())
     Source.objects.update(held_removals=["one"], errors=[{"where": "a", "line": 1, "error": "b"}])
     one = Config.objects.get(origins__key="one")
     for kind in Trouble.Kind.values:

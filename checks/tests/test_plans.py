@@ -308,3 +308,12 @@ def test_a_node_that_comes_while_the_plan_is_made_is_left_to_the_next(monkeypatc
 
     monkeypatch.setattr(survey, "candidates", look)
     assert {move["to_node"] for move in plans.draft(force=True).moves} == {"birch"}
+
+
+def test_a_runner_that_tells_that_nothing_takes_time_does_not_draw_everything(monkeypatch: pytest.MonkeyPatch):
+    """Its load stays 0, however many it has."""
+    furnish(ash=[0.4] * 6, birch=[0.4] * 6, liar=[0.0] * 6)
+    everything = routes(plans.draft(force=True, budget=1000))
+    assert set(everything.values()) == {"liar"}
+    monkeypatch.setattr(conf, "RUNNER_MAX_WORKERS", 4)
+    assert "liar" not in routes(plans.draft(force=True, budget=1000)).values()

@@ -14,7 +14,7 @@ from checks.orders import Pin, Rule
 from checks.tests.cast import counts, dangling, lead, ledger, owners, report, sent, silence, versions
 from clusteragent.lib import conf
 from nodes.declarations import canonical
-from nodes.models import Hearing, Node, NodeEvent, NodeRule
+from nodes.models import Hearing, Heartbeat, Node, NodeEvent, NodeRule
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
 
@@ -27,6 +27,19 @@ def placed(number: int, *names: str) -> None:
 def leave(*names: str) -> None:
     for name in names:
         Node.objects.goodbye(name, "leaving")
+
+
+def fall_silent_after_goodbye(*names: str) -> None:
+    """So many at once are believed once they are silent, and when their goodbyes pull no brake any more."""
+    leave(*names)
+    Node.objects.filter(name__in=names).update(left_at=Now() - conf.NODE_EXPIRATION_TIMEOUT - timedelta(seconds=1))
+    hush(*names)
+
+
+def hush(*names: str) -> None:
+    """Silent, and not for long enough to expire."""
+    seen_at = Now() - conf.NODE_EXPIRATION_TIMEOUT * 0.6
+    Heartbeat.objects.filter(node__name__in=names).update(seen_at=seen_at)
 
 
 def declare(name: str, *, last_change: int = 7, **lists: Any) -> None:
@@ -68,17 +81,38 @@ class TestLeaving:
         """Ten nodes with ten each, eight of which leave: twenty is the most, so what is left stays where it runs."""
         names = [f"oak-{number}" for number in range(10)]
         placed(100, *names)
-        leave(*names[:8])
+        fall_silent_after_goodbye(*names[:8])
         for _ in range(3):
             one_pass()
         assert [counts()[name] for name in names[8:]] == [20, 20]
         assert not dangling()
         assert Config.objects.count() == sum(counts().values())
 
-    def test_what_stayed_moves_as_soon_as_somebody_has_room(self):
+    def test_what_most_nodes_have_stays_while_they_still_report(self):
+        """Whoever has the token can say goodbye in the names of all of them."""
         names = [f"oak-{number}" for number in range(10)]
         placed(100, *names)
         leave(*names[:8])
+        one_pass()
+        assert set(counts().values()) == {10}
+        hush(names[0])
+        one_pass()
+        assert names[0] not in counts()
+
+    def test_who_said_it_and_still_reports_after_two_minutes_gets_work_again(self):
+        placed(4, "ash", "birch")
+        leave("ash")
+        one_pass()
+        assert counts() == {"birch": 4}
+        Node.objects.filter(name="ash").update(left_at=Now() - conf.GOODBYE_HOLDS - timedelta(seconds=1))
+        one_pass()
+        dispatcher.schedule([sent("one")])
+        assert owners()["one"] == "ash"
+
+    def test_what_stayed_moves_as_soon_as_somebody_has_room(self):
+        names = [f"oak-{number}" for number in range(10)]
+        placed(100, *names)
+        fall_silent_after_goodbye(*names[:8])
         one_pass()
         report(*(f"elm-{number}" for number in range(4)))
         one_pass()
@@ -88,7 +122,7 @@ class TestLeaving:
     def test_what_stayed_moves_after_a_minute_whatever_room_there_is(self):
         names = [f"oak-{number}" for number in range(10)]
         placed(100, *names)
-        leave(*names[:8])
+        fall_silent_after_goodbye(*names[:8])
         one_pass()
         NodeEvent.objects.update(time=Now() - dispatcher.NO_PILE_UP - timedelta(seconds=1))
         one_pass()
@@ -97,7 +131,7 @@ class TestLeaving:
     def test_what_stayed_is_lost_when_the_node_dies(self):
         names = [f"oak-{number}" for number in range(10)]
         placed(100, *names)
-        leave(*names[:8])
+        fall_silent_after_goodbye(*names[:8])
         one_pass()
         silence(*names[:8])
         one_pass()

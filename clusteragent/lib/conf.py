@@ -72,6 +72,10 @@ NODE_EXPIRATION_TIMEOUT = duration(
 WARMUP_DURATION = duration("DD_CLUSTER_CHECKS_WARMUP_DURATION", timedelta(seconds=30))
 BRAKE_FRACTION = fraction("CLUSTERAGENT_BRAKE_FRACTION", 0.5)
 BRAKE_NODES = whole("CLUSTERAGENT_BRAKE_NODES", 3, 0, 1_000_000)
+# A node that still reports so long after it said that it leaves did not go: its goodbye is void. 0: it never is.
+GOODBYE_HOLDS = duration("CLUSTERAGENT_GOODBYE_HOLDS", timedelta(seconds=120))
+# Names that nobody reported with before, of all replicas together; more are told to try again. Five times as many an hour.
+NEW_NODES_A_MINUTE = whole("CLUSTERAGENT_NEW_NODES_A_MINUTE", 20_000, 1, 1_000_000)
 LOST_NODE_RETENTION = duration("CLUSTERAGENT_LOST_NODE_RETENTION", timedelta(days=1))
 
 # What is dispatched, and how it is patched.
@@ -111,6 +115,8 @@ _PRIVATE = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "f
 RUNNER_NETWORKS = networks(
     "CLUSTERAGENT_RUNNER_NETWORKS", (*_PRIVATE, "127.0.0.0/8", "::1/128") if DEMO_NODES else _PRIVATE
 )
+# Whatever a runner says: more workers than these count as these. So no runner draws more to it than one of that size.
+RUNNER_MAX_WORKERS = whole("CLUSTERAGENT_RUNNER_MAX_WORKERS", 256, 1, 100_000)
 
 # Sources and the ledger.
 SCAN_PERIOD = duration("CLUSTERAGENT_SCAN_PERIOD", timedelta(seconds=10), low=timedelta(seconds=1))

@@ -3,13 +3,15 @@
 from datetime import timedelta
 
 import pytest
+from django.db.models import F
 from django.db.models.functions import Now
 from django.test import Client
 
 from clusteragent.lib import conf
 from nodes.heartbeats import Report
 from nodes.models import Hearing, Heartbeat, Node, NodeEvent
-from nodes.querysets import FAREWELL_TIME, RESTART_TIME, UnknownNode
+from nodes.querysets import RESTART_TIME, UnknownNode
+from nodes.registration import FAREWELL_TIME
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
 
@@ -183,15 +185,146 @@ def test_who_left_and_dies_is_no_alarm():
     assert accepting() == {"ash", "birch"}
 
 
-def test_goodbyes_do_not_pull_the_brake():
-    names = [f"oak-{number}" for number in range(4)]
-    work("ash", *names)
-    for name in names:
-        Node.objects.goodbye(name, "leaving")
-    silence(*names)
+def said_ago(*names: str, seconds: float) -> None:
+    """As if they had said that they leave so long ago."""
+    Node.objects.filter(name__in=names).update(left_at=Now() - timedelta(seconds=seconds))
+
+
+def forget() -> None:
+    """As if what was said was said long ago."""
+    NodeEvent.objects.update(time=F("time") - timedelta(hours=2))
+
+
+def braked() -> bool:
     Hearing.objects.listen()
-    assert Hearing.objects.get().braked_since is None
-    assert set(Node.objects.expire().values()) == set(names)
+    return Hearing.objects.get().braked_since is not None
+
+
+OAKS = tuple(f"oak-{number}" for number in range(4))
+
+
+class TestTooMany:
+    """Goodbyes of more than half of the nodes within one timeout: anybody with the token can say them."""
+
+    @pytest.fixture(autouse=True)
+    def oaks(self) -> None:
+        work("ash", "birch", *OAKS)
+
+    def leave(self, *names: str, kind: str = "leaving") -> None:
+        for name in names:
+            Node.objects.goodbye(name, kind)
+
+    @pytest.mark.parametrize("kind", ["leaving", "restarting"])
+    def test_they_pull_the_brake(self, kind: str):
+        self.leave(*OAKS, kind=kind)
+        assert braked()
+        silence(*OAKS)
+        assert Node.objects.expire() == {}
+
+    def test_half_of_the_nodes_do_not(self):
+        self.leave(*OAKS[:3])
+        assert not braked()
+        silence(*OAKS[:3])
+        assert set(Node.objects.expire().values()) == set(OAKS[:3])
+
+    def test_nor_do_those_that_newcomers_replace_one_for_one(self):
+        self.leave(*OAKS)
+        report(*(f"new-{number}" for number in range(4)))
+        assert not braked()
+
+    def test_nor_those_of_a_rollout_that_takes_longer_than_a_timeout(self):
+        self.leave(*OAKS)
+        said_ago(*OAKS[:2], seconds=TIMEOUT.total_seconds() + 1)
+        assert not braked()
+
+    def test_who_started_anew_counts_no_more(self):
+        self.leave(*OAKS, kind="restarting")
+        report(*OAKS)
+        assert not braked()
+
+    def test_the_brake_is_off_again_a_timeout_later(self):
+        self.leave(*OAKS)
+        assert braked()
+        said_ago(*OAKS, seconds=TIMEOUT.total_seconds() + 1)
+        assert not braked()
+
+    def test_so_many_must_be_silent_too_before_what_they_have_goes_to_others(self):
+        self.leave(*OAKS)
+        assert Node.objects.are_leaving_in_crowds()
+        Node.objects.filter(name="oak-0").update(leaving=False)
+        assert not Node.objects.are_leaving_in_crowds()
+
+
+class TestVoid:
+    """A goodbye of a node that lives on. Anybody with the token can say it in that node's name."""
+
+    HOLDS = conf.GOODBYE_HOLDS.total_seconds()
+
+    @pytest.fixture(autouse=True)
+    def trees(self) -> None:
+        work("ash", "birch")
+
+    def test_who_still_reports_two_minutes_later_did_not_leave(self):
+        Node.objects.goodbye("ash", "leaving")
+        said_ago("ash", seconds=self.HOLDS - 5)
+        assert Node.objects.void_goodbyes() == []
+        said_ago("ash", seconds=self.HOLDS + 1)
+        assert Node.objects.void_goodbyes() == ["ash"]
+        assert accepting() == {"ash", "birch"}
+        assert events("ash")[-1] == ("goodbye void", "it still reports")
+
+    def test_who_is_silent_since_then_left(self):
+        Node.objects.goodbye("ash", "leaving")
+        said_ago("ash", seconds=self.HOLDS + 20)
+        silence("ash", seconds=25)
+        assert Node.objects.void_goodbyes() == []
+        assert accepting() == {"birch"}
+
+    def test_zero_is_never(self, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(conf, "GOODBYE_HOLDS", timedelta(0))
+        Node.objects.goodbye("ash", "leaving")
+        said_ago("ash", seconds=self.HOLDS * 100)
+        assert Node.objects.void_goodbyes() == []
+
+    def test_a_goodbye_said_to_an_older_release_counts_from_now_on(self):
+        Node.objects.filter(name="ash").update(leaving=True)
+        assert Node.objects.void_goodbyes() == []
+        assert Node.objects.get(name="ash").left_at is not None
+
+    def test_who_did_not_restart_within_the_minute_gets_work_again(self):
+        Node.objects.goodbye("ash", "restarting")
+        assert Node.objects.void_goodbyes() == []
+        Node.objects.filter(name="ash").update(kept_until=Now() - timedelta(seconds=1))
+        report("ash", last_change=7)
+        assert Node.objects.void_goodbyes() == ["ash"]
+
+    @pytest.mark.parametrize("kind", ["leaving", "restarting"])
+    def test_who_broke_its_word_is_not_believed_for_an_hour(self, kind: str):
+        Node.objects.goodbye("ash", "leaving")
+        said_ago("ash", seconds=self.HOLDS + 1)
+        Node.objects.void_goodbyes()
+        Node.objects.goodbye("ash", kind)
+        assert accepting() == {"ash", "birch"}
+        report("ash", last_change=7)
+        report("ash", last_change=0)
+        Node.objects.goodbye("ash", kind)
+        assert accepting() == {"ash", "birch"}
+        forget()
+        Node.objects.goodbye("ash", kind)
+        assert accepting() == {"birch"}
+
+    def test_a_goodbye_again_and_again_is_none(self):
+        for _ in range(3):
+            Node.objects.goodbye("ash", "restarting")
+            Node.objects.update(kept_until=None)
+        Node.objects.goodbye("ash", "restarting")
+        assert accepting() == {"ash", "birch"}
+
+    def test_the_dead_are_not_kept_by_saying_that_they_restart(self):
+        silence("ash", seconds=20)
+        Node.objects.goodbye("ash", "restarting")
+        silence("ash")
+        assert list(Node.objects.expire().values()) == ["ash"]
 
 
 def test_the_same_deaths_without_goodbyes_do():

@@ -37,9 +37,9 @@ def test_any_name_that_a_node_may_have_reaches_the_statement_as_it_is(known, nam
     assert Node.objects.heartbeats([Report(name, 0), Report("ash", 0)]) == [True, True]
 
 
-def test_unknown_nodes_are_left_to_be_registered_alone(known):
-    assert Node.objects.heartbeats([Report("dogwood", 0), Report("ash", 0)]) == [None, True]
-    assert not Node.objects.filter(name="dogwood").exists()
+def test_unknown_nodes_are_registered_beside_the_known(known):
+    assert Node.objects.heartbeats([Report("dogwood", 0), Report("ash", 0)]) == [True, True]
+    assert Node.objects.known().filter(name="dogwood").exists()
 
 
 def test_a_second_report_of_one_name_is_left_to_be_told_alone(known):

@@ -15,14 +15,24 @@ from checks import loss as losing
 from checks.admin.nodes import NodeWithConfigsAdmin, configs_of
 from checks.models import Config, Move
 from clusteragent.lib.admin import TABLE_ROWS, Table, ago, anchor, link, list_url
-from nodes.models import Node, NodeEvent, RunnerStats
+from nodes.models import Node, NodeEvent, Runner, RunnerStats
 from operators.pages import base
 from operators.pages.words import counted, percent
 
 # Nodes that would get what a lost one has.
 MOST_HEIRS = 10
 # Stand in the page's head.
-_IN_HEAD = ("name", "shown_state", "configs", "heard", "shown_type", "address", "up_to_date", "shown_schedulable")
+_IN_HEAD = (
+    "name",
+    "shown_state",
+    "configs",
+    "heard",
+    "shown_type",
+    "address",
+    "up_to_date",
+    "shown_schedulable",
+    "looks_like",
+)
 
 admin.site.unregister(Node)
 
@@ -102,7 +112,9 @@ def _facts(node: Any, load: float | None) -> list[tuple[str, Any]]:
         ("Checks", anchor(list_url(Config, node=node.name), counted(node.configs, "check"))),
         ("Running by its stats", _running(node)),
     ]
-    return [(name, value or "unknown") for name, value in facts if load is not None or name in ("State", "Checks")]
+    shown = [(name, value or "unknown") for name, value in facts if load is not None or name in ("State", "Checks")]
+    oddities = (("Looks like", node.looks_like()), ("Told what can't be", _clamped(node)))
+    return shown + [(name, value) for name, value in oddities if value]
 
 
 def _acknowledged(node: Any) -> str:
@@ -117,6 +129,10 @@ def _acknowledged(node: Any) -> str:
 def _running(node: Node) -> str:
     number = RunnerStats.objects.filter(node=node).count()
     return counted(number, "check") if number else ""
+
+
+def _clamped(node: Node) -> str:
+    return Runner.objects.filter(node=node).values_list("clamped", flat=True).first() or ""
 
 
 def _drain(node: Any) -> Drain:

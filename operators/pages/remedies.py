@@ -17,7 +17,15 @@ from clusteragent.lib.admin import duration
 from operators.pages import base
 from operators.pages.words import counted
 
-_GRAVE = {Kind.NO_PASS, Kind.BRAKE, Kind.WARMUP, Kind.UNSCHEDULED, Kind.DANGLING}
+_GRAVE = {
+    Kind.NO_PASS,
+    Kind.BRAKE,
+    Kind.NONE_ACCEPTS,
+    Kind.DEAD_OWNER,
+    Kind.WARMUP,
+    Kind.UNSCHEDULED,
+    Kind.DANGLING,
+}
 
 
 @dataclass(frozen=True)

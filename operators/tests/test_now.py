@@ -15,6 +15,7 @@ from checks.models import ClusterStore, Cost, Move, Source
 from checks.orders import Pause
 from checks.tests.cast import dangling, report, sent, silence
 from checks.tests.operators import config, superuser
+from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
 from nodes.models import Hearing, Heartbeat, Node, NodeEvent
 from operators.roles import Role
@@ -92,6 +93,18 @@ def test_the_sentence_has_its_plurals_right(client: Client) -> None:
 def test_what_runs_nowhere_is_not_healthy(client: Client) -> None:
     dispatcher.schedule([sent("one")])
     assert sentence(client) == "Not healthy. 0 checks on 0 nodes, 1 needs you."
+
+
+def test_goodbyes_in_the_names_of_all_nodes_are_not_healthy(client: Client) -> None:
+    """Nothing dangles then, and a node that dies keeps its checks: no other takes them."""
+    place(4, "ash", "birch")
+    for name in ("ash", "birch"):
+        Node.objects.goodbye(name, "leaving")
+    dispatcher.run_pass(ClusterStore.objects.get().term)
+    assert sentence(client).startswith("Not healthy. 4 checks on 2 nodes, ")
+    Node.objects.update(left_at=Now() - conf.GOODBYE_HOLDS - timedelta(seconds=1))
+    dispatcher.run_pass(ClusterStore.objects.get().term)
+    assert sentence(client).startswith("Healthy. 4 checks on 2 nodes, ")
 
 
 def test_numbers_are_grouped() -> None:

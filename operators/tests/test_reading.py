@@ -10,6 +10,8 @@ from django.utils.dateparse import parse_datetime
 from checks import dispatcher
 from checks.models import Config, Move
 from checks.tests.cast import report, sent, silence
+from nodes.declarations import canonical
+from nodes.events import MOST_CHARACTERS
 from nodes.models import Heartbeat, Node, NodeType
 from operators import sources
 from operators.roles import Role
@@ -208,3 +210,13 @@ def test_a_database_that_is_away_is_told_as_that(viewer: Caller, monkeypatch: py
     answer = viewer.call("GET", "sources/shop")
     assert answer.status_code == 503
     assert answer.json() == {"detail": "The database is away, or busy with another change. Try again."}
+
+
+def test_events_are_told_in_bounded_pages_whatever_nodes_declare(viewer: Caller) -> None:
+    """A page was 250 MB that were scrubbed, when each event held what its node had declared."""
+    declared = canonical(include=[f"password{number}: token=abc" for number in range(2000)])
+    for number in range(100):
+        Node.objects.heartbeat(f"node-{number}", last_change=7, declared=declared)
+    rows = viewer.rows("events?limit=1000&kind=declared")
+    assert len(rows) == 100
+    assert max(len(row["cause"]) for row in rows) <= MOST_CHARACTERS

@@ -34,10 +34,11 @@ class Together(Generic[T, R]):
     """`work(items)` for the items of all calls that came while it did the ones before. `work` may be done twice (see `ask`).
 
     Calls wait on the event loop, and one thread does the work for all of them, turn by turn. A turn has the time that its
-    eldest call has left, so no call takes longer than it would alone. An error is every call's that shared the turn.
+    eldest call has left, so no call takes longer than it would alone. An error is every call's that shared the turn; an
+    exception among the outcomes is one call's alone.
     """
 
-    def __init__(self, work: Callable[[Sequence[T]], Sequence[R]], *, most: int = 10_000) -> None:
+    def __init__(self, work: Callable[[Sequence[T]], Sequence[R | BaseException]], *, most: int = 10_000) -> None:
         """most: items of one turn."""
         self._work, self._most = work, most
         self._thread = ThreadPoolExecutor(1, "turns")
@@ -56,7 +57,9 @@ class Together(Generic[T, R]):
 class _Turns(Generic[T, R]):
     """The turns of one event loop."""
 
-    def __init__(self, work: Callable[[Sequence[T]], Sequence[R]], most: int, thread: ThreadPoolExecutor) -> None:
+    def __init__(
+        self, work: Callable[[Sequence[T]], Sequence[R | BaseException]], most: int, thread: ThreadPoolExecutor
+    ) -> None:
         self._work, self._most, self._thread = work, most, thread
         self._waiting: list[_Call] = []
         # How many shared the last turn.
@@ -94,20 +97,27 @@ class _Turns(Generic[T, R]):
             outcomes = await _in_thread(self._thread, lambda: self._ask(calls))
         except BaseException as error:  # noqa: BLE001 - raised by every call that shared it
             for call in calls:
-                if not call.outcome.done():
-                    call.outcome.set_exception(error)
+                _settle(call.outcome, error)
         else:
             for call, outcome in zip(calls, outcomes, strict=True):
-                if not call.outcome.done():
-                    call.outcome.set_result(outcome)
+                _settle(call.outcome, outcome)
         self._turn = None
         if self._waiting:
             self._gather(loop)
 
-    def _ask(self, calls: Sequence[_Call]) -> Sequence[R]:
+    def _ask(self, calls: Sequence[_Call]) -> Sequence[R | BaseException]:
         # Not quite none: an answer that is there already costs no time.
         with limited(max(0.01, calls[0].deadline - time.monotonic())):
             return ask(lambda: self._work([call.item for call in calls]))  # type: ignore[misc]
+
+
+def _settle(future: "asyncio.Future[object]", outcome: object) -> None:
+    if future.done():
+        return  # given up meanwhile
+    if isinstance(outcome, BaseException):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)
 
 
 async def alone(work: Callable[[], R], latest: float) -> R:

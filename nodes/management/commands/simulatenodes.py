@@ -15,7 +15,7 @@ from nodes import simulation_run
 from nodes.account import Account
 from nodes.agent_client import Server, SimulationError, Timing
 from nodes.fleet import Cut, Fleet, Kill, Plan, Rollout
-from nodes.models import validate_node_name
+from nodes.names import validate_node_name
 from nodes.simulated_runners import SimulatedRunners
 from nodes.simulator import LEAVING, RESTARTING
 

@@ -1,0 +1,70 @@
+"""How many names that nobody reported with before may register: whoever has the token can make up any number of them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import timedelta
+
+import structlog
+from django.db.models import F
+from django.db.models.functions import Now
+
+from clusteragent.lib import conf
+from clusteragent.lib.clock import ago
+from nodes import models as nodestore  # its classes take their managers from here, so it is looked up when called
+
+log = structlog.get_logger()
+
+# So many times as many names in an hour as in a minute.
+AN_HOUR = 5
+# Seconds for which a count holds in a process, which counts what it admits itself; and between two words about refusals.
+_COUNT_HOLDS, _SAID_AGAIN_AFTER = 1.0, 10.0
+
+
+class TooManyNames(Exception):
+    """Too many new names of nodes were reported within a minute or an hour."""
+
+
+class Newcomers:
+    """Admits new names as long as there is room, by what the database counted a moment ago.
+
+    Other processes admit names at the same time, so there may be a second's worth more than the limit.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._limit = self._room = 0
+        self._counted = self._said = float("-inf")
+        self._unsaid = 0
+
+    def admit(self, number: int) -> int:
+        """How many of so many new names may register."""
+        with self._lock:
+            if self._limit != conf.NEW_NODES_A_MINUTE or time.monotonic() > self._counted + _COUNT_HOLDS:
+                self._room = _room(conf.NEW_NODES_A_MINUTE)
+                self._limit, self._counted = conf.NEW_NODES_A_MINUTE, time.monotonic()
+            admitted = max(0, min(number, self._room))
+            self._room -= admitted
+            if admitted < number:
+                self._refuse(number - admitted)
+            return admitted
+
+    def _refuse(self, number: int) -> None:
+        """Say, now and then, that the limit bites."""
+        self._unsaid += number
+        if time.monotonic() > self._said + _SAID_AGAIN_AFTER:
+            log.warning("new_nodes_refused", number=self._unsaid, limit=conf.NEW_NODES_A_MINUTE)
+            counted = F("names_refused") + self._unsaid
+            nodestore.Hearing.objects.update(names_refused=counted, names_refused_at=Now())
+            self._unsaid, self._said = 0, time.monotonic()
+
+
+def _room(limit: int) -> int:
+    spans = {timedelta(minutes=1): limit, timedelta(hours=1): AN_HOUR * limit}
+    seen = nodestore.Node.objects.order_by()
+    # No further than the limit: beyond it the number says nothing.
+    return min(most - seen.filter(first_seen__gte=ago(span))[:most].count() for span, most in spans.items())
+
+
+newcomers = Newcomers()
