@@ -18,6 +18,7 @@ QUESTIONS = (
     "configs",
     "load",
     "dispatching",
+    "locking",
     "passes",
     "balancing",
     "rebalancing",

@@ -20,6 +20,8 @@ from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
 
 CHANNEL = "clusteragent"
+# Configs that are flagged in one statement.
+FLAGGED_AT_ONCE = 1000
 
 
 class Call(enum.StrEnum):
@@ -169,7 +171,11 @@ class ConfigQuerySet(models.QuerySet["clusterstore.Config"]):
         """Flag what has been dangling for longer than the threshold. Returns the names of those newly flagged."""
         late = self.dangling().filter(unscheduled=False, dangling_since__lt=ago(conf.UNSCHEDULED_CHECK_THRESHOLD))
         flagged = dict(late.values_list("pk", "name"))
-        self.model.objects.filter(pk__in=flagged).update(unscheduled=True)
+        # Bit by bit: whoever places one of them holds the store's lock while it waits for us.
+        ids = list(flagged)
+        for start in range(0, len(ids), FLAGGED_AT_ONCE):
+            some = self.model.objects.filter(pk__in=ids[start : start + FLAGGED_AT_ONCE])
+            some.dangling().update(unscheduled=True)
         return list(flagged.values())
 
     def remove(self, ids: Collection[int]) -> None:
@@ -293,7 +299,9 @@ class AssignmentQuerySet(models.QuerySet["clusterstore.Assignment"]):
     # The moves, the dangling configs and the deletion must be of the very same rows, so one statement does them all.
     _TAKE_AWAY = """
         WITH gone AS (
-            DELETE FROM checks_assignment WHERE node_id = ANY(%(nodes)s) RETURNING config_id, node_id
+            DELETE FROM checks_assignment WHERE config_id IN (
+                SELECT config_id FROM checks_assignment WHERE node_id = ANY(%(nodes)s) ORDER BY config_id LIMIT %(most)s
+            ) RETURNING config_id, node_id
         ), dangling AS (
             UPDATE checks_config AS c SET dangling_since = statement_timestamp(), former_node_id = gone.node_id
             FROM gone WHERE c.id = gone.config_id RETURNING c.id, c.digest, c.name, gone.node_id
@@ -306,10 +314,10 @@ class AssignmentQuerySet(models.QuerySet["clusterstore.Assignment"]):
     """
 
     def take_away(
-        self, node_ids: Collection[int], *, reason: str, term: int, actor: str = ""
+        self, node_ids: Collection[int], *, most: int, reason: str, term: int, actor: str = ""
     ) -> list[clusterstore.Move]:
-        """Let all that these nodes have dangle, write it to the ledger, and return the moves."""
-        values = {"nodes": list(node_ids), "reason": reason, "term": term, "actor": actor}
+        """Let so much of what these nodes have dangle, write it to the ledger, and return the moves."""
+        values = {"nodes": list(node_ids), "most": most, "reason": reason, "term": term, "actor": actor}
         return list(clusterstore.Move.objects.raw(self._TAKE_AWAY, values))
 
 

@@ -17,7 +17,7 @@ from checks.querysets import Call, NotLeader
 from checks.troubles import Trouble
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
-from nodes.models import Node, NodeEvent
+from nodes.models import Node, NodeEvent, NodeRule
 
 NOT_LEADER = "not the leader"
 FAILED = "failed"
@@ -76,6 +76,8 @@ def _collect_stats(term: int) -> str:
 
 
 def _rebalance(term: int) -> str:
+    # What a process that ended midway left undone.
+    NodeRule.objects.apply()
     noticing.notice(term)
     righted = len(dispatcher.put_right(term=term))
     left = max(0, dispatcher.budget() - righted)

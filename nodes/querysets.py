@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -34,6 +35,8 @@ READMITTED = {"leaving": False, "kept_until": None}
 FLAPPING_TIMES, FLAPPING_SPAN = 2, timedelta(minutes=10)
 # So many timeouts. Nodes that all reported just before a cut of 40 s report again up to 50 s after its beginning.
 BRAKE_HOLDS = 1.5
+# Nodes that rules change in one transaction.
+RULED_AT_ONCE = 1000
 # What goes on is said again.
 SAID_AGAIN_AFTER = timedelta(minutes=10)
 
@@ -266,21 +269,51 @@ class NodeQuerySet(models.QuerySet["nodestore.Node"]):
 
 
 class NodeRuleQuerySet(models.QuerySet["nodestore.NodeRule"]):
-    @transaction.atomic
     def apply(self, nodes: NodeQuerySet | None = None) -> int:
-        """Give nodes (all that are known, unless given) what the rules say of them, later rules last. Returns how many."""
+        """Give nodes (all that are known, unless given) what the rules say of them, later rules last. Returns how many.
+
+        All of them in steps, each committed: who changes the map waits for the nodes that we lock. Raises RuntimeError in
+        a transaction then.
+        """
+        if nodes is not None:
+            return self._apply(nodes)
+        known = nodestore.Node.objects.known()
+        ids = [node.pk for node in self._disobeying(known)]
+        changed = 0
+        for start in range(0, len(ids), RULED_AT_ONCE):
+            with transaction.atomic(durable=True):
+                changed += self._apply(known.filter(pk__in=ids[start : start + RULED_AT_ONCE]))
+        return changed
+
+    # Not the ORM: its bulk_update takes a branch of a CASE for each.
+    _OBEY = """
+        UPDATE nodes_node AS n SET labels = new.labels::jsonb, weight = new.weight, max_configs = new.max_configs
+        FROM unnest(%s::bigint[], %s::text[], %s::float8[], %s::integer[]) AS new (id, labels, weight, max_configs)
+        WHERE n.id = new.id
+    """
+
+    @transaction.atomic
+    def _apply(self, nodes: NodeQuerySet) -> int:
+        # In the order of the key, as every change of the map locks them.
+        changed = self._disobeying(nodes.order_by("pk").select_for_update(no_key=True, of=("self",)))
+        if changed:
+            columns = zip(
+                *((node.pk, json.dumps(node.labels), node.weight, node.max_configs) for node in changed), strict=True
+            )
+            with connection.cursor() as cursor:
+                cursor.execute(self._OBEY, [list(column) for column in columns])
+        return len(changed)
+
+    def _disobeying(self, nodes: NodeQuerySet) -> list[nodestore.Node]:
+        """Of these nodes those that the rules change, as they should be."""
         rules = list(self.order_by("pk"))
         changed = []
-        chosen = nodestore.Node.objects.known() if nodes is None else nodes
-        # In the order of the key, as every change of the map locks them.
-        locked = chosen.order_by("pk").select_for_update(no_key=True, of=("self",))
-        for node in locked.select_related("heartbeat"):
+        for node in nodes.select_related("heartbeat"):
             beat = node.heartbeat
             mine = [rule for rule in rules if rule.covers(node.name, beat.client_ip, beat.node_type)]
             if node.obey(mine):
                 changed.append(node)
-        nodestore.Node.objects.bulk_update(changed, ["labels", "weight", "max_configs"], batch_size=1000)
-        return len(changed)
+        return changed
 
 
 class NodeEventQuerySet(models.QuerySet["nodestore.NodeEvent"]):

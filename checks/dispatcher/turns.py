@@ -2,9 +2,13 @@
 
 import math
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import wraps
+from typing import ParamSpec, TypeVar
 
+from django.db import transaction
 from django.db.models import F
 
 from checks import changes, costs
@@ -17,12 +21,64 @@ from checks.querysets import copy
 from nodes.models import Hearing, Node
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 CHUNK = 1000
 
+_as_one: ContextVar[bool] = ContextVar("as_one", default=False)
 
-def in_chunks(items: Sequence[T], verb: Callable[[Sequence[T]], list[Move]]) -> list[Move]:
-    return [move for start in range(0, len(items), CHUNK) for move in verb(items[start : start + CHUNK])]
+
+def committed(step: Callable[P, T]) -> Callable[P, T]:
+    """A step of a verb: a transaction of its own, which is committed when it returns.
+
+    Raises RuntimeError inside of another transaction, but for `as_one`: that would hold the store's lock until the last
+    of all steps.
+    """
+
+    @wraps(step)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
+        with transaction.atomic(durable=not _as_one.get()):
+            return step(*args, **kwargs)
+
+    return wrapper
+
+
+@contextmanager
+def as_one() -> Iterator[None]:
+    """One transaction around verbs of which nobody may see a part. Inside, none takes more than CHUNK: RuntimeError."""
+    with transaction.atomic(durable=not _as_one.get()):
+        token = _as_one.set(True)
+        try:
+            yield
+        finally:
+            _as_one.reset(token)
+
+
+def in_chunks(
+    items: Sequence[T], verb: Callable[[Sequence[T]], list[Move]], pools: "Pools | None" = None
+) -> list[Move]:
+    """What a step moves, taken for CHUNK items after the other. What fails later than in the first notes what is done.
+
+    pools: nodes to be counted before a step takes the lock, where that must be.
+    """
+    if _as_one.get() and len(items) > CHUNK:
+        raise RuntimeError(f"{len(items)} are too many to be changed in one transaction")
+    moves: list[Move] = []
+    for start in range(0, len(items), CHUNK):
+        if pools is not None:
+            pools.prepare()
+        try:
+            moves += verb(items[start : start + CHUNK])
+        except Exception as error:
+            if start:
+                error.add_note(f"the first {start} of {len(items)} are done")
+            raise
+    return moves
+
+
+def told(error: Exception) -> str:
+    """What an error of a verb says, and what was done before it."""
+    return "; ".join([" ".join(str(error).split()), *getattr(error, "__notes__", ())])
 
 
 class Placement:
@@ -147,6 +203,11 @@ class Pools:
         self._revision = ClusterStore.objects.get().revision
         self._count()
         return self._placement
+
+    def prepare(self) -> None:
+        """Count them before the lock is taken, if it must be: `at` does so under the lock only if the map changes between."""
+        if ClusterStore.objects.get().revision != self._revision or time.monotonic() > self._good_until:
+            self.look()
 
     def keep(self) -> None:
         """Nothing was placed on them."""
