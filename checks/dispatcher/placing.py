@@ -28,7 +28,10 @@ log = structlog.get_logger()
 def schedule(sent: Iterable[Sent], *, term: int | None = None, actor: str = "") -> list[Move]:
     """Take in what origins send: what is new is placed, what changed stays where it is, the same again changes nothing."""
     latest = {(one.source, one.key): one for one in sent}
-    pools = Pools()
+    pools = Pools(lazy=True)
+    first = list(latest)[: turns.CHUNK]
+    if Origin.objects.keyed(first).count() < len(first):
+        pools.look()
     return in_chunks(list(latest.values()), lambda chunk: _schedule(chunk, pools, term, actor), pools)
 
 

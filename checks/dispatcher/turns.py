@@ -184,10 +184,15 @@ class Pools:
     long as the counting takes: a node may be cordoned or fall silent meanwhile.
     """
 
-    def __init__(self, ceiling: float = math.inf, *, cold: bool = False) -> None:
-        """cold: also during the warm-up, when there are no such nodes for anybody else."""
+    def __init__(self, ceiling: float = math.inf, *, cold: bool = False, lazy: bool = False) -> None:
+        """cold: also during the warm-up, when there are no such nodes for anybody else.
+
+        lazy: chunks that place nothing are likely, so they are only counted after one that did.
+        """
         self._ceiling = ceiling
         self._cold = cold
+        self._lazy = lazy
+        self._wanted = False
         self._revision = -1
         self._good_until = 0.0
 
@@ -196,6 +201,7 @@ class Pools:
         if revision != self._revision or time.monotonic() > self._good_until:
             self._count()
         self._revision = revision + 1
+        self._wanted = True
         return self._placement
 
     def look(self) -> Placement:
@@ -206,6 +212,9 @@ class Pools:
 
     def prepare(self) -> None:
         """Count them before the lock is taken, if it must be: `at` does so under the lock only if the map changes between."""
+        if self._lazy and not self._wanted:
+            return
+        self._wanted = False
         if ClusterStore.objects.get().revision != self._revision or time.monotonic() > self._good_until:
             self.look()
 
