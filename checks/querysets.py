@@ -18,6 +18,7 @@ from checks.orders import ORDERS
 from checks.searching import containing
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
+from clusteragent.lib.database import batches
 
 CHANNEL = "clusteragent"
 # Configs that are flagged in one statement.
@@ -389,8 +390,8 @@ class MoveQuerySet(models.QuerySet["clusterstore.Move"]):
         last = changes.order_by("config_id", "-id").distinct("config_id")
         return dict(last.values_list("config_id", "pk"))
 
-    def prune(self, before: datetime | Any) -> int:
-        return self.filter(time__lt=before)._raw_delete(self.db)
+    def prune(self, before: datetime | Any, most: float = batches.MOST) -> int:
+        return batches.delete(self.filter(time__lt=before).order_by("time"), most=most)
 
 
 class SourceQuerySet(models.QuerySet["clusterstore.Source"]):

@@ -47,8 +47,8 @@ STEP = 0.2
 # A file is read once it stood still for a second, so the scan that a change asks for comes a little after that.
 SETTLE = 1.2
 # Seconds that a task may take, if not as long as others: a scan reads very many files, there may be very many runners to
-# ask, and a webhook's receiver may answer a byte at a time.
-TIMEOUTS = {SCAN: 300, STATS: 300, REBALANCE: 300, ANNOUNCE: 20}
+# ask, much may have to be pruned, and a webhook's receiver may answer a byte at a time.
+TIMEOUTS = {SCAN: 300, STATS: 300, REBALANCE: 300, PRUNE: 300, ANNOUNCE: 20}
 # Seconds without an end of a turn of the main loop after which the database is taken for away. A server that is stopped,
 # or a proxy that forgot us, answers neither yes nor no.
 STALLED = 20

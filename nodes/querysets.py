@@ -15,6 +15,7 @@ from django.dispatch import Signal
 
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
+from clusteragent.lib.database import batches
 from nodes import models as nodestore  # its classes take their managers from here, so it is looked up when called
 from nodes.heartbeats import EXTRA_HEARTBEAT, Beat, Report
 
@@ -259,13 +260,14 @@ class NodeQuerySet(models.QuerySet["nodestore.Node"]):
                 (list(ids),),
             )
 
-    def forget(self) -> int:
+    def forget(self, most: float = batches.MOST) -> int:
         """Delete those that are lost. Returns how many."""
-        return self.lost().filter(assignments__isnull=True).delete()[1].get(self.model._meta.label, 0)
+        lost = self.lost().filter(assignments__isnull=True)
+        return batches.delete(lost.order_by("pk"), most=most, cascades=True)
 
-    def prune(self) -> int:
+    def prune(self, most: float = batches.MOST) -> int:
         """Forget nodes that have been lost for longer than the retention. Returns how many."""
-        return self.filter(lost_at__lt=ago(conf.LOST_NODE_RETENTION)).forget()
+        return self.filter(lost_at__lt=ago(conf.LOST_NODE_RETENTION)).forget(most)
 
 
 class NodeRuleQuerySet(models.QuerySet["nodestore.NodeRule"]):
@@ -348,5 +350,5 @@ class NodeEventQuerySet(models.QuerySet["nodestore.NodeEvent"]):
             self.note([name], kind, " and ".join(sorted(addresses)))
             log.warning("node_at_two_addresses", node=name, addresses=sorted(addresses))
 
-    def prune(self, before: datetime | Any) -> int:
-        return self.filter(time__lt=before).delete()[0]
+    def prune(self, before: datetime | Any, most: float = batches.MOST) -> int:
+        return batches.delete(self.filter(time__lt=before).order_by("time"), most=most)
