@@ -96,7 +96,8 @@ def test_each_batch_is_committed(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with monkeypatch.context() as patched:
         patched.setattr(batches, "_delete", broken_off)
-        pytest.raises(KeyboardInterrupt, pruning.prune)
+        with pytest.raises(KeyboardInterrupt):
+            pruning.prune()
     assert Move.objects.filter(name="n").count() == NUMBER - 2
     with transaction.atomic(), pytest.raises(RuntimeError, match="durable"):
         Move.objects.prune(Now())
