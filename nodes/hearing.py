@@ -16,6 +16,8 @@ from nodes import models as nodestore  # its classes take their managers from he
 
 log = structlog.get_logger()
 
+_JUDGED = ("hearing_since", "braked_since", "late_since")
+
 
 class Silence(NamedTuple):
     """How many nodes are known, how many of them silent, and how many appeared since the first of those fell silent."""
@@ -41,13 +43,14 @@ class HearingManager(models.Manager["nodestore.Hearing"]):
         """Decide whether silence counts (deaf, braked or hearing), and write it down."""
         nodestore.Heartbeat.objects.pull_back()
         hearing = self.annotate(now=Now()).get()
-        before = {"hearing_since": hearing.hearing_since, "braked_since": hearing.braked_since}
+        before = {name: getattr(hearing, name) for name in _JUDGED}
         is_forgetful = not nodestore.Memory.objects.exists()
         hearing.judge(hearing.now, self.silence(), forgetful=is_forgetful)
-        after = {"hearing_since": hearing.hearing_since, "braked_since": hearing.braked_since}
+        after = {name: getattr(hearing, name) for name in _JUDGED}
         # Compare and swap: a pass that was stopped between the two must not undo what a later one decided.
         if after != before and self.filter(**before).update(**after):
-            _say(before["braked_since"], hearing)
+            if any(after[name] != before[name] for name in ("hearing_since", "braked_since")):
+                _say(before["braked_since"], hearing)
             if is_forgetful:
                 nodestore.Memory.objects.get_or_create(pk=1)
 

@@ -49,7 +49,7 @@ BODIES = (
 )
 CHUNK = 3
 MINUTE = timedelta(seconds=61)
-TIMES = ("hearing_since", "braked_since", "warm_until")
+TIMES = ("hearing_since", "braked_since", "late_since", "warm_until")
 
 
 @cache
@@ -108,7 +108,8 @@ MOVES = """
 BEGIN = """
     DELETE FROM checks_move; DELETE FROM checks_origin; DELETE FROM checks_instance; DELETE FROM checks_assignment;
     DELETE FROM checks_config; DELETE FROM nodes_nodeevent; DELETE FROM nodes_heartbeat; DELETE FROM nodes_node;
-    UPDATE nodes_hearing SET hearing_since = NULL, braked_since = NULL, warm_until = NULL, last_pass = NULL, warmup = %s;
+    UPDATE nodes_hearing SET hearing_since = NULL, braked_since = NULL, late_since = NULL, warm_until = NULL, last_pass = NULL,
+        warmup = %s;
     INSERT INTO nodes_node (name, labels) SELECT name, '{}' FROM unnest(%s::text[]) AS n (name);
     INSERT INTO nodes_heartbeat (node_id) SELECT id FROM nodes_node
 """

@@ -26,4 +26,4 @@ def _delete(rows: models.QuerySet[Any], cascades: bool) -> int:
         return int(rows._raw_delete(rows.db))
     # Locked: what changes meanwhile so that it should stay, stays.
     keys = [row.pk for row in rows.select_for_update(of=("self",))]
-    return rows.model._base_manager.filter(pk__in=keys).delete()[1].get(rows.model._meta.label, 0)
+    return int(rows.model._base_manager.filter(pk__in=keys).delete()[1].get(rows.model._meta.label, 0))
