@@ -7,6 +7,7 @@ from django.apps import AppConfig
 from django.core import checks
 
 from clusteragent.lib import conf
+from clusteragent.lib.database import arrays
 
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 # Node agents report each ten seconds.
@@ -18,6 +19,7 @@ class ClusterAgentConfig(AppConfig):
     verbose_name = "Cluster agent"
 
     def ready(self) -> None:
+        arrays.register()
         checks.register(check_addresses)
         checks.register(check_tokens)
         checks.register(check_nodes)

@@ -24,8 +24,8 @@ def run_pass(term: int) -> Pass:
     """One background pass of the leader: hear, expire, take away, re-dispatch, flag, note the time. Raises NotLeader."""
     if not ClusterStore.objects.filter(term=term).exists():
         raise NotLeader(f"term {term} is over")
-    Hearing.objects.listen()
-    for name in NodeEvent.objects.note_silent():
+    silence = Hearing.objects.listen()
+    for name in NodeEvent.objects.note_silent() if silence.silent else ():
         log.warning("node_silent", node=name, term=term)
     expired = expire_nodes(term=term)
     heed_declarations(term=term)

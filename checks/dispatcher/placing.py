@@ -13,8 +13,9 @@ from checks.changes import Entry, Reckoning, Sent
 from checks.dispatcher import turns
 from checks.dispatcher.turns import Pools, Turn, committed, entries_of, in_chunks, sketches
 from checks.models import Assignment, ClusterStore, Config, Move, Origin, Source
+from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
-from nodes.models import Hearing, Node
+from nodes.models import Hearing, Heartbeat, Node
 from nodes.querysets import NodeQuerySet
 
 # How long what a dead node left may wait for room, rather than be piled on the survivors.
@@ -54,18 +55,23 @@ def expire_nodes(*, term: int | None = None, force: bool = False, actor: str = "
 
 def redispatch(*, term: int | None = None, force: bool = False, actor: str = "") -> list[Move]:
     """Place what dangles, each config on its former node if that is back. force skips the warm-up and the ceiling."""
+    dangling = list(Config.objects.dangling().order_by("dangling_since", "pk").values_list("pk", "name", "former_node"))
+    is_cold = Hearing.objects.filter(warmup=True).exists()
+    if not (dangling or is_cold):
+        return []
     warmed_up = Hearing.objects.warmed_up(sources_read=not Source.objects.filter(read_at=None).exists())
     if not (warmed_up or force):
         return []
-    dangling = list(Config.objects.dangling().order_by("dangling_since", "pk").values_list("pk", "name", "former_node"))
     moves = _give_out(dangling, math.inf if force else no_pile_up(), term, actor) if dangling else []
-    if warmed_up and Hearing.objects.filter(warmup=True).exists():
+    if warmed_up and is_cold:
         moves += _end_warmup({id_ for id_, *_ in dangling}, term, actor)
     return moves
 
 
 def _next_to_expire(force: bool) -> list[int]:
     """Of the nodes that expired, the first that together have no more configs than a step takes; one at least."""
+    if not Heartbeat.objects.filter(seen_at__lt=ago(conf.NODE_EXPIRATION_TIMEOUT)).exists():
+        return []  # as mostly: what else must be so takes longer to ask
     expired = Node.objects.expired(force=force).order_by("pk").annotate(held=Count("assignments"))
     ids: list[int] = []
     held = 0

@@ -13,7 +13,7 @@ from checks.orders import Isolation, Pause
 from checks.querysets import AssignmentQuerySet
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
-from nodes.models import Hearing, NodeEvent
+from nodes.models import Hearing, Node, NodeEvent
 
 # What a node said is looked at again for so long, since it may have been saying it while a pass ended.
 OVERLAP = timedelta(seconds=5)
@@ -21,6 +21,8 @@ OVERLAP = timedelta(seconds=5)
 
 def give_away(*, term: int | None = None) -> list[Move]:
     """Give away what nodes have that said that they leave; for a minute, as fast as no pile-up allows."""
+    if not Node.objects.filter(leaving=True).exists():
+        return []
     left = Assignment.objects.filter(node__leaving=True)
     rows = list(left.order_by("config_id").values_list("config_id", "config__name", "node_id"))
     if not rows:
