@@ -95,7 +95,10 @@ class Reckoning:
     def __init__(self, chunk: Sequence[Sent]) -> None:
         self.changes = Changes()
         keys = {(sent.source, sent.key) for sent in chunk}
-        self._origins = {(origin.source, origin.key): origin for origin in Origin.objects.keyed(keys)}
+        columns = Origin.objects.keyed(keys).values_list(
+            "pk", "source", "key", "config_id", "fingerprint", "scanned_by", named=True
+        )
+        self._origins = {(origin.source, origin.key): origin for origin in columns}
         found = entries(
             ids={origin.config_id for origin in self._origins.values()}, digests={sent.patched.digest for sent in chunk}
         )
@@ -224,8 +227,9 @@ def write(changes: Changes, actor: str) -> None:
     for entry, id_ in zip(changes.new, new_ids(Config, len(changes.new)), strict=True):
         entry.id = id_
     Edit.objects.note([entry.id for entry in changes.changed], actor)
-    Config.objects.rewrite(CONFIG_COLUMNS, [_row(entry) for entry in changes.changed])
-    copy(Config, CONFIG_COLUMNS, (_row(entry) for entry in changes.new))
+    patched_with = patching.fingerprint()
+    Config.objects.rewrite(CONFIG_COLUMNS, [_row(entry, patched_with) for entry in changes.changed])
+    copy(Config, CONFIG_COLUMNS, (_row(entry, patched_with) for entry in changes.new))
     Instance.objects.filter(config_id__in=[entry.id for entry in changes.changed]).delete()
     copy(Instance, ("config_id", "check_id", "interval"), _instance_rows([*changes.changed, *changes.new]))
     copy(
@@ -282,13 +286,13 @@ def rekey_orders(ids: Collection[int]) -> None:
         model.objects.bulk_update(lost, ["source", "key"])
 
 
-def _row(entry: Entry) -> tuple[Any, ...]:
+def _row(entry: Entry, patched_with: str) -> tuple[Any, ...]:
     """The columns of CONFIG_COLUMNS."""
     assert entry.sent is not None
     patched = entry.sent.patched
     return (
         entry.id, patched.digest, patched.name, patched.provider, json.dumps(entry.sent.original.to_json()), patched.wire,
-        patched.scrubbed, patched.text, patched.node_name, entry.dangling_since, patching.fingerprint(),
+        patched.scrubbed, patched.text, patched.node_name, entry.dangling_since, patched_with,
     )  # fmt: skip
 
 

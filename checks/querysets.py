@@ -6,6 +6,7 @@ import enum
 import json
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from django.contrib.postgres.expressions import ArraySubquery
@@ -346,10 +347,8 @@ class MoveQuerySet(models.QuerySet["clusterstore.Move"]):
 
     def write(self, moves: Sequence[clusterstore.Move]) -> None:
         """Write moves to the ledger, in the transaction that makes them."""
-        rows = (
-            [*(getattr(move, field) for field in self._FIELDS), json.dumps(move.why) if move.why else None]
-            for move in moves
-        )
+        columns = attrgetter(*self._FIELDS)
+        rows = ((*columns(move), json.dumps(move.why) if move.why else None) for move in moves)
         copy(self.model, (*self._FIELDS, "why"), rows)
 
     # A stay of a config on a node ends with its next move. Other bytes are another config, which may have been mended; and

@@ -31,7 +31,9 @@ class _AsArray:
         if not kind:
             return super().as_sql(compiler, connection)  # type: ignore[misc]
         column, params = self.process_lhs(compiler, connection)  # type: ignore[attr-defined]
-        return f"{column} = ANY(%s::{kind}[])", [*params, values]
+        # Numbers are put together here, which is faster than psycopg's array of each.
+        array: Any = "{" + ",".join(map(str, values)) + "}" if kind == "bigint" else values
+        return f"{column} = ANY(%s::{kind}[])", [*params, array]
 
     def _values(self) -> list[Any]:
         """The values, which were prepared for the column, without those that equal nothing; none where they are few."""
