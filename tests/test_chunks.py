@@ -101,6 +101,17 @@ def test_a_deletion_that_can_not_have_the_lock_is_told_so_and_not_logged_as_done
         assert cursor.fetchone() == (0,)
 
 
+def test_after_a_step_that_took_long_the_next_get_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    monkeypatch.setattr(turns, "CHUNK", 1000)
+    monkeypatch.setattr(turns, "LONG", -1)
+    turns.in_chunks(range(2200), lambda chunk: sizes.append(len(chunk)) or [])  # type: ignore[func-returns-value]
+    assert sizes == [1000, 500, 250, 125, 100, 100, 100, 25]
+    assert turns._fitting(100, seconds=0.3) == 100
+    monkeypatch.setattr(turns, "LONG", 0.25)
+    assert [turns._fitting(500, seconds) for seconds in (0.05, 0.1, 0.3)] == [1000, 500, 250]
+
+
 VERBS: dict[str, Callable[[], Any]] = {
     "schedule": lambda: dispatcher.schedule([sent("new")]),
     "unschedule": lambda: dispatcher.unschedule([("file", "c0")]),

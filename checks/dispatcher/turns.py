@@ -24,6 +24,8 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 CHUNK = 1000
+# Seconds that a step should not take, and what it is given at least.
+LONG, FEWEST = 0.25, 100
 
 _as_one: ContextVar[bool] = ContextVar("as_one", default=False)
 
@@ -59,21 +61,33 @@ def in_chunks(
 ) -> list[Move]:
     """What a step moves, taken for CHUNK items after the other. What fails later than in the first notes what is done.
 
+    After a step that took long the next ones get fewer: on a busy machine others must not wait for longer, either.
     pools: nodes to be counted before a step takes the lock, where that must be.
     """
     if _as_one.get() and len(items) > CHUNK:
         raise RuntimeError(f"{len(items)} are too many to be changed in one transaction")
     moves: list[Move] = []
-    for start in range(0, len(items), CHUNK):
+    start, size = 0, CHUNK
+    while start < len(items):
         if pools is not None:
             pools.prepare()
+        began = time.monotonic()
         try:
-            moves += verb(items[start : start + CHUNK])
+            moves += verb(items[start : start + size])
         except Exception as error:
             if start:
                 error.add_note(f"the first {start} of {len(items)} are done")
             raise
+        start += size
+        size = _fitting(size, time.monotonic() - began)
     return moves
+
+
+def _fitting(size: int, seconds: float) -> int:
+    """How many items the next step gets, when this one with so many took that long."""
+    if seconds > LONG:
+        return max(size // 2, min(FEWEST, CHUNK))
+    return min(size * 2, CHUNK) if seconds < LONG / 3 else size
 
 
 def told(error: Exception) -> str:
