@@ -19,6 +19,7 @@ QUESTIONS = (
     "configs",
     "load",
     "dispatching",
+    "locking",
     "passes",
     "balancing",
     "rebalancing",

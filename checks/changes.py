@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from django.db.models import Count, F
+from django.db.models.base import ModelState
 
 from checks import patching
 from checks.edits import Edit
@@ -94,7 +95,10 @@ class Reckoning:
     def __init__(self, chunk: Sequence[Sent]) -> None:
         self.changes = Changes()
         keys = {(sent.source, sent.key) for sent in chunk}
-        self._origins = {(origin.source, origin.key): origin for origin in Origin.objects.keyed(keys)}
+        columns = Origin.objects.keyed(keys).values_list(
+            "pk", "source", "key", "config_id", "fingerprint", "scanned_by", named=True
+        )
+        self._origins = {(origin.source, origin.key): origin for origin in columns}
         found = entries(
             ids={origin.config_id for origin in self._origins.values()}, digests={sent.patched.digest for sent in chunk}
         )
@@ -205,7 +209,7 @@ def _inherited(orders: OrderQuerySet, new: Sequence[Entry]) -> Iterator[tuple[En
     from. Where several wait for an origin the last holds.
     """
     waiting: dict[tuple[str, str], dict[str, Order]] = {}
-    for order in orders.filter(config=None, source__in={entry.key[0] for entry in new}).order_by("pk"):
+    for order in orders.waiting_for(entry.key for entry in new).order_by("pk"):
         waiting.setdefault((order.source, parent_of(order.key)), {})[order.key] = order
     shared = {order.config_id: order for order in orders.of({entry.parted_from for entry in new})}
     for entry in new:
@@ -223,8 +227,9 @@ def write(changes: Changes, actor: str) -> None:
     for entry, id_ in zip(changes.new, new_ids(Config, len(changes.new)), strict=True):
         entry.id = id_
     Edit.objects.note([entry.id for entry in changes.changed], actor)
-    Config.objects.rewrite(CONFIG_COLUMNS, [_row(entry) for entry in changes.changed])
-    copy(Config, CONFIG_COLUMNS, (_row(entry) for entry in changes.new))
+    patched_with = patching.fingerprint()
+    Config.objects.rewrite(CONFIG_COLUMNS, [_row(entry, patched_with) for entry in changes.changed])
+    copy(Config, CONFIG_COLUMNS, (_row(entry, patched_with) for entry in changes.new))
     Instance.objects.filter(config_id__in=[entry.id for entry in changes.changed]).delete()
     copy(Instance, ("config_id", "check_id", "interval"), _instance_rows([*changes.changed, *changes.new]))
     copy(
@@ -242,38 +247,52 @@ def write(changes: Changes, actor: str) -> None:
 
 def _hand_on(heirs: Sequence[Entry]) -> None:
     """Write what new configs inherit. What waited for them, or for what they were cut from or put together of, is over."""
-    for entry in heirs:
-        for order in entry.inherited:
-            own = copy_of(order)
-            own.pk, own.config_id, (own.source, own.key) = None, entry.id, entry.key
-            own.save(force_insert=True)
     came = {entry.key for entry in heirs}
     over = came | {(source, parent_of(key)) for source, key in came}
     for model in ORDERS if heirs else ():
-        for order in model.objects.filter(config=None, source__in={source for source, _ in came}):
-            if (order.source, order.key) in over or (order.source, parent_of(order.key)) in came:
-                order.delete()
+        inherited = [(entry, order) for entry in heirs for order in entry.inherited if isinstance(order, model)]
+        model.objects.bulk_create([_own(entry, order) for entry, order in inherited])
+        waiting = model.objects.waiting_for(came)
+        model.objects.filter(
+            pk__in=[
+                order.pk
+                for order in waiting
+                if (order.source, order.key) in over or (order.source, parent_of(order.key)) in came
+            ]
+        ).delete()
+
+
+def _own(entry: Entry, order: Order) -> Order:
+    """The same order, of this config."""
+    own = copy_of(order)
+    own.pk, own.config_id, (own.source, own.key) = None, entry.id, entry.key
+    own._state = ModelState()
+    return own
 
 
 def rekey_orders(ids: Collection[int]) -> None:
     """These configs live on without some of their origins: what is ordered of them belongs to one that still sends them."""
     for model in ORDERS:
-        for order in model.objects.of(ids):
-            keys = list(
-                Origin.objects.filter(config=order.config_id).order_by("source", "key").values_list("source", "key")
-            )
-            if keys and (order.source, order.key) not in keys:
-                order.source, order.key = keys[0]
-                order.save(update_fields=["source", "key"])
+        orders = list(model.objects.of(ids))
+        if not orders:
+            continue
+        keys: dict[int, list[tuple[str, str]]] = {}
+        senders = Origin.objects.filter(config__in=[order.config_id for order in orders]).order_by("source", "key")
+        for config, source, key in senders.values_list("config_id", "source", "key"):
+            keys.setdefault(config, []).append((source, key))
+        lost = [one for one in orders if one.config_id in keys and (one.source, one.key) not in keys[one.config_id]]
+        for order in lost:
+            order.source, order.key = keys[order.config_id or 0][0]
+        model.objects.bulk_update(lost, ["source", "key"])
 
 
-def _row(entry: Entry) -> tuple[Any, ...]:
+def _row(entry: Entry, patched_with: str) -> tuple[Any, ...]:
     """The columns of CONFIG_COLUMNS."""
     assert entry.sent is not None
     patched = entry.sent.patched
     return (
         entry.id, patched.digest, patched.name, patched.provider, json.dumps(entry.sent.original.to_json()), patched.wire,
-        patched.scrubbed, patched.text, patched.node_name, entry.dangling_since, patching.fingerprint(),
+        patched.scrubbed, patched.text, patched.node_name, entry.dangling_since, patched_with,
     )  # fmt: skip
 
 

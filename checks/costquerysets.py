@@ -8,6 +8,7 @@ from django.db import connection, models
 
 from checks import models as clusterstore  # its classes take their managers from here, so it is looked up when called
 from clusteragent.lib import conf
+from clusteragent.lib.database import batches
 from clusteragent.lib.database.sweeps import sweep
 from nodes.runnerstats import DEFAULT_WORKERS
 
@@ -154,9 +155,10 @@ class CostQuerySet(models.QuerySet["clusterstore.Cost"]):
             cursor.execute(self._FRESH + self._OWN_LOAD, bounds)
             return int(cursor.rowcount)
 
-    def prune(self) -> int:
+    def prune(self, most: float = batches.MOST) -> int:
         """Forget the costs of configs that are gone. Returns how many."""
-        return self.filter(~models.Exists(clusterstore.Config.objects.filter(pk=models.OuterRef("pk")))).delete()[0]
+        left = self.filter(~models.Exists(clusterstore.Config.objects.filter(pk=models.OuterRef("pk"))))
+        return batches.delete(left.order_by("pk"), most=most)
 
     def _numbers(self, statement: str, values: list[list[int]]) -> dict[int, float]:
         with connection.cursor() as cursor:

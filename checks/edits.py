@@ -10,6 +10,8 @@ from typing import Any, ClassVar, NamedTuple
 from django.db import connection, models
 from django.db.models.functions import Now
 
+from clusteragent.lib.database import batches
+
 # Of what an edit changed, in lines.
 MOST_LINES = 400
 
@@ -43,8 +45,8 @@ class EditQuerySet(models.QuerySet["Edit"]):
             text = edit.text
         return found
 
-    def prune(self, before: datetime | Any) -> int:
-        return self.filter(time__lt=before)._raw_delete(self.db)
+    def prune(self, before: datetime | Any, most: float = batches.MOST) -> int:
+        return batches.delete(self.filter(time__lt=before).order_by("time"), most=most)
 
 
 class Edit(models.Model):

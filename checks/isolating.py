@@ -21,7 +21,7 @@ def isolate(check_id: str, *, actor: str, note: str = "") -> Isolated:
     if config_id is None:
         return Isolated(check_id, "", False, "Unable to find check")
     try:
-        dispatcher.isolate(config_id, actor=actor, note=note)
+        dispatcher.isolate([config_id], actor=actor, note=note)
     except (dispatcher.NotAccepting, dispatcher.NotDispatchable) as error:
         return Isolated(check_id, "", False, str(error))
     owner = Assignment.objects.select_related("node").get(config=config_id).node

@@ -8,12 +8,11 @@ from datetime import timedelta
 from typing import Any, NamedTuple
 
 import structlog
-from django.db import transaction
 from django.db.models import Count, F
 from django.db.models.functions import Now
 
 from checks import dispatcher
-from checks.dispatcher.turns import Placement, Turn, entries_of
+from checks.dispatcher.turns import Pools, Turn, committed, entries_of, in_chunks
 from checks.models import Assignment, Config, Move
 from checks.orders import Isolation, Pin
 from checks.querysets import MoveQuerySet, Suspect
@@ -59,7 +58,8 @@ def try_elsewhere(*, term: int | None = None) -> list[Move]:
         stuck = stuck.exclude(config_id__in=rows.filter(config_id__isnull=False).values("config_id"))
     movable = stuck.exclude(config__name__in=conf.EXCLUDE_CHECKS_FROM_DISPATCHING)
     ids = list(movable.order_by("since", "config_id").values_list("config_id", flat=True)[:AT_ONCE])
-    return _give_to_others(ids, term) if ids else []
+    pools = Pools()
+    return in_chunks(ids, lambda chunk: _give_to_others(chunk, pools, term), pools)
 
 
 def quarantine(*, term: int | None = None) -> list[Move]:
@@ -95,11 +95,11 @@ def _tried() -> MoveQuerySet:
     return Move.objects.filter(reason=Move.Reason.NOT_RUNNING, time__gte=ago(TRIED_AGAIN_AFTER))
 
 
-@transaction.atomic
-def _give_to_others(ids: Sequence[int], term: int | None) -> list[Move]:
+@committed
+def _give_to_others(ids: Sequence[int], pools: Pools, term: int | None) -> list[Move]:
     turn = Turn(term, "")
     entries = [entry for entry in entries_of(ids) if entry.owner is not None]
-    turn.relocate(entries, Placement(), Move.Reason.NOT_RUNNING, elsewhere=True)
+    turn.relocate(entries, pools.at(turn.store.revision), Move.Reason.NOT_RUNNING, elsewhere=True)
     return turn.finish() if turn.moves else []
 
 
@@ -116,7 +116,7 @@ def _quarantine(suspect: Suspect, term: int | None) -> list[Move]:
         return []
     died = f"{', '.join(suspect.nodes)} died soon after they got it"
     try:
-        moves = dispatcher.isolate(config.pk, note=died, term=term, reason=Isolation.Reason.QUARANTINED)
+        moves = dispatcher.isolate([config.pk], note=died, term=term, reason=Isolation.Reason.QUARANTINED)
         NodeEvent.objects.note([config.node], NodeEvent.Kind.QUARANTINED, f"{config.name} {config.digest}")
     except (dispatcher.NotAccepting, dispatcher.NotDispatchable) as error:
         log.warning("config_not_quarantined", check=config.name, digest=config.digest, error=str(error))

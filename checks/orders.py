@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from fnmatch import fnmatchcase
 from typing import Any, ClassVar, Self
@@ -10,9 +10,10 @@ from typing import Any, ClassVar, Self
 from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Func, Q, Value
 from django.db.models.functions import Now
 
+from checks.sharding import parent_of
 from clusteragent.lib.scrub import scrub
 from nodes.models import validate_labels
 
@@ -22,6 +23,23 @@ class OrderQuerySet(models.QuerySet[Any]):
         """Orders about the configs with these ids."""
         # Mostly there are none, and asking with a thousand ids takes longer.
         return self.filter(config_id__in=ids) if ids and self.exists() else self.none()
+
+    def waiting_for(self, keys: Iterable[tuple[str, str]]) -> Self:
+        """Orders without a config that belong to these origins (source, key), to what those were cut from, or to shards.
+
+        And some that belong to others: sources and keys are looked for each for itself.
+        """
+        if not self.filter(config=None).exists():
+            return self.none()
+        wanted = {(source, parent_of(key)) for source, key in keys}
+        parent = Func(
+            F("key"), Value("#[0-9]+$"), Value(""), function="regexp_replace", output_field=models.TextField()
+        )
+        return (
+            self.filter(config=None, source__in={source for source, _ in wanted})
+            .alias(parent=parent)
+            .filter(parent__in={key for _, key in wanted})
+        )
 
     def detach(self, ids: Collection[int]) -> None:
         """These configs go: what was ordered of them waits for their origins to come back."""

@@ -9,6 +9,7 @@ from django.db import models
 
 from checks import models as clusterstore  # noqa: F401 - the type of a row: its classes take their managers from here
 from clusteragent.lib import conf
+from clusteragent.lib.database import batches
 from clusteragent.lib.database.sweeps import sweep
 
 # A node that gives no stats counts as running what it has had, and acknowledged, for so long.
@@ -79,5 +80,5 @@ class PlanQuerySet(models.QuerySet["clusterstore.Plan"]):
             cursor.execute(self._HELD, values)
             return [Held(*row) for row in cursor.fetchall()]
 
-    def prune(self, before: datetime | Any) -> int:
-        return self.filter(time__lt=before).delete()[0]
+    def prune(self, before: datetime | Any, most: float = batches.MOST) -> int:
+        return batches.delete(self.filter(time__lt=before).order_by("pk"), most=most)

@@ -8,20 +8,21 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from django.db import transaction
+from django.db import OperationalError
 from django.db.models import F
 from django.db.models.functions import Now
 
 from checks import costs, dispatcher, plans
 from checks.balancing import spread
 from checks.changes import Entry
-from checks.dispatcher.misplaced import Judge
+from checks.dispatcher.misplaced import Judge, JudgedPools
 from checks.dispatcher.steering import accepting, check_admitted, dispatchable
 from checks.dispatcher.turns import Placement
 from checks.eligibility import name_origins
 from checks.models import Assignment, ClusterStore, Config, Move, Plan
 from checks.orders import Pin
 from checks.plans import StalePlan
+from checks.plans.applying import check_fresh
 from clusteragent.lib.admin import numbered
 from nodes.models import Node
 from nodes.querysets import UnknownNode
@@ -108,57 +109,64 @@ def apply(plan: Plan, *, actor: str) -> list[Move]:
         return plans.apply(plan, actor=actor)
     made: list[Move] = []
     touched = _touched(plan)
-    for start in range(0, max(len(touched), 1), dispatcher.CHUNK):
+    pools = JudgedPools()
+    # A drain is begun at once: passes move what the nodes have.
+    number = 1 if plan.order["verb"] == "drain" else max(len(touched), 1)
+    for start in range(0, number, dispatcher.CHUNK):
         try:
-            made += _carry_out(plan, touched, start, actor)
-        except (StalePlan, *REFUSALS) as reason:
+            if not start and len(touched) > dispatcher.CHUNK:
+                # All before the first lock is taken, so that a plan that is stale from the beginning changes nothing.
+                check_fresh(plan)
+                _check_configs(touched)
+            pools.prepare()
+            made += _carry_out(plan, touched, start, pools, actor)
+        except (StalePlan, OperationalError, *REFUSALS) as reason:
             if not start:
-                raise StalePlan(str(reason)) from reason
+                raise reason if isinstance(reason, OperationalError) else StalePlan(str(reason)) from reason
             Plan.objects.filter(pk=plan.pk).update(outcome=f"stopped after {start} of {len(touched)} configs: {reason}")
             break
     return made
 
 
-@transaction.atomic
-def _carry_out(plan: Plan, touched: Sequence[_Touched], start: int, actor: str) -> list[Move]:
-    # Before looking: nothing may change between the look and the deed.
-    ClusterStore.objects.lock()
-    if not start and not Plan.objects.filter(pk=plan.pk, applied_at=None).update(applied_at=Now()):
-        raise StalePlan("the plan was applied already")
-    chunk = touched[start : start + dispatcher.CHUNK]
-    # The first chunk answers for all, so that a plan that is stale from the beginning changes nothing.
-    _check_configs(touched if not start else chunk)
-    _check_nodes(plan)
-    moves = _VERBS[plan.order["verb"]]([one.config for one in chunk], plan.order, actor)
-    Plan.objects.filter(pk=plan.pk).update(moved=F("moved") + len(moves))
+def _carry_out(plan: Plan, touched: Sequence[_Touched], start: int, pools: JudgedPools, actor: str) -> list[Move]:
+    with dispatcher.as_one():
+        # Before looking: nothing may change between the look and the deed.
+        ClusterStore.objects.lock()
+        if not start and not Plan.objects.filter(pk=plan.pk, applied_at=None).update(applied_at=Now()):
+            raise StalePlan("the plan was applied already")
+        chunk = touched[start : start + dispatcher.CHUNK]
+        _check_configs(chunk)
+        _check_nodes(plan)
+        moves = _VERBS[plan.order["verb"]]([one.config for one in chunk], plan.order, pools, actor)
+        Plan.objects.filter(pk=plan.pk).update(moved=F("moved") + len(moves))
     return moves
 
 
-def _reassign(ids: Sequence[int], order: _Order, actor: str) -> list[Move]:
+def _reassign(ids: Sequence[int], order: _Order, pools: JudgedPools, actor: str) -> list[Move]:
     """Where the node is held, by a pin, which takes the place of one that led elsewhere."""
     moves = []
     if order["hold"]:
-        moves += dispatcher.pin(ids, order["node"], until=_time(order), actor=actor, note=order["note"])
+        moves += dispatcher.pin(ids, order["node"], until=_time(order), actor=actor, note=order["note"], pools=pools)
     return moves + dispatcher.reassign(ids, order["node"], actor=actor)
 
 
-def _pin(ids: Sequence[int], order: _Order, actor: str) -> list[Move]:
+def _pin(ids: Sequence[int], order: _Order, pools: JudgedPools, actor: str) -> list[Move]:
     how = {name: order[name] for name in ("aim", "kind", "waits", "note")}
-    return dispatcher.pin(ids, until=_time(order), actor=actor, **how)
+    return dispatcher.pin(ids, until=_time(order), actor=actor, pools=pools, **how)
 
 
-def _pause(ids: Sequence[int], order: _Order, actor: str) -> list[Move]:
+def _pause(ids: Sequence[int], order: _Order, pools: JudgedPools, actor: str) -> list[Move]:
     return dispatcher.pause(ids, until=_time(order), actor=actor, note=order["note"])
 
 
-def _drain(ids: Sequence[int], order: _Order, actor: str) -> list[Move]:
+def _drain(ids: Sequence[int], order: _Order, pools: JudgedPools, actor: str) -> list[Move]:
     """From now on passes move what the nodes have, bit by bit."""
     Node.objects.filter(name__in=order["nodes"]).cordon(draining=True, actor=actor)
     ClusterStore.objects.wake()
     return []
 
 
-_VERBS: Mapping[str, Callable[[Sequence[int], _Order, str], list[Move]]] = {
+_VERBS: Mapping[str, Callable[[Sequence[int], _Order, JudgedPools, str], list[Move]]] = {
     "reassign": _reassign,
     "pin": _pin,
     "pause": _pause,

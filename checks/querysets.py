@@ -6,6 +6,7 @@ import enum
 import json
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from django.contrib.postgres.expressions import ArraySubquery
@@ -18,8 +19,11 @@ from checks.orders import ORDERS
 from checks.searching import containing
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
+from clusteragent.lib.database import batches
 
 CHANNEL = "clusteragent"
+# Configs that are flagged in one statement.
+FLAGGED_AT_ONCE = 1000
 
 
 class Call(enum.StrEnum):
@@ -169,7 +173,11 @@ class ConfigQuerySet(models.QuerySet["clusterstore.Config"]):
         """Flag what has been dangling for longer than the threshold. Returns the names of those newly flagged."""
         late = self.dangling().filter(unscheduled=False, dangling_since__lt=ago(conf.UNSCHEDULED_CHECK_THRESHOLD))
         flagged = dict(late.values_list("pk", "name"))
-        self.model.objects.filter(pk__in=flagged).update(unscheduled=True)
+        # Bit by bit: whoever places one of them holds the store's lock while it waits for us.
+        ids = list(flagged)
+        for start in range(0, len(ids), FLAGGED_AT_ONCE):
+            some = self.model.objects.filter(pk__in=ids[start : start + FLAGGED_AT_ONCE])
+            some.dangling().update(unscheduled=True)
         return list(flagged.values())
 
     def remove(self, ids: Collection[int]) -> None:
@@ -295,7 +303,9 @@ class AssignmentQuerySet(models.QuerySet["clusterstore.Assignment"]):
     # The moves, the dangling configs and the deletion must be of the very same rows, so one statement does them all.
     _TAKE_AWAY = """
         WITH gone AS (
-            DELETE FROM checks_assignment WHERE node_id = ANY(%(nodes)s) RETURNING config_id, node_id
+            DELETE FROM checks_assignment WHERE config_id IN (
+                SELECT config_id FROM checks_assignment WHERE node_id = ANY(%(nodes)s) ORDER BY config_id LIMIT %(most)s
+            ) RETURNING config_id, node_id
         ), dangling AS (
             UPDATE checks_config AS c SET dangling_since = statement_timestamp(), former_node_id = gone.node_id
             FROM gone WHERE c.id = gone.config_id RETURNING c.id, c.digest, c.name, gone.node_id
@@ -308,10 +318,10 @@ class AssignmentQuerySet(models.QuerySet["clusterstore.Assignment"]):
     """
 
     def take_away(
-        self, node_ids: Collection[int], *, reason: str, term: int, actor: str = ""
+        self, node_ids: Collection[int], *, most: int, reason: str, term: int, actor: str = ""
     ) -> list[clusterstore.Move]:
-        """Let all that these nodes have dangle, write it to the ledger, and return the moves."""
-        values = {"nodes": list(node_ids), "reason": reason, "term": term, "actor": actor}
+        """Let so much of what these nodes have dangle, write it to the ledger, and return the moves."""
+        values = {"nodes": list(node_ids), "most": most, "reason": reason, "term": term, "actor": actor}
         return list(clusterstore.Move.objects.raw(self._TAKE_AWAY, values))
 
 
@@ -339,10 +349,8 @@ class MoveQuerySet(models.QuerySet["clusterstore.Move"]):
 
     def write(self, moves: Sequence[clusterstore.Move]) -> None:
         """Write moves to the ledger, in the transaction that makes them."""
-        rows = (
-            [*(getattr(move, field) for field in self._FIELDS), json.dumps(move.why) if move.why else None]
-            for move in moves
-        )
+        columns = attrgetter(*self._FIELDS)
+        rows = ((*columns(move), json.dumps(move.why) if move.why else None) for move in moves)
         copy(self.model, (*self._FIELDS, "why"), rows)
 
     # A stay of a config on a node ends with its next move. Other bytes are another config, which may have been mended; and
@@ -383,8 +391,8 @@ class MoveQuerySet(models.QuerySet["clusterstore.Move"]):
         last = changes.order_by("config_id", "-id").distinct("config_id")
         return dict(last.values_list("config_id", "pk"))
 
-    def prune(self, before: datetime | Any) -> int:
-        return self.filter(time__lt=before)._raw_delete(self.db)
+    def prune(self, before: datetime | Any, most: float = batches.MOST) -> int:
+        return batches.delete(self.filter(time__lt=before).order_by("time"), most=most)
 
 
 class SourceQuerySet(models.QuerySet["clusterstore.Source"]):

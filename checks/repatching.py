@@ -10,12 +10,11 @@ from datetime import datetime
 from typing import NamedTuple
 
 import structlog
-from django.db import transaction
 
 from checks import autoconf, changes, patching, sending, sharding, wire
 from checks.changes import Changes, Entry, Sent
 from checks.dispatcher import Refused
-from checks.dispatcher.turns import Turn, in_chunks
+from checks.dispatcher.turns import Turn, committed, in_chunks
 from checks.dispatcher.upkeep import budget
 from checks.models import Config, Move, Origin
 from checks.wire import IntegrationConfig, UnpatchableConfig
@@ -85,7 +84,7 @@ def _patched(original: Mapping[str, object], before: bytes) -> Sent | None:
     return Sent("", "", config, patched) if patched.wire != before else None
 
 
-@transaction.atomic
+@committed
 def _write(fresh: Mapping[int, _Fresh], term: int | None) -> list[Move]:
     turn = Turn(term, ACTOR)
     # Whoever edited one meanwhile patched it, and sent something else.

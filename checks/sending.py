@@ -1,9 +1,8 @@
 """What a key of a source sends to the dispatcher: its config whole or in shards, in place of what it sent before."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from typing import NamedTuple
-
-from django.db import transaction
 
 from checks import dispatcher, sharding
 from checks.changes import Sent
@@ -78,6 +77,7 @@ def send(
     """Schedule what keys of a source send. before: under which origins' keys each sent until now; those left are unscheduled.
 
     A config that is cut otherwise than before is changed in one transaction: nobody sees a part of it missing, or twice.
+    Not one with more shards than a chunk of the dispatcher holds: parts of it are missing for a moment.
     """
     plain: list[Sent] = []
     recut: list[tuple[Admitted, set[str]]] = []
@@ -88,10 +88,11 @@ def send(
             plain += one.sent
     moves = dispatcher.schedule(plain, term=term, actor=actor)
     for batch in _batches(recut):
-        with transaction.atomic():
-            left_over = [(source, key) for _, left in batch for key in left]
+        left_over = [(source, key) for _, left in batch for key in left]
+        sent = [sent for one, _ in batch for sent in one.sent]
+        with dispatcher.as_one() if len(left_over) + len(sent) <= dispatcher.CHUNK else nullcontext():
             moves += dispatcher.unschedule(left_over, term=term, actor=actor)
-            moves += dispatcher.schedule([sent for one, _ in batch for sent in one.sent], term=term, actor=actor)
+            moves += dispatcher.schedule(sent, term=term, actor=actor)
     return moves
 
 
@@ -102,12 +103,14 @@ def put(source: str, key: str, config: IntegrationConfig, *, actor: str = "") ->
     return admitted
 
 
-@transaction.atomic
 def replace(source: str, admitted: Admitted, *, term: int | None = None, actor: str = "") -> list[Move]:
     """Let a key send this, in place of whatever it sent before. Raises NotLeader."""
-    # Before looking: else two at once, with different options, could leave a config whole and in shards.
-    ClusterStore.objects.lock(term)
-    before = {admitted.key: [origin.key for origin in origins(source, admitted.key)]}
+    with dispatcher.as_one():
+        # Before looking: else two at once, with different options, could leave a config whole and in shards.
+        ClusterStore.objects.lock(term)
+        before = {admitted.key: [origin.key for origin in origins(source, admitted.key)]}
+        if len(before[admitted.key]) + len(admitted.sent) <= dispatcher.CHUNK:
+            return send([admitted], before, source=source, term=term, actor=actor)
     return send([admitted], before, source=source, term=term, actor=actor)
 
 

@@ -10,14 +10,11 @@ import structlog
 from django.db import transaction
 from django.db.models.functions import Now
 
-from checks import autoconf, costs, dispatcher, noticing, plans, repatching
-from checks.edits import Edit
-from checks.models import ClusterStore, Cost, Move, Plan, TaskRun
+from checks import autoconf, costs, dispatcher, noticing, plans, pruning, repatching
+from checks.models import ClusterStore, TaskRun
 from checks.querysets import Call, NotLeader
 from checks.troubles import Trouble
-from clusteragent.lib import conf
-from clusteragent.lib.clock import ago
-from nodes.models import Node, NodeEvent
+from nodes.models import NodeRule
 
 NOT_LEADER = "not the leader"
 FAILED = "failed"
@@ -52,7 +49,7 @@ def rebalance(term: int) -> str:
 
 
 def prune(term: int) -> str:
-    """Forget old lines of the ledger, old plans, old events, and nodes that have been lost for long."""
+    """Forget what is older than its retention: see checks/pruning.py."""
     return run("prune", term, _prune)
 
 
@@ -76,6 +73,8 @@ def _collect_stats(term: int) -> str:
 
 
 def _rebalance(term: int) -> str:
+    # What a process that ended midway left undone.
+    NodeRule.objects.apply()
     noticing.notice(term)
     righted = len(dispatcher.put_right(term=term))
     left = max(0, dispatcher.budget() - righted)
@@ -92,15 +91,7 @@ def _rebalance(term: int) -> str:
 def _prune(term: int) -> dict[str, int]:
     with transaction.atomic():
         ClusterStore.objects.lock(term)
-    old = ago(conf.LEDGER_RETENTION)
-    return {
-        "moves": Move.objects.prune(old),
-        "plans": Plan.objects.prune(old),
-        "edits": Edit.objects.prune(old),
-        "events": NodeEvent.objects.prune(old),
-        "nodes": Node.objects.prune(),
-        "costs": Cost.objects.prune(),
-    }
+    return pruning.prune()
 
 
 def run(name: str, term: int, work: Callable[[int], object]) -> str:

@@ -43,8 +43,8 @@ TASKS = PASS, SCAN, STATS, REBALANCE, REPATCH, PRUNE, ANNOUNCE = tuple(
     )
 )
 # Seconds that a task may take, if not as long as others: a scan reads very many files, there may be very many runners to
-# ask, and a webhook's receiver may answer a byte at a time.
-TIMEOUTS = {SCAN: 300, STATS: 300, REBALANCE: 300, ANNOUNCE: 20}
+# ask, much may have to be pruned, and a webhook's receiver may answer a byte at a time.
+TIMEOUTS = {SCAN: 300, STATS: 300, REBALANCE: 300, PRUNE: 300, ANNOUNCE: 20}
 # Names of others' rows that are logged, and how much of each.
 SHOWN, SHOWN_OF_EACH = 5, 80
 

@@ -9,7 +9,17 @@ from django.http import HttpRequest
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter
 from unfold.decorators import display
 
-from clusteragent.lib.admin import TABLE_ROWS, DaysFilter, NotedAdmin, ReadOnlyAdmin, Table, ago, list_url, numbered
+from clusteragent.lib.admin import (
+    TABLE_ROWS,
+    DaysFilter,
+    NotedAdmin,
+    ReadOnlyAdmin,
+    Table,
+    WithoutTransaction,
+    ago,
+    list_url,
+    numbered,
+)
 from nodes.declarations import parse
 from nodes.models import Node, NodeEvent, NodeRule, NodeType
 
@@ -172,7 +182,7 @@ class NodeEventAdmin(ReadOnlyAdmin):
 
 
 @admin.register(NodeRule)
-class NodeRuleAdmin(NotedAdmin):
+class NodeRuleAdmin(NotedAdmin, WithoutTransaction):
     """Who writes a rule is noted, and what changes is applied to the nodes at once."""
 
     list_display = ("__str__", "node_type", "labels", "weight", "max_configs", "author", "time")

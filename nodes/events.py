@@ -13,6 +13,7 @@ from django.db.models import Exists
 from django.db.models.functions import Now
 
 from clusteragent.lib.clock import ago
+from clusteragent.lib.database import batches
 from nodes import models as nodestore  # its classes take their managers from here, so it is looked up when called
 
 log = structlog.get_logger()
@@ -24,8 +25,6 @@ MOST_OF_A_NODE, OF_A_NODE_WITHIN = 20, timedelta(minutes=10)
 # Of all nodes, the rows that a pruning leaves; and the characters of a cause.
 MOST_KEPT = 1_000_000
 MOST_CHARACTERS = 1000
-# Rows that one statement deletes.
-_BATCH = 10_000
 
 
 def brief(text: str) -> str:
@@ -98,12 +97,8 @@ class NodeEventQuerySet(models.QuerySet["nodestore.NodeEvent"]):
             self.note([name], kind, " and ".join(sorted(addresses)))
             log.warning("node_at_two_addresses", node=name, addresses=sorted(addresses))
 
-    def prune(self, before: datetime | Any) -> int:
-        """Delete what is older than that, and the eldest of what is too much. Returns how many. A batch a statement."""
+    def prune(self, before: datetime | Any, most: float = batches.MOST) -> int:
+        """Delete what is older than that, and the eldest of what is too much. Returns how many."""
         surplus = self.order_by("-id").values_list("pk", flat=True)[MOST_KEPT : MOST_KEPT + 1]
         old = self.filter(time__lt=before).order_by("time"), self.filter(pk__lte=max(surplus, default=0)).order_by("pk")
-        deleted = 0
-        for rows in old:
-            while pks := list(rows.values_list("pk", flat=True)[:_BATCH]):
-                deleted += self.filter(pk__in=pks)._raw_delete(self.db)
-        return deleted
+        return sum(batches.delete(rows, most=most) for rows in old)

@@ -16,6 +16,8 @@ from nodes import models as nodestore  # its classes take their managers from he
 
 log = structlog.get_logger()
 
+_JUDGED = ("hearing_since", "braked_since", "late_since")
+
 
 class Silence(NamedTuple):
     """How many nodes are known, how many of them silent, and how many appeared since the first of those fell silent.
@@ -46,19 +48,22 @@ class HearingManager(models.Manager["nodestore.Hearing"]):
         """The row, if we began to hear less than this share of the timeout ago: a silence as long says nothing yet."""
         return self.filter(hearing_since__gte=ago(conf.NODE_EXPIRATION_TIMEOUT * share))
 
-    def listen(self) -> None:
-        """Decide whether silence counts (deaf, braked or hearing), and write it down."""
+    def listen(self) -> Silence:
+        """Decide whether silence counts (deaf, braked or hearing), and write it down. Returns who is silent."""
         nodestore.Heartbeat.objects.pull_back()
         hearing = self.annotate(now=Now()).get()
-        before = {"hearing_since": hearing.hearing_since, "braked_since": hearing.braked_since}
+        before = {name: getattr(hearing, name) for name in _JUDGED}
         is_forgetful = not nodestore.Memory.objects.exists()
-        hearing.judge(hearing.now, self.silence(), forgetful=is_forgetful)
-        after = {"hearing_since": hearing.hearing_since, "braked_since": hearing.braked_since}
+        silence = self.silence()
+        hearing.judge(hearing.now, silence, forgetful=is_forgetful)
+        after = {name: getattr(hearing, name) for name in _JUDGED}
         # Compare and swap: a pass that was stopped between the two must not undo what a later one decided.
         if after != before and self.filter(**before).update(**after):
-            _say(before["braked_since"], hearing)
+            if any(after[name] != before[name] for name in ("hearing_since", "braked_since")):
+                _say(before["braked_since"], hearing)
             if is_forgetful:
                 nodestore.Memory.objects.get_or_create(pk=1)
+        return silence
 
     def note_pass(self) -> None:
         """A pass is complete."""

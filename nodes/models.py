@@ -18,6 +18,9 @@ from nodes.names import likeness, validate_node_name
 from nodes.querysets import NodeQuerySet, NodeRuleQuerySet
 from nodes.runnerstats import RunnerQuerySet, RunnerStatsQuerySet
 
+# So many timeouts in a row of late passes each pass gives every node a full timeout anew.
+LATE_COUNTS = 2
+
 
 def validate_network(network: str) -> None:
     """An address range, as 10.1.0.0/16 or fd00::/8."""
@@ -175,6 +178,8 @@ class Hearing(models.Model):
     last_pass = models.DateTimeField(null=True)
     hearing_since = models.DateTimeField(null=True)
     braked_since = models.DateTimeField(null=True)
+    # The first of a row of late passes; empty again when passes were on time for a full timeout.
+    late_since = models.DateTimeField(null=True)
     # A new database places nothing before this time, which is unknown until a node reported and the sources were read.
     warm_until = models.DateTimeField(null=True)
     warmup = models.BooleanField(db_default=True)
@@ -194,19 +199,34 @@ class Hearing(models.Model):
         """Whether silence means death (hearing), our own deafness, or too many deaths to believe (braked).
 
         Deaf: every node fell silent at once, or no pass ran for a while, or the database may have forgotten whom it heard:
-        every node gets a full timeout from now.
+        every node gets a full timeout from now. Not for ever: when late passes go on for LATE_COUNTS timeouts while most nodes
+        are heard, it is the passes that are late, not the reports.
         Braked: more fell silent, or said goodbye, than is likely (a broken load balancer, a cut network, somebody who speaks
         in their names); they expire only if that lasts.
         """
         if self.hearing_since:
             self.hearing_since = min(self.hearing_since, now)  # the database's clock was set back
-        asleep = self.last_pass is not None and now - self.last_pass > conf.NODE_EXPIRATION_TIMEOUT / 2
+        asleep = self._is_late(now) and (
+            now - (self.late_since or now) <= conf.NODE_EXPIRATION_TIMEOUT * LATE_COUNTS
+            or 2 * silence.silent > silence.known
+        )
         if asleep or forgetful or (silence.known >= 2 and silence.silent == silence.known):
             self.hearing_since = self.braked_since = now
         elif silence.alarming():
             self.braked_since = self.braked_since or now
         elif self.braked_since:
             self.braked_since, self.hearing_since = None, now
+
+    def _is_late(self, now: datetime) -> bool:
+        """Whether the last pass is too long ago to have heard all that was silent since; notes since when that is so."""
+        late = self.last_pass is not None and now - self.last_pass > conf.NODE_EXPIRATION_TIMEOUT / 2
+        if self.late_since:
+            self.late_since = min(self.late_since, now)
+        if late:
+            self.late_since = self.late_since or now
+        elif self.hearing_since is None or now - self.hearing_since > conf.NODE_EXPIRATION_TIMEOUT:
+            self.late_since = None
+        return late
 
 
 class Memory(models.Model):

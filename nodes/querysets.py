@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 
@@ -24,6 +25,7 @@ from django.db.models.functions import Now
 
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
+from clusteragent.lib.database import batches
 from nodes import hearing
 from nodes import models as nodestore  # its classes take their managers from here, so it is looked up when called
 from nodes.heartbeats import EXTRA_HEARTBEAT, Beat, Report, apart
@@ -39,10 +41,12 @@ BROKEN_WORD = timedelta(hours=1)
 GOODBYES, GOODBYES_SPAN = 3, timedelta(minutes=10)
 # Who is uncordoned may be given work, whatever it said before.
 READMITTED = {"leaving": False, "kept_until": None}
-# Lost nodes that a pruning leaves, and how many it deletes at once.
-MOST_LOST, PRUNED_AT_ONCE = 50_000, 1000
+# Lost nodes that a pruning leaves.
+MOST_LOST = 50_000
 # So many timeouts. Nodes that all reported just before a cut of 40 s report again up to 50 s after its beginning.
 BRAKE_HOLDS = 1.5
+# Nodes that rules change in one transaction.
+RULED_AT_ONCE = 1000
 
 
 class UnknownNode(LookupError):
@@ -300,50 +304,69 @@ class NodeQuerySet(RegistrationQuerySet):
                 (list(ids),),
             )
 
-    @transaction.atomic
-    def forget(self) -> int:
+    def forget(self, most: float = batches.MOST) -> int:
         """Delete those that are lost. Returns how many. One that somebody revives at this moment stays."""
-        locked = self.lost().order_by("pk").select_for_update(of=("self",), skip_locked=True)
-        # Looked at again: whoever held a row before us may have revived its node.
-        lost = self.model.objects.lost().filter(pk__in=list(locked.values_list("pk", flat=True)))
-        return lost.filter(assignments__isnull=True).delete()[1].get(self.model._meta.label, 0)
+        lost = self.lost().filter(assignments__isnull=True)
+        return batches.delete(lost.order_by("pk"), most=most, cascades=True)
 
-    def prune(self) -> int:
+    def prune(self, most: float = batches.MOST) -> int:
         """Forget nodes that have been lost for longer than the retention, and of very many those lost for longest.
 
-        Returns how many. A batch a transaction.
+        Returns how many.
         """
+        old = Q(lost_at__lt=ago(conf.LOST_NODE_RETENTION))
         surplus = self.filter(lost_at__isnull=False).order_by("-lost_at").values_list("lost_at", flat=True)
-        eldest = next(iter(surplus[MOST_LOST : MOST_LOST + 1]), None)
-        old = (
-            Q(lost_at__lt=ago(conf.LOST_NODE_RETENTION)) | Q(lost_at__lte=eldest)
-            if eldest
-            else Q(lost_at__lt=ago(conf.LOST_NODE_RETENTION))
-        )
-        forgotten = 0
-        while pks := list(
-            self.lost().filter(old, assignments__isnull=True).values_list("pk", flat=True)[:PRUNED_AT_ONCE]
-        ):
-            forgotten += self.filter(pk__in=pks).forget()
-        return forgotten
+        for eldest in surplus[MOST_LOST : MOST_LOST + 1]:
+            old |= Q(lost_at__lte=eldest)
+        return self.filter(old).forget(most)
 
 
 class NodeRuleQuerySet(models.QuerySet["nodestore.NodeRule"]):
-    @transaction.atomic
     def apply(self, nodes: NodeQuerySet | None = None) -> int:
-        """Give nodes (all that are known, unless given) what the rules say of them, later rules last. Returns how many."""
+        """Give nodes (all that are known, unless given) what the rules say of them, later rules last. Returns how many.
+
+        All of them in steps, each committed: who changes the map waits for the nodes that we lock. Raises RuntimeError in
+        a transaction then.
+        """
+        if nodes is not None:
+            return self._apply(nodes)
+        known = nodestore.Node.objects.known()
+        ids = [node.pk for node in self._disobeying(known)]
+        changed = 0
+        for start in range(0, len(ids), RULED_AT_ONCE):
+            with transaction.atomic(durable=True):
+                changed += self._apply(known.filter(pk__in=ids[start : start + RULED_AT_ONCE]))
+        return changed
+
+    # Not the ORM: its bulk_update takes a branch of a CASE for each.
+    _OBEY = """
+        UPDATE nodes_node AS n SET labels = new.labels::jsonb, weight = new.weight, max_configs = new.max_configs
+        FROM unnest(%s::bigint[], %s::text[], %s::float8[], %s::integer[]) AS new (id, labels, weight, max_configs)
+        WHERE n.id = new.id
+    """
+
+    @transaction.atomic
+    def _apply(self, nodes: NodeQuerySet) -> int:
+        # In the order of the key, as every change of the map locks them.
+        changed = self._disobeying(nodes.order_by("pk").select_for_update(no_key=True, of=("self",)))
+        if changed:
+            columns = zip(
+                *((node.pk, json.dumps(node.labels), node.weight, node.max_configs) for node in changed), strict=True
+            )
+            with connection.cursor() as cursor:
+                cursor.execute(self._OBEY, [list(column) for column in columns])
+        return len(changed)
+
+    def _disobeying(self, nodes: NodeQuerySet) -> list[nodestore.Node]:
+        """Of these nodes those that the rules change, as they should be."""
         rules = list(self.order_by("pk"))
         changed = []
-        chosen = nodestore.Node.objects.known() if nodes is None else nodes
         if not rules:
             # Nearly always nothing is left to do then, for very many.
-            chosen = chosen.exclude(labels={}, weight=1.0, max_configs=None)
-        # In the order of the key, as every change of the map locks them.
-        locked = chosen.order_by("pk").select_for_update(no_key=True, of=("self",))
-        for node in locked.select_related("heartbeat"):
+            nodes = nodes.exclude(labels={}, weight=1.0, max_configs=None)
+        for node in nodes.select_related("heartbeat"):
             beat = node.heartbeat
             mine = [rule for rule in rules if rule.covers(node.name, beat.client_ip, beat.node_type)]
             if node.obey(mine):
                 changed.append(node)
-        nodestore.Node.objects.bulk_update(changed, ["labels", "weight", "max_configs"], batch_size=1000)
-        return len(changed)
+        return changed

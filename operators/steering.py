@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-from django.db import transaction
 from drf_spectacular.utils import extend_schema
 from rest_framework import mixins, status
 from rest_framework.decorators import action
@@ -82,9 +81,8 @@ class IsolationViewSet(OrderViewSet):
     queryset = Isolation.objects.select_related("config")
     serializer_class = orders.IsolationSerializer
 
-    @transaction.atomic
     def give(self, ids: Sequence[int], actor: str, **order: Any) -> Any:
-        return [move for id_ in ids for move in dispatcher.isolate(id_, actor=actor, **order)]
+        return dispatcher.isolate(ids, actor=actor, **order)
 
     def take(self, ids: Sequence[int], actor: str) -> Any:
         return dispatcher.release(ids)
@@ -115,14 +113,12 @@ class NodeRuleViewSet(Ruled):
     queryset = NodeRule.objects.all()
     serializer_class = orders.NodeRuleSerializer
 
-    @transaction.atomic
     def perform_create(self, serializer: Any) -> None:
         super().perform_create(serializer)
         NodeRule.objects.apply()
 
     perform_update = perform_create
 
-    @transaction.atomic
     def perform_destroy(self, instance: NodeRule) -> None:
         instance.delete()
         NodeRule.objects.apply()

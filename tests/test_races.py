@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connection, transaction
+from django.db import connection
 from django.db.models import Count
 from django.db.models.functions import Now
 
@@ -81,7 +81,7 @@ def _two_nodes(transactional_db: None) -> None:
 @contextmanager
 def held(work: Callable[[], Any]) -> Iterator[None]:
     """Do the work in a transaction that stays open for the block."""
-    with transaction.atomic():
+    with dispatcher.as_one():
         work()
         yield
 

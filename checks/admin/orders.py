@@ -1,11 +1,12 @@
 """What people ordered: pins, pauses, isolations and rules. Giving an order and taking it back are verbs of the dispatcher."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
+from django.db import OperationalError
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
@@ -96,12 +97,18 @@ class OrderAdmin(NotedAdmin, ReadOnlyAdmin):
     def changeform_view(
         self, request: HttpRequest, object_id: str | None = None, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
-        try:
-            response: HttpResponse = super().changeform_view(request, object_id, form_url, extra_context)
-        except REFUSALS as refusal:
-            messages.error(request, f"Not done: {scrub(str(refusal))}.")
-            return redirect(request.path)
-        return response
+        return _told_if_refused(
+            request, lambda: super(OrderAdmin, self).changeform_view(request, object_id, form_url, extra_context)
+        )
+
+    def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
+        return _told_if_refused(request, lambda: super(OrderAdmin, self).delete_view(request, object_id, extra_context))
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        return _told_if_refused(request, lambda: super(OrderAdmin, self).changelist_view(request, extra_context))
+
+    def log_deletions(self, request: HttpRequest, queryset: Any) -> None:
+        """Not yet: Django asks for it before the deed, which may be refused."""
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         """Through the verb, so that it acts at once. What waits for its origin has nothing to act on."""
@@ -112,7 +119,8 @@ class OrderAdmin(NotedAdmin, ReadOnlyAdmin):
             return
         ids = [obj.config_id] if change else form.cleaned_data["configs"]
         moves = self.give(ids, actor, **form.given())
-        obj.pk = self.model.objects.values_list("pk", flat=True).get(config=ids[0])
+        # Gone already: its page says so.
+        obj.pk = self.model.objects.values_list("pk", flat=True).filter(config=ids[0]).first() or 0
         messages.info(request, f"{numbered(len(moves), 'config')} moved.")
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
@@ -124,11 +132,21 @@ class OrderAdmin(NotedAdmin, ReadOnlyAdmin):
     def _take(self, request: HttpRequest, orders: Sequence[Any]) -> None:
         self.take([order.config_id for order in orders if order.config_id], request.user.get_username())
         self.model.objects.filter(pk__in=[order.pk for order in orders]).delete()
+        super().log_deletions(request, orders)
 
     def _columns(self) -> list[str]:
         """All of the order, but of the config no more than its name."""
         own = [field.attname for field in self.opts.concrete_fields]
         return [*own, "config__name", "config__digest"]
+
+
+def _told_if_refused(request: HttpRequest, view: Callable[[], HttpResponse]) -> HttpResponse:
+    """What a view answers; where its verb is refused, or can't have the store's lock, the page again, with the reason."""
+    try:
+        return view()
+    except (*REFUSALS, OperationalError) as refusal:
+        messages.error(request, f"Not done: {scrub(dispatcher.told(refusal))}.")
+        return redirect(request.path)
 
 
 class PinForm(TimedForm):
@@ -188,7 +206,7 @@ class IsolationAdmin(OrderAdmin):
     list_display = ("about", "get_reason_display", "origin", "author", "shown_note", "time")
 
     def give(self, ids: Collection[int], actor: str, **given: Any) -> list[Move]:
-        return [move for id_ in ids for move in dispatcher.isolate(id_, actor=actor, **given)]
+        return dispatcher.isolate(ids, actor=actor, **given)
 
     def take(self, ids: Collection[int], actor: str) -> object:
         return dispatcher.release(ids)

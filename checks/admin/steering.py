@@ -91,7 +91,7 @@ class SteeringAdmin(ReadOnlyAdmin):
 
     def _isolate(self, request: HttpRequest, config: Config) -> None:
         try:
-            moves = dispatcher.isolate(config.pk, actor=request.user.get_username())
+            moves = dispatcher.isolate([config.pk], actor=request.user.get_username())
         except (dispatcher.NotAccepting, dispatcher.NotDispatchable) as error:
             messages.error(request, f"{config} is not isolated: {error}.")
         else:

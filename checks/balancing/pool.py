@@ -64,9 +64,11 @@ class Pool(Generic[N]):
     def best(self, among: frozenset[N] | None = None, number: int = 5) -> list[tuple[str, float]]:
         """The names and loads of those with the lowest loads, the lowest first."""
         # So many of the smallest stand so far at the front of a heap; what rose since it was looked at stands too far there.
-        front = {node for _, _, node in self._heap(among)[: 2**number - 1]}
-        loads = heapq.nsmallest(number, ((self.load(node), self._names[node]) for node in front))
-        return [(name, load) for load, name in loads]
+        front = self._heap(among)[: 2**number - 1]
+        costs, workers = self._costs, self._workers
+        # Not nsmallest(): it is asked for each config, and sorting so few is faster.
+        loads = sorted([(costs[node] / workers[node], name) for _, name, node in front])
+        return [(name, load) for load, name in loads[:number]]
 
     def _takes(self, node: N, among: frozenset[N] | None) -> bool:
         return self.has_room(node) and (among is None or node in among)

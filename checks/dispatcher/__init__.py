@@ -2,7 +2,8 @@
 
 Each verb locks the one ClusterStore row in a short transaction, writes what it moved to the ledger, and returns those
 moves. Given a `term`, it raises NotLeader instead of writing once that term is over. Verbs that touch many configs work in
-chunks, each locking anew and complete in itself, so that nobody waits a second for the lock.
+chunks, each locking anew and complete in itself, so that nobody waits half a second for the lock; inside of another
+transaction they raise RuntimeError, but for `as_one`.
 """
 
 from checks.changes import Sent
@@ -20,13 +21,13 @@ from checks.dispatcher.steering import (
     resume,
     unpin,
 )
-from checks.dispatcher.turns import CHUNK
+from checks.dispatcher.turns import CHUNK, as_one, told
 from checks.dispatcher.undoing import Undone, undo, why_not
 from checks.dispatcher.upkeep import budget, give_away, heed_declarations, put_right, resume_due
 from checks.querysets import NotLeader
 
 __all__ = [
     "CHUNK", "NO_PILE_UP", "NotAccepting", "NotDispatchable", "NotLeader", "Pass", "Refused", "Sent", "Undone", "admit",
-    "budget", "expire_nodes", "give_away", "heed_declarations", "isolate", "pause", "pin", "put_right", "reassign",
-    "redispatch", "release", "resume", "resume_due", "run_pass", "schedule", "undo", "unpin", "unschedule", "why_not",
+    "as_one", "budget", "expire_nodes", "give_away", "heed_declarations", "isolate", "pause", "pin", "put_right", "reassign",
+    "redispatch", "release", "resume", "resume_due", "run_pass", "schedule", "told", "undo", "unpin", "unschedule", "why_not",
 ]  # fmt: skip

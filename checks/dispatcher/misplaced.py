@@ -4,7 +4,7 @@ from collections import Counter
 from typing import Any
 
 from checks.changes import Entry
-from checks.dispatcher.turns import Placement
+from checks.dispatcher.turns import Placement, Pools
 from checks.eligibility import Candidate, Eligibility, candidates
 from checks.models import Assignment, Move
 from checks.orders import Pin
@@ -61,6 +61,16 @@ class Judge:
         if node.id in self._draining or self._excess[node.id] or _astray(entry, node):
             return False
         return entry.pin is not None or node.is_runner or not self._prefers_runners
+
+
+class JudgedPools(Pools):
+    """The nodes that may be given work, and a judge of who must or should leave the nodes that have them."""
+
+    judge: Judge
+
+    def _count(self) -> None:
+        super()._count()
+        self.judge = Judge(self._placement)
 
 
 def _excess() -> Counter[int]:

@@ -24,9 +24,9 @@ def run_pass(term: int) -> Pass:
     """One background pass of the leader: hear, expire, take away, re-dispatch, flag, note the time. Raises NotLeader."""
     if not ClusterStore.objects.filter(term=term).exists():
         raise NotLeader(f"term {term} is over")
-    Hearing.objects.listen()
+    silence = Hearing.objects.listen()
     Node.objects.void_goodbyes()
-    for name in NodeEvent.objects.note_silent():
+    for name in NodeEvent.objects.note_silent() if silence.silent else ():
         log.warning("node_silent", node=name, term=term)
     expired = expire_nodes(term=term)
     heed_declarations(term=term)

@@ -1,23 +1,27 @@
 """The verbs of configs that come, change and go, and of nodes that die."""
 
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 
 import structlog
-from django.db import transaction
-from django.db.models import F, Q
+from django.db.models import Count, Exists, F, OuterRef, Q
 
 from checks import changes
 from checks.balancing import ceiling
 from checks.changes import Entry, Reckoning, Sent
-from checks.dispatcher.turns import Pools, Turn, entries_of, in_chunks, sketches
+from checks.dispatcher import turns
+from checks.dispatcher.turns import Pools, Turn, committed, entries_of, in_chunks, sketches
 from checks.models import Assignment, ClusterStore, Config, Move, Origin, Source
+from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
-from nodes.models import Hearing, Node
+from nodes.models import Hearing, Heartbeat, Node
+from nodes.querysets import NodeQuerySet
 
 # How long what a dead node left may wait for room, rather than be piled on the survivors.
 NO_PILE_UP = timedelta(seconds=60)
+# How often the end of the warm-up waits for what came meanwhile, in one pass.
+MOST_ROUNDS = 10
 
 log = structlog.get_logger()
 
@@ -25,8 +29,11 @@ log = structlog.get_logger()
 def schedule(sent: Iterable[Sent], *, term: int | None = None, actor: str = "") -> list[Move]:
     """Take in what origins send: what is new is placed, what changed stays where it is, the same again changes nothing."""
     latest = {(one.source, one.key): one for one in sent}
-    pools = Pools()
-    return in_chunks(list(latest.values()), lambda chunk: _schedule(chunk, pools, term, actor))
+    pools = Pools(lazy=True)
+    first = list(latest)[: turns.CHUNK]
+    if Origin.objects.keyed(first).count() < len(first):
+        pools.look()
+    return in_chunks(list(latest.values()), lambda chunk: _schedule(chunk, pools, term, actor), pools)
 
 
 def unschedule(origins: Collection[tuple[str, str]], *, term: int | None = None, actor: str = "") -> list[Move]:
@@ -36,33 +43,73 @@ def unschedule(origins: Collection[tuple[str, str]], *, term: int | None = None,
 
 def expire_nodes(*, term: int | None = None, force: bool = False, actor: str = "") -> list[Move]:
     """Take every config away from the nodes that expired. force skips the guards against our own deafness."""
-    if not Node.objects.expired(force=force).exists():
-        return []
-    with transaction.atomic():
-        store = ClusterStore.objects.lock(term)
-        gone = Node.objects.expire(force=force)
-        moves = Assignment.objects.take_away(gone, reason=Move.Reason.EXPIRED, term=store.term, actor=actor)
-        ClusterStore.objects.update(revision=F("revision") + 1)
-    left = set(Node.objects.filter(pk__in=gone, leaving=True).values_list("name", flat=True))
-    for name in gone.values():
-        say = log.info if name in left else log.warning
-        say("node_expired", node=name, term=store.term)
+    moves: list[Move] = []
+    while (ids := _next_to_expire(force)) or _not_emptied().exists():
+        gone, taken, led = _expire(ids, term, force, actor)
+        _say(gone, led)
+        moves += taken
+        if not (gone or taken):
+            break  # their heartbeats came in time after all
     return moves
 
 
 def redispatch(*, term: int | None = None, force: bool = False, actor: str = "") -> list[Move]:
     """Place what dangles, each config on its former node if that is back. force skips the warm-up and the ceiling."""
+    dangling = list(Config.objects.dangling().order_by("dangling_since", "pk").values_list("pk", "name", "former_node"))
+    is_cold = Hearing.objects.filter(warmup=True).exists()
+    if not (dangling or is_cold):
+        return []
     warmed_up = Hearing.objects.warmed_up(sources_read=not Source.objects.filter(read_at=None).exists())
     if not (warmed_up or force):
         return []
-    dangling = list(Config.objects.dangling().order_by("dangling_since", "pk").values_list("pk", "name", "former_node"))
     moves = _give_out(dangling, math.inf if force else no_pile_up(), term, actor) if dangling else []
-    if warmed_up and Hearing.objects.filter(warmup=True).exists():
-        moves += _end_warmup(term, actor)
+    if warmed_up and is_cold:
+        moves += _end_warmup({id_ for id_, *_ in dangling}, term, actor)
     return moves
 
 
-@transaction.atomic
+def _next_to_expire(force: bool) -> list[int]:
+    """Of the nodes that expired, the first that together have no more configs than a step takes; one at least."""
+    if not Heartbeat.objects.filter(seen_at__lt=ago(conf.NODE_EXPIRATION_TIMEOUT)).exists():
+        return []  # as mostly: what else must be so takes longer to ask
+    expired = Node.objects.expired(force=force).order_by("pk").annotate(held=Count("assignments"))
+    ids: list[int] = []
+    held = 0
+    for id_, number in expired.values_list("pk", "held")[: turns.CHUNK]:
+        held += number
+        if ids and held > turns.CHUNK:
+            break
+        ids.append(id_)
+    return ids
+
+
+@committed
+def _expire(ids: Collection[int], term: int | None, force: bool, actor: str) -> tuple[dict[int, str], list[Move], int]:
+    """Lose these nodes, and take away what they have. Of one that has very much the rest is taken away in further steps."""
+    store = ClusterStore.objects.lock(term)
+    gone = Node.objects.filter(pk__in=ids).expire(force=force)
+    # Locked: one that is back meanwhile keeps what it still has.
+    emptied = _not_emptied().order_by("pk").select_for_update(no_key=True, of=("self",))
+    taken = Assignment.objects.take_away(
+        [node.pk for node in emptied], most=turns.CHUNK, reason=Move.Reason.EXPIRED, term=store.term, actor=actor
+    )
+    ClusterStore.objects.update(revision=F("revision") + 1)
+    return gone, taken, store.term
+
+
+def _not_emptied() -> NodeQuerySet:
+    """Lost nodes from which not all was taken away yet."""
+    return Node.objects.filter(Exists(Assignment.objects.filter(node=OuterRef("pk"))), lost_at__isnull=False)
+
+
+def _say(gone: Mapping[int, str], term: int) -> None:
+    left = set(Node.objects.filter(pk__in=gone, leaving=True).values_list("name", flat=True))
+    for name in gone.values():
+        say = log.info if name in left else log.warning
+        say("node_expired", node=name, term=term)
+
+
+@committed
 def _schedule(chunk: Sequence[Sent], pools: Pools, term: int | None, actor: str) -> list[Move]:
     turn = Turn(term, actor)
     todo = Reckoning(chunk).changes
@@ -94,7 +141,7 @@ def _keep_owner(turn: Turn, entry: Entry) -> None:
         turn.move(entry, None if entry.endpoint else entry.owner, Move.Reason.CHANGED)
 
 
-@transaction.atomic
+@committed
 def _unschedule(chunk: Sequence[tuple[str, str]], term: int | None, actor: str) -> list[Move]:
     turn = Turn(term, actor)
     origins = dict(Origin.objects.keyed(chunk).values_list("pk", "config_id"))
@@ -118,22 +165,26 @@ def _give_out(rows: Sequence[tuple[int, str, int | None]], most: float, term: in
     placement = pools.look()
     entries = sketches(rows, with_origins=placement.eligibility.needs_origins())
     hopeful = [entry.id for entry in entries if placement.has_place(entry)]
-    moves = in_chunks(hopeful, lambda chunk: _redispatch(chunk, pools, term, actor))
+    moves = in_chunks(hopeful, lambda chunk: _redispatch(chunk, pools, term, actor), pools)
     if back and placement and most == math.inf:
-        _forget_former(back, term)
+        in_chunks(sorted(back), lambda chunk: _forget_former(chunk, term))
     return moves
 
 
-@transaction.atomic
-def _forget_former(ids: Collection[int], term: int | None) -> None:
+@committed
+def _forget_former(ids: Collection[int], term: int | None) -> list[Move]:
     """What could not be given back to who had it waits for that node no longer, or it would not be told what else it has."""
     ClusterStore.objects.lock(term)
     Config.objects.dangling().filter(pk__in=ids).update(former_node=None)
+    return []
 
 
-@transaction.atomic
+@committed
 def _redispatch(ids: Sequence[int], pools: Pools, term: int | None, actor: str) -> list[Move]:
-    turn = Turn(term, actor)
+    return _place_dangling(Turn(term, actor), ids, pools, term)
+
+
+def _place_dangling(turn: Turn, ids: Sequence[int], pools: Pools, term: int | None) -> list[Move]:
     placement = pools.at(turn.store.revision)
     if not placement:
         return []
@@ -151,15 +202,34 @@ def _redispatch(ids: Sequence[int], pools: Pools, term: int | None, actor: str) 
     return []
 
 
-@transaction.atomic
-def _end_warmup(term: int | None, actor: str) -> list[Move]:
-    """The transaction that ends the warm-up places what came to dangle meanwhile: nobody sees a part of the map."""
-    ClusterStore.objects.lock(term)
-    late = list(Config.objects.dangling().values_list("pk", flat=True))
-    moves = _redispatch(late, Pools(cold=True), term, actor)
-    Hearing.objects.update(warmup=False)
-    log.info("warmup_ended")
+def _end_warmup(tried: set[int], term: int | None, actor: str) -> list[Move]:
+    """End the warm-up, and place what came to dangle since these were tried. Sources that send faster are waited for."""
+    moves: list[Move] = []
+    pools = Pools(cold=True)
+    for _ in range(MOST_ROUNDS):
+        pools.prepare()
+        has_ended, late, placed = _end_unless_much_is_late(tried, pools, term, actor)
+        moves += placed
+        if has_ended:
+            log.info("warmup_ended")
+            break
+        moves += in_chunks(late, lambda chunk: _redispatch(chunk, pools, term, actor), pools)
+        tried.update(late)
     return moves
+
+
+@committed
+def _end_unless_much_is_late(
+    tried: Collection[int], pools: Pools, term: int | None, actor: str
+) -> tuple[bool, list[int], list[Move]]:
+    """The transaction that ends the warm-up places what is late: nobody sees a part of the map. Not if that is too much."""
+    turn = Turn(term, actor)
+    late = [id_ for id_ in Config.objects.dangling().order_by("pk").values_list("pk", flat=True) if id_ not in tried]
+    if len(late) > turns.CHUNK:
+        return False, late, []
+    moves = _place_dangling(turn, late, pools, term) if late else []
+    Hearing.objects.update(warmup=False)
+    return True, late, moves
 
 
 def no_pile_up(leaving: int = 0) -> float:

@@ -4,17 +4,18 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from django.db import transaction
-
 from checks.changes import Entry
-from checks.dispatcher.misplaced import Judge
-from checks.dispatcher.turns import Placement, Pools, Turn, entries_of, in_chunks
+from checks.dispatcher.misplaced import JudgedPools
+from checks.dispatcher.turns import Pools, Turn, committed, entries_of, in_chunks
 from checks.eligibility import Eligibility, candidates, name_origins
 from checks.models import Assignment, Config, Move, Origin
 from checks.orders import Isolation, Order, Pause, Pin
 from clusteragent.lib import conf
 from nodes.models import Hearing, Node
 from nodes.querysets import UnknownNode
+
+# How often what was moved away from isolated configs may itself be isolated, and find others where it comes to.
+MOST_ROUNDS = 3
 
 
 class NotAccepting(ValueError):
@@ -32,13 +33,16 @@ def reassign(config_ids: Collection[int], node_name: str, *, actor: str) -> list
 
 def pin(
     config_ids: Collection[int], aim: str, *, kind: str = Pin.Kind.NODE, waits: bool = False,
-    until: datetime | None = None, actor: str = "", note: str = "",
+    until: datetime | None = None, actor: str = "", note: str = "", pools: JudgedPools | None = None,
 ) -> list[Move]:  # fmt: skip
-    """Pin configs to a node, a name pattern or a label, and move those that run elsewhere. Raises NotDispatchable."""
+    """Pin configs to a node, a name pattern or a label, and move those that run elsewhere. Raises NotDispatchable.
+
+    pools: nodes that were counted before, by whoever holds the store's lock already.
+    """
     order = {"aim": aim, "kind": kind, "waits": waits, "until": until, "author": actor, "note": note}
     Pin(**order).clean()
-    pools = Pools()
-    return in_chunks(sorted(set(config_ids)), lambda chunk: _pin(chunk, order, pools, actor))
+    nodes = pools or JudgedPools()
+    return in_chunks(sorted(set(config_ids)), lambda chunk: _pin(chunk, order, nodes, actor), nodes)
 
 
 def unpin(config_ids: Collection[int]) -> int:
@@ -55,15 +59,21 @@ def pause(config_ids: Collection[int], *, until: datetime | None = None, actor: 
 def resume(config_ids: Collection[int], *, term: int | None = None, actor: str = "") -> list[Move]:
     """Give paused configs to nodes again; what finds none dangles."""
     pools = Pools()
-    return in_chunks(sorted(set(config_ids)), lambda chunk: _resume(chunk, pools, term, actor))
+    return in_chunks(sorted(set(config_ids)), lambda chunk: _resume(chunk, pools, term, actor), pools)
 
 
 def isolate(
-    config_id: int, *, actor: str = "", note: str = "", term: int | None = None, reason: str = Isolation.Reason.ISOLATED
-) -> list[Move]:
-    """Leave a config alone on its node until it is released. Raises NotDispatchable; NotAccepting when there is no other."""
-    _isolate(config_id, {"reason": reason, "author": actor, "note": note}, term)
-    return leave_alone(config_id, reason, term=term, actor=actor)
+    config_ids: Collection[int], *, actor: str = "", note: str = "", term: int | None = None,
+    reason: str = Isolation.Reason.ISOLATED,
+) -> list[Move]:  # fmt: skip
+    """Leave configs alone on their nodes until they are released; of several on one node one stays.
+
+    Raises NotDispatchable; NotAccepting when there is no other node.
+    """
+    order = {"reason": reason, "author": actor, "note": note}
+    ids = sorted(set(config_ids))
+    in_chunks(ids, lambda chunk: _isolate(chunk, order, term))
+    return leave_alone(ids, reason, term=term, actor=actor)
 
 
 def release(config_ids: Collection[int]) -> int:
@@ -71,21 +81,24 @@ def release(config_ids: Collection[int]) -> int:
     return Isolation.objects.filter(config_id__in=config_ids).delete()[0]
 
 
-def leave_alone(config_id: int, reason: str, *, term: int | None = None, actor: str = "") -> list[Move]:
-    """Move away what else is on an isolated config's node; what no other node may have stays."""
-    node = Assignment.objects.filter(config=config_id).values_list("node", flat=True)
-    company = Assignment.objects.filter(node__in=node).exclude(config=config_id).order_by("config")
+def leave_alone(config_ids: Collection[int], reason: str, *, term: int | None = None, actor: str = "") -> list[Move]:
+    """Move away what else is on isolated configs' nodes; what no other node may have stays."""
     pools = Pools()
+    moves: list[Move] = []
+    for _ in range(MOST_ROUNDS):
+        nodes = Assignment.objects.filter(config__in=config_ids).values_list("node", flat=True)
+        moved = in_chunks(_company(list(nodes)), lambda chunk: _move_away(chunk, reason, pools, term, actor), pools)
+        moves += moved
+        # One that moved away from another is in new company.
+        if not {move.config_id for move in moved} & set(config_ids):
+            break
+    return moves
 
-    def move_away(chunk: Sequence[int]) -> list[Move]:
-        return _move_away(config_id, chunk, reason, pools, Turn(term, actor))
 
-    return in_chunks(list(company.values_list("config_id", flat=True)), transaction.atomic(move_away))
-
-
-def move_astray(turn: Turn, entries: Sequence[Entry], placement: Placement) -> None:
+def move_astray(turn: Turn, entries: Sequence[Entry], pools: JudgedPools) -> None:
     """Move those that may not, or should not, run where they are."""
-    judge = Judge(placement)
+    placement = pools.at(turn.store.revision)
+    judge = pools.judge
     if judge.eligibility.needs_origins():
         name_origins(entries)
     for why, group in _grouped(entries, judge.must_go).items():
@@ -103,33 +116,54 @@ def _grouped(entries: Iterable[Entry], judgement: Callable[[Entry], str]) -> dic
     return groups
 
 
-@transaction.atomic
-def _isolate(config_id: int, order: dict[str, Any], term: int | None) -> None:
+@committed
+def _isolate(ids: Sequence[int], order: dict[str, Any], term: int | None) -> list[Move]:
     turn = Turn(term, "")
-    [entry] = dispatchable([config_id])
-    if entry.owner is None:
-        raise NotDispatchable(f"{entry.name} {entry.digest} runs nowhere")
-    if not Node.objects.accepting().exclude(pk=entry.owner).exists():
-        raise NotAccepting("No other runners available")
+    entries = dispatchable(ids)
+    others = set(Node.objects.accepting().values_list("pk", flat=True)[:2])
+    for entry in entries:
+        if entry.owner is None:
+            raise NotDispatchable(f"{entry.name} {entry.digest} runs nowhere")
+        if not others - {entry.owner}:
+            raise NotAccepting("No other runners available")
     # Asked again without a reason, it keeps the first one's: the API of the Datadog Cluster Agent can't give any.
-    if order["note"] or not Isolation.objects.filter(config=config_id, reason=order["reason"]).exists():
-        _order(Isolation, [entry], order)
+    same = Isolation.objects.filter(config__in=() if order["note"] else ids, reason=order["reason"])
+    kept = set(same.values_list("config_id", flat=True))
+    if ordered := [entry for entry in entries if entry.id not in kept]:
+        _order(Isolation, ordered, order)
         turn.finish()
+    return []
 
 
-def _move_away(config_id: int, company: Sequence[int], reason: str, pools: Pools, turn: Turn) -> list[Move]:
-    alone = Isolation.objects.filter(config=config_id).values_list("config__assignment__node", flat=True).first()
+def _company(nodes: Collection[int]) -> list[int]:
+    """Configs that share these nodes with one that is isolated there."""
+    alone = _alone_on(nodes)
+    held = Assignment.objects.filter(node__in=alone).order_by("config")
+    return [config for config, node in held.values_list("config_id", "node_id") if alone[node] != config]
+
+
+def _alone_on(nodes: Collection[int]) -> dict[int, int]:
+    """The config that should be alone on each of these nodes, where one should: of several the one isolated first."""
+    isolated = Isolation.objects.filter(config__assignment__node__in=nodes).order_by("-pk")
+    return dict(isolated.values_list("config__assignment__node", "config"))
+
+
+@committed
+def _move_away(company: Sequence[int], reason: str, pools: Pools, term: int | None, actor: str) -> list[Move]:
+    turn = Turn(term, actor)
     placement = pools.at(turn.store.revision)
+    entries = [entry for entry in entries_of(company) if entry.owner is not None]
+    alone = _alone_on({entry.owner for entry in entries if entry.owner})
     # A node that is kept for another isolated config would only send it back.
     if not placement.is_kept:
-        turn.relocate([entry for entry in entries_of(company) if entry.owner == alone], placement, reason)
+        turn.relocate([one for one in entries if alone.get(one.owner or 0, one.id) != one.id], placement, reason)
     if turn.moves:
         return turn.finish()
     pools.keep()
     return []
 
 
-@transaction.atomic
+@committed
 def _reassign(ids: Sequence[int], node_name: str, actor: str) -> list[Move]:
     turn = Turn(None, actor)
     node = accepting(node_name)
@@ -145,18 +179,18 @@ def _reassign(ids: Sequence[int], node_name: str, actor: str) -> list[Move]:
     return turn.finish() if moving else []
 
 
-@transaction.atomic
-def _pin(ids: Sequence[int], order: dict[str, Any], pools: Pools, actor: str) -> list[Move]:
+@committed
+def _pin(ids: Sequence[int], order: dict[str, Any], pools: JudgedPools, actor: str) -> list[Move]:
     turn = Turn(None, actor)
     entries = dispatchable(ids, paused=True)
     _order(Pin, entries, order)
     for entry in entries:
         entry.pin = Pin(**order)
-    move_astray(turn, entries, pools.at(turn.store.revision))
+    move_astray(turn, entries, pools)
     return turn.finish()
 
 
-@transaction.atomic
+@committed
 def _pause(ids: Sequence[int], order: dict[str, Any], actor: str) -> list[Move]:
     turn = Turn(None, actor)
     entries = dispatchable(ids, paused=True)
@@ -170,7 +204,7 @@ def _pause(ids: Sequence[int], order: dict[str, Any], actor: str) -> list[Move]:
     return turn.finish()
 
 
-@transaction.atomic
+@committed
 def _resume(ids: Sequence[int], pools: Pools, term: int | None, actor: str) -> list[Move]:
     turn = Turn(term, actor)
     paused = set(Pause.objects.filter(config_id__in=ids).values_list("config_id", flat=True))

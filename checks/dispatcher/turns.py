@@ -2,9 +2,13 @@
 
 import math
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import wraps
+from typing import ParamSpec, TypeVar
 
+from django.db import transaction
 from django.db.models import F
 
 from checks import changes, costs
@@ -17,12 +21,78 @@ from checks.querysets import copy
 from nodes.models import Hearing, Node
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 CHUNK = 1000
+# Seconds that a step should not take, and what it is given at least.
+LONG, FEWEST = 0.25, 100
+
+_as_one: ContextVar[bool] = ContextVar("as_one", default=False)
 
 
-def in_chunks(items: Sequence[T], verb: Callable[[Sequence[T]], list[Move]]) -> list[Move]:
-    return [move for start in range(0, len(items), CHUNK) for move in verb(items[start : start + CHUNK])]
+def committed(step: Callable[P, T]) -> Callable[P, T]:
+    """A step of a verb: a transaction of its own, which is committed when it returns.
+
+    Raises RuntimeError inside of another transaction, but for `as_one`: that would hold the store's lock until the last
+    of all steps.
+    """
+
+    @wraps(step)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
+        with transaction.atomic(durable=not _as_one.get()):
+            return step(*args, **kwargs)
+
+    return wrapper
+
+
+@contextmanager
+def as_one() -> Iterator[None]:
+    """One transaction around verbs of which nobody may see a part. Inside, none takes more than CHUNK: RuntimeError."""
+    with transaction.atomic(durable=not _as_one.get()):
+        token = _as_one.set(True)
+        try:
+            yield
+        finally:
+            _as_one.reset(token)
+
+
+def in_chunks(
+    items: Sequence[T], verb: Callable[[Sequence[T]], list[Move]], pools: "Pools | None" = None
+) -> list[Move]:
+    """What a step moves, taken for CHUNK items after the other. What fails later than in the first notes what is done.
+
+    After a step that took long the next ones get fewer: on a busy machine others must not wait for longer, either.
+    pools: nodes to be counted before a step takes the lock, where that must be.
+    """
+    if _as_one.get() and len(items) > CHUNK:
+        raise RuntimeError(f"{len(items)} are too many to be changed in one transaction")
+    moves: list[Move] = []
+    start, size = 0, CHUNK
+    while start < len(items):
+        if pools is not None:
+            pools.prepare()
+        began = time.monotonic()
+        try:
+            moves += verb(items[start : start + size])
+        except Exception as error:
+            if start:
+                error.add_note(f"the first {start} of {len(items)} are done")
+            raise
+        start += size
+        size = _fitting(size, time.monotonic() - began)
+    return moves
+
+
+def _fitting(size: int, seconds: float) -> int:
+    """How many items the next step gets, when this one with so many took that long."""
+    if seconds > LONG:
+        return max(size // 2, min(FEWEST, CHUNK))
+    return min(size * 2, CHUNK) if seconds < LONG / 3 else size
+
+
+def told(error: Exception) -> str:
+    """What an error of a verb says, and what was done before it."""
+    return "; ".join([" ".join(str(error).split()), *getattr(error, "__notes__", ())])
 
 
 class Placement:
@@ -128,10 +198,15 @@ class Pools:
     long as the counting takes: a node may be cordoned or fall silent meanwhile.
     """
 
-    def __init__(self, ceiling: float = math.inf, *, cold: bool = False) -> None:
-        """cold: also during the warm-up, when there are no such nodes for anybody else."""
+    def __init__(self, ceiling: float = math.inf, *, cold: bool = False, lazy: bool = False) -> None:
+        """cold: also during the warm-up, when there are no such nodes for anybody else.
+
+        lazy: chunks that place nothing are likely, so they are only counted after one that did.
+        """
         self._ceiling = ceiling
         self._cold = cold
+        self._lazy = lazy
+        self._wanted = False
         self._revision = -1
         self._good_until = 0.0
 
@@ -140,6 +215,7 @@ class Pools:
         if revision != self._revision or time.monotonic() > self._good_until:
             self._count()
         self._revision = revision + 1
+        self._wanted = True
         return self._placement
 
     def look(self) -> Placement:
@@ -147,6 +223,14 @@ class Pools:
         self._revision = ClusterStore.objects.get().revision
         self._count()
         return self._placement
+
+    def prepare(self) -> None:
+        """Count them before the lock is taken, if it must be: `at` does so under the lock only if the map changes between."""
+        if self._lazy and not self._wanted:
+            return
+        self._wanted = False
+        if ClusterStore.objects.get().revision != self._revision or time.monotonic() > self._good_until:
+            self.look()
 
     def keep(self) -> None:
         """Nothing was placed on them."""

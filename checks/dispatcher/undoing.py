@@ -4,11 +4,10 @@ from collections.abc import Callable, Collection, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
-from django.db import transaction
 from django.db.models import Count
 
 from checks.changes import Entry
-from checks.dispatcher.turns import CHUNK, Turn, entries_of
+from checks.dispatcher.turns import CHUNK, Turn, committed, entries_of
 from checks.eligibility import Candidate, Eligibility, candidates, name_origins
 from checks.models import Move
 from checks.orders import Isolation
@@ -39,7 +38,7 @@ def why_not(move_ids: Collection[int]) -> dict[int, str]:
     return _Judgement(move_ids).refused
 
 
-@transaction.atomic
+@committed
 def _undo(ids: Sequence[int], actor: str) -> Undone:
     turn = Turn(None, actor)
     judgement = _Judgement(ids)

@@ -4,12 +4,10 @@ import math
 from collections.abc import Sequence
 from datetime import timedelta
 
-from django.db import transaction
-
-from checks.dispatcher.misplaced import Judge
+from checks.dispatcher.misplaced import Judge, JudgedPools
 from checks.dispatcher.placing import NO_PILE_UP, no_pile_up
 from checks.dispatcher.steering import leave_alone, move_astray, resume
-from checks.dispatcher.turns import Placement, Pools, Turn, entries_of, in_chunks, sketches
+from checks.dispatcher.turns import Placement, Pools, Turn, committed, entries_of, in_chunks, sketches
 from checks.models import Assignment, Config, Move
 from checks.orders import Isolation, Pause
 from checks.querysets import AssignmentQuerySet
@@ -26,6 +24,8 @@ def give_away(*, term: int | None = None) -> list[Move]:
 
     When too many say so to believe it, only of those that fell silent as well.
     """
+    if not Node.objects.filter(leaving=True).exists():
+        return []
     left = Assignment.objects.filter(node__leaving=True)
     rows = list(left.order_by("config_id").values_list("config_id", "config__name", "node_id"))
     if rows and Node.objects.are_leaving_in_crowds():
@@ -39,7 +39,7 @@ def give_away(*, term: int | None = None) -> list[Move]:
     placement = pools.look()
     hopeful = sketches(rows, with_origins=placement.eligibility.needs_origins())
     ids = [entry.id for entry in hopeful if placement.has_place(entry)]
-    return in_chunks(ids, lambda chunk: _give_away(chunk, pools, term))
+    return in_chunks(ids, lambda chunk: _give_away(chunk, pools, term), pools)
 
 
 def heed_declarations(*, term: int | None = None) -> list[Move]:
@@ -60,7 +60,9 @@ def resume_due(*, term: int | None = None) -> list[Move]:
 
 def put_right(*, term: int | None = None) -> list[Move]:
     """Move what must not stay where it is: at once where it may not run, at the budget's pace where it only should not."""
-    moves = [move for one in _in_company() for move in leave_alone(one.config_id or 0, one.reason, term=term)]
+    moves: list[Move] = []
+    for reason, ids in _in_company().items():
+        moves += leave_alone(ids, reason, term=term)
     must, should = _misplaced(Assignment.objects.all())
     return moves + _move_astray([*must, *should[: budget()]], term)
 
@@ -86,18 +88,18 @@ def _misplaced(assignments: AssignmentQuerySet) -> tuple[list[int], list[int]]:
 
 
 def _move_astray(ids: Sequence[int], term: int | None) -> list[Move]:
-    pools = Pools()
-    return in_chunks(ids, lambda chunk: _put_right(chunk, pools, term))
+    pools = JudgedPools()
+    return in_chunks(ids, lambda chunk: _put_right(chunk, pools, term), pools)
 
 
-@transaction.atomic
-def _put_right(ids: Sequence[int], pools: Pools, term: int | None) -> list[Move]:
+@committed
+def _put_right(ids: Sequence[int], pools: JudgedPools, term: int | None) -> list[Move]:
     turn = Turn(term, "")
-    move_astray(turn, entries_of(ids), pools.at(turn.store.revision))
+    move_astray(turn, entries_of(ids), pools)
     return _finish(turn, pools)
 
 
-@transaction.atomic
+@committed
 def _give_away(ids: Sequence[int], pools: Pools, term: int | None) -> list[Move]:
     turn = Turn(term, "")
     turn.relocate(entries_of(ids), pools.at(turn.store.revision), Move.Reason.LEFT)
@@ -112,9 +114,13 @@ def _finish(turn: Turn, pools: Pools) -> list[Move]:
     return []
 
 
-def _in_company() -> list[Isolation]:
-    """Isolations of configs that are not alone on their nodes."""
+def _in_company() -> dict[str, list[int]]:
+    """Isolated configs that are not alone on their nodes, by the reason why they should be."""
     owned = Isolation.objects.filter(config__assignment__node__isnull=False).select_related("config__assignment")
     nodes = {one.pk: one.config.assignment.node_id for one in owned if one.config}
     counts = Assignment.objects.filter(node__in=nodes.values()).counts()
-    return [one for one in owned if counts.get(nodes.get(one.pk, 0), 0) > 1]
+    found: dict[str, list[int]] = {}
+    for one in owned:
+        if one.config_id and counts.get(nodes.get(one.pk, 0), 0) > 1:
+            found.setdefault(one.reason, []).append(one.config_id)
+    return found

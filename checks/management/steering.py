@@ -10,6 +10,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db.models.functions import Now
 
 from checks import until
+from checks.dispatcher import told
 from checks.models import Config, Move
 from checks.previews import REFUSALS
 from nodes.models import Hearing
@@ -65,7 +66,7 @@ def ordered(verb: Callable[[], list[Move]]) -> list[Move]:
     try:
         return verb()
     except (*REFUSALS, ValidationError) as error:
-        message = "; ".join(error.messages) if isinstance(error, ValidationError) else str(error)
+        message = "; ".join(error.messages) if isinstance(error, ValidationError) else told(error)
         raise CommandError(message) from error
 
 

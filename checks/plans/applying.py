@@ -5,13 +5,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import structlog
-from django.db import transaction
+from django.db import OperationalError
 from django.db.models import F
 from django.db.models.functions import Now
 
 from checks.changes import Entry
 from checks.dispatcher import CHUNK
-from checks.dispatcher.turns import Turn, entries_of
+from checks.dispatcher.turns import Turn, committed, entries_of
 from checks.eligibility import Eligibility, candidates, name_origins
 from checks.models import Assignment, Move, Plan
 from checks.orders import Isolation
@@ -34,9 +34,13 @@ def apply(plan: Plan, *, actor: str, term: int | None = None) -> list[Move]:
     """
     made: list[Move] = []
     try:
+        if len(plan.moves) > CHUNK:
+            # All moves before the first lock is taken, so that a plan that is stale from the beginning moves nothing.
+            check_fresh(plan)
+            _checked(plan.moves)
         for start in range(0, len(plan.moves), CHUNK):
             made += _apply(plan, start, actor, term)
-    except (StalePlan, NotLeader) as reason:
+    except (StalePlan, NotLeader, OperationalError) as reason:
         _note(plan, len(made), f"stopped after {len(made)} of {len(plan.moves)} moves: {reason}")
         if not made:
             raise
@@ -45,14 +49,13 @@ def apply(plan: Plan, *, actor: str, term: int | None = None) -> list[Move]:
     return made
 
 
-@transaction.atomic
+@committed
 def _apply(plan: Plan, start: int, actor: str, term: int | None) -> list[Move]:
     turn = Turn(term, actor)
     if not start and not Plan.objects.filter(pk=plan.pk, applied_at=None).update(applied_at=Now()):
         raise StalePlan("the plan was applied already")
     chunk = plan.moves[start : start + CHUNK]
-    # The first chunk answers for all, so that a plan that is stale from the beginning moves nothing.
-    entries = _checked(chunk if start else plan.moves)
+    entries = _checked(chunk)
     moving = [entries[move["config"]] for move in chunk]
     for move, entry in zip(chunk, moving, strict=True):
         turn.move(entry, move["to"], plan.reason)
@@ -60,6 +63,11 @@ def _apply(plan: Plan, start: int, actor: str, term: int | None) -> list[Move]:
     moves = turn.finish()
     Plan.objects.filter(pk=plan.pk).update(moved=F("moved") + len(moves))
     return moves
+
+
+def check_fresh(plan: Plan) -> None:
+    if not Plan.objects.filter(pk=plan.pk, applied_at=None).exists():
+        raise StalePlan("the plan was applied already")
 
 
 def _note(plan: Plan, made: int, outcome: str) -> None:

@@ -174,7 +174,7 @@ def test_it_says_why_another_node_can_not_have_it(reason: str) -> None:
 def test_a_node_is_refused_that_is_kept_for_an_isolated_config() -> None:
     report("birch")
     dispatcher.schedule([sent("shop")])
-    dispatcher.isolate(config("shop").pk)
+    dispatcher.isolate([config("shop").pk])
     [(reason, names)] = why.explain(config("db")).refused.items()
     assert reason.startswith("it is kept for http_check")
     assert names == ["birch"]
@@ -233,7 +233,7 @@ def test_the_actions_are_those_that_its_state_allows() -> None:
     report("birch")
     assert offered() == {"reassign", "pin", "pause", "isolate"}
     dispatcher.pin([config("db").pk], "ash")
-    dispatcher.isolate(config("db").pk)
+    dispatcher.isolate([config("db").pk])
     assert offered() == {"reassign", "pin", "unpin", "pause", "release"}
     dispatcher.pause([config("db").pk])
     assert offered() == {"pin", "unpin", "resume", "release"}

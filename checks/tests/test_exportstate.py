@@ -22,7 +22,7 @@ def _work(warm: None) -> None:
     dispatcher.schedule([sent("db", instances=("host: db\npassword: hunter22\n",)), sent("shop"), sent("mail")])
     dispatcher.pin([config("shop").pk], "birch", actor="eve", note="near")
     dispatcher.pause([config("mail").pk], actor="eve")
-    dispatcher.isolate(config("db").pk, actor="eve")
+    dispatcher.isolate([config("db").pk], actor="eve")
     Rule.objects.create(name="fast", required={"disk": "fast"}, check_pattern="x")
 
 

@@ -87,7 +87,7 @@ class TestNotRunning:
 
     def test_what_someone_put_there_stays_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
         dispatcher.pin([config_id("00")], on("00"))
-        dispatcher.isolate(config_id("01"))
+        dispatcher.isolate([config_id("01")])
         self.stand_still("00", "01")
         assert noticing.try_elsewhere() == []
         monkeypatch.setattr(conf, "EXCLUDE_CHECKS_FROM_DISPATCHING", frozenset({"http_check"}))

@@ -185,7 +185,7 @@ def test_an_isolated_config_is_alone_until_it_is_released():
     report("ash", "birch")
     ids = placed(*"abcd")
     [mine] = Assignment.objects.filter(config=ids["a"]).values_list("node__name", flat=True)
-    dispatcher.isolate(ids["a"], actor="olga")
+    dispatcher.isolate([ids["a"]], actor="olga")
     assert [key for key, node in owners().items() if node == mine] == ["a"]
     dispatcher.schedule([sent(key) for key in "efgh"])
     assert [key for key, node in owners().items() if node == mine] == ["a"]
@@ -200,7 +200,7 @@ def test_an_isolated_config_whose_node_dies_is_alone_on_another():
     report("ash", "birch", "cedar")
     ids = placed(*"abcdef")
     [mine] = Assignment.objects.filter(config=ids["a"]).values_list("node__name", flat=True)
-    dispatcher.isolate(ids["a"])
+    dispatcher.isolate([ids["a"]])
     expire(mine)
     dispatcher.put_right()
     [new] = Assignment.objects.filter(config=ids["a"]).values_list("node__name", flat=True)
@@ -212,7 +212,7 @@ def test_company_that_has_only_nodes_of_isolated_configs_to_go_to_stays():
     report("ash", "birch")
     ids = placed("a", "b", "c")
     for key in "ab":
-        dispatcher.isolate(ids[key])
+        dispatcher.isolate([ids[key]])
     before = owners()
     for _ in range(3):
         assert dispatcher.put_right() == []
@@ -223,7 +223,7 @@ def test_nothing_is_isolated_where_there_is_no_other_node():
     report("ash")
     ids = placed("one", "two")
     with pytest.raises(NotAccepting, match="No other runners available"):
-        dispatcher.isolate(ids["one"])
+        dispatcher.isolate([ids["one"]])
     assert not Isolation.objects.exists()
 
 

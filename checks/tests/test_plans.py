@@ -116,7 +116,7 @@ class TestWhatStays:
 
     def test_isolated_configs_and_their_nodes_get_nothing(self):
         join("cedar")
-        dispatcher.isolate(id_of("ash-0"))
+        dispatcher.isolate([id_of("ash-0")])
         settle()
         assert set(owners().values()) == {"ash", "birch", "cedar"}
         assert moving(force=True) == set()

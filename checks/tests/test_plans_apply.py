@@ -93,7 +93,7 @@ def test_a_config_that_changed_is_named_and_nothing_moves(plan: Plan, moving: st
 
 
 def test_a_config_that_was_isolated_stays(plan: Plan):
-    dispatcher.isolate(plan.moves[0]["config"])
+    dispatcher.isolate([plan.moves[0]["config"]])
     with pytest.raises(StalePlan, match="is isolated"):
         plans.apply(plan, actor="eve")
 
@@ -130,7 +130,7 @@ def test_a_node_that_came_and_goes_again_gets_nothing(plan: Plan):
 
 def test_a_node_that_is_kept_for_an_isolated_config_gets_nothing(plan: Plan):
     dispatcher.reassign([id_of("cedar-0")], "birch", actor="eve")
-    dispatcher.isolate(id_of("cedar-0"))
+    dispatcher.isolate([id_of("cedar-0")])
     with pytest.raises(StalePlan, match="node birch is kept for an isolated config"):
         plans.apply(plan, actor="eve")
 

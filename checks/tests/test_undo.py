@@ -162,7 +162,7 @@ def test_a_full_node_gets_no_more() -> None:
 def test_a_node_that_is_kept_for_another_gets_nothing() -> None:
     dispatcher.schedule([sent("two")])
     dispatcher.reassign([stored("two").pk], "ash", actor="otto")
-    dispatcher.isolate(stored("two").pk)
+    dispatcher.isolate([stored("two").pk])
     assert "node ash is kept for http_check" in refusal(Move.objects.filter(name="http_check", to_node="birch")[0].pk)
 
 

@@ -148,6 +148,27 @@ class Peeking(ChangeList):
             raise IncorrectLookupParameters from error
 
 
+# Unfold's has no types, and what derives from both would get those of this one.
+_DjangoModelAdmin: Any = admin.ModelAdmin
+
+
+class WithoutTransaction(_DjangoModelAdmin):
+    """Forms and deletions that are not wrapped in a transaction, for rows that verbs change in transactions of their own.
+
+    To be named after unfold's ModelAdmin: it takes the place of Django's.
+    """
+
+    def changeform_view(
+        self, request: HttpRequest, object_id: str | None = None, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        response: HttpResponse = self._changeform_view(request, object_id, form_url, extra_context)
+        return response
+
+    def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
+        response: HttpResponse = self._delete_view(request, object_id, extra_context)
+        return response
+
+
 class NotedAdmin(ModelAdmin):
     """Rows with a note. Whoever may only look at one sees no secret that was written into it."""
 
@@ -162,7 +183,7 @@ class NotedAdmin(ModelAdmin):
         return scrub(row.note)
 
 
-class ReadOnlyAdmin(ModelAdmin):
+class ReadOnlyAdmin(ModelAdmin, WithoutTransaction):
     """Rows that only verbs change: no adding, deleting or editing by hand; actions ask for the change permission."""
 
     paginator = PeekingPaginator

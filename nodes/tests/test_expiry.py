@@ -47,7 +47,7 @@ def pass_time(seconds: float) -> None:
     Heartbeat.objects.update(seen_at=F("seen_at") - shift)
     Node.objects.update(first_seen=F("first_seen") - shift)
     NodeEvent.objects.update(time=F("time") - shift)
-    for name in ("last_pass", "hearing_since", "braked_since", "warm_until"):
+    for name in ("last_pass", "hearing_since", "braked_since", "late_since", "warm_until"):
         Hearing.objects.filter(**{f"{name}__isnull": False}).update(**{name: F(name) - shift})
 
 
@@ -248,6 +248,59 @@ def test_a_database_away_for_a_minute_expires_nobody():
     for i in range(10):
         assert not run(1, *names[: i + 1])
     assert not run(45, *names)
+
+
+def late_passes(number: int, every: int, *reporting: str) -> set[str]:
+    """Passes with so many seconds between two, while these nodes report each ten seconds. Returns who expired."""
+    gone: set[str] = set()
+    for _ in range(number):
+        for _ in range(every // 10):
+            pass_time(10)
+            report(*reporting)
+        gone |= one_pass()
+    return gone
+
+
+@pytest.mark.parametrize("every", [20, 40])
+def test_passes_that_are_late_again_and_again_keep_no_dead_node_for_ever(every):
+    """The web servers hear all the time: others' reports are written."""
+    names = fleet(10)
+    nodes(*names)
+    one_pass()
+    assert late_passes(4 * int(TIMEOUT.total_seconds()) // every + 3, every, *names[1:]) == {names[0]}
+
+
+def test_nor_do_late_passes_with_others_in_time_between():
+    names = fleet(10)
+    nodes(*names)
+    one_pass()
+    gone: set[str] = set()
+    for _ in range(8):
+        gone |= late_passes(1, 20, *names[1:]) | run(1, *names[1:])
+    assert gone == {names[0]}
+
+
+def test_outages_that_follow_one_another_let_nobody_expire():
+    """Nobody is heard in any of them, so most nodes are silent when the first late pass looks."""
+    names = fleet(10)
+    nodes(*names)
+    one_pass()
+    for _ in range(6):
+        pass_time(60)
+        report(*names[:2])
+        assert not run(1, *names[2:4])
+        assert not run(20, *names)
+
+
+def test_late_passes_that_were_forgotten_count_no_more():
+    names = fleet(10)
+    nodes(*names)
+    one_pass()
+    assert not late_passes(3, 20, *names)
+    assert not run(40, *names)
+    assert Hearing.objects.get().late_since is None
+    nodes(names[0], silent_for=40)
+    assert not late_passes(1, 20, *names[1:])
 
 
 def test_after_our_deafness_known_nodes_count_as_alive():

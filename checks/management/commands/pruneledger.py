@@ -1,20 +1,24 @@
+import math
 from typing import Any
 
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
+from django.db import connection
 
-from checks.edits import Edit
-from checks.models import Move, Plan
-from clusteragent.lib import conf
-from clusteragent.lib.clock import ago
-from nodes.models import Node, NodeEvent
+from checks import pruning
 
 
 class Command(BaseCommand):
-    help = "Delete moves, plans, edits and node events older than the retention, and nodes lost for longer than theirs."
+    help = "Delete what is older than its retention: moves, plans, edits, events, lost nodes, sessions, tokens and failures."
 
     def handle(self, *args: Any, **options: Any) -> None:
-        before = ago(conf.LEDGER_RETENTION)
-        numbers = (Move.objects.prune(before), Plan.objects.prune(before), Edit.objects.prune(before))
-        self.stdout.write("{} moves, {} plans, {} edits deleted".format(*numbers))
-        self.stdout.write(f"{NodeEvent.objects.prune(before)} node events deleted")
-        self.stdout.write(f"{Node.objects.prune()} lost nodes forgotten")
+        connection.ensure_connection()
+        try:
+            pruned = pruning.prune(math.inf)
+        except pruning.NotPruned as error:
+            self._tell(error.pruned)
+            raise CommandError(str(error)) from error
+        self._tell(pruned)
+
+    def _tell(self, pruned: Any) -> None:
+        for kind, number in pruned.items():
+            self.stdout.write(f"{number} {kind} deleted")

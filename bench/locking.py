@@ -1,0 +1,127 @@
+"""How long does each verb hold the store's lock, at the most, with 100 000 configs on 10 000 nodes?"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from time import perf_counter, process_time
+from typing import Any
+
+from django.db import connection, transaction
+from django.db.models.functions import Now
+
+from bench import stage
+from bench.report import Report
+from checks import dispatcher, plans, previews
+from checks.models import Assignment, Config, Move
+from checks.orders import Isolation, Pin
+from checks.querysets import ClusterStoreManager
+from nodes.models import Hearing, Heartbeat, Node, NodeEvent, NodeRule
+
+CONFIGS, NODES, MANY = 100_000, 10_000, 5_000
+MOST = 0.5
+
+
+def processor_time() -> float:
+    """Seconds that this process and the server of its session worked until now, to a hundredth."""
+    backend = connection.connection.info.backend_pid
+    fields = Path(f"/proc/{backend}/stat").read_text().rpartition(")")[2].split()
+    return process_time() + (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@contextmanager
+def holds() -> Iterator[list[tuple[float, float]]]:
+    """How long the lock was held, and the processor time of it, each time that it was taken and the transaction committed."""
+    found = [(0.0, 0.0)]
+    lock = ClusterStoreManager.lock
+
+    def locking(manager: Any, term: int | None = None) -> Any:
+        store = lock(manager, term)
+        began, worked = perf_counter(), processor_time()
+        transaction.on_commit(lambda: found.append((perf_counter() - began, processor_time() - worked)))
+        return store
+
+    ClusterStoreManager.lock = locking  # type: ignore[method-assign]
+    try:
+        yield found
+    finally:
+        ClusterStoreManager.lock = lock  # type: ignore[method-assign]
+
+
+def run(report: Report) -> None:
+    stage.fresh(NODES)
+    for name, verb in _verbs():
+        with holds() as found:
+            verb()
+        longest = max(found)
+        report.add(f"longest hold of the store's lock: {name}", longest[0], "s", most=MOST)
+        report.add("  processor time of that hold", longest[1], "s")
+        stage.heard()
+
+
+def _verbs() -> Iterator[tuple[str, Callable[[], object]]]:
+    """Each verb, at a time when it has much to do."""
+    actor = "bench"
+    yield "schedule 100 000", lambda: dispatcher.schedule(stage.sent(number) for number in range(CONFIGS))
+    stage.analyse()
+    again = [stage.sent(number, "min_collection_interval: 20\n") for number in range(MANY)]
+    yield "change 5 000", lambda: dispatcher.schedule(again)
+    ids = list(Config.objects.order_by("pk").values_list("pk", flat=True)[:MANY])
+    yield "pin 5 000", lambda: dispatcher.pin(ids, "node-000*", kind=Pin.Kind.PATTERN, actor=actor)
+    yield "pause 5 000", lambda: dispatcher.pause(ids, actor=actor)
+    yield "resume 5 000", lambda: dispatcher.resume(ids, actor=actor)
+    yield "unschedule 5 000, pinned", lambda: dispatcher.unschedule(stage.keys(range(MANY)))
+    yield "schedule 5 000 with the pins that waited", lambda: dispatcher.schedule(again)
+    Pin.objects.all().delete()
+    ids = list(Config.objects.order_by("-pk").values_list("pk", flat=True)[:MANY])
+    yield "isolate 1 000", lambda: dispatcher.isolate(ids[:1000], actor=actor)
+    Isolation.objects.all().delete()
+    last = Move.objects.order_by("-pk").values_list("pk", flat=True).first()
+    yield "reassign 5 000", lambda: dispatcher.reassign(ids, "node-00000", actor=actor)
+    moved = list(Move.objects.filter(pk__gt=last).values_list("pk", flat=True))
+    yield "undo 5 000 moves", lambda: dispatcher.undo(moved, actor=actor)
+    yield (
+        "apply a plan that pins 5 000",
+        lambda: previews.apply(previews.reassign(ids, "node-00001", hold=True, actor=actor), actor=actor),
+    )
+    Pin.objects.all().delete()
+    yield "rebalance without a budget", lambda: plans.rebalance(actor=actor, unlimited=True, force=True)
+    yield "a lowered limit", _lower_limits
+    NodeRule.objects.all().delete()
+    NodeRule.objects.apply()
+    yield "half of the nodes expire", lambda: _lose(NODES // 2)
+    yield "place what they had", lambda: dispatcher.redispatch(force=True)
+    gone = Node.objects.known().filter(name__gte="node-08000")
+    NodeEvent.objects.note(["node-09999"], "leaving")
+    gone.update(leaving=True)
+    yield "give away what 2 000 nodes had", lambda: dispatcher.give_away()
+    Node.objects.update(leaving=False)
+    _let_dangle()
+    Hearing.objects.update(warmup=True, warm_until=Now() - timedelta(seconds=1))
+    yield "end the warm-up, 95 000 dangle", lambda: dispatcher.redispatch()
+    _let_dangle()
+    Node.objects.update(schedulable=False)
+    Hearing.objects.update(warmup=True, warm_until=Now() - timedelta(seconds=1))
+    yield "end the warm-up, nobody may have them", lambda: dispatcher.redispatch()
+    Node.objects.update(schedulable=True)
+    dispatcher.redispatch(force=True)
+    yield "unschedule 100 000", lambda: dispatcher.unschedule(stage.keys(range(CONFIGS)))
+
+
+def _lower_limits() -> None:
+    NodeRule.objects.create(pattern="node-0[0-4]*", max_configs=9)
+    NodeRule.objects.apply()
+    dispatcher.put_right()
+
+
+def _lose(number: int) -> None:
+    ids = list(Heartbeat.objects.order_by("pk").values_list("pk", flat=True)[:number])
+    Heartbeat.objects.filter(pk__in=ids).update(seen_at=Now() - timedelta(minutes=1))
+    dispatcher.expire_nodes(force=True)
+
+
+def _let_dangle() -> None:
+    Assignment.objects.all()._raw_delete("default")
+    Config.objects.update(dangling_since=Now(), former_node=None)
+    Node.objects.update(lost_at=None)

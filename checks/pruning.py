@@ -1,0 +1,54 @@
+"""What is forgotten after a while: each kind for itself, a batch after the other."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import structlog
+from django.db import connection
+
+from checks.edits import Edit
+from checks.models import Cost, Move, Plan
+from clusteragent.lib import conf
+from clusteragent.lib.clock import ago
+from clusteragent.lib.database import batches
+from nodes.models import Node, NodeEvent
+
+log = structlog.get_logger()
+
+# {kind: deletes what is too old, so many rows at most, and says how many those were}. Rooms above add theirs.
+KINDS: dict[str, Callable[[float], int]] = {
+    "moves": lambda most: Move.objects.prune(_old(), most),
+    "plans": lambda most: Plan.objects.prune(_old(), most),
+    "edits": lambda most: Edit.objects.prune(_old(), most),
+    "events": lambda most: NodeEvent.objects.prune(_old(), most),
+    "nodes": lambda most: Node.objects.prune(most),
+    "costs": lambda most: Cost.objects.prune(most),
+}
+
+
+class NotPruned(Exception):
+    """Some kinds could not be pruned; the log says why."""
+
+    def __init__(self, failed: list[str], pruned: Mapping[str, int]) -> None:
+        super().__init__(f"not pruned: {', '.join(failed)}")
+        self.pruned = pruned
+
+
+def prune(most: float = batches.MOST) -> dict[str, int]:
+    """Prune all kinds, each so many rows at most: {kind: how many}. Raises NotPruned after all were tried."""
+    pruned: dict[str, int] = {}
+    failed = []
+    for kind, delete in KINDS.items():
+        try:
+            pruned[kind] = delete(most)
+        except Exception:
+            log.exception("pruning_failed", kind=kind)
+            failed.append(kind)
+            connection.close_if_unusable_or_obsolete()
+    if failed:
+        raise NotPruned(failed, pruned)
+    return pruned
+
+
+def _old() -> Any:
+    return ago(conf.LEDGER_RETENTION)

@@ -1,0 +1,242 @@
+"""Verbs that touch many configs commit each chunk: nobody waits for the store's lock until the last of them is done."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.db import connection, transaction
+
+from checks import dispatcher, plans, previews, sending
+from checks.dispatcher import turns
+from checks.models import Assignment, ClusterStore, Config, Move, Source
+from checks.orders import Isolation, Pause, Pin
+from checks.tests.balance import furnish
+from checks.tests.cast import config, dangling, owners, report, sent, silence
+from checks.tests.operators import superuser
+from clusteragent.lib import conf
+from nodes.models import Hearing, Node, NodeRule
+from tests.test_races import Session
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+PAUSES = "/admin/checks/pause/"
+
+
+@pytest.fixture(autouse=True)
+def _four_configs(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "CHUNK", 2)
+    Hearing.objects.update(warmup=False)
+    Source.objects.update(read_at="2026-01-01T00:00:00Z")
+    report("ash", "birch", "cedar")
+    dispatcher.schedule([sent(f"c{i}") for i in range(4)])
+
+
+def ids() -> list[int]:
+    return list(Config.objects.order_by("pk").values_list("pk", flat=True))
+
+
+def seen_between(work: Callable[[], Any], found: Callable[[], Any]) -> Any:
+    """What others find while a verb waits for the last of four configs, whose row we hold."""
+    with transaction.atomic():
+        list(Config.objects.select_for_update().filter(pk=ids()[3]))
+        session = Session(work)
+        session.waits()
+        between = found()
+    session.finish()
+    return between
+
+
+def paused() -> list[int]:
+    return list(Pause.objects.order_by("config").values_list("config_id", flat=True))
+
+
+def test_the_first_chunk_is_there_while_the_second_waits() -> None:
+    assert seen_between(lambda: dispatcher.pause(ids()), paused) == ids()[:2]
+    assert paused() == ids()
+
+
+def test_so_it_is_when_the_admin_s_form_orders_it() -> None:
+    """Django would wrap the form in a transaction of its own."""
+    client, names = superuser(), " ".join(Config.objects.order_by("pk").values_list("digest", flat=True))
+    assert seen_between(lambda: client.post(f"{PAUSES}add/", {"configs": names, "until": ""}), paused) == ids()[:2]
+    assert paused() == ids()
+
+
+def test_and_when_the_admin_takes_it_back() -> None:
+    dispatcher.pause(ids())
+    chosen = list(Pause.objects.values_list("pk", flat=True))
+    given = {"action": "delete_selected", "_selected_action": chosen, "post": "yes"}
+    client = superuser()
+    assert seen_between(lambda: client.post(PAUSES, given), paused) == ids()[2:]
+    assert paused() == []
+
+
+def test_what_is_done_is_said_along_with_what_failed() -> None:
+    ids_ = ids()
+    Config.objects.filter(pk=ids_[3]).update(node_name="kubelet")
+    names = " ".join(Config.objects.order_by("pk").values_list("digest", flat=True))
+    page = superuser().post(f"{PAUSES}add/", {"configs": names, "until": ""}, follow=True).content.decode()
+    assert "is an endpoint check" in page
+    assert "the first 2 of 4 are done" in page
+    assert paused() == ids_[:2]
+
+
+def test_a_deletion_that_can_not_have_the_lock_is_told_so_and_not_logged_as_done() -> None:
+    dispatcher.pause(ids()[:1])
+    pause = Pause.objects.get()
+    client = superuser()
+
+    def delete() -> str:
+        with connection.cursor() as cursor:
+            cursor.execute("SET lock_timeout = '100ms'")
+        return str(client.post(f"{PAUSES}{pause.pk}/delete/", {"post": "yes"}, follow=True).content.decode())
+
+    with transaction.atomic():
+        ClusterStore.objects.lock()
+        page = Session(delete).finish()
+    assert "Not done: canceling statement due to lock timeout" in page
+    assert paused() == ids()[:1]
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM django_admin_log")
+        assert cursor.fetchone() == (0,)
+
+
+def test_after_a_step_that_took_long_the_next_get_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    monkeypatch.setattr(turns, "CHUNK", 1000)
+    monkeypatch.setattr(turns, "LONG", -1)
+    turns.in_chunks(range(2200), lambda chunk: sizes.append(len(chunk)) or [])  # type: ignore[func-returns-value]
+    assert sizes == [1000, 500, 250, 125, 100, 100, 100, 25]
+    assert turns._fitting(100, seconds=0.3) == 100
+    monkeypatch.setattr(turns, "LONG", 0.25)
+    assert [turns._fitting(500, seconds) for seconds in (0.05, 0.1, 0.3)] == [1000, 500, 250]
+
+
+VERBS: dict[str, Callable[[], Any]] = {
+    "schedule": lambda: dispatcher.schedule([sent("new")]),
+    "unschedule": lambda: dispatcher.unschedule([("file", "c0")]),
+    "expire": lambda: (silence("ash"), dispatcher.expire_nodes(force=True)),
+    "redispatch": lambda: dispatcher.redispatch(force=True),
+    "reassign": lambda: dispatcher.reassign(ids()[:1], "ash", actor="olga"),
+    "pin": lambda: dispatcher.pin(ids()[:1], "ash"),
+    "pause": lambda: dispatcher.pause(ids()[:1]),
+    "resume": lambda: dispatcher.resume(Pause.objects.values_list("config_id", flat=True)),
+    "isolate": lambda: dispatcher.isolate(ids()[:1]),
+    "undo": lambda: dispatcher.undo(Move.objects.values_list("pk", flat=True), actor="olga"),
+    "put": lambda: sending.put("admin", "new", config()),
+    "rebalance": lambda: plans.rebalance(actor="olga", force=True, unlimited=True),
+    "apply": lambda: previews.apply(previews.pause(ids()[:1], actor="olga"), actor="olga"),
+    "rules": lambda: NodeRule.objects.apply(),
+}
+
+
+@pytest.mark.parametrize("verb", VERBS.values(), ids=VERBS)
+def test_a_verb_inside_of_another_transaction_fails_loudly(verb: Callable[[], Any]) -> None:
+    """Its lock would be held until that one ends, however many chunks there are."""
+    furnish(ash=[0.4] * 6, birch=[], cedar=[])
+    dispatcher.pause(ids()[:1])
+    Config.objects.filter(pk=ids()[1]).update(dangling_since="2026-01-01T00:00:00Z")
+    Assignment.objects.filter(config=ids()[1]).delete()
+    NodeRule.objects.create(labels={"zone": "a"})
+    with transaction.atomic(), pytest.raises(RuntimeError, match="durable"):
+        verb()
+
+
+def test_what_nobody_may_see_a_part_of_takes_no_more_than_a_chunk() -> None:
+    with pytest.raises(RuntimeError, match="4 are too many"), dispatcher.as_one():
+        dispatcher.pause(ids())
+    with dispatcher.as_one():
+        dispatcher.pause(ids()[:2])
+        dispatcher.pause(ids()[2:])
+    assert paused() == ids()
+
+
+def test_a_node_with_more_than_a_chunk_is_lost_at_once_and_emptied_in_steps() -> None:
+    Assignment.objects.update(node=Node.objects.get(name="ash"))
+    silence("ash")
+    between = seen_between(dispatcher.expire_nodes, lambda: (dangling(), Node.objects.lost().get().name))
+    assert between == ({"c0", "c1"}, "ash")
+    assert dangling() == {"c0", "c1", "c2", "c3"}
+
+
+def test_a_pass_empties_what_another_left_midway() -> None:
+    Assignment.objects.update(node=Node.objects.get(name="ash"))
+    silence("ash")
+    turns_left = iter([None])
+
+    def stop(execute: Callable[..., Any], statement: str, *args: Any) -> Any:
+        if "DELETE FROM checks_assignment" in statement and next(turns_left, "broken") == "broken":
+            raise KeyboardInterrupt
+        return execute(statement, *args)
+
+    with pytest.raises(KeyboardInterrupt), connection.execute_wrapper(stop):
+        dispatcher.expire_nodes()
+    assert dangling() == {"c0", "c1"}
+    assert len(dispatcher.expire_nodes()) == 2
+    assert dangling() == {"c0", "c1", "c2", "c3"}
+
+
+def test_a_node_that_is_back_midway_keeps_the_rest_and_is_told_of_what_it_lost() -> None:
+    Assignment.objects.update(node=Node.objects.get(name="ash"))
+    version = Node.objects.get(name="ash").config_version
+    silence("ash")
+    with transaction.atomic():
+        Node.objects.filter(name="ash").expire()
+        node = Node.objects.get(name="ash")
+        Assignment.objects.take_away([node.pk], most=2, reason="expired", term=1)
+    assert Node.objects.heartbeat("ash", last_change=version) is False
+    assert dispatcher.expire_nodes() == []
+    assert {key for key, owner in owners().items() if owner == "ash"} == {"c2", "c3"}
+    share = Config.objects.share_of("ash")
+    assert share is not None
+    assert share.unsure
+
+
+def test_the_end_of_the_warm_up_places_no_more_than_a_chunk_in_its_transaction(monkeypatch: pytest.MonkeyPatch) -> None:
+    Assignment.objects.all().delete()
+    Config.objects.update(dangling_since="2026-01-01T00:00:00Z")
+    Hearing.objects.update(warmup=True, warm_until="2026-01-01T00:00:00Z")
+    give_out = dispatcher.placing._give_out
+
+    def and_meanwhile(*args: Any) -> Any:
+        dispatcher.schedule([sent(f"late{i}") for i in range(5)])
+        return give_out(*args)
+
+    monkeypatch.setattr(dispatcher.placing, "_give_out", and_meanwhile)
+    sizes = []
+    place = dispatcher.placing._place_dangling
+    monkeypatch.setattr(
+        dispatcher.placing,
+        "_place_dangling",
+        lambda turn, ids, *rest: sizes.append(len(ids)) or place(turn, ids, *rest),
+    )
+    assert len(dispatcher.redispatch()) == 9
+    assert max(sizes) <= 2
+    assert not Hearing.objects.get().warmup
+    assert dangling() == set()
+
+
+def test_of_several_isolated_configs_on_a_node_the_first_stays() -> None:
+    Assignment.objects.update(node=Node.objects.get(name="ash"))
+    dispatcher.isolate(ids()[:2])
+    assert owners()["c0"] == "ash"
+    assert owners()["c1"] != "ash"
+    assert [key for key, node in owners().items() if node == "ash"] == ["c0"]
+    assert [key for key, node in owners().items() if node == owners()["c1"]] == ["c1"]
+
+
+def test_configs_are_isolated_all_or_none_of_them() -> None:
+    dispatcher.pause(ids()[1:2])
+    with pytest.raises(dispatcher.NotDispatchable, match="is paused"):
+        dispatcher.isolate(ids()[:2])
+    assert not Isolation.objects.exists()
+    assert not Pin.objects.exists()
+
+
+def test_a_config_with_more_shards_than_a_chunk_is_cut_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    urls = tuple(f"url: http://{number}\n" for number in range(5))
+    sending.put("admin", "many", config(instances=urls))
+    monkeypatch.setattr(conf, "INSTANCE_SHARDING_ENABLED", True)
+    monkeypatch.setattr(dispatcher, "CHUNK", 2)
+    sending.put("admin", "many", config(instances=urls))
+    assert {key for key in owners() if key.startswith("many")} == {f"many#{number}" for number in range(5)}
