@@ -5,9 +5,11 @@ from django.urls import URLPattern, URLResolver, include, path
 from django.views.generic import RedirectView
 
 from clusteragent import pages
+from operators import login
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
+    path("admin/login/", login.view),
     path("admin/now/", pages.fragment, name="now"),
     # Before the admin's own, which end in one that takes everything.
     path("admin/", include("operators.pages.urls")),
