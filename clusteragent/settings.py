@@ -5,6 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from csp.constants import NONCE
 from django.core.management.utils import get_random_secret_key
 from django.templatetags.static import static
 from psycopg.conninfo import conninfo_to_dict
@@ -42,8 +43,11 @@ MIDDLEWARE = (
     []
     if PORT == "agents"
     else [
+        "csp.middleware.CSPMiddleware",
+        "clusteragent.middleware.Headers",
         "clusteragent.views.HealthFirst",
         "django.middleware.security.SecurityMiddleware",
+        "clusteragent.middleware.KnownHosts",
         "whitenoise.middleware.WhiteNoiseMiddleware",
         "django.contrib.sessions.middleware.SessionMiddleware",
         "django.middleware.common.CommonMiddleware",
@@ -148,6 +152,32 @@ SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
 # Messages may name what only some may see: not in a cookie.
 MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
 SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_HSTS_SECONDS = int(conf.HSTS_AGE.total_seconds())
+SECURE_REFERRER_POLICY = "same-origin"
+SILENCED_SYSTEM_CHECKS = [
+    # Other names of the domain, and lists of browsers, are its owner's.
+    "security.W005",
+    "security.W021",
+    # No port of ours is without TLS, so there is nothing to redirect from.
+    "security.W008",
+]
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": ["'none'"],
+        # unfold's pages are written for Alpine.js, which makes functions of their attributes.
+        "script-src": ["'self'", "'unsafe-eval'", NONCE],
+        "style-src": ["'self'"],
+        # Attributes alone: Alpine.js and Swagger's page set widths by them.
+        "style-src-attr": ["'unsafe-inline'"],
+        "img-src": ["'self'", "data:"],
+        "font-src": ["'self'"],
+        "connect-src": ["'self'"],
+        "form-action": ["'self'"],
+        "base-uri": ["'none'"],
+        "object-src": ["'none'"],
+        "frame-ancestors": ["'none'"],
+    }
+}
 
 REST_FRAMEWORK: dict[str, Any] = {
     "DEFAULT_AUTHENTICATION_CLASSES": [],
@@ -187,7 +217,8 @@ UNFOLD = {
     "SITE_FAVICONS": [
         {"rel": "icon", "type": "image/svg+xml", "href": lambda _: static("clusteragent/icon.svg")},
     ],
-    "STYLES": [lambda _: static("clusteragent/admin.css")],
+    "SCRIPTS": [lambda _: static("clusteragent/htmx.js")],
+    "STYLES": [lambda _: static("clusteragent/colors.css"), lambda _: static("clusteragent/admin.css")],
     "SITE_URL": None,
     "SHOW_HISTORY": False,
     "GLOBAL_CALLBACK": "clusteragent.admin.every_page",
