@@ -3,10 +3,11 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 from django.contrib.auth.hashers import PBKDF2PasswordHasher
 
-# Hashed at once by a process, waiting for it, and for how many seconds.
+# Hashed at once by a process, for strangers and for others; waiting for it, and for how many seconds.
 MOST_AT_ONCE = 1
 MOST_WAITING = 4
 PATIENCE = 3.0
@@ -46,12 +47,14 @@ class Turns:
             self._room.release()
 
 
-turns = Turns(MOST_AT_ONCE, MOST_WAITING, PATIENCE)
+# A flood of strangers' passwords must not keep out those who logged in by their browser before.
+strangers, known = (Turns(MOST_AT_ONCE, MOST_WAITING, PATIENCE) for _ in range(2))
+turns = ContextVar("turns", default=strangers)
 
 
 class PatientHasher(PBKDF2PasswordHasher):
     """Django's own, by the same name, so that each finds the other's hashes. Raises TooBusy."""
 
     def encode(self, password: str, salt: str, iterations: int | None = None) -> str:
-        with turns.take():
+        with turns.get().take():
             return super().encode(password, salt, iterations)

@@ -7,7 +7,7 @@ itself, and a name that is tried from everywhere still has one try from each net
 
 import secrets
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 import structlog
 from django.core import signing
@@ -17,6 +17,7 @@ from django.utils.crypto import salted_hmac
 from clusteragent.lib import clients
 from clusteragent.lib.rations import Ration
 from clusteragent.lib.terminal import inert
+from operators import hashing
 from operators.models import FailedLogins
 from operators.querysets import Count
 
@@ -48,7 +49,9 @@ class LockedOut(Exception):
 
 
 class Attempt:
-    """One try to log in by this name. Raises LockedOut when there were too many."""
+    """One look at a password of this name: a context, which sets `is_right`. Raises LockedOut when there were too many."""
+
+    is_right = False
 
     def __init__(self, name: str, request: HttpRequest | None) -> None:
         self.name = inert(name[:_LONGEST_NAME])
@@ -75,7 +78,7 @@ class Attempt:
             # Others may have tried since.
             self._refuse(self._counts)
         except LockedOut:
-            self.withdraw()
+            self._withdraw()
             raise
 
     def _refuse(self, counts: Mapping[bytes, Count], spare: int = 0) -> None:
@@ -86,28 +89,35 @@ class Attempt:
                 log.warning("login_refused", name=self.name, address=self.address, seconds=max(over), more=more)
             raise LockedOut(max(over))
 
-    def failed(self) -> None:
-        """The password was wrong, or there is no such name."""
+    def __enter__(self) -> Self:
+        self._before = hashing.turns.set(hashing.known if self._device in self._keys else hashing.strangers)
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        hashing.turns.reset(self._before)
+        if kind is not None:
+            # Nobody looked at the password.
+            self._withdraw()
+        elif self.is_right:
+            self._succeeded()
+        else:
+            self._failed()
+
+    def _failed(self) -> None:
         log.warning("login_failed", name=self.name, address=self.address)
         names = {self._device: "browser", self._pair: "name from this address", self._of_network: "address"}
         for key, most in self._limits.items():
-            if self._counts[key].number >= most:
-                log.warning(
-                    "login_locked_out",
-                    name=self.name,
-                    address=self.address,
-                    what=names[key],
-                    seconds=self._counts[key].seconds,
-                )
+            number, seconds = self._counts[key]
+            if number >= most:
+                told = {"name": self.name, "address": self.address, "what": names[key], "seconds": seconds}
+                log.warning("login_locked_out", **told)
 
-    def withdraw(self) -> None:
-        """Nobody looked at the password."""
+    def _withdraw(self) -> None:
         FailedLogins.objects.take_back(self._keys)
 
-    def succeeded(self) -> None:
-        """It is their password. What was counted of this browser or this network is forgotten."""
-        log.info("logged_in", name=self.name, address=self.address)
-        FailedLogins.objects.take_back(self._keys)
+    def _succeeded(self) -> None:
+        """What was counted of this browser, or of this name from here, is forgotten."""
+        self._withdraw()
         FailedLogins.objects.forget([key for key in (self._device, self._pair) if key in self._keys])
 
 

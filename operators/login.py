@@ -4,16 +4,20 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import structlog
 from django.contrib import admin, auth
 from django.contrib.auth.backends import ModelBackend
+from django.contrib.auth.views import PasswordChangeView
 from django.contrib.sessions.models import Session
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
+from django.urls import reverse
 from django.utils import timezone
-from unfold.forms import AuthenticationForm
+from unfold.forms import AdminOwnPasswordChangeForm, AuthenticationForm
 
-from clusteragent.lib import conf
+from clusteragent.lib import clients, conf
+from clusteragent.lib.terminal import inert
 from operators import lockout
 from operators.hashing import TooBusy
 from operators.lockout import LockedOut
@@ -24,6 +28,8 @@ NOTED_EACH = 60
 # Ended sessions that a login clears away.
 MOST_CLEARED = 1000
 
+log = structlog.get_logger()
+
 
 class Backend(ModelBackend):
     """Names and passwords of Django's users, of which failures are counted. Raises LockedOut and TooBusy."""
@@ -33,16 +39,9 @@ class Backend(ModelBackend):
     ) -> Any:
         if username is None or password is None:
             return None
-        attempt = lockout.Attempt(username, request)
-        try:
+        with lockout.Attempt(username, request) as attempt:
             user = super().authenticate(request, username, password, **kwargs)
-        except BaseException:
-            attempt.withdraw()
-            raise
-        if user is None:
-            attempt.failed()
-        else:
-            attempt.succeeded()
+            attempt.is_right = user is not None
         return user
 
 
@@ -57,6 +56,30 @@ class LoginForm(AuthenticationForm):  # type: ignore[misc]
             raise ValidationError(str(refusal)) from None
 
 
+class OwnPasswordForm(AdminOwnPasswordChangeForm):  # type: ignore[misc]
+    """Asks for the old password. Whoever found an open session may not guess it any faster than by logging in."""
+
+    def clean_old_password(self) -> str:
+        try:
+            with lockout.Attempt(self.user.get_username(), None) as attempt:
+                attempt.is_right = self.user.check_password(self.cleaned_data["old_password"])
+        except (LockedOut, TooBusy) as refusal:
+            raise ValidationError(str(refusal)) from None
+        if not attempt.is_right:
+            raise ValidationError(self.error_messages["password_incorrect"], code="password_incorrect")
+        return str(self.cleaned_data["old_password"])
+
+
+def own_password(request: HttpRequest) -> HttpResponseBase:
+    """The admin's page to change one's own password."""
+    form = PasswordChangeView.as_view(
+        form_class=OwnPasswordForm,
+        success_url=reverse("admin:password_change_done"),
+        extra_context=admin.site.each_context(request),
+    )
+    return form(request)
+
+
 def view(request: HttpRequest) -> HttpResponse:
     """The admin's page to log in, with the status of a refusal, and a cookie for the browser of who got in."""
     response = admin.site.login(request)
@@ -69,8 +92,9 @@ def view(request: HttpRequest) -> HttpResponse:
     return response
 
 
-def begin(sender: Any, request: HttpRequest, **kwargs: Any) -> None:
+def begin(sender: Any, request: HttpRequest, user: Any, **kwargs: Any) -> None:
     """A session begins (Django's signal user_logged_in). Ended ones are cleared away, so that nobody else has to."""
+    log.info("logged_in", name=inert(user.get_username()), address=str(clients.address(request.META) or "nowhere"))
     request.session[BEGAN] = request.session[SEEN] = int(time.time())
     ended = Session.objects.filter(expire_date__lt=timezone.now()).order_by("expire_date")
     Session.objects.filter(pk__in=ended.values("pk")[:MOST_CLEARED]).delete()

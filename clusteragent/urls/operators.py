@@ -10,6 +10,7 @@ from operators import login
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
     path("admin/login/", login.view),
+    path("admin/password_change/", admin.site.admin_view(login.own_password)),
     path("admin/now/", pages.fragment, name="now"),
     # Before the admin's own, which end in one that takes everything.
     path("admin/", include("operators.pages.urls")),

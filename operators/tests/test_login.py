@@ -238,8 +238,8 @@ def test_whoever_waits_too_long_is_told_to_come_again() -> None:
 
 
 def test_a_password_that_nobody_looked_at_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hashing, "turns", Turns(1, 0, patience=0.01))
-    with hashing.turns.take():
+    monkeypatch.setattr(hashing, "strangers", Turns(1, 0, patience=0.01))
+    with hashing.strangers.take():
         for _ in range(lockout.MOST_OF_PAIR + 1):
             busy = enter(Client(), RIGHT)
             assert (busy.status_code, busy["Retry-After"]) == (503, "3")
@@ -247,14 +247,42 @@ def test_a_password_that_nobody_looked_at_is_no_failure(monkeypatch: pytest.Monk
     assert gets_in(Client())
 
 
+def test_strangers_passwords_keep_no_known_browser_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hashing, "strangers", Turns(1, 0, patience=0.01))
+    known = Client()
+    assert gets_in(known)
+    known.post("/admin/logout/")
+    with hashing.strangers.take():
+        assert enter(Client(), RIGHT).status_code == 503
+        assert gets_in(known)
+
+
 def test_a_changed_password_waits_for_its_turn_too(monkeypatch: pytest.MonkeyPatch) -> None:
     client = Client()
     client.force_login(User.objects.get(username="admin"))
-    monkeypatch.setattr(hashing, "turns", Turns(1, 0, patience=0.01))
     url = f"/admin/auth/user/{User.objects.get(username='olga').pk}/password/"
-    with hashing.turns.take():
+    turns = Turns(1, 0, patience=0.01)
+    before = hashing.turns.set(turns)
+    with turns.take():
         answer = client.post(url, {"password1": "a much better one", "password2": "a much better one"})
+    hashing.turns.reset(before)
     assert (answer.status_code, answer["Retry-After"]) == (503, "3")
+
+
+def test_an_open_session_is_no_way_to_guess_its_password(hashed: list[str]) -> None:
+    client = Client()
+    client.force_login(User.objects.get(username="admin"))
+    fields = dict.fromkeys(("new_password1", "new_password2"), "a much better one")
+    for _ in range(lockout.MOST_OF_PAIR):
+        answer = client.post("/admin/password_change/", {"old_password": "wrong", **fields})
+        assert "Your old password was entered incorrectly" in answer.content.decode()
+    hashed.clear()
+    answer = client.post("/admin/password_change/", {"old_password": RIGHT, **fields})
+    assert "Too many logins failed" in answer.content.decode()
+    assert not hashed
+    FailedLogins.objects.update(since=ago(WINDOW))
+    assert client.post("/admin/password_change/", {"old_password": RIGHT, **fields}).status_code == 302
+    assert User.objects.get(username="admin").check_password("a much better one")
 
 
 def test_tokens_that_open_nothing_are_told(caplog: pytest.LogCaptureFixture) -> None:
