@@ -33,7 +33,7 @@ lint: .venv/requirements-dev ## check format, style, types, settings and migrati
 	@$(BIN)/ruff format --check
 	@$(BIN)/ruff check
 	@$(BIN)/mypy
-	@$(BIN)/python manage.py check
+	@$(BIN)/python manage.py check --deploy --fail-level WARNING
 	@$(BIN)/python -W "ignore:Got an error checking:RuntimeWarning" manage.py makemigrations --check --dry-run
 
 format: .venv/requirements-dev ## format the code

@@ -15,12 +15,11 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from checks.models import ClusterStore, Source
 from clusteragent import fingerprints
-from clusteragent.lib.admin import ReadOnlyAdmin, Table, ago, duration, list_url, numbered, row_url
+from clusteragent.lib.admin import DeclaredAdmin, ReadOnlyAdmin, Table, ago, duration, list_url, numbered, row_url
 from nodes.models import Hearing
 
 # Passes run each second.
@@ -52,14 +51,14 @@ admin.site.unregister([User, Group])
 
 
 @admin.register(User)
-class OperatorAdmin(UserAdmin, ModelAdmin):  # type: ignore[type-arg]
+class OperatorAdmin(UserAdmin, DeclaredAdmin):  # type: ignore[type-arg]
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
 
 
 @admin.register(Group)
-class OperatorGroupAdmin(GroupAdmin, ModelAdmin):
+class OperatorGroupAdmin(GroupAdmin, DeclaredAdmin):
     pass
 
 
@@ -76,8 +75,11 @@ class ClusterStoreAdmin(ReadOnlyAdmin):
 
 
 def every_page(request: HttpRequest) -> dict[str, Any]:
-    """What every page of the admin shows, to those who are logged in."""
-    return {"cluster_warnings": [*_of_the_cluster(), *_of_sources()] if admin.site.has_permission(request) else []}
+    """What every page of the admin shows, to those who are logged in. Its colours come from a file: without any here, unfold
+    writes no style into the page.
+    """
+    warnings = [*_of_the_cluster(), *_of_sources()] if admin.site.has_permission(request) else []
+    return {"cluster_warnings": warnings, "colors": {}}
 
 
 def navigation(request: HttpRequest) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 
 from clusteragent import admin, fingerprints
+from operators import login
 from operators.pages import base, now
 
 _OWN = (("Now", "home", "admin:index"), ("Changes", "timeline", "pages:changes"))
@@ -25,6 +26,7 @@ def first_page(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     return context | now.context(request, fingerprints.differing())
 
 
+@login.polls
 @base.fragment
 def fragment(request: HttpRequest) -> HttpResponse:
     """The part of the first page that changes."""

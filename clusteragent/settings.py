@@ -5,6 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from csp.constants import NONCE
 from django.core.management.utils import get_random_secret_key
 from django.templatetags.static import static
 from psycopg.conninfo import conninfo_to_dict
@@ -42,13 +43,17 @@ MIDDLEWARE = (
     []
     if PORT == "agents"
     else [
+        "csp.middleware.CSPMiddleware",
+        "clusteragent.middleware.Headers",
         "clusteragent.views.HealthFirst",
         "django.middleware.security.SecurityMiddleware",
+        "clusteragent.middleware.KnownHosts",
         "whitenoise.middleware.WhiteNoiseMiddleware",
         "django.contrib.sessions.middleware.SessionMiddleware",
         "django.middleware.common.CommonMiddleware",
         "django.middleware.csrf.CsrfViewMiddleware",
         "django.contrib.auth.middleware.AuthenticationMiddleware",
+        "operators.login.Sessions",
         "django.contrib.messages.middleware.MessageMiddleware",
         "django.middleware.clickjacking.XFrameOptionsMiddleware",
     ]
@@ -124,12 +129,55 @@ STORAGES = {
 }
 WHITENOISE_USE_FINDERS = True
 
+LOGIN_URL = "admin:login"
 LOGIN_REDIRECT_URL = "admin:index"
-SESSION_COOKIE_SECURE = True
-CSRF_COOKIE_SECURE = True
+if PORT != "agents":
+    AUTHENTICATION_BACKENDS = ["operators.login.Backend"]
+    PASSWORD_HASHERS = ["operators.hashing.PatientHasher"]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
+]
+# No longer than a session lasts; `operators.login` ends those whose operator does nothing.
+SESSION_COOKIE_AGE = int(conf.SESSION_AGE.total_seconds())
+# By these names a browser takes them from this host alone, over TLS.
+SESSION_COOKIE_NAME = "__Host-session"
+CSRF_COOKIE_NAME = "__Host-csrf"
 CSRF_FAILURE_VIEW = "operators.errors.csrf_failure"
-SESSION_COOKIE_SAMESITE = "Lax"
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = True
+SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
+# Messages may name what only some may see: not in a cookie.
+MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
 SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_HSTS_SECONDS = int(conf.HSTS_AGE.total_seconds())
+SECURE_REFERRER_POLICY = "same-origin"
+SILENCED_SYSTEM_CHECKS = [
+    # Other names of the domain, and lists of browsers, are its owner's.
+    "security.W005",
+    "security.W021",
+    # No port of ours is without TLS, so there is nothing to redirect from.
+    "security.W008",
+]
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": ["'none'"],
+        # unfold's pages are written for Alpine.js, which makes functions of their attributes.
+        "script-src": ["'self'", "'unsafe-eval'", NONCE],
+        "style-src": ["'self'"],
+        # Attributes alone: Alpine.js and Swagger's page set widths by them.
+        "style-src-attr": ["'unsafe-inline'"],
+        "img-src": ["'self'", "data:"],
+        "font-src": ["'self'"],
+        "connect-src": ["'self'"],
+        "form-action": ["'self'"],
+        "base-uri": ["'none'"],
+        "object-src": ["'none'"],
+        "frame-ancestors": ["'none'"],
+    }
+}
 
 # Nothing takes files. A body is read before a view is asked, and its length bounded there (clusteragent/front).
 FILE_UPLOAD_HANDLERS: list[str] = []
@@ -172,7 +220,8 @@ UNFOLD = {
     "SITE_FAVICONS": [
         {"rel": "icon", "type": "image/svg+xml", "href": lambda _: static("clusteragent/icon.svg")},
     ],
-    "STYLES": [lambda _: static("clusteragent/admin.css")],
+    "SCRIPTS": [lambda _: static("clusteragent/htmx.js")],
+    "STYLES": [lambda _: static("clusteragent/colors.css"), lambda _: static("clusteragent/admin.css")],
     "SITE_URL": None,
     "SHOW_HISTORY": False,
     "GLOBAL_CALLBACK": "clusteragent.admin.every_page",

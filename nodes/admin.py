@@ -177,6 +177,7 @@ class NodeAdmin(ReadOnlyAdmin):
 class NodeEventAdmin(ReadOnlyAdmin):
     list_display = ("time", "node_name", "kind", "cause")
     list_filter = (("kind", ChoicesDropdownFilter), ("time", DaysFilter))
+    linked = ("node_name",)
     search_help_text = "Name of a node"
     search_fields = ("node_name",)
 

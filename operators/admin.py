@@ -9,16 +9,16 @@ from django.utils import timezone
 from knox.admin import AuthTokenCreateForm
 from knox.models import AuthToken
 from knox.settings import knox_settings
-from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
 import operators.pages.node  # noqa: F401 - it registers itself
+from clusteragent.lib.admin import DeclaredAdmin
 
 admin.site.unregister(AuthToken)
 
 
 @admin.register(AuthToken)
-class TokenAdmin(ModelAdmin):
+class TokenAdmin(DeclaredAdmin):
     """A token has what its user's roles allow. Only its hash is kept."""
 
     form = AuthTokenCreateForm

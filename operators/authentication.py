@@ -2,14 +2,33 @@
 
 from typing import Any
 
+import structlog
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from knox.auth import TokenAuthentication
 from knox.settings import knox_settings
 from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.request import Request
+
+from clusteragent.lib import clients
+from clusteragent.lib.rations import Ration
+
+log = structlog.get_logger()
+# Lines a minute about tokens that open nothing.
+_refusals = Ration(10)
 
 
 class OperatorToken(TokenAuthentication):
     """`Authorization: Bearer <token>`. Node agents' tokens and the local token are none."""
+
+    def authenticate(self, request: Request) -> Any:
+        try:
+            return super().authenticate(request)
+        except AuthenticationFailed as error:
+            more = _refusals.take()
+            if more is not None:
+                address = str(clients.address(request.META) or "nowhere")
+                log.warning("token_refused", address=address, reason=str(error.detail), more=more)
+            raise
 
     def authenticate_credentials(self, token: bytes) -> Any:
         if not (token.isascii() and token.decode("ascii").isprintable()):

@@ -57,7 +57,12 @@ class Schema(SpectacularAPIView):
 _schema = Schema.as_view(
     authentication_classes=[OperatorToken, SessionAuthentication], permission_classes=[needs("checks.view_config")]
 )
-_page = SpectacularSwaggerView.as_view(url_name="operators:schema", authentication_classes=[], permission_classes=[])
+_page = SpectacularSwaggerView.as_view(
+    url_name="operators:schema",
+    template_name="operators/swagger.html",
+    authentication_classes=[],
+    permission_classes=[],
+)
 
 
 @csrf_exempt

@@ -28,6 +28,7 @@ def move_rows(moves: QuerySet[Move]) -> list[Sequence[Any]]:
 class MoveAdmin(ReadOnlyAdmin):
     list_display = ("time", "check_name", "digest", "source_node", "to_node", "reason", "actor")
     list_filter = (("reason", ChoicesDropdownFilter), ("time", DaysFilter))
+    linked = ("config_id",)
     search_fields = ("name", "digest", "source_node", "to_node")
     search_help_text = "A check, a digest or a node"
     fields = readonly_fields = (*list_display, "term")

@@ -59,8 +59,9 @@ class OrderAdmin(NotedAdmin, ReadOnlyAdmin):
     list_display: Sequence[str] = ("about", "origin", "author", "shown_note", "time")
     # The config's column links to the config.
     list_display_links = ("origin",)
-    search_fields: Sequence[str] = ("source", "key", "author")
-    search_help_text = "An origin or an author"
+    # Keys may hold secrets, which the list hides: parts of one find nothing.
+    search_fields: Sequence[str] = ("source", "=key", "author")
+    search_help_text = "A source, the whole key of an origin or an author"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         found: QuerySet[Any] = super().get_queryset(request)
@@ -173,7 +174,7 @@ class PinAdmin(OrderAdmin):
     fields = ("configs", "kind", "aim", "waits", "until", "note")
     list_display = ("about", "pinned_to", "waits", "until", "origin", "author", "shown_note", "time")
     search_fields = ("aim", *OrderAdmin.search_fields)
-    search_help_text = "A node, an origin or an author"
+    search_help_text = "A node, a source, the whole key of an origin or an author"
 
     @display(description="pinned to")
     def pinned_to(self, pin: Pin) -> str:

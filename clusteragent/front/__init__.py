@@ -28,6 +28,7 @@ from clusteragent.front.load import Load, Overloaded
 from clusteragent.front.quota import Quota, TooMany, Turns
 from clusteragent.front.spool import PIECE, Abandoned, Spool
 from clusteragent.front.threads import Busy, Threads
+from clusteragent.lib import clients
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
@@ -156,9 +157,9 @@ def _resolved(environ: Mapping[str, Any]) -> ResolverMatch | None:
 
 
 def _reader(environ: Mapping[str, Any]) -> str:
-    """The user, whose sessions and tokens may be many; where there is none, the address of the connection."""
+    """The user, whose sessions and tokens may be many; where there is none, the address."""
     user = getattr(environ.get("clusteragent.request"), "user", None)
-    return f"user {user.pk}" if user is not None and user.is_authenticated else str(environ["REMOTE_ADDR"])
+    return f"user {user.pk}" if user is not None and user.is_authenticated else str(clients.address(environ))
 
 
 def _headers(response: HttpResponseBase) -> Headers:

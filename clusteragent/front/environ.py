@@ -8,6 +8,8 @@ from typing import Any
 from django.conf import settings
 from django.http.cookie import parse_cookie
 
+from clusteragent.lib import clients
+
 _ALWAYS = {
     "SCRIPT_NAME": "",
     "wsgi.version": (1, 0),
@@ -63,5 +65,5 @@ def credential(environ: Mapping[str, Any]) -> str:
 
 
 def caller(environ: Mapping[str, Any]) -> str:
-    """The credential, or without one the address of the connection."""
-    return credential(environ) or str(environ["REMOTE_ADDR"])
+    """The credential, or without one the address."""
+    return credential(environ) or str(clients.address(environ))

@@ -1,4 +1,6 @@
-"""What the admin's pages share: lists that never count, rows that nobody edits by hand, tables under a row's fields."""
+"""What the admin's pages share: lists that filter by nothing undeclared, lists that never count, rows that nobody edits by
+hand, tables under a row's fields.
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -7,7 +9,9 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib import admin
+from django.contrib.admin.exceptions import DisallowedModelAdminLookup
 from django.contrib.admin.options import IncorrectLookupParameters
+from django.core.exceptions import FieldDoesNotExist
 from django.core.paginator import Paginator
 from django.db import DataError
 from django.db.models import Model, QuerySet
@@ -122,7 +126,30 @@ class PeekingPaginator(Paginator):  # type: ignore[type-arg]
     template_name = "admin/peeking_pagination.html"
 
 
-class Peeking(ChangeList):
+class Declared(ChangeList):
+    """Filters and sorts by what its admin declares, and by nothing else.
+
+    Django's own list filters by any lookup of any field, so that whoever may look at it reads what no page shows, letter by
+    letter. It sorts by columns that are not offered for it, too.
+    """
+
+    model_admin: "DeclaredAdmin"
+
+    def get_filters(self, request: HttpRequest) -> tuple[list[Any], bool, dict[str, Any], bool, bool]:
+        """Raises DisallowedModelAdminLookup, which is answered with 400."""
+        found: tuple[list[Any], bool, dict[str, Any], bool, bool] = super().get_filters(request)
+        # What no filter took would be a lookup.
+        for name in found[2]:
+            if name not in self.model_admin.linked:
+                raise DisallowedModelAdminLookup(f"{self.opts.label} has no filter {name[:100]}")
+        return found
+
+    def get_ordering_field(self, field_name: Any) -> Any:
+        is_offered = self.sortable_by is None or field_name in self.sortable_by
+        return super().get_ordering_field(field_name) if is_offered else None
+
+
+class Peeking(Declared):
     """Reads one row more than it shows, to know whether a page follows: a count costs more than the page itself."""
 
     def get_results(self, request: HttpRequest) -> None:
@@ -169,8 +196,31 @@ class WithoutTransaction(_DjangoModelAdmin):
         return response
 
 
-class NotedAdmin(ModelAdmin):
-    """Rows with a note. Whoever may only look at one sees no secret that was written into it."""
+class DeclaredAdmin(ModelAdmin):
+    """What every admin is: its list answers no question that it does not declare.
+
+    linked: lookups, beside those of `list_filter`, that links to the list use.
+    """
+
+    linked: Sequence[str] = ()
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return Declared
+
+    def to_field_allowed(self, request: HttpRequest, to_field: str) -> bool:
+        """Rows are named by their key alone: found by another field, they would tell what it holds."""
+        try:
+            return bool(self.opts.get_field(to_field).primary_key)
+        except (FieldDoesNotExist, AttributeError):
+            return False
+
+
+class NotedAdmin(DeclaredAdmin):
+    """Rows with a note. Whoever may only look at one sees no secret that was written into it, and finds none."""
+
+    def get_search_fields(self, request: HttpRequest) -> Sequence[str]:
+        fields: Sequence[str] = super().get_search_fields(request)
+        return fields if self.has_change_permission(request) else [field for field in fields if field != "note"]
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Sequence[str]:
         fields: Sequence[str] = super().get_fields(request, obj)
@@ -183,7 +233,7 @@ class NotedAdmin(ModelAdmin):
         return scrub(row.note)
 
 
-class ReadOnlyAdmin(ModelAdmin, WithoutTransaction):
+class ReadOnlyAdmin(DeclaredAdmin, WithoutTransaction):
     """Rows that only verbs change: no adding, deleting or editing by hand; actions ask for the change permission."""
 
     paginator = PeekingPaginator

@@ -45,6 +45,13 @@ VAR = Path(text("CLUSTERAGENT_VAR", "var")).absolute()
 BIND = bind("CLUSTERAGENT_BIND", "127.0.0.1:5005")
 ADMIN_BIND = bind("CLUSTERAGENT_ADMIN_BIND", "127.0.0.1:5006")
 ADMIN_HOSTS = words("CLUSTERAGENT_ADMIN_HOSTS") or ("localhost", "127.0.0.1", "[::1]")
+# Proxies whose X-Forwarded-For says where an operator's call comes from.
+TRUSTED_PROXIES = networks("CLUSTERAGENT_TRUSTED_PROXIES", ())
+# How long an operator stays logged in: at most, and without doing anything.
+SESSION_AGE = duration("CLUSTERAGENT_SESSION_AGE", timedelta(hours=12), low=timedelta(minutes=1))
+SESSION_IDLE = duration("CLUSTERAGENT_SESSION_IDLE", timedelta(hours=1), low=timedelta(minutes=1))
+# How long browsers insist on HTTPS for the host's name, whatever the port; 0: they don't.
+HSTS_AGE = duration("CLUSTERAGENT_HSTS_AGE", timedelta(days=1))
 # Processes of the agents' web server (operators' has one), and threads of each: a thread keeps one database connection.
 WEB_WORKERS = whole("CLUSTERAGENT_WEB_WORKERS", 2, 1, 256)
 WEB_THREADS = whole("CLUSTERAGENT_WEB_THREADS", 16, 1, 256)

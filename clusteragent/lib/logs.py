@@ -11,10 +11,13 @@ import structlog
 from psycopg.conninfo import conninfo_to_dict
 
 from clusteragent.lib import conf
+from clusteragent.lib.rations import Ration
 from clusteragent.lib.scrub import scrub
 from clusteragent.lib.terminal import inert
 
 HIDDEN = "********"
+# Lines a minute about calls that were refused alike.
+MOST_REFUSALS = 10
 _OF_SEVERAL_LINES = ("exception", "stack")
 _CREDENTIALS = re.compile(
     r"""(?ix) ( authorization ["']? \s* [:=] \s* ["']? (?: (?: bearer|basic|digest|token ) \s+ )? | \b bearer \s+ ) [^\s"',;]+ """
@@ -28,8 +31,11 @@ def config() -> dict[str, Any]:
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"ours": {"()": _formatter}},
-        "filters": {"unexpected": {"()": "django.utils.log.CallbackFilter", "callback": _is_unexpected}},
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "ours"}},
+        "filters": {
+            "unexpected": {"()": "django.utils.log.CallbackFilter", "callback": _is_unexpected},
+            "refusals": {"()": Refusals},
+        },
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "ours", "filters": ["refusals"]}},
         "root": {"handlers": ["stderr"], "level": conf.LOG_LEVEL},
         "loggers": {
             "django": handled_by_us,
@@ -67,6 +73,24 @@ def hide(line: str) -> str:
     for secret in _secrets():
         line = line.replace(secret, HIDDEN)
     return _CREDENTIALS.sub(rf"\g<1>{HIDDEN}", line)
+
+
+class Refusals(logging.Filter):
+    """A call that is refused is its caller's mistake: one line without a traceback, and few of a kind a minute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._rations: dict[tuple[str, int], Ration] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        status = getattr(record, "status_code", 0)
+        if not 400 <= status < 500:
+            return True
+        record.exc_info = record.exc_text = None
+        passed_over = self._rations.setdefault((record.name, status), Ration(MOST_REFUSALS)).take()
+        if passed_over:
+            record.more = passed_over
+        return passed_over is not None
 
 
 def _is_unexpected(record: logging.LogRecord) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Coroutine, Iterator, Mapping
 from typing import Any, TypeVar
 
 import pytest
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.test import override_settings
 from django.urls import path
@@ -66,7 +67,8 @@ def test_a_caller_is_told_by_token_or_session_whatever_stands_around_them() -> N
         return caller(environ_of(SCOPE | {"headers": pairs}))
 
     assert of(authorization="Bearer  x") == of(authorization="bearer x") != of(authorization="Bearer y")
-    assert of(cookie="a=1; sessionid=x") == of(cookie="sessionid=x; b=2") != of(cookie="sessionid=y")
+    session = settings.SESSION_COOKIE_NAME
+    assert of(cookie=f"a=1; {session}=x") == of(cookie=f"{session}=x; b=2") != of(cookie=f"{session}=y")
     assert of(cookie="a=1") == of() == "192.0.2.1"
 
 

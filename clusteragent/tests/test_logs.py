@@ -10,6 +10,7 @@ import pytest
 import structlog
 
 from clusteragent.lib import conf, logs
+from clusteragent.lib.rations import Ration
 
 TOKEN = "a-token-that-a-line-must-never-show-0123"
 
@@ -130,3 +131,29 @@ def test_an_error_that_a_view_answers_on_purpose_is_no_line_but_a_crash_is(
         "Forbidden: /status/ash",
         "Internal Server Error: /admin/",
     ]
+
+
+def test_a_refused_call_is_a_line_without_a_traceback_and_few_are_told_a_minute(
+    lines: Callable[..., Callable[[], str]],
+) -> None:
+    read, request = lines(), logging.getLogger("django.request")
+    refusal = {"extra": {"status_code": 400}, "exc_info": ValueError("x")}
+    for _ in range(logs.MOST_REFUSALS + 5):
+        logging.getLogger("django.security.DisallowedModelAdminLookup").error(
+            "checks.Config has no filter x", **refusal
+        )  # type: ignore[arg-type]
+    request.warning("Not Found: /x", extra={"status_code": 404})
+    request.error("It broke", extra={"status_code": 500}, exc_info=ValueError("x"))
+    told = [json.loads(line) for line in read().splitlines()]
+    assert [line["event"] for line in told[-2:]] == ["Not Found: /x", "It broke"]
+    assert len(told) == logs.MOST_REFUSALS + 2
+    assert all("exception" not in line for line in told[:-1])
+    assert "exception" in told[-1]
+
+
+def test_what_was_too_much_is_told_with_the_next() -> None:
+    now = 0.0
+    ration = Ration(2, clock=lambda: now)
+    assert [ration.take() for _ in range(5)] == [0, 0, None, None, None]
+    now = 60.0
+    assert [ration.take() for _ in range(3)] == [3, 0, None]

@@ -6,6 +6,7 @@ from django.views.generic import RedirectView
 
 from clusteragent import pages
 from clusteragent.views import Healthz, Readyz
+from operators import login
 
 handler400 = "operators.errors.bad_request"
 handler403 = "operators.errors.forbidden"
@@ -16,6 +17,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("healthz", Healthz.as_view()),
     path("readyz", Readyz.as_view()),
     path("", RedirectView.as_view(pattern_name="admin:index")),
+    path("admin/login/", login.view),
+    path("admin/password_change/", admin.site.admin_view(login.own_password)),
     path("admin/now/", pages.fragment, name="now"),
     # Before the admin's own, which end in one that takes everything.
     path("admin/", include("operators.pages.urls")),

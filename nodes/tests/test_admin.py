@@ -147,8 +147,8 @@ def test_a_later_page_is_reached_without_counting(operator: Client) -> None:
     assert "201 to 201 of 201" in last.content.decode()
 
 
-@pytest.mark.parametrize("query", ["?p=0", "?p=-3", "?p=99999999999999999999", "?name=%00"])
-def test_an_impossible_page_or_filter_leads_back_to_the_list(operator: Client, query: str) -> None:
+@pytest.mark.parametrize("query", ["?p=0", "?p=-3", "?p=99999999999999999999"])
+def test_an_impossible_page_leads_back_to_the_list(operator: Client, query: str) -> None:
     response = operator.get(LIST + query)
     assert (response.status_code, response.headers["Location"]) == (302, LIST + "?e=1")
 

@@ -33,13 +33,15 @@ def page(view: View) -> View:
 
 
 def fragment(view: View) -> View:
-    """A part of a page that fetches it anew. Whoever was logged out meanwhile gets no login page into the middle of it."""
+    """A part of a page that fetches it anew. Whoever was logged out meanwhile gets no login page into the middle of it: 401
+    says so to the page.
+    """
 
     @never_cache
     @wraps(view)
     def refusing(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if not may_see(request):
-            return HttpResponse(status=403)
+            return HttpResponse(status=403 if request.user.is_authenticated else 401)
         return view(request, *args, **kwargs)
 
     return refusing

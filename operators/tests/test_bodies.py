@@ -211,7 +211,7 @@ def test_no_other_kind_of_body_is_read(settings: Any, author: Caller, method: st
     path = f"{API}/sources/shop" if method == "PUT" else f"{API}/pins"
     session = Client(enforce_csrf_checks=True)
     session.force_login(user("olga", Role.AUTHOR, Role.OPERATOR))
-    session.cookies["csrftoken"] = "a" * 32
+    session.cookies[settings.CSRF_COOKIE_NAME] = "a" * 32
     refused(author.client.generic(method, path, body, content, headers=author.headers), 415)
     refused(session.generic(method, path, body, content, headers={"X-CSRFToken": "a" * 32}), 415)
     refused(session.generic(method, path, body, content), 403 if method == "PUT" else 415)

@@ -257,7 +257,7 @@ def test_nothing_of_a_name_is_html(client: Client) -> None:
 
 def test_strangers_see_nothing(client: Client) -> None:
     assert Client().get(CHANGES).headers["Location"].startswith("/admin/login/")
-    assert Client().get(f"{CHANGES}story/").status_code == 403
+    assert Client().get(f"{CHANGES}story/").status_code == 401
     nobody = Client()
     nobody.force_login(user("nobody", is_staff=True))
     assert nobody.get(CHANGES).status_code == 403

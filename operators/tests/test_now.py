@@ -232,7 +232,7 @@ def test_the_fragment_says_the_sentence_only_when_it_changed(client: Client) -> 
 
 def test_the_fragment_is_never_a_login_page() -> None:
     answer = Client().get(FRAGMENT)
-    assert (answer.status_code, answer.content) == (403, b"")
+    assert (answer.status_code, answer.content) == (401, b"")
     assert staff().get(FRAGMENT).status_code == 403
 
 

@@ -5,6 +5,7 @@ import json
 from datetime import timedelta
 
 import pytest
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.test import Client
@@ -104,7 +105,7 @@ def test_a_session_opens_it_too_and_needs_the_csrf_token_to_change_anything() ->
     answer = client.post(f"{API}/nodes/ash/cordon")
     assert answer.status_code == 403
     assert "CSRF" in answer.json()["detail"]
-    client.cookies["csrftoken"] = csrf = "x" * 32
+    client.cookies[settings.CSRF_COOKIE_NAME] = csrf = "x" * 32
     answer = client.post(f"{API}/nodes/ash/cordon", content_type="application/json", headers={"X-CSRFToken": csrf})
     assert answer.status_code == 404
 

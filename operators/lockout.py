@@ -1,0 +1,143 @@
+"""Who may try a password now.
+
+Failures are counted before a password is looked at, so that many tries at once are as many as one after the other, and who
+is locked out costs no hashing. Nobody can lock everybody out: a browser by which someone logged in before is counted for
+itself, and a name that is tried from everywhere still has one try from each network.
+"""
+
+import secrets
+from collections.abc import Mapping
+from typing import Any, Self
+
+import structlog
+from django.core import signing
+from django.http import HttpRequest, HttpResponse
+from django.utils.crypto import salted_hmac
+
+from clusteragent.lib import clients
+from clusteragent.lib.rations import Ration
+from clusteragent.lib.terminal import inert
+from operators import hashing
+from operators.models import FailedLogins
+from operators.querysets import Count
+
+# Failures within the window: of a name from a network, of a network, of a name from everywhere, of a known browser.
+MOST_OF_PAIR = 10
+MOST_OF_NETWORK = 50
+MOST_OF_NAME = 100
+MOST_OF_DEVICE = 10
+# What a pair still has when its name is tried from everywhere.
+LAST_RESORT = 1
+
+DEVICE = "__Host-device"
+DEVICE_AGE = 90 * 86_400
+_SALT = "operators.lockout"
+_LONGEST_NAME = 64
+
+log = structlog.get_logger()
+_refusals = Ration(10)
+
+
+class LockedOut(Exception):
+    """Too many logins failed."""
+
+    status = 429
+
+    def __init__(self, seconds: int) -> None:
+        self.retry_after = seconds
+        super().__init__(f"Too many logins failed. Try again in {-(-seconds // 60)} min.")
+
+
+class Attempt:
+    """One look at a password of this name: a context, which sets `is_right`. Raises LockedOut when there were too many."""
+
+    is_right = False
+
+    def __init__(self, name: str, request: HttpRequest | None) -> None:
+        self.name = inert(name[:_LONGEST_NAME])
+        client = clients.address(request.META) if request else None
+        self.address = str(client or "nowhere")
+        network = clients.network(client)
+        self._device = _device(name, request)
+        self._pair, self._of_name, self._of_network = _key(name, network), _key(name, "*"), _key("", network)
+        objects = FailedLogins.objects
+        counts = objects.counts([self._device, self._pair, self._of_name, self._of_network])
+        if self._device and counts[self._device].number < MOST_OF_DEVICE:
+            self._keys = [self._device]
+            self._limits = {self._device: MOST_OF_DEVICE}
+        else:
+            self._keys = [self._pair, self._of_name, self._of_network]
+            is_attacked = counts[self._of_name].number >= MOST_OF_NAME
+            self._limits = {
+                self._pair: LAST_RESORT if is_attacked else MOST_OF_PAIR,
+                self._of_network: MOST_OF_NETWORK,
+            }
+        self._refuse(counts, spare=1)
+        self._counts = objects.add(self._keys)
+        try:
+            # Others may have tried since.
+            self._refuse(self._counts)
+        except LockedOut:
+            self._withdraw()
+            raise
+
+    def _refuse(self, counts: Mapping[bytes, Count], spare: int = 0) -> None:
+        over = [counts[key].seconds for key, most in self._limits.items() if counts[key].number + spare > most]
+        if over:
+            more = _refusals.take()
+            if more is not None:
+                log.warning("login_refused", name=self.name, address=self.address, seconds=max(over), more=more)
+            raise LockedOut(max(over))
+
+    def __enter__(self) -> Self:
+        self._before = hashing.turns.set(hashing.known if self._device in self._keys else hashing.strangers)
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        hashing.turns.reset(self._before)
+        if kind is not None:
+            # Nobody looked at the password.
+            self._withdraw()
+        elif self.is_right:
+            self._succeeded()
+        else:
+            self._failed()
+
+    def _failed(self) -> None:
+        log.warning("login_failed", name=self.name, address=self.address)
+        names = {self._device: "browser", self._pair: "name from this address", self._of_network: "address"}
+        for key, most in self._limits.items():
+            number, seconds = self._counts[key]
+            if number >= most:
+                told = {"name": self.name, "address": self.address, "what": names[key], "seconds": seconds}
+                log.warning("login_locked_out", **told)
+
+    def _withdraw(self) -> None:
+        FailedLogins.objects.take_back(self._keys)
+
+    def _succeeded(self) -> None:
+        """What was counted of this browser, or of this name from here, is forgotten."""
+        self._withdraw()
+        FailedLogins.objects.forget([key for key in (self._device, self._pair) if key in self._keys])
+
+
+def remember(response: HttpResponse, user: Any) -> None:
+    """Give the browser of someone who logged in what it is known by."""
+    value = signing.dumps([_key(user.get_username(), "device").hex(), secrets.token_hex(8)], salt=_SALT)
+    response.set_cookie(DEVICE, value, max_age=DEVICE_AGE, secure=True, httponly=True, samesite="Lax")
+
+
+def _device(name: str, request: HttpRequest | None) -> bytes:
+    """The key of the browser, if this name logged in by it before; else empty."""
+    try:
+        owner, number = signing.loads(
+            request.COOKIES.get(DEVICE, "") if request else "", salt=_SALT, max_age=DEVICE_AGE
+        )
+    except (signing.BadSignature, ValueError, TypeError):
+        return b""
+    return _key("", f"device {number}") if owner == _key(name, "device").hex() else b""
+
+
+def _key(name: str, where: str) -> bytes:
+    """No name can be read from it, and it is short, however long the name is."""
+    return salted_hmac(_SALT, f"{len(name)} {name} {where}", algorithm="sha256").digest()[:16]

@@ -1,0 +1,133 @@
+"""The way in: an operator's name and password, and how long that lasts."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from django.contrib import admin, auth
+from django.contrib.auth.backends import ModelBackend
+from django.contrib.auth.views import PasswordChangeView
+from django.contrib.sessions.models import Session
+from django.core.exceptions import ValidationError
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.urls import reverse
+from django.utils import timezone
+from unfold.forms import AdminOwnPasswordChangeForm, AuthenticationForm
+
+from clusteragent.lib import clients, conf
+from clusteragent.lib.terminal import inert
+from operators import lockout
+from operators.hashing import TooBusy
+from operators.lockout import LockedOut
+
+# What a session knows: when it began, and when its operator last did something. Written once a minute at most.
+BEGAN, SEEN = "began", "seen"
+NOTED_EACH = 60
+# Ended sessions that a login clears away.
+MOST_CLEARED = 1000
+
+log = structlog.get_logger()
+
+
+class Backend(ModelBackend):
+    """Names and passwords of Django's users, of which failures are counted. Raises LockedOut and TooBusy."""
+
+    def authenticate(
+        self, request: HttpRequest | None, username: str | None = None, password: str | None = None, **kwargs: Any
+    ) -> Any:
+        if username is None or password is None:
+            return None
+        with lockout.Attempt(username, request) as attempt:
+            user = super().authenticate(request, username, password, **kwargs)
+            attempt.is_right = user is not None
+        return user
+
+
+class LoginForm(AuthenticationForm):  # type: ignore[misc]
+    """Says why a password was not looked at."""
+
+    def clean(self) -> Any:
+        try:
+            return super().clean()
+        except (LockedOut, TooBusy) as refusal:
+            self.request.login_refusal = refusal
+            raise ValidationError(str(refusal)) from None
+
+
+class OwnPasswordForm(AdminOwnPasswordChangeForm):  # type: ignore[misc]
+    """Asks for the old password. Whoever found an open session may not guess it any faster than by logging in."""
+
+    def clean_old_password(self) -> str:
+        try:
+            with lockout.Attempt(self.user.get_username(), None) as attempt:
+                attempt.is_right = self.user.check_password(self.cleaned_data["old_password"])
+        except (LockedOut, TooBusy) as refusal:
+            raise ValidationError(str(refusal)) from None
+        if not attempt.is_right:
+            raise ValidationError(self.error_messages["password_incorrect"], code="password_incorrect")
+        return str(self.cleaned_data["old_password"])
+
+
+def own_password(request: HttpRequest) -> HttpResponseBase:
+    """The admin's page to change one's own password."""
+    form = PasswordChangeView.as_view(
+        form_class=OwnPasswordForm,
+        success_url=reverse("admin:password_change_done"),
+        extra_context=admin.site.each_context(request),
+    )
+    return form(request)
+
+
+def view(request: HttpRequest) -> HttpResponse:
+    """The admin's page to log in, with the status of a refusal, and a cookie for the browser of who got in."""
+    response = admin.site.login(request)
+    refusal = getattr(request, "login_refusal", None)
+    if refusal:
+        response.status_code = refusal.status
+        response["Retry-After"] = str(refusal.retry_after)
+    elif request.method == "POST" and response.status_code == 302:
+        lockout.remember(response, request.user)
+    return response
+
+
+def begin(sender: Any, request: HttpRequest, user: Any, **kwargs: Any) -> None:
+    """A session begins (Django's signal user_logged_in). Ended ones are cleared away, so that nobody else has to."""
+    log.info("logged_in", name=inert(user.get_username()), address=str(clients.address(request.META) or "nowhere"))
+    request.session[BEGAN] = request.session[SEEN] = int(time.time())
+    ended = Session.objects.filter(expire_date__lt=timezone.now()).order_by("expire_date")
+    Session.objects.filter(pk__in=ended.values("pk")[:MOST_CLEARED]).delete()
+
+
+def polls(view: Callable[..., Any]) -> Callable[..., Any]:
+    """A view that pages call by themselves: nobody does anything by it, and no session lasts longer for it."""
+    view.is_polled = True  # type: ignore[attr-defined]
+    return view
+
+
+class Sessions:
+    """Middleware that ends sessions: some time after they began, and after their operator last did something."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        return self._get_response(request)
+
+    def process_view(self, request: HttpRequest, view: Any, args: Any, kwargs: Any) -> None:
+        if not request.user.is_authenticated:
+            return
+        now = int(time.time())
+        began, seen = (request.session.get(name, 0) for name in (BEGAN, SEEN))
+        if now - began >= conf.SESSION_AGE.total_seconds() or now - seen >= conf.SESSION_IDLE.total_seconds():
+            auth.logout(request)
+        elif now - seen >= NOTED_EACH and not getattr(view, "is_polled", False):
+            request.session[SEEN] = now
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
+        """Passwords are hashed when they are changed, too."""
+        if isinstance(error, TooBusy):
+            headers = {"Retry-After": str(error.retry_after)}
+            return HttpResponse(str(error), status=error.status, content_type="text/plain", headers=headers)
+        return None

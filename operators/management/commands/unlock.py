@@ -1,0 +1,15 @@
+"""manage.py unlock: whoever is locked out may log in again."""
+
+from typing import Any
+
+from django.core.management.base import BaseCommand
+
+from operators.models import FailedLogins
+
+
+class Command(BaseCommand):
+    help = "Forget all failed logins, so that nobody is locked out."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        gone, _ = FailedLogins.objects.all().delete()
+        self.stdout.write(f"{gone} counters of failed logins forgotten")

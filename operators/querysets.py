@@ -1,0 +1,72 @@
+"""The SQL of counting failed logins."""
+
+from collections.abc import Collection
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+from django.db import connection, models
+from django.db.models import F
+from django.db.models.functions import Now
+
+from clusteragent.lib.clock import ago
+
+# How long failures are counted together, and how many rows there are at most: a flood of names replaces its own.
+WINDOW = timedelta(minutes=15)
+MOST_ROWS = 30_000
+
+
+class Count(NamedTuple):
+    """Failures, and the seconds until they are forgotten."""
+
+    number: int
+    seconds: int
+
+
+NONE = Count(0, 0)
+
+
+class FailedLoginsQuerySet(models.QuerySet[Any]):
+    def counts(self, keys: Collection[bytes]) -> dict[bytes, Count]:
+        """What is counted now under each key."""
+        rows = self.filter(key__in=keys, since__gt=ago(WINDOW)).annotate(age=Now() - F("since"))
+        found = {bytes(row.key): Count(row.number, _left(row.age)) for row in rows}
+        return {key: found.get(key, NONE) for key in keys}
+
+    def add(self, keys: Collection[bytes]) -> dict[bytes, Count]:
+        """Count one more under each key, and say how many it is now. Old rows go, so that the table needs no other care."""
+        self.prune()
+        # The ORM's upsert can't begin a new window where the old one is over.
+        window: Any = WINDOW
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "INSERT INTO operators_failedlogins AS f (key, number, since)"
+                " SELECT key, 1, statement_timestamp() FROM unnest(%s::bytea[]) AS key ORDER BY key"
+                " ON CONFLICT (key) DO UPDATE SET"
+                " number = CASE WHEN f.since > statement_timestamp() - %s THEN f.number + 1 ELSE 1 END,"
+                " since = CASE WHEN f.since > statement_timestamp() - %s THEN f.since ELSE statement_timestamp() END"
+                " RETURNING key, number, statement_timestamp() - since",
+                [list(keys), window, window],
+            )
+            return {bytes(key): Count(number, _left(age)) for key, number, age in cursor.fetchall()}
+
+    def take_back(self, keys: Collection[bytes]) -> None:
+        """Count one less under each key."""
+        self.filter(key__in=keys, number__gt=0).update(number=F("number") - 1)
+
+    def forget(self, keys: Collection[bytes]) -> None:
+        self.filter(key__in=keys).delete()
+
+    def prune(self, most: int = MOST_ROWS) -> int:
+        """Take away what is counted no more, and the oldest of what would be too much. Returns how many rows went."""
+        gone, _ = self.filter(pk__in=self.filter(since__lte=ago(WINDOW)).order_by("since").values("pk")[:1000]).delete()
+        too_many = self.count() - most
+        if too_many > 0:
+            # A tenth more, so that not each call has to.
+            oldest = self.order_by("since").values("pk")[: too_many + most // 10]
+            gone += self.filter(pk__in=oldest).delete()[0]
+        return gone
+
+
+def _left(age: timedelta) -> int:
+    """Whole seconds until the window is over."""
+    return max(1, int((WINDOW - age).total_seconds()) + 1)

@@ -1,0 +1,153 @@
+"""How long an operator stays logged in, and what passwords there may be."""
+
+import io
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.contrib.sessions.models import Session
+from django.core.management import CommandError, call_command
+from django.test import Client
+from django.utils import timezone
+
+from clusteragent.lib import conf
+from operators import login
+
+pytestmark = pytest.mark.django_db
+
+PAGE, FRAGMENT = "/admin/checks/config/", "/admin/now/"
+GOOD = "seven wise owls 4711"
+
+
+@pytest.fixture
+def client() -> Client:
+    client = Client()
+    client.force_login(User.objects.create_superuser("olga", password=GOOD))
+    return client
+
+
+@pytest.fixture
+def later(monkeypatch: pytest.MonkeyPatch) -> Callable[[timedelta], None]:
+    """Let time pass."""
+    passed = 0.0
+    now = login.time.time
+
+    def wait(span: timedelta) -> None:
+        nonlocal passed
+        passed += span.total_seconds()
+        monkeypatch.setattr(login.time, "time", lambda: now() + passed)
+
+    return wait
+
+
+def is_in(client: Client, url: str = PAGE) -> bool:
+    return bool(client.get(url).status_code == 200)
+
+
+def test_who_does_nothing_for_an_hour_is_logged_out(client: Client, later: Callable[[timedelta], None]) -> None:
+    later(conf.SESSION_IDLE - timedelta(seconds=5))
+    assert is_in(client)
+    later(conf.SESSION_IDLE - timedelta(seconds=5))
+    assert is_in(client)
+    later(conf.SESSION_IDLE)
+    assert not is_in(client)
+    assert not Session.objects.exists()
+
+
+def test_who_works_is_logged_out_after_half_a_day(client: Client, later: Callable[[timedelta], None]) -> None:
+    for _ in range(23):
+        later(timedelta(minutes=30))
+        assert is_in(client)
+    later(timedelta(minutes=30))
+    assert not is_in(client)
+
+
+def test_a_page_that_reads_itself_keeps_nobody_logged_in(client: Client, later: Callable[[timedelta], None]) -> None:
+    for _ in range(11):
+        later(timedelta(minutes=5))
+        assert is_in(client, FRAGMENT)
+    later(timedelta(minutes=5))
+    answer = client.get(FRAGMENT)
+    assert (answer.status_code, answer.content) == (401, b"")
+    assert client.get("/api/operator/v1/configs").status_code == 401
+
+
+def test_the_first_page_says_so(client: Client) -> None:
+    page = client.get("/admin/").content.decode()
+    assert "Your session is over" in page
+    assert "operators/now.js" in page
+
+
+def test_a_session_is_written_once_a_minute_at_most(
+    client: Client, later: Callable[[timedelta], None], django_assert_num_queries: Any
+) -> None:
+    def is_written() -> bool:
+        return settings.SESSION_COOKIE_NAME in client.get(PAGE).cookies
+
+    assert not is_written()
+    later(timedelta(seconds=61))
+    assert is_written()
+    assert not is_written()
+
+
+def test_a_session_without_a_beginning_is_over(client: Client) -> None:
+    session = client.session
+    del session[login.BEGAN]
+    session.save()
+    assert not is_in(client)
+
+
+def test_all_sessions_end_when_the_password_changes(client: Client) -> None:
+    other = Client()
+    olga = User.objects.get()
+    other.force_login(olga)
+    url = f"/admin/auth/user/{olga.pk}/password/"
+    fields = {"password1": "other wise owls 4711", "password2": "other wise owls 4711", "usable_password": "true"}
+    assert client.post(url, fields).status_code == 302
+    assert not is_in(other)
+    assert is_in(client), "who changed it goes on"
+
+
+def test_a_login_has_a_new_key_and_strict_cookies() -> None:
+    User.objects.create_superuser("olga", password=GOOD)
+    client = Client()
+    client.cookies[settings.SESSION_COOKIE_NAME] = "x" * 32
+    answer = client.post("/admin/login/", {"username": "olga", "password": GOOD})
+    assert answer.status_code == 302
+    for name, cookie in answer.cookies.items():
+        assert name.startswith("__Host-")
+        assert (cookie["secure"], cookie["httponly"], cookie["samesite"]) == (True, True, "Lax"), name
+        assert (cookie["path"], cookie["domain"]) == ("/", "")
+    assert answer.cookies[settings.SESSION_COOKIE_NAME].value != "x" * 32
+
+
+def test_ended_sessions_are_cleared_away_by_logins(client: Client) -> None:
+    Session.objects.update(expire_date=timezone.now() - timedelta(seconds=1))
+    Client().force_login(User.objects.get())
+    assert Session.objects.count() == 1
+
+
+WEAK = ["a", "short one", "483920174836", "password1234", "olga-the-great"]
+
+
+@pytest.mark.parametrize("password", WEAK)
+def test_weak_passwords_are_refused_in_the_admin(client: Client, password: str) -> None:
+    fields = {"password1": password, "password2": password, "usable_password": "true"}
+    added = client.post("/admin/auth/user/add/", {"username": "olga-the-grea", **fields})
+    assert added.status_code == 200
+    assert added.context["adminform"].form.errors
+    changed = client.post(f"/admin/auth/user/{User.objects.get().pk}/password/", fields)
+    # What is like another's name is not like one's own.
+    assert changed.status_code == 200 or password == "olga-the-great"
+    assert User.objects.count() == 1
+
+
+@pytest.mark.parametrize("password", WEAK[:4])
+def test_weak_passwords_are_refused_by_commands(client: Client, password: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("getpass.getpass", lambda prompt: password)
+    with pytest.raises(CommandError, match="Aborting password change"):
+        call_command("changepassword", "olga", stdout=io.StringIO(), stderr=io.StringIO())
+    assert User.objects.get().check_password(GOOD)
