@@ -21,11 +21,13 @@ from checks.orders import ORDERS, Isolation, Order, OrderQuerySet, Pause, Pin
 from checks.querysets import copy, new_ids
 from checks.sharding import is_shard, parent_of
 from checks.wire import IntegrationConfig, PatchedConfig
+from clusteragent.lib.scrub import scrub
+from clusteragent.lib.shortids import named_in, short_id
 
-ORIGIN_COLUMNS = ("source", "key", "config_id", "fingerprint", "scanned_by")
+ORIGIN_COLUMNS = ("source", "key", "shown", "config_id", "fingerprint", "scanned_by")
 CONFIG_COLUMNS = (
     "id", "digest", "name", "provider", "original", "wire", "scrubbed", "text", "node_name", "dangling_since",
-    "patched_with",
+    "patched_with", "short_id",
 )  # fmt: skip
 
 
@@ -65,6 +67,11 @@ class Entry:
     why: dict[str, Any] | None = None
     # Its origins as `source:key`, where a rule asks for them.
     sent_as: list[str] = field(default_factory=list)
+
+    @property
+    def shown(self) -> str:
+        """How people are told which config it is."""
+        return f"{scrub(self.name)} {short_id(self.digest)}"
 
     @property
     def key(self) -> tuple[str, str]:
@@ -231,11 +238,15 @@ def write(changes: Changes, actor: str) -> None:
     Config.objects.rewrite(CONFIG_COLUMNS, [_row(entry, patched_with) for entry in changes.changed])
     copy(Config, CONFIG_COLUMNS, (_row(entry, patched_with) for entry in changes.new))
     Instance.objects.filter(config_id__in=[entry.id for entry in changes.changed]).delete()
-    copy(Instance, ("config_id", "check_id", "interval"), _instance_rows([*changes.changed, *changes.new]))
+    columns = ("config_id", "check_id", "interval", "shown_name", "short_id")
+    copy(Instance, columns, _instance_rows([*changes.changed, *changes.new]))
     copy(
         Origin,
         ORIGIN_COLUMNS,
-        ((s.source, s.key, entry.id, s.patched.fingerprint, s.replica) for s, entry in changes.new_origins),
+        (
+            (s.source, s.key, scrub(s.key), entry.id, s.patched.fingerprint, s.replica)
+            for s, entry in changes.new_origins
+        ),
     )
     Origin.objects.redirect(
         [(id_, entry.id, s.patched.fingerprint, s.replica) for id_, s, entry in changes.sent_otherwise]
@@ -293,12 +304,13 @@ def _row(entry: Entry, patched_with: str) -> tuple[Any, ...]:
     return (
         entry.id, patched.digest, patched.name, patched.provider, json.dumps(entry.sent.original.to_json()), patched.wire,
         patched.scrubbed, patched.text, patched.node_name, entry.dangling_since, patched_with,
+        short_id(patched.digest),
     )  # fmt: skip
 
 
-def _instance_rows(entries: Iterable[Entry]) -> Iterable[tuple[int, str, float]]:
+def _instance_rows(entries: Iterable[Entry]) -> Iterable[tuple[int, str, float, str, str]]:
     for entry in entries:
         assert entry.sent is not None
         patched = entry.sent.patched
         for check_id, interval in dict(zip(patched.check_ids, patched.intervals, strict=True)).items():
-            yield entry.id, check_id, interval
+            yield entry.id, check_id, interval, named_in(check_id), short_id(check_id)

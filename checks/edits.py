@@ -10,6 +10,8 @@ from typing import Any, ClassVar, NamedTuple
 from django.db import connection, models
 from django.db.models.functions import Now
 
+from checks import wire
+from checks.patching import made_by_us
 from clusteragent.lib.database import batches
 
 # Of what an edit changed, in lines.
@@ -26,9 +28,10 @@ class Change(NamedTuple):
 
 class EditQuerySet(models.QuerySet["Edit"]):
     # Not the ORM: the texts are copied where they are, since fetching them takes longer than the edit itself.
-    _NOTE = """
-        INSERT INTO checks_edit (config_id, actor, text, time)
-        SELECT id, %s, text, statement_timestamp() FROM checks_config WHERE id = ANY(%s) ORDER BY id
+    _NOTE = r"""
+        INSERT INTO checks_edit (config_id, actor, text, made_with, time)
+        SELECT id, %s, text, coalesce(substring(patched_with from '^.*\.'), ''), statement_timestamp()
+        FROM checks_config WHERE id = ANY(%s) ORDER BY id
     """
 
     def note(self, config_ids: Collection[int], actor: str) -> None:
@@ -41,8 +44,9 @@ class EditQuerySet(models.QuerySet["Edit"]):
         """The last edits of a config that says this now, the newest first."""
         found = []
         for edit in self.filter(config_id=config_id).order_by("-id")[:number]:
-            found.append(Change(edit.time, edit.actor, _diff(edit.text, text)))
-            text = edit.text
+            before = edit.text if made_by_us(edit.made_with) else wire.hidden_again(edit.text)
+            found.append(Change(edit.time, edit.actor, _diff(before, text)))
+            text = before
         return found
 
     def prune(self, before: datetime | Any, most: float = batches.MOST) -> int:
@@ -56,6 +60,8 @@ class Edit(models.Model):
     actor = models.CharField(max_length=253, db_default="")
     # What it said before, scrubbed: what it said next is in the next edit, or in the config.
     text = models.TextField()
+    # What made this copy: the beginning of the config's patched_with.
+    made_with = models.CharField(max_length=64, db_default="")
     time = models.DateTimeField(db_default=Now())
 
     objects: ClassVar[Any] = EditQuerySet.as_manager()

@@ -12,6 +12,7 @@ from django.db.models.functions import Now
 from checks.models import Assignment, Config
 from checks.troubles import error_line
 from clusteragent.lib.admin import numbered
+from clusteragent.lib.shortids import told_check_id
 from nodes.models import Hearing, Node, RunnerStats
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
@@ -38,8 +39,13 @@ class Run:
     """What a runner told of one of a config's instances, if it told anything. interval: seconds."""
 
     check_id: str
+    shown_name: str
     interval: float
     stats: RunnerStats | None
+
+    def told(self, *, exact: bool = False) -> str:
+        """The check ID as people see it. exact: for those who may see the node agents'."""
+        return told_check_id(self.check_id, self.shown_name, exact=exact)
 
     @property
     def share(self) -> float:
@@ -150,5 +156,5 @@ def _stats(config: Config, node: Node) -> dict[str, RunnerStats]:
 
 
 def _runs(config: Config, stats: Mapping[str, RunnerStats]) -> list[Run]:
-    instances = config.instances.order_by("pk").values_list("check_id", "interval")
-    return [Run(check_id, interval, stats.get(check_id)) for check_id, interval in instances]
+    instances = config.instances.order_by("pk").values_list("check_id", "shown_name", "interval")
+    return [Run(check_id, shown, interval, stats.get(check_id)) for check_id, shown, interval in instances]

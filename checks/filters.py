@@ -10,6 +10,7 @@ from unfold.contrib.filters.admin import DropdownFilter, TextFilter
 from checks import needs
 from checks.models import Assignment, Config, Origin
 from checks.orders import Isolation, Order, Pause, Pin
+from checks.scrub import scrub
 from checks.troubles import Trouble
 
 MOST_CHOICES = 500
@@ -69,7 +70,7 @@ class CheckFilter(DropdownFilter):
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
         names = Config.objects.order_by("name").values_list("name", flat=True).distinct()
-        return [(name, name) for name in names[:MOST_CHOICES]]
+        return [(name, name) for name in map(scrub, names[:MOST_CHOICES])]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Config]) -> QuerySet[Config]:
         return queryset.filter(name=self.value()) if self.value() else queryset

@@ -3,7 +3,8 @@
 from typing import NamedTuple
 
 from checks import dispatcher
-from checks.models import Assignment, Instance
+from checks.models import Assignment, Config, Instance
+from checks.searching import called
 
 
 class Isolated(NamedTuple):
@@ -30,5 +31,6 @@ def isolate(check_id: str, *, actor: str, note: str = "") -> Isolated:
 
 
 def config_of(check_id: str) -> int | None:
-    """The config that a check belongs to."""
-    return Instance.objects.filter(check_id=check_id).values_list("config_id", flat=True).first()
+    """The config that a check belongs to, by its check ID or its short ID."""
+    found = Instance.objects.filter(check_id=check_id).values_list("config_id", flat=True).first()
+    return found if found is not None else next(iter(called(Config, check_id, exact=False)), None)

@@ -21,6 +21,7 @@ from checks.querysets import (
 )
 from clusteragent.lib import conf
 from clusteragent.lib.scrub import scrub
+from clusteragent.lib.shortids import short_id, told_check_id
 from nodes.models import Node
 
 
@@ -54,8 +55,10 @@ class Config(models.Model):
     scrubbed = models.BinaryField()
     text = models.TextField()
     node_name = models.CharField("endpoint of node", max_length=253, db_default="")
-    # patching.fingerprint() of the options that made these bytes.
-    patched_with = models.CharField(max_length=16, db_default="")
+    # Who may not see the digest sees this: clusteragent/lib/shortids.py.
+    short_id = models.CharField(max_length=16, db_default="")
+    # patching.fingerprint(): what made the copies that people see, and of the options that made these bytes.
+    patched_with = models.CharField(max_length=64, db_default="")
     created = models.DateTimeField(db_default=Now())
     changed = models.DateTimeField(db_default=Now())
     # Set exactly while the config should have an owner and has none. Endpoint configs have neither.
@@ -69,6 +72,7 @@ class Config(models.Model):
 
     class Meta:
         ordering = ["name", "id"]
+        permissions = [("view_digests", "Can see the digests and check IDs that node agents have")]
         constraints = [
             # Checked at commit: in one chunk of changes two configs may trade their bytes.
             models.UniqueConstraint(fields=["digest"], name="config_digest", deferrable=models.Deferrable.DEFERRED),
@@ -93,10 +97,11 @@ class Config(models.Model):
             models.Index(fields=["node_name"], name="config_of_endpoint", condition=~models.Q(node_name="")),
             models.Index(fields=["name", "id"], name="config_by_name"),  # the admin's list in its order
             models.Index(fields=["patched_with", "id"], name="config_by_patching"),  # repatching.repatch()
+            models.Index(fields=["short_id"], name="config_by_short_id"),  # searches
         ]
 
     def __str__(self) -> str:
-        return f"{self.name} {self.digest}"
+        return f"{scrub(self.name)} {short_id(self.digest)}"
 
 
 class Origin(models.Model):
@@ -104,6 +109,8 @@ class Origin(models.Model):
 
     source = models.CharField(max_length=253)
     key = models.TextField()
+    # The key as people see and search it.
+    shown = models.TextField(db_default="")
     config = models.ForeignKey(Config, models.CASCADE, related_name="origins")
     # Hash of what this origin sent last, before it was patched, so that sending the same again changes nothing.
     fingerprint = models.CharField(max_length=64)
@@ -116,7 +123,7 @@ class Origin(models.Model):
         constraints = [models.UniqueConstraint(fields=["source", "key"], name="origin_source_key")]
 
     def __str__(self) -> str:
-        return scrub(f"{self.source}:{self.key}")
+        return scrub(f"{self.source}:{self.shown or self.key}")
 
 
 class Instance(models.Model):
@@ -124,16 +131,24 @@ class Instance(models.Model):
 
     config = models.ForeignKey(Config, models.CASCADE, related_name="instances")
     check_id = models.TextField()
+    # Of the check ID, what people see of it: the check, and the name without its secrets; and in place of its hash this.
+    shown_name = models.TextField(db_default="")
+    short_id = models.CharField(max_length=16, db_default="")
     # Seconds between two of its runs.
     interval = models.FloatField(db_default=15.0)
 
     class Meta:
         indexes = [
-            models.Index(fields=["check_id"], name="instance_check_id")
-        ]  # looked up by runner stats and operators
+            models.Index(fields=["check_id"], name="instance_check_id"),  # looked up by runner stats and operators
+            models.Index(fields=["short_id"], name="instance_by_short_id"),  # searches
+        ]
 
     def __str__(self) -> str:
-        return self.check_id
+        return self.told()
+
+    def told(self, *, exact: bool = False) -> str:
+        """The check ID as people see it. exact: for those who may see its hash, which is then the agents'."""
+        return told_check_id(self.check_id, self.shown_name, exact=exact)
 
 
 class Cost(models.Model):

@@ -19,6 +19,7 @@ from checks.querysets import MoveQuerySet, Suspect
 from checks.troubles import Trouble, TroubleQuerySet
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
+from clusteragent.lib.shortids import short_id
 from nodes.models import NodeEvent
 
 # For so long a check must have been found not to run before it is moved for it: an agent that has just restarted tells
@@ -87,7 +88,7 @@ def _note(stuck: TroubleQuerySet) -> None:
         cause = f"{check} {digest}"
         if (node, cause) not in last or last[node, cause] < since:
             events.append(NodeEvent(node_name=node, kind=kind, cause=cause, time=Now()))
-            log.warning("config_not_running", check=check, digest=digest, node=node)
+            log.warning("config_not_running", check=check, config=short_id(digest), node=node)
     NodeEvent.objects.bulk_create(events, batch_size=1000)
 
 
@@ -119,7 +120,9 @@ def _quarantine(suspect: Suspect, term: int | None) -> list[Move]:
         moves = dispatcher.isolate([config.pk], note=died, term=term, reason=Isolation.Reason.QUARANTINED)
         NodeEvent.objects.note([config.node], NodeEvent.Kind.QUARANTINED, f"{config.name} {config.digest}")
     except (dispatcher.NotAccepting, dispatcher.NotDispatchable) as error:
-        log.warning("config_not_quarantined", check=config.name, digest=config.digest, error=str(error))
+        log.warning("config_not_quarantined", check=config.name, config=short_id(config.digest), error=str(error))
         return []
-    log.warning("config_quarantined", check=config.name, digest=config.digest, node=config.node, died=suspect.nodes)
+    log.warning(
+        "config_quarantined", check=config.name, config=short_id(config.digest), node=config.node, died=suspect.nodes
+    )
     return moves

@@ -4,7 +4,7 @@ import hashlib
 import json
 
 from checks import wire
-from clusteragent.lib import conf
+from clusteragent.lib import conf, scrub, shortids
 
 # To be raised when wire.patch, or the cutting into shards, makes other bytes of the same config than before.
 _FORMAT = 1
@@ -21,12 +21,26 @@ def extra_tags() -> list[str]:
     )
 
 
+def made_with() -> str:
+    """What the copies that people see are made with: the beginning of each fingerprint. No other version's begins so."""
+    return f"{scrub.VERSION}.{shortids.fingerprint()}."
+
+
+def made_by_us(patched_with: str) -> bool:
+    """Whether a copy is one that may be shown, by the fingerprint that it was stored with."""
+    return patched_with.startswith(f"{scrub.VERSION}.")
+
+
 def fingerprint() -> str:
-    """Of this process's options: equal for equal bytes, whatever the order in which tags and names are given."""
+    """Of this process's options: equal for equal bytes, whatever the order in which tags and names are given.
+
+    It begins with what the copies are made with, and all that writes bytes writes both: so a copy that a replica of an
+    older version made is known for that.
+    """
     sharding = (
         conf.KSM_SHARDING_ENABLED,
         conf.INSTANCE_SHARDING_ENABLED,
         sorted(conf.INSTANCE_SHARDING_EXCLUDE_CHECKS),
     )
     decisive = json.dumps([_FORMAT, sorted(set(extra_tags())), sharding])
-    return hashlib.blake2b(decisive.encode(), digest_size=8).hexdigest()
+    return made_with() + hashlib.blake2b(decisive.encode(), digest_size=8).hexdigest()

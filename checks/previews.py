@@ -24,6 +24,7 @@ from checks.orders import Pin
 from checks.plans import StalePlan
 from checks.plans.applying import check_fresh
 from clusteragent.lib.admin import numbered
+from clusteragent.lib.shortids import short_id
 from nodes.models import Node
 from nodes.querysets import UnknownNode
 
@@ -255,7 +256,7 @@ def _check_configs(touched: Sequence[_Touched]) -> None:
         digest, owner = now.get(first.config, ("", None))
         what = "is gone" if not digest else "was edited" if digest != first.digest else f"is now on {_name(owner)}"
         others = f", and {numbered(len(changed) - 1, 'other config')} changed, too" if len(changed) > 1 else ""
-        raise StalePlan(f"config {first.digest} {what}{others}")
+        raise StalePlan(f"config {short_id(first.digest)} {what}{others}")
 
 
 def _name(node: int | None) -> str:

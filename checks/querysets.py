@@ -14,9 +14,10 @@ from django.db import connection, models
 from django.db.models import Case, Count, ExpressionWrapper, F, Func, OuterRef, Subquery, Value, When
 from django.db.models.functions import Concat, Now
 
+from checks import display
 from checks import models as clusterstore  # its classes take their managers from here, so it is looked up when called
 from checks.orders import ORDERS
-from checks.searching import containing
+from checks.searching import called, containing, ids_of
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
 from clusteragent.lib.database import batches
@@ -113,14 +114,13 @@ class ConfigQuerySet(models.QuerySet["clusterstore.Config"]):
     def dangling(self) -> ConfigQuerySet:
         return self.filter(dangling_since__isnull=False)
 
-    def containing(self, word: str) -> ConfigQuerySet:
-        """The configs with this digest or check ID; when there is none, those with the word in a check ID or their YAML."""
-        owners = clusterstore.Instance.objects.filter(check_id=word).values_list("config_id", flat=True)
-        exact = self.model.objects.filter(digest=word).order_by().values_list("pk", flat=True).union(owners)
-        if ids := list(exact):
+    def containing(self, word: str, *, exact: bool = False) -> ConfigQuerySet:
+        """The configs that are called so; when there is none, those with the word in a check's name or their YAML as shown."""
+        if ids := called(self.model, word, exact=exact):
             return self.filter(pk__in=ids)
-        by_id = containing(clusterstore.Instance.objects.all(), "check_id", word).values("config_id")
-        return containing(self, "text", word, models.Q(pk__in=by_id))
+        named = clusterstore.Instance.objects.filter(display.is_ours("config__"))
+        by_name = containing(named, "shown_name", word).values("config_id")
+        return containing(self.filter(display.is_ours()), "text", word, models.Q(pk__in=by_name))
 
     def with_ids_or_digests(self, ids: Iterable[int], digests: Iterable[str]) -> ConfigQuerySet:
         return self.filter(models.Q(pk__in=list(ids)) | models.Q(digest__in=list(digests)))
@@ -141,14 +141,9 @@ class ConfigQuerySet(models.QuerySet["clusterstore.Config"]):
         """Dangling, while who lost them is heard again."""
         return self.dangling().filter(former_node__heartbeat__seen_at__gte=ago(conf.NODE_EXPIRATION_TIMEOUT / 2))
 
-    def ids_of(self, names: Collection[str]) -> list[int]:
-        """The configs with these digests or check IDs. Raises LookupError naming the first that is unknown."""
-        found = dict(self.filter(digest__in=names).values_list("digest", "pk"))
-        found |= dict(self.filter(instances__check_id__in=names).values_list("instances__check_id", "pk"))
-        for name in names:
-            if name not in found:
-                raise LookupError(f"no config has the digest or check ID {name}")
-        return list(found.values())
+    def ids_of(self, names: Collection[str], *, exact: bool = True) -> list[int]:
+        """The configs with these short IDs; exact: or digests or check IDs. Raises LookupError naming the first unknown."""
+        return ids_of(self, names, exact=exact)
 
     def described(self, check: str | None = None) -> models.QuerySet[Any, Any]:
         """What people and programs want to know of each config, endpoint checks with the node that they belong to."""

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import structlog
 
-from checks import autoconf, changes, patching, sending, sharding, wire
+from checks import autoconf, changes, patching, renewing, sending, sharding, wire
 from checks.changes import Changes, Entry, Sent
 from checks.dispatcher import Refused
 from checks.dispatcher.turns import Turn, committed, in_chunks
@@ -34,8 +34,11 @@ class _Fresh(NamedTuple):
 def repatch(*, term: int | None = None) -> list[Move]:
     """Patch again what other options patched, no more configs at once than may move in one period. Raises NotLeader."""
     ours = patching.fingerprint()
+    renewing.renew(term=term)
     # Not exclude(): two ranges are found in the index, and mostly there is nothing to find.
     stale = Config.objects.filter(patched_with__lt=ours) | Config.objects.filter(patched_with__gt=ours)
+    # What waits for another copy is patched after that.
+    stale = stale.filter(patched_with__startswith=patching.made_with())
     ids = list(stale.order_by("pk").values_list("pk", flat=True)[: budget()])
     moves = _recut(ids, term) + in_chunks(ids, lambda chunk: _patch(chunk, term))
     if moves:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from checks import display
 from checks.edits import Edit
 from checks.models import Config, Move
 from nodes.models import NodeEvent
@@ -24,7 +25,7 @@ class Line:
 def of(config: Config, number: int) -> tuple[list[Line], bool]:
     """The last lines of its time, the newest first, and whether there are more."""
     moves = list(Move.objects.filter(config_id=config.pk)[: number + 1])
-    edits = Edit.objects.changes(config.pk, config.text, number + 1)
+    edits = Edit.objects.changes(config.pk, display.text(config), number + 1)
     lines = [
         *(_edit(*edit) for edit in edits),
         # An edit is a line of the ledger, too: who has the config must fetch it again.
@@ -75,4 +76,4 @@ def _of_nodes(names: set[str], moves: Sequence[Move], number: int) -> Sequence[N
 
 
 def _because(event: Any) -> str:
-    return f": {event.cause}" if event.cause and event.kind != NodeEvent.Kind.DECLARED else ""
+    return f": {event.told}" if event.cause and event.kind != NodeEvent.Kind.DECLARED else ""

@@ -17,6 +17,7 @@ from fnv_c import fnv1_64
 from yaml import MappingNode, Node, ScalarNode, SequenceNode
 
 from checks import scrub, yamlnodes
+from checks.readable import hidden_fields, readable
 from checks.yamlnodes import OddYAML
 
 P = ParamSpec("P")
@@ -136,11 +137,36 @@ def patch(config: IntegrationConfig, extra_tags: Sequence[str]) -> PatchedConfig
         digest=f"{_hash(body, (instance.digested for instance in instances)):x}",
         wire=wire,
         scrubbed=_wire(body | hidden) if hidden else wire,
-        text=_readable(body | hidden),
+        text=readable(body | hidden),
         check_ids=_check_ids(body, instances),
         intervals=tuple(instance.interval for instance in instances),
         fingerprint=hashlib.blake2b(_compact_json(config.to_json()).encode(), digest_size=16).hexdigest(),
     )
+
+
+def copies(wire: bytes) -> tuple[bytes, str]:
+    """The same of bytes that were stored once: `scrubbed` and `text` of a PatchedConfig, without their secrets."""
+    came = json.loads(wire)
+    texts = {key: came[key] and base64.b64decode(came[key]).decode() for key in _TEXTS}
+    body = came | texts | {"instances": [base64.b64decode(text).decode() for text in came["instances"] or ()]}
+    try:
+        hidden = {key: _shown(body[key]) for key in _TEXTS} | hidden_fields(body)
+        hidden["instances"] = [_shown(text) or "" for text in body["instances"]]
+    except OddYAML:
+        # What was sent once was read once; what can't be read any more is not shown.
+        hidden = dict.fromkeys(_TEXTS) | {"instances": []} | hidden_fields(body)
+    return _wire(body | hidden), readable(body | hidden)
+
+
+def hidden_again(text: str) -> str:
+    """What an older version showed of a config, without what is known for a secret by now."""
+    try:
+        root = yamlnodes.read(text)
+        before = "" if root is None else yamlnodes.write(root)
+        after = "" if root is None else _hidden(root, before)
+    except OddYAML:
+        return scrub.scrub(text)
+    return text if after == before else after
 
 
 def extra_tags(
@@ -267,6 +293,7 @@ def _hidden_texts(config: IntegrationConfig, instances: Sequence[_Instance]) -> 
     """What people see otherwise than it is sent, by key."""
     shown = {key: _at(config, key, _shown, getattr(config, key)) for key in _TEXTS}
     hidden: dict[str, Any] = {key: text for key, text in shown.items() if text != getattr(config, key)}
+    hidden |= hidden_fields(_body(config))
     if any(instance.shown is not instance.text for instance in instances):
         hidden["instances"] = [instance.shown for instance in instances]
     return hidden
@@ -321,29 +348,6 @@ def _wire(body: _Body) -> bytes:
 
 def _base64(text: str) -> str:
     return base64.b64encode(text.encode()).decode()
-
-
-def _readable(body: _Body) -> str:
-    """The whole config as YAML, without what is empty."""
-    values = {key: value for key, value in body.items() if value}
-    instances = "".join(_indented("- ", text) for text in values.pop("instances", ()))
-    lines = [f"check_name: {yamlnodes.one_line(values.pop('check_name'))}\n"]
-    lines += [_block(key, values.pop(key)) for key in ("init_config",) if key in values]
-    lines.append(f"instances:\n{instances}" if instances else "instances: []\n")
-    lines += [_block(key, value) if key in _TEXTS else f"{key}: {_inline(value)}\n" for key, value in values.items()]
-    return "".join(lines)
-
-
-def _block(key: str, text: str) -> str:
-    return f"{key}: {{}}\n" if text.strip() == "{}" else f"{key}:\n{_indented('  ', text)}"
-
-
-def _inline(value: Any) -> str:
-    return yamlnodes.one_line(value) if isinstance(value, str) else _compact_json(value)
-
-
-def _indented(first: str, text: str) -> str:
-    return first + text.removesuffix("\n").replace("\n", "\n  ") + "\n"
 
 
 def _keeps_identifiers(config: IntegrationConfig) -> bool:

@@ -5,6 +5,7 @@ for a check ID of 100 000 each, and it can't write a counter whose name doesn't 
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -16,9 +17,12 @@ from django.http.response import HttpResponseBase
 from rest_framework.request import Request
 
 from checks import costs, needs
+from checks.display import is_ours
 from checks.models import Assignment, ClusterStore, Config, Cost, Instance, Move, MoveTotal, Source, TaskRun
 from clusteragent import fingerprints
 from clusteragent.lib import conf, database
+from clusteragent.lib.scrub import scrub
+from clusteragent.lib.shortids import short_id
 from clusteragent.models import Announcement
 from nodes.models import Hearing, Node, Runner, RunnerStats
 from nodes.runnerstats import DEFAULT_WORKERS
@@ -61,12 +65,12 @@ def _escaped(value: str) -> str:
     return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
 
 
-def exposition() -> bytes:
-    """All metrics of this moment."""
-    return "".join(line for family in families() for line in family.lines()).encode()
+def exposition(*, exact: bool = True) -> bytes:
+    """All metrics of this moment. exact: with the check IDs of node agents, not with short IDs in place of their hashes."""
+    return "".join(line for family in families(exact=exact) for line in family.lines()).encode()
 
 
-def families() -> Iterator[Family]:
+def families(*, exact: bool = True) -> Iterator[Family]:
     """Every metric there is."""
     nodes = _Nodes()
     yield from _of_leadership()
@@ -79,7 +83,7 @@ def families() -> Iterator[Family]:
     yield from _of_sources()
     yield from _of_webhook()
     if conf.METRICS_CONFIGS_INFO:
-        yield _configs_info(nodes)
+        yield _configs_info(nodes, exact)
 
 
 class _Nodes:
@@ -163,9 +167,12 @@ def _unscheduled(configs: QuerySet[Config]) -> Samples:
     """As many series as nodes may have; the rest is summed up, too."""
     named: Any = configs.annotate(source=Coalesce(KT("original__source"), Value(""), output_field=TextField()))
     groups = named.order_by("name", "source").values_list("name", "source")
-    counted = [((name, source), number) for name, source, number in groups.annotate(Count("pk"))[:MOST_NODES]]
-    rest = configs.count() - sum(number for _, number in counted)
-    return [*counted, ((OTHERS, ""), rest)] if rest > 0 else counted
+    counted: Counter[tuple[str, ...]] = Counter()
+    for name, source, number in groups.annotate(Count("pk"))[:MOST_NODES]:
+        # A source may be an address with a password, and two may differ in nothing else.
+        counted[scrub(name), scrub(source)] += number
+    rest = configs.count() - counted.total()
+    return [*counted.items(), ((OTHERS, ""), rest)] if rest > 0 else [*counted.items()]
 
 
 def _of_load(nodes: _Nodes) -> Iterator[Family]:
@@ -240,16 +247,31 @@ def _of_webhook() -> Iterator[Family]:
     )
 
 
-def _configs_info(nodes: _Nodes) -> Family:
-    fields = ("config__assignment__node_id", "config__name", "check_id")
-    rows = Instance.objects.filter(config__assignment__isnull=False).values_list(*fields)
+def _configs_info(nodes: _Nodes, exact: bool) -> Family:
+    """The names in check IDs are those of the stored copies: to scrub 100 000 would take longer than all the rest."""
+    fields = ("config__assignment__node_id", "config__name", "check_id", "short_id", "shown_name")
+    rows = Instance.objects.filter(config__assignment__isnull=False)
+    told = rows.annotate(fit=is_ours("config__")).values_list(*fields, "fit")
     text = "Always 1: which node has which check."
-    samples = (((nodes.labels.get(pk, OTHERS), name, check_id), 1) for pk, name, check_id in rows)
+    samples = (
+        (
+            (
+                nodes.labels.get(pk, OTHERS),
+                shown.partition(":")[0] if fit else scrub(name),
+                f"{shown if fit else scrub(name)}:{check_id.rpartition(':')[2] if exact else short or short_id(check_id)}",
+            ),
+            1,
+        )
+        for pk, name, check_id, short, shown, fit in told
+    )
     return _gauge("cluster_checks_configs_info", text, samples, "node", "check_name", "check_id")
 
 
 class Scrape(AgentView):
-    """GET /metrics: for bearers of an operator's token that may see the cluster; with METRICS_PUBLIC for everybody."""
+    """GET /metrics: for bearers of an operator's token that may see the cluster; with METRICS_PUBLIC for everybody.
+
+    The check IDs of node agents are told to bearers of a token alone.
+    """
 
     http_method_names = ["get", "head"]
     authentication_classes = [OperatorToken]
@@ -260,7 +282,8 @@ class Scrape(AgentView):
             return super().dispatch(request, *args, **kwargs)
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        if not conf.METRICS_PUBLIC:
+        self.exact = not conf.METRICS_PUBLIC or "Authorization" in request.headers
+        if self.exact:
             database.ask(lambda: self._admit(request))
 
     def _admit(self, request: Request) -> None:
@@ -268,4 +291,4 @@ class Scrape(AgentView):
         self.check_permissions(request)
 
     def get(self, request: Request) -> HttpResponse:
-        return HttpResponse(database.ask(exposition), content_type=CONTENT_TYPE)
+        return HttpResponse(database.ask(lambda: exposition(exact=self.exact)), content_type=CONTENT_TYPE)

@@ -156,7 +156,7 @@ class NodeAdmin(ReadOnlyAdmin):
 
     def tables(self, request: HttpRequest, node: Node) -> list[Table]:
         events = NodeEvent.objects.filter(node_name=node.name)[: TABLE_ROWS + 1]
-        rows = [(event.time, event.get_kind_display(), event.cause) for event in events]
+        rows = [(event.time, event.get_kind_display(), event.told) for event in events]
         return [Table.of("Events", ("time", "kind", "cause"), rows, list_url(NodeEvent, node_name=node.name))]
 
     @admin.action(description="Cordon: give it nothing new", permissions=["change"])
@@ -175,11 +175,15 @@ class NodeAdmin(ReadOnlyAdmin):
 
 @admin.register(NodeEvent)
 class NodeEventAdmin(ReadOnlyAdmin):
-    list_display = ("time", "node_name", "kind", "cause")
+    list_display = fields = readonly_fields = ("time", "node_name", "kind", "shown_cause")
     list_filter = (("kind", ChoicesDropdownFilter), ("time", DaysFilter))
     linked = ("node_name",)
     search_help_text = "Name of a node"
     search_fields = ("node_name",)
+
+    @display(description="cause")
+    def shown_cause(self, event: NodeEvent) -> str:
+        return event.told
 
 
 @admin.register(NodeRule)
@@ -188,7 +192,7 @@ class NodeRuleAdmin(NotedAdmin, WithoutTransaction):
 
     list_display = ("__str__", "node_type", "labels", "weight", "max_configs", "author", "time")
     fields = ("pattern", "network", "node_type", "labels", "weight", "max_configs", "note")
-    search_fields = ("pattern", "note")
+    search_fields = ("pattern",)
 
     def save_model(self, request: HttpRequest, obj: NodeRule, form: Any, change: bool) -> None:
         obj.author = request.user.get_username()

@@ -11,6 +11,8 @@ from django.db import models
 from django.db.models.functions import Now
 
 from clusteragent.lib import conf
+from clusteragent.lib.scrub import scrub
+from clusteragent.lib.shortids import short_id
 from nodes.events import NodeEventQuerySet
 from nodes.hearing import HearingManager, Silence
 from nodes.heartbeats import HeartbeatQuerySet
@@ -288,6 +290,14 @@ class NodeEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.node_name} {self.kind}"
+
+    @property
+    def told(self) -> str:
+        """The cause as people see it: what is about a config names it by its digest, and is told by its short ID."""
+        if self.kind in (self.Kind.NOT_RUNNING, self.Kind.QUARANTINED):
+            check, _, digest = self.cause.rpartition(" ")
+            return f"{scrub(check)} {short_id(digest)}".strip()
+        return scrub(self.cause)
 
 
 class Runner(models.Model):

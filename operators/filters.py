@@ -9,7 +9,10 @@ from django_filters.rest_framework import DjangoFilterBackend
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
+from checks import searching
+from checks.display import is_ours, sees_digests
 from checks.models import Assignment, Config, Instance, Move, Origin
+from clusteragent.lib.shortids import short_in
 from nodes.models import Node, NodeEvent, NodeType
 from operators.serializers import NODE_STATES, STATES
 
@@ -51,8 +54,11 @@ class ConfigFilter(filters.FilterSet):
     node = filters.CharFilter(method="of_node", help_text="What it runs, and its endpoint checks.")
     source = filters.CharFilter(method="of_source", help_text="As file, admin or api:shop.")
     key = filters.CharFilter(method="of_key", help_text="Its name or path in its source, beside source.")
-    check_id = filters.CharFilter(method="with_check_id")
-    digest = filters.CharFilter()
+    short_id = filters.CharFilter(method="called", help_text="Of the config or one of its checks.")
+    check_id = filters.CharFilter(
+        method="with_check_id", help_text="As it is answered; for authors, as node agents have it."
+    )
+    digest = filters.CharFilter(method="with_digest", help_text="For authors; others ask for the short_id.")
     text = filters.CharFilter(method="containing", help_text="In the YAML without its secrets, in small or capitals.")
 
     class Meta:
@@ -71,13 +77,23 @@ class ConfigFilter(filters.FilterSet):
         return configs.filter(pk__in=Origin.objects.filter(source=value).values("config"))
 
     def of_key(self, configs: QuerySet[Config], name: str, value: str) -> QuerySet[Config]:
-        return configs.filter(pk__in=Origin.objects.filter(key=value).values("config"))
+        shown = Origin.objects.filter(is_ours("config__"), shown=value)
+        return configs.filter(pk__in=shown.values("config"))
 
     def with_check_id(self, configs: QuerySet[Config], name: str, value: str) -> QuerySet[Config]:
-        return configs.filter(pk__in=Instance.objects.filter(check_id=value).values("config"))
+        found = Instance.objects.filter(short_id=short) if (short := short_in(value)) else Instance.objects.none()
+        if sees_digests(self.request.user):
+            found |= Instance.objects.filter(check_id=value)
+        return configs.filter(pk__in=found.values("config"))
+
+    def with_digest(self, configs: QuerySet[Config], name: str, value: str) -> QuerySet[Config]:
+        return configs.filter(digest=value) if sees_digests(self.request.user) else configs.none()
+
+    def called(self, configs: QuerySet[Config], name: str, value: str) -> QuerySet[Config]:
+        return configs.filter(pk__in=searching.called(Config, value, exact=False))
 
     def containing(self, configs: Any, name: str, value: str) -> QuerySet[Config]:
-        found: QuerySet[Config] = configs.containing(value)
+        found: QuerySet[Config] = configs.containing(value, exact=sees_digests(self.request.user))
         return found
 
 
@@ -103,7 +119,8 @@ class TimeRange(filters.FilterSet):
 class MoveFilter(TimeRange):
     config = Whole(field_name="config_id", help_text="The config's id.")
     check = filters.CharFilter(field_name="name", help_text="The check's name.")
-    digest = filters.CharFilter()
+    short_id = filters.CharFilter(method="of_short_id", help_text="Of the config, as it is now.")
+    digest = filters.CharFilter(method="with_digest", help_text="For authors; others ask for the short_id.")
     node = filters.CharFilter(method="of_node", help_text="From it or to it.")
     reason = filters.ChoiceFilter(choices=Move.Reason.choices)
     actor = filters.CharFilter()
@@ -114,6 +131,12 @@ class MoveFilter(TimeRange):
 
     def of_node(self, moves: QuerySet[Move], name: str, value: str) -> QuerySet[Move]:
         return moves.filter(Q(source_node=value) | Q(to_node=value))
+
+    def of_short_id(self, moves: QuerySet[Move], name: str, value: str) -> QuerySet[Move]:
+        return moves.filter(digest__in=Config.objects.filter(short_id=value).order_by().values("digest"))
+
+    def with_digest(self, moves: QuerySet[Move], name: str, value: str) -> QuerySet[Move]:
+        return moves.filter(digest=value) if sees_digests(self.request.user) else moves.none()
 
 
 class EventFilter(TimeRange):

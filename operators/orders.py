@@ -9,9 +9,11 @@ from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
 from checks.dispatcher import CHUNK
+from checks.display import sees_digests
 from checks.models import Plan
 from checks.orders import Isolation, Order, Pause, Pin, Rule
 from checks.scrub import scrub
+from clusteragent.lib.shortids import short_id
 from nodes.models import NodeRule
 from operators.serializers import NodeTypeField, Scrubbed
 
@@ -131,6 +133,21 @@ class PlanWish(serializers.Serializer[Any]):
 
 
 class PlanPageSerializer(PlanSerializer):
+    moves = serializers.SerializerMethodField()
+
     class Meta(PlanSerializer.Meta):
         fields = (*PlanSerializer.Meta.fields, "moves", "nodes")
         read_only_fields = fields
+
+    def get_moves(self, plan: Plan) -> list[dict[str, Any]]:
+        """With digests for those who may see them, and short IDs for all."""
+        exact = sees_digests(self.context["request"].user)
+        return [
+            {
+                **move,
+                "name": scrub(move["name"]),
+                "short_id": short_id(move["digest"]),
+                "digest": move["digest"] if exact else None,
+            }
+            for move in plan.moves
+        ]

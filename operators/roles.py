@@ -36,10 +36,20 @@ def with_permission(name: str) -> list[str]:
 
 def _permission(apps: Any, name: str) -> Any:
     app, _, codename = name.partition(".")
-    action, _, model = codename.partition("_")
-    noun = apps.get_model(app, model)._meta.verbose_name
+    model, title = _of_their_own(apps, app).get(codename) or _of_a_model(apps, app, codename)
     kind, _ = apps.get_model("contenttypes", "ContentType").objects.get_or_create(app_label=app, model=model)
     permission, _ = apps.get_model("auth", "Permission").objects.get_or_create(
-        content_type=kind, codename=codename, defaults={"name": f"Can {action} {noun}"}
+        content_type=kind, codename=codename, defaults={"name": title}
     )
     return permission
+
+
+def _of_their_own(apps: Any, app: str) -> dict[str, tuple[str, str]]:
+    """The permissions that models name themselves: {codename: (model, title)}."""
+    models_of_app = apps.get_app_config(app).get_models()
+    return {code: (one._meta.model_name, title) for one in models_of_app for code, title in one._meta.permissions}
+
+
+def _of_a_model(apps: Any, app: str, codename: str) -> tuple[str, str]:
+    action, _, model = codename.partition("_")
+    return model, f"Can {action} {apps.get_model(app, model)._meta.verbose_name}"

@@ -5,8 +5,11 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from checks import display
+from checks.display import sees_digests
 from checks.models import Config, Move, Origin, Source
 from checks.scrub import scrub
+from clusteragent.lib.shortids import short_id
 from nodes.models import Node, NodeEvent, NodeType
 from operators import sources
 
@@ -24,6 +27,26 @@ class Scrubbed(serializers.CharField):
         return scrub(str(value))
 
 
+class Digest(serializers.CharField):
+    """What node agents know the config by: for those who may see it, else null."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(read_only=True, allow_null=True, **options)
+
+    def to_representation(self, value: Any) -> Any:
+        return str(value) if sees_digests(self.context["request"].user) else None
+
+
+class ShortID(serializers.CharField):
+    """What names these bytes of the config to whoever may not see the digest."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(read_only=True, source="digest", **options)
+
+    def to_representation(self, value: Any) -> str:
+        return short_id(str(value))
+
+
 class NodeTypeField(serializers.ChoiceField):
     """A node's type by its name."""
 
@@ -38,24 +61,29 @@ class NodeTypeField(serializers.ChoiceField):
 
 
 class OriginSerializer(serializers.ModelSerializer[Origin]):
-    key = Scrubbed()
+    key = serializers.SerializerMethodField()
 
     class Meta:
         model = Origin
         fields = ("source", "key")
+
+    def get_key(self, origin: Origin) -> str:
+        return scrub(origin.shown or origin.key)
 
 
 class ConfigSerializer(serializers.ModelSerializer[Config]):
     """A config and who runs it. node: of an endpoint check the node that it belongs to."""
 
     check = Scrubbed(source="name")
+    short_id = ShortID()
+    digest = Digest()
     state = serializers.SerializerMethodField()
     node = serializers.SerializerMethodField()
     since = serializers.DateTimeField(source="assignment.since", default=None, read_only=True)
     reason = serializers.CharField(source="assignment.reason", default=None, read_only=True)
     former_node = serializers.CharField(source="former_node.name", default=None, read_only=True)
     origins = OriginSerializer(many=True, read_only=True)
-    check_ids = serializers.SerializerMethodField()
+    check_ids = serializers.SerializerMethodField(help_text="Ending in a short ID for those who may not see digests.")
     pin = Scrubbed(default=None, help_text="Where it should run.")
     isolated = serializers.SerializerMethodField(help_text="Whether it is alone on its node by order.")
     cost = serializers.FloatField(
@@ -65,7 +93,8 @@ class ConfigSerializer(serializers.ModelSerializer[Config]):
     class Meta:
         model = Config
         fields: tuple[str, ...] = (
-            "id", "check", "digest", "state", "node", "since", "reason", "dangling_since", "former_node", "origins", "check_ids",
+            "id", "check", "short_id", "digest", "state", "node", "since", "reason", "dangling_since", "former_node", "origins",
+            "check_ids",
             "pin", "isolated", "cost", "created", "changed",
         )  # fmt: skip
         read_only_fields = fields
@@ -83,15 +112,19 @@ class ConfigSerializer(serializers.ModelSerializer[Config]):
         return hasattr(config, "isolation")
 
     def get_check_ids(self, config: Config) -> list[str]:
-        return [scrub(instance.check_id) for instance in config.instances.all()]
+        exact = sees_digests(self.context["request"].user)
+        return [instance.told(exact=exact) for instance in config.instances.all()]
 
 
 class ConfigPageSerializer(ConfigSerializer):
-    yaml = Scrubbed(source="text", help_text="What node agents get, scrubbed.")
+    yaml = serializers.SerializerMethodField(help_text="What node agents get, scrubbed.")
 
     class Meta(ConfigSerializer.Meta):
         fields = (*ConfigSerializer.Meta.fields, "yaml")
         read_only_fields = fields
+
+    def get_yaml(self, config: Config) -> str:
+        return display.text(config)
 
 
 class ReassignSerializer(serializers.Serializer[Any]):
@@ -120,6 +153,8 @@ class NodeSerializer(serializers.ModelSerializer[Node]):
 
 class MoveSerializer(serializers.ModelSerializer[Move]):
     check = Scrubbed(source="name")
+    short_id = ShortID()
+    digest = Digest()
     from_node = serializers.CharField(source="source_node", read_only=True)
 
     class Meta:
@@ -129,6 +164,7 @@ class MoveSerializer(serializers.ModelSerializer[Move]):
             "time",
             "config_id",
             "check",
+            "short_id",
             "digest",
             "from_node",
             "to_node",
@@ -142,7 +178,7 @@ class MoveSerializer(serializers.ModelSerializer[Move]):
 
 class EventSerializer(serializers.ModelSerializer[NodeEvent]):
     node = serializers.CharField(source="node_name", read_only=True)
-    cause = Scrubbed()
+    cause = serializers.CharField(source="told", read_only=True)
 
     class Meta:
         model = NodeEvent

@@ -3,7 +3,6 @@
 Who wants to be sure that nobody else changed the set meanwhile names the revision that the change was made for.
 """
 
-import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -18,6 +17,7 @@ from checks.changes import Sent
 from checks.models import Source
 from checks.sending import Admitted, Known
 from clusteragent.lib import locks
+from clusteragent.lib.shortids import keyed
 
 PREFIX = "api:"
 # A set that leaves out at least so many configs, and more than half of its source's, needs a word more.
@@ -114,7 +114,8 @@ def _fingerprints(known: Mapping[str, Known]) -> dict[str, str]:
 
 
 def _revision(fingerprints: Mapping[str, str]) -> str:
-    return hashlib.blake2b(json.dumps(sorted(fingerprints.items())).encode(), digest_size=8).hexdigest()
+    # Keyed: fingerprints are hashes of what the configs say, and whoever may look sees the revision.
+    return keyed(json.dumps(sorted(fingerprints.items())))[:16]
 
 
 def _check_revision(theirs: str, ours: str) -> None:

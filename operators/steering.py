@@ -142,7 +142,9 @@ class PlanViewSet(Looked):
         plan: Any = plans.make(actor=request.user.get_username(), **wish.validated_data)
         if plan.pk is None:
             plan.time = None  # the database gives it to what is kept
-        return Response(orders.PlanPageSerializer(plan).data, status=status.HTTP_201_CREATED)
+        return Response(
+            orders.PlanPageSerializer(plan, context=self.get_serializer_context()).data, status=status.HTTP_201_CREATED
+        )
 
     @extend_schema(request=None)
     @action(detail=True, methods=["post"], permission_classes=[needs("checks.change_plan")])

@@ -5,7 +5,9 @@ from typing import Any
 
 from django.db.models import Max
 
+from checks import patching
 from checks.models import Assignment, Config, Instance
+from clusteragent.lib.shortids import named_in, short_id
 from nodes.models import Heartbeat, Node
 
 
@@ -22,8 +24,12 @@ def store(wire: bytes | str, *, owner: Node | None = None, check_ids: tuple[str,
     raw = wire.encode() if isinstance(wire, str) else wire
     number = (Config.objects.aggregate(Max("id"))["id__max"] or 0) + 1
     values = {"digest": f"{number:x}", "name": "ntp", "original": {}, "scrubbed": b'{"secret":"********"}', "text": ""}
+    values |= {"patched_with": patching.fingerprint()}
     config = Config.objects.create(**values | {"wire": raw} | fields)
-    Instance.objects.bulk_create([Instance(config=config, check_id=check_id) for check_id in check_ids])
+    Instance.objects.bulk_create(
+        Instance(config=config, check_id=check_id, shown_name=named_in(check_id), short_id=short_id(check_id))
+        for check_id in check_ids
+    )
     if owner:
         Assignment.objects.create(config=config, node=owner, reason="scheduled")
     return config

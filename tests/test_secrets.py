@@ -14,12 +14,15 @@ import structlog
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.db import connection
+from django.test import Client, override_settings
 
 from checks import needs, tasks
+from checks.models import Config, Instance, Move, Origin, Source
 from clusteragent import webhook
 from clusteragent.lib import conf, logs
+from nodes.models import NodeEvent
 from operators.roles import Role
-from operators.tests.cast import user
+from operators.tests.cast import having, user
 from tests import world
 from tests.walk import Page, Visitor
 
@@ -36,6 +39,20 @@ deep: [{{credentials: [{{a: {SECRET}}}]}}]
 query: "host=db password='{SECRET}'"
 jwt: eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.{SECRET}
 tags: ["token:{SECRET}"]
+bindpw: {SECRET}
+ssl_key: {SECRET}
+hmac: {SECRET}
+otp: {SECRET}
+webhook: https://hooks.slack.com/services/T0/B0/{SECRET}
+functions: https://x.azurewebsites.net/api/f?code={SECRET}
+env: [{{Name: DB_PASSWORD, Value: {SECRET}}}, {{key: API_KEY, val: {SECRET}}}]
+basic: Basic {SECRET}
+login: user:{SECRET}
+shell: curl -u user:{SECRET} https://x && mysql -p{SECRET} && run --password {SECRET}
+sql: CREATE USER x IDENTIFIED BY '{SECRET}'
+xml: <password>{SECRET}</password>
+made: [ghp_{SECRET}, glpat-{SECRET}, xoxb-{SECRET}, sk_live_{SECRET}, npm_{SECRET}]
+escaped: '{{\\\"password\\\": \\\"{SECRET}\\\"}}'
 pem: |
   -----BEGIN PRIVATE KEY-----
   {SECRET}
@@ -138,6 +155,65 @@ def test_no_line_of_the_log_shows_one(log: io.StringIO, olga: User) -> None:
         pass
     assert "config_broken" in log.getvalue()
     assert SECRET not in log.getvalue()
+
+
+def _hashes() -> set[str]:
+    """Whatever is a hash of a config that anybody could work out: digests, the last part of check IDs, fingerprints."""
+    check_ids = Instance.objects.values_list("check_id", flat=True)
+    digests = {*Config.objects.values_list("digest", flat=True), *Move.objects.values_list("digest", flat=True)}
+    plain = digests | {check_id.rpartition(":")[2] for check_id in check_ids}
+    return {one for one in plain | set(Origin.objects.values_list("fingerprint", flat=True)) if len(one) > 6}
+
+
+def _hashing(pages: Iterable[Page]) -> dict[str, str]:
+    """The pages that show such a hash."""
+    hashes = _hashes()
+    assert hashes
+    return {page.url: one for page in pages for one in hashes if one in page.text}
+
+
+@pytest.mark.parametrize("role", [Role.VIEWER, Role.OPERATOR])
+def test_whoever_may_not_write_configs_sees_no_hash_of_one(olga: User, role: Role) -> None:
+    for kind in (NodeEvent.Kind.NOT_RUNNING, NodeEvent.Kind.QUARANTINED):
+        NodeEvent.objects.create(node_name="ash", kind=kind, cause=f"mysql {Config.objects.earliest('pk').digest}")
+    someone = user("vera", role, is_staff=True)
+    pages = [*Visitor(someone).pages(), *Visitor(someone).actions()]
+    assert {"text/csv; charset=utf-8", "application/json", "text/html; charset=utf-8"} <= {
+        page.content_type for page in pages
+    }
+    assert any("/api/operator/v1/configs/" in page.url and page.status == 200 for page in pages)
+    assert not _hashing(pages)
+    assert not leaks(page for page in pages if role == Role.VIEWER)
+
+
+def test_a_revision_of_a_source_is_no_hash_that_anybody_could_work_out(olga: User) -> None:
+    Source.objects.get_or_create(name="api:shop")
+    revision = having(Role.VIEWER).get("sources/shop")["revision"]
+    with override_settings(SECRET_KEY="another"):
+        assert having(Role.OPERATOR).get("sources/shop")["revision"] != revision
+
+
+def test_authors_see_digests_and_check_ids_but_no_secret_in_them(olga: User) -> None:
+    author = user("arno", Role.AUTHOR, is_staff=True)
+    pages = list(Visitor(author).pages())
+    assert {one for page in pages for one in _hashes() if one in page.text} > {Config.objects.earliest("pk").digest}
+    assert not leaks(pages)
+
+
+def _scraped(**headers: str) -> str:
+    return Client().get("/metrics", headers=headers).content.decode()
+
+
+def test_the_metrics_tell_check_ids_to_bearers_of_a_token_alone(olga: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = _scraped(**having(Role.VIEWER).headers)
+    check_id = Instance.objects.filter(config__assignment__isnull=False).earliest("pk").check_id
+    assert f':{check_id.rpartition(":")[2]}"' in told
+    monkeypatch.setattr(conf, "METRICS_PUBLIC", True)
+    public = _scraped()
+    assert "cluster_checks_configs_info" in public
+    assert not {one for one in _hashes() if one in public}
+    assert SECRET not in told + public
+    assert Client().get("/metrics", headers={"Authorization": "Bearer nonsense"}).status_code == 401
 
 
 def _failing(term: int) -> None:

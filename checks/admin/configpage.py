@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from checks import facts, scrub, timeline, why, yamlnodes
+from checks import display, facts, scrub, timeline, why, yamlnodes
 from checks.facts import Facts, Run, Truth
 from checks.forms import text_of
 from checks.models import Config, Move
@@ -19,8 +19,8 @@ INSTANCE_HEADERS = ("check ID", "run time", "of its interval", "runs", "failed",
 _SIGNS = {Truth.YES: "check_circle", Truth.NO: "cancel", Truth.UNKNOWN: "help"}
 
 
-def context(config: Config) -> dict[str, Any]:
-    """What the templates admin/checks/config_*.html need."""
+def context(config: Config, *, exact: bool = False) -> dict[str, Any]:
+    """What the templates admin/checks/config_*.html need. exact: for those who may see the node agents' check IDs."""
     known, reasons = facts.of(config), why.explain(config)
     lines, more = timeline.of(config, MOST_LINES)
     return {
@@ -33,7 +33,8 @@ def context(config: Config) -> dict[str, Any]:
         "candidates": Table("", ("node", "load then"), [(name, percent(load)) for name, load in reasons.best]),
         "refused": Table("", ("why not", "nodes"), _refused(reasons)),
         "sent": sent_text(config),
-        "instances": Table("", INSTANCE_HEADERS, [_instance(run) for run in known.runs[:MOST_INSTANCES]]),
+        "text": display.text(config),
+        "instances": Table("", INSTANCE_HEADERS, [_instance(run, exact) for run in known.runs[:MOST_INSTANCES]]),
         "instances_left": max(len(known.runs) - MOST_INSTANCES, 0),
         "timeline": lines,
         "timeline_is_cut": more,
@@ -78,9 +79,9 @@ def _refused(reasons: Why) -> list[tuple[str, str]]:
     return rows if left <= 0 else [*rows[:MOST_REASONS], (f"and {numbered(left, 'other reason')}", "")]
 
 
-def _instance(run: Run) -> tuple[Any, ...]:
+def _instance(run: Run, exact: bool) -> tuple[Any, ...]:
     if run.stats is None:
-        return (scrub.scrub(run.check_id), "", "", "", "", "")
+        return (run.told(exact=exact), "", "", "", "", "")
     stats = run.stats
     share, runs = percent(run.share), stats.total_runs
-    return scrub.scrub(run.check_id), milliseconds(stats.execution_ms), share, runs, stats.total_errors, run.error
+    return run.told(exact=exact), milliseconds(stats.execution_ms), share, runs, stats.total_errors, run.error

@@ -9,9 +9,9 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 from django.utils.text import smart_split, unescape_string_literal
-from unfold.decorators import display
+from unfold.decorators import display as column
 
-from checks import dispatcher, sending, sharding
+from checks import dispatcher, display, sending, sharding
 from checks.admin import configpage
 from checks.admin.steering import SteeringAdmin
 from checks.filters import CheckFilter, NodeFilter, OrderFilter, OwnerFilter, SourceFilter, TroubleFilter
@@ -19,6 +19,7 @@ from checks.forms import ADMIN, ConfigForm, by_hand
 from checks.models import Config, Origin
 from checks.scrub import scrub
 from clusteragent.lib.admin import TABLE_ROWS, link, moment, numbered
+from clusteragent.lib.shortids import short_id
 
 # Never read for a list.
 WIDE = ("original", "wire", "scrubbed", "text")
@@ -30,12 +31,14 @@ DANGLING = SafeString('<span class="font-semibold text-orange-700 dark:text-oran
 @admin.register(Config)
 class ConfigAdmin(SteeringAdmin):
     form = ConfigForm
-    list_display = ("name", "owner", "since", "orders", "dangling_since", "origins", "digest")
+    list_display = ("check_name", "owner", "since", "orders", "dangling_since", "origins", "short_id")
     list_filter = (OwnerFilter, OrderFilter, TroubleFilter, CheckFilter, SourceFilter, NodeFilter)
     search_fields = ("text",)
-    search_help_text = "Words of the YAML, a digest or a check ID"
-    sortable_by = ("name",)
-    readonly_fields = ("name", "digest", "origins", "node_name", "dangling_since", "former_node", "created", "changed")
+    search_help_text = "Words of the YAML, a short ID, or, for authors, a digest or a check ID"
+    sortable_by = ("check_name",)
+    readonly_fields = (
+        "check_name", "digest", "short_id", "origins", "node_name", "dangling_since", "former_node", "created", "changed"
+    )  # fmt: skip
     actions = (*SteeringAdmin.steering, "unschedule")
     change_form_outer_before_template = "admin/checks/config_head.html"
     change_form_outer_after_template = "admin/checks/config_foot.html"
@@ -48,9 +51,10 @@ class ConfigAdmin(SteeringAdmin):
         return found.prefetch_related("origins").defer(*WIDE)
 
     def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[QuerySet[Any], bool]:
+        exact = display.sees_digests(request.user)
         for word in smart_split(search_term):
             quoted = word[0] in "\"'" and word[0] == word[-1] and len(word) > 1
-            queryset = queryset.containing(unescape_string_literal(word) if quoted else word)
+            queryset = queryset.containing(unescape_string_literal(word) if quoted else word, exact=exact)
         return queryset, False
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -67,6 +71,8 @@ class ConfigAdmin(SteeringAdmin):
         if obj is None:
             return "key", "check", "yaml"
         told = [name for name in self.readonly_fields if name not in SELDOM or getattr(obj, name)]
+        if not display.sees_digests(request.user):
+            told.remove("digest")
         return ["key", "check", "yaml", *told[1:]] if self.has_change_permission(request, obj) else told
 
     def save_model(self, request: HttpRequest, obj: Config, form: ConfigForm, change: bool) -> None:
@@ -77,7 +83,15 @@ class ConfigAdmin(SteeringAdmin):
         stored = Config.objects.get(origins__source=ADMIN, origins__key=put.sent[0].key)
         obj.pk, obj.name, obj.digest = stored.pk, stored.name, stored.digest
 
-    @display
+    @column(description="check", ordering="name")
+    def check_name(self, config: Config) -> str:
+        return scrub(config.name)
+
+    @column(description="short ID")
+    def short_id(self, config: Config) -> str:
+        return short_id(config.digest)
+
+    @column
     def owner(self, config: Config) -> SafeString | str:
         assignment = getattr(config, "assignment", None)
         if assignment:
@@ -86,16 +100,16 @@ class ConfigAdmin(SteeringAdmin):
             return "none: paused"
         return f"none: endpoint of {config.node_name}" if config.node_name else DANGLING
 
-    @display
+    @column
     def since(self, config: Config) -> str:
         assignment = getattr(config, "assignment", None)
         return moment(assignment.since) if assignment else ""
 
-    @display
+    @column
     def origins(self, config: Config) -> SafeString:
         return format_html_join(SafeString("<br>"), "{}", ((origin,) for origin in config.origins.all()))
 
-    @display
+    @column
     def orders(self, config: Config) -> str:
         """In words: pinned, paused, isolated."""
         kinds = ("pin", "pinned"), ("pause", "paused"), ("isolation", "isolated")
@@ -116,7 +130,8 @@ class ConfigAdmin(SteeringAdmin):
         return [name for name, is_offered in offered.items() if is_offered]
 
     def page(self, request: HttpRequest, config: Config) -> dict[str, Any]:
-        return configpage.context(config) | {"owner": self.owner(config)}
+        exact = display.sees_digests(request.user)
+        return configpage.context(config, exact=exact) | {"owner": self.owner(config)}
 
     @admin.action(description="Unschedule…", permissions=["unschedule"])
     def unschedule(self, request: HttpRequest, queryset: QuerySet[Config]) -> HttpResponse | None:

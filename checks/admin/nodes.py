@@ -15,7 +15,9 @@ from checks.admin.configs import WIDE
 from checks.admin.ledger import MOVE_HEADERS, move_rows
 from checks.filters import AcknowledgedFilter
 from checks.models import Assignment, Config, Move
+from checks.scrub import scrub
 from clusteragent.lib.admin import TABLE_ROWS, Table, anchor, link, list_url, row_url
+from clusteragent.lib.shortids import short_id
 from nodes.admin import NodeAdmin
 from nodes.models import Node
 
@@ -64,11 +66,17 @@ def configs_of(node: Node) -> Table:
     owned = Assignment.objects.filter(node=node).select_related("config").prefetch_related("config__origins")
     owned = owned.order_by("config__name", "pk")
     rows = [
-        (link(one.config, one.config.name), _origins(one.config), one.config.digest, one.since, one.reason)
+        (
+            link(one.config, scrub(one.config.name)),
+            _origins(one.config),
+            short_id(one.config.digest),
+            one.since,
+            one.reason,
+        )
         for one in owned.defer(*(f"config__{column}" for column in WIDE))[: TABLE_ROWS + 1]
     ]
     return Table.of(
-        "Configs", ("check", "origins", "digest", "since", "reason"), rows, list_url(Config, node=node.name)
+        "Configs", ("check", "origins", "short ID", "since", "reason"), rows, list_url(Config, node=node.name)
     )
 
 

@@ -16,6 +16,7 @@ from unfold.decorators import display
 from unfold.widgets import UnfoldAdminTextInputWidget
 
 from checks import dispatcher
+from checks.display import sees_digests
 from checks.models import ClusterStore, Config, Move
 from checks.orderforms import NoteField, UntilField
 from checks.orders import Isolation, Order, Pause, Pin, Rule
@@ -25,12 +26,14 @@ from clusteragent.lib.admin import NotedAdmin, ReadOnlyAdmin, link, numbered
 
 
 class OrderForm(forms.ModelForm):  # type: ignore[type-arg]
-    """An order of configs that are named by digest or check ID. Once given, it stays with its config."""
+    """An order of configs that are named by short ID, digest or check ID. Once given, it stays with its config."""
 
     configs = forms.CharField(
-        help_text="Digests or check IDs, with spaces between them.", widget=UnfoldAdminTextInputWidget
+        help_text="Short IDs (for those who see them: digests or check IDs), with spaces between them.",
+        widget=UnfoldAdminTextInputWidget,
     )
     note = NoteField()
+    exact = False  # whether digests and check IDs are taken
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -39,7 +42,7 @@ class OrderForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def clean_configs(self) -> list[int]:
         try:
-            return Config.objects.ids_of(self.cleaned_data["configs"].split())
+            return Config.objects.ids_of(self.cleaned_data["configs"].split(), exact=self.exact)
         except LookupError as error:
             raise ValidationError(str(error)) from None
 
@@ -59,13 +62,17 @@ class OrderAdmin(NotedAdmin, ReadOnlyAdmin):
     list_display: Sequence[str] = ("about", "origin", "author", "shown_note", "time")
     # The config's column links to the config.
     list_display_links = ("origin",)
-    # Keys may hold secrets, which the list hides: parts of one find nothing.
-    search_fields: Sequence[str] = ("source", "=key", "author")
-    search_help_text = "A source, the whole key of an origin or an author"
+    search_fields: Sequence[str] = ("source", "config__origins__shown", "author")
+    search_help_text = "An origin or an author"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         found: QuerySet[Any] = super().get_queryset(request)
         return found.select_related("config").only(*self._columns())
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        form = super().get_form(request, obj, change=change, **kwargs)
+        form.exact = sees_digests(request.user)
+        return form
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Sequence[str]:
         return [field for field in super().get_fields(request, obj) if obj is None or field != "configs"]
@@ -227,7 +234,7 @@ class RuleAdmin(NotedAdmin):
         "author",
         "time",
     )
-    search_fields = ("name", "check_pattern", "note")
+    search_fields = ("name", "check_pattern")
     fields = ("name", "check_pattern", "source_pattern", "required", "forbidden", "max_per_node", "note")
 
     def save_model(self, request: HttpRequest, obj: Rule, form: Any, change: bool) -> None:

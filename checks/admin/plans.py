@@ -22,6 +22,7 @@ from checks.models import Config, Plan
 from checks.orders import Pin
 from checks.scrub import scrub
 from clusteragent.lib.admin import ReadOnlyAdmin, Table, link, list_url, moment, numbered, row_url
+from clusteragent.lib.shortids import short_id
 from nodes.models import Node
 
 MOST_MOVES = 200
@@ -224,7 +225,7 @@ def _first(what: str, shown: int, of: int) -> str:
 
 
 def _row(move: dict[str, Any]) -> tuple[SafeString, SafeString | str, SafeString | str]:
-    config = link(Config(pk=move["config"]), f"{move['name']} {move['digest']}")
+    config = link(Config(pk=move["config"]), f"{scrub(move['name'])} {short_id(move['digest'])}")
     return config, _node(move["source"], move["from_node"]), _node(move["to"], move["to_node"])
 
 

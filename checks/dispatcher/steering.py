@@ -123,7 +123,7 @@ def _isolate(ids: Sequence[int], order: dict[str, Any], term: int | None) -> lis
     others = set(Node.objects.accepting().values_list("pk", flat=True)[:2])
     for entry in entries:
         if entry.owner is None:
-            raise NotDispatchable(f"{entry.name} {entry.digest} runs nowhere")
+            raise NotDispatchable(f"{entry.shown} runs nowhere")
         if not others - {entry.owner}:
             raise NotAccepting("No other runners available")
     # Asked again without a reason, it keeps the first one's: the API of the Datadog Cluster Agent can't give any.
@@ -237,9 +237,9 @@ def dispatchable(ids: Collection[int], *, paused: bool = False) -> list[Entry]:
         raise NotDispatchable(f"config {min(missing)} does not exist any more")
     for entry in entries:
         if entry.endpoint:
-            raise NotDispatchable(f"{entry.name} {entry.digest} is an endpoint check: it runs where its endpoint is")
+            raise NotDispatchable(f"{entry.shown} is an endpoint check: it runs where its endpoint is")
         if entry.paused and not paused:
-            raise NotDispatchable(f"{entry.name} {entry.digest} is paused: resume it first")
+            raise NotDispatchable(f"{entry.shown} is paused: resume it first")
     return entries
 
 
@@ -267,9 +267,9 @@ def check_admitted(node: Node, entries: Sequence[Entry]) -> None:
         name_origins(entries)
     for entry in entries:
         if entry.pin is not None and not entry.pin.matches(node.name, node.labels):
-            raise NotAccepting(f"{entry.name} {entry.digest} is pinned to {entry.pin}: unpin it first")
+            raise NotAccepting(f"{entry.shown} is pinned to {entry.pin}: unpin it first")
         if why := eligibility.refusals(entry).get(node.name):
-            raise NotAccepting(f"node {node.name} can't have {entry.name} {entry.digest}: {why}")
+            raise NotAccepting(f"node {node.name} can't have {entry.shown}: {why}")
         eligibility.take(entry, node.pk)
     alone = Isolation.objects.filter(config__assignment__node=node).exclude(config__in=[entry.id for entry in entries])
     if lonely := alone.select_related("config").first():

@@ -13,13 +13,16 @@ from checks import until
 from checks.dispatcher import told
 from checks.models import Config, Move
 from checks.previews import REFUSALS
+from checks.scrub import scrub
 from nodes.models import Hearing
 
 ACTOR = "command line"
 
 
 def add_configs(parser: CommandParser, *, nargs: str = "+") -> None:
-    parser.add_argument("config", nargs=nargs, metavar="CHECK_ID", help="one of a config's check IDs, or its digest")
+    parser.add_argument(
+        "config", nargs=nargs, metavar="CHECK_ID", help="one of a config's check IDs, its digest or its short ID"
+    )
 
 
 def add_answer(parser: CommandParser) -> None:
@@ -33,7 +36,7 @@ def add_order(parser: CommandParser) -> None:
 
 
 def ids(names: Sequence[str]) -> list[int]:
-    """The configs with these digests or check IDs."""
+    """The configs with these digests, check IDs or short IDs."""
     try:
         return sorted(set(Config.objects.ids_of(names)))
     except LookupError as error:
@@ -74,11 +77,13 @@ def tell(command: BaseCommand, options: dict[str, Any], number: int, done: str, 
     """Say how many configs it was done to, and what moved."""
     if options["json"]:
         rows = [
-            {"digest": move.digest, "name": move.name, "from_node": move.source_node, "to_node": move.to_node}
+            {"digest": move.digest, "name": scrub(move.name), "from_node": move.source_node, "to_node": move.to_node}
             for move in moves
         ]
         command.stdout.write(json.dumps({"configs": number, "moves": rows}, indent=2))
         return
     for move in moves:
-        command.stdout.write(f"{move.name} {move.digest}: {move.source_node or 'nobody'} → {move.to_node or 'nobody'}")
+        command.stdout.write(
+            f"{scrub(move.name)} {move.digest}: {move.source_node or 'nobody'} → {move.to_node or 'nobody'}"
+        )
     command.stdout.write(f"{number} config{'' if number == 1 else 's'} {done}, {len(moves)} moved")

@@ -17,6 +17,8 @@ from checks.models import Assignment, Move, Plan
 from checks.orders import Isolation
 from checks.plans.survey import active, receiving
 from checks.querysets import NotLeader
+from clusteragent.lib.scrub import scrub
+from clusteragent.lib.shortids import short_id
 from nodes.models import Node
 
 log = structlog.get_logger()
@@ -83,7 +85,7 @@ def _checked(moves: Sequence[Mapping[str, Any]]) -> dict[int, Entry]:
     _check_nodes(moves)
     for move in moves:
         if why := _changed(move, entries.get(move["config"]), isolated):
-            raise StalePlan(f"{move['name']} {move['digest']} {why}")
+            raise StalePlan(f"{scrub(move['name'])} {short_id(move['digest'])} {why}")
     _check_rules(moves, entries)
     return entries
 
@@ -136,7 +138,7 @@ def _check_rules(moves: Sequence[Mapping[str, Any]], entries: Mapping[int, Entry
         among = eligibility.among(entry)
         if among is not None and move["to"] not in among:
             why = eligibility.refusals(entry)[move["to_node"]]
-            raise StalePlan(f"{move['name']} {move['digest']} can't go to {move['to_node']}: {why}")
+            raise StalePlan(f"{scrub(move['name'])} {short_id(move['digest'])} can't go to {move['to_node']}: {why}")
         eligibility.take(entry, move["to"])
     _check_limits(moves)
 

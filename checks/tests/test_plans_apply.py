@@ -84,7 +84,7 @@ def test_a_config_that_changed_is_named_and_nothing_moves(plan: Plan, moving: st
     config = Config.objects.get(origins__key=moving)
     CHANGES[why](moving)
     before = owners()
-    with pytest.raises(StalePlan, match=f"http_check {config.digest} {why}"):
+    with pytest.raises(StalePlan, match=f"http_check {config.short_id} {why}"):
         plans.apply(plan, actor="eve")
     plan.refresh_from_db()
     assert owners() == before

@@ -73,7 +73,7 @@ def test_a_stale_plan_says_what_changed_and_moves_nothing() -> None:
     dispatcher.reassign([config("mail").pk], "birch", actor="otto")
     page = apply(client, plan)
     assert (
-        f"Nothing was moved, since something changed: config {config('mail').digest} is now on birch. Plan anew."
+        f"Nothing was moved, since something changed: config {config('mail').short_id} is now on birch. Plan anew."
         in page
     )
     assert owners() == {"shop": "ash", "mail": "birch", "db": "ash"}
@@ -213,7 +213,7 @@ def test_an_isolation_that_is_added_and_deleted_acts_at_once() -> None:
 @pytest.mark.parametrize(
     ("url", "fields", "error"),
     [
-        (PINS, PIN | {"configs": "nope:1"}, "no config has the digest or check ID nope:1"),
+        (PINS, PIN | {"configs": "nope:1"}, "no config has the digest, check ID or short ID nope:1"),
         (PINS, PIN | {"configs": ""}, "This field is required."),
         (PINS, PIN | {"kind": "label", "configs": "shop"}, "a label is written as zone=a"),
         (PAUSES, {"configs": "pod"}, "is an endpoint check"),

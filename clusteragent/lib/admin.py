@@ -216,11 +216,7 @@ class DeclaredAdmin(ModelAdmin):
 
 
 class NotedAdmin(DeclaredAdmin):
-    """Rows with a note. Whoever may only look at one sees no secret that was written into it, and finds none."""
-
-    def get_search_fields(self, request: HttpRequest) -> Sequence[str]:
-        fields: Sequence[str] = super().get_search_fields(request)
-        return fields if self.has_change_permission(request) else [field for field in fields if field != "note"]
+    """Rows with a note. Whoever may only look at one sees no secret that was written into it."""
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Sequence[str]:
         fields: Sequence[str] = super().get_fields(request, obj)

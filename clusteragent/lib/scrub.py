@@ -1,45 +1,91 @@
 """Hides secrets in what people read: configs, logs, errors, the ledger.
 
-Rather one harmless value too many than one secret too few. `ENC[...]` is a handle of the agent's secret backend, not
-a secret, and stays visible, as do empty values.
+Rather one harmless value too many than one secret too few. A text is a secret by the key that it stands under, by its form
+(clusteragent/lib/known_secrets.py), or since nobody would name anything so (clusteragent/lib/randomness.py). `ENC[...]` is a
+handle of the agent's secret backend, not a secret, and stays visible, as do empty values and paths of key files.
 """
 
 import re
+from functools import lru_cache
+from typing import Any
+
+from clusteragent.lib import known_secrets, randomness
+
+# To be raised when anything is hidden that was shown before: copies that are stored are then made anew.
+VERSION = 2
 
 MASK = "********"
 
-# Looked for in the lower-case text before anything else, since most texts hold none. Whatever is hidden below, but a
-# bare key of 32 hexadecimal digits, holds one of them.
+# Looked for in the lower-case text before anything else. Whatever is hidden below, but for bare keys and what was drawn by
+# chance, holds one of them.
 _HINTS = (
-    *("pass", "pswd", "pw", "secret", "token", "cred", "communit", "auth", "cookie", "bearer", "jwt", "key", "conn"),
-    *("dsn", "sig", "session", "eyj", "-----begin", "@"),
+    *(
+        "pass",
+        "pswd",
+        "psw",
+        "pw",
+        "secret",
+        "token",
+        "cred",
+        "communit",
+        "auth",
+        "cookie",
+        "bearer",
+        "jwt",
+        "key",
+        "conn",
+    ),
+    *("dsn", "sig", "session", "code", "psk", "pat", "pin", "otp", "hmac", "sas", "mfa", "salt", "unseal"),
+    *("kennwort", "senha", "contrase", "login", "user", "account", "@", *known_secrets.HINTS),
 )
-_BARE_KEY = re.compile(r"[0-9a-fA-F]{32}")
 
 _WORDS = r"""(?:
-    passw | passphrase | passcode | pass(?![a-z]) | pswd | pwd | (?<![a-z])pw(?![a-z]) | secret | token(?!iz)
-    | credential | creds?(?![a-z]) | communit | cookie | bearer | jwt | dsn(?![a-z])
+    passw | passphrase | passcode | passkey | (?<!by)(?<!com)pass(?![a-z]) | pswd | psw(?![a-z]) | pwd
+    | (?:(?<![a-z])|(?<=\\[nrt]))pw(?![a-z]) | (?: admin | bind | client | db | ftp | http | key | ldap | login | mail | my
+      | proxy | root | smtp | store | user ) pw(?![a-z])
+    | secret | token(?!iz) | credential | creds?(?![a-z]) | communit | cookie | bearer | jwt | dsn(?![a-z])
     | conn(?:ection)?[^a-z0-9]?str | sig(?:nature)?(?![a-z])
     | auth(?:orization|entication)?(?![a-z]) | session[^a-z0-9]?id
-    | (?: access | account | api | app | application | auth | authentication | client | consumer | encryption | hmac
-      | licen[cs]e | master | priv | privacy | private | service | session | shared | sign | signing | ssh | storage
-      | subscription ) [^a-z0-9]? key
+    | hmac | (?<![a-z])t?otp(?![a-z]) | (?<![a-z])(?: psk | mfa | sas | salt | pat | pin )(?![a-z]) | unseal
+    | (?: access | backup | recovery | security | verification ) [^a-z0-9]? code
+    | kennwort | (?<![a-z])senha | contrase
+    | (?: access | account | aes | api | app | application | auth | authentication | cipher | client | consumer | crypto
+      | deploy | dsa | ecdsa | encryption | gpg | hash | hmac | https? | ingest | integration | jwk | kek | license | licence
+      | master | oauth | pgp | preshared | pre[^a-z0-9]?shared | priv | privacy | private | root | rsa | secret | server
+      | service | session | shared | sign | signing | ssh | ssl | storage | subscription | tls | user | webhook | wireguard
+      | wrap | wrapping | write ) [^a-z0-9]? key
 )"""
-# Endings of keys that say how or where, not what: auth_type, token_path, privProtocol.
-_HARMLESS = r"(?:type|protocol|method|mode|scheme|path|file|dir|timeout|interval|expiration|ttl|url|uri)"
+# Endings of keys that say how or where, not what: auth_type, token_path, privProtocol, signature_version.
+_HARMLESS = r"""(?: type | protocol | method | mode | scheme | path | file | filename | dir | directory | timeout | interval
+    | expir\w{0,8} | lifetime | ttl | url | uri | version | name | enabled | required | database | db | source | plugin
+    | provider | class | algo(?:rithm)? | format | encoding | policy | length | size | count | limit | kerberos_auth
+    | (?: max | min | num )_? tokens? )"""
 
 _SECRET_KEY = re.compile(_WORDS, re.IGNORECASE | re.VERBOSE)
-_HARMLESS_KEY = re.compile(rf"{_HARMLESS}\Z", re.IGNORECASE)
+_HARMLESS_KEY = re.compile(rf"{_HARMLESS}\Z", re.IGNORECASE | re.VERBOSE)
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_LOGIN_KEY = re.compile(r"(?:login|user|username|userpwd|account)s?\Z", re.IGNORECASE)
+# Under such a key stands a key, or the path of the file that has it.
+_KEY_OR_FILE = re.compile(
+    r"(?:ca|cert\w*|client|host|https?|pem|priv|private|rsa|server|ssh|ssl|tls)[^a-z0-9]?key\Z", re.IGNORECASE
+)
+_PATH = re.compile(
+    r"(?:file:|[.~]?\.?/|[A-Za-z]:[\\/]|\$\w{1,50}/|\$\{\w{1,50}\}/)[\w .:/\\-]*[/\\][\w .-]*|/[\w.-]+\.\w{1,10}",
+    re.ASCII,
+)
+_MOST_IN_A_KEY = 100
 HANDLE = re.compile(r"ENC\[[^\[\]]*\]")
 
 # Every pattern begins at the start of a word and gives back nothing that it took (`++`), or is bounded: a hostile text
-# of a megabyte must not cost more than its length.
-_QUOTED = r"""(?P<quote>\\?["'])(?:(?!(?P=quote))(?:\\.|[^\n]))*+(?P=quote)"""
+# of a megabyte must not cost more than its length. A quote may be escaped several times, as in JSON in JSON.
+_QUOTED = r"""(?:(?P<quote>["'])(?:(?!(?P=quote))(?:\\.|[^\n]))*+(?P=quote)
+    | (?P<escaped>\\{1,15}+["'])(?:(?!(?<!\\)(?P=escaped))[^\n])*+(?P=escaped))"""
+_END_OF_KEY = r"""\\{0,15}+["']?"""
+_SECRET_NAME = rf"""(?=[\w.-]*?{_WORDS})(?![\w.-]*{_HARMLESS}{_END_OF_KEY}[ \t]*+(?:[:=,;\s]|\Z))[\w.-]++"""
 _PAIR = re.compile(
-    rf"""(?<![\w.-])(?=[\w.-]*?{_WORDS})(?![\w.-]*{_HARMLESS}\\?["']?[ \t]*+[:=])
-    (?P<key>[\w.-]++\\?["']?[ \t]*+(?:(?P<spaced>:[ \t]++)|[:=][ \t]*+))
-    (?:{_QUOTED} | [\[{{][^\]}}\n]{{0,4000}}+[\]}}]
+    rf"""(?<![\w.-])(?=[\w.-])(?=[\w.-]*?{_WORDS})(?![\w.-]*{_HARMLESS}{_END_OF_KEY}[ \t]*+[:=])
+    (?P<key>[\w.-]++{_END_OF_KEY}[ \t]*+(?:(?P<spaced>:[ \t]++)|[:=][ \t]*+))
+    (?:{_QUOTED} | [\[{{][^\]}}\n]{{0,1000}}+[\]}}]
       | (?(spaced)(?:[|>][-+\d]*+(?:\n[ \t]++[^\n]*+)++ | [^\n]++) | [^\s&;,]++))""",
     re.IGNORECASE | re.VERBOSE,
 )
@@ -47,15 +93,31 @@ _FLAG = re.compile(
     rf"""(?<![\w-])(?=--?[\w-]*?{_WORDS})(?P<key>--?[\w-]++[ \t]++)(?!-)(?:{_QUOTED} | \S++)""",
     re.IGNORECASE | re.VERBOSE,
 )
-_BEARER = re.compile(r"""(?<!\w)(?P<key>bearer[ \t]++)[^\s"',]++""", re.IGNORECASE)
-_PEM = re.compile(r"-----BEGIN (?P<what>[A-Z0-9 ]{1,60}+)-----.*?(?:-----END (?P=what)-----|\Z)", re.DOTALL)
-_USERINFO = re.compile(r"(?<!\S)\S+@")
-_BARE = re.compile(
-    r"""(?<![\w-])eyJ[\w-]{8,}+\.[\w-]++(?:\.[\w-]*+)?  # a JSON web token
-    | (?<![0-9a-z])[0-9a-f]{32}(?:[0-9a-f]{8})?(?![0-9a-z])  # an API or application key of Datadog
-    """,
+# {"Name": "DB_PASSWORD", "Value": …}, and the other way round; <add key="ApiKey" value="…"/>.
+_NAME = r"(?:\w{0,20}(?:name|key)|header|variable|param(?:eter)?|option|property|field|k|n)"
+_VALUE = r"(?:\w{0,20}value|val|v|contents?|data)"
+_NAMED = re.compile(
+    rf"""(?<![\w.-])(?P<key>{_NAME}{_END_OF_KEY}\s{{0,9}}[:=]\s{{0,9}}{_END_OF_KEY}{_SECRET_NAME}{_END_OF_KEY}
+    \s{{0,9}}[,;]?\s{{0,99}}-?{_END_OF_KEY}{_VALUE}{_END_OF_KEY}\s{{0,9}}[:=]\s{{0,9}})(?:{_QUOTED} | [^\s&;,}}>]++)""",
     re.IGNORECASE | re.VERBOSE,
 )
+_NAMED_AFTER = re.compile(
+    rf"""(?<![\w.-])(?P<key>{_VALUE}{_END_OF_KEY}\s{{0,9}}[:=]\s{{0,9}})(?:{_QUOTED} | [^\s&;,}}>"'\\]{{1,300}}+)
+    (?=\s{{0,9}}[,;]?\s{{0,99}}{_END_OF_KEY}{_NAME}{_END_OF_KEY}\s{{0,9}}[:=]\s{{0,9}}{_END_OF_KEY}{_SECRET_NAME})""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_XML = re.compile(
+    r"(?P<key><(?P<tag>[\w:.-]{1,99})(?:\s[^<>]{0,999})?>)(?:<!\[CDATA\[[^\]]*\]\]>|[^<]+)(?=</(?P=tag)>)"
+)
+_USERINFO = re.compile(r"(?<!\S)\S+@(?!sha\d{1,3}:)")
+# Of names like these a colon separates nothing that is secret.
+_NO_LOGIN = r"(?!(?:arn|urn|system|https?|\w{1,20}://)[:/])(?!\d+:\d+(?!\S))"
+_LOGIN = re.compile(
+    rf"""(?<![\w.-])(?P<key>(?:[\w.-]{{0,50}}_)?(?:login|user|username|userpwd|account){_END_OF_KEY}[ \t]*+[:=][ \t]*+
+    {_END_OF_KEY}{_NO_LOGIN}[^\s:"'@/,;={{}}]{{1,100}}+:(?![/\s]))[^\s"'@,;\\}}]++""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_LOGIN_VALUE = re.compile(rf"(?P<key>{_NO_LOGIN}[^\s:@/]{{1,100}}+:)(?![/\s])\S[^\n]*+")
 
 
 def may_hold_secrets(text: str) -> bool:
@@ -64,24 +126,51 @@ def may_hold_secrets(text: str) -> bool:
     for hint in _HINTS:
         if hint in lowered:
             return True
-    return _BARE_KEY.search(text) is not None
+    return known_secrets.BARE.search(text) is not None or randomness.may_hold(text)
 
 
 def scrub(text: str) -> str:
     """Any text (a log line, an error, a value) without its passwords, tokens, keys and credentials in URLs."""
     if not may_hold_secrets(text):
         return text
-    text = _USERINFO.sub(_without_password, _PEM.sub(MASK, text))
-    for pattern in (_PAIR, _FLAG, _BEARER):
+    text = known_secrets.hide_blocks(text, MASK)
+    text = _USERINFO.sub(_without_password, text)
+    text = known_secrets.hide_in_urls(text, MASK)
+    for pattern in (_PAIR, _NAMED, _NAMED_AFTER, _FLAG, _LOGIN):
         text = pattern.sub(_masked, text)
-    return _BARE.sub(MASK, text)
+    text = _XML.sub(_element, text)
+    return randomness.hide(known_secrets.hide(text, MASK), MASK)
+
+
+def scrub_value(key: str, value: str) -> str:
+    """What stands under a key without what is secret in it; all of it when the key names a secret."""
+    if is_secret(key) and not is_key_file(key, value):
+        return value if says_nothing(value) else MASK
+    if ":" in value and _LOGIN_KEY.search(key) and (login := _LOGIN_VALUE.fullmatch(value)):
+        return f"{login['key']}{MASK}"
+    return scrub(value)
 
 
 def is_secret(key: str) -> bool:
     """Whether what stands under this key is to be hidden."""
+    return _is_secret(key) if len(key) <= _MOST_IN_A_KEY else _is_secret.__wrapped__(key)
+
+
+@lru_cache(10_000)  # a key is looked at in every config that has it
+def _is_secret(key: str) -> bool:
     if not may_hold_secrets(key) or _HARMLESS_KEY.search(key):
         return False
     return any(_SECRET_KEY.search(form) for form in (key, _CAMEL.sub("_", key)))
+
+
+def is_key_file(key: str, value: str) -> bool:
+    """Whether this is where a key lies instead of the key."""
+    return bool(_KEY_OR_FILE.search(_CAMEL.sub("_", key)) and _PATH.fullmatch(value))
+
+
+def says_nothing(value: str) -> bool:
+    """Whether a value is none, or a handle of a secret that is kept elsewhere."""
+    return not value or HANDLE.fullmatch(value) is not None
 
 
 def _without_password(match: re.Match[str]) -> str:
@@ -98,8 +187,15 @@ def _without_password(match: re.Match[str]) -> str:
 
 
 def _masked(match: re.Match[str]) -> str:
-    key, quote = match["key"], match.groupdict().get("quote") or ""
+    key, groups = match["key"], match.groupdict()
+    quote = groups.get("quote") or groups.get("escaped") or ""
     value = match[0][len(key) :].removeprefix(quote).removesuffix(quote)
-    if not value or HANDLE.fullmatch(value.strip()):
+    if says_nothing(value.strip()) or is_key_file(key.rstrip(" \t:=\"'\\"), value):
         return match[0]
     return f"{key}{quote}{MASK}{quote}"
+
+
+def _element(match: re.Match[str]) -> str:
+    value: Any = match[0][len(match["key"]) :]
+    hidden = is_secret(match["tag"]) and not says_nothing(value.strip())
+    return f"{match['key']}{MASK}" if hidden else match[0]

@@ -57,7 +57,7 @@ def nobody() -> dict[str, str]:
 def test_others_are_told_why_not(
     headers: Callable[[], dict[str, str]], status: int, told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(metrics, "exposition", lambda: pytest.fail("computed for a stranger"))
+    monkeypatch.setattr(metrics, "exposition", lambda **how: pytest.fail("computed for a stranger"))
     answer = scrape(**headers())
     assert (answer.status_code, told in answer.content.decode()) == (status, True)
 

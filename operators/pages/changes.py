@@ -14,7 +14,9 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_POST
 
 from checks import dispatcher
+from checks.display import sees_digests
 from checks.models import Config, Move
+from checks.scrub import scrub
 from clusteragent.lib.admin import duration, row_url
 from nodes.models import Hearing, NodeEvent
 from operators.pages import base, stories, titles
@@ -35,6 +37,7 @@ class Line(NamedTuple):
     """A move of an unfolded story. why_not: what hinders undoing it; None for those who may not."""
 
     move: Move
+    name: str
     url: str
     why_not: str | None
 
@@ -43,7 +46,7 @@ class Line(NamedTuple):
 def changes(request: HttpRequest) -> HttpResponseBase:
     span, problem = _asked(request)
     if (export := FORMATS.get(request.GET.get("format", ""))) and not problem:
-        return export(span)
+        return export(span, exact=sees_digests(request.user))
     told, drawn = stories.tell(span.since, span.until, MOST_MOVES), chart(span)
     context = {
         "span": span,
@@ -110,7 +113,8 @@ def _lines(found: stories.Story, *, may_undo: bool) -> list[Line]:
     moves = Move.objects.filter(pk__in=[step.id for step in found.steps[-MOST_LINES:]]).order_by("-id")
     refused = dispatcher.why_not([move.pk for move in moves]) if may_undo else {}
     return [
-        Line(move, row_url(Config(pk=move.config_id)), refused.get(move.pk, "") if may_undo else None) for move in moves
+        Line(move, scrub(move.name), row_url(Config(pk=move.config_id)), refused.get(move.pk, "") if may_undo else None)
+        for move in moves
     ]
 
 

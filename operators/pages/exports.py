@@ -11,11 +11,27 @@ from typing import Any
 from django.http import HttpResponseBase, StreamingHttpResponse
 
 from checks.models import Move
+from checks.scrub import scrub
+from clusteragent.lib.shortids import short_id
 from clusteragent.lib.terminal import inert
 from nodes.models import NodeEvent
 from operators.pages.ranges import Range
 
-COLUMNS = ("time", "what", "id", "reason", "check", "config", "digest", "from", "to", "node", "actor", "cause")
+COLUMNS = (
+    "time",
+    "what",
+    "id",
+    "reason",
+    "check",
+    "config",
+    "short_id",
+    "digest",
+    "from",
+    "to",
+    "node",
+    "actor",
+    "cause",
+)
 # A spreadsheet takes a cell that begins so for a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _ROWS = 2000
@@ -28,18 +44,19 @@ class _Echo:
         return text
 
 
-def rows(span: Range) -> Iterator[dict[str, Any]]:
-    """The moves and the node events, in the order of time."""
+def rows(span: Range, *, exact: bool = False) -> Iterator[dict[str, Any]]:
+    """The moves and the node events, in the order of time. exact: with digests, for those who may see them."""
     times = {"time__gte": span.since, "time__lt": span.until}
     moves = Move.objects.filter(**times).order_by("time", "id").iterator(_ROWS)
     events = NodeEvent.objects.filter(**times).order_by("time", "id").iterator(_ROWS)
-    return heapq.merge(map(_move, moves), map(_event, events), key=itemgetter("time"))
+    return heapq.merge((_move(move, exact) for move in moves), map(_event, events), key=itemgetter("time"))
 
 
-def _move(move: Move) -> dict[str, Any]:
+def _move(move: Move, exact: bool) -> dict[str, Any]:
     return {
-        "time": _written(move), "what": "move", "id": move.pk, "reason": move.reason, "check": move.name,
-        "config": move.config_id, "digest": move.digest, "from": move.source_node, "to": move.to_node,
+        "time": _written(move), "what": "move", "id": move.pk, "reason": move.reason, "check": scrub(move.name),
+        "config": move.config_id, "short_id": short_id(move.digest), "digest": move.digest if exact else "",
+        "from": move.source_node, "to": move.to_node,
         "actor": move.actor,
     }  # fmt: skip
 
@@ -47,7 +64,7 @@ def _move(move: Move) -> dict[str, Any]:
 def _event(event: NodeEvent) -> dict[str, Any]:
     return {
         "time": _written(event), "what": "node event", "id": event.pk, "reason": event.kind, "node": event.node_name,
-        "cause": event.cause,
+        "cause": event.told,
     }  # fmt: skip
 
 
@@ -55,12 +72,12 @@ def _written(row: Move | NodeEvent) -> str:
     return row.time.astimezone(UTC).isoformat(timespec="microseconds")
 
 
-def as_csv(span: Range) -> HttpResponseBase:
-    return _download(_csv(rows(span)), "text/csv; charset=utf-8", "csv")
+def as_csv(span: Range, *, exact: bool = False) -> HttpResponseBase:
+    return _download(_csv(rows(span, exact=exact)), "text/csv; charset=utf-8", "csv")
 
 
-def as_json(span: Range) -> HttpResponseBase:
-    return _download(_json(rows(span)), "application/json", "json")
+def as_json(span: Range, *, exact: bool = False) -> HttpResponseBase:
+    return _download(_json(rows(span, exact=exact)), "application/json", "json")
 
 
 FORMATS = {"csv": as_csv, "json": as_json}

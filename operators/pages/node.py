@@ -14,6 +14,7 @@ from checks import costs
 from checks import loss as losing
 from checks.admin.nodes import NodeWithConfigsAdmin, configs_of
 from checks.models import Config, Move
+from checks.scrub import scrub
 from clusteragent.lib.admin import TABLE_ROWS, Table, ago, anchor, link, list_url
 from nodes.models import Node, NodeEvent, Runner, RunnerStats
 from operators.pages import base
@@ -147,8 +148,11 @@ def _timeline(node: Node) -> Table:
     events = NodeEvent.objects.filter(node_name=node.name)[: TABLE_ROWS + 1]
     moves = Move.objects.filter(Q(source_node=node.name) | Q(to_node=node.name))[: TABLE_ROWS + 1]
     rows = [
-        *((one.time, one.kind, "", one.cause) for one in events),
-        *((one.time, _way(one, node.name), link(Config(pk=one.config_id), one.name), _why(one)) for one in moves),
+        *((one.time, one.kind, "", one.told) for one in events),
+        *(
+            (one.time, _way(one, node.name), link(Config(pk=one.config_id), scrub(one.name)), _why(one))
+            for one in moves
+        ),
     ]
     rows.sort(key=lambda row: row[0], reverse=True)
     return Table.of("Timeline", ("time", "what", "check", "why"), rows, list_url(Move, q=node.name))

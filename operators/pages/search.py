@@ -1,4 +1,4 @@
-"""One box for everything: check IDs, nodes, files, and any text of an instance."""
+"""One box for everything: checks, nodes, files, and any text of an instance."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,8 +9,9 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 
+from checks.display import is_ours, sees_digests
 from checks.models import Assignment, Config, Instance, Origin
-from checks.searching import containing
+from checks.searching import called, containing
 from clusteragent.lib.admin import list_url, row_url
 from nodes.models import Node
 from operators.pages import base
@@ -45,9 +46,10 @@ class Group:
 @base.page
 def search(request: HttpRequest) -> HttpResponse:
     query = request.GET.get("q", "").replace("\0", "").strip()
-    if len(found := _exact(query)) == 1:
+    exact = sees_digests(request.user)
+    if len(found := _exact(query, exact)) == 1:
         return redirect(found[0])
-    groups = [group for group in _groups(query) if group.hits] if query else []
+    groups = [group for group in _groups(query, exact) if group.hits] if query else []
     owners = _owners(hit.config for group in groups for hit in group.hits)
     shown = [(group, [(hit, owners.get(hit.config)) for hit in group.hits]) for group in groups]
     context = {"searched": query, "groups": shown, "most": MOST}
@@ -59,28 +61,27 @@ def _owners(configs: Iterable[int | None]) -> dict[int | None, str]:
     return dict(Assignment.objects.filter(config__in=filter(None, configs)).values_list("config_id", "node__name"))
 
 
-def _exact(query: str) -> list[str]:
-    """The pages of all that is called just so: nodes by name, configs by check ID or digest."""
+def _exact(query: str, exact: bool) -> list[str]:
+    """The pages of all that is called just so: nodes by name, configs by short ID, and by check ID or digest for some."""
     nodes = Node.objects.filter(name=query)
-    ids = Instance.objects.filter(check_id=query).values_list("config_id")
-    configs = Config.objects.filter(digest=query).order_by().values_list("pk").union(ids)
-    return [*map(row_url, nodes[:2]), *(row_url(Config(pk=pk)) for (pk,) in configs[:2])]
+    return [*map(row_url, nodes[:2]), *map(_page, called(Config, query, exact=exact)[:2])]
 
 
-def _groups(query: str) -> Iterable[Group]:
+def _groups(query: str, exact: bool) -> Iterable[Group]:
     words = query.split()
     all_configs = list_url(Config, q=query)
-    instances = _with_all(Instance.objects.all(), "check_id", words).order_by("check_id")
+    of_ours = is_ours("config__")
+    instances = _with_all(Instance.objects.filter(of_ours), "shown_name", words).order_by("shown_name", "pk")
     yield _group(
         "Check IDs",
-        (Hit(_page(one.config_id), one.check_id, one.config_id) for one in instances[: MOST + 1]),
+        (Hit(_page(one.config_id), one.told(exact=exact), one.config_id) for one in instances[: MOST + 1]),
         all_configs,
     )
     nodes = _with_all(Node.objects.all(), "name", words)
     yield _group("Nodes", (Hit(row_url(one), one.name) for one in nodes[: MOST + 1]), list_url(Node, q=query))
-    origins = _with_all(Origin.objects.all(), "key", words).order_by("key", "source")
+    origins = _with_all(Origin.objects.filter(of_ours), "shown", words).order_by("shown", "source")
     yield _group("Files and names", (Hit(_page(one.config_id), str(one), one.config_id) for one in origins[: MOST + 1]))
-    texts = _with_all(Config.objects.only("name", "digest", "text"), "text", words)
+    texts = _with_all(Config.objects.filter(is_ours()).only("name", "digest", "text"), "text", words)
     yield _group(
         "Text of a check",
         (Hit(row_url(one), str(one), one.pk, around(one.text, words[0])) for one in texts[: MOST + 1]),

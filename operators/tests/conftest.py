@@ -11,3 +11,4 @@ def _roles(db: None) -> None:
     if not Group.objects.exists():
         for migration in ("0001_roles", "0002_steering"):
             import_module(f"operators.migrations.{migration}").make_roles(apps, None)
+        import_module("operators.migrations.0004_digests").grant_them(apps, None)

@@ -162,20 +162,20 @@ def _found(client: Client, model: str, word: str) -> int:
     return len(response.context["cl"].result_list)
 
 
-def test_a_note_is_searched_by_those_who_may_read_it() -> None:
+def test_no_note_is_searched() -> None:
     Rule.objects.create(name="near", note=f"password: {SECRET}")
-    assert _found(client_of(Role.OPERATOR), "rule", SECRET) == 1
-    assert _found(client_of(Role.VIEWER), "rule", SECRET[:3]) == 0
-    assert _found(client_of(Role.AUTHOR), "rule", "near") == 1
+    for role in Role:
+        client = client_of(role)
+        assert (_found(client, "rule", SECRET[:3]), _found(client, "rule", "near")) == (0, 1)
 
 
-def test_parts_of_an_origins_key_find_no_order() -> None:
+def test_an_origins_key_is_searched_as_it_is_shown() -> None:
     key = f"postgres://u:{SECRET}@h/db"
     Pin.objects.create(source="admin", key=key, kind="node", aim="ash")
-    client = client_of(Role.VIEWER)
-    assert _found(client, "pin", "ash") == 1
-    assert _found(client, "pin", key) == 1
-    assert _found(client, "pin", SECRET[:3]) == 0
+    for role in Role:
+        client = client_of(role)
+        assert _found(client, "pin", "ash") == 1
+        assert _found(client, "pin", key) == _found(client, "pin", SECRET[:3]) == 0
 
 
 def test_no_autocompletion_tells_what_others_may_not_see() -> None:

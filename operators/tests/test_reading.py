@@ -60,8 +60,14 @@ def test_configs_are_filtered(viewer: Caller, query: str, found: set[str]) -> No
 
 def test_configs_are_found_by_check_id_and_digest(viewer: Caller) -> None:
     mail = Config.objects.get(origins__key="mail")
-    assert keys(viewer.rows(f"configs?check_id={mail.instances.get().check_id}")) == {"mail"}
-    assert keys(viewer.rows(f"configs?digest={mail.digest}")) == {"mail"}
+    author, check = having(Role.AUTHOR), mail.instances.get()
+    for caller, found in ((author, {"mail"}), (viewer, set())):
+        assert keys(caller.rows(f"configs?check_id={check.check_id}")) == found
+        assert keys(caller.rows(f"configs?digest={mail.digest}")) == found
+        for word in (check.told(), check.short_id):
+            assert keys(caller.rows(f"configs?check_id={word}")) == {"mail"}
+        for word in (mail.short_id, check.short_id, check.told()):
+            assert keys(caller.rows(f"configs?short_id={word}")) == {"mail"}
 
 
 def test_a_config_says_who_runs_it_since_when_and_why(viewer: Caller) -> None:
@@ -70,7 +76,10 @@ def test_a_config_says_who_runs_it_since_when_and_why(viewer: Caller) -> None:
     assert (row["state"], row["node"], row["reason"], row["check"]) == ("assigned", "birch", "scheduled", "postgres")
     assert parse_datetime(row["since"]) == config.assignment.since
     assert row["origins"] == [{"source": "file", "key": "db"}]
-    assert row["check_ids"] == [config.instances.get().check_id]
+    assert row["check_ids"] == [config.instances.get().told()]
+    assert (row["short_id"], row["digest"]) == (config.short_id, None)
+    (row,) = having(Role.AUTHOR).rows("configs?key=db")
+    assert (row["digest"], row["check_ids"]) == (config.digest, [config.instances.get().check_id])
     assert "host: db" in viewer.get(f"configs/{row['id']}")["yaml"]
 
 
@@ -113,8 +122,8 @@ def test_moves_are_told_from_the_last_on_and_are_filtered(viewer: Caller) -> Non
     moves = viewer.rows("moves")
     assert [move["check"] for move in moves] == ["postgres", "tcp_check", "http_check"]
     assert moves[0] | {"id": 0, "time": "", "term": 0, "why": {}} == {
-        "id": 0, "time": "", "term": 0, "config_id": db.pk, "check": "postgres", "digest": db.digest, "from_node": "",
-        "to_node": "birch", "reason": "scheduled", "actor": "", "why": {},
+        "id": 0, "time": "", "term": 0, "config_id": db.pk, "check": "postgres", "digest": None, "from_node": "",
+        "short_id": db.short_id, "to_node": "birch", "reason": "scheduled", "actor": "", "why": {},
     }  # fmt: skip
     first = Move.objects.earliest("pk")
     Move.objects.filter(pk=first.pk).update(time="2020-01-01T00:00Z")
@@ -123,7 +132,8 @@ def test_moves_are_told_from_the_last_on_and_are_filtered(viewer: Caller) -> Non
         "node=ash": 2,
         "reason=expired": 0,
         "check=tcp_check": 1,
-        f"digest={db.digest}": 1,
+        f"digest={db.digest}": 0,
+        f"short_id={db.short_id}": 1,
         "until=2020-01-02T00:00Z": 1,
         "since=2020-01-02T00:00Z": 2,
         "since=2020-01-01T00:00Z&until=2020-01-01T00:00Z": 0,

@@ -84,16 +84,15 @@ def test_a_nodes_name_leads_to_the_node(client: Client) -> None:
 
 
 def test_two_things_of_one_name_are_both_shown(client: Client) -> None:
+    Instance.objects.create(config=config("web.yaml"), check_id="ash:ash:1", shown_name="ash:ash")
     Instance.objects.create(config=config("web.yaml"), check_id="ash")
-    assert found(client, "ash") == {"Check IDs": ["ash"], "Nodes": ["ash"]}
+    assert found(client, "ash") == {"Check IDs": ["ash:ash:1"], "Nodes": ["ash"]}
 
 
-def test_a_part_of_a_check_id_is_found_here_and_in_the_list_of_configs(client: Client) -> None:
-    whole = check_id("postgres.d/db-08.yaml")
-    part = whole[3:-3]
-    assert part not in config("postgres.d/db-08.yaml").text
-    assert found(client, part) == {"Check IDs": [whole]}
-    assert listed(client, f"?q={part.upper()}") == {"postgres.d/db-08.yaml"}
+def test_a_part_of_a_checks_name_is_found_here_and_in_the_list_of_configs(client: Client) -> None:
+    dispatcher.schedule([sent("names.yaml", instances=("name: front\nurl: http://x\n",))])
+    assert found(client, "check:fro") == {"Check IDs": [check_id("names.yaml")]}
+    assert listed(client, "?q=CHECK:FRO") == {"names.yaml"}
 
 
 def test_a_secret_is_not_searched(client: Client) -> None:

@@ -3,6 +3,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 
 from checks import dispatcher
+from checks.scrub import scrub
 
 
 class Command(BaseCommand):
@@ -16,5 +17,5 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         moves = dispatcher.expire_nodes(force=options["force"], actor="expirenodes")
         for move in moves:
-            self.stdout.write(f"{move.name} {move.digest}: {move.source_node} expired")
+            self.stdout.write(f"{scrub(move.name)} {move.digest}: {move.source_node} expired")
         self.stdout.write(f"{len(moves)} configs taken away")

@@ -4,6 +4,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from checks import dispatcher
 from checks.models import Config
+from checks.scrub import scrub
 from clusteragent.lib.admin import numbered
 from nodes.querysets import UnknownNode
 
@@ -12,7 +13,7 @@ class Command(BaseCommand):
     help = "Give configs to a node."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("config", nargs="+", help="a config's digest, or one of its check IDs")
+        parser.add_argument("config", nargs="+", help="a config's digest, its short ID or one of its check IDs")
         parser.add_argument("--to", required=True, metavar="NODE", help="the node that gets them")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -22,5 +23,5 @@ class Command(BaseCommand):
         except (LookupError, UnknownNode, dispatcher.NotAccepting, dispatcher.NotDispatchable) as error:
             raise CommandError(str(error)) from error
         for move in moves:
-            self.stdout.write(f"{move.name} {move.digest}: {move.source_node or 'nobody'} → {move.to_node}")
+            self.stdout.write(f"{scrub(move.name)} {move.digest}: {move.source_node or 'nobody'} → {move.to_node}")
         self.stdout.write(f"{numbered(len(moves), 'config')} reassigned")

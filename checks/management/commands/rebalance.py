@@ -5,6 +5,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from checks import costs, plans
 from checks.models import Plan
+from checks.scrub import scrub
 
 ACTOR = "command line"
 
@@ -57,7 +58,9 @@ def document(plan: Plan, *, is_dry: bool) -> dict[str, Any]:
 
 
 def line(move: dict[str, Any]) -> str:
-    return f"{move['name']} {move['digest']}: {move['from_node']} → {move['to_node']} ({move['cost']:.3g} workers)"
+    return (
+        f"{scrub(move['name'])} {move['digest']}: {move['from_node']} → {move['to_node']} ({move['cost']:.3g} workers)"
+    )
 
 
 def spread(plan: Plan) -> str:

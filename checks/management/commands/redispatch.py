@@ -3,6 +3,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 
 from checks import dispatcher
+from checks.scrub import scrub
 from clusteragent.lib.admin import numbered
 
 
@@ -15,5 +16,5 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         moves = dispatcher.redispatch(force=options["force"], actor="redispatch")
         for move in moves:
-            self.stdout.write(f"{move.name} {move.digest}: to {move.to_node}")
+            self.stdout.write(f"{scrub(move.name)} {move.digest}: to {move.to_node}")
         self.stdout.write(f"{numbered(len(moves), 'config')} placed")

@@ -6,6 +6,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from checks import plans
 from checks.management.commands.rebalance import line
 from checks.plans import Outlook
+from checks.scrub import scrub
 from clusteragent.lib.admin import numbered
 from nodes.querysets import UnknownNode
 
@@ -33,7 +34,7 @@ class Command(BaseCommand):
     def show(self, outlook: Outlook) -> None:
         self.stdout.write(f"{numbered(len(outlook.placed), 'config')} would lose their node")
         for config, to in outlook.placed.items():
-            self.stdout.write(f"{config.name} {config.digest}: {config.node} → {to or 'nowhere'}")
+            self.stdout.write(f"{scrub(config.name)} {config.digest}: {config.node} → {to or 'nowhere'}")
         self.stdout.write(f"{numbered(len(outlook.plan.moves), 'config')} would then be rebalanced")
         for move in outlook.plan.moves:
             self.stdout.write(line(move))
@@ -46,7 +47,7 @@ def document(outlook: Outlook) -> dict[str, Any]:
     spread = outlook.plan.spread
     return {
         "placed": [
-            {"digest": config.digest, "name": config.name, "from_node": config.node, "to_node": to}
+            {"digest": config.digest, "name": scrub(config.name), "from_node": config.node, "to_node": to}
             for config, to in outlook.placed.items()
         ],
         "moves": outlook.plan.moves,

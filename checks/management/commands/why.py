@@ -9,6 +9,7 @@ from checks import facts, why
 from checks.facts import Facts
 from checks.management import steering
 from checks.models import Config
+from checks.scrub import scrub
 from checks.why import Why, listed
 from clusteragent.lib.admin import ago, numbered
 
@@ -19,7 +20,9 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("config", metavar="CHECK_ID", help="one of a config's check IDs, or its digest")
+        parser.add_argument(
+            "config", metavar="CHECK_ID", help="one of a config's check IDs, its digest or its short ID"
+        )
         steering.add_answer(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -38,7 +41,7 @@ class Command(BaseCommand):
 
 def lines(config: Config, reasons: Why, known: Facts) -> Iterator[str]:
     """The same for people."""
-    yield f"{config}: {reasons.sentence}"
+    yield f"{scrub(config.name)} {config.digest}: {reasons.sentence}"
     yield from reasons.orders
     yield from (f"{fact.name}: {fact.truth}, {fact.text} {ago(fact.age)}".rstrip() for fact in known.three)
     if known.error:
@@ -55,7 +58,7 @@ def document(config: Config, reasons: Why, known: Facts) -> dict[str, Any]:
     """The same for programs. Ages are in seconds."""
     return {
         "digest": config.digest,
-        "name": config.name,
+        "name": scrub(config.name),
         "sentence": reasons.sentence,
         "orders": reasons.orders,
         "facts": {

@@ -1,0 +1,213 @@
+"""Secrets that show by their form, whatever they stand under: key files, tokens of well-known makers, links that open
+something for whoever knows them, and what commands and statements are told. Patterns alone, each of a cost like the length.
+"""
+
+import re
+
+# In small letters: whatever is hidden here holds one of them, or is a bare key.
+HINTS = (
+    *(
+        "-----begin",
+        "putty-user-key",
+        "ls0tls1crudjti",
+        "uhvuvfktvxnlci",
+        "hook",
+        "/bot",
+        "hc-ping",
+        "logic.azure",
+        "ifttt",
+    ),
+    *("pagerduty", "victorops", "opsgenie", "incoming/", "catch/", "services/", "trigger", "integration", "heartbeat"),
+    *(
+        "hash=",
+        "ticket=",
+        "sid=",
+        "?st=",
+        "&st=",
+        "?k=",
+        "&k=",
+        "?t=",
+        "&t=",
+        "?p=",
+        "&p=",
+        ";st=",
+        ";k=",
+        ";t=",
+        ";p=",
+    ),
+    *("basic", "bearer", "negotiate", "splunk", "geniekey", "ssws", "identified", "eyj"),
+    *(
+        "mysql",
+        "maria",
+        "sshpass",
+        "redis-cli",
+        "sqlcmd",
+        "bcp",
+        "isql",
+        "tsql",
+        "ipmitool",
+        "mosquitto",
+        "ldap",
+        "mongo",
+    ),
+    *("snmp", "smbclient", "unzip", "useradd", "usermod", "sqlplus", "sqlldr", "rman", "exp", "imp", "-u", "--proxy"),
+    *("gho_", "ghp_", "ghr_", "ghs_", "ghu_", "github_pat_", "glpat-", "glptt-", "gldt-", "glrt-", "glcbt-", "glffct-"),
+    *(
+        "glimt-",
+        "glsoat-",
+        "glagent-",
+        "glft-",
+        "xox",
+        "xapp-",
+        "sk_",
+        "rk_",
+        "pk_",
+        "sk-",
+        "whsec_",
+        "npm_",
+        "akia",
+        "asia",
+    ),
+    *(
+        "abia",
+        "acca",
+        "aiza",
+        "ya29.",
+        "pypi-",
+        "dckr_",
+        "hvs.",
+        "hvb.",
+        "hvr.",
+        "sg.",
+        "dop_v1_",
+        "doo_v1_",
+        "dor_v1_",
+    ),
+    *("shpat_", "shpca_", "shppa_", "shpss_", "lin_api_", "figd_", "hf_", "r8_", "nrak-", "nrii-", "nrjs-", "pmak-"),
+    *(
+        "sntrys_",
+        "sntryu_",
+        "sq0",
+        "age-secret",
+        "atatt3",
+        "atctt3",
+        "xkeysib-",
+        "nvapi-",
+        "glc_",
+        "glsa_",
+        "rubygems_",
+    ),
+    *("tfp_", "gsk_", "ddp_"),
+)
+
+_PEM = re.compile(r"-----BEGIN (?P<what>[A-Z0-9 ]{1,60}+)-----.*?(?:-----END (?P=what)-----|\Z)", re.DOTALL)
+_PUTTY = re.compile(r"PuTTY-User-Key-File-\d.*?(?:Private-(?:MAC|Hash):[ \t]*[0-9a-fA-F]*|\Z)", re.DOTALL)
+# "-----BEGIN " and "PuTTY-User-Key" in Base64, whose lines may be wrapped.
+_IN_BASE64 = re.compile(
+    r"(?:LS0tLS1CRUdJTi|UHVUVFktVXNlci1LZXkt)[A-Za-z0-9+/_-]*+(?:\s{1,40}+[A-Za-z0-9+/_-]{16,}+)*+(?:\s{1,40}+[A-Za-z0-9+/_-]+=+)?=*"
+)
+
+# Whoever knows such an address may use it.
+_HOOK = re.compile(
+    r"""(?<![\w.-])(?P<key>(?:
+        hooks\.[\w.-]{1,200}+ | [\w.-]{1,200}\.webhook\.office(?:365)?\.com | [\w.-]{1,200}\.logic\.azure\.com
+        | outlook\.office(?:365)?\.com/webhook | (?:[\w-]{1,60}\.)?discord(?:app)?\.com/api/(?:v\d{1,3}/)?webhooks
+        | maker\.ifttt\.com/trigger | open\.(?:feishu\.cn|larksuite\.com)/open-apis/bot/v\d/hook
+        | events\.pagerduty\.com/integration | alert\.victorops\.com/integrations | hc-ping\.com
+        | webexapis\.com/v1/webhooks/incoming | api\.opsgenie\.com/v1/json
+        )(?::\d{1,5})?/)[^\s"'<>?\#\\]++""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_BOT = re.compile(r"(?P<key>/bot\d{1,20}+:)[\w-]++", re.IGNORECASE)
+# An address elsewhere, of which a part says that a secret follows.
+_PART = re.compile(
+    r"""(?P<key>https?://[^\s"'<>?\#]{1,300}?/(?:(?:web)?hooks?(?:b2)?|incoming|catch|services|triggers?|integrations?
+    |heartbeats?|tokens?|keys?|secrets?|api[_-]?keys?)/)(?P<rest>[^\s"'<>?\#\\]{1,2000}+)""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_NO_WORD = re.compile(r"(?:\A|/)(?:(?=[^/\d]{0,99}\d)[^/]{8,}|[^/]{24,})")
+_QUERY = re.compile(
+    r"""(?<=[?&;])(?P<key>(?:key|code|hash|ticket|sid|st|k|t|p|pin|otp|hmac)=)[^\s&;"'<>\#\\]++""", re.IGNORECASE
+)
+
+_VALUE = r"""(?:"[^"\n]*+" | '[^'\n]*+' | [^\s"',\]]++)"""
+_SCHEME = re.compile(r"""(?<!\w)(?P<key>bearer[ \t]++)[^\s"',\\]++""", re.IGNORECASE)
+# "Basic authentication" is a word more, "Basic dXNlcjpwYXNz" is none.
+_BASIC = re.compile(
+    r"""(?<!\w)(?P<key>(?i:basic|negotiate|splunk|geniekey|ssws|apikey)[ \t]++)
+    (?=[\w+/.~-]{0,999}(?:[0-9+/=]|[a-z][A-Z]))[\w+/.~-]{6,}+=*""",
+    re.VERBOSE,
+)
+_CURL = re.compile(
+    r"""(?<![\w-])(?P<key>(?:-[uU]|--(?:proxy-)?user)[ \t=]{0,9}["']?(?!\+)(?!\d+:\d+(?!\S))[^\s:"'%]{1,100}+[:%](?![/\s]))
+    [^\s"']++""",
+    re.VERBOSE,
+)
+_SQL = re.compile(
+    rf"""(?<!\w)(?P<key>identified\s{{1,9}}(?:with\s{{1,9}}\S{{1,60}}\s{{1,9}})?(?:by|as)\s{{1,9}}(?:password\s{{1,9}})?
+    (?:values\s{{1,9}})?){_VALUE} | (?<!\w)(?P<set>password(?:\s{{1,9}}\(?|\()\s{{0,9}})(?:"[^"\n]*+"|'[^'\n]*+')""",
+    re.IGNORECASE | re.VERBOSE,
+)
+# Commands, and the flags whose argument is a secret. It may follow at once.
+COMMANDS = (
+    ("mysql\\w*|mariadb[\\w-]*", "p", False),
+    ("sshpass|mongo\\w*|useradd|usermod", "p", True),
+    ("redis-cli", "a", True),
+    ("sqlcmd|bcp|isql|tsql|ipmitool|mosquitto_\\w+|unzip", "P", True),
+    ("ldap\\w+", "w", True),
+    ("snmp\\w+", "cAX", True),
+)
+_APART = r"(?:[ \t]++)?"
+
+
+def _told(names: str, flags: str, apart: bool) -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """A line from a command on, and in it a flag with its argument."""
+    flag = rf"""(?<![^\s"'])(?P<key>-[{flags}]{_APART if apart else ""})(?![-\s]){_VALUE}"""
+    return re.compile(rf"(?<![\w-])(?:{names})(?![\w./-])[^\n]*+"), re.compile(flag, re.VERBOSE)
+
+
+_COMMANDS = [_told(*command) for command in COMMANDS]
+_ORACLE = re.compile(r"(?<![\w-])(?:sqlplus|sqlldr|rman|expdp?|impdp?)[ \t][^\n]*+")
+_USER_AND_PASSWORD = re.compile(r"(?<!\S)(?P<key>[\w$#.]{1,60}+/)(?!/)[^\s@/]++(?=@|\s|\Z)")
+
+_MADE_BY = re.compile(
+    r"""(?<![A-Za-z0-9])(?:
+    (?: gh[oprsu]_ | github_pat_ | glpat- | gl(?:ptt|dt|rt|cbt|ffct|imt|soat|agent|ft)- | xox[abcdeoprs](?:\.xox[bp])?- | xapp-
+      | sk_(?:live|test)_ | rk_(?:live|test)_ | pk_(?:live|test)_ | whsec_ | sk-(?:ant|proj|svcacct|or)- | AIza | ya29\. | pypi-
+      | dckr_(?:pat|oat)_ | hv[sbr]\. | dop_v1_ | do[or]_v1_ | shp(?:at|ca|pa|ss)_ | lin_api_ | figd_ | NRAK- | NRII- | NRJS-
+      | PMAK- | sntry[su]_ | sq0(?:atp|csp|idp)- | AGE-SECRET-KEY-1 | ATATT3 | ATCTT3 | xkeysib- | nvapi- | glc_ | glsa_
+      | rubygems_ | tfp_ | ddp_ | ops_eyJ | (?:AKIA|ASIA|ABIA|ACCA)(?=[A-Z0-9]{8}) ) [\w.+/~-]{6,}+=*
+    | (?: npm_ | hf_ | gsk_ | r8_ | sk- )(?=[A-Za-z]{0,99}[0-9])[A-Za-z0-9]{6,}+(?!\w)
+    | SG\.[\w-]{6,}+(?:\.[\w-]++)?
+    | eyJ[\w-]{8,}+\.[\w-]++(?:\.[\w-]*+)?  # a JSON web token
+    | eyJ[\w+/-]{16,}+=*  # a JSON object in Base64
+    )""",
+    re.VERBOSE,
+)
+# An API or application key of Datadog; the name of a load balancer begins so, too.
+BARE = re.compile(r"(?<![0-9a-z])(?<!://)(?<!md5:)(?<!sha1:)[0-9a-f]{32}(?:[0-9a-f]{8})?(?![0-9a-z])", re.IGNORECASE)
+
+
+def hide_blocks(text: str, mask: str) -> str:
+    """Without whole key files."""
+    for pattern in (_PEM, _PUTTY, _IN_BASE64):
+        text = pattern.sub(mask, text)
+    return text
+
+
+def hide_in_urls(text: str, mask: str) -> str:
+    """Without what makes an address a secret: parts of its path, and what its query names so."""
+    for pattern in (_HOOK, _BOT, _QUERY):
+        text = pattern.sub(rf"\g<key>{mask}", text)
+    return _PART.sub(lambda part: f"{part['key']}{mask}" if _NO_WORD.search(part["rest"]) else part[0], text)
+
+
+def hide(text: str, mask: str) -> str:
+    """Without tokens that show by their form, and what commands, statements and headers are told."""
+    for pattern in (_SCHEME, _BASIC, _CURL):
+        text = pattern.sub(rf"\g<key>{mask}", text)
+    text = _SQL.sub(lambda told: f"{told['key'] or told['set']}{mask}", text)
+    for command, flags in _COMMANDS:
+        text = command.sub(lambda line, flags=flags: flags.sub(rf"\g<key>{mask}", line[0]), text)  # type: ignore[misc]
+    text = _ORACLE.sub(lambda line: _USER_AND_PASSWORD.sub(rf"\g<key>{mask}", line[0]), text)
+    return BARE.sub(mask, _MADE_BY.sub(mask, text))
