@@ -1,7 +1,6 @@
 """Whatever happens in whatever order, the dispatcher does what a tiny model of it says, and its promises hold."""
 
 import logging
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
@@ -31,7 +30,7 @@ from checks.models import ClusterStore, Config, Source
 from checks.querysets import Share
 from checks.tests.cast import sent
 from clusteragent.lib import conf
-from nodes import querysets
+from nodes import registration
 from nodes.heartbeats import Report
 from nodes.models import Hearing, Heartbeat, Node
 from tests.model import Agent, Check, Key, Model
@@ -352,7 +351,7 @@ def test_the_dispatcher_does_what_the_model_says(monkeypatch, caplog):
     caplog.set_level(logging.CRITICAL)  # a failure shows the steps that lead to it, not what all examples logged
     monkeypatch.setattr(turns, "CHUNK", CHUNK)
     # The model trusts nodes that come and go.
-    monkeypatch.setattr(querysets, "FLAPPING_TIMES", math.inf)
+    monkeypatch.setattr(registration, "FLAPPING_TIMES", 10**6)
     Source.objects.update(read_at=Now())
     # Of the many that `make faults` asks for no more: each is a hundred statements, and 5 000 take about ten minutes.
     examples = min(10 * settings.default.max_examples, MOST_EXAMPLES)

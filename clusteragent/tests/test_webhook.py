@@ -111,11 +111,11 @@ def test_a_message_says_which_what_how_many_since_when_and_where(
     receiver: Receiver, term: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(conf, "CLUSTER_NAME", "prod")
-    report("ash")
+    report("ash", "birch")
     silence("ash")
     webhook.announce(term)
     [message] = receiver.told
-    since = Heartbeat.objects.get().seen_at.isoformat(timespec="seconds")
+    since = Heartbeat.objects.get(node__name="ash").seen_at.isoformat(timespec="seconds")
     assert message == {
         "number": 1,
         "cluster": "prod",
@@ -194,7 +194,7 @@ def test_what_changes_meanwhile_is_told_after_what_was_pending(receiver: Receive
 def test_a_new_leader_neither_repeats_nor_loses(receiver: Receiver, term: int) -> None:
     held()
     webhook.announce(term)
-    report("ash")
+    report("ash", "birch")
     silence("ash")
     receiver.status = 503
     webhook.announce(term)
