@@ -17,7 +17,7 @@ from checks import dispatcher, plans, previews
 from checks.models import Assignment, Config, Move
 from checks.orders import Isolation, Pin
 from checks.querysets import ClusterStoreManager
-from nodes.models import Hearing, Heartbeat, Node, NodeEvent, NodeRule
+from nodes.models import Hearing, Heartbeat, Node, NodeRule
 
 CONFIGS, NODES, MANY = 100_000, 10_000, 5_000
 MOST = 0.5
@@ -93,7 +93,6 @@ def _verbs() -> Iterator[tuple[str, Callable[[], object]]]:
     yield "half of the nodes expire", lambda: _lose(NODES // 2)
     yield "place what they had", lambda: dispatcher.redispatch(force=True)
     gone = Node.objects.known().filter(name__gte="node-08000")
-    NodeEvent.objects.note(["node-09999"], "leaving")
     gone.update(leaving=True)
     yield "give away what 2 000 nodes had", lambda: dispatcher.give_away()
     Node.objects.update(leaving=False)

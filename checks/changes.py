@@ -18,9 +18,9 @@ from checks import patching
 from checks.edits import Edit
 from checks.models import Config, Instance, Origin
 from checks.orders import ORDERS, Isolation, Order, OrderQuerySet, Pause, Pin
-from checks.querysets import copy, new_ids
 from checks.sharding import is_shard, parent_of
 from checks.wire import IntegrationConfig, PatchedConfig
+from clusteragent.lib.database.rows import copy, new_ids
 from clusteragent.lib.scrub import scrub
 from clusteragent.lib.shortids import named_in, short_id
 

@@ -17,7 +17,7 @@ from checks.changes import Entry
 from checks.eligibility import Candidate, Eligibility, candidates, name_origins
 from checks.models import Assignment, ClusterStore, Config, Move
 from checks.orders import Isolation, Pin
-from checks.querysets import copy
+from clusteragent.lib.database.rows import copy
 from nodes.models import Hearing, Node
 
 T = TypeVar("T")
