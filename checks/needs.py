@@ -17,6 +17,7 @@ from checks.eligibility import Eligibility, candidates
 from checks.models import Assignment, ClusterStore, Config, Instance, Source
 from checks.orders import Isolation, Pause, Pin
 from checks.querysets import ConfigQuerySet
+from checks.scrub import scrub
 from checks.troubles import MOST_CHARACTERS, Trouble, error_line
 from clusteragent.lib import conf
 from clusteragent.lib.admin import duration, list_url, numbered, row_url
@@ -220,7 +221,7 @@ def _of_checks(now: datetime) -> Iterator[Need]:
 def _checks(found: QuerySet[Any]) -> str:
     """The first names of the checks that these rows are about."""
     names = found.order_by("config__name").values_list("config__name", flat=True).distinct()
-    return _listed(_some(list(names[: NAMED + 1])))
+    return _listed(_some(list(map(scrub, names[: NAMED + 1]))))
 
 
 def _some(names: list[str]) -> list[str]:

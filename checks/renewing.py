@@ -1,7 +1,7 @@
 """Makes anew the copies that people see (checks/display.py) where another version or another secret key made them.
 
-After an upgrade that is all of them, a minute or so for every ten thousand configs. The leader does it, a few at a time: the
-bytes that node agents have stay as they are, and nothing is shown meanwhile that this version would hide.
+After an upgrade that is all of them, some thousands a minute. The leader does it, a few at a time: the bytes that node agents
+have stay as they are, and nothing is shown meanwhile that this version would hide.
 """
 
 import time

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 import structlog
@@ -15,6 +16,7 @@ from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test import Client, override_settings
+from django.utils.html import escape
 
 from checks import needs, tasks
 from checks.models import Config, Instance, Move, Origin, Source
@@ -83,6 +85,7 @@ FILES = {
     f"j.d/token={SECRET}.yaml": f"{HEAD}- password: {SECRET}\n  b: [\n",
 }
 # Forms of what someone wrote by hand, for those who may write it again.
+_CHANGING = re.compile(r'nonce="[^"]*"|csrfmiddlewaretoken[^>]*>|\d\d:\d\d:\d\d|\d+ s ago')
 _EDITED = re.compile(
     r'<textarea[^>]*name="(?:yaml|note)".*?</textarea>|<input[^>]*name="(?:key|note)"[^>]*>', re.DOTALL
 )
@@ -200,6 +203,42 @@ def test_authors_see_digests_and_check_ids_but_no_secret_in_them(olga: User) -> 
     assert not leaks(pages)
 
 
+SEARCHED = (
+    "/admin/checks/config/?q={}",
+    "/admin/checks/move/?q={}",
+    "/admin/checks/pin/?q={}",
+    "/admin/checks/pause/?q={}",
+    "/admin/checks/isolation/?q={}",
+    "/admin/checks/rule/?q={}",
+    "/admin/nodes/noderule/?q={}",
+    "/admin/nodes/nodeevent/?q={}",
+    "/admin/search/?q={}",
+    "/api/operator/v1/configs?text={}",
+    "/api/operator/v1/configs?key={}",
+    "/api/operator/v1/configs?check_id={}",
+    "/api/operator/v1/configs?digest={}",
+    "/api/operator/v1/configs?short_id={}",
+    "/api/operator/v1/moves?digest={}",
+)
+
+
+@pytest.mark.parametrize("url", SEARCHED)
+def test_no_search_tells_whether_a_guess_was_right(olga: User, url: str) -> None:
+    """A right guess and a wrong one of the same length are answered alike."""
+    client = Client()
+    client.force_login(user("vera", Role.VIEWER, is_staff=True))
+
+    def answered(guess: str) -> str:
+        answer = client.get(url.format(quote(guess)))
+        text = answer.content.decode().replace(guess, "").replace(escape(guess), "").replace(quote(guess), "")
+        return f"{answer.status_code} {answer.get('Location', '')} {_CHANGING.sub('', text)}"
+
+    config = Config.objects.earliest("pk")
+    origin, check_id = config.origins.earliest("pk").key, config.instances.earliest("pk").check_id
+    for guess in (SECRET, origin, check_id, config.digest, check_id.rpartition(":")[2], f"user:{SECRET}@db"):
+        assert answered(guess) == answered(guess[::-1]), guess
+
+
 def _scraped(**headers: str) -> str:
     return Client().get("/metrics", headers=headers).content.decode()
 
@@ -235,12 +274,21 @@ def test_no_message_to_the_webhook_tells_one(olga: User) -> None:
     assert SECRET not in json.dumps(message)
 
 
-@pytest.mark.parametrize("command", ["clusterchecks", "syncconfigs"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "clusterchecks", "clusterchecks --json", "syncconfigs", "why {}", "why {} --json", "whatif --remove ash",
+        "whatif --remove ash --json", "rebalance --dry-run --force", "pause {}", "resume {} --json", "reassign {} --to birch",
+        "isolate {}", "release {}", "expirenodes --force", "redispatch --force",
+    ],
+)  # fmt: skip
 def test_no_command_prints_one(olga: User, command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    check = Instance.objects.filter(config__assignment__isnull=False).earliest("pk")
+    name, *words = (word.format(check.told()) for word in command.split(" "))
     with suppress(CommandError, SystemExit):
-        call_command(command)
+        call_command(name, *words)
     printed = capsys.readouterr()
-    assert printed.out
+    assert printed.out or name in ("expirenodes", "redispatch", "isolate", "release", "pause", "reassign")
     assert SECRET not in printed.out + printed.err
 
 

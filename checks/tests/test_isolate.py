@@ -208,3 +208,12 @@ def test_a_cordoned_node_takes_no_company():
     furnish(ash=[0.1, 0.1], birch=[0.1])
     Node.objects.filter(name="birch").cordon()
     assert isolating.isolate(check_id("ash-0"), actor="eve").reason == "No other runners available"
+
+
+def test_a_check_is_isolated_by_its_short_id_too():
+    furnish(ash=[0.1, 0.2], birch=[])
+    check = Instance.objects.filter(config__assignment__node__name="ash").earliest("pk")
+    for name in (check.short_id, check.told()):
+        assert isolate(name)["is_isolated"]
+        assert isolating.config_of(name) == check.config_id
+        dispatcher.release([check.config_id])

@@ -131,6 +131,12 @@ HIDDEN = {
         CREATE USER x IDENTIFIED BY {0};
         ALTER ROLE x WITH PASSWORD '{0}'
         SET PASSWORD = PASSWORD('{0}')
+        docker login -u user -p {0} registry.example.org
+        az login --service-principal -p {0}
+        machine example.org login user password {0}
+        API key: {0}
+        bob:$apr1${0}$abcdefgh
+        root:$6$salt${0}abcdefgh:19000:0
     """,
     "documents": """
         <password>{0}</password>
@@ -241,6 +247,8 @@ VISIBLE: dict[str, Any] = {
     "tags": ["env:prod", "team:payments", "version:1.2.3-4f5e6d7c8b9a", "kube_cluster_name:eu-1"],
     "pattern": "^(?:[a-z0-9]+-)*worker-[0-9]{1,3}$",
     "time": "2026-01-01T00:00:00.000000Z",
+    "regex": "^/(api|web)/v[0-9]+$",
+    "shell": "echo $HOME $1 $2; docker run -p 80:80 x",
     "build": "x86_64-unknown-linux-gnu-1.72.0",
 }
 
@@ -319,7 +327,7 @@ auth_type|@|a@|https://|\\|\\"|pass\\"|"|<a>|<a |<password>|name: password |name
 Value: x, |https://a/hooks/|https://a/b/|hooks.|?key=|&|basic |basic a|-u a:|-u |--user |mysql -p|mysql |
 snmpget -c |identified by |password (|PuTTY-User-Key-File-1|LS0tLS1CRUdJTi|LS0tLS1CRUdJTi aaaaaaaaaaaaaaaa|sqlplus a/|login: a:
 user=|user: a|ghp_|sk-a|npm_a|A1b2|a1-|a/|00000000-0000-0000-0000-000000000000-|a.b.|//a.b.|0|=|aB1/|[mysql, |{"name":"
-SG.a.|/bot1:|discord.com/api/|name: x, value: y |0123456789abcdef|key: [|key: { |é|\x00|%
+SG.a.|/bot1:|discord.com/api/|name: x, value: y |0123456789abcdef|key: [|key: { |é|$6$a|login a |api key |\x00|%
 """.strip("\n")
 
 

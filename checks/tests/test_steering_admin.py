@@ -183,6 +183,16 @@ def test_a_pin_that_is_added_changed_and_deleted_acts_at_once() -> None:
     assert owners()["shop"] == "ash"
 
 
+def test_whoever_may_not_see_digests_orders_by_short_ids() -> None:
+    """A digest is refused like nonsense, so that a guess proves nothing."""
+    client = operator("view_pin", "add_pin", "view_config")
+    check = config("db").instances.get()
+    for name in (config("shop").digest, check.check_id):
+        assert "no config has the short ID" in post(client, f"{PINS}add/", configs=name, **PIN)
+    post(client, f"{PINS}add/", configs=f"{config('shop').short_id} {check.told()} ", **PIN)
+    assert owners() == {"shop": "birch", "mail": "ash", "db": "birch"}
+
+
 def test_an_order_keeps_the_end_that_its_form_shows() -> None:
     client = superuser()
     post(client, f"{PAUSES}add/", configs=config("shop").digest, until="2100-12-24 08:00")

@@ -220,7 +220,7 @@ class NotedAdmin(DeclaredAdmin):
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Sequence[str]:
         fields: Sequence[str] = super().get_fields(request, obj)
-        if self.has_change_permission(request, obj):
+        if obj is None or self.has_change_permission(request, obj):
             return fields
         return ["shown_note" if field == "note" else field for field in fields]
 

@@ -97,7 +97,7 @@ HINTS = (
         "glsa_",
         "rubygems_",
     ),
-    *("tfp_", "gsk_", "ddp_"),
+    *("tfp_", "gsk_", "ddp_", "$"),
 )
 
 _PEM = re.compile(r"-----BEGIN (?P<what>[A-Z0-9 ]{1,60}+)-----.*?(?:-----END (?P=what)-----|\Z)", re.DOTALL)
@@ -148,6 +148,14 @@ _SQL = re.compile(
     (?:values\s{{1,9}})?){_VALUE} | (?<!\w)(?P<set>password(?:\s{{1,9}}\(?|\()\s{{0,9}})(?:"[^"\n]*+"|'[^'\n]*+')""",
     re.IGNORECASE | re.VERBOSE,
 )
+# `machine x login y password z` of a .netrc; "API key: …" as people write it.
+_IN_WORDS = re.compile(
+    rf"""(?<!\w)(?P<key>login\s{{1,9}}\S{{1,100}}\s{{1,9}}(?:account\s{{1,9}}\S{{1,100}}\s{{1,9}})?password\s{{1,9}}
+    | (?:access|api|app|auth|encryption|license|private|secret|service|shared)[ ]key["']?[ \t]{{0,9}}[:=][ \t]{{0,9}}){_VALUE}""",
+    re.IGNORECASE | re.VERBOSE,
+)
+# A password's hash, as in /etc/shadow and .htpasswd: a dictionary is tried on it at leisure.
+_CRYPT = re.compile(r"\$(?:1|2[abxy]?|5|6|7|y|gy|apr1|sha1|md5|argon2i?d?|scrypt|pbkdf2[\w-]{0,20})\$[\w./+$,=-]{8,}+")
 # Commands, and the flags whose argument is a secret. It may follow at once.
 COMMANDS = (
     ("mysql\\w*|mariadb[\\w-]*", "p", False),
@@ -156,6 +164,7 @@ COMMANDS = (
     ("sqlcmd|bcp|isql|tsql|ipmitool|mosquitto_\\w+|unzip", "P", True),
     ("ldap\\w+", "w", True),
     ("snmp\\w+", "cAX", True),
+    ("(?:docker|podman|az|oc|cf|helm\\s{1,9}registry|crane\\s{1,9}auth)\\s{1,9}login", "p", True),
 )
 _APART = r"(?:[ \t]++)?"
 
@@ -210,4 +219,5 @@ def hide(text: str, mask: str) -> str:
     for command, flags in _COMMANDS:
         text = command.sub(lambda line, flags=flags: flags.sub(rf"\g<key>{mask}", line[0]), text)  # type: ignore[misc]
     text = _ORACLE.sub(lambda line: _USER_AND_PASSWORD.sub(rf"\g<key>{mask}", line[0]), text)
+    text = _CRYPT.sub(mask, _IN_WORDS.sub(rf"\g<key>{mask}", text))
     return BARE.sub(mask, _MADE_BY.sub(mask, text))

@@ -4,11 +4,11 @@ Digests and check IDs are fast hashes of what configs say, passwords included: w
 dictionary in a second. A short ID is keyed with the server's secret key, so it names the same thing and tells nothing of it.
 """
 
+import hashlib
 import re
 from functools import lru_cache
 
 from django.conf import settings
-from django.utils.crypto import salted_hmac
 
 from clusteragent.lib.scrub import scrub
 
@@ -52,6 +52,11 @@ def fingerprint() -> str:
     return _keyed("", settings.SECRET_KEY)[:8]
 
 
-@lru_cache(10_000)
-def _keyed(text: str, key: str) -> str:
-    return salted_hmac(_SALT, text, secret=key, algorithm="sha256").hexdigest()
+def _keyed(text: str, secret: str) -> str:
+    # Keyed BLAKE2 and no HMAC: a scan makes two short IDs of each config, and OpenSSL takes ten times as long for one.
+    return hashlib.blake2b(text.encode(), key=_key(secret), digest_size=16).hexdigest()
+
+
+@lru_cache(2)
+def _key(secret: str) -> bytes:
+    return hashlib.sha256(f"{_SALT}\0{secret}".encode()).digest()
