@@ -16,6 +16,7 @@ from clusteragent.lib import postgres
 QUESTIONS = (
     "heartbeats",
     "storm",
+    "overload",
     "configs",
     "load",
     "dispatching",

@@ -6,7 +6,7 @@ import time
 # Seconds between two looks.
 _PERIOD = 0.05
 # Seconds behind after which others than known nodes' heartbeats are turned away, and after which these are too.
-OTHERS, ALL = 0.25, 0.6
+OTHERS, ALL = 0.15, 0.4
 
 
 class Overloaded(Exception):
