@@ -41,7 +41,7 @@ def main() -> None:
     asked = parser.parse_args().questions or QUESTIONS
     for question in set(asked) - set(QUESTIONS):
         parser.error(f"there is no question {question}, there are {', '.join(QUESTIONS)}")
-    if {"heartbeats", "storm", "configs"} & set(asked):
+    if {"heartbeats", "configs", "storm", "overload"} & set(asked):
         wrk.insist()
     # As Ctrl-C does, so that all that was started is ended.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
