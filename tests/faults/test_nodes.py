@@ -74,16 +74,19 @@ def test_all_nodes_cut_off_lose_nothing_however_long(cluster: Cluster, seconds: 
 
 @pytest.mark.long
 def test_nodes_that_flap_lose_their_own_checks_alone_and_stop_what_others_run(cluster: Cluster) -> None:
-    """Two of ten are reached or cut off for 25 to 40 s in turn, six times."""
+    """Two of ten are reached or cut off for 25 to 40 s in turn, six times; if no pass came in time to give them up, then until one does."""
     dice, flapping = random.Random(7), ("ash", "birch")  # one sequence, so that a failure can be had again
     with cluster.record() as record:
         for _ in range(6):
             for act in (cluster.nodes.cut, cluster.nodes.mend):
                 act(*flapping)
                 time.sleep(dice.uniform(25, 40) / cluster.scale)
+        if not record.moves("expired"):
+            cluster.nodes.cut(*flapping)
+            wait_for("they expire", lambda: record.moves("expired"), 3 * cluster.timeout + MARGIN)
+            cluster.nodes.mend(*flapping)
         cluster.wait_until_heard()
         cluster.wait_until_whole()
-        assert record.moves("expired"), "the longest cuts are longer than the timeout"
         assert sources(record.moves()) <= set(flapping)
     # A check may be given to a node that is cut off before it could fetch it: it waits for that node to expire then.
     assert record.gap < cluster.timeout + 1 + cluster.poll + MARGIN
