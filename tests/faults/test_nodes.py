@@ -74,7 +74,7 @@ def test_all_nodes_cut_off_lose_nothing_however_long(cluster: Cluster, seconds: 
 
 @pytest.mark.long
 def test_nodes_that_flap_lose_their_own_checks_alone_and_stop_what_others_run(cluster: Cluster) -> None:
-    """Two of ten are reached or cut off for 25 to 40 s in turn, six times; if no pass came in time to give them up, then until one does."""
+    """Two of ten are reached or cut off for 25 to 40 s in turn, six times; then until they are given up, if none was."""
     dice, flapping = random.Random(7), ("ash", "birch")  # one sequence, so that a failure can be had again
     with cluster.record() as record:
         for _ in range(6):
