@@ -129,6 +129,8 @@ class Front:
         finally:
             # Here: what it closes is this thread's.
             response.close()
+            # Each would keep the other alive until the next garbage collection.
+            environ.pop("clusteragent.request", None)
 
     async def _send_answer(self, answer: Answer, receive: Receive, send: Send) -> None:
         if isinstance(answer.body, bytes):

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import pytest
 from django.conf import settings
+from django.db import connection, transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.test import override_settings
 from django.urls import path
@@ -337,3 +338,27 @@ def test_one_that_reads_on_gets_all_of_it(where: str, size: int) -> None:
         reader = Reader(takes=1000)
         run(Front(threads=1, patience=10)(SCOPE | {"path": where}, reader.receive, reader.send))
     assert (reader.status, len(b"".join(reader.pieces)), reader.is_whole) == (200, size * PIECE, True)
+
+
+# What a call leaves in its thread.
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_transaction_that_a_call_left_open_is_not_the_next_one_s() -> None:
+    def leave(tell: Any) -> None:
+        atomic = transaction.atomic()
+        atomic.__enter__()
+        connection.cursor().execute("SELECT 1")
+        tell(True)
+
+    def look(tell: Any) -> None:
+        tell((connection.in_atomic_block, connection.cursor().execute("SELECT 1") is not None))
+        connection.close()
+
+    async def one_after_the_other() -> None:
+        threads = Threads(1, patience=20)
+        assert await threads.run(leave)
+        in_atomic_block, answers = await threads.run(look)
+        assert (in_atomic_block, answers) == (False, True)
+
+    run(one_after_the_other())

@@ -103,7 +103,7 @@ def leave_clean() -> None:
     """
     for wrapper in connections.all(initialized_only=True):
         raw = wrapper.connection
-        is_idle = raw is None or raw.info.transaction_status == TransactionStatus.IDLE
+        is_idle = raw is None or raw.closed or raw.info.transaction_status == TransactionStatus.IDLE
         if wrapper.in_atomic_block or not is_idle:
             _log.error("transaction_left_open", alias=wrapper.alias)
             if raw is not None:
