@@ -58,6 +58,19 @@ HIDDEN = {
         recovery_codes: {0}
         unseal_key_1: {0}
         {{"bindpw": "{0}"}}
+        'password' => '{0}'
+        password => {0}
+        password := {0}
+        auth=('user', '{0}')
+        authorization=Bearer {0}
+        token "{0}" is wrong
+        password%3D{0}
+        %22password%22%3A%22{0}
+        password\\u003d{0}
+        mot_de_passe: {0}
+        hasło: {0}
+        пароль: {0}
+        密码: {0}
         {{'ssl_key': '{0}', 'x': 1}}
     """,
     "addresses": """
@@ -95,6 +108,7 @@ HIDDEN = {
         <add key="ApiKey" value="{0}" />
         <property name='password' value='{0}'/>
         name=DB_PASSWORD value={0}
+        <password value="{0}"/>
     """,
     "headers": """
         Basic {0}

@@ -36,7 +36,20 @@ _HINTS = (
         "conn",
     ),
     *("dsn", "sig", "session", "code", "psk", "pat", "pin", "otp", "hmac", "sas", "mfa", "salt", "unseal"),
-    *("kennwort", "senha", "contrase", "login", "user", "account", "@", *known_secrets.HINTS),
+    *(
+        "kennwort",
+        "senha",
+        "contrase",
+        "mot_de_passe",
+        "motdepasse",
+        "clave",
+        "parola",
+        "has\u0142o",
+        "haslo",
+        "wachtwoord",
+    ),
+    *("\u5bc6\u7801", "\u5bc6\u78bc", "\u30d1\u30b9\u30ef\u30fc\u30c9", "\u043f\u0430\u0440\u043e\u043b\u044c"),
+    *("login", "user", "account", "@", *known_secrets.HINTS),
 )
 
 _WORDS = r"""(?:
@@ -48,7 +61,9 @@ _WORDS = r"""(?:
     | auth(?:orization|entication)?(?![a-z]) | session[^a-z0-9]?id
     | hmac | (?<![a-z])t?otp(?![a-z]) | (?<![a-z])(?: psk | mfa | sas | salt | pat | pin )(?![a-z]) | unseal
     | (?: access | backup | recovery | security | verification ) [^a-z0-9]? code
-    | kennwort | (?<![a-z])senha | contrase
+    | kennwort | (?<![a-z])senha | contrase | mot_?de_?passe | (?<![a-z])clave(?![a-z]) | (?<![a-z])parola
+    | has[l\u0142]o(?![a-z]) | wachtwoord
+    | \u5bc6\u7801 | \u5bc6\u78bc | \u30d1\u30b9\u30ef\u30fc\u30c9 | \u043f\u0430\u0440\u043e\u043b\u044c
     | (?: access | account | aes | api | app | application | auth | authentication | cipher | client | consumer | crypto
       | deploy | dsa | ecdsa | encryption | gpg | hash | hmac | https? | ingest | integration | jwk | kek | license | licence
       | master | oauth | pgp | preshared | pre[^a-z0-9]?shared | priv | privacy | private | root | rsa | secret | server
@@ -80,12 +95,14 @@ HANDLE = re.compile(r"ENC\[[^\[\]]*\]")
 # of a megabyte must not cost more than its length. A quote may be escaped several times, as in JSON in JSON.
 _QUOTED = r"""(?:(?P<quote>["'])(?:(?!(?P=quote))(?:\\.|[^\n]))*+(?P=quote)
     | (?P<escaped>\\{1,15}+["'])(?:(?!(?<!\\)(?P=escaped))[^\n])*+(?P=escaped))"""
-_END_OF_KEY = r"""\\{0,15}+["']?"""
+_END_OF_KEY = r"""(?:\\{0,15}+["']|%22)?"""
+# `a = b` as configs, programs and addresses write it, with a scheme before a header's value.
+_IS = r"""(?:[:=][=>~]?|%3[ad]|\\{1,9}u003[ad])[ \t]*+(?:(?:basic|bearer|digest|negotiate|token)[ \t]++)?"""
 _SECRET_NAME = rf"""(?=[\w.-]*?{_WORDS})(?![\w.-]*{_HARMLESS}{_END_OF_KEY}[ \t]*+(?:[:=,;\s]|\Z))[\w.-]++"""
 _PAIR = re.compile(
     rf"""(?<![\w.-])(?=[\w.-])(?=[\w.-]*?{_WORDS})(?![\w.-]*{_HARMLESS}{_END_OF_KEY}[ \t]*+[:=])
-    (?P<key>[\w.-]++{_END_OF_KEY}[ \t]*+(?:(?P<spaced>:[ \t]++)|[:=][ \t]*+))
-    (?:{_QUOTED} | [\[{{][^\]}}\n]{{0,1000}}+[\]}}]
+    (?P<key>[\w.-]++{_END_OF_KEY}[ \t]*+(?:(?P<spaced>:[ \t]++)|{_IS}))
+    (?:{_QUOTED} | [\[{{][^\]}}\n]{{0,1000}}+[\]}}] | \([^()\n]{{0,1000}}+\)
       | (?(spaced)(?:[|>][-+\d]*+(?:\n[ \t]++[^\n]*+)++ | [^\n]++) | [^\s&;,]++))""",
     re.IGNORECASE | re.VERBOSE,
 )
@@ -104,6 +121,12 @@ _NAMED = re.compile(
 _NAMED_AFTER = re.compile(
     rf"""(?<![\w.-])(?P<key>{_VALUE}{_END_OF_KEY}\s{{0,9}}[:=]\s{{0,9}})(?:{_QUOTED} | [^\s&;,}}>"'\\]{{1,300}}+)
     (?=\s{{0,9}}[,;]?\s{{0,99}}{_END_OF_KEY}{_NAME}{_END_OF_KEY}\s{{0,9}}[:=]\s{{0,9}}{_END_OF_KEY}{_SECRET_NAME})""",
+    re.IGNORECASE | re.VERBOSE,
+)
+# token "…", as some say it in an error; <password value="…"/>.
+_BESIDE = re.compile(
+    rf"""(?<![\w.-])(?=[\w.-])(?P<key>{_SECRET_NAME}[ \t]{{1,9}}+(?:value[ \t]{{0,9}}=[ \t]{{0,9}})?)(?=\\{{0,15}}["'])
+    (?:{_QUOTED})""",
     re.IGNORECASE | re.VERBOSE,
 )
 _XML = re.compile(
@@ -136,7 +159,7 @@ def scrub(text: str) -> str:
     text = known_secrets.hide_blocks(text, MASK)
     text = _USERINFO.sub(_without_password, text)
     text = known_secrets.hide_in_urls(text, MASK)
-    for pattern in (_PAIR, _NAMED, _NAMED_AFTER, _FLAG, _LOGIN):
+    for pattern in (_PAIR, _NAMED, _NAMED_AFTER, _BESIDE, _FLAG, _LOGIN):
         text = pattern.sub(_masked, text)
     text = _XML.sub(_element, text)
     return randomness.hide(known_secrets.hide(text, MASK), MASK)
