@@ -39,7 +39,7 @@ def _order(word: Word, actor: str) -> None:
     given: dict[str, Any] = {"actor": actor, "note": word("note")}
     dispatcher.pin(_ids(word, "pinned"), word("aim"), kind="pattern", **given)
     dispatcher.pause(_ids(word, "paused"), **given)
-    dispatcher.isolate(*_ids(word, "alone"), **given)
+    dispatcher.isolate(_ids(word, "alone"), **given)
     Rule.objects.create(name=word("rule"), author=actor, note=word("note of a rule"), required={"zone": word("label")})
     NodeRule.objects.create(
         pattern="ash", labels={"zone": word("label")}, author=actor, note=word("note of a node rule")
