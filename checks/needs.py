@@ -302,7 +302,7 @@ def _of_nodes(now: datetime) -> Iterator[Need]:
     if count := runners.count():
         told = "; ".join(f"{name}: {what}" for name, what in runners.values_list("node__name", "clamped")[:NAMED])
         cause = f"Runners tell what can't be, so it counts otherwise. {told}{'; others' if count > NAMED else ''}."
-        yield Need(Kind.CLAMPED, count, cause, list_url(NodeEvent, kind="clamped"), now)
+        yield Need(Kind.CLAMPED, count, cause, list_url(NodeEvent, kind__exact="clamped"), now)
 
 
 def _of_names(hearing: Any) -> Iterator[Need]:

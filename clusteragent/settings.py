@@ -241,7 +241,7 @@ Q_CLUSTER = {
     "scheduler": False,
     "save_limit": -1,
     # One more than tasks that may take long, so that passes find one free.
-    "workers": 5,
+    "workers": 6,
     "timeout": 60,
     "retry": 330,
     "max_attempts": 1,

@@ -31,6 +31,8 @@ class Probe(PromptView):
     authentication_classes = []
     http_method_names = ["get", "head"]
     comes_first = True
+    # It is no part of the operators' API.
+    schema = None
 
     async def head(self, request: Request) -> HttpResponse:
         return await self.get(request)
