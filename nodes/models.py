@@ -20,7 +20,7 @@ from nodes.names import likeness, validate_node_name
 from nodes.querysets import NodeQuerySet, NodeRuleQuerySet
 from nodes.runnerstats import RunnerQuerySet, RunnerStatsQuerySet
 
-# So many timeouts in a row of late passes each pass gives every node a full timeout anew.
+# For so many timeouts in a row late passes, and ends of brakes, give every node a full timeout anew.
 LATE_COUNTS = 2
 
 
@@ -201,8 +201,8 @@ class Hearing(models.Model):
         """Whether silence means death (hearing), our own deafness, or too many deaths to believe (braked).
 
         Deaf: every node fell silent at once, or no pass ran for a while, or the database may have forgotten whom it heard:
-        every node gets a full timeout from now. Not for ever: when late passes go on for LATE_COUNTS timeouts while most nodes
-        are heard, it is the passes that are late, not the reports.
+        every node gets a full timeout from now. Not for ever: when late passes, or brakes that end, go on for LATE_COUNTS
+        timeouts while most nodes are heard, it is not the reports that are late.
         Braked: more fell silent, or said goodbye, than is likely (a broken load balancer, a cut network, somebody who speaks
         in their names); they expire only if that lasts.
         """
@@ -214,10 +214,17 @@ class Hearing(models.Model):
         )
         if asleep or forgetful or (silence.known >= 2 and silence.silent == silence.known):
             self.hearing_since = self.braked_since = now
+            if 2 * silence.silent > silence.known:
+                # It was no late pass alone: nobody was heard.
+                self.late_since = now
         elif silence.alarming():
             self.braked_since = self.braked_since or now
         elif self.braked_since:
-            self.braked_since, self.hearing_since = None, now
+            self.braked_since = None
+            # Nodes that fall silent and come back together, again and again, keep no other one alive for ever.
+            self.late_since = self.late_since or now
+            if now - self.late_since <= conf.NODE_EXPIRATION_TIMEOUT * LATE_COUNTS:
+                self.hearing_since = now
 
     def _is_late(self, now: datetime) -> bool:
         """Whether the last pass is too long ago to have heard all that was silent since; notes since when that is so."""
@@ -226,7 +233,9 @@ class Hearing(models.Model):
             self.late_since = min(self.late_since, now)
         if late:
             self.late_since = self.late_since or now
-        elif self.hearing_since is None or now - self.hearing_since > conf.NODE_EXPIRATION_TIMEOUT:
+        elif not self.braked_since and (
+            self.hearing_since is None or now - self.hearing_since > conf.NODE_EXPIRATION_TIMEOUT
+        ):
             self.late_since = None
         return late
 

@@ -292,6 +292,19 @@ def test_outages_that_follow_one_another_let_nobody_expire():
         assert not run(20, *names)
 
 
+@pytest.mark.parametrize(("heard", "silent"), [(1, 21), (1, 44), (11, 20)])
+def test_nodes_that_fall_silent_and_come_back_together_keep_no_dead_node_for_ever(heard, silent):
+    """As somebody with the token could let them, whatever the brake does meanwhile."""
+    names = fleet(10)
+    living, together = names[1:4], names[4:]
+    nodes(*names)
+    one_pass()
+    gone: set[str] = set()
+    for _ in range(10):
+        gone |= run(heard, *living, *together) | run(silent, *living)
+    assert names[0] in gone
+
+
 def test_late_passes_that_were_forgotten_count_no_more():
     names = fleet(10)
     nodes(*names)
