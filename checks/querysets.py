@@ -22,6 +22,7 @@ from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
 from clusteragent.lib.database import batches
 from clusteragent.lib.database.rows import copy, copy_into
+from clusteragent.lib.database.sweeps import sweep
 
 CHANNEL = "clusteragent"
 # Configs that are flagged in one statement.
@@ -335,6 +336,9 @@ class MoveQuerySet(models.QuerySet["clusterstore.Move"]):
             SELECT config_id, digest, to_node, time,
                 lead(time, 1, 'infinity') OVER (PARTITION BY config_id ORDER BY id) AS until
             FROM checks_move WHERE time >= statement_timestamp() - %(span)s - %(soon)s
+        ), quarantined AS MATERIALIZED (
+            SELECT cause, max(time) AS time FROM nodes_nodeevent
+            WHERE kind = 'quarantined' AND time >= statement_timestamp() - %(span)s GROUP BY cause
         ), victim AS (
             SELECT DISTINCT c.id, s.to_node
             FROM death AS d
@@ -342,8 +346,7 @@ class MoveQuerySet(models.QuerySet["clusterstore.Move"]):
             JOIN checks_config AS c ON c.id = s.config_id AND c.digest = s.digest
             WHERE NOT EXISTS (SELECT FROM checks_isolation AS i WHERE i.config_id = c.id)
                 AND NOT EXISTS (
-                    SELECT FROM nodes_nodeevent AS q
-                    WHERE q.kind = 'quarantined' AND q.cause = c.name || ' ' || c.digest AND q.time >= d.time
+                    SELECT FROM quarantined AS q WHERE q.cause = c.name || ' ' || c.digest AND q.time >= d.time
                 )
         )
         SELECT id, array_agg(to_node::text ORDER BY to_node) FROM victim
@@ -353,7 +356,7 @@ class MoveQuerySet(models.QuerySet["clusterstore.Move"]):
     def suspects(self, victims: int, span: timedelta, soon: timedelta) -> list[Suspect]:
         """Configs that so many nodes got in this time and died of, without a word, so soon after it."""
         values: dict[str, Any] = {"victims": victims, "span": span, "soon": soon}
-        with connection.cursor() as cursor:
+        with sweep() as cursor:
             cursor.execute(self._SUSPECTS, values)
             return [Suspect(*row) for row in cursor.fetchall()]
 

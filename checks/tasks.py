@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 import structlog
-from django.db import transaction
+from django.db import DatabaseError, transaction
 from django.db.models.functions import Now
 
 from checks import autoconf, costs, dispatcher, noticing, plans, pruning, repatching
@@ -75,7 +75,11 @@ def _collect_stats(term: int) -> str:
 def _rebalance(term: int) -> str:
     # What a process that ended midway left undone.
     NodeRule.objects.apply()
-    noticing.notice(term)
+    try:
+        noticing.notice(term)
+    except DatabaseError:
+        # What it finds is a suspicion: that it can't look keeps nothing from being put right.
+        log.exception("noticing_failed", term=term)
     righted = len(dispatcher.put_right(term=term))
     left = max(0, dispatcher.budget() - righted)
     try:
