@@ -18,7 +18,7 @@ from checks.filters import CheckFilter, NodeFilter, OrderFilter, OwnerFilter, So
 from checks.forms import ADMIN, ConfigForm, by_hand
 from checks.models import Config, Origin
 from checks.scrub import scrub
-from clusteragent.lib.admin import TABLE_ROWS, link, moment, numbered
+from clusteragent.lib.admin import TABLE_ROWS, first_words, link, moment, numbered
 from clusteragent.lib.shortids import short_id
 
 # Never read for a list.
@@ -52,7 +52,7 @@ class ConfigAdmin(SteeringAdmin):
 
     def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[QuerySet[Any], bool]:
         exact = display.sees_digests(request.user)
-        for word in smart_split(search_term):
+        for word in smart_split(first_words(search_term)):
             quoted = word[0] in "\"'" and word[0] == word[-1] and len(word) > 1
             queryset = queryset.containing(unescape_string_literal(word) if quoted else word, exact=exact)
         return queryset, False

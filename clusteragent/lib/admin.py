@@ -175,6 +175,9 @@ class Peeking(Declared):
             raise IncorrectLookupParameters from error
 
 
+# Characters and words of a search that are looked for.
+MOST_SEARCHED, MOST_WORDS = 500, 10
+
 # Unfold's has no types, and what derives from both would get those of this one.
 _DjangoModelAdmin: Any = admin.ModelAdmin
 
@@ -196,6 +199,11 @@ class WithoutTransaction(_DjangoModelAdmin):
         return response
 
 
+def first_words(searched: str) -> str:
+    """As many words of a search as are looked for: each is a condition of its own, and few tell all apart."""
+    return " ".join(searched[:MOST_SEARCHED].split()[:MOST_WORDS])
+
+
 class DeclaredAdmin(ModelAdmin):
     """What every admin is: its list answers no question that it does not declare.
 
@@ -203,6 +211,10 @@ class DeclaredAdmin(ModelAdmin):
     """
 
     linked: Sequence[str] = ()
+
+    def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[Any, bool]:
+        found: tuple[Any, bool] = super().get_search_results(request, queryset, first_words(search_term))
+        return found
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return Declared

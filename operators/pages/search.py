@@ -12,7 +12,7 @@ from django.shortcuts import redirect
 from checks.display import is_ours, sees_digests
 from checks.models import Assignment, Config, Instance, Origin
 from checks.searching import called, containing
-from clusteragent.lib.admin import list_url, row_url
+from clusteragent.lib.admin import first_words, list_url, row_url
 from nodes.models import Node
 from operators.pages import base
 
@@ -45,7 +45,7 @@ class Group:
 
 @base.page
 def search(request: HttpRequest) -> HttpResponse:
-    query = request.GET.get("q", "").replace("\0", "").strip()
+    query = first_words(request.GET.get("q", "").replace("\0", ""))
     exact = sees_digests(request.user)
     if len(found := _exact(query, exact)) == 1:
         return redirect(found[0])

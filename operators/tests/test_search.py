@@ -144,3 +144,14 @@ def test_as_many_queries_for_one_as_for_thirty(client: Client) -> None:
 @pytest.mark.parametrize("page", ["/admin/", "/admin/checks/config/", "/admin/checks/rule/add/", "/admin/changes/"])
 def test_every_page_has_the_box(client: Client, page: str) -> None:
     assert client.get(page).content.decode().count('action="/admin/search/" role="search"') == 1
+
+
+@pytest.mark.parametrize("where", ["/admin/search/", "/admin/checks/config/", "/admin/checks/pin/"])
+def test_very_many_words_are_few_conditions(client: Client, where: str) -> None:
+    def statements(number: int) -> int:
+        with CaptureQueriesContext(connection) as queries:
+            assert client.get(where, {"q": " ".join(f"w{one}" for one in range(number))}).status_code == 200
+        return sum(len(query["sql"]) for query in queries)
+
+    statements(10)
+    assert statements(2000) < 1.5 * statements(10)
