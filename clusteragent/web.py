@@ -102,7 +102,13 @@ def _command(server: Server, host: str, port: int) -> list[str]:
 def _environment(server: Server) -> dict[str, str]:
     path = os.pathsep.join(filter(None, (str(BASE), os.environ.get("PYTHONPATH"))))
     # Becoming another program keeps the process's number.
-    return {"CLUSTERAGENT_PORT": server.port, "CLUSTERAGENT_WEB_PARENT": str(os.getpid()), "PYTHONPATH": path}
+    # Threads share few arenas of memory, so what a large set took is given back.
+    return {
+        "MALLOC_ARENA_MAX": "2",
+        "CLUSTERAGENT_PORT": server.port,
+        "CLUSTERAGENT_WEB_PARENT": str(os.getpid()),
+        "PYTHONPATH": path,
+    }
 
 
 def _allow_many_connections() -> None:

@@ -212,6 +212,13 @@ def test_a_body_in_chunks_is_read_as_one_with_a_length(web: WebServer, warm: Non
         assert caller.recv(1000).endswith(b'{"isuptodate":true}')
 
 
+@pytest.mark.parametrize("size", ["FFFFFFFFFFFFFFFFF", "-11", "zz"])
+def test_a_chunk_without_a_size_is_a_bad_call(web: WebServer, size: str) -> None:
+    body = f"{size}\r\nabc\r\n0\r\n\r\n".encode()
+    with open_call(web, "POST", STATUS, f"Authorization: {AGENT}", "Transfer-Encoding: chunked", body=body) as caller:
+        assert caller.recv(1000).startswith(b"HTTP/1.1 400")
+
+
 @pytest.mark.parametrize("rude", ["half a call", "half a body", "nothing"])
 def test_clients_that_leave_in_the_middle_leave_nothing(web: WebServer, warm: None, rude: str) -> None:
     register("ash")

@@ -22,7 +22,7 @@ from django.http.response import HttpResponseBase
 from django.urls import ResolverMatch, resolve
 from django.urls.exceptions import Resolver404
 
-from clusteragent.front.bodies import Bodies, Gone, Refused, is_awaited
+from clusteragent.front.bodies import Bodies, Refused, is_awaited
 from clusteragent.front.environ import caller, credential, environ_of
 from clusteragent.front.load import Load, Overloaded
 from clusteragent.front.quota import Quota, TooMany, Turns
@@ -76,7 +76,7 @@ class Front:
         environ = environ_of(scope)
         try:
             await self._serve(environ, receive, send)
-        except (Gone, Abandoned):
+        except Abandoned:
             # Nothing more is sent, and the server breaks the connection off.
             return
         except Refused as refusal:
@@ -92,17 +92,21 @@ class Front:
         if match and iscoroutinefunction(match.func):
             self._load.admit(first=view.comes_first)
             if is_awaited(environ):
-                await self._bodies.attach(environ, receive, await self._limit(environ, view))
+                await self._read(environ, receive, view)
             response = await match.func(WSGIRequest(environ), *match.args, **match.kwargs)
             await _send(send, response.status_code, _headers(response), response.content)
             return
         self._load.admit()
         if is_awaited(environ):
-            await self._bodies.attach(environ, receive, await self._limit(environ, view))
+            await self._read(environ, receive, view)
         async with self._turns.one(caller(environ)) if self._turns else contextlib.nullcontext():
             loop = asyncio.get_running_loop()
             answer: Answer = await self._threads.run(lambda tell: self._respond(environ, loop, tell))
         await self._send_answer(answer, receive, send)
+
+    async def _read(self, environ: dict[str, Any], receive: Receive, view: Any) -> None:
+        limit = await self._limit(environ, view)
+        await self._bodies.attach(environ, receive, limit, may_be_large=limit > BODY)
 
     async def _limit(self, environ: dict[str, Any], view: Any) -> int:
         """Bytes that are read of a body: more than usual where the view says so, from those whose headers show that they may."""
@@ -177,7 +181,7 @@ async def _send(send: Send, status: int, headers: Headers, body: bytes) -> None:
 async def _send_pieces(
     send: Send, receive: Receive, status: int, headers: Headers, pieces: AsyncIterator[bytes]
 ) -> None:
-    """Send an answer at the pace at which it is read. Raises Gone when nobody does."""
+    """Send an answer at the pace at which it is read. Raises Abandoned when nobody does."""
     gone = asyncio.ensure_future(_gone(receive))
     try:
         async with asyncio.timeout(ALL_WITHIN):
@@ -187,10 +191,10 @@ async def _send_pieces(
                     send({"type": "http.response.body", "body": piece, "more_body": True}), PIECE_WITHIN
                 )
                 if gone.done():
-                    raise Gone
+                    raise Abandoned
         await send({"type": "http.response.body", "body": b""})
     except TimeoutError:
-        raise Gone from None
+        raise Abandoned from None
     finally:
         gone.cancel()
 

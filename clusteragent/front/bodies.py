@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import io
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any
@@ -14,6 +15,8 @@ SECONDS, SECONDS_A_MEBIBYTE = 10.0, 2.0
 # Bytes that a process holds of bodies that are still coming. A body's first few count for nothing: heartbeats are as short,
 # and what others send must never keep one away.
 MOST_OF_ALL, FREE = 96 * 2**20, 16 * 2**10
+# Of that, what comes from one address, if it is not a set of configs of somebody who may send one.
+MOST_OF_ADDRESS = 24 * 2**20
 _SILENCE = 0.5
 
 
@@ -33,10 +36,6 @@ class TooLarge(Refused):
         self.limit = limit
 
 
-class Gone(Exception):
-    """The client is gone."""
-
-
 def is_awaited(environ: Mapping[str, Any]) -> bool:
     """Whether the headers announce a body."""
     return environ.get("CONTENT_LENGTH", "0") != "0" or "HTTP_TRANSFER_ENCODING" in environ
@@ -47,9 +46,16 @@ class Bodies:
 
     def __init__(self) -> None:
         self._held = 0
+        self._held_of: Counter[str] = Counter()
 
-    async def attach(self, environ: dict[str, Any], receive: Receive, limit: int) -> None:
-        """Read the body and give it to the environ, with its length. Raises Refused and Gone."""
+    async def attach(
+        self, environ: dict[str, Any], receive: Receive, limit: int, *, may_be_large: bool = False
+    ) -> None:
+        """Read the body and give it to the environ, with its length. Raises Refused.
+
+        may_be_large: whoever sends it was found to be allowed to.
+        """
+        address = "" if may_be_large else str(environ.get("REMOTE_ADDR", ""))
         announced = environ.get("CONTENT_LENGTH", "0")
         length = int(announced) if announced.isdecimal() else 0
         if length > 2 * limit:
@@ -61,7 +67,7 @@ class Bodies:
                     # Who still sends when the connection closes never reads why.
                     await _pass_over(receive)
                     raise TooLarge(limit)
-                body = await self._read(receive, limit)
+                body = await self._read(receive, limit, address)
         except TimeoutError:
             reason = f"the body did not come within {seconds:g} s"
             raise Refused(HTTPStatus.REQUEST_TIMEOUT, reason) from None
@@ -69,26 +75,32 @@ class Bodies:
         environ["CONTENT_LENGTH"] = str(len(body))
         environ["wsgi.input"] = io.BytesIO(body)
 
-    async def _read(self, receive: Receive, limit: int) -> bytes:
+    async def _read(self, receive: Receive, limit: int, address: str) -> bytes:
         pieces: list[bytes] = []
         size = counted = 0
         try:
             while True:
                 message = await receive()
                 if message["type"] != "http.request":
-                    raise Gone
+                    # The client is gone, or sent a chunk without a proper size.
+                    raise Refused(HTTPStatus.BAD_REQUEST, "the body broke off")
                 pieces.append(message.get("body", b""))
                 size += len(pieces[-1])
                 if size > limit:
                     raise TooLarge(limit)
                 counts = max(0, size - FREE) - counted
-                if counts and self._held + counts > MOST_OF_ALL:
+                is_much = address and self._held_of[address] + counts > MOST_OF_ADDRESS
+                if counts and (is_much or self._held + counts > MOST_OF_ALL):
                     raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "too many large bodies at once, try again")
                 self._held, counted = self._held + counts, counted + counts
+                self._held_of[address] += counts
                 if not message.get("more_body"):
                     return b"".join(pieces)
         finally:
             self._held -= counted
+            self._held_of[address] -= counted
+            if not self._held_of[address]:
+                del self._held_of[address]
 
 
 async def _pass_over(receive: Receive) -> None:

@@ -14,7 +14,7 @@ from django.urls import path
 
 from clusteragent import front
 from clusteragent.front import Front, bodies
-from clusteragent.front.bodies import Bodies, Gone, Refused
+from clusteragent.front.bodies import Bodies, Refused
 from clusteragent.front.environ import caller, environ_of
 from clusteragent.front.load import ALL, OTHERS, Load, Overloaded
 from clusteragent.front.quota import TooMany, Turns
@@ -112,8 +112,8 @@ def test_a_length_that_is_much_too_large_is_refused_unread() -> None:
         read(coming(b"x" * 101), CONTENT_LENGTH="101")
 
 
-def test_who_goes_in_the_middle_is_gone() -> None:
-    with pytest.raises(Gone):
+def test_a_body_that_ends_in_the_middle_is_no_body() -> None:
+    with pytest.raises(Refused, match="broke off"):
         read(coming(b"a", ends="http.disconnect"))
 
 
@@ -138,11 +138,24 @@ def test_all_bodies_together_are_bounded_but_for_their_beginnings(monkeypatch: p
         with pytest.raises(Refused, match="too many large bodies"):
             await reading.attach({}, coming(b"x" * 101), 10_000)
         go_on.set()
-        with pytest.raises(Gone):
+        with pytest.raises(Refused, match="broke off"):
             await first
         await reading.attach({}, coming(b"x" * 1100), 10_000)
 
     run(two())
+
+
+def test_one_address_has_a_share_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "MOST_OF_ADDRESS", 1000)
+    monkeypatch.setattr(bodies, "FREE", 100)
+    reading = Bodies()
+    with pytest.raises(Refused, match="too many large bodies"):
+        read(coming(b"x" * 1101), 10_000, reading, REMOTE_ADDR="192.0.2.1")
+    assert len(read(coming(b"x" * 1100), 10_000, reading, REMOTE_ADDR="192.0.2.1")) == 1100
+    environ: dict[str, Any] = {"REMOTE_ADDR": "192.0.2.1"}
+    run(reading.attach(environ, coming(b"x" * 5000), 10_000, may_be_large=True))
+    assert not reading._held
+    assert not reading._held_of
 
 
 # Threads.
