@@ -4,6 +4,16 @@ import pytest
 from django.apps import apps
 from django.contrib.auth.models import Group
 
+from clusteragent.lib.rations import Ration
+from operators import authentication, lockout
+
+
+@pytest.fixture(autouse=True)
+def _rations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines about refusals that no other test has used up."""
+    for module in (authentication, lockout):
+        monkeypatch.setattr(module, "_refusals", Ration(10))
+
 
 @pytest.fixture(autouse=True)
 def _roles(db: None) -> None:
