@@ -31,9 +31,8 @@ class Refused(Exception):
 class TooLarge(Refused):
     """A body of more bytes than its route takes."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self) -> None:
         super().__init__(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the body is too large")
-        self.limit = limit
 
 
 def is_awaited(environ: Mapping[str, Any]) -> bool:
@@ -59,14 +58,14 @@ class Bodies:
         announced = environ.get("CONTENT_LENGTH", "0")
         length = int(announced) if announced.isdecimal() else 0
         if length > 2 * limit:
-            raise TooLarge(limit)
+            raise TooLarge
         seconds = SECONDS + SECONDS_A_MEBIBYTE * (limit // 2**20)
         try:
             async with asyncio.timeout(seconds):
                 if length > limit:
                     # Who still sends when the connection closes never reads why.
                     await _pass_over(receive)
-                    raise TooLarge(limit)
+                    raise TooLarge
                 body = await self._read(receive, limit, address)
         except TimeoutError:
             reason = f"the body did not come within {seconds:g} s"
@@ -87,7 +86,7 @@ class Bodies:
                 pieces.append(message.get("body", b""))
                 size += len(pieces[-1])
                 if size > limit:
-                    raise TooLarge(limit)
+                    raise TooLarge
                 counts = max(0, size - FREE) - counted
                 is_much = address and self._held_of[address] + counts > MOST_OF_ADDRESS
                 if counts and (is_much or self._held + counts > MOST_OF_ALL):
