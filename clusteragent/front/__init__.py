@@ -26,7 +26,7 @@ from clusteragent.front.bodies import Bodies, Refused, is_awaited
 from clusteragent.front.environ import caller, credential, environ_of
 from clusteragent.front.load import Load, Overloaded
 from clusteragent.front.quota import Quota, TooMany, Turns
-from clusteragent.front.spool import PIECE, Abandoned, Spool
+from clusteragent.front.spool import PIECE, Abandoned, BrokenOff, Spool
 from clusteragent.front.threads import Busy, Threads
 from clusteragent.lib import clients
 
@@ -83,7 +83,7 @@ class Front:
             await _refuse(send, environ, refusal.status, str(refusal))
         except TooMany as refusal:
             await _refuse(send, environ, HTTPStatus.TOO_MANY_REQUESTS, str(refusal))
-        except (Busy, Overloaded) as refusal:
+        except (Busy, Overloaded, BrokenOff) as refusal:
             await _refuse(send, environ, HTTPStatus.SERVICE_UNAVAILABLE, str(refusal))
 
     async def _serve(self, environ: dict[str, Any], receive: Receive, send: Send) -> None:

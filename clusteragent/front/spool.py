@@ -14,6 +14,13 @@ class Abandoned(Exception):
     """Nobody reads on, or there is no room."""
 
 
+class BrokenOff(Exception):
+    """the answer broke off, try again"""
+
+    def __str__(self) -> str:
+        return BrokenOff.__doc__ or ""
+
+
 class Spool:
     """Bytes that one thread writes and one loop reads. More than a piece is in a file without a name."""
 
@@ -44,11 +51,13 @@ class Spool:
             self._tell()
 
     async def more_than(self, size: int) -> bool:
-        """Whether it has more bytes than that, as soon as this is known."""
+        """Whether it has more bytes than that, as soon as this is known. Raises BrokenOff when it ends before, unfinished."""
         while self._written <= size and not self._is_over:
             self._changed.clear()
             if self._written <= size and not self._is_over:
                 await self._changed.wait()
+        if self._written <= size and not self._is_whole:
+            raise BrokenOff
         return self._written > size
 
     async def pieces(self) -> AsyncIterator[bytes]:

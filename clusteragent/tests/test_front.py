@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import pytest
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.test import override_settings
 from django.urls import path
@@ -311,7 +311,15 @@ def large(request: HttpRequest) -> HttpResponseBase:
     return HttpResponse(b"y" * 3 * PIECE)
 
 
-urlpatterns = [path("stream", stream), path("large", large)]
+def broken(request: HttpRequest) -> HttpResponseBase:
+    def chunks() -> Iterator[bytes]:
+        yield b"begun"
+        raise OperationalError("the connection is lost")
+
+    return StreamingHttpResponse(chunks())
+
+
+urlpatterns = [path("stream", stream), path("large", large), path("broken", broken)]
 
 
 class Reader:
@@ -351,6 +359,13 @@ def test_one_that_reads_on_gets_all_of_it(where: str, size: int) -> None:
         reader = Reader(takes=1000)
         run(Front(threads=1, patience=10)(SCOPE | {"path": where}, reader.receive, reader.send))
     assert (reader.status, len(b"".join(reader.pieces)), reader.is_whole) == (200, size * PIECE, True)
+
+
+def test_an_answer_that_breaks_off_before_anything_was_sent_is_a_503() -> None:
+    with override_settings(ROOT_URLCONF=__name__, MIDDLEWARE=[]):
+        reader = Reader(takes=1)
+        run(Front(threads=1, patience=10)(SCOPE | {"path": "/broken"}, reader.receive, reader.send))
+    assert (reader.status, reader.pieces) == (503, [b"the answer broke off, try again\n"])
 
 
 # What a call leaves in its thread.
