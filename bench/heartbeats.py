@@ -3,12 +3,18 @@
 import os
 import subprocess
 import tempfile
+import time
+
+from django.db import connection
 
 from bench import servers, stage, wrk
 from bench.report import Report
 from clusteragent.lib import conf, postgres
 from nodes.heartbeats import HeartbeatQuerySet
 from nodes.models import Node
+
+# Until nearly every node has reported to each process, and then at about 1 000 a second.
+SECONDS_TO_LEARN, SECONDS_PACED = 5, 15
 
 
 def run(report: Report) -> None:
@@ -25,7 +31,20 @@ def run(report: Report) -> None:
             report.add("  p50", outcome.p50, "s")
             report.add("  p99", outcome.p99, "s", most=0.05 if connections == 16 else None)
             report.add("  errors", outcome.errors, "answers", most=0)
+        wrk.load(url, wrk.HEARTBEAT, 64, seconds=SECONDS_TO_LEARN)
+        began, worked = time.perf_counter(), database_time()
+        outcome = wrk.load(url, wrk.HEARTBEAT, 64, seconds=SECONDS_PACED, pause=62)
+        cores = (database_time() - worked) / (time.perf_counter() - began)
+    report.add("heartbeats of 64 connections that pause", outcome.rate, "1/s")
+    report.add("  PostgreSQL, of that", cores * 1000 / outcome.rate, "cores at 1 000/s")
     report.add("the heartbeat's statement alone (pgbench, 16 sessions)", statement_alone(), "1/s")
+
+
+def database_time() -> float:
+    """Seconds that all processes of PostgreSQL have worked until now."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pid FROM pg_stat_activity")
+        return sum(stage.worked(pid) for (pid,) in cursor.fetchall())
 
 
 def statement_alone() -> float:

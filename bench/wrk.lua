@@ -11,7 +11,10 @@ function init(args)
   local method, route, body, nodes = args[1], args[2], args[3], tonumber(args[4])
   local headers = { Authorization = "Bearer " .. os.getenv("DD_CLUSTER_AGENT_AUTH_TOKEN"), ["X-Real-Ip"] = "" }
   math.randomseed(seed)
-  if args[5] then
+  if args[6] then
+    delay = function() return tonumber(args[6]) end
+  end
+  if args[5] and args[5] ~= "" then
     -- Each name once: of two threads one has the odd numbers and one the even.
     request = function()
       next_number = next_number + 2

@@ -22,11 +22,20 @@ class Load(NamedTuple):
     errors: int
 
 
-def load(url: str, call: tuple[str, str, str], connections: int, *, nodes: int = NODES, seconds: int = SECONDS) -> Load:
-    """Ask for so many seconds, after a second that does not count."""
+def load(
+    url: str,
+    call: tuple[str, str, str],
+    connections: int,
+    *,
+    nodes: int = NODES,
+    seconds: int = SECONDS,
+    pause: int | None = None,
+) -> Load:
+    """Ask for so many seconds, after a second that does not count. pause: milliseconds of each connection between two calls."""
+    last = () if pause is None else ("", str(pause))
     for duration in (1, seconds):
         words = ["wrk", "-t2", f"-c{connections}", f"-d{duration}s", "-s", str(ROOT / "bench" / "wrk.lua"), url]
-        done = subprocess.run([*words, "--", *call, str(nodes)], capture_output=True, text=True, check=True)
+        done = subprocess.run([*words, "--", *call, str(nodes), *last], capture_output=True, text=True, check=True)
     return Load(**json.loads(done.stdout.splitlines()[-1]))
 
 

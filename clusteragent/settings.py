@@ -80,7 +80,9 @@ TEMPLATES = [
 
 def _database() -> dict[str, Any]:
     """The database of DATABASE_URL, in any form that libpq reads (several hosts too), else the embedded one."""
-    parts = conninfo_to_dict(conf.DATABASE_URL or postgres.url(conf.VAR / "pgdata"))
+    # Of all processes only the web server of node agents needs no session of its own.
+    pooled = conf.DATABASE_URL or postgres.url(conf.VAR / "pgdata")
+    parts = conninfo_to_dict(pooled if PORT == "agents" else conf.DIRECT_DATABASE_URL or pooled)
     # A node agent waits three seconds for an answer and keeps its checks on a 503, so a database that is away must be
     # noticed within two. The background pass has more time: it works in large sets. Heartbeats don't wait for a disk: after
     # a crash, which may lose the last of them, no pass counts silence from before (nodes.models.Memory). A process that is

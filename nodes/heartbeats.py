@@ -27,11 +27,18 @@ class Report(NamedTuple):
     node_type: int = 0
     client_ip: str | None = None
     declared: str = UNRESTRICTED
+    # Seconds that it waited since it was answered; 0: it was not answered yet.
+    age: float = 0.0
+
+    def said(self) -> dict[str, Any]:
+        """All that the node agent said, by the names of what it said."""
+        return {key: value for key, value in self._asdict().items() if key != "age"}
 
 
 class Beat(NamedTuple):
     """What a heartbeat's statement answers: the node's config version, whether we warm up, and what it said before."""
 
+    node_id: int
     config_version: int
     warmup: bool
     declared: str
@@ -39,6 +46,12 @@ class Beat(NamedTuple):
     acknowledged_before: int
     # The address before this one, if this one was there before it: the node's reports come from both in turn.
     rival: str | None = None
+    # Something was heard of the node after this report, so it was not written.
+    is_late: bool = False
+
+    def is_current(self, last_change: int) -> bool:
+        """Whether a node that reports this version is up to date."""
+        return self.warmup or last_change in (EXTRA_HEARTBEAT, self.config_version)
 
 
 class HeartbeatQuerySet(models.QuerySet["nodestore.Heartbeat"]):
@@ -53,7 +66,8 @@ class HeartbeatQuerySet(models.QuerySet["nodestore.Heartbeat"]):
             former_ip = CASE WHEN h.client_ip <> %(client_ip)s::inet THEN h.client_ip ELSE h.former_ip END
         FROM nodes_node AS n
         WHERE n.name = %(name)s AND h.node_id = n.id
-        RETURNING n.config_version,
+        RETURNING n.id,
+            n.config_version,
             (SELECT warmup FROM nodes_hearing),
             n.declared,
             n.leaving,
@@ -79,33 +93,41 @@ class HeartbeatQuerySet(models.QuerySet["nodestore.Heartbeat"]):
 
     # It never waits for a row: one node that is being lost would hold up all others, and two of these could deadlock.
     # The names are selected, so that PostgreSQL doesn't count them and think that a plan for just as many would be better:
-    # making it anew each time takes longer than the rest.
+    # making it anew each time takes longer than the rest. A report that waited after its answer undoes nothing that was said
+    # meanwhile: neither what was written later, nor a newer version that the node has.
     _BEAT_TOGETHER = """
         WITH told AS (
             SELECT t.*, n.config_version, n.declared, n.leaving, h.node_id, h.acknowledged,
+                statement_timestamp() - t.age * interval '1 second' AS came_at,
+                t.age > 0 AND (
+                    h.seen_at > statement_timestamp() - t.age * interval '1 second'
+                    OR t.version BETWEEN 0 AND h.acknowledged - 1 AND t.version <> n.config_version
+                ) AS is_late,
                 CASE WHEN h.client_ip <> t.client_ip AND h.former_ip = t.client_ip THEN host(h.client_ip) END AS rival
-            FROM unnest((SELECT %s::text[]), %s::bigint[], %s::smallint[], %s::inet[])
-                AS t (name, version, node_type, client_ip)
+            FROM unnest((SELECT %s::text[]), %s::bigint[], %s::smallint[], %s::inet[], %s::float8[])
+                AS t (name, version, node_type, client_ip, age)
             JOIN nodes_node AS n ON n.name = t.name
             JOIN nodes_heartbeat AS h ON h.node_id = n.id
             FOR NO KEY UPDATE OF h SKIP LOCKED
         )
         UPDATE nodes_heartbeat AS h
-        SET seen_at = statement_timestamp(),
-            acknowledged = CASE WHEN t.version < 0 THEN h.acknowledged ELSE t.version END,
-            node_type = t.node_type,
-            client_ip = coalesce(t.client_ip, h.client_ip),
-            former_ip = CASE WHEN h.client_ip <> t.client_ip THEN h.client_ip ELSE h.former_ip END
+        SET seen_at = CASE WHEN t.is_late THEN greatest(h.seen_at, t.came_at) ELSE t.came_at END,
+            acknowledged = CASE WHEN t.version < 0 OR t.is_late THEN h.acknowledged ELSE t.version END,
+            node_type = CASE WHEN t.is_late THEN h.node_type ELSE t.node_type END,
+            client_ip = CASE WHEN t.is_late THEN h.client_ip ELSE coalesce(t.client_ip, h.client_ip) END,
+            former_ip = CASE WHEN h.client_ip <> t.client_ip AND NOT t.is_late THEN h.client_ip ELSE h.former_ip END
         FROM told AS t
         WHERE h.node_id = t.node_id
-        RETURNING t.name, t.config_version, (SELECT warmup FROM nodes_hearing), t.declared, t.leaving, t.acknowledged,
-            t.rival
+        RETURNING t.name, t.node_id, t.config_version, (SELECT warmup FROM nodes_hearing), t.declared, t.leaving, t.acknowledged,
+            t.rival, t.is_late
     """
 
     def beat_together(self, reports: Mapping[str, Report]) -> dict[str, Beat]:
         """Write heartbeats of different nodes: {name: beat}, without those that are unknown, lost or locked."""
         with connection.cursor() as cursor:
-            columns = zip(*((r.name, r.last_change, r.node_type, r.client_ip) for r in reports.values()), strict=True)
+            columns = zip(
+                *((r.name, r.last_change, r.node_type, r.client_ip, r.age) for r in reports.values()), strict=True
+            )
             cursor.execute(self._BEAT_TOGETHER, [array(column) for column in columns])
             return {name: Beat(*beat) for name, *beat in cursor.fetchall()}
 

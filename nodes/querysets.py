@@ -149,13 +149,12 @@ class NodeQuerySet(RegistrationQuerySet):
             beat = self._register({name: report}, wait=True).get(name) or nodestore.Heartbeat.objects.beat(
                 name, last_change, node_type, client_ip
             )
-        outcome = self._outcomes({name: report}, {name: beat})[name]
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome
+        for error in self._note_said({name: report}, {name: beat}).values():
+            raise error
+        return beat.is_current(last_change)
 
-    def heartbeats(self, reports: Sequence[Report]) -> list[bool | Exception | None]:
-        """Note in a few statements that these nodes live, and say of each whether it is up to date, or what is wrong with it.
+    def heartbeats(self, reports: Sequence[Report]) -> list[Beat | Exception | None]:
+        """Note in a few statements that these nodes live, and return what is known of each, or what is wrong with it.
 
         What is wrong with one is no other's. An exception is TooManyNames for a name that is one too many, or what the
         database says of a report that it can't take. None: the heartbeat must be told alone, since somebody else holds its
@@ -170,14 +169,16 @@ class NodeQuerySet(RegistrationQuerySet):
             wrong |= {name: TooManyNames(TooManyNames.__doc__) for name in fresh.difference(admitted)}
             arrived, odd = apart(self._register, {name: told[name] for name in (*lost, *admitted)})
             beats, wrong = beats | arrived, wrong | odd
-        outcomes = {**self._outcomes(told, beats), **wrong}
+        outcomes = beats | wrong | self._note_said(told, beats)
         return [outcomes.get(report.name) if told[report.name] is report else None for report in reports]
 
-    def _outcomes(self, told: Mapping[str, Report], beats: Mapping[str, Beat]) -> dict[str, bool | Exception]:
-        """Note what these reports say beside that the nodes live, and say of each whether it is up to date."""
+    def _note_said(self, told: Mapping[str, Report], beats: Mapping[str, Beat]) -> dict[str, Exception]:
+        """Note what these reports say beside that the nodes live. Returns what is wrong with some of them."""
         restarted, declared = {}, {}
         for name, beat in beats.items():
             report = told[name]
+            if beat.is_late:
+                continue
             if report.last_change == 0 and (beat.acknowledged_before > 0 or beat.said_goodbye):
                 restarted[name] = beat
             if report.last_change != EXTRA_HEARTBEAT and report.declared != beat.declared:
@@ -185,14 +186,8 @@ class NodeQuerySet(RegistrationQuerySet):
             # A report of 0 is a fresh start's, and a node may start where it was before.
             if beat.rival and report.last_change != 0:
                 nodestore.NodeEvent.objects.note_addresses(name, {str(report.client_ip), beat.rival})
-        outcomes: dict[str, bool | Exception] = {}
-        if restarted:
-            outcomes.update(apart(self._note_restarts, restarted)[1])
-        if declared:
-            outcomes.update(apart(self._note_declarations, declared)[1])
-        for name, beat in beats.items():
-            outcomes.setdefault(name, beat.warmup or told[name].last_change in (EXTRA_HEARTBEAT, beat.config_version))
-        return outcomes
+        _, wrong = apart(self._note_restarts, restarted)
+        return wrong | apart(self._note_declarations, declared)[1]
 
     @transaction.atomic
     def goodbye(self, name: str, kind: str) -> None:

@@ -149,7 +149,7 @@ class RegistrationQuerySet(models.QuerySet["nodestore.Node"]):
         self._welcome([arrival for arrival in arrivals if not arrival.is_known])
         self._note_declared({one.name: one.declared for one in arrivals if one.declared != one.declared_before})
         # What it declares is written already, and it neither started anew nor said goodbye since then.
-        return {one.name: Beat(one.version, one.warmup, one.declared, False, 0) for one in arrivals}
+        return {one.name: Beat(one.id, one.version, one.warmup, one.declared, False, 0) for one in arrivals}
 
     def _welcome(self, arrivals: Sequence[_Arrival]) -> None:
         if not arrivals:

@@ -1,6 +1,7 @@
 """A map of who runs what, written straight into the tables, for tests of how it is read."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from django.db.models import Max
@@ -8,6 +9,7 @@ from django.db.models import Max
 from checks import patching
 from checks.models import Assignment, Config, Instance
 from clusteragent.lib.shortids import named_in, short_id
+from nodes.heartbeats import Beat, Report
 from nodes.models import Heartbeat, Node
 
 
@@ -37,3 +39,11 @@ def store(wire: bytes | str, *, owner: Node | None = None, check_ids: tuple[str,
 
 def compact(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def tell(reports: Sequence[Report]) -> list[bool | Exception | None]:
+    """Write heartbeats together: whether each node is up to date, or what is wrong with its report."""
+    return [
+        beat.is_current(report.last_change) if isinstance(beat, Beat) else beat
+        for report, beat in zip(reports, Node.objects.heartbeats(reports), strict=True)
+    ]

@@ -22,6 +22,7 @@ from nodes.declarations import canonical
 from nodes.heartbeats import Report
 from nodes.models import Hearing, Heartbeat, Node, NodeEvent
 from operators import sources
+from tests.map import tell
 
 pytestmark = pytest.mark.django_db(transaction=True)
 PATIENCE = 20
@@ -132,7 +133,7 @@ def test_heartbeats_do_not_wait_for_a_change_of_their_node_s_configs():
 
 
 def together(*names: str, last_change: int = 5) -> Callable[[], list[Any]]:
-    return lambda: Node.objects.heartbeats([Report(name, last_change) for name in names])
+    return lambda: tell([Report(name, last_change) for name in names])
 
 
 def lose(*names: str) -> None:
@@ -179,7 +180,7 @@ def test_of_two_batches_that_revive_the_same_nodes_none_waits():
 
 
 def test_a_goodbye_waits_for_a_batch_that_notes_its_node_s_fresh_start():
-    Node.objects.heartbeats([Report(name, 5) for name in ("ash", "birch")])
+    tell([Report(name, 5) for name in ("ash", "birch")])
     with held(together("ash", "birch", last_change=0)):
         farewell = Session(lambda: Node.objects.goodbye("ash", "leaving"))
         farewell.waits()
@@ -188,7 +189,7 @@ def test_a_goodbye_waits_for_a_batch_that_notes_its_node_s_fresh_start():
 
 
 def test_a_batch_of_fresh_starts_waits_for_a_goodbye_and_ends_it():
-    Node.objects.heartbeats([Report(name, 5) for name in ("ash", "birch")])
+    tell([Report(name, 5) for name in ("ash", "birch")])
     with held(lambda: Node.objects.goodbye("ash", "leaving")):
         batch = Session(together("birch", "ash", last_change=0))
         batch.waits()
@@ -216,7 +217,7 @@ def test_batches_expiry_goodbyes_and_orders_at_once_never_deadlock_nor_lose_a_na
     def storm(chance: random.Random, turn: int) -> None:
         chosen = chance.sample(names, 12)
         reports = [Report(name, chance.choice((0, 5, -1)), declared=chance.choice(declared)) for name in chosen]
-        outcomes.extend(Node.objects.heartbeats(reports))
+        outcomes.extend(tell(reports))
 
     def part(chance: random.Random, turn: int) -> None:
         with suppress(LookupError):

@@ -33,6 +33,7 @@ from clusteragent.lib import conf
 from nodes import registration
 from nodes.heartbeats import Report
 from nodes.models import Hearing, Heartbeat, Node
+from tests.map import tell
 from tests.model import Agent, Check, Key, Model
 
 NODES = ("ash", "birch", "cedar")
@@ -173,7 +174,7 @@ class Dispatching(RuleBasedStateMachine):
         """Heartbeats; without a version: with the one that the agent has."""
         agents = {name: self.model.agents.setdefault(name, Agent()) for name in sorted(names)}
         reports = [Report(name, agent.fetched if version is None else version) for name, agent in agents.items()]
-        for report, answer in zip(reports, Node.objects.heartbeats(reports), strict=True):
+        for report, answer in zip(reports, tell(reports), strict=True):
             alone = partial(Node.objects.heartbeat, report.name, last_change=report.last_change)
             self.hear(report, alone() if answer is None else answer)
 
@@ -185,6 +186,15 @@ class Dispatching(RuleBasedStateMachine):
         if not is_up_to_date:
             share = Config.objects.share_of(report.name)
             agent.fetched = agent.fetched if share.unsure else share.version
+
+    @rule(names=st.sets(names, min_size=1))
+    def write_behind(self, names: set[str]) -> None:
+        """Heartbeats that were answered a moment ago, when the version that the agent has was the last one."""
+        agents = {name: self.model.agents[name] for name in sorted(names & self.model.agents.keys())}
+        reports = [Report(name, agent.fetched, age=0.5) for name, agent in agents.items() if agent.fetched > 0]
+        for report in reports:
+            self.model.agents[report.name].silent_for, self.model.agents[report.name].is_lost = 0, False
+        assert None not in tell(reports)
 
     @rule(names=st.sets(names, min_size=1), age=st.sampled_from([20, 40]))
     def fall_silent(self, names: set[str], age: int) -> None:

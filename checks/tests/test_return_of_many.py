@@ -11,6 +11,7 @@ from checks.tests.cast import counts, dangling, lead, report, sent, silence, ver
 from clusteragent.lib import conf
 from nodes.heartbeats import Report
 from nodes.models import Hearing, Node
+from tests.map import tell
 
 pytestmark = pytest.mark.django_db
 
@@ -28,11 +29,7 @@ def one_pass() -> int:
 def come_back(versions: dict[str, int], *names: str) -> list[object]:
     """They report what they had fetched."""
     reports = [Report(name, versions[name]) for name in names]
-    return [
-        outcome
-        for start in range(0, len(reports), 16)
-        for outcome in Node.objects.heartbeats(reports[start : start + 16])
-    ]
+    return [outcome for start in range(0, len(reports), 16) for outcome in tell(reports[start : start + 16])]
 
 
 @pytest.fixture(autouse=True)

@@ -57,6 +57,8 @@ WEB_WORKERS = whole("CLUSTERAGENT_WEB_WORKERS", 2, 1, 256)
 WEB_THREADS = whole("CLUSTERAGENT_WEB_THREADS", 16, 1, 256)
 ACCESS_LOG = flag("CLUSTERAGENT_ACCESS_LOG", False)
 DATABASE_URL = database("DATABASE_URL")
+# The same database for whoever holds a lock or listens, past a pooler that gives each transaction another session.
+DIRECT_DATABASE_URL = database("CLUSTERAGENT_DIRECT_DATABASE_URL")
 CONFD = tuple(Path(folder) for folder in text("CLUSTERAGENT_CONFD", "conf.d").split(":") if folder)
 # Whether someone named the folders: only then is a missing one an error.
 CONFD_GIVEN = bool(text("CLUSTERAGENT_CONFD", ""))

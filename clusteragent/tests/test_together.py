@@ -204,3 +204,28 @@ def test_a_turn_has_the_time_that_its_eldest_call_has_left() -> None:
         assert left[1] <= database.LIMIT - waited
 
     run(late())
+
+
+def test_a_call_of_a_process_that_was_stopped_is_not_done_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = time.monotonic()
+
+    async def stopped() -> list[int | BaseException]:
+        work = Work()
+        sharing = Together[int, int](work)
+        first = asyncio.create_task(sharing.ask(1))
+        await asyncio.to_thread(work.begun.wait, 10)
+        second = asyncio.create_task(sharing.ask(2))
+        await asyncio.sleep(0)
+        monkeypatch.setattr(together, "monotonic", lambda: begun + 60)
+        third = asyncio.create_task(sharing.ask(3))
+        await asyncio.sleep(0)
+        work.go_on.set()
+        outcomes = await asyncio.gather(first, second, third, return_exceptions=True)
+        assert work.sizes == [1, 1]
+        return outcomes
+
+    first, second, third = run(stopped())
+    assert (first, third) == (2, 6)
+    assert isinstance(second, database.Away)
+    with pytest.raises(database.Away):
+        run(together.alone(lambda: 1, begun))

@@ -11,6 +11,7 @@ from nodes.declarations import canonical, parse
 from nodes.heartbeats import Report
 from nodes.models import Heartbeat, Node, NodeEvent
 from nodes.parsers import BadStatus, read_status
+from tests.map import tell
 
 
 def declared(**fields: Any) -> str:
@@ -78,7 +79,7 @@ class TestKept:
 
     def test_heartbeats_that_are_taken_together_say_it_too(self):
         Node.objects.heartbeat("ash", last_change=0)
-        Node.objects.heartbeats([Report("ash", 0, declared=self.ONE)])
+        tell([Report("ash", 0, declared=self.ONE)])
         assert Node.objects.get().declared == self.ONE
 
     def test_an_extra_heartbeat_says_nothing_of_it(self):

@@ -15,6 +15,7 @@ from nodes.heartbeats import Report
 from nodes.models import Hearing, Heartbeat, Node, NodeEvent
 from nodes.newcomers import TooManyNames
 from nodes.parsers import MAX_DECLARED, BadStatus, read_status
+from tests.map import tell
 
 AGENT = {"HTTP_AUTHORIZATION": f"Bearer {conf.AUTH_TOKEN}"}
 
@@ -56,7 +57,7 @@ class TestNewNames:
         monkeypatch.setattr(conf, "NEW_NODES_A_MINUTE", 3)
 
     def report(self, *names: str) -> list[Any]:
-        return Node.objects.heartbeats([Report(name, -1) for name in names])
+        return tell([Report(name, -1) for name in names])
 
     def test_so_many_are_admitted_in_a_minute_and_the_rest_later(self) -> None:
         outcomes = self.report("ash", "birch", "cedar", "dogwood", "elm")

@@ -12,6 +12,7 @@ from nodes.heartbeats import Report
 from nodes.models import Hearing, Heartbeat, Node, NodeEvent
 from nodes.querysets import RESTART_TIME, UnknownNode
 from nodes.registration import FAREWELL_TIME
+from tests.map import tell
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
 
@@ -128,7 +129,7 @@ def test_who_never_had_a_config_reports_nothing_else_than_a_fresh_start_so_it_le
 def test_heartbeats_that_are_taken_together_end_a_goodbye_as_well():
     work("ash", "birch")
     Node.objects.goodbye("ash", "leaving")
-    assert Node.objects.heartbeats([Report("ash", 0), Report("birch", 7)]) == [False, True]
+    assert tell([Report("ash", 0), Report("birch", 7)]) == [False, True]
     assert accepting() == {"ash", "birch"}
 
 

@@ -16,16 +16,17 @@ from nodes.declarations import canonical
 from nodes.heartbeats import Report
 from nodes.models import Heartbeat, Node, NodeEvent, NodeRule
 from nodes.registration import node_arrived, node_changed
+from tests.map import tell
 
 NTP, DISK = canonical(include=["ntp"]), canonical(exclude=["disk"])
 
 
 def one_by_one(reports: list[Report]) -> list[Any]:
-    return [Node.objects.heartbeat(**report._asdict()) for report in reports]
+    return [Node.objects.heartbeat(**report.said()) for report in reports]
 
 
 def together(reports: list[Report]) -> list[Any]:
-    return Node.objects.heartbeats(reports)
+    return tell(reports)
 
 
 def furnish() -> None:
@@ -77,12 +78,12 @@ class TestTheSame:
     def test_as_one_by_one(self, seed: int) -> None:
         reports = random.Random(seed).sample(REPORTS, len(REPORTS))
         found: list[Any] = []
-        for tell in (one_by_one, together):
+        for way in (one_by_one, together):
             Node.objects.all().delete()
             NodeRule.objects.all().delete()
             NodeEvent.objects.all().delete()
             furnish()
-            answers = tell(reports)
+            answers = way(reports)
             found.append((dict(zip((report.name for report in reports), answers, strict=True)), without_order(state())))
         assert found[0] == found[1]
 
@@ -95,7 +96,7 @@ class TestTheSame:
         arrived, changed = hear("arrived"), hear("changed")
         node_arrived.connect(arrived)
         node_changed.connect(changed)
-        Node.objects.heartbeats([Report("ash", 0), Report("birch", 0, declared=NTP), Report("cedar", 0, declared=NTP)])
+        tell([Report("ash", 0), Report("birch", 0, declared=NTP), Report("cedar", 0, declared=NTP)])
         node_arrived.disconnect(arrived)
         node_changed.disconnect(changed)
         assert sent == [("arrived", {"ash", "birch", "cedar"}), ("changed", {"birch", "cedar"})]
@@ -106,7 +107,7 @@ class TestTheSame:
 
         def statements(number: int, version: int = 0) -> int:
             with CaptureQueriesContext(connection) as queries:
-                outcomes = Node.objects.heartbeats([Report(f"{number}-{one}", version) for one in range(number)])
+                outcomes = tell([Report(f"{number}-{one}", version) for one in range(number)])
             assert not [outcome for outcome in outcomes if not isinstance(outcome, bool)]
             return len(queries)
 
@@ -137,7 +138,7 @@ class TestPoison:
         "poison", [Report("a\0b", 0), Report("odd", 2**70), Report("odd", 0, 2**20), Report("odd", 0, 0, "nowhere")]
     )
     def test_of_a_new_node(self, poison: Report) -> None:
-        outcomes = Node.objects.heartbeats([*(Report(name, 0) for name in self.names()), poison])
+        outcomes = tell([*(Report(name, 0) for name in self.names()), poison])
         assert set(map(type, outcomes[:-1])) == {bool}
         assert isinstance(outcomes[-1], DataError)
         assert Node.objects.known().count() == 20
@@ -151,12 +152,12 @@ class TestPoison:
             return False
 
         monkeypatch.setattr(NodeRule, "covers", covers)
-        outcomes = Node.objects.heartbeats([Report(name, 0) for name in self.names()])
+        outcomes = tell([Report(name, 0) for name in self.names()])
         assert [number for number, outcome in enumerate(outcomes) if isinstance(outcome, ValueError)] == [7]
         assert Node.objects.known().count() == 19
 
     def test_restarts_beside_it_are_noted(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        Node.objects.heartbeats([Report(name, 7) for name in self.names()])
+        tell([Report(name, 7) for name in self.names()])
         note = registration.RegistrationQuerySet._note_restarts
 
         def fails_for_one(nodes: Any, beats: dict[str, Any]) -> None:
@@ -165,7 +166,7 @@ class TestPoison:
                 raise DataError("node-7")
 
         monkeypatch.setattr(registration.RegistrationQuerySet, "_note_restarts", fails_for_one)
-        Node.objects.heartbeats([Report(name, 0) for name in self.names()])
+        tell([Report(name, 0) for name in self.names()])
         noted = set(NodeEvent.objects.filter(kind="restarted").values_list("node_name", flat=True))
         assert noted >= set(self.names()) - {"node-7"}
 
@@ -175,5 +176,5 @@ def test_ten_thousand_new_names_at_once_are_within_the_default_limit(warm: None)
     assert conf.NEW_NODES_A_MINUTE >= 20_000
     for start in range(0, 10_000, 500):
         reports = [Report(f"node-{number}", 0) for number in range(start, start + 500)]
-        assert Node.objects.heartbeats(reports) == [True] * 500
+        assert tell(reports) == [True] * 500
     assert Node.objects.known().count() == 10_000

@@ -10,6 +10,7 @@ from django.test import Client
 
 from nodes.heartbeats import Report
 from nodes.models import Heartbeat, Node, NodeEvent
+from tests.map import tell
 
 HERE, THERE = "192.0.2.1", "192.0.2.2"
 
@@ -21,7 +22,7 @@ def alone(address: str | None, version: int) -> bool:
 
 
 def together(address: str | None, version: int) -> bool | None:
-    (answer,) = Node.objects.heartbeats([Report("ash", version, 0, address)])
+    (answer,) = tell([Report("ash", version, 0, address)])
     return answer
 
 

@@ -1,15 +1,16 @@
 """What many calls ask of the database at the same moment, done by one statement for all."""
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from time import monotonic
 from typing import Generic, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
 from asgiref.sync import sync_to_async
 
-from clusteragent.lib.database import LIMIT, Lost, ask, is_away, is_taken_over, limited
+from clusteragent.lib.database import LIMIT, Away, Lost, ask, is_away, is_taken_over, limited
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -17,6 +18,12 @@ R = TypeVar("R")
 # Seconds that the first call waits at most, until as many others are there as the last time. Those that were answered
 # together come back nearly together; without a wait each statement finds a call or two.
 _GATHERING = 0.001
+
+# Seconds after a call's deadline from which on it is not done any more: its process was stopped, its client has given up,
+# and what it says is no longer so.
+_OVERDUE = 0.5
+
+_TOO_LATE = "The call waited for too long."
 
 # Calls that must wait, for a lock say, wait here, where they keep none of the others from its turn.
 _few = ThreadPoolExecutor(4, "alone")
@@ -72,7 +79,7 @@ class _Turns(Generic[T, R]):
         if is_away() and self._turn is not None:
             raise Lost(Lost.__doc__)
         outcome: asyncio.Future[R] = loop.create_future()
-        self._waiting.append(_Call(item, time.monotonic() + LIMIT, outcome))  # type: ignore[arg-type]
+        self._waiting.append(_Call(item, monotonic() + LIMIT, outcome))  # type: ignore[arg-type]
         if self._turn is None:
             self._gather(loop)
         return outcome
@@ -106,9 +113,22 @@ class _Turns(Generic[T, R]):
             self._gather(loop)
 
     def _ask(self, calls: Sequence[_Call]) -> Sequence[R | BaseException]:
-        # Not quite none: an answer that is there already costs no time.
-        with limited(max(0.01, calls[0].deadline - time.monotonic())):
-            return ask(lambda: self._work([call.item for call in calls]))  # type: ignore[misc]
+        timely = [call for call in calls if not _is_overdue(call.deadline)]
+        # They are in the order in which they came.
+        late = [Away(_TOO_LATE) for _ in range(len(calls) - len(timely))]
+        if not timely:
+            return late
+        with _until(timely[0].deadline):
+            return [*late, *ask(lambda: self._work([call.item for call in timely]))]  # type: ignore[misc]
+
+
+def _is_overdue(deadline: float) -> bool:
+    return monotonic() > deadline + _OVERDUE
+
+
+def _until(deadline: float) -> AbstractContextManager[None]:
+    # Not quite none: an answer that is there already costs no time.
+    return limited(max(0.01, deadline - monotonic()))
 
 
 def _settle(future: "asyncio.Future[object]", outcome: object) -> None:
@@ -124,7 +144,9 @@ async def alone(work: Callable[[], R], latest: float) -> R:
     """Ask the database in a thread of few, until a moment of the monotonic clock at the latest. Raises Away."""
 
     def do() -> R:
-        with limited(max(0.01, latest - time.monotonic())):
+        if _is_overdue(latest):
+            raise Away(_TOO_LATE)
+        with _until(latest):
             return ask(work)
 
     return await _in_thread(_few, do)

@@ -1,0 +1,87 @@
+"""A session that hears what transactions notify at their commit, and knows up to which moment it has heard everything."""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import psycopg
+import structlog
+from asgiref.sync import sync_to_async
+from django.db import connection
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
+
+from clusteragent.lib import conf
+
+# Seconds between two looks, that a look may take, and between two attempts to connect.
+_EVERY, _LOOK_WITHIN, _PAUSE = 0.04, 1.0, 0.5
+
+# What says where a server is, and as whom.
+_PLACE = frozenset({"host", "hostaddr", "port", "dbname", "user", "password", "passfile", "service"})
+
+log = structlog.get_logger()
+
+
+class _Pooled(Exception):
+    """A pooler gives each statement another session: name the server itself in CLUSTERAGENT_DIRECT_DATABASE_URL."""
+
+
+def parameters() -> dict[str, Any]:
+    """How psycopg reaches the database past a transaction pooler."""
+    usual: Mapping[str, Any] = connection.get_connection_params()
+    direct = conninfo_to_dict(conf.DIRECT_DATABASE_URL)
+    left_out = {"cursor_factory", "context", *(_PLACE if direct else ())}
+    return {name: value for name, value in usual.items() if name not in left_out} | direct
+
+
+class Listener:
+    """Hears a channel on the event loop, in a session of its own that is made anew whenever it is lost."""
+
+    def __init__(self, channel: str, *, heard: Callable[[str], None], missed: Callable[[], None]) -> None:
+        """heard: is given each payload. missed: is called when some may not have been heard."""
+        self._channel, self._heard, self._missed = channel, heard, missed
+        # What was committed before this moment of the monotonic clock was heard.
+        self.heard_until = float("-inf")
+        self._is_well = True
+
+    async def run(self) -> None:
+        """Listen until it is cancelled."""
+        while True:
+            try:
+                await self._listen()
+            except (psycopg.Error, OSError, TimeoutError, _Pooled) as error:
+                self._note(error)
+            self.heard_until = float("-inf")
+            self._missed()
+            await asyncio.sleep(_PAUSE)
+
+    async def _listen(self) -> None:
+        # In a thread: Django makes them from settings, and may ask who it is on an event loop.
+        how = await sync_to_async(parameters, thread_sensitive=False)()
+        async with await psycopg.AsyncConnection.connect(**how, autocommit=True) as session:
+            session.add_notify_handler(lambda notice: self._heard(notice.payload))
+            await session.execute(sql.SQL("LISTEN {}").format(sql.Identifier(self._channel)))
+            while True:
+                await self._look(session)
+                self._note(None)
+                await asyncio.sleep(_EVERY)
+
+    async def _look(self, session: psycopg.AsyncConnection[Any]) -> None:
+        """Hear what was notified. A server sends that before it says that a statement is done."""
+        asked = time.monotonic()
+        async with asyncio.timeout(_LOOK_WITHIN):
+            cursor = await session.execute("SELECT pg_backend_pid()")
+            row = await cursor.fetchone()
+        # A pooler makes up the number that it tells its clients.
+        if row is None or row[0] != session.info.backend_pid:
+            raise _Pooled(_Pooled.__doc__)
+        self.heard_until = asked
+
+    def _note(self, error: Exception | None) -> None:
+        if self._is_well != (error is None):
+            self._is_well = error is None
+            if error:
+                log.warning("not_listening", channel=self._channel, error=" ".join(str(error).split()) or repr(error))
+            else:
+                log.info("listening_again", channel=self._channel)

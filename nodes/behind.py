@@ -1,0 +1,164 @@
+"""Heartbeats that are written a moment after their answer.
+
+Nearly every report says what its node said before, and that it has the last version. Such a report is answered from what the
+process knows, and written with all others of the moment. What the process knows is kept right by notifications: a trigger
+sends one with each transaction that changes a config version or loses a node. When they have not been heard up to the last
+tenth of a second, or writing lags, the report is written before its answer, as all others are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import structlog
+from django.db import connection
+
+from clusteragent.lib import database
+from clusteragent.lib.database.listening import Listener
+from nodes.heartbeats import EXTRA_HEARTBEAT, Beat, Report
+
+Write = Callable[[Sequence[Report]], Sequence[Beat | Exception | None]]
+
+# Ids of nodes, in texts with blanks between, whose versions changed or that were lost. A trigger sends them.
+CHANNEL = "clusteragent_nodes"
+
+# Seconds between two writes.
+EVERY = 0.05
+# How old, in seconds, what was heard may be when it counts, and how long a report may have waited when more are taken.
+FRESH, PROMPT = 0.1, 0.25
+# A report that waited for longer says nothing any more: whoever was stopped for a while must not revive the dead.
+TOO_LATE = 1.0
+# Letters of a declaration up to which it is known by heart, and nodes whose changes are.
+LONG, MANY = 4096, 100_000
+
+log = structlog.get_logger()
+
+
+class _Taken(NamedTuple):
+    """A report that was answered, and the moment of the monotonic clock at which it came."""
+
+    report: Report
+    came: float
+
+
+class Behind:
+    """What a process knows of its nodes, and the reports that it has answered and not written yet. Lives on one event loop."""
+
+    def __init__(self, write: Write) -> None:
+        self._write = write
+        # What nodes report while nothing changes.
+        self._known: dict[str, Report] = {}
+        self._names: dict[int, str] = {}
+        self._listener = Listener(CHANNEL, heard=self._hear, missed=self._forget)
+        # Notifications are counted, so that what was read before one is not learnt after it.
+        self._serial = self._forgotten = 0
+        self._changed: dict[int, int] = {}
+        self._waiting: dict[str, _Taken] = {}
+        # When the first of those came that wait for their first write, and of those that are being written.
+        self._waits_since: float | None = None
+        self._written_since: float | None = None
+        self._fails = False
+        self._thread = ThreadPoolExecutor(1, "behind")
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Listen and write from now on, if that was not begun yet."""
+        if not self._tasks:
+            self._tasks = [asyncio.create_task(self._listener.run()), asyncio.create_task(self._run())]
+
+    def takes(self, report: Report) -> bool:
+        """Take a report that says that nothing changed, if that is known to be so: its node is up to date."""
+        now = time.monotonic()
+        if self._known.get(report.name) != report or not self._is_fresh(now):
+            if report.last_change != EXTRA_HEARTBEAT:
+                # What it says now is written before what it said before, which must not undo that.
+                self._waiting.pop(report.name, None)
+            return False
+        self._waiting[report.name] = _Taken(report, now)
+        self._waits_since = self._waits_since or now
+        return True
+
+    def mark(self) -> int:
+        """A moment: what is read after it may be learnt, unless it was notified of since."""
+        return self._serial
+
+    def learn(self, report: Report, beat: Beat, mark: int) -> None:
+        """Know what this report's heartbeat found, which was read after the mark."""
+        if beat.is_late or report.last_change == EXTRA_HEARTBEAT:
+            return  # others know better; it leaves out what others say
+        is_old = max(self._forgotten, self._changed.get(beat.node_id, 0)) > mark
+        # A node without a version yet always reports as one does that starts anew.
+        if is_old or beat.warmup or beat.config_version == 0 or len(report.declared) > LONG:
+            self._known.pop(report.name, None)
+            return
+        self._names[beat.node_id] = report.name
+        self._known[report.name] = report._replace(last_change=beat.config_version)
+
+    def _is_fresh(self, now: float) -> bool:
+        since = self._written_since or self._waits_since or now
+        return not self._fails and now - since <= PROMPT and now - self._listener.heard_until <= FRESH
+
+    def _hear(self, payload: str) -> None:
+        if len(self._changed) > MANY:
+            self._forget()
+        self._serial += 1
+        for number in map(int, payload.split()):
+            self._changed[number] = self._serial
+            if name := self._names.pop(number, None):
+                self._known.pop(name, None)
+
+    def _forget(self) -> None:
+        self._serial += 1
+        self._forgotten = self._serial
+        for memory in (self._known, self._names, self._changed):
+            memory.clear()
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(EVERY)
+            if self._waiting:
+                await self._flush()
+            else:
+                self._fails = False
+
+    async def _flush(self) -> None:
+        """Write what waits; what could not be written waits on."""
+        taken, self._waiting = self._waiting, {}
+        self._written_since, self._waits_since = self._waits_since, None
+        mark, loop = self.mark(), asyncio.get_running_loop()
+        try:
+            outcomes = await loop.run_in_executor(self._thread, self._write_in_time, taken)
+        except Exception as error:
+            if not isinstance(error, database.Away):
+                log.exception("heartbeats_not_written", number=len(taken))
+            self._fails, outcomes = True, dict.fromkeys(taken)
+        else:
+            self._fails = False
+        for name, outcome in outcomes.items():
+            if isinstance(outcome, Beat):
+                self.learn(taken[name].report, outcome, mark)
+            elif outcome is None:
+                # Somebody holds its row.
+                self._waiting.setdefault(name, taken[name])
+            else:
+                self._known.pop(name, None)
+                log.warning("heartbeat_refused", node=name, error=str(outcome))
+        self._written_since = None
+
+    def _write_in_time(self, taken: Mapping[str, _Taken]) -> dict[str, Beat | Exception | None]:
+        """Write these, but for those that came too long ago: what became of each."""
+
+        def work() -> dict[str, Beat | Exception | None]:
+            # First: that may take as long as all the rest.
+            connection.ensure_connection()
+            now = time.monotonic()
+            reports = [report._replace(age=now - came) for report, came in taken.values() if now - came <= TOO_LATE]
+            if len(reports) < len(taken):
+                log.warning("heartbeats_too_late", number=len(taken) - len(reports))
+            return dict(zip((report.name for report in reports), self._write(reports), strict=True)) if reports else {}
+
+        return database.ask(work)
