@@ -19,6 +19,7 @@ QUESTIONS = (
     "overload",
     "configs",
     "load",
+    "cut",
     "dispatching",
     "locking",
     "passes",

@@ -3,6 +3,7 @@
 import json
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -34,8 +35,13 @@ class Outcome:
     braked: float
 
 
-def simulate(nodes: int, configs: int, seconds: float, *plan: str) -> Outcome:
-    """So many nodes and configs for so long; the plan is in `simulatenodes --help`, by the same clock."""
+def simulate(
+    nodes: int, configs: int, seconds: float, *plan: str, probe: bool = True, look: Callable[[], None] = lambda: None
+) -> Outcome:
+    """So many nodes and configs for so long; the plan is in `simulatenodes --help`, by the same clock.
+
+    probe: a node beside theirs reports all the time. look: is called all the time.
+    """
     stage.fresh(0)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -48,10 +54,12 @@ def simulate(nodes: int, configs: int, seconds: float, *plan: str) -> Outcome:
         simulation = stack.enter_context(servers.manage("simulatenodes", *words))
         schedule(nodes, configs)
         braked, failed, waits = 0.0, 0, []
-        with closing(_connect(url)) as connection:
-            while simulation.poll() is None:
-                time.sleep(0.1)
-                braked += 0.1 * Hearing.objects.filter(braked_since__isnull=False).count()
+        connection = stack.enter_context(closing(_connect(url))) if probe else None
+        while simulation.poll() is None:
+            time.sleep(0.1)
+            braked += 0.1 * Hearing.objects.filter(braked_since__isnull=False).count()
+            look()
+            if connection:
                 began = perf_counter()
                 failed += _heartbeat(connection) != HTTPStatus.OK
                 waits.append(perf_counter() - began)

@@ -100,7 +100,7 @@ class Behind:
 
     def _is_fresh(self, now: float) -> bool:
         since = self._written_since or self._waits_since or now
-        return not self._fails and now - since <= PROMPT and now - self._listener.heard_until <= FRESH
+        return not self._fails and now - since <= PROMPT and self._listener.has_heard(now, FRESH)
 
     def _hear(self, payload: str) -> None:
         if len(self._changed) > MANY:

@@ -14,8 +14,9 @@ from psycopg.conninfo import conninfo_to_dict
 
 from clusteragent.lib import conf
 
-# Seconds between two looks, that a look may take, and between two attempts to connect.
-_EVERY, _LOOK_WITHIN, _PAUSE = 0.04, 1.0, 0.5
+# Seconds between two looks, also while nobody has asked for a second; that a look may take; and between two connections.
+_EVERY, _SELDOM, _LOOK_WITHIN, _PAUSE = 0.04, 0.5, 1.0, 0.5
+_FORGOTTEN = 1.0
 
 # What says where a server is, and as whom.
 _PLACE = frozenset({"host", "hostaddr", "port", "dbname", "user", "password", "passfile", "service"})
@@ -42,17 +43,22 @@ class Listener:
         """heard: is given each payload. missed: is called when some may not have been heard."""
         self._channel, self._heard, self._missed = channel, heard, missed
         # What was committed before this moment of the monotonic clock was heard.
-        self.heard_until = float("-inf")
+        self._heard_until = self._asked_at = float("-inf")
         self._is_well = True
+
+    def has_heard(self, now: float, within: float) -> bool:
+        """Whether all was heard that was committed up to so many seconds before now, by the monotonic clock."""
+        self._asked_at = now
+        return now - self._heard_until <= within
 
     async def run(self) -> None:
         """Listen until it is cancelled."""
         while True:
             try:
                 await self._listen()
-            except (psycopg.Error, OSError, TimeoutError, _Pooled) as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is told, and tried again
                 self._note(error)
-            self.heard_until = float("-inf")
+            self._heard_until = float("-inf")
             self._missed()
             await asyncio.sleep(_PAUSE)
 
@@ -65,7 +71,8 @@ class Listener:
             while True:
                 await self._look(session)
                 self._note(None)
-                await asyncio.sleep(_EVERY)
+                is_asked = time.monotonic() - self._asked_at < _FORGOTTEN
+                await asyncio.sleep(_EVERY if is_asked else _SELDOM)
 
     async def _look(self, session: psycopg.AsyncConnection[Any]) -> None:
         """Hear what was notified. A server sends that before it says that a statement is done."""
@@ -76,7 +83,7 @@ class Listener:
         # A pooler makes up the number that it tells its clients.
         if row is None or row[0] != session.info.backend_pid:
             raise _Pooled(_Pooled.__doc__)
-        self.heard_until = asked
+        self._heard_until = asked
 
     def _note(self, error: Exception | None) -> None:
         if self._is_well != (error is None):
