@@ -14,8 +14,9 @@ from psycopg.conninfo import conninfo_to_dict
 
 from clusteragent.lib import conf
 
-# Seconds between two looks, also while nobody has asked for a second; that a look may take; and between two connections.
-_EVERY, _SELDOM, _LOOK_WITHIN, _PAUSE = 0.04, 0.5, 1.0, 0.5
+# Seconds between two looks, also while nobody has asked for a second; that a look may take; and between two connections, also
+# where there is a pooler, which will not go away.
+_EVERY, _SELDOM, _LOOK_WITHIN, _PAUSE, _LONG_PAUSE = 0.04, 0.5, 1.0, 0.5, 30.0
 _FORGOTTEN = 1.0
 
 # What says where a server is, and as whom.
@@ -54,13 +55,15 @@ class Listener:
     async def run(self) -> None:
         """Listen until it is cancelled."""
         while True:
+            pause = _PAUSE
             try:
                 await self._listen()
             except Exception as error:  # noqa: BLE001 - whatever it is, it is told, and tried again
                 self._note(error)
+                pause = _LONG_PAUSE if isinstance(error, _Pooled) else _PAUSE
             self._heard_until = float("-inf")
             self._missed()
-            await asyncio.sleep(_PAUSE)
+            await asyncio.sleep(pause)
 
     async def _listen(self) -> None:
         # In a thread: Django makes them from settings, and may ask who it is on an event loop.
