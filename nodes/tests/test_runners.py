@@ -71,6 +71,15 @@ def test_what_a_runner_tells_is_kept(fakes: FakeRunners) -> None:
     assert runner("ash").stats_at is not None
 
 
+def test_what_a_runner_does_not_tell_is_unknown_rather_than_zero(fakes: FakeRunners) -> None:
+    """Those from before 2026 tell no totals."""
+    report(ash=ASH)
+    fakes.says(ASH, {"ntp:1": {"AverageExecutionTime": 0, "MetricSamples": 3, "LastExecFailed": False}})
+    assert collect() == (1, 0)
+    fields = ("execution_ms", "metric_samples", "total_runs", "total_errors", "last_success")
+    assert RunnerStats.objects.values_list(*fields).get() == (0, 3, None, None, None)
+
+
 def test_stats_and_workers_are_asked_with_our_token_and_nothing_else_is(fakes: FakeRunners) -> None:
     report(ash=ASH)
     fakes.says(ASH, {})
@@ -278,12 +287,12 @@ def test_a_check_whose_stats_are_odd_is_left_out(fakes: FakeRunners, odd: dict[s
 @pytest.mark.parametrize(
     ("key", "value", "field", "kept"),
     [
-        ("TotalRuns", -1, "total_runs", 0),
-        ("TotalRuns", "9", "total_runs", 0),
+        ("TotalRuns", -1, "total_runs", None),
+        ("TotalRuns", "9", "total_runs", None),
         ("TotalRuns", 2**64 - 1, "total_runs", 2**63 - 1),
         ("TotalRuns", 1e300, "total_runs", 2**63 - 1),
-        ("TotalErrors", float("nan"), "total_errors", 0),
-        ("TotalErrors", float("inf"), "total_errors", 0),
+        ("TotalErrors", float("nan"), "total_errors", None),
+        ("TotalErrors", float("inf"), "total_errors", None),
         ("LastExecFailed", "yes", "failed", False),
         ("LastError", 7, "last_error", ""),
         ("LastError", "a\0b\ud800", "last_error", "ab?"),
