@@ -92,7 +92,17 @@ def test_pruning_forgets_what_is_older_than_the_retention() -> None:
         NodeEvent.objects.create(node_name="ash", kind=NodeEvent.Kind.SILENT, time=Now() - age)
         Plan.objects.create(revision=1, time=Now() - age)
     Cost.objects.create(config_id=1, workers_needed=0.5)
-    pruned = {"moves": 1, "plans": 1, "edits": 0, "events": 1, "nodes": 0, "costs": 1, "sessions": 0, "task results": 0}
+    pruned = {
+        "moves": 1,
+        "plans": 1,
+        "edits": 0,
+        "freezes": 0,
+        "events": 1,
+        "nodes": 0,
+        "costs": 1,
+        "sessions": 0,
+        "task results": 0,
+    }
     assert tasks.prune(7) == str(pruned | {"tokens": 0})
     assert (Move.objects.count(), NodeEvent.objects.count()) == (1, 1)
 
