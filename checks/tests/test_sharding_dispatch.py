@@ -281,6 +281,44 @@ def test_another_replica_s_file_keeps_all_its_shards(folder: Path, monkeypatch: 
     assert keys() == ["shop.yaml#0", "shop.yaml#1"]
 
 
+def test_shards_by_hash_come_change_and_go_with_their_file(folder: Path) -> None:
+    report("ash", "birch")
+
+    def asks(count: int, criteria: str = "namespace") -> Report:
+        instance = f"{{shard_criteria: [{criteria}], shard_count: {count}}}"
+        (folder / f"{KSM}.yaml").write_text(f"cluster_check: true\ninstances: [{instance}]")
+        return scan()
+
+    assert asks(3) == Report(added=[f"{KSM}.yaml"])
+    assert keys() == [f"{KSM}.yaml#{number}" for number in range(3)]
+    assert sorted(counts().values()) == [1, 2]
+    before = owners()
+    assert asks(2) == Report(changed=[f"{KSM}.yaml"])
+    assert owners().items() <= before.items()
+    # What can't be followed is said, and the check runs all the same.
+    assert [error.error for error in asks(1).errors] == [
+        "it asks for shards by hash and is dispatched whole: shard_count is not a whole number from 2 to 1000"
+    ]
+    assert keys() == [f"{KSM}.yaml"]
+    assert not dangling()
+    assert asks(1).changed == []
+    assert (
+        asks(2, "node")
+        .errors[0]
+        .error.endswith("shard_criteria is not a list of namespace or resource, each once at most")
+    )
+    (folder / f"{KSM}.yaml").unlink()
+    scan()
+    assert keys() == []
+
+
+def test_what_was_written_by_hand_is_edited_as_it_was_written() -> None:
+    said = "shard_count: 3\nshard_criteria:\n- namespace\nskip_leader_election: true\n"
+    sending.put("admin", "ksm", config(name=KSM, instances=(said,)))
+    assert Config.objects.count() == 3
+    assert sending.original("admin", "ksm").instances == (said,)
+
+
 # Guards, and what is wrong
 
 
