@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,9 +12,9 @@ from checks import sharding, wire, yamlnodes
 from checks.sharding import cut, grouped, whole
 from checks.tests.cast import config
 from checks.wire import IntegrationConfig
+from tests import peer_cases
 
-DATA = Path(__file__).parents[2] / "tests" / "data" / "peer_cases" / "sharding.json"
-CASES = {case["name"]: case for case in json.loads(DATA.read_text())}
+CASES = peer_cases.cases("sharding.json")
 NAMES = ["pods", "nodes", "others"]
 AGGREGATE = "collectors:\n- pods\npod_collection_mode: cluster_aggregates_only\n"
 
@@ -337,10 +336,9 @@ def test_every_case_of_the_peer_is_replayed_or_belongs_elsewhere() -> None:
     """Those of the dispatcher are in test_sharding_dispatch.py."""
     here = {name for name, case in CASES.items() if case["topic"] != "sharding.dispatcher"}
     tables = ("TestShouldShard", "TestAnalyze", "TestClassify", "TestCreateShardedKSMConfigs")
-    left = {name for name in here - {*HASH, *PARSED} if not name.startswith(tables)}
-    text = Path(__file__).read_text()
-    assert not {name for name in left if f'given_and_wanted("{name}")' not in text}
-    assert len(CASES) == 35
+    assert not peer_cases.unread(
+        here, __file__, tables={*HASH, *PARSED, *(name for name in here if name.startswith(tables))}
+    )
 
 
 def test_what_shards_would_repeat_too_often_is_dispatched_whole(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,11 +14,13 @@ from checks.querysets import NotLeader
 from checks.sharding import KSM
 from checks.tests.cast import config, counts, dangling, lead, owners, report
 from clusteragent.lib import conf
+from tests import peer_cases
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
 
-DATA = Path(__file__).parents[2] / "tests" / "data" / "peer_cases" / "sharding.json"
-CASES = {case["name"]: case for case in json.loads(DATA.read_text()) if case["topic"] == "sharding.dispatcher"}
+CASES = {
+    name: case for name, case in peer_cases.cases("sharding.json").items() if case["topic"] == "sharding.dispatcher"
+}
 
 
 @pytest.fixture(autouse=True)
@@ -152,8 +154,7 @@ def test_a_leader_whose_term_is_over_cuts_nothing(folder: Path, monkeypatch: pyt
 
 
 def test_the_peer_s_cases_of_the_dispatcher_are_all_here() -> None:
-    text = Path(__file__).read_text()
-    assert not [name for name in CASES if f'"{name}"' not in text]
+    assert not peer_cases.unread(CASES, __file__)
 
 
 # Files that change

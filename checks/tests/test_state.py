@@ -1,7 +1,6 @@
 """The whole map as one document."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -14,12 +13,11 @@ from nodes.models import Hearing, Heartbeat, Node, Runner
 from nodes.runners import read_stats
 from nodes.runnerstats import Answer
 from nodes.tests.fake_runners import told
+from tests import peer_cases
 from tests.map import register, store
 from tests.webserver import database_url
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-CASES = json.loads((Path(__file__).parents[2] / "tests" / "data" / "peer_cases" / "dispatch.json").read_text())
 
 
 def document(**options: bool) -> Any:
@@ -81,7 +79,7 @@ OLD = {"AverageExecutionTime": 0, "MetricSamples": 3, "HistogramBuckets": 0, "Ev
 
 def test_the_peer_s_case_of_stats(warm: None) -> None:
     """The case names an ID that none of its instances has, so it is no cluster check. Ours tells errors, as newer peers do."""
-    (case,) = [one for one in CASES if one["name"] == "TestGetStateIncludesStats"]
+    case = peer_cases.cases("dispatch.json")["TestGetStateIncludesStats"]
     given, expected = case["input"], case["expected"]
     node, ids = register(given["config"]["on"]), tuple(f"my_check:{number}" for number in given["config"]["instances"])
     store("{}", name=given["config"]["name"], owner=node, check_ids=ids)

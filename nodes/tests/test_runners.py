@@ -17,6 +17,7 @@ from nodes.runners import Round
 from nodes.runnerstats import Answer as Told
 from nodes.tests.fake_runners import HANGS, FakeRunners, Script, flood, serving, told
 from nodes.tests.scripted_server import TOKEN, Answer
+from tests import peer_cases
 
 pytestmark = pytest.mark.django_db
 ASH, BIRCH, CEDAR = "127.2.0.1", "127.2.0.2", "127.2.0.3"
@@ -87,6 +88,25 @@ def test_stats_and_workers_are_asked_with_our_token_and_nothing_else_is(fakes: F
     assert fakes.asked == [
         (ASH, f"/api/v1/clcrunner/{what}", f"bearer {TOKEN}".lower()) for what in ("stats", "workers")
     ]
+
+
+def test_what_an_address_tells_is_of_the_node_that_names_it_now(fakes: FakeRunners) -> None:
+    case = peer_cases.cases("rebalance.json")["TestUpdateRunnersStats"]
+    addresses = dict(zip(case["input"]["client"], (ASH, BIRCH), strict=True))
+    for address, says in case["input"]["client"].items():
+        fakes.says(addresses[address], says["stats"], {"Count": says["workers"]})
+
+    def told() -> dict[str, dict[str, Any]]:
+        collect()
+        return {
+            name: {"workers": runner(name).workers, "check": next(iter(checks(name)))} for name in ("node1", "node2")
+        }
+
+    report(node1=ASH, node2=BIRCH)
+    first = told()
+    assert first == case["expected"]["after_1"]
+    report(node1=BIRCH, node2=ASH)
+    assert told() == {"node1": first["node2"], "node2": first["node1"]}
 
 
 def test_a_node_that_is_lost_or_named_no_address_is_not_asked(fakes: FakeRunners) -> None:
