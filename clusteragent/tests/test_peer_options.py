@@ -6,6 +6,9 @@ import pytest
 from django.core import checks
 from django.core.management import call_command
 
+from clusteragent import web
+from clusteragent.greeting import _options
+from clusteragent.handler import Handler
 from clusteragent.lib import options, peer_options
 
 # As charts and manifests of the Datadog Cluster Agent set them.
@@ -106,6 +109,25 @@ def test_the_check_command_says_what_becomes_of_each(
         "Known and without effect here, because balancing is always by utilization:"
         " DD_CLUSTER_CHECKS_REBALANCE_WITH_UTILIZATION." in told
     )
+
+
+def test_each_process_that_starts_tells_it(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setenv("DD_LEADER_ELECTION", "true")
+    monkeypatch.setattr(web, "serve", lambda server: None)
+    monkeypatch.setattr(Handler, "run", lambda handler: None)
+    for command in (("runagent",), ("serve", "agents")):
+        caplog.clear()
+        call_command(*command)
+        assert "options_without_effect" in caplog.text
+        assert "DD_LEADER_ELECTION (leadership is a lock" in caplog.text
+
+
+def test_make_run_tells_it_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DD_LEADER_ELECTION", "true")
+    monkeypatch.setenv("DD_CLUSTER_CHECKS_WARMUP", "3")
+    told = list(_options())
+    assert told[0] == "DD_CLUSTER_CHECKS_WARMUP is no option. Is DD_CLUSTER_CHECKS_WARMUP_DURATION meant?"
+    assert "DD_LEADER_ELECTION (leadership is a lock" in told[1]
 
 
 def test_no_reason_is_given_for_what_is_honoured() -> None:
