@@ -43,7 +43,7 @@ def admit(source: str, key: str, config: IntegrationConfig, replica: str = "") -
             sent.append(Sent(source, sharding.key_of(key, number), shard, dispatcher.admit(shard), replica))
         except UnpatchableConfig as error:
             broken.append(f"#{number}: {error}")
-    problems = [sharding.problem(config)] if conf.KSM_SHARDING_ENABLED else []
+    problems = [_refused(config)]
     if not sent:
         sent = [Sent(source, key, config, dispatcher.admit(config), replica)]
     elif broken:
@@ -55,7 +55,7 @@ def divided(sent: Sent) -> Admitted:
     """What was admitted whole, in shards if the options want that. Raises Refused."""
     if cut(sent.original):
         return admit(sent.source, sent.key, sent.original, sent.replica)
-    return Admitted(sent.key, (sent,))
+    return Admitted(sent.key, (sent,), _refused(sent.original))
 
 
 def cut(config: IntegrationConfig) -> dict[int, IntegrationConfig]:
@@ -66,6 +66,11 @@ def cut(config: IntegrationConfig) -> dict[int, IntegrationConfig]:
         instances=conf.INSTANCE_SHARDING_ENABLED,
         excluded=conf.INSTANCE_SHARDING_EXCLUDE_CHECKS,
     )
+
+
+def _refused(config: IntegrationConfig) -> str:
+    """Why the config is not cut as it asks; nothing where the options cut none of its kind."""
+    return sharding.problem(config) if conf.KSM_SHARDING_ENABLED else ""
 
 
 def send(

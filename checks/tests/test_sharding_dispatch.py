@@ -313,6 +313,16 @@ def test_shards_by_hash_come_change_and_go_with_their_file(folder: Path) -> None
     assert keys() == []
 
 
+def test_who_sends_a_request_that_can_t_be_followed_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    asking = config(name=KSM, instances=("shard_criteria: [namespace]\nshard_count: 1\n",))
+    (whole,) = sending.admit("admin", "ksm", asking).sent
+    for told in (sending.put("admin", "ksm", asking), sending.divided(whole)):
+        assert "shard_count is not a whole number from 2" in told.problem
+        assert [one.key for one in told.sent] == ["ksm"]
+    monkeypatch.setattr(conf, "KSM_SHARDING_ENABLED", False)
+    assert sending.put("admin", "ksm", asking).problem == ""
+
+
 def test_what_was_written_by_hand_is_edited_as_it_was_written() -> None:
     said = "shard_count: 3\nshard_criteria:\n- namespace\nskip_leader_election: true\n"
     sending.put("admin", "ksm", config(name=KSM, instances=(said,)))
