@@ -93,6 +93,28 @@ def test_what_is_an_option_or_somebody_else_s_is_no_warning(name: str) -> None:
     assert peer_options.unknown({name: "1"}) == {}
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "DD_AC_EXCLUDE", "DD_ADMISSION_CONTROLLER_INJECT_CONFIG_MODE", "DD_APP_KEY", "DD_AUTOSCALING_WORKLOAD_ENABLED",
+        "DD_CLUSTER_AGENT_CLIENT_RECONNECT_PERIOD_SECONDS", "DD_CLUSTER_AGENT_CMD_PORT",
+        "DD_CLUSTER_AGENT_COLLECT_KUBERNETES_TAGS", "DD_CLUSTER_AGENT_KUBERNETES_SERVICE_NAME",
+        "DD_CLUSTER_AGENT_LANGUAGE_DETECTION_PATCHER_ENABLED", "DD_CLUSTER_AGENT_MAX_LEADER_CONNECTIONS",
+        "DD_CLUSTER_AGENT_SERVICE_ACCOUNT_NAME", "DD_CLUSTER_AGENT_TOKEN_NAME", "DD_COLLECT_KUBERNETES_EVENTS",
+        "DD_COMPLIANCE_CONFIG_ENABLED", "DD_CONTAINER_EXCLUDE", "DD_CSI_ENABLED", "DD_DD_URL", "DD_EXTRA_CONFIG_PROVIDERS",
+        "DD_EXTRA_LISTENERS", "DD_EXTERNAL_METRICS_PROVIDER_ENABLED", "DD_HEALTH_PORT", "DD_HOSTNAME",
+        "DD_INSTRUMENTATION_INSTALL_TIME", "DD_KUBERNETES_USE_ENDPOINT_SLICES", "DD_KUBE_RESOURCES_NAMESPACE",
+        "DD_LEADER_ELECTION_DEFAULT_RESOURCE", "DD_LEADER_LEASE_NAME", "DD_ORCHESTRATOR_EXPLORER_ENABLED", "DD_POD_NAME",
+        "DD_PROMETHEUS_SCRAPE_ENABLED", "DD_REMOTE_CONFIGURATION_ENABLED", "DD_SECRET_BACKEND_COMMAND", "DD_SITE",
+    ],
+)  # fmt: skip
+def test_what_charts_of_the_peer_set_has_a_reason_of_its_own(name: str) -> None:
+    assert peer_options.unknown({name: "1"}) == {}
+    ((reason, names),) = peer_options.without_effect({name: "1"}).items()
+    assert names == [name]
+    assert reason != peer_options.WITHOUT_EFFECT["DD_*"]
+
+
 def test_an_empty_variable_is_not_set() -> None:
     assert peer_options.unknown({"CLUSTERAGENT_CONFDIR": " "}) == {}
 
