@@ -66,13 +66,13 @@ class CostQuerySet(models.QuerySet["clusterstore.Cost"]):
         """The expected cost of all that each node has, and its own load: {node's id: workers}."""
         return self._numbers(self._MEANS + self._BY_NODE, [])
 
-    # Of nodes that answered the last time: what others told long ago is no measurement. Runs of less than a millisecond
-    # are told as 0; they cost nearly nothing, but not nothing, or a node could be given any number of them.
+    # Of nodes that answered the last time: what others told long ago is no measurement. What is told of has run. Runs of
+    # less than a millisecond are told as 0; they cost nearly nothing, but not nothing, or a node could be given any number
+    # of them.
     _FRESH = """
         WITH fresh AS NOT MATERIALIZED (
             SELECT s.node_id, s.check_id, greatest(s.execution_ms, 0.5) / 1000 AS seconds
             FROM nodes_runnerstats AS s JOIN nodes_runner AS r ON r.node_id = s.node_id AND r.failures = 0
-            WHERE s.total_runs > 0 OR s.execution_ms > 0
         )
     """
 

@@ -11,6 +11,7 @@ from django.db import connection, transaction
 from django.db.models import F, QuerySet
 from django.db.models.functions import Now
 
+from checks.freezes import Freeze
 from checks.models import Assignment, ClusterStore, Config, Cost, Origin, Source
 from checks.orders import Isolation, Pause, Pin, Rule
 from nodes.models import Hearing, Node, NodeRule
@@ -73,6 +74,7 @@ def _tables() -> Mapping[str, QuerySet[Any, Any]]:
         "pins": Pin.objects.values(),
         "pauses": Pause.objects.values(),
         "isolations": Isolation.objects.values(),
+        "freezes": Freeze.objects.values(),
         "rules": Rule.objects.values(),
         "nodes": Node.objects.values(
             *(field.attname for field in Node._meta.concrete_fields),

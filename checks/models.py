@@ -7,6 +7,7 @@ from django.db import models
 from django.db.models.functions import Now
 
 import checks.edits
+import checks.freezes
 import checks.troubles  # noqa: F401 - their models are this app's
 from checks.costquerysets import CostQuerySet
 from checks.planquerysets import PlanQuerySet

@@ -14,6 +14,7 @@ from django.db.models.functions import Extract, Now
 from checks import dispatcher
 from checks.dispatcher.turns import entries_of
 from checks.eligibility import Eligibility, candidates
+from checks.freezes import Freeze
 from checks.models import Assignment, ClusterStore, Config, Instance, Source
 from checks.orders import Isolation, Pause, Pin
 from checks.querysets import ConfigQuerySet
@@ -69,6 +70,7 @@ class Kind(enum.StrEnum):
     PAUSE_OVERDUE = enum.auto()
     SOURCE_ERROR = enum.auto()
     HELD_REMOVALS = enum.auto()
+    FROZEN = enum.auto()
 
 
 _TROUBLES = {
@@ -114,6 +116,7 @@ def lines(differing: Sequence[str] = ()) -> list[Need]:
         *_of_names(hearing),
         *_of_orders(hearing.now),
         *_of_sources(hearing.now),
+        *_of_freezes(hearing.now),
     ]
     order = list(Kind)
     return sorted(found, key=lambda need: order.index(need.kind))
@@ -386,3 +389,11 @@ def _of_sources(now: datetime) -> Iterator[Need]:
             yield Need(
                 Kind.HELD_REMOVALS, source.held_removals_number, cause, row_url(source), now, subject=source.name
             )
+
+
+def _of_freezes(now: datetime) -> Iterator[Need]:
+    for freeze in Freeze.objects.in_force():
+        note = f" ({scrub(freeze.note)[:MOST_CHARACTERS]})" if freeze.note else ""
+        yield Need(
+            Kind.FROZEN, 1, f"Nothing is balanced automatically: {freeze}{note}.", row_url(freeze), now, freeze.time
+        )

@@ -36,7 +36,6 @@ class PlanQuerySet(models.QuerySet["clusterstore.Plan"]):
         WITH told AS (
             SELECT s.node_id, s.check_id, r.stats_at
             FROM nodes_runnerstats AS s JOIN nodes_runner AS r ON r.node_id = s.node_id
-            WHERE s.total_runs > 0 OR s.execution_ms > 0
         ), ran AS (
             SELECT a.config_id
             FROM told

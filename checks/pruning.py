@@ -7,6 +7,7 @@ import structlog
 from django.db import connection
 
 from checks.edits import Edit
+from checks.freezes import Freeze
 from checks.models import Cost, Move, Plan
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
@@ -20,6 +21,7 @@ KINDS: dict[str, Callable[[float], int]] = {
     "moves": lambda most: Move.objects.prune(_old(), most),
     "plans": lambda most: Plan.objects.prune(_old(), most),
     "edits": lambda most: Edit.objects.prune(_old(), most),
+    "freezes": lambda most: Freeze.objects.prune(_old(), most),
     "events": lambda most: NodeEvent.objects.prune(_old(), most),
     "nodes": lambda most: Node.objects.prune(most),
     "costs": lambda most: Cost.objects.prune(most),

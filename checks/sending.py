@@ -13,7 +13,7 @@ from clusteragent.lib import conf
 
 
 class Admitted(NamedTuple):
-    """What is to be dispatched for a key. problem: which shards are left out, and why."""
+    """What is to be dispatched for a key. problem: which shards are left out, or why it is not cut as it asks."""
 
     key: str
     sent: tuple[Sent, ...]
@@ -43,17 +43,19 @@ def admit(source: str, key: str, config: IntegrationConfig, replica: str = "") -
             sent.append(Sent(source, sharding.key_of(key, number), shard, dispatcher.admit(shard), replica))
         except UnpatchableConfig as error:
             broken.append(f"#{number}: {error}")
+    problems = [_refused(config)]
     if not sent:
-        return Admitted(key, (Sent(source, key, config, dispatcher.admit(config), replica),))
-    problem = f"{len(broken)} of {len(shards)} shards left out; {'; '.join(broken[:3])}" if broken else ""
-    return Admitted(key, tuple(sent), problem)
+        sent = [Sent(source, key, config, dispatcher.admit(config), replica)]
+    elif broken:
+        problems.append(f"{len(broken)} of {len(shards)} shards left out; {'; '.join(broken[:3])}")
+    return Admitted(key, tuple(sent), "; ".join(filter(None, problems)))
 
 
 def divided(sent: Sent) -> Admitted:
     """What was admitted whole, in shards if the options want that. Raises Refused."""
     if cut(sent.original):
         return admit(sent.source, sent.key, sent.original, sent.replica)
-    return Admitted(sent.key, (sent,))
+    return Admitted(sent.key, (sent,), _refused(sent.original))
 
 
 def cut(config: IntegrationConfig) -> dict[int, IntegrationConfig]:
@@ -64,6 +66,11 @@ def cut(config: IntegrationConfig) -> dict[int, IntegrationConfig]:
         instances=conf.INSTANCE_SHARDING_ENABLED,
         excluded=conf.INSTANCE_SHARDING_EXCLUDE_CHECKS,
     )
+
+
+def _refused(config: IntegrationConfig) -> str:
+    """Why the config is not cut as it asks; nothing where the options cut none of its kind."""
+    return sharding.problem(config) if conf.KSM_SHARDING_ENABLED else ""
 
 
 def send(

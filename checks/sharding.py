@@ -3,8 +3,9 @@
 What is cut, and into what, is the Datadog Cluster Agent's. Pure: no database, no options.
 """
 
+import re
 from collections.abc import Container, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from yaml import MappingNode, Node, ScalarNode, SequenceNode
 
@@ -16,7 +17,11 @@ KSM = "kubernetes_state_core"
 _SERVICE_ID = "#instance-shard-"
 # Each shard repeats what its config has besides instances. What would become too much is dispatched whole.
 MOST_REPEATED = 64 * 1024 * 1024
+# Shards by hash of one config. The peer knows no limit, and a slip would make it a million.
+MOST_BY_HASH = 1000
 _PODS, _NODES, _OTHERS = range(3)
+_CRITERIA = ("namespace", "resource")
+_INT, _FLOAT = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
 
 # What the check collects when its instance does not say: kube-state-metrics' defaults and `endpoints`. Newer resources are
 # left out, since agents whose kube-state-metrics does not know one refuse the whole instance.
@@ -49,13 +54,14 @@ def cut(
 ) -> dict[int, IntegrationConfig]:
     """The shards by their numbers; none when the config is dispatched whole.
 
-    resources: cut kubernetes_state_core by groups of collectors. instances: cut the others by instance, but for checks
-    that are excluded. The number of a shard says which part it is, so that one part can come and go without the others.
+    resources: cut kubernetes_state_core by groups of collectors, or by hash where its instance asks for that. instances: cut
+    the others by instance, but for checks that are excluded. The number of a shard says which part it is, so that one part
+    can come and go without the others.
     """
     if not config.cluster_check or config.is_endpoint:
         return {}
     if config.name == KSM:
-        return _by_resources(config) if resources else {}
+        return _of_ksm(config) if resources else {}
     if not instances or len(config.instances) < 2 or config.name in excluded or (config.logs or "").strip():
         return {}
     if repeated(config) * len(config.instances) > MOST_REPEATED:
@@ -68,8 +74,24 @@ def cut(
 
 
 def repeated(config: IntegrationConfig) -> int:
-    """How many characters of the config each of its shards has."""
-    return len(config.init_config or "") + len(config.metric_config or "")
+    """How many characters of the config each of its shards has, at most."""
+    instances = sum(map(len, config.instances)) if config.name == KSM else 0
+    return len(config.init_config or "") + len(config.metric_config or "") + instances
+
+
+def problem(config: IntegrationConfig) -> str:
+    """Why kubernetes_state_core is not cut by hash as its instance asks, or what of it is left out; mostly nothing."""
+    if config.name != KSM or not config.cluster_check or config.is_endpoint:
+        return ""
+    root, aggregates = _classified(config)
+    request = _by_hash(root) if root is not None else None
+    if request is None:
+        return ""
+    if why := request.wrong or _too_much(config, request.count):
+        return f"it asks for shards by hash and is dispatched whole: {why}"
+    if len(aggregates) > 1:
+        return f"{len(aggregates) - 1} of {len(aggregates)} instances of cluster_aggregates_only left out: each counts all pods"
+    return ""
 
 
 def whole(shards: Mapping[int, IntegrationConfig]) -> IntegrationConfig:
@@ -89,19 +111,85 @@ def grouped(collectors: Iterable[str]) -> dict[int, list[str]]:
     return groups
 
 
-def _by_resources(config: IntegrationConfig) -> dict[int, IntegrationConfig]:
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """Shards by hash, as an instance asks for them. wrong: what can't be as it stands."""
+
+    criteria: list[str]
+    count: int
+    wrong: str = ""
+
+
+def _classified(config: IntegrationConfig) -> tuple[MappingNode | None, tuple[str, ...]]:
+    """The only instance that can be cut, None when there is not just one, and those that ride with it."""
     try:
         roots = [yamlnodes.read(instance) for instance in config.instances]
     except OddYAML:
-        return {}
+        return None, ()
     aggregates = tuple(text for text, root in zip(config.instances, roots, strict=True) if _only_aggregates(root))
-    (root, *more) = [root for root in roots if not _only_aggregates(root)] or [None]
-    if more or not isinstance(root, MappingNode) or yamlnodes.get(root, "shard_criteria") is not None:
+    others = [root for root in roots if not _only_aggregates(root)]
+    root = others[0] if len(others) == 1 else None
+    return (root if isinstance(root, MappingNode) else None), aggregates
+
+
+def _of_ksm(config: IntegrationConfig) -> dict[int, IntegrationConfig]:
+    root, aggregates = _classified(config)
+    if root is None:
         return {}
+    request = _by_hash(root)
+    if request is None:
+        return _by_resources(config, root, aggregates)
+    # One that can't be followed is not cut otherwise: nobody asked for that.
+    if request.wrong or _too_much(config, request.count):
+        return {}
+    parts = [_hashed(root, request, number) for number in range(request.count)]
+    # Those that count all pods count them once, wherever there is room for that.
+    parts += [_without_election(yamlnodes.read(text)) for text in aggregates[:1]]
+    return {number: replace(config, instances=(part,)) for number, part in enumerate(parts)}
+
+
+def _by_hash(root: MappingNode) -> _Request | None:
+    """What the instance asks for; None when it doesn't: null and an empty list are no request."""
+    wanted, number = yamlnodes.get(root, "shard_criteria"), yamlnodes.get(root, "shard_count")
+    count = _whole_number(number)
+    if yamlnodes.is_null(wanted) or (isinstance(wanted, SequenceNode) and not wanted.value):
+        return _Request([], 0, "shard_count is not a whole number") if count is None else None
+    items = wanted.value if isinstance(wanted, SequenceNode) else []
+    criteria = [item.value for item in items if isinstance(item, ScalarNode)]
+    if not items or set(criteria) - set(_CRITERIA) or len(set(criteria)) < len(items):
+        return _Request([], 0, f"shard_criteria is not a list of {' or '.join(_CRITERIA)}, each once at most")
+    if count is None or not 2 <= count <= MOST_BY_HASH:
+        return _Request([], 0, f"shard_count is not a whole number from 2 to {MOST_BY_HASH}")
+    return _Request(sorted(criteria), count)
+
+
+def _whole_number(node: Node | None) -> int | None:
+    """What the peer takes a scalar for where it wants a whole number; None for what it refuses. A null is 0."""
+    if yamlnodes.is_null(node):
+        return 0
+    if not isinstance(node, ScalarNode) or node.tag not in (_INT, _FLOAT):
+        return None
+    text = node.value.replace("_", "").lower()
+    try:
+        if node.tag == _FLOAT:
+            return int(float(text))
+        return int(text, 8 if re.match(r"[+-]?0\d", text) else 0)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _too_much(config: IntegrationConfig, count: int) -> str:
+    size = repeated(config) * count
+    return f"its shards would have {size} characters, allowed are {MOST_REPEATED}" if size > MOST_REPEATED else ""
+
+
+def _by_resources(
+    config: IntegrationConfig, root: MappingNode, aggregates: tuple[str, ...]
+) -> dict[int, IntegrationConfig]:
     groups = grouped(_collectors(root))
     if len(groups) < 2:
         return {}
-    shards = {number: (_collecting(root, group),) for number, group in groups.items()}
+    shards: dict[int, tuple[str, ...]] = {number: (_collecting(root, group),) for number, group in groups.items()}
     if aggregates:
         # They belong to the pods.
         shards[_PODS] = (*shards.get(_PODS, ()), *aggregates)
@@ -123,16 +211,39 @@ def _collectors(root: MappingNode) -> list[str]:
 
 
 def _collecting(root: MappingNode, collectors: list[str]) -> str:
-    """The instance's text when it collects just these. Shards don't elect a leader: each runs once in the cluster anyway."""
+    """The instance's text when it collects just these."""
+    return _without_election(root, collectors=yamlnodes.sequence(collectors))
+
+
+def _hashed(root: MappingNode, request: _Request, number: int | None) -> str:
+    """The instance's text as the shard of this number; without one, as all of them together."""
+    parts: dict[str, Node] = {
+        "shard_criteria": yamlnodes.sequence(request.criteria),
+        "shard_count": ScalarNode(_INT, str(request.count)),
+    }
+    if number is not None:
+        parts["shard_id"] = ScalarNode(_INT, str(number))
+    return _without_election(root, **parts)
+
+
+def _without_election(root: Node | None, **parts: Node) -> str:
+    """The instance's text with these keys. Shards don't elect a leader: each runs once in the cluster anyway."""
+    assert isinstance(root, MappingNode)
     instance = MappingNode(root.tag, root.value, flow_style=False)
-    yamlnodes.put(instance, "collectors", yamlnodes.sequence(collectors))
-    yamlnodes.put(instance, "skip_leader_election", yamlnodes.true())
+    for key, value in (parts | {"skip_leader_election": yamlnodes.true()}).items():
+        yamlnodes.put(instance, key, value)
     return yamlnodes.write(instance)
 
 
 def _joined(texts: Iterable[str]) -> Iterable[str]:
-    """The one instance that all groups of collectors were cut from, and what rode with them."""
+    """The one instance that all shards were cut from, and what rode with them."""
     read = {text: yamlnodes.read(text) for text in texts}
     parts = [root for root in read.values() if isinstance(root, MappingNode) and not _only_aggregates(root)]
+    if not parts:
+        # What was to be cut could not be patched, and only its riders are there.
+        return tuple(texts)
+    if (request := _by_hash(parts[0])) and not request.wrong:
+        root = MappingNode(parts[0].tag, [pair for pair in parts[0].value if pair[0].value != "shard_id"])
+        return _hashed(root, request, None), *(text for text, root in read.items() if _only_aggregates(root))
     collectors = sorted({collector for part in parts for collector in _collectors(part)})
     return _collecting(parts[0], collectors), *(text for text, root in read.items() if _only_aggregates(root))

@@ -1,4 +1,4 @@
-"""The whole map as one JSON document: who runs what, and what dangles."""
+"""The whole map as one JSON document: who runs what, what runners told of it, and what dangles."""
 
 import json
 from collections.abc import Generator, Iterator
@@ -8,12 +8,14 @@ from typing import Any
 
 from django.contrib.postgres.expressions import ArraySubquery
 from django.db import connection, transaction
-from django.db.models import OuterRef
+from django.db.models import F, OuterRef, Subquery
 
 from checks.models import Config, Instance
 from checks.patching import made_by_us
-from clusteragent.lib.shortids import told_check_id
-from nodes.models import Hearing, Node
+from checks.scrub import scrub as scrubbed
+from clusteragent.lib.shortids import named_in, told_check_id
+from nodes.models import Hearing, Node, RunnerStats
+from nodes.runnerstats import COUNTS
 
 # Rows that one statement fetches, and bytes that one piece has at least.
 _ROWS = 100
@@ -69,11 +71,20 @@ def _nodes(scrub: bool) -> Iterator[Iterator[bytes]]:
         )
         .iterator(_ROWS)
     )
+    # Both in the order of the nodes' names, so that each is read once.
+    stats = groupby(_stats(scrub), key=itemgetter(0))
+    told = next(stats, None)
     for name, group in groupby(rows, key=itemgetter(0)):
-        yield _node(name, group, scrub)
+        if told is not None and told[0] == name:
+            yield _node(name, group, told[1], scrub)
+            told = next(stats, None)
+        else:
+            yield _node(name, group, None, scrub)
 
 
-def _node(name: str, rows: Iterator[tuple[Any, ...]], scrub: bool) -> Iterator[bytes]:
+def _node(
+    name: str, rows: Iterator[tuple[Any, ...]], stats: Iterator[tuple[str, bytes]] | None, scrub: bool
+) -> Iterator[bytes]:
     yield b'{"name":%s,"configs":[' % _json(name)
     # A node without configs is one row without a config.
     yield from _separated(
@@ -81,7 +92,46 @@ def _node(name: str, rows: Iterator[tuple[Any, ...]], scrub: bool) -> Iterator[b
         for _, config, made, ids, shown in rows
         if config is not None
     )
-    yield b"]}"
+    yield b'],"stats":'
+    if stats is None:
+        yield b"null"
+    else:
+        yield b"{"
+        yield from _separated(iter([one]) for _, one in stats)
+        yield b"}"
+    yield b"}"
+
+
+def _stats(scrub: bool) -> Iterator[tuple[str, bytes]]:
+    """What runners told last of each of their checks: the node's name, and a member of a JSON object."""
+    instances = Instance.objects.filter(check_id=OuterRef("check_id")).order_by("id").values("shown_name")[:1]
+    known = RunnerStats.objects.filter(node__in=Node.objects.known()).order_by("node__name", "check_id")
+    told: Any = known.annotate(name=F("node__name"), shown=Subquery(instances))
+    for one in told.iterator(_ROWS):
+        check_id, error = one.check_id, one.last_error
+        if scrub:
+            check_id, error = _told_id(check_id, one.shown), scrubbed(error)
+        yield one.name, b"%s:%s" % (_json(check_id), _json(_as_told(one, error)))
+
+
+def _as_told(one: Any, error: str) -> dict[str, Any]:
+    """The peer's CLCRunnerStats, without what the runner did not tell. A cluster check is one whose check ID is ours."""
+    counts = {key: getattr(one, field) for key, field in COUNTS.items()}
+    counts["LastExecutionDate"] = one.last_execution and round(one.last_execution.timestamp() * 1000)
+    return {
+        "AverageExecutionTime": int(one.execution_ms) if one.execution_ms.is_integer() else one.execution_ms,
+        **{key: number for key, number in counts.items() if number is not None},
+        "LastExecFailed": one.failed,
+        "LastError": error,
+        "IsClusterCheck": one.shown is not None,
+    }
+
+
+def _told_id(check_id: str, shown: str | None) -> str:
+    """A check ID without the secrets of its name, as beside the check's config."""
+    if ":" not in check_id:
+        return scrubbed(check_id)
+    return told_check_id(check_id, named_in(check_id) if shown is None else shown, exact=True)
 
 
 def _shown(config: bytes, patched_with: str, scrub: bool) -> bytes:

@@ -10,7 +10,7 @@ import structlog
 from django.db import DatabaseError, transaction
 from django.db.models.functions import Now
 
-from checks import autoconf, costs, dispatcher, noticing, plans, pruning, repatching
+from checks import autoconf, costs, dispatcher, freezes, noticing, plans, pruning, repatching
 from checks.models import ClusterStore, TaskRun
 from checks.querysets import Call, NotLeader
 from checks.troubles import Trouble
@@ -81,6 +81,8 @@ def _rebalance(term: int) -> str:
         # What it finds is a suspicion: that it can't look keeps nothing from being put right.
         log.exception("noticing_failed", term=term)
     righted = len(dispatcher.put_right(term=term))
+    if why := freezes.why_off():
+        return f"{righted} put right, nothing rebalanced: {why}"
     left = max(0, dispatcher.budget() - righted)
     try:
         plan, moves = plans.rebalance(actor="", term=term, budget=left, settling=True)

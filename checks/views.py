@@ -12,7 +12,7 @@ from rest_framework.request import Request
 from checks import costs, isolating, plans, state
 from checks.models import ClusterStore, Config, Instance, Move
 from checks.querysets import Share
-from clusteragent.lib import database
+from clusteragent.lib import conf, database
 from clusteragent.lib.database.together import Together
 from nodes.authentication import LocalToken
 from nodes.names import validate_node_name
@@ -76,6 +76,8 @@ class Rebalance(ClusterChecksView):
 
     def post(self, request: Request) -> HttpResponse:
         force = read_rebalance(request.body)
+        if not conf.ADVANCED_DISPATCHING_ENABLED:
+            return line("no checks to rebalance: advanced dispatching is not enabled", 500)
         moves = _with_fresh_costs(lambda: plans.rebalance(actor=LOCAL, force=force)[1])
         return json_answer(_compact(_told(moves)))
 

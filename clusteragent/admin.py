@@ -17,6 +17,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
+from checks import freezes
 from checks.models import ClusterStore, Source
 from clusteragent import fingerprints
 from clusteragent.lib.admin import DeclaredAdmin, ReadOnlyAdmin, Table, ago, duration, list_url, numbered, row_url
@@ -36,6 +37,7 @@ PAGES: Sequence[tuple[str, str, str]] = (
     ("Rules", "rule", "checks.Rule"),
     ("Node rules", "label", "nodes.NodeRule"),
     ("Plans", "balance", "checks.Plan"),
+    ("Freezes", "ac_unit", "checks.Freeze"),
     ("Ledger", "swap_horiz", "checks.Move"),
     ("Node events", "history", "nodes.NodeEvent"),
     ("Users", "person", "auth.User"),
@@ -104,6 +106,7 @@ def facts() -> list[tuple[str, Any]]:
         ("Hearing for", duration(_since(hearing, "hearing_since")) or "always"),
         ("Brake", f"on for {duration(_since(hearing, 'braked_since'))}" if hearing.braked_since else "off"),
         ("Warm-up", _warmup(hearing) if hearing.warmup else "over"),
+        ("Automatic balancing", f"off: {why}" if (why := freezes.why_off()) else "on"),
     ]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from django.apps import AppConfig
 from django.core import checks
 
-from clusteragent.lib import conf
+from clusteragent.lib import conf, peer_options
 from clusteragent.lib.database import arrays
 
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
@@ -28,6 +28,7 @@ class ClusterAgentConfig(AppConfig):
         checks.register(check_addresses)
         checks.register(check_tokens)
         checks.register(check_nodes)
+        checks.register(check_names)
         _prune_too()
 
 
@@ -106,3 +107,15 @@ def check_nodes(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
             )
         )
     return messages
+
+
+def check_names(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
+    """Variables that look like options and are none, by a slip mostly."""
+    return [
+        checks.Warning(
+            f"{name} is no option: it has no effect.",
+            hint=f"Is {nearest} meant?" if nearest else "clusteragent/lib/conf.py has all options.",
+            id="clusteragent.W004",
+        )
+        for name, nearest in peer_options.unknown().items()
+    ]

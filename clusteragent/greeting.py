@@ -8,7 +8,7 @@ from pathlib import Path
 
 from checks.models import Config
 from clusteragent import schema, web
-from clusteragent.lib import conf, credentials
+from clusteragent.lib import conf, credentials, peer_options
 from nodes.models import Node
 
 # More rows than this say nothing to anyone.
@@ -17,7 +17,7 @@ ROWS = 40
 
 def greeting() -> str:
     """Where everything is, who runs what, and what to try."""
-    return "\n".join([*_places(), "", *_map(), "", *_trials(), "", "Ctrl-C stops everything."])
+    return "\n".join([*_places(), *_options(), "", *_map(), "", *_trials(), "", "Ctrl-C stops everything."])
 
 
 def _places() -> Iterator[str]:
@@ -28,6 +28,14 @@ def _places() -> Iterator[str]:
     yield f"  node agents       {servers['agents'].url}, token in {_token(credentials.NODE_AGENTS_TOKEN)}"
     yield f"  local routes      same URL, token in {_token(credentials.LOCAL_TOKEN)}"
     yield f"  logs              {_shown(conf.VAR / 'log')}{os.sep}"
+
+
+def _options() -> Iterator[str]:
+    """What becomes of the environment's variables that look like options."""
+    for name, nearest in peer_options.unknown().items():
+        yield f"{name} is no option.{f' Is {nearest} meant?' if nearest else ''}"
+    if told := peer_options.line():
+        yield told
 
 
 def _password() -> str:

@@ -41,12 +41,15 @@ def _listed(names: Collection[str]) -> str:
 
 
 def canonical(include: Collection[str] = (), exclude: Collection[str] = (), group: str = "") -> str:
-    """The declaration as it is stored and compared: equal texts mean the same. Empty when it restricts nothing."""
-    fields: dict[str, list[str] | str] = {
-        "include": sorted(set(include)),
-        "exclude": sorted(set(exclude)),
-        "group": group,
-    }
+    """The declaration as it is stored and compared: equal texts mean the same. Empty when it restricts nothing.
+
+    Beside `include`, an `exclude` is worked off: it stays only where it leaves nothing of what is included.
+    """
+    wanted, unwanted = set(include), set(exclude)
+    if wanted:
+        unwanted &= wanted
+        wanted, unwanted = (wanted - unwanted, set()) if wanted - unwanted else (wanted, unwanted)
+    fields: dict[str, list[str] | str] = {"include": sorted(wanted), "exclude": sorted(unwanted), "group": group}
     said = {name: field for name, field in fields.items() if field}
     return json.dumps(said, sort_keys=True) if said else UNRESTRICTED
 

@@ -332,17 +332,27 @@ class Runner(models.Model):
 
 
 class RunnerStats(models.Model):
-    """What a check did on a node, as its runner told when it last answered."""
+    """What a check did on a node, as its runner told when it last answered. null: the runner did not tell it."""
 
     node = models.ForeignKey(Node, models.CASCADE, related_name="runner_stats", db_index=False)
     check_id = models.TextField()
+    # 0 of what takes less than a millisecond.
     execution_ms = models.FloatField()
-    total_runs = models.BigIntegerField()
-    total_errors = models.BigIntegerField()
+    metric_samples = models.BigIntegerField(null=True)
+    histogram_buckets = models.BigIntegerField(null=True)
+    events = models.BigIntegerField(null=True)
+    service_checks = models.BigIntegerField(null=True)
+    total_runs = models.BigIntegerField(null=True)
+    total_errors = models.BigIntegerField(null=True)
+    total_metric_samples = models.BigIntegerField(null=True)
+    total_events = models.BigIntegerField(null=True)
+    total_service_checks = models.BigIntegerField(null=True)
     failed = models.BooleanField()
     # As the runner sent it, so it may hold a secret: to be scrubbed where it is shown.
     last_error = models.TextField()
     last_execution = models.DateTimeField(null=True)
+    # Seconds since 1970; 0 while no run succeeded.
+    last_success = models.BigIntegerField(null=True)
 
     objects = RunnerStatsQuerySet.as_manager()
 

@@ -18,7 +18,7 @@ import structlog
 
 from clusteragent.lib import conf
 from nodes.models import Heartbeat, Node, Runner
-from nodes.runnerstats import Answer, CheckStats
+from nodes.runnerstats import COUNTS, Answer, CheckStats
 
 # Nodes that are asked at a time, and of them those that may still answer any moment: a runner hangs when it has said nothing
 # for a second. More at once would take each other's processor time, and on a slow machine all would be taken for hanging.
@@ -251,11 +251,10 @@ def _check(check_id: str, values: object) -> CheckStats | None:
     return CheckStats(
         check_id,
         float(execution),
-        _count(values.get("TotalRuns")),
-        _count(values.get("TotalErrors")),
         values.get("LastExecFailed") is True,
         _storable(values.get("LastError")),
         _time(values.get("LastExecutionDate")),
+        **{field: _count(values.get(key)) for key, field in COUNTS.items()},
     )
 
 
@@ -273,8 +272,9 @@ def _number(value: Any) -> float | None:
     return value if type(value) in (int, float) and 0 <= value <= 10**12 else None
 
 
-def _count(value: Any) -> int:
-    return min(int(value), _MAX_COUNT) if type(value) in (int, float) and 0 <= value < float("inf") else 0
+def _count(value: Any) -> int | None:
+    """A number that PostgreSQL holds; None when there is none, or none that can be."""
+    return min(int(value), _MAX_COUNT) if type(value) in (int, float) and 0 <= value < float("inf") else None
 
 
 def _time(milliseconds: Any) -> datetime | None:

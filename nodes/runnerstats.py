@@ -14,16 +14,43 @@ from nodes import models as nodestore  # its classes take their managers from he
 DEFAULT_WORKERS = 4
 
 
+# The numbers that a runner tells of a check as it pleases, under the names of the wire and of our columns. Before 2026
+# runners told no totals.
+COUNTS = {
+    "MetricSamples": "metric_samples",
+    "HistogramBuckets": "histogram_buckets",
+    "Events": "events",
+    "ServiceChecks": "service_checks",
+    "TotalRuns": "total_runs",
+    "TotalErrors": "total_errors",
+    "TotalMetricSamples": "total_metric_samples",
+    "TotalEvents": "total_events",
+    "TotalServiceChecks": "total_service_checks",
+    "LastSuccessDate": "last_success",
+}
+
+
 class CheckStats(NamedTuple):
-    """What a runner tells of one check: the columns of RunnerStats after the node."""
+    """What a runner tells of one check: the columns of RunnerStats after the node. None: it did not tell.
+
+    That a check is told of means that it has run: runners tell of none before the end of its first run.
+    """
 
     check_id: str
     execution_ms: float
-    total_runs: int
-    total_errors: int
-    failed: bool
-    last_error: str
-    last_execution: datetime | None
+    failed: bool = False
+    last_error: str = ""
+    last_execution: datetime | None = None
+    metric_samples: int | None = None
+    histogram_buckets: int | None = None
+    events: int | None = None
+    service_checks: int | None = None
+    total_runs: int | None = None
+    total_errors: int | None = None
+    total_metric_samples: int | None = None
+    total_events: int | None = None
+    total_service_checks: int | None = None
+    last_success: int | None = None
 
 
 class Answer(NamedTuple):

@@ -152,6 +152,15 @@ class AuthorFilter(filters.FilterSet):
     author = filters.CharFilter()
 
 
+class FreezeFilter(AuthorFilter):
+    in_force = filters.BooleanFilter(method="holding", help_text="true: the one that holds now.")
+
+    def holding(self, freezes: Any, name: str, value: bool) -> QuerySet[Any]:
+        holds = freezes.in_force()
+        found: QuerySet[Any] = holds if value else freezes.exclude(pk__in=holds.values("pk"))
+        return found
+
+
 class OrderFilter(AuthorFilter):
     config = Whole(field_name="config_id", help_text="The config's id.")
     check = filters.CharFilter(field_name="config__name", help_text="The check's name.")

@@ -10,6 +10,7 @@ from rest_framework.exceptions import ValidationError
 
 from checks.dispatcher import CHUNK
 from checks.display import sees_digests
+from checks.freezes import Freeze
 from checks.models import Plan
 from checks.orders import Isolation, Order, Pause, Pin, Rule
 from checks.scrub import scrub
@@ -60,11 +61,15 @@ class OrderSerializer(serializers.ModelSerializer[Any]):
         return scrub(f"{order.source}:{order.key}")
 
 
+def _to_come(until: datetime | None) -> datetime | None:
+    if until is not None and until <= timezone.now():
+        raise ValidationError("That is over already.")
+    return until
+
+
 class TimedSerializer(OrderSerializer):
     def validate_until(self, until: datetime | None) -> datetime | None:
-        if until is not None and until <= timezone.now():
-            raise ValidationError("That is over already.")
-        return until
+        return _to_come(until)
 
 
 class PinSerializer(TimedSerializer):
@@ -84,6 +89,18 @@ class IsolationSerializer(OrderSerializer):
         model = Isolation
         fields = (*OrderSerializer.Meta.fields, "reason")
         read_only_fields = (*OrderSerializer.Meta.read_only_fields, "reason")
+
+
+class FreezeSerializer(serializers.ModelSerializer[Freeze]):
+    note = Note()
+
+    class Meta:
+        model = Freeze
+        fields = ("id", "author", "note", "time", "until", "ended_at", "ended_by")
+        read_only_fields = ("author", "time", "ended_at", "ended_by")
+
+    def validate_until(self, until: datetime | None) -> datetime | None:
+        return _to_come(until)
 
 
 class RuleSerializer(serializers.ModelSerializer[Rule]):

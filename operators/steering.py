@@ -10,7 +10,8 @@ from rest_framework.exceptions import PermissionDenied
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from checks import dispatcher, plans, previews
+from checks import dispatcher, freezes, plans, previews
+from checks.freezes import Freeze
 from checks.models import Plan
 from checks.orders import Isolation, Order, Pause, Pin, Rule
 from nodes.models import NodeRule
@@ -122,6 +123,27 @@ class NodeRuleViewSet(Ruled):
     def perform_destroy(self, instance: NodeRule) -> None:
         instance.delete()
         NodeRule.objects.apply()
+
+
+class FreezeViewSet(mixins.CreateModelMixin, mixins.DestroyModelMixin, Looked):
+    """Times in which nothing is balanced automatically, the last one first. One holds at most."""
+
+    queryset = Freeze.objects.all()
+    serializer_class = orders.FreezeSerializer
+    filterset_class = filters.FreezeFilter
+    lookup_value_regex = "[0-9]{1,18}"
+    ordering = "-id"
+
+    def perform_create(self, serializer: Any) -> None:
+        """In place of a freeze that holds."""
+        actor = self.request.user.get_username()
+        serializer.instance = freezes.freeze(actor=actor, **serializer.validated_data)
+
+    def perform_destroy(self, instance: Freeze) -> None:
+        """It ends, and stays listed. 409 when it was over."""
+        if not Freeze.objects.in_force().filter(pk=instance.pk).exists():
+            raise Conflict({"detail": "It is over already."})
+        freezes.thaw(actor=self.request.user.get_username())
 
 
 class PlanViewSet(Looked):

@@ -17,6 +17,7 @@ from operators.authentication import OperatorToken
 from operators.base import answer
 from operators.permissions import needs
 from operators.steering import (
+    FreezeViewSet,
     IsolationViewSet,
     NodeRuleViewSet,
     PauseViewSet,
@@ -36,6 +37,7 @@ router.register("isolations", IsolationViewSet)
 router.register("rules", RuleViewSet)
 router.register("node-rules", NodeRuleViewSet)
 router.register("plans", PlanViewSet)
+router.register("freezes", FreezeViewSet)
 router.register("moves", MoveViewSet)
 router.register("events", EventViewSet)
 router.register("sources", SourceViewSet)

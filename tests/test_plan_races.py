@@ -2,12 +2,12 @@
 
 import pytest
 
-from checks import dispatcher, plans
+from checks import dispatcher, freezes, plans
 from checks.models import ClusterStore, Config, Move, Plan
 from checks.plans import StalePlan
 from checks.tests.balance import furnish, routes
 from checks.tests.cast import owners, sent, silence
-from nodes.models import Hearing
+from nodes.models import Hearing, Node, NodeType
 from tests.test_races import Session, held
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -95,6 +95,25 @@ def test_a_rebalance_that_waits_for_an_edit_of_what_it_moves_is_stale() -> None:
         late.waits()
     with pytest.raises(StalePlan, match="was edited"):
         late.finish()
+    assert rebalanced() == []
+
+
+def test_the_leader_that_waits_for_a_freeze_balances_nothing() -> None:
+    plan = plans.make()
+    with held(lambda: freezes.freeze(actor="eve")):
+        late = Session(lambda: plans.apply(plan, actor="", term=ClusterStore.objects.get().term))
+        late.waits()
+    with pytest.raises(StalePlan, match="frozen by eve"):
+        late.finish()
+    assert rebalanced() == []
+
+
+def test_node_agents_do_not_give_way_to_runners_after_a_freeze_that_was_waited_for() -> None:
+    Node.objects.heartbeat("birch", last_change=-1, node_type=NodeType.RUNNER)
+    with held(lambda: freezes.freeze(actor="eve")):
+        late = Session(dispatcher.put_right)
+        late.waits()
+    assert late.finish() == []
     assert rebalanced() == []
 
 

@@ -4,16 +4,19 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from ipaddress import ip_network
 
 import pytest
+from django.db.models.functions import Now
 
-from checks import costs, dispatcher
+from checks import costs, dispatcher, plans
 from checks.models import Assignment, Config, Cost
 from checks.tests.cast import sent
 from clusteragent.lib import conf
+from nodes import simulated_runners
 from nodes.agent_client import Server, Timing, read_configs
-from nodes.models import Node, Runner
+from nodes.models import Heartbeat, Node, NodeEvent, Runner
 from nodes.simulated_runners import SimulatedRunners, numbered_address, works
 from nodes.simulator import Observer, SimulatedNode
 from nodes.tests.fake_runners import serving
@@ -82,3 +85,28 @@ def test_all_configs_are_measured_wherever_they_run(fleet: dict[str, SimulatedNo
     assert len(measured) == Assignment.objects.count() == Config.objects.count()
     assert set(costs.workers().values()) == {4}
     assert not Runner.objects.exclude(own_load=0).exists()
+
+
+def test_checks_of_old_runners_weigh_little_and_move(
+    fleet: dict[str, SimulatedNode], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Releases before 2026 count no runs, and tell what takes less than a millisecond as 0."""
+    old = {"AverageExecutionTime": 0, "MetricSamples": 3, "HistogramBuckets": 0, "Events": 0, "LastExecFailed": False}
+    monkeypatch.setattr(simulated_runners, "_stats", lambda work, age: dict(old))
+    dispatcher.schedule([sent(str(number)) for number in range(NODES)])
+    owner = Node.objects.get(name="node-1")
+    Assignment.objects.update(node=owner, since=Now() - timedelta(minutes=5))
+    NodeEvent.objects.all().delete()
+    Node.objects.bump_versions(Node.objects.values_list("pk", flat=True))
+    for node in fleet.values():
+        fetch(node, age=120)
+        version = Node.objects.get(name=node.name).config_version
+        Node.objects.heartbeat(
+            node.name, last_change=version, client_ip=Heartbeat.objects.get(node__name=node.name).client_ip
+        )
+    costs.measure()
+    assert list(costs.expected().values()) == pytest.approx([0.0005 / 15] * NODES)
+    assert costs.means().usual == pytest.approx(0.0005 / 15)
+    plan = plans.draft(unlimited=True)
+    assert len(plan.moves) > NODES / 2
+    assert {move["from_node"] for move in plan.moves} == {"node-1"}

@@ -60,7 +60,9 @@ def percent(share: float) -> str:
 
 
 def milliseconds(value: float) -> str:
-    """`12 ms`, `3.4 s`."""
+    """`12 ms`, `3.4 s`; runners tell whole milliseconds, so 0 is less than one."""
+    if value <= 0:
+        return "under 1 ms"
     return f"{value:.0f} ms" if value < 1000 else f"{value / 1000:.1f} s"
 
 
@@ -83,5 +85,10 @@ def _instance(run: Run, exact: bool) -> tuple[Any, ...]:
     if run.stats is None:
         return (run.told(exact=exact), "", "", "", "", "")
     stats = run.stats
-    share, runs = percent(run.share), stats.total_runs
-    return run.told(exact=exact), milliseconds(stats.execution_ms), share, runs, stats.total_errors, run.error
+    runs, errors = (_count(number) for number in (stats.total_runs, stats.total_errors))
+    return run.told(exact=exact), milliseconds(stats.execution_ms), percent(run.share), runs, errors, run.error
+
+
+def _count(number: int | None) -> str:
+    """Old runners tell none."""
+    return "not told" if number is None else str(number)

@@ -16,7 +16,7 @@ from django.views.decorators.http import require_POST
 from unfold.decorators import display
 from unfold.widgets import UnfoldBooleanWidget
 
-from checks import plans, previews
+from checks import freezes, plans, previews
 from checks.admin.configpage import percent
 from checks.models import Config, Plan
 from checks.orders import Pin
@@ -60,7 +60,11 @@ class PlanAdmin(ReadOnlyAdmin):
         return [*own, *super().get_urls()]
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        offered = {"may_rebalance": request.user.has_perm(PLANS)}
+        offered = {
+            "may_rebalance": request.user.has_perm(PLANS),
+            "may_freeze": request.user.has_perm("checks.add_freeze"),
+            "why_off": freezes.why_off(),
+        }
         response: HttpResponse = super().changelist_view(request, offered | (extra_context or {}))
         return response
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from typing import Any
 
+from checks import freezes
 from checks.changes import Entry
 from checks.dispatcher.turns import Placement, Pools
 from checks.eligibility import Candidate, Eligibility, candidates
@@ -21,8 +22,11 @@ class Judge:
         self.eligibility = Eligibility(list(self._nodes.values()))
         self._draining = set(Node.objects.filter(draining=True).values_list("pk", flat=True))
         self._excess = _excess()
-        self._prefers_runners = conf.PLACEMENT_PREFER == "runners" and any(
-            node.is_runner for node in self._nodes.values()
+        # That node agents give way to runners is balancing, too.
+        self._prefers_runners = (
+            conf.PLACEMENT_PREFER == "runners"
+            and any(node.is_runner for node in self._nodes.values())
+            and not freezes.why_off()
         )
 
     def is_content(self) -> bool:

@@ -9,6 +9,7 @@ from django.db import OperationalError
 from django.db.models import F
 from django.db.models.functions import Now
 
+from checks import freezes
 from checks.changes import Entry
 from checks.dispatcher import CHUNK
 from checks.dispatcher.turns import Turn, committed, entries_of
@@ -31,8 +32,9 @@ class StalePlan(Exception):
 def apply(plan: Plan, *, actor: str, term: int | None = None) -> list[Move]:
     """Make the moves of a stored plan, once. Raises StalePlan, and NotLeader when `term` is over, and then moves nothing.
 
-    In chunks, each under the store's lock and complete in itself. What changes between two of them stops it there: what
-    was moved until then is returned, and the plan's outcome says why not all.
+    An empty actor is the leader, who moves nothing while balancing is off. In chunks, each under the store's lock and complete
+    in itself. What changes between two of them stops it there: what was moved until then is returned, and the plan's outcome
+    says why not all.
     """
     made: list[Move] = []
     try:
@@ -54,6 +56,8 @@ def apply(plan: Plan, *, actor: str, term: int | None = None) -> list[Move]:
 @committed
 def _apply(plan: Plan, start: int, actor: str, term: int | None) -> list[Move]:
     turn = Turn(term, actor)
+    if not actor and (why := freezes.why_off()):
+        raise StalePlan(f"nothing is balanced automatically: {why}")
     if not start and not Plan.objects.filter(pk=plan.pk, applied_at=None).update(applied_at=Now()):
         raise StalePlan("the plan was applied already")
     chunk = plan.moves[start : start + CHUNK]

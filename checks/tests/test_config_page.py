@@ -79,6 +79,14 @@ def test_a_config_runs_when_its_check_id_is_in_the_stats() -> None:
     assert "Run time 300 ms of 15.0 s, 2.0 %" in text
 
 
+def test_what_an_old_runner_does_not_tell_is_said_to_be_unknown() -> None:
+    tell("ash", execution_ms=0, total_runs=None, total_errors=None)
+    assert truths()[2] == "yes"
+    text = page()
+    assert "Run time under 1 ms of 15.0 s" in text
+    assert "not told not told" in text
+
+
 def test_a_check_that_is_told_by_its_bare_name_runs() -> None:
     tell("ash", check_id="postgres")
     assert truths()[2] == "yes"

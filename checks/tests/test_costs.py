@@ -155,12 +155,16 @@ def test_a_config_needs_what_its_instances_do_and_those_that_did_not_run_yet_cou
     assert measure() == {"a": pytest.approx(3 * (0.1 + 0.05) / 2)}
 
 
-def test_a_check_that_never_ran_is_not_measured() -> None:
-    schedule(a="ntp")
+@pytest.mark.parametrize("total_runs", [None, 0])
+def test_what_a_runner_tells_of_has_run_whatever_its_number_of_runs(total_runs: int | None) -> None:
+    """Runners from before 2026 tell no number, and those of all releases tell a run of less than a millisecond as 0."""
+    schedule(a="ntp", b="disk")
     runs("a")
-    tells(a=0)
-    RunnerStats.objects.update(total_runs=0)
-    assert measure() == {}
+    tells(a=0, strange=0)
+    RunnerStats.objects.update(total_runs=total_runs)
+    assert measure() == {"a": pytest.approx(0.0005 / 15)}
+    assert own_load() == pytest.approx(0.0005 / 15)
+    assert expected()["b"] == pytest.approx(0.0005 / 15)
 
 
 def test_a_bare_name_is_that_of_the_only_config_of_the_check_on_the_node() -> None:

@@ -1,7 +1,6 @@
 """Isolation by check ID: alone until released, with the answers of the Datadog Cluster Agent."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,11 +17,11 @@ from checks.tests.cast import counts, lead, owners, sent
 from clusteragent.lib import conf
 from nodes.models import Node
 from nodes.runners import Round
+from tests import peer_cases
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
 
-DATA = Path(__file__).parents[2] / "tests" / "data" / "peer_cases" / "isolate.json"
-CASES: dict[str, dict[str, Any]] = {case["name"]: case for case in json.loads(DATA.read_text())}
+CASES = peer_cases.cases("isolate.json")
 
 
 @pytest.fixture(autouse=True)
@@ -217,3 +216,7 @@ def test_a_check_is_isolated_by_its_short_id_too():
         assert isolate(name)["is_isolated"]
         assert isolating.config_of(name) == check.config_id
         dispatcher.release([check.config_id])
+
+
+def test_every_case_of_the_peer_is_replayed() -> None:
+    assert not peer_cases.unread(CASES, __file__)

@@ -10,6 +10,7 @@ from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 
 from checks import dispatcher, needs
+from checks.freezes import Freeze
 from checks.models import Assignment, Config, Source
 from checks.needs import Kind
 from checks.orders import Isolation, Pause, Pin, Rule
@@ -431,6 +432,7 @@ def test_every_link_leads_to_a_page(admin_client) -> None:
     Isolation.objects.create(config=one, reason=Isolation.Reason.QUARANTINED)
     Pin.objects.create(config=one, aim="gone")
     Pause.objects.create(config=one, until=Now() - timedelta(minutes=20))
+    Freeze.objects.create(author="eve")
     Config.objects.exclude(pk=one.pk).update(dangling_since=Now())
     Config.objects.filter(origins__key="two").update(unscheduled=True)
     lines = needs.lines(differing=["the secret key"])

@@ -1,10 +1,8 @@
 """The peer's test cases of scheduling and expiry, replayed from data through our verbs.
 
-Where we differ on purpose the test asserts our behaviour and says why. Cases of balancing (advanced dispatching, shards,
-runner stats) come with balancing; those of the handler are in clusteragent/tests/test_handler.py.
+Where we differ on purpose the test asserts our behaviour, and tests/peer_cases.py says why.
 """
 
-import json
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,19 +10,18 @@ from typing import Any
 import pytest
 from django.db.models.functions import Now
 
-from checks import dispatcher
+from checks import dispatcher, freezes, sending
 from checks.dispatcher import Refused, Sent
 from checks.models import Config, Move
 from checks.tests.cast import config, counts, dangling, lead, owners, report, sent
 from clusteragent.lib import conf
 from nodes.models import Hearing, Heartbeat, Node
+from tests import peer_cases
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
 
-DATA = Path(__file__).parents[2] / "tests" / "data" / "peer_cases"
-CASES = {
-    case["name"]: case for file in ("dispatch.json", "expiry.json") for case in json.loads((DATA / file).read_text())
-}
+CASES = peer_cases.cases("dispatch.json", "expiry.json")
+MODES = [name for name, case in CASES.items() if case["topic"] == "advanced_mode"]
 
 
 def expected_of(name: str) -> tuple[Any, Any]:
@@ -176,9 +173,31 @@ def test_configs_of_an_expired_node_go_to_the_next_that_registers():
     assert set(Move.objects.values_list("reason", flat=True)) == {"scheduled", "expired", "redispatched"}
 
 
-def test_every_case_is_replayed_here_or_belongs_elsewhere():
-    elsewhere = {"advanced_mode", "state", "handler.leader_watch", "handler.lifecycle"}
-    balancing = {"TestResetClearsShardedConfigs"}
-    here = {name for name, case in CASES.items() if case["topic"] not in elsewhere} - balancing
-    text = Path(__file__).read_text()
-    assert not {name for name in here if f'expected_of("{name}")' not in text}
+@pytest.mark.parametrize("name", MODES)
+def test_balancing_stays_on_whoever_reports(name: str):
+    """By their types alone: what a node agent and a runner are given is judged node by node."""
+    given, wanted = expected_of(name)
+    assert given["initial"] is conf.ADVANCED_DISPATCHING_ENABLED
+    for node, node_type in given["node_types"].items():
+        Node.objects.heartbeat(node, last_change=0, node_type=node_type)
+    dispatcher.run_pass(lead())
+    assert freezes.why_off() == ""
+    assert wanted["advanced_dispatching"] or name in peer_cases.DIFFERENT
+
+
+def test_what_is_cut_stays_cut_when_another_leads(monkeypatch: pytest.MonkeyPatch):
+    """The peer forgets its shards when it loses leadership, and cuts anew."""
+    given, wanted = expected_of("TestResetClearsShardedConfigs")
+    monkeypatch.setattr(conf, "INSTANCE_SHARDING_ENABLED", True)
+    shards = next(iter(given["mark"].values()))
+    sending.put("file", "shop", config(instances=tuple(f"host: {shard}" for shard in shards)))
+    dispatcher.run_pass(lead())
+    assert bool(sending.origins("file", "shop")) is not wanted["tracked"]
+    assert Config.objects.count() == len(shards)
+
+
+def test_every_case_is_replayed_or_differs():
+    """Those of the handler are in the roof's tests, that of the state beside the state's."""
+    folder = Path(__file__).parent
+    handler = folder.parents[1] / "clusteragent" / "tests" / "test_handler.py"
+    assert not peer_cases.unread(CASES, __file__, str(handler), str(folder / "test_state.py"), tables=MODES)

@@ -1,19 +1,18 @@
 """The peer's cases of its utilization rebalance, replayed from data. Where we differ on purpose the test says why.
 
-Those of eligibility and of stats are elsewhere. "Current distribution" and "conflict" have no counterpart: here a config
-has one cost and, by a constraint, one owner.
+That of stats is in nodes/tests/test_runners.py.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from checks.balancing import Pool, Stickiness, plan, spread, utilization
+from tests import peer_cases
 
-DATA = Path(__file__).parents[2] / "tests" / "data" / "peer_cases" / "rebalance.json"
-CASES: dict[str, dict[str, Any]] = {case["name"]: case for case in json.loads(DATA.read_text())}
+CASES = peer_cases.cases("rebalance.json")
+LEAST_BUSY = ["2 least busy, preferred wins", "no runners", "2 least busy, fewer checks wins"]
 
 
 def case(name: str) -> tuple[Any, Any]:
@@ -83,10 +82,7 @@ def test_utilization_without_workers():
     assert utilization({"a": 1.0}, {"a": "ash"}, {"ash": given["workers"]}) == {"ash": 0.25}
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["2 least busy, preferred wins", "no runners", "2 least busy, fewer checks wins"],
-)
+@pytest.mark.parametrize("name", LEAST_BUSY)
 def test_add_to_least_busy(name):
     given, expected = case(f"TestAddToLeastBusy {name}")
     costs = dict.fromkeys(given["runners_workers"], 0.0)
@@ -124,3 +120,35 @@ def test_numbers_of_runners(name, key, low, high):
         loads = distribution(given, [one for one in steps[: step + 1] if one])
         numbers.append(sum(low <= load <= high for load in loads.values()))
     assert numbers == expected[key]
+
+
+def test_configs_of_one_check_are_told_apart():
+    given, expected = case("TestCurrentDistribution_SeparatesConfigsByDigest")
+    costs, owners, capacity, base = world(given)
+    assert costs.keys() == owners.keys() == expected["distribution_entries"].keys()
+    assert utilization(costs, owners, capacity, base) == {"node1": pytest.approx(2 / 15 / 4)}
+
+
+def test_a_node_is_as_busy_as_what_it_has():
+    given, expected = case("TestAddCheck")
+    (runner,) = expected["runner_for"].values()
+    needed = sum(expected["workers_needed"].values())
+    assert distribution(given, given["add"]) == {runner: needed / given["runners_workers"][runner]}
+
+
+def test_where_all_may_run_everywhere_there_is_one_spread():
+    """The peer weighs the spread of each set of nodes; ours makes each even for itself. With one set both are the plain one."""
+    given, expected = case("TestUtilizationStdDevWeightedDegeneratesToGlobal")
+    costs = {check: cost for check, cost, _ in given["add"]}
+    owners = {check: node for check, _, node in given["add"]}
+    everywhere = frozenset(given["runners_workers"])
+    restricted = plan(costs, owners, given["runners_workers"], eligible=lambda digest: everywhere)
+    plain = plan(costs, owners, given["runners_workers"], eligible=given["eligibility"])
+    assert (restricted == plain) is expected["weighted_stddev_equals_plain_stddev"]
+    assert plain
+
+
+def test_every_case_is_replayed_or_differs():
+    runners = Path(__file__).parents[2] / "nodes" / "tests" / "test_runners.py"
+    tables = {f"TestAddToLeastBusy {name}" for name in LEAST_BUSY}
+    assert not peer_cases.unread(CASES, __file__, str(runners), tables=tables)

@@ -190,6 +190,12 @@ class TestWhatHasNotRun:
                 node=node("ash"), check_id=check_id, execution_ms=0, total_runs=1, total_errors=0, failed=False
             )
 
+    def test_what_an_old_runner_tells_of_has_run_though_it_counts_no_runs_and_took_no_millisecond(self):
+        self.came(LONG_AGO)
+        self.told(*self.check_ids())
+        RunnerStats.objects.update(total_runs=None, total_errors=None, execution_ms=0)
+        assert len(moving()) == 2
+
     def check_ids(self) -> list[str]:
         return list(Instance.objects.values_list("check_id", flat=True))
 

@@ -14,6 +14,7 @@ from django_q.models import Task
 from knox.models import AuthToken
 
 from checks import pruning, tasks
+from checks.freezes import Freeze
 from checks.models import ClusterStore, Cost, Move, Plan, TaskRun
 from clusteragent.lib.database import batches
 from nodes.models import Node, NodeEvent
@@ -23,8 +24,8 @@ pytestmark = pytest.mark.django_db(transaction=True)
 LONG_AGO = Now() - timedelta(days=400)
 NUMBER = 5
 EACH = {
-    "moves": NUMBER, "plans": NUMBER, "edits": 0, "events": NUMBER, "nodes": NUMBER, "costs": NUMBER, "sessions": NUMBER,
-    "task results": NUMBER, "tokens": NUMBER,
+    "moves": NUMBER, "plans": NUMBER, "edits": 0, "freezes": NUMBER, "events": NUMBER, "nodes": NUMBER, "costs": NUMBER,
+    "sessions": NUMBER, "task results": NUMBER, "tokens": NUMBER,
 }  # fmt: skip
 
 
@@ -37,6 +38,7 @@ def _old_rows(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> None:
         Move.objects.create(config_id=1, digest="d", name="n", reason="scheduled", term=1, time=LONG_AGO)
         NodeEvent.objects.create(node_name="ash", kind=NodeEvent.Kind.SILENT, time=LONG_AGO)
         Plan.objects.create(revision=1, time=LONG_AGO)
+        Freeze.objects.create(until=LONG_AGO)
         Node.objects.create(name=f"lost-{number}", lost_at=LONG_AGO)
         Cost.objects.create(config_id=number + 1, workers_needed=0.5)
         Session.objects.create(session_key=f"key-{number}", session_data="", expire_date=LONG_AGO)

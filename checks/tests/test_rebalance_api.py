@@ -96,6 +96,18 @@ def test_a_body_that_cannot_be_read_is_told_so_and_moves_nothing(body: bytes, te
     assert measured == []
 
 
+def test_without_advanced_dispatching_it_is_refused_as_by_the_peer(
+    monkeypatch: pytest.MonkeyPatch, measured: list[str]
+):
+    monkeypatch.setattr(conf, "ADVANCED_DISPATCHING_ENABLED", False)
+    furnish(ash=[0.4, 0.4], birch=[])
+    for body in (b"{}", b'{"force": true}'):
+        answer = call(body)
+        told = "no checks to rebalance: advanced dispatching is not enabled\n"
+        assert (answer.status_code, answer.content.decode()) == (500, told)
+    assert (set(owners().values()), measured) == ({"ash"}, [])
+
+
 def test_node_agents_may_not(measured: list[str]):
     furnish(ash=[0.4, 0.4], birch=[])
     assert call(b"{}", token=conf.AUTH_TOKEN).status_code == 403

@@ -3,8 +3,6 @@
 The peer's drafts differ among each other. Ours is the strict rule: what no node may run dangles.
 """
 
-import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,11 +16,11 @@ from clusteragent.lib import conf
 from clusteragent.lib.options import groups
 from nodes.declarations import canonical, parse
 from nodes.models import Node
+from tests import peer_cases
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
 
-DATA = Path(__file__).parents[2] / "tests" / "data" / "peer_cases" / "runner_groups.json"
-CASES: dict[str, dict[str, Any]] = {case["name"]: case for case in json.loads(DATA.read_text())}
+CASES = peer_cases.cases("runner_groups.json")
 # Of the fields of a case: our drafts' v2 and v3 are alike in these.
 ACCEPTANCE = sorted(name for name, case in CASES.items() if case["topic"] == "compat.eligibility")
 SIGNATURES = sorted(name for name, case in CASES.items() if case["topic"] == "compat.signature")
@@ -188,10 +186,6 @@ def test_what_is_where_it_may_not_run_moves_and_the_rest_stays() -> None:
     assert sorted(digest for digest in names if before[digest] != owners()[digest]) == sorted(expected["moved"])
 
 
-def test_every_case_is_replayed_here_or_has_no_counterpart() -> None:
-    # The peer asks for the number of workers only if it balances by them. Ours always asks.
-    elsewhere = {"compat.workers"}
+def test_every_case_is_replayed_here_or_differs() -> None:
     tables = {*ACCEPTANCE, *SIGNATURES, *CANDIDATES, *PARSING, *GROUP_NODES}
-    here = {name for name, given in CASES.items() if given["topic"] not in elsewhere} - tables
-    text = Path(__file__).read_text()
-    assert not {name for name in here if f'case("{name}")' not in text}
+    assert not peer_cases.unread(CASES, __file__, tables=tables)

@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,9 +12,9 @@ from checks import sharding, wire, yamlnodes
 from checks.sharding import cut, grouped, whole
 from checks.tests.cast import config
 from checks.wire import IntegrationConfig
+from tests import peer_cases
 
-DATA = Path(__file__).parents[2] / "tests" / "data" / "peer_cases" / "sharding.json"
-CASES = {case["name"]: case for case in json.loads(DATA.read_text())}
+CASES = peer_cases.cases("sharding.json")
 NAMES = ["pods", "nodes", "others"]
 AGGREGATE = "collectors:\n- pods\npod_collection_mode: cluster_aggregates_only\n"
 
@@ -121,18 +120,113 @@ def test_what_can_t_be_told_is_not_cut(instance: str) -> None:
     assert by_resources(ksm(instance)) == {}
 
 
+# By hash
+
 HASH = of_topic("sharding.ksm_hash", "TestKSMShardingStrategies")
+PARSED = of_topic("sharding.ksm_hash", "TestParseHashSharding")
+BY_HASH = "shard_criteria: [namespace]\nshard_count: 2\n"
+
+
+def by_hash(*instances: str) -> dict[int, IntegrationConfig]:
+    """The shards by hash; none where the config is whole, or cut by groups of collectors."""
+    shards = by_resources(ksm(*instances))
+    return {number: shard for number, shard in shards.items() if "shard_id" in read(shards[0].instances[0])}
 
 
 @pytest.mark.parametrize("name", HASH)
-def test_who_asks_for_shards_by_hash_is_dispatched_whole(name: str) -> None:
-    """The peer's newest revision cuts these by a hash that the check computes itself, when the request is valid. No agent
-    that is released knows those keys, so ours leaves such a config whole, valid or not; so does the peer an invalid one.
-    """
+def test_either_way_of_cutting_or_none_is_chosen(name: str) -> None:
     case, wanted = given_and_wanted(name)
-    assert not wanted["resource"]
     keys = {key: case[key] for key in ("shard_criteria", "shard_count")}
-    assert by_resources(ksm(collecting(*case["collectors"], **keys))) == {}
+    instance = collecting(*case["collectors"], **keys)
+    assert bool(by_hash(instance)) is wanted["hash"]
+    assert bool(by_resources(ksm(instance))) is (wanted["hash"] or wanted["resource"])
+    assert cut(ksm(instance), resources=False, instances=True) == {}
+
+
+@pytest.mark.parametrize("name", PARSED)
+def test_a_request_for_shards_by_hash_is_read_as_by_the_peer(name: str) -> None:
+    case, wanted = given_and_wanted(name)
+    instance = case["instance_yaml"] + "\nkeep: me"
+    shards = by_hash(instance)
+    if "count" not in wanted:
+        assert shards == {}
+        assert bool(sharding.problem(ksm(instance))) is wanted.get("error", False)
+        return
+    assert sharding.problem(ksm(instance)) == ""
+    assert sorted(shards) == list(range(wanted["count"]))
+    for number, shard in shards.items():
+        assert read(*shard.instances) == {
+            "keep": "me",
+            "shard_count": str(wanted["count"]),
+            "shard_criteria": wanted["criteria"],
+            "shard_id": str(number),
+            "skip_leader_election": "true",
+        }
+
+
+def test_shards_by_hash_are_distinct_and_keep_what_their_config_has() -> None:
+    given = replace(ksm(BY_HASH, source="file:x", init_config="timeout: 30"), service_id="s")
+    shards = by_resources(given)
+    assert [replace(shard, instances=given.instances) for shard in shards.values()] == [given] * 2
+    assert len({wire.patch(shard, []).digest for shard in shards.values()}) == 2
+
+
+def test_aggregates_are_a_config_of_their_own_beside_shards_by_hash() -> None:
+    case, wanted = given_and_wanted("TestCreateShardedKSMHashConfigs_NonSuppressingShardableStillDispatches")
+    asked = f"shard_criteria: [namespace]\nshard_count: {case['shard_count']}\ncollectors: [pods, nodes]"
+    shards = by_hash(asked, *[AGGREGATE] * case["aggregate_instances"])
+    assert len(shards) == wanted["configs"]
+    said = read(*shards[case["shard_count"]].instances)
+    assert (said["pod_collection_mode"], said["skip_leader_election"]) == ("cluster_aggregates_only", "true")
+    assert "shard_id" not in said
+
+
+def test_more_aggregates_than_one_would_count_pods_twice_so_they_are_left_out_and_named() -> None:
+    given = ksm(BY_HASH, *[AGGREGATE] * 3)
+    assert len(by_resources(given)) == 3
+    assert "2 of 3 instances of cluster_aggregates_only left out" in sharding.problem(given)
+
+
+@pytest.mark.parametrize(
+    ("said", "number"),
+    [
+        ("shard_criteria: [namespace]", 0),
+        ("shard_criteria: [namespace]\nshard_count: null", 0),
+        ("shard_criteria: [namespace]\nshard_count: -3", 0),
+        ("shard_criteria: [namespace]\nshard_count: '4'", 0),
+        ("shard_criteria: [namespace]\nshard_count: [4]", 0),
+        ("shard_criteria: [namespace]\nshard_count: 1:30", 0),
+        ("shard_criteria: [namespace]\nshard_count: .nan", 0),
+        ("shard_criteria: [namespace]\nshard_count: 1001", 0),
+        ("shard_criteria: namespace\nshard_count: 4", 0),
+        ("shard_criteria: [[namespace]]\nshard_count: 4", 0),
+        ("shard_criteria: [null]\nshard_count: 4", 0),
+        ("collectors: [pods, nodes]\nshard_count: four", 0),
+        ("shard_criteria: [resource]\nshard_count: 4.0", 4),
+        ("shard_criteria: [resource]\nshard_count: 0x4", 4),
+        ("shard_criteria: [resource]\nshard_count: 010", 8),
+    ],
+)
+def test_a_request_that_can_t_be_followed_is_not_cut_at_all_and_says_why(said: str, number: int) -> None:
+    shards = by_resources(ksm(said))
+    assert len(shards) == number
+    assert ("is dispatched whole: shard_" in sharding.problem(ksm(said))) is (number == 0)
+
+
+@pytest.mark.parametrize("criteria", ["null", "[]", "~"])
+@pytest.mark.parametrize("count", ["", "shard_count: 4", "shard_count: null"])
+def test_null_and_an_empty_list_are_no_request_so_collectors_are_cut(criteria: str, count: str) -> None:
+    said = f"collectors: [pods, nodes]\nshard_criteria: {criteria}\n{count}"
+    shards = by_resources(ksm(said))
+    assert [read(*shard.instances)["collectors"] for shard in shards.values()] == [["pods"], ["nodes"]]
+    assert sharding.problem(ksm(said)) == ""
+
+
+def test_shards_by_hash_that_would_be_too_large_are_not_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sharding, "MOST_REPEATED", 2 * len(BY_HASH) + 3)
+    assert by_resources(ksm(BY_HASH, init_config="")) != {}
+    assert by_resources(ksm(BY_HASH, init_config="a: b")) == {}
+    assert "allowed are" in sharding.problem(ksm(BY_HASH, init_config="a: b"))
 
 
 # Other checks, by instance
@@ -201,6 +295,25 @@ def test_groups_of_collectors_are_joined_into_what_is_cut_alike(
         assert joined.instances[1:] == riders
 
 
+@given(
+    count=st.integers(2, 9),
+    criteria=st.lists(st.sampled_from(["namespace", "resource"]), min_size=1, max_size=2, unique=True),
+    aggregates=st.integers(0, 1),
+    tags=st.booleans(),
+)
+def test_shards_by_hash_are_joined_into_what_is_cut_alike(
+    count: int, criteria: list[str], aggregates: int, tags: bool
+) -> None:
+    said = collecting("pods", shard_criteria=criteria, shard_count=count, **({"tags": ["a"]} if tags else {}))
+    shards = by_resources(ksm(said, *[AGGREGATE] * aggregates))
+    assert len(shards) == count + aggregates
+    joined = whole(shards)
+    assert by_resources(joined) == shards
+    assert "shard_id" not in "".join(joined.instances)
+    if aggregates:
+        assert len(whole({count: shards[count]}).instances) == 1
+
+
 @pytest.mark.parametrize(
     ("key", "parent"),
     [
@@ -220,20 +333,12 @@ def test_a_shard_s_key_names_its_parent(key: str, parent: str) -> None:
 
 
 def test_every_case_of_the_peer_is_replayed_or_belongs_elsewhere() -> None:
-    """Those of the dispatcher are in test_sharding_dispatch.py. Reading a request for shards by hash, and cutting by it,
-    is not here: such a config is dispatched whole.
-    """
-    elsewhere = {name for name, case in CASES.items() if case["topic"] == "sharding.dispatcher"}
-    by_hash = {name for name, case in CASES.items() if case["topic"] == "sharding.ksm_hash"} - set(HASH)
-    assert len(CASES) == 35
-    beginnings = (
-        "TestShouldShard",
-        "TestAnalyze",
-        "TestClassify",
-        "TestCreateShardedKSMConfigs",
-        "TestCreateShardedInst",
+    """Those of the dispatcher are in test_sharding_dispatch.py."""
+    here = {name for name, case in CASES.items() if case["topic"] != "sharding.dispatcher"}
+    tables = ("TestShouldShard", "TestAnalyze", "TestClassify", "TestCreateShardedKSMConfigs")
+    assert not peer_cases.unread(
+        here, __file__, tables={*HASH, *PARSED, *(name for name in here if name.startswith(tables))}
     )
-    assert all(name.startswith(beginnings) for name in CASES.keys() - elsewhere - by_hash - set(HASH))
 
 
 def test_what_shards_would_repeat_too_often_is_dispatched_whole(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,11 +14,13 @@ from checks.querysets import NotLeader
 from checks.sharding import KSM
 from checks.tests.cast import config, counts, dangling, lead, owners, report
 from clusteragent.lib import conf
+from tests import peer_cases
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
 
-DATA = Path(__file__).parents[2] / "tests" / "data" / "peer_cases" / "sharding.json"
-CASES = {case["name"]: case for case in json.loads(DATA.read_text()) if case["topic"] == "sharding.dispatcher"}
+CASES = {
+    name: case for name, case in peer_cases.cases("sharding.json").items() if case["topic"] == "sharding.dispatcher"
+}
 
 
 @pytest.fixture(autouse=True)
@@ -152,8 +154,7 @@ def test_a_leader_whose_term_is_over_cuts_nothing(folder: Path, monkeypatch: pyt
 
 
 def test_the_peer_s_cases_of_the_dispatcher_are_all_here() -> None:
-    text = Path(__file__).read_text()
-    assert not [name for name in CASES if f'"{name}"' not in text]
+    assert not peer_cases.unread(CASES, __file__)
 
 
 # Files that change
@@ -279,6 +280,54 @@ def test_another_replica_s_file_keeps_all_its_shards(folder: Path, monkeypatch: 
     monkeypatch.setattr(conf, "REPLICA", "west")
     assert scan() == Report()
     assert keys() == ["shop.yaml#0", "shop.yaml#1"]
+
+
+def test_shards_by_hash_come_change_and_go_with_their_file(folder: Path) -> None:
+    report("ash", "birch")
+
+    def asks(count: int, criteria: str = "namespace") -> Report:
+        instance = f"{{shard_criteria: [{criteria}], shard_count: {count}}}"
+        (folder / f"{KSM}.yaml").write_text(f"cluster_check: true\ninstances: [{instance}]")
+        return scan()
+
+    assert asks(3) == Report(added=[f"{KSM}.yaml"])
+    assert keys() == [f"{KSM}.yaml#{number}" for number in range(3)]
+    assert sorted(counts().values()) == [1, 2]
+    before = owners()
+    assert asks(2) == Report(changed=[f"{KSM}.yaml"])
+    assert owners().items() <= before.items()
+    # What can't be followed is said, and the check runs all the same.
+    assert [error.error for error in asks(1).errors] == [
+        "it asks for shards by hash and is dispatched whole: shard_count is not a whole number from 2 to 1000"
+    ]
+    assert keys() == [f"{KSM}.yaml"]
+    assert not dangling()
+    assert asks(1).changed == []
+    assert (
+        asks(2, "node")
+        .errors[0]
+        .error.endswith("shard_criteria is not a list of namespace or resource, each once at most")
+    )
+    (folder / f"{KSM}.yaml").unlink()
+    scan()
+    assert keys() == []
+
+
+def test_who_sends_a_request_that_can_t_be_followed_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    asking = config(name=KSM, instances=("shard_criteria: [namespace]\nshard_count: 1\n",))
+    (whole,) = sending.admit("admin", "ksm", asking).sent
+    for told in (sending.put("admin", "ksm", asking), sending.divided(whole)):
+        assert "shard_count is not a whole number from 2" in told.problem
+        assert [one.key for one in told.sent] == ["ksm"]
+    monkeypatch.setattr(conf, "KSM_SHARDING_ENABLED", False)
+    assert sending.put("admin", "ksm", asking).problem == ""
+
+
+def test_what_was_written_by_hand_is_edited_as_it_was_written() -> None:
+    said = "shard_count: 3\nshard_criteria:\n- namespace\nskip_leader_election: true\n"
+    sending.put("admin", "ksm", config(name=KSM, instances=(said,)))
+    assert Config.objects.count() == 3
+    assert sending.original("admin", "ksm").instances == (said,)
 
 
 # Guards, and what is wrong

@@ -10,8 +10,9 @@ from checks import autoconf, tasks
 from checks.costs import Measured
 from checks.models import ClusterStore, Cost, Move, Plan, TaskRun
 from checks.querysets import Call
+from checks.tests.balance import furnish
 from clusteragent.lib import conf
-from nodes.models import NodeEvent
+from nodes.models import Hearing, Node, NodeEvent
 from nodes.runners import Round
 
 pytestmark = pytest.mark.django_db
@@ -91,7 +92,17 @@ def test_pruning_forgets_what_is_older_than_the_retention() -> None:
         NodeEvent.objects.create(node_name="ash", kind=NodeEvent.Kind.SILENT, time=Now() - age)
         Plan.objects.create(revision=1, time=Now() - age)
     Cost.objects.create(config_id=1, workers_needed=0.5)
-    pruned = {"moves": 1, "plans": 1, "edits": 0, "events": 1, "nodes": 0, "costs": 1, "sessions": 0, "task results": 0}
+    pruned = {
+        "moves": 1,
+        "plans": 1,
+        "edits": 0,
+        "freezes": 0,
+        "events": 1,
+        "nodes": 0,
+        "costs": 1,
+        "sessions": 0,
+        "task results": 0,
+    }
     assert tasks.prune(7) == str(pruned | {"tokens": 0})
     assert (Move.objects.count(), NodeEvent.objects.count()) == (1, 1)
 
@@ -102,6 +113,35 @@ def test_forgetting_nodes_looks_at_no_config_that_is_not_theirs() -> None:
         cursor.execute("SET LOCAL enable_seqscan = off")
         cursor.execute("EXPLAIN SELECT 1 FROM checks_config WHERE former_node_id = 1 FOR KEY SHARE")
         assert "config_of_former_node" in str(cursor.fetchall())
+
+
+@pytest.mark.parametrize("option", ["ADVANCED_DISPATCHING_ENABLED", "REBALANCE_ENABLED"])
+def test_an_option_switches_automatic_balancing_off(option: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    Hearing.objects.update(warmup=False)
+    furnish(ash=[0.4] * 4, birch=[])
+    monkeypatch.setattr(conf, option, False)
+    assert tasks.rebalance(7).startswith("0 put right, nothing rebalanced: ")
+    assert not Plan.objects.exists()
+    monkeypatch.setattr(conf, option, True)
+    assert tasks.rebalance(7) == "0 put right, 2 of 2 rebalanced"
+
+
+def test_what_must_not_stay_moves_while_balancing_is_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    Hearing.objects.update(warmup=False)
+    monkeypatch.setattr(conf, "REBALANCE_ENABLED", False)
+    furnish(ash=[0.4] * 2, birch=[])
+    Node.objects.filter(name="ash").cordon(draining=True)
+    assert tasks.rebalance(7).startswith("2 put right, nothing rebalanced")
+
+
+def test_node_agents_do_not_give_way_to_runners_while_balancing_is_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    Hearing.objects.update(warmup=False)
+    furnish(ash=[0.4] * 2, birch=[])
+    Node.objects.heartbeat("birch", last_change=-1, node_type=1)
+    monkeypatch.setattr(conf, "REBALANCE_ENABLED", False)
+    assert tasks.rebalance(7).startswith("0 put right")
+    monkeypatch.setattr(conf, "REBALANCE_ENABLED", True)
+    assert tasks.rebalance(7).startswith("2 put right")
 
 
 def test_a_rebalance_that_moved_something_is_logged(

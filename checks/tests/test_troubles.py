@@ -21,7 +21,7 @@ def check_id(key: str) -> str:
 
 
 def told(check: str, *, ms: float = 100, failed: bool = False, error: str = "") -> CheckStats:
-    return CheckStats(check, ms, 5, 0, failed, error, None)
+    return CheckStats(check, ms, failed, error)
 
 
 def round_of(*stats: CheckStats, node: str = "ash") -> set[tuple[str, str]]:

@@ -12,6 +12,7 @@ from clusteragent.lib.options import (
     OptionError,
     bind,
     choice,
+    cluster_name,
     database,
     duration,
     flag,
@@ -94,7 +95,7 @@ UNSCHEDULED_CHECK_THRESHOLD = max(
     duration("DD_CLUSTER_CHECKS_UNSCHEDULED_CHECK_THRESHOLD", timedelta(seconds=60)), NODE_EXPIRATION_TIMEOUT
 )
 GLOBAL_TAGS = (*words("DD_TAGS"), *words("DD_EXTRA_TAGS"), *words("DD_CLUSTER_CHECKS_EXTRA_TAGS"))
-CLUSTER_NAME = text("DD_CLUSTER_NAME", "")
+CLUSTER_NAME = cluster_name("DD_CLUSTER_NAME")
 CLUSTER_TAG_NAME = text("DD_CLUSTER_CHECKS_CLUSTER_TAG_NAME", "cluster_name")
 DISABLE_CLUSTER_NAME_TAG_KEY = flag("DD_DISABLE_CLUSTER_NAME_TAG_KEY", False)
 ORCH_CLUSTER_ID = text("DD_ORCHESTRATOR_CLUSTER_ID", "")
@@ -106,6 +107,9 @@ INSTANCE_SHARDING_EXCLUDE_CHECKS = frozenset(words("DD_CLUSTER_CHECKS_INSTANCE_S
 RUNNER_GROUPS = groups("DD_CLUSTER_CHECKS_RUNNER_GROUPS")
 PLACEMENT_PREFER = choice("CLUSTERAGENT_PLACEMENT_PREFER", "runners", {"runners": "runners", "any": "any"})
 EXCLUDE_CHECKS_FROM_DISPATCHING = frozenset(words("DD_CLUSTER_CHECKS_EXCLUDE_CHECKS_FROM_DISPATCHING"))
+# What the leader does of its own accord to balance: nothing when either is off. The first closes the peer's route, too.
+ADVANCED_DISPATCHING_ENABLED = flag("DD_CLUSTER_CHECKS_ADVANCED_DISPATCHING_ENABLED", True)
+REBALANCE_ENABLED = flag("CLUSTERAGENT_REBALANCE_ENABLED", True)
 REBALANCE_PERIOD = duration("DD_CLUSTER_CHECKS_REBALANCE_PERIOD", timedelta(minutes=1), low=timedelta(seconds=1))
 REBALANCE_MIN_IMPROVEMENT = whole("DD_CLUSTER_CHECKS_REBALANCE_MIN_PERCENTAGE_IMPROVEMENT", 10, 0, 100)
 # The share of all configs that may move in one period, so as not to restart too many at once.

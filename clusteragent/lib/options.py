@@ -16,8 +16,12 @@ from psycopg.conninfo import conninfo_to_dict
 
 T = TypeVar("T")
 
+# The names of all options that were asked for.
+READ: set[str] = set()
+
 _env = FileAwareEnv()
 _LONGEST = timedelta(days=3650)
+_LONGEST_CLUSTER_NAME = 80
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -27,6 +31,7 @@ class OptionError(Exception):
 
 def option(name: str, default: T, parse: Callable[[str], T], allowed: str) -> T:
     """The option's value, its default when unset or empty. Raises OptionError naming option, value and what is allowed."""
+    READ.add(name)
     try:
         raw = _env.str(name, "").strip()
     except ValueError as error:
@@ -91,6 +96,22 @@ def duration(name: str, default: timedelta, low: timedelta = timedelta(0)) -> ti
 
     bounds = f"from {low.total_seconds():g} s to {_LONGEST.days} days"
     return option(name, default, parse, f"seconds or a duration such as 90s, 10m, 1h30m, {bounds}")
+
+
+def cluster_name(name: str) -> str:
+    """A cluster's name by the Datadog Agent's rule, which drops others; empty when unset."""
+
+    def parse(raw: str) -> str:
+        word = "[a-z]([a-z0-9-]*[a-z0-9])?"
+        if len(raw) > _LONGEST_CLUSTER_NAME or not re.fullmatch(rf"{word}(\.{word})*", raw):
+            raise ValueError(raw)
+        return raw
+
+    form = (
+        f"at most {_LONGEST_CLUSTER_NAME} lower-case letters, digits and hyphens, in words separated by dots;"
+        " each word begins with a letter and ends with a letter or digit, such as prod-1.eu"
+    )
+    return option(name, "", parse, form)
 
 
 def words(name: str) -> tuple[str, ...]:

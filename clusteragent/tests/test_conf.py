@@ -138,6 +138,21 @@ def test_a_wrong_url_is_not_repeated(given: Callable[[str], None], value: str) -
     assert "s3cret" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["", "laika", "a.cluster.name.with.dots", "prod-1.eu", "a", "a" * 80, "a--b"])
+def test_a_cluster_s_name_is_by_the_datadog_agent_s_rule(given: Callable[[str], None], name: str) -> None:
+    given(name)
+    assert options.cluster_name("OPTION") == name
+
+
+@pytest.mark.parametrize(
+    "name", ["Capital", "with_underscore", "1a", "-a", "a-", "a.", "a..b", "a.-b", "a.1", "a b", "é", "a" * 81]
+)
+def test_another_cluster_s_name_is_refused_with_what_is_allowed(given: Callable[[str], None], name: str) -> None:
+    given(name)
+    with pytest.raises(OptionError, match=rf"^OPTION is '{re.escape(name)}', allowed is at most 80 lower-case letters"):
+        options.cluster_name("OPTION")
+
+
 def test_networks_are_ranges_of_both_kinds(given: Callable[[str], None]) -> None:
     assert options.networks("OPTION", ["10.0.0.0/8"]) == (ip_network("10.0.0.0/8"),)
     given("192.0.2.7 fc00::/7")

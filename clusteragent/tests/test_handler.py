@@ -1,13 +1,11 @@
 """The Handler's states and life cycle, also by the peer's cases where they apply to a server that forwards nothing."""
 
-import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -35,8 +33,7 @@ from clusteragent.leader import Candidate, TermOver
 from clusteragent.lib import conf
 from clusteragent.worker import TIMEOUTS
 from nodes.models import Hearing, Node
-
-CASES = Path(__file__).parent.parent.parent / "tests" / "data" / "peer_cases" / "dispatch.json"
+from tests import peer_cases
 
 
 @pytest.fixture(autouse=True)
@@ -46,8 +43,7 @@ def _no_alarm(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def peer_case(name: str) -> dict[str, Any]:
-    [case] = [case for case in json.loads(CASES.read_text()) if case["name"] == name]
-    return dict(case)
+    return peer_cases.cases("dispatch.json")[name]
 
 
 class Clock:

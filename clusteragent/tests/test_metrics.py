@@ -188,7 +188,7 @@ def test_how_long_tasks_took_and_when() -> None:
 
 
 def tell(name: str, execution_ms: float, workers: int = 4) -> None:
-    stats = [CheckStats(f"check:{number}", execution_ms, 1, 0, False, "", None) for number in range(2)]
+    stats = [CheckStats(f"check:{number}", execution_ms) for number in range(2)]
     Runner.objects.note({Node.objects.get(name=name).pk: Answer(stats, workers)})
 
 

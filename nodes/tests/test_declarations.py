@@ -6,12 +6,16 @@ from typing import Any
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nodes.declarations import canonical, parse
 from nodes.heartbeats import Report
 from nodes.models import Heartbeat, Node, NodeEvent
 from nodes.parsers import BadStatus, read_status
 from tests.map import tell
+
+NAMES = st.sets(st.sampled_from("abc"))
 
 
 def declared(**fields: Any) -> str:
@@ -50,6 +54,21 @@ def test_what_can_not_be_read_is_refused(fields: dict[str, Any], message: str):
         declared(**fields)
 
 
+@given(include=NAMES, exclude=NAMES)
+def test_a_check_must_be_included_and_not_excluded_however_it_is_kept(include: set[str], exclude: set[str]):
+    """The stricter of the two wins: an exclude takes away from an include."""
+    kept = parse(canonical(include, exclude))
+    for check in "abcd":
+        assert (kept.refusal(check) == "") is ((not include or check in include) and check not in exclude)
+
+
+@given(include=NAMES, exclude=NAMES)
+def test_excluding_what_is_not_included_is_no_other_declaration(include: set[str], exclude: set[str]):
+    with_it = canonical(include | {"a"}, exclude | {"never included"})
+    assert with_it == canonical(include | {"a"}, exclude)
+    assert "never included" not in with_it
+
+
 @pytest.mark.parametrize("lists", [{}, {"include": ["a"]}, {"exclude": ["b", "a"], "group": "g"}])
 def test_what_is_kept_means_what_was_said(lists: dict[str, Any]):
     meant = parse(canonical(**lists))
@@ -70,6 +89,11 @@ class TestKept:
         Node.objects.heartbeat("ash", last_change=0, declared=self.ONE)
         assert Node.objects.get().declared == self.ONE
         assert self.said() == [self.ONE]
+
+    def test_an_exclude_that_says_nothing_new_is_no_change(self):
+        for lists in ({"include": ["ntp"]}, {"include": ["ntp"], "exclude": ["disk"]}):
+            Node.objects.heartbeat("ash", last_change=0, declared=declared(check_compatibility=lists))
+        assert self.said() == [canonical(include=["ntp"])]
 
     def test_it_is_replaced_and_withdrawn(self):
         for declared in ("", self.ONE, self.ONE, self.OTHER, ""):

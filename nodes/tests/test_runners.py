@@ -17,6 +17,7 @@ from nodes.runners import Round
 from nodes.runnerstats import Answer as Told
 from nodes.tests.fake_runners import HANGS, FakeRunners, Script, flood, serving, told
 from nodes.tests.scripted_server import TOKEN, Answer
+from tests import peer_cases
 
 pytestmark = pytest.mark.django_db
 ASH, BIRCH, CEDAR = "127.2.0.1", "127.2.0.2", "127.2.0.3"
@@ -71,6 +72,15 @@ def test_what_a_runner_tells_is_kept(fakes: FakeRunners) -> None:
     assert runner("ash").stats_at is not None
 
 
+def test_what_a_runner_does_not_tell_is_unknown_rather_than_zero(fakes: FakeRunners) -> None:
+    """Those from before 2026 tell no totals."""
+    report(ash=ASH)
+    fakes.says(ASH, {"ntp:1": {"AverageExecutionTime": 0, "MetricSamples": 3, "LastExecFailed": False}})
+    assert collect() == (1, 0)
+    fields = ("execution_ms", "metric_samples", "total_runs", "total_errors", "last_success")
+    assert RunnerStats.objects.values_list(*fields).get() == (0, 3, None, None, None)
+
+
 def test_stats_and_workers_are_asked_with_our_token_and_nothing_else_is(fakes: FakeRunners) -> None:
     report(ash=ASH)
     fakes.says(ASH, {})
@@ -78,6 +88,25 @@ def test_stats_and_workers_are_asked_with_our_token_and_nothing_else_is(fakes: F
     assert fakes.asked == [
         (ASH, f"/api/v1/clcrunner/{what}", f"bearer {TOKEN}".lower()) for what in ("stats", "workers")
     ]
+
+
+def test_what_an_address_tells_is_of_the_node_that_names_it_now(fakes: FakeRunners) -> None:
+    case = peer_cases.cases("rebalance.json")["TestUpdateRunnersStats"]
+    addresses = dict(zip(case["input"]["client"], (ASH, BIRCH), strict=True))
+    for address, says in case["input"]["client"].items():
+        fakes.says(addresses[address], says["stats"], {"Count": says["workers"]})
+
+    def told() -> dict[str, dict[str, Any]]:
+        collect()
+        return {
+            name: {"workers": runner(name).workers, "check": next(iter(checks(name)))} for name in ("node1", "node2")
+        }
+
+    report(node1=ASH, node2=BIRCH)
+    first = told()
+    assert first == case["expected"]["after_1"]
+    report(node1=BIRCH, node2=ASH)
+    assert told() == {"node1": first["node2"], "node2": first["node1"]}
 
 
 def test_a_node_that_is_lost_or_named_no_address_is_not_asked(fakes: FakeRunners) -> None:
@@ -278,12 +307,12 @@ def test_a_check_whose_stats_are_odd_is_left_out(fakes: FakeRunners, odd: dict[s
 @pytest.mark.parametrize(
     ("key", "value", "field", "kept"),
     [
-        ("TotalRuns", -1, "total_runs", 0),
-        ("TotalRuns", "9", "total_runs", 0),
+        ("TotalRuns", -1, "total_runs", None),
+        ("TotalRuns", "9", "total_runs", None),
         ("TotalRuns", 2**64 - 1, "total_runs", 2**63 - 1),
         ("TotalRuns", 1e300, "total_runs", 2**63 - 1),
-        ("TotalErrors", float("nan"), "total_errors", 0),
-        ("TotalErrors", float("inf"), "total_errors", 0),
+        ("TotalErrors", float("nan"), "total_errors", None),
+        ("TotalErrors", float("inf"), "total_errors", None),
         ("LastExecFailed", "yes", "failed", False),
         ("LastError", 7, "last_error", ""),
         ("LastError", "a\0b\ud800", "last_error", "ab?"),

@@ -10,7 +10,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.views.decorators.http import require_POST
 
-from checks import autoconf, dispatcher, needs
+from checks import autoconf, dispatcher, freezes, needs
 from checks.needs import Kind, Need
 from checks.orders import Isolation
 from clusteragent.lib.admin import duration
@@ -104,6 +104,10 @@ def _release(subject: str, actor: str) -> str:
     return f"{counted(dispatcher.release(list(alone.values_list('config', flat=True))), 'check')} released."
 
 
+def _thaw(subject: str, actor: str) -> str:
+    return "Balancing goes on." if freezes.thaw(actor=actor) else "Balancing is not frozen."
+
+
 def _scan(subject: str, actor: str) -> str:
     return _sync(subject, accept_removals=False)
 
@@ -124,5 +128,6 @@ REMEDIES = {
     Kind.PAUSE_OVERDUE: Remedy("Resume", "checks.change_assignment", _resume),
     Kind.QUARANTINED: Remedy("Release", "checks.change_assignment", _release),
     Kind.SOURCE_ERROR: Remedy("Scan again", "checks.change_source", _scan),
+    Kind.FROZEN: Remedy("End the freeze", "checks.delete_freeze", _thaw),
     Kind.HELD_REMOVALS: Remedy("Accept removals", "checks.change_source", _accept),
 }

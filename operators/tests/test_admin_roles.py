@@ -38,6 +38,8 @@ PAGES = {
     "/admin/checks/rule/add/": {O},
     "/admin/checks/plan/": {V, O, W, A},
     "/admin/checks/plan/rebalance/": {O},
+    "/admin/checks/freeze/": {V, O, W, A},
+    "/admin/checks/freeze/add/": {O},
     "/admin/auth/user/": {A},
     "/admin/auth/user/add/": {A},
     "/admin/auth/group/": {A},

@@ -8,6 +8,7 @@ from django.db import transaction
 from django.urls import resolve
 
 from checks import dispatcher
+from checks.freezes import Freeze
 from checks.models import Config, Plan
 from checks.orders import Isolation, Pause, Pin, Rule
 from checks.tests.cast import owners, report, sent
@@ -47,6 +48,10 @@ CALLS = [
     *(Call("GET", f"{kind}/{ROW}", ALL) for kind in ("pins", "pauses", "isolations", "rules", "node-rules", "plans")),
     Call("POST", "pins", {O}, {"configs": [], "aim": "birch"}),
     Call("POST", "pauses", {O}, {"configs": []}),
+    Call("POST", "freezes", {O}, {"note": "release"}),
+    Call("GET", "freezes", ALL),
+    Call("GET", f"freezes/{ROW}", ALL),
+    Call("DELETE", f"freezes/{ROW}", {O}),
     Call("POST", "isolations", {O}, {"configs": []}),
     *(Call("DELETE", f"{kind}/{ROW}", {O}) for kind in ("pins", "pauses", "isolations", "rules", "node-rules")),
     Call("POST", "rules", {O}, {"name": "other", "required": {"zone": "b"}}),
@@ -80,6 +85,7 @@ def _work(warm: None) -> None:
     Rule.objects.create(pk=ROW, name="of disks", required={"disk": "fast"}, check_pattern="none")
     NodeRule.objects.create(pk=ROW, pattern="c*", labels={"zone": "c"})
     Plan.objects.create(pk=ROW, revision=1)
+    Freeze.objects.create(pk=ROW)
 
 
 def state() -> Any:
@@ -90,7 +96,7 @@ def state() -> Any:
         set(Node.objects.filter(draining=True).values_list("name", flat=True)),
         [
             list(model.objects.order_by("pk").values())
-            for model in (Config, Pin, Pause, Isolation, Rule, NodeRule, Plan)
+            for model in (Config, Pin, Pause, Isolation, Rule, NodeRule, Plan, Freeze)
         ],
     )
 

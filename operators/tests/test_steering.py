@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from checks import dispatcher
+from checks import dispatcher, freezes
 from checks.models import Config, Move
 from checks.orders import Isolation, Pause, Pin, Rule
 from checks.tests.cast import dangling, owners, report, sent
@@ -204,3 +204,32 @@ def test_a_plan_that_no_longer_holds_moves_nothing(operator: Caller) -> None:
     assert refused.status_code == 409
     assert refused.json() == {"moves": ["node birch is cordoned"]}
     assert set(owners().values()) == {"ash"}
+
+
+def test_balancing_is_frozen_until_it_is_taken_back(operator: Caller) -> None:
+    answer = operator.call("POST", "freezes", {"note": "release", "until": FAR})
+    assert answer.status_code == 201, answer.content
+    row = answer.json()
+    assert row | {"id": 0, "time": ""} == {
+        "id": 0, "author": "operator", "note": "release", "time": "", "until": FAR, "ended_at": None, "ended_by": "",
+    }  # fmt: skip
+    assert freezes.why_off() == "frozen by operator until 2100-01-01 00:00 UTC"
+    assert [one["id"] for one in operator.rows("freezes?in_force=true")] == [row["id"]]
+    assert operator.call("DELETE", f"freezes/{row['id']}").status_code == 204
+    assert freezes.why_off() == ""
+    assert operator.rows("freezes?in_force=true") == []
+    assert operator.get(f"freezes/{row['id']}")["ended_by"] == "operator"
+    assert operator.call("DELETE", f"freezes/{row['id']}").status_code == 409
+
+
+def test_a_freeze_that_is_over_at_once_is_refused_at_its_field(operator: Caller) -> None:
+    answer = operator.call("POST", "freezes", {"until": "2020-01-01T00:00:00Z"})
+    assert (answer.status_code, answer.json()) == (400, {"until": ["That is over already."]})
+
+
+def test_only_operators_freeze_and_all_roles_see_it(operator: Caller) -> None:
+    viewer = having(Role.VIEWER)
+    assert viewer.call("POST", "freezes", {}).status_code == 403
+    freeze = operator.call("POST", "freezes", {}).json()
+    assert [row["id"] for row in viewer.rows("freezes")] == [freeze["id"]]
+    assert viewer.call("DELETE", f"freezes/{freeze['id']}").status_code == 403

@@ -5,6 +5,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from clusteragent import web
+from clusteragent.lib import peer_options
 from clusteragent.lib.credentials import CredentialsError
 
 
@@ -15,6 +16,7 @@ class Command(BaseCommand):
         parser.add_argument("port", choices=sorted(web.servers()), help="whom to serve")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        peer_options.log_without_effect()
         try:
             web.serve(web.servers()[options["port"]])
         except (CredentialsError, web.Unavailable) as error:

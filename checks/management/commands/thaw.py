@@ -1,0 +1,25 @@
+import json
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from checks import freezes
+from checks.management import steering
+
+
+class Command(BaseCommand):
+    help = "End a freeze: balance automatically again."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        steering.add_answer(parser)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if not (ended := freezes.thaw(actor=steering.ACTOR)):
+            raise CommandError("balancing is not frozen")
+        left = freezes.why_off()
+        if options["json"]:
+            self.stdout.write(json.dumps({"ended": ended, "still_off": left}))
+        else:
+            self.stdout.write(
+                f"The freeze is over. Still nothing is balanced: {left}." if left else "The freeze is over."
+            )

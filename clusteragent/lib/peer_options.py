@@ -1,0 +1,205 @@
+"""What becomes here of the Datadog Cluster Agent's options, and of names that are no option of anybody.
+
+Who comes over brings the environment of that server. No variable of it is dropped without a word.
+"""
+
+import difflib
+import os
+import re
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+
+import structlog
+
+from clusteragent.lib import conf, options  # noqa: F401 - conf reads all options, so that options.READ has them
+
+_LISTEN = "CLUSTERAGENT_BIND and CLUSTERAGENT_ADMIN_BIND say where to listen"
+_AGENTS = "node agents and runners read it: set it there"
+_LEADER = "leadership is a lock in PostgreSQL, and every replica answers every call itself"
+_SOURCES = "configs come from the folders of CLUSTERAGENT_CONFD, the admin and the operators' API"
+_SENT = "nothing is sent to Datadog from here"
+_LOGS = "logs go to the standard error, as DD_LOG_LEVEL and CLUSTERAGENT_LOG_FORMAT say"
+_METRICS = "/metrics is on the operators' port"
+_NAMES = "CLUSTERAGENT_REPLICA names this replica"
+_KUBERNETES = "nothing is read from Kubernetes"
+_OTHER_DUTY = "it is for another duty than cluster checks"
+
+# Why an option of the peer does nothing here: the first pattern that a name matches. Those that are honoured are not in it,
+# but where a pattern covers more: what conf.py reads comes first.
+WITHOUT_EFFECT: Mapping[str, str] = {
+    "DD_CLUSTER_CHECKS_REBALANCE_WITH_UTILIZATION": "balancing is always by utilization",
+    "DD_CLUSTER_CHECKS_CRD_COLLECTION": _KUBERNETES,
+    "DD_CLUSTER_CHECKS_SUPPORT_HYBRID_IGNORE_AD_TAGS": "node agents add the tags of autodiscovery",
+    "DD_EXPERIMENTAL_CLC_RUNNER_GROUPS": "DD_CLUSTER_CHECKS_RUNNER_GROUPS is read instead",
+    "DD_EXPERIMENTAL_CLC_RUNNER_*": _AGENTS,
+    "DD_CLC_RUNNER_*": _AGENTS,
+    "DD_CHECK_RUNNERS": _AGENTS,
+    "DD_CHECKS_TAG_CARDINALITY": _AGENTS,
+    "DD_IGNORE_AUTODISCOVERY_TAGS": _AGENTS,
+    # The server.
+    "DD_CLUSTER_AGENT_CMD_PORT": _LISTEN,
+    "DD_CLUSTER_AGENT_CMD_HOST": _LISTEN,
+    "DD_CMD_HOST": _LISTEN,
+    "DD_CMD_PORT": _LISTEN,
+    "DD_BIND_HOST": _LISTEN,
+    "DD_AGENT_IPC_*": _LISTEN,
+    "DD_HEALTH_PORT": "/healthz and /readyz are on both ports",
+    "DD_METRICS_PORT": _METRICS,
+    "DD_EXPVAR_PORT": _METRICS,
+    "DD_TELEMETRY_*": _METRICS,
+    "DD_CLUSTER_AGENT_ALLOW_LEGACY_TLS": "TLS is 1.2 at least",
+    "DD_CLUSTER_TRUST_CHAIN_*": "cert.pem and key.pem in CLUSTERAGENT_VAR are the certificate",
+    "DD_IPC_CERT_FILE_PATH": "cert.pem and key.pem in CLUSTERAGENT_VAR are the certificate",
+    "DD_AUTH_TOKEN_FILE_PATH": "CLUSTERAGENT_LOCAL_TOKEN is the token of the local routes",
+    "DD_AUTH_INIT_TIMEOUT": "CLUSTERAGENT_LOCAL_TOKEN is the token of the local routes",
+    "DD_CLUSTER_AGENT_SERVER_*": "how long a call may take is bounded here by itself",
+    "DD_CLUSTER_AGENT_TRACING_*": "nothing is traced or profiled",
+    "DD_INTERNAL_PROFILING_*": "nothing is traced or profiled",
+    "DD_CLUSTER_AGENT_ENABLED": _AGENTS,
+    "DD_CLUSTER_AGENT_URL": _AGENTS,
+    "DD_CLUSTER_AGENT_KUBERNETES_SERVICE_NAME": _AGENTS,
+    "DD_CLUSTER_AGENT_CLIENT_RECONNECT_PERIOD_SECONDS": _AGENTS,
+    "DD_CLUSTER_AGENT_REFRESH_ON_CACHE_MISS": _AGENTS,
+    "DD_CLUSTER_AGENT_TAGGING_FALLBACK": _AGENTS,
+    # The leader.
+    "DD_CLUSTER_AGENT_MAX_LEADER_*": _LEADER,
+    "DD_LEADER_ELECTION": _LEADER,
+    "DD_LEADER_ELECTION_*": _LEADER,
+    "DD_LEADER_LEASE_*": _LEADER,
+    # Where configs come from.
+    "DD_CONFD_PATH": _SOURCES,
+    "DD_CONFD_DCA_PATH": _SOURCES,
+    "DD_CONFIG_PROVIDERS": _SOURCES,
+    "DD_EXTRA_CONFIG_PROVIDERS": _SOURCES,
+    "DD_LISTENERS": _SOURCES,
+    "DD_EXTRA_LISTENERS": _SOURCES,
+    "DD_AUTOCONFIG_*": _SOURCES,
+    "DD_AUTOCONF_*": _SOURCES,
+    "DD_AC_*": _SOURCES,
+    "DD_AD_*": _SOURCES,
+    "DD_CONTAINER_*CLUDE*": _SOURCES,
+    "DD_PROMETHEUS_SCRAPE_*": _SOURCES,
+    "DD_IGNORE_AUTO_CONF": _SOURCES,
+    "DD_INSTRUMENTATION_CRD_CONTROLLER_ENABLED": _SOURCES,
+    "DD_SECRET_BACKEND_*": "ENC[…] passes through to the agents, which resolve it",
+    "DD_ENABLED_RFC1123_COMPLIANT_CLUSTER_NAME_TAG": "DD_CLUSTER_NAME can't be a name that it would change",
+    # What an agent has besides: names, logs, a way to Datadog.
+    "DD_ENV": "DD_TAGS is what checks are tagged with",
+    "DD_SERVICE": "DD_TAGS is what checks are tagged with",
+    "DD_VERSION": "DD_TAGS is what checks are tagged with",
+    "DD_HOSTNAME*": _NAMES,
+    "DD_NODE_NAME": _NAMES,
+    "DD_POD_NAME": _NAMES,
+    "DD_POD_*": _NAMES,
+    "DD_LOG_*": _LOGS,
+    "DD_SYSLOG_*": _LOGS,
+    "DD_DISABLE_FILE_LOGGING": _LOGS,
+    "DD_API_KEY": _SENT,
+    "DD_APP_KEY": _SENT,
+    "DD_SITE": _SENT,
+    "DD_URL": _SENT,
+    "DD_DD_URL": _SENT,
+    "DD_ADDITIONAL_ENDPOINTS": _SENT,
+    "DD_PROXY_*": _SENT,
+    "DD_FORWARDER_*": _SENT,
+    "DD_SERIALIZER_*": _SENT,
+    "DD_SKIP_SSL_VALIDATION": _SENT,
+    "DD_MIN_TLS_VERSION": _SENT,
+    # Other duties.
+    "DD_KUBE_*": _KUBERNETES,
+    "DD_KUBERNETES_*": _KUBERNETES,
+    "DD_KUBELET_*": _KUBERNETES,
+    "DD_COLLECT_KUBERNETES_EVENTS": _KUBERNETES,
+    "DD_HPA_*": _KUBERNETES,
+    "DD_ADMISSION_CONTROLLER_*": _OTHER_DUTY,
+    "DD_APM_*": _OTHER_DUTY,
+    "DD_AUTOSCALING_*": _OTHER_DUTY,
+    "DD_CLOUD_*": _OTHER_DUTY,
+    "DD_CLUSTER_AGENT_*": _OTHER_DUTY,
+    "DD_COMPLIANCE_CONFIG_*": _OTHER_DUTY,
+    "DD_EXTERNAL_METRICS_*": _OTHER_DUTY,
+    "DD_CSI_*": _OTHER_DUTY,
+    "DD_INSTRUMENTATION_*": _OTHER_DUTY,
+    "DD_LANGUAGE_DETECTION_*": _OTHER_DUTY,
+    "DD_ORCHESTRATOR_*": _OTHER_DUTY,
+    "DD_PRIVATE_ACTION_RUNNER_*": _OTHER_DUTY,
+    "DD_REMOTE_CONFIGURATION_*": _OTHER_DUTY,
+    "DD_RUNTIME_SECURITY_CONFIG_*": _OTHER_DUTY,
+    "DD_*": "it is no option of cluster checks",
+}
+
+# Patterns that say little of a name: one that is nearly an option of ours is meant for that.
+_VAGUE = {"DD_*", "DD_CLUSTER_AGENT_*"}
+# Names that are ours whatever follows, so that an unknown one is a mistake.
+_OURS = ("DD_CLUSTER_CHECKS_", "CLUSTERAGENT_")
+# Web servers tell their processes so.
+_INTERNAL = {"CLUSTERAGENT_PORT", "CLUSTERAGENT_WEB_PARENT"}
+# What Kubernetes puts into each pod of a Service that is called clusteragent.
+_of_a_service = re.compile(r"CLUSTERAGENT_(SERVICE_HOST|SERVICE_PORT\w*|PORT_\d+_(TCP|UDP)\w*)").fullmatch
+_NEAR, _NEARLY_THE_SAME = 0.5, 0.9
+
+log = structlog.get_logger()
+
+
+def honoured(environ: Mapping[str, str] = os.environ) -> list[str]:
+    """The variables of the peer that are set, and that the program reads."""
+    return [name for name in _set(environ) if name.startswith("DD_") and _is_read(name)]
+
+
+def without_effect(environ: Mapping[str, str] = os.environ) -> dict[str, list[str]]:
+    """The variables of the peer that are set and do nothing here, by the reason."""
+    found: dict[str, list[str]] = {}
+    mistaken = unknown(environ)
+    for name in _set(environ):
+        if name.startswith("DD_") and not _is_read(name) and name not in mistaken:
+            found.setdefault(WITHOUT_EFFECT[_pattern(name)], []).append(name)
+    return found
+
+
+def unknown(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Variables that are set and no option of anybody: {name: the option that is nearest, or nothing}."""
+    return {name: _nearest(name, _NEAR) for name in _set(environ) if _is_mistaken(name)}
+
+
+def line(environ: Mapping[str, str] = os.environ) -> str:
+    """Which variables of the peer do nothing here and why, in one line; empty when there are none."""
+    told = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in without_effect(environ).items())
+    return f"Known and without effect here: {told}." if told else ""
+
+
+def log_without_effect() -> None:
+    """Tell it in the log of a process that starts."""
+    if told := line():
+        log.info("options_without_effect", told=told)
+
+
+def _set(environ: Mapping[str, str]) -> Iterable[str]:
+    return sorted(
+        name for name, value in environ.items() if value.strip() and name.startswith(("DD_", "CLUSTERAGENT_"))
+    )
+
+
+def _is_read(name: str) -> bool:
+    return {name, name.removesuffix("_FILE")} & options.READ != set()
+
+
+def _is_mistaken(name: str) -> bool:
+    if _is_read(name) or name in _INTERNAL or _of_a_service(name):
+        return False
+    pattern = _pattern(name)
+    if pattern == "" or (pattern in _VAGUE and name.startswith(_OURS)):
+        return True
+    return pattern in _VAGUE and bool(_nearest(name, _NEARLY_THE_SAME))
+
+
+def _pattern(name: str) -> str:
+    """The first pattern of the table that the name matches; none where it is no name of the peer."""
+    return next((pattern for pattern in WITHOUT_EFFECT if fnmatchcase(name, pattern)), "")
+
+
+def _nearest(name: str, likeness: float) -> str:
+    """The option whose name is nearest, of those that are like it enough. A beginning that many have says nothing."""
+    beginning = next((each for each in _OURS if name.startswith(each)), "")
+    rests = sorted(each.removeprefix(beginning) for each in options.READ if each.startswith(beginning))
+    found = difflib.get_close_matches(name.removeprefix(beginning), rests, 1, likeness)
+    return beginning + found[0] if found else ""

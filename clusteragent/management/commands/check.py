@@ -1,0 +1,16 @@
+"""Django's command, and what becomes of the Datadog Cluster Agent's options."""
+
+from typing import Any
+
+from django.core.management.commands import check
+
+from clusteragent.lib import peer_options
+
+
+class Command(check.Command):
+    def handle(self, *args: Any, **options: Any) -> None:
+        super().handle(*args, **options)
+        if names := peer_options.honoured():
+            self.stdout.write(f"Honoured as by the Datadog Cluster Agent: {', '.join(names)}.")
+        for reason, names in peer_options.without_effect().items():
+            self.stdout.write(f"Known and without effect here, because {reason}: {', '.join(names)}.")
