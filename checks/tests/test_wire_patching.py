@@ -244,12 +244,17 @@ def test_the_extra_tags_do_not_change_the_fingerprint() -> None:
     [
         ("[a]", "ntp: instance 2: line 1: is not a map"),
         ("text", "ntp: instance 2: line 1: is not a map"),
-        ("a: 1\nb: ]", "ntp: instance 2: line 2: did not find expected node content"),
-        ("a: 1\n---\nb: 2\n", "ntp: instance 2: line 2: but found another document"),
-        ("a: 1\nb: *hunter2", "ntp: instance 2: line 2: an alias names nothing before it"),
+        ("a: 1\nb: ]", "ntp: instance 2: line 2: a value can't begin with ]: put it in quotes"),
+        (
+            "a: 1\nb: *hunter2",
+            "ntp: instance 2: line 2: an alias names nothing before it: put a text that begins with * in quotes",
+        ),
         ("a: 1\n? [b]\n: 2", "ntp: instance 2: line 2: a key is not a scalar"),
         ("<<: hunter2", "ntp: instance 2: line 1: a merge key names something that is not a map"),
-        ("a: %%hunter2%%", "ntp: instance 2: line 1: found character that cannot start any token"),
+        (
+            "a: %%hunter2%%",
+            "ntp: instance 2: line 1: a value can't begin with %: put it in quotes, as '%%host%%'",
+        ),
     ],
 )
 def test_a_refusal_names_check_instance_line_and_reason_and_no_secret(instance: str, problem: str) -> None:
