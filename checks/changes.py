@@ -16,6 +16,7 @@ from django.db.models.base import ModelState
 
 from checks import patching
 from checks.edits import Edit
+from checks.lint import NOTHING_ODD, Linted
 from checks.models import Config, Instance, Origin
 from checks.orders import ORDERS, Isolation, Order, OrderQuerySet, Pause, Pin
 from checks.sharding import is_shard, parent_of
@@ -33,13 +34,17 @@ CONFIG_COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A config as an origin sends it, patched. replica: who read it, for sources that each replica reads itself."""
+    """A config as an origin sends it, patched. replica: who read it, for sources that each replica reads itself.
+
+    linted: what is odd about the text that it was read from.
+    """
 
     source: str
     key: str
     original: IntegrationConfig
     patched: PatchedConfig
     replica: str = ""
+    linted: Linted = NOTHING_ODD
 
 
 @dataclass(slots=True, eq=False)

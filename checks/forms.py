@@ -1,5 +1,6 @@
 """What operators fill in to write a config by hand."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -11,12 +12,15 @@ from yaml import MappingNode, SequenceNode
 from checks import dispatcher, sending, sharding, yamlnodes
 from checks.autoconf import fileformat
 from checks.changes import Sent
-from checks.models import Config, Origin
+from checks.lint import Linted, Notice, keys_of, lint, notices
+from checks.models import Config, Origin, Source
 from checks.wire import IntegrationConfig, UnpatchableConfig
 from checks.yamlnodes import OddYAML
 
 # The source whose configs are written by hand, in the admin.
 ADMIN = "admin"
+# Of the same check, with whose keys those of a new config are compared.
+MOST_OTHERS = 100
 _EXAMPLE = "init_config:\ninstances:\n  - "
 
 
@@ -80,6 +84,22 @@ class ConfigForm(forms.ModelForm):  # type: ignore[type-arg]
             except (OddYAML, dispatcher.Refused, UnpatchableConfig) as error:
                 self.add_error("yaml", str(error))
 
+    def warn(self) -> list[Notice]:
+        """Keep what is odd about the config that was written, beside others of its check, and return it."""
+        assert self.sent is not None
+        key, check = self.sent.key, self.sent.original.name
+        written, *others = [(key, check, self.sent.linted), *_others(check, key)]
+        found = [notice for notice in notices([written, *others]) if notice.where == key]
+        Source.objects.warn(ADMIN, {key}, found)
+        return found
+
+
+def _others(check: str, key: str) -> Iterator[tuple[str, str, Linted]]:
+    """The keys of the instances of some other configs of this check."""
+    stored = Config.objects.filter(name=check).exclude(origins__source=ADMIN, origins__key=key).order_by("-pk")
+    for original in stored.values_list("original", flat=True)[:MOST_OTHERS]:
+        yield "", check, Linted(keys=tuple(map(keys_of, IntegrationConfig.from_json(original).instances)))
+
 
 def by_hand(config: Config) -> Origin | None:
     """The origin under which a config was written by hand, if it was."""
@@ -93,7 +113,7 @@ def written(key: str, check: str, yaml: str, source: str = ADMIN) -> Sent:
     if isinstance(root, MappingNode) and yamlnodes.get(root, "cluster_check") is not None and not parsed.cluster_check:
         raise OddYAML("cluster_check is off, but what is written here is dispatched: leave it out")
     config = replace(parsed, provider=source.partition(":")[0], cluster_check=True)
-    return Sent(source, key, config, dispatcher.admit(config))
+    return Sent(source, key, config, dispatcher.admit(config), linted=lint(yaml, check, written_here=True))
 
 
 def text_of(config: IntegrationConfig) -> str:

@@ -10,12 +10,13 @@ from operator import attrgetter
 from typing import Any, NamedTuple
 
 from django.contrib.postgres.expressions import ArraySubquery
-from django.db import connection, models
+from django.db import connection, models, transaction
 from django.db.models import Case, Count, ExpressionWrapper, F, Func, OuterRef, Subquery, Value, When
 from django.db.models.functions import Concat, Now
 
-from checks import display
+from checks import display, lint
 from checks import models as clusterstore  # its classes take their managers from here, so it is looked up when called
+from checks.lint import Notice
 from checks.orders import ORDERS
 from checks.searching import called, containing, ids_of
 from clusteragent.lib import conf
@@ -371,14 +372,31 @@ class MoveQuerySet(models.QuerySet["clusterstore.Move"]):
 
 
 class SourceQuerySet(models.QuerySet["clusterstore.Source"]):
+    def warn(self, name: str, keys: Collection[str], found: Sequence[Notice]) -> None:
+        """Put these warnings in place of what a source without scans was told of these keys."""
+        with transaction.atomic():
+            # Two who write configs at once each take the other's warnings into account.
+            row = self.select_for_update(no_key=True).filter(name=name).first()
+            if row is None and found:
+                row, _ = self.get_or_create(name=name, defaults={"read_at": Now()})
+            if row is not None:
+                others = [Notice(**one) for one in row.warnings if one["where"] not in keys]
+                row.note_scan(read=True, warnings=lint.rows(sorted([*others, *found], key=lint.by_place)))
+
+    def warnings_of(self, places: Collection[tuple[str, str]]) -> list[Notice]:
+        """The warnings that sources have of these (source, key)."""
+        rows = self.filter(name__in={source for source, _ in places}).values_list("name", "warnings")
+        return [Notice(**one) for name, found in rows for one in found if (name, one["where"]) in places]
+
     def with_counts(self) -> SourceQuerySet:
-        """Each with the numbers of its errors, passed-over files and held removals, and the ages of its scan and reading."""
+        """Each with the numbers of its errors, warnings, passed-over files and held removals, and how long ago it was scanned
+        and read."""
         numbers = {
             f"{field}_number": Func(F(field), function="jsonb_array_length", output_field=models.IntegerField())
-            for field in ("errors", "passed_over", "held_removals")
+            for field in ("errors", "warnings", "passed_over", "held_removals")
         }
         ages = {
             age: ExpressionWrapper(Now() - F(time), models.DurationField())
             for age, time in (("read_age", "read_at"), ("scan_age", "scanned_at"))
         }
-        return self.annotate(**numbers, **ages).defer("errors", "passed_over", "held_removals")
+        return self.annotate(**numbers, **ages).defer("errors", "warnings", "passed_over", "held_removals")

@@ -7,13 +7,15 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from dataclasses import replace as replaced
 
 import structlog
 from django.db import Error, connection
 from django.db.models.functions import Now
 
-from checks import dispatcher, sending
+from checks import dispatcher, lint, sending
 from checks.changes import Sent
+from checks.lint import Notice
 from checks.models import Source
 from checks.sending import Admitted, Known
 from clusteragent.lib import locks
@@ -44,6 +46,7 @@ class Difference:
     removed: list[str] = field(default_factory=list)
     unchanged: list[str] = field(default_factory=list)
     removals_held: bool = False
+    warnings: list[Notice] = field(default_factory=list)
 
 
 def revision_of(source: str) -> str:
@@ -53,7 +56,8 @@ def revision_of(source: str) -> str:
 
 def differing(source: str, desired: Sequence[Sent], *, revision: str = "") -> Difference:
     """What making this the source's set would change. Raises Outdated when a revision is given and over."""
-    return _difference(sending.known(source), list(map(sending.divided, desired)), revision)
+    difference = _difference(sending.known(source), list(map(sending.divided, desired)), revision)
+    return replaced(difference, warnings=_warnings(desired))
 
 
 def replace(
@@ -66,12 +70,13 @@ def replace(
         if difference.removals_held and not accept_removals:
             number = len(difference.removed)
             raise RemovalsHeld(f"This removes {number} of the {number + _kept(difference)} configs of {source}.")
+        difference = replaced(difference, removals_held=False, warnings=_warnings(desired))
         row, _ = Source.objects.get_or_create(name=source, defaults={"read_at": Now()})
         touched = {*difference.added, *difference.changed}
         before = {key: one.origins for key, one in known.items()}
         sending.send([one for one in divided if one.key in touched], before, source=source, actor=actor)
         dispatcher.unschedule([(source, key) for name in difference.removed for key in before[name]], actor=actor)
-        row.note_scan(read=True)
+        row.note_scan(read=True, warnings=lint.rows(difference.warnings))
     numbers = {name: len(getattr(difference, name)) for name in ("added", "changed", "removed")}
     log.info("set_replaced", source=source, actor=actor, **numbers)
     return difference
@@ -121,6 +126,10 @@ def _revision(fingerprints: Mapping[str, str]) -> str:
 def _check_revision(theirs: str, ours: str) -> None:
     if theirs and theirs != ours:
         raise Outdated(f"The set is at revision {ours}, not {theirs}: read it again, then send what it should be.")
+
+
+def _warnings(desired: Iterable[Sent]) -> list[Notice]:
+    return lint.notices((sent.key, sent.original.name, sent.linted) for sent in desired)
 
 
 def _kept(difference: Difference) -> int:

@@ -167,7 +167,9 @@ class SourceViewSet(Looked):
         """Make this the whole set of the source, all of it or nothing. A new name makes a new source."""
         if not _SOURCE_NAME.fullmatch(name):
             raise ValidationError({"name": ["1 to 200 letters, digits, underscores, dots and hyphens."]})
-        options = desired.PutOptions(data=request.query_params)
+        options = desired.PutOptions(
+            data={key: value for key, value in request.query_params.items() if key != "format"}
+        )
         options.is_valid(raise_exception=True)
         with _taking_turns(request):
             return self._update(request, sources.PREFIX + name, options)

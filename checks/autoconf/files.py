@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from checks.autoconf.fileformat import parse
-from checks.autoconf.source import BrokenConfig, ConfigSource, Found, Problem, Scan, Unsettled
-from checks.wire import IntegrationConfig
+from checks.autoconf.source import BrokenConfig, ConfigSource, Found, Problem, Read, Scan, Unsettled
+from checks.lint import lint
 from checks.yamlnodes import MAX_BYTES, OddYAML
 from clusteragent.lib import conf
 
@@ -192,7 +192,7 @@ def _shown(name: str) -> str:
     return name.encode(errors="backslashreplace").decode()
 
 
-def _read(file: File, version: Version) -> IntegrationConfig:
+def _read(file: File, version: Version) -> Read:
     """The file's config, read in one piece. Raises BrokenConfig, or Unsettled when it is not that version any more."""
     if version.size > MAX_BYTES:
         raise BrokenConfig(f"has {version.size} bytes, allowed are {MAX_BYTES}")
@@ -201,8 +201,10 @@ def _read(file: File, version: Version) -> IntegrationConfig:
     except OSError as error:
         raise BrokenConfig(_reason(error), lasting=False) from error
     try:
+        text = data.decode("utf-8-sig")
         # Not the whole path: replicas whose folders have other names must send the same bytes.
-        return parse(data.decode("utf-8-sig"), name=file.check, source=f"file:{file.key}", is_file=True)
+        config = parse(text, name=file.check, source=f"file:{file.key}", is_file=True)
+        return Read(config, lint(text, file.check))
     except UnicodeDecodeError as error:
         raise BrokenConfig("is not UTF-8", data.count(b"\n", 0, error.start) + 1) from error
     except OddYAML as error:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from checks.lint import NOTHING_ODD, Linted
 from checks.wire import IntegrationConfig
 
 
@@ -42,6 +43,13 @@ class Unsettled(Exception):
     """What stands under a key is being written right now."""
 
 
+class Read(NamedTuple):
+    """A config, and what its author may not have meant."""
+
+    config: IntegrationConfig
+    linted: Linted = NOTHING_ODD
+
+
 class Found(NamedTuple):
     """A config that a source has. Equal versions of a key have equal configs, so that each is read once.
 
@@ -50,7 +58,7 @@ class Found(NamedTuple):
 
     key: str
     version: Hashable
-    read: Callable[[], IntegrationConfig]
+    read: Callable[[], Read]
 
 
 @dataclass(slots=True)
@@ -77,11 +85,13 @@ class Scan:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What became of a key's version: the fingerprint of what it sends, and why it sends nothing or not all."""
+    """What became of a key's version: the fingerprint of what it sends, why it sends nothing or not all, and what is odd."""
 
     version: Hashable
     fingerprint: str = ""
     outcome: Problem | PassedOver | None = None
+    check: str = ""
+    linted: Linted = NOTHING_ODD
 
     def keeps_sending(self) -> bool:
         """Whether what the key sent last stays: a broken config is still the config that it was."""

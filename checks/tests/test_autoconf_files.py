@@ -65,7 +65,7 @@ def scan() -> Scan:
 
 
 def found(scan: Scan) -> dict[str, IntegrationConfig]:
-    return {found.key: found.read() for found in scan.found}
+    return {found.key: found.read().config for found in scan.found}
 
 
 def only(folder: Path, text: str | bytes = CONFIG) -> IntegrationConfig:
@@ -210,7 +210,7 @@ def test_a_second_folder_s_file_does_not_take_the_place_of_one_that_cant_be_read
         assert [found.key for found in looked.found] == ["b.yaml"]
         assert looked.keeps("a.yaml")
     (tmp_path / "away").rename(folder)
-    assert {found.key: found.read().instances for found in source.scan().found} == {
+    assert {found.key: found.read().config.instances for found in source.scan().found} == {
         "a.yaml": ("url: first\n",),
         "b.yaml": ("url: second\n",),
     }

@@ -499,3 +499,59 @@ def test_one_sync_runs_at_a_time(folder: Path, source: FileSource) -> None:
         with pytest.raises(NotLeader):
             sync(-1, sources=[source])
         assert locks.try_acquire(other.cursor(), locks.Lock.SYNC, timeout="10ms")
+
+
+# Warnings
+
+ODD = "cluster_check: true\ninstances:\n  - url: NAME\n    tags: a\n"
+
+
+def warned() -> list[tuple[str, int | None]]:
+    """Where the source's row says that something is odd."""
+    return [(one["where"], one["line"]) for one in row().warnings]
+
+
+def test_what_is_odd_is_dispatched_and_told_until_it_is_mended(folder: Path, source: FileSource) -> None:
+    write(folder, "a", "b", text=ODD)
+    told = sync(sources=[source])
+    assert (told.added, [notice.where for notice in told.warnings]) == (["a.yaml", "b.yaml"], ["a.yaml", "b.yaml"])
+    assert warned() == [("a.yaml", 4), ("b.yaml", 4)]
+    sync(sources=[source])
+    assert warned() == [("a.yaml", 4), ("b.yaml", 4)]
+    write(folder, "a")
+    (folder / "b.yaml").unlink()
+    sync(sources=[source])
+    assert (warned(), keys()) == ([], {"a.yaml"})
+
+
+def test_a_file_that_is_odd_and_no_cluster_check_is_told(folder: Path) -> None:
+    write(folder, "a", text="cluster-check: true\ninstances: [{}]\n")
+    assert (sync().other_checks, warned()) == (1, [("a.yaml", 1)])
+
+
+def test_what_was_odd_about_a_file_that_is_being_written_stays_told(
+    folder: Path, source: FileSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(folder, "a", text=ODD)
+    sync(sources=[source])
+    monkeypatch.setattr(files, "SETTLED_AFTER", 60)
+    write(folder, "a", text=ODD + "    b: 1\n")
+    assert sync(sources=[source]).unsettled
+    assert warned() == [("a.yaml", 4)]
+
+
+def test_a_key_unlike_those_of_files_that_came_later_is_told(folder: Path, source: FileSource) -> None:
+    folder = folder / "http_check.d"
+    write(folder, "a", text="cluster_check: true\ninstances:\n  - url: NAME\n    timeuot: 1\n")
+    sync(sources=[source])
+    assert warned() == []
+    write(folder, "b", "c", text="cluster_check: true\ninstances:\n  - url: NAME\n    timeout: 1\n")
+    sync(sources=[source])
+    assert warned() == [("http_check.d/a.yaml", 4)]
+
+
+def test_each_warning_is_logged_once(folder: Path, source: FileSource, caplog: pytest.LogCaptureFixture) -> None:
+    write(folder, "a", text=ODD)
+    sync(sources=[source])
+    sync(sources=[source])
+    assert sum("config_odd" in str(record.msg) for record in caplog.records) == 1
