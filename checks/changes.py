@@ -14,7 +14,7 @@ from typing import Any
 from django.db.models import Count, F
 from django.db.models.base import ModelState
 
-from checks import patching
+from checks import patching, readable, wire
 from checks.edits import Edit
 from checks.lint import NOTHING_ODD, Linted
 from checks.models import Config, Instance, Origin
@@ -258,7 +258,7 @@ def write(changes: Changes, actor: str) -> None:
     )
     Config.objects.remove([entry.id for entry in changes.removed])
     _hand_on([entry for entry in changes.new if entry.inherited])
-    rekey_orders([entry.id for entry in changes.left])
+    settle([entry.id for entry in changes.left])
 
 
 def _hand_on(heirs: Sequence[Entry]) -> None:
@@ -284,6 +284,38 @@ def _own(entry: Entry, order: Order) -> Order:
     own.pk, own.config_id, (own.source, own.key) = None, entry.id, entry.key
     own._state = ModelState()
     return own
+
+
+def settle(ids: Collection[int]) -> None:
+    """These configs live on without some of their origins: let those that are left stand for them."""
+    rekey_orders(ids)
+    _rename_sources(ids)
+
+
+def _rename_sources(ids: Collection[int]) -> None:
+    """Let each config name as its source an origin that still sends it. Agents see that with their next change."""
+    senders: dict[int, dict[str, str]] = {}
+    origins = Origin.objects.filter(config__in=ids).order_by("source", "key").values_list("config_id", "source", "key")
+    for config_id, source, key in origins:
+        senders.setdefault(config_id, {})[f"{source}:{parent_of(key)}"] = source.partition(":")[0]
+    rows = []
+    for config in Config.objects.filter(pk__in=senders).order_by("pk"):
+        named, sending = config.original.get("source"), senders[config.pk]
+        if named and named not in sending:
+            rows.append(_sent_by(config, *next(iter(sending.items()))))
+    Config.objects.rewrite(("id", "original", "wire", "scrubbed", "text", "provider"), rows)
+
+
+def _sent_by(config: Config, source: str, provider: str) -> tuple[Any, ...]:
+    shown = scrub(source)
+    return (
+        config.pk,
+        json.dumps(config.original | {"source": source, "provider": provider}),
+        wire.sent_by(bytes(config.wire), source, provider),
+        wire.sent_by(bytes(config.scrubbed), shown, provider),
+        readable.sent_by(config.text, shown, provider),
+        provider,
+    )
 
 
 def rekey_orders(ids: Collection[int]) -> None:

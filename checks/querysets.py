@@ -226,7 +226,10 @@ class ConfigQuerySet(models.QuerySet["clusterstore.Config"]):
             return
         changes = ", ".join(f"{name} = n.{name}" for name in fields[1:])
         with connection.cursor() as cursor:
-            cursor.execute("CREATE TEMPORARY TABLE rewritten (LIKE checks_config INCLUDING DEFAULTS) ON COMMIT DROP")
+            cursor.execute(
+                f"CREATE TEMPORARY TABLE rewritten ON COMMIT DROP"  # noqa: S608 - our own columns
+                f" AS SELECT {', '.join(fields)} FROM checks_config WITH NO DATA"
+            )
             copy_into(cursor, "rewritten", fields, rows)
             cursor.execute(
                 f"UPDATE checks_config AS c SET {changes}, changed = statement_timestamp()"  # noqa: S608 - our own columns
@@ -245,6 +248,12 @@ class OriginQuerySet(models.QuerySet["clusterstore.Origin"]):
         for source, names in by_source.items():
             wanted |= models.Q(source=source, key__in=names)
         return self.filter(wanted)
+
+    def alone(self, source: str, keys: Collection[str]) -> set[str]:
+        """Those of a source's keys whose config no other origin sends than these."""
+        mine = self.filter(source=source, key__in=keys)
+        others = self.filter(config__in=mine.values("config")).exclude(source=source, key__in=keys)
+        return set(mine.exclude(config__in=others.values("config")).values_list("key", flat=True))
 
     def redirect(self, rows: Sequence[Sequence[Any]]) -> None:
         """Note what origins send now. Rows: id, config's id, fingerprint, replica that read it."""

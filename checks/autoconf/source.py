@@ -66,8 +66,8 @@ class Scan:
     """One look at a source. readable: it could be looked at as a whole, whatever is wrong with its parts.
 
     kept: keys that exist and can't be told now; kept_under: beginnings of keys about which nothing is known ("" is all of
-    them). Both keep what they sent last. unsettled: those of `kept` that are being written. missing: problems that count
-    only if the source ever sent something.
+    them). Both keep what they sent last. unsettled: those of `kept` that are being written; arriving: those of them that
+    were first seen a moment ago. missing: problems that count only if the source ever sent something.
     """
 
     found: list[Found] = field(default_factory=list)
@@ -76,6 +76,7 @@ class Scan:
     kept: set[str] = field(default_factory=set)
     kept_under: set[str] = field(default_factory=set)
     unsettled: set[str] = field(default_factory=set)
+    arriving: set[str] = field(default_factory=set)
     readable: bool = True
 
     def keeps(self, key: str) -> bool:

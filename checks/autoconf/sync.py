@@ -16,7 +16,7 @@ from checks import dispatcher, lint, sending
 from checks.autoconf import files
 from checks.autoconf.source import BrokenConfig, ConfigSource, Found, Judgement, PassedOver, Problem, Unsettled
 from checks.lint import Notice
-from checks.models import ClusterStore, Source, SourceScan
+from checks.models import ClusterStore, Origin, Source, SourceScan
 from checks.querysets import NotLeader
 from checks.scrub import scrub
 from checks.sending import Admitted
@@ -170,10 +170,11 @@ class _SourceSync:
     def _remove(self, accept: bool) -> list[str]:
         """Unschedule what is gone, unless that looks like an accident. Returns the keys that are held."""
         gone = self._gone()
+        lost = gone - self._renamed(gone) if len(gone) >= HELD_FROM or self.row.held_removals else gone
         # Held stays held, even when new files make it less than half: only the files' return or someone's word ends it.
-        held = gone & set(self.row.held_removals)
-        if len(gone) >= HELD_FROM and len(gone) * 2 > len(self.known):
-            held = gone
+        held = lost & set(self.row.held_removals)
+        if len(lost) >= HELD_FROM and len(lost) * 2 > len(self.known):
+            held = lost
         if accept:
             held = set()
         removed = sorted(gone - held)
@@ -184,8 +185,19 @@ class _SourceSync:
             log.info("configs_removed", source=self.source.name, removed=len(removed))
         return sorted(held)
 
+    def _renamed(self, gone: set[str]) -> set[str]:
+        """Those of these keys whose configs others send, too: nothing is lost with them."""
+        origins = {origin: key for key in gone for origin in self.known[key].origins}
+        alone = Origin.objects.alone(self.source.name, origins)
+        return gone - {origins[origin] for origin in alone}
+
     def _gone(self) -> set[str]:
-        """Known keys that send nothing any more; not what another replica scanned lately and may still have."""
+        """Known keys that send nothing any more; not what another replica scanned lately and may still have.
+
+        None while something new is being written: it may be one of them under another name.
+        """
+        if self.scan.arriving - self.known.keys():
+            return set()
         there = {key for key, judgement in self.judged.items() if judgement.keeps_sending()}
         others = SourceScan.objects.of_others_lately(self.row)
         absent = {key for key, known in self.known.items() if key not in there and not known.replicas & others}

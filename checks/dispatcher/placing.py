@@ -154,7 +154,7 @@ def _unschedule(chunk: Sequence[tuple[str, str]], term: int | None, actor: str) 
             turn.move(entry, None, Move.Reason.UNSCHEDULED)
     Origin.objects.filter(pk__in=origins).delete()
     Config.objects.remove([entry.id for entry in gone])
-    changes.rekey_orders([entry.id for entry in entries.values() if entry.origins])
+    changes.settle([entry.id for entry in entries.values() if entry.origins])
     return turn.finish() if origins else []
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from checks import wire
+from checks import readable, wire
 from checks.wire import IntegrationConfig, UnpatchableConfig
 
 DATA = Path(__file__).parents[2] / "tests" / "data"
@@ -324,3 +324,14 @@ def test_identifiers_make_a_template_and_a_nodes_name_an_endpoint_check(
     config: IntegrationConfig, is_template: bool, is_endpoint: bool
 ) -> None:
     assert (config.is_template, config.is_endpoint) == (is_template, is_endpoint)
+
+
+def test_another_source_changes_the_source_alone() -> None:
+    config = IntegrationConfig(
+        "ntp", instances=("a: é\nsource: b\n",), init_config="source: x\n", source="file:a", provider="file"
+    )
+    for source in ("api:shop:a", 'admin:\\1 "x": é # y', "file:b"):
+        before, after = wire.patch(config, []), wire.patch(replace(config, source=source, provider="api"), [])
+        assert wire.sent_by(before.wire, source, "api") == after.wire
+        assert readable.sent_by(before.text, source, "api") == after.text
+        assert (before.digest, before.check_ids) == (after.digest, after.check_ids)
