@@ -118,7 +118,7 @@ class DesiredSet(Strict):
     configs = WrittenConfig(many=True)
 
 
-class PutOptions(Strict):
+class PutOptions(serializers.Serializer[Any]):
     dry_run = serializers.BooleanField(default=False, help_text="Change nothing, say what would change.")
     accept_removals = serializers.BooleanField(
         default=False, help_text="Remove more than half of the configs, if that is ten or more: else that is a 409."

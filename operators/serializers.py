@@ -1,6 +1,6 @@
 """What the operators' API answers. Nothing of it shows a secret: texts that people or programs chose are scrubbed."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from drf_spectacular.utils import extend_schema_field
@@ -24,21 +24,26 @@ _MOST_KEYS = 20
 _LONGEST_KEY = 100
 
 
+def refuse_unread(given: Iterable[str], known: Collection[str], told: Collection[str]) -> None:
+    """Raises ValidationError for keys that are not known, with those that may be told: a misspelt one is read by nothing."""
+    unread = [key for key in given if key not in known]
+    if unread:
+        raise ValidationError({key[:_LONGEST_KEY]: [_unread(key, sorted(told))] for key in unread[:_MOST_KEYS]})
+
+
+def _unread(key: str, known: list[str]) -> str:
+    if meant := nearest(key[:_LONGEST_KEY], known):
+        return f"Nothing reads this: is {meant} meant?"
+    return f"Nothing reads this. There are {', '.join(known)}." if known else "Nothing reads this."
+
+
 class Strict(serializers.Serializer[Any]):
-    """Takes no key that it has no field for: one that is misspelt would be read by nothing."""
+    """Takes no key that it has no field for. What is only answered may be sent back."""
 
     def to_internal_value(self, data: Any) -> Any:
-        unknown = [key for key in data if key not in self.fields] if isinstance(data, Mapping) else []
-        if unknown:
-            raise ValidationError({key[:_LONGEST_KEY]: [self._told(key)] for key in unknown[:_MOST_KEYS]})
+        if isinstance(data, Mapping):
+            refuse_unread(data, self.fields, [name for name, field in self.fields.items() if not field.read_only])
         return super().to_internal_value(data)
-
-    def _told(self, key: str) -> str:
-        known = sorted(name for name, field in self.fields.items() if not field.read_only)
-        meant = nearest(key, known)
-        return (
-            f"Nothing reads this: is {meant} meant?" if meant else f"Nothing reads this. There are {', '.join(known)}."
-        )
 
 
 class Scrubbed(serializers.CharField):

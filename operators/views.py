@@ -125,6 +125,7 @@ class SourceViewSet(Looked):
     lookup_value_regex = "[^/\x00]+"
     # MOST_CONFIGS of them, a kilobyte and a half each.
     most_bytes = 32 * 1024 * 1024
+    write_options = ("dry_run", "accept_removals")
     writing = ("checks.add_config", "checks.change_config", "checks.delete_config")
 
     @classmethod
@@ -167,9 +168,7 @@ class SourceViewSet(Looked):
         """Make this the whole set of the source, all of it or nothing. A new name makes a new source."""
         if not _SOURCE_NAME.fullmatch(name):
             raise ValidationError({"name": ["1 to 200 letters, digits, underscores, dots and hyphens."]})
-        options = desired.PutOptions(
-            data={key: value for key, value in request.query_params.items() if key != "format"}
-        )
+        options = desired.PutOptions(data=request.query_params)
         options.is_valid(raise_exception=True)
         with _taking_turns(request):
             return self._update(request, sources.PREFIX + name, options)
