@@ -1,11 +1,12 @@
 """What operators fill in to write a config by hand."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
+from django.db.models import QuerySet
 from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 from yaml import MappingNode, SequenceNode
 
@@ -19,7 +20,8 @@ from checks.yamlnodes import OddYAML
 
 # The source whose configs are written by hand, in the admin.
 ADMIN = "admin"
-# Of the same check, with whose keys those of a new config are compared.
+# With whose keys those of new configs are compared: of so many checks, so many configs each.
+MOST_CHECKS = 50
 MOST_OTHERS = 100
 _EXAMPLE = "init_config:\ninstances:\n  - "
 
@@ -87,18 +89,24 @@ class ConfigForm(forms.ModelForm):  # type: ignore[type-arg]
     def warn(self) -> list[Notice]:
         """Keep what is odd about the config that was written, beside others of its check, and return it."""
         assert self.sent is not None
-        key, check = self.sent.key, self.sent.original.name
-        written, *others = [(key, check, self.sent.linted), *_others(check, key)]
-        found = [notice for notice in notices([written, *others]) if notice.where == key]
-        Source.objects.warn(ADMIN, {key}, found)
+        mine = [origin.config_id for origin in sending.origins(ADMIN, self.sent.key)]
+        found = odd([self.sent], Config.objects.exclude(pk__in=mine))
+        Source.objects.warn(ADMIN, {self.sent.key}, found)
         return found
 
 
-def _others(check: str, key: str) -> Iterator[tuple[str, str, Linted]]:
-    """The keys of the instances of some other configs of this check."""
-    stored = Config.objects.filter(name=check).exclude(origins__source=ADMIN, origins__key=key).order_by("-pk")
-    for original in stored.values_list("original", flat=True)[:MOST_OTHERS]:
-        yield "", check, Linted(keys=tuple(map(keys_of, IntegrationConfig.from_json(original).instances)))
+def odd(written: Sequence[Sent], others: QuerySet[Config]) -> list[Notice]:
+    """What is odd about configs that were written here, also beside some others of the same checks."""
+    mine = [(sent.key, sent.original.name, sent.linted) for sent in written]
+    checks = sorted({check for _, check, _ in mine})[:MOST_CHECKS]
+    theirs = [("", check, linted) for check in checks for linted in _keys(others.filter(name=check))]
+    return [notice for notice in notices([*mine, *theirs]) if notice.where]
+
+
+def _keys(configs: QuerySet[Config]) -> Iterator[Linted]:
+    """The keys of the instances of the newest of these configs."""
+    for original in configs.order_by("-pk").values_list("original", flat=True)[:MOST_OTHERS]:
+        yield Linted(keys=tuple(map(keys_of, IntegrationConfig.from_json(original).instances)))
 
 
 def by_hand(config: Config) -> Origin | None:

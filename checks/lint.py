@@ -13,6 +13,7 @@ from yaml import MappingNode, Node, ScalarNode, SequenceNode
 
 from checks import integrations, yamlnodes
 from checks.scrub import scrub
+from checks.yamlnodes import OddYAML
 from clusteragent.lib.spelling import is_one_edit, near_misses, nearest
 
 FLAG = "cluster_check"
@@ -288,8 +289,11 @@ def _index(keys: Iterable[str]) -> Mapping[str, Sequence[str]]:
 
 
 def keys_of(text: str) -> Keys:
-    """The keys of an instance's text. Raises OddYAML."""
-    root = yamlnodes.compose(text)
+    """The keys of an instance's text; none of what can't be read."""
+    try:
+        root = yamlnodes.compose(text)
+    except OddYAML:
+        root = None
     return _keys(root) if isinstance(root, MappingNode) else Keys((), ())
 
 

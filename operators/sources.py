@@ -15,8 +15,9 @@ from django.db.models.functions import Now
 
 from checks import dispatcher, lint, sending
 from checks.changes import Sent
+from checks.forms import odd
 from checks.lint import Notice
-from checks.models import Source
+from checks.models import Config, Origin, Source
 from checks.sending import Admitted, Known
 from clusteragent.lib import locks
 from clusteragent.lib.shortids import keyed
@@ -54,10 +55,10 @@ def revision_of(source: str) -> str:
     return _revision(_fingerprints(sending.known(source)))
 
 
-def differing(source: str, desired: Sequence[Sent], *, revision: str = "") -> Difference:
+def differing(source: str, desired: Sequence[Sent], *, revision: str = "", accept_removals: bool = False) -> Difference:
     """What making this the source's set would change. Raises Outdated when a revision is given and over."""
     difference = _difference(sending.known(source), list(map(sending.divided, desired)), revision)
-    return replaced(difference, warnings=_warnings(desired))
+    return _told(difference, _warnings(source, desired), accept_removals)
 
 
 def replace(
@@ -70,7 +71,7 @@ def replace(
         if difference.removals_held and not accept_removals:
             number = len(difference.removed)
             raise RemovalsHeld(f"This removes {number} of the {number + _kept(difference)} configs of {source}.")
-        difference = replaced(difference, removals_held=False, warnings=_warnings(desired))
+        difference = _told(difference, _warnings(source, desired), accept_removals)
         row, _ = Source.objects.get_or_create(name=source, defaults={"read_at": Now()})
         touched = {*difference.added, *difference.changed}
         before = {key: one.origins for key, one in known.items()}
@@ -128,8 +129,15 @@ def _check_revision(theirs: str, ours: str) -> None:
         raise Outdated(f"The set is at revision {ours}, not {theirs}: read it again, then send what it should be.")
 
 
-def _warnings(desired: Iterable[Sent]) -> list[Notice]:
-    return lint.notices((sent.key, sent.original.name, sent.linted) for sent in desired)
+def _told(difference: Difference, warnings: list[Notice], accept_removals: bool) -> Difference:
+    """What who called is told: removals that were accepted are not held."""
+    held = difference.removals_held and not accept_removals
+    return replaced(difference, removals_held=held, warnings=warnings)
+
+
+def _warnings(source: str, desired: Sequence[Sent]) -> list[Notice]:
+    mine = Origin.objects.filter(source=source)
+    return odd(desired, Config.objects.exclude(pk__in=mine.values("config")))
 
 
 def _kept(difference: Difference) -> int:

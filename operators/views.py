@@ -188,7 +188,7 @@ class SourceViewSet(Looked):
     ) -> sources.Difference:
         try:
             if dry_run:
-                return sources.differing(source, configs, revision=revision)
+                return sources.differing(source, configs, revision=revision, accept_removals=accept_removals)
             actor = request.user.get_username()
             return sources.replace(source, configs, actor=actor, revision=revision, accept_removals=accept_removals)
         except sources.Outdated as error:

@@ -288,6 +288,13 @@ def test_keys_are_compared_within_a_set(author: Caller) -> None:
     assert [one["name"] for one in told["warnings"]] == ["c"]
 
 
+def test_keys_are_compared_with_those_of_other_sources(author: Caller) -> None:
+    configs = [{"name": name, "check": "shop", "instances": [{"url": name, "timeout": 1}]} for name in "ab"]
+    author.call("PUT", "sources/mail", {"configs": configs})
+    told = done(put(author, {"name": "c", "check": "shop", "instances": [{"url": "c", "timeuot": 1}]}))
+    assert [one["name"] for one in told["warnings"]] == ["c"]
+
+
 # Keys that nothing reads
 
 
@@ -318,5 +325,15 @@ def test_a_key_that_nothing_reads_tells_no_secret_and_is_not_repeated_at_length(
 
 def test_removals_that_were_accepted_are_held_no_more(author: Caller) -> None:
     put(author, *[written(f"c{number}") for number in range(12)])
-    told = done(put(author, query="?accept_removals=1"))
-    assert (len(told["removed"]), told["removals_held"]) == (12, False)
+    assert done(put(author, query="?dry_run=1"))["removals_held"] is True
+    for query in ("?dry_run=1&accept_removals=1", "?accept_removals=1"):
+        told = done(put(author, query=query))
+        assert (len(told["removed"]), told["removals_held"]) == (12, False)
+
+
+def test_a_config_under_another_name_is_the_same_and_names_it(author: Caller) -> None:
+    put(author, {"name": "a", "check": "http_check", "instances": [{"url": "x"}]})
+    before = Config.objects.get()
+    put(author, {"name": "b", "check": "http_check", "instances": [{"url": "x"}]})
+    after = Config.objects.get()
+    assert (after.pk, after.digest, after.original["source"]) == (before.pk, before.digest, "api:shop:b")
