@@ -34,8 +34,8 @@ _HARMLESS_INDICATORS = 400
 _SURELY_TEXT = re.compile(r"[A-Za-z][!-~]*(?: [!-~]+)*").fullmatch
 _READ_AS_OTHERS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf", "infinity"}
 
-_DOCUMENT_MARK = re.compile(r"^(?:---|\.\.\.)(?=\s|\Z)", re.MULTILINE)
-_CONTENT = re.compile(r"^(?!%)(?:(?:---|\.\.\.)(?=\s|\Z))?+[^\S\n]*+[^#\s]", re.MULTILINE)
+_DOCUMENT_MARK = re.compile(r"^\ufeff?(?:---|\.\.\.)(?=\s|\Z)", re.MULTILINE)
+_CONTENT = re.compile(r"^(?!%)\ufeff?(?:(?:---|\.\.\.)(?=\s|\Z))?+[^\S\n]*+[^#\s]", re.MULTILINE)
 
 _DEFAULT_TAGS = {ScalarNode: STR, SequenceNode: SEQ, MappingNode: MAP}
 _IMPLICIT_TAGS: dict[str, list[tuple[str, Callable[[str], object]]]] = {
@@ -110,7 +110,7 @@ def documents(text: str) -> tuple[str, str]:
     """The first document, and what follows it: readers in the field read no other one."""
     begun = False
     for mark in _DOCUMENT_MARK.finditer(text):
-        if begun or mark[0] == "..." or says_something(text[: mark.start()]):
+        if begun or mark[0].endswith("...") or says_something(text[: mark.start()]):
             return text[: mark.start()], text[mark.start() :]
         begun = True
     return text, ""

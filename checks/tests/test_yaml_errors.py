@@ -137,6 +137,7 @@ def test_no_message_repeats_what_the_text_says() -> None:
         ("--- {a: 1}\n---\n\tbroken: [\n", "a: 1\n"),
         ("a: |\n  x\n  ---\nb: '--- '\n", "a: |\n  x\n  ---\nb: '--- '\n"),
         ("---\r\na: 1\r\n---\r\nb: 2\r\n", "a: 1\n"),
+        ("\ufeff---\na: 1\n---\nb: 2\n", "a: 1\n"),
     ],
 )
 def test_only_the_first_document_is_read(text: str, first: str) -> None:

@@ -32,8 +32,8 @@ class Command(BaseCommand):
         else:
             self.show(report)
         if report.errors or report.held or (options["strict"] and report.warnings):
-            warnings = f", {numbered(len(report.warnings), 'warning')}" if report.warnings else ""
-            raise CommandError(f"{len(report.errors)} in error, {len(report.held)} removals held{warnings}")
+            number = f"{len(report.errors)} in error, {len(report.held)} removals held"
+            raise CommandError(number + _and_warnings(report))
 
     def show(self, report: autoconf.Report) -> None:
         for what in ("added", "changed", "removed"):
@@ -49,5 +49,9 @@ class Command(BaseCommand):
             self.stdout.write(self.style.ERROR(inert(scrub(f"error: {problem}"))))
         self.stdout.write(
             f"{len(report.added)} added, {len(report.changed)} changed, {len(report.removed)} removed,"
-            f" {report.other_checks} checks of node agents themselves"
+            f" {report.other_checks} checks of node agents themselves{_and_warnings(report)}"
         )
+
+
+def _and_warnings(report: autoconf.Report) -> str:
+    return f", {numbered(len(report.warnings), 'warning')}" if report.warnings else ""
