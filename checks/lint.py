@@ -343,8 +343,7 @@ def _is_dispatched(root: MappingNode) -> bool:
 
 def _is_anchored(value: Node, text: str) -> bool:
     """Whether others refer to this part of the text, or may."""
-    line = text.split("\n")[value.start_mark.line]
-    return line[value.start_mark.column :].startswith("&")
+    return text.removeprefix("\ufeff").startswith("&", value.start_mark.index)
 
 
 def _nodes(root: Node) -> Iterator[Node]:

@@ -12,6 +12,7 @@ _INDENTATION = "this line does not fit the ones above it: it is indented otherwi
 _AFTER_QUOTE = "text follows a closing quote: inside of '…' a quote is written twice, inside of \"…\" with a back-slash"
 _QUOTES = "a value can't begin with {}: put it in quotes{}"
 _TEMPLATE = re.compile(r"(?:^|[:,\[-])\s*\{[{%]")
+_SIGNS = set("%@[]{},&*!|>?:-#")
 _BRACKET = re.compile(r"[\]}]\s*\Z")
 
 # What libyaml says, in its words, and what that is in ours.
@@ -27,7 +28,10 @@ _MEANINGS = {
     "found undefined tag handle": "a tag that YAML does not know: put a text that begins with ! in quotes",
     "found unknown escape character": "YAML does not know this escape: use '…', in which back-slashes are just that",
     "did not find expected comment or line break": "text follows | or > in the same line: put it in the next one, or in quotes",
-    "expected a single document in the stream": "another document follows: only one is read",
+    "did not find expected <document start>": _INDENTATION,
+    "block sequence entries are not allowed in this context": "a dash stands behind other text: put it in a line of its own",
+    "but found another document": "another document follows, and only one is read",
+    "second occurrence": "an anchor's name is given twice",
 }
 _NEITHER_COMMA_NOR_END = "a {} begins here that is not closed, or a comma is missing in it"
 
@@ -37,6 +41,7 @@ def explain(text: str, error: yaml.MarkedYAMLError) -> tuple[str, int | None]:
     mark, context, problem = error.problem_mark, error.context_mark, error.problem or "is not YAML"
     if mark is None:
         return problem, None
+    text = text.removeprefix("\ufeff")  # the marks don't count it
     quote, bracket = _before(text, mark)
     if quote is not None:
         unclosed = quote.start_mark.line < quote.end_mark.line
@@ -70,7 +75,7 @@ def _meaning(problem: str, line: str, column: int) -> str:
 
 
 def _in_quotes(sign: str) -> str:
-    shown = "a back-tick" if sign == "`" else sign if sign in "%@[]{},&*!|>?:-#" else "this character"
+    shown = "a back-tick" if sign == "`" else sign if sign in _SIGNS else "this character"
     return _QUOTES.format(shown, ", as '%%host%%'" if sign == "%" else "")
 
 

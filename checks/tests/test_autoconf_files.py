@@ -15,6 +15,7 @@ from checks import wire
 from checks.autoconf import fileformat, files
 from checks.autoconf.files import FileSource
 from checks.autoconf.source import BrokenConfig, Scan
+from checks.lint import lint
 from checks.wire import IntegrationConfig
 from checks.yamlnodes import OddYAML
 from clusteragent.lib import conf
@@ -463,10 +464,12 @@ def test_a_bomb_is_told_as_an_error(folder: Path, text: str) -> None:
     assert "more than" in problem or "deeper than" in problem
 
 
-@given(st.text(alphabet="abin:-[]{}&*!|>'\"%#~?@,.<0123 \n\t\r\x85\ud800é", max_size=60), st.booleans())
+@given(st.text(alphabet="abin:-[]{}&*!|>'\"%#~?@,.<0123 \n\t\r\x85\u2028\ufeff\ud800é", max_size=60), st.booleans())
 @settings(max_examples=300, deadline=None)
 def test_whatever_a_file_says_is_a_config_or_a_told_error(tail: str, as_instance: bool) -> None:
     text = f"instances:\n  - a: {tail}" if as_instance else f"instances: [{{}}]\ninit_config: {tail}"
+    with suppress(OddYAML):
+        lint(text, "http_check", written_here=True)
     with suppress(OddYAML):
         config = fileformat.parse(text, name="http_check", source="file:a")
         assert len(config.instances) >= 1

@@ -77,6 +77,10 @@ def test_instances_in_init_config() -> None:
     ]
 
 
+def test_an_anchor_is_seen_behind_letters_that_are_many_bytes_or_lines() -> None:
+    assert odd(f"\ufeffé: &e ü\u2028\nß: &s\r\n  a: 1\r\n{CONFIG}") == []
+
+
 @pytest.mark.parametrize("part", ["x-shop: {a: 1}", "_shop: 1", ".shop: 1", "shop: &shop {a: 1}", "shop: &shop text"])
 def test_parts_that_others_refer_to_are_no_mistake(part: str) -> None:
     assert odd(f"{part}\n{CONFIG}") == []

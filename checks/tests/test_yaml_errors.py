@@ -39,6 +39,7 @@ def test_a_tab(text: str, line: int) -> None:
         ('"\\d+"', "YAML does not know this escape: use '…', in which back-slashes are just that"),
         ("|text", "text follows | or > in the same line: put it in the next one, or in quotes"),
         ("a: b", "a value holds a colon and a space: put it in quotes"),
+        ("- a", "a dash stands behind other text: put it in a line of its own"),
         (
             "[a-z]+",
             "text follows a closing bracket: put a value that begins with [ or { and goes on behind it in quotes",
