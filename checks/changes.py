@@ -289,25 +289,30 @@ def _own(entry: Entry, order: Order) -> Order:
 def settle(ids: Collection[int]) -> None:
     """These configs live on without some of their origins: let those that are left stand for them."""
     rekey_orders(ids)
-    _rename_sources(ids)
+    name_sources(ids)
 
 
-def _rename_sources(ids: Collection[int]) -> None:
-    """Let each config name as its source an origin that still sends it. Agents see that with their next change."""
-    senders: dict[int, dict[str, str]] = {}
+def name_sources(ids: Collection[int], unless: Collection[str] = ()) -> None:
+    """Let each config name as its source an origin that sends it. Agents see that with their next change.
+
+    unless: origins that are named only where there is no other.
+    """
+    senders: dict[int, list[str]] = {}
     origins = Origin.objects.filter(config__in=ids).order_by("source", "key").values_list("config_id", "source", "key")
     for config_id, source, key in origins:
-        senders.setdefault(config_id, {})[f"{source}:{parent_of(key)}"] = source.partition(":")[0]
-    rows = []
-    for config in Config.objects.filter(pk__in=senders).order_by("pk"):
-        named, sending = config.original.get("source"), senders[config.pk]
+        senders.setdefault(config_id, []).append(f"{source}:{parent_of(key)}")
+    meant: dict[int, str] = {}
+    for config_id, named in Config.objects.filter(pk__in=senders).values_list("pk", "original__source"):
+        sending = [sender for sender in senders[config_id] if sender not in unless] or senders[config_id]
         if named and named not in sending:
-            rows.append(_sent_by(config, *next(iter(sending.items()))))
+            meant[config_id] = sending[0]
+    renamed = Config.objects.filter(pk__in=meant).order_by("pk")
+    rows = [_sent_by(config, meant[config.pk]) for config in renamed]
     Config.objects.rewrite(("id", "original", "wire", "scrubbed", "text", "provider"), rows)
 
 
-def _sent_by(config: Config, source: str, provider: str) -> tuple[Any, ...]:
-    shown = scrub(source)
+def _sent_by(config: Config, source: str) -> tuple[Any, ...]:
+    provider, shown = source.partition(":")[0], scrub(source)
     return (
         config.pk,
         json.dumps(config.original | {"source": source, "provider": provider}),

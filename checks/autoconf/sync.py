@@ -130,6 +130,7 @@ class _SourceSync:
         still_true = {key: known for key, known in self.source.memory.items() if self.scan.keeps(key)}
         self.source.memory = still_true | self.judged
         held = self._remove(accept_removals)
+        self._disown()
         self._write_down(held)
 
     def _send(self) -> None:
@@ -184,6 +185,13 @@ class _SourceSync:
         if removed:
             log.info("configs_removed", source=self.source.name, removed=len(removed))
         return sorted(held)
+
+    def _disown(self) -> None:
+        """Let configs that a broken key shares with others name those: it says this no more, though it is sent on."""
+        broken = [key for key, one in self.judged.items() if isinstance(one.outcome, Problem) and not one.fingerprint]
+        origins = {origin for key in broken if key in self.known for origin in self.known[key].origins}
+        shared = origins - Origin.objects.alone(self.source.name, origins) if origins else set()
+        dispatcher.disown([(self.source.name, origin) for origin in shared], term=self.term)
 
     def _renamed(self, gone: set[str]) -> set[str]:
         """Those of these keys whose configs others send, too: nothing is lost with them."""

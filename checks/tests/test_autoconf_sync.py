@@ -676,3 +676,21 @@ def test_what_is_held_and_comes_back_under_another_name_is_held_no_more(
         (folder / f"{name}.away").rename(folder / f"{name}.yml")
     assert sync(sources=[source]).held == []
     assert (row().held_removals, bytes_of_all()) == ([], before)
+
+
+def test_while_one_of_two_files_is_broken_the_config_names_the_other(folder: Path, source: FileSource) -> None:
+    write(folder, "http_check.d/a", "http_check.d/b", text=SAME)
+    write(folder, "http_check.d/c")
+    sync(sources=[source])
+    before = bytes_of_all()
+    write(folder, "http_check.d/a", "http_check.d/c", text="instances: [")
+    for _ in range(2):
+        sync(sources=[source])
+        assert set(sources().values()) == {"file:http_check.d/b.yaml", "file:http_check.d/c.yaml"}
+    write(folder, "http_check.d/b", text="instances: [")
+    sync(sources=[source])
+    assert sources()["http_check.d/a.yaml"] == "file:http_check.d/b.yaml"
+    write(folder, "http_check.d/a", text=SAME)
+    sync(sources=[source])
+    assert sources()["http_check.d/b.yaml"] == "file:http_check.d/a.yaml"
+    assert bytes_of_all() == before

@@ -1,9 +1,11 @@
 """What is told of configs that can be read and probably say something else than was meant."""
 
 from collections.abc import Iterator
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from django.core.management import CommandError, call_command
 
 from checks import integrations, lint
 from checks.lint import Keys, Linted, Notice
@@ -274,3 +276,12 @@ def test_names_are_learnt_from_folders_of_configs_and_checks(names: Path) -> Non
     ]  # fmt: skip
     assert integrations.meant_by("postgress") == ""
     assert integrations.LIST.read_text() == "http_check\nnginx\npostgres\npostgress\nredisdb\nshop\n"
+
+
+def test_the_command_says_what_it_learnt_and_what_it_can_t_read(names: Path) -> None:
+    (names / "conf.d/shop.d").mkdir(parents=True)
+    out = StringIO()
+    call_command("learnintegrations", str(names / "conf.d"), stdout=out)
+    assert out.getvalue().splitlines() == ["learned: shop", "1 learned, 3 known"]
+    with pytest.raises(CommandError, match="gone: No such file"):
+        call_command("learnintegrations", str(names / "gone"))
