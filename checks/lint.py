@@ -91,15 +91,12 @@ def lint(text: str, check: str, *, written_here: bool = False) -> Linted:
     root = yamlnodes.compose(text)
     if not isinstance(root, MappingNode):
         return NOTHING_ODD
-    found = [*_documents(text), *_flags(root)]
-    keys: tuple[Keys, ...] = ()
-    if written_here or _is_dispatched(root):
-        nodes = list(_nodes(root))
-        instances = [node for node in _items(_value(root, "instances")) if isinstance(node, MappingNode)]
-        found += [*_check_name(check), *_strays(root, text), *repeated_keys(nodes), *_unknown_tags(nodes)]
-        found += [oddity for instance in instances for oddity in _tags(instance)]
-        keys = tuple(map(_keys, instances))
-    return Linted(tuple(_first(found)), keys)
+    if not (written_here or _is_dispatched(root)):
+        return Linted(tuple(_first([*_flags(root), *_documents(text)])))
+    instances = [node for node in _items(_value(root, "instances")) if isinstance(node, MappingNode)]
+    found = [*_flags(root), *_misread(root, text), *_check_name(check), *_strays(root, text)]
+    found += [oddity for instance in instances for oddity in _tags(instance)]
+    return Linted(tuple(_first(found)), tuple(map(_keys, instances)))
 
 
 def notices(configs: Iterable[tuple[str, str, Linted]]) -> list[Notice]:
@@ -189,6 +186,14 @@ def repeated_keys(nodes: Iterable[Node]) -> Iterator[Oddity]:
                     line, f"{shown(key.value)} is given twice in one map, first in line {before}: only the last counts"
                 )
             first[key.tag, key.value] = line
+
+
+def _misread(root: MappingNode, text: str) -> Iterator[Oddity]:
+    """What is read otherwise than it is written."""
+    nodes = list(_nodes(root))
+    yield from _documents(text)
+    yield from repeated_keys(nodes)
+    yield from _unknown_tags(nodes)
 
 
 def _documents(text: str) -> Iterator[Oddity]:
