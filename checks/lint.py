@@ -174,18 +174,13 @@ def nested(root: MappingNode, name: str) -> Iterator[tuple[str, ScalarNode]]:
 def repeated_keys(nodes: Iterable[Node]) -> Iterator[Oddity]:
     """Keys that are given twice in one of these maps: readers take the last one."""
     for node in nodes:
-        if not isinstance(node, MappingNode):
-            continue
-        first: dict[tuple[str, str], int] = {}
-        for key, _ in node.value:
+        seen: set[tuple[str, str]] = set()
+        for key, _ in node.value if isinstance(node, MappingNode) else ():
             if not isinstance(key, ScalarNode) or key.tag == _YAML + "merge":
                 continue
-            line = _line(key)
-            if before := first.get((key.tag, key.value)):
-                yield Oddity(
-                    line, f"{shown(key.value)} is given twice in one map, first in line {before}: only the last counts"
-                )
-            first[key.tag, key.value] = line
+            if (key.tag, key.value) in seen:
+                yield Oddity(_line(key), f"the key {shown(key.value)} stands twice in one map: the last one counts")
+            seen.add((key.tag, key.value))
 
 
 def _misread(root: MappingNode, text: str) -> Iterator[Oddity]:
@@ -198,10 +193,10 @@ def _misread(root: MappingNode, text: str) -> Iterator[Oddity]:
 
 def _documents(text: str) -> Iterator[Oddity]:
     first, rest = yamlnodes.documents(text)
-    if yamlnodes.says_something(rest):
-        yield Oddity(
-            first.count("\n") + 1, "another document begins here, and nothing reads it: only the first one counts"
-        )
+    said = next((number for number, line in enumerate(rest.split("\n")) if yamlnodes.says_something(line)), None)
+    if said is not None:
+        line = first.count("\n") + said + 1
+        yield Oddity(line, "a second document begins here: only the first one is read")
 
 
 def _flags(root: MappingNode) -> Iterator[Oddity]:
@@ -244,10 +239,8 @@ def _check_name(check: str) -> Iterator[Oddity]:
 def _unknown_tags(nodes: Iterable[Node]) -> Iterator[Oddity]:
     for node in nodes:
         if node.tag not in _KNOWN_TAGS:
-            tag = node.tag.replace(_YAML, "!!")
-            yield Oddity(
-                _line(node), f"agents do not know the YAML tag {shown(tag)}, and read on as if it were not there"
-            )
+            told = "this YAML tag is not known and left out: a text that begins with ! needs quotes"
+            yield Oddity(_line(node), told)
 
 
 def _tags(instance: MappingNode) -> Iterator[Oddity]:
@@ -379,4 +372,4 @@ def _line(node: Node) -> int:
 def shown(name: str) -> str:
     """A name as it may stand in a message: in full, unless it is long, odd or secret."""
     shown = scrub(name)
-    return shown if shown.isprintable() and len(shown) <= _LONGEST_SHOWN else "this key"
+    return shown if shown.isprintable() and len(shown) <= _LONGEST_SHOWN else "…"
