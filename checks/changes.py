@@ -14,8 +14,9 @@ from typing import Any
 from django.db.models import Count, F
 from django.db.models.base import ModelState
 
-from checks import patching
+from checks import patching, readable, wire
 from checks.edits import Edit
+from checks.lint import NOTHING_ODD, Linted
 from checks.models import Config, Instance, Origin
 from checks.orders import ORDERS, Isolation, Order, OrderQuerySet, Pause, Pin
 from checks.sharding import is_shard, parent_of
@@ -33,13 +34,17 @@ CONFIG_COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A config as an origin sends it, patched. replica: who read it, for sources that each replica reads itself."""
+    """A config as an origin sends it, patched. replica: who read it, for sources that each replica reads itself.
+
+    linted: what is odd about the text that it was read from.
+    """
 
     source: str
     key: str
     original: IntegrationConfig
     patched: PatchedConfig
     replica: str = ""
+    linted: Linted = NOTHING_ODD
 
 
 @dataclass(slots=True, eq=False)
@@ -253,7 +258,7 @@ def write(changes: Changes, actor: str) -> None:
     )
     Config.objects.remove([entry.id for entry in changes.removed])
     _hand_on([entry for entry in changes.new if entry.inherited])
-    rekey_orders([entry.id for entry in changes.left])
+    settle([entry.id for entry in changes.left])
 
 
 def _hand_on(heirs: Sequence[Entry]) -> None:
@@ -279,6 +284,43 @@ def _own(entry: Entry, order: Order) -> Order:
     own.pk, own.config_id, (own.source, own.key) = None, entry.id, entry.key
     own._state = ModelState()
     return own
+
+
+def settle(ids: Collection[int]) -> None:
+    """These configs live on without some of their origins: let those that are left stand for them."""
+    rekey_orders(ids)
+    name_sources(ids)
+
+
+def name_sources(ids: Collection[int], unless: Collection[str] = ()) -> None:
+    """Let each config name as its source an origin that sends it. Agents see that with their next change.
+
+    unless: origins that are named only where there is no other.
+    """
+    senders: dict[int, list[str]] = {}
+    origins = Origin.objects.filter(config__in=ids).order_by("source", "key").values_list("config_id", "source", "key")
+    for config_id, source, key in origins:
+        senders.setdefault(config_id, []).append(f"{source}:{parent_of(key)}")
+    meant: dict[int, str] = {}
+    for config_id, named in Config.objects.filter(pk__in=senders).values_list("pk", "original__source"):
+        sending = [sender for sender in senders[config_id] if sender not in unless] or senders[config_id]
+        if named and named not in sending:
+            meant[config_id] = sending[0]
+    renamed = Config.objects.filter(pk__in=meant).order_by("pk")
+    rows = [_sent_by(config, meant[config.pk]) for config in renamed]
+    Config.objects.rewrite(("id", "original", "wire", "scrubbed", "text", "provider"), rows)
+
+
+def _sent_by(config: Config, source: str) -> tuple[Any, ...]:
+    provider, shown = source.partition(":")[0], scrub(source)
+    return (
+        config.pk,
+        json.dumps(config.original | {"source": source, "provider": provider}),
+        wire.sent_by(bytes(config.wire), source, provider),
+        wire.sent_by(bytes(config.scrubbed), shown, provider),
+        readable.sent_by(config.text, shown, provider),
+        provider,
+    )
 
 
 def rekey_orders(ids: Collection[int]) -> None:

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from django.db.models import Q
 
+from checks.lint import Notice
 from checks.patching import made_by_us
+from checks.sharding import parent_of
 from clusteragent.lib.scrub import VERSION
 from clusteragent.lib.shortids import short_id
 
@@ -28,6 +30,14 @@ def is_ours(config: str = "") -> Q:
 def text(config: Config) -> str:
     """What node agents get of a config, as people see it."""
     return config.text if made_by_us(config.patched_with) else NOT_YET
+
+
+def warnings(config: Config) -> list[Notice]:
+    """What the authors of a config may not have meant."""
+    # Not at the top: the models import this module's neighbours.
+    from checks.models import Source
+
+    return Source.objects.warnings_of({(origin.source, parent_of(origin.key)) for origin in config.origins.all()})
 
 
 def sees_digests(user: Any) -> bool:

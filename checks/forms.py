@@ -1,22 +1,28 @@
 """What operators fill in to write a config by hand."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
+from django.db.models import QuerySet
 from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 from yaml import MappingNode, SequenceNode
 
 from checks import dispatcher, sending, sharding, yamlnodes
 from checks.autoconf import fileformat
 from checks.changes import Sent
-from checks.models import Config, Origin
+from checks.lint import Linted, Notice, keys_of, lint, notices
+from checks.models import Config, Origin, Source
 from checks.wire import IntegrationConfig, UnpatchableConfig
 from checks.yamlnodes import OddYAML
 
 # The source whose configs are written by hand, in the admin.
 ADMIN = "admin"
+# With whose keys those of new configs are compared: of so many checks, so many configs each.
+MOST_CHECKS = 50
+MOST_OTHERS = 100
 _EXAMPLE = "init_config:\ninstances:\n  - "
 
 
@@ -80,6 +86,28 @@ class ConfigForm(forms.ModelForm):  # type: ignore[type-arg]
             except (OddYAML, dispatcher.Refused, UnpatchableConfig) as error:
                 self.add_error("yaml", str(error))
 
+    def warn(self) -> list[Notice]:
+        """Keep what is odd about the config that was written, beside others of its check, and return it."""
+        assert self.sent is not None
+        mine = [origin.config_id for origin in sending.origins(ADMIN, self.sent.key)]
+        found = odd([self.sent], Config.objects.exclude(pk__in=mine))
+        Source.objects.warn(ADMIN, {self.sent.key}, found)
+        return found
+
+
+def odd(written: Sequence[Sent], others: QuerySet[Config]) -> list[Notice]:
+    """What is odd about configs that were written here, also beside some others of the same checks."""
+    mine = [(sent.key, sent.original.name, sent.linted) for sent in written]
+    checks = sorted({check for _, check, _ in mine})[:MOST_CHECKS]
+    theirs = [("", check, linted) for check in checks for linted in _keys(others.filter(name=check))]
+    return [notice for notice in notices([*mine, *theirs]) if notice.where]
+
+
+def _keys(configs: QuerySet[Config]) -> Iterator[Linted]:
+    """The keys of the instances of the newest of these configs."""
+    for original in configs.order_by("-pk").values_list("original", flat=True)[:MOST_OTHERS]:
+        yield Linted(keys=tuple(map(keys_of, IntegrationConfig.from_json(original).instances)))
+
 
 def by_hand(config: Config) -> Origin | None:
     """The origin under which a config was written by hand, if it was."""
@@ -93,7 +121,7 @@ def written(key: str, check: str, yaml: str, source: str = ADMIN) -> Sent:
     if isinstance(root, MappingNode) and yamlnodes.get(root, "cluster_check") is not None and not parsed.cluster_check:
         raise OddYAML("cluster_check is off, but what is written here is dispatched: leave it out")
     config = replace(parsed, provider=source.partition(":")[0], cluster_check=True)
-    return Sent(source, key, config, dispatcher.admit(config))
+    return Sent(source, key, config, dispatcher.admit(config), linted=lint(yaml, check, written_here=True))
 
 
 def text_of(config: IntegrationConfig) -> str:

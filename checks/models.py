@@ -295,6 +295,8 @@ class Source(models.Model):
     scanned_by = models.CharField(max_length=253, db_default="")
     # [{"where": "postgres.d/conf.yaml", "line": 3, "error": "…"}]
     errors = models.JSONField(default=list)
+    # [{"where": "http_check.d/conf.yaml", "line": 3, "warning": "…"}]: what is sent, but probably not as it was meant.
+    warnings = models.JSONField(default=list, db_default=[])
     # What is shown but never dispatched: [{"where": …, "why": "a template: it has ad_identifiers and no node_name"}]
     passed_over = models.JSONField(default=list)
     # Keys of origins whose removal waits for someone to accept it, or for the files to be back.

@@ -71,6 +71,7 @@ class Kind(enum.StrEnum):
     SOURCE_ERROR = enum.auto()
     HELD_REMOVALS = enum.auto()
     FROZEN = enum.auto()
+    SOURCE_WARNING = enum.auto()
 
 
 _TROUBLES = {
@@ -376,12 +377,13 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _of_sources(now: datetime) -> Iterator[Need]:
-    troubled: Any = Source.objects.with_counts().filter(Q(errors_number__gt=0) | Q(held_removals_number__gt=0))
-    first = {field: KT(f"errors__0__{field}") for field in ("where", "line", "error")}
+    is_troubled = Q(errors_number__gt=0) | Q(held_removals_number__gt=0) | Q(warnings_number__gt=0)
+    troubled: Any = Source.objects.with_counts().filter(is_troubled)
+    first = {f"error_{field}": KT(f"errors__0__{field}") for field in ("where", "line", "error")}
+    first |= {f"warning_{field}": KT(f"warnings__0__{field}") for field in ("where", "line", "warning")}
     for source in troubled.annotate(**first).order_by("name"):
         if source.errors_number:
-            place = f"{source.where}:{source.line}" if source.line else source.where
-            cause = f"Source {source.name}, {place}: {source.error[:MOST_CHARACTERS]}"
+            cause = _told(source, source.error_where, source.error_line, source.error_error)
             yield Need(Kind.SOURCE_ERROR, source.errors_number, cause, row_url(source), now, subject=source.name)
         if source.held_removals_number:
             held = numbered(source.held_removals_number, "removal")
@@ -389,6 +391,14 @@ def _of_sources(now: datetime) -> Iterator[Need]:
             yield Need(
                 Kind.HELD_REMOVALS, source.held_removals_number, cause, row_url(source), now, subject=source.name
             )
+        if source.warnings_number:
+            cause = _told(source, source.warning_where, source.warning_line, source.warning_warning)
+            yield Need(Kind.SOURCE_WARNING, source.warnings_number, cause, row_url(source), now, subject=source.name)
+
+
+def _told(source: Source, where: str, line: str | None, what: str) -> str:
+    """The first problem of a source."""
+    return f"Source {source.name}, {f'{where}:{line}' if line else where}: {what[:MOST_CHARACTERS]}"
 
 
 def _of_freezes(now: datetime) -> Iterator[Need]:

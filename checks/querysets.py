@@ -10,12 +10,13 @@ from operator import attrgetter
 from typing import Any, NamedTuple
 
 from django.contrib.postgres.expressions import ArraySubquery
-from django.db import connection, models
+from django.db import connection, models, transaction
 from django.db.models import Case, Count, ExpressionWrapper, F, Func, OuterRef, Subquery, Value, When
 from django.db.models.functions import Concat, Now
 
-from checks import display
+from checks import display, lint
 from checks import models as clusterstore  # its classes take their managers from here, so it is looked up when called
+from checks.lint import Notice
 from checks.orders import ORDERS
 from checks.searching import called, containing, ids_of
 from clusteragent.lib import conf
@@ -225,7 +226,10 @@ class ConfigQuerySet(models.QuerySet["clusterstore.Config"]):
             return
         changes = ", ".join(f"{name} = n.{name}" for name in fields[1:])
         with connection.cursor() as cursor:
-            cursor.execute("CREATE TEMPORARY TABLE rewritten (LIKE checks_config INCLUDING DEFAULTS) ON COMMIT DROP")
+            cursor.execute(
+                f"CREATE TEMPORARY TABLE rewritten ON COMMIT DROP"  # noqa: S608 - our own columns
+                f" AS SELECT {', '.join(fields)} FROM checks_config WITH NO DATA"
+            )
             copy_into(cursor, "rewritten", fields, rows)
             cursor.execute(
                 f"UPDATE checks_config AS c SET {changes}, changed = statement_timestamp()"  # noqa: S608 - our own columns
@@ -244,6 +248,12 @@ class OriginQuerySet(models.QuerySet["clusterstore.Origin"]):
         for source, names in by_source.items():
             wanted |= models.Q(source=source, key__in=names)
         return self.filter(wanted)
+
+    def alone(self, source: str, keys: Collection[str]) -> set[str]:
+        """Those of a source's keys whose config no other origin sends than these."""
+        mine = self.filter(source=source, key__in=keys)
+        others = self.filter(config__in=mine.values("config")).exclude(source=source, key__in=keys)
+        return set(mine.exclude(config__in=others.values("config")).values_list("key", flat=True))
 
     def redirect(self, rows: Sequence[Sequence[Any]]) -> None:
         """Note what origins send now. Rows: id, config's id, fingerprint, replica that read it."""
@@ -371,14 +381,31 @@ class MoveQuerySet(models.QuerySet["clusterstore.Move"]):
 
 
 class SourceQuerySet(models.QuerySet["clusterstore.Source"]):
+    def warn(self, name: str, keys: Collection[str], found: Sequence[Notice]) -> None:
+        """Put these warnings in place of what a source without scans was told of these keys."""
+        with transaction.atomic():
+            # Two who write configs at once each take the other's warnings into account.
+            row = self.select_for_update(no_key=True).filter(name=name).first()
+            if row is None and found:
+                row, _ = self.get_or_create(name=name, defaults={"read_at": Now()})
+            if row is not None:
+                others = [Notice(**one) for one in row.warnings if one["where"] not in keys]
+                row.note_scan(read=True, warnings=lint.rows(sorted([*others, *found], key=lint.by_place)))
+
+    def warnings_of(self, places: Collection[tuple[str, str]]) -> list[Notice]:
+        """The warnings that sources have of these (source, key)."""
+        rows = self.filter(name__in={source for source, _ in places}).values_list("name", "warnings")
+        return [Notice(**one) for name, found in rows for one in found if (name, one["where"]) in places]
+
     def with_counts(self) -> SourceQuerySet:
-        """Each with the numbers of its errors, passed-over files and held removals, and the ages of its scan and reading."""
+        """Each with the numbers of its errors, warnings, passed-over files and held removals, and how long ago it was scanned
+        and read."""
         numbers = {
             f"{field}_number": Func(F(field), function="jsonb_array_length", output_field=models.IntegerField())
-            for field in ("errors", "passed_over", "held_removals")
+            for field in ("errors", "warnings", "passed_over", "held_removals")
         }
         ages = {
             age: ExpressionWrapper(Now() - F(time), models.DurationField())
             for age, time in (("read_age", "read_at"), ("scan_age", "scanned_at"))
         }
-        return self.annotate(**numbers, **ages).defer("errors", "passed_over", "held_removals")
+        return self.annotate(**numbers, **ages).defer("errors", "warnings", "passed_over", "held_removals")

@@ -1,6 +1,7 @@
 """A config as people read it: all of its fields as one text, and what in its names is secret."""
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,14 @@ def readable(body: Mapping[str, Any]) -> str:
     lines.append(f"instances:\n{instances}" if instances else "instances: []\n")
     lines += [_block(key, value) if key in TEXTS else f"{key}: {_inline(value)}\n" for key, value in values.items()]
     return "".join(lines)
+
+
+def sent_by(text: str, source: str, provider: str) -> str:
+    """The same readable config as if this source had sent it."""
+    for key, value in (("source", source), ("provider", provider)):
+        line = f"{key}: {yamlnodes.one_line(value)}".replace("\\", r"\\")
+        text = re.sub(f"^{key}: .*$", line, text, count=1, flags=re.MULTILINE)
+    return text
 
 
 def _block(key: str, text: str) -> str:

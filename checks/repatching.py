@@ -95,10 +95,11 @@ def _write(fresh: Mapping[int, _Fresh], term: int | None) -> list[Move]:
     unedited = {pk: one for pk, one in fresh.items() if times.get(pk) == one.changed}
     others = {pk: one.sent for pk, one in unedited.items() if one.sent is not None}
     Config.objects.filter(pk__in=unedited.keys() - others.keys()).update(patched_with=patching.fingerprint())
-    if not others:
-        return []
-    _change(turn, others)
-    return turn.finish()
+    if others:
+        _change(turn, others)
+    # Of what an older release wrote: it let configs name sources that had gone.
+    changes.settle(unedited.keys())
+    return turn.finish() if others else []
 
 
 def _change(turn: Turn, others: Mapping[int, Sent]) -> None:

@@ -144,6 +144,11 @@ def patch(config: IntegrationConfig, extra_tags: Sequence[str]) -> PatchedConfig
     )
 
 
+def sent_by(wire: bytes, source: str, provider: str) -> bytes:
+    """The same config as if this source had sent it. Neither is in a digest, so nothing restarts."""
+    return _compact_json(json.loads(wire) | {"source": source, "provider": provider}).encode()
+
+
 def copies(wire: bytes) -> tuple[bytes, str]:
     """The same of bytes that were stored once: `scrubbed` and `text` of a PatchedConfig, without their secrets."""
     came = json.loads(wire)

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 import yaml
 from yaml import MappingNode, Node, ScalarNode, SequenceNode
 
+from checks import yamlerrors
+
 MAX_BYTES = 1024 * 1024
 MAX_NODES = 100_000
 MAX_DEPTH = 50
@@ -31,6 +33,9 @@ _HARMLESS_INDICATORS = 400
 # Texts that every YAML parser in the field reads as themselves when unquoted, so that quotes make no difference.
 _SURELY_TEXT = re.compile(r"[A-Za-z][!-~]*(?: [!-~]+)*").fullmatch
 _READ_AS_OTHERS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf", "infinity"}
+
+_DOCUMENT_MARK = re.compile(r"^\ufeff?(?:---|\.\.\.)(?=\s|\Z)", re.MULTILINE)
+_CONTENT = re.compile(r"^(?!%)\ufeff?(?:(?:---|\.\.\.)(?=\s|\Z))?+[^\S\n]*+[^#\s]", re.MULTILINE)
 
 _DEFAULT_TAGS = {ScalarNode: STR, SequenceNode: SEQ, MappingNode: MAP}
 _IMPLICIT_TAGS: dict[str, list[tuple[str, Callable[[str], object]]]] = {
@@ -73,26 +78,47 @@ class OddYAML(ValueError):
 
 
 def read(text: str) -> Node | None:
-    """The text's only document as a tree in its one form (see `_settle`), None when it has none. Raises OddYAML.
+    """The text's first document as a tree in its one form (see `_settle`), None when it has none. Raises OddYAML.
 
     At most MAX_BYTES of UTF-8 and, with aliases expanded, MAX_NODES nodes, MAX_BYTES in scalars and MAX_DEPTH
     collections in each other.
     """
-    _refuse_unstorable(text)
-    try:
-        aliases = "*" in text
-        if aliases or sum(map(text.count, _INDICATORS)) > _HARMLESS_INDICATORS:
-            _survey(text)
-        root = yaml.compose(text, _Loader)
-        if root is not None:
-            root = _unshared(root) if aliases else root
-            _settle(root, 1)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else None
-        raise OddYAML(error.problem or "is not YAML", line=line) from None
-    except yaml.reader.ReaderError as error:
-        raise OddYAML(error.reason, line=text.encode().count(b"\n", 0, error.position) + 1) from None
+    root = compose(text)
+    if root is not None:
+        root = _unshared(root) if "*" in text else root
+        _settle(root, 1)
     return root
+
+
+def compose(text: str) -> Node | None:
+    """The text's first document as it is written: keys twice, aliases not expanded. Raises OddYAML as `read` does."""
+    _refuse_unstorable(text)
+    first, _ = documents(text)
+    try:
+        if "*" in first or sum(map(first.count, _INDICATORS)) > _HARMLESS_INDICATORS:
+            _survey(first)
+        root: Node | None = yaml.compose(first, _Loader)
+    except yaml.MarkedYAMLError as error:
+        problem, line = yamlerrors.explain(first, error)
+        raise OddYAML(problem, line=line) from None
+    except yaml.reader.ReaderError as error:
+        raise OddYAML(error.reason, line=first.encode().count(b"\n", 0, error.position) + 1) from None
+    return root
+
+
+def documents(text: str) -> tuple[str, str]:
+    """The first document, and what follows it: readers in the field read no other one."""
+    begun = False
+    for mark in _DOCUMENT_MARK.finditer(text):
+        if begun or mark[0].endswith("...") or says_something(text[: mark.start()]):
+            return text[: mark.start()], text[mark.start() :]
+        begun = True
+    return text, ""
+
+
+def says_something(text: str) -> bool:
+    """Whether there is more than blank lines, comments, directives and marks of documents."""
+    return _CONTENT.search(text) is not None
 
 
 def write(node: Node) -> str:
@@ -155,6 +181,11 @@ def is_null(node: Node | None) -> bool:
     return node is None or node.tag == NULL
 
 
+def is_true(node: Node) -> bool:
+    """Whether it is one of the words for true, without quotes."""
+    return node.tag == BOOL and node.value.lower() in {"true", "yes", "on"}
+
+
 def _refuse_unstorable(text: str) -> None:
     if "\0" in text:
         raise OddYAML("holds a NUL character")
@@ -214,7 +245,7 @@ def _aliased(event: yaml.AliasEvent, anchored: dict[str, _Extent], open_parts: l
     if any(part.anchor == event.anchor for part in open_parts):
         raise OddYAML("an alias stands inside of what it names", event)
     if event.anchor not in anchored:
-        raise OddYAML("an alias names nothing before it", event)
+        raise OddYAML("an alias names nothing before it: put a text that begins with * in quotes", event)
     return anchored[event.anchor]
 
 
@@ -268,7 +299,7 @@ def _settle_map(node: MappingNode, depth: int) -> None:
     merged: dict[tuple[str, str], tuple[Node, Node]] = {}
     for key, value in node.value:
         if not isinstance(key, ScalarNode):
-            raise OddYAML("a key is not a scalar", key)
+            raise OddYAML(yamlerrors.NO_TEMPLATES if _is_template(key) else "a key is not a scalar", key)
         _settle_scalar(key)
         _settle(value, depth + 1)
         if key.tag == _MERGE:
@@ -278,6 +309,11 @@ def _settle_map(node: MappingNode, depth: int) -> None:
             own[_identity(key)] = key, value
     pairs = merged | own if merged else own
     node.value = [pairs[identity] for identity in sorted(pairs)]
+
+
+def _is_template(key: Node) -> bool:
+    """Whether a key is the inner half of `{{ … }}`."""
+    return isinstance(key, MappingNode) and bool(key.flow_style) and all(is_null(value) for _, value in key.value)
 
 
 def _merged(value: Node) -> Iterator[tuple[Node, Node]]:

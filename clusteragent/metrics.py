@@ -235,6 +235,10 @@ def _of_sources() -> Iterator[Family]:
     sources: Any = list(Source.objects.with_counts().order_by("name"))
     text = "Files of a source, or the source itself, that can't be read or dispatched."
     yield _gauge("clusteragent_source_errors", text, [((one.name,), one.errors_number) for one in sources], "source")
+    text = "Of a source, what is sent, but probably not as its author meant it."
+    yield _gauge(
+        "clusteragent_source_warnings", text, [((one.name,), one.warnings_number) for one in sources], "source"
+    )
     text = "Removals that a source holds back until someone accepts them."
     held = [((one.name,), one.held_removals_number) for one in sources]
     yield _gauge("clusteragent_source_held_removals", text, held, "source")

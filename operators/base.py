@@ -12,7 +12,9 @@ from rest_framework import mixins
 from rest_framework.authentication import SessionAuthentication
 from rest_framework.exceptions import APIException, ParseError, ValidationError
 from rest_framework.negotiation import DefaultContentNegotiation
+from rest_framework.permissions import SAFE_METHODS
 from rest_framework.renderers import JSONRenderer
+from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
 from rest_framework.views import exception_handler
@@ -27,6 +29,7 @@ from operators.filters import Strict
 from operators.pagination import Cursor
 from operators.parsers import BoundedJSONParser, TooLarge
 from operators.permissions import Needs
+from operators.serializers import refuse_unread
 
 log = structlog.get_logger()
 
@@ -44,7 +47,8 @@ class Busy(APIException):
 class OperatorViewSet(GenericViewSet[Any]):
     """A resource of the operators' port. Its settings are its own: the agents' port shares the project's.
 
-    detail_serializer_class: for a single row, where that says more. most_bytes: of a body.
+    detail_serializer_class: for a single row, where that says more. most_bytes: of a body. write_options: what the address of
+    a call that changes something may hold.
     """
 
     most_bytes = 1024 * 1024
@@ -60,6 +64,13 @@ class OperatorViewSet(GenericViewSet[Any]):
     http_method_names = ["get", "head", "post", "put", "delete"]
     ordering = "id"
     detail_serializer_class: type[BaseSerializer[Any]] | None = None
+    write_options: tuple[str, ...] = ()
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        if request.method not in SAFE_METHODS:
+            # Who asks for a dry run where there is none must not get the real thing.
+            refuse_unread(request.query_params, {*self.write_options, "format"}, self.write_options)
 
     def get_serializer_class(self) -> type[BaseSerializer[Any]]:
         return (self.detail and self.detail_serializer_class) or super().get_serializer_class()

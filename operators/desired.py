@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
 from django.core.exceptions import ValidationError as Unprintable
@@ -16,6 +17,7 @@ from checks.scrub import MASK, scrub
 from checks.wire import UnpatchableConfig
 from checks.yamlnodes import MAX_DEPTH, OddYAML
 from operators.parsers import TooLarge
+from operators.serializers import Strict
 
 MOST_CONFIGS = 20_000
 MOST_PROBLEMS = 100
@@ -63,7 +65,7 @@ class WrittenConfigs(serializers.ListSerializer[Any]):
         return sent
 
 
-class WrittenConfig(serializers.Serializer[Any]):
+class WrittenConfig(Strict):
     """A config, either as the text of a config file (`yaml`), or by its parts."""
 
     name = serializers.CharField(
@@ -98,13 +100,16 @@ class WrittenConfig(serializers.Serializer[Any]):
         try:
             text = values["yaml"] if "yaml" in values else _as_yaml(parts)
             sent = written(values["name"], values["check"], text, self.context["source"])
+            if parts:
+                # The lines are those of a text that nobody wrote.
+                sent = replace(sent, linted=sent.linted.without_lines())
             _refuse_masked(sent)
         except (OddYAML, dispatcher.Refused, UnpatchableConfig) as error:
             raise ValidationError({field: [scrub(str(error))]}) from None
         return sent
 
 
-class DesiredSet(serializers.Serializer[Any]):
+class DesiredSet(Strict):
     """All configs that the source is to have: those left out are removed."""
 
     revision = serializers.CharField(

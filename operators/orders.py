@@ -16,7 +16,7 @@ from checks.orders import Isolation, Order, Pause, Pin, Rule
 from checks.scrub import scrub
 from clusteragent.lib.shortids import short_id
 from nodes.models import NodeRule
-from operators.serializers import NodeTypeField, Scrubbed
+from operators.serializers import NodeTypeField, Scrubbed, Strict
 
 
 class Note(serializers.CharField):
@@ -41,7 +41,7 @@ class Labels(serializers.DictField):
         return labels
 
 
-class OrderSerializer(serializers.ModelSerializer[Any]):
+class OrderSerializer(Strict, serializers.ModelSerializer[Any]):
     configs = serializers.ListField(
         child=serializers.IntegerField(min_value=1, max_value=2**63 - 1),
         min_length=1,
@@ -91,7 +91,7 @@ class IsolationSerializer(OrderSerializer):
         read_only_fields = (*OrderSerializer.Meta.read_only_fields, "reason")
 
 
-class FreezeSerializer(serializers.ModelSerializer[Freeze]):
+class FreezeSerializer(Strict, serializers.ModelSerializer[Freeze]):
     note = Note()
 
     class Meta:
@@ -103,7 +103,7 @@ class FreezeSerializer(serializers.ModelSerializer[Freeze]):
         return _to_come(until)
 
 
-class RuleSerializer(serializers.ModelSerializer[Rule]):
+class RuleSerializer(Strict, serializers.ModelSerializer[Rule]):
     required = Labels(required=False)  # type: ignore[assignment]
     forbidden = Labels(required=False)
     note = Note()
@@ -116,7 +116,7 @@ class RuleSerializer(serializers.ModelSerializer[Rule]):
         read_only_fields = ("author", "time")
 
 
-class NodeRuleSerializer(serializers.ModelSerializer[NodeRule]):
+class NodeRuleSerializer(Strict, serializers.ModelSerializer[NodeRule]):
     type = NodeTypeField(source="node_type", required=False, allow_null=True)
     labels = Labels(required=False)
     note = Note()
@@ -139,7 +139,7 @@ class PlanSerializer(serializers.ModelSerializer[Plan]):
         read_only_fields = fields
 
 
-class PlanWish(serializers.Serializer[Any]):
+class PlanWish(Strict):
     force = serializers.BooleanField(required=False, help_text="Also where it makes no clear difference.")
     budget = serializers.IntegerField(
         required=False,

@@ -3,7 +3,7 @@
 from typing import Any
 
 from django.db import DataError
-from rest_framework.exceptions import NotFound
+from rest_framework.exceptions import NotFound, ValidationError
 from rest_framework.pagination import CursorPagination
 from rest_framework.request import Request
 
@@ -18,6 +18,13 @@ class Cursor(CursorPagination):
 
     def get_ordering(self, request: Request, queryset: Any, view: Any) -> tuple[str]:
         return (view.ordering,)
+
+    def get_page_size(self, request: Request) -> int | None:
+        """Raises ValidationError for a limit that is no number of rows: to be given others than were asked for is odd."""
+        asked = request.query_params.get(self.page_size_query_param)
+        if asked is not None and not (asked.isascii() and asked.isdecimal() and int(asked[:9]) > 0):
+            raise ValidationError({self.page_size_query_param: [f"A whole number, 1 to {self.max_page_size}."]})
+        return super().get_page_size(request)
 
     def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> list[Any] | None:
         try:

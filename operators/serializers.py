@@ -1,20 +1,49 @@
 """What the operators' API answers. Nothing of it shows a secret: texts that people or programs chose are scrubbed."""
 
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
+from rest_framework.exceptions import ValidationError
 
 from checks import display
 from checks.display import sees_digests
+from checks.lint import Notice
 from checks.models import Config, Move, Origin, Source
 from checks.scrub import scrub
 from clusteragent.lib.shortids import short_id
+from clusteragent.lib.spelling import nearest
 from nodes.models import Node, NodeEvent, NodeType
 from operators import sources
 
 STATES = ("assigned", "dangling", "paused", "endpoint")
 NODE_STATES = ("alive", "silent", "lost")
+# Of the keys that nothing reads, how many are told, and how much of each.
+_MOST_KEYS = 20
+_LONGEST_KEY = 100
+
+
+def refuse_unread(given: Iterable[str], known: Collection[str], told: Collection[str]) -> None:
+    """Raises ValidationError for keys that are not known, with those that may be told: a misspelt one is read by nothing."""
+    unread = [key for key in given if key not in known]
+    if unread:
+        raise ValidationError({key[:_LONGEST_KEY]: [_unread(key, sorted(told))] for key in unread[:_MOST_KEYS]})
+
+
+def _unread(key: str, known: list[str]) -> str:
+    if meant := nearest(key[:_LONGEST_KEY], known):
+        return f"Nothing reads this: is {meant} meant?"
+    return f"Nothing reads this. There are {', '.join(known)}." if known else "Nothing reads this."
+
+
+class Strict(serializers.Serializer[Any]):
+    """Takes no key that it has no field for. What is only answered may be sent back."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, Mapping):
+            refuse_unread(data, self.fields, [name for name, field in self.fields.items() if not field.read_only])
+        return super().to_internal_value(data)
 
 
 class Scrubbed(serializers.CharField):
@@ -58,6 +87,14 @@ class NodeTypeField(serializers.ChoiceField):
 
     def to_internal_value(self, data: Any) -> Any:
         return NodeType[super().to_internal_value(data).upper()]
+
+
+class NoticeSerializer(serializers.Serializer[Any]):
+    """Something that is probably not what the author meant."""
+
+    name = Scrubbed(source="where", help_text="The config's.")
+    line = serializers.IntegerField(allow_null=True)
+    warning = Scrubbed()
 
 
 class OriginSerializer(serializers.ModelSerializer[Origin]):
@@ -118,16 +155,21 @@ class ConfigSerializer(serializers.ModelSerializer[Config]):
 
 class ConfigPageSerializer(ConfigSerializer):
     yaml = serializers.SerializerMethodField(help_text="What node agents get, scrubbed.")
+    warnings = serializers.SerializerMethodField(help_text="What its authors may not have meant.")
 
     class Meta(ConfigSerializer.Meta):
-        fields = (*ConfigSerializer.Meta.fields, "yaml")
+        fields = (*ConfigSerializer.Meta.fields, "yaml", "warnings")
         read_only_fields = fields
 
     def get_yaml(self, config: Config) -> str:
         return display.text(config)
 
+    @extend_schema_field(NoticeSerializer(many=True))
+    def get_warnings(self, config: Config) -> Any:
+        return NoticeSerializer(display.warnings(config), many=True).data
 
-class ReassignSerializer(serializers.Serializer[Any]):
+
+class ReassignSerializer(Strict):
     node = serializers.CharField(max_length=253, help_text="Which node gets it.")
 
 
@@ -202,12 +244,18 @@ class SourceSerializer(serializers.ModelSerializer[Source]):
 class SourcePageSerializer(SourceSerializer):
     revision = serializers.SerializerMethodField(help_text="Names the set as it is: to be sent with the next one.")
 
+    warnings = serializers.SerializerMethodField(help_text="What the configs' authors may not have meant.")
+
     class Meta(SourceSerializer.Meta):
-        fields = (*SourceSerializer.Meta.fields, "revision")
+        fields = (*SourceSerializer.Meta.fields, "revision", "warnings")
         read_only_fields = fields
 
     def get_revision(self, source: Source) -> str:
         return sources.revision_of(source.name)
+
+    @extend_schema_field(NoticeSerializer(many=True))
+    def get_warnings(self, source: Source) -> Any:
+        return NoticeSerializer([Notice(**one) for one in source.warnings], many=True).data
 
 
 class DifferenceSerializer(serializers.Serializer[sources.Difference]):
@@ -219,7 +267,8 @@ class DifferenceSerializer(serializers.Serializer[sources.Difference]):
     changed = serializers.ListField(child=Scrubbed())
     removed = serializers.ListField(child=Scrubbed())
     unchanged = serializers.ListField(child=Scrubbed())
-    removals_held = serializers.BooleanField(help_text="It needs accept_removals=1.")
+    removals_held = serializers.BooleanField(help_text="It needs accept_removals=1: only with dry_run.")
+    warnings = NoticeSerializer(many=True, help_text="What the authors may not have meant.")
 
     def get_dry_run(self, difference: sources.Difference) -> bool:
         return bool(self.context["dry_run"])

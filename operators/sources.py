@@ -7,14 +7,17 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from dataclasses import replace as replaced
 
 import structlog
 from django.db import Error, connection
 from django.db.models.functions import Now
 
-from checks import dispatcher, sending
+from checks import dispatcher, lint, sending
 from checks.changes import Sent
-from checks.models import Source
+from checks.forms import odd
+from checks.lint import Notice
+from checks.models import Config, Origin, Source
 from checks.sending import Admitted, Known
 from clusteragent.lib import locks
 from clusteragent.lib.shortids import keyed
@@ -44,6 +47,7 @@ class Difference:
     removed: list[str] = field(default_factory=list)
     unchanged: list[str] = field(default_factory=list)
     removals_held: bool = False
+    warnings: list[Notice] = field(default_factory=list)
 
 
 def revision_of(source: str) -> str:
@@ -51,9 +55,10 @@ def revision_of(source: str) -> str:
     return _revision(_fingerprints(sending.known(source)))
 
 
-def differing(source: str, desired: Sequence[Sent], *, revision: str = "") -> Difference:
+def differing(source: str, desired: Sequence[Sent], *, revision: str = "", accept_removals: bool = False) -> Difference:
     """What making this the source's set would change. Raises Outdated when a revision is given and over."""
-    return _difference(sending.known(source), list(map(sending.divided, desired)), revision)
+    difference = _difference(sending.known(source), list(map(sending.divided, desired)), revision)
+    return _told(difference, _warnings(source, desired), accept_removals)
 
 
 def replace(
@@ -66,12 +71,13 @@ def replace(
         if difference.removals_held and not accept_removals:
             number = len(difference.removed)
             raise RemovalsHeld(f"This removes {number} of the {number + _kept(difference)} configs of {source}.")
+        difference = _told(difference, _warnings(source, desired), accept_removals)
         row, _ = Source.objects.get_or_create(name=source, defaults={"read_at": Now()})
         touched = {*difference.added, *difference.changed}
         before = {key: one.origins for key, one in known.items()}
         sending.send([one for one in divided if one.key in touched], before, source=source, actor=actor)
         dispatcher.unschedule([(source, key) for name in difference.removed for key in before[name]], actor=actor)
-        row.note_scan(read=True)
+        row.note_scan(read=True, warnings=lint.rows(difference.warnings))
     numbers = {name: len(getattr(difference, name)) for name in ("added", "changed", "removed")}
     log.info("set_replaced", source=source, actor=actor, **numbers)
     return difference
@@ -121,6 +127,17 @@ def _revision(fingerprints: Mapping[str, str]) -> str:
 def _check_revision(theirs: str, ours: str) -> None:
     if theirs and theirs != ours:
         raise Outdated(f"The set is at revision {ours}, not {theirs}: read it again, then send what it should be.")
+
+
+def _told(difference: Difference, warnings: list[Notice], accept_removals: bool) -> Difference:
+    """What who called is told: removals that were accepted are not held."""
+    held = difference.removals_held and not accept_removals
+    return replaced(difference, removals_held=held, warnings=warnings)
+
+
+def _warnings(source: str, desired: Sequence[Sent]) -> list[Notice]:
+    mine = Origin.objects.filter(source=source)
+    return odd(desired, Config.objects.exclude(pk__in=mine.values("config")))
 
 
 def _kept(difference: Difference) -> int:

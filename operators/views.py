@@ -125,6 +125,7 @@ class SourceViewSet(Looked):
     lookup_value_regex = "[^/\x00]+"
     # MOST_CONFIGS of them, a kilobyte and a half each.
     most_bytes = 32 * 1024 * 1024
+    write_options = ("dry_run", "accept_removals")
     writing = ("checks.add_config", "checks.change_config", "checks.delete_config")
 
     @classmethod
@@ -187,7 +188,7 @@ class SourceViewSet(Looked):
     ) -> sources.Difference:
         try:
             if dry_run:
-                return sources.differing(source, configs, revision=revision)
+                return sources.differing(source, configs, revision=revision, accept_removals=accept_removals)
             actor = request.user.get_username()
             return sources.replace(source, configs, actor=actor, revision=revision, accept_removals=accept_removals)
         except sources.Outdated as error:

@@ -26,6 +26,7 @@ def context(config: Config, *, exact: bool = False) -> dict[str, Any]:
     return {
         "facts": [(fact, _SIGNS[fact.truth], ago(fact.age)) for fact in known.three],
         "error": known.error,
+        "warnings": [(scrub.scrub(one.where), one.line, scrub.scrub(one.warning)) for one in display.warnings(config)],
         "run_time": _run_time(known),
         "why": reasons,
         "move_time": moment(reasons.move.time) if reasons.move else "",

@@ -16,7 +16,7 @@ from checks.admin import configpage
 from checks.admin.steering import SteeringAdmin
 from checks.filters import CheckFilter, NodeFilter, OrderFilter, OwnerFilter, SourceFilter, TroubleFilter
 from checks.forms import ADMIN, ConfigForm, by_hand
-from checks.models import Config, Origin
+from checks.models import Config, Origin, Source
 from checks.scrub import scrub
 from clusteragent.lib.admin import TABLE_ROWS, first_words, link, moment, numbered
 from clusteragent.lib.shortids import short_id
@@ -80,6 +80,8 @@ class ConfigAdmin(SteeringAdmin):
         put = sending.put(ADMIN, form.sent.key, form.sent.original, actor=request.user.get_username())
         if put.problem:
             messages.warning(request, scrub(put.problem))
+        for notice in form.warn():
+            messages.warning(request, scrub(str(notice)))
         stored = Config.objects.get(origins__source=ADMIN, origins__key=put.sent[0].key)
         obj.pk, obj.name, obj.digest = stored.pk, stored.name, stored.digest
 
@@ -148,6 +150,7 @@ class ConfigAdmin(SteeringAdmin):
             return self.ask(request, "Unschedule configs", "unschedule", pks, chosen[:TABLE_ROWS])
         keys = [(origin.source, origin.key) for config in chosen for origin in config.origins.all()]
         dispatcher.unschedule(keys, actor=request.user.get_username())
+        Source.objects.warn(ADMIN, {sharding.parent_of(key) for _, key in keys}, [])
         messages.success(request, f"{numbered(len(chosen), 'config')} unscheduled.")
         return None
 

@@ -23,6 +23,7 @@ class SourceAdmin(ReadOnlyAdmin):
         "scanned",
         "scanned_by",
         "errors_number",
+        "warnings_number",
         "passed_over_number",
         "held_removals_number",
     )
@@ -44,6 +45,10 @@ class SourceAdmin(ReadOnlyAdmin):
     def errors_number(self, source: Any) -> int:
         return int(source.errors_number)
 
+    @display(description="warnings")
+    def warnings_number(self, source: Any) -> int:
+        return int(source.warnings_number)
+
     @display(description="passed over")
     def passed_over_number(self, source: Any) -> int:
         return int(source.passed_over_number)
@@ -56,14 +61,18 @@ class SourceAdmin(ReadOnlyAdmin):
         return ["scan_now", *(["accept_removals"] if source.held_removals_number else [])]
 
     def tables(self, request: HttpRequest, source: Any) -> list[Table]:
-        source.refresh_from_db(fields=["errors", "passed_over", "held_removals"])
+        source.refresh_from_db(fields=["errors", "warnings", "passed_over", "held_removals"])
         errors = [
             (scrub(one["where"]), one.get("line") or "", scrub(one["error"])) for one in source.errors[:MOST_PROBLEMS]
+        ]
+        warnings = [
+            (scrub(one["where"]), one["line"] or "", scrub(one["warning"])) for one in source.warnings[:MOST_PROBLEMS]
         ]
         passed = [(scrub(one["where"]), scrub(one["why"])) for one in source.passed_over[:MOST_PROBLEMS]]
         held = [(scrub(key),) for key in source.held_removals[:MOST_PROBLEMS]]
         return [
             Table("Errors", ("where", "line", "error"), errors),
+            Table("Warnings", ("where", "line", "warning"), warnings),
             Table("Held removals", ("key",), held),
             Table("Passed over", ("where", "why"), passed),
         ]
@@ -87,4 +96,7 @@ class SourceAdmin(ReadOnlyAdmin):
         if report.unsettled:
             messages.warning(request, "Some files are being written right now; the next scan takes them.")
         done = f"Scanned: {len(report.added)} added, {len(report.changed)} changed, {len(report.removed)} removed"
-        messages.success(request, f"{done}, {len(report.held)} held, {numbered(len(report.errors), 'error')}.")
+        warnings = f", {numbered(len(report.warnings), 'warning')}" if report.warnings else ""
+        messages.success(
+            request, f"{done}, {len(report.held)} held, {numbered(len(report.errors), 'error')}{warnings}."
+        )

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from yaml import MappingNode, Node, ScalarNode, SequenceNode
 
-from checks import yamlnodes
+from checks import lint, yamlnodes
 from checks.wire import IntegrationConfig
 from checks.yamlnodes import OddYAML
 from clusteragent.lib import conf
@@ -45,7 +45,7 @@ def parse(text: str, *, name: str, source: str, is_file: bool = False) -> Integr
     node_name = _text(root, "node_name")
     instances, jmx_metrics, logs = _instances(root), _part(root, "jmx_metrics"), _part(root, "logs")
     if not (instances or jmx_metrics or logs):
-        raise OddYAML("has no instances", root)
+        raise _without_instances(root)
     init_config = _part(root, "init_config")
     if is_file and (node_name or not (ad_identifiers or advanced)):
         # A template's variables are resolved where it is filled in.
@@ -70,12 +70,31 @@ def parse(text: str, *, name: str, source: str, is_file: bool = False) -> Integr
 
 def _root(text: str) -> MappingNode:
     root = yamlnodes.read(text)
+    first, rest = yamlnodes.documents(text)
+    if yamlnodes.is_null(root) and yamlnodes.says_something(rest):
+        raise OddYAML("its first document is empty, and no other one is read")
     if root is None:
         raise OddYAML("is empty" if not text.strip() else "has nothing but comments")
+    if isinstance(root, SequenceNode):
+        raise OddYAML(
+            "is not a map with keys such as init_config and instances, but a list: put it under instances", root
+        )
     if not isinstance(root, MappingNode):
         raise OddYAML("is not a map with keys such as init_config and instances", root)
-    _refuse_repeated_keys(text)
+    _refuse_repeated_keys(first)
     return root
+
+
+def _without_instances(root: MappingNode) -> OddYAML:
+    """What is wrong with a text that has no instances: where they stand, if anywhere."""
+    for top, key in lint.nested(root, "instances"):
+        return OddYAML(f"has no instances: they stand in {top}, and belong at the top level", key)
+    for key, known in lint.misspelt(root):
+        if known == "instances":
+            return OddYAML("has no instances: this key is meant for instances", key)
+    if stray := [key for key in lint.unread(root) if not lint.is_private(key)]:
+        return OddYAML("has no instances: keys like this one belong in one, after a dash below `instances:`", stray[0])
+    return OddYAML("has no instances", root)
 
 
 def _refuse_repeated_keys(text: str) -> None:
@@ -88,6 +107,8 @@ def _refuse_repeated_keys(text: str) -> None:
 
 
 def _instances(root: MappingNode) -> list[Node]:
+    if isinstance(node := _part(root, "instances"), MappingNode):
+        raise OddYAML("instances is not a list: put a dash before the first key of each", node)
     instances = _items(root, "instances")
     for number, instance in enumerate(instances):
         if yamlnodes.is_null(instance):
@@ -136,7 +157,7 @@ def _flag(root: MappingNode, key: str) -> bool:
     node = _part(root, key)
     if node is not None and node.tag != yamlnodes.BOOL:
         raise OddYAML(f"{key} is neither true nor false (without quotes)", node)
-    return node is not None and node.value.lower() in {"true", "yes", "on"}
+    return node is not None and yamlnodes.is_true(node)
 
 
 def _under(key: str, node: Node | None) -> Node | None:

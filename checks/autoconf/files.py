@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from checks.autoconf.fileformat import parse
-from checks.autoconf.source import BrokenConfig, ConfigSource, Found, Problem, Scan, Unsettled
-from checks.wire import IntegrationConfig
+from checks.autoconf.source import BrokenConfig, ConfigSource, Found, Problem, Read, Scan, Unsettled
+from checks.lint import lint
 from checks.yamlnodes import MAX_BYTES, OddYAML
 from clusteragent.lib import conf
 
 # How long a file's size and times must stand still before it is read, in seconds.
 SETTLED_AFTER = 1.0
+# What is written for longer than so many seconds does not arrive any more: a log may never settle.
+ARRIVES_FOR = 10.0
 
 _FILE_NAME = re.compile(r"(?P<stem>.+)\.ya?ml(?P<default>\.default)?", re.DOTALL).fullmatch
 _METRICS = {"metrics.yaml", "metrics.yml"}
@@ -59,6 +61,7 @@ class FileSource(ConfigSource):
         super().__init__()
         self._looks: dict[str, tuple[Version, float]] = {}
         self._paths: dict[str, str] = {}
+        self._arrived: dict[str, float] = {}
 
     def scan(self) -> Scan:
         scan = Scan()
@@ -88,6 +91,7 @@ class FileSource(ConfigSource):
         kept = {key: path for key, path in self._paths.items() if scan.keeps(key)}
         self._paths = kept | {file.key: file.path for file in files.values()}
         self._looks = {key: look for key, look in self._looks.items() if key in files}
+        self._arrived = {key: since for key, since in self._arrived.items() if key in files}
         return list(files.values())
 
     def _look(self, file: File, scan: Scan) -> None:
@@ -111,9 +115,12 @@ class FileSource(ConfigSource):
         known = self.memory.get(file.key)
         if (known is not None and known.version == version) or self._stood_still(file.key, version):
             scan.found.append(Found(file.key, version, partial(_read, file, version)))
+            self._arrived.pop(file.key, None)
         else:
             scan.unsettled.add(file.key)
             scan.kept.add(file.key)
+            if time.monotonic() - self._arrived.setdefault(file.key, time.monotonic()) < ARRIVES_FOR:
+                scan.arriving.add(file.key)
 
     def _stood_still(self, key: str, version: Version) -> bool:
         """Whether nothing was written to the file for a second.
@@ -192,7 +199,7 @@ def _shown(name: str) -> str:
     return name.encode(errors="backslashreplace").decode()
 
 
-def _read(file: File, version: Version) -> IntegrationConfig:
+def _read(file: File, version: Version) -> Read:
     """The file's config, read in one piece. Raises BrokenConfig, or Unsettled when it is not that version any more."""
     if version.size > MAX_BYTES:
         raise BrokenConfig(f"has {version.size} bytes, allowed are {MAX_BYTES}")
@@ -201,8 +208,10 @@ def _read(file: File, version: Version) -> IntegrationConfig:
     except OSError as error:
         raise BrokenConfig(_reason(error), lasting=False) from error
     try:
+        text = data.decode("utf-8-sig")
         # Not the whole path: replicas whose folders have other names must send the same bytes.
-        return parse(data.decode("utf-8-sig"), name=file.check, source=f"file:{file.key}", is_file=True)
+        config = parse(text, name=file.check, source=f"file:{file.key}", is_file=True)
+        return Read(config, lint(text, file.check))
     except UnicodeDecodeError as error:
         raise BrokenConfig("is not UTF-8", data.count(b"\n", 0, error.start) + 1) from error
     except OddYAML as error:

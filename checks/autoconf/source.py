@@ -5,6 +5,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from checks.lint import NOTHING_ODD, Linted
 from checks.wire import IntegrationConfig
 
 
@@ -42,6 +43,13 @@ class Unsettled(Exception):
     """What stands under a key is being written right now."""
 
 
+class Read(NamedTuple):
+    """A config, and what its author may not have meant."""
+
+    config: IntegrationConfig
+    linted: Linted = NOTHING_ODD
+
+
 class Found(NamedTuple):
     """A config that a source has. Equal versions of a key have equal configs, so that each is read once.
 
@@ -50,7 +58,7 @@ class Found(NamedTuple):
 
     key: str
     version: Hashable
-    read: Callable[[], IntegrationConfig]
+    read: Callable[[], Read]
 
 
 @dataclass(slots=True)
@@ -58,8 +66,8 @@ class Scan:
     """One look at a source. readable: it could be looked at as a whole, whatever is wrong with its parts.
 
     kept: keys that exist and can't be told now; kept_under: beginnings of keys about which nothing is known ("" is all of
-    them). Both keep what they sent last. unsettled: those of `kept` that are being written. missing: problems that count
-    only if the source ever sent something.
+    them). Both keep what they sent last. unsettled: those of `kept` that are being written; arriving: those of them that
+    were first seen a moment ago. missing: problems that count only if the source ever sent something.
     """
 
     found: list[Found] = field(default_factory=list)
@@ -68,6 +76,7 @@ class Scan:
     kept: set[str] = field(default_factory=set)
     kept_under: set[str] = field(default_factory=set)
     unsettled: set[str] = field(default_factory=set)
+    arriving: set[str] = field(default_factory=set)
     readable: bool = True
 
     def keeps(self, key: str) -> bool:
@@ -77,11 +86,13 @@ class Scan:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What became of a key's version: the fingerprint of what it sends, and why it sends nothing or not all."""
+    """What became of a key's version: the fingerprint of what it sends, why it sends nothing or not all, and what is odd."""
 
     version: Hashable
     fingerprint: str = ""
     outcome: Problem | PassedOver | None = None
+    check: str = ""
+    linted: Linted = NOTHING_ODD
 
     def keeps_sending(self) -> bool:
         """Whether what the key sent last stays: a broken config is still the config that it was."""

@@ -12,10 +12,11 @@ import structlog
 from django.db import Error, OperationalError, connection
 from psycopg.errors import LockNotAvailable
 
-from checks import dispatcher, sending
+from checks import dispatcher, lint, sending
 from checks.autoconf import files
 from checks.autoconf.source import BrokenConfig, ConfigSource, Found, Judgement, PassedOver, Problem, Unsettled
-from checks.models import ClusterStore, Source, SourceScan
+from checks.lint import Notice
+from checks.models import ClusterStore, Origin, Source, SourceScan
 from checks.querysets import NotLeader
 from checks.scrub import scrub
 from checks.sending import Admitted
@@ -47,6 +48,7 @@ class Report:
     removed: list[str] = field(default_factory=list)
     held: list[str] = field(default_factory=list)
     errors: list[Problem] = field(default_factory=list)
+    warnings: list[Notice] = field(default_factory=list)
     passed_over: list[PassedOver] = field(default_factory=list)
     other_checks: int = 0
     unsettled: bool = False
@@ -128,6 +130,7 @@ class _SourceSync:
         still_true = {key: known for key, known in self.source.memory.items() if self.scan.keeps(key)}
         self.source.memory = still_true | self.judged
         held = self._remove(accept_removals)
+        self._disown()
         self._write_down(held)
 
     def _send(self) -> None:
@@ -168,10 +171,11 @@ class _SourceSync:
     def _remove(self, accept: bool) -> list[str]:
         """Unschedule what is gone, unless that looks like an accident. Returns the keys that are held."""
         gone = self._gone()
+        lost = gone - self._renamed(gone) if len(gone) >= HELD_FROM or self.row.held_removals else gone
         # Held stays held, even when new files make it less than half: only the files' return or someone's word ends it.
-        held = gone & set(self.row.held_removals)
-        if len(gone) >= HELD_FROM and len(gone) * 2 > len(self.known):
-            held = gone
+        held = lost & set(self.row.held_removals)
+        if len(lost) >= HELD_FROM and len(lost) * 2 > len(self.known):
+            held = lost
         if accept:
             held = set()
         removed = sorted(gone - held)
@@ -182,8 +186,26 @@ class _SourceSync:
             log.info("configs_removed", source=self.source.name, removed=len(removed))
         return sorted(held)
 
+    def _disown(self) -> None:
+        """Let configs that a broken key shares with others name those: it says this no more, though it is sent on."""
+        broken = [key for key, one in self.judged.items() if isinstance(one.outcome, Problem) and not one.fingerprint]
+        origins = {origin for key in broken if key in self.known for origin in self.known[key].origins}
+        shared = origins - Origin.objects.alone(self.source.name, origins) if origins else set()
+        dispatcher.disown([(self.source.name, origin) for origin in shared], term=self.term)
+
+    def _renamed(self, gone: set[str]) -> set[str]:
+        """Those of these keys whose configs others send, too: nothing is lost with them."""
+        origins = {origin: key for key in gone for origin in self.known[key].origins}
+        alone = Origin.objects.alone(self.source.name, origins)
+        return gone - {origins[origin] for origin in alone}
+
     def _gone(self) -> set[str]:
-        """Known keys that send nothing any more; not what another replica scanned lately and may still have."""
+        """Known keys that send nothing any more; not what another replica scanned lately and may still have.
+
+        None while something new is being written: it may be one of them under another name.
+        """
+        if self.scan.arriving - self.known.keys():
+            return set()
         there = {key for key, judgement in self.judged.items() if judgement.keeps_sending()}
         others = SourceScan.objects.of_others_lately(self.row)
         absent = {key for key, known in self.known.items() if key not in there and not known.replicas & others}
@@ -197,24 +219,36 @@ class _SourceSync:
         problems += [Problem(**one) for one in self.row.errors if one["where"] in self.scan.unsettled]
         passed_over = [one for one in outcomes if isinstance(one, PassedOver)]
         passed_over += [PassedOver(**one) for one in self.row.passed_over if one["where"] in self.scan.unsettled]
-        self._log(problems, held)
+        warnings = self._warnings()
+        self._log(problems, warnings, held)
         self.row.note_scan(
             read=self.scan.readable and not missing,
             errors=[asdict(one) for one in problems],
+            warnings=lint.rows(warnings),
             passed_over=[asdict(one) for one in passed_over],
             held_removals=held,
         )
         self.report.errors += problems
+        self.report.warnings += warnings
         self.report.passed_over += passed_over
         self.report.held += held
         self.report.other_checks += sum(judgement.is_other_check() for judgement in self.judged.values())
         self.report.unsettled |= bool(self.scan.unsettled)
 
-    def _log(self, problems: list[Problem], held: list[str]) -> None:
-        """Say once what is wrong, not at every scan."""
+    def _warnings(self) -> list[Notice]:
+        """What is odd now, and what was about files that are being written."""
+        before = [Notice(**one) for one in self.row.warnings if one["where"] in self.scan.unsettled]
+        return lint.notices((key, one.check, one.linted) for key, one in self.judged.items()) + before
+
+    def _log(self, problems: list[Problem], warnings: list[Notice], held: list[str]) -> None:
+        """Say once what is wrong or odd, not at every scan."""
         for problem in problems:
             if asdict(problem) not in self.row.errors:
                 log.warning("config_broken", source=self.source.name, **asdict(problem))
+        known = {Notice(**one) for one in self.row.warnings}
+        for notice in warnings[: lint.MOST_STORED]:
+            if notice not in known:
+                log.warning("config_odd", source=self.source.name, **notice._asdict())
         if held and held != self.row.held_removals:
             log.warning("removals_held", source=self.source.name, held=len(held))
 
@@ -222,18 +256,19 @@ class _SourceSync:
 def _read(found: Found, source: str) -> tuple[Judgement, Admitted | None]:
     """Read a config and ask the dispatcher whether it is to be dispatched. Raises Unsettled."""
     try:
-        config = found.read()
+        config, linted = found.read()
     except BrokenConfig as error:
         problem = Problem(found.key, error.line, scrub(str(error)))
         return Judgement(found.version if error.lasting else None, outcome=problem), None
+    judgement = Judgement(found.version, check=config.name, linted=linted)
     try:
         admitted = sending.admit(source, found.key, config, conf.REPLICA)
     except dispatcher.Refused as refusal:
-        return Judgement(found.version, outcome=_refused(found.key, config, refusal)), None
+        return replace(judgement, outcome=_refused(found.key, config, refusal)), None
     except UnpatchableConfig as error:
-        return Judgement(found.version, outcome=Problem(found.key, None, scrub(str(error)))), None
+        return replace(judgement, outcome=Problem(found.key, None, scrub(str(error)))), None
     left_out = Problem(found.key, None, scrub(admitted.problem)) if admitted.problem else None
-    return Judgement(found.version, admitted.fingerprint, left_out), admitted
+    return replace(judgement, fingerprint=admitted.fingerprint, outcome=left_out), admitted
 
 
 def _refused(key: str, config: IntegrationConfig, refusal: dispatcher.Refused) -> PassedOver | None:

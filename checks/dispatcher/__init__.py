@@ -9,7 +9,7 @@ transaction they raise RuntimeError, but for `as_one`.
 from checks.changes import Sent
 from checks.dispatcher.admission import Refused, admit
 from checks.dispatcher.passes import Pass, run_pass
-from checks.dispatcher.placing import NO_PILE_UP, expire_nodes, redispatch, schedule, unschedule
+from checks.dispatcher.placing import NO_PILE_UP, disown, expire_nodes, redispatch, schedule, unschedule
 from checks.dispatcher.steering import (
     NotAccepting,
     NotDispatchable,
@@ -28,6 +28,7 @@ from checks.querysets import NotLeader
 
 __all__ = [
     "CHUNK", "NO_PILE_UP", "NotAccepting", "NotDispatchable", "NotLeader", "Pass", "Refused", "Sent", "Undone", "admit",
-    "as_one", "budget", "expire_nodes", "give_away", "heed_declarations", "isolate", "pause", "pin", "put_right", "reassign",
-    "redispatch", "release", "resume", "resume_due", "run_pass", "schedule", "told", "undo", "unpin", "unschedule", "why_not",
+    "as_one", "budget", "disown", "expire_nodes", "give_away", "heed_declarations", "isolate", "pause", "pin", "put_right",
+    "reassign", "redispatch", "release", "resume", "resume_due", "run_pass", "schedule", "told", "undo", "unpin",
+    "unschedule", "why_not",
 ]  # fmt: skip

@@ -13,6 +13,7 @@ from checks.changes import Entry, Reckoning, Sent
 from checks.dispatcher import turns
 from checks.dispatcher.turns import Pools, Turn, committed, entries_of, in_chunks, sketches
 from checks.models import Assignment, ClusterStore, Config, Move, Origin, Source
+from checks.sharding import parent_of
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
 from nodes.models import Hearing, Heartbeat, Node
@@ -39,6 +40,11 @@ def schedule(sent: Iterable[Sent], *, term: int | None = None, actor: str = "") 
 def unschedule(origins: Collection[tuple[str, str]], *, term: int | None = None, actor: str = "") -> list[Move]:
     """Forget these (source, key) pairs; a config that no origin sends any more is gone."""
     return in_chunks(sorted(set(origins)), lambda chunk: _unschedule(chunk, term, actor))
+
+
+def disown(origins: Collection[tuple[str, str]], *, term: int | None = None) -> None:
+    """What stands under these (source, key) pairs can't be read now: configs that others send, too, name those."""
+    in_chunks(sorted(set(origins)), lambda chunk: _disown(chunk, term))
 
 
 def expire_nodes(*, term: int | None = None, force: bool = False, actor: str = "") -> list[Move]:
@@ -154,8 +160,16 @@ def _unschedule(chunk: Sequence[tuple[str, str]], term: int | None, actor: str) 
             turn.move(entry, None, Move.Reason.UNSCHEDULED)
     Origin.objects.filter(pk__in=origins).delete()
     Config.objects.remove([entry.id for entry in gone])
-    changes.rekey_orders([entry.id for entry in entries.values() if entry.origins])
+    changes.settle([entry.id for entry in entries.values() if entry.origins])
     return turn.finish() if origins else []
+
+
+@committed
+def _disown(chunk: Sequence[tuple[str, str]], term: int | None) -> list[Move]:
+    ClusterStore.objects.lock(term)
+    ids = set(Origin.objects.keyed(chunk).values_list("config_id", flat=True))
+    changes.name_sources(ids, unless={f"{source}:{parent_of(key)}" for source, key in chunk})
+    return []
 
 
 def _give_out(rows: Sequence[tuple[int, str, int | None]], most: float, term: int | None, actor: str) -> list[Move]:

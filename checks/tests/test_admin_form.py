@@ -9,7 +9,7 @@ from django.test import Client
 
 from checks import dispatcher
 from checks.forms import text_of
-from checks.models import Config, Move, Origin
+from checks.models import Config, Move, Origin, Source
 from checks.tests.cast import owners, report, sent
 from checks.tests.operators import CONFIGS, config, operator, page_of, superuser
 from checks.wire import IntegrationConfig
@@ -192,3 +192,43 @@ def test_the_form_shows_all_parts_of_a_config() -> None:
         "check_tag_cardinality: low\nignore_autodiscovery_tags: true\ninit_config:\n  is_jmx: yes\n"
         "instances:\n- host: a\n  port: 1e3\n- {}\njmx_metrics:\n- bean: b\nlogs:\n- path: /x\n"
     )
+
+
+# Warnings
+
+ODD = "cluster_checks: true\ninstances:\n  - url: http://shop\n    tags: a\n"
+
+
+def warned() -> list[tuple[str, int | None]]:
+    return [(one["where"], one["line"]) for row in Source.objects.filter(name="admin") for one in row.warnings]
+
+
+def test_what_is_odd_is_saved_and_told_at_once_and_on_the_page() -> None:
+    client = superuser()
+    written = {"key": "shop", "check": "http_check", "yaml": ODD}
+    shown = client.post(CONFIGS + "add/", written, follow=True).content.decode()
+    assert "shop:1: nothing reads cluster_checks at the top level: is cluster_check meant?" in shown
+    assert owners() == {"shop": "ash"}
+    assert warned() == [("shop", 1), ("shop", 4)]
+    assert "shop, line 4: tags are no list" in client.get(page_of("shop")).content.decode()
+
+
+def test_warnings_go_with_what_was_odd_and_with_the_config() -> None:
+    client = superuser()
+    add(client, yaml=ODD)
+    add(client, key="mail", yaml=ODD.replace("http://shop", "http://mail"))
+    save(client, page_of("shop"))
+    assert warned() == [("mail", 1), ("mail", 4)]
+    client.post(CONFIGS, {"action": "unschedule", "_selected_action": [config("mail").pk], "confirmed": "yes"})
+    assert (warned(), set(owners())) == ([], {"shop"})
+
+
+def test_what_is_as_it_should_be_makes_no_source() -> None:
+    add(superuser())
+    assert not Source.objects.filter(name="admin").exists()
+
+
+def test_its_keys_are_compared_with_those_of_other_configs_of_its_check() -> None:
+    dispatcher.schedule([sent(key, instances=(f"url: {key}\ntimeout: 3\n",)) for key in ("a", "b")])
+    add(superuser(), yaml="instances:\n  - url: c\n    timeuot: 3\n")
+    assert warned() == [("shop", 3)]

@@ -48,6 +48,13 @@ def test_a_scan_now_sends_what_the_files_have(folder: Path) -> None:
     assert Config.objects.count() == 12
 
 
+def test_warnings_are_counted_and_listed(folder: Path) -> None:
+    (folder / "check3.yaml").write_text("cluster_check: true\nservice: <b>\ninstances: [{url: u3}]\n")
+    assert "0 errors, 1 warning." in act("scan_now")
+    shown = operator("view_source").get(page()).content.decode()
+    assert "nothing reads service at the top level" in shown
+
+
 def test_held_removals_are_shown_and_accepted(folder: Path) -> None:
     sync()
     for number in range(11):

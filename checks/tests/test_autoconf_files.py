@@ -15,6 +15,7 @@ from checks import wire
 from checks.autoconf import fileformat, files
 from checks.autoconf.files import FileSource
 from checks.autoconf.source import BrokenConfig, Scan
+from checks.lint import lint
 from checks.wire import IntegrationConfig
 from checks.yamlnodes import OddYAML
 from clusteragent.lib import conf
@@ -65,7 +66,7 @@ def scan() -> Scan:
 
 
 def found(scan: Scan) -> dict[str, IntegrationConfig]:
-    return {found.key: found.read() for found in scan.found}
+    return {found.key: found.read().config for found in scan.found}
 
 
 def only(folder: Path, text: str | bytes = CONFIG) -> IntegrationConfig:
@@ -210,7 +211,7 @@ def test_a_second_folder_s_file_does_not_take_the_place_of_one_that_cant_be_read
         assert [found.key for found in looked.found] == ["b.yaml"]
         assert looked.keeps("a.yaml")
     (tmp_path / "away").rename(folder)
-    assert {found.key: found.read().instances for found in source.scan().found} == {
+    assert {found.key: found.read().config.instances for found in source.scan().found} == {
         "a.yaml": ("url: first\n",),
         "b.yaml": ("url: second\n",),
     }
@@ -419,10 +420,12 @@ def test_a_byte_order_mark_and_windows_line_ends_are_fine(folder: Path) -> None:
         ("", "is empty", None),
         (" \n", "is empty", None),
         ("# nothing\n", "has nothing but comments", None),
-        ("- a\n", "is not a map with keys such as init_config and instances", 1),
+        ("text\n", "is not a map with keys such as init_config and instances", 1),
+        ("- a\n", "is not a map with keys such as init_config and instances, but a list: put it under instances", 1),
         ("init_config:\n", "has no instances", 1),
         ("cluster_check: true\ninstances: []\n", "has no instances", 1),
-        ("\ninstances: {a: b}\n", "instances is not a list", 2),
+        ("\ninstances: a\n", "instances is not a list", 2),
+        ("\ninstances: {a: b}\n", "instances is not a list: put a dash before the first key of each", 2),
         ("instances:\n  - a: b\n  - text\n", "an instance is not a map", 3),
         ("instances: [{}]\ncluster_check: 'true'\n", "cluster_check is neither true nor false (without quotes)", 2),
         ("instances: [{}]\ncluster_check: 1\n", "cluster_check is neither true nor false (without quotes)", 2),
@@ -430,10 +433,12 @@ def test_a_byte_order_mark_and_windows_line_ends_are_fine(folder: Path) -> None:
         ("instances: [{}]\nad_identifiers: [{}]\n", "an item of ad_identifiers is not a text", 2),
         ("instances: [{}]\nnode_name: [a]\n", "node_name is not a text", 2),
         ("instances: [{a: 1}]\ninit_config:\ninstances: [{b: 2}]\n", "the key instances stands twice", 3),
-        ("instances: [{}]\n---\ninstances: [{}]\n", "but found another document", 2),
-        ("instances:\n\t- a: b\n", "found character that cannot start any token", 2),
-        ("instances:\n  - a: *nowhere\n", "an alias names nothing before it", 2),
-        ("a: [\n", "did not find expected node content", 2),
+        ("---\n---\ninstances: [{}]\n", "its first document is empty, and no other one is read", None),
+        (
+            "instances:\n  - a: *nowhere\n",
+            "an alias names nothing before it: put a text that begins with * in quotes",
+            2,
+        ),
         (b"a: b\ninstances: \xff\n", "is not UTF-8", 2),
         ("a: b\nc: \0\n", "holds a NUL character", None),
     ],
@@ -459,10 +464,12 @@ def test_a_bomb_is_told_as_an_error(folder: Path, text: str) -> None:
     assert "more than" in problem or "deeper than" in problem
 
 
-@given(st.text(alphabet="abin:-[]{}&*!|>'\"%#~?@,.<0123 \n\t\r\x85\ud800é", max_size=60), st.booleans())
+@given(st.text(alphabet="abin:-[]{}&*!|>'\"%#~?@,.<0123 \n\t\r\x85\u2028\ufeff\ud800é", max_size=60), st.booleans())
 @settings(max_examples=300, deadline=None)
 def test_whatever_a_file_says_is_a_config_or_a_told_error(tail: str, as_instance: bool) -> None:
     text = f"instances:\n  - a: {tail}" if as_instance else f"instances: [{{}}]\ninit_config: {tail}"
+    with suppress(OddYAML):
+        lint(text, "http_check", written_here=True)
     with suppress(OddYAML):
         config = fileformat.parse(text, name="http_check", source="file:a")
         assert len(config.instances) >= 1

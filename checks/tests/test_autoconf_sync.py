@@ -4,6 +4,7 @@ import base64
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,10 +13,11 @@ import pytest
 from django.db import connection, transaction
 from django.db.models.functions import Now
 
+from checks import sending
 from checks.autoconf import FileSource, Report, SyncUnderWay, files, sync
 from checks.models import Assignment, Config, Move, Origin, Source, SourceScan
 from checks.querysets import NotLeader
-from checks.tests.cast import lead, owners, report
+from checks.tests.cast import lead, owners, report, versions
 from clusteragent.lib import conf, locks
 
 pytestmark = pytest.mark.django_db
@@ -499,3 +501,196 @@ def test_one_sync_runs_at_a_time(folder: Path, source: FileSource) -> None:
         with pytest.raises(NotLeader):
             sync(-1, sources=[source])
         assert locks.try_acquire(other.cursor(), locks.Lock.SYNC, timeout="10ms")
+
+
+# Warnings
+
+ODD = "cluster_check: true\ninstances:\n  - url: NAME\n    tags: a\n"
+
+
+def warned() -> list[tuple[str, int | None]]:
+    """Where the source's row says that something is odd."""
+    return [(one["where"], one["line"]) for one in row().warnings]
+
+
+def test_what_is_odd_is_dispatched_and_told_until_it_is_mended(folder: Path, source: FileSource) -> None:
+    write(folder, "a", "b", text=ODD)
+    told = sync(sources=[source])
+    assert (told.added, [notice.where for notice in told.warnings]) == (["a.yaml", "b.yaml"], ["a.yaml", "b.yaml"])
+    assert warned() == [("a.yaml", 4), ("b.yaml", 4)]
+    sync(sources=[source])
+    assert warned() == [("a.yaml", 4), ("b.yaml", 4)]
+    write(folder, "a")
+    (folder / "b.yaml").unlink()
+    sync(sources=[source])
+    assert (warned(), keys()) == ([], {"a.yaml"})
+
+
+def test_a_file_that_is_odd_and_no_cluster_check_is_told(folder: Path) -> None:
+    write(folder, "a", text="cluster-check: true\ninstances: [{}]\n")
+    assert (sync().other_checks, warned()) == (1, [("a.yaml", 1)])
+
+
+def test_what_was_odd_about_a_file_that_is_being_written_stays_told(
+    folder: Path, source: FileSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(folder, "a", text=ODD)
+    sync(sources=[source])
+    monkeypatch.setattr(files, "SETTLED_AFTER", 60)
+    write(folder, "a", text=ODD + "    b: 1\n")
+    assert sync(sources=[source]).unsettled
+    assert warned() == [("a.yaml", 4)]
+
+
+def test_a_key_unlike_those_of_files_that_came_later_is_told(folder: Path, source: FileSource) -> None:
+    folder = folder / "http_check.d"
+    write(folder, "a", text="cluster_check: true\ninstances:\n  - url: NAME\n    timeuot: 1\n")
+    sync(sources=[source])
+    assert warned() == []
+    write(folder, "b", "c", text="cluster_check: true\ninstances:\n  - url: NAME\n    timeout: 1\n")
+    sync(sources=[source])
+    assert warned() == [("http_check.d/a.yaml", 4)]
+
+
+def test_each_warning_is_logged_once(folder: Path, source: FileSource, caplog: pytest.LogCaptureFixture) -> None:
+    write(folder, "a", text=ODD)
+    sync(sources=[source])
+    sync(sources=[source])
+    assert sum("config_odd" in str(record.msg) for record in caplog.records) == 1
+
+
+# Which file a config names as its source
+
+
+def sources() -> dict[str, str]:
+    """{an origin's key: the source that its config names to node agents}; what people see names the same."""
+    found = {}
+    for origin in Origin.objects.select_related("config"):
+        config = origin.config
+        named = json.loads(bytes(config.wire))["source"]
+        assert json.loads(bytes(config.scrubbed))["source"] == config.original["source"] == named
+        assert f"\nsource: {named}\n" in config.text
+        found[origin.key] = named
+    return found
+
+
+def bytes_of_all() -> list[tuple[int, str, object]]:
+    """What decides whether a check restarts."""
+    return [
+        (config.pk, config.digest, json.loads(bytes(config.wire))["instances"])
+        for config in Config.objects.order_by("pk")
+    ]
+
+
+SAME = "cluster_check: true\ninstances: [{url: x, tags: [a, b]}]\n"
+OTHER_ORDER = "cluster_check: true\ninstances: [{tags: [b, a], url: x}]\n"
+
+
+def test_a_renamed_file_s_config_names_the_new_file_and_stays_where_it_is(folder: Path, source: FileSource) -> None:
+    write(folder, "http_check.d/a")
+    sync(sources=[source])
+    before, moves, versions_ = bytes_of_all(), Move.objects.count(), versions()
+    (folder / "http_check.d/a.yaml").rename(folder / "http_check.d/b.yaml")
+    sync(sources=[source])
+    assert sources() == {"http_check.d/b.yaml": "file:http_check.d/b.yaml"}
+    assert (bytes_of_all(), Move.objects.count(), versions()) == (before, moves, versions_)
+
+
+def test_a_rename_is_waited_for_until_the_new_file_is_read(
+    folder: Path, source: FileSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(folder, "http_check.d/a")
+    sync(sources=[source])
+    before = bytes_of_all()
+    (folder / "http_check.d/a.yaml").rename(folder / "http_check.d/b.yaml")
+    monkeypatch.setattr(files, "SETTLED_AFTER", 60)
+    told = sync(sources=[source])
+    assert (told.removed, told.unsettled) == ([], True)
+    monkeypatch.setattr(files, "SETTLED_AFTER", 0)
+    assert sync(sources=[source]).removed == ["http_check.d/a.yaml"]
+    assert (bytes_of_all(), sources()) == (before, {"http_check.d/b.yaml": "file:http_check.d/b.yaml"})
+
+
+def test_a_file_that_never_settles_holds_no_removal_up(
+    folder: Path, source: FileSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(folder, "a", "b")
+    sync(sources=[source])
+    monkeypatch.setattr(files, "SETTLED_AFTER", 60)
+    write(folder, "log")
+    (folder / "a.yaml").unlink()
+    assert sync(sources=[source]).removed == []
+    monkeypatch.setattr(files, "ARRIVES_FOR", 0)
+    assert sync(sources=[source]).removed == ["a.yaml"]
+
+
+@pytest.mark.parametrize("text", [SAME, OTHER_ORDER])
+@pytest.mark.parametrize("edit", [False, True])
+def test_when_one_of_two_files_goes_the_config_names_the_other(
+    folder: Path, source: FileSource, text: str, edit: bool
+) -> None:
+    write(folder, "http_check.d/a", text=SAME)
+    write(folder, "http_check.d/b", text=text)
+    sync(sources=[source])
+    before = bytes_of_all()
+    assert set(sources().values()) == {"file:http_check.d/a.yaml"}
+    if edit:
+        write(folder, "http_check.d/a", text="cluster_check: true\ninstances: [{url: y}]\n")
+    else:
+        (folder / "http_check.d/a.yaml").unlink()
+    sync(sources=[source])
+    assert sources()["http_check.d/b.yaml"] == "file:http_check.d/b.yaml"
+    assert before[0] in bytes_of_all()
+
+
+def test_the_config_of_a_file_and_the_admin_names_who_is_left(folder: Path, source: FileSource) -> None:
+    write(folder, "http_check", text=SAME)
+    sync(sources=[source])
+    sending.put("admin", "by hand", replace(sending.original("file", "http_check.yaml"), source="admin:by hand"))
+    assert Config.objects.count() == 1
+    (folder / "http_check.yaml").unlink()
+    sync(sources=[source])
+    assert sources() == {"by hand": "admin:by hand"}
+    config = Config.objects.get()
+    assert (config.provider, json.loads(bytes(config.wire))["provider"]) == ("admin", "admin")
+
+
+def test_a_renamed_folder_of_files_is_no_removal_to_hold(folder: Path, source: FileSource, twenty: list[str]) -> None:
+    before = bytes_of_all()
+    for name in twenty:
+        (folder / f"{name}.yaml").rename(folder / f"{name}.yml")
+    told = sync(sources=[source])
+    assert (told.held, len(told.removed)) == ([], 20)
+    assert bytes_of_all() == before
+    assert sources() == {f"{name}.yml": f"file:{name}.yml" for name in twenty}
+
+
+def test_what_is_held_and_comes_back_under_another_name_is_held_no_more(
+    folder: Path, source: FileSource, twenty: list[str]
+) -> None:
+    before = bytes_of_all()
+    for name in twenty:
+        (folder / f"{name}.yaml").rename(folder / f"{name}.away")
+    assert len(sync(sources=[source]).held) == 20
+    for name in twenty:
+        (folder / f"{name}.away").rename(folder / f"{name}.yml")
+    assert sync(sources=[source]).held == []
+    assert (row().held_removals, bytes_of_all()) == ([], before)
+
+
+def test_while_one_of_two_files_is_broken_the_config_names_the_other(folder: Path, source: FileSource) -> None:
+    write(folder, "http_check.d/a", "http_check.d/b", text=SAME)
+    write(folder, "http_check.d/c")
+    sync(sources=[source])
+    before = bytes_of_all()
+    write(folder, "http_check.d/a", "http_check.d/c", text="instances: [")
+    for _ in range(2):
+        sync(sources=[source])
+        assert set(sources().values()) == {"file:http_check.d/b.yaml", "file:http_check.d/c.yaml"}
+    write(folder, "http_check.d/b", text="instances: [")
+    sync(sources=[source])
+    assert sources()["http_check.d/a.yaml"] == "file:http_check.d/b.yaml"
+    write(folder, "http_check.d/a", text=SAME)
+    sync(sources=[source])
+    assert sources()["http_check.d/b.yaml"] == "file:http_check.d/a.yaml"
+    assert bytes_of_all() == before

@@ -10,7 +10,7 @@ from django.db.models import F
 from django.db.models.functions import Now
 
 from checks import dispatcher, facts, why
-from checks.models import Assignment, Config, Move
+from checks.models import Assignment, Config, Move, Source
 from checks.orders import Rule
 from checks.tests.cast import lead, owners, report, sent, silence
 from checks.tests.operators import config, operator, page_of, superuser
@@ -279,3 +279,21 @@ def test_versions_are_nanoseconds_of_the_databases_time() -> None:
     assert facts.version(assignment.since) <= assignment.node.config_version
     old = assignment.since - conf.NODE_EXPIRATION_TIMEOUT
     assert facts.version(old) < facts.version(assignment.since)
+
+
+def test_it_warns_of_what_its_authors_may_not_have_meant() -> None:
+    odd = {"where": "db", "line": 3, "warning": "tags are <odd>, token: hunter22"}
+    Source.objects.filter(name="file").update(warnings=[odd, odd | {"where": "other", "warning": "of another"}])
+    text = page()
+    assert "Warnings db, line 3: tags are &lt;odd&gt;, token: ********" in text
+    assert "of another" not in text
+
+
+def test_it_warns_of_nothing_while_all_is_as_it_should_be() -> None:
+    assert "Warnings" not in page()
+
+
+def test_a_shard_has_the_warnings_of_what_it_was_cut_from() -> None:
+    dispatcher.schedule([sent("shop#1")])
+    Source.objects.filter(name="file").update(warnings=[{"where": "shop", "line": None, "warning": "odd"}])
+    assert "Warnings shop: odd" in page("shop#1")

@@ -386,6 +386,17 @@ def test_an_error_of_no_line_has_its_place_without_one() -> None:
     assert only().cause == "Source file, conf.d: no permission"
 
 
+def test_a_sources_first_warning_after_everything_else() -> None:
+    warnings = [
+        {"where": "a.yaml", "line": 2, "warning": "odd"},
+        {"where": "b.yaml", "line": None, "warning": "odd too"},
+    ]
+    Source.objects.filter(name="file").update(warnings=warnings, held_removals=["one"])
+    assert [need.key for need in needs.lines()] == ["held_removals:file", "source_warning:file"]
+    line = found()["source_warning:file"]
+    assert (line.count, line.cause) == (2, "Source file, a.yaml:2: odd")
+
+
 def test_removals_that_a_source_holds() -> None:
     Source.objects.filter(name="file").update(held_removals=["one", "two"])
     assert (only().key, only().count) == ("held_removals:file", 2)
@@ -425,7 +436,11 @@ def test_every_link_leads_to_a_page(admin_client) -> None:
     Node.objects.cordon()
     Node.objects.filter(name="АSH").update(schedulable=False)  # noqa: RUF001
     Hearing.objects.update(last_pass=None, braked_since=Now(), warmup=True, names_refused=1, names_refused_at=Now())
-    Source.objects.update(held_removals=["one"], errors=[{"where": "a", "line": 1, "error": "b"}])
+    Source.objects.update(
+        held_removals=["one"],
+        errors=[{"where": "a", "line": 1, "error": "b"}],
+        warnings=[{"where": "a", "line": 1, "warning": "b"}],
+    )
     one = Config.objects.get(origins__key="one")
     for kind in Trouble.Kind.values:
         Trouble.objects.create(config=one, kind=kind, since=Now() - timedelta(minutes=5))

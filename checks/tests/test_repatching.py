@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from checks import dispatcher, patching, repatching, sending, tasks
+from checks import dispatcher, patching, repatching, sending, tasks, wire
 from checks.autoconf import FileSource, Report, files, sync
 from checks.models import Config, Move, Origin
 from checks.querysets import NotLeader
@@ -42,8 +42,8 @@ def tag(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def tagged(name: str) -> set[str]:
     """The origins whose configs have this tag in each instance."""
     found = set()
-    for key, wire in Origin.objects.values_list("key", "config__wire"):
-        texts = [base64.b64decode(each).decode() for each in json.loads(bytes(wire))["instances"]]
+    for key, sent_ in Origin.objects.values_list("key", "config__wire"):
+        texts = [base64.b64decode(each).decode() for each in json.loads(bytes(sent_))["instances"]]
         if all(f"- {name}\n" in text for text in texts):
             found.add(key)
     return found
@@ -320,3 +320,17 @@ def test_the_tag_of_the_cluster_s_name_counts_where_it_has_one(
     before = patching.fingerprint()
     monkeypatch.setattr(conf, option, value)
     assert patching.fingerprint() != before
+
+
+def test_a_source_that_had_gone_before_is_put_right(folder: Path) -> None:
+    write(folder, "ash")
+    sync(sources=[FileSource()])
+    stored = Config.objects.get()
+    stored.original["source"] = "file:gone.yaml"
+    stored.wire = wire.sent_by(bytes(stored.wire), "file:gone.yaml", "file")
+    stored.patched_with = patching.made_with() + "older"
+    stored.save()
+    before = moves()
+    repatch()
+    assert json.loads(bytes(Config.objects.get().wire))["source"] == "file:ash.yaml"
+    assert moves() == before

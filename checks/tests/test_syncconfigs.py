@@ -71,6 +71,29 @@ def test_an_error_is_shown_with_file_and_line(folder: Path) -> None:
     assert message == "1 in error, 0 removals held"
 
 
+def odd(folder: Path) -> None:
+    """Two files whose authors meant something else, one of them no cluster check."""
+    (folder / "a.yaml").write_text("cluster_check: true\ntags: [b]\ninstances: [{url: a}]\n")
+    (folder / "b.yaml").write_text("cluster_checks: true\ninstances: [{url: b}]\n")
+
+
+def test_warnings_are_shown_with_file_and_line_and_are_no_error(folder: Path) -> None:
+    odd(folder)
+    lines = run().splitlines()
+    assert "warning: a.yaml:2: nothing reads tags at the top level: does it belong in an instance, further in?" in lines
+    assert "warning: b.yaml:1: nothing reads cluster_checks at the top level: is cluster_check meant?" in lines
+    assert "added: a.yaml" in lines
+
+
+def test_a_strict_run_fails_for_warnings(folder: Path) -> None:
+    write(folder, "one")
+    run("--strict")
+    odd(folder)
+    out, message = fail("--strict")
+    assert "warning: a.yaml:2: " in out
+    assert message == "0 in error, 0 removals held, 2 warnings"
+
+
 def test_held_removals_are_shown_and_can_be_accepted(folder: Path) -> None:
     names = [f"c{number}" for number in range(12)]
     write(folder, *names)
@@ -92,6 +115,9 @@ def test_it_writes_json_for_programs(folder: Path) -> None:
     out, _ = fail("--json")
     error = {"where": "one.yaml", "line": 2, "error": "an instance is not a map"}
     assert json.loads(out)["errors"] == [error]
+    (folder / "one.yaml").write_text("cluster_checks: true\ninstances: [{}]\n")
+    told = "nothing reads cluster_checks at the top level: is cluster_check meant?"
+    assert json.loads(run("--json"))["warnings"] == [{"where": "one.yaml", "line": 1, "warning": told}]
 
 
 def test_it_waits_for_files_that_are_being_written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

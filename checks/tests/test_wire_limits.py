@@ -90,7 +90,7 @@ def test_what_is_just_small_enough_is_taken() -> None:
         ("a: \ud800", "is not valid UTF-8"),
         ("a: 1\nb: \x07", "line 2: control characters are not allowed"),
         ("é: 1\nb: \x7f", "line 2: control characters are not allowed"),
-        ("\ta: 1", "cannot start any token"),
+        ("\ta: 1", "a tab stands where YAML wants spaces"),
         ('a: "\\ud800"', "invalid Unicode character"),
     ],
 )

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from checks import wire
+from checks import readable, wire
 from checks.wire import IntegrationConfig, UnpatchableConfig
 
 DATA = Path(__file__).parents[2] / "tests" / "data"
@@ -244,12 +244,17 @@ def test_the_extra_tags_do_not_change_the_fingerprint() -> None:
     [
         ("[a]", "ntp: instance 2: line 1: is not a map"),
         ("text", "ntp: instance 2: line 1: is not a map"),
-        ("a: 1\nb: ]", "ntp: instance 2: line 2: did not find expected node content"),
-        ("a: 1\n---\nb: 2\n", "ntp: instance 2: line 2: but found another document"),
-        ("a: 1\nb: *hunter2", "ntp: instance 2: line 2: an alias names nothing before it"),
+        ("a: 1\nb: ]", "ntp: instance 2: line 2: a value can't begin with ]: put it in quotes"),
+        (
+            "a: 1\nb: *hunter2",
+            "ntp: instance 2: line 2: an alias names nothing before it: put a text that begins with * in quotes",
+        ),
         ("a: 1\n? [b]\n: 2", "ntp: instance 2: line 2: a key is not a scalar"),
         ("<<: hunter2", "ntp: instance 2: line 1: a merge key names something that is not a map"),
-        ("a: %%hunter2%%", "ntp: instance 2: line 1: found character that cannot start any token"),
+        (
+            "a: %%hunter2%%",
+            "ntp: instance 2: line 1: a value can't begin with %: put it in quotes, as '%%host%%'",
+        ),
     ],
 )
 def test_a_refusal_names_check_instance_line_and_reason_and_no_secret(instance: str, problem: str) -> None:
@@ -319,3 +324,14 @@ def test_identifiers_make_a_template_and_a_nodes_name_an_endpoint_check(
     config: IntegrationConfig, is_template: bool, is_endpoint: bool
 ) -> None:
     assert (config.is_template, config.is_endpoint) == (is_template, is_endpoint)
+
+
+def test_another_source_changes_the_source_alone() -> None:
+    config = IntegrationConfig(
+        "ntp", instances=("a: é\nsource: b\n",), init_config="source: x\n", source="file:a", provider="file"
+    )
+    for source in ("api:shop:a", 'admin:\\1 "x": é # y', "file:b"):
+        before, after = wire.patch(config, []), wire.patch(replace(config, source=source, provider="api"), [])
+        assert wire.sent_by(before.wire, source, "api") == after.wire
+        assert readable.sent_by(before.text, source, "api") == after.text
+        assert (before.digest, before.check_ids) == (after.digest, after.check_ids)

@@ -55,6 +55,7 @@ OURS = {
     "clusteragent_task_age_seconds": ("gauge", {"task"}),
     "clusteragent_needs_you": ("gauge", {"kind"}),
     "clusteragent_source_errors": ("gauge", {"source"}),
+    "clusteragent_source_warnings": ("gauge", {"source"}),
     "clusteragent_source_held_removals": ("gauge", {"source"}),
     "clusteragent_webhook_attempts": ("gauge", set()),
 }
@@ -274,14 +275,18 @@ def test_the_replica_that_leads_says_so(monkeypatch: pytest.MonkeyPatch) -> None
 def test_what_needs_somebody_and_what_sources_hold() -> None:
     Hearing.objects.update(last_pass=Now())
     Source.objects.filter(name="file").update(
-        errors=[{"where": "a", "line": 1, "error": "b"}] * 2, held_removals=["one", "two", "three"]
+        errors=[{"where": "a", "line": 1, "error": "b"}] * 2,
+        warnings=[{"where": "c", "line": None, "warning": "d"}],
+        held_removals=["one", "two", "three"],
     )
     found = scrape()
     assert {kind for (kind,), number in found["clusteragent_needs_you"].items() if number} == {
         "source_error",
         "held_removals",
+        "source_warning",
     }
     assert found["clusteragent_source_errors"] == {("file",): 2}
+    assert found["clusteragent_source_warnings"] == {("file",): 1}
     assert found["clusteragent_source_held_removals"] == {("file",): 3}
 
 

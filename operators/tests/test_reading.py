@@ -230,3 +230,13 @@ def test_events_are_told_in_bounded_pages_whatever_nodes_declare(viewer: Caller)
     rows = viewer.rows("events?limit=1000&kind=declared")
     assert len(rows) == 100
     assert max(len(row["cause"]) for row in rows) <= MOST_CHARACTERS
+
+
+@pytest.mark.parametrize("limit", ["many", "0", "-1", "1.5", "", "1e3", "\u0663", "%31%00"])
+def test_a_limit_that_is_no_number_of_rows_is_refused(viewer: Caller, limit: str) -> None:
+    answer = viewer.call("GET", f"configs?limit={limit}")
+    assert (answer.status_code, answer.json()) == (400, {"limit": ["A whole number, 1 to 1000."]})
+
+
+def test_more_rows_than_a_page_has_come_in_pages(viewer: Caller) -> None:
+    assert viewer.rows("configs?limit=99999999999999999999") == viewer.rows("configs?limit=1000")

@@ -249,3 +249,91 @@ def test_a_new_source_does_not_hold_up_the_warm_up(author: Caller) -> None:
     Source.objects.update(read_at="2020-01-01T00:00Z")
     put(author, written("a"))
     assert not Source.objects.filter(read_at=None).exists()
+
+
+# Warnings
+
+CASES = Path(__file__).parents[2] / "tests" / "data" / "cases"
+ODD = "initconfig:\ninstances:\n  - url: a\n    tags: b\n"
+
+
+def test_what_is_odd_is_taken_and_told(author: Caller) -> None:
+    told = [
+        {"name": "a", "line": 1, "warning": "nothing reads initconfig at the top level: is init_config meant?"},
+        {
+            "name": "a",
+            "line": 4,
+            "warning": "tags are no list: agents refuse to load the check, or run it without them",
+        },
+    ]
+    assert done(put(author, written("a", yaml=ODD), written("b"), query="?dry_run=1"))["warnings"] == told
+    assert not Source.objects.filter(name="api:shop").exists()
+    assert done(put(author, written("a", yaml=ODD), written("b")))["warnings"] == told
+    assert author.get("sources/shop")["warnings"] == told
+    (config,) = author.rows("configs?key=a")
+    assert author.get(f"configs/{config['id']}")["warnings"] == told
+    assert done(put(author, written("a"), written("b")))["warnings"] == []
+    assert author.get("sources/shop")["warnings"] == []
+
+
+def test_what_is_odd_about_a_config_in_parts_has_no_line(author: Caller) -> None:
+    odd = {"name": "a", "check": "postgress", "instances": [{"tags": "b"}]}
+    told = done(put(author, odd))["warnings"]
+    assert [(one["name"], one["line"]) for one in told] == [("a", None), ("a", None)]
+
+
+def test_keys_are_compared_within_a_set(author: Caller) -> None:
+    configs = [{"name": name, "check": "shop", "instances": [{"url": name, "timeout": 1}]} for name in "ab"]
+    told = done(put(author, *configs, {"name": "c", "check": "shop", "instances": [{"url": "c", "timeuot": 1}]}))
+    assert [one["name"] for one in told["warnings"]] == ["c"]
+
+
+def test_keys_are_compared_with_those_of_other_sources(author: Caller) -> None:
+    configs = [{"name": name, "check": "shop", "instances": [{"url": name, "timeout": 1}]} for name in "ab"]
+    author.call("PUT", "sources/mail", {"configs": configs})
+    told = done(put(author, {"name": "c", "check": "shop", "instances": [{"url": "c", "timeuot": 1}]}))
+    assert [one["name"] for one in told["warnings"]] == ["c"]
+
+
+# Keys that nothing reads
+
+
+def test_keys_that_nothing_reads_are_refused_by_name(author: Caller) -> None:
+    answer = author.call("PUT", "sources/shop", (CASES / "put" / "unknown_keys.json").read_text())
+    assert answer.status_code == 400
+    problems = answer.json()["configs"]["0"]
+    assert problems["init_configs"] == ["n: Nothing reads this: is init_config meant?"]
+    assert problems["ignore_autodiscovery_tags"][0].startswith("n: Nothing reads this. There are check, init_config, ")
+    assert names() == set()
+
+
+def test_a_body_s_and_an_address_s_keys_are_refused_too(author: Caller) -> None:
+    answer = author.call("PUT", "sources/shop", {"configs": [], "revison": "a"})
+    assert (answer.status_code, answer.json()) == (400, {"revison": ["Nothing reads this: is revision meant?"]})
+    answer = put(author, written("a"), query="?dryrun=1")
+    assert (answer.status_code, answer.json()) == (400, {"dryrun": ["Nothing reads this: is dry_run meant?"]})
+    assert names() == set()
+
+
+def test_a_key_that_nothing_reads_tells_no_secret_and_is_not_repeated_at_length(author: Caller) -> None:
+    token = "ghp_" + "a1B2" * 9
+    answer = put(author, written("a", **{token: 1, "x" * 5000: 1}))
+    assert answer.status_code == 400
+    assert token not in answer.content.decode()
+    assert len(answer.content) < 2000
+
+
+def test_removals_that_were_accepted_are_held_no_more(author: Caller) -> None:
+    put(author, *[written(f"c{number}") for number in range(12)])
+    assert done(put(author, query="?dry_run=1"))["removals_held"] is True
+    for query in ("?dry_run=1&accept_removals=1", "?accept_removals=1"):
+        told = done(put(author, query=query))
+        assert (len(told["removed"]), told["removals_held"]) == (12, False)
+
+
+def test_a_config_under_another_name_is_the_same_and_names_it(author: Caller) -> None:
+    put(author, {"name": "a", "check": "http_check", "instances": [{"url": "x"}]})
+    before = Config.objects.get()
+    put(author, {"name": "b", "check": "http_check", "instances": [{"url": "x"}]})
+    after = Config.objects.get()
+    assert (after.pk, after.digest, after.original["source"]) == (before.pk, before.digest, "api:shop:b")

@@ -233,3 +233,34 @@ def test_only_operators_freeze_and_all_roles_see_it(operator: Caller) -> None:
     freeze = operator.call("POST", "freezes", {}).json()
     assert [row["id"] for row in viewer.rows("freezes")] == [freeze["id"]]
     assert viewer.call("DELETE", f"freezes/{freeze['id']}").status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "unread"),
+    [
+        ("pins", {"configs": [1], "aim": "birch", "wait": True}, {"wait": ["Nothing reads this: is waits meant?"]}),
+        ("pauses", {"configs": [1], "until_": FAR}, {"until_": ["Nothing reads this: is until meant?"]}),
+        (
+            "rules",
+            {"name": "a", "check_patern": "b"},
+            {"check_patern": ["Nothing reads this: is check_pattern meant?"]},
+        ),
+        ("node-rules", {"pattern": "a", "label": {"b": "c"}}, {"label": ["Nothing reads this: is labels meant?"]}),
+        ("freezes", {"untill": FAR}, {"untill": ["Nothing reads this: is until meant?"]}),
+        ("plans", {"bugdet": 1}, {"bugdet": ["Nothing reads this: is budget meant?"]}),
+        ("nodes/ash/drain?dry_run=1", None, {"dry_run": ["Nothing reads this."]}),
+    ],
+)
+def test_what_nothing_reads_is_refused_and_nothing_is_done(
+    operator: Caller, path: str, body: Any, unread: dict[str, list[str]]
+) -> None:
+    answer = operator.call("POST", path, body)
+    assert (answer.status_code, answer.json()) == (400, unread)
+    assert not Node.objects.get(name="ash").draining
+    assert not any(model.objects.exists() for model in (Pin, Pause, Rule))
+
+
+def test_a_rule_that_was_read_may_be_sent_back(operator: Caller) -> None:
+    rule = operator.call("POST", "rules", {"name": "zones", "required": {"zone": "a"}}).json()
+    answer = operator.call("PUT", f"rules/{rule['id']}", rule | {"max_per_node": 5})
+    assert (answer.status_code, answer.json()["max_per_node"]) == (200, 5)

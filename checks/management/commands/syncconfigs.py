@@ -6,14 +6,19 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from checks import autoconf
 from checks.scrub import scrub
+from clusteragent.lib.admin import numbered
 from clusteragent.lib.terminal import inert
 
 
 class Command(BaseCommand):
-    help = "Read the config sources now, and say what is wrong with them. Exits with 1 when something is, or is held."
+    help = (
+        "Read the config sources now, and say what is wrong with them, and what their authors may not have meant. Exits"
+        " with 1 when something is wrong, or is held."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--accept-removals", action="store_true", help="remove what is held, too")
+        parser.add_argument("--strict", action="store_true", help="exit with 1 for warnings, too")
         parser.add_argument("--json", action="store_true", help="for programs")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -22,11 +27,13 @@ class Command(BaseCommand):
         except autoconf.SyncUnderWay as error:
             raise CommandError("another sync is under way, try again") from error
         if options["json"]:
-            self.stdout.write(json.dumps(asdict(report), indent=2))
+            told = asdict(report) | {"warnings": [notice._asdict() for notice in report.warnings]}
+            self.stdout.write(json.dumps(told, indent=2))
         else:
             self.show(report)
-        if report.errors or report.held:
-            raise CommandError(f"{len(report.errors)} in error, {len(report.held)} removals held")
+        if report.errors or report.held or (options["strict"] and report.warnings):
+            number = f"{len(report.errors)} in error, {len(report.held)} removals held"
+            raise CommandError(number + _and_warnings(report))
 
     def show(self, report: autoconf.Report) -> None:
         for what in ("added", "changed", "removed"):
@@ -36,9 +43,15 @@ class Command(BaseCommand):
             self.stdout.write(inert(scrub(f"passed over: {one.where}: {one.why}")))
         for key in report.held:
             self.stdout.write(f"held: {inert(scrub(key))} is gone; --accept-removals removes it")
+        for notice in report.warnings:
+            self.stdout.write(self.style.WARNING(inert(scrub(f"warning: {notice}"))))
         for problem in report.errors:
             self.stdout.write(self.style.ERROR(inert(scrub(f"error: {problem}"))))
         self.stdout.write(
             f"{len(report.added)} added, {len(report.changed)} changed, {len(report.removed)} removed,"
-            f" {report.other_checks} checks of node agents themselves"
+            f" {report.other_checks} checks of node agents themselves{_and_warnings(report)}"
         )
+
+
+def _and_warnings(report: autoconf.Report) -> str:
+    return f", {numbered(len(report.warnings), 'warning')}" if report.warnings else ""

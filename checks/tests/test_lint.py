@@ -1,0 +1,287 @@
+"""What is told of configs that can be read and probably say something else than was meant."""
+
+from collections.abc import Iterator
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from checks import integrations, lint
+from checks.lint import Keys, Linted, Notice
+
+CASES = Path(__file__).parents[2] / "tests" / "data" / "cases" / "quiet"
+CONFIG = "cluster_check: true\ninstances:\n  - host: a\n"
+
+
+def odd(text: str, check: str = "http_check", **how: bool) -> list[tuple[int | None, str]]:
+    return [tuple(oddity) for oddity in lint.lint(text, check, **how).oddities]
+
+
+def messages(text: str) -> list[str]:
+    return [message for _, message in odd(text)]
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("typo_flag", [(1, "nothing reads cluster_checks at the top level: is cluster_check meant?")]),
+        (
+            "misindented",
+            [
+                (4, "nothing reads tags at the top level: does it belong in an instance, further in?"),
+                (6, "nothing reads service at the top level: does it belong in an instance, further in?"),
+            ],
+        ),
+        ("trailing_document", []),
+        ("duplicate_in_instance", [(6, "the key tags stands twice in one map: the last one counts")]),
+    ],
+)
+def test_the_recorded_cases(name: str, told: list[tuple[int, str]]) -> None:
+    assert odd((CASES / f"{name}.yaml").read_text()) == told
+
+
+def test_a_config_as_it_should_be() -> None:
+    assert odd(CONFIG) == []
+
+
+@pytest.mark.parametrize("flag", ["cluster_checks", "cluster-check", "ClusterCheck", "clustercheck", "cluser_check"])
+def test_a_misspelt_flag_is_told_although_nothing_is_dispatched(flag: str) -> None:
+    assert odd(f"{flag}: true\ninstances: [{{}}]\n") == [
+        (1, f"nothing reads {flag} at the top level: is cluster_check meant?")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("instances:\n  - host: a\n    cluster_check: true\n", "instances"),
+        ("instances: [{}]\ninit_config:\n  cluster_check: true\n", "init_config"),
+    ],
+)
+def test_a_flag_where_nothing_reads_it(text: str, part: str) -> None:
+    assert odd(text) == [(3, f"nothing reads cluster_check in {part}: it belongs at the top level")]
+
+
+def test_of_a_node_agent_s_own_check_only_the_flag_is_told() -> None:
+    assert odd("tags: [a]\ninstances:\n  - a: 1\n    a: 2\n", check="postgress") == []
+
+
+def test_what_is_written_here_need_not_say_that_it_is_a_cluster_check() -> None:
+    assert odd("initconfig:\ninstances: [{}]\n", written_here=True) == [
+        (1, "nothing reads initconfig at the top level: is init_config meant?")
+    ]
+
+
+def test_instances_in_init_config() -> None:
+    assert odd(f"{CONFIG}init_config:\n  instances:\n    - host: b\n") == [
+        (5, "nothing reads instances in init_config: they belong at the top level")
+    ]
+
+
+def test_an_anchor_is_seen_behind_letters_that_are_many_bytes_or_lines() -> None:
+    assert odd(f"\ufeffé: &e ü\u2028\nß: &s\r\n  a: 1\r\n{CONFIG}") == []
+
+
+@pytest.mark.parametrize("part", ["x-shop: {a: 1}", "_shop: 1", ".shop: 1", "shop: &shop {a: 1}", "shop: &shop text"])
+def test_parts_that_others_refer_to_are_no_mistake(part: str) -> None:
+    assert odd(f"{part}\n{CONFIG}") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            "    a: 1\n    b: {c: [{d: 1, d: 2}]}\n",
+            (5, "the key d stands twice in one map: the last one counts"),
+        ),
+        ("    'a': 1\n    a: 2\n", (5, "the key a stands twice in one map: the last one counts")),
+        (
+            "    x: &x {a: 1, a: 2}\n    y: *x\n",
+            (4, "the key a stands twice in one map: the last one counts"),
+        ),
+    ],
+)
+def test_a_key_twice_at_any_depth_is_told_once(text: str, told: tuple[int, str]) -> None:
+    assert odd(CONFIG + text) == [told]
+
+
+def test_merging_twice_and_keys_of_other_types_are_no_repetition() -> None:
+    assert odd(f"x-a: &a {{b: 1}}\nx-c: &c {{d: 1}}\n{CONFIG}    <<: *a\n    <<: *c\n    1: a\n    '1': b\n") == []
+
+
+@pytest.mark.parametrize(
+    ("tags", "told"),
+    [
+        ("team:a", "tags are no list: agents refuse to load the check, or run it without them"),
+        ("{team: a}", "tags are no list: agents refuse to load the check, or run it without them"),
+        ("[team: a]", "a tag is a map, since a blank follows its colon: write it as key:value"),
+        ("[[a]]", "a tag is a list, not a text: agents refuse to load the check"),
+        ("[7]", "a tag is a number, a truth or nothing, not a text: put it in quotes"),
+        ("[~]", "a tag is a number, a truth or nothing, not a text: put it in quotes"),
+    ],
+)
+def test_tags_that_are_no_list_of_texts(tags: str, told: str) -> None:
+    assert odd(f"{CONFIG}    tags: {tags}\n") == [(4, told)]
+
+
+@pytest.mark.parametrize("tags", ["", "[]", "[a, 'b:c', \"1\", 10:20]", "~"])
+def test_tags_that_are_a_list_of_texts(tags: str) -> None:
+    assert odd(f"{CONFIG}    tags: {tags}\n") == []
+
+
+def test_tags_that_an_instance_merges_count_as_its_own() -> None:
+    assert odd(f"x-a: &a\n  tags: b\n{CONFIG}    <<: *a\n")[0][0] == 2
+
+
+def test_an_unknown_yaml_tag() -> None:
+    told = "this YAML tag is not known and left out: a text that begins with ! needs quotes"
+    assert odd(f"{CONFIG}    a: !secret b\n    c: !!omap [d: 1]\n") == [
+        (4, told),
+        (5, told),
+    ]
+    assert odd(f"{CONFIG}    a: !!str 1\n    b: !!binary aGk=\n    c: ! d\n") == []
+
+
+@pytest.mark.parametrize(("check", "meant"), [("postgress", "postgres"), ("http-check", "http_check"), ("Nginx", "nginx"),
+                                              ("mysqll", "mysql"), ("reidsdb", "redisdb")])  # fmt: skip
+def test_a_check_an_edit_away_from_an_integration(check: str, meant: str) -> None:
+    assert odd(CONFIG, check) == [(None, f"no integration is called {check}: is {meant} meant?")]
+
+
+@pytest.mark.parametrize(
+    "check", ["postgres", "httpcheck", "crio", "shop_orders", "my_postgres", "oi", "kafka_custom", ""]
+)
+def test_integrations_and_checks_of_one_s_own(check: str) -> None:
+    assert odd(CONFIG, check) == []
+
+
+def test_another_document_is_told_when_it_says_something() -> None:
+    assert odd(f"{CONFIG}---\ncluster_check: false\n") == [
+        (5, "a second document begins here: only the first one is read")
+    ]
+    assert odd(f"{CONFIG}---\n# nothing\n...\n") == []
+
+
+def test_no_message_has_a_value_or_a_secret_in_a_key() -> None:
+    token = "ghp_" + "a1B2" * 9
+    text = (
+        f"{CONFIG}    password: hunter22\n    password: hunter23\n    tags: hunter22\n    {token}: 1\n    {token}: 2\n"
+    )
+    told = str(odd(f"{text}hunter22: !hunter24 a\n"))
+    assert "the key password stands twice" in told
+    assert token not in told
+    assert "hunter23" not in told
+
+
+def test_of_many_oddities_the_first_are_told() -> None:
+    text = CONFIG + "".join(f"    k{number}: 1\n    k{number}: 2\n" for number in range(60))
+    assert len(odd(text)) == lint.MOST + 1
+    assert odd(text)[-1] == (None, "and 10 more warnings")
+
+
+# Keys of instances, beside those of others
+
+
+def instance(*names: str) -> Keys:
+    return Keys(tuple(sorted(names)), tuple(range(1, len(names) + 1)))
+
+
+def strange(*instances: Keys) -> dict[int, list[str]]:
+    return {place: [oddity.message for oddity in found] for place, found in lint.misspelt_keys(instances).items()}
+
+
+def test_a_key_an_edit_away_from_one_that_the_others_have() -> None:
+    told = "is timeuot meant to be timeout, as most instances of this check have it?"
+    assert strange(instance("url", "timeout"), instance("url", "timeuot"), instance("url", "timeout")) == {1: [told]}
+
+
+@pytest.mark.parametrize(
+    "instances",
+    [
+        [instance("a", "query1"), instance("a", "query2"), instance("b", "query2")],  # numbered
+        [instance("hosts"), instance("host")],  # which is right?
+        [instance("host", "hosts"), instance("host"), instance("host")],  # it has both
+        [instance("port", "sort"), instance("port", "sort"), instance("port")],
+        [
+            instance("user"),
+            instance("host", "users"),
+            instance("users"),
+            instance("none"),
+            instance("some"),
+            instance("any"),
+        ],
+        [instance("ab"), instance("ac"), instance("ac")],  # too short
+    ],
+)
+def test_keys_that_are_just_other_keys(instances: list[Keys]) -> None:
+    assert strange(*instances) == {}
+
+
+def test_the_instances_of_one_check_are_compared_with_each_other_in_all_files() -> None:
+    texts = {
+        "a": ("http_check", "cluster_check: true\ninstances:\n  - {url: a, timeout: 1}\n  - {url: b, timeout: 1}\n"),
+        "b": ("http_check", "cluster_check: true\ninstances:\n  - url: a\n    timeuot: 1\n"),
+        "c": ("tcp_check", "cluster_check: true\ninstances:\n  - url: a\n    timeuot: 1\n"),
+    }
+    found = lint.notices((where, check, lint.lint(text, check)) for where, (check, text) in texts.items())
+    assert found == [Notice("b", 4, "is timeuot meant to be timeout, as most instances of this check have it?")]
+
+
+def test_very_many_keys_are_compared_in_no_time() -> None:
+    many = Keys(tuple(f"key{'abcdefghij'[number % 10]}{number}x" for number in range(50_000)), (1,) * 50_000)
+    assert lint.misspelt_keys([many, many, many]) == {}
+
+
+def test_a_source_keeps_no_more_warnings_than_someone_reads() -> None:
+    found = [Notice("a", None, "b")] * (lint.MOST_STORED + 5)
+    rows = lint.rows(found)
+    assert len(rows) == lint.MOST_STORED + 1
+    assert rows[-1] == {"where": "", "line": None, "warning": "and 5 more warnings"}
+
+
+def test_what_came_as_no_text_has_no_lines() -> None:
+    linted = lint.lint(f"{CONFIG}    a: 1\n    a: 2\n", "http_check").without_lines()
+    assert [oddity.line for oddity in linted.oddities] == [None]
+    assert set(linted.keys[0].lines) == {None}
+    assert Linted().without_lines() == Linted()
+
+
+# The list of integrations
+
+
+@pytest.fixture
+def names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The list as a file of its own, with two names."""
+    monkeypatch.setattr(integrations, "LIST", tmp_path / "list.txt")
+    integrations.LIST.write_text("nginx\npostgres\n")
+    integrations.known.cache_clear()
+    integrations.meant_by.cache_clear()
+    yield tmp_path
+    integrations.known.cache_clear()
+    integrations.meant_by.cache_clear()
+
+
+def test_names_are_learnt_from_folders_of_configs_and_checks(names: Path) -> None:
+    (names / "conf.d/shop.d").mkdir(parents=True)
+    (names / "checks.d").mkdir()
+    (names / "checks.d/postgress.py").touch()
+    (names / "core/redisdb/datadog_checks").mkdir(parents=True)
+    (names / "core/datadog_checks_base/datadog_checks").mkdir(parents=True)
+    (names / "release.txt").write_text("datadog-http-check==1.0\ndatadog-checks-base==2.0; x\n")
+    assert integrations.meant_by("postgress") == "postgres"
+    found = [names / "conf.d", names / "checks.d", names / "core", names / "release.txt"]
+    assert integrations.learn(name for path in found for name in integrations.found_in(path)) == [
+        "http_check", "postgress", "redisdb", "shop"
+    ]  # fmt: skip
+    assert integrations.meant_by("postgress") == ""
+    assert integrations.LIST.read_text() == "http_check\nnginx\npostgres\npostgress\nredisdb\nshop\n"
+
+
+def test_the_command_says_what_it_learnt_and_what_it_can_t_read(names: Path) -> None:
+    (names / "conf.d/shop.d").mkdir(parents=True)
+    out = StringIO()
+    call_command("learnintegrations", str(names / "conf.d"), stdout=out)
+    assert out.getvalue().splitlines() == ["learned: shop", "1 learned, 3 known"]
+    with pytest.raises(CommandError, match="gone: No such file"):
+        call_command("learnintegrations", str(names / "gone"))

@@ -1,0 +1,102 @@
+"""What libyaml's complaints mean to who wrote the text. No message repeats what stands in the text."""
+
+import re
+from itertools import takewhile
+
+import yaml
+
+NO_TEMPLATES = "{{ … }} is YAML for a map in a map: put the value in quotes, or let the template be filled in before"
+_TAB = "a tab stands where YAML wants spaces"
+_UNCLOSED = "a quote begins here that is never closed"
+_INDENTATION = "this line does not fit the ones above it: it is indented otherwise, or a key there lacks its colon"
+_AFTER_QUOTE = "text follows a closing quote: inside of '…' a quote is written twice, inside of \"…\" with a back-slash"
+_QUOTES = "a value can't begin with {}: put it in quotes{}"
+_TEMPLATE = re.compile(r"(?:^|[:,\[-])\s*\{[{%]")
+_SIGNS = set("%@[]{},&*!|>?:-#")
+_BRACKET = re.compile(r"[\]}]\s*\Z")
+
+# What libyaml says, in its words, and what that is in ours.
+_MEANINGS = {
+    "found a tab character that violates indentation": _TAB,
+    "found a tab character where an indentation space is expected": _TAB,
+    "could not find expected directive name": "a line can't begin with %: put the text in quotes",
+    "found unknown directive name": "a line can't begin with %: put the text in quotes",
+    "could not find expected ':'": "a key lacks its colon",
+    "did not find expected key": _INDENTATION,
+    "did not find expected '-' indicator": _INDENTATION,
+    "mapping values are not allowed in this context": _INDENTATION,
+    "found undefined tag handle": "a tag that YAML does not know: put a text that begins with ! in quotes",
+    "found unknown escape character": "YAML does not know this escape: use '…', in which back-slashes are just that",
+    "did not find expected comment or line break": "text follows | or > in the same line: put it in the next one, or in quotes",
+    "did not find expected <document start>": _INDENTATION,
+    "block sequence entries are not allowed in this context": "a dash stands behind other text: put it in a line of its own",
+    "but found another document": "another document follows, and only one is read",
+    "second occurrence": "an anchor's name is given twice",
+}
+_NEITHER_COMMA_NOR_END = "a {} begins here that is not closed, or a comma is missing in it"
+
+
+def explain(text: str, error: yaml.MarkedYAMLError) -> tuple[str, int | None]:
+    """What is wrong with a text that can't be read, and in which line its author has to look, counted from 1."""
+    mark, context, problem = error.problem_mark, error.context_mark, error.problem or "is not YAML"
+    if mark is None:
+        return problem, None
+    text = text.removeprefix("\ufeff")  # the marks don't count it
+    quote, bracket = _before(text, mark)
+    if quote is not None:
+        unclosed = quote.start_mark.line < quote.end_mark.line
+        return (_UNCLOSED if unclosed else _AFTER_QUOTE), quote.start_mark.line + 1
+    if error.context == "while scanning a quoted scalar" and "unexpected" in problem and context is not None:
+        return _UNCLOSED, context.line + 1
+    lines = text.split("\n")
+    for place in filter(None, (mark, context)):
+        if place.line < len(lines) and _TEMPLATE.search(lines[place.line]):
+            return NO_TEMPLATES, place.line + 1
+    if bracket is not None and problem.startswith("did not find expected"):
+        sign = "[" if isinstance(bracket, yaml.FlowSequenceStartToken) else "{"
+        return _NEITHER_COMMA_NOR_END.format(sign), bracket.start_mark.line + 1
+    at = context if problem == "could not find expected ':'" and context is not None else mark
+    return _meaning(problem, lines[mark.line] if mark.line < len(lines) else "", mark.column), at.line + 1
+
+
+def _meaning(problem: str, line: str, column: int) -> str:
+    before, sign = line[:column], line[column : column + 1]
+    if problem == "found character that cannot start any token":
+        return _TAB if sign == "\t" else _in_quotes(sign)
+    if problem == "did not find expected node content" and sign:
+        return _in_quotes(sign)
+    if problem == "did not find expected alphabetic or numeric character":
+        return _in_quotes(line[column - 1 : column])
+    if problem == "mapping values are not allowed in this context" and ": " in before:
+        return "a value holds a colon and a space: put it in quotes"
+    if problem == "did not find expected key" and _BRACKET.search(before):
+        return "text follows a closing bracket: put a value that begins with [ or { and goes on behind it in quotes"
+    return _MEANINGS.get(problem, problem)
+
+
+def _in_quotes(sign: str) -> str:
+    shown = "a back-tick" if sign == "`" else sign if sign in _SIGNS else "this character"
+    return _QUOTES.format(shown, ", as '%%host%%'" if sign == "%" else "")
+
+
+def _before(text: str, mark: yaml.Mark) -> tuple[yaml.ScalarToken | None, yaml.Token | None]:
+    """The text in quotes that ends right before this place, if one does, and the innermost bracket that is open there."""
+    brackets: list[yaml.Token] = []
+    quote = None
+    try:
+        tokens = yaml.scan(text, yaml.CSafeLoader)
+        for token in takewhile(lambda token: token.end_mark.index <= mark.index, tokens):
+            if isinstance(token, yaml.FlowSequenceStartToken | yaml.FlowMappingStartToken):
+                brackets.append(token)
+            elif isinstance(token, yaml.FlowSequenceEndToken | yaml.FlowMappingEndToken) and brackets:
+                brackets.pop()
+            elif isinstance(token, yaml.ScalarToken):
+                quote = token if token.style in ("'", '"') and _touch(text, token, mark) else None
+    except yaml.YAMLError:
+        pass
+    return quote, brackets[-1] if brackets else None
+
+
+def _touch(text: str, token: yaml.ScalarToken, mark: yaml.Mark) -> bool:
+    between = text[token.end_mark.index : mark.index]
+    return not between.strip() and "\n" not in between
