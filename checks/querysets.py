@@ -22,6 +22,7 @@ from checks.searching import called, containing, ids_of
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
 from clusteragent.lib.database import batches
+from clusteragent.lib.database.listening import notify
 from clusteragent.lib.database.rows import copy, copy_into
 from clusteragent.lib.database.sweeps import sweep
 
@@ -54,8 +55,7 @@ class ClusterStoreManager(models.Manager["clusterstore.ClusterStore"]):
 
     def wake(self, call: Call = Call.PASS) -> None:
         """Ask the leader for a pass now, or for a scan of the sources, when the transaction commits."""
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_notify(%s, %s)", (CHANNEL, call))
+        notify(CHANNEL, call)
 
     # These take the cursor of the session that holds the leader's lock: a session that lost it can't begin a term.
     def begin_term(self, cursor: Any, leader: str) -> int:

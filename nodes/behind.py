@@ -9,16 +9,19 @@ tenth of a second, or writing lags, the report is written before its answer, as 
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
 from typing import NamedTuple
 
 import structlog
-from django.db import connection
+from django.db import DatabaseError, connection
 
 from clusteragent.lib import database
-from clusteragent.lib.database.listening import Listener
+from clusteragent.lib.database.listening import Listener, notify
 from nodes.heartbeats import EXTRA_HEARTBEAT, Beat, Report
 
 Write = Callable[[Sequence[Report]], Sequence[Beat | Exception | None]]
@@ -30,10 +33,14 @@ CHANNEL = "clusteragent_nodes"
 EVERY = 0.05
 # How old, in seconds, what was heard may be when it counts, and how long a report may have waited when more are taken.
 FRESH, PROMPT = 0.1, 0.25
+# Seconds between two words by which it is proved that we listen where heartbeats are written, and how long each counts.
+SAY_EVERY, PROVED = 1.0, 2.5
 # A report that waited for longer says nothing any more: whoever was stopped for a while must not revive the dead.
 TOO_LATE = 1.0
 # Letters of a declaration up to which it is known by heart, and nodes whose changes are.
 LONG, MANY = 4096, 100_000
+
+_WORD = "#"
 
 log = structlog.get_logger()
 
@@ -61,7 +68,11 @@ class Behind:
         # When the first of those came that wait for their first write, and of those that are being written.
         self._waits_since: float | None = None
         self._written_since: float | None = None
+        # The last thing that was tried could not be written.
         self._fails = False
+        # The word that was notified last by where heartbeats are written, when that was, and when that was of the last one heard.
+        self._word = ""
+        self._said_at = self._proved_at = self._asked_at = float("-inf")
         self._thread = ThreadPoolExecutor(1, "behind")
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -73,13 +84,15 @@ class Behind:
     def takes(self, report: Report) -> bool:
         """Take a report that says that nothing changed, if that is known to be so: its node is up to date."""
         now = time.monotonic()
+        self._asked_at = now
         if self._known.get(report.name) != report or not self._is_fresh(now):
             if report.last_change != EXTRA_HEARTBEAT:
                 # What it says now is written before what it said before, which must not undo that.
                 self._waiting.pop(report.name, None)
             return False
+        if not self._waiting or self._waits_since is None:
+            self._waits_since = now
         self._waiting[report.name] = _Taken(report, now)
-        self._waits_since = self._waits_since or now
         return True
 
     def mark(self) -> int:
@@ -87,7 +100,8 @@ class Behind:
         return self._serial
 
     def learn(self, report: Report, beat: Beat, mark: int) -> None:
-        """Know what this report's heartbeat found, which was read after the mark."""
+        """Know what this report's heartbeat found, which was written and read after the mark."""
+        self._note(None)
         if beat.is_late or report.last_change == EXTRA_HEARTBEAT:
             return  # others know better; it leaves out what others say
         is_old = max(self._forgotten, self._changed.get(beat.node_id, 0)) > mark
@@ -100,9 +114,14 @@ class Behind:
 
     def _is_fresh(self, now: float) -> bool:
         since = self._written_since or self._waits_since or now
-        return not self._fails and now - since <= PROMPT and self._listener.has_heard(now, FRESH)
+        is_proved = self._listener.has_heard(now, FRESH) and now - self._proved_at <= PROVED
+        return is_proved and not self._fails and now - since <= PROMPT
 
     def _hear(self, payload: str) -> None:
+        if payload.startswith(_WORD):
+            if payload == self._word:
+                self._proved_at = self._said_at
+            return
         if len(self._changed) > MANY:
             self._forget()
         self._serial += 1
@@ -120,10 +139,21 @@ class Behind:
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(EVERY)
+            now = time.monotonic()
+            if now - self._asked_at < SAY_EVERY <= now - self._said_at:
+                await self._say(now)
             if self._waiting:
                 await self._flush()
             else:
-                self._fails = False
+                self._waits_since = None
+
+    async def _say(self, now: float) -> None:
+        """Notify of a word, which is heard by whoever listens where heartbeats are written, and not elsewhere."""
+        self._word, self._said_at = f"{_WORD}{secrets.token_hex(8)}", now
+        work = partial(database.ask, partial(notify, CHANNEL, self._word))
+        # Who can't say it does not hear it.
+        with suppress(database.Away, DatabaseError):
+            await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     async def _flush(self) -> None:
         """Write what waits; what could not be written waits on."""
@@ -132,12 +162,12 @@ class Behind:
         mark, loop = self.mark(), asyncio.get_running_loop()
         try:
             outcomes = await loop.run_in_executor(self._thread, self._write_in_time, taken)
-        except Exception as error:
-            if not isinstance(error, database.Away):
-                log.exception("heartbeats_not_written", number=len(taken))
-            self._fails, outcomes = True, dict.fromkeys(taken)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is told, and tried again
+            self._note(error)
+            outcomes = dict.fromkeys(taken)
         else:
-            self._fails = False
+            if not any(isinstance(outcome, Beat) for outcome in outcomes.values()):
+                self._note(database.Away("nothing of it was written"))
         for name, outcome in outcomes.items():
             if isinstance(outcome, Beat):
                 self.learn(taken[name].report, outcome, mark)
@@ -146,8 +176,18 @@ class Behind:
                 self._waiting.setdefault(name, taken[name])
             else:
                 self._known.pop(name, None)
-                log.warning("heartbeat_refused", node=name, error=str(outcome))
         self._written_since = None
+
+    def _note(self, error: Exception | None) -> None:
+        """Heartbeats could be written, or not. While they can't, none is answered before it is."""
+        if self._fails != bool(error):
+            self._fails = bool(error)
+            if error:
+                is_bug = not isinstance(error, database.Away)
+                told = " ".join(str(error).split()) or repr(error)
+                log.warning("heartbeats_not_written", error=told, exc_info=error if is_bug else None)
+            else:
+                log.info("heartbeats_written_again")
 
     def _write_in_time(self, taken: Mapping[str, _Taken]) -> dict[str, Beat | Exception | None]:
         """Write these, but for those that came too long ago: what became of each."""

@@ -165,6 +165,10 @@ class NodeQuerySet(RegistrationQuerySet):
         missing = told.keys() - beats.keys() - wrong.keys()
         if missing:
             fresh, lost = self.absent(missing)
+            # It was answered before the node was lost. That must not bring it back: its process may have been stopped for long.
+            late = {name for name in fresh | lost if told[name].age}
+            wrong |= {name: UnknownNode(UnknownNode.__doc__) for name in late}
+            fresh, lost = fresh - late, lost - late
             admitted = sorted(fresh)[: newcomers.admit(len(fresh))] if fresh else []
             wrong |= {name: TooManyNames(TooManyNames.__doc__) for name in fresh.difference(admitted)}
             arrived, odd = apart(self._register, {name: told[name] for name in (*lost, *admitted)})

@@ -16,6 +16,7 @@ from rest_framework.views import APIView
 
 from clusteragent.lib import conf, database
 from clusteragent.lib.database.together import Together, alone
+from clusteragent.lib.rations import Ration
 from nodes.authentication import AgentToken, AnyToken, BearerToken
 from nodes.behind import Behind
 from nodes.heartbeats import Report
@@ -26,11 +27,14 @@ from nodes.parsers import BadStatus, read_client_ip, read_goodbye, read_status
 from nodes.querysets import UnknownNode
 
 _log = structlog.get_logger()
+# Tracebacks a minute.
+_failures = Ration(10)
 
 
 def json_answer(body: bytes) -> HttpResponse:
     """A success. The length is told, so that the body needs no chunks."""
-    return HttpResponse(body, content_type="application/json", headers={"Content-Length": str(len(body))})
+    headers = {"Content-Length": str(len(body)), "Cache-Control": "no-store"}
+    return HttpResponse(body, content_type="application/json", headers=headers)
 
 
 def line(text: str, status: int, **headers: str) -> HttpResponse:
@@ -73,7 +77,11 @@ class AgentView(APIView):
             return line(why, 503, **{"Retry-After": "10"})
         if isinstance(exc, database.Away):
             return line(str(exc), 503)
-        _log.exception("request_failed", method=self.request.method, path=self.request.path)
+        return self._failed()
+
+    def _failed(self) -> HttpResponse:
+        if (more := _failures.take()) is not None:
+            _log.exception("request_failed", method=self.request.method, path=self.request.path, failed_before=more)
         return line("internal error", 500)
 
 

@@ -192,9 +192,11 @@ class Dispatching(RuleBasedStateMachine):
         """Heartbeats that were answered a moment ago, when the version that the agent has was the last one."""
         agents = {name: self.model.agents[name] for name in sorted(names & self.model.agents.keys())}
         reports = [Report(name, agent.fetched, age=0.5) for name, agent in agents.items() if agent.fetched > 0]
-        for report in reports:
-            self.model.agents[report.name].silent_for, self.model.agents[report.name].is_lost = 0, False
-        assert None not in tell(reports)
+        outcomes = tell(reports)
+        for report, outcome in zip(reports, outcomes, strict=True):
+            agent = self.model.agents[report.name]
+            assert isinstance(outcome, bool) != agent.is_lost, "what was answered before revives nobody"
+            agent.silent_for = agent.silent_for if agent.is_lost else 0
 
     @rule(names=st.sets(names, min_size=1), age=st.sampled_from([20, 40]))
     def fall_silent(self, names: set[str], age: int) -> None:

@@ -5,20 +5,22 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 
 import psycopg
 import pytest
 from django.db import connection, transaction
 from django.db.models.functions import Now
+from psycopg.conninfo import make_conninfo
 
 from checks import dispatcher
 from clusteragent.lib import conf
-from nodes.behind import CHANNEL, TOO_LATE
+from nodes.behind import CHANNEL, EVERY, PROMPT, TOO_LATE
 from nodes.models import Hearing, Heartbeat, Node, NodeEvent
 from tests.replicas import descendants, wait_for
-from tests.webserver import Answer, WebServer, database_url, serving
+from tests.webserver import Answer, WebServer, database_url, exchange, serving
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.processes]
 
@@ -139,6 +141,64 @@ def test_what_changed_while_nobody_listened_is_known(server, version):
     assert not beat(server, version)
 
 
+def test_what_was_learnt_while_nobody_listened_does_not_count(server, version):
+    for _ in range(3):
+        for pid in ears():
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_terminate_backend(%s)", [pid])
+        # It looks, and learns what is over when it listens again.
+        wait_for("nobody listens", lambda: not ears())
+        assert beat(server, version)
+        assert not ears()
+        with transaction.atomic():
+            Node.objects.bump_versions(Node.objects.values_list("pk", flat=True))
+        new = Node.objects.get().config_version
+        wait_for("it listens again", ears)
+        wait_for("it is proved to", partial(answers_unseen, server, new))
+        assert not beat(server, version)
+        version = new
+
+
+def test_who_listens_elsewhere_looks_before_it_answers(transactional_db: None, tmp_path: Path):
+    Hearing.objects.update(warmup=False)
+    elsewhere = make_conninfo(database_url(), dbname="postgres")
+    with serving(database_url(), tmp_path, CLUSTERAGENT_DIRECT_DATABASE_URL=elsewhere) as server:
+        beat(server, 0)
+        for _ in range(5):
+            version = change()
+            for _ in range(20):
+                beat(server, version)
+            assert not answers_unseen(server, version)
+            change()
+            assert not beat(server, version)
+
+
+def test_a_report_that_is_taken_back_stops_nothing(server, version):
+    other = {"X-Real-Ip": "192.0.2.2"}
+    with closing(server.connect()) as kept:
+        for headers in (ADDRESS, other):
+            body = json.dumps({"last_change": version})
+            exchange(kept, "POST", "/api/v1/clusterchecks/status/ash", body, headers=headers)
+    time.sleep(PROMPT)
+    wait_for("it answers unseen again", lambda: answers_unseen(server, version))
+
+
+def test_while_nothing_can_be_written_nobody_is_told_that_it_was(server, version):
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no'; END $$;"
+            " CREATE TRIGGER refuse BEFORE UPDATE ON nodes_heartbeat EXECUTE FUNCTION refuse()"
+        )
+        try:
+            wait_for("it is noticed", lambda: report(server, version).status != 200)
+            assert {report(server, version).status for _ in range(100)} == {500}
+        finally:
+            cursor.execute("DROP FUNCTION refuse() CASCADE")
+    wait_for("it answers unseen again", lambda: answers_unseen(server, version))
+    assert server.log().count("request_failed") <= 10
+    assert server.log().count("heartbeats_not_written") <= 3
+
+
 def test_a_report_that_waited_too_long_revives_nobody(server, version):
     workers = descendants(server.process.pid)
     with locked():
@@ -151,7 +211,8 @@ def test_a_report_that_waited_too_long_revives_nobody(server, version):
         finally:
             for pid in workers:
                 os.kill(pid, signal.SIGCONT)
-    wait_for("it is given up", lambda: "heartbeats_too_late" in server.log())
+    wait_for("all that waited is dealt with", lambda: server.call("GET", "/version").status == 200)
+    time.sleep(5 * EVERY)
     assert not Heartbeat.objects.exists()
 
 

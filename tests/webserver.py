@@ -85,11 +85,13 @@ def database_url() -> str:
 
 
 @contextmanager
-def serving(database_url: str, folder: Path, *, threads: int = 4, whom: str = "agents") -> Iterator[WebServer]:
+def serving(
+    database_url: str, folder: Path, *, threads: int = 4, whom: str = "agents", **options: str
+) -> Iterator[WebServer]:
     """A server of this database, of node agents or of operators, answering; its process is ended whatever happens."""
     certificate, key = _certificate(folder)
     port, log = _free_port(), folder / "granian.log"
-    options = {
+    words_of_granian = {
         "host": "127.0.0.1",
         "port": port,
         "interface": "asginl",
@@ -100,9 +102,9 @@ def serving(database_url: str, folder: Path, *, threads: int = 4, whom: str = "a
         "ssl-keyfile": key,
         "ssl-protocol-min": "tls1.2",
     }
-    words = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
+    words = [str(word) for name, value in words_of_granian.items() for word in (f"--{name}", value)]
     environment = os.environ | {
-        "DATABASE_URL": database_url, "CLUSTERAGENT_PORT": whom, "CLUSTERAGENT_WEB_THREADS": str(threads)
+        "DATABASE_URL": database_url, "CLUSTERAGENT_PORT": whom, "CLUSTERAGENT_WEB_THREADS": str(threads), **options
     }  # fmt: skip
     with log.open("wb") as output:
         process = subprocess.Popen(

@@ -12,6 +12,7 @@ from django.db.models.functions import Now
 from nodes.declarations import canonical
 from nodes.heartbeats import Beat, Report
 from nodes.models import Heartbeat, Node, NodeEvent
+from nodes.querysets import UnknownNode
 from tests.map import tell
 
 
@@ -118,3 +119,9 @@ class TestAReportThatWaited:
     def test_acknowledges_a_version_below_a_foreign_one(self, known):
         self.heard(10, acknowledged=10**18)
         assert self.write(7, age=0.5).acknowledged == 7
+
+    def test_brings_nobody_back(self, known):
+        Heartbeat.objects.filter(node__name="birch").delete()
+        outcomes = Node.objects.heartbeats([Report("birch", 7, age=0.5), Report("never-heard", 7, age=0.5)])
+        assert [type(outcome) for outcome in outcomes] == [UnknownNode, UnknownNode]
+        assert not Node.objects.known().filter(name__in=["birch", "never-heard"]).exists()

@@ -37,11 +37,17 @@ def parameters() -> dict[str, Any]:
     return {name: value for name, value in usual.items() if name not in left_out} | direct
 
 
+def notify(channel: str, payload: str) -> None:
+    """Let those who listen hear it when the transaction commits."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_notify(%s, %s)", (channel, payload))
+
+
 class Listener:
     """Hears a channel on the event loop, in a session of its own that is made anew whenever it is lost."""
 
     def __init__(self, channel: str, *, heard: Callable[[str], None], missed: Callable[[], None]) -> None:
-        """heard: is given each payload. missed: is called when some may not have been heard."""
+        """heard: is given each payload. missed: is called when it begins to hear, since nothing was heard before."""
         self._channel, self._heard, self._missed = channel, heard, missed
         # What was committed before this moment of the monotonic clock was heard.
         self._heard_until = self._asked_at = float("-inf")
@@ -62,7 +68,6 @@ class Listener:
                 self._note(error)
                 pause = _LONG_PAUSE if isinstance(error, _Pooled) else _PAUSE
             self._heard_until = float("-inf")
-            self._missed()
             await asyncio.sleep(pause)
 
     async def _listen(self) -> None:
@@ -71,6 +76,8 @@ class Listener:
         async with await psycopg.AsyncConnection.connect(**how, autocommit=True) as session:
             session.add_notify_handler(lambda notice: self._heard(notice.payload))
             await session.execute(sql.SQL("LISTEN {}").format(sql.Identifier(self._channel)))
+            # Not sooner: what changes until now is not heard.
+            self._missed()
             while True:
                 await self._look(session)
                 self._note(None)
