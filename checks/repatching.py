@@ -1,8 +1,9 @@
-"""Patches again, where they are, the configs that were patched with other options than this process has.
+"""Patches again, where they are, the configs that other options than this process's patched, or an older release.
 
 A process that starts with other tags would else give every config other bytes at once, and every check of the cluster would
 restart in one moment; and what was written by hand, which no scan reads again, would keep the old ones. The leader alone
-does so: what replicas with other options send meanwhile is patched once more, and nothing is ever patched back.
+does so: what replicas with other options send meanwhile is patched once more, and nothing is ever patched back. What a later
+release wrote is left as it is.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -39,6 +40,9 @@ def repatch(*, term: int | None = None) -> list[Move]:
     stale = Config.objects.filter(patched_with__lt=ours) | Config.objects.filter(patched_with__gt=ours)
     # What waits for another copy is patched after that.
     stale = stale.filter(patched_with__startswith=patching.made_with())
+    # What a replica of a later version wrote stays: else two leaders, one after the other, would undo each other's bytes.
+    kinds = stale.order_by("patched_with").values_list("patched_with", flat=True).distinct()
+    stale = stale.exclude(patched_with__in=[kind for kind in kinds if patching.made_by_newer(kind)])
     ids = list(stale.order_by("pk").values_list("pk", flat=True)[: budget()])
     moves = _recut(ids, term) + in_chunks(ids, lambda chunk: _patch(chunk, term))
     if moves:

@@ -131,6 +131,37 @@ def test_what_gets_the_same_bytes_is_only_noted(monkeypatch: pytest.MonkeyPatch)
     assert len([name for name in before if versions()[name] != before[name]]) == 1
 
 
+# Releases
+
+
+def written_by(writer: str, key: str, wire: bytes) -> None:
+    """Let a config be one that another release's writer wrote."""
+    made_with = patching.fingerprint().replace(f"w{patching.WRITER}-", writer)
+    Config.objects.filter(origins__key=key).update(wire=wire, patched_with=made_with)
+
+
+def test_what_an_older_release_wrote_is_written_anew_where_it_is_at_the_same_pace() -> None:
+    keys = [f"c{number}" for number in range(7)]
+    dispatcher.schedule([sent(key) for key in keys])
+    right = {key: bytes(Config.objects.get(origins__key=key).wire) for key in keys}
+    before = owners()
+    for key in keys:
+        written_by("", key, b'{"instances":[]}')
+    assert len(repatch()) == 5
+    assert len(repatch()) == 2
+    assert {key: bytes(Config.objects.get(origins__key=key).wire) for key in keys} == right
+    assert (owners(), repatch()) == (before, [])
+
+
+def test_what_a_later_release_wrote_is_left_as_it_is() -> None:
+    dispatcher.schedule([sent("one"), sent("two")])
+    written_by(f"w{patching.WRITER + 1}-", "one", b'{"instances":[]}')
+    written_by("", "two", b'{"instances":[]}')
+    assert len(repatch()) == 1
+    assert repatch() == []
+    assert bytes(Config.objects.get(origins__key="one").wire) == b'{"instances":[]}'
+
+
 # Restarts
 
 

@@ -116,7 +116,7 @@ def test_a_group_keeps_its_number_when_another_comes() -> None:
     assert before.items() < after.items()
 
 
-@pytest.mark.parametrize("instance", ["collectors: pods", "collectors: [[pods], nodes]", "- a", "a: [", "{}\n---\n{}"])
+@pytest.mark.parametrize("instance", ["collectors: pods", "collectors: [[pods], nodes]", "- a", "a: ["])
 def test_what_can_t_be_told_is_not_cut(instance: str) -> None:
     assert by_resources(ksm(instance)) == {}
 
