@@ -33,6 +33,11 @@ def made_by_us(patched_with: str) -> bool:
     return patched_with.startswith(f"{scrub.VERSION}.")
 
 
+def notes_identity(patched_with: str) -> bool:
+    """Whether the writer of the bytes noted what they say: the first one did not."""
+    return patched_with.rpartition(".")[2].startswith("w")
+
+
 def made_by_newer(patched_with: str) -> bool:
     """Whether a later version than this one wrote the bytes, which is not to be undone."""
     named = re.match(r"w([0-9]+)-", patched_with.rpartition(".")[2])

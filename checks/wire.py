@@ -107,6 +107,9 @@ class PatchedConfig:
     source: str
     node_name: str
     digest: str
+    fast_digest: str
+    # Hash of what it says: equal for configs that differ in nothing but the order of tags, and where they come from.
+    contents: str
     wire: bytes
     scrubbed: bytes
     text: str
@@ -124,19 +127,24 @@ class _Text(NamedTuple):
 
 
 class _Instance(NamedTuple):
-    """An instance as it is sent, as people see it, as it counts for the digest, the name it gives its check ID, its interval."""
+    """An instance as it is sent, as people see it, as it counts for the digest and as what it says, with its tags in order,
+    the name that it gives its check ID, its interval.
+    """
 
     sent: str
     shown: str
     digested: str
+    said: str
     name: str
     interval: float
 
 
-def patch(config: IntegrationConfig, extra_tags: Sequence[str]) -> PatchedConfig:
+def patch(config: IntegrationConfig, extra_tags: Sequence[str], *, apart: int = 0) -> PatchedConfig:
     """The config as node agents get it, with the extra tags in each instance. Raises UnpatchableConfig.
 
     A cluster check loses its AD identifiers and gets `empty_default_hostname: true`; an endpoint check keeps them.
+    apart: empty lines before init_config, which tell it apart from another config that would have the same hashes. No reader
+    of YAML sees them.
     """
     _refuse_odd_fields(config)
     instances = [
@@ -151,6 +159,9 @@ def patch(config: IntegrationConfig, extra_tags: Sequence[str]) -> PatchedConfig
     }
     if not _keeps_identifiers(config):
         body |= {"ad_identifiers": None, "advanced_ad_identifiers": None}
+    contents = _contents(body, (instance.said for instance in instances))
+    if apart:
+        body["init_config"] = "\n" * apart + (body["init_config"] or "")
     hidden = _hidden_texts(body, texts, instances)
     wire = _wire(body)
     return PatchedConfig(
@@ -159,6 +170,8 @@ def patch(config: IntegrationConfig, extra_tags: Sequence[str]) -> PatchedConfig
         source=config.source,
         node_name=config.node_name,
         digest=f"{_hash(body, (instance.digested for instance in instances)):x}",
+        fast_digest=f"{_hash(body, body['instances']):x}",
+        contents=contents,
         wire=wire,
         scrubbed=_wire(body | hidden) if hidden else wire,
         text=readable(body | hidden),
@@ -168,11 +181,26 @@ def patch(config: IntegrationConfig, extra_tags: Sequence[str]) -> PatchedConfig
     )
 
 
+def identity(wire: bytes) -> tuple[str, str]:
+    """`fast_digest` and `contents` of bytes that were stored once."""
+    body = _stored(wire)
+    fast = f"{_hash(body, body['instances']):x}"
+    try:
+        said = [_patched_instance(text, (), is_cluster_check=False).said for text in body["instances"]]
+    except OddYAML:
+        said = body["instances"]
+    return fast, _contents(body | {"init_config": (body["init_config"] or "").lstrip("\n") or None}, said)
+
+
+def apart(wire: bytes) -> int:
+    """With how many empty lines stored bytes are told apart from others."""
+    init_config = _stored(wire)["init_config"] or ""
+    return len(init_config) - len(init_config.lstrip("\n"))
+
+
 def copies(wire: bytes) -> tuple[bytes, str]:
     """The same of bytes that were stored once: `scrubbed` and `text` of a PatchedConfig, without their secrets."""
-    came = json.loads(wire)
-    texts = {key: came[key] and base64.b64decode(came[key]).decode() for key in _TEXTS}
-    body = came | texts | {"instances": [base64.b64decode(text).decode() for text in came["instances"] or ()]}
+    body = _stored(wire)
     try:
         hidden = {key: _shown(body[key]) for key in _TEXTS} | hidden_fields(body)
         hidden["instances"] = [_shown(text) or "" for text in body["instances"]]
@@ -268,7 +296,8 @@ def _patched_instance(text: str, extra_tags: Sequence[str], is_cluster_check: bo
     sent = goyaml.write(root)
     name, interval = instance_name(root), collection_interval(root)
     digested = sent if extra_tags else _with_sorted_tags(root, sent)
-    return _Instance(sent, _hidden(root, sent), digested, name, interval)
+    said = digested + _kinds_of_tags(root)
+    return _Instance(sent, _hidden(root, sent), digested, said, name, interval)
 
 
 def _map(text: str) -> MappingNode:
@@ -311,6 +340,13 @@ def _with_sorted_tags(root: MappingNode, written: str) -> str:
     twin = MappingNode(root.tag, root.value, flow_style=False)
     goyaml.put(twin, "tags", goyaml.texts_node(sorted(tags)))
     return goyaml.write(twin)
+
+
+def _kinds_of_tags(root: MappingNode) -> str:
+    """What the digest does not see: which tags are no texts."""
+    node = yamlnodes.get(root, "tags")
+    items = node.value if isinstance(node, SequenceNode) else []
+    return "".join(sorted(f"{item.tag} {goyaml.printed(item)}\n" for item in items if item.tag != yamlnodes.STR))
 
 
 def _digested(instance: str) -> str | None:
@@ -367,6 +403,19 @@ def _hash(body: _Body, instances: Iterable[str]) -> int:
     )
     first, _ = mmh3.hash64("".join(parts).encode(), signed=False)
     return first
+
+
+def _contents(body: _Body, said: Iterable[str]) -> str:
+    told = body | {"instances": list(said), "provider": "", "source": ""}
+    return hashlib.blake2b(_compact_json(told).encode(), digest_size=16).hexdigest()
+
+
+def _stored(wire: bytes) -> _Body:
+    """A body as it was before it was served."""
+    came = json.loads(wire)
+    texts = {key: came[key] and base64.b64decode(came[key]).decode() for key in _TEXTS}
+    body: _Body = came | texts | {"instances": [base64.b64decode(text).decode() for text in came["instances"] or ()]}
+    return body
 
 
 def _body(config: IntegrationConfig) -> _Body:
