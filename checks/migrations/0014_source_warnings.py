@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("checks", "0012_forget_digests"),
+        ("checks", "0013_tell_configs_apart"),
     ]
 
     operations = [
