@@ -1,13 +1,14 @@
 """What one chunk of sent configs changes in the store: worked out on rows in memory, then written in bulk.
 
 Identity is where a config comes from. An origin that sends other bytes changes its config in place, unless another origin
-sends that config too (then it parts from it), or another config has these bytes already (then it joins that one).
+sends that config too (then it parts from it), or another config says just this already (then it joins that one).
 """
 
+import itertools
 import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from copy import copy as copy_of
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -29,6 +30,7 @@ ORIGIN_COLUMNS = ("source", "key", "shown", "config_id", "fingerprint", "scanned
 CONFIG_COLUMNS = (
     "id", "digest", "name", "provider", "original", "wire", "scrubbed", "text", "node_name", "dangling_since",
     "patched_with", "short_id",
+    "fast_digest", "contents",
 )  # fmt: skip
 
 
@@ -72,11 +74,20 @@ class Entry:
     why: dict[str, Any] | None = None
     # Its origins as `source:key`, where a rule asks for them.
     sent_as: list[str] = field(default_factory=list)
+    # See PatchedConfig.
+    fast_digest: str = ""
+    contents: str = ""
 
     @property
     def shown(self) -> str:
         """How people are told which config it is."""
         return f"{scrub(self.name)} {short_id(self.digest)}"
+
+    def say(self, sent: Sent) -> None:
+        """Say what this sends."""
+        patched = sent.patched
+        self.digest, self.fast_digest, self.contents = patched.digest, patched.fast_digest, patched.contents
+        self.name, self.endpoint, self.sent = patched.name, bool(patched.node_name), sent
 
     @property
     def key(self) -> tuple[str, str]:
@@ -101,6 +112,87 @@ class Changes:
         return bool(self.new or self.changed or self.removed or self.new_origins or self.sent_otherwise)
 
 
+class Identities:
+    """Which configs there are, by what they say, and by the hashes that tell them apart.
+
+    Hashes run over texts that follow one another without a mark, and not over all of a config. So two that say different
+    things may have the same; then one gets empty lines before its init_config. Under the store's lock, so that all agree.
+    """
+
+    def __init__(self, found: Iterable[Entry]) -> None:
+        self._known: set[int] = set()
+        self._saying: dict[str, Entry] = {}
+        self._hashed: dict[str, set[Entry]] = {}
+        for entry in found:
+            self.add(entry)
+
+    def add(self, entry: Entry) -> None:
+        self._known.add(entry.id)
+        self._saying.setdefault(entry.contents, entry)
+        for one in (entry.digest, entry.fast_digest):
+            self._hashed.setdefault(one, set()).add(entry)
+
+    def discard(self, entry: Entry) -> None:
+        """Forget one that is removed, or before it says something else."""
+        if self._saying.get(entry.contents) is entry:
+            del self._saying[entry.contents]
+        for one in (entry.digest, entry.fast_digest):
+            self._hashed.get(one, set()).discard(entry)
+
+    def saying(self, sent: Sent) -> Entry | None:
+        """The config that says just what is sent."""
+        return self._saying.get(sent.patched.contents)
+
+    def apart(self, sent: Sent, mine: Entry | None = None) -> Sent:
+        """What is sent, with as many empty lines as it takes to be taken for no other config.
+
+        mine: what it is sent in place of. If that said the same it keeps its lines, else agents must see that it changed.
+        """
+        one = _with_lines(sent, _lines(mine)) if mine is not None and mine.contents == sent.patched.contents else sent
+        numbers = _numbers(sent)
+        while self._is_taken(one, mine):
+            one = _with_lines(sent, next(numbers))
+            self._load(one)
+        return one
+
+    def _is_taken(self, sent: Sent, mine: Entry | None) -> bool:
+        """Whether agents, or this program, could take it for another config, or for what it is sent in place of."""
+        if mine in (alike := self._alike(sent)) and mine is not None:
+            alike = alike - {mine}
+            if mine.contents != sent.patched.contents and mine.fast_digest == sent.patched.fast_digest:
+                return True
+        return bool(alike)
+
+    def _alike(self, sent: Sent) -> set[Entry]:
+        """The configs with one of its hashes."""
+        return self._hashed.get(sent.patched.digest, set()) | self._hashed.get(sent.patched.fast_digest, set())
+
+    def _load(self, sent: Sent) -> None:
+        """Look for configs that were not asked for at first."""
+        for entry in entries((), hashes=(sent.patched.digest, sent.patched.fast_digest)):
+            if entry.id not in self._known:
+                self.add(entry)
+
+
+def _with_lines(sent: Sent, number: int) -> Sent:
+    if not number:
+        return sent
+    return replace(sent, patched=wire.patch(sent.original, patching.extra_tags(), apart=number))
+
+
+def _lines(entry: Entry) -> int:
+    """How many empty lines a config has."""
+    if entry.sent is not None:
+        return wire.apart(entry.sent.patched.wire)
+    return wire.apart(bytes(Config.objects.values_list("wire", flat=True).get(pk=entry.id)))
+
+
+def _numbers(sent: Sent) -> Iterator[int]:
+    """Numbers of lines to try. Few, and then scattered, so that very many that are alike don't take the lock for long."""
+    yield from range(1, 4)
+    yield from itertools.count(4 + int(sent.patched.contents[:3], 16))
+
+
 class Reckoning:
     """Works out the changes, one sent config after the other, so that two in one chunk see each other."""
 
@@ -111,18 +203,16 @@ class Reckoning:
             "pk", "source", "key", "config_id", "fingerprint", "scanned_by", named=True
         )
         self._origins = {(origin.source, origin.key): origin for origin in columns}
-        found = entries(
-            ids={origin.config_id for origin in self._origins.values()}, digests={sent.patched.digest for sent in chunk}
-        )
+        found = entries_like(chunk, {origin.config_id for origin in self._origins.values()})
         self._by_id = {entry.id: entry for entry in found}
-        self._by_digest = {entry.digest: entry for entry in found}
+        self._identities = Identities(found)
         for sent in chunk:
             self._take(sent)
 
     def _take(self, sent: Sent) -> None:
         origin = self._origins.get((sent.source, sent.key))
         if origin is None:
-            entry = self._by_digest.get(sent.patched.digest) or self._new(sent)
+            entry = self._identities.saying(sent) or self._new(sent)
             entry.origins += 1
             self.changes.new_origins.append((sent, entry))
         elif origin.fingerprint != sent.patched.fingerprint:
@@ -132,7 +222,7 @@ class Reckoning:
 
     def _follow(self, mine: Entry, sent: Sent) -> Entry:
         """The config of an origin that sends other bytes than before."""
-        twin = self._by_digest.get(sent.patched.digest)
+        twin = self._identities.saying(sent)
         if twin is not None and twin is not mine:
             self._leave(mine)
             twin.origins += 1
@@ -149,34 +239,34 @@ class Reckoning:
         return entry
 
     def _new(self, sent: Sent, near: int | None = None) -> Entry:
-        patched = sent.patched
-        entry = Entry(0, patched.digest, patched.name, bool(patched.node_name), near=near, sent=sent)
+        entry = Entry(0, "", "", False, near=near)
+        entry.say(self._identities.apart(sent))
         entry.sent_as.append(f"{sent.source}:{sent.key}")
         self.changes.new.append(entry)
-        self._by_digest[entry.digest] = entry
+        self._identities.add(entry)
         return entry
 
     def _change(self, entry: Entry, sent: Sent) -> Entry:
-        del self._by_digest[entry.digest]
-        entry.digest, entry.name, entry.sent = sent.patched.digest, sent.patched.name, sent
-        entry.endpoint = bool(sent.patched.node_name)
-        self._by_digest[entry.digest] = entry
+        fresh = self._identities.apart(sent, entry)
+        self._identities.discard(entry)
+        entry.say(fresh)
+        self._identities.add(entry)
         self.changes.changed.append(entry)
         return entry
 
     def _leave(self, entry: Entry) -> None:
         entry.origins -= 1
         if not entry.origins:
-            del self._by_digest[entry.digest]
+            self._identities.discard(entry)
             self.changes.removed.append(entry)
         else:
             self.changes.left.append(entry)
 
 
-def entries(ids: Iterable[int], digests: Iterable[str] = ()) -> list[Entry]:
-    """The configs with these ids or digests, with their owners, in the order of their ids."""
+def entries(ids: Iterable[int], contents: Iterable[str] = (), hashes: Iterable[str] = ()) -> list[Entry]:
+    """The configs with these ids, contents or hashes, with their owners, in the order of their ids."""
     found = (
-        Config.objects.with_ids_or_digests(ids, digests)
+        Config.objects.with_ids_or_like(ids, contents, hashes)
         .annotate(sent_by=Count("origins"), owner=F("assignment__node_id"))
         .order_by("id")
     )
@@ -190,11 +280,29 @@ def entries(ids: Iterable[int], digests: Iterable[str] = ()) -> list[Entry]:
         "dangling_since",
         "former_node_id",
         "cost__workers_needed",
+        "fast_digest",
+        "contents",
+        "patched_with",
     )
-    return [
-        Entry(id_, digest, name, bool(endpoint), sent_by, owner, near=former, dangling_since=dangling, cost=cost)
-        for id_, digest, name, endpoint, sent_by, owner, dangling, former, cost in rows
-    ]
+    named: list[Entry] = []
+    unnamed: dict[int, Entry] = {}
+    for id_, digest, name, endpoint, sent_by, owner, dangling, former, cost, fast, said, patched_with in rows:
+        entry = Entry(
+            id_, digest, name, bool(endpoint), sent_by, owner, near=former, dangling_since=dangling, cost=cost
+        )
+        entry.fast_digest, entry.contents = fast, said
+        named.append(entry)
+        if not patching.notes_identity(patched_with):
+            unnamed[id_] = entry
+    for id_, bytes_ in Config.objects.filter(pk__in=unnamed).values_list("pk", "wire") if unnamed else ():
+        unnamed[id_].fast_digest, unnamed[id_].contents = wire.identity(bytes(bytes_))
+    return named
+
+
+def entries_like(chunk: Collection[Sent], ids: Iterable[int] = ()) -> list[Entry]:
+    """The configs with these ids, and those that what is sent may be, or may be taken for."""
+    hashes = {one for sent in chunk for one in (sent.patched.digest, sent.patched.fast_digest)}
+    return entries(ids, {sent.patched.contents for sent in chunk}, hashes)
 
 
 def heed_orders(entries: Iterable[Entry]) -> None:
@@ -346,7 +454,7 @@ def _row(entry: Entry, patched_with: str) -> tuple[Any, ...]:
     return (
         entry.id, patched.digest, patched.name, patched.provider, json.dumps(entry.sent.original.to_json()), patched.wire,
         patched.scrubbed, patched.text, patched.node_name, entry.dangling_since, patched_with,
-        short_id(patched.digest),
+        short_id(patched.digest), patched.fast_digest, patched.contents,
     )  # fmt: skip
 
 

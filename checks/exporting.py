@@ -20,7 +20,7 @@ VERSION = 1
 # Rows that one statement fetches.
 _ROWS = 500
 # Made of what is exported, so that it would only be in the way.
-_DERIVED = ("wire", "scrubbed", "text", "patched_with", "short_id")
+_DERIVED = ("wire", "scrubbed", "text", "patched_with", "short_id", "fast_digest", "contents")
 
 
 def export(file: Path) -> dict[str, int]:

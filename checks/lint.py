@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from yaml import MappingNode, Node, ScalarNode, SequenceNode
 
 from checks import integrations, yamlnodes
+from checks.oddities import oddities
 from checks.scrub import scrub
 from checks.yamlnodes import OddYAML
 from clusteragent.lib.spelling import is_one_edit, near_misses, nearest
@@ -35,10 +36,6 @@ MOST_STORED = 2000
 _LONGEST_SHOWN = 60
 _SHORTEST_KEY = 3
 _YAML = "tag:yaml.org,2002:"
-_KNOWN_TAGS = {
-    _YAML + name
-    for name in ("binary", "bool", "float", "int", "map", "merge", "null", "seq", "str", "timestamp", "value")
-}
 _NO_TEXTS = {_YAML + name for name in ("bool", "float", "int", "null")}
 
 
@@ -76,8 +73,8 @@ class Linted(NamedTuple):
 
     def without_lines(self) -> "Linted":
         """The same of what came as no text."""
-        oddities = tuple(oddity._replace(line=None) for oddity in self.oddities)
-        return Linted(oddities, tuple(keys._replace(lines=(None,) * len(keys.names)) for keys in self.keys))
+        found = tuple(oddity._replace(line=None) for oddity in self.oddities)
+        return Linted(found, tuple(keys._replace(lines=(None,) * len(keys.names)) for keys in self.keys))
 
 
 NOTHING_ODD = Linted()
@@ -94,7 +91,7 @@ def lint(text: str, check: str, *, written_here: bool = False) -> Linted:
     if not (written_here or _is_dispatched(root)):
         return Linted(tuple(_first([*_flags(root), *_documents(text)])))
     instances = [node for node in _items(_value(root, "instances")) if isinstance(node, MappingNode)]
-    found = [*_flags(root), *_misread(root, text), *_check_name(check), *_strays(root, text)]
+    found = [*_flags(root), *_misread(text), *_check_name(check), *_strays(root, text)]
     found += [oddity for instance in instances for oddity in _tags(instance)]
     return Linted(tuple(_first(found)), tuple(map(_keys, instances)))
 
@@ -107,8 +104,8 @@ def notices(configs: Iterable[tuple[str, str, Linted]]) -> list[Notice]:
         found += (Notice(where, *oddity) for oddity in linted.oddities)
         checks[check] += ((where, keys) for keys in linted.keys)
     for instances in checks.values():
-        for place, oddities in misspelt_keys([keys for _, keys in instances]).items():
-            found += (Notice(instances[place][0], *oddity) for oddity in oddities)
+        for place, strange in misspelt_keys([keys for _, keys in instances]).items():
+            found += (Notice(instances[place][0], *oddity) for oddity in strange)
     return sorted(found, key=by_place)
 
 
@@ -171,24 +168,9 @@ def nested(root: MappingNode, name: str) -> Iterator[tuple[str, ScalarNode]]:
                     yield shown(top.value), key
 
 
-def repeated_keys(nodes: Iterable[Node]) -> Iterator[Oddity]:
-    """Keys that are given twice in one of these maps: readers take the last one."""
-    for node in nodes:
-        seen: set[tuple[str, str]] = set()
-        for key, _ in node.value if isinstance(node, MappingNode) else ():
-            if not isinstance(key, ScalarNode) or key.tag == _YAML + "merge":
-                continue
-            if (key.tag, key.value) in seen:
-                yield Oddity(_line(key), f"the key {shown(key.value)} stands twice in one map: the last one counts")
-            seen.add((key.tag, key.value))
-
-
-def _misread(root: MappingNode, text: str) -> Iterator[Oddity]:
+def _misread(text: str) -> Iterator[Oddity]:
     """What is read otherwise than it is written."""
-    nodes = list(_nodes(root))
-    yield from _documents(text)
-    yield from repeated_keys(nodes)
-    yield from _unknown_tags(nodes)
+    return (Oddity(line, scrub(message)) for line, message in oddities(text))
 
 
 def _documents(text: str) -> Iterator[Oddity]:
@@ -234,13 +216,6 @@ def _meant(key: ScalarNode, known: str) -> Oddity:
 def _check_name(check: str) -> Iterator[Oddity]:
     if meant := integrations.meant_by(check):
         yield Oddity(None, f"no integration is called {shown(check)}: is {meant} meant?")
-
-
-def _unknown_tags(nodes: Iterable[Node]) -> Iterator[Oddity]:
-    for node in nodes:
-        if node.tag not in _KNOWN_TAGS:
-            told = "this YAML tag is not known and left out: a text that begins with ! needs quotes"
-            yield Oddity(_line(node), told)
 
 
 def _tags(instance: MappingNode) -> Iterator[Oddity]:

@@ -58,6 +58,9 @@ class Config(models.Model):
     node_name = models.CharField("endpoint of node", max_length=253, db_default="")
     # Who may not see the digest sees this: clusteragent/lib/shortids.py.
     short_id = models.CharField(max_length=16, db_default="")
+    # How agents tell it from other configs, and a hash of what it says, whatever the order of its tags: checks/changes.py.
+    fast_digest = models.CharField(max_length=16, db_default="")
+    contents = models.CharField(max_length=32, db_default="")
     # patching.fingerprint(): what made the copies that people see, and of the options that made these bytes.
     patched_with = models.CharField(max_length=64, db_default="")
     created = models.DateTimeField(db_default=Now())
@@ -99,6 +102,9 @@ class Config(models.Model):
             models.Index(fields=["name", "id"], name="config_by_name"),  # the admin's list in its order
             models.Index(fields=["patched_with", "id"], name="config_by_patching"),  # repatching.repatch()
             models.Index(fields=["short_id"], name="config_by_short_id"),  # searches
+            # What is sent, of each config: whether another says the same, or could be taken for it.
+            models.Index(fields=["fast_digest"], name="config_by_fast_digest"),
+            models.Index(fields=["contents"], name="config_by_contents"),
         ]
 
     def __str__(self) -> str:

@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+import re
 
 from checks import wire
 from clusteragent.lib import conf, scrub, shortids
 
-# To be raised when wire.patch, or the cutting into shards, makes other bytes of the same config than before.
-_FORMAT = 2
+# The version of what makes the bytes, wire.patch and the cutting into shards: to be raised when the same config and options
+# become other bytes. Version 1 kept the letters of plain scalars, and is not named in what it patched.
+WRITER = 2
 
 
 def extra_tags() -> list[str]:
@@ -31,16 +33,27 @@ def made_by_us(patched_with: str) -> bool:
     return patched_with.startswith(f"{scrub.VERSION}.")
 
 
+def notes_identity(patched_with: str) -> bool:
+    """Whether the writer of the bytes noted what they say: the first one did not."""
+    return patched_with.rpartition(".")[2].startswith("w")
+
+
+def made_by_newer(patched_with: str) -> bool:
+    """Whether a later version than this one wrote the bytes, which is not to be undone."""
+    named = re.match(r"w([0-9]+)-", patched_with.rpartition(".")[2])
+    return named is not None and int(named[1]) > WRITER
+
+
 def fingerprint() -> str:
-    """Of this process's options: equal for equal bytes, whatever the order in which tags and names are given.
+    """Of this process's options and writer: equal for equal bytes, whatever the order in which tags and names are given.
 
     It begins with what the copies are made with, and all that writes bytes writes both: so a copy that a replica of an
-    older version made is known for that.
+    older version made is known for that. The writer's version follows.
     """
     sharding = (
         conf.KSM_SHARDING_ENABLED,
         conf.INSTANCE_SHARDING_ENABLED,
         sorted(conf.INSTANCE_SHARDING_EXCLUDE_CHECKS),
     )
-    decisive = json.dumps([_FORMAT, sorted(set(extra_tags())), sharding])
-    return made_with() + hashlib.blake2b(decisive.encode(), digest_size=8).hexdigest()
+    decisive = json.dumps([sorted(set(extra_tags())), sharding])
+    return f"{made_with()}w{WRITER}-{hashlib.blake2b(decisive.encode(), digest_size=8).hexdigest()}"

@@ -101,8 +101,13 @@ class ConfigQuerySet(models.QuerySet["clusterstore.Config"]):
         by_name = containing(named, "shown_name", word).values("config_id")
         return containing(self.filter(display.is_ours()), "text", word, models.Q(pk__in=by_name))
 
-    def with_ids_or_digests(self, ids: Iterable[int], digests: Iterable[str]) -> ConfigQuerySet:
-        return self.filter(models.Q(pk__in=list(ids)) | models.Q(digest__in=list(digests)))
+    def with_ids_or_like(
+        self, ids: Iterable[int], contents: Iterable[str] = (), hashes: Iterable[str] = ()
+    ) -> ConfigQuerySet:
+        """Configs with these ids, with these contents, or with one of these hashes as digest or fast digest."""
+        hashes = list(hashes)
+        alike = models.Q(contents__in=list(contents)) | models.Q(digest__in=hashes) | models.Q(fast_digest__in=hashes)
+        return self.filter(models.Q(pk__in=list(ids)) | alike)
 
     def lost_since(self, time: Any) -> ConfigQuerySet:
         """Dangling since then at the earliest, because their node expired or left."""

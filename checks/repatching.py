@@ -1,8 +1,9 @@
-"""Patches again, where they are, the configs that were patched with other options than this process has.
+"""Patches again, where they are, the configs that other options than this process's patched, or an older release.
 
 A process that starts with other tags would else give every config other bytes at once, and every check of the cluster would
 restart in one moment; and what was written by hand, which no scan reads again, would keep the old ones. The leader alone
-does so: what replicas with other options send meanwhile is patched once more, and nothing is ever patched back.
+does so: what replicas with other options send meanwhile is patched once more, and nothing is ever patched back. What a later
+release wrote is left as it is.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import NamedTuple
 import structlog
 
 from checks import autoconf, changes, patching, renewing, sending, sharding, wire
-from checks.changes import Changes, Entry, Sent
+from checks.changes import Changes, Entry, Identities, Sent
 from checks.dispatcher import Refused
 from checks.dispatcher.turns import Turn, committed, in_chunks
 from checks.dispatcher.upkeep import budget
@@ -25,10 +26,11 @@ log = structlog.get_logger()
 
 
 class _Fresh(NamedTuple):
-    """A config patched again, and when it had changed last; `sent` is None when that made no other bytes."""
+    """A config patched again, and when it had changed last; None: it can't be any more."""
 
     changed: datetime
     sent: Sent | None
+    is_same: bool = False
 
 
 def repatch(*, term: int | None = None) -> list[Move]:
@@ -39,6 +41,9 @@ def repatch(*, term: int | None = None) -> list[Move]:
     stale = Config.objects.filter(patched_with__lt=ours) | Config.objects.filter(patched_with__gt=ours)
     # What waits for another copy is patched after that.
     stale = stale.filter(patched_with__startswith=patching.made_with())
+    # What a replica of a later version wrote stays: else two leaders, one after the other, would undo each other's bytes.
+    kinds = stale.order_by("patched_with").values_list("patched_with", flat=True).distinct()
+    stale = stale.exclude(patched_with__in=[kind for kind in kinds if patching.made_by_newer(kind)])
     ids = list(stale.order_by("pk").values_list("pk", flat=True)[: budget()])
     moves = _recut(ids, term) + in_chunks(ids, lambda chunk: _patch(chunk, term))
     if moves:
@@ -72,19 +77,21 @@ def _put(source: str, key: str, term: int | None) -> list[Move]:
 def _patch(ids: Sequence[int], term: int | None) -> list[Move]:
     """Patch before the lock is taken, write under it."""
     rows = Config.objects.filter(pk__in=ids).values_list("pk", "changed", "original", "wire")
-    fresh = {pk: _Fresh(changed, _patched(original, bytes(bytes_))) for pk, changed, original, bytes_ in rows}
+    fresh = {pk: _patched(changed, original, bytes(bytes_)) for pk, changed, original, bytes_ in rows}
     return _write(fresh, term)
 
 
-def _patched(original: Mapping[str, object], before: bytes) -> Sent | None:
+def _patched(changed: datetime, original: Mapping[str, object], before: bytes) -> _Fresh:
     config = IntegrationConfig.from_json(original)
     try:
-        patched = wire.patch(config, patching.extra_tags())
+        same = wire.patch(config, patching.extra_tags(), apart=wire.apart(before))
+        if same.wire == before:
+            return _Fresh(changed, Sent("", "", config, same), is_same=True)
+        return _Fresh(changed, Sent("", "", config, wire.patch(config, patching.extra_tags())))
     except UnpatchableConfig as error:
         # It was dispatched, so it goes on as it is rather than not at all.
         log.warning("config_not_repatched", reason=str(error))
-        return None
-    return Sent("", "", config, patched) if patched.wire != before else None
+        return _Fresh(changed, None)
 
 
 @committed
@@ -93,8 +100,8 @@ def _write(fresh: Mapping[int, _Fresh], term: int | None) -> list[Move]:
     # Whoever edited one meanwhile patched it, and sent something else.
     times = dict(Config.objects.filter(pk__in=fresh).values_list("pk", "changed"))
     unedited = {pk: one for pk, one in fresh.items() if times.get(pk) == one.changed}
-    others = {pk: one.sent for pk, one in unedited.items() if one.sent is not None}
-    Config.objects.filter(pk__in=unedited.keys() - others.keys()).update(patched_with=patching.fingerprint())
+    others = {pk: one.sent for pk, one in unedited.items() if one.sent is not None and not one.is_same}
+    _note({pk: one.sent for pk, one in unedited.items() if pk not in others})
     if others:
         _change(turn, others)
     # Of what an older release wrote: it let configs name sources that had gone.
@@ -102,17 +109,31 @@ def _write(fresh: Mapping[int, _Fresh], term: int | None) -> list[Move]:
     return turn.finish() if others else []
 
 
+def _note(same: Mapping[int, Sent | None]) -> None:
+    """Note that these have the bytes that our options make, and what they say."""
+    configs = list(Config.objects.filter(pk__in=same).only("fast_digest", "contents", "patched_with"))
+    for config in configs:
+        config.patched_with = patching.fingerprint()
+        if (sent := same[config.pk]) is not None:
+            config.fast_digest, config.contents = sent.patched.fast_digest, sent.patched.contents
+    Config.objects.bulk_update(configs, ["fast_digest", "contents", "patched_with"], batch_size=500)
+
+
 def _change(turn: Turn, others: Mapping[int, Sent]) -> None:
-    """Give these configs their new bytes. One whose bytes another has joins that one."""
-    found = changes.entries(others, {sent.patched.digest for sent in others.values()})
-    taken = {entry.digest: entry for entry in found if entry.id not in others}
+    """Give these configs their new bytes. One that says what another says joins that one."""
+    found = changes.entries_like(others.values(), others)
+    identities = Identities(found)
+    mine = [entry for entry in found if entry.id in others]
+    for entry in mine:
+        identities.discard(entry)
     todo = Changes()
     shared = []
-    for entry in (entry for entry in found if entry.id in others):
+    for entry in mine:
         sent = others[entry.id]
-        twin = taken.setdefault(sent.patched.digest, entry)
+        twin = identities.saying(sent) or entry
         if twin is entry:
-            entry.digest, entry.sent = sent.patched.digest, sent
+            entry.say(identities.apart(sent))
+            identities.add(entry)
             todo.changed.append(entry)
         else:
             Origin.objects.filter(config_id=entry.id).update(config_id=twin.id)

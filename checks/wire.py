@@ -1,6 +1,6 @@
 """What node agents get of a config: patching, digests, check IDs, the bytes.
 
-Formats and formulas are the Datadog Cluster Agent's. The bytes are made once and stored: agents compare them, and
+Formats, formulas and bytes are the Datadog Cluster Agent's. The bytes are made once and stored: agents compare them, and
 check IDs hash them. Pure: no database, no clock, no options.
 """
 
@@ -9,14 +9,14 @@ import hashlib
 import json
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, ParamSpec, Self, TypeVar
 
 import mmh3
 from fnv_c import fnv1_64
 from yaml import MappingNode, Node, ScalarNode, SequenceNode
 
-from checks import scrub, yamlnodes
+from checks import goyaml, scalars, scrub, yamlnodes
 from checks.readable import hidden_fields, readable
 from checks.yamlnodes import OddYAML
 
@@ -32,6 +32,18 @@ _FLAGS = ("cluster_check", "ignore_autodiscovery_tags", "metrics_excluded", "log
 _LISTS = ("instances", "ad_identifiers", "advanced_ad_identifiers")
 _TEXTS = ("init_config", "metric_config", "logs")
 _Body = dict[str, Any]  # a config's fields under the wire's keys
+# The keys that node agents read of each instance, and what they take for them besides null.
+_TEXT = (scalars.STR, scalars.BOOL, scalars.INT, scalars.FLOAT, scalars.BINARY)
+_WHOLE = (scalars.INT, scalars.FLOAT)
+_FIELD_TYPES: dict[str, tuple[str, ...]] = {
+    "name": _TEXT,
+    "namespace": _TEXT,
+    "service": _TEXT,
+    "tags": (yamlnodes.SEQ,),
+    "min_collection_interval": _WHOLE,
+    "empty_default_hostname": (scalars.BOOL,),
+    "no_index": (scalars.BOOL,),
+}
 _compact_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
@@ -95,6 +107,9 @@ class PatchedConfig:
     source: str
     node_name: str
     digest: str
+    fast_digest: str
+    # Hash of what it says: equal for configs that differ in nothing but the order of tags, and where they come from.
+    contents: str
     wire: bytes
     scrubbed: bytes
     text: str
@@ -104,30 +119,50 @@ class PatchedConfig:
     fingerprint: str
 
 
-class _Instance(NamedTuple):
-    """An instance as it is sent, as it counts for the digest, as people see it, the name it gives its check ID, its interval."""
+class _Text(NamedTuple):
+    """A text as it is sent, and as people see it: the same object where it holds no secret."""
 
-    text: str
-    digested: str
+    sent: str
     shown: str
+
+
+class _Instance(NamedTuple):
+    """An instance as it is sent, as people see it, as it counts for the digest and as what it says, with its tags in order,
+    the name that it gives its check ID, its interval.
+    """
+
+    sent: str
+    shown: str
+    digested: str
+    said: str
     name: str
     interval: float
 
 
-def patch(config: IntegrationConfig, extra_tags: Sequence[str]) -> PatchedConfig:
+def patch(config: IntegrationConfig, extra_tags: Sequence[str], *, apart: int = 0) -> PatchedConfig:
     """The config as node agents get it, with the extra tags in each instance. Raises UnpatchableConfig.
 
     A cluster check loses its AD identifiers and gets `empty_default_hostname: true`; an endpoint check keeps them.
+    apart: empty lines before init_config, which tell it apart from another config that would have the same hashes. No reader
+    of YAML sees them.
     """
     _refuse_odd_fields(config)
     instances = [
         _at(config, f"instance {number}", _patched_instance, text, extra_tags, not config.is_endpoint)
         for number, text in enumerate(config.instances, 1)
     ]
-    body = _body(config) | {"instances": [instance.text for instance in instances], "cluster_check": False}
+    texts = {key: _at(config, key, _rewritten, getattr(config, key)) for key in _TEXTS}
+    sent: dict[str, Any] = {key: text and text.sent for key, text in texts.items()}
+    body = _body(replace(config, **sent)) | {
+        "instances": [instance.sent for instance in instances],
+        "cluster_check": False,
+    }
     if not _keeps_identifiers(config):
         body |= {"ad_identifiers": None, "advanced_ad_identifiers": None}
-    hidden = _hidden_texts(config, instances)
+    contents = _contents(body, (instance.said for instance in instances))
+    if apart:
+        body["init_config"] = "\n" * apart + (body["init_config"] or "")
+    hidden = _hidden_texts(body, texts, instances)
     wire = _wire(body)
     return PatchedConfig(
         name=config.name,
@@ -135,6 +170,8 @@ def patch(config: IntegrationConfig, extra_tags: Sequence[str]) -> PatchedConfig
         source=config.source,
         node_name=config.node_name,
         digest=f"{_hash(body, (instance.digested for instance in instances)):x}",
+        fast_digest=f"{_hash(body, body['instances']):x}",
+        contents=contents,
         wire=wire,
         scrubbed=_wire(body | hidden) if hidden else wire,
         text=readable(body | hidden),
@@ -149,11 +186,26 @@ def sent_by(wire: bytes, source: str, provider: str) -> bytes:
     return _compact_json(json.loads(wire) | {"source": source, "provider": provider}).encode()
 
 
+def identity(wire: bytes) -> tuple[str, str]:
+    """`fast_digest` and `contents` of bytes that were stored once."""
+    body = _stored(wire)
+    fast = f"{_hash(body, body['instances']):x}"
+    try:
+        said = [_patched_instance(text, (), is_cluster_check=False).said for text in body["instances"]]
+    except OddYAML:
+        said = body["instances"]
+    return fast, _contents(body | {"init_config": (body["init_config"] or "").lstrip("\n") or None}, said)
+
+
+def apart(wire: bytes) -> int:
+    """With how many empty lines stored bytes are told apart from others."""
+    init_config = _stored(wire)["init_config"] or ""
+    return len(init_config) - len(init_config.lstrip("\n"))
+
+
 def copies(wire: bytes) -> tuple[bytes, str]:
     """The same of bytes that were stored once: `scrubbed` and `text` of a PatchedConfig, without their secrets."""
-    came = json.loads(wire)
-    texts = {key: came[key] and base64.b64decode(came[key]).decode() for key in _TEXTS}
-    body = came | texts | {"instances": [base64.b64decode(text).decode() for text in came["instances"] or ()]}
+    body = _stored(wire)
     try:
         hidden = {key: _shown(body[key]) for key in _TEXTS} | hidden_fields(body)
         hidden["instances"] = [_shown(text) or "" for text in body["instances"]]
@@ -210,13 +262,15 @@ def check_id(name: str, instance_name: str, fast: int, instance: str, init_confi
 
 
 def instance_name(instance: MappingNode) -> str:
-    """The part of the check ID that an instance gives itself: its `name`, else its `namespace`."""
-    names = [yamlnodes.get(instance, key) for key in ("name", "namespace")]
-    given = [name for name in names if name is not None and not yamlnodes.is_null(name)]
-    # The peer gives both up when one can't be a text.
-    if not all(isinstance(name, ScalarNode) for name in given):
+    """The part of the check ID that an instance gives itself: its `name`, else its `namespace`.
+
+    Node agents read both with other keys that they know; of an instance where one is of another type they read none.
+    """
+    fields = {key.value: value for key, value in instance.value if key.value in _FIELD_TYPES}
+    if not all(_is_readable(fields[key], _FIELD_TYPES[key]) for key in fields):
         return ""
-    return next((name.value for name in given if name.value), "")
+    names = [fields[key] for key in ("name", "namespace") if key in fields]
+    return next((name.value for name in names if name.value and name.tag != yamlnodes.NULL), "")
 
 
 def collection_interval(instance: MappingNode) -> float:
@@ -230,22 +284,30 @@ def collection_interval(instance: MappingNode) -> float:
     return min(max(seconds, 0.001), 1e9) if seconds > 0 else DEFAULT_INTERVAL
 
 
+def _is_readable(node: Node, types: tuple[str, ...]) -> bool:
+    if isinstance(node, SequenceNode) and node.tag in types:
+        return all(_is_readable(item, _TEXT) for item in node.value)
+    if types is _WHOLE and isinstance(node, ScalarNode) and node.tag in types:
+        return goyaml.fits_64_bits(node)
+    return node.tag in types or node.tag == yamlnodes.NULL
+
+
 def _patched_instance(text: str, extra_tags: Sequence[str], is_cluster_check: bool) -> _Instance:
     root = _map(text)
     if is_cluster_check:
-        yamlnodes.put(root, "empty_default_hostname", yamlnodes.true())
+        goyaml.put(root, "empty_default_hostname", yamlnodes.true())
     if extra_tags:
-        tags = {*_tags(yamlnodes.get(root, "tags")), *extra_tags}
-        yamlnodes.put(root, "tags", yamlnodes.sequence(sorted(tags)))
-    patched = yamlnodes.write(root)
+        goyaml.put(root, "tags", goyaml.texts_node(sorted({*_tags(yamlnodes.get(root, "tags")), *extra_tags})))
+    sent = goyaml.write(root)
     name, interval = instance_name(root), collection_interval(root)
-    digested = patched if extra_tags else _with_sorted_tags(root, patched)
-    return _Instance(patched, digested, _hidden(root, patched), name, interval)
+    digested = sent if extra_tags else _with_sorted_tags(root, sent)
+    said = digested + _kinds_of_tags(root)
+    return _Instance(sent, _hidden(root, sent), digested, said, name, interval)
 
 
 def _map(text: str) -> MappingNode:
     """The instance, which is an empty map when it says nothing."""
-    root = yamlnodes.read(text)
+    root = goyaml.read(text)
     if root is None or root.tag == yamlnodes.NULL:
         return yamlnodes.mapping()
     if not isinstance(root, MappingNode):
@@ -253,35 +315,49 @@ def _map(text: str) -> MappingNode:
     return root
 
 
+def _rewritten(text: str | None) -> _Text | None:
+    """Another text than an instance. None for one that is null, as node agents read it."""
+    if text is None or text.strip() in ("", "{}"):
+        return None if text is None else _Text(text, text)
+    root = goyaml.read(text)
+    if root is None or root.tag == yamlnodes.NULL:
+        return None
+    sent = goyaml.write(root)
+    return _Text(sent, _hidden(root, sent))
+
+
 def _tags(node: Node | None) -> list[str]:
-    """The tags as texts: scalars by their letters, a map like `env: prod` in one line. What is no list has none."""
-    items = node.value if isinstance(node, SequenceNode) else []
-    return [
-        item.value if isinstance(item, ScalarNode) else " ".join(yamlnodes.write(item).split())
-        for item in items
-        if not yamlnodes.is_null(item)
-    ]
+    """The tags as texts. What is no list has none."""
+    return [goyaml.printed(item) for item in node.value] if isinstance(node, SequenceNode) else []
 
 
 def _with_sorted_tags(root: MappingNode, written: str) -> str:
-    """The instance's text as if its tags had come sorted."""
+    """The instance's text as if its tags had come as texts, sorted.
+
+    The peer leaves out an instance whose tags are no list; here it counts, since two that differ are two.
+    """
     node = yamlnodes.get(root, "tags")
-    if not isinstance(node, SequenceNode):
-        return written
     tags = _tags(node)
-    came = "\ntags:\n" + "".join(f"- {tag}\n" for tag in tags)
-    # Nothing but the instance's own tags begins a line with `tags:`, so this spares most instances a second writing.
-    if len(tags) == len(node.value) and came in f"\n{written}":
-        return f"\n{written}".replace(came, "\ntags:\n" + "".join(f"- {tag}\n" for tag in sorted(tags)), 1)[1:]
+    if node is None or not isinstance(node, SequenceNode):
+        return written
+    if tags == sorted(tags) and all(item.tag == yamlnodes.STR for item in node.value):
+        return written
     twin = MappingNode(root.tag, root.value, flow_style=False)
-    yamlnodes.put(twin, "tags", yamlnodes.sequence(sorted(tags)))
-    return yamlnodes.write(twin)
+    goyaml.put(twin, "tags", goyaml.texts_node(sorted(tags)))
+    return goyaml.write(twin)
+
+
+def _kinds_of_tags(root: MappingNode) -> str:
+    """What the digest does not see: which tags are no texts."""
+    node = yamlnodes.get(root, "tags")
+    items = node.value if isinstance(node, SequenceNode) else []
+    return "".join(sorted(f"{item.tag} {goyaml.printed(item)}\n" for item in items if item.tag != yamlnodes.STR))
 
 
 def _digested(instance: str) -> str | None:
     try:
         root = _map(instance)
-        return _with_sorted_tags(root, yamlnodes.write(root))
+        return _with_sorted_tags(root, goyaml.write(root))
     except OddYAML:
         return None
 
@@ -291,31 +367,28 @@ def _hidden(root: Node, written: str) -> str:
     if not scrub.may_hold_secrets(written):
         return written
     scrub.hide(root)
-    return yamlnodes.write(root)
+    return goyaml.write(root)
 
 
-def _hidden_texts(config: IntegrationConfig, instances: Sequence[_Instance]) -> dict[str, Any]:
+def _hidden_texts(body: _Body, texts: Mapping[str, _Text | None], instances: Sequence[_Instance]) -> dict[str, Any]:
     """What people see otherwise than it is sent, by key."""
-    shown = {key: _at(config, key, _shown, getattr(config, key)) for key in _TEXTS}
-    hidden: dict[str, Any] = {key: text for key, text in shown.items() if text != getattr(config, key)}
-    hidden |= hidden_fields(_body(config))
-    if any(instance.shown is not instance.text for instance in instances):
+    hidden: dict[str, Any] = {key: text.shown for key, text in texts.items() if text and text.shown != text.sent}
+    hidden |= hidden_fields(body)
+    if any(instance.shown is not instance.sent for instance in instances):
         hidden["instances"] = [instance.shown for instance in instances]
     return hidden
 
 
 def _shown(text: str | None) -> str | None:
-    """What people see of a text that is sent as it came. Its comments are left out, since they may hold anything."""
-    if text is None or text.strip() in ("", "{}"):
-        return text
-    root = yamlnodes.read(text)
-    return "" if root is None else _hidden(root, yamlnodes.write(root))
+    """What people see of a text. Its comments are left out, since they may hold anything."""
+    rewritten = _rewritten(text)
+    return rewritten and rewritten.shown
 
 
 def _check_ids(body: _Body, instances: Sequence[_Instance]) -> tuple[str, ...]:
     name, init_config = body["check_name"], body["init_config"]
     fast = _hash(body, body["instances"])
-    ids = tuple(check_id(name, instance.name, fast, instance.text, init_config) for instance in instances)
+    ids = tuple(check_id(name, instance.name, fast, instance.sent, init_config) for instance in instances)
     for number, each in enumerate(ids, 1):
         if "\0" in each or len(each.encode()) > MAX_CHECK_ID_BYTES:
             raise UnpatchableConfig(f"{name}: instance {number}: its name is too long or holds a NUL character")
@@ -335,6 +408,19 @@ def _hash(body: _Body, instances: Iterable[str]) -> int:
     )
     first, _ = mmh3.hash64("".join(parts).encode(), signed=False)
     return first
+
+
+def _contents(body: _Body, said: Iterable[str]) -> str:
+    told = body | {"instances": list(said), "provider": "", "source": ""}
+    return hashlib.blake2b(_compact_json(told).encode(), digest_size=16).hexdigest()
+
+
+def _stored(wire: bytes) -> _Body:
+    """A body as it was before it was served."""
+    came = json.loads(wire)
+    texts = {key: came[key] and base64.b64decode(came[key]).decode() for key in _TEXTS}
+    body: _Body = came | texts | {"instances": [base64.b64decode(text).decode() for text in came["instances"] or ()]}
+    return body
 
 
 def _body(config: IntegrationConfig) -> _Body:

@@ -1,28 +1,28 @@
 """YAML as composed nodes: texts are read, changed and written without any scalar becoming a Python value.
 
-`12:30:45`, `010`, `1e3` or `yes` mean different things to different parsers; here each stays the letters it was.
+`12:30:45`, `010`, `1e3` or `yes` mean different things to different parsers; here each stays the letters it was. Tags are
+those that the node agents' library gives.
 """
 
 import bisect
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import Any
 
 import yaml
 from yaml import MappingNode, Node, ScalarNode, SequenceNode
 
-from checks import yamlerrors
+from checks import scalars, yamlerrors
+from checks.scalars import MERGE
 
 MAX_BYTES = 1024 * 1024
 MAX_NODES = 100_000
 MAX_DEPTH = 50
 
-BOOL = "tag:yaml.org,2002:bool"
+BOOL, NULL, STR = scalars.BOOL, scalars.NULL, scalars.STR
 MAP = "tag:yaml.org,2002:map"
-NULL = "tag:yaml.org,2002:null"
 SEQ = "tag:yaml.org,2002:seq"
-STR = "tag:yaml.org,2002:str"
-_MERGE = "tag:yaml.org,2002:merge"
 
 # libyaml composes by recursion in C and crashes the process when a text nests some thousand deep; 400 deep fits into
 # a thread's stack of 256 KiB. Every collection, and every item of one, costs at least one of these characters, so a
@@ -37,22 +37,20 @@ _READ_AS_OTHERS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null", 
 _DOCUMENT_MARK = re.compile(r"^\ufeff?(?:---|\.\.\.)(?=\s|\Z)", re.MULTILINE)
 _CONTENT = re.compile(r"^(?!%)\ufeff?(?:(?:---|\.\.\.)(?=\s|\Z))?+[^\S\n]*+[^#\s]", re.MULTILINE)
 
-_DEFAULT_TAGS = {ScalarNode: STR, SequenceNode: SEQ, MappingNode: MAP}
-_IMPLICIT_TAGS: dict[str, list[tuple[str, Callable[[str], object]]]] = {
-    first: [(tag, pattern.match) for tag, pattern in known]
-    for first, known in yaml.resolver.Resolver.yaml_implicit_resolvers.items()
-}
+_COLLECTIONS: dict[type[Node], str] = {SequenceNode: SEQ, MappingNode: MAP}
+
+
+# `! 12` is a text. The composer takes it for what it takes `12` for.
+_NON_SPECIFIC = re.compile(r"(?:^|[\s\[{,])!(?=\s)").search
 
 
 class _Resolver:
-    """PyYAML's own rules without the path resolvers that nobody registered: a fifth of the time of both ways."""
+    """The rules of yaml.v2 in place of PyYAML's."""
 
     def resolve(self, kind: type[Node], value: str, implicit: tuple[bool, bool]) -> str:
-        if kind is ScalarNode and implicit[0]:
-            for tag, matches in _IMPLICIT_TAGS.get(value[:1], ()):
-                if matches(value):
-                    return tag
-        return _DEFAULT_TAGS[kind]
+        if kind is ScalarNode:
+            return scalars.tag_of(value) if implicit[0] else STR
+        return _COLLECTIONS[kind]
 
     def descend_resolver(self, *_: object) -> None: ...
 
@@ -78,32 +76,30 @@ class OddYAML(ValueError):
 
 
 def read(text: str) -> Node | None:
-    """The text's first document as a tree in its one form (see `_settle`), None when it has none. Raises OddYAML.
-
-    At most MAX_BYTES of UTF-8 and, with aliases expanded, MAX_NODES nodes, MAX_BYTES in scalars and MAX_DEPTH
-    collections in each other.
-    """
+    """The text's first document as a tree in its one form (see `settle`), None when it has none. Raises OddYAML."""
     root = compose(text)
     if root is not None:
-        root = _unshared(root) if "*" in text else root
-        _settle(root, 1)
+        settle(root)
     return root
 
 
 def compose(text: str) -> Node | None:
-    """The text's first document as it is written: keys twice, aliases not expanded. Raises OddYAML as `read` does."""
+    """The text's first document as it stands, None when it has none. No part of the tree is another's. Raises OddYAML.
+
+    At most MAX_BYTES of UTF-8 and, with aliases expanded, MAX_NODES nodes, MAX_BYTES in scalars and MAX_DEPTH
+    collections in each other.
+    """
     _refuse_unstorable(text)
     first, _ = documents(text)
     try:
         if "*" in first or sum(map(first.count, _INDICATORS)) > _HARMLESS_INDICATORS:
             _survey(first)
-        root: Node | None = yaml.compose(first, _Loader)
+        return _expanded(first) if "*" in first or _NON_SPECIFIC(first) else _composed(first)
     except yaml.MarkedYAMLError as error:
         problem, line = yamlerrors.explain(first, error)
         raise OddYAML(problem, line=line) from None
     except yaml.reader.ReaderError as error:
         raise OddYAML(error.reason, line=first.encode().count(b"\n", 0, error.position) + 1) from None
-    return root
 
 
 def documents(text: str) -> tuple[str, str]:
@@ -148,7 +144,7 @@ def get(node: MappingNode, key: str) -> Node | None:
 def put(node: MappingNode, key: str, value: Node) -> None:
     """Set a key of text, keeping the order of the keys."""
     node.value = [pair for pair in node.value if pair[0].value != key or pair[0].tag != STR]
-    bisect.insort(node.value, (text_node(key), value), key=lambda pair: _identity(pair[0]))
+    bisect.insort(node.value, (text_node(key), value), key=_order)
 
 
 def text_node(text: str) -> ScalarNode:
@@ -183,7 +179,7 @@ def is_null(node: Node | None) -> bool:
 
 def is_true(node: Node) -> bool:
     """Whether it is one of the words for true, without quotes."""
-    return node.tag == BOOL and node.value.lower() in {"true", "yes", "on"}
+    return isinstance(node, ScalarNode) and scalars.value_of(node.tag, node.value)[1] == "true"
 
 
 def _refuse_unstorable(text: str) -> None:
@@ -219,7 +215,7 @@ def _survey(text: str) -> None:
     """Refuse what is too much, from the parser's events alone: nothing is built, nothing recurses."""
     anchored: dict[str, _Extent] = {}
     open_parts = [_Extent(None)]
-    for event in yaml.parse(text, _Loader):
+    for event in _events(text):
         if isinstance(event, yaml.CollectionStartEvent):
             open_parts.append(_Extent(event.anchor, depth=1))
         elif isinstance(event, yaml.CollectionEndEvent):
@@ -249,17 +245,69 @@ def _aliased(event: yaml.AliasEvent, anchored: dict[str, _Extent], open_parts: l
     return anchored[event.anchor]
 
 
-def _unshared(node: Node) -> Node:
-    """The tree with its own copy of every part, so that changing one can't change another."""
+def _events(text: str) -> Iterator[yaml.Event]:
+    """The events of the first document."""
+    for event in yaml.parse(text, _Loader):
+        if isinstance(event, yaml.DocumentEndEvent):
+            return
+        yield event
+
+
+def _composed(text: str) -> Node | None:
+    """The tree of a text without aliases and `!`."""
+    loader = _Loader(text)
+    try:
+        root: Node | None = loader.get_node() if loader.check_node() else None
+    except yaml.composer.ComposerError:
+        # An anchor that is named twice.
+        return _expanded(text)
+    finally:
+        loader.dispose()
+    return root
+
+
+def _expanded(text: str) -> Node | None:
+    """The tree of a text, a copy in place of each alias. Of equal anchors the last before an alias counts."""
+    anchored: dict[str, Node] = {}
+    parts: list[list[Node]] = [[]]
+    begun: list[yaml.CollectionStartEvent] = []
+    for event in _events(text):
+        if isinstance(event, yaml.CollectionStartEvent):
+            parts.append([])
+            begun.append(event)
+        elif isinstance(event, yaml.AliasEvent):
+            parts[-1].append(_copy(anchored[event.anchor or ""]))
+        elif isinstance(event, yaml.ScalarEvent | yaml.CollectionEndEvent):
+            start = event if isinstance(event, yaml.ScalarEvent) else begun.pop()
+            node = _node(start, [] if start is event else parts.pop())
+            parts[-1].append(node)
+            if start.anchor is not None:
+                anchored[start.anchor] = node
+    return parts[0][0] if parts[0] else None
+
+
+def _node(event: yaml.ScalarEvent | yaml.CollectionStartEvent, parts: list[Node]) -> Node:
+    start: Any = event.start_mark
+    end: Any = event.end_mark
+    if isinstance(event, yaml.ScalarEvent):
+        is_plain = event.tag is None and event.implicit[0]
+        tag = scalars.tag_of(event.value) if is_plain else STR if event.tag in (None, "!") else event.tag
+        return ScalarNode(tag, event.value, start, end, style=event.style)
+    if isinstance(event, yaml.MappingStartEvent):
+        return MappingNode(event.tag or MAP, list(zip(parts[::2], parts[1::2], strict=True)), start)
+    return SequenceNode(event.tag or SEQ, parts, start)
+
+
+def _copy(node: Node) -> Node:
     if isinstance(node, ScalarNode):
         return ScalarNode(node.tag, node.value, node.start_mark, style=node.style)
     if isinstance(node, MappingNode):
-        pairs = [(_unshared(key), _unshared(value)) for key, value in node.value]
+        pairs = [(_copy(key), _copy(value)) for key, value in node.value]
         return MappingNode(node.tag, pairs, node.start_mark)
-    return SequenceNode(node.tag, [_unshared(item) for item in node.value], node.start_mark)
+    return SequenceNode(node.tag, [_copy(item) for item in node.value], node.start_mark)
 
 
-def _settle(node: Node, depth: int) -> None:
+def settle(node: Node, depth: int = 1) -> None:
     """Give a tree the one form of all texts that say the same.
 
     Block style, keys sorted, the last of equal keys kept (as parsers do), merge keys resolved, null spelled `null`,
@@ -274,14 +322,26 @@ def _settle(node: Node, depth: int) -> None:
     elif isinstance(node, SequenceNode):
         node.flow_style = False
         for item in node.value:
-            _settle(item, depth + 1)
+            settle(item, depth + 1)
 
 
 def _settle_scalar(node: ScalarNode) -> None:
-    if node.tag == NULL:
-        node.value, node.style = "null", None
-    elif node.tag == STR and (node.style or "\n" in node.value):
+    if node.tag != STR:
+        tag, _ = resolved(node)
+        if tag == NULL:
+            node.value = "null"
+        if scalars.tag_of(node.value) == node.tag:
+            node.style = None
+    elif node.style or "\n" in node.value:
         node.style = _style(node.value)
+
+
+def resolved(node: ScalarNode) -> tuple[str, str]:
+    """Tag and text of what a scalar is for node agents. Raises OddYAML."""
+    try:
+        return scalars.value_of(node.tag, node.value)
+    except ValueError as error:
+        raise OddYAML(str(error), node) from None
 
 
 def _style(text: str) -> str | None:
@@ -295,20 +355,18 @@ def _style(text: str) -> str | None:
 
 def _settle_map(node: MappingNode, depth: int) -> None:
     node.flow_style = False
-    own: dict[tuple[str, str], tuple[Node, Node]] = {}
-    merged: dict[tuple[str, str], tuple[Node, Node]] = {}
+    pairs: dict[tuple[str, str], tuple[Node, Node]] = {}
     for key, value in node.value:
         if not isinstance(key, ScalarNode):
             raise OddYAML(yamlerrors.NO_TEMPLATES if _is_template(key) else "a key is not a scalar", key)
         _settle_scalar(key)
-        _settle(value, depth + 1)
-        if key.tag == _MERGE:
-            for pair in _merged(value):
-                merged.setdefault(_identity(pair[0]), pair)
+        settle(value, depth + 1)
+        if key.tag == MERGE:
+            for source in merge_sources(value):
+                pairs.update({resolved(pair[0]): pair for pair in source.value})
         else:
-            own[_identity(key)] = key, value
-    pairs = merged | own if merged else own
-    node.value = [pairs[identity] for identity in sorted(pairs)]
+            pairs[resolved(key)] = key, value
+    node.value = sorted(pairs.values(), key=_order)
 
 
 def _is_template(key: Node) -> bool:
@@ -316,13 +374,13 @@ def _is_template(key: Node) -> bool:
     return isinstance(key, MappingNode) and bool(key.flow_style) and all(is_null(value) for _, value in key.value)
 
 
-def _merged(value: Node) -> Iterator[tuple[Node, Node]]:
-    """The pairs that a merge key brings; of several maps the first wins."""
-    for source in value.value if isinstance(value, SequenceNode) else [value]:
+def merge_sources(value: Node) -> Iterator[MappingNode]:
+    """The maps that a merge key brings. A later one overrides, and is what stands first in the text."""
+    for source in reversed(value.value) if isinstance(value, SequenceNode) else [value]:
         if not isinstance(source, MappingNode):
             raise OddYAML("a merge key names something that is not a map", value)
-        yield from source.value
+        yield source
 
 
-def _identity(key: Node) -> tuple[str, str]:
-    return key.value, key.tag
+def _order(pair: tuple[Node, Node]) -> tuple[str, str]:
+    return pair[0].value, pair[0].tag

@@ -10,14 +10,12 @@ from typing import Any
 import yaml
 from yaml import MappingNode, Node, ScalarNode, SequenceNode
 
-from checks import lint, yamlnodes
+from checks import lint, scalars, yamlnodes
 from checks.wire import IntegrationConfig
 from checks.yamlnodes import OddYAML
 from clusteragent.lib import conf
 
 PROVIDER = "file"
-_INT = "tag:yaml.org,2002:int"
-_TOP_KEY = re.compile(r"^([A-Za-z_]+)[ ]*:(?=\s|$)", re.MULTILINE)
 _VARIABLE = re.compile(r"%%env(?:_([^%]*))?%%")
 # Wherever a variable may begin. Node agents write %% as the per mille sign while they resolve.
 _BEGIN = re.compile("(?:%%|‰)env")
@@ -28,7 +26,12 @@ _SECRET = re.compile(
     r"|DD_(.*_)?((AUTH_TOKEN|API_KEY|APP_KEY|APPLICATION_KEY|ADDITIONAL_ENDPOINTS).*)",
     re.IGNORECASE | re.DOTALL,
 ).fullmatch
-_WHOLE_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})").fullmatch
+# As the agent reads them where a variable stands alone.
+_WHOLE_NUMBER = re.compile(
+    r"[-+]?(?:0[xX](?:_?[0-9a-fA-F])+|0[bB](?:_?[01])+|0[oO]?(?:_?[0-7])+|0|[1-9](?:_?[0-9])*)", re.ASCII
+).fullmatch
+_BOOLEANS = dict.fromkeys(("t", "T", "true", "True", "TRUE"), "true")
+_BOOLEANS |= dict.fromkeys(("f", "F", "false", "False", "FALSE"), "false")
 
 
 def parse(text: str, *, name: str, source: str, is_file: bool = False) -> IntegrationConfig:
@@ -69,8 +72,8 @@ def parse(text: str, *, name: str, source: str, is_file: bool = False) -> Integr
 
 
 def _root(text: str) -> MappingNode:
-    root = yamlnodes.read(text)
-    first, rest = yamlnodes.documents(text)
+    root = yamlnodes.compose(text)
+    _, rest = yamlnodes.documents(text)
     if yamlnodes.is_null(root) and yamlnodes.says_something(rest):
         raise OddYAML("its first document is empty, and no other one is read")
     if root is None:
@@ -81,7 +84,8 @@ def _root(text: str) -> MappingNode:
         )
     if not isinstance(root, MappingNode):
         raise OddYAML("is not a map with keys such as init_config and instances", root)
-    _refuse_repeated_keys(first)
+    _refuse_repeated_keys(root)
+    yamlnodes.settle(root)
     return root
 
 
@@ -97,13 +101,14 @@ def _without_instances(root: MappingNode) -> OddYAML:
     return OddYAML("has no instances", root)
 
 
-def _refuse_repeated_keys(text: str) -> None:
+def _refuse_repeated_keys(root: MappingNode) -> None:
     """Parsers take the last of two equal keys: a second `instances` would silently drop all checks of the first."""
     seen = set()
-    for match in _TOP_KEY.finditer(text):
-        if match[1] in seen:
-            raise OddYAML(f"the key {match[1]} stands twice", line=text.count("\n", 0, match.start()) + 1)
-        seen.add(match[1])
+    for key, _ in root.value:
+        if isinstance(key, ScalarNode) and key.tag == yamlnodes.STR:
+            if key.value in seen:
+                raise OddYAML(f"the key {key.value[:100]} stands twice", key)
+            seen.add(key.value)
 
 
 def _instances(root: MappingNode) -> list[Node]:
@@ -190,7 +195,7 @@ def _resolve(node: Node | None) -> None:
     """Put our environment's values in place of every %%env_NAME%% of a tree.
 
     As the agent does: in values only, other variables stay as they are, and a value that is nothing but a variable becomes
-    a number or a boolean when it reads as one. Leading zeros keep it a text. Raises OddYAML for what can't be resolved.
+    a number or a boolean when it reads as one: `0123` is octal. Raises OddYAML for what can't be resolved.
     """
     if isinstance(node, ScalarNode):
         _resolve_scalar(node)
@@ -209,10 +214,11 @@ def _resolve_scalar(node: ScalarNode) -> None:
         return
     whole = _VARIABLE.fullmatch(node.value)
     text = _VARIABLE.sub(lambda match: _environment(match[1], node), node.value)
-    if whole and _WHOLE_NUMBER(text):
-        node.tag, node.value, node.style = _INT, text, None
-    elif whole and text in {"true", "True", "TRUE", "false", "False", "FALSE"}:
-        node.tag, node.value, node.style = yamlnodes.BOOL, text.lower(), None
+    tag, number = scalars.value_of(scalars.tag_of(text), text)
+    if whole and tag == scalars.INT and _WHOLE_NUMBER(text) and -(2**63) <= int(number) < 2**63:
+        node.tag, node.value, node.style = tag, number, None
+    elif whole and text in _BOOLEANS:
+        node.tag, node.value, node.style = scalars.BOOL, _BOOLEANS[text], None
     else:
         yamlnodes.set_text(node, text)
 

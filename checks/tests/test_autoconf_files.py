@@ -380,12 +380,12 @@ def test_identifiers_make_a_template_and_a_node_makes_an_endpoint_check(folder: 
     assert endpoint.instances == ("host: '%%host%%'\n",)
 
 
-@pytest.mark.parametrize("word", ["true", "True", "yes", "on"])
+@pytest.mark.parametrize("word", ["true", "True", "yes", "on", "y"])
 def test_every_word_for_true_makes_a_cluster_check(folder: Path, word: str) -> None:
     assert only(folder, f"cluster_check: {word}\ninstances: [{{}}]").cluster_check
 
 
-@pytest.mark.parametrize("word", ["false", "no", "", "~"])
+@pytest.mark.parametrize("word", ["false", "no", "", "~", "n"])
 def test_every_word_for_false_makes_none(folder: Path, word: str) -> None:
     assert not only(folder, f"cluster_check: {word}\ninstances: [{{}}]").cluster_check
 
@@ -433,6 +433,7 @@ def test_a_byte_order_mark_and_windows_line_ends_are_fine(folder: Path) -> None:
         ("instances: [{}]\nad_identifiers: [{}]\n", "an item of ad_identifiers is not a text", 2),
         ("instances: [{}]\nnode_name: [a]\n", "node_name is not a text", 2),
         ("instances: [{a: 1}]\ninit_config:\ninstances: [{b: 2}]\n", "the key instances stands twice", 3),
+        ("instances: [{a: !!int b}]\n", "what is tagged !!int is none", 1),
         ("---\n---\ninstances: [{}]\n", "its first document is empty, and no other one is read", None),
         (
             "instances:\n  - a: *nowhere\n",
@@ -445,6 +446,21 @@ def test_a_byte_order_mark_and_windows_line_ends_are_fine(folder: Path) -> None:
 )
 def test_what_is_wrong_is_told_with_its_line(folder: Path, text: str, problem: str, line: int | None) -> None:
     assert error(folder, text) == (problem, line)
+
+
+@pytest.mark.parametrize("rest", ["---\n", "---\ninstances: [{b: 2}]\n", "...\n", "---\n]"])
+def test_the_first_document_is_the_config(folder: Path, rest: str) -> None:
+    assert only(folder, f"instances: [{{a: 1}}]\n{rest}").instances == ("a: 1\n",)
+
+
+def test_a_merge_key_overrides_what_stands_before_it_as_for_node_agents(folder: Path) -> None:
+    config = only(folder, "instances: [{a: 1, b: 1, <<: [{b: 2, c: 2}, {c: 3, d: 3}], d: 4}]")
+    assert config.instances == ("a: 1\nb: 2\nc: 2\nd: 4\n",)
+
+
+def test_an_anchor_that_is_named_twice_is_the_last_one_before_its_alias(folder: Path) -> None:
+    assert only(folder, "instances: [{a: &x 1, b: &x 2, c: *x}]").instances == ("a: 1\nb: 2\nc: 2\n",)
+    assert only(folder, "instances: [{a: &x 1, b: &x 2}]").instances == ("a: 1\nb: 2\n",)
 
 
 def test_a_huge_file_is_not_even_opened(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -481,7 +497,8 @@ def test_whatever_a_file_says_is_a_config_or_a_told_error(tail: str, as_instance
 
 @pytest.mark.parametrize(
     ("value", "written"),
-    [("secret", "secret"), ("5432", "5432"), ("-7", "-7"), ("true", "true"), ("TRUE", "true"), ("0123", "'0123'"),
+    [("secret", "secret"), ("5432", "5432"), ("-7", "-7"), ("true", "true"), ("TRUE", "true"), ("0123", "83"),
+     ("0x1F", "31"), ("089", "'089'"), ("9223372036854775808", "'9223372036854775808'"), ("t", "true"), ("F", "false"),
      ("1e3", "'1e3'"), ("", "''"), ("yes", "'yes'"), ("a: b", "'a: b'"), ("12:30", "'12:30'"), ("é", "'é'")],
 )  # fmt: skip
 def test_a_variable_alone_becomes_a_number_or_a_boolean_when_it_reads_as_one(

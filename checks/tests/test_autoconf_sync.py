@@ -97,7 +97,7 @@ def test_an_empty_sync_writes_no_move(folder: Path, source: FileSource) -> None:
     assert not Move.objects.exists()
 
 
-def test_values_survive_from_the_file_to_the_wire(folder: Path, source: FileSource) -> None:
+def test_node_agents_get_of_a_file_what_their_own_reader_makes_of_it(folder: Path, source: FileSource) -> None:
     write(
         folder,
         "odd",
@@ -107,12 +107,12 @@ def test_values_survive_from_the_file_to_the_wire(folder: Path, source: FileSour
     )
     sync(sources=[source])
     assert instances("odd.yaml") == [
-        "a: 010\nat: 12:30:45\nb: 1e3\nc: 1.10\nd: null\ne: 2024-01-01\nempty_default_hostname: true\nf: =\ng: 'é'\n"
-        "h: 22:22\non: yes\ntags:\n- x\n",
-        "empty_default_hostname: true\nport: '0123'\ntags:\n- x\n",
+        'true: true\na: 8\nat: "12:30:45"\nb: 1000\nc: 1.1\nd: null\ne: "2024-01-01"\nempty_default_hostname: true\n'
+        'f: =\ng: é\nh: "22:22"\ntags:\n- x\n',
+        'empty_default_hostname: true\nport: "0123"\ntags:\n- x\n',
     ]
     wire = json.loads(bytes(Config.objects.get().wire))
-    assert base64.b64decode(wire["init_config"]).decode() == "at: 12:30:45\non: yes\n"
+    assert base64.b64decode(wire["init_config"]).decode() == 'true: true\nat: "12:30:45"\n'
     assert (wire["provider"], wire["source"]) == ("file", "file:odd.yaml")
 
 

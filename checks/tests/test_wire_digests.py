@@ -95,11 +95,13 @@ def test_check_ids_are_computed_on_the_bytes_that_are_sent() -> None:
     ("instance", "prefix"),
     [
         ("name: a b:c", "ntp:a b:c:"),
-        ("name: 1.10", "ntp:1.10:"),
+        ("name: 1.10", "ntp:1.1:"),
+        ("name: n", "ntp:false:"),
+        ("name: 2020-01-01", "ntp:2020-01-01:"),
         ("namespace: lab", "ntp:lab:"),
         ("{name: '', namespace: lab}", "ntp:lab:"),
         ("{name: ~, namespace: lab}", "ntp:lab:"),
-        ("{name: n, namespace: lab}", "ntp:n:"),
+        ("{name: x, namespace: lab}", "ntp:x:"),
     ],
 )
 def test_an_instance_names_itself_by_name_else_by_namespace(instance: str, prefix: str) -> None:
@@ -108,7 +110,19 @@ def test_an_instance_names_itself_by_name_else_by_namespace(instance: str, prefi
 
 
 @pytest.mark.parametrize(
-    "instance", ["a: 1", "name: [x]", "{name: n, namespace: {}}", "name: ~", "{name: {}, namespace: n}"]
+    "instance",
+    [
+        "a: 1",
+        "name: [x]",
+        "{name: x, namespace: {}}",
+        "name: ~",
+        "{name: {}, namespace: x}",
+        "{name: x, min_collection_interval: soon}",
+        "{name: x, min_collection_interval: 1e19}",
+        "{name: x, tags: a}",
+        "{name: x, tags: [[a]]}",
+        "{name: x, no_index: 1}",
+    ],
 )
 def test_an_instance_without_a_usable_name_has_an_id_of_two_parts(instance: str) -> None:
     (check_id,) = wire.patch(IntegrationConfig("ntp", instances=(instance,)), []).check_ids

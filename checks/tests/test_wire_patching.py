@@ -1,4 +1,4 @@
-"""Patching changes what it must in an instance and not one letter more."""
+"""Patching changes what it must in an instance, and writes it as the peer does (all of that: test_wire_bytes.py)."""
 
 import base64
 import json
@@ -108,13 +108,14 @@ def test_a_config_that_comes_patched_goes_out_the_same() -> None:
     assert replace(again, fingerprint=first.fingerprint) == first
 
 
-def test_the_other_texts_are_sent_as_they_came() -> None:
+def test_the_other_texts_are_sent_as_they_are_read_and_written() -> None:
     texts = {"init_config": "# why\n{b: 1, a: 0x10}", "metric_config": '{"jmx": 1}', "logs": "- {type: file}  \n"}
     body = served(IntegrationConfig("ntp", **texts))
-    assert {key: base64.b64decode(body[key]).decode() for key in texts} == texts
+    sent = {"init_config": "a: 16\nb: 1\n", "metric_config": "jmx: 1\n", "logs": "- type: file\n"}
+    assert {key: base64.b64decode(body[key]).decode() for key in texts} == sent
 
 
-@pytest.mark.parametrize("logs", [None, "", " \n"])
+@pytest.mark.parametrize("logs", [None, "", " \n", "~", "# nothing"])
 def test_empty_logs_are_null_since_an_empty_text_counts_as_a_logs_config(logs: str | None) -> None:
     assert served(IntegrationConfig("ntp", logs=logs))["logs"] is None
 
@@ -124,33 +125,35 @@ def test_no_init_config_is_null_and_an_empty_one_is_empty() -> None:
 
 
 @pytest.mark.parametrize(
-    "scalar",
+    ("scalar", "sent"),
     [
-        "12:30:45",
-        "22:22",
-        "010",
-        "0o10",
-        "1e3",
-        "1.10",
-        "yes",
-        "no",
-        "Off",
-        "2001-12-14",
-        "=",
-        "0x1F",
-        "+1",
-        ".5",
-        "1_000",
+        ("12:30:45", '"12:30:45"'),
+        ("22:22", '"22:22"'),
+        ("010", "8"),
+        ("0o10", "8"),
+        ("1e3", "1000"),
+        ("1e6", "1e+06"),
+        ("1.10", "1.1"),
+        ("yes", "true"),
+        ("no", "false"),
+        ("Off", "false"),
+        ("2001-12-14", '"2001-12-14"'),
+        ("=", "="),
+        ("0x1F", "31"),
+        ("+1", "1"),
+        (".5", "0.5"),
+        ("1_000", "1000"),
     ],
 )
-def test_plain_scalars_keep_their_letters(scalar: str) -> None:
-    assert patched_instance(f"{{key: {scalar}}}") == f"key: {scalar}\n"
+def test_plain_scalars_are_what_node_agents_read(scalar: str, sent: str) -> None:
+    assert patched_instance(f"{{key: {scalar}}}") == f"key: {sent}\n"
 
 
-@pytest.mark.parametrize("scalar", ["yes", "1e3", "010", "12:30", "~", "", "=", "<<", "n", "null", "0x1F", "%%host%%"])
+@pytest.mark.parametrize("scalar", ["yes", "1e3", "010", "12:30", "~", "", "n", "null", "0x1F", "=", "<<", "%%host%%"])
 @pytest.mark.parametrize("quote", ['"', "'"])
 def test_a_quoted_text_stays_a_text(scalar: str, quote: str) -> None:
-    assert patched_instance(f"key: {quote}{scalar}{quote}") == f"key: '{scalar}'\n"
+    written = {"=": "=", "<<": "<<", "%%host%%": "'%%host%%'"}.get(scalar, f'"{scalar}"')
+    assert patched_instance(f"key: {quote}{scalar}{quote}") == f"key: {written}\n"
 
 
 @pytest.mark.parametrize(
@@ -158,11 +161,11 @@ def test_a_quoted_text_stays_a_text(scalar: str, quote: str) -> None:
     [
         ("a: ~", "a: null\n"),
         ("a:", "a: null\n"),
-        ("a: ''", "a: ''\n"),
+        ("a: ''", 'a: ""\n'),
         ("{foo:bar}", "foo:bar: null\n"),
         ('{"b": "x", "a": [1, {"c": null}]}', "a:\n- 1\n- c: null\nb: x\n"),
-        ("a: !!str 1", "a: '1'\n"),
-        ("a: !mine 1", "a: !mine 1\n"),
+        ("a: !!str 1", 'a: "1"\n'),
+        ("a: !mine 1", 'a: "1"\n'),
         ("a: é ü", "a: é ü\n"),
         ("a: |\n  one\n   two\n", "a: |\n  one\n   two\n"),
         ("a: >-\n  one\n  two\n", "a: one two\n"),
@@ -172,8 +175,8 @@ def test_a_quoted_text_stays_a_text(scalar: str, quote: str) -> None:
         ("# why\nb: 1 # so\na: {}\n", "a: {}\nb: 1\n"),
         ("%YAML 1.1\n---\na: 1\n...\n", "a: 1\n"),
         ("a: 1\n'a': 2\n", "a: 2\n"),
-        ("x: &x {p: 1}\ny: *x\n", "x:\n  p: 1\ny:\n  p: 1\n"),
-        ("x: &x {p: 1, q: 2}\nz: {q: 3, <<: *x}\n", "x:\n  p: 1\n  q: 2\nz:\n  p: 1\n  q: 3\n"),
+        ("x: &x {p: 1}\nz: *x\n", "x:\n  p: 1\nz:\n  p: 1\n"),
+        ("x: &x {p: 1, q: 2}\nz: {<<: *x, q: 3}\n", "x:\n  p: 1\n  q: 2\nz:\n  p: 1\n  q: 3\n"),
         ("x: {<<: [{p: 1}, {p: 2, q: 2}]}\n", "x:\n  p: 1\n  q: 2\n"),
     ],
 )
@@ -192,8 +195,8 @@ def test_an_instance_that_says_nothing_is_an_empty_map(nothing: str) -> None:
     [
         ("[b, a, b]", "- a\n- b\n- x\n"),
         ("[x]", "- x\n"),
-        ("[1.10, yes, 1e3, 2001-01-01]", "- '1.10'\n- '1e3'\n- '2001-01-01'\n- x\n- 'yes'\n"),
-        ("[~, {env: prod}]", "- 'env: prod'\n- x\n"),
+        ("[1.10, yes, 1e3, 2001-01-01]", '- "1.1"\n- "1000"\n- "2001-01-01"\n- "true"\n- x\n'),
+        ("[~, {env: prod}]", "- <nil>\n- map[env:prod]\n- x\n"),
         ("prod", "- x\n"),
         ("{env: prod}", "- x\n"),
         ("~", "- x\n"),
@@ -205,7 +208,7 @@ def test_tags_are_texts_sorted_and_without_doubles(tags: str, merged: str) -> No
 
 
 def test_without_extra_tags_the_tags_stay_as_they_are() -> None:
-    assert patched_instance("tags: [b, a, 1.10, b]") == "tags:\n- b\n- a\n- 1.10\n- b\n"
+    assert patched_instance("tags: [b, a, 1.10, b]") == "tags:\n- b\n- a\n- 1.1\n- b\n"
 
 
 def test_tags_that_a_merge_key_brings_count() -> None:

@@ -1,0 +1,131 @@
+"""What in a YAML text is read otherwise than its author can have meant it. Pure.
+
+Messages never repeat what stands in the text, but for keys that are plain words.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import yaml
+from yaml import MappingNode, Node, ScalarNode, SequenceNode
+
+from checks import scalars, yamlnodes
+from checks.scalars import BINARY, BOOL, FLOAT, INT, MERGE, NULL, STR, TIMESTAMP
+
+_KNOWN_TAGS = {BINARY, BOOL, FLOAT, INT, MERGE, NULL, STR, TIMESTAMP, yamlnodes.MAP, yamlnodes.SEQ}
+_WHOLE = re.compile(r"[-+]?[0-9_]+", re.ASCII).fullmatch
+_WORD = re.compile(r"[A-Za-z_][\w.-]{,60}", re.ASCII).fullmatch
+_COMMENT = re.compile(r"\s*#(?:\s|$)").match
+_DOCUMENTS = re.compile(r"^(?:---|\.\.\.)(?:\s|$)", re.MULTILINE).search
+_PYYAML: Any = yaml.resolver.Resolver()
+
+
+class Oddity(NamedTuple):
+    """Something that its author should be told. line: of the text, counted from 1."""
+
+    line: int
+    message: str
+
+
+def oddities(text: str) -> list[Oddity]:
+    """All of a text's oddities, by line. Raises OddYAML for a text that can't be read."""
+    root = yamlnodes.compose(text)
+    if root is None:
+        return []
+    return sorted({*_of(root, text.splitlines()), *_of_documents(text)})
+
+
+def _of(node: Node, lines: Sequence[str]) -> Iterator[Oddity]:
+    line = node.start_mark.line + 1
+    if node.tag not in _KNOWN_TAGS:
+        yield Oddity(line, "this YAML tag is not known and left out: a text that begins with ! needs quotes")
+    if isinstance(node, ScalarNode):
+        yield from (Oddity(line, message) for message in _of_scalar(node))
+        yield from _of_block(node, lines)
+    elif isinstance(node, MappingNode):
+        yield from _of_map(node, lines)
+    elif isinstance(node, SequenceNode):
+        for item in node.value:
+            yield from _of(item, lines)
+
+
+def _of_scalar(node: ScalarNode) -> Iterator[str]:
+    tag, written = yamlnodes.resolved(node)
+    if tag == FLOAT and _WHOLE(node.value):
+        yield "this whole number has more than 64 bits and becomes inexact: put it in quotes"
+    elif tag == BINARY:
+        yield "these bytes are no text: Python checks get bytes"
+    elif read := _read_by_python(tag, written):
+        yield f"node agents read {'a text' if tag == STR else 'a number'} here, Python checks {read}"
+
+
+def _of_block(node: ScalarNode, lines: Sequence[str]) -> Iterator[Oddity]:
+    if node.style in ("|", ">"):
+        for number in range(node.start_mark.line + 1, node.end_mark.line):
+            if _COMMENT(lines[number]):
+                yield Oddity(number + 1, "what begins with # in a block of text is part of the text, and no comment")
+
+
+def _read_by_python(tag: str, written: str) -> str:
+    """What Python checks read of a scalar as it is sent, when that is something else. As words."""
+    if tag in (STR, MERGE) and scalars.style_of(written) is not None:
+        return ""
+    theirs = _PYYAML.resolve(ScalarNode, written, (True, False))
+    if theirs == (STR if tag == MERGE else tag) or {tag, theirs} == {INT, FLOAT}:
+        return ""
+    try:
+        value = yaml.load(f"- {written}", yaml.CSafeLoader)[0]
+    except (yaml.YAMLError, ValueError):
+        return "can't load the config"
+    return f"read a {'text' if isinstance(value, str) else type(value).__name__}"
+
+
+def _of_map(node: MappingNode, lines: Sequence[str]) -> Iterator[Oddity]:
+    own: set[tuple[str, str]] = set()
+    for key, value in node.value:
+        yield from _of(value, lines)
+        line = key.start_mark.line + 1
+        if key.tag == MERGE:
+            if any(own & _keys(source) for source in yamlnodes.merge_sources(value)):
+                yield Oddity(
+                    line, "a merge key overrides what stands before it in the same map: it belongs to the beginning"
+                )
+            continue
+        yield from _of(key, lines)
+        if not isinstance(key, ScalarNode):
+            continue
+        tag, written = yamlnodes.resolved(key)
+        identity = (INT if tag == FLOAT else tag, written)
+        if identity in own:
+            named = f"the key {key.value}" if _WORD(key.value) else "a key"
+            yield Oddity(line, f"{named} stands twice in one map: the last one counts")
+        own.add(identity)
+
+
+def _keys(node: MappingNode) -> set[tuple[str, str]]:
+    return {yamlnodes.resolved(key) for key, _ in node.value if isinstance(key, ScalarNode)}
+
+
+def _of_documents(text: str) -> Iterator[Oddity]:
+    """Whatever follows the first document, if it says anything."""
+    if not _DOCUMENTS(text):
+        return
+    ended = 0
+    try:
+        for event in yaml.parse(text, yaml.CSafeLoader):
+            if isinstance(event, yaml.DocumentEndEvent):
+                ended = ended or _line(event)
+            elif ended and isinstance(event, yaml.NodeEvent) and not _is_empty(event):
+                yield Oddity(_line(event), "a second document begins here: only the first one is read")
+                return
+    except yaml.YAMLError:
+        yield Oddity(max(ended, 1), "what follows the first document is not read, and is no YAML")
+
+
+def _line(event: yaml.Event) -> int:
+    return event.start_mark.line + 1 if event.start_mark else 1
+
+
+def _is_empty(event: yaml.NodeEvent) -> bool:
+    return isinstance(event, yaml.ScalarEvent) and not event.value and event.implicit[0]

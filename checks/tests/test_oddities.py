@@ -1,0 +1,75 @@
+"""What a text says otherwise than its author can have meant is told with its line."""
+
+import pytest
+
+from checks.oddities import Oddity, oddities
+from checks.yamlnodes import OddYAML
+
+NO_NUMBER = "node agents read a number here, Python checks read a text"
+UNLOADABLE = "node agents read a text here, Python checks can't load the config"
+INEXACT = "this whole number has more than 64 bits and becomes inexact: put it in quotes"
+TAG = "this YAML tag is not known and left out: a text that begins with ! needs quotes"
+COMMENT = "what begins with # in a block of text is part of the text, and no comment"
+MERGE = "a merge key overrides what stands before it in the same map: it belongs to the beginning"
+SECOND = "a second document begins here: only the first one is read"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("a: 1e+06", [(1, NO_NUMBER)]),
+        ("a: 1000000.0", [(1, NO_NUMBER)]),
+        ("- x\n- {1e+06: b}", [(2, NO_NUMBER)]),
+        ("a: =", [(1, UNLOADABLE)]),
+        ("a: '='", [(1, UNLOADABLE)]),
+        ("a: <<", [(1, UNLOADABLE)]),
+        ("a: 2020-13-01", [(1, UNLOADABLE)]),
+        ("a: 2001-12-14 21:59:43.10 -5", [(1, "node agents read a text here, Python checks read a datetime")]),
+        ("a: !!binary /w==", [(1, "these bytes are no text: Python checks get bytes")]),
+        ("a: 123456789012345678901", [(1, INEXACT)]),
+        ("a: -99_999_999_999_999_999_999", [(1, INEXACT)]),
+        ("a: [\n!mine 1,\n!!set {b},\n!x [1]]", [(2, TAG), (3, TAG), (4, TAG)]),
+        ("q: |\n  SELECT 1\n  # not now\n  FROM t\n", [(3, COMMENT)]),
+        ("q: >\n\n  a\n  #\n", [(4, COMMENT)]),
+        ("a: 1\nx:\n- {b: 1, c: 2, b: 3}", [(3, "the key b stands twice in one map: the last one counts")]),
+        ("a: 1\na: 2\na: 3", [(n, "the key a stands twice in one map: the last one counts") for n in (2, 3)]),
+        ("{'a b': 1,\n a b: 2}", [(2, "a key stands twice in one map: the last one counts")]),
+        ("{1: a, 0x1: b}", [(1, "a key stands twice in one map: the last one counts")]),
+        ("{1: a, 1.0: b}", [(1, "a key stands twice in one map: the last one counts")]),
+        ("x: &x {a: 1}\ny:\n  a: 2\n  <<: *x\n", [(4, MERGE)]),
+        ("a: 1\n---\nb: 2\n", [(3, SECOND)]),
+        ("a: 1\n...\n# so\n---\n- b\n", [(5, SECOND)]),
+    ],
+)
+def test_what_is_odd_is_told_with_its_line(text: str, told: list[tuple[int, str]]) -> None:
+    assert oddities(text) == [Oddity(*one) for one in told]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "# nothing",
+        "a: 2020-01-01\nb: 12:30\nc: 010\nd: y\ne: 1e3\nf: 4.0\ng: 1.5e-7\nh: ~\ni: .inf\nj: 0x1F\nk: 18446744073709551615",
+        "a: '123456789012345678901'\nb: '1e+06'",
+        "a: !!str 1\nb: !!int '2'\nc: !!binary aGVsbG8=\nd: !!timestamp 2020-01-01\ne: !!map {}\nf: ! 1",
+        "x: &x {a: 1, b: 1}\ny: {<<: *x, a: 2}\nz: {<<: [*x, {a: 3}]}",
+        "q: | # why\n  SELECT a#b\n  FROM t\n# why not\nb: 'x\n  # y'\n",
+        "a: 1 # so\nb: {1: x, '1': y, true: z, 'true': w}",
+        "---\na: 1\n---\n",
+        "a: 1\n...\n",
+        "a: |\n  ---\n  b\n",
+    ],
+)
+def test_what_is_as_it_was_meant_is_not_told(text: str) -> None:
+    assert oddities(text) == []
+
+
+def test_what_follows_the_first_document_may_be_no_yaml() -> None:
+    assert oddities("a: 1\n---\nb: [\n") == [Oddity(3, SECOND)]
+    assert oddities("a: 1\n---\n]\n") == [Oddity(2, "what follows the first document is not read, and is no YAML")]
+
+
+def test_what_can_t_be_read_is_an_error_and_no_oddity() -> None:
+    with pytest.raises(OddYAML, match="line 2"):
+        oddities("a: 1\nb: ]")
