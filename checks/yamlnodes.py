@@ -37,6 +37,10 @@ _READ_AS_OTHERS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null", 
 _COLLECTIONS: dict[type[Node], str] = {SequenceNode: SEQ, MappingNode: MAP}
 
 
+# In brackets the node agents' library takes `a:` before a comma or a bracket for a text, where libyaml refuses the colon: it
+# gets another character in its place.
+_REFUSED_COLON, _COLON, _MOST_COLONS = "found unexpected ':'", "\ue001", 100
+
 # `! 12` is a text. The composer takes it for what it takes `12` for.
 _NON_SPECIFIC = re.compile(r"(?:^|[\s\[{,])!(?=\s)").search
 
@@ -87,15 +91,42 @@ def compose(text: str) -> Node | None:
     collections in each other.
     """
     _refuse_unstorable(text)
-    try:
-        if "*" in text or sum(map(text.count, _INDICATORS)) > _HARMLESS_INDICATORS:
-            _survey(text)
-        return _expanded(text) if "*" in text or _NON_SPECIFIC(text) else _composed(text)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else None
-        raise OddYAML(error.problem or "is not YAML", line=line) from None
-    except yaml.reader.ReaderError as error:
-        raise OddYAML(error.reason, line=text.encode().count(b"\n", 0, error.position) + 1) from None
+    colons = 0
+    while True:
+        try:
+            root = _first_document(text)
+            break
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark
+            if (
+                error.problem != _REFUSED_COLON
+                or mark is None
+                or colons == _MOST_COLONS
+                or (_COLON in text and not colons)
+            ):
+                raise OddYAML(error.problem or "is not YAML", line=mark.line + 1 if mark else None) from None
+            text, colons = text[: mark.index] + _COLON + text[mark.index + 1 :], colons + 1
+        except yaml.reader.ReaderError as error:
+            raise OddYAML(error.reason, line=text.encode().count(b"\n", 0, error.position) + 1) from None
+    if colons and root is not None:
+        _put_colons_back(root)
+    return root
+
+
+def _first_document(text: str) -> Node | None:
+    if "*" in text or sum(map(text.count, _INDICATORS)) > _HARMLESS_INDICATORS:
+        _survey(text)
+    return _expanded(text) if "*" in text or _NON_SPECIFIC(text) else _composed(text)
+
+
+def _put_colons_back(node: Node) -> None:
+    if isinstance(node, ScalarNode):
+        node.value = node.value.replace(_COLON, ":")
+    for part in node.value if isinstance(node, SequenceNode) else ():
+        _put_colons_back(part)
+    for pair in node.value if isinstance(node, MappingNode) else ():
+        for part in pair:
+            _put_colons_back(part)
 
 
 def write(node: Node) -> str:
