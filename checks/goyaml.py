@@ -120,11 +120,14 @@ def printed(node: Node) -> str:
     if isinstance(node, SequenceNode):
         return f"[{' '.join(map(printed, node.value))}]"
     if isinstance(node, MappingNode):
-        pairs = sorted(
-            node.value, key=lambda pair: (pair[0].tag != NULL, pair[0].tag != STR, _number(pair[0]), pair[0].value)
-        )
+        pairs = sorted(node.value, key=_by_printing)
         return f"map[{' '.join(f'{printed(key)}:{printed(value)}' for key, value in pairs)}]"
     return _PRINTED.get((node.tag, node.value)) or str(node.value)
+
+
+def _by_printing(pair: tuple[ScalarNode, Node]) -> tuple[bool, bool, float, str]:
+    key = pair[0]
+    return key.tag != NULL, key.tag != STR, _number(key) or 0.0, key.value
 
 
 def fits_64_bits(number: ScalarNode) -> bool:
