@@ -148,8 +148,9 @@ class Identities:
 
         mine: what it is sent in place of. If that said the same it keeps its lines, else agents must see that it changed.
         """
-        one = _with_lines(sent, _lines(mine)) if mine is not None and mine.contents == sent.patched.contents else sent
-        numbers = _numbers(sent)
+        one, numbers = sent, _numbers(sent)
+        if mine is not None and mine.contents == sent.patched.contents and mine.digest != sent.patched.digest:
+            one = _with_lines(sent, _lines(mine))
         while self._is_taken(one, mine):
             one = _with_lines(sent, next(numbers))
             self._load(one)
@@ -157,11 +158,11 @@ class Identities:
 
     def _is_taken(self, sent: Sent, mine: Entry | None) -> bool:
         """Whether agents, or this program, could take it for another config, or for what it is sent in place of."""
-        if mine in (alike := self._alike(sent)) and mine is not None:
-            alike = alike - {mine}
-            if mine.contents != sent.patched.contents and mine.fast_digest == sent.patched.fast_digest:
-                return True
-        return bool(alike)
+        alike = self._alike(sent)
+        if mine is None or mine not in alike:
+            return bool(alike)
+        is_unseen = mine.contents != sent.patched.contents and mine.fast_digest == sent.patched.fast_digest
+        return is_unseen or len(alike) > 1
 
     def _alike(self, sent: Sent) -> set[Entry]:
         """The configs with one of its hashes."""

@@ -26,6 +26,7 @@ _UNSIGNED = 11
 # begins with a byte order mark.
 _SUSPECT = re.compile(r"[\u2028\u2029] *'|\"\\uFEFF").search
 _MARK = "\ue000"
+_OUT_OF_REACH = re.compile(r"[^\n\r\x85\u2028\u2029\U00010000-\U0010ffff]").fullmatch
 _UNLIKE = re.compile(rf" *{_MARK}|\\U000F([0-9A-F]{{4}})")
 _ESCAPES = dict(zip(b'\0\a\b\t\n\v\f\r\x1b"\\', '0abtnvfre"\\', strict=True))
 _ESCAPES |= {0x85: "N", 0xA0: "_", 0x2028: "L", 0x2029: "P"}
@@ -73,17 +74,18 @@ def _serialized(node: Node) -> str:
         text: str = yaml.serialize(node, Dumper=_Dumper, allow_unicode=True)
     except (yaml.YAMLError, ValueError):
         raise OddYAML("holds a character that can't be written", node) from None
-    return text.removesuffix("...\n") if text.endswith("\n...\n") else text
+    # libyaml's mark of an end that is open.
+    return text[:-4] if text.endswith(("\n...\n", "\u2028...\n", "\u2029...\n")) else text
 
 
 def _marked(node: Node) -> Node:
     """A copy in which the ends of texts that libyaml writes otherwise are marked, and their characters out of its reach."""
     if isinstance(node, ScalarNode):
         value = node.value
-        if value[-1:] in ("\u2028", "\u2029") and "\n" not in value:
-            value += _MARK
         if value[:1] == "\ufeff":
-            value = "\ufeff" + "".join(chr(0xF0000 + ord(one)) if ord(one) < 0x10000 else one for one in value[1:])
+            value = "\ufeff" + "".join(chr(0xF0000 + ord(one)) if _OUT_OF_REACH(one) else one for one in value[1:])
+        elif value[-1:] in ("\u2028", "\u2029") and "\n" not in value:
+            value += _MARK
         return ScalarNode(node.tag, value, style=node.style)
     if isinstance(node, MappingNode):
         return MappingNode(node.tag, [(_marked(key), _marked(value)) for key, value in node.value], flow_style=False)
@@ -118,11 +120,14 @@ def printed(node: Node) -> str:
     if isinstance(node, SequenceNode):
         return f"[{' '.join(map(printed, node.value))}]"
     if isinstance(node, MappingNode):
-        pairs = sorted(
-            node.value, key=lambda pair: (pair[0].tag != NULL, pair[0].tag != STR, _number(pair[0]), pair[0].value)
-        )
+        pairs = sorted(node.value, key=_by_printing)
         return f"map[{' '.join(f'{printed(key)}:{printed(value)}' for key, value in pairs)}]"
     return _PRINTED.get((node.tag, node.value)) or str(node.value)
+
+
+def _by_printing(pair: tuple[ScalarNode, Node]) -> tuple[bool, bool, float, str]:
+    key = pair[0]
+    return key.tag != NULL, key.tag != STR, _number(key) or 0.0, key.value
 
 
 def fits_64_bits(number: ScalarNode) -> bool:
@@ -241,10 +246,18 @@ def _digits(text: str, other: str, place: int) -> tuple[int, int]:
     """The number that begins at a place, as Go's 64 bits hold it, and where it ends."""
     number, end = 0, place
     if "0" in (text[place], other[place]):
-        before = re.search(r"\d*\Z", text[:place])
         # A zero after other digits is one of their number's.
-        number = int(before is not None and before[0].strip("0") != "")
+        number = int(_ends_in_a_number(text, place))
     while end < len(text) and text[end].isdecimal():
-        number = number * 10 + ord(text[end]) - ord("0")
+        number = (number * 10 + ord(text[end]) - ord("0")) % 2**64
         end += 1
-    return (number + 2**63) % 2**64 - 2**63, end
+    return number - 2**64 if number >= 2**63 else number, end
+
+
+def _ends_in_a_number(text: str, place: int) -> bool:
+    """Whether digits that are not all zeros stand before a place."""
+    while place > 0 and text[place - 1].isdecimal():
+        place -= 1
+        if text[place] != "0":
+            return True
+    return False

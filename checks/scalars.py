@@ -4,7 +4,6 @@ It reads some plain scalars otherwise than PyYAML: `1e3` is a number, `y` a bool
 """
 
 import base64
-import binascii
 import math
 import re
 from datetime import date
@@ -100,9 +99,8 @@ def _resolved(text: str) -> tuple[str, str]:
 
 def _number(digits: str) -> tuple[str, str] | None:
     """A number without its underscores."""
-    if len(digits) > 5000:
-        return None  # more than any float has
-    if _INTEGER(digits):
+    # Of more letters, but for leading zeros, no integer of 64 bits is made; and Python refuses to read them.
+    if len(digits) < 4000 and _INTEGER(digits):
         value = _integer(digits)
         if -(2**63) <= value < 2**63 or (digits[0] not in "+-" and value < 2**64):
             return INT, str(value)
@@ -152,7 +150,7 @@ def _decoded(text: str) -> tuple[str, str]:
     """A text in base64; what is none when decoded is written in base64, as is."""
     try:
         data = base64.b64decode(text.replace("\n", "").replace("\r", ""), validate=True)
-    except binascii.Error:
+    except ValueError:
         raise ValueError("what is tagged !!binary is not base64") from None
     try:
         return STR, data.decode()

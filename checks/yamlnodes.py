@@ -40,6 +40,10 @@ _CONTENT = re.compile(r"^(?!%)\ufeff?(?:(?:---|\.\.\.)(?=\s|\Z))?+[^\S\n]*+[^#\s
 _COLLECTIONS: dict[type[Node], str] = {SequenceNode: SEQ, MappingNode: MAP}
 
 
+# In brackets the node agents' library takes `a:` before a comma or a bracket for a text, where libyaml refuses the colon: it
+# gets another character in its place.
+_REFUSED_COLON, _COLON, _MOST_COLONS = "found unexpected ':'", "\ue001", 20
+
 # `! 12` is a text. The composer takes it for what it takes `12` for.
 _NON_SPECIFIC = re.compile(r"(?:^|[\s\[{,])!(?=\s)").search
 
@@ -91,15 +95,22 @@ def compose(text: str) -> Node | None:
     """
     _refuse_unstorable(text)
     first, _ = documents(text)
-    try:
-        if "*" in first or sum(map(first.count, _INDICATORS)) > _HARMLESS_INDICATORS:
-            _survey(first)
-        return _expanded(first) if "*" in first or _NON_SPECIFIC(first) else _composed(first)
-    except yaml.MarkedYAMLError as error:
-        problem, line = yamlerrors.explain(first, error)
-        raise OddYAML(problem, line=line) from None
-    except yaml.reader.ReaderError as error:
-        raise OddYAML(error.reason, line=first.encode().count(b"\n", 0, error.position) + 1) from None
+    mended = first
+    for _ in range(_MOST_COLONS):
+        try:
+            root = _document(mended)
+        except yaml.MarkedYAMLError as error:
+            if error.problem == _REFUSED_COLON and error.problem_mark is not None and _COLON not in first:
+                mended = _with_colon_hidden(mended, error.problem_mark)
+                continue
+            problem, line = yamlerrors.explain(first, error)
+            raise OddYAML(problem, line=line) from None
+        except yaml.reader.ReaderError as error:
+            raise OddYAML(error.reason, line=first.encode().count(b"\n", 0, error.position) + 1) from None
+        if root is not None and mended is not first:
+            _put_colons_back(root)
+        return root
+    raise OddYAML(f"has more than {_MOST_COLONS} colons before a comma or a bracket: put them in quotes")
 
 
 def documents(text: str) -> tuple[str, str]:
@@ -115,6 +126,28 @@ def documents(text: str) -> tuple[str, str]:
 def says_something(text: str) -> bool:
     """Whether there is more than blank lines, comments, directives and marks of documents."""
     return _CONTENT.search(text) is not None
+
+
+def _document(text: str) -> Node | None:
+    if "*" in text or sum(map(text.count, _INDICATORS)) > _HARMLESS_INDICATORS:
+        _survey(text)
+    return _expanded(text) if "*" in text or _NON_SPECIFIC(text) else _composed(text)
+
+
+def _with_colon_hidden(text: str, mark: yaml.Mark) -> str:
+    # Marks don't count a byte order mark.
+    at = mark.index + text.startswith("\ufeff")
+    return f"{text[:at]}{_COLON}{text[at + 1 :]}"
+
+
+def _put_colons_back(node: Node) -> None:
+    if isinstance(node, ScalarNode):
+        node.value = node.value.replace(_COLON, ":")
+    for part in node.value if isinstance(node, SequenceNode) else ():
+        _put_colons_back(part)
+    for pair in node.value if isinstance(node, MappingNode) else ():
+        for part in pair:
+            _put_colons_back(part)
 
 
 def write(node: Node) -> str:

@@ -1,6 +1,12 @@
 """Digests and check IDs are the peer's, bit for bit: agents compare the first, runners report under the second."""
 
+import base64
+import json
+from dataclasses import replace
+from typing import Any
+
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -132,3 +138,59 @@ def test_an_instance_without_a_usable_name_has_an_id_of_two_parts(instance: str)
 def test_every_instance_has_its_id() -> None:
     patched = wire.patch(IntegrationConfig("ntp", instances=("a: 1", "a: 2")), [])
     assert len(set(patched.check_ids)) == 2
+
+
+BASE = IntegrationConfig(
+    "ntp", ("a: 1\ntags: [b, a]", "c: 2"), "d: 3", "e: 4", "f: 5", node_name="ash", cluster_check=True
+)
+OTHERS = {
+    "name": "dns",
+    "instances": ("a: 1\ntags: [b, c]", "c: 2"),
+    "init_config": "d: '3'",
+    "metric_config": "e: 5",
+    "logs": "f: 6",
+    "ad_identifiers": ("x",),
+    "advanced_ad_identifiers": ({"kube_service": {"name": "x"}},),
+    "service_id": "x",
+    "node_name": "birch",
+    "ignore_autodiscovery_tags": True,
+    "check_tag_cardinality": "low",
+    "metrics_excluded": True,
+    "logs_excluded": True,
+}
+
+
+@pytest.mark.parametrize("field", OTHERS)
+def test_whatever_else_is_sent_is_other_contents(field: str) -> None:
+    other = replace(BASE, **{field: OTHERS[field]})
+    assert wire.patch(other, []).contents != wire.patch(BASE, []).contents
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"instances": ("tags: [a, b]\na: 0x1", "# so\nc: 2")},
+        {"source": "file:x"},
+        {"provider": "admin"},
+        {"cluster_check": False},
+    ],
+)
+def test_letters_the_order_of_tags_and_where_it_comes_from_are_no_contents(fields: dict[str, Any]) -> None:
+    assert wire.patch(replace(BASE, **fields), []).contents == wire.patch(BASE, []).contents
+
+
+@pytest.mark.parametrize("init_config", [None, "d: 3", "{}", "|+\n  text\n\n"])
+@pytest.mark.parametrize("extra_tags", [[], ["env:prod"]])
+def test_empty_lines_change_all_hashes_and_nothing_that_is_read(init_config: str | None, extra_tags: list[str]) -> None:
+    config = replace(BASE, init_config=init_config)
+    plain, lined = wire.patch(config, extra_tags), wire.patch(config, extra_tags, apart=2)
+    texts = [json.loads(each.wire)["init_config"] for each in (plain, lined)]
+    before, after = (base64.b64decode(text).decode() if text else "" for text in texts)
+    assert after == f"\n\n{before}"
+    assert yaml.safe_load(after) == yaml.safe_load(before)
+    assert {plain.digest, plain.fast_digest}.isdisjoint({lined.digest, lined.fast_digest})
+    assert set(plain.check_ids).isdisjoint(lined.check_ids)
+    assert (plain.contents, plain.fingerprint) == (lined.contents, lined.fingerprint)
+    for each, lines in ((plain, 0), (lined, 2)):
+        assert wire.identity(each.wire) == (each.fast_digest, each.contents)
+        assert wire.apart(each.wire) == lines

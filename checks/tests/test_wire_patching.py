@@ -169,6 +169,8 @@ def test_a_quoted_text_stays_a_text(scalar: str, quote: str) -> None:
         ("a: é ü", "a: é ü\n"),
         ("a: |\n  one\n   two\n", "a: |\n  one\n   two\n"),
         ("a: >-\n  one\n  two\n", "a: one two\n"),
+        ("é: [a:, {b:}, 'c:']", "é:\n- 'a:'\n- 'b:': null\n- 'c:'\n"),
+        ("a: &x [b:]\nc: *x", "a:\n- 'b:'\nc:\n- 'b:'\n"),
         ("a: 1\r\nb: 2\r\n", "a: 1\nb: 2\n"),
         ("\ufeffa: 1", "a: 1\n"),
         ("a:\t1", "a: 1\n"),
