@@ -129,7 +129,7 @@ RUNNER_NETWORKS = networks(
     "CLUSTERAGENT_RUNNER_NETWORKS", (*_PRIVATE, "127.0.0.0/8", "::1/128") if DEMO_NODES else _PRIVATE
 )
 # Whatever a runner says: more workers than these count as these. So no runner draws more to it than one of that size.
-RUNNER_MAX_WORKERS = whole("CLUSTERAGENT_RUNNER_MAX_WORKERS", 256, 1, 100_000)
+RUNNER_MAX_WORKERS = whole("CLUSTERAGENT_RUNNER_MAX_WORKERS", 64, 1, 100_000)
 
 # Sources and the ledger.
 SCAN_PERIOD = duration("CLUSTERAGENT_SCAN_PERIOD", timedelta(seconds=10), low=timedelta(seconds=1))

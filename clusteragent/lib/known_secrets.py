@@ -186,7 +186,7 @@ _MADE_BY = re.compile(
       | dckr_(?:pat|oat)_ | hv[sbr]\. | dop_v1_ | do[or]_v1_ | shp(?:at|ca|pa|ss)_ | lin_api_ | figd_ | NRAK- | NRII- | NRJS-
       | PMAK- | sntry[su]_ | sq0(?:atp|csp|idp)- | AGE-SECRET-KEY-1 | ATATT3 | ATCTT3 | xkeysib- | nvapi- | glc_ | glsa_
       | rubygems_ | tfp_ | ddp_ | ops_eyJ | (?:AKIA|ASIA|ABIA|ACCA)(?=[A-Z0-9]{8}) ) [\w.+/~-]{6,}+=*
-    | (?: npm_ | hf_ | gsk_ | r8_ | sk- )(?=[A-Za-z]{0,99}[0-9])[A-Za-z0-9]{6,}+(?!\w)
+    | (?: npm_ | hf_ | gsk_ | r8_ | sk- )(?=[A-Za-z]{0,99}[0-9]|[A-Za-z]{30})[A-Za-z0-9]{6,}+(?!\w)
     | SG\.[\w-]{6,}+(?:\.[\w-]++)?
     | eyJ[\w-]{8,}+\.[\w-]++(?:\.[\w-]*+)?  # a JSON web token
     | eyJ[\w+/-]{16,}+=*  # a JSON object in Base64

@@ -12,7 +12,7 @@ from typing import Any
 from clusteragent.lib import known_secrets, randomness
 
 # To be raised when anything is hidden that was shown before: copies that are stored are then made anew.
-VERSION = 2
+VERSION = 3
 
 MASK = "********"
 
@@ -65,7 +65,8 @@ _WORDS = r"""(?:
     | has[l\u0142]o(?![a-z]) | wachtwoord
     | \u5bc6\u7801 | \u5bc6\u78bc | \u30d1\u30b9\u30ef\u30fc\u30c9 | \u043f\u0430\u0440\u043e\u043b\u044c
     | (?: access | account | aes | api | app | application | auth | authentication | cipher | client | consumer | crypto
-      | deploy | dsa | ecdsa | encryption | gpg | hash | hmac | https? | ingest | integration | jwk | kek | license | licence
+      | deploy | dsa | ecdsa | encryption | functions | gpg | hash
+      | hmac | https? | ingest | integration | jwk | kek | license | licence
       | master | oauth | pgp | preshared | pre[^a-z0-9]?shared | priv | privacy | private | root | rsa | secret | server
       | service | session | shared | sign | signing | ssh | ssl | storage | subscription | tls | user | webhook | wireguard
       | wrap | wrapping | write ) [^a-z0-9]? key

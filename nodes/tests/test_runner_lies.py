@@ -45,8 +45,8 @@ def test_more_workers_than_a_runner_has_count_as_the_most(fakes: FakeRunners, co
     report(ash=ASH)
     fakes.says(ASH, {}, {"Count": count})
     runners.collect()
-    assert runner("ash").workers == Runner.objects.workers()[Node.objects.get().pk] == 256
-    assert runner("ash").clamped.endswith(" workers, taken as 256")
+    assert runner("ash").workers == Runner.objects.workers()[Node.objects.get().pk] == conf.RUNNER_MAX_WORKERS
+    assert runner("ash").clamped.endswith(f" workers, taken as {conf.RUNNER_MAX_WORKERS}")
     assert len(runner("ash").clamped) < 100
 
 
@@ -78,7 +78,7 @@ def test_it_is_noted_when_it_begins_and_not_each_minute(fakes: FakeRunners, capl
     fakes.says(ASH, {}, {"Count": 100_000})
     for _ in range(3):
         runners.collect()
-    assert noted("ash") == ["100000 workers, taken as 256"]
+    assert noted("ash") == [f"100000 workers, taken as {conf.RUNNER_MAX_WORKERS}"]
     assert caplog.text.count("runner_clamped") == 1
     fakes.says(ASH, {}, {"Count": 4})
     runners.collect()
