@@ -25,6 +25,7 @@ from clusteragent.lib.database.listening import Listener, notify
 from nodes.heartbeats import EXTRA_HEARTBEAT, Beat, Report
 
 Write = Callable[[Sequence[Report]], Sequence[Beat | Exception | None]]
+Read = Callable[[], Sequence[tuple[int, Report]]]
 
 # Ids of nodes, in texts with blanks between, whose versions changed or that were lost. A trigger sends them.
 CHANNEL = "clusteragent_nodes"
@@ -55,8 +56,11 @@ class _Taken(NamedTuple):
 class Behind:
     """What a process knows of its nodes, and the reports that it has answered and not written yet. Lives on one event loop."""
 
-    def __init__(self, write: Write) -> None:
-        self._write = write
+    def __init__(self, write: Write, read: Read) -> None:
+        """write: heartbeats. read: what all nodes report while nothing changes, with their ids."""
+        self._write, self._read = write, read
+        # What was to be known is still to be read.
+        self._is_blank = True
         # What nodes report while nothing changes.
         self._known: dict[str, Report] = {}
         self._names: dict[int, str] = {}
@@ -104,13 +108,20 @@ class Behind:
         self._note(None)
         if beat.is_late or report.last_change == EXTRA_HEARTBEAT:
             return  # others know better; it leaves out what others say
-        is_old = max(self._forgotten, self._changed.get(beat.node_id, 0)) > mark
-        # A node without a version yet always reports as one does that starts anew.
-        if is_old or beat.warmup or beat.config_version == 0 or len(report.declared) > LONG:
+        if beat.warmup:
             self._known.pop(report.name, None)
-            return
-        self._names[beat.node_id] = report.name
-        self._known[report.name] = report._replace(last_change=beat.config_version)
+        else:
+            self._know(beat.node_id, report._replace(last_change=beat.config_version), mark)
+
+    def _know(self, node_id: int, report: Report, mark: int) -> None:
+        """That the node reports this while nothing changes, if it was so at the mark and nothing was heard of it since."""
+        is_old = max(self._forgotten, self._changed.get(node_id, 0)) > mark
+        # A node without a version yet always reports as one does that starts anew.
+        if is_old or report.last_change == 0 or len(report.declared) > LONG:
+            self._known.pop(report.name, None)
+        else:
+            self._names[node_id] = report.name
+            self._known[report.name] = report
 
     def _is_fresh(self, now: float) -> bool:
         since = self._written_since or self._waits_since or now
@@ -133,6 +144,7 @@ class Behind:
     def _forget(self) -> None:
         self._serial += 1
         self._forgotten = self._serial
+        self._is_blank = True
         for memory in (self._known, self._names, self._changed):
             memory.clear()
 
@@ -142,6 +154,8 @@ class Behind:
             now = time.monotonic()
             if now - self._asked_at < SAY_EVERY <= now - self._said_at:
                 await self._say(now)
+            if self._is_blank and self._listener.has_heard(now, FRESH):
+                await self._recall()
             if self._waiting:
                 await self._flush()
             else:
@@ -154,6 +168,17 @@ class Behind:
         # Who can't say it does not hear it.
         with suppress(database.Away, DatabaseError):
             await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    async def _recall(self) -> None:
+        """Know at once what else each node's next report would teach."""
+        self._is_blank, mark = False, self.mark()
+        try:
+            found = await asyncio.get_running_loop().run_in_executor(self._thread, partial(database.ask, self._read))
+        except (database.Away, DatabaseError):
+            return
+        for node_id, report in found:
+            if report.name not in self._known:
+                self._know(node_id, report, mark)
 
     async def _flush(self) -> None:
         """Write what waits; what could not be written waits on."""

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any, NamedTuple, TypeVar
 
 from django.db import DataError, IntegrityError, connection, models
+from django.db.models import Exists
 from django.db.models.functions import Now
 
 from nodes import models as nodestore  # its classes take their managers from here, so it is looked up when called
@@ -130,6 +131,12 @@ class HeartbeatQuerySet(models.QuerySet["nodestore.Heartbeat"]):
             )
             cursor.execute(self._BEAT_TOGETHER, [array(column) for column in columns])
             return {name: Beat(*beat) for name, *beat in cursor.fetchall()}
+
+    def last_reports(self) -> list[tuple[int, Report]]:
+        """What known nodes report while nothing changes, each with the node's id; none while we warm up."""
+        known = self.filter(node__config_version__gt=0).exclude(Exists(nodestore.Hearing.objects.filter(warmup=True)))
+        columns = ("node_id", "node__name", "node__config_version", "node_type", "client_ip", "node__declared")
+        return [(node_id, Report(*said)) for node_id, *said in known.values_list(*columns)]
 
     def delete_silent(self, node_ids: Collection[int], timeout: timedelta) -> list[int]:
         """Delete these nodes' heartbeats that are older than the timeout, and return the nodes' ids.

@@ -20,7 +20,7 @@ from clusteragent.lib.rations import Ration
 from nodes.authentication import AgentToken, AnyToken, BearerToken
 from nodes.behind import Behind
 from nodes.heartbeats import Report
-from nodes.models import Node
+from nodes.models import Heartbeat, Node
 from nodes.names import validate_node_name
 from nodes.newcomers import TooManyNames
 from nodes.parsers import BadStatus, read_client_ip, read_goodbye, read_status
@@ -141,7 +141,7 @@ _read_long = sync_to_async(read_status, thread_sensitive=False)
 # Heartbeats that come at the same moment share a statement: it costs as much as all the rest of a call.
 _heartbeats = Together(Node.objects.heartbeats)
 # Nearly all others say what they said before, and need not wait for it.
-_behind = Behind(Node.objects.heartbeats)
+_behind = Behind(Node.objects.heartbeats, Heartbeat.objects.last_reports)
 
 
 class Status(PromptView, ClusterChecksView):

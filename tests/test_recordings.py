@@ -115,7 +115,8 @@ def test_the_peers_server_was_answered_alike(web: WebServer, db: None) -> None:
         elif note.removeprefix("status body: ") in PARSER_ERRORS:
             assert answer.body.count("\n") == 1
         else:
-            assert answer.body == body, note
+            # The recorded release told no stats in its state.
+            assert answer.body.replace(',"stats":null', "") == body, note
         for header in ("Www-Authenticate", "X-Content-Type-Options"):
             expected = response["headers"].get(header)
             assert note in DIFFERENT or status == 405 or answer.headers.get(header) == expected, note

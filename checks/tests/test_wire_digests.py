@@ -194,3 +194,8 @@ def test_empty_lines_change_all_hashes_and_nothing_that_is_read(init_config: str
     for each, lines in ((plain, 0), (lined, 2)):
         assert wire.identity(each.wire) == (each.fast_digest, each.contents)
         assert wire.apart(each.wire) == lines
+
+
+def test_bytes_that_are_no_config_of_ours_say_themselves_alone() -> None:
+    odd = [b"{}", b"[]", b"null", b'{"instances": 3}', b'{"init_config": "%"}', b"no JSON"]
+    assert len({wire.identity(each) for each in odd}) == len(odd)
