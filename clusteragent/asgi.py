@@ -15,10 +15,13 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "clusteragent.settings")
 django.setup(set_prefix=False)
 
 from clusteragent.front import Front  # noqa: E402 - its handler reads the settings
+from clusteragent.front.load import Load  # noqa: E402
 
 if settings.PORT == "agents":
     database.take_over()
     # All node agents have one token. They wait for three seconds, and are told before that they ask in vain.
     application = Front(threads=conf.WEB_THREADS, patience=1.0)
 else:
-    application = Front(threads=conf.WEB_THREADS, patience=10.0, each=max(1, conf.WEB_THREADS // 2))
+    # People wait for longer, and what one asks for may keep the loop for a moment.
+    each, load = max(1, conf.WEB_THREADS // 2), Load(others=1.0, everybody=2.0)
+    application = Front(threads=conf.WEB_THREADS, patience=10.0, each=each, load=load)

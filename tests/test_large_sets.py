@@ -57,6 +57,13 @@ def peak(server: WebServer) -> int:
     return max(int(line.split()[1]) for line in lines) // 1024
 
 
+def held(server: WebServer) -> int:
+    """MiB of memory that its largest process has now."""
+    statuses = (Path(f"/proc/{pid}/status").read_text() for pid in descendants(server.process.pid))
+    lines = (line for status in statuses for line in status.splitlines() if line.startswith("VmRSS"))
+    return max(int(line.split()[1]) for line in lines) // 1024
+
+
 def of_texts(number: int, size: int) -> bytes:
     texts = (
         {"name": f"c{one}", "check": "http_check", "yaml": f"instances:\n- a: {one}{'x' * size}\n"}
@@ -115,3 +122,15 @@ def test_what_is_odd_or_ends_early_is_refused_and_the_server_lives_on(server: We
         client.endheaders(b"{" * 1000)
         client.close()
     assert put(server, token, of_parts(10)).status == 200
+
+
+def test_what_was_made_of_a_set_is_not_kept(server: WebServer, token: str) -> None:
+    def tried(times: int) -> int:
+        for _ in range(times):
+            assert put(server, token, of_parts(10_000), "?dry_run=1").status == 200
+        return held(server)
+
+    before = tried(1)
+    after = tried(5)
+    measured(f"{before} MiB after one set, {after} MiB after six")
+    assert after - before < 40, "each made some 20 MiB of circles"

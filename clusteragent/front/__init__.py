@@ -10,6 +10,7 @@ middleware. All others run in a thread, behind Django's WSGI handler.
 
 import asyncio
 import contextlib
+import gc
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
@@ -36,6 +37,8 @@ Headers = list[tuple[bytes, bytes]]
 
 # Bytes that a body may have where a view names no other limit, and from whoever shows neither a token nor a session.
 BODY, BODY_OF_STRANGERS = 5 * 2**19, 64 * 2**10
+# Bytes of a body from which on its remains are cleared away at once.
+LARGE = 2**18
 # Bytes from which on an answer is a download, and how many of these a reader, and all, may have at once.
 DOWNLOAD, DOWNLOADS_EACH, DOWNLOADS = 2**20, 4, 32
 # Seconds in which a client must take a piece, and all of them.
@@ -62,14 +65,14 @@ class Handler(WSGIHandler):
 class Front:
     """The ASGI application."""
 
-    def __init__(self, *, threads: int, patience: float, each: int = 0) -> None:
+    def __init__(self, *, threads: int, patience: float, each: int = 0, load: Load | None = None) -> None:
         """patience: seconds that a call waits for a thread. each: threads that one caller may have at once; 0: any number."""
         self._handler = Handler()
         self._threads = Threads(threads, patience)
         self._turns = Turns(each, patience) if each else None
         self._downloads = Quota("downloads", DOWNLOADS_EACH, DOWNLOADS)
         self._bodies = Bodies()
-        self._load = Load()
+        self._load = load or Load()
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         self._load.watch()
@@ -135,6 +138,9 @@ class Front:
             response.close()
             # Each would keep the other alive until the next garbage collection.
             environ.pop("clusteragent.request", None)
+            if int(environ.get("CONTENT_LENGTH") or 0) > LARGE:
+                # Views leave circles of what they made of it, and the collector looks at old ones once in millions.
+                gc.collect()
 
     async def _send_answer(self, answer: Answer, receive: Receive, send: Send) -> None:
         if isinstance(answer.body, bytes):

@@ -19,7 +19,9 @@ class Overloaded(Exception):
 class Load:
     """A timer that comes late says by how much every other call does."""
 
-    def __init__(self) -> None:
+    def __init__(self, others: float = OTHERS, everybody: float = ALL) -> None:
+        """Seconds behind after which others are turned away, and everybody."""
+        self._others, self._all = others, everybody
         self._due: float | None = None
         self._behind = 0.0
 
@@ -35,7 +37,7 @@ class Load:
 
     def admit(self, *, first: bool = False) -> None:
         """Raises Overloaded, for a call that comes first later than for others."""
-        if self.behind > (ALL if first else OTHERS):
+        if self.behind > (self._all if first else self._others):
             raise Overloaded
 
     def _next(self) -> None:
