@@ -52,7 +52,7 @@ def _of(node: Node, lines: Sequence[str]) -> Iterator[Oddity]:
 
 def _of_scalar(node: ScalarNode) -> Iterator[str]:
     tag, written = yamlnodes.resolved(node)
-    if tag == FLOAT and _WHOLE(node.value):
+    if tag == FLOAT and _WHOLE(node.value) and abs(float(written)) >= 2**63:
         yield "this whole number has more than 64 bits and becomes inexact: put it in quotes"
     elif tag == BINARY:
         yield "these bytes are no text: Python checks get bytes"
