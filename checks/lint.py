@@ -39,18 +39,22 @@ _YAML = "tag:yaml.org,2002:"
 _NO_TEXTS = {_YAML + name for name in ("bool", "float", "int", "null")}
 
 
-class Oddity(NamedTuple):
-    """What is odd, in which line counted from 1; None where it is in no line."""
+# The line of a text, counted from 1; the part of what came as no text, such as `instances[3].limit`; None for no place.
+Place = int | str | None
 
-    line: int | None
+
+class Oddity(NamedTuple):
+    """What is odd, and where."""
+
+    line: Place
     message: str
 
 
 class Keys(NamedTuple):
-    """The keys of an instance, and the line of each."""
+    """The keys of an instance, and the place of each."""
 
     names: tuple[str, ...]
-    lines: tuple[int | None, ...]
+    lines: tuple[Place, ...]
 
 
 class Notice(NamedTuple):
@@ -71,10 +75,14 @@ class Linted(NamedTuple):
     oddities: tuple[Oddity, ...] = ()
     keys: tuple[Keys, ...] = ()
 
-    def without_lines(self) -> "Linted":
-        """The same of what came as no text."""
-        found = tuple(oddity._replace(line=None) for oddity in self.oddities)
-        return Linted(found, tuple(keys._replace(lines=(None,) * len(keys.names)) for keys in self.keys))
+    def in_parts(self, parts: Mapping[int, str]) -> "Linted":
+        """The same of what came as no text: each line is the part that it was made of."""
+
+        def part(line: Place) -> Place:
+            return parts.get(line) if isinstance(line, int) else line
+
+        found = tuple(oddity._replace(line=part(oddity.line)) for oddity in self.oddities)
+        return Linted(found, tuple(keys._replace(lines=tuple(map(part, keys.lines))) for keys in self.keys))
 
 
 NOTHING_ODD = Linted()
@@ -101,12 +109,17 @@ def notices(configs: Iterable[tuple[str, str, Linted]]) -> list[Notice]:
     found: list[Notice] = []
     checks: dict[str, list[tuple[str, Keys]]] = defaultdict(list)
     for where, check, linted in configs:
-        found += (Notice(where, *oddity) for oddity in linted.oddities)
+        found += (_notice(where, oddity) for oddity in linted.oddities)
         checks[check] += ((where, keys) for keys in linted.keys)
     for instances in checks.values():
         for place, strange in misspelt_keys([keys for _, keys in instances]).items():
-            found += (Notice(instances[place][0], *oddity) for oddity in strange)
+            found += (_notice(instances[place][0], oddity) for oddity in strange)
     return sorted(found, key=by_place)
+
+
+def _notice(where: str, oddity: Oddity) -> Notice:
+    line, message = oddity
+    return Notice(where, None, f"{line}: {message}") if isinstance(line, str) else Notice(where, line, message)
 
 
 def by_place(notice: Notice) -> tuple[str, int]:
@@ -139,6 +152,24 @@ def misspelt_keys(instances: Sequence[Keys]) -> dict[int, list[Oddity]]:
         for place, keys in enumerate(instances)
         if keys.names in meant
     }  # fmt: skip
+
+
+def parts_of(text: str) -> dict[int, str]:
+    """Which part of a text's tree begins in each line, the outermost, as `instances[3].limit`. Raises OddYAML."""
+    root, found = yamlnodes.compose(text), dict[int, str]()
+    for line, part in _parts(root, "") if root is not None else ():
+        found.setdefault(line, part)
+    return found
+
+
+def _parts(node: Node, path: str) -> Iterator[tuple[int, str]]:
+    if isinstance(node, MappingNode):
+        named = [(key, value, f"{path}.{shown(key.value)}".removeprefix(".")) for key, value in node.value]
+    else:
+        named = [(item, item, f"{path}[{number}]") for number, item in enumerate(_items(node))]
+    for begin, value, name in named:
+        yield _line(begin), name
+        yield from _parts(value, name)
 
 
 def unread(root: MappingNode) -> list[ScalarNode]:
@@ -335,9 +366,13 @@ def _nodes(root: Node) -> Iterator[Node]:
 
 
 def _first(found: Iterable[Oddity]) -> list[Oddity]:
-    ordered = sorted(set(found), key=lambda oddity: (oddity.line or 0, oddity.message))
+    ordered = sorted(set(found), key=_by_line)
     left = len(ordered) - MOST
     return ordered if left <= 0 else [*ordered[:MOST], Oddity(None, f"and {left} more warnings")]
+
+
+def _by_line(oddity: Oddity) -> tuple[int, str]:
+    return oddity.line if isinstance(oddity.line, int) else 0, oddity.message
 
 
 def _line(node: Node) -> int:

@@ -240,11 +240,14 @@ def test_a_source_keeps_no_more_warnings_than_someone_reads() -> None:
     assert rows[-1] == {"where": "", "line": None, "warning": "and 5 more warnings"}
 
 
-def test_what_came_as_no_text_has_no_lines() -> None:
-    linted = lint.lint(f"{CONFIG}    a: 1\n    a: 2\n", "http_check").without_lines()
-    assert [oddity.line for oddity in linted.oddities] == [None]
-    assert set(linted.keys[0].lines) == {None}
-    assert Linted().without_lines() == Linted()
+def test_what_came_as_no_text_has_parts_in_place_of_lines() -> None:
+    text = f"{CONFIG}    a: 1\n    a: 2\n    secret_b: [1,\n {{\n c: 3}}]\n"
+    linted = lint.lint(text, "http_check").in_parts(lint.parts_of(text))
+    assert [oddity.line for oddity in linted.oddities] == ["instances[0].a"]
+    assert {"instances[0].a", "instances[0].secret_b"} <= set(linted.keys[0].lines)
+    assert "instances[0].secret_b[1].c" in lint.parts_of(text).values()
+    assert str(lint.notices([("x", "http_check", linted)])[0]).startswith("x: instances[0].a: the key a stands twice")
+    assert Linted().in_parts({}) == Linted()
 
 
 # The list of integrations

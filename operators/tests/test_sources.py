@@ -276,16 +276,28 @@ def test_what_is_odd_is_taken_and_told(author: Caller) -> None:
     assert author.get("sources/shop")["warnings"] == []
 
 
-def test_what_is_odd_about_a_config_in_parts_has_no_line(author: Caller) -> None:
-    odd = {"name": "a", "check": "postgress", "instances": [{"tags": "b"}]}
+def test_what_is_odd_about_a_config_in_parts_has_the_part_in_place_of_a_line(author: Caller) -> None:
+    odd = {
+        "name": "a",
+        "check": "postgress",
+        "init_config": {"limit": 1e20},
+        "instances": [{"url": "x"}, {"tags": ["b", 1]}],
+    }
     told = done(put(author, odd))["warnings"]
-    assert [(one["name"], one["line"]) for one in told] == [("a", None), ("a", None)]
+    assert {(one["name"], one["line"]) for one in told} == {("a", None)}
+    assert {one["warning"].partition(": ")[0] for one in told} == {
+        "init_config.limit",
+        "instances[1].tags[1]",
+        "no integration is called postgress",
+    }
+    assert author.get("sources/shop")["warnings"] == told
 
 
 def test_keys_are_compared_within_a_set(author: Caller) -> None:
     configs = [{"name": name, "check": "shop", "instances": [{"url": name, "timeout": 1}]} for name in "ab"]
     told = done(put(author, *configs, {"name": "c", "check": "shop", "instances": [{"url": "c", "timeuot": 1}]}))
-    assert [one["name"] for one in told["warnings"]] == ["c"]
+    (odd,) = told["warnings"]
+    assert (odd["name"], odd["warning"].partition(": ")[0]) == ("c", "instances[0].timeuot")
 
 
 def test_keys_are_compared_with_those_of_other_sources(author: Caller) -> None:
