@@ -15,7 +15,7 @@ from checks import integrations, yamlnodes
 from checks.oddities import oddities
 from checks.scrub import scrub
 from checks.yamlnodes import OddYAML
-from clusteragent.lib.spelling import is_one_edit, near_misses, nearest
+from clusteragent.lib.spelling import differ_in_number, is_one_edit, near_misses, nearest
 
 FLAG = "cluster_check"
 TOP_KEYS = (
@@ -70,10 +70,13 @@ class Notice(NamedTuple):
 
 
 class Linted(NamedTuple):
-    """What is odd about a text, in the order of its lines, and the keys of its instances, to be compared with others'."""
+    """What is odd about a text, in the order of its lines, and what is compared with others: the keys of its instances and
+    the check that it makes a config of, if it makes one.
+    """
 
     oddities: tuple[Oddity, ...] = ()
     keys: tuple[Keys, ...] = ()
+    check: str = ""
 
     def in_parts(self, parts: Mapping[int, str]) -> "Linted":
         """The same of what came as no text: each line is the part that it was made of."""
@@ -82,7 +85,8 @@ class Linted(NamedTuple):
             return parts.get(line) if isinstance(line, int) else line
 
         found = tuple(oddity._replace(line=part(oddity.line)) for oddity in self.oddities)
-        return Linted(found, tuple(keys._replace(lines=tuple(map(part, keys.lines))) for keys in self.keys))
+        keys = tuple(each._replace(lines=tuple(map(part, each.lines))) for each in self.keys)
+        return self._replace(oddities=found, keys=keys)
 
 
 NOTHING_ODD = Linted()
@@ -99,21 +103,27 @@ def lint(text: str, check: str, *, written_here: bool = False) -> Linted:
     if not (written_here or _is_dispatched(root)):
         return Linted(tuple(_first([*_flags(root), *_documents(text)])))
     instances = [node for node in _items(_value(root, "instances")) if isinstance(node, MappingNode)]
-    found = [*_flags(root), *_misread(text), *_check_name(check), *_strays(root, text)]
+    found = [*_flags(root), *_misread(text), *_strays(root, text)]
     found += [oddity for instance in instances for oddity in _tags(instance)]
-    return Linted(tuple(_first(found)), tuple(map(_keys, instances)))
+    return Linted(tuple(_first(found)), tuple(map(_keys, instances)), check)
 
 
 def notices(configs: Iterable[tuple[str, str, Linted]]) -> list[Notice]:
-    """All warnings of a source, by its configs: where each stands, its check, and what was found in its text."""
+    """All warnings of a source, by its configs: where each stands, its check, and what was found in its text.
+
+    A check's name is told once. It is looked up each time, since names are learnt meanwhile.
+    """
     found: list[Notice] = []
     checks: dict[str, list[tuple[str, Keys]]] = defaultdict(list)
+    named: dict[str, str] = {}
     for where, check, linted in configs:
+        named.setdefault(linted.check, where)
         found += (_notice(where, oddity) for oddity in linted.oddities)
         checks[check] += ((where, keys) for keys in linted.keys)
     for instances in checks.values():
         for place, strange in misspelt_keys([keys for _, keys in instances]).items():
             found += (_notice(instances[place][0], oddity) for oddity in strange)
+    found += (_notice(where, oddity) for check, where in named.items() for oddity in _check_name(check))
     return sorted(found, key=by_place)
 
 
@@ -272,14 +282,9 @@ def _usual(
     for other in {each for part in near_misses(key) for each in usual.get(part, ())}:
         rest = instances - number[key]
         often = number[other] >= 2 * number[key] and number[other] * 2 > rest
-        if often and other not in names and is_one_edit(key, other) and not _is_numbered(key, other):
+        if often and other not in names and is_one_edit(key, other) and not differ_in_number(key, other):
             return other
     return ""
-
-
-def _is_numbered(key: str, other: str) -> bool:
-    """Whether the keys differ in a digit: `query1` is not meant to be `query2`."""
-    return key != other and key.rstrip("0123456789") == other.rstrip("0123456789")
 
 
 def _index(keys: Iterable[str]) -> Mapping[str, Sequence[str]]:
