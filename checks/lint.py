@@ -78,6 +78,10 @@ class Linted(NamedTuple):
     keys: tuple[Keys, ...] = ()
     check: str = ""
 
+    def besides(self, *messages: str) -> "Linted":
+        """The same, and what else is told of the text as a whole; empty messages are none."""
+        return self._replace(oddities=(*self.oddities, *(Oddity(None, scrub(one)) for one in messages if one)))
+
     def in_parts(self, parts: Mapping[int, str]) -> "Linted":
         """The same of what came as no text: each line is the part that it was made of."""
 
