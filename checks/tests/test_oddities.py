@@ -23,6 +23,8 @@ SECOND = "a second document begins here: only the first one is read"
         ("a: =", [(1, UNLOADABLE)]),
         ("a: '='", [(1, UNLOADABLE)]),
         ("a: <<", [(1, UNLOADABLE)]),
+        ("- '<<'", [(1, UNLOADABLE)]),
+        ("{2020-13-01: a}", [(1, UNLOADABLE)]),
         ("a: 2020-13-01", [(1, UNLOADABLE)]),
         ("a: 2001-12-14 21:59:43.10 -5", [(1, "node agents read a text here, Python checks read a datetime")]),
         ("a: !!binary /w==", [(1, "these bytes are no text: Python checks get bytes")]),
@@ -63,6 +65,7 @@ def test_what_is_odd_is_told_with_its_line(text: str, told: list[tuple[int, str]
         "---\na: 1\n---\n",
         "a: 1\n...\n",
         "a: |\n  ---\n  b\n",
+        "x: &x {b: 1}\ny: {'<<': *x, c: 2}\nz: {!!str <<: [{b: 1}]}\n=: 1",
     ],
 )
 def test_what_is_as_it_was_meant_is_not_told(text: str) -> None:
