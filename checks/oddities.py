@@ -61,10 +61,11 @@ def _of_scalar(node: ScalarNode, is_key: bool) -> Iterator[str]:
 
 
 def _of_block(node: ScalarNode, lines: Sequence[str]) -> Iterator[Oddity]:
+    """The first line that looks like a comment and is none: a script may have many."""
     if node.style in ("|", ">"):
-        for number in range(node.start_mark.line + 1, node.end_mark.line):
-            if _COMMENT(lines[number]):
-                yield Oddity(number + 1, "what begins with # in a block of text is part of the text, and no comment")
+        numbers = range(node.start_mark.line + 1, node.end_mark.line)
+        if first := next((number for number in numbers if _COMMENT(lines[number])), None):
+            yield Oddity(first + 1, "what begins with # in a block of text is part of the text, and no comment")
 
 
 def _read_by_python(tag: str, written: str, is_key: bool) -> str:

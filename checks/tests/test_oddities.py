@@ -36,6 +36,7 @@ SECOND = "a second document begins here: only the first one is read"
         ("a: [\n!mine 1,\n!!set {b},\n!x [1]]", [(2, TAG), (3, TAG), (4, TAG)]),
         ("q: |\n  SELECT 1\n  # not now\n  FROM t\n", [(3, COMMENT)]),
         ("q: >\n\n  a\n  #\n", [(4, COMMENT)]),
+        ("q: |\n  # a\n  # b\n\n  # c\nr: |\n  # d\n", [(2, COMMENT), (7, COMMENT)]),
         ("a: 1\nx:\n- {b: 1, c: 2, b: 3}", [(3, "the key b stands twice in one map: the last one counts")]),
         ("a: 1\na: 2\na: 3", [(n, "the key a stands twice in one map: the last one counts") for n in (2, 3)]),
         ("{'a b': 1,\n a b: 2}", [(2, "a key stands twice in one map: the last one counts")]),
