@@ -5,6 +5,7 @@ Messages never repeat what stands in the text, but for keys that are plain words
 
 import re
 from collections.abc import Iterator, Sequence
+from datetime import date, datetime
 from typing import Any, NamedTuple
 
 import yaml
@@ -18,6 +19,14 @@ _WHOLE = re.compile(r"[-+]?[0-9_]+", re.ASCII).fullmatch
 _WORD = re.compile(r"[A-Za-z_][\w.-]{,60}", re.ASCII).fullmatch
 _COMMENT = re.compile(r"\s*#(?:\s|$)").match
 _DOCUMENTS = re.compile(r"^(?:---|\.\.\.)(?:\s|$)", re.MULTILINE).search
+_READ_AS = {
+    str: "a text",
+    int: "a number",
+    float: "a number",
+    bool: "a truth",
+    date: "a date",
+    datetime: "a date and time",
+}
 _PYYAML: Any = yaml.resolver.Resolver()
 
 
@@ -86,7 +95,7 @@ def _read_by_python(tag: str, written: str, is_key: bool) -> str:
         return "can't load the config"
     if tag == STR and value == written:
         return ""
-    return f"read a {'text' if isinstance(value, str) else type(value).__name__}"
+    return f"read {_READ_AS.get(type(value), 'something else')}"
 
 
 def _of_map(node: MappingNode, lines: Sequence[str]) -> Iterator[Oddity]:
