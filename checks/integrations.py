@@ -2,41 +2,59 @@
 
 import re
 from collections.abc import Iterable, Iterator
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 
-from clusteragent.lib.spelling import is_one_edit
+from clusteragent.lib.spelling import differ_in_number, is_one_edit
 
 LIST = Path(__file__).parent / "integrations.txt"
-# Of shorter names many differ in one letter.
-_SHORTEST = 4
+# Of shorter names many differ in one letter, and custom checks are often called nearly so: `mssql`, `mongod`.
+_SHORT = 8
+_TWICE = re.compile(r"(.)\1")
 _REQUIREMENT = re.compile(r"^datadog-([a-z0-9-]+)==", re.MULTILINE)
 _NO_INTEGRATIONS = {"checks_base", "checks_dependency_provider", "checks_dev", "checks_downloader"}
 
 
-@cache
 def known() -> frozenset[str]:
-    """The names of all known integrations."""
-    return frozenset(LIST.read_text().split())
+    """The names of all known integrations, also those that another process learnt meanwhile."""
+    file = LIST.stat()
+    return _read(LIST, (file.st_mtime_ns, file.st_size))
 
 
-@lru_cache(maxsize=10_000)
 def meant_by(check: str) -> str:
-    """The integration whose name is an edit away from this one; empty when there is none, and for an integration's own."""
-    if check in known():
-        return ""
-    plain = _plain(check)
-    alike = (name for name in sorted(known()) if plain == name or (len(name) >= _SHORTEST and is_one_edit(plain, name)))
-    return next(alike, "")
+    """The integration whose name is an edit away from this one; empty when there is none, and for an integration's own.
+
+    The first letter is the same, and what differs is no number at the end. In a short name only letters that changed places,
+    or stand twice, are a mistake.
+    """
+    return _meant_by(check, known())
 
 
 def learn(names: Iterable[str]) -> list[str]:
     """Add names to the list. Returns those that are new."""
     new = sorted(set(names) - known())
     LIST.write_text("".join(f"{name}\n" for name in sorted({*known(), *new})))
-    known.cache_clear()
-    meant_by.cache_clear()
     return new
+
+
+@lru_cache(maxsize=2)
+def _read(path: Path, _version: tuple[int, int]) -> frozenset[str]:
+    return frozenset(path.read_text().split())
+
+
+@lru_cache(maxsize=10_000)
+def _meant_by(check: str, names: frozenset[str]) -> str:
+    if check in names:
+        return ""
+    plain = _plain(check)
+    return next((name for name in sorted(names) if plain == name or _is_slip(plain, name)), "")
+
+
+def _is_slip(check: str, name: str) -> bool:
+    """Whether a check's name is probably a misspelt integration's."""
+    if check[:1] != name[:1] or not is_one_edit(check, name) or differ_in_number(check, name):
+        return False
+    return len(name) >= _SHORT or sorted(check) == sorted(name) or _TWICE.sub(r"\1", check) == _TWICE.sub(r"\1", name)
 
 
 def found_in(path: Path) -> Iterator[str]:

@@ -15,7 +15,7 @@ from checks import integrations, yamlnodes
 from checks.oddities import oddities
 from checks.scrub import scrub
 from checks.yamlnodes import OddYAML
-from clusteragent.lib.spelling import is_one_edit, near_misses, nearest
+from clusteragent.lib.spelling import differ_in_number, is_one_edit, near_misses, nearest
 
 FLAG = "cluster_check"
 TOP_KEYS = (
@@ -39,18 +39,22 @@ _YAML = "tag:yaml.org,2002:"
 _NO_TEXTS = {_YAML + name for name in ("bool", "float", "int", "null")}
 
 
-class Oddity(NamedTuple):
-    """What is odd, in which line counted from 1; None where it is in no line."""
+# The line of a text, counted from 1; the part of what came as no text, such as `instances[3].limit`; None for no place.
+Place = int | str | None
 
-    line: int | None
+
+class Oddity(NamedTuple):
+    """What is odd, and where."""
+
+    line: Place
     message: str
 
 
 class Keys(NamedTuple):
-    """The keys of an instance, and the line of each."""
+    """The keys of an instance, and the place of each."""
 
     names: tuple[str, ...]
-    lines: tuple[int | None, ...]
+    lines: tuple[Place, ...]
 
 
 class Notice(NamedTuple):
@@ -66,15 +70,27 @@ class Notice(NamedTuple):
 
 
 class Linted(NamedTuple):
-    """What is odd about a text, in the order of its lines, and the keys of its instances, to be compared with others'."""
+    """What is odd about a text, in the order of its lines, and what is compared with others: the keys of its instances and
+    the check that it makes a config of, if it makes one.
+    """
 
     oddities: tuple[Oddity, ...] = ()
     keys: tuple[Keys, ...] = ()
+    check: str = ""
 
-    def without_lines(self) -> "Linted":
-        """The same of what came as no text."""
-        found = tuple(oddity._replace(line=None) for oddity in self.oddities)
-        return Linted(found, tuple(keys._replace(lines=(None,) * len(keys.names)) for keys in self.keys))
+    def besides(self, *messages: str) -> "Linted":
+        """The same, and what else is told of the text as a whole; empty messages are none."""
+        return self._replace(oddities=(*self.oddities, *(Oddity(None, scrub(one)) for one in messages if one)))
+
+    def in_parts(self, parts: Mapping[int, str]) -> "Linted":
+        """The same of what came as no text: each line is the part that it was made of."""
+
+        def part(line: Place) -> Place:
+            return parts.get(line) if isinstance(line, int) else line
+
+        found = tuple(oddity._replace(line=part(oddity.line)) for oddity in self.oddities)
+        keys = tuple(each._replace(lines=tuple(map(part, each.lines))) for each in self.keys)
+        return self._replace(oddities=found, keys=keys)
 
 
 NOTHING_ODD = Linted()
@@ -91,22 +107,33 @@ def lint(text: str, check: str, *, written_here: bool = False) -> Linted:
     if not (written_here or _is_dispatched(root)):
         return Linted(tuple(_first([*_flags(root), *_documents(text)])))
     instances = [node for node in _items(_value(root, "instances")) if isinstance(node, MappingNode)]
-    found = [*_flags(root), *_misread(text), *_check_name(check), *_strays(root, text)]
+    found = [*_flags(root), *_misread(text), *_strays(root, text)]
     found += [oddity for instance in instances for oddity in _tags(instance)]
-    return Linted(tuple(_first(found)), tuple(map(_keys, instances)))
+    return Linted(tuple(_first(found)), tuple(map(_keys, instances)), check)
 
 
 def notices(configs: Iterable[tuple[str, str, Linted]]) -> list[Notice]:
-    """All warnings of a source, by its configs: where each stands, its check, and what was found in its text."""
+    """All warnings of a source, by its configs: where each stands, its check, and what was found in its text.
+
+    A check's name is told once. It is looked up each time, since names are learnt meanwhile.
+    """
     found: list[Notice] = []
     checks: dict[str, list[tuple[str, Keys]]] = defaultdict(list)
+    named: dict[str, str] = {}
     for where, check, linted in configs:
-        found += (Notice(where, *oddity) for oddity in linted.oddities)
+        named.setdefault(linted.check, where)
+        found += (_notice(where, oddity) for oddity in linted.oddities)
         checks[check] += ((where, keys) for keys in linted.keys)
     for instances in checks.values():
         for place, strange in misspelt_keys([keys for _, keys in instances]).items():
-            found += (Notice(instances[place][0], *oddity) for oddity in strange)
+            found += (_notice(instances[place][0], oddity) for oddity in strange)
+    found += (_notice(where, oddity) for check, where in named.items() for oddity in _check_name(check))
     return sorted(found, key=by_place)
+
+
+def _notice(where: str, oddity: Oddity) -> Notice:
+    line, message = oddity
+    return Notice(where, None, f"{line}: {message}") if isinstance(line, str) else Notice(where, line, message)
 
 
 def by_place(notice: Notice) -> tuple[str, int]:
@@ -139,6 +166,24 @@ def misspelt_keys(instances: Sequence[Keys]) -> dict[int, list[Oddity]]:
         for place, keys in enumerate(instances)
         if keys.names in meant
     }  # fmt: skip
+
+
+def parts_of(text: str) -> dict[int, str]:
+    """Which part of a text's tree begins in each line, the outermost, as `instances[3].limit`. Raises OddYAML."""
+    root, found = yamlnodes.compose(text), dict[int, str]()
+    for line, part in _parts(root, "") if root is not None else ():
+        found.setdefault(line, part)
+    return found
+
+
+def _parts(node: Node, path: str) -> Iterator[tuple[int, str]]:
+    if isinstance(node, MappingNode):
+        named = [(key, value, f"{path}.{shown(key.value)}".removeprefix(".")) for key, value in node.value]
+    else:
+        named = [(item, item, f"{path}[{number}]") for number, item in enumerate(_items(node))]
+    for begin, value, name in named:
+        yield _line(begin), name
+        yield from _parts(value, name)
 
 
 def unread(root: MappingNode) -> list[ScalarNode]:
@@ -241,14 +286,9 @@ def _usual(
     for other in {each for part in near_misses(key) for each in usual.get(part, ())}:
         rest = instances - number[key]
         often = number[other] >= 2 * number[key] and number[other] * 2 > rest
-        if often and other not in names and is_one_edit(key, other) and not _is_numbered(key, other):
+        if often and other not in names and is_one_edit(key, other) and not differ_in_number(key, other):
             return other
     return ""
-
-
-def _is_numbered(key: str, other: str) -> bool:
-    """Whether the keys differ in a digit: `query1` is not meant to be `query2`."""
-    return key != other and key.rstrip("0123456789") == other.rstrip("0123456789")
 
 
 def _index(keys: Iterable[str]) -> Mapping[str, Sequence[str]]:
@@ -335,9 +375,13 @@ def _nodes(root: Node) -> Iterator[Node]:
 
 
 def _first(found: Iterable[Oddity]) -> list[Oddity]:
-    ordered = sorted(set(found), key=lambda oddity: (oddity.line or 0, oddity.message))
+    ordered = sorted(set(found), key=_by_line)
     left = len(ordered) - MOST
     return ordered if left <= 0 else [*ordered[:MOST], Oddity(None, f"and {left} more warnings")]
+
+
+def _by_line(oddity: Oddity) -> tuple[int, str]:
+    return oddity.line if isinstance(oddity.line, int) else 0, oddity.message
 
 
 def _line(node: Node) -> int:

@@ -5,6 +5,7 @@ Messages never repeat what stands in the text, but for keys that are plain words
 
 import re
 from collections.abc import Iterator, Sequence
+from datetime import date, datetime
 from typing import Any, NamedTuple
 
 import yaml
@@ -18,6 +19,14 @@ _WHOLE = re.compile(r"[-+]?[0-9_]+", re.ASCII).fullmatch
 _WORD = re.compile(r"[A-Za-z_][\w.-]{,60}", re.ASCII).fullmatch
 _COMMENT = re.compile(r"\s*#(?:\s|$)").match
 _DOCUMENTS = re.compile(r"^(?:---|\.\.\.)(?:\s|$)", re.MULTILINE).search
+_READ_AS = {
+    str: "a text",
+    int: "a number",
+    float: "a number",
+    bool: "a truth",
+    date: "a date",
+    datetime: "a date and time",
+}
 _PYYAML: Any = yaml.resolver.Resolver()
 
 
@@ -36,12 +45,12 @@ def oddities(text: str) -> list[Oddity]:
     return sorted({*_of(root, text.splitlines()), *_of_documents(text)})
 
 
-def _of(node: Node, lines: Sequence[str]) -> Iterator[Oddity]:
+def _of(node: Node, lines: Sequence[str], *, is_key: bool = False) -> Iterator[Oddity]:
     line = node.start_mark.line + 1
     if node.tag not in _KNOWN_TAGS:
         yield Oddity(line, "this YAML tag is not known and left out: a text that begins with ! needs quotes")
     if isinstance(node, ScalarNode):
-        yield from (Oddity(line, message) for message in _of_scalar(node))
+        yield from (Oddity(line, message) for message in _of_scalar(node, is_key))
         yield from _of_block(node, lines)
     elif isinstance(node, MappingNode):
         yield from _of_map(node, lines)
@@ -50,35 +59,43 @@ def _of(node: Node, lines: Sequence[str]) -> Iterator[Oddity]:
             yield from _of(item, lines)
 
 
-def _of_scalar(node: ScalarNode) -> Iterator[str]:
+def _of_scalar(node: ScalarNode, is_key: bool) -> Iterator[str]:
     tag, written = yamlnodes.resolved(node)
-    if tag == FLOAT and _WHOLE(node.value):
+    if tag == FLOAT and _WHOLE(node.value) and abs(float(written)) >= 2**63:
         yield "this whole number has more than 64 bits and becomes inexact: put it in quotes"
     elif tag == BINARY:
         yield "these bytes are no text: Python checks get bytes"
-    elif read := _read_by_python(tag, written):
+    elif read := _read_by_python(tag, written, is_key):
         yield f"node agents read {'a text' if tag == STR else 'a number'} here, Python checks {read}"
 
 
 def _of_block(node: ScalarNode, lines: Sequence[str]) -> Iterator[Oddity]:
+    """The first line that looks like a comment and is none: a script may have many."""
     if node.style in ("|", ">"):
-        for number in range(node.start_mark.line + 1, node.end_mark.line):
-            if _COMMENT(lines[number]):
-                yield Oddity(number + 1, "what begins with # in a block of text is part of the text, and no comment")
+        numbers = range(node.start_mark.line + 1, node.end_mark.line)
+        if first := next((number for number in numbers if _COMMENT(lines[number])), None):
+            yield Oddity(first + 1, "what begins with # in a block of text is part of the text, and no comment")
 
 
-def _read_by_python(tag: str, written: str) -> str:
+def _read_by_python(tag: str, written: str, is_key: bool) -> str:
     """What Python checks read of a scalar as it is sent, when that is something else. As words."""
     if tag in (STR, MERGE) and scalars.style_of(written) is not None:
+        return ""
+    if is_key and written == "<<":
+        # In quotes it merges, too, and is not in what is sent.
         return ""
     theirs = _PYYAML.resolve(ScalarNode, written, (True, False))
     if theirs == (STR if tag == MERGE else tag) or {tag, theirs} == {INT, FLOAT}:
         return ""
     try:
-        value = yaml.load(f"- {written}", yaml.CSafeLoader)[0]
+        # As a key some are texts that are none as a value.
+        loaded = yaml.load(f"? {written}\n: 0" if is_key else f"- {written}", yaml.CSafeLoader)
+        value = next(iter(loaded))
     except (yaml.YAMLError, ValueError):
         return "can't load the config"
-    return f"read a {'text' if isinstance(value, str) else type(value).__name__}"
+    if tag == STR and value == written:
+        return ""
+    return f"read {_READ_AS.get(type(value), 'something else')}"
 
 
 def _of_map(node: MappingNode, lines: Sequence[str]) -> Iterator[Oddity]:
@@ -92,7 +109,7 @@ def _of_map(node: MappingNode, lines: Sequence[str]) -> Iterator[Oddity]:
                     line, "a merge key overrides what stands before it in the same map: it belongs to the beginning"
                 )
             continue
-        yield from _of(key, lines)
+        yield from _of(key, lines, is_key=True)
         if not isinstance(key, ScalarNode):
             continue
         tag, written = yamlnodes.resolved(key)

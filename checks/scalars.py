@@ -67,7 +67,7 @@ def value_of(tag: str, text: str) -> tuple[str, str]:
     if tag == FLOAT and found == INT and abs(int(written)) < 2**63:
         return tag, _as_float(float(int(written)))
     if found != tag:
-        raise ValueError(f"what is tagged !!{tag.rpartition(':')[2]} is none")
+        raise ValueError(f"the tag !!{tag.rpartition(':')[2]} does not fit what follows it")
     return found, written
 
 
@@ -151,7 +151,7 @@ def _decoded(text: str) -> tuple[str, str]:
     try:
         data = base64.b64decode(text.replace("\n", "").replace("\r", ""), validate=True)
     except ValueError:
-        raise ValueError("what is tagged !!binary is not base64") from None
+        raise ValueError("the tag !!binary does not fit what follows it: it is not base64") from None
     try:
         return STR, data.decode()
     except UnicodeDecodeError:

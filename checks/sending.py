@@ -13,11 +13,12 @@ from clusteragent.lib import conf
 
 
 class Admitted(NamedTuple):
-    """What is to be dispatched for a key. problem: which shards are left out, or why it is not cut as it asks."""
+    """What is to be dispatched for a key. problem: what of it is left out. warning: why it is not cut as it asks."""
 
     key: str
     sent: tuple[Sent, ...]
     problem: str = ""
+    warning: str = ""
 
     @property
     def fingerprint(self) -> str:
@@ -43,19 +44,19 @@ def admit(source: str, key: str, config: IntegrationConfig, replica: str = "") -
             sent.append(Sent(source, sharding.key_of(key, number), shard, dispatcher.admit(shard), replica))
         except UnpatchableConfig as error:
             broken.append(f"#{number}: {error}")
-    problems = [_refused(config)]
+    problems = [_left_out(config)]
     if not sent:
         sent = [Sent(source, key, config, dispatcher.admit(config), replica)]
     elif broken:
         problems.append(f"{len(broken)} of {len(shards)} shards left out; {'; '.join(broken[:3])}")
-    return Admitted(key, tuple(sent), "; ".join(filter(None, problems)))
+    return Admitted(key, tuple(sent), "; ".join(filter(None, problems)), _not_followed(config))
 
 
 def divided(sent: Sent) -> Admitted:
     """What was admitted whole, in shards if the options want that. Raises Refused."""
     if cut(sent.original):
         return admit(sent.source, sent.key, sent.original, sent.replica)
-    return Admitted(sent.key, (sent,), _refused(sent.original))
+    return Admitted(sent.key, (sent,), _left_out(sent.original), _not_followed(sent.original))
 
 
 def cut(config: IntegrationConfig) -> dict[int, IntegrationConfig]:
@@ -68,9 +69,13 @@ def cut(config: IntegrationConfig) -> dict[int, IntegrationConfig]:
     )
 
 
-def _refused(config: IntegrationConfig) -> str:
+def _left_out(config: IntegrationConfig) -> str:
+    return sharding.left_out(config) if conf.KSM_SHARDING_ENABLED else ""
+
+
+def _not_followed(config: IntegrationConfig) -> str:
     """Why the config is not cut as it asks; nothing where the options cut none of its kind."""
-    return sharding.problem(config) if conf.KSM_SHARDING_ENABLED else ""
+    return sharding.not_followed(config) if conf.KSM_SHARDING_ENABLED else ""
 
 
 def send(

@@ -79,19 +79,28 @@ def repeated(config: IntegrationConfig) -> int:
     return len(config.init_config or "") + len(config.metric_config or "") + instances
 
 
-def problem(config: IntegrationConfig) -> str:
-    """Why kubernetes_state_core is not cut by hash as its instance asks, or what of it is left out; mostly nothing."""
-    if config.name != KSM or not config.cluster_check or config.is_endpoint:
-        return ""
-    root, aggregates = _classified(config)
-    request = _by_hash(root) if root is not None else None
-    if request is None:
-        return ""
-    if why := request.wrong or _too_much(config, request.count):
+def not_followed(config: IntegrationConfig) -> str:
+    """Why kubernetes_state_core is dispatched whole although its instance asks for shards by hash; mostly nothing."""
+    request, _ = _requested(config)
+    if request and (why := request.wrong or _too_much(config, request.count)):
         return f"it asks for shards by hash and is dispatched whole: {why}"
-    if len(aggregates) > 1:
-        return f"{len(aggregates) - 1} of {len(aggregates)} instances of cluster_aggregates_only left out: each counts all pods"
     return ""
+
+
+def left_out(config: IntegrationConfig) -> str:
+    """What of kubernetes_state_core is in none of the shards by hash; mostly nothing."""
+    request, aggregates = _requested(config)
+    if request is None or not_followed(config) or len(aggregates) < 2:
+        return ""
+    return f"{len(aggregates) - 1} of {len(aggregates)} instances of cluster_aggregates_only left out: each counts all pods"
+
+
+def _requested(config: IntegrationConfig) -> "tuple[_Request | None, tuple[str, ...]]":
+    """The shards by hash that a config asks for, and the instances that ride with them."""
+    if config.name != KSM or not config.cluster_check or config.is_endpoint:
+        return None, ()
+    root, aggregates = _classified(config)
+    return (_by_hash(root) if root is not None else None), aggregates
 
 
 def whole(shards: Mapping[int, IntegrationConfig]) -> IntegrationConfig:

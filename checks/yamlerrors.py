@@ -6,12 +6,17 @@ from itertools import takewhile
 import yaml
 
 NO_TEMPLATES = "{{ … }} is YAML for a map in a map: put the value in quotes, or let the template be filled in before"
+NO_BLANK = "an item of a list begins with one dash and a blank behind it, as `- host: …`"
+_STATEMENT = "{{{} … {}}} is no YAML, but a template's: let the template be filled in before"
 _TAB = "a tab stands where YAML wants spaces"
+_DIGITS = "\\x, \\u and \\U want 2, 4 and 8 hexadecimal digits: in '…' back-slashes are just that"
+_NO_COLON = "a key lacks its colon"
 _UNCLOSED = "a quote begins here that is never closed"
 _INDENTATION = "this line does not fit the ones above it: it is indented otherwise, or a key there lacks its colon"
 _AFTER_QUOTE = "text follows a closing quote: inside of '…' a quote is written twice, inside of \"…\" with a back-slash"
 _QUOTES = "a value can't begin with {}: put it in quotes{}"
-_TEMPLATE = re.compile(r"(?:^|[:,\[-])\s*\{[{%]")
+_TEMPLATE = re.compile(r"(?:^|[:,\[-])\s*\{([{%#])")
+_DASHED = re.compile(r"\s*(?:--?(?![\s-])|--\s)").match
 _SIGNS = set("%@[]{},&*!|>?:-#")
 _BRACKET = re.compile(r"[\]}]\s*\Z")
 
@@ -21,11 +26,36 @@ _MEANINGS = {
     "found a tab character where an indentation space is expected": _TAB,
     "could not find expected directive name": "a line can't begin with %: put the text in quotes",
     "found unknown directive name": "a line can't begin with %: put the text in quotes",
-    "could not find expected ':'": "a key lacks its colon",
+    "could not find expected ':'": _NO_COLON,
     "did not find expected key": _INDENTATION,
     "did not find expected '-' indicator": _INDENTATION,
     "mapping values are not allowed in this context": _INDENTATION,
-    "found undefined tag handle": "a tag that YAML does not know: put a text that begins with ! in quotes",
+    "mapping keys are not allowed in this context": "a ? stands behind other text: put it in a line of its own, or in quotes",
+    **dict.fromkeys(
+        (
+            "found undefined tag handle",
+            "did not find expected whitespace or line break",
+            "did not find expected tag URI",
+            "did not find the expected '>'",
+            "did not find expected '!'",
+            "did not find URI escaped octet",
+        ),
+        "a tag that YAML does not know: put a text that begins with ! in quotes",
+    ),
+    "did not find expected hexdecimal number": _DIGITS,
+    "found invalid Unicode character escape code": "this escape stands for no character: write the character itself",
+    "found an indentation indicator equal to 0": "the number behind | or > is from 1 to 9: leave it out",
+    **dict.fromkeys(
+        (
+            "found incompatible YAML document",
+            "did not find expected version number",
+            "found extremely long version number",
+            "did not find expected digit or '.' character",
+        ),
+        "%YAML names another version than 1.1: leave the line out",
+    ),
+    "found duplicate %YAML directive": "%YAML stands twice: leave the line out",
+    "found duplicate %TAG directive": "%TAG stands twice for one handle: leave the line out",
     "found unknown escape character": "YAML does not know this escape: use '…', in which back-slashes are just that",
     "did not find expected comment or line break": "text follows | or > in the same line: put it in the next one, or in quotes",
     "did not find expected <document start>": _INDENTATION,
@@ -49,14 +79,23 @@ def explain(text: str, error: yaml.MarkedYAMLError) -> tuple[str, int | None]:
     if error.context == "while scanning a quoted scalar" and "unexpected" in problem and context is not None:
         return _UNCLOSED, context.line + 1
     lines = text.split("\n")
-    for place in filter(None, (mark, context)):
-        if place.line < len(lines) and _TEMPLATE.search(lines[place.line]):
-            return NO_TEMPLATES, place.line + 1
+    for place in filter(None, (mark, context, bracket and bracket.start_mark)):
+        if place.line < len(lines) and (template := _TEMPLATE.search(lines[place.line])):
+            sign = template[1]
+            return (NO_TEMPLATES if sign == "{" else _STATEMENT.format(sign, sign)), place.line + 1
     if bracket is not None and problem.startswith("did not find expected"):
         sign = "[" if isinstance(bracket, yaml.FlowSequenceStartToken) else "{"
         return _NEITHER_COMMA_NOR_END.format(sign), bracket.start_mark.line + 1
     at = context if problem == "could not find expected ':'" and context is not None else mark
-    return _meaning(problem, lines[mark.line] if mark.line < len(lines) else "", mark.column), at.line + 1
+    told = _meaning(problem, lines[mark.line] if mark.line < len(lines) else "", mark.column)
+    if told in (_INDENTATION, _NO_COLON) and at.line < len(lines) and _DASHED(lines[at.line]):
+        told = NO_BLANK
+    return told, at.line + 1
+
+
+def lacks_blank(key: str) -> bool:
+    """Whether a key is meant to be an item of a list that has no blank behind its dash, or a dash too many."""
+    return _DASHED(f"{key} ") is not None
 
 
 def _meaning(problem: str, line: str, column: int) -> str:

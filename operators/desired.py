@@ -10,7 +10,7 @@ from rest_framework import serializers
 from rest_framework.exceptions import ErrorDetail, ValidationError
 from rest_framework.fields import empty
 
-from checks import dispatcher, sending, sharding
+from checks import dispatcher, lint, sending, sharding
 from checks.changes import Sent
 from checks.forms import validate_name, written
 from checks.scrub import MASK, scrub
@@ -102,9 +102,11 @@ class WrittenConfig(Strict):
             sent = written(values["name"], values["check"], text, self.context["source"])
             if parts:
                 # The lines are those of a text that nobody wrote.
-                sent = replace(sent, linted=sent.linted.without_lines())
+                sent = replace(sent, linted=sent.linted.in_parts(lint.parts_of(text)))
             _refuse_masked(sent)
-        except (OddYAML, dispatcher.Refused, UnpatchableConfig) as error:
+        except OddYAML as error:
+            raise ValidationError({field: [scrub(error.problem if parts else str(error))]}) from None
+        except (dispatcher.Refused, UnpatchableConfig) as error:
             raise ValidationError({field: [scrub(str(error))]}) from None
         return sent
 
@@ -131,9 +133,9 @@ def _expanded(sent: Sent) -> int:
 
 
 def _as_yaml(parts: dict[str, Any]) -> str:
-    """JSON is YAML in which every text is quoted, so nothing in it is taken for a number or a truth."""
+    """JSON is YAML in which every text is quoted, so nothing in it is taken for a number or a truth. A line for each key."""
     try:
-        text = json.dumps(parts, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(parts, ensure_ascii=False, allow_nan=False, indent=0)
     except ValueError:
         raise OddYAML("holds a number that is too large") from None
     except RecursionError:

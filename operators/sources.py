@@ -57,8 +57,9 @@ def revision_of(source: str) -> str:
 
 def differing(source: str, desired: Sequence[Sent], *, revision: str = "", accept_removals: bool = False) -> Difference:
     """What making this the source's set would change. Raises Outdated when a revision is given and over."""
-    difference = _difference(sending.known(source), list(map(sending.divided, desired)), revision)
-    return _told(difference, _warnings(source, desired), accept_removals)
+    divided = list(map(sending.divided, desired))
+    difference = _difference(sending.known(source), divided, revision)
+    return _told(difference, _warnings(source, desired, divided), accept_removals)
 
 
 def replace(
@@ -71,7 +72,7 @@ def replace(
         if difference.removals_held and not accept_removals:
             number = len(difference.removed)
             raise RemovalsHeld(f"This removes {number} of the {number + _kept(difference)} configs of {source}.")
-        difference = _told(difference, _warnings(source, desired), accept_removals)
+        difference = _told(difference, _warnings(source, desired, divided), accept_removals)
         row, _ = Source.objects.get_or_create(name=source, defaults={"read_at": Now()})
         touched = {*difference.added, *difference.changed}
         before = {key: one.origins for key, one in known.items()}
@@ -135,9 +136,13 @@ def _told(difference: Difference, warnings: list[Notice], accept_removals: bool)
     return replaced(difference, removals_held=held, warnings=warnings)
 
 
-def _warnings(source: str, desired: Sequence[Sent]) -> list[Notice]:
+def _warnings(source: str, desired: Sequence[Sent], divided: Iterable[Admitted]) -> list[Notice]:
     mine = Origin.objects.filter(source=source)
-    return odd(desired, Config.objects.exclude(pk__in=mine.values("config")))
+    told = [
+        replaced(sent, linted=sent.linted.besides(one.problem, one.warning))
+        for sent, one in zip(desired, divided, strict=True)
+    ]
+    return odd(told, Config.objects.exclude(pk__in=mine.values("config")))
 
 
 def _kept(difference: Difference) -> int:

@@ -1,6 +1,7 @@
 """The configs, as operators see them. Whatever moves one is a verb of the dispatcher."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from django.contrib import admin, messages
@@ -80,6 +81,7 @@ class ConfigAdmin(SteeringAdmin):
         put = sending.put(ADMIN, form.sent.key, form.sent.original, actor=request.user.get_username())
         if put.problem:
             messages.warning(request, scrub(put.problem))
+        form.sent = replace(form.sent, linted=form.sent.linted.besides(put.warning))
         for notice in form.warn():
             messages.warning(request, scrub(str(notice)))
         stored = Config.objects.get(origins__source=ADMIN, origins__key=put.sent[0].key)

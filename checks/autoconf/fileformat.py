@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from yaml import MappingNode, Node, ScalarNode, SequenceNode
 
-from checks import lint, scalars, yamlnodes
+from checks import lint, scalars, yamlerrors, yamlnodes
 from checks.wire import IntegrationConfig
 from checks.yamlnodes import OddYAML
 from clusteragent.lib import conf
@@ -97,6 +97,8 @@ def _without_instances(root: MappingNode) -> OddYAML:
         if known == "instances":
             return OddYAML("has no instances: this key is meant for instances", key)
     if stray := [key for key in lint.unread(root) if not lint.is_private(key)]:
+        if yamlerrors.lacks_blank(stray[0].value):
+            return OddYAML(yamlerrors.NO_BLANK, stray[0])
         return OddYAML("has no instances: keys like this one belong in one, after a dash below `instances:`", stray[0])
     return OddYAML("has no instances", root)
 
@@ -107,12 +109,17 @@ def _refuse_repeated_keys(root: MappingNode) -> None:
     for key, _ in root.value:
         if isinstance(key, ScalarNode) and key.tag == yamlnodes.STR:
             if key.value in seen:
-                raise OddYAML(f"the key {key.value[:100]} stands twice", key)
+                twice = f"the key {key.value[:100]} stands twice"
+                raise OddYAML(yamlerrors.NO_BLANK if yamlerrors.lacks_blank(key.value) else twice, key)
             seen.add(key.value)
 
 
 def _instances(root: MappingNode) -> list[Node]:
     if isinstance(node := _part(root, "instances"), MappingNode):
+        if dashed := [
+            key for key, _ in node.value if isinstance(key, ScalarNode) and yamlerrors.lacks_blank(key.value)
+        ]:
+            raise OddYAML(yamlerrors.NO_BLANK, dashed[0])
         raise OddYAML("instances is not a list: put a dash before the first key of each", node)
     instances = _items(root, "instances")
     for number, instance in enumerate(instances):

@@ -268,7 +268,8 @@ def _read(found: Found, source: str) -> tuple[Judgement, Admitted | None]:
     except UnpatchableConfig as error:
         return replace(judgement, outcome=Problem(found.key, None, scrub(str(error)))), None
     left_out = Problem(found.key, None, scrub(admitted.problem)) if admitted.problem else None
-    return replace(judgement, fingerprint=admitted.fingerprint, outcome=left_out), admitted
+    linted = linted.besides(admitted.warning)
+    return replace(judgement, fingerprint=admitted.fingerprint, outcome=left_out, linted=linted), admitted
 
 
 def _refused(key: str, config: IntegrationConfig, refusal: dispatcher.Refused) -> PassedOver | None:

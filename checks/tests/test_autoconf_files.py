@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from checks import wire
+from checks import wire, yamlerrors
 from checks.autoconf import fileformat, files
 from checks.autoconf.files import FileSource
 from checks.autoconf.source import BrokenConfig, Scan
@@ -433,7 +433,12 @@ def test_a_byte_order_mark_and_windows_line_ends_are_fine(folder: Path) -> None:
         ("instances: [{}]\nad_identifiers: [{}]\n", "an item of ad_identifiers is not a text", 2),
         ("instances: [{}]\nnode_name: [a]\n", "node_name is not a text", 2),
         ("instances: [{a: 1}]\ninit_config:\ninstances: [{b: 2}]\n", "the key instances stands twice", 3),
-        ("instances: [{a: !!int b}]\n", "what is tagged !!int is none", 1),
+        ("instances: [{a: !!int b}]\n", "the tag !!int does not fit what follows it", 1),
+        ("\ninstances:\n  -host: a\n", yamlerrors.NO_BLANK, 3),
+        ("\ninstances:\n  -- host: a\n", yamlerrors.NO_BLANK, 3),
+        ("\ninstances:\n  host: a\n  -port: 1\n", yamlerrors.NO_BLANK, 4),
+        ("\ninstances:\n-host: a\n", yamlerrors.NO_BLANK, 3),
+        ("\ninstances:\n-host: a\n-host: b\n", yamlerrors.NO_BLANK, 4),
         ("---\n---\ninstances: [{}]\n", "its first document is empty, and no other one is read", None),
         (
             "instances:\n  - a: *nowhere\n",

@@ -1,6 +1,5 @@
 """What is told of configs that can be read and probably say something else than was meant."""
 
-from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
 
@@ -143,17 +142,42 @@ def test_an_unknown_yaml_tag() -> None:
     assert odd(f"{CONFIG}    a: !!str 1\n    b: !!binary aGk=\n    c: ! d\n") == []
 
 
-@pytest.mark.parametrize(("check", "meant"), [("postgress", "postgres"), ("http-check", "http_check"), ("Nginx", "nginx"),
-                                              ("mysqll", "mysql"), ("reidsdb", "redisdb")])  # fmt: skip
+def named(*checks: str) -> list[Notice]:
+    return lint.notices((f"{number}", check, lint.lint(CONFIG, check)) for number, check in enumerate(checks))
+
+
+@pytest.mark.parametrize(
+    ("check", "meant"),
+    [
+        ("postgress", "postgres"), ("http-check", "http_check"), ("Nginx", "nginx"), ("mysqll", "mysql"), ("dsik", "disk"),
+        ("reidsdb", "redisdb"), ("htp_check", "http_check"),
+    ],
+)  # fmt: skip
 def test_a_check_an_edit_away_from_an_integration(check: str, meant: str) -> None:
-    assert odd(CONFIG, check) == [(None, f"no integration is called {check}: is {meant} meant?")]
+    assert named(check) == [("0", None, f"no integration is called {check}: is {meant} meant?")]
 
 
 @pytest.mark.parametrize(
     "check", ["postgres", "httpcheck", "crio", "shop_orders", "my_postgres", "oi", "kafka_custom", ""]
 )
 def test_integrations_and_checks_of_one_s_own(check: str) -> None:
-    assert odd(CONFIG, check) == []
+    assert named(check) == []
+
+
+@pytest.mark.parametrize(
+    "check",
+    ["mysql2", "disk2", "apache2", "http_check2", "auth1", "mssql", "mongod", "snmpd", "disks", "unicorn", "llm"],
+)
+def test_a_number_at_the_end_or_another_letter_in_a_short_name_is_no_mistake(check: str) -> None:
+    assert named(check) == []
+
+
+def test_the_name_of_a_check_is_told_once() -> None:
+    assert [notice.where for notice in named("postgress", "nginx", "postgress", "ngnix")] == ["0", "3"]
+
+
+def test_the_name_of_a_node_agent_s_own_check_is_not_told() -> None:
+    assert lint.notices([("a", "postgress", lint.lint("instances: [{}]", "postgress"))]) == []
 
 
 def test_another_document_is_told_when_it_says_something() -> None:
@@ -240,26 +264,25 @@ def test_a_source_keeps_no_more_warnings_than_someone_reads() -> None:
     assert rows[-1] == {"where": "", "line": None, "warning": "and 5 more warnings"}
 
 
-def test_what_came_as_no_text_has_no_lines() -> None:
-    linted = lint.lint(f"{CONFIG}    a: 1\n    a: 2\n", "http_check").without_lines()
-    assert [oddity.line for oddity in linted.oddities] == [None]
-    assert set(linted.keys[0].lines) == {None}
-    assert Linted().without_lines() == Linted()
+def test_what_came_as_no_text_has_parts_in_place_of_lines() -> None:
+    text = f"{CONFIG}    a: 1\n    a: 2\n    secret_b: [1,\n {{\n c: 3}}]\n"
+    linted = lint.lint(text, "http_check").in_parts(lint.parts_of(text))
+    assert [oddity.line for oddity in linted.oddities] == ["instances[0].a"]
+    assert {"instances[0].a", "instances[0].secret_b"} <= set(linted.keys[0].lines)
+    assert "instances[0].secret_b[1].c" in lint.parts_of(text).values()
+    assert str(lint.notices([("x", "http_check", linted)])[0]).startswith("x: instances[0].a: the key a stands twice")
+    assert Linted().in_parts({}) == Linted()
 
 
 # The list of integrations
 
 
 @pytest.fixture
-def names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The list as a file of its own, with two names."""
     monkeypatch.setattr(integrations, "LIST", tmp_path / "list.txt")
     integrations.LIST.write_text("nginx\npostgres\n")
-    integrations.known.cache_clear()
-    integrations.meant_by.cache_clear()
-    yield tmp_path
-    integrations.known.cache_clear()
-    integrations.meant_by.cache_clear()
+    return tmp_path
 
 
 def test_names_are_learnt_from_folders_of_configs_and_checks(names: Path) -> None:
@@ -276,6 +299,13 @@ def test_names_are_learnt_from_folders_of_configs_and_checks(names: Path) -> Non
     ]  # fmt: skip
     assert integrations.meant_by("postgress") == ""
     assert integrations.LIST.read_text() == "http_check\nnginx\npostgres\npostgress\nredisdb\nshop\n"
+
+
+def test_names_that_another_process_learnt_are_known(names: Path) -> None:
+    linted = lint.lint(CONFIG, "postgress")
+    assert lint.notices([("a", "postgress", linted)]) != []
+    integrations.LIST.write_text("postgres\npostgress\n")
+    assert lint.notices([("a", "postgress", linted)]) == []
 
 
 def test_the_command_says_what_it_learnt_and_what_it_can_t_read(names: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from checks.models import Config, Move, Origin
+from checks.models import Config, Move, Origin, Source
 from checks.sharding import KSM
 from checks.tests.cast import owners, report
 from checks.tests.operators import CONFIGS, act, config, page_of, superuser
@@ -86,3 +86,12 @@ def test_unscheduling_one_shard_says_that_it_takes_all_and_does() -> None:
     assert "2 configs unscheduled." in act(client, "unschedule", ["shop#1"], confirmed="yes")
     assert not Config.objects.exists()
     assert {move.actor for move in Move.objects.filter(reason=Move.Reason.UNSCHEDULED)} == {"olga"}
+
+
+def test_a_request_for_shards_that_can_t_be_followed_is_a_warning() -> None:
+    client = superuser()
+    said = {"shard_criteria": ["namespace"], "shard_count": 1}
+    save(client, check=KSM, yaml=f"instances:\n- {json.dumps(said)}\n")
+    (told,) = Source.objects.get(name="admin").warnings
+    assert told["where"] == "shop"
+    assert told["warning"].startswith("it asks for shards by hash and is dispatched whole: shard_count")

@@ -297,7 +297,9 @@ def test_shards_by_hash_come_change_and_go_with_their_file(folder: Path) -> None
     assert asks(2) == Report(changed=[f"{KSM}.yaml"])
     assert owners().items() <= before.items()
     # What can't be followed is said, and the check runs all the same.
-    assert [error.error for error in asks(1).errors] == [
+    told = asks(1)
+    assert told.errors == []
+    assert [notice.warning for notice in told.warnings] == [
         "it asks for shards by hash and is dispatched whole: shard_count is not a whole number from 2 to 1000"
     ]
     assert keys() == [f"{KSM}.yaml"]
@@ -305,8 +307,8 @@ def test_shards_by_hash_come_change_and_go_with_their_file(folder: Path) -> None
     assert asks(1).changed == []
     assert (
         asks(2, "node")
-        .errors[0]
-        .error.endswith("shard_criteria is not a list of namespace or resource, each once at most")
+        .warnings[0]
+        .warning.endswith("shard_criteria is not a list of namespace or resource, each once at most")
     )
     (folder / f"{KSM}.yaml").unlink()
     scan()
@@ -317,10 +319,11 @@ def test_who_sends_a_request_that_can_t_be_followed_is_told_so(monkeypatch: pyte
     asking = config(name=KSM, instances=("shard_criteria: [namespace]\nshard_count: 1\n",))
     (whole,) = sending.admit("admin", "ksm", asking).sent
     for told in (sending.put("admin", "ksm", asking), sending.divided(whole)):
-        assert "shard_count is not a whole number from 2" in told.problem
+        assert "shard_count is not a whole number from 2" in told.warning
+        assert told.problem == ""
         assert [one.key for one in told.sent] == ["ksm"]
     monkeypatch.setattr(conf, "KSM_SHARDING_ENABLED", False)
-    assert sending.put("admin", "ksm", asking).problem == ""
+    assert sending.put("admin", "ksm", asking).warning == ""
 
 
 def test_what_was_written_by_hand_is_edited_as_it_was_written() -> None:

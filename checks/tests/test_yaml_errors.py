@@ -37,6 +37,11 @@ def test_a_tab(text: str, line: int) -> None:
         ("]", "a value can't begin with ]: put it in quotes"),
         ("!a!b c", "a tag that YAML does not know: put a text that begins with ! in quotes"),
         ('"\\d+"', "YAML does not know this escape: use '…', in which back-slashes are just that"),
+        ('"\\xZZ"', "\\x, \\u and \\U want 2, 4 and 8 hexadecimal digits: in '…' back-slashes are just that"),
+        ('"\\ud83d"', "this escape stands for no character: write the character itself"),
+        ("![c]", "a tag that YAML does not know: put a text that begins with ! in quotes"),
+        ("!<c", "a tag that YAML does not know: put a text that begins with ! in quotes"),
+        ("|0\n  x", "the number behind | or > is from 1 to 9: leave it out"),
         ("|text", "text follows | or > in the same line: put it in the next one, or in quotes"),
         ("a: b", "a value holds a colon and a space: put it in quotes"),
         ("- a", "a dash stands behind other text: put it in a line of its own"),
@@ -56,11 +61,36 @@ def test_a_value_that_needs_quotes(value: str, told: str) -> None:
         f"{INSTANCES}password: {{{{ pw }}}}\n",
         f"{INSTANCES}url: {{{{ host }}}}/status\n",
         f"{INSTANCES}{{{{ tags }}}}\n    port: 1\n",
-        "# by hand\n{% if shop %}\ninstances: [{}]\n",
     ],
 )
 def test_a_template_that_was_not_filled_in(text: str) -> None:
     assert error(text) == (yamlerrors.NO_TEMPLATES, 2)
+
+
+@pytest.mark.parametrize("sign", ["%", "#"])
+@pytest.mark.parametrize(
+    "text", ["# by hand\n{SIGN if shop SIGN}\ninstances: [{}]\n", f"{INSTANCES}url: {{SIGN- shop SIGN}}\n"]
+)
+def test_a_statement_or_comment_of_a_template(text: str, sign: str) -> None:
+    told = f"{{{sign} … {sign}}} is no YAML, but a template's: let the template be filled in before"
+    assert error(text.replace("SIGN", sign)) == (told, 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (f"{INSTANCES}host: a\n  -host: b\n", 3),
+        (f"{INSTANCES}host: a\n  -- host: b\n", 3),
+        (f"{INSTANCES}tags:\n    - a\n    -b\n", 4),
+    ],
+)
+def test_a_dash_without_a_blank(text: str, line: int) -> None:
+    assert error(text) == (yamlerrors.NO_BLANK, line)
+
+
+@pytest.mark.parametrize("version", ["2.0", "x", "1.1\n%YAML 1.1"])
+def test_a_version_that_is_not_read(version: str) -> None:
+    assert error(f"%YAML {version}\n---\na: 1\n")[0].endswith(": leave the line out")
 
 
 def test_a_template_in_quotes_is_not_blamed_for_what_is_wrong_beside_it() -> None:

@@ -23,6 +23,7 @@ _METRICS = "/metrics is on the operators' port"
 _NAMES = "CLUSTERAGENT_REPLICA names this replica"
 _KUBERNETES = "nothing is read from Kubernetes"
 _OTHER_DUTY = "it is for another duty than cluster checks"
+_NO_OPTION = "it is no option of cluster checks"
 
 # Why an option of the peer does nothing here: the first pattern that a name matches. Those that are honoured are not in it,
 # but where a pattern covers more: what conf.py reads comes first.
@@ -125,7 +126,7 @@ WITHOUT_EFFECT: Mapping[str, str] = {
     "DD_PRIVATE_ACTION_RUNNER_*": _OTHER_DUTY,
     "DD_REMOTE_CONFIGURATION_*": _OTHER_DUTY,
     "DD_RUNTIME_SECURITY_CONFIG_*": _OTHER_DUTY,
-    "DD_*": "it is no option of cluster checks",
+    "DD_*": _NO_OPTION,
 }
 
 # Patterns that say little of a name: one that is nearly an option of ours is meant for that.
@@ -163,8 +164,25 @@ def unknown(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
 
 def line(environ: Mapping[str, str] = os.environ) -> str:
     """Which variables of the peer do nothing here and why, in one line; empty when there are none."""
-    told = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in without_effect(environ).items())
-    return f"Known and without effect here: {told}." if told else ""
+    found = without_effect(environ)
+    others = found.pop(_NO_OPTION, [])
+    told = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in found.items())
+    known = [f"Known and without effect here: {told}."] if told else []
+    return " ".join([*known, *([_no_options(others)] if others else [])])
+
+
+def sentences(environ: Mapping[str, str] = os.environ) -> list[str]:
+    """The same, a sentence for each reason."""
+    return [
+        _no_options(names)
+        if reason == _NO_OPTION
+        else f"Known and without effect here, because {reason}: {', '.join(names)}."
+        for reason, names in without_effect(environ).items()
+    ]
+
+
+def _no_options(names: Iterable[str]) -> str:
+    return f"No option of cluster checks, and without effect here: {', '.join(names)}."
 
 
 def log_without_effect() -> None:
@@ -187,7 +205,7 @@ def _is_mistaken(name: str) -> bool:
     if _is_read(name) or name in _INTERNAL or _of_a_service(name):
         return False
     pattern = _pattern(name)
-    if pattern == "" or (pattern in _VAGUE and name.startswith(_OURS)):
+    if pattern == "" or (pattern in _VAGUE and name.upper().startswith(_OURS)):
         return True
     return pattern in _VAGUE and bool(_nearest(name, _NEARLY_THE_SAME))
 
@@ -198,7 +216,10 @@ def _pattern(name: str) -> str:
 
 
 def _nearest(name: str, likeness: float) -> str:
-    """The option whose name is nearest, of those that are like it enough. A beginning that many have says nothing."""
+    """The option whose name is nearest, of those that are like it enough. A beginning that many have says nothing, nor
+    do small letters.
+    """
+    name = name.upper()
     beginning = next((each for each in _OURS if name.startswith(each)), "")
     rests = sorted(each.removeprefix(beginning) for each in options.READ if each.startswith(beginning))
     found = difflib.get_close_matches(name.removeprefix(beginning), rests, 1, likeness)

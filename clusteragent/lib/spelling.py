@@ -15,6 +15,11 @@ def is_one_edit(one: str, other: str) -> bool:
     return lengths in ((1, 1), (2, 1)) or (lengths == (4, 2) and left == right[::-1])
 
 
+def differ_in_number(one: str, other: str) -> bool:
+    """Whether the words differ in a number at their end alone: `query1` is not meant to be `query2`."""
+    return one != other and one.rstrip("0123456789") == other.rstrip("0123456789")
+
+
 def near_misses(word: str) -> set[str]:
     """What a word shares with each word that is one edit away: itself and all that a letter less makes of it."""
     return {word, *(word[:place] + word[place + 1 :] for place in range(len(word)))}

@@ -46,6 +46,7 @@ def test_it_is_told_in_one_line_without_values() -> None:
     line = peer_options.line(BROUGHT)
     assert line.startswith("Known and without effect here: DD_ADMISSION_CONTROLLER_ENABLED (it is for another duty")
     assert "DD_LEADER_ELECTION, DD_LEADER_LEASE_DURATION (" in line
+    assert line.endswith("). No option of cluster checks, and without effect here: DD_SOMETHING_NEW.")
     assert "s3cret" not in line
     assert "\n" not in line
     assert peer_options.line({"DD_CLUSTER_CHECKS_ENABLED": "true", "PATH": "/bin"}) == ""
@@ -55,6 +56,9 @@ def test_it_is_told_in_one_line_without_values() -> None:
     ("name", "nearest"),
     [
         ("DD_CLUSTER_CHECKS_WARMUP", "DD_CLUSTER_CHECKS_WARMUP_DURATION"),
+        ("DD_CLUSTER_CHECKS_extra_tags", "DD_CLUSTER_CHECKS_EXTRA_TAGS"),
+        ("DD_cluster_checks_extra_tags", "DD_CLUSTER_CHECKS_EXTRA_TAGS"),
+        ("CLUSTERAGENT_confd", "CLUSTERAGENT_CONFD"),
         ("DD_CLUSTER_CHECKS_EXCLUDED_CHECKS", "DD_CLUSTER_CHECKS_EXCLUDE_CHECKS"),
         ("CLUSTERAGENT_CONFDIR", "CLUSTERAGENT_CONFD"),
         ("CLUSTERAGENT_ADMIN_HOST", "CLUSTERAGENT_ADMIN_HOSTS"),
@@ -131,6 +135,7 @@ def test_the_check_command_says_what_becomes_of_each(
         "Known and without effect here, because balancing is always by utilization:"
         " DD_CLUSTER_CHECKS_REBALANCE_WITH_UTILIZATION." in told
     )
+    assert "No option of cluster checks, and without effect here: DD_SOMETHING_NEW" in told
 
 
 def test_each_process_that_starts_tells_it(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clusteragent.lib.spelling import is_one_edit, near_misses, nearest
+from clusteragent.lib.spelling import differ_in_number, is_one_edit, near_misses, nearest
 
 
 @pytest.mark.parametrize(
@@ -34,3 +34,10 @@ def test_the_nearest_of_known_words() -> None:
     assert [nearest(word, known) for word in ("initconfig", "Init-Config", "instance", "log", "tags", "")] == [
         "init_config", "init_config", "instances", "logs", "", ""
     ]  # fmt: skip
+
+
+def test_words_that_differ_in_a_number_at_their_end() -> None:
+    assert differ_in_number("query1", "query2")
+    assert differ_in_number("mysql2", "mysql")
+    assert not differ_in_number("mysql", "mysql")
+    assert not differ_in_number("1query", "query")

@@ -10,6 +10,7 @@ from checks import autoconf
 from checks.autoconf import FileSource
 from checks.models import Config, Move, Origin, Source
 from checks.scrub import MASK
+from checks.sharding import KSM
 from checks.tests.cast import owners, report
 from clusteragent.lib import conf
 from operators import desired
@@ -276,16 +277,49 @@ def test_what_is_odd_is_taken_and_told(author: Caller) -> None:
     assert author.get("sources/shop")["warnings"] == []
 
 
-def test_what_is_odd_about_a_config_in_parts_has_no_line(author: Caller) -> None:
-    odd = {"name": "a", "check": "postgress", "instances": [{"tags": "b"}]}
+def test_what_is_odd_about_a_config_in_parts_has_the_part_in_place_of_a_line(author: Caller) -> None:
+    odd = {
+        "name": "a",
+        "check": "postgress",
+        "init_config": {"limit": 1e20},
+        "instances": [{"url": "x"}, {"tags": ["b", 1]}],
+    }
     told = done(put(author, odd))["warnings"]
-    assert [(one["name"], one["line"]) for one in told] == [("a", None), ("a", None)]
+    assert {(one["name"], one["line"]) for one in told} == {("a", None)}
+    assert {one["warning"].partition(": ")[0] for one in told} == {
+        "init_config.limit",
+        "instances[1].tags[1]",
+        "no integration is called postgress",
+    }
+    assert author.get("sources/shop")["warnings"] == told
+
+
+def test_what_of_a_config_is_not_cut_as_it_asks_or_left_out_is_told(
+    author: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conf, "KSM_SHARDING_ENABLED", True)
+    asks = {"shard_criteria": ["namespace"], "shard_count": 1}
+    aggregate = {"pod_collection_mode": "cluster_aggregates_only"}
+    configs = [
+        {"name": "a", "check": KSM, "instances": [asks]},
+        {"name": "b", "check": KSM, "instances": [asks | {"shard_count": 2}, aggregate, aggregate]},
+    ]
+    for query in ("?dry_run=1", ""):
+        told = [(one["name"], one["warning"]) for one in done(put(author, *configs, query=query))["warnings"]]
+        assert told == [
+            (
+                "a",
+                "it asks for shards by hash and is dispatched whole: shard_count is not a whole number from 2 to 1000",
+            ),
+            ("b", "1 of 2 instances of cluster_aggregates_only left out: each counts all pods"),
+        ]
 
 
 def test_keys_are_compared_within_a_set(author: Caller) -> None:
     configs = [{"name": name, "check": "shop", "instances": [{"url": name, "timeout": 1}]} for name in "ab"]
     told = done(put(author, *configs, {"name": "c", "check": "shop", "instances": [{"url": "c", "timeuot": 1}]}))
-    assert [one["name"] for one in told["warnings"]] == ["c"]
+    (odd,) = told["warnings"]
+    assert (odd["name"], odd["warning"].partition(": ")[0]) == ("c", "instances[0].timeuot")
 
 
 def test_keys_are_compared_with_those_of_other_sources(author: Caller) -> None:

@@ -12,5 +12,5 @@ class Command(check.Command):
         super().handle(*args, **options)
         if names := peer_options.honoured():
             self.stdout.write(f"Honoured as by the Datadog Cluster Agent: {', '.join(names)}.")
-        for reason, names in peer_options.without_effect().items():
-            self.stdout.write(f"Known and without effect here, because {reason}: {', '.join(names)}.")
+        for sentence in peer_options.sentences():
+            self.stdout.write(sentence)
