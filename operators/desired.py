@@ -102,7 +102,7 @@ class WrittenConfig(Strict):
             sent = written(values["name"], values["check"], text, self.context["source"])
             if parts:
                 # The lines are those of a text that nobody wrote.
-                sent = replace(sent, linted=sent.linted.without_lines())
+                sent = replace(sent, linted=sent.linted.without_lines(), written="")
             _refuse_masked(sent)
         except (OddYAML, dispatcher.Refused, UnpatchableConfig) as error:
             raise ValidationError({field: [scrub(str(error))]}) from None
