@@ -194,10 +194,10 @@ def written(source: str, key: str) -> str:
     """The text of what a key sends, as its author wrote it. Empty when there is none, or none of what is sent now."""
     found = origins(source, key)
     sent_as = fingerprint(key, ((origin.key, origin.fingerprint) for origin in found))
-    for origin in found:
-        # Its text is read only here.
-        if origin.written_hash and hash_of(origin.written, sent_as) == origin.written_hash:
-            return origin.written
+    texts = Origin.objects.filter(pk__in=[origin.pk for origin in found if origin.written_hash])
+    for text, stored_hash in texts.values_list("written", "written_hash"):
+        if hash_of(text, sent_as) == stored_hash:
+            return text
     return ""
 
 

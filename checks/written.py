@@ -20,6 +20,7 @@ _TAG = re.compile(r"(?<![^\s\[{,])!(?!!)[^\s,\]}]+")
 _WORD = re.compile(r"[\w.-]+")
 _INDENT = re.compile(r"[#\s]*")
 _BLOCK = ("-----BEGIN", "-----END")
+_PROPERTY = re.compile(r"[&!](?!!)\S+")
 # The end of a document, which begins none, and how many documents are looked at.
 _END = re.compile(r"\.\.\.[ \t]*(?:\n|\Z)")
 _MOST_DOCUMENTS = 20
@@ -105,7 +106,8 @@ def _scalar(written: str, was: str, now: str) -> str:
         return written
     match = _ANCHORS_AND_TAGS.match(written)
     start = match.end() if match else 0
-    before, after = _TAG.sub(MASK, written[:start]), written[start:]
+    # What stands before nothing may be a value that lacks its quotes.
+    before, after = (_TAG if was else _PROPERTY).sub(MASK, written[:start]), written[start:]
     if now == was:
         return before + after
     # With escapes, or in several lines, it is written otherwise than it reads.

@@ -1,5 +1,6 @@
 """What a config's page shows around its fields: the facts, why it is where it is, what was sent, its timeline."""
 
+import re
 from typing import Any
 
 from checks import display, facts, scrub, sending, timeline, why, written, yamlnodes
@@ -17,6 +18,8 @@ MOST_INSTANCES = 100
 MOST_REASONS = 20
 MOST_TEXTS = 5
 INSTANCE_HEADERS = ("check ID", "run time", "of its interval", "runs", "failed", "last error")
+# As YAML counts lines.
+_LINE_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
 # Beside the word, so that nobody needs to tell colours apart.
 _SIGNS = {Truth.YES: "check_circle", Truth.NO: "cancel", Truth.UNKNOWN: "help"}
 
@@ -35,7 +38,7 @@ def context(config: Config, *, exact: bool = False) -> dict[str, Any]:
         "moves_url": list_url(Move, config_id=config.pk),
         "candidates": Table("", ("node", "load then"), [(name, percent(load)) for name, load in reasons.best]),
         "refused": Table("", ("why not", "nodes"), _refused(reasons)),
-        "sent": [(title, text.removesuffix("\n").split("\n")) for title, text in sent_texts(config)],
+        "sent": [(title, _LINE_BREAK.split(text.removesuffix("\n"))) for title, text in sent_texts(config)],
         "text": display.text(config),
         "instances": Table("", INSTANCE_HEADERS, [_instance(run, exact) for run in known.runs[:MOST_INSTANCES]]),
         "instances_left": max(len(known.runs) - MOST_INSTANCES, 0),

@@ -91,6 +91,13 @@ def test_the_page_shows_the_lines_that_warnings_name() -> None:
     assert page(operator("view_config")) == TEXT.splitlines()
 
 
+@pytest.mark.parametrize("line_break", ["\n", "\r", "\r\n"])
+def test_lines_are_counted_as_the_warnings_count_them(line_break: str) -> None:
+    save(superuser(), CONFIGS + "add/", line_break.join(["instances:", "- url: a", "tags: [b]", ""]))
+    lines = page(operator("view_config"))
+    assert [lines[(line or 0) - 1].strip() for _, line in warned()] == ["tags: [b]"]
+
+
 def test_who_may_only_look_sees_neither_secrets_nor_comments_with_secrets() -> None:
     text = TEXT + "password: hunter21\n# password: hunter22\n# hunter23 is the old one\ntoken: hunter23\n"
     text = text.replace("---\nsecond: document\n", "")

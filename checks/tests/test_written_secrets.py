@@ -87,6 +87,8 @@ def test_a_key_in_comments_is_hidden() -> None:
         f"command: [mysql, -uroot, -p{SECRET}]",
         f"login: 'user:{SECRET}'",
         f"password: {SECRET}\npassword: other",
+        f"password: [&{SECRET} ]",
+        f"password:\n- &{SECRET}\n- !{SECRET}\n",
         f"a: 1\n---\npassword: [{SECRET}",
         f"a: 1\n---\nb: 1\n---\npassword:\n  {SECRET}",
         f"a: 1\n...\npassword:\n  {SECRET}",
