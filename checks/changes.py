@@ -26,7 +26,7 @@ from clusteragent.lib.database.rows import copy, new_ids
 from clusteragent.lib.scrub import scrub
 from clusteragent.lib.shortids import named_in, short_id
 
-ORIGIN_COLUMNS = ("source", "key", "shown", "config_id", "fingerprint", "scanned_by")
+ORIGIN_COLUMNS = ("source", "key", "shown", "config_id", "fingerprint", "scanned_by", "written", "written_hash")
 CONFIG_COLUMNS = (
     "id", "digest", "name", "provider", "original", "wire", "scrubbed", "text", "node_name", "dangling_since",
     "patched_with", "short_id",
@@ -38,7 +38,7 @@ CONFIG_COLUMNS = (
 class Sent:
     """A config as an origin sends it, patched. replica: who read it, for sources that each replica reads itself.
 
-    linted: what is odd about the text that it was read from.
+    linted: what is odd about the text that it was read from. written: that text. written_hash: see sending.hash_of().
     """
 
     source: str
@@ -47,6 +47,8 @@ class Sent:
     patched: PatchedConfig
     replica: str = ""
     linted: Linted = NOTHING_ODD
+    written: str = ""
+    written_hash: str = ""
 
 
 @dataclass(slots=True, eq=False)
@@ -107,9 +109,13 @@ class Changes:
     left: list[Entry] = field(default_factory=list)
     new_origins: list[tuple[Sent, Entry]] = field(default_factory=list)
     sent_otherwise: list[tuple[int, Sent, Entry]] = field(default_factory=list)
+    # Origins whose authors wrote another text, whether or not it says something else.
+    rewritten: list[tuple[int, Sent]] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.new or self.changed or self.removed or self.new_origins or self.sent_otherwise)
+        return bool(
+            self.new or self.changed or self.removed or self.new_origins or self.sent_otherwise or self.rewritten
+        )
 
 
 class Identities:
@@ -205,7 +211,7 @@ class Reckoning:
         self.changes = Changes()
         keys = {(sent.source, sent.key) for sent in chunk}
         columns = Origin.objects.keyed(keys).values_list(
-            "pk", "source", "key", "config_id", "fingerprint", "scanned_by", named=True
+            "pk", "source", "key", "config_id", "fingerprint", "scanned_by", "written_hash", named=True
         )
         self._origins = {(origin.source, origin.key): origin for origin in columns}
         found = entries_like(chunk, {origin.config_id for origin in self._origins.values()})
@@ -223,7 +229,10 @@ class Reckoning:
             entry = self._identities.saying(sent) or self._new(sent)
             entry.origins += 1
             self.changes.new_origins.append((sent, entry))
-        elif origin.fingerprint != sent.patched.fingerprint:
+            return
+        if origin.written_hash != sent.written_hash:
+            self.changes.rewritten.append((origin.pk, sent))
+        if origin.fingerprint != sent.patched.fingerprint:
             self.changes.sent_otherwise.append((origin.pk, sent, self._follow(self._by_id[origin.config_id], sent)))
         elif origin.scanned_by != sent.replica:
             self.changes.sent_otherwise.append((origin.pk, sent, self._by_id[origin.config_id]))
@@ -383,13 +392,14 @@ def write(changes: Changes, actor: str) -> None:
         Origin,
         ORIGIN_COLUMNS,
         (
-            (s.source, s.key, scrub(s.key), entry.id, s.patched.fingerprint, s.replica)
+            (s.source, s.key, scrub(s.key), entry.id, s.patched.fingerprint, s.replica, s.written, s.written_hash)
             for s, entry in changes.new_origins
         ),
     )
     Origin.objects.redirect(
         [(id_, entry.id, s.patched.fingerprint, s.replica) for id_, s, entry in changes.sent_otherwise]
     )
+    Origin.objects.rewrite([(id_, sent.written, sent.written_hash) for id_, sent in changes.rewritten])
     Config.objects.remove([entry.id for entry in changes.removed])
     _hand_on([entry for entry in changes.new if entry.inherited])
     settle([entry.id for entry in changes.left])

@@ -70,13 +70,22 @@ class ConfigForm(forms.ModelForm):  # type: ignore[type-arg]
             self.fields["key"].disabled = True
             key = sharding.parent_of(origin.key)
             original = sending.original(ADMIN, key)
-            self.initial = {"key": key, "check": original.name, "yaml": text_of(original)}
+            self.initial = {
+                "key": key,
+                "check": original.name,
+                "yaml": sending.written(ADMIN, key) or text_of(original),
+            }
 
     def clean_key(self) -> str:
         key: str = self.cleaned_data["key"]
         if not self.instance.pk and sending.origins(ADMIN, key):
             raise ValidationError("There is a config of this name.")
         return key
+
+    def clean_yaml(self) -> str:
+        """The text with the ends of lines that it had: browsers send others."""
+        text: str = self.cleaned_data["yaml"]
+        return text.replace("\r\n", "\n")
 
     def clean(self) -> None:
         super().clean()
@@ -121,7 +130,9 @@ def written(key: str, check: str, yaml: str, source: str = ADMIN) -> Sent:
     if isinstance(root, MappingNode) and yamlnodes.get(root, "cluster_check") is not None and not parsed.cluster_check:
         raise OddYAML("cluster_check is off, but what is written here is dispatched: leave it out")
     config = replace(parsed, provider=source.partition(":")[0], cluster_check=True)
-    return Sent(source, key, config, dispatcher.admit(config), linted=lint(yaml, check, written_here=True))
+    return Sent(
+        source, key, config, dispatcher.admit(config), linted=lint(yaml, check, written_here=True), written=yaml
+    )
 
 
 def text_of(config: IntegrationConfig) -> str:

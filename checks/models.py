@@ -16,6 +16,7 @@ from checks.querysets import (
     ClusterStoreManager,
     ConfigQuerySet,
     MoveQuerySet,
+    OriginManager,
     OriginQuerySet,
     SourceQuerySet,
     SourceScanQuerySet,
@@ -121,10 +122,14 @@ class Origin(models.Model):
     config = models.ForeignKey(Config, models.CASCADE, related_name="origins")
     # Hash of what this origin sent last, before it was patched, so that sending the same again changes nothing.
     fingerprint = models.CharField(max_length=64)
+    # The text as its author wrote it, where there is one; of a config in shards the first one's origin has it. With its
+    # hash and that of what it was sent as: a release that knows of no texts changes only what is sent.
+    written = models.TextField(db_default="")
+    written_hash = models.CharField(max_length=32, db_default="")
     scanned_by = models.CharField(max_length=253, db_default="")
     scanned_at = models.DateTimeField(db_default=Now())
 
-    objects = OriginQuerySet.as_manager()
+    objects = OriginManager.from_queryset(OriginQuerySet)()
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["source", "key"], name="origin_source_key")]

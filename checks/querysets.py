@@ -23,7 +23,7 @@ from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
 from clusteragent.lib.database import batches
 from clusteragent.lib.database.listening import notify
-from clusteragent.lib.database.rows import copy, copy_into
+from clusteragent.lib.database.rows import copy, rewrite
 from clusteragent.lib.database.sweeps import sweep
 
 CHANNEL = "clusteragent"
@@ -222,25 +222,9 @@ class ConfigQuerySet(models.QuerySet["clusterstore.Config"]):
             return Share(*cursor.fetchone())
 
     def rewrite(self, fields: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Give configs other bytes in place. Rows: the fields, the first of them `id`.
-
-        By COPY and one UPDATE: as parameters of a statement the bytes would be quoted and parsed again, which takes longer
-        than all the rest.
-        """
-        if not rows:
-            return
-        changes = ", ".join(f"{name} = n.{name}" for name in fields[1:])
-        with connection.cursor() as cursor:
-            cursor.execute(
-                f"CREATE TEMPORARY TABLE rewritten ON COMMIT DROP"  # noqa: S608 - our own columns
-                f" AS SELECT {', '.join(fields)} FROM checks_config WITH NO DATA"
-            )
-            copy_into(cursor, "rewritten", fields, rows)
-            cursor.execute(
-                f"UPDATE checks_config AS c SET {changes}, changed = statement_timestamp()"  # noqa: S608 - our own columns
-                " FROM rewritten AS n WHERE c.id = n.id"
-            )
-            cursor.execute("DROP TABLE rewritten")
+        """Give configs other bytes in place. Rows: the fields, the first of them `id`."""
+        if rows:
+            rewrite("checks_config", fields, rows, also=", changed = statement_timestamp()")
 
 
 class OriginQuerySet(models.QuerySet["clusterstore.Origin"]):
@@ -271,6 +255,17 @@ class OriginQuerySet(models.QuerySet["clusterstore.Origin"]):
                     " AS n (id, config_id, fingerprint, scanned_by) WHERE o.id = n.id",
                     [list(column) for column in zip(*rows, strict=True)],
                 )
+
+    def rewrite(self, rows: Sequence[Sequence[Any]]) -> None:
+        """Store other texts of authors. Rows: id, text, its hash."""
+        if rows:
+            rewrite("checks_origin", ("id", "written", "written_hash"), rows)
+
+
+class OriginManager(models.Manager["clusterstore.Origin"]):
+    def get_queryset(self) -> models.QuerySet[clusterstore.Origin]:
+        """The origins without their authors' texts, which are read one by one."""
+        return super().get_queryset().defer("written")
 
 
 class AssignmentQuerySet(models.QuerySet["clusterstore.Assignment"]):

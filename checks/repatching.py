@@ -65,7 +65,7 @@ def _recut(ids: Sequence[int], term: int | None) -> list[Move]:
 def _put(source: str, key: str, term: int | None) -> list[Move]:
     """Send a config again as the options want it now, if they want it cut otherwise."""
     try:
-        admitted = sending.admit(source, key, sending.original(source, key))
+        admitted = sending.admit(source, key, sending.original(source, key), text=sending.written(source, key))
     except (LookupError, Refused, UnpatchableConfig) as error:
         log.warning("config_not_recut", source=source, key=key, reason=str(error))
         return []

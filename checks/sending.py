@@ -1,7 +1,9 @@
 """What a key of a source sends to the dispatcher: its config whole or in shards, in place of what it sent before."""
 
+import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import nullcontext
+from dataclasses import replace as replaced
 from typing import NamedTuple
 
 from checks import dispatcher, sharding
@@ -24,17 +26,32 @@ class Admitted(NamedTuple):
     def fingerprint(self) -> str:
         return fingerprint(self.key, ((one.key, one.patched.fingerprint) for one in self.sent))
 
+    @property
+    def written_hash(self) -> str:
+        return "".join(one.written_hash for one in self.sent)
+
+    def as_written(self, text: str) -> "Admitted":
+        """The same, with the text that it was read from, if there is one."""
+        first = replaced(self.sent[0], written=text, written_hash=hash_of(text, self.fingerprint))
+        return self._replace(sent=(first, *(replaced(one, written="", written_hash="") for one in self.sent[1:])))
+
 
 class Known(NamedTuple):
-    """What the store has of a key, whole or in shards: the hash of what it sent last, whose scans sent that, the origins."""
+    """What the store has of a key, whole or in shards: the hash of what it sent last, whose scans sent that, the origins,
+    and the hash of its author's text.
+    """
 
     fingerprint: str
     replicas: frozenset[str]
     origins: tuple[str, ...]
+    written_hash: str = ""
 
 
-def admit(source: str, key: str, config: IntegrationConfig, replica: str = "") -> Admitted:
-    """Cut what is to be cut, and patch it. Raises Refused, or UnpatchableConfig when nothing of it could be dispatched."""
+def admit(source: str, key: str, config: IntegrationConfig, replica: str = "", *, text: str = "") -> Admitted:
+    """Cut what is to be cut, and patch it. Raises Refused, or UnpatchableConfig when nothing of it could be dispatched.
+
+    text: as its author wrote it.
+    """
     if sharding.is_shard(key):
         raise Refused(f"{key}: a name that ends in # and a number is a shard's")
     shards = cut(config)
@@ -49,14 +66,16 @@ def admit(source: str, key: str, config: IntegrationConfig, replica: str = "") -
         sent = [Sent(source, key, config, dispatcher.admit(config), replica)]
     elif broken:
         problems.append(f"{len(broken)} of {len(shards)} shards left out; {'; '.join(broken[:3])}")
-    return Admitted(key, tuple(sent), "; ".join(filter(None, problems)), _not_followed(config))
+    told = "; ".join(filter(None, problems))
+    return Admitted(key, tuple(sent), told, _not_followed(config)).as_written(text)
 
 
 def divided(sent: Sent) -> Admitted:
     """What was admitted whole, in shards if the options want that. Raises Refused."""
     if cut(sent.original):
-        return admit(sent.source, sent.key, sent.original, sent.replica)
-    return Admitted(sent.key, (sent,), _left_out(sent.original), _not_followed(sent.original))
+        return admit(sent.source, sent.key, sent.original, sent.replica, text=sent.written)
+    found = Admitted(sent.key, (sent,), _left_out(sent.original), _not_followed(sent.original))
+    return found.as_written(sent.written)
 
 
 def cut(config: IntegrationConfig) -> dict[int, IntegrationConfig]:
@@ -108,9 +127,12 @@ def send(
     return moves
 
 
-def put(source: str, key: str, config: IntegrationConfig, *, actor: str = "") -> Admitted:
-    """Let a key send this, in place of whatever it sent before. Raises Refused or UnpatchableConfig."""
-    admitted = admit(source, key, config)
+def put(source: str, key: str, config: IntegrationConfig, *, text: str = "", actor: str = "") -> Admitted:
+    """Let a key send this, in place of whatever it sent before. Raises Refused or UnpatchableConfig.
+
+    text: as its author wrote it.
+    """
+    admitted = admit(source, key, config, text=text)
     replace(source, admitted, actor=actor)
     return admitted
 
@@ -145,21 +167,27 @@ def fingerprint(key: str, sent: Iterable[tuple[str, str]]) -> str:
     return " ".join(sorted(f"{each.removeprefix(key)}{one}" for each, one in sent))
 
 
+def hash_of(text: str, sent_as: str) -> str:
+    """Of an author's text, and the fingerprint of what it was sent as; empty when there is no text."""
+    return hashlib.blake2b(f"{sent_as}\0{text}".encode(), digest_size=16).hexdigest() if text else ""
+
+
 def known(source: str) -> dict[str, Known]:
     """What a source sent last, by key: shards under the key that they were cut from."""
     found: dict[str, Known] = {}
     replicas: dict[str, frozenset[str]] = {}
-    cut: dict[str, list[tuple[str, str, str]]] = {}
-    for key, one, replica in Origin.objects.filter(source=source).values_list("key", "fingerprint", "scanned_by"):
+    cut: dict[str, list[tuple[str, str, str, str]]] = {}
+    rows = Origin.objects.filter(source=source).values_list("key", "fingerprint", "scanned_by", "written_hash")
+    for key, one, replica, written_hash in rows:
         parent = sharding.parent_of(key)
         if parent == key:
-            found[key] = Known(one, replicas.setdefault(replica, frozenset({replica})), (key,))
+            found[key] = Known(one, replicas.setdefault(replica, frozenset({replica})), (key,), written_hash)
         else:
-            cut.setdefault(parent, []).append((key, one, replica))
+            cut.setdefault(parent, []).append((key, one, replica, written_hash))
     for parent, shards in cut.items():
-        keys, _, scanned_by = zip(*shards, strict=True)
+        keys, _, scanned_by, written_hashes = zip(*shards, strict=True)
         together = fingerprint(parent, (shard[:2] for shard in shards))
-        found[parent] = Known(together, frozenset(scanned_by), keys)
+        found[parent] = Known(together, frozenset(scanned_by), keys, "".join(written_hashes))
     return found
 
 
@@ -167,6 +195,17 @@ def origins(source: str, key: str) -> list[Origin]:
     """The origins of what a key sends: its own, or those of its shards."""
     alike = Origin.objects.filter(source=source, key__startswith=key).order_by("pk")
     return [origin for origin in alike if sharding.parent_of(origin.key) == key]
+
+
+def written(source: str, key: str) -> str:
+    """The text of what a key sends, as its author wrote it. Empty when there is none, or none of what is sent now."""
+    found = origins(source, key)
+    sent_as = fingerprint(key, ((origin.key, origin.fingerprint) for origin in found))
+    texts = Origin.objects.filter(pk__in=[origin.pk for origin in found if origin.written_hash])
+    for text, stored_hash in texts.values_list("written", "written_hash"):
+        if hash_of(text, sent_as) == stored_hash:
+            return text
+    return ""
 
 
 def original(source: str, key: str) -> IntegrationConfig:

@@ -333,7 +333,7 @@ def _node(event: yaml.ScalarEvent | yaml.CollectionStartEvent, parts: list[Node]
 
 def _copy(node: Node) -> Node:
     if isinstance(node, ScalarNode):
-        return ScalarNode(node.tag, node.value, node.start_mark, style=node.style)
+        return ScalarNode(node.tag, node.value, node.start_mark, node.end_mark, style=node.style)
     if isinstance(node, MappingNode):
         pairs = [(_copy(key), _copy(value)) for key, value in node.value]
         return MappingNode(node.tag, pairs, node.start_mark)

@@ -102,7 +102,7 @@ class WrittenConfig(Strict):
             sent = written(values["name"], values["check"], text, self.context["source"])
             if parts:
                 # The lines are those of a text that nobody wrote.
-                sent = replace(sent, linted=sent.linted.in_parts(lint.parts_of(text)))
+                sent = replace(sent, linted=sent.linted.in_parts(lint.parts_of(text)), written="")
             _refuse_masked(sent)
         except OddYAML as error:
             raise ValidationError({field: [scrub(error.problem if parts else str(error))]}) from None

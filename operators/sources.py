@@ -74,7 +74,7 @@ def replace(
             raise RemovalsHeld(f"This removes {number} of the {number + _kept(difference)} configs of {source}.")
         difference = _told(difference, _warnings(source, desired, divided), accept_removals)
         row, _ = Source.objects.get_or_create(name=source, defaults={"read_at": Now()})
-        touched = {*difference.added, *difference.changed}
+        touched = {*difference.added, *difference.changed, *_rewritten(known, divided)}
         before = {key: one.origins for key, one in known.items()}
         sending.send([one for one in divided if one.key in touched], before, source=source, actor=actor)
         dispatcher.unschedule([(source, key) for name in difference.removed for key in before[name]], actor=actor)
@@ -98,6 +98,11 @@ def _difference(stored: Mapping[str, Known], desired: Iterable[Admitted], revisi
         unchanged=[key for key in both if known[key] == wanted[key]],
         removals_held=len(removed) >= HELD_FROM and len(removed) * 2 > len(known),
     )
+
+
+def _rewritten(stored: Mapping[str, Known], desired: Iterable[Admitted]) -> set[str]:
+    """The names of configs whose authors wrote another text, whether or not it says something else."""
+    return {one.key for one in desired if one.key in stored and stored[one.key].written_hash != one.written_hash}
 
 
 @contextmanager

@@ -1,11 +1,13 @@
 """What a config's page shows around its fields: the facts, why it is where it is, what was sent, its timeline."""
 
+import re
 from typing import Any
 
-from checks import display, facts, scrub, timeline, why, yamlnodes
+from checks import display, facts, scrub, sending, timeline, why, written, yamlnodes
 from checks.facts import Facts, Run, Truth
 from checks.forms import text_of
 from checks.models import Config, Move
+from checks.sharding import parent_of
 from checks.why import Why, listed
 from checks.wire import IntegrationConfig
 from checks.yamlnodes import OddYAML
@@ -14,7 +16,10 @@ from clusteragent.lib.admin import Table, ago, list_url, moment, numbered
 MOST_LINES = 50
 MOST_INSTANCES = 100
 MOST_REASONS = 20
+MOST_TEXTS = 5
 INSTANCE_HEADERS = ("check ID", "run time", "of its interval", "runs", "failed", "last error")
+# As YAML counts lines.
+_LINE_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
 # Beside the word, so that nobody needs to tell colours apart.
 _SIGNS = {Truth.YES: "check_circle", Truth.NO: "cancel", Truth.UNKNOWN: "help"}
 
@@ -33,7 +38,7 @@ def context(config: Config, *, exact: bool = False) -> dict[str, Any]:
         "moves_url": list_url(Move, config_id=config.pk),
         "candidates": Table("", ("node", "load then"), [(name, percent(load)) for name, load in reasons.best]),
         "refused": Table("", ("why not", "nodes"), _refused(reasons)),
-        "sent": sent_text(config),
+        "sent": [(title, _LINE_BREAK.split(text.removesuffix("\n"))) for title, text in sent_texts(config)],
         "text": display.text(config),
         "instances": Table("", INSTANCE_HEADERS, [_instance(run, exact) for run in known.runs[:MOST_INSTANCES]]),
         "instances_left": max(len(known.runs) - MOST_INSTANCES, 0),
@@ -42,8 +47,19 @@ def context(config: Config, *, exact: bool = False) -> dict[str, Any]:
     }
 
 
+def sent_texts(config: Config) -> list[tuple[str, str]]:
+    """What its origins sent, as their authors wrote it, without secrets. Each under its origin's name if there are several."""
+    senders = sorted({(origin.source, parent_of(origin.key)) for origin in config.origins.all()})
+    texts = [
+        (scrub.scrub(f"{source}:{key}") if len(senders) > 1 else "", written.shown(text))
+        for source, key in senders[:MOST_TEXTS]
+        if (text := sending.written(source, key))
+    ]
+    return texts or [("", sent_text(config))]
+
+
 def sent_text(config: Config) -> str:
-    """What its origin sent, in the format of config files, without secrets."""
+    """What its origin sent, as it is read, without secrets: of what came as no text, or before texts were stored."""
     try:
         root = yamlnodes.read(text_of(IntegrationConfig.from_json(config.original)))
     except OddYAML as error:

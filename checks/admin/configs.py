@@ -78,7 +78,8 @@ class ConfigAdmin(SteeringAdmin):
 
     def save_model(self, request: HttpRequest, obj: Config, form: ConfigForm, change: bool) -> None:
         assert form.sent is not None
-        put = sending.put(ADMIN, form.sent.key, form.sent.original, actor=request.user.get_username())
+        actor = request.user.get_username()
+        put = sending.put(ADMIN, form.sent.key, form.sent.original, text=form.sent.written, actor=actor)
         if put.problem:
             messages.warning(request, scrub(put.problem))
         form.sent = replace(form.sent, linted=form.sent.linted.besides(put.warning))

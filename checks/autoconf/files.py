@@ -211,7 +211,7 @@ def _read(file: File, version: Version) -> Read:
         text = data.decode("utf-8-sig")
         # Not the whole path: replicas whose folders have other names must send the same bytes.
         config = parse(text, name=file.check, source=f"file:{file.key}", is_file=True)
-        return Read(config, lint(text, file.check))
+        return Read(config, lint(text, file.check), text)
     except UnicodeDecodeError as error:
         raise BrokenConfig("is not UTF-8", data.count(b"\n", 0, error.start) + 1) from error
     except OddYAML as error:

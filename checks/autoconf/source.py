@@ -44,10 +44,11 @@ class Unsettled(Exception):
 
 
 class Read(NamedTuple):
-    """A config, and what its author may not have meant."""
+    """A config, what its author may not have meant, and the text where it is one."""
 
     config: IntegrationConfig
     linted: Linted = NOTHING_ODD
+    text: str = ""
 
 
 class Found(NamedTuple):
@@ -93,6 +94,7 @@ class Judgement:
     outcome: Problem | PassedOver | None = None
     check: str = ""
     linted: Linted = NOTHING_ODD
+    written_hash: str = ""
 
     def keeps_sending(self) -> bool:
         """Whether what the key sent last stays: a broken config is still the config that it was."""

@@ -166,7 +166,9 @@ class _SourceSync:
         if not judgement.fingerprint:
             return True
         known = self.known.get(key)
-        return known is not None and known[:2] == (judgement.fingerprint, frozenset({conf.REPLICA}))
+        if known is None or known.written_hash != judgement.written_hash:
+            return False
+        return known.fingerprint == judgement.fingerprint and known.replicas == {conf.REPLICA}
 
     def _remove(self, accept: bool) -> list[str]:
         """Unschedule what is gone, unless that looks like an accident. Returns the keys that are held."""
@@ -256,20 +258,20 @@ class _SourceSync:
 def _read(found: Found, source: str) -> tuple[Judgement, Admitted | None]:
     """Read a config and ask the dispatcher whether it is to be dispatched. Raises Unsettled."""
     try:
-        config, linted = found.read()
+        config, linted, text = found.read()
     except BrokenConfig as error:
         problem = Problem(found.key, error.line, scrub(str(error)))
         return Judgement(found.version if error.lasting else None, outcome=problem), None
     judgement = Judgement(found.version, check=config.name, linted=linted)
     try:
-        admitted = sending.admit(source, found.key, config, conf.REPLICA)
+        admitted = sending.admit(source, found.key, config, conf.REPLICA, text=text)
     except dispatcher.Refused as refusal:
         return replace(judgement, outcome=_refused(found.key, config, refusal)), None
     except UnpatchableConfig as error:
         return replace(judgement, outcome=Problem(found.key, None, scrub(str(error)))), None
     left_out = Problem(found.key, None, scrub(admitted.problem)) if admitted.problem else None
-    linted = linted.besides(admitted.warning)
-    return replace(judgement, fingerprint=admitted.fingerprint, outcome=left_out, linted=linted), admitted
+    judgement = replace(judgement, fingerprint=admitted.fingerprint, written_hash=admitted.written_hash)
+    return replace(judgement, outcome=left_out, linted=linted.besides(admitted.warning)), admitted
 
 
 def _refused(key: str, config: IntegrationConfig, refusal: dispatcher.Refused) -> PassedOver | None:

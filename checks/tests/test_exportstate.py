@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
-from checks import dispatcher, exporting
+from checks import dispatcher, exporting, sending
 from checks.orders import Rule
 from checks.tests.cast import report, sent
 from checks.tests.operators import config
@@ -45,6 +45,12 @@ def test_it_holds_configs_with_their_secrets_origins_orders_rules_nodes_and_owne
     assert [rule["name"] for rule in state["rules"]] == ["fast"]
     assert {node["name"] for node in state["nodes"] if node["seen_at"]} == {"ash", "birch"}
     assert state["version"] == exporting.VERSION
+
+
+def test_it_holds_the_texts_of_authors(tmp_path: Path) -> None:
+    sending.put("admin", "by hand", sent("by hand").original, text="# by hand\n")
+    written = {origin["key"]: origin["written"] for origin in export(tmp_path / "state.json")["origins"]}
+    assert (written["by hand"], written["db"]) == ("# by hand\n", "")
 
 
 def test_only_its_owner_may_read_it_and_no_file_is_overwritten(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from checks import autoconf
+from checks import autoconf, sending
 from checks.autoconf import FileSource
 from checks.models import Config, Move, Origin, Source
 from checks.scrub import MASK
@@ -58,6 +58,23 @@ def test_a_set_becomes_what_runs(author: Caller) -> None:
     assert difference(done(put(author, written("a")))) == ([], [], ["b", "c"], ["a"])
     assert owners() == {"a": "ash"}
     assert set(Move.objects.values_list("actor", flat=True)) == {"author"}
+
+
+def test_a_yaml_is_stored_as_it_was_written_and_an_edit_of_comments_alone_is_no_change(author: Caller) -> None:
+    yaml = "# of the shop\n" + YAML.format("a")
+    put(author, written("a", yaml=yaml))
+    assert sending.written("api:shop", "a") == yaml
+    before = Config.objects.values_list("digest", "changed").get(), Move.objects.count()
+    told = done(put(author, written("a", yaml="# of another shop\n" + YAML.format("a"))))
+    assert difference(told) == ([], [], [], ["a"])
+    assert sending.written("api:shop", "a").startswith("# of another shop\n")
+    assert (Config.objects.values_list("digest", "changed").get(), Move.objects.count()) == before
+
+
+def test_what_is_sent_in_parts_has_no_text(author: Caller) -> None:
+    put(author, written("a"))
+    done(put(author, {"name": "a", "check": "http_check", "instances": [{"url": "http://a", "timeout": 8}]}))
+    assert sending.written("api:shop", "a") == ""
 
 
 def test_a_changed_config_stays_the_same_config_on_its_node(author: Caller) -> None:
