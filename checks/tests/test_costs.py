@@ -7,6 +7,7 @@ from django.db.models.functions import Now
 from checks import costs, dispatcher
 from checks.models import Assignment, Config, Cost, Instance
 from checks.tests.cast import report, sent
+from clusteragent.lib import conf
 from nodes.models import Heartbeat, Node, Runner, RunnerStats
 
 pytestmark = pytest.mark.usefixtures("warm")
@@ -286,6 +287,7 @@ def test_own_load_is_never_above_the_workers_of_the_node() -> None:
     ],
 )
 def test_the_most_that_balancing_gives_a_node_is_the_share_of_one_of_the_greatest_size(
-    able: dict[str, float], shares: dict[str, int]
+    monkeypatch: pytest.MonkeyPatch, able: dict[str, float], shares: dict[str, int]
 ) -> None:
+    monkeypatch.setattr(conf, "RUNNER_MAX_WORKERS", 256)
     assert costs.largest_shares(1000, able) == shares
