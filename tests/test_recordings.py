@@ -1,6 +1,7 @@
 """Exchanges recorded with an unmodified node agent, and with the peer's server, replayed against the running server."""
 
 import json
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from checks.models import Assignment, Config
 from clusteragent.lib import conf
 from nodes.models import Hearing, Node
 from tests.map import compact, register, store
-from tests.webserver import Answer, WebServer, exchange
+from tests.webserver import TOLD_AFTER, Answer, WebServer, exchange
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.processes]
 
@@ -62,6 +63,7 @@ def give(name: str, answer: str) -> None:
     Config.objects.filter(node_name="").delete()
     for config in content["configs"]:
         store(compact(config), owner=node)
+    time.sleep(TOLD_AFTER)
 
 
 def next_configs(exchanges: list[dict[str, Any]]) -> str | None:

@@ -20,12 +20,10 @@ from clusteragent.lib import conf
 from nodes.behind import CHANNEL, EVERY, PROMPT, TOO_LATE
 from nodes.models import Hearing, Heartbeat, Node, NodeEvent
 from tests.replicas import descendants, wait_for
-from tests.webserver import Answer, WebServer, database_url, exchange, serving
+from tests.webserver import TOLD_AFTER, Answer, WebServer, database_url, exchange, serving
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.processes]
 
-# Seconds after a commit from which on no answer is of before it.
-TOLD_AFTER = 0.2
 ADDRESS = {"X-Real-Ip": "192.0.2.1"}
 
 

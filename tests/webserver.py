@@ -26,6 +26,8 @@ from clusteragent.lib import conf
 AGENT = f"Bearer {conf.AUTH_TOKEN}"
 LOCAL = f"Bearer {conf.LOCAL_TOKEN}"
 TLS = ssl._create_unverified_context()
+# Seconds after a commit from which on no heartbeat's answer is of before it.
+TOLD_AFTER = 0.2
 
 
 class Answer(NamedTuple):
