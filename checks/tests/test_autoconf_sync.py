@@ -694,38 +694,3 @@ def test_while_one_of_two_files_is_broken_the_config_names_the_other(folder: Pat
     sync(sources=[source])
     assert sources()["http_check.d/b.yaml"] == "file:http_check.d/a.yaml"
     assert bytes_of_all() == before
-
-
-def by_file() -> dict[str, int]:
-    """The configs by the names of their files."""
-    return {key.rpartition("/")[2]: pk for key, pk in Config.objects.values_list("origins__key", "pk")}
-
-
-@pytest.mark.parametrize("names", [("a", "b", "z"), ("b", "a", "z"), ("z", "b", "a")])
-def test_files_that_get_each_other_s_names_keep_their_checks(
-    folder: Path, source: FileSource, names: tuple[str, str, str]
-) -> None:
-    one, other, free = names
-    write(folder, *(f"http_check.d/{name}" for name in (one, other)))
-    folder /= "http_check.d"
-    sync(sources=[source])
-    before, moves = by_file(), Move.objects.count()
-    (folder / f"{other}.yaml").rename(folder / f"{free}.yaml")
-    (folder / f"{one}.yaml").rename(folder / f"{other}.yaml")
-    sync(sources=[source])
-    assert by_file() == {
-        f"{free}.yaml": before[f"{other}.yaml"],
-        f"{other}.yaml": before[f"{one}.yaml"],
-    }
-    (folder / f"{free}.yaml").rename(folder / "kept")
-    (folder / f"{other}.yaml").rename(folder / f"{free}.yaml")
-    (folder / "kept").rename(folder / f"{other}.yaml")
-    sync(sources=[source])
-    assert by_file() == {
-        f"{other}.yaml": before[f"{other}.yaml"],
-        f"{free}.yaml": before[f"{one}.yaml"],
-    }
-    assert Move.objects.count() == moves
-    assert sources() == {
-        f"http_check.d/{name}": f"file:http_check.d/{name}" for name in (f"{other}.yaml", f"{free}.yaml")
-    }
