@@ -201,11 +201,7 @@ def _numbers(sent: Sent) -> Iterator[int]:
 
 
 class Reckoning:
-    """Works out the changes, one sent config after the other, so that two in one chunk see each other.
-
-    Files may trade their names. So what some config says already is looked at first, and one that lost its last origin
-    is removed only when all were looked at, and nobody else sends it now.
-    """
+    """Works out the changes, one sent config after the other, so that two in one chunk see each other."""
 
     def __init__(self, chunk: Sequence[Sent]) -> None:
         self.changes = Changes()
@@ -217,11 +213,8 @@ class Reckoning:
         found = entries_like(chunk, {origin.config_id for origin in self._origins.values()})
         self._by_id = {entry.id: entry for entry in found}
         self._identities = Identities(found)
-        self._left: dict[int, Entry] = {}
-        for sent in sorted(chunk, key=lambda sent: self._identities.saying(sent) is None):
+        for sent in chunk:
             self._take(sent)
-        self.changes.removed = [entry for entry in self._left.values() if not entry.origins]
-        self.changes.left = [entry for entry in self._left.values() if entry.origins]
 
     def _take(self, sent: Sent) -> None:
         origin = self._origins.get((sent.source, sent.key))
@@ -273,29 +266,11 @@ class Reckoning:
 
     def _leave(self, entry: Entry) -> None:
         entry.origins -= 1
-        self._left[entry.id] = entry
-
-
-def by_renames(all_sent: Collection[Sent]) -> list[Sent]:
-    """The same, in an order that can be cut into chunks: what takes a config over stands before what its origin sends now.
-
-    Where names go round in a circle, one that stands at a chunk's edge is new.
-    """
-    origins = Origin.objects.filter(source__in={sent.source for sent in all_sent})
-    said = {(source, key): config for source, key, config in origins.values_list("source", "key", "config__contents")}
-    saying: dict[str | None, list[Sent]] = {}
-    for sent in all_sent:
-        saying.setdefault(sent.patched.contents, []).append(sent)
-    ordered: dict[tuple[str, str], Sent] = {}
-    for first in all_sent:
-        waiting = [first]
-        while waiting:
-            key = waiting[-1].source, waiting[-1].key
-            if takers := saying.pop(said.get(key), []):
-                waiting += takers
-            else:
-                ordered.setdefault(key, waiting.pop())
-    return list(ordered.values())
+        if not entry.origins:
+            self._identities.discard(entry)
+            self.changes.removed.append(entry)
+        else:
+            self.changes.left.append(entry)
 
 
 def entries(ids: Iterable[int], contents: Iterable[str] = (), hashes: Iterable[str] = ()) -> list[Entry]:

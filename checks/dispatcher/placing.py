@@ -30,14 +30,11 @@ log = structlog.get_logger()
 def schedule(sent: Iterable[Sent], *, term: int | None = None, actor: str = "") -> list[Move]:
     """Take in what origins send: what is new is placed, what changed stays where it is, the same again changes nothing."""
     latest = {(one.source, one.key): one for one in sent}
-    ordered = list(latest.values())
-    if len(ordered) > turns.CHUNK:
-        ordered = changes.by_renames(ordered)
     pools = Pools(lazy=True)
-    first = [(one.source, one.key) for one in ordered[: turns.CHUNK]]
+    first = list(latest)[: turns.CHUNK]
     if Origin.objects.keyed(first).count() < len(first):
         pools.look()
-    return in_chunks(ordered, lambda chunk: _schedule(chunk, pools, term, actor), pools)
+    return in_chunks(list(latest.values()), lambda chunk: _schedule(chunk, pools, term, actor), pools)
 
 
 def unschedule(origins: Collection[tuple[str, str]], *, term: int | None = None, actor: str = "") -> list[Move]:
