@@ -42,6 +42,8 @@ def version(server: WebServer) -> int:
         Node.objects.bump_versions(Node.objects.values_list("pk", flat=True))
     version = Node.objects.get().config_version
     wait_for("the server answers without a look", lambda: answers_unseen(server, version))
+    # What it answered so is written, and nothing waits.
+    time.sleep(5 * EVERY)
     return version
 
 
