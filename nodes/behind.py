@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import structlog
 from django.db import DatabaseError, connection
@@ -24,6 +24,7 @@ from clusteragent.lib import database
 from clusteragent.lib.database.listening import Listener, notify
 from nodes.heartbeats import EXTRA_HEARTBEAT, Beat, Report
 
+T = TypeVar("T")
 Write = Callable[[Sequence[Report]], Sequence[Beat | Exception | None]]
 Read = Callable[[], Sequence[tuple[int, Report]]]
 
@@ -164,16 +165,15 @@ class Behind:
     async def _say(self, now: float) -> None:
         """Notify of a word, which is heard by whoever listens where heartbeats are written, and not elsewhere."""
         self._word, self._said_at = f"{_WORD}{secrets.token_hex(8)}", now
-        work = partial(database.ask, partial(notify, CHANNEL, self._word))
         # Who can't say it does not hear it.
         with suppress(database.Away, DatabaseError):
-            await asyncio.get_running_loop().run_in_executor(self._thread, work)
+            await self._ask(partial(notify, CHANNEL, self._word))
 
     async def _recall(self) -> None:
         """Know at once what else each node's next report would teach."""
         self._is_blank, mark = False, self.mark()
         try:
-            found = await asyncio.get_running_loop().run_in_executor(self._thread, partial(database.ask, self._read))
+            found = await self._ask(self._read)
         except (database.Away, DatabaseError):
             return
         for node_id, report in found:
@@ -184,9 +184,9 @@ class Behind:
         """Write what waits; what could not be written waits on."""
         taken, self._waiting = self._waiting, {}
         self._written_since, self._waits_since = self._waits_since, None
-        mark, loop = self.mark(), asyncio.get_running_loop()
+        mark = self.mark()
         try:
-            outcomes = await loop.run_in_executor(self._thread, self._write_in_time, taken)
+            outcomes = await self._ask(partial(self._write_in_time, taken))
         except Exception as error:  # noqa: BLE001 - whatever it is, it is told, and tried again
             self._note(error)
             outcomes = dict.fromkeys(taken)
@@ -216,14 +216,14 @@ class Behind:
 
     def _write_in_time(self, taken: Mapping[str, _Taken]) -> dict[str, Beat | Exception | None]:
         """Write these, but for those that came too long ago: what became of each."""
+        # First: that may take as long as all the rest.
+        connection.ensure_connection()
+        now = time.monotonic()
+        reports = [report._replace(age=now - came) for report, came in taken.values() if now - came <= TOO_LATE]
+        if len(reports) < len(taken):
+            log.warning("heartbeats_too_late", number=len(taken) - len(reports))
+        return dict(zip((report.name for report in reports), self._write(reports), strict=True)) if reports else {}
 
-        def work() -> dict[str, Beat | Exception | None]:
-            # First: that may take as long as all the rest.
-            connection.ensure_connection()
-            now = time.monotonic()
-            reports = [report._replace(age=now - came) for report, came in taken.values() if now - came <= TOO_LATE]
-            if len(reports) < len(taken):
-                log.warning("heartbeats_too_late", number=len(taken) - len(reports))
-            return dict(zip((report.name for report in reports), self._write(reports), strict=True)) if reports else {}
-
-        return database.ask(work)
+    async def _ask(self, work: Callable[[], T]) -> T:
+        """Ask the database, in the one thread that does so for all of this."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, partial(database.ask, work))
