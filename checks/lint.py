@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from yaml import MappingNode, Node, ScalarNode, SequenceNode
 
 from checks import integrations, yamlnodes
-from checks.oddities import oddities
+from checks.oddities import oddities_of
 from checks.scrub import scrub
 from checks.yamlnodes import OddYAML
 from clusteragent.lib.spelling import differ_in_number, is_one_edit, near_misses, nearest
@@ -57,6 +57,11 @@ class Keys(NamedTuple):
     lines: tuple[Place, ...]
 
 
+def place(where: str, line: object) -> str:
+    """A line of a place, as programs tell it; the place, where no line is known."""
+    return where if line is None else f"{where}:{line}"
+
+
 class Notice(NamedTuple):
     """A warning: where in a source, in which line, and what."""
 
@@ -65,8 +70,7 @@ class Notice(NamedTuple):
     warning: str
 
     def __str__(self) -> str:
-        place = self.where if self.line is None else f"{self.where}:{self.line}"
-        return f"{place}: {self.warning}"
+        return f"{place(self.where, self.line)}: {self.warning}"
 
 
 class Linted(NamedTuple):
@@ -107,7 +111,7 @@ def lint(text: str, check: str, *, written_here: bool = False) -> Linted:
     if not (written_here or _is_dispatched(root)):
         return Linted(tuple(_first([*_flags(root), *_documents(text)])))
     instances = [node for node in _items(_value(root, "instances")) if isinstance(node, MappingNode)]
-    found = [*_flags(root), *_misread(text), *_strays(root, text)]
+    found = [*_flags(root), *_misread(root, text), *_strays(root, text)]
     found += [oddity for instance in instances for oddity in _tags(instance)]
     return Linted(tuple(_first(found)), tuple(map(_keys, instances)), check)
 
@@ -207,15 +211,15 @@ def is_private(key: ScalarNode) -> bool:
 def nested(root: MappingNode, name: str) -> Iterator[tuple[str, ScalarNode]]:
     """The keys of this name below the top level, each with the top level's key that it stands under."""
     for top, value in root.value:
-        for node in _nodes(value):
+        for node in yamlnodes.nodes(value):
             for key, _ in node.value if isinstance(node, MappingNode) else ():
                 if isinstance(key, ScalarNode) and key.value == name:
                     yield shown(top.value), key
 
 
-def _misread(text: str) -> Iterator[Oddity]:
+def _misread(root: MappingNode, text: str) -> Iterator[Oddity]:
     """What is read otherwise than it is written."""
-    return (Oddity(line, scrub(message)) for line, message in oddities(text))
+    return (Oddity(line, scrub(message)) for line, message in oddities_of(root, text))
 
 
 def _documents(text: str) -> Iterator[Oddity]:
@@ -357,21 +361,6 @@ def _is_dispatched(root: MappingNode) -> bool:
 def _is_anchored(value: Node, text: str) -> bool:
     """Whether others refer to this part of the text, or may."""
     return text.removeprefix("\ufeff").startswith("&", value.start_mark.index)
-
-
-def _nodes(root: Node) -> Iterator[Node]:
-    """Every part of a tree once, however many aliases it has. Not by recursion: it may be deep."""
-    waiting, seen = [root], set()
-    while waiting:
-        node = waiting.pop()
-        if id(node) in seen:
-            continue
-        seen.add(id(node))
-        yield node
-        if isinstance(node, MappingNode):
-            waiting += [part for pair in node.value for part in pair]
-        elif isinstance(node, SequenceNode):
-            waiting += node.value
 
 
 def _first(found: Iterable[Oddity]) -> list[Oddity]:

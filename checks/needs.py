@@ -11,7 +11,7 @@ from django.db.models import Count, Exists, F, Min, OuterRef, Q, QuerySet
 from django.db.models.fields.json import KT
 from django.db.models.functions import Extract, Now
 
-from checks import dispatcher
+from checks import dispatcher, lint
 from checks.dispatcher.turns import entries_of
 from checks.eligibility import Eligibility, candidates
 from checks.freezes import Freeze
@@ -398,7 +398,7 @@ def _of_sources(now: datetime) -> Iterator[Need]:
 
 def _told(source: Source, where: str, line: str | None, what: str) -> str:
     """The first problem of a source."""
-    return f"Source {source.name}, {f'{where}:{line}' if line else where}: {what[:MOST_CHARACTERS]}"
+    return f"Source {source.name}, {lint.place(where, line)}: {what[:MOST_CHARACTERS]}"
 
 
 def _of_freezes(now: datetime) -> Iterator[Need]:

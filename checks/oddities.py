@@ -40,8 +40,11 @@ class Oddity(NamedTuple):
 def oddities(text: str) -> list[Oddity]:
     """All of a text's oddities, by line. Raises OddYAML for a text that can't be read."""
     root = yamlnodes.compose(text)
-    if root is None:
-        return []
+    return [] if root is None else oddities_of(root, text)
+
+
+def oddities_of(root: Node, text: str) -> list[Oddity]:
+    """The same of a text that was composed already."""
     return sorted({*_of(root, text.splitlines()), *_of_documents(text)})
 
 

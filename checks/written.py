@@ -7,7 +7,7 @@ may name a secret is hidden as a whole, and so is what can't be read.
 import re
 from collections.abc import Iterator
 
-from yaml import MappingNode, Node, ScalarNode, SequenceNode
+from yaml import Node, ScalarNode
 
 from checks import scrub, yamlnodes
 from checks.scrub import MASK
@@ -65,7 +65,7 @@ def _document(text: str, hidden: set[str]) -> str:
 
 def _changed(root: Node) -> Iterator[tuple[ScalarNode, str, str]]:
     """Every scalar of a tree, what it was, and what people see of it: hidden where it stands, or once merges are resolved."""
-    scalars = list(_scalars(root))
+    scalars = [node for node in yamlnodes.nodes(root) if isinstance(node, ScalarNode)]
     was = [node.value for node in scalars]
     scrub.hide(root)
     first = [node.value for node in scalars]
@@ -86,18 +86,6 @@ def _changed(root: Node) -> Iterator[tuple[ScalarNode, str, str]]:
 def _place(node: ScalarNode) -> tuple[int, int]:
     """Where a scalar begins and ends in its text."""
     return node.start_mark.index, node.end_mark.index
-
-
-def _scalars(root: Node) -> Iterator[ScalarNode]:
-    waiting = [root]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, ScalarNode):
-            yield node
-        elif isinstance(node, MappingNode):
-            waiting += [part for pair in node.value for part in pair]
-        elif isinstance(node, SequenceNode):
-            waiting += node.value
 
 
 def _scalar(written: str, was: str, now: str) -> str:

@@ -165,6 +165,18 @@ def one_line(text: str) -> str:
     return text if plain else json.dumps(text, ensure_ascii=False)
 
 
+def nodes(root: Node) -> Iterator[Node]:
+    """Every part of a tree. Not by recursion: it may be deep."""
+    waiting = [root]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        if isinstance(node, MappingNode):
+            waiting += [part for pair in node.value for part in pair]
+        elif isinstance(node, SequenceNode):
+            waiting += node.value
+
+
 def get(node: MappingNode, key: str) -> Node | None:
     """The value under a key of text."""
     for name, value in node.value:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from checks.lint import NOTHING_ODD, Linted
+from checks.lint import NOTHING_ODD, Linted, place
 from checks.wire import IntegrationConfig
 
 
@@ -18,8 +18,7 @@ class Problem:
     error: str
 
     def __str__(self) -> str:
-        place = self.where if self.line is None else f"{self.where}:{self.line}"
-        return f"{place}: {self.error}"
+        return f"{place(self.where, self.line)}: {self.error}"
 
 
 @dataclass(frozen=True, slots=True)
