@@ -226,4 +226,4 @@ class Behind:
 
     async def _ask(self, work: Callable[[], T]) -> T:
         """Ask the database, in the one thread that does so for all of this."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, partial(database.ask, work))
+        return await asyncio.get_running_loop().run_in_executor(self._thread, partial(database.ask_aside, work))

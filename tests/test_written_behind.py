@@ -94,7 +94,7 @@ def test_what_was_answered_is_written_when_it_can_be(server, version):
     Heartbeat.objects.update(seen_at=Now() - conf.NODE_EXPIRATION_TIMEOUT, acknowledged=0)
     before = Heartbeat.objects.get().seen_at
     with locked():
-        assert beat(server, version)
+        wait_for("it answers at once", lambda: report(server, version).status == 200)
         assert Heartbeat.objects.get().seen_at == before
     wait_for("it is written", lambda: Heartbeat.objects.get().seen_at > before)
     assert Heartbeat.objects.get().acknowledged == version
@@ -190,7 +190,10 @@ def test_while_nothing_can_be_written_nobody_is_told_that_it_was(server, version
             " CREATE TRIGGER refuse BEFORE UPDATE ON nodes_heartbeat EXECUTE FUNCTION refuse()"
         )
         try:
-            wait_for("it is noticed", lambda: report(server, version).status != 200)
+            wait_for(
+                "it is noticed",
+                lambda: report(server, version).status == 500 and "heartbeats_not_written" in server.log(),
+            )
             assert {report(server, version).status for _ in range(100)} == {500}
         finally:
             cursor.execute("DROP FUNCTION refuse() CASCADE")

@@ -41,9 +41,17 @@ class WebServer:
 
     def __init__(self, port: int, process: "subprocess.Popen[bytes]", log: Path) -> None:
         self.port, self.process, self._log = port, process, log
+        self._connections: list[HTTPSConnection] = []
 
     def connect(self, timeout: float = 10) -> HTTPSConnection:
-        return HTTPSConnection("127.0.0.1", self.port, timeout=timeout, context=TLS)
+        """A connection, which ends with the server at the latest: a test that fails leaves none for another to trip over."""
+        connection = HTTPSConnection("127.0.0.1", self.port, timeout=timeout, context=TLS)
+        self._connections.append(connection)
+        return connection
+
+    def disconnect(self) -> None:
+        for opened in self._connections:
+            opened.close()
 
     def call(
         self,
@@ -122,6 +130,7 @@ def serving(
         _wait_until_it_answers(server)
         yield server
     finally:
+        server.disconnect()
         process.terminate()
         try:
             process.wait(5)

@@ -139,6 +139,20 @@ def test_after_a_failure_nobody_asks_for_a_moment(outage: database._Outage, monk
     assert not calls
 
 
+def test_what_no_call_waits_for_begins_no_outage_and_fails_in_one(outage: database._Outage) -> None:
+    def fail() -> None:
+        raise OperationalError("gone") from psycopg.errors.AdminShutdown()
+
+    with pytest.raises(database.Lost):
+        database.ask_aside(fail)
+    assert database.ask(lambda: run("SELECT 1")) == 1
+    fail_once(outage)
+    calls, work = counted(lambda: 1)
+    with pytest.raises(database.Lost):
+        database.ask_aside(work)
+    assert not calls
+
+
 def fail_once(outage: database._Outage) -> None:
     with pytest.raises(database.Lost), outage.turn():
         raise database.Lost from OperationalError("gone")

@@ -70,13 +70,18 @@ def ask(work: Callable[[], T]) -> T:
     done once more on a fresh one.
     """
     with _outage.turn(), limited():
-        is_kept = connection.connection is not None
-        try:
-            return _attempt(work)
-        except Lost:
-            if not is_kept or not remaining():
-                raise
-            return _attempt(work)
+        return _attempt_again(work)
+
+
+def ask_aside(work: Callable[[], T]) -> T:
+    """`ask` for what no call waits for: it fails while there is an outage, and does not begin one.
+
+    A call that comes next may find a server that has just returned, and asks it at once.
+    """
+    if _outage.is_on:
+        raise Lost(Lost.__doc__)
+    with limited():
+        return _attempt_again(work)
 
 
 def take_over() -> None:
@@ -126,6 +131,16 @@ def in_time(chunks: Generator[T, None, None]) -> Generator[T, None, None]:
             if chunk is None:
                 return
             yield chunk
+
+
+def _attempt_again(work: Callable[[], T]) -> T:
+    is_kept = connection.connection is not None
+    try:
+        return _attempt(work)
+    except Lost:
+        if not is_kept or not remaining():
+            raise
+        return _attempt(work)
 
 
 def _attempt(work: Callable[[], T]) -> T:
