@@ -10,7 +10,8 @@ from django.db import connection
 
 from bench import fleet, servers, stage
 from bench.report import Report, timed
-from checks import costs, dispatcher
+from checks import dispatcher
+from checks.dispatcher import costs
 from checks.models import Cost
 from clusteragent.lib import conf
 

@@ -17,7 +17,7 @@ from django.core import checks
 from django.db import connection
 
 from checks.models import Config
-from clusteragent import schema, web
+from clusteragent import upgrade, web
 from clusteragent.lib import conf, credentials, postgres, sockets
 from clusteragent.supervisor import Group, Program, Supervisor, SupervisorError, manage
 from nodes.models import Hearing, Node
@@ -50,7 +50,7 @@ def launched() -> Iterator[Supervisor]:
             yield supervisor
     except credentials.CredentialsError as error:
         raise LaunchError(f"CLUSTERAGENT_VAR: {error}") from error
-    except (postgres.PostgresError, schema.DatabaseError, SupervisorError, web.Unavailable) as error:
+    except (postgres.PostgresError, upgrade.DatabaseError, SupervisorError, web.Unavailable) as error:
         raise LaunchError(str(error)) from error
 
 
@@ -142,7 +142,7 @@ def _bring_up(supervisor: Supervisor) -> None:
     if not conf.DATABASE_URL:
         supervisor.start("database")
         _insist(_database_answers, supervisor, "postgres")
-    schema.upgrade()
+    upgrade.upgrade()
     supervisor.start("web")
     for server in web.servers().values():
         _insist(functools.partial(_answers, server.url), supervisor, f"web-{server.port}")

@@ -11,7 +11,8 @@ import pytest
 from django.db import connection
 from django.db.models import F
 
-from checks import costs, dispatcher, plans, tasks
+from checks import dispatcher, plans, tasks
+from checks.dispatcher import costs
 from checks.models import Assignment, ClusterStore, Config, Move
 from checks.tests.cast import sent
 from clusteragent.lib import conf

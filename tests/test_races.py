@@ -14,14 +14,14 @@ from django.db.models import Count
 from django.db.models.functions import Now
 
 from checks import dispatcher
-from checks.forms import written
 from checks.models import Assignment, ClusterStore, Config, Move
 from checks.tests.cast import owners, report, sent, silence
 from clusteragent.lib import locks
 from nodes.declarations import canonical
-from nodes.heartbeats import Report
 from nodes.models import Hearing, Heartbeat, Node, NodeEvent
-from operators import sources
+from nodes.models.heartbeats import Report
+from operators.admin.configforms import written
+from operators.api import sources
 from tests.map import tell
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -10,7 +10,8 @@ from ipaddress import ip_network
 import pytest
 from django.db.models.functions import Now
 
-from checks import costs, dispatcher, plans
+from checks import dispatcher, plans
+from checks.dispatcher import costs
 from checks.models import Assignment, Config, Cost
 from checks.tests.cast import sent
 from clusteragent.lib import conf

@@ -3,12 +3,11 @@
 from collections import Counter
 from typing import Any
 
-from checks import freezes
-from checks.changes import Entry
-from checks.dispatcher.turns import Placement, Pools
+from checks.dispatcher.changes import Entry
+from checks.dispatcher.transaction import Placement, Pools
 from checks.eligibility import Candidate, Eligibility, candidates
-from checks.models import Assignment, Move
-from checks.orders import Pin
+from checks.models import Assignment, Move, freezes
+from checks.models.orders import Pin
 from clusteragent.lib import conf
 from nodes.models import Node
 

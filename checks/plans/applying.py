@@ -9,15 +9,14 @@ from django.db import OperationalError
 from django.db.models import F
 from django.db.models.functions import Now
 
-from checks import freezes
-from checks.changes import Entry
 from checks.dispatcher import CHUNK
-from checks.dispatcher.turns import Turn, committed, entries_of
+from checks.dispatcher.changes import Entry
+from checks.dispatcher.transaction import Turn, committed, entries_of
 from checks.eligibility import Eligibility, candidates, name_origins
-from checks.models import Assignment, Move, Plan
-from checks.orders import Isolation
+from checks.models import Assignment, Move, Plan, freezes
+from checks.models.orders import Isolation
+from checks.models.querysets import NotLeader
 from checks.plans.survey import active, receiving
-from checks.querysets import NotLeader
 from clusteragent.lib.scrub import scrub
 from clusteragent.lib.shortids import short_id
 from nodes.models import Node

@@ -3,17 +3,18 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from checks import balancing, costs
+from checks import balancing
 from checks.balancing import PlannedMove
-from checks.changes import Entry
+from checks.dispatcher import costs
+from checks.dispatcher.changes import Entry
 from checks.eligibility import Eligibility, candidates, name_origins
 from checks.models import ClusterStore, Plan
-from checks.orders import Isolation, Pin
-from checks.planquerysets import Held
+from checks.models.orders import Isolation, Pin
+from checks.models.planquerysets import Held
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
 from nodes.models import Node, Runner
-from nodes.querysets import NodeQuerySet
+from nodes.models.querysets import NodeQuerySet
 
 Moves = list[PlannedMove[str, str]]
 

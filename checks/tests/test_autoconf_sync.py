@@ -13,10 +13,9 @@ import pytest
 from django.db import connection, transaction
 from django.db.models.functions import Now
 
-from checks import sending
-from checks.autoconf import FileSource, Report, SyncUnderWay, files, sync
 from checks.models import Assignment, Config, Move, Origin, Source, SourceScan
-from checks.querysets import NotLeader
+from checks.models.querysets import NotLeader
+from checks.sources import FileSource, Report, SyncUnderWay, files, origins, sync
 from checks.tests.cast import lead, owners, report, versions
 from clusteragent.lib import conf, locks
 
@@ -646,7 +645,7 @@ def test_when_one_of_two_files_goes_the_config_names_the_other(
 def test_the_config_of_a_file_and_the_admin_names_who_is_left(folder: Path, source: FileSource) -> None:
     write(folder, "http_check", text=SAME)
     sync(sources=[source])
-    sending.put("admin", "by hand", replace(sending.original("file", "http_check.yaml"), source="admin:by hand"))
+    origins.put("admin", "by hand", replace(origins.original("file", "http_check.yaml"), source="admin:by hand"))
     assert Config.objects.count() == 1
     (folder / "http_check.yaml").unlink()
     sync(sources=[source])

@@ -7,10 +7,13 @@ import pytest
 from django.db import connection
 from django.test import override_settings
 
-from checks import changes, dispatcher, display, renewing, repatching, state
-from checks.edits import Edit
-from checks.models import Config, Instance, Move, Origin
-from checks.querysets import NotLeader
+from checks import dispatcher
+from checks.dispatcher import changes
+from checks.explain import state
+from checks.models import Config, Instance, Move, Origin, display
+from checks.models.edits import Edit
+from checks.models.querysets import NotLeader
+from checks.sources import renewing, repatching
 from checks.tests.cast import lead, report, sent
 from clusteragent.lib import scrub
 from clusteragent.lib.shortids import short_id

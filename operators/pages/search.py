@@ -9,11 +9,11 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 
-from checks.display import is_ours, sees_digests
 from checks.models import Assignment, Config, Instance, Origin
-from checks.searching import called, containing
-from clusteragent.lib.admin import first_words, list_url, row_url
+from checks.models.display import is_ours, sees_digests
+from checks.models.searching import called, containing
 from nodes.models import Node
+from operators.admin.base import first_words, list_url, row_url
 from operators.pages import base
 
 # Of each kind. A word that finds more is to be made longer.

@@ -14,11 +14,11 @@ from checks import dispatcher
 from checks.models import Config
 from checks.tests.cast import sent
 from clusteragent.lib import conf
-from operators import desired, parsers, sources, views
-from operators.errors import FAILED
+from operators.api import desired, parsers, sources, views
+from operators.api.errors import FAILED
+from operators.api.views import SourceViewSet
 from operators.roles import Role
 from operators.tests.cast import API, Caller, having, user
-from operators.views import SourceViewSet
 
 pytestmark = pytest.mark.django_db
 

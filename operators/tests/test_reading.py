@@ -11,9 +11,9 @@ from checks import dispatcher
 from checks.models import Config, Move
 from checks.tests.cast import report, sent, silence
 from nodes.declarations import canonical
-from nodes.events import MOST_CHARACTERS
 from nodes.models import Heartbeat, Node, NodeType
-from operators import sources
+from nodes.models.events import MOST_CHARACTERS
+from operators.api import sources
 from operators.roles import Role
 from operators.tests.cast import Caller, having
 

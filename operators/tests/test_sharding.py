@@ -2,12 +2,12 @@
 
 import pytest
 
-from checks.changes import Sent
-from checks.forms import written
+from checks.dispatcher.changes import Sent
 from checks.models import Config
 from checks.tests.cast import owners, report
 from clusteragent.lib import conf
-from operators import sources
+from operators.admin.configforms import written
+from operators.api import sources
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
 
