@@ -13,7 +13,7 @@ from django.db.models.functions import Now
 from checks import dispatcher, plans, pruning, sources
 from checks.dispatcher import costs, quarantine
 from checks.models import ClusterStore, TaskRun, freezes
-from checks.models.querysets import Call, NotLeader
+from checks.models.map import Call, NotLeader
 from checks.models.troubles import Trouble
 from checks.sources import repatching
 from nodes.models import NodeRule

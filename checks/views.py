@@ -13,7 +13,7 @@ from checks import plans
 from checks.dispatcher import costs, isolation
 from checks.explain import state
 from checks.models import ClusterStore, Config, Instance, Move
-from checks.models.querysets import Share
+from checks.models.configs import Share
 from clusteragent.lib import conf, database
 from clusteragent.lib.database.together import Together
 from nodes.authentication import LocalToken

@@ -21,7 +21,7 @@ from django.db.models.functions import Now
 
 from checks import tasks
 from checks.models import ClusterStore
-from checks.models.querysets import Call
+from checks.models.map import Call
 from clusteragent.leader import Candidate, TermOver
 from clusteragent.lib import conf
 from clusteragent.watch import FolderWatch

@@ -19,7 +19,7 @@ from rest_framework.request import Request
 from checks.dispatcher import costs
 from checks.explain import alerts
 from checks.models import Assignment, ClusterStore, Config, Cost, Instance, Move, MoveTotal, Source, TaskRun
-from checks.models.display import is_ours
+from checks.models.configs import displayable
 from clusteragent.lib import conf, database
 from clusteragent.lib.scrub import scrub
 from clusteragent.lib.shortids import short_id
@@ -256,7 +256,7 @@ def _configs_info(nodes: _Nodes, exact: bool) -> Family:
     """The names in check IDs are those of the stored copies: to scrub 100 000 would take longer than all the rest."""
     fields = ("config__assignment__node_id", "config__name", "check_id", "short_id", "shown_name")
     rows = Instance.objects.filter(config__assignment__isnull=False)
-    told = rows.annotate(fit=is_ours("config__")).values_list(*fields, "fit")
+    told = rows.annotate(fit=displayable("config__")).values_list(*fields, "fit")
     text = "Always 1: which node has which check."
     samples = (
         (

@@ -14,7 +14,7 @@ from django.db.models.functions import Now
 from checks import tasks
 from checks.explain import alerts
 from checks.models import ClusterStore
-from checks.models.querysets import NotLeader
+from checks.models.map import NotLeader
 from checks.wire.scrub import scrub
 from clusteragent.lib import conf
 from clusteragent.models import Announcement

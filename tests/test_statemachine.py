@@ -27,7 +27,7 @@ from hypothesis.stateful import (
 from checks import dispatcher
 from checks.dispatcher import NotLeader, Sent, transaction
 from checks.models import ClusterStore, Config, Source
-from checks.models.querysets import Share
+from checks.models.configs import Share
 from checks.tests.cast import sent
 from clusteragent.lib import conf
 from nodes.models import Hearing, Heartbeat, Node, registration

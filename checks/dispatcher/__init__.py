@@ -24,7 +24,7 @@ from checks.dispatcher.placing import NO_PILE_UP, disown, expire_nodes, redispat
 from checks.dispatcher.transaction import CHUNK, as_one, told
 from checks.dispatcher.undoing import Undone, undo, why_not
 from checks.dispatcher.upkeep import budget, give_away, heed_declarations, put_right, resume_due
-from checks.models.querysets import NotLeader
+from checks.models.map import NotLeader
 
 __all__ = [
     "CHUNK", "NO_PILE_UP", "NotAccepting", "NotDispatchable", "NotLeader", "Pass", "Refused", "Sent", "Undone", "admit",

@@ -17,6 +17,7 @@ from django.db.models.base import ModelState
 
 from checks.models import Config, Instance, Origin
 from checks.models.edits import Edit
+from checks.models.map import remove_configs
 from checks.models.orders import ORDERS, Isolation, Order, OrderQuerySet, Pause, Pin
 from checks.wire import options, patching, readable
 from checks.wire.lint import NOTHING_ODD, Linted
@@ -375,7 +376,7 @@ def write(changes: Changes, actor: str) -> None:
         [(id_, entry.id, s.patched.fingerprint, s.replica) for id_, s, entry in changes.sent_otherwise]
     )
     Origin.objects.rewrite([(id_, sent.written, sent.written_hash) for id_, sent in changes.rewritten])
-    Config.objects.remove([entry.id for entry in changes.removed])
+    remove_configs([entry.id for entry in changes.removed])
     _hand_on([entry for entry in changes.new if entry.inherited])
     settle([entry.id for entry in changes.left])
 

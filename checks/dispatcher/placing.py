@@ -12,6 +12,7 @@ from checks.dispatcher import changes, transaction
 from checks.dispatcher.changes import Entry, Reckoning, Sent
 from checks.dispatcher.transaction import Pools, Turn, committed, entries_of, in_chunks, sketches
 from checks.models import Assignment, ClusterStore, Config, Move, Origin, Source
+from checks.models.map import remove_configs
 from checks.wire.sharding import parent_of
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
@@ -158,7 +159,7 @@ def _unschedule(chunk: Sequence[tuple[str, str]], term: int | None, actor: str) 
         if entry.owner is not None:
             turn.move(entry, None, Move.Reason.UNSCHEDULED)
     Origin.objects.filter(pk__in=origins).delete()
-    Config.objects.remove([entry.id for entry in gone])
+    remove_configs([entry.id for entry in gone])
     changes.settle([entry.id for entry in entries.values() if entry.origins])
     return turn.finish() if origins else []
 

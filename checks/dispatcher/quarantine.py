@@ -14,8 +14,8 @@ from django.db.models.functions import Now
 from checks import dispatcher
 from checks.dispatcher.transaction import Pools, Turn, committed, entries_of, in_chunks
 from checks.models import Assignment, Config, Move
+from checks.models.map import MoveQuerySet, Suspect
 from checks.models.orders import Isolation, Pin
-from checks.models.querysets import MoveQuerySet, Suspect
 from checks.models.troubles import Trouble, TroubleQuerySet
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago

@@ -9,8 +9,8 @@ from checks.dispatcher.orders import leave_alone, move_astray, resume
 from checks.dispatcher.placing import NO_PILE_UP, no_pile_up
 from checks.dispatcher.transaction import Placement, Pools, Turn, committed, entries_of, in_chunks, sketches
 from checks.models import Assignment, Config, Move
+from checks.models.map import AssignmentQuerySet
 from checks.models.orders import Isolation, Pause
-from checks.models.querysets import AssignmentQuerySet
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
 from nodes.models import Hearing, Node, NodeEvent

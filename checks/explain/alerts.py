@@ -15,9 +15,9 @@ from checks import dispatcher
 from checks.dispatcher.transaction import entries_of
 from checks.eligibility import Eligibility, candidates
 from checks.models import Assignment, ClusterStore, Config, Instance, Source
+from checks.models.configs import ConfigQuerySet
 from checks.models.freezes import Freeze
 from checks.models.orders import Isolation, Pause, Pin
-from checks.models.querysets import ConfigQuerySet
 from checks.models.troubles import MOST_CHARACTERS, Trouble, error_line
 from checks.wire import lint
 from checks.wire.scrub import scrub

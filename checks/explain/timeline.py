@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from checks.models import Config, Move, display
+from checks.models import Config, Move
 from checks.models.edits import Edit
 from nodes.models import NodeEvent
 
@@ -24,7 +24,7 @@ class Line:
 def of(config: Config, number: int) -> tuple[list[Line], bool]:
     """The last lines of its time, the newest first, and whether there are more."""
     moves = list(Move.objects.filter(config_id=config.pk)[: number + 1])
-    edits = Edit.objects.changes(config.pk, display.text(config), number + 1)
+    edits = Edit.objects.changes(config.pk, config.display_text, number + 1)
     lines = [
         *(_edit(*edit) for edit in edits),
         # An edit is a line of the ledger, too: who has the config must fetch it again.

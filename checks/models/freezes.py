@@ -12,7 +12,7 @@ from django.db import models, transaction
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
-from checks import models as clusterstore  # its classes import this module, so it is looked up when called
+from checks.models.map import ClusterStore
 from clusteragent.lib import conf
 from clusteragent.lib.database import batches
 
@@ -82,5 +82,5 @@ def _end(actor: str) -> int:
 
 def _change_map() -> None:
     """Who balances right now looks under this lock whether it may, and anew at nodes when the revision is another one."""
-    clusterstore.ClusterStore.objects.lock()
-    clusterstore.ClusterStore.objects.update(revision=F("revision") + 1)
+    ClusterStore.objects.lock()
+    ClusterStore.objects.update(revision=F("revision") + 1)

@@ -14,8 +14,8 @@ from checks.dispatcher.changes import Entry
 from checks.dispatcher.transaction import Turn, committed, entries_of
 from checks.eligibility import Eligibility, candidates, name_origins
 from checks.models import Assignment, Move, Plan, freezes
+from checks.models.map import NotLeader
 from checks.models.orders import Isolation
-from checks.models.querysets import NotLeader
 from checks.plans.survey import active, receiving
 from clusteragent.lib.scrub import scrub
 from clusteragent.lib.shortids import short_id

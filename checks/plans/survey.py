@@ -10,7 +10,7 @@ from checks.dispatcher.changes import Entry
 from checks.eligibility import Eligibility, candidates, name_origins
 from checks.models import ClusterStore, Plan
 from checks.models.orders import Isolation, Pin
-from checks.models.planquerysets import Held
+from checks.models.plans import Held
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
 from nodes.models import Node, Runner

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from checks.balancing import DEFAULT_WORKERS, Pool, Spread, spread
 from checks.eligibility import Candidate, Eligibility
 from checks.models import Plan
-from checks.models.planquerysets import Held
+from checks.models.plans import Held
 from checks.plans import survey
 from checks.plans.making import describe
 from checks.plans.survey import Place, Survey

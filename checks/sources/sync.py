@@ -14,7 +14,7 @@ from psycopg.errors import LockNotAvailable
 
 from checks import dispatcher
 from checks.models import ClusterStore, Origin, Source, SourceScan
-from checks.models.querysets import NotLeader
+from checks.models.map import NotLeader
 from checks.sources import files
 from checks.sources import origins as sending
 from checks.sources.origins import Admitted

@@ -14,7 +14,7 @@ from django.db import connection, transaction
 from django.db.models.functions import Now
 
 from checks.models import Assignment, Config, Move, Origin, Source, SourceScan
-from checks.models.querysets import NotLeader
+from checks.models.map import NotLeader, remove_configs
 from checks.sources import FileSource, Report, SyncUnderWay, files, origins, sync
 from checks.tests.cast import lead, owners, report, versions
 from clusteragent.lib import conf, locks
@@ -143,7 +143,7 @@ def test_unchanged_files_are_read_once_by_a_process(
 def test_what_the_store_lost_is_sent_again(folder: Path, source: FileSource) -> None:
     write(folder, "one")
     sync(sources=[source])
-    Config.objects.remove([Config.objects.get().pk])
+    remove_configs([Config.objects.get().pk])
     assert sync(sources=[source]).added == ["one.yaml"]
     assert keys() == {"one.yaml"}
 

@@ -9,8 +9,8 @@ from django.db.models.functions import Now
 from checks import dispatcher, tasks
 from checks.dispatcher import quarantine
 from checks.models import Assignment, Config, Move
+from checks.models.map import NotLeader
 from checks.models.orders import Isolation
-from checks.models.querysets import NotLeader
 from checks.models.troubles import Trouble
 from checks.tests.cast import lead, ledger, owners, report, sent, silence
 from clusteragent.lib import conf

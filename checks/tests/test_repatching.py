@@ -9,7 +9,7 @@ import pytest
 
 from checks import dispatcher, tasks
 from checks.models import Config, Move, Origin
-from checks.models.querysets import NotLeader
+from checks.models.map import NotLeader
 from checks.sources import FileSource, Report, files, origins, repatching, sync
 from checks.sources.repatching import repatch
 from checks.tests.cast import config, dangling, lead, owners, report, sent, versions

@@ -8,7 +8,7 @@ import pytest
 
 from checks.dispatcher import Refused
 from checks.models import Config, Move, Origin, Source
-from checks.models.querysets import NotLeader
+from checks.models.map import NotLeader
 from checks.sources import FileSource, Report, files, origins, sync
 from checks.tests.cast import config, counts, dangling, lead, owners, report
 from checks.wire.sharding import KSM

@@ -9,7 +9,7 @@ from django.db.models.functions import Now
 from checks import sources, tasks
 from checks.dispatcher.costs import Measured
 from checks.models import ClusterStore, Cost, Move, Plan, TaskRun
-from checks.models.querysets import Call
+from checks.models.map import Call
 from checks.tests.balance import furnish
 from clusteragent.lib import conf
 from nodes.models import Hearing, Node, NodeEvent

@@ -6,7 +6,7 @@ from typing import Any
 from checks.explain import facts, timeline, why
 from checks.explain.facts import Facts, Run, Truth
 from checks.explain.why import Why
-from checks.models import Config, Move, display
+from checks.models import Config, Move, Source
 from checks.sources import origins
 from checks.wire import scrub, written, yamlnodes
 from checks.wire.patching import IntegrationConfig
@@ -34,7 +34,10 @@ def context(config: Config, *, exact: bool = False) -> dict[str, Any]:
     return {
         "facts": [(fact, _SIGNS[fact.truth], ago(fact.age)) for fact in known.three],
         "error": known.error,
-        "warnings": [(scrub.scrub(one.where), one.line, scrub.scrub(one.warning)) for one in display.warnings(config)],
+        "warnings": [
+            (scrub.scrub(one.where), one.line, scrub.scrub(one.warning))
+            for one in Source.objects.warnings_about(config)
+        ],
         "run_time": _run_time(known),
         "why": reasons,
         "move_time": moment(reasons.move.time) if reasons.move else "",
@@ -42,7 +45,7 @@ def context(config: Config, *, exact: bool = False) -> dict[str, Any]:
         "candidates": Table("", ("node", "load then"), [(name, percent(load)) for name, load in reasons.best]),
         "refused": Table("", ("why not", "nodes"), _refused(reasons)),
         "sent": [(title, _LINE_BREAK.split(text.removesuffix("\n"))) for title, text in sent_texts(config)],
-        "text": display.text(config),
+        "text": config.display_text,
         "instances": Table("", INSTANCE_HEADERS, [_instance(run, exact) for run in known.runs[:MOST_INSTANCES]]),
         "instances_left": max(len(known.runs) - MOST_INSTANCES, 0),
         "timeline": lines,

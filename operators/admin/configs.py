@@ -13,7 +13,7 @@ from django.utils.text import smart_split, unescape_string_literal
 from unfold.decorators import display as column
 
 from checks import dispatcher
-from checks.models import Config, Origin, Source, display
+from checks.models import Config, Origin, Source
 from checks.sources import origins
 from checks.wire import sharding
 from checks.wire.scrub import scrub
@@ -24,6 +24,7 @@ from operators.admin.actions import SteeringAdmin
 from operators.admin.base import TABLE_ROWS, first_words, link
 from operators.admin.configforms import ADMIN, ConfigForm, by_hand
 from operators.admin.filters import CheckFilter, NodeFilter, OrderFilter, OwnerFilter, SourceFilter, TroubleFilter
+from operators.roles import sees_digests
 
 # Never read for a list.
 WIDE = ("original", "wire", "scrubbed", "text")
@@ -55,7 +56,7 @@ class ConfigAdmin(SteeringAdmin):
         return found.prefetch_related("origins").defer(*WIDE)
 
     def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[QuerySet[Any], bool]:
-        exact = display.sees_digests(request.user)
+        exact = sees_digests(request.user)
         for word in smart_split(first_words(search_term)):
             quoted = word[0] in "\"'" and word[0] == word[-1] and len(word) > 1
             queryset = queryset.containing(unescape_string_literal(word) if quoted else word, exact=exact)
@@ -75,7 +76,7 @@ class ConfigAdmin(SteeringAdmin):
         if obj is None:
             return "key", "check", "yaml"
         told = [name for name in self.readonly_fields if name not in SELDOM or getattr(obj, name)]
-        if not display.sees_digests(request.user):
+        if not sees_digests(request.user):
             told.remove("digest")
         return ["key", "check", "yaml", *told[1:]] if self.has_change_permission(request, obj) else told
 
@@ -138,7 +139,7 @@ class ConfigAdmin(SteeringAdmin):
         return [name for name, is_offered in offered.items() if is_offered]
 
     def page(self, request: HttpRequest, config: Config) -> dict[str, Any]:
-        exact = display.sees_digests(request.user)
+        exact = sees_digests(request.user)
         return configpage.context(config, exact=exact) | {"owner": self.owner(config)}
 
     @admin.action(description="Unschedule…", permissions=["unschedule"])

@@ -13,10 +13,10 @@ from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from unfold.decorators import display
 
 from checks.models import Config, Move
-from checks.models.display import sees_digests
 from checks.wire.scrub import scrub
 from clusteragent.lib.shortids import short_id, short_in
 from operators.admin.base import TABLE_ROWS, DaysFilter, ReadOnlyAdmin, link
+from operators.roles import sees_digests
 
 MOVE_HEADERS = ("time", "check", "from", "to", "reason", "actor")
 

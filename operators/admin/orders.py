@@ -17,13 +17,13 @@ from unfold.widgets import UnfoldAdminTextInputWidget
 
 from checks import dispatcher
 from checks.models import ClusterStore, Config, Move
-from checks.models.display import sees_digests
 from checks.models.orders import Isolation, Order, Pause, Pin, Rule
 from checks.previews import REFUSALS
 from checks.wire.scrub import scrub
 from clusteragent.lib.words import numbered
 from operators.admin.base import NotedAdmin, ReadOnlyAdmin, link
 from operators.admin.orderforms import NoteField, UntilField
+from operators.roles import sees_digests
 
 
 class OrderForm(forms.ModelForm):  # type: ignore[type-arg]

@@ -10,10 +10,11 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
 from checks.models import Assignment, Config, Instance, Move, Origin, searching
-from checks.models.display import is_ours, sees_digests
+from checks.models.configs import displayable
 from clusteragent.lib.shortids import short_in
 from nodes.models import Node, NodeEvent, NodeType
 from operators.api.serializers import NODE_STATES, STATES
+from operators.roles import sees_digests
 
 _IN_STATE = {
     "assigned": Q(assignment__isnull=False),
@@ -76,7 +77,7 @@ class ConfigFilter(filters.FilterSet):
         return configs.filter(pk__in=Origin.objects.filter(source=value).values("config"))
 
     def of_key(self, configs: QuerySet[Config], name: str, value: str) -> QuerySet[Config]:
-        shown = Origin.objects.filter(is_ours("config__"), shown=value)
+        shown = Origin.objects.filter(displayable("config__"), shown=value)
         return configs.filter(pk__in=shown.values("config"))
 
     def with_check_id(self, configs: QuerySet[Config], name: str, value: str) -> QuerySet[Config]:

@@ -10,13 +10,13 @@ from rest_framework.exceptions import ValidationError
 
 from checks.dispatcher import CHUNK
 from checks.models import Plan
-from checks.models.display import sees_digests
 from checks.models.freezes import Freeze
 from checks.models.orders import Isolation, Order, Pause, Pin, Rule
 from checks.wire.scrub import scrub
 from clusteragent.lib.shortids import short_id
 from nodes.models import NodeRule
 from operators.api.serializers import NodeTypeField, Scrubbed, Strict
+from operators.roles import sees_digests
 
 
 class Note(serializers.CharField):

@@ -7,14 +7,14 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
-from checks.models import Config, Move, Origin, Source, display
-from checks.models.display import sees_digests
+from checks.models import Config, Move, Origin, Source
 from checks.wire.lint import Notice
 from checks.wire.scrub import scrub
 from clusteragent.lib.shortids import short_id
 from clusteragent.lib.spelling import nearest
 from nodes.models import Node, NodeEvent, NodeType
 from operators.api import sources
+from operators.roles import sees_digests
 
 STATES = ("assigned", "dangling", "paused", "endpoint")
 NODE_STATES = ("alive", "silent", "lost")
@@ -161,11 +161,11 @@ class ConfigPageSerializer(ConfigSerializer):
         read_only_fields = fields
 
     def get_yaml(self, config: Config) -> str:
-        return display.text(config)
+        return config.display_text
 
     @extend_schema_field(NoticeSerializer(many=True))
     def get_warnings(self, config: Config) -> Any:
-        return NoticeSerializer(display.warnings(config), many=True).data
+        return NoticeSerializer(Source.objects.warnings_about(config), many=True).data
 
 
 class ReassignSerializer(Strict):

@@ -15,7 +15,6 @@ from django.views.decorators.http import require_POST
 
 from checks import dispatcher
 from checks.models import Config, Move
-from checks.models.display import sees_digests
 from checks.wire.scrub import scrub
 from clusteragent.lib.words import counted, duration, listed
 from nodes.models import Hearing, NodeEvent
@@ -24,6 +23,7 @@ from operators.pages import base, stories, titles
 from operators.pages.bars import HEIGHT, WIDTH, chart, reasons_of
 from operators.pages.exports import FORMATS
 from operators.pages.ranges import SPANS, Range
+from operators.roles import sees_digests
 
 # Lines of the ledger that stories are told of, stories on a page, and moves and events that a story unfolds to.
 MOST_MOVES = 10_000

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from django.db import connection, models
+from django.db.models.functions import Now
 
-from checks import models as clusterstore  # its classes take their managers from here, so it is looked up when called
+from checks.models.configs import Config
 from clusteragent.lib import conf
 from clusteragent.lib.database import batches
 from clusteragent.lib.database.sweeps import sweep
 from nodes.models.runnerstats import DEFAULT_WORKERS
 
 
-class CostQuerySet(models.QuerySet["clusterstore.Cost"]):
+class CostQuerySet(models.QuerySet["Cost"]):
     # Not the ORM: the means of what was measured are taken once, and joined to what was not.
     _MEANS = """
         WITH mean AS MATERIALIZED (
@@ -157,10 +158,24 @@ class CostQuerySet(models.QuerySet["clusterstore.Cost"]):
 
     def prune(self, most: float = batches.MOST) -> int:
         """Forget the costs of configs that are gone. Returns how many."""
-        left = self.filter(~models.Exists(clusterstore.Config.objects.filter(pk=models.OuterRef("pk"))))
+        left = self.filter(~models.Exists(Config.objects.filter(pk=models.OuterRef("pk"))))
         return batches.delete(left.order_by("pk"), most=most)
 
     def _numbers(self, statement: str, values: list[list[int]]) -> dict[int, float]:
         with connection.cursor() as cursor:
             cursor.execute(statement, values)
             return dict(cursor.fetchall())
+
+
+class Cost(models.Model):
+    """How many workers a config keeps busy, as last measured. It stays with the config, wherever it goes."""
+
+    # No constraint: who removes configs then never waits for a round of measurements, which sweeps what they leave.
+    config = models.OneToOneField(Config, models.DO_NOTHING, primary_key=True, db_constraint=False)
+    workers_needed = models.FloatField()
+    measured_at = models.DateTimeField(db_default=Now())
+
+    objects = CostQuerySet.as_manager()
+
+    def __str__(self) -> str:
+        return f"{self.workers_needed:g} workers for {self.config_id}"

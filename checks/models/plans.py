@@ -1,4 +1,4 @@
-"""What plans are made on, and the SQL that reads it for all configs at once."""
+"""Plans, and the SQL that reads what they are made on, for all configs at once."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from django.db import models
+from django.db.models.functions import Now
 
-from checks import models as clusterstore  # noqa: F401 - the type of a row: its classes take their managers from here
+from checks.models.map import Move
 from clusteragent.lib import conf
 from clusteragent.lib.database import batches
 from clusteragent.lib.database.sweeps import sweep
@@ -28,7 +29,7 @@ class Held(NamedTuple):
     moved: bool
 
 
-class PlanQuerySet(models.QuerySet["clusterstore.Plan"]):
+class PlanQuerySet(models.QuerySet["Plan"]):
     # Not the ORM: stats, ledger and map are joined once for all configs. Versions are the database's time in nanoseconds,
     # so one that is older than an assignment does not contain it. What came back to its node dangled meanwhile, or was
     # edited: that is no move.
@@ -81,3 +82,35 @@ class PlanQuerySet(models.QuerySet["clusterstore.Plan"]):
 
     def prune(self, before: datetime | Any, most: float = batches.MOST) -> int:
         return batches.delete(self.filter(time__lt=before).order_by("pk"), most=most)
+
+
+class Plan(models.Model):
+    """Moves worked out but not made yet. It goes stale when a config or node that it names changes."""
+
+    author = models.CharField(max_length=253, blank=True)
+    # What it is for: a Move.Reason, which its moves get.
+    reason = models.CharField(max_length=16, choices=Move.Reason, default=Move.Reason.REBALANCED)
+    revision = models.BigIntegerField()
+    # [{"config": id, "digest": …, "name": …, "source": node's id, "to": node's id, "from_node": name, "to_node": name,
+    #   "cost": workers, "gain": …}], the greatest gain first
+    moves = models.JSONField(default=list)
+    # What is ordered along with the moves: see checks/previews.py. Empty for a rebalance.
+    order = models.JSONField(default=dict, db_default={})
+    # {node's name: {"before": utilization, "after": utilization}} of the nodes that the moves touch
+    nodes = models.JSONField(default=dict)
+    # {"peak": [before, after], "stddev": [before, after]}
+    spread = models.JSONField(default=dict)
+    time = models.DateTimeField(db_default=Now())
+    applied_at = models.DateTimeField(null=True)
+    # How many of the moves were made, and why not all.
+    moved = models.PositiveIntegerField(db_default=0)
+    outcome = models.TextField(db_default="")
+
+    objects = PlanQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        number = len(self.moves)
+        return f"{number} move{'' if number == 1 else 's'}, {self.reason}"
