@@ -129,13 +129,13 @@ def test_another_secret_key_makes_other_short_ids() -> None:
 def test_what_was_edited_meanwhile_keeps_its_own_copy(monkeypatch: pytest.MonkeyPatch) -> None:
     stored()
     make_old()
-    begun = renewing.wire.copies
+    begun = renewing.patching.copies
 
     def edited(wire: bytes) -> tuple[bytes, str]:
         dispatcher.schedule([sent(KEY, name="postgres", instances=("host: other\n",))])
         return begun(wire)
 
-    monkeypatch.setattr(renewing.wire, "copies", edited)
+    monkeypatch.setattr(renewing.patching, "copies", edited)
     renewing.renew()
     assert "host: other" in Config.objects.get().display_text
     assert "postgres:" not in Instance.objects.get().shown_name

@@ -131,5 +131,5 @@ def test_it_says_when_another_sync_is_under_way(monkeypatch: pytest.MonkeyPatch)
     def busy(accept_removals: bool) -> sources.Report:
         raise sources.SyncUnderWay
 
-    monkeypatch.setattr(syncconfigs.autoconf, "sync_settled", busy)
+    monkeypatch.setattr(syncconfigs.sources, "sync_settled", busy)
     assert fail() == ("", "another sync is under way, try again")

@@ -68,7 +68,7 @@ def test_a_round_of_stats_finds_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_scan_that_found_a_file_being_written_asks_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Call] = []
-    monkeypatch.setattr(tasks.autoconf, "sync", lambda term: sources.Report(unsettled=True))
+    monkeypatch.setattr(tasks.sources, "sync", lambda term: sources.Report(unsettled=True))
     monkeypatch.setattr(tasks.ClusterStore.objects, "wake", calls.append)
     assert tasks.scan_sources(7) == "0 added, 0 changed, 0 removed"
     assert calls == [Call.SCAN]
@@ -78,7 +78,7 @@ def test_a_scan_gives_way_to_a_sync_under_way(monkeypatch: pytest.MonkeyPatch) -
     def busy(term: int) -> sources.Report:
         raise sources.SyncUnderWay
 
-    monkeypatch.setattr(tasks.autoconf, "sync", busy)
+    monkeypatch.setattr(tasks.sources, "sync", busy)
     assert tasks.scan_sources(7) == "another sync is under way"
 
 

@@ -138,7 +138,7 @@ def test_a_config_keeps_its_text_in_shards_and_when_it_is_cut_otherwise(
     keys = ["shop#0", "shop#1"] if cut else ["shop"]
     assert [page(client, key) for key in keys] == [text.splitlines()] * len(keys)
     monkeypatch.setattr(conf, "INSTANCE_SHARDING_ENABLED", not cut)
-    Config.objects.update(patched_with=repatching.patching.made_with() + "-")
+    Config.objects.update(patched_with=repatching.options.made_with() + "-")
     repatching.repatch()
     assert Origin.objects.count() == 3 - len(keys)
     assert origins.written("admin", "shop") == text

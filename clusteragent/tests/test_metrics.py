@@ -66,7 +66,7 @@ def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody falls silent because the machine is busy."""
     monkeypatch.setattr(conf, "NODE_EXPIRATION_TIMEOUT", timedelta(hours=1))
     for name in ("STALE_PASS", "LATE_ACKNOWLEDGEMENT"):
-        monkeypatch.setattr(metrics.needs, name, timedelta(hours=1))
+        monkeypatch.setattr(metrics.alerts, name, timedelta(hours=1))
 
 
 Series = dict[tuple[str, ...], float]
