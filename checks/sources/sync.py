@@ -4,19 +4,16 @@ What a scan can't tell is left as it is, and what looks like an accident is held
 """
 
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 
 import structlog
-from django.db import Error, OperationalError, connection
-from psycopg.errors import LockNotAvailable
 
 from checks import dispatcher
 from checks.models import ClusterStore, Origin, Source, SourceScan
 from checks.models.map import NotLeader
-from checks.sources import files
-from checks.sources import origins as sending
+from checks.sources import files, origins
+from checks.sources.guards import HELD_FROM, alone, look_lost
 from checks.sources.origins import Admitted
 from checks.sources.source import BrokenConfig, ConfigSource, Found, Judgement, PassedOver, Problem, Unsettled
 from checks.wire import lint
@@ -26,16 +23,10 @@ from checks.wire.scrub import scrub
 from clusteragent.lib import conf, locks
 
 ACTOR = "autoconf"
-# A scan that would remove at least so many configs, and more than half of its source's, is held.
-HELD_FROM = 10
 
 SOURCES: tuple[ConfigSource, ...] = (files.FileSource(),)
 
 log = structlog.get_logger()
-
-
-class SyncUnderWay(Exception):
-    """Another sync is under way, and did not end while we waited."""
 
 
 @dataclass(slots=True)
@@ -73,7 +64,7 @@ def sync(
     accept_removals confirms a held scan: what would be held is removed. sources: SOURCES unless given.
     """
     report = Report()
-    with _alone():
+    with alone(locks.Lock.SYNC):
         if term is not None and not ClusterStore.objects.filter(term=term).exists():
             # The dispatcher asks again before it writes; this saves reading everything for nothing.
             raise NotLeader(f"term {term} is over")
@@ -91,30 +82,6 @@ def sync_settled(accept_removals: bool = False, patience: float = 10.0) -> Repor
     return report
 
 
-@contextmanager
-def _alone() -> Iterator[None]:
-    """One sync at a time, scan included: else one that scanned earlier could undo what a later one sent.
-
-    The session's lock and not a transaction's: the dispatcher commits each chunk by itself.
-    """
-    with connection.cursor() as cursor:
-        try:
-            locks.acquire(cursor, locks.Lock.SYNC)
-        except OperationalError as error:
-            if isinstance(error.__cause__, LockNotAvailable):
-                raise SyncUnderWay from error
-            raise
-        # Of a replica that freezes meanwhile the lock comes free; reading very many files takes less.
-        cursor.execute("SET idle_session_timeout = '5min'")
-        try:
-            yield
-        finally:
-            # A session that broke has lost its locks, and what broke it is the error to tell.
-            with suppress(Error):
-                locks.release(cursor, locks.Lock.SYNC)
-                cursor.execute("RESET idle_session_timeout")
-
-
 class _SourceSync:
     """One sync of one source."""
 
@@ -124,7 +91,7 @@ class _SourceSync:
         # Before anything is sent: else another replica could take it for what nobody scans any more.
         SourceScan.objects.note(self.row)
         self.scan = source.scan()
-        self.known = sending.known(source.name)
+        self.known = origins.known(source.name)
         self.judged: dict[str, Judgement] = {}
 
     def run(self, accept_removals: bool) -> None:
@@ -139,7 +106,7 @@ class _SourceSync:
         """Schedule every found config that the store does not have just so, from this replica."""
         sent = [one for found in self.scan.found if (one := self._judge(found)) is not None]
         before = {one.key: self.known[one.key].origins for one in sent if one.key in self.known}
-        sending.send(sent, before, source=self.source.name, term=self.term, actor=ACTOR)
+        origins.send(sent, before, source=self.source.name, term=self.term, actor=ACTOR)
         added = [one.key for one in sent if one.key not in self.known]
         changed = [
             one.key for one in sent
@@ -178,13 +145,13 @@ class _SourceSync:
         lost = gone - self._renamed(gone) if len(gone) >= HELD_FROM or self.row.held_removals else gone
         # Held stays held, even when new files make it less than half: only the files' return or someone's word ends it.
         held = lost & set(self.row.held_removals)
-        if len(lost) >= HELD_FROM and len(lost) * 2 > len(self.known):
+        if look_lost(len(lost), len(self.known)):
             held = lost
         if accept:
             held = set()
         removed = sorted(gone - held)
-        origins = [(self.source.name, origin) for key in removed for origin in self.known[key].origins]
-        dispatcher.unschedule(origins, term=self.term, actor=ACTOR)
+        gone_origins = [(self.source.name, origin) for key in removed for origin in self.known[key].origins]
+        dispatcher.unschedule(gone_origins, term=self.term, actor=ACTOR)
         self.report.removed += removed
         if removed:
             log.info("configs_removed", source=self.source.name, removed=len(removed))
@@ -193,15 +160,14 @@ class _SourceSync:
     def _disown(self) -> None:
         """Let configs that a broken key shares with others name those: it says this no more, though it is sent on."""
         broken = [key for key, one in self.judged.items() if isinstance(one.outcome, Problem) and not one.fingerprint]
-        origins = {origin for key in broken if key in self.known for origin in self.known[key].origins}
-        shared = origins - Origin.objects.alone(self.source.name, origins) if origins else set()
+        sent = {origin for key in broken if key in self.known for origin in self.known[key].origins}
+        shared = sent - Origin.objects.alone(self.source.name, sent) if sent else set()
         dispatcher.disown([(self.source.name, origin) for origin in shared], term=self.term)
 
     def _renamed(self, gone: set[str]) -> set[str]:
         """Those of these keys whose configs others send, too: nothing is lost with them."""
-        origins = {origin: key for key in gone for origin in self.known[key].origins}
-        alone = Origin.objects.alone(self.source.name, origins)
-        return gone - {origins[origin] for origin in alone}
+        keys = {origin: key for key in gone for origin in self.known[key].origins}
+        return gone - {keys[origin] for origin in Origin.objects.alone(self.source.name, keys)}
 
     def _gone(self) -> set[str]:
         """Known keys that send nothing any more; not what another replica scanned lately and may still have.
@@ -266,7 +232,7 @@ def _read(found: Found, source: str) -> tuple[Judgement, Admitted | None]:
         return Judgement(found.version if error.lasting else None, outcome=problem), None
     judgement = Judgement(found.version, check=config.name, linted=linted)
     try:
-        admitted = sending.admit(source, found.key, config, conf.REPLICA, text=text)
+        admitted = origins.admit(source, found.key, config, conf.REPLICA, text=text)
     except dispatcher.Refused as refusal:
         return replace(judgement, outcome=_refused(found.key, config, refusal)), None
     except UnpatchableConfig as error:

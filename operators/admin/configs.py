@@ -15,6 +15,7 @@ from unfold.decorators import display as column
 from checks import dispatcher
 from checks.models import Config, Origin, Source
 from checks.sources import origins
+from checks.sources.byhand import ADMIN, by_hand
 from checks.wire import sharding
 from checks.wire.scrub import scrub
 from clusteragent.lib.shortids import short_id
@@ -22,7 +23,7 @@ from clusteragent.lib.words import moment, numbered
 from operators.admin import configpage
 from operators.admin.actions import SteeringAdmin
 from operators.admin.base import TABLE_ROWS, first_words, link
-from operators.admin.configforms import ADMIN, ConfigForm, by_hand
+from operators.admin.configforms import ConfigForm
 from operators.admin.filters import CheckFilter, NodeFilter, OrderFilter, OwnerFilter, SourceFilter, TroubleFilter
 from operators.roles import sees_digests
 

@@ -21,6 +21,7 @@ from rest_framework.views import exception_handler
 from rest_framework.viewsets import GenericViewSet
 
 from checks import dispatcher
+from checks.sources import SyncUnderWay
 from checks.wire.scrub import scrub
 from nodes.models.querysets import UnknownNode
 from operators.api import errors
@@ -100,7 +101,7 @@ def answer(error: Exception, context: dict[str, Any]) -> Response | None:
 
 def _known(error: Exception) -> Exception:
     """What an error that is none of the API's own means to who called."""
-    if isinstance(error, OperationalError | InterfaceError):
+    if isinstance(error, OperationalError | InterfaceError | SyncUnderWay):
         return Busy()
     if isinstance(error, RequestDataTooBig):
         return TooLarge(str(error))

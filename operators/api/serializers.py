@@ -8,12 +8,12 @@ from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
 from checks.models import Config, Move, Origin, Source
+from checks.sources import sets
 from checks.wire.lint import Notice
 from checks.wire.scrub import scrub
 from clusteragent.lib.shortids import short_id
 from clusteragent.lib.spelling import nearest
 from nodes.models import Node, NodeEvent, NodeType
-from operators.api import sources
 from operators.roles import sees_digests
 
 STATES = ("assigned", "dangling", "paused", "endpoint")
@@ -237,7 +237,7 @@ class SourceSerializer(serializers.ModelSerializer[Source]):
         read_only_fields = fields
 
     def get_name(self, source: Source) -> str:
-        return source.name.removeprefix(sources.PREFIX)
+        return source.name.removeprefix(sets.PREFIX)
 
 
 class SourcePageSerializer(SourceSerializer):
@@ -250,14 +250,14 @@ class SourcePageSerializer(SourceSerializer):
         read_only_fields = fields
 
     def get_revision(self, source: Source) -> str:
-        return sources.revision_of(source.name)
+        return sets.revision_of(source.name)
 
     @extend_schema_field(NoticeSerializer(many=True))
     def get_warnings(self, source: Source) -> Any:
         return NoticeSerializer([Notice(**one) for one in source.warnings], many=True).data
 
 
-class DifferenceSerializer(serializers.Serializer[sources.Difference]):
+class DifferenceSerializer(serializers.Serializer[sets.Difference]):
     """What a set changed, or with dry_run would change, by the configs' names. revision: of the source then."""
 
     dry_run = serializers.SerializerMethodField()
@@ -269,5 +269,5 @@ class DifferenceSerializer(serializers.Serializer[sources.Difference]):
     removals_held = serializers.BooleanField(help_text="It needs accept_removals=1: only with dry_run.")
     warnings = NoticeSerializer(many=True, help_text="What the authors may not have meant.")
 
-    def get_dry_run(self, difference: sources.Difference) -> bool:
+    def get_dry_run(self, difference: sets.Difference) -> bool:
         return bool(self.context["dry_run"])

@@ -18,8 +18,9 @@ from rest_framework.response import Response
 
 from checks import dispatcher
 from checks.models import Assignment, Config, Move, Origin, Source
+from checks.sources import sets
 from nodes.models import Node, NodeEvent
-from operators.api import desired, filters, serializers, sources
+from operators.api import desired, filters, serializers
 from operators.api.authentication import OperatorToken
 from operators.api.base import Busy, Conflict, Listed, Looked, OperatorViewSet, obeyed
 from operators.api.permissions import needs
@@ -118,7 +119,7 @@ class EventViewSet(Listed):
 class SourceViewSet(Looked):
     """Sources that pipelines own, each by the name after `api:`. Their configs are listed with `configs?source=api:…`."""
 
-    queryset = Source.objects.filter(name__startswith=sources.PREFIX)
+    queryset = Source.objects.filter(name__startswith=sets.PREFIX)
     serializer_class = serializers.SourceSerializer
     detail_serializer_class = serializers.SourcePageSerializer
     ordering = lookup_field = "name"
@@ -149,7 +150,7 @@ class SourceViewSet(Looked):
         return super().get_permissions()
 
     def get_object(self) -> Source:
-        return get_object_or_404(self.get_queryset(), name=sources.PREFIX + self.kwargs["name"])
+        return get_object_or_404(self.get_queryset(), name=sets.PREFIX + self.kwargs["name"])
 
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         response = super().retrieve(request, *args, **kwargs)
@@ -171,7 +172,7 @@ class SourceViewSet(Looked):
         options = desired.PutOptions(data=request.query_params)
         options.is_valid(raise_exception=True)
         with _taking_turns(request):
-            return self._update(request, sources.PREFIX + name, options)
+            return self._update(request, sets.PREFIX + name, options)
 
     def _update(self, request: Request, source: str, options: desired.PutOptions) -> Response:
         wish = desired.DesiredSet(data=request.data, context={"source": source})
@@ -185,15 +186,15 @@ class SourceViewSet(Looked):
 
     def _apply(
         self, request: Request, source: str, configs: Any, revision: str, *, dry_run: bool, accept_removals: bool
-    ) -> sources.Difference:
+    ) -> sets.Difference:
         try:
             if dry_run:
-                return sources.differing(source, configs, revision=revision, accept_removals=accept_removals)
+                return sets.differing(source, configs, revision=revision, accept_removals=accept_removals)
             actor = request.user.get_username()
-            return sources.replace(source, configs, actor=actor, revision=revision, accept_removals=accept_removals)
-        except sources.Outdated as error:
+            return sets.replace(source, configs, actor=actor, revision=revision, accept_removals=accept_removals)
+        except sets.Outdated as error:
             raise Conflict({"revision": [str(error)]}) from None
-        except sources.RemovalsHeld as error:
+        except sets.RemovalsHeld as error:
             raise Conflict({"configs": [f"{error} Send it with ?accept_removals=1 if that is meant."]}) from None
 
 

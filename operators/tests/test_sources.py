@@ -3,8 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import yaml
+from django.db import connection
 
 from checks import sources
 from checks.models import Config, Move, Origin, Source
@@ -12,7 +14,7 @@ from checks.sources import FileSource, origins
 from checks.tests.cast import owners, report
 from checks.wire.scrub import MASK
 from checks.wire.sharding import KSM
-from clusteragent.lib import conf
+from clusteragent.lib import conf, locks
 from operators.api import desired
 from operators.roles import Role
 from operators.tests.cast import Caller, having
@@ -388,3 +390,11 @@ def test_a_config_under_another_name_is_the_same_and_names_it(author: Caller) ->
     put(author, {"name": "b", "check": "http_check", "instances": [{"url": "x"}]})
     after = Config.objects.get()
     assert (after.pk, after.digest, after.original["source"]) == (before.pk, before.digest, "api:shop:b")
+
+
+def test_while_another_set_is_replaced_a_call_is_told_to_come_again(author: Caller) -> None:
+    parameters = connection.get_connection_params()
+    with psycopg.connect(**{**parameters, "cursor_factory": psycopg.Cursor}, autocommit=True) as other:
+        locks.acquire(other.cursor(), locks.Lock.DESIRED)
+        connection.cursor().execute("SET LOCAL lock_timeout = '10ms'")
+        assert put(author).status_code == 503

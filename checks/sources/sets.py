@@ -4,29 +4,26 @@ Who wants to be sure that nobody else changed the set meanwhile names the revisi
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from dataclasses import replace as replaced
 
 import structlog
-from django.db import Error, connection
 from django.db.models.functions import Now
 
 from checks import dispatcher
 from checks.dispatcher.changes import Sent
 from checks.models import Config, Origin, Source
 from checks.sources import origins
+from checks.sources.byhand import odd
+from checks.sources.guards import alone, look_lost
 from checks.sources.origins import Admitted, Known
 from checks.wire import lint
 from checks.wire.lint import Notice
 from clusteragent.lib import locks
 from clusteragent.lib.shortids import keyed
-from operators.admin.configforms import odd
 
 PREFIX = "api:"
-# A set that leaves out at least so many configs, and more than half of its source's, needs a word more.
-HELD_FROM = 10
 
 log = structlog.get_logger()
 
@@ -68,7 +65,8 @@ def replace(
     source: str, desired: Sequence[Sent], *, actor: str, revision: str = "", accept_removals: bool = False
 ) -> Difference:
     """Make this the source's set, and say what changed. Raises Outdated or RemovalsHeld, and then changed nothing."""
-    with _alone():
+    # Or two of the same revision could both find it their own.
+    with alone(locks.Lock.DESIRED):
         known, divided = origins.known(source), list(map(origins.divided, desired))
         difference = _difference(known, divided, revision)
         if difference.removals_held and not accept_removals:
@@ -98,29 +96,13 @@ def _difference(stored: Mapping[str, Known], desired: Iterable[Admitted], revisi
         changed=[key for key in both if known[key] != wanted[key]],
         removed=removed,
         unchanged=[key for key in both if known[key] == wanted[key]],
-        removals_held=len(removed) >= HELD_FROM and len(removed) * 2 > len(known),
+        removals_held=look_lost(len(removed), len(known)),
     )
 
 
 def _rewritten(stored: Mapping[str, Known], desired: Iterable[Admitted]) -> set[str]:
     """The names of configs whose authors wrote another text, whether or not it says something else."""
     return {one.key for one in desired if one.key in stored and stored[one.key].written_hash != one.written_hash}
-
-
-@contextmanager
-def _alone() -> Iterator[None]:
-    """One replacement at a time, or two of the same revision could both find it their own.
-
-    The session's lock and not a transaction's: the dispatcher commits each chunk by itself.
-    """
-    with connection.cursor() as cursor:
-        locks.acquire(cursor, locks.Lock.DESIRED)
-        try:
-            yield
-        finally:
-            # A session that broke has lost its locks, and what broke it is the error to tell.
-            with suppress(Error):
-                locks.release(cursor, locks.Lock.DESIRED)
 
 
 def _fingerprints(known: Mapping[str, Known]) -> dict[str, str]:
