@@ -21,7 +21,7 @@ from clusteragent import schema, web
 from clusteragent.lib import conf, credentials, postgres, sockets
 from clusteragent.supervisor import Group, Program, Supervisor, SupervisorError, manage
 from nodes.models import Hearing, Node
-from nodes.simulated_runners import named_address
+from simulation.runners import named_address
 
 PGDATA = conf.VAR / "pgdata"
 NAMES = ("ash", "birch", "cedar")

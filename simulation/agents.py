@@ -14,7 +14,7 @@ from operator import attrgetter
 from types import TracebackType
 from typing import Any, NoReturn, Self, TypeVar
 
-from nodes.agent_client import (
+from simulation.client import (
     CallError,
     Config,
     Connection,

@@ -9,10 +9,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from nodes.account import Account
-from nodes.agent_client import Link, Server, Timing
-from nodes.simulated_runners import RUNNER, number_at, numbered_address
-from nodes.simulator import SimulatedNode, Simulation
+from simulation.account import Account
+from simulation.agents import SimulatedNode, Simulation
+from simulation.client import Link, Server, Timing
+from simulation.runners import RUNNER, number_at, numbered_address
 
 # The share of the nodes that a surging rollout adds at once: a Kubernetes Deployment's default.
 SURGE = 0.25

@@ -23,8 +23,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from fnv_c import fnv1_64
 
-from nodes.agent_client import Config, SimulationError, instance_name, next_event, read_instance
-from nodes.simulator import SimulatedNode
+from simulation.agents import SimulatedNode
+from simulation.client import Config, SimulationError, instance_name, next_event, read_instance
 
 # What a cluster check runner calls itself in a report to the server.
 RUNNER = 1

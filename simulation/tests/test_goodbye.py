@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from nodes.account import Account
-from nodes.agent_client import Server, Timing
-from nodes.fleet import Fleet, Plan, Rollout
-from nodes.simulator import Simulation
-from nodes.tests.scripted_server import FALSE, TOKEN, TRUE, Answer, ScriptedServer, configs, scenario, until
+from simulation.account import Account
+from simulation.agents import Simulation
+from simulation.client import Server, Timing
+from simulation.fleet import Fleet, Plan, Rollout
+from simulation.tests.scripted_server import FALSE, TOKEN, TRUE, Answer, ScriptedServer, configs, scenario, until
 
 ROOT = Path(__file__).parents[2]
 QUICK = Timing(poll=0.02)
@@ -167,7 +167,7 @@ async def test_ctrl_c_and_a_second_sigterm_end_it_at_once(numbers: list[int]) ->
 
 
 def start(server: ScriptedServer, *words: str) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "manage.py", "simulatenodes", f"--url={server.url}", "--interval=0.1", *words]
+    command = [sys.executable, "-m", "simulation", f"--url={server.url}", "--interval=0.1", *words]
     environment = os.environ | {"DD_CLUSTER_AGENT_AUTH_TOKEN": TOKEN}
     quiet = subprocess.DEVNULL
     return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=quiet, stderr=quiet)

@@ -15,10 +15,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, TextIO
 
-from nodes.agent_client import Config, Server, SimulationError, Timing
-from nodes.fleet import Fleet
-from nodes.simulated_runners import RUNNER, SimulatedRunners, named_address
-from nodes.simulator import Observer, SimulatedNode, Simulation
+from simulation.agents import Observer, SimulatedNode, Simulation
+from simulation.client import Config, Server, SimulationError, Timing
+from simulation.fleet import Fleet
+from simulation.runners import RUNNER, SimulatedRunners, named_address
 
 # All loopback addresses at once; what is no node's own is not answered.
 ANYWHERE = "0.0.0.0"  # noqa: S104
