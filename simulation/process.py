@@ -54,13 +54,12 @@ async def simulate_one(
     server: Server, timing: Timing, name: str, out: TextIO, stats_port: int = 0, goodbye: str = ""
 ) -> None:
     """One node agent from now on, telling `out` when its checks change; a runner if it has a port for its stats."""
-    async with Simulation(server, timing, Terminal(out)) as simulation:
-        if not stats_port:
-            simulation.start(name)
-        else:
-            address = named_address(name)
-            node = simulation.start(name, node_type=RUNNER, real_ip=address)
-            await SimulatedRunners(lambda _: node, server.token).listen(address, stats_port)
+    simulation = Simulation(server, timing, Terminal(out))
+    address = named_address(name) if stats_port else ""
+    if address:
+        await SimulatedRunners(lambda _: simulation.nodes.get(name), server.token).listen(address, stats_port)
+    async with simulation:
+        simulation.start(name, node_type=RUNNER if address else 0, real_ip=address)
         await (_asked_to_end() if goodbye else asyncio.Event().wait())
         await simulation.part(name, goodbye)
         os._exit(0)
@@ -70,9 +69,9 @@ async def simulate_fleet(
     fleet: Fleet, tell: Callable[[], None], out: TextIO, runners: SimulatedRunners | None = None, stats_port: int = 0
 ) -> None:
     """Play the fleet's plan with a summary to `out` each 10 s; at its end tell, and end the process."""
+    if runners:
+        await runners.listen(ANYWHERE, stats_port)
     async with fleet:
-        if runners:
-            await runners.listen(ANYWHERE, stats_port)
         summaries = asyncio.create_task(_summarise(fleet, Terminal(out)))
         await (_play_until_asked(fleet) if fleet.plan.goodbye else fleet.play())
         summaries.cancel()
@@ -131,7 +130,11 @@ def run(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
     signal.signal(signal.SIGUSR1, lambda _number, _frame: tell())
-    asyncio.run(simulate())
+    try:
+        asyncio.run(simulate())
+    except* BrokenPipeError:
+        # Whoever read what a node tells has enough of it.
+        os._exit(1)
 
 
 def _allow_connections(count: int) -> None:

@@ -170,11 +170,14 @@ LIGHT, DJANGO = ("-m", "simulation"), ("manage.py", "simulatenodes")
 
 
 @contextmanager
-def simulating(*arguments: str, door: Sequence[str] = LIGHT) -> Iterator[subprocess.Popen[str]]:
+def simulating(
+    *arguments: str, door: Sequence[str] = LIGHT, stdout: int | None = None
+) -> Iterator[subprocess.Popen[str]]:
     """A real process of the command, for a server that refuses connections."""
     command = [sys.executable, *door, "--url", "https://127.0.0.1:1", *arguments]
     environment = os.environ | {"DD_CLUSTER_AGENT_AUTH_TOKEN": TOKEN}
-    with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) as process:
+    streams = {"stdout": stdout, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=ROOT, env=environment, text=True, **streams) as process:
         try:
             yield process
         finally:
@@ -192,6 +195,25 @@ def test_on_the_command_line_a_wrong_argument_is_one_clear_line_and_exit_code_2(
     assert process.returncode == 2
     assert argument.partition("=")[2] in error.splitlines()[-1]
     assert "Traceback" not in error
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("who", ["--name=ash", "--nodes=2"])
+def test_a_taken_port_of_the_stats_is_one_clear_line_and_exit_code_2(who: str) -> None:
+    with socket.create_server(("", 0)) as taken, simulating(who, f"--stats-port={taken.getsockname()[1]}") as process:
+        _, error = process.communicate(timeout=20)
+    assert process.returncode == 2
+    assert re.fullmatch(r"python -m simulation: the stats API can't listen on [\d.:]+: Address already in use\n", error)
+
+
+@pytest.mark.processes
+def test_a_node_whose_reader_went_away_ends_quietly() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with simulating("--name=ash", stdout=writing) as process:
+        os.close(writing)
+        _, error = process.communicate(timeout=20)
+    assert (process.returncode, error) == (1, "")
 
 
 @pytest.mark.processes
