@@ -19,7 +19,7 @@ from django.db import connection
 from checks.models import Config
 from clusteragent import schema, web
 from clusteragent.lib import conf, credentials, postgres, sockets
-from clusteragent.supervisor import Group, Program, Supervisor, SupervisorError, manage
+from clusteragent.supervisor import Group, Program, Supervisor, SupervisorError, manage, module
 from nodes.models import Hearing, Node
 from simulation.runners import named_address
 
@@ -133,7 +133,7 @@ def _demo_nodes() -> list[str]:
 
 def _simulation(name: str) -> list[str]:
     url = web.servers()["agents"].url
-    return manage("simulatenodes", "--name", name, "--url", url, "--stats-port", str(conf.CLC_RUNNERS_PORT))
+    return module("simulation", "--name", name, "--url", url, "--stats-port", str(conf.CLC_RUNNERS_PORT))
 
 
 def _bring_up(supervisor: Supervisor) -> None:
