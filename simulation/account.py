@@ -32,6 +32,7 @@ class Durations:
         self._tenths: Counter[int] = Counter()
 
     def add(self, seconds: float) -> None:
+        """Count one length."""
         self._tenths[round(seconds * 10_000)] += 1
 
     def quantile(self, share: float) -> float:
@@ -44,6 +45,7 @@ class Durations:
         return 0
 
     def report(self) -> dict[str, Any]:
+        """Number, total, mean, p50, p99 and longest; all 0 when there is none."""
         number = self._tenths.total()
         total = sum(tenths * count for tenths, count in self._tenths.items()) / 10_000
         quantiles = {"p50": self.quantile(0.5), "p99": self.quantile(0.99), "longest": self.quantile(1)}
@@ -58,6 +60,7 @@ class Spells:
         self._worst: list[tuple[float, float, str, bool, tuple[str, ...]]] = [(0, 0, "", False, ())] * FEW
 
     def add(self, check: str, began: float, ended: float, nodes: tuple[str, ...], *, is_disturbed: bool) -> None:
+        """Count a spell of `check`, by the account's clock, with the nodes that had to do with it."""
         seconds = ended - began
         self._all.add(seconds)
         if not is_disturbed:
@@ -65,6 +68,7 @@ class Spells:
         heappushpop(self._worst, (round(seconds, 4), round(began, 3), check, is_disturbed, nodes))
 
     def report(self) -> dict[str, Any]:
+        """The lengths of all spells, those of the undisturbed, and the longest spells with check and nodes."""
         keys = ("seconds", "began", "check", "is_disturbed", "nodes")
         worst = [dict(zip(keys, spell, strict=True)) for spell in sorted(self._worst, reverse=True) if spell[0]]
         return self._all.report() | {"undisturbed": self._undisturbed.report(), "worst": worst}
@@ -84,6 +88,7 @@ class Calls:
     answered: Durations = field(default_factory=Durations)
 
     def add(self, seconds: float, error: CallError | None, *, lags: bool) -> None:
+        """Count a call that ended after `seconds`, by its error if it has one."""
         if isinstance(error, LostCallError):
             self.lost += 1
             return
@@ -95,6 +100,7 @@ class Calls:
             self.answered.add(seconds)
 
     def report(self) -> dict[str, Any]:
+        """The counts by outcome, and the latencies of answered calls."""
         counts = {"sent": self.sent, "failed": self.failed, "lost": self.lost, "reasons": dict(self.reasons)}
         return counts | {"answered": self.answered.report()}
 

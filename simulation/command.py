@@ -18,7 +18,7 @@ from simulation.runners import SimulatedRunners
 DESCRIPTION = "Run simulated node agents, which report and fetch their checks as a Datadog Agent does."
 # How many connections a client of the stats may hold open.
 STATS_CLIENTS = 1000
-# Options that say what befalls the nodes of --nodes.
+# Options that say what happens to the nodes of --nodes.
 PLAN = ("seed", "kill_after", "pause", "rollout", "drop_heartbeats", "slow", "seconds", "report")
 
 
@@ -53,7 +53,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def _add_plan(parser: ArgumentParser) -> None:
-    plan = parser.add_argument_group("what befalls the nodes of --nodes, in seconds from the start")
+    plan = parser.add_argument_group("what happens to the nodes of --nodes, in seconds from the start")
     plan.add_argument("--seed", type=int, default=0, help="of moments, choices and execution times")
     plan.add_argument("--for", dest="seconds", type=_length, metavar="SECONDS", help="then report and end")
     plan.add_argument("--report", type=Path, metavar="FILE", help="JSON, written at the end and on SIGUSR1")

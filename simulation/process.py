@@ -61,7 +61,7 @@ async def simulate_one(
     async with simulation:
         simulation.start(name, node_type=RUNNER if address else 0, real_ip=address)
         await (_asked_to_end() if goodbye else asyncio.Event().wait())
-        await simulation.part(name, goodbye)
+        await simulation.leave(name, goodbye)
         os._exit(0)
 
 
@@ -86,7 +86,7 @@ async def _play_until_asked(fleet: Fleet) -> None:
     await asyncio.wait((play, asked), return_when=asyncio.FIRST_COMPLETED)
     if asked.done():
         play.cancel()
-        await fleet.part_all()
+        await fleet.leave_all()
     else:
         play.result()
 

@@ -1,4 +1,4 @@
-"""`python -m simulation --nodes`: what befalls the nodes by option, and when it reports."""
+"""`python -m simulation --nodes`: what happens to the nodes by option, and when it reports."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What befalls the simulated node agents of a plan, and that the account tells it."""
+"""What happens to the simulated node agents of a plan, and that the account tells it."""
 
 import asyncio
 from collections.abc import AsyncIterator

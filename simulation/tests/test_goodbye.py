@@ -32,7 +32,7 @@ async def test_who_leaves_stays_until_it_runs_nothing() -> None:
         async with Simulation(Server.at(server.url, TOKEN), QUICK) as simulation:
             node = simulation.start("ash")
             await until(lambda: node.running)
-            account = simulation.part("ash", "leaving", patience=10)
+            account = simulation.leave("ash", "leaving", patience=10)
             server.answer(configs=[configs("ntp:a"), configs("ntp:a"), configs()])
             await account
             assert not node.running
@@ -48,7 +48,7 @@ async def test_it_reports_and_fetches_meanwhile_over_its_own_connection() -> Non
             node = simulation.start("ash")
             await until(lambda: node.running)
             before = server.order()
-            await simulation.part("ash", "leaving", patience=0.2)
+            await simulation.leave("ash", "leaving", patience=0.2)
         after = server.requests[len(before) :]
         [goodbye] = server.asked("goodbye")
         assert len([request for request in after if request.kind == "status"]) > 2
@@ -63,7 +63,7 @@ async def test_it_goes_with_what_nobody_takes() -> None:
         async with Simulation(Server.at(server.url, TOKEN), QUICK) as simulation:
             node = simulation.start("ash")
             await until(lambda: node.running)
-            await simulation.part("ash", "leaving", patience=0.05)
+            await simulation.leave("ash", "leaving", patience=0.05)
             assert node.running
             assert simulation.nodes == {}
 
@@ -75,7 +75,7 @@ async def test_who_restarts_is_gone_at_once() -> None:
         async with Simulation(Server.at(server.url, TOKEN), QUICK) as simulation:
             node = simulation.start("ash")
             await until(lambda: node.running)
-            await simulation.part("ash", "restarting")
+            await simulation.leave("ash", "restarting")
             assert simulation.nodes == {}
         assert said(server) == [("ash", "restarting")]
 
@@ -88,7 +88,7 @@ async def test_who_is_not_heard_is_gone_at_once(answer: Answer) -> None:
         async with Simulation(Server.at(server.url, TOKEN), QUICK) as simulation:
             node = simulation.start("ash")
             await until(lambda: node.running)
-            await simulation.part("ash", "leaving")
+            await simulation.leave("ash", "leaving")
             assert simulation.nodes == {}
 
 
