@@ -4,8 +4,8 @@ import pytest
 
 from checks.wire import patching
 from checks.wire.patching import IntegrationConfig
-from nodes.agent_client import read_configs
-from nodes.simulated_runners import works
+from simulation.client import read_configs
+from simulation.runners import works
 
 
 @pytest.mark.parametrize("init_config", [None, "", "{}", "a: 1\n"])

@@ -1,4 +1,4 @@
-"""Makes anew the copies that people see (checks/models/display.py) where another version or another secret key made them.
+"""Makes anew the copies that people see (`Config.display_text`) where another version or another secret key made them.
 
 After an upgrade that is all of them, some thousands a minute. The leader does it, a few at a time: the bytes that node agents
 have stay as they are, and nothing is shown meanwhile that this version would hide.

@@ -10,7 +10,7 @@ from clusteragent.lib import conf
 from nodes import statsclient
 from nodes.models import Node, NodeEvent, Runner, RunnerStats
 from nodes.tests.fake_runners import HANGS, FakeRunners, serving, told
-from nodes.tests.scripted_server import TOKEN
+from simulation.tests.scripted_server import TOKEN
 
 pytestmark = pytest.mark.django_db
 ASH, BIRCH, CEDAR = "127.2.1.1", "127.2.1.2", "127.2.1.3"

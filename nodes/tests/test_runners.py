@@ -16,7 +16,7 @@ from nodes.models import Heartbeat, Node, Runner, RunnerStats
 from nodes.models.runnerstats import Answer as Told
 from nodes.statsclient import Round
 from nodes.tests.fake_runners import HANGS, FakeRunners, Script, flood, serving, told
-from nodes.tests.scripted_server import TOKEN, Answer
+from simulation.tests.scripted_server import TOKEN, Answer
 from tests import peer_cases
 
 pytestmark = pytest.mark.django_db

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from nodes.agent_client import Config, Server, SimulationError, Timing
-from nodes.simulator import Observer, SimulatedNode, Simulation
-from nodes.tests.scripted_server import FALSE, TOKEN, TRUE, Answer, ScriptedServer, scenario, until
+from simulation.agents import Observer, SimulatedNode, Simulation
+from simulation.client import Config, Server, SimulationError, Timing
+from simulation.tests.scripted_server import FALSE, TOKEN, TRUE, Answer, ScriptedServer, scenario, until
 
 GOLDEN = Path(__file__).parents[2] / "tests" / "data" / "golden"
 QUICK = Timing(poll=0.01, first_retry=0.01, longest_retry=0.02)

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from nodes.account import Account
-from nodes.agent_client import CallError, LostCallError, Server, Timing, read_configs
-from nodes.simulator import SimulatedNode
-from nodes.tests.scripted_server import TOKEN, configs
+from simulation.account import Account
+from simulation.agents import SimulatedNode
+from simulation.client import CallError, LostCallError, Server, Timing, read_configs
+from simulation.tests.scripted_server import TOKEN, configs
 
 
 class Clock:

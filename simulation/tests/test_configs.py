@@ -5,7 +5,7 @@ from base64 import b64encode
 
 import pytest
 
-from nodes.agent_client import read_configs
+from simulation.client import read_configs
 
 
 def answer(**fields: object) -> bytes:

@@ -1,61 +1,59 @@
-"""Simulated node agents, for a first look, a demonstration, a load test or a proof."""
+"""The command line of a simulation: `python -m simulation --help`. Loads no Django."""
 
+import os
 import sys
-from argparse import ArgumentTypeError
-from collections.abc import Callable
+from argparse import ArgumentParser, ArgumentTypeError
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from django.core.exceptions import ValidationError
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from simulation import process
+from simulation.account import Account
+from simulation.agents import LEAVING, RESTARTING
+from simulation.client import Server, SimulationError, Timing
+from simulation.fleet import Cut, Fleet, Kill, Plan, Rollout
+from simulation.runners import SimulatedRunners
 
-from clusteragent.lib import conf
-from nodes import simulation_run
-from nodes.account import Account
-from nodes.agent_client import Server, SimulationError, Timing
-from nodes.fleet import Cut, Fleet, Kill, Plan, Rollout
-from nodes.names import validate_node_name
-from nodes.simulated_runners import SimulatedRunners
-from nodes.simulator import LEAVING, RESTARTING
-
+DESCRIPTION = "Run simulated node agents, which report and fetch their checks as a Datadog Agent does."
 # How many connections a client of the stats may hold open.
 STATS_CLIENTS = 1000
-# Options that say what befalls the nodes of --nodes.
+# Options that say what happens to the nodes of --nodes.
 PLAN = ("seed", "kill_after", "pause", "rollout", "drop_heartbeats", "slow", "seconds", "report")
 
 
-class Command(BaseCommand):
-    help = "Run simulated node agents, which report and fetch their checks as a Datadog Agent does."
-    requires_system_checks = ()
-
-    def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--url", default="https://127.0.0.1:5005", help="of the cluster agent")
-        who = parser.add_mutually_exclusive_group(required=True)
-        who.add_argument("--nodes", type=_count, metavar="N", help="this many, with a summary each 10 s")
-        who.add_argument("--name", type=_name, help="one of this name, telling what it runs")
-        parser.add_argument("--prefix", type=_name, default="node-", help="of the names of --nodes")
-        parser.add_argument("--interval", type=_seconds, default=10.0, metavar="SECONDS", help="between two reports")
-        parser.add_argument("--token-file", type=Path, metavar="FILE", help="of the node agents' token")
-        parser.add_argument(
-            "--stats-port", type=_port, default=0, metavar="PORT", help="serve runners' stats there; 0: don't"
-        )
-        parser.add_argument(
-            "--goodbye",
-            choices=(LEAVING, RESTARTING, "none"),
-            help="said on SIGTERM, and by those that a rollout replaces; default: leaving, of --nodes none",
-        )
-        _add_plan(parser)
-
-    def handle(self, *args: Any, **options: Any) -> None:
-        try:
-            _simulate(options)
-        except SimulationError as error:
-            raise CommandError(str(error), returncode=2) from error
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Simulate as the arguments say, by default this process's. Exits with code 2 and a line when one is wrong."""
+    parser = ArgumentParser(prog="python -m simulation", description=DESCRIPTION)
+    add_arguments(parser)
+    try:
+        simulate(vars(parser.parse_args(arguments)))
+    except SimulationError as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
 
 
-def _add_plan(parser: CommandParser) -> None:
-    plan = parser.add_argument_group("what befalls the nodes of --nodes, in seconds from the start")
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add all options of a simulation to the parser; `simulate` takes what it parses."""
+    parser.add_argument("--url", default="https://127.0.0.1:5005", help="of the cluster agent")
+    who = parser.add_mutually_exclusive_group(required=True)
+    who.add_argument("--nodes", type=_count, metavar="N", help="this many, with a summary each 10 s")
+    who.add_argument("--name", type=_name, help="one of this name, telling what it runs")
+    parser.add_argument("--prefix", type=_name, default="node-", help="of the names of --nodes")
+    parser.add_argument("--interval", type=_seconds, default=10.0, metavar="SECONDS", help="between two reports")
+    parser.add_argument("--token-file", type=Path, metavar="FILE", help="of the node agents' token")
+    parser.add_argument(
+        "--stats-port", type=_port, default=0, metavar="PORT", help="serve runners' stats there; 0: don't"
+    )
+    parser.add_argument(
+        "--goodbye",
+        choices=(LEAVING, RESTARTING, "none"),
+        help="said on SIGTERM, and by those that a rollout replaces; default: leaving, of --nodes none",
+    )
+    _add_plan(parser)
+
+
+def _add_plan(parser: ArgumentParser) -> None:
+    plan = parser.add_argument_group("what happens to the nodes of --nodes, in seconds from the start")
     plan.add_argument("--seed", type=int, default=0, help="of moments, choices and execution times")
     plan.add_argument("--for", dest="seconds", type=_length, metavar="SECONDS", help="then report and end")
     plan.add_argument("--report", type=Path, metavar="FILE", help="JSON, written at the end and on SIGUSR1")
@@ -79,7 +77,11 @@ def _add_plan(parser: CommandParser) -> None:
     plan.add_argument("--slow", type=_count, default=0, metavar="N", help="N nodes send and read with pauses of 1 s")
 
 
-def _simulate(options: dict[str, Any]) -> None:
+def simulate(options: dict[str, Any]) -> None:
+    """Simulate until the process is told to end, or the plan is over: ends the process. Raises SimulationError.
+
+    `options` are those of `add_arguments`, by name; others are ignored.
+    """
     server = Server.at(options["url"], _token(options["token_file"]))
     timing = Timing(poll=options["interval"])
     if not options["name"]:
@@ -88,10 +90,8 @@ def _simulate(options: dict[str, Any]) -> None:
         named = unused[0].replace("seconds", "for").replace("_", "-")
         raise SimulationError(f"--{named} needs --nodes")
     goodbye = _goodbye(options["goodbye"] or LEAVING)
-    one = partial(
-        simulation_run.simulate_one, server, timing, options["name"], sys.stdout, options["stats_port"], goodbye
-    )
-    return simulation_run.run(one, 1)
+    one = partial(process.simulate_one, server, timing, options["name"], sys.stdout, options["stats_port"], goodbye)
+    return process.run(one, 1)
 
 
 def _simulate_fleet(server: Server, timing: Timing, plan: Plan, stats_port: int, report: Path | None) -> None:
@@ -101,10 +101,10 @@ def _simulate_fleet(server: Server, timing: Timing, plan: Plan, stats_port: int,
     runners = SimulatedRunners(fleet.find, server.token, plan.seed) if stats_port else None
 
     def tell() -> None:
-        simulation_run.tell(fleet.report(), report)
+        process.tell(fleet.report(), report)
 
-    many = partial(simulation_run.simulate_fleet, fleet, tell, sys.stderr, runners, stats_port)
-    simulation_run.run(many, plan.most_nodes + (STATS_CLIENTS if runners else 0), tell)
+    many = partial(process.simulate_fleet, fleet, tell, sys.stderr, runners, stats_port)
+    process.run(many, plan.most_nodes + (STATS_CLIENTS if runners else 0), tell)
 
 
 def _plan(options: dict[str, Any]) -> Plan:
@@ -135,17 +135,30 @@ def _check_writable(file: Path) -> None:
 
 
 def _token(file: Path | None) -> str:
+    """The token in the file, else the one of the environment, else the one that a server made on this machine."""
     if file:
-        try:
-            return file.read_text().strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise SimulationError(f"--token-file {file} can't be read: {error}") from error
-    if not conf.AUTH_TOKEN:
+        return _content(file, "--token-file")
+    if given := _option("DD_CLUSTER_AGENT_AUTH_TOKEN"):
+        return given
+    made = Path(_option("CLUSTERAGENT_VAR") or "var").absolute() / "cluster_agent.auth_token"
+    if not made.exists():
         raise SimulationError(
-            f"there is no token: give --token-file or DD_CLUSTER_AGENT_AUTH_TOKEN; "
-            f"{conf.VAR / 'cluster_agent.auth_token'} does not exist"
+            f"there is no token: give --token-file or DD_CLUSTER_AGENT_AUTH_TOKEN; {made} does not exist"
         )
-    return conf.AUTH_TOKEN
+    return _content(made, "the token in")
+
+
+def _option(name: str) -> str:
+    """An option of the environment, read as the server reads it: NAME, or the content of the file NAME_FILE."""
+    file = os.environ.get(f"{name}_FILE")
+    return _content(Path(file), f"{name}_FILE") if file else os.environ.get(name, "").strip()
+
+
+def _content(file: Path, what: str) -> str:
+    try:
+        return file.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SimulationError(f"{what} {file} can't be read: {error}") from error
 
 
 def _number(text: str, low: float, high: float, what: str) -> float:
@@ -207,8 +220,8 @@ def _parts(text: str, separator: str, *kinds: Callable[[str], Any]) -> list[Any]
 
 
 def _name(text: str) -> str:
-    try:
-        validate_node_name(text)
-    except ValidationError as error:
-        raise ArgumentTypeError(f"{text!r}: {' '.join(error.messages)}") from error
+    if not 1 <= len(text) <= 253 or "/" in text or not text.isprintable() or text != text.strip():
+        raise ArgumentTypeError(
+            f"{text!r} is not 1 to 253 printable characters without / and without blanks at the ends"
+        )
     return text

@@ -15,10 +15,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, TextIO
 
-from nodes.agent_client import Config, Server, SimulationError, Timing
-from nodes.fleet import Fleet
-from nodes.simulated_runners import RUNNER, SimulatedRunners, named_address
-from nodes.simulator import Observer, SimulatedNode, Simulation
+from simulation.agents import Observer, SimulatedNode, Simulation
+from simulation.client import Config, Server, SimulationError, Timing
+from simulation.fleet import Fleet
+from simulation.runners import RUNNER, SimulatedRunners, named_address
 
 # All loopback addresses at once; what is no node's own is not answered.
 ANYWHERE = "0.0.0.0"  # noqa: S104
@@ -54,15 +54,14 @@ async def simulate_one(
     server: Server, timing: Timing, name: str, out: TextIO, stats_port: int = 0, goodbye: str = ""
 ) -> None:
     """One node agent from now on, telling `out` when its checks change; a runner if it has a port for its stats."""
-    async with Simulation(server, timing, Terminal(out)) as simulation:
-        if not stats_port:
-            simulation.start(name)
-        else:
-            address = named_address(name)
-            node = simulation.start(name, node_type=RUNNER, real_ip=address)
-            await SimulatedRunners(lambda _: node, server.token).listen(address, stats_port)
+    simulation = Simulation(server, timing, Terminal(out))
+    address = named_address(name) if stats_port else ""
+    if address:
+        await SimulatedRunners(lambda _: simulation.nodes.get(name), server.token).listen(address, stats_port)
+    async with simulation:
+        simulation.start(name, node_type=RUNNER if address else 0, real_ip=address)
         await (_asked_to_end() if goodbye else asyncio.Event().wait())
-        await simulation.part(name, goodbye)
+        await simulation.leave(name, goodbye)
         os._exit(0)
 
 
@@ -70,9 +69,9 @@ async def simulate_fleet(
     fleet: Fleet, tell: Callable[[], None], out: TextIO, runners: SimulatedRunners | None = None, stats_port: int = 0
 ) -> None:
     """Play the fleet's plan with a summary to `out` each 10 s; at its end tell, and end the process."""
+    if runners:
+        await runners.listen(ANYWHERE, stats_port)
     async with fleet:
-        if runners:
-            await runners.listen(ANYWHERE, stats_port)
         summaries = asyncio.create_task(_summarise(fleet, Terminal(out)))
         await (_play_until_asked(fleet) if fleet.plan.goodbye else fleet.play())
         summaries.cancel()
@@ -87,7 +86,7 @@ async def _play_until_asked(fleet: Fleet) -> None:
     await asyncio.wait((play, asked), return_when=asyncio.FIRST_COMPLETED)
     if asked.done():
         play.cancel()
-        await fleet.part_all()
+        await fleet.leave_all()
     else:
         play.result()
 
@@ -131,7 +130,11 @@ def run(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
     signal.signal(signal.SIGUSR1, lambda _number, _frame: tell())
-    asyncio.run(simulate())
+    try:
+        asyncio.run(simulate())
+    except* BrokenPipeError:
+        # Whoever read what a node tells has enough of it.
+        os._exit(1)
 
 
 def _allow_connections(count: int) -> None:

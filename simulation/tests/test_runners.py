@@ -13,10 +13,11 @@ from typing import Any
 import httpx
 import pytest
 
-from nodes.account import Account
-from nodes.agent_client import Config, Server, SimulationError, Timing, read_configs
-from nodes.fleet import Cut, Fleet, Plan
-from nodes.simulated_runners import (
+from simulation.account import Account
+from simulation.agents import Observer, SimulatedNode
+from simulation.client import Config, Server, SimulationError, Timing, read_configs
+from simulation.fleet import Cut, Fleet, Plan
+from simulation.runners import (
     SimulatedRunners,
     named_address,
     number_at,
@@ -25,8 +26,7 @@ from nodes.simulated_runners import (
     workers,
     works,
 )
-from nodes.simulator import Observer, SimulatedNode
-from nodes.tests.scripted_server import TOKEN, ScriptedServer, configs, scenario, until
+from simulation.tests.scripted_server import TOKEN, ScriptedServer, configs, scenario, until
 
 AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}
 ANYWHERE = "0.0.0.0"

@@ -7,20 +7,71 @@ bytes where an instance has no name. Two configs of one name are taken for one c
 
 import asyncio
 import copy
+import math
 import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from heapq import heappushpop
 from typing import Any, NoReturn
 
-from nodes.agent_client import CallError, Config, LostCallError, read_instance
-from nodes.durations import Durations, Spells
-from nodes.simulator import Observer, SimulatedNode
+from simulation.agents import Observer, SimulatedNode
+from simulation.client import CallError, Config, LostCallError, read_instance
 
 # For so long after its link was mended, what becomes of a node's checks is put down to the cut.
 AFTERMATH = 60
+# How many checks and spells a report names.
 FEW = 10
+
+
+class Durations:
+    """Any number of lengths in little memory, exact to 0.1 ms."""
+
+    def __init__(self) -> None:
+        self._tenths: Counter[int] = Counter()
+
+    def add(self, seconds: float) -> None:
+        """Count one length."""
+        self._tenths[round(seconds * 10_000)] += 1
+
+    def quantile(self, share: float) -> float:
+        """The least length that `share` of all do not exceed; 0 when there is none."""
+        rank, seen = math.ceil(share * self._tenths.total()), 0
+        for tenths, count in sorted(self._tenths.items()):
+            seen += count
+            if seen >= rank:
+                return tenths / 10_000
+        return 0
+
+    def report(self) -> dict[str, Any]:
+        """Number, total, mean, p50, p99 and longest; all 0 when there is none."""
+        number = self._tenths.total()
+        total = sum(tenths * count for tenths, count in self._tenths.items()) / 10_000
+        quantiles = {"p50": self.quantile(0.5), "p99": self.quantile(0.99), "longest": self.quantile(1)}
+        return {"number": number, "total": total, "mean": round(total / number, 4) if number else 0} | quantiles
+
+
+class Spells:
+    """Times during which something was so with a check; those that were not disturbed also on their own."""
+
+    def __init__(self) -> None:
+        self._all, self._undisturbed = Durations(), Durations()
+        self._worst: list[tuple[float, float, str, bool, tuple[str, ...]]] = [(0, 0, "", False, ())] * FEW
+
+    def add(self, check: str, began: float, ended: float, nodes: tuple[str, ...], *, is_disturbed: bool) -> None:
+        """Count a spell of `check`, by the account's clock, with the nodes that had to do with it."""
+        seconds = ended - began
+        self._all.add(seconds)
+        if not is_disturbed:
+            self._undisturbed.add(seconds)
+        heappushpop(self._worst, (round(seconds, 4), round(began, 3), check, is_disturbed, nodes))
+
+    def report(self) -> dict[str, Any]:
+        """The lengths of all spells, those of the undisturbed, and the longest spells with check and nodes."""
+        keys = ("seconds", "began", "check", "is_disturbed", "nodes")
+        worst = [dict(zip(keys, spell, strict=True)) for spell in sorted(self._worst, reverse=True) if spell[0]]
+        return self._all.report() | {"undisturbed": self._undisturbed.report(), "worst": worst}
 
 
 @dataclass(slots=True)
@@ -37,6 +88,7 @@ class Calls:
     answered: Durations = field(default_factory=Durations)
 
     def add(self, seconds: float, error: CallError | None, *, lags: bool) -> None:
+        """Count a call that ended after `seconds`, by its error if it has one."""
         if isinstance(error, LostCallError):
             self.lost += 1
             return
@@ -48,6 +100,7 @@ class Calls:
             self.answered.add(seconds)
 
     def report(self) -> dict[str, Any]:
+        """The counts by outcome, and the latencies of answered calls."""
         counts = {"sent": self.sent, "failed": self.failed, "lost": self.lost, "reasons": dict(self.reasons)}
         return counts | {"answered": self.answered.report()}
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from nodes.agent_client import Config, Server, Timing
-from nodes.simulator import Observer, SimulatedNode, Simulation
-from nodes.tests.scripted_server import FALSE, TOKEN, TRUE, Answer, ScriptedServer, configs, scenario, until
+from simulation.agents import Observer, SimulatedNode, Simulation
+from simulation.client import Config, Server, Timing
+from simulation.tests.scripted_server import FALSE, TOKEN, TRUE, Answer, ScriptedServer, configs, scenario, until
 
 QUICK = Timing(poll=0.01, first_retry=0.01, longest_retry=0.02)
 RARELY = Timing(poll=60, first_retry=60)

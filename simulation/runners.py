@@ -4,6 +4,7 @@ import asyncio
 import hmac
 import json
 import math
+import os
 import random
 import ssl
 import struct
@@ -23,8 +24,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from fnv_c import fnv1_64
 
-from nodes.agent_client import Config, SimulationError, instance_name, next_event, read_instance
-from nodes.simulator import SimulatedNode
+from simulation.agents import SimulatedNode
+from simulation.client import Config, SimulationError, instance_name, next_event, read_instance
 
 # What a cluster check runner calls itself in a report to the server.
 RUNNER = 1
@@ -145,7 +146,9 @@ class SimulatedRunners:
         try:
             return await asyncio.start_server(self._accept, host, port, ssl=_tls(), backlog=1000)
         except OSError as error:
-            raise SimulationError(f"the stats API can't listen on {host}:{port}: {error.strerror}") from error
+            raise SimulationError(
+                f"the stats API can't listen on {host}:{port}: {os.strerror(error.errno or 0)}"
+            ) from error
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         # Not left to asyncio, which logs an error for each connection that is open when the simulation ends.

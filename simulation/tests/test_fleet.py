@@ -1,4 +1,4 @@
-"""What befalls the simulated node agents of a plan, and that the account tells it."""
+"""What happens to the simulated node agents of a plan, and that the account tells it."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from nodes.account import Account
-from nodes.agent_client import Server, Timing
-from nodes.fleet import Cut, Fleet, Kill, Plan, Rollout
-from nodes.simulator import SimulatedNode
-from nodes.tests.scripted_server import FALSE, TOKEN, Answer, ScriptedServer, configs, scenario, until
+from simulation.account import Account
+from simulation.agents import SimulatedNode
+from simulation.client import Server, Timing
+from simulation.fleet import Cut, Fleet, Kill, Plan, Rollout
+from simulation.tests.scripted_server import FALSE, TOKEN, Answer, ScriptedServer, configs, scenario, until
 
 QUICK = Timing(poll=0.02, first_retry=0.02, longest_retry=0.02, response=0.1, dial=0.1)
 
@@ -147,7 +147,7 @@ async def test_a_share_of_the_heartbeats_gets_lost_and_nothing_else() -> None:
 
 @scenario
 async def test_slow_nodes_send_in_halves_and_read_late(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nodes.fleet.LAG", 0.3)
+    monkeypatch.setattr("simulation.fleet.LAG", 0.3)
     async with ScriptedServer() as server, playing(server, nodes=2, slow=1) as fleet:
         await until(lambda: len(heard(server)) == 2)
         first = {name: next(r.at for r in server.asked("status") if r.target.endswith(name)) for name in heard(server)}

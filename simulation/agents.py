@@ -14,7 +14,7 @@ from operator import attrgetter
 from types import TracebackType
 from typing import Any, NoReturn, Self, TypeVar
 
-from nodes.agent_client import (
+from simulation.client import (
     CallError,
     Config,
     Connection,
@@ -56,7 +56,7 @@ class Running:
 
 
 class Observer:
-    """Is told what happens to the nodes; by default it does not care."""
+    """Is told what happens to the nodes. A subclass overrides what it wants to know; the others do nothing."""
 
     def checks_changed(self, node: "SimulatedNode", started: list[Config], stopped: list[Config]) -> None:
         """`node` runs other configs from now on."""
@@ -289,7 +289,7 @@ class Simulation:
         node.is_up = False
         self._observer.vanished(node)
 
-    async def part(self, name: str, kind: str, patience: float = FAREWELL) -> None:
+    async def leave(self, name: str, kind: str, patience: float = FAREWELL) -> None:
         """The node agent says goodbye and vanishes: one that leaves when it runs nothing any more, after 15 s at most."""
         node = self.nodes[name]
         with suppress(CallError, TimeoutError):

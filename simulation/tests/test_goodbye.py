@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from nodes.account import Account
-from nodes.agent_client import Server, Timing
-from nodes.fleet import Fleet, Plan, Rollout
-from nodes.simulator import Simulation
-from nodes.tests.scripted_server import FALSE, TOKEN, TRUE, Answer, ScriptedServer, configs, scenario, until
+from simulation.account import Account
+from simulation.agents import Simulation
+from simulation.client import Server, Timing
+from simulation.fleet import Fleet, Plan, Rollout
+from simulation.tests.scripted_server import FALSE, TOKEN, TRUE, Answer, ScriptedServer, configs, scenario, until
 
 ROOT = Path(__file__).parents[2]
 QUICK = Timing(poll=0.02)
@@ -32,7 +32,7 @@ async def test_who_leaves_stays_until_it_runs_nothing() -> None:
         async with Simulation(Server.at(server.url, TOKEN), QUICK) as simulation:
             node = simulation.start("ash")
             await until(lambda: node.running)
-            account = simulation.part("ash", "leaving", patience=10)
+            account = simulation.leave("ash", "leaving", patience=10)
             server.answer(configs=[configs("ntp:a"), configs("ntp:a"), configs()])
             await account
             assert not node.running
@@ -48,7 +48,7 @@ async def test_it_reports_and_fetches_meanwhile_over_its_own_connection() -> Non
             node = simulation.start("ash")
             await until(lambda: node.running)
             before = server.order()
-            await simulation.part("ash", "leaving", patience=0.2)
+            await simulation.leave("ash", "leaving", patience=0.2)
         after = server.requests[len(before) :]
         [goodbye] = server.asked("goodbye")
         assert len([request for request in after if request.kind == "status"]) > 2
@@ -63,7 +63,7 @@ async def test_it_goes_with_what_nobody_takes() -> None:
         async with Simulation(Server.at(server.url, TOKEN), QUICK) as simulation:
             node = simulation.start("ash")
             await until(lambda: node.running)
-            await simulation.part("ash", "leaving", patience=0.05)
+            await simulation.leave("ash", "leaving", patience=0.05)
             assert node.running
             assert simulation.nodes == {}
 
@@ -75,7 +75,7 @@ async def test_who_restarts_is_gone_at_once() -> None:
         async with Simulation(Server.at(server.url, TOKEN), QUICK) as simulation:
             node = simulation.start("ash")
             await until(lambda: node.running)
-            await simulation.part("ash", "restarting")
+            await simulation.leave("ash", "restarting")
             assert simulation.nodes == {}
         assert said(server) == [("ash", "restarting")]
 
@@ -88,7 +88,7 @@ async def test_who_is_not_heard_is_gone_at_once(answer: Answer) -> None:
         async with Simulation(Server.at(server.url, TOKEN), QUICK) as simulation:
             node = simulation.start("ash")
             await until(lambda: node.running)
-            await simulation.part("ash", "leaving")
+            await simulation.leave("ash", "leaving")
             assert simulation.nodes == {}
 
 
@@ -167,7 +167,7 @@ async def test_ctrl_c_and_a_second_sigterm_end_it_at_once(numbers: list[int]) ->
 
 
 def start(server: ScriptedServer, *words: str) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "manage.py", "simulatenodes", f"--url={server.url}", "--interval=0.1", *words]
+    command = [sys.executable, "-m", "simulation", f"--url={server.url}", "--interval=0.1", *words]
     environment = os.environ | {"DD_CLUSTER_AGENT_AUTH_TOKEN": TOKEN}
     quiet = subprocess.DEVNULL
     return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=quiet, stderr=quiet)

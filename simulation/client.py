@@ -1,4 +1,4 @@
-"""A node agent's end of the wire: its one connection to the cluster agent, and how it reads configs (no Django)."""
+"""A node agent's end of the wire: its one connection to the cluster agent, and how it reads configs."""
 
 import asyncio
 import gzip
@@ -78,9 +78,11 @@ class Link:
         self.is_cut = True
 
     def mend(self) -> None:
+        """Everything passes again."""
         self.is_cut, self._mended_at = False, time.monotonic()
 
     def loses_heartbeat(self) -> bool:
+        """Whether the next heartbeat gets lost: drawn anew at each call."""
         return self.loss > 0 and self.dice.random() < self.loss
 
     def is_disturbed(self, aftermath: float) -> bool:
@@ -306,6 +308,7 @@ def _data(text: object) -> bytes:
 
 
 def typed(value: object, kind: type[T], missing: T) -> T:
+    """The value, `missing` for None. Raises ValueError for one of another type, as Go's decoder does."""
     if value is None:
         return missing
     # Not isinstance: a JSON true is no integer.

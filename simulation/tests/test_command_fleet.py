@@ -1,9 +1,8 @@
-"""`manage.py simulatenodes`: what befalls the nodes by option, and when it reports."""
+"""`python -m simulation --nodes`: what happens to the nodes by option, and when it reports."""
 
 import json
 import re
 import signal
-import socket
 import subprocess
 import time
 from pathlib import Path
@@ -11,16 +10,15 @@ from typing import Any
 
 import httpx
 import pytest
-from django.core.management import CommandError, call_command
 
-from clusteragent.lib import conf
-from nodes import simulation_run
-from nodes.account import Account
-from nodes.agent_client import Server, Timing
-from nodes.fleet import Cut, Fleet, Kill, Plan, Rollout
-from nodes.simulated_runners import named_address
-from nodes.tests.scripted_server import TOKEN
-from nodes.tests.test_simulator_command import catches, simulatenodes
+from simulation.account import Account
+from simulation.client import Server, Timing
+from simulation.command import main
+from simulation.fleet import Cut, Fleet, Kill, Plan, Rollout
+from simulation.process import tell
+from simulation.runners import named_address
+from simulation.tests.scripted_server import TOKEN
+from simulation.tests.test_command import catches, free_port, simulating
 
 
 @pytest.fixture
@@ -31,9 +29,9 @@ def plans(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
     def keep(fleet: Fleet, *_others: Any) -> None:
         fleets.append(fleet.plan)
 
-    monkeypatch.setattr(simulation_run, "run", lambda simulate, *_others: simulate())
-    monkeypatch.setattr(simulation_run, "simulate_fleet", keep)
-    monkeypatch.setattr(conf, "AUTH_TOKEN", TOKEN)
+    monkeypatch.setattr("simulation.process.run", lambda simulate, *_others: simulate())
+    monkeypatch.setattr("simulation.process.simulate_fleet", keep)
+    monkeypatch.setenv("DD_CLUSTER_AGENT_AUTH_TOKEN", TOKEN)
     return fleets
 
 
@@ -53,7 +51,7 @@ def plans(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
     ],
 )
 def test_the_options_are_the_plan(plans: list[Plan], arguments: list[str], plan: Plan) -> None:
-    call_command("simulatenodes", "--nodes", "7", *arguments)
+    main(["--nodes", "7", *arguments])
     assert plans == [plan]
 
 
@@ -73,16 +71,21 @@ def test_the_options_are_the_plan(plans: list[Plan], arguments: list[str], plan:
         (["--report", "/nowhere/report.json"], "--report /nowhere/report.json can't be written"),
     ],
 )
-def test_a_wrong_option_is_named(plans: list[Plan], arguments: list[str], message: str) -> None:
-    with pytest.raises(CommandError, match=message):
-        call_command("simulatenodes", "--nodes", "7", *arguments)
+def test_a_wrong_option_is_named(
+    plans: list[Plan], capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["--nodes", "7", *arguments])
+    assert re.search(message, capsys.readouterr().err)
     assert plans == []
 
 
 @pytest.mark.parametrize("option", ["--kill-after=1:1", "--for=9", "--report=x.json", "--rollout=surge", "--slow=1"])
-def test_a_single_node_has_no_plan(plans: list[Plan], option: str) -> None:
-    with pytest.raises(CommandError, match=f"{option.partition('=')[0]} needs --nodes"):
-        call_command("simulatenodes", "--name", "ash", option)
+def test_a_single_node_has_no_plan(plans: list[Plan], capsys: pytest.CaptureFixture[str], option: str) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["--name", "ash", option])
+    assert f"{option.partition('=')[0]} needs --nodes" in capsys.readouterr().err
+    assert plans == []
 
 
 def wait_until_it_heeds(process: subprocess.Popen[str], number: int) -> None:
@@ -95,7 +98,7 @@ def wait_until_it_heeds(process: subprocess.Popen[str], number: int) -> None:
 @pytest.mark.processes
 def test_it_reports_on_sigusr1_and_goes_on_and_again_at_its_end(tmp_path: Path) -> None:
     file = tmp_path / "report.json"
-    with simulatenodes("--nodes=20", f"--report={file}", "--seed=5", "--interval=0.2") as process:
+    with simulating("--nodes=20", f"--report={file}", "--seed=5", "--interval=0.2") as process:
         wait_until_it_heeds(process, signal.SIGUSR1)
         reports = []
         for number in (signal.SIGUSR1, signal.SIGTERM):
@@ -118,7 +121,7 @@ def test_a_report_that_cant_be_written_is_said_and_ends_nothing(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     fleet = Fleet(Server.at("127.0.0.1:1", TOKEN), Timing(), Plan(nodes=1), Account())
-    simulation_run.tell(fleet.report(), tmp_path / "gone" / "report.json")
+    tell(fleet.report(), tmp_path / "gone" / "report.json")
     assert f"{tmp_path}/gone/report.json can't be written: No such file" in capfd.readouterr().err
 
 
@@ -126,7 +129,7 @@ def test_a_report_that_cant_be_written_is_said_and_ends_nothing(
 def test_it_ends_by_itself_after_its_time_and_says_what_happened(tmp_path: Path) -> None:
     file = tmp_path / "report.json"
     plan = ["--nodes=6", "--for=1.5", "--kill-after=0.5:2", "--pause=0.2:1:0.2", "--interval=0.2"]
-    with simulatenodes(*plan, f"--report={file}") as process:
+    with simulating(*plan, f"--report={file}") as process:
         _, error = process.communicate(timeout=20)
     assert (process.returncode, "Traceback" in error) == (0, False)
     report = json.loads(file.read_text())
@@ -137,12 +140,6 @@ def test_it_ends_by_itself_after_its_time_and_says_what_happened(tmp_path: Path)
         "2 nodes vanished",
     ]
     assert 1.5 <= report["seconds"] < 5
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def asked_until_it_answers(url: str) -> int:
@@ -158,6 +155,6 @@ def asked_until_it_answers(url: str) -> int:
 @pytest.mark.processes
 def test_single_nodes_serve_their_stats_on_one_port_each_at_its_own_address() -> None:
     port = free_port()
-    with simulatenodes("--name=ash", f"--stats-port={port}"), simulatenodes("--name=birch", f"--stats-port={port}"):
+    with simulating("--name=ash", f"--stats-port={port}"), simulating("--name=birch", f"--stats-port={port}"):
         for name in ("ash", "birch"):
             assert asked_until_it_answers(f"https://{named_address(name)}:{port}/api/v1/clcrunner/workers") == 200

@@ -1,4 +1,4 @@
-"""What befalls simulated node agents, and when: deaths, cuts, rollouts. All times are in seconds from the start."""
+"""Plans for many simulated node agents: when they die, are cut off or are replaced. Times are in seconds from the start."""
 
 import asyncio
 import itertools
@@ -9,10 +9,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from nodes.account import Account
-from nodes.agent_client import Link, Server, Timing
-from nodes.simulated_runners import RUNNER, number_at, numbered_address
-from nodes.simulator import SimulatedNode, Simulation
+from simulation.account import Account
+from simulation.agents import SimulatedNode, Simulation
+from simulation.client import Link, Server, Timing
+from simulation.runners import RUNNER, number_at, numbered_address
 
 # The share of the nodes that a surging rollout adds at once: a Kubernetes Deployment's default.
 SURGE = 0.25
@@ -23,14 +23,14 @@ PROBE = 0.05
 
 
 class Kill(NamedTuple):
-    """So many nodes, drawn by the seed, vanish."""
+    """`nodes` nodes, drawn by the seed, vanish `after` seconds."""
 
     after: float
     nodes: int
 
 
 class Cut(NamedTuple):
-    """The first nodes that aren't cut off yet are, for `seconds`; they go on running what they have."""
+    """The first `nodes` nodes that are not cut off yet are cut off for `seconds`. They go on running what they have."""
 
     after: float
     nodes: int
@@ -38,10 +38,11 @@ class Cut(NamedTuple):
 
 
 class Rollout(NamedTuple):
-    """All nodes are replaced under new names, as pods are, one after the other, evenly `over` so many seconds.
+    """All nodes are replaced under new names, as pods are: one after the other, spread evenly `over` so many seconds.
 
-    A new one is up after `delay` seconds, drawn from that range. `rolling`: an old one goes as its successor is made;
-    `surge`: when its successor is up, of which a quarter of the nodes are made at a time; `recreate`: all go at once.
+    A new node is up after `delay` seconds, drawn from that range. Kinds: with `rolling` an old node goes when its successor
+    is made; with `surge` when its successor is up, and a quarter of the nodes are being replaced at a time; with
+    `recreate` all old nodes go at once.
     """
 
     kind: str
@@ -52,7 +53,11 @@ class Rollout(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """A scenario. `loss` is the share of heartbeats that never arrive, `slow` the number of nodes whose calls lag."""
+    """How many nodes there are, and what happens to them.
+
+    `loss` is the share of heartbeats that never arrive, `slow` the number of nodes whose calls lag. Without `seconds` it has
+    no end.
+    """
 
     nodes: int
     prefix: str = "node-"
@@ -77,7 +82,7 @@ def _surplus(nodes: int) -> int:
 
 
 class Fleet(Simulation):
-    """The node agents of a plan, numbered as they are born; `with_addresses` each is a runner at its own."""
+    """The node agents of a plan, numbered in the order of their start. `with_addresses` each is a runner at its own address."""
 
     def __init__(
         self, server: Server, timing: Timing, plan: Plan, account: Account, *, with_addresses: bool = False
@@ -87,12 +92,12 @@ class Fleet(Simulation):
         self._account, self._with_addresses, self._interval = account, with_addresses, timing.poll
         # Two, for what gets lost depends on the moment, and who is killed on the seed alone.
         self._dice, self._dice_of_links = random.Random(plan.seed), random.Random(plan.seed)  # noqa: S311
-        self._born = 0
+        self._started = 0
 
     async def play(self) -> None:
-        """Start the nodes and let happen what the plan says, until its time is over."""
+        """Start the nodes and carry out the plan. Returns when its time is over; the nodes live on."""
         for _ in range(self.plan.nodes):
-            self._bear(self._dice.uniform(0, self._interval))
+            self._start_next(self._dice.uniform(0, self._interval))
         with suppress(TimeoutError):
             async with asyncio.timeout(self.plan.seconds), asyncio.TaskGroup() as group:
                 group.create_task(self._account.watch_clock())
@@ -103,34 +108,34 @@ class Fleet(Simulation):
                 if self.plan.rollout:
                     group.create_task(self._roll_out(self.plan.rollout))
 
-    async def part_all(self) -> None:
-        """Every node says goodbye and vanishes."""
-        await asyncio.gather(*(self.part(name, self.plan.goodbye) for name in list(self.nodes)))
+    async def leave_all(self) -> None:
+        """Every node says the plan's goodbye and vanishes."""
+        await asyncio.gather(*(self.leave(name, self.plan.goodbye) for name in list(self.nodes)))
 
     def find(self, address: str) -> SimulatedNode | None:
-        """The living node at a loopback address."""
+        """The node at a loopback address; None when there is none, or it vanished."""
         return self.nodes.get(f"{self.plan.prefix}{number_at(address)}")
 
     def report(self) -> dict[str, Any]:
         """The account, with the plan's seed and how many nodes there are."""
         living = [node for node in self.nodes.values() if node.is_up]
         cut = sum(node.link.is_cut for node in living)
-        nodes = {"started": self._born, "living": len(living), "cut_off": cut}
+        nodes = {"started": self._started, "living": len(living), "cut_off": cut}
         return {"seed": self.plan.seed, "nodes": nodes} | self._account.report()
 
-    def _bear(self, delay: float) -> SimulatedNode:
-        self._born += 1
-        address = numbered_address(self._born) if self._with_addresses else ""
-        link = Link(LAG if self._born <= self.plan.slow else 0, self.plan.loss, self._dice_of_links)
+    def _start_next(self, delay: float) -> SimulatedNode:
+        self._started += 1
+        address = numbered_address(self._started) if self._with_addresses else ""
+        link = Link(LAG if self._started <= self.plan.slow else 0, self.plan.loss, self._dice_of_links)
         node_type = RUNNER if self._with_addresses else 0
-        return self.start(f"{self.plan.prefix}{self._born}", delay, node_type=node_type, real_ip=address, link=link)
+        return self.start(f"{self.plan.prefix}{self._started}", delay, node_type=node_type, real_ip=address, link=link)
 
     def _end(self, name: str) -> None:
         # A plan may have killed it meanwhile.
         if name not in self.nodes:
             return
         if self.plan.goodbye:
-            self._group.create_task(self.part(name, self.plan.goodbye))
+            self._group.create_task(self.leave(name, self.plan.goodbye))
         else:
             self.vanish(name)
 
@@ -163,7 +168,7 @@ class Fleet(Simulation):
     async def _roll(self, old: list[str], rollout: Rollout) -> None:
         async for name in _paced(old, rollout.over):
             self._end(name)
-            self._bear(self._dice.uniform(*rollout.delay))
+            self._start_next(self._dice.uniform(*rollout.delay))
 
     async def _surge(self, old: list[str], rollout: Rollout) -> None:
         room = asyncio.Semaphore(_surplus(len(old)))
@@ -173,7 +178,7 @@ class Fleet(Simulation):
                 group.create_task(self._succeed(name, self._dice.uniform(*rollout.delay), room))
 
     async def _succeed(self, name: str, delay: float, room: asyncio.Semaphore) -> None:
-        successor = self._bear(delay)
+        successor = self._start_next(delay)
         await asyncio.sleep(delay)
         while successor.name in self.nodes and not successor.is_up:
             await asyncio.sleep(PROBE)
@@ -184,7 +189,7 @@ class Fleet(Simulation):
         for name in old:
             self._end(name)
         async for _ in _paced(old, rollout.over):
-            self._bear(self._dice.uniform(*rollout.delay))
+            self._start_next(self._dice.uniform(*rollout.delay))
 
 
 async def _paced(names: list[str], over: float) -> AsyncIterator[str]:
