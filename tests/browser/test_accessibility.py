@@ -9,6 +9,8 @@ from playwright.sync_api import Page
 from tests.browser.cluster import Cluster
 from tests.browser.visit import Scheme
 
+pytestmark = pytest.mark.processes
+
 PAGES = [
     "/admin/",
     "/admin/changes/",

@@ -7,6 +7,8 @@ from tests.browser.cluster import Cluster
 from tests.browser.visit import Visit
 from tests.replicas import wait_for
 
+pytestmark = pytest.mark.processes
+
 MODELS = [
     "auth/group",
     "auth/user",
