@@ -4,7 +4,7 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
+from tests.table import table
 
 ROOT = Path(__file__).parent.parent
 FLOORS = ["clusteragent.lib", "nodes", "checks", "operators", "clusteragent"]
@@ -36,7 +36,7 @@ def imports(path: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-@pytest.mark.parametrize(("module", "path"), list(modules()), ids=lambda value: value if isinstance(value, str) else "")
+@table(("module", "path"), modules())
 def test_a_room_imports_only_itself_and_what_is_below(module, path):
     here = room(module)
     assert here is not None
@@ -54,7 +54,7 @@ def test_the_rooms_are_found():
 SIMULATION = ("account", "agent_client", "durations", "fleet", "simulated_runners", "simulation_run", "simulator")
 
 
-@pytest.mark.parametrize("name", SIMULATION)
+@table("name", SIMULATION)
 def test_the_simulator_speaks_http_only(name):
     """What stands for a real agent must not know our code: it would prove nothing."""
     own = tuple(f"nodes.{module}" for module in SIMULATION)

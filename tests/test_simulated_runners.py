@@ -1,15 +1,14 @@
 """Simulated runners report their checks under the IDs by which the dispatcher knows them."""
 
-import pytest
-
 from checks import wire
 from checks.wire import IntegrationConfig
 from nodes.agent_client import read_configs
 from nodes.simulated_runners import works
+from tests.table import table
 
 
-@pytest.mark.parametrize("init_config", [None, "", "{}", "a: 1\n"])
-@pytest.mark.parametrize(
+@table("init_config", [None, "", "{}", "a: 1\n"])
+@table(
     "instances",
     [
         ("url: https://shop.example.com\nname: shop",),

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from checks import wire
 from checks.wire import IntegrationConfig
+from tests.table import table
 
 LOGS = '[{"service":"any_service","source":"any_source"}]'
 
@@ -160,7 +161,7 @@ OTHERS = {
 }
 
 
-@pytest.mark.parametrize("field", OTHERS)
+@table("field", OTHERS)
 def test_whatever_else_is_sent_is_other_contents(field: str) -> None:
     other = replace(BASE, **{field: OTHERS[field]})
     assert wire.patch(other, []).contents != wire.patch(BASE, []).contents
