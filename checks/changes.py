@@ -13,7 +13,6 @@ from datetime import datetime
 from typing import Any
 
 from django.db.models import Count, F
-from django.db.models.base import ModelState
 
 from checks import patching, readable, wire
 from checks.edits import Edit
@@ -401,7 +400,7 @@ def _own(entry: Entry, order: Order) -> Order:
     """The same order, of this config."""
     own = copy_of(order)
     own.pk, own.config_id, (own.source, own.key) = None, entry.id, entry.key
-    own._state = ModelState()
+    own._state.adding = True
     return own
 
 

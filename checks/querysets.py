@@ -162,10 +162,11 @@ class ConfigQuerySet(models.QuerySet["clusterstore.Config"]):
     def remove(self, ids: Collection[int]) -> None:
         """Delete configs with all that belongs to them. Not delete(): it would fetch every row first."""
         for related in (clusterstore.Instance, clusterstore.Assignment, clusterstore.Origin):
-            related.objects.filter(config_id__in=ids)._raw_delete(self.db)
+            related.objects.filter(config_id__in=ids).delete()
         for orders in ORDERS:
             orders.objects.detach(ids)
-        self.model.objects.filter(pk__in=ids)._raw_delete(self.db)
+        with connection.cursor() as cursor:
+            cursor.execute("DELETE FROM checks_config WHERE id = ANY(%s)", [list(ids)])
 
     # One statement: the version and the configs must be of the same moment. As text, since bytes travel as hex, which
     # takes twice the time. Without the hearing's row we warm up. The names are selected, so that PostgreSQL doesn't count
