@@ -40,7 +40,9 @@ def _defaults(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"DATABASE_URL": "hostaddr=10.0.0.1,10.0.0.2 dbname=name"}, {"clusteragent.E003"}),
         ({"DATABASE_URL": "postgresql://a,b/name?target_session_attrs=read-write"}, set()),
         ({"DATABASE_URL": "postgresql://a,b/name?target_session_attrs=primary"}, set()),
-        ({"DIRECT_DATABASE_URL": "host=/run/a,/run/b"}, {"clusteragent.E003"}),
+        ({"DATABASE_URL": "host=/run/a", "DIRECT_DATABASE_URL": "host=/run/a,/run/b"}, {"clusteragent.E003"}),
+        ({"DIRECT_DATABASE_URL": "host=/run/a"}, {"clusteragent.E004"}),
+        ({"DATABASE_URL": "host=pooler", "DIRECT_DATABASE_URL": "host=/run/a"}, set()),
     ],
 )
 def test_wrong_combinations_are_found(
