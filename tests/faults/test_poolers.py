@@ -88,10 +88,11 @@ def test_a_pooler_that_hangs_moves_nothing(pooled: tuple[Cluster, Pooler]) -> No
     assert record.gap == record.double == 0
 
 
-@pytest.mark.parametrize("command", ["runagent", "syncconfigs"])
+@pytest.mark.parametrize("command", ["runagent", "syncconfigs", "start"])
 def test_what_holds_a_lock_refuses_a_pooler(pooled: tuple[Cluster, Pooler], command: str) -> None:
     cluster, pooler = pooled
-    done = manage(cluster, command, DATABASE_URL=pooler.url, CLUSTERAGENT_DIRECT_DATABASE_URL="")
+    ports = dict.fromkeys(("CLUSTERAGENT_BIND", "CLUSTERAGENT_ADMIN_BIND"), "127.0.0.1:0")
+    done = manage(cluster, command, DATABASE_URL=pooler.url, CLUSTERAGENT_DIRECT_DATABASE_URL="", **ports)
     assert done.returncode == 1
     [line] = [line for line in done.stderr.splitlines() if "CLUSTERAGENT_DIRECT_DATABASE_URL" in line]
     assert "pooler" in line
