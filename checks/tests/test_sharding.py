@@ -325,6 +325,7 @@ def test_shards_by_hash_are_joined_into_what_is_cut_alike(
         ("a#", "a#"),
         ("a#b", "a#b"),
         ("a#²", "a#²"),
+        ("12", "12"),
     ],
 )
 def test_a_shard_s_key_names_its_parent(key: str, parent: str) -> None:
