@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
-from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
@@ -17,8 +16,9 @@ from checks import dispatcher
 from checks.display import sees_digests
 from checks.models import Config, Move
 from checks.scrub import scrub
+from clusteragent.lib import clock
 from clusteragent.lib.admin import duration, row_url
-from nodes.models import Hearing, NodeEvent
+from nodes.models import NodeEvent
 from operators.pages import base, stories, titles
 from operators.pages.bars import HEIGHT, WIDTH, chart, reasons_of
 from operators.pages.exports import FORMATS
@@ -104,7 +104,7 @@ def undo(request: HttpRequest) -> HttpResponse:
 
 
 def _asked(request: HttpRequest) -> tuple[Range, str]:
-    now = Hearing.objects.annotate(now=Now()).values_list("now", flat=True).get()
+    now = clock.now()
     return Range.asked(request.GET, now)
 
 

@@ -6,14 +6,14 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db.models import Q
-from django.db.models.functions import Now
 from django.http import HttpRequest
 
 from checks import costs
 from checks.models import Assignment
+from clusteragent.lib import clock
 from clusteragent.lib.admin import list_url, row_url
 from clusteragent.lib.clock import ago
-from nodes.models import Hearing, Node
+from nodes.models import Node
 from operators.pages import base, stories, titles
 from operators.pages.pools import STATES, Member, NodePool, pools
 from operators.pages.remedies import Line, lines
@@ -53,7 +53,7 @@ class Snapshot:
 
 def snapshot(user: Any, differing: Sequence[str] = ()) -> Snapshot:
     """differing: the secrets of this replica that are not the leader's."""
-    now = Hearing.objects.annotate(now=Now()).values_list("now", flat=True).get()
+    now = clock.now()
     groups = pools(members())
     sizes = {pool.name: pool.known for pool in groups}
     return Snapshot(now, lines(user, differing), groups, stories.tell(now - SPAN, now, MOST_MOVES, sizes))
