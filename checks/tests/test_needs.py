@@ -17,6 +17,7 @@ from checks.orders import Isolation, Pause, Pin, Rule
 from checks.tests.cast import report, sent, silence
 from checks.troubles import Trouble
 from clusteragent.lib import conf
+from nodes import hearing
 from nodes.models import Hearing, Heartbeat, Node, NodeEvent, NodeType, Runner, RunnerStats
 
 pytestmark = pytest.mark.django_db
@@ -27,7 +28,8 @@ def passing(warm: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """A pass has just ended, and what is late is so by minutes: a busy machine is late by seconds."""
     Hearing.objects.update(last_pass=Now())
     monkeypatch.setattr(conf, "NODE_EXPIRATION_TIMEOUT", timedelta(hours=1))
-    monkeypatch.setattr(needs, "STALE_PASS", timedelta(minutes=10))
+    monkeypatch.setattr(hearing, "STALE_PASS", timedelta(minutes=10))
+    monkeypatch.setattr(needs, "LATE_RESUMING", timedelta(minutes=10))
     monkeypatch.setattr(needs, "LATE_ACKNOWLEDGEMENT", timedelta(minutes=30))
 
 
