@@ -79,7 +79,11 @@ def test_troubled_sources_are_named_and_escaped(client: Client) -> None:
 
 def test_the_top_of_a_page_and_the_first_page_say_the_same(client: Client) -> None:
     Hearing.objects.update(last_pass=ago(timedelta(seconds=11)), braked_since=ago(timedelta(0)), warmup=True)
-    Source.objects.create(name="odd", errors=[{"where": "a", "line": 1, "error": "b"}], warnings=[{"where": "a", "line": 1, "warning": "c"}])
+    Source.objects.create(
+        name="odd",
+        errors=[{"where": "a", "line": 1, "error": "b"}],
+        warnings=[{"where": "a", "line": 1, "warning": "c"}],
+    )
     for need in needs.on_every_page(["secret"]):
         assert any((need.key, need.link) == (line.key, line.link) for line in needs.lines(["secret"]))
     assert len(needs.on_every_page(["secret"])) == len(list(warnings(client))) + 1 == 5

@@ -1,6 +1,6 @@
 """What a button of the first page does about what needs somebody, where a verb can."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -10,14 +10,14 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.views.decorators.http import require_POST
 
-from checks import autoconf, dispatcher, freezes, needs
+from checks import autoconf, dispatcher, freezes
 from checks.needs import Kind, Need
 from checks.orders import Isolation
 from clusteragent.lib.admin import duration
 from operators.pages import base
 from operators.pages.words import counted
 
-_GRAVE = {
+GRAVE = {
     Kind.NO_PASS,
     Kind.BRAKE,
     Kind.NONE_ACCEPTS,
@@ -54,12 +54,12 @@ class Line(NamedTuple):
     @property
     def is_grave(self) -> bool:
         """While it lasts, checks run nowhere, or would stay nowhere."""
-        return self.need.kind in _GRAVE
+        return self.need.kind in GRAVE
 
 
-def lines(user: Any, differing: Sequence[str] = ()) -> list[Line]:
-    """All that needs somebody now, each with the button that this user may press."""
-    return [Line(need, _offered(need, user)) for need in needs.lines(differing)]
+def lines(found: Iterable[Need], user: Any) -> list[Line]:
+    """What needs somebody, each with the button that this user may press."""
+    return [Line(need, _offered(need, user)) for need in found]
 
 
 def _offered(need: Need, user: Any) -> Remedy | None:
