@@ -41,7 +41,8 @@ class Changes:
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         response = self._get_response(request)
-        if request.method not in _SAFE and request.user.is_authenticated:
+        # Calls of the API that nobody was found to make have no user at all.
+        if request.method not in _SAFE and request.user is not None and request.user.is_authenticated:
             _shared.forget()
         return response
 

@@ -141,3 +141,11 @@ class TestFirstPage:
         assert "frozen by" not in client.get(FRAGMENT).content.decode()
         client.post("/admin/checks/freeze/add/", {"until": "", "note": "release"})
         assert "frozen by" in client.get(FRAGMENT).content.decode()
+
+    def test_what_strangers_try_changes_nothing(self) -> None:
+        client = superuser()
+        assert "0 nodes" in client.get(FRAGMENT).content.decode()
+        report("ash")
+        assert Client().post("/api/operator/v1/nodes/ash/cordon").status_code == 401
+        assert Client().post("/admin/login/", {"username": "eve", "password": "x"}).status_code == 200
+        assert "0 nodes" in client.get(FRAGMENT).content.decode()
