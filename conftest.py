@@ -6,6 +6,8 @@ from hypothesis import settings
 
 from checks.models import ClusterStore, Source
 from nodes.models import Hearing, Memory
+from operators.pages import home
+from operators.pages.shared import Shared
 
 # A property says what is right, not how fast a busy machine shows it.
 settings.register_profile("unhurried", deadline=None)
@@ -35,3 +37,9 @@ def _rows_of_the_migrations(request: pytest.FixtureRequest) -> None:
 def warm(db: None) -> None:
     """A database whose warm-up is over."""
     Hearing.objects.update(warmup=False)
+
+
+@pytest.fixture(autouse=True)
+def _own_first_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the first page said in another test is nobody's answer."""
+    monkeypatch.setattr(home, "_shared", Shared(home._take, 0))

@@ -23,12 +23,12 @@ from checks.dispatcher.passes import Pass, run_pass
 from checks.dispatcher.placing import NO_PILE_UP, disown, expire_nodes, redispatch, schedule, unschedule
 from checks.dispatcher.transaction import CHUNK, as_one, told
 from checks.dispatcher.undoing import Undone, undo, why_not
-from checks.dispatcher.upkeep import budget, give_away, heed_declarations, put_right, resume_due
+from checks.dispatcher.upkeep import budget, budget_left, drain, give_away, heed_declarations, put_right, resume_due
 from checks.models.map import NotLeader
 
 __all__ = [
-    "CHUNK", "NO_PILE_UP", "NotAccepting", "NotDispatchable", "NotLeader", "Pass", "Refused", "Sent", "Undone", "admit",
-    "as_one", "budget", "disown", "expire_nodes", "give_away", "heed_declarations", "isolate", "pause", "pin", "put_right",
-    "reassign", "redispatch", "release", "resume", "resume_due", "run_pass", "schedule", "told", "undo", "unpin",
-    "unschedule", "why_not",
+    "CHUNK", "NO_PILE_UP", "NotAccepting", "NotDispatchable", "NotLeader", "Pass", "Refused", "Sent", "Undone",
+    "admit", "as_one", "budget", "budget_left", "disown", "drain", "expire_nodes", "give_away", "heed_declarations",
+    "isolate", "pause", "pin", "put_right", "reassign", "redispatch", "release", "resume", "resume_due", "run_pass",
+    "schedule", "told", "undo", "unpin", "unschedule", "why_not",
 ]  # fmt: skip

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from datetime import timedelta
 
+from checks.dispatcher import transaction
 from checks.dispatcher.misplaced import Judge, JudgedPools
 from checks.dispatcher.orders import leave_alone, move_astray, resume
 from checks.dispatcher.placing import NO_PILE_UP, no_pile_up
@@ -17,6 +18,7 @@ from nodes.models import Hearing, Node, NodeEvent
 
 # What a node said is looked at again for so long, since it may have been saying it while a pass ended.
 OVERLAP = timedelta(seconds=5)
+A_MINUTE = timedelta(minutes=1)
 
 
 def give_away(*, term: int | None = None) -> list[Move]:
@@ -59,17 +61,40 @@ def resume_due(*, term: int | None = None) -> list[Move]:
 
 
 def put_right(*, term: int | None = None) -> list[Move]:
-    """Move what must not stay where it is: at once where it may not run, at the budget's pace where it only should not."""
+    """Move what must not stay where it is: at once where it may not run, at the budget's pace where it only should not.
+
+    What draining nodes have moves by `drain`.
+    """
     moves: list[Move] = []
     for reason, ids in _in_company().items():
         moves += leave_alone(ids, reason, term=term)
     must, should = _misplaced(Assignment.objects.all())
-    return moves + _move_astray([*must, *should[: budget()]], term)
+    drained = set(Assignment.objects.filter(node__draining=True).values_list("pk", flat=True))
+    rest = [config for config in should if config not in drained]
+    return moves + _move_astray([*must, *rest[: budget_left()]], term)
+
+
+def drain(*, term: int | None = None) -> list[Move]:
+    """Move configs of draining nodes to others: at most `budget()` in any minute, and CHUNK in one call."""
+    held = Assignment.objects.filter(node__draining=True)
+    most = min(budget_left(), transaction.CHUNK) if held.exists() else 0
+    if not most:
+        return []
+    _, should = _misplaced(held)
+    return _move_astray(should[:most], term)
 
 
 def budget() -> int:
     """How many configs may move in one period for no better reason than order."""
     return max(5, int(Config.objects.dispatchable().count() * conf.REBALANCE_BUDGET))
+
+
+def budget_left() -> int:
+    """What is left of `budget()` after the drains of the last minute. They come first: nothing else counts."""
+    draining = Node.objects.filter(draining=True).values("name")
+    reasons = (Move.Reason.DRAINED, Move.Reason.PINNED)
+    drained = Move.objects.filter(time__gt=ago(A_MINUTE), source_node__in=draining, reason__in=reasons, actor="")
+    return max(0, budget() - drained.count())
 
 
 def _misplaced(assignments: AssignmentQuerySet) -> tuple[list[int], list[int]]:

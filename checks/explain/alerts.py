@@ -26,11 +26,12 @@ from clusteragent.lib.clock import ago
 from clusteragent.lib.words import duration, numbered
 from nodes.models import Hearing, Node, NodeEvent, Runner, RunnerStats
 from nodes.models.events import SAID_AGAIN_AFTER
+from nodes.models.hearing import is_stale
 from nodes.models.newcomers import AN_HOUR
 from nodes.models.querysets import BRAKE_HOLDS
 
-# Passes run each second.
-STALE_PASS = timedelta(seconds=10)
+# A pass resumes what is due, and one runs each second.
+LATE_RESUMING = timedelta(seconds=10)
 # A node agent polls every ten seconds.
 LATE_ACKNOWLEDGEMENT = timedelta(seconds=30)
 # Runners are asked each minute.
@@ -140,6 +141,13 @@ def lines(differing: Sequence[str] = ()) -> list[Need]:
     return sorted(found, key=lambda need: order.index(need.kind))
 
 
+def on_every_page(differing: Sequence[str] = ()) -> list[Need]:
+    """Of `lines`, what is said on top of every page: what keeps all checks from being placed, or one source's."""
+    hearing: Any = Hearing.objects.annotate(now=Now()).get()
+    found = [*_of_passes(hearing), *_of_secrets(differing, hearing.now), *_of_sources(hearing.now)]
+    return [need for need in found if need.kind != Kind.SOURCE_WARNING]
+
+
 def unacknowledged() -> QuerySet[Node]:
     """Nodes that are heard, but for 30 s have not fetched the last change of their configs.
 
@@ -152,7 +160,7 @@ def unacknowledged() -> QuerySet[Node]:
 
 def _of_passes(hearing: Any) -> Iterator[Need]:
     cluster, now = _rows(ClusterStore), hearing.now
-    if _is_stale(hearing):
+    if is_stale(hearing):
         cause = "No background pass runs: no node expires, nothing is re-dispatched."
         yield Need(Kind.NO_PASS, 1, cause, cluster, now, hearing.last_pass)
     if hearing.braked_since:
@@ -166,10 +174,6 @@ def _warmup(hearing: Any) -> str:
     if hearing.warm_until is None:
         return "It waits for the first node to report and for each source to be read."
     return f"{duration(max(hearing.warm_until - hearing.now, timedelta(0)))} left."
-
-
-def _is_stale(hearing: Any) -> bool:
-    return hearing.last_pass is None or hearing.now - hearing.last_pass > STALE_PASS
 
 
 def _of_secrets(differing: Sequence[str], now: datetime) -> Iterator[Need]:
@@ -189,7 +193,7 @@ def _of_configs(hearing: Any) -> Iterator[Need]:
 def _why_dangling(hearing: Any, group: ConfigQuerySet) -> str:
     if hearing.warmup:
         return "Nothing is placed before the warm-up is over."
-    if _is_stale(hearing):
+    if is_stale(hearing):
         return "No background pass runs that could place them."
     if not Node.objects.accepting().exists():
         return _why_none_accepts()
@@ -352,7 +356,7 @@ def _of_orders(now: datetime) -> Iterator[Need]:
         cause = f"Pinned to {aims}: there is no such node now, so they run elsewhere, or wait."
         count = sum(number for _, number in astray)
         yield Need(Kind.PIN_ASTRAY, count, cause, _rows(Config, order="astray"), now)
-    overdue = Pause.objects.filter(until__lt=ago(STALE_PASS), config__isnull=False)
+    overdue = Pause.objects.filter(until__lt=ago(LATE_RESUMING), config__isnull=False)
     count, since = overdue.aggregate(count=Count("pk"), since=Min("until")).values()
     if count:
         cause = f"{_checks(overdue)}: the pause is over, and nobody resumed it."

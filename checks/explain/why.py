@@ -9,36 +9,13 @@ from django.db.models import Count, F
 from checks.dispatcher.changes import Entry
 from checks.dispatcher.transaction import entries_of
 from checks.eligibility import Eligibility, candidates, name_origins
+from checks.explain import reasons
 from checks.models import Assignment, Config, Move
 from checks.models.orders import Isolation, Order, Pin
 from checks.wire.scrub import scrub
 from clusteragent.lib.words import moment
 from nodes.models import Node
 
-# What brought it there, by the reason of its last move.
-_CAUSES: Mapping[str, str] = {
-    Move.Reason.SCHEDULED: "It was placed on {to} when it came",
-    Move.Reason.CHANGED: "It was placed on {to} when it changed",
-    Move.Reason.REDISPATCHED: "It went to {to}, since nobody ran it",
-    Move.Reason.OPERATOR: "{actor} gave it to {to}",
-    Move.Reason.REBALANCED: "A rebalance moved it from {source} to {to}",
-    Move.Reason.ISOLATED: "It moved to {to}, since {source} was to run an isolated config alone",
-    Move.Reason.QUARANTINED: "It moved to {to}, since {source} was to run a quarantined config alone",
-    Move.Reason.DRAINED: "It moved to {to}, since {source} was drained",
-    Move.Reason.LEFT: "It moved to {to}, since {source} said that it leaves",
-    Move.Reason.INELIGIBLE: "It moved to {to}, since {source} might not run it any more",
-    Move.Reason.PINNED: "It moved to {to} by its pin",
-    Move.Reason.RESUMED: "It went to {to} when its pause ended",
-    Move.Reason.NOT_RUNNING: "It moved to {to}, since {source} did not run it",
-    Move.Reason.UNDONE: "{actor} moved it back to {to}",
-}
-# Why it has no owner, by the reason for which it lost the last.
-_LOSSES: Mapping[str, str] = {
-    Move.Reason.EXPIRED: "{source} expired",
-    Move.Reason.PAUSED: "{source} ran it before",
-    Move.Reason.INELIGIBLE: "{source} might not run it any more",
-    Move.Reason.PINNED: "its pin took it away from {source}",
-}
 # Why a node gets nothing new, by its intake.
 _CLOSED: Mapping[str, str] = {
     "draining": "it is drained",
@@ -94,7 +71,7 @@ def _owned(owner: Assignment, move: Move | None, best: Sequence[tuple[str, float
     name = owner.node.name
     if move is None:
         return f"The ledger no longer tells how it came to {name}; the reason was: {owner.reason}."
-    cause = _CAUSES.get(move.reason, "It went to {to}").format(
+    cause = reasons.words(move.reason).placed.format(
         to=name, source=move.source_node or "nobody", actor=move.actor or "Someone"
     )
     return f"{cause}{_choice(name, best, of)}."
@@ -109,7 +86,7 @@ def _choice(name: str, best: Sequence[tuple[str, float]], of: int) -> str:
 
 
 def _ownerless(config: Config, move: Move | None, refused: Mapping[str, Sequence[str]]) -> str:
-    loss = _LOSSES.get(move.reason, "").format(source=move.source_node) if move else ""
+    loss = reasons.words(move.reason).lost.format(source=move.source_node) if move else ""
     before = f" ({loss})" if loss else ""
     if hasattr(config, "pause"):
         return f"It is paused, so it runs nowhere{before}."
@@ -145,10 +122,10 @@ def _what(order: Order) -> str:
 def _refused(config: Config, owner: str) -> dict[str, list[str]]:
     """Why nodes other than its owner can't have it now, with their names."""
     [entry] = entries_of([config.pk])
-    reasons = _closed() | _not_eligible(entry)
+    refusals = _closed() | _not_eligible(entry)
     grouped: dict[str, list[str]] = {}
-    for name in sorted(reasons.keys() - {owner}):
-        grouped.setdefault(reasons[name], []).append(name)
+    for name in sorted(refusals.keys() - {owner}):
+        grouped.setdefault(refusals[name], []).append(name)
     return dict(sorted(grouped.items(), key=lambda group: -len(group[1])))
 
 

@@ -8,6 +8,7 @@ from django.apps import apps
 from django.contrib.auth.models import Permission, User
 from django.test import Client
 
+from checks.explain import alerts
 from checks.models import ClusterStore, Source
 from clusteragent.lib.clock import ago
 from nodes.models import Hearing
@@ -46,23 +47,24 @@ def test_nothing_is_said_while_nothing_is_wrong(client: Client) -> None:
 def test_every_page_says_that_no_pass_runs(client: Client, url: str) -> None:
     Hearing.objects.update(last_pass=ago(timedelta(seconds=11)))
     (warning,) = warnings(client, url)
-    assert "No background pass runs (last: 11 s ago)" in warning
+    assert "No background pass runs: no node expires, nothing is re-dispatched. For 11 s.</a>" in warning
 
 
 def test_a_pass_that_never_ran_is_said(client: Client) -> None:
     Hearing.objects.update(last_pass=None)
-    assert "last: never" in next(warnings(client))
+    assert "nothing is re-dispatched.</a>" in next(warnings(client))
 
 
 def test_the_brake_is_said(client: Client) -> None:
     Hearing.objects.update(braked_since=ago(timedelta(minutes=2)))
     (warning,) = warnings(client)
-    assert "Brake for 2 min" in warning
+    assert "Too many nodes fell silent" in warning
+    assert "For 2 min." in warning
 
 
 def test_the_warm_up_is_said(client: Client) -> None:
     Hearing.objects.update(warmup=True)
-    assert "waits for the first node to report" in next(warnings(client))
+    assert "It waits for the first node to report" in next(warnings(client))
     Hearing.objects.update(warm_until=ago(timedelta(minutes=-5)))
     assert "4 min left" in next(warnings(client))
 
@@ -70,8 +72,21 @@ def test_the_warm_up_is_said(client: Client) -> None:
 def test_troubled_sources_are_named_and_escaped(client: Client) -> None:
     Source.objects.create(name="calm")
     Source.objects.create(name="<b>files", errors=[{"where": "a", "line": 1, "error": "b"}], held_removals=["x", "y"])
-    (warning,) = warnings(client)
-    assert "Source &lt;b&gt;files: 1 error and 2 held removals." in warning
+    wrong, held = warnings(client)
+    assert "Source &lt;b&gt;files, a:1: b" in wrong
+    assert "Source &lt;b&gt;files: 2 removals held" in held
+
+
+def test_the_top_of_a_page_and_the_first_page_say_the_same(client: Client) -> None:
+    Hearing.objects.update(last_pass=ago(timedelta(seconds=11)), braked_since=ago(timedelta(0)), warmup=True)
+    Source.objects.create(
+        name="odd",
+        errors=[{"where": "a", "line": 1, "error": "b"}],
+        warnings=[{"where": "a", "line": 1, "warning": "c"}],
+    )
+    for need in alerts.on_every_page(["secret"]):
+        assert any((need.key, need.link) == (line.key, line.link) for line in alerts.lines(["secret"]))
+    assert len(alerts.on_every_page(["secret"])) == len(list(warnings(client))) + 1 == 5
 
 
 def test_nothing_is_said_to_strangers() -> None:

@@ -262,6 +262,8 @@ class NodeQuerySet(RegistrationQuerySet):
             nodestore.NodeEvent.objects.note(names, kind, cause=actor)
             if names and schedulable:
                 node_arrived.send(sender=self.model, names=names)
+            if names and draining:
+                node_changed.send(sender=self.model, names=names)
         return len(names)
 
     def expired(self, *, force: bool = False) -> NodeQuerySet:

@@ -1,6 +1,6 @@
 """What operators see of the cluster as a whole, and who may log in."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -9,7 +9,6 @@ from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.models import Group, User
 from django.core.exceptions import PermissionDenied
-from django.db.models import Q
 from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
@@ -17,14 +16,14 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
-from checks.models import ClusterStore, Source, freezes
-from clusteragent.lib.words import ago, duration, numbered
+from checks.explain import alerts
+from checks.explain.alerts import Need
+from checks.models import ClusterStore, freezes
+from clusteragent.lib.words import ago, duration
 from nodes.models import Hearing
 from operators import fingerprints
-from operators.admin.base import DeclaredAdmin, ReadOnlyAdmin, Table, list_url, row_url
+from operators.admin.base import DeclaredAdmin, ReadOnlyAdmin, Table, address, list_url
 
-# Passes run each second.
-STALE_PASS = timedelta(seconds=10)
 # Models by their names: the agents' port imports this too, and has no tokens.
 PAGES: Sequence[tuple[str, str, str]] = (
     ("Cluster", "hub", "checks.ClusterStore"),
@@ -80,8 +79,8 @@ def every_page(request: HttpRequest) -> dict[str, Any]:
     """What every page of the admin shows, to those who are logged in. Its colours come from a file: without any here, unfold
     writes no style into the page.
     """
-    warnings = [*_of_the_cluster(), *_of_sources()] if admin.site.has_permission(request) else []
-    return {"cluster_warnings": warnings, "colors": {}}
+    found = alerts.on_every_page(fingerprints.differing()) if admin.site.has_permission(request) else []
+    return {"cluster_warnings": [_warning(need) for need in found], "colors": {}}
 
 
 def navigation(request: HttpRequest) -> list[dict[str, Any]]:
@@ -126,30 +125,7 @@ def _warmup(hearing: Any) -> str:
     return f"{duration(max(hearing.warm_until - hearing.now, timedelta(0)))} left"
 
 
-def _warning(text: str, url: str) -> SafeString:
-    """Something that operators should know, and where there is more of it."""
-    return format_html('<a href="{}">{}</a>', url, text)
-
-
-def _of_the_cluster() -> Iterator[SafeString]:
-    hearing, url = _hearing(), list_url(ClusterStore)
-    idle = _since(hearing, "last_pass")
-    if idle is None or idle > STALE_PASS:
-        yield _warning(
-            f"No background pass runs (last: {ago(idle) or 'never'}): no node expires, nothing is re-dispatched.", url
-        )
-    if hearing.braked_since:
-        held = duration(_since(hearing, "braked_since"))
-        yield _warning(f"Brake for {held}: too many nodes fell silent at once to believe it. None expires.", url)
-    for secret in fingerprints.differing():
-        yield _warning(f"On this replica {secret} is not the leader's.", url)
-    if hearing.warmup:
-        yield _warning(f"Warm-up ({_warmup(hearing)}): nothing is placed yet.", url)
-
-
-def _of_sources() -> Iterator[SafeString]:
-    troubled: Any = Source.objects.with_counts().filter(Q(errors_number__gt=0) | Q(held_removals_number__gt=0))
-    for source in troubled.order_by("name"):
-        counts = ((source.errors_number, "error"), (source.held_removals_number, "held removal"))
-        found = " and ".join(numbered(number, noun) for number, noun in counts if number)
-        yield _warning(f"Source {source.name}: {found}.", row_url(source))
+def _warning(need: Need) -> SafeString:
+    """What needs somebody, for how long already, and where there is more of it."""
+    age = f" For {duration(need.age)}." if need.age else ""
+    return format_html('<a href="{}">{}{}</a>', address(need.target), need.cause, age)

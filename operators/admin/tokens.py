@@ -5,13 +5,13 @@ from typing import Any
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
-from django.utils import timezone
 from knox.admin import AuthTokenCreateForm
 from knox.models import AuthToken
 from knox.settings import knox_settings
 from unfold.decorators import display
 
 import operators.pages.node  # noqa: F401 - it registers itself
+from clusteragent.lib import clock
 from operators.admin.base import DeclaredAdmin
 
 admin.site.unregister(AuthToken)
@@ -39,7 +39,7 @@ class TokenAdmin(DeclaredAdmin):
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         given: dict[str, Any] = super().get_changeform_initial_data(request)
-        return {"expiry": timezone.now() + knox_settings.TOKEN_TTL} | given
+        return {"expiry": clock.now() + knox_settings.TOKEN_TTL} | given
 
     @display
     def roles(self, token: Any) -> str:

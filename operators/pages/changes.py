@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
-from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
@@ -16,8 +15,9 @@ from django.views.decorators.http import require_POST
 from checks import dispatcher
 from checks.models import Config, Move
 from checks.wire.scrub import scrub
+from clusteragent.lib import clock
 from clusteragent.lib.words import counted, duration, listed
-from nodes.models import Hearing, NodeEvent
+from nodes.models import NodeEvent
 from operators.admin.base import row_url
 from operators.pages import base, stories, titles
 from operators.pages.bars import HEIGHT, WIDTH, chart, reasons_of
@@ -104,7 +104,7 @@ def undo(request: HttpRequest) -> HttpResponse:
 
 
 def _asked(request: HttpRequest) -> tuple[Range, str]:
-    now = Hearing.objects.annotate(now=Now()).values_list("now", flat=True).get()
+    now = clock.now()
     return Range.asked(request.GET, now)
 
 

@@ -1,23 +1,25 @@
 """The admin's first page: is it healthy, who needs whom, how full are the nodes, and what happened."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.db.models import Q
-from django.db.models.functions import Now
 from django.http import HttpRequest
 
 from checks.dispatcher import costs
+from checks.explain import alerts
+from checks.explain.alerts import Need
 from checks.models import Assignment
+from clusteragent.lib import clock
 from clusteragent.lib.clock import ago
 from clusteragent.lib.words import counted, grouped
-from nodes.models import Hearing, Node
+from nodes.models import Node
 from operators.admin.base import list_url, row_url
 from operators.pages import base, stories, titles
 from operators.pages.pools import STATES, Member, NodePool, pools
-from operators.pages.remedies import Line, lines
+from operators.pages.remedies import GRAVE, lines
 
 REFRESH_SECONDS = 5
 # Of pools, the rows; of stories, the lines.
@@ -33,10 +35,10 @@ _LEAVING = {"draining", "leaving", "restarting"}
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All that the page says, of one moment by the database's clock."""
+    """All that the page says to whoever may see it, of one moment by the database's clock."""
 
     at: datetime
-    lines: list[Line]
+    needs: list[Need]
     pools: list[NodePool]
     told: stories.Told
 
@@ -45,18 +47,18 @@ class Snapshot:
         """Healthy. 5 000 checks on 300 nodes, 3 need you."""
         checks = sum(pool.configs for pool in self.pools)
         nodes = sum(pool.known for pool in self.pools)
-        state = "Not healthy." if any(line.is_grave for line in self.lines) else "Healthy."
-        number = len(self.lines)
+        state = "Not healthy." if any(need.kind in GRAVE for need in self.needs) else "Healthy."
+        number = len(self.needs)
         needing = "nothing needs you" if not number else f"{grouped(number)} {'needs' if number == 1 else 'need'} you"
         return f"{state} {counted(checks, 'check')} on {counted(nodes, 'node')}, {needing}."
 
 
-def snapshot(user: Any, differing: Sequence[str] = ()) -> Snapshot:
+def snapshot(differing: Sequence[str] = ()) -> Snapshot:
     """differing: the secrets of this replica that are not the leader's."""
-    now = Hearing.objects.annotate(now=Now()).values_list("now", flat=True).get()
+    now = clock.now()
     groups = pools(members())
     sizes = {pool.name: pool.known for pool in groups}
-    return Snapshot(now, lines(user, differing), groups, stories.tell(now - SPAN, now, MOST_MOVES, sizes))
+    return Snapshot(now, alerts.lines(differing), groups, stories.tell(now - SPAN, now, MOST_MOVES, sizes))
 
 
 def members() -> list[Member]:
@@ -83,14 +85,15 @@ def _share(needed: float, workers: int | None) -> float:
     return needed / workers if workers else 0.0
 
 
-def context(request: HttpRequest, differing: Sequence[str]) -> dict[str, Any]:
+def context(request: HttpRequest, take: Callable[[], Snapshot]) -> dict[str, Any]:
     """What the page's template needs; nothing for those who may not see it."""
     if not base.may_see(request):
         return {}
-    now = snapshot(request.user, differing)
+    now = take()
     return {
         "title": "Now",
         "now": now,
+        "lines": lines(now.needs, request.user),
         "pools": [(pool, _url(pool)) for pool in now.pools[:MOST_POOLS]],
         "pools_left": len(now.pools) - MOST_POOLS,
         "stories": titles.titled(now.told.stories[:MOST_STORIES]),
