@@ -8,10 +8,10 @@ from clusteragent.views import Healthz, Readyz
 from operators import login
 from operators.pages import home
 
-handler400 = "operators.api.errors.bad_request"
-handler403 = "operators.api.errors.forbidden"
-handler404 = "operators.api.errors.not_found"
-handler500 = "operators.api.errors.failed"
+handler400 = "operators.errors.bad_request"
+handler403 = "operators.errors.forbidden"
+handler404 = "operators.errors.not_found"
+handler500 = "operators.errors.failed"
 urlpatterns: list[URLPattern | URLResolver] = [
     # Through the middleware they would be checked for the name of the host (clusteragent.views.HealthFirst).
     path("healthz", Healthz.as_view()),

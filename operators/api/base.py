@@ -23,7 +23,7 @@ from rest_framework.viewsets import GenericViewSet
 from checks import dispatcher
 from checks.wire.scrub import scrub
 from nodes.models.querysets import UnknownNode
-from operators.api import errors
+from operators import errors
 from operators.api.authentication import OperatorToken
 from operators.api.filters import Strict
 from operators.api.pagination import Cursor
@@ -45,7 +45,7 @@ class Busy(APIException):
 
 
 class OperatorViewSet(GenericViewSet[Any]):
-    """A resource of the operators' port. Its settings are its own: the agents' port shares the project's.
+    """A resource of the operators' API.
 
     detail_serializer_class: for a single row, where that says more. most_bytes: of a body. write_options: what the address of
     a call that changes something may hold.
