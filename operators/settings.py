@@ -153,7 +153,7 @@ UNFOLD = {
     "STYLES": [lambda _: static("clusteragent/colors.css"), lambda _: static("clusteragent/admin.css")],
     "SITE_URL": None,
     "SHOW_HISTORY": False,
-    "GLOBAL_CALLBACK": "operators.admin.cluster.every_page",
-    "DASHBOARD_CALLBACK": "operators.pages.home.first_page",
-    "SIDEBAR": {"navigation": "operators.pages.home.navigation"},
+    "GLOBAL_CALLBACK": "operators.pages.now.every_page",
+    "DASHBOARD_CALLBACK": "operators.pages.now.first_page",
+    "SIDEBAR": {"navigation": "operators.pages.base.navigation"},
 }

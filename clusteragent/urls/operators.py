@@ -6,7 +6,7 @@ from django.views.generic import RedirectView
 
 from clusteragent.views import Healthz, Readyz
 from operators import login
-from operators.pages import home
+from operators.pages import now
 
 handler400 = "operators.errors.bad_request"
 handler403 = "operators.errors.forbidden"
@@ -19,7 +19,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
     path("admin/login/", login.view),
     path("admin/password_change/", admin.site.admin_view(login.own_password)),
-    path("admin/now/", home.fragment, name="now"),
+    path("admin/now/", now.fragment, name="now"),
     # Before the admin's own, which end in one that takes everything.
     path("admin/", include("operators.pages.urls")),
     path("admin/", admin.site.urls),

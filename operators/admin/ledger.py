@@ -1,6 +1,5 @@
 """The ledger, as operators see it."""
 
-from collections.abc import Sequence
 from functools import reduce
 from operator import or_
 from typing import Any
@@ -16,15 +15,7 @@ from checks.models import Config, Move
 from checks.models.display import sees_digests
 from checks.wire.scrub import scrub
 from clusteragent.lib.shortids import short_id, short_in
-from operators.admin.base import TABLE_ROWS, DaysFilter, ReadOnlyAdmin, link
-
-MOVE_HEADERS = ("time", "check", "from", "to", "reason", "actor")
-
-
-def move_rows(moves: QuerySet[Move]) -> list[Sequence[Any]]:
-    """The first moves as rows of a table with MOVE_HEADERS."""
-    shown = moves[: TABLE_ROWS + 1]
-    return [(move.time, scrub(move.name), move.source_node, move.to_node, move.reason, move.actor) for move in shown]
+from operators.admin.base import DaysFilter, ReadOnlyAdmin, link
 
 
 @admin.register(Move)

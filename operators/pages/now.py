@@ -1,4 +1,6 @@
-"""The admin's first page: is it healthy, who needs whom, how full are the nodes, and what happened."""
+"""The admin's first page (is it healthy, who needs whom, how full are the nodes, what happened), and what every page says of
+that.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,13 +9,18 @@ from typing import Any
 
 from django.db.models import Q
 from django.db.models.functions import Now
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 
 from checks.dispatcher import costs
+from checks.explain import alerts
 from checks.models import Assignment
 from clusteragent.lib.clock import ago
 from clusteragent.lib.words import counted, grouped
 from nodes.models import Hearing, Node
+from operators import fingerprints, login
 from operators.admin.base import list_url, row_url
 from operators.pages import base, stories, titles
 from operators.pages.pools import STATES, Member, NodePool, pools
@@ -83,11 +90,36 @@ def _share(needed: float, workers: int | None) -> float:
     return needed / workers if workers else 0.0
 
 
-def context(request: HttpRequest, differing: Sequence[str]) -> dict[str, Any]:
+def every_page(request: HttpRequest) -> dict[str, Any]:
+    """unfold's GLOBAL_CALLBACK: the gravest alerts, to those who may see the first page. Its colours come from a file: without
+    any here, unfold writes no style into the page.
+    """
+    found = alerts.gravest(fingerprints.differing()) if base.may_see(request) else []
+    return {"cluster_warnings": [_warning(Line(need, None)) for need in found], "colors": {}}
+
+
+def _warning(line: Line) -> SafeString:
+    age = f" ({line.age})" if line.age else ""
+    return format_html('<a href="{}">{}{}</a>', line.url, line.need.cause, age)
+
+
+def first_page(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
+    """unfold's DASHBOARD_CALLBACK: what the template of its first page is given."""
+    return context | _context(request)
+
+
+@login.polls
+@base.fragment
+def fragment(request: HttpRequest) -> HttpResponse:
+    """The part of the first page that changes."""
+    return TemplateResponse(request, "operators/now.html", _context(request))
+
+
+def _context(request: HttpRequest) -> dict[str, Any]:
     """What the page's template needs; nothing for those who may not see it."""
     if not base.may_see(request):
         return {}
-    now = snapshot(request.user, differing)
+    now = snapshot(request.user, fingerprints.differing())
     return {
         "title": "Now",
         "now": now,
