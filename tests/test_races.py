@@ -15,12 +15,12 @@ from django.db.models.functions import Now
 
 from checks import dispatcher
 from checks.models import Assignment, ClusterStore, Config, Move
+from checks.sources.authored import written
 from checks.tests.cast import owners, report, sent, silence
 from clusteragent.lib import locks
 from nodes.declarations import canonical
 from nodes.models import Hearing, Heartbeat, Node, NodeEvent
 from nodes.models.heartbeats import Report
-from operators.admin.configforms import written
 from operators.api import sources
 from tests.map import tell
 

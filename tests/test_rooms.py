@@ -51,6 +51,28 @@ def test_the_rooms_are_found():
     assert found == set(FLOORS)
 
 
+# What pages, their addresses and those who log in need; and of REST framework, what node agents' routes raise.
+PEOPLES = (
+    "unfold", "knox", "drf_spectacular", "django_filters", "rest_framework", "django.forms", "django.shortcuts",
+    "django.template", "django.urls", "django.contrib.admin", "django.contrib.auth", "django.contrib.messages",
+    "django.contrib.sessions", "django.contrib.staticfiles",
+)  # fmt: skip
+RAISED = "rest_framework.exceptions"
+
+
+def test_nothing_below_operators_knows_a_page_or_its_address():
+    """An alert or a plan names what it is about; operators make the link. Else the agents' port would load the admin."""
+    below = [(module, path) for module, path in modules() if room(module) in {"clusteragent.lib", "nodes", "checks"}]
+    assert len(below) > 100
+    found = [
+        (module, imported)
+        for module, path in below
+        for imported in imports(path)
+        if imported.startswith(PEOPLES) and not imported.startswith(RAISED)
+    ]
+    assert not found
+
+
 SIMULATION = ("account", "agent_client", "durations", "fleet", "simulated_runners", "simulation_run", "simulator")
 
 

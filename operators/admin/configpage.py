@@ -8,13 +8,13 @@ from checks.explain.facts import Facts, Run, Truth
 from checks.explain.why import Why
 from checks.models import Config, Move, display
 from checks.sources import origins
+from checks.sources.authored import text_of
 from checks.wire import scrub, written, yamlnodes
 from checks.wire.patching import IntegrationConfig
 from checks.wire.sharding import parent_of
 from checks.wire.yamlnodes import OddYAML
 from clusteragent.lib.words import ago, listed, milliseconds, moment, numbered, percent
 from operators.admin.base import Table, list_url
-from operators.admin.configforms import text_of
 
 MOST_LINES = 50
 MOST_INSTANCES = 100

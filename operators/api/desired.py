@@ -13,11 +13,11 @@ from rest_framework.fields import empty
 from checks import dispatcher
 from checks.dispatcher.changes import Sent
 from checks.sources import origins
+from checks.sources.authored import validate_name, written
 from checks.wire import lint, sharding
 from checks.wire.patching import UnpatchableConfig
 from checks.wire.scrub import MASK, scrub
 from checks.wire.yamlnodes import MAX_DEPTH, OddYAML
-from operators.admin.configforms import validate_name, written
 from operators.api.parsers import TooLarge
 from operators.api.serializers import Strict
 

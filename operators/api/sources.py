@@ -17,12 +17,12 @@ from checks import dispatcher
 from checks.dispatcher.changes import Sent
 from checks.models import Config, Origin, Source
 from checks.sources import origins
+from checks.sources.authored import odd
 from checks.sources.origins import Admitted, Known
 from checks.wire import lint
 from checks.wire.lint import Notice
 from clusteragent.lib import locks
 from clusteragent.lib.shortids import keyed
-from operators.admin.configforms import odd
 
 PREFIX = "api:"
 # A set that leaves out at least so many configs, and more than half of its source's, needs a word more.

@@ -4,9 +4,9 @@ import pytest
 
 from checks.dispatcher.changes import Sent
 from checks.models import Config
+from checks.sources.authored import written
 from checks.tests.cast import owners, report
 from clusteragent.lib import conf
-from operators.admin.configforms import written
 from operators.api import sources
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]

@@ -1,22 +1,19 @@
-"""What operators fill in to write a config by hand."""
+"""Configs that people and pipelines write here, in no file: read, judged, and told as text."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
-from django import forms
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
-from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 from yaml import MappingNode, SequenceNode
 
 from checks import dispatcher
 from checks.dispatcher.changes import Sent
-from checks.models import Config, Origin, Source
-from checks.sources import fileformat, origins
+from checks.models import Config, Origin
+from checks.sources import fileformat
 from checks.wire import sharding, yamlnodes
 from checks.wire.lint import Linted, Notice, keys_of, lint, notices
-from checks.wire.patching import IntegrationConfig, UnpatchableConfig
+from checks.wire.patching import IntegrationConfig
 from checks.wire.yamlnodes import OddYAML
 
 # The source whose configs are written by hand, in the admin.
@@ -24,7 +21,6 @@ ADMIN = "admin"
 # With whose keys those of new configs are compared: of so many checks, so many configs each.
 MOST_CHECKS = 50
 MOST_OTHERS = 100
-_EXAMPLE = "init_config:\ninstances:\n  - "
 
 
 def validate_name(name: str) -> None:
@@ -33,76 +29,6 @@ def validate_name(name: str) -> None:
         raise ValidationError("One line of printable characters.")
     if sharding.is_shard(name):
         raise ValidationError("Names that end in # and a number are those of shards.")
-
-
-class ConfigForm(forms.ModelForm):  # type: ignore[type-arg]
-    """A config in the format of config files, under a name that the operator gives. `sent` is it, once the form is valid."""
-
-    key = forms.CharField(
-        label="Name",
-        max_length=253,
-        validators=[validate_name],
-        help_text="Yours to choose; the config keeps it for as long as it lives.",
-        widget=UnfoldAdminTextInputWidget,
-    )
-    check = forms.RegexField(
-        r"^[A-Za-z0-9_.-]+$",
-        max_length=253,
-        help_text="The check that runs it, such as http_check.",
-        error_messages={"invalid": "Letters, digits, underscores, dots and hyphens."},
-        widget=UnfoldAdminTextInputWidget,
-    )
-    yaml = forms.CharField(
-        label="YAML",
-        strip=False,
-        initial=_EXAMPLE,
-        help_text="As in a config file: init_config, instances, logs. It is a cluster check without saying so.",
-        widget=UnfoldAdminTextareaWidget(attrs={"rows": 16, "spellcheck": "false", "style": "font-family: monospace"}),
-    )
-
-    class Meta:
-        model = Config
-        fields: tuple[str, ...] = ()
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.sent: Sent | None = None
-        if self.instance.pk and (origin := by_hand(self.instance)):
-            self.fields["key"].disabled = True
-            key = sharding.parent_of(origin.key)
-            original = origins.original(ADMIN, key)
-            self.initial = {
-                "key": key,
-                "check": original.name,
-                "yaml": origins.written(ADMIN, key) or text_of(original),
-            }
-
-    def clean_key(self) -> str:
-        key: str = self.cleaned_data["key"]
-        if not self.instance.pk and origins.origins(ADMIN, key):
-            raise ValidationError("There is a config of this name.")
-        return key
-
-    def clean_yaml(self) -> str:
-        """The text with the ends of lines that it had: browsers send others."""
-        text: str = self.cleaned_data["yaml"]
-        return text.replace("\r\n", "\n")
-
-    def clean(self) -> None:
-        super().clean()
-        if {"key", "check", "yaml"} <= self.cleaned_data.keys():
-            try:
-                self.sent = written(**{name: self.cleaned_data[name] for name in ("key", "check", "yaml")})
-            except (OddYAML, dispatcher.Refused, UnpatchableConfig) as error:
-                self.add_error("yaml", str(error))
-
-    def warn(self) -> list[Notice]:
-        """Keep what is odd about the config that was written, beside others of its check, and return it."""
-        assert self.sent is not None
-        mine = [origin.config_id for origin in origins.origins(ADMIN, self.sent.key)]
-        found = odd([self.sent], Config.objects.exclude(pk__in=mine))
-        Source.objects.warn(ADMIN, {self.sent.key}, found)
-        return found
 
 
 def odd(written: Sequence[Sent], others: QuerySet[Config]) -> list[Notice]:
