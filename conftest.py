@@ -6,7 +6,7 @@ from hypothesis import settings
 
 from checks.models import ClusterStore, Source
 from nodes.models import Hearing, Memory
-from operators.pages import home
+from operators.pages import now
 from operators.pages.shared import Shared
 
 # A property says what is right, not how fast a busy machine shows it.
@@ -42,4 +42,4 @@ def warm(db: None) -> None:
 @pytest.fixture(autouse=True)
 def _own_first_page(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the first page said in another test is nobody's answer."""
-    monkeypatch.setattr(home, "_shared", Shared(home._take, 0))
+    monkeypatch.setattr(now, "_shared", Shared(now._take, 0))

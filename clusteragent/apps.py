@@ -36,18 +36,13 @@ class ClusterAgentConfig(AppConfig):
 
 
 def _prune_too() -> None:
-    """Add what belongs to no room below. Tokens and sessions name their end; failures of tasks are kept as the ledger is."""
-    from django.contrib.sessions.models import Session
-    from django.db.models.functions import Now
+    """Add what belongs to no room below: failures of tasks are kept as the ledger is."""
     from django_q.models import Task
 
     from checks.pruning import KINDS
     from clusteragent.lib.clock import ago
     from clusteragent.lib.database import batches
 
-    KINDS["sessions"] = lambda most: batches.delete(
-        Session.objects.filter(expire_date__lt=Now()).order_by("expire_date"), most=most
-    )
     KINDS["task results"] = lambda most: batches.delete(
         Task.objects.filter(stopped__lt=ago(conf.LEDGER_RETENTION)).order_by("pk"), most=most
     )

@@ -279,21 +279,20 @@ class Scrape(AgentView):
     """
 
     http_method_names = ["get", "head"]
-    authentication_classes = [OperatorToken]
-    permission_classes = [permissions.needs("checks.view_clusterstore")]
+    challenge = "Bearer"
+    needs = permissions.needs("checks.view_clusterstore")()
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         with database.limited(SCRAPE_LIMIT):
             return super().dispatch(request, *args, **kwargs)
 
-    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+    def initial(self, request: HttpRequest) -> None:
         self.exact = not conf.METRICS_PUBLIC or "Authorization" in request.headers
         if self.exact:
-            database.ask(lambda: self._admit(request))
+            caller = Request(request, authenticators=[OperatorToken()])
+            database.ask(lambda: self.needs.has_permission(caller, self))
 
-    def _admit(self, request: Request) -> None:
-        self.perform_authentication(request)
-        self.check_permissions(request)
-
-    def get(self, request: Request) -> HttpResponse:
+    def get(self, request: HttpRequest) -> HttpResponse:
         return HttpResponse(database.ask(lambda: exposition(exact=self.exact)), content_type=CONTENT_TYPE)
+
+    head = get

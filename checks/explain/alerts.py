@@ -124,28 +124,38 @@ def _row(row: Model) -> Target:
 
 def lines(differing: Sequence[str] = ()) -> list[Need]:
     """All that needs somebody now, the gravest first. differing: the secrets of this replica that are not the leader's."""
-    hearing: Any = Hearing.objects.annotate(now=Now()).get()
-    found = [
-        *_of_passes(hearing),
-        *_of_the_pool(hearing.now),
-        *_of_secrets(differing, hearing.now),
+    hearing = _hearing()
+    return _by_gravity(
+        *_of_the_whole(hearing, differing),
         *_of_configs(hearing),
         *_of_checks(hearing.now),
         *_of_nodes(hearing.now),
         *_of_names(hearing),
         *_of_orders(hearing.now),
-        *_of_sources(hearing.now),
         *_of_freezes(hearing.now),
-    ]
+    )
+
+
+def gravest(differing: Sequence[str] = ()) -> list[Need]:
+    """Of `lines`, what stops the cluster as a whole or what its sources send: few queries, for the top of every page."""
+    found = _of_the_whole(_hearing(), differing)
+    return _by_gravity(*(need for need in found if need.kind != Kind.SOURCE_WARNING))
+
+
+def _hearing() -> Any:
+    return Hearing.objects.annotate(now=Now()).get()
+
+
+def _by_gravity(*found: Need) -> list[Need]:
     order = list(Kind)
     return sorted(found, key=lambda need: order.index(need.kind))
 
 
-def on_every_page(differing: Sequence[str] = ()) -> list[Need]:
-    """Of `lines`, what is said on top of every page: what keeps all checks from being placed, or one source's."""
-    hearing: Any = Hearing.objects.annotate(now=Now()).get()
-    found = [*_of_passes(hearing), *_of_secrets(differing, hearing.now), *_of_sources(hearing.now)]
-    return [need for need in found if need.kind != Kind.SOURCE_WARNING]
+def _of_the_whole(hearing: Any, differing: Sequence[str]) -> Iterator[Need]:
+    yield from _of_passes(hearing)
+    yield from _of_the_pool(hearing.now)
+    yield from _of_secrets(differing, hearing.now)
+    yield from _of_sources(hearing.now)
 
 
 def unacknowledged() -> QuerySet[Node]:
@@ -167,10 +177,11 @@ def _of_passes(hearing: Any) -> Iterator[Need]:
         cause = "Too many nodes fell silent, or said goodbye, at once to believe it: none expires."
         yield Need(Kind.BRAKE, 1, cause, cluster, now, hearing.braked_since)
     if hearing.warmup:
-        yield Need(Kind.WARMUP, 1, f"Warm-up: nothing is placed yet. {_warmup(hearing)}", cluster, now)
+        yield Need(Kind.WARMUP, 1, f"Warm-up: nothing is placed yet. {warmup(hearing)}", cluster, now)
 
 
-def _warmup(hearing: Any) -> str:
+def warmup(hearing: Any) -> str:
+    """What a warm-up waits for, as a sentence. hearing: with `now`."""
     if hearing.warm_until is None:
         return "It waits for the first node to report and for each source to be read."
     return f"{duration(max(hearing.warm_until - hearing.now, timedelta(0)))} left."

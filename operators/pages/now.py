@@ -1,4 +1,6 @@
-"""The admin's first page: is it healthy, who needs whom, how full are the nodes, and what happened."""
+"""The admin's first page (is it healthy, who needs whom, how full are the nodes, what happened), and what every page says of
+that.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -6,7 +8,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db.models import Q
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.template.response import TemplateResponse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 
 from checks.dispatcher import costs
 from checks.explain import alerts
@@ -16,12 +22,15 @@ from clusteragent.lib import clock
 from clusteragent.lib.clock import ago
 from clusteragent.lib.words import counted, grouped
 from nodes.models import Node
+from operators import fingerprints, login
 from operators.admin.base import list_url, row_url
 from operators.pages import base, stories, titles
 from operators.pages.pools import STATES, Member, NodePool, pools
-from operators.pages.remedies import GRAVE, lines
+from operators.pages.remedies import GRAVE, Line, lines
+from operators.pages.shared import Shared
 
 REFRESH_SECONDS = 5
+_SAFE = {"GET", "HEAD", "OPTIONS"}
 # Of pools, the rows; of stories, the lines.
 MOST_POOLS = 40
 MOST_STORIES = 8
@@ -85,7 +94,54 @@ def _share(needed: float, workers: int | None) -> float:
     return needed / workers if workers else 0.0
 
 
-def context(request: HttpRequest, take: Callable[[], Snapshot]) -> dict[str, Any]:
+def every_page(request: HttpRequest) -> dict[str, Any]:
+    """unfold's GLOBAL_CALLBACK: the gravest alerts, to those who may see the first page. Its colours come from a file: without
+    any here, unfold writes no style into the page.
+    """
+    found = alerts.gravest(fingerprints.differing()) if base.may_see(request) else []
+    return {"cluster_warnings": [_warning(Line(need, None)) for need in found], "colors": {}}
+
+
+def _warning(line: Line) -> SafeString:
+    age = f" ({line.age})" if line.age else ""
+    return format_html('<a href="{}">{}{}</a>', line.url, line.need.cause, age)
+
+
+def first_page(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
+    """unfold's DASHBOARD_CALLBACK: what the template of its first page is given."""
+    return context | _context(request, _shared.anew)
+
+
+@login.polls
+@base.fragment
+def fragment(request: HttpRequest) -> HttpResponse:
+    """The part of the first page that changes, which all tabs of this process share for a while."""
+    return TemplateResponse(request, "operators/now.html", _context(request, _shared.get))
+
+
+def _take() -> Snapshot:
+    return snapshot(fingerprints.differing())
+
+
+# Good for a little less than the time after which a tab asks again, which comes a moment early at times.
+_shared = Shared(_take, REFRESH_SECONDS - 0.5)
+
+
+class Changes:
+    """Middleware: whoever changes something here sees it in all tabs the next time that they are read."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        response = self._get_response(request)
+        # Calls of the API that nobody was found to make have no user at all.
+        if request.method not in _SAFE and request.user is not None and request.user.is_authenticated:
+            _shared.forget()
+        return response
+
+
+def _context(request: HttpRequest, take: Callable[[], Snapshot]) -> dict[str, Any]:
     """What the page's template needs; nothing for those who may not see it."""
     if not base.may_see(request):
         return {}

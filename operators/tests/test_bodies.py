@@ -16,8 +16,8 @@ from checks.sources import sets
 from checks.tests.cast import sent
 from clusteragent.lib import conf
 from operators.api import desired, parsers, views
-from operators.api.errors import FAILED
 from operators.api.views import SourceViewSet
+from operators.errors import FAILED
 from operators.roles import Role
 from operators.tests.cast import API, Caller, having, user
 from tests.table import table

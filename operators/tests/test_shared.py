@@ -12,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from checks.models import Source
 from checks.tests.cast import report
 from checks.tests.operators import superuser
-from operators.pages import home
+from operators.pages import now
 from operators.pages.shared import Shared
 from operators.roles import Role
 from operators.tests.cast import user
@@ -106,7 +106,7 @@ def test_one_that_hangs_keeps_nobody_from_an_answer(numbers: Callable[[], int]) 
 class TestFirstPage:
     @pytest.fixture(autouse=True)
     def _unhurried(self, warm: None, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(home, "_shared", Shared(home._take, 3600))
+        monkeypatch.setattr(now, "_shared", Shared(now._take, 3600))
 
     def test_tabs_that_read_it_anew_ask_once(self) -> None:
         one, other = superuser(), Client()
