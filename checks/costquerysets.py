@@ -10,7 +10,6 @@ from checks import models as clusterstore  # its classes take their managers fro
 from clusteragent.lib import conf
 from clusteragent.lib.database import batches
 from clusteragent.lib.database.sweeps import sweep
-from nodes.runnerstats import DEFAULT_WORKERS
 
 
 class CostQuerySet(models.QuerySet["clusterstore.Cost"]):
@@ -151,7 +150,7 @@ class CostQuerySet(models.QuerySet["clusterstore.Cost"]):
         (clusteragent_wanted_nodes).
         """
         with sweep() as cursor:
-            bounds = {"usual": DEFAULT_WORKERS, "most": conf.RUNNER_MAX_WORKERS}
+            bounds = {"usual": conf.DEFAULT_WORKERS, "most": conf.RUNNER_MAX_WORKERS}
             cursor.execute(self._FRESH + self._OWN_LOAD, bounds)
             return int(cursor.rowcount)
 

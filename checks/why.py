@@ -4,11 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.db.models import Count, F
+from django.db.models import F
 
-from checks.changes import Entry
+from checks.dispatcher.eligibility import look
 from checks.dispatcher.turns import entries_of
-from checks.eligibility import Eligibility, candidates, name_origins
 from checks.models import Assignment, Config, Move
 from checks.orders import Isolation, Order, Pin
 from checks.scrub import scrub
@@ -38,16 +37,6 @@ _LOSSES: Mapping[str, str] = {
     Move.Reason.PAUSED: "{source} ran it before",
     Move.Reason.INELIGIBLE: "{source} might not run it any more",
     Move.Reason.PINNED: "its pin took it away from {source}",
-}
-# Why a node gets nothing new, by its intake.
-_CLOSED: Mapping[str, str] = {
-    "draining": "it is drained",
-    "cordoned": "it is cordoned",
-    "leaving": "it said that it leaves",
-    "restarting": "it said that it restarts",
-    "flapping": "it comes and goes",
-    # What is open and yet accepts nothing is not heard.
-    "open": "it is silent",
 }
 
 
@@ -145,35 +134,13 @@ def _what(order: Order) -> str:
 def _refused(config: Config, owner: str) -> dict[str, list[str]]:
     """Why nodes other than its owner can't have it now, with their names."""
     [entry] = entries_of([config.pk])
-    reasons = _closed() | _not_eligible(entry)
+    snapshot = look()
+    snapshot.read_origins([entry])
     grouped: dict[str, list[str]] = {}
-    for name in sorted(reasons.keys() - {owner}):
-        grouped.setdefault(reasons[name], []).append(name)
+    for node in snapshot.nodes:
+        if node.name != owner and (why := snapshot.refusal(entry, node)):
+            grouped.setdefault(str(why), []).append(node.name)
     return dict(sorted(grouped.items(), key=lambda group: -len(group[1])))
-
-
-def _not_eligible(entry: Entry) -> dict[str, str]:
-    eligibility = Eligibility(candidates(Node.objects.known()))
-    if eligibility.needs_origins():
-        name_origins([entry])
-    return eligibility.refusals(entry)
-
-
-def _closed() -> dict[str, str]:
-    """Nodes that are given nothing, whatever it is, and why."""
-    nodes = Node.objects.known()
-    accepting = Node.objects.accepting()
-    steady = accepting.steady() if accepting.steady().exists() else accepting
-    closed: Any = nodes.exclude(pk__in=steady.values("pk")).with_state()
-    found: dict[str, str] = {node.name: _CLOSED[node.intake] for node in closed}
-    kept = Isolation.objects.filter(config__assignment__isnull=False).select_related("config__assignment__node")
-    for isolation in kept:
-        if isolation.config is not None:
-            found.setdefault(isolation.config.assignment.node.name, f"it is kept for {isolation.config}, alone there")
-    limited = nodes.filter(max_configs__isnull=False).annotate(number=Count("assignments"))
-    for node in limited.filter(number__gte=F("max_configs")):
-        found.setdefault(node.name, f"it has the most configs that it may have, {node.max_configs}")
-    return found
 
 
 def listed(names: Sequence[str], most: int = 5) -> str:

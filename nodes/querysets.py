@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import reduce
+from operator import or_
 
 import structlog
 from django.db import connection, models, transaction
@@ -53,6 +55,22 @@ class UnknownNode(LookupError):
     """No such node reports to us."""
 
 
+def closed() -> dict[str, Q]:
+    """What a node is that gets nothing new: {word: condition}. Where several hold, the first names it."""
+    return {
+        "draining": Q(draining=True),
+        "cordoned": Q(schedulable=False),
+        "leaving": Q(leaving=True),
+        "restarting": Q(kept_until__gte=Now()),
+    }
+
+
+def intake() -> Case:
+    """`open`, or why a node gets nothing new: closed, or flapping, if others can take it."""
+    words = closed() | {"flapping": Q(not_before__gte=Now())}
+    return Case(*(When(condition, then=Value(word)) for word, condition in words.items()), default=Value("open"))
+
+
 class NodeQuerySet(RegistrationQuerySet):
     def known(self) -> NodeQuerySet:
         """Nodes that are not lost."""
@@ -71,14 +89,14 @@ class NodeQuerySet(RegistrationQuerySet):
         return self.known().filter(heard | Exists(nodestore.Hearing.objects.deaf_lately()))
 
     def accepting(self) -> NodeQuerySet:
-        """Nodes that may be given work: neither cordoned nor saying goodbye, and heard within half the timeout, or all known
-        in the first half after we were deaf.
+        """Nodes that may be given work: not closed, and heard within half the timeout, or all known in the first half after we
+        were deaf.
 
         Of nodes that die together some expire first; their work must not go to those that are about to.
         """
         heard = Q(heartbeat__seen_at__gte=ago(conf.NODE_EXPIRATION_TIMEOUT / 2))
         listening = self.known().filter(heard | Exists(nodestore.Hearing.objects.deaf_lately(1 / 2)))
-        return listening.filter(Q(kept_until=None) | Q(kept_until__lt=Now()), schedulable=True, leaving=False)
+        return listening.exclude(reduce(or_, closed().values()))
 
     def steady(self) -> NodeQuerySet:
         """Without those that come and go."""
@@ -122,16 +140,22 @@ class NodeQuerySet(RegistrationQuerySet):
         silent = When(heartbeat__seen_at__lt=ago(conf.NODE_EXPIRATION_TIMEOUT / 2), then=Value("silent"))
         lost = When(heartbeat__isnull=True, then=Value("lost"))
         silence = ExpressionWrapper(Now() - F("heartbeat__seen_at"), DurationField())
-        refusals = {
-            "draining": Q(draining=True),
-            "cordoned": Q(schedulable=False),
-            "leaving": Q(leaving=True),
-            "restarting": Q(kept_until__gte=Now()),
-            "flapping": Q(not_before__gte=Now()),
-        }
-        intake = Case(*(When(why, then=Value(word)) for word, why in refusals.items()), default=Value("open"))
         found: NodeQuerySet = self.annotate(
-            state=Case(lost, silent, default=Value("alive")), silence=silence, intake=intake
+            state=Case(lost, silent, default=Value("alive")), silence=silence, intake=intake()
+        )
+        return found
+
+    def with_signal(self) -> NodeQuerySet:
+        """Each known node with its `intake`, and its `signal`: heard within half the timeout; `unsure`, since we were deaf until
+        just now; `silent`; or `overdue`, for longer than the timeout.
+        """
+        half, whole = (ago(conf.NODE_EXPIRATION_TIMEOUT * share) for share in (1 / 2, 1))
+        deaf = nodestore.Hearing.objects.deaf_lately
+        heard = When(heartbeat__seen_at__gte=half, then=Value("heard"))
+        unsure = When(Exists(deaf(1 / 2)), then=Value("unsure"))
+        silent = When(Q(heartbeat__seen_at__gte=whole) | Exists(deaf()), then=Value("silent"))
+        found: NodeQuerySet = self.known().annotate(
+            signal=Case(heard, unsure, silent, default=Value("overdue")), intake=intake()
         )
         return found
 

@@ -4,10 +4,11 @@ import math
 from collections.abc import Sequence
 from datetime import timedelta
 
+from checks.dispatcher.eligibility import look
 from checks.dispatcher.misplaced import Judge, JudgedPools
 from checks.dispatcher.placing import NO_PILE_UP, no_pile_up
 from checks.dispatcher.steering import leave_alone, move_astray, resume
-from checks.dispatcher.turns import Placement, Pools, Turn, committed, entries_of, in_chunks, sketches
+from checks.dispatcher.turns import Pools, Turn, committed, entries_of, in_chunks, sketches
 from checks.models import Assignment, Config, Move
 from checks.orders import Isolation, Pause
 from checks.querysets import AssignmentQuerySet
@@ -36,9 +37,8 @@ def give_away(*, term: int | None = None) -> list[Move]:
     latest = NodeEvent.objects.filter(kind=NodeEvent.Kind.LEAVING, time__gte=ago(NO_PILE_UP))
     most = no_pile_up(len(rows)) if latest.exists() else math.inf
     pools = Pools(most)
-    placement = pools.look()
-    hopeful = sketches(rows, with_origins=placement.eligibility.needs_origins())
-    ids = [entry.id for entry in hopeful if placement.has_place(entry)]
+    snapshot = pools.look()
+    ids = [entry.id for entry in sketches(rows, snapshot) if snapshot.has_place(entry)]
     return in_chunks(ids, lambda chunk: _give_away(chunk, pools, term), pools)
 
 
@@ -74,12 +74,12 @@ def budget() -> int:
 
 def _misplaced(assignments: AssignmentQuerySet) -> tuple[list[int], list[int]]:
     """Of these, the configs that may not run where they are, and those that should not."""
-    judge = Judge(Placement())
+    judge = Judge(look())
     if judge.is_content():
         return [], []
     must, should = [], []
     rows = assignments.order_by("config_id").values_list("config_id", "config__name", "node_id")
-    for entry in sketches(rows, with_origins=judge.eligibility.needs_origins()):
+    for entry in sketches(rows, judge.snapshot):
         if judge.must_go(entry):
             must.append(entry.id)
         elif judge.should_go(entry):

@@ -66,7 +66,7 @@ class NodePageAdmin(NodeWithConfigsAdmin):
         return ["forget"] if node.state == "lost" else super().row_actions(request, node)
 
     def page(self, request: HttpRequest, node: Any) -> dict[str, Any]:
-        load = None if node.state == "lost" else _load(node)
+        load = None if node.state == "lost" else costs.loads()[node.pk]
         return {"facts": _facts(node, load), "load": load, "drain": _drain(node) if node.draining else None}
 
     def tables(self, request: HttpRequest, node: Node) -> list[Table]:
@@ -95,11 +95,6 @@ def loss(request: HttpRequest, pk: int) -> HttpResponse:
         "more": len(found.placed) - MOST_HEIRS,
     }
     return TemplateResponse(request, "operators/loss.html", context)
-
-
-def _load(node: Any) -> float:
-    """The workers that it needs, divided by those that it has."""
-    return costs.by_node().get(node.pk, 0.0) / costs.workers()[node.pk]
 
 
 def _facts(node: Any, load: float | None) -> list[tuple[str, Any]]:
