@@ -28,7 +28,7 @@ from clusteragent.lib.scrub import scrub
 from clusteragent.lib.shortids import short_id
 from nodes.declarations import listed, parse
 from nodes.models import Hearing, Node, NodeType
-from nodes.querysets import UnknownNode
+from nodes.querysets import OPEN, UnknownNode
 from nodes.runnerstats import capacity
 
 T = TypeVar("T")
@@ -447,7 +447,7 @@ def _warmup(snapshot: Snapshot, node: Candidate) -> Refusal | None:
 
 
 def _intake(snapshot: Snapshot, node: Candidate) -> Refusal | None:
-    return None if node.intake in ("open", "flapping") else Refusal(Reason[node.intake.upper()])
+    return None if node.intake in OPEN else Refusal(Reason[node.intake.upper()])
 
 
 def _silence(snapshot: Snapshot, node: Candidate) -> Refusal | None:
