@@ -12,20 +12,21 @@ from django.db import OperationalError
 from django.db.models import F
 from django.db.models.functions import Now
 
-from checks import costs, dispatcher, plans
+from checks import dispatcher, plans
 from checks.balancing import spread
-from checks.changes import Entry
+from checks.dispatcher import costs
+from checks.dispatcher.changes import Entry
 from checks.dispatcher.eligibility import ORDER, look
 from checks.dispatcher.misplaced import Judge, JudgedPools
-from checks.dispatcher.steering import accepting, check_admitted, dispatchable
+from checks.dispatcher.orders import accepting, check_admitted, dispatchable
 from checks.models import Assignment, ClusterStore, Config, Move, Plan
-from checks.orders import Pin
+from checks.models.orders import Pin
 from checks.plans import StalePlan
 from checks.plans.applying import check_fresh
-from clusteragent.lib.admin import numbered
 from clusteragent.lib.shortids import short_id
+from clusteragent.lib.words import numbered
 from nodes.models import Node
-from nodes.querysets import UnknownNode
+from nodes.models.querysets import UnknownNode
 
 # What a verb says to an order that can't be carried out.
 REFUSALS = (UnknownNode, dispatcher.NotAccepting, dispatcher.NotDispatchable)

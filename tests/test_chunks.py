@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 from django.db import connection, transaction
 
-from checks import dispatcher, plans, previews, sending
-from checks.dispatcher import turns
+from checks import dispatcher, plans, previews
+from checks.dispatcher import transaction as turns
 from checks.models import Assignment, ClusterStore, Config, Move, Source
-from checks.orders import Isolation, Pause, Pin
+from checks.models.orders import Isolation, Pause, Pin
+from checks.sources import origins
 from checks.tests.balance import furnish
 from checks.tests.cast import config, dangling, owners, report, sent, silence
 from checks.tests.operators import superuser
@@ -123,7 +124,7 @@ VERBS: dict[str, Callable[[], Any]] = {
     "resume": lambda: dispatcher.resume(Pause.objects.values_list("config_id", flat=True)),
     "isolate": lambda: dispatcher.isolate(ids()[:1]),
     "undo": lambda: dispatcher.undo(Move.objects.values_list("pk", flat=True), actor="olga"),
-    "put": lambda: sending.put("admin", "new", config()),
+    "put": lambda: origins.put("admin", "new", config()),
     "rebalance": lambda: plans.rebalance(actor="olga", force=True, unlimited=True),
     "apply": lambda: previews.apply(previews.pause(ids()[:1], actor="olga"), actor="olga"),
     "rules": lambda: NodeRule.objects.apply(),
@@ -235,8 +236,8 @@ def test_configs_are_isolated_all_or_none_of_them() -> None:
 
 def test_a_config_with_more_shards_than_a_chunk_is_cut_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     urls = tuple(f"url: http://{number}\n" for number in range(5))
-    sending.put("admin", "many", config(instances=urls))
+    origins.put("admin", "many", config(instances=urls))
     monkeypatch.setattr(conf, "INSTANCE_SHARDING_ENABLED", True)
     monkeypatch.setattr(dispatcher, "CHUNK", 2)
-    sending.put("admin", "many", config(instances=urls))
+    origins.put("admin", "many", config(instances=urls))
     assert {key for key in owners() if key.startswith("many")} == {f"many#{number}" for number in range(5)}

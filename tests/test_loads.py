@@ -4,7 +4,8 @@ import pytest
 from django.test import Client
 from prometheus_client.parser import text_string_to_metric_families
 
-from checks import dispatcher, loss, plans, previews
+from checks import dispatcher, plans, previews
+from checks.explain import loss
 from checks.models import Config, Move
 from checks.tests.balance import furnish, join
 from checks.tests.cast import owners, sent

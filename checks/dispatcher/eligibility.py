@@ -17,19 +17,19 @@ from typing import NamedTuple, TypeVar
 from django.db.models import Count, Q, TextField, Value
 from django.db.models.functions import Concat
 
-from checks import costs
 from checks.balancing import Pool
-from checks.changes import Entry
+from checks.dispatcher import costs
+from checks.dispatcher.changes import Entry
 from checks.models import Assignment, Origin
-from checks.orders import Isolation, Pin, Rule
+from checks.models.orders import Isolation, Pin, Rule
 from clusteragent.lib import conf
-from clusteragent.lib.admin import numbered
 from clusteragent.lib.scrub import scrub
 from clusteragent.lib.shortids import short_id
+from clusteragent.lib.words import numbered
 from nodes.declarations import listed, parse
 from nodes.models import Hearing, Node, NodeType
-from nodes.querysets import OPEN, UnknownNode
-from nodes.runnerstats import capacity
+from nodes.models.querysets import OPEN, UnknownNode
+from nodes.models.runnerstats import capacity
 
 T = TypeVar("T")
 

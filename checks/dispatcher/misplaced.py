@@ -2,12 +2,11 @@
 
 from collections import Counter
 
-from checks import freezes
-from checks.changes import Entry
+from checks.dispatcher.changes import Entry
 from checks.dispatcher.eligibility import Candidate, Snapshot
-from checks.dispatcher.turns import Pools
-from checks.models import Move
-from checks.orders import Pin
+from checks.dispatcher.transaction import Pools
+from checks.models import Move, freezes
+from checks.models.orders import Pin
 
 
 class Judge:

@@ -3,9 +3,9 @@
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from checks.changes import Entry
+from checks.dispatcher.changes import Entry
 from checks.dispatcher.eligibility import UNDO, look
-from checks.dispatcher.turns import CHUNK, Turn, committed, entries_of
+from checks.dispatcher.transaction import CHUNK, Turn, committed, entries_of
 from checks.models import Move
 
 

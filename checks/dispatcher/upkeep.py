@@ -6,12 +6,12 @@ from datetime import timedelta
 
 from checks.dispatcher.eligibility import look
 from checks.dispatcher.misplaced import Judge, JudgedPools
+from checks.dispatcher.orders import leave_alone, move_astray, resume
 from checks.dispatcher.placing import NO_PILE_UP, no_pile_up
-from checks.dispatcher.steering import leave_alone, move_astray, resume
-from checks.dispatcher.turns import Pools, Turn, committed, entries_of, in_chunks, sketches
+from checks.dispatcher.transaction import Pools, Turn, committed, entries_of, in_chunks, sketches
 from checks.models import Assignment, Config, Move
-from checks.orders import Isolation, Pause
-from checks.querysets import AssignmentQuerySet
+from checks.models.map import AssignmentQuerySet
+from checks.models.orders import Isolation, Pause
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
 from nodes.models import Hearing, Node, NodeEvent

@@ -9,11 +9,11 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db.models.functions import Now
 
-from checks import until
 from checks.dispatcher import told
 from checks.models import Config, Move
 from checks.previews import REFUSALS
-from checks.scrub import scrub
+from checks.wire.scrub import scrub
+from clusteragent.lib import deadlines
 from nodes.models import Hearing
 
 ACTOR = "command line"
@@ -31,7 +31,7 @@ def add_answer(parser: CommandParser) -> None:
 
 def add_order(parser: CommandParser) -> None:
     """What is ordered of them: until when, and why."""
-    parser.add_argument("--until", metavar="TIME", default="", help=until.HELP.replace("%", "%%"))
+    parser.add_argument("--until", metavar="TIME", default="", help=deadlines.HELP.replace("%", "%%"))
     parser.add_argument("--note", default="", help="why, for those who find it so")
 
 
@@ -59,7 +59,7 @@ def end(options: dict[str, Any]) -> datetime | None:
     """When what is ordered ends, if it does."""
     now = Hearing.objects.annotate(now=Now()).values_list("now", flat=True).get()
     try:
-        return until.parse(options["until"], now) if options["until"] else None
+        return deadlines.parse(options["until"], now) if options["until"] else None
     except (ValueError, OverflowError) as error:
         raise CommandError(f"--until {options['until']}: {error}") from error
 

@@ -8,14 +8,13 @@ from django.db import OperationalError
 from django.db.models import F
 from django.db.models.functions import Now
 
-from checks import freezes
-from checks.changes import Entry
 from checks.dispatcher import CHUNK
+from checks.dispatcher.changes import Entry
 from checks.dispatcher.eligibility import BALANCE, Snapshot, look
-from checks.dispatcher.turns import Turn, committed, entries_of
-from checks.models import Move, Plan
-from checks.orders import Isolation
-from checks.querysets import NotLeader
+from checks.dispatcher.transaction import Turn, committed, entries_of
+from checks.models import Move, Plan, freezes
+from checks.models.map import NotLeader
+from checks.models.orders import Isolation
 from clusteragent.lib.scrub import scrub
 from clusteragent.lib.shortids import short_id
 

@@ -4,13 +4,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from checks import balancing, costs
+from checks import balancing
 from checks.balancing import PlannedMove
-from checks.changes import Entry
+from checks.dispatcher import costs
+from checks.dispatcher.changes import Entry
 from checks.dispatcher.eligibility import BALANCE, Candidate, Snapshot, look
 from checks.models import ClusterStore, Plan
-from checks.orders import Isolation, Pin
-from checks.planquerysets import Held
+from checks.models.orders import Isolation, Pin
+from checks.models.plans import Held
 from clusteragent.lib import conf
 
 Moves = list[PlannedMove[str, str]]

@@ -5,10 +5,10 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from checks.balancing import Spread, spread
-from checks.changes import Entry
+from checks.dispatcher.changes import Entry
 from checks.dispatcher.eligibility import PLACEMENT, Candidate, Snapshot
 from checks.models import Plan
-from checks.planquerysets import Held
+from checks.models.plans import Held
 from checks.plans import survey
 from checks.plans.making import describe
 

@@ -10,10 +10,10 @@ from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 
 from checks import dispatcher
-from checks.changes import Entry
+from checks.dispatcher.changes import Entry
 from checks.dispatcher.eligibility import BALANCE, ORDER, PLACEMENT, UNDO, Asker, Reason, Refusal, look
 from checks.models import Config
-from checks.orders import Pin, Rule
+from checks.models.orders import Pin, Rule
 from checks.tests.cast import counts, dangling, lead, owners, report, sent, silence
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago

@@ -10,7 +10,7 @@ from django.db.models.functions import Now
 from checks import dispatcher, plans
 from checks.dispatcher.eligibility import Snapshot, look
 from checks.models import Assignment, Config, Instance, Move, Plan
-from checks.orders import Rule
+from checks.models.orders import Rule
 from checks.plans import survey
 from checks.tests.balance import LONG_AGO, fetch, furnish, join, routes, settle
 from checks.tests.cast import owners, report, sent, silence

@@ -10,7 +10,7 @@ from django.db.models.functions import Now
 from checks import dispatcher, plans
 from checks.dispatcher import NotLeader
 from checks.models import Config, Move, Plan
-from checks.orders import Rule
+from checks.models.orders import Rule
 from checks.plans import StalePlan, applying
 from checks.tests.balance import furnish, join, routes, settle
 from checks.tests.cast import lead, ledger, owners, report, sent, silence, versions

@@ -9,11 +9,11 @@ from django.utils import timezone
 
 from checks import dispatcher, plans, previews
 from checks.models import Config, Move, Plan
-from checks.orders import Pause, Pin, Rule
+from checks.models.orders import Pause, Pin, Rule
 from checks.plans import StalePlan
 from checks.tests.cast import counts, ledger, owners, report, sent, silence
 from nodes.models import Node
-from nodes.querysets import UnknownNode
+from nodes.models.querysets import UnknownNode
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
 

@@ -9,7 +9,7 @@ from django.db.models.functions import Now
 
 from checks import dispatcher
 from checks.models import Config
-from checks.orders import Pause, Pin, Rule
+from checks.models.orders import Pause, Pin, Rule
 from checks.tests.cast import dangling, ledger, owners, report, sent
 from checks.tests.operators import config
 from nodes.models import Node, Runner, RunnerStats

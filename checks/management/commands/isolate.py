@@ -3,7 +3,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from checks import costs, isolating
+from checks.dispatcher import costs, isolation
 
 
 class Command(BaseCommand):
@@ -16,7 +16,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         costs.measure()
-        answer = isolating.isolate(options["check_id"], actor="command line", note=options["note"])
+        answer = isolation.isolate(options["check_id"], actor="command line", note=options["note"])
         if options["json"]:
             self.stdout.write(json.dumps(answer._asdict()))
         elif answer.is_isolated:

@@ -3,7 +3,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from clusteragent.lib.admin import numbered
+from clusteragent.lib.words import numbered
 from nodes.models import Node
 
 
