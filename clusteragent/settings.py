@@ -10,7 +10,7 @@ from django.core.management.utils import get_random_secret_key
 from django.templatetags.static import static
 from psycopg.conninfo import conninfo_to_dict
 
-from clusteragent.lib import conf, logs, postgres
+from clusteragent.lib import conf, logs, poolers, postgres
 
 # Which of the two web servers this process is: `agents` or `operators`. Every other process sees what operators see.
 PORT = os.environ.get("CLUSTERAGENT_PORT", "operators")
@@ -88,7 +88,7 @@ def _database() -> dict[str, Any]:
     # a crash, which may lose the last of them, no pass counts silence from before (nodes.models.Memory). A process that is
     # stopped within a transaction must not keep what it locked. Node agents' calls look rows up by their keys: a plan that was
     # kept since a table was empty would read all of it for each.
-    limits = "-c idle_in_transaction_session_timeout=5s " + (
+    limits = f"{poolers.MARKED} -c idle_in_transaction_session_timeout=5000 " + (
         "-c statement_timeout=1500 -c lock_timeout=1000 -c synchronous_commit=off -c enable_seqscan=off -c jit=off"
         if PORT == "agents"
         else "-c statement_timeout=60s -c lock_timeout=10s"
@@ -100,8 +100,10 @@ def _database() -> dict[str, Any]:
         "keepalives_interval": 2,
         "keepalives_count": 3,
         "application_name": f"clusteragent {PORT}",
-        # Heartbeats are one statement, again and again: planning it takes longer than running it.
-        **({"server_side_binding": True, "prepare_threshold": 5} if PORT == "agents" else {}),
+        # Heartbeats are one statement, again and again: planning it takes longer than running it. Who names the server itself
+        # beside DATABASE_URL has a pooler there, and what one transaction prepared the next one does not find.
+        **({"server_side_binding": True} if PORT == "agents" else {}),
+        **({"prepare_threshold": 5} if PORT == "agents" and not conf.DIRECT_DATABASE_URL else {}),
         **{name: value for name, value in parts.items() if name not in {"dbname", "user", "password", "host", "port"}},
     }
     options["options"] = f"{limits} {options.get('options', '')}".strip()

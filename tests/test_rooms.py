@@ -7,7 +7,7 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
+from tests.table import table
 
 ROOT = Path(__file__).parent.parent
 FLOORS = ["clusteragent.lib", "nodes", "checks", "operators", "clusteragent"]
@@ -40,7 +40,7 @@ def imports(path: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-@pytest.mark.parametrize(("module", "path"), list(modules()), ids=lambda value: value if isinstance(value, str) else "")
+@table(("module", "path"), modules())
 def test_a_room_imports_only_itself_and_what_is_below(module, path):
     here = room(module)
     assert here is not None

@@ -17,6 +17,7 @@ from clusteragent.lib.options import groups
 from nodes.declarations import canonical, parse
 from nodes.models import Node
 from tests import peer_cases
+from tests.table import table
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
 
@@ -49,14 +50,14 @@ def claim(monkeypatch: pytest.MonkeyPatch, claims: dict[str, list[str]]) -> None
     monkeypatch.setattr(conf, "RUNNER_GROUPS", {check: group for group in claims for check in claims[group]})
 
 
-@pytest.mark.parametrize("name", ACCEPTANCE)
+@table("name", ACCEPTANCE)
 def test_what_a_declaration_admits(name: str) -> None:
     given, expected = case(name)
     admits = parse(canonical(**(given["compat"] or {}))).admits(given["check"])
     assert admits is expected.get("eligible", expected.get("accepts"))
 
 
-@pytest.mark.parametrize("name", SIGNATURES)
+@table("name", SIGNATURES)
 def test_declarations_that_mean_the_same_are_the_same(name: str) -> None:
     """The peer's signature is a text of its own; ours is JSON, and empty where nothing is restricted."""
     given, expected = case(name)
@@ -99,7 +100,7 @@ def test_a_later_declaration_replaces_the_first() -> None:
     assert Node.objects.get().declared == canonical(**expected["kept"])
 
 
-@pytest.mark.parametrize("name", PARSING)
+@table("name", PARSING)
 def test_how_runner_groups_are_read(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     given, expected = case(name)
     monkeypatch.setenv("DD_CLUSTER_CHECKS_RUNNER_GROUPS", given["option"])

@@ -132,7 +132,7 @@ class RunnerQuerySet(models.QuerySet["nodestore.Runner"]):
 class RunnerStatsQuerySet(models.QuerySet["nodestore.RunnerStats"]):
     def replace(self, told: Mapping[int, Sequence[CheckStats]]) -> None:
         """Make these all that is known of these nodes' checks. The caller holds their Runner rows."""
-        self.filter(node_id__in=list(told))._raw_delete(self.db)
+        self.filter(node_id__in=list(told)).delete()
         columns = ", ".join(("node_id", *CheckStats._fields))
         # By COPY, since a round of many nodes has more rows than bulk_create writes in a second.
         statement = f"COPY nodes_runnerstats ({columns}) FROM STDIN"

@@ -1,10 +1,13 @@
 """What operators do: find a check, see why it is where it is, move it, take that back; drain a node; pause some checks."""
 
+import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.cluster import NODES, PATIENCE, Cluster
 from tests.browser.visit import search
 from tests.replicas import wait_for
+
+pytestmark = pytest.mark.processes
 
 
 def other_than(node: str) -> str:
