@@ -16,10 +16,9 @@ from checks import dispatcher, plans
 from checks.balancing import spread
 from checks.dispatcher import costs
 from checks.dispatcher.changes import Entry
+from checks.dispatcher.eligibility import ORDER, look
 from checks.dispatcher.misplaced import Judge, JudgedPools
 from checks.dispatcher.orders import accepting, check_admitted, dispatchable
-from checks.dispatcher.transaction import Placement
-from checks.eligibility import name_origins
 from checks.models import Assignment, ClusterStore, Config, Move, Plan
 from checks.models.orders import Pin
 from checks.plans import StalePlan
@@ -53,12 +52,13 @@ def reassign(
     config_ids: Collection[int], node: str, *, actor: str, hold: bool = False, until: datetime | None = None, note: str = ""
 ) -> Plan:  # fmt: skip
     """The plan to give configs to a node; hold: and to pin them there, until then. Raises REFUSALS."""
-    entries, target = dispatchable(config_ids), accepting(node)
+    snapshot = look(ORDER)
+    entries, target = dispatchable(config_ids), accepting(snapshot, node)
     for entry in entries if hold else ():
         entry.pin = None
-    check_admitted(target, [entry for entry in entries if entry.owner != target.pk])
+    check_admitted(snapshot, target, [entry for entry in entries if entry.owner != target.id])
     order = {"verb": "reassign", "node": node, "hold": hold, "until": _text(until), "note": note}
-    return _store(Move.Reason.OPERATOR, [(entry, target.pk) for entry in entries], order, actor)
+    return _store(Move.Reason.OPERATOR, [(entry, target.id) for entry in entries], order, actor)
 
 
 def pin(
@@ -178,16 +178,15 @@ _VERBS: Mapping[str, Callable[[Sequence[int], _Order, JudgedPools, str], list[Mo
 
 def _where_pins_lead(entries: Sequence[Entry]) -> Iterable[tuple[Entry, int | None]]:
     """As moving what is astray would do it now."""
-    placement = Placement()
-    judge = Judge(placement)
-    if judge.eligibility.needs_origins():
-        name_origins(entries)
+    snapshot = look()
+    judge = Judge(snapshot)
+    snapshot.read_origins(entries)
     for entry in entries:
         must = judge.must_go(entry)
         if not (must or judge.should_go(entry)):
             yield entry, entry.owner
         else:
-            to = placement.choose(entry)
+            to = snapshot.choose(entry)
             yield entry, to if to is not None or must else entry.owner
 
 
@@ -225,7 +224,7 @@ def _row(entry: Entry, to: int | None, names: Mapping[int, str], cost: float) ->
 def _loads(shifts: Iterable[tuple[int | None, int | None, float]], names: Mapping[int, str]) -> dict[str, Any]:
     """How loaded the nodes are before and after cost went from one to another: the plan's columns."""
     needed, capacity = costs.by_node(), costs.capacity()
-    before = {pk: needed.get(pk, 0.0) / capacity[pk] for pk in capacity}
+    before = costs.loads(needed, capacity)
     after = dict(before)
     touched = set()
     for source, to, cost in shifts:

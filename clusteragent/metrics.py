@@ -25,7 +25,6 @@ from clusteragent.lib.scrub import scrub
 from clusteragent.lib.shortids import short_id
 from clusteragent.models import Announcement
 from nodes.models import Hearing, Node, Runner, RunnerStats
-from nodes.models.runnerstats import DEFAULT_WORKERS
 from nodes.views import AgentView
 from operators import fingerprints
 from operators.api import permissions
@@ -178,7 +177,7 @@ def _unscheduled(configs: QuerySet[Config]) -> Samples:
 
 def _of_load(nodes: _Nodes) -> Iterator[Family]:
     needed, capacity = costs.by_node(), costs.capacity()
-    load = {pk: needed.get(pk, 0) / able for pk, able in capacity.items()}
+    load = costs.loads(needed, capacity)
     text = "Expected load of a node: the workers that its configs need, by those it has, times its weight."
     yield _gauge("clusteragent_expected_load", text, nodes.series(load, max), "node")
     yield _gauge("cluster_checks_predicted_utilization", text, nodes.series(load, max), "node")
@@ -193,7 +192,7 @@ def _wanted_nodes(placed: float, capacity: Collection[float]) -> Samples:
     if not Cost.objects.exists():
         return []
     total = placed + costs.means().usual * Config.objects.dangling().count()
-    each = sum(capacity) / len(capacity) if capacity else DEFAULT_WORKERS
+    each = sum(capacity) / len(capacity) if capacity else conf.DEFAULT_WORKERS
     # Rounded, lest a sum that is a trifle too large wants a node more.
     return [((), math.ceil(round(total / (TARGET_UTILIZATION * each), 6)))]
 

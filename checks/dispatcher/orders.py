@@ -5,14 +5,12 @@ from datetime import datetime
 from typing import Any
 
 from checks.dispatcher.changes import Entry
+from checks.dispatcher.eligibility import ORDER, Candidate, Snapshot, look
 from checks.dispatcher.misplaced import JudgedPools
 from checks.dispatcher.transaction import Pools, Turn, committed, entries_of, in_chunks
-from checks.eligibility import Eligibility, candidates, name_origins
 from checks.models import Assignment, Config, Move, Origin
 from checks.models.orders import Isolation, Order, Pause, Pin
-from clusteragent.lib import conf
-from nodes.models import Hearing, Node
-from nodes.models.querysets import UnknownNode
+from nodes.models import Node
 
 # How often what was moved away from isolated configs may itself be isolated, and find others where it comes to.
 MOST_ROUNDS = 3
@@ -97,14 +95,12 @@ def leave_alone(config_ids: Collection[int], reason: str, *, term: int | None = 
 
 def move_astray(turn: Turn, entries: Sequence[Entry], pools: JudgedPools) -> None:
     """Move those that may not, or should not, run where they are."""
-    placement = pools.at(turn.store.revision)
-    judge = pools.judge
-    if judge.eligibility.needs_origins():
-        name_origins(entries)
+    snapshot, judge = pools.at(turn.store.revision), pools.judge
+    snapshot.read_origins(entries)
     for why, group in _grouped(entries, judge.must_go).items():
-        turn.relocate(group, placement, why, dangle=True)
+        turn.relocate(group, snapshot, why, dangle=True)
     for why, group in _grouped(entries, judge.should_go).items():
-        turn.relocate(group, placement, why)
+        turn.relocate(group, snapshot, why)
 
 
 def _grouped(entries: Iterable[Entry], judgement: Callable[[Entry], str]) -> dict[str, list[Entry]]:
@@ -151,12 +147,12 @@ def _alone_on(nodes: Collection[int]) -> dict[int, int]:
 @committed
 def _move_away(company: Sequence[int], reason: str, pools: Pools, term: int | None, actor: str) -> list[Move]:
     turn = Turn(term, actor)
-    placement = pools.at(turn.store.revision)
+    snapshot = pools.at(turn.store.revision)
     entries = [entry for entry in entries_of(company) if entry.owner is not None]
     alone = _alone_on({entry.owner for entry in entries if entry.owner})
     # A node that is kept for another isolated config would only send it back.
-    if not placement.is_kept:
-        turn.relocate([one for one in entries if alone.get(one.owner or 0, one.id) != one.id], placement, reason)
+    if not snapshot.is_all_kept:
+        turn.relocate([one for one in entries if alone.get(one.owner or 0, one.id) != one.id], snapshot, reason)
     if turn.moves:
         return turn.finish()
     pools.keep()
@@ -166,13 +162,14 @@ def _move_away(company: Sequence[int], reason: str, pools: Pools, term: int | No
 @committed
 def _reassign(ids: Sequence[int], node_name: str, actor: str) -> list[Move]:
     turn = Turn(None, actor)
-    node = accepting(node_name)
-    moving = [entry for entry in dispatchable(ids) if entry.owner != node.pk]
-    check_admitted(node, moving)
+    snapshot = look(ORDER)
+    node = accepting(snapshot, node_name)
+    moving = [entry for entry in dispatchable(ids) if entry.owner != node.id]
+    check_admitted(snapshot, node, moving)
     assigned = [entry for entry in moving if entry.owner is not None]
     dangling = [entry for entry in moving if entry.owner is None]
     for entry in moving:
-        turn.move(entry, node.pk, Move.Reason.OPERATOR)
+        turn.move(entry, node.id, Move.Reason.OPERATOR)
     turn.transfer(assigned, Move.Reason.OPERATOR)
     turn.assign(dangling, Move.Reason.OPERATOR)
     Config.objects.settle([entry.id for entry in dangling])
@@ -243,36 +240,18 @@ def dispatchable(ids: Collection[int], *, paused: bool = False) -> list[Entry]:
     return entries
 
 
-def accepting(name: str) -> Node:
+def accepting(snapshot: Snapshot, name: str) -> Candidate:
     """The node of this name, which may be given work. Raises UnknownNode or NotAccepting."""
-    node = Node.objects.known().filter(name=name).first()
-    if node is None:
-        raise UnknownNode(f"node {name} is unknown")
-    if not node.schedulable:
-        raise NotAccepting(f"node {name} is cordoned: it gets nothing new")
-    if node.leaving:
-        raise NotAccepting(f"node {name} said that it leaves: it gets nothing new")
-    if not Node.objects.alive().filter(pk=node.pk).exists():
-        raise NotAccepting(f"node {name} is silent for longer than {conf.NODE_EXPIRATION_TIMEOUT.total_seconds():g} s")
-    if Hearing.objects.filter(warmup=True).exists():
-        raise NotAccepting("nothing is placed before the warm-up of this new database is over")
+    node = snapshot.named(name)
+    if why := snapshot.closed(node):
+        raise NotAccepting(why.of(f"node {name}"))
     return node
 
 
-def check_admitted(node: Node, entries: Sequence[Entry]) -> None:
-    """Raise NotAccepting where a rule, a pin, an isolation or the node itself refuses one of these."""
-    [candidate] = candidates(Node.objects.filter(pk=node.pk))
-    eligibility = Eligibility([candidate])
-    if eligibility.needs_origins():
-        name_origins(entries)
+def check_admitted(snapshot: Snapshot, node: Candidate, entries: Sequence[Entry]) -> None:
+    """Raise NotAccepting where the node may not have one of these, on top of what it has."""
+    snapshot.read_origins(entries)
     for entry in entries:
-        if entry.pin is not None and not entry.pin.matches(node.name, node.labels):
-            raise NotAccepting(f"{entry.shown} is pinned to {entry.pin}: unpin it first")
-        if why := eligibility.refusals(entry).get(node.name):
-            raise NotAccepting(f"node {node.name} can't have {entry.shown}: {why}")
-        eligibility.take(entry, node.pk)
-    alone = Isolation.objects.filter(config__assignment__node=node).exclude(config__in=[entry.id for entry in entries])
-    if lonely := alone.select_related("config").first():
-        raise NotAccepting(f"node {node.name} is kept for {lonely.config}, which is {lonely.reason}")
-    if node.max_configs is not None and node.assignments.count() + len(entries) > node.max_configs:
-        raise NotAccepting(f"node {node.name} may have at most {node.max_configs} configs")
+        if why := snapshot.refusal(entry, node):
+            raise NotAccepting(f"node {node.name} can't have {entry.shown}: {why.advised()}")
+        snapshot.take(entry, node.id)

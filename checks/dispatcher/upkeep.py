@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from checks.dispatcher import transaction
+from checks.dispatcher.eligibility import look
 from checks.dispatcher.misplaced import Judge, JudgedPools
 from checks.dispatcher.orders import leave_alone, move_astray, resume
 from checks.dispatcher.placing import NO_PILE_UP, no_pile_up
-from checks.dispatcher.transaction import Placement, Pools, Turn, committed, entries_of, in_chunks, sketches
+from checks.dispatcher.transaction import Pools, Turn, committed, entries_of, in_chunks, sketches
 from checks.models import Assignment, Config, Move
 from checks.models.map import AssignmentQuerySet
 from checks.models.orders import Isolation, Pause
@@ -38,9 +39,8 @@ def give_away(*, term: int | None = None) -> list[Move]:
     latest = NodeEvent.objects.filter(kind=NodeEvent.Kind.LEAVING, time__gte=ago(NO_PILE_UP))
     most = no_pile_up(len(rows)) if latest.exists() else math.inf
     pools = Pools(most)
-    placement = pools.look()
-    hopeful = sketches(rows, with_origins=placement.eligibility.needs_origins())
-    ids = [entry.id for entry in hopeful if placement.has_place(entry)]
+    snapshot = pools.look()
+    ids = [entry.id for entry in sketches(rows, snapshot) if snapshot.has_place(entry)]
     return in_chunks(ids, lambda chunk: _give_away(chunk, pools, term), pools)
 
 
@@ -99,12 +99,12 @@ def budget_left() -> int:
 
 def _misplaced(assignments: AssignmentQuerySet) -> tuple[list[int], list[int]]:
     """Of these, the configs that may not run where they are, and those that should not."""
-    judge = Judge(Placement())
+    judge = Judge(look())
     if judge.is_content():
         return [], []
     must, should = [], []
     rows = assignments.order_by("config_id").values_list("config_id", "config__name", "node_id")
-    for entry in sketches(rows, with_origins=judge.eligibility.needs_origins()):
+    for entry in sketches(rows, judge.snapshot):
         if judge.must_go(entry):
             must.append(entry.id)
         elif judge.should_go(entry):

@@ -12,8 +12,8 @@ from django.db.models.fields.json import KT
 from django.db.models.functions import Extract, Now
 
 from checks import dispatcher
+from checks.dispatcher.eligibility import Reason, look
 from checks.dispatcher.transaction import entries_of
-from checks.eligibility import Eligibility, candidates
 from checks.models import Assignment, ClusterStore, Config, Instance, Source
 from checks.models.configs import ConfigQuerySet
 from checks.models.freezes import Freeze
@@ -216,27 +216,27 @@ def _why_dangling(hearing: Any, group: ConfigQuerySet) -> str:
 def _why_refused(group: ConfigQuerySet) -> str:
     """Why no node takes that of a group which has dangled for longest. It may have been placed by now."""
     oldest = group.dangling().order_by("dangling_since", "pk").values_list("pk", flat=True)
-    eligibility = Eligibility(candidates(Node.objects.accepting()))
+    snapshot = look()
     for entry in entries_of(list(oldest[:1])):
-        refusals = Counter(eligibility.refusals(entry).values())
-        if refusals and refusals.total() == len(eligibility.nodes):
-            [(why, _)] = refusals.most_common(1)
+        snapshot.read_origins([entry])
+        refusals = [snapshot.refusal(entry, node) for node in snapshot.nodes if not snapshot.closed(node)]
+        reasons = Counter(str(why) for why in refusals if why and why.reason != Reason.FULL)
+        if refusals and reasons.total() == len(refusals):
+            [(why, _)] = reasons.most_common(1)
             return f"No node may run {entry.name}: {why}."
         return f"The nodes that may run {entry.name} have no room."
     return "They are about to be placed."
 
 
 def _why_none_accepts() -> str:
-    known = Node.objects.known()
-    silent = known.silent()
-    heard = known.exclude(pk__in=silent.values("pk"))
-    counts = (
-        (silent.count(), "silent"),
-        (heard.filter(schedulable=False).count(), "cordoned"),
-        (heard.filter(schedulable=True, leaving=True).count(), "leaving"),
-        (heard.filter(schedulable=True, leaving=False, kept_until__gte=Now()).count(), "restarting"),
-    )
-    found = _listed([f"{number} {state}" for number, state in counts if number])
+    counts: Counter[str] = Counter()
+    states = Node.objects.with_signal().order_by().values_list("signal", "intake").annotate(Count("pk"))
+    for signal, intake, number in states:
+        counts["silent" if signal in ("silent", "overdue") else "cordoned" if intake == "draining" else intake] += (
+            number
+        )
+    words = ("silent", "cordoned", "leaving", "restarting")
+    found = _listed([f"{counts[word]} {word}" for word in words if counts[word]])
     return f"No node can take work: {found or 'none reports'}."
 
 

@@ -4,28 +4,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.db.models import Count, F
+from django.db.models import F
 
-from checks.dispatcher.changes import Entry
+from checks.dispatcher.eligibility import look
 from checks.dispatcher.transaction import entries_of
-from checks.eligibility import Eligibility, candidates, name_origins
 from checks.explain import reasons
 from checks.models import Assignment, Config, Move
 from checks.models.orders import Isolation, Order, Pin
 from checks.wire.scrub import scrub
 from clusteragent.lib.words import moment
 from nodes.models import Node
-
-# Why a node gets nothing new, by its intake.
-_CLOSED: Mapping[str, str] = {
-    "draining": "it is drained",
-    "cordoned": "it is cordoned",
-    "leaving": "it said that it leaves",
-    "restarting": "it said that it restarts",
-    "flapping": "it comes and goes",
-    # What is open and yet accepts nothing is not heard.
-    "open": "it is silent",
-}
 
 
 @dataclass(frozen=True)
@@ -122,32 +110,10 @@ def _what(order: Order) -> str:
 def _refused(config: Config, owner: str) -> dict[str, list[str]]:
     """Why nodes other than its owner can't have it now, with their names."""
     [entry] = entries_of([config.pk])
-    refusals = _closed() | _not_eligible(entry)
+    snapshot = look()
+    snapshot.read_origins([entry])
     grouped: dict[str, list[str]] = {}
-    for name in sorted(refusals.keys() - {owner}):
-        grouped.setdefault(refusals[name], []).append(name)
+    for node in snapshot.nodes:
+        if node.name != owner and (why := snapshot.refusal(entry, node)):
+            grouped.setdefault(str(why), []).append(node.name)
     return dict(sorted(grouped.items(), key=lambda group: -len(group[1])))
-
-
-def _not_eligible(entry: Entry) -> dict[str, str]:
-    eligibility = Eligibility(candidates(Node.objects.known()))
-    if eligibility.needs_origins():
-        name_origins([entry])
-    return eligibility.refusals(entry)
-
-
-def _closed() -> dict[str, str]:
-    """Nodes that are given nothing, whatever it is, and why."""
-    nodes = Node.objects.known()
-    accepting = Node.objects.accepting()
-    steady = accepting.steady() if accepting.steady().exists() else accepting
-    closed: Any = nodes.exclude(pk__in=steady.values("pk")).with_state()
-    found: dict[str, str] = {node.name: _CLOSED[node.intake] for node in closed}
-    kept = Isolation.objects.filter(config__assignment__isnull=False).select_related("config__assignment__node")
-    for isolation in kept:
-        if isolation.config is not None:
-            found.setdefault(isolation.config.assignment.node.name, f"it is kept for {isolation.config}, alone there")
-    limited = nodes.filter(max_configs__isnull=False).annotate(number=Count("assignments"))
-    for node in limited.filter(number__gte=F("max_configs")):
-        found.setdefault(node.name, f"it has the most configs that it may have, {node.max_configs}")
-    return found

@@ -1,6 +1,5 @@
 """Make a plan's moves, if what it names is still as it was."""
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,15 +10,13 @@ from django.db.models.functions import Now
 
 from checks.dispatcher import CHUNK
 from checks.dispatcher.changes import Entry
+from checks.dispatcher.eligibility import BALANCE, Snapshot, look
 from checks.dispatcher.transaction import Turn, committed, entries_of
-from checks.eligibility import Eligibility, candidates, name_origins
-from checks.models import Assignment, Move, Plan, freezes
+from checks.models import Move, Plan, freezes
 from checks.models.map import NotLeader
 from checks.models.orders import Isolation
-from checks.plans.survey import active, receiving
 from clusteragent.lib.scrub import scrub
 from clusteragent.lib.shortids import short_id
-from nodes.models import Node
 
 log = structlog.get_logger()
 
@@ -85,11 +82,12 @@ def _checked(moves: Sequence[Mapping[str, Any]]) -> dict[int, Entry]:
     """The configs of these moves by id. Raises StalePlan where one of them, or of their nodes, is not as it was."""
     entries = {entry.id: entry for entry in entries_of([move["config"] for move in moves])}
     isolated = set(Isolation.objects.filter(config__in=entries).values_list("config_id", flat=True))
-    _check_nodes(moves)
+    snapshot = look(BALANCE)
+    _check_open(snapshot, moves)
     for move in moves:
         if why := _changed(move, entries.get(move["config"]), isolated):
             raise StalePlan(f"{scrub(move['name'])} {short_id(move['digest'])} {why}")
-    _check_rules(moves, entries)
+    _check_places(snapshot, moves, entries)
     return entries
 
 
@@ -106,52 +104,24 @@ def _changed(move: Mapping[str, Any], entry: Entry | None, isolated: set[int]) -
     return "is isolated" if entry.id in isolated else ""
 
 
-def _check_nodes(moves: Iterable[Mapping[str, Any]]) -> None:
-    """Raise StalePlan where a node may not give, or not get, what it should."""
-    givers = {move["source"]: move["from_node"] for move in moves}
-    takers = {move["to"]: move["to_node"] for move in moves}
-    unable = givers.keys() - set(active().filter(pk__in=givers).values_list("pk", flat=True))
-    unable |= takers.keys() - set(receiving().filter(pk__in=takers).values_list("pk", flat=True))
-    for pk in sorted(unable):
-        raise StalePlan(f"node {(givers | takers)[pk]} {_unable(pk)}")
+def _check_open(snapshot: Snapshot, moves: Iterable[Mapping[str, Any]]) -> None:
+    """Raise StalePlan where a node neither gives nor gets anything."""
+    names = {move["source"]: move["from_node"] for move in moves} | {move["to"]: move["to_node"] for move in moves}
+    for pk, name in sorted(names.items()):
+        node = snapshot.by_id.get(pk)
+        if node is None:
+            raise StalePlan(f"node {name} is lost")
+        if why := snapshot.closed(node):
+            raise StalePlan(why.of(f"node {name}"))
 
 
-def _unable(pk: int) -> str:
-    """Why a node neither gives nor gets."""
-    node: Any = Node.objects.filter(pk=pk).with_state().first()
-    if node is None or node.state == "lost":
-        return "is lost"
-    if not node.schedulable:
-        return "is cordoned"
-    if node.leaving:
-        return "said that it leaves"
-    if node.state == "silent":
-        return "is silent"
-    isolated = Isolation.objects.filter(config__assignment__node=pk)
-    return "is kept for an isolated config" if isolated.exists() else "restarts, or comes and goes"
-
-
-def _check_rules(moves: Sequence[Mapping[str, Any]], entries: Mapping[int, Entry]) -> None:
-    """Raise StalePlan where an order, a rule or a node's limit has no room for a move."""
-    eligibility = Eligibility(candidates(active()))
-    if eligibility.needs_origins():
-        name_origins(entries.values())
+def _check_places(snapshot: Snapshot, moves: Sequence[Mapping[str, Any]], entries: Mapping[int, Entry]) -> None:
+    """Raise StalePlan where a node may not get what it should, after all that moves has left its nodes."""
+    snapshot.read_origins(entries.values())
+    for entry in entries.values():
+        snapshot.give_up(entry)
     for move in moves:
         entry = entries[move["config"]]
-        among = eligibility.among(entry)
-        if among is not None and move["to"] not in among:
-            why = eligibility.refusals(entry)[move["to_node"]]
+        if why := snapshot.refusal(entry, snapshot.by_id[move["to"]]):
             raise StalePlan(f"{scrub(move['name'])} {short_id(move['digest'])} can't go to {move['to_node']}: {why}")
-        eligibility.take(entry, move["to"])
-    _check_limits(moves)
-
-
-def _check_limits(moves: Sequence[Mapping[str, Any]]) -> None:
-    more = Counter(move["to"] for move in moves)
-    more.subtract(move["source"] for move in moves)
-    limited = Node.objects.filter(pk__in=more, max_configs__isnull=False)
-    counts = Assignment.objects.counts() if limited.exists() else {}
-    for node in limited:
-        assert node.max_configs is not None
-        if more[node.pk] > 0 and counts.get(node.pk, 0) + more[node.pk] > node.max_configs:
-            raise StalePlan(f"node {node.name} may have at most {node.max_configs} configs")
+        snapshot.take(entry, move["to"])

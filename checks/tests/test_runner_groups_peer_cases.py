@@ -10,7 +10,7 @@ import pytest
 from checks import dispatcher
 from checks.balancing import plan
 from checks.dispatcher.changes import Entry
-from checks.eligibility import Eligibility, candidates
+from checks.dispatcher.eligibility import look
 from checks.tests.cast import dangling, lead, owners, report, sent, versions
 from clusteragent.lib import conf
 from clusteragent.lib.options import groups
@@ -41,9 +41,9 @@ def declare(name: str, lists: dict[str, list[str]] | None = None, *, group: str 
 
 def eligible(check: str) -> list[str]:
     """The nodes that may get a config of this check."""
-    eligibility = Eligibility(candidates(Node.objects.accepting()))
-    among = eligibility.among(Entry(0, "", check, endpoint=False))
-    return [node.name for node in eligibility.nodes if among is None or node.id in among]
+    snapshot = look()
+    among = snapshot.among(Entry(0, "", check, endpoint=False))
+    return [node.name for node in snapshot.nodes if among is None or node.id in among]
 
 
 def claim(monkeypatch: pytest.MonkeyPatch, claims: dict[str, list[str]]) -> None:
@@ -53,8 +53,8 @@ def claim(monkeypatch: pytest.MonkeyPatch, claims: dict[str, list[str]]) -> None
 @table("name", ACCEPTANCE)
 def test_what_a_declaration_admits(name: str) -> None:
     given, expected = case(name)
-    refusal = parse(canonical(**(given["compat"] or {}))).refusal(given["check"])
-    assert (refusal == "") is expected.get("eligible", expected.get("accepts"))
+    admits = parse(canonical(**(given["compat"] or {}))).admits(given["check"])
+    assert admits is expected.get("eligible", expected.get("accepts"))
 
 
 @table("name", SIGNATURES)
@@ -159,7 +159,7 @@ def test_each_set_of_eligible_nodes_is_balanced_on_its_own() -> None:
     declared = {node: parse(canonical(**lists)) for node, lists in given["compat"].items()}
 
     def may_run(check: str) -> frozenset[str]:
-        return frozenset(node for node in declared if not declared[node].refusal(given["check_names"][check]))
+        return frozenset(node for node in declared if declared[node].admits(given["check_names"][check]))
 
     after = owners | {
         move.digest: move.to for move in plan(costs, owners, given["workers"], eligible=may_run, force=given["force"])

@@ -29,7 +29,7 @@ class Drain(NamedTuple):
 
 def context(node: Any) -> dict[str, Any]:
     """What the template operators/node_head.html needs."""
-    load = None if node.state == "lost" else _load(node)
+    load = None if node.state == "lost" else costs.loads()[node.pk]
     return {"facts": _facts(node, load), "load": load, "drain": _drain(node) if node.draining else None}
 
 
@@ -65,11 +65,6 @@ def timeline(node: Node) -> Table:
     ]
     rows.sort(key=lambda row: row[0], reverse=True)
     return Table.of("Timeline", ("time", "what", "check", "why"), rows, list_url(Move, q=node.name))
-
-
-def _load(node: Any) -> float:
-    """The workers that it needs, divided by those that it has."""
-    return costs.by_node().get(node.pk, 0.0) / costs.workers()[node.pk]
 
 
 def _facts(node: Any, load: float | None) -> list[tuple[str, Any]]:

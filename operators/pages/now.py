@@ -72,13 +72,11 @@ def snapshot(differing: Sequence[str] = ()) -> Snapshot:
 
 def members() -> list[Member]:
     """Every node with its state, the number of its configs and its load."""
-    counts, needed, workers = Assignment.objects.counts(), costs.by_node(), costs.workers()
+    counts, loads = Assignment.objects.counts(), costs.loads()
     nodes = Node.objects.with_state().annotate(young=Q(first_seen__gte=ago(JOINING))).order_by()
     rows = nodes.values_list("pk", "name", "state", "intake", "young")
     return [
-        Member(
-            id_, name, _shown(state, intake, young), counts.get(id_, 0), _share(needed.get(id_, 0.0), workers.get(id_))
-        )
+        Member(id_, name, _shown(state, intake, young), counts.get(id_, 0), loads.get(id_, 0.0))
         for id_, name, state, intake, young in rows
     ]
 
@@ -88,10 +86,6 @@ def _shown(state: str, intake: str, young: bool) -> str:
     if state != "lost" and intake in _LEAVING:
         return "leaving"
     return "joining" if young and state == "alive" else state
-
-
-def _share(needed: float, workers: int | None) -> float:
-    return needed / workers if workers else 0.0
 
 
 def every_page(request: HttpRequest) -> dict[str, Any]:
