@@ -16,7 +16,7 @@ from checks.models.orders import Pin, Rule
 from checks.tests.cast import counts, dangling, lead, ledger, owners, report, sent, silence, versions
 from clusteragent.lib import conf
 from nodes.declarations import canonical
-from nodes.models import Hearing, Heartbeat, Node, NodeEvent, NodeRule
+from nodes.models import Hearing, Heartbeat, Node, NodeEvent, NodeRule, Runner
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
 
@@ -385,6 +385,13 @@ class TestLimits:
         NodeRule.objects.create(pattern="ash", weight=0.5)
         placed(30, "ash", "birch")
         assert counts() == {"ash": 10, "birch": 20}
+
+    def test_a_weight_counts_beside_the_number_of_workers(self):
+        NodeRule.objects.create(pattern="ash", weight=0.5)
+        report("ash", "birch")
+        Runner.objects.create(node=Node.objects.get(name="ash"), workers=16)
+        dispatcher.schedule([sent(f"{one:03}") for one in range(30)])
+        assert counts() == {"ash": 20, "birch": 10}
 
     def test_a_pinned_config_does_not_break_the_limit(self):
         NodeRule.objects.create(pattern="ash", max_configs=1)
