@@ -46,8 +46,8 @@ def pass_time(seconds: float) -> None:
     Heartbeat.objects.update(seen_at=F("seen_at") - shift)
     Node.objects.update(first_seen=F("first_seen") - shift)
     NodeEvent.objects.update(time=F("time") - shift)
-    for name in ("last_pass", "hearing_since", "braked_since", "late_since", "warm_until"):
-        Hearing.objects.filter(**{f"{name}__isnull": False}).update(**{name: F(name) - shift})
+    times = ("last_pass", "hearing_since", "braked_since", "late_since", "warm_until")
+    Hearing.objects.update(**{name: F(name) - shift for name in times})
 
 
 def one_pass() -> set[str]:
