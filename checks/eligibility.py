@@ -16,7 +16,7 @@ from checks.models.orders import Pin, Rule
 from clusteragent.lib import conf
 from nodes.declarations import parse
 from nodes.models import NodeType
-from nodes.models.querysets import NodeQuerySet
+from nodes.models.nodes import NodeQuerySet
 
 # A check, and the keys of the rules about it.
 _Kind = tuple[str, tuple[int, ...]]

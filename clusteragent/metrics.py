@@ -25,7 +25,7 @@ from clusteragent.lib.scrub import scrub
 from clusteragent.lib.shortids import short_id
 from clusteragent.models import Announcement
 from nodes.models import Hearing, Node, Runner, RunnerStats
-from nodes.models.runnerstats import DEFAULT_WORKERS
+from nodes.models.runners import DEFAULT_WORKERS
 from nodes.views import AgentView
 from operators import fingerprints
 from operators.api import permissions

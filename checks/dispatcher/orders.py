@@ -11,8 +11,7 @@ from checks.eligibility import Eligibility, candidates, name_origins
 from checks.models import Assignment, Config, Move, Origin
 from checks.models.orders import Isolation, Order, Pause, Pin
 from clusteragent.lib import conf
-from nodes.models import Hearing, Node
-from nodes.models.querysets import UnknownNode
+from nodes.models import Hearing, Node, UnknownNode
 
 # How often what was moved away from isolated configs may itself be isolated, and find others where it comes to.
 MOST_ROUNDS = 3

@@ -15,7 +15,7 @@ from checks.wire.options import made_by_us
 from checks.wire.scrub import scrub as scrubbed
 from clusteragent.lib.shortids import named_in, told_check_id
 from nodes.models import Hearing, Node, RunnerStats
-from nodes.models.runnerstats import COUNTS
+from nodes.models.runners import COUNTS
 
 # Rows that one statement fetches, and bytes that one piece has at least.
 _ROWS = 100

@@ -11,7 +11,7 @@ from checks.models.configs import Config
 from clusteragent.lib import conf
 from clusteragent.lib.database import batches
 from clusteragent.lib.database.sweeps import sweep
-from nodes.models.runnerstats import DEFAULT_WORKERS
+from nodes.models.runners import DEFAULT_WORKERS
 
 
 class CostQuerySet(models.QuerySet["Cost"]):

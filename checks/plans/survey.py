@@ -14,7 +14,7 @@ from checks.models.plans import Held
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
 from nodes.models import Node, Runner
-from nodes.models.querysets import NodeQuerySet
+from nodes.models.nodes import NodeQuerySet
 
 Moves = list[PlannedMove[str, str]]
 

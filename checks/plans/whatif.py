@@ -11,7 +11,7 @@ from checks.models.plans import Held
 from checks.plans import survey
 from checks.plans.making import describe
 from checks.plans.survey import Place, Survey
-from nodes.models.querysets import UnknownNode
+from nodes.models import UnknownNode
 
 
 class Outlook(NamedTuple):

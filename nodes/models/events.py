@@ -9,12 +9,12 @@ from typing import Any
 
 import structlog
 from django.db import connection, models
-from django.db.models import Exists
 from django.db.models.functions import Now
 
 from clusteragent.lib.clock import ago
 from clusteragent.lib.database import batches
-from nodes import models as nodestore  # its classes take their managers from here, so it is looked up when called
+from clusteragent.lib.scrub import scrub
+from clusteragent.lib.shortids import short_id
 
 log = structlog.get_logger()
 
@@ -35,7 +35,7 @@ def brief(text: str) -> str:
     return f"{text[: MOST_CHARACTERS - 100]}… ({len(text)} characters, SHA-256 {digest}…)"
 
 
-class NodeEventQuerySet(models.QuerySet["nodestore.NodeEvent"]):
+class NodeEventQuerySet(models.QuerySet["NodeEvent"]):
     def outages(self, span: timedelta) -> NodeEventQuerySet:
         """Nodes that were lost, or started anew, without a word in that time."""
         kinds = (self.model.Kind.EXPIRED, self.model.Kind.RESTARTED)
@@ -78,18 +78,6 @@ class NodeEventQuerySet(models.QuerySet["nodestore.NodeEvent"]):
             )
             return [name for (name,) in cursor.fetchall()]
 
-    def note_silent(self) -> list[str]:
-        """Note each node that fell silent since its last heartbeat and was not noted yet. Returns their names."""
-        noted = self.filter(
-            node_name=models.OuterRef("name"),
-            kind=self.model.Kind.SILENT,
-            time__gte=models.OuterRef("heartbeat__seen_at"),
-        )
-        silent = nodestore.Node.objects.expected().silent()
-        names = list(silent.exclude(Exists(noted)).values_list("name", flat=True))
-        self.note(names, self.model.Kind.SILENT)
-        return names
-
     def note_addresses(self, name: str, addresses: Collection[str]) -> None:
         """Note, once in a while, that a node's reports come from these addresses in turn: they are two of one name."""
         kind = self.model.Kind.TWO_ADDRESSES
@@ -102,3 +90,61 @@ class NodeEventQuerySet(models.QuerySet["nodestore.NodeEvent"]):
         surplus = self.order_by("-id").values_list("pk", flat=True)[MOST_KEPT : MOST_KEPT + 1]
         old = self.filter(time__lt=before).order_by("time"), self.filter(pk__lte=max(surplus, default=0)).order_by("pk")
         return sum(batches.delete(rows, most=most) for rows in old)
+
+
+class NodeEvent(models.Model):
+    """What happened to a node. It outlives the node, so it holds the name."""
+
+    # The cause of a restart of which the node told us before.
+    ANNOUNCED = "announced"
+
+    class Kind(models.TextChoices):
+        REGISTERED = "registered"
+        RESTARTED = "restarted"
+        SILENT = "silent"
+        EXPIRED = "expired"
+        BACK = "back"
+        CORDONED = "cordoned"
+        UNCORDONED = "uncordoned"
+        DRAINING = "draining"
+        LEAVING = "leaving"
+        RESTARTING = "restarting"
+        FLAPPING = "flapping"
+        DECLARED = "declared"
+        NOT_RUNNING = "not running"
+        QUARANTINED = "quarantined"
+        RELEASED = "released"
+        TWO_ADDRESSES = "two addresses"
+        # It told stats that can't be.
+        CLAMPED = "clamped"
+        # Its goodbye does not count.
+        GOODBYE_VOID = "goodbye void"
+        LOOKS_ALIKE = "looks alike"
+
+    # What a node's own words cause, as often as it likes.
+    SAID = frozenset({Kind.RESTARTED, Kind.LEAVING, Kind.RESTARTING, Kind.FLAPPING, Kind.DECLARED, Kind.GOODBYE_VOID})
+
+    node_name = models.CharField(max_length=253)
+    kind = models.CharField(max_length=16, choices=Kind)
+    cause = models.TextField(db_default="")
+    time = models.DateTimeField(db_default=Now())
+
+    objects = NodeEventQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [
+            models.Index(fields=["node_name", "-id"], name="nodeevent_of_node"),  # a node's page; the silent transition
+            models.Index(fields=["time"], name="nodeevent_by_time"),  # prune()
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.node_name} {self.kind}"
+
+    @property
+    def told(self) -> str:
+        """The cause as people see it: what is about a config names it by its digest, and is told by its short ID."""
+        if self.kind in (self.Kind.NOT_RUNNING, self.Kind.QUARANTINED):
+            check, _, digest = self.cause.rpartition(" ")
+            return f"{scrub(check)} {short_id(digest)}".strip()
+        return scrub(self.cause)

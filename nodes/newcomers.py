@@ -12,7 +12,7 @@ from django.db.models.functions import Now
 
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
-from nodes import models as nodestore  # its classes take their managers from here, so it is looked up when called
+from nodes.models import Hearing, Node
 
 log = structlog.get_logger()
 
@@ -56,13 +56,13 @@ class Newcomers:
         if time.monotonic() > self._said + _SAID_AGAIN_AFTER:
             log.warning("new_nodes_refused", number=self._unsaid, limit=conf.NEW_NODES_A_MINUTE)
             counted = F("names_refused") + self._unsaid
-            nodestore.Hearing.objects.update(names_refused=counted, names_refused_at=Now())
+            Hearing.objects.update(names_refused=counted, names_refused_at=Now())
             self._unsaid, self._said = 0, time.monotonic()
 
 
 def _room(limit: int) -> int:
     spans = {timedelta(minutes=1): limit, timedelta(hours=1): AN_HOUR * limit}
-    seen = nodestore.Node.objects.order_by()
+    seen = Node.objects.order_by()
     # No further than the limit: beyond it the number says nothing.
     return min(most - seen.filter(first_seen__gte=ago(span))[:most].count() for span, most in spans.items())
 
