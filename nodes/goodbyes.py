@@ -17,18 +17,17 @@ from nodes.signals import node_arrived, node_changed
 
 log = structlog.get_logger()
 
-# Whose goodbye was void is not believed again for so long; nor is who said so many in that time.
+# After a void goodbye a node is not believed for BROKEN_WORD, nor after GOODBYES of them in GOODBYES_SPAN.
 BROKEN_WORD = timedelta(hours=1)
 GOODBYES, GOODBYES_SPAN = 3, timedelta(minutes=10)
 
 
 @transaction.atomic
 def note_goodbye(name: str, kind: str) -> None:
-    """A node says that it is `leaving` or `restarting`. `leaving` is final: a later `restarting` changes nothing.
+    """Note that a node says that it is `leaving` or `restarting`. `leaving` is final: a later `restarting` is ignored.
 
-    Anybody with the token can say it in any node's name. So it changes nothing when the last one was void, when it comes
-    again and again, or when a node says that it restarts that has been silent for a while: it would be kept however dead.
-    Raises UnknownNode.
+    Anybody with the token can say it in any node's name. So it is ignored after a void one, when it comes again and again,
+    and when a silent node says that it restarts, which would keep a dead node. Raises UnknownNode.
     """
     node = Node.objects.known().filter(name=name)
     if not node.exists():
@@ -59,9 +58,9 @@ def _disbelief(name: str) -> str:
 
 @transaction.atomic
 def void_goodbyes() -> list[str]:
-    """Take nodes for staying that said goodbye and still report long after it. Returns their names.
+    """Cancel the goodbyes of nodes that still report long after them. Returns the nodes' names.
 
-    One that never had a config can't show that it started anew, so of one that said that it restarts it is not asked.
+    A node without a config can't show that it started again, so the word that it restarts is not canceled for it.
     """
     Node.objects.filter(leaving=True, left_at=None).update(left_at=Now())  # said to a replica of an older release
     stays = Q(leaving=False, kept_until__lt=F("heartbeat__seen_at"), heartbeat__acknowledged__gt=0)

@@ -16,7 +16,7 @@ from nodes.models.nodes import NodeQuerySet
 
 log = structlog.get_logger()
 
-# For so many timeouts in a row late passes, and ends of brakes, give every node a full timeout anew.
+# For at most so many timeouts in a row, late passes and ends of brakes give every node a full timeout again.
 LATE_COUNTS = 2
 
 _JUDGED = ("hearing_since", "braked_since", "late_since")
@@ -25,21 +25,21 @@ _JUDGED = ("hearing_since", "braked_since", "late_since")
 class Silence(NamedTuple):
     """How many nodes are known, how many of them silent, and how many appeared since the first of those fell silent.
 
-    farewells: the same of those that said goodbye within a timeout: all nodes, those, and newcomers since the first of them.
+    goodbyes: the same for nodes that said goodbye within a timeout: all nodes, how many said it, newcomers since the first.
     """
 
     known: int
     silent: int
     newcomers: int
-    farewells: tuple[int, int, int] = (0, 0, 0)
+    goodbyes: tuple[int, int, int] = (0, 0, 0)
 
     def alarming(self) -> bool:
         """Whether too many nodes are silent, or said goodbye, at once to believe it."""
-        return too_many(self.known, self.silent, self.newcomers) or too_many(*self.farewells)
+        return too_many(self.known, self.silent, self.newcomers) or too_many(*self.goodbyes)
 
 
 def too_many(known: int, missing: int, newcomers: int = 0) -> bool:
-    """More than the brake's fraction and number of nodes are missing, beside those that newcomers replace one for one."""
+    """Whether more nodes are missing than the brake's fraction and number allow. Newcomers replace missing nodes one for one."""
     if not (conf.BRAKE_FRACTION and conf.BRAKE_NODES):
         return False
     missing -= newcomers
@@ -47,7 +47,7 @@ def too_many(known: int, missing: int, newcomers: int = 0) -> bool:
 
 
 def listen() -> Silence:
-    """Decide whether silence counts (deaf, braked or hearing), and write it down. Returns who is silent."""
+    """Decide whether silence counts (deaf, braked or hearing), and store that. Returns the counts that it was decided by."""
     Heartbeat.objects.pull_back()
     hearing = Hearing.objects.annotate(now=Now()).get()
     before = {name: getattr(hearing, name) for name in _JUDGED}
@@ -58,7 +58,7 @@ def listen() -> Silence:
     # Compare and swap: a pass that was stopped between the two must not undo what a later one decided.
     if after != before and Hearing.objects.filter(**before).update(**after):
         if any(after[name] != before[name] for name in ("hearing_since", "braked_since")):
-            _say(before["braked_since"], hearing)
+            _log_change(before["braked_since"], hearing)
         if is_forgetful:
             Memory.objects.get_or_create(pk=1)
     return silence
@@ -109,7 +109,7 @@ def _is_late(hearing: Hearing, now: datetime) -> bool:
 
 
 def warmed_up(*, sources_read: bool) -> bool:
-    """Whether work may be given out. A new database waits from the first report and the first reading of its sources."""
+    """Whether work may be given out. A new database waits for a while after its first report and first reading of sources."""
     hearing = Hearing.objects.annotate(now=Now()).get()
     if hearing.warmup and not hearing.warm_until and sources_read and Node.objects.exists():
         hearing.warm_until = hearing.now + conf.WARMUP_DURATION
@@ -128,16 +128,16 @@ def count_silence() -> Silence:
     def newcomers(since: datetime | None) -> int:
         return fresh.filter(first_seen__gt=since).count() if since else 0
 
-    gone, first = Node.objects.farewells(conf.NODE_EXPIRATION_TIMEOUT)
-    farewells = (counts["known"] + gone, gone, newcomers(first)) if gone else (0, 0, 0)
-    return Silence(counts["known"], counts["silent"], newcomers(counts["since"]), farewells)
+    gone, first = Node.objects.goodbyes(conf.NODE_EXPIRATION_TIMEOUT)
+    goodbyes = (counts["known"] + gone, gone, newcomers(first)) if gone else (0, 0, 0)
+    return Silence(counts["known"], counts["silent"], newcomers(counts["since"]), goodbyes)
 
 
-def _say(braked_before: datetime | None, hearing: Hearing) -> None:
+def _log_change(braked_before: datetime | None, hearing: Hearing) -> None:
     if not hearing.braked_since:
         log.warning("brake_off", hearing_since=hearing.hearing_since)
     elif hearing.braked_since == hearing.hearing_since:
-        # Said at every pass for as long as nobody is heard.
+        # Logged at every pass while nobody is heard.
         log.warning("deaf", hearing_since=hearing.hearing_since)
     elif not braked_before:
         log.warning("brake_on", braked_since=hearing.braked_since)
@@ -153,13 +153,13 @@ def note_silent() -> list[str]:
 
 
 def too_many_leave() -> bool:
-    """Whether so many nodes say that they leave that it takes their silence, too, to believe it."""
+    """Whether so many nodes say that they leave that they are believed only when they are silent, too."""
     leaving = Node.objects.known().filter(leaving=True).count()
     return bool(leaving) and too_many(Node.objects.known().count(), leaving)
 
 
 def lose_expired(nodes: NodeQuerySet, *, force: bool = False) -> dict[int, str]:
-    """Lose those of the nodes that expired: {id: name}. Only the dispatcher calls it, since their configs must go too."""
+    """Mark as lost those of these nodes that expired: {id: name}. For the dispatcher only, which takes their configs away."""
     # Nodes before heartbeats, in the order of the key, as registration locks them.
     locked = nodes.expired(force=force).order_by("pk").select_for_update(no_key=True, of=("self",))
     gone = Heartbeat.objects.delete_silent([node.pk for node in locked], conf.NODE_EXPIRATION_TIMEOUT)

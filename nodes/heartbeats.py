@@ -1,4 +1,8 @@
-"""What reports of node agents say: that the node lives, and who it is, started anew or declares otherwise."""
+"""The heartbeats of node agents: each is written, and what else it says is noted.
+
+A heartbeat of a known node is one statement. New and returning nodes are registered first, and fresh starts and changed
+declarations are noted after it (`nodes/registration.py`).
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,7 @@ R = TypeVar("R")
 def note_heartbeat(
     name: str, *, last_change: int, node_type: int = 0, client_ip: str | None = None, declared: str = ""
 ) -> bool:
-    """Note that the node lives, and say whether it is up to date. Raises TooManyNames."""
+    """Write one heartbeat, waiting for its row if need be. Returns whether the node is up to date. Raises TooManyNames."""
     report = Report(name, last_change, node_type, client_ip, declared)
     beat = Heartbeat.objects.beat(name, last_change, node_type, client_ip)
     while beat is None:
@@ -36,18 +40,18 @@ def note_heartbeat(
 
 
 def note_heartbeats(reports: Sequence[Report]) -> list[Beat | Exception | None]:
-    """Note in a few statements that these nodes live, and return what is known of each, or what is wrong with it.
+    """Write many heartbeats in a few statements. Returns for each what is known of its node, or what is wrong with it.
 
-    What is wrong with one is no other's. An exception is TooManyNames for a name that is one too many, or what the
-    database says of a report that it can't take. None: the heartbeat must be told alone, since somebody else holds its
-    row or registers it just now, or since the node is here twice.
+    A bad report spoils no other one. An exception is TooManyNames, UnknownNode for a report that was answered before its
+    node was lost, or the database's error. None: the heartbeat must be written alone (`note_heartbeat`), since its row is
+    locked, somebody else registers the node now, or the node is here twice.
     """
     told = {report.name: report for report in reports}
     beats, wrong = _apart(Heartbeat.objects.beat_together, told)
     missing = told.keys() - beats.keys() - wrong.keys()
     if missing:
         fresh, lost = Node.objects.absent(missing)
-        # It was answered before the node was lost. That must not bring it back: its process may have been stopped for long.
+        # Answered before the node was lost, so it must not bring the node back: its process may have been stopped for long.
         late = {name for name in fresh | lost if told[name].age}
         wrong |= {name: UnknownNode(UnknownNode.__doc__) for name in late}
         fresh, lost = fresh - late, lost - late
@@ -60,7 +64,7 @@ def note_heartbeats(reports: Sequence[Report]) -> list[Beat | Exception | None]:
 
 
 def _note_said(told: Mapping[str, Report], beats: Mapping[str, Beat]) -> dict[str, Exception]:
-    """Note what these reports say beside that the nodes live. Returns what is wrong with some of them."""
+    """Note fresh starts, changed declarations and second addresses. Returns what is wrong with some: {name: error}."""
     restarted, declared = {}, {}
     for name, beat in beats.items():
         report = told[name]
@@ -70,7 +74,7 @@ def _note_said(told: Mapping[str, Report], beats: Mapping[str, Beat]) -> dict[st
             restarted[name] = beat
         if report.last_change != EXTRA_HEARTBEAT and report.declared != beat.declared:
             declared[name] = report.declared
-        # A report of 0 is a fresh start's, and a node may start where it was before.
+        # A report of 0 is a fresh start, and a node may start at an address that it had before.
         if beat.rival and report.last_change != 0:
             NodeEvent.objects.note_addresses(name, {str(report.client_ip), beat.rival})
     _, wrong = _apart(registration.note_restarts, restarted)
@@ -80,9 +84,9 @@ def _note_said(told: Mapping[str, Report], beats: Mapping[str, Beat]) -> dict[st
 def _apart(
     work: Callable[[Mapping[str, T]], Mapping[str, R] | None], items: Mapping[str, T]
 ) -> tuple[dict[str, R], dict[str, Exception]]:
-    """What the work returned for these items, by their names, and what went wrong with some of them.
+    """Do the work for all items at once: ({name: result}, {name: error}).
 
-    Work that fails for one of them is done again for halves, until that one is alone. An outage is nobody's fault: it is raised.
+    Where it fails it is done again for each half, until the bad item is alone. An outage is no item's fault: it is raised.
     """
     if not items:
         return {}, {}

@@ -1,7 +1,7 @@
-"""The slow path of heartbeats, for many nodes at once: those that are new, are back, started anew or declare otherwise.
+"""The slow path of heartbeats: nodes that are new or return, start again, or change their declaration.
 
-After an outage of a minute a whole cluster takes it, at the rate of heartbeats. So it takes no more statements for many
-nodes than for one.
+After an outage of a minute a whole cluster takes it, at the rate of heartbeats. So many nodes take no more statements than
+one.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ from nodes.signals import node_arrived, node_changed
 
 log = structlog.get_logger()
 
-# How long a node that said that it leaves may still report that it never had a config, without having started anew.
+# A node that said that it leaves may report for so long that it never had a config, without having started again.
 FAREWELL_TIME = timedelta(seconds=20)
-# A node that was away so often in this time comes and goes.
+# A node that was away so often in this time is flapping.
 FLAPPING_TIMES, FLAPPING_SPAN = 2, timedelta(minutes=10)
-# Of the names that a new one looks like, so many are told.
+# Names that an event or a log line about look-alikes has at most.
 _ALIKE = 3
 
 
 @transaction.atomic
 def register(reports: Mapping[str, Report], *, wait: bool = False) -> dict[str, Beat]:
-    """Insert or revive these nodes: {name: beat}, without those that somebody else registers now, or that are known.
+    """Insert or revive these nodes: {name: beat}, without those that somebody else registers now.
 
     wait: for a row that is locked. For a single report only, since several could wait in a circle.
     """
     arrivals = Heartbeat.objects.register(reports.values(), wait=wait)
     _welcome([arrival for arrival in arrivals if not arrival.is_known])
     _note_declared({one.name: one.declared for one in arrivals if one.declared != one.declared_before})
-    # What it declares is written already, and it neither started anew nor said goodbye since then.
+    # Its declaration is written already, and it neither started again nor said goodbye since.
     return {one.name: Beat(one.id, one.version, one.warmup, one.declared, False, 0) for one in arrivals}
 
 
@@ -58,9 +58,9 @@ def _welcome(arrivals: Sequence[Arrival]) -> None:
 
 
 def _note_lookalikes(arrived: Mapping[str, int], alike_before: Collection[str]) -> None:
-    """Note which of these nodes are called as others that live, but for what the eye passes over.
+    """Note which of these nodes have names that look like those of other known nodes.
 
-    arrived: their likenesses. alike_before: those that are like others than these.
+    arrived: {name: likeness}. alike_before: names of these that look like those of nodes that were known before.
     """
     shared = {number for number, times in Counter(arrived.values()).items() if times > 1}
     numbers = {name: number for name, number in arrived.items() if number in shared or name in alike_before}
@@ -78,7 +78,7 @@ def _note_lookalikes(arrived: Mapping[str, int], alike_before: Collection[str]) 
 
 
 def _distrust_if_flapping(names: Collection[str]) -> None:
-    """Give nodes that come and go nothing new for a while."""
+    """Give those of these nodes that are flapping nothing new for a timeout."""
     if not names:
         return
     outages = NodeEvent.objects.outages(FLAPPING_SPAN).filter(node_name__in=names).order_by()
@@ -91,11 +91,11 @@ def _distrust_if_flapping(names: Collection[str]) -> None:
 
 @transaction.atomic
 def note_restarts(beats: Mapping[str, Beat]) -> None:
-    """Nodes started anew: what they said before is over. One that does so again and again is not trusted for a while."""
+    """Note that these nodes started again: their goodbyes are over. One that does so again and again is flapping."""
     events, kinds = NodeEvent.objects, NodeEvent.Kind
-    virgins = [name for name, beat in beats.items() if beat.config_version == 0]
-    leaving = events.filter(node_name__in=virgins, kind=kinds.LEAVING, time__gte=ago(FAREWELL_TIME))
-    staying = set(leaving.values_list("node_name", flat=True)) if virgins else set()
+    unconfigured = [name for name, beat in beats.items() if beat.config_version == 0]
+    leaving = events.filter(node_name__in=unconfigured, kind=kinds.LEAVING, time__gte=ago(FAREWELL_TIME))
+    staying = set(leaving.values_list("node_name", flat=True)) if unconfigured else set()
     # In the order of the key, as every change of the map locks them.
     locked = Node.objects.filter(name__in=beats.keys() - staying).order_by("pk").select_for_update(no_key=True)
     said = dict(locked.annotate(said=Q(leaving=True) | Q(kept_until__gte=Now())).values_list("name", "said"))
@@ -109,7 +109,7 @@ def note_restarts(beats: Mapping[str, Beat]) -> None:
 
 @transaction.atomic
 def note_declarations(declared: Mapping[str, str]) -> None:
-    """Write what nodes declare, and note of each whether that is something else than before."""
+    """Store what nodes declare: {name: declaration}, with an event for each that changed."""
     locked = Node.objects.filter(name__in=declared).order_by("pk").select_for_update(no_key=True)
     before: Any = locked.values_list("pk", "name", "declared")
     changed = [Node(pk=pk, name=name, declared=declared[name]) for pk, name, was in before if was != declared[name]]

@@ -22,18 +22,18 @@ EXTRA_HEARTBEAT = -1
 
 
 class Report(NamedTuple):
-    """What a node agent reports: a heartbeat."""
+    """A heartbeat, as a node agent reports it."""
 
     name: str
     last_change: int
     node_type: int = 0
     client_ip: str | None = None
     declared: str = UNRESTRICTED
-    # Seconds that it waited since it was answered; 0: it was not answered yet.
+    # Seconds since it was answered; 0 while it is not answered.
     age: float = 0.0
 
     def said(self) -> dict[str, Any]:
-        """All that the node agent said, by the names of what it said."""
+        """All that the node agent said, by field; without our `age`."""
         return {key: value for key, value in self._asdict().items() if key != "age"}
 
 
@@ -46,9 +46,9 @@ class Beat(NamedTuple):
     declared: str
     said_goodbye: bool
     acknowledged_before: int
-    # The address before this one, if this one was there before it: the node's reports come from both in turn.
+    # The other address, when the node's reports come from two addresses in turn.
     rival: str | None = None
-    # Something was heard of the node after this report, so it was not written.
+    # Something newer of the node was written already, so this report was not.
     is_late: bool = False
 
     def is_current(self, last_change: int) -> bool:
@@ -57,9 +57,9 @@ class Beat(NamedTuple):
 
 
 class Arrival(NamedTuple):
-    """A node that was registered. is_known: it was not lost, somebody else registered it just before.
+    """A node that was registered. is_known: somebody else registered it just before.
 
-    is_ruled: rules gave it something when it was here before. is_alike: its name looks like that of another known node.
+    is_ruled: it has labels or limits by rules from before. is_alike: its name looks like that of another known node.
     """
 
     id: int
@@ -153,7 +153,7 @@ class HeartbeatQuerySet(models.QuerySet["Heartbeat"]):
             return {name: Beat(*beat) for name, *beat in cursor.fetchall()}
 
     def last_reports(self) -> list[tuple[int, Report]]:
-        """What known nodes report while nothing changes, each with the node's id; none while we warm up."""
+        """What known nodes report while nothing changes, as (node id, report); empty during the warm-up."""
         known = self.filter(node__config_version__gt=0).exclude(Exists(Hearing.objects.filter(warmup=True)))
         columns = ("node_id", "node__name", "node__config_version", "node_type", "client_ip", "node__declared")
         return [(node_id, Report(*said)) for node_id, *said in known.values_list(*columns)]
@@ -174,7 +174,7 @@ class HeartbeatQuerySet(models.QuerySet["Heartbeat"]):
             return [node_id for (node_id,) in cursor.fetchall()]
 
     def pull_back(self) -> int:
-        """Bring heartbeats of the future, left by a clock that was set back, to now. Returns how many."""
+        """Set heartbeats of the future, which a clock that was set back leaves, to now. Returns how many."""
         future = self.filter(seen_at__gt=Now())
         if not future.exists():
             return 0

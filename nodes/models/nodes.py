@@ -32,11 +32,11 @@ from nodes.signals import node_arrived, node_changed
 
 # How long a node that said that it restarts keeps what it has.
 RESTART_TIME = timedelta(seconds=60)
-# Who is uncordoned may be given work, whatever it said before.
+# A node that is uncordoned may be given work, whatever it said before.
 READMITTED = {"leaving": False, "kept_until": None}
-# Lost nodes that a pruning leaves.
+# Lost nodes that are kept at most.
 MOST_LOST = 50_000
-# So many timeouts. Nodes that all reported just before a cut of 40 s report again up to 50 s after its beginning.
+# In timeouts. Nodes that all reported just before a cut of 40 s report again up to 50 s after its beginning.
 BRAKE_HOLDS = 1.5
 
 
@@ -58,6 +58,7 @@ class NodeQuerySet(models.QuerySet["Node"]):
         return self.filter(heartbeat__isnull=False)
 
     def lost(self) -> NodeQuerySet:
+        """Nodes that expired and did not return."""
         return self.filter(heartbeat__isnull=True)
 
     def silent(self) -> NodeQuerySet:
@@ -94,17 +95,17 @@ class NodeQuerySet(models.QuerySet["Node"]):
         """Known nodes whose silence means something: not those that said goodbye."""
         return self.known().filter(Q(kept_until=None) | Q(kept_until__lt=Now()), leaving=False)
 
-    def farewells(self, span: timedelta) -> tuple[int, datetime | None]:
-        """How many known nodes said goodbye in that time and did not start anew, and when the first of them did."""
-        # Spelt as the index that finds them.
-        words = self.known().filter(Q(leaving=True) | Q(kept_until__isnull=False))
+    def goodbyes(self, span: timedelta) -> tuple[int, datetime | None]:
+        """How many known nodes said goodbye in that time and did not start again since, and when the first of them did."""
+        # Spelt like the condition of the index `node_goodbye`.
+        leavers = self.known().filter(Q(leaving=True) | Q(kept_until__isnull=False))
         left = Case(When(leaving=True, then=F("left_at")), default=F("kept_until") - RESTART_TIME)
-        lately = words.annotate(said=ExpressionWrapper(left, DateTimeField())).filter(said__gte=ago(span))
+        lately = leavers.annotate(said=ExpressionWrapper(left, DateTimeField())).filter(said__gte=ago(span))
         counted = lately.aggregate(number=Count("pk"), first=Min("said"))
         return counted["number"], counted["first"]
 
     def absent(self, names: Collection[str]) -> tuple[set[str], set[str]]:
-        """Of these names those that nobody reported with before, and those of nodes that are lost."""
+        """Of these names: those that are new to us, and those of lost nodes."""
         with connection.cursor() as cursor:
             # Not the ORM, which takes as long to make the statement as the database takes for it.
             cursor.execute(
@@ -116,7 +117,7 @@ class NodeQuerySet(models.QuerySet["Node"]):
         return set(names) - found.keys(), {name for name, heartbeat in found.items() if heartbeat is None}
 
     def lookalikes(self) -> NodeQuerySet:
-        """Known nodes that are called as another known one, but for what the eye passes over."""
+        """Known nodes whose names look like that of another known node."""
         known = Node.objects.known().order_by()
         shared = known.exclude(likeness=None).values("likeness").annotate(Count("pk")).filter(pk__count__gt=1)
         return self.known().filter(likeness__in=shared.values("likeness"))
@@ -187,14 +188,14 @@ class NodeQuerySet(models.QuerySet["Node"]):
             )
 
     def forget(self, most: float = batches.MOST) -> int:
-        """Delete those that are lost. Returns how many. One that somebody revives at this moment stays."""
+        """Delete the lost ones of these nodes in batches. Returns how many. A node that returns at this moment stays."""
         lost = self.lost().filter(assignments__isnull=True)
         return batches.delete(lost.order_by("pk"), most=most, cascades=True)
 
     def prune(self, most: float = batches.MOST) -> int:
-        """Forget nodes that have been lost for longer than the retention, and of very many those lost for longest.
+        """Delete nodes that have been lost for longer than the retention, and beyond MOST_LOST those lost for longest.
 
-        Returns how many.
+        In batches. Returns how many.
         """
         old = Q(lost_at__lt=ago(conf.LOST_NODE_RETENTION))
         surplus = self.filter(lost_at__isnull=False).order_by("-lost_at").values_list("lost_at", flat=True)
@@ -214,7 +215,7 @@ class Node(models.Model):
     )
     # Cordoned, and what it has moves away bit by bit.
     draining = models.BooleanField(db_default=False, editable=False)
-    # It said goodbye: it gets nothing until it starts anew.
+    # It said goodbye: it gets nothing until it starts again.
     leaving = models.BooleanField(db_default=False, editable=False)
     # When it said so, while it leaves.
     left_at = models.DateTimeField(null=True, editable=False)
@@ -224,7 +225,7 @@ class Node(models.Model):
     not_before = models.DateTimeField(null=True, editable=False)
     # What it says it may run, as JSON with sorted keys; empty when it says nothing.
     declared = models.TextField(db_default="", editable=False)
-    # What names have in common that look alike; unknown of nodes that an older release registered.
+    # Equal for names that look alike; null for nodes that an older release registered.
     likeness = models.BigIntegerField(null=True, editable=False)
     labels = models.JSONField(default=dict, blank=True)
     # Its share compared with others of as many workers, and the most configs that it may have. Rules set them.
@@ -255,6 +256,6 @@ class Node(models.Model):
         return self.name
 
     def looks_like(self) -> str:
-        """The first known nodes whose names differ from its own in what the eye passes over; empty when there are none."""
+        """Up to three known nodes whose names look like its own, with commas between; empty when there are none."""
         others = Node.objects.known().filter(likeness=likeness(self.name)).exclude(pk=self.pk).order_by("name")
         return ", ".join(others.values_list("name", flat=True)[:3])

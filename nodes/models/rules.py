@@ -1,4 +1,4 @@
-"""Rules: what nodes of a kind are called and may be given."""
+"""Rules: the labels and limits of nodes, by their names, addresses and types."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from django.db.models.functions import Now
 
 from nodes.models.nodes import Node, NodeQuerySet, NodeType
 
-# Nodes that rules change in one transaction.
+# Nodes that one transaction changes at most.
 RULED_AT_ONCE = 1000
 
 
@@ -34,10 +34,10 @@ def validate_labels(labels: object) -> None:
 
 class NodeRuleQuerySet(models.QuerySet["NodeRule"]):
     def apply(self, nodes: NodeQuerySet | None = None) -> int:
-        """Give nodes (all that are known, unless given) what the rules say of them, later rules last. Returns how many.
+        """Set labels and limits of these nodes (else of all known ones) by the rules; later rules win. Returns how many changed.
 
-        All of them in steps, each committed: who changes the map waits for the nodes that we lock. Raises RuntimeError in
-        a transaction then.
+        All known nodes are changed in chunks of RULED_AT_ONCE, each committed, since changes of the map wait for nodes that
+        we lock; within a transaction that raises RuntimeError.
         """
         if nodes is not None:
             return self._apply(nodes)
@@ -69,7 +69,7 @@ class NodeRuleQuerySet(models.QuerySet["NodeRule"]):
         return len(changed)
 
     def _disobeying(self, nodes: NodeQuerySet) -> list[Node]:
-        """Of these nodes those that the rules change, as they should be."""
+        """Those of these nodes that differ from the rules, with the labels and limits that they should have."""
         rules = list(self.order_by("pk"))
         changed = []
         if not rules:
@@ -84,7 +84,7 @@ class NodeRuleQuerySet(models.QuerySet["NodeRule"]):
 
 
 class NodeRule(models.Model):
-    """What nodes of a kind are called and may be given. Applied when a node registers, since the names of pods don't last."""
+    """Labels and limits for the nodes that it covers. Applied when a node registers, since names of pods don't last."""
 
     pattern = models.CharField(
         "names", max_length=253, default="*", help_text="Of nodes, with * and ?: runner-*", blank=True
@@ -114,7 +114,7 @@ class NodeRule(models.Model):
         return f"{self.pattern} {self.network}".strip()
 
     def covers(self, name: str, client_ip: str | None, node_type: int) -> bool:
-        """Whether it is about a node of that name, address and type."""
+        """Whether the rule holds for a node of that name, address and type."""
         return (
             fnmatchcase(name, self.pattern or "*")
             and self.node_type in (None, node_type)
@@ -127,7 +127,7 @@ def _is_within(address: str | None, network: str) -> bool:
 
 
 def _obey(node: Node, rules: Iterable[NodeRule]) -> bool:
-    """Set the node's labels and limits by these rules, the last word counts. Returns whether that changed something."""
+    """Set the node's labels and limits by these rules, the last one wins. Returns whether that changed something."""
     before = node.labels, node.weight, node.max_configs
     node.labels, node.weight, node.max_configs = {}, 1.0, None
     for rule in rules:

@@ -93,9 +93,9 @@ class RunnerQuerySet(models.QuerySet["Runner"]):
 
     @transaction.atomic
     def note(self, answers: Mapping[int, Answer]) -> dict[str, str]:
-        """Write what these nodes answered. One that failed keeps its stats and its workers; one that is gone is left out.
+        """Store what these nodes answered. A node that failed keeps its stats and workers; a deleted one is left out.
 
-        Returns which began to tell what can't be: {node's name: what}.
+        Returns the nodes whose answers became implausible: {node's name: what is}.
         """
         values: dict[str, Any] = {
             "ids": list(answers),
@@ -119,18 +119,18 @@ class RunnerQuerySet(models.QuerySet["Runner"]):
         return told
 
     def clamped(self) -> RunnerQuerySet:
-        """Those of known nodes that told last what can't be."""
+        """Runners of known nodes whose last answer was implausible."""
         return self.filter(node__heartbeat__isnull=False).exclude(clamped="")
 
     def workers(self) -> dict[int, int]:
-        """How many workers each known node has, as far as it said and within what counts: {node's id: number}."""
+        """The workers of each known node: {node id: number}; DEFAULT_WORKERS if it told none, at most RUNNER_MAX_WORKERS."""
         known = Heartbeat.objects.values_list("node_id", "node__runner__workers")
         return {node_id: min(workers or DEFAULT_WORKERS, conf.RUNNER_MAX_WORKERS) for node_id, workers in known}
 
 
 class RunnerStatsQuerySet(models.QuerySet["RunnerStats"]):
     def replace(self, told: Mapping[int, Sequence[CheckStats]]) -> None:
-        """Make these all that is known of these nodes' checks. The caller holds their Runner rows."""
+        """Replace the stats of these nodes' checks: {node id: stats}. The caller has locked their Runner rows."""
         self.filter(node_id__in=list(told)).delete()
         columns = ", ".join(("node_id", *CheckStats._fields))
         # By COPY, since a round of many nodes has more rows than bulk_create writes in a second.

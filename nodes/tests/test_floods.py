@@ -54,8 +54,8 @@ class TestNewNames:
     @pytest.fixture(autouse=True)
     def three_a_minute(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(newcomers, "_COUNT_HOLDS", 0)
-        monkeypatch.setattr(newcomers.newcomers, "_said", float("-inf"))
-        monkeypatch.setattr(newcomers.newcomers, "_unsaid", 0)
+        monkeypatch.setattr(newcomers.newcomers, "_logged", float("-inf"))
+        monkeypatch.setattr(newcomers.newcomers, "_unlogged", 0)
         monkeypatch.setattr(conf, "NEW_NODES_A_MINUTE", 3)
 
     def report(self, *names: str) -> list[Any]:
