@@ -14,7 +14,7 @@ from checks.explain import state
 from checks.models import ClusterStore, Config, Instance, Move
 from checks.models.configs import Share
 from clusteragent.lib import conf, database
-from clusteragent.lib.database.together import Together
+from clusteragent.lib.database.batching import Batcher
 from nodes.authentication import LocalToken
 from nodes.names import validate_node_name
 from nodes.parsers import read_rebalance
@@ -29,7 +29,7 @@ LOCAL = "local API"
 
 
 # Fetches that come at the same moment share a statement, but only so many: each is some ten kilobytes.
-_shares = Together(Config.objects.shares_of, most=16)
+_shares = Batcher(Config.objects.shares_of, most=16)
 
 
 class Configs(PromptView, ClusterChecksView):

@@ -41,9 +41,9 @@ def _prune_too() -> None:
 
     from checks.pruning import KINDS
     from clusteragent.lib.clock import ago
-    from clusteragent.lib.database import batches
+    from clusteragent.lib.database import bulk
 
-    KINDS["task results"] = lambda most: batches.delete(
+    KINDS["task results"] = lambda most: bulk.delete(
         Task.objects.filter(stopped__lt=ago(conf.LEDGER_RETENTION)).order_by("pk"), most=most
     )
 

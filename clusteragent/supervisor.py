@@ -123,7 +123,7 @@ class Supervisor:
         self._config = folder / "supervisord.conf"
         self._logs.mkdir(exist_ok=True, mode=0o700)
         self._config.touch(mode=0o600)
-        credentials.close(self._logs, *self._logs.iterdir(), self._config, folder / "supervisord.pid")
+        credentials.restrict_access(self._logs, *self._logs.iterdir(), self._config, folder / "supervisord.pid")
         self._config.write_text(configuration(groups, folder, sockets, root))
         url = f"unix://{sockets / 'supervisor.sock'}"
         self._transport = SupervisorTransport(serverurl=url)

@@ -10,7 +10,7 @@ from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
-from clusteragent.lib.database.together import Together
+from clusteragent.lib.database.batching import Batcher
 from nodes.views import AgentView, PromptView, json_answer, line
 
 # Node agents decide by it what else they may ask for. Release 7.63 is whose protocol was recorded and replayed.
@@ -97,4 +97,4 @@ class Readiness:
 
 
 # Any number of probes are one question to the database.
-_readiness = Together[None, list[str]](Readiness())
+_readiness = Batcher[None, list[str]](Readiness())

@@ -8,7 +8,7 @@ from django.db.models import Max
 
 from checks.models import Assignment, Config, Instance
 from checks.wire import options
-from clusteragent.lib.shortids import named_in, short_id
+from clusteragent.lib.shortids import displayed_name, short_id
 from nodes.heartbeats import note_heartbeats
 from nodes.models import Heartbeat, Node
 from nodes.models.heartbeats import Beat, Report
@@ -30,7 +30,7 @@ def store(wire: bytes | str, *, owner: Node | None = None, check_ids: tuple[str,
     values |= {"patched_with": options.fingerprint()}
     config = Config.objects.create(**values | {"wire": raw} | fields)
     Instance.objects.bulk_create(
-        Instance(config=config, check_id=check_id, shown_name=named_in(check_id), short_id=short_id(check_id))
+        Instance(config=config, check_id=check_id, shown_name=displayed_name(check_id), short_id=short_id(check_id))
         for check_id in check_ids
     )
     if owner:

@@ -12,7 +12,7 @@ from django.db.models.functions import Now
 
 from checks.wire import patching
 from checks.wire.options import made_by_us
-from clusteragent.lib.database import batches
+from clusteragent.lib.database import bulk
 
 # Of what an edit changed, in lines.
 MOST_LINES = 400
@@ -49,8 +49,8 @@ class EditQuerySet(models.QuerySet["Edit"]):
             text = before
         return found
 
-    def prune(self, before: datetime | Any, most: float = batches.MOST) -> int:
-        return batches.delete(self.filter(time__lt=before).order_by("time"), most=most)
+    def prune(self, before: datetime | Any, most: float = bulk.MOST) -> int:
+        return bulk.delete(self.filter(time__lt=before).order_by("time"), most=most)
 
 
 class Edit(models.Model):

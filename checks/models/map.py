@@ -15,10 +15,9 @@ from django.db.models.functions import Now
 
 from checks.models.configs import Config, Instance, Origin
 from checks.models.orders import ORDERS
-from clusteragent.lib.database import batches
+from clusteragent.lib.database import bulk
+from clusteragent.lib.database.bulk import copy, without_nested_loops
 from clusteragent.lib.database.listening import notify
-from clusteragent.lib.database.rows import copy
-from clusteragent.lib.database.sweeps import sweep
 from nodes.models import Node
 
 CHANNEL = "clusteragent"
@@ -197,7 +196,7 @@ class MoveQuerySet(models.QuerySet["Move"]):
     def suspects(self, victims: int, span: timedelta, soon: timedelta) -> list[Suspect]:
         """Configs that so many nodes got in this time and died of, without a word, so soon after it."""
         values: dict[str, Any] = {"victims": victims, "span": span, "soon": soon}
-        with sweep() as cursor:
+        with without_nested_loops() as cursor:
             cursor.execute(self._SUSPECTS, values)
             return [Suspect(*row) for row in cursor.fetchall()]
 
@@ -207,8 +206,8 @@ class MoveQuerySet(models.QuerySet["Move"]):
         last = changes.order_by("config_id", "-id").distinct("config_id")
         return dict(last.values_list("config_id", "pk"))
 
-    def prune(self, before: datetime | Any, most: float = batches.MOST) -> int:
-        return batches.delete(self.filter(time__lt=before).order_by("time"), most=most)
+    def prune(self, before: datetime | Any, most: float = bulk.MOST) -> int:
+        return bulk.delete(self.filter(time__lt=before).order_by("time"), most=most)
 
 
 class Move(models.Model):

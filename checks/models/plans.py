@@ -10,8 +10,8 @@ from django.db.models.functions import Now
 
 from checks.models.map import Move
 from clusteragent.lib import conf
-from clusteragent.lib.database import batches
-from clusteragent.lib.database.sweeps import sweep
+from clusteragent.lib.database import bulk
+from clusteragent.lib.database.bulk import without_nested_loops
 
 # A node that gives no stats counts as running what it has had, and acknowledged, for so long.
 BELIEVED_AFTER = timedelta(minutes=2)
@@ -76,12 +76,12 @@ class PlanQuerySet(models.QuerySet["Plan"]):
             "cooldown": conf.REBALANCE_COOLDOWN.total_seconds(),
             "believed": BELIEVED_AFTER.total_seconds(),
         }
-        with sweep() as cursor:
+        with without_nested_loops() as cursor:
             cursor.execute(self._HELD, values)
             return [Held(*row) for row in cursor.fetchall()]
 
-    def prune(self, before: datetime | Any, most: float = batches.MOST) -> int:
-        return batches.delete(self.filter(time__lt=before).order_by("pk"), most=most)
+    def prune(self, before: datetime | Any, most: float = bulk.MOST) -> int:
+        return bulk.delete(self.filter(time__lt=before).order_by("pk"), most=most)
 
 
 class Plan(models.Model):

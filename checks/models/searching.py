@@ -7,7 +7,7 @@ from django.db.models import Q, QuerySet
 from django.db.models.functions import Collate, Lower
 
 from clusteragent.lib.scrub import scrub
-from clusteragent.lib.shortids import short_in
+from clusteragent.lib.shortids import short_id_in
 
 R = TypeVar("R", bound=QuerySet[Any])
 
@@ -28,7 +28,7 @@ def called(configs: Any, word: str, *, exact: bool) -> list[int]:
     That is only for those who may see these: a guess that found a config would be proven by it. configs: the model.
     """
     wanted = []
-    if short := short_in(word):
+    if short := short_id_in(word):
         wanted += [Q(short_id=short), Q(instances__short_id=short)]
     if exact:
         wanted += [Q(digest=word), Q(instances__check_id=word)]
@@ -37,7 +37,7 @@ def called(configs: Any, word: str, *, exact: bool) -> list[int]:
 
 def ids_of(configs: QuerySet[Any], names: Collection[str], *, exact: bool) -> list[int]:
     """The configs with these short IDs; exact: or digests or check IDs. Raises LookupError naming the first unknown."""
-    short = {word: name for name in names if (word := short_in(name))}
+    short = {word: name for name in names if (word := short_id_in(name))}
     found = {short[word]: pk for word, pk in configs.filter(short_id__in=short).values_list("short_id", "pk")}
     of_checks = configs.filter(instances__short_id__in=short).values_list("instances__short_id", "pk")
     found |= {short[word]: pk for word, pk in of_checks}

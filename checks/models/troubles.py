@@ -9,7 +9,7 @@ from django.db import models
 from django.db.models.functions import Now
 
 from checks.wire.scrub import scrub
-from clusteragent.lib.database.sweeps import sweep
+from clusteragent.lib.database.bulk import without_nested_loops
 
 # Of an error, in a line.
 MOST_CHARACTERS = 200
@@ -71,7 +71,7 @@ class TroubleQuerySet(models.QuerySet["Trouble"]):
 
     def note(self) -> int:
         """Find out what is wrong by the stats that were told last. Returns how much is newly so."""
-        with sweep() as cursor:
+        with without_nested_loops() as cursor:
             cursor.execute(self._NOTE, {"intervals": _INTERVALS, "grace": _GRACE})
             return int(cursor.rowcount)
 

@@ -4,7 +4,7 @@ import pytest
 from django.apps import apps
 from django.contrib.auth.models import Group
 
-from clusteragent.lib.rations import Ration
+from clusteragent.lib.ratelimit import RateLimit
 from operators import lockout
 from operators.api import authentication
 
@@ -13,7 +13,7 @@ from operators.api import authentication
 def _rations(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lines about refusals that no other test has used up."""
     for module in (authentication, lockout):
-        monkeypatch.setattr(module, "_refusals", Ration(10))
+        monkeypatch.setattr(module, "_refusals", RateLimit(10))
 
 
 @pytest.fixture(autouse=True)
