@@ -1,3 +1,5 @@
+"""`manage.py drain`: cordon nodes and move their configs away, or undo it."""
+
 import json
 from typing import Any
 
@@ -8,14 +10,15 @@ from nodes.models import Node
 
 
 class Command(BaseCommand):
-    help = "Cordon nodes, and let what they have move away bit by bit."
+    help = "Cordon nodes, and let their configs move away bit by bit."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("node", nargs="+", help="a node's name")
-        parser.add_argument("--undo", action="store_true", help="give them work again")
-        parser.add_argument("--json", action="store_true", help="for programs")
+        parser.add_argument("--undo", action="store_true", help="uncordon them: they get configs again")
+        parser.add_argument("--json", action="store_true", help="write JSON, for programs")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        """Drain or uncordon the nodes and write how many changed. Changes nothing and raises CommandError if one is unknown."""
         nodes = Node.objects.known().filter(name__in=options["node"])
         known = set(nodes.values_list("name", flat=True))
         if unknown := sorted(set(options["node"]) - known):
