@@ -103,6 +103,14 @@ class Eligibility:
         """Why a node may not run it, whatever is preferred; empty when it may."""
         return _refusal(entry.name, self._about(entry), node)
 
+    def objection(self, entry: Entry, node: Candidate) -> str:
+        """Why a node may not get it now, whatever is preferred; empty when it may. A pin objects where it insists."""
+        if why := self.refusal(entry, node):
+            return why
+        if entry.pin is not None and entry.pin.waits and not entry.pin.matches(node.name, node.labels):
+            return f"the config is pinned to {entry.pin}"
+        return self._full(entry, node)
+
     def refusals(self, entry: Entry) -> dict[str, str]:
         """Every node that does not get it, and why: {name: reason}."""
         chosen = self.among(entry)
@@ -152,10 +160,13 @@ class Eligibility:
     def _passed_over(self, entry: Entry, node: Candidate) -> str:
         if entry.pin is not None and not entry.pin.matches(node.name, node.labels):
             return f"the config is pinned to {entry.pin}"
+        return self._full(entry, node) or "it is a node agent, and runners come first"
+
+    def _full(self, entry: Entry, node: Candidate) -> str:
         for rule in self._about(entry):
             if rule.max_per_node and self._is_full(rule, node.id):
                 return f"rule {rule.name}: at most {rule.max_per_node} on one node"
-        return "it is a node agent, and runners come first"
+        return ""
 
 
 def _refusal(check: str, rules: Iterable[Rule], node: Candidate) -> str:

@@ -10,9 +10,10 @@ from django.shortcuts import redirect
 from django.utils.safestring import SafeString
 from unfold.decorators import display
 
-from checks import previews
+from checks import plans
 from checks.admin.configs import WIDE
 from checks.admin.ledger import MOVE_HEADERS, move_rows
+from checks.dispatcher import REFUSALS, deciding
 from checks.filters import AcknowledgedFilter
 from checks.models import Assignment, Config, Move
 from checks.scrub import scrub
@@ -46,11 +47,11 @@ class NodeWithConfigsAdmin(NodeAdmin):
     def drain(self, request: HttpRequest, queryset: QuerySet[Node]) -> HttpResponse | None:
         """Where everything would go is shown first."""
         try:
-            plan = previews.drain([node.name for node in queryset], actor=request.user.get_username())
-        except previews.REFUSALS as refusal:
+            decision = deciding.drain([node.name for node in queryset])
+        except REFUSALS as refusal:
             messages.error(request, f"Not drained: {refusal}.")
             return None
-        return redirect(row_url(plan))
+        return redirect(row_url(plans.store(decision, author=request.user.get_username())))
 
     def tables(self, request: HttpRequest, node: Node) -> list[Table]:
         moves = Move.objects.filter(Q(source_node=node.name) | Q(to_node=node.name))

@@ -16,7 +16,7 @@ from django.views.decorators.http import require_POST
 from unfold.decorators import display
 from unfold.widgets import UnfoldBooleanWidget
 
-from checks import freezes, plans, previews
+from checks import freezes, plans
 from checks.admin.configpage import percent
 from checks.models import Config, Plan
 from checks.orders import Pin
@@ -96,7 +96,7 @@ class PlanAdmin(ReadOnlyAdmin):
             "sentence": sentence(plan),
             "notes": notes(plan),
             "done": done(plan, plan.moved),
-            "may_apply": plan.applied_at is None and previews.may(request.user, plan),
+            "may_apply": plan.applied_at is None and plans.may(request.user, plan),
             "apply_url": reverse("admin:checks_plan_apply", args=[plan.pk]),
         }
 
@@ -117,10 +117,10 @@ class PlanAdmin(ReadOnlyAdmin):
         plan = self.get_queryset(request).filter(pk=pk).first()
         if plan is None:
             raise Http404
-        if not previews.may(request.user, plan):
+        if not plans.may(request.user, plan):
             raise PermissionDenied
         try:
-            moves = previews.apply(plan, actor=request.user.get_username())
+            moves = plans.apply(plan, actor=request.user.get_username())
         except plans.StalePlan as stale:
             messages.error(request, f"Nothing was moved, since something changed: {scrub(str(stale))}. Plan anew.")
         else:
@@ -160,8 +160,14 @@ def title(plan: Any) -> str:
             return f"Pin {number} to {_aim(order)}"
         case "pause":
             return f"Pause {number}"
+        case "resume":
+            return f"Resume {number}"
+        case "isolate":
+            return f"Isolate {numbered(len(order['alone']), 'config')}"
         case "drain":
             return f"Drain {', '.join(order['nodes'])}"
+        case "undo":
+            return f"Undo the {'move' if plan.number == 1 else 'moves'} of {number}"
         case _:
             return f"Rebalance {number}"
 
@@ -205,7 +211,15 @@ def notes(plan: Plan) -> Sequence[str]:
     order = plan.order
     found = [f"Until {order['until'][:16].replace('T', ' ')} UTC." if order.get("until") else ""]
     found.append(f"Note: {scrub(order['note'])}" if order.get("note") else "")
-    if order.get("also"):
+    if order.get("verb") == "isolate":
+        staying = len(order["also"]) - len({one[0] for one in order["also"]} & set(order["alone"]))
+        found.append(
+            "Until it is released, nothing else is placed on its node."
+            if len(order["alone"]) == 1
+            else "Until they are released, nothing else is placed on their nodes."
+        )
+        found.append(f"{numbered(staying, 'config')} may run nowhere else, and would stay with it." if staying else "")
+    elif order.get("also"):
         found.append(
             f"{numbered(len(order['also']), 'config')} of it would stay: on the right node already, or on none."
         )

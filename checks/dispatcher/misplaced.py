@@ -1,12 +1,13 @@
 """Whether a config is where it should be."""
 
 from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from checks import freezes
 from checks.changes import Entry
-from checks.dispatcher.turns import Placement, Pools
-from checks.eligibility import Candidate, Eligibility, candidates
+from checks.dispatcher.turns import Choice, Placement, Pools, relocate
+from checks.eligibility import Candidate, Eligibility, candidates, name_origins
 from checks.models import Assignment, Move
 from checks.orders import Pin
 from clusteragent.lib import conf
@@ -16,11 +17,12 @@ from nodes.models import Node
 class Judge:
     """Says why configs must or should leave the nodes that have them, given the nodes that could."""
 
-    def __init__(self, placement: Placement) -> None:
+    def __init__(self, placement: Placement, draining: Collection[int] = ()) -> None:
+        """draining: nodes that are taken to drain, beside those that do."""
         self._placement = placement
         self._nodes: dict[int, Candidate] = {node.id: node for node in candidates(Node.objects.known())}
         self.eligibility = Eligibility(list(self._nodes.values()))
-        self._draining = set(Node.objects.filter(draining=True).values_list("pk", flat=True))
+        self._draining = {*draining, *Node.objects.filter(draining=True).values_list("pk", flat=True)}
         self._excess = _excess()
         # That node agents give way to runners is balancing, too.
         self._prefers_runners = (
@@ -75,6 +77,28 @@ class JudgedPools(Pools):
     def _count(self) -> None:
         super()._count()
         self.judge = Judge(self._placement)
+
+
+def astray(entries: Sequence[Entry], placement: Placement, judge: Judge) -> list[Choice]:
+    """Choose other nodes for those that may not, or should not, run where they are. The others are left out."""
+    if judge.eligibility.needs_origins():
+        name_origins(entries)
+    found = []
+    for why, group in _grouped(entries, judge.must_go).items():
+        found += relocate(group, placement, why, dangle=True)
+    going = {choice.entry.id for choice in found}
+    for why, group in _grouped((entry for entry in entries if entry.id not in going), judge.should_go).items():
+        found += relocate(group, placement, why)
+    return found
+
+
+def _grouped(entries: Iterable[Entry], judgement: Callable[[Entry], str]) -> dict[str, list[Entry]]:
+    """Those that a judgement finds something about, by what it finds."""
+    groups: dict[str, list[Entry]] = {}
+    for entry in entries:
+        if why := judgement(entry):
+            groups.setdefault(why, []).append(entry)
+    return groups
 
 
 def _excess() -> Counter[int]:

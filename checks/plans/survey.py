@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from checks import balancing, costs
 from checks.balancing import PlannedMove
 from checks.changes import Entry
+from checks.dispatcher.staleness import active, receiving
 from checks.eligibility import Eligibility, candidates, name_origins
 from checks.models import ClusterStore, Plan
 from checks.orders import Isolation, Pin
 from checks.planquerysets import Held
 from clusteragent.lib import conf
-from clusteragent.lib.clock import ago
 from nodes.models import Node, Runner
-from nodes.querysets import NodeQuerySet
 
 Moves = list[PlannedMove[str, str]]
 
@@ -146,18 +145,6 @@ def take() -> Survey:
         _kept(held, pins),
         Eligibility(candidates(active())),
     )
-
-
-def active() -> NodeQuerySet:
-    """Nodes between which configs may move. Unlike where they must, silence counts even after we were deaf."""
-    return Node.objects.accepting().filter(heartbeat__seen_at__gte=ago(conf.NODE_EXPIRATION_TIMEOUT / 2))
-
-
-def receiving() -> NodeQuerySet:
-    """Those of them that may get more: steady if any is, and not the nodes of isolated configs."""
-    steady = active().steady()
-    kept = Isolation.objects.filter(config__assignment__isnull=False).values("config__assignment__node")
-    return (steady if steady.exists() else active()).exclude(pk__in=kept)
 
 
 def _kept(held: Mapping[str, Held], pins: Mapping[int, Pin]) -> frozenset[str]:

@@ -10,6 +10,7 @@ from checks.models import Plan
 from checks.planquerysets import Held
 from checks.plans import survey
 from checks.plans.making import describe
+from checks.plans.store import drafted
 from checks.plans.survey import Place, Survey
 from nodes.querysets import UnknownNode
 
@@ -38,7 +39,7 @@ def what_if(*, remove: Collection[str] = (), add: int = 0) -> Outlook:
     later = replace(later, held={**later.held, **moved})
     # Nodes that come and go make everybody wait, so by then what rests now has run.
     moves = later.plan(later.fixed())
-    return Outlook(placed, describe(later, moves), spread(now.utilization().values()))
+    return Outlook(placed, drafted(describe(later, moves), author=""), spread(now.utilization().values()))
 
 
 def _with_other_nodes(sight: Survey, gone: Collection[str], add: int) -> Survey:

@@ -10,9 +10,11 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.views.decorators.http import require_POST
 
-from checks import autoconf, dispatcher, freezes, needs
+from checks import autoconf, dispatcher, freezes, needs, plans
+from checks.dispatcher import deciding
 from checks.needs import Kind, Need
-from checks.orders import Isolation
+from checks.orders import Isolation, Pause
+from checks.scrub import scrub
 from clusteragent.lib.admin import duration
 from operators.pages import base
 from operators.pages.words import counted
@@ -81,6 +83,8 @@ def remedy(request: HttpRequest, kind: str) -> HttpResponse:
         raise PermissionDenied
     try:
         messages.info(request, chosen.act(request.POST.get("subject", ""), request.user.get_username()))
+    except plans.StalePlan as stale:
+        messages.error(request, f"Not done, since something changed: {scrub(str(stale))}.")
     except autoconf.SyncUnderWay:
         messages.error(request, "Another scan is under way. Try again when it is over.")
     return redirect("admin:index")
@@ -96,7 +100,9 @@ def _dispatch(subject: str, actor: str) -> str:
 
 
 def _resume(subject: str, actor: str) -> str:
-    return f"{counted(len(dispatcher.resume_due()), 'check')} resumed."
+    due = list(Pause.objects.over().filter(config__isnull=False).values_list("config_id", flat=True))
+    _plan, moves = plans.order(lambda: deciding.resume(due), actor=actor)
+    return f"{counted(len(moves), 'check')} resumed."
 
 
 def _release(subject: str, actor: str) -> str:

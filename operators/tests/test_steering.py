@@ -248,7 +248,7 @@ def test_only_operators_freeze_and_all_roles_see_it(operator: Caller) -> None:
         ("node-rules", {"pattern": "a", "label": {"b": "c"}}, {"label": ["Nothing reads this: is labels meant?"]}),
         ("freezes", {"untill": FAR}, {"untill": ["Nothing reads this: is until meant?"]}),
         ("plans", {"bugdet": 1}, {"bugdet": ["Nothing reads this: is budget meant?"]}),
-        ("nodes/ash/drain?dry_run=1", None, {"dry_run": ["Nothing reads this."]}),
+        ("nodes/ash/cordon?dry_run=1", None, {"dry_run": ["Nothing reads this."]}),
     ],
 )
 def test_what_nothing_reads_is_refused_and_nothing_is_done(
@@ -256,7 +256,7 @@ def test_what_nothing_reads_is_refused_and_nothing_is_done(
 ) -> None:
     answer = operator.call("POST", path, body)
     assert (answer.status_code, answer.json()) == (400, unread)
-    assert not Node.objects.get(name="ash").draining
+    assert Node.objects.get(name="ash").schedulable
     assert not any(model.objects.exists() for model in (Pin, Pause, Rule))
 
 

@@ -1,0 +1,127 @@
+"""What an order or a rebalance would do, worked out without a lock."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from checks import costs
+from checks.balancing import spread
+from checks.changes import Entry
+from checks.dispatcher.turns import Choice
+from checks.models import ClusterStore
+from nodes.models import Node
+
+
+class Step(NamedTuple):
+    """A config that a decision is about: who has it, and who gets it. Both are the same where it stays.
+
+    source, to: nodes' ids. cost: in workers. reason: a Move.Reason, the decision's unless given. why: see Move.why.
+    """
+
+    config: int
+    digest: str
+    name: str
+    source: int | None
+    to: int | None
+    from_node: str = ""
+    to_node: str = ""
+    cost: float = 0.0
+    gain: float = 0.0
+    reason: str = ""
+    why: Mapping[str, Any] | None = None
+
+    @property
+    def moves(self) -> bool:
+        """Whether its owner changes."""
+        return self.to != self.source
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What is to be done, and what was read for it. `commit` does it if each config of the steps is as it was.
+
+    order: what is written along with the moves, as {"verb": …, the verb's arguments}; empty for a rebalance.
+    steps: those that stay come first. nodes, spread: the load before and after, as Plan has them.
+    refused: what was asked for and can't be done, with the reason; of an undo, by the move's id.
+    """
+
+    reason: str
+    order: Mapping[str, Any]
+    steps: Sequence[Step]
+    revision: int
+    nodes: Mapping[str, Any] = field(default_factory=dict)
+    spread: Mapping[str, Any] = field(default_factory=dict)
+    refused: Mapping[int, str] = field(default_factory=dict)
+
+    @property
+    def verb(self) -> str:
+        """What is ordered; empty for a rebalance."""
+        return str(self.order.get("verb", ""))
+
+    @property
+    def moves(self) -> list[Step]:
+        """The configs that get another owner, or lose theirs."""
+        return [step for step in self.steps if step.moves]
+
+    @property
+    def dangling(self) -> list[Step]:
+        """The configs that should have an owner and would have none."""
+        return [step for step in self.steps if step.to is None and self.verb != "pause"]
+
+
+def decided(
+    reason: str, order: Mapping[str, Any], choices: Sequence[Choice], *, refused: Mapping[int, str] | None = None
+) -> Decision:
+    """The decision that makes these choices."""
+    names = dict(Node.objects.values_list("pk", "name"))
+    expected = costs.expected([choice.entry.id for choice in choices])
+    steps = [_step(choice, names, expected, reason) for choice in choices]
+    steps.sort(key=lambda step: step.moves)
+    return Decision(
+        reason, order, steps, ClusterStore.objects.get().revision, refused=refused or {}, **_loads(steps, names)
+    )
+
+
+def _step(choice: Choice, names: Mapping[int, str], expected: Mapping[int, float], reason: str) -> Step:
+    entry, to, why = choice.entry, choice.to, choice.reason
+    return Step(
+        entry.id, entry.digest, entry.name, entry.owner, to, names.get(entry.owner or 0, ""), names.get(to or 0, ""),
+        expected.get(entry.id, 0.0), reason="" if why == reason else why, why=entry.why,
+    )  # fmt: skip
+
+
+def _loads(steps: Iterable[Step], names: Mapping[int, str]) -> dict[str, Any]:
+    """How loaded the nodes are before and after these steps."""
+    needed, capacity = costs.by_node(), costs.capacity()
+    before = {pk: needed.get(pk, 0.0) / capacity[pk] for pk in capacity}
+    after = dict(before)
+    touched = set()
+    for step in steps:
+        for pk, change in ((step.source, -step.cost), (step.to, step.cost)) if step.moves else ():
+            if pk in after:
+                after[pk] += change / capacity[pk]
+                touched.add(pk)
+    return described(
+        {names[pk]: (before[pk], after[pk]) for pk in sorted(touched, key=names.__getitem__)}, before, after
+    )
+
+
+def described(
+    touched: Mapping[str, tuple[float, float]], before: Mapping[Any, float], after: Mapping[Any, float]
+) -> dict[str, Any]:
+    """The load of the touched nodes, and how it is spread over all, as a Decision has them."""
+    was, becomes = spread(before.values()), spread(after.values())
+    return {
+        "nodes": {name: {"before": now, "after": then} for name, (now, then) in touched.items()},
+        "spread": {"peak": [was.peak, becomes.peak], "stddev": [was.stddev, becomes.stddev]},
+    }
+
+
+def choices(steps: Iterable[Step], entries: Mapping[int, Entry], reason: str) -> list[Choice]:
+    """The steps as they are written: `entries` are their configs as they are now."""
+    found = []
+    for step in steps:
+        entry = entries[step.config]
+        entry.why = dict(step.why) if step.why else None
+        found.append(Choice(entry, step.to, step.reason or reason))
+    return found
