@@ -47,7 +47,7 @@ def _told(view: OperatorViewSet, plan: Any) -> Any:
     return orders.PlanPageSerializer(plan, context=view.get_serializer_context()).data
 
 
-class OrderViewSet(mixins.DestroyModelMixin, Looked):
+class OrderViewSet(Looked):
     """Orders of a kind: given to configs, each in place of the one that it had, and taken back."""
 
     filterset_class = filters.OrderFilter
@@ -58,8 +58,8 @@ class OrderViewSet(mixins.DestroyModelMixin, Looked):
         """Decide to order it of these configs."""
         raise NotImplementedError
 
-    def take(self, id_: int) -> Response | None:
-        """Order it of this config no more. Asked for a dry run, it may answer that."""
+    def take(self, ids: Sequence[int]) -> Response | None:
+        """Order it of these configs no more. Answers a dry run, where one may be asked for."""
         raise NotImplementedError
 
     @extend_schema(parameters=[orders.DryRun])
@@ -75,10 +75,11 @@ class OrderViewSet(mixins.DestroyModelMixin, Looked):
 
     def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         order = self.get_object()
+        if dry := self.take([order.config_id] if order.config_id else []):
+            return dry
         if order.config_id is None:
             order.delete()  # it waits for what its origin will send
-            return Response(status=status.HTTP_204_NO_CONTENT)
-        return self.take(order.config_id) or Response(status=status.HTTP_204_NO_CONTENT)
+        return Response(status=status.HTTP_204_NO_CONTENT)
 
 
 class PinViewSet(OrderViewSet):
@@ -90,8 +91,8 @@ class PinViewSet(OrderViewSet):
     def give(self, ids: Sequence[int], **order: Any) -> Decision:
         return deciding.pin(ids, **order)
 
-    def take(self, id_: int) -> None:
-        dispatcher.unpin([id_])
+    def take(self, ids: Sequence[int]) -> None:
+        dispatcher.unpin(ids)
 
 
 class PauseViewSet(OrderViewSet):
@@ -101,11 +102,16 @@ class PauseViewSet(OrderViewSet):
     serializer_class = orders.PauseSerializer
     dry_runs = ("create", "destroy")
 
+    @extend_schema(parameters=[orders.DryRun])
+    def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """They run again. What finds no node dangles."""
+        return super().destroy(request, *args, **kwargs)
+
     def give(self, ids: Sequence[int], **order: Any) -> Decision:
         return deciding.pause(ids, **order)
 
-    def take(self, id_: int) -> Response | None:
-        return carried_out(self, "config", lambda: deciding.resume([id_]))
+    def take(self, ids: Sequence[int]) -> Response | None:
+        return carried_out(self, "config", lambda: deciding.resume(ids))
 
 
 class IsolationViewSet(OrderViewSet):
@@ -117,8 +123,8 @@ class IsolationViewSet(OrderViewSet):
     def give(self, ids: Sequence[int], **order: Any) -> Decision:
         return deciding.isolate(ids, **order)
 
-    def take(self, id_: int) -> None:
-        dispatcher.release([id_])
+    def take(self, ids: Sequence[int]) -> None:
+        dispatcher.release(ids)
 
 
 class Ruled(mixins.CreateModelMixin, mixins.UpdateModelMixin, mixins.DestroyModelMixin, Looked):

@@ -1,6 +1,6 @@
 """Plans: what an order or a rebalance would move. Looked at first, then applied."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from django import forms
@@ -211,27 +211,28 @@ def notes(plan: Plan) -> Sequence[str]:
     order = plan.order
     found = [f"Until {order['until'][:16].replace('T', ' ')} UTC." if order.get("until") else ""]
     found.append(f"Note: {scrub(order['note'])}" if order.get("note") else "")
-    if order.get("verb") == "isolate":
-        staying = len(order["also"]) - len({one[0] for one in order["also"]} & set(order["alone"]))
-        found.append(
-            "Until it is released, nothing else is placed on its node."
-            if len(order["alone"]) == 1
-            else "Until they are released, nothing else is placed on their nodes."
-        )
-        found.append(f"{numbered(staying, 'config')} may run nowhere else, and would stay with it." if staying else "")
-    elif order.get("also"):
-        found.append(
-            f"{numbered(len(order['also']), 'config')} of it would stay: on the right node already, or on none."
-        )
-    if order.get("verb") == "pin" and not _aimed_at(order):
-        found.append(
-            f"There is no such node now: until there is one, they {'run nowhere' if order['waits'] else 'run elsewhere'}."
-        )
-    if order.get("verb") == "reassign" and not order["hold"]:
-        found.append("They are not pinned: the next rebalance may move them away again.")
-    if order.get("verb") == "drain":
-        found.append("The nodes get nothing new from then on, and what they have moves bit by bit.")
-    return [note for note in found if note]
+    return [note for note in (*found, *_consequences(order)) if note]
+
+
+def _consequences(order: dict[str, Any]) -> Iterator[str]:
+    """What an order means beside the moves."""
+    verb, also = order.get("verb"), order.get("also", ())
+    if verb == "isolate":
+        one, their = ("it is", "its node") if len(order["alone"]) == 1 else ("they are", "their nodes")
+        yield f"Until {one} released, nothing else is placed on {their}."
+        if company := len({id_ for id_, *_ in also} - set(order["alone"])):
+            yield f"{numbered(company, 'config')} may run nowhere else, and would stay."
+    elif verb == "resume" and also:
+        yield f"{numbered(len(also), 'config')} of it would dangle: no node may have it now."
+    elif also:
+        yield f"{numbered(len(also), 'config')} of it would stay: on the right node already, or on none."
+    if verb == "pin" and not _aimed_at(order):
+        then = "run nowhere" if order["waits"] else "run elsewhere"
+        yield f"There is no such node now: until there is one, they {then}."
+    if verb == "reassign" and not order["hold"]:
+        yield "They are not pinned: the next rebalance may move them away again."
+    if verb == "drain":
+        yield "The nodes get nothing new from then on, and what they have moves bit by bit."
 
 
 def _change(values: Sequence[float]) -> str:

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from functools import cached_property
+from typing import Any, NamedTuple, Self, TypeVar
 
 from checks import costs
 from checks.balancing import spread
@@ -10,6 +11,8 @@ from checks.changes import Entry
 from checks.dispatcher.turns import Choice
 from checks.models import ClusterStore
 from nodes.models import Node
+
+T = TypeVar("T")
 
 
 class Step(NamedTuple):
@@ -36,12 +39,31 @@ class Step(NamedTuple):
         return self.to != self.source
 
 
+class Loads(NamedTuple):
+    """How loaded nodes are before and after: each that is touched, by its name, and how it is spread over all, as in Plan."""
+
+    nodes: Mapping[str, Mapping[str, float]]
+    spread: Mapping[str, Sequence[float]]
+
+    @classmethod
+    def of(cls, before: Mapping[T, float], after: Mapping[T, float], touched: Mapping[T, str]) -> Self:
+        """Of these loads of all nodes, and the names of those that are touched."""
+        was, becomes = spread(before.values()), spread(after.values())
+        return cls(
+            {
+                touched[node]: {"before": before[node], "after": after[node]}
+                for node in sorted(touched, key=touched.__getitem__)
+            },
+            {"peak": [was.peak, becomes.peak], "stddev": [was.stddev, becomes.stddev]},
+        )
+
+
 @dataclass(frozen=True)
 class Decision:
     """What is to be done, and what was read for it. `commit` does it if each config of the steps is as it was.
 
     order: what is written along with the moves, as {"verb": …, the verb's arguments}; empty for a rebalance.
-    steps: those that stay come first. nodes, spread: the load before and after, as Plan has them.
+    steps: those that stay come first. known_loads: see `loads`, where they are known already.
     refused: what was asked for and can't be done, with the reason; of an undo, by the move's id.
     """
 
@@ -49,14 +71,22 @@ class Decision:
     order: Mapping[str, Any]
     steps: Sequence[Step]
     revision: int
-    nodes: Mapping[str, Any] = field(default_factory=dict)
-    spread: Mapping[str, Any] = field(default_factory=dict)
+    known_loads: Loads | None = None
     refused: Mapping[int, str] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to do: a drain cordons nodes that have nothing, too."""
+        return bool(self.steps) or self.verb == "drain"
 
     @property
     def verb(self) -> str:
         """What is ordered; empty for a rebalance."""
         return str(self.order.get("verb", ""))
+
+    @cached_property
+    def loads(self) -> Loads:
+        """The load before and after. It takes a look at all configs, so it is worked out for those who ask."""
+        return self.known_loads or _loads(self.moves)
 
     @property
     def moves(self) -> list[Step]:
@@ -66,7 +96,8 @@ class Decision:
     @property
     def dangling(self) -> list[Step]:
         """The configs that should have an owner and would have none."""
-        return [step for step in self.steps if step.to is None and self.verb != "pause"]
+        waiting = (step for step in self.steps if step.to is None and self.verb != "pause")
+        return [step for step in waiting if step.moves or self.verb == "resume"]
 
 
 def decided(
@@ -77,9 +108,7 @@ def decided(
     expected = costs.expected([choice.entry.id for choice in choices])
     steps = [_step(choice, names, expected, reason) for choice in choices]
     steps.sort(key=lambda step: step.moves)
-    return Decision(
-        reason, order, steps, ClusterStore.objects.get().revision, refused=refused or {}, **_loads(steps, names)
-    )
+    return Decision(reason, order, steps, ClusterStore.objects.get().revision, refused=refused or {})
 
 
 def _step(choice: Choice, names: Mapping[int, str], expected: Mapping[int, float], reason: str) -> Step:
@@ -90,31 +119,16 @@ def _step(choice: Choice, names: Mapping[int, str], expected: Mapping[int, float
     )  # fmt: skip
 
 
-def _loads(steps: Iterable[Step], names: Mapping[int, str]) -> dict[str, Any]:
-    """How loaded the nodes are before and after these steps."""
+def _loads(moves: Iterable[Step]) -> Loads:
     needed, capacity = costs.by_node(), costs.capacity()
     before = {pk: needed.get(pk, 0.0) / capacity[pk] for pk in capacity}
-    after = dict(before)
-    touched = set()
-    for step in steps:
-        for pk, change in ((step.source, -step.cost), (step.to, step.cost)) if step.moves else ():
+    after, names = dict(before), {}
+    for step in moves:
+        for pk, name, change in (step.source, step.from_node, -step.cost), (step.to, step.to_node, step.cost):
             if pk in after:
                 after[pk] += change / capacity[pk]
-                touched.add(pk)
-    return described(
-        {names[pk]: (before[pk], after[pk]) for pk in sorted(touched, key=names.__getitem__)}, before, after
-    )
-
-
-def described(
-    touched: Mapping[str, tuple[float, float]], before: Mapping[Any, float], after: Mapping[Any, float]
-) -> dict[str, Any]:
-    """The load of the touched nodes, and how it is spread over all, as a Decision has them."""
-    was, becomes = spread(before.values()), spread(after.values())
-    return {
-        "nodes": {name: {"before": now, "after": then} for name, (now, then) in touched.items()},
-        "spread": {"peak": [was.peak, becomes.peak], "stddev": [was.stddev, becomes.stddev]},
-    }
+                names[pk] = name
+    return Loads.of(before, after, names)
 
 
 def choices(steps: Iterable[Step], entries: Mapping[int, Entry], reason: str) -> list[Choice]:

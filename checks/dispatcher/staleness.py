@@ -71,6 +71,8 @@ def _changed(decision: Decision, step: Step, entry: Entry | None, isolated: Coll
         return "is gone"
     if entry.digest != step.digest:
         return "was edited"
+    if entry.endpoint and (step.moves or decision.verb != "resume"):
+        return "is an endpoint check: it runs where its endpoint is"
     if decision.verb == "resume" and not entry.paused:
         return "was resumed"
     if entry.paused and decision.verb not in ("resume", "pin", "pause"):

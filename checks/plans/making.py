@@ -7,7 +7,7 @@ from checks import dispatcher
 from checks.balancing import PlannedMove
 from checks.balancing.plan import HIGH
 from checks.dispatcher import Decision, Step
-from checks.dispatcher.decision import described
+from checks.dispatcher.decision import Loads
 from checks.models import Move, Plan
 from checks.plans import survey
 from checks.plans.store import apply, drafted, store
@@ -35,7 +35,7 @@ def rebalance(*, actor: str, term: int | None = None, **how: Any) -> tuple[Plan,
 def make(*, actor: str = "", **how: Any) -> Plan:
     """The plan of what `decide` decides, stored if it moves anything."""
     decision = decide(**how)
-    return store(decision, author=actor) if decision.steps else drafted(decision, author=actor)
+    return store(decision, author=actor) if decision else drafted(decision, author=actor)
 
 
 def draft(*, actor: str = "", **how: Any) -> Plan:
@@ -64,10 +64,9 @@ def decide(
 
 def describe(sight: Survey, moves: Moves) -> Decision:
     """The decision to make these moves."""
-    before, after = sight.utilization(), sight.utilization(moves)
-    touched = sorted({name for move in moves for name in (move.source, move.to)})
-    loads = described({name: (before[name], after[name]) for name in touched}, before, after)
-    return Decision(Move.Reason.REBALANCED, {}, [_step(sight, move) for move in moves], sight.revision, **loads)
+    touched = {name: name for move in moves for name in (move.source, move.to)}
+    loads = Loads.of(sight.utilization(), sight.utilization(moves), touched)
+    return Decision(Move.Reason.REBALANCED, {}, [_step(sight, move) for move in moves], sight.revision, loads)
 
 
 def _step(sight: Survey, move: PlannedMove[str, str]) -> Step:

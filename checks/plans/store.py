@@ -34,8 +34,8 @@ def drafted(decision: Decision, *, author: str) -> Plan:
         revision=decision.revision,
         moves=[_row(step) for step in decision.moves],
         order=order,
-        nodes=decision.nodes,
-        spread=decision.spread,
+        nodes=decision.loads.nodes,
+        spread=decision.loads.spread,
         moved=0,
         outcome="",
     )
@@ -61,9 +61,14 @@ def apply(plan: Plan, *, actor: str, term: int | None = None) -> list[Move]:
 
 
 def order(decide: Callable[[], Decision], *, actor: str) -> tuple[Plan, list[Move]]:
-    """Make a plan and apply it at once; anew if it goes stale in between. Raises what deciding raises, and StalePlan."""
+    """Make a plan and apply it at once; anew if it goes stale in between. Raises what deciding raises, and StalePlan.
+
+    A plan about no config is not stored.
+    """
 
     def do(decision: Decision) -> tuple[Plan, list[Move]]:
+        if not decision:
+            return drafted(decision, author=actor), []
         plan = store(decision, author=actor)
         try:
             return plan, apply(plan, actor=actor)
@@ -91,11 +96,4 @@ def _decision(plan: Plan) -> Decision:
     also = plan.order.get("also", ())
     # Plans of older versions have no names there.
     staying = [Step(config, digest, next(iter(name), "config"), owner, owner) for config, digest, owner, *name in also]
-    return Decision(
-        plan.reason,
-        plan.order,
-        [*staying, *(Step(**move) for move in plan.moves)],
-        plan.revision,
-        plan.nodes,
-        plan.spread,
-    )
+    return Decision(plan.reason, plan.order, [*staying, *(Step(**move) for move in plan.moves)], plan.revision)
