@@ -38,7 +38,7 @@ class Outcome:
 def simulate(
     nodes: int, configs: int, seconds: float, *plan: str, probe: bool = True, look: Callable[[], None] = lambda: None
 ) -> Outcome:
-    """So many nodes and configs for so long; the plan is in `simulatenodes --help`, by the same clock.
+    """So many nodes and configs for so long; the plan is in `python -m simulation --help`, by the same clock.
 
     probe: a node beside theirs reports all the time. look: is called all the time.
     """
@@ -51,7 +51,7 @@ def simulate(
         stack.enter_context(servers.manage("runagent", **options))
         report = folder / "report.json"
         words = (f"--url={url}", f"--nodes={nodes}", f"--for={seconds}", f"--report={report}", *plan)
-        simulation = stack.enter_context(servers.manage("simulatenodes", *words))
+        simulation = stack.enter_context(servers.simulation(*words))
         schedule(nodes, configs)
         braked, failed, waits = 0.0, 0, []
         connection = stack.enter_context(closing(_connect(url))) if probe else None
@@ -64,7 +64,7 @@ def simulate(
                 failed += _heartbeat(connection) != HTTPStatus.OK
                 waits.append(perf_counter() - began)
         if simulation.returncode:
-            raise RuntimeError(f"simulatenodes ended with {simulation.returncode}")
+            raise RuntimeError(f"the simulation ended with {simulation.returncode}")
         return Outcome(json.loads(report.read_text()), waits, failed, braked)
 
 

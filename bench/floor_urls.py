@@ -3,7 +3,7 @@
 from django.urls import path
 
 from clusteragent.views import Healthz
-from nodes.heartbeats import Report
+from nodes.models.heartbeats import Report
 from nodes.views import Status
 
 

@@ -10,8 +10,8 @@ from django.db import connection
 from bench import servers, stage, wrk
 from bench.report import Report
 from clusteragent.lib import conf, postgres
-from nodes.heartbeats import HeartbeatQuerySet
 from nodes.models import Node
+from nodes.models.heartbeats import HeartbeatQuerySet
 
 # At about 1 000 a second.
 SECONDS_PACED = 15

@@ -14,8 +14,8 @@ from bench.report import Report
 from checks import dispatcher, plans
 from checks.dispatcher import deciding
 from checks.models import Assignment, Config, Move
-from checks.orders import Isolation, Pin
-from checks.querysets import ClusterStoreManager
+from checks.models.map import ClusterStoreManager
+from checks.models.orders import Isolation, Pin
 from nodes.models import Hearing, Heartbeat, Node, NodeRule
 
 CONFIGS, NODES, MANY = 100_000, 10_000, 5_000

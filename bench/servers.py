@@ -51,6 +51,11 @@ def manage(*words: str, **environment: str) -> AbstractContextManager["subproces
     return running(sys.executable, "manage.py", *words, **environment)
 
 
+def simulation(*words: str) -> AbstractContextManager["subprocess.Popen[bytes]"]:
+    """Simulated node agents as a process."""
+    return running(sys.executable, "-m", "simulation", *words)
+
+
 def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))

@@ -10,7 +10,7 @@ from django.db.models.functions import Now
 from checks import dispatcher
 from checks.dispatcher import Sent
 from checks.models import ClusterStore, Source
-from checks.wire import IntegrationConfig
+from checks.wire.patching import IntegrationConfig
 from nodes.models import Hearing, Heartbeat
 
 

@@ -10,7 +10,8 @@ from django.db import connection
 
 from bench import fleet, servers, stage
 from bench.report import Report, timed
-from checks import costs, dispatcher
+from checks import dispatcher
+from checks.dispatcher import costs
 from checks.models import Cost
 from clusteragent.lib import conf
 
@@ -30,7 +31,7 @@ def run(report: Report) -> None:
 def _ask(report: Report, port: int) -> None:
     stage.fresh(0)
     words = (f"--nodes={NODES}", f"--stats-port={port}", f"--pause={CUT}:{HANGING}:60")
-    with servers.web() as url, servers.manage("simulatenodes", f"--url={url}", *words):
+    with servers.web() as url, servers.simulation(f"--url={url}", *words):
         began = time.monotonic()
         fleet.schedule(NODES, CONFIGS)
         time.sleep(began + RAN - time.monotonic())

@@ -7,9 +7,9 @@ from django.db import connection
 from bench import servers, stage, wrk
 from bench.report import Report
 from clusteragent.lib import conf
-from nodes.heartbeats import Beat
-from nodes.heartbeats import Report as Heartbeat
 from nodes.models import Node
+from nodes.models.heartbeats import Beat
+from nodes.models.heartbeats import Report as Heartbeat
 
 # More than any machine registers in the time.
 MOST = 1_000_000

@@ -10,13 +10,13 @@ from typing import NamedTuple
 from django.db.models import TextField, Value
 from django.db.models.functions import Concat
 
-from checks.changes import Entry
+from checks.dispatcher.changes import Entry
 from checks.models import Assignment, Config, Origin
-from checks.orders import Pin, Rule
+from checks.models.orders import Pin, Rule
 from clusteragent.lib import conf
 from nodes.declarations import parse
 from nodes.models import NodeType
-from nodes.querysets import NodeQuerySet
+from nodes.models.querysets import NodeQuerySet
 
 # A check, and the keys of the rules about it.
 _Kind = tuple[str, tuple[int, ...]]

@@ -6,9 +6,9 @@ from typing import Any
 import structlog
 from django.db import connection
 
-from checks.edits import Edit
-from checks.freezes import Freeze
 from checks.models import Cost, Move, Plan
+from checks.models.edits import Edit
+from checks.models.freezes import Freeze
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
 from clusteragent.lib.database import batches

@@ -10,10 +10,12 @@ import structlog
 from django.db import DatabaseError, transaction
 from django.db.models.functions import Now
 
-from checks import autoconf, costs, dispatcher, freezes, noticing, plans, pruning, repatching
-from checks.models import ClusterStore, TaskRun
-from checks.querysets import Call, NotLeader
-from checks.troubles import Trouble
+from checks import dispatcher, plans, pruning, sources
+from checks.dispatcher import costs, quarantine
+from checks.models import ClusterStore, TaskRun, freezes
+from checks.models.map import Call, NotLeader
+from checks.models.troubles import Trouble
+from checks.sources import repatching
 from nodes.models import NodeRule
 
 NOT_LEADER = "not the leader"
@@ -55,8 +57,8 @@ def prune(term: int) -> str:
 
 def _scan(term: int) -> str:
     try:
-        report = autoconf.sync(term=term)
-    except autoconf.SyncUnderWay:
+        report = sources.sync(term=term)
+    except sources.SyncUnderWay:
         return "another sync is under way"
     if report.unsettled:
         ClusterStore.objects.wake(Call.SCAN)
@@ -76,7 +78,7 @@ def _rebalance(term: int) -> str:
     # What a process that ended midway left undone.
     NodeRule.objects.apply()
     try:
-        noticing.notice(term)
+        quarantine.notice(term)
     except DatabaseError:
         # What it finds is a suspicion: that it can't look keeps nothing from being put right.
         log.exception("noticing_failed", term=term)

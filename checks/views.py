@@ -9,9 +9,11 @@ from django.http import HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from rest_framework.request import Request
 
-from checks import costs, isolating, plans, state
+from checks import plans
+from checks.dispatcher import costs, isolation
+from checks.explain import state
 from checks.models import ClusterStore, Config, Instance, Move
-from checks.querysets import Share
+from checks.models.configs import Share
 from clusteragent.lib import conf, database
 from clusteragent.lib.database.together import Together
 from nodes.authentication import LocalToken
@@ -91,7 +93,7 @@ class Isolate(ClusterChecksView):
     authentication_classes = [LocalToken]
 
     def post(self, request: Request, check_id: str) -> HttpResponse:
-        answer = _with_fresh_costs(lambda: isolating.isolate(check_id, actor=LOCAL))
+        answer = _with_fresh_costs(lambda: isolation.isolate(check_id, actor=LOCAL))
         return json_answer(_compact(answer._asdict()))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from checks.models import Config
-from clusteragent import schema, web
+from clusteragent import upgrade, web
 from clusteragent.lib import conf, credentials, peer_options
 from nodes.models import Node
 
@@ -24,7 +24,7 @@ def _places() -> Iterator[str]:
     servers = web.servers()
     yield "The cluster agent runs."
     yield f"  admin             {servers['operators'].url}/admin/"
-    yield f"  user              {schema.ADMIN}, password {_password()}"
+    yield f"  user              {upgrade.ADMIN}, password {_password()}"
     yield f"  node agents       {servers['agents'].url}, token in {_token(credentials.NODE_AGENTS_TOKEN)}"
     yield f"  local routes      same URL, token in {_token(credentials.LOCAL_TOKEN)}"
     yield f"  logs              {_shown(conf.VAR / 'log')}{os.sep}"

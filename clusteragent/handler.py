@@ -21,13 +21,13 @@ from django.db.models.functions import Now
 
 from checks import tasks
 from checks.models import ClusterStore
-from checks.querysets import Call
-from clusteragent import fingerprints
+from checks.models.map import Call
 from clusteragent.leader import Candidate, TermOver
 from clusteragent.lib import conf
 from clusteragent.watch import FolderWatch
 from clusteragent.worker import ANNOUNCE, PASS, PRUNE, REBALANCE, REPATCH, SCAN, STATS, Queue, Worker
 from nodes.models import Hearing
+from operators import fingerprints
 
 # Seconds between two looks at what is due; also how long a call for a pass can wait behind one that runs.
 STEP = 0.2

@@ -17,11 +17,11 @@ from django.core import checks
 from django.db import connection
 
 from checks.models import Config
-from clusteragent import schema, web
+from clusteragent import upgrade, web
 from clusteragent.lib import conf, credentials, postgres, sockets
-from clusteragent.supervisor import Group, Program, Supervisor, SupervisorError, manage
+from clusteragent.supervisor import Group, Program, Supervisor, SupervisorError, manage, module
 from nodes.models import Hearing, Node
-from nodes.simulated_runners import named_address
+from simulation.runners import named_address
 
 PGDATA = conf.VAR / "pgdata"
 NAMES = ("ash", "birch", "cedar")
@@ -50,7 +50,7 @@ def launched() -> Iterator[Supervisor]:
             yield supervisor
     except credentials.CredentialsError as error:
         raise LaunchError(f"CLUSTERAGENT_VAR: {error}") from error
-    except (postgres.PostgresError, schema.DatabaseError, SupervisorError, web.Unavailable) as error:
+    except (postgres.PostgresError, upgrade.DatabaseError, SupervisorError, web.Unavailable) as error:
         raise LaunchError(str(error)) from error
 
 
@@ -70,7 +70,7 @@ def _prepare() -> IO[str]:
         lock = _lock()
         for server in web.servers().values():
             web.address(server)
-        for name in _demo_nodes():
+        for name in demo_nodes():
             web.free("DD_CLUSTER_CHECKS_CLC_RUNNERS_PORT", named_address(name), conf.CLC_RUNNERS_PORT)
         if not conf.DATABASE_URL:
             postgres.initialise(PGDATA)
@@ -117,7 +117,7 @@ def _groups() -> list[Group]:
         server = postgres.command(PGDATA, "max_connections=200", "log_min_messages=fatal")
         groups += [Group("database", [Program("postgres", server, True, postgres.system_user(), "INT", 3)])]
     groups += [Group("web", [Program(f"web-{port}", manage("serve", port)) for port in web.servers()])]
-    if names := _demo_nodes():
+    if names := demo_nodes():
         # SIGTERM would let them say goodbye, and what they run would move about while everything ends.
         agents = [Program(name, _simulation(name), False, stopsignal="INT", stopwaitsecs=1) for name in names]
         groups += [Group("nodes", agents)]
@@ -125,15 +125,15 @@ def _groups() -> list[Group]:
     return [*groups, Group("clusteragent", replicas)]
 
 
-def _demo_nodes() -> list[str]:
-    """The names of the simulated node agents."""
-    numbered = (f"node-{number}" for number in itertools.count(len(NAMES) + 1))
+def demo_nodes() -> list[str]:
+    """The names of the simulated node agents. `manage.py simulatenodes --nodes` makes none of them by default."""
+    numbered = (f"demo-{number}" for number in itertools.count(len(NAMES) + 1))
     return list(itertools.islice(itertools.chain(NAMES, numbered), conf.DEMO_NODES))
 
 
 def _simulation(name: str) -> list[str]:
     url = web.servers()["agents"].url
-    return manage("simulatenodes", "--name", name, "--url", url, "--stats-port", str(conf.CLC_RUNNERS_PORT))
+    return module("simulation", "--name", name, "--url", url, "--stats-port", str(conf.CLC_RUNNERS_PORT))
 
 
 def _bring_up(supervisor: Supervisor) -> None:
@@ -142,7 +142,7 @@ def _bring_up(supervisor: Supervisor) -> None:
     if not conf.DATABASE_URL:
         supervisor.start("database")
         _insist(_database_answers, supervisor, "postgres")
-    schema.upgrade()
+    upgrade.upgrade()
     supervisor.start("web")
     for server in web.servers().values():
         _insist(functools.partial(_answers, server.url), supervisor, f"web-{server.port}")
@@ -190,7 +190,7 @@ def _answers(url: str) -> bool:
 
 
 def _all_report() -> bool:
-    return Node.objects.alive().filter(name__in=_demo_nodes()).count() == conf.DEMO_NODES
+    return Node.objects.alive().filter(name__in=demo_nodes()).count() == conf.DEMO_NODES
 
 
 def _settled() -> bool:

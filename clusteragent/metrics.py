@@ -16,19 +16,20 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from rest_framework.request import Request
 
-from checks import costs, needs
-from checks.display import is_ours
+from checks.dispatcher import costs
+from checks.explain import alerts
 from checks.models import Assignment, ClusterStore, Config, Cost, Instance, Move, MoveTotal, Source, TaskRun
-from clusteragent import fingerprints
+from checks.models.configs import displayable
 from clusteragent.lib import conf, database
 from clusteragent.lib.scrub import scrub
 from clusteragent.lib.shortids import short_id
 from clusteragent.models import Announcement
 from nodes.models import Hearing, Node, Runner, RunnerStats
-from nodes.runnerstats import DEFAULT_WORKERS
+from nodes.models.runnerstats import DEFAULT_WORKERS
 from nodes.views import AgentView
-from operators import permissions
-from operators.authentication import OperatorToken
+from operators import fingerprints
+from operators.api import permissions
+from operators.api.authentication import OperatorToken
 
 # Nodes that have series of their own; the rest of them, by name, share those of OTHERS, which no node can be called.
 MOST_NODES = 2000
@@ -224,8 +225,8 @@ def _of_tasks() -> Iterator[Family]:
 
 
 def _of_needs() -> Iterator[Family]:
-    counts = dict.fromkeys(map(str, needs.Kind), 0)
-    for need in needs.lines(fingerprints.differing()):
+    counts = dict.fromkeys(map(str, alerts.Kind), 0)
+    for need in alerts.lines(fingerprints.differing()):
         counts[need.kind] += need.count
     text = "What needs somebody, as on the admin's first page."
     yield _gauge("clusteragent_needs_you", text, [((kind,), number) for kind, number in counts.items()], "kind")
@@ -255,7 +256,7 @@ def _configs_info(nodes: _Nodes, exact: bool) -> Family:
     """The names in check IDs are those of the stored copies: to scrub 100 000 would take longer than all the rest."""
     fields = ("config__assignment__node_id", "config__name", "check_id", "short_id", "shown_name")
     rows = Instance.objects.filter(config__assignment__isnull=False)
-    told = rows.annotate(fit=is_ours("config__")).values_list(*fields, "fit")
+    told = rows.annotate(fit=displayable("config__")).values_list(*fields, "fit")
     text = "Always 1: which node has which check."
     samples = (
         (

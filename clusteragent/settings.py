@@ -149,7 +149,7 @@ SESSION_COOKIE_AGE = int(conf.SESSION_AGE.total_seconds())
 # By these names a browser takes them from this host alone, over TLS.
 SESSION_COOKIE_NAME = "__Host-session"
 CSRF_COOKIE_NAME = "__Host-csrf"
-CSRF_FAILURE_VIEW = "operators.errors.csrf_failure"
+CSRF_FAILURE_VIEW = "operators.api.errors.csrf_failure"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = True
 SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
@@ -207,10 +207,10 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "ENUM_NAME_OVERRIDES": {
-        "ConfigStateEnum": "operators.serializers.STATES",
-        "NodeStateEnum": "operators.serializers.NODE_STATES",
+        "ConfigStateEnum": "operators.api.serializers.STATES",
+        "NodeStateEnum": "operators.api.serializers.NODE_STATES",
         "MoveReasonEnum": "checks.models.Move.Reason",
-        "IsolationReasonEnum": "checks.orders.Isolation.Reason",
+        "IsolationReasonEnum": "checks.models.orders.Isolation.Reason",
     },
     # No validator of another host is asked about the schema.
     "SWAGGER_UI_SETTINGS": {"deepLinking": True, "validatorUrl": None},
@@ -228,9 +228,9 @@ UNFOLD = {
     "STYLES": [lambda _: static("clusteragent/colors.css"), lambda _: static("clusteragent/admin.css")],
     "SITE_URL": None,
     "SHOW_HISTORY": False,
-    "GLOBAL_CALLBACK": "clusteragent.admin.every_page",
-    "DASHBOARD_CALLBACK": "clusteragent.pages.first_page",
-    "SIDEBAR": {"navigation": "clusteragent.pages.navigation"},
+    "GLOBAL_CALLBACK": "operators.admin.cluster.every_page",
+    "DASHBOARD_CALLBACK": "operators.pages.home.first_page",
+    "SIDEBAR": {"navigation": "operators.pages.home.navigation"},
 }
 
 # Each leader's queue has a name of its own, so that what an earlier leader left behind is never run by a later one. A

@@ -1,5 +1,6 @@
 """The process manager of `make run` (supervisor): what it runs, and how it is started, asked and stopped."""
 
+import os
 import shlex
 import shutil
 import signal
@@ -16,7 +17,8 @@ from supervisor.xmlrpc import SupervisorTransport
 
 from clusteragent.lib import credentials
 
-MANAGE = Path(__file__).resolve().parent.parent / "manage.py"
+ROOT = Path(__file__).resolve().parent.parent
+MANAGE = ROOT / "manage.py"
 
 _SUPERVISORD = [sys.executable, "-m", "supervisor.supervisord"]
 
@@ -49,6 +51,12 @@ class Group(NamedTuple):
 def manage(*words: str) -> list[str]:
     """The command line of one of our own commands."""
     return [sys.executable, str(MANAGE), *words]
+
+
+def module(name: str, *words: str) -> list[str]:
+    """The command line of a package of ours that runs without Django, whatever the working directory."""
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    return ["env", f"PYTHONPATH={path}", sys.executable, "-P", "-m", name, *words]
 
 
 def configuration(groups: Sequence[Group], folder: Path, sockets: Path, root: bool) -> str:

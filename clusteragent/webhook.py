@@ -11,12 +11,14 @@ from django.db import transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
-from checks import needs, tasks
+from checks import tasks
+from checks.explain import alerts
 from checks.models import ClusterStore
-from checks.querysets import NotLeader
-from checks.scrub import scrub
+from checks.models.map import NotLeader
+from checks.wire.scrub import scrub
 from clusteragent.lib import conf
 from clusteragent.models import Announcement
+from operators.admin.base import address
 
 # Seconds that connecting and each wait for an answer may take.
 TIMEOUT = 5
@@ -41,7 +43,7 @@ def _announce(term: int) -> str:
         raise NotLeader(f"term {term} is over")
     if not conf.WEBHOOK:
         return "no webhook"
-    message = due(needs.lines())
+    message = due(alerts.lines())
     if message is None:
         return "nothing to tell"
     problem = _post(message)
@@ -53,7 +55,7 @@ def _announce(term: int) -> str:
 
 
 @transaction.atomic
-def due(lines: list[needs.Need]) -> dict[str, Any] | None:
+def due(lines: list[alerts.Need]) -> dict[str, Any] | None:
     """The message to send now, if any: the one that has not arrived yet, else a new one when something changed.
 
     It is written down before it is sent, and so is the attempt: whoever leads next sends the same again, not sooner than
@@ -94,7 +96,7 @@ def _compose(row: Announcement, now: Told) -> None:
         }
 
 
-def _told(need: needs.Need) -> dict[str, Any]:
+def _told(need: alerts.Need) -> dict[str, Any]:
     """A line as it is told: to others, who may see no secret."""
     return {
         "kind": need.kind,
@@ -102,7 +104,7 @@ def _told(need: needs.Need) -> dict[str, Any]:
         "count": need.count,
         "cause": scrub(need.cause),
         "since": (need.since or need.now).isoformat(timespec="seconds"),
-        "link": need.link,
+        "link": address(need.target),
     }
 
 

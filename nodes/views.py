@@ -18,13 +18,13 @@ from clusteragent.lib import conf, database
 from clusteragent.lib.database.together import Together, alone
 from clusteragent.lib.rations import Ration
 from nodes.authentication import AgentToken, AnyToken, BearerToken
-from nodes.behind import Behind
-from nodes.heartbeats import Report
 from nodes.models import Heartbeat, Node
+from nodes.models.heartbeats import Report
+from nodes.models.newcomers import TooManyNames
+from nodes.models.querysets import UnknownNode
 from nodes.names import validate_node_name
-from nodes.newcomers import TooManyNames
 from nodes.parsers import BadStatus, read_client_ip, read_goodbye, read_status
-from nodes.querysets import UnknownNode
+from nodes.writebehind import Behind
 
 _log = structlog.get_logger()
 # Tracebacks a minute.

@@ -53,3 +53,8 @@ def _of_their_own(apps: Any, app: str) -> dict[str, tuple[str, str]]:
 def _of_a_model(apps: Any, app: str, codename: str) -> tuple[str, str]:
     action, _, model = codename.partition("_")
     return model, f"Can {action} {apps.get_model(app, model)._meta.verbose_name}"
+
+
+def sees_digests(user: Any) -> bool:
+    """Whether someone may see, and search by, the digests and check IDs that node agents have."""
+    return bool(user.has_perm("checks.view_digests"))

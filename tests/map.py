@@ -6,11 +6,11 @@ from typing import Any
 
 from django.db.models import Max
 
-from checks import patching
 from checks.models import Assignment, Config, Instance
+from checks.wire import options
 from clusteragent.lib.shortids import named_in, short_id
-from nodes.heartbeats import Beat, Report
 from nodes.models import Heartbeat, Node
+from nodes.models.heartbeats import Beat, Report
 
 
 def register(name: str, version: int = 0) -> Node:
@@ -26,7 +26,7 @@ def store(wire: bytes | str, *, owner: Node | None = None, check_ids: tuple[str,
     raw = wire.encode() if isinstance(wire, str) else wire
     number = (Config.objects.aggregate(Max("id"))["id__max"] or 0) + 1
     values = {"digest": f"{number:x}", "name": "ntp", "original": {}, "scrubbed": b'{"secret":"********"}', "text": ""}
-    values |= {"patched_with": patching.fingerprint()}
+    values |= {"patched_with": options.fingerprint()}
     config = Config.objects.create(**values | {"wire": raw} | fields)
     Instance.objects.bulk_create(
         Instance(config=config, check_id=check_id, shown_name=named_in(check_id), short_id=short_id(check_id))

@@ -8,10 +8,10 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from checks import balancing
-from checks.changes import Sent
 from checks.dispatcher import NotAccepting, NotDispatchable
+from checks.dispatcher.changes import Sent
 from clusteragent.lib import conf
-from nodes.querysets import UnknownNode
+from nodes.models.querysets import UnknownNode
 
 Key = tuple[str, str]
 

@@ -11,15 +11,16 @@ import pytest
 from django.db import connection
 from django.db.models import F
 
-from checks import costs, dispatcher, plans, tasks
+from checks import dispatcher, plans, tasks
+from checks.dispatcher import costs
 from checks.models import Assignment, ClusterStore, Config, Move
 from checks.tests.cast import sent
 from clusteragent.lib import conf
-from nodes.agent_client import Server, Timing, read_configs
 from nodes.models import Node, NodeEvent
-from nodes.simulated_runners import SimulatedRunners, numbered_address
-from nodes.simulator import Observer, SimulatedNode
 from nodes.tests.fake_runners import serving
+from simulation.agents import Observer, SimulatedNode
+from simulation.client import Server, Timing, read_configs
+from simulation.runners import SimulatedRunners, numbered_address
 
 pytestmark = pytest.mark.usefixtures("warm")
 TOKEN, TERM = "t" * 32, 7

@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 from django.db import connection, transaction
 
-from checks import dispatcher, plans, sending
-from checks.dispatcher import deciding, turns
+from checks import dispatcher, plans
+from checks.dispatcher import deciding
+from checks.dispatcher import transaction as turns
 from checks.models import Assignment, ClusterStore, Config, Move, Source
-from checks.orders import Isolation, Pause, Pin
+from checks.models.orders import Isolation, Pause, Pin
+from checks.sources import origins
 from checks.tests.balance import furnish
 from checks.tests.cast import config, dangling, owners, report, sent, silence
 from checks.tests.operators import superuser
@@ -122,7 +124,7 @@ VERBS: dict[str, Callable[[], Any]] = {
     "resume": lambda: dispatcher.resume(Pause.objects.values_list("config_id", flat=True)),
     "isolate": lambda: dispatcher.isolate(ids()[2:3]),
     "undo": lambda: dispatcher.undo(Move.objects.values_list("pk", flat=True), actor="olga"),
-    "put": lambda: sending.put("admin", "new", config()),
+    "put": lambda: origins.put("admin", "new", config()),
     "rebalance": lambda: plans.rebalance(actor="olga", force=True, unlimited=True),
     "apply": lambda: plans.apply(plans.store(deciding.pause(ids()[:1]), author="olga"), actor="olga"),
     "rules": lambda: NodeRule.objects.apply(),
@@ -239,8 +241,8 @@ def test_configs_are_isolated_all_or_none_of_them() -> None:
 
 def test_a_config_with_more_shards_than_a_chunk_is_cut_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     urls = tuple(f"url: http://{number}\n" for number in range(5))
-    sending.put("admin", "many", config(instances=urls))
+    origins.put("admin", "many", config(instances=urls))
     monkeypatch.setattr(conf, "INSTANCE_SHARDING_ENABLED", True)
     monkeypatch.setattr(dispatcher, "CHUNK", 2)
-    sending.put("admin", "many", config(instances=urls))
+    origins.put("admin", "many", config(instances=urls))
     assert {key for key in owners() if key.startswith("many")} == {f"many#{number}" for number in range(5)}

@@ -22,7 +22,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from clusteragent.lib import conf, postgres, sockets
-from nodes.simulated_runners import named_address
+from simulation.runners import named_address
 from tests.replicas import MANAGE, wait_for
 
 pytestmark = pytest.mark.processes

@@ -12,7 +12,7 @@ from django.core.management import call_command
 from django.test import Client
 
 from checks.tests.cast import report
-from checks.yamlnodes import one_line
+from checks.wire.yamlnodes import one_line
 from clusteragent.lib import conf, logs
 from tests import world
 from tests.walk import Page, Visitor

@@ -8,7 +8,7 @@ import pytest
 from knox.models import AuthToken
 
 from checks.models import Origin
-from operators.desired import MOST_CONFIGS
+from operators.api.desired import MOST_CONFIGS
 from operators.roles import Role
 from operators.tests.cast import user
 from operators.tests.conftest import _roles  # noqa: F401

@@ -2,8 +2,8 @@
 
 import pytest
 
-from checks import dispatcher, freezes, plans
-from checks.models import ClusterStore, Config, Move, Plan
+from checks import dispatcher, plans
+from checks.models import ClusterStore, Config, Move, Plan, freezes
 from checks.plans import StalePlan
 from checks.tests.balance import furnish, routes
 from checks.tests.cast import owners, sent, silence

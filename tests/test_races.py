@@ -14,14 +14,14 @@ from django.db.models import Count
 from django.db.models.functions import Now
 
 from checks import dispatcher
-from checks.forms import written
 from checks.models import Assignment, ClusterStore, Config, Move
+from checks.sources import sets
+from checks.sources.byhand import written
 from checks.tests.cast import owners, report, sent, silence
 from clusteragent.lib import locks
 from nodes.declarations import canonical
-from nodes.heartbeats import Report
 from nodes.models import Hearing, Heartbeat, Node, NodeEvent
-from operators import sources
+from nodes.models.heartbeats import Report
 from tests.map import tell
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -376,11 +376,11 @@ def test_the_ledger_counts_every_config_once_a_move():
 
 
 def test_of_two_sets_made_for_one_revision_the_second_is_refused():
-    seen = sources.revision_of("api:shop")
+    seen = sets.revision_of("api:shop")
 
     def put(name: str) -> Callable[[], Any]:
         desired = [written(name, "http_check", "instances: [{url: x}]", "api:shop")]
-        return lambda: sources.replace("api:shop", desired, actor=name, revision=seen)
+        return lambda: sets.replace("api:shop", desired, actor=name, revision=seen)
 
     with connection.cursor() as cursor:
         locks.acquire(cursor, locks.Lock.DESIRED)

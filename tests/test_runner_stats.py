@@ -10,16 +10,16 @@ from ipaddress import ip_network
 import pytest
 from django.db.models.functions import Now
 
-from checks import costs, dispatcher, plans
+from checks import dispatcher, plans
+from checks.dispatcher import costs
 from checks.models import Assignment, Config, Cost
 from checks.tests.cast import sent
 from clusteragent.lib import conf
-from nodes import simulated_runners
-from nodes.agent_client import Server, Timing, read_configs
 from nodes.models import Heartbeat, Node, NodeEvent, Runner
-from nodes.simulated_runners import SimulatedRunners, numbered_address, works
-from nodes.simulator import Observer, SimulatedNode
 from nodes.tests.fake_runners import serving
+from simulation.agents import Observer, SimulatedNode
+from simulation.client import Server, Timing, read_configs
+from simulation.runners import SimulatedRunners, numbered_address, works
 
 pytestmark = pytest.mark.usefixtures("warm")
 TOKEN = "t" * 32
@@ -92,7 +92,7 @@ def test_checks_of_old_runners_weigh_little_and_move(
 ) -> None:
     """Releases before 2026 count no runs, and tell what takes less than a millisecond as 0."""
     old = {"AverageExecutionTime": 0, "MetricSamples": 3, "HistogramBuckets": 0, "Events": 0, "LastExecFailed": False}
-    monkeypatch.setattr(simulated_runners, "_stats", lambda work, age: dict(old))
+    monkeypatch.setattr("simulation.runners._stats", lambda work, age: dict(old))
     dispatcher.schedule([sent(str(number)) for number in range(NODES)])
     owner = Node.objects.get(name="node-1")
     Assignment.objects.update(node=owner, since=Now() - timedelta(minutes=5))

@@ -18,7 +18,8 @@ from django.db import connection
 from django.test import Client, override_settings
 from django.utils.html import escape
 
-from checks import needs, tasks
+from checks import tasks
+from checks.explain import alerts
 from checks.models import Config, Instance, Move, Origin, Source
 from clusteragent import webhook
 from clusteragent.lib import conf, logs
@@ -268,7 +269,7 @@ def test_no_traceback_shows_one(log: io.StringIO) -> None:
 
 
 def test_no_message_to_the_webhook_tells_one(olga: User) -> None:
-    message = webhook.due(needs.lines())
+    message = webhook.due(alerts.lines())
     assert message is not None
     assert {"failing", "source_error"} <= {one["kind"] for one in message["new"]}
     assert SECRET not in json.dumps(message)

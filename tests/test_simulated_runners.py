@@ -2,10 +2,10 @@
 
 import pytest
 
-from checks import wire
-from checks.wire import IntegrationConfig
-from nodes.agent_client import read_configs
-from nodes.simulated_runners import works
+from checks.wire import patching
+from checks.wire.patching import IntegrationConfig
+from simulation.client import read_configs
+from simulation.runners import works
 
 
 @pytest.mark.parametrize("init_config", [None, "", "{}", "a: 1\n"])
@@ -23,6 +23,6 @@ from nodes.simulated_runners import works
     ],
 )
 def test_their_check_ids_are_the_dispatchers(instances, init_config):
-    patched = wire.patch(IntegrationConfig("http_check", instances, init_config), ["env:prod"])
+    patched = patching.patch(IntegrationConfig("http_check", instances, init_config), ["env:prod"])
     _, [config] = read_configs(b'{"last_change":1,"configs":[' + patched.wire + b"]}")
     assert tuple(work.check_id for work in works(config, 0)) == patched.check_ids

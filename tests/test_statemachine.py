@@ -25,14 +25,13 @@ from hypothesis.stateful import (
 )
 
 from checks import dispatcher
-from checks.dispatcher import NotLeader, Sent, turns
+from checks.dispatcher import NotLeader, Sent, transaction
 from checks.models import ClusterStore, Config, Source
-from checks.querysets import Share
+from checks.models.configs import Share
 from checks.tests.cast import sent
 from clusteragent.lib import conf
-from nodes import registration
-from nodes.heartbeats import Report
-from nodes.models import Hearing, Heartbeat, Node
+from nodes.models import Hearing, Heartbeat, Node, registration
+from nodes.models.heartbeats import Report
 from tests.map import tell
 from tests.model import Agent, Check, Key, Model
 
@@ -361,7 +360,7 @@ class Dispatching(RuleBasedStateMachine):
 @pytest.mark.django_db(transaction=True)
 def test_the_dispatcher_does_what_the_model_says(monkeypatch, caplog):
     caplog.set_level(logging.CRITICAL)  # a failure shows the steps that lead to it, not what all examples logged
-    monkeypatch.setattr(turns, "CHUNK", CHUNK)
+    monkeypatch.setattr(transaction, "CHUNK", CHUNK)
     # The model trusts nodes that come and go.
     monkeypatch.setattr(registration, "FLAPPING_TIMES", 10**6)
     Source.objects.update(read_at=Now())

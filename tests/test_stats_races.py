@@ -7,7 +7,7 @@ from checks import dispatcher
 from checks.models import Assignment, Config, Cost, Instance
 from checks.tests.cast import report, sent
 from nodes.models import Hearing, Node, Runner, RunnerStats
-from nodes.runnerstats import Answer, CheckStats
+from nodes.models.runnerstats import Answer, CheckStats
 from tests.test_races import Session
 
 pytestmark = pytest.mark.django_db(transaction=True)

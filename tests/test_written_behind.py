@@ -17,8 +17,8 @@ from psycopg.conninfo import make_conninfo
 
 from checks import dispatcher
 from clusteragent.lib import conf
-from nodes.behind import CHANNEL, EVERY, PROMPT, TOO_LATE
 from nodes.models import Hearing, Heartbeat, Node, NodeEvent
+from nodes.writebehind import CHANNEL, EVERY, PROMPT, TOO_LATE
 from tests.replicas import descendants, wait_for
 from tests.webserver import TOLD_AFTER, Answer, WebServer, database_url, exchange, serving
 

@@ -14,7 +14,7 @@ from django.test import Client, RequestFactory
 from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils.regex_helper import normalize
 
-from checks.needs import Kind
+from checks.explain.alerts import Kind
 
 # Of what there is for each row.
 MOST_ROWS = 6

@@ -5,13 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from checks import autoconf, dispatcher, plans
-from checks.autoconf import FileSource, files
+from checks import dispatcher, plans, sources
 from checks.dispatcher import deciding
 from checks.models import Config
-from checks.orders import Rule
+from checks.models.orders import Rule
+from checks.models.troubles import Trouble
+from checks.sources import FileSource, files
 from checks.tests.cast import report, sent, silence
-from checks.troubles import Trouble
 from clusteragent.lib import conf
 from nodes.models import Node, NodeEvent, NodeRule, Runner, RunnerStats
 
@@ -80,4 +80,4 @@ def scan(confd: Path, contents: dict[str, str], monkeypatch: Any) -> None:
     monkeypatch.setattr(conf, "CONFD", (confd,))
     monkeypatch.setattr(conf, "CONFD_GIVEN", True)
     monkeypatch.setattr(files, "SETTLED_AFTER", 0)
-    autoconf.sync(sources=[FileSource()])
+    sources.sync(sources=[FileSource()])

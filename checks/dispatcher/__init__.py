@@ -7,19 +7,19 @@ chunks, each locking anew and complete in itself, so that nobody waits half a se
 transaction they raise RuntimeError, but for `as_one`.
 """
 
-from checks.changes import Sent
 from checks.dispatcher.admission import Refused, admit
+from checks.dispatcher.changes import Sent
 from checks.dispatcher.committing import at_once, commit
 from checks.dispatcher.deciding import REFUSALS, NotAccepting, NotDispatchable
 from checks.dispatcher.decision import Decision, Step
+from checks.dispatcher.orders import Undone, isolate, pause, pin, reassign, release, resume, undo, unpin
 from checks.dispatcher.passes import Pass, run_pass
 from checks.dispatcher.placing import NO_PILE_UP, disown, expire_nodes, redispatch, schedule, unschedule
 from checks.dispatcher.staleness import StalePlan
-from checks.dispatcher.steering import Undone, isolate, pause, pin, reassign, release, resume, undo, unpin
-from checks.dispatcher.turns import CHUNK, as_one, told
+from checks.dispatcher.transaction import CHUNK, as_one, told
 from checks.dispatcher.undoing import why_not
 from checks.dispatcher.upkeep import budget, give_away, heed_declarations, put_right, resume_due
-from checks.querysets import NotLeader
+from checks.models.map import NotLeader
 
 __all__ = [
     "CHUNK", "NO_PILE_UP", "REFUSALS", "Decision", "NotAccepting", "NotDispatchable", "NotLeader", "Pass", "Refused", "Sent",

@@ -1,7 +1,7 @@
 """Which configs are dispatched at all."""
 
-from checks import patching, wire
-from checks.wire import IntegrationConfig, PatchedConfig
+from checks.wire import options, patching
+from checks.wire.patching import IntegrationConfig, PatchedConfig
 from clusteragent.lib import conf
 
 
@@ -19,4 +19,4 @@ def admit(config: IntegrationConfig) -> PatchedConfig:
         raise Refused(f"{config.name} is excluded from metrics")
     if config.is_template:
         raise Refused(f"{config.name} is a template: it has ad_identifiers and no node_name")
-    return wire.patch(config, patching.extra_tags())
+    return patching.patch(config, options.extra_tags())

@@ -9,15 +9,14 @@ from django.db import OperationalError
 from django.db.models import F
 from django.db.models.functions import Now
 
-from checks import freezes
-from checks.changes import Entry
-from checks.dispatcher import turns
+from checks.dispatcher import transaction
+from checks.dispatcher.changes import Entry
 from checks.dispatcher.decision import Decision, Step, choices
 from checks.dispatcher.staleness import StalePlan, check
-from checks.dispatcher.turns import Turn, as_one, committed, in_chunks
-from checks.models import ClusterStore, Config, Move, Origin, Plan
-from checks.orders import Isolation, Order, Pause, Pin
-from checks.querysets import NotLeader
+from checks.dispatcher.transaction import Turn, as_one, committed, in_chunks
+from checks.models import ClusterStore, Config, Move, Origin, Plan, freezes
+from checks.models.map import NotLeader
+from checks.models.orders import Isolation, Order, Pause, Pin
 from nodes.models import Node
 
 T = TypeVar("T")
@@ -45,13 +44,13 @@ def commit(decision: Decision, *, actor: str = "", term: int | None = None, plan
         return []
 
     try:
-        if len(decision.steps) > turns.CHUNK:
+        if len(decision.steps) > transaction.CHUNK:
             # All before the first lock is taken, so that what is stale from the beginning changes nothing.
             _check_unapplied(plan)
             check(decision, decision.steps)
         if decision.verb == "drain":
             # It is begun at once: passes move what the nodes have.
-            step(decision.steps[: turns.CHUNK])
+            step(decision.steps[: transaction.CHUNK])
         else:
             in_chunks(decision.steps, step)
     except (StalePlan, NotLeader, OperationalError) as reason:
@@ -71,7 +70,7 @@ def at_once(decide: Callable[[], Decision], do: Callable[[Decision], T]) -> T:
         try:
             return do(decision := decide())
         except StalePlan as stale:
-            if len(decision.steps) > turns.CHUNK:
+            if len(decision.steps) > transaction.CHUNK:
                 raise
             log.info("decided_anew", verb=decision.verb, reason=str(stale))
     with as_one():

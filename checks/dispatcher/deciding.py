@@ -5,17 +5,17 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
-from checks.changes import Entry
+from checks.dispatcher.changes import Entry
 from checks.dispatcher.decision import Decision, decided
 from checks.dispatcher.misplaced import Judge, astray
-from checks.dispatcher.turns import Choice, Placement, entries_of, relocate
+from checks.dispatcher.transaction import Choice, Placement, entries_of, relocate
 from checks.dispatcher.undoing import returning
 from checks.eligibility import Eligibility, candidates, name_origins
 from checks.models import Assignment, Move
-from checks.orders import Isolation, Pin
+from checks.models.orders import Isolation, Pin
 from clusteragent.lib import conf
 from nodes.models import Hearing, Node
-from nodes.querysets import UnknownNode
+from nodes.models.querysets import UnknownNode
 
 # How often what was moved away from isolated configs may itself be isolated, and find others where it comes to.
 MOST_ROUNDS = 3

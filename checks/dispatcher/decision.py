@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple, Self, TypeVar
 
-from checks import costs
 from checks.balancing import spread
-from checks.changes import Entry
-from checks.dispatcher.turns import Choice
+from checks.dispatcher import costs
+from checks.dispatcher.changes import Entry
+from checks.dispatcher.transaction import Choice
 from checks.models import ClusterStore
 from nodes.models import Node
 

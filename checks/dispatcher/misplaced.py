@@ -4,12 +4,11 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
-from checks import freezes
-from checks.changes import Entry
-from checks.dispatcher.turns import Choice, Placement, Pools, relocate
+from checks.dispatcher.changes import Entry
+from checks.dispatcher.transaction import Choice, Placement, Pools, relocate
 from checks.eligibility import Candidate, Eligibility, candidates, name_origins
-from checks.models import Assignment, Move
-from checks.orders import Pin
+from checks.models import Assignment, Move, freezes
+from checks.models.orders import Pin
 from clusteragent.lib import conf
 from nodes.models import Node
 

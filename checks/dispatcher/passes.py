@@ -7,7 +7,7 @@ import structlog
 from checks.dispatcher.placing import expire_nodes, redispatch
 from checks.dispatcher.upkeep import give_away, heed_declarations, resume_due
 from checks.models import ClusterStore, Config
-from checks.querysets import NotLeader
+from checks.models.map import NotLeader
 from nodes.models import Hearing, Node, NodeEvent
 
 log = structlog.get_logger()

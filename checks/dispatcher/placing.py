@@ -7,17 +7,17 @@ from datetime import timedelta
 import structlog
 from django.db.models import Count, Exists, F, OuterRef, Q
 
-from checks import changes
 from checks.balancing import ceiling
-from checks.changes import Entry, Reckoning, Sent
-from checks.dispatcher import turns
-from checks.dispatcher.turns import Pools, Turn, committed, entries_of, in_chunks, sketches
+from checks.dispatcher import changes, transaction
+from checks.dispatcher.changes import Entry, Reckoning, Sent
+from checks.dispatcher.transaction import Pools, Turn, committed, entries_of, in_chunks, sketches
 from checks.models import Assignment, ClusterStore, Config, Move, Origin, Source
-from checks.sharding import parent_of
+from checks.models.map import remove_configs
+from checks.wire.sharding import parent_of
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
 from nodes.models import Hearing, Heartbeat, Node
-from nodes.querysets import NodeQuerySet
+from nodes.models.querysets import NodeQuerySet
 
 # How long what a dead node left may wait for room, rather than be piled on the survivors.
 NO_PILE_UP = timedelta(seconds=60)
@@ -31,7 +31,7 @@ def schedule(sent: Iterable[Sent], *, term: int | None = None, actor: str = "") 
     """Take in what origins send: what is new is placed, what changed stays where it is, the same again changes nothing."""
     latest = {(one.source, one.key): one for one in sent}
     pools = Pools(lazy=True)
-    first = list(latest)[: turns.CHUNK]
+    first = list(latest)[: transaction.CHUNK]
     if Origin.objects.keyed(first).count() < len(first):
         pools.look()
     return in_chunks(list(latest.values()), lambda chunk: _schedule(chunk, pools, term, actor), pools)
@@ -81,9 +81,9 @@ def _next_to_expire(force: bool) -> list[int]:
     expired = Node.objects.expired(force=force).order_by("pk").annotate(held=Count("assignments"))
     ids: list[int] = []
     held = 0
-    for id_, number in expired.values_list("pk", "held")[: turns.CHUNK]:
+    for id_, number in expired.values_list("pk", "held")[: transaction.CHUNK]:
         held += number
-        if ids and held > turns.CHUNK:
+        if ids and held > transaction.CHUNK:
             break
         ids.append(id_)
     return ids
@@ -97,7 +97,7 @@ def _expire(ids: Collection[int], term: int | None, force: bool, actor: str) -> 
     # Locked: one that is back meanwhile keeps what it still has.
     emptied = _not_emptied().order_by("pk").select_for_update(no_key=True, of=("self",))
     taken = Assignment.objects.take_away(
-        [node.pk for node in emptied], most=turns.CHUNK, reason=Move.Reason.EXPIRED, term=store.term, actor=actor
+        [node.pk for node in emptied], most=transaction.CHUNK, reason=Move.Reason.EXPIRED, term=store.term, actor=actor
     )
     ClusterStore.objects.update(revision=F("revision") + 1)
     return gone, taken, store.term
@@ -159,7 +159,7 @@ def _unschedule(chunk: Sequence[tuple[str, str]], term: int | None, actor: str) 
         if entry.owner is not None:
             turn.move(entry, None, Move.Reason.UNSCHEDULED)
     Origin.objects.filter(pk__in=origins).delete()
-    Config.objects.remove([entry.id for entry in gone])
+    remove_configs([entry.id for entry in gone])
     changes.settle([entry.id for entry in entries.values() if entry.origins])
     return turn.finish() if origins else []
 
@@ -239,7 +239,7 @@ def _end_unless_much_is_late(
     """The transaction that ends the warm-up places what is late: nobody sees a part of the map. Not if that is too much."""
     turn = Turn(term, actor)
     late = [id_ for id_ in Config.objects.dangling().order_by("pk").values_list("pk", flat=True) if id_ not in tried]
-    if len(late) > turns.CHUNK:
+    if len(late) > transaction.CHUNK:
         return False, late, []
     moves = _place_dangling(turn, late, pools, term) if late else []
     Hearing.objects.update(warmup=False)

@@ -4,19 +4,19 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from checks.changes import Entry
+from checks.dispatcher.changes import Entry
 from checks.dispatcher.decision import Decision, Step
-from checks.dispatcher.turns import entries_of
+from checks.dispatcher.transaction import entries_of
 from checks.eligibility import Eligibility, candidates, name_origins
 from checks.models import Assignment
-from checks.orders import Isolation, Pin
+from checks.models.orders import Isolation, Pin
 from clusteragent.lib import conf
-from clusteragent.lib.admin import numbered
 from clusteragent.lib.clock import ago
 from clusteragent.lib.scrub import scrub
 from clusteragent.lib.shortids import short_id
+from clusteragent.lib.words import numbered
 from nodes.models import Node
-from nodes.querysets import NodeQuerySet
+from nodes.models.querysets import NodeQuerySet
 
 
 class StalePlan(Exception):

@@ -5,12 +5,12 @@ from functools import cached_property
 
 from django.db.models import Count
 
-from checks.changes import Entry
-from checks.dispatcher.turns import entries_of
+from checks.dispatcher.changes import Entry
+from checks.dispatcher.transaction import entries_of
 from checks.eligibility import Candidate, Eligibility, candidates, name_origins
 from checks.models import Move
-from checks.orders import Isolation
-from clusteragent.lib.admin import numbered
+from checks.models.orders import Isolation
+from clusteragent.lib.words import numbered
 from nodes.models import Hearing, Node
 
 

@@ -7,13 +7,13 @@ from datetime import timedelta
 import structlog
 
 from checks.dispatcher.misplaced import Judge, JudgedPools, astray
+from checks.dispatcher.orders import leave_alone, resume
 from checks.dispatcher.placing import NO_PILE_UP, no_pile_up
 from checks.dispatcher.staleness import StalePlan
-from checks.dispatcher.steering import leave_alone, resume
-from checks.dispatcher.turns import Placement, Pools, Turn, committed, entries_of, in_chunks, relocate, sketches
+from checks.dispatcher.transaction import Placement, Pools, Turn, committed, entries_of, in_chunks, relocate, sketches
 from checks.models import Assignment, Config, Move
-from checks.orders import Isolation, Pause
-from checks.querysets import AssignmentQuerySet
+from checks.models.map import AssignmentQuerySet
+from checks.models.orders import Isolation, Pause
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
 from nodes.models import Hearing, Node, NodeEvent

@@ -9,10 +9,11 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db.models.functions import Now
 
-from checks import plans, until
+from checks import plans
 from checks.dispatcher import REFUSALS, Decision, told
 from checks.models import Config, Plan
-from checks.scrub import scrub
+from checks.wire.scrub import scrub
+from clusteragent.lib import deadlines
 from nodes.models import Hearing
 
 ACTOR = "command line"
@@ -34,7 +35,7 @@ def add_dry_run(parser: CommandParser) -> None:
 
 def add_order(parser: CommandParser) -> None:
     """What is ordered of them: until when, and why."""
-    parser.add_argument("--until", metavar="TIME", default="", help=until.HELP.replace("%", "%%"))
+    parser.add_argument("--until", metavar="TIME", default="", help=deadlines.HELP.replace("%", "%%"))
     parser.add_argument("--note", default="", help="why, for those who find it so")
 
 
@@ -62,7 +63,7 @@ def end(options: dict[str, Any]) -> datetime | None:
     """When what is ordered ends, if it does."""
     now = Hearing.objects.annotate(now=Now()).values_list("now", flat=True).get()
     try:
-        return until.parse(options["until"], now) if options["until"] else None
+        return deadlines.parse(options["until"], now) if options["until"] else None
     except (ValueError, OverflowError) as error:
         raise CommandError(f"--until {options['until']}: {error}") from error
 

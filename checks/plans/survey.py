@@ -3,14 +3,15 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from checks import balancing, costs
+from checks import balancing
 from checks.balancing import PlannedMove
-from checks.changes import Entry
+from checks.dispatcher import costs
+from checks.dispatcher.changes import Entry
 from checks.dispatcher.staleness import active, receiving
 from checks.eligibility import Eligibility, candidates, name_origins
 from checks.models import ClusterStore, Plan
-from checks.orders import Isolation, Pin
-from checks.planquerysets import Held
+from checks.models.orders import Isolation, Pin
+from checks.models.plans import Held
 from clusteragent.lib import conf
 from nodes.models import Node, Runner
 

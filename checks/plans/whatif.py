@@ -7,12 +7,12 @@ from typing import NamedTuple
 from checks.balancing import DEFAULT_WORKERS, Pool, Spread, spread
 from checks.eligibility import Candidate, Eligibility
 from checks.models import Plan
-from checks.planquerysets import Held
+from checks.models.plans import Held
 from checks.plans import survey
 from checks.plans.making import describe
 from checks.plans.store import drafted
 from checks.plans.survey import Place, Survey
-from nodes.querysets import UnknownNode
+from nodes.models.querysets import UnknownNode
 
 
 class Outlook(NamedTuple):

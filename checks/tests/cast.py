@@ -7,7 +7,7 @@ from django.db.models.functions import Now
 from checks import dispatcher
 from checks.dispatcher import Sent
 from checks.models import Assignment, ClusterStore, Config, Move
-from checks.wire import IntegrationConfig
+from checks.wire.patching import IntegrationConfig
 from clusteragent.lib import conf
 from nodes.models import Heartbeat, Node
 

@@ -3,11 +3,11 @@
 import pytest
 
 from checks import dispatcher
-from checks.admin import steering
 from checks.models import Config, Move, Origin, Plan
 from checks.tests.cast import owners, report, sent, silence
 from checks.tests.operators import CONFIGS, act, apply, config, operator, page_of, planned, superuser
 from nodes.models import Node
+from operators.admin import actions
 
 pytestmark = pytest.mark.django_db
 
@@ -109,7 +109,7 @@ def test_reassigning_needs_the_permission_to_change_assignments_and_unscheduling
 
 
 def test_too_many_configs_at_once_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(steering, "MOST_SELECTED", 2)
+    monkeypatch.setattr(actions, "MOST_SELECTED", 2)
     everything = {"action": "reassign", "select_across": "1", "index": "0"}
     page = superuser().post(CONFIGS, everything, follow=True).content.decode()
     assert "More than 2 configs match. Narrow the filter." in page

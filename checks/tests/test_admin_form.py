@@ -8,11 +8,11 @@ import pytest
 from django.test import Client
 
 from checks import dispatcher
-from checks.forms import text_of
 from checks.models import Config, Move, Origin, Source
+from checks.sources.byhand import text_of
 from checks.tests.cast import owners, report, sent
 from checks.tests.operators import CONFIGS, config, operator, page_of, superuser
-from checks.wire import IntegrationConfig
+from checks.wire.patching import IntegrationConfig
 from clusteragent.lib import conf
 
 pytestmark = pytest.mark.django_db

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from checks import dispatcher
-from checks.autoconf import files, sync
 from checks.models import Config, Move, Origin, Source
+from checks.sources import files, sync
 from checks.tests.cast import report, sent
 from checks.tests.operators import operator, superuser
 from clusteragent.lib import conf

@@ -11,13 +11,13 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from checks import wire, yamlerrors
-from checks.autoconf import fileformat, files
-from checks.autoconf.files import FileSource
-from checks.autoconf.source import BrokenConfig, Scan
-from checks.lint import lint
-from checks.wire import IntegrationConfig
-from checks.yamlnodes import OddYAML
+from checks.sources import fileformat, files
+from checks.sources.files import FileSource
+from checks.sources.source import BrokenConfig, Scan
+from checks.wire import patching, yamlerrors
+from checks.wire.lint import lint
+from checks.wire.patching import IntegrationConfig
+from checks.wire.yamlnodes import OddYAML
 from clusteragent.lib import conf
 
 CONFIG = "cluster_check: true\ninstances:\n  - url: http://one\n"
@@ -494,7 +494,7 @@ def test_whatever_a_file_says_is_a_config_or_a_told_error(tail: str, as_instance
     with suppress(OddYAML):
         config = fileformat.parse(text, name="http_check", source="file:a")
         assert len(config.instances) >= 1
-        assert wire.patch(config, ["a:b"]).wire
+        assert patching.patch(config, ["a:b"]).wire
 
 
 # Variables of the environment

@@ -13,10 +13,9 @@ import pytest
 from django.db import connection, transaction
 from django.db.models.functions import Now
 
-from checks import sending
-from checks.autoconf import FileSource, Report, SyncUnderWay, files, sync
 from checks.models import Assignment, Config, Move, Origin, Source, SourceScan
-from checks.querysets import NotLeader
+from checks.models.map import NotLeader, remove_configs
+from checks.sources import FileSource, Report, SyncUnderWay, files, origins, sync
 from checks.tests.cast import lead, owners, report, versions
 from clusteragent.lib import conf, locks
 
@@ -144,7 +143,7 @@ def test_unchanged_files_are_read_once_by_a_process(
 def test_what_the_store_lost_is_sent_again(folder: Path, source: FileSource) -> None:
     write(folder, "one")
     sync(sources=[source])
-    Config.objects.remove([Config.objects.get().pk])
+    remove_configs([Config.objects.get().pk])
     assert sync(sources=[source]).added == ["one.yaml"]
     assert keys() == {"one.yaml"}
 
@@ -646,7 +645,7 @@ def test_when_one_of_two_files_goes_the_config_names_the_other(
 def test_the_config_of_a_file_and_the_admin_names_who_is_left(folder: Path, source: FileSource) -> None:
     write(folder, "http_check", text=SAME)
     sync(sources=[source])
-    sending.put("admin", "by hand", replace(sending.original("file", "http_check.yaml"), source="admin:by hand"))
+    origins.put("admin", "by hand", replace(origins.original("file", "http_check.yaml"), source="admin:by hand"))
     assert Config.objects.count() == 1
     (folder / "http_check.yaml").unlink()
     sync(sources=[source])

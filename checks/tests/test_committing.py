@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from checks import dispatcher, plans
-from checks.dispatcher import Decision, StalePlan, deciding, turns
+from checks.dispatcher import Decision, StalePlan, deciding, transaction
 from checks.models import Config, Move, Plan
-from checks.orders import Isolation, Pause, Pin, Rule
+from checks.models.orders import Isolation, Pause, Pin, Rule
 from checks.plans import making
 from checks.tests.balance import furnish, settle
 from checks.tests.cast import dangling, ledger, owners, report, sent
@@ -104,7 +104,7 @@ def test_a_drain_moves_what_it_said_in_the_passes_that_follow() -> None:
 def test_a_change_in_a_later_chunk_that_was_there_before_the_start_lets_nothing_happen(
     verb: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(turns, "CHUNK", 1)
+    monkeypatch.setattr(transaction, "CHUNK", 1)
     decision = VERBS[verb]() if verb in VERBS else deciding.drain(["ash"])
     assert len(decision.steps) > 1
     plan = plans.store(decision, author="eve")

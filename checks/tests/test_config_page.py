@@ -9,9 +9,10 @@ import pytest
 from django.db.models import F
 from django.db.models.functions import Now
 
-from checks import dispatcher, facts, why
+from checks import dispatcher
+from checks.explain import facts, why
 from checks.models import Assignment, Config, Move, Source
-from checks.orders import Rule
+from checks.models.orders import Rule
 from checks.tests.cast import lead, owners, report, sent, silence
 from checks.tests.operators import config, operator, page_of, superuser
 from clusteragent.lib import conf

@@ -6,7 +6,7 @@ from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 
 from checks.models import Assignment, Config
-from checks.querysets import Share
+from checks.models.configs import Share
 from nodes.models import Hearing, Heartbeat
 from tests.map import register, store
 

@@ -4,7 +4,8 @@ import pytest
 from django.db.models import OuterRef
 from django.db.models.functions import Now
 
-from checks import costs, dispatcher
+from checks import dispatcher
+from checks.dispatcher import costs
 from checks.models import Assignment, Config, Cost, Instance
 from checks.tests.cast import report, sent
 from clusteragent.lib import conf

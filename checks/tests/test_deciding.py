@@ -9,13 +9,13 @@ from django.core.exceptions import ValidationError
 from django.utils import timezone
 
 from checks import dispatcher, plans
-from checks.dispatcher import Decision, committing, deciding, turns
+from checks.dispatcher import Decision, committing, deciding, transaction
 from checks.models import Config, Move, Plan
-from checks.orders import Pause, Pin, Rule
+from checks.models.orders import Pause, Pin, Rule
 from checks.plans import StalePlan
 from checks.tests.cast import counts, ledger, owners, report, sent, silence
 from nodes.models import Node
-from nodes.querysets import UnknownNode
+from nodes.models.querysets import UnknownNode
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
 
@@ -187,7 +187,7 @@ def test_a_plan_is_applied_once() -> None:
 
 
 def test_what_changes_between_two_chunks_stops_a_plan_there_and_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(turns, "CHUNK", 2)
+    monkeypatch.setattr(transaction, "CHUNK", 2)
     plan = stored(deciding.pause(ids("shop", "mail", "db")))
     last = Config.objects.get(pk=plan.moves[2]["config"])
     after_first_chunk(monkeypatch, lambda: Config.objects.filter(pk=last.pk).update(digest="edited"))

@@ -7,10 +7,14 @@ import pytest
 from django.db import connection
 from django.test import override_settings
 
-from checks import changes, dispatcher, display, renewing, repatching, state
-from checks.edits import Edit
-from checks.models import Config, Instance, Move, Origin
-from checks.querysets import NotLeader
+from checks import dispatcher
+from checks.dispatcher import changes
+from checks.explain import state
+from checks.models import Config, Instance, Move, Origin, configs
+from checks.models.configs import NOT_YET
+from checks.models.edits import Edit
+from checks.models.map import NotLeader
+from checks.sources import renewing, repatching
 from checks.tests.cast import lead, report, sent
 from clusteragent.lib import scrub
 from clusteragent.lib.shortids import short_id
@@ -43,7 +47,7 @@ def make_old() -> None:
 def everything_shown(config: Config) -> str:
     instances = [instance.told(exact=exact) for instance in config.instances.all() for exact in (True, False)]
     return (
-        json.dumps([display.text(config), instances, [str(origin) for origin in config.origins.all()], str(config)])
+        json.dumps([config.display_text, instances, [str(origin) for origin in config.origins.all()], str(config)])
         + b"".join(state._document(True)).decode()
     )
 
@@ -97,19 +101,19 @@ def test_making_copies_anew_changes_no_bytes_and_moves_nothing() -> None:
     repatching.repatch()
     config.refresh_from_db()
     assert (Move.objects.count(), bytes(config.wire), config.changed) == (moves, wire, changed)
-    assert display.text(config) != display.NOT_YET
+    assert config.display_text != NOT_YET
 
 
 def test_a_version_that_hides_more_makes_all_copies_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     config = stored()
     newer = scrub.VERSION + 1
-    for module in (scrub, display):
+    for module in (scrub, configs):
         monkeypatch.setattr(module, "VERSION", newer)
-    assert display.text(config) == display.NOT_YET
+    assert config.display_text == NOT_YET
     assert not Config.objects.containing("host")
     assert renewing.renew() == 1
     config.refresh_from_db()
-    assert "host: h" in display.text(config)
+    assert "host: h" in config.display_text
 
 
 def test_another_secret_key_makes_other_short_ids() -> None:
@@ -125,15 +129,15 @@ def test_another_secret_key_makes_other_short_ids() -> None:
 def test_what_was_edited_meanwhile_keeps_its_own_copy(monkeypatch: pytest.MonkeyPatch) -> None:
     stored()
     make_old()
-    begun = renewing.wire.copies
+    begun = renewing.patching.copies
 
     def edited(wire: bytes) -> tuple[bytes, str]:
         dispatcher.schedule([sent(KEY, name="postgres", instances=("host: other\n",))])
         return begun(wire)
 
-    monkeypatch.setattr(renewing.wire, "copies", edited)
+    monkeypatch.setattr(renewing.patching, "copies", edited)
     renewing.renew()
-    assert "host: other" in display.text(Config.objects.get())
+    assert "host: other" in Config.objects.get().display_text
     assert "postgres:" not in Instance.objects.get().shown_name
 
 

@@ -2,9 +2,10 @@
 
 import pytest
 
-from checks import dispatcher, repatching, tasks
-from checks.edits import Edit
+from checks import dispatcher, tasks
 from checks.models import Config, Move
+from checks.models.edits import Edit
+from checks.sources import repatching
 from checks.tests.cast import lead, report, sent
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from checks import dispatcher
-from checks.changes import Entry
+from checks.dispatcher.changes import Entry
 from checks.eligibility import Eligibility, candidates
 from checks.models import Config
-from checks.orders import Pin, Rule
+from checks.models.orders import Pin, Rule
 from checks.tests.cast import counts, dangling, lead, owners, report, sent
 from clusteragent.lib import conf
 from nodes.declarations import canonical

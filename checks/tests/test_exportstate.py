@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
-from checks import dispatcher, exporting, sending
-from checks.orders import Rule
+from checks import dispatcher
+from checks.explain import exporting
+from checks.models.orders import Rule
+from checks.sources import origins
 from checks.tests.cast import report, sent
 from checks.tests.operators import config
 from nodes.models import Node
@@ -48,7 +50,7 @@ def test_it_holds_configs_with_their_secrets_origins_orders_rules_nodes_and_owne
 
 
 def test_it_holds_the_texts_of_authors(tmp_path: Path) -> None:
-    sending.put("admin", "by hand", sent("by hand").original, text="# by hand\n")
+    origins.put("admin", "by hand", sent("by hand").original, text="# by hand\n")
     written = {origin["key"]: origin["written"] for origin in export(tmp_path / "state.json")["origins"]}
     assert (written["by hand"], written["db"]) == ("# by hand\n", "")
 

@@ -5,7 +5,7 @@ from django.db.models.functions import Now
 
 from checks import dispatcher
 from checks.models import Config
-from checks.orders import Rule
+from checks.models.orders import Rule
 from checks.tests.cast import counts, dangling, report, sent
 from clusteragent.lib import conf
 from nodes.models import Node, NodeType

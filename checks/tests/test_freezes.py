@@ -9,10 +9,11 @@ from django.core.management import CommandError, call_command
 from django.db.models import F
 from django.db.models.functions import Now
 
-from checks import dispatcher, freezes, needs, plans, pruning, tasks
-from checks.freezes import Freeze
-from checks.models import ClusterStore, Move, Plan
-from checks.needs import Kind
+from checks import dispatcher, plans, pruning, tasks
+from checks.explain import alerts
+from checks.explain.alerts import Kind
+from checks.models import ClusterStore, Move, Plan, freezes
+from checks.models.freezes import Freeze
 from checks.tests.balance import furnish
 from checks.tests.cast import lead, owners, silence
 from checks.tests.operators import superuser
@@ -29,7 +30,7 @@ def _uneven(warm: None) -> None:
 
 
 def frozen() -> list[str]:
-    return [need.cause for need in needs.lines() if need.kind == Kind.FROZEN]
+    return [need.cause for need in alerts.lines() if need.kind == Kind.FROZEN]
 
 
 def pass_time() -> None:

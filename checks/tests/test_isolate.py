@@ -7,16 +7,16 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.test import Client
 
-from checks import costs, dispatcher, isolating, plans
-from checks.costs import Measured
-from checks.dispatcher import turns
+from checks import dispatcher, plans
+from checks.dispatcher import costs, isolation, transaction
+from checks.dispatcher.costs import Measured
 from checks.models import ClusterStore, Config, Instance
-from checks.orders import Isolation
+from checks.models.orders import Isolation
 from checks.tests.balance import furnish, settle
 from checks.tests.cast import counts, lead, owners, sent
 from clusteragent.lib import conf
 from nodes.models import Node
-from nodes.runners import Round
+from nodes.statsclient import Round
 from tests import peer_cases
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
@@ -114,7 +114,7 @@ def test_the_whole_config_is_isolated():
 
 
 def test_a_great_company_moves_in_chunks(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(turns, "CHUNK", 2)
+    monkeypatch.setattr(transaction, "CHUNK", 2)
     furnish(ash=[0.1] * 6, birch=[0.1])
     revision = ClusterStore.objects.get().revision
     assert isolate(check_id("ash-0"))["is_isolated"] is True
@@ -139,10 +139,10 @@ def test_it_holds_until_it_is_released():
 def test_asked_again_without_a_note_it_keeps_the_first_one():
     furnish(ash=[0.2, 0.2], birch=[0.2])
     name = check_id("ash-0")
-    isolating.isolate(name, actor="eve", note="noisy")
+    isolation.isolate(name, actor="eve", note="noisy")
     assert isolate(name)["is_isolated"]
     assert Isolation.objects.values_list("author", "note").get() == ("eve", "noisy")
-    isolating.isolate(name, actor="adam", note="still noisy")
+    isolation.isolate(name, actor="adam", note="still noisy")
     assert Isolation.objects.values_list("author", "note").get() == ("adam", "still noisy")
 
 
@@ -206,7 +206,7 @@ class TestCommands:
 def test_a_cordoned_node_takes_no_company():
     furnish(ash=[0.1, 0.1], birch=[0.1])
     Node.objects.filter(name="birch").cordon()
-    assert isolating.isolate(check_id("ash-0"), actor="eve").reason == "No other runners available"
+    assert isolation.isolate(check_id("ash-0"), actor="eve").reason == "No other runners available"
 
 
 def test_a_check_is_isolated_by_its_short_id_too():
@@ -214,7 +214,7 @@ def test_a_check_is_isolated_by_its_short_id_too():
     check = Instance.objects.filter(config__assignment__node__name="ash").earliest("pk")
     for name in (check.short_id, check.told()):
         assert isolate(name)["is_isolated"]
-        assert isolating.config_of(name) == check.config_id
+        assert isolation.config_of(name) == check.config_id
         dispatcher.release([check.config_id])
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from django.core.management import CommandError, call_command
 
-from checks import integrations, lint
-from checks.lint import Keys, Linted, Notice
+from checks.wire import integrations, lint
+from checks.wire.lint import Keys, Linted, Notice
 
 CASES = Path(__file__).parents[2] / "tests" / "data" / "cases" / "quiet"
 CONFIG = "cluster_check: true\ninstances:\n  - host: a\n"

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from checks import dispatcher, patching, wire
-from checks.autoconf import FileSource, files, sync
+from checks import dispatcher
 from checks.models import Config, Instance, Origin
-from checks.repatching import repatch
+from checks.sources import FileSource, files, sync
+from checks.sources.repatching import repatch
 from checks.tests.cast import owners, report, sent
+from checks.wire import options, patching
 from clusteragent.lib import conf
 from nodes.models import Node
 
@@ -74,7 +75,7 @@ def peers_bytes(key: str, **fields: Any) -> dict[str, Any]:
 def told_apart() -> int:
     """How many configs there are, all of which have hashes of their own, for agents too."""
     found = list(Config.objects.all())
-    fast = {wire.identity(bytes(config.wire))[0] for config in found}
+    fast = {patching.identity(bytes(config.wire))[0] for config in found}
     assert fast == {config.fast_digest for config in found}
     assert len(fast) == len({config.digest for config in found}) == len(found)
     ids = list(Instance.objects.values_list("check_id", flat=True))
@@ -200,7 +201,7 @@ class TestTheLaterOne:
         monkeypatch.setattr(conf, "GLOBAL_TAGS", ("new",))
         repatch()
         assert told_apart() == 2
-        assert set(Config.objects.values_list("patched_with", flat=True)) == {patching.fingerprint()}
+        assert set(Config.objects.values_list("patched_with", flat=True)) == {options.fingerprint()}
 
     def test_is_not_written_again_while_nothing_changes(self, monkeypatch: pytest.MonkeyPatch) -> None:
         before = bytes_of("second")
@@ -216,7 +217,7 @@ class TestTheLaterOne:
 
 def test_one_that_an_older_release_wrote_is_told_apart_too() -> None:
     dispatcher.schedule([sent("first", instances=("host: db",), init_config=PORT)])
-    Config.objects.update(contents="", fast_digest="", patched_with=f"{patching.made_with()}0123456789abcdef")
+    Config.objects.update(contents="", fast_digest="", patched_with=f"{options.made_with()}0123456789abcdef")
     dispatcher.schedule([shifted("second")])
     repatch()
     assert told_apart() == 2
@@ -224,6 +225,6 @@ def test_one_that_an_older_release_wrote_is_told_apart_too() -> None:
 
 def test_who_says_the_same_as_what_an_older_release_wrote_joins_it() -> None:
     dispatcher.schedule([shifted("first")])
-    Config.objects.update(contents="", fast_digest="", patched_with=f"{patching.made_with()}0123456789abcdef")
+    Config.objects.update(contents="", fast_digest="", patched_with=f"{options.made_with()}0123456789abcdef")
     dispatcher.schedule([shifted("second")])
     assert Config.objects.get().origins.count() == 2

@@ -9,15 +9,17 @@ from django.db.models import F
 from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 
-from checks import dispatcher, needs
-from checks.freezes import Freeze
+from checks import dispatcher
+from checks.explain import alerts
+from checks.explain.alerts import Kind
 from checks.models import Assignment, Config, Source
-from checks.needs import Kind
-from checks.orders import Isolation, Pause, Pin, Rule
+from checks.models.freezes import Freeze
+from checks.models.orders import Isolation, Pause, Pin, Rule
+from checks.models.troubles import Trouble
 from checks.tests.cast import report, sent, silence
-from checks.troubles import Trouble
 from clusteragent.lib import conf
 from nodes.models import Hearing, Heartbeat, Node, NodeEvent, NodeType, Runner, RunnerStats
+from operators.admin.base import address
 
 pytestmark = pytest.mark.django_db
 
@@ -27,17 +29,17 @@ def passing(warm: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """A pass has just ended, and what is late is so by minutes: a busy machine is late by seconds."""
     Hearing.objects.update(last_pass=Now())
     monkeypatch.setattr(conf, "NODE_EXPIRATION_TIMEOUT", timedelta(hours=1))
-    monkeypatch.setattr(needs, "STALE_PASS", timedelta(minutes=10))
-    monkeypatch.setattr(needs, "LATE_ACKNOWLEDGEMENT", timedelta(minutes=30))
+    monkeypatch.setattr(alerts, "STALE_PASS", timedelta(minutes=10))
+    monkeypatch.setattr(alerts, "LATE_ACKNOWLEDGEMENT", timedelta(minutes=30))
 
 
-def found() -> dict[str, needs.Need]:
-    return {need.key: need for need in needs.lines()}
+def found() -> dict[str, alerts.Need]:
+    return {need.key: need for need in alerts.lines()}
 
 
-def only() -> needs.Need:
+def only() -> alerts.Need:
     """The one line there is."""
-    (need,) = needs.lines()
+    (need,) = alerts.lines()
     return need
 
 
@@ -52,12 +54,12 @@ def test_nothing_while_all_is_well() -> None:
     report("ash", "birch")
     dispatcher.schedule([sent("one"), sent("two")])
     acknowledge()
-    assert needs.lines() == []
+    assert alerts.lines() == []
 
 
 def test_no_pass_for_long() -> None:
     Hearing.objects.update(last_pass=Now() - timedelta(minutes=8))
-    assert needs.lines() == []
+    assert alerts.lines() == []
     Hearing.objects.update(last_pass=Now() - timedelta(minutes=12))
     assert only().kind == Kind.NO_PASS
     assert only().age == pytest.approx(timedelta(minutes=12), abs=timedelta(minutes=1))
@@ -79,7 +81,7 @@ def test_the_warmup_with_what_it_waits_for() -> None:
 
 def test_each_secret_that_differs() -> None:
     secrets = ["the local token", "the secret key"]
-    assert [need.subject for need in needs.lines(differing=secrets)] == secrets
+    assert [need.subject for need in alerts.lines(differing=secrets)] == secrets
 
 
 def test_what_dangles_since_when_and_how_many() -> None:
@@ -92,7 +94,7 @@ def test_what_dangles_since_when_and_how_many() -> None:
 def test_what_dangles_for_long_has_a_line_of_its_own() -> None:
     dispatcher.schedule([sent("one"), sent("two"), sent("three")])
     Config.objects.filter(origins__key="one").update(unscheduled=True)
-    assert {need.kind: need.count for need in needs.lines()} == {Kind.UNSCHEDULED: 1, Kind.DANGLING: 2}
+    assert {need.kind: need.count for need in alerts.lines()} == {Kind.UNSCHEDULED: 1, Kind.DANGLING: 2}
 
 
 def cordon() -> None:
@@ -165,7 +167,7 @@ def test_a_node_that_does_not_fetch_its_change_for_long() -> None:
     report("ash", "birch")
     dispatcher.schedule([sent("one"), sent("two")])
     grow_old(25)
-    assert needs.lines() == []
+    assert alerts.lines() == []
     grow_old(10)
     acknowledge()
     Heartbeat.objects.filter(node__name="ash").update(acknowledged=5)
@@ -194,7 +196,7 @@ def test_nobody_takes_work_although_nothing_dangles() -> None:
     acknowledge()
     for name in ("ash", "birch"):
         Node.objects.goodbye(name, "leaving")
-    assert needs.lines() == []
+    assert alerts.lines() == []
     cordon_cedar()
     assert only().kind == Kind.NONE_ACCEPTS
     assert only().cause.startswith("No node can take work: 1 cordoned and 2 leaving.")
@@ -221,13 +223,13 @@ def test_a_node_that_is_dead_for_long_and_keeps_what_nobody_takes() -> None:
 def test_a_node_in_whose_name_more_than_one_reports() -> None:
     report("ash", "birch", "cedar")
     NodeEvent.objects.note(["ash"], NodeEvent.Kind.TWO_ADDRESSES, "192.0.2.1 and 192.0.2.2")
-    for number in range(needs.MOST_DECLARATIONS):
+    for number in range(alerts.MOST_DECLARATIONS):
         NodeEvent.objects.note(["birch"], NodeEvent.Kind.DECLARED, str(number))
     assert (only().kind, only().count) == (Kind.CONTESTED, 1)
     NodeEvent.objects.note(["birch"], NodeEvent.Kind.DECLARED, "another")
     assert only().cause.startswith("ash and birch: more than one seems to report in that name")
     NodeEvent.objects.update(time=Now() - timedelta(minutes=11))
-    assert needs.lines() == []
+    assert alerts.lines() == []
 
 
 def test_a_runner_that_tells_what_can_not_be() -> None:
@@ -241,12 +243,12 @@ def test_a_runner_among_very_many_node_agents(monkeypatch: pytest.MonkeyPatch) -
     """Anybody can say that it is a runner, and gets everything."""
     report(*(f"agent-{number}" for number in range(4)))
     Node.objects.heartbeat("ash", last_change=-1, node_type=NodeType.RUNNER)
-    assert needs.lines() == []
+    assert alerts.lines() == []
     report("agent-4")
     assert (only().kind, only().count) == (Kind.FEW_RUNNERS, 1)
     assert only().cause.startswith("ash is the only cluster check runner, so 5 node agents get nothing new")
     monkeypatch.setattr(conf, "PLACEMENT_PREFER", "any")
-    assert needs.lines() == []
+    assert alerts.lines() == []
 
 
 def test_names_that_look_alike_while_both_live() -> None:
@@ -254,19 +256,19 @@ def test_names_that_look_alike_while_both_live() -> None:
     assert (only().kind, only().count) == (Kind.LOOKS_ALIKE, 2)
     assert only().cause.startswith("ASH and ash look alike")
     Heartbeat.objects.filter(node__name="ASH").delete()
-    assert needs.lines() == []
+    assert alerts.lines() == []
 
 
 def test_new_names_that_were_refused_lately() -> None:
     Hearing.objects.update(names_refused=7, names_refused_at=Now() - timedelta(seconds=10))
     assert (only().kind, only().count) == (Kind.NAMES_REFUSED, 1)
     Hearing.objects.update(names_refused_at=Now() - timedelta(minutes=3))
-    assert needs.lines() == []
+    assert alerts.lines() == []
 
 
 def test_a_node_that_never_had_a_config_owes_nothing() -> None:
     report("ash")
-    assert needs.lines() == []
+    assert alerts.lines() == []
 
 
 def troubled(kind: str, key: str, *, minutes: float = 5, error: str = "") -> None:
@@ -311,7 +313,7 @@ def test_what_does_not_run_is_believed_at_the_second_round() -> None:
     dispatcher.schedule([sent("one")])
     acknowledge()
     troubled("not_running", "one", minutes=0)
-    assert needs.lines() == []
+    assert alerts.lines() == []
     Trouble.objects.update(since=Now() - timedelta(minutes=2))
     assert only().kind == Kind.NOT_RUNNING
 
@@ -340,7 +342,7 @@ def test_pins_that_aim_where_no_node_is(kind: str, aim: str, astray: bool) -> No
     dispatcher.schedule([sent("one")])
     acknowledge()
     Pin.objects.create(config=Config.objects.get(), kind=kind, aim=aim)
-    assert [need.kind for need in needs.lines()] == ([Kind.PIN_ASTRAY] if astray else [])
+    assert [need.kind for need in alerts.lines()] == ([Kind.PIN_ASTRAY] if astray else [])
 
 
 def test_a_pin_that_is_over_or_waits_for_its_config_is_not_astray() -> None:
@@ -349,7 +351,7 @@ def test_a_pin_that_is_over_or_waits_for_its_config_is_not_astray() -> None:
     acknowledge()
     Pin.objects.create(config=Config.objects.get(), aim="gone", until=Now() - timedelta(seconds=1))
     Pin.objects.create(config=None, source="file", key="two", aim="gone")
-    assert needs.lines() == []
+    assert alerts.lines() == []
 
 
 def test_a_pause_that_nobody_ended() -> None:
@@ -357,7 +359,7 @@ def test_a_pause_that_nobody_ended() -> None:
     dispatcher.schedule([sent("one")])
     Pause.objects.create(config=Config.objects.get())
     acknowledge()
-    assert needs.lines() == []
+    assert alerts.lines() == []
     Pause.objects.update(until=Now() - timedelta(minutes=20))
     assert (only().kind, only().count) == (Kind.PAUSE_OVERDUE, 1)
     assert only().age == pytest.approx(timedelta(minutes=20), abs=timedelta(minutes=1))
@@ -368,7 +370,7 @@ def test_a_node_that_said_goodbye_is_not_missed() -> None:
     silence("ash", "birch")
     Node.objects.filter(name="ash").update(leaving=True)
     Node.objects.filter(name="birch").update(kept_until=Now() + timedelta(minutes=1))
-    assert needs.lines() == []
+    assert alerts.lines() == []
 
 
 def test_a_sources_first_error_with_its_place() -> None:
@@ -392,7 +394,7 @@ def test_a_sources_first_warning_after_everything_else() -> None:
         {"where": "b.yaml", "line": None, "warning": "odd too"},
     ]
     Source.objects.filter(name="file").update(warnings=warnings, held_removals=["one"])
-    assert [need.key for need in needs.lines()] == ["held_removals:file", "source_warning:file"]
+    assert [need.key for need in alerts.lines()] == ["held_removals:file", "source_warning:file"]
     line = found()["source_warning:file"]
     assert (line.count, line.cause) == (2, "Source file, a.yaml:2: odd")
 
@@ -408,8 +410,8 @@ def test_what_is_over_while_it_is_looked_at_breaks_nothing(monkeypatch: pytest.M
     dispatcher.schedule([sent("one"), sent("two")])
     troubled("slow", "one")
     Config.objects.filter(origins__key="two").update(dangling_since=Now())
-    monkeypatch.setattr(needs, "entries_of", lambda ids: [])
-    monkeypatch.setattr(needs, "_some", lambda names: [])
+    monkeypatch.setattr(alerts, "entries_of", lambda ids: [])
+    monkeypatch.setattr(alerts, "_some", lambda names: [])
     assert found()[Kind.DANGLING].cause == "They are about to be placed."
     assert found()[Kind.SLOW].cause.startswith(": a run takes longer")
 
@@ -419,7 +421,7 @@ def test_the_gravest_comes_first() -> None:
     silence("ash")
     Source.objects.filter(name="file").update(held_removals=["one"])
     Hearing.objects.update(last_pass=None)
-    assert [need.kind for need in needs.lines()] == [Kind.NO_PASS, Kind.SILENT, Kind.HELD_REMOVALS]
+    assert [need.kind for need in alerts.lines()] == [Kind.NO_PASS, Kind.SILENT, Kind.HELD_REMOVALS]
 
 
 def test_every_link_leads_to_a_page(admin_client) -> None:
@@ -450,16 +452,16 @@ def test_every_link_leads_to_a_page(admin_client) -> None:
     Freeze.objects.create(author="eve")
     Config.objects.exclude(pk=one.pk).update(dangling_since=Now())
     Config.objects.filter(origins__key="two").update(unscheduled=True)
-    lines = needs.lines(differing=["the secret key"])
+    lines = alerts.lines(differing=["the secret key"])
     assert {need.kind for need in lines} == set(Kind)
-    links = {need.link for need in lines}
+    links = {address(need.target) for need in lines}
     assert {link: admin_client.get(link, secure=True).status_code for link in links} == dict.fromkeys(links, 200)
 
 
 def test_the_number_of_queries_does_not_grow() -> None:
     def queries() -> int:
         with CaptureQueriesContext(connection) as captured:
-            needs.lines()
+            alerts.lines()
         return len(captured)
 
     report("ash", "birch")

@@ -6,12 +6,13 @@ import pytest
 from django.db.models import F
 from django.db.models.functions import Now
 
-from checks import dispatcher, noticing, tasks
+from checks import dispatcher, tasks
+from checks.dispatcher import quarantine
 from checks.models import Assignment, Config, Move
-from checks.orders import Isolation
-from checks.querysets import NotLeader
+from checks.models.map import NotLeader
+from checks.models.orders import Isolation
+from checks.models.troubles import Trouble
 from checks.tests.cast import lead, ledger, owners, report, sent, silence
-from checks.troubles import Trouble
 from clusteragent.lib import conf
 from nodes.models import Node, NodeEvent
 
@@ -46,7 +47,7 @@ class TestNotRunning:
     def test_it_is_noted_and_tried_elsewhere(self) -> None:
         before = on("00")
         self.stand_still("00")
-        [move] = noticing.try_elsewhere(term=lead())
+        [move] = quarantine.try_elsewhere(term=lead())
         assert (move.source_node, move.to_node, move.reason) == (before, on("00"), "not running")
         assert on("00") != before
         assert noticed("not running") == [before]
@@ -56,61 +57,61 @@ class TestNotRunning:
         Node.objects.filter(name="cedar").cordon()
         assert on("00") == "ash"
         self.stand_still("00")
-        noticing.try_elsewhere()
+        quarantine.try_elsewhere()
         assert on("00") == "birch"
 
     def test_once_a_day(self) -> None:
         self.stand_still("00")
-        assert len(noticing.try_elsewhere()) == 1
-        assert noticing.try_elsewhere() == []
+        assert len(quarantine.try_elsewhere()) == 1
+        assert quarantine.try_elsewhere() == []
         Move.objects.update(time=F("time") - timedelta(days=1, seconds=1))
-        assert len(noticing.try_elsewhere()) == 1
+        assert len(quarantine.try_elsewhere()) == 1
 
     def test_it_is_noted_once_for_as_long_as_it_lasts(self) -> None:
         Node.objects.exclude(name="ash").cordon()
         self.stand_still(next(key for key, node in owners().items() if node == "ash"))
         for _ in range(3):
-            noticing.try_elsewhere()
+            quarantine.try_elsewhere()
         assert noticed("not running") == ["ash"]
 
     def test_what_one_round_alone_missed_is_left_where_it_is(self) -> None:
         self.stand_still("00", since=timedelta(seconds=60))
-        assert noticing.try_elsewhere() == []
+        assert quarantine.try_elsewhere() == []
         assert noticed("not running") == []
 
     def test_where_no_other_node_may_have_it_it_stays(self) -> None:
         Node.objects.exclude(name=on("00")).cordon()
         before = on("00")
         self.stand_still("00")
-        assert noticing.try_elsewhere() == []
+        assert quarantine.try_elsewhere() == []
         assert on("00") == before
 
     def test_what_someone_put_there_stays_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
         dispatcher.pin([config_id("00")], on("00"))
         dispatcher.isolate([config_id("01")])
         self.stand_still("00", "01")
-        assert noticing.try_elsewhere() == []
+        assert quarantine.try_elsewhere() == []
         monkeypatch.setattr(conf, "EXCLUDE_CHECKS_FROM_DISPATCHING", frozenset({"http_check"}))
         self.stand_still("02")
-        assert noticing.try_elsewhere() == []
+        assert quarantine.try_elsewhere() == []
 
     def test_when_most_do_not_run_it_is_not_their_places(self) -> None:
         self.stand_still(*(key for key in owners() if key < "07"))
-        assert noticing.try_elsewhere() == []
+        assert quarantine.try_elsewhere() == []
         assert len(noticed("not running")) == 7
         Trouble.objects.filter(config_id=config_id("06")).delete()
-        assert len(noticing.try_elsewhere()) == 6
+        assert len(quarantine.try_elsewhere()) == 6
 
     def test_what_is_wrong_otherwise_moves_nothing(self) -> None:
         Trouble.objects.create(config_id=config_id("00"), kind=Trouble.Kind.FAILING, since=Now() - LONG)
-        assert noticing.try_elsewhere() == []
+        assert quarantine.try_elsewhere() == []
 
     def test_a_leader_that_no_longer_leads_moves_nothing(self) -> None:
         self.stand_still("00")
         term = lead()
         lead()
         with pytest.raises(NotLeader):
-            noticing.notice(term)
+            quarantine.notice(term)
         assert not Move.objects.filter(reason="not running").exists()
 
 
@@ -131,7 +132,7 @@ class TestPoison:
 
     def test_what_killed_three_nodes_is_left_alone(self) -> None:
         victims = self.kill(3)
-        moves = noticing.quarantine(term=lead())
+        moves = quarantine.quarantine(term=lead())
         node = on("poison")
         assert [key for key, owner in owners().items() if owner == node] == ["poison"]
         assert {(move.source_node, move.reason) for move in moves} == {(node, "quarantined")}
@@ -147,39 +148,39 @@ class TestPoison:
 
     def test_two_deaths_prove_nothing(self) -> None:
         self.kill(2)
-        assert noticing.quarantine() == []
+        assert quarantine.quarantine() == []
         assert not Isolation.objects.exists()
 
     def test_it_stays_alone_where_it_goes_next(self) -> None:
         self.kill(3)
-        noticing.quarantine()
+        quarantine.quarantine()
         self.kill(1)
         dispatcher.put_right()
         assert [key for key, owner in owners().items() if owner == on("poison")] == ["poison"]
 
     def test_once_released_only_other_deaths_count(self) -> None:
         self.kill(3)
-        noticing.quarantine()
+        quarantine.quarantine()
         dispatcher.release([config_id("poison")])
-        noticing.quarantine()
+        quarantine.quarantine()
         self.kill(2)
-        noticing.quarantine()
+        quarantine.quarantine()
         assert not Isolation.objects.exists()
         self.kill(1)
-        noticing.quarantine()
+        quarantine.quarantine()
         assert Isolation.objects.exists()
 
     def test_an_edited_config_is_another(self) -> None:
         self.kill(3)
         dispatcher.schedule([sent("poison", url="http://mended")])
-        assert noticing.quarantine() == []
+        assert quarantine.quarantine() == []
         assert not Isolation.objects.exists()
 
     def test_nodes_that_died_long_after_they_got_it_are_not_its_victims(self) -> None:
         for _ in range(3):
             pass_by(timedelta(minutes=11))
             die(on("poison"))
-        assert noticing.quarantine() == []
+        assert quarantine.quarantine() == []
         assert not Isolation.objects.exists()
 
     def test_deaths_of_another_hour_are_forgotten(self) -> None:
@@ -188,7 +189,7 @@ class TestPoison:
         # It is new to the node that has it.
         dispatcher.reassign([config_id("poison")], "yew", actor="olga")
         self.kill(2)
-        noticing.quarantine()
+        quarantine.quarantine()
         assert not Isolation.objects.exists()
 
     def test_nodes_that_said_goodbye_did_not_die_of_it(self) -> None:
@@ -196,7 +197,7 @@ class TestPoison:
             node = on("poison")
             Node.objects.goodbye(node, "leaving")
             die(node)
-        noticing.quarantine()
+        quarantine.quarantine()
         assert not Isolation.objects.exists()
 
     def test_restarts_without_a_word_count_as_deaths(self) -> None:
@@ -205,7 +206,7 @@ class TestPoison:
             Node.objects.heartbeat(name, last_change=7)
             Node.objects.heartbeat(name, last_change=0)
         dispatcher.reassign([config_id("poison")], "yew", actor="olga")
-        noticing.quarantine()
+        quarantine.quarantine()
         assert Isolation.objects.get().config_id == config_id("poison")
 
     def test_a_node_that_restarts_again_and_again_is_one(self) -> None:
@@ -213,7 +214,7 @@ class TestPoison:
         for _ in range(4):
             Node.objects.heartbeat("ash", last_change=7)
             Node.objects.heartbeat("ash", last_change=0)
-        noticing.quarantine()
+        quarantine.quarantine()
         assert not Isolation.objects.exists()
 
     def test_what_left_a_node_before_it_died_did_not_kill_it(self) -> None:
@@ -221,13 +222,13 @@ class TestPoison:
             dispatcher.reassign([config_id("poison")], name, actor="olga")
             dispatcher.reassign([config_id("poison")], "yew", actor="olga")
             die(name)
-        noticing.quarantine()
+        quarantine.quarantine()
         assert not Isolation.objects.exists()
 
     def test_a_paused_one_can_not_be_left_alone_and_harms_nobody(self) -> None:
         self.kill(3)
         dispatcher.pause([config_id("poison")])
-        assert noticing.quarantine() == []
+        assert quarantine.quarantine() == []
         assert not Isolation.objects.exists()
         assert noticed("quarantined") == []
 
@@ -239,8 +240,8 @@ class TestDisasters:
         dispatcher.schedule([sent(f"{one:02}") for one in range(60)])
         for number in range(5):
             die(f"oak-{number}")
-        assert len(Move.objects.suspects(3, timedelta(hours=1), timedelta(minutes=10))) > noticing.FEW
-        noticing.quarantine()
+        assert len(Move.objects.suspects(3, timedelta(hours=1), timedelta(minutes=10))) > quarantine.FEW
+        quarantine.quarantine()
         assert not Isolation.objects.exists()
 
     def test_a_rollout_that_happens_to_take_one_config_along_accuses_it_not(self) -> None:
@@ -253,7 +254,7 @@ class TestDisasters:
             else:
                 die(next(name for name in Node.objects.known().values_list("name", flat=True) if name != on("one")))
         assert len(Move.objects.suspects(3, timedelta(hours=1), timedelta(minutes=10))) == 1
-        noticing.quarantine()
+        quarantine.quarantine()
         assert not Isolation.objects.exists()
 
     def test_many_nodes_that_die_at_once_accuse_nobody(self) -> None:
@@ -262,7 +263,7 @@ class TestDisasters:
         dispatcher.schedule([sent(f"{one:02}") for one in range(60)])
         silence(*names[:6])
         dispatcher.expire_nodes(force=True)
-        noticing.quarantine()
+        quarantine.quarantine()
         assert not Isolation.objects.exists()
         assert ledger()[-1][2] == "expired"
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from checks.oddities import Oddity, oddities
-from checks.yamlnodes import OddYAML
+from checks.wire.oddities import Oddity, oddities
+from checks.wire.yamlnodes import OddYAML
 
 NO_NUMBER = "node agents read a number here, Python checks read a text"
 UNLOADABLE = "node agents read a text here, Python checks can't load the config"

@@ -8,7 +8,7 @@ from django.db.models.functions import Now
 from checks import dispatcher
 from checks.dispatcher import NotAccepting, NotDispatchable
 from checks.models import Assignment, Config, Move
-from checks.orders import Isolation, Pause, Pin, Rule
+from checks.models.orders import Isolation, Pause, Pin, Rule
 from checks.tests.cast import config, counts, dangling, lead, ledger, owners, report, sent, silence
 from nodes.models import Node, NodeRule
 

@@ -2,9 +2,10 @@
 
 import pytest
 
-from checks import dispatcher, sending
+from checks import dispatcher
 from checks.models import Config, Origin
-from checks.orders import Pause, Pin
+from checks.models.orders import Pause, Pin
+from checks.sources import origins
 from checks.tests.cast import config, dangling, owners, report, sent
 from clusteragent.lib import conf
 
@@ -69,7 +70,7 @@ class TestShards:
 
     @staticmethod
     def send(number: int) -> None:
-        sending.put("file", "one", config(instances=tuple(f"url: http://{n}\n" for n in range(number))))
+        origins.put("file", "one", config(instances=tuple(f"url: http://{n}\n" for n in range(number))))
 
     def test_orders_of_a_config_that_is_cut_are_those_of_its_shards(self):
         report("ash", "birch", "cedar")

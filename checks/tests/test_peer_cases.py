@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from django.db.models.functions import Now
 
-from checks import dispatcher, freezes, sending
+from checks import dispatcher
 from checks.dispatcher import Refused, Sent
-from checks.models import Config, Move
+from checks.models import Config, Move, freezes
+from checks.sources import origins
 from checks.tests.cast import config, counts, dangling, lead, owners, report, sent
 from clusteragent.lib import conf
 from nodes.models import Hearing, Heartbeat, Node
@@ -190,9 +191,9 @@ def test_what_is_cut_stays_cut_when_another_leads(monkeypatch: pytest.MonkeyPatc
     given, wanted = expected_of("TestResetClearsShardedConfigs")
     monkeypatch.setattr(conf, "INSTANCE_SHARDING_ENABLED", True)
     shards = next(iter(given["mark"].values()))
-    sending.put("file", "shop", config(instances=tuple(f"host: {shard}" for shard in shards)))
+    origins.put("file", "shop", config(instances=tuple(f"host: {shard}" for shard in shards)))
     dispatcher.run_pass(lead())
-    assert bool(sending.origins("file", "shop")) is not wanted["tracked"]
+    assert bool(origins.origins("file", "shop")) is not wanted["tracked"]
     assert Config.objects.count() == len(shards)
 
 

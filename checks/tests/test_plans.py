@@ -9,14 +9,14 @@ from django.db.models.functions import Now
 from checks import dispatcher, plans
 from checks.eligibility import Candidate, candidates
 from checks.models import Assignment, Config, Instance, Move, Plan
-from checks.orders import Rule
+from checks.models.orders import Rule
 from checks.plans import survey
 from checks.tests.balance import LONG_AGO, fetch, furnish, join, routes, settle
 from checks.tests.cast import owners, report, sent, silence
 from clusteragent.lib import conf
 from nodes.declarations import canonical
 from nodes.models import Hearing, Heartbeat, Node, NodeEvent, Runner, RunnerStats
-from nodes.querysets import NodeQuerySet
+from nodes.models.querysets import NodeQuerySet
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
 

@@ -9,9 +9,9 @@ import pytest
 from django.db.models.functions import Now
 
 from checks import dispatcher, plans
-from checks.dispatcher import NotLeader, committing, turns
+from checks.dispatcher import NotLeader, committing, transaction
 from checks.models import Config, Move, Plan
-from checks.orders import Rule
+from checks.models.orders import Rule
 from checks.plans import StalePlan
 from checks.tests.balance import furnish, join, routes, settle
 from checks.tests.cast import lead, ledger, owners, report, sent, silence, versions
@@ -166,7 +166,7 @@ class TestChunks:
 
     @pytest.fixture
     def plan(self, warm: None, monkeypatch: pytest.MonkeyPatch) -> Plan:
-        monkeypatch.setattr(turns, "CHUNK", 2)
+        monkeypatch.setattr(transaction, "CHUNK", 2)
         furnish(ash=[0.1] * 10, birch=[])
         return plans.make(actor="eve")
 

@@ -14,8 +14,8 @@ from django_q.models import Task
 from knox.models import AuthToken
 
 from checks import pruning, tasks
-from checks.freezes import Freeze
 from checks.models import ClusterStore, Cost, Move, Plan, TaskRun
+from checks.models.freezes import Freeze
 from clusteragent.lib.database import batches
 from nodes.models import Node, NodeEvent
 

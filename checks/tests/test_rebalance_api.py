@@ -7,13 +7,13 @@ import pytest
 from django.test import Client
 
 from checks import plans, views
-from checks.costs import Measured
+from checks.dispatcher.costs import Measured
 from checks.models import Instance, Move, Plan
 from checks.tests.balance import furnish
 from checks.tests.cast import owners
 from clusteragent.lib import conf, database
 from nodes.models import Node
-from nodes.runners import Round
+from nodes.statsclient import Round
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
 

@@ -5,14 +5,15 @@ import json
 import pytest
 from django.core.management import CommandError, call_command
 
-from checks import costs, dispatcher, plans, tasks
-from checks.costs import Measured
+from checks import dispatcher, plans, tasks
+from checks.dispatcher import costs
+from checks.dispatcher.costs import Measured
 from checks.models import ClusterStore, Config, Move, Plan
-from checks.orders import Pin
+from checks.models.orders import Pin
 from checks.tests.balance import furnish
 from checks.tests.cast import owners
 from nodes.models import Node, NodeEvent
-from nodes.runners import Round
+from nodes.statsclient import Round
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
 TERM = 7

@@ -10,9 +10,9 @@ from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 
 from checks import dispatcher
-from checks.dispatcher import turns
+from checks.dispatcher import transaction
 from checks.models import Config, Move, Source
-from checks.orders import Rule
+from checks.models.orders import Rule
 from checks.tests.cast import counts, dangling, lead, ledger, owners, report, sent, silence, versions
 from clusteragent.lib import conf
 from nodes.models import Hearing, Heartbeat, Node
@@ -242,7 +242,7 @@ class TestWarmUp:
             dispatcher.reassign(Config.objects.values_list("pk", flat=True), "ash", actor="eve")
 
     def test_a_more_than_full_chunk_is_placed_before_it_ends(self, monkeypatch):
-        monkeypatch.setattr(turns, "CHUNK", 3)
+        monkeypatch.setattr(transaction, "CHUNK", 3)
         self.read_sources()
         report("ash")
         schedule(10)

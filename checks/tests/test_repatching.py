@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
-from checks import dispatcher, patching, repatching, sending, tasks, wire
-from checks.autoconf import FileSource, Report, files, sync
+from checks import dispatcher, tasks
 from checks.models import Config, Move, Origin
-from checks.querysets import NotLeader
-from checks.repatching import repatch
+from checks.models.map import NotLeader
+from checks.sources import FileSource, Report, files, origins, repatching, sync
+from checks.sources.repatching import repatch
 from checks.tests.cast import config, dangling, lead, owners, report, sent, versions
+from checks.wire import options
+from checks.wire import patching as wire
 from clusteragent.lib import conf
 from nodes.models import Node
 
@@ -127,7 +129,7 @@ def test_what_gets_the_same_bytes_is_only_noted(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(conf, "GLOBAL_TAGS", ("new", "old"))
     assert [move.name for move in repatch()] == ["http_check"]
     assert tagged("new") == {"one", "two", "three"}
-    assert set(Config.objects.values_list("patched_with", flat=True)) == {patching.fingerprint()}
+    assert set(Config.objects.values_list("patched_with", flat=True)) == {options.fingerprint()}
     assert len([name for name in before if versions()[name] != before[name]]) == 1
 
 
@@ -136,7 +138,7 @@ def test_what_gets_the_same_bytes_is_only_noted(monkeypatch: pytest.MonkeyPatch)
 
 def written_by(writer: str, *keys: str) -> dict[str, bytes]:
     """Let configs be such as another release's writer wrote; their bytes."""
-    made_with = patching.fingerprint().replace(f"w{patching.WRITER}-", writer)
+    made_with = options.fingerprint().replace(f"w{options.WRITER}-", writer)
     for key in keys:
         theirs = Config.objects.get(origins__key=key)
         theirs.wire = bytes(theirs.wire).replace(EMPTY_MAP, base64.b64encode(b"{ }"))
@@ -165,14 +167,14 @@ def test_what_an_older_release_wrote_is_written_anew_where_it_is_at_the_same_pac
 def test_bytes_that_stay_the_same_are_noted_with_what_they_say() -> None:
     dispatcher.schedule([sent("one")])
     noted = Config.objects.values_list("contents", "fast_digest", "patched_with").get()
-    Config.objects.update(contents="", fast_digest="", patched_with=f"{patching.made_with()}0123456789abcdef")
+    Config.objects.update(contents="", fast_digest="", patched_with=f"{options.made_with()}0123456789abcdef")
     assert repatch() == []
     assert Config.objects.values_list("contents", "fast_digest", "patched_with").get() == noted
 
 
 def test_what_a_later_release_wrote_is_left_as_it_is() -> None:
     dispatcher.schedule([sent("one"), sent("two")])
-    later = written_by(f"w{patching.WRITER + 1}-", "one")["one"]
+    later = written_by(f"w{options.WRITER + 1}-", "one")["one"]
     written_by("", "two")
     assert len(repatch()) == 1
     assert repatch() == []
@@ -185,7 +187,7 @@ def test_what_a_later_release_wrote_is_left_as_it_is() -> None:
 def test_a_restart_with_the_same_options_changes_nothing(folder: Path) -> None:
     write(folder, "one", "two")
     scan()
-    sending.put("admin", "hand", config())
+    origins.put("admin", "hand", config())
     before = (list(Config.objects.order_by("pk").values()), versions(), moves())
     assert (scan(), repatch(term=lead())) == (Report(), [])
     assert (list(Config.objects.order_by("pk").values()), versions(), moves()) == before
@@ -215,8 +217,8 @@ def test_what_is_new_or_edited_has_the_new_tags_at_once(folder: Path, monkeypatc
 
 
 def test_what_was_written_by_hand_is_patched_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    sending.put("admin", "hand", config(name="tcp_check"))
-    sending.put("api:ci", "pipeline", config(name="http_check"))
+    origins.put("admin", "hand", config(name="tcp_check"))
+    origins.put("api:ci", "pipeline", config(name="http_check"))
     before = owners()
     tag("new", monkeypatch)
     repatch()
@@ -230,9 +232,9 @@ def test_replicas_with_other_options_do_not_patch_back(folder: Path, monkeypatch
     tag("new", monkeypatch)
     repatch()
     wire = bytes(Config.objects.get().wire)
-    for replica, options in (("west", "old"), ("east", "new"), ("west", "old")):
+    for replica, tags in (("west", "old"), ("east", "new"), ("west", "old")):
         monkeypatch.setattr(conf, "REPLICA", replica)
-        tag(options, monkeypatch)
+        tag(tags, monkeypatch)
         scan()
         assert bytes(Config.objects.get().wire) == wire
     write(folder, "two")
@@ -318,13 +320,13 @@ def test_what_can_t_be_patched_any_more_goes_on_as_it_is(monkeypatch: pytest.Mon
 
 def test_what_was_written_by_hand_is_cut_and_joined_as_the_option_says(monkeypatch: pytest.MonkeyPatch) -> None:
     hand = config(instances=("url: a\n", "url: b\n"))
-    sending.put("admin", "hand", hand)
-    sending.put("admin", "single", config())
+    origins.put("admin", "hand", hand)
+    origins.put("admin", "single", config())
     single = Config.objects.get(origins__key="single")
     monkeypatch.setattr(conf, "INSTANCE_SHARDING_ENABLED", True)
     repatch()
     assert set(owners()) == {"hand#0", "hand#1", "single"}
-    assert sending.original("admin", "hand") == hand
+    assert origins.original("admin", "hand") == hand
     monkeypatch.setattr(conf, "INSTANCE_SHARDING_ENABLED", False)
     repatch()
     assert set(owners()) == {"hand", "single"}
@@ -333,7 +335,7 @@ def test_what_was_written_by_hand_is_cut_and_joined_as_the_option_says(monkeypat
 
 def test_shards_are_patched_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(conf, "INSTANCE_SHARDING_ENABLED", True)
-    sending.put("admin", "hand", config(instances=("url: a\n", "url: b\n")))
+    origins.put("admin", "hand", config(instances=("url: a\n", "url: b\n")))
     before = owners()
     tag("new", monkeypatch)
     repatch()
@@ -351,23 +353,23 @@ def test_shards_are_patched_where_they_are(monkeypatch: pytest.MonkeyPatch) -> N
     ],
 )
 def test_every_option_that_makes_bytes_counts(option: str, value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = patching.fingerprint()
+    before = options.fingerprint()
     monkeypatch.setattr(conf, option, value)
-    assert patching.fingerprint() != before
+    assert options.fingerprint() != before
 
 
 @pytest.mark.parametrize(("option", "value"), [("CLUSTER_TAG_NAME", "other"), ("DISABLE_CLUSTER_NAME_TAG_KEY", True)])
 def test_the_tag_of_the_cluster_s_name_counts_where_it_has_one(
     option: str, value: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = patching.fingerprint()
+    before = options.fingerprint()
     with monkeypatch.context() as unnamed:
         unnamed.setattr(conf, option, value)
-        assert patching.fingerprint() == before
+        assert options.fingerprint() == before
     monkeypatch.setattr(conf, "CLUSTER_NAME", "prod")
-    before = patching.fingerprint()
+    before = options.fingerprint()
     monkeypatch.setattr(conf, option, value)
-    assert patching.fingerprint() != before
+    assert options.fingerprint() != before
 
 
 def test_a_source_that_had_gone_before_is_put_right(folder: Path) -> None:
@@ -376,7 +378,7 @@ def test_a_source_that_had_gone_before_is_put_right(folder: Path) -> None:
     stored = Config.objects.get()
     stored.original["source"] = "file:gone.yaml"
     stored.wire = wire.sent_by(bytes(stored.wire), "file:gone.yaml", "file")
-    stored.patched_with = patching.made_with() + "older"
+    stored.patched_with = options.made_with() + "older"
     stored.save()
     before = moves()
     repatch()

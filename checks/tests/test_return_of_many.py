@@ -9,8 +9,8 @@ from checks import dispatcher
 from checks.models import Move
 from checks.tests.cast import counts, dangling, lead, report, sent, silence, versions
 from clusteragent.lib import conf
-from nodes.heartbeats import Report
 from nodes.models import Hearing, Node
+from nodes.models.heartbeats import Report
 from tests.map import tell
 
 pytestmark = pytest.mark.django_db

@@ -9,7 +9,7 @@ import pytest
 
 from checks import dispatcher
 from checks.balancing import plan
-from checks.changes import Entry
+from checks.dispatcher.changes import Entry
 from checks.eligibility import Eligibility, candidates
 from checks.tests.cast import dangling, lead, owners, report, sent, versions
 from clusteragent.lib import conf

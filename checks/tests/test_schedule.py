@@ -3,10 +3,10 @@
 import pytest
 
 from checks import dispatcher
-from checks.dispatcher import NotLeader, Refused, turns
+from checks.dispatcher import NotLeader, Refused, transaction
 from checks.models import ClusterStore, Config, Instance, Origin
 from checks.tests.cast import config, counts, dangling, lead, ledger, owners, report, sent, silence, versions
-from checks.wire import UnpatchableConfig
+from checks.wire.patching import UnpatchableConfig
 from clusteragent.lib import conf
 from nodes.models import Node
 
@@ -212,7 +212,7 @@ def test_a_file_that_another_replica_reads_becomes_that_replica_s_and_nothing_mo
 
 
 def test_more_than_a_chunk_is_scheduled_and_unscheduled(monkeypatch):
-    monkeypatch.setattr(turns, "CHUNK", 4)
+    monkeypatch.setattr(transaction, "CHUNK", 4)
     report("ash", "birch", "cedar")
     assert len(dispatcher.schedule([sent(f"c{i}") for i in range(10)])) == 10
     assert sorted(counts().values()) == [3, 3, 4]

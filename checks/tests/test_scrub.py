@@ -10,9 +10,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from checks import scrub, wire
-from checks.scrub import MASK
-from checks.wire import IntegrationConfig, PatchedConfig
+from checks.wire import patching, scrub
+from checks.wire.patching import IntegrationConfig, PatchedConfig
+from checks.wire.scrub import MASK
 
 SECRET = "hunter2"
 NAMES_OF_SECRETS = """
@@ -31,7 +31,7 @@ SECRET_KEYS, HARMLESS_KEYS = NAMES_OF_SECRETS.split(), HARMLESS_NAMES.split()
 
 
 def patched(instance: str, **fields: Any) -> PatchedConfig:
-    return wire.patch(IntegrationConfig("ntp", instances=(instance,), **fields), ["env:prod"])
+    return patching.patch(IntegrationConfig("ntp", instances=(instance,), **fields), ["env:prod"])
 
 
 def shown_to_people(instance: str, **fields: Any) -> str:

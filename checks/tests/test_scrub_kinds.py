@@ -16,10 +16,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from checks import scrub, wire, yamlnodes
-from checks.autoconf import fileformat
-from checks.scrub import MASK
-from checks.wire import IntegrationConfig
+from checks.sources import fileformat
+from checks.wire import patching, scrub, yamlnodes
+from checks.wire.patching import IntegrationConfig
+from checks.wire.scrub import MASK
 
 SECRET = "hunter22"
 PUTTY = f"""PuTTY-User-Key-File-3: ssh-ed25519
@@ -170,7 +170,7 @@ def lines(table: dict[str, str]) -> list[str]:
 
 def shown(instance: str) -> str:
     """All that people see of an instance: the readable text, and the texts of the scrubbed bytes."""
-    config = wire.patch(IntegrationConfig("ntp", instances=(instance,)), [])
+    config = patching.patch(IntegrationConfig("ntp", instances=(instance,)), [])
     return config.text + "".join(base64.b64decode(text).decode() for text in json.loads(config.scrubbed)["instances"])
 
 
@@ -269,7 +269,7 @@ VISIBLE: dict[str, Any] = {
 
 @pytest.mark.parametrize("key", VISIBLE)
 def test_what_is_no_secret_stays(key: str) -> None:
-    config = wire.patch(IntegrationConfig("ntp", instances=(yaml.safe_dump({key: VISIBLE[key]}),)), [])
+    config = patching.patch(IntegrationConfig("ntp", instances=(yaml.safe_dump({key: VISIBLE[key]}),)), [])
     assert yaml.safe_load(config.text)["instances"][0][key] == VISIBLE[key]
     if isinstance(VISIBLE[key], str) and "ssh_key" not in key:
         assert scrub.scrub(f"x: {VISIBLE[key]}") == f"x: {VISIBLE[key]}"

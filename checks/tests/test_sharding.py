@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from checks import sharding, wire, yamlnodes
-from checks.sharding import cut, grouped, whole
 from checks.tests.cast import config
-from checks.wire import IntegrationConfig
+from checks.wire import patching, sharding, yamlnodes
+from checks.wire.patching import IntegrationConfig
+from checks.wire.sharding import cut, grouped, whole
 from tests import peer_cases
 
 CASES = peer_cases.cases("sharding.json")
@@ -168,7 +168,7 @@ def test_shards_by_hash_are_distinct_and_keep_what_their_config_has() -> None:
     given = replace(ksm(BY_HASH, source="file:x", init_config="timeout: 30"), service_id="s")
     shards = by_resources(given)
     assert [replace(shard, instances=given.instances) for shard in shards.values()] == [given] * 2
-    assert len({wire.patch(shard, []).digest for shard in shards.values()}) == 2
+    assert len({patching.patch(shard, []).digest for shard in shards.values()}) == 2
 
 
 def test_aggregates_are_a_config_of_their_own_beside_shards_by_hash() -> None:
@@ -256,7 +256,7 @@ def test_nothing_is_cut_unless_asked() -> None:
 def test_identical_instances_have_digests_of_their_own() -> None:
     case, wanted = given_and_wanted("TestCreateShardedInstanceConfigs_IdenticalInstances")
     shards = by_instance(config(instances=tuple(case["instances"]), service_id="s"))
-    patched = [wire.patch(shard, []) for shard in shards.values()]
+    patched = [patching.patch(shard, []) for shard in shards.values()]
     assert len(patched) == wanted["shards"]
     assert (len({one.digest for one in patched}) == len(patched)) is wanted["distinct_digests"]
     assert len({one.check_ids for one in patched}) == len(patched)

@@ -7,9 +7,9 @@ import pytest
 from django.test import Client
 
 from checks.models import Config, Move, Origin, Source
-from checks.sharding import KSM
 from checks.tests.cast import owners, report
 from checks.tests.operators import CONFIGS, act, config, page_of, superuser
+from checks.wire.sharding import KSM
 from clusteragent.lib import conf
 
 pytestmark = pytest.mark.django_db

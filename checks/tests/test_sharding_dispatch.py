@@ -6,13 +6,12 @@ from typing import Any
 
 import pytest
 
-from checks import sending
-from checks.autoconf import FileSource, Report, files, sync
 from checks.dispatcher import Refused
 from checks.models import Config, Move, Origin, Source
-from checks.querysets import NotLeader
-from checks.sharding import KSM
+from checks.models.map import NotLeader
+from checks.sources import FileSource, Report, files, origins, sync
 from checks.tests.cast import config, counts, dangling, lead, owners, report
+from checks.wire.sharding import KSM
 from clusteragent.lib import conf
 from tests import peer_cases
 
@@ -78,7 +77,7 @@ def ksm(*collectors: str) -> Any:
 def test_each_instance_is_placed_for_itself() -> None:
     case = CASES["TestPrepareShardSchedule_EachInstanceIndividuallyPlaced"]
     report(*case["input"]["nodes"])
-    sending.put("file", "shop.yaml", shop(case["input"]["instances"]))
+    origins.put("file", "shop.yaml", shop(case["input"]["instances"]))
     assert len(owners()) == case["expected"]["shards"]
     assert (not dangling()) is case["expected"]["all_placed"]
     assert set(counts().values()) == {2}
@@ -86,8 +85,8 @@ def test_each_instance_is_placed_for_itself() -> None:
 
 def test_shards_dangle_while_there_is_no_node() -> None:
     case = CASES["TestPrepareShardSchedule_NoRunners"]
-    sending.put("file", "ksm.yaml", ksm(*case["input"]["ksm"]))
-    sending.put("file", "shop.yaml", shop(case["input"]["instance"]))
+    origins.put("file", "ksm.yaml", ksm(*case["input"]["ksm"]))
+    origins.put("file", "shop.yaml", shop(case["input"]["instance"]))
     expected = case["expected"]["ksm_shards"] + case["expected"]["instance_shards"]
     assert len(dangling()) == Config.objects.count() == expected
 
@@ -124,7 +123,7 @@ def test_what_no_strategy_claims_is_dispatched_whole(name: str, monkeypatch: pyt
     original = shop(given["instances"]) if "instances" in given else ksm(*given.get("collectors", ("pods", "nodes")))
     if "name" in given:
         original = config(name=given["name"])
-    sent = sending.put("file", "one.yaml", original).sent
+    sent = origins.put("file", "one.yaml", original).sent
     assert ([one.key for one in sent] != ["one.yaml"]) is CASES[name]["expected"]["handled"]
 
 
@@ -145,11 +144,11 @@ def test_a_leader_whose_term_is_over_cuts_nothing(folder: Path, monkeypatch: pyt
     over = lead()
     lead()
     monkeypatch.setattr(conf, "INSTANCE_SHARDING_ENABLED", True)
-    admitted = sending.admit("file", "shop.yaml", shop(2))
+    admitted = origins.admit("file", "shop.yaml", shop(2))
     with pytest.raises(NotLeader):
-        sending.send([admitted], {"shop.yaml": ["shop.yaml"]}, source="file", term=over)
+        origins.send([admitted], {"shop.yaml": ["shop.yaml"]}, source="file", term=over)
     with pytest.raises(NotLeader):
-        sending.replace("file", admitted, term=over)
+        origins.replace("file", admitted, term=over)
     assert keys() == ["shop.yaml"]
 
 
@@ -245,7 +244,7 @@ def test_when_shards_can_t_be_written_the_config_stays(folder: Path, monkeypatch
             return []
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(sending.dispatcher, "schedule", full)
+    monkeypatch.setattr(origins.dispatcher, "schedule", full)
     with pytest.raises(OSError, match="No space"):
         scan()
     assert owners() == before
@@ -317,20 +316,20 @@ def test_shards_by_hash_come_change_and_go_with_their_file(folder: Path) -> None
 
 def test_who_sends_a_request_that_can_t_be_followed_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
     asking = config(name=KSM, instances=("shard_criteria: [namespace]\nshard_count: 1\n",))
-    (whole,) = sending.admit("admin", "ksm", asking).sent
-    for told in (sending.put("admin", "ksm", asking), sending.divided(whole)):
+    (whole,) = origins.admit("admin", "ksm", asking).sent
+    for told in (origins.put("admin", "ksm", asking), origins.divided(whole)):
         assert "shard_count is not a whole number from 2" in told.warning
         assert told.problem == ""
         assert [one.key for one in told.sent] == ["ksm"]
     monkeypatch.setattr(conf, "KSM_SHARDING_ENABLED", False)
-    assert sending.put("admin", "ksm", asking).warning == ""
+    assert origins.put("admin", "ksm", asking).warning == ""
 
 
 def test_what_was_written_by_hand_is_edited_as_it_was_written() -> None:
     said = "shard_count: 3\nshard_criteria:\n- namespace\nskip_leader_election: true\n"
-    sending.put("admin", "ksm", config(name=KSM, instances=(said,)))
+    origins.put("admin", "ksm", config(name=KSM, instances=(said,)))
     assert Config.objects.count() == 3
-    assert sending.original("admin", "ksm").instances == (said,)
+    assert origins.original("admin", "ksm").instances == (said,)
 
 
 # Guards, and what is wrong
@@ -394,27 +393,27 @@ def test_a_config_none_of_whose_shards_can_be_patched_is_an_error(folder: Path) 
 
 def test_a_key_that_looks_like_a_shard_s_is_refused() -> None:
     with pytest.raises(Refused, match="shop#1: a name that ends in # and a number is a shard's"):
-        sending.put("api:ci", "shop#1", shop(1))
-    sending.put("api:ci", "shop#one", shop(1))
+        origins.put("api:ci", "shop#1", shop(1))
+    origins.put("api:ci", "shop#one", shop(1))
     assert keys() == ["shop#one"]
 
 
 def test_keys_that_begin_alike_are_not_confused() -> None:
     for key in ("shop", "shop#old", "shopping"):
-        sending.put("api:ci", key, config(instances=(f"a: {key}", f"b: {key}")))
-    assert [origin.key for origin in sending.origins("api:ci", "shop")] == ["shop#0", "shop#1"]
-    sending.put("api:ci", "shop", shop(1))
+        origins.put("api:ci", key, config(instances=(f"a: {key}", f"b: {key}")))
+    assert [origin.key for origin in origins.origins("api:ci", "shop")] == ["shop#0", "shop#1"]
+    origins.put("api:ci", "shop", shop(1))
     assert keys() == ["shop", "shop#old#0", "shop#old#1", "shopping#0", "shopping#1"]
 
 
 def test_more_than_a_chunk_is_cut_a_chunk_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sending.dispatcher, "CHUNK", 5)
+    monkeypatch.setattr(origins.dispatcher, "CHUNK", 5)
     report("ash", "birch")
     monkeypatch.setattr(conf, "INSTANCE_SHARDING_ENABLED", False)
-    admitted = [sending.admit("file", f"c{n}", config(instances=(f"a: {n}", f"b: {n}"))) for n in range(4)]
-    sending.send(admitted, {}, source="file")
+    admitted = [origins.admit("file", f"c{n}", config(instances=(f"a: {n}", f"b: {n}"))) for n in range(4)]
+    origins.send(admitted, {}, source="file")
     monkeypatch.setattr(conf, "INSTANCE_SHARDING_ENABLED", True)
-    cut = [sending.admit("file", f"c{n}", config(instances=(f"a: {n}", f"b: {n}"))) for n in range(4)]
-    sending.send(cut, {one.key: [one.key] for one in cut}, source="file")
+    cut = [origins.admit("file", f"c{n}", config(instances=(f"a: {n}", f"b: {n}"))) for n in range(4)]
+    origins.send(cut, {one.key: [one.key] for one in cut}, source="file")
     assert keys() == [f"c{n}#{shard}" for n in range(4) for shard in range(2)]
     assert sum(counts().values()) == 8

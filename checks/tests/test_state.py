@@ -7,11 +7,11 @@ import psycopg
 import pytest
 from django.db.models.functions import Now
 
-from checks import state
+from checks.explain import state
 from checks.models import Config
 from nodes.models import Hearing, Heartbeat, Node, Runner
-from nodes.runners import read_stats
-from nodes.runnerstats import Answer
+from nodes.models.runnerstats import Answer
+from nodes.statsclient import read_stats
 from nodes.tests.fake_runners import told
 from tests import peer_cases
 from tests.map import register, store

@@ -9,7 +9,7 @@ from django.test.utils import CaptureQueriesContext
 
 from checks import dispatcher
 from checks.models import Config, Move
-from checks.orders import ORDERS, Isolation, Pause, Pin
+from checks.models.orders import ORDERS, Isolation, Pause, Pin
 from checks.tests.cast import report, sent
 from nodes.models import Heartbeat, Node
 

@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from checks import dispatcher
 from checks.models import Move, Plan
-from checks.orders import Isolation, Pause, Pin, Rule
+from checks.models.orders import Isolation, Pause, Pin, Rule
 from checks.tests.cast import counts, dangling, owners, report, sent
 from checks.tests.operators import CONFIGS, act, apply, config, listed, operator, planned, superuser
 from nodes.models import Node, NodeEvent

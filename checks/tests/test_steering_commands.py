@@ -9,9 +9,9 @@ from django.core.management import CommandError, call_command
 from django.db.models.functions import Now
 
 from checks import dispatcher
-from checks.dispatcher import committing, turns
+from checks.dispatcher import committing, transaction
 from checks.models import Config, Plan
-from checks.orders import Isolation, Pause, Pin, Rule
+from checks.models.orders import Isolation, Pause, Pin, Rule
 from checks.tests.cast import dangling, ledger, owners, report, sent
 from checks.tests.operators import config
 from nodes.models import Node, Runner, RunnerStats
@@ -200,7 +200,7 @@ def test_what_commands_do_is_in_the_list_of_plans(capsys: pytest.CaptureFixture[
 def test_a_command_that_stops_midway_says_so(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(turns, "CHUNK", 1)
+    monkeypatch.setattr(transaction, "CHUNK", 1)
     commit = committing._commit
 
     def and_edit(*args: Any, **how: Any) -> Any:

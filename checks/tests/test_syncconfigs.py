@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from django.core.management import CommandError, call_command
 
-from checks import autoconf
-from checks.autoconf import files
+from checks import sources
 from checks.management.commands import syncconfigs
 from checks.models import Origin
+from checks.sources import files
 from clusteragent.lib import conf
 
 pytestmark = pytest.mark.django_db
@@ -128,8 +128,8 @@ def test_it_waits_for_files_that_are_being_written(folder: Path, monkeypatch: py
 
 
 def test_it_says_when_another_sync_is_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    def busy(accept_removals: bool) -> autoconf.Report:
-        raise autoconf.SyncUnderWay
+    def busy(accept_removals: bool) -> sources.Report:
+        raise sources.SyncUnderWay
 
-    monkeypatch.setattr(syncconfigs.autoconf, "sync_settled", busy)
+    monkeypatch.setattr(syncconfigs.sources, "sync_settled", busy)
     assert fail() == ("", "another sync is under way, try again")

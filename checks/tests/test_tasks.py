@@ -6,14 +6,14 @@ import pytest
 from django.db import connection
 from django.db.models.functions import Now
 
-from checks import autoconf, tasks
-from checks.costs import Measured
+from checks import sources, tasks
+from checks.dispatcher.costs import Measured
 from checks.models import ClusterStore, Cost, Move, Plan, TaskRun
-from checks.querysets import Call
+from checks.models.map import Call
 from checks.tests.balance import furnish
 from clusteragent.lib import conf
 from nodes.models import Hearing, Node, NodeEvent
-from nodes.runners import Round
+from nodes.statsclient import Round
 
 pytestmark = pytest.mark.django_db
 
@@ -68,17 +68,17 @@ def test_a_round_of_stats_finds_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_scan_that_found_a_file_being_written_asks_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Call] = []
-    monkeypatch.setattr(tasks.autoconf, "sync", lambda term: autoconf.Report(unsettled=True))
+    monkeypatch.setattr(tasks.sources, "sync", lambda term: sources.Report(unsettled=True))
     monkeypatch.setattr(tasks.ClusterStore.objects, "wake", calls.append)
     assert tasks.scan_sources(7) == "0 added, 0 changed, 0 removed"
     assert calls == [Call.SCAN]
 
 
 def test_a_scan_gives_way_to_a_sync_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    def busy(term: int) -> autoconf.Report:
-        raise autoconf.SyncUnderWay
+    def busy(term: int) -> sources.Report:
+        raise sources.SyncUnderWay
 
-    monkeypatch.setattr(tasks.autoconf, "sync", busy)
+    monkeypatch.setattr(tasks.sources, "sync", busy)
     assert tasks.scan_sources(7) == "another sync is under way"
 
 

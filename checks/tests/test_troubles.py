@@ -8,10 +8,10 @@ from django.db.models.functions import Now
 
 from checks import dispatcher
 from checks.models import Assignment, Config, Instance
+from checks.models.troubles import Trouble, error_line
 from checks.tests.cast import report, sent
-from checks.troubles import Trouble, error_line
 from nodes.models import Heartbeat, Node, Runner, RunnerStats
-from nodes.runnerstats import Answer, CheckStats
+from nodes.models.runnerstats import Answer, CheckStats
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
 

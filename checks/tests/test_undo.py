@@ -6,7 +6,7 @@ from django.test.utils import CaptureQueriesContext
 
 from checks import dispatcher
 from checks.models import Move
-from checks.orders import Pin, Rule
+from checks.models.orders import Pin, Rule
 from checks.tests.cast import config, ledger, owners, report, sent, silence, versions
 from checks.tests.operators import config as stored
 from nodes.declarations import canonical

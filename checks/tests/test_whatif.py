@@ -7,11 +7,11 @@ from django.core.management import CommandError, call_command
 
 from checks import dispatcher, plans
 from checks.models import Assignment, Config, Move, Plan
-from checks.orders import Rule
+from checks.models.orders import Rule
 from checks.tests.balance import furnish, routes
 from checks.tests.cast import owners, silence, versions
 from nodes.models import Heartbeat, Node
-from nodes.querysets import UnknownNode
+from nodes.models.querysets import UnknownNode
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
 

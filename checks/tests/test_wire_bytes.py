@@ -14,11 +14,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from checks import goyaml, wire, yamlnodes
-from checks.autoconf.fileformat import parse
-from checks.oddities import oddities
-from checks.wire import IntegrationConfig, UnpatchableConfig
-from checks.yamlnodes import OddYAML
+from checks.sources.fileformat import parse
+from checks.wire import goyaml, patching, yamlnodes
+from checks.wire.oddities import oddities
+from checks.wire.patching import IntegrationConfig, UnpatchableConfig
+from checks.wire.yamlnodes import OddYAML
 
 DATA = Path(__file__).parents[2] / "tests" / "data"
 CASES = json.loads((DATA / "wire_bytes" / "cases.json").read_text())
@@ -56,12 +56,12 @@ def texts_of(served: bytes) -> dict[str, Any]:
 
 
 def served(file: str, *extra_tags: str) -> dict[str, Any]:
-    return texts_of(wire.patch(read(file), extra_tags).wire)
+    return texts_of(patching.patch(read(file), extra_tags).wire)
 
 
 def ours(file: str) -> dict[str, Any]:
     """What becomes of a file here, as the reference tells it."""
-    patched, tagged = (wire.patch(read(file), tags) for tags in ([], EXTRA_TAGS))
+    patched, tagged = (patching.patch(read(file), tags) for tags in ([], EXTRA_TAGS))
     texts = texts_of(patched.wire)
     return {
         "patched": texts.pop("instances"),
@@ -123,10 +123,10 @@ def test_digests_are_of_the_texts_that_the_peer_hashes() -> None:
         digested = [one["patched_digested"] for one in told.get("instances", ())]
         if "error" in told or why_different(told["file"]) or None in digested or not digested:
             continue
-        patched = wire.patch(read(told["file"]), [])
+        patched = patching.patch(read(told["file"]), [])
         texts = texts_of(patched.wire)
         config = IntegrationConfig("ntp", tuple(digested), texts["init_config"], logs=texts["logs"])
-        assert patched.digest == f"{wire.fast_digest(config):x}"
+        assert patched.digest == f"{patching.fast_digest(config):x}"
 
 
 def test_a_python_check_reads_what_the_agents_own_reader_reads() -> None:
@@ -155,7 +155,7 @@ def test_logs_and_metrics_are_written_as_the_peer_does(file: str, logs: str | No
 
 
 def test_an_init_config_that_is_null_is_not_sent_and_not_hashed() -> None:
-    null, absent = (wire.patch(read(f"{text}instances: [{{a: 1}}]"), []) for text in ("init_config: ~\n", ""))
+    null, absent = (patching.patch(read(f"{text}instances: [{{a: 1}}]"), []) for text in ("init_config: ~\n", ""))
     assert null == absent
     assert texts_of(null.wire)["init_config"] is None
 

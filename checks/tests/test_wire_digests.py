@@ -10,8 +10,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from checks import wire
-from checks.wire import IntegrationConfig
+from checks.wire import patching
+from checks.wire.patching import IntegrationConfig
 
 LOGS = '[{"service":"any_service","source":"any_source"}]'
 
@@ -29,28 +29,30 @@ LOGS = '[{"service":"any_service","source":"any_source"}]'
     ],
 )
 def test_digests_are_those_that_the_peer_prints(config: IntegrationConfig, digest: str) -> None:
-    assert wire.digest(config) == digest
+    assert patching.digest(config) == digest
 
 
 def test_without_instances_both_digests_agree() -> None:
     config = IntegrationConfig("foo", logs=LOGS)
-    assert wire.fast_digest(config) == int(wire.digest(config), 16)
+    assert patching.fast_digest(config) == int(patching.digest(config), 16)
 
 
 def test_the_fast_digest_sees_every_byte_of_an_instance() -> None:
     spaced, tight = (IntegrationConfig("foo", instances=(text,)) for text in ("a:  1\n", "a: 1\n"))
-    assert wire.fast_digest(spaced) != wire.fast_digest(tight)
-    assert wire.digest(spaced) == wire.digest(tight)
+    assert patching.fast_digest(spaced) != patching.fast_digest(tight)
+    assert patching.digest(spaced) == patching.digest(tight)
 
 
 def test_an_instance_that_is_no_map_does_not_count() -> None:
-    assert wire.digest(IntegrationConfig("foo", instances=("[a]", "a: *b"))) == wire.digest(IntegrationConfig("foo"))
+    assert patching.digest(IntegrationConfig("foo", instances=("[a]", "a: *b"))) == patching.digest(
+        IntegrationConfig("foo")
+    )
 
 
 def test_instances_that_differ_only_in_tags_that_are_no_list_have_different_digests() -> None:
     """The peer leaves them out, and would take one for the other."""
     one, other = (IntegrationConfig("foo", instances=(f"url: {url}\ntags: prod",)) for url in ("a", "b"))
-    assert wire.digest(one) != wire.digest(other)
+    assert patching.digest(one) != patching.digest(other)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +68,7 @@ def test_instances_that_differ_only_in_tags_that_are_no_list_have_different_dige
 @pytest.mark.parametrize("extra_tags", [[], ["env:prod"]])
 def test_the_order_of_tags_does_not_change_the_digest(tags: str, others: str, extra_tags: list[str]) -> None:
     one, other = (
-        wire.patch(IntegrationConfig("foo", instances=(f"mytags: [z, a]\ntags: {each}",)), extra_tags)
+        patching.patch(IntegrationConfig("foo", instances=(f"mytags: [z, a]\ntags: {each}",)), extra_tags)
         for each in (tags, others)
     )
     assert one.digest == other.digest
@@ -74,7 +76,7 @@ def test_the_order_of_tags_does_not_change_the_digest(tags: str, others: str, ex
 
 def test_tags_of_another_key_keep_their_order_in_the_digest() -> None:
     one, other = (IntegrationConfig("foo", instances=(f"a: {{tags: {each}}}",)) for each in ("[b, a]", "[a, b]"))
-    assert wire.digest(one) != wire.digest(other)
+    assert patching.digest(one) != patching.digest(other)
 
 
 def fnv1(data: bytes) -> int:
@@ -87,14 +89,14 @@ def fnv1(data: bytes) -> int:
 @given(fast=st.integers(0, 2**64 - 1), instance=st.text(st.characters(exclude_categories=["Cs"])))
 def test_a_check_id_hashes_the_digest_big_endian_then_instance_then_init_config(fast: int, instance: str) -> None:
     hashed = fnv1(fast.to_bytes(8, "big") + instance.encode() + b"{}")
-    assert wire.check_id("ntp", "", fast, instance, "{}") == f"ntp:{hashed:x}"
+    assert patching.check_id("ntp", "", fast, instance, "{}") == f"ntp:{hashed:x}"
 
 
 def test_check_ids_are_computed_on_the_bytes_that_are_sent() -> None:
-    patched = wire.patch(IntegrationConfig("ntp", instances=("{port: 1, host: h, name: alpha}",)), [])
+    patched = patching.patch(IntegrationConfig("ntp", instances=("{port: 1, host: h, name: alpha}",)), [])
     instance = "empty_default_hostname: true\nhost: h\nname: alpha\nport: 1\n"
-    fast = wire.fast_digest(IntegrationConfig("ntp", instances=(instance,)))
-    assert patched.check_ids == (wire.check_id("ntp", "alpha", fast, instance, None),)
+    fast = patching.fast_digest(IntegrationConfig("ntp", instances=(instance,)))
+    assert patched.check_ids == (patching.check_id("ntp", "alpha", fast, instance, None),)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +113,7 @@ def test_check_ids_are_computed_on_the_bytes_that_are_sent() -> None:
     ],
 )
 def test_an_instance_names_itself_by_name_else_by_namespace(instance: str, prefix: str) -> None:
-    (check_id,) = wire.patch(IntegrationConfig("ntp", instances=(instance,)), []).check_ids
+    (check_id,) = patching.patch(IntegrationConfig("ntp", instances=(instance,)), []).check_ids
     assert check_id.rpartition(":")[0] + ":" == prefix
 
 
@@ -131,12 +133,12 @@ def test_an_instance_names_itself_by_name_else_by_namespace(instance: str, prefi
     ],
 )
 def test_an_instance_without_a_usable_name_has_an_id_of_two_parts(instance: str) -> None:
-    (check_id,) = wire.patch(IntegrationConfig("ntp", instances=(instance,)), []).check_ids
+    (check_id,) = patching.patch(IntegrationConfig("ntp", instances=(instance,)), []).check_ids
     assert check_id.count(":") == 1
 
 
 def test_every_instance_has_its_id() -> None:
-    patched = wire.patch(IntegrationConfig("ntp", instances=("a: 1", "a: 2")), [])
+    patched = patching.patch(IntegrationConfig("ntp", instances=("a: 1", "a: 2")), [])
     assert len(set(patched.check_ids)) == 2
 
 
@@ -163,7 +165,7 @@ OTHERS = {
 @pytest.mark.parametrize("field", OTHERS)
 def test_whatever_else_is_sent_is_other_contents(field: str) -> None:
     other = replace(BASE, **{field: OTHERS[field]})
-    assert wire.patch(other, []).contents != wire.patch(BASE, []).contents
+    assert patching.patch(other, []).contents != patching.patch(BASE, []).contents
 
 
 @pytest.mark.parametrize(
@@ -176,14 +178,14 @@ def test_whatever_else_is_sent_is_other_contents(field: str) -> None:
     ],
 )
 def test_letters_the_order_of_tags_and_where_it_comes_from_are_no_contents(fields: dict[str, Any]) -> None:
-    assert wire.patch(replace(BASE, **fields), []).contents == wire.patch(BASE, []).contents
+    assert patching.patch(replace(BASE, **fields), []).contents == patching.patch(BASE, []).contents
 
 
 @pytest.mark.parametrize("init_config", [None, "d: 3", "{}", "|+\n  text\n\n"])
 @pytest.mark.parametrize("extra_tags", [[], ["env:prod"]])
 def test_empty_lines_change_all_hashes_and_nothing_that_is_read(init_config: str | None, extra_tags: list[str]) -> None:
     config = replace(BASE, init_config=init_config)
-    plain, lined = wire.patch(config, extra_tags), wire.patch(config, extra_tags, apart=2)
+    plain, lined = patching.patch(config, extra_tags), patching.patch(config, extra_tags, apart=2)
     texts = [json.loads(each.wire)["init_config"] for each in (plain, lined)]
     before, after = (base64.b64decode(text).decode() if text else "" for text in texts)
     assert after == f"\n\n{before}"
@@ -192,10 +194,10 @@ def test_empty_lines_change_all_hashes_and_nothing_that_is_read(init_config: str
     assert set(plain.check_ids).isdisjoint(lined.check_ids)
     assert (plain.contents, plain.fingerprint) == (lined.contents, lined.fingerprint)
     for each, lines in ((plain, 0), (lined, 2)):
-        assert wire.identity(each.wire) == (each.fast_digest, each.contents)
-        assert wire.apart(each.wire) == lines
+        assert patching.identity(each.wire) == (each.fast_digest, each.contents)
+        assert patching.apart(each.wire) == lines
 
 
 def test_bytes_that_are_no_config_of_ours_say_themselves_alone() -> None:
     odd = [b"{}", b"[]", b"null", b'{"instances": 3}', b'{"init_config": "%"}', b"no JSON"]
-    assert len({wire.identity(each) for each in odd}) == len(odd)
+    assert len({patching.identity(each) for each in odd}) == len(odd)

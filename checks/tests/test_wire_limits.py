@@ -6,8 +6,8 @@ import tracemalloc
 
 import pytest
 
-from checks import wire
-from checks.wire import IntegrationConfig, UnpatchableConfig
+from checks.wire import patching
+from checks.wire.patching import IntegrationConfig, UnpatchableConfig
 
 DEEP = {
     "lists": "[" * 50_000,
@@ -27,7 +27,7 @@ DEEP_LAUGHS = "a0: &a0 [x]\n" + "".join(f"a{level}: &a{level} [*a{level - 1}]\n"
 
 
 def patch(instance: str) -> None:
-    wire.patch(IntegrationConfig("ntp", instances=(instance,)), ["env:prod"])
+    patching.patch(IntegrationConfig("ntp", instances=(instance,)), ["env:prod"])
 
 
 @pytest.mark.parametrize("text", DEEP.values(), ids=DEEP.keys())
@@ -103,7 +103,7 @@ def test_what_cannot_be_kept_is_refused(text: str, reason: str) -> None:
 @pytest.mark.parametrize("text", ["\0", "\ud800", LAUGHS, DEEP["lists"], "x" * (1024 * 1024 + 1)])
 def test_the_limits_hold_for_every_text(key: str, text: str) -> None:
     with pytest.raises(UnpatchableConfig, match=f"^ntp: {key}: "):
-        wire.patch(IntegrationConfig("ntp", **{key: text}), [])
+        patching.patch(IntegrationConfig("ntp", **{key: text}), [])
 
 
 @pytest.mark.parametrize(
@@ -127,9 +127,9 @@ def test_the_limits_hold_for_every_text(key: str, text: str) -> None:
 )
 def test_a_field_that_the_database_cannot_hold_is_refused(config: IntegrationConfig) -> None:
     with pytest.raises(UnpatchableConfig):
-        wire.patch(config, [])
+        patching.patch(config, [])
 
 
 def test_an_extra_tag_that_is_no_text_is_refused() -> None:
     with pytest.raises(UnpatchableConfig, match="can't be written"):
-        wire.patch(IntegrationConfig("ntp", instances=("a: 1",)), ["env:\ud800"])
+        patching.patch(IntegrationConfig("ntp", instances=("a: 1",)), ["env:\ud800"])

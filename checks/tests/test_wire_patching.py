@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from checks import readable, wire
-from checks.wire import IntegrationConfig, UnpatchableConfig
+from checks.wire import patching, readable
+from checks.wire.patching import IntegrationConfig, UnpatchableConfig
 
 DATA = Path(__file__).parents[2] / "tests" / "data"
 PEER_CASES = json.loads((DATA / "peer_cases" / "patching.json").read_text())
@@ -24,7 +24,7 @@ def patched_instance(text: str, *extra_tags: str) -> str:
 
 
 def served(config: IntegrationConfig, *extra_tags: str) -> dict[str, Any]:
-    body: dict[str, Any] = json.loads(wire.patch(config, extra_tags).wire)
+    body: dict[str, Any] = json.loads(patching.patch(config, extra_tags).wire)
     return body
 
 
@@ -38,11 +38,11 @@ def recorded_configs() -> Iterator[dict[str, Any]]:
 
 @pytest.mark.parametrize("case", [case for case in PEER_CASES if case["topic"] == "extra_tags"])
 def test_the_extra_tags_are_the_peers(case: dict[str, Any]) -> None:
-    assert wire.extra_tags(**case["input"]) == case["expected"]["extra_tags"]
+    assert patching.extra_tags(**case["input"]) == case["expected"]["extra_tags"]
 
 
 def test_the_cluster_tag_can_be_left_out_and_the_orchestrators_id_comes_last() -> None:
-    tags = wire.extra_tags(
+    tags = patching.extra_tags(
         global_tags=["one"],
         cluster_name="mycluster",
         cluster_tag_name="cluster_name",
@@ -56,11 +56,11 @@ def test_the_cluster_tag_can_be_left_out_and_the_orchestrators_id_comes_last() -
 def test_a_cluster_check_is_patched_as_the_peer_does(case: dict[str, Any]) -> None:
     given, expected = case["input"], case["expected"]
     config = IntegrationConfig.from_json(given["config"] | {"check_name": given["config"]["name"]})
-    tags = wire.extra_tags(global_tags=None, cluster_name=given["cluster_name"], cluster_tag_name="cluster_name")
-    body, digest = served(config, *tags), wire.patch(config, tags).digest
+    tags = patching.extra_tags(global_tags=None, cluster_name=given["cluster_name"], cluster_tag_name="cluster_name")
+    body, digest = served(config, *tags), patching.patch(config, tags).digest
     (instance,) = (yaml.safe_load(base64.b64decode(text)) for text in body["instances"])
 
-    assert (digest != wire.digest(config)) is expected["digest_differs"]
+    assert (digest != patching.digest(config)) is expected["digest_differs"]
     assert body["cluster_check"] is expected["cluster_check"]
     assert (body["ad_identifiers"] or []) == expected["ad_identifiers"]
     assert set(expected["instance_tags_contain"]) <= set(instance["tags"])
@@ -70,7 +70,7 @@ def test_a_cluster_check_is_patched_as_the_peer_does(case: dict[str, Any]) -> No
 def test_the_wire_has_the_keys_of_the_peer_in_its_order() -> None:
     (recorded, *_) = recorded_configs()
     assert list(served(IntegrationConfig("ntp"))) == list(recorded)
-    assert b'", "' not in wire.patch(IntegrationConfig("ntp", instances=("a: 1", "b: 2")), []).wire
+    assert b'", "' not in patching.patch(IntegrationConfig("ntp", instances=("a: 1", "b: 2")), []).wire
 
 
 def test_what_the_peer_patched_is_patched_to_the_same_bytes() -> None:
@@ -84,7 +84,7 @@ def test_what_the_peer_patched_is_patched_to_the_same_bytes() -> None:
     for recorded in patched_by_peer:
         texts = tuple(base64.b64decode(text).decode() for text in recorded["instances"])
         config = IntegrationConfig.from_json({**recorded, "instances": texts, "init_config": "{}"})
-        assert json.loads(wire.patch(config, []).wire) == recorded
+        assert json.loads(patching.patch(config, []).wire) == recorded
     assert patched_by_peer
 
 
@@ -102,9 +102,9 @@ def test_an_endpoint_check_of_cloud_foundry_loses_its_identifiers() -> None:
 
 def test_a_config_that_comes_patched_goes_out_the_same() -> None:
     config = IntegrationConfig("ntp", instances=("{b: [x: 1], name: n, tags: [z, a]}",), init_config="# x\na: 1")
-    first = wire.patch(config, ["env:prod"])
+    first = patching.patch(config, ["env:prod"])
     texts = tuple(base64.b64decode(text).decode() for text in json.loads(first.wire)["instances"])
-    again = wire.patch(IntegrationConfig("ntp", instances=texts, init_config="# x\na: 1"), ["env:prod"])
+    again = patching.patch(IntegrationConfig("ntp", instances=texts, init_config="# x\na: 1"), ["env:prod"])
     assert replace(again, fingerprint=first.fingerprint) == first
 
 
@@ -224,24 +224,24 @@ def test_a_list_shared_by_alias_is_patched_where_it_is_the_tags_alone() -> None:
 def test_the_original_is_not_changed_and_makes_the_same_bytes_twice() -> None:
     config = IntegrationConfig("ntp", instances=("tags: [b]", "a: &a [1]\nb: *a"), ad_identifiers=("redis",))
     before = config.to_json()
-    assert wire.patch(config, ["x"]) == wire.patch(config, ["x"])
+    assert patching.patch(config, ["x"]) == patching.patch(config, ["x"])
     assert config.to_json() == before
 
 
 def test_another_order_of_extra_tags_makes_the_same_bytes() -> None:
     config = IntegrationConfig("ntp", instances=("a: 1",))
-    assert wire.patch(config, ["x", "y"]).wire == wire.patch(config, ["y", "x"]).wire
+    assert patching.patch(config, ["x", "y"]).wire == patching.patch(config, ["y", "x"]).wire
 
 
 def test_any_change_of_what_is_sent_changes_the_fingerprint() -> None:
     one, other = (IntegrationConfig("ntp", instances=("a: 1",), source=source) for source in ("file:a", "file:b"))
-    assert wire.patch(one, []).digest == wire.patch(other, []).digest
-    assert wire.patch(one, []).fingerprint != wire.patch(other, []).fingerprint
+    assert patching.patch(one, []).digest == patching.patch(other, []).digest
+    assert patching.patch(one, []).fingerprint != patching.patch(other, []).fingerprint
 
 
 def test_the_extra_tags_do_not_change_the_fingerprint() -> None:
     config = IntegrationConfig("ntp", instances=("a: 1",))
-    assert wire.patch(config, ["x"]).fingerprint == wire.patch(config, ["y"]).fingerprint
+    assert patching.patch(config, ["x"]).fingerprint == patching.patch(config, ["y"]).fingerprint
 
 
 @pytest.mark.parametrize(
@@ -264,13 +264,13 @@ def test_the_extra_tags_do_not_change_the_fingerprint() -> None:
 )
 def test_a_refusal_names_check_instance_line_and_reason_and_no_secret(instance: str, problem: str) -> None:
     with pytest.raises(UnpatchableConfig) as refusal:
-        wire.patch(IntegrationConfig("ntp", instances=("a: 1", instance)), [])
+        patching.patch(IntegrationConfig("ntp", instances=("a: 1", instance)), [])
     assert str(refusal.value) == problem
 
 
 def test_another_text_that_is_no_yaml_is_refused_by_its_name() -> None:
     with pytest.raises(UnpatchableConfig, match=r"^ntp: logs: line 2: "):
-        wire.patch(IntegrationConfig("ntp", logs="a: 1\n]"), [])
+        patching.patch(IntegrationConfig("ntp", logs="a: 1\n]"), [])
 
 
 def test_a_config_survives_the_way_through_json() -> None:
@@ -336,7 +336,7 @@ def test_another_source_changes_the_source_alone() -> None:
         "ntp", instances=("a: é\nsource: b\n",), init_config="source: x\n", source="file:a", provider="file"
     )
     for source in ("api:shop:a", 'admin:\\1 "x": é # y', "file:b"):
-        before, after = wire.patch(config, []), wire.patch(replace(config, source=source, provider="api"), [])
-        assert wire.sent_by(before.wire, source, "api") == after.wire
+        before, after = patching.patch(config, []), patching.patch(replace(config, source=source, provider="api"), [])
+        assert patching.sent_by(before.wire, source, "api") == after.wire
         assert readable.sent_by(before.text, source, "api") == after.text
         assert (before.digest, before.check_ids) == (after.digest, after.check_ids)

@@ -10,9 +10,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from checks import scrub, wire
-from checks.oddities import oddities
-from checks.wire import IntegrationConfig, UnpatchableConfig
+from checks.wire import patching, scrub
+from checks.wire.oddities import oddities
+from checks.wire.patching import IntegrationConfig, UnpatchableConfig
 
 letters = st.one_of(
     st.sampled_from(" \n\t'\"#:-?|>%@`!&*{}[],=~<.0a1yné\u0085\u2028\ufeff😀\\\x07"),
@@ -115,7 +115,7 @@ def loaded(text: str) -> Any:
 
 @given(instance=written_texts, tags=tag_texts)
 def test_texts_that_came_in_come_out(instance: str, tags: list[str]) -> None:
-    came, sent_text = loaded(instance), first_instance(wire.patch(IntegrationConfig("ntp", (instance,)), tags).wire)
+    came, sent_text = loaded(instance), first_instance(patching.patch(IntegrationConfig("ntp", (instance,)), tags).wire)
     if not oddities(sent_text):
         sent = loaded(sent_text)
         assert {key: value for key, value in sent.items() if key not in patched_keys} == came
@@ -126,12 +126,12 @@ def test_texts_that_came_in_come_out(instance: str, tags: list[str]) -> None:
 def test_patching_twice_gives_the_same_bytes_and_patching_the_result_too(instance: str, tags: list[str]) -> None:
     config = IntegrationConfig("ntp", instances=(instance,))
     try:
-        patched = wire.patch(config, tags)
+        patched = patching.patch(config, tags)
     except UnpatchableConfig:
         return
-    assert wire.patch(config, tags) == patched
+    assert patching.patch(config, tags) == patched
     again = IntegrationConfig("ntp", instances=(first_instance(patched.wire),))
-    assert replace(wire.patch(again, tags), fingerprint=patched.fingerprint) == patched
+    assert replace(patching.patch(again, tags), fingerprint=patched.fingerprint) == patched
 
 
 @given(tags=st.lists(scalars, max_size=5), extra_tags=tag_texts, shuffle=st.randoms())
@@ -139,7 +139,7 @@ def test_the_order_of_tags_never_changes_the_digest(tags: list[Any], extra_tags:
     shuffled = tags.copy()
     shuffle.shuffle(shuffled)
     one, other = (
-        wire.patch(
+        patching.patch(
             IntegrationConfig("ntp", instances=(yaml.safe_dump({"tags": each}, allow_unicode=True),)),
             extra_tags,
         )
@@ -155,7 +155,7 @@ def test_the_oddest_texts_are_patched_or_refused_and_nothing_else(
     config = IntegrationConfig("ntp", texts[:1], *texts[1:], node_name=node_name)
     shown = ""
     with contextlib.suppress(UnpatchableConfig):
-        shown = wire.patch(config, tags).text
+        shown = patching.patch(config, tags).text
     assert "\0" not in shown
 
 
@@ -164,7 +164,7 @@ def test_the_readable_text_says_what_is_sent(instance: str) -> None:
     config = IntegrationConfig(
         "ntp", instances=(instance,), init_config="{a: [1]}", logs='[{"type": "file"}]', source="x: y"
     )
-    patched = wire.patch(config, [])
+    patched = patching.patch(config, [])
     sent = first_instance(patched.wire)
     if not scrub.may_hold_secrets(sent) and loaded(sent) is not None:
         read = loaded(patched.text)

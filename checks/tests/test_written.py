@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from checks import autoconf, dispatcher, repatching, sending
-from checks.autoconf import FileSource
-from checks.autoconf.sync import sync
+from checks import dispatcher, sources
 from checks.models import Config, Move, Origin, Source
+from checks.sources import FileSource, origins, repatching
+from checks.sources.sync import sync
 from checks.tests.cast import ledger, owners, report, sent, versions
 from checks.tests.operators import CONFIGS, config, operator, page_of, superuser
 from clusteragent.lib import conf
@@ -122,7 +122,7 @@ def test_what_an_older_release_sent_since_is_shown_and_not_the_text_of_before() 
     client = superuser()
     save(client, CONFIGS + "add/", TEXT)
     text = Origin.objects.values_list("written", "written_hash").get()
-    sending.put("admin", "shop", sent("other", source="admin").original)
+    origins.put("admin", "shop", sent("other", source="admin").original)
     Origin.objects.update(written=text[0], written_hash=text[1])
     assert "http://other" in form(client)
     assert "http://other" in "".join(page(client))
@@ -138,10 +138,10 @@ def test_a_config_keeps_its_text_in_shards_and_when_it_is_cut_otherwise(
     keys = ["shop#0", "shop#1"] if cut else ["shop"]
     assert [page(client, key) for key in keys] == [text.splitlines()] * len(keys)
     monkeypatch.setattr(conf, "INSTANCE_SHARDING_ENABLED", not cut)
-    Config.objects.update(patched_with=repatching.patching.made_with() + "-")
+    Config.objects.update(patched_with=repatching.options.made_with() + "-")
     repatching.repatch()
     assert Origin.objects.count() == 3 - len(keys)
-    assert sending.written("admin", "shop") == text
+    assert origins.written("admin", "shop") == text
 
 
 def test_a_config_that_two_send_has_the_text_of_each() -> None:
@@ -164,7 +164,7 @@ FILE = "cluster_check: true\n" + TEXT
 def confd(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """The folder of files, which settle at once."""
     monkeypatch.setattr(conf, "CONFD", (tmp_path,))
-    monkeypatch.setattr(autoconf.files, "SETTLED_AFTER", 0.0)
+    monkeypatch.setattr(sources.files, "SETTLED_AFTER", 0.0)
     (tmp_path / "http_check.d").mkdir()
     return tmp_path / "http_check.d"
 
@@ -191,7 +191,7 @@ def test_a_file_that_breaks_keeps_the_text_of_what_goes_on(confd: Path) -> None:
     sync(sources=[source])
     path.write_text("a: [")
     assert sync(sources=[source]).errors
-    assert sending.written("file", "http_check.d/conf.yaml") == FILE
+    assert origins.written("file", "http_check.d/conf.yaml") == FILE
 
 
 def test_files_of_before_get_their_text_with_the_next_scan_and_nothing_else_happens(confd: Path) -> None:
@@ -200,14 +200,14 @@ def test_files_of_before_get_their_text_with_the_next_scan_and_nothing_else_happ
     Origin.objects.update(written="", written_hash="")
     before = rows()
     sync(sources=[source := FileSource()])
-    assert sending.written("file", "http_check.d/conf.yaml") == FILE
+    assert origins.written("file", "http_check.d/conf.yaml") == FILE
     sync(sources=[source])
     assert (rows(), ledger()) == (before, [("", "ash", "scheduled")])
 
 
 def test_what_comes_without_a_text_takes_the_old_one_away() -> None:
-    sending.put("api:ci", "shop", (one := sent("shop")).original, text="# a text\n")
-    assert sending.written("api:ci", "shop") == "# a text\n"
+    origins.put("api:ci", "shop", (one := sent("shop")).original, text="# a text\n")
+    assert origins.written("api:ci", "shop") == "# a text\n"
     dispatcher.schedule([replace(one, source="api:ci")])
-    assert sending.written("api:ci", "shop") == ""
+    assert origins.written("api:ci", "shop") == ""
     assert config("shop").origins.get().written_hash == ""

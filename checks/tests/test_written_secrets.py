@@ -9,10 +9,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from checks import written
-from checks.scrub import MASK
 from checks.tests import test_scrub, test_scrub_kinds
 from checks.tests.test_scrub_kinds import ESCAPED, PEM, PEM_IN_BASE64, PUTTY, SECRET, VISIBLE, lines
+from checks.wire import written
+from checks.wire.scrub import MASK
 
 
 def shown(text: str) -> str:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from checks import yamlerrors, yamlnodes
-from checks.yamlnodes import OddYAML
+from checks.wire import yamlerrors, yamlnodes
+from checks.wire.yamlnodes import OddYAML
 
 INSTANCES = "instances:\n  - "
 

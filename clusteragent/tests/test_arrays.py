@@ -6,7 +6,7 @@ from django.test.utils import CaptureQueriesContext
 
 from checks import dispatcher
 from checks.models import Assignment, Config, Instance
-from checks.orders import Pin
+from checks.models.orders import Pin
 from checks.tests.cast import report, sent
 from nodes.models import Node
 

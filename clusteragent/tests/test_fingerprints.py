@@ -5,8 +5,8 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from checks.models import ClusterStore
-from clusteragent import fingerprints
 from clusteragent.lib import conf
+from operators import fingerprints
 
 pytestmark = pytest.mark.django_db
 

@@ -8,7 +8,7 @@ import pytest
 from django.db import connection
 
 from checks.models import ClusterStore
-from checks.querysets import Call
+from checks.models.map import Call
 from clusteragent import leader
 from clusteragent.leader import Candidate, TermOver
 

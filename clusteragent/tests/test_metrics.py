@@ -16,7 +16,7 @@ from checks.tests.cast import report, sent, silence
 from clusteragent import metrics
 from clusteragent.lib import conf
 from nodes.models import Hearing, Node, Runner
-from nodes.runnerstats import Answer, CheckStats
+from nodes.models.runnerstats import Answer, CheckStats
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
 
@@ -66,7 +66,7 @@ def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody falls silent because the machine is busy."""
     monkeypatch.setattr(conf, "NODE_EXPIRATION_TIMEOUT", timedelta(hours=1))
     for name in ("STALE_PASS", "LATE_ACKNOWLEDGEMENT"):
-        monkeypatch.setattr(metrics.needs, name, timedelta(hours=1))
+        monkeypatch.setattr(metrics.alerts, name, timedelta(hours=1))
 
 
 Series = dict[tuple[str, ...], float]

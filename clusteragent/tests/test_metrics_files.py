@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from checks.needs import Kind
+from checks.explain.alerts import Kind
 from clusteragent import metrics
 
 ROOT = Path(__file__).parent.parent.parent

@@ -15,7 +15,7 @@ from django_q.models import OrmQ, Schedule
 from django_q.signing import SignedPackage
 
 from checks.models import ClusterStore
-from checks.querysets import NotLeader
+from checks.models.map import NotLeader
 from clusteragent.worker import PASS, SCAN, TASKS, TIMEOUTS, Broker, Queue
 
 pytestmark = pytest.mark.django_db

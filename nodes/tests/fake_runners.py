@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
-from nodes.tests.scripted_server import Answer, server_tls
+from simulation.tests.scripted_server import Answer, server_tls
 
 Script = str | bytes | dict[str, Any] | Answer | Callable[[asyncio.StreamWriter], Awaitable[None]]
 

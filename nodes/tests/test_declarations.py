@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nodes.declarations import canonical, parse
-from nodes.heartbeats import Report
 from nodes.models import Heartbeat, Node, NodeEvent
+from nodes.models.heartbeats import Report
 from nodes.parsers import BadStatus, read_status
 from tests.map import tell
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from nodes.tests.scripted_server import TOKEN, Answer, ScriptedServer, scenario
+from simulation.tests.scripted_server import TOKEN, Answer, ScriptedServer, scenario
 
 PATCH = Path(__file__).parents[2] / "deploy" / "kubernetes" / "goodbye.yaml"
 

@@ -8,8 +8,7 @@ from django.db.models import F, Value
 from django.db.models.functions import Now
 
 from clusteragent.lib import conf
-from nodes import querysets
-from nodes.models import Hearing, Heartbeat, Node, NodeEvent
+from nodes.models import Hearing, Heartbeat, Node, NodeEvent, querysets
 
 pytestmark = pytest.mark.django_db
 TIMEOUT = conf.NODE_EXPIRATION_TIMEOUT

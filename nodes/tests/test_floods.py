@@ -9,11 +9,10 @@ from django.test import Client
 
 from clusteragent.lib import conf
 from clusteragent.lib.database import batches
-from nodes import events, newcomers
 from nodes.declarations import canonical
-from nodes.heartbeats import Report
-from nodes.models import Hearing, Heartbeat, Node, NodeEvent
-from nodes.newcomers import TooManyNames
+from nodes.models import Hearing, Heartbeat, Node, NodeEvent, events, newcomers
+from nodes.models.heartbeats import Report
+from nodes.models.newcomers import TooManyNames
 from nodes.parsers import MAX_DECLARED, BadStatus, read_status
 from tests.map import tell
 
@@ -158,7 +157,7 @@ class TestEvents:
         assert list(NodeEvent.objects.values_list("node_name", flat=True)) == kept
 
     def test_so_are_the_nodes_that_have_been_lost_for_longest(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        from nodes import querysets
+        from nodes.models import querysets
 
         monkeypatch.setattr(querysets, "MOST_LOST", 2)
         names = [f"node-{number}" for number in range(5)]

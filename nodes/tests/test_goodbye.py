@@ -8,10 +8,10 @@ from django.db.models.functions import Now
 from django.test import Client
 
 from clusteragent.lib import conf
-from nodes.heartbeats import Report
 from nodes.models import Hearing, Heartbeat, Node, NodeEvent
-from nodes.querysets import RESTART_TIME, UnknownNode
-from nodes.registration import FAREWELL_TIME
+from nodes.models.heartbeats import Report
+from nodes.models.querysets import RESTART_TIME, UnknownNode
+from nodes.models.registration import FAREWELL_TIME
 from tests.map import tell
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]

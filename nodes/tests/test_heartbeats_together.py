@@ -10,9 +10,9 @@ from django.db import connection, transaction
 from django.db.models.functions import Now
 
 from nodes.declarations import canonical
-from nodes.heartbeats import Beat, Report
 from nodes.models import Heartbeat, Node, NodeEvent
-from nodes.querysets import UnknownNode
+from nodes.models.heartbeats import Beat, Report
+from nodes.models.querysets import UnknownNode
 from tests.map import tell
 
 

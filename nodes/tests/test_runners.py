@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from clusteragent.lib import conf
-from nodes import runners
+from nodes import statsclient
 from nodes.models import Heartbeat, Node, Runner, RunnerStats
-from nodes.runners import Round
-from nodes.runnerstats import Answer as Told
+from nodes.models.runnerstats import Answer as Told
+from nodes.statsclient import Round
 from nodes.tests.fake_runners import HANGS, FakeRunners, Script, flood, serving, told
-from nodes.tests.scripted_server import TOKEN, Answer
+from simulation.tests.scripted_server import TOKEN, Answer
 from tests import peer_cases
 
 pytestmark = pytest.mark.django_db
@@ -41,7 +41,7 @@ def report(**addresses: str | None) -> None:
 
 def collect() -> tuple[int, int]:
     """How many were asked, and how many of them failed."""
-    asked, failed, _ = runners.collect()
+    asked, failed, _ = statsclient.collect()
     return asked, failed
 
 
@@ -124,7 +124,7 @@ def test_an_address_outside_the_networks_is_not_called_and_says_so(
     address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(conf, "RUNNER_NETWORKS", (ip_network("10.0.0.0/8"), ip_network("fc00::/7")))
-    monkeypatch.setattr(runners, "_client", lambda host: pytest.fail("it was called"))
+    monkeypatch.setattr(statsclient, "_client", lambda host: pytest.fail("it was called"))
     report(ash=address)
     assert collect() == (1, 1)
     assert runner("ash").error == f"not asked: {address} {OUTSIDE}"
@@ -133,7 +133,7 @@ def test_an_address_outside_the_networks_is_not_called_and_says_so(
 @pytest.mark.parametrize("address", ["169.254.169.254", "fe80::1", "224.0.0.1", "ff02::1"])
 def test_link_local_and_multicast_addresses_are_never_called(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(conf, "RUNNER_NETWORKS", (ip_network("0.0.0.0/0"), ip_network("::/0")))
-    monkeypatch.setattr(runners, "_client", lambda host: pytest.fail("it was called"))
+    monkeypatch.setattr(statsclient, "_client", lambda host: pytest.fail("it was called"))
     report(ash=address)
     assert collect() == (1, 1)
 
@@ -151,7 +151,7 @@ def test_an_ipv6_address_stands_in_brackets_and_a_mapped_one_is_its_ipv4(
 ) -> None:
     monkeypatch.setattr(conf, "CLC_RUNNERS_PORT", 5005)
     monkeypatch.setattr(conf, "RUNNER_NETWORKS", (ip_network("10.0.0.0/8"), ip_network("fc00::/7")))
-    assert str(runners._client(runners._host(address)).base_url) == url
+    assert str(statsclient._client(statsclient._host(address)).base_url) == url
 
 
 def test_a_node_that_fails_keeps_what_it_told_and_holds_nobody_up(fakes: FakeRunners) -> None:
@@ -229,7 +229,7 @@ def test_a_runner_that_lies_is_told_from_one_that_answers(
 ) -> None:
     if "within" not in error:
         # Time enough for the honest one while a busy machine reads what the other floods it with.
-        monkeypatch.setattr(runners, "TIMEOUT", 30)
+        monkeypatch.setattr(statsclient, "TIMEOUT", 30)
     report(ash=ASH, cedar=CEDAR)
     fakes.says(ASH, answer)
     fakes.says(CEDAR, {"ntp:1": told()})
@@ -264,8 +264,8 @@ def test_a_runner_that_closes_the_connection_or_is_not_there_failed(
 def test_an_error_of_ours_with_one_runner_is_logged_and_takes_nothing_from_the_others(
     fakes: FakeRunners, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    read = runners.read_stats
-    monkeypatch.setattr(runners, "read_stats", lambda answer: read(answer) if answer else 1 / 0)
+    read = statsclient.read_stats
+    monkeypatch.setattr(statsclient, "read_stats", lambda answer: read(answer) if answer else 1 / 0)
     report(ash=ASH, birch=BIRCH)
     fakes.says(ASH, {})
     fakes.says(BIRCH, {"ntp:1": told()})
@@ -348,7 +348,7 @@ def test_what_a_node_that_is_gone_meanwhile_told_is_left_out() -> None:
 
 
 def test_many_nodes_are_asked_in_chunks(fakes: FakeRunners, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runners, "CHUNK", 2)
+    monkeypatch.setattr(statsclient, "CHUNK", 2)
     report(ash=ASH, birch=BIRCH, cedar=CEDAR)
     for address in (ASH, BIRCH, CEDAR):
         fakes.says(address, {"ntp:1": told()})
@@ -357,4 +357,4 @@ def test_many_nodes_are_asked_in_chunks(fakes: FakeRunners, monkeypatch: pytest.
 
 
 def test_without_nodes_nothing_is_asked() -> None:
-    assert runners.collect() == Round(0, 0, pytest.approx(0, abs=0.5))
+    assert statsclient.collect() == Round(0, 0, pytest.approx(0, abs=0.5))

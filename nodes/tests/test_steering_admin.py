@@ -12,9 +12,9 @@ from django.test import Client
 from django.urls import reverse
 
 from clusteragent.lib import conf
-from nodes.admin import REFUSALS
 from nodes.declarations import canonical
 from nodes.models import Node, NodeRule
+from operators.admin.nodebase import REFUSALS
 
 pytestmark = pytest.mark.django_db
 

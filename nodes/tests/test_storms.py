@@ -11,11 +11,10 @@ from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 
 from clusteragent.lib import conf
-from nodes import newcomers, registration
 from nodes.declarations import canonical
-from nodes.heartbeats import Report
-from nodes.models import Heartbeat, Node, NodeEvent, NodeRule
-from nodes.registration import node_arrived, node_changed
+from nodes.models import Heartbeat, Node, NodeEvent, NodeRule, newcomers, registration
+from nodes.models.heartbeats import Report
+from nodes.models.registration import node_arrived, node_changed
 from tests.map import tell
 
 NTP, DISK = canonical(include=["ntp"]), canonical(exclude=["disk"])

@@ -8,8 +8,8 @@ import pytest
 from django.db.models import F
 from django.test import Client
 
-from nodes.heartbeats import Report
 from nodes.models import Heartbeat, Node, NodeEvent
+from nodes.models.heartbeats import Report
 from tests.map import tell
 
 HERE, THERE = "192.0.2.1", "192.0.2.2"

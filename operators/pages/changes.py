@@ -15,16 +15,16 @@ from django.views.decorators.http import require_POST
 
 from checks import dispatcher, plans
 from checks.dispatcher import deciding
-from checks.display import sees_digests
 from checks.models import Config, Move
-from checks.scrub import scrub
-from clusteragent.lib.admin import duration, row_url
+from checks.wire.scrub import scrub
+from clusteragent.lib.words import counted, duration, listed
 from nodes.models import Hearing, NodeEvent
+from operators.admin.base import row_url
 from operators.pages import base, stories, titles
 from operators.pages.bars import HEIGHT, WIDTH, chart, reasons_of
 from operators.pages.exports import FORMATS
 from operators.pages.ranges import SPANS, Range
-from operators.pages.words import counted, listed
+from operators.roles import sees_digests
 
 # Lines of the ledger that stories are told of, stories on a page, and moves and events that a story unfolds to.
 MOST_MOVES = 10_000

@@ -11,7 +11,7 @@ from typing import Any
 from django.http import HttpResponseBase, StreamingHttpResponse
 
 from checks.models import Move
-from checks.scrub import scrub
+from checks.wire.scrub import scrub
 from clusteragent.lib.shortids import short_id
 from clusteragent.lib.terminal import inert
 from nodes.models import NodeEvent

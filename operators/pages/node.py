@@ -10,15 +10,15 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
 
-from checks import costs
-from checks import loss as losing
-from checks.admin.nodes import NodeWithConfigsAdmin, configs_of
+from checks.dispatcher import costs
+from checks.explain import loss as losing
 from checks.models import Config, Move
-from checks.scrub import scrub
-from clusteragent.lib.admin import TABLE_ROWS, Table, ago, anchor, link, list_url
+from checks.wire.scrub import scrub
+from clusteragent.lib.words import ago, counted, percent
 from nodes.models import Node, NodeEvent, Runner, RunnerStats
+from operators.admin.base import TABLE_ROWS, Table, anchor, link, list_url
+from operators.admin.nodes import NodeWithConfigsAdmin, configs_of
 from operators.pages import base
-from operators.pages.words import counted, percent
 
 # Nodes that would get what a lost one has.
 MOST_HEIRS = 10

@@ -9,15 +9,15 @@ from django.db.models import Q
 from django.db.models.functions import Now
 from django.http import HttpRequest
 
-from checks import costs
+from checks.dispatcher import costs
 from checks.models import Assignment
-from clusteragent.lib.admin import list_url, row_url
 from clusteragent.lib.clock import ago
+from clusteragent.lib.words import counted, grouped
 from nodes.models import Hearing, Node
+from operators.admin.base import list_url, row_url
 from operators.pages import base, stories, titles
 from operators.pages.pools import STATES, Member, NodePool, pools
 from operators.pages.remedies import Line, lines
-from operators.pages.words import counted, grouped
 
 REFRESH_SECONDS = 5
 # Of pools, the rows; of stories, the lines.

@@ -10,14 +10,16 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.views.decorators.http import require_POST
 
-from checks import autoconf, dispatcher, freezes, needs, plans
+from checks import dispatcher, plans, sources
 from checks.dispatcher import deciding
-from checks.needs import Kind, Need
-from checks.orders import Isolation, Pause
-from checks.scrub import scrub
-from clusteragent.lib.admin import duration
+from checks.explain import alerts
+from checks.explain.alerts import Kind, Need
+from checks.models import freezes
+from checks.models.orders import Isolation, Pause
+from checks.wire.scrub import scrub
+from clusteragent.lib.words import counted, duration
+from operators.admin.base import address
 from operators.pages import base
-from operators.pages.words import counted
 
 _GRAVE = {
     Kind.NO_PASS,
@@ -50,6 +52,11 @@ class Line(NamedTuple):
         return self.need.kind.replace("_", " ").capitalize()
 
     @property
+    def url(self) -> str:
+        """Where what it is about is shown."""
+        return address(self.need.target)
+
+    @property
     def age(self) -> str:
         return duration(self.need.age)
 
@@ -61,7 +68,7 @@ class Line(NamedTuple):
 
 def lines(user: Any, differing: Sequence[str] = ()) -> list[Line]:
     """All that needs somebody now, each with the button that this user may press."""
-    return [Line(need, _offered(need, user)) for need in needs.lines(differing)]
+    return [Line(need, _offered(need, user)) for need in alerts.lines(differing)]
 
 
 def _offered(need: Need, user: Any) -> Remedy | None:
@@ -69,7 +76,7 @@ def _offered(need: Need, user: Any) -> Remedy | None:
     if found is None or not user.has_perm(found.permission):
         return None
     # What a pipeline owns can't be scanned.
-    return found if not need.subject or need.subject in {source.name for source in autoconf.SOURCES} else None
+    return found if not need.subject or need.subject in {source.name for source in sources.SOURCES} else None
 
 
 @base.page
@@ -85,7 +92,7 @@ def remedy(request: HttpRequest, kind: str) -> HttpResponse:
         messages.info(request, chosen.act(request.POST.get("subject", ""), request.user.get_username()))
     except plans.StalePlan as stale:
         messages.error(request, f"Not done, since something changed: {scrub(str(stale))}.")
-    except autoconf.SyncUnderWay:
+    except sources.SyncUnderWay:
         messages.error(request, "Another scan is under way. Try again when it is over.")
     return redirect("admin:index")
 
@@ -123,8 +130,8 @@ def _accept(subject: str, actor: str) -> str:
 
 
 def _sync(name: str, *, accept_removals: bool) -> str:
-    sources = [source for source in autoconf.SOURCES if source.name == name]
-    report = autoconf.sync(accept_removals=accept_removals, sources=sources)
+    found = [source for source in sources.SOURCES if source.name == name]
+    report = sources.sync(accept_removals=accept_removals, sources=found)
     return f"Scanned: {counted(len(report.removed), 'removal')}, {counted(len(report.errors), 'error')}."
 
 

@@ -9,12 +9,13 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 
-from checks.display import is_ours, sees_digests
 from checks.models import Assignment, Config, Instance, Origin
-from checks.searching import called, containing
-from clusteragent.lib.admin import first_words, list_url, row_url
+from checks.models.configs import displayable
+from checks.models.searching import called, containing
 from nodes.models import Node
+from operators.admin.base import first_words, list_url, row_url
 from operators.pages import base
+from operators.roles import sees_digests
 
 # Of each kind. A word that finds more is to be made longer.
 MOST = 20
@@ -70,7 +71,7 @@ def _exact(query: str, exact: bool) -> list[str]:
 def _groups(query: str, exact: bool) -> Iterable[Group]:
     words = query.split()
     all_configs = list_url(Config, q=query)
-    of_ours = is_ours("config__")
+    of_ours = displayable("config__")
     instances = _with_all(Instance.objects.filter(of_ours), "shown_name", words).order_by("shown_name", "pk")
     yield _group(
         "Check IDs",
@@ -81,7 +82,7 @@ def _groups(query: str, exact: bool) -> Iterable[Group]:
     yield _group("Nodes", (Hit(row_url(one), one.name) for one in nodes[: MOST + 1]), list_url(Node, q=query))
     origins = _with_all(Origin.objects.filter(of_ours), "shown", words).order_by("shown", "source")
     yield _group("Files and names", (Hit(_page(one.config_id), str(one), one.config_id) for one in origins[: MOST + 1]))
-    texts = _with_all(Config.objects.filter(is_ours()).only("name", "digest", "text"), "text", words)
+    texts = _with_all(Config.objects.filter(displayable()).only("name", "digest", "text"), "text", words)
     yield _group(
         "Text of a check",
         (Hit(row_url(one), str(one), one.pk, around(one.text, words[0])) for one in texts[: MOST + 1]),

@@ -5,10 +5,9 @@ from datetime import timedelta
 from typing import NamedTuple, Self
 
 from checks.models import Move
-from clusteragent.lib.admin import duration
+from clusteragent.lib.words import counted, duration, grouped, listed
 from nodes.models import NodeEvent
 from operators.pages.stories import Story
-from operators.pages.words import counted, grouped, listed
 
 _MOVE, _EVENT = Move.Reason, NodeEvent.Kind
 _GONE = (_EVENT.EXPIRED, _EVENT.LEAVING)

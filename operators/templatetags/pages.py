@@ -2,7 +2,7 @@
 
 from django import template
 
-from operators.pages import words
+from clusteragent.lib import words
 
 register = template.Library()
 register.filter("grouped", words.grouped)

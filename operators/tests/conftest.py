@@ -5,7 +5,8 @@ from django.apps import apps
 from django.contrib.auth.models import Group
 
 from clusteragent.lib.rations import Ration
-from operators import authentication, lockout
+from operators import lockout
+from operators.api import authentication
 
 
 @pytest.fixture(autouse=True)

@@ -12,13 +12,14 @@ from django.test import Client
 
 from checks import dispatcher
 from checks.models import Config
+from checks.sources import sets
 from checks.tests.cast import sent
 from clusteragent.lib import conf
-from operators import desired, parsers, sources, views
-from operators.errors import FAILED
+from operators.api import desired, parsers, views
+from operators.api.errors import FAILED
+from operators.api.views import SourceViewSet
 from operators.roles import Role
 from operators.tests.cast import API, Caller, having, user
-from operators.views import SourceViewSet
 
 pytestmark = pytest.mark.django_db
 
@@ -239,7 +240,7 @@ def test_what_fails_here_is_told_in_json_and_the_log(
     def fail(*args: Any, **kwargs: Any) -> None:
         raise error
 
-    monkeypatch.setattr(sources, "replace", fail)
+    monkeypatch.setattr(sets, "replace", fail)
     answer = put(author, '{"configs": []}')
     assert told in refused(answer, status)["detail"]
     assert ("Retry-After" in answer) == (status == 503)

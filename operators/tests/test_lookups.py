@@ -13,9 +13,9 @@ from django.test import Client, RequestFactory
 
 from checks import dispatcher
 from checks.models import Config
-from checks.orders import Pin, Rule
+from checks.models.orders import Pin, Rule
 from checks.tests.cast import report, sent
-from clusteragent.lib.admin import DeclaredAdmin
+from operators.admin.base import DeclaredAdmin
 from operators.roles import Role
 from operators.tests.cast import having, user
 

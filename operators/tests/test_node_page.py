@@ -8,9 +8,10 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from checks import dispatcher, loss
+from checks import dispatcher
+from checks.explain import loss
 from checks.models import Config, Cost, Move
-from checks.orders import Rule
+from checks.models.orders import Rule
 from checks.tests.cast import ledger, owners, report, sent, silence
 from checks.tests.operators import config, superuser
 from clusteragent.lib.clock import ago

@@ -12,7 +12,7 @@ from django.utils.html import escape
 
 from checks import dispatcher
 from checks.models import ClusterStore, Cost, Move, Source
-from checks.orders import Pause
+from checks.models.orders import Pause
 from checks.tests.cast import dangling, report, sent, silence
 from checks.tests.operators import config, superuser
 from clusteragent.lib import conf
@@ -108,7 +108,7 @@ def test_goodbyes_in_the_names_of_all_nodes_are_not_healthy(client: Client) -> N
 
 
 def test_numbers_are_grouped() -> None:
-    from operators.pages.words import counted
+    from clusteragent.lib.words import counted
 
     assert counted(100_000, "check") == "100\u202f000 checks"
 

@@ -7,7 +7,7 @@ from knox.models import AuthToken
 from checks import dispatcher, plans
 from checks.dispatcher import deciding
 from checks.models import Config, Plan
-from checks.orders import Pause
+from checks.models.orders import Pause
 from checks.tests.cast import owners, report, sent
 from operators.roles import Role
 from operators.tests.cast import Caller, bearer, having

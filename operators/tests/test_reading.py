@@ -9,11 +9,11 @@ from django.utils.dateparse import parse_datetime
 
 from checks import dispatcher
 from checks.models import Config, Move
+from checks.sources import sets
 from checks.tests.cast import report, sent, silence
 from nodes.declarations import canonical
-from nodes.events import MOST_CHARACTERS
 from nodes.models import Heartbeat, Node, NodeType
-from operators import sources
+from nodes.models.events import MOST_CHARACTERS
 from operators.roles import Role
 from operators.tests.cast import Caller, having
 
@@ -215,8 +215,8 @@ def test_a_database_that_is_away_is_told_as_that(viewer: Caller, monkeypatch: py
     def away(*_: Any) -> None:
         raise OperationalError("password=hunter22 is wrong")
 
-    monkeypatch.setattr(sources, "revision_of", away)
-    sources.replace("api:shop", [], actor="olga")
+    monkeypatch.setattr(sets, "revision_of", away)
+    sets.replace("api:shop", [], actor="olga")
     answer = viewer.call("GET", "sources/shop")
     assert answer.status_code == 503
     assert answer.json() == {"detail": "The database is away, or busy with another change. Try again."}

@@ -8,13 +8,13 @@ from django.db import transaction
 from django.urls import resolve
 
 from checks import dispatcher
-from checks.freezes import Freeze
 from checks.models import Config, Plan
-from checks.orders import Isolation, Pause, Pin, Rule
+from checks.models.freezes import Freeze
+from checks.models.orders import Isolation, Pause, Pin, Rule
 from checks.tests.cast import owners, report, sent
 from clusteragent.lib import conf
 from nodes.models import Node, NodeRule
-from operators import urls
+from operators.api import urls
 from operators.roles import Role
 from operators.tests.cast import API, Caller, bearer, having
 

@@ -2,12 +2,12 @@
 
 import pytest
 
-from checks.changes import Sent
-from checks.forms import written
+from checks.dispatcher.changes import Sent
 from checks.models import Config
+from checks.sources import sets
+from checks.sources.byhand import written
 from checks.tests.cast import owners, report
 from clusteragent.lib import conf
-from operators import sources
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
 
@@ -25,8 +25,8 @@ def wish(name: str, *urls: str) -> Sent:
     return written(name, "http_check", f"instances:\n{instances}", SOURCE)
 
 
-def replace(*desired: Sent) -> sources.Difference:
-    return sources.replace(SOURCE, desired, actor="ci")
+def replace(*desired: Sent) -> sets.Difference:
+    return sets.replace(SOURCE, desired, actor="ci")
 
 
 def test_a_set_is_told_by_its_configs_and_dispatched_in_shards() -> None:
@@ -43,8 +43,8 @@ def test_a_set_is_told_by_its_configs_and_dispatched_in_shards() -> None:
 def test_the_same_set_has_the_same_revision_and_changes_nothing() -> None:
     desired = [wish("shop", "a", "b"), wish("mail", "m")]
     revision = replace(*desired).revision
-    assert sources.revision_of(SOURCE) == revision
-    again = sources.replace(SOURCE, desired, actor="ci", revision=revision)
+    assert sets.revision_of(SOURCE) == revision
+    again = sets.replace(SOURCE, desired, actor="ci", revision=revision)
     assert (again.unchanged, again.revision) == (["mail", "shop"], revision)
 
 

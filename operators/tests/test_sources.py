@@ -3,17 +3,19 @@
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import yaml
+from django.db import connection
 
-from checks import autoconf, sending
-from checks.autoconf import FileSource
+from checks import sources
 from checks.models import Config, Move, Origin, Source
-from checks.scrub import MASK
-from checks.sharding import KSM
+from checks.sources import FileSource, origins
 from checks.tests.cast import owners, report
-from clusteragent.lib import conf
-from operators import desired
+from checks.wire.scrub import MASK
+from checks.wire.sharding import KSM
+from clusteragent.lib import conf, locks
+from operators.api import desired
 from operators.roles import Role
 from operators.tests.cast import Caller, having
 
@@ -63,18 +65,18 @@ def test_a_set_becomes_what_runs(author: Caller) -> None:
 def test_a_yaml_is_stored_as_it_was_written_and_an_edit_of_comments_alone_is_no_change(author: Caller) -> None:
     yaml = "# of the shop\n" + YAML.format("a")
     put(author, written("a", yaml=yaml))
-    assert sending.written("api:shop", "a") == yaml
+    assert origins.written("api:shop", "a") == yaml
     before = Config.objects.values_list("digest", "changed").get(), Move.objects.count()
     told = done(put(author, written("a", yaml="# of another shop\n" + YAML.format("a"))))
     assert difference(told) == ([], [], [], ["a"])
-    assert sending.written("api:shop", "a").startswith("# of another shop\n")
+    assert origins.written("api:shop", "a").startswith("# of another shop\n")
     assert (Config.objects.values_list("digest", "changed").get(), Move.objects.count()) == before
 
 
 def test_what_is_sent_in_parts_has_no_text(author: Caller) -> None:
     put(author, written("a"))
     done(put(author, {"name": "a", "check": "http_check", "instances": [{"url": "http://a", "timeout": 8}]}))
-    assert sending.written("api:shop", "a") == ""
+    assert origins.written("api:shop", "a") == ""
 
 
 def test_a_changed_config_stays_the_same_config_on_its_node(author: Caller) -> None:
@@ -245,7 +247,7 @@ def test_the_source_is_listed_and_no_scan_of_files_touches_it(
     assert author.rows("sources") == [
         {"name": "shop", "configs": 1, "read_at": author.get("sources/shop")["read_at"]}
     ]  # fmt: skip
-    autoconf.sync(accept_removals=True, sources=[FileSource()])
+    sources.sync(accept_removals=True, sources=[FileSource()])
     assert owners() == {"a": "ash"}
 
 
@@ -388,3 +390,11 @@ def test_a_config_under_another_name_is_the_same_and_names_it(author: Caller) ->
     put(author, {"name": "b", "check": "http_check", "instances": [{"url": "x"}]})
     after = Config.objects.get()
     assert (after.pk, after.digest, after.original["source"]) == (before.pk, before.digest, "api:shop:b")
+
+
+def test_while_another_set_is_replaced_a_call_is_told_to_come_again(author: Caller) -> None:
+    parameters = connection.get_connection_params()
+    with psycopg.connect(**{**parameters, "cursor_factory": psycopg.Cursor}, autocommit=True) as other:
+        locks.acquire(other.cursor(), locks.Lock.DESIRED)
+        connection.cursor().execute("SET LOCAL lock_timeout = '10ms'")
+        assert put(author).status_code == 503

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from checks import dispatcher, freezes
-from checks.models import Config, Move, Plan
-from checks.orders import Isolation, Pause, Pin, Rule
+from checks import dispatcher
+from checks.models import Config, Move, Plan, freezes
+from checks.models.orders import Isolation, Pause, Pin, Rule
 from checks.tests.cast import dangling, owners, report, sent
 from nodes.models import Node
 from operators.roles import Role

@@ -18,9 +18,9 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from clusteragent.lib import conf, credentials
-from nodes.agent_client import Server, Timing
-from nodes.simulated_runners import RUNNER, SimulatedRunners, named_address
-from nodes.simulator import SimulatedNode, Simulation
+from simulation.agents import SimulatedNode, Simulation
+from simulation.client import Server, Timing
+from simulation.runners import RUNNER, SimulatedRunners, named_address
 from tests.browser import scenery
 from tests.faults.wire import Loop
 from tests.replicas import MANAGE, Replica, wait_for

@@ -5,8 +5,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from nodes.agent_client import Config
-from nodes.simulator import Observer, SimulatedNode
+from simulation.agents import Observer, SimulatedNode
+from simulation.client import Config
 
 
 class Change(NamedTuple):

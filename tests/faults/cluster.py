@@ -20,9 +20,9 @@ from pathlib import Path
 
 from clusteragent.lib import conf, credentials
 from clusteragent.lib.locks import NAMESPACE, Lock
-from nodes.agent_client import Server as Address
-from nodes.agent_client import Timing
-from nodes.simulator import Simulation
+from simulation.agents import Simulation
+from simulation.client import Server as Address
+from simulation.client import Timing
 from tests.faults.account import Account
 from tests.faults.database import Server
 from tests.faults.record import Record

@@ -28,7 +28,7 @@ def test_ten_thousand_nodes_that_come_within_ten_seconds_move_nothing(cluster: C
     cluster.wait_until_heard()
     with cluster.record() as record:
         began = time.monotonic()
-        crowd = subprocess.Popen(_simulate(cluster))
+        crowd = subprocess.Popen(_simulate(cluster), cwd=MANAGE.parent)
         try:
             # They and the servers share the processors, so late answers are as likely to be their fault.
             wait_for("all are known", lambda: cluster.known_nodes() >= NUMBER, 10 * PATIENCE)
@@ -116,13 +116,4 @@ def _simulate(cluster: Cluster) -> list[str]:
     token = cluster.folder / "token"
     token.write_text(conf.AUTH_TOKEN)
     where = ["--url", f"https://127.0.0.1:{cluster.ports[0]}", "--token-file", str(token)]
-    return [
-        sys.executable,
-        str(MANAGE),
-        "simulatenodes",
-        "--nodes",
-        str(NUMBER),
-        "--prefix",
-        "crowd-",
-        *where,
-    ]
+    return [sys.executable, "-m", "simulation", "--nodes", str(NUMBER), "--prefix", "crowd-", *where]

@@ -5,7 +5,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from checks.models import Config
-from checks.scrub import scrub
+from checks.wire.scrub import scrub
 from clusteragent.lib.shortids import named_in, told_check_id
 from clusteragent.lib.terminal import inert
 from nodes.models import Node

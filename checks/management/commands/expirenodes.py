@@ -3,7 +3,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 
 from checks import dispatcher
-from checks.scrub import scrub
+from checks.wire.scrub import scrub
 
 
 class Command(BaseCommand):

@@ -4,7 +4,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from checks import exporting
+from checks.explain import exporting
 from checks.management import steering
 
 

@@ -3,8 +3,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from checks import costs, isolating
-from checks.dispatcher import deciding
+from checks.dispatcher import costs, deciding, isolation
 from checks.management import steering
 
 
@@ -22,7 +21,7 @@ class Command(BaseCommand):
             self.show(options)
             return
         costs.measure()
-        answer = isolating.isolate(options["check_id"], actor="command line", note=options["note"])
+        answer = isolation.isolate(options["check_id"], actor="command line", note=options["note"])
         if options["json"]:
             self.stdout.write(json.dumps(answer._asdict()))
         elif answer.is_isolated:
@@ -32,7 +31,7 @@ class Command(BaseCommand):
 
     def show(self, options: dict[str, Any]) -> None:
         """What would move, by the costs last measured."""
-        config_id = isolating.config_of(options["check_id"])
+        config_id = isolation.config_of(options["check_id"])
         if config_id is None:
             raise CommandError(f"no config has the check ID {options['check_id']}")
         plan = steering.ordered(options, lambda: deciding.isolate([config_id], note=options["note"]))

@@ -3,7 +3,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from checks import integrations
+from checks.wire import integrations
 
 
 class Command(BaseCommand):

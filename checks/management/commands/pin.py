@@ -4,7 +4,7 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from checks.dispatcher import deciding
 from checks.management import steering
-from checks.orders import Pin
+from checks.models.orders import Pin
 
 
 class Command(BaseCommand):

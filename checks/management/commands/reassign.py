@@ -4,7 +4,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from checks.dispatcher import deciding
 from checks.management import steering
-from clusteragent.lib.admin import numbered
+from clusteragent.lib.words import numbered
 
 
 class Command(BaseCommand):

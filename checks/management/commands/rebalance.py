@@ -3,9 +3,10 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from checks import costs, plans
+from checks import plans
+from checks.dispatcher import costs
 from checks.models import Plan
-from checks.scrub import scrub
+from checks.wire.scrub import scrub
 
 ACTOR = "command line"
 

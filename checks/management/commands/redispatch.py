@@ -3,8 +3,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 
 from checks import dispatcher
-from checks.scrub import scrub
-from clusteragent.lib.admin import numbered
+from checks.wire.scrub import scrub
+from clusteragent.lib.words import numbered
 
 
 class Command(BaseCommand):

@@ -3,7 +3,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from checks import dispatcher, isolating
+from checks import dispatcher
+from checks.dispatcher import isolation
 
 
 class Command(BaseCommand):
@@ -15,7 +16,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         check_id = options["check_id"]
-        config_id = isolating.config_of(check_id)
+        config_id = isolation.config_of(check_id)
         if config_id is None:
             raise CommandError(f"no config has the check ID {check_id}")
         released = dispatcher.release([config_id])

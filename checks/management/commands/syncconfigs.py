@@ -4,10 +4,10 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from checks import autoconf
-from checks.scrub import scrub
-from clusteragent.lib.admin import numbered
+from checks import sources
+from checks.wire.scrub import scrub
 from clusteragent.lib.terminal import inert
+from clusteragent.lib.words import numbered
 
 
 class Command(BaseCommand):
@@ -23,8 +23,8 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            report = autoconf.sync_settled(accept_removals=options["accept_removals"])
-        except autoconf.SyncUnderWay as error:
+            report = sources.sync_settled(accept_removals=options["accept_removals"])
+        except sources.SyncUnderWay as error:
             raise CommandError("another sync is under way, try again") from error
         if options["json"]:
             told = asdict(report) | {"warnings": [notice._asdict() for notice in report.warnings]}
@@ -35,7 +35,7 @@ class Command(BaseCommand):
             number = f"{len(report.errors)} in error, {len(report.held)} removals held"
             raise CommandError(number + _and_warnings(report))
 
-    def show(self, report: autoconf.Report) -> None:
+    def show(self, report: sources.Report) -> None:
         for what in ("added", "changed", "removed"):
             for key in getattr(report, what):
                 self.stdout.write(f"{what}: {inert(scrub(key))}")
@@ -53,5 +53,5 @@ class Command(BaseCommand):
         )
 
 
-def _and_warnings(report: autoconf.Report) -> str:
+def _and_warnings(report: sources.Report) -> str:
     return f", {numbered(len(report.warnings), 'warning')}" if report.warnings else ""

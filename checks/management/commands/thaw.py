@@ -3,8 +3,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from checks import freezes
 from checks.management import steering
+from checks.models import freezes
 
 
 class Command(BaseCommand):

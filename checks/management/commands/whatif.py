@@ -6,9 +6,9 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from checks import plans
 from checks.management.commands.rebalance import line
 from checks.plans import Outlook
-from checks.scrub import scrub
-from clusteragent.lib.admin import numbered
-from nodes.querysets import UnknownNode
+from checks.wire.scrub import scrub
+from clusteragent.lib.words import numbered
+from nodes.models.querysets import UnknownNode
 
 
 class Command(BaseCommand):

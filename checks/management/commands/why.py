@@ -5,13 +5,13 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from checks import facts, why
-from checks.facts import Facts
+from checks.explain import facts, why
+from checks.explain.facts import Facts
+from checks.explain.why import Why
 from checks.management import steering
 from checks.models import Config
-from checks.scrub import scrub
-from checks.why import Why, listed
-from clusteragent.lib.admin import ago, numbered
+from checks.wire.scrub import scrub
+from clusteragent.lib.words import ago, listed, numbered
 
 
 class Command(BaseCommand):

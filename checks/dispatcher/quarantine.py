@@ -1,0 +1,127 @@
+"""What nobody says: checks that don't run where they are, and configs that kill the nodes that have them.
+
+A check that does not run is tried once elsewhere; a config that kills is left alone on one node until someone releases it.
+"""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+import structlog
+from django.db.models import Count, F
+from django.db.models.functions import Now
+
+from checks import dispatcher
+from checks.dispatcher.transaction import Pools, Turn, committed, entries_of, in_chunks, relocate
+from checks.models import Assignment, Config, Move
+from checks.models.map import MoveQuerySet, Suspect
+from checks.models.orders import Isolation, Pin
+from checks.models.troubles import Trouble, TroubleQuerySet
+from clusteragent.lib import conf
+from clusteragent.lib.clock import ago
+from clusteragent.lib.shortids import short_id
+from nodes.models import NodeEvent
+
+# For so long a check must have been found not to run before it is moved for it: an agent that has just restarted tells
+# nothing of checks that it is about to run.
+PERSISTENT = timedelta(seconds=90)
+# How often a config is tried elsewhere, and how many at once.
+TRIED_AGAIN_AFTER, AT_ONCE = timedelta(days=1), 50
+# A config is poison when so many nodes died of it in this time, each so soon after it got it.
+VICTIMS, SPAN, SOON = 3, timedelta(hours=1), timedelta(minutes=10)
+# More configs than these are not the cause of what they have in common.
+FEW = 3
+
+log = structlog.get_logger()
+
+
+class Noticed(NamedTuple):
+    """What was moved: checks that did not run, to elsewhere; others, away from configs that kill."""
+
+    tried: list[Move]
+    quarantined: list[Move]
+
+
+def notice(term: int) -> Noticed:
+    """Act on what does not run, and on what kills. Raises NotLeader."""
+    return Noticed(try_elsewhere(term=term), quarantine(term=term))
+
+
+def try_elsewhere(*, term: int | None = None) -> list[Move]:
+    """Note each config that does not run where it is, and give it to another node, once a day."""
+    stuck = Trouble.objects.current().filter(kind=Trouble.Kind.NOT_RUNNING, since__lt=ago(PERSISTENT))
+    _note(stuck)
+    if stuck.count() > max(FEW, Assignment.objects.count() / 2):
+        log.warning("too_many_not_running", configs=stuck.count())
+        return []
+    kept: tuple[Any, ...] = (Pin.objects.in_force(), Isolation.objects.all(), _tried())
+    for rows in kept:
+        stuck = stuck.exclude(config_id__in=rows.filter(config_id__isnull=False).values("config_id"))
+    movable = stuck.exclude(config__name__in=conf.EXCLUDE_CHECKS_FROM_DISPATCHING)
+    ids = list(movable.order_by("since", "config_id").values_list("config_id", flat=True)[:AT_ONCE])
+    pools = Pools()
+    return in_chunks(ids, lambda chunk: _give_to_others(chunk, pools, term), pools)
+
+
+def quarantine(*, term: int | None = None) -> list[Move]:
+    """Leave alone what killed its nodes, one after the other, unless so many did that none can be the cause."""
+    suspects = _likeliest(Move.objects.suspects(VICTIMS, SPAN, SOON))
+    if len(suspects) > FEW:
+        log.warning("too_many_suspects", configs=len(suspects), nodes=suspects[0].nodes)
+        return []
+    return [move for suspect in suspects for move in _quarantine(suspect, term)]
+
+
+def _note(stuck: TroubleQuerySet) -> None:
+    """Note each as an event of its node, once."""
+    rows = list(stuck.values_list("config__assignment__node__name", "config__name", "config__digest", "since"))
+    if not rows:
+        return
+    # In one go: where runners tell wrong, it is very many at once.
+    kind = NodeEvent.Kind.NOT_RUNNING
+    noted = NodeEvent.objects.filter(kind=kind, time__gte=min(since for *_, since in rows))
+    last = {
+        (node, cause): time for node, cause, time in noted.order_by("time").values_list("node_name", "cause", "time")
+    }
+    events = []
+    for node, check, digest, since in rows:
+        cause = f"{check} {digest}"
+        if (node, cause) not in last or last[node, cause] < since:
+            events.append(NodeEvent(node_name=node, kind=kind, cause=cause, time=Now()))
+            log.warning("config_not_running", check=check, config=short_id(digest), node=node)
+    NodeEvent.objects.bulk_create(events, batch_size=1000)
+
+
+def _tried() -> MoveQuerySet:
+    return Move.objects.filter(reason=Move.Reason.NOT_RUNNING, time__gte=ago(TRIED_AGAIN_AFTER))
+
+
+@committed
+def _give_to_others(ids: Sequence[int], pools: Pools, term: int | None) -> list[Move]:
+    turn = Turn(term, "")
+    turn.make(relocate(entries_of(ids), pools.at(turn.store.revision), Move.Reason.NOT_RUNNING, elsewhere=True))
+    return turn.finish() if turn.moves else []
+
+
+def _likeliest(suspects: Sequence[Suspect]) -> list[Suspect]:
+    """Those that explain the most deaths, if these are half of all deaths."""
+    deaths = NodeEvent.objects.outages(SPAN).aggregate(nodes=Count("node_name", distinct=True))["nodes"]
+    most = max((len(suspect.nodes) for suspect in suspects), default=0)
+    return [suspect for suspect in suspects if len(suspect.nodes) == most and 2 * most >= deaths]
+
+
+def _quarantine(suspect: Suspect, term: int | None) -> list[Move]:
+    config: Any = Config.objects.annotate(node=F("assignment__node__name")).filter(pk=suspect.config_id).first()
+    if config is None:
+        return []
+    died = f"{', '.join(suspect.nodes)} died soon after they got it"
+    try:
+        moves = dispatcher.isolate([config.pk], note=died, term=term, reason=Isolation.Reason.QUARANTINED)
+        NodeEvent.objects.note([config.node], NodeEvent.Kind.QUARANTINED, f"{config.name} {config.digest}")
+    except (dispatcher.NotAccepting, dispatcher.NotDispatchable) as error:
+        log.warning("config_not_quarantined", check=config.name, config=short_id(config.digest), error=str(error))
+        return []
+    log.warning(
+        "config_quarantined", check=config.name, config=short_id(config.digest), node=config.node, died=suspect.nodes
+    )
+    return moves

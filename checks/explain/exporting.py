@@ -1,0 +1,89 @@
+"""All of the state as a JSON file, not scrubbed: to look into, to compare, to take elsewhere."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db import connection, transaction
+from django.db.models import F, QuerySet
+from django.db.models.functions import Now
+
+from checks.models import Assignment, ClusterStore, Config, Cost, Origin, Source
+from checks.models.freezes import Freeze
+from checks.models.orders import Isolation, Pause, Pin, Rule
+from nodes.models import Hearing, Node, NodeRule
+
+VERSION = 1
+# Rows that one statement fetches.
+_ROWS = 500
+# Made of what is exported, so that it would only be in the way.
+_DERIVED = ("wire", "scrubbed", "text", "patched_with", "short_id", "fast_digest", "contents")
+
+
+def export(file: Path) -> dict[str, int]:
+    """Write everything, as of one moment, to a new file that only its owner may read. Returns the numbers of rows.
+
+    Raises OSError: the file exists, or can't be written.
+    """
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream, transaction.atomic():
+            with connection.cursor() as cursor:
+                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            return _write(stream)
+    except BaseException:
+        # Half of the state would be taken for all of it.
+        file.unlink(missing_ok=True)
+        raise
+
+
+def _write(stream: IO[str]) -> dict[str, int]:
+    now = Hearing.objects.annotate(now=Now()).values_list("now", flat=True).get()
+    stream.write(f'{{"version": {VERSION}, "time": {_json(now)}')
+    numbers = {}
+    for name, rows in _tables().items():
+        stream.write(f',\n"{name}": [')
+        numbers[name] = _write_rows(stream, rows)
+        stream.write("]")
+    stream.write("}\n")
+    return numbers
+
+
+def _write_rows(stream: IO[str], rows: QuerySet[Any, Any]) -> int:
+    number = 0
+    for number, row in enumerate(rows.order_by("pk").iterator(_ROWS), 1):
+        stream.write(f"{',' if number > 1 else ''}\n{_json(row)}")
+    return number
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, cls=DjangoJSONEncoder, ensure_ascii=False)
+
+
+def _tables() -> Mapping[str, QuerySet[Any, Any]]:
+    """What there is of each kind. Configs and nodes are named by their ids within the file."""
+    columns = [field.attname for field in Config._meta.concrete_fields if field.attname not in _DERIVED]
+    return {
+        "configs": Config.objects.values(*columns),
+        "origins": Origin.objects.values(),
+        "assignments": Assignment.objects.values(),
+        "costs": Cost.objects.values(),
+        "pins": Pin.objects.values(),
+        "pauses": Pause.objects.values(),
+        "isolations": Isolation.objects.values(),
+        "freezes": Freeze.objects.values(),
+        "rules": Rule.objects.values(),
+        "nodes": Node.objects.values(
+            *(field.attname for field in Node._meta.concrete_fields),
+            seen_at=F("heartbeat__seen_at"),
+            acknowledged=F("heartbeat__acknowledged"),
+            client_ip=F("heartbeat__client_ip"),
+            node_type=F("heartbeat__node_type"),
+        ),
+        "node_rules": NodeRule.objects.values(),
+        "sources": Source.objects.values(),
+        "cluster": ClusterStore.objects.values("term", "leader", "revision"),
+    }

@@ -1,0 +1,160 @@
+"""Where a config is: assigned by us, acknowledged by its node, running by what its runner tells; each of how long ago."""
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from checks.models import Assignment, Config
+from checks.models.troubles import error_line
+from clusteragent.lib.shortids import told_check_id
+from clusteragent.lib.words import numbered
+from nodes.models import Hearing, Node, RunnerStats
+
+_EPOCH = datetime.fromtimestamp(0, UTC)
+
+
+class Truth(enum.StrEnum):
+    YES = "yes"
+    NO = "no"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Fact:
+    """Something that is so, is not, or nobody knows. age: for how long, or of how long ago the news is."""
+
+    name: str
+    truth: Truth
+    text: str
+    age: timedelta | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a runner told of one of a config's instances, if it told anything. interval: seconds."""
+
+    check_id: str
+    shown_name: str
+    interval: float
+    stats: RunnerStats | None
+
+    def told(self, *, exact: bool = False) -> str:
+        """The check ID as people see it. exact: for those who may see the node agents'."""
+        return told_check_id(self.check_id, self.shown_name, exact=exact)
+
+    @property
+    def share(self) -> float:
+        """The part of its interval that a run takes."""
+        return 0.0 if self.stats is None else self.stats.execution_ms / 1000 / self.interval
+
+    @property
+    def error(self) -> str:
+        """What its last run failed with, scrubbed and in one line; empty when it did not fail."""
+        return error_line(self.stats.last_error) or "failed" if self.stats is not None and self.stats.failed else ""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a config now. runs: of all its instances."""
+
+    assigned: Fact
+    acknowledged: Fact
+    running: Fact
+    runs: Sequence[Run]
+
+    @property
+    def three(self) -> tuple[Fact, Fact, Fact]:
+        return self.assigned, self.acknowledged, self.running
+
+    @property
+    def error(self) -> str:
+        """The error of the first instance whose last run failed."""
+        return next((run.error for run in self.runs if run.error), "")
+
+    @property
+    def slowest(self) -> Run | None:
+        """The instance whose run takes the greatest part of its interval."""
+        return max((run for run in self.runs if run.stats), key=lambda run: run.share, default=None)
+
+
+def of(config: Config) -> Facts:
+    """The facts of a config. An endpoint check is its node's without being assigned to it."""
+    now: datetime = Hearing.objects.annotate(now=Now()).values_list("now", flat=True).get()
+    assignment = Assignment.objects.filter(config=config).first()
+    owner = Q(pk=assignment.node_id) if assignment else Q(name=config.node_name)
+    node: Any = Node.objects.with_state().select_related("heartbeat", "runner").filter(owner).first()
+    if node is None:
+        return Facts(_unassigned(config), *_of_nobody(), _runs(config, {}))
+    since = max(assignment.since, config.changed) if assignment else config.changed
+    stats = _stats(config, node)
+    runs = _runs(config, stats)
+    return Facts(
+        _assigned(assignment, node, now) if assignment else _unassigned(config),
+        _acknowledged(node, since, now) if assignment else _of_an_endpoint(),
+        _running(config, node, stats, runs, since, now),
+        runs,
+    )
+
+
+def version(time: datetime) -> int:
+    """The config version of that time: nanoseconds since 1970."""
+    return (time - _EPOCH) // timedelta(microseconds=1) * 1000
+
+
+def _assigned(assignment: Assignment, node: Node, now: datetime) -> Fact:
+    return Fact("Assigned", Truth.YES, f"to {node.name} ({assignment.reason})", now - assignment.since)
+
+
+def _unassigned(config: Config) -> Fact:
+    if config.node_name:
+        return Fact("Assigned", Truth.YES, f"to {config.node_name}, whose endpoint it checks")
+    return Fact("Assigned", Truth.NO, "it is paused" if hasattr(config, "pause") else "it dangles")
+
+
+def _of_nobody() -> tuple[Fact, Fact]:
+    return Fact("Acknowledged", Truth.NO, "nobody has it"), Fact("Running", Truth.NO, "nobody has it")
+
+
+def _acknowledged(node: Any, since: datetime, now: datetime) -> Fact:
+    if node.state == "lost":
+        return Fact("Acknowledged", Truth.UNKNOWN, f"{node.name} is lost")
+    if node.heartbeat.acknowledged >= version(since):
+        return Fact("Acknowledged", Truth.YES, f"{node.name} fetched this version, heard", node.silence)
+    return Fact("Acknowledged", Truth.NO, f"{node.name} has not fetched this version yet, made", now - since)
+
+
+def _of_an_endpoint() -> Fact:
+    return Fact("Acknowledged", Truth.UNKNOWN, "node agents don't say which endpoint checks they fetched")
+
+
+def _running(
+    config: Config, node: Any, stats: Mapping[str, RunnerStats], runs: Sequence[Run], since: datetime, now: datetime
+) -> Fact:
+    runner = getattr(node, "runner", None)
+    if runner is None or runner.stats_at is None:
+        return Fact("Running", Truth.UNKNOWN, f"no stats from {node.name}")
+    age = now - runner.stats_at
+    if runner.stats_at < since:
+        # It may be in them from an earlier time on this node.
+        return Fact("Running", Truth.UNKNOWN, f"{node.name} told no stats since, the last", age)
+    told = sum(run.stats is not None for run in runs)
+    if config.name in stats or (runs and told == len(runs)):
+        return Fact("Running", Truth.YES, f"in the stats of {node.name}, told", age)
+    some = f"only {told} of {numbered(len(runs), 'check ID')}" if told else "not"
+    return Fact("Running", Truth.NO, f"{some} in the stats of {node.name}, told", age)
+
+
+def _stats(config: Config, node: Node) -> dict[str, RunnerStats]:
+    """By check ID; some checks a runner tells by their bare name."""
+    mine = Q(check_id__in=config.instances.values("check_id")) | Q(check_id=config.name)
+    return {one.check_id: one for one in RunnerStats.objects.filter(mine, node=node)}
+
+
+def _runs(config: Config, stats: Mapping[str, RunnerStats]) -> list[Run]:
+    instances = config.instances.order_by("pk").values_list("check_id", "shown_name", "interval")
+    return [Run(check_id, shown, interval, stats.get(check_id)) for check_id, shown, interval in instances]

@@ -1,0 +1,157 @@
+"""The whole map as one JSON document: who runs what, what runners told of it, and what dangles."""
+
+import json
+from collections.abc import Generator, Iterator
+from itertools import groupby
+from operator import itemgetter
+from typing import Any
+
+from django.contrib.postgres.expressions import ArraySubquery
+from django.db import connection, transaction
+from django.db.models import F, OuterRef, Subquery
+
+from checks.models import Config, Instance
+from checks.wire.options import made_by_us
+from checks.wire.scrub import scrub as scrubbed
+from clusteragent.lib.shortids import named_in, told_check_id
+from nodes.models import Hearing, Node, RunnerStats
+from nodes.models.runnerstats import COUNTS
+
+# Rows that one statement fetches, and bytes that one piece has at least.
+_ROWS = 100
+_PIECE = 64 * 1024
+
+
+def document(*, scrub: bool = False) -> Generator[bytes, None, None]:
+    """The map as the peer's StateResponse, piece by piece, all of one moment and made of the stored bytes.
+
+    It takes constant memory and holds a transaction, so whoever does not read it to its end must close it, in its thread.
+    """
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        yield from _pieces(_document(scrub))
+
+
+def _pieces(parts: Iterator[bytes]) -> Iterator[bytes]:
+    """Fewer, larger parts."""
+    gathered, size = [], 0
+    for part in parts:
+        gathered.append(part)
+        size += len(part)
+        if size >= _PIECE:
+            yield b"".join(gathered)
+            gathered, size = [], 0
+    yield b"".join(gathered)
+
+
+def _document(scrub: bool) -> Iterator[bytes]:
+    warmup = Hearing.objects.get().warmup
+    yield b'{"not_running":"","warmup":%s,"nodes":[' % json.dumps(warmup).encode()
+    yield from _separated(_nodes(scrub))
+    yield b'],"dangling":['
+    dangling = Config.objects.dangling().order_by("name", "id")
+    configs = dangling.values_list("scrubbed" if scrub else "wire", "patched_with").iterator(_ROWS)
+    yield from _separated(iter([_shown(config, made, scrub)]) for config, made in configs)
+    yield b"]}"
+
+
+def _nodes(scrub: bool) -> Iterator[Iterator[bytes]]:
+    instances = Instance.objects.filter(config=OuterRef("assignments__config")).order_by("id")
+    column = f"assignments__config__{'scrubbed' if scrub else 'wire'}"
+    rows = (
+        Node.objects.known()
+        .order_by("name", "assignments__config__name", "assignments__config_id")
+        .values_list(
+            "name",
+            column,
+            "assignments__config__patched_with",
+            ArraySubquery(instances.values("check_id")),
+            ArraySubquery(instances.values("shown_name")),
+        )
+        .iterator(_ROWS)
+    )
+    # Both in the order of the nodes' names, so that each is read once.
+    stats = groupby(_stats(scrub), key=itemgetter(0))
+    told = next(stats, None)
+    for name, group in groupby(rows, key=itemgetter(0)):
+        if told is not None and told[0] == name:
+            yield _node(name, group, told[1], scrub)
+            told = next(stats, None)
+        else:
+            yield _node(name, group, None, scrub)
+
+
+def _node(
+    name: str, rows: Iterator[tuple[Any, ...]], stats: Iterator[tuple[str, bytes]] | None, scrub: bool
+) -> Iterator[bytes]:
+    yield b'{"name":%s,"configs":[' % _json(name)
+    # A node without configs is one row without a config.
+    yield from _separated(
+        iter([b'{"instance_ids":%s,"config":%s}' % (_json(_ids(ids, shown, scrub)), _shown(config, made, scrub))])
+        for _, config, made, ids, shown in rows
+        if config is not None
+    )
+    yield b'],"stats":'
+    if stats is None:
+        yield b"null"
+    else:
+        yield b"{"
+        yield from _separated(iter([one]) for _, one in stats)
+        yield b"}"
+    yield b"}"
+
+
+def _stats(scrub: bool) -> Iterator[tuple[str, bytes]]:
+    """What runners told last of each of their checks: the node's name, and a member of a JSON object."""
+    instances = Instance.objects.filter(check_id=OuterRef("check_id")).order_by("id").values("shown_name")[:1]
+    known = RunnerStats.objects.filter(node__in=Node.objects.known()).order_by("node__name", "check_id")
+    told: Any = known.annotate(name=F("node__name"), shown=Subquery(instances))
+    for one in told.iterator(_ROWS):
+        check_id, error = one.check_id, one.last_error
+        if scrub:
+            check_id, error = _told_id(check_id, one.shown), scrubbed(error)
+        yield one.name, b"%s:%s" % (_json(check_id), _json(_as_told(one, error)))
+
+
+def _as_told(one: Any, error: str) -> dict[str, Any]:
+    """The peer's CLCRunnerStats, without what the runner did not tell. A cluster check is one whose check ID is ours."""
+    counts = {key: getattr(one, field) for key, field in COUNTS.items()}
+    counts["LastExecutionDate"] = one.last_execution and round(one.last_execution.timestamp() * 1000)
+    return {
+        "AverageExecutionTime": int(one.execution_ms) if one.execution_ms.is_integer() else one.execution_ms,
+        **{key: number for key, number in counts.items() if number is not None},
+        "LastExecFailed": one.failed,
+        "LastError": error,
+        "IsClusterCheck": one.shown is not None,
+    }
+
+
+def _told_id(check_id: str, shown: str | None) -> str:
+    """A check ID without the secrets of its name, as beside the check's config."""
+    if ":" not in check_id:
+        return scrubbed(check_id)
+    return told_check_id(check_id, named_in(check_id) if shown is None else shown, exact=True)
+
+
+def _shown(config: bytes, patched_with: str, scrub: bool) -> bytes:
+    return b"{}" if scrub and not made_by_us(patched_with) else bytes(config)
+
+
+def _ids(check_ids: list[str], shown: list[str], scrub: bool) -> list[str]:
+    """The check IDs; scrubbed, without the secrets of their names."""
+    if not scrub:
+        return check_ids
+    return [told_check_id(check_id, name, exact=True) for check_id, name in zip(check_ids, shown, strict=True)]
+
+
+def _separated(items: Iterator[Iterator[bytes]]) -> Iterator[bytes]:
+    """The parts of all items, with a comma between items."""
+    for number, item in enumerate(items):
+        if number:
+            yield b","
+        yield from item
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()

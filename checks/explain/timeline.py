@@ -1,0 +1,78 @@
+"""What happened to a config: its edits, its moves, and what happened to the nodes that had it while they did."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from checks.models import Config, Move
+from checks.models.edits import Edit
+from nodes.models import NodeEvent
+
+
+@dataclass(frozen=True)
+class Line:
+    """Something that happened. diff: the lines of an edit."""
+
+    time: datetime
+    kind: str
+    text: str
+    actor: str = ""
+    diff: Sequence[str] = ()
+
+
+def of(config: Config, number: int) -> tuple[list[Line], bool]:
+    """The last lines of its time, the newest first, and whether there are more."""
+    moves = list(Move.objects.filter(config_id=config.pk)[: number + 1])
+    edits = Edit.objects.changes(config.pk, config.display_text, number + 1)
+    lines = [
+        *(_edit(*edit) for edit in edits),
+        # An edit is a line of the ledger, too: who has the config must fetch it again.
+        *(
+            _move(move)
+            for move in moves
+            if not (move.reason == Move.Reason.CHANGED and move.source_node == move.to_node)
+        ),
+        *_events(moves, number),
+    ]
+    lines.sort(key=lambda line: line.time, reverse=True)
+    return lines[:number], len(lines) > number or len(moves) > number
+
+
+def _edit(time: datetime, actor: str, diff: Sequence[str]) -> Line:
+    return Line(
+        time, "edit", "" if diff else "Nothing that is shown changed: only secrets, or how it is written.", actor, diff
+    )
+
+
+def _move(move: Move) -> Line:
+    text = f"{move.source_node or 'nobody'} → {move.to_node or 'nobody'}: {move.reason}"
+    return Line(move.time, "move", text, move.actor)
+
+
+def _events(moves: Sequence[Move], number: int) -> Iterable[Line]:
+    """What happened to each owner from the move that gave it the config to the next one."""
+    spells: list[tuple[str, datetime, datetime | None]] = []
+    until: datetime | None = None
+    for move in moves:
+        if move.to_node:
+            spells.append((move.to_node, move.time, until))
+        until = move.time
+    return [
+        Line(event.time, "node", f"{event.node_name} {event.kind}{_because(event)}")
+        for event in _of_nodes({name for name, _, _ in spells}, moves, number)
+        if any(
+            event.node_name == name and began <= event.time and (ended is None or event.time <= ended)
+            for name, began, ended in spells
+        )
+    ]
+
+
+def _of_nodes(names: set[str], moves: Sequence[Move], number: int) -> Sequence[NodeEvent]:
+    if not names:
+        return []
+    return list(NodeEvent.objects.filter(node_name__in=names, time__gte=moves[-1].time)[: 10 * number])
+
+
+def _because(event: Any) -> str:
+    return f": {event.told}" if event.cause and event.kind != NodeEvent.Kind.DECLARED else ""

@@ -1,0 +1,36 @@
+"""clusterStore: the configs, who runs them, what is ordered and planned of them, and the ledger of every move.
+
+Each model stands beside its queryset, in the file of its topic.
+"""
+
+from checks.models.configs import Config, Instance, Origin
+from checks.models.costs import Cost
+from checks.models.edits import Edit
+from checks.models.freezes import Freeze
+from checks.models.map import Assignment, ClusterStore, Move, MoveTotal, TaskRun
+from checks.models.orders import Isolation, Pause, Pin, Rule
+from checks.models.plans import Plan
+from checks.models.sources import Source, SourceScan
+from checks.models.troubles import Trouble
+
+__all__ = [
+    "Assignment",
+    "ClusterStore",
+    "Config",
+    "Cost",
+    "Edit",
+    "Freeze",
+    "Instance",
+    "Isolation",
+    "Move",
+    "MoveTotal",
+    "Origin",
+    "Pause",
+    "Pin",
+    "Plan",
+    "Rule",
+    "Source",
+    "SourceScan",
+    "TaskRun",
+    "Trouble",
+]

@@ -1,0 +1,82 @@
+"""What configs said before they were edited, for as long as the ledger remembers their moves."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+from difflib import unified_diff
+from typing import Any, ClassVar, NamedTuple
+
+from django.db import connection, models
+from django.db.models.functions import Now
+
+from checks.wire import patching
+from checks.wire.options import made_by_us
+from clusteragent.lib.database import batches
+
+# Of what an edit changed, in lines.
+MOST_LINES = 400
+
+
+class Change(NamedTuple):
+    """An edit as people read it. diff: its lines, as `diff -u` writes them, without secrets; none when only secrets changed."""
+
+    time: datetime
+    actor: str
+    diff: list[str]
+
+
+class EditQuerySet(models.QuerySet["Edit"]):
+    # Not the ORM: the texts are copied where they are, since fetching them takes longer than the edit itself.
+    _NOTE = r"""
+        INSERT INTO checks_edit (config_id, actor, text, made_with, time)
+        SELECT id, %s, text, coalesce(substring(patched_with from '^.*\.'), ''), statement_timestamp()
+        FROM checks_config WHERE id = ANY(%s) ORDER BY id
+    """
+
+    def note(self, config_ids: Collection[int], actor: str) -> None:
+        """Keep what these configs say, in the transaction that gives them other bytes."""
+        if config_ids:
+            with connection.cursor() as cursor:
+                cursor.execute(self._NOTE, [actor, list(config_ids)])
+
+    def changes(self, config_id: int, text: str, number: int) -> list[Change]:
+        """The last edits of a config that says this now, the newest first."""
+        found = []
+        for edit in self.filter(config_id=config_id).order_by("-id")[:number]:
+            before = edit.text if made_by_us(edit.made_with) else patching.hidden_again(edit.text)
+            found.append(Change(edit.time, edit.actor, _diff(before, text)))
+            text = before
+        return found
+
+    def prune(self, before: datetime | Any, most: float = batches.MOST) -> int:
+        return batches.delete(self.filter(time__lt=before).order_by("time"), most=most)
+
+
+class Edit(models.Model):
+    """A config got other bytes in place. Like the ledger it outlives the config."""
+
+    config_id = models.BigIntegerField()
+    actor = models.CharField(max_length=253, db_default="")
+    # What it said before, scrubbed: what it said next is in the next edit, or in the config.
+    text = models.TextField()
+    # What made this copy: the beginning of the config's patched_with.
+    made_with = models.CharField(max_length=64, db_default="")
+    time = models.DateTimeField(db_default=Now())
+
+    objects: ClassVar[Any] = EditQuerySet.as_manager()
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["config_id", "-id"], name="edit_of_config"),  # a config's page
+            models.Index(fields=["time"], name="edit_by_time"),  # prune()
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.config_id} edited at {self.time:%H:%M:%S}"
+
+
+def _diff(before: str, after: str) -> list[str]:
+    lines = list(unified_diff(before.splitlines(), after.splitlines(), n=2, lineterm=""))[2:]
+    left_out = len(lines) - MOST_LINES
+    return lines if left_out <= 0 else [*lines[:MOST_LINES], f"… {left_out} more lines"]

@@ -1,0 +1,86 @@
+"""Whether the leader balances of its own accord: options switch it off, and operators freeze it for a while.
+
+Rules, drains and pins still move configs then, nodes that die still lose theirs, and who asks for a rebalance gets one.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, ClassVar
+
+from django.db import models, transaction
+from django.db.models import F, Q
+from django.db.models.functions import Now
+
+from checks.models.map import ClusterStore
+from clusteragent.lib import conf
+from clusteragent.lib.database import batches
+
+
+class FreezeQuerySet(models.QuerySet["Freeze"]):
+    def in_force(self) -> FreezeQuerySet:
+        """The freeze that holds now; there is one at most."""
+        return self.filter(Q(until=None) | Q(until__gte=Now()), ended_at=None)
+
+    def prune(self, before: datetime | Any, most: float = batches.MOST) -> int:
+        """Forget those that were over before then. Returns how many."""
+        over = self.filter(Q(ended_at__lt=before) | Q(until__lt=before))
+        return batches.delete(over.order_by("pk"), most=most)
+
+
+class Freeze(models.Model):
+    """Nothing is balanced automatically, until then or until someone ends it. Kept for as long as the ledger."""
+
+    author = models.CharField(max_length=253, blank=True)
+    note = models.TextField(blank=True)
+    time = models.DateTimeField(db_default=Now())
+    until = models.DateTimeField(null=True, blank=True)
+    # Before its time, by whom; the next freeze ends this one, too.
+    ended_at = models.DateTimeField(null=True)
+    ended_by = models.CharField(max_length=253, db_default="")
+
+    objects: ClassVar[Any] = FreezeQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        end = f" until {self.until:%Y-%m-%d %H:%M} UTC" if self.until else ""
+        return f"frozen by {self.author or 'somebody'}{end}"
+
+
+def freeze(*, actor: str, until: datetime | None = None, note: str = "") -> Freeze:
+    """Balance nothing automatically from now on, in place of a freeze that holds. No such move follows its return."""
+    with transaction.atomic():
+        _change_map()
+        _end(actor)
+        made: Freeze = Freeze.objects.create(author=actor, note=note, until=until)
+    made.refresh_from_db()
+    return made
+
+
+def thaw(*, actor: str) -> int:
+    """Balance again. Returns how many freezes that ended: one, or none."""
+    with transaction.atomic():
+        _change_map()
+        return _end(actor)
+
+
+def why_off() -> str:
+    """Why nothing is balanced automatically now; empty when it is."""
+    if not conf.ADVANCED_DISPATCHING_ENABLED:
+        return "DD_CLUSTER_CHECKS_ADVANCED_DISPATCHING_ENABLED is false"
+    if not conf.REBALANCE_ENABLED:
+        return "CLUSTERAGENT_REBALANCE_ENABLED is false"
+    return ", ".join(map(str, Freeze.objects.in_force()))
+
+
+def _end(actor: str) -> int:
+    ended: int = Freeze.objects.in_force().update(ended_at=Now(), ended_by=actor)
+    return ended
+
+
+def _change_map() -> None:
+    """Who balances right now looks under this lock whether it may, and anew at nodes when the revision is another one."""
+    ClusterStore.objects.lock()
+    ClusterStore.objects.update(revision=F("revision") + 1)

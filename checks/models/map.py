@@ -1,0 +1,283 @@
+"""The map: its lock, who runs which config, and the ledger of every move."""
+
+from __future__ import annotations
+
+import enum
+import json
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+from django.db import connection, models
+from django.db.models import Count, F
+from django.db.models.functions import Now
+
+from checks.models.configs import Config, Instance, Origin
+from checks.models.orders import ORDERS
+from clusteragent.lib.database import batches
+from clusteragent.lib.database.listening import notify
+from clusteragent.lib.database.rows import copy
+from clusteragent.lib.database.sweeps import sweep
+from nodes.models import Node
+
+CHANNEL = "clusteragent"
+
+
+class Call(enum.StrEnum):
+    """What may be asked of the leader: the payload of a notification."""
+
+    PASS = enum.auto()
+    SCAN = enum.auto()
+
+
+class NotLeader(Exception):
+    """The pass belongs to a term that is over."""
+
+
+class ClusterStoreManager(models.Manager["ClusterStore"]):
+    def lock(self, term: int | None = None) -> ClusterStore:
+        """Lock the map until the transaction ends. Raises NotLeader when `term` is given and over.
+
+        NO KEY UPDATE is the weakest mode that excludes itself: nothing but another change of the map waits for it.
+        """
+        store = self.select_for_update(no_key=True).annotate(now=Now()).get()  # type: ignore[no-redef]
+        if term is not None and store.term != term:
+            raise NotLeader(f"term {term} is over, the leader's is {store.term}")
+        return store
+
+    def wake(self, call: Call = Call.PASS) -> None:
+        """Ask the leader for a pass now, or for a scan of the sources, when the transaction commits."""
+        notify(CHANNEL, call)
+
+    # These take the cursor of the session that holds the leader's lock: a session that lost it can't begin a term.
+    def begin_term(self, cursor: Any, leader: str) -> int:
+        """Begin a term whose number was never used, not even by one whose commit a failover lost, and return it."""
+        cursor.execute(
+            "UPDATE checks_clusterstore SET leader = %s,"
+            " term = greatest(term + 1, (extract(epoch FROM clock_timestamp()) * 1000000000)::bigint) RETURNING term",
+            (leader[:253],),
+        )
+        return int(cursor.fetchone()[0])
+
+    def current_term(self, cursor: Any) -> int:
+        """The term that changes of the map are compared with."""
+        cursor.execute("SELECT term FROM checks_clusterstore")
+        return int(cursor.fetchone()[0])
+
+    def listen(self, cursor: Any) -> None:
+        """Hear wake() from now on."""
+        cursor.execute(f"LISTEN {CHANNEL}")
+
+
+class ClusterStore(models.Model):
+    """One row, and the lock of every change of the map. Its term fences passes of leaders that no longer lead."""
+
+    term = models.BigIntegerField(db_default=0)
+    leader = models.CharField(max_length=253, db_default="")
+    revision = models.BigIntegerField(db_default=0)
+    # Of the leader's secrets, {name: hash}: see operators/fingerprints.py.
+    fingerprints = models.JSONField(default=dict, db_default={})
+    now: datetime  # the database's time, on a row that lock() returned
+
+    objects = ClusterStoreManager()
+
+    class Meta:
+        constraints = [models.CheckConstraint(name="clusterstore_is_one_row", condition=models.Q(id=1))]
+
+    def __str__(self) -> str:
+        return f"term {self.term}, revision {self.revision}"
+
+
+def remove_configs(ids: Collection[int]) -> None:
+    """Delete configs with all that belongs to them. Not delete(): it would fetch every row first."""
+    for related in (Instance, Assignment, Origin):
+        related.objects.filter(config_id__in=ids)._raw_delete(related.objects.db)
+    for orders in ORDERS:
+        orders.objects.detach(ids)
+    Config.objects.filter(pk__in=ids)._raw_delete(Config.objects.db)
+
+
+class AssignmentQuerySet(models.QuerySet["Assignment"]):
+    def counts(self) -> dict[int, int]:
+        """How many configs each node has: {node's id: number}."""
+        return dict(self.values_list("node_id").annotate(Count("pk")).order_by())
+
+    def transfer(self, owners: Sequence[tuple[int, int | None]], reason: str) -> None:
+        """Give configs that have an owner to another: (config's id, node's id)."""
+        with connection.cursor() as cursor:
+            # Not the ORM: its bulk_update takes a branch of a CASE for each.
+            cursor.execute(
+                "UPDATE checks_assignment AS a SET node_id = n.node_id, since = statement_timestamp(), reason = %s"
+                " FROM unnest(%s::bigint[], %s::bigint[]) AS n (config_id, node_id) WHERE a.config_id = n.config_id",
+                [reason, [config for config, _ in owners], [node for _, node in owners]],
+            )
+
+    # The moves, the dangling configs and the deletion must be of the very same rows, so one statement does them all.
+    _TAKE_AWAY = """
+        WITH gone AS (
+            DELETE FROM checks_assignment WHERE config_id IN (
+                SELECT config_id FROM checks_assignment WHERE node_id = ANY(%(nodes)s) ORDER BY config_id LIMIT %(most)s
+            ) RETURNING config_id, node_id
+        ), dangling AS (
+            UPDATE checks_config AS c SET dangling_since = statement_timestamp(), former_node_id = gone.node_id
+            FROM gone WHERE c.id = gone.config_id RETURNING c.id, c.digest, c.name, gone.node_id
+        )
+        INSERT INTO checks_move (config_id, digest, name, source_node, to_node, reason, actor, term, time)
+        SELECT d.id, d.digest, d.name, n.name, '', %(reason)s, %(actor)s, %(term)s, statement_timestamp()
+        FROM dangling AS d JOIN nodes_node AS n ON n.id = d.node_id
+        ORDER BY d.id
+        RETURNING *
+    """
+
+    def take_away(self, node_ids: Collection[int], *, most: int, reason: str, term: int, actor: str = "") -> list[Move]:
+        """Let so much of what these nodes have dangle, write it to the ledger, and return the moves."""
+        values = {"nodes": list(node_ids), "most": most, "reason": reason, "term": term, "actor": actor}
+        return list(Move.objects.raw(self._TAKE_AWAY, values))
+
+
+class Assignment(models.Model):
+    """Who runs a config: at most one node, since the config is the key."""
+
+    config = models.OneToOneField(Config, models.CASCADE, primary_key=True)
+    node = models.ForeignKey(Node, models.PROTECT, related_name="assignments")
+    since = models.DateTimeField(db_default=Now())
+    reason = models.CharField(max_length=16)
+
+    objects = AssignmentQuerySet.as_manager()
+
+    def __str__(self) -> str:
+        return f"{self.config_id} on {self.node_id}"
+
+
+class Suspect(NamedTuple):
+    """A config, and the names of the nodes that died soon after they got it."""
+
+    config_id: int
+    nodes: list[str]
+
+
+class MoveQuerySet(models.QuerySet["Move"]):
+    _FIELDS = ("config_id", "digest", "name", "source_node", "to_node", "reason", "actor", "term", "time")
+
+    def write(self, moves: Sequence[Move]) -> None:
+        """Write moves to the ledger, in the transaction that makes them."""
+        columns = attrgetter(*self._FIELDS)
+        rows = ((*columns(move), json.dumps(move.why) if move.why else None) for move in moves)
+        copy(self.model, (*self._FIELDS, "why"), rows)
+
+    # A stay of a config on a node ends with its next move. Other bytes are another config, which may have been mended; and
+    # what died before it was quarantined was held against it then.
+    _SUSPECTS = """
+        WITH death AS (
+            SELECT node_name, time FROM nodes_nodeevent
+            WHERE kind IN ('expired', 'restarted') AND cause <> 'announced' AND time >= statement_timestamp() - %(span)s
+        ), stay AS (
+            SELECT config_id, digest, to_node, time,
+                lead(time, 1, 'infinity') OVER (PARTITION BY config_id ORDER BY id) AS until
+            FROM checks_move WHERE time >= statement_timestamp() - %(span)s - %(soon)s
+        ), quarantined AS MATERIALIZED (
+            SELECT cause, max(time) AS time FROM nodes_nodeevent
+            WHERE kind = 'quarantined' AND time >= statement_timestamp() - %(span)s GROUP BY cause
+        ), victim AS (
+            SELECT DISTINCT c.id, s.to_node
+            FROM death AS d
+            JOIN stay AS s ON s.to_node = d.node_name AND d.time BETWEEN s.time AND least(s.time + %(soon)s, s.until)
+            JOIN checks_config AS c ON c.id = s.config_id AND c.digest = s.digest
+            WHERE NOT EXISTS (SELECT FROM checks_isolation AS i WHERE i.config_id = c.id)
+                AND NOT EXISTS (
+                    SELECT FROM quarantined AS q WHERE q.cause = c.name || ' ' || c.digest AND q.time >= d.time
+                )
+        )
+        SELECT id, array_agg(to_node::text ORDER BY to_node) FROM victim
+        GROUP BY id HAVING count(*) >= %(victims)s ORDER BY id
+    """
+
+    def suspects(self, victims: int, span: timedelta, soon: timedelta) -> list[Suspect]:
+        """Configs that so many nodes got in this time and died of, without a word, so soon after it."""
+        values: dict[str, Any] = {"victims": victims, "span": span, "soon": soon}
+        with sweep() as cursor:
+            cursor.execute(self._SUSPECTS, values)
+            return [Suspect(*row) for row in cursor.fetchall()]
+
+    def last_of(self, config_ids: Collection[int]) -> dict[int, int]:
+        """The last move of each of these configs that changed its owner: {config's id: move's id}."""
+        changes = self.filter(config_id__in=config_ids).exclude(source_node=F("to_node"))
+        last = changes.order_by("config_id", "-id").distinct("config_id")
+        return dict(last.values_list("config_id", "pk"))
+
+    def prune(self, before: datetime | Any, most: float = batches.MOST) -> int:
+        return batches.delete(self.filter(time__lt=before).order_by("time"), most=most)
+
+
+class Move(models.Model):
+    """The ledger: one line for every change of an owner, written in the transaction of the change. It outlives all it names."""
+
+    class Reason(models.TextChoices):
+        SCHEDULED = "scheduled"
+        CHANGED = "changed"
+        UNSCHEDULED = "unscheduled"
+        EXPIRED = "expired"
+        REDISPATCHED = "redispatched"
+        OPERATOR = "operator"
+        REBALANCED = "rebalanced"
+        ISOLATED = "isolated"
+        QUARANTINED = "quarantined"
+        DRAINED = "drained"
+        LEFT = "left"
+        INELIGIBLE = "ineligible"
+        PINNED = "pinned"
+        PAUSED = "paused"
+        RESUMED = "resumed"
+        NOT_RUNNING = "not running"
+        UNDONE = "undone"
+
+    config_id = models.BigIntegerField()
+    digest = models.CharField(max_length=16)
+    name = models.CharField("check", max_length=253)
+    source_node = models.CharField("from", max_length=253, db_default="")
+    to_node = models.CharField("to", max_length=253, db_default="")
+    reason = models.CharField(max_length=16, choices=Reason)
+    actor = models.CharField(max_length=253, db_default="")
+    term = models.BigIntegerField(db_default=0)
+    time = models.DateTimeField(db_default=Now())
+    # Of a choice among nodes: {"cost": …, "of": how many could have it, "best": [[node, load before], …]}.
+    why = models.JSONField(null=True)
+
+    objects = MoveQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [
+            models.Index(fields=["config_id", "-id"], name="move_of_config"),  # a config's page
+            models.Index(fields=["time"], name="move_by_time"),  # prune(), ranges of time
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.source_node or '-'} → {self.to_node or '-'} ({self.reason})"
+
+
+class MoveTotal(models.Model):
+    """How many moves of a reason there ever were: a trigger of the ledger counts, and pruning takes nothing away.
+
+    Under DECIDED, how many moves the rebalances that were applied were to make: a trigger of the plans counts.
+    """
+
+    DECIDED = "decided"
+
+    reason = models.CharField(max_length=16, primary_key=True)
+    number = models.BigIntegerField(db_default=0)
+
+    def __str__(self) -> str:
+        return f"{self.number} {self.reason}"
+
+
+class TaskRun(models.Model):
+    """The last run of a task that ended well, and how many seconds it took."""
+
+    name = models.CharField(max_length=16, primary_key=True)
+    ended_at = models.DateTimeField(db_default=Now())
+    seconds = models.FloatField()
+
+    def __str__(self) -> str:
+        return f"{self.name} took {self.seconds:.1f} s"

@@ -1,0 +1,116 @@
+"""Plans, and the SQL that reads what they are made on, for all configs at once."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from django.db import models
+from django.db.models.functions import Now
+
+from checks.models.map import Move
+from clusteragent.lib import conf
+from clusteragent.lib.database import batches
+from clusteragent.lib.database.sweeps import sweep
+
+# A node that gives no stats counts as running what it has had, and acknowledged, for so long.
+BELIEVED_AFTER = timedelta(minutes=2)
+
+
+class Held(NamedTuple):
+    """A config that has an owner. fetched: the owner knows of it. moved: it came from another node within the cooldown."""
+
+    id: int
+    digest: str
+    name: str
+    node: str
+    fetched: bool
+    has_run: bool
+    moved: bool
+
+
+class PlanQuerySet(models.QuerySet["Plan"]):
+    # Not the ORM: stats, ledger and map are joined once for all configs. Versions are the database's time in nanoseconds,
+    # so one that is older than an assignment does not contain it. What came back to its node dangled meanwhile, or was
+    # edited: that is no move.
+    _HELD = """
+        WITH told AS (
+            SELECT s.node_id, s.check_id, r.stats_at
+            FROM nodes_runnerstats AS s JOIN nodes_runner AS r ON r.node_id = s.node_id
+        ), ran AS (
+            SELECT a.config_id
+            FROM told
+            JOIN checks_instance AS i ON i.check_id = told.check_id
+            JOIN checks_assignment AS a
+                ON a.config_id = i.config_id AND a.node_id = told.node_id AND a.since <= told.stats_at
+            UNION
+            SELECT a.config_id
+            FROM told
+            JOIN checks_assignment AS a ON a.node_id = told.node_id AND a.since <= told.stats_at
+            JOIN checks_config AS c ON c.id = a.config_id AND c.name = told.check_id
+        ), moved AS (
+            SELECT DISTINCT config_id FROM checks_move
+            WHERE time >= statement_timestamp() - %(cooldown)s * interval '1 second'
+                AND source_node <> '' AND to_node <> '' AND source_node <> to_node
+        ), held AS (
+            SELECT a.config_id, a.node_id, a.since, h.acknowledged >= extract(epoch FROM a.since) * 1000000000 AS fetched
+            FROM checks_assignment AS a JOIN nodes_heartbeat AS h ON h.node_id = a.node_id
+        )
+        SELECT c.id, c.digest, c.name, n.name, held.fetched,
+            ran.config_id IS NOT NULL OR (
+                coalesce(r.failures, 1) > 0 AND held.fetched
+                AND held.since < statement_timestamp() - %(believed)s * interval '1 second'
+            ),
+            moved.config_id IS NOT NULL
+        FROM held
+        JOIN checks_config AS c ON c.id = held.config_id
+        JOIN nodes_node AS n ON n.id = held.node_id
+        LEFT JOIN nodes_runner AS r ON r.node_id = held.node_id
+        LEFT JOIN ran ON ran.config_id = held.config_id
+        LEFT JOIN moved ON moved.config_id = held.config_id
+    """
+
+    def held(self) -> list[Held]:
+        """Every config that a known node has."""
+        values = {
+            "cooldown": conf.REBALANCE_COOLDOWN.total_seconds(),
+            "believed": BELIEVED_AFTER.total_seconds(),
+        }
+        with sweep() as cursor:
+            cursor.execute(self._HELD, values)
+            return [Held(*row) for row in cursor.fetchall()]
+
+    def prune(self, before: datetime | Any, most: float = batches.MOST) -> int:
+        return batches.delete(self.filter(time__lt=before).order_by("pk"), most=most)
+
+
+class Plan(models.Model):
+    """Moves worked out but not made yet. It goes stale when a config or node that it names changes."""
+
+    author = models.CharField(max_length=253, blank=True)
+    # What it is for: a Move.Reason, which its moves get.
+    reason = models.CharField(max_length=16, choices=Move.Reason, default=Move.Reason.REBALANCED)
+    revision = models.BigIntegerField()
+    # [{"config": id, "digest": …, "name": …, "source": node's id, "to": node's id, "from_node": name, "to_node": name,
+    #   "cost": workers, "gain": …}], the greatest gain first
+    moves = models.JSONField(default=list)
+    # What is ordered along with the moves: see Decision.order, with what stays. Empty for a rebalance.
+    order = models.JSONField(default=dict, db_default={})
+    # {node's name: {"before": utilization, "after": utilization}} of the nodes that the moves touch
+    nodes = models.JSONField(default=dict)
+    # {"peak": [before, after], "stddev": [before, after]}
+    spread = models.JSONField(default=dict)
+    time = models.DateTimeField(db_default=Now())
+    applied_at = models.DateTimeField(null=True)
+    # How many of the moves were made, and why not all.
+    moved = models.PositiveIntegerField(db_default=0)
+    outcome = models.TextField(db_default="")
+
+    objects = PlanQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        number = len(self.moves)
+        return f"{number} move{'' if number == 1 else 's'}, {self.reason}"

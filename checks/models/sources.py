@@ -1,0 +1,110 @@
+"""Where configs come from, and what is wrong or odd there."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from django.db import models, transaction
+from django.db.models import ExpressionWrapper, F, Func
+from django.db.models.functions import Now
+
+from checks.models.configs import Config
+from checks.wire import lint
+from checks.wire.lint import Notice
+from checks.wire.sharding import parent_of
+from clusteragent.lib import conf
+from clusteragent.lib.clock import ago
+
+
+class SourceQuerySet(models.QuerySet["Source"]):
+    def warn(self, name: str, keys: Collection[str], found: Sequence[Notice]) -> None:
+        """Put these warnings in place of what a source without scans was told of these keys."""
+        with transaction.atomic():
+            # Two who write configs at once each take the other's warnings into account.
+            row = self.select_for_update(no_key=True).filter(name=name).first()
+            if row is None and found:
+                row, _ = self.get_or_create(name=name, defaults={"read_at": Now()})
+            if row is not None:
+                others = [Notice(**one) for one in row.warnings if one["where"] not in keys]
+                row.note_scan(read=True, warnings=lint.rows(sorted([*others, *found], key=lint.by_place)))
+
+    def warnings_of(self, places: Collection[tuple[str, str]]) -> list[Notice]:
+        """The warnings that sources have of these (source, key)."""
+        rows = self.filter(name__in={source for source, _ in places}).values_list("name", "warnings")
+        return [Notice(**one) for name, found in rows for one in found if (name, one["where"]) in places]
+
+    def warnings_about(self, config: Config) -> list[Notice]:
+        """What the authors of a config may not have meant."""
+        return self.warnings_of({(origin.source, parent_of(origin.key)) for origin in config.origins.all()})
+
+    def with_counts(self) -> SourceQuerySet:
+        """Each with the numbers of its errors, warnings, passed-over files and held removals, and how long ago it was scanned
+        and read."""
+        numbers = {
+            f"{field}_number": Func(F(field), function="jsonb_array_length", output_field=models.IntegerField())
+            for field in ("errors", "warnings", "passed_over", "held_removals")
+        }
+        ages = {
+            age: ExpressionWrapper(Now() - F(time), models.DurationField())
+            for age, time in (("read_age", "read_at"), ("scan_age", "scanned_at"))
+        }
+        return self.annotate(**numbers, **ages).defer("errors", "warnings", "passed_over", "held_removals")
+
+
+class Source(models.Model):
+    """Where configs come from, what its last scan found wrong, and what it holds back."""
+
+    name = models.CharField(max_length=253, unique=True)
+    # The last scan that could read the source; empty until the first.
+    read_at = models.DateTimeField(null=True)
+    scanned_at = models.DateTimeField(null=True)
+    scanned_by = models.CharField(max_length=253, db_default="")
+    # [{"where": "postgres.d/conf.yaml", "line": 3, "error": "…"}]
+    errors = models.JSONField(default=list)
+    # [{"where": "http_check.d/conf.yaml", "line": 3, "warning": "…"}]: what is sent, but probably not as it was meant.
+    warnings = models.JSONField(default=list, db_default=[])
+    # What is shown but never dispatched: [{"where": …, "why": "a template: it has ad_identifiers and no node_name"}]
+    passed_over = models.JSONField(default=list)
+    # Keys of origins whose removal waits for someone to accept it, or for the files to be back.
+    held_removals = models.JSONField(default=list)
+
+    objects = SourceQuerySet.as_manager()
+
+    def __str__(self) -> str:
+        return self.name
+
+    def note_scan(self, *, read: bool, **findings: list[Any]) -> None:
+        """Write down what a scan by this replica found. read: the source could be read."""
+        changed = {name: value for name, value in findings.items() if getattr(self, name) != value}
+        # Lists that stay the same are not written again each time: they may be long.
+        stamps = {"scanned_at": Now(), "scanned_by": conf.REPLICA} | ({"read_at": Now()} if read else {})
+        Source.objects.filter(pk=self.pk).update(**stamps, **changed)
+
+
+class SourceScanQuerySet(models.QuerySet["SourceScan"]):
+    def note(self, source: Source) -> None:
+        """Note that this replica scans the source now, and forget replicas whose scans no longer count."""
+        self.filter(source=source, scanned_at__lt=ago(conf.REMOVAL_GRACE)).delete()
+        self.update_or_create(source=source, replica=conf.REPLICA, defaults={"scanned_at": Now()})
+
+    def of_others_lately(self, source: Source) -> set[str]:
+        """The other replicas whose scans of the source still count."""
+        lately = self.filter(source=source, scanned_at__gte=ago(conf.REMOVAL_GRACE))
+        return set(lately.exclude(replica=conf.REPLICA).values_list("replica", flat=True))
+
+
+class SourceScan(models.Model):
+    """When a replica last scanned a source: what it alone sent is removed by others only some time after."""
+
+    source = models.ForeignKey(Source, models.CASCADE)
+    replica = models.CharField(max_length=253)
+    scanned_at = models.DateTimeField(db_default=Now())
+
+    objects = SourceScanQuerySet.as_manager()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["source", "replica"], name="sourcescan_source_replica")]
+
+    def __str__(self) -> str:
+        return f"{self.source_id} by {self.replica}"

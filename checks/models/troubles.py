@@ -1,0 +1,102 @@
+"""What runners' stats say is wrong: checks that fail, that take longer than their interval, that don't run at all."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, ClassVar
+
+from django.db import models
+from django.db.models.functions import Now
+
+from checks.wire.scrub import scrub
+from clusteragent.lib.database.sweeps import sweep
+
+# Of an error, in a line.
+MOST_CHARACTERS = 200
+# A check that a node acknowledged must be in its stats after so many of its intervals, and seconds.
+_INTERVALS, _GRACE = 3, 120
+
+
+def error_line(last_error: str) -> str:
+    """What a check's last error says, in one line that people may see. Agents tell most as JSON with a traceback."""
+    try:
+        message = json.loads(last_error)[0]["message"]
+    except (ValueError, LookupError, TypeError):
+        message = last_error
+    return " ".join(scrub(str(message)).split())[:MOST_CHARACTERS]
+
+
+class TroubleQuerySet(models.QuerySet["Trouble"]):
+    # One statement, so that what goes on keeps its time. Stats are of nodes that may have been asked at different moments:
+    # each is held against what the node was given, and fetched, before it told them. A check that a runner knows by its
+    # bare name is told from others of that name by nothing, so it is taken to run; so is one of whose name the runner has a
+    # check that is none of ours, since agents give some instances other keys before they hash them.
+    _NOTE = """
+        WITH told AS (
+            SELECT a.config_id, s.failed, s.execution_ms > i.interval * 1000 AS slow
+            FROM nodes_runnerstats AS s
+            JOIN checks_instance AS i ON i.check_id = s.check_id
+            JOIN checks_assignment AS a ON a.config_id = i.config_id AND a.node_id = s.node_id
+            WHERE s.failed OR s.execution_ms > i.interval * 1000
+        ), expected AS (
+            SELECT a.config_id, a.node_id, i.check_id, c.name
+            FROM checks_assignment AS a
+            JOIN checks_config AS c ON c.id = a.config_id
+            JOIN checks_instance AS i ON i.config_id = a.config_id
+            JOIN nodes_runner AS r ON r.node_id = a.node_id AND r.failures = 0
+            JOIN nodes_heartbeat AS h ON h.node_id = a.node_id
+            WHERE r.stats_at > greatest(a.since, c.changed)
+                    + greatest(%(intervals)s * i.interval, %(grace)s) * interval '1 second'
+                AND h.acknowledged >= extract(epoch FROM greatest(a.since, c.changed)) * 1000000000
+        ), strange AS (
+            SELECT DISTINCT s.node_id, split_part(s.check_id, ':', 1) AS name
+            FROM nodes_runnerstats AS s
+            WHERE NOT EXISTS (SELECT FROM checks_instance AS i WHERE i.check_id = s.check_id)
+        ), found AS (
+            SELECT config_id, 'failing' AS kind FROM told WHERE failed
+            UNION
+            SELECT config_id, 'slow' FROM told WHERE slow
+            UNION
+            SELECT config_id, 'not_running' FROM expected AS e
+            WHERE NOT EXISTS (SELECT FROM nodes_runnerstats WHERE node_id = e.node_id AND check_id = e.check_id)
+                AND NOT EXISTS (SELECT FROM strange WHERE node_id = e.node_id AND name = e.name)
+        ), over AS (
+            DELETE FROM checks_trouble AS t
+            WHERE NOT EXISTS (SELECT FROM found AS f WHERE f.config_id = t.config_id AND f.kind = t.kind)
+        )
+        INSERT INTO checks_trouble (config_id, kind, since)
+        SELECT config_id, kind, statement_timestamp() FROM found ORDER BY config_id, kind
+        ON CONFLICT DO NOTHING
+    """
+
+    def note(self) -> int:
+        """Find out what is wrong by the stats that were told last. Returns how much is newly so."""
+        with sweep() as cursor:
+            cursor.execute(self._NOTE, {"intervals": _INTERVALS, "grace": _GRACE})
+            return int(cursor.rowcount)
+
+    def current(self) -> TroubleQuerySet:
+        """Of configs that some node has: others may have lost it since."""
+        return self.filter(config__assignment__isnull=False)
+
+
+class Trouble(models.Model):
+    """Something that is wrong with a config where it is, as the last round of stats told. No row once it is over."""
+
+    class Kind(models.TextChoices):
+        FAILING = "failing"
+        SLOW = "slow"
+        NOT_RUNNING = "not_running", "not running"
+
+    # No constraint: who removes configs then never waits for a round of stats, which sweeps what they leave.
+    config = models.ForeignKey("checks.Config", models.DO_NOTHING, related_name="troubles", db_constraint=False)
+    kind = models.CharField(max_length=16, choices=Kind)
+    since = models.DateTimeField(db_default=Now())
+
+    objects: ClassVar[Any] = TroubleQuerySet.as_manager()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["config", "kind"], name="trouble_config_kind")]
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.config_id}"

@@ -1,0 +1,18 @@
+"""Where configs come from: files, people and pipelines. Each sends the dispatcher what differs from the store."""
+
+from checks.sources.files import FileSource
+from checks.sources.guards import SyncUnderWay
+from checks.sources.source import ConfigSource, PassedOver, Problem
+from checks.sources.sync import SOURCES, Report, sync, sync_settled
+
+__all__ = [
+    "SOURCES",
+    "ConfigSource",
+    "FileSource",
+    "PassedOver",
+    "Problem",
+    "Report",
+    "SyncUnderWay",
+    "sync",
+    "sync_settled",
+]

@@ -1,0 +1,83 @@
+"""Configs that are written in no file: by hand in the admin, or by a pipeline through the operators' API."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from django.core.exceptions import ValidationError
+from django.db.models import QuerySet
+from yaml import MappingNode, SequenceNode
+
+from checks import dispatcher
+from checks.dispatcher.changes import Sent
+from checks.models import Config, Origin
+from checks.sources import fileformat
+from checks.wire import sharding, yamlnodes
+from checks.wire.lint import Linted, Notice, keys_of, lint, notices
+from checks.wire.patching import IntegrationConfig
+from checks.wire.yamlnodes import OddYAML
+
+# The source whose configs are written by hand, in the admin.
+ADMIN = "admin"
+# With whose keys those of new configs are compared: of so many checks, so many configs each.
+MOST_CHECKS = 50
+MOST_OTHERS = 100
+
+
+def validate_name(name: str) -> None:
+    """One line without control characters, which can't be taken for the name of another config's shard."""
+    if not name.isprintable():
+        raise ValidationError("One line of printable characters.")
+    if sharding.is_shard(name):
+        raise ValidationError("Names that end in # and a number are those of shards.")
+
+
+def written(key: str, check: str, yaml: str, source: str = ADMIN) -> Sent:
+    """What a config that was written here, and in no file, sends. Raises OddYAML, Refused or UnpatchableConfig."""
+    parsed = fileformat.parse(yaml, name=check, source=f"{source}:{key}")
+    root = yamlnodes.read(yaml)
+    if isinstance(root, MappingNode) and yamlnodes.get(root, "cluster_check") is not None and not parsed.cluster_check:
+        raise OddYAML("cluster_check is off, but what is written here is dispatched: leave it out")
+    config = replace(parsed, provider=source.partition(":")[0], cluster_check=True)
+    return Sent(
+        source, key, config, dispatcher.admit(config), linted=lint(yaml, check, written_here=True), written=yaml
+    )
+
+
+def text_of(config: IntegrationConfig) -> str:
+    """The config in the format of config files."""
+    logs = yamlnodes.read(config.logs or "")
+    parts = {
+        "init_config": yamlnodes.read(config.init_config or ""),
+        "instances": SequenceNode(yamlnodes.SEQ, [yamlnodes.read(instance) for instance in config.instances]),
+        "jmx_metrics": yamlnodes.read(config.metric_config or ""),
+        "logs": yamlnodes.get(logs, "logs") if isinstance(logs, MappingNode) else None,
+        "node_name": yamlnodes.text_node(config.node_name) if config.node_name else None,
+        "ignore_autodiscovery_tags": yamlnodes.true() if config.ignore_autodiscovery_tags else None,
+        "check_tag_cardinality": yamlnodes.text_node(config.check_tag_cardinality)
+        if config.check_tag_cardinality
+        else None,
+    }
+    root = yamlnodes.mapping()
+    for key, part in parts.items():
+        if part is not None:
+            yamlnodes.put(root, key, part)
+    return yamlnodes.write(root)
+
+
+def by_hand(config: Config) -> Origin | None:
+    """The origin under which a config was written by hand, if it was."""
+    return min((origin for origin in config.origins.all() if origin.source == ADMIN), key=lambda o: o.key, default=None)
+
+
+def odd(written: Sequence[Sent], others: QuerySet[Config]) -> list[Notice]:
+    """What is odd about configs that were written here, also beside some others of the same checks."""
+    mine = [(sent.key, sent.original.name, sent.linted) for sent in written]
+    checks = sorted({check for _, check, _ in mine})[:MOST_CHECKS]
+    theirs = [("", check, linted) for check in checks for linted in _keys(others.filter(name=check))]
+    return [notice for notice in notices([*mine, *theirs]) if notice.where]
+
+
+def _keys(configs: QuerySet[Config]) -> Iterator[Linted]:
+    """The keys of the instances of the newest of these configs."""
+    for original in configs.order_by("-pk").values_list("original", flat=True)[:MOST_OTHERS]:
+        yield Linted(keys=tuple(map(keys_of, IntegrationConfig.from_json(original).instances)))

@@ -1,0 +1,243 @@
+"""The format of config files: one file makes one config, as in the Datadog Agent's file provider.
+
+The texts are cut out of composed YAML, never out of Python values, so that every scalar stays the letters it was.
+"""
+
+import os
+import re
+from typing import Any
+
+import yaml
+from yaml import MappingNode, Node, ScalarNode, SequenceNode
+
+from checks.wire import lint, scalars, yamlerrors, yamlnodes
+from checks.wire.patching import IntegrationConfig
+from checks.wire.yamlnodes import OddYAML
+from clusteragent.lib import conf
+
+PROVIDER = "file"
+_VARIABLE = re.compile(r"%%env(?:_([^%]*))?%%")
+# Wherever a variable may begin. Node agents write %% as the per mille sign while they resolve.
+_BEGIN = re.compile("(?:%%|‰)env")
+# This program's secrets, the names of the Datadog Agent's that may stand beside them, what libpq reads, and where files
+# with one of them are.
+_SECRET = re.compile(
+    r"(CLUSTERAGENT|DJANGO)_.*|(DATABASE_URL|SECRET_KEY).*|PG.*PASS.*"
+    r"|DD_(.*_)?((AUTH_TOKEN|API_KEY|APP_KEY|APPLICATION_KEY|ADDITIONAL_ENDPOINTS).*)",
+    re.IGNORECASE | re.DOTALL,
+).fullmatch
+# As the agent reads them where a variable stands alone.
+_WHOLE_NUMBER = re.compile(
+    r"[-+]?(?:0[xX](?:_?[0-9a-fA-F])+|0[bB](?:_?[01])+|0[oO]?(?:_?[0-7])+|0|[1-9](?:_?[0-9])*)", re.ASCII
+).fullmatch
+_BOOLEANS = dict.fromkeys(("t", "T", "true", "True", "TRUE"), "true")
+_BOOLEANS |= dict.fromkeys(("f", "F", "false", "False", "FALSE"), "false")
+
+
+def parse(text: str, *, name: str, source: str, is_file: bool = False) -> IntegrationConfig:
+    """The config of check `name` that a text makes. Raises OddYAML, with the line where one is known.
+
+    is_file: only who may write a file on the server may have variables of its environment put into a config. Elsewhere
+    they are refused, whether they exist or not, and however YAML may write them.
+    """
+    root = _root(text)
+    if not is_file:
+        _refuse_variables(root)
+    ad_identifiers = _texts(root, "ad_identifiers")
+    advanced = _items(root, "advanced_ad_identifiers")
+    node_name = _text(root, "node_name")
+    instances, jmx_metrics, logs = _instances(root), _part(root, "jmx_metrics"), _part(root, "logs")
+    if not (instances or jmx_metrics or logs):
+        raise _without_instances(root)
+    init_config = _part(root, "init_config")
+    if is_file and (node_name or not (ad_identifiers or advanced)):
+        # A template's variables are resolved where it is filled in.
+        for part in (*instances, init_config, jmx_metrics, logs):
+            _resolve(part)
+    return IntegrationConfig(
+        name=name,
+        instances=tuple(map(yamlnodes.write, instances)),
+        init_config=_written(init_config),
+        metric_config=_written(jmx_metrics),
+        logs=_written(_under("logs", logs)),
+        ad_identifiers=tuple(ad_identifiers),
+        advanced_ad_identifiers=tuple(map(_as_texts, advanced)),
+        provider=PROVIDER,
+        cluster_check=_flag(root, "cluster_check"),
+        node_name=node_name,
+        source=source,
+        ignore_autodiscovery_tags=_flag(root, "ignore_autodiscovery_tags"),
+        check_tag_cardinality=_text(root, "check_tag_cardinality"),
+    )
+
+
+def _root(text: str) -> MappingNode:
+    root = yamlnodes.compose(text)
+    _, rest = yamlnodes.documents(text)
+    if yamlnodes.is_null(root) and yamlnodes.says_something(rest):
+        raise OddYAML("its first document is empty, and no other one is read")
+    if root is None:
+        raise OddYAML("is empty" if not text.strip() else "has nothing but comments")
+    if isinstance(root, SequenceNode):
+        raise OddYAML(
+            "is not a map with keys such as init_config and instances, but a list: put it under instances", root
+        )
+    if not isinstance(root, MappingNode):
+        raise OddYAML("is not a map with keys such as init_config and instances", root)
+    _refuse_repeated_keys(root)
+    yamlnodes.settle(root)
+    return root
+
+
+def _without_instances(root: MappingNode) -> OddYAML:
+    """What is wrong with a text that has no instances: where they stand, if anywhere."""
+    for top, key in lint.nested(root, "instances"):
+        return OddYAML(f"has no instances: they stand in {top}, and belong at the top level", key)
+    for key, known in lint.misspelt(root):
+        if known == "instances":
+            return OddYAML("has no instances: this key is meant for instances", key)
+    if stray := [key for key in lint.unread(root) if not lint.is_private(key)]:
+        if yamlerrors.lacks_blank(stray[0].value):
+            return OddYAML(yamlerrors.NO_BLANK, stray[0])
+        return OddYAML("has no instances: keys like this one belong in one, after a dash below `instances:`", stray[0])
+    return OddYAML("has no instances", root)
+
+
+def _refuse_repeated_keys(root: MappingNode) -> None:
+    """Parsers take the last of two equal keys: a second `instances` would silently drop all checks of the first."""
+    seen = set()
+    for key, _ in root.value:
+        if isinstance(key, ScalarNode) and key.tag == yamlnodes.STR:
+            if key.value in seen:
+                twice = f"the key {key.value[:100]} stands twice"
+                raise OddYAML(yamlerrors.NO_BLANK if yamlerrors.lacks_blank(key.value) else twice, key)
+            seen.add(key.value)
+
+
+def _instances(root: MappingNode) -> list[Node]:
+    if isinstance(node := _part(root, "instances"), MappingNode):
+        if dashed := [
+            key for key, _ in node.value if isinstance(key, ScalarNode) and yamlerrors.lacks_blank(key.value)
+        ]:
+            raise OddYAML(yamlerrors.NO_BLANK, dashed[0])
+        raise OddYAML("instances is not a list: put a dash before the first key of each", node)
+    instances = _items(root, "instances")
+    for number, instance in enumerate(instances):
+        if yamlnodes.is_null(instance):
+            instances[number] = yamlnodes.mapping()
+        elif not isinstance(instance, MappingNode):
+            raise OddYAML("an instance is not a map", instance)
+    return instances
+
+
+def _part(root: MappingNode, key: str) -> Node | None:
+    """What stands under the key, None when that is null."""
+    node = yamlnodes.get(root, key)
+    return None if yamlnodes.is_null(node) else node
+
+
+def _items(root: MappingNode, key: str) -> list[Node]:
+    node = _part(root, key)
+    if node is None:
+        return []
+    if not isinstance(node, SequenceNode):
+        raise OddYAML(f"{key} is not a list", node)
+    return list(node.value)
+
+
+def _texts(root: MappingNode, key: str) -> list[str]:
+    items = _items(root, key)
+    for item in items:
+        if not isinstance(item, ScalarNode) or yamlnodes.is_null(item):
+            raise OddYAML(f"an item of {key} is not a text", item)
+    return [item.value for item in items]
+
+
+def _as_texts(node: Node) -> Any:
+    """A node as maps and lists of texts."""
+    return yaml.load(yamlnodes.write(node), yaml.CBaseLoader)  # noqa: S506 it makes nothing but texts
+
+
+def _text(root: MappingNode, key: str) -> str:
+    node = _part(root, key)
+    if node is not None and not isinstance(node, ScalarNode):
+        raise OddYAML(f"{key} is not a text", node)
+    return node.value if node is not None else ""
+
+
+def _flag(root: MappingNode, key: str) -> bool:
+    node = _part(root, key)
+    if node is not None and node.tag != yamlnodes.BOOL:
+        raise OddYAML(f"{key} is neither true nor false (without quotes)", node)
+    return node is not None and yamlnodes.is_true(node)
+
+
+def _under(key: str, node: Node | None) -> Node | None:
+    if node is None:
+        return None
+    parent = yamlnodes.mapping()
+    yamlnodes.put(parent, key, node)
+    return parent
+
+
+def _written(node: Node | None) -> str | None:
+    return None if node is None else yamlnodes.write(node)
+
+
+def _refuse_variables(node: Node) -> None:
+    """Raises OddYAML for an %%env_...%% variable in any key or value of a tree."""
+    if isinstance(node, ScalarNode):
+        if _BEGIN.search(node.value):
+            raise OddYAML("only files may name environment variables (%%env_...%%)", node)
+    elif isinstance(node, SequenceNode):
+        for item in node.value:
+            _refuse_variables(item)
+    elif isinstance(node, MappingNode):
+        for key, value in node.value:
+            _refuse_variables(key)
+            _refuse_variables(value)
+
+
+def _resolve(node: Node | None) -> None:
+    """Put our environment's values in place of every %%env_NAME%% of a tree.
+
+    As the agent does: in values only, other variables stay as they are, and a value that is nothing but a variable becomes
+    a number or a boolean when it reads as one: `0123` is octal. Raises OddYAML for what can't be resolved.
+    """
+    if isinstance(node, ScalarNode):
+        _resolve_scalar(node)
+    elif isinstance(node, SequenceNode):
+        for item in node.value:
+            _resolve(item)
+    elif isinstance(node, MappingNode):
+        for key, value in node.value:
+            if _VARIABLE.search(key.value):
+                raise OddYAML("a key holds an %%env_...%% variable: only values may", key)
+            _resolve(value)
+
+
+def _resolve_scalar(node: ScalarNode) -> None:
+    if "%%env" not in node.value:
+        return
+    whole = _VARIABLE.fullmatch(node.value)
+    text = _VARIABLE.sub(lambda match: _environment(match[1], node), node.value)
+    tag, number = scalars.value_of(scalars.tag_of(text), text)
+    if whole and tag == scalars.INT and _WHOLE_NUMBER(text) and -(2**63) <= int(number) < 2**63:
+        node.tag, node.value, node.style = tag, number, None
+    elif whole and text in _BOOLEANS:
+        node.tag, node.value, node.style = scalars.BOOL, _BOOLEANS[text], None
+    else:
+        yamlnodes.set_text(node, text)
+
+
+def _environment(name: str | None, node: Node) -> str:
+    if not name:
+        raise OddYAML("%%env%% names no variable", node)
+    if _SECRET(name):
+        raise OddYAML(f"%%env_{name}%%: configs never get this program's own secrets", node)
+    allowed = not conf.AD_ALLOWED_ENV_VARS or name.lower() in conf.AD_ALLOWED_ENV_VARS
+    if conf.AD_DISABLE_ENV_VAR_RESOLUTION or not allowed:
+        raise OddYAML(f"%%env_{name}%%: the options forbid this variable in configs", node)
+    if name not in os.environ:
+        raise OddYAML(f"%%env_{name}%%: there is no such environment variable", node)
+    return os.environ[name]

@@ -1,0 +1,229 @@
+"""Configs in folders of files: `<check>.d/*.yaml`, `<check>.yaml`, and `*.yaml.default` where a check has no other file."""
+
+import os
+import re
+import stat
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from checks.sources.fileformat import parse
+from checks.sources.source import BrokenConfig, ConfigSource, Found, Problem, Read, Scan, Unsettled
+from checks.wire.lint import lint
+from checks.wire.yamlnodes import MAX_BYTES, OddYAML
+from clusteragent.lib import conf
+
+# How long a file's size and times must stand still before it is read, in seconds.
+SETTLED_AFTER = 1.0
+# What is written for longer than so many seconds does not arrive any more: a log may never settle.
+ARRIVES_FOR = 10.0
+
+_FILE_NAME = re.compile(r"(?P<stem>.+)\.ya?ml(?P<default>\.default)?", re.DOTALL).fullmatch
+_METRICS = {"metrics.yaml", "metrics.yml"}
+
+
+class Version(NamedTuple):
+    """All that changes when a file's content does. The change time tells even an edit that sets the others back."""
+
+    path: str
+    device: int
+    inode: int
+    size: int
+    modified_ns: int
+    changed_ns: int
+
+    @classmethod
+    def of(cls, path: str, status: os.stat_result) -> "Version":
+        return cls(path, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+    def age(self) -> float:
+        """Seconds since the file changed, if its clock and ours agree."""
+        return time.time() - max(self.modified_ns, self.changed_ns) / 1e9
+
+
+class File(NamedTuple):
+    """A file by its name alone. key: its path relative to its folder."""
+
+    key: str
+    path: str
+    check: str
+    is_default: bool
+
+
+class FileSource(ConfigSource):
+    """The folders of CLUSTERAGENT_CONFD: of files with the same relative path, the first folder's wins."""
+
+    name = "file"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._looks: dict[str, tuple[Version, float]] = {}
+        self._paths: dict[str, str] = {}
+        self._arrived: dict[str, float] = {}
+
+    def scan(self) -> Scan:
+        scan = Scan()
+        files = self._files(scan)
+        overridden = {file.check for file in files if not file.is_default and _name(file.key) not in _METRICS}
+        for file in files:
+            if not file.is_default:
+                self._look(file, scan)
+            elif scan.kept_under:
+                # What can't be read may hold the check's other file.
+                scan.kept.add(file.key)
+            elif file.check not in overridden:
+                self._look(file, scan)
+        return scan
+
+    def _files(self, scan: Scan) -> list[File]:
+        """The file that counts under each key."""
+        files: dict[str, File] = {}
+        unread: list[str] = []
+        for folder in conf.CONFD:
+            for file in _listing(folder, scan, unread):
+                if self._paths.get(file.key, file.path).startswith(tuple(unread)) and file.key not in files:
+                    # An earlier folder's file has this key, and that folder can't be read: it is not the next one's turn.
+                    scan.kept.add(file.key)
+                else:
+                    files.setdefault(file.key, file)
+        kept = {key: path for key, path in self._paths.items() if scan.keeps(key)}
+        self._paths = kept | {file.key: file.path for file in files.values()}
+        self._looks = {key: look for key, look in self._looks.items() if key in files}
+        self._arrived = {key: since for key, since in self._arrived.items() if key in files}
+        return list(files.values())
+
+    def _look(self, file: File, scan: Scan) -> None:
+        """Tell what the file's status says; its content is read when it is asked for."""
+        try:
+            # Not a Path: with very many files, making one for each takes longer than asking.
+            status = os.stat(file.path)  # noqa: PTH116
+        except FileNotFoundError:
+            if Path(file.path).is_symlink():
+                _problem(scan, file, "points to nothing")
+            return
+        except OSError as error:
+            _problem(scan, file, _reason(error))
+            return
+        if stat.S_ISREG(status.st_mode):
+            self._settle(file, Version.of(file.path, status), scan)
+        elif not stat.S_ISDIR(status.st_mode):
+            _problem(scan, file, "is not a regular file")
+
+    def _settle(self, file: File, version: Version, scan: Scan) -> None:
+        known = self.memory.get(file.key)
+        if (known is not None and known.version == version) or self._stood_still(file.key, version):
+            scan.found.append(Found(file.key, version, partial(_read, file, version)))
+            self._arrived.pop(file.key, None)
+        else:
+            scan.unsettled.add(file.key)
+            scan.kept.add(file.key)
+            if time.monotonic() - self._arrived.setdefault(file.key, time.monotonic()) < ARRIVES_FOR:
+                scan.arriving.add(file.key)
+
+    def _stood_still(self, key: str, version: Version) -> bool:
+        """Whether nothing was written to the file for a second.
+
+        Its own times tell, or two looks a second apart: a file server's clock may be ahead of ours. A change that we saw
+        happen starts the second anew, whatever the clocks say.
+        """
+        now = time.monotonic()
+        seen, since = self._looks.pop(key, (version, now))
+        if seen == version and max(version.age(), now - since) >= SETTLED_AFTER:
+            return True
+        self._looks[key] = version, since if seen == version else now
+        return False
+
+
+def _listing(folder: Path, scan: Scan, unread: list[str]) -> Iterator[File]:
+    """The config files of a folder, by name. Folders that can't be read are added to `unread`."""
+    for name in _names(folder, scan, unread, ""):
+        if name.endswith(".d"):
+            for inner in _names(folder / name, scan, unread, f"{name}/"):
+                yield from _file(folder, f"{name}/{inner}", scan, check=name.removesuffix(".d"))
+        elif name not in _METRICS:
+            yield from _file(folder, name, scan)
+
+
+def _names(folder: Path, scan: Scan, unread: list[str], prefix: str) -> list[str]:
+    """The names in a folder, in order, but those that begin with a dot (a mounted ConfigMap's own folders).
+
+    prefix: what the keys of its files begin with, "" for a folder of CLUSTERAGENT_CONFD.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entry.name for entry in entries if not entry.name.startswith("."))
+    except OSError as error:
+        if prefix and _is_no_folder(folder, error):
+            return []
+        problem = Problem(_shown(prefix or str(folder)), None, f"{_reason(error)}; what came from it stays as it is")
+        by_default = not prefix and not conf.CONFD_GIVEN and isinstance(error, FileNotFoundError)
+    (scan.missing if by_default else scan.problems).append(problem)
+    scan.readable &= bool(prefix) or by_default
+    scan.kept_under.add(prefix)
+    unread.append(f"{folder}/")
+    return []
+
+
+def _is_no_folder(path: Path, error: OSError) -> bool:
+    """Whether there is only a file of that name, or nothing any more. A link to nothing may be a mount that comes back."""
+    return isinstance(error, NotADirectoryError) or (isinstance(error, FileNotFoundError) and not path.is_symlink())
+
+
+def _file(folder: Path, key: str, scan: Scan, check: str = "") -> Iterator[File]:
+    match = _FILE_NAME(_name(key))
+    if not match:
+        return
+    if _shown(key) != key:
+        scan.problems.append(Problem(_shown(key), None, "the name is not UTF-8"))
+        return
+    yield File(key, f"{folder}/{key}", check or match["stem"], bool(match["default"]))
+
+
+def _name(key: str) -> str:
+    return key.rpartition("/")[2]
+
+
+def _problem(scan: Scan, file: File, error: str) -> None:
+    scan.problems.append(Problem(file.key, None, error))
+    scan.kept.add(file.key)
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or "can't be read"
+
+
+def _shown(name: str) -> str:
+    """The name with its undecodable bytes as escapes, since neither PostgreSQL nor JSON can hold them."""
+    return name.encode(errors="backslashreplace").decode()
+
+
+def _read(file: File, version: Version) -> Read:
+    """The file's config, read in one piece. Raises BrokenConfig, or Unsettled when it is not that version any more."""
+    if version.size > MAX_BYTES:
+        raise BrokenConfig(f"has {version.size} bytes, allowed are {MAX_BYTES}")
+    try:
+        data = _bytes(version)
+    except OSError as error:
+        raise BrokenConfig(_reason(error), lasting=False) from error
+    try:
+        text = data.decode("utf-8-sig")
+        # Not the whole path: replicas whose folders have other names must send the same bytes.
+        config = parse(text, name=file.check, source=f"file:{file.key}", is_file=True)
+        return Read(config, lint(text, file.check), text)
+    except UnicodeDecodeError as error:
+        raise BrokenConfig("is not UTF-8", data.count(b"\n", 0, error.start) + 1) from error
+    except OddYAML as error:
+        raise BrokenConfig(error.problem, error.line) from error
+
+
+def _bytes(version: Version) -> bytes:
+    # Without O_NONBLOCK, opening a pipe that took the file's place meanwhile would wait for ever.
+    with os.fdopen(os.open(version.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
+        before = os.fstat(stream.fileno())
+        data = stream.read(MAX_BYTES + 1) if stat.S_ISREG(before.st_mode) else b""
+        after = os.fstat(stream.fileno())
+    if not version == Version.of(version.path, before) == Version.of(version.path, after):
+        raise Unsettled
+    return data

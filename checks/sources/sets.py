@@ -1,0 +1,138 @@
+"""Sources that pipelines own: each is told the whole set of its configs, and sends the dispatcher what differs.
+
+Who wants to be sure that nobody else changed the set meanwhile names the revision that the change was made for.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from dataclasses import replace as replaced
+
+import structlog
+from django.db.models.functions import Now
+
+from checks import dispatcher
+from checks.dispatcher.changes import Sent
+from checks.models import Config, Origin, Source
+from checks.sources import origins
+from checks.sources.byhand import odd
+from checks.sources.guards import alone, look_lost
+from checks.sources.origins import Admitted, Known
+from checks.wire import lint
+from checks.wire.lint import Notice
+from clusteragent.lib import locks
+from clusteragent.lib.shortids import keyed
+
+PREFIX = "api:"
+
+log = structlog.get_logger()
+
+
+class Outdated(Exception):
+    """The set is not what it was when the caller looked."""
+
+
+class RemovalsHeld(Exception):
+    """So many configs would be removed that someone has to say that this is meant."""
+
+
+@dataclass(slots=True)
+class Difference:
+    """What a desired set changes, by the configs' names, and the revision of the source with it."""
+
+    revision: str
+    added: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+    unchanged: list[str] = field(default_factory=list)
+    removals_held: bool = False
+    warnings: list[Notice] = field(default_factory=list)
+
+
+def revision_of(source: str) -> str:
+    """What names the set that a source sends now: equal for equal sets."""
+    return _revision(_fingerprints(origins.known(source)))
+
+
+def differing(source: str, desired: Sequence[Sent], *, revision: str = "", accept_removals: bool = False) -> Difference:
+    """What making this the source's set would change. Raises Outdated when a revision is given and over."""
+    divided = list(map(origins.divided, desired))
+    difference = _difference(origins.known(source), divided, revision)
+    return _told(difference, _warnings(source, desired, divided), accept_removals)
+
+
+def replace(
+    source: str, desired: Sequence[Sent], *, actor: str, revision: str = "", accept_removals: bool = False
+) -> Difference:
+    """Make this the source's set, and say what changed. Raises Outdated or RemovalsHeld, and then changed nothing."""
+    # Or two of the same revision could both find it their own.
+    with alone(locks.Lock.DESIRED):
+        known, divided = origins.known(source), list(map(origins.divided, desired))
+        difference = _difference(known, divided, revision)
+        if difference.removals_held and not accept_removals:
+            number = len(difference.removed)
+            raise RemovalsHeld(f"This removes {number} of the {number + _kept(difference)} configs of {source}.")
+        difference = _told(difference, _warnings(source, desired, divided), accept_removals)
+        row, _ = Source.objects.get_or_create(name=source, defaults={"read_at": Now()})
+        touched = {*difference.added, *difference.changed, *_rewritten(known, divided)}
+        before = {key: one.origins for key, one in known.items()}
+        origins.send([one for one in divided if one.key in touched], before, source=source, actor=actor)
+        dispatcher.unschedule([(source, key) for name in difference.removed for key in before[name]], actor=actor)
+        row.note_scan(read=True, warnings=lint.rows(difference.warnings))
+    numbers = {name: len(getattr(difference, name)) for name in ("added", "changed", "removed")}
+    log.info("set_replaced", source=source, actor=actor, **numbers)
+    return difference
+
+
+def _difference(stored: Mapping[str, Known], desired: Iterable[Admitted], revision: str) -> Difference:
+    known = _fingerprints(stored)
+    _check_revision(revision, _revision(known))
+    wanted = {one.key: one.fingerprint for one in desired}
+    removed = sorted(known.keys() - wanted.keys())
+    both = sorted(known.keys() & wanted.keys())
+    return Difference(
+        revision=_revision(wanted),
+        added=sorted(wanted.keys() - known.keys()),
+        changed=[key for key in both if known[key] != wanted[key]],
+        removed=removed,
+        unchanged=[key for key in both if known[key] == wanted[key]],
+        removals_held=look_lost(len(removed), len(known)),
+    )
+
+
+def _rewritten(stored: Mapping[str, Known], desired: Iterable[Admitted]) -> set[str]:
+    """The names of configs whose authors wrote another text, whether or not it says something else."""
+    return {one.key for one in desired if one.key in stored and stored[one.key].written_hash != one.written_hash}
+
+
+def _fingerprints(known: Mapping[str, Known]) -> dict[str, str]:
+    return {key: one.fingerprint for key, one in known.items()}
+
+
+def _revision(fingerprints: Mapping[str, str]) -> str:
+    # Keyed: fingerprints are hashes of what the configs say, and whoever may look sees the revision.
+    return keyed(json.dumps(sorted(fingerprints.items())))[:16]
+
+
+def _check_revision(theirs: str, ours: str) -> None:
+    if theirs and theirs != ours:
+        raise Outdated(f"The set is at revision {ours}, not {theirs}: read it again, then send what it should be.")
+
+
+def _told(difference: Difference, warnings: list[Notice], accept_removals: bool) -> Difference:
+    """What who called is told: removals that were accepted are not held."""
+    held = difference.removals_held and not accept_removals
+    return replaced(difference, removals_held=held, warnings=warnings)
+
+
+def _warnings(source: str, desired: Sequence[Sent], divided: Iterable[Admitted]) -> list[Notice]:
+    mine = Origin.objects.filter(source=source)
+    told = [
+        replaced(sent, linted=sent.linted.besides(one.problem, one.warning))
+        for sent, one in zip(desired, divided, strict=True)
+    ]
+    return odd(told, Config.objects.exclude(pk__in=mine.values("config")))
+
+
+def _kept(difference: Difference) -> int:
+    return len(difference.changed) + len(difference.unchanged)

@@ -1,0 +1,383 @@
+"""What is probably not what the author of a config meant, although it can be read. It is told, and stops nothing.
+
+No message repeats a value; keys are shown without secrets. Pure: no database, no options.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from itertools import islice
+from typing import Any, NamedTuple
+
+from yaml import MappingNode, Node, ScalarNode, SequenceNode
+
+from checks.wire import integrations, yamlnodes
+from checks.wire.oddities import oddities_of
+from checks.wire.scrub import scrub
+from checks.wire.yamlnodes import OddYAML
+from clusteragent.lib.spelling import differ_in_number, is_one_edit, near_misses, nearest
+
+FLAG = "cluster_check"
+TOP_KEYS = (
+    "init_config",
+    "instances",
+    "jmx_metrics",
+    "logs",
+    FLAG,
+    "node_name",
+    "ad_identifiers",
+    "advanced_ad_identifiers",
+    "ignore_autodiscovery_tags",
+    "check_tag_cardinality",
+)
+# Of one config, and of a source. Who has more mends these first.
+MOST = 50
+MOST_STORED = 2000
+_LONGEST_SHOWN = 60
+_SHORTEST_KEY = 3
+_YAML = "tag:yaml.org,2002:"
+_NO_TEXTS = {_YAML + name for name in ("bool", "float", "int", "null")}
+
+
+# The line of a text, counted from 1; the part of what came as no text, such as `instances[3].limit`; None for no place.
+Place = int | str | None
+
+
+class Oddity(NamedTuple):
+    """What is odd, and where."""
+
+    line: Place
+    message: str
+
+
+class Keys(NamedTuple):
+    """The keys of an instance, and the place of each."""
+
+    names: tuple[str, ...]
+    lines: tuple[Place, ...]
+
+
+def place(where: str, line: object) -> str:
+    """A line of a place, as programs tell it; the place, where no line is known."""
+    return where if line is None else f"{where}:{line}"
+
+
+class Notice(NamedTuple):
+    """A warning: where in a source, in which line, and what."""
+
+    where: str
+    line: int | None
+    warning: str
+
+    def __str__(self) -> str:
+        return f"{place(self.where, self.line)}: {self.warning}"
+
+
+class Linted(NamedTuple):
+    """What is odd about a text, in the order of its lines, and what is compared with others: the keys of its instances and
+    the check that it makes a config of, if it makes one.
+    """
+
+    oddities: tuple[Oddity, ...] = ()
+    keys: tuple[Keys, ...] = ()
+    check: str = ""
+
+    def besides(self, *messages: str) -> "Linted":
+        """The same, and what else is told of the text as a whole; empty messages are none."""
+        return self._replace(oddities=(*self.oddities, *(Oddity(None, scrub(one)) for one in messages if one)))
+
+    def in_parts(self, parts: Mapping[int, str]) -> "Linted":
+        """The same of what came as no text: each line is the part that it was made of."""
+
+        def part(line: Place) -> Place:
+            return parts.get(line) if isinstance(line, int) else line
+
+        found = tuple(oddity._replace(line=part(oddity.line)) for oddity in self.oddities)
+        keys = tuple(each._replace(lines=tuple(map(part, each.lines))) for each in self.keys)
+        return self._replace(oddities=found, keys=keys)
+
+
+NOTHING_ODD = Linted()
+
+
+def lint(text: str, check: str, *, written_here: bool = False) -> Linted:
+    """What is odd about a text that makes a config of this check. Raises OddYAML for what can't be read.
+
+    Of a text that makes no cluster check only what may hide that it should. written_here: it makes one without saying so.
+    """
+    root = yamlnodes.compose(text)
+    if not isinstance(root, MappingNode):
+        return NOTHING_ODD
+    if not (written_here or _is_dispatched(root)):
+        return Linted(tuple(_first([*_flags(root), *_documents(text)])))
+    instances = [node for node in _items(_value(root, "instances")) if isinstance(node, MappingNode)]
+    found = [*_flags(root), *_misread(root, text), *_strays(root, text)]
+    found += [oddity for instance in instances for oddity in _tags(instance)]
+    return Linted(tuple(_first(found)), tuple(map(_keys, instances)), check)
+
+
+def notices(configs: Iterable[tuple[str, str, Linted]]) -> list[Notice]:
+    """All warnings of a source, by its configs: where each stands, its check, and what was found in its text.
+
+    A check's name is told once. It is looked up each time, since names are learnt meanwhile.
+    """
+    found: list[Notice] = []
+    checks: dict[str, list[tuple[str, Keys]]] = defaultdict(list)
+    named: dict[str, str] = {}
+    for where, check, linted in configs:
+        named.setdefault(linted.check, where)
+        found += (_notice(where, oddity) for oddity in linted.oddities)
+        checks[check] += ((where, keys) for keys in linted.keys)
+    for instances in checks.values():
+        for place, strange in misspelt_keys([keys for _, keys in instances]).items():
+            found += (_notice(instances[place][0], oddity) for oddity in strange)
+    found += (_notice(where, oddity) for check, where in named.items() for oddity in _check_name(check))
+    return sorted(found, key=by_place)
+
+
+def _notice(where: str, oddity: Oddity) -> Notice:
+    line, message = oddity
+    return Notice(where, None, f"{line}: {message}") if isinstance(line, str) else Notice(where, line, message)
+
+
+def by_place(notice: Notice) -> tuple[str, int]:
+    return notice.where, notice.line or 0
+
+
+def rows(found: Sequence[Notice]) -> list[dict[str, Any]]:
+    """Warnings as a source's row has them: the first ones, and how many more there are."""
+    left = len(found) - MOST_STORED
+    shown_ones = found if left <= 0 else [*found[:MOST_STORED], Notice("", None, f"and {left} more warnings")]
+    return [notice._asdict() for notice in shown_ones]
+
+
+def misspelt_keys(instances: Sequence[Keys]) -> dict[int, list[Oddity]]:
+    """Keys an edit away from one that most of the other instances of the check have instead, by the number of the instance."""
+    number, shapes = Counter[str](), Counter(keys.names for keys in instances)
+    for names, times in shapes.items():
+        number.update(dict.fromkeys(names, times))
+    usual = _index(key for key, times in number.items() if times > 1)
+    meant: dict[tuple[str, ...], dict[str, str]] = {}
+    for names in shapes:
+        if found := {key: other for key in names if (other := _usual(key, names, number, usual, len(instances)))}:
+            meant[names] = found
+    return {
+        place: [
+            Oddity(line, f"is {shown(key)} meant to be {shown(meant[keys.names][key])}, as most instances of this check have it?")
+            for key, line in zip(*keys, strict=True)
+            if key in meant[keys.names]
+        ]
+        for place, keys in enumerate(instances)
+        if keys.names in meant
+    }  # fmt: skip
+
+
+def parts_of(text: str) -> dict[int, str]:
+    """Which part of a text's tree begins in each line, the outermost, as `instances[3].limit`. Raises OddYAML."""
+    root, found = yamlnodes.compose(text), dict[int, str]()
+    for line, part in _parts(root, "") if root is not None else ():
+        found.setdefault(line, part)
+    return found
+
+
+def _parts(node: Node, path: str) -> Iterator[tuple[int, str]]:
+    if isinstance(node, MappingNode):
+        named = [(key, value, f"{path}.{shown(key.value)}".removeprefix(".")) for key, value in node.value]
+    else:
+        named = [(item, item, f"{path}[{number}]") for number, item in enumerate(_items(node))]
+    for begin, value, name in named:
+        yield _line(begin), name
+        yield from _parts(value, name)
+
+
+def unread(root: MappingNode) -> list[ScalarNode]:
+    """The keys at the top level that nothing reads; the first of very many."""
+    keys = (key for key, _ in root.value if isinstance(key, ScalarNode) and key.value not in TOP_KEYS)
+    return list(islice(keys, MOST))
+
+
+def misspelt(root: MappingNode) -> Iterator[tuple[ScalarNode, str]]:
+    """Keys at the top level that nothing reads, each with the one that it is probably meant to be."""
+    for key in unread(root):
+        if known := nearest(key.value[:_LONGEST_SHOWN], TOP_KEYS):
+            yield key, known
+
+
+def is_private(key: ScalarNode) -> bool:
+    """Whether the author says that nothing is to read this, as of a part that others refer to."""
+    return bool(key.value.startswith(("x-", "_", ".")))
+
+
+def nested(root: MappingNode, name: str) -> Iterator[tuple[str, ScalarNode]]:
+    """The keys of this name below the top level, each with the top level's key that it stands under."""
+    for top, value in root.value:
+        for node in yamlnodes.nodes(value):
+            for key, _ in node.value if isinstance(node, MappingNode) else ():
+                if isinstance(key, ScalarNode) and key.value == name:
+                    yield shown(top.value), key
+
+
+def _misread(root: MappingNode, text: str) -> Iterator[Oddity]:
+    """What is read otherwise than it is written."""
+    return (Oddity(line, scrub(message)) for line, message in oddities_of(root, text))
+
+
+def _documents(text: str) -> Iterator[Oddity]:
+    first, rest = yamlnodes.documents(text)
+    said = next((number for number, line in enumerate(rest.split("\n")) if yamlnodes.says_something(line)), None)
+    if said is not None:
+        line = first.count("\n") + said + 1
+        yield Oddity(line, "a second document begins here: only the first one is read")
+
+
+def _flags(root: MappingNode) -> Iterator[Oddity]:
+    """The flag of cluster checks, misspelt or where nothing reads it."""
+    for key, known in misspelt(root):
+        if known == FLAG:
+            yield _meant(key, known)
+    for top, key in nested(root, FLAG):
+        if top in ("init_config", "instances"):
+            yield Oddity(_line(key), f"nothing reads {FLAG} in {top}: it belongs at the top level")
+
+
+def _strays(root: MappingNode, text: str) -> Iterator[Oddity]:
+    """What else nothing reads where it stands."""
+    others = {id(key): known for key, known in misspelt(root)}
+    values = {id(key): value for key, value in root.value}
+    for key in unread(root):
+        known = others.get(id(key))
+        if known and known != FLAG:
+            yield _meant(key, known)
+        elif not known and not is_private(key) and not _is_anchored(values[id(key)], text):
+            yield Oddity(
+                _line(key),
+                f"nothing reads {shown(key.value)} at the top level: does it belong in an instance, further in?",
+            )
+    for top, key in nested(root, "instances"):
+        if top == "init_config":
+            yield Oddity(_line(key), "nothing reads instances in init_config: they belong at the top level")
+
+
+def _meant(key: ScalarNode, known: str) -> Oddity:
+    return Oddity(_line(key), f"nothing reads {shown(key.value)} at the top level: is {known} meant?")
+
+
+def _check_name(check: str) -> Iterator[Oddity]:
+    if meant := integrations.meant_by(check):
+        yield Oddity(None, f"no integration is called {shown(check)}: is {meant} meant?")
+
+
+def _tags(instance: MappingNode) -> Iterator[Oddity]:
+    """Tags that are no list of texts: the checks of agents refuse to load them."""
+    tags = _value(instance, "tags")
+    if tags is None or tags.tag == yamlnodes.NULL:
+        return
+    if not isinstance(tags, SequenceNode):
+        yield Oddity(_line(tags), "tags are no list: agents refuse to load the check, or run it without them")
+    for item in _items(tags):
+        if isinstance(item, MappingNode):
+            yield Oddity(_line(item), "a tag is a map, since a blank follows its colon: write it as key:value")
+        elif isinstance(item, SequenceNode):
+            yield Oddity(_line(item), "a tag is a list, not a text: agents refuse to load the check")
+        elif item.tag in _NO_TEXTS and ":" not in item.value:
+            yield Oddity(_line(item), "a tag is a number, a truth or nothing, not a text: put it in quotes")
+
+
+def _usual(
+    key: str, names: Sequence[str], number: Mapping[str, int], usual: Mapping[str, Sequence[str]], instances: int
+) -> str:
+    """The key that most of the other instances have in place of this one; empty when there is none."""
+    for other in {each for part in near_misses(key) for each in usual.get(part, ())}:
+        rest = instances - number[key]
+        often = number[other] >= 2 * number[key] and number[other] * 2 > rest
+        if often and other not in names and is_one_edit(key, other) and not differ_in_number(key, other):
+            return other
+    return ""
+
+
+def _index(keys: Iterable[str]) -> Mapping[str, Sequence[str]]:
+    """The keys by what they share with those that are one edit away."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for key in keys:
+        if _SHORTEST_KEY <= len(key) <= _LONGEST_SHOWN:
+            for part in near_misses(key):
+                found[part].append(key)
+    return found
+
+
+def keys_of(text: str) -> Keys:
+    """The keys of an instance's text; none of what can't be read."""
+    try:
+        root = yamlnodes.compose(text)
+    except OddYAML:
+        root = None
+    return _keys(root) if isinstance(root, MappingNode) else Keys((), ())
+
+
+def _keys(instance: MappingNode) -> Keys:
+    pairs = [(key.value, _line(key)) for key in _own_and_merged(instance) if len(key.value) <= _LONGEST_SHOWN]
+    names = dict(sorted(pairs))
+    return Keys(_one(tuple(names)), tuple(names.values()))
+
+
+@lru_cache(maxsize=10_000)
+def _one(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The same object for the same keys, of which many thousand instances are kept in mind."""
+    return names
+
+
+def _own_and_merged(node: Node) -> Iterator[ScalarNode]:
+    """The keys of a map, and those of the maps that it merges."""
+    for key, value in node.value if isinstance(node, MappingNode) else ():
+        if isinstance(key, ScalarNode) and key.tag != _YAML + "merge":
+            yield key
+        elif isinstance(key, ScalarNode):
+            for merged in _items(value) or [value]:
+                yield from _own_and_merged(merged)
+
+
+def _value(node: Node, name: str) -> Node | None:
+    """What a map or one that it merges has under a key."""
+    found: Node | None = None
+    for key, value in node.value if isinstance(node, MappingNode) else ():
+        if isinstance(key, ScalarNode) and key.value == name:
+            found = value
+        elif isinstance(key, ScalarNode) and key.tag == _YAML + "merge" and found is None:
+            found = next(filter(None, (_value(merged, name) for merged in _items(value) or [value])), None)
+    return found
+
+
+def _items(node: Node | None) -> list[Node]:
+    return list(node.value) if isinstance(node, SequenceNode) else []
+
+
+def _is_dispatched(root: MappingNode) -> bool:
+    flag, node_name = _value(root, FLAG), _value(root, "node_name")
+    return (flag is not None and yamlnodes.is_true(flag)) or (
+        node_name is not None and not yamlnodes.is_null(node_name)
+    )
+
+
+def _is_anchored(value: Node, text: str) -> bool:
+    """Whether others refer to this part of the text, or may."""
+    return text.removeprefix("\ufeff").startswith("&", value.start_mark.index)
+
+
+def _first(found: Iterable[Oddity]) -> list[Oddity]:
+    ordered = sorted(set(found), key=_by_line)
+    left = len(ordered) - MOST
+    return ordered if left <= 0 else [*ordered[:MOST], Oddity(None, f"and {left} more warnings")]
+
+
+def _by_line(oddity: Oddity) -> tuple[int, str]:
+    return oddity.line if isinstance(oddity.line, int) else 0, oddity.message
+
+
+def _line(node: Node) -> int:
+    return int(node.start_mark.line) + 1
+
+
+def shown(name: str) -> str:
+    """A name as it may stand in a message: in full, unless it is long, odd or secret."""
+    shown = scrub(name)
+    return shown if shown.isprintable() and len(shown) <= _LONGEST_SHOWN else "…"

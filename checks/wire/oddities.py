@@ -1,0 +1,151 @@
+"""What in a YAML text is read otherwise than its author can have meant it. Pure.
+
+Messages never repeat what stands in the text, but for keys that are plain words.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from datetime import date, datetime
+from typing import Any, NamedTuple
+
+import yaml
+from yaml import MappingNode, Node, ScalarNode, SequenceNode
+
+from checks.wire import scalars, yamlnodes
+from checks.wire.scalars import BINARY, BOOL, FLOAT, INT, MERGE, NULL, STR, TIMESTAMP
+
+_KNOWN_TAGS = {BINARY, BOOL, FLOAT, INT, MERGE, NULL, STR, TIMESTAMP, yamlnodes.MAP, yamlnodes.SEQ}
+_WHOLE = re.compile(r"[-+]?[0-9_]+", re.ASCII).fullmatch
+_WORD = re.compile(r"[A-Za-z_][\w.-]{,60}", re.ASCII).fullmatch
+_COMMENT = re.compile(r"\s*#(?:\s|$)").match
+_DOCUMENTS = re.compile(r"^(?:---|\.\.\.)(?:\s|$)", re.MULTILINE).search
+_READ_AS = {
+    str: "a text",
+    int: "a number",
+    float: "a number",
+    bool: "a truth",
+    date: "a date",
+    datetime: "a date and time",
+}
+_PYYAML: Any = yaml.resolver.Resolver()
+
+
+class Oddity(NamedTuple):
+    """Something that its author should be told. line: of the text, counted from 1."""
+
+    line: int
+    message: str
+
+
+def oddities(text: str) -> list[Oddity]:
+    """All of a text's oddities, by line. Raises OddYAML for a text that can't be read."""
+    root = yamlnodes.compose(text)
+    return [] if root is None else oddities_of(root, text)
+
+
+def oddities_of(root: Node, text: str) -> list[Oddity]:
+    """The same of a text that was composed already."""
+    return sorted({*_of(root, text.splitlines()), *_of_documents(text)})
+
+
+def _of(node: Node, lines: Sequence[str], *, is_key: bool = False) -> Iterator[Oddity]:
+    line = node.start_mark.line + 1
+    if node.tag not in _KNOWN_TAGS:
+        yield Oddity(line, "this YAML tag is not known and left out: a text that begins with ! needs quotes")
+    if isinstance(node, ScalarNode):
+        yield from (Oddity(line, message) for message in _of_scalar(node, is_key))
+        yield from _of_block(node, lines)
+    elif isinstance(node, MappingNode):
+        yield from _of_map(node, lines)
+    elif isinstance(node, SequenceNode):
+        for item in node.value:
+            yield from _of(item, lines)
+
+
+def _of_scalar(node: ScalarNode, is_key: bool) -> Iterator[str]:
+    tag, written = yamlnodes.resolved(node)
+    if tag == FLOAT and _WHOLE(node.value) and abs(float(written)) >= 2**63:
+        yield "this whole number has more than 64 bits and becomes inexact: put it in quotes"
+    elif tag == BINARY:
+        yield "these bytes are no text: Python checks get bytes"
+    elif read := _read_by_python(tag, written, is_key):
+        yield f"node agents read {'a text' if tag == STR else 'a number'} here, Python checks {read}"
+
+
+def _of_block(node: ScalarNode, lines: Sequence[str]) -> Iterator[Oddity]:
+    """The first line that looks like a comment and is none: a script may have many."""
+    if node.style in ("|", ">"):
+        numbers = range(node.start_mark.line + 1, node.end_mark.line)
+        if first := next((number for number in numbers if _COMMENT(lines[number])), None):
+            yield Oddity(first + 1, "what begins with # in a block of text is part of the text, and no comment")
+
+
+def _read_by_python(tag: str, written: str, is_key: bool) -> str:
+    """What Python checks read of a scalar as it is sent, when that is something else. As words."""
+    if tag in (STR, MERGE) and scalars.style_of(written) is not None:
+        return ""
+    if is_key and written == "<<":
+        # In quotes it merges, too, and is not in what is sent.
+        return ""
+    theirs = _PYYAML.resolve(ScalarNode, written, (True, False))
+    if theirs == (STR if tag == MERGE else tag) or {tag, theirs} == {INT, FLOAT}:
+        return ""
+    try:
+        # As a key some are texts that are none as a value.
+        loaded = yaml.load(f"? {written}\n: 0" if is_key else f"- {written}", yaml.CSafeLoader)
+        value = next(iter(loaded))
+    except (yaml.YAMLError, ValueError):
+        return "can't load the config"
+    if tag == STR and value == written:
+        return ""
+    return f"read {_READ_AS.get(type(value), 'something else')}"
+
+
+def _of_map(node: MappingNode, lines: Sequence[str]) -> Iterator[Oddity]:
+    own: set[tuple[str, str]] = set()
+    for key, value in node.value:
+        yield from _of(value, lines)
+        line = key.start_mark.line + 1
+        if key.tag == MERGE:
+            if any(own & _keys(source) for source in yamlnodes.merge_sources(value)):
+                yield Oddity(
+                    line, "a merge key overrides what stands before it in the same map: it belongs to the beginning"
+                )
+            continue
+        yield from _of(key, lines, is_key=True)
+        if not isinstance(key, ScalarNode):
+            continue
+        tag, written = yamlnodes.resolved(key)
+        identity = (INT if tag == FLOAT else tag, written)
+        if identity in own:
+            named = f"the key {key.value}" if _WORD(key.value) else "a key"
+            yield Oddity(line, f"{named} stands twice in one map: the last one counts")
+        own.add(identity)
+
+
+def _keys(node: MappingNode) -> set[tuple[str, str]]:
+    return {yamlnodes.resolved(key) for key, _ in node.value if isinstance(key, ScalarNode)}
+
+
+def _of_documents(text: str) -> Iterator[Oddity]:
+    """Whatever follows the first document, if it says anything."""
+    if not _DOCUMENTS(text):
+        return
+    ended = 0
+    try:
+        for event in yaml.parse(text, yaml.CSafeLoader):
+            if isinstance(event, yaml.DocumentEndEvent):
+                ended = ended or _line(event)
+            elif ended and isinstance(event, yaml.NodeEvent) and not _is_empty(event):
+                yield Oddity(_line(event), "a second document begins here: only the first one is read")
+                return
+    except yaml.YAMLError:
+        yield Oddity(max(ended, 1), "what follows the first document is not read, and is no YAML")
+
+
+def _line(event: yaml.Event) -> int:
+    return event.start_mark.line + 1 if event.start_mark else 1
+
+
+def _is_empty(event: yaml.NodeEvent) -> bool:
+    return isinstance(event, yaml.ScalarEvent) and not event.value and event.implicit[0]

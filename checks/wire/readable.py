@@ -1,0 +1,59 @@
+"""A config as people read it: all of its fields as one text, and what in its names is secret."""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from checks.wire import scrub, yamlnodes
+
+TEXTS = ("init_config", "metric_config", "logs")
+_compact_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+
+def readable(body: Mapping[str, Any]) -> str:
+    """The whole config as YAML, without what is empty."""
+    values = {key: value for key, value in body.items() if value}
+    instances = "".join(_indented("- ", text) for text in values.pop("instances", ()))
+    lines = [f"check_name: {yamlnodes.one_line(values.pop('check_name'))}\n"]
+    lines += [_block(key, values.pop(key)) for key in ("init_config",) if key in values]
+    lines.append(f"instances:\n{instances}" if instances else "instances: []\n")
+    lines += [_block(key, value) if key in TEXTS else f"{key}: {_inline(value)}\n" for key, value in values.items()]
+    return "".join(lines)
+
+
+def sent_by(text: str, source: str, provider: str) -> str:
+    """The same readable config as if this source had sent it."""
+    for key, value in (("source", source), ("provider", provider)):
+        line = f"{key}: {yamlnodes.one_line(value)}".replace("\\", r"\\")
+        text = re.sub(f"^{key}: .*$", line, text, count=1, flags=re.MULTILINE)
+    return text
+
+
+def _block(key: str, text: str) -> str:
+    return f"{key}: {{}}\n" if text.strip() == "{}" else f"{key}:\n{_indented('  ', text)}"
+
+
+def _inline(value: Any) -> str:
+    return yamlnodes.one_line(value) if isinstance(value, str) else _compact_json(value)
+
+
+def _indented(first: str, text: str) -> str:
+    return first + text.removesuffix("\n").replace("\n", "\n  ") + "\n"
+
+
+def hidden_fields(body: Mapping[str, Any]) -> dict[str, Any]:
+    """The other fields that people see otherwise than they are sent: names may be addresses with a password."""
+    shown = {key: _scrubbed(value) for key, value in body.items() if key not in (*TEXTS, "instances")}
+    return {key: value for key, value in shown.items() if value != body[key]}
+
+
+def _scrubbed(value: Any) -> Any:
+    if isinstance(value, str):
+        return scrub.scrub(value)
+    if isinstance(value, Mapping):
+        return {
+            scrub.scrub(str(key)): scrub.MASK if scrub.is_secret(str(key)) and one else _scrubbed(one)
+            for key, one in value.items()
+        }
+    return type(value)(map(_scrubbed, value)) if isinstance(value, list | tuple) else value

@@ -1,0 +1,94 @@
+"""Hides secrets in the YAML of what people read. What a secret is, in keys and in texts, is clusteragent.lib.scrub's matter."""
+
+import re
+
+from yaml import MappingNode, Node, ScalarNode, SequenceNode
+
+from checks.wire import yamlnodes
+from clusteragent.lib.scrub import (
+    MASK,
+    VERSION,
+    is_key_file,
+    is_secret,
+    may_hold_secrets,
+    says_nothing,
+    scrub,
+    scrub_value,
+)
+
+__all__ = ["MASK", "VERSION", "hide", "is_secret", "may_hold_secrets", "scrub"]
+
+# In a map of two or more: what names something, and what says what that is.
+_NAMES = re.compile(
+    r"\w*(?:name|key)|header|variable|var|env|param(?:eter)?|option|property|field|attribute|id|k|n", re.IGNORECASE
+)
+_is_name = re.compile(r"[\w.-]+").fullmatch
+_VALUES = re.compile(r"\w*value|val|v|contents?|data|default|text", re.IGNORECASE)
+
+
+def hide(node: Node, secret: bool = False, key: str = "") -> None:
+    """Hide the secrets of a tree in place; all of it when it is secret itself. key: what it stands under."""
+    if isinstance(node, ScalarNode):
+        _hide_scalar(node, secret, key)
+    elif isinstance(node, MappingNode):
+        _hide_map(node, secret)
+    elif isinstance(node, SequenceNode):
+        _hide_items(node, secret, key)
+
+
+def _hide_scalar(node: ScalarNode, secret: bool, key: str) -> None:
+    if secret:
+        shown = node.value if _tells_nothing(node) else MASK
+    else:
+        shown = scrub_value(key, node.value) if not _tells_nothing(node) else node.value
+    if shown != node.value:
+        yamlnodes.set_text(node, shown)
+
+
+def _tells_nothing(node: ScalarNode) -> bool:
+    if node.tag == yamlnodes.STR:
+        return says_nothing(node.value)
+    return node.tag == yamlnodes.NULL or (node.tag == yamlnodes.BOOL and node.value.lower() in ("true", "false"))
+
+
+def _hide_map(node: MappingNode, secret: bool) -> None:
+    """What stands under a secret key, or under `value` beside the secret's name."""
+    node.tag = yamlnodes.MAP if secret else node.tag
+    named = any(_NAMES.fullmatch(key.value) and _names_secret(value) for key, value in node.value)
+    for key, value in node.value:
+        below = is_secret(key.value) and not (isinstance(value, ScalarNode) and is_key_file(key.value, value.value))
+        hide(value, secret or below or (named and _VALUES.fullmatch(key.value) is not None), key.value)
+        # No token is so short, and keys are the half of what is looked at.
+        if len(key.value) >= 10 or not _is_name(key.value):
+            hide(key)
+
+
+def _hide_items(node: SequenceNode, secret: bool, key: str) -> None:
+    """A list's items, the argument that follows a flag like `--password`, and what a pair says of a secret that it names."""
+    node.tag = yamlnodes.SEQ if secret else node.tag
+    line = None if secret else _hidden_as_a_line(node)
+    after = False
+    for number, item in enumerate(node.value):
+        if line and not after:
+            yamlnodes.set_text(item, line[number])
+        hide(item, secret or after, key)
+        after = _names_secret(item) and (_is_flag(item.value) or (len(node.value) == 2 and bool(_is_name(item.value))))
+
+
+def _hidden_as_a_line(node: SequenceNode) -> list[str] | None:
+    """The words of a command, given as a list, without what it is told: None where the list is no such thing."""
+    words = [item.value for item in node.value if isinstance(item, ScalarNode)]
+    if len(words) != len(node.value) or len(words) < 2 or not any(word.startswith("-") for word in words):
+        return None
+    if any(not word or word != "".join(word.split()) for word in words):
+        return None
+    shown = scrub(" ".join(words)).split(" ")
+    return shown if len(shown) == len(words) and shown != words else None
+
+
+def _is_flag(text: str) -> bool:
+    return text.startswith("-") and "=" not in text
+
+
+def _names_secret(node: Node) -> bool:
+    return isinstance(node, ScalarNode) and is_secret(node.value)

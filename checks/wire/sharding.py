@@ -1,0 +1,258 @@
+"""Cutting a config into shards, which are dispatched each for itself, and putting them together again.
+
+What is cut, and into what, is the Datadog Cluster Agent's. Pure: no database, no options.
+"""
+
+import re
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from yaml import MappingNode, Node, ScalarNode, SequenceNode
+
+from checks.wire import yamlnodes
+from checks.wire.patching import IntegrationConfig
+from checks.wire.yamlnodes import OddYAML
+
+KSM = "kubernetes_state_core"
+_SERVICE_ID = "#instance-shard-"
+# Each shard repeats what its config has besides instances. What would become too much is dispatched whole.
+MOST_REPEATED = 64 * 1024 * 1024
+# Shards by hash of one config. The peer knows no limit, and a slip would make it a million.
+MOST_BY_HASH = 1000
+_PODS, _NODES, _OTHERS = range(3)
+_CRITERIA = ("namespace", "resource")
+_INT, _FLOAT = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
+
+# What the check collects when its instance does not say: kube-state-metrics' defaults and `endpoints`. Newer resources are
+# left out, since agents whose kube-state-metrics does not know one refuse the whole instance.
+_DEFAULT_COLLECTORS = (
+    "certificatesigningrequests", "configmaps", "cronjobs", "daemonsets", "deployments", "endpoints",
+    "horizontalpodautoscalers", "ingresses", "jobs", "leases", "limitranges", "mutatingwebhookconfigurations",
+    "namespaces", "networkpolicies", "nodes", "persistentvolumeclaims", "persistentvolumes", "poddisruptionbudgets",
+    "pods", "replicasets", "replicationcontrollers", "resourcequotas", "secrets", "services", "statefulsets",
+    "storageclasses", "validatingwebhookconfigurations", "volumeattachments",
+)  # fmt: skip
+
+
+def key_of(parent: str, number: int) -> str:
+    """The key of a shard's origin."""
+    return f"{parent}#{number}"
+
+
+def parent_of(key: str) -> str:
+    """The key whose config was cut into the shard of this key; the key itself when it is no shard's."""
+    parent, _, number = key.rpartition("#")
+    return parent if number.isascii() and number.isdecimal() else key
+
+
+def is_shard(key: str) -> bool:
+    return parent_of(key) != key
+
+
+def cut(
+    config: IntegrationConfig, *, resources: bool, instances: bool, excluded: Container[str] = ()
+) -> dict[int, IntegrationConfig]:
+    """The shards by their numbers; none when the config is dispatched whole.
+
+    resources: cut kubernetes_state_core by groups of collectors, or by hash where its instance asks for that. instances: cut
+    the others by instance, but for checks that are excluded. The number of a shard says which part it is, so that one part
+    can come and go without the others.
+    """
+    if not config.cluster_check or config.is_endpoint:
+        return {}
+    if config.name == KSM:
+        return _of_ksm(config) if resources else {}
+    if not instances or len(config.instances) < 2 or config.name in excluded or (config.logs or "").strip():
+        return {}
+    if repeated(config) * len(config.instances) > MOST_REPEATED:
+        return {}
+    # The number in the service ID keeps shards apart that say the same.
+    return {
+        number: replace(config, instances=(instance,), service_id=f"{config.service_id}{_SERVICE_ID}{number}")
+        for number, instance in enumerate(config.instances)
+    }
+
+
+def repeated(config: IntegrationConfig) -> int:
+    """How many characters of the config each of its shards has, at most."""
+    instances = sum(map(len, config.instances)) if config.name == KSM else 0
+    return len(config.init_config or "") + len(config.metric_config or "") + instances
+
+
+def not_followed(config: IntegrationConfig) -> str:
+    """Why kubernetes_state_core is dispatched whole although its instance asks for shards by hash; mostly nothing."""
+    request, _ = _requested(config)
+    if request and (why := request.wrong or _too_much(config, request.count)):
+        return f"it asks for shards by hash and is dispatched whole: {why}"
+    return ""
+
+
+def left_out(config: IntegrationConfig) -> str:
+    """What of kubernetes_state_core is in none of the shards by hash; mostly nothing."""
+    request, aggregates = _requested(config)
+    if request is None or not_followed(config) or len(aggregates) < 2:
+        return ""
+    return f"{len(aggregates) - 1} of {len(aggregates)} instances of cluster_aggregates_only left out: each counts all pods"
+
+
+def _requested(config: IntegrationConfig) -> "tuple[_Request | None, tuple[str, ...]]":
+    """The shards by hash that a config asks for, and the instances that ride with them."""
+    if config.name != KSM or not config.cluster_check or config.is_endpoint:
+        return None, ()
+    root, aggregates = _classified(config)
+    return (_by_hash(root) if root is not None else None), aggregates
+
+
+def whole(shards: Mapping[int, IntegrationConfig]) -> IntegrationConfig:
+    """A config that is cut into these shards."""
+    parts = [shards[number] for number in sorted(shards)]
+    texts = [instance for part in parts for instance in part.instances]
+    if parts[0].name == KSM:
+        return replace(parts[0], instances=tuple(_joined(texts)))
+    return replace(parts[0], instances=tuple(texts), service_id=parts[0].service_id.rpartition(_SERVICE_ID)[0])
+
+
+def grouped(collectors: Iterable[str]) -> dict[int, list[str]]:
+    """The collectors that go into the shard of each number: pods are many, nodes are wide, the others are together."""
+    groups: dict[int, list[str]] = {}
+    for collector in sorted(set(collectors)):
+        groups.setdefault({"pods": _PODS, "nodes": _NODES}.get(collector, _OTHERS), []).append(collector)
+    return groups
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """Shards by hash, as an instance asks for them. wrong: what can't be as it stands."""
+
+    criteria: list[str]
+    count: int
+    wrong: str = ""
+
+
+def _classified(config: IntegrationConfig) -> tuple[MappingNode | None, tuple[str, ...]]:
+    """The only instance that can be cut, None when there is not just one, and those that ride with it."""
+    try:
+        roots = [yamlnodes.read(instance) for instance in config.instances]
+    except OddYAML:
+        return None, ()
+    aggregates = tuple(text for text, root in zip(config.instances, roots, strict=True) if _only_aggregates(root))
+    others = [root for root in roots if not _only_aggregates(root)]
+    root = others[0] if len(others) == 1 else None
+    return (root if isinstance(root, MappingNode) else None), aggregates
+
+
+def _of_ksm(config: IntegrationConfig) -> dict[int, IntegrationConfig]:
+    root, aggregates = _classified(config)
+    if root is None:
+        return {}
+    request = _by_hash(root)
+    if request is None:
+        return _by_resources(config, root, aggregates)
+    # One that can't be followed is not cut otherwise: nobody asked for that.
+    if request.wrong or _too_much(config, request.count):
+        return {}
+    parts = [_hashed(root, request, number) for number in range(request.count)]
+    # Those that count all pods count them once, wherever there is room for that.
+    parts += [_without_election(yamlnodes.read(text)) for text in aggregates[:1]]
+    return {number: replace(config, instances=(part,)) for number, part in enumerate(parts)}
+
+
+def _by_hash(root: MappingNode) -> _Request | None:
+    """What the instance asks for; None when it doesn't: null and an empty list are no request."""
+    wanted, number = yamlnodes.get(root, "shard_criteria"), yamlnodes.get(root, "shard_count")
+    count = _whole_number(number)
+    if yamlnodes.is_null(wanted) or (isinstance(wanted, SequenceNode) and not wanted.value):
+        return _Request([], 0, "shard_count is not a whole number") if count is None else None
+    items = wanted.value if isinstance(wanted, SequenceNode) else []
+    criteria = [item.value for item in items if isinstance(item, ScalarNode)]
+    if not items or set(criteria) - set(_CRITERIA) or len(set(criteria)) < len(items):
+        return _Request([], 0, f"shard_criteria is not a list of {' or '.join(_CRITERIA)}, each once at most")
+    if count is None or not 2 <= count <= MOST_BY_HASH:
+        return _Request([], 0, f"shard_count is not a whole number from 2 to {MOST_BY_HASH}")
+    return _Request(sorted(criteria), count)
+
+
+def _whole_number(node: Node | None) -> int | None:
+    """What the peer takes a scalar for where it wants a whole number; None for what it refuses. A null is 0."""
+    if yamlnodes.is_null(node):
+        return 0
+    if not isinstance(node, ScalarNode) or node.tag not in (_INT, _FLOAT):
+        return None
+    text = node.value.replace("_", "").lower()
+    try:
+        if node.tag == _FLOAT:
+            return int(float(text))
+        return int(text, 8 if re.match(r"[+-]?0\d", text) else 0)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _too_much(config: IntegrationConfig, count: int) -> str:
+    size = repeated(config) * count
+    return f"its shards would have {size} characters, allowed are {MOST_REPEATED}" if size > MOST_REPEATED else ""
+
+
+def _by_resources(
+    config: IntegrationConfig, root: MappingNode, aggregates: tuple[str, ...]
+) -> dict[int, IntegrationConfig]:
+    groups = grouped(_collectors(root))
+    if len(groups) < 2:
+        return {}
+    shards: dict[int, tuple[str, ...]] = {number: (_collecting(root, group),) for number, group in groups.items()}
+    if aggregates:
+        # They belong to the pods.
+        shards[_PODS] = (*shards.get(_PODS, ()), *aggregates)
+    return {number: replace(config, instances=shards[number]) for number in sorted(shards)}
+
+
+def _only_aggregates(root: Node | None) -> bool:
+    mode = yamlnodes.get(root, "pod_collection_mode") if isinstance(root, MappingNode) else None
+    return isinstance(mode, ScalarNode) and mode.value == "cluster_aggregates_only"
+
+
+def _collectors(root: MappingNode) -> list[str]:
+    """What the instance collects; nothing when it can't be told."""
+    node = yamlnodes.get(root, "collectors")
+    if yamlnodes.is_null(node) or (isinstance(node, SequenceNode) and not node.value):
+        return list(_DEFAULT_COLLECTORS)
+    items = node.value if isinstance(node, SequenceNode) else []
+    return [item.value for item in items] if all(isinstance(item, ScalarNode) for item in items) else []
+
+
+def _collecting(root: MappingNode, collectors: list[str]) -> str:
+    """The instance's text when it collects just these."""
+    return _without_election(root, collectors=yamlnodes.sequence(collectors))
+
+
+def _hashed(root: MappingNode, request: _Request, number: int | None) -> str:
+    """The instance's text as the shard of this number; without one, as all of them together."""
+    parts: dict[str, Node] = {
+        "shard_criteria": yamlnodes.sequence(request.criteria),
+        "shard_count": ScalarNode(_INT, str(request.count)),
+    }
+    if number is not None:
+        parts["shard_id"] = ScalarNode(_INT, str(number))
+    return _without_election(root, **parts)
+
+
+def _without_election(root: Node | None, **parts: Node) -> str:
+    """The instance's text with these keys. Shards don't elect a leader: each runs once in the cluster anyway."""
+    assert isinstance(root, MappingNode)
+    instance = MappingNode(root.tag, root.value, flow_style=False)
+    for key, value in (parts | {"skip_leader_election": yamlnodes.true()}).items():
+        yamlnodes.put(instance, key, value)
+    return yamlnodes.write(instance)
+
+
+def _joined(texts: Iterable[str]) -> Iterable[str]:
+    """The one instance that all shards were cut from, and what rode with them."""
+    read = {text: yamlnodes.read(text) for text in texts}
+    parts = [root for root in read.values() if isinstance(root, MappingNode) and not _only_aggregates(root)]
+    if not parts:
+        # What was to be cut could not be patched, and only its riders are there.
+        return tuple(texts)
+    if (request := _by_hash(parts[0])) and not request.wrong:
+        root = MappingNode(parts[0].tag, [pair for pair in parts[0].value if pair[0].value != "shard_id"])
+        return _hashed(root, request, None), *(text for text, root in read.items() if _only_aggregates(root))
+    collectors = sorted({collector for part in parts for collector in _collectors(part)})
+    return _collecting(parts[0], collectors), *(text for text, root in read.items() if _only_aggregates(root))

@@ -1,0 +1,431 @@
+"""YAML as composed nodes: texts are read, changed and written without any scalar becoming a Python value.
+
+`12:30:45`, `010`, `1e3` or `yes` mean different things to different parsers; here each stays the letters it was. Tags are
+those that the node agents' library gives.
+"""
+
+import bisect
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+from yaml import MappingNode, Node, ScalarNode, SequenceNode
+
+from checks.wire import scalars, yamlerrors
+from checks.wire.scalars import MERGE
+
+MAX_BYTES = 1024 * 1024
+MAX_NODES = 100_000
+MAX_DEPTH = 50
+
+BOOL, NULL, STR = scalars.BOOL, scalars.NULL, scalars.STR
+MAP = "tag:yaml.org,2002:map"
+SEQ = "tag:yaml.org,2002:seq"
+
+# libyaml composes by recursion in C and crashes the process when a text nests some thousand deep; 400 deep fits into
+# a thread's stack of 256 KiB. Every collection, and every item of one, costs at least one of these characters, so a
+# text with few of them needs no survey.
+_INDICATORS = "[{-?:,"
+_HARMLESS_INDICATORS = 400
+
+# Texts that every YAML parser in the field reads as themselves when unquoted, so that quotes make no difference.
+_SURELY_TEXT = re.compile(r"[A-Za-z][!-~]*(?: [!-~]+)*").fullmatch
+_READ_AS_OTHERS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf", "infinity"}
+
+_DOCUMENT_MARK = re.compile(r"^\ufeff?(?:---|\.\.\.)(?=\s|\Z)", re.MULTILINE)
+_CONTENT = re.compile(r"^(?!%)\ufeff?(?:(?:---|\.\.\.)(?=\s|\Z))?+[^\S\n]*+[^#\s]", re.MULTILINE)
+
+_COLLECTIONS: dict[type[Node], str] = {SequenceNode: SEQ, MappingNode: MAP}
+
+
+# In brackets the node agents' library takes `a:` before a comma or a bracket for a text, where libyaml refuses the colon: it
+# gets another character in its place.
+_REFUSED_COLON, _COLON, _MOST_COLONS = "found unexpected ':'", "\ue001", 20
+
+# `! 12` is a text. The composer takes it for what it takes `12` for.
+_NON_SPECIFIC = re.compile(r"(?:^|[\s\[{,])!(?=\s)").search
+
+
+class _Resolver:
+    """The rules of yaml.v2 in place of PyYAML's."""
+
+    def resolve(self, kind: type[Node], value: str, implicit: tuple[bool, bool]) -> str:
+        if kind is ScalarNode:
+            return scalars.tag_of(value) if implicit[0] else STR
+        return _COLLECTIONS[kind]
+
+    def descend_resolver(self, *_: object) -> None: ...
+
+    def ascend_resolver(self) -> None: ...
+
+
+class _Loader(_Resolver, yaml.CSafeLoader):
+    """libyaml's parser."""
+
+
+class _Dumper(_Resolver, yaml.CSafeDumper):
+    """libyaml's emitter."""
+
+
+class OddYAML(ValueError):
+    """The text is not YAML that we take. Its message never repeats what stands in the text."""
+
+    def __init__(self, problem: str, at: Node | yaml.Event | None = None, line: int | None = None) -> None:
+        if at is not None and at.start_mark is not None:
+            line = at.start_mark.line + 1
+        self.problem, self.line = problem, line
+        super().__init__(problem if line is None else f"line {line}: {problem}")
+
+
+def read(text: str) -> Node | None:
+    """The text's first document as a tree in its one form (see `settle`), None when it has none. Raises OddYAML."""
+    root = compose(text)
+    if root is not None:
+        settle(root)
+    return root
+
+
+def compose(text: str) -> Node | None:
+    """The text's first document as it stands, None when it has none. No part of the tree is another's. Raises OddYAML.
+
+    At most MAX_BYTES of UTF-8 and, with aliases expanded, MAX_NODES nodes, MAX_BYTES in scalars and MAX_DEPTH
+    collections in each other.
+    """
+    _refuse_unstorable(text)
+    first, _ = documents(text)
+    mended = first
+    for _ in range(_MOST_COLONS):
+        try:
+            root = _document(mended)
+        except yaml.MarkedYAMLError as error:
+            if error.problem == _REFUSED_COLON and error.problem_mark is not None and _COLON not in first:
+                mended = _with_colon_hidden(mended, error.problem_mark)
+                continue
+            problem, line = yamlerrors.explain(first, error)
+            raise OddYAML(problem, line=line) from None
+        except yaml.reader.ReaderError as error:
+            raise OddYAML(error.reason, line=first.encode().count(b"\n", 0, error.position) + 1) from None
+        if root is not None and mended is not first:
+            _put_colons_back(root)
+        return root
+    raise OddYAML(f"has more than {_MOST_COLONS} colons before a comma or a bracket: put them in quotes")
+
+
+def documents(text: str) -> tuple[str, str]:
+    """The first document, and what follows it: readers in the field read no other one."""
+    begun = False
+    for mark in _DOCUMENT_MARK.finditer(text):
+        if begun or mark[0].endswith("...") or says_something(text[: mark.start()]):
+            return text[: mark.start()], text[mark.start() :]
+        begun = True
+    return text, ""
+
+
+def says_something(text: str) -> bool:
+    """Whether there is more than blank lines, comments, directives and marks of documents."""
+    return _CONTENT.search(text) is not None
+
+
+def _document(text: str) -> Node | None:
+    if "*" in text or sum(map(text.count, _INDICATORS)) > _HARMLESS_INDICATORS:
+        _survey(text)
+    return _expanded(text) if "*" in text or _NON_SPECIFIC(text) else _composed(text)
+
+
+def _with_colon_hidden(text: str, mark: yaml.Mark) -> str:
+    # Marks don't count a byte order mark.
+    at = mark.index + text.startswith("\ufeff")
+    return f"{text[:at]}{_COLON}{text[at + 1 :]}"
+
+
+def _put_colons_back(node: Node) -> None:
+    if isinstance(node, ScalarNode):
+        node.value = node.value.replace(_COLON, ":")
+    for part in node.value if isinstance(node, SequenceNode) else ():
+        _put_colons_back(part)
+    for pair in node.value if isinstance(node, MappingNode) else ():
+        for part in pair:
+            _put_colons_back(part)
+
+
+def write(node: Node) -> str:
+    """The tree as block YAML with sorted keys. Raises OddYAML for what YAML can't hold."""
+    try:
+        text: str = yaml.serialize(node, Dumper=_Dumper, allow_unicode=True)
+    except (yaml.YAMLError, ValueError):
+        raise OddYAML("holds a tag or a character that can't be written", node) from None
+    return text.removesuffix("...\n") if text.endswith("\n...\n") else text
+
+
+def one_line(text: str) -> str:
+    """The text as it can stand in a line of block YAML."""
+    plain = _style(text) is None and ": " not in text and " #" not in text and not text.endswith(":")
+    return text if plain else json.dumps(text, ensure_ascii=False)
+
+
+def nodes(root: Node) -> Iterator[Node]:
+    """Every part of a tree. Not by recursion: it may be deep."""
+    waiting = [root]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        if isinstance(node, MappingNode):
+            waiting += [part for pair in node.value for part in pair]
+        elif isinstance(node, SequenceNode):
+            waiting += node.value
+
+
+def get(node: MappingNode, key: str) -> Node | None:
+    """The value under a key of text."""
+    for name, value in node.value:
+        if name.value == key and name.tag == STR:
+            found: Node = value
+            return found
+    return None
+
+
+def put(node: MappingNode, key: str, value: Node) -> None:
+    """Set a key of text, keeping the order of the keys."""
+    node.value = [pair for pair in node.value if pair[0].value != key or pair[0].tag != STR]
+    bisect.insort(node.value, (text_node(key), value), key=_order)
+
+
+def text_node(text: str) -> ScalarNode:
+    """A scalar that every parser reads as this text."""
+    return ScalarNode(STR, text, style=_style(text))
+
+
+def set_text(node: ScalarNode, text: str) -> None:
+    """Make a scalar hold this text, whatever it held."""
+    node.tag, node.value, node.style = STR, text, _style(text)
+
+
+def sequence(items: list[str]) -> SequenceNode:
+    """A list of texts."""
+    return SequenceNode(SEQ, [text_node(item) for item in items], flow_style=False)
+
+
+def mapping() -> MappingNode:
+    """An empty map."""
+    return MappingNode(MAP, [], flow_style=False)
+
+
+def true() -> ScalarNode:
+    """The scalar `true`."""
+    return ScalarNode(BOOL, "true")
+
+
+def is_null(node: Node | None) -> bool:
+    """Whether there is nothing, or a null."""
+    return node is None or node.tag == NULL
+
+
+def is_true(node: Node) -> bool:
+    """Whether it is one of the words for true, without quotes."""
+    return isinstance(node, ScalarNode) and scalars.value_of(node.tag, node.value)[1] == "true"
+
+
+def _refuse_unstorable(text: str) -> None:
+    if "\0" in text:
+        raise OddYAML("holds a NUL character")
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        raise OddYAML("is not valid UTF-8") from None
+    if size > MAX_BYTES:
+        raise OddYAML(f"has {size} bytes, allowed are {MAX_BYTES}")
+
+
+class _Extent:
+    """How far a part of a text reaches once its aliases are expanded."""
+
+    __slots__ = ("anchor", "depth", "nodes", "size")
+
+    def __init__(self, anchor: str | None, size: int = 0, depth: int = 0) -> None:
+        self.anchor, self.nodes, self.size, self.depth = anchor, 1, size, depth
+
+    def take(self, part: "_Extent", event: yaml.Event) -> None:
+        self.nodes += part.nodes
+        self.size += part.size
+        self.depth = max(self.depth, part.depth + 1)
+        if self.nodes > MAX_NODES:
+            raise OddYAML(f"has more than {MAX_NODES} nodes", event)
+        if self.size > MAX_BYTES:
+            raise OddYAML(f"expands to more than {MAX_BYTES} bytes", event)
+
+
+def _survey(text: str) -> None:
+    """Refuse what is too much, from the parser's events alone: nothing is built, nothing recurses."""
+    anchored: dict[str, _Extent] = {}
+    open_parts = [_Extent(None)]
+    for event in _events(text):
+        if isinstance(event, yaml.CollectionStartEvent):
+            open_parts.append(_Extent(event.anchor, depth=1))
+        elif isinstance(event, yaml.CollectionEndEvent):
+            part = open_parts.pop()
+            _close(part, open_parts, anchored, event)
+        elif isinstance(event, yaml.ScalarEvent):
+            _close(_Extent(event.anchor, len(event.value)), open_parts, anchored, event)
+        elif isinstance(event, yaml.AliasEvent):
+            _close(_aliased(event, anchored, open_parts), open_parts, anchored, event)
+        if len(open_parts) > MAX_DEPTH + 1:
+            raise OddYAML(f"nests deeper than {MAX_DEPTH}", event)
+
+
+def _close(part: _Extent, open_parts: list[_Extent], anchored: dict[str, _Extent], event: yaml.Event) -> None:
+    if part.anchor is not None:
+        anchored[part.anchor] = part
+    open_parts[-1].take(part, event)
+    if len(open_parts) - 1 + part.depth > MAX_DEPTH:
+        raise OddYAML(f"nests deeper than {MAX_DEPTH}", event)
+
+
+def _aliased(event: yaml.AliasEvent, anchored: dict[str, _Extent], open_parts: list[_Extent]) -> _Extent:
+    if any(part.anchor == event.anchor for part in open_parts):
+        raise OddYAML("an alias stands inside of what it names", event)
+    if event.anchor not in anchored:
+        raise OddYAML("an alias names nothing before it: put a text that begins with * in quotes", event)
+    return anchored[event.anchor]
+
+
+def _events(text: str) -> Iterator[yaml.Event]:
+    """The events of the first document."""
+    for event in yaml.parse(text, _Loader):
+        if isinstance(event, yaml.DocumentEndEvent):
+            return
+        yield event
+
+
+def _composed(text: str) -> Node | None:
+    """The tree of a text without aliases and `!`."""
+    loader = _Loader(text)
+    try:
+        root: Node | None = loader.get_node() if loader.check_node() else None
+    except yaml.composer.ComposerError:
+        # An anchor that is named twice.
+        return _expanded(text)
+    finally:
+        loader.dispose()
+    return root
+
+
+def _expanded(text: str) -> Node | None:
+    """The tree of a text, a copy in place of each alias. Of equal anchors the last before an alias counts."""
+    anchored: dict[str, Node] = {}
+    parts: list[list[Node]] = [[]]
+    begun: list[yaml.CollectionStartEvent] = []
+    for event in _events(text):
+        if isinstance(event, yaml.CollectionStartEvent):
+            parts.append([])
+            begun.append(event)
+        elif isinstance(event, yaml.AliasEvent):
+            parts[-1].append(_copy(anchored[event.anchor or ""]))
+        elif isinstance(event, yaml.ScalarEvent | yaml.CollectionEndEvent):
+            start = event if isinstance(event, yaml.ScalarEvent) else begun.pop()
+            node = _node(start, [] if start is event else parts.pop())
+            parts[-1].append(node)
+            if start.anchor is not None:
+                anchored[start.anchor] = node
+    return parts[0][0] if parts[0] else None
+
+
+def _node(event: yaml.ScalarEvent | yaml.CollectionStartEvent, parts: list[Node]) -> Node:
+    start: Any = event.start_mark
+    end: Any = event.end_mark
+    if isinstance(event, yaml.ScalarEvent):
+        is_plain = event.tag is None and event.implicit[0]
+        tag = scalars.tag_of(event.value) if is_plain else STR if event.tag in (None, "!") else event.tag
+        return ScalarNode(tag, event.value, start, end, style=event.style)
+    if isinstance(event, yaml.MappingStartEvent):
+        return MappingNode(event.tag or MAP, list(zip(parts[::2], parts[1::2], strict=True)), start)
+    return SequenceNode(event.tag or SEQ, parts, start)
+
+
+def _copy(node: Node) -> Node:
+    if isinstance(node, ScalarNode):
+        return ScalarNode(node.tag, node.value, node.start_mark, node.end_mark, style=node.style)
+    if isinstance(node, MappingNode):
+        pairs = [(_copy(key), _copy(value)) for key, value in node.value]
+        return MappingNode(node.tag, pairs, node.start_mark)
+    return SequenceNode(node.tag, [_copy(item) for item in node.value], node.start_mark)
+
+
+def settle(node: Node, depth: int = 1) -> None:
+    """Give a tree the one form of all texts that say the same.
+
+    Block style, keys sorted, the last of equal keys kept (as parsers do), merge keys resolved, null spelled `null`,
+    quotes only where they could matter. Plain scalars keep their letters.
+    """
+    if isinstance(node, ScalarNode):
+        _settle_scalar(node)
+    elif depth > MAX_DEPTH:
+        raise OddYAML(f"nests deeper than {MAX_DEPTH}", node)
+    elif isinstance(node, MappingNode):
+        _settle_map(node, depth)
+    elif isinstance(node, SequenceNode):
+        node.flow_style = False
+        for item in node.value:
+            settle(item, depth + 1)
+
+
+def _settle_scalar(node: ScalarNode) -> None:
+    if node.tag != STR:
+        tag, _ = resolved(node)
+        if tag == NULL:
+            node.value = "null"
+        if scalars.tag_of(node.value) == node.tag:
+            node.style = None
+    elif node.style or "\n" in node.value:
+        node.style = _style(node.value)
+
+
+def resolved(node: ScalarNode) -> tuple[str, str]:
+    """Tag and text of what a scalar is for node agents. Raises OddYAML."""
+    try:
+        return scalars.value_of(node.tag, node.value)
+    except ValueError as error:
+        raise OddYAML(str(error), node) from None
+
+
+def _style(text: str) -> str | None:
+    """How a text is written: plain when no parser could take it for anything else, lines as lines, else in quotes."""
+    if _SURELY_TEXT(text) and text.lower() not in _READ_AS_OTHERS:
+        return None
+    if "\n" in text:
+        return "|"
+    return "'"
+
+
+def _settle_map(node: MappingNode, depth: int) -> None:
+    node.flow_style = False
+    pairs: dict[tuple[str, str], tuple[Node, Node]] = {}
+    for key, value in node.value:
+        if not isinstance(key, ScalarNode):
+            raise OddYAML(yamlerrors.NO_TEMPLATES if _is_template(key) else "a key is not a scalar", key)
+        _settle_scalar(key)
+        settle(value, depth + 1)
+        if key.tag == MERGE:
+            for source in merge_sources(value):
+                pairs.update({resolved(pair[0]): pair for pair in source.value})
+        else:
+            pairs[resolved(key)] = key, value
+    node.value = sorted(pairs.values(), key=_order)
+
+
+def _is_template(key: Node) -> bool:
+    """Whether a key is the inner half of `{{ … }}`."""
+    return isinstance(key, MappingNode) and bool(key.flow_style) and all(is_null(value) for _, value in key.value)
+
+
+def merge_sources(value: Node) -> Iterator[MappingNode]:
+    """The maps that a merge key brings. A later one overrides, and is what stands first in the text."""
+    for source in reversed(value.value) if isinstance(value, SequenceNode) else [value]:
+        if not isinstance(source, MappingNode):
+            raise OddYAML("a merge key names something that is not a map", value)
+        yield source
+
+
+def _order(pair: tuple[Node, Node]) -> tuple[str, str]:
+    return pair[0].value, pair[0].tag

@@ -1,0 +1,164 @@
+"""What operators do to configs from their list and their pages. What moves something is shown first, as a plan."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.db.models import Count, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.template.response import TemplateResponse
+from unfold.forms import ActionForm
+from unfold.widgets import UnfoldBooleanWidget
+
+from checks import dispatcher, plans
+from checks.dispatcher import REFUSALS, deciding
+from checks.models import Config
+from checks.wire.scrub import scrub
+from clusteragent.lib.words import numbered
+from nodes.models import Node
+from operators.admin.base import TABLE_ROWS, ReadOnlyAdmin, Table, link, list_url, row_url
+from operators.admin.orderforms import OrderForm, PauseForm, PinForm, ReassignForm
+
+MOST_NODES = 500
+TITLES = {"reassign": "Reassign configs", "pin": "Pin configs", "pause": "Pause configs"}
+# Of an action: more are done with narrower filters, one after the other.
+MOST_SELECTED = 20_000
+
+
+def _needing(permission: str) -> Callable[[Any, HttpRequest], bool]:
+    """What the admin asks before it offers an action."""
+    return lambda self, request: bool(request.user.has_perm(permission))
+
+
+class AcrossForm(ActionForm):
+    """The list's actions, for what is ticked or for all that match the filter. These are not counted before they are chosen."""
+
+    select_across = forms.BooleanField(
+        label="All that match the filter",
+        required=False,
+        widget=UnfoldBooleanWidget(attrs={"value": "1"}),
+    )
+
+
+class SteeringAdmin(ReadOnlyAdmin):
+    """The actions on configs. Which someone may do are the permissions to add and delete orders."""
+
+    action_form = AcrossForm
+    steering = ("reassign", "pin", "unpin", "pause", "resume", "isolate", "release")
+
+    has_reassign_permission = _needing("checks.change_assignment")
+    has_pin_permission = _needing("checks.add_pin")
+    has_unpin_permission = _needing("checks.delete_pin")
+    has_pause_permission = _needing("checks.add_pause")
+    has_resume_permission = _needing("checks.delete_pause")
+    has_isolate_permission = _needing("checks.add_isolation")
+    has_release_permission = _needing("checks.delete_isolation")
+
+    @admin.action(description="Reassign to a node…", permissions=["reassign"])
+    def reassign(self, request: HttpRequest, queryset: QuerySet[Config]) -> HttpResponse | None:
+        return self._plan(request, queryset, "reassign", ReassignForm)
+
+    @admin.action(description="Pin…", permissions=["pin"])
+    def pin(self, request: HttpRequest, queryset: QuerySet[Config]) -> HttpResponse | None:
+        return self._plan(request, queryset, "pin", PinForm)
+
+    @admin.action(description="Pause…", permissions=["pause"])
+    def pause(self, request: HttpRequest, queryset: QuerySet[Config]) -> HttpResponse | None:
+        return self._plan(request, queryset, "pause", PauseForm)
+
+    @admin.action(description="Unpin", permissions=["unpin"])
+    def unpin(self, request: HttpRequest, queryset: QuerySet[Config]) -> None:
+        if ids := self.ids(request, queryset):
+            messages.success(
+                request, f"{numbered(dispatcher.unpin(ids), 'config')} unpinned. They stay where they are."
+            )
+
+    @admin.action(description="Resume", permissions=["resume"])
+    def resume(self, request: HttpRequest, queryset: QuerySet[Config]) -> None:
+        ids = self.ids(request, queryset.filter(pause__isnull=False))
+        try:
+            plan, moves = plans.order(lambda: deciding.resume(ids), actor=request.user.get_username())
+        except plans.StalePlan as stale:
+            messages.error(request, f"Not resumed, since something changed: {scrub(str(stale))}.")
+            return
+        if plan.outcome:
+            messages.warning(request, scrub(plan.outcome))
+        waiting = f", {len(moves)} of them placed, the others dangle" if len(moves) < len(ids) else ""
+        messages.success(request, f"{numbered(len(ids), 'config')} resumed{waiting}.")
+
+    @admin.action(description="Isolate: leave it alone on its node…", permissions=["isolate"])
+    def isolate(self, request: HttpRequest, queryset: QuerySet[Config]) -> HttpResponse | None:
+        """Where the others on its node would go is shown first."""
+        ids = list(queryset.order_by("pk").values_list("pk", flat=True)[: TABLE_ROWS + 1])
+        if len(ids) > TABLE_ROWS:
+            messages.error(request, f"At most {TABLE_ROWS} configs are isolated at once: each takes a node for itself.")
+            return None
+        try:
+            decision = deciding.isolate(ids)
+        except REFUSALS as refusal:
+            messages.error(request, f"Not isolated: {refusal}.")
+            return None
+        return redirect(row_url(plans.store(decision, author=request.user.get_username())))
+
+    @admin.action(description="Release from isolation", permissions=["release"])
+    def release(self, request: HttpRequest, queryset: QuerySet[Config]) -> None:
+        if ids := self.ids(request, queryset):
+            messages.success(request, f"{numbered(dispatcher.release(ids), 'config')} released.")
+
+    def ids(self, request: HttpRequest, queryset: QuerySet[Config]) -> list[int]:
+        """The chosen configs; none when they are too many, and the operator is told so."""
+        ids = list(queryset.order_by("pk").values_list("pk", flat=True)[: MOST_SELECTED + 1])
+        if len(ids) <= MOST_SELECTED:
+            return ids
+        messages.error(request, f"More than {MOST_SELECTED} configs match. Narrow the filter.")
+        return []
+
+    def _plan(
+        self, request: HttpRequest, queryset: QuerySet[Config], action: str, form_class: type[OrderForm]
+    ) -> HttpResponse | None:
+        """Ask what is to be ordered; what it would move is then shown on the page of its plan."""
+        if request.POST.get("select_across") == "1":
+            # Whoever means all does not mean those that can't be meant.
+            queryset = queryset.filter(node_name="")
+        ids = self.ids(request, queryset)
+        if not ids:
+            return None
+        form = form_class(request.POST if "asked" in request.POST else None)
+        plan = form.plan(ids, request.user.get_username()) if form.is_valid() else None
+        if plan is not None:
+            return redirect(row_url(plan))
+        nodes = Node.objects.accepting().annotate(configs=Count("assignments")).order_by("configs", "name")
+        shown = queryset.filter(pk__in=ids[:TABLE_ROWS])
+        return self.ask(request, TITLES[action], action, ids, shown, form=form, nodes=nodes[:MOST_NODES])
+
+    def ask(
+        self, request: HttpRequest, title: str, action: str, ids: Sequence[int], shown: Iterable[Config], **context: Any
+    ) -> HttpResponse:
+        """The page between an action's choice and its deed."""
+        across = request.POST.get("select_across") == "1"
+        rows = [(link(config), self.owner(config), self.origins(config)) for config in shown]
+        context |= self.admin_site.each_context(request) | {
+            "title": title,
+            "action": action,
+            "opts": self.opts,
+            "number": len(ids),
+            "across": across,
+            # All that match are looked for anew, not named: they may be many.
+            "named": [] if across else ids,
+            "list_url": list_url(Config),
+            "table": Table("", ("config", "owner now", "origins"), rows),
+            "left": max(len(ids) - len(rows), 0),
+        }
+        return TemplateResponse(request, f"admin/checks/{action}.html", context)
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        if request.POST.get("select_across") == "1" and not request.POST.getlist(ACTION_CHECKBOX_NAME):
+            # Django runs no action on a selection without a row, also where all are meant.
+            posted = request.POST.copy()
+            posted[ACTION_CHECKBOX_NAME] = "0"
+            request.POST = posted  # type: ignore[assignment]
+        response: HttpResponse = super().changelist_view(request, extra_context)
+        return response

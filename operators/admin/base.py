@@ -1,0 +1,280 @@
+"""What the admin's pages share: lists that filter by nothing undeclared, lists that never count, rows that nobody edits by
+hand, tables under a row's fields.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, time
+from typing import Any
+from urllib.parse import urlencode
+
+from django.contrib import admin
+from django.contrib.admin.exceptions import DisallowedModelAdminLookup
+from django.contrib.admin.options import IncorrectLookupParameters
+from django.core.exceptions import FieldDoesNotExist
+from django.core.paginator import Paginator
+from django.db import DataError
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+from django.utils.dateparse import parse_date
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.timezone import make_aware
+from unfold.admin import ModelAdmin
+from unfold.contrib.filters.admin import RangeDateFilter
+from unfold.decorators import display
+from unfold.views import ChangeList
+
+from checks.explain.alerts import Target
+from clusteragent.lib.scrub import scrub
+
+TABLE_ROWS = 20
+LAST_PAGE = 1_000_000
+_UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
+
+
+def row_url(row: Model) -> str:
+    """The address of a row's page."""
+    return reverse(f"admin:{row._meta.app_label}_{row._meta.model_name}_change", args=[row.pk])
+
+
+def anchor(url: str, text: Any) -> SafeString:
+    """A link as it looks everywhere."""
+    return format_html('<a class="text-primary-600 dark:text-primary-500" href="{}">{}</a>', url, text)
+
+
+def link(row: Model, text: str = "") -> SafeString:
+    """A link to a row's page."""
+    return anchor(row_url(row), text or row)
+
+
+def list_url(model: type[Model], **query: Any) -> str:
+    """The address of a model's list, filtered."""
+    url = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
+    return f"{url}?{urlencode(query)}" if query else url
+
+
+def preformatted(text: str) -> SafeString:
+    """A text of several lines as it is, escaped."""
+    return format_html('<pre class="font-mono text-xs overflow-x-auto whitespace-pre-wrap">{}</pre>', text)
+
+
+def address(target: Target) -> str:
+    """Where what an alert is about is shown."""
+    return list_url(target.model, **target.query) if target.pk is None else row_url(target.model(pk=target.pk))
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows shown under a page's fields. more: where all of them are."""
+
+    title: str
+    headers: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+    more: str = ""
+
+    @classmethod
+    def of(cls, title: str, headers: Sequence[str], rows: Iterable[Sequence[Any]], more: str = "") -> "Table":
+        """A table of the first rows; `more` is kept only when there are more of them."""
+        listed = list(rows)
+        return cls(title, headers, listed[:TABLE_ROWS], more if len(listed) > TABLE_ROWS else "")
+
+
+class DaysFilter(RangeDateFilter):
+    """From one day to another, both included."""
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        if first := self._day("from"):
+            queryset = queryset.filter(**{f"{self.parameter_name}__gte": make_aware(datetime.combine(first, time.min))})
+        if last := self._day("to"):
+            queryset = queryset.filter(**{f"{self.parameter_name}__lte": make_aware(datetime.combine(last, time.max))})
+        return queryset
+
+    def _day(self, end: str) -> date | None:
+        """The day given; None for none, and for what is no day."""
+        try:
+            return parse_date(self.used_parameters.get(f"{self.parameter_name}_{end}") or "")
+        except ValueError:
+            return None
+
+
+class PeekingPaginator(Paginator):  # type: ignore[type-arg]
+    """Marks a list whose pages are found by `Peeking`."""
+
+    template_name = "admin/peeking_pagination.html"
+
+
+class Declared(ChangeList):
+    """Filters and sorts by what its admin declares, and by nothing else.
+
+    Django's own list filters by any lookup of any field, so that whoever may look at it reads what no page shows, letter by
+    letter. It sorts by columns that are not offered for it, too.
+    """
+
+    model_admin: "DeclaredAdmin"
+
+    def get_filters(self, request: HttpRequest) -> tuple[list[Any], bool, dict[str, Any], bool, bool]:
+        """Raises DisallowedModelAdminLookup, which is answered with 400."""
+        found: tuple[list[Any], bool, dict[str, Any], bool, bool] = super().get_filters(request)
+        # What no filter took would be a lookup.
+        for name in found[2]:
+            if name not in self.model_admin.linked:
+                raise DisallowedModelAdminLookup(f"{self.opts.label} has no filter {name[:100]}")
+        return found
+
+    def get_ordering_field(self, field_name: Any) -> Any:
+        is_offered = self.sortable_by is None or field_name in self.sortable_by
+        return super().get_ordering_field(field_name) if is_offered else None
+
+
+class Peeking(Declared):
+    """Reads one row more than it shows, to know whether a page follows: a count costs more than the page itself."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        if not 1 <= self.page_num <= LAST_PAGE:
+            raise IncorrectLookupParameters
+        self.paginator = self.model_admin.get_paginator(request, self.queryset, self.list_per_page)
+        before = (self.page_num - 1) * self.list_per_page
+        # Keys first: what comes before a late page is then skipped in an index, without its joins.
+        keys = self._keys(before)
+        self.result_list = list(self.queryset.filter(pk__in=keys[: self.list_per_page]))
+        self.has_next = len(keys) > self.list_per_page
+        self.first_number, self.last_number = before + 1, before + len(self.result_list)
+        self.result_count = self.last_number
+        self.full_result_count = self.result_count  # so that no page speaks of a total
+        self.show_full_result_count = self.can_show_all = self.multi_page = False
+        self.show_admin_actions = True
+
+    def _keys(self, before: int) -> list[Any]:
+        """The keys of the page's rows, and of the one after them."""
+        try:
+            return list(self.queryset.values_list("pk", flat=True)[before : before + self.list_per_page + 1])
+        except DataError as error:
+            raise IncorrectLookupParameters from error
+
+
+# Characters and words of a search that are looked for.
+MOST_SEARCHED, MOST_WORDS = 500, 10
+
+# Unfold's has no types, and what derives from both would get those of this one.
+_DjangoModelAdmin: Any = admin.ModelAdmin
+
+
+class WithoutTransaction(_DjangoModelAdmin):
+    """Forms and deletions that are not wrapped in a transaction, for rows that verbs change in transactions of their own.
+
+    To be named after unfold's ModelAdmin: it takes the place of Django's.
+    """
+
+    def changeform_view(
+        self, request: HttpRequest, object_id: str | None = None, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        response: HttpResponse = self._changeform_view(request, object_id, form_url, extra_context)
+        return response
+
+    def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
+        response: HttpResponse = self._delete_view(request, object_id, extra_context)
+        return response
+
+
+def first_words(searched: str) -> str:
+    """As many words of a search as are looked for: each is a condition of its own, and few tell all apart."""
+    return " ".join(searched[:MOST_SEARCHED].split()[:MOST_WORDS])
+
+
+class DeclaredAdmin(ModelAdmin):
+    """What every admin is: its list answers no question that it does not declare.
+
+    linked: lookups, beside those of `list_filter`, that links to the list use.
+    """
+
+    linked: Sequence[str] = ()
+
+    def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[Any, bool]:
+        found: tuple[Any, bool] = super().get_search_results(request, queryset, first_words(search_term))
+        return found
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return Declared
+
+    def to_field_allowed(self, request: HttpRequest, to_field: str) -> bool:
+        """Rows are named by their key alone: found by another field, they would tell what it holds."""
+        try:
+            return bool(self.opts.get_field(to_field).primary_key)
+        except (FieldDoesNotExist, AttributeError):
+            return False
+
+
+class NotedAdmin(DeclaredAdmin):
+    """Rows with a note. Whoever may only look at one sees no secret that was written into it."""
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Sequence[str]:
+        fields: Sequence[str] = super().get_fields(request, obj)
+        if obj is None or self.has_change_permission(request, obj):
+            return fields
+        return ["shown_note" if field == "note" else field for field in fields]
+
+    @display(description="note")
+    def shown_note(self, row: Any) -> str:
+        return scrub(row.note)
+
+
+class ReadOnlyAdmin(DeclaredAdmin, WithoutTransaction):
+    """Rows that only verbs change: no adding, deleting or editing by hand; actions ask for the change permission."""
+
+    paginator = PeekingPaginator
+    show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
+    list_per_page = 100
+    list_disable_select_all = True
+    list_filter_submit = True
+    list_fullwidth = True
+    sortable_by: Sequence[str] = ()
+    change_form_outer_before_template = "admin/row_actions.html"
+    change_form_outer_after_template = "admin/tables.html"
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return Peeking
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """On the list, for its actions; never of a row."""
+        return obj is None and super().has_change_permission(request)
+
+    def row_actions(self, request: HttpRequest, obj: Any) -> list[str]:
+        """The names of the list's actions that are offered on the row's page."""
+        return list(self.get_actions(request))
+
+    def tables(self, request: HttpRequest, obj: Any) -> list[Table]:
+        """What stands under the row's fields."""
+        return []
+
+    def page(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
+        """What else the templates of the row's page need."""
+        return {}
+
+    def render_change_form(
+        self,
+        request: HttpRequest,
+        context: dict[str, Any],
+        add: bool = False,
+        change: bool = False,
+        form_url: str = "",
+        obj: Any = None,
+    ) -> HttpResponse:
+        if obj is not None:
+            context |= self.page(request, obj)
+            context["tables"] = self.tables(request, obj)
+            actions = self.get_actions(request)
+            context["row_actions"] = [
+                (name, actions[name][2]) for name in self.row_actions(request, obj) if name in actions
+            ]
+            context["list_url"] = list_url(self.model)
+        response: HttpResponse = super().render_change_form(request, context, add, change, form_url, obj)
+        return response

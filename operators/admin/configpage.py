@@ -1,0 +1,104 @@
+"""What a config's page shows around its fields: the facts, why it is where it is, what was sent, its timeline."""
+
+import re
+from typing import Any
+
+from checks.explain import facts, timeline, why
+from checks.explain.facts import Facts, Run, Truth
+from checks.explain.why import Why
+from checks.models import Config, Move, Source
+from checks.sources import origins
+from checks.sources.byhand import text_of
+from checks.wire import scrub, written, yamlnodes
+from checks.wire.patching import IntegrationConfig
+from checks.wire.sharding import parent_of
+from checks.wire.yamlnodes import OddYAML
+from clusteragent.lib.words import ago, listed, milliseconds, moment, numbered, percent
+from operators.admin.base import Table, list_url
+
+MOST_LINES = 50
+MOST_INSTANCES = 100
+MOST_REASONS = 20
+MOST_TEXTS = 5
+INSTANCE_HEADERS = ("check ID", "run time", "of its interval", "runs", "failed", "last error")
+# As YAML counts lines.
+_LINE_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
+# Beside the word, so that nobody needs to tell colours apart.
+_SIGNS = {Truth.YES: "check_circle", Truth.NO: "cancel", Truth.UNKNOWN: "help"}
+
+
+def context(config: Config, *, exact: bool = False) -> dict[str, Any]:
+    """What the templates admin/checks/config_*.html need. exact: for those who may see the node agents' check IDs."""
+    known, reasons = facts.of(config), why.explain(config)
+    lines, more = timeline.of(config, MOST_LINES)
+    return {
+        "facts": [(fact, _SIGNS[fact.truth], ago(fact.age)) for fact in known.three],
+        "error": known.error,
+        "warnings": [
+            (scrub.scrub(one.where), one.line, scrub.scrub(one.warning))
+            for one in Source.objects.warnings_about(config)
+        ],
+        "run_time": _run_time(known),
+        "why": reasons,
+        "move_time": moment(reasons.move.time) if reasons.move else "",
+        "moves_url": list_url(Move, config_id=config.pk),
+        "candidates": Table("", ("node", "load then"), [(name, percent(load)) for name, load in reasons.best]),
+        "refused": Table("", ("why not", "nodes"), _refused(reasons)),
+        "sent": [(title, _LINE_BREAK.split(text.removesuffix("\n"))) for title, text in sent_texts(config)],
+        "text": config.display_text,
+        "instances": Table("", INSTANCE_HEADERS, [_instance(run, exact) for run in known.runs[:MOST_INSTANCES]]),
+        "instances_left": max(len(known.runs) - MOST_INSTANCES, 0),
+        "timeline": lines,
+        "timeline_is_cut": more,
+    }
+
+
+def sent_texts(config: Config) -> list[tuple[str, str]]:
+    """What its origins sent, as their authors wrote it, without secrets. Each under its origin's name if there are several."""
+    senders = sorted({(origin.source, parent_of(origin.key)) for origin in config.origins.all()})
+    texts = [
+        (scrub.scrub(f"{source}:{key}") if len(senders) > 1 else "", written.shown(text))
+        for source, key in senders[:MOST_TEXTS]
+        if (text := origins.written(source, key))
+    ]
+    return texts or [("", sent_text(config))]
+
+
+def sent_text(config: Config) -> str:
+    """What its origin sent, as it is read, without secrets: of what came as no text, or before texts were stored."""
+    try:
+        root = yamlnodes.read(text_of(IntegrationConfig.from_json(config.original)))
+    except OddYAML as error:
+        return f"# It can't be shown: {error}"
+    if root is None:
+        return ""
+    scrub.hide(root)
+    return yamlnodes.write(root)
+
+
+def _run_time(known: Facts) -> str:
+    """The run time of the slowest instance against its interval; empty while no runner told one."""
+    run = known.slowest
+    if run is None or run.stats is None:
+        return ""
+    told = f"{milliseconds(run.stats.execution_ms)} of {milliseconds(run.interval * 1000)}, {percent(run.share)}"
+    return f"{told}: longer than the time between two runs" if run.share > 1 else told
+
+
+def _refused(reasons: Why) -> list[tuple[str, str]]:
+    rows = [(reason, listed(names)) for reason, names in reasons.refused.items()]
+    left = len(rows) - MOST_REASONS
+    return rows if left <= 0 else [*rows[:MOST_REASONS], (f"and {numbered(left, 'other reason')}", "")]
+
+
+def _instance(run: Run, exact: bool) -> tuple[Any, ...]:
+    if run.stats is None:
+        return (run.told(exact=exact), "", "", "", "", "")
+    stats = run.stats
+    runs, errors = (_count(number) for number in (stats.total_runs, stats.total_errors))
+    return run.told(exact=exact), milliseconds(stats.execution_ms), percent(run.share), runs, errors, run.error
+
+
+def _count(number: int | None) -> str:
+    """Old runners tell none."""
+    return "not told" if number is None else str(number)

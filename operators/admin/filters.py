@@ -1,0 +1,130 @@
+"""The filters of the admin's list of configs."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from unfold.contrib.filters.admin import DropdownFilter, TextFilter
+
+from checks.explain import alerts
+from checks.models import Assignment, Config, Origin
+from checks.models.orders import Isolation, Order, Pause, Pin
+from checks.models.troubles import Trouble
+from checks.wire.scrub import scrub
+
+MOST_CHOICES = 500
+
+
+class OwnerFilter(DropdownFilter):
+    title = "owner"
+    parameter_name = "owner"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
+        return [("assigned", "assigned"), ("dangling", "dangling"), ("endpoint", "endpoint check: none")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Config]) -> QuerySet[Config]:
+        if self.value() == "assigned":
+            return queryset.filter(assignment__isnull=False)
+        if self.value() == "dangling":
+            return queryset.filter(dangling_since__isnull=False)
+        return queryset.exclude(node_name="") if self.value() == "endpoint" else queryset
+
+
+class OrderFilter(DropdownFilter):
+    """What someone ordered of a config."""
+
+    title = "order"
+    parameter_name = "order"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
+        return [
+            ("pinned", "pinned"),
+            ("astray", "pinned to no node that there is"),
+            ("paused", "paused"),
+            ("isolated", "isolated or quarantined"),
+            ("none", "none of these"),
+        ]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Config]) -> QuerySet[Config]:
+        kinds = {"pinned": _ordered(Pin), "paused": _ordered(Pause), "isolated": _ordered(Isolation)}
+        if self.value() in kinds:
+            return queryset.filter(pk__in=kinds[self.value()])
+        if self.value() == "astray":
+            return queryset.filter(pk__in=alerts.pins_astray().order_by().values("config"))
+        if self.value() == "none":
+            for ordered in kinds.values():
+                queryset = queryset.exclude(pk__in=ordered)
+        return queryset
+
+
+def _ordered(kind: type[Order]) -> QuerySet[Any]:
+    """The configs of which it is ordered."""
+    found: QuerySet[Any] = kind.objects.filter(config__isnull=False).order_by().values("config")
+    return found
+
+
+class CheckFilter(DropdownFilter):
+    title = "check"
+    parameter_name = "check"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
+        names = Config.objects.order_by("name").values_list("name", flat=True).distinct()
+        return [(name, name) for name in map(scrub, names[:MOST_CHOICES])]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Config]) -> QuerySet[Config]:
+        return queryset.filter(name=self.value()) if self.value() else queryset
+
+
+class SourceFilter(DropdownFilter):
+    title = "source"
+    parameter_name = "source"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
+        names = Origin.objects.order_by("source").values_list("source", flat=True).distinct()
+        return [(name, name) for name in names[:MOST_CHOICES]]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Config]) -> QuerySet[Config]:
+        sent = Origin.objects.filter(source=self.value())
+        return queryset.filter(pk__in=sent.values("config")) if self.value() else queryset
+
+
+class NodeFilter(TextFilter):
+    """What a node has: its configs, and its endpoint checks."""
+
+    title = "node"
+    parameter_name = "node"
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Config]) -> QuerySet[Config]:
+        name = self.value()
+        owned = Assignment.objects.filter(node__name=name).values("config_id")
+        endpoints = Config.objects.filter(node_name=name).exclude(node_name="").order_by().values("pk")
+        return queryset.filter(pk__in=owned.union(endpoints)) if name else queryset
+
+
+class TroubleFilter(DropdownFilter):
+    """What the last round of runners' stats told of a config where it is."""
+
+    title = "trouble"
+    parameter_name = "trouble"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
+        return Trouble.Kind.choices
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Config]) -> QuerySet[Config]:
+        troubles = Trouble.objects.current().filter(kind=self.value())
+        return queryset.filter(pk__in=troubles.values("config")) if self.value() else queryset
+
+
+class AcknowledgedFilter(DropdownFilter):
+    """Whether a node fetched the last change of its configs in time."""
+
+    title = "acknowledged"
+    parameter_name = "acknowledged"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
+        return [("late", "not for 30 s")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        late = alerts.unacknowledged().order_by().values("pk")
+        return queryset.filter(pk__in=late) if self.value() == "late" else queryset

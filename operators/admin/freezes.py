@@ -1,0 +1,71 @@
+"""Freezes of automatic balancing: who stopped it, why, until when, and who ended that."""
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from unfold.admin import ModelAdmin
+from unfold.decorators import display
+
+from checks.models import freezes
+from checks.models.freezes import Freeze
+from clusteragent.lib.words import moment
+from operators.admin.base import NotedAdmin, ReadOnlyAdmin
+from operators.admin.orderforms import NoteField, UntilField
+
+
+class FreezeForm(forms.ModelForm):  # type: ignore[type-arg]
+    """For how long nothing is balanced automatically, and why."""
+
+    until = UntilField()
+    note = NoteField()
+
+    class Meta:
+        model = Freeze
+        fields = ("until", "note")
+
+
+@admin.register(Freeze)
+class FreezeAdmin(NotedAdmin, ReadOnlyAdmin):
+    form = FreezeForm
+    fields = ("until", "note")
+    list_display = ("about", "shown_note", "time", "until", "over")
+    actions = ("thaw",)
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        """A row also says who froze it, and whether that is over."""
+        return self.fields if obj is None else ("author", "time", "until", "shown_note", "over")
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        return () if obj is None else ("author", "time", "until", "shown_note", "over")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return bool(ModelAdmin.has_add_permission(self, request))
+
+    def has_thaw_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.has_perm("checks.delete_freeze"))
+
+    @display(description="freeze")
+    def about(self, freeze: Freeze) -> str:
+        return str(freeze)
+
+    @display(description="over")
+    def over(self, freeze: Freeze) -> str:
+        if freeze.ended_at:
+            return f"ended by {freeze.ended_by} at {moment(freeze.ended_at)}"
+        return "no" if Freeze.objects.in_force().filter(pk=freeze.pk).exists() else "its time is over"
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        given = {name: form.cleaned_data[name] for name in ("until", "note")}
+        obj.pk = freezes.freeze(actor=request.user.get_username(), **given).pk
+        obj.refresh_from_db()
+
+    @admin.action(description="End the freeze", permissions=["thaw"])
+    def thaw(self, request: HttpRequest, queryset: QuerySet[Freeze]) -> None:
+        """The one that holds ends, whichever was chosen: there is one at most."""
+        if freezes.thaw(actor=request.user.get_username()):
+            messages.success(request, "The freeze is over.")
+        else:
+            messages.info(request, "Balancing is not frozen.")

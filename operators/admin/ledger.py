@@ -1,0 +1,58 @@
+"""The ledger, as operators see it."""
+
+from collections.abc import Sequence
+from functools import reduce
+from operator import or_
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest
+from django.utils.safestring import SafeString
+from unfold.contrib.filters.admin import ChoicesDropdownFilter
+from unfold.decorators import display
+
+from checks.models import Config, Move
+from checks.wire.scrub import scrub
+from clusteragent.lib.shortids import short_id, short_in
+from operators.admin.base import TABLE_ROWS, DaysFilter, ReadOnlyAdmin, link
+from operators.roles import sees_digests
+
+MOVE_HEADERS = ("time", "check", "from", "to", "reason", "actor")
+
+
+def move_rows(moves: QuerySet[Move]) -> list[Sequence[Any]]:
+    """The first moves as rows of a table with MOVE_HEADERS."""
+    shown = moves[: TABLE_ROWS + 1]
+    return [(move.time, scrub(move.name), move.source_node, move.to_node, move.reason, move.actor) for move in shown]
+
+
+@admin.register(Move)
+class MoveAdmin(ReadOnlyAdmin):
+    list_display = ("time", "check_name", "short_id", "source_node", "to_node", "reason", "actor")
+    list_filter = (("reason", ChoicesDropdownFilter), ("time", DaysFilter))
+    linked = ("config_id",)
+    search_fields = ("name", "source_node", "to_node")
+    search_help_text = "A check, the short ID of a config or a node"
+    fields = readonly_fields = (*list_display, "term")
+
+    @display(description="check")
+    def check_name(self, move: Move) -> SafeString:
+        return link(Config(pk=move.config_id), scrub(move.name))
+
+    @display(description="short ID")
+    def short_id(self, move: Move) -> str:
+        return short_id(move.digest)
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        """Whole names only: parts of names would read the whole ledger."""
+        if not search_term:
+            return queryset, False
+        wanted = [Q(**{field: search_term}) for field in self.search_fields]
+        if short := short_in(search_term):
+            wanted.append(Q(digest__in=Config.objects.filter(short_id=short).values("digest")))
+        if sees_digests(request.user):
+            wanted.append(Q(digest=search_term))
+        return queryset.filter(reduce(or_, wanted)), False

@@ -1,0 +1,252 @@
+"""Plans: what an order or a rebalance would move. Looked at first, then applied."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.db.models import F, Func, IntegerField, QuerySet
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils.safestring import SafeString
+from django.views.decorators.http import require_POST
+from unfold.decorators import display
+from unfold.widgets import UnfoldBooleanWidget
+
+from checks import plans
+from checks.models import Config, Plan, freezes
+from checks.models.orders import Pin
+from checks.wire.scrub import scrub
+from clusteragent.lib.shortids import short_id
+from clusteragent.lib.words import moment, numbered, percent
+from nodes.models import Node
+from operators.admin.base import ReadOnlyAdmin, Table, link, list_url, row_url
+
+MOST_MOVES = 200
+MOST_NODES = 100
+# Who may make a plan of a rebalance.
+PLANS = "checks.add_plan"
+
+
+class RebalanceForm(forms.Form):
+    """How much a rebalance may move."""
+
+    force = forms.BooleanField(
+        label="Also where it makes no clear difference", required=False, widget=UnfoldBooleanWidget
+    )
+    unlimited = forms.BooleanField(
+        label="As many moves as it takes",
+        required=False,
+        help_text="Otherwise no more than a rebalance of its own makes in one period.",
+        widget=UnfoldBooleanWidget,
+    )
+
+
+@admin.register(Plan)
+class PlanAdmin(ReadOnlyAdmin):
+    list_display = ("shown", "author", "time", "moving", "peak", "state")
+    fields = readonly_fields = ("author", "time", "applied_at", "moved", "outcome")
+    change_form_outer_before_template = "admin/checks/plan_head.html"
+    list_before_template = "admin/checks/plan_buttons.html"
+
+    def get_urls(self) -> list[URLPattern]:
+        own = [
+            path("rebalance/", self.admin_site.admin_view(self.rebalance), name="checks_plan_rebalance"),
+            path("<int:pk>/apply/", self.admin_site.admin_view(require_POST(self.apply)), name="checks_plan_apply"),
+        ]
+        return [*own, *super().get_urls()]
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        offered = {
+            "may_rebalance": request.user.has_perm(PLANS),
+            "may_freeze": request.user.has_perm("checks.add_freeze"),
+            "why_off": freezes.why_off(),
+        }
+        response: HttpResponse = super().changelist_view(request, offered | (extra_context or {}))
+        return response
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Plan]:
+        """With the number of their moves, which may be many."""
+        number = Func(F("moves"), function="jsonb_array_length", output_field=IntegerField())
+        return Plan.objects.annotate(number=number).defer("moves", "nodes")
+
+    @display(description="plan")
+    def shown(self, plan: Any) -> str:
+        return title(plan)
+
+    @display(description="moves")
+    def moving(self, plan: Any) -> int:
+        return int(plan.number)
+
+    @display(description="highest load")
+    def peak(self, plan: Plan) -> str:
+        return _change(plan.spread["peak"]) if plan.spread else ""
+
+    @display(description="applied")
+    def state(self, plan: Plan) -> str:
+        return moment(plan.applied_at) if plan.applied_at else "no"
+
+    def page(self, request: HttpRequest, plan: Plan) -> dict[str, Any]:
+        return {
+            "plan": plan,
+            "what": title(plan),
+            "sentence": sentence(plan),
+            "notes": notes(plan),
+            "done": done(plan, plan.moved),
+            "may_apply": plan.applied_at is None and plans.may(request.user, plan),
+            "apply_url": reverse("admin:checks_plan_apply", args=[plan.pk]),
+        }
+
+    def tables(self, request: HttpRequest, plan: Plan) -> list[Table]:
+        loads = sorted(plan.nodes.items(), key=lambda node: -abs(node[1]["after"] - node[1]["before"]))
+        nodes = [(name, percent(load["before"]), percent(load["after"])) for name, load in loads[:MOST_NODES]]
+        return [
+            Table(_first("Nodes", len(nodes), len(loads)), ("node", "load before", "load after"), nodes),
+            Table(
+                _first("Moves", min(MOST_MOVES, len(plan.moves)), len(plan.moves)),
+                ("config", "from", "to"),
+                [_row(move) for move in plan.moves[:MOST_MOVES]],
+            ),
+        ]
+
+    def apply(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Carry a plan out, or say why that can't be done any more."""
+        plan = self.get_queryset(request).filter(pk=pk).first()
+        if plan is None:
+            raise Http404
+        if not plans.may(request.user, plan):
+            raise PermissionDenied
+        try:
+            moves = plans.apply(plan, actor=request.user.get_username())
+        except plans.StalePlan as stale:
+            messages.error(request, f"Nothing was moved, since something changed: {scrub(str(stale))}. Plan anew.")
+        else:
+            plan.refresh_from_db()
+            messages.success(request, f"{title(plan)}: {done(plan, len(moves))}.")
+            if plan.outcome:
+                messages.warning(request, scrub(plan.outcome))
+        return redirect(row_url(plan))
+
+    def rebalance(self, request: HttpRequest) -> HttpResponse:
+        """Ask how much may move, and make a plan of it."""
+        if not request.user.has_perm(PLANS):
+            raise PermissionDenied
+        form = RebalanceForm(request.POST or None)
+        if request.method == "POST" and form.is_valid():
+            plan = plans.make(actor=request.user.get_username(), **form.cleaned_data)
+            if plan.moves:
+                return redirect(row_url(plan))
+            messages.info(request, "There is nothing to move that would make a clear difference.")
+        context = self.admin_site.each_context(request) | {
+            "title": "Rebalance",
+            "opts": self.opts,
+            "form": form,
+            "list_url": list_url(Plan),
+        }
+        return TemplateResponse(request, "admin/checks/rebalance.html", context)
+
+
+def title(plan: Any) -> str:
+    """What it does, in a few words. The plan comes with the number of its moves."""
+    order = plan.order
+    number = numbered(plan.number + len(order.get("also", ())), "config")
+    match order.get("verb"):
+        case "reassign":
+            return f"Give {number} to {order['node']}{' and pin them there' if order['hold'] else ''}"
+        case "pin":
+            return f"Pin {number} to {_aim(order)}"
+        case "pause":
+            return f"Pause {number}"
+        case "resume":
+            return f"Resume {number}"
+        case "isolate":
+            return f"Isolate {numbered(len(order['alone']), 'config')}"
+        case "drain":
+            return f"Drain {', '.join(order['nodes'])}"
+        case "undo":
+            return f"Undo the {'move' if plan.number == 1 else 'moves'} of {number}"
+        case _:
+            return f"Rebalance {number}"
+
+
+def _aimed_at(order: dict[str, Any]) -> bool:
+    """Whether a pin aims at any known node."""
+    pin = Pin(kind=order["kind"], aim=order["aim"])
+    return any(pin.matches(*node) for node in Node.objects.known().values_list("name", "labels"))
+
+
+def _aim(order: dict[str, Any]) -> str:
+    what = {"node": "", "pattern": "nodes named ", "label": "nodes with "}
+    return f"{what[order['kind']]}{order['aim']}"
+
+
+def sentence(plan: Plan) -> str:
+    """What it moves, and what that does to the load."""
+    number = len(plan.moves)
+    if not number:
+        return "Nothing moves."
+    verb = "stops running" if plan.order.get("verb") == "pause" else "moves"
+    if number > 1:
+        verb = "stop running" if plan.order.get("verb") == "pause" else "move"
+    peak = _change(plan.spread["peak"])
+    return f"{numbered(number, 'config')} {verb}. {numbered(len(plan.nodes), 'node')} touched, highest load {peak}."
+
+
+def done(plan: Plan, moved: int) -> str:
+    """What applying it did, or began."""
+    if plan.order.get("verb") == "drain":
+        return (
+            f"begun, {numbered(len(plan.moves), 'config')} to move bit by bit"
+            if plan.moves
+            else "begun, nothing to move"
+        )
+    return f"{numbered(moved, 'config')} moved"
+
+
+def notes(plan: Plan) -> Sequence[str]:
+    """What else there is to know before it is applied."""
+    order = plan.order
+    found = [f"Until {order['until'][:16].replace('T', ' ')} UTC." if order.get("until") else ""]
+    found.append(f"Note: {scrub(order['note'])}" if order.get("note") else "")
+    return [note for note in (*found, *_consequences(order)) if note]
+
+
+def _consequences(order: dict[str, Any]) -> Iterator[str]:
+    """What an order means beside the moves."""
+    verb, also = order.get("verb"), order.get("also", ())
+    if verb == "isolate":
+        one, their = ("it is", "its node") if len(order["alone"]) == 1 else ("they are", "their nodes")
+        yield f"Until {one} released, nothing else is placed on {their}."
+        if company := len({id_ for id_, *_ in also} - set(order["alone"])):
+            yield f"{numbered(company, 'config')} may run nowhere else, and would stay."
+    elif verb == "resume" and also:
+        yield f"{numbered(len(also), 'config')} of it would dangle: no node may have it now."
+    elif also:
+        yield f"{numbered(len(also), 'config')} of it would stay: on the right node already, or on none."
+    if verb == "pin" and not _aimed_at(order):
+        then = "run nowhere" if order["waits"] else "run elsewhere"
+        yield f"There is no such node now: until there is one, they {then}."
+    if verb == "reassign" and not order["hold"]:
+        yield "They are not pinned: the next rebalance may move them away again."
+    if verb == "drain":
+        yield "The nodes get nothing new from then on, and what they have moves bit by bit."
+
+
+def _change(values: Sequence[float]) -> str:
+    return f"{percent(values[0])} → {percent(values[1])}"
+
+
+def _first(what: str, shown: int, of: int) -> str:
+    return what if shown == of else f"{what}: the first {shown} of {of}"
+
+
+def _row(move: dict[str, Any]) -> tuple[SafeString, SafeString | str, SafeString | str]:
+    config = link(Config(pk=move["config"]), f"{scrub(move['name'])} {short_id(move['digest'])}")
+    return config, _node(move["source"], move["from_node"]), _node(move["to"], move["to_node"])
+
+
+def _node(pk: int | None, name: str) -> SafeString | str:
+    return link(Node(pk=pk), name) if pk else "nobody"

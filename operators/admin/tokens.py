@@ -1,0 +1,60 @@
+"""Operators' tokens: made here, shown once, and revoked here."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.utils import timezone
+from knox.admin import AuthTokenCreateForm
+from knox.models import AuthToken
+from knox.settings import knox_settings
+from unfold.decorators import display
+
+import operators.pages.node  # noqa: F401 - it registers itself
+from operators.admin.base import DeclaredAdmin
+
+admin.site.unregister(AuthToken)
+
+
+@admin.register(AuthToken)
+class TokenAdmin(DeclaredAdmin):
+    """A token has what its user's roles allow. Only its hash is kept."""
+
+    form = AuthTokenCreateForm
+    list_display = ("token_key", "user", "roles", "created", "expiry")
+    list_select_related = ("user",)
+    search_fields = ("user__username", "token_key")
+    search_help_text = "A user, or how a token begins"
+    ordering = ("user__username", "created")
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        return super().get_queryset(request).prefetch_related("user__groups")
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        return ("user", "expiry") if obj is None else ("token_key", "user", "created", "expiry")
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        given: dict[str, Any] = super().get_changeform_initial_data(request)
+        return {"expiry": timezone.now() + knox_settings.TOKEN_TTL} | given
+
+    @display
+    def roles(self, token: Any) -> str:
+        return ", ".join(group.name for group in token.user.groups.all())
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        obj.shown_once = form.token
+
+    def response_add(self, request: HttpRequest, obj: Any, post_url_continue: str | None = None) -> HttpResponse:
+        """The token on a page of its own, since a message would pass through a cookie."""
+        context = self.admin_site.each_context(request) | {
+            "title": f"Token of {obj.user}",
+            "opts": self.opts,
+            "token": obj.shown_once,
+            "expiry": obj.expiry,
+        }
+        return TemplateResponse(request, "admin/operators/token.html", context, headers={"Cache-Control": "no-store"})

@@ -1,0 +1,1 @@
+"""The operators' API, below /api/operator/v1/."""

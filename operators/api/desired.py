@@ -1,0 +1,169 @@
+"""The sets of configs that pipelines send: read, and each problem told at its place."""
+
+import json
+import re
+from dataclasses import replace
+from typing import Any
+
+from django.core.exceptions import ValidationError as Unprintable
+from rest_framework import serializers
+from rest_framework.exceptions import ErrorDetail, ValidationError
+from rest_framework.fields import empty
+
+from checks import dispatcher
+from checks.dispatcher.changes import Sent
+from checks.sources import origins
+from checks.sources.byhand import validate_name, written
+from checks.wire import lint, sharding
+from checks.wire.patching import UnpatchableConfig
+from checks.wire.scrub import MASK, scrub
+from checks.wire.yamlnodes import MAX_DEPTH, OddYAML
+from operators.api.parsers import TooLarge
+from operators.api.serializers import Strict
+
+MOST_CONFIGS = 20_000
+MOST_PROBLEMS = 100
+# Of the bytes that node agents get, in all. Aliases and deep nesting make them many times what was sent, and a set is held
+# in memory until it is dispatched.
+MOST_EXPANDED = 64 * 1024 * 1024
+# What a shard takes besides.
+_SHARD = 1024
+PARTS = ("init_config", "instances", "logs")
+# YAML takes these for line breaks or refuses them, and JSON need not escape them.
+_ODD_IN_YAML = re.compile("[\x7f-\xa0\u2028\u2029\ufeff]")
+
+
+class WrittenConfigs(serializers.ListSerializer[Any]):
+    """The configs in their order. What is wrong with one stands under its index and its field, and names it."""
+
+    def run_validation(self, data: Any = empty) -> list[Sent]:
+        if not isinstance(data, list):
+            raise ValidationError(["A list of configs; an empty one removes all."])
+        if len(data) > MOST_CONFIGS:
+            raise ValidationError([f"{len(data)} configs; a source has {MOST_CONFIGS} at most."])
+        configs: dict[str, Sent] = {}
+        problems: dict[str, Any] = {}
+        expanded = 0
+        for index, item in enumerate(data):
+            try:
+                sent = self._read(item, configs)
+                configs[sent.key] = sent
+                expanded += _expanded(sent)
+            except ValidationError as error:
+                problems[str(index)] = _naming(item, error.detail)
+            if expanded > MOST_EXPANDED:
+                raise TooLarge(f"The configs up to number {index} are more than {MOST_EXPANDED} bytes for node agents.")
+            if len(problems) == MOST_PROBLEMS:
+                break
+        if problems:
+            raise ValidationError(problems)
+        return list(configs.values())
+
+    def _read(self, item: Any, before: dict[str, Sent]) -> Sent:
+        assert self.child is not None
+        sent: Sent = self.child.run_validation(item)
+        if sent.key in before:
+            raise ValidationError({"name": ["An earlier config has this name."]})
+        return sent
+
+
+class WrittenConfig(Strict):
+    """A config, either as the text of a config file (`yaml`), or by its parts."""
+
+    name = serializers.CharField(
+        max_length=253,
+        help_text="Yours to choose; the config keeps its history, and its node, for as long as it has it.",
+    )
+    check = serializers.RegexField(
+        r"^[A-Za-z0-9_.-]+\Z", max_length=253, help_text="The check that runs it, such as http_check."
+    )
+    yaml = serializers.CharField(
+        required=False, trim_whitespace=False, help_text="As in a config file: init_config, instances, logs."
+    )
+    init_config = serializers.DictField(required=False, allow_null=True)
+    instances = serializers.ListField(child=serializers.DictField(), required=False)
+    logs = serializers.ListField(child=serializers.DictField(), required=False)
+
+    class Meta:
+        list_serializer_class = WrittenConfigs
+
+    def validate_name(self, name: str) -> str:
+        try:
+            validate_name(name)
+        except Unprintable as error:
+            raise ValidationError(error.messages) from None
+        return name
+
+    def validate(self, values: dict[str, Any]) -> Any:
+        parts = {key: values[key] for key in PARTS if key in values}
+        if ("yaml" in values) == bool(parts):
+            raise ValidationError({"yaml": [f"Either this, or its parts: {', '.join(PARTS)}."]})
+        field = "yaml" if "yaml" in values else next(iter(parts))
+        try:
+            text = values["yaml"] if "yaml" in values else _as_yaml(parts)
+            sent = written(values["name"], values["check"], text, self.context["source"])
+            if parts:
+                # The lines are those of a text that nobody wrote.
+                sent = replace(sent, linted=sent.linted.in_parts(lint.parts_of(text)), written="")
+            _refuse_masked(sent)
+        except OddYAML as error:
+            raise ValidationError({field: [scrub(error.problem if parts else str(error))]}) from None
+        except (dispatcher.Refused, UnpatchableConfig) as error:
+            raise ValidationError({field: [scrub(str(error))]}) from None
+        return sent
+
+
+class DesiredSet(Strict):
+    """All configs that the source is to have: those left out are removed."""
+
+    revision = serializers.CharField(
+        required=False, allow_blank=True, help_text="The set's when it was read: another one now is a 409."
+    )
+    configs = WrittenConfig(many=True)
+
+
+class PutOptions(serializers.Serializer[Any]):
+    dry_run = serializers.BooleanField(default=False, help_text="Change nothing, say what would change.")
+    accept_removals = serializers.BooleanField(
+        default=False, help_text="Remove more than half of the configs, if that is ten or more: else that is a 409."
+    )
+
+
+def _expanded(sent: Sent) -> int:
+    """The bytes of a config that node agents get, about."""
+    return len(sent.patched.wire) + len(origins.cut(sent.original)) * (sharding.repeated(sent.original) + _SHARD)
+
+
+def _as_yaml(parts: dict[str, Any]) -> str:
+    """JSON is YAML in which every text is quoted, so nothing in it is taken for a number or a truth. A line for each key."""
+    try:
+        text = json.dumps(parts, ensure_ascii=False, allow_nan=False, indent=0)
+    except ValueError:
+        raise OddYAML("holds a number that is too large") from None
+    except RecursionError:
+        raise OddYAML(f"nests deeper than {MAX_DEPTH}") from None
+    return _ODD_IN_YAML.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def _refuse_masked(sent: Sent) -> None:
+    """Who reads a config here and sends it back would make the mask the password."""
+    config = sent.original
+    texts = (*config.instances, config.init_config, config.logs, config.metric_config)
+    if any(MASK in text for text in texts if text):
+        raise OddYAML(f"holds {MASK}, which stands for a secret where configs are read: send the secret itself")
+
+
+def _naming(item: Any, problems: Any) -> Any:
+    """The problems of a config with its name, where it has one."""
+    name = item.get("name") if isinstance(item, dict) else None
+    if not (isinstance(name, str) and name.isprintable()):
+        return problems
+    return _prefixed(problems, f"{name[:253]}: ")
+
+
+def _prefixed(problems: Any, prefix: str) -> Any:
+    if isinstance(problems, dict):
+        return {key: _prefixed(value, prefix) for key, value in problems.items()}
+    if isinstance(problems, list):
+        return [_prefixed(value, prefix) for value in problems]
+    return ErrorDetail(f"{prefix}{problems}", problems.code)

@@ -1,0 +1,167 @@
+"""What lists of the operators' API may be asked for."""
+
+from typing import Any
+
+import django_filters as filters
+from django import forms
+from django.db.models import Q, QuerySet
+from django_filters.rest_framework import DjangoFilterBackend
+from rest_framework.exceptions import ValidationError
+from rest_framework.request import Request
+
+from checks.models import Assignment, Config, Instance, Move, Origin, searching
+from checks.models.configs import displayable
+from clusteragent.lib.shortids import short_in
+from nodes.models import Node, NodeEvent, NodeType
+from operators.api.serializers import NODE_STATES, STATES
+from operators.roles import sees_digests
+
+_IN_STATE = {
+    "assigned": Q(assignment__isnull=False),
+    "dangling": Q(dangling_since__isnull=False),
+    "paused": Q(pause__isnull=False),
+    "endpoint": ~Q(node_name=""),
+}
+
+
+def _choices(*values: str) -> list[tuple[str, str]]:
+    return [(value, value) for value in values]
+
+
+class Whole(filters.NumberFilter):
+    """A whole number: the library's takes 1e999 too."""
+
+    field_class = forms.IntegerField
+
+
+class Strict(DjangoFilterBackend):
+    """The filters of a list. One that is misspelt would let every row through, so it is refused."""
+
+    def filter_queryset(self, request: Request, queryset: QuerySet[Any], view: Any) -> QuerySet[Any]:
+        known = set(view.filterset_class.base_filters if view.filterset_class else ())
+        if view.action == "list":
+            for name in request.query_params.keys() - known - {"cursor", "limit", "format"}:
+                raise ValidationError(
+                    {name: [f"There is no such filter. There are {', '.join(sorted(known)) or 'none'}."]}
+                )
+        found: QuerySet[Any] = super().filter_queryset(request, queryset, view)
+        return found
+
+
+class ConfigFilter(filters.FilterSet):
+    check = filters.CharFilter(field_name="name", help_text="The check's name.")
+    state = filters.ChoiceFilter(choices=_choices(*STATES), method="in_state")
+    node = filters.CharFilter(method="of_node", help_text="What it runs, and its endpoint checks.")
+    source = filters.CharFilter(method="of_source", help_text="As file, admin or api:shop.")
+    key = filters.CharFilter(method="of_key", help_text="Its name or path in its source, beside source.")
+    short_id = filters.CharFilter(method="called", help_text="Of the config or one of its checks.")
+    check_id = filters.CharFilter(
+        method="with_check_id", help_text="As it is answered; for authors, as node agents have it."
+    )
+    digest = filters.CharFilter(method="with_digest", help_text="For authors; others ask for the short_id.")
+    text = filters.CharFilter(method="containing", help_text="In the YAML without its secrets, in small or capitals.")
+
+    class Meta:
+        model = Config
+        fields: tuple[str, ...] = ()
+
+    def in_state(self, configs: QuerySet[Config], name: str, value: str) -> QuerySet[Config]:
+        return configs.filter(_IN_STATE[value])
+
+    def of_node(self, configs: QuerySet[Config], name: str, value: str) -> QuerySet[Config]:
+        owned = Assignment.objects.filter(node__name=value).values("config_id")
+        endpoints = Config.objects.filter(node_name=value).exclude(node_name="").order_by().values("pk")
+        return configs.filter(pk__in=owned.union(endpoints))
+
+    def of_source(self, configs: QuerySet[Config], name: str, value: str) -> QuerySet[Config]:
+        return configs.filter(pk__in=Origin.objects.filter(source=value).values("config"))
+
+    def of_key(self, configs: QuerySet[Config], name: str, value: str) -> QuerySet[Config]:
+        shown = Origin.objects.filter(displayable("config__"), shown=value)
+        return configs.filter(pk__in=shown.values("config"))
+
+    def with_check_id(self, configs: QuerySet[Config], name: str, value: str) -> QuerySet[Config]:
+        found = Instance.objects.filter(short_id=short) if (short := short_in(value)) else Instance.objects.none()
+        if sees_digests(self.request.user):
+            found |= Instance.objects.filter(check_id=value)
+        return configs.filter(pk__in=found.values("config"))
+
+    def with_digest(self, configs: QuerySet[Config], name: str, value: str) -> QuerySet[Config]:
+        return configs.filter(digest=value) if sees_digests(self.request.user) else configs.none()
+
+    def called(self, configs: QuerySet[Config], name: str, value: str) -> QuerySet[Config]:
+        return configs.filter(pk__in=searching.called(Config, value, exact=False))
+
+    def containing(self, configs: Any, name: str, value: str) -> QuerySet[Config]:
+        found: QuerySet[Config] = configs.containing(value, exact=sees_digests(self.request.user))
+        return found
+
+
+class NodeFilter(filters.FilterSet):
+    state = filters.ChoiceFilter(choices=_choices(*NODE_STATES))
+    type = filters.ChoiceFilter(choices=_choices(*(type_.name.lower() for type_ in NodeType)), method="of_type")
+    schedulable = filters.BooleanFilter(help_text="false: cordoned.")
+    prefix = filters.CharFilter(field_name="name", lookup_expr="startswith", help_text="How the name begins.")
+
+    class Meta:
+        model = Node
+        fields: tuple[str, ...] = ()
+
+    def of_type(self, nodes: QuerySet[Node], name: str, value: str) -> QuerySet[Node]:
+        return nodes.filter(heartbeat__node_type=NodeType[value.upper()])
+
+
+class TimeRange(filters.FilterSet):
+    since = filters.IsoDateTimeFilter(field_name="time", lookup_expr="gte")
+    until = filters.IsoDateTimeFilter(field_name="time", lookup_expr="lt")
+
+
+class MoveFilter(TimeRange):
+    config = Whole(field_name="config_id", help_text="The config's id.")
+    check = filters.CharFilter(field_name="name", help_text="The check's name.")
+    short_id = filters.CharFilter(method="of_short_id", help_text="Of the config, as it is now.")
+    digest = filters.CharFilter(method="with_digest", help_text="For authors; others ask for the short_id.")
+    node = filters.CharFilter(method="of_node", help_text="From it or to it.")
+    reason = filters.ChoiceFilter(choices=Move.Reason.choices)
+    actor = filters.CharFilter()
+
+    class Meta:
+        model = Move
+        fields: tuple[str, ...] = ()
+
+    def of_node(self, moves: QuerySet[Move], name: str, value: str) -> QuerySet[Move]:
+        return moves.filter(Q(source_node=value) | Q(to_node=value))
+
+    def of_short_id(self, moves: QuerySet[Move], name: str, value: str) -> QuerySet[Move]:
+        return moves.filter(digest__in=Config.objects.filter(short_id=value).order_by().values("digest"))
+
+    def with_digest(self, moves: QuerySet[Move], name: str, value: str) -> QuerySet[Move]:
+        return moves.filter(digest=value) if sees_digests(self.request.user) else moves.none()
+
+
+class EventFilter(TimeRange):
+    node = filters.CharFilter(field_name="node_name")
+    kind = filters.ChoiceFilter(choices=NodeEvent.Kind.choices)
+
+    class Meta:
+        model = NodeEvent
+        fields: tuple[str, ...] = ()
+
+
+class AuthorFilter(filters.FilterSet):
+    author = filters.CharFilter()
+
+
+class FreezeFilter(AuthorFilter):
+    in_force = filters.BooleanFilter(method="holding", help_text="true: the one that holds now.")
+
+    def holding(self, freezes: Any, name: str, value: bool) -> QuerySet[Any]:
+        holds = freezes.in_force()
+        found: QuerySet[Any] = holds if value else freezes.exclude(pk__in=holds.values("pk"))
+        return found
+
+
+class OrderFilter(AuthorFilter):
+    config = Whole(field_name="config_id", help_text="The config's id.")
+    check = filters.CharFilter(field_name="config__name", help_text="The check's name.")
+    source = filters.CharFilter(help_text="As file, admin or api:shop.")

@@ -1,0 +1,82 @@
+"""/api/operator/v1/ on the operators' port."""
+
+from typing import Any
+
+from django.contrib.auth.decorators import login_required
+from django.http import HttpRequest, JsonResponse
+from django.urls import URLPattern, URLResolver, path, re_path
+from django.views.decorators.csrf import csrf_exempt
+from django.views.generic import RedirectView
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+from rest_framework.authentication import SessionAuthentication
+from rest_framework.renderers import JSONRenderer
+from rest_framework.response import Response
+from rest_framework.routers import SimpleRouter
+
+from operators.api.authentication import OperatorToken
+from operators.api.base import answer
+from operators.api.orders import (
+    FreezeViewSet,
+    IsolationViewSet,
+    NodeRuleViewSet,
+    PauseViewSet,
+    PinViewSet,
+    PlanViewSet,
+    RuleViewSet,
+)
+from operators.api.permissions import needs
+from operators.api.views import ConfigViewSet, EventViewSet, MoveViewSet, NodeViewSet, SourceViewSet
+
+router = SimpleRouter()
+router.trailing_slash = "/?"
+router.register("configs", ConfigViewSet)
+router.register("nodes", NodeViewSet)
+router.register("pins", PinViewSet)
+router.register("pauses", PauseViewSet)
+router.register("isolations", IsolationViewSet)
+router.register("rules", RuleViewSet)
+router.register("node-rules", NodeRuleViewSet)
+router.register("plans", PlanViewSet)
+router.register("freezes", FreezeViewSet)
+router.register("moves", MoveViewSet)
+router.register("events", EventViewSet)
+router.register("sources", SourceViewSet)
+
+
+class Schema(SpectacularAPIView):
+    """The description of all this. Its refusals are JSON, as all others are, though it may be YAML."""
+
+    def get_exception_handler(self) -> Any:
+        return answer
+
+    def handle_exception(self, exc: Exception) -> Response:
+        response = super().handle_exception(exc)
+        self.request.accepted_renderer = JSONRenderer()
+        self.request.accepted_media_type = JSONRenderer.media_type
+        return response
+
+
+_schema = Schema.as_view(
+    authentication_classes=[OperatorToken, SessionAuthentication], permission_classes=[needs("checks.view_config")]
+)
+_page = SpectacularSwaggerView.as_view(
+    url_name="operators:schema",
+    template_name="operators/swagger.html",
+    authentication_classes=[],
+    permission_classes=[],
+)
+
+
+@csrf_exempt
+def _nothing(request: HttpRequest) -> JsonResponse:
+    return JsonResponse({"detail": "There is nothing here: schema/ has all that there is."}, status=404)
+
+
+app_name = "operators"
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("", RedirectView.as_view(pattern_name="operators:docs")),
+    re_path(r"^schema/?$", _schema, name="schema"),
+    re_path(r"^docs/?$", login_required(_page, login_url="admin:login"), name="docs"),
+    *router.urls,
+    re_path("", _nothing),
+]

@@ -1,0 +1,223 @@
+"""The operators' API: what operators see and steer in the admin, for their tools."""
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from threading import BoundedSemaphore
+from typing import Any
+
+from django.db.models import Count, IntegerField, OuterRef, QuerySet, Subquery
+from django.db.models.functions import Coalesce
+from django.http import HttpRequest
+from django.shortcuts import get_object_or_404
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.decorators import action
+from rest_framework.exceptions import AuthenticationFailed, ValidationError
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from checks.dispatcher import deciding
+from checks.models import Assignment, Config, Move, Origin, Source
+from checks.sources import sets
+from nodes.models import Node, NodeEvent
+from operators.api import desired, filters, serializers
+from operators.api.authentication import OperatorToken
+from operators.api.base import Busy, Conflict, Listed, Looked, OperatorViewSet
+from operators.api.orders import carried_out
+from operators.api.orderserializers import DryRun
+from operators.api.permissions import needs
+
+# Sets of more than a megabyte at a time: each takes up to 0.3 GB, and half a minute.
+LARGE_SETS = 2
+# Never read for a list.
+WIDE = ("original", "wire", "scrubbed", "text")
+_large_sets = BoundedSemaphore(LARGE_SETS)
+_SOURCE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,200}")
+
+
+class ConfigViewSet(Looked):
+    """Configs, and who runs them."""
+
+    dry_runs = ("reassign",)
+
+    queryset = Config.objects.select_related(
+        "assignment__node", "former_node", "pin", "pause", "isolation", "cost"
+    ).prefetch_related("origins", "instances")
+    serializer_class = serializers.ConfigSerializer
+    detail_serializer_class = serializers.ConfigPageSerializer
+    filterset_class = filters.ConfigFilter
+    lookup_value_regex = "[0-9]{1,18}"
+
+    def get_queryset(self) -> QuerySet[Config]:
+        return super().get_queryset().defer(*(WIDE[:-1] if self.detail else WIDE))
+
+    @extend_schema(
+        request=serializers.ReassignSerializer, responses=serializers.ConfigPageSerializer, parameters=[DryRun]
+    )
+    @action(detail=True, methods=["post"], permission_classes=[needs("checks.change_assignment")])
+    def reassign(self, request: Request, pk: str) -> Response:
+        """Give a config to a node, once: the next rebalance may give it to another."""
+        wish = serializers.ReassignSerializer(data=request.data)
+        wish.is_valid(raise_exception=True)
+        config = self.get_object()
+        node = wish.validated_data["node"]
+        dry = carried_out(self, "node", lambda: deciding.reassign([config.pk], node))
+        return dry or Response(self.get_serializer(self.get_object()).data)
+
+
+class NodeViewSet(Looked):
+    """Node agents, the lost ones too for a while."""
+
+    dry_runs = ("drain",)
+
+    queryset = Node.objects.select_related("heartbeat")
+    serializer_class = serializers.NodeSerializer
+    filterset_class = filters.NodeFilter
+    ordering = lookup_field = "name"
+    lookup_value_regex = "[^/\x00]+"
+
+    def get_queryset(self) -> QuerySet[Node]:
+        owned = Assignment.objects.filter(node=OuterRef("pk")).order_by().values("node").annotate(number=Count("pk"))
+        number = Subquery(owned.values("number"), output_field=IntegerField())
+        nodes: Any = super().get_queryset()
+        found: QuerySet[Node] = nodes.with_state().annotate(configs=Coalesce(number, 0))
+        return found
+
+    @extend_schema(request=None)
+    @action(detail=True, methods=["post"], permission_classes=[needs("nodes.change_node")])
+    def cordon(self, request: Request, name: str) -> Response:
+        """Give it nothing new. It keeps what it has."""
+        return self._cordon(request)
+
+    @extend_schema(request=None)
+    @action(detail=True, methods=["post"], permission_classes=[needs("nodes.change_node")])
+    def uncordon(self, request: Request, name: str) -> Response:
+        """Give it work again."""
+        return self._cordon(request, schedulable=True)
+
+    @extend_schema(request=None, parameters=[DryRun])
+    @action(detail=True, methods=["post"], permission_classes=[needs("nodes.change_node")])
+    def drain(self, request: Request, name: str) -> Response:
+        """Give it nothing new, and what it has to others, bit by bit."""
+        node = self.get_object()
+        return carried_out(self, "name", lambda: deciding.drain([node.name])) or Response(
+            self.get_serializer(self.get_object()).data
+        )
+
+    def _cordon(self, request: Request, **how: bool) -> Response:
+        Node.objects.filter(pk=self.get_object().pk).cordon(**how, actor=request.user.get_username())
+        return Response(self.get_serializer(self.get_object()).data)
+
+
+class MoveViewSet(Listed):
+    """The ledger: every change of an owner, the last one first."""
+
+    queryset = Move.objects.all()
+    serializer_class = serializers.MoveSerializer
+    filterset_class = filters.MoveFilter
+    ordering = "-id"
+
+
+class EventViewSet(Listed):
+    """What happened to nodes, the last event first."""
+
+    queryset = NodeEvent.objects.all()
+    serializer_class = serializers.EventSerializer
+    filterset_class = filters.EventFilter
+    ordering = "-id"
+
+
+class SourceViewSet(Looked):
+    """Sources that pipelines own, each by the name after `api:`. Their configs are listed with `configs?source=api:…`."""
+
+    queryset = Source.objects.filter(name__startswith=sets.PREFIX)
+    serializer_class = serializers.SourceSerializer
+    detail_serializer_class = serializers.SourcePageSerializer
+    ordering = lookup_field = "name"
+    lookup_value_regex = "[^/\x00]+"
+    # MOST_CONFIGS of them, a kilobyte and a half each.
+    most_bytes = 32 * 1024 * 1024
+    write_options = ("dry_run", "accept_removals")
+    writing = ("checks.add_config", "checks.change_config", "checks.delete_config")
+
+    @classmethod
+    def may_send_much(cls, request: HttpRequest) -> bool:
+        """Whether the call's token is of someone who may write configs. Asked before a large body is read."""
+        try:
+            found = OperatorToken().authenticate(Request(request))
+        except AuthenticationFailed:
+            return False
+        return found is not None and found[0].has_perms(cls.writing)
+
+    def get_queryset(self) -> QuerySet[Source]:
+        sent = Origin.objects.filter(source=OuterRef("name")).order_by().values("source").annotate(number=Count("pk"))
+        number = Subquery(sent.values("number"), output_field=IntegerField())
+        found: QuerySet[Source] = super().get_queryset().annotate(configs=Coalesce(number, 0))
+        return found
+
+    def get_permissions(self) -> Sequence[Any]:
+        if self.action == "update":
+            return [needs(*self.writing)()]
+        return super().get_permissions()
+
+    def get_object(self) -> Source:
+        return get_object_or_404(self.get_queryset(), name=sets.PREFIX + self.kwargs["name"])
+
+    def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        response = super().retrieve(request, *args, **kwargs)
+        response["ETag"] = f'"{response.data["revision"]}"'
+        return response
+
+    @extend_schema(
+        request=desired.DesiredSet,
+        responses=serializers.DifferenceSerializer,
+        parameters=[
+            desired.PutOptions,
+            OpenApiParameter("If-Match", str, "header", description="Instead of revision."),
+        ],
+    )
+    def update(self, request: Request, name: str) -> Response:
+        """Make this the whole set of the source, all of it or nothing. A new name makes a new source."""
+        if not _SOURCE_NAME.fullmatch(name):
+            raise ValidationError({"name": ["1 to 200 letters, digits, underscores, dots and hyphens."]})
+        options = desired.PutOptions(data=request.query_params)
+        options.is_valid(raise_exception=True)
+        with _taking_turns(request):
+            return self._update(request, sets.PREFIX + name, options)
+
+    def _update(self, request: Request, source: str, options: desired.PutOptions) -> Response:
+        wish = desired.DesiredSet(data=request.data, context={"source": source})
+        wish.is_valid(raise_exception=True)
+        # A proxy that compresses what it passes on makes the tag a weak one.
+        tag = request.headers.get("If-Match", "").removeprefix("W/").strip('"')
+        revision = wish.validated_data.get("revision") or tag
+        difference = self._apply(request, source, wish.validated_data["configs"], revision, **options.validated_data)
+        told = serializers.DifferenceSerializer(difference, context=options.validated_data)
+        return Response(told.data, headers={"ETag": f'"{difference.revision}"'})
+
+    def _apply(
+        self, request: Request, source: str, configs: Any, revision: str, *, dry_run: bool, accept_removals: bool
+    ) -> sets.Difference:
+        try:
+            if dry_run:
+                return sets.differing(source, configs, revision=revision, accept_removals=accept_removals)
+            actor = request.user.get_username()
+            return sets.replace(source, configs, actor=actor, revision=revision, accept_removals=accept_removals)
+        except sets.Outdated as error:
+            raise Conflict({"revision": [str(error)]}) from None
+        except sets.RemovalsHeld as error:
+            raise Conflict({"configs": [f"{error} Send it with ?accept_removals=1 if that is meant."]}) from None
+
+
+@contextmanager
+def _taking_turns(request: Request) -> Iterator[None]:
+    """Raises Busy when as many large sets as we have memory for are under way."""
+    if int(request.META.get("CONTENT_LENGTH") or 0) <= OperatorViewSet.most_bytes:
+        yield
+    elif _large_sets.acquire(blocking=False):
+        try:
+            yield
+        finally:
+            _large_sets.release()
+    else:
+        raise Busy(f"{LARGE_SETS} other large sets are on their way. Try again.")

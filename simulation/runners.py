@@ -1,0 +1,241 @@
+"""The stats API that each simulated node agent has as a cluster check runner: what its checks cost, at its own address."""
+
+import asyncio
+import hmac
+import json
+import math
+import os
+import random
+import ssl
+import struct
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from ipaddress import IPv4Address
+from typing import Any
+from zlib import crc32
+
+import h11
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from fnv_c import fnv1_64
+
+from simulation.agents import SimulatedNode
+from simulation.client import Config, SimulationError, instance_name, next_event, read_instance
+
+# What a cluster check runner calls itself in a report to the server.
+RUNNER = 1
+WORKERS = 4
+# Of execution times, in seconds; the sigma is of their logarithm.
+MEDIAN, SIGMA, LONGEST = 0.4, 1.3, 20
+INTERVAL = 15
+# These Go checks report under their name alone when their config has one instance.
+BARE = frozenset({"cpu", "disk", "file_handle", "io", "load", "memory", "uptime"})
+VERSION = {"Major": 7, "Minor": 60, "Patch": 0, "Pre": "", "Meta": "", "Commit": ""}
+# Seconds that a connection may say nothing; longer than any collector's period would keep dead ones.
+IDLE = 60
+
+_NUMBERED, _NAMED = IPv4Address("127.1.0.0"), IPv4Address("127.128.0.0")
+
+
+def numbered_address(number: int) -> str:
+    """The loopback address of the node of this number, from 1 on: 127.1.0.1 …"""
+    return str(_NUMBERED + number)
+
+
+def number_at(address: str) -> int:
+    """The inverse of `numbered_address`."""
+    return int(IPv4Address(address)) - int(_NUMBERED)
+
+
+def named_address(name: str) -> str:
+    """The loopback address of a node that has a process of its own: 127.128.0.0/9, by its name."""
+    return str(_NAMED + 1 + crc32(name.encode()) % (2**23 - 2))
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What an instance costs: seconds of each run, between two runs, and from its start to the end of its first."""
+
+    check_id: str
+    execution: float
+    interval: float
+    first: float
+
+    @property
+    def workers(self) -> float:
+        """How many workers it keeps busy."""
+        return min(1.0, self.execution / self.interval)
+
+
+@lru_cache(200_000)
+def works(config: Config, seed: int) -> list[Work]:
+    """What the instances of a config cost; the same for the same check ID and seed, wherever it runs."""
+    return [_work(config, instance, seed) for instance in config.instances]
+
+
+def _work(config: Config, instance: bytes, seed: int) -> Work:
+    keys = read_instance(instance)
+    check_id = _check_id(config, instance, instance_name(keys))
+    dice = random.Random(f"{seed}:{check_id}")  # noqa: S311
+    execution = min(LONGEST, dice.lognormvariate(math.log(MEDIAN), SIGMA))
+    asked = str(keys.get("min_collection_interval", ""))
+    interval = int(asked) if asked.isdecimal() and int(asked) else INTERVAL
+    return Work(check_id, execution, interval, dice.uniform(0, interval) + execution)
+
+
+def _check_id(config: Config, instance: bytes, name: str) -> str:
+    if config.name in BARE and len(config.instances) == 1:
+        return config.name
+    hashed = fnv1_64(struct.pack(">Q", config.digest) + instance + config.init_config)
+    return ":".join(filter(None, (config.name, name, f"{hashed:x}")))
+
+
+def stats(node: SimulatedNode, seed: int, now: float) -> dict[str, Any]:
+    """What the node's checks did until `now`, by `time.monotonic()`; one that never ended a run is not among them."""
+    return {
+        work.check_id: _stats(work, now - running.since)
+        for running in node.running.values()
+        for work in works(running.config, seed)
+        if now - running.since >= work.first
+    }
+
+
+def _stats(work: Work, age: float) -> dict[str, Any]:
+    since_last = (age - work.first) % work.interval
+    runs = int((age - work.first) // work.interval) + 1
+    last = time.time() - since_last
+    return {
+        "AverageExecutionTime": int(work.execution * 1000),
+        "MetricSamples": 10,
+        "HistogramBuckets": 0,
+        "Events": 0,
+        "ServiceChecks": 1,
+        "LastExecFailed": False,
+        "LastError": "",
+        "TotalRuns": runs,
+        "TotalErrors": 0,
+        "TotalMetricSamples": 10 * runs,
+        "TotalEvents": 0,
+        "TotalServiceChecks": runs,
+        "LastSuccessDate": int(last),
+        "LastExecutionDate": int(last * 1000),
+    }
+
+
+def workers(node: SimulatedNode, seed: int) -> dict[str, Any]:
+    """How busy the node's workers are."""
+    busy = sum(work.workers for running in node.running.values() for work in works(running.config, seed))
+    utilization = round(min(1.0, busy / WORKERS), 4)
+    return {"Count": WORKERS, "Instances": {f"worker_{n}": {"Utilization": utilization} for n in range(1, WORKERS + 1)}}
+
+
+class SimulatedRunners:
+    """Serves the stats API of many nodes on one socket: the address a client connected to says which node it asks."""
+
+    def __init__(self, find: Callable[[str], SimulatedNode | None], token: str, seed: int = 0) -> None:
+        self._find, self._token, self._seed = find, token, seed
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def listen(self, host: str, port: int) -> asyncio.Server:
+        """Raises SimulationError when it can't."""
+        try:
+            return await asyncio.start_server(self._accept, host, port, ssl=_tls(), backlog=1000)
+        except OSError as error:
+            raise SimulationError(
+                f"the stats API can't listen on {host}:{port}: {os.strerror(error.errno or 0)}"
+            ) from error
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # Not left to asyncio, which logs an error for each connection that is open when the simulation ends.
+        task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        address: str = writer.get_extra_info("sockname")[0]
+        http = h11.Connection(h11.SERVER)
+        try:
+            async with asyncio.timeout(None) as patience:
+                while (node := self._find(address)) and node.is_up:
+                    patience.reschedule(asyncio.get_running_loop().time() + IDLE)
+                    await self._serve_one(node, http, reader, writer)
+                    http.start_next_cycle()
+        except (OSError, h11.ProtocolError):
+            pass
+        finally:
+            writer.transport.abort()
+
+    async def _serve_one(
+        self, node: SimulatedNode, http: h11.Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        request = await next_event(http, reader)
+        if not isinstance(request, h11.Request):
+            raise ConnectionAbortedError
+        while not isinstance(await next_event(http, reader), h11.EndOfMessage):
+            pass
+        await _transit(node)
+        if not node.is_up:
+            raise ConnectionAbortedError
+        status, answer = self._answer(node, request)
+        body = answer.encode()
+        events = (
+            h11.Response(status_code=status, headers=[("Content-Length", str(len(body)))]),
+            h11.Data(data=body),
+            h11.EndOfMessage(),
+        )
+        writer.write(b"".join(http.send(event) or b"" for event in events))
+        await writer.drain()
+
+    def _answer(self, node: SimulatedNode, request: h11.Request) -> tuple[int, str]:
+        if refusal := self._refusal(dict(request.headers).get(b"authorization", b"")):
+            return refusal
+        answer = self._content(node, request.target.decode())
+        if answer is None:
+            return 404, "404 page not found\n"
+        return (200, json.dumps(answer)) if request.method == b"GET" else (405, "Method Not Allowed\n")
+
+    def _refusal(self, authorization: bytes) -> tuple[int, str] | None:
+        scheme, _, token = authorization.partition(b" ")
+        if not scheme:
+            return 401, "no session token provided\n"
+        if scheme != b"Bearer":
+            return 401, f"unsupported authorization scheme: {scheme.decode(errors='replace')}\n"
+        return None if hmac.compare_digest(token, self._token.encode()) else (403, "invalid session token\n")
+
+    def _content(self, node: SimulatedNode, path: str) -> dict[str, Any] | None:
+        match path.removeprefix("/api/v1/clcrunner/"):
+            case "version":
+                return VERSION
+            case "stats":
+                return stats(node, self._seed, time.monotonic())
+            case "workers":
+                return workers(node, self._seed)
+        return None
+
+
+async def _transit(node: SimulatedNode) -> None:
+    """A node that is cut off is asked and does not answer; one that lags answers late."""
+    while node.link.is_cut:
+        await asyncio.sleep(0.1)
+    await asyncio.sleep(node.link.lag)
+
+
+def _tls() -> ssl.SSLContext:
+    """TLS 1.3 with a certificate of its own making, as an agent's."""
+    key, name, now = ec.generate_private_key(ec.SECP256R1()), x509.Name([]), datetime.now(UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    validity = builder.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=3650))
+    pem, pkcs8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(key.private_bytes(pem, pkcs8, serialization.NoEncryption()))
+        file.write(validity.sign(key, hashes.SHA256()).public_bytes(pem))
+        file.flush()
+        context.load_cert_chain(file.name)
+    return context
