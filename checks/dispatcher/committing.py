@@ -23,6 +23,7 @@ T = TypeVar("T")
 
 # How often what goes stale at once is decided anew before the store is locked for it.
 ATTEMPTS = 3
+_APPLIED = "the plan was applied already"
 
 log = structlog.get_logger()
 
@@ -97,9 +98,6 @@ def _commit(
     if plan is not None:
         Plan.objects.filter(pk=plan.pk).update(moved=F("moved") + len(moves))
     return moves
-
-
-_APPLIED = "the plan was applied already"
 
 
 def _unapplied(plan: Plan) -> Any:

@@ -118,34 +118,41 @@ def undo(move_ids: Collection[int]) -> Decision:
 def apart(alone: Collection[int], reason: str) -> list[Choice]:
     """Choose who leaves the nodes of configs that are to be alone there, and where to. What no other may have stays.
 
-    Of several on one node, the one that was isolated first stays; the others want to be alone where they come to.
+    Of several on one node, the one that was isolated first stays; the others are to be alone where they come to.
     """
     isolated = dict(Isolation.objects.filter(config__isnull=False).values_list("config_id", "pk"))
-    lonely = {*isolated, *alone}
+    wanted = {*isolated, *alone}
     nodes = set(Assignment.objects.filter(config__in=alone).values_list("node", flat=True))
-    placement = Placement(_open(nodes))
     found: dict[int, Entry] = {}
     owners: dict[int, int | None] = {}
-    for _ in range(MOST_ROUNDS):
+    for rounds_left in reversed(range(MOST_ROUNDS)):
+        # A node that is kept for another isolated config would only send back what comes.
+        placement = Placement(_open(nodes))
         for entry in _held(nodes):
             found.setdefault(entry.id, entry)
             owners.setdefault(entry.id, entry.owner)
+        lonely = [entry for entry in found.values() if entry.id in wanted]
         first: dict[int | None, Entry] = {}
-        for entry in sorted(found.values(), key=lambda entry: (isolated.get(entry.id, math.inf), entry.id)):
-            if entry.id in lonely:
-                first.setdefault(entry.owner, entry)
-        company = [entry for entry in found.values() if first.get(entry.owner, entry) is not entry]
-        # A node that is kept for another isolated config would only send it back.
-        chosen = [] if placement.is_kept else relocate(company, placement, reason, elsewhere=True)
-        for entry, to, _reason in chosen:
-            entry.owner = to
-        nodes = {entry.owner for entry, _to, _reason in chosen if entry.id in lonely and entry.owner} - first.keys()
-        if not nodes:
+        for entry in sorted(lonely, key=lambda entry: (isolated.get(entry.id, math.inf), entry.id)):
+            first.setdefault(entry.owner, entry)
+        others = [entry for entry in lonely if first[entry.owner] is not entry]
+        if not (rounds_left and _move_away(others, placement, reason)):
             break
+        nodes |= {entry.owner for entry in others if entry.owner}
+    _move_away([entry for entry in found.values() if first.get(entry.owner, entry) is not entry], placement, reason)
     choices = [Choice(entry, entry.owner, reason) for entry in found.values()]
     for entry in found.values():
         entry.owner = owners[entry.id]
     return choices
+
+
+def _move_away(entries: Collection[Entry], placement: Placement, reason: str) -> bool:
+    """Give these, as far as it is worked out, to other nodes. Returns whether one of them can be."""
+    chosen = [] if placement.is_kept else relocate(entries, placement, reason, elsewhere=True)
+    moved = [choice for choice in chosen if choice.to != choice.entry.owner]
+    for choice in moved:
+        choice.entry.owner = choice.to
+    return bool(moved)
 
 
 def _held(nodes: Collection[int]) -> list[Entry]:

@@ -74,9 +74,10 @@ class Decision:
     known_loads: Loads | None = None
     refused: Mapping[int, str] = field(default_factory=dict)
 
-    def __bool__(self) -> bool:
-        """Whether there is anything to do: a drain cordons nodes that have nothing, too."""
-        return bool(self.steps) or self.verb == "drain"
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to do: it is about no config. A drain cordons nodes that have none, too."""
+        return not self.steps and self.verb != "drain"
 
     @property
     def verb(self) -> str:

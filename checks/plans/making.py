@@ -35,7 +35,7 @@ def rebalance(*, actor: str, term: int | None = None, **how: Any) -> tuple[Plan,
 def make(*, actor: str = "", **how: Any) -> Plan:
     """The plan of what `decide` decides, stored if it moves anything."""
     decision = decide(**how)
-    return store(decision, author=actor) if decision else drafted(decision, author=actor)
+    return (drafted if decision.is_empty else store)(decision, author=actor)
 
 
 def draft(*, actor: str = "", **how: Any) -> Plan:

@@ -67,7 +67,7 @@ def order(decide: Callable[[], Decision], *, actor: str) -> tuple[Plan, list[Mov
     """
 
     def do(decision: Decision) -> tuple[Plan, list[Move]]:
-        if not decision:
+        if decision.is_empty:
             return drafted(decision, author=actor), []
         plan = store(decision, author=actor)
         try:

@@ -186,14 +186,16 @@ def test_what_changed_its_order_meanwhile_is_not_overruled() -> None:
         dispatcher.commit(pinned)
 
 
-def test_of_two_isolated_configs_on_a_node_one_leaves_and_is_left_alone_where_it_comes_to() -> None:
-    dispatcher.schedule([sent("other")])
-    decision = deciding.isolate(ids()[:2])
-    dispatcher.commit(decision)
+@pytest.mark.parametrize("number", [2, 3])
+def test_of_several_isolated_configs_on_a_node_each_is_alone_in_the_end(number: int) -> None:
+    report("dogwood", "elm")
+    dispatcher.schedule([sent(f"other-{one}") for one in range(8)])
+    dispatcher.commit(deciding.isolate(ids()[:number]))
     held = list(owners().items())
-    for key in ("ash-0", "ash-1"):
+    for key in [f"ash-{one}" for one in range(number)]:
         assert [other for other, node in held if node == owners()[key]] == [key]
-    assert len(held) == 7
+    assert len(held) == 14
+    assert owners()["ash-0"] == "ash"
 
 
 def test_no_two_moves_of_one_config_are_decided() -> None:

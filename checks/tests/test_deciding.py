@@ -60,6 +60,12 @@ def test_a_plan_to_reassign_tells_moves_and_loads_and_then_makes_them() -> None:
     assert plan.applied_at is not None
 
 
+def test_a_node_that_restarts_is_given_what_a_person_gives_it() -> None:
+    Node.objects.goodbye("birch", "restarting")
+    plan = stored(deciding.reassign(ids("shop"), "birch"))
+    assert len(plans.apply(plan, actor="eve")) == 1
+
+
 def test_what_is_there_already_is_counted_but_does_not_move() -> None:
     dispatcher.reassign(ids("shop"), "birch", actor="eve")
     plan = stored(deciding.reassign(ids("shop", "mail"), "birch"))
