@@ -16,7 +16,7 @@ run: export DD_CLUSTER_CHECKS_WARMUP_DURATION ?= 3
 run: .venv/requirements ## start everything in the foreground, with three simulated node agents; Ctrl-C stops it
 	$(EXEC) $(BIN)/python manage.py start
 
-test: .venv/requirements-dev .venv/browser ## run all tests, against a PostgreSQL of their own or DATABASE_URL
+test: .venv/requirements-dev .venv/browser ## run all tests on all cores, against a PostgreSQL of their own or DATABASE_URL (ARGS="checks -k plan" for less)
 	$(EXEC) $(BIN)/python -m pytest $(ARGS)
 
 screenshots: .venv/requirements-dev .venv/browser ## make the pictures of docs/images from a live cluster
@@ -24,7 +24,8 @@ screenshots: .venv/requirements-dev .venv/browser ## make the pictures of docs/i
 
 faults: .venv/requirements-dev ## break everything that may break, one after the other; takes the better part of an hour
 	@ls /usr/lib/*/faketime/libfaketime.so.1 > /dev/null || { echo "libfaketime is missing: apt-get install faketime"; exit 1; }
-	$(EXEC) $(BIN)/python -m pytest -m "" --durations=0 --hypothesis-profile=faults tests/faults tests/test_statemachine.py $(ARGS)
+	@PATH=$$PATH:/usr/sbin; command -v pgbouncer > /dev/null || { echo "pgbouncer is missing: apt-get install pgbouncer"; exit 1; }
+	$(EXEC) $(BIN)/python -m pytest -n 0 -m "" --durations=0 --hypothesis-profile=faults tests/faults tests/test_statemachine.py $(ARGS)
 
 bench: .venv/requirements-dev ## measure everything, print a table, write bench/results.json; takes half an hour (ARGS="heartbeats" for less)
 	$(EXEC) $(BIN)/python -m bench $(ARGS)

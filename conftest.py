@@ -6,6 +6,8 @@ from hypothesis import settings
 
 from checks.models import ClusterStore, Source
 from nodes.models import Hearing, Memory
+from operators.pages import now
+from operators.pages.shared import Shared
 
 # A property says what is right, not how fast a busy machine shows it.
 settings.register_profile("unhurried", deadline=None)
@@ -14,7 +16,7 @@ settings.load_profile("unhurried")
 
 
 @pytest.fixture(scope="session")
-def django_db_modify_db_settings() -> None:
+def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: None) -> None:
     """A test is one transaction, in which a busy machine may let it wait for seconds: that is no process that was stopped."""
     connection.settings_dict["OPTIONS"]["options"] += " -c idle_in_transaction_session_timeout=0"
 
@@ -35,3 +37,9 @@ def _rows_of_the_migrations(request: pytest.FixtureRequest) -> None:
 def warm(db: None) -> None:
     """A database whose warm-up is over."""
     Hearing.objects.update(warmup=False)
+
+
+@pytest.fixture(autouse=True)
+def _own_first_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the first page said in another test is nobody's answer."""
+    monkeypatch.setattr(now, "_shared", Shared(now._take, 0))

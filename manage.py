@@ -5,6 +5,7 @@ import os
 import sys
 
 from clusteragent.lib.options import OptionError
+from clusteragent.lib.poolers import Pooled
 
 
 def main() -> None:
@@ -14,7 +15,7 @@ def main() -> None:
 
     try:
         execute_from_command_line(sys.argv)
-    except OptionError as error:
+    except (OptionError, Pooled) as error:
         sys.exit(f"{error}")
     except DatabaseAway as error:
         if "--traceback" in sys.argv:

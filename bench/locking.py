@@ -118,6 +118,6 @@ def _lose(number: int) -> None:
 
 
 def _let_dangle() -> None:
-    Assignment.objects.all()._raw_delete("default")
+    Assignment.objects.all().delete()
     Config.objects.update(dangling_since=Now(), former_node=None)
     Node.objects.update(lost_at=None)

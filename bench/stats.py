@@ -63,7 +63,7 @@ def _work_out(report: Report) -> None:
     report.add(f"costs out of stats, {size}, none changed", timed(Cost.objects.measure), "s")
     report.add(f"own loads out of stats, {size}", timed(Cost.objects.measure_own_load), "s")
     report.add(f"expected load of each node, {size}", _median(costs.by_node), "s", most=0.3)
-    report.add(f"workers of each node, {size}", _median(costs.workers), "s", most=0.3)
+    report.add(f"capacity of each node, {size}", _median(costs.capacity), "s", most=0.3)
     report.add(f"expected cost of each config, {size}", _median(costs.expected), "s")
 
 

@@ -22,7 +22,7 @@ def wake_if_dangling(**kwargs: Any) -> None:
 
 
 def wake(**kwargs: Any) -> None:
-    """Nodes leave, or may no longer run what they have: let the leader act on it now, not in a second."""
+    """Nodes leave, are drained, or may no longer run what they have: let the leader act on it now, not in a second."""
     from checks.models import ClusterStore
 
     ClusterStore.objects.wake()

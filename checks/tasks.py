@@ -85,7 +85,7 @@ def _rebalance(term: int) -> str:
     righted = len(dispatcher.put_right(term=term))
     if why := freezes.why_off():
         return f"{righted} put right, nothing rebalanced: {why}"
-    left = max(0, dispatcher.budget() - righted)
+    left = max(0, dispatcher.budget_left() - righted)
     try:
         plan, moves = plans.rebalance(actor="", term=term, budget=left, settling=True)
     except plans.StalePlan as reason:

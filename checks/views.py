@@ -5,9 +5,8 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from typing import Any, TypeVar
 
-from django.http import HttpResponse, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
-from rest_framework.request import Request
 
 from checks import plans
 from checks.dispatcher import costs, isolation
@@ -36,7 +35,7 @@ _shares = Together(Config.objects.shares_of, most=16)
 class Configs(PromptView, ClusterChecksView):
     """GET …/clusterchecks/configs/<node>: what a node runs."""
 
-    async def get(self, request: Request, name: str) -> HttpResponse:
+    async def get(self, request: HttpRequest, name: str) -> HttpResponse:
         validate_node_name(name)
         share = await _shares.ask(name)
         return _answer(share) if share else line(f"node {name} is unknown", 500)
@@ -45,7 +44,7 @@ class Configs(PromptView, ClusterChecksView):
 class EndpointsConfigs(ClusterChecksView):
     """GET …/endpointschecks/configs/<node>: the endpoint checks of a node, known or not."""
 
-    def get(self, request: Request, name: str) -> HttpResponse:
+    def get(self, request: HttpRequest, name: str) -> HttpResponse:
         validate_node_name(name)
         return _answer(database.ask(lambda: Config.objects.endpoints_share(name)))
 
@@ -53,18 +52,18 @@ class EndpointsConfigs(ClusterChecksView):
 class AllEndpointsConfigs(ClusterChecksView):
     """GET …/endpointschecks/configs: the endpoint checks of all nodes."""
 
-    authentication_classes = [LocalToken]
+    token = LocalToken()
 
-    def get(self, request: Request) -> HttpResponse:
+    def get(self, request: HttpRequest) -> HttpResponse:
         return _answer(database.ask(Config.objects.endpoints_share))
 
 
 class State(ClusterChecksView):
     """GET …/clusterchecks: the whole map, streamed; with ?scrub=true without secrets."""
 
-    authentication_classes = [LocalToken]
+    token = LocalToken()
 
-    def get(self, request: Request) -> StreamingHttpResponse:
+    def get(self, request: HttpRequest) -> StreamingHttpResponse:
         scrub = request.GET.get("scrub") == "true"
         # The first piece is asked for here: a database that is away can still be answered with a status.
         chunks = database.ask(lambda: _begun(database.in_time(state.document(scrub=scrub))))
@@ -74,25 +73,25 @@ class State(ClusterChecksView):
 class Rebalance(ClusterChecksView):
     """POST …/clusterchecks/rebalance: make and apply a plan by fresh costs, and tell its moves."""
 
-    authentication_classes = [LocalToken]
+    token = LocalToken()
 
-    def post(self, request: Request) -> HttpResponse:
+    def post(self, request: HttpRequest) -> HttpResponse:
         force = read_rebalance(request.body)
         if not conf.ADVANCED_DISPATCHING_ENABLED:
             return line("no checks to rebalance: advanced dispatching is not enabled", 500)
         moves = _with_fresh_costs(lambda: plans.rebalance(actor=LOCAL, force=force)[1])
         return json_answer(_compact(_told(moves)))
 
-    def handle_exception(self, exc: Exception) -> HttpResponseBase:  # type: ignore[override]
+    def handle_exception(self, exc: Exception) -> HttpResponseBase:
         return line(str(exc), 409) if isinstance(exc, plans.StalePlan) else super().handle_exception(exc)
 
 
 class Isolate(ClusterChecksView):
     """POST …/clusterchecks/isolate/check/<check ID>: leave a check alone on its node until it is released."""
 
-    authentication_classes = [LocalToken]
+    token = LocalToken()
 
-    def post(self, request: Request, check_id: str) -> HttpResponse:
+    def post(self, request: HttpRequest, check_id: str) -> HttpResponse:
         answer = _with_fresh_costs(lambda: isolation.isolate(check_id, actor=LOCAL))
         return json_answer(_compact(answer._asdict()))
 

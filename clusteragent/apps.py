@@ -6,6 +6,8 @@ from typing import Any
 
 from django.apps import AppConfig
 from django.core import checks
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import Conninfo
 
 from clusteragent.lib import conf, peer_options
 from clusteragent.lib.database import arrays
@@ -26,6 +28,7 @@ class ClusterAgentConfig(AppConfig):
         gc.freeze()
         gc.set_threshold(20_000, 20, 20)
         checks.register(check_addresses)
+        checks.register(check_database)
         checks.register(check_tokens)
         checks.register(check_nodes)
         checks.register(check_names)
@@ -33,18 +36,13 @@ class ClusterAgentConfig(AppConfig):
 
 
 def _prune_too() -> None:
-    """Add what belongs to no room below. Tokens and sessions name their end; failures of tasks are kept as the ledger is."""
-    from django.contrib.sessions.models import Session
-    from django.db.models.functions import Now
+    """Add what belongs to no room below: failures of tasks are kept as the ledger is."""
     from django_q.models import Task
 
     from checks.pruning import KINDS
     from clusteragent.lib.clock import ago
     from clusteragent.lib.database import batches
 
-    KINDS["sessions"] = lambda most: batches.delete(
-        Session.objects.filter(expire_date__lt=Now()).order_by("expire_date"), most=most
-    )
     KINDS["task results"] = lambda most: batches.delete(
         Task.objects.filter(stopped__lt=ago(conf.LEDGER_RETENTION)).order_by("pk"), most=most
     )
@@ -70,6 +68,37 @@ def check_addresses(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> l
             )
         )
     return messages
+
+
+def check_database(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
+    """Of several servers the one that takes writes must be looked for, and a way past a pooler leads to the same database."""
+    given = {"DATABASE_URL": conf.DATABASE_URL, "CLUSTERAGENT_DIRECT_DATABASE_URL": conf.DIRECT_DATABASE_URL}
+    messages: list[checks.CheckMessage] = [
+        checks.Error(
+            f"{name} names several hosts, and not which of them to use.",
+            hint="Add target_session_attrs=read-write: others than the one that takes writes answer, too.",
+            id="clusteragent.E003",
+        )
+        for name, url in given.items()
+        if url and _may_reach_a_standby(url)
+    ]
+    if conf.DIRECT_DATABASE_URL and not conf.DATABASE_URL:
+        messages.append(
+            checks.Error(
+                "CLUSTERAGENT_DIRECT_DATABASE_URL is given, and DATABASE_URL is not.",
+                hint="Without a pooler give DATABASE_URL alone; node agents would be served from the embedded database.",
+                id="clusteragent.E004",
+            )
+        )
+    return messages
+
+
+def _may_reach_a_standby(url: str) -> bool:
+    # What a URL leaves open, libpq takes from the environment.
+    usual = {one.keyword.decode(): one.val.decode() for one in Conninfo.get_defaults() if one.val}
+    parts = usual | conninfo_to_dict(url)
+    has_several = any("," in str(parts.get(name, "")) for name in ("host", "hostaddr"))
+    return has_several and parts.get("target_session_attrs") not in ("read-write", "primary")
 
 
 def check_tokens(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:

@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Collection
-from datetime import datetime, timedelta
+from datetime import datetime
 from types import FrameType
 from typing import NamedTuple, Never
 
@@ -17,7 +17,6 @@ import django.db
 import psycopg
 import structlog
 from django.db import connection
-from django.db.models.functions import Now
 
 from checks import tasks
 from checks.models import ClusterStore
@@ -52,25 +51,17 @@ class State(enum.StrEnum):
 
 
 class Status(NamedTuple):
-    """What the database says about the background pass. Times are its clock's."""
+    """What the database says about the background pass. Its time is the database's."""
 
     term: int
     leader: str
     last_pass: datetime | None
-    age: timedelta | None
-
-    @property
-    def healthy(self) -> bool:
-        """Whether a pass ended lately enough for the next one not to take itself for deaf."""
-        return self.age is not None and self.age < conf.NODE_EXPIRATION_TIMEOUT / 2
 
 
 def status() -> Status:
     """Who led last, and when the last pass ended; readable in every process."""
     store = ClusterStore.objects.get()
-    hearing = Hearing.objects.annotate(now=Now()).get()
-    age = hearing.now - hearing.last_pass if hearing.last_pass else None
-    return Status(store.term, store.leader, hearing.last_pass, age)
+    return Status(store.term, store.leader, Hearing.objects.get().last_pass)
 
 
 class Stalled(Exception):

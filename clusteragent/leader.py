@@ -27,7 +27,7 @@ class Candidate:
     """A session that waits for the leader's lock, keeps it while it is pinged each second, and hears calls for a pass.
 
     It is none of Django's connections, which are closed and opened again as Django likes. Every method raises
-    psycopg.Error when the session is lost, and with it the lock.
+    psycopg.Error when the session is lost, and with it the lock; `campaign` raises Pooled.
     """
 
     def __init__(self) -> None:

@@ -25,7 +25,6 @@ from clusteragent.lib.scrub import scrub
 from clusteragent.lib.shortids import short_id
 from clusteragent.models import Announcement
 from nodes.models import Hearing, Node, Runner, RunnerStats
-from nodes.models.runnerstats import DEFAULT_WORKERS
 from nodes.views import AgentView
 from operators import fingerprints
 from operators.api import permissions
@@ -178,7 +177,7 @@ def _unscheduled(configs: QuerySet[Config]) -> Samples:
 
 def _of_load(nodes: _Nodes) -> Iterator[Family]:
     needed, capacity = costs.by_node(), costs.capacity()
-    load = {pk: needed.get(pk, 0) / able for pk, able in capacity.items()}
+    load = costs.loads(needed, capacity)
     text = "Expected load of a node: the workers that its configs need, by those it has, times its weight."
     yield _gauge("clusteragent_expected_load", text, nodes.series(load, max), "node")
     yield _gauge("cluster_checks_predicted_utilization", text, nodes.series(load, max), "node")
@@ -193,7 +192,7 @@ def _wanted_nodes(placed: float, capacity: Collection[float]) -> Samples:
     if not Cost.objects.exists():
         return []
     total = placed + costs.means().usual * Config.objects.dangling().count()
-    each = sum(capacity) / len(capacity) if capacity else DEFAULT_WORKERS
+    each = sum(capacity) / len(capacity) if capacity else conf.DEFAULT_WORKERS
     # Rounded, lest a sum that is a trifle too large wants a node more.
     return [((), math.ceil(round(total / (TARGET_UTILIZATION * each), 6)))]
 
@@ -279,21 +278,20 @@ class Scrape(AgentView):
     """
 
     http_method_names = ["get", "head"]
-    authentication_classes = [OperatorToken]
-    permission_classes = [permissions.needs("checks.view_clusterstore")]
+    challenge = "Bearer"
+    needs = permissions.needs("checks.view_clusterstore")()
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         with database.limited(SCRAPE_LIMIT):
             return super().dispatch(request, *args, **kwargs)
 
-    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+    def initial(self, request: HttpRequest) -> None:
         self.exact = not conf.METRICS_PUBLIC or "Authorization" in request.headers
         if self.exact:
-            database.ask(lambda: self._admit(request))
+            caller = Request(request, authenticators=[OperatorToken()])
+            database.ask(lambda: self.needs.has_permission(caller, self))
 
-    def _admit(self, request: Request) -> None:
-        self.perform_authentication(request)
-        self.check_permissions(request)
-
-    def get(self, request: Request) -> HttpResponse:
+    def get(self, request: HttpRequest) -> HttpResponse:
         return HttpResponse(database.ask(lambda: exposition(exact=self.exact)), content_type=CONTENT_TYPE)
+
+    head = get

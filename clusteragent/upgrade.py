@@ -6,7 +6,7 @@ from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.db import connection, transaction
 
-from clusteragent.lib import conf, credentials, locks
+from clusteragent.lib import conf, credentials, locks, poolers
 from clusteragent.lib.locks import Lock
 
 ADMIN = "admin"
@@ -28,7 +28,7 @@ def upgrade() -> None:
                 pass
             call_command("migrate", verbosity=0, interactive=False)
             _make_admin()
-    except (django.db.Error, psycopg.Error) as error:
+    except (django.db.Error, psycopg.Error, poolers.Pooled) as error:
         name = "DATABASE_URL" if conf.DATABASE_URL else "the embedded PostgreSQL"
         raise DatabaseError(f"{name}: {' '.join(str(error).split())}") from error
 

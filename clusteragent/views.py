@@ -9,7 +9,6 @@ from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
-from rest_framework.request import Request
 
 from clusteragent.lib.database.together import Together
 from nodes.views import AgentView, PromptView, json_answer, line
@@ -21,37 +20,35 @@ _VERSION = {"Major": 7, "Minor": 63, "Patch": 0, "Pre": "", "Meta": "", "Commit"
 class Version(AgentView):
     """GET /version: what a node agent asks first."""
 
-    def get(self, request: Request) -> HttpResponse:
+    def get(self, request: HttpRequest) -> HttpResponse:
         return json_answer(json.dumps(_VERSION, separators=(",", ":")).encode())
 
 
 class Probe(PromptView):
     """A route for probes: no token, and answered whatever other calls do."""
 
-    authentication_classes = []
+    token = None
     http_method_names = ["get", "head"]
     comes_first = True
-    # It is no part of the operators' API.
-    schema = None
 
-    async def head(self, request: Request) -> HttpResponse:
+    async def head(self, request: HttpRequest) -> HttpResponse:
         return await self.get(request)
 
-    async def get(self, request: Request) -> HttpResponse:
+    async def get(self, request: HttpRequest) -> HttpResponse:
         raise NotImplementedError
 
 
 class Healthz(Probe):
     """GET /healthz: the process answers. It asks nothing else."""
 
-    async def get(self, request: Request) -> HttpResponse:
+    async def get(self, request: HttpRequest) -> HttpResponse:
         return line("ok", 200)
 
 
 class Readyz(Probe):
     """GET /readyz: the database answers and the schema fits."""
 
-    async def get(self, request: Request) -> HttpResponse:
+    async def get(self, request: HttpRequest) -> HttpResponse:
         missing = await _readiness.ask(None)
         return line(f"migrations are missing: {', '.join(missing)}", 503) if missing else line("ok", 200)
 

@@ -22,19 +22,15 @@ class Declaration(NamedTuple):
     group: str = ""
 
     def __str__(self) -> str:
-        words = _listed(self.include), _listed(self.exclude), self.group
+        words = listed(self.include), listed(self.exclude), self.group
         return "; ".join(f"{what} {said}" for what, said in zip(("only", "not", "group"), words, strict=True) if said)
 
-    def refusal(self, check: str) -> str:
-        """Why the node may not run this check; empty when it may."""
-        if self.include and check not in self.include:
-            return f"the node declares that it runs only {_listed(self.include)}"
-        if check in self.exclude:
-            return f"the node declares that it does not run {check}"
-        return ""
+    def admits(self, check: str) -> bool:
+        """Whether the node may run this check, whatever its group."""
+        return check not in self.exclude and (not self.include or check in self.include)
 
 
-def _listed(names: Collection[str]) -> str:
+def listed(names: Collection[str]) -> str:
     """The first names, and how many more there are."""
     shown = heapq.nsmallest(NAMED, names)
     return ", ".join(shown) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")

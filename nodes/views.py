@@ -10,9 +10,8 @@ from asgiref.sync import sync_to_async
 from django.core.exceptions import RequestDataTooBig, ValidationError
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
+from django.views import View
 from rest_framework.exceptions import APIException, NotAuthenticated
-from rest_framework.request import Request
-from rest_framework.views import APIView
 
 from clusteragent.lib import conf, database
 from clusteragent.lib.database.together import Together, alone
@@ -44,26 +43,40 @@ def line(text: str, status: int, **headers: str) -> HttpResponse:
     return HttpResponse(body, status=status, content_type="text/plain; charset=utf-8", headers=always | headers)
 
 
-class AgentView(APIView):
-    """A route of the agents' port. It authenticates before anything else, and its errors are lines of text."""
+class AgentView(View):
+    """A route of the agents' port. It authenticates before anything else, and its errors are lines of text.
+
+    Django's view, not REST framework's, whose module loads the admin: the form of calls and answers is the protocol's, so
+    nothing is negotiated.
+    """
 
     http_method_names = ["get", "post"]
-    authentication_classes: list[type[BearerToken]] = [AgentToken]
+    # None: it opens for everybody.
+    token: BearerToken | None = AgentToken()
+    challenge = 'Bearer realm="Datadog Agent"'
 
-    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        # All of it: every route has one form of answer, and nothing is throttled.
-        self.perform_authentication(request)
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        try:
+            self.initial(request)
+            return super().dispatch(request, *args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - each has its answer
+            return self.handle_exception(error)
 
-    @property
-    def default_response_headers(self) -> dict[str, str]:
-        return {}
+    def initial(self, request: HttpRequest) -> None:
+        """Raise an APIException if the call may not come here."""
+        if self.token:
+            self.token.authenticate(request)
 
-    def http_method_not_allowed(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:  # type: ignore[override]
-        return line("Method Not Allowed", 405, Allow=", ".join(self.allowed_methods))
+    def http_method_not_allowed(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        return line("Method Not Allowed", 405, Allow=", ".join(self._allowed()))
 
-    def handle_exception(self, exc: Exception) -> HttpResponseBase:  # type: ignore[override]
+    def _allowed(self) -> list[str]:
+        return [method.upper() for method in self.http_method_names if hasattr(self, method)]
+
+    def handle_exception(self, exc: Exception) -> HttpResponseBase:
+        """The answer to a call that failed."""
         if isinstance(exc, NotAuthenticated):
-            return line(str(exc.detail), 401, **{"WWW-Authenticate": self.get_authenticate_header(self.request)})
+            return line(str(exc.detail), 401, **{"WWW-Authenticate": self.challenge})
         if isinstance(exc, APIException):
             return line(str(exc.detail), exc.status_code)
         if isinstance(exc, ValidationError):
@@ -94,29 +107,24 @@ class PromptView(AgentView):
     comes_first = False
 
     async def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:  # type: ignore[override]
-        self.args, self.kwargs = args, kwargs
-        self.request = self.initialize_request(request, *args, **kwargs)
-        self.headers = self.default_response_headers
-        response: Any
         try:
-            self.initial(self.request, *args, **kwargs)
+            self.initial(request)
             method = str(request.method).lower()
             if method in self.http_method_names and hasattr(self, method):
-                response = await getattr(self, method)(self.request, *args, **kwargs)
-            else:
-                response = self.http_method_not_allowed(self.request, *args, **kwargs)
+                response: HttpResponseBase = await getattr(self, method)(request, *args, **kwargs)
+                return response
+            return self.http_method_not_allowed(request, *args, **kwargs)
         except Exception as error:  # noqa: BLE001 - as in the class above, each has its answer
-            response = self.handle_exception(error)
-        return self.finalize_response(self.request, response, *args, **kwargs)
+            return self.handle_exception(error)
 
 
 class NotFound(AgentView):
     """Every path that leads nowhere, whatever the method."""
 
-    authentication_classes = [AnyToken]
+    token = AnyToken()
     http_method_names: list[str] = []
 
-    def http_method_not_allowed(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:  # type: ignore[override]
+    def http_method_not_allowed(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         return line("404 page not found", 404)
 
 
@@ -128,8 +136,8 @@ class Disabled(APIException):
 class ClusterChecksView(AgentView):
     """A route that is only there while cluster_checks.enabled is on."""
 
-    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        super().initial(request, *args, **kwargs)
+    def initial(self, request: HttpRequest) -> None:
+        super().initial(request)
         if not conf.CLUSTER_CHECKS_ENABLED:
             raise Disabled
 
@@ -149,7 +157,7 @@ class Status(PromptView, ClusterChecksView):
 
     comes_first = True
 
-    async def post(self, request: Request, name: str) -> HttpResponse:
+    async def post(self, request: HttpRequest, name: str) -> HttpResponse:
         validate_node_name(name)
         status = read_status(request.body) if len(request.body) <= _SHORT else await _read_long(request.body)
         client_ip = read_client_ip(request.META.get("HTTP_X_REAL_IP", ""))
@@ -174,7 +182,7 @@ class Status(PromptView, ClusterChecksView):
 class Goodbye(ClusterChecksView):
     """POST …/clusterchecks/goodbye/<node>: it leaves for good, or is back in a moment."""
 
-    def post(self, request: Request, name: str) -> HttpResponse:
+    def post(self, request: HttpRequest, name: str) -> HttpResponse:
         validate_node_name(name)
         kind = read_goodbye(request.body)
         try:

@@ -7,6 +7,7 @@ class OperatorsConfig(AppConfig):
     name = "operators"
 
     def ready(self) -> None:
+        from django.contrib.sessions.models import Session
         from django.db.models.functions import Now
         from knox.models import AuthToken
 
@@ -17,7 +18,8 @@ class OperatorsConfig(AppConfig):
         KINDS["tokens"] = lambda most: batches.delete(
             AuthToken.objects.filter(expiry__lt=Now()).order_by("pk"), most=most
         )
-
-        # Not an option of unfold's: the agents' port reads these, and has no operators.
+        KINDS["sessions"] = lambda most: batches.delete(
+            Session.objects.filter(expire_date__lt=Now()).order_by("expire_date"), most=most
+        )
         admin.site.login_form = login.LoginForm
         user_logged_in.connect(login.begin)

@@ -1,6 +1,5 @@
 """The way in: an operator's name and password, and how long that lasts."""
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -10,13 +9,13 @@ from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.views import PasswordChangeView
 from django.contrib.sessions.models import Session
 from django.core.exceptions import ValidationError
+from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import reverse
-from django.utils import timezone
 from unfold.forms import AdminOwnPasswordChangeForm, AuthenticationForm
 
-from clusteragent.lib import clients, conf
+from clusteragent.lib import clients, clock, conf
 from clusteragent.lib.terminal import inert
 from operators import lockout
 from operators.hashing import TooBusy
@@ -95,9 +94,14 @@ def view(request: HttpRequest) -> HttpResponse:
 def begin(sender: Any, request: HttpRequest, user: Any, **kwargs: Any) -> None:
     """A session begins (Django's signal user_logged_in). Ended ones are cleared away, so that nobody else has to."""
     log.info("logged_in", name=inert(user.get_username()), address=str(clients.address(request.META) or "nowhere"))
-    request.session[BEGAN] = request.session[SEEN] = int(time.time())
-    ended = Session.objects.filter(expire_date__lt=timezone.now()).order_by("expire_date")
+    request.session[BEGAN] = request.session[SEEN] = _now()
+    ended = Session.objects.filter(expire_date__lt=Now()).order_by("expire_date")
     Session.objects.filter(pk__in=ended.values("pk")[:MOST_CLEARED]).delete()
+
+
+def _now() -> int:
+    """Seconds since 1970 by the database's clock: another replica goes on with the session."""
+    return int(clock.now().timestamp())
 
 
 def polls(view: Callable[..., Any]) -> Callable[..., Any]:
@@ -118,7 +122,7 @@ class Sessions:
     def process_view(self, request: HttpRequest, view: Any, args: Any, kwargs: Any) -> None:
         if not request.user.is_authenticated:
             return
-        now = int(time.time())
+        now = _now()
         began, seen = (request.session.get(name, 0) for name in (BEGAN, SEEN))
         if now - began >= conf.SESSION_AGE.total_seconds() or now - seen >= conf.SESSION_IDLE.total_seconds():
             auth.logout(request)

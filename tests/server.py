@@ -1,4 +1,7 @@
-"""A pytest plugin: the tests' PostgreSQL, started from the wheel unless DATABASE_URL names one."""
+"""A pytest plugin: the tests' PostgreSQL, started from the wheel unless DATABASE_URL names one.
+
+Workers find its URL in the environment, and each makes a database of its own there.
+"""
 
 import os
 import shutil
@@ -23,10 +26,18 @@ os.environ["CLUSTERAGENT_SECRET_KEY"] = "test-key-that-signs-nothing-outside-tes
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     # As Ctrl-C does, so that all that tests started is ended.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _interrupt)
     if _folder:
         postgres.initialise(_folder / "pgdata")
-        postgres.start(_folder / "pgdata", "fsync=off", "max_connections=200")
+        postgres.start(_folder / "pgdata", "fsync=off", "max_connections=400")
+
+
+def _interrupt(number: int, frame: object) -> None:
+    # Once: Ctrl-C reaches workers twice, from the terminal and from pytest, and must not interrupt what ends the rest.
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -41,7 +41,7 @@ class Fleet(dict[str, SimulatedNode]):
         return name
 
     def pass_minute(self) -> str:
-        """Every node fetches and runs what it has; a minute later the leader's task does its work. Returns what it did."""
+        """Every node fetches and runs what it has; a minute later the leader's tasks do their work. Returns what the last did."""
         for address, node in self.items():
             share = Config.objects.share_of(node.name)
             assert share is not None
@@ -52,6 +52,7 @@ class Fleet(dict[str, SimulatedNode]):
         Assignment.objects.update(since=F("since") - MINUTE)
         Move.objects.update(time=F("time") - MINUTE)
         NodeEvent.objects.update(time=F("time") - MINUTE)
+        assert tasks.background_pass(TERM) != tasks.FAILED
         return tasks.rebalance(TERM)
 
     def pass_minutes_until_nothing_moves(self) -> list[int]:

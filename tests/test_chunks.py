@@ -222,6 +222,24 @@ def test_the_end_of_the_warm_up_places_no_more_than_a_chunk_in_its_transaction(m
     assert dangling() == set()
 
 
+def test_each_chunk_of_a_long_redispatch_shows_that_the_leader_lives() -> None:
+    """The pass that follows one which was killed must not believe that nobody heard meanwhile."""
+
+    def redispatched(term: int | None) -> Any:
+        Assignment.objects.all().delete()
+        Config.objects.update(dangling_since="2026-01-01T00:00:00Z")
+        Hearing.objects.update(last_pass=None)
+        return seen_between(
+            lambda: dispatcher.redispatch(term=term, force=True),
+            lambda: (len(owners()), Hearing.objects.get().last_pass),
+        )
+
+    placed, sign = redispatched(ClusterStore.objects.get().term)
+    assert placed == 2
+    assert sign is not None
+    assert redispatched(None) == (2, None), "a person is no leader"
+
+
 def test_of_several_isolated_configs_on_a_node_the_first_stays() -> None:
     Assignment.objects.update(node=Node.objects.get(name="ash"))
     dispatcher.isolate(ids()[:2])

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -165,10 +166,11 @@ def ports() -> list[int]:
 @pytest.fixture
 def database_url() -> Iterator[str]:
     """An empty database of the tests' server."""
+    name = f"first_run_{uuid.uuid4().hex}"
     with psycopg.connect(conf.DATABASE_URL, autocommit=True) as session:
-        session.execute("CREATE DATABASE first_run")
-        yield make_conninfo(conf.DATABASE_URL, dbname="first_run")
-        session.execute("DROP DATABASE first_run WITH (FORCE)")
+        session.execute(f"CREATE DATABASE {name}")
+        yield make_conninfo(conf.DATABASE_URL, dbname=name)
+        session.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture

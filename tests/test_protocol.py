@@ -12,6 +12,7 @@ from checks.tests.balance import furnish
 from clusteragent.lib import conf
 from nodes.models import Heartbeat, Node
 from tests.map import register, store
+from tests.table import table
 from tests.webserver import AGENT, LOCAL, Answer, WebServer, database_url
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.processes]
@@ -48,8 +49,8 @@ def is_error(answer: Answer, status: int, text: str) -> bool:
     return (answer.status, answer.body) == (status, f"{text}\n")
 
 
-@pytest.mark.parametrize(("method", "path"), [*AGENTS_ROUTES, *LOCAL_ROUTES, ("GET", "/nope")])
-@pytest.mark.parametrize(
+@table(("method", "path"), [*AGENTS_ROUTES, *LOCAL_ROUTES, ("GET", "/nope")])
+@table(
     ("authorization", "status", "text"),
     [
         (None, 401, "no session token provided"),
@@ -94,8 +95,8 @@ def test_routes_answer_under_both_prefixes_with_more_slashes_and_with_a_query(
         assert answer.headers["Content-Type"] == "application/json"
 
 
-@pytest.mark.parametrize("token", [AGENT, LOCAL])
-@pytest.mark.parametrize("path", [*UNKNOWN_PATHS, f"{STATUS}/", f"{CONFIGS}/", "/api/v1//clusterchecks", "/healthz/"])
+@table("token", [AGENT, LOCAL])
+@table("path", [*UNKNOWN_PATHS, f"{STATUS}/", f"{CONFIGS}/", "/api/v1//clusterchecks", "/healthz/"])
 def test_an_unknown_path_is_a_404_and_never_a_redirect(web: WebServer, path: str, token: str) -> None:
     for method in ("GET", "POST", "DELETE"):
         assert is_error(web.call(method, path, token=token), 404, "404 page not found")

@@ -16,7 +16,7 @@ from django.db.models.functions import Now
 from checks import dispatcher
 from checks.models import Assignment, ClusterStore, Config, Move
 from checks.sources import sets
-from checks.sources.byhand import written
+from checks.sources.authored import written
 from checks.tests.cast import owners, report, sent, silence
 from clusteragent.lib import locks
 from nodes.declarations import canonical

@@ -7,7 +7,7 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
+from tests.table import table
 
 ROOT = Path(__file__).parent.parent
 FLOORS = ["clusteragent.lib", "nodes", "checks", "operators", "clusteragent"]
@@ -40,7 +40,7 @@ def imports(path: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-@pytest.mark.parametrize(("module", "path"), list(modules()), ids=lambda value: value if isinstance(value, str) else "")
+@table(("module", "path"), modules())
 def test_a_room_imports_only_itself_and_what_is_below(module, path):
     here = room(module)
     assert here is not None
@@ -67,3 +67,25 @@ def test_the_simulation_speaks_http_only():
     libraries = {imported.partition(".")[0] for path in paths for imported in imports(path)}
     assert "h11" in libraries
     assert not libraries & {"django", "rest_framework", "psycopg"}
+
+
+# What pages, their addresses and those who log in need; and of REST framework, what node agents' routes raise.
+PEOPLES = (
+    "unfold", "knox", "drf_spectacular", "django_filters", "rest_framework", "django.forms", "django.shortcuts",
+    "django.template", "django.urls", "django.contrib.admin", "django.contrib.auth", "django.contrib.messages",
+    "django.contrib.sessions", "django.contrib.staticfiles",
+)  # fmt: skip
+RAISED = "rest_framework.exceptions"
+
+
+def test_nothing_below_operators_knows_a_page_or_its_address():
+    """An alert or a plan names what it is about; operators make the link. Else the agents' port would load the admin."""
+    below = [(module, path) for module, path in modules() if room(module) in {"clusteragent.lib", "nodes", "checks"}]
+    assert len(below) > 100
+    found = [
+        (module, imported)
+        for module, path in below
+        for imported in imports(path)
+        if imported.startswith(PEOPLES) and not imported.startswith(RAISED)
+    ]
+    assert not found

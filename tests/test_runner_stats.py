@@ -83,7 +83,7 @@ def test_all_configs_are_measured_wherever_they_run(fleet: dict[str, SimulatedNo
     measured = sorted(Cost.objects.values_list("workers_needed", flat=True))
     assert measured == pytest.approx(sorted(needed.values()), rel=0.02, abs=1e-3)
     assert len(measured) == Assignment.objects.count() == Config.objects.count()
-    assert set(costs.workers().values()) == {4}
+    assert set(costs.capacity().values()) == {4}
     assert not Runner.objects.exclude(own_load=0).exists()
 
 

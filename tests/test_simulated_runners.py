@@ -1,15 +1,14 @@
 """Simulated runners report their checks under the IDs by which the dispatcher knows them."""
 
-import pytest
-
 from checks.wire import patching
 from checks.wire.patching import IntegrationConfig
 from simulation.client import read_configs
 from simulation.runners import works
+from tests.table import table
 
 
-@pytest.mark.parametrize("init_config", [None, "", "{}", "a: 1\n"])
-@pytest.mark.parametrize(
+@table("init_config", [None, "", "{}", "a: 1\n"])
+@table(
     "instances",
     [
         ("url: https://shop.example.com\nname: shop",),

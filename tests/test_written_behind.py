@@ -16,7 +16,7 @@ from django.db.models.functions import Now
 from psycopg.conninfo import make_conninfo
 
 from checks import dispatcher
-from clusteragent.lib import conf
+from clusteragent.lib import conf, poolers
 from nodes.models import Hearing, Heartbeat, Node, NodeEvent
 from nodes.writebehind import CHANNEL, EVERY, PROMPT, TOO_LATE
 from tests.replicas import descendants, wait_for
@@ -77,7 +77,7 @@ def ears() -> list[int]:
     """The processes of PostgreSQL that serve who listens."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT pid FROM pg_stat_activity WHERE query = 'SELECT pg_backend_pid()' AND datname = current_database()"
+            "SELECT pid FROM pg_stat_activity WHERE query = %s AND datname = current_database()", [poolers.READ_MARK]
         )
         return [pid for (pid,) in cursor.fetchall()]
 

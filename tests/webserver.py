@@ -100,7 +100,7 @@ def serving(
 ) -> Iterator[WebServer]:
     """A server of this database, of node agents or of operators, answering; its process is ended whatever happens."""
     certificate, key = _certificate(folder)
-    port, log = _free_port(), folder / "granian.log"
+    port, log = free_port(), folder / "granian.log"
     words_of_granian = {
         "host": "127.0.0.1",
         "port": port,
@@ -152,7 +152,7 @@ def _wait_until_it_answers(server: WebServer) -> None:
             return
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]

@@ -3,6 +3,6 @@
 from checks.balancing.cluster import Stickiness
 from checks.balancing.measure import Spread, spread, utilization
 from checks.balancing.plan import PlannedMove, plan
-from checks.balancing.pool import DEFAULT_WORKERS, Pool, ceiling
+from checks.balancing.pool import Pool, ceiling
 
-__all__ = ["DEFAULT_WORKERS", "PlannedMove", "Pool", "Spread", "Stickiness", "ceiling", "plan", "spread", "utilization"]
+__all__ = ["PlannedMove", "Pool", "Spread", "Stickiness", "ceiling", "plan", "spread", "utilization"]

@@ -4,7 +4,7 @@ import math
 from collections.abc import Hashable, Iterable, Mapping
 from typing import NamedTuple, TypeVar
 
-from checks.balancing.pool import DEFAULT_WORKERS
+from clusteragent.lib import conf
 
 D = TypeVar("D", bound=Hashable)
 N = TypeVar("N", bound=Hashable)
@@ -28,7 +28,7 @@ def utilization(
     for digest, node in owners.items():
         if node in needed:
             needed[node].append(costs.get(digest, 0.0))
-    return {node: math.fsum(needed[node]) / (capacity[node] or DEFAULT_WORKERS) for node in capacity}
+    return {node: math.fsum(needed[node]) / (capacity[node] or conf.DEFAULT_WORKERS) for node in capacity}
 
 
 def spread(utilizations: Iterable[float]) -> Spread:

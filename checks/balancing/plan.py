@@ -8,7 +8,7 @@ from checks.balancing.cluster import Cluster, Step, Stickiness, exact
 from checks.balancing.cohort import Cohort
 from checks.balancing.measure import spread
 from checks.balancing.order import in_order
-from checks.balancing.pool import DEFAULT_WORKERS
+from clusteragent.lib import conf
 
 D = TypeVar("D", bound=Hashable)
 N = TypeVar("N", bound=Hashable)
@@ -77,7 +77,7 @@ class _Planner(Generic[D, N]):
         self._owners = [self._numbers[owners[digest]] for digest in self._digests]
         self._costs = [exact(costs.get(digest, 0.0)) for digest in self._digests]
         self._cluster = Cluster(
-            [capacity[node] or DEFAULT_WORKERS for node in self._nodes],
+            [capacity[node] or conf.DEFAULT_WORKERS for node in self._nodes],
             [node in accepting for node in self._nodes],
             [limits.get(node, math.inf) for node in self._nodes],
             [exact(base.get(node, 0.0)) for node in self._nodes],

@@ -5,9 +5,9 @@ import math
 from collections.abc import Hashable, Mapping
 from typing import Generic, TypeVar
 
-N = TypeVar("N", bound=Hashable)
+from clusteragent.lib import conf
 
-DEFAULT_WORKERS = 4
+N = TypeVar("N", bound=Hashable)
 
 
 class Pool(Generic[N]):
@@ -31,7 +31,7 @@ class Pool(Generic[N]):
     ) -> None:
         base, workers, limits = base or {}, workers or {}, limits or {}
         self._names = names
-        self._workers = {node: workers.get(node) or DEFAULT_WORKERS for node in names}
+        self._workers = {node: workers.get(node) or conf.DEFAULT_WORKERS for node in names}
         self._costs = {node: costs.get(node, 0.0) + base.get(node, 0.0) for node in names}
         held = costs if counts is None else counts
         share = ceiling * len(names) / sum(self._workers.values()) if names else 0.0

@@ -18,12 +18,13 @@ from checks.dispatcher.placing import NO_PILE_UP, disown, expire_nodes, redispat
 from checks.dispatcher.staleness import StalePlan
 from checks.dispatcher.transaction import CHUNK, as_one, told
 from checks.dispatcher.undoing import why_not
-from checks.dispatcher.upkeep import budget, give_away, heed_declarations, put_right, resume_due
+from checks.dispatcher.upkeep import budget, budget_left, drain, give_away, heed_declarations, put_right, resume_due
 from checks.models.map import NotLeader
 
 __all__ = [
     "CHUNK", "NO_PILE_UP", "REFUSALS", "Decision", "NotAccepting", "NotDispatchable", "NotLeader", "Pass", "Refused", "Sent",
-    "StalePlan", "Step", "Undone", "admit", "as_one", "at_once", "budget", "commit", "disown", "expire_nodes", "give_away",
+    "StalePlan", "Step", "Undone", "admit", "as_one", "at_once", "budget", "budget_left", "commit", "disown", "drain",
+    "expire_nodes", "give_away",
     "heed_declarations", "isolate", "pause", "pin", "put_right", "reassign", "redispatch", "release", "resume", "resume_due",
     "run_pass", "schedule", "told", "undo", "unpin", "unschedule", "why_not",
 ]  # fmt: skip

@@ -13,7 +13,6 @@ from datetime import datetime
 from typing import Any
 
 from django.db.models import Count, F
-from django.db.models.base import ModelState
 
 from checks.models import Config, Instance, Origin
 from checks.models.edits import Edit
@@ -402,7 +401,7 @@ def _own(entry: Entry, order: Order) -> Order:
     """The same order, of this config."""
     own = copy_of(order)
     own.pk, own.config_id, (own.source, own.key) = None, entry.id, entry.key
-    own._state = ModelState()
+    own._state.adding = True
     return own
 
 

@@ -4,11 +4,10 @@ import math
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
-from checks.balancing import DEFAULT_WORKERS
 from checks.models import Cost
 from clusteragent.lib import conf
 from nodes import statsclient
-from nodes.models import Node, Runner
+from nodes.models import Runner
 
 
 class Means(NamedTuple):
@@ -51,11 +50,6 @@ def by_node() -> dict[int, float]:
     return Cost.objects.by_node()
 
 
-def workers() -> dict[int, int]:
-    """How many workers each known node has, 4 while it did not say: {node's id: number}."""
-    return Runner.objects.workers()
-
-
 def largest_shares(configs: int, capacity: Mapping[str, float]) -> dict[str, int]:
     """How many of so many configs each node would get if it were of the greatest size that counts, and all cost the same.
 
@@ -68,7 +62,14 @@ def largest_shares(configs: int, capacity: Mapping[str, float]) -> dict[str, int
 
 
 def capacity() -> dict[int, float]:
-    """What expected load is divided by: the workers of each known node, times its weight: {node's id: workers}."""
-    number = workers()
-    weights = Node.objects.known().values_list("pk", "weight")
-    return {pk: weight * number.get(pk, DEFAULT_WORKERS) or DEFAULT_WORKERS for pk, weight in weights}
+    """What the load of each known node is divided by: its workers times its weight: {node's id: workers}."""
+    return Runner.objects.capacity()
+
+
+def loads(needed: Mapping[int, float] | None = None, able: Mapping[int, float] | None = None) -> dict[int, float]:
+    """The load of each known node: {node's id: share of its capacity}.
+
+    needed, able: by_node() and capacity(), where the caller has read them.
+    """
+    needed, able = by_node() if needed is None else needed, capacity() if able is None else able
+    return {node: needed.get(node, 0.0) / workers for node, workers in able.items()}

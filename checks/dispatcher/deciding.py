@@ -7,14 +7,13 @@ from typing import Any
 
 from checks.dispatcher.changes import Entry
 from checks.dispatcher.decision import Decision, decided
+from checks.dispatcher.eligibility import ORDER, Candidate, Kept, Snapshot, look
 from checks.dispatcher.misplaced import Judge, astray
-from checks.dispatcher.transaction import Choice, Placement, entries_of, relocate
+from checks.dispatcher.transaction import Choice, entries_of, relocate
 from checks.dispatcher.undoing import returning
-from checks.eligibility import Eligibility, candidates, name_origins
 from checks.models import Assignment, Move
 from checks.models.orders import Isolation, Pin
-from clusteragent.lib import conf
-from nodes.models import Hearing, Node
+from nodes.models import Node
 from nodes.models.querysets import UnknownNode
 
 # How often what was moved away from isolated configs may itself be isolated, and find others where it comes to.
@@ -37,12 +36,13 @@ def reassign(
     config_ids: Collection[int], node: str, *, hold: bool = False, until: datetime | None = None, note: str = ""
 ) -> Decision:
     """Give configs to a node; hold: and pin them there, until then, in place of other pins. Raises REFUSALS."""
-    entries, target = dispatchable(config_ids), accepting(node)
+    snapshot = look(ORDER)
+    entries, target = dispatchable(config_ids), accepting(snapshot, node)
     for entry in entries if hold else ():
         entry.pin = None
-    check_admitted(target, [entry for entry in entries if entry.owner != target.pk])
+    check_admitted(snapshot, target, [entry for entry in entries if entry.owner != target.id])
     order = {"verb": "reassign", "node": node, "hold": hold, "until": _text(until), "note": note}
-    return decided(Move.Reason.OPERATOR, order, [Choice(entry, target.pk, Move.Reason.OPERATOR) for entry in entries])
+    return decided(Move.Reason.OPERATOR, order, [Choice(entry, target.id, Move.Reason.OPERATOR) for entry in entries])
 
 
 def pin(
@@ -55,9 +55,8 @@ def pin(
     entries = dispatchable(config_ids, paused=True)
     for entry in entries:
         entry.pin = ordered
-    placement = Placement(_open())
     order = {"verb": "pin", "aim": aim, "kind": kind, "waits": waits, "until": _text(until), "note": note}
-    return _astray(entries, placement, Judge(placement), Move.Reason.PINNED, order)
+    return _astray(entries, Judge(look()), Move.Reason.PINNED, order)
 
 
 def pause(config_ids: Collection[int], *, until: datetime | None = None, note: str = "") -> Decision:
@@ -69,13 +68,12 @@ def pause(config_ids: Collection[int], *, until: datetime | None = None, note: s
 
 def resume(config_ids: Collection[int]) -> Decision:
     """Give those of these configs that are paused to nodes again. What finds none dangles."""
-    entries, placement = [entry for entry in entries_of(config_ids) if entry.paused], Placement(_open())
-    if placement.eligibility.needs_origins():
-        name_origins(entries)
+    entries, snapshot = [entry for entry in entries_of(config_ids) if entry.paused], look()
+    snapshot.read_origins(entries)
     chosen = []
     for entry in entries:
         # What became an endpoint check meanwhile runs where its endpoint is.
-        to = placement.choose(entry) if entry.owner is None and not entry.endpoint else entry.owner
+        to = snapshot.choose(entry) if entry.owner is None and not entry.endpoint else entry.owner
         chosen.append(Choice(entry, to, Move.Reason.RESUMED))
     return decided(Move.Reason.RESUMED, {"verb": "resume"}, chosen)
 
@@ -99,13 +97,12 @@ def isolate(config_ids: Collection[int], *, note: str = "", reason: str = Isolat
 
 def drain(nodes: Collection[str]) -> Decision:
     """Cordon nodes, and let what they have move bit by bit: the moves are those of the passes to come. Raises UnknownNode."""
-    ids = {node.name: node.pk for node in Node.objects.known().filter(name__in=nodes)}
-    for name in sorted(set(nodes) - ids.keys()):
-        raise UnknownNode(f"node {name} is unknown")
-    entries = _held(ids.values())
-    placement = Placement(_open(ids.values()))
-    judge = Judge(placement, draining=ids.values())
-    return _astray(entries, placement, judge, Move.Reason.DRAINED, {"verb": "drain", "nodes": sorted(ids)})
+    now = look()
+    drained = [now.named(name) for name in sorted(set(nodes))]
+    names = [node.name for node in drained]
+    later = now.changed(without=names, new=[node._replace(intake="draining") for node in drained])
+    entries = _held([node.id for node in drained])
+    return _astray(entries, Judge(later), Move.Reason.DRAINED, {"verb": "drain", "nodes": names})
 
 
 def undo(move_ids: Collection[int]) -> Decision:
@@ -123,32 +120,33 @@ def apart(alone: Collection[int], reason: str) -> list[Choice]:
     isolated = dict(Isolation.objects.filter(config__isnull=False).values_list("config_id", "pk"))
     wanted = {*isolated, *alone}
     nodes = set(Assignment.objects.filter(config__in=alone).values_list("node", flat=True))
+    now = look()
     found: dict[int, Entry] = {}
     owners: dict[int, int | None] = {}
     for rounds_left in reversed(range(MOST_ROUNDS)):
-        # A node that is kept for another isolated config would only send back what comes.
-        placement = Placement(_open(nodes))
         for entry in _held(nodes):
             found.setdefault(entry.id, entry)
             owners.setdefault(entry.id, entry.owner)
         lonely = [entry for entry in found.values() if entry.id in wanted]
-        first: dict[int | None, Entry] = {}
+        first: dict[int, Entry] = {}
         for entry in sorted(lonely, key=lambda entry: (isolated.get(entry.id, math.inf), entry.id)):
-            first.setdefault(entry.owner, entry)
-        others = [entry for entry in lonely if first[entry.owner] is not entry]
-        if not (rounds_left and _move_away(others, placement, reason)):
+            first.setdefault(entry.owner or 0, entry)
+        snapshot = now.keeping({node: Kept(entry.id, entry.shown, reason) for node, entry in first.items()})
+        others = [entry for entry in lonely if first[entry.owner or 0] is not entry]
+        if not (rounds_left and _move_away(others, snapshot, reason)):
             break
         nodes |= {entry.owner for entry in others if entry.owner}
-    _move_away([entry for entry in found.values() if first.get(entry.owner, entry) is not entry], placement, reason)
+    _move_away([entry for entry in found.values() if first.get(entry.owner or 0, entry) is not entry], snapshot, reason)
     choices = [Choice(entry, entry.owner, reason) for entry in found.values()]
     for entry in found.values():
         entry.owner = owners[entry.id]
     return choices
 
 
-def _move_away(entries: Collection[Entry], placement: Placement, reason: str) -> bool:
+def _move_away(entries: Collection[Entry], snapshot: Snapshot, reason: str) -> bool:
     """Give these, as far as it is worked out, to other nodes. Returns whether one of them can be."""
-    chosen = [] if placement.is_kept else relocate(entries, placement, reason, elsewhere=True)
+    # A node that is kept for another isolated config would only send back what comes.
+    chosen = [] if snapshot.is_all_kept else relocate(entries, snapshot, reason, elsewhere=True)
     moved = [choice for choice in chosen if choice.to != choice.entry.owner]
     for choice in moved:
         choice.entry.owner = choice.to
@@ -161,21 +159,12 @@ def _held(nodes: Collection[int]) -> list[Entry]:
     return entries_of(held.values_list("config_id", flat=True))
 
 
-def _astray(
-    entries: Sequence[Entry], placement: Placement, judge: Judge, reason: str, order: dict[str, Any]
-) -> Decision:
+def _astray(entries: Sequence[Entry], judge: Judge, reason: str, order: dict[str, Any]) -> Decision:
     """Move those that may not, or should not, run where they are, as a pass would do it now."""
-    chosen = astray(entries, placement, judge)
+    chosen = astray(entries, judge)
     going = {choice.entry.id for choice in chosen}
     staying = [Choice(entry, entry.owner, reason) for entry in entries if entry.id not in going]
     return decided(reason, order, staying + chosen)
-
-
-def _open(without: Collection[int] = ()) -> Collection[int] | None:
-    """The nodes that may be given work, but for some; None: all that accept it."""
-    if Hearing.objects.filter(warmup=True).exists():
-        return ()
-    return Node.objects.accepting().exclude(pk__in=without).values_list("pk", flat=True) if without else None
 
 
 def _text(time: datetime | None) -> str | None:
@@ -196,36 +185,18 @@ def dispatchable(ids: Collection[int], *, paused: bool = False) -> list[Entry]:
     return entries
 
 
-def accepting(name: str) -> Node:
+def accepting(snapshot: Snapshot, name: str) -> Candidate:
     """The node of this name, which may be given work. Raises UnknownNode or NotAccepting."""
-    node = Node.objects.known().filter(name=name).first()
-    if node is None:
-        raise UnknownNode(f"node {name} is unknown")
-    if not node.schedulable:
-        raise NotAccepting(f"node {name} is cordoned: it gets nothing new")
-    if node.leaving:
-        raise NotAccepting(f"node {name} said that it leaves: it gets nothing new")
-    if not Node.objects.alive().filter(pk=node.pk).exists():
-        raise NotAccepting(f"node {name} is silent for longer than {conf.NODE_EXPIRATION_TIMEOUT.total_seconds():g} s")
-    if Hearing.objects.filter(warmup=True).exists():
-        raise NotAccepting("nothing is placed before the warm-up of this new database is over")
+    node = snapshot.named(name)
+    if why := snapshot.closed(node):
+        raise NotAccepting(why.of(f"node {name}"))
     return node
 
 
-def check_admitted(node: Node, entries: Sequence[Entry]) -> None:
-    """Raise NotAccepting where a rule, a pin, an isolation or the node itself refuses one of these."""
-    [candidate] = candidates(Node.objects.filter(pk=node.pk))
-    eligibility = Eligibility([candidate])
-    if eligibility.needs_origins():
-        name_origins(entries)
+def check_admitted(snapshot: Snapshot, node: Candidate, entries: Sequence[Entry]) -> None:
+    """Raise NotAccepting where the node may not have one of these, on top of what it has."""
+    snapshot.read_origins(entries)
     for entry in entries:
-        if entry.pin is not None and not entry.pin.matches(node.name, node.labels):
-            raise NotAccepting(f"{entry.shown} is pinned to {entry.pin}: unpin it first")
-        if why := eligibility.refusals(entry).get(node.name):
-            raise NotAccepting(f"node {node.name} can't have {entry.shown}: {why}")
-        eligibility.take(entry, node.pk)
-    alone = Isolation.objects.filter(config__assignment__node=node).exclude(config__in=[entry.id for entry in entries])
-    if lonely := alone.select_related("config").first():
-        raise NotAccepting(f"node {node.name} is kept for {lonely.config}, which is {lonely.reason}")
-    if node.max_configs is not None and node.assignments.count() + len(entries) > node.max_configs:
-        raise NotAccepting(f"node {node.name} may have at most {node.max_configs} configs")
+        if why := snapshot.refusal(entry, node):
+            raise NotAccepting(f"node {node.name} can't have {entry.shown}: {why.advised()}")
+        snapshot.take(entry, node.id)

@@ -1,60 +1,50 @@
 """Whether a config is where it should be."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
 
 from checks.dispatcher.changes import Entry
-from checks.dispatcher.transaction import Choice, Placement, Pools, relocate
-from checks.eligibility import Candidate, Eligibility, candidates, name_origins
-from checks.models import Assignment, Move, freezes
+from checks.dispatcher.eligibility import Candidate, Snapshot
+from checks.dispatcher.transaction import Choice, Pools, relocate
+from checks.models import Move, freezes
 from checks.models.orders import Pin
-from clusteragent.lib import conf
-from nodes.models import Node
 
 
 class Judge:
     """Says why configs must or should leave the nodes that have them, given the nodes that could."""
 
-    def __init__(self, placement: Placement, draining: Collection[int] = ()) -> None:
-        """draining: nodes that are taken to drain, beside those that do."""
-        self._placement = placement
-        self._nodes: dict[int, Candidate] = {node.id: node for node in candidates(Node.objects.known())}
-        self.eligibility = Eligibility(list(self._nodes.values()))
-        self._draining = {*draining, *Node.objects.filter(draining=True).values_list("pk", flat=True)}
-        self._excess = _excess()
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self._excess = _excess(snapshot)
         # That node agents give way to runners is balancing, too.
-        self._prefers_runners = (
-            conf.PLACEMENT_PREFER == "runners"
-            and any(node.is_runner for node in self._nodes.values())
-            and not freezes.why_off()
-        )
+        self._prefers_runners = snapshot.has_runners and not freezes.why_off()
 
     def is_content(self) -> bool:
         """Whether everything is right, as can be told without a look at any config."""
-        return self.eligibility.is_plain and not (self._draining or self._excess or Pin.objects.exists())
+        is_draining = any(node.intake == "draining" for node in self.snapshot.nodes)
+        return self.snapshot.is_plain and not (is_draining or self._excess or Pin.objects.exists())
 
     def must_go(self, entry: Entry) -> str:
         """Why it may not run where it is; empty when it may."""
-        node = self._nodes.get(entry.owner or 0)
+        node = self.snapshot.by_id.get(entry.owner or 0)
         if node is None:
             return ""
         if entry.pin is not None and entry.pin.waits and _astray(entry, node):
             return Move.Reason.PINNED
-        return Move.Reason.INELIGIBLE if self.eligibility.refuses(entry, node.id) else ""
+        return Move.Reason.INELIGIBLE if self.snapshot.unfit(entry, node) else ""
 
     def should_go(self, entry: Entry) -> str:
         """Why it should run elsewhere, where another node can have it now; empty when it is right."""
-        node = self._nodes.get(entry.owner or 0)
+        node = self.snapshot.by_id.get(entry.owner or 0)
         if node is None or self._is_right(entry, node):
             return ""
-        able = self._placement.able(entry)
+        able = self.snapshot.able(entry)
         if not able:
             return ""
         # There may be very many. Either a pin aims at all of them or at none, and they are all runners or none is.
         if _astray(entry, node) and not _astray(entry, able[0]):
             return Move.Reason.PINNED
-        if node.id in self._draining:
+        if node.intake == "draining":
             return Move.Reason.DRAINED
         if self._excess[node.id]:
             self._excess[node.id] -= 1
@@ -63,7 +53,7 @@ class Judge:
 
     def _is_right(self, entry: Entry, node: Candidate) -> bool:
         """Whether it is, whatever other nodes there are."""
-        if node.id in self._draining or self._excess[node.id] or _astray(entry, node):
+        if node.intake == "draining" or self._excess[node.id] or _astray(entry, node):
             return False
         return entry.pin is not None or node.is_runner or not self._prefers_runners
 
@@ -75,19 +65,18 @@ class JudgedPools(Pools):
 
     def _count(self) -> None:
         super()._count()
-        self.judge = Judge(self._placement)
+        self.judge = Judge(self._snapshot)
 
 
-def astray(entries: Sequence[Entry], placement: Placement, judge: Judge) -> list[Choice]:
+def astray(entries: Sequence[Entry], judge: Judge) -> list[Choice]:
     """Choose other nodes for those that may not, or should not, run where they are. The others are left out."""
-    if judge.eligibility.needs_origins():
-        name_origins(entries)
+    judge.snapshot.read_origins(entries)
     found = []
     for why, group in _grouped(entries, judge.must_go).items():
-        found += relocate(group, placement, why, dangle=True)
+        found += relocate(group, judge.snapshot, why, dangle=True)
     going = {choice.entry.id for choice in found}
     for why, group in _grouped((entry for entry in entries if entry.id not in going), judge.should_go).items():
-        found += relocate(group, placement, why)
+        found += relocate(group, judge.snapshot, why)
     return found
 
 
@@ -100,11 +89,10 @@ def _grouped(entries: Iterable[Entry], judgement: Callable[[Entry], str]) -> dic
     return groups
 
 
-def _excess() -> Counter[int]:
+def _excess(snapshot: Snapshot) -> Counter[int]:
     """How many configs nodes have above the most that they may have."""
-    limits: dict[int, Any] = dict(Node.objects.filter(max_configs__isnull=False).values_list("pk", "max_configs"))
-    counts = Assignment.objects.filter(node__in=limits).counts() if limits else {}
-    return Counter({node: number - limits[node] for node, number in counts.items() if number > limits[node]})
+    limited = [node for node in snapshot.nodes if node.limit is not None]
+    return Counter({node.id: more for node in limited if (more := snapshot.held[node.id] - (node.limit or 0)) > 0})
 
 
 def _astray(entry: Entry, node: Candidate) -> bool:

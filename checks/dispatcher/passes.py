@@ -5,7 +5,7 @@ from typing import NamedTuple
 import structlog
 
 from checks.dispatcher.placing import expire_nodes, redispatch
-from checks.dispatcher.upkeep import give_away, heed_declarations, resume_due
+from checks.dispatcher.upkeep import drain, give_away, heed_declarations, resume_due
 from checks.models import ClusterStore, Config
 from checks.models.map import NotLeader
 from nodes.models import Hearing, Node, NodeEvent
@@ -21,7 +21,7 @@ class Pass(NamedTuple):
 
 
 def run_pass(term: int) -> Pass:
-    """One background pass of the leader: hear, expire, take away, re-dispatch, flag, note the time. Raises NotLeader."""
+    """One background pass of the leader: hear, expire, take away, re-dispatch, drain, flag, note the time. Raises NotLeader."""
     if not ClusterStore.objects.filter(term=term).exists():
         raise NotLeader(f"term {term} is over")
     silence = Hearing.objects.listen()
@@ -30,7 +30,7 @@ def run_pass(term: int) -> Pass:
         log.warning("node_silent", node=name, term=term)
     expired = expire_nodes(term=term)
     heed_declarations(term=term)
-    placed = [*give_away(term=term), *resume_due(term=term), *redispatch(term=term)]
+    placed = [*give_away(term=term), *resume_due(term=term), *redispatch(term=term), *drain(term=term)]
     for name in Config.objects.flag_unscheduled():
         log.warning("config_unscheduled", check=name, term=term)
     Hearing.objects.note_pass()

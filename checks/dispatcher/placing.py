@@ -176,11 +176,10 @@ def _give_out(rows: Sequence[tuple[int, str, int | None]], most: float, term: in
     """Place what some node may have. The rest is sorted out before any lock is taken: it may be much, at each pass."""
     back = set(Config.objects.of_nodes_that_came_back().values_list("pk", flat=True))
     pools = Pools(most, cold=True)
-    placement = pools.look()
-    entries = sketches(rows, with_origins=placement.eligibility.needs_origins())
-    hopeful = [entry.id for entry in entries if placement.has_place(entry)]
+    snapshot = pools.look()
+    hopeful = [entry.id for entry in sketches(rows, snapshot) if snapshot.has_place(entry)]
     moves = in_chunks(hopeful, lambda chunk: _redispatch(chunk, pools, term, actor), pools)
-    if back and placement and most == math.inf:
+    if back and snapshot and most == math.inf:
         in_chunks(sorted(back), lambda chunk: _forget_former(chunk, term))
     return moves
 
@@ -199,12 +198,12 @@ def _redispatch(ids: Sequence[int], pools: Pools, term: int | None, actor: str) 
 
 
 def _place_dangling(turn: Turn, ids: Sequence[int], pools: Pools, term: int | None) -> list[Move]:
-    placement = pools.at(turn.store.revision)
-    if not placement:
+    snapshot = pools.at(turn.store.revision)
+    if not snapshot:
         return []
     # Someone may have placed some of them since they were listed.
     dangling = [entry for entry in entries_of(ids) if entry.dangling_since is not None]
-    placed = turn.place(dangling, placement, Move.Reason.REDISPATCHED)
+    placed = turn.place(dangling, snapshot, Move.Reason.REDISPATCHED)
     turn.assign(placed, Move.Reason.REDISPATCHED)
     Config.objects.settle([entry.id for entry in placed])
     if term is not None:

@@ -11,14 +11,13 @@ from typing import NamedTuple, ParamSpec, TypeVar
 from django.db import transaction
 from django.db.models import F
 
-from checks.balancing import Pool
-from checks.dispatcher import changes, costs
+from checks.dispatcher import changes
 from checks.dispatcher.changes import Entry
-from checks.eligibility import Candidate, Eligibility, candidates, name_origins
+from checks.dispatcher.eligibility import Snapshot, look
 from checks.models import Assignment, ClusterStore, Config, Move
-from checks.models.orders import Isolation, Pin
+from checks.models.orders import Pin
 from clusteragent.lib.database.rows import copy
-from nodes.models import Hearing, Node
+from nodes.models import Node
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -95,103 +94,6 @@ def told(error: Exception) -> str:
     return "; ".join([" ".join(str(error).split()), *getattr(error, "__notes__", ())])
 
 
-class Placement:
-    """The nodes that may be given work as they are at one moment, and what configs that nobody measured cost."""
-
-    def __init__(self, nodes: Collection[int] | None = None, ceiling: float = math.inf) -> None:
-        """nodes: none but these, all that accept work unless given."""
-        chosen = Node.objects.accepting()
-        if nodes is not None:
-            chosen = chosen.filter(pk__in=nodes)
-        # An isolated config's node is its own, unless there is no other.
-        lonely = Isolation.objects.filter(config__assignment__node__isnull=False).values("config__assignment__node")
-        self.is_kept = False
-        if lonely.exists():
-            self.is_kept = not chosen.exclude(pk__in=lonely).exists()
-            chosen = chosen if self.is_kept else chosen.exclude(pk__in=lonely)
-        self.eligibility = Eligibility(candidates(chosen))
-        self._all = frozenset(node.id for node in self.eligibility.nodes)
-        self._steady = frozenset(chosen.steady().values_list("pk", flat=True))
-        self._steadiest: dict[frozenset[int] | None, frozenset[int]] = {}
-        self._able: dict[frozenset[int] | None, list[Candidate]] = {}
-        self._has_place: dict[frozenset[int] | None, bool] = {}
-        self._means = costs.means()
-        self._pool = self._fill(chosen.values_list("pk", "weight", "max_configs"), ceiling)
-
-    def _fill(self, rows: Iterable[tuple[int, float, int | None]], ceiling: float) -> Pool[int]:
-        workers = costs.workers()
-        weights = {pk: weight * workers[pk] for pk, weight, _ in rows if pk in workers}
-        limits = {pk: limit for pk, _, limit in rows if limit is not None}
-        names = {node.id: node.name for node in self.eligibility.nodes}
-        counts = Assignment.objects.counts()
-        return Pool(names, costs.by_node(), ceiling, counts=counts, workers=weights, limits=limits)
-
-    def __len__(self) -> int:
-        return len(self._pool)
-
-    def peak(self, *, without: int) -> float:
-        """The highest load of these nodes but one, 0 when there is no other."""
-        return max((self._pool.load(node.id) for node in self.eligibility.nodes if node.id != without), default=0.0)
-
-    def able(self, entry: Entry) -> list[Candidate]:
-        """The nodes that may have a config and have room, as it was when first asked, without those that come and go."""
-        among = self.eligibility.among(entry)
-        if among not in self._able:
-            able = self._steady if among is None else among & self._steady
-            self._able[among] = [
-                node for node in self.eligibility.nodes if node.id in able and self._pool.has_room(node.id)
-            ]
-        return self._able[among] or self._without_pin(entry, self.able) or []
-
-    def has_place(self, entry: Entry) -> bool:
-        """Whether some node may have a config and has room."""
-        among = self.eligibility.among(entry)
-        if among not in self._has_place:
-            self._has_place[among] = any(map(self._pool.has_room, self._all if among is None else among))
-        return self._has_place[among] or bool(self._without_pin(entry, self.has_place))
-
-    def choose(self, entry: Entry, *, elsewhere: bool = False, fall_back: bool = True) -> int | None:
-        """The node that gets a config: the one near to it if it may, else the least loaded. None: nobody may, or has room.
-
-        elsewhere: not the node that has it. fall_back: where its pin aims at has no room, another.
-        """
-        node = self._choose(entry, elsewhere)
-        if node is None and fall_back:
-            node = self._without_pin(entry, lambda entry: self._choose(entry, elsewhere))
-        return node
-
-    def _without_pin(self, entry: Entry, ask: Callable[[Entry], T]) -> T | None:
-        """What there is for a config where its pin does not insist."""
-        if entry.pin is None or entry.pin.waits:
-            return None
-        pin, entry.pin = entry.pin, None
-        answer = ask(entry)
-        entry.pin = pin
-        return answer
-
-    def _choose(self, entry: Entry, elsewhere: bool) -> int | None:
-        cost = self._means.of(entry.name) if entry.cost is None else entry.cost
-        among = self._among(entry, elsewhere=elsewhere)
-        best = [[name, round(load, 4)] for name, load in self._pool.best(among)]
-        entry.why = {"cost": round(cost, 6), "of": len(self._pool if among is None else among), "best": best}
-        node = self._pool.place(cost, entry.near, among)
-        if node is not None:
-            self.eligibility.take(entry, node)
-        return node
-
-    def _among(self, entry: Entry, *, elsewhere: bool) -> frozenset[int] | None:
-        """Those that may have it, and of these the steady ones, if there are any; None: all."""
-        among = self.eligibility.among(entry)
-        if elsewhere:
-            among = (self._all if among is None else among) - {entry.owner or 0}
-        if len(self._steady) == len(self._all):
-            return among
-        if among not in self._steadiest:
-            able = self._all if among is None else among
-            self._steadiest[among] = able & self._steady or able
-        return self._steadiest[among]
-
-
 class Pools:
     """The nodes that may be given work, for the chunks of one verb. Counting them anew for each chunk would take longer
     than placing it, so they are kept while nobody else changes the map, but not for longer than a second, or ten times as
@@ -210,19 +112,19 @@ class Pools:
         self._revision = -1
         self._good_until = 0.0
 
-    def at(self, revision: int) -> Placement:
+    def at(self, revision: int) -> Snapshot:
         """The nodes under the lock of a store of that revision; what is placed on them raises the revision by one."""
         if revision != self._revision or time.monotonic() > self._good_until:
             self._count()
         self._revision = revision + 1
         self._wanted = True
-        return self._placement
+        return self._snapshot
 
-    def look(self) -> Placement:
+    def look(self) -> Snapshot:
         """The nodes before any lock is taken: the first chunk goes by them if nobody changes the map until then."""
         self._revision = ClusterStore.objects.get().revision
         self._count()
-        return self._placement
+        return self._snapshot
 
     def prepare(self) -> None:
         """Count them before the lock is taken, if it must be: `at` does so under the lock only if the map changes between."""
@@ -238,8 +140,7 @@ class Pools:
 
     def _count(self) -> None:
         began = time.monotonic()
-        cold = not self._cold and Hearing.objects.filter(warmup=True).exists()
-        self._placement = Placement(() if cold else None, self._ceiling)
+        self._snapshot = look(ceiling=self._ceiling, cold=self._cold)
         counted = time.monotonic()
         self._good_until = counted + max(1.0, 10 * (counted - began))
 
@@ -266,13 +167,12 @@ class Turn:
         entry.owner = to
         entry.dangling_since = None
 
-    def place(self, entries: Collection[Entry], placement: Placement, reason: str) -> list[Entry]:
+    def place(self, entries: Collection[Entry], snapshot: Snapshot, reason: str) -> list[Entry]:
         """Choose a node for each, let the others dangle, and return those placed."""
-        if placement.eligibility.needs_origins():
-            name_origins(entries)
+        snapshot.read_origins(entries)
         placed = []
         for entry in entries:
-            node = placement.choose(entry)
+            node = snapshot.choose(entry)
             if node is None:
                 entry.dangling_since = entry.dangling_since or self.store.now
             else:
@@ -325,28 +225,26 @@ class Turn:
 
 
 def relocate(
-    entries: Iterable[Entry], placement: Placement, reason: str, *, dangle: bool = False, elsewhere: bool = False
+    entries: Iterable[Entry], snapshot: Snapshot, reason: str, *, dangle: bool = False, elsewhere: bool = False
 ) -> list[Choice]:
     """Choose other nodes for configs than those that have them. What no other may have stays, or with `dangle` runs nowhere.
 
     elsewhere: also for those that would be best where they are. Configs without an owner are left out.
     """
     owned = [entry for entry in entries if entry.owner is not None]
-    if placement.eligibility.needs_origins():
-        name_origins(owned)
+    snapshot.read_origins(owned)
     found = []
     for entry in owned:
-        node = placement.choose(entry, elsewhere=elsewhere, fall_back=reason != Move.Reason.PINNED)
+        node = snapshot.choose(entry, elsewhere=elsewhere, fall_back=reason != Move.Reason.PINNED)
         found.append(Choice(entry, node if node is not None or dangle else entry.owner, reason))
     return found
 
 
-def sketches(rows: Iterable[tuple[int, str, int | None]], *, with_origins: bool) -> list[Entry]:
+def sketches(rows: Iterable[tuple[int, str, int | None]], snapshot: Snapshot) -> list[Entry]:
     """Configs (id, check, owner) with no more than it takes to say who may run them, for when there are very many."""
     pins = {pin.config_id: pin for pin in Pin.objects.in_force().filter(config__isnull=False)}
     entries = [Entry(id_, "", name, False, owner=owner, pin=pins.get(id_)) for id_, name, owner in rows]
-    if with_origins:
-        name_origins(entries)
+    snapshot.read_origins(entries)
     return entries
 
 

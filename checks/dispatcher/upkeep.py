@@ -6,11 +6,13 @@ from datetime import timedelta
 
 import structlog
 
+from checks.dispatcher import transaction
+from checks.dispatcher.eligibility import look
 from checks.dispatcher.misplaced import Judge, JudgedPools, astray
 from checks.dispatcher.orders import leave_alone, resume
 from checks.dispatcher.placing import NO_PILE_UP, no_pile_up
 from checks.dispatcher.staleness import StalePlan
-from checks.dispatcher.transaction import Placement, Pools, Turn, committed, entries_of, in_chunks, relocate, sketches
+from checks.dispatcher.transaction import Pools, Turn, committed, entries_of, in_chunks, relocate, sketches
 from checks.models import Assignment, Config, Move
 from checks.models.map import AssignmentQuerySet
 from checks.models.orders import Isolation, Pause
@@ -20,6 +22,7 @@ from nodes.models import Hearing, Node, NodeEvent
 
 # What a node said is looked at again for so long, since it may have been saying it while a pass ended.
 OVERLAP = timedelta(seconds=5)
+A_MINUTE = timedelta(minutes=1)
 
 log = structlog.get_logger()
 
@@ -41,9 +44,8 @@ def give_away(*, term: int | None = None) -> list[Move]:
     latest = NodeEvent.objects.filter(kind=NodeEvent.Kind.LEAVING, time__gte=ago(NO_PILE_UP))
     most = no_pile_up(len(rows)) if latest.exists() else math.inf
     pools = Pools(most)
-    placement = pools.look()
-    hopeful = sketches(rows, with_origins=placement.eligibility.needs_origins())
-    ids = [entry.id for entry in hopeful if placement.has_place(entry)]
+    snapshot = pools.look()
+    ids = [entry.id for entry in sketches(rows, snapshot) if snapshot.has_place(entry)]
     return in_chunks(ids, lambda chunk: _give_away(chunk, pools, term), pools)
 
 
@@ -64,12 +66,27 @@ def resume_due(*, term: int | None = None) -> list[Move]:
 
 
 def put_right(*, term: int | None = None) -> list[Move]:
-    """Move what must not stay where it is: at once where it may not run, at the budget's pace where it only should not."""
+    """Move what must not stay where it is: at once where it may not run, at the budget's pace where it only should not.
+
+    What draining nodes have moves by `drain`.
+    """
     moves: list[Move] = []
     for reason, ids in _in_company().items():
         moves += _unless_stale(lambda ids=ids, reason=reason: leave_alone(ids, reason, term=term))  # type: ignore[misc]
     must, should = _misplaced(Assignment.objects.all())
-    return moves + _move_astray([*must, *should[: budget()]], term)
+    drained = set(Assignment.objects.filter(node__draining=True).values_list("pk", flat=True))
+    rest = [config for config in should if config not in drained]
+    return moves + _move_astray([*must, *rest[: budget_left()]], term)
+
+
+def drain(*, term: int | None = None) -> list[Move]:
+    """Move configs of draining nodes to others: at most `budget()` in any minute, and CHUNK in one call."""
+    held = Assignment.objects.filter(node__draining=True)
+    most = min(budget_left(), transaction.CHUNK) if held.exists() else 0
+    if not most:
+        return []
+    _, should = _misplaced(held)
+    return _move_astray(should[:most], term)
 
 
 def budget() -> int:
@@ -77,14 +94,22 @@ def budget() -> int:
     return max(5, int(Config.objects.dispatchable().count() * conf.REBALANCE_BUDGET))
 
 
+def budget_left() -> int:
+    """What is left of `budget()` after the drains of the last minute. They come first: nothing else counts."""
+    draining = Node.objects.filter(draining=True).values("name")
+    reasons = (Move.Reason.DRAINED, Move.Reason.PINNED)
+    drained = Move.objects.filter(time__gt=ago(A_MINUTE), source_node__in=draining, reason__in=reasons, actor="")
+    return max(0, budget() - drained.count())
+
+
 def _misplaced(assignments: AssignmentQuerySet) -> tuple[list[int], list[int]]:
     """Of these, the configs that may not run where they are, and those that should not."""
-    judge = Judge(Placement())
+    judge = Judge(look())
     if judge.is_content():
         return [], []
     must, should = [], []
     rows = assignments.order_by("config_id").values_list("config_id", "config__name", "node_id")
-    for entry in sketches(rows, with_origins=judge.eligibility.needs_origins()):
+    for entry in sketches(rows, judge.snapshot):
         if judge.must_go(entry):
             must.append(entry.id)
         elif judge.should_go(entry):
@@ -109,7 +134,8 @@ def _unless_stale(verb: Callable[[], list[Move]]) -> list[Move]:
 @committed
 def _put_right(ids: Sequence[int], pools: JudgedPools, term: int | None) -> list[Move]:
     turn = Turn(term, "")
-    turn.make(astray(entries_of(ids), pools.at(turn.store.revision), pools.judge))
+    pools.at(turn.store.revision)
+    turn.make(astray(entries_of(ids), pools.judge))
     return _finish(turn, pools)
 
 

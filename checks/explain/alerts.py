@@ -12,8 +12,8 @@ from django.db.models.fields.json import KT
 from django.db.models.functions import Extract, Now
 
 from checks import dispatcher
+from checks.dispatcher.eligibility import Reason, look
 from checks.dispatcher.transaction import entries_of
-from checks.eligibility import Eligibility, candidates
 from checks.models import Assignment, ClusterStore, Config, Instance, Source
 from checks.models.configs import ConfigQuerySet
 from checks.models.freezes import Freeze
@@ -26,11 +26,12 @@ from clusteragent.lib.clock import ago
 from clusteragent.lib.words import duration, numbered
 from nodes.models import Hearing, Node, NodeEvent, Runner, RunnerStats
 from nodes.models.events import SAID_AGAIN_AFTER
+from nodes.models.hearing import is_stale
 from nodes.models.newcomers import AN_HOUR
 from nodes.models.querysets import BRAKE_HOLDS
 
-# Passes run each second.
-STALE_PASS = timedelta(seconds=10)
+# A pass resumes what is due, and one runs each second.
+LATE_RESUMING = timedelta(seconds=10)
 # A node agent polls every ten seconds.
 LATE_ACKNOWLEDGEMENT = timedelta(seconds=30)
 # Runners are asked each minute.
@@ -123,21 +124,38 @@ def _row(row: Model) -> Target:
 
 def lines(differing: Sequence[str] = ()) -> list[Need]:
     """All that needs somebody now, the gravest first. differing: the secrets of this replica that are not the leader's."""
-    hearing: Any = Hearing.objects.annotate(now=Now()).get()
-    found = [
-        *_of_passes(hearing),
-        *_of_the_pool(hearing.now),
-        *_of_secrets(differing, hearing.now),
+    hearing = _hearing()
+    return _by_gravity(
+        *_of_the_whole(hearing, differing),
         *_of_configs(hearing),
         *_of_checks(hearing.now),
         *_of_nodes(hearing.now),
         *_of_names(hearing),
         *_of_orders(hearing.now),
-        *_of_sources(hearing.now),
         *_of_freezes(hearing.now),
-    ]
+    )
+
+
+def gravest(differing: Sequence[str] = ()) -> list[Need]:
+    """Of `lines`, what stops the cluster as a whole or what its sources send: few queries, for the top of every page."""
+    found = _of_the_whole(_hearing(), differing)
+    return _by_gravity(*(need for need in found if need.kind != Kind.SOURCE_WARNING))
+
+
+def _hearing() -> Any:
+    return Hearing.objects.annotate(now=Now()).get()
+
+
+def _by_gravity(*found: Need) -> list[Need]:
     order = list(Kind)
     return sorted(found, key=lambda need: order.index(need.kind))
+
+
+def _of_the_whole(hearing: Any, differing: Sequence[str]) -> Iterator[Need]:
+    yield from _of_passes(hearing)
+    yield from _of_the_pool(hearing.now)
+    yield from _of_secrets(differing, hearing.now)
+    yield from _of_sources(hearing.now)
 
 
 def unacknowledged() -> QuerySet[Node]:
@@ -152,24 +170,21 @@ def unacknowledged() -> QuerySet[Node]:
 
 def _of_passes(hearing: Any) -> Iterator[Need]:
     cluster, now = _rows(ClusterStore), hearing.now
-    if _is_stale(hearing):
+    if is_stale(hearing):
         cause = "No background pass runs: no node expires, nothing is re-dispatched."
         yield Need(Kind.NO_PASS, 1, cause, cluster, now, hearing.last_pass)
     if hearing.braked_since:
         cause = "Too many nodes fell silent, or said goodbye, at once to believe it: none expires."
         yield Need(Kind.BRAKE, 1, cause, cluster, now, hearing.braked_since)
     if hearing.warmup:
-        yield Need(Kind.WARMUP, 1, f"Warm-up: nothing is placed yet. {_warmup(hearing)}", cluster, now)
+        yield Need(Kind.WARMUP, 1, f"Warm-up: nothing is placed yet. {warmup(hearing)}", cluster, now)
 
 
-def _warmup(hearing: Any) -> str:
+def warmup(hearing: Any) -> str:
+    """What a warm-up waits for, as a sentence. hearing: with `now`."""
     if hearing.warm_until is None:
         return "It waits for the first node to report and for each source to be read."
     return f"{duration(max(hearing.warm_until - hearing.now, timedelta(0)))} left."
-
-
-def _is_stale(hearing: Any) -> bool:
-    return hearing.last_pass is None or hearing.now - hearing.last_pass > STALE_PASS
 
 
 def _of_secrets(differing: Sequence[str], now: datetime) -> Iterator[Need]:
@@ -189,7 +204,7 @@ def _of_configs(hearing: Any) -> Iterator[Need]:
 def _why_dangling(hearing: Any, group: ConfigQuerySet) -> str:
     if hearing.warmup:
         return "Nothing is placed before the warm-up is over."
-    if _is_stale(hearing):
+    if is_stale(hearing):
         return "No background pass runs that could place them."
     if not Node.objects.accepting().exists():
         return _why_none_accepts()
@@ -201,27 +216,27 @@ def _why_dangling(hearing: Any, group: ConfigQuerySet) -> str:
 def _why_refused(group: ConfigQuerySet) -> str:
     """Why no node takes that of a group which has dangled for longest. It may have been placed by now."""
     oldest = group.dangling().order_by("dangling_since", "pk").values_list("pk", flat=True)
-    eligibility = Eligibility(candidates(Node.objects.accepting()))
+    snapshot = look()
     for entry in entries_of(list(oldest[:1])):
-        refusals = Counter(eligibility.refusals(entry).values())
-        if refusals and refusals.total() == len(eligibility.nodes):
-            [(why, _)] = refusals.most_common(1)
+        snapshot.read_origins([entry])
+        refusals = [snapshot.refusal(entry, node) for node in snapshot.nodes if not snapshot.closed(node)]
+        reasons = Counter(str(why) for why in refusals if why and why.reason != Reason.FULL)
+        if refusals and reasons.total() == len(refusals):
+            [(why, _)] = reasons.most_common(1)
             return f"No node may run {entry.name}: {why}."
         return f"The nodes that may run {entry.name} have no room."
     return "They are about to be placed."
 
 
 def _why_none_accepts() -> str:
-    known = Node.objects.known()
-    silent = known.silent()
-    heard = known.exclude(pk__in=silent.values("pk"))
-    counts = (
-        (silent.count(), "silent"),
-        (heard.filter(schedulable=False).count(), "cordoned"),
-        (heard.filter(schedulable=True, leaving=True).count(), "leaving"),
-        (heard.filter(schedulable=True, leaving=False, kept_until__gte=Now()).count(), "restarting"),
-    )
-    found = _listed([f"{number} {state}" for number, state in counts if number])
+    counts: Counter[str] = Counter()
+    states = Node.objects.with_signal().order_by().values_list("signal", "intake").annotate(Count("pk"))
+    for signal, intake, number in states:
+        counts["silent" if signal in ("silent", "overdue") else "cordoned" if intake == "draining" else intake] += (
+            number
+        )
+    words = ("silent", "cordoned", "leaving", "restarting")
+    found = _listed([f"{counts[word]} {word}" for word in words if counts[word]])
     return f"No node can take work: {found or 'none reports'}."
 
 
@@ -352,7 +367,7 @@ def _of_orders(now: datetime) -> Iterator[Need]:
         cause = f"Pinned to {aims}: there is no such node now, so they run elsewhere, or wait."
         count = sum(number for _, number in astray)
         yield Need(Kind.PIN_ASTRAY, count, cause, _rows(Config, order="astray"), now)
-    overdue = Pause.objects.filter(until__lt=ago(STALE_PASS), config__isnull=False)
+    overdue = Pause.objects.filter(until__lt=ago(LATE_RESUMING), config__isnull=False)
     count, since = overdue.aggregate(count=Count("pk"), since=Min("until")).values()
     if count:
         cause = f"{_checks(overdue)}: the pause is over, and nobody resumed it."

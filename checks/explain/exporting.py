@@ -9,12 +9,12 @@ from typing import IO, Any
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import connection, transaction
 from django.db.models import F, QuerySet
-from django.db.models.functions import Now
 
 from checks.models import Assignment, ClusterStore, Config, Cost, Origin, Source
 from checks.models.freezes import Freeze
 from checks.models.orders import Isolation, Pause, Pin, Rule
-from nodes.models import Hearing, Node, NodeRule
+from clusteragent.lib import clock
+from nodes.models import Node, NodeRule
 
 VERSION = 1
 # Rows that one statement fetches.
@@ -41,7 +41,7 @@ def export(file: Path) -> dict[str, int]:
 
 
 def _write(stream: IO[str]) -> dict[str, int]:
-    now = Hearing.objects.annotate(now=Now()).values_list("now", flat=True).get()
+    now = clock.now()
     stream.write(f'{{"version": {VERSION}, "time": {_json(now)}')
     numbers = {}
     for name, rows in _tables().items():

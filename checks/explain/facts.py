@@ -7,13 +7,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.db.models import Q
-from django.db.models.functions import Now
 
 from checks.models import Assignment, Config
 from checks.models.troubles import error_line
+from clusteragent.lib import clock
 from clusteragent.lib.shortids import told_check_id
 from clusteragent.lib.words import numbered
-from nodes.models import Hearing, Node, RunnerStats
+from nodes.models import Node, RunnerStats
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
@@ -84,7 +84,7 @@ class Facts:
 
 def of(config: Config) -> Facts:
     """The facts of a config. An endpoint check is its node's without being assigned to it."""
-    now: datetime = Hearing.objects.annotate(now=Now()).values_list("now", flat=True).get()
+    now = clock.now()
     assignment = Assignment.objects.filter(config=config).first()
     owner = Q(pk=assignment.node_id) if assignment else Q(name=config.node_name)
     node: Any = Node.objects.with_state().select_related("heartbeat", "runner").filter(owner).first()

@@ -2,14 +2,13 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from checks.balancing import ceiling
-from checks.dispatcher.changes import Entry
-from checks.dispatcher.transaction import Placement, entries_of
-from checks.eligibility import name_origins
+from checks.dispatcher.eligibility import look
+from checks.dispatcher.transaction import entries_of
 from checks.models import Assignment
+from checks.plans.whatif import place
 from nodes.models import Node
 
 
@@ -30,19 +29,13 @@ def of(node: Node) -> Loss:
     """Where the configs of a node would go, if it were lost now."""
     owned = Assignment.objects.filter(node=node).order_by("config_id")
     entries = entries_of(list(owned.values_list("config_id", flat=True)))
-    most = ceiling(Assignment.objects.count(), len(entries), Node.objects.known().count())
-    placement = Placement(ceiling=most)
-    if placement.eligibility.needs_origins():
-        name_origins(entries)
-    before = placement.peak(without=node.pk)
-    chosen = Counter(placement.choose(entry, elsewhere=True) for entry in entries)
-    names = {one.id: one.name for one in placement.eligibility.nodes}
-    placed = {names[id_]: number for id_, number in chosen.most_common() if id_ is not None}
-    homeless = _homeless(entries) if chosen[None] and most < math.inf else chosen[None]
-    return Loss(placed, chosen[None] - homeless, homeless, (before, placement.peak(without=node.pk)))
-
-
-def _homeless(entries: Sequence[Entry]) -> int:
-    """How many configs find no other node even when nothing limits what a node gets at once."""
-    placement = Placement()
-    return sum(placement.choose(entry, elsewhere=True) is None for entry in entries)
+    now = look()
+    now.read_origins(entries)
+    later = now.changed(without=[node.name])
+    most = ceiling(Assignment.objects.count(), len(entries), len(now.nodes))
+    at_once = later.limited(most)
+    before = at_once.peak()
+    placed = Counter(to.name if to else "" for _, to in place(at_once, entries))
+    waiting = placed.pop("", 0)
+    homeless = sum(to is None for _, to in place(later, entries)) if waiting and most < math.inf else waiting
+    return Loss(dict(placed.most_common()), waiting - homeless, homeless, (before, at_once.peak()))

@@ -4,51 +4,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.db.models import Count, F
+from django.db.models import F
 
-from checks.dispatcher.changes import Entry
+from checks.dispatcher.eligibility import look
 from checks.dispatcher.transaction import entries_of
-from checks.eligibility import Eligibility, candidates, name_origins
+from checks.explain import reasons
 from checks.models import Assignment, Config, Move
 from checks.models.orders import Isolation, Order, Pin
 from checks.wire.scrub import scrub
 from clusteragent.lib.words import moment
 from nodes.models import Node
-
-# What brought it there, by the reason of its last move.
-_CAUSES: Mapping[str, str] = {
-    Move.Reason.SCHEDULED: "It was placed on {to} when it came",
-    Move.Reason.CHANGED: "It was placed on {to} when it changed",
-    Move.Reason.REDISPATCHED: "It went to {to}, since nobody ran it",
-    Move.Reason.OPERATOR: "{actor} gave it to {to}",
-    Move.Reason.REBALANCED: "A rebalance moved it from {source} to {to}",
-    Move.Reason.ISOLATED: "It moved to {to}, since {source} was to run an isolated config alone",
-    Move.Reason.QUARANTINED: "It moved to {to}, since {source} was to run a quarantined config alone",
-    Move.Reason.DRAINED: "It moved to {to}, since {source} was drained",
-    Move.Reason.LEFT: "It moved to {to}, since {source} said that it leaves",
-    Move.Reason.INELIGIBLE: "It moved to {to}, since {source} might not run it any more",
-    Move.Reason.PINNED: "It moved to {to} by its pin",
-    Move.Reason.RESUMED: "It went to {to} when its pause ended",
-    Move.Reason.NOT_RUNNING: "It moved to {to}, since {source} did not run it",
-    Move.Reason.UNDONE: "{actor} moved it back to {to}",
-}
-# Why it has no owner, by the reason for which it lost the last.
-_LOSSES: Mapping[str, str] = {
-    Move.Reason.EXPIRED: "{source} expired",
-    Move.Reason.PAUSED: "{source} ran it before",
-    Move.Reason.INELIGIBLE: "{source} might not run it any more",
-    Move.Reason.PINNED: "its pin took it away from {source}",
-}
-# Why a node gets nothing new, by its intake.
-_CLOSED: Mapping[str, str] = {
-    "draining": "it is drained",
-    "cordoned": "it is cordoned",
-    "leaving": "it said that it leaves",
-    "restarting": "it said that it restarts",
-    "flapping": "it comes and goes",
-    # What is open and yet accepts nothing is not heard.
-    "open": "it is silent",
-}
 
 
 @dataclass(frozen=True)
@@ -94,7 +59,7 @@ def _owned(owner: Assignment, move: Move | None, best: Sequence[tuple[str, float
     name = owner.node.name
     if move is None:
         return f"The ledger no longer tells how it came to {name}; the reason was: {owner.reason}."
-    cause = _CAUSES.get(move.reason, "It went to {to}").format(
+    cause = reasons.words(move.reason).placed.format(
         to=name, source=move.source_node or "nobody", actor=move.actor or "Someone"
     )
     return f"{cause}{_choice(name, best, of)}."
@@ -109,7 +74,7 @@ def _choice(name: str, best: Sequence[tuple[str, float]], of: int) -> str:
 
 
 def _ownerless(config: Config, move: Move | None, refused: Mapping[str, Sequence[str]]) -> str:
-    loss = _LOSSES.get(move.reason, "").format(source=move.source_node) if move else ""
+    loss = reasons.words(move.reason).lost.format(source=move.source_node) if move else ""
     before = f" ({loss})" if loss else ""
     if hasattr(config, "pause"):
         return f"It is paused, so it runs nowhere{before}."
@@ -145,32 +110,10 @@ def _what(order: Order) -> str:
 def _refused(config: Config, owner: str) -> dict[str, list[str]]:
     """Why nodes other than its owner can't have it now, with their names."""
     [entry] = entries_of([config.pk])
-    reasons = _closed() | _not_eligible(entry)
+    snapshot = look()
+    snapshot.read_origins([entry])
     grouped: dict[str, list[str]] = {}
-    for name in sorted(reasons.keys() - {owner}):
-        grouped.setdefault(reasons[name], []).append(name)
+    for node in snapshot.nodes:
+        if node.name != owner and (why := snapshot.refusal(entry, node)):
+            grouped.setdefault(str(why), []).append(node.name)
     return dict(sorted(grouped.items(), key=lambda group: -len(group[1])))
-
-
-def _not_eligible(entry: Entry) -> dict[str, str]:
-    eligibility = Eligibility(candidates(Node.objects.known()))
-    if eligibility.needs_origins():
-        name_origins([entry])
-    return eligibility.refusals(entry)
-
-
-def _closed() -> dict[str, str]:
-    """Nodes that are given nothing, whatever it is, and why."""
-    nodes = Node.objects.known()
-    accepting = Node.objects.accepting()
-    steady = accepting.steady() if accepting.steady().exists() else accepting
-    closed: Any = nodes.exclude(pk__in=steady.values("pk")).with_state()
-    found: dict[str, str] = {node.name: _CLOSED[node.intake] for node in closed}
-    kept = Isolation.objects.filter(config__assignment__isnull=False).select_related("config__assignment__node")
-    for isolation in kept:
-        if isolation.config is not None:
-            found.setdefault(isolation.config.assignment.node.name, f"it is kept for {isolation.config}, alone there")
-    limited = nodes.filter(max_configs__isnull=False).annotate(number=Count("assignments"))
-    for node in limited.filter(number__gte=F("max_configs")):
-        found.setdefault(node.name, f"it has the most configs that it may have, {node.max_configs}")
-    return found

@@ -7,14 +7,12 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db.models.functions import Now
 
 from checks import plans
 from checks.dispatcher import REFUSALS, Decision, told
 from checks.models import Config, Plan
 from checks.wire.scrub import scrub
 from clusteragent.lib import deadlines
-from nodes.models import Hearing
 
 ACTOR = "command line"
 
@@ -61,9 +59,8 @@ def ids_of_check(options: dict[str, Any]) -> list[int]:
 
 def end(options: dict[str, Any]) -> datetime | None:
     """When what is ordered ends, if it does."""
-    now = Hearing.objects.annotate(now=Now()).values_list("now", flat=True).get()
     try:
-        return deadlines.parse(options["until"], now) if options["until"] else None
+        return deadlines.parse(options["until"]) if options["until"] else None
     except (ValueError, OverflowError) as error:
         raise CommandError(f"--until {options['until']}: {error}") from error
 

@@ -10,8 +10,4 @@ class Migration(migrations.Migration):
             name="patched_with",
             field=models.CharField(db_default="", max_length=16),
         ),
-        migrations.AddIndex(
-            model_name="config",
-            index=models.Index(fields=["patched_with", "id"], name="config_by_patching"),
-        ),
     ]

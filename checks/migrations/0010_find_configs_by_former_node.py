@@ -1,4 +1,4 @@
-from django.db import migrations, models
+from django.db import migrations
 
 
 class Migration(migrations.Migration):
@@ -10,13 +10,5 @@ class Migration(migrations.Migration):
         migrations.RemoveIndex(
             model_name="config",
             name="config_of_lost_node",
-        ),
-        migrations.AddIndex(
-            model_name="config",
-            index=models.Index(
-                condition=models.Q(("former_node__isnull", False)),
-                fields=["former_node"],
-                name="config_of_former_node",
-            ),
         ),
     ]

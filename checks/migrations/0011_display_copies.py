@@ -20,6 +20,4 @@ class Migration(migrations.Migration):
         migrations.AddField("instance", "shown_name", models.TextField(db_default="")),
         migrations.AddField("instance", "short_id", models.CharField(db_default="", max_length=16)),
         migrations.AddField("edit", "made_with", models.CharField(db_default="", max_length=64)),
-        migrations.AddIndex("config", models.Index(fields=["short_id"], name="config_by_short_id")),
-        migrations.AddIndex("instance", models.Index(fields=["short_id"], name="instance_by_short_id")),
     ]

@@ -20,12 +20,4 @@ class Migration(migrations.Migration):
             name="fast_digest",
             field=models.CharField(db_default="", max_length=16),
         ),
-        migrations.AddIndex(
-            model_name="config",
-            index=models.Index(fields=["fast_digest"], name="config_by_fast_digest"),
-        ),
-        migrations.AddIndex(
-            model_name="config",
-            index=models.Index(fields=["contents"], name="config_by_contents"),
-        ),
     ]

@@ -11,7 +11,6 @@ from checks.models.configs import Config
 from clusteragent.lib import conf
 from clusteragent.lib.database import batches
 from clusteragent.lib.database.sweeps import sweep
-from nodes.models.runnerstats import DEFAULT_WORKERS
 
 
 class CostQuerySet(models.QuerySet["Cost"]):
@@ -152,7 +151,7 @@ class CostQuerySet(models.QuerySet["Cost"]):
         (clusteragent_wanted_nodes).
         """
         with sweep() as cursor:
-            bounds = {"usual": DEFAULT_WORKERS, "most": conf.RUNNER_MAX_WORKERS}
+            bounds = {"usual": conf.DEFAULT_WORKERS, "most": conf.RUNNER_MAX_WORKERS}
             cursor.execute(self._FRESH + self._OWN_LOAD, bounds)
             return int(cursor.rowcount)
 

@@ -92,10 +92,11 @@ class ClusterStore(models.Model):
 def remove_configs(ids: Collection[int]) -> None:
     """Delete configs with all that belongs to them. Not delete(): it would fetch every row first."""
     for related in (Instance, Assignment, Origin):
-        related.objects.filter(config_id__in=ids)._raw_delete(related.objects.db)
+        related.objects.filter(config_id__in=ids).delete()
     for orders in ORDERS:
         orders.objects.detach(ids)
-    Config.objects.filter(pk__in=ids)._raw_delete(Config.objects.db)
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM checks_config WHERE id = ANY(%s)", [list(ids)])
 
 
 class AssignmentQuerySet(models.QuerySet["Assignment"]):

@@ -157,15 +157,5 @@ class Rule(models.Model):
             self.source_pattern == "*" or any(fnmatchcase(origin, self.source_pattern) for origin in origins)
         )
 
-    def refusal(self, labels: Mapping[str, str]) -> str:
-        """Why a node with these labels may not run them; empty when it may."""
-        for label, value in (self.required or {}).items():
-            if labels.get(label) != value:
-                return f"rule {self.name}: it requires {label}={value}"
-        for label, value in (self.forbidden or {}).items():
-            if labels.get(label) == value:
-                return f"rule {self.name}: it forbids {label}={value}"
-        return ""
-
 
 ORDERS: tuple[type[Order], ...] = (Pin, Pause, Isolation)

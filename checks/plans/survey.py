@@ -2,45 +2,44 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from checks import balancing
 from checks.balancing import PlannedMove
 from checks.dispatcher import costs
 from checks.dispatcher.changes import Entry
-from checks.dispatcher.staleness import active, receiving
-from checks.eligibility import Eligibility, candidates, name_origins
+from checks.dispatcher.eligibility import BALANCE, Candidate, Snapshot, look
 from checks.models import ClusterStore, Plan
 from checks.models.orders import Isolation, Pin
 from checks.models.plans import Held
 from clusteragent.lib import conf
-from nodes.models import Node, Runner
 
 Moves = list[PlannedMove[str, str]]
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A node. capacity, and base (its load that is not ours), are in workers. most: how many configs it may have."""
-
-    id: int
-    capacity: float
-    base: float = 0.0
-    most: int | None = None
-    gives: bool = True
-    takes: bool = True
-
-
 @dataclass(frozen=True)
 class Survey:
-    """Nodes by name, configs by digest, pins by config's id. kept: the configs that an order keeps where they are."""
+    """Configs by digest, pins by config's id. kept: the configs that an order keeps where they are."""
 
     revision: int
-    nodes: Mapping[str, Place]
+    snapshot: Snapshot
     held: Mapping[str, Held]
     costs: Mapping[str, float]
     pins: Mapping[int, Pin]
     kept: frozenset[str]
-    eligibility: Eligibility
+
+    @cached_property
+    def nodes(self) -> Mapping[str, Candidate]:
+        return self.snapshot.by_name
+
+    @cached_property
+    def capacity(self) -> dict[str, float]:
+        return {name: node.capacity for name, node in self.nodes.items()}
+
+    @cached_property
+    def own(self) -> dict[str, float]:
+        """Load of nodes that is not ours."""
+        return {name: node.own for name, node in self.nodes.items()}
 
     @property
     def owners(self) -> dict[str, str]:
@@ -49,14 +48,12 @@ class Survey:
     def utilization(self, moves: Iterable[PlannedMove[str, str]] = ()) -> dict[str, float]:
         """How utilized each node is, or will be with these moves."""
         owners = self.owners | {move.digest: move.to for move in moves}
-        capacity = {name: node.capacity for name, node in self.nodes.items()}
-        return balancing.utilization(
-            self.costs, owners, capacity, {name: node.base for name, node in self.nodes.items()}
-        )
+        return balancing.utilization(self.costs, owners, self.capacity, self.own)
 
     def fixed(self) -> set[str]:
         """What never moves: what an order keeps, and what is on a node that keeps what it has."""
-        return {digest for digest, held in self.held.items() if not self.nodes[held.node].gives} | self.kept
+        gives = self.snapshot.open
+        return {digest for digest, held in self.held.items() if self.nodes[held.node].id not in gives} | self.kept
 
     def resting(self) -> set[str]:
         """What does not move now: what came lately, or has not run yet where it is."""
@@ -64,20 +61,21 @@ class Survey:
 
     def plan(self, pinned: set[str], *, budget: int | None = None, force: bool = False) -> Moves:
         """What a rebalance moves, with the options' say."""
-        takes = {name: node for name, node in self.nodes.items() if node.takes}
+        takers = self.snapshot.takers()
+        takes = {name: node for name, node in self.nodes.items() if node.id in takers}
         largest = costs.largest_shares(len(self.held), {name: node.capacity for name, node in takes.items()})
         sticky = (conf.STICKINESS_FACTOR, conf.STICKINESS_UPPER_LIMIT, conf.STICKINESS_LOWER_LIMIT)
         moves = balancing.plan(
             self.costs,
             self.owners,
-            {name: node.capacity for name, node in self.nodes.items()},
-            base={name: node.base for name, node in self.nodes.items()},
+            self.capacity,
+            base=self.own,
             pinned=pinned,
             free={digest for digest, held in self.held.items() if not held.fetched},
             eligible=self.eligible(),
             accepting=set(takes),
             limits={
-                name: largest[name] if node.most is None else min(node.most, largest[name])
+                name: largest[name] if node.limit is None else min(node.limit, largest[name])
                 for name, node in takes.items()
             },
             budget=budget,
@@ -89,17 +87,15 @@ class Survey:
 
     def eligible(self) -> Callable[[str], frozenset[str] | None] | None:
         """Which nodes may run a config, by its digest; None: all may run all."""
-        if self.eligibility.is_plain:
+        if self.snapshot.is_plain:
             return None
         entries = self.entries(self.held.values())
-        names = {node.id: name for name, node in self.nodes.items()}
         sets: dict[frozenset[int] | None, frozenset[str] | None] = {None: None}
 
         def eligible(digest: str) -> frozenset[str] | None:
-            ids = self.eligibility.may_run(entries[digest])
+            ids = self.snapshot.may_run(entries[digest])
             if ids not in sets:
-                # A node may have come between the look at the nodes and that at who may run what.
-                sets[ids] = frozenset(names[id_] for id_ in ids or () if id_ in names)
+                sets[ids] = frozenset(self.snapshot.by_id[id_].name for id_ in ids or ())
             return sets[ids]
 
         return eligible
@@ -107,45 +103,34 @@ class Survey:
     def entries(self, held: Iterable[Held]) -> dict[str, Entry]:
         """Configs as the rules see them, by digest."""
         entries = {
-            one.digest: Entry(one.id, one.digest, one.name, endpoint=False, pin=self.pins.get(one.id)) for one in held
+            one.digest: Entry(
+                one.id, one.digest, one.name, endpoint=False, pin=self.pins.get(one.id), cost=self.costs[one.digest]
+            )
+            for one in held
         }
-        if self.eligibility.needs_origins():
-            name_origins(entries.values())
+        self.snapshot.read_origins(entries.values())
         return entries
 
     def _by_the_rules(self, moves: Moves) -> Iterable[PlannedMove[str, str]]:
         """The moves without those that a rule has no room for: how many of a kind a node may have, the planner can't know."""
         entries = self.entries(self.held[move.digest] for move in moves)
         for move in moves:
-            among, to = self.eligibility.among(entries[move.digest]), self.nodes[move.to].id
-            if among is None or to in among:
-                self.eligibility.take(entries[move.digest], to)
+            entry, to = entries[move.digest], self.nodes[move.to]
+            among = self.snapshot.among(entry)
+            if among is None or to.id in among:
+                self.snapshot.take(entry, to.id)
                 yield move
 
 
 def take() -> Survey:
     """Look at the database. Someone may change the map meanwhile: whoever applies a plan looks again."""
     revision = ClusterStore.objects.get().revision
-    workers, own = costs.workers(), dict(Runner.objects.filter(own_load__gt=0).values_list("pk", "own_load"))
-    gives, takes = set(active().values_list("pk", flat=True)), set(receiving().values_list("pk", flat=True))
-    nodes = {
-        name: Place(
-            pk, weight * workers.get(pk, balancing.DEFAULT_WORKERS), own.get(pk, 0.0), most, pk in gives, pk in takes
-        )
-        for pk, name, weight, most in Node.objects.known().values_list("pk", "name", "weight", "max_configs")
-    }
-    held = {one.digest: one for one in Plan.objects.held() if one.node in nodes}
+    snapshot = look(BALANCE)
+    held = {one.digest: one for one in Plan.objects.held() if one.node in snapshot.by_name}
     pins = {pin.config_id: pin for pin in Pin.objects.in_force().filter(config__isnull=False)}
     expected = costs.expected()
-    return Survey(
-        revision,
-        nodes,
-        held,
-        {digest: expected.get(one.id, 0.0) for digest, one in held.items()},
-        pins,
-        _kept(held, pins),
-        Eligibility(candidates(active())),
-    )
+    measured = {digest: expected.get(one.id, 0.0) for digest, one in held.items()}
+    return Survey(revision, snapshot, held, measured, pins, _kept(held, pins))
 
 
 def _kept(held: Mapping[str, Held], pins: Mapping[int, Pin]) -> frozenset[str]:

@@ -4,15 +4,14 @@ from collections.abc import Collection, Iterable
 from dataclasses import replace
 from typing import NamedTuple
 
-from checks.balancing import DEFAULT_WORKERS, Pool, Spread, spread
-from checks.eligibility import Candidate, Eligibility
+from checks.balancing import Spread, spread
+from checks.dispatcher.changes import Entry
+from checks.dispatcher.eligibility import PLACEMENT, Candidate, Snapshot
 from checks.models import Plan
 from checks.models.plans import Held
 from checks.plans import survey
 from checks.plans.making import describe
 from checks.plans.store import drafted
-from checks.plans.survey import Place, Survey
-from nodes.models.querysets import UnknownNode
 
 
 class Outlook(NamedTuple):
@@ -30,58 +29,32 @@ def what_if(*, remove: Collection[str] = (), add: int = 0) -> Outlook:
     """What if these nodes went, and so many of the usual size came. Changes nothing. Raises UnknownNode."""
     now = survey.take()
     for name in remove:
-        if name not in now.nodes:
-            raise UnknownNode(f"node {name} is unknown")
-    later = _with_other_nodes(now, frozenset(remove), add)
+        now.snapshot.named(name)
+    snapshot = now.snapshot.changed(without=remove, new=_new_nodes(now.snapshot, add))
+    stays = {digest: one for digest, one in now.held.items() if one.node not in remove}
+    later = replace(now, snapshot=snapshot, held=stays)
     lost = sorted(held for held in now.held.values() if held.node in remove)
-    placed = _place(later, lost)
-    moved = {one.digest: one._replace(node=to) for one, to in placed.items() if to}
-    later = replace(later, held={**later.held, **moved})
+    entries = later.entries(lost)
+    placed = {now.held[entry.digest]: to for entry, to in place(snapshot.seen_by(PLACEMENT), entries.values())}
+    for held, to in placed.items():
+        if to is not None:
+            snapshot.take(entries[held.digest], to.id)
+    moved = {held.digest: held._replace(node=to.name) for held, to in placed.items() if to is not None}
+    later = replace(later, held={**stays, **moved})
     # Nodes that come and go make everybody wait, so by then what rests now has run.
     moves = later.plan(later.fixed())
-    return Outlook(placed, drafted(describe(later, moves), author=""), spread(now.utilization().values()))
+    names = {held: to and to.name for held, to in placed.items()}
+    return Outlook(names, drafted(describe(later, moves), author=""), spread(now.utilization().values()))
 
 
-def _with_other_nodes(sight: Survey, gone: Collection[str], add: int) -> Survey:
-    """The same without the nodes that are gone and what they had, and with so many new ones."""
-    nodes = {name: node for name, node in sight.nodes.items() if name not in gone}
-    runners_come = any(node.is_runner for node in sight.eligibility.nodes)
-    candidates = [node for node in sight.eligibility.nodes if node.name not in gone]
-    for name in _new_names(sight.nodes, add):
-        nodes[name] = Place(-len(nodes) - 1, DEFAULT_WORKERS)
-        candidates.append(Candidate(nodes[name].id, name, {}, "", runners_come))
-    held = {digest: one for digest, one in sight.held.items() if one.node in nodes}
-    return replace(sight, nodes=nodes, held=held, eligibility=Eligibility(candidates))
+def place(snapshot: Snapshot, entries: Iterable[Entry]) -> list[tuple[Entry, Candidate | None]]:
+    """Where these configs would be placed, one after the other; None: nowhere."""
+    chosen = [(entry, snapshot.choose(entry)) for entry in entries]
+    return [(entry, None if to is None else snapshot.by_id[to]) for entry, to in chosen]
 
 
-def _new_names(taken: Collection[str], number: int) -> Iterable[str]:
-    numbered = (f"new-{one}" for one in range(1, number + len(taken) + 1))
-    free = (name for name in numbered if name not in taken)
-    return [next(free) for _ in range(number)]
-
-
-def _place(sight: Survey, lost: Collection[Held]) -> dict[Held, str | None]:
-    """Where these configs would be placed, one after the other."""
-    takes = {name: node for name, node in sight.nodes.items() if node.takes}
-    names = {node.id: name for name, node in takes.items()}
-    load, counts = dict.fromkeys(takes, 0.0), dict.fromkeys(takes, 0)
-    for digest, one in sight.held.items():
-        if one.node in takes:
-            load[one.node] += sight.costs[digest]
-            counts[one.node] += 1
-    pool = Pool(
-        {name: name for name in takes},
-        load,
-        counts=counts,
-        base={name: node.base for name, node in takes.items()},
-        workers={name: node.capacity for name, node in takes.items()},
-        limits={name: node.most for name, node in takes.items() if node.most is not None},
-    )
-    placed: dict[Held, str | None] = {}
-    for one, entry in zip(lost, sight.entries(lost).values(), strict=True):
-        among = sight.eligibility.among(entry)
-        near = None if among is None else frozenset(names[id_] for id_ in among if id_ in names)
-        placed[one] = to = pool.place(sight.costs[one.digest], among=near)
-        if to is not None:
-            sight.eligibility.take(entry, takes[to].id)
-    return placed
+def _new_nodes(snapshot: Snapshot, number: int) -> list[Candidate]:
+    runners_come = any(node.is_runner for node in snapshot.nodes if node.id in snapshot.open)
+    names = (f"new-{one}" for one in range(1, number + len(snapshot.nodes) + 1))
+    free = (name for name in names if name not in snapshot.by_name)
+    return [Candidate(-one, next(free), {}, "", runners_come) for one in range(1, number + 1)]

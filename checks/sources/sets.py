@@ -15,7 +15,7 @@ from checks import dispatcher
 from checks.dispatcher.changes import Sent
 from checks.models import Config, Origin, Source
 from checks.sources import origins
-from checks.sources.byhand import odd
+from checks.sources.authored import odd
 from checks.sources.guards import alone, look_lost
 from checks.sources.origins import Admitted, Known
 from checks.wire import lint

@@ -9,7 +9,7 @@ from django.test import Client
 
 from checks import dispatcher
 from checks.models import Config, Move, Origin, Source
-from checks.sources.byhand import text_of
+from checks.sources.authored import text_of
 from checks.tests.cast import owners, report, sent
 from checks.tests.operators import CONFIGS, config, operator, page_of, superuser
 from checks.wire.patching import IntegrationConfig

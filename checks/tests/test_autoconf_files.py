@@ -19,6 +19,7 @@ from checks.wire.lint import lint
 from checks.wire.patching import IntegrationConfig
 from checks.wire.yamlnodes import OddYAML
 from clusteragent.lib import conf
+from tests.table import table
 
 CONFIG = "cluster_check: true\ninstances:\n  - url: http://one\n"
 
@@ -385,12 +386,12 @@ def test_every_word_for_true_makes_a_cluster_check(folder: Path, word: str) -> N
     assert only(folder, f"cluster_check: {word}\ninstances: [{{}}]").cluster_check
 
 
-@pytest.mark.parametrize("word", ["false", "no", "", "~", "n"])
+@table("word", ["false", "no", "", "~", "n"])
 def test_every_word_for_false_makes_none(folder: Path, word: str) -> None:
     assert not only(folder, f"cluster_check: {word}\ninstances: [{{}}]").cluster_check
 
 
-@pytest.mark.parametrize("value", ["12:30:45", "22:22", "010", "1e3", "1.10", "yes", "no", "~", "2024-01-01", "=", "0x1F",
+@table("value", ["12:30:45", "22:22", "010", "1e3", "1.10", "yes", "no", "~", "2024-01-01", "=", "0x1F",
                                    "1_000", ".5", "+1", "NaN", "é", "'010'", "'yes'"])  # fmt: skip
 def test_no_scalar_is_reinterpreted(folder: Path, value: str) -> None:
     config = only(folder, f"init_config: {{a: {value}}}\ninstances: [{{a: {value}}}]\nlogs: [{{a: {value}}}]\n")
@@ -414,7 +415,7 @@ def test_a_byte_order_mark_and_windows_line_ends_are_fine(folder: Path) -> None:
     assert only(folder, b"\xef\xbb\xbf" + CONFIG.replace("\n", "\r\n").encode()).instances == ("url: http://one\n",)
 
 
-@pytest.mark.parametrize(
+@table(
     ("text", "problem", "line"),
     [
         ("", "is empty", None),
@@ -500,7 +501,7 @@ def test_whatever_a_file_says_is_a_config_or_a_told_error(tail: str, as_instance
 # Variables of the environment
 
 
-@pytest.mark.parametrize(
+@table(
     ("value", "written"),
     [("secret", "secret"), ("5432", "5432"), ("-7", "-7"), ("true", "true"), ("TRUE", "true"), ("0123", "83"),
      ("0x1F", "31"), ("089", "'089'"), ("9223372036854775808", "'9223372036854775808'"), ("t", "true"), ("F", "false"),
@@ -564,8 +565,8 @@ SECRETS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", SECRETS)
-@pytest.mark.parametrize("value", ["hunter22", None])
+@table("name", SECRETS)
+@table("value", ["hunter22", None])
 def test_our_own_secrets_are_refused_whether_there_or_not_and_whatever_the_options_allow(
     folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str | None
 ) -> None:

@@ -161,11 +161,11 @@ def test_what_the_ledger_forgot_is_told_by_the_assignments_reason() -> None:
 
 REFUSALS: dict[str, Callable[[], object]] = {
     "it is cordoned": lambda: Node.objects.filter(name="birch").cordon(),
-    "it is drained": lambda: Node.objects.filter(name="birch").cordon(draining=True),
-    "it is silent": lambda: silence("birch"),
+    "it is draining": lambda: Node.objects.filter(name="birch").cordon(draining=True),
+    "it is silent for longer than 15 s": lambda: silence("birch"),
     "it said that it leaves": lambda: Node.objects.goodbye("birch", NodeEvent.Kind.LEAVING),
     "it said that it restarts": lambda: Node.objects.goodbye("birch", NodeEvent.Kind.RESTARTING),
-    "it has the most configs that it may have, 0": lambda: Node.objects.filter(name="birch").update(max_configs=0),
+    "it may have at most 0 configs": lambda: Node.objects.filter(name="birch").update(max_configs=0),
     "rule here: it requires disk=fast": lambda: Rule.objects.create(name="here", required={"disk": "fast"}),
     "the config is pinned to the node ash": lambda: dispatcher.pin([config("db").pk], "ash"),
 }

@@ -113,7 +113,7 @@ def test_a_node_bears_what_its_configs_cost_and_what_is_its_own() -> None:
 def test_a_node_has_the_workers_that_it_named_else_four() -> None:
     Runner.objects.create(node_id=node("ash"), workers=16)
     Runner.objects.create(node_id=node("birch"), workers=None)
-    assert costs.workers() == {node("ash"): 16, node("birch"): 4, node("cedar"): 4}
+    assert costs.capacity() == {node("ash"): 16, node("birch"): 4, node("cedar"): 4}
 
 
 def test_an_edited_config_keeps_its_cost() -> None:

@@ -1,18 +1,24 @@
 """Who may run what, and the reason why not: declarations, groups, rules, pins, and runners before node agents."""
 
+import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.db.models.functions import Now
+from django.test.utils import CaptureQueriesContext
 
 from checks import dispatcher
 from checks.dispatcher.changes import Entry
-from checks.eligibility import Eligibility, candidates
+from checks.dispatcher.eligibility import BALANCE, ORDER, PLACEMENT, UNDO, Asker, Reason, Refusal, look
 from checks.models import Config
 from checks.models.orders import Pin, Rule
-from checks.tests.cast import counts, dangling, lead, owners, report, sent
+from checks.tests.cast import counts, dangling, lead, owners, report, sent, silence
 from clusteragent.lib import conf
+from clusteragent.lib.clock import ago
 from nodes.declarations import canonical
-from nodes.models import Node, NodeType
+from nodes.models import Hearing, Heartbeat, Node, NodeType
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
 
@@ -25,23 +31,21 @@ def entry(check: str = "http_check", **fields: Any) -> Entry:
     return Entry(0, "", check, endpoint=False, **fields)
 
 
-def eligibility() -> Eligibility:
-    return Eligibility(candidates(Node.objects.accepting()))
-
-
 def may_run(check: str = "http_check", **fields: Any) -> set[str]:
-    judge = eligibility()
-    among = judge.among(entry(check, **fields))
-    return {node.name for node in judge.nodes if among is None or node.id in among}
+    snapshot = look()
+    among = snapshot.among(entry(check, **fields))
+    return {node.name for node in snapshot.nodes if among is None or node.id in among}
 
 
 def why_not(check: str = "http_check", **fields: Any) -> dict[str, str]:
-    return eligibility().refusals(entry(check, **fields))
+    snapshot = look()
+    refusals = {node.name: snapshot.refusal(entry(check, **fields), node) for node in snapshot.nodes}
+    return {name: str(why) for name, why in refusals.items() if why}
 
 
 def test_without_any_of_it_everybody_may_run_everything():
     report("ash", "birch")
-    assert eligibility().is_plain
+    assert look().is_plain
     assert may_run() == {"ash", "birch"}
     assert why_not() == {}
 
@@ -199,3 +203,154 @@ class TestWhatChanges:
         dispatcher.run_pass(lead())
         assert Config.objects.get().dangling_since is None
         assert Config.objects.endpoints_share("ash").configs != ""
+
+
+def isolate_on_birch() -> None:
+    dispatcher.schedule([sent("shop")])
+    dispatcher.reassign([Config.objects.get().pk], "birch", actor="eve")
+    dispatcher.isolate([Config.objects.get().pk])
+
+
+def label(**fields: Any) -> None:
+    Rule.objects.create(name="zones", **fields)
+    Node.objects.filter(name="birch").update(labels={"zone": "b"})
+
+
+def claim(monkeypatch: pytest.MonkeyPatch, group: str, check: str = "ntp") -> None:
+    declare("birch", group=group)
+    monkeypatch.setattr(conf, "RUNNER_GROUPS", {check: "kube"})
+
+
+def fill() -> None:
+    dispatcher.schedule([sent("shop"), sent("mail")])
+    assert counts() == {"ash": 1, "birch": 1}
+
+
+AUTOMATIC = {PLACEMENT, BALANCE}
+EVERYBODY = AUTOMATIC | {UNDO, ORDER}
+# What makes it so that birch may not have an http_check, in which words, and whom that stops.
+REFUSALS: dict[Reason, tuple[Callable[[pytest.MonkeyPatch], object], str, set[Asker]]] = {
+    Reason.WARMUP: (
+        lambda _: Hearing.objects.update(warmup=True),
+        "nothing is placed before the warm-up of this new database is over",
+        EVERYBODY - {BALANCE},
+    ),
+    Reason.DRAINING: (
+        lambda _: Node.objects.filter(name="birch").cordon(draining=True), "it is draining", EVERYBODY,
+    ),
+    Reason.CORDONED: (lambda _: Node.objects.filter(name="birch").cordon(), "it is cordoned", EVERYBODY),
+    Reason.LEAVING: (lambda _: Node.objects.goodbye("birch", "leaving"), "it said that it leaves", EVERYBODY),
+    Reason.RESTARTING: (
+        lambda _: Node.objects.goodbye("birch", "restarting"), "it said that it restarts", EVERYBODY - {ORDER},
+    ),
+    Reason.SILENT: (
+        lambda _: Heartbeat.objects.filter(node__name="birch").update(seen_at=ago(conf.NODE_EXPIRATION_TIMEOUT * 0.7)),
+        "it is silent for longer than 15 s",
+        EVERYBODY - {ORDER},
+    ),
+    Reason.KEPT: (
+        lambda _: isolate_on_birch(), r"it is kept for http_check \w+, which is isolated", EVERYBODY,
+    ),
+    Reason.NOT_INCLUDED: (
+        lambda _: declare("birch", include=["ntp"]), "the node declares that it runs only ntp", EVERYBODY,
+    ),
+    Reason.EXCLUDED: (
+        lambda _: declare("birch", exclude=["http_check"]), "the node declares that it does not run http_check", EVERYBODY,
+    ),
+    Reason.UNKNOWN_GROUP: (lambda patch: claim(patch, "rogue"), "the node's group rogue is unknown", EVERYBODY),
+    Reason.OTHER_GROUP: (
+        lambda patch: claim(patch, "", "http_check"), "http_check is for the group kube", EVERYBODY,
+    ),
+    Reason.NOT_CLAIMED: (
+        lambda patch: claim(patch, "kube"), "the node's group kube does not claim http_check", EVERYBODY,
+    ),
+    Reason.REQUIRED: (lambda _: label(required={"zone": "a"}), "rule zones: it requires zone=a", EVERYBODY),
+    Reason.FORBIDDEN: (lambda _: label(forbidden={"zone": "b"}), "rule zones: it forbids zone=b", EVERYBODY),
+    Reason.RULE_FULL: (
+        lambda _: (label(max_per_node=1), fill()), "rule zones: at most 1 on one node", EVERYBODY,
+    ),
+    Reason.RUNNERS_FIRST: (
+        lambda _: Heartbeat.objects.filter(node__name="ash").update(client_ip="10.0.0.1"),
+        "it is a node agent, and runners come first",
+        AUTOMATIC,
+    ),
+    Reason.FLAPPING: (
+        lambda _: Node.objects.filter(name="birch").update(not_before=Now() + conf.NODE_EXPIRATION_TIMEOUT),
+        "it comes and goes",
+        AUTOMATIC,
+    ),
+    Reason.FULL: (
+        lambda _: (fill(), Node.objects.update(max_configs=1)), "it may have at most 1 config", EVERYBODY,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("reason", REFUSALS, ids=str)
+def test_each_reason_has_its_words_stops_whom_it_should_and_bounds_the_choice(
+    reason: Reason, monkeypatch: pytest.MonkeyPatch
+):
+    happens, words, stopped = REFUSALS[reason]
+    report("ash", "birch")
+    happens(monkeypatch)
+    found = {asker: said(asker) for asker in EVERYBODY}
+    assert {asker for asker, why in found.items() if why} == stopped
+    for why in filter(None, found.values()):
+        assert why.reason == reason
+        assert re.fullmatch(words, str(why))
+    assert ("birch" in choice_of_two()) is (PLACEMENT not in stopped)
+
+
+def said(asker: Asker, **fields: Any) -> Refusal | None:
+    """Why birch may not have an http_check."""
+    snapshot = look(asker)
+    return snapshot.refusal(entry(**fields), snapshot.named("birch"))
+
+
+def test_a_pin_that_leads_nowhere_and_does_not_wait_binds_only_who_names_a_node():
+    report("birch")
+    for waits, stopped in ((False, {ORDER}), (True, EVERYBODY)):
+        pin = Pin(aim="ash", waits=waits)
+        assert {asker for asker in EVERYBODY if said(asker, pin=pin)} == stopped
+    report("ash")
+    assert {str(said(asker, pin=Pin(aim="ash"))) for asker in EVERYBODY} == {"the config is pinned to the node ash"}
+
+
+def test_no_reason_is_without_a_case():
+    assert REFUSALS.keys() | {Reason.PINNED} == set(Reason)
+
+
+def test_a_silence_that_ends_in_expiry_stops_everybody():
+    report("ash", "birch")
+    silence("birch")
+    assert str(said(ORDER)) == "it is silent for longer than 30 s"
+    assert str(said(PLACEMENT)) == "it is silent for longer than 15 s"
+
+
+def test_just_after_we_were_deaf_silence_stops_only_what_balances():
+    report("ash", "birch")
+    silence("birch")
+    Hearing.objects.update(hearing_since=Now())
+    assert {asker for asker in EVERYBODY if said(asker)} == {BALANCE}
+
+
+def choice_of_two() -> set[str]:
+    """Who gets two http_checks that nodes could share."""
+    snapshot = look()
+    chosen = [snapshot.choose(entry()) for _ in range(2)]
+    return {snapshot.by_id[node].name for node in chosen if node is not None}
+
+
+def test_a_picture_takes_as_many_queries_for_two_nodes_as_for_thirty():
+    numbers = []
+    for size in (2, 30):
+        names = [f"node-{size}-{number}" for number in range(size)]
+        report(*names)
+        Rule.objects.create(name=f"few {size}", max_per_node=1000)
+        Rule.objects.create(name=f"files {size}", source_pattern="file:*", max_per_node=1000)
+        with CaptureQueriesContext(connection) as queries:
+            snapshot = look()
+            snapshot.choose(entry())
+            for node in snapshot.nodes:
+                snapshot.refusal(entry(), node)
+        numbers.append(len(queries))
+    assert numbers == [9, 9]

@@ -18,7 +18,7 @@ from checks.models.orders import Isolation, Pause, Pin, Rule
 from checks.models.troubles import Trouble
 from checks.tests.cast import report, sent, silence
 from clusteragent.lib import conf
-from nodes.models import Hearing, Heartbeat, Node, NodeEvent, NodeType, Runner, RunnerStats
+from nodes.models import Hearing, Heartbeat, Node, NodeEvent, NodeType, Runner, RunnerStats, hearing
 from operators.admin.base import address
 
 pytestmark = pytest.mark.django_db
@@ -29,7 +29,8 @@ def passing(warm: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """A pass has just ended, and what is late is so by minutes: a busy machine is late by seconds."""
     Hearing.objects.update(last_pass=Now())
     monkeypatch.setattr(conf, "NODE_EXPIRATION_TIMEOUT", timedelta(hours=1))
-    monkeypatch.setattr(alerts, "STALE_PASS", timedelta(minutes=10))
+    monkeypatch.setattr(hearing, "STALE_PASS", timedelta(minutes=10))
+    monkeypatch.setattr(alerts, "LATE_RESUMING", timedelta(minutes=10))
     monkeypatch.setattr(alerts, "LATE_ACKNOWLEDGEMENT", timedelta(minutes=30))
 
 

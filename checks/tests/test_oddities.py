@@ -4,6 +4,7 @@ import pytest
 
 from checks.wire.oddities import Oddity, oddities
 from checks.wire.yamlnodes import OddYAML
+from tests.table import table
 
 NO_NUMBER = "node agents read a number here, Python checks read a text"
 UNLOADABLE = "node agents read a text here, Python checks can't load the config"
@@ -14,7 +15,7 @@ MERGE = "a merge key overrides what stands before it in the same map: it belongs
 SECOND = "a second document begins here: only the first one is read"
 
 
-@pytest.mark.parametrize(
+@table(
     ("text", "told"),
     [
         ("a: 1e+06", [(1, NO_NUMBER)]),
@@ -52,7 +53,7 @@ def test_what_is_odd_is_told_with_its_line(text: str, told: list[tuple[int, str]
     assert oddities(text) == [Oddity(*one) for one in told]
 
 
-@pytest.mark.parametrize(
+@table(
     "text",
     [
         "",

@@ -116,7 +116,7 @@ def test_a_drained_node_gives_away_what_is_pinned_to_a_full_one():
     ids = placed("one", "two")
     dispatcher.pin(ids.values(), "birch")
     Node.objects.filter(name="ash").cordon(draining=True)
-    dispatcher.put_right()
+    dispatcher.drain()
     assert counts() == {"cedar": 2}
     assert dispatcher.put_right() == []
 
@@ -278,7 +278,7 @@ def test_a_drained_node_gives_away_what_it_has_and_gets_nothing():
     report("ash", "birch")
     placed("one", "two")
     Node.objects.filter(name="ash").cordon(draining=True, actor="olga")
-    dispatcher.put_right()
+    dispatcher.drain()
     assert set(owners().values()) == {"birch"}
     assert ledger()[-1] == ("ash", "birch", "drained")
 

@@ -1,13 +1,14 @@
 """What a plan is made on, and what it says."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.db.models import F
 from django.db.models.functions import Now
 
 from checks import dispatcher, plans
-from checks.eligibility import Candidate, candidates
+from checks.dispatcher.eligibility import Snapshot, look
 from checks.models import Assignment, Config, Instance, Move, Plan
 from checks.models.orders import Rule
 from checks.plans import survey
@@ -16,7 +17,6 @@ from checks.tests.cast import owners, report, sent, silence
 from clusteragent.lib import conf
 from nodes.declarations import canonical
 from nodes.models import Hearing, Heartbeat, Node, NodeEvent, Runner, RunnerStats
-from nodes.models.querysets import NodeQuerySet
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
 
@@ -308,11 +308,14 @@ def test_a_node_that_comes_while_the_plan_is_made_is_left_to_the_next(monkeypatc
     furnish(**UNEVEN)
     Node.objects.heartbeat("ash", last_change=7, declared=canonical(exclude=["dns_check"]))
 
-    def look(nodes: NodeQuerySet) -> list[Candidate]:
-        report("cedar")
-        return candidates(nodes)
+    def look_and_join(*args: Any, **how: Any) -> Snapshot:
+        snapshot = look(*args, **how)
+        join("cedar")
+        dispatcher.schedule([sent("late")])
+        dispatcher.reassign([id_of("late")], "cedar", actor="eve")
+        return snapshot
 
-    monkeypatch.setattr(survey, "candidates", look)
+    monkeypatch.setattr(survey, "look", look_and_join)
     assert {move["to_node"] for move in plans.draft(force=True).moves} == {"birch"}
 
 

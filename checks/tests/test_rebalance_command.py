@@ -116,7 +116,8 @@ class TestTask:
         furnish(ash=[0.1] * 3, birch=[0.1] * 20, cedar=[])
         Node.objects.filter(name="ash").cordon(draining=True)
         assert dispatcher.budget() == 5
-        assert tasks.rebalance(TERM) == "3 put right, 2 of 2 rebalanced"
+        assert len(dispatcher.drain(term=TERM)) == 3
+        assert tasks.rebalance(TERM) == "0 put right, 2 of 2 rebalanced"
 
     def test_what_must_go_leaves_nothing_for_balance_when_it_is_much(self):
         furnish(ash=[0.1] * 20, birch=[0.1] * 10, cedar=[])

@@ -8,6 +8,7 @@ from django.db import connection
 from django.db.models import F
 from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
+from structlog.testing import capture_logs
 
 from checks import dispatcher
 from checks.dispatcher import transaction
@@ -217,14 +218,17 @@ class TestWarmUp:
         dispatcher.run_pass(lead())
         assert Hearing.objects.get().warm_until is not None
 
-    def test_it_ends_even_when_nothing_dangles(self):
+    def test_it_ends_once_even_when_nothing_dangles(self):
         self.read_sources()
         report("ash")
         term = lead()
         dispatcher.run_pass(term)
         self.elapse()
-        dispatcher.run_pass(term)
+        with capture_logs() as logs:
+            for _ in range(2):
+                dispatcher.run_pass(term)
         assert not Hearing.objects.get().warmup
+        assert [line["event"] for line in logs] == ["warmup_ended"]
 
     def test_no_view_ends_it_by_looking_at_a_clock(self):
         self.read_sources()

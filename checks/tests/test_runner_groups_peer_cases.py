@@ -10,13 +10,14 @@ import pytest
 from checks import dispatcher
 from checks.balancing import plan
 from checks.dispatcher.changes import Entry
-from checks.eligibility import Eligibility, candidates
+from checks.dispatcher.eligibility import look
 from checks.tests.cast import dangling, lead, owners, report, sent, versions
 from clusteragent.lib import conf
 from clusteragent.lib.options import groups
 from nodes.declarations import canonical, parse
 from nodes.models import Node
 from tests import peer_cases
+from tests.table import table
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
 
@@ -40,23 +41,23 @@ def declare(name: str, lists: dict[str, list[str]] | None = None, *, group: str 
 
 def eligible(check: str) -> list[str]:
     """The nodes that may get a config of this check."""
-    eligibility = Eligibility(candidates(Node.objects.accepting()))
-    among = eligibility.among(Entry(0, "", check, endpoint=False))
-    return [node.name for node in eligibility.nodes if among is None or node.id in among]
+    snapshot = look()
+    among = snapshot.among(Entry(0, "", check, endpoint=False))
+    return [node.name for node in snapshot.nodes if among is None or node.id in among]
 
 
 def claim(monkeypatch: pytest.MonkeyPatch, claims: dict[str, list[str]]) -> None:
     monkeypatch.setattr(conf, "RUNNER_GROUPS", {check: group for group in claims for check in claims[group]})
 
 
-@pytest.mark.parametrize("name", ACCEPTANCE)
+@table("name", ACCEPTANCE)
 def test_what_a_declaration_admits(name: str) -> None:
     given, expected = case(name)
-    refusal = parse(canonical(**(given["compat"] or {}))).refusal(given["check"])
-    assert (refusal == "") is expected.get("eligible", expected.get("accepts"))
+    admits = parse(canonical(**(given["compat"] or {}))).admits(given["check"])
+    assert admits is expected.get("eligible", expected.get("accepts"))
 
 
-@pytest.mark.parametrize("name", SIGNATURES)
+@table("name", SIGNATURES)
 def test_declarations_that_mean_the_same_are_the_same(name: str) -> None:
     """The peer's signature is a text of its own; ours is JSON, and empty where nothing is restricted."""
     given, expected = case(name)
@@ -99,7 +100,7 @@ def test_a_later_declaration_replaces_the_first() -> None:
     assert Node.objects.get().declared == canonical(**expected["kept"])
 
 
-@pytest.mark.parametrize("name", PARSING)
+@table("name", PARSING)
 def test_how_runner_groups_are_read(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     given, expected = case(name)
     monkeypatch.setenv("DD_CLUSTER_CHECKS_RUNNER_GROUPS", given["option"])
@@ -158,7 +159,7 @@ def test_each_set_of_eligible_nodes_is_balanced_on_its_own() -> None:
     declared = {node: parse(canonical(**lists)) for node, lists in given["compat"].items()}
 
     def may_run(check: str) -> frozenset[str]:
-        return frozenset(node for node in declared if not declared[node].refusal(given["check_names"][check]))
+        return frozenset(node for node in declared if declared[node].admits(given["check_names"][check]))
 
     after = owners | {
         move.digest: move.to for move in plan(costs, owners, given["workers"], eligible=may_run, force=given["force"])

@@ -20,6 +20,7 @@ from checks.sources import fileformat
 from checks.wire import patching, scrub, yamlnodes
 from checks.wire.patching import IntegrationConfig
 from checks.wire.scrub import MASK
+from tests.table import table
 
 SECRET = "hunter22"
 PUTTY = f"""PuTTY-User-Key-File-3: ssh-ed25519
@@ -174,18 +175,18 @@ def shown(instance: str) -> str:
     return config.text + "".join(base64.b64decode(text).decode() for text in json.loads(config.scrubbed)["instances"])
 
 
-@pytest.mark.parametrize("text", lines(HIDDEN))
-@pytest.mark.parametrize("form", ["{}", "it failed: {}", "first\n{}\nlast"])
+@table("text", lines(HIDDEN))
+@table("form", ["{}", "it failed: {}", "first\n{}\nlast"])
 def test_free_text_loses_it(text: str, form: str) -> None:
     assert SECRET not in scrub.scrub(form.format(text)).lower()
 
 
-@pytest.mark.parametrize("text", lines(HIDDEN))
+@table("text", lines(HIDDEN))
 def test_a_value_of_a_config_loses_it(text: str) -> None:
     assert SECRET not in shown(yaml.safe_dump({"query": text, "deep": [{"in": [text]}], text: 1})).lower()
 
 
-@pytest.mark.parametrize("text", [PUTTY, PEM, PEM_IN_BASE64, ESCAPED, TWICE_ESCAPED])
+@table("text", [PUTTY, PEM, PEM_IN_BASE64, ESCAPED, TWICE_ESCAPED])
 def test_whole_documents_lose_it(text: str) -> None:
     hidden = scrub.scrub(f"x: {text}")
     assert SECRET not in hidden
@@ -194,7 +195,7 @@ def test_whole_documents_lose_it(text: str) -> None:
     assert PEM_IN_BASE64[30:] not in shown(yaml.safe_dump({"neutral": text}))
 
 
-@pytest.mark.parametrize(
+@table(
     "instance",
     [
         {"env": [{"Name": "DB_PASSWORD", "Value": SECRET}]},
@@ -267,7 +268,7 @@ VISIBLE: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("key", VISIBLE)
+@table("key", VISIBLE)
 def test_what_is_no_secret_stays(key: str) -> None:
     config = patching.patch(IntegrationConfig("ntp", instances=(yaml.safe_dump({key: VISIBLE[key]}),)), [])
     assert yaml.safe_load(config.text)["instances"][0][key] == VISIBLE[key]
@@ -279,7 +280,7 @@ def examples() -> list[Path]:
     return sorted(Path(__file__).parents[2].joinpath("conf.d").rglob("*.yaml"))
 
 
-@pytest.mark.parametrize("file", examples(), ids=lambda file: file.parent.name)
+@table("file", examples())
 def test_an_ordinary_config_loses_its_passwords_alone(file: Path) -> None:
     """In the samples whatever is a secret is a handle, or stands under a key that says so."""
     config = fileformat.parse(file.read_text(), name="x", source="x")
@@ -345,11 +346,18 @@ SG.a.|/bot1:|discord.com/api/|name: x, value: y |0123456789abcdef|key: [|key: { 
 """.strip("\n")
 
 
-@pytest.mark.parametrize("piece", [piece for piece in PIECES.replace("\n", "|").split("|") if piece.strip()])
+HOSTILE = [*(piece for piece in PIECES.replace("\n", "|").split("|") if piece.strip()), "token={;", "pass: |\n "]
+
+
+@table("piece", HOSTILE)
 def test_four_times_the_text_takes_four_times_the_time(piece: str) -> None:
     """A pattern that goes back takes sixteen times as long."""
-    small, large = (_seconds(f"@pass{piece * (size // len(piece))}") for size in (1 << 15, 1 << 17))
-    assert large < 9 * max(small, 0.003)
+
+    def grows_evenly() -> bool:
+        small, large = (_seconds(f"@pass{piece * (size // len(piece))}") for size in (1 << 13, 1 << 15))
+        return large < min(9 * max(small, 0.003), 0.4)
+
+    assert any(grows_evenly() for _ in range(3))
 
 
 def test_a_megabyte_of_all_of_them_takes_eight_times_as_long_as_an_eighth() -> None:
@@ -359,12 +367,9 @@ def test_a_megabyte_of_all_of_them_takes_eight_times_as_long_as_an_eighth() -> N
 
 
 def _seconds(text: str) -> float:
-    took = []
-    for _ in range(2):
-        began = time.process_time()
-        scrub.scrub(text)
-        took.append(time.process_time() - began)
-    return min(took)
+    began = time.process_time()
+    scrub.scrub(text)
+    return time.process_time() - began
 
 
 def test_a_token_of_ours_is_hidden_wherever_it_stands() -> None:
@@ -372,6 +377,6 @@ def test_a_token_of_ours_is_hidden_wherever_it_stands() -> None:
     assert token not in scrub.scrub(f"the text {token} holds it")
 
 
-@pytest.mark.parametrize("key", [f"ghp_{SECRET}", f"npm_{SECRET}", f"https://user:{SECRET}@x", f"token={SECRET}"])
+@table("key", [f"ghp_{SECRET}", f"npm_{SECRET}", f"https://user:{SECRET}@x", f"token={SECRET}"])
 def test_a_key_that_is_a_secret_is_hidden(key: str) -> None:
     assert SECRET not in shown(yaml.safe_dump({key: 1, "deep": {key: {"a": 1}}}))

@@ -13,6 +13,7 @@ from checks.wire import patching, sharding, yamlnodes
 from checks.wire.patching import IntegrationConfig
 from checks.wire.sharding import cut, grouped, whole
 from tests import peer_cases
+from tests.table import table
 
 CASES = peer_cases.cases("sharding.json")
 NAMES = ["pods", "nodes", "others"]
@@ -187,7 +188,7 @@ def test_more_aggregates_than_one_would_count_pods_twice_so_they_are_left_out_an
     assert "2 of 3 instances of cluster_aggregates_only left out" in sharding.left_out(given)
 
 
-@pytest.mark.parametrize(
+@table(
     ("said", "number"),
     [
         ("shard_criteria: [namespace]", 0),
@@ -324,6 +325,7 @@ def test_shards_by_hash_are_joined_into_what_is_cut_alike(
         ("a#", "a#"),
         ("a#b", "a#b"),
         ("a#²", "a#²"),
+        ("12", "12"),
     ],
 )
 def test_a_shard_s_key_names_its_parent(key: str, parent: str) -> None:

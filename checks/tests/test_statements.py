@@ -113,3 +113,14 @@ def test_nor_when_their_configs_part_with_an_origin() -> None:
         numbers.append(statements(lambda gone=gone: dispatcher.unschedule(gone)))
     assert numbers[1] / numbers[0] < 2
     assert set(Pin.objects.values_list("source", flat=True)) == {"file"}
+
+
+def test_configs_that_go_are_not_read_first() -> None:
+    """What has no row of another table pointing at it, Django deletes by one statement."""
+    dispatcher.schedule([sent(f"gone{i}") for i in range(30)])
+    ids = list(Config.objects.values_list("pk", flat=True))
+    with CaptureQueriesContext(connection) as made:
+        Config.objects.remove(ids)
+    assert not Config.objects.exists()
+    read = [query["sql"] for query in made if query["sql"].startswith("SELECT") and "LIMIT 1" not in query["sql"]]
+    assert not read

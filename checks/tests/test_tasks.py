@@ -8,7 +8,7 @@ from django.db.models.functions import Now
 
 from checks import sources, tasks
 from checks.dispatcher.costs import Measured
-from checks.models import ClusterStore, Cost, Move, Plan, TaskRun
+from checks.models import Assignment, ClusterStore, Cost, Move, Plan, TaskRun
 from checks.models.map import Call
 from checks.tests.balance import furnish
 from clusteragent.lib import conf
@@ -131,7 +131,9 @@ def test_what_must_not_stay_moves_while_balancing_is_off(monkeypatch: pytest.Mon
     monkeypatch.setattr(conf, "REBALANCE_ENABLED", False)
     furnish(ash=[0.4] * 2, birch=[])
     Node.objects.filter(name="ash").cordon(draining=True)
-    assert tasks.rebalance(7).startswith("2 put right, nothing rebalanced")
+    assert tasks.rebalance(7).startswith("0 put right, nothing rebalanced")
+    tasks.background_pass(7)
+    assert set(Assignment.objects.values_list("node__name", flat=True)) == {"birch"}
 
 
 def test_node_agents_do_not_give_way_to_runners_while_balancing_is_off(monkeypatch: pytest.MonkeyPatch) -> None:

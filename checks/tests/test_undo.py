@@ -109,14 +109,14 @@ def test_a_node_that_is_gone_gets_nothing() -> None:
 @pytest.mark.parametrize(
     ("state", "word"),
     [
-        ({"schedulable": False}, "cordoned"),
-        ({"schedulable": False, "draining": True}, "draining"),
-        ({"leaving": True}, "leaving"),
+        ({"schedulable": False}, "is cordoned"),
+        ({"schedulable": False, "draining": True}, "is draining"),
+        ({"leaving": True}, "said that it leaves"),
     ],
 )
 def test_a_node_that_accepts_nothing_gets_nothing(state: dict[str, bool], word: str) -> None:
     Node.objects.filter(name="ash").update(**state)
-    assert refusal() == f"node ash is {word}: it gets nothing new"
+    assert refusal() == f"node ash {word}"
 
 
 def test_a_silent_node_gets_nothing() -> None:
@@ -141,7 +141,7 @@ def test_a_pin_is_named_that_forbids_it() -> None:
     report("cedar")
     assert refusal(move) == "the config is pinned to the node cedar: unpin it first"
     Pin.objects.update(waits=True)
-    assert refusal(move) == "the config is pinned to the node cedar"
+    assert refusal(move) == "the config is pinned to the node cedar: unpin it first"
 
 
 def test_what_a_node_declares_is_heeded() -> None:

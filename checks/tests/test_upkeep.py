@@ -5,16 +5,18 @@ from typing import Any
 
 import pytest
 from django.db import connection
+from django.db.models import F
 from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 
 from checks import dispatcher
-from checks.models import ClusterStore, Config, Move
+from checks.dispatcher import transaction
+from checks.models import Assignment, ClusterStore, Config, Move
 from checks.models.orders import Pin, Rule
 from checks.tests.cast import counts, dangling, lead, ledger, owners, report, sent, silence, versions
 from clusteragent.lib import conf
 from nodes.declarations import canonical
-from nodes.models import Hearing, Heartbeat, Node, NodeEvent, NodeRule
+from nodes.models import Hearing, Heartbeat, Node, NodeEvent, NodeRule, Runner
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
 
@@ -44,6 +46,10 @@ def hush(*names: str) -> None:
 
 def declare(name: str, *, last_change: int = 7, **lists: Any) -> None:
     Node.objects.heartbeat(name, last_change=last_change, declared=canonical(**lists))
+
+
+def pass_a_minute() -> None:
+    Move.objects.update(time=F("time") - timedelta(minutes=1))
 
 
 def one_pass() -> dispatcher.Pass:
@@ -199,12 +205,13 @@ class TestDraining:
         monkeypatch.setattr(conf, "REBALANCE_BUDGET", 0.1)
         placed(60, "ash", "birch", "cedar")
         Node.objects.filter(name="ash").cordon(draining=True, actor="olga")
-        one_pass()
-        assert counts()["ash"] == 20
         left = []
         for _ in range(4):
-            dispatcher.put_right()
+            for _ in range(2):
+                one_pass()
+                dispatcher.put_right()
             left.append(counts().get("ash", 0))
+            pass_a_minute()
         assert left == [14, 8, 2, 0]
         assert counts() == {"birch": 30, "cedar": 30}
         assert {reason for _, _, reason in ledger()[60:]} == {"drained"}
@@ -215,28 +222,58 @@ class TestDraining:
         first = Config.objects.order_by("pk").filter(assignment__node__name="cedar").values_list("pk", flat=True)
         dispatcher.pin(list(first), "birch")
         Node.objects.filter(name="ash").cordon(draining=True)
-        moves = dispatcher.put_right()
+        moves = dispatcher.drain()
         assert len(moves) == dispatcher.budget()
         assert {move.source_node for move in moves} == {"ash"}
+
+    def test_a_call_moves_no_more_than_a_chunk(self, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(conf, "REBALANCE_BUDGET", 1.0)
+        monkeypatch.setattr(transaction, "CHUNK", 4)
+        placed(12, "ash", "birch")
+        Node.objects.filter(name="ash").cordon(draining=True)
+        assert [len(dispatcher.drain()) for _ in range(3)] == [4, 2, 0]
+
+    def test_what_balancing_moves_slows_no_drain_but_drains_slow_balancing(self):
+        placed(20, "ash", "birch")
+        Move.objects.create(config_id=1, digest="d", name="n", source_node="ash", reason="rebalanced")
+        Node.objects.filter(name="ash").cordon(draining=True)
+        assert (dispatcher.budget(), dispatcher.budget_left()) == (5, 5)
+        assert len(dispatcher.drain()) == 5
+        assert dispatcher.budget_left() == 0
+        pass_a_minute()
+        assert dispatcher.budget_left() == 5
+
+    def test_what_is_pinned_elsewhere_goes_with_it_at_the_same_pace(self):
+        placed(20, "ash", "birch")
+        held = Assignment.objects.filter(node__name="ash").values_list("config", flat=True)
+        pins = [Pin(config_id=config, source="file", key=str(config), kind="node", aim="birch") for config in held]
+        Pin.objects.bulk_create(pins)
+        Node.objects.filter(name="ash").cordon(draining=True)
+        assert dispatcher.put_right() == []
+        assert {move.reason for move in dispatcher.drain()} == {"pinned"}
+        assert dispatcher.drain() == []
+        assert counts() == {"ash": 5, "birch": 15}
 
     def test_uncordoning_ends_it(self):
         placed(6, "ash", "birch")
         Node.objects.filter(name="ash").cordon(draining=True)
         Node.objects.filter(name="ash").cordon(schedulable=True)
-        assert dispatcher.put_right() == []
+        assert dispatcher.drain() == []
         dispatcher.schedule([sent(name) for name in ("one", "two")])
         assert counts() == {"ash": 4, "birch": 4}
 
     def test_a_cordoned_node_keeps_what_it_has(self):
         placed(6, "ash", "birch")
         Node.objects.filter(name="ash").cordon()
-        assert dispatcher.put_right() == []
+        assert dispatcher.drain() == dispatcher.put_right() == []
         assert counts() == {"ash": 3, "birch": 3}
 
     def test_the_last_node_keeps_its_work(self):
         placed(6, "ash")
         Node.objects.filter(name="ash").cordon(draining=True)
-        assert dispatcher.put_right() == []
+        revision = ClusterStore.objects.get().revision
+        assert dispatcher.drain() == []
+        assert ClusterStore.objects.get().revision == revision
         assert counts() == {"ash": 6}
 
 
@@ -301,6 +338,13 @@ class TestWaking:
             Node.objects.goodbye("ash", kind)
         assert any("pg_notify" in query["sql"] for query in queries)
 
+    def test_a_drain_wakes_the_leader_and_a_cordon_does_not(self):
+        report("ash")
+        for draining in (True, False):
+            with CaptureQueriesContext(connection) as queries:
+                Node.objects.filter(name="ash").cordon(draining=draining)
+            assert any("pg_notify" in query["sql"] for query in queries) is draining
+
     def test_another_declaration_wakes_the_leader_and_the_same_does_not(self):
         report("ash")
         for expected in (True, False):
@@ -341,6 +385,13 @@ class TestLimits:
         NodeRule.objects.create(pattern="ash", weight=0.5)
         placed(30, "ash", "birch")
         assert counts() == {"ash": 10, "birch": 20}
+
+    def test_a_weight_counts_beside_the_number_of_workers(self):
+        NodeRule.objects.create(pattern="ash", weight=0.5)
+        report("ash", "birch")
+        Runner.objects.create(node=Node.objects.get(name="ash"), workers=16)
+        dispatcher.schedule([sent(f"{one:03}") for one in range(30)])
+        assert counts() == {"ash": 20, "birch": 10}
 
     def test_a_pinned_config_does_not_break_the_limit(self):
         NodeRule.objects.create(pattern="ash", max_configs=1)

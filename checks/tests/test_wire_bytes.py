@@ -19,6 +19,7 @@ from checks.wire import goyaml, patching, yamlnodes
 from checks.wire.oddities import oddities
 from checks.wire.patching import IntegrationConfig, UnpatchableConfig
 from checks.wire.yamlnodes import OddYAML
+from tests.table import table
 
 DATA = Path(__file__).parents[2] / "tests" / "data"
 CASES = json.loads((DATA / "wire_bytes" / "cases.json").read_text())
@@ -109,7 +110,7 @@ def test_what_is_sent_of_thousands_of_files_are_the_peers_bytes() -> None:
     assert refused > 1000
 
 
-@pytest.mark.parametrize("case", CASES)
+@table("case", CASES)
 def test_a_file_that_was_read_and_written_once_is_the_same(case: dict[str, Any]) -> None:
     root = goyaml.read(case["file"])
     instance, init_config = yamlnodes.get(root, "instances").value[0], yamlnodes.get(root, "init_config")

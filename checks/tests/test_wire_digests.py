@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from checks.wire import patching
 from checks.wire.patching import IntegrationConfig
+from tests.table import table
 
 LOGS = '[{"service":"any_service","source":"any_source"}]'
 
@@ -162,7 +163,7 @@ OTHERS = {
 }
 
 
-@pytest.mark.parametrize("field", OTHERS)
+@table("field", OTHERS)
 def test_whatever_else_is_sent_is_other_contents(field: str) -> None:
     other = replace(BASE, **{field: OTHERS[field]})
     assert patching.patch(other, []).contents != patching.patch(BASE, []).contents

@@ -8,6 +8,7 @@ import pytest
 
 from checks.wire import patching
 from checks.wire.patching import IntegrationConfig, UnpatchableConfig
+from tests.table import table
 
 DEEP = {
     "lists": "[" * 50_000,
@@ -99,14 +100,14 @@ def test_what_cannot_be_kept_is_refused(text: str, reason: str) -> None:
         patch(text)
 
 
-@pytest.mark.parametrize("key", ["init_config", "metric_config", "logs"])
-@pytest.mark.parametrize("text", ["\0", "\ud800", LAUGHS, DEEP["lists"], "x" * (1024 * 1024 + 1)])
+@table("key", ["init_config", "metric_config", "logs"])
+@table("text", ["\0", "\ud800", LAUGHS, DEEP["lists"], "x" * (1024 * 1024 + 1)])
 def test_the_limits_hold_for_every_text(key: str, text: str) -> None:
     with pytest.raises(UnpatchableConfig, match=f"^ntp: {key}: "):
         patching.patch(IntegrationConfig("ntp", **{key: text}), [])
 
 
-@pytest.mark.parametrize(
+@table(
     "config",
     [
         IntegrationConfig(""),

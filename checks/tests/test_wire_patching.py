@@ -12,6 +12,7 @@ import yaml
 
 from checks.wire import patching, readable
 from checks.wire.patching import IntegrationConfig, UnpatchableConfig
+from tests.table import table
 
 DATA = Path(__file__).parents[2] / "tests" / "data"
 PEER_CASES = json.loads((DATA / "peer_cases" / "patching.json").read_text())
@@ -36,7 +37,7 @@ def recorded_configs() -> Iterator[dict[str, Any]]:
                 yield from json.loads(body)["configs"]
 
 
-@pytest.mark.parametrize("case", [case for case in PEER_CASES if case["topic"] == "extra_tags"])
+@table("case", [case for case in PEER_CASES if case["topic"] == "extra_tags"])
 def test_the_extra_tags_are_the_peers(case: dict[str, Any]) -> None:
     assert patching.extra_tags(**case["input"]) == case["expected"]["extra_tags"]
 
@@ -52,7 +53,7 @@ def test_the_cluster_tag_can_be_left_out_and_the_orchestrators_id_comes_last() -
     assert tags == ["one", "kube_cluster_name:mycluster", "orch_cluster_id:42"]
 
 
-@pytest.mark.parametrize("case", [case for case in PEER_CASES if case["topic"] == "patch"])
+@table("case", [case for case in PEER_CASES if case["topic"] == "patch"])
 def test_a_cluster_check_is_patched_as_the_peer_does(case: dict[str, Any]) -> None:
     given, expected = case["input"], case["expected"]
     config = IntegrationConfig.from_json(given["config"] | {"check_name": given["config"]["name"]})
@@ -124,7 +125,7 @@ def test_no_init_config_is_null_and_an_empty_one_is_empty() -> None:
     assert [served(IntegrationConfig("ntp", init_config=text))["init_config"] for text in (None, "")] == [None, ""]
 
 
-@pytest.mark.parametrize(
+@table(
     ("scalar", "sent"),
     [
         ("12:30:45", '"12:30:45"'),
@@ -149,14 +150,14 @@ def test_plain_scalars_are_what_node_agents_read(scalar: str, sent: str) -> None
     assert patched_instance(f"{{key: {scalar}}}") == f"key: {sent}\n"
 
 
-@pytest.mark.parametrize("scalar", ["yes", "1e3", "010", "12:30", "~", "", "n", "null", "0x1F", "=", "<<", "%%host%%"])
-@pytest.mark.parametrize("quote", ['"', "'"])
+@table("scalar", ["yes", "1e3", "010", "12:30", "~", "", "n", "null", "0x1F", "=", "<<", "%%host%%"])
+@table("quote", ['"', "'"])
 def test_a_quoted_text_stays_a_text(scalar: str, quote: str) -> None:
     written = {"=": "=", "<<": "<<", "%%host%%": "'%%host%%'"}.get(scalar, f'"{scalar}"')
     assert patched_instance(f"key: {quote}{scalar}{quote}") == f"key: {written}\n"
 
 
-@pytest.mark.parametrize(
+@table(
     ("came", "sent"),
     [
         ("a: ~", "a: null\n"),
@@ -186,13 +187,13 @@ def test_an_instance_is_sent_in_its_one_form(came: str, sent: str) -> None:
     assert patched_instance(came) == sent
 
 
-@pytest.mark.parametrize("nothing", ["", "  \n", "# only a comment", "---", "~", "null"])
+@table("nothing", ["", "  \n", "# only a comment", "---", "~", "null"])
 def test_an_instance_that_says_nothing_is_an_empty_map(nothing: str) -> None:
     assert patched_instance(nothing) == "{}\n"
     assert patched_instance(nothing, "env:prod") == "tags:\n- env:prod\n"
 
 
-@pytest.mark.parametrize(
+@table(
     ("tags", "merged"),
     [
         ("[b, a, b]", "- a\n- b\n- x\n"),
@@ -244,7 +245,7 @@ def test_the_extra_tags_do_not_change_the_fingerprint() -> None:
     assert patching.patch(config, ["x"]).fingerprint == patching.patch(config, ["y"]).fingerprint
 
 
-@pytest.mark.parametrize(
+@table(
     ("instance", "problem"),
     [
         ("[a]", "ntp: instance 2: line 1: is not a map"),
@@ -297,7 +298,7 @@ def test_missing_keys_and_nulls_are_empty() -> None:
     assert IntegrationConfig.from_json(data) == IntegrationConfig("ntp")
 
 
-@pytest.mark.parametrize(
+@table(
     "data",
     [
         {"instances": "a: 1"},

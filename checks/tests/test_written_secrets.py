@@ -13,6 +13,7 @@ from checks.tests import test_scrub, test_scrub_kinds
 from checks.tests.test_scrub_kinds import ESCAPED, PEM, PEM_IN_BASE64, PUTTY, SECRET, VISIBLE, lines
 from checks.wire import written
 from checks.wire.scrub import MASK
+from tests.table import table
 
 
 def shown(text: str) -> str:
@@ -26,8 +27,8 @@ def dumped(value: Any) -> list[str]:
     return [yaml.safe_dump(value), yaml.safe_dump(value, default_flow_style=True), json.dumps(value, indent=1)]
 
 
-@pytest.mark.parametrize("key", test_scrub.SECRET_KEYS)
-@pytest.mark.parametrize(
+@table("key", test_scrub.SECRET_KEYS)
+@table(
     "value",
     [
         SECRET,
@@ -52,14 +53,14 @@ def test_whatever_stands_below_a_secret_key_is_hidden(key: str, value: str) -> N
     assert SECRET not in shown(f"other: 1\n---\n{key}: {value}\n")
 
 
-@pytest.mark.parametrize("text", lines(test_scrub_kinds.HIDDEN))
+@table("text", lines(test_scrub_kinds.HIDDEN))
 def test_values_and_comments_lose_it(text: str) -> None:
     for value in dumped({"query": text, "deep": [{"in": [text]}]}):
         assert SECRET not in shown(value).lower()
     assert SECRET not in shown(f"a: 1\n# {text}\nb: 2 # {text}\n").lower()
 
 
-@pytest.mark.parametrize("text", [PUTTY, PEM, PEM_IN_BASE64, ESCAPED])
+@table("text", [PUTTY, PEM, PEM_IN_BASE64, ESCAPED])
 def test_whole_documents_lose_it(text: str) -> None:
     hidden = "".join(map(shown, dumped({"neutral": text})))
     assert SECRET not in hidden
@@ -71,7 +72,7 @@ def test_a_key_in_comments_is_hidden() -> None:
     assert SECRET not in shown(f"a: 1\n{commented}b: 2\n")
 
 
-@pytest.mark.parametrize(
+@table(
     "text",
     [
         f"env: [{{name: DB_PASSWORD, value: {SECRET}}}]",
@@ -98,7 +99,7 @@ def test_what_only_the_structure_tells_is_hidden(text: str) -> None:
     assert SECRET not in shown(text)
 
 
-@pytest.mark.parametrize("key", VISIBLE)
+@table("key", VISIBLE)
 def test_what_is_no_secret_stays_as_it_is_written(key: str) -> None:
     text = yaml.safe_dump({key: VISIBLE[key]})
     assert shown(f"# The shop's\n{text}") == f"# The shop's\n{text}"

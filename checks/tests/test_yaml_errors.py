@@ -4,6 +4,7 @@ import pytest
 
 from checks.wire import yamlerrors, yamlnodes
 from checks.wire.yamlnodes import OddYAML
+from tests.table import table
 
 INSTANCES = "instances:\n  - "
 
@@ -26,7 +27,7 @@ def test_a_tab(text: str, line: int) -> None:
     assert error(text) == ("a tab stands where YAML wants spaces", line)
 
 
-@pytest.mark.parametrize(
+@table(
     ("value", "told"),
     [
         ("%%host%%", "a value can't begin with %: put it in quotes, as '%%host%%'"),

@@ -41,8 +41,8 @@ def key_of(parent: str, number: int) -> str:
 
 def parent_of(key: str) -> str:
     """The key whose config was cut into the shard of this key; the key itself when it is no shard's."""
-    parent, _, number = key.rpartition("#")
-    return parent if number.isascii() and number.isdecimal() else key
+    parent, mark, number = key.rpartition("#")
+    return parent if mark and number.isascii() and number.isdecimal() else key
 
 
 def is_shard(key: str) -> bool:

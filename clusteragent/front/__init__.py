@@ -91,7 +91,8 @@ class Front:
 
     async def _serve(self, environ: dict[str, Any], receive: Receive, send: Send) -> None:
         match = _resolved(environ)
-        view: Any = getattr(match and match.func, "cls", None)
+        # The class, by the name of REST framework's viewsets or of Django.
+        view: Any = getattr(match and match.func, "cls", getattr(match and match.func, "view_class", None))
         if match and iscoroutinefunction(match.func):
             self._load.admit(first=view.comes_first)
             if is_awaited(environ):

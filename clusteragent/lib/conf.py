@@ -128,6 +128,8 @@ _PRIVATE = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "f
 RUNNER_NETWORKS = networks(
     "CLUSTERAGENT_RUNNER_NETWORKS", (*_PRIVATE, "127.0.0.0/8", "::1/128") if DEMO_NODES else _PRIVATE
 )
+# Workers of a node that did not say how many it has: as many as the Datadog Agent has unless told otherwise.
+DEFAULT_WORKERS = 4
 # Whatever a runner says: more workers than these count as these. So no runner draws more to it than one of that size.
 RUNNER_MAX_WORKERS = whole("CLUSTERAGENT_RUNNER_MAX_WORKERS", 64, 1, 100_000)
 

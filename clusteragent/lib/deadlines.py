@@ -3,19 +3,25 @@
 import re
 from datetime import UTC, datetime, timedelta
 
+from clusteragent.lib import clock
+
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _SPAN = re.compile(r"(\d{1,4}) *([mhdw])\Z")
 HELP = "30m, 2h, 3d, 1w, or a time in UTC: 2026-12-24 08:00"
 
 
-def parse(text: str, now: datetime) -> datetime:
+def parse(text: str) -> datetime:
     """The time that is meant. Raises ValueError, whose message says what may be given, also for a time that is over."""
     text = text.strip()
     span = _SPAN.match(text)
-    until = now + timedelta(**{_UNITS[span[2]]: int(span[1])}) if span else _moment(text)
-    if until <= now:
+    return to_come(clock.now() + timedelta(**{_UNITS[span[2]]: int(span[1])}) if span else _moment(text))
+
+
+def to_come(end: datetime) -> datetime:
+    """The same time. Raises ValueError when it is over, by the database's clock."""
+    if end <= clock.now():
         raise ValueError("That is over already.")
-    return until
+    return end
 
 
 def _moment(text: str) -> datetime:

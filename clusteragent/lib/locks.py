@@ -5,6 +5,8 @@ from typing import Any
 
 import psycopg
 
+from clusteragent.lib import poolers
+
 # The first of the two keys of every lock: it keeps ours apart from another program's in the same database.
 NAMESPACE = 0x636C6163
 
@@ -19,12 +21,13 @@ class Lock(enum.IntEnum):
 
 
 def acquire(cursor: Any, lock: Lock) -> None:
-    """Wait for the session's lock, as long as the session's lock_timeout allows. Raises LockNotAvailable after it."""
+    """Wait for the session's lock, as long as its lock_timeout allows. Raises LockNotAvailable after it, and Pooled."""
+    poolers.insist_on_own_session(cursor)
     cursor.execute("SELECT pg_advisory_lock(%s, %s)", (NAMESPACE, int(lock)))
 
 
 def try_acquire(cursor: Any, lock: Lock, *, timeout: str = "1s") -> bool:
-    """Wait for the session's lock for the given time, and say whether it is ours.
+    """Wait for the session's lock for the given time, and say whether it is ours. Raises Pooled.
 
     Many short waits instead of one without end: a waiting statement holds a snapshot, and a snapshot that stays open
     keeps the whole database from pruning dead rows.

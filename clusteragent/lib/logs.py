@@ -152,8 +152,9 @@ def _console() -> Any:
 
 
 def _secrets() -> Iterable[str]:
-    password = str(conninfo_to_dict(conf.DATABASE_URL).get("password") or "")
-    for secret in (conf.AUTH_TOKEN, conf.LOCAL_TOKEN, conf.SECRET_KEY, conf.WEBHOOK, password):
+    urls = (conf.DATABASE_URL, conf.DIRECT_DATABASE_URL)
+    passwords = (str(conninfo_to_dict(url).get("password") or "") for url in urls)
+    for secret in (conf.AUTH_TOKEN, conf.LOCAL_TOKEN, conf.SECRET_KEY, conf.WEBHOOK, *passwords):
         # Short passwords are ordinary words, which lines may contain anyway.
         if len(secret) >= 8:
             yield secret

@@ -8,6 +8,7 @@ from django.apps import apps
 from django.contrib.auth.models import Permission, User
 from django.test import Client
 
+from checks.explain import alerts
 from checks.models import ClusterStore, Source
 from clusteragent.lib.clock import ago
 from nodes.models import Hearing
@@ -46,32 +47,56 @@ def test_nothing_is_said_while_nothing_is_wrong(client: Client) -> None:
 def test_every_page_says_that_no_pass_runs(client: Client, url: str) -> None:
     Hearing.objects.update(last_pass=ago(timedelta(seconds=11)))
     (warning,) = warnings(client, url)
-    assert "No background pass runs (last: 11 s ago)" in warning
+    assert "No background pass runs: no node expires, nothing is re-dispatched. (11 s)" in warning
 
 
 def test_a_pass_that_never_ran_is_said(client: Client) -> None:
     Hearing.objects.update(last_pass=None)
-    assert "last: never" in next(warnings(client))
+    assert next(warnings(client)).endswith("nothing is re-dispatched.</a>")
 
 
 def test_the_brake_is_said(client: Client) -> None:
     Hearing.objects.update(braked_since=ago(timedelta(minutes=2)))
     (warning,) = warnings(client)
-    assert "Brake for 2 min" in warning
+    assert "none expires. (2 min)" in warning
 
 
 def test_the_warm_up_is_said(client: Client) -> None:
     Hearing.objects.update(warmup=True)
-    assert "waits for the first node to report" in next(warnings(client))
+    assert "It waits for the first node to report" in next(warnings(client))
     Hearing.objects.update(warm_until=ago(timedelta(minutes=-5)))
     assert "4 min left" in next(warnings(client))
 
 
 def test_troubled_sources_are_named_and_escaped(client: Client) -> None:
-    Source.objects.create(name="calm")
+    Source.objects.create(name="calm", warnings=[{"where": "a", "line": 1, "warning": "odd"}])
     Source.objects.create(name="<b>files", errors=[{"where": "a", "line": 1, "error": "b"}], held_removals=["x", "y"])
-    (warning,) = warnings(client)
-    assert "Source &lt;b&gt;files: 1 error and 2 held removals." in warning
+    error, held = warnings(client)
+    assert "Source &lt;b&gt;files, a" in error
+    assert "Source &lt;b&gt;files: 2 removals held" in held
+
+
+def test_what_every_page_says_is_what_the_first_page_says(client: Client) -> None:
+    """The same alerts in the same words."""
+    Hearing.objects.update(last_pass=None, braked_since=ago(timedelta(minutes=2)))
+    Source.objects.create(name="files", errors=[{"where": "a", "line": 1, "error": "b"}])
+    shown, said = list(warnings(client)), client.get("/admin/").content.decode()
+    causes = [need.cause for need in alerts.gravest()]
+    assert [need.kind for need in alerts.gravest()] == [
+        alerts.Kind.NO_PASS,
+        alerts.Kind.BRAKE,
+        alerts.Kind.SOURCE_ERROR,
+    ]
+    for cause, warning in zip(causes, shown, strict=True):
+        assert cause in warning
+        assert cause in said
+
+
+def test_nothing_is_said_to_who_may_not_see_the_first_page() -> None:
+    Hearing.objects.update(last_pass=None)
+    client = Client()
+    client.force_login(User.objects.create_user("otto", is_staff=True))
+    assert b"background pass" not in client.get("/admin/").content
 
 
 def test_nothing_is_said_to_strangers() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from clusteragent.lib import options
 from clusteragent.lib.options import OptionError
+from tests.table import table
 
 
 @pytest.fixture
@@ -144,9 +145,7 @@ def test_a_cluster_s_name_is_by_the_datadog_agent_s_rule(given: Callable[[str], 
     assert options.cluster_name("OPTION") == name
 
 
-@pytest.mark.parametrize(
-    "name", ["Capital", "with_underscore", "1a", "-a", "a-", "a.", "a..b", "a.-b", "a.1", "a b", "é", "a" * 81]
-)
+@table("name", ["Capital", "with_underscore", "1a", "-a", "a-", "a.", "a..b", "a.-b", "a.1", "a b", "é", "a" * 81])
 def test_another_cluster_s_name_is_refused_with_what_is_allowed(given: Callable[[str], None], name: str) -> None:
     given(name)
     with pytest.raises(OptionError, match=rf"^OPTION is '{re.escape(name)}', allowed is at most 80 lower-case letters"):

@@ -336,24 +336,12 @@ class TestLifeCycle:
 @pytest.mark.django_db
 class TestStatus:
     def test_before_the_first_pass_nobody_leads(self) -> None:
-        assert status() == (0, "", None, None)
-        assert not status().healthy
+        assert status() == (0, "", None)
 
-    def test_it_names_the_leader_and_the_age_of_the_last_pass(self) -> None:
+    def test_it_names_the_leader_and_the_last_pass(self) -> None:
         ClusterStore.objects.update(term=5, leader="east:17")
         Hearing.objects.note_pass()
-        now = status()
-        assert (now.term, now.leader) == (5, "east:17")
-        assert now.age is not None
-        assert now.age.total_seconds() < 5
-        assert now.healthy
-
-    def test_half_the_expiration_timeout_without_a_pass_is_unhealthy(self) -> None:
-        Hearing.objects.note_pass()
-        last_pass = Hearing.objects.get().last_pass
-        assert last_pass is not None
-        Hearing.objects.update(last_pass=last_pass - conf.NODE_EXPIRATION_TIMEOUT / 2)
-        assert not status().healthy
+        assert status() == (5, "east:17", Hearing.objects.get().last_pass)
 
 
 LONG_FAREWELL = """

@@ -66,7 +66,8 @@ def test_a_session_that_the_server_ended_begins_no_term(candidate: Callable[[], 
     assert session.campaign()
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'clusteragent leader'"
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND application_name = 'clusteragent leader'"
         )
     assert candidate().campaign()
     with pytest.raises(psycopg.OperationalError):

@@ -105,9 +105,10 @@ def test_every_secret_of_ours_is_hidden(monkeypatch: pytest.MonkeyPatch) -> None
     for name, value in secrets.items():
         monkeypatch.setattr(conf, name, value)
     monkeypatch.setattr(conf, "DATABASE_URL", "postgresql://app:correct-horse@db/checks")
-    line = f"{list(secrets.values())} {json.dumps(secrets)} postgresql://app:correct-horse@db"
+    monkeypatch.setattr(conf, "DIRECT_DATABASE_URL", "postgresql://app:battery-staple@db/checks")
+    line = f"{list(secrets.values())} {json.dumps(secrets)} postgresql://app:correct-horse@db app:battery-staple@db"
     shown = logs.hide(line)
-    assert not any(word in shown for word in ("first", "second", "rd", "correct-horse"))
+    assert not any(word in shown for word in ("first", "second", "rd", "correct-horse", "battery-staple"))
 
 
 def test_an_unset_secret_hides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

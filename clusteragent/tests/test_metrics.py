@@ -15,7 +15,7 @@ from checks.models import Config, Cost, Move, Plan, Source, TaskRun
 from checks.tests.cast import report, sent, silence
 from clusteragent import metrics
 from clusteragent.lib import conf
-from nodes.models import Hearing, Node, Runner
+from nodes.models import Hearing, Node, Runner, hearing
 from nodes.models.runnerstats import Answer, CheckStats
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
@@ -65,8 +65,8 @@ OURS = {
 def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody falls silent because the machine is busy."""
     monkeypatch.setattr(conf, "NODE_EXPIRATION_TIMEOUT", timedelta(hours=1))
-    for name in ("STALE_PASS", "LATE_ACKNOWLEDGEMENT"):
-        monkeypatch.setattr(metrics.alerts, name, timedelta(hours=1))
+    monkeypatch.setattr(hearing, "STALE_PASS", timedelta(hours=1))
+    monkeypatch.setattr(metrics.alerts, "LATE_ACKNOWLEDGEMENT", timedelta(hours=1))
 
 
 Series = dict[tuple[str, ...], float]

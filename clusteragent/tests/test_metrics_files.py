@@ -9,6 +9,7 @@ import yaml
 
 from checks.explain.alerts import Kind
 from clusteragent import metrics
+from nodes.models.hearing import STALE_PASS
 
 ROOT = Path(__file__).parent.parent.parent
 DASHBOARD = ROOT / "deploy/grafana/dashboard.json"
@@ -68,6 +69,18 @@ def test_an_alert_says_what_is_wrong_and_how_bad_it_is() -> None:
         for rule in group["rules"]:
             assert rule["labels"]["severity"] in {"critical", "warning"}
             assert {"summary", "description"} == set(rule["annotations"])
+
+
+def test_a_pass_is_too_old_for_all_at_the_same_age() -> None:
+    rules = {
+        rule["alert"]: rule["expr"] for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]
+    }
+    assert 'clusteragent_needs_you{kind="no_pass"}' in rules["ClusterAgentNoPass"]
+    assert not re.search(r"last_pass_age_seconds\b\S* *[<>]", " ".join(rules.values()))
+    [panel] = [one for one in json.loads(DASHBOARD.read_text())["panels"] if one["title"] == "Last pass"]
+    [red] = [step for step in panel["fieldConfig"]["defaults"]["thresholds"]["steps"] if step["color"] == "red"]
+    assert red["value"] == STALE_PASS.total_seconds()
+    assert f"no background pass ended for {STALE_PASS.total_seconds():g} s" in (ROOT / "docs/metrics.md").read_text()
 
 
 def test_no_two_panels_share_a_place() -> None:

@@ -10,6 +10,7 @@ from clusteragent import web
 from clusteragent.greeting import _options
 from clusteragent.handler import Handler
 from clusteragent.lib import options, peer_options
+from tests.table import table
 
 # As charts and manifests of the Datadog Cluster Agent set them.
 BROUGHT = {
@@ -80,7 +81,7 @@ def test_what_is_no_option_is_a_warning_with_the_nearest_name(
     assert nearest in (warning.hint or "")
 
 
-@pytest.mark.parametrize(
+@table(
     "name",
     [
         "CLUSTERAGENT_VAR",
@@ -97,7 +98,7 @@ def test_what_is_an_option_or_somebody_else_s_is_no_warning(name: str) -> None:
     assert peer_options.unknown({name: "1"}) == {}
 
 
-@pytest.mark.parametrize(
+@table(
     "name",
     [
         "DD_AC_EXCLUDE", "DD_ADMISSION_CONTROLLER_INJECT_CONFIG_MODE", "DD_APP_KEY", "DD_AUTOSCALING_WORKLOAD_ENABLED",

@@ -1,12 +1,17 @@
 """Which options don't go together, and that the defaults do."""
 
+import subprocess
+import sys
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core import checks
 
 from clusteragent.lib import conf
+
+MANAGE = Path(__file__).parents[2] / "manage.py"
 
 
 def found() -> set[str]:
@@ -16,6 +21,7 @@ def found() -> set[str]:
 @pytest.fixture(autouse=True)
 def _defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(conf, "DATABASE_URL", "")
+    monkeypatch.setattr(conf, "DEMO_NODES", 0)
 
 
 @pytest.mark.parametrize(
@@ -29,6 +35,14 @@ def _defaults(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"AUTH_TOKEN": "", "LOCAL_TOKEN": "", "SECRET_KEY": ""}, set()),
         ({"NODE_EXPIRATION_TIMEOUT": timedelta(seconds=10)}, {"clusteragent.W002"}),
         ({"DEMO_NODES": 3, "DATABASE_URL": "postgresql://db"}, {"clusteragent.W003"}),
+        ({"DATABASE_URL": "postgresql://a,b/name"}, {"clusteragent.E003"}),
+        ({"DATABASE_URL": "postgresql://a,b/name?target_session_attrs=any"}, {"clusteragent.E003"}),
+        ({"DATABASE_URL": "hostaddr=10.0.0.1,10.0.0.2 dbname=name"}, {"clusteragent.E003"}),
+        ({"DATABASE_URL": "postgresql://a,b/name?target_session_attrs=read-write"}, set()),
+        ({"DATABASE_URL": "postgresql://a,b/name?target_session_attrs=primary"}, set()),
+        ({"DATABASE_URL": "host=/run/a", "DIRECT_DATABASE_URL": "host=/run/a,/run/b"}, {"clusteragent.E003"}),
+        ({"DIRECT_DATABASE_URL": "host=/run/a"}, {"clusteragent.E004"}),
+        ({"DATABASE_URL": "host=pooler", "DIRECT_DATABASE_URL": "host=/run/a"}, set()),
     ],
 )
 def test_wrong_combinations_are_found(
@@ -44,3 +58,25 @@ def test_every_finding_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     (message,) = [message for message in checks.run_checks() if message.id == "clusteragent.E001"]
     assert "CLUSTERAGENT_ADMIN_BIND" in message.msg
     assert message.hint
+
+
+def test_what_a_url_of_several_hosts_leaves_open_may_be_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conf, "DATABASE_URL", "dbname=clusteragent")
+    assert not found()
+    monkeypatch.setenv("PGHOST", "a,b")
+    assert found() == {"clusteragent.E003"}
+    monkeypatch.setenv("PGTARGETSESSIONATTRS", "read-write")
+    assert not found()
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("command", ["start", "serve agents", "serve operators", "runagent", "migrate"])
+def test_nothing_starts_that_may_write_to_a_standby(tmp_path: Path, command: str) -> None:
+    url = "postgresql://app:secret-word@a,b/clusteragent"
+    environment = {"DATABASE_URL": url, "CLUSTERAGENT_VAR": str(tmp_path), "PATH": "/usr/bin:/bin"}
+    done = subprocess.run([sys.executable, MANAGE, *command.split()], env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "DATABASE_URL names several hosts" in done.stderr
+    assert "target_session_attrs=read-write" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "secret-word" not in done.stderr

@@ -17,7 +17,7 @@ from checks.tests.cast import lead, report, silence
 from clusteragent import webhook
 from clusteragent.lib import conf
 from clusteragent.models import Announcement
-from nodes.models import Hearing, Heartbeat
+from nodes.models import Hearing, Heartbeat, hearing
 
 pytestmark = pytest.mark.django_db
 
@@ -67,7 +67,7 @@ def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
 @pytest.fixture(autouse=True)
 def healthy(warm: None, monkeypatch: pytest.MonkeyPatch) -> None:
     Hearing.objects.update(last_pass=Now())
-    monkeypatch.setattr(webhook.alerts, "STALE_PASS", timedelta(hours=1))
+    monkeypatch.setattr(hearing, "STALE_PASS", timedelta(hours=1))
 
 
 @pytest.fixture

@@ -6,12 +6,12 @@ from django.views.generic import RedirectView
 
 from clusteragent.views import Healthz, Readyz
 from operators import login
-from operators.pages import home
+from operators.pages import now
 
-handler400 = "operators.api.errors.bad_request"
-handler403 = "operators.api.errors.forbidden"
-handler404 = "operators.api.errors.not_found"
-handler500 = "operators.api.errors.failed"
+handler400 = "operators.errors.bad_request"
+handler403 = "operators.errors.forbidden"
+handler404 = "operators.errors.not_found"
+handler500 = "operators.errors.failed"
 urlpatterns: list[URLPattern | URLResolver] = [
     # Through the middleware they would be checked for the name of the host (clusteragent.views.HealthFirst).
     path("healthz", Healthz.as_view()),
@@ -19,7 +19,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
     path("admin/login/", login.view),
     path("admin/password_change/", admin.site.admin_view(login.own_password)),
-    path("admin/now/", home.fragment, name="now"),
+    path("admin/now/", now.fragment, name="now"),
     # Before the admin's own, which end in one that takes everything.
     path("admin/", include("operators.pages.urls")),
     path("admin/", admin.site.urls),

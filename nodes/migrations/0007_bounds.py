@@ -2,20 +2,6 @@
 
 from django.db import migrations, models
 
-from nodes.names import likeness
-
-# Nodes that are written in one statement.
-BATCH = 1000
-
-
-def find_lookalikes(apps, schema_editor):
-    nodes = apps.get_model("nodes", "Node").objects
-    # In the order of the key, as every change of the map locks them.
-    names = list(nodes.order_by("pk").values_list("pk", "name"))
-    for start in range(0, len(names), BATCH):
-        batch = [nodes.model(pk=pk, likeness=likeness(name)) for pk, name in names[start : start + BATCH]]
-        nodes.bulk_update(batch, ["likeness"])
-
 
 class Migration(migrations.Migration):
     dependencies = [
@@ -75,27 +61,5 @@ class Migration(migrations.Migration):
                 ],
                 max_length=16,
             ),
-        ),
-        migrations.AddIndex(
-            model_name="node",
-            index=models.Index(fields=["likeness"], name="node_likeness"),
-        ),
-        migrations.AddIndex(
-            model_name="node",
-            index=models.Index(fields=["first_seen"], name="node_first_seen"),
-        ),
-        migrations.AddIndex(
-            model_name="node",
-            index=models.Index(
-                condition=models.Q(("leaving", True), ("kept_until__isnull", False), _connector="OR"),
-                fields=["id"],
-                name="node_goodbye",
-            ),
-        ),
-        migrations.RunPython(find_lookalikes, migrations.RunPython.noop),
-        # What nodes declared was noted at any length.
-        migrations.RunSQL(
-            "UPDATE nodes_nodeevent SET cause = left(cause, 1000) WHERE kind = 'declared' AND length(cause) > 1000",
-            migrations.RunSQL.noop,
         ),
     ]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import NamedTuple
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
 
 import structlog
 from django.db import models
@@ -15,6 +15,9 @@ from clusteragent.lib.clock import ago
 from nodes import models as nodestore  # its classes take their managers from here, so it is looked up when called
 
 log = structlog.get_logger()
+
+# Passes run each second. When none ended for so long, the leader is away or stuck: for pages, metrics and the webhook alike.
+STALE_PASS = timedelta(seconds=10)
 
 _JUDGED = ("hearing_since", "braked_since", "late_since")
 
@@ -33,6 +36,11 @@ class Silence(NamedTuple):
     def alarming(self) -> bool:
         """Whether too many nodes are silent, or said goodbye, at once to believe it."""
         return too_many(self.known, self.silent, self.newcomers) or too_many(*self.farewells)
+
+
+def is_stale(hearing: Any) -> bool:
+    """Whether the last pass of a hearing that was read with `now` ended too long ago."""
+    return hearing.last_pass is None or hearing.now - hearing.last_pass > STALE_PASS
 
 
 def too_many(known: int, missing: int, newcomers: int = 0) -> bool:

@@ -53,6 +53,22 @@ class UnknownNode(LookupError):
     """No such node reports to us."""
 
 
+# Of the intakes of nodes those that get something new, the latter only where no other can have it.
+OPEN = ("open", "flapping")
+
+
+def intake() -> Case:
+    """`open`, or why a node gets nothing new. Where several hold, the first is named."""
+    words = {
+        "draining": Q(draining=True),
+        "cordoned": Q(schedulable=False),
+        "leaving": Q(leaving=True),
+        "restarting": Q(kept_until__gte=Now()),
+        "flapping": Q(not_before__gte=Now()),
+    }
+    return Case(*(When(condition, then=Value(word)) for word, condition in words.items()), default=Value("open"))
+
+
 class NodeQuerySet(RegistrationQuerySet):
     def known(self) -> NodeQuerySet:
         """Nodes that are not lost."""
@@ -65,24 +81,30 @@ class NodeQuerySet(RegistrationQuerySet):
         """Known nodes without a heartbeat for half the expiration timeout."""
         return self.filter(heartbeat__seen_at__lt=ago(conf.NODE_EXPIRATION_TIMEOUT / 2))
 
+    def with_signal(self) -> NodeQuerySet:
+        """Each known node with its `intake`, and its `signal`: heard within half the timeout; `unsure`, in the first half after
+        we were deaf; `silent`; or `overdue`, for longer than the timeout, which begins anew after we were deaf.
+        """
+        half, whole = (ago(conf.NODE_EXPIRATION_TIMEOUT * share) for share in (1 / 2, 1))
+        deaf = nodestore.Hearing.objects.deaf_lately
+        heard = When(heartbeat__seen_at__gte=half, then=Value("heard"))
+        unsure = When(Exists(deaf(1 / 2)), then=Value("unsure"))
+        silent = When(Q(heartbeat__seen_at__gte=whole) | Exists(deaf()), then=Value("silent"))
+        found: NodeQuerySet = self.known().annotate(
+            signal=Case(heard, unsure, silent, default=Value("overdue")), intake=intake()
+        )
+        return found
+
     def alive(self) -> NodeQuerySet:
         """Known nodes heard within the timeout; all known ones within it after we were deaf."""
-        heard = Q(heartbeat__seen_at__gte=ago(conf.NODE_EXPIRATION_TIMEOUT))
-        return self.known().filter(heard | Exists(nodestore.Hearing.objects.deaf_lately()))
+        return self.with_signal().exclude(signal="overdue")
 
     def accepting(self) -> NodeQuerySet:
-        """Nodes that may be given work: neither cordoned nor saying goodbye, and heard within half the timeout, or all known
-        in the first half after we were deaf.
+        """Nodes that may be given work: neither closed nor silent.
 
         Of nodes that die together some expire first; their work must not go to those that are about to.
         """
-        heard = Q(heartbeat__seen_at__gte=ago(conf.NODE_EXPIRATION_TIMEOUT / 2))
-        listening = self.known().filter(heard | Exists(nodestore.Hearing.objects.deaf_lately(1 / 2)))
-        return listening.filter(Q(kept_until=None) | Q(kept_until__lt=Now()), schedulable=True, leaving=False)
-
-    def steady(self) -> NodeQuerySet:
-        """Without those that come and go."""
-        return self.filter(Q(not_before=None) | Q(not_before__lt=Now()))
+        return self.with_signal().filter(signal__in=("heard", "unsure"), intake__in=OPEN)
 
     def runners(self) -> NodeQuerySet:
         """Known cluster check runners; a node that names no type is one if it names its address."""
@@ -122,16 +144,8 @@ class NodeQuerySet(RegistrationQuerySet):
         silent = When(heartbeat__seen_at__lt=ago(conf.NODE_EXPIRATION_TIMEOUT / 2), then=Value("silent"))
         lost = When(heartbeat__isnull=True, then=Value("lost"))
         silence = ExpressionWrapper(Now() - F("heartbeat__seen_at"), DurationField())
-        refusals = {
-            "draining": Q(draining=True),
-            "cordoned": Q(schedulable=False),
-            "leaving": Q(leaving=True),
-            "restarting": Q(kept_until__gte=Now()),
-            "flapping": Q(not_before__gte=Now()),
-        }
-        intake = Case(*(When(why, then=Value(word)) for word, why in refusals.items()), default=Value("open"))
         found: NodeQuerySet = self.annotate(
-            state=Case(lost, silent, default=Value("alive")), silence=silence, intake=intake
+            state=Case(lost, silent, default=Value("alive")), silence=silence, intake=intake()
         )
         return found
 
@@ -262,6 +276,8 @@ class NodeQuerySet(RegistrationQuerySet):
             nodestore.NodeEvent.objects.note(names, kind, cause=actor)
             if names and schedulable:
                 node_arrived.send(sender=self.model, names=names)
+            if names and draining:
+                node_changed.send(sender=self.model, names=names)
         return len(names)
 
     def expired(self, *, force: bool = False) -> NodeQuerySet:

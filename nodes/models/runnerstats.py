@@ -11,7 +11,10 @@ from django.db import connection, models, transaction
 from clusteragent.lib import conf
 from nodes import models as nodestore  # its classes take their managers from here, so it is looked up when called
 
-DEFAULT_WORKERS = 4
+
+def capacity(weight: float, workers: int | None) -> float:
+    """What a node's load is divided by, in workers: those that its runner told, within what counts, times its weight."""
+    return weight * min(workers or conf.DEFAULT_WORKERS, conf.RUNNER_MAX_WORKERS) or conf.DEFAULT_WORKERS
 
 
 # The numbers that a runner tells of a check as it pleases, under the names of the wire and of our columns. Before 2026
@@ -120,16 +123,16 @@ class RunnerQuerySet(models.QuerySet["nodestore.Runner"]):
         """Those of known nodes that told last what can't be."""
         return self.filter(node__heartbeat__isnull=False).exclude(clamped="")
 
-    def workers(self) -> dict[int, int]:
-        """How many workers each known node has, as far as it said and within what counts: {node's id: number}."""
-        known = nodestore.Heartbeat.objects.values_list("node_id", "node__runner__workers")
-        return {node_id: min(workers or DEFAULT_WORKERS, conf.RUNNER_MAX_WORKERS) for node_id, workers in known}
+    def capacity(self) -> dict[int, float]:
+        """What the load of each known node is divided by, in workers: {node's id: capacity}."""
+        known = nodestore.Heartbeat.objects.values_list("node_id", "node__weight", "node__runner__workers")
+        return {node_id: capacity(weight, workers) for node_id, weight, workers in known}
 
 
 class RunnerStatsQuerySet(models.QuerySet["nodestore.RunnerStats"]):
     def replace(self, told: Mapping[int, Sequence[CheckStats]]) -> None:
         """Make these all that is known of these nodes' checks. The caller holds their Runner rows."""
-        self.filter(node_id__in=list(told))._raw_delete(self.db)
+        self.filter(node_id__in=list(told)).delete()
         columns = ", ".join(("node_id", *CheckStats._fields))
         # By COPY, since a round of many nodes has more rows than bulk_create writes in a second.
         statement = f"COPY nodes_runnerstats ({columns}) FROM STDIN"

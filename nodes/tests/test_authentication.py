@@ -1,13 +1,11 @@
 """Which header opens which kind of route."""
 
 import pytest
-from rest_framework.authentication import BaseAuthentication
+from django.test import RequestFactory
 from rest_framework.exceptions import NotAuthenticated, PermissionDenied
-from rest_framework.request import Request
-from rest_framework.test import APIRequestFactory
 
 from clusteragent.lib import conf
-from nodes.authentication import AgentToken, AnyToken, LocalToken
+from nodes.authentication import AgentToken, AnyToken, BearerToken, LocalToken
 
 AGENT, LOCAL = "a" * 32, "l" * 32
 
@@ -18,27 +16,27 @@ def _tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(conf, "LOCAL_TOKEN", LOCAL)
 
 
-def authenticate(kind: type[BaseAuthentication], header: str | None) -> object:
+def authenticate(kind: type[BearerToken], header: str | None) -> None:
     headers = {} if header is None else {"HTTP_AUTHORIZATION": header}
-    return kind().authenticate(Request(APIRequestFactory().get("/version", **headers)))
+    kind().authenticate(RequestFactory().get("/version", **headers))
 
 
 @pytest.mark.parametrize(
     ("kind", "token"), [(AgentToken, AGENT), (LocalToken, LOCAL), (AnyToken, AGENT), (AnyToken, LOCAL)]
 )
-def test_a_token_opens_its_routes(kind: type[BaseAuthentication], token: str) -> None:
-    assert authenticate(kind, f"Bearer {token}") == (None, kind.__name__)
+def test_a_token_opens_its_routes(kind: type[BearerToken], token: str) -> None:
+    authenticate(kind, f"Bearer {token}")  # and raises nothing
 
 
 @pytest.mark.parametrize(("kind", "token"), [(AgentToken, LOCAL), (LocalToken, AGENT), (AnyToken, AGENT + LOCAL)])
-def test_it_opens_no_others(kind: type[BaseAuthentication], token: str) -> None:
+def test_it_opens_no_others(kind: type[BearerToken], token: str) -> None:
     with pytest.raises(PermissionDenied, match="invalid session token"):
         authenticate(kind, f"Bearer {token}")
 
 
 @pytest.mark.parametrize("kind", [AgentToken, LocalToken, AnyToken])
 @pytest.mark.parametrize("header", [None, ""])
-def test_no_header_is_no_token(kind: type[BaseAuthentication], header: str | None) -> None:
+def test_no_header_is_no_token(kind: type[BearerToken], header: str | None) -> None:
     with pytest.raises(NotAuthenticated, match="no session token provided"):
         authenticate(kind, header)
 
@@ -68,4 +66,4 @@ def test_a_token_that_was_never_set_opens_nothing(monkeypatch: pytest.MonkeyPatc
 def test_a_token_may_hold_any_characters(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(conf, "AUTH_TOKEN", "ä" * 32)
     on_the_wire = ("ä" * 32).encode().decode("latin-1")
-    assert authenticate(AgentToken, f"Bearer {on_the_wire}")
+    authenticate(AgentToken, f"Bearer {on_the_wire}")  # and raises nothing

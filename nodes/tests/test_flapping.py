@@ -41,7 +41,7 @@ def pass_by(time: timedelta) -> None:
 
 
 def steady() -> set[str]:
-    return set(Node.objects.accepting().steady().values_list("name", flat=True))
+    return set(Node.objects.accepting().filter(intake="open").values_list("name", flat=True))
 
 
 def flapped(name: str = "ash") -> int:

@@ -7,6 +7,7 @@ from django.test import Client
 from clusteragent.lib import conf
 from nodes.models import Heartbeat, Node, NodeEvent
 from nodes.names import likeness, validate_node_name
+from tests.table import table
 
 
 @pytest.mark.parametrize("name", ["ash", "runner 1", "i-0abc.eu-west-1", "höhe", "50%", "a%20b", "x" * 253])
@@ -20,7 +21,7 @@ def test_what_is_no_readable_segment_of_a_path_is_none(name: str) -> None:
         validate_node_name(name)
 
 
-@pytest.mark.parametrize(
+@table(
     "blank",
     [" ", "\t", "\u00a0", "\u2003", "\u3000", "\u200b", "\u2060", "\ufeff", "\u3164", "\u2800", "\u115f", "\ufe0f"],
 )

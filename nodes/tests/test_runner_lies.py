@@ -45,7 +45,7 @@ def test_more_workers_than_a_runner_has_count_as_the_most(fakes: FakeRunners, co
     report(ash=ASH)
     fakes.says(ASH, {}, {"Count": count})
     statsclient.collect()
-    assert runner("ash").workers == Runner.objects.workers()[Node.objects.get().pk] == conf.RUNNER_MAX_WORKERS
+    assert runner("ash").workers == Runner.objects.capacity()[Node.objects.get().pk] == conf.RUNNER_MAX_WORKERS
     assert runner("ash").clamped.endswith(f" workers, taken as {conf.RUNNER_MAX_WORKERS}")
     assert len(runner("ash").clamped) < 100
 
@@ -62,7 +62,7 @@ def test_a_lower_bound_holds_at_once_for_what_was_told_before(monkeypatch: pytes
     report(ash=ASH)
     Runner.objects.create(node=Node.objects.get(), workers=100_000)
     monkeypatch.setattr(conf, "RUNNER_MAX_WORKERS", 8)
-    assert list(Runner.objects.workers().values()) == [8]
+    assert list(Runner.objects.capacity().values()) == [8]
 
 
 def test_checks_with_times_that_can_not_be_are_left_out_and_counted(fakes: FakeRunners) -> None:

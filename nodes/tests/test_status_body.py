@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nodes.parsers import BadStatus, NodeStatus, read_client_ip, read_status
+from tests.table import table
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 
@@ -18,7 +19,7 @@ def test_what_a_node_agent_sends_comes_through(last_change: int, node_type: int)
     assert read_status(body.encode()) == NodeStatus(last_change, node_type)
 
 
-@pytest.mark.parametrize(
+@table(
     ("body", "last_change"),
     [
         ("null", 0),
@@ -39,13 +40,12 @@ def test_what_a_node_agent_sends_comes_through(last_change: int, node_type: int)
         ('{"x":' + "9" * 100_000 + ',"last_change":5}', 5),
         ('{"x":"\\ud800","last_change":5}', 5),
     ],
-    ids=lambda value: repr(value)[:40],
 )
 def test_keys_ignore_case_and_what_is_not_ours_is_passed_over(body: str | bytes, last_change: int) -> None:
     assert read_status(body if isinstance(body, bytes) else body.encode()).last_change == last_change
 
 
-@pytest.mark.parametrize(
+@table(
     ("body", "why"),
     [
         (b"", "EOF"),
@@ -77,7 +77,6 @@ def test_keys_ignore_case_and_what_is_not_ours_is_passed_over(body: str | bytes,
         (b"[" * 100_000, "invalid JSON: nested too deeply"),
         (b'{"a":' * 20_000, "invalid JSON: nested too deeply"),
     ],
-    ids=lambda value: repr(value)[:40],
 )
 def test_anything_else_is_refused_and_named_in_one_short_line(body: bytes, why: str) -> None:
     with pytest.raises(BadStatus) as refused:

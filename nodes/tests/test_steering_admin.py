@@ -14,7 +14,7 @@ from django.urls import reverse
 from clusteragent.lib import conf
 from nodes.declarations import canonical
 from nodes.models import Node, NodeRule
-from operators.admin.nodebase import REFUSALS
+from operators.admin.filters import REFUSALS
 
 pytestmark = pytest.mark.django_db
 

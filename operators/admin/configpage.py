@@ -8,7 +8,7 @@ from checks.explain.facts import Facts, Run, Truth
 from checks.explain.why import Why
 from checks.models import Config, Move, Source
 from checks.sources import origins
-from checks.sources.byhand import text_of
+from checks.sources.authored import text_of
 from checks.wire import scrub, written, yamlnodes
 from checks.wire.patching import IntegrationConfig
 from checks.wire.sharding import parent_of

@@ -4,26 +4,32 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from django import forms
 from django.contrib import admin, messages
+from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 from django.utils.text import smart_split, unescape_string_literal
 from unfold.decorators import display as column
+from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
 from checks import dispatcher
+from checks.dispatcher.changes import Sent
 from checks.models import Config, Origin, Source
-from checks.sources import origins
-from checks.sources.byhand import ADMIN, by_hand
+from checks.sources import authored, origins
+from checks.sources.authored import ADMIN, by_hand
 from checks.wire import sharding
+from checks.wire.lint import Notice
+from checks.wire.patching import UnpatchableConfig
 from checks.wire.scrub import scrub
+from checks.wire.yamlnodes import OddYAML
 from clusteragent.lib.shortids import short_id
 from clusteragent.lib.words import moment, numbered
 from operators.admin import configpage
 from operators.admin.actions import SteeringAdmin
 from operators.admin.base import TABLE_ROWS, first_words, link
-from operators.admin.configforms import ConfigForm
 from operators.admin.filters import CheckFilter, NodeFilter, OrderFilter, OwnerFilter, SourceFilter, TroubleFilter
 from operators.roles import sees_digests
 
@@ -32,6 +38,78 @@ WIDE = ("original", "wire", "scrubbed", "text")
 # Shown only where there is something to show.
 SELDOM = ("node_name", "dangling_since", "former_node")
 DANGLING = SafeString('<span class="font-semibold text-orange-700 dark:text-orange-400">none: dangling</span>')
+# Of the form.
+_EXAMPLE = "init_config:\ninstances:\n  - "
+
+
+class ConfigForm(forms.ModelForm):  # type: ignore[type-arg]
+    """A config in the format of config files, under a name that the operator gives. `sent` is it, once the form is valid."""
+
+    key = forms.CharField(
+        label="Name",
+        max_length=253,
+        validators=[authored.validate_name],
+        help_text="Yours to choose; the config keeps it for as long as it lives.",
+        widget=UnfoldAdminTextInputWidget,
+    )
+    check = forms.RegexField(
+        r"^[A-Za-z0-9_.-]+$",
+        max_length=253,
+        help_text="The check that runs it, such as http_check.",
+        error_messages={"invalid": "Letters, digits, underscores, dots and hyphens."},
+        widget=UnfoldAdminTextInputWidget,
+    )
+    yaml = forms.CharField(
+        label="YAML",
+        strip=False,
+        initial=_EXAMPLE,
+        help_text="As in a config file: init_config, instances, logs. It is a cluster check without saying so.",
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 16, "spellcheck": "false", "style": "font-family: monospace"}),
+    )
+
+    class Meta:
+        model = Config
+        fields: tuple[str, ...] = ()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.sent: Sent | None = None
+        if self.instance.pk and (origin := by_hand(self.instance)):
+            self.fields["key"].disabled = True
+            key = sharding.parent_of(origin.key)
+            original = origins.original(ADMIN, key)
+            self.initial = {
+                "key": key,
+                "check": original.name,
+                "yaml": origins.written(ADMIN, key) or authored.text_of(original),
+            }
+
+    def clean_key(self) -> str:
+        key: str = self.cleaned_data["key"]
+        if not self.instance.pk and origins.origins(ADMIN, key):
+            raise ValidationError("There is a config of this name.")
+        return key
+
+    def clean_yaml(self) -> str:
+        """The text with the ends of lines that it had: browsers send others."""
+        text: str = self.cleaned_data["yaml"]
+        return text.replace("\r\n", "\n")
+
+    def clean(self) -> None:
+        super().clean()
+        if {"key", "check", "yaml"} <= self.cleaned_data.keys():
+            try:
+                self.sent = authored.written(**{name: self.cleaned_data[name] for name in ("key", "check", "yaml")})
+            except (OddYAML, dispatcher.Refused, UnpatchableConfig) as error:
+                self.add_error("yaml", str(error))
+
+    def warn(self) -> list[Notice]:
+        """Keep what is odd about the config that was written, beside others of its check, and return it."""
+        assert self.sent is not None
+        mine = [origin.config_id for origin in origins.origins(ADMIN, self.sent.key)]
+        found = authored.odd([self.sent], Config.objects.exclude(pk__in=mine))
+        Source.objects.warn(ADMIN, {self.sent.key}, found)
+        return found
 
 
 @admin.register(Config)

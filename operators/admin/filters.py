@@ -1,4 +1,4 @@
-"""The filters of the admin's list of configs."""
+"""The filters of the admin's lists."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -12,8 +12,12 @@ from checks.models import Assignment, Config, Origin
 from checks.models.orders import Isolation, Order, Pause, Pin
 from checks.models.troubles import Trouble
 from checks.wire.scrub import scrub
+from nodes.models import Node, NodeType
 
 MOST_CHOICES = 500
+# Of nodes, with their colours; and why a node takes nothing new.
+STATES = {"alive": "success", "silent": "warning", "lost": "danger"}
+REFUSALS = ("draining", "cordoned", "leaving", "restarting", "flapping")
 
 
 class OwnerFilter(DropdownFilter):
@@ -128,3 +132,50 @@ class AcknowledgedFilter(DropdownFilter):
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         late = alerts.unacknowledged().order_by().values("pk")
         return queryset.filter(pk__in=late) if self.value() == "late" else queryset
+
+
+class StateFilter(DropdownFilter):
+    title = "state"
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
+        return [(state, state) for state in STATES]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        return queryset.filter(state=self.value()) if self.value() in STATES else queryset
+
+
+class SchedulableFilter(DropdownFilter):
+    title = "schedulable"
+    parameter_name = "schedulable"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
+        return [("yes", "yes"), ("no", "no"), *((why, f"no: {why}") for why in REFUSALS)]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        if self.value() in ("yes", "no"):
+            return queryset.filter(intake="open") if self.value() == "yes" else queryset.exclude(intake="open")
+        return queryset.filter(intake=self.value()) if self.value() in REFUSALS else queryset
+
+
+class TypeFilter(DropdownFilter):
+    title = "type"
+    parameter_name = "type"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
+        return [(type_.name.lower(), type_.label) for type_ in NodeType]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Node]) -> QuerySet[Node]:
+        types = {type_.name.lower(): type_ for type_ in NodeType}
+        return queryset.filter(heartbeat__node_type=types[self.value()]) if self.value() in types else queryset
+
+
+class AlikeFilter(DropdownFilter):
+    title = "name"
+    parameter_name = "alike"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
+        return [("yes", "looks like another's")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Node]) -> QuerySet[Node]:
+        return queryset.filter(pk__in=Node.objects.lookalikes()) if self.value() == "yes" else queryset

@@ -1,6 +1,5 @@
 """The ledger, as operators see it."""
 
-from collections.abc import Sequence
 from functools import reduce
 from operator import or_
 from typing import Any
@@ -15,16 +14,8 @@ from unfold.decorators import display
 from checks.models import Config, Move
 from checks.wire.scrub import scrub
 from clusteragent.lib.shortids import short_id, short_in
-from operators.admin.base import TABLE_ROWS, DaysFilter, ReadOnlyAdmin, link
+from operators.admin.base import DaysFilter, ReadOnlyAdmin, link
 from operators.roles import sees_digests
-
-MOVE_HEADERS = ("time", "check", "from", "to", "reason", "actor")
-
-
-def move_rows(moves: QuerySet[Move]) -> list[Sequence[Any]]:
-    """The first moves as rows of a table with MOVE_HEADERS."""
-    shown = moves[: TABLE_ROWS + 1]
-    return [(move.time, scrub(move.name), move.source_node, move.to_node, move.reason, move.actor) for move in shown]
 
 
 @admin.register(Move)

@@ -1,85 +1,208 @@
-"""The nodes with what they run, as operators see them."""
+"""The nodes, what happened to them, and the rules about them, as operators see them."""
 
 from typing import Any
 
 from django.contrib import admin, messages
-from django.db.models import Count, IntegerField, OuterRef, Q, QuerySet, Subquery
+from django.db.models import Count, IntegerField, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils.safestring import SafeString
+from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from unfold.decorators import display
 
 from checks import plans
-from checks.dispatcher import REFUSALS, deciding
-from checks.models import Assignment, Config, Move
-from checks.wire.scrub import scrub
-from clusteragent.lib.shortids import short_id
-from nodes.models import Node
-from operators.admin.base import TABLE_ROWS, Table, anchor, link, list_url, row_url
-from operators.admin.configs import WIDE
-from operators.admin.filters import AcknowledgedFilter
-from operators.admin.ledger import MOVE_HEADERS, move_rows
-from operators.admin.nodebase import NodeAdmin
-
-admin.site.unregister(Node)
+from checks.dispatcher import REFUSALS as ORDER_REFUSALS
+from checks.dispatcher import deciding
+from checks.models import Assignment, Config
+from clusteragent.lib.words import ago, counted, numbered
+from nodes.declarations import parse
+from nodes.models import Node, NodeEvent, NodeRule
+from operators.admin import nodepage
+from operators.admin.base import (
+    DaysFilter,
+    NotedAdmin,
+    ReadOnlyAdmin,
+    Table,
+    WithoutTransaction,
+    anchor,
+    list_url,
+    row_url,
+)
+from operators.admin.filters import (
+    REFUSALS,
+    STATES,
+    AcknowledgedFilter,
+    AlikeFilter,
+    SchedulableFilter,
+    StateFilter,
+    TypeFilter,
+)
 
 
 @admin.register(Node)
-class NodeWithConfigsAdmin(NodeAdmin):
-    list_display = (*NodeAdmin.list_display[:2], "configs", *NodeAdmin.list_display[2:])
-    list_filter: Any = (*NodeAdmin.list_filter, AcknowledgedFilter)
-    fields = (*NodeAdmin.fields[:2], "configs", *NodeAdmin.fields[2:])
-    readonly_fields = fields
-    sortable_by = (*NodeAdmin.sortable_by, "configs")
-    actions = (*NodeAdmin.actions, "drain")
+class NodeAdmin(ReadOnlyAdmin):
+    list_display = (
+        "name",
+        "shown_state",
+        "configs",
+        "heard",
+        "shown_type",
+        "address",
+        "up_to_date",
+        "shown_schedulable",
+    )
+    list_filter = (StateFilter, SchedulableFilter, TypeFilter, AlikeFilter, AcknowledgedFilter)
+    search_fields = ("name",)
+    search_help_text = "Name"
+    sortable_by = ("name", "heard", "configs")
+    # Its page tells the rest above them.
+    fields = readonly_fields = (
+        "shown_declared",
+        "labels",
+        "weight",
+        "max_configs",
+        "config_version",
+        "first_seen",
+        "lost_at",
+    )
+    actions = ("cordon", "uncordon", "drain", "forget")
+    change_form_outer_before_template = "operators/node_head.html"
+
+    class Media:
+        css = {"all": ["operators/pages.css"]}
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Node]:
         owned = Assignment.objects.filter(node=OuterRef("pk")).order_by().values("node").annotate(number=Count("pk"))
         number = Subquery(owned.values("number"), output_field=IntegerField())
-        return super().get_queryset(request).annotate(configs=Coalesce(number, 0))
+        nodes: QuerySet[Node] = Node.objects.with_state().select_related("heartbeat")
+        return nodes.annotate(configs=Coalesce(number, 0))
+
+    def get_list_display(self, request: HttpRequest) -> Any:
+        """A column more while names look alike."""
+        columns = super().get_list_display(request)
+        return (*columns, "looks_like") if Node.objects.lookalikes().exists() else columns
+
+    @display(description="looks like")
+    def looks_like(self, node: Node) -> str:
+        """Living nodes whose names differ from its own in what the eye passes over."""
+        return node.looks_like()
+
+    @display(description="state", label=STATES)
+    def shown_state(self, node: Any) -> str:
+        return str(node.state)
 
     @display(ordering="configs")
     def configs(self, node: Any) -> SafeString:
         return anchor(list_url(Config, node=node.name), node.configs)
+
+    @display(description="last heard", ordering="silence")
+    def heard(self, node: Any) -> str:
+        return ago(node.silence)
+
+    @display(description="type")
+    def shown_type(self, node: Any) -> str:
+        return str(node.heartbeat.get_node_type_display()) if node.state != "lost" else ""
+
+    @display(description="address")
+    def address(self, node: Any) -> str:
+        return node.heartbeat.client_ip or "" if node.state != "lost" else ""
+
+    @display(description="up to date", boolean=True)
+    def up_to_date(self, node: Any) -> bool | None:
+        """Whether it acknowledged its latest configs."""
+        return node.heartbeat.acknowledged == node.config_version if node.state != "lost" else None
+
+    @display(description="schedulable", label={"yes": "success"} | dict.fromkeys(REFUSALS, "warning"))
+    def shown_schedulable(self, node: Any) -> str:
+        return "yes" if node.intake == "open" else str(node.intake)
+
+    @display(description="declares")
+    def shown_declared(self, node: Node) -> str:
+        """What it says that it may run."""
+        return str(parse(node.declared)) or "nothing: it may run everything"
+
+    def row_actions(self, request: HttpRequest, node: Any) -> list[str]:
+        offered = {
+            "cordon": node.schedulable or node.draining,
+            "drain": not node.draining,
+            "uncordon": node.intake in ("draining", "cordoned", "leaving", "restarting"),
+        }
+        return ["forget"] if node.state == "lost" else [name for name, is_offered in offered.items() if is_offered]
+
+    def page(self, request: HttpRequest, node: Any) -> dict[str, Any]:
+        return nodepage.context(node)
+
+    def tables(self, request: HttpRequest, node: Node) -> list[Table]:
+        return [nodepage.configs(node), nodepage.timeline(node)]
+
+    @admin.action(description="Cordon: give it nothing new", permissions=["change"])
+    def cordon(self, request: HttpRequest, queryset: QuerySet[Node]) -> None:
+        self._cordon(request, queryset, "cordoned")
+
+    @admin.action(description="Uncordon: give it work again", permissions=["change"])
+    def uncordon(self, request: HttpRequest, queryset: QuerySet[Node]) -> None:
+        self._cordon(request, queryset, "uncordoned", schedulable=True)
 
     @admin.action(description="Drain: cordon it, and let what it has move away…", permissions=["change"])
     def drain(self, request: HttpRequest, queryset: QuerySet[Node]) -> HttpResponse | None:
         """Where everything would go is shown first."""
         try:
             decision = deciding.drain([node.name for node in queryset])
-        except REFUSALS as refusal:
+        except ORDER_REFUSALS as refusal:
             messages.error(request, f"Not drained: {refusal}.")
             return None
         return redirect(row_url(plans.store(decision, author=request.user.get_username())))
 
-    def tables(self, request: HttpRequest, node: Node) -> list[Table]:
-        moves = Move.objects.filter(Q(source_node=node.name) | Q(to_node=node.name))
-        return [
-            configs_of(node),
-            *super().tables(request, node),
-            Table.of("Moves", MOVE_HEADERS, move_rows(moves), list_url(Move, q=node.name)),
-        ]
+    @admin.action(description="Forget: take a lost node off the list", permissions=["change"])
+    def forget(self, request: HttpRequest, queryset: QuerySet[Node]) -> None:
+        chosen = Node.objects.filter(pk__in=[node.pk for node in queryset])
+        kept = [node.name for node in chosen.known()]
+        forgotten = chosen.forget()
+        if forgotten:
+            messages.success(request, f"{counted(forgotten, 'node')} forgotten.")
+        if kept:
+            messages.error(request, f"{counted(len(kept), 'node')} not lost, so not forgotten.")
+
+    def _cordon(self, request: HttpRequest, queryset: QuerySet[Node], done: str, **how: bool) -> None:
+        chosen = Node.objects.filter(pk__in=[node.pk for node in queryset])
+        changed = chosen.cordon(actor=request.user.get_username(), **how)
+        messages.success(request, f"{numbered(changed, 'node')} {done}.")
 
 
-def configs_of(node: Node) -> Table:
-    """The first configs of a node."""
-    owned = Assignment.objects.filter(node=node).select_related("config").prefetch_related("config__origins")
-    owned = owned.order_by("config__name", "pk")
-    rows = [
-        (
-            link(one.config, scrub(one.config.name)),
-            _origins(one.config),
-            short_id(one.config.digest),
-            one.since,
-            one.reason,
-        )
-        for one in owned.defer(*(f"config__{column}" for column in WIDE))[: TABLE_ROWS + 1]
-    ]
-    return Table.of(
-        "Configs", ("check", "origins", "short ID", "since", "reason"), rows, list_url(Config, node=node.name)
-    )
+@admin.register(NodeEvent)
+class NodeEventAdmin(ReadOnlyAdmin):
+    list_display = fields = readonly_fields = ("time", "node_name", "kind", "shown_cause")
+    list_filter = (("kind", ChoicesDropdownFilter), ("time", DaysFilter))
+    linked = ("node_name",)
+    search_help_text = "Name of a node"
+    search_fields = ("node_name",)
+
+    @display(description="cause")
+    def shown_cause(self, event: NodeEvent) -> str:
+        return event.told
 
 
-def _origins(config: Config) -> str:
-    return ", ".join(map(str, config.origins.all()))
+@admin.register(NodeRule)
+class NodeRuleAdmin(NotedAdmin, WithoutTransaction):
+    """Who writes a rule is noted, and what changes is applied to the nodes at once."""
+
+    list_display = ("__str__", "node_type", "labels", "weight", "max_configs", "author", "time")
+    fields = ("pattern", "network", "node_type", "labels", "weight", "max_configs", "note")
+    search_fields = ("pattern",)
+
+    def save_model(self, request: HttpRequest, obj: NodeRule, form: Any, change: bool) -> None:
+        obj.author = request.user.get_username()
+        super().save_model(request, obj, form, change)
+        self._apply(request)
+
+    def delete_model(self, request: HttpRequest, obj: NodeRule) -> None:
+        super().delete_model(request, obj)
+        self._apply(request)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[NodeRule]) -> None:
+        super().delete_queryset(request, queryset)
+        self._apply(request)
+
+    def _apply(self, request: HttpRequest) -> None:
+        messages.info(request, f"It changes {numbered(NodeRule.objects.apply(), 'node')}.")

@@ -6,7 +6,6 @@ from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
-from django.db.models.functions import Now
 from unfold.widgets import (
     UnfoldAdminRadioSelectWidget,
     UnfoldAdminSelectWidget,
@@ -18,16 +17,11 @@ from checks import plans
 from checks.dispatcher import REFUSALS, Decision, deciding
 from checks.models import Plan
 from checks.models.orders import Pin
+from clusteragent.lib import clock
 from clusteragent.lib import deadlines as until
-from nodes.models import Hearing
 
 MOST_CHARACTERS = 10_000
 ONCE, DAY, PINNED = "once", "day", "pinned"
-
-
-def _now() -> datetime:
-    now: datetime = Hearing.objects.annotate(now=Now()).values_list("now", flat=True).get()
-    return now
 
 
 class UntilField(forms.CharField):
@@ -40,7 +34,7 @@ class UntilField(forms.CharField):
     def clean(self, value: Any) -> datetime | None:
         text = super().clean(value)
         try:
-            return until.parse(text, _now()) if text else None
+            return until.parse(text) if text else None
         except (ValueError, OverflowError) as error:
             raise ValidationError(str(error)) from None
 
@@ -98,7 +92,7 @@ class ReassignForm(OrderForm):
     def decide(self, config_ids: Collection[int]) -> Decision:
         given = self.cleaned_data
         hold = given["hold"] in (DAY, PINNED)
-        end = _now() + timedelta(days=1) if given["hold"] == DAY else None
+        end = clock.now() + timedelta(days=1) if given["hold"] == DAY else None
         return deciding.reassign(config_ids, given["node"], hold=hold, until=end, note=given["note"])
 
 

@@ -9,7 +9,7 @@ from knox.settings import knox_settings
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
-from clusteragent.lib import clients
+from clusteragent.lib import clients, clock
 from clusteragent.lib.rations import Ration
 
 log = structlog.get_logger()
@@ -38,6 +38,10 @@ class OperatorToken(TokenAuthentication):
         except AuthenticationFailed as error:
             # The library's words leave open what to do.
             raise AuthenticationFailed(_INACTIVE if "inactive" in str(error.detail) else _NONE) from None
+
+    def _cleanup_token(self, auth_token: Any) -> bool:
+        """Whether it is over, by the database's clock. Pruning deletes it: a replica whose clock is wrong must not."""
+        return auth_token.expiry is not None and auth_token.expiry < clock.now()
 
 
 class BearerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]

@@ -24,7 +24,7 @@ from checks import dispatcher
 from checks.sources import SyncUnderWay
 from checks.wire.scrub import scrub
 from nodes.models.querysets import UnknownNode
-from operators.api import errors
+from operators import errors
 from operators.api.authentication import OperatorToken
 from operators.api.filters import Strict
 from operators.api.pagination import Cursor
@@ -46,7 +46,7 @@ class Busy(APIException):
 
 
 class OperatorViewSet(GenericViewSet[Any]):
-    """A resource of the operators' port. Its settings are its own: the agents' port shares the project's.
+    """A resource of the operators' API.
 
     detail_serializer_class: for a single row, where that says more. most_bytes: of a body. write_options: what the address of
     a call that changes something may hold. dry_runs: the actions of which a dry run may be asked for, too.

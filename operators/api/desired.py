@@ -13,7 +13,7 @@ from rest_framework.fields import empty
 from checks import dispatcher
 from checks.dispatcher.changes import Sent
 from checks.sources import origins
-from checks.sources.byhand import validate_name, written
+from checks.sources.authored import validate_name, written
 from checks.wire import lint, sharding
 from checks.wire.patching import UnpatchableConfig
 from checks.wire.scrub import MASK, scrub

@@ -4,7 +4,6 @@ import math
 from datetime import datetime
 from typing import Any
 
-from django.utils import timezone
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
@@ -14,6 +13,7 @@ from checks.models import Plan
 from checks.models.freezes import Freeze
 from checks.models.orders import Isolation, Order, Pause, Pin, Rule
 from checks.wire.scrub import scrub
+from clusteragent.lib import deadlines
 from clusteragent.lib.shortids import short_id
 from nodes.models import NodeRule
 from operators.api.serializers import NodeTypeField, Scrubbed, Strict
@@ -62,15 +62,16 @@ class OrderSerializer(Strict, serializers.ModelSerializer[Any]):
         return scrub(f"{order.source}:{order.key}")
 
 
-def _to_come(until: datetime | None) -> datetime | None:
-    if until is not None and until <= timezone.now():
-        raise ValidationError("That is over already.")
-    return until
+def _to_come(end: datetime | None) -> datetime | None:
+    try:
+        return end and deadlines.to_come(end)
+    except ValueError as error:
+        raise ValidationError(str(error)) from None
 
 
 class TimedSerializer(OrderSerializer):
-    def validate_until(self, until: datetime | None) -> datetime | None:
-        return _to_come(until)
+    def validate_until(self, end: datetime | None) -> datetime | None:
+        return _to_come(end)
 
 
 class PinSerializer(TimedSerializer):
@@ -100,8 +101,8 @@ class FreezeSerializer(Strict, serializers.ModelSerializer[Freeze]):
         fields = ("id", "author", "note", "time", "until", "ended_at", "ended_by")
         read_only_fields = ("author", "time", "ended_at", "ended_by")
 
-    def validate_until(self, until: datetime | None) -> datetime | None:
-        return _to_come(until)
+    def validate_until(self, end: datetime | None) -> datetime | None:
+        return _to_come(end)
 
 
 class RuleSerializer(Strict, serializers.ModelSerializer[Rule]):

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from django.db.models import Count, DateTimeField, F, Func, Value
 
+from checks.explain.reasons import words
 from checks.models import Move
 from operators.pages.ranges import Range, between
 
@@ -20,7 +21,7 @@ _EPOCH = datetime.fromisoformat("2000-01-01T00:00:00+00:00")
 class Block(NamedTuple):
     """A reason's part of a bar. top and height are of the drawing."""
 
-    reason: str
+    colour: str
     number: int
     top: float
     height: float
@@ -86,12 +87,12 @@ def _bar(span: Range, start: datetime, step: timedelta, reasons: dict[str, int],
     for reason in (reason for reason in order if reason in reasons):
         height = HEIGHT * reasons[reason] / most
         top -= height
-        blocks.append(Block(reason, reasons[reason], round(top, 2), round(height, 2)))
+        blocks.append(Block(words(reason).colour, reasons[reason], round(top, 2), round(height, 2)))
     left, width = (first - span.since).total_seconds() * scale, (last - first).total_seconds() * scale
     return Bar(first, last, round(left, 2), round(max(width - 1, 1), 2), blocks)
 
 
 def reasons_of(totals: list[tuple[str, int]]) -> list[tuple[str, Any, int]]:
-    """The legend: {reason, its name, how many}."""
+    """The legend: (colour of the reason, its name, how many)."""
     names = dict(Move.Reason.choices)
-    return [(reason, names.get(reason, reason), number) for reason, number in totals]
+    return [(words(reason).colour, names.get(reason, reason), number) for reason, number in totals]

@@ -1,19 +1,49 @@
 """What the pages share: who may see them, and what is around them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any
 
+from django.apps import apps
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.template.response import TemplateResponse
+from django.urls import reverse
 from django.views.decorators.cache import never_cache
+
+from operators.admin.base import list_url
 
 View = Callable[..., HttpResponseBase]
 
 # Who may see the pages: each role may.
 SEES = ("checks.view_config", "checks.view_move", "nodes.view_node", "nodes.view_nodeevent")
+
+
+# Of the sidebar: title, icon, name of the URL.
+OWN: Sequence[tuple[str, str, str]] = (
+    ("Now", "home", "admin:index"),
+    ("Changes", "timeline", "pages:changes"),
+)
+# The same, of models.
+LISTS: Sequence[tuple[str, str, str]] = (
+    ("Cluster", "hub", "checks.ClusterStore"),
+    ("Nodes", "dns", "nodes.Node"),
+    ("Configs", "rule_settings", "checks.Config"),
+    ("Sources", "source", "checks.Source"),
+    ("Pins", "keep", "checks.Pin"),
+    ("Pauses", "pause", "checks.Pause"),
+    ("Isolations", "splitscreen", "checks.Isolation"),
+    ("Rules", "rule", "checks.Rule"),
+    ("Node rules", "label", "nodes.NodeRule"),
+    ("Plans", "balance", "checks.Plan"),
+    ("Freezes", "ac_unit", "checks.Freeze"),
+    ("Ledger", "swap_horiz", "checks.Move"),
+    ("Node events", "history", "nodes.NodeEvent"),
+    ("Users", "person", "auth.User"),
+    ("Groups", "group", "auth.Group"),
+    ("Tokens", "key", "knox.AuthToken"),
+)
 
 
 def may_see(request: HttpRequest) -> bool:
@@ -50,3 +80,14 @@ def fragment(view: View) -> View:
 def render(request: HttpRequest, template: str, title: str, **context: Any) -> TemplateResponse:
     """A whole page."""
     return TemplateResponse(request, template, admin.site.each_context(request) | {"title": title} | context)
+
+
+def navigation(request: HttpRequest) -> list[dict[str, Any]]:
+    """unfold's sidebar: the pages that the operator may see, ours first."""
+    own = OWN if may_see(request) else OWN[:1]
+    items = [{"title": title, "icon": icon, "link": reverse(name)} for title, icon, name in own]
+    for title, icon, name in LISTS:
+        model = apps.get_model(name)
+        if admin.site.get_model_admin(model).has_view_permission(request):
+            items.append({"title": title, "icon": icon, "link": list_url(model)})
+    return [{"items": items}]

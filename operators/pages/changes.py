@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
-from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
@@ -17,8 +16,9 @@ from checks import dispatcher, plans
 from checks.dispatcher import deciding
 from checks.models import Config, Move
 from checks.wire.scrub import scrub
+from clusteragent.lib import clock
 from clusteragent.lib.words import counted, duration, listed
-from nodes.models import Hearing, NodeEvent
+from nodes.models import NodeEvent
 from operators.admin.base import row_url
 from operators.pages import base, stories, titles
 from operators.pages.bars import HEIGHT, WIDTH, chart, reasons_of
@@ -111,7 +111,7 @@ def _tell(request: HttpRequest, moves: Sequence[Move], refused: Mapping[str, str
 
 
 def _asked(request: HttpRequest) -> tuple[Range, str]:
-    now = Hearing.objects.annotate(now=Now()).values_list("now", flat=True).get()
+    now = clock.now()
     return Range.asked(request.GET, now)
 
 

@@ -1,25 +1,36 @@
-"""The admin's first page: is it healthy, who needs whom, how full are the nodes, and what happened."""
+"""The admin's first page (is it healthy, who needs whom, how full are the nodes, what happened), and what every page says of
+that.
+"""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.db.models import Q
-from django.db.models.functions import Now
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.template.response import TemplateResponse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 
 from checks.dispatcher import costs
+from checks.explain import alerts
+from checks.explain.alerts import Need
 from checks.models import Assignment
+from clusteragent.lib import clock
 from clusteragent.lib.clock import ago
 from clusteragent.lib.words import counted, grouped
-from nodes.models import Hearing, Node
+from nodes.models import Node
+from operators import fingerprints, login
 from operators.admin.base import list_url, row_url
 from operators.pages import base, stories, titles
 from operators.pages.pools import STATES, Member, NodePool, pools
-from operators.pages.remedies import Line, lines
+from operators.pages.remedies import GRAVE, Line, lines
+from operators.pages.shared import Shared
 
 REFRESH_SECONDS = 5
+_SAFE = {"GET", "HEAD", "OPTIONS"}
 # Of pools, the rows; of stories, the lines.
 MOST_POOLS = 40
 MOST_STORIES = 8
@@ -33,10 +44,10 @@ _LEAVING = {"draining", "leaving", "restarting"}
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All that the page says, of one moment by the database's clock."""
+    """All that the page says to whoever may see it, of one moment by the database's clock."""
 
     at: datetime
-    lines: list[Line]
+    needs: list[Need]
     pools: list[NodePool]
     told: stories.Told
 
@@ -45,29 +56,27 @@ class Snapshot:
         """Healthy. 5 000 checks on 300 nodes, 3 need you."""
         checks = sum(pool.configs for pool in self.pools)
         nodes = sum(pool.known for pool in self.pools)
-        state = "Not healthy." if any(line.is_grave for line in self.lines) else "Healthy."
-        number = len(self.lines)
+        state = "Not healthy." if any(need.kind in GRAVE for need in self.needs) else "Healthy."
+        number = len(self.needs)
         needing = "nothing needs you" if not number else f"{grouped(number)} {'needs' if number == 1 else 'need'} you"
         return f"{state} {counted(checks, 'check')} on {counted(nodes, 'node')}, {needing}."
 
 
-def snapshot(user: Any, differing: Sequence[str] = ()) -> Snapshot:
+def snapshot(differing: Sequence[str] = ()) -> Snapshot:
     """differing: the secrets of this replica that are not the leader's."""
-    now = Hearing.objects.annotate(now=Now()).values_list("now", flat=True).get()
+    now = clock.now()
     groups = pools(members())
     sizes = {pool.name: pool.known for pool in groups}
-    return Snapshot(now, lines(user, differing), groups, stories.tell(now - SPAN, now, MOST_MOVES, sizes))
+    return Snapshot(now, alerts.lines(differing), groups, stories.tell(now - SPAN, now, MOST_MOVES, sizes))
 
 
 def members() -> list[Member]:
     """Every node with its state, the number of its configs and its load."""
-    counts, needed, workers = Assignment.objects.counts(), costs.by_node(), costs.workers()
+    counts, loads = Assignment.objects.counts(), costs.loads()
     nodes = Node.objects.with_state().annotate(young=Q(first_seen__gte=ago(JOINING))).order_by()
     rows = nodes.values_list("pk", "name", "state", "intake", "young")
     return [
-        Member(
-            id_, name, _shown(state, intake, young), counts.get(id_, 0), _share(needed.get(id_, 0.0), workers.get(id_))
-        )
+        Member(id_, name, _shown(state, intake, young), counts.get(id_, 0), loads.get(id_, 0.0))
         for id_, name, state, intake, young in rows
     ]
 
@@ -79,18 +88,62 @@ def _shown(state: str, intake: str, young: bool) -> str:
     return "joining" if young and state == "alive" else state
 
 
-def _share(needed: float, workers: int | None) -> float:
-    return needed / workers if workers else 0.0
+def every_page(request: HttpRequest) -> dict[str, Any]:
+    """unfold's GLOBAL_CALLBACK: the gravest alerts, to those who may see the first page. Its colours come from a file: without
+    any here, unfold writes no style into the page.
+    """
+    found = alerts.gravest(fingerprints.differing()) if base.may_see(request) else []
+    return {"cluster_warnings": [_warning(Line(need, None)) for need in found], "colors": {}}
 
 
-def context(request: HttpRequest, differing: Sequence[str]) -> dict[str, Any]:
+def _warning(line: Line) -> SafeString:
+    age = f" ({line.age})" if line.age else ""
+    return format_html('<a href="{}">{}{}</a>', line.url, line.need.cause, age)
+
+
+def first_page(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
+    """unfold's DASHBOARD_CALLBACK: what the template of its first page is given."""
+    return context | _context(request, _shared.anew)
+
+
+@login.polls
+@base.fragment
+def fragment(request: HttpRequest) -> HttpResponse:
+    """The part of the first page that changes, which all tabs of this process share for a while."""
+    return TemplateResponse(request, "operators/now.html", _context(request, _shared.get))
+
+
+def _take() -> Snapshot:
+    return snapshot(fingerprints.differing())
+
+
+# Good for a little less than the time after which a tab asks again, which comes a moment early at times.
+_shared = Shared(_take, REFRESH_SECONDS - 0.5)
+
+
+class Changes:
+    """Middleware: whoever changes something here sees it in all tabs the next time that they are read."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        response = self._get_response(request)
+        # Calls of the API that nobody was found to make have no user at all.
+        if request.method not in _SAFE and request.user is not None and request.user.is_authenticated:
+            _shared.forget()
+        return response
+
+
+def _context(request: HttpRequest, take: Callable[[], Snapshot]) -> dict[str, Any]:
     """What the page's template needs; nothing for those who may not see it."""
     if not base.may_see(request):
         return {}
-    now = snapshot(request.user, differing)
+    now = take()
     return {
         "title": "Now",
         "now": now,
+        "lines": lines(now.needs, request.user),
         "pools": [(pool, _url(pool)) for pool in now.pools[:MOST_POOLS]],
         "pools_left": len(now.pools) - MOST_POOLS,
         "stories": titles.titled(now.told.stories[:MOST_STORIES]),

@@ -1,6 +1,6 @@
 """What a button of the first page does about what needs somebody, where a verb can."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -12,7 +12,6 @@ from django.views.decorators.http import require_POST
 
 from checks import dispatcher, plans, sources
 from checks.dispatcher import deciding
-from checks.explain import alerts
 from checks.explain.alerts import Kind, Need
 from checks.models import freezes
 from checks.models.orders import Isolation, Pause
@@ -21,7 +20,7 @@ from clusteragent.lib.words import counted, duration
 from operators.admin.base import address
 from operators.pages import base
 
-_GRAVE = {
+GRAVE = {
     Kind.NO_PASS,
     Kind.BRAKE,
     Kind.NONE_ACCEPTS,
@@ -63,12 +62,12 @@ class Line(NamedTuple):
     @property
     def is_grave(self) -> bool:
         """While it lasts, checks run nowhere, or would stay nowhere."""
-        return self.need.kind in _GRAVE
+        return self.need.kind in GRAVE
 
 
-def lines(user: Any, differing: Sequence[str] = ()) -> list[Line]:
-    """All that needs somebody now, each with the button that this user may press."""
-    return [Line(need, _offered(need, user)) for need in alerts.lines(differing)]
+def lines(found: Iterable[Need], user: Any) -> list[Line]:
+    """What needs somebody, each with the button that this user may press."""
+    return [Line(need, _offered(need, user)) for need in found]
 
 
 def _offered(need: Need, user: Any) -> Remedy | None:

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from operator import attrgetter
 from typing import NamedTuple
 
+from checks.explain.reasons import Tale, words
 from checks.models import Move, Origin
 from clusteragent.lib import conf
 from nodes.models import NodeEvent
@@ -23,9 +24,6 @@ _NODES_COME_AND_GO = {
     _EVENT.REGISTERED, _EVENT.BACK, _EVENT.EXPIRED, _EVENT.SILENT, _EVENT.LEAVING, _EVENT.RESTARTING, _EVENT.RESTARTED,
     _EVENT.FLAPPING,
 }  # fmt: skip
-# They leave a config without a node that should have one.
-_LOSES = {_MOVE.EXPIRED, _MOVE.INELIGIBLE, _MOVE.PINNED}
-_SENT = {_MOVE.SCHEDULED, _MOVE.CHANGED, _MOVE.UNSCHEDULED}
 
 
 class Step(NamedTuple):
@@ -157,7 +155,7 @@ class _Folding:
         story.steps.append(step)
         if step.to:
             story.placed[step.config] += step.to != step.source
-        elif step.reason in _LOSES:
+        elif words(step.reason).dangles:
             # A node that expired had been silent for the timeout by then.
             silent = conf.NODE_EXPIRATION_TIMEOUT if step.reason == _MOVE.EXPIRED else timedelta(0)
             self._lost[step.config] = step.time - silent, story
@@ -185,13 +183,15 @@ class _Folding:
 
 
 def cause_of_move(step: Step) -> Cause:
-    if step.reason in (_MOVE.EXPIRED, _MOVE.LEFT):
-        return Cause("nodes", pool_of(step.source))
-    if step.reason == _MOVE.DRAINED:
-        return Cause("drain", step.source)
-    if step.reason in _SENT:
-        return Cause("sent", step.actor)
-    return Cause(step.reason, step.actor)
+    match words(step.reason).tale:
+        case Tale.NODES:
+            return Cause("nodes", pool_of(step.source))
+        case Tale.DRAIN:
+            return Cause("drain", step.source)
+        case Tale.SENT:
+            return Cause("sent", step.actor)
+        case Tale.OWN:
+            return Cause(step.reason, step.actor)
 
 
 def cause_of_event(event: Event) -> Cause:

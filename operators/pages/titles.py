@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import NamedTuple, Self
 
+from checks.explain.reasons import words
 from checks.models import Move
 from clusteragent.lib.words import counted, duration, grouped, listed
 from nodes.models import NodeEvent
@@ -79,13 +80,8 @@ def _replaced(story: Story) -> str:
 def _sent(story: Story) -> str:
     if story.cause.kind != "sent":
         return ""
-    counts = (
-        (_MOVE.SCHEDULED, "new"),
-        (_MOVE.CHANGED, "changed"),
-        (_MOVE.UNSCHEDULED, "gone"),
-    )
-    found = ((story.count(reason), word) for reason, word in counts)
-    return ", ".join(f"{counted(number, 'check')} {word}" for number, word in found if number)
+    found = ((story.count(reason), words(reason).counted) for reason in Move.Reason)
+    return ", ".join(f"{counted(number, 'check')} {word}" for number, word in found if number and word)
 
 
 def _moved(story: Story) -> str:
@@ -130,17 +126,13 @@ def _other(story: Story, about: str) -> str:
     kind = story.cause.kind
     if kind.startswith("node "):
         return f"{listed(sorted({one.node for one in story.events}))}: {kind.removeprefix('node ')}"
-    return _by(kind.capitalize())(story, about)
+    return _by(words(kind).title)(story, about)
 
 
 _TITLES: dict[str, Callable[[Story, str], str]] = {
     "nodes": _nodes,
     "drain": _drain,
     "sent": _sources,
-    _MOVE.REDISPATCHED: _by("Dangling checks given to nodes"),
-    _MOVE.REBALANCED: _by("Rebalance"),
-    _MOVE.OPERATOR: _by("Reassigned"),
-    _MOVE.INELIGIBLE: _by("Moved to where the rules allow them"),
     _EVENT.CORDONED: _cordon("cordoned"),
     _EVENT.UNCORDONED: _cordon("uncordoned"),
 }

@@ -2,7 +2,7 @@
 
 from django.urls import URLPattern, path
 
-from operators.pages import changes, node, remedies, search
+from operators.pages import changes, loss, remedies, search
 
 app_name = "pages"
 urlpatterns: list[URLPattern] = [
@@ -10,6 +10,6 @@ urlpatterns: list[URLPattern] = [
     path("changes/", changes.changes, name="changes"),
     path("changes/story/", changes.story, name="story"),
     path("changes/undo/", changes.undo, name="undo"),
-    path("nodes/node/<int:pk>/loss/", node.loss, name="loss"),
+    path("nodes/node/<int:pk>/loss/", loss.loss, name="loss"),
     path("search/", search.search, name="search"),
 ]

@@ -16,10 +16,11 @@ from checks.sources import sets
 from checks.tests.cast import sent
 from clusteragent.lib import conf
 from operators.api import desired, parsers, views
-from operators.api.errors import FAILED
 from operators.api.views import SourceViewSet
+from operators.errors import FAILED
 from operators.roles import Role
 from operators.tests.cast import API, Caller, having, user
+from tests.table import table
 
 pytestmark = pytest.mark.django_db
 
@@ -109,7 +110,7 @@ def test_texts_may_have_any_number_of_commas(author: Caller, monkeypatch: pytest
     assert put(author, json.dumps({"configs": [config("a", '"' + ',[{\\"' * 1000 + '"')]})).status_code == 200
 
 
-@pytest.mark.parametrize(
+@table(
     ("body", "problem"),
     [
         ("", "configs"),
@@ -154,7 +155,7 @@ def test_a_whole_surrogate_pair_and_an_escaped_backslash_are_texts(author: Calle
     assert yaml.safe_load(Config.objects.get().original["instances"][0]) == {"c": "😀 \\u0000"}
 
 
-@pytest.mark.parametrize(
+@table(
     ("method", "path", "status"),
     [
         ("GET", "/api/", 404),

@@ -82,7 +82,7 @@ def test_a_check_that_moved_twice_is_said_to(client: Client) -> None:
 
 def test_a_drain_names_the_node_and_the_person(client: Client) -> None:
     Node.objects.filter(name="birch").cordon(draining=True, actor="olga")
-    dispatcher.put_right()
+    dispatcher.drain()
     assert told(client)[0] == "Drain of birch by olga: 1 check moved once"
 
 
@@ -147,9 +147,9 @@ def test_the_bars_count_moves_by_reason(client: Client) -> None:
     chart = page(client, "?since=2026-11-23T03:12&until=2026-11-23T04:12").context["chart"]
     assert chart.totals == [("expired", 2), ("rebalanced", 1), ("redispatched", 1)]
     assert [(bar.left, bar.number) for bar in chart.bars] == [(0.0, 3), (480.0, 1)]
-    assert [(block.reason, block.top, block.height) for block in chart.bars[0].blocks] == [
-        ("expired", 40.0, 80.0),
-        ("redispatched", 0.0, 40.0),
+    assert [(block.colour, block.top, block.height) for block in chart.bars[0].blocks] == [
+        ("red", 40.0, 80.0),
+        ("orange", 0.0, 40.0),
     ]
     assert chart.bars[0].query == "since=2026-11-23T03%3A12%3A00&until=2026-11-23T03%3A13%3A00"
 

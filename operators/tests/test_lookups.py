@@ -18,6 +18,7 @@ from checks.tests.cast import report, sent
 from operators.admin.base import DeclaredAdmin
 from operators.roles import Role
 from operators.tests.cast import having, user
+from tests.table import table
 
 pytestmark = pytest.mark.django_db
 
@@ -25,7 +26,6 @@ SECRET = "hunter2"
 LOOKUPS = ("", "__exact", "__regex", "__iregex", "__startswith", "__contains", "__gt", "__lte", "__in", "__isnull")
 JSON_PATHS = ("__0__password__startswith", "__has_key", "__a__b__gt")
 ADMINS = list(admin.site._registry.values())
-NAMES = [one.opts.label for one in ADMINS]
 READ_BY_DJANGO = {"all", "o", "q", "p", "e", "_facets", "_popup", "_source_model", "_to_field"}
 
 
@@ -36,7 +36,8 @@ def _work(warm: None) -> None:
 
 
 def staff(role: Role) -> User:
-    return user(f"{role}-otto", role, is_staff=True)
+    name = f"{role}-otto"
+    return User.objects.filter(username=name).first() or user(name, role, is_staff=True)
 
 
 def client_of(role: Role) -> Client:
@@ -74,7 +75,7 @@ def declared(model_admin: Any, role: Role) -> set[str]:
     return {name for spec in specs for name in spec.expected_parameters()} | set(model_admin.linked)
 
 
-@pytest.mark.parametrize("model_admin", ADMINS, ids=NAMES)
+@table("model_admin", ADMINS)
 def test_no_list_filters_by_what_it_does_not_declare(model_admin: Any) -> None:
     role = Role.VIEWER
     staff(role)
@@ -89,7 +90,7 @@ def test_no_list_filters_by_what_it_does_not_declare(model_admin: Any) -> None:
     assert not answered
 
 
-@pytest.mark.parametrize("model_admin", ADMINS, ids=NAMES)
+@table("model_admin", ADMINS)
 def test_what_lists_declare_are_whole_values(model_admin: Any) -> None:
     """No part of a value, no comparison, no other row's field."""
     staff(Role.VIEWER)
@@ -99,7 +100,7 @@ def test_what_lists_declare_are_whole_values(model_admin: Any) -> None:
         assert field not in ("original", "wire", "scrubbed", "text", "password", "digest"), name
 
 
-@pytest.mark.parametrize("model_admin", ADMINS, ids=NAMES)
+@table("model_admin", ADMINS)
 def test_every_admin_is_of_ours(model_admin: Any) -> None:
     assert isinstance(model_admin, DeclaredAdmin)
     fields = {field.name for field in model_admin.opts.get_fields()} | {"nothing"}
@@ -107,7 +108,7 @@ def test_every_admin_is_of_ours(model_admin: Any) -> None:
     assert {name for name in fields if model_admin.to_field_allowed(request, name)} == {model_admin.opts.pk.name}
 
 
-@pytest.mark.parametrize("model_admin", ADMINS, ids=NAMES)
+@table("model_admin", ADMINS)
 def test_lists_are_sorted_only_by_columns_that_are_offered_for_it(model_admin: Any) -> None:
     staff(Role.VIEWER)
     usual = changelist(model_admin, Role.VIEWER)
@@ -119,8 +120,8 @@ def test_lists_are_sorted_only_by_columns_that_are_offered_for_it(model_admin: A
                 assert set(ordered) <= {*usual.queryset.query.order_by, "-pk", "pk"}
 
 
-@pytest.mark.parametrize("role", [Role.VIEWER, Role.OPERATOR])
-@pytest.mark.parametrize(
+@table("role", [Role.VIEWER, Role.OPERATOR])
+@table(
     "query",
     [
         "id={config}&original__instances__0__regex=password: h",

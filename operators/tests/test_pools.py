@@ -1,11 +1,10 @@
 """Nodes whose names differ only in a generated suffix are one pool."""
 
-import pytest
-
 from operators.pages.pools import Member, pool_of, pools
+from tests.table import table
 
 
-@pytest.mark.parametrize(
+@table(
     ("name", "pool"),
     [
         ("datadog-clusterchecks-6d4cf56db6-x7k2p", "datadog-clusterchecks-*"),

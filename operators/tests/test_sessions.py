@@ -1,6 +1,7 @@
 """How long an operator stays logged in, and what passwords there may be."""
 
 import io
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -32,13 +33,13 @@ def client() -> Client:
 @pytest.fixture
 def later(monkeypatch: pytest.MonkeyPatch) -> Callable[[timedelta], None]:
     """Let time pass."""
-    passed = 0.0
-    now = login.time.time
+    passed = 0
+    now = login._now
 
     def wait(span: timedelta) -> None:
         nonlocal passed
-        passed += span.total_seconds()
-        monkeypatch.setattr(login.time, "time", lambda: now() + passed)
+        passed += int(span.total_seconds())
+        monkeypatch.setattr(login, "_now", lambda: now() + passed)
 
     return wait
 
@@ -73,6 +74,19 @@ def test_a_page_that_reads_itself_keeps_nobody_logged_in(client: Client, later: 
     answer = client.get(FRAGMENT)
     assert (answer.status_code, answer.content) == (401, b"")
     assert client.get("/api/operator/v1/configs").status_code == 401
+
+
+@pytest.mark.parametrize("hours", [-2, 2])
+def test_a_replica_whose_clock_is_wrong_keeps_sessions_as_long_as_others(
+    client: Client, later: Callable[[timedelta], None], monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    with monkeypatch.context() as here:
+        now, moment = time.time(), timezone.now() + timedelta(hours=hours)
+        here.setattr(time, "time", lambda: now + hours * 3600)
+        here.setattr(timezone, "now", lambda: moment)
+        assert is_in(client)
+        later(conf.SESSION_IDLE)
+        assert not is_in(client)
 
 
 def test_the_first_page_says_so(client: Client) -> None:

@@ -5,7 +5,7 @@ import pytest
 from checks.dispatcher.changes import Sent
 from checks.models import Config
 from checks.sources import sets
-from checks.sources.byhand import written
+from checks.sources.authored import written
 from checks.tests.cast import owners, report
 from clusteragent.lib import conf
 

@@ -1,8 +1,10 @@
 """Pins, pauses, isolations and rules: ordered, listed and taken back by operators' tools."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
 from checks import dispatcher
 from checks.models import Config, Move, Plan, freezes
@@ -225,6 +227,16 @@ def test_balancing_is_frozen_until_it_is_taken_back(operator: Caller) -> None:
 def test_a_freeze_that_is_over_at_once_is_refused_at_its_field(operator: Caller) -> None:
     answer = operator.call("POST", "freezes", {"until": "2020-01-01T00:00:00Z"})
     assert (answer.status_code, answer.json()) == (400, {"until": ["That is over already."]})
+
+
+@pytest.mark.parametrize("hours", [-2, 2])
+def test_an_end_is_judged_by_the_databases_clock(operator: Caller, hours: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = timezone.now()
+    monkeypatch.setattr(timezone, "now", lambda: now + timedelta(hours=hours))
+    for minutes, status in ((-5, 400), (5, 201)):
+        until = (now + timedelta(minutes=minutes)).isoformat()
+        for kind, wish in (("freezes", {}), ("pauses", {"configs": ids("shop")})):
+            assert operator.call("POST", kind, {"until": until} | wish).status_code == status
 
 
 def test_only_operators_freeze_and_all_roles_see_it(operator: Caller) -> None:

@@ -89,6 +89,18 @@ def test_a_token_ends() -> None:
     assert "or no longer" in answer.json()["detail"]
 
 
+@pytest.mark.parametrize("hours", [-48, 48])
+def test_a_token_lasts_by_the_databases_clock(hours: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = timezone.now()
+    monkeypatch.setattr(timezone, "now", lambda: now + timedelta(hours=hours))
+    token, _ = made("--user", "ci", "--role", "viewer", "--expires", "1d")
+    assert timedelta(hours=23) < AuthToken.objects.get().expiry - now < timedelta(hours=25)
+    assert bearer(token).call("GET", "nodes").status_code == 200
+    AuthToken.objects.update(expiry=now - timedelta(seconds=1))
+    assert bearer(token).call("GET", "nodes").status_code == 401
+    assert AuthToken.objects.exists(), "pruning deletes it"
+
+
 def test_a_token_has_what_its_user_has_now() -> None:
     caller = having(Role.VIEWER)
     User.objects.get().groups.clear()

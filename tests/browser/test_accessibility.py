@@ -8,6 +8,9 @@ from playwright.sync_api import Page
 
 from tests.browser.cluster import Cluster
 from tests.browser.visit import Scheme
+from tests.table import table
+
+pytestmark = pytest.mark.processes
 
 PAGES = [
     "/admin/",
@@ -28,8 +31,8 @@ COLOURS = ["color-contrast", "link-in-text-block"]
 RULES: dict[str, Any] = {"light": {}, "dark": {"runOnly": {"type": "rule", "values": COLOURS}}}
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("path", PAGES)
+@table("scheme", ["light", "dark"])
+@table("path", PAGES)
 def test_no_page_keeps_anyone_out(page: Page, cluster: Cluster, path: str, scheme: Scheme) -> None:
     page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
     page.goto(path.format(config=cluster.number_of("postgres.d/db-07.yaml"), node=cluster.number_of_node("ash")))

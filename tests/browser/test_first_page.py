@@ -1,8 +1,11 @@
 """The first page keeps itself up to date."""
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.cluster import Cluster
+
+pytestmark = pytest.mark.processes
 
 
 def test_the_first_page_updates_itself(page: Page, cluster: Cluster) -> None:

@@ -1,9 +1,12 @@
 """The way in, and no way past it."""
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.cluster import Cluster
 from tests.browser.visit import log_in
+
+pytestmark = pytest.mark.processes
 
 
 def test_an_operator_logs_in_and_sees_first_whether_all_is_well(strangers_page: Page, cluster: Cluster) -> None:

@@ -6,6 +6,9 @@ from playwright.sync_api import Browser, Page, StorageState, expect
 from tests.browser.cluster import Cluster
 from tests.browser.visit import Visit
 from tests.replicas import wait_for
+from tests.table import table
+
+pytestmark = pytest.mark.processes
 
 MODELS = [
     "auth/group",
@@ -43,7 +46,7 @@ PAGES = [
 ]
 
 
-@pytest.mark.parametrize("path", PAGES)
+@table("path", PAGES)
 def test_no_page_breaks_the_policy(page: Page, cluster: Cluster, path: str) -> None:
     names = {
         "config": cluster.number_of("postgres.d/db-07.yaml"),

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import os
 import shutil
-import socket
 import tempfile
 import time
 from collections import Counter
@@ -28,7 +27,7 @@ from tests.faults.database import Server
 from tests.faults.record import Record
 from tests.faults.wire import Loop, Proxy
 from tests.replicas import PROCESSES, Replica, descendants, wait_for
-from tests.webserver import TLS, exchange
+from tests.webserver import TLS, exchange, free_port
 
 SCALE = 3
 # Until node agents run what the map says: processes come back first, and everything shares two busy cores.
@@ -110,11 +109,13 @@ class Cluster:
         self.server = Server.copy(template, self.folder)
         # Several hosts need sessions of their own choice: no cables then.
         self.has_cables = True
+        # Where the web servers of node agents find the database, if not where it is.
+        self.pooled_url = ""
         self.at_end = contextlib.ExitStack()
         self.loop = Loop()
         self.agents: list[Replica] = []
         self.webs: dict[int, Replica] = {}
-        self.ports = [_free_port(), _free_port()]
+        self.ports = [free_port(), free_port()]
         self.cables: dict[int, Proxy] = {}
         self._groups: list[Group] = []
         self._environment = {**os.environ, **self._options()}
@@ -157,8 +158,31 @@ class Cluster:
 
     def start_web(self, port: int, **environment: str) -> None:
         """A web server at this port, instead of the one that was there."""
-        place = {"CLUSTERAGENT_BIND": f"127.0.0.1:{port}", "DATABASE_URL": self.server.url}
+        place = {"CLUSTERAGENT_BIND": f"127.0.0.1:{port}", **self._database()}
         self.webs[port] = self._start("serve agents", place | environment)
+
+    def start_operators(self) -> int:
+        """A web server of operators: its port."""
+        port = free_port()
+        self.webs[port] = self._start(
+            "serve operators", {"CLUSTERAGENT_ADMIN_BIND": f"127.0.0.1:{port}", **self._database()}
+        )
+        wait_for("it answers", lambda: self.answers(port))
+        return port
+
+    def environment(self) -> dict[str, str]:
+        """What a command needs to be one of them."""
+        return self._environment | self._database()
+
+    def logged(self, *words: str) -> list[str]:
+        """The lines with one of these words in what the processes logged."""
+        lines = (line for file in self.folder.glob("*.log") for line in file.read_text(errors="replace").splitlines())
+        return [line for line in lines if any(word in line for word in words)]
+
+    def _database(self) -> dict[str, str]:
+        if not self.pooled_url:
+            return {"DATABASE_URL": self.server.url}
+        return {"DATABASE_URL": self.pooled_url, "CLUSTERAGENT_DIRECT_DATABASE_URL": self.server.url}
 
     def stop_web(self, port: int) -> None:
         self.webs[port].end()
@@ -178,7 +202,8 @@ class Cluster:
         cable = Proxy(self.loop, [self.server.socket])
         through_cable = f"postgresql://postgres@127.0.0.1:{cable.port}/postgres"
         place = {
-            "DATABASE_URL": through_cable if self.has_cables else self.server.url,
+            **self._database(),
+            **({"DATABASE_URL": through_cable} if self.has_cables else {}),
             "CLUSTERAGENT_REPLICA": f"replica-{len(self.agents)}",
         }
         replica = self._start("runagent", place | environment)
@@ -341,10 +366,3 @@ class Cluster:
         self.server.stop("immediate")
         self.at_end.close()
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port

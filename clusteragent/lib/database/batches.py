@@ -25,7 +25,7 @@ def delete(rows: models.QuerySet[Any], *, most: float = MOST, cascades: bool = F
 
 def _delete(rows: models.QuerySet[Any], cascades: bool) -> int:
     if not cascades:
-        return int(rows._raw_delete(rows.db))
+        return rows.delete()[0]
     locked = [row.pk for row in rows.select_for_update(of=("self",), skip_locked=True)]
     # Looked at again: whoever held a row before us may have changed what belongs to it, so that it should stay.
     keys = list(rows.filter(pk__in=locked).values_list("pk", flat=True))

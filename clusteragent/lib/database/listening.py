@@ -12,7 +12,7 @@ from django.db import connection
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
-from clusteragent.lib import conf
+from clusteragent.lib import conf, poolers
 
 # Seconds between two looks, also while nobody has asked for a second; that a look may take; and between two connections, also
 # where there is a pooler, which will not go away.
@@ -25,16 +25,13 @@ _PLACE = frozenset({"host", "hostaddr", "port", "dbname", "user", "password", "p
 log = structlog.get_logger()
 
 
-class _Pooled(Exception):
-    """A pooler gives each statement another session: name the server itself in CLUSTERAGENT_DIRECT_DATABASE_URL."""
-
-
 def parameters() -> dict[str, Any]:
     """How psycopg reaches the database past a transaction pooler."""
     usual: Mapping[str, Any] = connection.get_connection_params()
-    direct = conninfo_to_dict(conf.DIRECT_DATABASE_URL)
+    direct: dict[str, Any] = conninfo_to_dict(conf.DIRECT_DATABASE_URL)
     left_out = {"cursor_factory", "context", *(_PLACE if direct else ())}
-    return {name: value for name, value in usual.items() if name not in left_out} | direct
+    options = f"{usual['options']} {direct.get('options') or ''}".strip()
+    return {name: value for name, value in usual.items() if name not in left_out} | direct | {"options": options}
 
 
 def notify(channel: str, payload: str) -> None:
@@ -66,7 +63,7 @@ class Listener:
                 await self._listen()
             except Exception as error:  # noqa: BLE001 - whatever it is, it is told, and tried again
                 self._note(error)
-                pause = _LONG_PAUSE if isinstance(error, _Pooled) else _PAUSE
+                pause = _LONG_PAUSE if isinstance(error, poolers.Pooled) else _PAUSE
             self._heard_until = float("-inf")
             await asyncio.sleep(pause)
 
@@ -88,11 +85,8 @@ class Listener:
         """Hear what was notified. A server sends that before it says that a statement is done."""
         asked = time.monotonic()
         async with asyncio.timeout(_LOOK_WITHIN):
-            cursor = await session.execute("SELECT pg_backend_pid()")
-            row = await cursor.fetchone()
-        # A pooler makes up the number that it tells its clients.
-        if row is None or row[0] != session.info.backend_pid:
-            raise _Pooled(_Pooled.__doc__)
+            cursor = await session.execute(poolers.READ_MARK)
+            poolers.insist_on_mark(await cursor.fetchone())
         self._heard_until = asked
 
     def _note(self, error: Exception | None) -> None:

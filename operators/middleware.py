@@ -4,11 +4,12 @@ from collections.abc import Callable
 
 import structlog
 from django.core.exceptions import DisallowedHost
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
 from clusteragent.lib import clients
 from clusteragent.lib.rations import Ration
+from operators import errors
 
 # Pages need none of it.
 FEATURES = (
@@ -63,12 +64,7 @@ class KnownHosts:
                 str(clients.address(request.META) or "nowhere"),
             )
             log.warning("host_refused", host=host, address=address, allowed_by="CLUSTERAGENT_ADMIN_HOSTS", more=more)
-        text = "Nothing is served by this name. CLUSTERAGENT_ADMIN_HOSTS says by which names it is."
-        response = (
-            JsonResponse({"detail": text}, status=400)
-            if request.path.startswith("/api/")
-            else HttpResponse(f"{text}\n", status=400, content_type="text/plain")
-        )
+        response = errors.unknown_host(request)
         # Django would write a line for each.
         response._has_been_logged = True  # type: ignore[attr-defined]
         return response

@@ -1,4 +1,4 @@
-"""Configs that are written in no file: by hand in the admin, or by a pipeline through the operators' API."""
+"""Configs that people and pipelines write here, in no file: read, judged, and told as text."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -29,6 +29,25 @@ def validate_name(name: str) -> None:
         raise ValidationError("One line of printable characters.")
     if sharding.is_shard(name):
         raise ValidationError("Names that end in # and a number are those of shards.")
+
+
+def odd(written: Sequence[Sent], others: QuerySet[Config]) -> list[Notice]:
+    """What is odd about configs that were written here, also beside some others of the same checks."""
+    mine = [(sent.key, sent.original.name, sent.linted) for sent in written]
+    checks = sorted({check for _, check, _ in mine})[:MOST_CHECKS]
+    theirs = [("", check, linted) for check in checks for linted in _keys(others.filter(name=check))]
+    return [notice for notice in notices([*mine, *theirs]) if notice.where]
+
+
+def _keys(configs: QuerySet[Config]) -> Iterator[Linted]:
+    """The keys of the instances of the newest of these configs."""
+    for original in configs.order_by("-pk").values_list("original", flat=True)[:MOST_OTHERS]:
+        yield Linted(keys=tuple(map(keys_of, IntegrationConfig.from_json(original).instances)))
+
+
+def by_hand(config: Config) -> Origin | None:
+    """The origin under which a config was written by hand, if it was."""
+    return min((origin for origin in config.origins.all() if origin.source == ADMIN), key=lambda o: o.key, default=None)
 
 
 def written(key: str, check: str, yaml: str, source: str = ADMIN) -> Sent:
@@ -62,22 +81,3 @@ def text_of(config: IntegrationConfig) -> str:
         if part is not None:
             yamlnodes.put(root, key, part)
     return yamlnodes.write(root)
-
-
-def by_hand(config: Config) -> Origin | None:
-    """The origin under which a config was written by hand, if it was."""
-    return min((origin for origin in config.origins.all() if origin.source == ADMIN), key=lambda o: o.key, default=None)
-
-
-def odd(written: Sequence[Sent], others: QuerySet[Config]) -> list[Notice]:
-    """What is odd about configs that were written here, also beside some others of the same checks."""
-    mine = [(sent.key, sent.original.name, sent.linted) for sent in written]
-    checks = sorted({check for _, check, _ in mine})[:MOST_CHECKS]
-    theirs = [("", check, linted) for check in checks for linted in _keys(others.filter(name=check))]
-    return [notice for notice in notices([*mine, *theirs]) if notice.where]
-
-
-def _keys(configs: QuerySet[Config]) -> Iterator[Linted]:
-    """The keys of the instances of the newest of these configs."""
-    for original in configs.order_by("-pk").values_list("original", flat=True)[:MOST_OTHERS]:
-        yield Linted(keys=tuple(map(keys_of, IntegrationConfig.from_json(original).instances)))

@@ -1,20 +1,39 @@
-"""Operators' tokens: made here, shown once, and revoked here."""
+"""Who may log in, and operators' tokens: made here, shown once, and revoked here."""
 
 from typing import Any
 
+from django.apps import apps
 from django.contrib import admin
+from django.contrib.auth.admin import GroupAdmin, UserAdmin
+from django.contrib.auth.models import Group, User
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
-from django.utils import timezone
 from knox.admin import AuthTokenCreateForm
 from knox.models import AuthToken
 from knox.settings import knox_settings
 from unfold.decorators import display
+from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
-import operators.pages.node  # noqa: F401 - it registers itself
+from clusteragent.lib import clock
 from operators.admin.base import DeclaredAdmin
 
-admin.site.unregister(AuthToken)
+# What libraries registered: a Schedule of django-q2 runs any function that whoever adds it names.
+admin.site.unregister([User, Group, AuthToken])
+admin.site.unregister(
+    [model for model in apps.get_app_config("django_q").get_models() if admin.site.is_registered(model)]
+)
+
+
+@admin.register(User)
+class OperatorAdmin(UserAdmin, DeclaredAdmin):  # type: ignore[type-arg]
+    form = UserChangeForm
+    add_form = UserCreationForm
+    change_password_form = AdminPasswordChangeForm
+
+
+@admin.register(Group)
+class OperatorGroupAdmin(GroupAdmin, DeclaredAdmin):
+    pass
 
 
 @admin.register(AuthToken)
@@ -39,7 +58,7 @@ class TokenAdmin(DeclaredAdmin):
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         given: dict[str, Any] = super().get_changeform_initial_data(request)
-        return {"expiry": timezone.now() + knox_settings.TOKEN_TTL} | given
+        return {"expiry": clock.now() + knox_settings.TOKEN_TTL} | given
 
     @display
     def roles(self, token: Any) -> str:

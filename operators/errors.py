@@ -31,6 +31,12 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     return _answer(request, csrf.csrf_failure, "The CSRF token is missing or wrong.", 403, reason)
 
 
+def unknown_host(request: HttpRequest) -> HttpResponse:
+    """What a call by a name that is not ours is told. Django's page would be built by that name."""
+    text = "Nothing is served by this name. CLUSTERAGENT_ADMIN_HOSTS says by which names it is."
+    return _answer(request, lambda _: HttpResponse(f"{text}\n", status=400, content_type="text/plain"), text, 400)
+
+
 FAILED = "Something failed here, and the server's log says what."
 
 

@@ -1,0 +1,594 @@
+"""May this node have this config, and if not, why? Whoever wants to know asks here.
+
+A new constraint is a Reason with its words, and a function in _OF_NODE (it looks at the node alone), in _OF_CHECK (at the
+check and its rules, too) or in _OF_CONFIG (at anything else). Those of _OF_NODE and _OF_CHECK bound every choice.
+"""
+
+import enum
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, reduce
+from operator import or_
+from typing import NamedTuple, TypeVar
+
+from django.db.models import Count, Q, TextField, Value
+from django.db.models.functions import Concat
+
+from checks.balancing import Pool
+from checks.dispatcher import costs
+from checks.dispatcher.changes import Entry
+from checks.models import Assignment, Origin
+from checks.models.orders import Isolation, Pin, Rule
+from clusteragent.lib import conf
+from clusteragent.lib.scrub import scrub
+from clusteragent.lib.shortids import short_id
+from clusteragent.lib.words import numbered
+from nodes.declarations import listed, parse
+from nodes.models import Hearing, Node, NodeType
+from nodes.models.querysets import OPEN, UnknownNode
+from nodes.models.runnerstats import capacity
+
+T = TypeVar("T")
+
+
+class Reason(enum.Enum):
+    """Why a node may not have a config, in the words that people read."""
+
+    WARMUP = "nothing is placed before the warm-up of this new database is over"
+    DRAINING = "{node} is draining"
+    CORDONED = "{node} is cordoned"
+    LEAVING = "{node} said that it leaves"
+    RESTARTING = "{node} said that it restarts"
+    SILENT = "{node} is silent for longer than {time}"
+    KEPT = "{node} is kept for {config}, which is {why}"
+    NOT_INCLUDED = "the node declares that it runs only {checks}"
+    EXCLUDED = "the node declares that it does not run {check}"
+    UNKNOWN_GROUP = "the node's group {group} is unknown"
+    OTHER_GROUP = "{check} is for the group {group}"
+    NOT_CLAIMED = "the node's group {group} does not claim {check}"
+    REQUIRED = "rule {rule}: it requires {label}"
+    FORBIDDEN = "rule {rule}: it forbids {label}"
+    RULE_FULL = "rule {rule}: at most {most} on one node"
+    PINNED = "the config is pinned to {pin}"
+    RUNNERS_FIRST = "{node} is a node agent, and runners come first"
+    FLAPPING = "{node} comes and goes"
+    FULL = "{node} may have at most {most}"
+
+
+# What a person can do about a refusal of an order.
+_ADVICE: Mapping[Reason, str] = {Reason.PINNED: "unpin it first"}
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A reason, and what its words name."""
+
+    reason: Reason
+    named: Mapping[str, object] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return self.of("it")
+
+    def of(self, node: str) -> str:
+        """The sentence about a node of that name."""
+        return self.reason.value.format(node=node, **self.named)
+
+    def advised(self, node: str = "it") -> str:
+        """The sentence, and what a person can do about it."""
+        return ": ".join(filter(None, (self.of(node), _ADVICE.get(self.reason, ""))))
+
+
+class Asker(NamedTuple):
+    """For what a node is asked for, and so what counts.
+
+    signals: how a node must be heard (`Node.objects.with_signal`). despite: reasons that do not count. shares_kept: where all
+    nodes are kept for isolated configs, each may be given others, too.
+    """
+
+    signals: frozenset[str]
+    despite: frozenset[Reason] = frozenset()
+    shares_kept: bool = False
+
+
+# What the dispatcher places of its own accord. Just after we were deaf, silence says nothing.
+PLACEMENT = Asker(frozenset({"heard", "unsure"}), shares_kept=True)
+# A choice that was made already: what is only preferred may have changed since.
+CHOSEN = Asker(PLACEMENT.signals, frozenset({Reason.FLAPPING, Reason.RUNNERS_FIRST}), shares_kept=True)
+# Nobody waits for a move that balances, so silence counts always. The warm-up keeps from placing what is new.
+BALANCE = Asker(frozenset({"heard"}), frozenset({Reason.WARMUP}))
+# A move that a person undoes need not be the best one.
+UNDO = Asker(PLACEMENT.signals, CHOSEN.despite)
+# A person who names a node knows why: only a silence that ends in its expiry counts.
+ORDER = Asker(PLACEMENT.signals | {"silent"}, UNDO.despite | {Reason.RESTARTING})
+
+
+class Candidate(NamedTuple):
+    """A known node, as far as it matters for what it may run. capacity and own (its load that is not ours): in workers."""
+
+    id: int
+    name: str
+    labels: Mapping[str, str]
+    declared: str
+    is_runner: bool
+    capacity: float = conf.DEFAULT_WORKERS
+    own: float = 0.0
+    limit: int | None = None
+    intake: str = "open"
+    signal: str = "heard"
+
+
+class Kept(NamedTuple):
+    """The isolated config that a node is kept for."""
+
+    id: int
+    name: str
+    why: str
+
+
+def candidates() -> list[Candidate]:
+    """All known nodes, by name. One that names no type is a runner when it sends its address."""
+    rows = Node.objects.with_signal().order_by("name").values_list(
+        "pk", "name", "labels", "declared", "heartbeat__node_type", "heartbeat__client_ip", "weight", "runner__workers",
+        "runner__own_load", "max_configs", "intake", "signal",
+    )  # fmt: skip
+    return [
+        Candidate(
+            pk, name, labels, declared, kind == NodeType.RUNNER or (kind == NodeType.UNKNOWN and bool(address)),
+            capacity(weight, workers), own or 0.0, *rest,
+        )
+        for pk, name, labels, declared, kind, address, weight, workers, own, *rest in rows
+    ]  # fmt: skip
+
+
+def look(asker: Asker = PLACEMENT, *, ceiling: float = math.inf, cold: bool = False) -> "Snapshot":
+    """The known nodes as they are now. ceiling: see Pool. cold: also during the warm-up, when nobody else places anything."""
+    is_cold = not cold and Hearing.objects.filter(warmup=True).exists()
+    return Snapshot(candidates(), list(Rule.objects.all()), _kept(), _Map(), asker, ceiling=ceiling, is_cold=is_cold)
+
+
+def _kept() -> dict[int, Kept]:
+    """Which config each node is kept for; of several the one isolated first."""
+    rows = Isolation.objects.filter(config__assignment__isnull=False).order_by("-pk")
+    columns = "config__assignment__node", "config_id", "config__name", "config__digest", "reason"
+    return {
+        node: Kept(config, f"{scrub(name)} {short_id(digest)}", why)
+        for node, config, name, digest, why in rows.values_list(*columns)
+    }
+
+
+class _Map:
+    """What the nodes have, read when it is first asked for: most refusals need none of it."""
+
+    @cached_property
+    def held(self) -> dict[int, int]:
+        """How many configs each node has."""
+        return Assignment.objects.counts()
+
+    @cached_property
+    def needed(self) -> dict[int, float]:
+        return costs.by_node()
+
+    @cached_property
+    def means(self) -> costs.Means:
+        return costs.means()
+
+
+class Snapshot:
+    """The known nodes at one moment: which of them may have a config, why the others may not, and who gets it.
+
+    Only `choose`, `take` and `give_up` change anything, and only here.
+    """
+
+    def __init__(
+        self,
+        nodes: Sequence[Candidate],
+        rules: Sequence[Rule],
+        kept: Mapping[int, Kept],
+        map_: _Map,
+        asker: Asker,
+        *,
+        ceiling: float = math.inf,
+        is_cold: bool = False,
+    ) -> None:
+        self.nodes, self.asker, self.kept, self.is_cold = nodes, asker, kept, is_cold
+        self._rules, self._map, self._ceiling = rules, map_, ceiling
+        self.by_id = {node.id: node for node in nodes}
+        self.by_name = {node.name: node for node in nodes}
+        self.open = frozenset(node.id for node in nodes if not self.closed(node))
+        # An isolated config's node is its own, unless there is no other.
+        self.is_all_kept = bool(self.open) and self.open <= kept.keys()
+        # Nodes among which configs move: to those that are kept nothing does, but from them.
+        shares_kept = asker is BALANCE or (asker.shares_kept and self.is_all_kept)
+        self._all = self.open if shares_kept else self.open.difference(kept)
+        self._steady = frozenset(id_ for id_ in self._all if self.by_id[id_].intake != "flapping")
+        self.has_runners = conf.PLACEMENT_PREFER == "runners" and any(self.by_id[id_].is_runner for id_ in self._all)
+        self.is_plain = not (
+            rules
+            or conf.RUNNER_GROUPS
+            or any(node.declared for node in nodes)
+            or (self.has_runners and not all(node.is_runner for node in nodes))
+        )
+        # There may be very many configs, but only so many checks, rules and pins: what these say of all nodes is found once.
+        self._concerns: dict[tuple[str, ...], tuple[Rule, ...]] = {}
+        self._unrefused: dict[object, dict[int, Candidate]] = {}
+        self._sets: dict[object, frozenset[int]] = {}
+        # Equal sets are one object: comparing two of very many nodes, again and again, takes longer than making them.
+        self._same: dict[frozenset[int], frozenset[int]] = {}
+        self._spared: dict[object, frozenset[int]] = {}
+        self._steadiest: dict[frozenset[int] | None, frozenset[int]] = {}
+        self._able: dict[frozenset[int] | None, list[Candidate]] = {}
+        self._has_place: dict[frozenset[int] | None, bool] = {}
+
+    def __len__(self) -> int:
+        """How many nodes may be given work."""
+        return len(self._all)
+
+    def seen_by(self, asker: Asker) -> "Snapshot":
+        """The same moment, asked for something else."""
+        return self._with(asker, self._ceiling)
+
+    def limited(self, ceiling: float) -> "Snapshot":
+        """The same moment, with another ceiling."""
+        return self._with(self.asker, ceiling)
+
+    def _with(self, asker: Asker, ceiling: float) -> "Snapshot":
+        return Snapshot(self.nodes, self._rules, self.kept, self._map, asker, ceiling=ceiling, is_cold=self.is_cold)
+
+    def changed(self, *, without: Collection[str], new: Iterable[Candidate] = ()) -> "Snapshot":
+        """The same, after the warm-up, if these nodes went and others came."""
+        nodes = [*(node for node in self.nodes if node.name not in without), *new]
+        return Snapshot(nodes, self._rules, self.kept, self._map, self.asker, ceiling=self._ceiling)
+
+    def keeping(self, kept: Mapping[int, Kept]) -> "Snapshot":
+        """The same moment, if nodes were kept for these configs, too."""
+        both = {**self.kept, **kept}
+        return Snapshot(
+            self.nodes, self._rules, both, self._map, self.asker, ceiling=self._ceiling, is_cold=self.is_cold
+        )
+
+    # What there is to say of a node.
+
+    def named(self, name: str) -> Candidate:
+        """The known node of this name. Raises UnknownNode."""
+        if name not in self.by_name:
+            raise UnknownNode(f"node {name} is unknown")
+        return self.by_name[name]
+
+    def closed(self, node: Candidate) -> Refusal | None:
+        """Why a node gets nothing new, whatever it is."""
+        return self._first(constraint(self, node) for constraint in _OF_NODE)
+
+    def refusal(self, entry: Entry, node: Candidate) -> Refusal | None:
+        """Why a node may not have a config; None when it may. Call `read_origins` first."""
+        rules = self._about(entry)
+        of_check = (constraint(entry.name, rules, node) for constraint in _OF_CHECK)
+        of_config = (constraint(self, entry, node) for constraint in _OF_CONFIG)
+        return self.closed(node) or self._first(of_check) or self._first(of_config)
+
+    def unfit(self, entry: Entry, node: Candidate) -> bool:
+        """Whether a node may not even keep a config that it has: it declares so, or a rule says so."""
+        return not self.is_plain and node.id not in self._fit(entry.name, self._about(entry))
+
+    def takers(self) -> frozenset[int]:
+        """The nodes that may be given something, of all kinds: steady if any is."""
+        return (self._steady or self._all).difference(self.kept)
+
+    def peak(self) -> float:
+        """The highest load of the nodes that may be given work; 0 when there is none."""
+        return max(map(self._pool.load, self._all), default=0.0)
+
+    # What there is to say of a config.
+
+    def read_origins(self, entries: Iterable[Entry]) -> None:
+        """Let configs that exist know their origins, where a rule is about these."""
+        if any(rule.source_pattern != "*" for rule in self._rules):
+            by_id = {entry.id: entry for entry in entries if entry.id and not entry.sent_as}
+            origins = Origin.objects.filter(config_id__in=by_id).values_list("config_id", "source", "key")
+            for config_id, source, key in origins:
+                by_id[config_id].sent_as.append(f"{source}:{key}")
+
+    def may_run(self, entry: Entry) -> frozenset[int] | None:
+        """The nodes that may have a config, however many they have; None: all among which configs move."""
+        if self.is_plain and entry.pin is None:
+            return None
+        rules, pin = self._about(entry), entry.pin
+        key = (entry.name, tuple(rule.pk for rule in rules), pin and (pin.kind, pin.aim, pin.waits))
+        if key not in self._sets:
+            fit = {id_: node for id_, node in self._fit(entry.name, rules).items() if id_ in self._all}
+            self._sets[key] = self._one(self._preferred(fit, pin))
+        return self._sets[key]
+
+    def among(self, entry: Entry) -> frozenset[int] | None:
+        """Of `may_run` those that have no more of its kind than rules allow."""
+        chosen = self.may_run(entry)
+        limits = self._limits(entry)
+        if chosen is None or not limits:
+            return chosen
+        key = (chosen, *(rule.pk for rule in limits))
+        if key not in self._spared:
+            spared = (id_ for id_ in chosen if not any(self._has_most(rule, id_) for rule in limits))
+            self._spared[key] = self._one(spared)
+        return self._spared[key]
+
+    def able(self, entry: Entry) -> list[Candidate]:
+        """The nodes that may have a config and have room, as it was when first asked, without those that come and go."""
+        among = self.among(entry)
+        if among not in self._able:
+            able = self._steady if among is None else among & self._steady
+            self._able[among] = [node for node in self.nodes if node.id in able and self._pool.has_room(node.id)]
+        return self._able[among] or self._without_pin(entry, self.able) or []
+
+    def has_place(self, entry: Entry) -> bool:
+        """Whether some node may have a config and has room."""
+        among = self.among(entry)
+        if among not in self._has_place:
+            self._has_place[among] = any(map(self._pool.has_room, self._all if among is None else among))
+        return self._has_place[among] or bool(self._without_pin(entry, self.has_place))
+
+    def choose(self, entry: Entry, *, elsewhere: bool = False, fall_back: bool = True) -> int | None:
+        """The node that gets a config: the one near to it if it may, else the least loaded. None: nobody may, or has room.
+
+        elsewhere: not the node that has it. fall_back: where its pin aims at has no room, another.
+        """
+        node = self._choose(entry, elsewhere)
+        if node is None and fall_back:
+            node = self._without_pin(entry, lambda entry: self._choose(entry, elsewhere))
+        return node
+
+    def take(self, entry: Entry, node: int) -> None:
+        """Count a config as the node's."""
+        self._count(entry, node, 1)
+
+    def give_up(self, entry: Entry) -> None:
+        """Count a config as its owner's no more."""
+        self._count(entry, entry.owner or 0, -1)
+
+    def _first(self, found: Iterable[Refusal | None]) -> Refusal | None:
+        return next((why for why in found if why is not None and why.reason not in self.asker.despite), None)
+
+    def _about(self, entry: Entry) -> tuple[Rule, ...]:
+        key = (entry.name, *entry.sent_as)
+        if key not in self._concerns:
+            self._concerns[key] = tuple(rule for rule in self._rules if rule.covers(entry.name, entry.sent_as))
+        return self._concerns[key]
+
+    def _limits(self, entry: Entry) -> list[Rule]:
+        return [rule for rule in self._about(entry) if rule.max_per_node] if self._rules else []
+
+    def _fit(self, check: str, rules: tuple[Rule, ...]) -> dict[int, Candidate]:
+        """The nodes of which nothing in _OF_CHECK refuses a check."""
+        key = check, tuple(rule.pk for rule in rules)
+        if key not in self._unrefused:
+            self._unrefused[key] = {
+                node.id: node for node in self.nodes if not any(refuses(check, rules, node) for refuses in _OF_CHECK)
+            }
+        return self._unrefused[key]
+
+    def _one(self, nodes: Iterable[int]) -> frozenset[int]:
+        found = frozenset(nodes)
+        return self._same.setdefault(found, found)
+
+    def _preferred(self, fit: Mapping[int, Candidate], pin: Pin | None) -> Iterable[int]:
+        if pin is not None:
+            aimed = self._aimed(fit, pin)
+            if aimed or pin.waits:
+                return aimed
+        runners = [node.id for node in fit.values() if node.is_runner] if self.has_runners else []
+        return runners or fit
+
+    def _aimed(self, fit: Mapping[int, Candidate], pin: Pin) -> list[int]:
+        if pin.kind == Pin.Kind.NODE:
+            node = self.by_name.get(pin.aim)
+            return [node.id] if node is not None and node.id in fit else []
+        return [node.id for node in fit.values() if pin.matches(node.name, node.labels)]
+
+    def _without_pin(self, entry: Entry, ask: Callable[[Entry], T]) -> T | None:
+        """What there is for a config where its pin does not insist."""
+        if entry.pin is None or entry.pin.waits:
+            return None
+        pin, entry.pin = entry.pin, None
+        answer = ask(entry)
+        entry.pin = pin
+        return answer
+
+    def _choose(self, entry: Entry, elsewhere: bool) -> int | None:
+        cost = self._map.means.of(entry.name) if entry.cost is None else entry.cost
+        among = self._steady_of(entry, elsewhere=elsewhere)
+        best = [[name, round(load, 4)] for name, load in self._pool.best(among)]
+        entry.why = {"cost": round(cost, 6), "of": len(self._pool if among is None else among), "best": best}
+        node = self._pool.place(cost, entry.near, among)
+        if node is not None:
+            self.take(entry, node)
+        return node
+
+    def _steady_of(self, entry: Entry, *, elsewhere: bool = False) -> frozenset[int] | None:
+        """Those that may have it, and of these the steady ones, if there are any; None: all."""
+        among = self.among(entry)
+        if elsewhere:
+            among = (self._all if among is None else among) - {entry.owner or 0}
+        if len(self._steady) == len(self._all):
+            return among
+        if among not in self._steadiest:
+            able = self._all if among is None else among
+            self._steadiest[among] = able & self._steady or able
+        return self._steadiest[among]
+
+    # What nodes have, with what was chosen since.
+
+    @cached_property
+    def _pool(self) -> Pool[int]:
+        nodes = [self.by_id[id_] for id_ in self._all]
+        return Pool(
+            {node.id: node.name for node in nodes},
+            self._map.needed,
+            self._ceiling,
+            counts=self._map.held,
+            workers={node.id: node.capacity for node in nodes},
+            limits={node.id: node.limit for node in nodes if node.limit is not None},
+        )
+
+    @cached_property
+    def held(self) -> Counter[int]:
+        return Counter(self._map.held)
+
+    @cached_property
+    def _of_rules(self) -> dict[int, Counter[int]]:
+        return _counts([rule for rule in self._rules if rule.max_per_node])
+
+    def _count(self, entry: Entry, node: int, more: int) -> None:
+        self.held[node] += more
+        for rule in self._limits(entry):
+            had_most = self._has_most(rule, node)
+            self._of_rules[rule.pk][node] += more
+            if self._has_most(rule, node) != had_most:
+                self._spared.clear()
+
+    def _has_most(self, rule: Rule, node: int) -> bool:
+        return self._of_rules[rule.pk][node] >= (rule.max_per_node or math.inf)
+
+
+# The constraints. Each says why not, or None.
+
+
+def _warmup(snapshot: Snapshot, node: Candidate) -> Refusal | None:
+    return Refusal(Reason.WARMUP) if snapshot.is_cold else None
+
+
+def _intake(snapshot: Snapshot, node: Candidate) -> Refusal | None:
+    return None if node.intake in OPEN else Refusal(Reason[node.intake.upper()])
+
+
+def _silence(snapshot: Snapshot, node: Candidate) -> Refusal | None:
+    if node.signal in snapshot.asker.signals:
+        return None
+    patience = conf.NODE_EXPIRATION_TIMEOUT / (1 if "silent" in snapshot.asker.signals else 2)
+    return Refusal(Reason.SILENT, {"time": f"{patience.total_seconds():g} s"})
+
+
+def _declared(check: str, rules: Sequence[Rule], node: Candidate) -> Refusal | None:
+    said = parse(node.declared)
+    if said.admits(check):
+        return None
+    if said.include and check not in said.include:
+        return Refusal(Reason.NOT_INCLUDED, {"checks": listed(said.include)})
+    return Refusal(Reason.EXCLUDED, {"check": check})
+
+
+def _group(check: str, rules: Sequence[Rule], node: Candidate) -> Refusal | None:
+    if not conf.RUNNER_GROUPS:
+        return None
+    mine, wanted = parse(node.declared).group, conf.RUNNER_GROUPS.get(check, "")
+    if mine and mine not in conf.RUNNER_GROUPS.values():
+        return Refusal(Reason.UNKNOWN_GROUP, {"group": mine})
+    if mine == wanted:
+        return None
+    reason = Reason.OTHER_GROUP if wanted else Reason.NOT_CLAIMED
+    return Refusal(reason, {"check": check, "group": wanted or mine})
+
+
+def _labels(check: str, rules: Sequence[Rule], node: Candidate) -> Refusal | None:
+    for rule in rules:
+        for label, value in (rule.required or {}).items():
+            if node.labels.get(label) != value:
+                return Refusal(Reason.REQUIRED, {"rule": rule.name, "label": f"{label}={value}"})
+        for label, value in (rule.forbidden or {}).items():
+            if node.labels.get(label) == value:
+                return Refusal(Reason.FORBIDDEN, {"rule": rule.name, "label": f"{label}={value}"})
+    return None
+
+
+def _kept_for(snapshot: Snapshot, entry: Entry, node: Candidate) -> Refusal | None:
+    kept = snapshot.kept.get(node.id)
+    if kept is None or kept.id == entry.id or (snapshot.asker.shares_kept and snapshot.is_all_kept):
+        return None
+    return Refusal(Reason.KEPT, {"config": kept.name, "why": kept.why})
+
+
+def _rule_full(snapshot: Snapshot, entry: Entry, node: Candidate) -> Refusal | None:
+    for rule in snapshot._limits(entry):
+        if snapshot._has_most(rule, node.id):
+            return Refusal(Reason.RULE_FULL, {"rule": rule.name, "most": rule.max_per_node})
+    return None
+
+
+def _pinned(snapshot: Snapshot, entry: Entry, node: Candidate) -> Refusal | None:
+    """A pin that leads nowhere and does not wait binds only persons: it will lead somewhere again."""
+    pin = entry.pin
+    if pin is None or pin.matches(node.name, node.labels):
+        return None
+    # It aims at all of these or at none.
+    one = next(map(snapshot.by_id.__getitem__, snapshot.may_run(entry) or ()), None)
+    leads = one is not None and pin.matches(one.name, one.labels)
+    return Refusal(Reason.PINNED, {"pin": pin}) if leads or pin.waits or snapshot.asker is ORDER else None
+
+
+def _runners_first(snapshot: Snapshot, entry: Entry, node: Candidate) -> Refusal | None:
+    may_run = snapshot.may_run(entry)
+    return Refusal(Reason.RUNNERS_FIRST) if may_run is not None and node.id not in may_run else None
+
+
+def _flapping(snapshot: Snapshot, entry: Entry, node: Candidate) -> Refusal | None:
+    if node.intake != "flapping":
+        return None
+    steady = snapshot._steady_of(entry)
+    return Refusal(Reason.FLAPPING) if steady is not None and node.id not in steady else None
+
+
+def _full(snapshot: Snapshot, entry: Entry, node: Candidate) -> Refusal | None:
+    if node.limit is None or snapshot.held[node.id] < node.limit:
+        return None
+    return Refusal(Reason.FULL, {"most": numbered(node.limit, "config")})
+
+
+_OF_NODE: Sequence[Callable[[Snapshot, Candidate], Refusal | None]] = (_warmup, _intake, _silence)
+_OF_CHECK: Sequence[Callable[[str, Sequence[Rule], Candidate], Refusal | None]] = (_declared, _group, _labels)
+_OF_CONFIG: Sequence[Callable[[Snapshot, Entry, Candidate], Refusal | None]] = (
+    _kept_for, _rule_full, _pinned, _runners_first, _flapping, _full,
+)  # fmt: skip
+
+
+def _counts(rules: Sequence[Rule]) -> dict[int, Counter[int]]:
+    """How many of the configs that each rule is about each node has: {rule's id: {node's id: number}}."""
+    found: dict[int, Counter[int]] = {rule.pk: Counter() for rule in rules}
+    by_check = [rule for rule in rules if rule.source_pattern == "*"]
+    for name, node, number in _held_by_check(by_check) if by_check else ():
+        for rule in by_check:
+            if rule.covers(name, ()):
+                found[rule.pk][node] += number
+    by_origin = [rule for rule in rules if rule.source_pattern != "*"]
+    # Several origins may send one config.
+    owners: dict[int, dict[int, int]] = {rule.pk: {} for rule in by_origin}
+    for config, node, name, origin in _held_by_origin(by_origin) if by_origin else ():
+        for rule in by_origin:
+            if rule.covers(name, (origin,)):
+                owners[rule.pk][config] = node
+    return found | {rule: Counter(nodes.values()) for rule, nodes in owners.items()}
+
+
+# PostgreSQL sorts out most, Python what it can't say.
+def _prefix(pattern: str) -> str:
+    return re.split(r"[*?\[]", pattern, maxsplit=1)[0]
+
+
+def _held_by_check(rules: Sequence[Rule]) -> Iterable[tuple[str, int, int]]:
+    """Checks that these rules may be about, who has them, and how many configs of them."""
+    some = reduce(or_, (Q(config__name__startswith=_prefix(rule.check_pattern)) for rule in rules))
+    counted = Assignment.objects.filter(some).values_list("config__name", "node_id").annotate(Count("pk"))
+    return counted.order_by()
+
+
+def _held_by_origin(rules: Sequence[Rule]) -> Iterable[tuple[int, int, str, str]]:
+    """Configs that these rules may be about, with their owners, checks and each of their origins."""
+    some = reduce(
+        or_,
+        (
+            Q(config__name__startswith=_prefix(rule.check_pattern), sent__startswith=_prefix(rule.source_pattern))
+            for rule in rules
+        ),
+    )
+    sent = Concat("config__origins__source", Value(":"), "config__origins__key", output_field=TextField())
+    held = Assignment.objects.annotate(sent=sent).filter(some)
+    return held.values_list("config_id", "node_id", "config__name", "sent")

@@ -1,0 +1,73 @@
+"""How the reasons of moves are told: one row of a table for each."""
+
+import enum
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from checks.models import Move
+
+
+class Tale(enum.Enum):
+    """With what the moves of a reason are told as one story, and whom it is about."""
+
+    OWN = enum.auto()  # other moves of the same reason, by the same person
+    NODES = enum.auto()  # the nodes of a pool that come and go
+    DRAIN = enum.auto()  # the drain of a node
+    SENT = enum.auto()  # what sources sent
+
+
+class Words(NamedTuple):
+    """How a reason is told. Sentences may name {to}, {source} and {actor}.
+
+    colour: one of the palette's, which no other reason has. title: of a story of its own. placed: why a config is on its
+    node. lost: why it has none. dangles: a config that it takes from its node should have another. counted: what becomes
+    of a check, in a story of what sources sent.
+    """
+
+    colour: str
+    title: str
+    placed: str = ""
+    lost: str = ""
+    dangles: bool = False
+    tale: Tale = Tale.OWN
+    counted: str = ""
+
+
+_REASON = Move.Reason
+_OF_REASON: Mapping[str, Words] = {
+    _REASON.SCHEDULED: Words("blue", "Placed", "It was placed on {to} when it came", tale=Tale.SENT, counted="new"),
+    _REASON.CHANGED: Words("sky", "Changed", "It was placed on {to} when it changed", tale=Tale.SENT, counted="changed"),
+    _REASON.UNSCHEDULED: Words("slate", "Removed", tale=Tale.SENT, counted="gone"),
+    _REASON.EXPIRED: Words("red", "Expired", lost="{source} expired", dangles=True, tale=Tale.NODES),
+    _REASON.REDISPATCHED: Words(
+        "orange", "Dangling checks given to nodes", "It went to {to}, since nobody ran it"
+    ),
+    _REASON.OPERATOR: Words("purple", "Reassigned", "{actor} gave it to {to}"),
+    _REASON.REBALANCED: Words("green", "Rebalance", "A rebalance moved it from {source} to {to}"),
+    _REASON.ISOLATED: Words(
+        "teal", "Isolated", "It moved to {to}, since {source} was to run an isolated config alone"
+    ),
+    _REASON.QUARANTINED: Words(
+        "maroon", "Quarantined", "It moved to {to}, since {source} was to run a quarantined config alone"
+    ),
+    _REASON.DRAINED: Words("lime", "Drained", "It moved to {to}, since {source} was drained", tale=Tale.DRAIN),
+    _REASON.LEFT: Words("rose", "Left", "It moved to {to}, since {source} said that it leaves", tale=Tale.NODES),
+    _REASON.INELIGIBLE: Words(
+        "ochre", "Moved to where the rules allow them", "It moved to {to}, since {source} might not run it any more",
+        "{source} might not run it any more", dangles=True,
+    ),
+    _REASON.PINNED: Words(
+        "violet", "Pinned", "It moved to {to} by its pin", "its pin took it away from {source}", dangles=True
+    ),
+    _REASON.PAUSED: Words("brown", "Paused", lost="{source} ran it before"),
+    _REASON.RESUMED: Words("yellow", "Resumed", "It went to {to} when its pause ended"),
+    _REASON.NOT_RUNNING: Words("crimson", "Not running", "It moved to {to}, since {source} did not run it"),
+    _REASON.UNDONE: Words("pink", "Undone", "{actor} moved it back to {to}"),
+}  # fmt: skip
+# Of a release that knows more reasons: its rows stay when it is rolled back.
+_UNKNOWN = Words("grey", "", "It went to {to}")
+
+
+def words(reason: str) -> Words:
+    """How a reason is told, also one that this release does not know."""
+    return _OF_REASON.get(reason) or _UNKNOWN._replace(title=reason.capitalize())

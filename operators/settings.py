@@ -1,0 +1,160 @@
+"""Django's settings for what people see: the operators' port has them, and every process but the agents' web server."""
+
+from datetime import timedelta
+from pathlib import Path
+
+from csp.constants import NONCE
+from django.templatetags.static import static
+
+from clusteragent.lib import conf
+
+ALLOWED_HOSTS = list(conf.ADMIN_HOSTS)
+APPEND_SLASH = True
+# Before the apps that both ports have.
+APPS = [
+    "unfold",
+    "unfold.contrib.filters",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "django_filters",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "knox",
+]
+MIDDLEWARE = [
+    "csp.middleware.CSPMiddleware",
+    "operators.middleware.Headers",
+    "clusteragent.views.HealthFirst",
+    "django.middleware.security.SecurityMiddleware",
+    "operators.middleware.KnownHosts",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "operators.login.Sessions",
+    "operators.pages.now.Changes",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [Path(__file__).parent.parent / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+STATIC_URL = "static/"
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
+WHITENOISE_USE_FINDERS = True
+WHITENOISE_ALLOW_ALL_ORIGINS = False
+
+LOGIN_URL = "admin:login"
+LOGIN_REDIRECT_URL = "admin:index"
+AUTHENTICATION_BACKENDS = ["operators.login.Backend"]
+PASSWORD_HASHERS = ["operators.hashing.PatientHasher"]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
+]
+# No longer than a session lasts; `operators.login` ends those whose operator does nothing.
+SESSION_COOKIE_AGE = int(conf.SESSION_AGE.total_seconds())
+# By these names a browser takes them from this host alone, over TLS.
+SESSION_COOKIE_NAME = "__Host-session"
+CSRF_COOKIE_NAME = "__Host-csrf"
+CSRF_FAILURE_VIEW = "operators.errors.csrf_failure"
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = True
+SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
+# Messages may name what only some may see: not in a cookie.
+MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_HSTS_SECONDS = int(conf.HSTS_AGE.total_seconds())
+SECURE_REFERRER_POLICY = "same-origin"
+SILENCED_SYSTEM_CHECKS = [
+    # Other names of the domain, and lists of browsers, are its owner's.
+    "security.W005",
+    "security.W021",
+    # No port of ours is without TLS, so there is nothing to redirect from.
+    "security.W008",
+]
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": ["'none'"],
+        # unfold's pages are written for Alpine.js, which makes functions of their attributes.
+        "script-src": ["'self'", "'unsafe-eval'", NONCE],
+        "style-src": ["'self'"],
+        # Attributes alone: Alpine.js and Swagger's page set widths by them.
+        "style-src-attr": ["'unsafe-inline'"],
+        "img-src": ["'self'", "data:"],
+        "font-src": ["'self'"],
+        "connect-src": ["'self'"],
+        "form-action": ["'self'"],
+        "base-uri": ["'none'"],
+        "object-src": ["'none'"],
+        "frame-ancestors": ["'none'"],
+    }
+}
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [],
+    "DEFAULT_PERMISSION_CLASSES": [],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "UNAUTHENTICATED_USER": None,
+    "COMPACT_JSON": True,
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+}
+# Of operators' tokens; those of node agents are options.
+REST_KNOX = {"AUTH_HEADER_PREFIX": "Bearer", "TOKEN_TTL": timedelta(days=90)}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Cluster agent: operators' API",
+    "VERSION": "1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SCHEMA_PATH_PREFIX": "/api/operator/v1",
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "ENUM_NAME_OVERRIDES": {
+        "ConfigStateEnum": "operators.api.serializers.STATES",
+        "NodeStateEnum": "operators.api.serializers.NODE_STATES",
+        "MoveReasonEnum": "checks.models.Move.Reason",
+        "IsolationReasonEnum": "checks.models.orders.Isolation.Reason",
+    },
+    # No validator of another host is asked about the schema.
+    "SWAGGER_UI_SETTINGS": {"deepLinking": True, "validatorUrl": None},
+}
+
+UNFOLD = {
+    "SITE_TITLE": "Cluster agent",
+    "SITE_HEADER": "Cluster agent",
+    "SITE_SUBHEADER": "All times are UTC",
+    "SITE_SYMBOL": "hub",
+    "SITE_FAVICONS": [
+        {"rel": "icon", "type": "image/svg+xml", "href": lambda _: static("clusteragent/icon.svg")},
+    ],
+    "SCRIPTS": [lambda _: static("clusteragent/htmx.js")],
+    "STYLES": [lambda _: static("clusteragent/colors.css"), lambda _: static("clusteragent/admin.css")],
+    "SITE_URL": None,
+    "SHOW_HISTORY": False,
+    "GLOBAL_CALLBACK": "operators.pages.now.every_page",
+    "DASHBOARD_CALLBACK": "operators.pages.now.first_page",
+    "SIDEBAR": {"navigation": "operators.pages.base.navigation"},
+}

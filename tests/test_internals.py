@@ -1,0 +1,312 @@
+"""Internals of libraries that we use: what `docs/internals.md` lists is still as we need it, and nothing else is used."""
+
+import ast
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from xmlrpc.client import Transport
+
+import psycopg
+import pytest
+import yaml
+from django.contrib import admin
+from django.contrib.admin.views import main
+from django.core import signals
+from django.core.handlers.wsgi import WSGIHandler
+from django.db import close_old_connections, connection, connections, models, reset_queries, transaction
+from django.db.backends.postgresql import base as plain
+from django.db.migrations.executor import MigrationExecutor
+from django.db.models.fields.related_lookups import RelatedIn
+from django.db.models.lookups import In
+from django.http import HttpResponse
+from django.test import RequestFactory
+from django.utils.log import log_response
+from django_q.brokers import orm
+from django_q.conf import Conf
+from django_q.signing import SignedPackage
+from knox.auth import TokenAuthentication
+from rest_framework.exceptions import AuthenticationFailed
+from supervisor.xmlrpc import SupervisorTransport
+from unfold.views import ChangeList
+
+from checks.models import Assignment, Config
+from checks.wire import goyaml
+from clusteragent.front import Handler
+from clusteragent.lib import database
+from clusteragent.lib.database import base, online
+from clusteragent.worker import Broker
+from nodes.models import Node
+from operators.admin import base as ours
+
+HERE = Path(__file__).parent
+ROOMS = ("clusteragent", "operators", "nodes", "checks", "simulation")
+NOT_CODE = {"tests", "migrations"}
+LISTED = re.compile(r"^\| ([\w-]+: .+?) \|", re.MULTILINE)
+# Documented, whatever their names; and of named tuples and enums.
+PUBLIC = {"_meta", "_state", "_base_manager", "_default_manager", "_replace", "_asdict", "_fields", "_exit"}
+
+TESTS: dict[str, Callable[..., Any]] = {}
+
+
+def of(internal: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The test of a row of the list."""
+
+    def note(test: Callable[..., Any]) -> Callable[..., Any]:
+        TESTS[internal] = test
+        return test
+
+    return note
+
+
+def takes_what_the_original_takes(override: Any, original: Any) -> bool:
+    """Whether each call of the original may be one of ours."""
+    have, want = (inspect.signature(one).parameters for one in (override, original))
+    takes_any = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in have.values())
+    return list(have) == list(want) or (takes_any and set(have) - {"kwargs", "_"} <= set(want))
+
+
+def assigned(method: Any) -> set[str]:
+    """The attributes of itself that a method sets."""
+    return set(re.findall(r"self\.(\w+)(?: = |, self\.)", inspect.getsource(method).replace(" = self.", " = ,self.")))
+
+
+def test_the_list_and_the_tests_are_the_same() -> None:
+    rows = LISTED.findall((HERE.parent / "docs" / "internals.md").read_text())
+    assert rows
+    assert [row.replace("`", "") for row in rows] == list(TESTS)
+
+
+def private_names() -> Iterator[tuple[str, str]]:
+    """Each private attribute that is none of our own, with where it is."""
+    files = [file for room in ROOMS for file in (HERE.parent / room).rglob("*.py")]
+    code = {file: list(ast.walk(ast.parse(file.read_text()))) for file in files if not NOT_CODE & set(file.parts)}
+    own = PUBLIC | {name for nodes in code.values() for node in nodes if (name := _defined(node))}
+    for file, nodes in code.items():
+        for node in nodes:
+            if isinstance(node, ast.Attribute) and re.match(r"_[a-z]", node.attr) and node.attr not in own:
+                yield node.attr, f"{file.relative_to(HERE.parent)}:{node.lineno}"
+
+
+def _defined(node: ast.AST) -> str:
+    """The name that this gives to something of the module, of a class or of an object."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return node.name
+    if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+        return node.id
+    is_of_self = isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self"
+    return node.attr if is_of_self and isinstance(node.ctx, ast.Store) else ""
+
+
+def test_no_other_private_name_is_used() -> None:
+    listed = (HERE.parent / "docs" / "internals.md").read_text()
+    assert not [(name, place) for name, place in private_names() if f"{name}`" not in listed]
+
+
+@of("psycopg: Connection.wait")
+@pytest.mark.django_db
+def test_every_statement_waits_by_our_method(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert takes_what_the_original_takes(base.Connection.wait, psycopg.Connection.wait)
+    waited: list[float | None] = []
+    wait = psycopg.Connection.wait
+
+    def noted(self: Any, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+        waited.append(timeout)
+        return wait(self, gen, interval, timeout)
+
+    monkeypatch.setattr(psycopg.Connection, "wait", noted)
+    with database.limited(5), connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+        cursor.execute("SELECT %s", [1])
+        with transaction.atomic():
+            pass
+    assert len(waited) >= 4
+    assert all(timeout is not None and 4 < timeout <= 5 for timeout in waited)
+
+
+@of("Django: DatabaseWrapper.get_new_connection")
+@pytest.mark.django_db(transaction=True)
+def test_a_connection_of_ours_is_one_of_django_s() -> None:
+    original = plain.DatabaseWrapper.get_new_connection
+    assert takes_what_the_original_takes(base.DatabaseWrapper.get_new_connection, original)
+    source = inspect.getsource(original.__wrapped__ if hasattr(original, "__wrapped__") else original)
+    # What it sets, of itself and of the connection; the rest is for psycopg 2.
+    assert set(re.findall(r"(?:self|connection)\.(\w+) = ", source)) == {"isolation_level"}
+    theirs = plain.DatabaseWrapper(connection.settings_dict)
+    theirs.connect()
+    connection.ensure_connection()
+    try:
+        for read in (
+            lambda one: one.connection.cursor_factory,
+            lambda one: one.connection.autocommit,
+            lambda one: one.isolation_level,
+            lambda one: type(one.connection.adapters),
+            lambda one: one.connection.info.timezone,
+        ):
+            assert read(theirs) == read(connection)
+    finally:
+        theirs.close()
+
+
+@of("Django: DatabaseWrapper.get_connection_params")
+@pytest.mark.django_db
+def test_sessions_of_our_own_connect_as_django_does() -> None:
+    parameters = connection.get_connection_params()
+    with psycopg.connect(**parameters) as session, connection.cursor() as cursor:
+        names = ("database", "user", "statement_timeout", "clusteragent.mark")
+        asked = "SELECT current_database(), current_user, " + ", ".join(
+            f"current_setting('{one}')" for one in names[2:]
+        )
+        cursor.execute(asked)
+        assert session.execute(asked).fetchone() == cursor.fetchone()
+
+
+@of("Django: del connections[alias]")
+@pytest.mark.django_db(transaction=True)
+def test_what_was_left_within_an_atomic_block_is_forgotten() -> None:
+    connection.ensure_connection()
+    left = connections["default"]
+    transaction.atomic().__enter__()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    database.leave_clean()
+    assert connections["default"] is not left
+    assert not connection.in_atomic_block
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+        assert cursor.fetchone() == (1,)
+
+
+@of("Django: close_old_connections, reset_queries")
+def test_what_looks_at_connections_around_each_call_is_what_we_take_away() -> None:
+    for signal, receivers in (
+        (signals.request_started, {close_old_connections, reset_queries}),
+        (signals.request_finished, {close_old_connections}),
+    ):
+        found = [one for one in receivers if signal.disconnect(one)]
+        for one in found:
+            signal.connect(one)
+        assert set(found) == receivers
+
+
+@of("Django: MigrationExecutor.migration_plan")
+@pytest.mark.django_db
+def test_a_plan_names_what_is_missing() -> None:
+    executor = MigrationExecutor(connection)
+    assert executor.migration_plan(executor.loader.graph.leaf_nodes()) == []
+    executor.loader.applied_migrations = {}
+    plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    assert {"nodes", "checks"} <= {migration.app_label for migration, backwards in plan if not backwards}
+
+
+@of("Django: In, RelatedIn")
+@pytest.mark.django_db
+def test_many_values_are_one_array() -> None:
+    for lookup, field in ((In, models.Field), (RelatedIn, models.ForeignObject)):
+        assert field.get_lookups()["in"] is not lookup
+        assert issubclass(field.get_lookups()["in"], lookup)
+        assert takes_what_the_original_takes(field.get_lookups()["in"].as_sql, lookup.as_sql)
+    for rows in (Config.objects.filter(pk__in=range(50)), Assignment.objects.filter(config__in=list(range(50)))):
+        statement, values = rows.query.sql_with_params()
+        assert "= ANY(%s::bigint[])" in statement
+        assert len(values) == 1
+        assert not list(rows)
+
+
+@of("Django: AddIndexConcurrently.database_forwards")
+def test_an_index_is_built_by_what_we_override() -> None:
+    original = online.AddIndexConcurrently.database_forwards
+    assert takes_what_the_original_takes(online.AddIndexOnline.database_forwards, original)
+    assert "concurrently=True" in inspect.getsource(original)
+
+
+@of("Django: ChangeList.get_results")
+def test_a_list_sets_all_that_django_s_own_sets() -> None:
+    assert takes_what_the_original_takes(ours.Peeking.get_results, main.ChangeList.get_results)
+    wanted = assigned(main.ChangeList.get_results)
+    assert {"result_list", "multi_page"} <= wanted
+    assert wanted <= assigned(ours.Peeking.get_results)
+
+
+@of("Django: ChangeList.get_filters, get_ordering_field")
+@pytest.mark.django_db
+def test_filters_tell_what_no_filter_took(admin_user: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("get_filters", "get_ordering_field"):
+        assert takes_what_the_original_takes(getattr(ours.Declared, name), getattr(main.ChangeList, name))
+    request = RequestFactory().get("/", {"name": "ash"})
+    request.user = admin_user
+    monkeypatch.setattr(ours.Declared, "get_filters", main.ChangeList.get_filters)
+    changes = admin.site._registry[Node].get_changelist_instance(request)
+    found = changes.get_filters(request)
+    assert len(found) == 5
+    assert set(found[2]) == {"name"}
+
+
+@of("Django: ModelAdmin._changeform_view, _delete_view")
+def test_a_form_is_the_same_without_its_transaction() -> None:
+    for name in ("changeform_view", "delete_view"):
+        original = getattr(admin.ModelAdmin, name)
+        private = getattr(admin.ModelAdmin, f"_{name}")
+        assert takes_what_the_original_takes(getattr(ours.WithoutTransaction, name), original)
+        assert len(inspect.signature(private).parameters) == len(inspect.signature(original).parameters)
+        assert f"return self._{name}(" in inspect.getsource(original)
+
+
+@of("Django: HttpResponse._has_been_logged")
+def test_what_was_logged_is_not_logged_again(caplog: pytest.LogCaptureFixture) -> None:
+    fresh, logged = HttpResponse(status=400), HttpResponse(status=400)
+    logged._has_been_logged = True  # type: ignore[attr-defined]
+    for response in (fresh, logged):
+        log_response("refused", response=response, request=RequestFactory().get("/"))
+    assert caplog.messages.count("refused") <= 1
+    assert "_has_been_logged" in inspect.getsource(log_response)
+
+
+@of("Django: WSGIHandler.get_response")
+def test_the_handler_returns_django_s_response(settings: Any) -> None:
+    assert takes_what_the_original_takes(Handler.get_response, WSGIHandler.get_response)
+    settings.MIDDLEWARE = []
+    environ = RequestFactory()._base_environ(PATH_INFO="/healthz")
+    response = Handler()(environ, lambda *_: None)
+    assert isinstance(response, HttpResponse)
+    assert environ["clusteragent.request"].path == "/healthz"
+
+
+@of("django-q2: orm.ORM, SignedPackage, Conf.RETRY")
+def test_a_worker_s_tasks_come_by_our_broker() -> None:
+    for name in ("get_connection", "dequeue"):
+        assert takes_what_the_original_takes(getattr(Broker, name), getattr(orm.ORM, name))
+    assert "get_connection(" in inspect.getsource(orm.ORM.dequeue)
+    assert SignedPackage.loads(SignedPackage.dumps({"func": "a", "args": (1,)})) == {"func": "a", "args": (1,)}
+    assert isinstance(Conf.RETRY, int)
+
+
+@of("knox: TokenAuthentication.authenticate_credentials")
+@pytest.mark.django_db
+def test_a_token_that_is_none_is_refused_by_what_we_override() -> None:
+    with pytest.raises(AuthenticationFailed):
+        TokenAuthentication().authenticate_credentials(b"x" * 64)
+    assert "self.authenticate_credentials(" in inspect.getsource(TokenAuthentication.authenticate)
+    assert "inactive" in inspect.getsource(TokenAuthentication.validate_user)
+
+
+@of("unfold: ChangeList")
+def test_unfold_s_list_is_django_s() -> None:
+    assert issubclass(ChangeList, main.ChangeList)
+    assert not {"get_results", "get_ordering_field"} & set(vars(ChangeList))
+
+
+@of("supervisor: SupervisorTransport")
+def test_a_process_manager_is_asked_over_a_socket() -> None:
+    assert issubclass(SupervisorTransport, Transport)
+    transport = SupervisorTransport("name", "secret", "unix:///run/socket")
+    assert transport._get_connection().socketfile == "/run/socket"
+
+
+@of("PyYAML: Resolver.resolve, descend_resolver, ascend_resolver")
+def test_a_serializer_asks_our_resolver() -> None:
+    for name in ("resolve", "descend_resolver", "ascend_resolver"):
+        assert callable(getattr(yaml.resolver.BaseResolver, name))
+        assert f"self.{name}(" in inspect.getsource(yaml.serializer.Serializer)
+    assert issubclass(goyaml._Dumper, yaml.resolver.BaseResolver | yaml.serializer.Serializer)
