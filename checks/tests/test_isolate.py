@@ -119,7 +119,7 @@ def test_a_great_company_moves_in_chunks(monkeypatch: pytest.MonkeyPatch):
     revision = ClusterStore.objects.get().revision
     assert isolate(check_id("ash-0"))["is_isolated"] is True
     assert counts() == {"ash": 1, "birch": 6}
-    assert ClusterStore.objects.get().revision == revision + 4
+    assert ClusterStore.objects.get().revision == revision + 3
 
 
 def test_it_holds_until_it_is_released():
