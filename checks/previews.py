@@ -25,8 +25,7 @@ from checks.plans import StalePlan
 from checks.plans.applying import check_fresh
 from clusteragent.lib.shortids import short_id
 from clusteragent.lib.words import numbered
-from nodes.models import Node
-from nodes.models.querysets import UnknownNode
+from nodes.models import Node, UnknownNode
 
 # What a verb says to an order that can't be carried out.
 REFUSALS = (UnknownNode, dispatcher.NotAccepting, dispatcher.NotDispatchable)

@@ -59,6 +59,16 @@ class TestGate:
         assert {move.to for move in moves} == {"fir"}
         assert max(Counter(move.source for move in moves).values()) == 1
 
+    def test_a_node_that_is_nearly_filled_gets_no_trifles(self):
+        held = {}
+        for name in self.crowd:
+            held |= on(name, *[0.1] * 9, *[0.01] * 10)
+        moves = planned(held, *self.crowd, "fir")
+        assert [held[move.digest][1] for move in moves] == [0.1] * 9
+
+    def test_of_equal_configs_the_first_by_name_moves(self):
+        assert routes(planned(on("ash", 0.5, 0.5, 0.5))) == [("ash-0", "birch")]
+
     def test_a_node_that_only_few_can_spare_for_stays_empty(self):
         assert planned(on("ash", 0.5) | on("birch", 0.5), "ash", "birch", "cedar", force=True) == []
 

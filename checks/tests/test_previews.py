@@ -12,8 +12,7 @@ from checks.models import Config, Move, Plan
 from checks.models.orders import Pause, Pin, Rule
 from checks.plans import StalePlan
 from checks.tests.cast import counts, ledger, owners, report, sent, silence
-from nodes.models import Node
-from nodes.models.querysets import UnknownNode
+from nodes.models import Node, UnknownNode
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
 

@@ -8,6 +8,7 @@ from django.db import connection
 from django.db.models import F
 from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
+from structlog.testing import capture_logs
 
 from checks import dispatcher
 from checks.dispatcher import transaction
@@ -15,6 +16,7 @@ from checks.models import Config, Move, Source
 from checks.models.orders import Rule
 from checks.tests.cast import counts, dangling, lead, ledger, owners, report, sent, silence, versions
 from clusteragent.lib import conf
+from nodes.heartbeats import note_heartbeat
 from nodes.models import Hearing, Heartbeat, Node
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
@@ -117,7 +119,7 @@ def test_a_node_that_returns_while_its_configs_dangle_gets_them_back():
     assert dispatcher.redispatch() == []
     assert len(dangling()) == 2
     Node.objects.filter(name="birch").cordon(schedulable=True)
-    assert not Node.objects.heartbeat("ash", last_change=0)
+    assert not note_heartbeat("ash", last_change=0)
     dispatcher.redispatch()
     assert owners() == before
 
@@ -217,14 +219,17 @@ class TestWarmUp:
         dispatcher.run_pass(lead())
         assert Hearing.objects.get().warm_until is not None
 
-    def test_it_ends_even_when_nothing_dangles(self):
+    def test_it_ends_once_even_when_nothing_dangles(self):
         self.read_sources()
         report("ash")
         term = lead()
         dispatcher.run_pass(term)
         self.elapse()
-        dispatcher.run_pass(term)
+        with capture_logs() as logs:
+            for _ in range(2):
+                dispatcher.run_pass(term)
         assert not Hearing.objects.get().warmup
+        assert [line["event"] for line in logs] == ["warmup_ended"]
 
     def test_no_view_ends_it_by_looking_at_a_clock(self):
         self.read_sources()
@@ -232,7 +237,7 @@ class TestWarmUp:
         schedule(1)
         dispatcher.run_pass(lead())
         self.elapse()
-        assert Node.objects.heartbeat("ash", last_change=12345)
+        assert note_heartbeat("ash", last_change=12345)
 
     def test_an_operator_can_not_assign_before_it_is_over(self):
         self.read_sources()

@@ -6,7 +6,7 @@ from checks import dispatcher
 from checks.models import Config
 from checks.wire.scrub import scrub
 from clusteragent.lib.words import numbered
-from nodes.models.querysets import UnknownNode
+from nodes.models import UnknownNode
 
 
 class Command(BaseCommand):
