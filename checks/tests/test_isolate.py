@@ -8,10 +8,11 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 
 from checks import dispatcher, plans
-from checks.dispatcher import costs, isolation, transaction
+from checks.dispatcher import costs, transaction
 from checks.dispatcher.costs import Measured
 from checks.models import ClusterStore, Config, Instance
 from checks.models.orders import Isolation
+from checks.plans import isolation
 from checks.tests.balance import furnish, settle
 from checks.tests.cast import counts, lead, owners, sent
 from clusteragent.lib import conf

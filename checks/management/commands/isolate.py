@@ -3,8 +3,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from checks.dispatcher import costs, deciding, isolation
+from checks.dispatcher import costs, deciding
 from checks.management import steering
+from checks.plans import isolation
 
 
 class Command(BaseCommand):
