@@ -8,6 +8,7 @@ from checks.models import ClusterStore, Source
 from nodes.models import Hearing, Memory
 from operators.pages import now
 from operators.pages.shared import Shared
+from operators.tests.cast import make_missing_roles
 
 # A property says what is right, not how fast a busy machine shows it.
 settings.register_profile("unhurried", deadline=None)
@@ -31,6 +32,7 @@ def _rows_of_the_migrations(request: pytest.FixtureRequest) -> None:
         Source.objects.get_or_create(name="file")
         Hearing.objects.get_or_create(pk=1)
         Memory.objects.get_or_create(pk=1)
+        make_missing_roles()
 
 
 @pytest.fixture
