@@ -42,4 +42,4 @@ def warm(db: None) -> None:
 @pytest.fixture(autouse=True)
 def _own_first_page(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the first page said in another test is nobody's answer."""
-    monkeypatch.setattr(now, "_shared", Shared(now._take, 0))
+    monkeypatch.setattr(now, "_shared", Shared(now.snapshot, 0))

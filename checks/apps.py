@@ -7,7 +7,7 @@ class ChecksConfig(AppConfig):
     name = "checks"
 
     def ready(self) -> None:
-        from nodes.models.registration import node_arrived, node_changed
+        from nodes.signals import node_arrived, node_changed
 
         node_arrived.connect(wake_if_dangling, dispatch_uid="checks.wake_if_dangling")
         node_changed.connect(wake, dispatch_uid="checks.wake")

@@ -18,7 +18,7 @@ import structlog
 
 from clusteragent.lib import conf
 from nodes.models import Heartbeat, Node, Runner
-from nodes.models.runnerstats import COUNTS, Answer, CheckStats
+from nodes.models.runners import COUNTS, Answer, CheckStats
 
 # Nodes that are asked at a time, and of them those that may still answer any moment: a runner hangs when it has said nothing
 # for a second. More at once would take each other's processor time, and on a slow machine all would be taken for hanging.

@@ -17,11 +17,12 @@ from clusteragent.lib import conf, database
 from clusteragent.lib.database.together import Together, alone
 from clusteragent.lib.rations import Ration
 from nodes.authentication import AgentToken, AnyToken, BearerToken
-from nodes.models import Heartbeat, Node
+from nodes.goodbyes import note_goodbye
+from nodes.heartbeats import note_heartbeat, note_heartbeats
+from nodes.models import Heartbeat, UnknownNode
 from nodes.models.heartbeats import Report
-from nodes.models.newcomers import TooManyNames
-from nodes.models.querysets import UnknownNode
 from nodes.names import validate_node_name
+from nodes.newcomers import TooManyNames
 from nodes.parsers import BadStatus, read_client_ip, read_goodbye, read_status
 from nodes.writebehind import Behind
 
@@ -147,9 +148,9 @@ _SHORT = 16 * 1024
 _read_long = sync_to_async(read_status, thread_sensitive=False)
 
 # Heartbeats that come at the same moment share a statement: it costs as much as all the rest of a call.
-_heartbeats = Together(Node.objects.heartbeats)
+_heartbeats = Together(note_heartbeats)
 # Nearly all others say what they said before, and need not wait for it.
-_behind = Behind(Node.objects.heartbeats, Heartbeat.objects.last_reports)
+_behind = Behind(note_heartbeats, Heartbeat.objects.last_reports)
 
 
 class Status(PromptView, ClusterChecksView):
@@ -176,7 +177,7 @@ class Status(PromptView, ClusterChecksView):
             _behind.learn(report, beat, mark)
             return beat.is_current(report.last_change)
         # Its row is locked, or its name came twice at once. Whoever waits for that waits alone.
-        return await alone(partial(Node.objects.heartbeat, **report.said()), latest)
+        return await alone(partial(note_heartbeat, **report.said()), latest)
 
 
 class Goodbye(ClusterChecksView):
@@ -186,7 +187,7 @@ class Goodbye(ClusterChecksView):
         validate_node_name(name)
         kind = read_goodbye(request.body)
         try:
-            database.ask(partial(Node.objects.goodbye, name, kind))
+            database.ask(partial(note_goodbye, name, kind))
         except UnknownNode as error:
             return line(str(error), 500)
         return json_answer(b"{}")

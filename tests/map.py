@@ -9,6 +9,7 @@ from django.db.models import Max
 from checks.models import Assignment, Config, Instance
 from checks.wire import options
 from clusteragent.lib.shortids import named_in, short_id
+from nodes.heartbeats import note_heartbeats
 from nodes.models import Heartbeat, Node
 from nodes.models.heartbeats import Beat, Report
 
@@ -45,5 +46,5 @@ def tell(reports: Sequence[Report]) -> list[bool | Exception | None]:
     """Write heartbeats together: whether each node is up to date, or what is wrong with its report."""
     return [
         beat.is_current(report.last_change) if isinstance(beat, Beat) else beat
-        for report, beat in zip(reports, Node.objects.heartbeats(reports), strict=True)
+        for report, beat in zip(reports, note_heartbeats(reports), strict=True)
     ]

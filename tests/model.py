@@ -11,7 +11,7 @@ from checks import balancing
 from checks.dispatcher import NotAccepting, NotDispatchable
 from checks.dispatcher.changes import Sent
 from clusteragent.lib import conf
-from nodes.models.querysets import UnknownNode
+from nodes.models import UnknownNode
 
 Key = tuple[str, str]
 

@@ -46,7 +46,7 @@ def pytest_sessionfinish(exitstatus: int) -> None:
         for process in psutil.Process().children():
             process.terminate()
         for worker in _workers:
-            with suppress(worker.channel.RemoteError, worker.channel.TimeoutError):
+            with suppress(EOFError, worker.channel.RemoteError, worker.channel.TimeoutError):
                 worker.channel.waitclose(PATIENCE)
 
 

@@ -16,6 +16,7 @@ from checks.dispatcher import costs
 from checks.models import Assignment, ClusterStore, Config, Move
 from checks.tests.cast import sent
 from clusteragent.lib import conf
+from nodes.heartbeats import note_heartbeat
 from nodes.models import Node, NodeEvent
 from nodes.tests.fake_runners import serving
 from simulation.agents import Observer, SimulatedNode
@@ -37,7 +38,7 @@ class Fleet(dict[str, SimulatedNode]):
         name, address = f"node-{number}", numbered_address(number)
         self[address] = SimulatedNode(name, Server.at("127.0.0.1:1", TOKEN), Timing(), Observer())
         self[address].is_up = True
-        Node.objects.heartbeat(name, last_change=0, client_ip=address)
+        note_heartbeat(name, last_change=0, client_ip=address)
         return name
 
     def pass_minute(self) -> str:
@@ -48,7 +49,7 @@ class Fleet(dict[str, SimulatedNode]):
             _, wanted = read_configs(f'{{"last_change":{share.version},"configs":[{share.configs}]}}'.encode())
             node._apply(wanted)
             node.running = {key: replace(one, since=one.since - 60) for key, one in node.running.items()}
-            Node.objects.heartbeat(node.name, last_change=share.version, client_ip=address)
+            note_heartbeat(node.name, last_change=share.version, client_ip=address)
         Assignment.objects.update(since=F("since") - MINUTE)
         Move.objects.update(time=F("time") - MINUTE)
         NodeEvent.objects.update(time=F("time") - MINUTE)

@@ -16,6 +16,8 @@ from checks.tests.balance import furnish
 from checks.tests.cast import config, dangling, owners, report, sent, silence
 from checks.tests.operators import superuser
 from clusteragent.lib import conf
+from nodes.hearing import lose_expired
+from nodes.heartbeats import note_heartbeat
 from nodes.models import Hearing, Node, NodeRule
 from tests.test_races import Session
 
@@ -187,10 +189,10 @@ def test_a_node_that_is_back_midway_keeps_the_rest_and_is_told_of_what_it_lost()
     version = Node.objects.get(name="ash").config_version
     silence("ash")
     with transaction.atomic():
-        Node.objects.filter(name="ash").expire()
+        lose_expired(Node.objects.filter(name="ash"))
         node = Node.objects.get(name="ash")
         Assignment.objects.take_away([node.pk], most=2, reason="expired", term=1)
-    assert Node.objects.heartbeat("ash", last_change=version) is False
+    assert note_heartbeat("ash", last_change=version) is False
     assert dispatcher.expire_nodes() == []
     assert {key for key, owner in owners().items() if owner == "ash"} == {"c2", "c3"}
     share = Config.objects.share_of("ash")

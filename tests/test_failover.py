@@ -16,7 +16,7 @@ from psycopg.conninfo import make_conninfo
 from checks import tasks
 from checks.models import ClusterStore, Config
 from clusteragent.lib import conf, postgres
-from nodes.models import Node
+from nodes.heartbeats import note_heartbeat
 from tests.replicas import MANAGE, Cluster, Store, descendants, measured, wait_for
 
 pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True)]
@@ -183,7 +183,7 @@ def test_heartbeats_stay_hot_while_a_second_replica_waits_for_the_lock(cluster: 
     cluster.led()
     names = [f"node-{number}" for number in range(50)]
     for name in names:
-        Node.objects.heartbeat(name, last_change=-1)
+        note_heartbeat(name, last_change=-1)
     cluster.store.run("SELECT pg_stat_reset_single_table_counters('nodes_heartbeat'::regclass)")
     size = cluster.store.one("SELECT pg_relation_size('nodes_heartbeat')")
 
@@ -195,7 +195,7 @@ def test_heartbeats_stay_hot_while_a_second_replica_waits_for_the_lock(cluster: 
 
     for _ in range(4):
         for name in names:
-            Node.objects.heartbeat(name, last_change=-1)
+            note_heartbeat(name, last_change=-1)
         this = wait_for("a candidate waits", attempt)
         wait_for("it waits anew", lambda this=this: attempt() not in (None, this))
     with connection.cursor() as cursor:

@@ -11,6 +11,7 @@ from psycopg.conninfo import make_conninfo
 
 from checks.models import Assignment, Move
 from clusteragent.lib import conf
+from nodes.heartbeats import note_heartbeat
 from nodes.models import Node
 from tests.replicas import Cluster, measured, wait_for
 from tests.webserver import Answer, WebServer
@@ -27,7 +28,7 @@ def cluster(transactional_db: None, tmp_path: Path) -> Iterator[Cluster]:
         cluster.start()
         cluster.led()
         for name in ("ash", "birch", "cedar"):
-            Node.objects.heartbeat(name, last_change=-1)
+            note_heartbeat(name, last_change=-1)
         yield cluster
     finally:
         cluster.end()

@@ -7,7 +7,8 @@ from checks.models import ClusterStore, Config, Move, Plan, freezes
 from checks.plans import StalePlan
 from checks.tests.balance import furnish, routes
 from checks.tests.cast import owners, sent, silence
-from nodes.models import Hearing, Node, NodeType
+from nodes.heartbeats import note_heartbeat
+from nodes.models import Hearing, NodeType
 from tests.test_races import Session, held
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -109,7 +110,7 @@ def test_the_leader_that_waits_for_a_freeze_balances_nothing() -> None:
 
 
 def test_node_agents_do_not_give_way_to_runners_after_a_freeze_that_was_waited_for() -> None:
-    Node.objects.heartbeat("birch", last_change=-1, node_type=NodeType.RUNNER)
+    note_heartbeat("birch", last_change=-1, node_type=NodeType.RUNNER)
     with held(lambda: freezes.freeze(actor="eve")):
         late = Session(dispatcher.put_right)
         late.waits()

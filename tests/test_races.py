@@ -20,6 +20,8 @@ from checks.sources.authored import written
 from checks.tests.cast import owners, report, sent, silence
 from clusteragent.lib import locks
 from nodes.declarations import canonical
+from nodes.goodbyes import note_goodbye
+from nodes.heartbeats import note_heartbeat
 from nodes.models import Hearing, Heartbeat, Node, NodeEvent
 from nodes.models.heartbeats import Report
 from tests.map import tell
@@ -88,7 +90,7 @@ def held(work: Callable[[], Any]) -> Iterator[None]:
 
 
 def beat(name: str, last_change: int = 5) -> Callable[[], bool]:
-    return lambda: Node.objects.heartbeat(name, last_change=last_change)
+    return lambda: note_heartbeat(name, last_change=last_change)
 
 
 def test_expiry_waits_for_a_heartbeat_in_flight_and_spares_its_node():
@@ -182,7 +184,7 @@ def test_of_two_batches_that_revive_the_same_nodes_none_waits():
 def test_a_goodbye_waits_for_a_batch_that_notes_its_node_s_fresh_start():
     tell([Report(name, 5) for name in ("ash", "birch")])
     with held(together("ash", "birch", last_change=0)):
-        farewell = Session(lambda: Node.objects.goodbye("ash", "leaving"))
+        farewell = Session(lambda: note_goodbye("ash", "leaving"))
         farewell.waits()
     farewell.finish()
     assert set(Node.objects.accepting().values_list("name", flat=True)) == {"birch"}
@@ -190,7 +192,7 @@ def test_a_goodbye_waits_for_a_batch_that_notes_its_node_s_fresh_start():
 
 def test_a_batch_of_fresh_starts_waits_for_a_goodbye_and_ends_it():
     tell([Report(name, 5) for name in ("ash", "birch")])
-    with held(lambda: Node.objects.goodbye("ash", "leaving")):
+    with held(lambda: note_goodbye("ash", "leaving")):
         batch = Session(together("birch", "ash", last_change=0))
         batch.waits()
     assert batch.finish() == [False, False]
@@ -221,7 +223,7 @@ def test_batches_expiry_goodbyes_and_orders_at_once_never_deadlock_nor_lose_a_na
 
     def part(chance: random.Random, turn: int) -> None:
         with suppress(LookupError):
-            Node.objects.goodbye(chance.choice(names), "leaving")
+            note_goodbye(chance.choice(names), "leaving")
 
     def age(chance: random.Random, turn: int) -> None:
         old = Now() - timedelta(seconds=60)
@@ -232,7 +234,7 @@ def test_batches_expiry_goodbyes_and_orders_at_once_never_deadlock_nor_lose_a_na
 
     sessions = [
         *(Session(repeat(storm)) for _ in range(3)),
-        Session(repeat(lambda chance, turn: Node.objects.heartbeat(chance.choice(names), last_change=0))),
+        Session(repeat(lambda chance, turn: note_heartbeat(chance.choice(names), last_change=0))),
         Session(repeat(age)),
         Session(repeat(part)),
         Session(repeat(order)),
@@ -247,7 +249,7 @@ def test_batches_expiry_goodbyes_and_orders_at_once_never_deadlock_nor_lose_a_na
     assert all(session.finish() for session in sessions)
     assert not [outcome for outcome in outcomes if not isinstance(outcome, bool | None)]
     for name in names:
-        Node.objects.heartbeat(name, last_change=-1)
+        note_heartbeat(name, last_change=-1)
     assert Node.objects.known().filter(name__in=names).count() == len(names)
     assert not Heartbeat.objects.filter(node__lost_at__isnull=False).exists()
 

@@ -4,7 +4,9 @@ The simulation knows no other room, and only the roof knows it.
 """
 
 import ast
+import re
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 from tests.table import table
@@ -89,3 +91,33 @@ def test_nothing_below_operators_knows_a_page_or_its_address():
         if imported.startswith(PEOPLES) and not imported.startswith(RAISED)
     ]
     assert not found
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    """Imports inside functions count: whoever hides one there has a circle."""
+    paths = {module.removesuffix(".__init__"): path for module, path in modules()}
+    graph = {}
+    for module, path in paths.items():
+        # `from a import b` is about the module a.b, if there is one, and else about a.
+        named = {name if name in paths else name.rpartition(".")[0] for name in imports(path)}
+        graph[module] = (named & paths.keys()) - {module}
+    assert "nodes.models.events" in graph["nodes.models.nodes"]
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the modules
+
+
+# What runs a statement that the ORM did not make.
+RUNS_SQL = {"cursor", "execute", "raw", "extra"}
+
+
+def runs_sql(path: Path) -> bool:
+    calls = (node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call))
+    return any(isinstance(call, ast.Attribute) and call.attr in RUNS_SQL for call in calls)
+
+
+def test_sql_stands_beside_the_models_and_where_the_docs_say():
+    section = (ROOT / "docs/architecture.md").read_text().partition("### Where SQL stands")[2].partition("\n## ")[0]
+    told = set(re.findall(r"^\| `([\w/]+\.py)` \|", section, re.MULTILINE))
+    found = {path.relative_to(ROOT) for _, path in modules() if runs_sql(path)}
+    beside = {path for path in found if {"models", "migrations"} & set(path.parts)}
+    assert Path("nodes/models/heartbeats.py") in beside
+    assert {str(path) for path in found - beside} == told

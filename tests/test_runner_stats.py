@@ -15,6 +15,7 @@ from checks.dispatcher import costs
 from checks.models import Assignment, Config, Cost
 from checks.tests.cast import sent
 from clusteragent.lib import conf
+from nodes.heartbeats import note_heartbeat
 from nodes.models import Heartbeat, Node, NodeEvent, Runner
 from nodes.tests.fake_runners import serving
 from simulation.agents import Observer, SimulatedNode
@@ -47,7 +48,7 @@ def fleet(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, SimulatedNode]]
         monkeypatch.setattr(conf, "AUTH_TOKEN", TOKEN)
         for address, node in fleet.items():
             node.is_up = True
-            Node.objects.heartbeat(node.name, last_change=0, client_ip=address)
+            note_heartbeat(node.name, last_change=0, client_ip=address)
         yield fleet
 
 
@@ -101,9 +102,7 @@ def test_checks_of_old_runners_weigh_little_and_move(
     for node in fleet.values():
         fetch(node, age=120)
         version = Node.objects.get(name=node.name).config_version
-        Node.objects.heartbeat(
-            node.name, last_change=version, client_ip=Heartbeat.objects.get(node__name=node.name).client_ip
-        )
+        note_heartbeat(node.name, last_change=version, client_ip=Heartbeat.objects.get(node__name=node.name).client_ip)
     costs.measure()
     assert list(costs.expected().values()) == pytest.approx([0.0005 / 15] * NODES)
     assert costs.means().usual == pytest.approx(0.0005 / 15)

@@ -30,7 +30,9 @@ from checks.models import ClusterStore, Config, Source
 from checks.models.configs import Share
 from checks.tests.cast import sent
 from clusteragent.lib import conf
-from nodes.models import Hearing, Heartbeat, Node, registration
+from nodes import registration
+from nodes.heartbeats import note_heartbeat
+from nodes.models import Hearing, Heartbeat, Node
 from nodes.models.heartbeats import Report
 from tests.map import tell
 from tests.model import Agent, Check, Key, Model
@@ -174,7 +176,7 @@ class Dispatching(RuleBasedStateMachine):
         agents = {name: self.model.agents.setdefault(name, Agent()) for name in sorted(names)}
         reports = [Report(name, agent.fetched if version is None else version) for name, agent in agents.items()]
         for report, answer in zip(reports, tell(reports), strict=True):
-            alone = partial(Node.objects.heartbeat, report.name, last_change=report.last_change)
+            alone = partial(note_heartbeat, report.name, last_change=report.last_change)
             self.hear(report, alone() if answer is None else answer)
 
     def hear(self, report: Report, is_up_to_date: bool) -> None:

@@ -6,8 +6,9 @@ from django.db import transaction
 from checks import dispatcher
 from checks.models import Assignment, Config, Cost, Instance
 from checks.tests.cast import report, sent
+from nodes.heartbeats import note_heartbeat
 from nodes.models import Hearing, Node, Runner, RunnerStats
-from nodes.models.runnerstats import Answer, CheckStats
+from nodes.models.runners import Answer, CheckStats
 from tests.test_races import Session
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -41,7 +42,7 @@ def test_two_rounds_at_once_wait_for_each_other_and_the_later_one_stays() -> Non
 def test_heartbeats_and_moves_do_not_wait_for_a_round_that_is_being_written() -> None:
     with transaction.atomic():
         note(1, "ash", "birch")
-        Session(lambda: Node.objects.heartbeat("ash", last_change=0)).finish()
+        Session(lambda: note_heartbeat("ash", last_change=0)).finish()
         Session(lambda: dispatcher.schedule([sent("a"), sent("b")])).finish()
     assert Assignment.objects.count() == 2
 

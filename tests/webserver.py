@@ -43,7 +43,7 @@ class WebServer:
         self.port, self.process, self._log = port, process, log
         self._connections: list[HTTPSConnection] = []
 
-    def connect(self, timeout: float = 10) -> HTTPSConnection:
+    def connect(self, timeout: float = 30) -> HTTPSConnection:
         """A connection, which ends with the server at the latest: a test that fails leaves none for another to trip over."""
         connection = HTTPSConnection("127.0.0.1", self.port, timeout=timeout, context=TLS)
         self._connections.append(connection)

@@ -13,8 +13,7 @@ from checks.dispatcher.transaction import Choice, entries_of, relocate
 from checks.dispatcher.undoing import returning
 from checks.models import Assignment, Move
 from checks.models.orders import Isolation, Pin
-from nodes.models import Node
-from nodes.models.querysets import UnknownNode
+from nodes.models import Node, UnknownNode
 
 # How often what was moved away from isolated configs may itself be isolated, and find others where it comes to.
 MOST_ROUNDS = 3

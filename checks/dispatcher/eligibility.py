@@ -28,8 +28,8 @@ from clusteragent.lib.shortids import short_id
 from clusteragent.lib.words import numbered
 from nodes.declarations import listed, parse
 from nodes.models import Hearing, Node, NodeType
-from nodes.models.querysets import OPEN, UnknownNode
-from nodes.models.runnerstats import capacity
+from nodes.models.nodes import OPEN, UnknownNode
+from nodes.models.runners import capacity
 
 T = TypeVar("T")
 

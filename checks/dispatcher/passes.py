@@ -8,7 +8,9 @@ from checks.dispatcher.placing import expire_nodes, redispatch
 from checks.dispatcher.upkeep import drain, give_away, heed_declarations, resume_due
 from checks.models import ClusterStore, Config
 from checks.models.map import NotLeader
-from nodes.models import Hearing, Node, NodeEvent
+from nodes.goodbyes import void_goodbyes
+from nodes.hearing import listen, note_silent
+from nodes.models import Hearing
 
 log = structlog.get_logger()
 
@@ -24,9 +26,9 @@ def run_pass(term: int) -> Pass:
     """One background pass of the leader: hear, expire, take away, re-dispatch, drain, flag, note the time. Raises NotLeader."""
     if not ClusterStore.objects.filter(term=term).exists():
         raise NotLeader(f"term {term} is over")
-    silence = Hearing.objects.listen()
-    Node.objects.void_goodbyes()
-    for name in NodeEvent.objects.note_silent() if silence.silent else ():
+    silence = listen()
+    void_goodbyes()
+    for name in note_silent() if silence.silent else ():
         log.warning("node_silent", node=name, term=term)
     expired = expire_nodes(term=term)
     heed_declarations(term=term)

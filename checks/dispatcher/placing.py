@@ -16,8 +16,9 @@ from checks.models.map import remove_configs
 from checks.wire.sharding import parent_of
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
+from nodes.hearing import lose_expired, warmed_up
 from nodes.models import Hearing, Heartbeat, Node
-from nodes.models.querysets import NodeQuerySet
+from nodes.models.nodes import NodeQuerySet
 
 # How long what a dead node left may wait for room, rather than be piled on the survivors.
 NO_PILE_UP = timedelta(seconds=60)
@@ -65,11 +66,11 @@ def redispatch(*, term: int | None = None, force: bool = False, actor: str = "")
     is_cold = Hearing.objects.filter(warmup=True).exists()
     if not (dangling or is_cold):
         return []
-    warmed_up = Hearing.objects.warmed_up(sources_read=not Source.objects.filter(read_at=None).exists())
-    if not (warmed_up or force):
+    is_warm = warmed_up(sources_read=not Source.objects.filter(read_at=None).exists())
+    if not (is_warm or force):
         return []
     moves = _give_out(dangling, math.inf if force else no_pile_up(), term, actor) if dangling else []
-    if warmed_up and is_cold:
+    if is_warm and is_cold:
         moves += _end_warmup({id_ for id_, *_ in dangling}, term, actor)
     return moves
 
@@ -93,7 +94,7 @@ def _next_to_expire(force: bool) -> list[int]:
 def _expire(ids: Collection[int], term: int | None, force: bool, actor: str) -> tuple[dict[int, str], list[Move], int]:
     """Lose these nodes, and take away what they have. Of one that has very much the rest is taken away in further steps."""
     store = ClusterStore.objects.lock(term)
-    gone = Node.objects.filter(pk__in=ids).expire(force=force)
+    gone = lose_expired(Node.objects.filter(pk__in=ids), force=force)
     # Locked: one that is back meanwhile keeps what it still has.
     emptied = _not_emptied().order_by("pk").select_for_update(no_key=True, of=("self",))
     taken = Assignment.objects.take_away(

@@ -18,6 +18,7 @@ from checks.models.map import AssignmentQuerySet
 from checks.models.orders import Isolation, Pause
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
+from nodes.hearing import too_many_leave
 from nodes.models import Hearing, Node, NodeEvent
 
 # What a node said is looked at again for so long, since it may have been saying it while a pass ended.
@@ -36,7 +37,7 @@ def give_away(*, term: int | None = None) -> list[Move]:
         return []
     left = Assignment.objects.filter(node__leaving=True)
     rows = list(left.order_by("config_id").values_list("config_id", "config__name", "node_id"))
-    if rows and Node.objects.are_leaving_in_crowds():
+    if rows and too_many_leave():
         silent = set(Node.objects.silent().values_list("pk", flat=True))
         rows = [row for row in rows if row[2] in silent]
     if not rows:

@@ -27,8 +27,8 @@ from clusteragent.lib.words import duration, numbered
 from nodes.models import Hearing, Node, NodeEvent, Runner, RunnerStats
 from nodes.models.events import SAID_AGAIN_AFTER
 from nodes.models.hearing import is_stale
-from nodes.models.newcomers import AN_HOUR
-from nodes.models.querysets import BRAKE_HOLDS
+from nodes.models.nodes import BRAKE_HOLDS
+from nodes.newcomers import AN_HOUR
 
 # A pass resumes what is due, and one runs each second.
 LATE_RESUMING = timedelta(seconds=10)

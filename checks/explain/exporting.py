@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from django.core.serializers.json import DjangoJSONEncoder
-from django.db import connection, transaction
 from django.db.models import F, QuerySet
 
 from checks.models import Assignment, ClusterStore, Config, Cost, Origin, Source
 from checks.models.freezes import Freeze
 from checks.models.orders import Isolation, Pause, Pin, Rule
 from clusteragent.lib import clock
+from clusteragent.lib.database.sweeps import one_moment
 from nodes.models import Node, NodeRule
 
 VERSION = 1
@@ -30,9 +30,7 @@ def export(file: Path) -> dict[str, int]:
     """
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream, transaction.atomic():
-            with connection.cursor() as cursor:
-                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream, one_moment():
             return _write(stream)
     except BaseException:
         # Half of the state would be taken for all of it.

@@ -7,15 +7,15 @@ from operator import itemgetter
 from typing import Any
 
 from django.contrib.postgres.expressions import ArraySubquery
-from django.db import connection, transaction
 from django.db.models import F, OuterRef, Subquery
 
 from checks.models import Config, Instance
 from checks.wire.options import made_by_us
 from checks.wire.scrub import scrub as scrubbed
+from clusteragent.lib.database.sweeps import one_moment
 from clusteragent.lib.shortids import named_in, told_check_id
 from nodes.models import Hearing, Node, RunnerStats
-from nodes.models.runnerstats import COUNTS
+from nodes.models.runners import COUNTS
 
 # Rows that one statement fetches, and bytes that one piece has at least.
 _ROWS = 100
@@ -27,9 +27,7 @@ def document(*, scrub: bool = False) -> Generator[bytes, None, None]:
 
     It takes constant memory and holds a transaction, so whoever does not read it to its end must close it, in its thread.
     """
-    with transaction.atomic():
-        with connection.cursor() as cursor:
-            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+    with one_moment():
         yield from _pieces(_document(scrub))
 
 

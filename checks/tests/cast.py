@@ -9,6 +9,7 @@ from checks.dispatcher import Sent
 from checks.models import Assignment, ClusterStore, Config, Move
 from checks.wire.patching import IntegrationConfig
 from clusteragent.lib import conf
+from nodes.heartbeats import note_heartbeat
 from nodes.models import Heartbeat, Node
 
 
@@ -25,7 +26,7 @@ def sent(key: str, source: str = "file", replica: str = "", **fields: object) ->
 
 def report(*names: str) -> None:
     for name in names:
-        Node.objects.heartbeat(name, last_change=-1)
+        note_heartbeat(name, last_change=-1)
 
 
 def silence(*names: str) -> None:

@@ -16,6 +16,7 @@ from checks.models.orders import Rule
 from checks.tests.cast import lead, owners, report, sent, silence
 from checks.tests.operators import config, operator, page_of, superuser
 from clusteragent.lib import conf
+from nodes.goodbyes import note_goodbye
 from nodes.models import Heartbeat, Node, NodeEvent, Runner, RunnerStats
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
@@ -163,8 +164,8 @@ REFUSALS: dict[str, Callable[[], object]] = {
     "it is cordoned": lambda: Node.objects.filter(name="birch").cordon(),
     "it is draining": lambda: Node.objects.filter(name="birch").cordon(draining=True),
     "it is silent for longer than 15 s": lambda: silence("birch"),
-    "it said that it leaves": lambda: Node.objects.goodbye("birch", NodeEvent.Kind.LEAVING),
-    "it said that it restarts": lambda: Node.objects.goodbye("birch", NodeEvent.Kind.RESTARTING),
+    "it said that it leaves": lambda: note_goodbye("birch", NodeEvent.Kind.LEAVING),
+    "it said that it restarts": lambda: note_goodbye("birch", NodeEvent.Kind.RESTARTING),
     "it may have at most 0 configs": lambda: Node.objects.filter(name="birch").update(max_configs=0),
     "rule here: it requires disk=fast": lambda: Rule.objects.create(name="here", required={"disk": "fast"}),
     "the config is pinned to the node ash": lambda: dispatcher.pin([config("db").pk], "ash"),

@@ -14,8 +14,8 @@ from checks.models import Config, Move, Plan
 from checks.models.orders import Pause, Pin, Rule
 from checks.plans import StalePlan
 from checks.tests.cast import counts, ledger, owners, report, sent, silence
-from nodes.models import Node
-from nodes.models.querysets import UnknownNode
+from nodes.goodbyes import note_goodbye
+from nodes.models import Node, UnknownNode
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
 
@@ -61,7 +61,7 @@ def test_a_plan_to_reassign_tells_moves_and_loads_and_then_makes_them() -> None:
 
 
 def test_a_node_that_restarts_is_given_what_a_person_gives_it() -> None:
-    Node.objects.goodbye("birch", "restarting")
+    note_goodbye("birch", "restarting")
     plan = stored(deciding.reassign(ids("shop"), "birch"))
     assert len(plans.apply(plan, actor="eve")) == 1
 

@@ -18,13 +18,15 @@ from checks.tests.cast import counts, dangling, lead, owners, report, sent, sile
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
 from nodes.declarations import canonical
+from nodes.goodbyes import note_goodbye
+from nodes.heartbeats import note_heartbeat
 from nodes.models import Hearing, Heartbeat, Node, NodeType
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
 
 
 def declare(name: str, **lists: Any) -> None:
-    Node.objects.heartbeat(name, last_change=7, declared=canonical(**lists))
+    note_heartbeat(name, last_change=7, declared=canonical(**lists))
 
 
 def entry(check: str = "http_check", **fields: Any) -> Entry:
@@ -139,8 +141,8 @@ class TestRunners:
     @pytest.fixture(autouse=True)
     def _mixed(self, warm: None) -> None:
         """ash is a runner, birch a node agent, cedar names no type."""
-        Node.objects.heartbeat("ash", last_change=7, node_type=NodeType.RUNNER)
-        Node.objects.heartbeat("birch", last_change=7, node_type=NodeType.NODE_AGENT, client_ip="10.0.0.2")
+        note_heartbeat("ash", last_change=7, node_type=NodeType.RUNNER)
+        note_heartbeat("birch", last_change=7, node_type=NodeType.NODE_AGENT, client_ip="10.0.0.2")
         report("cedar")
 
     def test_while_a_runner_lives_node_agents_get_nothing_new(self):
@@ -150,14 +152,12 @@ class TestRunners:
 
     def test_who_names_no_type_is_a_runner_if_it_sends_an_address(self):
         assert "cedar" not in may_run()
-        Node.objects.heartbeat("cedar", last_change=7, client_ip="10.0.0.3")
+        note_heartbeat("cedar", last_change=7, client_ip="10.0.0.3")
         assert may_run() == {"ash", "cedar"}
 
     def test_without_a_runner_that_may_run_it_node_agents_do(self):
         declare("ash", exclude=["http_check"])
-        Node.objects.heartbeat(
-            "ash", last_change=7, node_type=NodeType.RUNNER, declared=canonical(exclude=["http_check"])
-        )
+        note_heartbeat("ash", last_change=7, node_type=NodeType.RUNNER, declared=canonical(exclude=["http_check"]))
         assert may_run() == {"birch", "cedar"}
 
     def test_a_pin_goes_before_runners(self):
@@ -239,9 +239,9 @@ REFUSALS: dict[Reason, tuple[Callable[[pytest.MonkeyPatch], object], str, set[As
         lambda _: Node.objects.filter(name="birch").cordon(draining=True), "it is draining", EVERYBODY,
     ),
     Reason.CORDONED: (lambda _: Node.objects.filter(name="birch").cordon(), "it is cordoned", EVERYBODY),
-    Reason.LEAVING: (lambda _: Node.objects.goodbye("birch", "leaving"), "it said that it leaves", EVERYBODY),
+    Reason.LEAVING: (lambda _: note_goodbye("birch", "leaving"), "it said that it leaves", EVERYBODY),
     Reason.RESTARTING: (
-        lambda _: Node.objects.goodbye("birch", "restarting"), "it said that it restarts", EVERYBODY - {ORDER},
+        lambda _: note_goodbye("birch", "restarting"), "it said that it restarts", EVERYBODY - {ORDER},
     ),
     Reason.SILENT: (
         lambda _: Heartbeat.objects.filter(node__name="birch").update(seen_at=ago(conf.NODE_EXPIRATION_TIMEOUT * 0.7)),

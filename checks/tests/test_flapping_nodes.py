@@ -8,6 +8,8 @@ from checks.models import Config
 from checks.models.orders import Rule
 from checks.tests.cast import counts, dangling, report, sent
 from clusteragent.lib import conf
+from nodes.goodbyes import note_goodbye
+from nodes.heartbeats import note_heartbeat
 from nodes.models import Node, NodeType
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
@@ -68,7 +70,7 @@ def test_what_a_leaving_node_had_goes_to_the_steady():
     report("ash", "birch", "cedar")
     schedule("one", "two", "three")
     flap("birch")
-    Node.objects.goodbye("ash", "leaving")
+    note_goodbye("ash", "leaving")
     dispatcher.give_away()
     assert counts() == {"birch": 1, "cedar": 2}
 
@@ -76,7 +78,7 @@ def test_what_a_leaving_node_had_goes_to_the_steady():
 def test_nothing_is_brought_to_a_runner_that_comes_and_goes_for_orders_sake():
     report("ash")
     schedule("one", "two")
-    Node.objects.heartbeat("birch", last_change=0, node_type=NodeType.RUNNER)
+    note_heartbeat("birch", last_change=0, node_type=NodeType.RUNNER)
     flap("birch")
     assert dispatcher.put_right() == []
     Node.objects.update(not_before=None)

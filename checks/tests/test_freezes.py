@@ -18,7 +18,8 @@ from checks.tests.balance import furnish
 from checks.tests.cast import lead, owners, silence
 from checks.tests.operators import superuser
 from clusteragent.lib import conf
-from nodes.models import Hearing, Node
+from nodes.heartbeats import note_heartbeat
+from nodes.models import Hearing
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
 
@@ -92,7 +93,7 @@ def test_a_look_at_the_nodes_from_before_is_not_believed() -> None:
     before = ClusterStore.objects.get().revision
     freezes.freeze(actor="eve")
     assert ClusterStore.objects.get().revision > before
-    Node.objects.heartbeat("birch", last_change=-1, node_type=1)
+    note_heartbeat("birch", last_change=-1, node_type=1)
     assert dispatcher.put_right() == []
     freezes.thaw(actor="eve")
     assert {move.reason for move in dispatcher.put_right()} == {Move.Reason.REBALANCED}

@@ -18,6 +18,8 @@ from checks.models.orders import Isolation, Pause, Pin, Rule
 from checks.models.troubles import Trouble
 from checks.tests.cast import report, sent, silence
 from clusteragent.lib import conf
+from nodes.goodbyes import note_goodbye
+from nodes.heartbeats import note_heartbeat
 from nodes.models import Hearing, Heartbeat, Node, NodeEvent, NodeType, Runner, RunnerStats, hearing
 from operators.admin.base import address
 
@@ -196,7 +198,7 @@ def test_nobody_takes_work_although_nothing_dangles() -> None:
     dispatcher.schedule([sent("one")])
     acknowledge()
     for name in ("ash", "birch"):
-        Node.objects.goodbye(name, "leaving")
+        note_goodbye(name, "leaving")
     assert alerts.lines() == []
     cordon_cedar()
     assert only().kind == Kind.NONE_ACCEPTS
@@ -211,7 +213,7 @@ def test_a_node_that_is_dead_for_long_and_keeps_what_nobody_takes() -> None:
     report("ash", "birch")
     dispatcher.schedule([sent("one"), sent("two")])
     acknowledge()
-    Node.objects.goodbye("birch", "leaving")
+    note_goodbye("birch", "leaving")
     silence("ash")
     assert Kind.DEAD_OWNER not in found()
     bury("ash")
@@ -243,7 +245,7 @@ def test_a_runner_that_tells_what_can_not_be() -> None:
 def test_a_runner_among_very_many_node_agents(monkeypatch: pytest.MonkeyPatch) -> None:
     """Anybody can say that it is a runner, and gets everything."""
     report(*(f"agent-{number}" for number in range(4)))
-    Node.objects.heartbeat("ash", last_change=-1, node_type=NodeType.RUNNER)
+    note_heartbeat("ash", last_change=-1, node_type=NodeType.RUNNER)
     assert alerts.lines() == []
     report("agent-4")
     assert (only().kind, only().count) == (Kind.FEW_RUNNERS, 1)
@@ -435,7 +437,7 @@ def test_every_link_leads_to_a_page(admin_client) -> None:
     NodeEvent.objects.note(["birch"], NodeEvent.Kind.TWO_ADDRESSES, "192.0.2.1 and 192.0.2.2")
     Runner.objects.create(node=Node.objects.get(name="birch"), clamped="9 workers, taken as 8")
     report("АSH", "elm", "fir")  # noqa: RUF001 - a Cyrillic letter
-    Node.objects.heartbeat("cedar", last_change=-1, node_type=NodeType.RUNNER)
+    note_heartbeat("cedar", last_change=-1, node_type=NodeType.RUNNER)
     Node.objects.cordon()
     Node.objects.filter(name="АSH").update(schedulable=False)  # noqa: RUF001
     Hearing.objects.update(last_pass=None, braked_since=Now(), warmup=True, names_refused=1, names_refused_at=Now())

@@ -14,6 +14,8 @@ from checks.models.orders import Isolation
 from checks.models.troubles import Trouble
 from checks.tests.cast import lead, ledger, owners, report, sent, silence
 from clusteragent.lib import conf
+from nodes.goodbyes import note_goodbye
+from nodes.heartbeats import note_heartbeat
 from nodes.models import Node, NodeEvent
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
@@ -195,7 +197,7 @@ class TestPoison:
     def test_nodes_that_said_goodbye_did_not_die_of_it(self) -> None:
         for _ in range(3):
             node = on("poison")
-            Node.objects.goodbye(node, "leaving")
+            note_goodbye(node, "leaving")
             die(node)
         quarantine.quarantine()
         assert not Isolation.objects.exists()
@@ -203,8 +205,8 @@ class TestPoison:
     def test_restarts_without_a_word_count_as_deaths(self) -> None:
         for name in ("ash", "birch", "cedar"):
             dispatcher.reassign([config_id("poison")], name, actor="olga")
-            Node.objects.heartbeat(name, last_change=7)
-            Node.objects.heartbeat(name, last_change=0)
+            note_heartbeat(name, last_change=7)
+            note_heartbeat(name, last_change=0)
         dispatcher.reassign([config_id("poison")], "yew", actor="olga")
         quarantine.quarantine()
         assert Isolation.objects.get().config_id == config_id("poison")
@@ -212,8 +214,8 @@ class TestPoison:
     def test_a_node_that_restarts_again_and_again_is_one(self) -> None:
         dispatcher.reassign([config_id("poison")], "ash", actor="olga")
         for _ in range(4):
-            Node.objects.heartbeat("ash", last_change=7)
-            Node.objects.heartbeat("ash", last_change=0)
+            note_heartbeat("ash", last_change=7)
+            note_heartbeat("ash", last_change=0)
         quarantine.quarantine()
         assert not Isolation.objects.exists()
 

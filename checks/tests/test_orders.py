@@ -10,6 +10,7 @@ from checks.dispatcher import NotAccepting, NotDispatchable
 from checks.models import Assignment, Config, Move
 from checks.models.orders import Isolation, Pause, Pin, Rule
 from checks.tests.cast import config, counts, dangling, lead, ledger, owners, report, sent, silence
+from nodes.heartbeats import note_heartbeat
 from nodes.models import Node, NodeRule
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
@@ -263,10 +264,10 @@ def test_a_choice_is_written_down_with_the_candidates():
 
 
 def test_runners_come_before_node_agents():
-    Node.objects.heartbeat("ash", last_change=-1, node_type=2)
+    note_heartbeat("ash", last_change=-1, node_type=2)
     ids = placed("one", "two")
     assert set(owners().values()) == {"ash"}
-    Node.objects.heartbeat("birch", last_change=-1, node_type=1)
+    note_heartbeat("birch", last_change=-1, node_type=1)
     dispatcher.schedule([sent("three")])
     assert owners()["three"] == "birch"
     dispatcher.put_right()
@@ -287,7 +288,7 @@ def test_a_changed_declaration_takes_away_what_it_no_longer_admits():
     report("ash", "birch")
     placed("one", "two")
     for name in ("ash", "birch"):
-        Node.objects.heartbeat(name, last_change=0, declared='{"exclude": ["http_check"]}')
+        note_heartbeat(name, last_change=0, declared='{"exclude": ["http_check"]}')
     dispatcher.put_right()
     assert dangling() == {"one", "two"}
     assert config().name == "http_check"

@@ -16,6 +16,7 @@ from checks.models import Config, Move, freezes
 from checks.sources import origins
 from checks.tests.cast import config, counts, dangling, lead, owners, report, sent
 from clusteragent.lib import conf
+from nodes.heartbeats import note_heartbeat
 from nodes.models import Hearing, Heartbeat, Node
 from tests import peer_cases
 
@@ -104,7 +105,7 @@ def test_node_status():
         version = Node.objects.filter(name="node1").values_list("config_version", flat=True).first() or 0
         named = {"node_last_config_change": version, "node_last_config_change-2": version - 2}
         last_change = named.get(step["last_change"], step["last_change"])
-        answers.append(Node.objects.heartbeat("node1", last_change=last_change, client_ip=step["ip"]))
+        answers.append(note_heartbeat("node1", last_change=last_change, client_ip=step["ip"]))
         renewed.append(not Node.objects.silent().exists())
     assert answers == wanted["up_to_date"]
     assert all(renewed) is wanted["heartbeat_refreshed_every_time"]
@@ -180,7 +181,7 @@ def test_balancing_stays_on_whoever_reports(name: str):
     given, wanted = expected_of(name)
     assert given["initial"] is conf.ADVANCED_DISPATCHING_ENABLED
     for node, node_type in given["node_types"].items():
-        Node.objects.heartbeat(node, last_change=0, node_type=node_type)
+        note_heartbeat(node, last_change=0, node_type=node_type)
     dispatcher.run_pass(lead())
     assert freezes.why_off() == ""
     assert wanted["advanced_dispatching"] or name in peer_cases.DIFFERENT

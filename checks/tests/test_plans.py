@@ -16,6 +16,7 @@ from checks.tests.balance import LONG_AGO, fetch, furnish, join, routes, settle
 from checks.tests.cast import owners, report, sent, silence
 from clusteragent.lib import conf
 from nodes.declarations import canonical
+from nodes.heartbeats import note_heartbeat
 from nodes.models import Hearing, Heartbeat, Node, NodeEvent, Runner, RunnerStats
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
@@ -306,7 +307,7 @@ def test_a_dangling_config_and_a_lost_node_are_left_alone():
 
 def test_a_node_that_comes_while_the_plan_is_made_is_left_to_the_next(monkeypatch: pytest.MonkeyPatch):
     furnish(**UNEVEN)
-    Node.objects.heartbeat("ash", last_change=7, declared=canonical(exclude=["dns_check"]))
+    note_heartbeat("ash", last_change=7, declared=canonical(exclude=["dns_check"]))
 
     def look_and_join(*args: Any, **how: Any) -> Snapshot:
         snapshot = look(*args, **how)

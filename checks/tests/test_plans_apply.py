@@ -15,6 +15,7 @@ from checks.models.orders import Rule
 from checks.plans import StalePlan
 from checks.tests.balance import furnish, join, routes, settle
 from checks.tests.cast import lead, ledger, owners, report, sent, silence, versions
+from nodes.goodbyes import note_goodbye
 from nodes.models import Node
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
@@ -108,8 +109,8 @@ NODE_CHANGES: dict[str, Callable[[str], object]] = {
     "is lost": lambda name: (silence(name), dispatcher.expire_nodes()),
     "is silent": lambda name: silence(name),
     "is cordoned": lambda name: Node.objects.filter(name=name).cordon(),
-    "said that it leaves": lambda name: Node.objects.goodbye(name, "leaving"),
-    "said that it restarts": lambda name: Node.objects.goodbye(name, "restarting"),
+    "said that it leaves": lambda name: note_goodbye(name, "leaving"),
+    "said that it restarts": lambda name: note_goodbye(name, "restarting"),
 }
 
 

@@ -17,6 +17,7 @@ from checks import pruning, tasks
 from checks.models import ClusterStore, Cost, Move, Plan, TaskRun
 from checks.models.freezes import Freeze
 from clusteragent.lib.database import batches
+from nodes.heartbeats import note_heartbeat
 from nodes.models import Node, NodeEvent
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -138,7 +139,7 @@ def test_a_lost_node_that_is_back_before_its_batch_stays(monkeypatch: pytest.Mon
 
     def after_its_return(rows: Any, cascades: bool) -> int:
         if rows.model is Node:
-            Node.objects.heartbeat("lost-0", last_change=0)
+            note_heartbeat("lost-0", last_change=0)
         return delete(rows, cascades)
 
     monkeypatch.setattr(batches, "_delete", after_its_return)

@@ -5,8 +5,7 @@ import pytest
 from checks import dispatcher
 from checks.models import Config, Move
 from checks.tests.cast import dangling, owners, report, sent, silence, versions
-from nodes.models import Node
-from nodes.models.querysets import UnknownNode
+from nodes.models import Node, UnknownNode
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
 

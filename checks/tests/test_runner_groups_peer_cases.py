@@ -15,6 +15,7 @@ from checks.tests.cast import dangling, lead, owners, report, sent, versions
 from clusteragent.lib import conf
 from clusteragent.lib.options import groups
 from nodes.declarations import canonical, parse
+from nodes.heartbeats import note_heartbeat
 from nodes.models import Node
 from tests import peer_cases
 from tests.table import table
@@ -36,7 +37,7 @@ def case(name: str) -> tuple[Any, Any]:
 
 def declare(name: str, lists: dict[str, list[str]] | None = None, *, group: str = "", node_type: int = 0) -> None:
     declared = canonical(**(lists or {}), group=group)
-    Node.objects.heartbeat(name, last_change=1, node_type=node_type, declared=declared)
+    note_heartbeat(name, last_change=1, node_type=node_type, declared=declared)
 
 
 def eligible(check: str) -> list[str]:

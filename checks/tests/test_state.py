@@ -10,7 +10,7 @@ from django.db.models.functions import Now
 from checks.explain import state
 from checks.models import Config
 from nodes.models import Hearing, Heartbeat, Node, Runner
-from nodes.models.runnerstats import Answer
+from nodes.models.runners import Answer
 from nodes.statsclient import read_stats
 from nodes.tests.fake_runners import told
 from tests import peer_cases

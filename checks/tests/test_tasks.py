@@ -12,6 +12,7 @@ from checks.models import Assignment, ClusterStore, Cost, Move, Plan, TaskRun
 from checks.models.map import Call
 from checks.tests.balance import furnish
 from clusteragent.lib import conf
+from nodes.heartbeats import note_heartbeat
 from nodes.models import Hearing, Node, NodeEvent
 from nodes.statsclient import Round
 
@@ -139,7 +140,7 @@ def test_what_must_not_stay_moves_while_balancing_is_off(monkeypatch: pytest.Mon
 def test_node_agents_do_not_give_way_to_runners_while_balancing_is_off(monkeypatch: pytest.MonkeyPatch) -> None:
     Hearing.objects.update(warmup=False)
     furnish(ash=[0.4] * 2, birch=[])
-    Node.objects.heartbeat("birch", last_change=-1, node_type=1)
+    note_heartbeat("birch", last_change=-1, node_type=1)
     monkeypatch.setattr(conf, "REBALANCE_ENABLED", False)
     assert tasks.rebalance(7).startswith("0 put right")
     monkeypatch.setattr(conf, "REBALANCE_ENABLED", True)

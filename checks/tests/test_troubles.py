@@ -11,7 +11,7 @@ from checks.models import Assignment, Config, Instance
 from checks.models.troubles import Trouble, error_line
 from checks.tests.cast import report, sent
 from nodes.models import Heartbeat, Node, Runner, RunnerStats
-from nodes.models.runnerstats import Answer, CheckStats
+from nodes.models.runners import Answer, CheckStats
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
 

@@ -16,6 +16,8 @@ from checks.models.orders import Pin, Rule
 from checks.tests.cast import counts, dangling, lead, ledger, owners, report, sent, silence, versions
 from clusteragent.lib import conf
 from nodes.declarations import canonical
+from nodes.goodbyes import note_goodbye
+from nodes.heartbeats import note_heartbeat
 from nodes.models import Hearing, Heartbeat, Node, NodeEvent, NodeRule, Runner
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
@@ -28,7 +30,7 @@ def placed(number: int, *names: str) -> None:
 
 def leave(*names: str) -> None:
     for name in names:
-        Node.objects.goodbye(name, "leaving")
+        note_goodbye(name, "leaving")
 
 
 def fall_silent_after_goodbye(*names: str) -> None:
@@ -45,7 +47,7 @@ def hush(*names: str) -> None:
 
 
 def declare(name: str, *, last_change: int = 7, **lists: Any) -> None:
-    Node.objects.heartbeat(name, last_change=last_change, declared=canonical(**lists))
+    note_heartbeat(name, last_change=last_change, declared=canonical(**lists))
 
 
 def pass_a_minute() -> None:
@@ -163,7 +165,7 @@ class TestLeaving:
         leave("ash")
         one_pass()
         assert counts() == {"birch": 30}
-        Node.objects.heartbeat("ash", last_change=0)
+        note_heartbeat("ash", last_change=0)
         dispatcher.schedule([sent("one")])
         assert owners()["one"] == "ash"
 
@@ -185,7 +187,7 @@ class TestLeaving:
 class TestRestarting:
     def test_it_keeps_what_it_has_and_gets_nothing_new(self):
         placed(4, "ash", "birch")
-        Node.objects.goodbye("ash", "restarting")
+        note_goodbye("ash", "restarting")
         silence("ash")
         dispatcher.schedule([sent("one"), sent("two")])
         one_pass()
@@ -193,7 +195,7 @@ class TestRestarting:
 
     def test_after_a_minute_its_work_goes_to_others(self):
         placed(4, "ash", "birch")
-        Node.objects.goodbye("ash", "restarting")
+        note_goodbye("ash", "restarting")
         Node.objects.filter(name="ash").update(kept_until=Now())
         silence("ash")
         one_pass()
@@ -335,7 +337,7 @@ class TestWaking:
     def test_a_goodbye_wakes_the_leader(self, kind: str):
         report("ash")
         with CaptureQueriesContext(connection) as queries:
-            Node.objects.goodbye("ash", kind)
+            note_goodbye("ash", kind)
         assert any("pg_notify" in query["sql"] for query in queries)
 
     def test_a_drain_wakes_the_leader_and_a_cordon_does_not(self):

@@ -10,8 +10,7 @@ from checks.models import Assignment, Config, Move, Plan
 from checks.models.orders import Rule
 from checks.tests.balance import furnish, routes
 from checks.tests.cast import owners, silence, versions
-from nodes.models import Heartbeat, Node
-from nodes.models.querysets import UnknownNode
+from nodes.models import Heartbeat, Node, UnknownNode
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
 

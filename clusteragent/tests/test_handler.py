@@ -32,7 +32,8 @@ from clusteragent.handler import (
 from clusteragent.leader import Candidate, TermOver
 from clusteragent.lib import conf
 from clusteragent.worker import TIMEOUTS
-from nodes.models import Hearing, Node
+from nodes.heartbeats import note_heartbeat
+from nodes.models import Hearing
 from tests import peer_cases
 
 
@@ -292,7 +293,7 @@ class TestLifeCycle:
         assert handler.state == State.UNKNOWN
         # "unknown: refused with 503" and "follower: forwarded": here every replica answers, whoever leads.
         assert case["unknown"].startswith("requests refused")
-        assert Node.objects.heartbeat("ash", last_change=-50), case["leader_in_warmup"]
+        assert note_heartbeat("ash", last_change=-50), case["leader_in_warmup"]
 
         with ExitStack() as others:
             leader = others.enter_context(Candidate())
@@ -301,17 +302,17 @@ class TestLifeCycle:
                 handler.watch(session)
             assert handler.state == State.FOLLOWER
             assert led == []
-            assert Node.objects.heartbeat("ash", last_change=-50)
+            assert note_heartbeat("ash", last_change=-50)
 
         tasks.dispatcher.schedule([sent("a")])
         self.lead_once(handler)
         assert led == ["begun", "Pass(expired=0, placed=0)", "ended"]
-        assert Node.objects.heartbeat("ash", last_change=-50), case["leader_in_warmup"]
+        assert note_heartbeat("ash", last_change=-50), case["leader_in_warmup"]
 
         Hearing.objects.update(warmup=False)
         self.lead_once(handler)
         assert Config.objects.get().assignment.node.name == "ash", case["after_warmup"]
-        assert not Node.objects.heartbeat("ash", last_change=-50), case["after_warmup"]
+        assert not note_heartbeat("ash", last_change=-50), case["after_warmup"]
         assert (handler.state, handler.term) == (State.UNKNOWN, None)
 
         # "leader again: state empty": here the state is a table, and outlives every leader.

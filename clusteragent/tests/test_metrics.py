@@ -16,7 +16,7 @@ from checks.tests.cast import report, sent, silence
 from clusteragent import metrics
 from clusteragent.lib import conf
 from nodes.models import Hearing, Node, Runner, hearing
-from nodes.models.runnerstats import Answer, CheckStats
+from nodes.models.runners import Answer, CheckStats
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
 

@@ -1,6 +1,9 @@
 """Sessions that are not our own are known, whoever stands between, and take no lock."""
 
 import asyncio
+import os
+import subprocess
+import sys
 from typing import Any
 
 import psycopg
@@ -76,3 +79,13 @@ def test_a_direct_url_adds_to_our_options(monkeypatch: pytest.MonkeyPatch) -> No
     assert (parameters["host"], parameters["port"], parameters["dbname"]) == ("elsewhere", "6543", "other")
     assert poolers.MARKED in parameters["options"]
     assert parameters["options"].endswith("-c work_mem=8MB")
+
+
+@pytest.mark.parametrize(("direct", "threshold"), [("", "5"), ("postgresql://db/clusteragent", "None")])
+def test_statements_are_prepared_where_there_is_no_pooler(direct: str, threshold: str) -> None:
+    code = (
+        "from clusteragent.settings import DATABASES; print(DATABASES['default']['OPTIONS'].get('prepare_threshold'))"
+    )
+    environment = os.environ | {"CLUSTERAGENT_PORT": "agents", "CLUSTERAGENT_DIRECT_DATABASE_URL": direct}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == threshold

@@ -1,4 +1,4 @@
-"""What happened to nodes. What nodes can cause is bounded: a flood of it must not fill the disk."""
+"""What happened to nodes. The events that nodes themselves can cause are bounded, so that a flood does not fill the disk."""
 
 from __future__ import annotations
 
@@ -9,51 +9,50 @@ from typing import Any
 
 import structlog
 from django.db import connection, models
-from django.db.models import Exists
 from django.db.models.functions import Now
 
 from clusteragent.lib.clock import ago
 from clusteragent.lib.database import batches
-from nodes import models as nodestore  # its classes take their managers from here, so it is looked up when called
+from clusteragent.lib.scrub import scrub
+from clusteragent.lib.shortids import short_id
 
 log = structlog.get_logger()
 
-# What goes on is said again.
+# What lasts is noted again after this time.
 SAID_AGAIN_AFTER = timedelta(minutes=10)
-# Of events that a node's own words cause, so many rows in that time; then the last of each kind is written anew.
+# A node's own words cause at most so many rows in that time; then the last row of each kind is overwritten.
 MOST_OF_A_NODE, OF_A_NODE_WITHIN = 20, timedelta(minutes=10)
-# Of all nodes, the rows that a pruning leaves; and the characters of a cause.
+# Rows that are kept at most, and characters of a cause.
 MOST_KEPT = 1_000_000
 MOST_CHARACTERS = 1000
 
 
 def brief(text: str) -> str:
-    """A text as a cause holds it: of a long one the beginning, its length and a digest, by which two can be compared."""
+    """The text as a cause: of a long one its beginning, its length and a digest that tells two apart."""
     if len(text) <= MOST_CHARACTERS:
         return text
     digest = hashlib.sha256(text.encode(errors="replace")).hexdigest()[:16]
     return f"{text[: MOST_CHARACTERS - 100]}… ({len(text)} characters, SHA-256 {digest}…)"
 
 
-class NodeEventQuerySet(models.QuerySet["nodestore.NodeEvent"]):
+class NodeEventQuerySet(models.QuerySet["NodeEvent"]):
     def outages(self, span: timedelta) -> NodeEventQuerySet:
-        """Nodes that were lost, or started anew, without a word in that time."""
+        """Unannounced losses and restarts in that time."""
         kinds = (self.model.Kind.EXPIRED, self.model.Kind.RESTARTED)
         return self.filter(kind__in=kinds, time__gte=ago(span)).exclude(cause=self.model.ANNOUNCED)
 
     def noted(self, name: str, kind: str, span: timedelta) -> bool:
-        """Whether that happened to the node in that time."""
+        """Whether an event of the kind was noted for the node in that time."""
         return self.filter(node_name=name, kind=kind, time__gte=ago(span)).exists()
 
     def note(self, names: Iterable[str], kind: str, cause: str = "") -> None:
-        """Note that it happened to each of these nodes."""
+        """Add an event of the kind for each of these nodes, all with one cause."""
         self.note_each(kind, dict.fromkeys(names, cause))
 
     def note_each(self, kind: str, causes: Mapping[str, str]) -> None:
-        """Note that it happened to each of these nodes, each with a cause of its own: {name: cause}.
+        """Add an event of the kind for each of these nodes, with its own cause: {name: cause}.
 
-        A node that says too much gets no more rows for what it says: the time and the cause of the last such row are
-        written anew.
+        A node that says too much gets no more rows for what it says: the last such row gets the new time and cause.
         """
         told = {name: brief(cause) for name, cause in causes.items()}
         if kind in self.model.SAID:
@@ -78,27 +77,73 @@ class NodeEventQuerySet(models.QuerySet["nodestore.NodeEvent"]):
             )
             return [name for (name,) in cursor.fetchall()]
 
-    def note_silent(self) -> list[str]:
-        """Note each node that fell silent since its last heartbeat and was not noted yet. Returns their names."""
-        noted = self.filter(
-            node_name=models.OuterRef("name"),
-            kind=self.model.Kind.SILENT,
-            time__gte=models.OuterRef("heartbeat__seen_at"),
-        )
-        silent = nodestore.Node.objects.expected().silent()
-        names = list(silent.exclude(Exists(noted)).values_list("name", flat=True))
-        self.note(names, self.model.Kind.SILENT)
-        return names
-
     def note_addresses(self, name: str, addresses: Collection[str]) -> None:
-        """Note, once in a while, that a node's reports come from these addresses in turn: they are two of one name."""
+        """Note that a node's reports come from these addresses in turn: two nodes have one name. Not again for a while."""
         kind = self.model.Kind.TWO_ADDRESSES
         if not self.noted(name, kind, SAID_AGAIN_AFTER):
             self.note([name], kind, " and ".join(sorted(addresses)))
             log.warning("node_at_two_addresses", node=name, addresses=sorted(addresses))
 
     def prune(self, before: datetime | Any, most: float = batches.MOST) -> int:
-        """Delete what is older than that, and the eldest of what is too much. Returns how many."""
+        """Delete events older than `before`, and the eldest beyond MOST_KEPT. In batches. Returns how many."""
         surplus = self.order_by("-id").values_list("pk", flat=True)[MOST_KEPT : MOST_KEPT + 1]
         old = self.filter(time__lt=before).order_by("time"), self.filter(pk__lte=max(surplus, default=0)).order_by("pk")
         return sum(batches.delete(rows, most=most) for rows in old)
+
+
+class NodeEvent(models.Model):
+    """What happened to a node. It outlives the node, so it holds the name."""
+
+    # The cause of a restart of which the node told us before.
+    ANNOUNCED = "announced"
+
+    class Kind(models.TextChoices):
+        REGISTERED = "registered"
+        RESTARTED = "restarted"
+        SILENT = "silent"
+        EXPIRED = "expired"
+        BACK = "back"
+        CORDONED = "cordoned"
+        UNCORDONED = "uncordoned"
+        DRAINING = "draining"
+        LEAVING = "leaving"
+        RESTARTING = "restarting"
+        FLAPPING = "flapping"
+        DECLARED = "declared"
+        NOT_RUNNING = "not running"
+        QUARANTINED = "quarantined"
+        RELEASED = "released"
+        TWO_ADDRESSES = "two addresses"
+        # It told implausible stats.
+        CLAMPED = "clamped"
+        # Its goodbye does not count.
+        GOODBYE_VOID = "goodbye void"
+        LOOKS_ALIKE = "looks alike"
+
+    # What a node causes by its own words, as often as it likes.
+    SAID = frozenset({Kind.RESTARTED, Kind.LEAVING, Kind.RESTARTING, Kind.FLAPPING, Kind.DECLARED, Kind.GOODBYE_VOID})
+
+    node_name = models.CharField(max_length=253)
+    kind = models.CharField(max_length=16, choices=Kind)
+    cause = models.TextField(db_default="")
+    time = models.DateTimeField(db_default=Now())
+
+    objects = NodeEventQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [
+            models.Index(fields=["node_name", "-id"], name="nodeevent_of_node"),  # a node's page; the silent transition
+            models.Index(fields=["time"], name="nodeevent_by_time"),  # prune()
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.node_name} {self.kind}"
+
+    @property
+    def told(self) -> str:
+        """The cause as people see it: what is about a config names it by its digest, and is told by its short ID."""
+        if self.kind in (self.Kind.NOT_RUNNING, self.Kind.QUARANTINED):
+            check, _, digest = self.cause.rpartition(" ")
+            return f"{scrub(check)} {short_id(digest)}".strip()
+        return scrub(self.cause)

@@ -1,38 +1,39 @@
-"""The one write path of heartbeats: as few statements as can be, since nearly all calls are these."""
+"""Heartbeats: when each node was last heard. As few statements as can be, since nearly all calls are these."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import timedelta
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
-from django.db import DataError, IntegrityError, connection, models
+from django.db import connection, models
 from django.db.models import Exists
 from django.db.models.functions import Now
 
-from nodes import models as nodestore  # its classes take their managers from here, so it is looked up when called
+from clusteragent.lib.database.arrays import array
 from nodes.declarations import UNRESTRICTED
-
-T = TypeVar("T")
-R = TypeVar("R")
+from nodes.models.events import NodeEvent
+from nodes.models.hearing import Hearing
+from nodes.models.nodes import Node, NodeType
+from nodes.names import likeness
 
 # The version that an extra heartbeat names: it only says that the node lives.
 EXTRA_HEARTBEAT = -1
 
 
 class Report(NamedTuple):
-    """What a node agent reports: a heartbeat."""
+    """A heartbeat, as a node agent reports it."""
 
     name: str
     last_change: int
     node_type: int = 0
     client_ip: str | None = None
     declared: str = UNRESTRICTED
-    # Seconds that it waited since it was answered; 0: it was not answered yet.
+    # Seconds since it was answered; 0 while it is not answered.
     age: float = 0.0
 
     def said(self) -> dict[str, Any]:
-        """All that the node agent said, by the names of what it said."""
+        """All that the node agent said, by field; without our `age`."""
         return {key: value for key, value in self._asdict().items() if key != "age"}
 
 
@@ -45,9 +46,9 @@ class Beat(NamedTuple):
     declared: str
     said_goodbye: bool
     acknowledged_before: int
-    # The address before this one, if this one was there before it: the node's reports come from both in turn.
+    # The other address, when the node's reports come from two addresses in turn.
     rival: str | None = None
-    # Something was heard of the node after this report, so it was not written.
+    # Something newer of the node was written already, so this report was not.
     is_late: bool = False
 
     def is_current(self, last_change: int) -> bool:
@@ -55,7 +56,26 @@ class Beat(NamedTuple):
         return self.warmup or last_change in (EXTRA_HEARTBEAT, self.config_version)
 
 
-class HeartbeatQuerySet(models.QuerySet["nodestore.Heartbeat"]):
+class Arrival(NamedTuple):
+    """A node that was registered. is_known: somebody else registered it just before.
+
+    is_ruled: it has labels or limits by rules from before. is_alike: its name looks like that of another known node.
+    """
+
+    id: int
+    name: str
+    version: int
+    declared: str
+    declared_before: str
+    is_new: bool
+    is_ruled: bool
+    is_known: bool
+    is_alike: bool
+    has_rules: bool
+    warmup: bool
+
+
+class HeartbeatQuerySet(models.QuerySet["Heartbeat"]):
     # One statement: it must be cheap, and what it answers must be of one moment. Reading the row again in RETURNING
     # gives it as it was before. No row means unknown or lost.
     _BEAT = """
@@ -133,8 +153,8 @@ class HeartbeatQuerySet(models.QuerySet["nodestore.Heartbeat"]):
             return {name: Beat(*beat) for name, *beat in cursor.fetchall()}
 
     def last_reports(self) -> list[tuple[int, Report]]:
-        """What known nodes report while nothing changes, each with the node's id; none while we warm up."""
-        known = self.filter(node__config_version__gt=0).exclude(Exists(nodestore.Hearing.objects.filter(warmup=True)))
+        """What known nodes report while nothing changes, as (node id, report); empty during the warm-up."""
+        known = self.filter(node__config_version__gt=0).exclude(Exists(Hearing.objects.filter(warmup=True)))
         columns = ("node_id", "node__name", "node__config_version", "node_type", "client_ip", "node__declared")
         return [(node_id, Report(*said)) for node_id, *said in known.values_list(*columns)]
 
@@ -154,42 +174,99 @@ class HeartbeatQuerySet(models.QuerySet["nodestore.Heartbeat"]):
             return [node_id for (node_id,) in cursor.fetchall()]
 
     def pull_back(self) -> int:
-        """Bring heartbeats of the future, left by a clock that was set back, to now. Returns how many."""
+        """Set heartbeats of the future, which a clock that was set back leaves, to now. Returns how many."""
         future = self.filter(seen_at__gt=Now())
         if not future.exists():
             return 0
         # First, else nodes first seen in the future would look like newcomers that replace the silent.
-        nodestore.Node.objects.filter(first_seen__gt=Now()).update(first_seen=Now())
+        Node.objects.filter(first_seen__gt=Now()).update(first_seen=Now())
         return future.update(seen_at=Now())
 
-
-def apart(
-    work: Callable[[Mapping[str, T]], Mapping[str, R] | None], items: Mapping[str, T]
-) -> tuple[dict[str, R], dict[str, Exception]]:
-    """What the work returned for these items, by their names, and what went wrong with some of them.
-
-    Work that fails for one of them is done again for halves, until that one is alone. An outage is nobody's fault: it is raised.
+    # One statement for all, in which nothing waits in a circle. Of rows that are there, none is waited for when others are
+    # held (SKIP LOCKED), for they are locked in the order of the key elsewhere. Names that are not there are inserted in
+    # their order, so that two of these wait for each other in one direction; what somebody else inserted meanwhile is his.
+    _REGISTER = """
+        WITH told AS MATERIALIZED (
+            SELECT * FROM unnest(%s::text[], %s::bigint[], %s::smallint[], %s::inet[], %s::text[], %s::bigint[])
+                AS t (name, version, node_type, client_ip, declared, likeness)
+        ), lost AS MATERIALIZED (
+            SELECT n.id, n.name, n.declared AS declared_before
+            FROM nodes_node AS n JOIN told ON told.name = n.name
+            WHERE NOT EXISTS (SELECT FROM nodes_heartbeat AS h WHERE h.node_id = n.id)
+            ORDER BY n.id FOR NO KEY UPDATE OF n {skip_locked}
+        ), back AS (
+            UPDATE nodes_node AS n
+            SET lost_at = NULL, leaving = false, kept_until = NULL, likeness = t.likeness,
+                declared = CASE WHEN t.version = {extra} THEN n.declared ELSE t.declared END
+            FROM lost JOIN told AS t ON t.name = lost.name
+            WHERE n.id = lost.id
+            RETURNING n.id, n.name, n.config_version, n.declared, lost.declared_before, false AS is_new,
+                n.labels <> '{{}}' OR n.weight <> 1 OR n.max_configs IS NOT NULL AS is_ruled
+        ), fresh AS (
+            INSERT INTO nodes_node (name, labels, likeness, declared)
+            SELECT t.name, '{{}}', t.likeness, CASE WHEN t.version = {extra} THEN '' ELSE t.declared END
+            FROM told AS t WHERE NOT EXISTS (SELECT FROM nodes_node AS n WHERE n.name = t.name)
+            ORDER BY t.name
+            ON CONFLICT (name) DO NOTHING
+            RETURNING id, name, config_version, declared, '' AS declared_before, true AS is_new, false AS is_ruled
+        ), came AS (
+            SELECT * FROM back UNION ALL SELECT * FROM fresh
+        ), beat AS (
+            INSERT INTO nodes_heartbeat AS h (node_id, acknowledged, node_type, client_ip)
+            SELECT came.id, greatest(t.version, 0), t.node_type, t.client_ip
+            FROM came JOIN told AS t ON t.name = came.name
+            ORDER BY came.id
+            ON CONFLICT (node_id) DO UPDATE SET seen_at = excluded.seen_at, acknowledged = excluded.acknowledged,
+                node_type = excluded.node_type, client_ip = excluded.client_ip
+            RETURNING h.node_id, xmax <> 0 AS is_known
+        ), noted AS (
+            INSERT INTO nodes_nodeevent (node_name, kind, cause, time)
+            SELECT came.name, CASE WHEN came.is_new THEN '{registered}' ELSE '{back}' END, '', statement_timestamp()
+            FROM came JOIN beat ON beat.node_id = came.id
+            WHERE NOT beat.is_known ORDER BY came.id
+        )
+        SELECT came.*, beat.is_known,
+            EXISTS (
+                SELECT FROM nodes_node AS n JOIN nodes_heartbeat AS h ON h.node_id = n.id
+                WHERE n.likeness = t.likeness AND n.name <> t.name
+            ),
+            (SELECT EXISTS (SELECT FROM nodes_noderule)), (SELECT warmup FROM nodes_hearing)
+        FROM came JOIN beat ON beat.node_id = came.id JOIN told AS t ON t.name = came.name
+        ORDER BY came.id
     """
-    if not items:
-        return {}, {}
-    try:
-        return dict(work(items) or {}), {}
-    except (DataError, IntegrityError, ValueError) as error:
-        if len(items) == 1:
-            return {}, dict.fromkeys(items, error)
-    pairs, middle = list(items.items()), len(items) // 2
-    done, wrong = apart(work, dict(pairs[:middle]))
-    more, odd = apart(work, dict(pairs[middle:]))
-    return done | more, wrong | odd
+
+    def register(self, reports: Iterable[Report], *, wait: bool = False) -> list[Arrival]:
+        """Insert or revive these nodes with their first heartbeats, without those that somebody else registers now.
+
+        wait: for a row that is locked. For a single report only, since several could wait in a circle.
+        """
+        columns = zip(
+            *((r.name, r.last_change, r.node_type, r.client_ip or None, r.declared, likeness(r.name)) for r in reports),
+            strict=True,
+        )
+        statement = self._REGISTER.format(
+            skip_locked="" if wait else "SKIP LOCKED",
+            extra=EXTRA_HEARTBEAT,
+            registered=NodeEvent.Kind.REGISTERED.value,
+            back=NodeEvent.Kind.BACK.value,
+        )
+        with connection.cursor() as cursor:
+            cursor.execute(statement, [array(column) for column in columns])
+            return [Arrival(*row) for row in cursor.fetchall()]
 
 
-def array(values: Iterable[object]) -> str:
-    """An array as PostgreSQL reads it. Psycopg takes as long to make one, element by element, as for all the rest."""
-    return "{" + ",".join(map(_element, values)) + "}"
+class Heartbeat(models.Model):
+    """When a node was last heard. The row exists exactly while its node is not lost; no index but the key (HOT updates)."""
 
+    node = models.OneToOneField(Node, models.CASCADE, primary_key=True)
+    seen_at = models.DateTimeField(db_default=Now())
+    acknowledged = models.BigIntegerField(db_default=0)
+    node_type = models.SmallIntegerField(choices=NodeType, db_default=NodeType.UNKNOWN)
+    client_ip = models.GenericIPAddressField(null=True)
+    # The address that it had before this one, since it registered.
+    former_ip = models.GenericIPAddressField(null=True)
 
-def _element(value: object) -> str:
-    if value is None:
-        return "NULL"
-    text = str(value).replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{text}"'
+    objects = HeartbeatQuerySet.as_manager()
+
+    def __str__(self) -> str:
+        return f"{self.node_id} heard {self.seen_at:%H:%M:%S}"

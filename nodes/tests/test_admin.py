@@ -11,6 +11,7 @@ from django.test import Client
 from django.urls import reverse
 
 from clusteragent.lib.clock import ago
+from nodes.heartbeats import note_heartbeat
 from nodes.models import Hearing, Heartbeat, Node, NodeEvent, NodeType
 
 pytestmark = pytest.mark.django_db
@@ -39,7 +40,7 @@ def trees() -> None:
     """ash lives, birch is silent, cedar is lost."""
     Hearing.objects.update(last_pass=ago(timedelta(0)), warmup=False)
     for name in ("ash", "birch", "cedar"):
-        Node.objects.heartbeat(name, last_change=0, node_type=NodeType.NODE_AGENT, client_ip="10.0.0.7")
+        note_heartbeat(name, last_change=0, node_type=NodeType.NODE_AGENT, client_ip="10.0.0.7")
     Heartbeat.objects.filter(node__name="birch").update(seen_at=ago(timedelta(seconds=20)))
     Heartbeat.objects.filter(node__name="cedar").delete()
 
@@ -157,7 +158,7 @@ def test_a_list_takes_as_many_queries_for_many_rows_as_for_few(
     operator: Client, django_assert_num_queries: Callable[..., Any]
 ) -> None:
     for number in range(5):
-        Node.objects.heartbeat(f"n{number}", last_change=0)
+        note_heartbeat(f"n{number}", last_change=0)
     operator.get(LIST)
     with django_assert_num_queries(11):
         operator.get(LIST)

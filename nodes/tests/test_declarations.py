@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nodes.declarations import canonical, parse
+from nodes.heartbeats import note_heartbeat
 from nodes.models import Heartbeat, Node, NodeEvent
 from nodes.models.heartbeats import Report
 from nodes.parsers import BadStatus, read_status
@@ -86,42 +87,42 @@ class TestKept:
         return list(NodeEvent.objects.filter(kind="declared").order_by("pk").values_list("cause", flat=True))
 
     def test_a_node_that_registers_has_it_at_once(self):
-        Node.objects.heartbeat("ash", last_change=0, declared=self.ONE)
+        note_heartbeat("ash", last_change=0, declared=self.ONE)
         assert Node.objects.get().declared == self.ONE
         assert self.said() == [self.ONE]
 
     def test_an_exclude_that_says_nothing_new_is_no_change(self):
         for lists in ({"include": ["ntp"]}, {"include": ["ntp"], "exclude": ["disk"]}):
-            Node.objects.heartbeat("ash", last_change=0, declared=declared(check_compatibility=lists))
+            note_heartbeat("ash", last_change=0, declared=declared(check_compatibility=lists))
         assert self.said() == [canonical(include=["ntp"])]
 
     def test_it_is_replaced_and_withdrawn(self):
         for declared in ("", self.ONE, self.ONE, self.OTHER, ""):
-            Node.objects.heartbeat("ash", last_change=0, declared=declared)
+            note_heartbeat("ash", last_change=0, declared=declared)
             assert Node.objects.get().declared == declared
         assert self.said() == [self.ONE, self.OTHER, ""]
 
     def test_heartbeats_that_are_taken_together_say_it_too(self):
-        Node.objects.heartbeat("ash", last_change=0)
+        note_heartbeat("ash", last_change=0)
         tell([Report("ash", 0, declared=self.ONE)])
         assert Node.objects.get().declared == self.ONE
 
     def test_an_extra_heartbeat_says_nothing_of_it(self):
-        Node.objects.heartbeat("ash", last_change=0, declared=self.ONE)
-        Node.objects.heartbeat("ash", last_change=-1)
+        note_heartbeat("ash", last_change=0, declared=self.ONE)
+        note_heartbeat("ash", last_change=-1)
         assert Node.objects.get().declared == self.ONE
         Heartbeat.objects.all().delete()
-        Node.objects.heartbeat("ash", last_change=-1)
+        note_heartbeat("ash", last_change=-1)
         assert Node.objects.get().declared == self.ONE
 
     def test_a_node_that_returns_has_what_it_says_then(self):
-        Node.objects.heartbeat("ash", last_change=0, declared=self.ONE)
+        note_heartbeat("ash", last_change=0, declared=self.ONE)
         Heartbeat.objects.all().delete()
-        Node.objects.heartbeat("ash", last_change=0, declared=self.OTHER)
+        note_heartbeat("ash", last_change=0, declared=self.OTHER)
         assert Node.objects.get().declared == self.OTHER
 
     def test_saying_the_same_again_costs_one_statement(self):
-        Node.objects.heartbeat("ash", last_change=0, declared=self.ONE)
+        note_heartbeat("ash", last_change=0, declared=self.ONE)
         with CaptureQueriesContext(connection) as queries:
-            Node.objects.heartbeat("ash", last_change=0, declared=self.ONE)
+            note_heartbeat("ash", last_change=0, declared=self.ONE)
         assert len(queries) == 1

@@ -8,7 +8,10 @@ from django.db.models import F, Value
 from django.db.models.functions import Now
 
 from clusteragent.lib import conf
-from nodes.models import Hearing, Heartbeat, Node, NodeEvent, querysets
+from nodes.hearing import listen, lose_expired, note_silent
+from nodes.heartbeats import note_heartbeat
+from nodes.models import Hearing, Heartbeat, Node, NodeEvent
+from nodes.models import nodes as node_models
 
 pytestmark = pytest.mark.django_db
 TIMEOUT = conf.NODE_EXPIRATION_TIMEOUT
@@ -35,7 +38,7 @@ def _warm(warm: None) -> None:
 
 def nodes(*names: str, silent_for: float = 0) -> None:
     for name in names:
-        Node.objects.heartbeat(name, last_change=0)
+        note_heartbeat(name, last_change=0)
     Heartbeat.objects.filter(node__name__in=names).update(seen_at=Now() - timedelta(seconds=silent_for))
     clock.since_last_look()
 
@@ -46,14 +49,14 @@ def pass_time(seconds: float) -> None:
     Heartbeat.objects.update(seen_at=F("seen_at") - shift)
     Node.objects.update(first_seen=F("first_seen") - shift)
     NodeEvent.objects.update(time=F("time") - shift)
-    for name in ("last_pass", "hearing_since", "braked_since", "late_since", "warm_until"):
-        Hearing.objects.filter(**{f"{name}__isnull": False}).update(**{name: F(name) - shift})
+    times = ("last_pass", "hearing_since", "braked_since", "late_since", "warm_until")
+    Hearing.objects.update(**{name: F(name) - shift for name in times})
 
 
 def one_pass() -> set[str]:
     """What a pass does to nodes: hear, expire, note the time. Returns who expired."""
-    Hearing.objects.listen()
-    gone = Node.objects.expire()
+    listen()
+    gone = lose_expired(Node.objects.all())
     Hearing.objects.note_pass()
     return set(gone.values())
 
@@ -63,7 +66,7 @@ def report(*names: str) -> None:
     known = Heartbeat.objects.filter(node__name__in=names)
     known.update(seen_at=Now())
     for name in set(names) - set(known.values_list("node__name", flat=True)):
-        Node.objects.heartbeat(name, last_change=-1)
+        note_heartbeat(name, last_change=-1)
 
 
 def run(seconds: int, *reporting: str) -> set[str]:
@@ -93,7 +96,7 @@ def test_a_node_silent_for_exactly_the_timeout_survives(monkeypatch):
 
     def look(age: timedelta) -> list[str]:
         """Who is expired when ash's heartbeat has that age, to the microsecond."""
-        monkeypatch.setattr(querysets, "ago", lambda past: Value(heard + age - past))
+        monkeypatch.setattr(node_models, "ago", lambda past: Value(heard + age - past))
         Heartbeat.objects.filter(node__name="birch").update(seen_at=heard + age)
         return list(Node.objects.expired().values_list("name", flat=True))
 
@@ -124,7 +127,7 @@ def test_one_node_of_two_dying_expires_after_the_timeout():
 
 def test_force_expires_whatever_the_guards_say():
     nodes("ash", silent_for=31)
-    assert set(Node.objects.expire(force=True).values()) == {"ash"}
+    assert set(lose_expired(Node.objects.all(), force=True).values()) == {"ash"}
 
 
 @pytest.mark.parametrize("outage", [25, 40, 90])
@@ -356,9 +359,9 @@ def test_a_lost_node_is_forgotten_after_the_retention():
 def test_falling_silent_is_noted_once():
     nodes("ash", silent_for=16)
     nodes("birch")
-    assert NodeEvent.objects.note_silent() == ["ash"]
-    assert NodeEvent.objects.note_silent() == []
+    assert note_silent() == ["ash"]
+    assert note_silent() == []
     report("ash")
     pass_time(16)
     report("birch")
-    assert NodeEvent.objects.note_silent() == ["ash"]
+    assert note_silent() == ["ash"]

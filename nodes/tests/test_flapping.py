@@ -7,6 +7,9 @@ from django.db.models import F
 from django.db.models.functions import Now
 
 from clusteragent.lib import conf
+from nodes.goodbyes import note_goodbye
+from nodes.hearing import lose_expired
+from nodes.heartbeats import note_heartbeat
 from nodes.models import Heartbeat, Node, NodeEvent
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
@@ -18,21 +21,21 @@ TIMEOUT = conf.NODE_EXPIRATION_TIMEOUT
 def trees(warm: None) -> None:
     """Two nodes that have had configs; while one lives, the other can expire."""
     for name in ("ash", "birch"):
-        Node.objects.heartbeat(name, last_change=0)
+        note_heartbeat(name, last_change=0)
         Node.objects.update(config_version=7)
-        Node.objects.heartbeat(name, last_change=7)
+        note_heartbeat(name, last_change=7)
 
 
 def restart(name: str = "ash", times: int = 1) -> None:
     for _ in range(times):
-        Node.objects.heartbeat(name, last_change=7)
-        Node.objects.heartbeat(name, last_change=0)
+        note_heartbeat(name, last_change=7)
+        note_heartbeat(name, last_change=0)
 
 
 def come_and_go(name: str = "ash") -> None:
     Heartbeat.objects.filter(node__name=name).update(seen_at=Now() - TIMEOUT - timedelta(seconds=1))
-    assert list(Node.objects.expire().values()) == [name]
-    Node.objects.heartbeat(name, last_change=0)
+    assert list(lose_expired(Node.objects.all()).values()) == [name]
+    note_heartbeat(name, last_change=0)
 
 
 def pass_by(time: timedelta) -> None:
@@ -112,17 +115,17 @@ def test_who_is_silent_meanwhile_is_not_trusted_for_the_time_alone():
 @pytest.mark.parametrize("kind", ["leaving", "restarting"])
 def test_who_says_goodbye_each_time_does_not_flap(kind: str):
     for _ in range(3):
-        Node.objects.heartbeat("ash", last_change=7)
-        Node.objects.goodbye("ash", kind)
-        Node.objects.heartbeat("ash", last_change=0)
+        note_heartbeat("ash", last_change=7)
+        note_goodbye("ash", kind)
+        note_heartbeat("ash", last_change=0)
     assert steady() == {"ash", "birch"}
 
 
 def test_who_leaves_dies_and_returns_each_time_does_not_flap():
     for _ in range(3):
-        Node.objects.goodbye("ash", "leaving")
+        note_goodbye("ash", "leaving")
         come_and_go()
-        Node.objects.heartbeat("ash", last_change=7)
+        note_heartbeat("ash", last_change=7)
     assert steady() == {"ash", "birch"}
 
 

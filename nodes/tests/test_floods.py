@@ -9,10 +9,13 @@ from django.test import Client
 
 from clusteragent.lib import conf
 from clusteragent.lib.database import batches
+from nodes import newcomers
 from nodes.declarations import canonical
-from nodes.models import Hearing, Heartbeat, Node, NodeEvent, events, newcomers
+from nodes.goodbyes import note_goodbye
+from nodes.heartbeats import note_heartbeat
+from nodes.models import Hearing, Heartbeat, Node, NodeEvent, events, nodes
 from nodes.models.heartbeats import Report
-from nodes.models.newcomers import TooManyNames
+from nodes.newcomers import TooManyNames
 from nodes.parsers import MAX_DECLARED, BadStatus, read_status
 from tests.map import tell
 
@@ -51,8 +54,8 @@ class TestNewNames:
     @pytest.fixture(autouse=True)
     def three_a_minute(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(newcomers, "_COUNT_HOLDS", 0)
-        monkeypatch.setattr(newcomers.newcomers, "_said", float("-inf"))
-        monkeypatch.setattr(newcomers.newcomers, "_unsaid", 0)
+        monkeypatch.setattr(newcomers.newcomers, "_logged", float("-inf"))
+        monkeypatch.setattr(newcomers.newcomers, "_unlogged", 0)
         monkeypatch.setattr(conf, "NEW_NODES_A_MINUTE", 3)
 
     def report(self, *names: str) -> list[Any]:
@@ -63,7 +66,7 @@ class TestNewNames:
         assert outcomes[:3] == [True] * 3
         assert [type(outcome) for outcome in outcomes[3:]] == [TooManyNames] * 2
         with pytest.raises(TooManyNames):
-            Node.objects.heartbeat("dogwood", last_change=0)
+            note_heartbeat("dogwood", last_change=0)
         assert Node.objects.count() == 3
         Node.objects.update(first_seen=F("first_seen") - newcomers.timedelta(seconds=61))
         assert self.report("dogwood", "elm") == [True, True]
@@ -78,7 +81,7 @@ class TestNewNames:
         self.report("ash", "birch", "cedar")
         Heartbeat.objects.filter(node__name="ash").delete()
         assert self.report("ash", "birch", "cedar") == [True] * 3
-        assert Node.objects.heartbeat("ash", last_change=-1)
+        assert note_heartbeat("ash", last_change=-1)
 
     def test_a_count_holds_for_a_while_and_what_was_admitted_since_is_counted(
         self, monkeypatch: pytest.MonkeyPatch
@@ -113,7 +116,7 @@ class TestEvents:
     def test_a_long_declaration_is_noted_by_its_beginning_and_a_digest(self) -> None:
         long = [canonical(include=[f"{letter}{number}" for number in range(5000)]) for letter in "ab"]
         for declared in long:
-            Node.objects.heartbeat("ash", last_change=7, declared=declared)
+            note_heartbeat("ash", last_change=7, declared=declared)
         causes = list(NodeEvent.objects.filter(kind="declared").values_list("cause", flat=True))
         assert max(map(len, causes)) <= events.MOST_CHARACTERS
         assert len({cause[-30:] for cause in causes}) == 2
@@ -121,29 +124,29 @@ class TestEvents:
     def test_declaring_otherwise_again_and_again_leaves_so_many_rows(self) -> None:
         declarations = [canonical(exclude=[str(number)]) for number in range(60)]
         for declared in declarations:
-            Node.objects.heartbeat("ash", last_change=7, declared=declared)
+            note_heartbeat("ash", last_change=7, declared=declared)
         assert NodeEvent.objects.count() == events.MOST_OF_A_NODE
         # The last one is there, with its time: a pass acts on what was declared since the last one.
         assert NodeEvent.objects.filter(kind="declared").first().cause == declarations[-1]
 
     def test_so_does_starting_anew(self) -> None:
         for _ in range(60):
-            Node.objects.heartbeat("ash", last_change=7)
-            Node.objects.heartbeat("ash", last_change=0)
+            note_heartbeat("ash", last_change=7)
+            note_heartbeat("ash", last_change=0)
         assert NodeEvent.objects.count() <= events.MOST_OF_A_NODE + 1
         assert not Node.objects.accepting().filter(intake="open").exists()
 
     def test_and_saying_goodbye_and_starting_anew(self) -> None:
         for _ in range(60):
-            Node.objects.heartbeat("ash", last_change=7)
-            Node.objects.goodbye("ash", "leaving")
-            Node.objects.heartbeat("ash", last_change=0)
+            note_heartbeat("ash", last_change=7)
+            note_goodbye("ash", "leaving")
+            note_heartbeat("ash", last_change=0)
         assert NodeEvent.objects.count() <= events.MOST_OF_A_NODE + 2
 
     def test_what_others_say_is_kept(self) -> None:
         for number in range(60):
-            Node.objects.heartbeat("ash", last_change=7, declared=canonical(exclude=[str(number)]))
-        Node.objects.heartbeat("birch", last_change=7, declared=canonical(exclude=["ntp"]))
+            note_heartbeat("ash", last_change=7, declared=canonical(exclude=[str(number)]))
+        note_heartbeat("birch", last_change=7, declared=canonical(exclude=["ntp"]))
         assert self.of("birch", "declared") == 1
         Node.objects.filter(name="ash").cordon(actor="olga")
         assert self.of("ash", "cordoned") == 1
@@ -157,12 +160,10 @@ class TestEvents:
         assert list(NodeEvent.objects.values_list("node_name", flat=True)) == kept
 
     def test_so_are_the_nodes_that_have_been_lost_for_longest(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        from nodes.models import querysets
-
-        monkeypatch.setattr(querysets, "MOST_LOST", 2)
+        monkeypatch.setattr(nodes, "MOST_LOST", 2)
         names = [f"node-{number}" for number in range(5)]
         for name in names:
-            Node.objects.heartbeat(name, last_change=0)
+            note_heartbeat(name, last_change=0)
         for number, name in enumerate(names[:4]):
             Heartbeat.objects.filter(node__name=name).delete()
             lost_at = events.ago(newcomers.timedelta(minutes=10 - number))

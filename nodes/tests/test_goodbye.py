@@ -8,10 +8,13 @@ from django.db.models.functions import Now
 from django.test import Client
 
 from clusteragent.lib import conf
-from nodes.models import Hearing, Heartbeat, Node, NodeEvent
+from nodes.goodbyes import note_goodbye, void_goodbyes
+from nodes.hearing import listen, lose_expired, note_silent, too_many_leave
+from nodes.heartbeats import note_heartbeat
+from nodes.models import Hearing, Heartbeat, Node, NodeEvent, UnknownNode
 from nodes.models.heartbeats import Report
-from nodes.models.querysets import RESTART_TIME, UnknownNode
-from nodes.models.registration import FAREWELL_TIME
+from nodes.models.nodes import RESTART_TIME
+from nodes.registration import FAREWELL_TIME
 from tests.map import tell
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
@@ -23,7 +26,7 @@ LEAVING, RESTARTING = '{"kind": "leaving"}', '{"kind": "restarting"}'
 
 def report(*names: str, last_change: int = 0) -> None:
     for name in names:
-        Node.objects.heartbeat(name, last_change=last_change)
+        note_heartbeat(name, last_change=last_change)
 
 
 def work(*names: str) -> None:
@@ -92,7 +95,7 @@ class TestRoute:
 @pytest.mark.parametrize("kind", ["leaving", "restarting"])
 def test_who_says_goodbye_gets_nothing_new(kind: str):
     work("ash", "birch")
-    Node.objects.goodbye("ash", kind)
+    note_goodbye("ash", kind)
     assert accepting() == {"birch"}
 
 
@@ -101,12 +104,12 @@ def test_an_unknown_and_a_lost_node_can_not_leave():
     Heartbeat.objects.all().delete()
     for name in ("ash", "birch"):
         with pytest.raises(UnknownNode, match=name):
-            Node.objects.goodbye(name, "leaving")
+            note_goodbye(name, "leaving")
 
 
 def test_who_leaves_comes_back_with_a_fresh_start_and_not_with_a_report():
     work("ash")
-    Node.objects.goodbye("ash", "leaving")
+    note_goodbye("ash", "leaving")
     for version in (7, -1, 8):
         report("ash", last_change=version)
         assert accepting() == set()
@@ -117,7 +120,7 @@ def test_who_leaves_comes_back_with_a_fresh_start_and_not_with_a_report():
 
 def test_who_never_had_a_config_reports_nothing_else_than_a_fresh_start_so_it_leaves_for_a_while():
     report("ash")
-    Node.objects.goodbye("ash", "leaving")
+    note_goodbye("ash", "leaving")
     report("ash")
     assert accepting() == set()
     assert events("ash")[-1] == ("leaving", "")
@@ -128,7 +131,7 @@ def test_who_never_had_a_config_reports_nothing_else_than_a_fresh_start_so_it_le
 
 def test_heartbeats_that_are_taken_together_end_a_goodbye_as_well():
     work("ash", "birch")
-    Node.objects.goodbye("ash", "leaving")
+    note_goodbye("ash", "leaving")
     assert tell([Report("ash", 0), Report("birch", 7)]) == [False, True]
     assert accepting() == {"ash", "birch"}
 
@@ -136,7 +139,7 @@ def test_heartbeats_that_are_taken_together_end_a_goodbye_as_well():
 def test_a_second_goodbye_says_nothing_new():
     work("ash")
     for kind in ("restarting", "restarting", "leaving", "leaving", "restarting"):
-        Node.objects.goodbye("ash", kind)
+        note_goodbye("ash", kind)
     assert [kind for kind, _ in events("ash")][-2:] == ["restarting", "leaving"]
     ash = Node.objects.get()
     assert (ash.leaving, ash.kept_until) == (True, None)
@@ -144,32 +147,32 @@ def test_a_second_goodbye_says_nothing_new():
 
 def test_who_restarts_keeps_its_work_for_a_minute_however_silent():
     work("ash", "birch")
-    Node.objects.goodbye("ash", "restarting")
+    note_goodbye("ash", "restarting")
     silence("ash")
-    assert Node.objects.expire() == {}
+    assert lose_expired(Node.objects.all()) == {}
     Node.objects.filter(name="ash").update(kept_until=Now())
-    assert list(Node.objects.expire().values()) == ["ash"]
+    assert list(lose_expired(Node.objects.all()).values()) == ["ash"]
     assert events("ash")[-1] == ("expired", "")
 
 
 def test_the_minute_is_counted_from_the_first_word():
     work("ash")
-    Node.objects.goodbye("ash", "restarting")
+    note_goodbye("ash", "restarting")
     Node.objects.update(kept_until=Now() + timedelta(seconds=1))
-    Node.objects.goodbye("ash", "restarting")
+    note_goodbye("ash", "restarting")
     assert Node.objects.filter(kept_until__lt=Now() + RESTART_TIME / 2).exists()
 
 
 def test_a_forced_expiry_does_not_wait_for_who_restarts():
     work("ash")
-    Node.objects.goodbye("ash", "restarting")
+    note_goodbye("ash", "restarting")
     silence("ash")
-    assert list(Node.objects.expire(force=True).values()) == ["ash"]
+    assert list(lose_expired(Node.objects.all(), force=True).values()) == ["ash"]
 
 
 def test_who_started_anew_in_time_gets_work_at_once():
     work("ash")
-    Node.objects.goodbye("ash", "restarting")
+    note_goodbye("ash", "restarting")
     report("ash", last_change=0)
     assert accepting() == {"ash"}
     assert events("ash")[-1] == ("restarted", NodeEvent.ANNOUNCED)
@@ -177,10 +180,10 @@ def test_who_started_anew_in_time_gets_work_at_once():
 
 def test_who_left_and_dies_is_no_alarm():
     work("ash", "birch")
-    Node.objects.goodbye("ash", "leaving")
+    note_goodbye("ash", "leaving")
     silence("ash")
-    assert NodeEvent.objects.note_silent() == []
-    assert list(Node.objects.expire().values()) == ["ash"]
+    assert note_silent() == []
+    assert list(lose_expired(Node.objects.all()).values()) == ["ash"]
     assert events("ash")[-1] == ("expired", NodeEvent.ANNOUNCED)
     report("ash")
     assert accepting() == {"ash", "birch"}
@@ -197,7 +200,7 @@ def forget() -> None:
 
 
 def braked() -> bool:
-    Hearing.objects.listen()
+    listen()
     return Hearing.objects.get().braked_since is not None
 
 
@@ -213,20 +216,20 @@ class TestTooMany:
 
     def leave(self, *names: str, kind: str = "leaving") -> None:
         for name in names:
-            Node.objects.goodbye(name, kind)
+            note_goodbye(name, kind)
 
     @pytest.mark.parametrize("kind", ["leaving", "restarting"])
     def test_they_pull_the_brake(self, kind: str):
         self.leave(*OAKS, kind=kind)
         assert braked()
         silence(*OAKS)
-        assert Node.objects.expire() == {}
+        assert lose_expired(Node.objects.all()) == {}
 
     def test_half_of_the_nodes_do_not(self):
         self.leave(*OAKS[:3])
         assert not braked()
         silence(*OAKS[:3])
-        assert set(Node.objects.expire().values()) == set(OAKS[:3])
+        assert set(lose_expired(Node.objects.all()).values()) == set(OAKS[:3])
 
     def test_nor_do_those_that_newcomers_replace_one_for_one(self):
         self.leave(*OAKS)
@@ -251,9 +254,9 @@ class TestTooMany:
 
     def test_so_many_must_be_silent_too_before_what_they_have_goes_to_others(self):
         self.leave(*OAKS)
-        assert Node.objects.are_leaving_in_crowds()
+        assert too_many_leave()
         Node.objects.filter(name="oak-0").update(leaving=False)
-        assert not Node.objects.are_leaving_in_crowds()
+        assert not too_many_leave()
 
 
 class TestVoid:
@@ -266,88 +269,88 @@ class TestVoid:
         work("ash", "birch")
 
     def test_who_still_reports_two_minutes_later_did_not_leave(self):
-        Node.objects.goodbye("ash", "leaving")
+        note_goodbye("ash", "leaving")
         said_ago("ash", seconds=self.HOLDS - 5)
-        assert Node.objects.void_goodbyes() == []
+        assert void_goodbyes() == []
         said_ago("ash", seconds=self.HOLDS + 1)
-        assert Node.objects.void_goodbyes() == ["ash"]
+        assert void_goodbyes() == ["ash"]
         assert accepting() == {"ash", "birch"}
         assert events("ash")[-1] == ("goodbye void", "it still reports")
 
     def test_who_is_silent_since_then_left(self):
-        Node.objects.goodbye("ash", "leaving")
+        note_goodbye("ash", "leaving")
         said_ago("ash", seconds=self.HOLDS + 20)
         silence("ash", seconds=25)
-        assert Node.objects.void_goodbyes() == []
+        assert void_goodbyes() == []
         assert accepting() == {"birch"}
 
     def test_zero_is_never(self, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(conf, "GOODBYE_HOLDS", timedelta(0))
-        Node.objects.goodbye("ash", "leaving")
+        note_goodbye("ash", "leaving")
         said_ago("ash", seconds=self.HOLDS * 100)
-        assert Node.objects.void_goodbyes() == []
+        assert void_goodbyes() == []
 
     def test_a_goodbye_said_to_an_older_release_counts_from_now_on(self):
         Node.objects.filter(name="ash").update(leaving=True)
-        assert Node.objects.void_goodbyes() == []
+        assert void_goodbyes() == []
         assert Node.objects.get(name="ash").left_at is not None
 
     def test_who_did_not_restart_within_the_minute_gets_work_again(self):
-        Node.objects.goodbye("ash", "restarting")
-        assert Node.objects.void_goodbyes() == []
+        note_goodbye("ash", "restarting")
+        assert void_goodbyes() == []
         Node.objects.filter(name="ash").update(kept_until=Now() - timedelta(seconds=1))
         report("ash", last_change=7)
-        assert Node.objects.void_goodbyes() == ["ash"]
+        assert void_goodbyes() == ["ash"]
 
     @pytest.mark.parametrize("kind", ["leaving", "restarting"])
     def test_who_broke_its_word_is_not_believed_for_an_hour(self, kind: str):
-        Node.objects.goodbye("ash", "leaving")
+        note_goodbye("ash", "leaving")
         said_ago("ash", seconds=self.HOLDS + 1)
-        Node.objects.void_goodbyes()
-        Node.objects.goodbye("ash", kind)
+        void_goodbyes()
+        note_goodbye("ash", kind)
         assert accepting() == {"ash", "birch"}
         report("ash", last_change=7)
         report("ash", last_change=0)
-        Node.objects.goodbye("ash", kind)
+        note_goodbye("ash", kind)
         assert accepting() == {"ash", "birch"}
         forget()
-        Node.objects.goodbye("ash", kind)
+        note_goodbye("ash", kind)
         assert accepting() == {"birch"}
 
     def test_a_goodbye_again_and_again_is_none(self):
         for _ in range(3):
-            Node.objects.goodbye("ash", "restarting")
+            note_goodbye("ash", "restarting")
             Node.objects.update(kept_until=None)
-        Node.objects.goodbye("ash", "restarting")
+        note_goodbye("ash", "restarting")
         assert accepting() == {"ash", "birch"}
 
     def test_the_dead_are_not_kept_by_saying_that_they_restart(self):
         silence("ash", seconds=20)
-        Node.objects.goodbye("ash", "restarting")
+        note_goodbye("ash", "restarting")
         silence("ash")
-        assert list(Node.objects.expire().values()) == ["ash"]
+        assert list(lose_expired(Node.objects.all()).values()) == ["ash"]
 
 
 def test_the_same_deaths_without_goodbyes_do():
     names = [f"oak-{number}" for number in range(4)]
     work("ash", *names)
     silence(*names)
-    Hearing.objects.listen()
+    listen()
     assert Hearing.objects.get().braked_since is not None
 
 
 def test_nobody_left_to_be_heard_is_no_deafness():
     work("ash", "birch")
     for name in ("ash", "birch"):
-        Node.objects.goodbye(name, "leaving")
+        note_goodbye(name, "leaving")
     silence("ash", "birch")
-    Hearing.objects.listen()
+    listen()
     assert Hearing.objects.get().hearing_since is None
 
 
 def test_uncordoning_a_node_takes_back_its_goodbye():
     work("ash")
-    Node.objects.goodbye("ash", "leaving")
+    note_goodbye("ash", "leaving")
     assert Node.objects.cordon(schedulable=True, actor="olga") == 1
     assert accepting() == {"ash"}
     assert Node.objects.cordon(schedulable=True, actor="olga") == 0

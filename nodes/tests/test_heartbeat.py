@@ -5,6 +5,8 @@ from datetime import timedelta
 import pytest
 from django.db.models.functions import Now
 
+from nodes.hearing import lose_expired
+from nodes.heartbeats import note_heartbeat
 from nodes.models import Hearing, Heartbeat, Node, NodeEvent
 
 pytestmark = pytest.mark.django_db
@@ -15,99 +17,99 @@ def kinds(name: str) -> list[str]:
 
 
 def test_an_unknown_node_is_registered_and_up_to_date_with_version_zero(warm):
-    assert Node.objects.heartbeat("ash", last_change=0)
+    assert note_heartbeat("ash", last_change=0)
     assert Node.objects.get().config_version == 0
     assert kinds("ash") == ["registered"]
 
 
 @pytest.mark.parametrize("last_change", [10, 1795396531689733380, -50, 2**63 - 1])
 def test_any_version_but_the_node_s_own_is_out_of_date(warm, last_change):
-    Node.objects.heartbeat("ash", last_change=0)
-    assert not Node.objects.heartbeat("ash", last_change=last_change)
+    note_heartbeat("ash", last_change=0)
+    assert not note_heartbeat("ash", last_change=last_change)
 
 
 def test_the_node_s_own_version_is_up_to_date(warm):
-    Node.objects.heartbeat("ash", last_change=0)
+    note_heartbeat("ash", last_change=0)
     Node.objects.update(config_version=77)
-    assert Node.objects.heartbeat("ash", last_change=77)
-    assert not Node.objects.heartbeat("ash", last_change=78)
+    assert note_heartbeat("ash", last_change=77)
+    assert not note_heartbeat("ash", last_change=78)
 
 
 def test_during_the_warm_up_every_version_is_up_to_date(db):
-    assert Node.objects.heartbeat("ash", last_change=10)
-    assert Node.objects.heartbeat("ash", last_change=11)
+    assert note_heartbeat("ash", last_change=10)
+    assert note_heartbeat("ash", last_change=11)
 
 
 def test_an_extra_heartbeat_is_up_to_date_and_acknowledges_nothing(warm):
-    Node.objects.heartbeat("ash", last_change=0)
+    note_heartbeat("ash", last_change=0)
     Node.objects.update(config_version=77)
-    Node.objects.heartbeat("ash", last_change=77)
-    assert Node.objects.heartbeat("ash", last_change=-1)
+    note_heartbeat("ash", last_change=77)
+    assert note_heartbeat("ash", last_change=-1)
     assert Heartbeat.objects.get().acknowledged == 77
 
 
 def test_an_extra_heartbeat_may_come_from_an_unknown_node(warm):
-    assert Node.objects.heartbeat("ash", last_change=-1)
+    assert note_heartbeat("ash", last_change=-1)
     assert Node.objects.known().count() == 1
 
 
 def test_every_heartbeat_renews_the_time(warm):
-    Node.objects.heartbeat("ash", last_change=0)
+    note_heartbeat("ash", last_change=0)
     Heartbeat.objects.update(seen_at=Now() - timedelta(seconds=20))
-    Node.objects.heartbeat("ash", last_change=5)
+    note_heartbeat("ash", last_change=5)
     assert not Node.objects.silent().exists()
 
 
 def test_a_new_address_replaces_the_old_and_an_empty_one_keeps_it(warm):
     addresses = []
     for address in ("10.0.0.1", None, "", "10.0.0.2"):
-        Node.objects.heartbeat("ash", last_change=0, client_ip=address)
+        note_heartbeat("ash", last_change=0, client_ip=address)
         addresses.append(Heartbeat.objects.get().client_ip)
     assert addresses == ["10.0.0.1", "10.0.0.1", "10.0.0.1", "10.0.0.2"]
 
 
 def test_the_node_type_is_overwritten_each_time(warm):
-    Node.objects.heartbeat("ash", last_change=0, node_type=1)
-    Node.objects.heartbeat("ash", last_change=0)
+    note_heartbeat("ash", last_change=0, node_type=1)
+    note_heartbeat("ash", last_change=0)
     assert Heartbeat.objects.get().node_type == 0
 
 
 def test_zero_after_a_version_is_a_restart_and_noted_once(warm):
-    Node.objects.heartbeat("ash", last_change=0)
-    Node.objects.heartbeat("ash", last_change=77)
+    note_heartbeat("ash", last_change=0)
+    note_heartbeat("ash", last_change=77)
     for _ in range(3):
-        Node.objects.heartbeat("ash", last_change=0)
+        note_heartbeat("ash", last_change=0)
     assert kinds("ash") == ["registered", "restarted"]
 
 
 def test_a_lost_node_that_reports_is_alive_again_and_out_of_date(warm):
-    Node.objects.heartbeat("ash", last_change=0)
-    Node.objects.heartbeat("birch", last_change=0)
+    note_heartbeat("ash", last_change=0)
+    note_heartbeat("birch", last_change=0)
     Heartbeat.objects.filter(node__name="ash").update(seen_at=Now() - timedelta(minutes=5))
-    Node.objects.expire()
+    lose_expired(Node.objects.all())
     assert Node.objects.get(name="ash").lost_at
-    assert not Node.objects.heartbeat("ash", last_change=0)
+    assert not note_heartbeat("ash", last_change=0)
     assert Node.objects.get(name="ash").lost_at is None
     assert kinds("ash") == ["registered", "expired", "back"]
 
 
 def test_an_extra_heartbeat_revives_a_lost_node(warm):
-    Node.objects.heartbeat("ash", last_change=0)
-    Node.objects.heartbeat("birch", last_change=0)
+    note_heartbeat("ash", last_change=0)
+    note_heartbeat("birch", last_change=0)
     Heartbeat.objects.filter(node__name="ash").update(seen_at=Now() - timedelta(minutes=5))
-    Node.objects.expire()
-    assert Node.objects.heartbeat("ash", last_change=-1)
+    lose_expired(Node.objects.all())
+    assert note_heartbeat("ash", last_change=-1)
     assert Node.objects.alive().filter(name="ash").exists()
 
 
 def test_a_heartbeat_costs_one_statement(warm, django_assert_num_queries):
-    Node.objects.heartbeat("ash", last_change=0)
+    note_heartbeat("ash", last_change=0)
     with django_assert_num_queries(1):
-        Node.objects.heartbeat("ash", last_change=0)
+        note_heartbeat("ash", last_change=0)
 
 
 def test_a_version_is_never_used_twice_even_when_the_clock_goes_back(warm):
-    Node.objects.heartbeat("ash", last_change=0)
+    note_heartbeat("ash", last_change=0)
     future = 2**62
     Node.objects.update(config_version=future)
     ids = list(Node.objects.values_list("pk", flat=True))
@@ -117,7 +119,7 @@ def test_a_version_is_never_used_twice_even_when_the_clock_goes_back(warm):
 
 
 def test_a_fresh_version_is_the_database_s_time_in_nanoseconds(warm):
-    Node.objects.heartbeat("ash", last_change=0)
+    note_heartbeat("ash", last_change=0)
     Node.objects.bump_versions(list(Node.objects.values_list("pk", flat=True)))
     node = Node.objects.annotate(now=Now()).get()
     assert abs(node.config_version / 1e9 - node.now.timestamp()) < 60

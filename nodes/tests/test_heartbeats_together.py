@@ -10,16 +10,16 @@ from django.db import connection, transaction
 from django.db.models.functions import Now
 
 from nodes.declarations import canonical
-from nodes.models import Heartbeat, Node, NodeEvent
+from nodes.heartbeats import note_heartbeat, note_heartbeats
+from nodes.models import Heartbeat, Node, NodeEvent, UnknownNode
 from nodes.models.heartbeats import Beat, Report
-from nodes.models.querysets import UnknownNode
 from tests.map import tell
 
 
 @pytest.fixture
 def known(warm: None) -> None:
     for name in ("ash", "birch", "cedar"):
-        Node.objects.heartbeat(name, last_change=0)
+        note_heartbeat(name, last_change=0)
     Node.objects.filter(name="birch").update(config_version=7)
 
 
@@ -39,7 +39,7 @@ def test_all_that_a_heartbeat_says_is_written(known):
 
 @pytest.mark.parametrize("name", ['a"b', "a\\b", "NULL", "{a,b}", "a b", "ä", "'"])
 def test_any_name_that_a_node_may_have_reaches_the_statement_as_it_is(known, name):
-    Node.objects.heartbeat(name, last_change=0)
+    note_heartbeat(name, last_change=0)
     assert tell([Report(name, 0), Report("ash", 0)]) == [True, True]
 
 
@@ -61,7 +61,7 @@ def test_a_restart_is_noted(known):
 @pytest.mark.django_db(transaction=True)
 def test_a_node_whose_row_is_locked_holds_up_no_other():
     for name in ("ash", "birch"):
-        Node.objects.heartbeat(name, last_change=0)
+        note_heartbeat(name, last_change=0)
     answers: list[bool | None] = []
     with transaction.atomic():
         assert Heartbeat.objects.select_for_update().get(node__name="ash")
@@ -88,7 +88,7 @@ class TestAReportThatWaited:
     """It was answered a while ago, and is written now."""
 
     def write(self, version: int, *, age: float, **said: Any) -> Heartbeat:
-        (beat,) = Node.objects.heartbeats([Report("birch", version, age=age, **said)])
+        (beat,) = note_heartbeats([Report("birch", version, age=age, **said)])
         assert isinstance(beat, Beat)
         return Heartbeat.objects.get(node__name="birch")
 
@@ -122,6 +122,6 @@ class TestAReportThatWaited:
 
     def test_brings_nobody_back(self, known):
         Heartbeat.objects.filter(node__name="birch").delete()
-        outcomes = Node.objects.heartbeats([Report("birch", 7, age=0.5), Report("never-heard", 7, age=0.5)])
+        outcomes = note_heartbeats([Report("birch", 7, age=0.5), Report("never-heard", 7, age=0.5)])
         assert [type(outcome) for outcome in outcomes] == [UnknownNode, UnknownNode]
         assert not Node.objects.known().filter(name__in=["birch", "never-heard"]).exists()

@@ -5,13 +5,15 @@ from datetime import timedelta
 from django.db import connection
 from django.db.models.functions import Now
 
+from nodes.hearing import listen
+from nodes.heartbeats import note_heartbeat
 from nodes.models import Hearing, Heartbeat, Memory, Node
 
 
 def silent_for_a_minute(*names: str) -> None:
     for name in names:
-        Node.objects.heartbeat(name, last_change=0)
-    Node.objects.heartbeat("cedar", last_change=0)
+        note_heartbeat(name, last_change=0)
+    note_heartbeat("cedar", last_change=0)
     silent = Heartbeat.objects.filter(node__name__in=names)
     silent.update(seen_at=Now() - timedelta(minutes=1))
     Hearing.objects.update(last_pass=Now())
@@ -20,7 +22,7 @@ def silent_for_a_minute(*names: str) -> None:
 def test_after_a_crash_every_node_gets_a_full_timeout(warm):
     silent_for_a_minute("ash")
     Memory.objects.all().delete()
-    Hearing.objects.listen()
+    listen()
     assert not Node.objects.expired()
     assert Hearing.objects.get().hearing_since is not None
 
@@ -28,15 +30,15 @@ def test_after_a_crash_every_node_gets_a_full_timeout(warm):
 def test_it_counts_once(warm):
     silent_for_a_minute("ash")
     Memory.objects.all().delete()
-    Hearing.objects.listen()
+    listen()
     Hearing.objects.update(hearing_since=Now() - timedelta(minutes=1), braked_since=None)
-    Hearing.objects.listen()
+    listen()
     assert [node.name for node in Node.objects.expired()] == ["ash"]
 
 
 def test_without_a_crash_silence_counts(warm):
     silent_for_a_minute("ash")
-    Hearing.objects.listen()
+    listen()
     assert [node.name for node in Node.objects.expired()] == ["ash"]
 
 

@@ -5,6 +5,7 @@ from django.core.exceptions import ValidationError
 from django.test import Client
 
 from clusteragent.lib import conf
+from nodes.heartbeats import note_heartbeat
 from nodes.models import Heartbeat, Node, NodeEvent
 from nodes.names import likeness, validate_node_name
 from tests.table import table
@@ -64,7 +65,7 @@ class TestLookalikes:
     @pytest.fixture(autouse=True)
     def trees(self, warm: None) -> None:
         for name in ("ash", "birch", "АSH"):  # noqa: RUF001 - a Cyrillic letter
-            Node.objects.heartbeat(name, last_change=0)
+            note_heartbeat(name, last_change=0)
 
     def test_they_are_accepted_and_noted_when_they_register(self) -> None:
         noted = NodeEvent.objects.filter(kind=NodeEvent.Kind.LOOKS_ALIKE)

@@ -7,13 +7,14 @@ from django.core.exceptions import ValidationError
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from nodes.heartbeats import note_heartbeat
 from nodes.models import Heartbeat, Node, NodeRule, NodeType
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
 
 
 def register(name: str, **fields: Any) -> Node:
-    Node.objects.heartbeat(name, last_change=0, **fields)
+    note_heartbeat(name, last_change=0, **fields)
     return Node.objects.get(name=name)
 
 
@@ -94,7 +95,7 @@ def test_a_rule_that_makes_no_sense_is_refused(fields: dict[str, Any], field: st
 def test_nodes_are_locked_in_the_order_of_their_key():
     """As every change of the map locks them, or the two could wait for each other."""
     for name in ("birch", "ash"):
-        Node.objects.heartbeat(name, last_change=-1)
+        note_heartbeat(name, last_change=-1)
     NodeRule.objects.create(labels={"zone": "a"})
     with CaptureQueriesContext(connection) as queries:
         assert NodeRule.objects.apply() == 2

@@ -8,6 +8,7 @@ import pytest
 
 from clusteragent.lib import conf
 from nodes import statsclient
+from nodes.heartbeats import note_heartbeat
 from nodes.models import Node, NodeEvent, Runner, RunnerStats
 from nodes.tests.fake_runners import HANGS, FakeRunners, serving, told
 from simulation.tests.scripted_server import TOKEN
@@ -28,7 +29,7 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeRunners]:
 
 def report(**addresses: str) -> None:
     for name, address in addresses.items():
-        Node.objects.heartbeat(name, last_change=-1, client_ip=address)
+        note_heartbeat(name, last_change=-1, client_ip=address)
 
 
 def runner(name: str) -> Runner:

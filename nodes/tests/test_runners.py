@@ -12,8 +12,9 @@ import pytest
 
 from clusteragent.lib import conf
 from nodes import statsclient
+from nodes.heartbeats import note_heartbeat
 from nodes.models import Heartbeat, Node, Runner, RunnerStats
-from nodes.models.runnerstats import Answer as Told
+from nodes.models.runners import Answer as Told
 from nodes.statsclient import Round
 from nodes.tests.fake_runners import HANGS, FakeRunners, Script, flood, serving, told
 from simulation.tests.scripted_server import TOKEN, Answer
@@ -36,7 +37,7 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeRunners]:
 
 def report(**addresses: str | None) -> None:
     for name, address in addresses.items():
-        Node.objects.heartbeat(name, last_change=-1, client_ip=address)
+        note_heartbeat(name, last_change=-1, client_ip=address)
 
 
 def collect() -> tuple[int, int]:

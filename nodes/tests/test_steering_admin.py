@@ -13,6 +13,7 @@ from django.urls import reverse
 
 from clusteragent.lib import conf
 from nodes.declarations import canonical
+from nodes.heartbeats import note_heartbeat
 from nodes.models import Node, NodeRule
 from operators.admin.filters import REFUSALS
 
@@ -30,7 +31,7 @@ def operator(client: Client) -> Client:
 @pytest.fixture(autouse=True)
 def trees(warm: None) -> None:
     for name in ("ash", "birch"):
-        Node.objects.heartbeat(name, last_change=0)
+        note_heartbeat(name, last_change=0)
 
 
 def page_of(name: str) -> str:

@@ -11,17 +11,20 @@ from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 
 from clusteragent.lib import conf
+from nodes import newcomers, registration
 from nodes.declarations import canonical
-from nodes.models import Heartbeat, Node, NodeEvent, NodeRule, newcomers, registration
+from nodes.goodbyes import note_goodbye
+from nodes.heartbeats import note_heartbeat
+from nodes.models import Heartbeat, Node, NodeEvent, NodeRule
 from nodes.models.heartbeats import Report
-from nodes.models.registration import node_arrived, node_changed
+from nodes.signals import node_arrived, node_changed
 from tests.map import tell
 
 NTP, DISK = canonical(include=["ntp"]), canonical(exclude=["disk"])
 
 
 def one_by_one(reports: list[Report]) -> list[Any]:
-    return [Node.objects.heartbeat(**report.said()) for report in reports]
+    return [note_heartbeat(**report.said()) for report in reports]
 
 
 def together(reports: list[Report]) -> list[Any]:
@@ -34,12 +37,12 @@ def furnish() -> None:
     NodeRule.objects.create(pattern="new-*", network="10.1.0.0/16", labels={"zone": "b"}, max_configs=7)
     kinds = ("up", "outdated", "leaving", "restarting", "virgin-leaving", "lost", "left-lost", "flapping-lost", "often")
     for kind in kinds:
-        Node.objects.heartbeat(kind, last_change=0, declared=NTP if kind == "lost" else "")
+        note_heartbeat(kind, last_change=0, declared=NTP if kind == "lost" else "")
     Node.objects.exclude(name="virgin-leaving").update(config_version=7)
     Heartbeat.objects.exclude(node__name="virgin-leaving").update(acknowledged=7)
     for kind in ("leaving", "virgin-leaving", "left-lost"):
-        Node.objects.goodbye(kind, "leaving")
-    Node.objects.goodbye("restarting", "restarting")
+        note_goodbye(kind, "leaving")
+    note_goodbye("restarting", "restarting")
     NodeEvent.objects.note(["flapping-lost", "often"], NodeEvent.Kind.RESTARTED)
     lost = Node.objects.filter(name__endswith="lost")
     NodeEvent.objects.note(lost.values_list("name", flat=True), NodeEvent.Kind.EXPIRED)
@@ -157,14 +160,14 @@ class TestPoison:
 
     def test_restarts_beside_it_are_noted(self, monkeypatch: pytest.MonkeyPatch) -> None:
         tell([Report(name, 7) for name in self.names()])
-        note = registration.RegistrationQuerySet._note_restarts
+        note = registration.note_restarts
 
-        def fails_for_one(nodes: Any, beats: dict[str, Any]) -> None:
-            note(nodes, beats)
+        def fails_for_one(beats: dict[str, Any]) -> None:
+            note(beats)
             if "node-7" in beats:
                 raise DataError("node-7")
 
-        monkeypatch.setattr(registration.RegistrationQuerySet, "_note_restarts", fails_for_one)
+        monkeypatch.setattr(registration, "note_restarts", fails_for_one)
         tell([Report(name, 0) for name in self.names()])
         noted = set(NodeEvent.objects.filter(kind="restarted").values_list("node_name", flat=True))
         assert noted >= set(self.names()) - {"node-7"}

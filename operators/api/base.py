@@ -23,7 +23,7 @@ from rest_framework.viewsets import GenericViewSet
 from checks import dispatcher
 from checks.sources import SyncUnderWay
 from checks.wire.scrub import scrub
-from nodes.models.querysets import UnknownNode
+from nodes.models import UnknownNode
 from operators import errors
 from operators.api.authentication import OperatorToken
 from operators.api.filters import Strict

@@ -49,15 +49,11 @@ def config(name: str, text: str) -> dict[str, str]:
 def test_a_set_may_have_as_many_bytes_as_the_manual_says(author: Caller) -> None:
     most = SourceViewSet.most_bytes
     assert most == 32 * MIB
-    body = json.dumps({"configs": [config(f"c{number}", f"{number}{'x' * 900_000}") for number in range(37)]})
-    assert most > len(body) > most - MIB
-    answer = put(author, body + " " * (most - len(body)))
-    assert answer.status_code == 200, answer.content
-    assert len(answer.json()["added"]) == Config.objects.count() == 37
-    assert refused(put(author, body + " " * (most + 1 - len(body))), 413) == {
+    body = json.dumps({"configs": [config("a", "x")]})
+    assert put(author, body.ljust(most)).json()["added"] == ["a"]
+    assert refused(put(author, body.ljust(most + 1)), 413) == {
         "detail": f"The body has {most + 1} bytes, at most {most} are read here."
     }
-    assert Config.objects.count() == 37
 
 
 @pytest.mark.parametrize("path", ["pins", "plans", "rules"])

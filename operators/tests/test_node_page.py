@@ -15,6 +15,7 @@ from checks.models.orders import Rule
 from checks.tests.cast import ledger, owners, report, sent, silence
 from checks.tests.operators import config, superuser
 from clusteragent.lib.clock import ago
+from nodes.heartbeats import note_heartbeat
 from nodes.models import Heartbeat, Node, NodeEvent, NodeType, Runner, RunnerStats
 from operators.roles import Role
 from operators.tests.cast import user
@@ -203,7 +204,7 @@ def test_viewers_look_and_do_nothing(warm: None) -> None:
 
 def test_nothing_of_a_name_is_html(client: Client) -> None:
     name = "<img src=x onerror=alert(1)>\u202e"
-    Node.objects.heartbeat(name, last_change=-1)
+    note_heartbeat(name, last_change=-1)
     place(1)
     report("ash")
     NodeEvent.objects.update(cause="<b>bold</b>\x1b[31m")

@@ -17,6 +17,7 @@ from checks.tests.cast import dangling, report, sent, silence
 from checks.tests.operators import config, superuser
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
+from nodes.goodbyes import note_goodbye
 from nodes.models import Hearing, Heartbeat, Node, NodeEvent
 from operators.roles import Role
 from operators.tests.cast import user
@@ -99,10 +100,10 @@ def test_goodbyes_in_the_names_of_all_nodes_are_not_healthy(client: Client) -> N
     """Nothing dangles then, and a node that dies keeps its checks: no other takes them."""
     place(4, "ash", "birch")
     for name in ("ash", "birch"):
-        Node.objects.goodbye(name, "leaving")
+        note_goodbye(name, "leaving")
     dispatcher.run_pass(ClusterStore.objects.get().term)
     assert sentence(client).startswith("Not healthy. 4 checks on 2 nodes, ")
-    Node.objects.update(left_at=Now() - conf.GOODBYE_HOLDS - timedelta(seconds=1))
+    Node.objects.update(left_at=Now() - conf.GOODBYE_HOLDS - timedelta(minutes=1))
     dispatcher.run_pass(ClusterStore.objects.get().term)
     assert sentence(client).startswith("Healthy. 4 checks on 2 nodes, ")
 

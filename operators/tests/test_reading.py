@@ -12,6 +12,7 @@ from checks.models import Config, Move
 from checks.sources import sets
 from checks.tests.cast import report, sent, silence
 from nodes.declarations import canonical
+from nodes.heartbeats import note_heartbeat
 from nodes.models import Heartbeat, Node, NodeType
 from nodes.models.events import MOST_CHARACTERS
 from operators.roles import Role
@@ -226,7 +227,7 @@ def test_events_are_told_in_bounded_pages_whatever_nodes_declare(viewer: Caller)
     """A page was 250 MB that were scrubbed, when each event held what its node had declared."""
     declared = canonical(include=[f"password{number}: token=abc" for number in range(2000)])
     for number in range(100):
-        Node.objects.heartbeat(f"node-{number}", last_change=7, declared=declared)
+        note_heartbeat(f"node-{number}", last_change=7, declared=declared)
     rows = viewer.rows("events?limit=1000&kind=declared")
     assert len(rows) == 100
     assert max(len(row["cause"]) for row in rows) <= MOST_CHARACTERS

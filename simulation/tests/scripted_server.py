@@ -23,16 +23,16 @@ TRUE, FALSE = '{"isuptodate":true}', '{"isuptodate":false}'
 
 
 def scenario(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
-    """Run an async test, for at most 20 s."""
+    """Run an async test, for at most a minute."""
 
     @functools.wraps(test)
     def run(*args: object, **fixtures: object) -> None:
-        asyncio.run(asyncio.wait_for(test(*args, **fixtures), 20))
+        asyncio.run(asyncio.wait_for(test(*args, **fixtures), 60))
 
     return run
 
 
-async def until(condition: Callable[[], object], deadline: float = 10) -> None:
+async def until(condition: Callable[[], object], deadline: float = 30) -> None:
     """Wait until the condition holds; a TimeoutError when it does not in time."""
     async with asyncio.timeout(deadline):
         while not condition():

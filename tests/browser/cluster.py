@@ -31,7 +31,7 @@ NODES = ("ash", "birch", "cedar")
 POLL = 1.0
 # Everything shares two busy cores.
 PATIENCE = 120.0
-_UPGRADE = "import django; django.setup(); from clusteragent import schema; schema.upgrade()"
+_UPGRADE = "import django; django.setup(); from clusteragent import upgrade; upgrade.upgrade()"
 _OWNER = (
     "SELECT n.name FROM checks_origin AS o JOIN checks_assignment AS a ON a.config_id = o.config_id"
     " JOIN nodes_node AS n ON n.id = a.node_id WHERE o.key = %s"

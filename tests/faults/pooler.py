@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import psycopg
+from psycopg.rows import dict_row
 
 from clusteragent.lib import postgres
 from tests.faults.database import Server
@@ -47,7 +48,7 @@ class Pooler:
         settings["databases"][NAME] = f"host={server.socket.parent} dbname=postgres connect_query={query}"
         settings["pgbouncer"].update({
             "listen_addr": "127.0.0.1", "listen_port": str(self._port), "unix_socket_dir": "",
-            "auth_type": "trust", "auth_file": str(server.pgdata.parent / "userlist.txt"),
+            "auth_type": "trust", "admin_users": "postgres", "auth_file": str(server.pgdata.parent / "userlist.txt"),
         })  # fmt: skip
         return settings
 
@@ -57,6 +58,11 @@ class Pooler:
         except psycopg.Error:
             return False
         return True
+
+    def clients(self) -> set[str]:
+        """The names of the programs that are connected."""
+        with psycopg.connect(self.url.replace(NAME, "pgbouncer"), autocommit=True, row_factory=dict_row) as console:
+            return {row["application_name"] for row in console.execute("SHOW CLIENTS") if row["database"] == NAME}
 
     def signal(self, number: int) -> None:
         self._process.send_signal(number)

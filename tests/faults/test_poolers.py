@@ -7,9 +7,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, contextmanager
 from http.client import HTTPSConnection
 from typing import Any
 
@@ -42,7 +42,7 @@ def pooled(make_cluster: Callable[..., Cluster]) -> tuple[Cluster, Pooler]:
 
 @pytest.mark.long
 def test_the_whole_program_runs_behind_a_pooler(pooled: tuple[Cluster, Pooler]) -> None:
-    cluster, _ = pooled
+    cluster, pooler = pooled
     cluster.start()
     port = cluster.start_operators()
     made = manage(cluster, "createtoken", "--user", "deploy", "--role", "author")
@@ -67,19 +67,36 @@ def test_the_whole_program_runs_behind_a_pooler(pooled: tuple[Cluster, Pooler]) 
         cluster.wait_for_pass(2)
         assert cluster.is_whole()
         assert record.moves() == before
+        assert pooler.clients() == {"clusteragent agents"}
     assert load.statuses == {200}
     assert record.gap == record.double == 0
     assert not cluster.logged("not_listening", "Traceback", "transaction_left_open", "prepared statement")
 
 
+@contextmanager
+def hanging(cluster: Cluster, pooler: Pooler) -> Iterator[None]:
+    pooler.signal(signal.SIGSTOP)
+    yield
+    pooler.signal(signal.SIGCONT)
+
+
+@contextmanager
+def without_a_server(cluster: Cluster, pooler: Pooler) -> Iterator[None]:
+    cluster.server.stop("immediate")
+    yield
+    cluster.server.start()
+
+
 @pytest.mark.long
-def test_a_pooler_that_hangs_moves_nothing(pooled: tuple[Cluster, Pooler]) -> None:
+@pytest.mark.parametrize("broken", [hanging, without_a_server])
+def test_a_pooler_that_is_of_no_use_for_a_while_moves_nothing(
+    pooled: tuple[Cluster, Pooler], broken: Callable[..., AbstractContextManager[None]]
+) -> None:
     cluster, pooler = pooled
     cluster.start()
     with cluster.record() as record, Load(cluster) as load:
-        pooler.signal(signal.SIGSTOP)
-        wait_for("node agents are told", lambda: 503 in load.statuses)
-        pooler.signal(signal.SIGCONT)
+        with broken(cluster, pooler):
+            wait_for("node agents are told", lambda: 503 in load.statuses)
         cluster.wait_until_heard()
         assert cluster.is_whole()
         assert not record.moves()

@@ -8,7 +8,7 @@ from checks.management.commands.rebalance import line
 from checks.plans import Outlook
 from checks.wire.scrub import scrub
 from clusteragent.lib.words import numbered
-from nodes.models.querysets import UnknownNode
+from nodes.models import UnknownNode
 
 
 class Command(BaseCommand):

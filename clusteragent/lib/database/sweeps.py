@@ -1,4 +1,4 @@
-"""Statements that join whole tables."""
+"""Transactions that read much."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,3 +18,12 @@ def sweep() -> Iterator[Any]:
         cursor.execute("SET LOCAL enable_nestloop = off")
         yield cursor
         cursor.execute("SET LOCAL enable_nestloop = on")
+
+
+@contextmanager
+def one_moment() -> Iterator[None]:
+    """A transaction that only reads, in which all statements see the database as it is at the first of them."""
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        yield

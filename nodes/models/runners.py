@@ -1,4 +1,4 @@
-"""What runners told of themselves and of their checks, with the SQL that takes a whole round of answers at once."""
+"""Runners: what they told of themselves and of their checks. A whole round of answers is written at once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 from django.db import connection, models, transaction
 
 from clusteragent.lib import conf
-from nodes import models as nodestore  # its classes take their managers from here, so it is looked up when called
+from nodes.models.events import NodeEvent
+from nodes.models.heartbeats import Heartbeat
+from nodes.models.nodes import Node
 
 
 def capacity(weight: float, workers: int | None) -> float:
@@ -68,7 +70,7 @@ class Answer(NamedTuple):
     clamped: str = ""
 
 
-class RunnerQuerySet(models.QuerySet["nodestore.Runner"]):
+class RunnerQuerySet(models.QuerySet["Runner"]):
     # Not the ORM: its upsert can't add to what is there, and the database's own time is wanted. Rows in the order of the
     # key, so that two rounds at once wait for each other. KEY SHARE: a node that is pruned meanwhile would break all.
     _NOTE = """
@@ -94,9 +96,9 @@ class RunnerQuerySet(models.QuerySet["nodestore.Runner"]):
 
     @transaction.atomic
     def note(self, answers: Mapping[int, Answer]) -> dict[str, str]:
-        """Write what these nodes answered. One that failed keeps its stats and its workers; one that is gone is left out.
+        """Store what these nodes answered. A node that failed keeps its stats and workers; a deleted one is left out.
 
-        Returns which began to tell what can't be: {node's name: what}.
+        Returns the nodes whose answers became implausible: {node's name: what is}.
         """
         values: dict[str, Any] = {
             "ids": list(answers),
@@ -109,29 +111,29 @@ class RunnerQuerySet(models.QuerySet["nodestore.Runner"]):
             cursor.execute(self._NOTE, values)
             noted = [node_id for (node_id,) in cursor.fetchall()]
         stats = {node_id: answers[node_id].stats for node_id in noted}
-        nodestore.RunnerStats.objects.replace({node_id: told for node_id, told in stats.items() if told is not None})
+        RunnerStats.objects.replace({node_id: told for node_id, told in stats.items() if told is not None})
         return self._note_clamped({pk: answers[pk].clamped for pk in noted if answers[pk].clamped and pk not in before})
 
     def _note_clamped(self, clamped: Mapping[int, str]) -> dict[str, str]:
         """Note it as an event of each node, once for as long as it lasts."""
-        names = dict(nodestore.Node.objects.filter(pk__in=clamped).values_list("pk", "name"))
+        names = dict(Node.objects.filter(pk__in=clamped).values_list("pk", "name"))
         told = {names[pk]: what for pk, what in clamped.items() if pk in names}
-        nodestore.NodeEvent.objects.note_each(nodestore.NodeEvent.Kind.CLAMPED, told)
+        NodeEvent.objects.note_each(NodeEvent.Kind.CLAMPED, told)
         return told
 
     def clamped(self) -> RunnerQuerySet:
-        """Those of known nodes that told last what can't be."""
+        """Runners of known nodes whose last answer was implausible."""
         return self.filter(node__heartbeat__isnull=False).exclude(clamped="")
 
     def capacity(self) -> dict[int, float]:
         """What the load of each known node is divided by, in workers: {node's id: capacity}."""
-        known = nodestore.Heartbeat.objects.values_list("node_id", "node__weight", "node__runner__workers")
+        known = Heartbeat.objects.values_list("node_id", "node__weight", "node__runner__workers")
         return {node_id: capacity(weight, workers) for node_id, weight, workers in known}
 
 
-class RunnerStatsQuerySet(models.QuerySet["nodestore.RunnerStats"]):
+class RunnerStatsQuerySet(models.QuerySet["RunnerStats"]):
     def replace(self, told: Mapping[int, Sequence[CheckStats]]) -> None:
-        """Make these all that is known of these nodes' checks. The caller holds their Runner rows."""
+        """Replace the stats of these nodes' checks: {node id: stats}. The caller has locked their Runner rows."""
         self.filter(node_id__in=list(told)).delete()
         columns = ", ".join(("node_id", *CheckStats._fields))
         # By COPY, since a round of many nodes has more rows than bulk_create writes in a second.
@@ -140,3 +142,58 @@ class RunnerStatsQuerySet(models.QuerySet["nodestore.RunnerStats"]):
             for node_id, stats in told.items():
                 for one in stats:
                     stream.write_row((node_id, *one))
+
+
+class Runner(models.Model):
+    """What a node's stats API told last, and whether it still answers. Every node that was ever asked has one."""
+
+    node = models.OneToOneField(Node, models.CASCADE, primary_key=True)
+    # Unknown until it said; then the last number that it named, also while it does not answer.
+    workers = models.PositiveIntegerField(null=True)
+    stats_at = models.DateTimeField(null=True)
+    # Calls that failed since the last one that did not, and since ever.
+    failures = models.PositiveIntegerField(db_default=0)
+    failed_total = models.BigIntegerField(db_default=0)
+    error = models.CharField(max_length=200, db_default="")
+    # What it told last that can't be, and so does not count as it was told; empty when all can.
+    clamped = models.CharField(max_length=200, db_default="")
+    # Workers that it needs for checks that are not ours.
+    own_load = models.FloatField(db_default=0.0)
+
+    objects = RunnerQuerySet.as_manager()
+
+    def __str__(self) -> str:
+        return f"stats of {self.node_id}"
+
+
+class RunnerStats(models.Model):
+    """What a check did on a node, as its runner told when it last answered. null: the runner did not tell it."""
+
+    node = models.ForeignKey(Node, models.CASCADE, related_name="runner_stats", db_index=False)
+    check_id = models.TextField()
+    # 0 of what takes less than a millisecond.
+    execution_ms = models.FloatField()
+    metric_samples = models.BigIntegerField(null=True)
+    histogram_buckets = models.BigIntegerField(null=True)
+    events = models.BigIntegerField(null=True)
+    service_checks = models.BigIntegerField(null=True)
+    total_runs = models.BigIntegerField(null=True)
+    total_errors = models.BigIntegerField(null=True)
+    total_metric_samples = models.BigIntegerField(null=True)
+    total_events = models.BigIntegerField(null=True)
+    total_service_checks = models.BigIntegerField(null=True)
+    failed = models.BooleanField()
+    # As the runner sent it, so it may hold a secret: to be scrubbed where it is shown.
+    last_error = models.TextField()
+    last_execution = models.DateTimeField(null=True)
+    # Seconds since 1970; 0 while no run succeeded.
+    last_success = models.BigIntegerField(null=True)
+
+    objects = RunnerStatsQuerySet.as_manager()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["node", "check_id"], name="runnerstats_node_check")]
+        indexes = [models.Index(fields=["check_id"], name="runnerstats_check_id")]  # a config's page
+
+    def __str__(self) -> str:
+        return f"{self.check_id} on {self.node_id}"

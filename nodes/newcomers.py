@@ -1,4 +1,4 @@
-"""How many names that nobody reported with before may register: whoever has the token can make up any number of them."""
+"""A limit for new names of nodes: whoever has the token can make up any number of them."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from django.db.models.functions import Now
 
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
-from nodes import models as nodestore  # its classes take their managers from here, so it is looked up when called
+from nodes.models import Hearing, Node
 
 log = structlog.get_logger()
 
-# So many times as many names in an hour as in a minute.
+# New names that an hour may have, as a multiple of those of a minute.
 AN_HOUR = 5
-# Seconds for which a count holds in a process, which counts what it admits itself; and between two words about refusals.
-_COUNT_HOLDS, _SAID_AGAIN_AFTER = 1.0, 10.0
+# Seconds for which a process uses a count, beside what it admits itself, and between two log lines about refusals.
+_COUNT_HOLDS, _LOGGED_AGAIN_AFTER = 1.0, 10.0
 
 
 class TooManyNames(Exception):
@@ -27,16 +27,16 @@ class TooManyNames(Exception):
 
 
 class Newcomers:
-    """Admits new names as long as there is room, by what the database counted a moment ago.
+    """Admits new names up to the limit, by a count that is up to a second old.
 
-    Other processes admit names at the same time, so there may be a second's worth more than the limit.
+    Other processes admit names at the same time, so a second's worth more than the limit may register.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._limit = self._room = 0
-        self._counted = self._said = float("-inf")
-        self._unsaid = 0
+        self._counted = self._logged = float("-inf")
+        self._unlogged = 0
 
     def admit(self, number: int) -> int:
         """How many of so many new names may register."""
@@ -51,18 +51,18 @@ class Newcomers:
             return admitted
 
     def _refuse(self, number: int) -> None:
-        """Say, now and then, that the limit bites."""
-        self._unsaid += number
-        if time.monotonic() > self._said + _SAID_AGAIN_AFTER:
-            log.warning("new_nodes_refused", number=self._unsaid, limit=conf.NEW_NODES_A_MINUTE)
-            counted = F("names_refused") + self._unsaid
-            nodestore.Hearing.objects.update(names_refused=counted, names_refused_at=Now())
-            self._unsaid, self._said = 0, time.monotonic()
+        """Count the refusal, and log and store the count every few seconds."""
+        self._unlogged += number
+        if time.monotonic() > self._logged + _LOGGED_AGAIN_AFTER:
+            log.warning("new_nodes_refused", number=self._unlogged, limit=conf.NEW_NODES_A_MINUTE)
+            counted = F("names_refused") + self._unlogged
+            Hearing.objects.update(names_refused=counted, names_refused_at=Now())
+            self._unlogged, self._logged = 0, time.monotonic()
 
 
 def _room(limit: int) -> int:
     spans = {timedelta(minutes=1): limit, timedelta(hours=1): AN_HOUR * limit}
-    seen = nodestore.Node.objects.order_by()
+    seen = Node.objects.order_by()
     # No further than the limit: beyond it the number says nothing.
     return min(most - seen.filter(first_seen__gte=ago(span))[:most].count() for span, most in spans.items())
 

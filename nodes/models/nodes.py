@@ -1,0 +1,275 @@
+"""nodeStore: the node agents that report to us; who is alive, silent or lost, and who may be given work."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import connection, models, transaction
+from django.db.models import (
+    Case,
+    Count,
+    DateTimeField,
+    DurationField,
+    Exists,
+    ExpressionWrapper,
+    F,
+    Min,
+    Q,
+    Value,
+    When,
+)
+from django.db.models.functions import Now
+
+from clusteragent.lib import conf
+from clusteragent.lib.clock import ago
+from clusteragent.lib.database import batches
+from clusteragent.lib.database.arrays import array
+from nodes.models.events import NodeEvent
+from nodes.models.hearing import Hearing
+from nodes.names import likeness, validate_node_name
+from nodes.signals import node_arrived, node_changed
+
+# How long a node that said that it restarts keeps what it has.
+RESTART_TIME = timedelta(seconds=60)
+# A node that is uncordoned may be given work, whatever it said before.
+READMITTED = {"leaving": False, "kept_until": None}
+# Lost nodes that are kept at most.
+MOST_LOST = 50_000
+# In timeouts. Nodes that all reported just before a cut of 40 s report again up to 50 s after its beginning.
+BRAKE_HOLDS = 1.5
+
+
+class UnknownNode(LookupError):
+    """No such node reports to us."""
+
+
+class NodeType(models.IntegerChoices):
+    """What a node agent says it is (protocol: `node_type`)."""
+
+    UNKNOWN = 0, "unknown"
+    RUNNER = 1, "cluster check runner"
+    NODE_AGENT = 2, "node agent"
+
+
+# Of the intakes of nodes those that get something new, the latter only where no other can have it.
+OPEN = ("open", "flapping")
+
+
+def intake() -> Case:
+    """`open`, or why a node gets nothing new. Where several hold, the first is named."""
+    words = {
+        "draining": Q(draining=True),
+        "cordoned": Q(schedulable=False),
+        "leaving": Q(leaving=True),
+        "restarting": Q(kept_until__gte=Now()),
+        "flapping": Q(not_before__gte=Now()),
+    }
+    return Case(*(When(condition, then=Value(word)) for word, condition in words.items()), default=Value("open"))
+
+
+class NodeQuerySet(models.QuerySet["Node"]):
+    def known(self) -> NodeQuerySet:
+        """Nodes that are not lost."""
+        return self.filter(heartbeat__isnull=False)
+
+    def lost(self) -> NodeQuerySet:
+        """Nodes that expired and did not return."""
+        return self.filter(heartbeat__isnull=True)
+
+    def silent(self) -> NodeQuerySet:
+        """Known nodes without a heartbeat for half the expiration timeout."""
+        return self.filter(heartbeat__seen_at__lt=ago(conf.NODE_EXPIRATION_TIMEOUT / 2))
+
+    def with_signal(self) -> Any:  # a NodeQuerySet whose annotations may be filtered by
+        """Each known node with its `intake`, and its `signal`: heard within half the timeout; `unsure`, in the first half after
+        we were deaf; `silent`; or `overdue`, for longer than the timeout, which begins anew after we were deaf.
+        """
+        half, whole = (ago(conf.NODE_EXPIRATION_TIMEOUT * share) for share in (1 / 2, 1))
+        deaf = Hearing.objects.deaf_lately
+        heard = When(heartbeat__seen_at__gte=half, then=Value("heard"))
+        unsure = When(Exists(deaf(1 / 2)), then=Value("unsure"))
+        silent = When(Q(heartbeat__seen_at__gte=whole) | Exists(deaf()), then=Value("silent"))
+        return self.known().annotate(signal=Case(heard, unsure, silent, default=Value("overdue")), intake=intake())
+
+    def alive(self) -> NodeQuerySet:
+        """Known nodes heard within the timeout; all known ones within it after we were deaf."""
+        alive: NodeQuerySet = self.with_signal().exclude(signal="overdue")
+        return alive
+
+    def accepting(self) -> NodeQuerySet:
+        """Nodes that may be given work: neither closed nor silent.
+
+        Of nodes that die together some expire first; their work must not go to those that are about to.
+        """
+        accepting: NodeQuerySet = self.with_signal().filter(signal__in=("heard", "unsure"), intake__in=OPEN)
+        return accepting
+
+    def runners(self) -> NodeQuerySet:
+        """Known cluster check runners; a node that names no type is one if it names its address."""
+        kinds, unnamed = NodeType, Q(heartbeat__client_ip__isnull=False)
+        return self.known().filter(
+            Q(heartbeat__node_type=kinds.RUNNER) | Q(unnamed, heartbeat__node_type=kinds.UNKNOWN)
+        )
+
+    def expected(self) -> NodeQuerySet:
+        """Known nodes whose silence means something: not those that said goodbye."""
+        return self.known().filter(Q(kept_until=None) | Q(kept_until__lt=Now()), leaving=False)
+
+    def goodbyes(self, span: timedelta) -> tuple[int, datetime | None]:
+        """How many known nodes said goodbye in that time and did not start again since, and when the first of them did."""
+        # Spelt like the condition of the index `node_goodbye`.
+        leavers = self.known().filter(Q(leaving=True) | Q(kept_until__isnull=False))
+        left = Case(When(leaving=True, then=F("left_at")), default=F("kept_until") - RESTART_TIME)
+        lately = leavers.annotate(said=ExpressionWrapper(left, DateTimeField())).filter(said__gte=ago(span))
+        counted = lately.aggregate(number=Count("pk"), first=Min("said"))
+        return counted["number"], counted["first"]
+
+    def absent(self, names: Collection[str]) -> tuple[set[str], set[str]]:
+        """Of these names: those that are new to us, and those of lost nodes."""
+        with connection.cursor() as cursor:
+            # Not the ORM, which takes as long to make the statement as the database takes for it.
+            cursor.execute(
+                "SELECT n.name, h.node_id FROM nodes_node AS n LEFT JOIN nodes_heartbeat AS h ON h.node_id = n.id"
+                " WHERE n.name = ANY(%s::text[])",
+                [array(names)],
+            )
+            found = dict(cursor.fetchall())
+        return set(names) - found.keys(), {name for name, heartbeat in found.items() if heartbeat is None}
+
+    def lookalikes(self) -> NodeQuerySet:
+        """Known nodes whose names look like that of another known node."""
+        known = Node.objects.known().order_by()
+        shared = known.exclude(likeness=None).values("likeness").annotate(Count("pk")).filter(pk__count__gt=1)
+        return self.known().filter(likeness__in=shared.values("likeness"))
+
+    def with_state(self) -> NodeQuerySet:
+        """Each with its `state` (alive, silent or lost), `silence`, how long ago it was last heard, and its `intake`: open, or
+        why it gets nothing new (draining, cordoned, leaving, restarting or flapping).
+        """
+        silent = When(heartbeat__seen_at__lt=ago(conf.NODE_EXPIRATION_TIMEOUT / 2), then=Value("silent"))
+        lost = When(heartbeat__isnull=True, then=Value("lost"))
+        silence = ExpressionWrapper(Now() - F("heartbeat__seen_at"), DurationField())
+        found: NodeQuerySet = self.annotate(
+            state=Case(lost, silent, default=Value("alive")), silence=silence, intake=intake()
+        )
+        return found
+
+    def cordon(self, *, schedulable: bool = False, draining: bool = False, actor: str = "") -> int:
+        """Stop (or, with schedulable, resume) giving these nodes new work. Returns how many changed.
+
+        draining: what they have moves away too, bit by bit, in the passes that follow.
+        """
+        kinds = NodeEvent.Kind
+        kind = kinds.UNCORDONED if schedulable else kinds.DRAINING if draining else kinds.CORDONED
+        with transaction.atomic():
+            wanted = {"schedulable": schedulable, "draining": draining} | (READMITTED if schedulable else {})
+            unlike = self.exclude(**wanted)
+            names = list(unlike.order_by("pk").select_for_update(no_key=True).values_list("name", flat=True))
+            self.model.objects.filter(name__in=names).update(**wanted)
+            NodeEvent.objects.note(names, kind, cause=actor)
+            if names and schedulable:
+                node_arrived.send(sender=self.model, names=names)
+            if names and draining:
+                node_changed.send(sender=self.model, names=names)
+        return len(names)
+
+    def expired(self, *, force: bool = False) -> NodeQuerySet:
+        """Nodes silent for longer than the timeout, unless we were deaf, the brake is on, or no other could take the work.
+
+        force: silent for longer than the timeout, whatever the rest says.
+        """
+        late = self.filter(heartbeat__seen_at__lt=ago(conf.NODE_EXPIRATION_TIMEOUT))
+        if force:
+            return late
+        is_deaf = Q(hearing_since__gte=ago(conf.NODE_EXPIRATION_TIMEOUT))
+        is_braked = Q(braked_since__gte=ago(conf.NODE_EXPIRATION_TIMEOUT * BRAKE_HOLDS))
+        guards = Hearing.objects.filter(is_deaf | is_braked)
+        return late.exclude(kept_until__gte=Now()).filter(~Exists(guards), Exists(self.model.objects.accepting()))
+
+    def bump_versions(self, ids: Collection[int]) -> None:
+        """Give these nodes a config version that was never used, in the transaction of the change that it stands for."""
+        if not ids:
+            return
+        with connection.cursor() as cursor:
+            # Not the ORM: it has no expression for nanoseconds of the database's clock.
+            cursor.execute(
+                "UPDATE nodes_node SET config_version ="
+                " greatest(config_version + 1, (extract(epoch FROM clock_timestamp()) * 1000000000)::bigint)"
+                " WHERE id IN (SELECT id FROM nodes_node WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE)",
+                (list(ids),),
+            )
+
+    def forget(self, most: float = batches.MOST) -> int:
+        """Delete the lost ones of these nodes in batches. Returns how many. A node that returns at this moment stays."""
+        lost = self.lost().filter(assignments__isnull=True)
+        return batches.delete(lost.order_by("pk"), most=most, cascades=True)
+
+    def prune(self, most: float = batches.MOST) -> int:
+        """Delete nodes that have been lost for longer than the retention, and beyond MOST_LOST those lost for longest.
+
+        In batches. Returns how many.
+        """
+        old = Q(lost_at__lt=ago(conf.LOST_NODE_RETENTION))
+        surplus = self.filter(lost_at__isnull=False).order_by("-lost_at").values_list("lost_at", flat=True)
+        for eldest in surplus[MOST_LOST : MOST_LOST + 1]:
+            old |= Q(lost_at__lte=eldest)
+        return self.filter(old).forget(most)
+
+
+class Node(models.Model):
+    """A node agent, under the identifier that it reports with. It is lost exactly while it has no heartbeat row."""
+
+    name = models.CharField(max_length=253, unique=True, validators=[validate_node_name])
+    # What the node agent compares by equality: 0 until it had a config, then a number that is never used twice.
+    config_version = models.BigIntegerField(db_default=0, editable=False)
+    schedulable = models.BooleanField(
+        db_default=True, help_text="Off: cordoned. It gets nothing new and keeps what it has."
+    )
+    # Cordoned, and what it has moves away bit by bit.
+    draining = models.BooleanField(db_default=False, editable=False)
+    # It said goodbye: it gets nothing until it starts again.
+    leaving = models.BooleanField(db_default=False, editable=False)
+    # When it said so, while it leaves.
+    left_at = models.DateTimeField(null=True, editable=False)
+    # It said that it restarts: until then it keeps what it has, however silent, and gets nothing new.
+    kept_until = models.DateTimeField(null=True, editable=False)
+    # It comes and goes: until then it gets nothing new, if others can take it.
+    not_before = models.DateTimeField(null=True, editable=False)
+    # What it says it may run, as JSON with sorted keys; empty when it says nothing.
+    declared = models.TextField(db_default="", editable=False)
+    # Equal for names that look alike; null for nodes that an older release registered.
+    likeness = models.BigIntegerField(null=True, editable=False)
+    labels = models.JSONField(default=dict, blank=True)
+    # Its share compared with others of as many workers, and the most configs that it may have. Rules set them.
+    weight = models.FloatField(db_default=1.0, editable=False)
+    max_configs = models.PositiveIntegerField(null=True, editable=False)
+    first_seen = models.DateTimeField(db_default=Now(), editable=False)
+    lost_at = models.DateTimeField(null=True, editable=False)
+
+    objects = NodeQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [models.CheckConstraint(name="node_is_named", condition=~models.Q(name=""))]
+        indexes = [
+            # Read by Node.objects.prune() and the list of lost nodes; the living are found by their heartbeat.
+            models.Index(fields=["lost_at"], name="node_lost", condition=models.Q(lost_at__isnull=False)),
+            models.Index(fields=["likeness"], name="node_likeness"),  # at registration, and what needs somebody
+            models.Index(fields=["first_seen"], name="node_first_seen"),  # how many names are new
+            # Read by each pass: goodbyes that may be void, or too many.
+            models.Index(
+                fields=["id"],
+                name="node_goodbye",
+                condition=models.Q(leaving=True) | models.Q(kept_until__isnull=False),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def looks_like(self) -> str:
+        """Up to three known nodes whose names look like its own, with commas between; empty when there are none."""
+        others = Node.objects.known().filter(likeness=likeness(self.name)).exclude(pk=self.pk).order_by("name")
+        return ", ".join(others.values_list("name", flat=True)[:3])

@@ -1,0 +1,138 @@
+"""Rules: the labels and limits of nodes, by their names, addresses and types."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+
+from django.core.exceptions import ValidationError
+from django.core.validators import MinValueValidator
+from django.db import connection, models, transaction
+from django.db.models.functions import Now
+
+from nodes.models.nodes import Node, NodeQuerySet, NodeType
+
+# Nodes that one transaction changes at most.
+RULED_AT_ONCE = 1000
+
+
+def validate_network(network: str) -> None:
+    """An address range, as 10.1.0.0/16 or fd00::/8."""
+    try:
+        ipaddress.ip_network(network, strict=False)
+    except ValueError as error:
+        raise ValidationError(f"{network} is no address range: {error}") from None
+
+
+def validate_labels(labels: object) -> None:
+    """A JSON object whose values are texts."""
+    if not isinstance(labels, dict) or not all(isinstance(value, str) for value in labels.values()):
+        raise ValidationError('labels are an object with texts: {"zone": "a"}')
+
+
+class NodeRuleQuerySet(models.QuerySet["NodeRule"]):
+    def apply(self, nodes: NodeQuerySet | None = None) -> int:
+        """Set labels and limits of these nodes (else of all known ones) by the rules; later rules win. Returns how many changed.
+
+        All known nodes are changed in chunks of RULED_AT_ONCE, each committed, since changes of the map wait for nodes that
+        we lock; within a transaction that raises RuntimeError.
+        """
+        if nodes is not None:
+            return self._apply(nodes)
+        known = Node.objects.known()
+        ids = [node.pk for node in self._disobeying(known)]
+        changed = 0
+        for start in range(0, len(ids), RULED_AT_ONCE):
+            with transaction.atomic(durable=True):
+                changed += self._apply(known.filter(pk__in=ids[start : start + RULED_AT_ONCE]))
+        return changed
+
+    # Not the ORM: its bulk_update takes a branch of a CASE for each.
+    _OBEY = """
+        UPDATE nodes_node AS n SET labels = new.labels::jsonb, weight = new.weight, max_configs = new.max_configs
+        FROM unnest(%s::bigint[], %s::text[], %s::float8[], %s::integer[]) AS new (id, labels, weight, max_configs)
+        WHERE n.id = new.id
+    """
+
+    @transaction.atomic
+    def _apply(self, nodes: NodeQuerySet) -> int:
+        # In the order of the key, as every change of the map locks them.
+        changed = self._disobeying(nodes.order_by("pk").select_for_update(no_key=True, of=("self",)))
+        if changed:
+            columns = zip(
+                *((node.pk, json.dumps(node.labels), node.weight, node.max_configs) for node in changed), strict=True
+            )
+            with connection.cursor() as cursor:
+                cursor.execute(self._OBEY, [list(column) for column in columns])
+        return len(changed)
+
+    def _disobeying(self, nodes: NodeQuerySet) -> list[Node]:
+        """Those of these nodes that differ from the rules, with the labels and limits that they should have."""
+        rules = list(self.order_by("pk"))
+        changed = []
+        if not rules:
+            # Nearly always nothing is left to do then, for very many.
+            nodes = nodes.exclude(labels={}, weight=1.0, max_configs=None)
+        for node in nodes.select_related("heartbeat"):
+            beat = node.heartbeat
+            mine = [rule for rule in rules if rule.covers(node.name, beat.client_ip, beat.node_type)]
+            if _obey(node, mine):
+                changed.append(node)
+        return changed
+
+
+class NodeRule(models.Model):
+    """Labels and limits for the nodes that it covers. Applied when a node registers, since names of pods don't last."""
+
+    pattern = models.CharField(
+        "names", max_length=253, default="*", help_text="Of nodes, with * and ?: runner-*", blank=True
+    )
+    network = models.CharField(
+        max_length=64, blank=True, validators=[validate_network], help_text="Of addresses: 10.1.0.0/16. Empty: all."
+    )
+    node_type = models.SmallIntegerField("type", choices=NodeType, null=True, blank=True, help_text="Empty: all.")
+    labels = models.JSONField(default=dict, blank=True, validators=[validate_labels], help_text='{"zone": "a"}')
+    weight = models.FloatField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(0.01)],
+        help_text="Its share compared with others: 0.5 is half.",
+    )
+    max_configs = models.PositiveIntegerField("most configs", null=True, blank=True)
+    author = models.CharField(max_length=253, blank=True, editable=False)
+    note = models.TextField(blank=True)
+    time = models.DateTimeField(db_default=Now(), editable=False)
+
+    objects = NodeRuleQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        return f"{self.pattern} {self.network}".strip()
+
+    def covers(self, name: str, client_ip: str | None, node_type: int) -> bool:
+        """Whether the rule holds for a node of that name, address and type."""
+        return (
+            fnmatchcase(name, self.pattern or "*")
+            and self.node_type in (None, node_type)
+            and (not self.network or _is_within(client_ip, self.network))
+        )
+
+
+def _is_within(address: str | None, network: str) -> bool:
+    return address is not None and ipaddress.ip_address(address) in ipaddress.ip_network(network, strict=False)
+
+
+def _obey(node: Node, rules: Iterable[NodeRule]) -> bool:
+    """Set the node's labels and limits by these rules, the last one wins. Returns whether that changed something."""
+    before = node.labels, node.weight, node.max_configs
+    node.labels, node.weight, node.max_configs = {}, 1.0, None
+    for rule in rules:
+        # An empty list counts as empty labels, which no validator sees.
+        node.labels = node.labels | (rule.labels or {})
+        node.weight = rule.weight or node.weight
+        node.max_configs = node.max_configs if rule.max_configs is None else rule.max_configs
+    return before != (node.labels, node.weight, node.max_configs)
