@@ -9,6 +9,7 @@ from django.test.utils import CaptureQueriesContext
 
 from checks import dispatcher
 from checks.models import Config, Move
+from checks.models.map import remove_configs
 from checks.models.orders import ORDERS, Isolation, Pause, Pin
 from checks.tests.cast import report, sent
 from nodes.models import Heartbeat, Node
@@ -120,7 +121,7 @@ def test_configs_that_go_are_not_read_first() -> None:
     dispatcher.schedule([sent(f"gone{i}") for i in range(30)])
     ids = list(Config.objects.values_list("pk", flat=True))
     with CaptureQueriesContext(connection) as made:
-        Config.objects.remove(ids)
+        remove_configs(ids)
     assert not Config.objects.exists()
     read = [query["sql"] for query in made if query["sql"].startswith("SELECT") and "LIMIT 1" not in query["sql"]]
     assert not read
