@@ -11,7 +11,8 @@ from django.db.models.functions import Now
 
 from bench import stage
 from bench.report import Report
-from checks import dispatcher, plans, previews
+from checks import dispatcher, plans
+from checks.dispatcher import deciding
 from checks.models import Assignment, Config, Move
 from checks.models.map import ClusterStoreManager
 from checks.models.orders import Isolation, Pin
@@ -80,7 +81,7 @@ def _verbs() -> Iterator[tuple[str, Callable[[], object]]]:
     yield "undo 5 000 moves", lambda: dispatcher.undo(moved, actor=actor)
     yield (
         "apply a plan that pins 5 000",
-        lambda: previews.apply(previews.reassign(ids, "node-00001", hold=True, actor=actor), actor=actor),
+        lambda: plans.order(lambda: deciding.reassign(ids, "node-00001", hold=True), actor=actor),
     )
     Pin.objects.all().delete()
     yield "rebalance without a budget", lambda: plans.rebalance(actor=actor, unlimited=True, force=True)

@@ -9,10 +9,11 @@ from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 
 from checks import plans
-from checks.dispatcher import costs, isolation
+from checks.dispatcher import costs
 from checks.explain import state
 from checks.models import ClusterStore, Config, Instance, Move
 from checks.models.configs import Share
+from checks.plans import isolation
 from clusteragent.lib import conf, database
 from clusteragent.lib.database.batching import Batcher
 from nodes.authentication import LocalToken

@@ -14,8 +14,13 @@ if parent := os.environ.get("CLUSTERAGENT_WEB_PARENT"):
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "clusteragent.settings")
 django.setup(set_prefix=False)
 
-from clusteragent.front import Front  # noqa: E402 - its handler reads the settings
+from django.urls import get_resolver  # noqa: E402 - as the next ones, it reads the settings
+
+from clusteragent.front import Front  # noqa: E402
 from clusteragent.front.load import Load  # noqa: E402
+
+# The views, which would be loaded by the first call, while others wait and the server takes itself for overloaded.
+get_resolver().url_patterns  # noqa: B018
 
 if settings.PORT == "agents":
     database.take_over()

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from checks import dispatcher, previews, sources
+from checks import dispatcher, plans, sources
+from checks.dispatcher import deciding
 from checks.models import Config
 from checks.models.orders import Rule
 from checks.models.troubles import Trouble
@@ -46,8 +47,8 @@ def _order(word: Word, actor: str) -> None:
     )
     Node.objects.update(labels={"zone": word("label")})
     dispatcher.reassign(_ids(word, "plain"), "birch", actor=actor)
-    previews.pin(_ids(word, "plain"), "ash", **given)
-    previews.drain(["birch"], actor=actor)
+    plans.store(deciding.pin(_ids(word, "plain"), "ash", note=given["note"]), author=actor)
+    plans.store(deciding.drain(["birch"]), author=actor)
 
 
 def _trouble(word: Word) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from checks.dispatcher import told
-from checks.models import Config, Move
-from checks.previews import REFUSALS
+from checks import plans
+from checks.dispatcher import REFUSALS, Decision, told
+from checks.models import Config, Plan
 from checks.wire.scrub import scrub
 from clusteragent.lib import deadlines
 
@@ -25,6 +25,10 @@ def add_configs(parser: CommandParser, *, nargs: str = "+") -> None:
 
 def add_answer(parser: CommandParser) -> None:
     parser.add_argument("--json", action="store_true", help="for programs")
+
+
+def add_dry_run(parser: CommandParser) -> None:
+    parser.add_argument("--dry-run", action="store_true", help="only show what would move")
 
 
 def add_order(parser: CommandParser) -> None:
@@ -61,26 +65,52 @@ def end(options: dict[str, Any]) -> datetime | None:
         raise CommandError(f"--until {options['until']}: {error}") from error
 
 
-def ordered(verb: Callable[[], list[Move]]) -> list[Move]:
-    """What a verb moved."""
+def ordered(options: dict[str, Any], decide: Callable[[], Decision], *, actor: str = ACTOR) -> Plan:
+    """The plan of what is decided, applied, or in a dry run only drafted. Raises CommandError where it can't be done."""
     try:
-        return verb()
+        if options["dry_run"]:
+            return plans.drafted(decide(), author=actor)
+        return plans.order(decide, actor=actor)[0]
     except (*REFUSALS, ValidationError) as error:
         message = "; ".join(error.messages) if isinstance(error, ValidationError) else told(error)
         raise CommandError(message) from error
+    except plans.StalePlan as stale:
+        raise CommandError(f"nothing was done, since meanwhile something changed: {stale}") from stale
 
 
-def tell(command: BaseCommand, options: dict[str, Any], number: int, done: str, moves: Sequence[Move]) -> None:
-    """Say how many configs it was done to, and what moved."""
+def tell(command: BaseCommand, options: dict[str, Any], number: int, done: str, plan: Plan | None = None) -> None:
+    """Say how many configs it was, or would be, done to, and what moved. Raises CommandError where not all was done."""
+    is_dry = options.get("dry_run", False)
+    moves = moved(plan, is_dry=is_dry) if plan else []
     if options["json"]:
-        rows = [
-            {"digest": move.digest, "name": scrub(move.name), "from_node": move.source_node, "to_node": move.to_node}
-            for move in moves
-        ]
-        command.stdout.write(json.dumps({"configs": number, "moves": rows}, indent=2))
-        return
-    for move in moves:
-        command.stdout.write(
-            f"{scrub(move.name)} {move.digest}: {move.source_node or 'nobody'} → {move.to_node or 'nobody'}"
-        )
-    command.stdout.write(f"{number} config{'' if number == 1 else 's'} {done}, {len(moves)} moved")
+        document = {"configs": number, "moves": [_row(move) for move in moves]} | ({"dry_run": True} if is_dry else {})
+        command.stdout.write(json.dumps(document, indent=2))
+    else:
+        for move in moves:
+            command.stdout.write(line(move))
+        configs = f"{number} config{'' if number == 1 else 's'}"
+        would = "would be " if is_dry else ""
+        command.stdout.write(f"{configs} {would}{done}, {len(moves)} {'would move' if is_dry else 'moved'}")
+    if plan and plan.outcome:
+        raise CommandError(plan.outcome)
+
+
+def moved(plan: Plan, *, is_dry: bool) -> list[dict[str, Any]]:
+    """The moves that a plan made, or in a dry run would make."""
+    moves: list[dict[str, Any]] = plan.moves if is_dry else plan.moves[: plan.moved]
+    return moves
+
+
+def line(move: dict[str, Any]) -> str:
+    """A move for people."""
+    source, to = move["from_node"] or "nobody", move["to_node"] or "nobody"
+    return f"{scrub(move['name'])} {move['digest']}: {source} → {to}"
+
+
+def _row(move: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "digest": move["digest"],
+        "name": scrub(move["name"]),
+        "from_node": move["from_node"],
+        "to_node": move["to_node"],
+    }

@@ -73,10 +73,12 @@ def _written(row: Move | NodeEvent) -> str:
 
 
 def as_csv(span: Range, *, exact: bool = False) -> HttpResponseBase:
+    """The moves of a time as a file, streamed. exact: with the digests that node agents have."""
     return _download(_csv(rows(span, exact=exact)), "text/csv; charset=utf-8", "csv")
 
 
 def as_json(span: Range, *, exact: bool = False) -> HttpResponseBase:
+    """The same as JSON."""
     return _download(_json(rows(span, exact=exact)), "application/json", "json")
 
 

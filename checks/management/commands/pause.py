@@ -2,7 +2,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from checks import dispatcher
+from checks.dispatcher import deciding
 from checks.management import steering
 
 
@@ -13,9 +13,10 @@ class Command(BaseCommand):
         steering.add_configs(parser, nargs="*")
         parser.add_argument("--check", metavar="NAME", help="all configs of this check")
         steering.add_order(parser)
+        steering.add_dry_run(parser)
         steering.add_answer(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         ids, order = steering.ids_of_check(options), {"until": steering.end(options), "note": options["note"]}
-        moves = steering.ordered(lambda: dispatcher.pause(ids, actor=steering.ACTOR, **order))
-        steering.tell(self, options, len(ids), "paused", moves)
+        plan = steering.ordered(options, lambda: deciding.pause(ids, **order))
+        steering.tell(self, options, len(ids), "paused", plan)

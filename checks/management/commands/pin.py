@@ -2,7 +2,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from checks import dispatcher
+from checks.dispatcher import deciding
 from checks.management import steering
 from checks.models.orders import Pin
 
@@ -18,11 +18,12 @@ class Command(BaseCommand):
         kind.add_argument("--label", action="store_true", help="AIM is a label: zone=a")
         parser.add_argument("--waits", action="store_true", help="run nowhere while no such node accepts them")
         steering.add_order(parser)
+        steering.add_dry_run(parser)
         steering.add_answer(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         kind = Pin.Kind.PATTERN if options["pattern"] else Pin.Kind.LABEL if options["label"] else Pin.Kind.NODE
         order = {"kind": kind, "waits": options["waits"], "until": steering.end(options), "note": options["note"]}
         ids = steering.ids(options["config"])
-        moves = steering.ordered(lambda: dispatcher.pin(ids, options["aim"], actor=steering.ACTOR, **order))
-        steering.tell(self, options, len(ids), f"pinned to {options['aim']}", moves)
+        plan = steering.ordered(options, lambda: deciding.pin(ids, options["aim"], **order))
+        steering.tell(self, options, len(ids), f"pinned to {options['aim']}", plan)

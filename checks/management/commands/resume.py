@@ -2,7 +2,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from checks import dispatcher
+from checks.dispatcher import deciding
 from checks.management import steering
 from checks.models.orders import Pause
 
@@ -13,10 +13,11 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         steering.add_configs(parser, nargs="*")
         parser.add_argument("--check", metavar="NAME", help="all configs of this check")
+        steering.add_dry_run(parser)
         steering.add_answer(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         ids = steering.ids_of_check(options)
         paused = list(Pause.objects.filter(config__in=ids).values_list("config_id", flat=True))
-        moves = dispatcher.resume(paused, actor=steering.ACTOR)
-        steering.tell(self, options, len(paused), "resumed", moves)
+        plan = steering.ordered(options, lambda: deciding.resume(paused))
+        steering.tell(self, options, len(paused), "resumed", plan)

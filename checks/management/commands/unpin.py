@@ -14,4 +14,4 @@ class Command(BaseCommand):
         steering.add_answer(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        steering.tell(self, options, dispatcher.unpin(steering.ids(options["config"])), "unpinned", [])
+        steering.tell(self, options, dispatcher.unpin(steering.ids(options["config"])), "unpinned")
