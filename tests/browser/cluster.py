@@ -220,7 +220,7 @@ class Cluster:
     def end(self) -> None:
         """End every process, and delete the files and the database."""
         for process in self.processes:
-            process.tell_to_end()
+            process.terminate()
         with contextlib.ExitStack() as last:
             last.callback(shutil.rmtree, self.folder, ignore_errors=True)
             last.callback(self._drop)

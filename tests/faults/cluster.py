@@ -366,7 +366,7 @@ class Cluster:
     def end(self) -> None:
         """End all processes and the database, and delete the files."""
         for replica in self._processes():
-            replica.tell_to_end()
+            replica.terminate()
         for replica in self._processes():
             replica.end()
         self.loop.stop()
