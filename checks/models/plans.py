@@ -1,4 +1,4 @@
-"""Plans, and the SQL that reads what they are made on, for all configs at once."""
+"""Plans, and the SQL that reads their input for all configs at once."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ from clusteragent.lib import conf
 from clusteragent.lib.database import batches
 from clusteragent.lib.database.sweeps import sweep
 
-# A node that gives no stats counts as running what it has had, and acknowledged, for so long.
+# Without stats of a node, a config counts as running when the node acknowledged it and has had it for so long.
 BELIEVED_AFTER = timedelta(minutes=2)
 
 
 class Held(NamedTuple):
-    """A config that has an owner. fetched: the owner knows of it. moved: it came from another node within the cooldown."""
+    """A config that has an owner.
+
+    fetched: the owner acknowledged it. has_run: it ran there. moved: it came from another node within the cooldown.
+    """
 
     id: int
     digest: str
@@ -30,9 +33,11 @@ class Held(NamedTuple):
 
 
 class PlanQuerySet(models.QuerySet["Plan"]):
+    """Reads the input of plans, and prunes them."""
+
     # Not the ORM: stats, ledger and map are joined once for all configs. Versions are the database's time in nanoseconds,
-    # so one that is older than an assignment does not contain it. What came back to its node dangled meanwhile, or was
-    # edited: that is no move.
+    # so a version older than an assignment does not contain it. A config that came back to the same node, or was edited,
+    # did not move.
     _HELD = """
         WITH told AS (
             SELECT s.node_id, s.check_id, r.stats_at
@@ -71,7 +76,7 @@ class PlanQuerySet(models.QuerySet["Plan"]):
     """
 
     def held(self) -> list[Held]:
-        """Every config that a known node has."""
+        """Return every config that a known node has."""
         values = {
             "cooldown": conf.REBALANCE_COOLDOWN.total_seconds(),
             "believed": BELIEVED_AFTER.total_seconds(),
@@ -81,20 +86,21 @@ class PlanQuerySet(models.QuerySet["Plan"]):
             return [Held(*row) for row in cursor.fetchall()]
 
     def prune(self, before: datetime | Any, most: float = batches.MOST) -> int:
+        """Delete plans made before this time, at most so many. Return how many."""
         return batches.delete(self.filter(time__lt=before).order_by("pk"), most=most)
 
 
 class Plan(models.Model):
-    """Moves worked out but not made yet. It goes stale when a config or node that it names changes."""
+    """Planned moves. A plan is stale once a config or node that it names has changed."""
 
     author = models.CharField(max_length=253, blank=True)
-    # What it is for: a Move.Reason, which its moves get.
+    # The Move.Reason that its moves get.
     reason = models.CharField(max_length=16, choices=Move.Reason, default=Move.Reason.REBALANCED)
     revision = models.BigIntegerField()
     # [{"config": id, "digest": …, "name": …, "source": node's id, "to": node's id, "from_node": name, "to_node": name,
     #   "cost": workers, "gain": …}], the greatest gain first
     moves = models.JSONField(default=list)
-    # What is ordered along with the moves: see checks/previews.py. Empty for a rebalance.
+    # The order that is given together with the moves: see checks/previews.py. Empty for a rebalance.
     order = models.JSONField(default=dict, db_default={})
     # {node's name: {"before": utilization, "after": utilization}} of the nodes that the moves touch
     nodes = models.JSONField(default=dict)
@@ -102,7 +108,7 @@ class Plan(models.Model):
     spread = models.JSONField(default=dict)
     time = models.DateTimeField(db_default=Now())
     applied_at = models.DateTimeField(null=True)
-    # How many of the moves were made, and why not all.
+    # How many of the moves were made, and why not all of them.
     moved = models.PositiveIntegerField(db_default=0)
     outcome = models.TextField(db_default="")
 

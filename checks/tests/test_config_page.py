@@ -150,13 +150,13 @@ def test_it_came_back_to_the_node_that_had_it() -> None:
     Config.objects.update(former_node=Node.objects.get(name="ash"))
     dispatcher.redispatch()
     assert owners()["db"] == "ash"
-    assert why.explain(config("db")).sentence.startswith("It went to ash, since nobody ran it")
+    assert why.explain(config("db")).sentence.startswith("It went to ash, since no node ran it")
 
 
 def test_what_the_ledger_forgot_is_told_by_the_assignments_reason() -> None:
     Move.objects.all().delete()
     assert why.explain(config("db")).sentence == (
-        "The ledger no longer tells how it came to ash; the reason was: scheduled."
+        "The move to ash is no longer in the ledger; its reason was: scheduled."
     )
 
 

@@ -31,7 +31,7 @@ def _uneven(warm: None) -> None:
 
 
 def frozen() -> list[str]:
-    return [need.cause for need in alerts.lines() if need.kind == Kind.FROZEN]
+    return [alert.cause for alert in alerts.current() if alert.kind == Kind.FROZEN]
 
 
 def pass_time() -> None:

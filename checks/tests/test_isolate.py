@@ -212,7 +212,7 @@ def test_a_cordoned_node_takes_no_company():
 def test_a_check_is_isolated_by_its_short_id_too():
     furnish(ash=[0.1, 0.2], birch=[])
     check = Instance.objects.filter(config__assignment__node__name="ash").earliest("pk")
-    for name in (check.short_id, check.told()):
+    for name in (check.short_id, check.shown_id()):
         assert isolate(name)["is_isolated"]
         assert isolation.config_of(name) == check.config_id
         dispatcher.release([check.config_id])

@@ -189,7 +189,7 @@ def test_whoever_may_not_see_digests_orders_by_short_ids() -> None:
     check = config("db").instances.get()
     for name in (config("shop").digest, check.check_id):
         assert "no config has the short ID" in post(client, f"{PINS}add/", configs=name, **PIN)
-    post(client, f"{PINS}add/", configs=f"{config('shop').short_id} {check.told()} ", **PIN)
+    post(client, f"{PINS}add/", configs=f"{config('shop').short_id} {check.shown_id()} ", **PIN)
     assert owners() == {"shop": "birch", "mail": "ash", "db": "birch"}
 
 

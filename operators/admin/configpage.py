@@ -93,10 +93,10 @@ def _refused(reasons: Why) -> list[tuple[str, str]]:
 
 def _instance(run: Run, exact: bool) -> tuple[Any, ...]:
     if run.stats is None:
-        return (run.told(exact=exact), "", "", "", "", "")
+        return (run.shown_id(exact=exact), "", "", "", "", "")
     stats = run.stats
     runs, errors = (_count(number) for number in (stats.total_runs, stats.total_errors))
-    return run.told(exact=exact), milliseconds(stats.execution_ms), percent(run.share), runs, errors, run.error
+    return run.shown_id(exact=exact), milliseconds(stats.execution_ms), percent(run.share), runs, errors, run.error
 
 
 def _count(number: int | None) -> str:

@@ -108,7 +108,7 @@ class ConfigForm(forms.ModelForm):  # type: ignore[type-arg]
         assert self.sent is not None
         mine = [origin.config_id for origin in origins.origins(ADMIN, self.sent.key)]
         found = authored.odd([self.sent], Config.objects.exclude(pk__in=mine))
-        Source.objects.warn(ADMIN, {self.sent.key}, found)
+        Source.objects.replace_warnings(ADMIN, {self.sent.key}, found)
         return found
 
 
@@ -236,7 +236,7 @@ class ConfigAdmin(SteeringAdmin):
             return self.ask(request, "Unschedule configs", "unschedule", pks, chosen[:TABLE_ROWS])
         keys = [(origin.source, origin.key) for config in chosen for origin in config.origins.all()]
         dispatcher.unschedule(keys, actor=request.user.get_username())
-        Source.objects.warn(ADMIN, {sharding.parent_of(key) for _, key in keys}, [])
+        Source.objects.replace_warnings(ADMIN, {sharding.parent_of(key) for _, key in keys}, [])
         messages.success(request, f"{numbered(len(chosen), 'config')} unscheduled.")
         return None
 
