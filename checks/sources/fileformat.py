@@ -1,6 +1,6 @@
 """The format of config files: one file makes one config, as in the Datadog Agent's file provider.
 
-The texts are cut out of composed YAML, never out of Python values, so that every scalar stays the letters it was.
+Texts are taken from composed YAML nodes, not from Python values, so that every scalar keeps its spelling.
 """
 
 import os
@@ -17,16 +17,15 @@ from clusteragent.lib import conf
 
 PROVIDER = "file"
 _VARIABLE = re.compile(r"%%env(?:_([^%]*))?%%")
-# Wherever a variable may begin. Node agents write %% as the per mille sign while they resolve.
+# The beginning of a variable. Node agents write %% as the per mille sign while they resolve.
 _BEGIN = re.compile("(?:%%|‰)env")
-# This program's secrets, the names of the Datadog Agent's that may stand beside them, what libpq reads, and where files
-# with one of them are.
+# Variables that hold this program's secrets, the Datadog Agent's or libpq's, or paths of files with them.
 _SECRET = re.compile(
     r"(CLUSTERAGENT|DJANGO)_.*|(DATABASE_URL|SECRET_KEY).*|PG.*PASS.*"
     r"|DD_(.*_)?((AUTH_TOKEN|API_KEY|APP_KEY|APPLICATION_KEY|ADDITIONAL_ENDPOINTS).*)",
     re.IGNORECASE | re.DOTALL,
 ).fullmatch
-# As the agent reads them where a variable stands alone.
+# Numbers and booleans as the agent reads them when a value is nothing but a variable.
 _WHOLE_NUMBER = re.compile(
     r"[-+]?(?:0[xX](?:_?[0-9a-fA-F])+|0[bB](?:_?[01])+|0[oO]?(?:_?[0-7])+|0|[1-9](?:_?[0-9])*)", re.ASCII
 ).fullmatch
@@ -35,10 +34,10 @@ _BOOLEANS |= dict.fromkeys(("f", "F", "false", "False", "FALSE"), "false")
 
 
 def parse(text: str, *, name: str, source: str, is_file: bool = False) -> IntegrationConfig:
-    """The config of check `name` that a text makes. Raises OddYAML, with the line where one is known.
+    """Return the config of check `name` that a text makes. Raises OddYAML, with the line if it is known.
 
-    is_file: only who may write a file on the server may have variables of its environment put into a config. Elsewhere
-    they are refused, whether they exist or not, and however YAML may write them.
+    is_file: environment variables are resolved. Only people who can write a file on the server may read its environment, so
+    elsewhere variables are refused, whether they exist or not and however YAML spells them.
     """
     root = _root(text)
     if not is_file:
@@ -51,7 +50,7 @@ def parse(text: str, *, name: str, source: str, is_file: bool = False) -> Integr
         raise _without_instances(root)
     init_config = _part(root, "init_config")
     if is_file and (node_name or not (ad_identifiers or advanced)):
-        # A template's variables are resolved where it is filled in.
+        # A template's variables are resolved by the program that fills it in.
         for part in (*instances, init_config, jmx_metrics, logs):
             _resolve(part)
     return IntegrationConfig(
@@ -75,7 +74,7 @@ def _root(text: str) -> MappingNode:
     root = yamlnodes.compose(text)
     _, rest = yamlnodes.documents(text)
     if yamlnodes.is_null(root) and yamlnodes.says_something(rest):
-        raise OddYAML("its first document is empty, and no other one is read")
+        raise OddYAML("its first document is empty, and only the first one is read")
     if root is None:
         raise OddYAML("is empty" if not text.strip() else "has nothing but comments")
     if isinstance(root, SequenceNode):
@@ -90,9 +89,9 @@ def _root(text: str) -> MappingNode:
 
 
 def _without_instances(root: MappingNode) -> OddYAML:
-    """What is wrong with a text that has no instances: where they stand, if anywhere."""
+    """The error for a text without instances: it names where instances are, if anywhere."""
     for top, key in lint.nested(root, "instances"):
-        return OddYAML(f"has no instances: they stand in {top}, and belong at the top level", key)
+        return OddYAML(f"has no instances at the top level: move them there from {top}", key)
     for key, known in lint.misspelt(root):
         if known == "instances":
             return OddYAML("has no instances: this key is meant for instances", key)
@@ -104,7 +103,7 @@ def _without_instances(root: MappingNode) -> OddYAML:
 
 
 def _refuse_repeated_keys(root: MappingNode) -> None:
-    """Parsers take the last of two equal keys: a second `instances` would silently drop all checks of the first."""
+    """Raise OddYAML for equal keys: parsers take the last, so a second `instances` would silently drop those of the first."""
     seen = set()
     for key, _ in root.value:
         if isinstance(key, ScalarNode) and key.tag == yamlnodes.STR:
@@ -131,7 +130,7 @@ def _instances(root: MappingNode) -> list[Node]:
 
 
 def _part(root: MappingNode, key: str) -> Node | None:
-    """What stands under the key, None when that is null."""
+    """The value of the key; None when it is null."""
     node = yamlnodes.get(root, key)
     return None if yamlnodes.is_null(node) else node
 
@@ -199,10 +198,10 @@ def _refuse_variables(node: Node) -> None:
 
 
 def _resolve(node: Node | None) -> None:
-    """Put our environment's values in place of every %%env_NAME%% of a tree.
+    """Replace each %%env_NAME%% of a tree with the value of the environment variable, as the agent does.
 
-    As the agent does: in values only, other variables stay as they are, and a value that is nothing but a variable becomes
-    a number or a boolean when it reads as one: `0123` is octal. Raises OddYAML for what can't be resolved.
+    Only values are replaced, and other kinds of variables stay. A value that is nothing but a variable becomes a number or a
+    boolean when it reads as one: `0123` is octal. Raises OddYAML for a variable that can't be resolved.
     """
     if isinstance(node, ScalarNode):
         _resolve_scalar(node)

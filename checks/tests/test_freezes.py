@@ -137,7 +137,9 @@ class TestCommands:
     ) -> None:
         monkeypatch.setattr(conf, "REBALANCE_ENABLED", False)
         freezes.freeze(actor="eve")
-        assert "Still nothing is balanced: CLUSTERAGENT_REBALANCE_ENABLED is false." in self.said(capsys, "thaw")
+        assert "but nothing is balanced: CLUSTERAGENT_REBALANCE_ENABLED is false." in self.said(
+            capsys, "thaw"
+        )
 
 
 class TestAdmin:

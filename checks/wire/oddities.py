@@ -1,6 +1,6 @@
-"""What in a YAML text is read otherwise than its author can have meant it. Pure.
+"""Finds YAML that is read differently than its author can have meant it. Pure.
 
-Messages never repeat what stands in the text, but for keys that are plain words.
+Messages never contain text of the author, except keys that are plain words.
 """
 
 import re
@@ -31,20 +31,20 @@ _PYYAML: Any = yaml.resolver.Resolver()
 
 
 class Oddity(NamedTuple):
-    """Something that its author should be told. line: of the text, counted from 1."""
+    """A warning for the author. line: of the text, counted from 1."""
 
     line: int
     message: str
 
 
 def oddities(text: str) -> list[Oddity]:
-    """All of a text's oddities, by line. Raises OddYAML for a text that can't be read."""
+    """Return the oddities of a text, sorted by line. Raises OddYAML."""
     root = yamlnodes.compose(text)
     return [] if root is None else oddities_of(root, text)
 
 
 def oddities_of(root: Node, text: str) -> list[Oddity]:
-    """The same of a text that was composed already."""
+    """Return the oddities of a text that is composed already. root: its tree."""
     return sorted({*_of(root, text.splitlines()), *_of_documents(text)})
 
 
@@ -73,7 +73,7 @@ def _of_scalar(node: ScalarNode, is_key: bool) -> Iterator[str]:
 
 
 def _of_block(node: ScalarNode, lines: Sequence[str]) -> Iterator[Oddity]:
-    """The first line that looks like a comment and is none: a script may have many."""
+    """A warning about the first line of a block text that looks like a comment. Only one, since a script may have many."""
     if node.style in ("|", ">"):
         numbers = range(node.start_mark.line + 1, node.end_mark.line)
         if first := next((number for number in numbers if _COMMENT(lines[number])), None):
@@ -81,17 +81,17 @@ def _of_block(node: ScalarNode, lines: Sequence[str]) -> Iterator[Oddity]:
 
 
 def _read_by_python(tag: str, written: str, is_key: bool) -> str:
-    """What Python checks read of a scalar as it is sent, when that is something else. As words."""
+    """What Python checks read of the scalar that is sent, in words; empty when it is the same."""
     if tag in (STR, MERGE) and scalars.style_of(written) is not None:
         return ""
     if is_key and written == "<<":
-        # In quotes it merges, too, and is not in what is sent.
+        # In quotes it is a merge key, too, and is not in the text that is sent.
         return ""
     theirs = _PYYAML.resolve(ScalarNode, written, (True, False))
     if theirs == (STR if tag == MERGE else tag) or {tag, theirs} == {INT, FLOAT}:
         return ""
     try:
-        # As a key some are texts that are none as a value.
+        # Some scalars are texts as keys but not as values.
         loaded = yaml.load(f"? {written}\n: 0" if is_key else f"- {written}", yaml.CSafeLoader)
         value = next(iter(loaded))
     except (yaml.YAMLError, ValueError):
@@ -128,7 +128,7 @@ def _keys(node: MappingNode) -> set[tuple[str, str]]:
 
 
 def _of_documents(text: str) -> Iterator[Oddity]:
-    """Whatever follows the first document, if it says anything."""
+    """A warning about content after the first document."""
     if not _DOCUMENTS(text):
         return
     ended = 0

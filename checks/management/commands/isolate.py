@@ -7,11 +7,11 @@ from checks.dispatcher import costs, isolation
 
 
 class Command(BaseCommand):
-    help = "Leave a check alone on its node, with the other instances of its config, until it is released."
+    help = "Keep a check, with its config's other checks, alone on its node until it is released."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("check_id", metavar="CHECK_ID")
-        parser.add_argument("--note", default="", help="why, for those who find it alone")
+        parser.add_argument("--note", default="", help="the reason, shown with the isolation")
         parser.add_argument("--json", action="store_true", help="for programs")
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -3,19 +3,22 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 
 from checks import dispatcher
-from checks.management import steering
+from checks.management import commandline
 
 
 class Command(BaseCommand):
-    help = "Let configs run nowhere, until then or until they are resumed."
+    help = "Pause configs: they run nowhere until `--until`, or until they are resumed."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        steering.add_configs(parser, nargs="*")
+        commandline.add_configs(parser, nargs="*")
         parser.add_argument("--check", metavar="NAME", help="all configs of this check")
-        steering.add_order(parser)
-        steering.add_answer(parser)
+        commandline.add_order(parser)
+        commandline.add_json(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        ids, order = steering.ids_of_check(options), {"until": steering.end(options), "note": options["note"]}
-        moves = steering.ordered(lambda: dispatcher.pause(ids, actor=steering.ACTOR, **order))
-        steering.tell(self, options, len(ids), "paused", moves)
+        ids, order = (
+            commandline.ids_of_check(options),
+            {"until": commandline.parse_until(options), "note": options["note"]},
+        )
+        moves = commandline.moves_of(lambda: dispatcher.pause(ids, actor=commandline.ACTOR, **order))
+        commandline.print_moves(self, options, len(ids), "paused", moves)

@@ -3,20 +3,20 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 
 from checks import dispatcher
-from checks.management import steering
+from checks.management import commandline
 from checks.models.orders import Pause
 
 
 class Command(BaseCommand):
-    help = "Give paused configs to nodes again. What finds none dangles."
+    help = "Resume paused configs: place them again. Configs without an eligible node dangle."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        steering.add_configs(parser, nargs="*")
+        commandline.add_configs(parser, nargs="*")
         parser.add_argument("--check", metavar="NAME", help="all configs of this check")
-        steering.add_answer(parser)
+        commandline.add_json(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        ids = steering.ids_of_check(options)
+        ids = commandline.ids_of_check(options)
         paused = list(Pause.objects.filter(config__in=ids).values_list("config_id", flat=True))
-        moves = dispatcher.resume(paused, actor=steering.ACTOR)
-        steering.tell(self, options, len(paused), "resumed", moves)
+        moves = dispatcher.resume(paused, actor=commandline.ACTOR)
+        commandline.print_moves(self, options, len(paused), "resumed", moves)

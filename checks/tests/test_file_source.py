@@ -189,7 +189,7 @@ def test_a_folder_of_a_check_that_cant_be_read_keeps_only_what_came_from_it(
     looked = scan()
     assert set(found(looked)) == {"http_check.yaml"}
     assert [str(problem) for problem in looked.problems] == [
-        "postgres.d/: Permission denied; what came from it stays as it is"
+        "postgres.d/: Permission denied; its configs stay as they are"
     ]
     assert looked.readable
     assert looked.keeps("postgres.d/conf.yaml")
@@ -227,7 +227,7 @@ def test_a_file_below_a_file_is_nothing(folder: Path) -> None:
 def test_a_folder_that_is_a_file_is_a_problem(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(conf, "CONFD", (write(folder / "file"),))
     looked = scan()
-    assert [problem.error for problem in looked.problems] == ["Not a directory; what came from it stays as it is"]
+    assert [problem.error for problem in looked.problems] == ["Not a directory; its configs stay as they are"]
     assert not looked.readable
 
 
@@ -440,7 +440,7 @@ def test_a_byte_order_mark_and_windows_line_ends_are_fine(folder: Path) -> None:
         ("\ninstances:\n  host: a\n  -port: 1\n", yamlerrors.NO_BLANK, 4),
         ("\ninstances:\n-host: a\n", yamlerrors.NO_BLANK, 3),
         ("\ninstances:\n-host: a\n-host: b\n", yamlerrors.NO_BLANK, 4),
-        ("---\n---\ninstances: [{}]\n", "its first document is empty, and no other one is read", None),
+        ("---\n---\ninstances: [{}]\n", "its first document is empty, and only the first one is read", None),
         (
             "instances:\n  - a: *nowhere\n",
             "an alias names nothing before it: put a text that begins with * in quotes",
