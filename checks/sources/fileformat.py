@@ -108,7 +108,7 @@ def _refuse_repeated_keys(root: MappingNode) -> None:
     for key, _ in root.value:
         if isinstance(key, ScalarNode) and key.tag == yamlnodes.STR:
             if key.value in seen:
-                twice = f"the key {key.value[:100]} stands twice"
+                twice = f"the key {key.value[:100]} occurs twice"
                 raise OddYAML(yamlerrors.NO_BLANK if yamlerrors.lacks_blank(key.value) else twice, key)
             seen.add(key.value)
 

@@ -1,4 +1,4 @@
-"""The cast of the tests of plans: nodes that run what they have, and configs of known cost."""
+"""Helpers for tests of plans: nodes that run their configs, and configs of known cost."""
 
 from datetime import timedelta
 

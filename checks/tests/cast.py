@@ -1,4 +1,4 @@
-"""The cast of the dispatcher's tests: nodes ash, birch and cedar, and small configs."""
+"""Helpers for tests of the dispatcher: nodes ash, birch and cedar, and small configs."""
 
 from datetime import timedelta
 

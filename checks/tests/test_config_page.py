@@ -1,4 +1,4 @@
-"""A config's page: who has it, whether it was fetched and runs, why it is there, what was sent, what happened."""
+"""A config's page: its node, its three facts, the reason, its text and its history."""
 
 import re
 from collections.abc import Callable

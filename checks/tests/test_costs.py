@@ -1,4 +1,4 @@
-"""What configs cost: as measured, else as others of the same check do, else as all do, else one."""
+"""Costs of configs: as measured, else the mean of the check, else of all checks, else 1."""
 
 import pytest
 from django.db.models import OuterRef

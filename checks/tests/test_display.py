@@ -1,4 +1,4 @@
-"""The copies that people see: made when a config is stored, never older than what hides secrets, and never an oracle."""
+"""Display copies: made when a config is stored, shown only if this version made them, and searches confirm no guess."""
 
 import json
 from typing import Any

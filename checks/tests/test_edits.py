@@ -1,4 +1,4 @@
-"""What a config said before it was edited is kept, without secrets, for as long as the ledger."""
+"""The text of a config before an edit is kept without secrets, as long as the ledger."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Who may run what, and the reason why not: declarations, groups, rules, pins, and runners before node agents."""
+"""Which node may run which config, and why not: declarations, groups, rules, pins, and runners before node agents."""
 
 import re
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What the file source makes of folders and files. No database."""
+"""The scans of the file source, without a database."""
 
 import os
 import time
@@ -433,7 +433,7 @@ def test_a_byte_order_mark_and_windows_line_ends_are_fine(folder: Path) -> None:
         ("instances: [{}]\nad_identifiers: redis\n", "ad_identifiers is not a list", 2),
         ("instances: [{}]\nad_identifiers: [{}]\n", "an item of ad_identifiers is not a text", 2),
         ("instances: [{}]\nnode_name: [a]\n", "node_name is not a text", 2),
-        ("instances: [{a: 1}]\ninit_config:\ninstances: [{b: 2}]\n", "the key instances stands twice", 3),
+        ("instances: [{a: 1}]\ninit_config:\ninstances: [{b: 2}]\n", "the key instances occurs twice", 3),
         ("instances: [{a: !!int b}]\n", "the tag !!int does not fit what follows it", 1),
         ("\ninstances:\n  -host: a\n", yamlerrors.NO_BLANK, 3),
         ("\ninstances:\n  -- host: a\n", yamlerrors.NO_BLANK, 3),
@@ -443,7 +443,7 @@ def test_a_byte_order_mark_and_windows_line_ends_are_fine(folder: Path) -> None:
         ("---\n---\ninstances: [{}]\n", "its first document is empty, and only the first one is read", None),
         (
             "instances:\n  - a: *nowhere\n",
-            "an alias names nothing before it: put a text that begins with * in quotes",
+            "an alias refers to no earlier anchor: put a text that begins with * in quotes",
             2,
         ),
         (b"a: b\ninstances: \xff\n", "is not UTF-8", 2),

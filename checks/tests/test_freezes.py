@@ -1,4 +1,4 @@
-"""A freeze stops what the leader balances of its own accord, until its time is over or someone ends it."""
+"""A freeze stops automatic balancing until its end or until someone ends it."""
 
 import json
 from datetime import timedelta
@@ -137,9 +137,7 @@ class TestCommands:
     ) -> None:
         monkeypatch.setattr(conf, "REBALANCE_ENABLED", False)
         freezes.freeze(actor="eve")
-        assert "but nothing is balanced: CLUSTERAGENT_REBALANCE_ENABLED is false." in self.said(
-            capsys, "thaw"
-        )
+        assert "but nothing is balanced: CLUSTERAGENT_REBALANCE_ENABLED is false." in self.said(capsys, "thaw")
 
 
 class TestAdmin:

@@ -1,4 +1,4 @@
-"""Configs that say different things are different configs, for this program and for node agents, also where hashes are blind."""
+"""Configs with different meanings are different configs, for this program and for node agents, even with equal hashes."""
 
 import base64
 import json

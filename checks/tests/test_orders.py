@@ -1,4 +1,4 @@
-"""Pins, pauses, isolations and rules hold in every verb, whatever sources send."""
+"""Every verb obeys pins, pauses, isolations and rules, whatever sources send."""
 
 from datetime import timedelta
 

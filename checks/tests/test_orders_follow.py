@@ -1,4 +1,4 @@
-"""An order stays with what its origin sends: when origins share a config and part, come and go, or are cut into shards."""
+"""An order follows its origin: when origins share a config and separate, come and go, or are cut into shards."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What holds for every plan, whatever the cluster."""
+"""Properties of all plans, for random clusters."""
 
 from collections import Counter
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""What a plan is made on, and what it says."""
+"""The input and the content of plans."""
 
 from datetime import timedelta
 from typing import Any

@@ -1,4 +1,4 @@
-"""Applying a plan: all of it once, or nothing when something that it names is no longer as it was."""
+"""Applying a plan: all moves once, or none when something that it names has changed."""
 
 import re
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Checks that don't run are tried elsewhere; configs that kill their nodes are left alone on one."""
+"""Checks that don't run move to another node. Configs that kill their nodes are quarantined."""
 
 from datetime import timedelta
 

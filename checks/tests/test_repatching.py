@@ -1,4 +1,4 @@
-"""Configs patched with other options than the leader's are patched again: a few at a time, where they are."""
+"""Configs that other options patched are patched again by the leader, a few at a time, on their nodes."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""Very many nodes that were lost come back at once, in batches: nothing moves but what was due before."""
+"""Very many lost nodes return at once, in batches: no further config moves."""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""Secrets never show in what people read; what is no secret stays readable."""
+"""Secrets are never displayed; other texts stay readable."""
 
 import base64
 import json

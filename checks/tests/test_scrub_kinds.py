@@ -1,4 +1,4 @@
-"""Secrets of every kind that configs, commands, addresses and errors have; and beside each what is none, and stays."""
+"""All kinds of secrets in configs, commands, addresses and errors, each beside similar text that is no secret."""
 
 import base64
 import json

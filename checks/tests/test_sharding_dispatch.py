@@ -1,4 +1,4 @@
-"""Shards from the file to the node: they come, change and go together, and only what changed is touched."""
+"""Shards from the file to the node: a change of a config touches only the shards that changed."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""How many statements verbs make: a thousand configs take hardly more than a hundred."""
+"""The number of SQL statements of verbs: for a thousand configs hardly more than for a hundred."""
 
 from collections.abc import Callable, Collection
 from typing import Any

@@ -1,4 +1,4 @@
-"""Steering in the admin: actions on many configs, drains and rebalances as plans, lists of orders and rules."""
+"""Orders in the admin: actions on many configs, drains and rebalances as plans, lists of orders and rules."""
 
 import re
 from collections.abc import Callable

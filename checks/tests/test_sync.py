@@ -1,4 +1,4 @@
-"""What a sync does to the store: folders of real files, and the guards on removal."""
+"""Syncs of folders of real files, and the guards of removals."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""The command that reads the sources now."""
+"""The command syncconfigs."""
 
 import json
 import os
@@ -80,7 +80,7 @@ def odd(folder: Path) -> None:
 def test_warnings_are_shown_with_file_and_line_and_are_no_error(folder: Path) -> None:
     odd(folder)
     lines = run().splitlines()
-    assert "warning: a.yaml:2: nothing reads tags at the top level: does it belong in an instance, further in?" in lines
+    assert "warning: a.yaml:2: nothing reads tags at the top level: does it belong in an instance?" in lines
     assert "warning: b.yaml:1: nothing reads cluster_checks at the top level: is cluster_check meant?" in lines
     assert "added: a.yaml" in lines
 

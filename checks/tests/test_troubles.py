@@ -1,4 +1,4 @@
-"""What runners told is found wrong, keeps the time since when, and is forgotten once it is over."""
+"""Troubles are found in the runners' stats, keep their beginning, and are deleted once they are over."""
 
 from datetime import timedelta
 

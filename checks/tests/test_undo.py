@@ -1,4 +1,4 @@
-"""Undoing a move: the config goes back, as long as that move is still the last word about it."""
+"""Undoing a move: the config goes back if that move is still its last one."""
 
 import pytest
 from django.db import connection

@@ -1,4 +1,4 @@
-"""What moves without anybody's word: nodes that leave, that are drained, or that no longer admit what they have."""
+"""Automatic moves: from nodes that leave, are drained, or are no longer eligible."""
 
 from datetime import timedelta
 from typing import Any

@@ -1,4 +1,4 @@
-"""What is sent is byte for byte what a Datadog Agent's file reader and a Datadog Cluster Agent make of the same file."""
+"""The bytes for node agents equal those that the Datadog Agent's file reader and Cluster Agent make of the same file."""
 
 import base64
 import functools

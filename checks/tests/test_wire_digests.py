@@ -1,4 +1,4 @@
-"""Digests and check IDs are the peer's, bit for bit: agents compare the first, runners report under the second."""
+"""Digests and check IDs equal the Datadog Cluster Agent's: agents compare digests, and runners report under check IDs."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""Patching changes what it must in an instance, and writes it as the peer does (all of that: test_wire_bytes.py)."""
+"""Patching changes only what it must in an instance. The exact bytes are tested in test_wire_bytes.py."""
 
 import base64
 import json
@@ -253,10 +253,10 @@ def test_the_extra_tags_do_not_change_the_fingerprint() -> None:
         ("a: 1\nb: ]", "ntp: instance 2: line 2: a value can't begin with ]: put it in quotes"),
         (
             "a: 1\nb: *hunter2",
-            "ntp: instance 2: line 2: an alias names nothing before it: put a text that begins with * in quotes",
+            "ntp: instance 2: line 2: an alias refers to no earlier anchor: put a text that begins with * in quotes",
         ),
         ("a: 1\n? [b]\n: 2", "ntp: instance 2: line 2: a key is not a scalar"),
-        ("<<: hunter2", "ntp: instance 2: line 1: a merge key names something that is not a map"),
+        ("<<: hunter2", "ntp: instance 2: line 1: a merge key refers to something that is not a map"),
         (
             "a: %%hunter2%%",
             "ntp: instance 2: line 1: a value can't begin with %: put it in quotes, as '%%host%%'",

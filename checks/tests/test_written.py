@@ -1,4 +1,4 @@
-"""What an author wrote stays stored and is shown as written, whatever of it is sent."""
+"""The author's text is stored and displayed as written, whatever of it is sent."""
 
 import re
 from dataclasses import replace

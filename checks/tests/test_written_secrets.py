@@ -1,4 +1,4 @@
-"""What people see of a text as its author wrote it: its lines, without what is secret in it."""
+"""An author's text is displayed with the same lines and without secrets."""
 
 import json
 import time

@@ -257,7 +257,7 @@ def _strays(root: MappingNode, text: str) -> Iterator[Oddity]:
         elif not known and not is_private(key) and not _is_anchored(values[id(key)], text):
             yield Oddity(
                 _line(key),
-                f"nothing reads {shown(key.value)} at the top level: does it belong in an instance, further in?",
+                f"nothing reads {shown(key.value)} at the top level: does it belong in an instance?",
             )
     for top, key in nested(root, "instances"):
         if top == "init_config":
@@ -279,14 +279,14 @@ def _tags(instance: MappingNode) -> Iterator[Oddity]:
     if tags is None or tags.tag == yamlnodes.NULL:
         return
     if not isinstance(tags, SequenceNode):
-        yield Oddity(_line(tags), "tags are no list: agents refuse to load the check, or run it without them")
+        yield Oddity(_line(tags), "tags are not a list: agents refuse to load the check, or run it without them")
     for item in _items(tags):
         if isinstance(item, MappingNode):
-            yield Oddity(_line(item), "a tag is a map, since a blank follows its colon: write it as key:value")
+            yield Oddity(_line(item), "a tag is a map, because a space follows its colon: write it as key:value")
         elif isinstance(item, SequenceNode):
             yield Oddity(_line(item), "a tag is a list, not a text: agents refuse to load the check")
         elif item.tag in _NO_TEXTS and ":" not in item.value:
-            yield Oddity(_line(item), "a tag is a number, a truth or nothing, not a text: put it in quotes")
+            yield Oddity(_line(item), "a tag is a number, a boolean or null, not a text: put it in quotes")
 
 
 def _usual(

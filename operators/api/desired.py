@@ -135,7 +135,7 @@ def _expanded(sent: Sent) -> int:
 
 
 def _as_yaml(parts: dict[str, Any]) -> str:
-    """JSON is YAML in which every text is quoted, so nothing in it is taken for a number or a truth. A line for each key."""
+    """JSON is YAML in which every text is quoted, so nothing in it is taken for a number or a boolean. A line for each key."""
     try:
         text = json.dumps(parts, ensure_ascii=False, allow_nan=False, indent=0)
     except ValueError:
