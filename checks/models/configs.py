@@ -272,7 +272,7 @@ class OriginQuerySet(models.QuerySet["Origin"]):
             wanted |= models.Q(source=source, key__in=names)
         return self.filter(wanted)
 
-    def alone(self, source: str, keys: Collection[str]) -> set[str]:
+    def sole_senders(self, source: str, keys: Collection[str]) -> set[str]:
         """Return those of a source's keys whose config no origin outside `keys` sends."""
         mine = self.filter(source=source, key__in=keys)
         others = self.filter(config__in=mine.values("config")).exclude(source=source, key__in=keys)

@@ -14,7 +14,7 @@ from checks.sources import fileformat
 from checks.wire import sharding, yamlnodes
 from checks.wire.lint import Linted, Notice, keys_of, lint, notices
 from checks.wire.patching import IntegrationConfig
-from checks.wire.yamlnodes import OddYAML
+from checks.wire.yamlnodes import InvalidYAML
 
 # The source of the configs that are written in the admin.
 ADMIN = "admin"
@@ -31,7 +31,7 @@ def validate_name(name: str) -> None:
         raise ValidationError("Names that end in # and a number are those of shards.")
 
 
-def odd(written: Sequence[Sent], others: QuerySet[Config]) -> list[Notice]:
+def warnings_about(written: Sequence[Sent], others: QuerySet[Config]) -> list[Notice]:
     """Return the warnings about these configs, also from a comparison with some others of the same checks."""
     mine = [(sent.key, sent.original.name, sent.linted) for sent in written]
     checks = sorted({check for _, check, _ in mine})[:MOST_CHECKS]
@@ -51,11 +51,11 @@ def by_hand(config: Config) -> Origin | None:
 
 
 def written(key: str, check: str, yaml: str, source: str = ADMIN) -> Sent:
-    """Return what a config written without a file sends. Raises OddYAML, Refused or UnpatchableConfig."""
+    """Return what a config written without a file sends. Raises InvalidYAML, Refused or UnpatchableConfig."""
     parsed = fileformat.parse(yaml, name=check, source=f"{source}:{key}")
     root = yamlnodes.read(yaml)
     if isinstance(root, MappingNode) and yamlnodes.get(root, "cluster_check") is not None and not parsed.cluster_check:
-        raise OddYAML("cluster_check is off, but configs written here are always dispatched: leave it out")
+        raise InvalidYAML("cluster_check is off, but configs written here are always dispatched: leave it out")
     config = replace(parsed, provider=source.partition(":")[0], cluster_check=True)
     return Sent(
         source, key, config, dispatcher.admit(config), linted=lint(yaml, check, written_here=True), written=yaml

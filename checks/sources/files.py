@@ -12,7 +12,7 @@ from typing import NamedTuple
 from checks.sources.fileformat import parse
 from checks.sources.source import BrokenConfig, ConfigSource, Found, Problem, Read, Scan, Unsettled
 from checks.wire.lint import lint
-from checks.wire.yamlnodes import MAX_BYTES, OddYAML
+from checks.wire.yamlnodes import MAX_BYTES, InvalidYAML
 from clusteragent.lib import conf
 
 # Seconds for which a file's size and times must stay the same before it is read.
@@ -216,7 +216,7 @@ def _read(file: File, version: Version) -> Read:
         return Read(config, lint(text, file.check), text)
     except UnicodeDecodeError as error:
         raise BrokenConfig("is not UTF-8", data.count(b"\n", 0, error.start) + 1) from error
-    except OddYAML as error:
+    except InvalidYAML as error:
         raise BrokenConfig(error.problem, error.line) from error
 
 

@@ -16,13 +16,13 @@ class SyncUnderWay(Exception):
     """Another sync was under way and did not end in time."""
 
 
-def look_lost(removed: int, known: int) -> bool:
+def look_accidental(removed: int, known: int) -> bool:
     """Return whether removing so many of a source's `known` configs looks like an accident."""
     return removed >= HELD_FROM and removed * 2 > known
 
 
 @contextmanager
-def alone(lock: locks.Lock) -> Iterator[None]:
+def exclusively(lock: locks.Lock) -> Iterator[None]:
     """Hold the lock of a sync while reading and sending. Raises SyncUnderWay when another sync does not release it in time.
 
     Reading is included: else a sync that read earlier could undo what a later one sent. It is a lock of the session, since

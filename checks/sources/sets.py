@@ -15,8 +15,8 @@ from checks import dispatcher
 from checks.dispatcher.changes import Sent
 from checks.models import Config, Origin, Source
 from checks.sources import origins
-from checks.sources.authored import odd
-from checks.sources.guards import alone, look_lost
+from checks.sources.authored import warnings_about
+from checks.sources.guards import exclusively, look_accidental
 from checks.sources.origins import Admitted, Known
 from checks.wire import lint
 from checks.wire.lint import Notice
@@ -69,7 +69,7 @@ def replace(
     More than 1 000 configs are changed in several transactions.
     """
     # Under the lock, so that of two callers with the same revision only one succeeds.
-    with alone(locks.Lock.DESIRED):
+    with exclusively(locks.Lock.DESIRED):
         known, divided = origins.known(source), list(map(origins.divided, desired))
         difference = _difference(known, divided, revision)
         if difference.removals_held and not accept_removals:
@@ -99,7 +99,7 @@ def _difference(stored: Mapping[str, Known], desired: Iterable[Admitted], revisi
         changed=[key for key in both if known[key] != wanted[key]],
         removed=removed,
         unchanged=[key for key in both if known[key] == wanted[key]],
-        removals_held=look_lost(len(removed), len(known)),
+        removals_held=look_accidental(len(removed), len(known)),
     )
 
 
@@ -134,7 +134,7 @@ def _warnings(source: str, desired: Sequence[Sent], divided: Iterable[Admitted])
         replaced(sent, linted=sent.linted.besides(one.problem, one.warning))
         for sent, one in zip(desired, divided, strict=True)
     ]
-    return odd(linted, Config.objects.exclude(pk__in=mine.values("config")))
+    return warnings_about(linted, Config.objects.exclude(pk__in=mine.values("config")))
 
 
 def _kept(difference: Difference) -> int:

@@ -13,7 +13,7 @@ from checks import dispatcher
 from checks.models import ClusterStore, Origin, Source, SourceScan
 from checks.models.map import NotLeader
 from checks.sources import files, origins
-from checks.sources.guards import HELD_FROM, alone, look_lost
+from checks.sources.guards import HELD_FROM, exclusively, look_accidental
 from checks.sources.origins import Admitted
 from checks.sources.source import BrokenConfig, ConfigSource, Found, Judgement, PassedOver, Problem, Unsettled
 from checks.wire import lint
@@ -66,7 +66,7 @@ def sync(
     its own. Raises NotLeader or SyncUnderWay.
     """
     report = Report()
-    with alone(locks.Lock.SYNC):
+    with exclusively(locks.Lock.SYNC):
         if term is not None and not ClusterStore.objects.filter(term=term).exists():
             # The dispatcher checks the term again before it writes. This check avoids reading everything for nothing.
             raise NotLeader(f"term {term} is over")
@@ -147,7 +147,7 @@ class _SourceSync:
         lost = gone - self._renamed(gone) if len(gone) >= HELD_FROM or self.row.held_removals else gone
         # A held removal stays held, even when new files make it less than half, until the files return or it is accepted.
         held = lost & set(self.row.held_removals)
-        if look_lost(len(lost), len(self.known)):
+        if look_accidental(len(lost), len(self.known)):
             held = lost
         if accept:
             held = set()
@@ -163,13 +163,13 @@ class _SourceSync:
         """Let configs that a broken key shares with other origins name only those. The config itself is still sent."""
         broken = [key for key, one in self.judged.items() if isinstance(one.outcome, Problem) and not one.fingerprint]
         sent = {origin for key in broken if key in self.known for origin in self.known[key].origins}
-        shared = sent - Origin.objects.alone(self.source.name, sent) if sent else set()
+        shared = sent - Origin.objects.sole_senders(self.source.name, sent) if sent else set()
         dispatcher.disown([(self.source.name, origin) for origin in shared], term=self.term)
 
     def _renamed(self, gone: set[str]) -> set[str]:
         """Those of the gone keys whose configs other origins send, too: removing them loses no config."""
         keys = {origin: key for key in gone for origin in self.known[key].origins}
-        return gone - {keys[origin] for origin in Origin.objects.alone(self.source.name, keys)}
+        return gone - {keys[origin] for origin in Origin.objects.sole_senders(self.source.name, keys)}
 
     def _gone(self) -> set[str]:
         """Known keys that send nothing any more, except keys that another replica sent and may still have.

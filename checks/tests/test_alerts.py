@@ -28,7 +28,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture(autouse=True)
 def passing(warm: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pass has just ended, and what is late is so by minutes: a busy machine is late by seconds."""
+    """A pass has just ended. Limits are minutes, since a busy machine may be late by seconds."""
     Hearing.objects.update(last_pass=Now())
     monkeypatch.setattr(conf, "NODE_EXPIRATION_TIMEOUT", timedelta(hours=1))
     monkeypatch.setattr(hearing, "STALE_PASS", timedelta(minutes=10))
@@ -162,7 +162,7 @@ def test_of_many_nodes_some_are_named() -> None:
 
 
 def grow_old(minutes: int) -> None:
-    """The last change of every node's configs was that much longer ago."""
+    """Move the last change of every node's configs into the past."""
     Node.objects.update(config_version=F("config_version") - minutes * 60 * 10**9)
 
 
@@ -275,7 +275,7 @@ def test_a_node_that_never_had_a_config_owes_nothing() -> None:
 
 
 def troubled(kind: str, key: str, *, minutes: float = 5, error: str = "") -> None:
-    """A round of stats found this wrong with what the origin sends."""
+    """Let a round of stats find this trouble with the origin's config."""
     config = Config.objects.get(origins__key=key)
     Trouble.objects.create(config=config, kind=kind, since=Now() - timedelta(minutes=minutes))
     check_id = config.instances.get().check_id

@@ -44,7 +44,7 @@ def fetch(node: str) -> None:
 
 
 def tell(node: str, **stats: Any) -> None:
-    """The node's runner tells of db."""
+    """The node's runner reports db."""
     row, _ = Runner.objects.update_or_create(node=Node.objects.get(name=node), defaults={"stats_at": Now()})
     given = {"check_id": config("db").instances.get().check_id, "execution_ms": 20, "total_runs": 3, **stats}
     RunnerStats.objects.create(**{"node": row.node, "total_errors": 0, "failed": False, "last_error": "", **given})

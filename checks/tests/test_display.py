@@ -34,7 +34,7 @@ def stored(key: str = KEY, **fields: Any) -> Config:
 
 
 def make_old() -> None:
-    """As a replica of an older version writes it: no short IDs, a weaker copy, and a fingerprint of the options alone."""
+    """Make the rows as an older version writes them: no short IDs, a weaker copy, a fingerprint of the options alone."""
     with connection.cursor() as cursor:
         cursor.execute(
             "UPDATE checks_config SET text = %s, scrubbed = wire, short_id = '', patched_with = right(patched_with, 16)",

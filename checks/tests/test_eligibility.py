@@ -333,7 +333,7 @@ def test_just_after_we_were_deaf_silence_stops_only_what_balances():
 
 
 def choice_of_two() -> set[str]:
-    """Who gets two http_checks that nodes could share."""
+    """The nodes of two http_checks that two nodes could share."""
     snapshot = look()
     chosen = [snapshot.choose(entry()) for _ in range(2)]
     return {snapshot.by_id[node].name for node in chosen if node is not None}

@@ -17,7 +17,7 @@ from checks.sources.source import BrokenConfig, Scan
 from checks.wire import patching, yamlerrors
 from checks.wire.lint import lint
 from checks.wire.patching import IntegrationConfig
-from checks.wire.yamlnodes import OddYAML
+from checks.wire.yamlnodes import InvalidYAML
 from clusteragent.lib import conf
 from tests.table import table
 
@@ -71,14 +71,14 @@ def found(scan: Scan) -> dict[str, IntegrationConfig]:
 
 
 def only(folder: Path, text: str | bytes = CONFIG) -> IntegrationConfig:
-    """What a file with this text becomes."""
+    """The config of a file with this text."""
     write(folder / "http_check.yaml", text)
     (config,) = found(scan()).values()
     return config
 
 
 def error(folder: Path, text: str | bytes) -> tuple[str, int | None]:
-    """What is wrong with a file of this text, and in which line."""
+    """The error of a file with this text, and its line."""
     with pytest.raises(BrokenConfig) as caught:
         only(folder, text)
     return str(caught.value), caught.value.line
@@ -490,9 +490,9 @@ def test_a_bomb_is_told_as_an_error(folder: Path, text: str) -> None:
 @settings(max_examples=300, deadline=None)
 def test_whatever_a_file_says_is_a_config_or_a_told_error(tail: str, as_instance: bool) -> None:
     text = f"instances:\n  - a: {tail}" if as_instance else f"instances: [{{}}]\ninit_config: {tail}"
-    with suppress(OddYAML):
+    with suppress(InvalidYAML):
         lint(text, "http_check", written_here=True)
-    with suppress(OddYAML):
+    with suppress(InvalidYAML):
         config = fileformat.parse(text, name="http_check", source="file:a")
         assert len(config.instances) >= 1
         assert patching.patch(config, ["a:b"]).wire

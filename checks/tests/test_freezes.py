@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
 
 @pytest.fixture(autouse=True)
 def _uneven(warm: None) -> None:
-    """What a rebalance would make even."""
+    """An imbalance that a rebalance would correct."""
     furnish(ash=[0.4] * 4, birch=[])
 
 
@@ -89,7 +89,7 @@ def test_what_must_move_moves() -> None:
 
 
 def test_a_look_at_the_nodes_from_before_is_not_believed() -> None:
-    """Node agents give way to runners a chunk at a time, by a look that is kept while the revision stays."""
+    """Configs move from node agents to runners in chunks, by a snapshot that is kept while the revision stays."""
     before = ClusterStore.objects.get().revision
     freezes.freeze(actor="eve")
     assert ClusterStore.objects.get().revision > before

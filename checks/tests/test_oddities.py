@@ -3,7 +3,7 @@
 import pytest
 
 from checks.wire.oddities import Oddity, oddities
-from checks.wire.yamlnodes import OddYAML
+from checks.wire.yamlnodes import InvalidYAML
 from tests.table import table
 
 NO_NUMBER = "node agents read a number here, Python checks read a text"
@@ -81,5 +81,5 @@ def test_what_follows_the_first_document_may_be_no_yaml() -> None:
 
 
 def test_what_can_t_be_read_is_an_error_and_no_oddity() -> None:
-    with pytest.raises(OddYAML, match="line 2"):
+    with pytest.raises(InvalidYAML, match="line 2"):
         oddities("a: 1\nb: ]")

@@ -17,7 +17,7 @@ def id_of(key: str, source: str = "file") -> int:
 
 
 def pinned() -> dict[str, str]:
-    """Which origin's config is pinned where."""
+    """The pins: {origin: aim}."""
     return dict(Pin.objects.filter(config__isnull=False).values_list("config__origins__key", "aim"))
 
 

@@ -171,7 +171,7 @@ class TestWhatStays:
 
 
 class TestWhatHasNotRun:
-    """A config stays until it has run where it is."""
+    """A config stays until it has run on its node."""
 
     @pytest.fixture(autouse=True)
     def _nodes(self, warm: None) -> None:

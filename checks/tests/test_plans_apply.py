@@ -26,7 +26,7 @@ def id_of(key: str) -> int:
 
 @pytest.fixture
 def plan(warm: None) -> Plan:
-    """Two of four configs of ash go to birch; cedar has nothing to do with it."""
+    """A plan that moves two of four configs from ash to birch; cedar is not involved."""
     furnish(ash=[0.4, 0.4, 0.4, 0.4], birch=[], cedar=[0.8])
     return plans.make(actor="eve")
 

@@ -27,7 +27,7 @@ def one_pass() -> int:
 
 
 def come_back(versions: dict[str, int], *names: str) -> list[object]:
-    """They report what they had fetched."""
+    """The nodes report the versions that they had fetched."""
     reports = [Report(name, versions[name]) for name in names]
     return [outcome for start in range(0, len(reports), 16) for outcome in tell(reports[start : start + 16])]
 

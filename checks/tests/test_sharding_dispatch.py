@@ -43,7 +43,7 @@ def write(folder: Path, name: str, *hosts: str, more: str = "") -> None:
 
 
 def scan() -> Report:
-    """A scan of a process that knows nothing yet, as one is whose options changed."""
+    """A scan by a process without memory, as after a change of options."""
     return sync(sources=[FileSource()])
 
 
@@ -231,7 +231,7 @@ def test_the_option_s_change_cuts_at_the_next_scan_and_joins_again(
 
 
 def test_when_shards_can_t_be_written_the_config_stays(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It goes in the transaction in which they come."""
+    """The whole config is removed in the transaction that adds its shards."""
     monkeypatch.setattr(conf, "INSTANCE_SHARDING_ENABLED", False)
     report("ash")
     write(folder, "shop", "a", "b")

@@ -184,7 +184,7 @@ def test_a_pin_that_is_added_changed_and_deleted_acts_at_once() -> None:
 
 
 def test_whoever_may_not_see_digests_orders_by_short_ids() -> None:
-    """A digest is refused like nonsense, so that a guess proves nothing."""
+    """A digest is refused like any unknown word, so that a guess confirms nothing."""
     client = operator("view_pin", "add_pin", "view_config")
     check = config("db").instances.get()
     for name in (config("shop").digest, check.check_id):

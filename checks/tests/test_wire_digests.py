@@ -51,7 +51,7 @@ def test_an_instance_that_is_no_map_does_not_count() -> None:
 
 
 def test_instances_that_differ_only_in_tags_that_are_no_list_have_different_digests() -> None:
-    """The peer leaves them out, and would take one for the other."""
+    """The Datadog Cluster Agent leaves them out, so it would confuse the two."""
     one, other = (IntegrationConfig("foo", instances=(f"url: {url}\ntags: prod",)) for url in ("a", "b"))
     assert patching.digest(one) != patching.digest(other)
 

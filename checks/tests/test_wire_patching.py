@@ -75,7 +75,7 @@ def test_the_wire_has_the_keys_of_the_peer_in_its_order() -> None:
 
 
 def test_what_the_peer_patched_is_patched_to_the_same_bytes() -> None:
-    """A server of the peer's kind recorded these; patching them again must find nothing to change."""
+    """Recorded from a Datadog Cluster Agent. Patching them again must change nothing."""
     patched_by_peer = [
         config
         for config in recorded_configs()

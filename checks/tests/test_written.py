@@ -55,7 +55,7 @@ def page(client: Client, key: str = "shop") -> list[str]:
 
 
 def rows() -> list[Any]:
-    """All that node agents and the ledger can tell."""
+    """All that node agents and the ledger know of a config."""
     return [
         versions(),
         owners(),

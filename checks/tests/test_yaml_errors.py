@@ -3,14 +3,14 @@
 import pytest
 
 from checks.wire import yamlerrors, yamlnodes
-from checks.wire.yamlnodes import OddYAML
+from checks.wire.yamlnodes import InvalidYAML
 from tests.table import table
 
 INSTANCES = "instances:\n  - "
 
 
 def error(text: str) -> tuple[str, int | None]:
-    with pytest.raises(OddYAML) as caught:
+    with pytest.raises(InvalidYAML) as caught:
         yamlnodes.read(text)
     return caught.value.problem, caught.value.line
 

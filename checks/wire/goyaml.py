@@ -12,7 +12,7 @@ from yaml import MappingNode, Node, ScalarNode, SequenceNode
 
 from checks.wire import scalars, yamlnodes
 from checks.wire.scalars import BINARY, BOOL, FLOAT, INT, MERGE, NULL, STR
-from checks.wire.yamlnodes import MAP, MAX_DEPTH, SEQ, OddYAML
+from checks.wire.yamlnodes import MAP, MAX_DEPTH, SEQ, InvalidYAML
 
 _Identity = tuple[str, str]
 _Pairs = dict[_Identity, tuple[ScalarNode, Node]]
@@ -54,7 +54,7 @@ class _Dumper(yaml.CSafeDumper):
 
 
 def read(text: str) -> Node | None:
-    """Return the text's first document, each scalar with the text it is written with; None without one. Raises OddYAML."""
+    """Return the text's first document, each scalar with the text it is written with; None without one. Raises InvalidYAML."""
     root = yamlnodes.compose(text)
     if root is not None:
         _settle(root, 1)
@@ -62,7 +62,7 @@ def read(text: str) -> Node | None:
 
 
 def write(node: Node) -> str:
-    """Return the tree as the text that is sent. Raises OddYAML for characters that YAML can't hold."""
+    """Return the tree as the text that is sent. Raises InvalidYAML for characters that YAML can't hold."""
     text = _serialized(node)
     if _SUSPECT(text) and not _UNLIKE.search(text):
         return _UNLIKE.sub(_mended, _serialized(_marked(node)))
@@ -73,7 +73,7 @@ def _serialized(node: Node) -> str:
     try:
         text: str = yaml.serialize(node, Dumper=_Dumper, allow_unicode=True)
     except (yaml.YAMLError, ValueError):
-        raise OddYAML("holds a character that can't be written", node) from None
+        raise InvalidYAML("holds a character that can't be written", node) from None
     # libyaml marks an open end with `...`.
     return text[:-4] if text.endswith(("\n...\n", "\u2028...\n", "\u2029...\n")) else text
 
@@ -139,7 +139,7 @@ def _settle(node: Node, depth: int) -> None:
     if isinstance(node, ScalarNode):
         _settle_scalar(node)
     elif depth > MAX_DEPTH:
-        raise OddYAML(f"nests deeper than {MAX_DEPTH}", node)
+        raise InvalidYAML(f"nests deeper than {MAX_DEPTH}", node)
     elif isinstance(node, MappingNode):
         _settle_map(node, depth)
     elif isinstance(node, SequenceNode):
@@ -155,7 +155,7 @@ def _settle_scalar(node: ScalarNode) -> None:
     try:
         node.tag, node.value = scalars.value_of(node.tag, node.value)
     except ValueError as error:
-        raise OddYAML(str(error), node) from None
+        raise InvalidYAML(str(error), node) from None
     node.style = scalars.style_of(node.value) if node.tag == STR else "|" if "\n" in node.value else None
 
 
@@ -178,7 +178,7 @@ def _collect(node: MappingNode, pairs: _Pairs, depth: int, merge: str = MERGE) -
     """
     for key, value in node.value:
         if not isinstance(key, ScalarNode):
-            raise OddYAML("a key is not a scalar", key)
+            raise InvalidYAML("a key is not a scalar", key)
         if key.tag == merge and key.value == "<<":
             for source in yamlnodes.merge_sources(value):
                 _collect(source, pairs, depth + 1, merge)

@@ -14,7 +14,7 @@ from yaml import MappingNode, Node, ScalarNode, SequenceNode
 from checks.wire import integrations, yamlnodes
 from checks.wire.oddities import oddities_of
 from checks.wire.scrub import scrub
-from checks.wire.yamlnodes import OddYAML
+from checks.wire.yamlnodes import InvalidYAML
 from clusteragent.lib.spelling import differ_in_number, is_one_edit, near_misses, nearest
 
 FLAG = "cluster_check"
@@ -102,7 +102,7 @@ NOTHING_ODD = Linted()
 
 
 def lint(text: str, check: str, *, written_here: bool = False) -> Linted:
-    """Return the warnings about a text that makes a config of this check. Raises OddYAML.
+    """Return the warnings about a text that makes a config of this check. Raises InvalidYAML.
 
     For a text that makes no cluster check these are only mistakes that may be the cause. written_here: it makes one without
     the flag `cluster_check`.
@@ -179,7 +179,7 @@ def misspelt_keys(instances: Sequence[Keys]) -> dict[int, list[Oddity]]:
 
 
 def parts_of(text: str) -> dict[int, str]:
-    """Return {line: the outermost part that begins there}, such as `instances[3].limit`. Raises OddYAML."""
+    """Return {line: the outermost part that begins there}, such as `instances[3].limit`. Raises InvalidYAML."""
     root, found = yamlnodes.compose(text), dict[int, str]()
     for line, part in _parts(root, "") if root is not None else ():
         found.setdefault(line, part)
@@ -315,7 +315,7 @@ def keys_of(text: str) -> Keys:
     """Return the keys of an instance's text; none when it can't be read."""
     try:
         root = yamlnodes.compose(text)
-    except OddYAML:
+    except InvalidYAML:
         root = None
     return _keys(root) if isinstance(root, MappingNode) else Keys((), ())
 

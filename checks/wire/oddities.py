@@ -38,7 +38,7 @@ class Oddity(NamedTuple):
 
 
 def oddities(text: str) -> list[Oddity]:
-    """Return the oddities of a text, sorted by line. Raises OddYAML."""
+    """Return the oddities of a text, sorted by line. Raises InvalidYAML."""
     root = yamlnodes.compose(text)
     return [] if root is None else oddities_of(root, text)
 

@@ -18,7 +18,7 @@ from yaml import MappingNode, Node, ScalarNode, SequenceNode
 
 from checks.wire import goyaml, scalars, scrub, yamlnodes
 from checks.wire.readable import hidden_fields, readable
-from checks.wire.yamlnodes import OddYAML
+from checks.wire.yamlnodes import InvalidYAML
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -205,7 +205,7 @@ def identity(wire: bytes) -> tuple[str, str]:
         return alone[:16], alone
     try:
         said = [_patched_instance(text, (), is_cluster_check=False).said for text in body["instances"]]
-    except OddYAML:
+    except InvalidYAML:
         said = body["instances"]
     return fast, _contents(body | {"init_config": (body["init_config"] or "").lstrip("\n") or None}, said)
 
@@ -222,7 +222,7 @@ def copies(wire: bytes) -> tuple[bytes, str]:
     try:
         hidden = {key: _shown(body[key]) for key in _TEXTS} | hidden_fields(body)
         hidden["instances"] = [_shown(text) or "" for text in body["instances"]]
-    except OddYAML:
+    except InvalidYAML:
         # The texts were valid when they were stored. Texts that can't be read any more are not shown.
         hidden = dict.fromkeys(_TEXTS) | {"instances": []} | hidden_fields(body)
     return _wire(body | hidden), readable(body | hidden)
@@ -234,7 +234,7 @@ def hidden_again(text: str) -> str:
         root = yamlnodes.read(text)
         before = "" if root is None else yamlnodes.write(root)
         after = "" if root is None else _hidden(root, before)
-    except OddYAML:
+    except InvalidYAML:
         return scrub.scrub(text)
     return text if after == before else after
 
@@ -319,12 +319,12 @@ def _patched_instance(text: str, extra_tags: Sequence[str], is_cluster_check: bo
 
 
 def _map(text: str) -> MappingNode:
-    """The instance as a map, which is empty when the text is. Raises OddYAML for other values."""
+    """The instance as a map, which is empty when the text is. Raises InvalidYAML for other values."""
     root = goyaml.read(text)
     if root is None or root.tag == yamlnodes.NULL:
         return yamlnodes.mapping()
     if not isinstance(root, MappingNode):
-        raise OddYAML("is not a map", root)
+        raise InvalidYAML("is not a map", root)
     return root
 
 
@@ -372,7 +372,7 @@ def _digested(instance: str) -> str | None:
     try:
         root = _map(instance)
         return _with_sorted_tags(root, goyaml.write(root))
-    except OddYAML:
+    except InvalidYAML:
         return None
 
 
@@ -463,7 +463,7 @@ def _keeps_identifiers(config: IntegrationConfig) -> bool:
 def _at(config: IntegrationConfig, place: str, make: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     try:
         return make(*args, **kwargs)
-    except OddYAML as error:
+    except InvalidYAML as error:
         raise UnpatchableConfig(f"{config.name}: {place}: {error}") from None
 
 

@@ -11,7 +11,7 @@ from yaml import MappingNode, Node, ScalarNode, SequenceNode
 
 from checks.wire import yamlnodes
 from checks.wire.patching import IntegrationConfig
-from checks.wire.yamlnodes import OddYAML
+from checks.wire.yamlnodes import InvalidYAML
 
 KSM = "kubernetes_state_core"
 _SERVICE_ID = "#instance-shard-"
@@ -134,7 +134,7 @@ def _classified(config: IntegrationConfig) -> tuple[MappingNode | None, tuple[st
     """The only instance that can be cut, None unless it is the only one; and the `cluster_aggregates_only` instances."""
     try:
         roots = [yamlnodes.read(instance) for instance in config.instances]
-    except OddYAML:
+    except InvalidYAML:
         return None, ()
     aggregates = tuple(text for text, root in zip(config.instances, roots, strict=True) if _only_aggregates(root))
     others = [root for root in roots if not _only_aggregates(root)]

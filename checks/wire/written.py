@@ -49,7 +49,7 @@ def _document(text: str, hidden: set[str]) -> str:
     try:
         root = yamlnodes.compose(text)
         scalars = sorted(_changed(root), key=lambda one: _place(one[0])) if root is not None else []
-    except (yamlnodes.OddYAML, TypeError):
+    except (yamlnodes.InvalidYAML, TypeError):
         # A later document, which nothing reads, may be no YAML.
         return _masked(text)
     hidden.update(was for node, was, now in scalars if now != was and len(was) >= _SHORTEST_VALUE)

@@ -69,7 +69,7 @@ class _Dumper(_Resolver, yaml.CSafeDumper):
     """libyaml's emitter."""
 
 
-class OddYAML(ValueError):
+class InvalidYAML(ValueError):
     """The text is no valid YAML for configs. The message contains no text of the author. line: counted from 1, or None."""
 
     def __init__(self, problem: str, at: Node | yaml.Event | None = None, line: int | None = None) -> None:
@@ -80,7 +80,7 @@ class OddYAML(ValueError):
 
 
 def read(text: str) -> Node | None:
-    """Return the text's first document as a normalised tree (see `settle`); None without one. Raises OddYAML."""
+    """Return the text's first document as a normalised tree (see `settle`); None without one. Raises InvalidYAML."""
     root = compose(text)
     if root is not None:
         settle(root)
@@ -88,7 +88,7 @@ def read(text: str) -> Node | None:
 
 
 def compose(text: str) -> Node | None:
-    """Return the text's first document as a tree with aliases expanded; None without one. Raises OddYAML.
+    """Return the text's first document as a tree with aliases expanded; None without one. Raises InvalidYAML.
 
     Allowed are MAX_BYTES of UTF-8 and, after expanding aliases, MAX_NODES nodes, MAX_BYTES in scalars and MAX_DEPTH nested
     collections. No node occurs twice in the tree.
@@ -104,13 +104,13 @@ def compose(text: str) -> Node | None:
                 mended = _with_colon_hidden(mended, error.problem_mark)
                 continue
             problem, line = yamlerrors.explain(first, error)
-            raise OddYAML(problem, line=line) from None
+            raise InvalidYAML(problem, line=line) from None
         except yaml.reader.ReaderError as error:
-            raise OddYAML(error.reason, line=first.encode().count(b"\n", 0, error.position) + 1) from None
+            raise InvalidYAML(error.reason, line=first.encode().count(b"\n", 0, error.position) + 1) from None
         if root is not None and mended is not first:
             _put_colons_back(root)
         return root
-    raise OddYAML(f"has more than {_MOST_COLONS} colons before a comma or a bracket: put these texts in quotes")
+    raise InvalidYAML(f"has more than {_MOST_COLONS} colons before a comma or a bracket: put these texts in quotes")
 
 
 def documents(text: str) -> tuple[str, str]:
@@ -151,11 +151,11 @@ def _put_colons_back(node: Node) -> None:
 
 
 def write(node: Node) -> str:
-    """Return the tree as block YAML. Raises OddYAML for tags and characters that YAML can't hold."""
+    """Return the tree as block YAML. Raises InvalidYAML for tags and characters that YAML can't hold."""
     try:
         text: str = yaml.serialize(node, Dumper=_Dumper, allow_unicode=True)
     except (yaml.YAMLError, ValueError):
-        raise OddYAML("holds a tag or a character that can't be written", node) from None
+        raise InvalidYAML("holds a tag or a character that can't be written", node) from None
     return text.removesuffix("...\n") if text.endswith("\n...\n") else text
 
 
@@ -229,13 +229,13 @@ def is_true(node: Node) -> bool:
 
 def _refuse_unstorable(text: str) -> None:
     if "\0" in text:
-        raise OddYAML("holds a NUL character")
+        raise InvalidYAML("holds a NUL character")
     try:
         size = len(text.encode())
     except UnicodeEncodeError:
-        raise OddYAML("is not valid UTF-8") from None
+        raise InvalidYAML("is not valid UTF-8") from None
     if size > MAX_BYTES:
-        raise OddYAML(f"has {size} bytes, allowed are {MAX_BYTES}")
+        raise InvalidYAML(f"has {size} bytes, allowed are {MAX_BYTES}")
 
 
 class _Extent:
@@ -247,18 +247,18 @@ class _Extent:
         self.anchor, self.nodes, self.size, self.depth = anchor, 1, size, depth
 
     def take(self, part: "_Extent", event: yaml.Event) -> None:
-        """Add a part. Raises OddYAML when that is too much."""
+        """Add a part. Raises InvalidYAML when that is too much."""
         self.nodes += part.nodes
         self.size += part.size
         self.depth = max(self.depth, part.depth + 1)
         if self.nodes > MAX_NODES:
-            raise OddYAML(f"has more than {MAX_NODES} nodes", event)
+            raise InvalidYAML(f"has more than {MAX_NODES} nodes", event)
         if self.size > MAX_BYTES:
-            raise OddYAML(f"expands to more than {MAX_BYTES} bytes", event)
+            raise InvalidYAML(f"expands to more than {MAX_BYTES} bytes", event)
 
 
 def _survey(text: str) -> None:
-    """Raise OddYAML for a text that is too large, from the parser's events alone, without building a tree or recursing."""
+    """Raise InvalidYAML for a text that is too large, from the parser's events alone, without building a tree or recursing."""
     anchored: dict[str, _Extent] = {}
     open_parts = [_Extent(None)]
     for event in _events(text):
@@ -272,7 +272,7 @@ def _survey(text: str) -> None:
         elif isinstance(event, yaml.AliasEvent):
             _close(_aliased(event, anchored, open_parts), open_parts, anchored, event)
         if len(open_parts) > MAX_DEPTH + 1:
-            raise OddYAML(f"nests deeper than {MAX_DEPTH}", event)
+            raise InvalidYAML(f"nests deeper than {MAX_DEPTH}", event)
 
 
 def _close(part: _Extent, open_parts: list[_Extent], anchored: dict[str, _Extent], event: yaml.Event) -> None:
@@ -280,14 +280,14 @@ def _close(part: _Extent, open_parts: list[_Extent], anchored: dict[str, _Extent
         anchored[part.anchor] = part
     open_parts[-1].take(part, event)
     if len(open_parts) - 1 + part.depth > MAX_DEPTH:
-        raise OddYAML(f"nests deeper than {MAX_DEPTH}", event)
+        raise InvalidYAML(f"nests deeper than {MAX_DEPTH}", event)
 
 
 def _aliased(event: yaml.AliasEvent, anchored: dict[str, _Extent], open_parts: list[_Extent]) -> _Extent:
     if any(part.anchor == event.anchor for part in open_parts):
-        raise OddYAML("an alias is inside of what it refers to", event)
+        raise InvalidYAML("an alias is inside of what it refers to", event)
     if event.anchor not in anchored:
-        raise OddYAML("an alias refers to no earlier anchor: put a text that begins with * in quotes", event)
+        raise InvalidYAML("an alias refers to no earlier anchor: put a text that begins with * in quotes", event)
     return anchored[event.anchor]
 
 
@@ -354,7 +354,7 @@ def _copy(node: Node) -> Node:
 
 
 def settle(node: Node, depth: int = 1) -> None:
-    """Normalise a tree in place, so that texts with the same meaning have the same form. Raises OddYAML.
+    """Normalise a tree in place, so that texts with the same meaning have the same form. Raises InvalidYAML.
 
     Block style, sorted keys, the last of equal keys (as parsers do), merge keys resolved, `null` for null, quotes only where
     they could matter. Plain scalars keep their spelling.
@@ -362,7 +362,7 @@ def settle(node: Node, depth: int = 1) -> None:
     if isinstance(node, ScalarNode):
         _settle_scalar(node)
     elif depth > MAX_DEPTH:
-        raise OddYAML(f"nests deeper than {MAX_DEPTH}", node)
+        raise InvalidYAML(f"nests deeper than {MAX_DEPTH}", node)
     elif isinstance(node, MappingNode):
         _settle_map(node, depth)
     elif isinstance(node, SequenceNode):
@@ -383,11 +383,11 @@ def _settle_scalar(node: ScalarNode) -> None:
 
 
 def resolved(node: ScalarNode) -> tuple[str, str]:
-    """Return the tag and the text of a scalar as node agents read it. Raises OddYAML."""
+    """Return the tag and the text of a scalar as node agents read it. Raises InvalidYAML."""
     try:
         return scalars.value_of(node.tag, node.value)
     except ValueError as error:
-        raise OddYAML(str(error), node) from None
+        raise InvalidYAML(str(error), node) from None
 
 
 def _style(text: str) -> str | None:
@@ -404,7 +404,7 @@ def _settle_map(node: MappingNode, depth: int) -> None:
     pairs: dict[tuple[str, str], tuple[Node, Node]] = {}
     for key, value in node.value:
         if not isinstance(key, ScalarNode):
-            raise OddYAML(yamlerrors.NO_TEMPLATES if _is_template(key) else "a key is not a scalar", key)
+            raise InvalidYAML(yamlerrors.NO_TEMPLATES if _is_template(key) else "a key is not a scalar", key)
         _settle_scalar(key)
         settle(value, depth + 1)
         if key.tag == MERGE:
@@ -424,7 +424,7 @@ def merge_sources(value: Node) -> Iterator[MappingNode]:
     """Yield the maps of a merge key in the order in which they override: the first in the text is last."""
     for source in reversed(value.value) if isinstance(value, SequenceNode) else [value]:
         if not isinstance(source, MappingNode):
-            raise OddYAML("a merge key refers to something that is not a map", value)
+            raise InvalidYAML("a merge key refers to something that is not a map", value)
         yield source
 
 

@@ -12,7 +12,7 @@ from checks.sources.authored import text_of
 from checks.wire import scrub, written, yamlnodes
 from checks.wire.patching import IntegrationConfig
 from checks.wire.sharding import parent_of
-from checks.wire.yamlnodes import OddYAML
+from checks.wire.yamlnodes import InvalidYAML
 from clusteragent.lib.words import ago, listed, milliseconds, moment, numbered, percent
 from operators.admin.base import Table, list_url
 
@@ -68,7 +68,7 @@ def sent_text(config: Config) -> str:
     """What its origin sent, as it is read, without secrets: of what came as no text, or before texts were stored."""
     try:
         root = yamlnodes.read(text_of(IntegrationConfig.from_json(config.original)))
-    except OddYAML as error:
+    except InvalidYAML as error:
         return f"# It can't be shown: {error}"
     if root is None:
         return ""
