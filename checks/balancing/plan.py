@@ -105,15 +105,14 @@ class _Planner(Generic[D, N]):
             nodes = who(digest)
             nodes = None if nodes is None else frozenset(nodes)
             if nodes not in known:
-                numbers = self._among(nodes)
+                every = range(len(self._nodes))
+                numbers = tuple(
+                    every if nodes is None else (number for number in every if self._nodes[number] in nodes)
+                )
                 known[nodes] = made.setdefault(numbers, Cohort(self._cluster, numbers, stickiness))
             if digest not in pinned:
                 known[nodes].add(self._owners[config], (self._costs[config], config), free=config in self._free)
         return list(made.values())
-
-    def _among(self, nodes: frozenset[N] | None) -> tuple[int, ...]:
-        every = range(len(self._nodes))
-        return tuple(every if nodes is None else (number for number in every if self._nodes[number] in nodes))
 
     def steps(self, cohorts: Sequence[Cohort], most: float) -> list[Step]:
         """Return the steps of each cohort whose standard deviation shrinks to `most` of itself, or that are worth it anyway.

@@ -181,7 +181,7 @@ def _of_passes(hearing: Any) -> Iterator[Alert]:
         cause = "No background pass runs: no node expires, nothing is re-dispatched."
         yield Alert(Kind.NO_PASS, 1, cause, cluster, now, hearing.last_pass)
     if hearing.braked_since:
-        cause = "Too many nodes fell silent, or said goodbye, at once to believe it: none expires."
+        cause = "Too many nodes fell silent or said goodbye at once, which looks like an error: none expires."
         yield Alert(Kind.BRAKE, 1, cause, cluster, now, hearing.braked_since)
     if hearing.warmup:
         yield Alert(Kind.WARMUP, 1, f"Warm-up: nothing is placed yet. {warmup(hearing)}", cluster, now)

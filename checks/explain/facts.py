@@ -92,7 +92,8 @@ def of(config: Config) -> Facts:
     owner = Q(pk=assignment.node_id) if assignment else Q(name=config.node_name)
     node: Any = Node.objects.with_state().select_related("heartbeat", "runner").filter(owner).first()
     if node is None:
-        return Facts(_unassigned(config), *_of_nobody(), _runs(config, {}))
+        acknowledged, running = (Fact(name, Truth.NO, "no node has it") for name in ("Acknowledged", "Running"))
+        return Facts(_unassigned(config), acknowledged, running, _runs(config, {}))
     since = max(assignment.since, config.changed) if assignment else config.changed
     stats = _stats(config, node)
     runs = _runs(config, stats)
@@ -117,10 +118,6 @@ def _unassigned(config: Config) -> Fact:
     if config.node_name:
         return Fact("Assigned", Truth.YES, f"to {config.node_name}, whose endpoint it checks")
     return Fact("Assigned", Truth.NO, "it is paused" if hasattr(config, "pause") else "it dangles")
-
-
-def _of_nobody() -> tuple[Fact, Fact]:
-    return Fact("Acknowledged", Truth.NO, "no node has it"), Fact("Running", Truth.NO, "no node has it")
 
 
 def _acknowledged(node: Any, since: datetime, now: datetime) -> Fact:

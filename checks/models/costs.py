@@ -87,7 +87,7 @@ class CostQuerySet(models.QuerySet["Cost"]):
             SELECT a.node_id, c.name, min(a.config_id) AS config_id
             FROM checks_assignment AS a JOIN checks_config AS c ON c.id = a.config_id
             GROUP BY a.node_id, c.name HAVING count(*) = 1
-        ), told AS (
+        ), reported AS (
             SELECT a.config_id, true AS by_id, least(1, f.seconds / i.interval) AS workers
             FROM fresh AS f
             JOIN checks_instance AS i ON i.check_id = f.check_id
@@ -99,7 +99,7 @@ class CostQuerySet(models.QuerySet["Cost"]):
             JOIN checks_instance AS i ON i.config_id = single.config_id
         ), needed AS (
             SELECT config_id, coalesce(avg(workers) FILTER (WHERE by_id), avg(workers)) * i.number AS workers
-            FROM told JOIN (
+            FROM reported JOIN (
                 SELECT config_id, count(*) AS number FROM checks_instance GROUP BY config_id
             ) AS i USING (config_id)
             GROUP BY config_id, i.number
@@ -161,7 +161,7 @@ class CostQuerySet(models.QuerySet["Cost"]):
             return int(cursor.rowcount)
 
     def prune(self, most: float = batches.MOST) -> int:
-        """Delete the costs of configs that are gone, at most so many. Return how many."""
+        """Delete the costs of configs that are gone, at most `most`. Return how many."""
         left = self.filter(~models.Exists(Config.objects.filter(pk=models.OuterRef("pk"))))
         return batches.delete(left.order_by("pk"), most=most)
 

@@ -52,7 +52,7 @@ class EditQuerySet(models.QuerySet["Edit"]):
         return found
 
     def prune(self, before: datetime | Any, most: float = batches.MOST) -> int:
-        """Delete edits older than `before`, at most so many. Return how many."""
+        """Delete edits older than `before`, at most `most`. Return how many."""
         return batches.delete(self.filter(time__lt=before).order_by("time"), most=most)
 
 

@@ -25,7 +25,7 @@ class FreezeQuerySet(models.QuerySet["Freeze"]):
         return self.filter(Q(until=None) | Q(until__gte=Now()), ended_at=None)
 
     def prune(self, before: datetime | Any, most: float = batches.MOST) -> int:
-        """Delete freezes that ended before this time, at most so many. Return how many."""
+        """Delete freezes that ended before this time, at most `most`. Return how many."""
         over = self.filter(Q(ended_at__lt=before) | Q(until__lt=before))
         return batches.delete(over.order_by("pk"), most=most)
 

@@ -214,7 +214,7 @@ class MoveQuerySet(models.QuerySet["Move"]):
         return dict(last.values_list("config_id", "pk"))
 
     def prune(self, before: datetime | Any, most: float = batches.MOST) -> int:
-        """Delete moves older than `before`, at most so many. Return how many."""
+        """Delete moves older than `before`, at most `most`. Return how many."""
         return batches.delete(self.filter(time__lt=before).order_by("time"), most=most)
 
 

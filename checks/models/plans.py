@@ -39,20 +39,20 @@ class PlanQuerySet(models.QuerySet["Plan"]):
     # so a version older than an assignment does not contain it. A config that came back to the same node, or was edited,
     # did not move.
     _HELD = """
-        WITH told AS (
+        WITH reported AS (
             SELECT s.node_id, s.check_id, r.stats_at
             FROM nodes_runnerstats AS s JOIN nodes_runner AS r ON r.node_id = s.node_id
         ), ran AS (
             SELECT a.config_id
-            FROM told
-            JOIN checks_instance AS i ON i.check_id = told.check_id
+            FROM reported
+            JOIN checks_instance AS i ON i.check_id = reported.check_id
             JOIN checks_assignment AS a
-                ON a.config_id = i.config_id AND a.node_id = told.node_id AND a.since <= told.stats_at
+                ON a.config_id = i.config_id AND a.node_id = reported.node_id AND a.since <= reported.stats_at
             UNION
             SELECT a.config_id
-            FROM told
-            JOIN checks_assignment AS a ON a.node_id = told.node_id AND a.since <= told.stats_at
-            JOIN checks_config AS c ON c.id = a.config_id AND c.name = told.check_id
+            FROM reported
+            JOIN checks_assignment AS a ON a.node_id = reported.node_id AND a.since <= reported.stats_at
+            JOIN checks_config AS c ON c.id = a.config_id AND c.name = reported.check_id
         ), moved AS (
             SELECT DISTINCT config_id FROM checks_move
             WHERE time >= statement_timestamp() - %(cooldown)s * interval '1 second'
@@ -86,7 +86,7 @@ class PlanQuerySet(models.QuerySet["Plan"]):
             return [Held(*row) for row in cursor.fetchall()]
 
     def prune(self, before: datetime | Any, most: float = batches.MOST) -> int:
-        """Delete plans made before this time, at most so many. Return how many."""
+        """Delete plans made before this time, at most `most`. Return how many."""
         return batches.delete(self.filter(time__lt=before).order_by("pk"), most=most)
 
 

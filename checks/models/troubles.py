@@ -34,7 +34,7 @@ class TroubleQuerySet(models.QuerySet["Trouble"]):
     # told from others of that name, so it counts as running. So does a check when the runner reports an unknown check ID of
     # its name, since agents change some instances before they hash them.
     _NOTE = """
-        WITH told AS (
+        WITH reported AS (
             SELECT a.config_id, s.failed, s.execution_ms > i.interval * 1000 AS slow
             FROM nodes_runnerstats AS s
             JOIN checks_instance AS i ON i.check_id = s.check_id
@@ -55,9 +55,9 @@ class TroubleQuerySet(models.QuerySet["Trouble"]):
             FROM nodes_runnerstats AS s
             WHERE NOT EXISTS (SELECT FROM checks_instance AS i WHERE i.check_id = s.check_id)
         ), found AS (
-            SELECT config_id, 'failing' AS kind FROM told WHERE failed
+            SELECT config_id, 'failing' AS kind FROM reported WHERE failed
             UNION
-            SELECT config_id, 'slow' FROM told WHERE slow
+            SELECT config_id, 'slow' FROM reported WHERE slow
             UNION
             SELECT config_id, 'not_running' FROM expected AS e
             WHERE NOT EXISTS (SELECT FROM nodes_runnerstats WHERE node_id = e.node_id AND check_id = e.check_id)

@@ -74,7 +74,7 @@ def replace(
         difference = _difference(known, divided, revision)
         if difference.removals_held and not accept_removals:
             number = len(difference.removed)
-            raise RemovalsHeld(f"This removes {number} of the {number + _kept(difference)} configs of {source}.")
+            raise RemovalsHeld(f"This removes {number} of the {len(known)} configs of {source}.")
         difference = _answered(difference, _warnings(source, desired, divided), accept_removals)
         row, _ = Source.objects.get_or_create(name=source, defaults={"read_at": Now()})
         touched = {*difference.added, *difference.changed, *_rewritten(known, divided)}
@@ -89,7 +89,8 @@ def replace(
 
 def _difference(stored: Mapping[str, Known], desired: Iterable[Admitted], revision: str) -> Difference:
     known = _fingerprints(stored)
-    _check_revision(revision, _revision(known))
+    if revision and revision != (ours := _revision(known)):
+        raise Outdated(f"The set is at revision {ours}, not {revision}: read it again, then send your change.")
     wanted = {one.key: one.fingerprint for one in desired}
     removed = sorted(known.keys() - wanted.keys())
     both = sorted(known.keys() & wanted.keys())
@@ -117,11 +118,6 @@ def _revision(fingerprints: Mapping[str, str]) -> str:
     return keyed(json.dumps(sorted(fingerprints.items())))[:16]
 
 
-def _check_revision(theirs: str, ours: str) -> None:
-    if theirs and theirs != ours:
-        raise Outdated(f"The set is at revision {ours}, not {theirs}: read it again, then send your change.")
-
-
 def _answered(difference: Difference, warnings: list[Notice], accept_removals: bool) -> Difference:
     """The difference for the caller, with warnings. Accepted removals are not held."""
     held = difference.removals_held and not accept_removals
@@ -135,7 +131,3 @@ def _warnings(source: str, desired: Sequence[Sent], divided: Iterable[Admitted])
         for sent, one in zip(desired, divided, strict=True)
     ]
     return warnings_about(linted, Config.objects.exclude(pk__in=mine.values("config")))
-
-
-def _kept(difference: Difference) -> int:
-    return len(difference.changed) + len(difference.unchanged)
