@@ -41,6 +41,7 @@ class Command(BaseCommand):
     def show(self, plan: Plan, *, is_dry: bool) -> None:
         moves = plan.moves if is_dry else plan.moves[: plan.moved]
         done = "would be rebalanced" if is_dry else "rebalanced successfully"
+        # The words of the Datadog Cluster Agent's command. Each move is of one config.
         self.stdout.write(f"{len(moves)} cluster checks {done}")
         self.stdout.write("".join(f"{line(move)}\n" for move in moves), ending="")
         self.stdout.write(spread(plan))
