@@ -15,9 +15,9 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
 from http import HTTPStatus
-from inspect import iscoroutinefunction
 from typing import Any, NamedTuple
 
+from asgiref.sync import iscoroutinefunction
 from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
 from django.http.response import HttpResponseBase
 from django.urls import ResolverMatch, resolve
