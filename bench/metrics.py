@@ -22,7 +22,7 @@ def run(report: Report) -> None:
     _furnish()
     size = "10 000 nodes, 100 000 configs"
     report.add(f"what is wrong with checks, out of stats, {size}", _median(Trouble.objects.note), "s")
-    report.add(f"what needs somebody, {size}", _median(alerts.lines), "s", most=0.1)
+    report.add(f"what needs somebody, {size}", _median(alerts.current), "s", most=0.1)
     report.add(f"metrics, {size}", _median(metrics.exposition), "s", most=1)
     with mock.patch.object(conf, "METRICS_CONFIGS_INFO", new=False):
         report.add("  without a series for each check ID", _median(metrics.exposition), "s")

@@ -1,4 +1,4 @@
-"""What is forgotten after a while: each kind for itself, a batch after the other."""
+"""Prunes what is older than its retention: each kind for itself, in batches."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,7 +16,7 @@ from nodes.models import Node, NodeEvent
 
 log = structlog.get_logger()
 
-# {kind: deletes what is too old, so many rows at most, and says how many those were}. Rooms above add theirs.
+# {kind: function that deletes at most so many old rows and returns how many}. Packages above add their kinds.
 KINDS: dict[str, Callable[[float], int]] = {
     "moves": lambda most: Move.objects.prune(_old(), most),
     "plans": lambda most: Plan.objects.prune(_old(), most),
@@ -29,7 +29,7 @@ KINDS: dict[str, Callable[[float], int]] = {
 
 
 class NotPruned(Exception):
-    """Some kinds could not be pruned; the log says why."""
+    """Some kinds could not be pruned: the log says why. pruned: {kind: number of rows} of the others."""
 
     def __init__(self, failed: list[str], pruned: Mapping[str, int]) -> None:
         super().__init__(f"not pruned: {', '.join(failed)}")
@@ -37,7 +37,7 @@ class NotPruned(Exception):
 
 
 def prune(most: float = bulk.MOST) -> dict[str, int]:
-    """Prune all kinds, each so many rows at most: {kind: how many}. Raises NotPruned after all were tried."""
+    """Prune each kind by at most `most` rows. Return {kind: number of rows}. Raises NotPruned after all were tried."""
     pruned: dict[str, int] = {}
     failed = []
     for kind, delete in KINDS.items():

@@ -79,7 +79,7 @@ def families(*, exact: bool = True) -> Iterator[Family]:
     yield from _of_load(nodes)
     yield from _of_moves()
     yield from _of_tasks()
-    yield from _of_needs()
+    yield from _of_alerts()
     yield from _of_sources()
     yield from _of_webhook()
     if conf.METRICS_CONFIGS_INFO:
@@ -225,10 +225,10 @@ def _of_tasks() -> Iterator[Family]:
     yield _gauge("clusteragent_task_age_seconds", "Seconds since a task last ended without an error.", ages, "task")
 
 
-def _of_needs() -> Iterator[Family]:
+def _of_alerts() -> Iterator[Family]:
     counts = dict.fromkeys(map(str, alerts.Kind), 0)
-    for need in alerts.lines(fingerprints.differing()):
-        counts[need.kind] += need.count
+    for alert in alerts.current(fingerprints.differing()):
+        counts[alert.kind] += alert.count
     text = "What needs somebody, as on the admin's first page."
     yield _gauge("clusteragent_needs_you", text, [((kind,), number) for kind, number in counts.items()], "kind")
 

@@ -43,7 +43,7 @@ def _announce(term: int) -> str:
         raise NotLeader(f"term {term} is over")
     if not conf.WEBHOOK:
         return "no webhook"
-    message = due(alerts.lines())
+    message = due(alerts.current())
     if message is None:
         return "nothing to tell"
     problem = _post(message)
@@ -55,8 +55,8 @@ def _announce(term: int) -> str:
 
 
 @transaction.atomic
-def due(lines: list[alerts.Need]) -> dict[str, Any] | None:
-    """Return the message to send now: the pending one, else a new one if alerts changed; None if there is nothing to send now.
+def due(found: list[alerts.Alert]) -> dict[str, Any] | None:
+    """The message to send now, if any: the one that has not arrived yet, else a new one when something changed.
 
     Message and attempt are stored before the message is sent, so the next leader sends the same one, and not too early. The
     row is locked: two processes that both lead for a moment must not give two messages the same number.
@@ -64,7 +64,7 @@ def due(lines: list[alerts.Need]) -> dict[str, Any] | None:
     Announcement.objects.get_or_create(pk=1)
     row: Any = Announcement.objects.select_for_update(no_key=True).annotate(now=Now()).get()
     if row.pending is None:
-        _compose(row, {need.key: _told(need) for need in lines})
+        _compose(row, {alert.key: _told(alert) for alert in found})
     if row.pending is None or (row.next_attempt and row.next_attempt > row.now):
         return None
     row.next_attempt = row.now + min(FIRST_PAUSE * 2 ** min(row.attempts, 10), LONGEST_PAUSE)
@@ -96,15 +96,15 @@ def _compose(row: Announcement, now: Told) -> None:
         }
 
 
-def _told(need: alerts.Need) -> dict[str, Any]:
-    """Return the alert as it is sent: without secrets."""
+def _told(alert: alerts.Alert) -> dict[str, Any]:
+    """A line as it is told: to others, who may see no secret."""
     return {
-        "kind": need.kind,
-        "subject": need.subject,
-        "count": need.count,
-        "cause": scrub(need.cause),
-        "since": (need.since or need.now).isoformat(timespec="seconds"),
-        "link": address(need.target),
+        "kind": alert.kind,
+        "subject": alert.subject,
+        "count": alert.count,
+        "cause": scrub(alert.cause),
+        "since": (alert.since or alert.now).isoformat(timespec="seconds"),
+        "link": address(alert.target),
     }
 
 

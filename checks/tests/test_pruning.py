@@ -1,4 +1,4 @@
-"""Pruning goes batch by batch, each kind for itself: neither much that is old nor what can't be deleted stops it for good."""
+"""Pruning works in batches and by kind: neither many old rows nor a failing kind stops the others."""
 
 from collections.abc import Callable
 from datetime import timedelta

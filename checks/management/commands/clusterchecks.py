@@ -12,7 +12,7 @@ from nodes.models import Node
 
 
 class Command(BaseCommand):
-    help = "Who runs what."
+    help = "Show which node runs which configs."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--check", metavar="NAME", help="only configs of this check")
@@ -42,7 +42,7 @@ class Command(BaseCommand):
         for name in sorted(by_owner):
             if by_owner[name]:
                 self.stdout.write(
-                    f"\n===== Checks on {name} =====" if name else "\n===== Dangling: nobody runs these ====="
+                    f"\n===== Checks on {name} =====" if name else "\n===== Dangling: no node runs these ====="
                 )
             for config in by_owner[name]:
                 origin = escape_controls(config["origin"])
@@ -52,6 +52,6 @@ class Command(BaseCommand):
 
 
 def _shown(config: dict[str, Any]) -> dict[str, Any]:
-    """Without the secrets in what others named. Who may read the database sees digests and the hashes of check IDs."""
-    told = [displayed_check_id(check_id, displayed_name(check_id), exact=True) for check_id in config["check_ids"]]
-    return config | {"check": scrub(config["check"]), "origin": scrub(config["origin"] or ""), "check_ids": told}
+    """The row without secrets in names. It has digests and the hashes of check IDs, since the user can read the database."""
+    check_ids = [displayed_check_id(check_id, displayed_name(check_id), exact=True) for check_id in config["check_ids"]]
+    return config | {"check": scrub(config["check"]), "origin": scrub(config["origin"] or ""), "check_ids": check_ids}
