@@ -125,7 +125,7 @@ def check_nodes(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
         messages.append(
             checks.Warning(
                 "DD_CLUSTER_CHECKS_NODE_EXPIRATION_TIMEOUT is shorter than the time between a node agent's reports.",
-                hint=f"Healthy node agents report each {REPORTS} s and would lose their checks in between.",
+                hint=f"Healthy node agents report each {REPORTS} s and would lose their configs in between.",
                 id="clusteragent.W002",
             )
         )

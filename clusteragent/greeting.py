@@ -58,7 +58,7 @@ def _map() -> Iterator[str]:
     if not Node.objects.known().exists():
         yield "No node agent reports yet."
     if not rows:
-        yield "No cluster check is known yet."
+        yield "No config is known yet."
         return
     head = ("NODE", "CHECK", "ORIGIN")
     widths = [max(map(len, column)) for column in zip(head, *rows[:ROWS], strict=True)][:2]
@@ -76,7 +76,7 @@ def _suggestions() -> Iterator[str]:
     yield f"kill -9 $({_environment()}{_python()} manage.py leader --pid)"
     if conf.DEMO_NODES:
         seconds = conf.NODE_EXPIRATION_TIMEOUT.total_seconds()
-        yield f"# Kill a node: after {seconds:g} s others run its checks, and only those move."
+        yield f"# Kill a node: after {seconds:g} s other nodes run its configs, and only those move."
         yield f"{_python()} -m supervisor.supervisorctl -c {_shown(conf.VAR / 'supervisord.conf')} signal KILL nodes:ash"
     yield "# Attach a real agent (by its address instead of 127.0.0.1 from another machine)."
     yield _real_agent()

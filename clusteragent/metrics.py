@@ -117,14 +117,14 @@ def _of_leadership() -> Iterator[Family]:
     leads = store.leader.rpartition(":")[0] == conf.REPLICA
     text = "Always 1: is_leader says whether the replica that was scraped leads."
     yield _gauge("leader_election_is_leader", text, [((str(leads).lower(),), 1)], "is_leader")
-    yield _gauge("clusteragent_leader_term", "The leader's term: another number, another leader.", store.term)
+    yield _gauge("clusteragent_leader_term", "The leader's term: a new leader has a new number.", store.term)
     age = (hearing.now - hearing.last_pass).total_seconds() if hearing.last_pass else math.inf
-    yield _gauge("clusteragent_last_pass_age_seconds", "Since the last background pass ended.", age)
-    text = "1 while too many nodes are silent at once to believe it: none expires."
+    yield _gauge("clusteragent_last_pass_age_seconds", "Seconds since the last background pass ended.", age)
+    text = "1 while no node expires, because too many are silent at once."
     yield _gauge("clusteragent_brake", text, int(hearing.braked_since is not None))
-    text = "1 while silence says nothing yet, since we did not hear for a while."
+    text = "1 while silence of nodes does not count, after a time in which heartbeats could not be received."
     yield _gauge("clusteragent_deaf", text, int(Hearing.objects.deaf_lately().exists()))
-    text = "1 while nothing is placed yet, in a new database."
+    text = "1 during the warm-up of a new database, in which no config is placed."
     yield _gauge("clusteragent_warmup", text, int(hearing.warmup))
 
 
@@ -136,15 +136,15 @@ def _of_nodes(nodes: _Nodes) -> Iterator[Family]:
     yield _gauge("cluster_checks_nodes_reporting", "Nodes that are not lost.", len(nodes.labels))
     stated: Any = Node.objects.with_state()
     states = dict(stated.order_by().values_list("state").annotate(Count("pk")))
-    text = "Nodes by what their heartbeats say: lost ones are forgotten after a while."
+    text = "Nodes by state. Lost nodes are deleted after a while."
     by_state = [((state,), states.get(state, 0)) for state in ("alive", "silent", "lost")]
     yield _gauge("clusteragent_nodes", text, by_state, "state")
     cordoned = Node.objects.known().filter(schedulable=False).count()
-    yield _gauge("clusteragent_nodes_cordoned", "Nodes that get nothing new.", cordoned)
-    text = f'Nodes whose series are summed up under node="{OTHERS}"; of loads it has the highest.'
+    yield _gauge("clusteragent_nodes_cordoned", "Nodes that get no new configs.", cordoned)
+    text = f'Nodes whose series are summed up under node="{OTHERS}"; for loads it has the highest.'
     yield _gauge("clusteragent_nodes_summed_up", text, nodes.unnamed)
     failed = dict(Runner.objects.values_list("node_id", "failed_total"))
-    text = "Reports with new names of nodes that were refused, since there were too many."
+    text = "Heartbeats with new names of nodes that were refused, because there were too many."
     yield _counter("clusteragent_new_nodes_refused_total", text, _hearing().names_refused)
     text = "Calls of a runner's stats API that failed."
     yield _counter("cluster_checks_failed_stats_collection", text, nodes.series(failed), "node")
@@ -157,7 +157,7 @@ def _of_configs(nodes: _Nodes) -> Iterator[Family]:
     yield _gauge("cluster_checks_configs_dispatched", "Configs of a node.", nodes.series(dispatched), "node")
     of_names = dict(Config.objects.exclude(node_name="").order_by().values_list("node_name").annotate(Count("pk")))
     endpoints = {pk: of_names.get(name, 0) for pk, name in nodes.names.items()}
-    yield _gauge("endpoint_checks_configs_dispatched", "Endpoint checks of a node.", nodes.series(endpoints), "node")
+    yield _gauge("endpoint_checks_configs_dispatched", "Endpoint configs of a node.", nodes.series(endpoints), "node")
     text = f"Configs that no node has had for longer than {conf.UNSCHEDULED_CHECK_THRESHOLD.total_seconds():g} s."
     late = _unscheduled(dangling.filter(unscheduled=True))
     yield _gauge("cluster_checks_unscheduled_check", text, late, "config_name", "config_source")
@@ -178,13 +178,13 @@ def _unscheduled(configs: QuerySet[Config]) -> Samples:
 def _of_load(nodes: _Nodes) -> Iterator[Family]:
     needed, capacity = costs.by_node(), costs.capacity()
     load = costs.loads(needed, capacity)
-    text = "Expected load of a node: the workers that its configs need, by those it has, times its weight."
+    text = "Expected load of a node: the workers that its configs need, divided by those it has and by its weight."
     yield _gauge("clusteragent_expected_load", text, nodes.series(load, max), "node")
     yield _gauge("cluster_checks_predicted_utilization", text, nodes.series(load, max), "node")
     busy = dict(RunnerStats.objects.order_by().values_list("node_id").annotate(Sum("execution_ms")))
     text = "Run time of all checks of a node, one run of each, in ms."
     yield _gauge("cluster_checks_busyness", text, nodes.series(busy, max), "node")
-    text = f"Nodes that the load is for, each {TARGET_UTILIZATION:.0%} busy; none before anything was measured."
+    text = f"Nodes that the load needs if each is {TARGET_UTILIZATION:.0%} busy; absent before costs are measured."
     yield _gauge("clusteragent_wanted_nodes", text, _wanted_nodes(sum(needed.values()), capacity.values()))
 
 
@@ -200,12 +200,12 @@ def _wanted_nodes(placed: float, capacity: Collection[float]) -> Samples:
 def _of_moves() -> Iterator[Family]:
     totals = dict.fromkeys(Move.Reason.values, 0) | dict(MoveTotal.objects.values_list("reason", "number"))
     decided = totals.pop(MoveTotal.DECIDED, 0)
-    yield _counter("cluster_checks_rebalancing_decisions", "Moves that were to balance the load.", decided)
-    text = "Moves that balanced the load."
+    yield _counter("cluster_checks_rebalancing_decisions", "Moves that were decided, to balance the load.", decided)
+    text = "Moves that were made, to balance the load."
     yield _counter("cluster_checks_successful_rebalancing_moves", text, totals[Move.Reason.REBALANCED])
-    text = "Moves away from nodes that may not run the check any more."
+    text = "Moves away from nodes that may not run the config any more."
     yield _counter("cluster_checks_compat_repair_moves", text, totals[Move.Reason.INELIGIBLE])
-    text = "Changes of an owner, by reason."
+    text = "Changes of a config's node, by reason."
     yield _counter(
         "clusteragent_moves_total", text, [((reason,), number) for reason, number in totals.items()], "reason"
     )
@@ -216,11 +216,13 @@ def _of_tasks() -> Iterator[Family]:
     seconds = {run.name: run.seconds for run in runs}
     for task, name in (("stats", "updating_stats"), ("rebalance", "rebalancing")):
         took: Samples = [((), seconds[task])] if task in seconds else []
-        yield _gauge(f"cluster_checks_{name}_duration_seconds", f"What the last run of the task {task} took.", took)
-    text = "What the last run of a task took."
+        yield _gauge(
+            f"cluster_checks_{name}_duration_seconds", f"Seconds that the last run of the task {task} took.", took
+        )
+    text = "Seconds that the last run of a task took."
     yield _gauge("clusteragent_task_duration_seconds", text, [((run.name,), run.seconds) for run in runs], "task")
     ages = [((run.name,), (run.now - run.ended_at).total_seconds()) for run in runs]
-    yield _gauge("clusteragent_task_age_seconds", "Since a task last ended well.", ages, "task")
+    yield _gauge("clusteragent_task_age_seconds", "Seconds since a task last ended without an error.", ages, "task")
 
 
 def _of_alerts() -> Iterator[Family]:
@@ -235,7 +237,7 @@ def _of_sources() -> Iterator[Family]:
     sources: Any = list(Source.objects.with_counts().order_by("name"))
     text = "Files of a source, or the source itself, that can't be read or dispatched."
     yield _gauge("clusteragent_source_errors", text, [((one.name,), one.errors_number) for one in sources], "source")
-    text = "Of a source, what is sent, but probably not as its author meant it."
+    text = "Files or configs of a source that are probably not as their author meant them."
     yield _gauge(
         "clusteragent_source_warnings", text, [((one.name,), one.warnings_number) for one in sources], "source"
     )
@@ -247,7 +249,9 @@ def _of_sources() -> Iterator[Family]:
 def _of_webhook() -> Iterator[Family]:
     attempts = Announcement.objects.values_list("attempts", flat=True).first() or 0
     yield _gauge(
-        "clusteragent_webhook_attempts", "Attempts of the message that the webhook did not take yet.", attempts
+        "clusteragent_webhook_attempts",
+        "Attempts to send the pending message of the webhook; 0 when there is none.",
+        attempts,
     )
 
 

@@ -1,4 +1,4 @@
-"""Balancing end to end: simulated runners tell what their checks cost, minutes pass, nodes come and are drained."""
+"""Balancing end to end: simulated runners report what their checks cost, minutes pass, nodes join and are drained."""
 
 import asyncio
 from collections import Counter
@@ -30,10 +30,10 @@ MINUTE = timedelta(minutes=1)
 
 
 class Fleet(dict[str, SimulatedNode]):
-    """Runners by their addresses, which run what they are given, in a time that tests let pass."""
+    """Runners by their addresses, which run their configs in a time that the test controls."""
 
     def join(self) -> str:
-        """A node comes."""
+        """Let a node join."""
         number = len(self) + 1
         name, address = f"node-{number}", numbered_address(number)
         self[address] = SimulatedNode(name, Server.at("127.0.0.1:1", TOKEN), Timing(), Observer())
@@ -42,7 +42,7 @@ class Fleet(dict[str, SimulatedNode]):
         return name
 
     def pass_minute(self) -> str:
-        """Every node fetches and runs what it has; a minute later the leader's tasks do their work. Returns what the last did."""
+        """Let every node fetch and run its configs; a minute later run the leader's tasks. Returns the last one's result."""
         for address, node in self.items():
             share = Config.objects.share_of(node.name)
             assert share is not None
@@ -57,7 +57,7 @@ class Fleet(dict[str, SimulatedNode]):
         return tasks.rebalance(TERM)
 
     def pass_minutes_until_nothing_moves(self) -> list[int]:
-        """How many moves there were in each minute."""
+        """Let minutes pass until nothing moves; return the number of moves in each."""
         moves = []
         for _ in range(20):
             before = Move.objects.count()

@@ -1,4 +1,4 @@
-"""Verbs that touch many configs commit each chunk: nobody waits for the store's lock until the last of them is done."""
+"""Verbs that change many configs commit each chunk, so nobody waits for the store's lock until all of them are changed."""
 
 from collections.abc import Callable
 from typing import Any
@@ -40,7 +40,7 @@ def ids() -> list[int]:
 
 
 def seen_between(work: Callable[[], Any], found: Callable[[], Any]) -> Any:
-    """What others find while a verb waits for the last of four configs, whose row we hold."""
+    """What other sessions see while a verb waits for the last of four configs, whose row the test has locked."""
     with transaction.atomic():
         list(Config.objects.select_for_update().filter(pk=ids()[3]))
         session = Session(work)
@@ -60,7 +60,7 @@ def test_the_first_chunk_is_there_while_the_second_waits() -> None:
 
 
 def test_so_it_is_when_the_admin_s_form_orders_it() -> None:
-    """Django would wrap the form in a transaction of its own."""
+    """By default Django's admin would run the form in one transaction."""
     client, names = superuser(), " ".join(Config.objects.order_by("pk").values_list("digest", flat=True))
     assert seen_between(lambda: client.post(f"{PAUSES}add/", {"configs": names, "until": ""}), paused) == ids()[:2]
     assert paused() == ids()
@@ -139,7 +139,7 @@ def owner_other_than(config: int) -> str:
 
 @pytest.mark.parametrize("verb", VERBS.values(), ids=VERBS)
 def test_a_verb_inside_of_another_transaction_fails_loudly(verb: Callable[[], Any]) -> None:
-    """Its lock would be held until that one ends, however many chunks there are."""
+    """It would hold its lock until the outer transaction ends, however many chunks there are."""
     furnish(ash=[0.4] * 6, birch=[], cedar=[])
     dispatcher.pause(ids()[:1])
     dispatcher.reassign(ids()[3:4], owner_other_than(ids()[3]), actor="olga")
@@ -225,7 +225,7 @@ def test_the_end_of_the_warm_up_places_no_more_than_a_chunk_in_its_transaction(m
 
 
 def test_each_chunk_of_a_long_redispatch_shows_that_the_leader_lives() -> None:
-    """The pass that follows one which was killed must not believe that nobody heard meanwhile."""
+    """The pass after one that was killed must not take the time between them for deafness."""
 
     def redispatched(term: int | None) -> Any:
         Assignment.objects.all().delete()

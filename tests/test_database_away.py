@@ -1,4 +1,4 @@
-"""While the database is away node agents are told so in time, never given an empty list; it is right again at once."""
+"""While the database is away node agents get 503 in time, never an empty list; afterwards answers are right at once."""
 
 import os
 import shutil
@@ -35,7 +35,7 @@ RIGHT = {
 
 
 class Database:
-    """A PostgreSQL of our own, to be ill-treated."""
+    """A PostgreSQL server of its own, which tests may stop."""
 
     def __init__(self, pgdata: Path) -> None:
         self.pgdata, self.url = pgdata, postgres.url(pgdata)
@@ -53,7 +53,7 @@ class Database:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Stop all its processes where they are: it still listens, and answers nothing."""
+        """Suspend all its processes during the block: it still listens, but answers nothing."""
         pids = self._processes()
         try:
             for pid in pids:
@@ -118,7 +118,7 @@ def call(connection: HTTPSConnection, path: str) -> Timed:
 
 
 class Clients:
-    """Node agents that call again and again, each over its own connection, until they are told to stop."""
+    """Node agents that call again and again, each over a connection of its own, until the test stops them."""
 
     def __init__(self, server: WebServer, number: int = 8) -> None:
         self._server, self._stopped = server, False
@@ -138,7 +138,7 @@ class Clients:
         return [timed for timed in list(self._calls) if timed.began >= moment]
 
     def wait_for(self, condition: str, since: float, number: int = 40) -> None:
-        """Until that many calls were made since a moment, the last of them all `right` or all `refused`."""
+        """Wait until that many calls were made since a moment, the last of them all `right` or all `refused`."""
         deadline = since + 2
         while True:
             calls = self.since(since)[-number:]

@@ -1,4 +1,4 @@
-"""Leaders that die, hang, are told to end, or lose their database. Real processes, real signals, nothing moves."""
+"""Leaders that die, hang, are ended, or lose their database: nothing moves. With real processes and signals."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True)]
 
 @pytest.fixture
 def cluster(transactional_db: None, tmp_path: Path) -> Iterator[Cluster]:
-    """No replica yet, on the tests' database."""
+    """A cluster on the tests' database, without a replica."""
     cluster = Cluster(make_conninfo(conf.DATABASE_URL, dbname=connection.settings_dict["NAME"]), tmp_path)
     try:
         cluster.store.furnish()
@@ -90,7 +90,7 @@ def test_a_stopped_leader_loses_the_lock_and_comes_back_as_a_follower(cluster: C
 
 
 def test_a_replica_that_stops_as_a_whole_keeps_no_lock(cluster: Cluster) -> None:
-    """Every process of the leader stops, as on a machine that freezes: one of them may be within a transaction."""
+    """Every process of the leader is suspended, as on a machine that freezes: one of them may be within a transaction."""
     cluster.start(2)
     leader = cluster.led()
     old = cluster.store.term()
@@ -134,7 +134,7 @@ def test_a_killed_worker_is_replaced_within_the_term(cluster: Cluster) -> None:
 
 
 def test_a_wedged_worker_is_replaced_when_passes_stop(cluster: Cluster) -> None:
-    """qcluster replaces a process that died, but not the lock of its task queue that this one held."""
+    """qcluster replaces a process that died, but can't release the lock of its task queue that the process held."""
     [leader] = cluster.start()
     cluster.led()
     term = cluster.store.term()
@@ -160,7 +160,7 @@ def test_a_call_makes_a_pass_at_once(cluster: Cluster) -> None:
 
 
 def test_a_saved_file_is_dispatched_within_seconds_in_a_folder_that_came_later(cluster: Cluster) -> None:
-    """The regular scan comes once a minute here, so what is dispatched sooner was noticed."""
+    """The periodic scan comes once a minute here, so what is dispatched sooner was noticed by the watch."""
     cluster.start()
     cluster.led()
     taken = []
@@ -178,7 +178,7 @@ def test_a_saved_file_is_dispatched_within_seconds_in_a_folder_that_came_later(c
 
 
 def test_heartbeats_stay_hot_while_a_second_replica_waits_for_the_lock(cluster: Cluster) -> None:
-    """A wait without end would keep a snapshot open: no dead row could be pruned, and the table would grow."""
+    """A wait without a time limit would keep a snapshot open: no dead row could be removed, and the table would grow."""
     cluster.start(2)
     cluster.led()
     names = [f"node-{number}" for number in range(50)]
@@ -206,7 +206,7 @@ def test_heartbeats_stay_hot_while_a_second_replica_waits_for_the_lock(cluster: 
 
 
 def _updates(store: Store, least: int) -> tuple[int, int] | None:
-    """How many updates of heartbeats there were, and how many of them HOT, once there were so many."""
+    """Wait for that many updates of heartbeats; return their number, and the number of HOT updates."""
     updates, hot = store.one(
         "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'nodes_heartbeat'"
     )

@@ -1,4 +1,4 @@
-"""What `make run` starts: everything, on a machine that has nothing of ours, and how it stops."""
+"""`make run` starts everything on a machine without any preparation, and stops it."""
 
 import json
 import os
@@ -35,7 +35,7 @@ UP = "Ctrl-C stops everything."
 
 
 class Run:
-    """One `manage.py start` in a folder of its own, as from a terminal: Ctrl-C reaches its process group."""
+    """A process of `manage.py start` with a folder of its own. As in a terminal, Ctrl-C reaches its whole process group."""
 
     def __init__(self, var: Path, ports: list[int], **options: str) -> None:
         self.var, self.ports = var, ports
@@ -62,19 +62,19 @@ class Run:
         return self._log.read_text()
 
     def up(self) -> str:
-        """What it says when it is up."""
+        """Wait until everything runs; return the output."""
         wait_for("up", lambda: UP in self.output() or self.process.poll() is not None, 50)
         assert self.process.poll() is None, self.output()
         return self.output()
 
     def refused(self) -> str:
-        """What it says when it does not start; nothing is left of it then."""
+        """Wait until the start has failed; return the output. No process may be left."""
         assert self.process.wait(20) != 0
         assert left(self.var) == []
         return self.output().strip()
 
     def paste(self, beginning: str) -> None:
-        """Run the line that begins so, in another terminal."""
+        """Run the line of the output that begins so, as in another terminal."""
         (line,) = [line for line in self.output().splitlines() if line.startswith(beginning)]
         subprocess.run(line, shell=True, cwd=MANAGE.parent, env=plain_environment(), check=True)
 
@@ -94,13 +94,13 @@ class Run:
 
 
 def plain_environment() -> dict[str, str]:
-    """What the tests' own options are not part of."""
+    """Return the environment without the options of the tests."""
     ours = ("DD_", "CLUSTERAGENT_", "DATABASE_URL", "DJANGO_")
     return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
 
 
 def left(var: Path, word: str = "") -> list[psutil.Process]:
-    """Every process that was started for this folder, with this word in its command line."""
+    """Return every process that was started for this folder, with this word in its command line."""
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
@@ -111,12 +111,12 @@ def left(var: Path, word: str = "") -> list[psutil.Process]:
 
 
 def others_may(path: Path) -> bool:
-    """Whether another user may do anything with it."""
+    """Return whether another user has any permission for it."""
     return bool(stat.S_IMODE(path.stat().st_mode) & 0o077)
 
 
 def told_secrets(var: Path) -> set[str]:
-    """The files whose secret stands in the environment or the command line of a process."""
+    """Return the files whose secret is in the environment or the command line of a process."""
     told = "".join(str((process.environ(), process.cmdline())) for process in left(var))
     assert "runworker" in told
     secrets = ("cluster_agent.auth_token", "auth_token", "secret_key", "admin_password")
@@ -132,21 +132,21 @@ def owners(var: Path) -> list[tuple[str, str]]:
 
 
 def free_ports() -> list[int]:
-    """Three: of node agents, of operators, and of the simulated runners, at other addresses of the loopback."""
+    """Return three free ports: for node agents, for operators, and for the simulated runners."""
     with ExitStack() as stack:
         listeners = [stack.enter_context(socket.create_server(("", 0))) for _ in range(3)]
         return [listener.getsockname()[1] for listener in listeners]
 
 
 def addresses(var: Path) -> dict[str, str]:
-    """What the nodes call their addresses."""
+    """Return the addresses that the nodes report."""
     with psycopg.connect(postgres.url(var / "pgdata")) as session:
         heartbeats = "SELECT n.name, host(h.client_ip) FROM nodes_heartbeat h JOIN nodes_node n ON n.id = h.node_id"
         return dict(session.execute(heartbeats).fetchall())
 
 
 def workers(address: str, port: int, var: Path) -> int:
-    """How many a runner says that it has."""
+    """Return the number of workers that a runner reports."""
     url, token = f"https://{address}:{port}/api/v1/clcrunner/workers", (var / "cluster_agent.auth_token").read_text()
     request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token.strip()}"})
     with urllib.request.urlopen(request, context=ssl._create_unverified_context(), timeout=5) as answer:
@@ -175,7 +175,7 @@ def database_url() -> Iterator[str]:
 
 @pytest.fixture
 def var() -> Iterator[Path]:
-    """A folder too deep for a unix socket, as a checkout may be."""
+    """A folder whose path is too long for a unix socket."""
     # Not pytest's folder: each pytest that starts closes it to other users, and PostgreSQL may run as one.
     with tempfile.TemporaryDirectory(prefix="clusteragent-tests-", ignore_cleanup_errors=True) as folder:
         var = Path(folder) / ("deep" * 20) / "var"

@@ -1,4 +1,4 @@
-"""A goodbye and a changed declaration over the wire, with a real leader: others have the work before the node asks again."""
+"""A goodbye and a changed declaration, with real servers and a real leader: other nodes get the configs before the next poll."""
 
 import json
 import time
@@ -40,7 +40,7 @@ def counts() -> dict[str, int]:
 
 
 def empties(name: str, what: str, say: Callable[[], Answer]) -> None:
-    """Say something, and wait until the node has nothing for it."""
+    """Make a call, and wait until the node has no configs because of it."""
     began = time.monotonic()
     assert say().status == 200
     wait_for(f"{name} has nothing", lambda: name not in counts())

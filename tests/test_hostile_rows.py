@@ -1,4 +1,4 @@
-"""Rows that someone else wrote into the queue's tables: a real leader and its worker run none of them, and go on."""
+"""Foreign rows in the queue's tables: a real leader and its worker run none of them, and continue."""
 
 import base64
 import hashlib
@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True)]
 
 
 class Obeyed:
-    """Makes a folder when it is unpickled."""
+    """An object that makes a folder when it is unpickled."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -46,7 +46,7 @@ def cluster(transactional_db: None, tmp_path: Path) -> Iterator[Cluster]:
 
 
 def hostile(folder: Path, term: int) -> Iterator[str]:
-    """Payloads that make a folder if they are obeyed: by their name, by their signature, by being unpickled."""
+    """Payloads that would make a folder if the worker ran them: by name, by signature, or by unpickling."""
     task = {"id": "1", "name": "x", "started": timezone.now(), "kwargs": {}, "ack_failure": True}
     passing = task | {"func": "checks.tasks.background_pass", "args": (term,)}
     yield "os.system"

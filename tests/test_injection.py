@@ -1,4 +1,4 @@
-"""Names and texts that others chose do nothing where they are shown: no page, no spreadsheet, no terminal obeys them."""
+"""Injection: names and texts of others have no effect in pages, spreadsheets and terminals."""
 
 import csv
 import io
@@ -25,7 +25,7 @@ ESCAPE = "\x1b[2J\x9b31m\r\n2026-01-01T00:00:00Z [error] forged"
 
 
 def furnished(text: str, node: str = "ash") -> User:
-    """An operator, of a cluster in which everything that others name or write is this text."""
+    """An operator of a cluster in which every name and text of others contains this text."""
     actor = User.objects.create_superuser(text[:150])
     instance = f"name: {one_line(text)}\nurl: {one_line(text)}\n"
     report(node)
@@ -34,7 +34,7 @@ def furnished(text: str, node: str = "ash") -> User:
 
 
 class Obedient(HTMLParser):
-    """Finds the element that the text asks for."""
+    """A parser that finds the element that the text tries to inject."""
 
     obeys = False
 

@@ -1,4 +1,4 @@
-"""Internals of libraries that we use: what `docs/internals.md` lists is still as we need it, and nothing else is used."""
+"""Internals of libraries: those that `docs/internals.md` lists are still as the program needs them, and no others are used."""
 
 import ast
 import inspect
@@ -51,7 +51,7 @@ TESTS: dict[str, Callable[..., Any]] = {}
 
 
 def of(internal: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """The test of a row of the list."""
+    """The test of one row of the list."""
 
     def note(test: Callable[..., Any]) -> Callable[..., Any]:
         TESTS[internal] = test
@@ -61,14 +61,14 @@ def of(internal: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 
 
 def takes_what_the_original_takes(override: Any, original: Any) -> bool:
-    """Whether each call of the original may be one of ours."""
+    """Return whether our override accepts every call that the original accepts."""
     have, want = (inspect.signature(one).parameters for one in (override, original))
     takes_any = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in have.values())
     return list(have) == list(want) or (takes_any and set(have) - {"kwargs", "_"} <= set(want))
 
 
 def assigned(method: Any) -> set[str]:
-    """The attributes of itself that a method sets."""
+    """Return the attributes of `self` that a method sets."""
     return set(re.findall(r"self\.(\w+)(?: = |, self\.)", inspect.getsource(method).replace(" = self.", " = ,self.")))
 
 
@@ -79,7 +79,7 @@ def test_the_list_and_the_tests_are_the_same() -> None:
 
 
 def private_names() -> Iterator[tuple[str, str]]:
-    """Each private attribute that is none of our own, with where it is."""
+    """Return each use of another package's private attribute, with its place."""
     files = [file for room in ROOMS for file in (HERE.parent / room).rglob("*.py")]
     code = {file: list(ast.walk(ast.parse(file.read_text()))) for file in files if not NOT_CODE & set(file.parts)}
     own = PUBLIC | {name for nodes in code.values() for node in nodes if (name := _defined(node))}
@@ -90,7 +90,7 @@ def private_names() -> Iterator[tuple[str, str]]:
 
 
 def _defined(node: ast.AST) -> str:
-    """The name that this gives to something of the module, of a class or of an object."""
+    """Return the name that this node defines in a module, class or object."""
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         return node.name
     if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):

@@ -1,4 +1,4 @@
-"""The largest sets of configs that the manual allows, sent to a real web server: taken, in bounded memory, and it lives on."""
+"""The largest sets of configs that the manual allows, sent to a real web server: it accepts them with bounded memory."""
 
 import json
 from collections.abc import Iterator
@@ -51,14 +51,14 @@ def refused(answer: Answer) -> int:
 
 
 def peak(server: WebServer) -> int:
-    """MiB of memory that the largest of its processes ever had."""
+    """Return the peak memory of its largest process, in MiB."""
     statuses = (Path(f"/proc/{pid}/status").read_text() for pid in descendants(server.process.pid))
     lines = (line for status in statuses for line in status.splitlines() if line.startswith("VmHWM"))
     return max(int(line.split()[1]) for line in lines) // 1024
 
 
 def held(server: WebServer) -> int:
-    """MiB of memory that its largest process has now."""
+    """Return the memory of its largest process now, in MiB."""
     statuses = (Path(f"/proc/{pid}/status").read_text() for pid in descendants(server.process.pid))
     lines = (line for status in statuses for line in status.splitlines() if line.startswith("VmRSS"))
     return max(int(line.split()[1]) for line in lines) // 1024

@@ -1,4 +1,4 @@
-"""A node's load is one number: workers that it needs, by those it has, times its weight. Wherever it is shown."""
+"""A node's load is the same number on every page: the workers that it needs, divided by those it has and by its weight."""
 
 import pytest
 from django.test import Client
@@ -22,7 +22,7 @@ HALF = {"ash": 0.5, "birch": 0.5}
 
 @pytest.fixture(autouse=True)
 def _two_halves(warm: None) -> None:
-    """Two nodes of weight 0.5, of four workers each, that need one."""
+    """Two nodes of weight 0.5 with four workers each, which need one worker."""
     furnish(ash=[0.5, 0.5], birch=[1.0])
     Node.objects.update(weight=0.5)
 

@@ -1,4 +1,4 @@
-"""Migrations: few for a fresh database, the same in the end for one that has the old ones, and nobody waits for a large table."""
+"""Migrations: squashed ones for a fresh database, with the same schema as the old ones; none blocks a large table."""
 
 import os
 import re
@@ -44,7 +44,7 @@ SCHEMA = (
 
 
 class Database:
-    """A database of its own, empty at first, that migrations of this process take for ours."""
+    """An empty database of its own, which migrations of this process use."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -54,7 +54,7 @@ class Database:
         self.connection = ConnectionHandler({"default": settings_})["default"]
 
     def migrate_by_old_ones(self, *targets: tuple[str, str]) -> None:
-        """As before there were squashed ones, up to these of each app, or all."""
+        """Migrate by the old migrations, up to these of each app, or by all."""
         executor = MigrationExecutor(self.connection)
         executor.loader = MigrationLoader(self.connection, replace_migrations=False)
         executor.migrate(list(targets) or _leaves(executor.loader))
@@ -76,7 +76,7 @@ class Database:
 
 
 def _leaves(loader: MigrationLoader) -> list[Any]:
-    """The last of the old ones of each app, ours and others'."""
+    """Return the last migration of each app before the squashed ones."""
     return [key for key in loader.graph.leaf_nodes() if not loader.disk_migrations[key].replaces]
 
 
@@ -104,7 +104,7 @@ def database() -> Iterator[Database]:
 
 @pytest.fixture(scope="module")
 def schema(django_db_setup: None, django_db_blocker: Any) -> Iterator[list[list[str]]]:
-    """Of a database that has only known the squashed ones."""
+    """The schema of a database that was made by the squashed migrations."""
     with django_db_blocker.unblock(), fresh() as database:
         database.migrate()
         yield database.schema()
@@ -246,7 +246,7 @@ def replaced() -> set[tuple[str, str]]:
 
 
 def blocking(statements: list[str]) -> list[str]:
-    """Those that make who uses a table wait that was there before."""
+    """Return the operations that block users of a table that existed before."""
     created = {name for statement in statements for name in CREATED.findall(statement)}
     found = ((statement, BLOCKING.search(statement)) for statement in statements)
     return [

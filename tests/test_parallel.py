@@ -1,4 +1,4 @@
-"""How the tests are dealt out to workers."""
+"""How tests are distributed to workers."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Each of the peer's cases is replayed by a test, or differs on purpose. Most files' own tests see to that."""
+"""Each of the peer's cases is replayed by a test or differs on purpose. Most files of cases are checked by their own tests."""
 
 from tests import peer_cases
 

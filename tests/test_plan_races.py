@@ -1,4 +1,4 @@
-"""Two sessions at once: plans against each other, against expiry and against schedule. Real locks, real waiting."""
+"""Two sessions at once, with real locks: plans against each other, against expiry and against schedule."""
 
 import pytest
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture(autouse=True)
 def _uneven(transactional_db: None) -> None:
-    """Two of ash's configs go to birch in any plan."""
+    """Make a state in which every plan moves two of ash's configs to birch."""
     Hearing.objects.update(warmup=False)
     furnish(ash=[0.4, 0.4, 0.4, 0.4], birch=[], cedar=[0.8])
 
@@ -31,7 +31,7 @@ def rebalance() -> list[Move]:
 
 
 def outcome(session: Session) -> int | str:
-    """How much a session moved, or why its plan was refused."""
+    """Return the number of moves of a session, or why its plan was refused."""
     try:
         return len(session.finish())
     except StalePlan as error:

@@ -1,4 +1,4 @@
-"""The protocol's rules of tokens, paths, methods and statuses, asked of the running server as a node agent would."""
+"""The protocol's rules of tokens, paths, methods and statuses, tested on a running server with a node agent's calls."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -43,7 +43,7 @@ def alias(path: str) -> str:
 
 
 def is_error(answer: Answer, status: int, text: str) -> bool:
-    """Whether the answer is this error in the protocol's form: one line of plain text."""
+    """Return whether the answer is this error in the protocol's format, one line of plain text."""
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
     assert answer.headers["Content-Type"] == "text/plain; charset=utf-8"
     return (answer.status, answer.body) == (status, f"{text}\n")

@@ -1,4 +1,4 @@
-"""Two sessions at once: heartbeats against expiry, and the verbs against each other. Real locks, real waiting."""
+"""Two sessions at once, with real locks: heartbeats against expiry, and the verbs against each other."""
 
 import random
 import threading
@@ -56,7 +56,7 @@ class Session(threading.Thread):
             connection.close()
 
     def waits(self) -> None:
-        """Return once the session waits for a lock."""
+        """Wait until the session waits for a lock."""
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             with connection.cursor() as cursor:
@@ -83,7 +83,7 @@ def _two_nodes(transactional_db: None) -> None:
 
 @contextmanager
 def held(work: Callable[[], Any]) -> Iterator[None]:
-    """Do the work in a transaction that stays open for the block."""
+    """Run the work in a transaction that stays open during the block."""
     with dispatcher.as_one():
         work()
         yield
@@ -200,7 +200,7 @@ def test_a_batch_of_fresh_starts_waits_for_a_goodbye_and_ends_it():
 
 
 def test_batches_expiry_goodbyes_and_orders_at_once_never_deadlock_nor_lose_a_name():  # noqa: C901 - each session's work
-    """New, lost, restarted and declaring nodes in batches of another order each, against all that locks nodes."""
+    """New, lost, restarted and declaring nodes in batches, each in another order, against everything that locks nodes."""
     deadline = time.monotonic() + 4
     names = [f"n{number:02}" for number in range(24)]
     declared = [canonical(exclude=[str(number)]) for number in range(3)]
@@ -361,7 +361,7 @@ def test_everything_at_once_never_deadlocks_nor_doubles_nor_loses():
 
 
 def replayed() -> dict[int, str]:
-    """The map that the ledger tells."""
+    """Return the map that the ledger results in."""
     owner: dict[int, str] = {}
     for move in Move.objects.order_by("pk"):
         assert owner.get(move.config_id, "") == move.source_node, move

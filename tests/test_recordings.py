@@ -45,7 +45,7 @@ def recorded(name: str) -> list[dict[str, Any]]:
 
 
 def replay(connection: Any, request: dict[str, Any]) -> Answer:
-    """The same request, with our tokens."""
+    """Send the recorded request, with the tests' tokens."""
     headers = dict(request["headers"])
     for name in ("Host", "Content-Length"):
         headers.pop(name, None)
@@ -56,7 +56,7 @@ def replay(connection: Any, request: dict[str, Any]) -> Answer:
 
 
 def give(name: str, answer: str) -> None:
-    """Let the node have what this answer to GET configs says."""
+    """Assign to the node the configs of this recorded answer to GET configs."""
     content = json.loads(answer)
     node = register(name, content["last_change"])
     Assignment.objects.all().delete()
@@ -67,7 +67,7 @@ def give(name: str, answer: str) -> None:
 
 
 def next_configs(exchanges: list[dict[str, Any]]) -> str | None:
-    """What the next GET configs is answered."""
+    """Return the recorded answer to the next GET configs."""
     answers = (
         item["response"]["body"]
         for item in exchanges

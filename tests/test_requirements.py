@@ -1,4 +1,4 @@
-"""What `make` installs: the versions that were chosen, each known by its hashes, from wherever pip gets packages."""
+"""What `make` installs: pinned versions with their hashes, from any package index."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ LOCKS = ("requirements.txt", "requirements-dev.txt")
 
 
 def pins(name: str) -> dict[str, str]:
-    """Versions by names, as pip compares names."""
+    """Return {normalised name: version}."""
     lines = (ROOT / name).read_text().splitlines()
     return {re.sub(r"[-_.]+", "-", m[1]).lower(): m[2] for line in lines if (m := _PINNED.match(line))}
 

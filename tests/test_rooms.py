@@ -1,6 +1,6 @@
 """Arrows between rooms point down only: clusteragent → operators → checks → nodes → clusteragent/lib.
 
-The simulation knows no other room, and only the roof knows it.
+The simulation imports no other room, and only the roof imports it.
 """
 
 import ast
@@ -74,7 +74,7 @@ def test_the_rooms_are_found():
 
 
 def test_the_simulation_speaks_http_only():
-    """What stands for a real agent must not know our database or frameworks: it would prove nothing."""
+    """A simulated agent that used our database or frameworks would prove nothing about real agents."""
     paths = [path for module, path in modules() if room(module) == SIMULATION]
     libraries = {imported.partition(".")[0] for path in paths for imported in imports(path)}
     assert "h11" in libraries
@@ -91,7 +91,7 @@ RAISED = "rest_framework.exceptions"
 
 
 def test_nothing_below_operators_knows_a_page_or_its_address():
-    """An alert or a plan names what it is about; operators make the link. Else the agents' port would load the admin."""
+    """An alert or a plan names its subject, and operators make the link. Otherwise the agents' port would load the admin."""
     below = [(module, path) for module, path in modules() if room(module) in FLOORS[: FLOORS.index("operators")]]
     assert len(below) > 100
     found = [
@@ -104,7 +104,7 @@ def test_nothing_below_operators_knows_a_page_or_its_address():
 
 
 def test_no_modules_import_each_other_in_a_circle():
-    """Imports inside functions count: whoever hides one there has a circle."""
+    """Imports inside functions count too: they would only hide a circle."""
     paths = {module.removesuffix(".__init__"): path for module, path in modules()}
     graph = {}
     for module, path in paths.items():

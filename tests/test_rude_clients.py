@@ -1,4 +1,4 @@
-"""Clients that are slow, gone, greedy or hostile: the others are served as if they were not there."""
+"""Clients that are slow, gone, greedy or hostile don't delay the others."""
 
 import json
 import socket
@@ -39,7 +39,7 @@ def operators(tmp_path: Path) -> Iterator[WebServer]:
 
 
 def open_call(server: WebServer, method: str, path: str, *headers: str, body: bytes = b"") -> ssl.SSLSocket:
-    """A connection over which a call was sent, or the beginning of one."""
+    """Open a connection and send a call, or the beginning of one."""
     plain = socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE)
     caller = TLS.wrap_socket(plain, server_hostname="localhost")
     lines = [f"{method} {path} HTTP/1.1", "Host: localhost", *headers]
@@ -67,7 +67,7 @@ def sessions_in_a_transaction() -> int:
 
 
 def files_of(server: WebServer) -> int:
-    """Files without a name that the server's processes keep open in the temporary folder."""
+    """Return the unnamed files that the server's processes keep open in the temporary folder."""
     processes = [server.process.pid, *(child.pid for child in psutil.Process(server.process.pid).children(True))]
     links = [link for pid in processes for link in Path(f"/proc/{pid}/fd").iterdir()]
     return sum(_target(link).startswith(f"{tempfile.gettempdir()}/#") for link in links)
@@ -82,7 +82,7 @@ def _target(link: Path) -> str:
 
 @pytest.fixture
 def much_state(warm: None) -> None:
-    """State of 24 MB: more than what lies in buffers on the way."""
+    """A state of 24 MB: more than the buffers on the way can hold."""
     ash = register("ash")
     for _ in range(120):
         store(b'"' + b"x" * 200_000 + b'"', owner=ash)
@@ -92,7 +92,7 @@ MANY = 10_000
 
 
 def many_moves() -> None:
-    """An export of 10 MB: more than what lies in buffers on the way, of few rows."""
+    """An export of 10 MB from few rows: more than the buffers on the way can hold."""
     Move.objects.bulk_create(
         Move(
             config_id=1,
@@ -144,7 +144,7 @@ def test_one_viewers_unread_exports_leave_the_port_to_others(operators: WebServe
     with ExitStack() as unread:
 
         def begun(number: int) -> set[bytes]:
-            """How the answers begin to so many calls for exports at once."""
+            """Return the beginnings of the answers to that many calls for exports at once."""
             callers = [unread.enter_context(open_call(operators, "GET", EXPORT, greedy)) for _ in range(number)]
             return {caller.recv(12) for caller in callers}
 
@@ -162,7 +162,7 @@ def test_one_viewers_unread_exports_leave_the_port_to_others(operators: WebServe
 
 
 def get(server: WebServer, path: str, cookie: str) -> Answer:
-    """The first answer of a server that is not too busy to give one."""
+    """Call until the server is not too busy; return its answer."""
     answers: list[Answer] = []
 
     def is_answered() -> bool:
@@ -176,7 +176,7 @@ def get(server: WebServer, path: str, cookie: str) -> Answer:
 
 @contextmanager
 def slow_bodies(server: WebServer, path: str, *headers: str) -> Iterator[None]:
-    """Thirty calls whose bodies have begun and don't go on."""
+    """Thirty calls whose bodies begin and don't continue."""
     with ExitStack() as slow:
         for _ in range(30):
             slow.enter_context(open_call(server, "POST", path, *headers, "Content-Length: 5000", body=b"{"))

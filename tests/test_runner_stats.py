@@ -1,4 +1,4 @@
-"""What simulated runners tell becomes, by the same formula, what their configs cost."""
+"""What simulated runners report becomes the cost of their configs, by the peer's formula."""
 
 import asyncio
 from collections import Counter
@@ -29,7 +29,7 @@ NODES, CONFIGS = 30, 300
 
 @pytest.fixture
 def fleet(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, SimulatedNode]]:
-    """Runners by their addresses; they run nothing yet."""
+    """Runners by their addresses, which run nothing yet."""
     fleet = {
         numbered_address(number): SimulatedNode(f"node-{number}", Server.at("127.0.0.1:1", TOKEN), Timing(), Observer())
         for number in range(1, NODES + 1)
@@ -53,7 +53,7 @@ def fleet(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, SimulatedNode]]
 
 
 def fetch(node: SimulatedNode, age: float) -> None:
-    """The node runs what it has, and has done so for that many seconds."""
+    """Let the node fetch its configs and have run them for that many seconds."""
     share = Config.objects.share_of(node.name)
     assert share is not None
     _, wanted = read_configs(f'{{"last_change":{share.version},"configs":[{share.configs}]}}'.encode())
@@ -62,7 +62,7 @@ def fetch(node: SimulatedNode, age: float) -> None:
 
 
 def kind(number: int) -> dict[str, object]:
-    """Configs of one instance, of several, and with a name of another kind."""
+    """Configs of one instance, of several instances, and with another kind of name."""
     several = (f"name: a{number}\nmin_collection_interval: 60", f"name: b{number}", f"a: {number}")
     named = (f"namespace: lab{number}\nmin_collection_interval: 5",)
     return [{}, {"instances": several}, {"name": "snmp", "instances": named, "init_config": None}][number % 3]
@@ -91,7 +91,7 @@ def test_all_configs_are_measured_wherever_they_run(fleet: dict[str, SimulatedNo
 def test_checks_of_old_runners_weigh_little_and_move(
     fleet: dict[str, SimulatedNode], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Releases before 2026 count no runs, and tell what takes less than a millisecond as 0."""
+    """Releases before 2026 count no runs, and report a run time below a millisecond as 0."""
     old = {"AverageExecutionTime": 0, "MetricSamples": 3, "HistogramBuckets": 0, "Events": 0, "LastExecFailed": False}
     monkeypatch.setattr("simulation.runners._stats", lambda work, age: dict(old))
     dispatcher.schedule([sent(str(number)) for number in range(NODES)])

@@ -1,4 +1,4 @@
-"""No secret that stands anywhere in what others send or write shows in anything that people or tools read."""
+"""No secret in anything that others send or write is shown in anything that people or tools read."""
 
 import io
 import json
@@ -100,7 +100,7 @@ KEPT = {
 
 
 def word(place: str) -> str:
-    """A text with a secret, of another form at each place; but what people and rules go by is no secret."""
+    """Return a text with a secret, in a different form for each place; names by which people and rules select are no secrets."""
     if place in ("aim", "rule", "label", "cause"):
         return place
     return f"{FORMS[sum(map(ord, place)) % len(FORMS)]}&place={place}"
@@ -108,7 +108,7 @@ def word(place: str) -> str:
 
 @pytest.fixture(params=["console", "json"])
 def log(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
-    """What is logged meanwhile, as it is written."""
+    """The log lines of the test, as they are written."""
     monkeypatch.setattr(conf, "LOG_FORMAT", request.param)
     root = logging.getLogger()
     before = (root.handlers[:], root.level)
@@ -122,7 +122,7 @@ def log(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
 
 @pytest.fixture
 def olga(warm: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> User:
-    """An operator of a cluster that is full of secrets."""
+    """An operator of a cluster with secrets in all texts."""
     olga = User.objects.create_superuser("olga")
     world.scan(tmp_path, FILES, monkeypatch)
     world.furnish(word, "olga", INSTANCE, **FIELDS)
@@ -130,7 +130,7 @@ def olga(warm: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> User:
 
 
 def leaks(pages: Iterable[Page]) -> dict[str, str]:
-    """The pages that show a secret, and what stands around it. Whoever may edit something sees what it says."""
+    """Return the pages that show a secret, with the text around it. Forms for editing may show it."""
     found = {}
     for page in pages:
         shown = _EDITED.sub("", page.text)
@@ -162,7 +162,7 @@ def test_no_line_of_the_log_shows_one(log: io.StringIO, olga: User) -> None:
 
 
 def _hashes() -> set[str]:
-    """Whatever is a hash of a config that anybody could work out: digests, the last part of check IDs, fingerprints."""
+    """Return all hashes of configs that anybody could compute: digests, the last part of check IDs, fingerprints."""
     check_ids = Instance.objects.values_list("check_id", flat=True)
     digests = {*Config.objects.values_list("digest", flat=True), *Move.objects.values_list("digest", flat=True)}
     plain = digests | {check_id.rpartition(":")[2] for check_id in check_ids}
@@ -170,7 +170,7 @@ def _hashes() -> set[str]:
 
 
 def _hashing(pages: Iterable[Page]) -> dict[str, str]:
-    """The pages that show such a hash."""
+    """Return the pages that show such a hash."""
     hashes = _hashes()
     assert hashes
     return {page.url: one for page in pages for one in hashes if one in page.text}
@@ -225,7 +225,7 @@ SEARCHED = (
 
 @pytest.mark.parametrize("url", SEARCHED)
 def test_no_search_tells_whether_a_guess_was_right(olga: User, url: str) -> None:
-    """A right guess and a wrong one of the same length are answered alike."""
+    """A right guess and a wrong one of the same length get the same answer."""
     client = Client()
     client.force_login(user("vera", Role.VIEWER, is_staff=True))
 

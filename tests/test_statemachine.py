@@ -1,4 +1,4 @@
-"""Whatever happens in whatever order, the dispatcher does what a tiny model of it says, and its promises hold."""
+"""Events in any order: the dispatcher does what a small model of it says, and its invariants hold."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -56,7 +56,7 @@ TIMES = ("hearing_since", "braked_since", "late_since", "warm_until")
 
 @cache
 def what(key: Key, body: int) -> Sent:
-    """What an origin sends."""
+    """Return what an origin sends."""
     return sent(key[1], key[0], **BODIES[body])
 
 
@@ -65,12 +65,12 @@ sents = st.builds(what, keys, bodies)
 
 
 class Crash(DatabaseError):
-    """The process lost its session."""
+    """The process has lost its database session."""
 
 
 @contextmanager
 def crashes(number: int) -> Iterator[None]:
-    """Breaks off before that statement, if there are so many."""
+    """Raise Crash before the statement of that number, if there are as many."""
     left = iter(range(number))
 
     def wrapper(execute: Callable[..., Any], *args: Any) -> Any:
@@ -124,7 +124,7 @@ def ask(statement: str, *values: object) -> list[tuple[Any, ...]]:
 
 
 class Dispatching(RuleBasedStateMachine):
-    """Sources, node agents, operators and passes do what they may do at any time; some things break off midway."""
+    """Sources, node agents, operators and passes act in any order; some actions are interrupted."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -158,7 +158,7 @@ class Dispatching(RuleBasedStateMachine):
 
     @rule(pair=st.sampled_from(list(permutations(ORIGINS, 2))))
     def trade(self, pair: tuple[Key, Key]) -> None:
-        """Two origins send what the other sent."""
+        """Two origins send what the other one sent."""
         before = [self.model.origins[key][1] for key in pair if key in self.model.origins]
         if len(before) == len(pair):
             self.schedule(
@@ -172,7 +172,7 @@ class Dispatching(RuleBasedStateMachine):
 
     @rule(names=st.sets(names, min_size=1), version=st.sampled_from([None, 0, -1]))
     def report(self, names: set[str], version: int | None) -> None:
-        """Heartbeats; without a version: with the one that the agent has."""
+        """Send heartbeats; without a version, with the one that the agent has."""
         agents = {name: self.model.agents.setdefault(name, Agent()) for name in sorted(names)}
         reports = [Report(name, agent.fetched if version is None else version) for name, agent in agents.items()]
         for report, answer in zip(reports, tell(reports), strict=True):
@@ -190,7 +190,7 @@ class Dispatching(RuleBasedStateMachine):
 
     @rule(names=st.sets(names, min_size=1))
     def write_behind(self, names: set[str]) -> None:
-        """Heartbeats that were answered a moment ago, when the version that the agent has was the last one."""
+        """Write heartbeats that were answered a moment ago, when the agent's version was the last one."""
         agents = {name: self.model.agents[name] for name in sorted(names & self.model.agents.keys())}
         reports = [Report(name, agent.fetched, age=0.5) for name, agent in agents.items() if agent.fetched > 0]
         outcomes = tell(reports)
@@ -207,7 +207,7 @@ class Dispatching(RuleBasedStateMachine):
 
     @rule(asleep=st.booleans())
     def wait(self, asleep: bool) -> None:
-        """A minute goes by in which nobody falls silent, with passes or without."""
+        """Let a minute pass in which no node becomes silent, with or without passes."""
         Hearing.objects.update(**{time: F(time) - MINUTE for time in TIMES})
         Config.objects.update(dangling_since=F("dangling_since") - MINUTE)
         Node.objects.update(lost_at=F("lost_at") - MINUTE)
@@ -219,7 +219,7 @@ class Dispatching(RuleBasedStateMachine):
 
     @rule(names=st.sets(names), number=st.none() | st.integers(0, 60))
     def run_pass(self, names: set[str], number: int | None) -> None:
-        """A pass, after these reported. One that crashes has completed what it did before; the next does the rest."""
+        """Run a pass after these nodes reported. A pass that crashes has committed its earlier steps; the next does the rest."""
         if names:
             self.report(names, -1)
         if number is not None:
@@ -234,7 +234,7 @@ class Dispatching(RuleBasedStateMachine):
 
     @rule(names=st.sets(names, min_size=1, max_size=2), force=st.booleans(), back=st.booleans())
     def die(self, names: set[str], force: bool, back: bool) -> None:
-        """Nodes fall silent and expire, and may be back before their configs are given to others."""
+        """Nodes become silent and expire, and may return before their configs are placed on others."""
         self.fall_silent(names, 40)
         dispatcher.expire_nodes(force=force)
         self.model.expire(force=force)
@@ -264,7 +264,7 @@ class Dispatching(RuleBasedStateMachine):
 
     @rule(sents=st.lists(sents, min_size=1, max_size=2), keys=st.sets(keys, min_size=1, max_size=2))
     def lose_the_lead(self, sents: list[Sent], keys: set[Key]) -> None:
-        """Another replica leads, and the one before does not know it yet."""
+        """Another replica leads, and the former leader does not know it yet."""
         over = self.terms[-1]
         self.lead()
         for verb in (
@@ -303,7 +303,7 @@ class Dispatching(RuleBasedStateMachine):
             self.see_what_the_agent_sees(name)
 
     def see_that_the_map_is_whole(self) -> dict[str, Row]:
-        """Every config has one owner, dangles or is an endpoint's, and the ledger tells the same."""
+        """Every config has one owner, dangles or is an endpoint's, and the ledger agrees."""
         rows = [Row(*row) for row in ask(CONFIGS)]
         assert len({row.id for row in rows}) == len(rows), "two owners"
         for row in rows:
@@ -314,7 +314,7 @@ class Dispatching(RuleBasedStateMachine):
         return {row.digest: row for row in rows}
 
     def replay(self) -> None:
-        """Read on in the ledger."""
+        """Apply the ledger's new lines."""
         for move, config, source, to, reason, term in ask(MOVES, self.last_move):
             assert self.map.pop(config, "") == source
             assert source or to

@@ -1,4 +1,4 @@
-"""Stats and costs are written beside everything else, and nobody waits for them."""
+"""Stats and costs are written while everything else runs, and nothing waits for them."""
 
 import pytest
 from django.db import transaction

@@ -1,4 +1,4 @@
-"""Heartbeats that are answered before they are written: no answer is too old, and nothing late undoes what came since."""
+"""Heartbeats that are answered before they are written: no answer is too old, and a late write undoes no later change."""
 
 import json
 import os
@@ -41,7 +41,7 @@ def server(started: WebServer, transactional_db: None) -> WebServer:
 
 @pytest.fixture
 def version(server: WebServer) -> int:
-    """The version of ash, which the server knows well."""
+    """The version of ash, which the server has in memory."""
     beat(server, 0)
     with transaction.atomic():
         Node.objects.bump_versions(Node.objects.values_list("pk", flat=True))
@@ -66,7 +66,7 @@ def beat(server: WebServer, version: int, **headers: str) -> bool:
 
 @contextmanager
 def locked() -> Iterator[None]:
-    """While nobody can write that ash was heard."""
+    """Lock the heartbeat of ash during the block, so that nobody can write it."""
     with transaction.atomic():
         assert Heartbeat.objects.select_for_update().get()
         yield
@@ -79,7 +79,7 @@ def answers_unseen(server: WebServer, version: int) -> bool:
 
 
 def ears() -> list[int]:
-    """The processes of PostgreSQL that serve who listens."""
+    """Return the PostgreSQL processes of the sessions that listen."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT pid FROM pg_stat_activity WHERE query = %s AND datname = current_database()", [poolers.READ_MARK]
@@ -88,7 +88,7 @@ def ears() -> list[int]:
 
 
 def change() -> int:
-    """Give ash another version, and return it when nobody may be told otherwise any more."""
+    """Give ash another version; return it when no server may answer by the old one any more."""
     with transaction.atomic():
         Node.objects.bump_versions(Node.objects.values_list("pk", flat=True))
     time.sleep(TOLD_AFTER)

@@ -1,4 +1,4 @@
-"""What the admin says of the cluster as a whole, on one page and at the top of every page, and who gets in."""
+"""The admin's first page, the alerts at the top of every page, and who may log in."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -20,7 +20,7 @@ CLUSTER = "/admin/checks/clusterstore/"
 
 @pytest.fixture(autouse=True)
 def _calm(warm: None) -> None:
-    """Nothing is wrong."""
+    """A cluster without alerts."""
     Hearing.objects.update(last_pass=ago(timedelta(seconds=1)))
 
 

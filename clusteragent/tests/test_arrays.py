@@ -1,4 +1,4 @@
-"""Long lists are one parameter, and mean what they meant."""
+"""Long lists of values are one array parameter, with the same results."""
 
 import pytest
 from django.db import connection

@@ -1,4 +1,4 @@
-"""Calls that share the work, and its error."""
+"""Batches: calls that share a statement, and its error."""
 
 import asyncio
 import threading
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 @pytest.fixture(autouse=True)
 def _in_a_thread_of_its_own(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """As in a web server, where no synchronous program waits for the loop."""
+    """Run work in the batch thread, as in a web server, where no synchronous program waits for the loop."""
     with ThreadPoolExecutor(1) as thread:
 
         async def submit(_: ThreadPoolExecutor, work: Any) -> Any:
@@ -40,7 +40,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 
 class Work:
-    """Doubles numbers; the first time it waits until it is told to go on."""
+    """Doubles numbers; its first run waits until the test lets it go on."""
 
     def __init__(self) -> None:
         self.begun, self.go_on = threading.Event(), threading.Event()
@@ -56,7 +56,7 @@ class Work:
 
 
 async def shared(numbers: Sequence[int]) -> tuple[Work, list[int | BaseException]]:
-    """The first number's call, and then those of all others while the work for the first is done."""
+    """Call with the first number, and with all others while the work for the first runs."""
     work = Work()
     batcher = Batcher[int, int](work)
     first = asyncio.create_task(batcher.ask(numbers[0]))
@@ -90,7 +90,7 @@ def test_a_turn_has_so_many_items_at_most() -> None:
 
 @pytest.fixture
 def endless(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A wait for others that would never end by itself."""
+    """Make the wait for further calls of a batch endless."""
     monkeypatch.setattr(batching, "_GATHERING", 1000)
 
 

@@ -1,4 +1,4 @@
-"""Commands say what is wrong in a line, and never name a process of another machine."""
+"""Commands report errors in one line, and never give the process ID of another machine."""
 
 import subprocess
 import sys

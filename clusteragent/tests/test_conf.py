@@ -1,4 +1,4 @@
-"""How options are read: forms, defaults, files, and what is said of a wrong one."""
+"""How options are read: formats, defaults, files, and errors."""
 
 import re
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What the first start makes in its folder, and what it leaves alone."""
+"""What the first start makes in its folder, and what it leaves unchanged."""
 
 import stat
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""Calls that end in time, on connections that may have died."""
+"""Calls end in time, also on connections that are broken."""
 
 import socket
 import threading
@@ -26,7 +26,7 @@ def run(statement: str) -> Any:
 
 @pytest.fixture(autouse=True)
 def outage(monkeypatch: pytest.MonkeyPatch) -> database._Outage:
-    """None yet, and one of our own."""
+    """A state of outages for this test, with no outage."""
     outage = database._Outage()
     monkeypatch.setattr(database, "_outage", outage)
     return outage
@@ -45,7 +45,7 @@ def kill_our_backend() -> None:
 
 
 def counted(work: Callable[[], Any]) -> tuple[list[int], Callable[[], Any]]:
-    """The work, and a list that grows with each time that it is done."""
+    """Return the work, and a list that grows with each of its runs."""
     calls: list[int] = []
 
     def work_and_count() -> Any:
@@ -178,7 +178,7 @@ def test_a_slow_first_host_delays_calls_no_longer_than_the_limit_and_the_second_
 
 @contextmanager
 def deaf_server() -> Iterator[int]:
-    """A port on which connections are taken and nothing is ever said."""
+    """A port that accepts connections and never answers."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
@@ -186,7 +186,7 @@ def deaf_server() -> Iterator[int]:
 
 
 def behind(port: int) -> dict[str, Any]:
-    """Our database as the second of two hosts."""
+    """The URL of the tests' database as the second of two hosts."""
     settings = dict(connections["default"].settings_dict)
     host, own_port = settings["HOST"] or "", settings["PORT"] or "5432"
     return settings | {"HOST": f"127.0.0.1,{host}", "PORT": f"{port},{own_port}"}

@@ -1,4 +1,4 @@
-"""The parts of the front, each alone; `tests/test_rude_clients.py` has clients at a real server."""
+"""The parts of the front, each separately; `tests/test_rude_clients.py` tests a real server."""
 
 import asyncio
 import threading
@@ -77,7 +77,7 @@ def test_a_caller_is_told_by_token_or_session_whatever_stands_around_them() -> N
 
 
 def coming(*pieces: bytes, ends: str = "http.request") -> Any:
-    """A client that sends this, and then no more; or goes."""
+    """A client that sends these messages and then nothing, or disconnects."""
     messages: list[dict[str, Any]] = [{"type": "http.request", "body": piece, "more_body": True} for piece in pieces]
     messages.append({"type": ends, "body": b"", "more_body": False})
 
@@ -323,7 +323,7 @@ urlpatterns = [path("stream", stream), path("large", large), path("broken", brok
 
 
 class Reader:
-    """A client that takes so many pieces, and then none."""
+    """A client that takes a number of pieces, and then none."""
 
     def __init__(self, takes: float) -> None:
         self.takes, self.pieces = takes, []  # type: ignore[var-annotated]

@@ -39,7 +39,7 @@ from tests import peer_cases
 
 @pytest.fixture(autouse=True)
 def _no_alarm(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only run() has a handler for the alarm that tells of a database that hangs."""
+    """Switch off the alarm: only run() has a handler for it."""
     monkeypatch.setattr(module, "STALLED", 0)
 
 
@@ -48,7 +48,7 @@ def peer_case(name: str) -> dict[str, Any]:
 
 
 class Clock:
-    """Time that a test sets."""
+    """A clock that the test sets."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -61,7 +61,7 @@ class Clock:
 
 
 class Enqueued(list[tuple[float, str]]):
-    """A queue that notes when what was enqueued, and takes it unless `busy`."""
+    """A queue that notes when each task was enqueued, and accepts tasks unless it is `busy`."""
 
     def __init__(self, clock: Clock) -> None:
         super().__init__()
@@ -131,7 +131,7 @@ class TestTaskSchedule:
     def test_a_new_leader_waits_a_minute_before_it_patches_again(
         self, schedule: TaskSchedule, enqueued: Enqueued, clock: Clock
     ) -> None:
-        """Else a row of short-lived leaders would restart more checks than one may."""
+        """Otherwise several short-lived leaders would restart more checks than one leader may."""
         run(schedule, clock, 130)
         assert enqueued.times(REPATCH) == [pytest.approx(60, abs=0.3), pytest.approx(120, abs=0.6)]
 
@@ -182,7 +182,7 @@ class TestTaskSchedule:
 
 @pytest.fixture
 def watched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The messages of a Handler that is told each time that its term is over as soon as it leads."""
+    """The log messages of a Handler whose term is over as soon as it leads."""
     messages: list[str] = []
 
     def lead(self: Handler, candidate: Candidate) -> None:
@@ -198,7 +198,7 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.mark.django_db(transaction=True)
 class TestLeaderWatch:
-    """The peer asks an engine for the leader's address and forwards to it. Ours asks the lock, and answers every call."""
+    """The peer forwards calls to the leader's address. Here the lock decides who leads, and all replicas answer calls."""
 
     @pytest.fixture
     def sessions(self) -> Iterator[tuple[Candidate, Candidate]]:
@@ -266,7 +266,7 @@ class TestLifeCycle:
 
     @pytest.fixture
     def led(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-        """What a term did: it runs its first pass here, and is over at the first tick."""
+        """What a term did that runs its first pass in this thread and ends at the first step."""
         done: list[str] = []
 
         class ShortTerm:

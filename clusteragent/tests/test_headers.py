@@ -1,4 +1,4 @@
-"""What answers of the operators' port tell browsers, and by which names they are asked for."""
+"""Security headers of the operators' port, and the host names that it accepts."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What both ports say of their health."""
+"""Health routes of both ports."""
 
 import pytest
 from asgiref.sync import async_to_sync

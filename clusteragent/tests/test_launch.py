@@ -1,4 +1,4 @@
-"""The simulated node agents of `make run`: who they are, and how they are started."""
+"""The simulated node agents of `make run`: their names, and how they are started."""
 
 import subprocess
 from pathlib import Path
@@ -13,7 +13,7 @@ from simulation.runners import named_address
 
 @pytest.fixture
 def names(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of as many as there may be."""
+    """The names of the largest number of nodes."""
     monkeypatch.setattr(conf, "DEMO_NODES", 1000)
     return launch.demo_nodes()
 

@@ -1,4 +1,4 @@
-"""Log lines of one form, and without secrets."""
+"""Log lines have one format, and no secrets."""
 
 import io
 import json
@@ -17,7 +17,7 @@ TOKEN = "a-token-that-a-line-must-never-show-0123"
 
 @pytest.fixture
 def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Callable[[], str]]]:
-    """Set logging up in a form, and return what reads the lines that came since."""
+    """Set up logging in a format; return a function that reads the lines since the last call."""
     root = logging.getLogger()
     before = (root.handlers[:], root.level)
     monkeypatch.setattr(conf, "AUTH_TOKEN", TOKEN)

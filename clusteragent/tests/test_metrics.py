@@ -1,4 +1,4 @@
-"""The metrics are the peer's by name, type and labels, tell what the map tells, and fit a scrape however large it is."""
+"""The metrics have the peer's names, types and labels and agree with the map; a scrape of a large cluster takes little time."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -63,7 +63,7 @@ OURS = {
 
 @pytest.fixture(autouse=True)
 def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody falls silent because the machine is busy."""
+    """No node becomes silent because the machine is busy."""
     monkeypatch.setattr(conf, "NODE_EXPIRATION_TIMEOUT", timedelta(hours=1))
     monkeypatch.setattr(hearing, "STALE_PASS", timedelta(hours=1))
     monkeypatch.setattr(metrics.alerts, "LATE_ACKNOWLEDGEMENT", timedelta(hours=1))
@@ -73,7 +73,7 @@ Series = dict[tuple[str, ...], float]
 
 
 def samples() -> Iterator[tuple[str, str, dict[str, str], float]]:
-    """What Prometheus reads: name, type, labels and value of each series. The parser adds `_total` to every counter."""
+    """Return the series as Prometheus reads them: (name, type, labels, value). The parser adds `_total` to every counter."""
     for family in text_string_to_metric_families(metrics.exposition().decode()):
         for sample in family.samples:
             name = sample.name.removesuffix("_total")
@@ -94,7 +94,7 @@ def value(name: str, *labels: str) -> float:
 
 
 def furnish() -> None:
-    """One of each: a series of every metric."""
+    """Make a cluster that has a series of every metric."""
     report("ash", "birch")
     dispatcher.schedule([sent("one"), sent("two")])
     Config.objects.filter(origins__key="two").update(dangling_since=Now(), unscheduled=True)
@@ -203,7 +203,7 @@ def test_what_runners_told() -> None:
 
 
 def cost(workers: Mapping[str, float]) -> None:
-    """What configs cost, by their origin's key."""
+    """Set the costs of configs, by their origin's key."""
     for key, needed in workers.items():
         Cost.objects.create(config=Config.objects.get(origins__key=key), workers_needed=needed)
 

@@ -1,4 +1,4 @@
-"""Documentation, dashboard and alert rules speak of metrics that there are, as they are."""
+"""Documentation, dashboard and alert rules name existing metrics, with their types and labels."""
 
 import json
 import re

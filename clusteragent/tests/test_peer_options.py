@@ -1,4 +1,4 @@
-"""What is said of the Datadog Cluster Agent's options, and of names that are no option of anybody."""
+"""What the program says about the Datadog Cluster Agent's options, and about names that are nobody's option."""
 
 import re
 

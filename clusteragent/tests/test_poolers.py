@@ -1,4 +1,4 @@
-"""Sessions that are not our own are known, whoever stands between, and take no lock."""
+"""Sessions behind a pooler are recognised, and take no lock."""
 
 import asyncio
 import os
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture
 def shared(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What we ask for when we connect is not passed on, as by a pooler."""
+    """Drop the parameters of new connections, as a pooler does."""
     usual = connection.get_connection_params
     monkeypatch.setattr(connection, "get_connection_params", lambda: usual() | {"options": ""})
 

@@ -1,4 +1,4 @@
-"""Who may read the metrics, by which host, and what is answered while the database is away."""
+"""Who may read the metrics, by which host name, and the answer while the database is away."""
 
 from collections.abc import Callable
 

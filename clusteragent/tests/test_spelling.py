@@ -1,4 +1,4 @@
-"""Words that are nearly others."""
+"""Similarity of words."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Which options don't go together, and that the defaults do."""
+"""System checks: which options contradict each other. The defaults don't."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Changes in folders of configs are noticed, whenever the folders come and go."""
+"""Changes in folders of configs are noticed, also when folders appear and disappear."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +25,7 @@ def watching(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., FolderWa
 
 
 def noticed(folders: FolderWatch, touch: Callable[[], object], patience: float = 10) -> bool:
-    """Touch until it is noticed: a watch that was just begun may miss the first."""
+    """Touch the file until the change is noticed: a watch that has just begun may miss the first change."""
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
         touch()
@@ -98,7 +98,7 @@ def test_it_ends_with_the_term(tmp_path: Path, watching: Callable[..., FolderWat
 
 
 def wait_until_quiet(folders: FolderWatch) -> None:
-    """Let the events of what was done come in."""
+    """Wait until all events of earlier changes have arrived."""
     quiet_since = time.monotonic()
     deadline = quiet_since + 10
     while time.monotonic() < min(quiet_since + 0.5, deadline):

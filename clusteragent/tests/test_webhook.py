@@ -1,4 +1,4 @@
-"""Who listens is told once of each thing that begins or ceases to need somebody, whatever fails and whoever leads."""
+"""The webhook gets each beginning and end of an alert once, whatever fails and whoever leads."""
 
 import json
 import threading
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.django_db
 
 
 class Receiver:
-    """What was told, and how it is answered: a status, or none at all."""
+    """A receiver: its messages, and its answer, which is a status or none at all."""
 
     def __init__(self) -> None:
         self.told: list[dict[str, Any]] = []
@@ -76,7 +76,7 @@ def term() -> int:
 
 
 def held() -> None:
-    """A source holds removals back: that needs somebody."""
+    """Make a source hold removals back, which is an alert."""
     Source.objects.filter(name="file").update(held_removals=["one"])
 
 
@@ -85,7 +85,7 @@ def accepted() -> None:
 
 
 def wait_over() -> None:
-    """The pause between two attempts is over."""
+    """End the pause between two attempts."""
     Announcement.objects.filter(next_attempt__isnull=False).update(next_attempt=Now() - timedelta(seconds=1))
 
 

@@ -1,4 +1,4 @@
-"""The queue of a term, and what of its rows a worker is told."""
+"""The queue of a term, and what the worker gets of its rows."""
 
 import os
 import pickle
@@ -30,7 +30,7 @@ def queue() -> Queue:
 
 @pytest.fixture
 def broker(monkeypatch: pytest.MonkeyPatch) -> Broker:
-    """That of the term's worker, which waits for nothing."""
+    """The broker of the term's worker, which does not wait for rows."""
     monkeypatch.setattr(Conf, "POLL", 0)
     return Broker("pass-7")
 
@@ -117,7 +117,7 @@ def test_a_queue_that_belongs_to_no_term_gives_nothing(queue: Queue) -> None:
 
 
 def test_nothing_of_django_q_runs_schedules_or_reads_results() -> None:
-    """A schedule runs any function that its row names, and a result's row is a pickle."""
+    """A schedule would run any function that its row names, and a row of results is a pickle."""
     assert Conf.BROKER_CLASS == "clusteragent.worker.Broker"
     assert Conf.SCHEDULER is False
     assert Conf.SAVE_LIMIT < 0

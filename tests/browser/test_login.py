@@ -1,4 +1,4 @@
-"""The way in, and no way past it."""
+"""The log-in, which nobody can bypass."""
 
 import pytest
 from playwright.sync_api import Page, expect

@@ -1,4 +1,4 @@
-"""No page does what the policy for scripts and styles forbids: a browser complains of that, and a visit fails by it."""
+"""No page violates the policy for scripts and styles: the browser would log an error, by which the visit fails."""
 
 import pytest
 from playwright.sync_api import Browser, Page, StorageState, expect
@@ -90,7 +90,7 @@ def test_an_injected_script_does_not_run(browser: Browser, cluster: Cluster, ses
 def test_a_session_that_is_over_is_told_and_asks_no_more(
     browser: Browser, cluster: Cluster, session: StorageState
 ) -> None:
-    """What polls says so, instead of going on silently."""
+    """The page that polls says so, and stops."""
     with Visit(browser, cluster.url, session) as visit:
         page = visit.context.new_page()
         page.goto("/admin/")

@@ -1,4 +1,4 @@
-"""What operators do: find a check, see why it is where it is, move it, take that back; drain a node; pause some checks."""
+"""What operators do: find a config, see why it is on its node, move it, undo that; drain a node; pause some configs."""
 
 import pytest
 from playwright.sync_api import Locator, Page, expect

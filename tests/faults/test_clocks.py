@@ -1,4 +1,4 @@
-"""Clocks that are wrong: only the database's counts, and that one may be set back."""
+"""Wrong clocks: only the database's clock counts, and even that may be set back."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +16,7 @@ HOUR = 3600
 
 
 def faked(**more: str) -> dict[str, str]:
-    """The environment of a process whose clock is another's."""
+    """The environment of a process with a wrong clock."""
     [library] = list(Path("/usr/lib").glob("*/faketime/libfaketime.so.1")) or [None]
     assert library, "libfaketime is missing: apt-get install faketime"
     return {"LD_PRELOAD": str(library), "FAKETIME_DONT_FAKE_MONOTONIC": "1"} | more
@@ -63,7 +63,7 @@ def test_replicas_whose_clocks_are_an_hour_off_do_as_others(make_cluster: Callab
 
 
 def _one_dies(cluster: Cluster) -> None:
-    """Its checks go to others in the time that it always takes."""
+    """Let a node die; its checks go to other nodes within the usual time."""
     with cluster.record() as record:
         victim = cluster.busiest()
         cluster.nodes.vanish(victim)

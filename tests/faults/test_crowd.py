@@ -1,4 +1,4 @@
-"""Ten thousand node agents that all come within ten seconds, and storms that must not feed themselves."""
+"""Ten thousand node agents that join within ten seconds, and storms of calls, which must end."""
 
 import asyncio
 import ssl
@@ -43,7 +43,7 @@ def test_ten_thousand_nodes_that_come_within_ten_seconds_move_nothing(cluster: C
 
 @pytest.mark.parametrize("kind", ["unknown", "lost"])
 def test_a_storm_of_nodes_that_give_up_and_try_again_ends(cluster: Cluster, kind: str) -> None:
-    """More than the server can answer in time: what is given up is work for nothing, and must not become most of it."""
+    """More calls than the server can answer in time: it must not spend most of its time on calls that clients have given up."""
     names = [f"storm-{kind}-{number}" for number in range(STORM)]
     if kind == "lost":
         columns = "(name, labels, lost_at) SELECT unnest(%s::text[]), '{}', now()"
@@ -76,7 +76,7 @@ class Storm:
         self.statuses: set[int] = set()
 
     async def blow(self, names: list[str]) -> None:
-        """Return when every one of them was answered."""
+        """Return when all clients have been answered."""
         began = time.monotonic()
         room = asyncio.Semaphore(self.AT_ONCE)
 

@@ -1,4 +1,4 @@
-"""PostgreSQL stopped, crashed, full, without a free connection, or failed over: everything goes on when it answers again."""
+"""PostgreSQL stopped, crashed, full, without a free connection, or failed over: everything continues when it answers again."""
 
 import contextlib
 import time
@@ -60,7 +60,7 @@ def test_a_database_without_a_free_connection_moves_nothing(cluster: Cluster) ->
 
 
 def _took_all(cluster: Cluster, hogs: contextlib.ExitStack) -> bool:
-    """Take every free connection, then end those of the processes; whether they have none any more."""
+    """Take every free connection, and end those of the processes; return whether they have none left."""
     with contextlib.suppress(psycopg.OperationalError):
         while True:
             hogs.enter_context(contextlib.closing(psycopg.connect(cluster.server.url)))
@@ -70,7 +70,7 @@ def _took_all(cluster: Cluster, hogs: contextlib.ExitStack) -> bool:
 
 @pytest.mark.long
 def test_a_full_disk_moves_nothing(make_cluster: Callable[..., Cluster], template: Path) -> None:
-    """PostgreSQL gives up when it can't write its log; whoever frees the disk starts it again."""
+    """PostgreSQL stops when it can't write its log; the test frees the disk and starts it again."""
     cluster = make_cluster()
     disk = SmallDisk(template, cluster.folder)
     cluster.at_end.callback(disk.unmount)

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.processes
 
 @contextmanager
 def nothing_moves(cluster: Cluster) -> Iterator[Replica]:
-    """Something happens to the leader, and once it is over everything is as it was."""
+    """A block in which something happens to the leader; at its end nothing may have moved."""
     with cluster.record() as record:
         yield cluster.leader()
         cluster.wait_for_pass(2)
@@ -70,7 +70,7 @@ def test_a_killed_worker_is_replaced_within_the_term(cluster: Cluster) -> None:
 
 @pytest.mark.long
 def test_a_wedged_worker_is_replaced_when_passes_stop(cluster: Cluster) -> None:
-    """It lives, and does nothing any more."""
+    """The worker is alive, but does nothing."""
     term = cluster.term()
     with nothing_moves(cluster) as leader:
         restarts = leader.logged("worker_restarted")

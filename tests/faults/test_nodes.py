@@ -1,4 +1,4 @@
-"""Node agents that die, are cut off, flap, or share a name: what moves is what must, and silence of many is not believed."""
+"""Node agents that die, are cut off, flap, or share a name: only necessary moves happen, and the brake stops expiry of many."""
 
 import random
 import time
@@ -31,7 +31,7 @@ def test_a_node_that_dies_loses_its_checks_to_others_within_timeout_and_poll(clu
 @pytest.mark.long
 @pytest.mark.parametrize("cluster", [3, 1], indirect=True)
 def test_most_nodes_cut_off_for_less_than_the_brake_lose_nothing(cluster: Cluster) -> None:
-    """Sixty percent of them, for longer than the timeout."""
+    """Sixty percent of the nodes are cut off for longer than the timeout."""
     with cluster.record() as record:
         cluster.nodes.cut(*MAJORITY)
         wait_for("the brake", lambda: cluster.hearing()["braked"], cluster.timeout)
@@ -74,7 +74,7 @@ def test_all_nodes_cut_off_lose_nothing_however_long(cluster: Cluster, seconds: 
 
 @pytest.mark.long
 def test_nodes_that_flap_lose_their_own_checks_alone_and_stop_what_others_run(cluster: Cluster) -> None:
-    """Two of ten are reached or cut off for 25 to 40 s in turn, six times; then until they are given up, if none was."""
+    """Two of ten nodes are connected and cut off for 25 to 40 s in turn, six times; then, if none expired, until one does."""
     dice, flapping = random.Random(7), ("ash", "birch")  # one sequence, so that a failure can be had again
     with cluster.record() as record:
         for _ in range(6):
@@ -110,7 +110,7 @@ def test_a_minority_cut_off_for_longer_than_the_timeout_is_taken_for_dead_and_bo
 
 @pytest.mark.long
 def test_two_nodes_of_one_name_are_one_node_that_runs_twice(cluster: Cluster) -> None:
-    """They are shown, not fought over: each gets the same answers, and neither is told to stop and start."""
+    """Both get the same answers, and neither has to stop and start checks; the admin shows the conflict."""
     with cluster.record() as record:
         name = cluster.busiest()
         checks = cluster.account.loads()[name]

@@ -31,7 +31,7 @@ SETS, ROUNDS = ("blog", "shop", "wiki"), 5
 
 @pytest.fixture
 def pooled(make_cluster: Callable[..., Cluster]) -> tuple[Cluster, Pooler]:
-    """A cluster that does not run yet, whose processes know the pooler, and the server as what is past it."""
+    """A cluster, not started yet, with the pooler as DATABASE_URL and the server as direct URL."""
     cluster = make_cluster()
     cluster.server.start()
     pooler = Pooler(cluster.server)
@@ -116,7 +116,7 @@ def test_what_holds_a_lock_refuses_a_pooler(pooled: tuple[Cluster, Pooler], comm
 
 
 def test_the_sample_sets_what_web_servers_of_node_agents_ask_for() -> None:
-    """They ask for it when they connect, which PgBouncer does not pass on."""
+    """Web servers set it in connection parameters, which PgBouncer does not pass on."""
     code = "from clusteragent.settings import DATABASES; print(DATABASES['default']['OPTIONS']['options'])"
     environment = os.environ | {"CLUSTERAGENT_PORT": "agents"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
@@ -126,7 +126,7 @@ def test_the_sample_sets_what_web_servers_of_node_agents_ask_for() -> None:
 
 
 def manage(cluster: Cluster, *words: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-    """A command as it runs beside the cluster's processes."""
+    """Run a management command with the environment of the cluster's processes."""
     return subprocess.run(
         [sys.executable, str(MANAGE), *words],
         env=cluster.environment() | environment, capture_output=True, text=True, timeout=60, check=False,
@@ -134,7 +134,7 @@ def manage(cluster: Cluster, *words: str, **environment: str) -> "subprocess.Com
 
 
 def put(port: int, token: str, source: str, last: int) -> Answer:
-    """Tell a source its whole set: a check for each number up to the last one."""
+    """Replace a source's whole set by a config for each number up to `last`."""
     configs = [
         {
             "name": f"check-{number}",

@@ -1,4 +1,4 @@
-"""A conf.d that vanishes, is emptied, or differs between replicas: what looks like an accident stops no check."""
+"""A conf.d that disappears, is emptied, or differs between replicas: what may be an accident stops no check."""
 
 import shutil
 from collections.abc import Callable
@@ -31,7 +31,7 @@ def test_a_folder_of_configs_that_is_gone_stops_no_check(cluster: Cluster, how: 
 
 @pytest.mark.long
 def test_folders_that_differ_between_replicas_add_up(make_cluster: Callable[..., Cluster]) -> None:
-    """The next leader lacks one file and has another: what only the last one had is kept, for ten minutes at least."""
+    """The next leader lacks one file and has another one: what only the former leader had is kept for ten minutes."""
     cluster = make_cluster()
     cluster.start()
     other = cluster.folder / "other"

@@ -41,7 +41,7 @@ _MIGRATED = "INSERT INTO django_migrations (app, name, applied) VALUES ('nodes',
 
 @pytest.mark.long
 def test_old_code_works_on_a_schema_that_was_expanded_meanwhile(cluster: Cluster) -> None:
-    """Old and new replicas serve side by side: processes that run and ones that start now bear what they don't know."""
+    """Old and new replicas run side by side: old code, running or starting now, must ignore new tables and columns."""
     server = cluster.server
     with cluster.record() as record, Load(cluster) as load:
         wait_for("calls", lambda: len(load.calls) >= 50)

@@ -1,4 +1,4 @@
-"""Web servers that die, one or all: node agents keep what they run, and none is blamed for our silence."""
+"""Web servers that die, one or all: node agents keep their checks, and none expires because it could not report."""
 
 import os
 import signal
