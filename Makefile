@@ -1,4 +1,4 @@
-# `make` lists what there is. Needs python3 (3.11 or later), python3-venv and make; everything else comes into .venv.
+# `make` lists what there is. Needs python3 (3.11 to 3.13), python3-venv and make; everything else comes into .venv.
 
 PYTHON ?= python3
 BIN := .venv/bin

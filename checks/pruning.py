@@ -11,7 +11,7 @@ from checks.models.edits import Edit
 from checks.models.freezes import Freeze
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
-from clusteragent.lib.database import batches
+from clusteragent.lib.database import bulk
 from nodes.models import Node, NodeEvent
 
 log = structlog.get_logger()
@@ -36,7 +36,7 @@ class NotPruned(Exception):
         self.pruned = pruned
 
 
-def prune(most: float = batches.MOST) -> dict[str, int]:
+def prune(most: float = bulk.MOST) -> dict[str, int]:
     """Prune each kind by at most `most` rows. Return {kind: number of rows}. Raises NotPruned after all were tried."""
     pruned: dict[str, int] = {}
     failed = []

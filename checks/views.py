@@ -9,12 +9,13 @@ from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 
 from checks import plans
-from checks.dispatcher import costs, isolation
+from checks.dispatcher import costs
 from checks.explain import state
 from checks.models import ClusterStore, Config, Instance, Move
 from checks.models.configs import Share
+from checks.plans import isolation
 from clusteragent.lib import conf, database
-from clusteragent.lib.database.together import Together
+from clusteragent.lib.database.batching import Batcher
 from nodes.authentication import LocalToken
 from nodes.names import validate_node_name
 from nodes.parsers import read_rebalance
@@ -29,7 +30,7 @@ LOCAL = "local API"
 
 
 # Fetches that arrive at the same moment share a statement, at most so many: each share has some ten kilobytes.
-_shares = Together(Config.objects.shares_of, most=16)
+_shares = Batcher(Config.objects.shares_of, most=16)
 
 
 class Configs(PromptView, ClusterChecksView):

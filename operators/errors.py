@@ -9,20 +9,24 @@ from django.views import csrf, defaults
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """handler400. A body that is too large is 413."""
     status = 413 if isinstance(exception, RequestDataTooBig) else 400
     return _answer(request, defaults.bad_request, "This call can't be read.", status, exception)
 
 
 def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """handler403."""
     return _answer(request, defaults.permission_denied, "This is not allowed.", 403, exception)
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """handler404."""
     there = "There is nothing here: /api/operator/v1/schema/ has all that there is."
     return _answer(request, defaults.page_not_found, there, 404, exception)
 
 
 def failed(request: HttpRequest) -> HttpResponse:
+    """handler500. What failed is in the log alone."""
     return _answer(request, defaults.server_error, FAILED, 500)
 
 

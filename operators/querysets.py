@@ -26,6 +26,8 @@ NONE = Count(0, 0)
 
 
 class FailedLoginsQuerySet(models.QuerySet[Any]):
+    """Counts of failed logins, each under a hashed key, that start anew after a while."""
+
     def counts(self, keys: Collection[bytes]) -> dict[bytes, Count]:
         """What is counted now under each key."""
         rows = self.filter(key__in=keys, since__gt=ago(WINDOW)).annotate(age=Now() - F("since"))

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from django.db import connection, transaction
 
-from checks import dispatcher, plans, previews
+from checks import dispatcher, plans
+from checks.dispatcher import deciding
 from checks.dispatcher import transaction as turns
 from checks.models import Assignment, ClusterStore, Config, Move, Source
 from checks.models.orders import Isolation, Pause, Pin
@@ -74,14 +75,13 @@ def test_and_when_the_admin_takes_it_back() -> None:
     assert paused() == []
 
 
-def test_what_is_done_is_said_along_with_what_failed() -> None:
+def test_what_can_not_be_done_to_the_last_is_done_to_none() -> None:
     ids_ = ids()
     Config.objects.filter(pk=ids_[3]).update(node_name="kubelet")
     names = " ".join(Config.objects.order_by("pk").values_list("digest", flat=True))
     page = superuser().post(f"{PAUSES}add/", {"configs": names, "until": ""}, follow=True).content.decode()
     assert "is an endpoint check" in page
-    assert "the first 2 of 4 are done" in page
-    assert paused() == ids_[:2]
+    assert paused() == []
 
 
 def test_a_deletion_that_can_not_have_the_lock_is_told_so_and_not_logged_as_done() -> None:
@@ -120,17 +120,21 @@ VERBS: dict[str, Callable[[], Any]] = {
     "unschedule": lambda: dispatcher.unschedule([("file", "c0")]),
     "expire": lambda: (silence("ash"), dispatcher.expire_nodes(force=True)),
     "redispatch": lambda: dispatcher.redispatch(force=True),
-    "reassign": lambda: dispatcher.reassign(ids()[:1], "ash", actor="olga"),
+    "reassign": lambda: dispatcher.reassign(ids()[2:3], "ash", actor="olga"),
     "pin": lambda: dispatcher.pin(ids()[:1], "ash"),
     "pause": lambda: dispatcher.pause(ids()[:1]),
     "resume": lambda: dispatcher.resume(Pause.objects.values_list("config_id", flat=True)),
-    "isolate": lambda: dispatcher.isolate(ids()[:1]),
+    "isolate": lambda: dispatcher.isolate(ids()[2:3]),
     "undo": lambda: dispatcher.undo(Move.objects.values_list("pk", flat=True), actor="olga"),
     "put": lambda: origins.put("admin", "new", config()),
     "rebalance": lambda: plans.rebalance(actor="olga", force=True, unlimited=True),
-    "apply": lambda: previews.apply(previews.pause(ids()[:1], actor="olga"), actor="olga"),
+    "apply": lambda: plans.apply(plans.store(deciding.pause(ids()[:1]), author="olga"), actor="olga"),
     "rules": lambda: NodeRule.objects.apply(),
 }
+
+
+def owner_other_than(config: int) -> str:
+    return str(Node.objects.exclude(assignments__config=config).values_list("name", flat=True)[0])
 
 
 @pytest.mark.parametrize("verb", VERBS.values(), ids=VERBS)
@@ -138,6 +142,7 @@ def test_a_verb_inside_of_another_transaction_fails_loudly(verb: Callable[[], An
     """Its lock would be held until that one ends, however many chunks there are."""
     furnish(ash=[0.4] * 6, birch=[], cedar=[])
     dispatcher.pause(ids()[:1])
+    dispatcher.reassign(ids()[3:4], owner_other_than(ids()[3]), actor="olga")
     Config.objects.filter(pk=ids()[1]).update(dangling_since="2026-01-01T00:00:00Z")
     Assignment.objects.filter(config=ids()[1]).delete()
     NodeRule.objects.create(labels={"zone": "a"})

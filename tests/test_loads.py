@@ -4,7 +4,8 @@ import pytest
 from django.test import Client
 from prometheus_client.parser import text_string_to_metric_families
 
-from checks import dispatcher, plans, previews
+from checks import dispatcher, plans
+from checks.dispatcher import deciding
 from checks.explain import loss
 from checks.models import Config, Move
 from checks.tests.balance import furnish, join
@@ -66,7 +67,7 @@ def test_in_the_plan_of_a_rebalance() -> None:
 
 
 def test_in_the_plan_of_an_order() -> None:
-    plan = previews.reassign([config("ash-0")], "birch", actor="eve")
+    plan = plans.store(deciding.reassign([config("ash-0")], "birch"), author="eve")
     assert plan.nodes == {"ash": {"before": 0.5, "after": 0.25}, "birch": {"before": 0.5, "after": 0.75}}
 
 

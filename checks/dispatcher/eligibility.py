@@ -84,19 +84,23 @@ class Refusal:
 class Asker(NamedTuple):
     """For what a node is asked for, and so what counts.
 
-    signals: how a node must be heard (`Node.objects.with_signal`). despite: reasons that do not count.
+    signals: how a node must be heard (`Node.objects.with_signal`). despite: reasons that do not count. shares_kept: where all
+    nodes are kept for isolated configs, each may be given others, too.
     """
 
     signals: frozenset[str]
     despite: frozenset[Reason] = frozenset()
+    shares_kept: bool = False
 
 
 # What the dispatcher places of its own accord. Just after we were deaf, silence says nothing.
-PLACEMENT = Asker(frozenset({"heard", "unsure"}))
+PLACEMENT = Asker(frozenset({"heard", "unsure"}), shares_kept=True)
+# A choice that was made already: what is only preferred may have changed since.
+CHOSEN = Asker(PLACEMENT.signals, frozenset({Reason.FLAPPING, Reason.RUNNERS_FIRST}), shares_kept=True)
 # Nobody waits for a move that balances, so silence counts always. The warm-up keeps from placing what is new.
 BALANCE = Asker(frozenset({"heard"}), frozenset({Reason.WARMUP}))
 # A move that a person undoes need not be the best one.
-UNDO = Asker(PLACEMENT.signals, frozenset({Reason.FLAPPING, Reason.RUNNERS_FIRST}))
+UNDO = Asker(PLACEMENT.signals, CHOSEN.despite)
 # A person who names a node knows why: only a silence that ends in its expiry counts.
 ORDER = Asker(PLACEMENT.signals | {"silent"}, UNDO.despite | {Reason.RESTARTING})
 
@@ -197,7 +201,7 @@ class Snapshot:
         # An isolated config's node is its own, unless there is no other.
         self.is_all_kept = bool(self.open) and self.open <= kept.keys()
         # Nodes among which configs move: to those that are kept nothing does, but from them.
-        shares_kept = asker is BALANCE or (asker is PLACEMENT and self.is_all_kept)
+        shares_kept = asker is BALANCE or (asker.shares_kept and self.is_all_kept)
         self._all = self.open if shares_kept else self.open.difference(kept)
         self._steady = frozenset(id_ for id_ in self._all if self.by_id[id_].intake != "flapping")
         self.has_runners = conf.PLACEMENT_PREFER == "runners" and any(self.by_id[id_].is_runner for id_ in self._all)
@@ -237,6 +241,13 @@ class Snapshot:
         """The same, after the warm-up, if these nodes went and others came."""
         nodes = [*(node for node in self.nodes if node.name not in without), *new]
         return Snapshot(nodes, self._rules, self.kept, self._map, self.asker, ceiling=self._ceiling)
+
+    def keeping(self, kept: Mapping[int, Kept]) -> "Snapshot":
+        """The same moment, if nodes were kept for these configs, too."""
+        both = {**self.kept, **kept}
+        return Snapshot(
+            self.nodes, self._rules, both, self._map, self.asker, ceiling=self._ceiling, is_cold=self.is_cold
+        )
 
     # What there is to say of a node.
 
@@ -491,7 +502,7 @@ def _labels(check: str, rules: Sequence[Rule], node: Candidate) -> Refusal | Non
 
 def _kept_for(snapshot: Snapshot, entry: Entry, node: Candidate) -> Refusal | None:
     kept = snapshot.kept.get(node.id)
-    if kept is None or kept.id == entry.id or (snapshot.asker is PLACEMENT and snapshot.is_all_kept):
+    if kept is None or kept.id == entry.id or (snapshot.asker.shares_kept and snapshot.is_all_kept):
         return None
     return Refusal(Reason.KEPT, {"config": kept.name, "why": kept.why})
 

@@ -1,10 +1,11 @@
 """Whether a config is where it should be."""
 
 from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 
 from checks.dispatcher.changes import Entry
 from checks.dispatcher.eligibility import Candidate, Snapshot
-from checks.dispatcher.transaction import Pools
+from checks.dispatcher.transaction import Choice, Pools, relocate
 from checks.models import Move, freezes
 from checks.models.orders import Pin
 
@@ -65,6 +66,27 @@ class JudgedPools(Pools):
     def _count(self) -> None:
         super()._count()
         self.judge = Judge(self._snapshot)
+
+
+def astray(entries: Sequence[Entry], judge: Judge) -> list[Choice]:
+    """Choose other nodes for those that may not, or should not, run where they are. The others are left out."""
+    judge.snapshot.read_origins(entries)
+    found = []
+    for why, group in _grouped(entries, judge.must_go).items():
+        found += relocate(group, judge.snapshot, why, dangle=True)
+    going = {choice.entry.id for choice in found}
+    for why, group in _grouped((entry for entry in entries if entry.id not in going), judge.should_go).items():
+        found += relocate(group, judge.snapshot, why)
+    return found
+
+
+def _grouped(entries: Iterable[Entry], judgement: Callable[[Entry], str]) -> dict[str, list[Entry]]:
+    """Those that a judgement finds something about, by what it finds."""
+    groups: dict[str, list[Entry]] = {}
+    for entry in entries:
+        if why := judgement(entry):
+            groups.setdefault(why, []).append(entry)
+    return groups
 
 
 def _excess(snapshot: Snapshot) -> Counter[int]:

@@ -12,7 +12,7 @@ from django.db.models import Count, F
 from django.db.models.functions import Now
 
 from checks import dispatcher
-from checks.dispatcher.transaction import Pools, Turn, committed, entries_of, in_chunks
+from checks.dispatcher.transaction import Pools, Turn, committed, entries_of, in_chunks, relocate
 from checks.models import Assignment, Config, Move
 from checks.models.map import MoveQuerySet, Suspect
 from checks.models.orders import Isolation, Pin
@@ -99,8 +99,7 @@ def _tried() -> MoveQuerySet:
 @committed
 def _give_to_others(ids: Sequence[int], pools: Pools, term: int | None) -> list[Move]:
     turn = Turn(term, "")
-    entries = [entry for entry in entries_of(ids) if entry.owner is not None]
-    turn.relocate(entries, pools.at(turn.store.revision), Move.Reason.NOT_RUNNING, elsewhere=True)
+    turn.make(relocate(entries_of(ids), pools.at(turn.store.revision), Move.Reason.NOT_RUNNING, elsewhere=True))
     return turn.finish() if turn.moves else []
 
 

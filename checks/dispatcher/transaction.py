@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import wraps
-from typing import ParamSpec, TypeVar
+from typing import NamedTuple, ParamSpec, TypeVar
 
 from django.db import transaction
 from django.db.models import F
@@ -16,7 +16,7 @@ from checks.dispatcher.changes import Entry
 from checks.dispatcher.eligibility import Snapshot, look
 from checks.models import Assignment, ClusterStore, Config, Move
 from checks.models.orders import Pin
-from clusteragent.lib.database.rows import copy
+from clusteragent.lib.database.bulk import copy
 from nodes.models import Node
 
 T = TypeVar("T")
@@ -145,6 +145,14 @@ class Pools:
         self._good_until = counted + max(1.0, 10 * (counted - began))
 
 
+class Choice(NamedTuple):
+    """The owner that a config gets, and why: its present one where it stays, None where it runs nowhere."""
+
+    entry: Entry
+    to: int | None
+    reason: str
+
+
 class Turn:
     """One transaction that changes the map: what moves, and which nodes need a new version for it."""
 
@@ -180,32 +188,23 @@ class Turn:
         """Write the new owners of configs that had another."""
         Assignment.objects.transfer([(entry.id, entry.owner) for entry in entries], reason)
 
-    def relocate(
-        self,
-        entries: Collection[Entry],
-        snapshot: Snapshot,
-        reason: str,
-        *,
-        dangle: bool = False,
-        elsewhere: bool = False,
-    ) -> None:
-        """Give configs to other nodes than those that have them. What no other may have stays, or dangles.
-
-        elsewhere: also those that would be best where they are.
-        """
-        snapshot.read_origins(entries)
-        moved, lost = [], []
-        for entry in entries:
-            node = snapshot.choose(entry, elsewhere=elsewhere, fall_back=reason != Move.Reason.PINNED)
-            if node is not None and node != entry.owner:
-                self.move(entry, node, reason)
-                moved.append(entry)
-            elif node is None and dangle:
-                self.move(entry, None, reason)
-                lost.append(entry.id)
-        self.transfer(moved, reason)
-        Assignment.objects.filter(config_id__in=lost).delete()
-        Config.objects.let_dangle(lost)
+    def make(self, choices: Iterable[Choice]) -> None:
+        """Write the owners that were chosen, and nothing of configs that stay. What loses its owner dangles, unless paused."""
+        moved: dict[tuple[bool, str], list[Entry]] = {}
+        lost = []
+        for entry, to, reason in choices:
+            if to == entry.owner:
+                continue
+            if to is None:
+                lost.append(entry)
+            else:
+                moved.setdefault((entry.owner is None, reason), []).append(entry)
+            self.move(entry, to, reason)
+        for (is_new, reason), entries in moved.items():
+            (self.assign if is_new else self.transfer)(entries, reason)
+            Config.objects.settle([entry.id for entry in entries] if is_new else ())
+        Assignment.objects.filter(config_id__in=[entry.id for entry in lost]).delete()
+        Config.objects.let_dangle([entry.id for entry in lost if not entry.paused])
 
     def finish(self) -> list[Move]:
         """Raise versions and revision, write the ledger, and return its new lines."""
@@ -223,6 +222,22 @@ class Turn:
         Move.objects.write(moves)
         ClusterStore.objects.update(revision=F("revision") + 1)
         return moves
+
+
+def relocate(
+    entries: Iterable[Entry], snapshot: Snapshot, reason: str, *, dangle: bool = False, elsewhere: bool = False
+) -> list[Choice]:
+    """Choose other nodes for configs than those that have them. What no other may have stays, or with `dangle` runs nowhere.
+
+    elsewhere: also for those that would be best where they are. Configs without an owner are left out.
+    """
+    owned = [entry for entry in entries if entry.owner is not None]
+    snapshot.read_origins(owned)
+    found = []
+    for entry in owned:
+        node = snapshot.choose(entry, elsewhere=elsewhere, fall_back=reason != Move.Reason.PINNED)
+        found.append(Choice(entry, node if node is not None or dangle else entry.owner, reason))
+    return found
 
 
 def sketches(rows: Iterable[tuple[int, str, int | None]], snapshot: Snapshot) -> list[Entry]:

@@ -1,45 +1,22 @@
 """Undoing: a config goes back to where a move took it from, as long as nothing else has happened to it since."""
 
-from collections.abc import Collection, Sequence
-from typing import NamedTuple
+from collections.abc import Collection
 
 from checks.dispatcher.changes import Entry
 from checks.dispatcher.eligibility import UNDO, look
-from checks.dispatcher.transaction import CHUNK, Turn, committed, entries_of
+from checks.dispatcher.transaction import entries_of
 from checks.models import Move
 
 
-class Undone(NamedTuple):
-    """What an undo did. refused: {move's id: why it can't be undone}."""
-
-    moves: list[Move]
-    refused: dict[int, str]
-
-
-def undo(move_ids: Collection[int], *, actor: str) -> Undone:
-    """Give configs back to the nodes that these moves took them from, where that is still possible."""
-    undone = Undone([], {})
-    ids = sorted(set(move_ids))
-    for start in range(0, len(ids), CHUNK):
-        chunk = _undo(ids[start : start + CHUNK], actor)
-        undone.moves.extend(chunk.moves)
-        undone.refused.update(chunk.refused)
-    return undone
+def returning(move_ids: Collection[int]) -> tuple[list[tuple[Entry, int]], dict[int, str]]:
+    """The configs that these moves took from nodes, with the nodes, where these may have them back, and {move's id: why not}."""
+    judgement = _Judgement(move_ids)
+    return judgement.returning, judgement.refused
 
 
 def why_not(move_ids: Collection[int]) -> dict[int, str]:
     """Which of these moves can't be undone now, and why: {move's id: why}."""
     return _Judgement(move_ids).refused
-
-
-@committed
-def _undo(ids: Sequence[int], actor: str) -> Undone:
-    turn = Turn(None, actor)
-    judgement = _Judgement(ids)
-    for entry, node in judgement.returning:
-        turn.move(entry, node, Move.Reason.UNDONE)
-    turn.transfer([entry for entry, _ in judgement.returning], Move.Reason.UNDONE)
-    return Undone(turn.finish() if judgement.returning else [], judgement.refused)
 
 
 class _Judgement:

@@ -1,15 +1,18 @@
 """What moves configs without anybody's word: nodes that leave or are drained, pauses that end, places that became wrong."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
+
+import structlog
 
 from checks.dispatcher import transaction
 from checks.dispatcher.eligibility import look
-from checks.dispatcher.misplaced import Judge, JudgedPools
-from checks.dispatcher.orders import leave_alone, move_astray, resume
+from checks.dispatcher.misplaced import Judge, JudgedPools, astray
+from checks.dispatcher.orders import leave_alone, resume
 from checks.dispatcher.placing import NO_PILE_UP, no_pile_up
-from checks.dispatcher.transaction import Pools, Turn, committed, entries_of, in_chunks, sketches
+from checks.dispatcher.staleness import StalePlan
+from checks.dispatcher.transaction import Pools, Turn, committed, entries_of, in_chunks, relocate, sketches
 from checks.models import Assignment, Config, Move
 from checks.models.map import AssignmentQuerySet
 from checks.models.orders import Isolation, Pause
@@ -21,6 +24,8 @@ from nodes.models import Hearing, Node, NodeEvent
 # What a node said is looked at again for so long, since it may have been saying it while a pass ended.
 OVERLAP = timedelta(seconds=5)
 A_MINUTE = timedelta(minutes=1)
+
+log = structlog.get_logger()
 
 
 def give_away(*, term: int | None = None) -> list[Move]:
@@ -57,8 +62,8 @@ def heed_declarations(*, term: int | None = None) -> list[Move]:
 
 def resume_due(*, term: int | None = None) -> list[Move]:
     """Resume what was paused until now."""
-    due = Pause.objects.over().filter(config__isnull=False)
-    return resume(list(due.values_list("config_id", flat=True)), term=term, actor="end of the pause")
+    due = list(Pause.objects.over().filter(config__isnull=False).values_list("config_id", flat=True))
+    return _unless_stale(lambda: resume(due, term=term, actor="end of the pause")) if due else []
 
 
 def put_right(*, term: int | None = None) -> list[Move]:
@@ -68,7 +73,7 @@ def put_right(*, term: int | None = None) -> list[Move]:
     """
     moves: list[Move] = []
     for reason, ids in _in_company().items():
-        moves += leave_alone(ids, reason, term=term)
+        moves += _unless_stale(lambda ids=ids, reason=reason: leave_alone(ids, reason, term=term))  # type: ignore[misc]
     must, should = _misplaced(Assignment.objects.all())
     drained = set(Assignment.objects.filter(node__draining=True).values_list("pk", flat=True))
     rest = [config for config in should if config not in drained]
@@ -118,17 +123,27 @@ def _move_astray(ids: Sequence[int], term: int | None) -> list[Move]:
     return in_chunks(ids, lambda chunk: _put_right(chunk, pools, term), pools)
 
 
+def _unless_stale(verb: Callable[[], list[Move]]) -> list[Move]:
+    """What a verb moves. What changes meanwhile is decided anew by the next pass."""
+    try:
+        return verb()
+    except StalePlan as reason:
+        log.info("left_to_the_next_pass", reason=str(reason))
+        return []
+
+
 @committed
 def _put_right(ids: Sequence[int], pools: JudgedPools, term: int | None) -> list[Move]:
     turn = Turn(term, "")
-    move_astray(turn, entries_of(ids), pools)
+    pools.at(turn.store.revision)
+    turn.make(astray(entries_of(ids), pools.judge))
     return _finish(turn, pools)
 
 
 @committed
 def _give_away(ids: Sequence[int], pools: Pools, term: int | None) -> list[Move]:
     turn = Turn(term, "")
-    turn.relocate(entries_of(ids), pools.at(turn.store.revision), Move.Reason.LEFT)
+    turn.make(relocate(entries_of(ids), pools.at(turn.store.revision), Move.Reason.LEFT))
     return _finish(turn, pools)
 
 

@@ -13,7 +13,7 @@ from checks.models import Assignment, ClusterStore, Config, Cost, Origin, Source
 from checks.models.freezes import Freeze
 from checks.models.orders import Isolation, Pause, Pin, Rule
 from clusteragent.lib import clock
-from clusteragent.lib.database.sweeps import one_moment
+from clusteragent.lib.database.bulk import read_only_snapshot
 from nodes.models import Node, NodeRule
 
 VERSION = 1
@@ -30,7 +30,7 @@ def export(file: Path) -> dict[str, int]:
     """
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream, one_moment():
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream, read_only_snapshot():
             return _write(stream)
     except BaseException:
         # Nobody should take an incomplete file for the whole state.

@@ -11,7 +11,7 @@ from django.db.models import Q
 from checks.models import Assignment, Config
 from checks.models.troubles import error_line
 from clusteragent.lib import clock
-from clusteragent.lib.shortids import told_check_id
+from clusteragent.lib.shortids import displayed_check_id
 from clusteragent.lib.words import numbered
 from nodes.models import Node, RunnerStats
 
@@ -47,7 +47,7 @@ class Run:
 
     def shown_id(self, *, exact: bool = False) -> str:
         """Return the check ID for display. exact: with the hash that node agents have, for users who may see it."""
-        return told_check_id(self.check_id, self.shown_name, exact=exact)
+        return displayed_check_id(self.check_id, self.shown_name, exact=exact)
 
     @property
     def share(self) -> float:

@@ -12,8 +12,8 @@ from django.db.models import F, OuterRef, Subquery
 from checks.models import Config, Instance
 from checks.wire.options import made_by_us
 from checks.wire.scrub import scrub as scrubbed
-from clusteragent.lib.database.sweeps import one_moment
-from clusteragent.lib.shortids import named_in, told_check_id
+from clusteragent.lib.database.bulk import read_only_snapshot
+from clusteragent.lib.shortids import displayed_check_id, displayed_name
 from nodes.models import Hearing, Node, RunnerStats
 from nodes.models.runners import COUNTS
 
@@ -27,7 +27,7 @@ def document(*, scrub: bool = False) -> Generator[bytes, None, None]:
 
     It takes constant memory and holds a transaction: a caller that stops early must close it, in the same thread.
     """
-    with one_moment():
+    with read_only_snapshot():
         yield from _pieces(_document(scrub))
 
 
@@ -129,7 +129,7 @@ def _scrubbed_id(check_id: str, shown: str | None) -> str:
     """A check ID without the secrets of its name, the same as beside the check's config."""
     if ":" not in check_id:
         return scrubbed(check_id)
-    return told_check_id(check_id, named_in(check_id) if shown is None else shown, exact=True)
+    return displayed_check_id(check_id, displayed_name(check_id) if shown is None else shown, exact=True)
 
 
 def _shown(config: bytes, patched_with: str, scrub: bool) -> bytes:
@@ -140,7 +140,7 @@ def _ids(check_ids: list[str], shown: list[str], scrub: bool) -> list[str]:
     """The check IDs. scrub: without the secrets of their names."""
     if not scrub:
         return check_ids
-    return [told_check_id(check_id, name, exact=True) for check_id, name in zip(check_ids, shown, strict=True)]
+    return [displayed_check_id(check_id, name, exact=True) for check_id, name in zip(check_ids, shown, strict=True)]
 
 
 def _separated(items: Iterator[Iterator[bytes]]) -> Iterator[bytes]:

@@ -8,9 +8,9 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from checks.dispatcher import told
-from checks.models import Config, Move
-from checks.previews import REFUSALS
+from checks import plans
+from checks.dispatcher import REFUSALS, Decision, told
+from checks.models import Config, Plan
 from checks.wire.scrub import scrub
 from clusteragent.lib import deadlines
 from clusteragent.lib.words import numbered
@@ -28,6 +28,11 @@ def add_configs(parser: CommandParser, *, nargs: str = "+") -> None:
 def add_json(parser: CommandParser) -> None:
     """Add `--json`."""
     parser.add_argument("--json", action="store_true", help="for programs")
+
+
+def add_dry_run(parser: CommandParser) -> None:
+    """Add `--dry-run`."""
+    parser.add_argument("--dry-run", action="store_true", help="only show what would move")
 
 
 def add_order(parser: CommandParser) -> None:
@@ -64,26 +69,55 @@ def parse_until(options: dict[str, Any]) -> datetime | None:
         raise CommandError(f"--until {options['until']}: {error}") from error
 
 
-def moves_of(verb: Callable[[], list[Move]]) -> list[Move]:
-    """Return the moves that a verb makes. Raises CommandError when it refuses."""
+def order(options: dict[str, Any], decide: Callable[[], Decision], *, actor: str = ACTOR) -> Plan:
+    """Apply a decision as a plan and return the plan; only draft it with `--dry-run`. Raises CommandError when it is refused."""
     try:
-        return verb()
+        if options["dry_run"]:
+            return plans.drafted(decide(), author=actor)
+        return plans.order(decide, actor=actor)[0]
     except (*REFUSALS, ValidationError) as error:
         message = "; ".join(error.messages) if isinstance(error, ValidationError) else told(error)
         raise CommandError(message) from error
+    except plans.StalePlan as stale:
+        raise CommandError(f"nothing was done, because something changed meanwhile: {stale}") from stale
 
 
-def print_moves(command: BaseCommand, options: dict[str, Any], number: int, done: str, moves: Sequence[Move]) -> None:
-    """Print the moves and how many configs were e.g. `paused` (`done`): as text, or as JSON with `--json`."""
+def print_plan(command: BaseCommand, options: dict[str, Any], number: int, done: str, plan: Plan | None = None) -> None:
+    """Print the moves of a plan and how many configs were e.g. `paused` (`done`): as text, or as JSON with `--json`.
+
+    Raises CommandError when a part of the plan was not done.
+    """
+    is_dry = options.get("dry_run", False)
+    moves = moves_of(plan, is_dry=is_dry) if plan else []
     if options["json"]:
-        rows = [
-            {"digest": move.digest, "name": scrub(move.name), "from_node": move.source_node, "to_node": move.to_node}
-            for move in moves
-        ]
-        command.stdout.write(json.dumps({"configs": number, "moves": rows}, indent=2))
-        return
-    for move in moves:
-        command.stdout.write(
-            f"{scrub(move.name)} {move.digest}: {move.source_node or 'nobody'} → {move.to_node or 'nobody'}"
-        )
-    command.stdout.write(f"{numbered(number, 'config')} {done}, {len(moves)} moved")
+        document = {"configs": number, "moves": [_row(move) for move in moves]} | ({"dry_run": True} if is_dry else {})
+        command.stdout.write(json.dumps(document, indent=2))
+    else:
+        for move in moves:
+            command.stdout.write(line(move))
+        configs = numbered(number, "config")
+        would = "would be " if is_dry else ""
+        command.stdout.write(f"{configs} {would}{done}, {len(moves)} {'would move' if is_dry else 'moved'}")
+    if plan and plan.outcome:
+        raise CommandError(plan.outcome)
+
+
+def moves_of(plan: Plan, *, is_dry: bool) -> list[dict[str, Any]]:
+    """Return the moves that a plan made, or would make in a dry run."""
+    moves: list[dict[str, Any]] = plan.moves if is_dry else plan.moves[: plan.moved]
+    return moves
+
+
+def line(move: dict[str, Any]) -> str:
+    """Return a move of a plan as a line of text."""
+    source, to = move["from_node"] or "nobody", move["to_node"] or "nobody"
+    return f"{scrub(move['name'])} {move['digest']}: {source} → {to}"
+
+
+def _row(move: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "digest": move["digest"],
+        "name": scrub(move["name"]),
+        "from_node": move["from_node"],
+        "to_node": move["to_node"],
+    }

@@ -14,9 +14,9 @@ from checks.models.searching import called, containing, ids_of
 from checks.wire.options import made_by_us
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
-from clusteragent.lib.database.rows import rewrite
+from clusteragent.lib.database.bulk import rewrite
 from clusteragent.lib.scrub import VERSION, scrub
-from clusteragent.lib.shortids import short_id, told_check_id
+from clusteragent.lib.shortids import displayed_check_id, short_id
 from nodes.models import Node
 
 # How many configs one statement flags.
@@ -351,4 +351,4 @@ class Instance(models.Model):
 
     def shown_id(self, *, exact: bool = False) -> str:
         """Return the check ID for display. exact: with the hash that node agents have, for users who may see it."""
-        return told_check_id(self.check_id, self.shown_name, exact=exact)
+        return displayed_check_id(self.check_id, self.shown_name, exact=exact)

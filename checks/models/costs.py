@@ -9,8 +9,8 @@ from django.db.models.functions import Now
 
 from checks.models.configs import Config
 from clusteragent.lib import conf
-from clusteragent.lib.database import batches
-from clusteragent.lib.database.sweeps import sweep
+from clusteragent.lib.database import bulk
+from clusteragent.lib.database.bulk import without_nested_loops
 
 
 class CostQuerySet(models.QuerySet["Cost"]):
@@ -118,7 +118,7 @@ class CostQuerySet(models.QuerySet["Cost"]):
 
         Changes of at most one percent are ignored. Rows are locked in the order of their keys.
         """
-        with sweep() as cursor:
+        with without_nested_loops() as cursor:
             cursor.execute(self._FRESH + self._MEASURE)
             return int(cursor.rowcount)
 
@@ -155,15 +155,15 @@ class CostQuerySet(models.QuerySet["Cost"]):
         It is at most the workers of the node: else a runner that reports very many checks would raise
         clusteragent_wanted_nodes without limit.
         """
-        with sweep() as cursor:
+        with without_nested_loops() as cursor:
             bounds = {"usual": conf.DEFAULT_WORKERS, "most": conf.RUNNER_MAX_WORKERS}
             cursor.execute(self._FRESH + self._OWN_LOAD, bounds)
             return int(cursor.rowcount)
 
-    def prune(self, most: float = batches.MOST) -> int:
+    def prune(self, most: float = bulk.MOST) -> int:
         """Delete the costs of configs that are gone, at most `most`. Return how many."""
         left = self.filter(~models.Exists(Config.objects.filter(pk=models.OuterRef("pk"))))
-        return batches.delete(left.order_by("pk"), most=most)
+        return bulk.delete(left.order_by("pk"), most=most)
 
     def _numbers(self, statement: str, values: list[list[int]]) -> dict[int, float]:
         with connection.cursor() as cursor:

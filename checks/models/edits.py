@@ -12,7 +12,7 @@ from django.db.models.functions import Now
 
 from checks.wire import patching
 from checks.wire.options import made_by_us
-from clusteragent.lib.database import batches
+from clusteragent.lib.database import bulk
 
 # The most lines of one diff.
 MOST_LINES = 400
@@ -51,9 +51,9 @@ class EditQuerySet(models.QuerySet["Edit"]):
             text = before
         return found
 
-    def prune(self, before: datetime | Any, most: float = batches.MOST) -> int:
+    def prune(self, before: datetime | Any, most: float = bulk.MOST) -> int:
         """Delete edits older than `before`, at most `most`. Return how many."""
-        return batches.delete(self.filter(time__lt=before).order_by("time"), most=most)
+        return bulk.delete(self.filter(time__lt=before).order_by("time"), most=most)
 
 
 class Edit(models.Model):

@@ -14,7 +14,7 @@ from django.db.models.functions import Now
 
 from checks.models.map import ClusterStore
 from clusteragent.lib import conf
-from clusteragent.lib.database import batches
+from clusteragent.lib.database import bulk
 
 
 class FreezeQuerySet(models.QuerySet["Freeze"]):
@@ -24,10 +24,10 @@ class FreezeQuerySet(models.QuerySet["Freeze"]):
         """The freeze that is in force now; at most one."""
         return self.filter(Q(until=None) | Q(until__gte=Now()), ended_at=None)
 
-    def prune(self, before: datetime | Any, most: float = batches.MOST) -> int:
+    def prune(self, before: datetime | Any, most: float = bulk.MOST) -> int:
         """Delete freezes that ended before this time, at most `most`. Return how many."""
         over = self.filter(Q(ended_at__lt=before) | Q(until__lt=before))
-        return batches.delete(over.order_by("pk"), most=most)
+        return bulk.delete(over.order_by("pk"), most=most)
 
 
 class Freeze(models.Model):

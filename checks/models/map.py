@@ -15,10 +15,9 @@ from django.db.models.functions import Now
 
 from checks.models.configs import Config, Instance, Origin
 from checks.models.orders import ORDERS
-from clusteragent.lib.database import batches
+from clusteragent.lib.database import bulk
+from clusteragent.lib.database.bulk import copy, without_nested_loops
 from clusteragent.lib.database.listening import notify
-from clusteragent.lib.database.rows import copy
-from clusteragent.lib.database.sweeps import sweep
 from nodes.models import Node
 
 CHANNEL = "clusteragent"
@@ -203,7 +202,7 @@ class MoveQuerySet(models.QuerySet["Move"]):
     def suspects(self, victims: int, span: timedelta, soon: timedelta) -> list[Suspect]:
         """Return configs after which at least `victims` nodes died: unannounced, in `span`, each `soon` after getting it."""
         values: dict[str, Any] = {"victims": victims, "span": span, "soon": soon}
-        with sweep() as cursor:
+        with without_nested_loops() as cursor:
             cursor.execute(self._SUSPECTS, values)
             return [Suspect(*row) for row in cursor.fetchall()]
 
@@ -213,9 +212,9 @@ class MoveQuerySet(models.QuerySet["Move"]):
         last = changes.order_by("config_id", "-id").distinct("config_id")
         return dict(last.values_list("config_id", "pk"))
 
-    def prune(self, before: datetime | Any, most: float = batches.MOST) -> int:
+    def prune(self, before: datetime | Any, most: float = bulk.MOST) -> int:
         """Delete moves older than `before`, at most `most`. Return how many."""
-        return batches.delete(self.filter(time__lt=before).order_by("time"), most=most)
+        return bulk.delete(self.filter(time__lt=before).order_by("time"), most=most)
 
 
 class Move(models.Model):

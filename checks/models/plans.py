@@ -10,8 +10,8 @@ from django.db.models.functions import Now
 
 from checks.models.map import Move
 from clusteragent.lib import conf
-from clusteragent.lib.database import batches
-from clusteragent.lib.database.sweeps import sweep
+from clusteragent.lib.database import bulk
+from clusteragent.lib.database.bulk import without_nested_loops
 
 # Without stats of a node, a config counts as running when the node acknowledged it and has had it for so long.
 BELIEVED_AFTER = timedelta(minutes=2)
@@ -81,13 +81,12 @@ class PlanQuerySet(models.QuerySet["Plan"]):
             "cooldown": conf.REBALANCE_COOLDOWN.total_seconds(),
             "believed": BELIEVED_AFTER.total_seconds(),
         }
-        with sweep() as cursor:
+        with without_nested_loops() as cursor:
             cursor.execute(self._HELD, values)
             return [Held(*row) for row in cursor.fetchall()]
 
-    def prune(self, before: datetime | Any, most: float = batches.MOST) -> int:
-        """Delete plans made before this time, at most `most`. Return how many."""
-        return batches.delete(self.filter(time__lt=before).order_by("pk"), most=most)
+    def prune(self, before: datetime | Any, most: float = bulk.MOST) -> int:
+        return bulk.delete(self.filter(time__lt=before).order_by("pk"), most=most)
 
 
 class Plan(models.Model):
@@ -100,7 +99,7 @@ class Plan(models.Model):
     # [{"config": id, "digest": …, "name": …, "source": node's id, "to": node's id, "from_node": name, "to_node": name,
     #   "cost": workers, "gain": …}], the greatest gain first
     moves = models.JSONField(default=list)
-    # The order that is given together with the moves: see checks/previews.py. Empty for a rebalance.
+    # What is ordered along with the moves: see Decision.order, with what stays. Empty for a rebalance.
     order = models.JSONField(default=dict, db_default={})
     # {node's name: {"before": utilization, "after": utilization}} of the nodes that the moves touch
     nodes = models.JSONField(default=dict)

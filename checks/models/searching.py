@@ -7,7 +7,7 @@ from django.db.models import Q, QuerySet
 from django.db.models.functions import Collate, Lower
 
 from clusteragent.lib.scrub import scrub
-from clusteragent.lib.shortids import short_in
+from clusteragent.lib.shortids import short_id_in
 
 R = TypeVar("R", bound=QuerySet[Any])
 
@@ -28,7 +28,7 @@ def called(configs: Any, word: str, *, exact: bool) -> list[int]:
     Use `exact` only for users who may see digests, since a match confirms a guess. configs: the model.
     """
     wanted = []
-    if short := short_in(word):
+    if short := short_id_in(word):
         wanted += [Q(short_id=short), Q(instances__short_id=short)]
     if exact:
         wanted += [Q(digest=word), Q(instances__check_id=word)]
@@ -40,7 +40,7 @@ def ids_of(configs: QuerySet[Any], names: Collection[str], *, exact: bool) -> li
 
     Raises LookupError that names the first unknown one.
     """
-    short = {word: name for name in names if (word := short_in(name))}
+    short = {word: name for name in names if (word := short_id_in(name))}
     found = {short[word]: pk for word, pk in configs.filter(short_id__in=short).values_list("short_id", "pk")}
     of_checks = configs.filter(instances__short_id__in=short).values_list("instances__short_id", "pk")
     found |= {short[word]: pk for word, pk in of_checks}

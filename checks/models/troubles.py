@@ -9,7 +9,7 @@ from django.db import models
 from django.db.models.functions import Now
 
 from checks.wire.scrub import scrub
-from clusteragent.lib.database.sweeps import sweep
+from clusteragent.lib.database.bulk import without_nested_loops
 
 # The most characters of an error line.
 MOST_CHARACTERS = 200
@@ -73,7 +73,7 @@ class TroubleQuerySet(models.QuerySet["Trouble"]):
 
     def note(self) -> int:
         """Update the troubles from the last stats. Return how many are new."""
-        with sweep() as cursor:
+        with without_nested_loops() as cursor:
             cursor.execute(self._NOTE, {"intervals": _INTERVALS, "grace": _GRACE})
             return int(cursor.rowcount)
 

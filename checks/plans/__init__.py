@@ -1,7 +1,10 @@
-"""Plan, look, apply: what a rebalance would move is worked out, stored, and moved only if it still holds."""
+"""Plan, look, apply: what an order or a rebalance would move is worked out, stored, and done only if it still holds."""
 
-from checks.plans.applying import StalePlan, apply
+from checks.dispatcher import StalePlan
 from checks.plans.making import draft, make, rebalance
+from checks.plans.store import COLUMNS, apply, drafted, may, order, store
 from checks.plans.whatif import Outlook, what_if
 
-__all__ = ["Outlook", "StalePlan", "apply", "draft", "make", "rebalance", "what_if"]
+__all__ = [
+    "COLUMNS", "Outlook", "StalePlan", "apply", "draft", "drafted", "make", "may", "order", "rebalance", "store", "what_if",
+]  # fmt: skip

@@ -1,14 +1,16 @@
-"""What a rebalance would move, as a row that says what it changes."""
+"""Rebalances: what one would move, decided and made into a plan."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from checks import dispatcher
-from checks.balancing import PlannedMove, spread
+from checks.balancing import PlannedMove
 from checks.balancing.plan import HIGH
+from checks.dispatcher import Decision, Step
+from checks.dispatcher.decision import Loads
 from checks.models import Move, Plan
 from checks.plans import survey
-from checks.plans.applying import apply
+from checks.plans.store import apply, drafted, store
 from checks.plans.survey import Moves, Survey
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
@@ -30,19 +32,21 @@ def rebalance(*, actor: str, term: int | None = None, **how: Any) -> tuple[Plan,
     return plan, apply(plan, actor=actor, term=term)
 
 
-def make(**how: Any) -> Plan:
-    """As `draft`, and store the plan if it moves anything."""
-    plan = draft(**how)
-    if plan.moves:
-        plan.save()
-        plan.refresh_from_db(fields=["time"])
-    return plan
+def make(*, actor: str = "", **how: Any) -> Plan:
+    """The plan of what `decide` decides, stored if it moves anything."""
+    decision = decide(**how)
+    return (drafted if decision.is_empty else store)(decision, author=actor)
 
 
-def draft(
-    *, actor: str = "", force: bool = False, budget: int | None = None, unlimited: bool = False, settling: bool = False
-) -> Plan:
-    """Work out what a rebalance would move, and store nothing.
+def draft(*, actor: str = "", **how: Any) -> Plan:
+    """The plan of what `decide` decides, not stored."""
+    return drafted(decide(**how), author=actor)
+
+
+def decide(
+    *, force: bool = False, budget: int | None = None, unlimited: bool = False, settling: bool = False
+) -> Decision:
+    """Work out what a rebalance would move.
 
     force: also where it makes no clear difference. budget: most moves, unless given what may move in one period;
     unlimited: no most. settling: while nodes come and go, move only what brings an overloaded node below HIGH.
@@ -51,42 +55,25 @@ def draft(
     pinned = sight.fixed() | sight.resting()
     limit = None if unlimited else dispatcher.budget() if budget is None else budget
     if not (settling and _nodes_come_and_go()):
-        return describe(sight, sight.plan(pinned, budget=limit, force=force), actor=actor)
+        return describe(sight, sight.plan(pinned, budget=limit, force=force))
     utilization = sight.utilization()
     calm = {digest for digest, held in sight.held.items() if utilization[held.node] <= HIGH}
     moves = sight.plan(pinned | calm, budget=limit)
-    return describe(sight, list(_relief(sight, utilization, moves)), actor=actor)
+    return describe(sight, list(_relief(sight, utilization, moves)))
 
 
-def describe(sight: Survey, moves: Moves, *, actor: str = "") -> Plan:
-    """The plan of these moves, unsaved."""
-    before, after = sight.utilization(), sight.utilization(moves)
-    touched = sorted({name for move in moves for name in (move.source, move.to)})
-    was, becomes = spread(before.values()), spread(after.values())
-    return Plan(
-        author=actor,
-        revision=sight.revision,
-        moves=[_row(sight, move) for move in moves],
-        nodes={name: {"before": before[name], "after": after[name]} for name in touched},
-        spread={"peak": [was.peak, becomes.peak], "stddev": [was.stddev, becomes.stddev]},
-        moved=0,
-        outcome="",
+def describe(sight: Survey, moves: Moves) -> Decision:
+    """The decision to make these moves."""
+    touched = {name: name for move in moves for name in (move.source, move.to)}
+    loads = Loads.of(sight.utilization(), sight.utilization(moves), touched)
+    return Decision(Move.Reason.REBALANCED, {}, [_step(sight, move) for move in moves], sight.revision, loads)
+
+
+def _step(sight: Survey, move: PlannedMove[str, str]) -> Step:
+    config, source, to = sight.held[move.digest], sight.nodes[move.source].id, sight.nodes[move.to].id
+    return Step(
+        config.id, config.digest, config.name, source, to, move.source, move.to, sight.costs[move.digest], move.gain
     )
-
-
-def _row(sight: Survey, move: PlannedMove[str, str]) -> dict[str, Any]:
-    config = sight.held[move.digest]
-    return {
-        "config": config.id,
-        "digest": config.digest,
-        "name": config.name,
-        "source": sight.nodes[move.source].id,
-        "to": sight.nodes[move.to].id,
-        "from_node": move.source,
-        "to_node": move.to,
-        "cost": sight.costs[move.digest],
-        "gain": move.gain,
-    }
 
 
 def _nodes_come_and_go() -> bool:

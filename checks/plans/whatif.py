@@ -11,6 +11,7 @@ from checks.models import Plan
 from checks.models.plans import Held
 from checks.plans import survey
 from checks.plans.making import describe
+from checks.plans.store import drafted
 
 
 class Outlook(NamedTuple):
@@ -43,7 +44,7 @@ def what_if(*, remove: Collection[str] = (), add: int = 0) -> Outlook:
     # Nodes that come and go make everybody wait, so by then what rests now has run.
     moves = later.plan(later.fixed())
     names = {held: to and to.name for held, to in placed.items()}
-    return Outlook(names, describe(later, moves), spread(now.utilization().values()))
+    return Outlook(names, drafted(describe(later, moves), author=""), spread(now.utilization().values()))
 
 
 def place(snapshot: Snapshot, entries: Iterable[Entry]) -> list[tuple[Entry, Candidate | None]]:

@@ -14,7 +14,7 @@ from checks.models import ClusterStore, Config, Instance, Origin
 from checks.wire import patching
 from checks.wire.options import made_with
 from clusteragent.lib.scrub import scrub
-from clusteragent.lib.shortids import named_in, short_id
+from clusteragent.lib.shortids import displayed_name, short_id
 
 # Seconds of one call, and configs of one transaction.
 AT_ONCE, CHUNK = 20.0, 200
@@ -49,7 +49,7 @@ def _renew(ids: Sequence[int], term: int | None) -> int:
         origin.shown = scrub(origin.key)
     instances = list(Instance.objects.filter(config__in=ids).only("check_id", "config_id"))
     for instance in instances:
-        instance.shown_name, instance.short_id = named_in(instance.check_id), short_id(instance.check_id)
+        instance.shown_name, instance.short_id = displayed_name(instance.check_id), short_id(instance.check_id)
     with transaction.atomic():
         # Every change of configs holds this lock, so that no two lock rows in different orders.
         ClusterStore.objects.lock(term)

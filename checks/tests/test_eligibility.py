@@ -18,6 +18,7 @@ from checks.tests.cast import counts, dangling, lead, owners, report, sent, sile
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
 from nodes.declarations import canonical
+from nodes.goodbyes import note_goodbye
 from nodes.heartbeats import note_heartbeat
 from nodes.models import Hearing, Heartbeat, Node, NodeType
 
@@ -238,9 +239,9 @@ REFUSALS: dict[Reason, tuple[Callable[[pytest.MonkeyPatch], object], str, set[As
         lambda _: Node.objects.filter(name="birch").cordon(draining=True), "it is draining", EVERYBODY,
     ),
     Reason.CORDONED: (lambda _: Node.objects.filter(name="birch").cordon(), "it is cordoned", EVERYBODY),
-    Reason.LEAVING: (lambda _: Node.objects.goodbye("birch", "leaving"), "it said that it leaves", EVERYBODY),
+    Reason.LEAVING: (lambda _: note_goodbye("birch", "leaving"), "it said that it leaves", EVERYBODY),
     Reason.RESTARTING: (
-        lambda _: Node.objects.goodbye("birch", "restarting"), "it said that it restarts", EVERYBODY - {ORDER},
+        lambda _: note_goodbye("birch", "restarting"), "it said that it restarts", EVERYBODY - {ORDER},
     ),
     Reason.SILENT: (
         lambda _: Heartbeat.objects.filter(node__name="birch").update(seen_at=ago(conf.NODE_EXPIRATION_TIMEOUT * 0.7)),

@@ -1,6 +1,7 @@
 """The commands pin, unpin, pause, resume and why."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -8,8 +9,9 @@ from django.core.management import CommandError, call_command
 from django.db.models.functions import Now
 
 from checks import dispatcher
-from checks.models import Config
-from checks.models.orders import Pause, Pin, Rule
+from checks.dispatcher import committing, transaction
+from checks.models import Config, Plan
+from checks.models.orders import Isolation, Pause, Pin, Rule
 from checks.tests.cast import dangling, ledger, owners, report, sent
 from checks.tests.operators import config
 from nodes.models import Node, Runner, RunnerStats
@@ -153,3 +155,61 @@ def test_a_pause_by_name_leaves_endpoint_checks_alone(capsys: pytest.CaptureFixt
     dispatcher.schedule([sent("pod", name="tcp_check", node_name="ash")])
     assert told(capsys, "pause", "--check", "tcp_check")["configs"] == 1
     assert Config.objects.filter(pause__isnull=False).get() == config("mail")
+
+
+DRY: dict[str, tuple[list[str], str]] = {
+    "reassign": (["reassign", "shop", "--to", "birch"], "1 config would be reassigned"),
+    "pin": (["pin", "shop", "birch"], "1 config would be pinned to birch, 1 would move"),
+    "pause": (["pause", "shop"], "1 config would be paused, 1 would move"),
+    "isolate": (["isolate", "shop"], "1 config would be isolated, 1 would move"),
+    "drain": (["drain", "ash"], "1 node would be drained"),
+}
+
+
+@pytest.mark.parametrize("verb", DRY)
+def test_a_dry_run_shows_the_moves_and_makes_none(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words, last = DRY[verb]
+    command = [check_id(word) if word == "shop" else word for word in words]
+    before = owners(), ledger()
+    lines = said(capsys, *command, "--dry-run").splitlines()
+    assert lines[-1] == last
+    assert len(lines) == (3 if verb == "drain" else 2)
+    assert all(re.search("ash → (birch|nobody)$", line) for line in lines[:-1])
+    assert (owners(), ledger()) == before
+    assert not any(model.objects.exists() for model in (Pin, Pause, Isolation, Plan))
+    assert Node.objects.get(name="ash").schedulable
+
+
+def test_a_dry_run_of_resume_tells_programs_where_they_would_go(capsys: pytest.CaptureFixture[str]) -> None:
+    said(capsys, "pause", check_id("shop"))
+    answer = told(capsys, "resume", check_id("shop"), "--dry-run")
+    assert (answer["dry_run"], [move["from_node"] for move in answer["moves"]]) == (True, [""])
+    assert "shop" not in owners()
+    assert told(capsys, "drain", "ash", "--dry-run")["moves"][0]["to_node"] == "birch"
+
+
+def test_what_commands_do_is_in_the_list_of_plans(capsys: pytest.CaptureFixture[str]) -> None:
+    said(capsys, "pause", check_id("shop"))
+    said(capsys, "resume", check_id("shop"))
+    said(capsys, "drain", "ash")
+    plans = Plan.objects.order_by("pk")
+    assert [plan.order["verb"] for plan in plans] == ["pause", "resume", "drain"]
+    assert {(plan.author, plan.applied_at is None) for plan in plans} == {("command line", False)}
+
+
+def test_a_command_that_stops_midway_says_so(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transaction, "CHUNK", 1)
+    commit = committing._commit
+
+    def and_edit(*args: Any, **how: Any) -> Any:
+        moves = commit(*args, **how)
+        Config.objects.filter(pause__isnull=True).update(digest="edited")
+        return moves
+
+    monkeypatch.setattr(committing, "_commit", and_edit)
+    with pytest.raises(CommandError, match=r"stopped after 1 of 2 configs: .* was edited"):
+        call_command("pause", check_id("shop"), check_id("mail"))
+    assert "1 moved" in capsys.readouterr().out
+    assert Pause.objects.count() == 1

@@ -150,7 +150,8 @@ def test_an_edit_does_not_start_a_paused_config():
 def test_a_pause_ends_by_itself():
     report("ash")
     ids = placed("one")
-    dispatcher.pause(ids.values(), until=Now() - timedelta(seconds=1))
+    dispatcher.pause(ids.values())
+    Pause.objects.update(until=Now() - timedelta(seconds=1))
     dispatcher.resume_due()
     assert owners() == {"one": "ash"}
 
@@ -158,7 +159,8 @@ def test_a_pause_ends_by_itself():
 def test_a_pause_of_what_became_an_endpoint_check_ends_with_no_owner():
     report("ash")
     ids = placed("one")
-    dispatcher.pause(ids.values(), until=Now() - timedelta(seconds=1))
+    dispatcher.pause(ids.values())
+    Pause.objects.update(until=Now() - timedelta(seconds=1))
     dispatcher.schedule([sent("one", node_name="cedar")])
     for _ in range(2):
         dispatcher.run_pass(lead())

@@ -3,15 +3,16 @@
 import re
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.db.models.functions import Now
 
 from checks import dispatcher, plans
-from checks.dispatcher import NotLeader
+from checks.dispatcher import NotLeader, committing, transaction
 from checks.models import Config, Move, Plan
 from checks.models.orders import Rule
-from checks.plans import StalePlan, applying
+from checks.plans import StalePlan
 from checks.tests.balance import furnish, join, routes, settle
 from checks.tests.cast import lead, ledger, owners, report, sent, silence, versions
 from nodes.goodbyes import note_goodbye
@@ -75,7 +76,7 @@ CHANGES: dict[str, Callable[[str], object]] = {
     "is gone": lambda key: dispatcher.unschedule([("file", key)]),
     "was edited": lambda key: dispatcher.schedule([sent(key, url="http://elsewhere")]),
     "is paused": lambda key: dispatcher.pause([id_of(key)]),
-    "is no longer on ash": lambda key: dispatcher.reassign([id_of(key)], "cedar", actor="eve"),
+    "is now on cedar": lambda key: dispatcher.reassign([id_of(key)], "cedar", actor="eve"),
     "can't go to birch: the config is pinned to the node ash": lambda key: dispatcher.pin([id_of(key)], "ash"),
 }
 
@@ -90,7 +91,7 @@ def test_a_config_that_changed_is_named_and_nothing_moves(plan: Plan, moving: st
     plan.refresh_from_db()
     assert owners() == before
     assert plan.applied_at is None
-    assert plan.outcome.startswith("stopped after 0 of 2 moves: http_check")
+    assert plan.outcome.startswith("stopped after 0 of 2 configs: http_check")
 
 
 def test_a_config_that_was_isolated_stays(plan: Plan):
@@ -166,7 +167,7 @@ class TestChunks:
 
     @pytest.fixture
     def plan(self, warm: None, monkeypatch: pytest.MonkeyPatch) -> Plan:
-        monkeypatch.setattr(applying, "CHUNK", 2)
+        monkeypatch.setattr(transaction, "CHUNK", 2)
         furnish(ash=[0.1] * 10, birch=[])
         return plans.make(actor="eve")
 
@@ -183,20 +184,20 @@ class TestChunks:
     def test_a_later_one_that_is_stale_stops_there_and_says_what_moved(
         self, plan: Plan, change: str, monkeypatch: pytest.MonkeyPatch
     ):
-        term, apply = lead(), applying._apply
+        term, commit = lead(), committing._commit
 
-        def first(plan: Plan, start: int, actor: str, term: int) -> list[Move]:
-            monkeypatch.setattr(applying, "_apply", apply)
-            moves = apply(plan, start, actor, term)
+        def first(*args: Any, **how: Any) -> list[Move]:
+            monkeypatch.setattr(committing, "_commit", commit)
+            moves = commit(*args, **how)
             dispatcher.pause([plan.moves[3]["config"]]) if change == "pause" else lead()
             return moves
 
-        monkeypatch.setattr(applying, "_apply", first)
+        monkeypatch.setattr(committing, "_commit", first)
         moves = plans.apply(plan, actor="eve", term=term)
         assert [move.config_id for move in moves] == [move["config"] for move in plan.moves[:2]]
         why = "http_check .* is paused" if change == "pause" else "term 1 is over"
         assert plan.moved == 2
-        assert re.match(f"stopped after 2 of 5 moves: {why}", plan.outcome)
+        assert re.match(f"stopped after 2 of 5 configs: {why}", plan.outcome)
 
 
 def test_an_empty_plan_is_applied_without_a_trace():

@@ -39,6 +39,14 @@ def post(client: Client, url: str, **fields: Any) -> str:
     return " ".join(re.sub(r"<[^>]*>", " ", response.content.decode()).split())
 
 
+def isolation(client: Client, key: str) -> Plan:
+    """Ask to isolate a config, and return the plan whose page the operator then sees."""
+    page = act(client, "isolate", [key])
+    plan = Plan.objects.latest("pk")
+    assert f"/admin/checks/plan/{plan.pk}/apply/" in page
+    return plan
+
+
 def test_a_reassignment_says_that_the_next_rebalance_may_undo_it_unless_it_is_held() -> None:
     client = superuser()
     once = planned(client, "reassign", ["shop"], node="birch", hold="once")
@@ -73,7 +81,7 @@ def test_a_stale_plan_says_what_changed_and_moves_nothing() -> None:
     dispatcher.reassign([config("mail").pk], "birch", actor="otto")
     page = apply(client, plan)
     assert (
-        f"Nothing was moved, since something changed: config {config('mail').short_id} is now on birch. Plan anew."
+        f"Nothing was moved, since something changed: http_check {config('mail').short_id} is now on birch. Plan anew."
         in page
     )
     assert owners() == {"shop": "ash", "mail": "birch", "db": "ash"}
@@ -125,7 +133,7 @@ def test_pin_unpin_isolate_and_release_in_one_go() -> None:
     assert listed(client, "?order=pinned") == {"shop", "mail"}
     assert "2 configs unpinned." in act(client, "unpin", ["shop", "mail"])
     assert owners() == {"shop": "birch", "mail": "birch", "db": "ash"}
-    assert "1 other config moved away" in act(client, "isolate", ["shop"])
+    assert "Isolate 1 config" in apply(client, isolation(client, "shop"))
     assert listed(client, "?order=isolated") == {"shop"}
     assert listed(client, "?order=none") == {"mail", "db"}
     assert "1 config released." in act(client, "release", ["shop"])
@@ -141,7 +149,21 @@ def test_pins_whose_node_is_gone_are_found() -> None:
 
 def test_what_can_not_be_isolated_says_why() -> None:
     Node.objects.filter(name="birch").cordon()
-    assert "is not isolated: No other runners available." in act(superuser(), "isolate", ["shop"])
+    assert "Not isolated: No other runners available." in act(superuser(), "isolate", ["shop"])
+    assert not Plan.objects.exists()
+
+
+def test_an_isolation_shows_first_who_would_leave() -> None:
+    client = superuser()
+    plan = isolation(client, "shop")
+    page = client.get(f"{PLANS}{plan.pk}/change/").content.decode()
+    for text in ("Isolate 1 config", "2 configs move.", "Until it is released, nothing else is placed on its node."):
+        assert text in page
+    assert not Isolation.objects.exists()
+    assert set(owners().values()) == {"ash"}
+    apply(client, plan)
+    assert owners() == {"shop": "ash", "mail": "birch", "db": "birch"}
+    assert Isolation.objects.get().author == "olga"
 
 
 def test_a_drain_shows_first_where_everything_would_go() -> None:

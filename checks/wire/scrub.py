@@ -8,10 +8,10 @@ from checks.wire import yamlnodes
 from clusteragent.lib.scrub import (
     MASK,
     VERSION,
+    is_empty_or_handle,
     is_key_file,
     is_secret,
     may_hold_secrets,
-    says_nothing,
     scrub,
     scrub_value,
 )
@@ -47,7 +47,7 @@ def _hide_scalar(node: ScalarNode, secret: bool, key: str) -> None:
 
 def _is_harmless(node: ScalarNode) -> bool:
     if node.tag == yamlnodes.STR:
-        return says_nothing(node.value)
+        return is_empty_or_handle(node.value)
     return node.tag == yamlnodes.NULL or (node.tag == yamlnodes.BOOL and node.value.lower() in ("true", "false"))
 
 

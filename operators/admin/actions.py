@@ -13,8 +13,10 @@ from django.template.response import TemplateResponse
 from unfold.forms import ActionForm
 from unfold.widgets import UnfoldBooleanWidget
 
-from checks import dispatcher
+from checks import dispatcher, plans
+from checks.dispatcher import REFUSALS, deciding
 from checks.models import Config
+from checks.wire.scrub import scrub
 from clusteragent.lib.words import numbered
 from nodes.models import Node
 from operators.admin.base import TABLE_ROWS, ReadOnlyAdmin, Table, link, list_url, row_url
@@ -77,26 +79,29 @@ class SteeringAdmin(ReadOnlyAdmin):
     @admin.action(description="Resume", permissions=["resume"])
     def resume(self, request: HttpRequest, queryset: QuerySet[Config]) -> None:
         ids = self.ids(request, queryset.filter(pause__isnull=False))
-        placed = len(dispatcher.resume(ids, actor=request.user.get_username()))
-        waiting = f", {placed} of them placed, the others dangle" if placed < len(ids) else ""
+        try:
+            plan, moves = plans.order(lambda: deciding.resume(ids), actor=request.user.get_username())
+        except plans.StalePlan as stale:
+            messages.error(request, f"Not resumed, since something changed: {scrub(str(stale))}.")
+            return
+        if plan.outcome:
+            messages.warning(request, scrub(plan.outcome))
+        waiting = f", {len(moves)} of them placed, the others dangle" if len(moves) < len(ids) else ""
         messages.success(request, f"{numbered(len(ids), 'config')} resumed{waiting}.")
 
-    @admin.action(description="Isolate: leave it alone on its node", permissions=["isolate"])
-    def isolate(self, request: HttpRequest, queryset: QuerySet[Config]) -> None:
-        chosen = list(queryset[: TABLE_ROWS + 1])
-        if len(chosen) > TABLE_ROWS:
+    @admin.action(description="Isolate: leave it alone on its node…", permissions=["isolate"])
+    def isolate(self, request: HttpRequest, queryset: QuerySet[Config]) -> HttpResponse | None:
+        """Where the others on its node would go is shown first."""
+        ids = list(queryset.order_by("pk").values_list("pk", flat=True)[: TABLE_ROWS + 1])
+        if len(ids) > TABLE_ROWS:
             messages.error(request, f"At most {TABLE_ROWS} configs are isolated at once: each takes a node for itself.")
-            return
-        for config in chosen:
-            self._isolate(request, config)
-
-    def _isolate(self, request: HttpRequest, config: Config) -> None:
+            return None
         try:
-            moves = dispatcher.isolate([config.pk], actor=request.user.get_username())
-        except (dispatcher.NotAccepting, dispatcher.NotDispatchable) as error:
-            messages.error(request, f"{config} is not isolated: {error}.")
-        else:
-            messages.success(request, f"{config} is isolated; {numbered(len(moves), 'other config')} moved away.")
+            decision = deciding.isolate(ids)
+        except REFUSALS as refusal:
+            messages.error(request, f"Not isolated: {refusal}.")
+            return None
+        return redirect(row_url(plans.store(decision, author=request.user.get_username())))
 
     @admin.action(description="Release from isolation", permissions=["release"])
     def release(self, request: HttpRequest, queryset: QuerySet[Config]) -> None:

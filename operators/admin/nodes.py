@@ -11,7 +11,9 @@ from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from unfold.decorators import display
 
-from checks import previews
+from checks import plans
+from checks.dispatcher import REFUSALS as ORDER_REFUSALS
+from checks.dispatcher import deciding
 from checks.models import Assignment, Config
 from clusteragent.lib.words import ago, counted, numbered
 from nodes.declarations import parse
@@ -146,11 +148,11 @@ class NodeAdmin(ReadOnlyAdmin):
     def drain(self, request: HttpRequest, queryset: QuerySet[Node]) -> HttpResponse | None:
         """Where everything would go is shown first."""
         try:
-            plan = previews.drain([node.name for node in queryset], actor=request.user.get_username())
-        except previews.REFUSALS as refusal:
+            decision = deciding.drain([node.name for node in queryset])
+        except ORDER_REFUSALS as refusal:
             messages.error(request, f"Not drained: {refusal}.")
             return None
-        return redirect(row_url(plan))
+        return redirect(row_url(plans.store(decision, author=request.user.get_username())))
 
     @admin.action(description="Forget: take a lost node off the list", permissions=["change"])
     def forget(self, request: HttpRequest, queryset: QuerySet[Node]) -> None:

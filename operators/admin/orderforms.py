@@ -13,7 +13,8 @@ from unfold.widgets import (
     UnfoldBooleanWidget,
 )
 
-from checks import previews
+from checks import plans
+from checks.dispatcher import REFUSALS, Decision, deciding
 from checks.models import Plan
 from checks.models.orders import Pin
 from clusteragent.lib import clock
@@ -54,15 +55,15 @@ class OrderForm(forms.Form):
     # Shown where what is ordered can't be done.
     refusing_field = ""
 
-    def order(self, config_ids: Collection[int], actor: str) -> Plan:
-        """The plan of it. Raises REFUSALS."""
+    def decide(self, config_ids: Collection[int]) -> Decision:
+        """What it would do. Raises REFUSALS."""
         raise NotImplementedError
 
     def plan(self, config_ids: Collection[int], actor: str) -> Plan | None:
         """The plan of it; None when it can't be done, which then stands at a field."""
         try:
-            return self.order(config_ids, actor)
-        except previews.REFUSALS as error:
+            return plans.store(self.decide(config_ids), author=actor)
+        except REFUSALS as error:
             self.add_error(self.refusing_field or None, str(error))
         return None
 
@@ -88,11 +89,11 @@ class ReassignForm(OrderForm):
     )
     note = NoteField()
 
-    def order(self, config_ids: Collection[int], actor: str) -> Plan:
+    def decide(self, config_ids: Collection[int]) -> Decision:
         given = self.cleaned_data
         hold = given["hold"] in (DAY, PINNED)
         end = clock.now() + timedelta(days=1) if given["hold"] == DAY else None
-        return previews.reassign(config_ids, given["node"], hold=hold, until=end, note=given["note"], actor=actor)
+        return deciding.reassign(config_ids, given["node"], hold=hold, until=end, note=given["note"])
 
 
 class PinForm(OrderForm):
@@ -120,8 +121,8 @@ class PinForm(OrderForm):
         if {"kind", "aim"} <= self.cleaned_data.keys():
             Pin(kind=self.cleaned_data["kind"], aim=self.cleaned_data["aim"]).clean()
 
-    def order(self, config_ids: Collection[int], actor: str) -> Plan:
-        return previews.pin(config_ids, actor=actor, **self.cleaned_data)
+    def decide(self, config_ids: Collection[int]) -> Decision:
+        return deciding.pin(config_ids, **self.cleaned_data)
 
 
 class PauseForm(OrderForm):
@@ -130,5 +131,5 @@ class PauseForm(OrderForm):
     until = UntilField()
     note = NoteField()
 
-    def order(self, config_ids: Collection[int], actor: str) -> Plan:
-        return previews.pause(config_ids, actor=actor, **self.cleaned_data)
+    def decide(self, config_ids: Collection[int]) -> Decision:
+        return deciding.pause(config_ids, **self.cleaned_data)

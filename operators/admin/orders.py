@@ -15,10 +15,10 @@ from unfold.admin import ModelAdmin
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminTextInputWidget
 
-from checks import dispatcher
-from checks.models import ClusterStore, Config, Move
+from checks import dispatcher, plans
+from checks.dispatcher import REFUSALS, Decision, deciding
+from checks.models import ClusterStore, Config
 from checks.models.orders import Isolation, Order, Pause, Pin, Rule
-from checks.previews import REFUSALS
 from checks.wire.scrub import scrub
 from clusteragent.lib.words import numbered
 from operators.admin.base import NotedAdmin, ReadOnlyAdmin, link
@@ -95,8 +95,8 @@ class OrderAdmin(NotedAdmin, ReadOnlyAdmin):
     def origin(self, order: Order) -> str:
         return scrub(f"{order.source}:{order.key}")
 
-    def give(self, ids: Collection[int], actor: str, **given: Any) -> list[Move]:
-        """Order it of these configs."""
+    def give(self, ids: Collection[int], **given: Any) -> Decision:
+        """Decide to order it of these configs."""
         raise NotImplementedError
 
     def take(self, ids: Collection[int], actor: str) -> object:
@@ -127,10 +127,12 @@ class OrderAdmin(NotedAdmin, ReadOnlyAdmin):
             obj.save()
             return
         ids = [obj.config_id] if change else form.cleaned_data["configs"]
-        moves = self.give(ids, actor, **form.given())
+        plan, moves = plans.order(lambda: self.give(ids, **form.given()), actor=actor)
         # Gone already: its page says so.
         obj.pk = self.model.objects.values_list("pk", flat=True).filter(config=ids[0]).first() or 0
         messages.info(request, f"{numbered(len(moves), 'config')} moved.")
+        if plan.outcome:
+            messages.warning(request, scrub(plan.outcome))
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
         self._take(request, [obj])
@@ -153,7 +155,7 @@ def _told_if_refused(request: HttpRequest, view: Callable[[], HttpResponse]) -> 
     """What a view answers; where its verb is refused, or can't have the store's lock, the page again, with the reason."""
     try:
         return view()
-    except (*REFUSALS, OperationalError) as refusal:
+    except (*REFUSALS, plans.StalePlan, OperationalError) as refusal:
         messages.error(request, f"Not done: {scrub(dispatcher.told(refusal))}.")
         return redirect(request.path)
 
@@ -188,8 +190,8 @@ class PinAdmin(OrderAdmin):
     def pinned_to(self, pin: Pin) -> str:
         return str(pin)
 
-    def give(self, ids: Collection[int], actor: str, **given: Any) -> list[Move]:
-        return dispatcher.pin(ids, actor=actor, **given)
+    def give(self, ids: Collection[int], **given: Any) -> Decision:
+        return deciding.pin(ids, **given)
 
     def take(self, ids: Collection[int], actor: str) -> object:
         return dispatcher.unpin(ids)
@@ -201,11 +203,11 @@ class PauseAdmin(OrderAdmin):
     fields = ("configs", "until", "note")
     list_display = ("about", "until", "origin", "author", "shown_note", "time")
 
-    def give(self, ids: Collection[int], actor: str, **given: Any) -> list[Move]:
-        return dispatcher.pause(ids, actor=actor, **given)
+    def give(self, ids: Collection[int], **given: Any) -> Decision:
+        return deciding.pause(ids, **given)
 
     def take(self, ids: Collection[int], actor: str) -> object:
-        return dispatcher.resume(ids, actor=actor)
+        return plans.order(lambda: deciding.resume(ids), actor=actor)
 
 
 @admin.register(Isolation)
@@ -214,8 +216,8 @@ class IsolationAdmin(OrderAdmin):
     fields = ("configs", "note")
     list_display = ("about", "get_reason_display", "origin", "author", "shown_note", "time")
 
-    def give(self, ids: Collection[int], actor: str, **given: Any) -> list[Move]:
-        return dispatcher.isolate(ids, actor=actor, **given)
+    def give(self, ids: Collection[int], **given: Any) -> Decision:
+        return deciding.isolate(ids, **given)
 
     def take(self, ids: Collection[int], actor: str) -> object:
         return dispatcher.release(ids)

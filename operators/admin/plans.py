@@ -1,6 +1,6 @@
 """Plans: what an order or a rebalance would move. Looked at first, then applied."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from django import forms
@@ -16,7 +16,7 @@ from django.views.decorators.http import require_POST
 from unfold.decorators import display
 from unfold.widgets import UnfoldBooleanWidget
 
-from checks import plans, previews
+from checks import plans
 from checks.models import Config, Plan, freezes
 from checks.models.orders import Pin
 from checks.wire.scrub import scrub
@@ -96,7 +96,7 @@ class PlanAdmin(ReadOnlyAdmin):
             "sentence": sentence(plan),
             "notes": notes(plan),
             "done": done(plan, plan.moved),
-            "may_apply": plan.applied_at is None and previews.may(request.user, plan),
+            "may_apply": plan.applied_at is None and plans.may(request.user, plan),
             "apply_url": reverse("admin:checks_plan_apply", args=[plan.pk]),
         }
 
@@ -117,10 +117,10 @@ class PlanAdmin(ReadOnlyAdmin):
         plan = self.get_queryset(request).filter(pk=pk).first()
         if plan is None:
             raise Http404
-        if not previews.may(request.user, plan):
+        if not plans.may(request.user, plan):
             raise PermissionDenied
         try:
-            moves = previews.apply(plan, actor=request.user.get_username())
+            moves = plans.apply(plan, actor=request.user.get_username())
         except plans.StalePlan as stale:
             messages.error(request, f"Nothing was moved, since something changed: {scrub(str(stale))}. Plan anew.")
         else:
@@ -160,8 +160,14 @@ def title(plan: Any) -> str:
             return f"Pin {number} to {_aim(order)}"
         case "pause":
             return f"Pause {number}"
+        case "resume":
+            return f"Resume {number}"
+        case "isolate":
+            return f"Isolate {numbered(len(order['alone']), 'config')}"
         case "drain":
             return f"Drain {', '.join(order['nodes'])}"
+        case "undo":
+            return f"Undo the {'move' if plan.number == 1 else 'moves'} of {number}"
         case _:
             return f"Rebalance {number}"
 
@@ -205,19 +211,28 @@ def notes(plan: Plan) -> Sequence[str]:
     order = plan.order
     found = [f"Until {order['until'][:16].replace('T', ' ')} UTC." if order.get("until") else ""]
     found.append(f"Note: {scrub(order['note'])}" if order.get("note") else "")
-    if order.get("also"):
-        found.append(
-            f"{numbered(len(order['also']), 'config')} of it would stay: on the right node already, or on none."
-        )
-    if order.get("verb") == "pin" and not _aimed_at(order):
-        found.append(
-            f"There is no such node now: until there is one, they {'run nowhere' if order['waits'] else 'run elsewhere'}."
-        )
-    if order.get("verb") == "reassign" and not order["hold"]:
-        found.append("They are not pinned: the next rebalance may move them away again.")
-    if order.get("verb") == "drain":
-        found.append("The nodes get nothing new from then on, and what they have moves bit by bit.")
-    return [note for note in found if note]
+    return [note for note in (*found, *_consequences(order)) if note]
+
+
+def _consequences(order: dict[str, Any]) -> Iterator[str]:
+    """What an order means beside the moves."""
+    verb, also = order.get("verb"), order.get("also", ())
+    if verb == "isolate":
+        one, their = ("it is", "its node") if len(order["alone"]) == 1 else ("they are", "their nodes")
+        yield f"Until {one} released, nothing else is placed on {their}."
+        if company := len({id_ for id_, *_ in also} - set(order["alone"])):
+            yield f"{numbered(company, 'config')} may run nowhere else, and would stay."
+    elif verb == "resume" and also:
+        yield f"{numbered(len(also), 'config')} of it would dangle: no node may have it now."
+    elif also:
+        yield f"{numbered(len(also), 'config')} of it would stay: on the right node already, or on none."
+    if verb == "pin" and not _aimed_at(order):
+        then = "run nowhere" if order["waits"] else "run elsewhere"
+        yield f"There is no such node now: until there is one, they {then}."
+    if verb == "reassign" and not order["hold"]:
+        yield "They are not pinned: the next rebalance may move them away again."
+    if verb == "drain":
+        yield "The nodes get nothing new from then on, and what they have moves bit by bit."
 
 
 def _change(values: Sequence[float]) -> str:

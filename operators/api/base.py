@@ -49,7 +49,7 @@ class OperatorViewSet(GenericViewSet[Any]):
     """A resource of the operators' API.
 
     detail_serializer_class: for a single row, where that says more. most_bytes: of a body. write_options: what the address of
-    a call that changes something may hold.
+    a call that changes something may hold. dry_runs: the actions of which a dry run may be asked for, too.
     """
 
     most_bytes = 1024 * 1024
@@ -66,12 +66,14 @@ class OperatorViewSet(GenericViewSet[Any]):
     ordering = "id"
     detail_serializer_class: type[BaseSerializer[Any]] | None = None
     write_options: tuple[str, ...] = ()
+    dry_runs: tuple[str, ...] = ()
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
         if request.method not in SAFE_METHODS:
             # Who asks for a dry run where there is none must not get the real thing.
-            refuse_unread(request.query_params, {*self.write_options, "format"}, self.write_options)
+            options = (*self.write_options, *(("dry_run",) if self.action in self.dry_runs else ()))
+            refuse_unread(request.query_params, {*options, "format"}, options)
 
     def get_serializer_class(self) -> type[BaseSerializer[Any]]:
         return (self.detail and self.detail_serializer_class) or super().get_serializer_class()

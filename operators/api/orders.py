@@ -1,6 +1,6 @@
 """What operators order of configs, and the rules that place them, for their tools. Nothing that a source sends undoes it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from drf_spectacular.utils import extend_schema
@@ -10,44 +10,76 @@ from rest_framework.exceptions import PermissionDenied
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from checks import dispatcher, plans, previews
+from checks import dispatcher, plans
+from checks.dispatcher import Decision, deciding
 from checks.models import Plan, freezes
 from checks.models.freezes import Freeze
-from checks.models.orders import Isolation, Order, Pause, Pin, Rule
+from checks.models.orders import Isolation, Pause, Pin, Rule
 from nodes.models import NodeRule
 from operators.api import filters, orderserializers
-from operators.api.base import Conflict, Looked, obeyed
+from operators.api.base import Conflict, Looked, OperatorViewSet, obeyed
 from operators.api.permissions import needs
 
 
-class OrderViewSet(mixins.DestroyModelMixin, Looked):
+def carried_out(view: OperatorViewSet, field: str, decide: Callable[[], Decision]) -> Response | None:
+    """Make a plan of what a call orders, and apply it; None then. Asked for a dry run: the plan as the answer, nothing done.
+
+    What deciding refuses is a problem of this field, and 409 what changed meanwhile.
+    """
+    options = orderserializers.DryRun(data=view.request.query_params)
+    options.is_valid(raise_exception=True)
+    actor = view.request.user.get_username()
+    if options.validated_data["dry_run"]:
+        return Response(_told(view, plans.drafted(obeyed(field, decide), author=actor)))
+    try:
+        plan, _ = obeyed(field, plans.order, decide, actor=actor)
+    except plans.StalePlan as stale:
+        raise Conflict({field: [str(stale)]}) from None
+    if plan.outcome:
+        raise Conflict({field: [plan.outcome]})
+    return None
+
+
+def _told(view: OperatorViewSet, plan: Any) -> Any:
+    """A plan as the API tells it. The database gives the time to what is kept."""
+    if plan.pk is None:
+        plan.time = None
+    return orderserializers.PlanPageSerializer(plan, context=view.get_serializer_context()).data
+
+
+class OrderViewSet(Looked):
     """Orders of a kind: given to configs, each in place of the one that it had, and taken back."""
 
     filterset_class = filters.OrderFilter
     lookup_value_regex = "[0-9]{1,18}"
+    dry_runs: tuple[str, ...] = ("create",)
 
-    def give(self, ids: Sequence[int], actor: str, **order: Any) -> Any:
-        """Order it of these configs."""
+    def give(self, ids: Sequence[int], **order: Any) -> Decision:
+        """Decide to order it of these configs."""
         raise NotImplementedError
 
-    def take(self, ids: Sequence[int], actor: str) -> Any:
-        """Order it of these configs no more."""
+    def take(self, ids: Sequence[int]) -> Response | None:
+        """Order it of these configs no more. Answers a dry run, where one may be asked for."""
         raise NotImplementedError
 
+    @extend_schema(parameters=[orderserializers.DryRun])
     def create(self, request: Request) -> Response:
         """Order it of configs: of all of these, or of none if something forbids it."""
         wish = self.get_serializer(data=request.data)
         wish.is_valid(raise_exception=True)
         ids = wish.validated_data.pop("configs")
-        obeyed("configs", self.give, ids, request.user.get_username(), **wish.validated_data)
+        if dry := carried_out(self, "configs", lambda: self.give(ids, **wish.validated_data)):
+            return dry
         given = self.get_queryset().filter(config__in=ids).order_by("pk")
         return Response(self.get_serializer(given, many=True).data, status=status.HTTP_201_CREATED)
 
-    def perform_destroy(self, instance: Order) -> None:
-        if instance.config_id is None:
-            instance.delete()  # it waits for what its origin will send
-        else:
-            self.take([instance.config_id], self.request.user.get_username())
+    def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        order = self.get_object()
+        if dry := self.take([order.config_id] if order.config_id else []):
+            return dry
+        if order.config_id is None:
+            order.delete()  # it waits for what its origin will send
+        return Response(status=status.HTTP_204_NO_CONTENT)
 
 
 class PinViewSet(OrderViewSet):
@@ -56,11 +88,11 @@ class PinViewSet(OrderViewSet):
     queryset = Pin.objects.select_related("config")
     serializer_class = orderserializers.PinSerializer
 
-    def give(self, ids: Sequence[int], actor: str, **order: Any) -> Any:
-        return dispatcher.pin(ids, actor=actor, **order)
+    def give(self, ids: Sequence[int], **order: Any) -> Decision:
+        return deciding.pin(ids, **order)
 
-    def take(self, ids: Sequence[int], actor: str) -> Any:
-        return dispatcher.unpin(ids)
+    def take(self, ids: Sequence[int]) -> None:
+        dispatcher.unpin(ids)
 
 
 class PauseViewSet(OrderViewSet):
@@ -68,12 +100,18 @@ class PauseViewSet(OrderViewSet):
 
     queryset = Pause.objects.select_related("config")
     serializer_class = orderserializers.PauseSerializer
+    dry_runs = ("create", "destroy")
 
-    def give(self, ids: Sequence[int], actor: str, **order: Any) -> Any:
-        return dispatcher.pause(ids, actor=actor, **order)
+    @extend_schema(parameters=[orderserializers.DryRun])
+    def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """They run again. What finds no node dangles."""
+        return super().destroy(request, *args, **kwargs)
 
-    def take(self, ids: Sequence[int], actor: str) -> Any:
-        return dispatcher.resume(ids, actor=actor)
+    def give(self, ids: Sequence[int], **order: Any) -> Decision:
+        return deciding.pause(ids, **order)
+
+    def take(self, ids: Sequence[int]) -> Response | None:
+        return carried_out(self, "config", lambda: deciding.resume(ids))
 
 
 class IsolationViewSet(OrderViewSet):
@@ -82,11 +120,11 @@ class IsolationViewSet(OrderViewSet):
     queryset = Isolation.objects.select_related("config")
     serializer_class = orderserializers.IsolationSerializer
 
-    def give(self, ids: Sequence[int], actor: str, **order: Any) -> Any:
-        return dispatcher.isolate(ids, actor=actor, **order)
+    def give(self, ids: Sequence[int], **order: Any) -> Decision:
+        return deciding.isolate(ids, **order)
 
-    def take(self, ids: Sequence[int], actor: str) -> Any:
-        return dispatcher.release(ids)
+    def take(self, ids: Sequence[int]) -> None:
+        dispatcher.release(ids)
 
 
 class Ruled(mixins.CreateModelMixin, mixins.UpdateModelMixin, mixins.DestroyModelMixin, Looked):
@@ -161,23 +199,18 @@ class PlanViewSet(Looked):
         """Work out what a rebalance would move, and move nothing. A plan without moves is not kept: it has no id."""
         wish = orderserializers.PlanWish(data=request.data)
         wish.is_valid(raise_exception=True)
-        plan: Any = plans.make(actor=request.user.get_username(), **wish.validated_data)
-        if plan.pk is None:
-            plan.time = None  # the database gives it to what is kept
-        return Response(
-            orderserializers.PlanPageSerializer(plan, context=self.get_serializer_context()).data,
-            status=status.HTTP_201_CREATED,
-        )
+        plan = plans.make(actor=request.user.get_username(), **wish.validated_data)
+        return Response(_told(self, plan), status=status.HTTP_201_CREATED)
 
     @extend_schema(request=None)
     @action(detail=True, methods=["post"], permission_classes=[needs("checks.change_plan")])
     def apply(self, request: Request, pk: str) -> Response:
         """Make the plan's moves, once. 409 when something that it names changed meanwhile; then nothing moved."""
         plan = self.get_object()
-        if not previews.may(request.user, plan):
+        if not plans.may(request.user, plan):
             raise PermissionDenied
         try:
-            previews.apply(plan, actor=request.user.get_username())
+            plans.apply(plan, actor=request.user.get_username())
         except plans.StalePlan as stale:
             raise Conflict({"moves": [str(stale)]}) from None
         return Response(self.get_serializer(self.get_object()).data)

@@ -7,6 +7,7 @@ from typing import Any
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
+from checks import plans
 from checks.dispatcher import CHUNK
 from checks.models import Plan
 from checks.models.freezes import Freeze
@@ -61,16 +62,16 @@ class OrderSerializer(Strict, serializers.ModelSerializer[Any]):
         return scrub(f"{order.source}:{order.key}")
 
 
-def _to_come(end: datetime | None) -> datetime | None:
+def _in_future(end: datetime | None) -> datetime | None:
     try:
-        return end and deadlines.to_come(end)
+        return end and deadlines.in_future(end)
     except ValueError as error:
         raise ValidationError(str(error)) from None
 
 
 class TimedSerializer(OrderSerializer):
     def validate_until(self, end: datetime | None) -> datetime | None:
-        return _to_come(end)
+        return _in_future(end)
 
 
 class PinSerializer(TimedSerializer):
@@ -101,7 +102,7 @@ class FreezeSerializer(Strict, serializers.ModelSerializer[Freeze]):
         read_only_fields = ("author", "time", "ended_at", "ended_by")
 
     def validate_until(self, end: datetime | None) -> datetime | None:
-        return _to_come(end)
+        return _in_future(end)
 
 
 class RuleSerializer(Strict, serializers.ModelSerializer[Rule]):
@@ -140,6 +141,12 @@ class PlanSerializer(serializers.ModelSerializer[Plan]):
         read_only_fields = fields
 
 
+class DryRun(serializers.Serializer[Any]):
+    dry_run = serializers.BooleanField(
+        default=False, help_text="Change nothing: the answer is the plan of what would move, which is not kept."
+    )
+
+
 class PlanWish(Strict):
     force = serializers.BooleanField(required=False, help_text="Also where it makes no clear difference.")
     budget = serializers.IntegerField(
@@ -162,7 +169,7 @@ class PlanPageSerializer(PlanSerializer):
         exact = sees_digests(self.context["request"].user)
         return [
             {
-                **move,
+                **{column: move[column] for column in plans.COLUMNS},
                 "name": scrub(move["name"]),
                 "short_id": short_id(move["digest"]),
                 "digest": move["digest"] if exact else None,

@@ -16,13 +16,15 @@ from rest_framework.exceptions import AuthenticationFailed, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from checks import dispatcher
+from checks.dispatcher import deciding
 from checks.models import Assignment, Config, Move, Origin, Source
 from checks.sources import sets
 from nodes.models import Node, NodeEvent
 from operators.api import desired, filters, serializers
 from operators.api.authentication import OperatorToken
-from operators.api.base import Busy, Conflict, Listed, Looked, OperatorViewSet, obeyed
+from operators.api.base import Busy, Conflict, Listed, Looked, OperatorViewSet
+from operators.api.orders import carried_out
+from operators.api.orderserializers import DryRun
 from operators.api.permissions import needs
 
 # Sets of more than a megabyte at a time: each takes up to 0.3 GB, and half a minute.
@@ -36,6 +38,8 @@ _SOURCE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,200}")
 class ConfigViewSet(Looked):
     """Configs, and who runs them."""
 
+    dry_runs = ("reassign",)
+
     queryset = Config.objects.select_related(
         "assignment__node", "former_node", "pin", "pause", "isolation", "cost"
     ).prefetch_related("origins", "instances")
@@ -47,20 +51,24 @@ class ConfigViewSet(Looked):
     def get_queryset(self) -> QuerySet[Config]:
         return super().get_queryset().defer(*(WIDE[:-1] if self.detail else WIDE))
 
-    @extend_schema(request=serializers.ReassignSerializer, responses=serializers.ConfigPageSerializer)
+    @extend_schema(
+        request=serializers.ReassignSerializer, responses=serializers.ConfigPageSerializer, parameters=[DryRun]
+    )
     @action(detail=True, methods=["post"], permission_classes=[needs("checks.change_assignment")])
     def reassign(self, request: Request, pk: str) -> Response:
         """Give a config to a node, once: the next rebalance may give it to another."""
         wish = serializers.ReassignSerializer(data=request.data)
         wish.is_valid(raise_exception=True)
         config = self.get_object()
-        node, actor = wish.validated_data["node"], request.user.get_username()
-        obeyed("node", dispatcher.reassign, [config.pk], node, actor=actor)
-        return Response(self.get_serializer(self.get_object()).data)
+        node = wish.validated_data["node"]
+        dry = carried_out(self, "node", lambda: deciding.reassign([config.pk], node))
+        return dry or Response(self.get_serializer(self.get_object()).data)
 
 
 class NodeViewSet(Looked):
     """Node agents, the lost ones too for a while."""
+
+    dry_runs = ("drain",)
 
     queryset = Node.objects.select_related("heartbeat")
     serializer_class = serializers.NodeSerializer
@@ -87,11 +95,14 @@ class NodeViewSet(Looked):
         """Give it work again."""
         return self._cordon(request, schedulable=True)
 
-    @extend_schema(request=None)
+    @extend_schema(request=None, parameters=[DryRun])
     @action(detail=True, methods=["post"], permission_classes=[needs("nodes.change_node")])
     def drain(self, request: Request, name: str) -> Response:
         """Give it nothing new, and what it has to others, bit by bit."""
-        return self._cordon(request, draining=True)
+        node = self.get_object()
+        return carried_out(self, "name", lambda: deciding.drain([node.name])) or Response(
+            self.get_serializer(self.get_object()).data
+        )
 
     def _cordon(self, request: Request, **how: bool) -> Response:
         Node.objects.filter(pk=self.get_object().pk).cordon(**how, actor=request.user.get_username())

@@ -47,6 +47,7 @@ LISTS: Sequence[tuple[str, str, str]] = (
 
 
 def may_see(request: HttpRequest) -> bool:
+    """Whether the operator may see the pages: all of them, or none."""
     return admin.site.has_permission(request) and request.user.has_perms(SEES)
 
 

@@ -1,6 +1,6 @@
 """What changed in a time: how many moves and why, told as stories that unfold to moves, some of which can be undone."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from django.contrib import messages
@@ -12,7 +12,8 @@ from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_POST
 
-from checks import dispatcher
+from checks import dispatcher, plans
+from checks.dispatcher import deciding
 from checks.models import Config, Move
 from checks.wire.scrub import scrub
 from clusteragent.lib import clock
@@ -91,16 +92,22 @@ def undo(request: HttpRequest) -> HttpResponse:
     if not request.user.has_perm(UNDO):
         raise PermissionDenied
     chosen = [int(id_) for id_ in request.POST.getlist("move") if id_.isdecimal() and len(id_) < 19][:MOST_UNDONE]
-    undone = dispatcher.undo(chosen, actor=request.user.get_username())
-    if undone.moves:
-        messages.success(request, f"{counted(len(undone.moves), 'check')} moved back.")
-    if undone.refused:
-        messages.warning(
-            request, f"{counted(len(undone.refused), 'move')} not undone: {_reasons(undone.refused.values())}."
-        )
+    try:
+        plan, moves = plans.order(lambda: deciding.undo(chosen), actor=request.user.get_username())
+    except plans.StalePlan as stale:
+        messages.error(request, f"Nothing was moved back, since something changed: {scrub(str(stale))}.")
+    else:
+        _tell(request, moves, plan.order.get("refused", {}))
     back = request.POST.get("back", "")
     safe = url_has_allowed_host_and_scheme(back, {request.get_host()}, request.is_secure())
     return redirect(back if safe else "pages:changes")
+
+
+def _tell(request: HttpRequest, moves: Sequence[Move], refused: Mapping[str, str]) -> None:
+    if moves:
+        messages.success(request, f"{counted(len(moves), 'check')} moved back.")
+    if refused:
+        messages.warning(request, f"{counted(len(refused), 'move')} not undone: {_reasons(refused.values())}.")
 
 
 def _asked(request: HttpRequest) -> tuple[Range, str]:

@@ -2,7 +2,7 @@
 that.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -62,12 +62,17 @@ class Snapshot:
         return f"{state} {counted(checks, 'check')} on {counted(nodes, 'node')}, {needing}."
 
 
-def snapshot(differing: Sequence[str] = ()) -> Snapshot:
-    """differing: the secrets of this replica that are not the leader's."""
+def snapshot() -> Snapshot:
+    """What is so now. Nothing in it depends on who looks."""
     now = clock.now()
     groups = pools(members())
     sizes = {pool.name: pool.known for pool in groups}
-    return Snapshot(now, alerts.current(differing), groups, stories.tell(now - SPAN, now, MOST_MOVES, sizes))
+    told = stories.tell(now - SPAN, now, MOST_MOVES, sizes)
+    return Snapshot(now, alerts.current(fingerprints.differing()), groups, told)
+
+
+# Good for a little less than the time after which a tab asks again, which comes a moment early at times.
+_shared = Shared(snapshot, REFRESH_SECONDS - 0.5)
 
 
 def members() -> list[Member]:
@@ -111,14 +116,6 @@ def first_page(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
 def fragment(request: HttpRequest) -> HttpResponse:
     """The part of the first page that changes, which all tabs of this process share for a while."""
     return TemplateResponse(request, "operators/now.html", _context(request, _shared.get))
-
-
-def _take() -> Snapshot:
-    return snapshot(fingerprints.differing())
-
-
-# Good for a little less than the time after which a tab asks again, which comes a moment early at times.
-_shared = Shared(_take, REFRESH_SECONDS - 0.5)
 
 
 class Changes:

@@ -50,6 +50,7 @@ class Range(NamedTuple):
 
 
 def between(since: datetime, until: datetime) -> str:
+    """The query of a URL that means these two times."""
     return urlencode({"since": _written(since), "until": _written(until)})
 
 

@@ -10,10 +10,12 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.views.decorators.http import require_POST
 
-from checks import dispatcher, sources
+from checks import dispatcher, plans, sources
+from checks.dispatcher import deciding
 from checks.explain.alerts import Alert, Kind
 from checks.models import freezes
-from checks.models.orders import Isolation
+from checks.models.orders import Isolation, Pause
+from checks.wire.scrub import scrub
 from clusteragent.lib.words import counted, duration
 from operators.admin.base import address
 from operators.pages import base
@@ -87,6 +89,8 @@ def remedy(request: HttpRequest, kind: str) -> HttpResponse:
         raise PermissionDenied
     try:
         messages.info(request, chosen.act(request.POST.get("subject", ""), request.user.get_username()))
+    except plans.StalePlan as stale:
+        messages.error(request, f"Not done, since something changed: {scrub(str(stale))}.")
     except sources.SyncUnderWay:
         messages.error(request, "Another scan is under way. Try again when it is over.")
     return redirect("admin:index")
@@ -102,7 +106,9 @@ def _dispatch(subject: str, actor: str) -> str:
 
 
 def _resume(subject: str, actor: str) -> str:
-    return f"{counted(len(dispatcher.resume_due()), 'check')} resumed."
+    due = list(Pause.objects.over().filter(config__isnull=False).values_list("config_id", flat=True))
+    _plan, moves = plans.order(lambda: deciding.resume(due), actor=actor)
+    return f"{counted(len(moves), 'check')} resumed."
 
 
 def _release(subject: str, actor: str) -> str:

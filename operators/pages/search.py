@@ -46,6 +46,7 @@ class Group:
 
 @base.page
 def search(request: HttpRequest) -> HttpResponse:
+    """What the box on every page finds. What names one thing exactly leads to its page."""
     query = first_words(request.GET.get("q", "").replace("\0", ""))
     exact = sees_digests(request.user)
     if len(found := _exact(query, exact)) == 1:

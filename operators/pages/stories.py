@@ -183,6 +183,7 @@ class _Folding:
 
 
 def cause_of_move(step: Step) -> Cause:
+    """What a line of the ledger comes from: moves with one cause are one story."""
     match words(step.reason).grouping:
         case Grouping.NODES:
             return Cause("nodes", pool_of(step.source))
@@ -195,6 +196,7 @@ def cause_of_move(step: Step) -> Cause:
 
 
 def cause_of_event(event: Event) -> Cause:
+    """The same of a node's event, so that a node that goes and the moves that follow are one story."""
     if event.kind in _NODES_COME_AND_GO:
         return Cause("nodes", pool_of(event.node))
     if event.kind == _EVENT.DRAINING:
@@ -205,4 +207,5 @@ def cause_of_event(event: Event) -> Cause:
 
 
 def find(stories: Sequence[Story], key: str) -> Story | None:
+    """The story that a page names by its key; None when it is not among these."""
     return next((story for story in stories if story.key == key), None)

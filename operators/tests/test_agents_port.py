@@ -20,8 +20,6 @@ PEOPLES = {
 LOADED = """
 import sys
 import clusteragent.asgi
-from django.urls import get_resolver
-assert get_resolver().url_patterns
 print(*sorted(sys.modules))
 """
 
@@ -41,7 +39,7 @@ def on_the_agents_port(*words: str) -> str:
 
 def test_the_agents_port_loads_nothing_of_it() -> None:
     loaded = set(on_the_agents_port("-c", LOADED).split())
-    assert {"nodes.views", "checks.views"} <= loaded
+    assert {"nodes.views", "checks.views"} <= loaded, "the first call would load them, while others wait"
     assert not loaded & PEOPLES
 
 

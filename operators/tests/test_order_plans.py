@@ -4,7 +4,8 @@ import pytest
 from django.contrib.auth.models import Permission, User
 from knox.models import AuthToken
 
-from checks import dispatcher, previews
+from checks import dispatcher, plans
+from checks.dispatcher import deciding
 from checks.models import Config, Plan
 from checks.models.orders import Pause
 from checks.tests.cast import owners, report, sent
@@ -19,7 +20,7 @@ def plan(warm: None) -> Plan:
     """To pause shop, which ash runs."""
     report("ash")
     dispatcher.schedule([sent("shop")])
-    return previews.pause([Config.objects.get().pk], note="deploy", actor="eve")
+    return plans.store(deciding.pause([Config.objects.get().pk], note="deploy"), author="eve")
 
 
 def test_an_order_is_carried_out_by_its_plan(plan: Plan) -> None:

@@ -106,7 +106,7 @@ def test_one_that_hangs_keeps_nobody_from_an_answer(numbers: Callable[[], int]) 
 class TestFirstPage:
     @pytest.fixture(autouse=True)
     def _unhurried(self, warm: None, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(now, "_shared", Shared(now._take, 3600))
+        monkeypatch.setattr(now, "_shared", Shared(now.snapshot, 3600))
 
     def test_tabs_that_read_it_anew_ask_once(self) -> None:
         one, other = superuser(), Client()

@@ -7,7 +7,7 @@ import pytest
 from django.utils import timezone
 
 from checks import dispatcher
-from checks.models import Config, Move, freezes
+from checks.models import Config, Move, Plan, freezes
 from checks.models.orders import Isolation, Pause, Pin, Rule
 from checks.tests.cast import dangling, owners, report, sent
 from nodes.models import Node
@@ -260,7 +260,7 @@ def test_only_operators_freeze_and_all_roles_see_it(operator: Caller) -> None:
         ("node-rules", {"pattern": "a", "label": {"b": "c"}}, {"label": ["Nothing reads this: is labels meant?"]}),
         ("freezes", {"untill": FAR}, {"untill": ["Nothing reads this: is until meant?"]}),
         ("plans", {"bugdet": 1}, {"bugdet": ["Nothing reads this: is budget meant?"]}),
-        ("nodes/ash/drain?dry_run=1", None, {"dry_run": ["Nothing reads this."]}),
+        ("nodes/ash/cordon?dry_run=1", None, {"dry_run": ["Nothing reads this."]}),
     ],
 )
 def test_what_nothing_reads_is_refused_and_nothing_is_done(
@@ -268,7 +268,7 @@ def test_what_nothing_reads_is_refused_and_nothing_is_done(
 ) -> None:
     answer = operator.call("POST", path, body)
     assert (answer.status_code, answer.json()) == (400, unread)
-    assert not Node.objects.get(name="ash").draining
+    assert Node.objects.get(name="ash").schedulable
     assert not any(model.objects.exists() for model in (Pin, Pause, Rule))
 
 
@@ -276,3 +276,67 @@ def test_a_rule_that_was_read_may_be_sent_back(operator: Caller) -> None:
     rule = operator.call("POST", "rules", {"name": "zones", "required": {"zone": "a"}}).json()
     answer = operator.call("PUT", f"rules/{rule['id']}", rule | {"max_per_node": 5})
     assert (answer.status_code, answer.json()["max_per_node"]) == (200, 5)
+
+
+DRY: dict[str, tuple[str, Any, list[tuple[str, str]]]] = {
+    "reassign": ("configs/{shop}/reassign", {"node": "birch"}, [("ash", "birch")]),
+    "pin": ("pins", {"configs": ["shop", "mail"], "aim": "birch"}, [("ash", "birch")] * 2),
+    "pause": ("pauses", {"configs": ["shop"]}, [("ash", "")]),
+    "isolate": ("isolations", {"configs": ["shop"]}, [("ash", "birch")] * 2),
+    "drain": ("nodes/ash/drain", None, [("ash", "birch")] * 3),
+}
+
+
+def asked(path: str, body: Any) -> tuple[str, Any]:
+    """A call about configs that are named by their keys."""
+    named = body and "configs" in body
+    return path.format(shop=ids("shop")[0]), body | {"configs": ids(*body["configs"])} if named else body
+
+
+@pytest.mark.parametrize("verb", DRY)
+def test_a_dry_run_tells_the_plan_and_the_same_call_without_it_does_that(operator: Caller, verb: str) -> None:
+    path, body, routes = DRY[verb]
+    path, body = asked(path, body)
+    before = owners(), Move.objects.count()
+    told = operator.call("POST", f"{path}?dry_run=1", body)
+    assert told.status_code == 200, told.content
+    plan = told.json()
+    assert sorted((move["from_node"], move["to_node"]) for move in plan["moves"]) == routes
+    assert (plan["id"], plan["applied_at"], plan["author"]) == (None, None, "operator")
+    assert (owners(), Move.objects.count()) == before
+    assert not any(model.objects.exists() for model in (Pin, Pause, Isolation, Plan))
+    assert Node.objects.get(name="ash").schedulable
+    assert operator.call("POST", path, body).status_code in (200, 201)
+    kept = Plan.objects.get()
+    assert (kept.author, kept.outcome) == ("operator", "")
+    assert [(move["config"], move["to_node"]) for move in kept.moves] == [
+        (move["config"], move["to_node"]) for move in plan["moves"]
+    ]
+
+
+def test_a_dry_run_of_the_end_of_a_pause_ends_nothing(operator: Caller) -> None:
+    (row,) = made(operator.call("POST", "pauses", {"configs": ids("shop")}))
+    told = operator.call("DELETE", f"pauses/{row['id']}?dry_run=1")
+    assert (told.status_code, [move["from_node"] for move in told.json()["moves"]]) == (200, [""])
+    dispatcher.unschedule([("file", "shop")])
+    assert operator.call("DELETE", f"pauses/{row['id']}?dry_run=1").json()["moves"] == []
+    assert Pause.objects.exists()
+    (pin,) = made(operator.call("POST", "pins", {"configs": ids("mail"), "aim": "birch"}))
+    refused = operator.call("DELETE", f"pins/{pin['id']}?dry_run=1")
+    assert (refused.status_code, refused.json()) == (400, {"dry_run": ["Nothing reads this."]})
+    assert Pin.objects.exists()
+
+
+def test_a_dry_run_is_refused_as_the_call_is(operator: Caller) -> None:
+    answer = operator.call("POST", f"configs/{ids('shop')[0]}/reassign?dry_run=1", {"node": "oak"})
+    assert (answer.status_code, answer.json()) == (400, {"node": ["node oak is unknown"]})
+
+
+def test_what_changes_again_and_again_is_a_conflict(operator: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stale(*args: Any, **how: Any) -> Any:
+        raise dispatcher.StalePlan("http_check k1 was edited")
+
+    monkeypatch.setattr(dispatcher, "commit", stale)
+    answer = operator.call("POST", "pauses", {"configs": ids("shop")})
+    assert (answer.status_code, answer.json()) == (409, {"configs": ["http_check k1 was edited"]})
+    assert not Plan.objects.exists()

@@ -6,8 +6,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from checks.models import Config
 from checks.wire.scrub import scrub
-from clusteragent.lib.shortids import named_in, told_check_id
-from clusteragent.lib.terminal import inert
+from clusteragent.lib.shortids import displayed_check_id, displayed_name
+from clusteragent.lib.terminal import escape_controls
 from nodes.models import Node
 
 
@@ -45,13 +45,13 @@ class Command(BaseCommand):
                     f"\n===== Checks on {name} =====" if name else "\n===== Dangling: no node runs these ====="
                 )
             for config in by_owner[name]:
-                origin = inert(config["origin"])
-                ids = (f"  {inert(check_id)}" for check_id in config["check_ids"])
+                origin = escape_controls(config["origin"])
+                ids = (f"  {escape_controls(check_id)}" for check_id in config["check_ids"])
                 self.stdout.write(f"\n=== {config['check']} check ===\n{origin}, config {config['digest']}")
                 self.stdout.write("\n".join(ids))
 
 
 def _shown(config: dict[str, Any]) -> dict[str, Any]:
     """The row without secrets in names. It has digests and the hashes of check IDs, since the user can read the database."""
-    check_ids = [told_check_id(check_id, named_in(check_id), exact=True) for check_id in config["check_ids"]]
+    check_ids = [displayed_check_id(check_id, displayed_name(check_id), exact=True) for check_id in config["check_ids"]]
     return config | {"check": scrub(config["check"]), "origin": scrub(config["origin"] or ""), "check_ids": check_ids}

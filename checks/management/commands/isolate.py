@@ -3,7 +3,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from checks.dispatcher import costs, isolation
+from checks.dispatcher import costs, deciding
+from checks.management import commandline
+from checks.plans import isolation
 
 
 class Command(BaseCommand):
@@ -11,10 +13,14 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("check_id", metavar="CHECK_ID")
-        parser.add_argument("--note", default="", help="the reason, shown with the isolation")
-        parser.add_argument("--json", action="store_true", help="for programs")
+        parser.add_argument("--note", default="", help="why, for those who find it alone")
+        commandline.add_dry_run(parser)
+        commandline.add_json(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if options["dry_run"]:
+            self.show(options)
+            return
         costs.measure()
         answer = isolation.isolate(options["check_id"], actor="command line", note=options["note"])
         if options["json"]:
@@ -23,3 +29,11 @@ class Command(BaseCommand):
             self.stdout.write(f"{answer.check_id} is alone on {answer.check_node}")
         if not answer.is_isolated:
             raise CommandError(f"{answer.check_id} is not isolated: {answer.reason}")
+
+    def show(self, options: dict[str, Any]) -> None:
+        """What would move, by the costs last measured."""
+        config_id = isolation.config_of(options["check_id"])
+        if config_id is None:
+            raise CommandError(f"no config has the check ID {options['check_id']}")
+        plan = commandline.order(options, lambda: deciding.isolate([config_id], note=options["note"]))
+        commandline.print_plan(self, options, 1, "isolated", plan)

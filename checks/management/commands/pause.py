@@ -2,7 +2,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from checks import dispatcher
+from checks.dispatcher import deciding
 from checks.management import commandline
 
 
@@ -13,6 +13,7 @@ class Command(BaseCommand):
         commandline.add_configs(parser, nargs="*")
         parser.add_argument("--check", metavar="NAME", help="all configs of this check")
         commandline.add_order(parser)
+        commandline.add_dry_run(parser)
         commandline.add_json(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -20,5 +21,5 @@ class Command(BaseCommand):
             commandline.ids_of_check(options),
             {"until": commandline.parse_until(options), "note": options["note"]},
         )
-        moves = commandline.moves_of(lambda: dispatcher.pause(ids, actor=commandline.ACTOR, **order))
-        commandline.print_moves(self, options, len(ids), "paused", moves)
+        plan = commandline.order(options, lambda: deciding.pause(ids, **order))
+        commandline.print_plan(self, options, len(ids), "paused", plan)

@@ -2,7 +2,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from checks import dispatcher
+from checks.dispatcher import deciding
 from checks.management import commandline
 from checks.models.orders import Pin
 
@@ -18,6 +18,7 @@ class Command(BaseCommand):
         kind.add_argument("--label", action="store_true", help="AIM is a label: zone=a")
         parser.add_argument("--waits", action="store_true", help="run nowhere while no such node accepts them")
         commandline.add_order(parser)
+        commandline.add_dry_run(parser)
         commandline.add_json(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -29,5 +30,5 @@ class Command(BaseCommand):
             "note": options["note"],
         }
         ids = commandline.ids(options["config"])
-        moves = commandline.moves_of(lambda: dispatcher.pin(ids, options["aim"], actor=commandline.ACTOR, **order))
-        commandline.print_moves(self, options, len(ids), f"pinned to {options['aim']}", moves)
+        plan = commandline.order(options, lambda: deciding.pin(ids, options["aim"], **order))
+        commandline.print_plan(self, options, len(ids), f"pinned to {options['aim']}", plan)

@@ -4,7 +4,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from checks import dispatcher
-from checks.dispatcher import isolation
+from checks.plans import isolation
 
 
 class Command(BaseCommand):

@@ -2,7 +2,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from checks import dispatcher
+from checks.dispatcher import deciding
 from checks.management import commandline
 from checks.models.orders import Pause
 
@@ -13,10 +13,11 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         commandline.add_configs(parser, nargs="*")
         parser.add_argument("--check", metavar="NAME", help="all configs of this check")
+        commandline.add_dry_run(parser)
         commandline.add_json(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         ids = commandline.ids_of_check(options)
         paused = list(Pause.objects.filter(config__in=ids).values_list("config_id", flat=True))
-        moves = dispatcher.resume(paused, actor=commandline.ACTOR)
-        commandline.print_moves(self, options, len(paused), "resumed", moves)
+        plan = commandline.order(options, lambda: deciding.resume(paused))
+        commandline.print_plan(self, options, len(paused), "resumed", plan)

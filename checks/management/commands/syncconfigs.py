@@ -6,7 +6,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from checks import sources
 from checks.wire.scrub import scrub
-from clusteragent.lib.terminal import inert
+from clusteragent.lib.terminal import escape_controls
 from clusteragent.lib.words import numbered
 
 
@@ -38,15 +38,15 @@ class Command(BaseCommand):
     def show(self, report: sources.Report) -> None:
         for what in ("added", "changed", "removed"):
             for key in getattr(report, what):
-                self.stdout.write(f"{what}: {inert(scrub(key))}")
+                self.stdout.write(f"{what}: {escape_controls(scrub(key))}")
         for one in report.passed_over:
-            self.stdout.write(inert(scrub(f"passed over: {one.where}: {one.why}")))
+            self.stdout.write(escape_controls(scrub(f"passed over: {one.where}: {one.why}")))
         for key in report.held:
-            self.stdout.write(f"held: {inert(scrub(key))} is gone; use --accept-removals to remove it")
+            self.stdout.write(f"held: {escape_controls(scrub(key))} is gone; use --accept-removals to remove it")
         for notice in report.warnings:
-            self.stdout.write(self.style.WARNING(inert(scrub(f"warning: {notice}"))))
+            self.stdout.write(self.style.WARNING(escape_controls(scrub(f"warning: {notice}"))))
         for problem in report.errors:
-            self.stdout.write(self.style.ERROR(inert(scrub(f"error: {problem}"))))
+            self.stdout.write(self.style.ERROR(escape_controls(scrub(f"error: {problem}"))))
         self.stdout.write(
             f"{len(report.added)} added, {len(report.changed)} changed, {len(report.removed)} removed,"
             f" {report.other_checks} configs that are no cluster checks{_and_warnings(report)}"

@@ -2,7 +2,8 @@
 
 from typing import NamedTuple
 
-from checks import dispatcher
+from checks import plans
+from checks.dispatcher import NotAccepting, NotDispatchable, StalePlan, deciding
 from checks.models import Assignment, Config, Instance
 from checks.models.searching import called
 
@@ -22,8 +23,8 @@ def isolate(check_id: str, *, actor: str, note: str = "") -> Isolated:
     if config_id is None:
         return Isolated(check_id, "", False, "Unable to find check")
     try:
-        dispatcher.isolate([config_id], actor=actor, note=note)
-    except (dispatcher.NotAccepting, dispatcher.NotDispatchable) as error:
+        plans.order(lambda: deciding.isolate([config_id], note=note), actor=actor)
+    except (NotAccepting, NotDispatchable, StalePlan) as error:
         return Isolated(check_id, "", False, str(error))
     owner = Assignment.objects.select_related("node").get(config=config_id).node
     company = owner.assignments.count() - 1

@@ -1,0 +1,178 @@
+"""Doing what was decided: lock, compare, write. What no longer fits raises StalePlan, and nothing moved."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Any, TypeVar
+
+import structlog
+from django.db import OperationalError
+from django.db.models import F
+from django.db.models.functions import Now
+
+from checks.dispatcher import transaction
+from checks.dispatcher.changes import Entry
+from checks.dispatcher.decision import Decision, Step, choices
+from checks.dispatcher.staleness import StalePlan, check
+from checks.dispatcher.transaction import Turn, as_one, committed, in_chunks
+from checks.models import ClusterStore, Config, Move, Origin, Plan, freezes
+from checks.models.map import NotLeader
+from checks.models.orders import Isolation, Order, Pause, Pin
+from nodes.models import Node
+
+T = TypeVar("T")
+
+# How often what goes stale at once is decided anew before the store is locked for it.
+ATTEMPTS = 3
+_APPLIED = "the plan was applied already"
+
+log = structlog.get_logger()
+
+
+def commit(decision: Decision, *, actor: str = "", term: int | None = None, plan: Plan | None = None) -> list[Move]:
+    """Do what was decided, and return the moves. Raises StalePlan, and NotLeader when `term` is over; nothing moved then.
+
+    More than CHUNK configs are done in chunks, each complete in itself. What changes between two of them stops it there: a
+    plan's outcome says so; without a plan it is raised, with a note. A rebalance without an actor is the leader's, who
+    balances nothing while balancing is off.
+    """
+    made: list[Move] = []
+    done = 0
+
+    def step(steps: Sequence[Step]) -> list[Move]:
+        nonlocal done
+        made.extend(_commit(decision, steps, actor, term, plan, is_first=not done))
+        done += len(steps)
+        return []
+
+    try:
+        if len(decision.steps) > transaction.CHUNK:
+            # All before the first lock is taken, so that what is stale from the beginning changes nothing.
+            _check_unapplied(plan)
+            check(decision, decision.steps)
+        if decision.verb == "drain":
+            # It is begun at once: passes move what the nodes have.
+            step(decision.steps[: transaction.CHUNK])
+        else:
+            in_chunks(decision.steps, step)
+    except (StalePlan, NotLeader, OperationalError) as reason:
+        if plan is not None:
+            _note(plan, f"stopped after {done} of {len(decision.steps)} configs: {reason}", is_begun=bool(done))
+        if plan is None or not done:
+            raise
+    return made
+
+
+def at_once(decide: Callable[[], Decision], do: Callable[[Decision], T]) -> T:
+    """Decide, and do it: anew when it goes stale, the last time with the store locked, so that nobody can change the map.
+
+    Raises what deciding raises, and StalePlan where that is not enough: more than CHUNK configs need several transactions.
+    """
+    for _ in range(ATTEMPTS):
+        try:
+            return do(decision := decide())
+        except StalePlan as stale:
+            if len(decision.steps) > transaction.CHUNK:
+                raise
+            log.info("decided_anew", verb=decision.verb, reason=str(stale))
+    with as_one():
+        ClusterStore.objects.lock()
+        return do(decide())
+
+
+@committed
+def _commit(
+    decision: Decision, steps: Sequence[Step], actor: str, term: int | None, plan: Plan | None, *, is_first: bool
+) -> list[Move]:
+    # Before looking: nothing may change between the look and the deed.
+    turn = Turn(term, actor)
+    if not (actor or decision.verb) and (why := freezes.why_off()):
+        raise StalePlan(f"nothing is balanced automatically: {why}")
+    if is_first and plan is not None and not _unapplied(plan).update(applied_at=Now(), outcome=""):
+        raise StalePlan(_APPLIED)
+    entries = check(decision, steps)
+    _ORDERS.get(decision.verb, _write_nothing)(decision.order, entries, actor)
+    if decision.verb == "drain":
+        return []
+    turn.make(choices(steps, entries, decision.reason))
+    moves = turn.finish()
+    if plan is not None:
+        Plan.objects.filter(pk=plan.pk).update(moved=F("moved") + len(moves))
+    return moves
+
+
+def _unapplied(plan: Plan) -> Any:
+    return Plan.objects.filter(pk=plan.pk, applied_at=None)
+
+
+def _check_unapplied(plan: Plan | None) -> None:
+    if plan is not None and not _unapplied(plan).exists():
+        raise StalePlan(_APPLIED)
+
+
+def _note(plan: Plan, outcome: str, *, is_begun: bool) -> None:
+    log.warning("plan_stopped", plan=plan.pk, outcome=outcome)
+    # One that did nothing because another process applied it has that one's outcome.
+    Plan.objects.filter(pk=plan.pk, applied_at__isnull=not is_begun).update(outcome=outcome)
+
+
+def _write_nothing(order: Mapping[str, Any], entries: Mapping[int, Entry], actor: str) -> None:
+    """Of a rebalance, an undo and a reassignment that is not held nothing is left but its moves."""
+
+
+def _hold(order: Mapping[str, Any], entries: Mapping[int, Entry], actor: str) -> None:
+    if order["hold"]:
+        _replace(Pin, entries, order, actor, aim=order["node"])
+
+
+def _pin(order: Mapping[str, Any], entries: Mapping[int, Entry], actor: str) -> None:
+    _replace(Pin, entries, order, actor, **{name: order[name] for name in ("aim", "kind", "waits")})
+
+
+def _pause(order: Mapping[str, Any], entries: Mapping[int, Entry], actor: str) -> None:
+    _replace(Pause, entries, order, actor)
+    Config.objects.settle(entries.keys())
+    for entry in entries.values():
+        entry.paused = True
+
+
+def _resume(order: Mapping[str, Any], entries: Mapping[int, Entry], actor: str) -> None:
+    Pause.objects.filter(config_id__in=entries).delete()
+    # Until they are given to nodes, in the same transaction.
+    Config.objects.let_dangle([entry.id for entry in entries.values() if not entry.endpoint and entry.owner is None])
+
+
+def _isolate(order: Mapping[str, Any], entries: Mapping[int, Entry], actor: str) -> None:
+    alone = entries.keys() & set(order["alone"])
+    if not order["note"]:
+        # Asked again without a reason, it keeps the first one's: the API of the Datadog Cluster Agent can't give any.
+        same = Isolation.objects.filter(config__in=alone, reason=order["reason"])
+        alone -= set(same.values_list("config_id", flat=True))
+    _replace(Isolation, alone, order, actor, reason=order["reason"])
+
+
+def _drain(order: Mapping[str, Any], entries: Mapping[int, Entry], actor: str) -> None:
+    """From now on passes move what the nodes have, bit by bit."""
+    Node.objects.filter(name__in=order["nodes"]).cordon(draining=True, actor=actor)
+    ClusterStore.objects.wake()
+
+
+_ORDERS: Mapping[str, Callable[[Mapping[str, Any], Mapping[int, Entry], str], None]] = {
+    "reassign": _hold,
+    "pin": _pin,
+    "pause": _pause,
+    "resume": _resume,
+    "isolate": _isolate,
+    "drain": _drain,
+}
+
+
+def _replace(model: type[Order], ids: Collection[int], order: Mapping[str, Any], actor: str, **how: Any) -> None:
+    """Write what is ordered of configs, in place of what was, under the first of the origins of each."""
+    if until := order.get("until"):
+        how["until"] = datetime.fromisoformat(until)
+    firsts = Origin.objects.filter(config__in=ids).order_by("config_id", "source", "key").distinct("config_id")
+    model.objects.filter(config__in=ids).delete()
+    model.objects.bulk_create(
+        model(config_id=first.config_id, source=first.source, key=first.key, author=actor, note=order["note"], **how)
+        for first in firsts
+    )

@@ -1,0 +1,44 @@
+import json
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from checks.dispatcher import deciding
+from checks.management import commandline
+from clusteragent.lib.words import numbered
+from nodes.models import Node
+
+
+class Command(BaseCommand):
+    help = "Cordon nodes, and let what they have move away bit by bit."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("node", nargs="+", help="a node's name")
+        what = parser.add_mutually_exclusive_group()
+        what.add_argument("--undo", action="store_true", help="give them work again")
+        what.add_argument("--dry-run", action="store_true", help="only show what would move, and where to")
+        parser.add_argument("--json", action="store_true", help="for programs")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        names = sorted(set(options["node"]))
+        changed, moves = self.uncordon(names) if options["undo"] else self.drain(names, options)
+        done = "uncordoned" if options["undo"] else "would be drained" if options["dry_run"] else "drained"
+        if options["json"]:
+            told = {"nodes": names, "changed": changed} | ({"moves": moves} if options["dry_run"] else {})
+            self.stdout.write(json.dumps(told))
+            return
+        for move in moves:
+            self.stdout.write(commandline.line(move))
+        self.stdout.write(f"{numbered(changed, 'node')} {done}")
+
+    def drain(self, names: list[str], options: dict[str, Any]) -> tuple[int, list[dict[str, Any]]]:
+        """How many nodes that changes, and what it would move in a dry run."""
+        draining = Node.objects.filter(name__in=names, draining=True, schedulable=False).count()
+        plan = commandline.order(options, lambda: deciding.drain(names))
+        return len(names) - draining, plan.moves if options["dry_run"] else []
+
+    def uncordon(self, names: list[str]) -> tuple[int, list[dict[str, Any]]]:
+        nodes = Node.objects.known().filter(name__in=names)
+        if unknown := sorted(set(names) - set(nodes.values_list("name", flat=True))):
+            raise CommandError(f"node {unknown[0]} is unknown")
+        return nodes.cordon(schedulable=True, actor=commandline.ACTOR), []

@@ -1,0 +1,99 @@
+"""Plans: decisions with an author, stored to be looked at, and applied once or not at all."""
+
+from collections.abc import Callable
+from typing import Any
+
+from checks import dispatcher
+from checks.dispatcher import Decision, StalePlan, Step
+from checks.models import Move, Plan
+
+# What someone must be allowed who carries out an order.
+_PERMISSIONS = {
+    "reassign": "checks.change_assignment",
+    "pin": "checks.add_pin",
+    "pause": "checks.add_pause",
+    "resume": "checks.delete_pause",
+    "isolate": "checks.add_isolation",
+    "drain": "nodes.change_node",
+    "undo": "checks.change_assignment",
+}
+# What every stored move names, as the operators' API tells it.
+COLUMNS = ("config", "digest", "name", "source", "to", "from_node", "to_node", "cost", "gain")
+
+
+def drafted(decision: Decision, *, author: str) -> Plan:
+    """The plan of a decision, not stored."""
+    order = dict(decision.order)
+    if decision.verb:
+        order["also"] = [[one.config, one.digest, one.source, one.name] for one in decision.steps if not one.moves]
+    if decision.refused:
+        order["refused"] = {str(id_): why for id_, why in decision.refused.items()}
+    return Plan(
+        author=author,
+        reason=decision.reason,
+        revision=decision.revision,
+        moves=[_row(step) for step in decision.moves],
+        order=order,
+        nodes=decision.loads.nodes,
+        spread=decision.loads.spread,
+        moved=0,
+        outcome="",
+    )
+
+
+def store(decision: Decision, *, author: str) -> Plan:
+    """The plan of a decision."""
+    plan = drafted(decision, author=author)
+    plan.save()
+    plan.refresh_from_db(fields=["time"])
+    return plan
+
+
+def apply(plan: Plan, *, actor: str, term: int | None = None) -> list[Move]:
+    """Carry out a stored plan, once, and return the moves: see `dispatcher.commit`. An empty actor is the leader.
+
+    Raises StalePlan, and NotLeader when `term` is over, and then has changed nothing. What stops it later is its outcome.
+    """
+    made = dispatcher.commit(_decision(plan), actor=actor, term=term, plan=plan)
+    if plan.pk:
+        plan.refresh_from_db(fields=["applied_at", "moved", "outcome"])
+    return made
+
+
+def order(decide: Callable[[], Decision], *, actor: str) -> tuple[Plan, list[Move]]:
+    """Make a plan and apply it at once; anew if it goes stale in between. Raises what deciding raises, and StalePlan.
+
+    A plan about no config is not stored.
+    """
+
+    def do(decision: Decision) -> tuple[Plan, list[Move]]:
+        if decision.is_empty:
+            return drafted(decision, author=actor), []
+        plan = store(decision, author=actor)
+        try:
+            return plan, apply(plan, actor=actor)
+        except StalePlan:
+            plan.delete()
+            raise
+
+    return dispatcher.at_once(decide, do)
+
+
+def may(user: Any, plan: Plan) -> bool:
+    """Whether someone may carry out a plan."""
+    wanted = [_PERMISSIONS[plan.order["verb"]] if plan.order else "checks.change_plan"]
+    if plan.order.get("hold"):
+        wanted.append(_PERMISSIONS["pin"])
+    return bool(user.has_perms(wanted))
+
+
+def _row(step: Step) -> dict[str, Any]:
+    told = step._asdict()
+    return {name: value for name, value in told.items() if name in COLUMNS or value}
+
+
+def _decision(plan: Plan) -> Decision:
+    also = plan.order.get("also", ())
+    # Plans of older versions have no names there.
+    staying = [Step(config, digest, next(iter(name), "config"), owner, owner) for config, digest, owner, *name in also]
+    return Decision(plan.reason, plan.order, [*staying, *(Step(**move) for move in plan.moves)], plan.revision)
