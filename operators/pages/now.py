@@ -98,7 +98,7 @@ def every_page(request: HttpRequest) -> dict[str, Any]:
     any here, unfold writes no style into the page.
     """
     found = alerts.cluster_wide(fingerprints.differing()) if base.may_see(request) else []
-    return {"cluster_warnings": [_warning(Line(need, None)) for need in found], "colors": {}}
+    return {"cluster_warnings": [_warning(Line(alert, None)) for alert in found], "colors": {}}
 
 
 def _warning(line: Line) -> SafeString:
