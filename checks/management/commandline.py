@@ -69,7 +69,7 @@ def parse_until(options: dict[str, Any]) -> datetime | None:
         raise CommandError(f"--until {options['until']}: {error}") from error
 
 
-def order(options: dict[str, Any], decide: Callable[[], Decision], *, actor: str = ACTOR) -> Plan:
+def plan_of(options: dict[str, Any], decide: Callable[[], Decision], *, actor: str = ACTOR) -> Plan:
     """Apply a decision as a plan and return the plan; only draft it with `--dry-run`. Raises CommandError when it is refused."""
     try:
         if options["dry_run"]:
@@ -82,7 +82,9 @@ def order(options: dict[str, Any], decide: Callable[[], Decision], *, actor: str
         raise CommandError(f"nothing was done, because something changed meanwhile: {stale}") from stale
 
 
-def print_plan(command: BaseCommand, options: dict[str, Any], number: int, done: str, plan: Plan | None = None) -> None:
+def print_moves(
+    command: BaseCommand, options: dict[str, Any], number: int, done: str, plan: Plan | None = None
+) -> None:
     """Print the moves of a plan and how many configs were e.g. `paused` (`done`): as text, or as JSON with `--json`.
 
     Raises CommandError when a part of the plan was not done.

@@ -34,7 +34,7 @@ class Command(BaseCommand):
     def drain(self, names: list[str], options: dict[str, Any]) -> tuple[int, list[dict[str, Any]]]:
         """Drain nodes. Return how many of them change, and in a dry run the moves that it would make."""
         draining = Node.objects.filter(name__in=names, draining=True, schedulable=False).count()
-        plan = commandline.order(options, lambda: deciding.drain(names))
+        plan = commandline.plan_of(options, lambda: deciding.drain(names))
         return len(names) - draining, plan.moves if options["dry_run"] else []
 
     def uncordon(self, names: list[str]) -> tuple[int, list[dict[str, Any]]]:

@@ -35,5 +35,5 @@ class Command(BaseCommand):
         config_id = isolation.config_of(options["check_id"])
         if config_id is None:
             raise CommandError(f"no config has the check ID {options['check_id']}")
-        plan = commandline.order(options, lambda: deciding.isolate([config_id], note=options["note"]))
-        commandline.print_plan(self, options, 1, "isolated", plan)
+        plan = commandline.plan_of(options, lambda: deciding.isolate([config_id], note=options["note"]))
+        commandline.print_moves(self, options, 1, "isolated", plan)

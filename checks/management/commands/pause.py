@@ -21,5 +21,5 @@ class Command(BaseCommand):
             commandline.ids_of_check(options),
             {"until": commandline.parse_until(options), "note": options["note"]},
         )
-        plan = commandline.order(options, lambda: deciding.pause(ids, **order))
-        commandline.print_plan(self, options, len(ids), "paused", plan)
+        plan = commandline.plan_of(options, lambda: deciding.pause(ids, **order))
+        commandline.print_moves(self, options, len(ids), "paused", plan)

@@ -30,5 +30,5 @@ class Command(BaseCommand):
             "note": options["note"],
         }
         ids = commandline.ids(options["config"])
-        plan = commandline.order(options, lambda: deciding.pin(ids, options["aim"], **order))
-        commandline.print_plan(self, options, len(ids), f"pinned to {options['aim']}", plan)
+        plan = commandline.plan_of(options, lambda: deciding.pin(ids, options["aim"], **order))
+        commandline.print_moves(self, options, len(ids), f"pinned to {options['aim']}", plan)

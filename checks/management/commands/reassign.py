@@ -17,7 +17,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         ids, is_dry = commandline.ids(options["config"]), options["dry_run"]
-        plan = commandline.order(options, lambda: deciding.reassign(ids, options["to"]), actor="reassign")
+        plan = commandline.plan_of(options, lambda: deciding.reassign(ids, options["to"]), actor="reassign")
         moves = commandline.moves_of(plan, is_dry=is_dry)
         for move in moves:
             self.stdout.write(commandline.line(move))

@@ -19,5 +19,5 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         ids = commandline.ids_of_check(options)
         paused = list(Pause.objects.filter(config__in=ids).values_list("config_id", flat=True))
-        plan = commandline.order(options, lambda: deciding.resume(paused))
-        commandline.print_plan(self, options, len(paused), "resumed", plan)
+        plan = commandline.plan_of(options, lambda: deciding.resume(paused))
+        commandline.print_moves(self, options, len(paused), "resumed", plan)

@@ -14,4 +14,4 @@ class Command(BaseCommand):
         commandline.add_json(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        commandline.print_plan(self, options, dispatcher.unpin(commandline.ids(options["config"])), "unpinned")
+        commandline.print_moves(self, options, dispatcher.unpin(commandline.ids(options["config"])), "unpinned")
