@@ -56,7 +56,7 @@ def _announce(term: int) -> str:
 
 @transaction.atomic
 def due(found: list[alerts.Alert]) -> dict[str, Any] | None:
-    """The message to send now, if any: the one that has not arrived yet, else a new one when something changed.
+    """Return the message to send now: the pending one, else a new one if alerts changed; None if there is nothing to send now.
 
     Message and attempt are stored before the message is sent, so the next leader sends the same one, and not too early. The
     row is locked: two processes that both lead for a moment must not give two messages the same number.
@@ -97,7 +97,7 @@ def _compose(row: Announcement, now: Told) -> None:
 
 
 def _told(alert: alerts.Alert) -> dict[str, Any]:
-    """A line as it is told: to others, who may see no secret."""
+    """Return the alert as it is sent: without secrets."""
     return {
         "kind": alert.kind,
         "subject": alert.subject,

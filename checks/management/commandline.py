@@ -1,4 +1,4 @@
-"""What the commands that steer configs share: which configs, until when, and what moved."""
+"""What the commands share: arguments for configs and orders, their parsing, and the output of moves."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -13,32 +13,36 @@ from checks.dispatcher import REFUSALS, Decision, told
 from checks.models import Config, Plan
 from checks.wire.scrub import scrub
 from clusteragent.lib import deadlines
+from clusteragent.lib.words import numbered
 
 ACTOR = "command line"
 
 
 def add_configs(parser: CommandParser, *, nargs: str = "+") -> None:
+    """Add the argument that names configs."""
     parser.add_argument(
         "config", nargs=nargs, metavar="CHECK_ID", help="one of a config's check IDs, its digest or its short ID"
     )
 
 
 def add_json(parser: CommandParser) -> None:
+    """Add `--json`."""
     parser.add_argument("--json", action="store_true", help="for programs")
 
 
 def add_dry_run(parser: CommandParser) -> None:
+    """Add `--dry-run`."""
     parser.add_argument("--dry-run", action="store_true", help="only show what would move")
 
 
 def add_order(parser: CommandParser) -> None:
-    """What is plan_of of them: until when, and why."""
+    """Add the options of an order: `--until` and `--note`."""
     parser.add_argument("--until", metavar="TIME", default="", help=deadlines.HELP.replace("%", "%%"))
-    parser.add_argument("--note", default="", help="why, for those who find it so")
+    parser.add_argument("--note", default="", help="the reason, shown with the order")
 
 
 def ids(names: Sequence[str]) -> list[int]:
-    """The configs with these digests, check IDs or short IDs."""
+    """Return the ids of the configs with these digests, check IDs or short IDs. Raises CommandError for an unknown one."""
     try:
         return sorted(set(Config.objects.ids_of(names)))
     except LookupError as error:
@@ -46,7 +50,7 @@ def ids(names: Sequence[str]) -> list[int]:
 
 
 def ids_of_check(options: dict[str, Any]) -> list[int]:
-    """The configs that are named, or all of the check that is."""
+    """Return the ids of the named configs, or of all configs of the check `--check`. Raises CommandError."""
     if bool(options["config"]) == bool(options["check"]):
         raise CommandError("name check IDs, or a check with --check")
     if not options["check"]:
@@ -58,7 +62,7 @@ def ids_of_check(options: dict[str, Any]) -> list[int]:
 
 
 def parse_until(options: dict[str, Any]) -> datetime | None:
-    """When what is plan_of ends, if it does."""
+    """Return the time of `--until`; None without it. Raises CommandError for a time that can't be read."""
     try:
         return deadlines.parse(options["until"]) if options["until"] else None
     except (ValueError, OverflowError) as error:
@@ -66,7 +70,7 @@ def parse_until(options: dict[str, Any]) -> datetime | None:
 
 
 def plan_of(options: dict[str, Any], decide: Callable[[], Decision], *, actor: str = ACTOR) -> Plan:
-    """The plan of what is decided, applied, or in a dry run only drafted. Raises CommandError where it can't be done."""
+    """Apply a decision as a plan and return the plan; only draft it with `--dry-run`. Raises CommandError when it is refused."""
     try:
         if options["dry_run"]:
             return plans.drafted(decide(), author=actor)
@@ -75,13 +79,16 @@ def plan_of(options: dict[str, Any], decide: Callable[[], Decision], *, actor: s
         message = "; ".join(error.messages) if isinstance(error, ValidationError) else told(error)
         raise CommandError(message) from error
     except plans.StalePlan as stale:
-        raise CommandError(f"nothing was done, since meanwhile something changed: {stale}") from stale
+        raise CommandError(f"nothing was done, because something changed meanwhile: {stale}") from stale
 
 
 def print_moves(
     command: BaseCommand, options: dict[str, Any], number: int, done: str, plan: Plan | None = None
 ) -> None:
-    """Say how many configs it was, or would be, done to, and what moved. Raises CommandError where not all was done."""
+    """Print the moves of a plan and how many configs were e.g. `paused` (`done`): as text, or as JSON with `--json`.
+
+    Raises CommandError when a part of the plan was not done.
+    """
     is_dry = options.get("dry_run", False)
     moves = moves_of(plan, is_dry=is_dry) if plan else []
     if options["json"]:
@@ -90,7 +97,7 @@ def print_moves(
     else:
         for move in moves:
             command.stdout.write(line(move))
-        configs = f"{number} config{'' if number == 1 else 's'}"
+        configs = numbered(number, "config")
         would = "would be " if is_dry else ""
         command.stdout.write(f"{configs} {would}{done}, {len(moves)} {'would move' if is_dry else 'moved'}")
     if plan and plan.outcome:
@@ -98,13 +105,13 @@ def print_moves(
 
 
 def moves_of(plan: Plan, *, is_dry: bool) -> list[dict[str, Any]]:
-    """The moves that a plan made, or in a dry run would make."""
+    """Return the moves that a plan made, or would make in a dry run."""
     moves: list[dict[str, Any]] = plan.moves if is_dry else plan.moves[: plan.moved]
     return moves
 
 
 def line(move: dict[str, Any]) -> str:
-    """A move for people."""
+    """Return a move of a plan as a line of text."""
     source, to = move["from_node"] or "nobody", move["to_node"] or "nobody"
     return f"{scrub(move['name'])} {move['digest']}: {source} → {to}"
 

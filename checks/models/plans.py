@@ -100,8 +100,7 @@ class Plan(models.Model):
     # [{"config": id, "digest": …, "name": …, "source": node's id, "to": node's id, "from_node": name, "to_node": name,
     #   "cost": workers, "gain": …}], the greatest gain first
     moves = models.JSONField(default=list)
-    # What is ordered along with the moves: see Decision.order, with what stays. Empty for a rebalance.
-    # The order that is given together with the moves: see checks/previews.py. Empty for a rebalance.
+    # The order that is given together with the moves, with what stays: see Decision.order. Empty for a rebalance.
     order = models.JSONField(default=dict, db_default={})
     # {node's name: {"before": utilization, "after": utilization}} of the nodes that the moves touch
     nodes = models.JSONField(default=dict)

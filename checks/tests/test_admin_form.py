@@ -210,7 +210,7 @@ def test_what_is_odd_is_saved_and_told_at_once_and_on_the_page() -> None:
     assert "shop:1: nothing reads cluster_checks at the top level: is cluster_check meant?" in shown
     assert owners() == {"shop": "ash"}
     assert warned() == [("shop", 1), ("shop", 4)]
-    assert "shop, line 4: tags are no list" in client.get(page_of("shop")).content.decode()
+    assert "shop, line 4: tags are not a list" in client.get(page_of("shop")).content.decode()
 
 
 def test_warnings_go_with_what_was_odd_and_with_the_config() -> None:

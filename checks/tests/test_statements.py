@@ -67,7 +67,7 @@ def test_statements_do_not_grow_with_the_configs(
 
 
 def test_nor_when_each_is_isolated() -> None:
-    """Configs on nodes of their own, each beside other configs."""
+    """Configs on nodes of their own, each beside other configs: all in one transaction."""
     Node.objects.bulk_create([Node(name=f"node-{i:04}") for i in range(MANY)])
     Heartbeat.objects.bulk_create([Heartbeat(node=node) for node in Node.objects.all()])
     dispatcher.schedule([sent(f"company{i}") for i in range(2 * MANY)])

@@ -94,7 +94,7 @@ def _shown(state: str, intake: str, young: bool) -> str:
 
 
 def every_page(request: HttpRequest) -> dict[str, Any]:
-    """unfold's GLOBAL_CALLBACK: the gravest alerts, to those who may see the first page. Its colours come from a file: without
+    """unfold's GLOBAL_CALLBACK: the cluster-wide alerts, for users who may see the first page. Colours come from a file: without
     any here, unfold writes no style into the page.
     """
     found = alerts.cluster_wide(fingerprints.differing()) if base.may_see(request) else []

@@ -183,6 +183,7 @@ class _Folding:
 
 
 def cause_of_move(step: Step) -> Cause:
+    """What a line of the ledger comes from: moves with one cause are one story."""
     match words(step.reason).grouping:
         case Grouping.NODES:
             return Cause("nodes", pool_of(step.source))

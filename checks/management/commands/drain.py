@@ -10,12 +10,12 @@ from nodes.models import Node
 
 
 class Command(BaseCommand):
-    help = "Cordon nodes, and let what they have move away bit by bit."
+    help = "Drain nodes: cordon them, and move their configs away a few at a time."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("node", nargs="+", help="a node's name")
         what = parser.add_mutually_exclusive_group()
-        what.add_argument("--undo", action="store_true", help="give them work again")
+        what.add_argument("--undo", action="store_true", help="uncordon the nodes")
         what.add_argument("--dry-run", action="store_true", help="only show what would move, and where to")
         parser.add_argument("--json", action="store_true", help="for programs")
 
@@ -24,20 +24,21 @@ class Command(BaseCommand):
         changed, moves = self.uncordon(names) if options["undo"] else self.drain(names, options)
         done = "uncordoned" if options["undo"] else "would be drained" if options["dry_run"] else "drained"
         if options["json"]:
-            told = {"nodes": names, "changed": changed} | ({"moves": moves} if options["dry_run"] else {})
-            self.stdout.write(json.dumps(told))
+            document = {"nodes": names, "changed": changed} | ({"moves": moves} if options["dry_run"] else {})
+            self.stdout.write(json.dumps(document))
             return
         for move in moves:
             self.stdout.write(commandline.line(move))
         self.stdout.write(f"{numbered(changed, 'node')} {done}")
 
     def drain(self, names: list[str], options: dict[str, Any]) -> tuple[int, list[dict[str, Any]]]:
-        """How many nodes that changes, and what it would move in a dry run."""
+        """Drain nodes. Return how many of them change, and in a dry run the moves that it would make."""
         draining = Node.objects.filter(name__in=names, draining=True, schedulable=False).count()
         plan = commandline.plan_of(options, lambda: deciding.drain(names))
         return len(names) - draining, plan.moves if options["dry_run"] else []
 
     def uncordon(self, names: list[str]) -> tuple[int, list[dict[str, Any]]]:
+        """Uncordon nodes. Return how many of them changed, and no moves. Raises CommandError for an unknown node."""
         nodes = Node.objects.known().filter(name__in=names)
         if unknown := sorted(set(names) - set(nodes.values_list("name", flat=True))):
             raise CommandError(f"node {unknown[0]} is unknown")

@@ -9,11 +9,11 @@ from checks.plans import isolation
 
 
 class Command(BaseCommand):
-    help = "Leave a check alone on its node, with the other instances of its config, until it is released."
+    help = "Keep a check, with its config's other checks, alone on its node until it is released."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("check_id", metavar="CHECK_ID")
-        parser.add_argument("--note", default="", help="why, for those who find it alone")
+        parser.add_argument("--note", default="", help="the reason, shown with the isolation")
         commandline.add_dry_run(parser)
         commandline.add_json(parser)
 
@@ -31,7 +31,7 @@ class Command(BaseCommand):
             raise CommandError(f"{answer.check_id} is not isolated: {answer.reason}")
 
     def show(self, options: dict[str, Any]) -> None:
-        """What would move, by the costs last measured."""
+        """Print what would move, by the last measured costs."""
         config_id = isolation.config_of(options["check_id"])
         if config_id is None:
             raise CommandError(f"no config has the check ID {options['check_id']}")

@@ -7,7 +7,7 @@ from checks.management import commandline
 
 
 class Command(BaseCommand):
-    help = "Let configs run nowhere, until then or until they are resumed."
+    help = "Pause configs: they run nowhere until `--until`, or until they are resumed."
 
     def add_arguments(self, parser: CommandParser) -> None:
         commandline.add_configs(parser, nargs="*")

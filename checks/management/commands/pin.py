@@ -8,11 +8,11 @@ from checks.models.orders import Pin
 
 
 class Command(BaseCommand):
-    help = "Pin configs to a node, to nodes of a name pattern, or to nodes with a label, and move those that run elsewhere."
+    help = "Pin configs to a node, to nodes of a name pattern or to nodes with a label. Move those that run elsewhere."
 
     def add_arguments(self, parser: CommandParser) -> None:
         commandline.add_configs(parser)
-        parser.add_argument("aim", metavar="AIM", help="a node's name, or as said by --pattern or --label")
+        parser.add_argument("aim", metavar="AIM", help="a node's name, or a pattern or label with --pattern or --label")
         kind = parser.add_mutually_exclusive_group()
         kind.add_argument("--pattern", action="store_true", help="AIM is a pattern of names: runner-*")
         kind.add_argument("--label", action="store_true", help="AIM is a label: zone=a")

@@ -8,7 +8,7 @@ from checks.models.orders import Pause
 
 
 class Command(BaseCommand):
-    help = "Give paused configs to nodes again. What finds none dangles."
+    help = "Resume paused configs: place them again. Configs without an eligible node dangle."
 
     def add_arguments(self, parser: CommandParser) -> None:
         commandline.add_configs(parser, nargs="*")

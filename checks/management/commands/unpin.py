@@ -7,7 +7,7 @@ from checks.management import commandline
 
 
 class Command(BaseCommand):
-    help = "Release configs from their pins. They stay where they are."
+    help = "Remove the pins of configs. They stay where they are."
 
     def add_arguments(self, parser: CommandParser) -> None:
         commandline.add_configs(parser)
