@@ -78,11 +78,11 @@ def _rebalance(term: int) -> str:
     # What a process that ended midway left undone.
     NodeRule.objects.apply()
     try:
-        quarantine.notice(term)
+        quarantine.handle_troubles(term)
     except DatabaseError:
         # What it finds is a suspicion: that it can't look keeps nothing from being put right.
         log.exception("noticing_failed", term=term)
-    righted = len(dispatcher.put_right(term=term))
+    righted = len(dispatcher.move_misplaced(term=term))
     if why := freezes.why_off():
         return f"{righted} put right, nothing rebalanced: {why}"
     left = max(0, dispatcher.budget_left() - righted)

@@ -66,7 +66,7 @@ class Entry:
     sent: Sent | None = None
     # Workers that it needs, as measured.
     cost: float | None = None
-    # What is ordered of it: see heed_orders().
+    # What is ordered of it: see attach_orders().
     pin: Pin | None = None
     paused: bool = False
     inherited: list[Order] = field(default_factory=list)
@@ -85,7 +85,7 @@ class Entry:
         """How people are told which config it is."""
         return f"{scrub(self.name)} {short_id(self.digest)}"
 
-    def say(self, sent: Sent) -> None:
+    def set_content(self, sent: Sent) -> None:
         """Say what this sends."""
         patched = sent.patched
         self.digest, self.fast_digest, self.contents = patched.digest, patched.fast_digest, patched.contents
@@ -106,15 +106,15 @@ class Changes:
     changed: list[Entry] = field(default_factory=list)
     removed: list[Entry] = field(default_factory=list)
     # Those that live on without one of their origins.
-    left: list[Entry] = field(default_factory=list)
+    lost_origin: list[Entry] = field(default_factory=list)
     new_origins: list[tuple[Sent, Entry]] = field(default_factory=list)
-    sent_otherwise: list[tuple[int, Sent, Entry]] = field(default_factory=list)
+    changed_origins: list[tuple[int, Sent, Entry]] = field(default_factory=list)
     # Origins whose authors wrote another text, whether or not it says something else.
     rewritten: list[tuple[int, Sent]] = field(default_factory=list)
 
     def __bool__(self) -> bool:
         return bool(
-            self.new or self.changed or self.removed or self.new_origins or self.sent_otherwise or self.rewritten
+            self.new or self.changed or self.removed or self.new_origins or self.changed_origins or self.rewritten
         )
 
 
@@ -127,29 +127,29 @@ class Identities:
 
     def __init__(self, found: Iterable[Entry]) -> None:
         self._known: set[int] = set()
-        self._saying: dict[str, Entry] = {}
-        self._hashed: dict[str, set[Entry]] = {}
+        self._by_contents: dict[str, Entry] = {}
+        self._by_hash: dict[str, set[Entry]] = {}
         for entry in found:
             self.add(entry)
 
     def add(self, entry: Entry) -> None:
         self._known.add(entry.id)
-        self._saying.setdefault(entry.contents, entry)
+        self._by_contents.setdefault(entry.contents, entry)
         for one in (entry.digest, entry.fast_digest):
-            self._hashed.setdefault(one, set()).add(entry)
+            self._by_hash.setdefault(one, set()).add(entry)
 
     def discard(self, entry: Entry) -> None:
         """Forget one that is removed, or before it says something else."""
-        if self._saying.get(entry.contents) is entry:
-            del self._saying[entry.contents]
+        if self._by_contents.get(entry.contents) is entry:
+            del self._by_contents[entry.contents]
         for one in (entry.digest, entry.fast_digest):
-            self._hashed.get(one, set()).discard(entry)
+            self._by_hash.get(one, set()).discard(entry)
 
-    def saying(self, sent: Sent) -> Entry | None:
+    def find_same(self, sent: Sent) -> Entry | None:
         """The config that says just what is sent."""
-        return self._saying.get(sent.patched.contents)
+        return self._by_contents.get(sent.patched.contents)
 
-    def apart(self, sent: Sent, mine: Entry | None = None) -> Sent:
+    def distinct(self, sent: Sent, mine: Entry | None = None) -> Sent:
         """What is sent, with as many empty lines as it takes to be taken for no other config.
 
         mine: what it is sent in place of. If that said the same it keeps its lines, else agents must see that it changed.
@@ -172,7 +172,7 @@ class Identities:
 
     def _alike(self, sent: Sent) -> set[Entry]:
         """The configs with one of its hashes."""
-        return self._hashed.get(sent.patched.digest, set()) | self._hashed.get(sent.patched.fast_digest, set())
+        return self._by_hash.get(sent.patched.digest, set()) | self._by_hash.get(sent.patched.fast_digest, set())
 
     def _load(self, sent: Sent) -> None:
         """Look for configs that were not asked for at first."""
@@ -200,7 +200,7 @@ def _numbers(sent: Sent) -> Iterator[int]:
     yield from itertools.count(4 + int(sent.patched.contents[:3], 16))
 
 
-class Reckoning:
+class ChangeBuilder:
     """Works out the changes, one sent config after the other, so that two in one chunk see each other."""
 
     def __init__(self, chunk: Sequence[Sent]) -> None:
@@ -219,20 +219,20 @@ class Reckoning:
     def _take(self, sent: Sent) -> None:
         origin = self._origins.get((sent.source, sent.key))
         if origin is None:
-            entry = self._identities.saying(sent) or self._new(sent)
+            entry = self._identities.find_same(sent) or self._new(sent)
             entry.origins += 1
             self.changes.new_origins.append((sent, entry))
             return
         if origin.written_hash != sent.written_hash:
             self.changes.rewritten.append((origin.pk, sent))
         if origin.fingerprint != sent.patched.fingerprint:
-            self.changes.sent_otherwise.append((origin.pk, sent, self._follow(self._by_id[origin.config_id], sent)))
+            self.changes.changed_origins.append((origin.pk, sent, self._follow(self._by_id[origin.config_id], sent)))
         elif origin.scanned_by != sent.replica:
-            self.changes.sent_otherwise.append((origin.pk, sent, self._by_id[origin.config_id]))
+            self.changes.changed_origins.append((origin.pk, sent, self._by_id[origin.config_id]))
 
     def _follow(self, mine: Entry, sent: Sent) -> Entry:
         """The config of an origin that sends other bytes than before."""
-        twin = self._identities.saying(sent)
+        twin = self._identities.find_same(sent)
         if twin is not None and twin is not mine:
             self._leave(mine)
             twin.origins += 1
@@ -250,16 +250,16 @@ class Reckoning:
 
     def _new(self, sent: Sent, near: int | None = None) -> Entry:
         entry = Entry(0, "", "", False, near=near)
-        entry.say(self._identities.apart(sent))
+        entry.set_content(self._identities.distinct(sent))
         entry.sent_as.append(f"{sent.source}:{sent.key}")
         self.changes.new.append(entry)
         self._identities.add(entry)
         return entry
 
     def _change(self, entry: Entry, sent: Sent) -> Entry:
-        fresh = self._identities.apart(sent, entry)
+        fresh = self._identities.distinct(sent, entry)
         self._identities.discard(entry)
-        entry.say(fresh)
+        entry.set_content(fresh)
         self._identities.add(entry)
         self.changes.changed.append(entry)
         return entry
@@ -270,7 +270,7 @@ class Reckoning:
             self._identities.discard(entry)
             self.changes.removed.append(entry)
         else:
-            self.changes.left.append(entry)
+            self.changes.lost_origin.append(entry)
 
 
 def entries(ids: Iterable[int], contents: Iterable[str] = (), hashes: Iterable[str] = ()) -> list[Entry]:
@@ -315,20 +315,20 @@ def entries_like(chunk: Collection[Sent], ids: Iterable[int] = ()) -> list[Entry
     return entries(ids, {sent.patched.contents for sent in chunk}, hashes)
 
 
-def heed_orders(entries: Iterable[Entry]) -> None:
+def attach_orders(entries: Iterable[Entry]) -> None:
     """Let entries know what is ordered of them; new ones, what was ordered of what their origin sent before."""
     known = {entry.id: entry for entry in entries if entry.id}
     new = [entry for entry in entries if entry.sent and not entry.id]
     # A pause that is over holds until someone resumes what it stopped.
     for orders in (Pin.objects.in_force(), Pause.objects.all(), Isolation.objects.all()):
         for order in orders.of(known):
-            _heed(known[order.config_id], order)
+            _attach(known[order.config_id], order)
         for entry, order in _inherited(orders, new) if new and orders.exists() else ():
             entry.inherited.append(order)
-            _heed(entry, order)
+            _attach(entry, order)
 
 
-def _heed(entry: Entry, order: Order) -> None:
+def _attach(entry: Entry, order: Order) -> None:
     if isinstance(order, Pin):
         entry.pin = order
     entry.paused |= isinstance(order, Pause)
@@ -372,21 +372,21 @@ def write(changes: Changes, actor: str) -> None:
         ),
     )
     Origin.objects.redirect(
-        [(id_, entry.id, s.patched.fingerprint, s.replica) for id_, s, entry in changes.sent_otherwise]
+        [(id_, entry.id, s.patched.fingerprint, s.replica) for id_, s, entry in changes.changed_origins]
     )
     Origin.objects.rewrite([(id_, sent.written, sent.written_hash) for id_, sent in changes.rewritten])
     remove_configs([entry.id for entry in changes.removed])
-    _hand_on([entry for entry in changes.new if entry.inherited])
-    settle([entry.id for entry in changes.left])
+    _write_inherited([entry for entry in changes.new if entry.inherited])
+    use_remaining_origins([entry.id for entry in changes.lost_origin])
 
 
-def _hand_on(heirs: Sequence[Entry]) -> None:
+def _write_inherited(heirs: Sequence[Entry]) -> None:
     """Write what new configs inherit. What waited for them, or for what they were cut from or put together of, is over."""
     came = {entry.key for entry in heirs}
     over = came | {(source, parent_of(key)) for source, key in came}
     for model in ORDERS if heirs else ():
         inherited = [(entry, order) for entry in heirs for order in entry.inherited if isinstance(order, model)]
-        model.objects.bulk_create([_own(entry, order) for entry, order in inherited])
+        model.objects.bulk_create([_copy_for(entry, order) for entry, order in inherited])
         waiting = model.objects.waiting_for(came)
         model.objects.filter(
             pk__in=[
@@ -397,7 +397,7 @@ def _hand_on(heirs: Sequence[Entry]) -> None:
         ).delete()
 
 
-def _own(entry: Entry, order: Order) -> Order:
+def _copy_for(entry: Entry, order: Order) -> Order:
     """The same order, of this config."""
     own = copy_of(order)
     own.pk, own.config_id, (own.source, own.key) = None, entry.id, entry.key
@@ -405,7 +405,7 @@ def _own(entry: Entry, order: Order) -> Order:
     return own
 
 
-def settle(ids: Collection[int]) -> None:
+def use_remaining_origins(ids: Collection[int]) -> None:
     """These configs live on without some of their origins: let those that are left stand for them."""
     rekey_orders(ids)
     name_sources(ids)

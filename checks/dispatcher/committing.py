@@ -11,9 +11,9 @@ from django.db.models.functions import Now
 
 from checks.dispatcher import transaction
 from checks.dispatcher.changes import Entry
-from checks.dispatcher.decision import Decision, Step, choices
-from checks.dispatcher.staleness import StalePlan, check
-from checks.dispatcher.transaction import Turn, as_one, committed, in_chunks
+from checks.dispatcher.decision import Decision, Step, to_choices
+from checks.dispatcher.staleness import StalePlan, verify
+from checks.dispatcher.transaction import MapWriter, in_chunks, own_transaction, single_transaction
 from checks.models import ClusterStore, Config, Move, Origin, Plan, freezes
 from checks.models.map import NotLeader
 from checks.models.orders import Isolation, Order, Pause, Pin
@@ -48,7 +48,7 @@ def commit(decision: Decision, *, actor: str = "", term: int | None = None, plan
         if len(decision.steps) > transaction.CHUNK:
             # All before the first lock is taken, so that what is stale from the beginning changes nothing.
             _check_unapplied(plan)
-            check(decision, decision.steps)
+            verify(decision, decision.steps)
         if decision.verb == "drain":
             # It is begun at once: passes move what the nodes have.
             step(decision.steps[: transaction.CHUNK])
@@ -62,7 +62,7 @@ def commit(decision: Decision, *, actor: str = "", term: int | None = None, plan
     return made
 
 
-def at_once(decide: Callable[[], Decision], do: Callable[[Decision], T]) -> T:
+def decide_and_commit(decide: Callable[[], Decision], do: Callable[[Decision], T]) -> T:
     """Decide, and do it: anew when it goes stale, the last time with the store locked, so that nobody can change the map.
 
     Raises what deciding raises, and StalePlan where that is not enough: more than CHUNK configs need several transactions.
@@ -74,27 +74,27 @@ def at_once(decide: Callable[[], Decision], do: Callable[[Decision], T]) -> T:
             if len(decision.steps) > transaction.CHUNK:
                 raise
             log.info("decided_anew", verb=decision.verb, reason=str(stale))
-    with as_one():
+    with single_transaction():
         ClusterStore.objects.lock()
         return do(decide())
 
 
-@committed
+@own_transaction
 def _commit(
     decision: Decision, steps: Sequence[Step], actor: str, term: int | None, plan: Plan | None, *, is_first: bool
 ) -> list[Move]:
     # Before looking: nothing may change between the look and the deed.
-    turn = Turn(term, actor)
+    writer = MapWriter(term, actor)
     if not (actor or decision.verb) and (why := freezes.why_off()):
         raise StalePlan(f"nothing is balanced automatically: {why}")
     if is_first and plan is not None and not _unapplied(plan).update(applied_at=Now(), outcome=""):
         raise StalePlan(_APPLIED)
-    entries = check(decision, steps)
+    entries = verify(decision, steps)
     _ORDERS.get(decision.verb, _write_nothing)(decision.order, entries, actor)
     if decision.verb == "drain":
         return []
-    turn.make(choices(steps, entries, decision.reason))
-    moves = turn.finish()
+    writer.apply(to_choices(steps, entries, decision.reason))
+    moves = writer.finish()
     if plan is not None:
         Plan.objects.filter(pk=plan.pk).update(moved=F("moved") + len(moves))
     return moves

@@ -6,11 +6,11 @@ from datetime import datetime
 from typing import Any
 
 from checks.dispatcher.changes import Entry
-from checks.dispatcher.decision import Decision, decided
-from checks.dispatcher.eligibility import ORDER, Candidate, Kept, Snapshot, look
-from checks.dispatcher.misplaced import Judge, astray
+from checks.dispatcher.decision import Decision, make_decision
+from checks.dispatcher.eligibility import ORDER, Candidate, Kept, Snapshot, read_snapshot
+from checks.dispatcher.misplaced import Judge, relocate_misplaced
 from checks.dispatcher.transaction import Choice, entries_of, relocate
-from checks.dispatcher.undoing import returning
+from checks.dispatcher.undoing import undoable
 from checks.models import Assignment, Move
 from checks.models.orders import Isolation, Pin
 from nodes.models import Node, UnknownNode
@@ -35,13 +35,15 @@ def reassign(
     config_ids: Collection[int], node: str, *, hold: bool = False, until: datetime | None = None, note: str = ""
 ) -> Decision:
     """Give configs to a node; hold: and pin them there, until then, in place of other pins. Raises REFUSALS."""
-    snapshot = look(ORDER)
+    snapshot = read_snapshot(ORDER)
     target, entries = accepting(snapshot, node), dispatchable(config_ids)
     for entry in entries if hold else ():
         entry.pin = None
     check_admitted(snapshot, target, [entry for entry in entries if entry.owner != target.id])
     order = {"verb": "reassign", "node": node, "hold": hold, "until": _text(until), "note": note}
-    return decided(Move.Reason.OPERATOR, order, [Choice(entry, target.id, Move.Reason.OPERATOR) for entry in entries])
+    return make_decision(
+        Move.Reason.OPERATOR, order, [Choice(entry, target.id, Move.Reason.OPERATOR) for entry in entries]
+    )
 
 
 def pin(
@@ -55,26 +57,26 @@ def pin(
     for entry in entries:
         entry.pin = ordered
     order = {"verb": "pin", "aim": aim, "kind": kind, "waits": waits, "until": _text(until), "note": note}
-    return _astray(entries, Judge(look()), Move.Reason.PINNED, order)
+    return _decide_misplaced(entries, Judge(read_snapshot()), Move.Reason.PINNED, order)
 
 
 def pause(config_ids: Collection[int], *, until: datetime | None = None, note: str = "") -> Decision:
     """Let configs run nowhere until someone resumes them, or until then. Raises NotDispatchable."""
     entries = dispatchable(config_ids, paused=True)
     order = {"verb": "pause", "until": _text(until), "note": note}
-    return decided(Move.Reason.PAUSED, order, [Choice(entry, None, Move.Reason.PAUSED) for entry in entries])
+    return make_decision(Move.Reason.PAUSED, order, [Choice(entry, None, Move.Reason.PAUSED) for entry in entries])
 
 
 def resume(config_ids: Collection[int]) -> Decision:
     """Give those of these configs that are paused to nodes again. What finds none dangles."""
-    entries, snapshot = [entry for entry in entries_of(config_ids) if entry.paused], look()
+    entries, snapshot = [entry for entry in entries_of(config_ids) if entry.paused], read_snapshot()
     snapshot.read_origins(entries)
     chosen = []
     for entry in entries:
         # What became an endpoint check meanwhile runs where its endpoint is.
         to = snapshot.choose(entry) if entry.owner is None and not entry.endpoint else entry.owner
         chosen.append(Choice(entry, to, Move.Reason.RESUMED))
-    return decided(Move.Reason.RESUMED, {"verb": "resume"}, chosen)
+    return make_decision(Move.Reason.RESUMED, {"verb": "resume"}, chosen)
 
 
 def isolate(config_ids: Collection[int], *, note: str = "", reason: str = Isolation.Reason.ISOLATED) -> Decision:
@@ -91,27 +93,27 @@ def isolate(config_ids: Collection[int], *, note: str = "", reason: str = Isolat
             raise NotAccepting("No other runners available")
     alone = [entry.id for entry in entries]
     order = {"verb": "isolate", "alone": alone, "reason": reason, "note": note}
-    return decided(reason, order, apart(alone, reason))
+    return make_decision(reason, order, isolation_choices(alone, reason))
 
 
 def drain(nodes: Collection[str]) -> Decision:
     """Cordon nodes, and let what they have move bit by bit: the moves are those of the passes to come. Raises UnknownNode."""
-    now = look()
+    now = read_snapshot()
     drained = [now.named(name) for name in sorted(set(nodes))]
     names = [node.name for node in drained]
-    later = now.changed(without=names, new=[node._replace(intake="draining") for node in drained])
+    later = now.with_nodes(without=names, new=[node._replace(intake="draining") for node in drained])
     entries = _held([node.id for node in drained])
-    return _astray(entries, Judge(later), Move.Reason.DRAINED, {"verb": "drain", "nodes": names})
+    return _decide_misplaced(entries, Judge(later), Move.Reason.DRAINED, {"verb": "drain", "nodes": names})
 
 
 def undo(move_ids: Collection[int]) -> Decision:
     """Give configs back to the nodes that these moves took them from. `refused` says which can't be, by the move's id."""
-    possible, refused = returning(move_ids)
+    possible, refused = undoable(move_ids)
     chosen = [Choice(entry, node, Move.Reason.UNDONE) for entry, node in possible]
-    return decided(Move.Reason.UNDONE, {"verb": "undo"}, chosen, refused=refused)
+    return make_decision(Move.Reason.UNDONE, {"verb": "undo"}, chosen, refused=refused)
 
 
-def apart(alone: Collection[int], reason: str) -> list[Choice]:
+def isolation_choices(alone: Collection[int], reason: str) -> list[Choice]:
     """Choose who leaves the nodes of configs that are to be alone there, and where to. What no other may have stays.
 
     Of several on one node, the one that was isolated first stays; the others are to be alone where they come to.
@@ -119,7 +121,7 @@ def apart(alone: Collection[int], reason: str) -> list[Choice]:
     isolated = dict(Isolation.objects.filter(config__isnull=False).values_list("config_id", "pk"))
     wanted = {*isolated, *alone}
     nodes = set(Assignment.objects.filter(config__in=alone).values_list("node", flat=True))
-    now = look()
+    now = read_snapshot()
     found: dict[int, Entry] = {}
     owners: dict[int, int | None] = {}
     for rounds_left in reversed(range(MOST_ROUNDS)):
@@ -130,7 +132,7 @@ def apart(alone: Collection[int], reason: str) -> list[Choice]:
         first: dict[int, Entry] = {}
         for entry in sorted(lonely, key=lambda entry: (isolated.get(entry.id, math.inf), entry.id)):
             first.setdefault(entry.owner or 0, entry)
-        snapshot = now.keeping({node: Kept(entry.id, entry.shown, reason) for node, entry in first.items()})
+        snapshot = now.with_kept({node: Kept(entry.id, entry.shown, reason) for node, entry in first.items()})
         others = [entry for entry in lonely if first[entry.owner or 0] is not entry]
         if not (rounds_left and _move_away(others, snapshot, reason)):
             break
@@ -158,12 +160,12 @@ def _held(nodes: Collection[int]) -> list[Entry]:
     return entries_of(held.values_list("config_id", flat=True))
 
 
-def _astray(entries: Sequence[Entry], judge: Judge, reason: str, order: dict[str, Any]) -> Decision:
+def _decide_misplaced(entries: Sequence[Entry], judge: Judge, reason: str, order: dict[str, Any]) -> Decision:
     """Move those that may not, or should not, run where they are, as a pass would do it now."""
-    chosen = astray(entries, judge)
+    chosen = relocate_misplaced(entries, judge)
     going = {choice.entry.id for choice in chosen}
     staying = [Choice(entry, entry.owner, reason) for entry in entries if entry.id not in going]
-    return decided(reason, order, staying + chosen)
+    return make_decision(reason, order, staying + chosen)
 
 
 def _text(time: datetime | None) -> str | None:
@@ -187,8 +189,8 @@ def dispatchable(ids: Collection[int], *, paused: bool = False) -> list[Entry]:
 def accepting(snapshot: Snapshot, name: str) -> Candidate:
     """The node of this name, which may be given work. Raises UnknownNode or NotAccepting."""
     node = snapshot.named(name)
-    if why := snapshot.closed(node):
-        raise NotAccepting(why.of(f"node {name}"))
+    if why := snapshot.node_refusal(node):
+        raise NotAccepting(why.about(f"node {name}"))
     return node
 
 
@@ -197,5 +199,5 @@ def check_admitted(snapshot: Snapshot, node: Candidate, entries: Sequence[Entry]
     snapshot.read_origins(entries)
     for entry in entries:
         if why := snapshot.refusal(entry, node):
-            raise NotAccepting(f"node {node.name} can't have {entry.shown}: {why.advised()}")
+            raise NotAccepting(f"node {node.name} can't have {entry.shown}: {why.with_advice()}")
         snapshot.take(entry, node.id)

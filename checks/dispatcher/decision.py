@@ -101,7 +101,7 @@ class Decision:
         return [step for step in waiting if step.moves or self.verb == "resume"]
 
 
-def decided(
+def make_decision(
     reason: str, order: Mapping[str, Any], choices: Sequence[Choice], *, refused: Mapping[int, str] | None = None
 ) -> Decision:
     """The decision that makes these choices."""
@@ -132,7 +132,7 @@ def _loads(moves: Iterable[Step]) -> Loads:
     return Loads.of(before, after, names)
 
 
-def choices(steps: Iterable[Step], entries: Mapping[int, Entry], reason: str) -> list[Choice]:
+def to_choices(steps: Iterable[Step], entries: Mapping[int, Entry], reason: str) -> list[Choice]:
     """The steps as they are written: `entries` are their configs as they are now."""
     found = []
     for step in steps:

@@ -70,39 +70,39 @@ class Refusal:
     named: Mapping[str, object] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        return self.of("it")
+        return self.about("it")
 
-    def of(self, node: str) -> str:
+    def about(self, node: str) -> str:
         """The sentence about a node of that name."""
         return self.reason.value.format(node=node, **self.named)
 
-    def advised(self, node: str = "it") -> str:
+    def with_advice(self, node: str = "it") -> str:
         """The sentence, and what a person can do about it."""
-        return ": ".join(filter(None, (self.of(node), _ADVICE.get(self.reason, ""))))
+        return ": ".join(filter(None, (self.about(node), _ADVICE.get(self.reason, ""))))
 
 
-class Asker(NamedTuple):
+class Purpose(NamedTuple):
     """For what a node is asked for, and so what counts.
 
-    signals: how a node must be heard (`Node.objects.with_signal`). despite: reasons that do not count. shares_kept: where all
+    signals: how a node must be heard (`Node.objects.with_signal`). ignored: reasons that do not count. shares_kept: where all
     nodes are kept for isolated configs, each may be given others, too.
     """
 
     signals: frozenset[str]
-    despite: frozenset[Reason] = frozenset()
+    ignored: frozenset[Reason] = frozenset()
     shares_kept: bool = False
 
 
 # What the dispatcher places of its own accord. Just after we were deaf, silence says nothing.
-PLACEMENT = Asker(frozenset({"heard", "unsure"}), shares_kept=True)
+PLACEMENT = Purpose(frozenset({"heard", "unsure"}), shares_kept=True)
 # A choice that was made already: what is only preferred may have changed since.
-CHOSEN = Asker(PLACEMENT.signals, frozenset({Reason.FLAPPING, Reason.RUNNERS_FIRST}), shares_kept=True)
+CHOSEN = Purpose(PLACEMENT.signals, frozenset({Reason.FLAPPING, Reason.RUNNERS_FIRST}), shares_kept=True)
 # Nobody waits for a move that balances, so silence counts always. The warm-up keeps from placing what is new.
-BALANCE = Asker(frozenset({"heard"}), frozenset({Reason.WARMUP}))
+BALANCE = Purpose(frozenset({"heard"}), frozenset({Reason.WARMUP}))
 # A move that a person undoes need not be the best one.
-UNDO = Asker(PLACEMENT.signals, CHOSEN.despite)
+UNDO = Purpose(PLACEMENT.signals, CHOSEN.ignored)
 # A person who names a node knows why: only a silence that ends in its expiry counts.
-ORDER = Asker(PLACEMENT.signals | {"silent"}, UNDO.despite | {Reason.RESTARTING})
+ORDER = Purpose(PLACEMENT.signals | {"silent"}, UNDO.ignored | {Reason.RESTARTING})
 
 
 class Candidate(NamedTuple):
@@ -143,10 +143,10 @@ def candidates() -> list[Candidate]:
     ]  # fmt: skip
 
 
-def look(asker: Asker = PLACEMENT, *, ceiling: float = math.inf, cold: bool = False) -> "Snapshot":
+def read_snapshot(purpose: Purpose = PLACEMENT, *, ceiling: float = math.inf, cold: bool = False) -> "Snapshot":
     """The known nodes as they are now. ceiling: see Pool. cold: also during the warm-up, when nobody else places anything."""
     is_cold = not cold and Hearing.objects.filter(warmup=True).exists()
-    return Snapshot(candidates(), list(Rule.objects.all()), _kept(), _Map(), asker, ceiling=ceiling, is_cold=is_cold)
+    return Snapshot(candidates(), list(Rule.objects.all()), _kept(), _Map(), purpose, ceiling=ceiling, is_cold=is_cold)
 
 
 def _kept() -> dict[int, Kept]:
@@ -188,20 +188,20 @@ class Snapshot:
         rules: Sequence[Rule],
         kept: Mapping[int, Kept],
         map_: _Map,
-        asker: Asker,
+        purpose: Purpose,
         *,
         ceiling: float = math.inf,
         is_cold: bool = False,
     ) -> None:
-        self.nodes, self.asker, self.kept, self.is_cold = nodes, asker, kept, is_cold
+        self.nodes, self.purpose, self.kept, self.is_cold = nodes, purpose, kept, is_cold
         self._rules, self._map, self._ceiling = rules, map_, ceiling
         self.by_id = {node.id: node for node in nodes}
         self.by_name = {node.name: node for node in nodes}
-        self.open = frozenset(node.id for node in nodes if not self.closed(node))
+        self.open = frozenset(node.id for node in nodes if not self.node_refusal(node))
         # An isolated config's node is its own, unless there is no other.
         self.is_all_kept = bool(self.open) and self.open <= kept.keys()
         # Nodes among which configs move: to those that are kept nothing does, but from them.
-        shares_kept = asker is BALANCE or (asker.shares_kept and self.is_all_kept)
+        shares_kept = purpose is BALANCE or (purpose.shares_kept and self.is_all_kept)
         self._all = self.open if shares_kept else self.open.difference(kept)
         self._steady = frozenset(id_ for id_ in self._all if self.by_id[id_].intake != "flapping")
         self.has_runners = conf.PLACEMENT_PREFER == "runners" and any(self.by_id[id_].is_runner for id_ in self._all)
@@ -226,27 +226,27 @@ class Snapshot:
         """How many nodes may be given work."""
         return len(self._all)
 
-    def seen_by(self, asker: Asker) -> "Snapshot":
+    def for_purpose(self, purpose: Purpose) -> "Snapshot":
         """The same moment, asked for something else."""
-        return self._with(asker, self._ceiling)
+        return self._with(purpose, self._ceiling)
 
-    def limited(self, ceiling: float) -> "Snapshot":
+    def with_ceiling(self, ceiling: float) -> "Snapshot":
         """The same moment, with another ceiling."""
-        return self._with(self.asker, ceiling)
+        return self._with(self.purpose, ceiling)
 
-    def _with(self, asker: Asker, ceiling: float) -> "Snapshot":
-        return Snapshot(self.nodes, self._rules, self.kept, self._map, asker, ceiling=ceiling, is_cold=self.is_cold)
+    def _with(self, purpose: Purpose, ceiling: float) -> "Snapshot":
+        return Snapshot(self.nodes, self._rules, self.kept, self._map, purpose, ceiling=ceiling, is_cold=self.is_cold)
 
-    def changed(self, *, without: Collection[str], new: Iterable[Candidate] = ()) -> "Snapshot":
+    def with_nodes(self, *, without: Collection[str], new: Iterable[Candidate] = ()) -> "Snapshot":
         """The same, after the warm-up, if these nodes went and others came."""
         nodes = [*(node for node in self.nodes if node.name not in without), *new]
-        return Snapshot(nodes, self._rules, self.kept, self._map, self.asker, ceiling=self._ceiling)
+        return Snapshot(nodes, self._rules, self.kept, self._map, self.purpose, ceiling=self._ceiling)
 
-    def keeping(self, kept: Mapping[int, Kept]) -> "Snapshot":
+    def with_kept(self, kept: Mapping[int, Kept]) -> "Snapshot":
         """The same moment, if nodes were kept for these configs, too."""
         both = {**self.kept, **kept}
         return Snapshot(
-            self.nodes, self._rules, both, self._map, self.asker, ceiling=self._ceiling, is_cold=self.is_cold
+            self.nodes, self._rules, both, self._map, self.purpose, ceiling=self._ceiling, is_cold=self.is_cold
         )
 
     # What there is to say of a node.
@@ -257,7 +257,7 @@ class Snapshot:
             raise UnknownNode(f"node {name} is unknown")
         return self.by_name[name]
 
-    def closed(self, node: Candidate) -> Refusal | None:
+    def node_refusal(self, node: Candidate) -> Refusal | None:
         """Why a node gets nothing new, whatever it is."""
         return self._first(constraint(self, node) for constraint in _OF_NODE)
 
@@ -266,13 +266,13 @@ class Snapshot:
         rules = self._about(entry)
         of_check = (constraint(entry.name, rules, node) for constraint in _OF_CHECK)
         of_config = (constraint(self, entry, node) for constraint in _OF_CONFIG)
-        return self.closed(node) or self._first(of_check) or self._first(of_config)
+        return self.node_refusal(node) or self._first(of_check) or self._first(of_config)
 
     def unfit(self, entry: Entry, node: Candidate) -> bool:
         """Whether a node may not even keep a config that it has: it declares so, or a rule says so."""
         return not self.is_plain and node.id not in self._fit(entry.name, self._about(entry))
 
-    def takers(self) -> frozenset[int]:
+    def receivers(self) -> frozenset[int]:
         """The nodes that may be given something, of all kinds: steady if any is."""
         return (self._steady or self._all).difference(self.kept)
 
@@ -301,7 +301,7 @@ class Snapshot:
             self._sets[key] = self._one(self._preferred(fit, pin))
         return self._sets[key]
 
-    def among(self, entry: Entry) -> frozenset[int] | None:
+    def within_limits(self, entry: Entry) -> frozenset[int] | None:
         """Of `may_run` those that have no more of its kind than rules allow."""
         chosen = self.may_run(entry)
         limits = self._limits(entry)
@@ -315,7 +315,7 @@ class Snapshot:
 
     def able(self, entry: Entry) -> list[Candidate]:
         """The nodes that may have a config and have room, as it was when first asked, without those that come and go."""
-        among = self.among(entry)
+        among = self.within_limits(entry)
         if among not in self._able:
             able = self._steady if among is None else among & self._steady
             self._able[among] = [node for node in self.nodes if node.id in able and self._pool.has_room(node.id)]
@@ -323,7 +323,7 @@ class Snapshot:
 
     def has_place(self, entry: Entry) -> bool:
         """Whether some node may have a config and has room."""
-        among = self.among(entry)
+        among = self.within_limits(entry)
         if among not in self._has_place:
             self._has_place[among] = any(map(self._pool.has_room, self._all if among is None else among))
         return self._has_place[among] or bool(self._without_pin(entry, self.has_place))
@@ -347,7 +347,7 @@ class Snapshot:
         self._count(entry, entry.owner or 0, -1)
 
     def _first(self, found: Iterable[Refusal | None]) -> Refusal | None:
-        return next((why for why in found if why is not None and why.reason not in self.asker.despite), None)
+        return next((why for why in found if why is not None and why.reason not in self.purpose.ignored), None)
 
     def _about(self, entry: Entry) -> tuple[Rule, ...]:
         key = (entry.name, *entry.sent_as)
@@ -406,7 +406,7 @@ class Snapshot:
 
     def _steady_of(self, entry: Entry, *, elsewhere: bool = False) -> frozenset[int] | None:
         """Those that may have it, and of these the steady ones, if there are any; None: all."""
-        among = self.among(entry)
+        among = self.within_limits(entry)
         if elsewhere:
             among = (self._all if among is None else among) - {entry.owner or 0}
         if len(self._steady) == len(self._all):
@@ -462,9 +462,9 @@ def _intake(snapshot: Snapshot, node: Candidate) -> Refusal | None:
 
 
 def _silence(snapshot: Snapshot, node: Candidate) -> Refusal | None:
-    if node.signal in snapshot.asker.signals:
+    if node.signal in snapshot.purpose.signals:
         return None
-    patience = conf.NODE_EXPIRATION_TIMEOUT / (1 if "silent" in snapshot.asker.signals else 2)
+    patience = conf.NODE_EXPIRATION_TIMEOUT / (1 if "silent" in snapshot.purpose.signals else 2)
     return Refusal(Reason.SILENT, {"time": f"{patience.total_seconds():g} s"})
 
 
@@ -502,7 +502,7 @@ def _labels(check: str, rules: Sequence[Rule], node: Candidate) -> Refusal | Non
 
 def _kept_for(snapshot: Snapshot, entry: Entry, node: Candidate) -> Refusal | None:
     kept = snapshot.kept.get(node.id)
-    if kept is None or kept.id == entry.id or (snapshot.asker.shares_kept and snapshot.is_all_kept):
+    if kept is None or kept.id == entry.id or (snapshot.purpose.shares_kept and snapshot.is_all_kept):
         return None
     return Refusal(Reason.KEPT, {"config": kept.name, "why": kept.why})
 
@@ -522,7 +522,7 @@ def _pinned(snapshot: Snapshot, entry: Entry, node: Candidate) -> Refusal | None
     # It aims at all of these or at none.
     one = next(map(snapshot.by_id.__getitem__, snapshot.may_run(entry) or ()), None)
     leads = one is not None and pin.matches(one.name, one.labels)
-    return Refusal(Reason.PINNED, {"pin": pin}) if leads or pin.waits or snapshot.asker is ORDER else None
+    return Refusal(Reason.PINNED, {"pin": pin}) if leads or pin.waits or snapshot.purpose is ORDER else None
 
 
 def _runners_first(snapshot: Snapshot, entry: Entry, node: Candidate) -> Refusal | None:

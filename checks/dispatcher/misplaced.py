@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from checks.dispatcher.changes import Entry
 from checks.dispatcher.eligibility import Candidate, Snapshot
-from checks.dispatcher.transaction import Choice, Pools, relocate
+from checks.dispatcher.transaction import Choice, SnapshotCache, relocate
 from checks.models import Move, freezes
 from checks.models.orders import Pin
 
@@ -19,7 +19,7 @@ class Judge:
         # That node agents give way to runners is balancing, too.
         self._prefers_runners = snapshot.has_runners and not freezes.why_off()
 
-    def is_content(self) -> bool:
+    def is_all_right(self) -> bool:
         """Whether everything is right, as can be told without a look at any config."""
         is_draining = any(node.intake == "draining" for node in self.snapshot.nodes)
         return self.snapshot.is_plain and not (is_draining or self._excess or Pin.objects.exists())
@@ -29,7 +29,7 @@ class Judge:
         node = self.snapshot.by_id.get(entry.owner or 0)
         if node is None:
             return ""
-        if entry.pin is not None and entry.pin.waits and _astray(entry, node):
+        if entry.pin is not None and entry.pin.waits and _breaks_pin(entry, node):
             return Move.Reason.PINNED
         return Move.Reason.INELIGIBLE if self.snapshot.unfit(entry, node) else ""
 
@@ -42,7 +42,7 @@ class Judge:
         if not able:
             return ""
         # There may be very many. Either a pin aims at all of them or at none, and they are all runners or none is.
-        if _astray(entry, node) and not _astray(entry, able[0]):
+        if _breaks_pin(entry, node) and not _breaks_pin(entry, able[0]):
             return Move.Reason.PINNED
         if node.intake == "draining":
             return Move.Reason.DRAINED
@@ -53,12 +53,12 @@ class Judge:
 
     def _is_right(self, entry: Entry, node: Candidate) -> bool:
         """Whether it is, whatever other nodes there are."""
-        if node.intake == "draining" or self._excess[node.id] or _astray(entry, node):
+        if node.intake == "draining" or self._excess[node.id] or _breaks_pin(entry, node):
             return False
         return entry.pin is not None or node.is_runner or not self._prefers_runners
 
 
-class JudgedPools(Pools):
+class JudgedSnapshots(SnapshotCache):
     """The nodes that may be given work, and a judge of who must or should leave the nodes that have them."""
 
     judge: Judge
@@ -68,7 +68,7 @@ class JudgedPools(Pools):
         self.judge = Judge(self._snapshot)
 
 
-def astray(entries: Sequence[Entry], judge: Judge) -> list[Choice]:
+def relocate_misplaced(entries: Sequence[Entry], judge: Judge) -> list[Choice]:
     """Choose other nodes for those that may not, or should not, run where they are. The others are left out."""
     judge.snapshot.read_origins(entries)
     found = []
@@ -95,5 +95,5 @@ def _excess(snapshot: Snapshot) -> Counter[int]:
     return Counter({node.id: more for node in limited if (more := snapshot.held[node.id] - (node.limit or 0)) > 0})
 
 
-def _astray(entry: Entry, node: Candidate) -> bool:
+def _breaks_pin(entry: Entry, node: Candidate) -> bool:
     return entry.pin is not None and not entry.pin.matches(node.name, node.labels)

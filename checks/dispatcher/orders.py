@@ -4,8 +4,8 @@ from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 from checks.dispatcher import deciding
-from checks.dispatcher.committing import at_once, commit
-from checks.dispatcher.decision import Decision, decided
+from checks.dispatcher.committing import commit, decide_and_commit
+from checks.dispatcher.decision import Decision, make_decision
 from checks.models import Move
 from checks.models.orders import Isolation, Pin
 
@@ -54,19 +54,19 @@ def release(config_ids: Collection[int]) -> int:
 
 def undo(move_ids: Collection[int], *, actor: str) -> Undone:
     """Give configs back to the nodes that these moves took them from, where that is still possible. Raises StalePlan."""
-    return at_once(
+    return decide_and_commit(
         lambda: deciding.undo(move_ids),
         lambda decision: Undone(commit(decision, actor=actor), dict(decision.refused)),
     )
 
 
-def leave_alone(config_ids: Collection[int], reason: str, *, term: int | None = None) -> list[Move]:
+def restore_isolation(config_ids: Collection[int], reason: str, *, term: int | None = None) -> list[Move]:
     """Move away what else is on isolated configs' nodes; what no other node may have stays. Raises StalePlan."""
     order = {"verb": "isolate", "alone": [], "reason": reason, "note": ""}
-    decision = decided(reason, order, deciding.apart(config_ids, reason))
+    decision = make_decision(reason, order, deciding.isolation_choices(config_ids, reason))
     # What nobody may take is tried again and again, and must not raise the revision each time.
     return commit(decision, term=term) if decision.moves else []
 
 
 def _do(decide: Callable[[], Decision], actor: str, term: int | None = None) -> list[Move]:
-    return at_once(decide, lambda decision: commit(decision, actor=actor, term=term))
+    return decide_and_commit(decide, lambda decision: commit(decision, actor=actor, term=term))

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import structlog
 
 from checks.dispatcher.placing import expire_nodes, redispatch
-from checks.dispatcher.upkeep import drain, give_away, heed_declarations, resume_due
+from checks.dispatcher.upkeep import apply_declarations, drain, empty_leaving_nodes, resume_due
 from checks.models import ClusterStore, Config
 from checks.models.map import NotLeader
 from nodes.goodbyes import void_goodbyes
@@ -31,8 +31,8 @@ def run_pass(term: int) -> Pass:
     for name in note_silent() if silence.silent else ():
         log.warning("node_silent", node=name, term=term)
     expired = expire_nodes(term=term)
-    heed_declarations(term=term)
-    placed = [*give_away(term=term), *resume_due(term=term), *redispatch(term=term), *drain(term=term)]
+    apply_declarations(term=term)
+    placed = [*empty_leaving_nodes(term=term), *resume_due(term=term), *redispatch(term=term), *drain(term=term)]
     for name in Config.objects.flag_unscheduled():
         log.warning("config_unscheduled", check=name, term=term)
     Hearing.objects.note_pass()

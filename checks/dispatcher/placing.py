@@ -9,8 +9,15 @@ from django.db.models import Count, Exists, F, OuterRef, Q
 
 from checks.balancing import ceiling
 from checks.dispatcher import changes, transaction
-from checks.dispatcher.changes import Entry, Reckoning, Sent
-from checks.dispatcher.transaction import Pools, Turn, committed, entries_of, in_chunks, sketches
+from checks.dispatcher.changes import ChangeBuilder, Entry, Sent
+from checks.dispatcher.transaction import (
+    MapWriter,
+    SnapshotCache,
+    entries_of,
+    in_chunks,
+    light_entries,
+    own_transaction,
+)
 from checks.models import Assignment, ClusterStore, Config, Move, Origin, Source
 from checks.models.map import remove_configs
 from checks.wire.sharding import parent_of
@@ -31,11 +38,11 @@ log = structlog.get_logger()
 def schedule(sent: Iterable[Sent], *, term: int | None = None, actor: str = "") -> list[Move]:
     """Take in what origins send: what is new is placed, what changed stays where it is, the same again changes nothing."""
     latest = {(one.source, one.key): one for one in sent}
-    pools = Pools(lazy=True)
+    cache = SnapshotCache(lazy=True)
     first = list(latest)[: transaction.CHUNK]
     if Origin.objects.keyed(first).count() < len(first):
-        pools.look()
-    return in_chunks(list(latest.values()), lambda chunk: _schedule(chunk, pools, term, actor), pools)
+        cache.read()
+    return in_chunks(list(latest.values()), lambda chunk: _schedule(chunk, cache, term, actor), cache)
 
 
 def unschedule(origins: Collection[tuple[str, str]], *, term: int | None = None, actor: str = "") -> list[Move]:
@@ -43,7 +50,7 @@ def unschedule(origins: Collection[tuple[str, str]], *, term: int | None = None,
     return in_chunks(sorted(set(origins)), lambda chunk: _unschedule(chunk, term, actor))
 
 
-def disown(origins: Collection[tuple[str, str]], *, term: int | None = None) -> None:
+def name_other_origins(origins: Collection[tuple[str, str]], *, term: int | None = None) -> None:
     """What stands under these (source, key) pairs can't be read now: configs that others send, too, name those."""
     in_chunks(sorted(set(origins)), lambda chunk: _disown(chunk, term))
 
@@ -69,7 +76,7 @@ def redispatch(*, term: int | None = None, force: bool = False, actor: str = "")
     is_warm = warmed_up(sources_read=not Source.objects.filter(read_at=None).exists())
     if not (is_warm or force):
         return []
-    moves = _give_out(dangling, math.inf if force else no_pile_up(), term, actor) if dangling else []
+    moves = _give_out(dangling, math.inf if force else pile_up_ceiling(), term, actor) if dangling else []
     if is_warm and is_cold:
         moves += _end_warmup({id_ for id_, *_ in dangling}, term, actor)
     return moves
@@ -90,7 +97,7 @@ def _next_to_expire(force: bool) -> list[int]:
     return ids
 
 
-@committed
+@own_transaction
 def _expire(ids: Collection[int], term: int | None, force: bool, actor: str) -> tuple[dict[int, str], list[Move], int]:
     """Lose these nodes, and take away what they have. Of one that has very much the rest is taken away in further steps."""
     store = ClusterStore.objects.lock(term)
@@ -116,41 +123,41 @@ def _say(gone: Mapping[int, str], term: int) -> None:
         say("node_expired", node=name, term=term)
 
 
-@committed
-def _schedule(chunk: Sequence[Sent], pools: Pools, term: int | None, actor: str) -> list[Move]:
-    turn = Turn(term, actor)
-    todo = Reckoning(chunk).changes
+@own_transaction
+def _schedule(chunk: Sequence[Sent], cache: SnapshotCache, term: int | None, actor: str) -> list[Move]:
+    writer = MapWriter(term, actor)
+    todo = ChangeBuilder(chunk).changes
     if not todo:
         return []
-    changes.heed_orders([*todo.changed, *todo.new])
+    changes.attach_orders([*todo.changed, *todo.new])
     for entry in todo.changed:
-        _keep_owner(turn, entry)
+        _keep_owner(writer, entry)
     for entry in todo.removed:
         if entry.owner is not None:
-            turn.move(entry, None, Move.Reason.CHANGED)
+            writer.move(entry, None, Move.Reason.CHANGED)
     ownerless = [
         entry for entry in (*todo.changed, *todo.new)
         if not entry.endpoint and not entry.paused and entry.owner is None and entry.dangling_since is None
     ]  # fmt: skip
-    placed = turn.place(ownerless, pools.at(turn.store.revision), Move.Reason.SCHEDULED) if ownerless else []
+    placed = writer.place(ownerless, cache.at(writer.store.revision), Move.Reason.SCHEDULED) if ownerless else []
     changes.write(todo, actor)
-    turn.assign(placed, Move.Reason.SCHEDULED)
-    return turn.finish()
+    writer.assign(placed, Move.Reason.SCHEDULED)
+    return writer.finish()
 
 
-def _keep_owner(turn: Turn, entry: Entry) -> None:
+def _keep_owner(writer: MapWriter, entry: Entry) -> None:
     """An edited config stays on its node, unless it became an endpoint's: then its node runs it without being its owner."""
     if entry.endpoint:
         Assignment.objects.filter(config_id=entry.id).delete()
         Config.objects.settle([entry.id])
         entry.dangling_since = None
     if entry.owner is not None:
-        turn.move(entry, None if entry.endpoint else entry.owner, Move.Reason.CHANGED)
+        writer.move(entry, None if entry.endpoint else entry.owner, Move.Reason.CHANGED)
 
 
-@committed
+@own_transaction
 def _unschedule(chunk: Sequence[tuple[str, str]], term: int | None, actor: str) -> list[Move]:
-    turn = Turn(term, actor)
+    writer = MapWriter(term, actor)
     origins = dict(Origin.objects.keyed(chunk).values_list("pk", "config_id"))
     entries = {entry.id: entry for entry in changes.entries(origins.values())}
     for config_id in origins.values():
@@ -158,14 +165,14 @@ def _unschedule(chunk: Sequence[tuple[str, str]], term: int | None, actor: str) 
     gone = [entry for entry in entries.values() if not entry.origins]
     for entry in gone:
         if entry.owner is not None:
-            turn.move(entry, None, Move.Reason.UNSCHEDULED)
+            writer.move(entry, None, Move.Reason.UNSCHEDULED)
     Origin.objects.filter(pk__in=origins).delete()
     remove_configs([entry.id for entry in gone])
-    changes.settle([entry.id for entry in entries.values() if entry.origins])
-    return turn.finish() if origins else []
+    changes.use_remaining_origins([entry.id for entry in entries.values() if entry.origins])
+    return writer.finish() if origins else []
 
 
-@committed
+@own_transaction
 def _disown(chunk: Sequence[tuple[str, str]], term: int | None) -> list[Move]:
     ClusterStore.objects.lock(term)
     ids = set(Origin.objects.keyed(chunk).values_list("config_id", flat=True))
@@ -176,16 +183,16 @@ def _disown(chunk: Sequence[tuple[str, str]], term: int | None) -> list[Move]:
 def _give_out(rows: Sequence[tuple[int, str, int | None]], most: float, term: int | None, actor: str) -> list[Move]:
     """Place what some node may have. The rest is sorted out before any lock is taken: it may be much, at each pass."""
     back = set(Config.objects.of_nodes_that_came_back().values_list("pk", flat=True))
-    pools = Pools(most, cold=True)
-    snapshot = pools.look()
-    hopeful = [entry.id for entry in sketches(rows, snapshot) if snapshot.has_place(entry)]
-    moves = in_chunks(hopeful, lambda chunk: _redispatch(chunk, pools, term, actor), pools)
+    cache = SnapshotCache(most, cold=True)
+    snapshot = cache.read()
+    hopeful = [entry.id for entry in light_entries(rows, snapshot) if snapshot.has_place(entry)]
+    moves = in_chunks(hopeful, lambda chunk: _redispatch(chunk, cache, term, actor), cache)
     if back and snapshot and most == math.inf:
         in_chunks(sorted(back), lambda chunk: _forget_former(chunk, term))
     return moves
 
 
-@committed
+@own_transaction
 def _forget_former(ids: Collection[int], term: int | None) -> list[Move]:
     """What could not be given back to who had it waits for that node no longer, or it would not be told what else it has."""
     ClusterStore.objects.lock(term)
@@ -193,60 +200,60 @@ def _forget_former(ids: Collection[int], term: int | None) -> list[Move]:
     return []
 
 
-@committed
-def _redispatch(ids: Sequence[int], pools: Pools, term: int | None, actor: str) -> list[Move]:
-    return _place_dangling(Turn(term, actor), ids, pools, term)
+@own_transaction
+def _redispatch(ids: Sequence[int], cache: SnapshotCache, term: int | None, actor: str) -> list[Move]:
+    return _place_dangling(MapWriter(term, actor), ids, cache, term)
 
 
-def _place_dangling(turn: Turn, ids: Sequence[int], pools: Pools, term: int | None) -> list[Move]:
-    snapshot = pools.at(turn.store.revision)
+def _place_dangling(writer: MapWriter, ids: Sequence[int], cache: SnapshotCache, term: int | None) -> list[Move]:
+    snapshot = cache.at(writer.store.revision)
     if not snapshot:
         return []
     # Someone may have placed some of them since they were listed.
     dangling = [entry for entry in entries_of(ids) if entry.dangling_since is not None]
-    placed = turn.place(dangling, snapshot, Move.Reason.REDISPATCHED)
-    turn.assign(placed, Move.Reason.REDISPATCHED)
+    placed = writer.place(dangling, snapshot, Move.Reason.REDISPATCHED)
+    writer.assign(placed, Move.Reason.REDISPATCHED)
     Config.objects.settle([entry.id for entry in placed])
     if term is not None:
         # Each chunk is a sign of life: the pass after a long one must not believe that nobody heard meanwhile.
         Hearing.objects.note_pass()
     if placed:
-        return turn.finish()
-    pools.keep()
+        return writer.finish()
+    cache.keep()
     return []
 
 
 def _end_warmup(tried: set[int], term: int | None, actor: str) -> list[Move]:
     """End the warm-up, and place what came to dangle since these were tried. Sources that send faster are waited for."""
     moves: list[Move] = []
-    pools = Pools(cold=True)
+    cache = SnapshotCache(cold=True)
     for _ in range(MOST_ROUNDS):
-        pools.prepare()
-        has_ended, late, placed = _end_unless_much_is_late(tried, pools, term, actor)
+        cache.prepare()
+        has_ended, late, placed = _end_unless_much_is_late(tried, cache, term, actor)
         moves += placed
         if has_ended:
             log.info("warmup_ended")
             break
-        moves += in_chunks(late, lambda chunk: _redispatch(chunk, pools, term, actor), pools)
+        moves += in_chunks(late, lambda chunk: _redispatch(chunk, cache, term, actor), cache)
         tried.update(late)
     return moves
 
 
-@committed
+@own_transaction
 def _end_unless_much_is_late(
-    tried: Collection[int], pools: Pools, term: int | None, actor: str
+    tried: Collection[int], cache: SnapshotCache, term: int | None, actor: str
 ) -> tuple[bool, list[int], list[Move]]:
     """The transaction that ends the warm-up places what is late: nobody sees a part of the map. Not if that is too much."""
-    turn = Turn(term, actor)
+    writer = MapWriter(term, actor)
     late = [id_ for id_ in Config.objects.dangling().order_by("pk").values_list("pk", flat=True) if id_ not in tried]
     if len(late) > transaction.CHUNK:
         return False, late, []
-    moves = _place_dangling(turn, late, pools, term) if late else []
+    moves = _place_dangling(writer, late, cache, term) if late else []
     Hearing.objects.update(warmup=False)
     return True, late, moves
 
 
-def no_pile_up(leaving: int = 0) -> float:
+def pile_up_ceiling(leaving: int = 0) -> float:
     """The most that a node may have while much that was lost, or that leaving nodes have, waits for an owner."""
     lost = Config.objects.lost_since(ago(NO_PILE_UP)).count() + leaving
     if not lost:

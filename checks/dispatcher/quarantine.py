@@ -12,7 +12,7 @@ from django.db.models import Count, F
 from django.db.models.functions import Now
 
 from checks import dispatcher
-from checks.dispatcher.transaction import Pools, Turn, committed, entries_of, in_chunks, relocate
+from checks.dispatcher.transaction import MapWriter, SnapshotCache, entries_of, in_chunks, own_transaction, relocate
 from checks.models import Assignment, Config, Move
 from checks.models.map import MoveQuerySet, Suspect
 from checks.models.orders import Isolation, Pin
@@ -35,16 +35,16 @@ FEW = 3
 log = structlog.get_logger()
 
 
-class Noticed(NamedTuple):
+class Handled(NamedTuple):
     """What was moved: checks that did not run, to elsewhere; others, away from configs that kill."""
 
     tried: list[Move]
     quarantined: list[Move]
 
 
-def notice(term: int) -> Noticed:
+def handle_troubles(term: int) -> Handled:
     """Act on what does not run, and on what kills. Raises NotLeader."""
-    return Noticed(try_elsewhere(term=term), quarantine(term=term))
+    return Handled(try_elsewhere(term=term), quarantine(term=term))
 
 
 def try_elsewhere(*, term: int | None = None) -> list[Move]:
@@ -59,8 +59,8 @@ def try_elsewhere(*, term: int | None = None) -> list[Move]:
         stuck = stuck.exclude(config_id__in=rows.filter(config_id__isnull=False).values("config_id"))
     movable = stuck.exclude(config__name__in=conf.EXCLUDE_CHECKS_FROM_DISPATCHING)
     ids = list(movable.order_by("since", "config_id").values_list("config_id", flat=True)[:AT_ONCE])
-    pools = Pools()
-    return in_chunks(ids, lambda chunk: _give_to_others(chunk, pools, term), pools)
+    cache = SnapshotCache()
+    return in_chunks(ids, lambda chunk: _give_to_others(chunk, cache, term), cache)
 
 
 def quarantine(*, term: int | None = None) -> list[Move]:
@@ -96,11 +96,11 @@ def _tried() -> MoveQuerySet:
     return Move.objects.filter(reason=Move.Reason.NOT_RUNNING, time__gte=ago(TRIED_AGAIN_AFTER))
 
 
-@committed
-def _give_to_others(ids: Sequence[int], pools: Pools, term: int | None) -> list[Move]:
-    turn = Turn(term, "")
-    turn.make(relocate(entries_of(ids), pools.at(turn.store.revision), Move.Reason.NOT_RUNNING, elsewhere=True))
-    return turn.finish() if turn.moves else []
+@own_transaction
+def _give_to_others(ids: Sequence[int], cache: SnapshotCache, term: int | None) -> list[Move]:
+    writer = MapWriter(term, "")
+    writer.apply(relocate(entries_of(ids), cache.at(writer.store.revision), Move.Reason.NOT_RUNNING, elsewhere=True))
+    return writer.finish() if writer.moves else []
 
 
 def _likeliest(suspects: Sequence[Suspect]) -> list[Suspect]:

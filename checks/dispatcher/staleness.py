@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from checks.dispatcher.changes import Entry
 from checks.dispatcher.decision import Decision, Step
-from checks.dispatcher.eligibility import BALANCE, CHOSEN, ORDER, UNDO, Snapshot, look
+from checks.dispatcher.eligibility import BALANCE, CHOSEN, ORDER, UNDO, Snapshot, read_snapshot
 from checks.dispatcher.transaction import entries_of
 from checks.models import Assignment
 from checks.models.orders import Isolation, Pin
@@ -14,19 +14,19 @@ from clusteragent.lib.words import numbered
 from nodes.models import Node
 
 # Whose moves were not chosen by where there is room; all others' were.
-_ASKERS = {"": BALANCE, "reassign": ORDER, "undo": UNDO}
+_PURPOSES = {"": BALANCE, "reassign": ORDER, "undo": UNDO}
 
 
 class StalePlan(Exception):
     """Something that a decision was made on is no longer so. The message says what."""
 
 
-def check(decision: Decision, steps: Sequence[Step]) -> dict[int, Entry]:
+def verify(decision: Decision, steps: Sequence[Step]) -> dict[int, Entry]:
     """The configs of these steps by id. Raises StalePlan where something changed.
 
     Said while the store is locked, it holds until the transaction ends.
     """
-    snapshot = look(_ASKERS.get(decision.verb, CHOSEN))
+    snapshot = read_snapshot(_PURPOSES.get(decision.verb, CHOSEN))
     moving = [step for step in steps if step.moves]
     _check_nodes(decision, moving, snapshot)
     entries = {entry.id: entry for entry in entries_of([step.config for step in steps])}
@@ -47,7 +47,7 @@ def _pin(decision: Decision, entry: Entry) -> Pin | None:
         pin = Pin(kind=order["kind"], aim=order["aim"], waits=order["waits"])
     if order.get("hold"):
         pin = Pin(aim=order["node"])
-    return pin if pin is None or pin.waits or decision.verb in _ASKERS else None
+    return pin if pin is None or pin.waits or decision.verb in _PURPOSES else None
 
 
 def _check_configs(decision: Decision, steps: Sequence[Step], entries: Mapping[int, Entry]) -> None:
@@ -85,8 +85,8 @@ def _check_nodes(decision: Decision, moving: Sequence[Step], snapshot: Snapshot)
         names |= {step.source: step.from_node for step in moving if step.source is not None}
     for pk, name in sorted(names.items()):
         node = snapshot.by_id.get(pk)
-        if why := "is lost" if node is None else snapshot.closed(node):
-            raise StalePlan(f"node {name} {why}" if isinstance(why, str) else why.of(f"node {name}"))
+        if why := "is lost" if node is None else snapshot.node_refusal(node):
+            raise StalePlan(f"node {name} {why}" if isinstance(why, str) else why.about(f"node {name}"))
     for name in decision.order.get("nodes", ()):
         if name not in snapshot.by_name:
             raise StalePlan(f"node {name} is lost")

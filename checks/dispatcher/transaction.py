@@ -13,7 +13,7 @@ from django.db.models import F
 
 from checks.dispatcher import changes
 from checks.dispatcher.changes import Entry
-from checks.dispatcher.eligibility import Snapshot, look
+from checks.dispatcher.eligibility import Snapshot, read_snapshot
 from checks.models import Assignment, ClusterStore, Config, Move
 from checks.models.orders import Pin
 from clusteragent.lib.database.rows import copy
@@ -26,50 +26,50 @@ CHUNK = 1000
 # Seconds that a step should not take, and what it is given at least.
 LONG, FEWEST = 0.25, 100
 
-_as_one: ContextVar[bool] = ContextVar("as_one", default=False)
+_is_single: ContextVar[bool] = ContextVar("single_transaction", default=False)
 
 
-def committed(step: Callable[P, T]) -> Callable[P, T]:
+def own_transaction(step: Callable[P, T]) -> Callable[P, T]:
     """A step of a verb: a transaction of its own, which is committed when it returns.
 
-    Raises RuntimeError inside of another transaction, but for `as_one`: that would hold the store's lock until the last
-    of all steps.
+    Raises RuntimeError inside of another transaction, which would hold the store's lock until its last step. Inside
+    `single_transaction` it is a part of that one.
     """
 
     @wraps(step)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
-        with transaction.atomic(durable=not _as_one.get()):
+        with transaction.atomic(durable=not _is_single.get()):
             return step(*args, **kwargs)
 
     return wrapper
 
 
 @contextmanager
-def as_one() -> Iterator[None]:
+def single_transaction() -> Iterator[None]:
     """One transaction around verbs of which nobody may see a part. Inside, none takes more than CHUNK: RuntimeError."""
-    with transaction.atomic(durable=not _as_one.get()):
-        token = _as_one.set(True)
+    with transaction.atomic(durable=not _is_single.get()):
+        token = _is_single.set(True)
         try:
             yield
         finally:
-            _as_one.reset(token)
+            _is_single.reset(token)
 
 
 def in_chunks(
-    items: Sequence[T], verb: Callable[[Sequence[T]], list[Move]], pools: "Pools | None" = None
+    items: Sequence[T], verb: Callable[[Sequence[T]], list[Move]], cache: "SnapshotCache | None" = None
 ) -> list[Move]:
     """What a step moves, taken for CHUNK items after the other. What fails later than in the first notes what is done.
 
     After a step that took long the next ones get fewer: on a busy machine others must not wait for longer, either.
-    pools: nodes to be counted before a step takes the lock, where that must be.
+    cache: nodes to be counted before a step takes the lock, where that must be.
     """
-    if _as_one.get() and len(items) > CHUNK:
+    if _is_single.get() and len(items) > CHUNK:
         raise RuntimeError(f"{len(items)} are too many to be changed in one transaction")
     moves: list[Move] = []
     start, size = 0, CHUNK
     while start < len(items):
-        if pools is not None:
-            pools.prepare()
+        if cache is not None:
+            cache.prepare()
         began = time.monotonic()
         try:
             moves += verb(items[start : start + size])
@@ -89,12 +89,12 @@ def _fitting(size: int, seconds: float) -> int:
     return min(size * 2, CHUNK) if seconds < LONG / 3 else size
 
 
-def told(error: Exception) -> str:
+def described(error: Exception) -> str:
     """What an error of a verb says, and what was done before it."""
     return "; ".join([" ".join(str(error).split()), *getattr(error, "__notes__", ())])
 
 
-class Pools:
+class SnapshotCache:
     """The nodes that may be given work, for the chunks of one verb. Counting them anew for each chunk would take longer
     than placing it, so they are kept while nobody else changes the map, but not for longer than a second, or ten times as
     long as the counting takes: a node may be cordoned or fall silent meanwhile.
@@ -120,7 +120,7 @@ class Pools:
         self._wanted = True
         return self._snapshot
 
-    def look(self) -> Snapshot:
+    def read(self) -> Snapshot:
         """The nodes before any lock is taken: the first chunk goes by them if nobody changes the map until then."""
         self._revision = ClusterStore.objects.get().revision
         self._count()
@@ -132,7 +132,7 @@ class Pools:
             return
         self._wanted = False
         if ClusterStore.objects.get().revision != self._revision or time.monotonic() > self._good_until:
-            self.look()
+            self.read()
 
     def keep(self) -> None:
         """Nothing was placed on them."""
@@ -140,7 +140,7 @@ class Pools:
 
     def _count(self) -> None:
         began = time.monotonic()
-        self._snapshot = look(ceiling=self._ceiling, cold=self._cold)
+        self._snapshot = read_snapshot(ceiling=self._ceiling, cold=self._cold)
         counted = time.monotonic()
         self._good_until = counted + max(1.0, 10 * (counted - began))
 
@@ -153,7 +153,7 @@ class Choice(NamedTuple):
     reason: str
 
 
-class Turn:
+class MapWriter:
     """One transaction that changes the map: what moves, and which nodes need a new version for it."""
 
     def __init__(self, term: int | None, actor: str) -> None:
@@ -188,7 +188,7 @@ class Turn:
         """Write the new owners of configs that had another."""
         Assignment.objects.transfer([(entry.id, entry.owner) for entry in entries], reason)
 
-    def make(self, choices: Iterable[Choice]) -> None:
+    def apply(self, choices: Iterable[Choice]) -> None:
         """Write the owners that were chosen, and nothing of configs that stay. What loses its owner dangles, unless paused."""
         moved: dict[tuple[bool, str], list[Entry]] = {}
         lost = []
@@ -240,7 +240,7 @@ def relocate(
     return found
 
 
-def sketches(rows: Iterable[tuple[int, str, int | None]], snapshot: Snapshot) -> list[Entry]:
+def light_entries(rows: Iterable[tuple[int, str, int | None]], snapshot: Snapshot) -> list[Entry]:
     """Configs (id, check, owner) with no more than it takes to say who may run them, for when there are very many."""
     pins = {pin.config_id: pin for pin in Pin.objects.in_force().filter(config__isnull=False)}
     entries = [Entry(id_, "", name, False, owner=owner, pin=pins.get(id_)) for id_, name, owner in rows]
@@ -251,5 +251,5 @@ def sketches(rows: Iterable[tuple[int, str, int | None]], snapshot: Snapshot) ->
 def entries_of(ids: Collection[int]) -> list[Entry]:
     """The configs with these ids as entries, with what is ordered of them."""
     found = changes.entries(ids)
-    changes.heed_orders(found)
+    changes.attach_orders(found)
     return found

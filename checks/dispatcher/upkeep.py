@@ -7,12 +7,20 @@ from datetime import timedelta
 import structlog
 
 from checks.dispatcher import transaction
-from checks.dispatcher.eligibility import look
-from checks.dispatcher.misplaced import Judge, JudgedPools, astray
-from checks.dispatcher.orders import leave_alone, resume
-from checks.dispatcher.placing import NO_PILE_UP, no_pile_up
+from checks.dispatcher.eligibility import read_snapshot
+from checks.dispatcher.misplaced import Judge, JudgedSnapshots, relocate_misplaced
+from checks.dispatcher.orders import restore_isolation, resume
+from checks.dispatcher.placing import NO_PILE_UP, pile_up_ceiling
 from checks.dispatcher.staleness import StalePlan
-from checks.dispatcher.transaction import Pools, Turn, committed, entries_of, in_chunks, relocate, sketches
+from checks.dispatcher.transaction import (
+    MapWriter,
+    SnapshotCache,
+    entries_of,
+    in_chunks,
+    light_entries,
+    own_transaction,
+    relocate,
+)
 from checks.models import Assignment, Config, Move
 from checks.models.map import AssignmentQuerySet
 from checks.models.orders import Isolation, Pause
@@ -28,7 +36,7 @@ A_MINUTE = timedelta(minutes=1)
 log = structlog.get_logger()
 
 
-def give_away(*, term: int | None = None) -> list[Move]:
+def empty_leaving_nodes(*, term: int | None = None) -> list[Move]:
     """Give away what nodes have that said that they leave; for a minute, as fast as no pile-up allows.
 
     When too many say so to believe it, only of those that fell silent as well.
@@ -43,21 +51,21 @@ def give_away(*, term: int | None = None) -> list[Move]:
     if not rows:
         return []
     latest = NodeEvent.objects.filter(kind=NodeEvent.Kind.LEAVING, time__gte=ago(NO_PILE_UP))
-    most = no_pile_up(len(rows)) if latest.exists() else math.inf
-    pools = Pools(most)
-    snapshot = pools.look()
-    ids = [entry.id for entry in sketches(rows, snapshot) if snapshot.has_place(entry)]
-    return in_chunks(ids, lambda chunk: _give_away(chunk, pools, term), pools)
+    most = pile_up_ceiling(len(rows)) if latest.exists() else math.inf
+    cache = SnapshotCache(most)
+    snapshot = cache.read()
+    ids = [entry.id for entry in light_entries(rows, snapshot) if snapshot.has_place(entry)]
+    return in_chunks(ids, lambda chunk: _empty(chunk, cache, term), cache)
 
 
-def heed_declarations(*, term: int | None = None) -> list[Move]:
+def apply_declarations(*, term: int | None = None) -> list[Move]:
     """Take away from nodes what they no longer admit, if they said so since the last pass."""
     said = NodeEvent.objects.filter(kind=NodeEvent.Kind.DECLARED)
     if last_pass := Hearing.objects.get().last_pass:
         said = said.filter(time__gte=last_pass - OVERLAP)
     names = set(said.values_list("node_name", flat=True))
     must, _ = _misplaced(Assignment.objects.filter(node__name__in=names)) if names else ([], [])
-    return _move_astray(must, term)
+    return _move_chunks(must, term)
 
 
 def resume_due(*, term: int | None = None) -> list[Move]:
@@ -66,18 +74,18 @@ def resume_due(*, term: int | None = None) -> list[Move]:
     return _unless_stale(lambda: resume(due, term=term, actor="end of the pause")) if due else []
 
 
-def put_right(*, term: int | None = None) -> list[Move]:
+def move_misplaced(*, term: int | None = None) -> list[Move]:
     """Move what must not stay where it is: at once where it may not run, at the budget's pace where it only should not.
 
     What draining nodes have moves by `drain`.
     """
     moves: list[Move] = []
     for reason, ids in _in_company().items():
-        moves += _unless_stale(lambda ids=ids, reason=reason: leave_alone(ids, reason, term=term))  # type: ignore[misc]
+        moves += _unless_stale(lambda ids=ids, reason=reason: restore_isolation(ids, reason, term=term))  # type: ignore[misc]
     must, should = _misplaced(Assignment.objects.all())
     drained = set(Assignment.objects.filter(node__draining=True).values_list("pk", flat=True))
     rest = [config for config in should if config not in drained]
-    return moves + _move_astray([*must, *rest[: budget_left()]], term)
+    return moves + _move_chunks([*must, *rest[: budget_left()]], term)
 
 
 def drain(*, term: int | None = None) -> list[Move]:
@@ -87,7 +95,7 @@ def drain(*, term: int | None = None) -> list[Move]:
     if not most:
         return []
     _, should = _misplaced(held)
-    return _move_astray(should[:most], term)
+    return _move_chunks(should[:most], term)
 
 
 def budget() -> int:
@@ -105,12 +113,12 @@ def budget_left() -> int:
 
 def _misplaced(assignments: AssignmentQuerySet) -> tuple[list[int], list[int]]:
     """Of these, the configs that may not run where they are, and those that should not."""
-    judge = Judge(look())
-    if judge.is_content():
+    judge = Judge(read_snapshot())
+    if judge.is_all_right():
         return [], []
     must, should = [], []
     rows = assignments.order_by("config_id").values_list("config_id", "config__name", "node_id")
-    for entry in sketches(rows, judge.snapshot):
+    for entry in light_entries(rows, judge.snapshot):
         if judge.must_go(entry):
             must.append(entry.id)
         elif judge.should_go(entry):
@@ -118,9 +126,9 @@ def _misplaced(assignments: AssignmentQuerySet) -> tuple[list[int], list[int]]:
     return must, should
 
 
-def _move_astray(ids: Sequence[int], term: int | None) -> list[Move]:
-    pools = JudgedPools()
-    return in_chunks(ids, lambda chunk: _put_right(chunk, pools, term), pools)
+def _move_chunks(ids: Sequence[int], term: int | None) -> list[Move]:
+    cache = JudgedSnapshots()
+    return in_chunks(ids, lambda chunk: _move_chunk(chunk, cache, term), cache)
 
 
 def _unless_stale(verb: Callable[[], list[Move]]) -> list[Move]:
@@ -132,26 +140,26 @@ def _unless_stale(verb: Callable[[], list[Move]]) -> list[Move]:
         return []
 
 
-@committed
-def _put_right(ids: Sequence[int], pools: JudgedPools, term: int | None) -> list[Move]:
-    turn = Turn(term, "")
-    pools.at(turn.store.revision)
-    turn.make(astray(entries_of(ids), pools.judge))
-    return _finish(turn, pools)
+@own_transaction
+def _move_chunk(ids: Sequence[int], cache: JudgedSnapshots, term: int | None) -> list[Move]:
+    writer = MapWriter(term, "")
+    cache.at(writer.store.revision)
+    writer.apply(relocate_misplaced(entries_of(ids), cache.judge))
+    return _finish(writer, cache)
 
 
-@committed
-def _give_away(ids: Sequence[int], pools: Pools, term: int | None) -> list[Move]:
-    turn = Turn(term, "")
-    turn.make(relocate(entries_of(ids), pools.at(turn.store.revision), Move.Reason.LEFT))
-    return _finish(turn, pools)
+@own_transaction
+def _empty(ids: Sequence[int], cache: SnapshotCache, term: int | None) -> list[Move]:
+    writer = MapWriter(term, "")
+    writer.apply(relocate(entries_of(ids), cache.at(writer.store.revision), Move.Reason.LEFT))
+    return _finish(writer, cache)
 
 
-def _finish(turn: Turn, pools: Pools) -> list[Move]:
+def _finish(writer: MapWriter, cache: SnapshotCache) -> list[Move]:
     """What nobody may take yet is tried again and again, and must not make plans stale each time."""
-    if turn.moves:
-        return turn.finish()
-    pools.keep()
+    if writer.moves:
+        return writer.finish()
+    cache.keep()
     return []
 
 

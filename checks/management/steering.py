@@ -9,7 +9,7 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from checks import plans
-from checks.dispatcher import REFUSALS, Decision, told
+from checks.dispatcher import REFUSALS, Decision, described
 from checks.models import Config, Plan
 from checks.wire.scrub import scrub
 from clusteragent.lib import deadlines
@@ -69,10 +69,10 @@ def ordered(options: dict[str, Any], decide: Callable[[], Decision], *, actor: s
     """The plan of what is decided, applied, or in a dry run only drafted. Raises CommandError where it can't be done."""
     try:
         if options["dry_run"]:
-            return plans.drafted(decide(), author=actor)
+            return plans.to_plan(decide(), author=actor)
         return plans.order(decide, actor=actor)[0]
     except (*REFUSALS, ValidationError) as error:
-        message = "; ".join(error.messages) if isinstance(error, ValidationError) else told(error)
+        message = "; ".join(error.messages) if isinstance(error, ValidationError) else described(error)
         raise CommandError(message) from error
     except plans.StalePlan as stale:
         raise CommandError(f"nothing was done, since meanwhile something changed: {stale}") from stale

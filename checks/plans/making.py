@@ -10,7 +10,7 @@ from checks.dispatcher import Decision, Step
 from checks.dispatcher.decision import Loads
 from checks.models import Move, Plan
 from checks.plans import survey
-from checks.plans.store import apply, drafted, store
+from checks.plans.store import apply, store, to_plan
 from checks.plans.survey import Moves, Survey
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
@@ -35,12 +35,12 @@ def rebalance(*, actor: str, term: int | None = None, **how: Any) -> tuple[Plan,
 def make(*, actor: str = "", **how: Any) -> Plan:
     """The plan of what `decide` decides, stored if it moves anything."""
     decision = decide(**how)
-    return (drafted if decision.is_empty else store)(decision, author=actor)
+    return (to_plan if decision.is_empty else store)(decision, author=actor)
 
 
 def draft(*, actor: str = "", **how: Any) -> Plan:
     """The plan of what `decide` decides, not stored."""
-    return drafted(decide(**how), author=actor)
+    return to_plan(decide(**how), author=actor)
 
 
 def decide(
@@ -55,14 +55,14 @@ def decide(
     pinned = sight.fixed() | sight.resting()
     limit = None if unlimited else dispatcher.budget() if budget is None else budget
     if not (settling and _nodes_come_and_go()):
-        return describe(sight, sight.plan(pinned, budget=limit, force=force))
+        return decision_of(sight, sight.plan(pinned, budget=limit, force=force))
     utilization = sight.utilization()
     calm = {digest for digest, held in sight.held.items() if utilization[held.node] <= HIGH}
     moves = sight.plan(pinned | calm, budget=limit)
-    return describe(sight, list(_relief(sight, utilization, moves)))
+    return decision_of(sight, list(_relief(sight, utilization, moves)))
 
 
-def describe(sight: Survey, moves: Moves) -> Decision:
+def decision_of(sight: Survey, moves: Moves) -> Decision:
     """The decision to make these moves."""
     touched = {name: name for move in moves for name in (move.source, move.to)}
     loads = Loads.of(sight.utilization(), sight.utilization(moves), touched)

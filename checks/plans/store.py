@@ -18,10 +18,10 @@ _PERMISSIONS = {
     "undo": "checks.change_assignment",
 }
 # What every stored move names, as the operators' API tells it.
-COLUMNS = ("config", "digest", "name", "source", "to", "from_node", "to_node", "cost", "gain")
+MOVE_FIELDS = ("config", "digest", "name", "source", "to", "from_node", "to_node", "cost", "gain")
 
 
-def drafted(decision: Decision, *, author: str) -> Plan:
+def to_plan(decision: Decision, *, author: str) -> Plan:
     """The plan of a decision, not stored."""
     order = dict(decision.order)
     if decision.verb:
@@ -43,7 +43,7 @@ def drafted(decision: Decision, *, author: str) -> Plan:
 
 def store(decision: Decision, *, author: str) -> Plan:
     """The plan of a decision."""
-    plan = drafted(decision, author=author)
+    plan = to_plan(decision, author=author)
     plan.save()
     plan.refresh_from_db(fields=["time"])
     return plan
@@ -68,7 +68,7 @@ def order(decide: Callable[[], Decision], *, actor: str) -> tuple[Plan, list[Mov
 
     def do(decision: Decision) -> tuple[Plan, list[Move]]:
         if decision.is_empty:
-            return drafted(decision, author=actor), []
+            return to_plan(decision, author=actor), []
         plan = store(decision, author=actor)
         try:
             return plan, apply(plan, actor=actor)
@@ -76,10 +76,10 @@ def order(decide: Callable[[], Decision], *, actor: str) -> tuple[Plan, list[Mov
             plan.delete()
             raise
 
-    return dispatcher.at_once(decide, do)
+    return dispatcher.decide_and_commit(decide, do)
 
 
-def may(user: Any, plan: Plan) -> bool:
+def may_apply(user: Any, plan: Plan) -> bool:
     """Whether someone may carry out a plan."""
     wanted = [_PERMISSIONS[plan.order["verb"]] if plan.order else "checks.change_plan"]
     if plan.order.get("hold"):
@@ -89,7 +89,7 @@ def may(user: Any, plan: Plan) -> bool:
 
 def _row(step: Step) -> dict[str, Any]:
     told = step._asdict()
-    return {name: value for name, value in told.items() if name in COLUMNS or value}
+    return {name: value for name, value in told.items() if name in MOVE_FIELDS or value}
 
 
 def _decision(plan: Plan) -> Decision:

@@ -8,7 +8,7 @@ from checks import balancing
 from checks.balancing import PlannedMove
 from checks.dispatcher import costs
 from checks.dispatcher.changes import Entry
-from checks.dispatcher.eligibility import BALANCE, Candidate, Snapshot, look
+from checks.dispatcher.eligibility import BALANCE, Candidate, Snapshot, read_snapshot
 from checks.models import ClusterStore, Plan
 from checks.models.orders import Isolation, Pin
 from checks.models.plans import Held
@@ -61,8 +61,8 @@ class Survey:
 
     def plan(self, pinned: set[str], *, budget: int | None = None, force: bool = False) -> Moves:
         """What a rebalance moves, with the options' say."""
-        takers = self.snapshot.takers()
-        takes = {name: node for name, node in self.nodes.items() if node.id in takers}
+        receivers = self.snapshot.receivers()
+        takes = {name: node for name, node in self.nodes.items() if node.id in receivers}
         largest = costs.largest_shares(len(self.held), {name: node.capacity for name, node in takes.items()})
         sticky = (conf.STICKINESS_FACTOR, conf.STICKINESS_UPPER_LIMIT, conf.STICKINESS_LOWER_LIMIT)
         moves = balancing.plan(
@@ -116,7 +116,7 @@ class Survey:
         entries = self.entries(self.held[move.digest] for move in moves)
         for move in moves:
             entry, to = entries[move.digest], self.nodes[move.to]
-            among = self.snapshot.among(entry)
+            among = self.snapshot.within_limits(entry)
             if among is None or to.id in among:
                 self.snapshot.take(entry, to.id)
                 yield move
@@ -125,7 +125,7 @@ class Survey:
 def take() -> Survey:
     """Look at the database. Someone may change the map meanwhile: whoever applies a plan looks again."""
     revision = ClusterStore.objects.get().revision
-    snapshot = look(BALANCE)
+    snapshot = read_snapshot(BALANCE)
     held = {one.digest: one for one in Plan.objects.held() if one.node in snapshot.by_name}
     pins = {pin.config_id: pin for pin in Pin.objects.in_force().filter(config__isnull=False)}
     expected = costs.expected()

@@ -10,8 +10,8 @@ from checks.dispatcher.eligibility import PLACEMENT, Candidate, Snapshot
 from checks.models import Plan
 from checks.models.plans import Held
 from checks.plans import survey
-from checks.plans.making import describe
-from checks.plans.store import drafted
+from checks.plans.making import decision_of
+from checks.plans.store import to_plan
 
 
 class Outlook(NamedTuple):
@@ -30,12 +30,12 @@ def what_if(*, remove: Collection[str] = (), add: int = 0) -> Outlook:
     now = survey.take()
     for name in remove:
         now.snapshot.named(name)
-    snapshot = now.snapshot.changed(without=remove, new=_new_nodes(now.snapshot, add))
+    snapshot = now.snapshot.with_nodes(without=remove, new=_new_nodes(now.snapshot, add))
     stays = {digest: one for digest, one in now.held.items() if one.node not in remove}
     later = replace(now, snapshot=snapshot, held=stays)
     lost = sorted(held for held in now.held.values() if held.node in remove)
     entries = later.entries(lost)
-    placed = {now.held[entry.digest]: to for entry, to in place(snapshot.seen_by(PLACEMENT), entries.values())}
+    placed = {now.held[entry.digest]: to for entry, to in place(snapshot.for_purpose(PLACEMENT), entries.values())}
     for held, to in placed.items():
         if to is not None:
             snapshot.take(entries[held.digest], to.id)
@@ -44,7 +44,7 @@ def what_if(*, remove: Collection[str] = (), add: int = 0) -> Outlook:
     # Nodes that come and go make everybody wait, so by then what rests now has run.
     moves = later.plan(later.fixed())
     names = {held: to and to.name for held, to in placed.items()}
-    return Outlook(names, drafted(describe(later, moves), author=""), spread(now.utilization().values()))
+    return Outlook(names, to_plan(decision_of(later, moves), author=""), spread(now.utilization().values()))
 
 
 def place(snapshot: Snapshot, entries: Iterable[Entry]) -> list[tuple[Entry, Candidate | None]]:

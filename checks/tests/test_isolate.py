@@ -130,7 +130,7 @@ def test_it_holds_until_it_is_released():
     dispatcher.schedule([sent(f"new-{number}") for number in range(5)])
     settle()
     plans.rebalance(actor="eve", force=True, unlimited=True)
-    dispatcher.put_right(term=lead())
+    dispatcher.move_misplaced(term=lead())
     assert [key for key, node in owners().items() if node == "ash"] == ["ash-0"]
     call_command("release", check_id("ash-0"))
     dispatcher.schedule([sent("newest")])
