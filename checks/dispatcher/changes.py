@@ -1,7 +1,8 @@
-"""What one chunk of sent configs changes in the store: worked out on rows in memory, then written in bulk.
+"""What one chunk of sent configs changes in the store: computed on rows in memory, then written in bulk.
 
-Identity is where a config comes from. An origin that sends other bytes changes its config in place, unless another origin
-sends that config too (then it parts from it), or another config says just this already (then it joins that one).
+A config's identity is its origin, not its content. An origin that sends other bytes changes its config in place, with two
+exceptions. If another origin sends the old config, too, this origin gets a config of its own. If another config has just
+the new content, this origin moves to that config.
 """
 
 import itertools
@@ -36,9 +37,10 @@ CONFIG_COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A config as an origin sends it, patched. replica: who read it, for sources that each replica reads itself.
+    """A config as an origin (source, key) sends it, and patched.
 
-    linted: what is odd about the text that it was read from. written: that text. written_hash: see sending.hash_of().
+    replica: which replica read it, for sources that each replica reads itself. written: the text that it was read from.
+    linted: what the linter found in that text. written_hash: see `origins.hash_of`.
     """
 
     source: str
@@ -53,7 +55,7 @@ class Sent:
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """A config while the changes are worked out. owner: node's id. near: the node that it should go to if it can."""
+    """A config while changes or choices are computed. owner: id of the node that has it. near: id of the node that it prefers."""
 
     id: int
     digest: str
@@ -64,17 +66,17 @@ class Entry:
     near: int | None = None
     dangling_since: datetime | None = None
     sent: Sent | None = None
-    # Workers that it needs, as measured.
+    # How many workers it keeps busy, as measured; None when it was not.
     cost: float | None = None
-    # What is ordered of it: see attach_orders().
+    # What people ordered of it: see attach_orders().
     pin: Pin | None = None
     paused: bool = False
     inherited: list[Order] = field(default_factory=list)
-    # The config that its origin shared with others until now.
+    # The id of the config that its origin shared with others until now.
     parted_from: int = 0
-    # What a choice of its node went by: see Move.why.
+    # What the choice of its node was based on: see Move.why.
     why: dict[str, Any] | None = None
-    # Its origins as `source:key`, where a rule asks for them.
+    # Its origins as `source:key`, if a rule is about origins: see Snapshot.read_origins().
     sent_as: list[str] = field(default_factory=list)
     # See PatchedConfig.
     fast_digest: str = ""
@@ -82,34 +84,34 @@ class Entry:
 
     @property
     def shown(self) -> str:
-        """How people are told which config it is."""
+        """The config as people see it: its check and its short ID."""
         return f"{scrub(self.name)} {short_id(self.digest)}"
 
     def set_content(self, sent: Sent) -> None:
-        """Say what this sends."""
+        """Give the entry the content, name and hashes of what was sent."""
         patched = sent.patched
         self.digest, self.fast_digest, self.contents = patched.digest, patched.fast_digest, patched.contents
         self.name, self.endpoint, self.sent = patched.name, bool(patched.node_name), sent
 
     @property
     def key(self) -> tuple[str, str]:
-        """The origin (source, key) that sent what it says now."""
+        """The origin (source, key) that sent its present content."""
         assert self.sent is not None
         return self.sent.source, self.sent.key
 
 
 @dataclass(slots=True)
 class Changes:
-    """What is to be written. Entries in `new` have no id before `write`."""
+    """What is to be written. Entries in `new` have the id 0 before `write`."""
 
     new: list[Entry] = field(default_factory=list)
     changed: list[Entry] = field(default_factory=list)
     removed: list[Entry] = field(default_factory=list)
-    # Those that live on without one of their origins.
+    # Configs that lost an origin and have others.
     lost_origin: list[Entry] = field(default_factory=list)
     new_origins: list[tuple[Sent, Entry]] = field(default_factory=list)
     changed_origins: list[tuple[int, Sent, Entry]] = field(default_factory=list)
-    # Origins whose authors wrote another text, whether or not it says something else.
+    # Origins that got another text, even if it means the same.
     rewritten: list[tuple[int, Sent]] = field(default_factory=list)
 
     def __bool__(self) -> bool:
@@ -119,10 +121,11 @@ class Changes:
 
 
 class Identities:
-    """Which configs there are, by what they say, and by the hashes that tell them apart.
+    """The configs by their contents, and by the hashes that agents and this program tell them apart by.
 
-    Hashes run over texts that follow one another without a mark, and not over all of a config. So two that say different
-    things may have the same; then one gets empty lines before its init_config. Under the store's lock, so that all agree.
+    A hash covers texts that follow one another without a separator, and not all of a config. So two configs with different
+    contents may have the same hash; then one of them gets empty lines before its init_config. Use it under the store's lock,
+    so that all processes make the same choice.
     """
 
     def __init__(self, found: Iterable[Entry]) -> None:
@@ -133,26 +136,28 @@ class Identities:
             self.add(entry)
 
     def add(self, entry: Entry) -> None:
+        """Add a config with its present content and hashes."""
         self._known.add(entry.id)
         self._by_contents.setdefault(entry.contents, entry)
         for one in (entry.digest, entry.fast_digest):
             self._by_hash.setdefault(one, set()).add(entry)
 
     def discard(self, entry: Entry) -> None:
-        """Forget one that is removed, or before it says something else."""
+        """Remove a config; call it before its content changes, too."""
         if self._by_contents.get(entry.contents) is entry:
             del self._by_contents[entry.contents]
         for one in (entry.digest, entry.fast_digest):
             self._by_hash.get(one, set()).discard(entry)
 
     def find_same(self, sent: Sent) -> Entry | None:
-        """The config that says just what is sent."""
+        """Return the config with just the content that is sent, or None."""
         return self._by_contents.get(sent.patched.contents)
 
     def distinct(self, sent: Sent, mine: Entry | None = None) -> Sent:
-        """What is sent, with as many empty lines as it takes to be taken for no other config.
+        """Return what is sent, with as many empty lines as it needs to have the hash of no other config.
 
-        mine: what it is sent in place of. If that said the same it keeps its lines, else agents must see that it changed.
+        mine: the config that it replaces. If the content is the same, it keeps that config's empty lines. Otherwise its hash
+        must differ from that config's, too, so that agents see the change.
         """
         one, numbers = sent, _numbers(sent)
         if mine is not None and mine.contents == sent.patched.contents and mine.digest != sent.patched.digest:
@@ -163,7 +168,7 @@ class Identities:
         return one
 
     def _is_taken(self, sent: Sent, mine: Entry | None) -> bool:
-        """Whether agents, or this program, could take it for another config, or for what it is sent in place of."""
+        """Whether it has a hash of another config, or a hash of the one that it replaces although its content differs."""
         alike = self._alike(sent)
         if mine is None or mine not in alike:
             return bool(alike)
@@ -171,11 +176,11 @@ class Identities:
         return is_unseen or len(alike) > 1
 
     def _alike(self, sent: Sent) -> set[Entry]:
-        """The configs with one of its hashes."""
+        """The configs that have one of its hashes."""
         return self._by_hash.get(sent.patched.digest, set()) | self._by_hash.get(sent.patched.fast_digest, set())
 
     def _load(self, sent: Sent) -> None:
-        """Look for configs that were not asked for at first."""
+        """Read the configs with its new hashes: the first query did not ask for these."""
         for entry in entries((), hashes=(sent.patched.digest, sent.patched.fast_digest)):
             if entry.id not in self._known:
                 self.add(entry)
@@ -195,13 +200,15 @@ def _lines(entry: Entry) -> int:
 
 
 def _numbers(sent: Sent) -> Iterator[int]:
-    """Numbers of lines to try. Few, and then scattered, so that very many that are alike don't take the lock for long."""
+    """Numbers of lines to try: 1 to 3, then from a number that depends on the content. Otherwise very many similar configs
+    would try the same numbers one after the other, and hold the lock for long.
+    """
     yield from range(1, 4)
     yield from itertools.count(4 + int(sent.patched.contents[:3], 16))
 
 
 class ChangeBuilder:
-    """Works out the changes, one sent config after the other, so that two in one chunk see each other."""
+    """Computes the changes that a chunk of sent configs makes: one after the other, so that two in one chunk see each other."""
 
     def __init__(self, chunk: Sequence[Sent]) -> None:
         self.changes = Changes()
@@ -231,7 +238,7 @@ class ChangeBuilder:
             self.changes.changed_origins.append((origin.pk, sent, self._by_id[origin.config_id]))
 
     def _follow(self, mine: Entry, sent: Sent) -> Entry:
-        """The config of an origin that sends other bytes than before."""
+        """The config of an origin that sends other bytes than before: the same one changed, another one, or a new one."""
         twin = self._identities.find_same(sent)
         if twin is not None and twin is not mine:
             self._leave(mine)
@@ -240,7 +247,7 @@ class ChangeBuilder:
         if mine.origins == 1:
             return self._change(mine, sent)
         if twin is mine:
-            # The same check in other bytes, which another origin sends as they are: they stay.
+            # The same content in other bytes. Another origin still sends the present bytes, so these stay.
             return mine
         self._leave(mine)
         entry = self._new(sent, near=mine.owner)
@@ -274,7 +281,7 @@ class ChangeBuilder:
 
 
 def entries(ids: Iterable[int], contents: Iterable[str] = (), hashes: Iterable[str] = ()) -> list[Entry]:
-    """The configs with these ids, contents or hashes, with their owners, in the order of their ids."""
+    """Read the configs with these ids, contents or hashes, with owner, cost and number of origins, in the order of their ids."""
     found = (
         Config.objects.with_ids_or_like(ids, contents, hashes)
         .annotate(sent_by=Count("origins"), owner=F("assignment__node_id"))
@@ -310,16 +317,16 @@ def entries(ids: Iterable[int], contents: Iterable[str] = (), hashes: Iterable[s
 
 
 def entries_like(chunk: Collection[Sent], ids: Iterable[int] = ()) -> list[Entry]:
-    """The configs with these ids, and those that what is sent may be, or may be taken for."""
+    """Read the configs with these ids, and those with the contents or hashes of what is sent."""
     hashes = {one for sent in chunk for one in (sent.patched.digest, sent.patched.fast_digest)}
     return entries(ids, {sent.patched.contents for sent in chunk}, hashes)
 
 
 def attach_orders(entries: Iterable[Entry]) -> None:
-    """Let entries know what is ordered of them; new ones, what was ordered of what their origin sent before."""
+    """Set `pin` and `paused` on each entry. A new entry inherits the orders that wait for its origin."""
     known = {entry.id: entry for entry in entries if entry.id}
     new = [entry for entry in entries if entry.sent and not entry.id]
-    # A pause that is over holds until someone resumes what it stopped.
+    # A pause whose time is over holds until a pass resumes its config.
     for orders in (Pin.objects.in_force(), Pause.objects.all(), Isolation.objects.all()):
         for order in orders.of(known):
             _attach(known[order.config_id], order)
@@ -335,8 +342,10 @@ def _attach(entry: Entry, order: Order) -> None:
 
 
 def _inherited(orders: OrderQuerySet, new: Sequence[Entry]) -> Iterator[tuple[Entry, Order]]:
-    """The order for each of these that has one: of its origin, or of what that was cut from or put together of, or parted
-    from. Where several wait for an origin the last holds.
+    """The order that each of these new entries inherits, if any.
+
+    It is the order that waits for its origin; or for the config that it is a shard of, or whose shards it replaces; or the
+    order of the config that its origin shared until now. If several wait for one origin, the last one holds.
     """
     waiting: dict[tuple[str, str], dict[str, Order]] = {}
     for order in orders.waiting_for(entry.key for entry in new).order_by("pk"):
@@ -353,7 +362,7 @@ def _inherited(orders: OrderQuerySet, new: Sequence[Entry]) -> Iterator[tuple[En
 
 
 def write(changes: Changes, actor: str) -> None:
-    """Write configs, instances and origins. Who runs what is the dispatcher's."""
+    """Write configs, instances, origins and inherited orders, and give new entries their ids; but no assignments."""
     for entry, id_ in zip(changes.new, new_ids(Config, len(changes.new)), strict=True):
         entry.id = id_
     Edit.objects.note([entry.id for entry in changes.changed], actor)
@@ -381,7 +390,7 @@ def write(changes: Changes, actor: str) -> None:
 
 
 def _write_inherited(heirs: Sequence[Entry]) -> None:
-    """Write what new configs inherit. What waited for them, or for what they were cut from or put together of, is over."""
+    """Write the orders that new configs inherit, and delete those that waited for their origins, their whole or their shards."""
     came = {entry.key for entry in heirs}
     over = came | {(source, parent_of(key)) for source, key in came}
     for model in ORDERS if heirs else ():
@@ -398,7 +407,7 @@ def _write_inherited(heirs: Sequence[Entry]) -> None:
 
 
 def _copy_for(entry: Entry, order: Order) -> Order:
-    """The same order, of this config."""
+    """A copy of the order for this config, not saved."""
     own = copy_of(order)
     own.pk, own.config_id, (own.source, own.key) = None, entry.id, entry.key
     own._state.adding = True
@@ -406,15 +415,16 @@ def _copy_for(entry: Entry, order: Order) -> Order:
 
 
 def use_remaining_origins(ids: Collection[int]) -> None:
-    """These configs live on without some of their origins: let those that are left stand for them."""
+    """Let orders and source of configs that lost an origin name an origin that they still have."""
     rekey_orders(ids)
     name_sources(ids)
 
 
 def name_sources(ids: Collection[int], unless: Collection[str] = ()) -> None:
-    """Let each config name as its source an origin that sends it. Agents see that with their next change.
+    """Let each config name as its source an origin that sends it: the first by source and key, if it names none of them.
 
-    unless: origins that are named only where there is no other.
+    unless: origins as `source:key` that are named only if a config has no other. Versions of nodes are not raised: agents
+    see the new source with their next change.
     """
     senders: dict[int, list[str]] = {}
     origins = Origin.objects.filter(config__in=ids).order_by("source", "key").values_list("config_id", "source", "key")
@@ -443,7 +453,7 @@ def _sent_by(config: Config, source: str) -> tuple[Any, ...]:
 
 
 def rekey_orders(ids: Collection[int]) -> None:
-    """These configs live on without some of their origins: what is ordered of them belongs to one that still sends them."""
+    """Move the orders of these configs from former origins to the first origin that still sends the config."""
     for model in ORDERS:
         orders = list(model.objects.of(ids))
         if not orders:

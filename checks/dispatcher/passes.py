@@ -16,14 +16,18 @@ log = structlog.get_logger()
 
 
 class Pass(NamedTuple):
-    """What a background pass moved."""
+    """How many configs a background pass took from expired nodes, and how many it gave to nodes."""
 
     expired: int
     placed: int
 
 
 def run_pass(term: int) -> Pass:
-    """One background pass of the leader: hear, expire, take away, re-dispatch, drain, flag, note the time. Raises NotLeader."""
+    """Run one background pass of the leader. Raises NotLeader when `term` is over.
+
+    It notes who is heard, expires nodes, moves what they left, what leaving and draining nodes have and what declarations
+    forbid, ends pauses, flags configs that wait for long, and notes its time.
+    """
     if not ClusterStore.objects.filter(term=term).exists():
         raise NotLeader(f"term {term} is over")
     silence = listen()

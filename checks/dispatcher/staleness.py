@@ -1,4 +1,4 @@
-"""Whether what a decision was made on is still so."""
+"""Whether everything that was read for a decision is still true."""
 
 from collections.abc import Collection, Mapping, Sequence
 
@@ -13,18 +13,18 @@ from clusteragent.lib.shortids import short_id
 from clusteragent.lib.words import numbered
 from nodes.models import Node
 
-# Whose moves were not chosen by where there is room; all others' were.
+# The decisions that were not made for the purpose CHOSEN, by verb. A pin that does not wait binds these alone.
 _PURPOSES = {"": BALANCE, "reassign": ORDER, "undo": UNDO}
 
 
 class StalePlan(Exception):
-    """Something that a decision was made on is no longer so. The message says what."""
+    """Something that was read for a decision has changed. The message says what."""
 
 
 def verify(decision: Decision, steps: Sequence[Step]) -> dict[int, Entry]:
-    """The configs of these steps by id. Raises StalePlan where something changed.
+    """Return the configs of these steps as they are now, {id: entry}. Raises StalePlan if something has changed.
 
-    Said while the store is locked, it holds until the transaction ends.
+    If the store is locked, the result holds until the end of the transaction.
     """
     snapshot = read_snapshot(_PURPOSES.get(decision.verb, CHOSEN))
     moving = [step for step in steps if step.moves]
@@ -40,7 +40,7 @@ def verify(decision: Decision, steps: Sequence[Step]) -> dict[int, Entry]:
 
 
 def _pin(decision: Decision, entry: Entry) -> Pin | None:
-    """The pin that a config will have, if it binds. A choice may have passed over one that does not wait, for want of room."""
+    """The pin that a config will have, if it binds. A pin that does not wait may have had no room when the node was chosen."""
     order = decision.order
     pin = entry.pin
     if decision.verb == "pin":
@@ -62,7 +62,7 @@ def _check_configs(decision: Decision, steps: Sequence[Step], entries: Mapping[i
 
 
 def _changed(decision: Decision, step: Step, entry: Entry | None, isolated: Collection[int]) -> str:
-    """What became of a config since; empty when nothing."""
+    """What has changed about a config, as the end of a sentence; empty if nothing has."""
     if entry is None:
         return "is gone"
     if entry.digest != step.digest:
@@ -79,7 +79,7 @@ def _changed(decision: Decision, step: Step, entry: Entry | None, isolated: Coll
 
 
 def _check_nodes(decision: Decision, moving: Sequence[Step], snapshot: Snapshot) -> None:
-    """Raise StalePlan where a node may not get, or in a rebalance not give, anything, or can't be drained."""
+    """Raise StalePlan if a node gets nothing new now, or is lost. In a rebalance this holds for nodes that give configs, too."""
     names = {step.to: step.to_node for step in moving if step.to is not None}
     if not decision.verb:
         names |= {step.source: step.from_node for step in moving if step.source is not None}
@@ -93,7 +93,7 @@ def _check_nodes(decision: Decision, moving: Sequence[Step], snapshot: Snapshot)
 
 
 def _check_places(moving: Sequence[Step], entries: Mapping[int, Entry], snapshot: Snapshot) -> None:
-    """Raise StalePlan where a node may not get what it should, after all that moves has left its nodes."""
+    """Raise StalePlan if a node may not have a config that it should get, once all moving configs have left their nodes."""
     snapshot.read_origins(entries.values())
     for step in moving:
         snapshot.give_up(entries[step.config])
@@ -106,7 +106,7 @@ def _check_places(moving: Sequence[Step], entries: Mapping[int, Entry], snapshot
 
 
 def _check_company(decision: Decision) -> None:
-    """Raise StalePlan where a node that is to be left to a config was given another one."""
+    """Raise StalePlan if the node of a config that is to be isolated has got another config."""
     nodes = Assignment.objects.filter(config__in=decision.order["alone"]).values("node")
     come = Assignment.objects.filter(node__in=nodes).exclude(config__in=[step.config for step in decision.steps])
     for assignment in come.select_related("config", "node")[:1]:

@@ -1,4 +1,4 @@
-"""Undoing: a config goes back to where a move took it from, as long as nothing else has happened to it since."""
+"""Undoing a move: its config goes back to the node that it came from, if that move was its last one."""
 
 from collections.abc import Collection
 
@@ -9,18 +9,18 @@ from checks.models import Move
 
 
 def undoable(move_ids: Collection[int]) -> tuple[list[tuple[Entry, int]], dict[int, str]]:
-    """The configs that these moves took from nodes, with the nodes, where these may have them back, and {move's id: why not}."""
+    """Judge which of these moves can be undone. Returns [(config, id of the node that gets it back)] and {move's id: why not}."""
     judgement = _Judgement(move_ids)
     return judgement.undoable, judgement.refused
 
 
 def undo_refusals(move_ids: Collection[int]) -> dict[int, str]:
-    """Which of these moves can't be undone now, and why: {move's id: why}."""
+    """Return why moves can't be undone now, {move's id: why}. Moves that can be undone are left out."""
     return _Judgement(move_ids).refused
 
 
 class _Judgement:
-    """Which moves can be undone: `undoable` has their configs and the nodes that get them back."""
+    """Judges which moves can be undone: `undoable` has their configs and the nodes that get them back."""
 
     def __init__(self, move_ids: Collection[int]) -> None:
         moves = Move.objects.in_bulk(move_ids)

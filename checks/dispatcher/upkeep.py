@@ -1,4 +1,4 @@
-"""What moves configs without anybody's word: nodes that leave or are drained, pauses that end, places that became wrong."""
+"""Moves that nobody orders one by one: from leaving and draining nodes, after pauses, and of misplaced configs."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -29,7 +29,7 @@ from clusteragent.lib.clock import ago
 from nodes.hearing import too_many_leave
 from nodes.models import Hearing, Node, NodeEvent
 
-# What a node said is looked at again for so long, since it may have been saying it while a pass ended.
+# A pass also reads events from so long before the last pass: their transactions may have been committed after it.
 OVERLAP = timedelta(seconds=5)
 A_MINUTE = timedelta(minutes=1)
 
@@ -37,9 +37,10 @@ log = structlog.get_logger()
 
 
 def empty_leaving_nodes(*, term: int | None = None) -> list[Move]:
-    """Give away what nodes have that said that they leave; for a minute, as fast as no pile-up allows.
+    """Move configs from nodes that said that they leave, and return the moves. More than CHUNK configs are not atomic.
 
-    When too many say so to believe it, only of those that fell silent as well.
+    In the first minute, no node gets more than `pile_up_ceiling`. If implausibly many nodes leave, only those that are
+    silent, too, are emptied.
     """
     if not Node.objects.filter(leaving=True).exists():
         return []
@@ -59,7 +60,7 @@ def empty_leaving_nodes(*, term: int | None = None) -> list[Move]:
 
 
 def apply_declarations(*, term: int | None = None) -> list[Move]:
-    """Take away from nodes what they no longer admit, if they said so since the last pass."""
+    """Move configs from nodes whose declarations have changed since the last pass and no longer admit them. Returns the moves."""
     said = NodeEvent.objects.filter(kind=NodeEvent.Kind.DECLARED)
     if last_pass := Hearing.objects.get().last_pass:
         said = said.filter(time__gte=last_pass - OVERLAP)
@@ -69,15 +70,16 @@ def apply_declarations(*, term: int | None = None) -> list[Move]:
 
 
 def resume_due(*, term: int | None = None) -> list[Move]:
-    """Resume what was paused until now."""
+    """Resume configs whose pause is over, and return the moves."""
     due = list(Pause.objects.over().filter(config__isnull=False).values_list("config_id", flat=True))
     return _unless_stale(lambda: resume(due, term=term, actor="end of the pause")) if due else []
 
 
 def move_misplaced(*, term: int | None = None) -> list[Move]:
-    """Move what must not stay where it is: at once where it may not run, at the budget's pace where it only should not.
+    """Move misplaced configs, and return the moves. More than CHUNK configs are not atomic.
 
-    What draining nodes have moves by `drain`.
+    Configs that may not run where they are move at once; those that only should not move within `budget_left`. Configs of
+    draining nodes are left to `drain`.
     """
     moves: list[Move] = []
     for reason, ids in _in_company().items():
@@ -89,7 +91,7 @@ def move_misplaced(*, term: int | None = None) -> list[Move]:
 
 
 def drain(*, term: int | None = None) -> list[Move]:
-    """Move configs of draining nodes to others: at most `budget()` in any minute, and CHUNK in one call."""
+    """Move configs from draining nodes, and return the moves: at most `budget()` in any minute, and CHUNK in one call."""
     held = Assignment.objects.filter(node__draining=True)
     most = min(budget_left(), transaction.CHUNK) if held.exists() else 0
     if not most:
@@ -99,12 +101,12 @@ def drain(*, term: int | None = None) -> list[Move]:
 
 
 def budget() -> int:
-    """How many configs may move in one period for no better reason than order."""
+    """How many configs may move in one period without need: a share (REBALANCE_BUDGET) of all, but at least 5."""
     return max(5, int(Config.objects.dispatchable().count() * conf.REBALANCE_BUDGET))
 
 
 def budget_left() -> int:
-    """What is left of `budget()` after the drains of the last minute. They come first: nothing else counts."""
+    """What the drains of the last minute leave of `budget()`. Other moves don't count, so that drains come first."""
     draining = Node.objects.filter(draining=True).values("name")
     reasons = (Move.Reason.DRAINED, Move.Reason.PINNED)
     drained = Move.objects.filter(time__gt=ago(A_MINUTE), source_node__in=draining, reason__in=reasons, actor="")
@@ -112,7 +114,7 @@ def budget_left() -> int:
 
 
 def _misplaced(assignments: AssignmentQuerySet) -> tuple[list[int], list[int]]:
-    """Of these, the configs that may not run where they are, and those that should not."""
+    """Ids of configs with these assignments: of those that may not run where they are, and of those that only should not."""
     judge = Judge(read_snapshot())
     if judge.is_all_right():
         return [], []
@@ -132,7 +134,7 @@ def _move_chunks(ids: Sequence[int], term: int | None) -> list[Move]:
 
 
 def _unless_stale(verb: Callable[[], list[Move]]) -> list[Move]:
-    """What a verb moves. What changes meanwhile is decided anew by the next pass."""
+    """Return the moves of a verb; none if its decision goes stale, as the next pass decides again."""
     try:
         return verb()
     except StalePlan as reason:
@@ -156,7 +158,7 @@ def _empty(ids: Sequence[int], cache: SnapshotCache, term: int | None) -> list[M
 
 
 def _finish(writer: MapWriter, cache: SnapshotCache) -> list[Move]:
-    """What nobody may take yet is tried again and again, and must not make plans stale each time."""
+    """Finish a transaction. If nothing moves, the revision stays: each pass tries again, and must not make plans stale."""
     if writer.moves:
         return writer.finish()
     cache.keep()
@@ -164,7 +166,7 @@ def _finish(writer: MapWriter, cache: SnapshotCache) -> list[Move]:
 
 
 def _in_company() -> dict[str, list[int]]:
-    """Isolated configs that are not alone on their nodes, by the reason why they should be."""
+    """Isolated configs that are not alone on their nodes: {Isolation.Reason: their ids}."""
     owned = Isolation.objects.filter(config__assignment__node__isnull=False).select_related("config__assignment")
     nodes = {one.pk: one.config.assignment.node_id for one in owned if one.config}
     counts = Assignment.objects.filter(node__in=nodes.values()).counts()
