@@ -62,16 +62,16 @@ class OrderSerializer(Strict, serializers.ModelSerializer[Any]):
         return scrub(f"{order.source}:{order.key}")
 
 
-def _to_come(end: datetime | None) -> datetime | None:
+def _in_future(end: datetime | None) -> datetime | None:
     try:
-        return end and deadlines.to_come(end)
+        return end and deadlines.in_future(end)
     except ValueError as error:
         raise ValidationError(str(error)) from None
 
 
 class TimedSerializer(OrderSerializer):
     def validate_until(self, end: datetime | None) -> datetime | None:
-        return _to_come(end)
+        return _in_future(end)
 
 
 class PinSerializer(TimedSerializer):
@@ -102,7 +102,7 @@ class FreezeSerializer(Strict, serializers.ModelSerializer[Freeze]):
         read_only_fields = ("author", "time", "ended_at", "ended_by")
 
     def validate_until(self, end: datetime | None) -> datetime | None:
-        return _to_come(end)
+        return _in_future(end)
 
 
 class RuleSerializer(Strict, serializers.ModelSerializer[Rule]):

@@ -149,7 +149,7 @@ class ConfigSerializer(serializers.ModelSerializer[Config]):
 
     def get_check_ids(self, config: Config) -> list[str]:
         exact = sees_digests(self.context["request"].user)
-        return [instance.told(exact=exact) for instance in config.instances.all()]
+        return [instance.shown_id(exact=exact) for instance in config.instances.all()]
 
 
 class ConfigPageSerializer(ConfigSerializer):
