@@ -53,6 +53,11 @@ class Sent:
     written_hash: str = ""
 
 
+def shown(check: str, digest: str) -> str:
+    """Return how people see a config: its check, scrubbed, and its short ID."""
+    return f"{scrub(check)} {short_id(digest)}"
+
+
 @dataclass(slots=True, eq=False)
 class Entry:
     """A config while changes or choices are computed. owner: id of the node that has it. near: id of the node that it prefers."""
@@ -85,7 +90,7 @@ class Entry:
     @property
     def shown(self) -> str:
         """The config as people see it: its check and its short ID."""
-        return f"{scrub(self.name)} {short_id(self.digest)}"
+        return shown(self.name, self.digest)
 
     def set_content(self, sent: Sent) -> None:
         """Give the entry the content, name and hashes of what was sent."""
@@ -303,11 +308,11 @@ def entries(ids: Iterable[int], contents: Iterable[str] = (), hashes: Iterable[s
     )
     named: list[Entry] = []
     unnamed: dict[int, Entry] = {}
-    for id_, digest, name, endpoint, sent_by, owner, dangling, former, cost, fast, said, patched_with in rows:
+    for id_, digest, name, endpoint, sent_by, owner, dangling, former, cost, fast, content, patched_with in rows:
         entry = Entry(
             id_, digest, name, bool(endpoint), sent_by, owner, near=former, dangling_since=dangling, cost=cost
         )
-        entry.fast_digest, entry.contents = fast, said
+        entry.fast_digest, entry.contents = fast, content
         named.append(entry)
         if not options.notes_identity(patched_with):
             unnamed[id_] = entry

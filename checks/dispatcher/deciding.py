@@ -36,10 +36,10 @@ def reassign(
 ) -> Decision:
     """Decide to give configs to a node. hold: also pin them there, in place of other pins, until `until`. Raises REFUSALS."""
     snapshot = read_snapshot(ORDER)
-    target, entries = accepting(snapshot, node), dispatchable(config_ids)
+    target, entries = _target(snapshot, node), _read_dispatchable(config_ids)
     for entry in entries if hold else ():
         entry.pin = None
-    check_admitted(snapshot, target, [entry for entry in entries if entry.owner != target.id])
+    _require_admitted(snapshot, target, [entry for entry in entries if entry.owner != target.id])
     order = {"verb": "reassign", "node": node, "hold": hold, "until": _text(until), "note": note}
     return make_decision(
         Move.Reason.OPERATOR, order, [Choice(entry, target.id, Move.Reason.OPERATOR) for entry in entries]
@@ -56,7 +56,7 @@ def pin(
     """
     ordered = Pin(kind=kind, aim=aim, waits=waits)
     ordered.clean()
-    entries = dispatchable(config_ids, paused=True)
+    entries = _read_dispatchable(config_ids, paused=True)
     for entry in entries:
         entry.pin = ordered
     order = {"verb": "pin", "aim": aim, "kind": kind, "waits": waits, "until": _text(until), "note": note}
@@ -65,7 +65,7 @@ def pin(
 
 def pause(config_ids: Collection[int], *, until: datetime | None = None, note: str = "") -> Decision:
     """Decide that configs run nowhere until someone resumes them, or until `until`. Raises NotDispatchable."""
-    entries = dispatchable(config_ids, paused=True)
+    entries = _read_dispatchable(config_ids, paused=True)
     order = {"verb": "pause", "until": _text(until), "note": note}
     return make_decision(Move.Reason.PAUSED, order, [Choice(entry, None, Move.Reason.PAUSED) for entry in entries])
 
@@ -87,7 +87,7 @@ def isolate(config_ids: Collection[int], *, note: str = "", reason: str = Isolat
 
     Configs that no other node may have stay with them. Raises NotDispatchable; NotAccepting when there is no other node.
     """
-    entries = dispatchable(config_ids)
+    entries = _read_dispatchable(config_ids)
     others = set(Node.objects.accepting().values_list("pk", flat=True)[:2])
     for entry in entries:
         if entry.owner is None:
@@ -176,7 +176,7 @@ def _text(time: datetime | None) -> str | None:
     return time.isoformat() if time else None
 
 
-def dispatchable(ids: Collection[int], *, paused: bool = False) -> list[Entry]:
+def _read_dispatchable(ids: Collection[int], *, paused: bool = False) -> list[Entry]:
     """Read configs that a person may give to a node; `paused`: or that are paused. Raises NotDispatchable for others."""
     entries = entries_of(ids)
     missing = set(ids) - {entry.id for entry in entries}
@@ -190,7 +190,7 @@ def dispatchable(ids: Collection[int], *, paused: bool = False) -> list[Entry]:
     return entries
 
 
-def accepting(snapshot: Snapshot, name: str) -> Candidate:
+def _target(snapshot: Snapshot, name: str) -> Candidate:
     """Return the node of this name. Raises UnknownNode, and NotAccepting when it gets nothing new."""
     node = snapshot.named(name)
     if why := snapshot.node_refusal(node):
@@ -198,7 +198,7 @@ def accepting(snapshot: Snapshot, name: str) -> Candidate:
     return node
 
 
-def check_admitted(snapshot: Snapshot, node: Candidate, entries: Sequence[Entry]) -> None:
+def _require_admitted(snapshot: Snapshot, node: Candidate, entries: Sequence[Entry]) -> None:
     """Raise NotAccepting unless the node may have all of these besides its present configs. Counts them in the snapshot."""
     snapshot.read_origins(entries)
     for entry in entries:

@@ -20,12 +20,10 @@ from django.db.models.functions import Concat
 
 from checks.balancing import Pool
 from checks.dispatcher import costs
-from checks.dispatcher.changes import Entry
+from checks.dispatcher.changes import Entry, shown
 from checks.models import Assignment, Origin
 from checks.models.orders import Isolation, Pin, Rule
 from clusteragent.lib import conf
-from clusteragent.lib.scrub import scrub
-from clusteragent.lib.shortids import short_id
 from clusteragent.lib.words import numbered
 from nodes.declarations import listed, parse
 from nodes.models import Hearing, Node, NodeType
@@ -162,8 +160,7 @@ def _kept() -> dict[int, Kept]:
     rows = Isolation.objects.filter(config__assignment__isnull=False).order_by("-pk")
     columns = "config__assignment__node", "config_id", "config__name", "config__digest", "reason"
     return {
-        node: Kept(config, f"{scrub(name)} {short_id(digest)}", why)
-        for node, config, name, digest, why in rows.values_list(*columns)
+        node: Kept(config, shown(name, digest), why) for node, config, name, digest, why in rows.values_list(*columns)
     }
 
 
@@ -479,11 +476,11 @@ def _silence(snapshot: Snapshot, node: Candidate) -> Refusal | None:
 
 
 def _declared(check: str, rules: Sequence[Rule], node: Candidate) -> Refusal | None:
-    said = parse(node.declared)
-    if said.admits(check):
+    declaration = parse(node.declared)
+    if declaration.admits(check):
         return None
-    if said.include and check not in said.include:
-        return Refusal(Reason.NOT_INCLUDED, {"checks": listed(said.include)})
+    if declaration.include and check not in declaration.include:
+        return Refusal(Reason.NOT_INCLUDED, {"checks": listed(declaration.include)})
     return Refusal(Reason.EXCLUDED, {"check": check})
 
 

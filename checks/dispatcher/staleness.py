@@ -2,14 +2,12 @@
 
 from collections.abc import Collection, Mapping, Sequence
 
-from checks.dispatcher.changes import Entry
+from checks.dispatcher.changes import Entry, shown
 from checks.dispatcher.decision import Decision, Step
 from checks.dispatcher.eligibility import BALANCE, CHOSEN, ORDER, UNDO, Snapshot, read_snapshot
 from checks.dispatcher.transaction import entries_of
 from checks.models import Assignment
 from checks.models.orders import Isolation, Pin
-from clusteragent.lib.scrub import scrub
-from clusteragent.lib.shortids import short_id
 from clusteragent.lib.words import numbered
 from nodes.models import Node
 
@@ -58,7 +56,7 @@ def _check_configs(decision: Decision, steps: Sequence[Step], entries: Mapping[i
     if found:
         step, why = found[0]
         others = f", and {numbered(len(found) - 1, 'other config')} changed, too" if len(found) > 1 else ""
-        raise StalePlan(f"{_shown(step)} {why}{others}")
+        raise StalePlan(f"{shown(step.name, step.digest)} {why}{others}")
 
 
 def _changed(decision: Decision, step: Step, entry: Entry | None, isolated: Collection[int]) -> str:
@@ -101,7 +99,7 @@ def _check_places(moving: Sequence[Step], entries: Mapping[int, Entry], snapshot
         if step.to is None:
             continue
         if why := snapshot.refusal(entries[step.config], snapshot.by_id[step.to]):
-            raise StalePlan(f"{_shown(step)} can't go to {step.to_node}: {why}")
+            raise StalePlan(f"{entries[step.config].shown} can't go to {step.to_node}: {why}")
         snapshot.take(entries[step.config], step.to)
 
 
@@ -111,10 +109,6 @@ def _check_company(decision: Decision) -> None:
     come = Assignment.objects.filter(node__in=nodes).exclude(config__in=[step.config for step in decision.steps])
     for assignment in come.select_related("config", "node")[:1]:
         raise StalePlan(f"node {assignment.node.name} was given {assignment.config}")
-
-
-def _shown(step: Step) -> str:
-    return f"{scrub(step.name)} {short_id(step.digest)}"
 
 
 def _name(node: int | None) -> str:

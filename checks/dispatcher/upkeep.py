@@ -61,10 +61,10 @@ def empty_leaving_nodes(*, term: int | None = None) -> list[Move]:
 
 def apply_declarations(*, term: int | None = None) -> list[Move]:
     """Move configs from nodes whose declarations have changed since the last pass and no longer admit them. Returns the moves."""
-    said = NodeEvent.objects.filter(kind=NodeEvent.Kind.DECLARED)
+    events = NodeEvent.objects.filter(kind=NodeEvent.Kind.DECLARED)
     if last_pass := Hearing.objects.get().last_pass:
-        said = said.filter(time__gte=last_pass - OVERLAP)
-    names = set(said.values_list("node_name", flat=True))
+        events = events.filter(time__gte=last_pass - OVERLAP)
+    names = set(events.values_list("node_name", flat=True))
     must, _ = _misplaced(Assignment.objects.filter(node__name__in=names)) if names else ([], [])
     return _move_chunks(must, term)
 

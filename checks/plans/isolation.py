@@ -6,6 +6,7 @@ from checks import plans
 from checks.dispatcher import NotAccepting, NotDispatchable, StalePlan, deciding
 from checks.models import Assignment, Config, Instance
 from checks.models.searching import called
+from clusteragent.lib.words import numbered
 
 
 class Isolated(NamedTuple):
@@ -31,7 +32,9 @@ def isolate(check_id: str, *, actor: str, note: str = "") -> Isolated:
         return Isolated(check_id, "", False, str(error))
     owner = Assignment.objects.select_related("node").get(config=config_id).node
     company = owner.assignments.count() - 1
-    return Isolated(check_id, owner.name, not company, f"{company} configs may run nowhere else" if company else "")
+    return Isolated(
+        check_id, owner.name, not company, f"{numbered(company, 'config')} may run nowhere else" if company else ""
+    )
 
 
 def config_of(check_id: str) -> int | None:

@@ -50,7 +50,7 @@ def test_a_node_that_is_cordoned_meanwhile_gets_nothing_after_a_second(clock: Cl
     assert len(cache.at(next(revision))) == 1
 
 
-def test_where_counting_takes_long_they_are_kept_ten_times_as_long(clock: Clock) -> None:
+def test_a_snapshot_that_takes_long_to_read_is_kept_ten_times_as_long(clock: Clock) -> None:
     report("ash", "birch")
     cache, clock.tick = SnapshotCache(), 0.5
     cache.read()
@@ -63,7 +63,7 @@ def test_where_counting_takes_long_they_are_kept_ten_times_as_long(clock: Clock)
     assert len(cache.at(revision + 1)) == 1
 
 
-def test_they_are_counted_anew_when_others_changed_the_map(clock: Clock) -> None:
+def test_the_snapshot_is_read_again_when_others_changed_the_map(clock: Clock) -> None:
     report("ash", "birch")
     cache = SnapshotCache()
     revision = ClusterStore.objects.get().revision
@@ -74,7 +74,7 @@ def test_they_are_counted_anew_when_others_changed_the_map(clock: Clock) -> None
 
 
 @pytest.mark.parametrize("later", [0, 1.01])
-def test_a_chunk_that_was_prepared_counts_nothing_under_the_lock(clock: Clock, later: float) -> None:
+def test_a_chunk_that_was_prepared_reads_no_nodes_under_the_lock(clock: Clock, later: float) -> None:
     report("ash", "birch")
     cache, revision = SnapshotCache(), ClusterStore.objects.get().revision
     cache.prepare()
