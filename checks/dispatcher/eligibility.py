@@ -349,7 +349,7 @@ class Snapshot:
         self._count(entry, node, 1)
 
     def give_up(self, entry: Entry) -> None:
-        """Count one config less for its owner."""
+        """Count one config fewer for its owner."""
         self._count(entry, entry.owner or 0, -1)
 
     def _first(self, found: Iterable[Refusal | None]) -> Refusal | None:

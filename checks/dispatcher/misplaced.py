@@ -36,7 +36,7 @@ class Judge:
     def should_go(self, entry: Entry) -> str:
         """Return the Move.Reason why a config should move to another node that can have it now; empty if it should not.
 
-        Each call that finds a node above its limit counts one config less for that node.
+        Each call that finds a node above its limit counts one config fewer for that node.
         """
         node = self.snapshot.by_id.get(entry.owner or 0)
         if node is None or self._is_right(entry, node):

@@ -61,7 +61,7 @@ def name_other_origins(origins: Collection[tuple[str, str]], *, term: int | None
 
     More than CHUNK origins are not atomic.
     """
-    in_chunks(sorted(set(origins)), lambda chunk: _disown(chunk, term))
+    in_chunks(sorted(set(origins)), lambda chunk: _name_other_origins(chunk, term))
 
 
 def expire_nodes(*, term: int | None = None, force: bool = False, actor: str = "") -> list[Move]:
@@ -91,7 +91,7 @@ def redispatch(*, term: int | None = None, force: bool = False, actor: str = "")
     is_warm = warmed_up(sources_read=not Source.objects.filter(read_at=None).exists())
     if not (is_warm or force):
         return []
-    moves = _give_out(dangling, math.inf if force else pile_up_ceiling(), term, actor) if dangling else []
+    moves = _redispatch_all(dangling, math.inf if force else pile_up_ceiling(), term, actor) if dangling else []
     if is_warm and is_cold:
         moves += _end_warmup({id_ for id_, *_ in dangling}, term, actor)
     return moves
@@ -191,14 +191,16 @@ def _unschedule(chunk: Sequence[tuple[str, str]], term: int | None, actor: str) 
 
 
 @own_transaction
-def _disown(chunk: Sequence[tuple[str, str]], term: int | None) -> list[Move]:
+def _name_other_origins(chunk: Sequence[tuple[str, str]], term: int | None) -> list[Move]:
     ClusterStore.objects.lock(term)
     ids = set(Origin.objects.keyed(chunk).values_list("config_id", flat=True))
     changes.name_sources(ids, unless={f"{source}:{parent_of(key)}" for source, key in chunk})
     return []
 
 
-def _give_out(rows: Sequence[tuple[int, str, int | None]], most: float, term: int | None, actor: str) -> list[Move]:
+def _redispatch_all(
+    rows: Sequence[tuple[int, str, int | None]], most: float, term: int | None, actor: str
+) -> list[Move]:
     """Place the configs that a node may have. The others are left out before any lock is taken: they may be many in each pass."""
     back = set(Config.objects.of_nodes_that_came_back().values_list("pk", flat=True))
     cache = SnapshotCache(most, cold=True)
