@@ -92,7 +92,7 @@ def _verbs() -> Iterator[tuple[str, Callable[[], object]]]:
     yield "place what they had", lambda: dispatcher.redispatch(force=True)
     gone = Node.objects.known().filter(name__gte="node-08000")
     gone.update(leaving=True)
-    yield "give away what 2 000 nodes had", lambda: dispatcher.give_away()
+    yield "give away what 2 000 nodes had", lambda: dispatcher.empty_leaving_nodes()
     Node.objects.update(leaving=False)
     _let_dangle()
     Hearing.objects.update(warmup=True, warm_until=Now() - timedelta(seconds=1))
@@ -109,7 +109,7 @@ def _verbs() -> Iterator[tuple[str, Callable[[], object]]]:
 def _lower_limits() -> None:
     NodeRule.objects.create(pattern="node-0[0-4]*", max_configs=9)
     NodeRule.objects.apply()
-    dispatcher.put_right()
+    dispatcher.move_misplaced()
 
 
 def _lose(number: int) -> None:

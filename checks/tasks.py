@@ -78,11 +78,11 @@ def _rebalance(term: int) -> str:
     # A process may have ended before it applied changed rules.
     NodeRule.objects.apply()
     try:
-        quarantine.notice(term)
+        quarantine.handle_troubles(term)
     except DatabaseError:
         # The quarantine is only a precaution: its failure must not stop the moves below.
         log.exception("noticing_failed", term=term)
-    righted = len(dispatcher.put_right(term=term))
+    righted = len(dispatcher.move_misplaced(term=term))
     if why := freezes.why_off():
         return f"{righted} put right, nothing rebalanced: {why}"
     left = max(0, dispatcher.budget_left() - righted)

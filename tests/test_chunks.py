@@ -151,9 +151,9 @@ def test_a_verb_inside_of_another_transaction_fails_loudly(verb: Callable[[], An
 
 
 def test_what_nobody_may_see_a_part_of_takes_no_more_than_a_chunk() -> None:
-    with pytest.raises(RuntimeError, match="4 are too many"), dispatcher.as_one():
+    with pytest.raises(RuntimeError, match="4 are too many"), dispatcher.single_transaction():
         dispatcher.pause(ids())
-    with dispatcher.as_one():
+    with dispatcher.single_transaction():
         dispatcher.pause(ids()[:2])
         dispatcher.pause(ids()[2:])
     assert paused() == ids()

@@ -112,7 +112,7 @@ def test_the_leader_that_waits_for_a_freeze_balances_nothing() -> None:
 def test_node_agents_do_not_give_way_to_runners_after_a_freeze_that_was_waited_for() -> None:
     note_heartbeat("birch", last_change=-1, node_type=NodeType.RUNNER)
     with held(lambda: freezes.freeze(actor="eve")):
-        late = Session(dispatcher.put_right)
+        late = Session(dispatcher.move_misplaced)
         late.waits()
     assert late.finish() == []
     assert rebalanced() == []

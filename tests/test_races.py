@@ -84,7 +84,7 @@ def _two_nodes(transactional_db: None) -> None:
 @contextmanager
 def held(work: Callable[[], Any]) -> Iterator[None]:
     """Run the work in a transaction that stays open during the block."""
-    with dispatcher.as_one():
+    with dispatcher.single_transaction():
         work()
         yield
 

@@ -1,4 +1,4 @@
-"""Which configs are dispatched at all."""
+"""Which configs are dispatched at all, whatever nodes there are."""
 
 from checks.wire import options, patching
 from checks.wire.patching import IntegrationConfig, PatchedConfig
@@ -6,11 +6,11 @@ from clusteragent.lib import conf
 
 
 class Refused(ValueError):
-    """A config that is not dispatched; the message names the rule."""
+    """The config is not dispatched; the message names the rule."""
 
 
 def admit(config: IntegrationConfig) -> PatchedConfig:
-    """Patch a config that is to be dispatched. Raises Refused when a filter keeps it, UnpatchableConfig when it is broken."""
+    """Return the config as it is dispatched: patched. Raises Refused (a filter excludes it) or UnpatchableConfig."""
     if config.name in conf.EXCLUDE_CHECKS:
         raise Refused(f"{config.name} is in cluster_checks.exclude_checks")
     if not (config.cluster_check or config.node_name):

@@ -1,7 +1,8 @@
-"""What one chunk of sent configs changes in the store: worked out on rows in memory, then written in bulk.
+"""What one chunk of sent configs changes in the store: computed on rows in memory, then written in bulk.
 
-Identity is where a config comes from. An origin that sends other bytes changes its config in place, unless another origin
-sends that config too (then it parts from it), or another config says just this already (then it joins that one).
+A config's identity is its origin, not its content. An origin that sends other bytes changes its config in place, with two
+exceptions. If another origin sends the old config, too, this origin gets a config of its own. If another config has just
+the new content, this origin moves to that config.
 """
 
 import itertools
@@ -36,9 +37,10 @@ CONFIG_COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A config as an origin sends it, patched. replica: who read it, for sources that each replica reads itself.
+    """A config as an origin (source, key) sends it, and patched.
 
-    linted: what is odd about the text that it was read from. written: that text. written_hash: see sending.hash_of().
+    replica: which replica read it, for sources that each replica reads itself. written: the text that it was read from.
+    linted: what the linter found in that text. written_hash: see `origins.hash_of`.
     """
 
     source: str
@@ -51,9 +53,14 @@ class Sent:
     written_hash: str = ""
 
 
+def shown(check: str, digest: str) -> str:
+    """Return how people see a config: its check, scrubbed, and its short ID."""
+    return f"{scrub(check)} {short_id(digest)}"
+
+
 @dataclass(slots=True, eq=False)
 class Entry:
-    """A config while the changes are worked out. owner: node's id. near: the node that it should go to if it can."""
+    """A config while changes or choices are computed. owner: id of the node that has it. near: id of the node that it prefers."""
 
     id: int
     digest: str
@@ -64,17 +71,17 @@ class Entry:
     near: int | None = None
     dangling_since: datetime | None = None
     sent: Sent | None = None
-    # Workers that it needs, as measured.
+    # How many workers it keeps busy, as measured; None when it was not.
     cost: float | None = None
-    # What is ordered of it: see heed_orders().
+    # What people ordered of it: see attach_orders().
     pin: Pin | None = None
     paused: bool = False
     inherited: list[Order] = field(default_factory=list)
-    # The config that its origin shared with others until now.
+    # The id of the config that its origin shared with others until now.
     parted_from: int = 0
-    # What a choice of its node went by: see Move.why.
+    # What the choice of its node was based on: see Move.why.
     why: dict[str, Any] | None = None
-    # Its origins as `source:key`, where a rule asks for them.
+    # Its origins as `source:key`, if a rule is about origins: see Snapshot.read_origins().
     sent_as: list[str] = field(default_factory=list)
     # See PatchedConfig.
     fast_digest: str = ""
@@ -82,77 +89,80 @@ class Entry:
 
     @property
     def shown(self) -> str:
-        """How people are told which config it is."""
-        return f"{scrub(self.name)} {short_id(self.digest)}"
+        """The config as people see it: its check and its short ID."""
+        return shown(self.name, self.digest)
 
-    def say(self, sent: Sent) -> None:
-        """Say what this sends."""
+    def set_content(self, sent: Sent) -> None:
+        """Give the entry the content, name and hashes of what was sent."""
         patched = sent.patched
         self.digest, self.fast_digest, self.contents = patched.digest, patched.fast_digest, patched.contents
         self.name, self.endpoint, self.sent = patched.name, bool(patched.node_name), sent
 
     @property
     def key(self) -> tuple[str, str]:
-        """The origin (source, key) that sent what it says now."""
+        """The origin (source, key) that sent its present content."""
         assert self.sent is not None
         return self.sent.source, self.sent.key
 
 
 @dataclass(slots=True)
 class Changes:
-    """What is to be written. Entries in `new` have no id before `write`."""
+    """What is to be written. Entries in `new` have the id 0 before `write`."""
 
     new: list[Entry] = field(default_factory=list)
     changed: list[Entry] = field(default_factory=list)
     removed: list[Entry] = field(default_factory=list)
-    # Those that live on without one of their origins.
-    left: list[Entry] = field(default_factory=list)
+    # Configs that lost an origin and have others.
+    lost_origin: list[Entry] = field(default_factory=list)
     new_origins: list[tuple[Sent, Entry]] = field(default_factory=list)
-    sent_otherwise: list[tuple[int, Sent, Entry]] = field(default_factory=list)
-    # Origins whose authors wrote another text, whether or not it says something else.
+    changed_origins: list[tuple[int, Sent, Entry]] = field(default_factory=list)
+    # Origins that got another text, even if it means the same.
     rewritten: list[tuple[int, Sent]] = field(default_factory=list)
 
     def __bool__(self) -> bool:
         return bool(
-            self.new or self.changed or self.removed or self.new_origins or self.sent_otherwise or self.rewritten
+            self.new or self.changed or self.removed or self.new_origins or self.changed_origins or self.rewritten
         )
 
 
 class Identities:
-    """Which configs there are, by what they say, and by the hashes that tell them apart.
+    """The configs by their contents, and by the hashes that agents and this program tell them apart by.
 
-    Hashes run over texts that follow one another without a mark, and not over all of a config. So two that say different
-    things may have the same; then one gets empty lines before its init_config. Under the store's lock, so that all agree.
+    A hash covers texts that follow one another without a separator, and not all of a config. So two configs with different
+    contents may have the same hash; then one of them gets empty lines before its init_config. Use it under the store's lock,
+    so that all processes make the same choice.
     """
 
     def __init__(self, found: Iterable[Entry]) -> None:
         self._known: set[int] = set()
-        self._saying: dict[str, Entry] = {}
-        self._hashed: dict[str, set[Entry]] = {}
+        self._by_contents: dict[str, Entry] = {}
+        self._by_hash: dict[str, set[Entry]] = {}
         for entry in found:
             self.add(entry)
 
     def add(self, entry: Entry) -> None:
+        """Add a config with its present content and hashes."""
         self._known.add(entry.id)
-        self._saying.setdefault(entry.contents, entry)
+        self._by_contents.setdefault(entry.contents, entry)
         for one in (entry.digest, entry.fast_digest):
-            self._hashed.setdefault(one, set()).add(entry)
+            self._by_hash.setdefault(one, set()).add(entry)
 
     def discard(self, entry: Entry) -> None:
-        """Forget one that is removed, or before it says something else."""
-        if self._saying.get(entry.contents) is entry:
-            del self._saying[entry.contents]
+        """Remove a config; call it before its content changes, too."""
+        if self._by_contents.get(entry.contents) is entry:
+            del self._by_contents[entry.contents]
         for one in (entry.digest, entry.fast_digest):
-            self._hashed.get(one, set()).discard(entry)
+            self._by_hash.get(one, set()).discard(entry)
 
-    def saying(self, sent: Sent) -> Entry | None:
-        """The config that says just what is sent."""
-        return self._saying.get(sent.patched.contents)
+    def find_same(self, sent: Sent) -> Entry | None:
+        """Return the config with just the content that is sent, or None."""
+        return self._by_contents.get(sent.patched.contents)
 
-    def apart(self, sent: Sent, mine: Entry | None = None) -> Sent:
-        """What is sent, with as many empty lines as it takes to be taken for no other config.
+    def distinct(self, sent: Sent, mine: Entry | None = None) -> Sent:
+        """Return what is sent, with as many empty lines as it needs to have the hash of no other config.
 
-        mine: what it is sent in place of. If that said the same it keeps its lines, else agents must see that it changed.
+        mine: the config that it replaces. If the content is the same, it keeps that config's empty lines. Otherwise its hash
+        must differ from that config's, too, so that agents see the change.
         """
         one, numbers = sent, _numbers(sent)
         if mine is not None and mine.contents == sent.patched.contents and mine.digest != sent.patched.digest:
@@ -163,7 +173,7 @@ class Identities:
         return one
 
     def _is_taken(self, sent: Sent, mine: Entry | None) -> bool:
-        """Whether agents, or this program, could take it for another config, or for what it is sent in place of."""
+        """Whether it has a hash of another config, or a hash of the one that it replaces although its content differs."""
         alike = self._alike(sent)
         if mine is None or mine not in alike:
             return bool(alike)
@@ -171,11 +181,11 @@ class Identities:
         return is_unseen or len(alike) > 1
 
     def _alike(self, sent: Sent) -> set[Entry]:
-        """The configs with one of its hashes."""
-        return self._hashed.get(sent.patched.digest, set()) | self._hashed.get(sent.patched.fast_digest, set())
+        """The configs that have one of its hashes."""
+        return self._by_hash.get(sent.patched.digest, set()) | self._by_hash.get(sent.patched.fast_digest, set())
 
     def _load(self, sent: Sent) -> None:
-        """Look for configs that were not asked for at first."""
+        """Read the configs with its new hashes: the first query did not ask for these."""
         for entry in entries((), hashes=(sent.patched.digest, sent.patched.fast_digest)):
             if entry.id not in self._known:
                 self.add(entry)
@@ -195,13 +205,15 @@ def _lines(entry: Entry) -> int:
 
 
 def _numbers(sent: Sent) -> Iterator[int]:
-    """Numbers of lines to try. Few, and then scattered, so that very many that are alike don't take the lock for long."""
+    """Numbers of lines to try: 1 to 3, then from a number that depends on the content. Otherwise very many similar configs
+    would try the same numbers one after the other, and hold the lock for long.
+    """
     yield from range(1, 4)
     yield from itertools.count(4 + int(sent.patched.contents[:3], 16))
 
 
-class Reckoning:
-    """Works out the changes, one sent config after the other, so that two in one chunk see each other."""
+class ChangeBuilder:
+    """Computes the changes that a chunk of sent configs makes: one after the other, so that two in one chunk see each other."""
 
     def __init__(self, chunk: Sequence[Sent]) -> None:
         self.changes = Changes()
@@ -219,20 +231,20 @@ class Reckoning:
     def _take(self, sent: Sent) -> None:
         origin = self._origins.get((sent.source, sent.key))
         if origin is None:
-            entry = self._identities.saying(sent) or self._new(sent)
+            entry = self._identities.find_same(sent) or self._new(sent)
             entry.origins += 1
             self.changes.new_origins.append((sent, entry))
             return
         if origin.written_hash != sent.written_hash:
             self.changes.rewritten.append((origin.pk, sent))
         if origin.fingerprint != sent.patched.fingerprint:
-            self.changes.sent_otherwise.append((origin.pk, sent, self._follow(self._by_id[origin.config_id], sent)))
+            self.changes.changed_origins.append((origin.pk, sent, self._follow(self._by_id[origin.config_id], sent)))
         elif origin.scanned_by != sent.replica:
-            self.changes.sent_otherwise.append((origin.pk, sent, self._by_id[origin.config_id]))
+            self.changes.changed_origins.append((origin.pk, sent, self._by_id[origin.config_id]))
 
     def _follow(self, mine: Entry, sent: Sent) -> Entry:
-        """The config of an origin that sends other bytes than before."""
-        twin = self._identities.saying(sent)
+        """The config of an origin that sends other bytes than before: the same one changed, another one, or a new one."""
+        twin = self._identities.find_same(sent)
         if twin is not None and twin is not mine:
             self._leave(mine)
             twin.origins += 1
@@ -240,7 +252,7 @@ class Reckoning:
         if mine.origins == 1:
             return self._change(mine, sent)
         if twin is mine:
-            # The same check in other bytes, which another origin sends as they are: they stay.
+            # The same content in other bytes. Another origin still sends the present bytes, so these stay.
             return mine
         self._leave(mine)
         entry = self._new(sent, near=mine.owner)
@@ -250,16 +262,16 @@ class Reckoning:
 
     def _new(self, sent: Sent, near: int | None = None) -> Entry:
         entry = Entry(0, "", "", False, near=near)
-        entry.say(self._identities.apart(sent))
+        entry.set_content(self._identities.distinct(sent))
         entry.sent_as.append(f"{sent.source}:{sent.key}")
         self.changes.new.append(entry)
         self._identities.add(entry)
         return entry
 
     def _change(self, entry: Entry, sent: Sent) -> Entry:
-        fresh = self._identities.apart(sent, entry)
+        fresh = self._identities.distinct(sent, entry)
         self._identities.discard(entry)
-        entry.say(fresh)
+        entry.set_content(fresh)
         self._identities.add(entry)
         self.changes.changed.append(entry)
         return entry
@@ -270,11 +282,11 @@ class Reckoning:
             self._identities.discard(entry)
             self.changes.removed.append(entry)
         else:
-            self.changes.left.append(entry)
+            self.changes.lost_origin.append(entry)
 
 
 def entries(ids: Iterable[int], contents: Iterable[str] = (), hashes: Iterable[str] = ()) -> list[Entry]:
-    """The configs with these ids, contents or hashes, with their owners, in the order of their ids."""
+    """Read the configs with these ids, contents or hashes, with owner, cost and number of origins, in the order of their ids."""
     found = (
         Config.objects.with_ids_or_like(ids, contents, hashes)
         .annotate(sent_by=Count("origins"), owner=F("assignment__node_id"))
@@ -296,11 +308,11 @@ def entries(ids: Iterable[int], contents: Iterable[str] = (), hashes: Iterable[s
     )
     named: list[Entry] = []
     unnamed: dict[int, Entry] = {}
-    for id_, digest, name, endpoint, sent_by, owner, dangling, former, cost, fast, said, patched_with in rows:
+    for id_, digest, name, endpoint, sent_by, owner, dangling, former, cost, fast, content, patched_with in rows:
         entry = Entry(
             id_, digest, name, bool(endpoint), sent_by, owner, near=former, dangling_since=dangling, cost=cost
         )
-        entry.fast_digest, entry.contents = fast, said
+        entry.fast_digest, entry.contents = fast, content
         named.append(entry)
         if not options.notes_identity(patched_with):
             unnamed[id_] = entry
@@ -310,33 +322,35 @@ def entries(ids: Iterable[int], contents: Iterable[str] = (), hashes: Iterable[s
 
 
 def entries_like(chunk: Collection[Sent], ids: Iterable[int] = ()) -> list[Entry]:
-    """The configs with these ids, and those that what is sent may be, or may be taken for."""
+    """Read the configs with these ids, and those with the contents or hashes of what is sent."""
     hashes = {one for sent in chunk for one in (sent.patched.digest, sent.patched.fast_digest)}
     return entries(ids, {sent.patched.contents for sent in chunk}, hashes)
 
 
-def heed_orders(entries: Iterable[Entry]) -> None:
-    """Let entries know what is ordered of them; new ones, what was ordered of what their origin sent before."""
+def attach_orders(entries: Iterable[Entry]) -> None:
+    """Set `pin` and `paused` on each entry. A new entry inherits the orders that wait for its origin."""
     known = {entry.id: entry for entry in entries if entry.id}
     new = [entry for entry in entries if entry.sent and not entry.id]
-    # A pause that is over holds until someone resumes what it stopped.
+    # A pause whose time is over holds until a pass resumes its config.
     for orders in (Pin.objects.in_force(), Pause.objects.all(), Isolation.objects.all()):
         for order in orders.of(known):
-            _heed(known[order.config_id], order)
+            _attach(known[order.config_id], order)
         for entry, order in _inherited(orders, new) if new and orders.exists() else ():
             entry.inherited.append(order)
-            _heed(entry, order)
+            _attach(entry, order)
 
 
-def _heed(entry: Entry, order: Order) -> None:
+def _attach(entry: Entry, order: Order) -> None:
     if isinstance(order, Pin):
         entry.pin = order
     entry.paused |= isinstance(order, Pause)
 
 
 def _inherited(orders: OrderQuerySet, new: Sequence[Entry]) -> Iterator[tuple[Entry, Order]]:
-    """The order for each of these that has one: of its origin, or of what that was cut from or put together of, or parted
-    from. Where several wait for an origin the last holds.
+    """The order that each of these new entries inherits, if any.
+
+    It is the order that waits for its origin; or for the config that it is a shard of, or whose shards it replaces; or the
+    order of the config that its origin shared until now. If several wait for one origin, the last one holds.
     """
     waiting: dict[tuple[str, str], dict[str, Order]] = {}
     for order in orders.waiting_for(entry.key for entry in new).order_by("pk"):
@@ -353,7 +367,7 @@ def _inherited(orders: OrderQuerySet, new: Sequence[Entry]) -> Iterator[tuple[En
 
 
 def write(changes: Changes, actor: str) -> None:
-    """Write configs, instances and origins. Who runs what is the dispatcher's."""
+    """Write configs, instances, origins and inherited orders, and give new entries their ids; but no assignments."""
     for entry, id_ in zip(changes.new, new_ids(Config, len(changes.new)), strict=True):
         entry.id = id_
     Edit.objects.note([entry.id for entry in changes.changed], actor)
@@ -372,21 +386,21 @@ def write(changes: Changes, actor: str) -> None:
         ),
     )
     Origin.objects.redirect(
-        [(id_, entry.id, s.patched.fingerprint, s.replica) for id_, s, entry in changes.sent_otherwise]
+        [(id_, entry.id, s.patched.fingerprint, s.replica) for id_, s, entry in changes.changed_origins]
     )
     Origin.objects.rewrite([(id_, sent.written, sent.written_hash) for id_, sent in changes.rewritten])
     remove_configs([entry.id for entry in changes.removed])
-    _hand_on([entry for entry in changes.new if entry.inherited])
-    settle([entry.id for entry in changes.left])
+    _write_inherited([entry for entry in changes.new if entry.inherited])
+    use_remaining_origins([entry.id for entry in changes.lost_origin])
 
 
-def _hand_on(heirs: Sequence[Entry]) -> None:
-    """Write what new configs inherit. What waited for them, or for what they were cut from or put together of, is over."""
+def _write_inherited(heirs: Sequence[Entry]) -> None:
+    """Write the orders that new configs inherit, and delete those that waited for their origins, their whole or their shards."""
     came = {entry.key for entry in heirs}
     over = came | {(source, parent_of(key)) for source, key in came}
     for model in ORDERS if heirs else ():
         inherited = [(entry, order) for entry in heirs for order in entry.inherited if isinstance(order, model)]
-        model.objects.bulk_create([_own(entry, order) for entry, order in inherited])
+        model.objects.bulk_create([_copy_for(entry, order) for entry, order in inherited])
         waiting = model.objects.waiting_for(came)
         model.objects.filter(
             pk__in=[
@@ -397,24 +411,25 @@ def _hand_on(heirs: Sequence[Entry]) -> None:
         ).delete()
 
 
-def _own(entry: Entry, order: Order) -> Order:
-    """The same order, of this config."""
+def _copy_for(entry: Entry, order: Order) -> Order:
+    """A copy of the order for this config, not saved."""
     own = copy_of(order)
     own.pk, own.config_id, (own.source, own.key) = None, entry.id, entry.key
     own._state.adding = True
     return own
 
 
-def settle(ids: Collection[int]) -> None:
-    """These configs live on without some of their origins: let those that are left stand for them."""
+def use_remaining_origins(ids: Collection[int]) -> None:
+    """Let orders and source of configs that lost an origin name an origin that they still have."""
     rekey_orders(ids)
     name_sources(ids)
 
 
 def name_sources(ids: Collection[int], unless: Collection[str] = ()) -> None:
-    """Let each config name as its source an origin that sends it. Agents see that with their next change.
+    """Let each config name as its source an origin that sends it: the first by source and key, if it names none of them.
 
-    unless: origins that are named only where there is no other.
+    unless: origins as `source:key` that are named only if a config has no other. Versions of nodes are not raised: agents
+    see the new source with their next change.
     """
     senders: dict[int, list[str]] = {}
     origins = Origin.objects.filter(config__in=ids).order_by("source", "key").values_list("config_id", "source", "key")
@@ -443,7 +458,7 @@ def _sent_by(config: Config, source: str) -> tuple[Any, ...]:
 
 
 def rekey_orders(ids: Collection[int]) -> None:
-    """These configs live on without some of their origins: what is ordered of them belongs to one that still sends them."""
+    """Move the orders of these configs from former origins to the first origin that still sends the config."""
     for model in ORDERS:
         orders = list(model.objects.of(ids))
         if not orders:

@@ -1,4 +1,4 @@
-"""Doing what was decided: lock, compare, write. What no longer fits raises StalePlan, and nothing moved."""
+"""Committing decisions: lock the store, compare with what was read, write. A stale decision changes nothing: StalePlan."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
@@ -11,9 +11,9 @@ from django.db.models.functions import Now
 
 from checks.dispatcher import transaction
 from checks.dispatcher.changes import Entry
-from checks.dispatcher.decision import Decision, Step, choices
-from checks.dispatcher.staleness import StalePlan, check
-from checks.dispatcher.transaction import Turn, as_one, committed, in_chunks
+from checks.dispatcher.decision import Decision, Step, to_choices
+from checks.dispatcher.staleness import StalePlan, verify
+from checks.dispatcher.transaction import MapWriter, in_chunks, own_transaction, single_transaction
 from checks.models import ClusterStore, Config, Move, Origin, Plan, freezes
 from checks.models.map import NotLeader
 from checks.models.orders import Isolation, Order, Pause, Pin
@@ -21,7 +21,7 @@ from nodes.models import Node
 
 T = TypeVar("T")
 
-# How often what goes stale at once is decided anew before the store is locked for it.
+# How many decisions are tried without the lock. The next one is made with the store locked, and can't go stale.
 ATTEMPTS = 3
 _APPLIED = "the plan was applied already"
 
@@ -29,11 +29,11 @@ log = structlog.get_logger()
 
 
 def commit(decision: Decision, *, actor: str = "", term: int | None = None, plan: Plan | None = None) -> list[Move]:
-    """Do what was decided, and return the moves. Raises StalePlan, and NotLeader when `term` is over; nothing moved then.
+    """Carry out a decision, and return the moves. Raises StalePlan, and NotLeader when `term` is over; then nothing has changed.
 
-    More than CHUNK configs are done in chunks, each complete in itself. What changes between two of them stops it there: a
-    plan's outcome says so; without a plan it is raised, with a note. A rebalance without an actor is the leader's, who
-    balances nothing while balancing is off.
+    More than CHUNK configs are not atomic: each chunk is a transaction. A change of others between two chunks stops it there:
+    the outcome of the plan says so; without a plan StalePlan is raised, with a note of what is done. A rebalance without an
+    actor is the leader's, and raises StalePlan while automatic balancing is off.
     """
     made: list[Move] = []
     done = 0
@@ -46,11 +46,11 @@ def commit(decision: Decision, *, actor: str = "", term: int | None = None, plan
 
     try:
         if len(decision.steps) > transaction.CHUNK:
-            # All before the first lock is taken, so that what is stale from the beginning changes nothing.
+            # Verify all chunks before the first one is written, so that a plan that is stale already changes nothing.
             _check_unapplied(plan)
-            check(decision, decision.steps)
+            verify(decision, decision.steps)
         if decision.verb == "drain":
-            # It is begun at once: passes move what the nodes have.
+            # It only cordons the nodes, in one step: passes move their configs.
             step(decision.steps[: transaction.CHUNK])
         else:
             in_chunks(decision.steps, step)
@@ -62,10 +62,11 @@ def commit(decision: Decision, *, actor: str = "", term: int | None = None, plan
     return made
 
 
-def at_once(decide: Callable[[], Decision], do: Callable[[Decision], T]) -> T:
-    """Decide, and do it: anew when it goes stale, the last time with the store locked, so that nobody can change the map.
+def decide_and_commit(decide: Callable[[], Decision], do: Callable[[Decision], T]) -> T:
+    """Decide, commit the decision by `do`, and return its result. A decision that goes stale is made again.
 
-    Raises what deciding raises, and StalePlan where that is not enough: more than CHUNK configs need several transactions.
+    The last attempt decides with the store locked, so that nobody can change the map. Raises what `decide` raises.
+    Raises StalePlan for more than CHUNK configs: these need several transactions, so they can't be decided under one lock.
     """
     for _ in range(ATTEMPTS):
         try:
@@ -74,27 +75,27 @@ def at_once(decide: Callable[[], Decision], do: Callable[[Decision], T]) -> T:
             if len(decision.steps) > transaction.CHUNK:
                 raise
             log.info("decided_anew", verb=decision.verb, reason=str(stale))
-    with as_one():
+    with single_transaction():
         ClusterStore.objects.lock()
         return do(decide())
 
 
-@committed
+@own_transaction
 def _commit(
     decision: Decision, steps: Sequence[Step], actor: str, term: int | None, plan: Plan | None, *, is_first: bool
 ) -> list[Move]:
-    # Before looking: nothing may change between the look and the deed.
-    turn = Turn(term, actor)
+    # Take the lock before reading: nothing may change between reading and writing.
+    writer = MapWriter(term, actor)
     if not (actor or decision.verb) and (why := freezes.why_off()):
         raise StalePlan(f"nothing is balanced automatically: {why}")
     if is_first and plan is not None and not _unapplied(plan).update(applied_at=Now(), outcome=""):
         raise StalePlan(_APPLIED)
-    entries = check(decision, steps)
+    entries = verify(decision, steps)
     _ORDERS.get(decision.verb, _write_nothing)(decision.order, entries, actor)
     if decision.verb == "drain":
         return []
-    turn.make(choices(steps, entries, decision.reason))
-    moves = turn.finish()
+    writer.apply(to_choices(steps, entries, decision.reason))
+    moves = writer.finish()
     if plan is not None:
         Plan.objects.filter(pk=plan.pk).update(moved=F("moved") + len(moves))
     return moves
@@ -111,12 +112,12 @@ def _check_unapplied(plan: Plan | None) -> None:
 
 def _note(plan: Plan, outcome: str, *, is_begun: bool) -> None:
     log.warning("plan_stopped", plan=plan.pk, outcome=outcome)
-    # One that did nothing because another process applied it has that one's outcome.
+    # If another process applied the plan, it keeps the outcome of that process.
     Plan.objects.filter(pk=plan.pk, applied_at__isnull=not is_begun).update(outcome=outcome)
 
 
 def _write_nothing(order: Mapping[str, Any], entries: Mapping[int, Entry], actor: str) -> None:
-    """Of a rebalance, an undo and a reassignment that is not held nothing is left but its moves."""
+    """A rebalance and an undo store no order: they only move configs."""
 
 
 def _hold(order: Mapping[str, Any], entries: Mapping[int, Entry], actor: str) -> None:
@@ -137,21 +138,21 @@ def _pause(order: Mapping[str, Any], entries: Mapping[int, Entry], actor: str) -
 
 def _resume(order: Mapping[str, Any], entries: Mapping[int, Entry], actor: str) -> None:
     Pause.objects.filter(config_id__in=entries).delete()
-    # Until they are given to nodes, in the same transaction.
+    # The moves of the same transaction end this for those that get a node.
     Config.objects.let_dangle([entry.id for entry in entries.values() if not entry.endpoint and entry.owner is None])
 
 
 def _isolate(order: Mapping[str, Any], entries: Mapping[int, Entry], actor: str) -> None:
     alone = entries.keys() & set(order["alone"])
     if not order["note"]:
-        # Asked again without a reason, it keeps the first one's: the API of the Datadog Cluster Agent can't give any.
+        # An isolation without a note keeps the note of the present one: the API of the Datadog Cluster Agent can't give any.
         same = Isolation.objects.filter(config__in=alone, reason=order["reason"])
         alone -= set(same.values_list("config_id", flat=True))
     _replace(Isolation, alone, order, actor, reason=order["reason"])
 
 
 def _drain(order: Mapping[str, Any], entries: Mapping[int, Entry], actor: str) -> None:
-    """From now on passes move what the nodes have, bit by bit."""
+    """Cordon the nodes as draining: the next passes move their configs, at most `budget()` a minute."""
     Node.objects.filter(name__in=order["nodes"]).cordon(draining=True, actor=actor)
     ClusterStore.objects.wake()
 
@@ -167,7 +168,7 @@ _ORDERS: Mapping[str, Callable[[Mapping[str, Any], Mapping[int, Entry], str], No
 
 
 def _replace(model: type[Order], ids: Collection[int], order: Mapping[str, Any], actor: str, **how: Any) -> None:
-    """Write what is ordered of configs, in place of what was, under the first of the origins of each."""
+    """Replace the orders of this kind of these configs. An order names the first origin of its config, by source and key."""
     if until := order.get("until"):
         how["until"] = datetime.fromisoformat(until)
     firsts = Origin.objects.filter(config__in=ids).order_by("config_id", "source", "key").distinct("config_id")

@@ -1,4 +1,4 @@
-"""What configs cost, in workers that they keep busy: measured by the runners, expected of the rest."""
+"""What configs cost, in workers that they keep busy: measured where runners report it, estimated elsewhere."""
 
 import math
 from collections.abc import Collection, Mapping
@@ -11,18 +11,18 @@ from nodes.models import Runner
 
 
 class Means(NamedTuple):
-    """What a config costs on average: of each check that was measured, and of all."""
+    """The mean cost of a config, in workers. checks: {check: mean of its configs}. usual: the mean over all checks."""
 
     checks: dict[str, float]
     usual: float
 
     def of(self, check: str) -> float:
-        """What to expect of a config of this check."""
+        """The expected cost of a config of this check, in workers."""
         return self.checks.get(check, self.usual)
 
 
 class Measured(NamedTuple):
-    """A round of stats, and of how many configs and of how many nodes' own load it changed what they cost."""
+    """A round of stats. configs: how many costs it changed. nodes: how many nodes' own loads it changed."""
 
     round: statsclient.Round
     configs: int
@@ -30,31 +30,31 @@ class Measured(NamedTuple):
 
 
 def measure() -> Measured:
-    """Ask all runners for their stats, and work out what configs cost. For a while, so never inside a transaction."""
+    """Ask all runners for their stats, and store what configs cost. It takes seconds: never call it inside a transaction."""
     collected = statsclient.collect()
     return Measured(collected, Cost.objects.measure(), Cost.objects.measure_own_load())
 
 
 def means() -> Means:
-    """What to expect of configs that are new."""
+    """The mean costs, for configs that were not measured yet."""
     return Means(*Cost.objects.means())
 
 
 def expected(config_ids: Collection[int] | None = None) -> dict[int, float]:
-    """What these configs cost, or all that are dispatched: {id: workers}. Unmeasured ones cost what others do on average."""
+    """The cost of these configs, or of all that are dispatched: {config's id: workers}. Unmeasured ones have the mean cost."""
     return Cost.objects.expected(config_ids)
 
 
 def by_node() -> dict[int, float]:
-    """The expected cost of all that each node has, and its load of checks that are not ours: {node's id: workers}."""
+    """The cost of all configs of each node, plus its load of checks that we did not dispatch: {node's id: workers}."""
     return Cost.objects.by_node()
 
 
 def largest_shares(configs: int, capacity: Mapping[str, float]) -> dict[str, int]:
-    """How many of so many configs each node would get if it were of the greatest size that counts, and all cost the same.
+    """The most configs that balancing gives to each node: {node's name: number}. capacity: {node's name: workers}.
 
-    What runners tell of their checks is their word alone. One that tells that none of them takes any time looks idle,
-    however many it has, so balancing gives no node more than these.
+    It is the share of a node if it had RUNNER_MAX_WORKERS workers and all configs cost the same. Costs are what runners
+    report and can't be verified: a runner that reports no run time looks idle, however many configs it has.
     """
     total = sum(capacity.values())
     sizes = {name: max(conf.RUNNER_MAX_WORKERS, one) for name, one in capacity.items()}
@@ -62,14 +62,14 @@ def largest_shares(configs: int, capacity: Mapping[str, float]) -> dict[str, int
 
 
 def capacity() -> dict[int, float]:
-    """What the load of each known node is divided by: its workers times its weight: {node's id: workers}."""
+    """The capacity of each known node, its workers times its weight: {node's id: workers}."""
     return Runner.objects.capacity()
 
 
 def loads(needed: Mapping[int, float] | None = None, able: Mapping[int, float] | None = None) -> dict[int, float]:
     """The load of each known node: {node's id: share of its capacity}.
 
-    needed, able: by_node() and capacity(), where the caller has read them.
+    needed, able: the results of by_node() and capacity(), if the caller has them.
     """
     needed, able = by_node() if needed is None else needed, capacity() if able is None else able
     return {node: needed.get(node, 0.0) / workers for node, workers in able.items()}

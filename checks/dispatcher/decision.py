@@ -1,4 +1,4 @@
-"""What an order or a rebalance would do, worked out without a lock."""
+"""What an order or a rebalance would do, decided without a lock."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,9 +16,10 @@ T = TypeVar("T")
 
 
 class Step(NamedTuple):
-    """A config that a decision is about: who has it, and who gets it. Both are the same where it stays.
+    """A config of a decision: the node that has it, and the node that gets it. They are the same if the config stays.
 
-    source, to: nodes' ids. cost: in workers. reason: a Move.Reason, the decision's unless given. why: see Move.why.
+    source, to: nodes' ids, None for no node. from_node, to_node: their names. cost: in workers. gain: see PlannedMove.
+    reason: a Move.Reason; empty for the decision's. why: see Move.why.
     """
 
     config: int
@@ -35,19 +36,23 @@ class Step(NamedTuple):
 
     @property
     def moves(self) -> bool:
-        """Whether its owner changes."""
+        """Whether the owner of the config changes."""
         return self.to != self.source
 
 
 class Loads(NamedTuple):
-    """How loaded nodes are before and after: each that is touched, by its name, and how it is spread over all, as in Plan."""
+    """The loads before and after the moves, as shares of capacity.
+
+    nodes: of nodes that give or get a config, {name: {"before": load, "after": load}}. spread: over all nodes,
+    {"peak": [before, after], "stddev": [before, after]}.
+    """
 
     nodes: Mapping[str, Mapping[str, float]]
     spread: Mapping[str, Sequence[float]]
 
     @classmethod
     def of(cls, before: Mapping[T, float], after: Mapping[T, float], touched: Mapping[T, str]) -> Self:
-        """Of these loads of all nodes, and the names of those that are touched."""
+        """Build it from the loads of all nodes, {key: load}, and the nodes that give or get a config, {key: name}."""
         was, becomes = spread(before.values()), spread(after.values())
         return cls(
             {
@@ -60,11 +65,11 @@ class Loads(NamedTuple):
 
 @dataclass(frozen=True)
 class Decision:
-    """What is to be done, and what was read for it. `commit` does it if each config of the steps is as it was.
+    """What is to be done, and what was read for it. `commit` carries it out if each config of its steps is still as it was.
 
-    order: what is written along with the moves, as {"verb": …, the verb's arguments}; empty for a rebalance.
-    steps: those that stay come first. known_loads: see `loads`, where they are known already.
-    refused: what was asked for and can't be done, with the reason; of an undo, by the move's id.
+    reason: the Move.Reason of its moves. order: {"verb": name, **its arguments}, written along with the moves; empty for a
+    rebalance. steps: the configs that stay come first. revision: the store's, when it was decided. known_loads: `loads`, if
+    they were computed on the way. refused: of an undo, {move's id: why it can't be undone}.
     """
 
     reason: str
@@ -76,35 +81,35 @@ class Decision:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing to do: it is about no config. A drain cordons nodes that have none, too."""
+        """Whether there is nothing to do: it concerns no config. A drain is never empty, as it cordons its nodes."""
         return not self.steps and self.verb != "drain"
 
     @property
     def verb(self) -> str:
-        """What is ordered; empty for a rebalance."""
+        """The name of the order; empty for a rebalance."""
         return str(self.order.get("verb", ""))
 
     @cached_property
     def loads(self) -> Loads:
-        """The load before and after. It takes a look at all configs, so it is worked out for those who ask."""
+        """The loads before and after the moves. They are computed when first asked for, as that reads the cost of all configs."""
         return self.known_loads or _loads(self.moves)
 
     @property
     def moves(self) -> list[Step]:
-        """The configs that get another owner, or lose theirs."""
+        """The steps of configs that get another owner, or lose theirs."""
         return [step for step in self.steps if step.moves]
 
     @property
     def dangling(self) -> list[Step]:
-        """The configs that should have an owner and would have none."""
+        """The steps of configs that should have an owner and will have none."""
         waiting = (step for step in self.steps if step.to is None and self.verb != "pause")
         return [step for step in waiting if step.moves or self.verb == "resume"]
 
 
-def decided(
+def make_decision(
     reason: str, order: Mapping[str, Any], choices: Sequence[Choice], *, refused: Mapping[int, str] | None = None
 ) -> Decision:
-    """The decision that makes these choices."""
+    """Return the decision that carries out these choices. Reads nodes' names, costs and the store's revision."""
     names = dict(Node.objects.values_list("pk", "name"))
     expected = costs.expected([choice.entry.id for choice in choices])
     steps = [_step(choice, names, expected, reason) for choice in choices]
@@ -132,8 +137,8 @@ def _loads(moves: Iterable[Step]) -> Loads:
     return Loads.of(before, after, names)
 
 
-def choices(steps: Iterable[Step], entries: Mapping[int, Entry], reason: str) -> list[Choice]:
-    """The steps as they are written: `entries` are their configs as they are now."""
+def to_choices(steps: Iterable[Step], entries: Mapping[int, Entry], reason: str) -> list[Choice]:
+    """Turn steps into choices to be written. entries: the configs as they are now, {id: entry}."""
     found = []
     for step in steps:
         entry = entries[step.config]

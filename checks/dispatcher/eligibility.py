@@ -1,7 +1,8 @@
-"""May this node have this config, and if not, why? Whoever wants to know asks here.
+"""May this node have this config, and if not, why? All other modules ask here.
 
-A new constraint is a Reason with its words, and a function in _OF_NODE (it looks at the node alone), in _OF_CHECK (at the
-check and its rules, too) or in _OF_CONFIG (at anything else). Those of _OF_NODE and _OF_CHECK bound every choice.
+A new constraint is a Reason with its words, and a function in one of three tables: _OF_NODE if it depends on the node alone,
+_OF_CHECK if it depends on the node, the check and its rules, _OF_CONFIG otherwise. `choose` obeys the first two tables by
+itself; a constraint in _OF_CONFIG must be built into `within_limits` or `choose` as well.
 """
 
 import enum
@@ -19,12 +20,10 @@ from django.db.models.functions import Concat
 
 from checks.balancing import Pool
 from checks.dispatcher import costs
-from checks.dispatcher.changes import Entry
+from checks.dispatcher.changes import Entry, shown
 from checks.models import Assignment, Origin
 from checks.models.orders import Isolation, Pin, Rule
 from clusteragent.lib import conf
-from clusteragent.lib.scrub import scrub
-from clusteragent.lib.shortids import short_id
 from clusteragent.lib.words import numbered
 from nodes.declarations import listed, parse
 from nodes.models import Hearing, Node, NodeType
@@ -35,7 +34,7 @@ T = TypeVar("T")
 
 
 class Reason(enum.Enum):
-    """Why a node may not have a config, in the words that people read."""
+    """The reasons why a node may not have a config, with the words that people read."""
 
     WARMUP = "nothing is placed before the warm-up of this new database is over"
     DRAINING = "{node} is draining"
@@ -58,55 +57,59 @@ class Reason(enum.Enum):
     FULL = "{node} may have at most {most}"
 
 
-# What a person can do about a refusal of an order.
+# What a person can do about a refusal.
 _ADVICE: Mapping[Reason, str] = {Reason.PINNED: "unpin it first"}
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """A reason, and what its words name."""
+    """Why a node may not have a config: a reason, and the values for the placeholders of its words."""
 
     reason: Reason
     named: Mapping[str, object] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        return self.of("it")
+        return self.about("it")
 
-    def of(self, node: str) -> str:
-        """The sentence about a node of that name."""
+    def about(self, node: str) -> str:
+        """The sentence about the node; `node` is its subject, as in "node ash"."""
         return self.reason.value.format(node=node, **self.named)
 
-    def advised(self, node: str = "it") -> str:
-        """The sentence, and what a person can do about it."""
-        return ": ".join(filter(None, (self.of(node), _ADVICE.get(self.reason, ""))))
+    def with_advice(self, node: str = "it") -> str:
+        """The sentence about the node, and what a person can do about it."""
+        return ": ".join(filter(None, (self.about(node), _ADVICE.get(self.reason, ""))))
 
 
-class Asker(NamedTuple):
-    """For what a node is asked for, and so what counts.
+class Purpose(NamedTuple):
+    """For what purpose a node is needed. It says which constraints count.
 
-    signals: how a node must be heard (`Node.objects.with_signal`). despite: reasons that do not count. shares_kept: where all
-    nodes are kept for isolated configs, each may be given others, too.
+    signals: the signals that a node may have (`Node.objects.with_signal`). ignored: reasons that do not count.
+    shares_kept: if all nodes are kept for isolated configs, each may get other configs, too.
     """
 
     signals: frozenset[str]
-    despite: frozenset[Reason] = frozenset()
+    ignored: frozenset[Reason] = frozenset()
     shares_kept: bool = False
 
 
-# What the dispatcher places of its own accord. Just after we were deaf, silence says nothing.
-PLACEMENT = Asker(frozenset({"heard", "unsure"}), shares_kept=True)
-# A choice that was made already: what is only preferred may have changed since.
-CHOSEN = Asker(PLACEMENT.signals, frozenset({Reason.FLAPPING, Reason.RUNNERS_FIRST}), shares_kept=True)
-# Nobody waits for a move that balances, so silence counts always. The warm-up keeps from placing what is new.
-BALANCE = Asker(frozenset({"heard"}), frozenset({Reason.WARMUP}))
-# A move that a person undoes need not be the best one.
-UNDO = Asker(PLACEMENT.signals, CHOSEN.despite)
-# A person who names a node knows why: only a silence that ends in its expiry counts.
-ORDER = Asker(PLACEMENT.signals | {"silent"}, UNDO.despite | {Reason.RESTARTING})
+# The dispatcher places a config by itself. Silence that may be our own fault ("unsure") does not count.
+PLACEMENT = Purpose(frozenset({"heard", "unsure"}), shares_kept=True)
+# A choice that was made before is verified: preferences may have changed since, and do not count.
+CHOSEN = Purpose(PLACEMENT.signals, frozenset({Reason.FLAPPING, Reason.RUNNERS_FIRST}), shares_kept=True)
+# A rebalance. No config waits for it, so all silence counts. The warm-up does not: it only delays placing.
+BALANCE = Purpose(frozenset({"heard"}), frozenset({Reason.WARMUP}))
+# A person undoes a move. Preferences do not count.
+UNDO = Purpose(PLACEMENT.signals, CHOSEN.ignored)
+# A person names the node. A silent node counts as heard until it expires, and a restart does not matter.
+ORDER = Purpose(PLACEMENT.signals | {"silent"}, UNDO.ignored | {Reason.RESTARTING})
 
 
 class Candidate(NamedTuple):
-    """A known node, as far as it matters for what it may run. capacity and own (its load that is not ours): in workers."""
+    """A known node, with all that decides what it may run.
+
+    declared: what it declares that it runs. capacity: in workers. own: its load of checks that we did not dispatch, in
+    workers. limit: the most configs that it may have. intake, signal: see `Node.objects.with_signal`.
+    """
 
     id: int
     name: str
@@ -121,7 +124,7 @@ class Candidate(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """The isolated config that a node is kept for."""
+    """The isolated config that a node is kept for. name: as people see it. why: the Isolation.Reason."""
 
     id: int
     name: str
@@ -129,7 +132,7 @@ class Kept(NamedTuple):
 
 
 def candidates() -> list[Candidate]:
-    """All known nodes, by name. One that names no type is a runner when it sends its address."""
+    """Read all known nodes, in the order of their names. A node that reports no type is a runner if it reports its address."""
     rows = Node.objects.with_signal().order_by("name").values_list(
         "pk", "name", "labels", "declared", "heartbeat__node_type", "heartbeat__client_ip", "weight", "runner__workers",
         "runner__own_load", "max_configs", "intake", "signal",
@@ -143,28 +146,30 @@ def candidates() -> list[Candidate]:
     ]  # fmt: skip
 
 
-def look(asker: Asker = PLACEMENT, *, ceiling: float = math.inf, cold: bool = False) -> "Snapshot":
-    """The known nodes as they are now. ceiling: see Pool. cold: also during the warm-up, when nobody else places anything."""
+def read_snapshot(purpose: Purpose = PLACEMENT, *, ceiling: float = math.inf, cold: bool = False) -> "Snapshot":
+    """Read the known nodes as they are now, for a purpose.
+
+    ceiling: the most configs that a node may have, see balancing.Pool. cold: the warm-up does not count.
+    """
     is_cold = not cold and Hearing.objects.filter(warmup=True).exists()
-    return Snapshot(candidates(), list(Rule.objects.all()), _kept(), _Map(), asker, ceiling=ceiling, is_cold=is_cold)
+    return Snapshot(candidates(), list(Rule.objects.all()), _kept(), _Map(), purpose, ceiling=ceiling, is_cold=is_cold)
 
 
 def _kept() -> dict[int, Kept]:
-    """Which config each node is kept for; of several the one isolated first."""
+    """The config that each node is kept for, {node's id: config}: of several the one that was isolated first."""
     rows = Isolation.objects.filter(config__assignment__isnull=False).order_by("-pk")
     columns = "config__assignment__node", "config_id", "config__name", "config__digest", "reason"
     return {
-        node: Kept(config, f"{scrub(name)} {short_id(digest)}", why)
-        for node, config, name, digest, why in rows.values_list(*columns)
+        node: Kept(config, shown(name, digest), why) for node, config, name, digest, why in rows.values_list(*columns)
     }
 
 
 class _Map:
-    """What the nodes have, read when it is first asked for: most refusals need none of it."""
+    """What the nodes have. Each part is read when it is first needed, as most refusals need none of it."""
 
     @cached_property
     def held(self) -> dict[int, int]:
-        """How many configs each node has."""
+        """How many configs each node has: {node's id: number}."""
         return Assignment.objects.counts()
 
     @cached_property
@@ -177,9 +182,9 @@ class _Map:
 
 
 class Snapshot:
-    """The known nodes at one moment: which of them may have a config, why the others may not, and who gets it.
+    """The known nodes at one moment. It says which of them may have a config, why the others may not, and which gets it.
 
-    Only `choose`, `take` and `give_up` change anything, and only here.
+    Only `choose`, `take` and `give_up` change it: they count configs. Nothing here writes to the database.
     """
 
     def __init__(
@@ -188,20 +193,20 @@ class Snapshot:
         rules: Sequence[Rule],
         kept: Mapping[int, Kept],
         map_: _Map,
-        asker: Asker,
+        purpose: Purpose,
         *,
         ceiling: float = math.inf,
         is_cold: bool = False,
     ) -> None:
-        self.nodes, self.asker, self.kept, self.is_cold = nodes, asker, kept, is_cold
+        self.nodes, self.purpose, self.kept, self.is_cold = nodes, purpose, kept, is_cold
         self._rules, self._map, self._ceiling = rules, map_, ceiling
         self.by_id = {node.id: node for node in nodes}
         self.by_name = {node.name: node for node in nodes}
-        self.open = frozenset(node.id for node in nodes if not self.closed(node))
-        # An isolated config's node is its own, unless there is no other.
+        self.open = frozenset(node.id for node in nodes if not self.node_refusal(node))
+        # A node with an isolated config gets no others, unless there is no other node.
         self.is_all_kept = bool(self.open) and self.open <= kept.keys()
-        # Nodes among which configs move: to those that are kept nothing does, but from them.
-        shares_kept = asker is BALANCE or (asker.shares_kept and self.is_all_kept)
+        # The nodes that configs are moved to. In a rebalance also those that are kept: configs leave them.
+        shares_kept = purpose is BALANCE or (purpose.shares_kept and self.is_all_kept)
         self._all = self.open if shares_kept else self.open.difference(kept)
         self._steady = frozenset(id_ for id_ in self._all if self.by_id[id_].intake != "flapping")
         self.has_runners = conf.PLACEMENT_PREFER == "runners" and any(self.by_id[id_].is_runner for id_ in self._all)
@@ -211,11 +216,11 @@ class Snapshot:
             or any(node.declared for node in nodes)
             or (self.has_runners and not all(node.is_runner for node in nodes))
         )
-        # There may be very many configs, but only so many checks, rules and pins: what these say of all nodes is found once.
+        # There may be very many configs, but few checks, rules and pins: the answers for these are computed once.
         self._concerns: dict[tuple[str, ...], tuple[Rule, ...]] = {}
         self._unrefused: dict[object, dict[int, Candidate]] = {}
         self._sets: dict[object, frozenset[int]] = {}
-        # Equal sets are one object: comparing two of very many nodes, again and again, takes longer than making them.
+        # Equal sets are one object: comparing large sets again and again would take longer than building them.
         self._same: dict[frozenset[int], frozenset[int]] = {}
         self._spared: dict[object, frozenset[int]] = {}
         self._steadiest: dict[frozenset[int] | None, frozenset[int]] = {}
@@ -226,64 +231,64 @@ class Snapshot:
         """How many nodes may be given work."""
         return len(self._all)
 
-    def seen_by(self, asker: Asker) -> "Snapshot":
-        """The same moment, asked for something else."""
-        return self._with(asker, self._ceiling)
+    def for_purpose(self, purpose: Purpose) -> "Snapshot":
+        """Return the same snapshot for another purpose."""
+        return self._with(purpose, self._ceiling)
 
-    def limited(self, ceiling: float) -> "Snapshot":
-        """The same moment, with another ceiling."""
-        return self._with(self.asker, ceiling)
+    def with_ceiling(self, ceiling: float) -> "Snapshot":
+        """Return the same snapshot with another ceiling."""
+        return self._with(self.purpose, ceiling)
 
-    def _with(self, asker: Asker, ceiling: float) -> "Snapshot":
-        return Snapshot(self.nodes, self._rules, self.kept, self._map, asker, ceiling=ceiling, is_cold=self.is_cold)
+    def _with(self, purpose: Purpose, ceiling: float) -> "Snapshot":
+        return Snapshot(self.nodes, self._rules, self.kept, self._map, purpose, ceiling=ceiling, is_cold=self.is_cold)
 
-    def changed(self, *, without: Collection[str], new: Iterable[Candidate] = ()) -> "Snapshot":
-        """The same, after the warm-up, if these nodes went and others came."""
+    def with_nodes(self, *, without: Collection[str], new: Iterable[Candidate] = ()) -> "Snapshot":
+        """Return the snapshot without the nodes of these names, with the new ones, and after the warm-up."""
         nodes = [*(node for node in self.nodes if node.name not in without), *new]
-        return Snapshot(nodes, self._rules, self.kept, self._map, self.asker, ceiling=self._ceiling)
+        return Snapshot(nodes, self._rules, self.kept, self._map, self.purpose, ceiling=self._ceiling)
 
-    def keeping(self, kept: Mapping[int, Kept]) -> "Snapshot":
-        """The same moment, if nodes were kept for these configs, too."""
+    def with_kept(self, kept: Mapping[int, Kept]) -> "Snapshot":
+        """Return the same snapshot with more nodes kept for isolated configs: {node's id: config}."""
         both = {**self.kept, **kept}
         return Snapshot(
-            self.nodes, self._rules, both, self._map, self.asker, ceiling=self._ceiling, is_cold=self.is_cold
+            self.nodes, self._rules, both, self._map, self.purpose, ceiling=self._ceiling, is_cold=self.is_cold
         )
 
-    # What there is to say of a node.
+    # Questions about a node.
 
     def named(self, name: str) -> Candidate:
-        """The known node of this name. Raises UnknownNode."""
+        """Return the known node of this name. Raises UnknownNode."""
         if name not in self.by_name:
             raise UnknownNode(f"node {name} is unknown")
         return self.by_name[name]
 
-    def closed(self, node: Candidate) -> Refusal | None:
-        """Why a node gets nothing new, whatever it is."""
+    def node_refusal(self, node: Candidate) -> Refusal | None:
+        """Return why a node gets no new config at all, or None."""
         return self._first(constraint(self, node) for constraint in _OF_NODE)
 
     def refusal(self, entry: Entry, node: Candidate) -> Refusal | None:
-        """Why a node may not have a config; None when it may. Call `read_origins` first."""
+        """Return why a node may not have a config, or None if it may. Call `read_origins` first."""
         rules = self._about(entry)
         of_check = (constraint(entry.name, rules, node) for constraint in _OF_CHECK)
         of_config = (constraint(self, entry, node) for constraint in _OF_CONFIG)
-        return self.closed(node) or self._first(of_check) or self._first(of_config)
+        return self.node_refusal(node) or self._first(of_check) or self._first(of_config)
 
     def unfit(self, entry: Entry, node: Candidate) -> bool:
-        """Whether a node may not even keep a config that it has: it declares so, or a rule says so."""
+        """Whether a node may not keep a config that it has, because of its declaration, its group or a rule about labels."""
         return not self.is_plain and node.id not in self._fit(entry.name, self._about(entry))
 
-    def takers(self) -> frozenset[int]:
-        """The nodes that may be given something, of all kinds: steady if any is."""
+    def receivers(self) -> frozenset[int]:
+        """The ids of the nodes that may get configs. Flapping nodes are among them only if there are no others."""
         return (self._steady or self._all).difference(self.kept)
 
     def peak(self) -> float:
-        """The highest load of the nodes that may be given work; 0 when there is none."""
+        """The highest load of the nodes that may get configs, as a share of capacity; 0 if there is none."""
         return max(map(self._pool.load, self._all), default=0.0)
 
-    # What there is to say of a config.
+    # Questions about a config.
 
     def read_origins(self, entries: Iterable[Entry]) -> None:
-        """Let configs that exist know their origins, where a rule is about these."""
+        """Set `sent_as` of existing configs, if a rule is about origins. All questions about a config need it."""
         if any(rule.source_pattern != "*" for rule in self._rules):
             by_id = {entry.id: entry for entry in entries if entry.id and not entry.sent_as}
             origins = Origin.objects.filter(config_id__in=by_id).values_list("config_id", "source", "key")
@@ -291,7 +296,7 @@ class Snapshot:
                 by_id[config_id].sent_as.append(f"{source}:{key}")
 
     def may_run(self, entry: Entry) -> frozenset[int] | None:
-        """The nodes that may have a config, however many they have; None: all among which configs move."""
+        """The ids of the nodes that may have a config, whatever they have already. None stands for all that configs move to."""
         if self.is_plain and entry.pin is None:
             return None
         rules, pin = self._about(entry), entry.pin
@@ -301,8 +306,8 @@ class Snapshot:
             self._sets[key] = self._one(self._preferred(fit, pin))
         return self._sets[key]
 
-    def among(self, entry: Entry) -> frozenset[int] | None:
-        """Of `may_run` those that have no more of its kind than rules allow."""
+    def within_limits(self, entry: Entry) -> frozenset[int] | None:
+        """The ids of the nodes of `may_run` that may have one more config of its kind by the rules. None stands for all."""
         chosen = self.may_run(entry)
         limits = self._limits(entry)
         if chosen is None or not limits:
@@ -314,24 +319,25 @@ class Snapshot:
         return self._spared[key]
 
     def able(self, entry: Entry) -> list[Candidate]:
-        """The nodes that may have a config and have room, as it was when first asked, without those that come and go."""
-        among = self.among(entry)
+        """The nodes that may have a config, have room and do not flap. Room is as it was when this was first asked."""
+        among = self.within_limits(entry)
         if among not in self._able:
             able = self._steady if among is None else among & self._steady
             self._able[among] = [node for node in self.nodes if node.id in able and self._pool.has_room(node.id)]
         return self._able[among] or self._without_pin(entry, self.able) or []
 
     def has_place(self, entry: Entry) -> bool:
-        """Whether some node may have a config and has room."""
-        among = self.among(entry)
+        """Whether a node may have a config and has room."""
+        among = self.within_limits(entry)
         if among not in self._has_place:
             self._has_place[among] = any(map(self._pool.has_room, self._all if among is None else among))
         return self._has_place[among] or bool(self._without_pin(entry, self.has_place))
 
     def choose(self, entry: Entry, *, elsewhere: bool = False, fall_back: bool = True) -> int | None:
-        """The node that gets a config: the one near to it if it may, else the least loaded. None: nobody may, or has room.
+        """Choose the node for a config, count the config as its own, and return its id; None if no node may have it or has room.
 
-        elsewhere: not the node that has it. fall_back: where its pin aims at has no room, another.
+        It is the config's preferred node (`near`) if that may have it, else the least loaded. Sets `entry.why`.
+        elsewhere: not the node that has it. fall_back: another node if no node that its pin aims at has room.
         """
         node = self._choose(entry, elsewhere)
         if node is None and fall_back:
@@ -339,15 +345,15 @@ class Snapshot:
         return node
 
     def take(self, entry: Entry, node: int) -> None:
-        """Count a config as the node's."""
+        """Count one more config for a node."""
         self._count(entry, node, 1)
 
     def give_up(self, entry: Entry) -> None:
-        """Count a config as its owner's no more."""
+        """Count one config fewer for its owner."""
         self._count(entry, entry.owner or 0, -1)
 
     def _first(self, found: Iterable[Refusal | None]) -> Refusal | None:
-        return next((why for why in found if why is not None and why.reason not in self.asker.despite), None)
+        return next((why for why in found if why is not None and why.reason not in self.purpose.ignored), None)
 
     def _about(self, entry: Entry) -> tuple[Rule, ...]:
         key = (entry.name, *entry.sent_as)
@@ -359,7 +365,7 @@ class Snapshot:
         return [rule for rule in self._about(entry) if rule.max_per_node] if self._rules else []
 
     def _fit(self, check: str, rules: tuple[Rule, ...]) -> dict[int, Candidate]:
-        """The nodes of which nothing in _OF_CHECK refuses a check."""
+        """The nodes that no constraint in _OF_CHECK refuses, by id."""
         key = check, tuple(rule.pk for rule in rules)
         if key not in self._unrefused:
             self._unrefused[key] = {
@@ -386,7 +392,7 @@ class Snapshot:
         return [node.id for node in fit.values() if pin.matches(node.name, node.labels)]
 
     def _without_pin(self, entry: Entry, ask: Callable[[Entry], T]) -> T | None:
-        """What there is for a config where its pin does not insist."""
+        """The answer for a config without its pin; None if it has no pin, or one that waits."""
         if entry.pin is None or entry.pin.waits:
             return None
         pin, entry.pin = entry.pin, None
@@ -405,8 +411,8 @@ class Snapshot:
         return node
 
     def _steady_of(self, entry: Entry, *, elsewhere: bool = False) -> frozenset[int] | None:
-        """Those that may have it, and of these the steady ones, if there are any; None: all."""
-        among = self.among(entry)
+        """The nodes of `within_limits` that do not flap, or all of them if all flap. None stands for all."""
+        among = self.within_limits(entry)
         if elsewhere:
             among = (self._all if among is None else among) - {entry.owner or 0}
         if len(self._steady) == len(self._all):
@@ -416,7 +422,7 @@ class Snapshot:
             self._steadiest[among] = able & self._steady or able
         return self._steadiest[among]
 
-    # What nodes have, with what was chosen since.
+    # What nodes have, including the configs that were chosen since.
 
     @cached_property
     def _pool(self) -> Pool[int]:
@@ -432,6 +438,7 @@ class Snapshot:
 
     @cached_property
     def held(self) -> Counter[int]:
+        """How many configs each node has: {node's id: number}."""
         return Counter(self._map.held)
 
     @cached_property
@@ -450,7 +457,7 @@ class Snapshot:
         return self._of_rules[rule.pk][node] >= (rule.max_per_node or math.inf)
 
 
-# The constraints. Each says why not, or None.
+# The constraints. Each returns a refusal, or None.
 
 
 def _warmup(snapshot: Snapshot, node: Candidate) -> Refusal | None:
@@ -462,18 +469,18 @@ def _intake(snapshot: Snapshot, node: Candidate) -> Refusal | None:
 
 
 def _silence(snapshot: Snapshot, node: Candidate) -> Refusal | None:
-    if node.signal in snapshot.asker.signals:
+    if node.signal in snapshot.purpose.signals:
         return None
-    patience = conf.NODE_EXPIRATION_TIMEOUT / (1 if "silent" in snapshot.asker.signals else 2)
+    patience = conf.NODE_EXPIRATION_TIMEOUT / (1 if "silent" in snapshot.purpose.signals else 2)
     return Refusal(Reason.SILENT, {"time": f"{patience.total_seconds():g} s"})
 
 
 def _declared(check: str, rules: Sequence[Rule], node: Candidate) -> Refusal | None:
-    said = parse(node.declared)
-    if said.admits(check):
+    declaration = parse(node.declared)
+    if declaration.admits(check):
         return None
-    if said.include and check not in said.include:
-        return Refusal(Reason.NOT_INCLUDED, {"checks": listed(said.include)})
+    if declaration.include and check not in declaration.include:
+        return Refusal(Reason.NOT_INCLUDED, {"checks": listed(declaration.include)})
     return Refusal(Reason.EXCLUDED, {"check": check})
 
 
@@ -502,7 +509,7 @@ def _labels(check: str, rules: Sequence[Rule], node: Candidate) -> Refusal | Non
 
 def _kept_for(snapshot: Snapshot, entry: Entry, node: Candidate) -> Refusal | None:
     kept = snapshot.kept.get(node.id)
-    if kept is None or kept.id == entry.id or (snapshot.asker.shares_kept and snapshot.is_all_kept):
+    if kept is None or kept.id == entry.id or (snapshot.purpose.shares_kept and snapshot.is_all_kept):
         return None
     return Refusal(Reason.KEPT, {"config": kept.name, "why": kept.why})
 
@@ -515,14 +522,14 @@ def _rule_full(snapshot: Snapshot, entry: Entry, node: Candidate) -> Refusal | N
 
 
 def _pinned(snapshot: Snapshot, entry: Entry, node: Candidate) -> Refusal | None:
-    """A pin that leads nowhere and does not wait binds only persons: it will lead somewhere again."""
+    """A pin that no node can follow now, and that does not wait, binds only orders of people."""
     pin = entry.pin
     if pin is None or pin.matches(node.name, node.labels):
         return None
-    # It aims at all of these or at none.
+    # The pin aims at all of these nodes or at none, so one is enough.
     one = next(map(snapshot.by_id.__getitem__, snapshot.may_run(entry) or ()), None)
     leads = one is not None and pin.matches(one.name, one.labels)
-    return Refusal(Reason.PINNED, {"pin": pin}) if leads or pin.waits or snapshot.asker is ORDER else None
+    return Refusal(Reason.PINNED, {"pin": pin}) if leads or pin.waits or snapshot.purpose is ORDER else None
 
 
 def _runners_first(snapshot: Snapshot, entry: Entry, node: Candidate) -> Refusal | None:
@@ -551,7 +558,7 @@ _OF_CONFIG: Sequence[Callable[[Snapshot, Entry, Candidate], Refusal | None]] = (
 
 
 def _counts(rules: Sequence[Rule]) -> dict[int, Counter[int]]:
-    """How many of the configs that each rule is about each node has: {rule's id: {node's id: number}}."""
+    """How many configs each node has that a rule covers: {rule's id: {node's id: number}}."""
     found: dict[int, Counter[int]] = {rule.pk: Counter() for rule in rules}
     by_check = [rule for rule in rules if rule.source_pattern == "*"]
     for name, node, number in _held_by_check(by_check) if by_check else ():
@@ -568,20 +575,20 @@ def _counts(rules: Sequence[Rule]) -> dict[int, Counter[int]]:
     return found | {rule: Counter(nodes.values()) for rule, nodes in owners.items()}
 
 
-# PostgreSQL sorts out most, Python what it can't say.
+# PostgreSQL filters by the prefix of a pattern, Python by the whole pattern.
 def _prefix(pattern: str) -> str:
     return re.split(r"[*?\[]", pattern, maxsplit=1)[0]
 
 
 def _held_by_check(rules: Sequence[Rule]) -> Iterable[tuple[str, int, int]]:
-    """Checks that these rules may be about, who has them, and how many configs of them."""
+    """Rows of (check, node's id, number of configs) of checks that these rules may cover."""
     some = reduce(or_, (Q(config__name__startswith=_prefix(rule.check_pattern)) for rule in rules))
     counted = Assignment.objects.filter(some).values_list("config__name", "node_id").annotate(Count("pk"))
     return counted.order_by()
 
 
 def _held_by_origin(rules: Sequence[Rule]) -> Iterable[tuple[int, int, str, str]]:
-    """Configs that these rules may be about, with their owners, checks and each of their origins."""
+    """Rows of (config's id, owner's id, check, origin), one an origin, of configs that these rules may cover."""
     some = reduce(
         or_,
         (

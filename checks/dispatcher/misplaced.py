@@ -1,48 +1,51 @@
-"""Whether a config is where it should be."""
+"""Which configs must or should leave the nodes that have them, and where to."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 from checks.dispatcher.changes import Entry
 from checks.dispatcher.eligibility import Candidate, Snapshot
-from checks.dispatcher.transaction import Choice, Pools, relocate
+from checks.dispatcher.transaction import Choice, SnapshotCache, relocate
 from checks.models import Move, freezes
 from checks.models.orders import Pin
 
 
 class Judge:
-    """Says why configs must or should leave the nodes that have them, given the nodes that could."""
+    """Says why configs must or should leave the nodes that have them, given a snapshot of all nodes."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
         self._excess = _excess(snapshot)
-        # That node agents give way to runners is balancing, too.
+        # Moving configs from node agents to runners is balancing, too.
         self._prefers_runners = snapshot.has_runners and not freezes.why_off()
 
-    def is_content(self) -> bool:
-        """Whether everything is right, as can be told without a look at any config."""
+    def is_all_right(self) -> bool:
+        """Whether no config can be misplaced: so it need not read any."""
         is_draining = any(node.intake == "draining" for node in self.snapshot.nodes)
         return self.snapshot.is_plain and not (is_draining or self._excess or Pin.objects.exists())
 
     def must_go(self, entry: Entry) -> str:
-        """Why it may not run where it is; empty when it may."""
+        """Return the Move.Reason why a config may not run where it is; empty if it may."""
         node = self.snapshot.by_id.get(entry.owner or 0)
         if node is None:
             return ""
-        if entry.pin is not None and entry.pin.waits and _astray(entry, node):
+        if entry.pin is not None and entry.pin.waits and _breaks_pin(entry, node):
             return Move.Reason.PINNED
         return Move.Reason.INELIGIBLE if self.snapshot.unfit(entry, node) else ""
 
     def should_go(self, entry: Entry) -> str:
-        """Why it should run elsewhere, where another node can have it now; empty when it is right."""
+        """Return the Move.Reason why a config should move to another node that can have it now; empty if it should not.
+
+        Each call that finds a node above its limit counts one config fewer for that node.
+        """
         node = self.snapshot.by_id.get(entry.owner or 0)
         if node is None or self._is_right(entry, node):
             return ""
         able = self.snapshot.able(entry)
         if not able:
             return ""
-        # There may be very many. Either a pin aims at all of them or at none, and they are all runners or none is.
-        if _astray(entry, node) and not _astray(entry, able[0]):
+        # One is enough, and there may be very many: a pin aims at all of them or at none, and all are runners or none is.
+        if _breaks_pin(entry, node) and not _breaks_pin(entry, able[0]):
             return Move.Reason.PINNED
         if node.intake == "draining":
             return Move.Reason.DRAINED
@@ -52,24 +55,27 @@ class Judge:
         return Move.Reason.REBALANCED if entry.pin is None and able[0].is_runner else ""
 
     def _is_right(self, entry: Entry, node: Candidate) -> bool:
-        """Whether it is, whatever other nodes there are."""
-        if node.intake == "draining" or self._excess[node.id] or _astray(entry, node):
+        """Whether a config is right where it is, whatever other nodes there are."""
+        if node.intake == "draining" or self._excess[node.id] or _breaks_pin(entry, node):
             return False
         return entry.pin is not None or node.is_runner or not self._prefers_runners
 
 
-class JudgedPools(Pools):
-    """The nodes that may be given work, and a judge of who must or should leave the nodes that have them."""
+class JudgedSnapshots(SnapshotCache):
+    """A SnapshotCache with a Judge of each snapshot."""
 
     judge: Judge
 
-    def _count(self) -> None:
-        super()._count()
+    def _read(self) -> None:
+        super()._read()
         self.judge = Judge(self._snapshot)
 
 
-def astray(entries: Sequence[Entry], judge: Judge) -> list[Choice]:
-    """Choose other nodes for those that may not, or should not, run where they are. The others are left out."""
+def relocate_misplaced(entries: Sequence[Entry], judge: Judge) -> list[Choice]:
+    """Choose other nodes for the configs that may not, or should not, run where they are. The others are left out.
+
+    A config that may not stay loses its owner if no other node can have it.
+    """
     judge.snapshot.read_origins(entries)
     found = []
     for why, group in _grouped(entries, judge.must_go).items():
@@ -81,7 +87,7 @@ def astray(entries: Sequence[Entry], judge: Judge) -> list[Choice]:
 
 
 def _grouped(entries: Iterable[Entry], judgement: Callable[[Entry], str]) -> dict[str, list[Entry]]:
-    """Those that a judgement finds something about, by what it finds."""
+    """The entries by what the judgement returns for them, without those for which that is empty."""
     groups: dict[str, list[Entry]] = {}
     for entry in entries:
         if why := judgement(entry):
@@ -90,10 +96,10 @@ def _grouped(entries: Iterable[Entry], judgement: Callable[[Entry], str]) -> dic
 
 
 def _excess(snapshot: Snapshot) -> Counter[int]:
-    """How many configs nodes have above the most that they may have."""
+    """How many configs nodes have above their limits: {node's id: number}."""
     limited = [node for node in snapshot.nodes if node.limit is not None]
     return Counter({node.id: more for node in limited if (more := snapshot.held[node.id] - (node.limit or 0)) > 0})
 
 
-def _astray(entry: Entry, node: Candidate) -> bool:
+def _breaks_pin(entry: Entry, node: Candidate) -> bool:
     return entry.pin is not None and not entry.pin.matches(node.name, node.labels)

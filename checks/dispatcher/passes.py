@@ -5,7 +5,7 @@ from typing import NamedTuple
 import structlog
 
 from checks.dispatcher.placing import expire_nodes, redispatch
-from checks.dispatcher.upkeep import drain, give_away, heed_declarations, resume_due
+from checks.dispatcher.upkeep import apply_declarations, drain, empty_leaving_nodes, resume_due
 from checks.models import ClusterStore, Config
 from checks.models.map import NotLeader
 from nodes.goodbyes import void_goodbyes
@@ -16,14 +16,18 @@ log = structlog.get_logger()
 
 
 class Pass(NamedTuple):
-    """What a background pass moved."""
+    """How many configs a background pass took from expired nodes, and how many it gave to nodes."""
 
     expired: int
     placed: int
 
 
 def run_pass(term: int) -> Pass:
-    """One background pass of the leader: hear, expire, take away, re-dispatch, drain, flag, note the time. Raises NotLeader."""
+    """Run one background pass of the leader. Raises NotLeader when `term` is over.
+
+    It notes who is heard, expires nodes, moves what they left, what leaving and draining nodes have and what declarations
+    forbid, ends pauses, flags configs that wait for long, and notes its time.
+    """
     if not ClusterStore.objects.filter(term=term).exists():
         raise NotLeader(f"term {term} is over")
     silence = listen()
@@ -31,8 +35,8 @@ def run_pass(term: int) -> Pass:
     for name in note_silent() if silence.silent else ():
         log.warning("node_silent", node=name, term=term)
     expired = expire_nodes(term=term)
-    heed_declarations(term=term)
-    placed = [*give_away(term=term), *resume_due(term=term), *redispatch(term=term), *drain(term=term)]
+    apply_declarations(term=term)
+    placed = [*empty_leaving_nodes(term=term), *resume_due(term=term), *redispatch(term=term), *drain(term=term)]
     for name in Config.objects.flag_unscheduled():
         log.warning("config_unscheduled", check=name, term=term)
     Hearing.objects.note_pass()

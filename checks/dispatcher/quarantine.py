@@ -1,6 +1,7 @@
-"""What nobody says: checks that don't run where they are, and configs that kill the nodes that have them.
+"""Faulty configs: those that don't run where they are, and those that kill the nodes that have them.
 
-A check that does not run is tried once elsewhere; a config that kills is left alone on one node until someone releases it.
+A config that does not run moves to another node once a day. A config that kills is isolated on one node until someone
+releases it.
 """
 
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from django.db.models import Count, F
 from django.db.models.functions import Now
 
 from checks import dispatcher
-from checks.dispatcher.transaction import Pools, Turn, committed, entries_of, in_chunks, relocate
+from checks.dispatcher.transaction import MapWriter, SnapshotCache, entries_of, in_chunks, own_transaction, relocate
 from checks.models import Assignment, Config, Move
 from checks.models.map import MoveQuerySet, Suspect
 from checks.models.orders import Isolation, Pin
@@ -22,33 +23,33 @@ from clusteragent.lib.clock import ago
 from clusteragent.lib.shortids import short_id
 from nodes.models import NodeEvent
 
-# For so long a check must have been found not to run before it is moved for it: an agent that has just restarted tells
-# nothing of checks that it is about to run.
+# A config moves only after it was found not to run for so long: an agent that has just restarted reports no stats of
+# checks that it is about to run.
 PERSISTENT = timedelta(seconds=90)
-# How often a config is tried elsewhere, and how many at once.
+# The time between two tries of one config on other nodes, and how many configs are moved at once.
 TRIED_AGAIN_AFTER, AT_ONCE = timedelta(days=1), 50
-# A config is poison when so many nodes died of it in this time, each so soon after it got it.
+# A config is suspect when so many nodes died within SPAN, each within SOON after it got the config.
 VICTIMS, SPAN, SOON = 3, timedelta(hours=1), timedelta(minutes=10)
-# More configs than these are not the cause of what they have in common.
+# If more configs than these are suspect, the cause is something else.
 FEW = 3
 
 log = structlog.get_logger()
 
 
-class Noticed(NamedTuple):
-    """What was moved: checks that did not run, to elsewhere; others, away from configs that kill."""
+class Handled(NamedTuple):
+    """The moves: of configs that did not run, and of configs that left the nodes of quarantined ones."""
 
     tried: list[Move]
     quarantined: list[Move]
 
 
-def notice(term: int) -> Noticed:
-    """Act on what does not run, and on what kills. Raises NotLeader."""
-    return Noticed(try_elsewhere(term=term), quarantine(term=term))
+def handle_troubles(term: int) -> Handled:
+    """Move configs that don't run to other nodes, and quarantine those that kill nodes. Raises NotLeader."""
+    return Handled(try_elsewhere(term=term), quarantine(term=term))
 
 
 def try_elsewhere(*, term: int | None = None) -> list[Move]:
-    """Note each config that does not run where it is, and give it to another node, once a day."""
+    """Note each config that does not run where it is, and move it to another node, once a day. Returns the moves."""
     stuck = Trouble.objects.current().filter(kind=Trouble.Kind.NOT_RUNNING, since__lt=ago(PERSISTENT))
     _note(stuck)
     if stuck.count() > max(FEW, Assignment.objects.count() / 2):
@@ -59,12 +60,12 @@ def try_elsewhere(*, term: int | None = None) -> list[Move]:
         stuck = stuck.exclude(config_id__in=rows.filter(config_id__isnull=False).values("config_id"))
     movable = stuck.exclude(config__name__in=conf.EXCLUDE_CHECKS_FROM_DISPATCHING)
     ids = list(movable.order_by("since", "config_id").values_list("config_id", flat=True)[:AT_ONCE])
-    pools = Pools()
-    return in_chunks(ids, lambda chunk: _give_to_others(chunk, pools, term), pools)
+    cache = SnapshotCache()
+    return in_chunks(ids, lambda chunk: _give_to_others(chunk, cache, term), cache)
 
 
 def quarantine(*, term: int | None = None) -> list[Move]:
-    """Leave alone what killed its nodes, one after the other, unless so many did that none can be the cause."""
+    """Isolate the configs that killed nodes, and return the moves. If more than FEW are suspect, it isolates none."""
     suspects = _likeliest(Move.objects.suspects(VICTIMS, SPAN, SOON))
     if len(suspects) > FEW:
         log.warning("too_many_suspects", configs=len(suspects), nodes=suspects[0].nodes)
@@ -73,11 +74,11 @@ def quarantine(*, term: int | None = None) -> list[Move]:
 
 
 def _note(stuck: TroubleQuerySet) -> None:
-    """Note each as an event of its node, once."""
+    """Write an event of its node for each config that does not run, once."""
     rows = list(stuck.values_list("config__assignment__node__name", "config__name", "config__digest", "since"))
     if not rows:
         return
-    # In one go: where runners tell wrong, it is very many at once.
+    # In bulk: when runners report wrong stats, there are very many at once.
     kind = NodeEvent.Kind.NOT_RUNNING
     noted = NodeEvent.objects.filter(kind=kind, time__gte=min(since for *_, since in rows))
     last = {
@@ -96,15 +97,15 @@ def _tried() -> MoveQuerySet:
     return Move.objects.filter(reason=Move.Reason.NOT_RUNNING, time__gte=ago(TRIED_AGAIN_AFTER))
 
 
-@committed
-def _give_to_others(ids: Sequence[int], pools: Pools, term: int | None) -> list[Move]:
-    turn = Turn(term, "")
-    turn.make(relocate(entries_of(ids), pools.at(turn.store.revision), Move.Reason.NOT_RUNNING, elsewhere=True))
-    return turn.finish() if turn.moves else []
+@own_transaction
+def _give_to_others(ids: Sequence[int], cache: SnapshotCache, term: int | None) -> list[Move]:
+    writer = MapWriter(term, "")
+    writer.apply(relocate(entries_of(ids), cache.at(writer.store.revision), Move.Reason.NOT_RUNNING, elsewhere=True))
+    return writer.finish() if writer.moves else []
 
 
 def _likeliest(suspects: Sequence[Suspect]) -> list[Suspect]:
-    """Those that explain the most deaths, if these are half of all deaths."""
+    """The suspects with the most dead nodes, if these are at least half of all dead nodes."""
     deaths = NodeEvent.objects.outages(SPAN).aggregate(nodes=Count("node_name", distinct=True))["nodes"]
     most = max((len(suspect.nodes) for suspect in suspects), default=0)
     return [suspect for suspect in suspects if len(suspect.nodes) == most and 2 * most >= deaths]

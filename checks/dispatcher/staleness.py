@@ -1,32 +1,30 @@
-"""Whether what a decision was made on is still so."""
+"""Whether everything that was read for a decision is still true."""
 
 from collections.abc import Collection, Mapping, Sequence
 
-from checks.dispatcher.changes import Entry
+from checks.dispatcher.changes import Entry, shown
 from checks.dispatcher.decision import Decision, Step
-from checks.dispatcher.eligibility import BALANCE, CHOSEN, ORDER, UNDO, Snapshot, look
+from checks.dispatcher.eligibility import BALANCE, CHOSEN, ORDER, UNDO, Snapshot, read_snapshot
 from checks.dispatcher.transaction import entries_of
 from checks.models import Assignment
 from checks.models.orders import Isolation, Pin
-from clusteragent.lib.scrub import scrub
-from clusteragent.lib.shortids import short_id
 from clusteragent.lib.words import numbered
 from nodes.models import Node
 
-# Whose moves were not chosen by where there is room; all others' were.
-_ASKERS = {"": BALANCE, "reassign": ORDER, "undo": UNDO}
+# The decisions that were not made for the purpose CHOSEN, by verb. A pin that does not wait binds these alone.
+_PURPOSES = {"": BALANCE, "reassign": ORDER, "undo": UNDO}
 
 
 class StalePlan(Exception):
-    """Something that a decision was made on is no longer so. The message says what."""
+    """Something that was read for a decision has changed. The message says what."""
 
 
-def check(decision: Decision, steps: Sequence[Step]) -> dict[int, Entry]:
-    """The configs of these steps by id. Raises StalePlan where something changed.
+def verify(decision: Decision, steps: Sequence[Step]) -> dict[int, Entry]:
+    """Return the configs of these steps as they are now, {id: entry}. Raises StalePlan if something has changed.
 
-    Said while the store is locked, it holds until the transaction ends.
+    If the store is locked, the result holds until the end of the transaction.
     """
-    snapshot = look(_ASKERS.get(decision.verb, CHOSEN))
+    snapshot = read_snapshot(_PURPOSES.get(decision.verb, CHOSEN))
     moving = [step for step in steps if step.moves]
     _check_nodes(decision, moving, snapshot)
     entries = {entry.id: entry for entry in entries_of([step.config for step in steps])}
@@ -40,14 +38,14 @@ def check(decision: Decision, steps: Sequence[Step]) -> dict[int, Entry]:
 
 
 def _pin(decision: Decision, entry: Entry) -> Pin | None:
-    """The pin that a config will have, if it binds. A choice may have passed over one that does not wait, for want of room."""
+    """The pin that a config will have, if it binds. A pin that does not wait may have had no room when the node was chosen."""
     order = decision.order
     pin = entry.pin
     if decision.verb == "pin":
         pin = Pin(kind=order["kind"], aim=order["aim"], waits=order["waits"])
     if order.get("hold"):
         pin = Pin(aim=order["node"])
-    return pin if pin is None or pin.waits or decision.verb in _ASKERS else None
+    return pin if pin is None or pin.waits or decision.verb in _PURPOSES else None
 
 
 def _check_configs(decision: Decision, steps: Sequence[Step], entries: Mapping[int, Entry]) -> None:
@@ -58,11 +56,11 @@ def _check_configs(decision: Decision, steps: Sequence[Step], entries: Mapping[i
     if found:
         step, why = found[0]
         others = f", and {numbered(len(found) - 1, 'other config')} changed, too" if len(found) > 1 else ""
-        raise StalePlan(f"{_shown(step)} {why}{others}")
+        raise StalePlan(f"{shown(step.name, step.digest)} {why}{others}")
 
 
 def _changed(decision: Decision, step: Step, entry: Entry | None, isolated: Collection[int]) -> str:
-    """What became of a config since; empty when nothing."""
+    """What has changed about a config, as the end of a sentence; empty if nothing has."""
     if entry is None:
         return "is gone"
     if entry.digest != step.digest:
@@ -79,21 +77,21 @@ def _changed(decision: Decision, step: Step, entry: Entry | None, isolated: Coll
 
 
 def _check_nodes(decision: Decision, moving: Sequence[Step], snapshot: Snapshot) -> None:
-    """Raise StalePlan where a node may not get, or in a rebalance not give, anything, or can't be drained."""
+    """Raise StalePlan if a node gets nothing new now, or is lost. In a rebalance this holds for nodes that give configs, too."""
     names = {step.to: step.to_node for step in moving if step.to is not None}
     if not decision.verb:
         names |= {step.source: step.from_node for step in moving if step.source is not None}
     for pk, name in sorted(names.items()):
         node = snapshot.by_id.get(pk)
-        if why := "is lost" if node is None else snapshot.closed(node):
-            raise StalePlan(f"node {name} {why}" if isinstance(why, str) else why.of(f"node {name}"))
+        if why := "is lost" if node is None else snapshot.node_refusal(node):
+            raise StalePlan(f"node {name} {why}" if isinstance(why, str) else why.about(f"node {name}"))
     for name in decision.order.get("nodes", ()):
         if name not in snapshot.by_name:
             raise StalePlan(f"node {name} is lost")
 
 
 def _check_places(moving: Sequence[Step], entries: Mapping[int, Entry], snapshot: Snapshot) -> None:
-    """Raise StalePlan where a node may not get what it should, after all that moves has left its nodes."""
+    """Raise StalePlan if a node may not have a config that it should get, once all moving configs have left their nodes."""
     snapshot.read_origins(entries.values())
     for step in moving:
         snapshot.give_up(entries[step.config])
@@ -101,20 +99,16 @@ def _check_places(moving: Sequence[Step], entries: Mapping[int, Entry], snapshot
         if step.to is None:
             continue
         if why := snapshot.refusal(entries[step.config], snapshot.by_id[step.to]):
-            raise StalePlan(f"{_shown(step)} can't go to {step.to_node}: {why}")
+            raise StalePlan(f"{entries[step.config].shown} can't go to {step.to_node}: {why}")
         snapshot.take(entries[step.config], step.to)
 
 
 def _check_company(decision: Decision) -> None:
-    """Raise StalePlan where a node that is to be left to a config was given another one."""
+    """Raise StalePlan if the node of a config that is to be isolated has got another config."""
     nodes = Assignment.objects.filter(config__in=decision.order["alone"]).values("node")
     come = Assignment.objects.filter(node__in=nodes).exclude(config__in=[step.config for step in decision.steps])
     for assignment in come.select_related("config", "node")[:1]:
         raise StalePlan(f"node {assignment.node.name} was given {assignment.config}")
-
-
-def _shown(step: Step) -> str:
-    return f"{scrub(step.name)} {short_id(step.digest)}"
 
 
 def _name(node: int | None) -> str:

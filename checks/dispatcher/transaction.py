@@ -1,4 +1,4 @@
-"""What every verb is made of: one transaction that changes the map, and the nodes that may be given work in it."""
+"""The parts of every verb: chunks, the transaction that writes the map, and the snapshot of nodes for its choices."""
 
 import math
 import time
@@ -13,7 +13,7 @@ from django.db.models import F
 
 from checks.dispatcher import changes
 from checks.dispatcher.changes import Entry
-from checks.dispatcher.eligibility import Snapshot, look
+from checks.dispatcher.eligibility import Snapshot, read_snapshot
 from checks.models import Assignment, ClusterStore, Config, Move
 from checks.models.orders import Pin
 from clusteragent.lib.database.bulk import copy
@@ -23,53 +23,54 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 CHUNK = 1000
-# Seconds that a step should not take, and what it is given at least.
+# After a step that took longer than LONG seconds the next one gets half as many items, but at least FEWEST.
 LONG, FEWEST = 0.25, 100
 
-_as_one: ContextVar[bool] = ContextVar("as_one", default=False)
+_is_single: ContextVar[bool] = ContextVar("single_transaction", default=False)
 
 
-def committed(step: Callable[P, T]) -> Callable[P, T]:
-    """A step of a verb: a transaction of its own, which is committed when it returns.
+def own_transaction(step: Callable[P, T]) -> Callable[P, T]:
+    """Decorate a step of a verb: it runs in a transaction of its own, which is committed when it returns.
 
-    Raises RuntimeError inside of another transaction, but for `as_one`: that would hold the store's lock until the last
-    of all steps.
+    Raises RuntimeError inside of another transaction, which would hold the store's lock until its last step. Inside
+    `single_transaction` it is a part of that one.
     """
 
     @wraps(step)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
-        with transaction.atomic(durable=not _as_one.get()):
+        with transaction.atomic(durable=not _is_single.get()):
             return step(*args, **kwargs)
 
     return wrapper
 
 
 @contextmanager
-def as_one() -> Iterator[None]:
-    """One transaction around verbs of which nobody may see a part. Inside, none takes more than CHUNK: RuntimeError."""
-    with transaction.atomic(durable=not _as_one.get()):
-        token = _as_one.set(True)
+def single_transaction() -> Iterator[None]:
+    """Run several verbs in one transaction, so that nobody sees a part of them. A verb of more than CHUNK raises RuntimeError."""
+    with transaction.atomic(durable=not _is_single.get()):
+        token = _is_single.set(True)
         try:
             yield
         finally:
-            _as_one.reset(token)
+            _is_single.reset(token)
 
 
 def in_chunks(
-    items: Sequence[T], verb: Callable[[Sequence[T]], list[Move]], pools: "Pools | None" = None
+    items: Sequence[T], verb: Callable[[Sequence[T]], list[Move]], cache: "SnapshotCache | None" = None
 ) -> list[Move]:
-    """What a step moves, taken for CHUNK items after the other. What fails later than in the first notes what is done.
+    """Call `verb` for chunks of at most CHUNK items, and return the moves of all. It is not atomic.
 
-    After a step that took long the next ones get fewer: on a busy machine others must not wait for longer, either.
-    pools: nodes to be counted before a step takes the lock, where that must be.
+    An exception after the first chunk gets a note that says how many items are done. After a slow chunk the next ones are
+    smaller, so that others don't wait longer for the lock on a busy machine. cache: is refreshed before a chunk takes the
+    lock, if it is out of date.
     """
-    if _as_one.get() and len(items) > CHUNK:
+    if _is_single.get() and len(items) > CHUNK:
         raise RuntimeError(f"{len(items)} are too many to be changed in one transaction")
     moves: list[Move] = []
     start, size = 0, CHUNK
     while start < len(items):
-        if pools is not None:
-            pools.prepare()
+        if cache is not None:
+            cache.prepare()
         began = time.monotonic()
         try:
             moves += verb(items[start : start + size])
@@ -83,78 +84,82 @@ def in_chunks(
 
 
 def _fitting(size: int, seconds: float) -> int:
-    """How many items the next step gets, when this one with so many took that long."""
+    """How many items the next step gets, after a step with `size` items took so many seconds."""
     if seconds > LONG:
         return max(size // 2, min(FEWEST, CHUNK))
     return min(size * 2, CHUNK) if seconds < LONG / 3 else size
 
 
-def told(error: Exception) -> str:
-    """What an error of a verb says, and what was done before it."""
+def described(error: Exception) -> str:
+    """Return an error of a verb as one line: its message, and its notes of what was done before it."""
     return "; ".join([" ".join(str(error).split()), *getattr(error, "__notes__", ())])
 
 
-class Pools:
-    """The nodes that may be given work, for the chunks of one verb. Counting them anew for each chunk would take longer
-    than placing it, so they are kept while nobody else changes the map, but not for longer than a second, or ten times as
-    long as the counting takes: a node may be cordoned or fall silent meanwhile.
+class SnapshotCache:
+    """The snapshot of the nodes for the chunks of one verb.
+
+    Reading it for each chunk would take longer than placing the chunk. So it is kept while nobody else changes the map, but
+    for at most a second, or ten times as long as reading it takes: a node may be cordoned or fall silent meanwhile.
     """
 
     def __init__(self, ceiling: float = math.inf, *, cold: bool = False, lazy: bool = False) -> None:
-        """cold: also during the warm-up, when there are no such nodes for anybody else.
+        """ceiling, cold: see `read_snapshot`.
 
-        lazy: chunks that place nothing are likely, so they are only counted after one that did.
+        lazy: most chunks place nothing, so `prepare` reads the snapshot only if the chunk before needed it.
         """
         self._ceiling = ceiling
         self._cold = cold
         self._lazy = lazy
         self._wanted = False
         self._revision = -1
-        self._good_until = 0.0
+        self._valid_until = 0.0
 
     def at(self, revision: int) -> Snapshot:
-        """The nodes under the lock of a store of that revision; what is placed on them raises the revision by one."""
-        if revision != self._revision or time.monotonic() > self._good_until:
-            self._count()
+        """Return the snapshot for a transaction that has locked the store at this revision, and will raise it by one."""
+        if revision != self._revision or time.monotonic() > self._valid_until:
+            self._read()
         self._revision = revision + 1
         self._wanted = True
         return self._snapshot
 
-    def look(self) -> Snapshot:
-        """The nodes before any lock is taken: the first chunk goes by them if nobody changes the map until then."""
+    def read(self) -> Snapshot:
+        """Read the snapshot before any lock is taken. The first chunk uses it, too, unless the map changes before."""
         self._revision = ClusterStore.objects.get().revision
-        self._count()
+        self._read()
         return self._snapshot
 
     def prepare(self) -> None:
-        """Count them before the lock is taken, if it must be: `at` does so under the lock only if the map changes between."""
+        """Read the snapshot again if it is out of date. Call before taking the lock, so that `at` seldom reads under it."""
         if self._lazy and not self._wanted:
             return
         self._wanted = False
-        if ClusterStore.objects.get().revision != self._revision or time.monotonic() > self._good_until:
-            self.look()
+        if ClusterStore.objects.get().revision != self._revision or time.monotonic() > self._valid_until:
+            self.read()
 
     def keep(self) -> None:
-        """Nothing was placed on them."""
+        """Call when the transaction changed nothing: the snapshot stays valid for the same revision."""
         self._revision -= 1
 
-    def _count(self) -> None:
+    def _read(self) -> None:
         began = time.monotonic()
-        self._snapshot = look(ceiling=self._ceiling, cold=self._cold)
-        counted = time.monotonic()
-        self._good_until = counted + max(1.0, 10 * (counted - began))
+        self._snapshot = read_snapshot(ceiling=self._ceiling, cold=self._cold)
+        finished = time.monotonic()
+        self._valid_until = finished + max(1.0, 10 * (finished - began))
 
 
 class Choice(NamedTuple):
-    """The owner that a config gets, and why: its present one where it stays, None where it runs nowhere."""
+    """The owner that a config gets, a node's id: its present one if it stays, None if it runs nowhere. reason: a Move.Reason."""
 
     entry: Entry
     to: int | None
     reason: str
 
 
-class Turn:
-    """One transaction that changes the map: what moves, and which nodes need a new version for it."""
+class MapWriter:
+    """Writes the map in the current transaction: owners, the ledger, and the versions of nodes.
+
+    Creating it locks the store, and raises NotLeader when `term` is over.
+    """
 
     def __init__(self, term: int | None, actor: str) -> None:
         self.store = ClusterStore.objects.lock(term)
@@ -162,13 +167,13 @@ class Turn:
         self.moves: list[tuple[Entry, int | None, int | None, str]] = []
 
     def move(self, entry: Entry, to: int | None, reason: str) -> None:
-        """Note that a config's owner becomes `to` (the owner itself: it has other bytes)."""
+        """Note a move for the ledger, and set the entry's owner. `to` is the owner itself if only the config's bytes changed."""
         self.moves.append((entry, entry.owner, to, reason))
         entry.owner = to
         entry.dangling_since = None
 
     def place(self, entries: Collection[Entry], snapshot: Snapshot, reason: str) -> list[Entry]:
-        """Choose a node for each, let the others dangle, and return those placed."""
+        """Choose a node for each entry, and return those that have one. The others dangle. Writes nothing yet."""
         snapshot.read_origins(entries)
         placed = []
         for entry in entries:
@@ -181,15 +186,15 @@ class Turn:
         return placed
 
     def assign(self, entries: Collection[Entry], reason: str) -> None:
-        """Write the owners of configs that had none."""
+        """Insert the assignments of configs that had no owner."""
         copy(Assignment, ("config_id", "node_id", "reason"), ((entry.id, entry.owner, reason) for entry in entries))
 
     def transfer(self, entries: Collection[Entry], reason: str) -> None:
-        """Write the new owners of configs that had another."""
+        """Update the assignments of configs that had another owner."""
         Assignment.objects.transfer([(entry.id, entry.owner) for entry in entries], reason)
 
-    def make(self, choices: Iterable[Choice]) -> None:
-        """Write the owners that were chosen, and nothing of configs that stay. What loses its owner dangles, unless paused."""
+    def apply(self, choices: Iterable[Choice]) -> None:
+        """Write the chosen owners. Configs that stay are left out. A config that loses its owner dangles, unless it is paused."""
         moved: dict[tuple[bool, str], list[Entry]] = {}
         lost = []
         for entry, to, reason in choices:
@@ -207,7 +212,7 @@ class Turn:
         Config.objects.let_dangle([entry.id for entry in lost if not entry.paused])
 
     def finish(self) -> list[Move]:
-        """Raise versions and revision, write the ledger, and return its new lines."""
+        """Raise the versions of nodes and the store's revision, write the moves to the ledger, and return them."""
         touched = {node for _, source, to, _ in self.moves for node in (source, to) if node is not None}
         names = dict(Node.objects.filter(pk__in=touched).values_list("pk", "name"))
         Node.objects.bump_versions(touched)
@@ -227,9 +232,9 @@ class Turn:
 def relocate(
     entries: Iterable[Entry], snapshot: Snapshot, reason: str, *, dangle: bool = False, elsewhere: bool = False
 ) -> list[Choice]:
-    """Choose other nodes for configs than those that have them. What no other may have stays, or with `dangle` runs nowhere.
+    """Choose nodes anew for configs that have an owner, and return a choice for each. Configs without an owner are left out.
 
-    elsewhere: also for those that would be best where they are. Configs without an owner are left out.
+    elsewhere: never choose the present owner. dangle: a config that no node can have loses its owner; else it stays.
     """
     owned = [entry for entry in entries if entry.owner is not None]
     snapshot.read_origins(owned)
@@ -240,8 +245,8 @@ def relocate(
     return found
 
 
-def sketches(rows: Iterable[tuple[int, str, int | None]], snapshot: Snapshot) -> list[Entry]:
-    """Configs (id, check, owner) with no more than it takes to say who may run them, for when there are very many."""
+def light_entries(rows: Iterable[tuple[int, str, int | None]], snapshot: Snapshot) -> list[Entry]:
+    """Turn rows of (id, check, owner's id) into entries with just what eligibility needs. For very many configs."""
     pins = {pin.config_id: pin for pin in Pin.objects.in_force().filter(config__isnull=False)}
     entries = [Entry(id_, "", name, False, owner=owner, pin=pins.get(id_)) for id_, name, owner in rows]
     snapshot.read_origins(entries)
@@ -249,7 +254,7 @@ def sketches(rows: Iterable[tuple[int, str, int | None]], snapshot: Snapshot) ->
 
 
 def entries_of(ids: Collection[int]) -> list[Entry]:
-    """The configs with these ids as entries, with what is ordered of them."""
+    """Read the configs with these ids, with their orders."""
     found = changes.entries(ids)
-    changes.heed_orders(found)
+    changes.attach_orders(found)
     return found

@@ -1,4 +1,4 @@
-"""What moves configs without anybody's word: nodes that leave or are drained, pauses that end, places that became wrong."""
+"""Moves that nobody orders one by one: from leaving and draining nodes, after pauses, and of misplaced configs."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -7,12 +7,20 @@ from datetime import timedelta
 import structlog
 
 from checks.dispatcher import transaction
-from checks.dispatcher.eligibility import look
-from checks.dispatcher.misplaced import Judge, JudgedPools, astray
-from checks.dispatcher.orders import leave_alone, resume
-from checks.dispatcher.placing import NO_PILE_UP, no_pile_up
+from checks.dispatcher.eligibility import read_snapshot
+from checks.dispatcher.misplaced import Judge, JudgedSnapshots, relocate_misplaced
+from checks.dispatcher.orders import restore_isolation, resume
+from checks.dispatcher.placing import NO_PILE_UP, pile_up_ceiling
 from checks.dispatcher.staleness import StalePlan
-from checks.dispatcher.transaction import Pools, Turn, committed, entries_of, in_chunks, relocate, sketches
+from checks.dispatcher.transaction import (
+    MapWriter,
+    SnapshotCache,
+    entries_of,
+    in_chunks,
+    light_entries,
+    own_transaction,
+    relocate,
+)
 from checks.models import Assignment, Config, Move
 from checks.models.map import AssignmentQuerySet
 from checks.models.orders import Isolation, Pause
@@ -21,17 +29,18 @@ from clusteragent.lib.clock import ago
 from nodes.hearing import too_many_leave
 from nodes.models import Hearing, Node, NodeEvent
 
-# What a node said is looked at again for so long, since it may have been saying it while a pass ended.
+# A pass also reads events from so long before the last pass: their transactions may have been committed after it.
 OVERLAP = timedelta(seconds=5)
 A_MINUTE = timedelta(minutes=1)
 
 log = structlog.get_logger()
 
 
-def give_away(*, term: int | None = None) -> list[Move]:
-    """Give away what nodes have that said that they leave; for a minute, as fast as no pile-up allows.
+def empty_leaving_nodes(*, term: int | None = None) -> list[Move]:
+    """Move configs from nodes that said that they leave, and return the moves. More than CHUNK configs are not atomic.
 
-    When too many say so to believe it, only of those that fell silent as well.
+    In the first minute, no node gets more than `pile_up_ceiling`. If implausibly many nodes leave, only those that are
+    silent, too, are emptied.
     """
     if not Node.objects.filter(leaving=True).exists():
         return []
@@ -43,60 +52,61 @@ def give_away(*, term: int | None = None) -> list[Move]:
     if not rows:
         return []
     latest = NodeEvent.objects.filter(kind=NodeEvent.Kind.LEAVING, time__gte=ago(NO_PILE_UP))
-    most = no_pile_up(len(rows)) if latest.exists() else math.inf
-    pools = Pools(most)
-    snapshot = pools.look()
-    ids = [entry.id for entry in sketches(rows, snapshot) if snapshot.has_place(entry)]
-    return in_chunks(ids, lambda chunk: _give_away(chunk, pools, term), pools)
+    most = pile_up_ceiling(len(rows)) if latest.exists() else math.inf
+    cache = SnapshotCache(most)
+    snapshot = cache.read()
+    ids = [entry.id for entry in light_entries(rows, snapshot) if snapshot.has_place(entry)]
+    return in_chunks(ids, lambda chunk: _empty(chunk, cache, term), cache)
 
 
-def heed_declarations(*, term: int | None = None) -> list[Move]:
-    """Take away from nodes what they no longer admit, if they said so since the last pass."""
-    said = NodeEvent.objects.filter(kind=NodeEvent.Kind.DECLARED)
+def apply_declarations(*, term: int | None = None) -> list[Move]:
+    """Move configs from nodes whose declarations have changed since the last pass and no longer admit them. Returns the moves."""
+    events = NodeEvent.objects.filter(kind=NodeEvent.Kind.DECLARED)
     if last_pass := Hearing.objects.get().last_pass:
-        said = said.filter(time__gte=last_pass - OVERLAP)
-    names = set(said.values_list("node_name", flat=True))
+        events = events.filter(time__gte=last_pass - OVERLAP)
+    names = set(events.values_list("node_name", flat=True))
     must, _ = _misplaced(Assignment.objects.filter(node__name__in=names)) if names else ([], [])
-    return _move_astray(must, term)
+    return _move_chunks(must, term)
 
 
 def resume_due(*, term: int | None = None) -> list[Move]:
-    """Resume what was paused until now."""
+    """Resume configs whose pause is over, and return the moves."""
     due = list(Pause.objects.over().filter(config__isnull=False).values_list("config_id", flat=True))
     return _unless_stale(lambda: resume(due, term=term, actor="end of the pause")) if due else []
 
 
-def put_right(*, term: int | None = None) -> list[Move]:
-    """Move what must not stay where it is: at once where it may not run, at the budget's pace where it only should not.
+def move_misplaced(*, term: int | None = None) -> list[Move]:
+    """Move misplaced configs, and return the moves. More than CHUNK configs are not atomic.
 
-    What draining nodes have moves by `drain`.
+    Configs that may not run where they are move at once; those that only should not move within `budget_left`. Configs of
+    draining nodes are left to `drain`.
     """
     moves: list[Move] = []
     for reason, ids in _in_company().items():
-        moves += _unless_stale(lambda ids=ids, reason=reason: leave_alone(ids, reason, term=term))  # type: ignore[misc]
+        moves += _unless_stale(lambda ids=ids, reason=reason: restore_isolation(ids, reason, term=term))  # type: ignore[misc]
     must, should = _misplaced(Assignment.objects.all())
     drained = set(Assignment.objects.filter(node__draining=True).values_list("pk", flat=True))
     rest = [config for config in should if config not in drained]
-    return moves + _move_astray([*must, *rest[: budget_left()]], term)
+    return moves + _move_chunks([*must, *rest[: budget_left()]], term)
 
 
 def drain(*, term: int | None = None) -> list[Move]:
-    """Move configs of draining nodes to others: at most `budget()` in any minute, and CHUNK in one call."""
+    """Move configs from draining nodes, and return the moves: at most `budget()` in any minute, and CHUNK in one call."""
     held = Assignment.objects.filter(node__draining=True)
     most = min(budget_left(), transaction.CHUNK) if held.exists() else 0
     if not most:
         return []
     _, should = _misplaced(held)
-    return _move_astray(should[:most], term)
+    return _move_chunks(should[:most], term)
 
 
 def budget() -> int:
-    """How many configs may move in one period for no better reason than order."""
+    """How many configs may move in one period without need: a share (REBALANCE_BUDGET) of all, but at least 5."""
     return max(5, int(Config.objects.dispatchable().count() * conf.REBALANCE_BUDGET))
 
 
 def budget_left() -> int:
-    """What is left of `budget()` after the drains of the last minute. They come first: nothing else counts."""
+    """What the drains of the last minute leave of `budget()`. Other moves don't count, so that drains come first."""
     draining = Node.objects.filter(draining=True).values("name")
     reasons = (Move.Reason.DRAINED, Move.Reason.PINNED)
     drained = Move.objects.filter(time__gt=ago(A_MINUTE), source_node__in=draining, reason__in=reasons, actor="")
@@ -104,13 +114,13 @@ def budget_left() -> int:
 
 
 def _misplaced(assignments: AssignmentQuerySet) -> tuple[list[int], list[int]]:
-    """Of these, the configs that may not run where they are, and those that should not."""
-    judge = Judge(look())
-    if judge.is_content():
+    """Ids of configs with these assignments: of those that may not run where they are, and of those that only should not."""
+    judge = Judge(read_snapshot())
+    if judge.is_all_right():
         return [], []
     must, should = [], []
     rows = assignments.order_by("config_id").values_list("config_id", "config__name", "node_id")
-    for entry in sketches(rows, judge.snapshot):
+    for entry in light_entries(rows, judge.snapshot):
         if judge.must_go(entry):
             must.append(entry.id)
         elif judge.should_go(entry):
@@ -118,13 +128,13 @@ def _misplaced(assignments: AssignmentQuerySet) -> tuple[list[int], list[int]]:
     return must, should
 
 
-def _move_astray(ids: Sequence[int], term: int | None) -> list[Move]:
-    pools = JudgedPools()
-    return in_chunks(ids, lambda chunk: _put_right(chunk, pools, term), pools)
+def _move_chunks(ids: Sequence[int], term: int | None) -> list[Move]:
+    cache = JudgedSnapshots()
+    return in_chunks(ids, lambda chunk: _move_chunk(chunk, cache, term), cache)
 
 
 def _unless_stale(verb: Callable[[], list[Move]]) -> list[Move]:
-    """What a verb moves. What changes meanwhile is decided anew by the next pass."""
+    """Return the moves of a verb; none if its decision goes stale, as the next pass decides again."""
     try:
         return verb()
     except StalePlan as reason:
@@ -132,31 +142,31 @@ def _unless_stale(verb: Callable[[], list[Move]]) -> list[Move]:
         return []
 
 
-@committed
-def _put_right(ids: Sequence[int], pools: JudgedPools, term: int | None) -> list[Move]:
-    turn = Turn(term, "")
-    pools.at(turn.store.revision)
-    turn.make(astray(entries_of(ids), pools.judge))
-    return _finish(turn, pools)
+@own_transaction
+def _move_chunk(ids: Sequence[int], cache: JudgedSnapshots, term: int | None) -> list[Move]:
+    writer = MapWriter(term, "")
+    cache.at(writer.store.revision)
+    writer.apply(relocate_misplaced(entries_of(ids), cache.judge))
+    return _finish(writer, cache)
 
 
-@committed
-def _give_away(ids: Sequence[int], pools: Pools, term: int | None) -> list[Move]:
-    turn = Turn(term, "")
-    turn.make(relocate(entries_of(ids), pools.at(turn.store.revision), Move.Reason.LEFT))
-    return _finish(turn, pools)
+@own_transaction
+def _empty(ids: Sequence[int], cache: SnapshotCache, term: int | None) -> list[Move]:
+    writer = MapWriter(term, "")
+    writer.apply(relocate(entries_of(ids), cache.at(writer.store.revision), Move.Reason.LEFT))
+    return _finish(writer, cache)
 
 
-def _finish(turn: Turn, pools: Pools) -> list[Move]:
-    """What nobody may take yet is tried again and again, and must not make plans stale each time."""
-    if turn.moves:
-        return turn.finish()
-    pools.keep()
+def _finish(writer: MapWriter, cache: SnapshotCache) -> list[Move]:
+    """Finish a transaction. If nothing moves, the revision stays: each pass tries again, and must not make plans stale."""
+    if writer.moves:
+        return writer.finish()
+    cache.keep()
     return []
 
 
 def _in_company() -> dict[str, list[int]]:
-    """Isolated configs that are not alone on their nodes, by the reason why they should be."""
+    """Isolated configs that are not alone on their nodes: {Isolation.Reason: their ids}."""
     owned = Isolation.objects.filter(config__assignment__node__isnull=False).select_related("config__assignment")
     nodes = {one.pk: one.config.assignment.node_id for one in owned if one.config}
     counts = Assignment.objects.filter(node__in=nodes.values()).counts()

@@ -15,7 +15,7 @@ from django.db.models.fields.json import KT
 from django.db.models.functions import Extract, Now
 
 from checks import dispatcher
-from checks.dispatcher.eligibility import Reason, look
+from checks.dispatcher.eligibility import Reason, read_snapshot
 from checks.dispatcher.transaction import entries_of
 from checks.models import Assignment, ClusterStore, Config, Instance, Source
 from checks.models.configs import ConfigQuerySet
@@ -223,10 +223,10 @@ def _why_dangling(hearing: Any, group: ConfigQuerySet) -> str:
 def _why_refused(group: ConfigQuerySet) -> str:
     """Why no node takes the config of the group that has dangled longest. It may have been placed meanwhile."""
     oldest = group.dangling().order_by("dangling_since", "pk").values_list("pk", flat=True)
-    snapshot = look()
+    snapshot = read_snapshot()
     for entry in entries_of(list(oldest[:1])):
         snapshot.read_origins([entry])
-        refusals = [snapshot.refusal(entry, node) for node in snapshot.nodes if not snapshot.closed(node)]
+        refusals = [snapshot.refusal(entry, node) for node in snapshot.nodes if not snapshot.node_refusal(node)]
         reasons = Counter(str(why) for why in refusals if why and why.reason != Reason.FULL)
         if refusals and reasons.total() == len(refusals):
             [(why, _)] = reasons.most_common(1)

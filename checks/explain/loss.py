@@ -5,7 +5,7 @@ from collections import Counter
 from typing import NamedTuple
 
 from checks.balancing import ceiling
-from checks.dispatcher.eligibility import look
+from checks.dispatcher.eligibility import read_snapshot
 from checks.dispatcher.transaction import entries_of
 from checks.models import Assignment
 from checks.plans.whatif import place
@@ -30,11 +30,11 @@ def of(node: Node) -> Loss:
     """Return where the configs of a node would go if it were lost now."""
     owned = Assignment.objects.filter(node=node).order_by("config_id")
     entries = entries_of(list(owned.values_list("config_id", flat=True)))
-    now = look()
+    now = read_snapshot()
     now.read_origins(entries)
-    later = now.changed(without=[node.name])
+    later = now.with_nodes(without=[node.name])
     most = ceiling(Assignment.objects.count(), len(entries), len(now.nodes))
-    at_once = later.limited(most)
+    at_once = later.with_ceiling(most)
     before = at_once.peak()
     placed = Counter(to.name if to else "" for _, to in place(at_once, entries))
     waiting = placed.pop("", 0)

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.db.models import F
 
-from checks.dispatcher.eligibility import look
+from checks.dispatcher.eligibility import read_snapshot
 from checks.dispatcher.transaction import entries_of
 from checks.explain import reasons
 from checks.models import Assignment, Config, Move
@@ -112,7 +112,7 @@ def _what(order: Order) -> str:
 def _refused(config: Config, owner: str) -> dict[str, list[str]]:
     """Why nodes other than the owner can't have it now: {reason: their names}, the commonest reason first."""
     [entry] = entries_of([config.pk])
-    snapshot = look()
+    snapshot = read_snapshot()
     snapshot.read_origins([entry])
     grouped: dict[str, list[str]] = {}
     for node in snapshot.nodes:

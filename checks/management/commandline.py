@@ -9,7 +9,7 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from checks import plans
-from checks.dispatcher import REFUSALS, Decision, told
+from checks.dispatcher import REFUSALS, Decision, described
 from checks.models import Config, Plan
 from checks.wire.scrub import scrub
 from clusteragent.lib import deadlines
@@ -73,10 +73,10 @@ def plan_of(options: dict[str, Any], decide: Callable[[], Decision], *, actor: s
     """Apply a decision as a plan and return the plan; only draft it with `--dry-run`. Raises CommandError when it is refused."""
     try:
         if options["dry_run"]:
-            return plans.drafted(decide(), author=actor)
+            return plans.to_plan(decide(), author=actor)
         return plans.order(decide, actor=actor)[0]
     except (*REFUSALS, ValidationError) as error:
-        message = "; ".join(error.messages) if isinstance(error, ValidationError) else told(error)
+        message = "; ".join(error.messages) if isinstance(error, ValidationError) else described(error)
         raise CommandError(message) from error
     except plans.StalePlan as stale:
         raise CommandError(f"nothing was done, because something changed meanwhile: {stale}") from stale

@@ -1,10 +1,11 @@
-"""Plan, look, apply: what an order or a rebalance would move is worked out, stored, and done only if it still holds."""
+"""Plans of orders and rebalances: made without changing anything, applied only if nothing they name has changed."""
 
 from checks.dispatcher import StalePlan
 from checks.plans.making import draft, make, rebalance
-from checks.plans.store import COLUMNS, apply, drafted, may, order, store
+from checks.plans.store import MOVE_FIELDS, apply, may_apply, order, store, to_plan
 from checks.plans.whatif import Outlook, what_if
 
 __all__ = [
-    "COLUMNS", "Outlook", "StalePlan", "apply", "draft", "drafted", "make", "may", "order", "rebalance", "store", "what_if",
+    "MOVE_FIELDS", "Outlook", "StalePlan", "apply", "draft", "make", "may_apply", "order", "rebalance", "store", "to_plan",
+    "what_if",
 ]  # fmt: skip

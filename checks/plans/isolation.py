@@ -6,10 +6,11 @@ from checks import plans
 from checks.dispatcher import NotAccepting, NotDispatchable, StalePlan, deciding
 from checks.models import Assignment, Config, Instance
 from checks.models.searching import called
+from clusteragent.lib.words import numbered
 
 
 class Isolated(NamedTuple):
-    """Whether a check is alone on its node now, and why not."""
+    """The answer of the Datadog Cluster Agent: whether the check is isolated on its node now, and if not, why."""
 
     check_id: str
     check_node: str
@@ -18,7 +19,10 @@ class Isolated(NamedTuple):
 
 
 def isolate(check_id: str, *, actor: str, note: str = "") -> Isolated:
-    """Leave the config that the check belongs to, with all its instances, alone on its node until it is released."""
+    """Isolate the config that a check belongs to, with all its instances, until it is released. Refusals are in the answer.
+
+    check_id: its check ID or short ID.
+    """
     config_id = config_of(check_id)
     if config_id is None:
         return Isolated(check_id, "", False, "Unable to find check")
@@ -28,10 +32,12 @@ def isolate(check_id: str, *, actor: str, note: str = "") -> Isolated:
         return Isolated(check_id, "", False, str(error))
     owner = Assignment.objects.select_related("node").get(config=config_id).node
     company = owner.assignments.count() - 1
-    return Isolated(check_id, owner.name, not company, f"{company} configs may run nowhere else" if company else "")
+    return Isolated(
+        check_id, owner.name, not company, f"{numbered(company, 'config')} may run nowhere else" if company else ""
+    )
 
 
 def config_of(check_id: str) -> int | None:
-    """The config that a check belongs to, by its check ID or its short ID."""
+    """Return the id of the config that a check belongs to, by check ID or short ID, or None."""
     found = Instance.objects.filter(check_id=check_id).values_list("config_id", flat=True).first()
     return found if found is not None else next(iter(called(Config, check_id, exact=False)), None)

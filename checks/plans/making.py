@@ -1,4 +1,4 @@
-"""Rebalances: what one would move, decided and made into a plan."""
+"""Rebalances: deciding what one moves, and making plans of it."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -9,9 +9,8 @@ from checks.balancing.plan import HIGH
 from checks.dispatcher import Decision, Step
 from checks.dispatcher.decision import Loads
 from checks.models import Move, Plan
-from checks.plans import survey
-from checks.plans.store import apply, drafted, store
-from checks.plans.survey import Moves, Survey
+from checks.plans.store import apply, store, to_plan
+from checks.plans.survey import Moves, Survey, take_survey
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
 from nodes.models import NodeEvent
@@ -27,52 +26,52 @@ COMING_AND_GOING = (
 
 
 def rebalance(*, actor: str, term: int | None = None, **how: Any) -> tuple[Plan, list[Move]]:
-    """Make a plan and apply it. Raises StalePlan when something that it names changes in between."""
+    """Make a plan by `decide`, apply it, and return it and its moves. Raises StalePlan and NotLeader, see `store.apply`."""
     plan = make(actor=actor, **how)
     return plan, apply(plan, actor=actor, term=term)
 
 
 def make(*, actor: str = "", **how: Any) -> Plan:
-    """The plan of what `decide` decides, stored if it moves anything."""
+    """Return the plan of what `decide` decides, stored if it moves anything."""
     decision = decide(**how)
-    return (drafted if decision.is_empty else store)(decision, author=actor)
+    return (to_plan if decision.is_empty else store)(decision, author=actor)
 
 
 def draft(*, actor: str = "", **how: Any) -> Plan:
-    """The plan of what `decide` decides, not stored."""
-    return drafted(decide(**how), author=actor)
+    """Return the plan of what `decide` decides, not stored."""
+    return to_plan(decide(**how), author=actor)
 
 
 def decide(
     *, force: bool = False, budget: int | None = None, unlimited: bool = False, settling: bool = False
 ) -> Decision:
-    """Work out what a rebalance would move.
+    """Decide what a rebalance moves, without changing anything.
 
-    force: also where it makes no clear difference. budget: most moves, unless given what may move in one period;
-    unlimited: no most. settling: while nodes come and go, move only what brings an overloaded node below HIGH.
+    force: also when the improvement is small. budget: the most moves; `dispatcher.budget()` unless given. unlimited: no
+    limit. settling: while nodes come and go, move only as much as brings overloaded nodes below HIGH.
     """
-    sight = survey.take()
-    pinned = sight.fixed() | sight.resting()
+    survey = take_survey()
+    pinned = survey.fixed() | survey.resting()
     limit = None if unlimited else dispatcher.budget() if budget is None else budget
     if not (settling and _nodes_come_and_go()):
-        return describe(sight, sight.plan(pinned, budget=limit, force=force))
-    utilization = sight.utilization()
-    calm = {digest for digest, held in sight.held.items() if utilization[held.node] <= HIGH}
-    moves = sight.plan(pinned | calm, budget=limit)
-    return describe(sight, list(_relief(sight, utilization, moves)))
+        return decision_of(survey, survey.plan(pinned, budget=limit, force=force))
+    utilization = survey.utilization()
+    calm = {digest for digest, held in survey.held.items() if utilization[held.node] <= HIGH}
+    moves = survey.plan(pinned | calm, budget=limit)
+    return decision_of(survey, list(_relief(survey, utilization, moves)))
 
 
-def describe(sight: Survey, moves: Moves) -> Decision:
-    """The decision to make these moves."""
+def decision_of(survey: Survey, moves: Moves) -> Decision:
+    """Return the decision to make these moves."""
     touched = {name: name for move in moves for name in (move.source, move.to)}
-    loads = Loads.of(sight.utilization(), sight.utilization(moves), touched)
-    return Decision(Move.Reason.REBALANCED, {}, [_step(sight, move) for move in moves], sight.revision, loads)
+    loads = Loads.of(survey.utilization(), survey.utilization(moves), touched)
+    return Decision(Move.Reason.REBALANCED, {}, [_step(survey, move) for move in moves], survey.revision, loads)
 
 
-def _step(sight: Survey, move: PlannedMove[str, str]) -> Step:
-    config, source, to = sight.held[move.digest], sight.nodes[move.source].id, sight.nodes[move.to].id
+def _step(survey: Survey, move: PlannedMove[str, str]) -> Step:
+    config, source, to = survey.held[move.digest], survey.nodes[move.source].id, survey.nodes[move.to].id
     return Step(
-        config.id, config.digest, config.name, source, to, move.source, move.to, sight.costs[move.digest], move.gain
+        config.id, config.digest, config.name, source, to, move.source, move.to, survey.costs[move.digest], move.gain
     )
 
 
@@ -82,11 +81,11 @@ def _nodes_come_and_go() -> bool:
 
 
 def _relief(
-    sight: Survey, utilization: dict[str, float], moves: Iterable[PlannedMove[str, str]]
+    survey: Survey, utilization: dict[str, float], moves: Iterable[PlannedMove[str, str]]
 ) -> Iterator[PlannedMove[str, str]]:
-    """Of these moves those that it takes to bring their sources below HIGH."""
+    """Those of these moves that are needed to bring their sources below HIGH."""
     for move in moves:
         if utilization[move.source] > HIGH:
             for node, sign in ((move.source, -1), (move.to, 1)):
-                utilization[node] += sign * sight.costs[move.digest] / sight.nodes[node].capacity
+                utilization[node] += sign * survey.costs[move.digest] / survey.nodes[node].capacity
             yield move

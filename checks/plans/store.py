@@ -1,4 +1,4 @@
-"""Plans: decisions with an author, stored to be looked at, and applied once or not at all."""
+"""Stored plans: decisions with an author, which people can read, and which are applied once or not at all."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +7,7 @@ from checks import dispatcher
 from checks.dispatcher import Decision, StalePlan, Step
 from checks.models import Move, Plan
 
-# What someone must be allowed who carries out an order.
+# The permission that an order needs.
 _PERMISSIONS = {
     "reassign": "checks.change_assignment",
     "pin": "checks.add_pin",
@@ -17,12 +17,12 @@ _PERMISSIONS = {
     "drain": "nodes.change_node",
     "undo": "checks.change_assignment",
 }
-# What every stored move names, as the operators' API tells it.
-COLUMNS = ("config", "digest", "name", "source", "to", "from_node", "to_node", "cost", "gain")
+# The fields of every stored move, and of a move in the operators' API.
+MOVE_FIELDS = ("config", "digest", "name", "source", "to", "from_node", "to_node", "cost", "gain")
 
 
-def drafted(decision: Decision, *, author: str) -> Plan:
-    """The plan of a decision, not stored."""
+def to_plan(decision: Decision, *, author: str) -> Plan:
+    """Return the plan of a decision, not stored."""
     order = dict(decision.order)
     if decision.verb:
         order["also"] = [[one.config, one.digest, one.source, one.name] for one in decision.steps if not one.moves]
@@ -42,17 +42,18 @@ def drafted(decision: Decision, *, author: str) -> Plan:
 
 
 def store(decision: Decision, *, author: str) -> Plan:
-    """The plan of a decision."""
-    plan = drafted(decision, author=author)
+    """Store the plan of a decision, and return it."""
+    plan = to_plan(decision, author=author)
     plan.save()
     plan.refresh_from_db(fields=["time"])
     return plan
 
 
 def apply(plan: Plan, *, actor: str, term: int | None = None) -> list[Move]:
-    """Carry out a stored plan, once, and return the moves: see `dispatcher.commit`. An empty actor is the leader.
+    """Apply a plan, once, and return the moves. An empty actor is the leader. More than CHUNK configs are not atomic.
 
-    Raises StalePlan, and NotLeader when `term` is over, and then has changed nothing. What stops it later is its outcome.
+    Raises StalePlan, and NotLeader when `term` is over; then nothing has changed. What stops it after the first chunk is
+    written to the plan's outcome, and not raised.
     """
     made = dispatcher.commit(_decision(plan), actor=actor, term=term, plan=plan)
     if plan.pk:
@@ -61,14 +62,14 @@ def apply(plan: Plan, *, actor: str, term: int | None = None) -> list[Move]:
 
 
 def order(decide: Callable[[], Decision], *, actor: str) -> tuple[Plan, list[Move]]:
-    """Make a plan and apply it at once; anew if it goes stale in between. Raises what deciding raises, and StalePlan.
+    """Make a plan, apply it, and return it and its moves. A plan that goes stale meanwhile is deleted and made again.
 
-    A plan about no config is not stored.
+    Raises what `decide` raises, and StalePlan: see `dispatcher.decide_and_commit`. A plan that concerns no config is not stored.
     """
 
     def do(decision: Decision) -> tuple[Plan, list[Move]]:
         if decision.is_empty:
-            return drafted(decision, author=actor), []
+            return to_plan(decision, author=actor), []
         plan = store(decision, author=actor)
         try:
             return plan, apply(plan, actor=actor)
@@ -76,11 +77,11 @@ def order(decide: Callable[[], Decision], *, actor: str) -> tuple[Plan, list[Mov
             plan.delete()
             raise
 
-    return dispatcher.at_once(decide, do)
+    return dispatcher.decide_and_commit(decide, do)
 
 
-def may(user: Any, plan: Plan) -> bool:
-    """Whether someone may carry out a plan."""
+def may_apply(user: Any, plan: Plan) -> bool:
+    """Whether the user has the permissions to apply a plan."""
     wanted = [_PERMISSIONS[plan.order["verb"]] if plan.order else "checks.change_plan"]
     if plan.order.get("hold"):
         wanted.append(_PERMISSIONS["pin"])
@@ -88,12 +89,11 @@ def may(user: Any, plan: Plan) -> bool:
 
 
 def _row(step: Step) -> dict[str, Any]:
-    told = step._asdict()
-    return {name: value for name, value in told.items() if name in COLUMNS or value}
+    return {name: value for name, value in step._asdict().items() if name in MOVE_FIELDS or value}
 
 
 def _decision(plan: Plan) -> Decision:
     also = plan.order.get("also", ())
-    # Plans of older versions have no names there.
+    # Plans of older versions have no names of these configs.
     staying = [Step(config, digest, next(iter(name), "config"), owner, owner) for config, digest, owner, *name in also]
     return Decision(plan.reason, plan.order, [*staying, *(Step(**move) for move in plan.moves)], plan.revision)

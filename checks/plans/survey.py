@@ -1,4 +1,4 @@
-"""Who has what, what it costs and what may move: all that a plan is made on."""
+"""All that a rebalance is planned on: who has what, what it costs, and what may move."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from checks import balancing
 from checks.balancing import PlannedMove
 from checks.dispatcher import costs
 from checks.dispatcher.changes import Entry
-from checks.dispatcher.eligibility import BALANCE, Candidate, Snapshot, look
+from checks.dispatcher.eligibility import BALANCE, Candidate, Snapshot, read_snapshot
 from checks.models import ClusterStore, Plan
 from checks.models.orders import Isolation, Pin
 from checks.models.plans import Held
@@ -19,7 +19,11 @@ Moves = list[PlannedMove[str, str]]
 
 @dataclass(frozen=True)
 class Survey:
-    """Configs by digest, pins by config's id. kept: the configs that an order keeps where they are."""
+    """The map at one moment, for planning a rebalance. Costs, capacities and loads are in workers.
+
+    revision: the store's. held: {digest: config and its node}. costs: {digest: workers}. pins: {config's id: pin}.
+    kept: the digests of configs that an order or an option keeps on their nodes.
+    """
 
     revision: int
     snapshot: Snapshot
@@ -30,40 +34,46 @@ class Survey:
 
     @cached_property
     def nodes(self) -> Mapping[str, Candidate]:
+        """The known nodes by name."""
         return self.snapshot.by_name
 
     @cached_property
     def capacity(self) -> dict[str, float]:
+        """The capacity of each node: {name: workers}."""
         return {name: node.capacity for name, node in self.nodes.items()}
 
     @cached_property
     def own(self) -> dict[str, float]:
-        """Load of nodes that is not ours."""
+        """The load of each node by checks that we did not dispatch: {name: workers}."""
         return {name: node.own for name, node in self.nodes.items()}
 
     @property
     def owners(self) -> dict[str, str]:
+        """The node of each config: {digest: name}."""
         return {digest: held.node for digest, held in self.held.items()}
 
     def utilization(self, moves: Iterable[PlannedMove[str, str]] = ()) -> dict[str, float]:
-        """How utilized each node is, or will be with these moves."""
+        """The load of each node, now or after these moves: {name: share of its capacity}."""
         owners = self.owners | {move.digest: move.to for move in moves}
         return balancing.utilization(self.costs, owners, self.capacity, self.own)
 
     def fixed(self) -> set[str]:
-        """What never moves: what an order keeps, and what is on a node that keeps what it has."""
+        """The digests of configs that don't move in any rebalance: those in `kept`, and those on nodes that get nothing new."""
         gives = self.snapshot.open
         return {digest for digest, held in self.held.items() if self.nodes[held.node].id not in gives} | self.kept
 
     def resting(self) -> set[str]:
-        """What does not move now: what came lately, or has not run yet where it is."""
+        """The digests of configs that don't move yet: they moved lately, or have not run yet where they are."""
         return {digest for digest, held in self.held.items() if held.moved or (held.fetched and not held.has_run)}
 
     def plan(self, pinned: set[str], *, budget: int | None = None, force: bool = False) -> Moves:
-        """What a rebalance moves, with the options' say."""
-        takers = self.snapshot.takers()
-        takes = {name: node for name, node in self.nodes.items() if node.id in takers}
-        largest = costs.largest_shares(len(self.held), {name: node.capacity for name, node in takes.items()})
+        """Plan a rebalance with the settings' options, and return its moves. pinned: digests of configs that stay.
+
+        budget: the most moves, None for no limit. force: also when the improvement is small.
+        """
+        receivers = self.snapshot.receivers()
+        able = {name: node for name, node in self.nodes.items() if node.id in receivers}
+        largest = costs.largest_shares(len(self.held), {name: node.capacity for name, node in able.items()})
         sticky = (conf.STICKINESS_FACTOR, conf.STICKINESS_UPPER_LIMIT, conf.STICKINESS_LOWER_LIMIT)
         moves = balancing.plan(
             self.costs,
@@ -73,20 +83,23 @@ class Survey:
             pinned=pinned,
             free={digest for digest, held in self.held.items() if not held.fetched},
             eligible=self.eligible(),
-            accepting=set(takes),
+            accepting=set(able),
             limits={
                 name: largest[name] if node.limit is None else min(node.limit, largest[name])
-                for name, node in takes.items()
+                for name, node in able.items()
             },
             budget=budget,
             force=force,
             min_improvement=conf.REBALANCE_MIN_IMPROVEMENT,
             stickiness=balancing.Stickiness(*sticky) if conf.STICKINESS_ENABLED else None,
         )
-        return list(self._by_the_rules(moves))
+        return list(self._within_rules(moves))
 
     def eligible(self) -> Callable[[str], frozenset[str] | None] | None:
-        """Which nodes may run a config, by its digest; None: all may run all."""
+        """Return a function from a config's digest to the names of the nodes that may run it, None for all nodes.
+
+        Returns None itself if all nodes may run all configs.
+        """
         if self.snapshot.is_plain:
             return None
         entries = self.entries(self.held.values())
@@ -101,7 +114,7 @@ class Survey:
         return eligible
 
     def entries(self, held: Iterable[Held]) -> dict[str, Entry]:
-        """Configs as the rules see them, by digest."""
+        """Return configs as entries, as eligibility needs them: {digest: entry}."""
         entries = {
             one.digest: Entry(
                 one.id, one.digest, one.name, endpoint=False, pin=self.pins.get(one.id), cost=self.costs[one.digest]
@@ -111,21 +124,21 @@ class Survey:
         self.snapshot.read_origins(entries.values())
         return entries
 
-    def _by_the_rules(self, moves: Moves) -> Iterable[PlannedMove[str, str]]:
-        """The moves without those that a rule has no room for: how many of a kind a node may have, the planner can't know."""
+    def _within_rules(self, moves: Moves) -> Iterable[PlannedMove[str, str]]:
+        """The moves that rules with a limit per node allow. The planner itself doesn't know these limits."""
         entries = self.entries(self.held[move.digest] for move in moves)
         for move in moves:
             entry, to = entries[move.digest], self.nodes[move.to]
-            among = self.snapshot.among(entry)
+            among = self.snapshot.within_limits(entry)
             if among is None or to.id in among:
                 self.snapshot.take(entry, to.id)
                 yield move
 
 
-def take() -> Survey:
-    """Look at the database. Someone may change the map meanwhile: whoever applies a plan looks again."""
+def take_survey() -> Survey:
+    """Read the map without a lock. Others may change it meanwhile, so whoever applies a plan verifies it."""
     revision = ClusterStore.objects.get().revision
-    snapshot = look(BALANCE)
+    snapshot = read_snapshot(BALANCE)
     held = {one.digest: one for one in Plan.objects.held() if one.node in snapshot.by_name}
     pins = {pin.config_id: pin for pin in Pin.objects.in_force().filter(config__isnull=False)}
     expected = costs.expected()

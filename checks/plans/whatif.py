@@ -1,4 +1,4 @@
-"""What would become of the map if nodes went or came, worked out without a change."""
+"""What-if: the map if nodes went or came, computed without a change."""
 
 from collections.abc import Collection, Iterable
 from dataclasses import replace
@@ -9,15 +9,16 @@ from checks.dispatcher.changes import Entry
 from checks.dispatcher.eligibility import PLACEMENT, Candidate, Snapshot
 from checks.models import Plan
 from checks.models.plans import Held
-from checks.plans import survey
-from checks.plans.making import describe
-from checks.plans.store import drafted
+from checks.plans.making import decision_of
+from checks.plans.store import to_plan
+from checks.plans.survey import take_survey
 
 
 class Outlook(NamedTuple):
-    """Where the configs of removed nodes would go ({config: node's name, None: nowhere}), and what a rebalance would do then.
+    """The result of a what-if.
 
-    now: how evenly nodes are loaded before all that.
+    placed: where the configs of removed nodes would go, {config: node's name, None for nowhere}. plan: what a rebalance
+    would move then. now: the spread of the loads before.
     """
 
     placed: dict[Held, str | None]
@@ -26,29 +27,29 @@ class Outlook(NamedTuple):
 
 
 def what_if(*, remove: Collection[str] = (), add: int = 0) -> Outlook:
-    """What if these nodes went, and so many of the usual size came. Changes nothing. Raises UnknownNode."""
-    now = survey.take()
+    """Compute what happens if the nodes of these names go, and `add` nodes of the default size come. Raises UnknownNode."""
+    now = take_survey()
     for name in remove:
         now.snapshot.named(name)
-    snapshot = now.snapshot.changed(without=remove, new=_new_nodes(now.snapshot, add))
+    snapshot = now.snapshot.with_nodes(without=remove, new=_new_nodes(now.snapshot, add))
     stays = {digest: one for digest, one in now.held.items() if one.node not in remove}
     later = replace(now, snapshot=snapshot, held=stays)
     lost = sorted(held for held in now.held.values() if held.node in remove)
     entries = later.entries(lost)
-    placed = {now.held[entry.digest]: to for entry, to in place(snapshot.seen_by(PLACEMENT), entries.values())}
+    placed = {now.held[entry.digest]: to for entry, to in place(snapshot.for_purpose(PLACEMENT), entries.values())}
     for held, to in placed.items():
         if to is not None:
             snapshot.take(entries[held.digest], to.id)
     moved = {held.digest: held._replace(node=to.name) for held, to in placed.items() if to is not None}
     later = replace(later, held={**stays, **moved})
-    # Nodes that come and go make everybody wait, so by then what rests now has run.
+    # A real rebalance waits while nodes come and go. By then, configs that rest now have run.
     moves = later.plan(later.fixed())
     names = {held: to and to.name for held, to in placed.items()}
-    return Outlook(names, drafted(describe(later, moves), author=""), spread(now.utilization().values()))
+    return Outlook(names, to_plan(decision_of(later, moves), author=""), spread(now.utilization().values()))
 
 
 def place(snapshot: Snapshot, entries: Iterable[Entry]) -> list[tuple[Entry, Candidate | None]]:
-    """Where these configs would be placed, one after the other; None: nowhere."""
+    """Choose a node for each of these configs, one after the other, and return the pairs; None for no node."""
     chosen = [(entry, snapshot.choose(entry)) for entry in entries]
     return [(entry, None if to is None else snapshot.by_id[to]) for entry, to in chosen]
 

@@ -129,7 +129,7 @@ def send(
     for batch in _batches(recut):
         left_over = [(source, key) for _, left in batch for key in left]
         sent = [sent for one, _ in batch for sent in one.sent]
-        with dispatcher.as_one() if len(left_over) + len(sent) <= dispatcher.CHUNK else nullcontext():
+        with dispatcher.single_transaction() if len(left_over) + len(sent) <= dispatcher.CHUNK else nullcontext():
             moves += dispatcher.unschedule(left_over, term=term, actor=actor)
             moves += dispatcher.schedule(sent, term=term, actor=actor)
     return moves
@@ -147,7 +147,7 @@ def put(source: str, key: str, config: IntegrationConfig, *, text: str = "", act
 
 def replace(source: str, admitted: Admitted, *, term: int | None = None, actor: str = "") -> list[Move]:
     """Send an admitted config for its key, replacing what the key sent before. Return the moves. Raises NotLeader."""
-    with dispatcher.as_one():
+    with dispatcher.single_transaction():
         # Before reading: else two replicas with different options could leave a config both whole and in shards.
         ClusterStore.objects.lock(term)
         before = {admitted.key: [origin.key for origin in origins(source, admitted.key)]}

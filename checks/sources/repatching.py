@@ -14,7 +14,7 @@ import structlog
 from checks import sources
 from checks.dispatcher import Refused, changes
 from checks.dispatcher.changes import Changes, Entry, Identities, Sent
-from checks.dispatcher.transaction import Turn, committed, in_chunks
+from checks.dispatcher.transaction import MapWriter, in_chunks, own_transaction
 from checks.dispatcher.upkeep import budget
 from checks.models import Config, Move, Origin
 from checks.sources import origins, renewing
@@ -100,19 +100,19 @@ def _patched(changed: datetime, original: Mapping[str, object], before: bytes) -
         return _Fresh(changed, None)
 
 
-@committed
+@own_transaction
 def _write(fresh: Mapping[int, _Fresh], term: int | None) -> list[Move]:
-    turn = Turn(term, ACTOR)
+    writer = MapWriter(term, ACTOR)
     # A config that was edited meanwhile has been patched by that edit.
     times = dict(Config.objects.filter(pk__in=fresh).values_list("pk", "changed"))
     unedited = {pk: one for pk, one in fresh.items() if times.get(pk) == one.changed}
     others = {pk: one.sent for pk, one in unedited.items() if one.sent is not None and not one.is_same}
     _note({pk: one.sent for pk, one in unedited.items() if pk not in others})
     if others:
-        _change(turn, others)
+        _change(writer, others)
     # An older release let configs name sources that were gone.
-    changes.settle(unedited.keys())
-    return turn.finish() if others else []
+    changes.use_remaining_origins(unedited.keys())
+    return writer.finish() if others else []
 
 
 def _note(same: Mapping[int, Sent | None]) -> None:
@@ -125,7 +125,7 @@ def _note(same: Mapping[int, Sent | None]) -> None:
     Config.objects.bulk_update(configs, ["fast_digest", "contents", "patched_with"], batch_size=500)
 
 
-def _change(turn: Turn, others: Mapping[int, Sent]) -> None:
+def _change(writer: MapWriter, others: Mapping[int, Sent]) -> None:
     """Give configs their new bytes. A config with the same meaning as another is merged into that one."""
     found = changes.entries_like(others.values(), others)
     identities = Identities(found)
@@ -136,16 +136,16 @@ def _change(turn: Turn, others: Mapping[int, Sent]) -> None:
     shared = []
     for entry in mine:
         sent = others[entry.id]
-        twin = identities.saying(sent) or entry
+        twin = identities.find_same(sent) or entry
         if twin is entry:
-            entry.say(identities.apart(sent))
+            entry.set_content(identities.distinct(sent))
             identities.add(entry)
             todo.changed.append(entry)
         else:
             Origin.objects.filter(config_id=entry.id).update(config_id=twin.id)
             todo.removed.append(entry)
         if entry.owner is not None:
-            turn.move(entry, entry.owner if twin is entry else None, Move.Reason.CHANGED)
+            writer.move(entry, entry.owner if twin is entry else None, Move.Reason.CHANGED)
         if twin is not entry or entry.origins > 1:
             shared.append(twin)
     changes.write(todo, ACTOR)

@@ -164,7 +164,7 @@ class _SourceSync:
         broken = [key for key, one in self.judged.items() if isinstance(one.outcome, Problem) and not one.fingerprint]
         sent = {origin for key in broken if key in self.known for origin in self.known[key].origins}
         shared = sent - Origin.objects.sole_senders(self.source.name, sent) if sent else set()
-        dispatcher.disown([(self.source.name, origin) for origin in shared], term=self.term)
+        dispatcher.name_other_origins([(self.source.name, origin) for origin in shared], term=self.term)
 
     def _renamed(self, gone: set[str]) -> set[str]:
         """Those of the gone keys whose configs other origins send, too: removing them loses no config."""

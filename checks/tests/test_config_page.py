@@ -208,7 +208,7 @@ def test_a_paused_config_says_so_and_is_nobodys() -> None:
 
 def test_a_dangling_config_says_why_nobody_can_have_it() -> None:
     Rule.objects.create(name="here", required={"disk": "fast"})
-    dispatcher.put_right(term=lead())
+    dispatcher.move_misplaced(term=lead())
     assert "No node can have it: rule here: it requires disk=fast (ash might not run it any more)." in page()
 
 

@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 
 from checks import dispatcher
 from checks.dispatcher.changes import Entry
-from checks.dispatcher.eligibility import BALANCE, ORDER, PLACEMENT, UNDO, Asker, Reason, Refusal, look
+from checks.dispatcher.eligibility import BALANCE, ORDER, PLACEMENT, UNDO, Purpose, Reason, Refusal, read_snapshot
 from checks.models import Config
 from checks.models.orders import Pin, Rule
 from checks.tests.cast import counts, dangling, lead, owners, report, sent, silence
@@ -34,20 +34,20 @@ def entry(check: str = "http_check", **fields: Any) -> Entry:
 
 
 def may_run(check: str = "http_check", **fields: Any) -> set[str]:
-    snapshot = look()
-    among = snapshot.among(entry(check, **fields))
+    snapshot = read_snapshot()
+    among = snapshot.within_limits(entry(check, **fields))
     return {node.name for node in snapshot.nodes if among is None or node.id in among}
 
 
 def why_not(check: str = "http_check", **fields: Any) -> dict[str, str]:
-    snapshot = look()
+    snapshot = read_snapshot()
     refusals = {node.name: snapshot.refusal(entry(check, **fields), node) for node in snapshot.nodes}
     return {name: str(why) for name, why in refusals.items() if why}
 
 
 def test_without_any_of_it_everybody_may_run_everything():
     report("ash", "birch")
-    assert look().is_plain
+    assert read_snapshot().is_plain
     assert may_run() == {"ash", "birch"}
     assert why_not() == {}
 
@@ -175,7 +175,7 @@ class TestRunners:
         assert counts() == {"birch": 10, "cedar": 10}
         Node.objects.filter(name="ash").cordon(schedulable=True)
         for moved in (5, 10, 15, 20, 20):
-            dispatcher.put_right()
+            dispatcher.move_misplaced()
             assert counts()["ash"] == moved
 
 
@@ -185,14 +185,14 @@ class TestWhatChanges:
         dispatcher.schedule([sent("one"), sent("two")])
         Node.objects.filter(name="ash").update(labels={"disk": "slow"})
         Rule.objects.create(name="quick", forbidden={"disk": "slow"})
-        dispatcher.put_right()
+        dispatcher.move_misplaced()
         assert counts() == {"birch": 2}
 
     def test_what_nobody_may_run_dangles_and_says_so_in_the_ledger(self):
         report("ash")
         dispatcher.schedule([sent("one")])
         Rule.objects.create(name="nowhere", required={"zone": "x"})
-        [move] = dispatcher.put_right()
+        [move] = dispatcher.move_misplaced()
         assert (move.source_node, move.to_node, move.reason) == ("ash", "", "ineligible")
         assert dangling() == {"one"}
 
@@ -229,7 +229,7 @@ def fill() -> None:
 AUTOMATIC = {PLACEMENT, BALANCE}
 EVERYBODY = AUTOMATIC | {UNDO, ORDER}
 # What makes it so that birch may not have an http_check, in which words, and whom that stops.
-REFUSALS: dict[Reason, tuple[Callable[[pytest.MonkeyPatch], object], str, set[Asker]]] = {
+REFUSALS: dict[Reason, tuple[Callable[[pytest.MonkeyPatch], object], str, set[Purpose]]] = {
     Reason.WARMUP: (
         lambda _: Hearing.objects.update(warmup=True),
         "nothing is placed before the warm-up of this new database is over",
@@ -292,17 +292,17 @@ def test_each_reason_has_its_words_stops_whom_it_should_and_bounds_the_choice(
     happens, words, stopped = REFUSALS[reason]
     report("ash", "birch")
     happens(monkeypatch)
-    found = {asker: said(asker) for asker in EVERYBODY}
-    assert {asker for asker, why in found.items() if why} == stopped
+    found = {purpose: said(purpose) for purpose in EVERYBODY}
+    assert {purpose for purpose, why in found.items() if why} == stopped
     for why in filter(None, found.values()):
         assert why.reason == reason
         assert re.fullmatch(words, str(why))
     assert ("birch" in choice_of_two()) is (PLACEMENT not in stopped)
 
 
-def said(asker: Asker, **fields: Any) -> Refusal | None:
+def said(purpose: Purpose, **fields: Any) -> Refusal | None:
     """Why birch may not have an http_check."""
-    snapshot = look(asker)
+    snapshot = read_snapshot(purpose)
     return snapshot.refusal(entry(**fields), snapshot.named("birch"))
 
 
@@ -310,9 +310,9 @@ def test_a_pin_that_leads_nowhere_and_does_not_wait_binds_only_who_names_a_node(
     report("birch")
     for waits, stopped in ((False, {ORDER}), (True, EVERYBODY)):
         pin = Pin(aim="ash", waits=waits)
-        assert {asker for asker in EVERYBODY if said(asker, pin=pin)} == stopped
+        assert {purpose for purpose in EVERYBODY if said(purpose, pin=pin)} == stopped
     report("ash")
-    assert {str(said(asker, pin=Pin(aim="ash"))) for asker in EVERYBODY} == {"the config is pinned to the node ash"}
+    assert {str(said(purpose, pin=Pin(aim="ash"))) for purpose in EVERYBODY} == {"the config is pinned to the node ash"}
 
 
 def test_no_reason_is_without_a_case():
@@ -330,12 +330,12 @@ def test_just_after_we_were_deaf_silence_stops_only_what_balances():
     report("ash", "birch")
     silence("birch")
     Hearing.objects.update(hearing_since=Now())
-    assert {asker for asker in EVERYBODY if said(asker)} == {BALANCE}
+    assert {purpose for purpose in EVERYBODY if said(purpose)} == {BALANCE}
 
 
 def choice_of_two() -> set[str]:
     """The nodes of two http_checks that two nodes could share."""
-    snapshot = look()
+    snapshot = read_snapshot()
     chosen = [snapshot.choose(entry()) for _ in range(2)]
     return {snapshot.by_id[node].name for node in chosen if node is not None}
 
@@ -348,7 +348,7 @@ def test_a_picture_takes_as_many_queries_for_two_nodes_as_for_thirty():
         Rule.objects.create(name=f"few {size}", max_per_node=1000)
         Rule.objects.create(name=f"files {size}", source_pattern="file:*", max_per_node=1000)
         with CaptureQueriesContext(connection) as queries:
-            snapshot = look()
+            snapshot = read_snapshot()
             snapshot.choose(entry())
             for node in snapshot.nodes:
                 snapshot.refusal(entry(), node)

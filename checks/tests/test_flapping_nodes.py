@@ -71,7 +71,7 @@ def test_what_a_leaving_node_had_goes_to_the_steady():
     schedule("one", "two", "three")
     flap("birch")
     note_goodbye("ash", "leaving")
-    dispatcher.give_away()
+    dispatcher.empty_leaving_nodes()
     assert counts() == {"birch": 1, "cedar": 2}
 
 
@@ -80,7 +80,7 @@ def test_nothing_is_brought_to_a_runner_that_comes_and_goes_for_orders_sake():
     schedule("one", "two")
     note_heartbeat("birch", last_change=0, node_type=NodeType.RUNNER)
     flap("birch")
-    assert dispatcher.put_right() == []
+    assert dispatcher.move_misplaced() == []
     Node.objects.update(not_before=None)
-    dispatcher.put_right()
+    dispatcher.move_misplaced()
     assert counts() == {"birch": 2}

@@ -94,9 +94,9 @@ def test_a_look_at_the_nodes_from_before_is_not_believed() -> None:
     freezes.freeze(actor="eve")
     assert ClusterStore.objects.get().revision > before
     note_heartbeat("birch", last_change=-1, node_type=1)
-    assert dispatcher.put_right() == []
+    assert dispatcher.move_misplaced() == []
     freezes.thaw(actor="eve")
-    assert {move.reason for move in dispatcher.put_right()} == {Move.Reason.REBALANCED}
+    assert {move.reason for move in dispatcher.move_misplaced()} == {Move.Reason.REBALANCED}
 
 
 def test_freezes_are_kept_as_long_as_the_ledger() -> None:

@@ -130,7 +130,7 @@ def test_it_holds_until_it_is_released():
     dispatcher.schedule([sent(f"new-{number}") for number in range(5)])
     settle()
     plans.rebalance(actor="eve", force=True, unlimited=True)
-    dispatcher.put_right(term=lead())
+    dispatcher.move_misplaced(term=lead())
     assert [key for key, node in owners().items() if node == "ash"] == ["ash-0"]
     call_command("release", check_id("ash-0"))
     dispatcher.schedule([sent("newest")])
@@ -152,7 +152,7 @@ def test_what_may_run_nowhere_else_stays_and_is_counted():
     dispatcher.pin([Config.objects.get(origins__key="ash-1").pk], "ash", waits=True)
     answer = isolate(check_id("ash-0"))
     assert (answer["is_isolated"], answer["check_node"]) == (False, "ash")
-    assert answer["reason"] == "1 configs may run nowhere else"
+    assert answer["reason"] == "1 config may run nowhere else"
 
 
 @pytest.mark.parametrize("prefix", ["api/v1", "v1/api"])

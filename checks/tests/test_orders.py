@@ -36,7 +36,7 @@ def test_a_pinned_config_moves_to_its_node_and_back_to_it_when_it_returns():
     expire("birch")
     assert owners() == {"one": "ash", "two": "ash"}
     report("birch")
-    dispatcher.put_right()
+    dispatcher.move_misplaced()
     assert owners() == {"one": "birch", "two": "birch"}
     assert ledger()[-1] == ("ash", "birch", "pinned")
 
@@ -100,10 +100,10 @@ def test_a_pin_that_does_not_wait_lets_run_elsewhere_what_its_node_has_no_room_f
     expire("birch")
     report("birch")
     for _ in range(2):
-        dispatcher.put_right()
+        dispatcher.move_misplaced()
         assert counts() == {"ash": 2, "birch": 1}
     before = owners()
-    assert dispatcher.put_right() == []
+    assert dispatcher.move_misplaced() == []
     for key in ids:
         dispatcher.unschedule([("file", key)])
         dispatcher.schedule([sent(key)])
@@ -119,7 +119,7 @@ def test_a_drained_node_gives_away_what_is_pinned_to_a_full_one():
     Node.objects.filter(name="ash").cordon(draining=True)
     dispatcher.drain()
     assert counts() == {"cedar": 2}
-    assert dispatcher.put_right() == []
+    assert dispatcher.move_misplaced() == []
 
 
 def test_a_paused_config_has_no_owner_and_does_not_dangle():
@@ -205,7 +205,7 @@ def test_an_isolated_config_whose_node_dies_is_alone_on_another():
     [mine] = Assignment.objects.filter(config=ids["a"]).values_list("node__name", flat=True)
     dispatcher.isolate([ids["a"]])
     expire(mine)
-    dispatcher.put_right()
+    dispatcher.move_misplaced()
     [new] = Assignment.objects.filter(config=ids["a"]).values_list("node__name", flat=True)
     assert [key for key, node in owners().items() if node == new] == ["a"]
     assert len(owners()) == 6
@@ -218,7 +218,7 @@ def test_company_that_has_only_nodes_of_isolated_configs_to_go_to_stays():
         dispatcher.isolate([ids[key]])
     before = owners()
     for _ in range(3):
-        assert dispatcher.put_right() == []
+        assert dispatcher.move_misplaced() == []
     assert owners() == before
 
 
@@ -240,7 +240,7 @@ def test_a_rule_keeps_checks_on_nodes_with_its_labels():
     with pytest.raises(NotAccepting, match=r"node ash can't have postgres .*: rule db: it requires zone=a"):
         dispatcher.reassign(ids, "ash", actor="olga")
     Rule.objects.update(required={"zone": "b"})
-    dispatcher.put_right()
+    dispatcher.move_misplaced()
     assert (len(dangling()), ledger()[-1]) == (3, ("birch", "", "ineligible"))
 
 
@@ -270,7 +270,7 @@ def test_runners_come_before_node_agents():
     note_heartbeat("birch", last_change=-1, node_type=1)
     dispatcher.schedule([sent("three")])
     assert owners()["three"] == "birch"
-    dispatcher.put_right()
+    dispatcher.move_misplaced()
     assert set(owners().values()) == {"birch"}
     assert len(ids) == 2
 
@@ -289,6 +289,6 @@ def test_a_changed_declaration_takes_away_what_it_no_longer_admits():
     placed("one", "two")
     for name in ("ash", "birch"):
         note_heartbeat(name, last_change=0, declared='{"exclude": ["http_check"]}')
-    dispatcher.put_right()
+    dispatcher.move_misplaced()
     assert dangling() == {"one", "two"}
     assert config().name == "http_check"

@@ -8,7 +8,7 @@ from django.db.models import F
 from django.db.models.functions import Now
 
 from checks import dispatcher, plans
-from checks.dispatcher.eligibility import Snapshot, look
+from checks.dispatcher.eligibility import Snapshot, read_snapshot
 from checks.models import Assignment, Config, Instance, Move, Plan
 from checks.models.orders import Rule
 from checks.plans import survey
@@ -309,14 +309,14 @@ def test_a_node_that_comes_while_the_plan_is_made_is_left_to_the_next(monkeypatc
     furnish(**UNEVEN)
     note_heartbeat("ash", last_change=7, declared=canonical(exclude=["dns_check"]))
 
-    def look_and_join(*args: Any, **how: Any) -> Snapshot:
-        snapshot = look(*args, **how)
+    def read_and_join(*args: Any, **how: Any) -> Snapshot:
+        snapshot = read_snapshot(*args, **how)
         join("cedar")
         dispatcher.schedule([sent("late")])
         dispatcher.reassign([id_of("late")], "cedar", actor="eve")
         return snapshot
 
-    monkeypatch.setattr(survey, "look", look_and_join)
+    monkeypatch.setattr(survey, "read_snapshot", read_and_join)
     assert {move["to_node"] for move in plans.draft(force=True).moves} == {"birch"}
 
 

@@ -113,7 +113,7 @@ class TestNotRunning:
         term = lead()
         lead()
         with pytest.raises(NotLeader):
-            quarantine.notice(term)
+            quarantine.handle_troubles(term)
         assert not Move.objects.filter(reason="not running").exists()
 
 
@@ -157,7 +157,7 @@ class TestPoison:
         self.kill(3)
         quarantine.quarantine()
         self.kill(1)
-        dispatcher.put_right()
+        dispatcher.move_misplaced()
         assert [key for key, owner in owners().items() if owner == on("poison")] == ["poison"]
 
     def test_once_released_only_other_deaths_count(self) -> None:

@@ -10,7 +10,7 @@ import pytest
 from checks import dispatcher
 from checks.balancing import plan
 from checks.dispatcher.changes import Entry
-from checks.dispatcher.eligibility import look
+from checks.dispatcher.eligibility import read_snapshot
 from checks.tests.cast import dangling, lead, owners, report, sent, versions
 from clusteragent.lib import conf
 from clusteragent.lib.options import groups
@@ -42,8 +42,8 @@ def declare(name: str, lists: dict[str, list[str]] | None = None, *, group: str 
 
 def eligible(check: str) -> list[str]:
     """The nodes that may get a config of this check."""
-    snapshot = look()
-    among = snapshot.among(Entry(0, "", check, endpoint=False))
+    snapshot = read_snapshot()
+    among = snapshot.within_limits(Entry(0, "", check, endpoint=False))
     return [node.name for node in snapshot.nodes if among is None or node.id in among]
 
 

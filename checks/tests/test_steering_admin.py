@@ -286,7 +286,7 @@ def test_a_rule_bears_its_author_and_holds_for_what_is_placed_next() -> None:
     }
     assert "moves within a minute" in post(client, f"{RULES}add/", **rule)
     assert Rule.objects.get().author == "olga"
-    dispatcher.put_right()
+    dispatcher.move_misplaced()
     assert owners()["db"] == "birch"
     assert "labels are an object with texts" in post(
         client, f"{RULES}add/", **rule | {"name": "bad", "required": "[1]"}

@@ -154,6 +154,6 @@ def test_a_rebalance_that_moved_something_is_logged(
     monkeypatch.setattr(tasks, "collect_stats", lambda term: "")
     assert tasks.rebalance(7) == "0 put right, 0 of 0 rebalanced"
     assert "configs_rebalanced" not in caplog.text
-    monkeypatch.setattr(tasks.dispatcher, "put_right", lambda term: [Move()])
+    monkeypatch.setattr(tasks.dispatcher, "move_misplaced", lambda term: [Move()])
     assert tasks.rebalance(7) == "1 put right, 0 of 0 rebalanced"
     assert "configs_rebalanced" in caplog.text

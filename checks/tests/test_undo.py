@@ -32,7 +32,7 @@ def last() -> int:
 def refusal(move: int | None = None) -> str:
     """Why a move (the last unless given) is not undone. A preview changes nothing and says the same."""
     id_, before = last() if move is None else move, (owners(), ledger())
-    asked = dispatcher.why_not([id_])
+    asked = dispatcher.undo_refusals([id_])
     done = dispatcher.undo([id_], actor="olga")
     assert (done.moves, done.refused) == ([], asked)
     assert (owners(), ledger()) == before
@@ -41,7 +41,7 @@ def refusal(move: int | None = None) -> str:
 
 def test_the_config_goes_back_to_the_node_that_the_move_took_it_from() -> None:
     before = versions()
-    assert dispatcher.why_not([last()]) == {}
+    assert dispatcher.undo_refusals([last()]) == {}
     done = dispatcher.undo([last()], actor="olga")
     assert done.refused == {}
     assert owners() == {"one": "ash"}
@@ -137,7 +137,7 @@ def test_a_rule_is_named_that_forbids_it() -> None:
 def test_a_pin_is_named_that_forbids_it() -> None:
     Pin.objects.create(config=stored("one"), source="file", key="one", aim="cedar")
     move = last()
-    assert dispatcher.why_not([move]) == {}  # the pin's node is gone: it falls back
+    assert dispatcher.undo_refusals([move]) == {}  # the pin's node is gone: it falls back
     report("cedar")
     assert refusal(move) == "the config is pinned to the node cedar: unpin it first"
     Pin.objects.update(waits=True)

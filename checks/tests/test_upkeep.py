@@ -180,7 +180,7 @@ class TestLeaving:
     def test_a_pass_of_nodes_that_stay_asks_nothing_more_for_them(self):
         placed(2, "ash", "birch")
         with CaptureQueriesContext(connection) as queries:
-            assert dispatcher.give_away() == []
+            assert dispatcher.empty_leaving_nodes() == []
         assert len(queries) == 1
 
 
@@ -211,7 +211,7 @@ class TestDraining:
         for _ in range(4):
             for _ in range(2):
                 one_pass()
-                dispatcher.put_right()
+                dispatcher.move_misplaced()
             left.append(counts().get("ash", 0))
             pass_a_minute()
         assert left == [14, 8, 2, 0]
@@ -251,7 +251,7 @@ class TestDraining:
         pins = [Pin(config_id=config, source="file", key=str(config), kind="node", aim="birch") for config in held]
         Pin.objects.bulk_create(pins)
         Node.objects.filter(name="ash").cordon(draining=True)
-        assert dispatcher.put_right() == []
+        assert dispatcher.move_misplaced() == []
         assert {move.reason for move in dispatcher.drain()} == {"pinned"}
         assert dispatcher.drain() == []
         assert counts() == {"ash": 5, "birch": 15}
@@ -267,7 +267,7 @@ class TestDraining:
     def test_a_cordoned_node_keeps_what_it_has(self):
         placed(6, "ash", "birch")
         Node.objects.filter(name="ash").cordon()
-        assert dispatcher.drain() == dispatcher.put_right() == []
+        assert dispatcher.drain() == dispatcher.move_misplaced() == []
         assert counts() == {"ash": 3, "birch": 3}
 
     def test_the_last_node_keeps_its_work(self):
@@ -310,7 +310,7 @@ class TestDeclarations:
         declare("ash", exclude=["ntp"])
         Hearing.objects.update(last_pass=Now() + timedelta(minutes=1))
         with CaptureQueriesContext(connection) as queries:
-            assert dispatcher.heed_declarations() == []
+            assert dispatcher.apply_declarations() == []
         assert len(queries) == 2
 
     def test_the_rest_stays(self):
@@ -372,7 +372,7 @@ class TestLimits:
         NodeRule.objects.create(pattern="ash", max_configs=12)
         NodeRule.objects.apply()
         for left in (15, 12, 12):
-            dispatcher.put_right()
+            dispatcher.move_misplaced()
             assert counts()["ash"] == left
         assert counts()["birch"] == 28
 
@@ -380,7 +380,7 @@ class TestLimits:
         placed(10, "ash", "birch")
         NodeRule.objects.create(max_configs=3)
         NodeRule.objects.apply()
-        assert dispatcher.put_right() == []
+        assert dispatcher.move_misplaced() == []
         assert counts() == {"ash": 5, "birch": 5}
 
     def test_a_weight_is_a_share(self):

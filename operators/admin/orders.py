@@ -156,7 +156,7 @@ def _told_if_refused(request: HttpRequest, view: Callable[[], HttpResponse]) -> 
     try:
         return view()
     except (*REFUSALS, plans.StalePlan, OperationalError) as refusal:
-        messages.error(request, f"Not done: {scrub(dispatcher.told(refusal))}.")
+        messages.error(request, f"Not done: {scrub(dispatcher.described(refusal))}.")
         return redirect(request.path)
 
 

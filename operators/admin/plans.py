@@ -96,7 +96,7 @@ class PlanAdmin(ReadOnlyAdmin):
             "sentence": sentence(plan),
             "notes": notes(plan),
             "done": done(plan, plan.moved),
-            "may_apply": plan.applied_at is None and plans.may(request.user, plan),
+            "may_apply": plan.applied_at is None and plans.may_apply(request.user, plan),
             "apply_url": reverse("admin:checks_plan_apply", args=[plan.pk]),
         }
 
@@ -117,7 +117,7 @@ class PlanAdmin(ReadOnlyAdmin):
         plan = self.get_queryset(request).filter(pk=pk).first()
         if plan is None:
             raise Http404
-        if not plans.may(request.user, plan):
+        if not plans.may_apply(request.user, plan):
             raise PermissionDenied
         try:
             moves = plans.apply(plan, actor=request.user.get_username())

@@ -119,7 +119,7 @@ def obeyed(field: str, verb: Callable[..., Any], *args: Any, **kwargs: Any) -> A
     try:
         return verb(*args, **kwargs)
     except (UnknownNode, dispatcher.NotAccepting, dispatcher.NotDispatchable) as refusal:
-        raise ValidationError({field: [dispatcher.told(refusal)]}) from None
+        raise ValidationError({field: [dispatcher.described(refusal)]}) from None
     except Invalid as problem:
         raise ValidationError(problem.message_dict) from None
 

@@ -30,7 +30,7 @@ def carried_out(view: OperatorViewSet, field: str, decide: Callable[[], Decision
     options.is_valid(raise_exception=True)
     actor = view.request.user.get_username()
     if options.validated_data["dry_run"]:
-        return Response(_told(view, plans.drafted(obeyed(field, decide), author=actor)))
+        return Response(_told(view, plans.to_plan(obeyed(field, decide), author=actor)))
     try:
         plan, _ = obeyed(field, plans.order, decide, actor=actor)
     except plans.StalePlan as stale:
@@ -207,7 +207,7 @@ class PlanViewSet(Looked):
     def apply(self, request: Request, pk: str) -> Response:
         """Make the plan's moves, once. 409 when something that it names changed meanwhile; then nothing moved."""
         plan = self.get_object()
-        if not plans.may(request.user, plan):
+        if not plans.may_apply(request.user, plan):
             raise PermissionDenied
         try:
             plans.apply(plan, actor=request.user.get_username())

@@ -169,7 +169,7 @@ class PlanPageSerializer(PlanSerializer):
         exact = sees_digests(self.context["request"].user)
         return [
             {
-                **{column: move[column] for column in plans.COLUMNS},
+                **{column: move[column] for column in plans.MOVE_FIELDS},
                 "name": scrub(move["name"]),
                 "short_id": short_id(move["digest"]),
                 "digest": move["digest"] if exact else None,

@@ -118,7 +118,7 @@ def _asked(request: HttpRequest) -> tuple[Range, str]:
 def _lines(found: stories.Story, *, may_undo: bool) -> list[Line]:
     """The last moves of a story."""
     moves = Move.objects.filter(pk__in=[step.id for step in found.steps[-MOST_LINES:]]).order_by("-id")
-    refused = dispatcher.why_not([move.pk for move in moves]) if may_undo else {}
+    refused = dispatcher.undo_refusals([move.pk for move in moves]) if may_undo else {}
     return [
         Line(move, scrub(move.name), row_url(Config(pk=move.config_id)), refused.get(move.pk, "") if may_undo else None)
         for move in moves

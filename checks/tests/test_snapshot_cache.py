@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 
 from checks import dispatcher
 from checks.dispatcher import transaction
-from checks.dispatcher.transaction import Pools
+from checks.dispatcher.transaction import SnapshotCache
 from checks.models import ClusterStore, Config
 from checks.models.orders import Rule
 from checks.tests.cast import lead, report, sent, silence
@@ -40,50 +40,50 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def test_a_node_that_is_cordoned_meanwhile_gets_nothing_after_a_second(clock: Clock) -> None:
     report("ash", "birch")
-    pools = Pools()
+    cache = SnapshotCache()
     revision = itertools.count(ClusterStore.objects.get().revision)
-    assert len(pools.at(next(revision))) == 2
+    assert len(cache.at(next(revision))) == 2
     Node.objects.filter(name="ash").cordon()
     clock.now += 1
-    assert len(pools.at(next(revision))) == 2
+    assert len(cache.at(next(revision))) == 2
     clock.now += 0.01
-    assert len(pools.at(next(revision))) == 1
+    assert len(cache.at(next(revision))) == 1
 
 
-def test_where_counting_takes_long_they_are_kept_ten_times_as_long(clock: Clock) -> None:
+def test_a_snapshot_that_takes_long_to_read_is_kept_ten_times_as_long(clock: Clock) -> None:
     report("ash", "birch")
-    pools, clock.tick = Pools(), 0.5
-    pools.look()
+    cache, clock.tick = SnapshotCache(), 0.5
+    cache.read()
     clock.tick = 0
     Node.objects.filter(name="ash").cordon()
     revision = ClusterStore.objects.get().revision
     clock.now += 5
-    assert len(pools.at(revision)) == 2
+    assert len(cache.at(revision)) == 2
     clock.now += 0.01
-    assert len(pools.at(revision + 1)) == 1
+    assert len(cache.at(revision + 1)) == 1
 
 
-def test_they_are_counted_anew_when_others_changed_the_map(clock: Clock) -> None:
+def test_the_snapshot_is_read_again_when_others_changed_the_map(clock: Clock) -> None:
     report("ash", "birch")
-    pools = Pools()
+    cache = SnapshotCache()
     revision = ClusterStore.objects.get().revision
-    pools.at(revision)
+    cache.at(revision)
     Node.objects.filter(name="ash").cordon()
-    assert len(pools.at(revision + 1)) == 2, "the last chunk's own change"
-    assert len(pools.at(revision + 3)) == 1
+    assert len(cache.at(revision + 1)) == 2, "the last chunk's own change"
+    assert len(cache.at(revision + 3)) == 1
 
 
 @pytest.mark.parametrize("later", [0, 1.01])
-def test_a_chunk_that_was_prepared_counts_nothing_under_the_lock(clock: Clock, later: float) -> None:
+def test_a_chunk_that_was_prepared_reads_no_nodes_under_the_lock(clock: Clock, later: float) -> None:
     report("ash", "birch")
-    pools, revision = Pools(), ClusterStore.objects.get().revision
-    pools.prepare()
+    cache, revision = SnapshotCache(), ClusterStore.objects.get().revision
+    cache.prepare()
     clock.now += later
     with CaptureQueriesContext(connection) as before:
-        pools.prepare()
+        cache.prepare()
     assert (len(before) > 1) is bool(later)
     with CaptureQueriesContext(connection) as under:
-        pools.at(revision)
+        cache.at(revision)
     assert len(under) == 0
 
 
