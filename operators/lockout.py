@@ -18,8 +18,7 @@ from clusteragent.lib import clients
 from clusteragent.lib.rations import Ration
 from clusteragent.lib.terminal import inert
 from operators import hashing
-from operators.models import FailedLogins
-from operators.querysets import Count
+from operators.models import Count, FailedLogins
 
 # Failures within the window: of a name from a network, of a network, of a name from everywhere, of a known browser.
 MOST_OF_PAIR = 10

@@ -26,11 +26,11 @@ from checks.wire.scrub import scrub
 from nodes.models import UnknownNode
 from operators import errors
 from operators.api.authentication import OperatorToken
+from operators.api.fields import refuse_unknown
 from operators.api.filters import Strict
 from operators.api.pagination import Cursor
 from operators.api.parsers import BoundedJSONParser, TooLarge
 from operators.api.permissions import Needs
-from operators.api.serializers import refuse_unread
 
 log = structlog.get_logger()
 
@@ -73,7 +73,7 @@ class OperatorViewSet(GenericViewSet[Any]):
         if request.method not in SAFE_METHODS:
             # Who asks for a dry run where there is none must not get the real thing.
             options = (*self.write_options, *(("dry_run",) if self.action in self.dry_runs else ()))
-            refuse_unread(request.query_params, {*options, "format"}, options)
+            refuse_unknown(request.query_params, {*options, "format"}, options)
 
     def get_serializer_class(self) -> type[BaseSerializer[Any]]:
         return (self.detail and self.detail_serializer_class) or super().get_serializer_class()

@@ -18,8 +18,8 @@ from checks.wire import lint, sharding
 from checks.wire.patching import UnpatchableConfig
 from checks.wire.scrub import MASK, scrub
 from checks.wire.yamlnodes import MAX_DEPTH, OddYAML
+from operators.api.fields import Strict
 from operators.api.parsers import TooLarge
-from operators.api.serializers import Strict
 
 MOST_CONFIGS = 20_000
 MOST_PROBLEMS = 100

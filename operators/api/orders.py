@@ -16,7 +16,7 @@ from checks.models import Plan, freezes
 from checks.models.freezes import Freeze
 from checks.models.orders import Isolation, Pause, Pin, Rule
 from nodes.models import NodeRule
-from operators.api import filters, orderserializers
+from operators.api import filters, serializers
 from operators.api.base import Conflict, Looked, OperatorViewSet, obeyed
 from operators.api.permissions import needs
 
@@ -26,7 +26,7 @@ def carried_out(view: OperatorViewSet, field: str, decide: Callable[[], Decision
 
     What deciding refuses is a problem of this field, and 409 what changed meanwhile.
     """
-    options = orderserializers.DryRun(data=view.request.query_params)
+    options = serializers.DryRun(data=view.request.query_params)
     options.is_valid(raise_exception=True)
     actor = view.request.user.get_username()
     if options.validated_data["dry_run"]:
@@ -44,7 +44,7 @@ def _told(view: OperatorViewSet, plan: Any) -> Any:
     """A plan as the API tells it. The database gives the time to what is kept."""
     if plan.pk is None:
         plan.time = None
-    return orderserializers.PlanPageSerializer(plan, context=view.get_serializer_context()).data
+    return serializers.PlanPageSerializer(plan, context=view.get_serializer_context()).data
 
 
 class OrderViewSet(Looked):
@@ -62,7 +62,7 @@ class OrderViewSet(Looked):
         """Order it of these configs no more. Answers a dry run, where one may be asked for."""
         raise NotImplementedError
 
-    @extend_schema(parameters=[orderserializers.DryRun])
+    @extend_schema(parameters=[serializers.DryRun])
     def create(self, request: Request) -> Response:
         """Order it of configs: of all of these, or of none if something forbids it."""
         wish = self.get_serializer(data=request.data)
@@ -86,7 +86,7 @@ class PinViewSet(OrderViewSet):
     """Where configs should run: on a node, on nodes of a name pattern, or on nodes with a label."""
 
     queryset = Pin.objects.select_related("config")
-    serializer_class = orderserializers.PinSerializer
+    serializer_class = serializers.PinSerializer
 
     def give(self, ids: Sequence[int], **order: Any) -> Decision:
         return deciding.pin(ids, **order)
@@ -99,10 +99,10 @@ class PauseViewSet(OrderViewSet):
     """Configs that run nowhere for now."""
 
     queryset = Pause.objects.select_related("config")
-    serializer_class = orderserializers.PauseSerializer
+    serializer_class = serializers.PauseSerializer
     dry_runs = ("create", "destroy")
 
-    @extend_schema(parameters=[orderserializers.DryRun])
+    @extend_schema(parameters=[serializers.DryRun])
     def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """They run again. What finds no node dangles."""
         return super().destroy(request, *args, **kwargs)
@@ -118,7 +118,7 @@ class IsolationViewSet(OrderViewSet):
     """Configs that are alone on their nodes."""
 
     queryset = Isolation.objects.select_related("config")
-    serializer_class = orderserializers.IsolationSerializer
+    serializer_class = serializers.IsolationSerializer
 
     def give(self, ids: Sequence[int], **order: Any) -> Decision:
         return deciding.isolate(ids, **order)
@@ -143,14 +143,14 @@ class RuleViewSet(Ruled):
     """Which nodes may run which checks, and how many of them each."""
 
     queryset = Rule.objects.all()
-    serializer_class = orderserializers.RuleSerializer
+    serializer_class = serializers.RuleSerializer
 
 
 class NodeRuleViewSet(Ruled):
     """What nodes are labelled and may be given, by name, address and type. Later rules have the last word."""
 
     queryset = NodeRule.objects.all()
-    serializer_class = orderserializers.NodeRuleSerializer
+    serializer_class = serializers.NodeRuleSerializer
 
     def perform_create(self, serializer: Any) -> None:
         super().perform_create(serializer)
@@ -167,7 +167,7 @@ class FreezeViewSet(mixins.CreateModelMixin, mixins.DestroyModelMixin, Looked):
     """Times in which nothing is balanced automatically, the last one first. One holds at most."""
 
     queryset = Freeze.objects.all()
-    serializer_class = orderserializers.FreezeSerializer
+    serializer_class = serializers.FreezeSerializer
     filterset_class = filters.FreezeFilter
     lookup_value_regex = "[0-9]{1,18}"
     ordering = "-id"
@@ -188,16 +188,16 @@ class PlanViewSet(Looked):
     """Moves worked out, made or not, the last plan first."""
 
     queryset = Plan.objects.all()
-    serializer_class = orderserializers.PlanSerializer
-    detail_serializer_class = orderserializers.PlanPageSerializer
+    serializer_class = serializers.PlanSerializer
+    detail_serializer_class = serializers.PlanPageSerializer
     filterset_class = filters.AuthorFilter
     lookup_value_regex = "[0-9]{1,18}"
     ordering = "-id"
 
-    @extend_schema(request=orderserializers.PlanWish, responses={201: orderserializers.PlanPageSerializer})
+    @extend_schema(request=serializers.PlanWish, responses={201: serializers.PlanPageSerializer})
     def create(self, request: Request) -> Response:
         """Work out what a rebalance would move, and move nothing. A plan without moves is not kept: it has no id."""
-        wish = orderserializers.PlanWish(data=request.data)
+        wish = serializers.PlanWish(data=request.data)
         wish.is_valid(raise_exception=True)
         plan = plans.make(actor=request.user.get_username(), **wish.validated_data)
         return Response(_told(self, plan), status=status.HTTP_201_CREATED)

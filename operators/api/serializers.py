@@ -1,91 +1,29 @@
-"""What the operators' API answers. Nothing of it shows a secret: texts that people or programs chose are scrubbed."""
+"""What the operators' API takes and answers."""
 
-from collections.abc import Collection, Iterable, Mapping
+import math
+from datetime import datetime
 from typing import Any
 
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
-from checks.models import Config, Move, Origin, Source
+from checks import plans
+from checks.dispatcher import CHUNK
+from checks.models import Config, Move, Origin, Plan, Source
+from checks.models.freezes import Freeze
+from checks.models.orders import Isolation, Order, Pause, Pin, Rule
 from checks.sources import sets
 from checks.wire.lint import Notice
 from checks.wire.scrub import scrub
+from clusteragent.lib import deadlines
 from clusteragent.lib.shortids import short_id
-from clusteragent.lib.spelling import nearest
-from nodes.models import Node, NodeEvent, NodeType
+from nodes.models import Node, NodeEvent, NodeRule
+from operators.api.fields import Digest, Labels, NodeTypeField, Note, Scrubbed, ShortID, Strict
 from operators.roles import sees_digests
 
 STATES = ("assigned", "dangling", "paused", "endpoint")
 NODE_STATES = ("alive", "silent", "lost")
-# Of the keys that nothing reads, how many are told, and how much of each.
-_MOST_KEYS = 20
-_LONGEST_KEY = 100
-
-
-def refuse_unread(given: Iterable[str], known: Collection[str], told: Collection[str]) -> None:
-    """Raises ValidationError for keys that are not known, with those that may be told: a misspelt one is read by nothing."""
-    unread = [key for key in given if key not in known]
-    if unread:
-        raise ValidationError({key[:_LONGEST_KEY]: [_unread(key, sorted(told))] for key in unread[:_MOST_KEYS]})
-
-
-def _unread(key: str, known: list[str]) -> str:
-    if meant := nearest(key[:_LONGEST_KEY], known):
-        return f"Nothing reads this: is {meant} meant?"
-    return f"Nothing reads this. There are {', '.join(known)}." if known else "Nothing reads this."
-
-
-class Strict(serializers.Serializer[Any]):
-    """Takes no key that it has no field for. What is only answered may be sent back."""
-
-    def to_internal_value(self, data: Any) -> Any:
-        if isinstance(data, Mapping):
-            refuse_unread(data, self.fields, [name for name, field in self.fields.items() if not field.read_only])
-        return super().to_internal_value(data)
-
-
-class Scrubbed(serializers.CharField):
-    """A text without its secrets."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(read_only=True, **options)
-
-    def to_representation(self, value: Any) -> str:
-        return scrub(str(value))
-
-
-class Digest(serializers.CharField):
-    """What node agents know the config by: for those who may see it, else null."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(read_only=True, allow_null=True, **options)
-
-    def to_representation(self, value: Any) -> Any:
-        return str(value) if sees_digests(self.context["request"].user) else None
-
-
-class ShortID(serializers.CharField):
-    """What names these bytes of the config to whoever may not see the digest."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(read_only=True, source="digest", **options)
-
-    def to_representation(self, value: Any) -> str:
-        return short_id(str(value))
-
-
-class NodeTypeField(serializers.ChoiceField):
-    """A node's type by its name."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(choices=[type_.name.lower() for type_ in NodeType], **options)
-
-    def to_representation(self, value: Any) -> str:
-        return NodeType(value).name.lower()
-
-    def to_internal_value(self, data: Any) -> Any:
-        return NodeType[super().to_internal_value(data).upper()]
 
 
 class NoticeSerializer(serializers.Serializer[Any]):
@@ -201,19 +139,8 @@ class MoveSerializer(serializers.ModelSerializer[Move]):
     class Meta:
         model = Move
         fields = (
-            "id",
-            "time",
-            "config_id",
-            "check",
-            "short_id",
-            "digest",
-            "from_node",
-            "to_node",
-            "reason",
-            "actor",
-            "why",
-            "term",
-        )
+            "id", "time", "config_id", "check", "short_id", "digest", "from_node", "to_node", "reason", "actor", "why", "term"
+        )  # fmt: skip
         read_only_fields = fields
 
 
@@ -271,3 +198,139 @@ class DifferenceSerializer(serializers.Serializer[sets.Difference]):
 
     def get_dry_run(self, difference: sets.Difference) -> bool:
         return bool(self.context["dry_run"])
+
+
+class OrderSerializer(Strict, serializers.ModelSerializer[Any]):
+    configs = serializers.ListField(
+        child=serializers.IntegerField(min_value=1, max_value=2**63 - 1),
+        min_length=1,
+        max_length=CHUNK,
+        write_only=True,
+        help_text="Of which configs it is ordered: their ids.",
+    )
+    check = Scrubbed(source="config.name", default=None)
+    origin = serializers.SerializerMethodField(help_text="Whose config it is about, also while that sends nothing.")
+    note = Note()
+
+    class Meta:
+        fields: tuple[str, ...] = ("id", "configs", "config", "check", "origin", "author", "note", "time")
+        read_only_fields: tuple[str, ...] = ("config", "author", "time")
+
+    def get_origin(self, order: Order) -> str:
+        return scrub(f"{order.source}:{order.key}")
+
+
+def _to_come(end: datetime | None) -> datetime | None:
+    try:
+        return end and deadlines.to_come(end)
+    except ValueError as error:
+        raise ValidationError(str(error)) from None
+
+
+class TimedSerializer(OrderSerializer):
+    def validate_until(self, end: datetime | None) -> datetime | None:
+        return _to_come(end)
+
+
+class PinSerializer(TimedSerializer):
+    class Meta(OrderSerializer.Meta):
+        model = Pin
+        fields = (*OrderSerializer.Meta.fields, "kind", "aim", "waits", "until")
+
+
+class PauseSerializer(TimedSerializer):
+    class Meta(OrderSerializer.Meta):
+        model = Pause
+        fields = (*OrderSerializer.Meta.fields, "until")
+
+
+class IsolationSerializer(OrderSerializer):
+    class Meta(OrderSerializer.Meta):
+        model = Isolation
+        fields = (*OrderSerializer.Meta.fields, "reason")
+        read_only_fields = (*OrderSerializer.Meta.read_only_fields, "reason")
+
+
+class FreezeSerializer(Strict, serializers.ModelSerializer[Freeze]):
+    note = Note()
+
+    class Meta:
+        model = Freeze
+        fields = ("id", "author", "note", "time", "until", "ended_at", "ended_by")
+        read_only_fields = ("author", "time", "ended_at", "ended_by")
+
+    def validate_until(self, end: datetime | None) -> datetime | None:
+        return _to_come(end)
+
+
+class RuleSerializer(Strict, serializers.ModelSerializer[Rule]):
+    required = Labels(required=False)  # type: ignore[assignment]
+    forbidden = Labels(required=False)
+    note = Note()
+
+    class Meta:
+        model = Rule
+        fields = (
+            "id", "name", "check_pattern", "source_pattern", "required", "forbidden", "max_per_node", "author", "note", "time"
+        )  # fmt: skip
+        read_only_fields = ("author", "time")
+
+
+class NodeRuleSerializer(Strict, serializers.ModelSerializer[NodeRule]):
+    type = NodeTypeField(source="node_type", required=False, allow_null=True)
+    labels = Labels(required=False)
+    note = Note()
+
+    class Meta:
+        model = NodeRule
+        fields = ("id", "pattern", "network", "type", "labels", "weight", "max_configs", "author", "note", "time")
+        read_only_fields = ("author", "time")
+
+    def validate_weight(self, weight: float | None) -> float | None:
+        if weight is not None and not math.isfinite(weight):
+            raise ValidationError("A number.")
+        return weight
+
+
+class PlanSerializer(serializers.ModelSerializer[Plan]):
+    class Meta:
+        model = Plan
+        fields: tuple[str, ...] = ("id", "author", "reason", "time", "spread", "applied_at", "moved", "outcome")
+        read_only_fields = fields
+
+
+class DryRun(serializers.Serializer[Any]):
+    dry_run = serializers.BooleanField(
+        default=False, help_text="Change nothing: the answer is the plan of what would move, which is not kept."
+    )
+
+
+class PlanWish(Strict):
+    force = serializers.BooleanField(required=False, help_text="Also where it makes no clear difference.")
+    budget = serializers.IntegerField(
+        required=False,
+        min_value=1,
+        max_value=1_000_000,
+        help_text="Most moves that restart a check; unless given, what may move in one period.",
+    )
+
+
+class PlanPageSerializer(PlanSerializer):
+    moves = serializers.SerializerMethodField()
+
+    class Meta(PlanSerializer.Meta):
+        fields = (*PlanSerializer.Meta.fields, "moves", "nodes")
+        read_only_fields = fields
+
+    def get_moves(self, plan: Plan) -> list[dict[str, Any]]:
+        """With digests for those who may see them, and short IDs for all."""
+        exact = sees_digests(self.context["request"].user)
+        return [
+            {
+                **{column: move[column] for column in plans.COLUMNS},
+                "name": scrub(move["name"]),
+                "short_id": short_id(move["digest"]),
+                "digest": move["digest"] if exact else None,
+            }
+            for move in plan.moves
+        ]

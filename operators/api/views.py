@@ -24,7 +24,6 @@ from operators.api import desired, filters, serializers
 from operators.api.authentication import OperatorToken
 from operators.api.base import Busy, Conflict, Listed, Looked, OperatorViewSet
 from operators.api.orders import carried_out
-from operators.api.orderserializers import DryRun
 from operators.api.permissions import needs
 
 # Sets of more than a megabyte at a time: each takes up to 0.3 GB, and half a minute.
@@ -52,7 +51,9 @@ class ConfigViewSet(Looked):
         return super().get_queryset().defer(*(WIDE[:-1] if self.detail else WIDE))
 
     @extend_schema(
-        request=serializers.ReassignSerializer, responses=serializers.ConfigPageSerializer, parameters=[DryRun]
+        request=serializers.ReassignSerializer,
+        responses=serializers.ConfigPageSerializer,
+        parameters=[serializers.DryRun],
     )
     @action(detail=True, methods=["post"], permission_classes=[needs("checks.change_assignment")])
     def reassign(self, request: Request, pk: str) -> Response:
@@ -95,7 +96,7 @@ class NodeViewSet(Looked):
         """Give it work again."""
         return self._cordon(request, schedulable=True)
 
-    @extend_schema(request=None, parameters=[DryRun])
+    @extend_schema(request=None, parameters=[serializers.DryRun])
     @action(detail=True, methods=["post"], permission_classes=[needs("nodes.change_node")])
     def drain(self, request: Request, name: str) -> Response:
         """Give it nothing new, and what it has to others, bit by bit."""

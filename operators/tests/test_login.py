@@ -14,8 +14,7 @@ from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
 from operators import hashing, lockout
 from operators.hashing import TooBusy, Turns
-from operators.models import FailedLogins
-from operators.querysets import WINDOW
+from operators.models import WINDOW, FailedLogins
 from operators.tests.cast import bearer
 from tests.replicas import wait_for
 
@@ -155,7 +154,7 @@ def test_names_that_there_are_cost_as_much_as_those_that_there_are_not(hashed: l
 
 
 def test_what_is_kept_of_a_flood_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("operators.querysets.FailedLoginsQuerySet.prune.__defaults__", (20,))
+    monkeypatch.setattr("operators.models.FailedLoginsQuerySet.prune.__defaults__", (20,))
     for number in range(60):
         enter(Client(), name="x" * 150 + f"{number}", address=f"198.51.100.{number}")
         assert FailedLogins.objects.count() <= 20 + 3
