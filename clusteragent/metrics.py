@@ -279,7 +279,7 @@ class Scrape(AgentView):
 
     http_method_names = ["get", "head"]
     challenge = "Bearer"
-    needs = permissions.needs("checks.view_clusterstore")()
+    needs = permissions.requires("checks.view_clusterstore")()
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         with database.limited(SCRAPE_LIMIT):

@@ -29,8 +29,8 @@ def refuse_unknown(given: Iterable[str], known: Collection[str], offered: Collec
 
 def _unknown(key: str, known: list[str]) -> str:
     if meant := nearest(key[:_LONGEST_KEY], known):
-        return f"Nothing reads this: is {meant} meant?"
-    return f"Nothing reads this. There are {', '.join(known)}." if known else "Nothing reads this."
+        return f"Unknown name. Did you mean {meant}?"
+    return f"Unknown name. Known are {', '.join(known)}." if known else "Unknown name."
 
 
 class Strict(serializers.Serializer[Any]):

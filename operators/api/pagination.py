@@ -1,4 +1,4 @@
-"""Pages of lists that may be long: from one row to the next, without counting."""
+"""Pages of long lists, by cursor: no page counts the rows."""
 
 from typing import Any
 
@@ -9,18 +9,20 @@ from rest_framework.request import Request
 
 
 class Cursor(CursorPagination):
-    """`?limit=` rows a page. The view's `ordering` is a unique field, so that no row is missed or told twice."""
+    """Cursor pagination with `?limit=` rows a page. The view's `ordering` is a unique field, so no row is missed or returned
+    twice.
+    """
 
     page_size = 100
     max_page_size = 1000
     page_size_query_param = "limit"
-    page_size_query_description = f"Rows a page, {page_size} unless told otherwise, {max_page_size} at most."
+    page_size_query_description = f"Rows a page, {page_size} by default, {max_page_size} at most."
 
     def get_ordering(self, request: Request, queryset: Any, view: Any) -> tuple[str]:
         return (view.ordering,)
 
     def get_page_size(self, request: Request) -> int | None:
-        """Raises ValidationError for a limit that is no number of rows: to be given others than were asked for is odd."""
+        """The number of rows a page. Raises ValidationError if `limit` is not a whole number above 0."""
         asked = request.query_params.get(self.page_size_query_param)
         if asked is not None and not (asked.isascii() and asked.isdecimal() and int(asked[:9]) > 0):
             raise ValidationError({self.page_size_query_param: [f"A whole number, 1 to {self.max_page_size}."]})
@@ -30,5 +32,5 @@ class Cursor(CursorPagination):
         try:
             return super().paginate_queryset(queryset, request, view)
         except (ValueError, TypeError, DataError):
-            # Its position is the caller's word, and nobody looked at it before the database did.
+            # The position in the cursor comes from the caller; the database is the first to check it.
             raise NotFound(self.invalid_cursor_message) from None

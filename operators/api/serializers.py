@@ -27,7 +27,7 @@ NODE_STATES = ("alive", "silent", "lost")
 
 
 class NoticeSerializer(serializers.Serializer[Any]):
-    """Something that is probably not what the author meant."""
+    """A warning: something in a config that its author probably did not mean."""
 
     name = Scrubbed(source="where", help_text="The config's.")
     line = serializers.IntegerField(allow_null=True)
@@ -35,6 +35,8 @@ class NoticeSerializer(serializers.Serializer[Any]):
 
 
 class OriginSerializer(serializers.ModelSerializer[Origin]):
+    """Who sends a config: its source, and its key in the source."""
+
     key = serializers.SerializerMethodField()
 
     class Meta:
@@ -46,7 +48,7 @@ class OriginSerializer(serializers.ModelSerializer[Origin]):
 
 
 class ConfigSerializer(serializers.ModelSerializer[Config]):
-    """A config and who runs it. node: of an endpoint check the node that it belongs to."""
+    """A config and the node that runs it. An endpoint check's node is the one that it belongs to."""
 
     check = Scrubbed(source="name")
     short_id = ShortID()
@@ -59,9 +61,12 @@ class ConfigSerializer(serializers.ModelSerializer[Config]):
     origins = OriginSerializer(many=True, read_only=True)
     check_ids = serializers.SerializerMethodField(help_text="Ending in a short ID for those who may not see digests.")
     pin = Scrubbed(default=None, help_text="Where it should run.")
-    isolated = serializers.SerializerMethodField(help_text="Whether it is alone on its node by order.")
+    isolated = serializers.SerializerMethodField(help_text="Whether an isolation keeps it alone on its node.")
     cost = serializers.FloatField(
-        source="cost.workers_needed", default=None, read_only=True, help_text="Workers that it keeps busy, as measured."
+        source="cost.workers_needed",
+        default=None,
+        read_only=True,
+        help_text="Workers that it keeps busy: run time per second.",
     )
 
     class Meta:
@@ -91,8 +96,10 @@ class ConfigSerializer(serializers.ModelSerializer[Config]):
 
 
 class ConfigPageSerializer(ConfigSerializer):
+    """A config with its scrubbed YAML and its warnings."""
+
     yaml = serializers.SerializerMethodField(help_text="What node agents get, scrubbed.")
-    warnings = serializers.SerializerMethodField(help_text="What its authors may not have meant.")
+    warnings = serializers.SerializerMethodField(help_text="What its author probably did not mean.")
 
     class Meta(ConfigSerializer.Meta):
         fields = (*ConfigSerializer.Meta.fields, "yaml", "warnings")
@@ -107,16 +114,20 @@ class ConfigPageSerializer(ConfigSerializer):
 
 
 class ReassignSerializer(Strict):
+    """The body of a reassignment."""
+
     node = serializers.CharField(max_length=253, help_text="Which node gets it.")
 
 
 class NodeSerializer(serializers.ModelSerializer[Node]):
+    """A node agent and its state."""
+
     state = serializers.ChoiceField(choices=NODE_STATES, read_only=True)
     type = NodeTypeField(source="heartbeat.node_type", default=None, read_only=True)
     address = serializers.CharField(source="heartbeat.client_ip", default=None, read_only=True)
     last_heard = serializers.DateTimeField(source="heartbeat.seen_at", default=None, read_only=True)
     acknowledged = serializers.SerializerMethodField(help_text="Whether it fetched its latest configs.")
-    configs = serializers.IntegerField(read_only=True, help_text="How many it was given.")
+    configs = serializers.IntegerField(read_only=True, help_text="How many configs are assigned to it.")
 
     class Meta:
         model = Node
@@ -131,6 +142,8 @@ class NodeSerializer(serializers.ModelSerializer[Node]):
 
 
 class MoveSerializer(serializers.ModelSerializer[Move]):
+    """A line of the ledger: one change of a config's owner."""
+
     check = Scrubbed(source="name")
     short_id = ShortID()
     digest = Digest()
@@ -145,6 +158,8 @@ class MoveSerializer(serializers.ModelSerializer[Move]):
 
 
 class EventSerializer(serializers.ModelSerializer[NodeEvent]):
+    """A node event: something that happened to a node."""
+
     node = serializers.CharField(source="node_name", read_only=True)
     cause = serializers.CharField(source="told", read_only=True)
 
@@ -155,8 +170,10 @@ class EventSerializer(serializers.ModelSerializer[NodeEvent]):
 
 
 class SourceSerializer(serializers.ModelSerializer[Source]):
+    """A source that a pipeline owns."""
+
     name = serializers.SerializerMethodField()
-    configs = serializers.IntegerField(read_only=True, help_text="How many it sends.")
+    configs = serializers.IntegerField(read_only=True, help_text="How many configs it sends.")
 
     class Meta:
         model = Source
@@ -168,9 +185,11 @@ class SourceSerializer(serializers.ModelSerializer[Source]):
 
 
 class SourcePageSerializer(SourceSerializer):
-    revision = serializers.SerializerMethodField(help_text="Names the set as it is: to be sent with the next one.")
+    """A source with its revision and its warnings."""
 
-    warnings = serializers.SerializerMethodField(help_text="What the configs' authors may not have meant.")
+    revision = serializers.SerializerMethodField(help_text="Identifies the current set. Send it with the next set.")
+
+    warnings = serializers.SerializerMethodField(help_text="What the configs' authors probably did not mean.")
 
     class Meta(SourceSerializer.Meta):
         fields = (*SourceSerializer.Meta.fields, "revision", "warnings")
@@ -185,7 +204,7 @@ class SourcePageSerializer(SourceSerializer):
 
 
 class DifferenceSerializer(serializers.Serializer[sets.Difference]):
-    """What a set changed, or with dry_run would change, by the configs' names. revision: of the source then."""
+    """What a set changed, or with dry_run would change, by the names of configs. revision: the source's revision afterwards."""
 
     dry_run = serializers.SerializerMethodField()
     revision = serializers.CharField()
@@ -193,23 +212,27 @@ class DifferenceSerializer(serializers.Serializer[sets.Difference]):
     changed = serializers.ListField(child=Scrubbed())
     removed = serializers.ListField(child=Scrubbed())
     unchanged = serializers.ListField(child=Scrubbed())
-    removals_held = serializers.BooleanField(help_text="It needs accept_removals=1: only with dry_run.")
-    warnings = NoticeSerializer(many=True, help_text="What the authors may not have meant.")
+    removals_held = serializers.BooleanField(
+        help_text="Only with dry_run: whether the call would need accept_removals=1."
+    )
+    warnings = NoticeSerializer(many=True, help_text="What the configs' authors probably did not mean.")
 
     def get_dry_run(self, difference: sets.Difference) -> bool:
         return bool(self.context["dry_run"])
 
 
 class OrderSerializer(Strict, serializers.ModelSerializer[Any]):
+    """An order of a config. It belongs to the config's origin, and also holds while that sends nothing."""
+
     configs = serializers.ListField(
         child=serializers.IntegerField(min_value=1, max_value=2**63 - 1),
         min_length=1,
         max_length=CHUNK,
         write_only=True,
-        help_text="Of which configs it is ordered: their ids.",
+        help_text="The ids of the configs that get the order.",
     )
     check = Scrubbed(source="config.name", default=None)
-    origin = serializers.SerializerMethodField(help_text="Whose config it is about, also while that sends nothing.")
+    origin = serializers.SerializerMethodField(help_text="The origin of the config, also while it sends nothing.")
     note = Note()
 
     class Meta:
@@ -228,23 +251,31 @@ def _to_come(end: datetime | None) -> datetime | None:
 
 
 class TimedSerializer(OrderSerializer):
+    """An order that may end at a given time."""
+
     def validate_until(self, end: datetime | None) -> datetime | None:
         return _to_come(end)
 
 
 class PinSerializer(TimedSerializer):
+    """A pin."""
+
     class Meta(OrderSerializer.Meta):
         model = Pin
         fields = (*OrderSerializer.Meta.fields, "kind", "aim", "waits", "until")
 
 
 class PauseSerializer(TimedSerializer):
+    """A pause."""
+
     class Meta(OrderSerializer.Meta):
         model = Pause
         fields = (*OrderSerializer.Meta.fields, "until")
 
 
 class IsolationSerializer(OrderSerializer):
+    """An isolation, by an operator or by quarantine."""
+
     class Meta(OrderSerializer.Meta):
         model = Isolation
         fields = (*OrderSerializer.Meta.fields, "reason")
@@ -252,6 +283,8 @@ class IsolationSerializer(OrderSerializer):
 
 
 class FreezeSerializer(Strict, serializers.ModelSerializer[Freeze]):
+    """A freeze of automatic balancing."""
+
     note = Note()
 
     class Meta:
@@ -264,6 +297,8 @@ class FreezeSerializer(Strict, serializers.ModelSerializer[Freeze]):
 
 
 class RuleSerializer(Strict, serializers.ModelSerializer[Rule]):
+    """A rule about configs."""
+
     required = Labels(required=False)  # type: ignore[assignment]
     forbidden = Labels(required=False)
     note = Note()
@@ -277,6 +312,8 @@ class RuleSerializer(Strict, serializers.ModelSerializer[Rule]):
 
 
 class NodeRuleSerializer(Strict, serializers.ModelSerializer[NodeRule]):
+    """A rule about nodes."""
+
     type = NodeTypeField(source="node_type", required=False, allow_null=True)
     labels = Labels(required=False)
     note = Note()
@@ -293,6 +330,8 @@ class NodeRuleSerializer(Strict, serializers.ModelSerializer[NodeRule]):
 
 
 class PlanSerializer(serializers.ModelSerializer[Plan]):
+    """A plan without its moves."""
+
     class Meta:
         model = Plan
         fields: tuple[str, ...] = ("id", "author", "reason", "time", "spread", "applied_at", "moved", "outcome")
@@ -300,22 +339,28 @@ class PlanSerializer(serializers.ModelSerializer[Plan]):
 
 
 class DryRun(serializers.Serializer[Any]):
+    """The query parameter dry_run."""
+
     dry_run = serializers.BooleanField(
-        default=False, help_text="Change nothing: the answer is the plan of what would move, which is not kept."
+        default=False, help_text="Change nothing. The answer is the plan of what would move; it is not stored."
     )
 
 
 class PlanWish(Strict):
-    force = serializers.BooleanField(required=False, help_text="Also where it makes no clear difference.")
+    """The body of a call that plans a rebalance."""
+
+    force = serializers.BooleanField(required=False, help_text="Plan moves even if they make no clear difference.")
     budget = serializers.IntegerField(
         required=False,
         min_value=1,
         max_value=1_000_000,
-        help_text="Most moves that restart a check; unless given, what may move in one period.",
+        help_text="The most moves that restart a check. Default: what may move in one period.",
     )
 
 
 class PlanPageSerializer(PlanSerializer):
+    """A plan with its moves."""
+
     moves = serializers.SerializerMethodField()
 
     class Meta(PlanSerializer.Meta):
@@ -323,7 +368,7 @@ class PlanPageSerializer(PlanSerializer):
         read_only_fields = fields
 
     def get_moves(self, plan: Plan) -> list[dict[str, Any]]:
-        """With digests for those who may see them, and short IDs for all."""
+        """The moves, each with its short ID. The digest is null for callers without the permission to see digests."""
         exact = sees_digests(self.context["request"].user)
         return [
             {
