@@ -279,7 +279,7 @@ class Scrape(AgentView):
 
     http_method_names = ["get", "head"]
     challenge = "Bearer"
-    needs = permissions.requires("checks.view_clusterstore")()
+    permission = permissions.requires("checks.view_clusterstore")()
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         with database.limited(SCRAPE_LIMIT):
@@ -289,7 +289,7 @@ class Scrape(AgentView):
         self.exact = not conf.METRICS_PUBLIC or "Authorization" in request.headers
         if self.exact:
             caller = Request(request, authenticators=[OperatorToken()])
-            database.ask(lambda: self.needs.has_permission(caller, self))
+            database.ask(lambda: self.permission.has_permission(caller, self))
 
     def get(self, request: HttpRequest) -> HttpResponse:
         return HttpResponse(database.ask(lambda: exposition(exact=self.exact)), content_type=CONTENT_TYPE)

@@ -76,10 +76,10 @@ def _facts(node: Any, load: float | None) -> list[tuple[str, Any]]:
         ("Type", node.heartbeat.get_node_type_display() if load is not None else ""),
         ("Acknowledged", _acknowledged(node) if load is not None else ""),
         ("Load", "" if load is None else percent(load)),
-        ("Checks", anchor(list_url(Config, node=node.name), counted(node.configs, "check"))),
+        ("Configs", anchor(list_url(Config, node=node.name), counted(node.configs, "config"))),
         ("Running by its stats", _running(node)),
     ]
-    shown = [(name, value or "unknown") for name, value in facts if load is not None or name in ("State", "Checks")]
+    shown = [(name, value or "unknown") for name, value in facts if load is not None or name in ("State", "Configs")]
     oddities = (("Looks like", node.looks_like()), ("Told what can't be", _clamped(node)))
     return shown + [(name, value) for name, value in oddities if value]
 
@@ -88,7 +88,7 @@ def _acknowledged(node: Any) -> str:
     """The version of its configs that the node fetched, against the current one."""
     if node.heartbeat.acknowledged == node.config_version:
         return (
-            f"version {node.config_version}, the last one" if node.config_version else "nothing yet: it had no checks"
+            f"version {node.config_version}, the last one" if node.config_version else "nothing yet: it had no configs"
         )
     return f"version {node.heartbeat.acknowledged}, not yet {node.config_version}"
 

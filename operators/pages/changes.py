@@ -105,7 +105,7 @@ def undo(request: HttpRequest) -> HttpResponse:
 
 def _tell(request: HttpRequest, moves: Sequence[Move], refused: Mapping[str, str]) -> None:
     if moves:
-        messages.success(request, f"{counted(len(moves), 'check')} moved back.")
+        messages.success(request, f"{counted(len(moves), 'config')} moved back.")
     if refused:
         messages.warning(request, f"{counted(len(refused), 'move')} not undone: {_reasons(refused.values())}.")
 

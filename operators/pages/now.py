@@ -53,13 +53,13 @@ class Snapshot:
 
     @property
     def sentence(self) -> str:
-        """Healthy. 5 000 checks on 300 nodes, 3 need you."""
+        """Healthy. 5 000 configs on 300 nodes, 3 need you."""
         checks = sum(pool.configs for pool in self.pools)
         nodes = sum(pool.known for pool in self.pools)
         state = "Not healthy." if any(need.kind in GRAVE for need in self.needs) else "Healthy."
         number = len(self.needs)
         needing = "nothing needs you" if not number else f"{grouped(number)} {'needs' if number == 1 else 'need'} you"
-        return f"{state} {counted(checks, 'check')} on {counted(nodes, 'node')}, {needing}."
+        return f"{state} {counted(checks, 'config')} on {counted(nodes, 'node')}, {needing}."
 
 
 def snapshot() -> Snapshot:

@@ -99,7 +99,7 @@ def remedy(request: HttpRequest, kind: str) -> HttpResponse:
 def _dispatch(subject: str, actor: str) -> str:
     number = len(dispatcher.redispatch(actor=actor))
     return (
-        f"{counted(number, 'check')} dispatched."
+        f"{counted(number, 'config')} dispatched."
         if number
         else "None could be dispatched: what keeps them is still there."
     )
@@ -108,12 +108,12 @@ def _dispatch(subject: str, actor: str) -> str:
 def _resume(subject: str, actor: str) -> str:
     due = list(Pause.objects.over().filter(config__isnull=False).values_list("config_id", flat=True))
     _plan, moves = plans.order(lambda: deciding.resume(due), actor=actor)
-    return f"{counted(len(moves), 'check')} resumed."
+    return f"{counted(len(moves), 'config')} resumed."
 
 
 def _release(subject: str, actor: str) -> str:
     alone = Isolation.objects.filter(reason=Isolation.Reason.QUARANTINED, config__isnull=False)
-    return f"{counted(dispatcher.release(list(alone.values_list('config', flat=True))), 'check')} released."
+    return f"{counted(dispatcher.release(list(alone.values_list('config', flat=True))), 'config')} released."
 
 
 def _thaw(subject: str, actor: str) -> str:

@@ -85,7 +85,7 @@ def _groups(query: str, exact: bool) -> Iterable[Group]:
     yield _group("Files and names", (Hit(_page(one.config_id), str(one), one.config_id) for one in origins[: MOST + 1]))
     texts = _with_all(Config.objects.filter(displayable()).only("name", "digest", "text"), "text", words)
     yield _group(
-        "Text of a check",
+        "Text of a config",
         (Hit(row_url(one), str(one), one.pk, around(one.text, words[0])) for one in texts[: MOST + 1]),
         all_configs,
     )

@@ -27,7 +27,7 @@ def title(story: Story) -> str:
 
 
 def facts(story: Story) -> str:
-    """Whom and what it touched: `212 of 300 replaced, 3 540 checks moved once, longest gap 38 s`."""
+    """Whom and what it touched: `212 of 300 replaced, 3 540 configs moved once, longest gap 38 s`."""
     return ", ".join(filter(None, (_replaced(story), _sent(story), _moved(story), _gap(story), _waiting(story))))
 
 
@@ -58,7 +58,7 @@ def _nodes(story: Story, about: str) -> str:
         if names:
             return f"{listed(names)} {verb}"
     silent = story.nodes(_EVENT.SILENT, _EVENT.FLAPPING)
-    return f"{listed(silent)} not heard for a while" if silent else f"Checks of {about} given to others"
+    return f"{listed(silent)} not heard for a while" if silent else f"Configs of {about} given to others"
 
 
 def _replaced(story: Story) -> str:
@@ -81,15 +81,15 @@ def _sent(story: Story) -> str:
     if story.cause.kind != "sent":
         return ""
     found = ((story.count(reason), words(reason).counted) for reason in Move.Reason)
-    return ", ".join(f"{counted(number, 'check')} {word}" for number, word in found if number and word)
+    return ", ".join(f"{counted(number, 'config')} {word}" for number, word in found if number and word)
 
 
 def _moved(story: Story) -> str:
     if story.cause.kind == "sent" or not story.placed:
         taken = len({step.config for step in story.steps if not step.to})
-        return f"{counted(taken, 'check')} taken away" if taken and story.cause.kind == _MOVE.PAUSED else ""
+        return f"{counted(taken, 'config')} taken away" if taken and story.cause.kind == _MOVE.PAUSED else ""
     often = max(story.placed.values())
-    number = counted(len(story.placed), "check")
+    number = counted(len(story.placed), "config")
     return f"{number} moved once" if often == 1 else f"{number} moved, up to {often} times"
 
 
@@ -99,7 +99,7 @@ def _gap(story: Story) -> str:
 
 def _waiting(story: Story) -> str:
     waiting = len(story.homeless)
-    return f"{counted(waiting, 'check')} {'waits' if waiting == 1 else 'wait'} for a node" if waiting else ""
+    return f"{counted(waiting, 'config')} {'waits' if waiting == 1 else 'wait'} for a node" if waiting else ""
 
 
 def _by(deed: str) -> Callable[[Story, str], str]:
