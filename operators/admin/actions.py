@@ -145,7 +145,7 @@ class SteeringAdmin(ReadOnlyAdmin):
     def ask(
         self, request: HttpRequest, title: str, action: str, ids: Sequence[int], shown: Iterable[Config], **context: Any
     ) -> HttpResponse:
-        """The page between the choice of an action and the action itself. shown: the configs that are listed; ids: all of them."""
+        """The page between the choice of an action and the action itself. shown: the listed configs; ids: all of them."""
         across = request.POST.get("select_across") == "1"
         rows = [(link(config), self.owner(config), self.origins(config)) for config in shown]
         context |= self.admin_site.each_context(request) | {

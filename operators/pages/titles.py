@@ -1,4 +1,4 @@
-"""A story in words: one title, and what there is to add."""
+"""The words for stories: a title, and the facts."""
 
 from collections.abc import Callable, Iterable
 from datetime import timedelta
@@ -16,7 +16,7 @@ _RETURNED = (_EVENT.RESTARTED, _EVENT.RESTARTING, _EVENT.BACK)
 
 
 def titled(stories: Iterable[Story]) -> list[tuple[Story, str, str]]:
-    """Each with its title and its facts."""
+    """[(story, its title, its facts)] for these stories."""
     return [(story, title(story), facts(story)) for story in stories]
 
 
@@ -27,12 +27,12 @@ def title(story: Story) -> str:
 
 
 def facts(story: Story) -> str:
-    """Whom and what it touched: `212 of 300 replaced, 3 540 configs moved once, longest gap 38 s`."""
+    """How many nodes and configs the story touched: `212 of 300 replaced, 3 540 configs moved once, longest gap 38 s`."""
     return ", ".join(filter(None, (_replaced(story), _sent(story), _moved(story), _gap(story), _waiting(story))))
 
 
 class _Turnover(NamedTuple):
-    """The nodes that went for good, those that are new, and those that are as before."""
+    """The nodes that are gone for good, the new ones, and those that came back."""
 
     gone: list[str]
     came: list[str]
@@ -103,7 +103,7 @@ def _waiting(story: Story) -> str:
 
 
 def _by(deed: str) -> Callable[[Story, str], str]:
-    """The words for what a person, or the leader, did."""
+    """The title for what a person or the leader did."""
     return lambda story, about: f"{deed} by {about}" if about else deed
 
 

@@ -242,7 +242,7 @@ def test_a_password_that_nobody_looked_at_is_no_failure(monkeypatch: pytest.Monk
         for _ in range(lockout.MOST_OF_PAIR + 1):
             busy = enter(Client(), RIGHT)
             assert (busy.status_code, busy["Retry-After"]) == (503, "3")
-    assert "Too many passwords are being looked at" in busy.content.decode()
+    assert "Too many passwords are being checked" in busy.content.decode()
     assert gets_in(Client())
 
 
