@@ -24,7 +24,7 @@ from nodes.models.heartbeats import Report
 from nodes.names import validate_node_name
 from nodes.newcomers import TooManyNames
 from nodes.parsers import BadStatus, read_client_ip, read_goodbye, read_status
-from nodes.writebehind import Behind
+from nodes.writebehind import WriteBehind
 
 _log = structlog.get_logger()
 # How many tracebacks are logged a minute.
@@ -152,7 +152,7 @@ _read_long = sync_to_async(read_status, thread_sensitive=False)
 # Heartbeats that arrive at the same moment share a statement: a statement costs as much as all the rest of a call.
 _heartbeats = Together(note_heartbeats)
 # Nearly all heartbeats repeat the one before. They are answered first and written afterwards.
-_behind = Behind(note_heartbeats, Heartbeat.objects.last_reports)
+_behind = WriteBehind(note_heartbeats, Heartbeat.objects.last_reports)
 
 
 class Status(PromptView, ClusterChecksView):

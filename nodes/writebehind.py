@@ -38,7 +38,7 @@ EVERY = 0.05
 FRESH, PROMPT = 0.1, 0.25
 # In seconds: the time between two words that prove that we listen on the database where heartbeats are written, and how long
 # each of them counts.
-SAY_EVERY, PROVED = 1.0, 2.5
+SEND_EVERY, PROVED = 1.0, 2.5
 # In seconds. A report that waited longer is dropped: a process that was stopped for a while must not revive lost nodes.
 TOO_LATE = 1.0
 # The longest declaration, in characters, that is remembered, and the most nodes whose changes are.
@@ -56,7 +56,7 @@ class _Taken(NamedTuple):
     came: float
 
 
-class Behind:
+class WriteBehind:
     """What this process knows of the nodes, and the reports that were answered but not written yet. It belongs to one event
     loop.
     """
@@ -84,7 +84,7 @@ class Behind:
         # The last word that was sent through the database where heartbeats are written; when it was sent; when the last word that
         # was heard had been sent.
         self._word = ""
-        self._said_at = self._proved_at = self._asked_at = float("-inf")
+        self._sent_at = self._proved_at = self._asked_at = float("-inf")
         self._thread = ThreadPoolExecutor(1, "behind")
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -119,10 +119,10 @@ class Behind:
         if beat.warmup:
             self._known.pop(report.name, None)
         else:
-            self._know(beat.node_id, report._replace(last_change=beat.config_version), mark)
+            self._remember(beat.node_id, report._replace(last_change=beat.config_version), mark)
 
-    def _know(self, node_id: int, report: Report, mark: int) -> None:
-        """Remember that the node repeats this report while nothing changes, unless a notification about it came after the mark."""
+    def _remember(self, node_id: int, report: Report, mark: int) -> None:
+        """Remember that the node repeats this report while nothing changes, unless it was notified of after the mark."""
         is_old = max(self._forgotten, self._changed.get(node_id, 0)) > mark
         # A node without a version reports like a node that has just started.
         if is_old or report.last_change == 0 or len(report.declared) > LONG:
@@ -139,7 +139,7 @@ class Behind:
     def _hear(self, payload: str) -> None:
         if payload.startswith(_WORD):
             if payload == self._word:
-                self._proved_at = self._said_at
+                self._proved_at = self._sent_at
             return
         if len(self._changed) > MANY:
             self._forget()
@@ -160,8 +160,8 @@ class Behind:
         while True:
             await asyncio.sleep(EVERY)
             now = time.monotonic()
-            if now - self._asked_at < SAY_EVERY <= now - self._said_at:
-                await self._say(now)
+            if now - self._asked_at < SEND_EVERY <= now - self._sent_at:
+                await self._send_word(now)
             if self._is_blank and self._listener.has_heard(now, FRESH):
                 await self._recall()
             if self._waiting:
@@ -169,9 +169,9 @@ class Behind:
             else:
                 self._waits_since = None
 
-    async def _say(self, now: float) -> None:
+    async def _send_word(self, now: float) -> None:
         """Send a word through the connection that writes heartbeats. Hearing it proves that we listen on the same database."""
-        self._word, self._said_at = f"{_WORD}{secrets.token_hex(8)}", now
+        self._word, self._sent_at = f"{_WORD}{secrets.token_hex(8)}", now
         # A word that could not be sent is not heard either.
         with suppress(database.Away, DatabaseError):
             await self._ask(partial(notify, CHANNEL, self._word))
@@ -185,7 +185,7 @@ class Behind:
             return
         for node_id, report in found:
             if report.name not in self._known:
-                self._know(node_id, report, mark)
+                self._remember(node_id, report, mark)
 
     async def _flush(self) -> None:
         """Write what waits. What could not be written keeps waiting."""

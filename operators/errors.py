@@ -11,7 +11,7 @@ from django.views import csrf, defaults
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Django's handler400. The status is 413 if the body is too large."""
     status = 413 if isinstance(exception, RequestDataTooBig) else 400
-    return _answer(request, defaults.bad_request, "This call can't be read.", status, exception)
+    return _answer(request, defaults.bad_request, "This call is malformed.", status, exception)
 
 
 def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
@@ -21,7 +21,7 @@ def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Django's handler404."""
-    detail = "There is nothing here: /api/operator/v1/schema/ has all that there is."
+    detail = "Not found: /api/operator/v1/schema/ lists all paths."
     return _answer(request, defaults.page_not_found, detail, 404, exception)
 
 
@@ -37,11 +37,11 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
 
 def unknown_host(request: HttpRequest) -> HttpResponse:
     """The response to a call with an unknown Host header. Plain text: Django's page would be built with that name."""
-    text = "Nothing is served by this name. CLUSTERAGENT_ADMIN_HOSTS says by which names it is."
+    text = "Unknown host name. CLUSTERAGENT_ADMIN_HOSTS lists the allowed ones."
     return _answer(request, lambda _: HttpResponse(f"{text}\n", status=400, content_type="text/plain"), text, 400)
 
 
-FAILED = "Something failed here, and the server's log says what."
+FAILED = "Internal error. The server's log has the details."
 
 
 def _answer(

@@ -24,40 +24,40 @@ class TooBusy(Exception):
         return str(self.__doc__)
 
 
-class Turns:
+class HashingSlots:
     """Limits how many callers run at once and how many wait, and for how many seconds. All others are refused at once, since
     each waiting caller holds a thread.
     """
 
     def __init__(self, at_once: int, waiting: int, patience: float) -> None:
-        self._room = threading.BoundedSemaphore(at_once + waiting)
-        self._turn = threading.BoundedSemaphore(at_once)
+        self._admitted = threading.BoundedSemaphore(at_once + waiting)
+        self._running = threading.BoundedSemaphore(at_once)
         self._patience = patience
 
     @contextmanager
     def take(self) -> Iterator[None]:
         """A context that holds a turn. Raises TooBusy if no turn comes free in time."""
-        if not self._room.acquire(blocking=False):
+        if not self._admitted.acquire(blocking=False):
             raise TooBusy
         try:
-            if not self._turn.acquire(timeout=self._patience):
+            if not self._running.acquire(timeout=self._patience):
                 raise TooBusy
             try:
                 yield
             finally:
-                self._turn.release()
+                self._running.release()
         finally:
-            self._room.release()
+            self._admitted.release()
 
 
 # A flood of strangers' passwords must not keep out users whose browsers logged in before.
-strangers, known = (Turns(MOST_AT_ONCE, MOST_WAITING, PATIENCE) for _ in range(2))
-turns = ContextVar("turns", default=strangers)
+strangers, known = (HashingSlots(MOST_AT_ONCE, MOST_WAITING, PATIENCE) for _ in range(2))
+slots = ContextVar("slots", default=strangers)
 
 
 class PatientHasher(PBKDF2PasswordHasher):
     """Django's own hasher, under the same name, so that each can verify the other's hashes. Raises TooBusy."""
 
     def encode(self, password: str, salt: str, iterations: int | None = None) -> str:
-        with turns.get().take():
+        with slots.get().take():
             return super().encode(password, salt, iterations)

@@ -26,7 +26,7 @@ MOST_OF_NETWORK = 50
 MOST_OF_NAME = 100
 MOST_OF_DEVICE = 10
 # The tries that a name still has from each network while it is tried from everywhere.
-LAST_RESORT = 1
+MOST_OF_ATTACKED_PAIR = 1
 
 DEVICE = "__Host-device"
 DEVICE_AGE = 90 * 86_400
@@ -70,7 +70,7 @@ class Attempt:
             self._keys = [self._pair, self._of_name, self._of_network]
             is_attacked = counts[self._of_name].number >= MOST_OF_NAME
             self._limits = {
-                self._pair: LAST_RESORT if is_attacked else MOST_OF_PAIR,
+                self._pair: MOST_OF_ATTACKED_PAIR if is_attacked else MOST_OF_PAIR,
                 self._of_network: MOST_OF_NETWORK,
             }
         self._refuse(counts, spare=1)
@@ -91,11 +91,11 @@ class Attempt:
             raise LockedOut(max(over))
 
     def __enter__(self) -> Self:
-        self._before = hashing.turns.set(hashing.known if self._device in self._keys else hashing.strangers)
+        self._before = hashing.slots.set(hashing.known if self._device in self._keys else hashing.strangers)
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        hashing.turns.reset(self._before)
+        hashing.slots.reset(self._before)
         if kind is not None:
             # The password was not checked.
             self._withdraw()

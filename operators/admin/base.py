@@ -99,13 +99,13 @@ class DaysFilter(RangeDateFilter):
             return None
 
 
-class PeekingPaginator(Paginator):  # type: ignore[type-arg]
-    """Marks a list whose pages `Peeking` reads."""
+class UncountedPaginator(Paginator):  # type: ignore[type-arg]
+    """Marks a list whose pages `UncountedChangeList` reads."""
 
-    template_name = "admin/peeking_pagination.html"
+    template_name = "admin/uncounted_pagination.html"
 
 
-class Declared(ChangeList):
+class DeclaredChangeList(ChangeList):
     """A list that filters and sorts only by what its admin declares.
 
     Django's own list filters by any lookup of any field: whoever may see the list could find out, letter by letter, what no
@@ -128,7 +128,7 @@ class Declared(ChangeList):
         return super().get_ordering_field(field_name) if is_offered else None
 
 
-class Peeking(Declared):
+class UncountedChangeList(DeclaredChangeList):
     """A list that reads one row more than it shows, to know whether another page follows. A count would cost more than the
     page.
     """
@@ -198,7 +198,7 @@ class DeclaredAdmin(ModelAdmin):
         return found
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
-        return Declared
+        return DeclaredChangeList
 
     def to_field_allowed(self, request: HttpRequest, to_field: str) -> bool:
         """Whether the field is the primary key. A row that is found by another field would reveal the field's value."""
@@ -226,7 +226,7 @@ class NotedAdmin(DeclaredAdmin):
 class ReadOnlyAdmin(DeclaredAdmin, WithoutTransaction):
     """Rows that only verbs change. Nobody adds, deletes or edits one by hand; actions ask for the change permission."""
 
-    paginator = PeekingPaginator
+    paginator = UncountedPaginator
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
     list_per_page = 100
@@ -238,7 +238,7 @@ class ReadOnlyAdmin(DeclaredAdmin, WithoutTransaction):
     change_form_outer_after_template = "admin/tables.html"
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
-        return Peeking
+        return UncountedChangeList
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

@@ -34,9 +34,9 @@ from operators.admin.filters import CheckFilter, NodeFilter, OrderFilter, OwnerF
 from operators.roles import sees_digests
 
 # Wide columns, which lists do not read.
-WIDE = ("original", "wire", "scrubbed", "text")
+WIDE_COLUMNS = ("original", "wire", "scrubbed", "text")
 # Fields that are only shown when they have a value.
-SELDOM = ("node_name", "dangling_since", "former_node")
+OPTIONAL_FIELDS = ("node_name", "dangling_since", "former_node")
 DANGLING = SafeString('<span class="font-semibold text-orange-700 dark:text-orange-400">none: dangling</span>')
 # What the form begins with.
 _EXAMPLE = "init_config:\ninstances:\n  - "
@@ -135,7 +135,7 @@ class ConfigAdmin(SteeringAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Config]:
         found = Config.objects.select_related("assignment__node", "former_node", "pin", "pause", "isolation")
-        return found.prefetch_related("origins").defer(*WIDE)
+        return found.prefetch_related("origins").defer(*WIDE_COLUMNS)
 
     def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[QuerySet[Any], bool]:
         exact = sees_digests(request.user)
@@ -158,7 +158,7 @@ class ConfigAdmin(SteeringAdmin):
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Sequence[str]:
         if obj is None:
             return "key", "check", "yaml"
-        shown = [name for name in self.readonly_fields if name not in SELDOM or getattr(obj, name)]
+        shown = [name for name in self.readonly_fields if name not in OPTIONAL_FIELDS or getattr(obj, name)]
         if not sees_digests(request.user):
             shown.remove("digest")
         return ["key", "check", "yaml", *shown[1:]] if self.has_change_permission(request, obj) else shown

@@ -46,7 +46,7 @@ class OrderFilter(DropdownFilter):
     def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
         return [
             ("pinned", "pinned"),
-            ("astray", "pinned to no node that there is"),
+            ("astray", "pinned to a node that does not exist"),
             ("paused", "paused"),
             ("isolated", "isolated or quarantined"),
             ("none", "none of these"),

@@ -12,7 +12,7 @@ from clusteragent.lib.shortids import short_id
 from clusteragent.lib.words import ago, counted, percent
 from nodes.models import Node, NodeEvent, Runner, RunnerStats
 from operators.admin.base import TABLE_ROWS, Table, anchor, link, list_url
-from operators.admin.configs import WIDE
+from operators.admin.configs import WIDE_COLUMNS
 
 
 class Drain(NamedTuple):
@@ -46,7 +46,7 @@ def configs(node: Node) -> Table:
             one.since,
             one.reason,
         )
-        for one in owned.defer(*(f"config__{column}" for column in WIDE))[: TABLE_ROWS + 1]
+        for one in owned.defer(*(f"config__{column}" for column in WIDE_COLUMNS))[: TABLE_ROWS + 1]
     ]
     return Table.of(
         "Configs", ("check", "origins", "short ID", "since", "reason"), rows, list_url(Config, node=node.name)
@@ -80,7 +80,7 @@ def _facts(node: Any, load: float | None) -> list[tuple[str, Any]]:
         ("Running by its stats", _running(node)),
     ]
     shown = [(name, value or "unknown") for name, value in facts if load is not None or name in ("State", "Configs")]
-    oddities = (("Looks like", node.looks_like()), ("Told what can't be", _clamped(node)))
+    oddities = (("Looks like", node.looks_like()), ("Implausible stats", _clamped(node)))
     return shown + [(name, value) for name, value in oddities if value]
 
 

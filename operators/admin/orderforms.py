@@ -42,7 +42,7 @@ class NoteField(forms.CharField):
     """An author's note to the other operators."""
 
     def __init__(self) -> None:
-        help_text = "Why, for those who find it so."
+        help_text = "Why: shown to other operators."
         super().__init__(
             required=False, max_length=MOST_CHARACTERS, help_text=help_text, widget=UnfoldAdminTextInputWidget
         )

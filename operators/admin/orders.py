@@ -274,4 +274,7 @@ class RuleAdmin(NotedAdmin):
     def _wake(self, request: HttpRequest) -> None:
         """Wake the leader: what dangles may find a node now, and what a rule forbids moves within a minute."""
         ClusterStore.objects.wake()
-        messages.info(request, "It holds for whatever is placed from now on. What it moves, moves within a minute.")
+        messages.info(
+            request,
+            "It holds for all placements from now on. Configs on forbidden nodes move within a minute.",
+        )

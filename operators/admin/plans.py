@@ -34,13 +34,11 @@ PLANS = "checks.add_plan"
 class RebalanceForm(forms.Form):
     """How much a rebalance may move."""
 
-    force = forms.BooleanField(
-        label="Also where it makes no clear difference", required=False, widget=UnfoldBooleanWidget
-    )
+    force = forms.BooleanField(label="Even if it makes no clear difference", required=False, widget=UnfoldBooleanWidget)
     unlimited = forms.BooleanField(
-        label="As many moves as it takes",
+        label="Without a limit of moves",
         required=False,
-        help_text="Otherwise no more than a rebalance of its own makes in one period.",
+        help_text="Otherwise no more moves than an automatic rebalance makes in one period.",
         widget=UnfoldBooleanWidget,
     )
 

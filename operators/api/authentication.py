@@ -59,5 +59,5 @@ class BearerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-c
         return {"type": "http", "scheme": knox_settings.AUTH_HEADER_PREFIX.lower()}
 
 
-_NONE = "This is no operator's token, or no longer: an admin makes one in the admin, or `manage.py createtoken` does."
-_INACTIVE = "The user of this token is not active: an admin can change that."
+_NONE = "This is not a valid operator's token. Create one in the admin or with `manage.py createtoken`."
+_INACTIVE = "The user of this token is inactive. An admin can activate it."

@@ -69,7 +69,7 @@ _page = SpectacularSwaggerView.as_view(
 
 @csrf_exempt
 def _nothing(request: HttpRequest) -> JsonResponse:
-    return JsonResponse({"detail": "There is nothing here: schema/ has all that there is."}, status=404)
+    return JsonResponse({"detail": "Not found: schema/ lists all paths."}, status=404)
 
 
 app_name = "operators"

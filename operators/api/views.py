@@ -29,7 +29,7 @@ from operators.api.permissions import requires
 # How many sets of more than a megabyte are read at the same time: each takes up to 0.3 GB and half a minute.
 LARGE_SETS = 2
 # Wide columns, which lists do not read.
-WIDE = ("original", "wire", "scrubbed", "text")
+WIDE_COLUMNS = ("original", "wire", "scrubbed", "text")
 _large_sets = BoundedSemaphore(LARGE_SETS)
 _SOURCE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,200}")
 
@@ -48,7 +48,7 @@ class ConfigViewSet(DetailViewSet):
     lookup_value_regex = "[0-9]{1,18}"
 
     def get_queryset(self) -> QuerySet[Config]:
-        return super().get_queryset().defer(*(WIDE[:-1] if self.detail else WIDE))
+        return super().get_queryset().defer(*(WIDE_COLUMNS[:-1] if self.detail else WIDE_COLUMNS))
 
     @extend_schema(
         request=serializers.ReassignSerializer,

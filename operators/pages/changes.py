@@ -49,7 +49,7 @@ def changes(request: HttpRequest) -> HttpResponseBase:
     span, problem = _asked(request)
     if (export := FORMATS.get(request.GET.get("format", ""))) and not problem:
         return export(span, exact=sees_digests(request.user))
-    told, drawn = stories.tell(span.since, span.until, MOST_MOVES), chart(span)
+    history, drawn = stories.read(span.since, span.until, MOST_MOVES), chart(span)
     context = {
         "span": span,
         "spans": [(last, duration(length)) for last, length in SPANS.items()],
@@ -57,9 +57,9 @@ def changes(request: HttpRequest) -> HttpResponseBase:
         "chart": drawn,
         "legend": reasons_of(drawn.totals),
         "size": (WIDTH, HEIGHT),
-        "told": told,
-        "stories": titles.titled(told.stories[:MOST_STORIES]),
-        "stories_left": len(told.stories) - MOST_STORIES,
+        "history": history,
+        "stories": titles.titled(history.stories[:MOST_STORIES]),
+        "stories_left": len(history.stories) - MOST_STORIES,
         "most_moves": MOST_MOVES,
     }
     return base.render(request, "operators/changes.html", "Changes", **context)
@@ -69,8 +69,8 @@ def changes(request: HttpRequest) -> HttpResponseBase:
 def story(request: HttpRequest) -> HttpResponse:
     """The moves and events of one story."""
     span, last = _asked(request)[0], request.GET.get("back", "")
-    told = stories.tell(span.since, span.until, MOST_MOVES)
-    found = stories.find(told.stories, request.GET.get("story", ""))
+    history = stories.read(span.since, span.until, MOST_MOVES)
+    found = stories.find(history.stories, request.GET.get("story", ""))
     if found is None:
         return HttpResponse("These moves are no longer in the ledger, or they are outside of this range of time.")
     lines = _lines(found, may_undo=request.user.has_perm(UNDO))

@@ -9,7 +9,7 @@ from nodes.models import Node
 from operators.pages import base
 
 # The most nodes that are listed.
-MOST_HEIRS = 10
+MOST_RECEIVERS = 10
 
 
 @base.fragment
@@ -22,7 +22,7 @@ def loss(request: HttpRequest, pk: int) -> HttpResponse:
     context = {
         "loss": found,
         "moving": sum(found.placed.values()),
-        "heirs": list(found.placed.items())[:MOST_HEIRS],
-        "more": len(found.placed) - MOST_HEIRS,
+        "receivers": list(found.placed.items())[:MOST_RECEIVERS],
+        "more": len(found.placed) - MOST_RECEIVERS,
     }
     return TemplateResponse(request, "operators/loss.html", context)

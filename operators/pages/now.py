@@ -49,7 +49,7 @@ class Snapshot:
     at: datetime
     needs: list[Need]
     pools: list[NodePool]
-    told: stories.Told
+    history: stories.StoryList
 
     @property
     def sentence(self) -> str:
@@ -67,8 +67,8 @@ def snapshot() -> Snapshot:
     now = clock.now()
     groups = pools(members())
     sizes = {pool.name: pool.known for pool in groups}
-    told = stories.tell(now - SPAN, now, MOST_MOVES, sizes)
-    return Snapshot(now, alerts.lines(fingerprints.differing()), groups, told)
+    history = stories.read(now - SPAN, now, MOST_MOVES, sizes)
+    return Snapshot(now, alerts.lines(fingerprints.differing()), groups, history)
 
 
 # Valid for a little less than the time between a tab's requests, some of which come a moment early.
@@ -143,7 +143,7 @@ def _context(request: HttpRequest, take: Callable[[], Snapshot]) -> dict[str, An
         "lines": lines(now.needs, request.user),
         "pools": [(pool, _url(pool)) for pool in now.pools[:MOST_POOLS]],
         "pools_left": len(now.pools) - MOST_POOLS,
-        "stories": titles.titled(now.told.stories[:MOST_STORIES]),
+        "stories": titles.titled(now.history.stories[:MOST_STORIES]),
         "said": request.GET.get("said", ""),
         "states": STATES,
         "most_moves": MOST_MOVES,

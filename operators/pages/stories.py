@@ -59,7 +59,7 @@ class Cause(NamedTuple):
 class Story:
     """The moves and events of one cause that followed closely upon each other, the first one first.
 
-    placed: how often each config got a node. homeless: configs that have no node at the end. gap: the longest time that a
+    placed: how often each config got a node. dangling: configs that have no node at the end. gap: the longest time that a
     config ran nowhere, as far as the ledger shows. size: how many nodes the pool has now. sources: the sources of new or
     changed configs.
     """
@@ -70,7 +70,7 @@ class Story:
     steps: list[Step] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     placed: Counter[int] = field(default_factory=Counter)
-    homeless: set[int] = field(default_factory=set)
+    dangling: set[int] = field(default_factory=set)
     gap: timedelta = timedelta(0)
     size: int = 0
     sources: list[str] = field(default_factory=list)
@@ -94,7 +94,7 @@ class Story:
         return sum(step.reason in reasons for step in self.steps)
 
 
-class Told(NamedTuple):
+class StoryList(NamedTuple):
     """The stories, the last one first. cut: the ledger has more lines from before `since`, which were not read."""
 
     stories: list[Story]
@@ -102,7 +102,7 @@ class Told(NamedTuple):
     cut: bool
 
 
-def tell(since: datetime, until: datetime, most: int, sizes: Mapping[str, int] | None = None) -> Told:
+def read(since: datetime, until: datetime, most: int, sizes: Mapping[str, int] | None = None) -> StoryList:
     """The stories of a range of time, from its last moves and node events, at most `most` of each. sizes: {pool: number of
     nodes}.
     """
@@ -118,7 +118,7 @@ def tell(since: datetime, until: datetime, most: int, sizes: Mapping[str, int] |
     happened = [event for event in reversed(happened) if event.time >= first]
     found = fold(steps, happened, sizes)
     _name_sources([story for story in found if story.cause.kind == "sent"])
-    return Told(found, first, bool(ends))
+    return StoryList(found, first, bool(ends))
 
 
 def _name_sources(sent: Sequence[Story]) -> None:
@@ -163,13 +163,13 @@ class _Folding:
             # A node that expired had been silent for the timeout by then.
             silent = conf.NODE_EXPIRATION_TIMEOUT if step.reason == _MOVE.EXPIRED else timedelta(0)
             self._lost[step.config] = step.time - silent, story
-            story.homeless.add(step.config)
+            story.dangling.add(step.config)
 
     def _found(self, step: Step) -> Story | None:
         """The story in which the config lost its node, if this move ends that; else None."""
         since, story = self._lost.pop(step.config, (step.time, None))
         if story:
-            story.homeless.discard(step.config)
+            story.dangling.discard(step.config)
             story.gap = max(story.gap, step.time - since) if step.to else story.gap
         return story
 

@@ -98,7 +98,7 @@ def _gap(story: Story) -> str:
 
 
 def _waiting(story: Story) -> str:
-    waiting = len(story.homeless)
+    waiting = len(story.dangling)
     return f"{counted(waiting, 'config')} {'waits' if waiting == 1 else 'wait'} for a node" if waiting else ""
 
 

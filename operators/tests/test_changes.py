@@ -108,7 +108,7 @@ def test_nothing_is_told_by_half(client: Client, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(changes, "MOST_MOVES", 1)
     response = page(client)
     assert [title for _, title, _ in response.context["stories"]] == ["Reassigned by otto"]
-    assert "Told of the last 1 move and as many events" in response.content.decode()
+    assert "Only the last 1 move and as many events were read" in response.content.decode()
     assert response.context["chart"].number == 2
 
 
