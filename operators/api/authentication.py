@@ -59,5 +59,5 @@ class BearerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-c
         return {"type": "http", "scheme": knox_settings.AUTH_HEADER_PREFIX.lower()}
 
 
-_NONE = "This is not a valid operator's token. Create one in the admin or with `manage.py createtoken`."
+_NONE = "This token is invalid or has expired. Create one in the admin or with `manage.py createtoken`."
 _INACTIVE = "The user of this token is inactive. An admin can activate it."

@@ -10,8 +10,9 @@ from django.db import DataError, InterfaceError, OperationalError
 from django.http.request import UnreadablePostError
 from rest_framework import mixins
 from rest_framework.authentication import SessionAuthentication
-from rest_framework.exceptions import APIException, ParseError, ValidationError
+from rest_framework.exceptions import APIException, NotFound, ParseError, ValidationError
 from rest_framework.negotiation import DefaultContentNegotiation
+from rest_framework.pagination import CursorPagination
 from rest_framework.permissions import SAFE_METHODS
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
@@ -28,7 +29,6 @@ from operators import errors
 from operators.api.authentication import OperatorToken
 from operators.api.fields import refuse_unknown
 from operators.api.filters import StrictFilterBackend
-from operators.api.pagination import Cursor
 from operators.api.parsers import BoundedJSONParser, TooLarge
 from operators.api.permissions import HasPermissions
 
@@ -47,6 +47,34 @@ class Busy(APIException):
     status_code = 503
     default_detail = "The database is away, or busy with another change. Try again."
     wait = 5
+
+
+class Cursor(CursorPagination):
+    """Cursor pagination with `?limit=` rows a page. The view's `ordering` is a unique field, so no row is missed or returned
+    twice.
+    """
+
+    page_size = 100
+    max_page_size = 1000
+    page_size_query_param = "limit"
+    page_size_query_description = f"Rows a page, {page_size} by default, {max_page_size} at most."
+
+    def get_ordering(self, request: Request, queryset: Any, view: Any) -> tuple[str]:
+        return (view.ordering,)
+
+    def get_page_size(self, request: Request) -> int | None:
+        """The number of rows a page. Raises ValidationError if `limit` is not a whole number above 0."""
+        asked = request.query_params.get(self.page_size_query_param)
+        if asked is not None and not (asked.isascii() and asked.isdecimal() and int(asked[:9]) > 0):
+            raise ValidationError({self.page_size_query_param: [f"A whole number, 1 to {self.max_page_size}."]})
+        return super().get_page_size(request)
+
+    def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> list[Any] | None:
+        try:
+            return super().paginate_queryset(queryset, request, view)
+        except (ValueError, TypeError, DataError):
+            # The position in the cursor comes from the caller; the database is the first to check it.
+            raise NotFound(self.invalid_cursor_message) from None
 
 
 class OperatorViewSet(GenericViewSet[Any]):
