@@ -1,4 +1,4 @@
-"""What every test may use: the rows that the migrations made, and options that a test changes."""
+"""Fixtures for all tests: the rows that migrations make, and options that a test changes."""
 
 import pytest
 from django.db import connection
@@ -10,7 +10,7 @@ from operators.pages import now
 from operators.pages.shared import Shared
 from operators.tests.cast import make_missing_roles
 
-# A property says what is right, not how fast a busy machine shows it.
+# No deadline: property tests check results, not the speed of a busy machine.
 settings.register_profile("unhurried", deadline=None)
 settings.register_profile("faults", deadline=None, max_examples=5_000)
 settings.load_profile("unhurried")
@@ -18,13 +18,13 @@ settings.load_profile("unhurried")
 
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: None) -> None:
-    """A test is one transaction, in which a busy machine may let it wait for seconds: that is no process that was stopped."""
+    """Switch off the limit of idle transactions: a test is one transaction, and may wait for seconds on a busy machine."""
     connection.settings_dict["OPTIONS"]["options"] += " -c idle_in_transaction_session_timeout=0"
 
 
 @pytest.fixture(autouse=True)
 def _rows_of_the_migrations(request: pytest.FixtureRequest) -> None:
-    """The rows that always exist: the flush after a transactional test takes them away."""
+    """Make the rows that always exist again: the flush after a transactional test deletes them."""
     wants_database = {"db", "transactional_db", "warm"} & set(request.fixturenames)
     if wants_database or request.node.get_closest_marker("django_db"):
         request.getfixturevalue("db")
@@ -43,5 +43,5 @@ def warm(db: None) -> None:
 
 @pytest.fixture(autouse=True)
 def _own_first_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the first page said in another test is nobody's answer."""
+    """Don't share the first page's answer between tests."""
     monkeypatch.setattr(now, "_shared", Shared(now.snapshot, 0))

@@ -1,1 +1,3 @@
-"""Benchmarks: one module a question, run by `make bench`. A figure is a ratio to a floor of the same run, where one exists."""
+"""Benchmarks, run by `make bench`: one module for each question. Where possible, a figure is compared with a floor, the time
+that the bare machine takes in the same run.
+"""

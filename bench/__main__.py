@@ -35,6 +35,7 @@ QUESTIONS = (
 
 
 def main() -> None:
+    """Start PostgreSQL, answer the questions of the command line, and stop it again."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument(
         "questions", nargs="*", metavar="question", help="one of " + ", ".join(QUESTIONS) + "; default: all"
@@ -43,8 +44,8 @@ def main() -> None:
     for question in set(asked) - set(QUESTIONS):
         parser.error(f"there is no question {question}, there are {', '.join(QUESTIONS)}")
     if {"heartbeats", "configs", "storm", "overload"} & set(asked):
-        wrk.insist()
-    # As Ctrl-C does, so that all that was started is ended.
+        wrk.require_wrk()
+    # SIGTERM raises an exception as Ctrl-C does, so that everything that was started is ended.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     folder = Path(tempfile.mkdtemp(prefix="clusteragent-bench-"))
     pgdata = folder / "pgdata"
@@ -67,6 +68,7 @@ def main() -> None:
 
 
 def measure(questions: tuple[str, ...] | list[str]) -> None:
+    """Migrate the database, run each question's module, and write results.json after each."""
     import django
 
     django.setup()

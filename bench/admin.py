@@ -31,6 +31,7 @@ PAGES = {
 
 
 def run(report: Report) -> None:
+    """Measure each page's time at 100 000 configs, and compare its number of queries with that at 1 000."""
     with override_settings(ALLOWED_HOSTS=["testserver"], SECURE_SSL_REDIRECT=False):
         client = Client()
         client.force_login(User.objects.create_superuser("bench"))
@@ -42,7 +43,7 @@ def run(report: Report) -> None:
 
 
 def _furnish(configs: int, nodes: int, client: Client) -> dict[str, int]:
-    """Schedule so many configs, and count the queries of each page."""
+    """Schedule `configs` on `nodes`; return {page: number of queries}."""
     stage.fresh(nodes)
     dispatcher.schedule([stage.sent(number) for number in range(configs)])
     stage.analyse()

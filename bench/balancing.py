@@ -1,4 +1,4 @@
-"""How many moves does a plan take, how even does it leave the nodes, and how long does planning take?"""
+"""How many moves does a plan take, how even are the nodes after it, and how long does planning take?"""
 
 import gzip
 import json
@@ -14,14 +14,14 @@ from bench.report import Report
 from checks.balancing import plan, spread, utilization
 
 DATA = Path(__file__).parent.parent / "tests" / "data" / "rebalance"
-# The most moves allowed, in multiples of the least that any plan for the same peak needs. What is least says little of
-# lognormal costs: the heaviest of them fit nowhere else.
+# The most moves allowed, as multiples of the fewest that any plan for the same peak needs. For lognormal costs that lower
+# bound is far below what is possible: the heaviest configs fit on no other node.
 MOVES = {"random": 1.02, "scale_up": 1.02, "skewed10": 1.02, "heavy": 1.02, "lognormal": 300 / 138}
 SEEDS = 3
 
 
 class World(NamedTuple):
-    """What a plan is made of: digest → workers needed, digest → node, node → workers."""
+    """The input of a plan: {digest: workers needed}, {digest: node}, {node: workers}."""
 
     costs: dict[str, float]
     owners: dict[str, str]
@@ -29,7 +29,7 @@ class World(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a forced plan without a budget comes to. peak and moves are multiples of the least possible."""
+    """The result of a forced plan without a budget. peak, moves: multiples of the least; again: moves of a second plan."""
 
     peak: float
     moves: float
@@ -37,6 +37,7 @@ class Outcome(NamedTuple):
 
 
 def run(report: Report) -> None:
+    """Measure plans on recorded and on random inputs, and the time of planning."""
     for kind, most in MOVES.items():
         _note(report, kind, [recorded(kind)], most)
     for kind, most in MOVES.items():
@@ -48,7 +49,7 @@ def run(report: Report) -> None:
 
 
 def recorded(kind: str) -> World:
-    """One of the inputs on which the Datadog Cluster Agent was measured."""
+    """Read one of the inputs on which the Datadog Cluster Agent was measured."""
     content = json.loads(gzip.decompress((DATA / f"input_{kind}.json.gz").read_bytes()))
     configs = content["configs"]
     costs = {one["digest"]: min(1, one["execution_ms"] / (one["interval_s"] * 1000)) for one in configs}
@@ -56,7 +57,7 @@ def recorded(kind: str) -> World:
 
 
 def made(kind: str, nodes: int, configs: int, seed: int, workers: tuple[int, ...] = (4,)) -> World:
-    """An input of the same kind."""
+    """Make a random input of the same kind. workers: a node's number of workers is one of these."""
     dice = random.Random(seed)
     capacity: dict[str, float] = {f"runner-{number:05}": dice.choice(workers) for number in range(nodes)}
     holders = {"skewed10": nodes // 10, "scale_up": nodes - nodes // 10}.get(kind, nodes)
@@ -76,6 +77,7 @@ def _milliseconds(kind: str, dice: random.Random) -> float:
 
 
 def outcome(world: World) -> Outcome:
+    """Plan, apply the plan to the input, and plan again."""
     moves = plan(*world, force=True)
     after = world._replace(owners=world.owners | {move.digest: move.to for move in moves})
     best = best_peak(world)
@@ -87,13 +89,13 @@ def outcome(world: World) -> Outcome:
 
 
 def best_peak(world: World) -> float:
-    """No placement has a lower peak: all would be as utilized as the mean, and the heaviest config is somewhere."""
+    """Return a lower bound of any placement's peak: the mean utilization, or the heaviest config on the largest node."""
     mean = math.fsum(world.costs.values()) / math.fsum(world.capacity.values())
     return max(mean, max(world.costs.values()) / max(world.capacity.values()))
 
 
 def least_moves(world: World, peak: float) -> int:
-    """No plan for that peak has fewer: each node above it gives the fewest configs whose leaving brings it under."""
+    """Return a lower bound of the moves for that peak: each node above it must lose at least so many of its heaviest configs."""
     held = defaultdict(list)
     for digest, node in world.owners.items():
         held[node].append(world.costs[digest])
@@ -109,7 +111,7 @@ def least_moves(world: World, peak: float) -> int:
 
 
 def _note(report: Report, name: str, worlds: list[World], most: float | None) -> None:
-    """The worst of these worlds."""
+    """Report the worst result of these inputs."""
     outcomes = [outcome(world) for world in worlds]
     report.add(f"{name}: peak", max(one.peak for one in outcomes), "of best", most=1.1)
     report.add(f"{name}: moves", max(one.moves for one in outcomes), "of least", most=most)
@@ -124,7 +126,8 @@ def _note_times(report: Report) -> None:
         tenth, whole = made(kind, 1000, 10_000, 0), made(kind, 10_000, 100_000, 0)
         seconds = _seconds(whole)
         report.add(f"plan 10 000 nodes, 100 000 configs, {kind}", seconds, "s", most=2)
-        # n log n in comparisons takes longer in a memory that is far away: so does sorting, which is the measure here.
+        # Even n log n comparisons grow faster than that when the data no longer fits the processor's caches. Sorting has the
+        # same problem, so growth is compared with that of sorting.
         growth, floor = seconds / _seconds(tenth), _seconds(whole, _sort) / _seconds(tenth, _sort)
         report.add(f"the same: growth from a tenth, against sorting, {kind}", growth, "times", floor=floor, most=1.1)
 
@@ -138,7 +141,7 @@ def _sort(world: World) -> object:
 
 
 def _seconds(world: World, work: Callable[[World], object] = _plan) -> float:
-    """Processor time: the work waits for nothing, and others use the machine too."""
+    """Return the least processor time of five runs: others use the machine too, and the work never waits."""
     times = []
     for _ in range(5):
         began = process_time()

@@ -13,6 +13,7 @@ BYTES = 600
 
 
 def run(report: Report) -> None:
+    """Measure fetches of configs and heartbeats with 16 connections."""
     stage.fresh(NODES)
     dispatcher.schedule([stage.sent(number, _filling()) for number in range(NODES * CONFIGS_A_NODE)])
     stage.analyse()
@@ -28,7 +29,7 @@ def run(report: Report) -> None:
 
 
 def _filling() -> str:
-    """What makes a config as served that long; its instances are sent in base64."""
+    """Return text that makes a served config BYTES long; its instances are sent in Base64."""
     served = len(dispatcher.admit(stage.original(1000)).wire)
     return f"x: {'y' * ((BYTES - served) * 3 // 4)}\n"
 

@@ -14,6 +14,7 @@ NODES, CONFIGS, CUT = 10_000, 5_000, 90
 
 
 def run(report: Report) -> None:
+    """Cut the network of all nodes, and measure the time until all are up to date again."""
     begins = fleet.SETTLED + 35
     watch = Watch()
     plan = f"--pause={begins}:{NODES}:{CUT}"
@@ -24,13 +25,14 @@ def run(report: Report) -> None:
 
 
 class Watch:
-    """From the first report after the cut until every node was heard and has what it should run."""
+    """Measures `seconds` from the first report after the cut until every node has reported and has its current configs."""
 
     def __init__(self) -> None:
         self._is_cut, self._mended_at = False, 0.0
         self.seconds = float("inf")
 
     def look(self) -> None:
+        """Look at the database once. Called all the time."""
         nodes = Heartbeat.objects.count()
         silent = Heartbeat.objects.filter(seen_at__lt=ago(timedelta(seconds=CUT / 3))).count()
         if nodes == silent == NODES:

@@ -1,4 +1,4 @@
-"""Simulated node agents against the program's own web server and leader, and the account that they give."""
+"""Simulated node agents with the real web server and leader, and the simulation's report."""
 
 import json
 import tempfile
@@ -19,7 +19,7 @@ from checks.models import Move
 from clusteragent.lib import conf
 from nodes.models import Hearing, Heartbeat, Node
 
-# Seconds until all nodes have reported and run their configs, and no silence of before counts; ten thousand take longer.
+# Seconds until all nodes have reported and run their configs, and silence counts again; 10 000 nodes need more.
 SETTLED = 45
 PATIENCE = 120
 PROBE = "probe"
@@ -27,7 +27,7 @@ PROBE = "probe"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the nodes report, how long heartbeats beside theirs took and how many failed, how long the brake was on; in s."""
+    """account: the simulation's report; waits, failed: seconds and failures of an extra node's heartbeats; braked: seconds."""
 
     account: dict[str, Any]
     waits: list[float]
@@ -38,15 +38,16 @@ class Outcome:
 def simulate(
     nodes: int, configs: int, seconds: float, *plan: str, probe: bool = True, look: Callable[[], None] = lambda: None
 ) -> Outcome:
-    """So many nodes and configs for so long; the plan is in `python -m simulation --help`, by the same clock.
+    """Simulate nodes and configs for `seconds`. Raises RuntimeError when the simulation fails.
 
-    probe: a node beside theirs reports all the time. look: is called all the time.
+    plan: arguments of `python -m simulation`, whose times begin at its start. probe: an extra node reports all the time.
+    look: called about ten times a second.
     """
     stage.fresh(0)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         url = stack.enter_context(servers.web())
-        # What moves must move because of what happens to nodes.
+        # Configs must move only because of what happens to nodes.
         options = {"CLUSTERAGENT_CONFD": str(folder), "DD_CLUSTER_CHECKS_REBALANCE_PERIOD": "1h"}
         stack.enter_context(servers.manage("runagent", **options))
         report = folder / "report.json"
@@ -69,7 +70,7 @@ def simulate(
 
 
 def _connect(url: str) -> HTTPSConnection:
-    """A connection of a node that is cordoned, so that it gets no work."""
+    """Connect as the extra node, and cordon it, so that it gets no configs."""
     connection = HTTPSConnection(url.removeprefix("https://"), context=servers.TLS)
     _heartbeat(connection)
     Node.objects.filter(name=PROBE).cordon()
@@ -77,7 +78,7 @@ def _connect(url: str) -> HTTPSConnection:
 
 
 def _heartbeat(connection: HTTPSConnection) -> int:
-    """The status of its answer."""
+    """Send a heartbeat; return the answer's status."""
     headers = {"Authorization": f"Bearer {conf.AUTH_TOKEN}"}
     connection.request("POST", f"/api/v1/clusterchecks/status/{PROBE}", '{"last_change":-1}', headers)
     answer = connection.getresponse()
@@ -86,7 +87,10 @@ def _heartbeat(connection: HTTPSConnection) -> int:
 
 
 def schedule(nodes: int, configs: int) -> None:
-    """Configs of the operators, which no scan of a folder takes for removed; once all nodes are there, for an even start."""
+    """Schedule configs once all nodes have reported, so that all get the same number. Raises RuntimeError after PATIENCE seconds.
+
+    Their source is `admin`: a scan of the folder would remove configs of files.
+    """
     sent = [stage.sent(number) for number in range(configs)]
     deadline = time.monotonic() + PATIENCE
     while Heartbeat.objects.count() < nodes:
@@ -97,5 +101,5 @@ def schedule(nodes: int, configs: int) -> None:
 
 
 def moved() -> int:
-    """How often a config came to another node, by the ledger."""
+    """Return the number of moves to another node in the ledger."""
     return Move.objects.exclude(to_node="").exclude(reason="scheduled").count()

@@ -18,6 +18,7 @@ SECONDS_PACED = 15
 
 
 def run(report: Report) -> None:
+    """Measure heartbeats over HTTP, the same view without a database, PostgreSQL's part, and the statement alone."""
     stage.fresh(wrk.NODES)
     Node.objects.update(config_version=7)
     stage.analyse()
@@ -40,14 +41,14 @@ def run(report: Report) -> None:
 
 
 def database_time() -> float:
-    """Seconds that all processes of PostgreSQL have worked until now."""
+    """Return the processor seconds of all PostgreSQL processes until now."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pid FROM pg_stat_activity")
         return sum(stage.worked(pid) for (pid,) in cursor.fetchall())
 
 
 def statement_alone() -> float:
-    """The same statement a second, by pgbench, with the web server's settings of its sessions."""
+    """Return how often a second pgbench runs the heartbeat's statement, with the web server's session settings."""
     statement = HeartbeatQuerySet._BEAT
     values = {"version": ":version", "node_type": "0", "client_ip": "NULL", "name": "'node-' || lpad(:n::text, 5, '0')"}
     script = f"\\set n random(0, {wrk.NODES - 1})\n\\set version 7\n{' '.join((statement % values).split())};\n"

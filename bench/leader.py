@@ -14,6 +14,7 @@ ROUNDS = 20
 
 
 def run(report: Report) -> None:
+    """Kill, end and stop leaders, and measure the time until the next leader's first pass ends."""
     stage.fresh(0)
     with tempfile.TemporaryDirectory() as folder:
         cluster = Cluster(conf.DATABASE_URL, Path(folder))
@@ -32,7 +33,7 @@ def run(report: Report) -> None:
 
 
 def _follow(cluster: Cluster, number: int) -> float:
-    """Seconds from the leader's signal to the end of the next leader's first pass. Another replica takes its place."""
+    """Send the signal to the leader; return the seconds until the next leader's first pass ends. Then replace the replica."""
     leader = cluster.led()
     below = descendants(leader.pid)
     term = cluster.store.term()

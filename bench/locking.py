@@ -1,4 +1,4 @@
-"""How long does each verb hold the store's lock, at the most, with 100 000 configs on 10 000 nodes?"""
+"""How long does each verb hold the store's lock at most, with 100 000 configs on 10 000 nodes?"""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,13 +23,13 @@ MOST = 0.5
 
 
 def processor_time() -> float:
-    """Seconds that this process and the server of its session worked until now, to a hundredth."""
+    """Return the processor seconds of this process and its session's server process until now, exact to 0.01 s."""
     return process_time() + stage.worked(connection.connection.info.backend_pid)
 
 
 @contextmanager
 def holds() -> Iterator[list[tuple[float, float]]]:
-    """How long the lock was held, and the processor time of it, each time that it was taken and the transaction committed."""
+    """Collect (seconds, processor seconds) of each hold of the store's lock whose transaction was committed in the block."""
     found = [(0.0, 0.0)]
     lock = ClusterStoreManager.lock
 
@@ -47,6 +47,7 @@ def holds() -> Iterator[list[tuple[float, float]]]:
 
 
 def run(report: Report) -> None:
+    """Report the longest hold of the lock for each verb."""
     stage.fresh(NODES)
     for name, verb in _verbs():
         with holds() as found:
@@ -58,7 +59,7 @@ def run(report: Report) -> None:
 
 
 def _verbs() -> Iterator[tuple[str, Callable[[], object]]]:
-    """Each verb, at a time when it has much to do."""
+    """Yield (name, verb), each at a time when the verb has much to do."""
     actor = "bench"
     yield "schedule 100 000", lambda: dispatcher.schedule(stage.sent(number) for number in range(CONFIGS))
     stage.analyse()

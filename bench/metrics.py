@@ -1,4 +1,4 @@
-"""How long do a scrape of the metrics, and what the first page and the webhook tell, take at 100 000 configs?"""
+"""How long do a scrape of the metrics, and the alerts of the first page and the webhook, take at 100 000 configs?"""
 
 import statistics
 from collections.abc import Callable
@@ -18,17 +18,18 @@ NODES, CONFIGS = 10_000, 100_000
 
 
 def run(report: Report) -> None:
+    """Measure troubles, alerts and metrics."""
     _furnish()
     size = "10 000 nodes, 100 000 configs"
     report.add(f"what is wrong with checks, out of stats, {size}", _median(Trouble.objects.note), "s")
-    report.add(f"what needs somebody, {size}", _median(alerts.lines), "s", most=0.1)
+    report.add(f"what needs somebody, {size}", _median(alerts.current), "s", most=0.1)
     report.add(f"metrics, {size}", _median(metrics.exposition), "s", most=1)
     with mock.patch.object(conf, "METRICS_CONFIGS_INFO", new=False):
         report.add("  without a series for each check ID", _median(metrics.exposition), "s")
 
 
 def _furnish() -> None:
-    """Nodes that told of their checks; one in a thousand fails, and one in a thousand does not run."""
+    """Make nodes with stats of their checks. One check in a thousand fails, and one in a thousand does not run."""
     stage.fresh(NODES)
     dispatcher.schedule([stage.sent(number) for number in range(CONFIGS)])
     with connection.cursor() as cursor:

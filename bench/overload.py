@@ -1,4 +1,4 @@
-"""What do a few known nodes get while far more is asked than the machine can answer, and after it?"""
+"""How are a few known nodes answered during and after an overload, with far more calls than the machine can answer?"""
 
 import http.client
 import threading
@@ -12,14 +12,15 @@ from bench.report import Report, quantile
 from clusteragent.lib import conf
 from nodes.models import Node
 
-# Connections that report, and that fetch, each calling again as soon as it is answered: together they would wait for longer
-# than a second if all of them were.
+# Connections that send heartbeats, and that fetch configs; each calls again as soon as it is answered. If all of them were
+# served, each would wait more than a second.
 REPORTING, FETCHING = 3000, 3000
 SECONDS = 10
 PROBES = 4
 
 
 def run(report: Report) -> None:
+    """Measure heartbeats of known nodes during the overload, and the rate of heartbeats before and after it."""
     stage.fresh(wrk.NODES)
     Node.objects.update(config_version=7)
     stage.analyse()
@@ -37,7 +38,7 @@ def run(report: Report) -> None:
 
 
 def _during(url: str) -> tuple[list[float], "Counter[int]"]:
-    """How long those waited that were answered, and how many got which status."""
+    """Return the seconds that answered heartbeats took, and {status: number of answers}."""
     waits: list[float] = []
     statuses: Counter[int] = Counter()
     end = time.monotonic() + SECONDS
@@ -57,7 +58,6 @@ def _probe(url: str, number: int, end: float, waits: list[float], statuses: "Cou
     with closing(
         http.client.HTTPSConnection(str(place.hostname), place.port, timeout=10, context=servers.TLS)
     ) as caller:
-        # The first seconds are the crowd's own: its connections are made.
         while time.monotonic() < end:
             began = time.monotonic()
             caller.request("POST", path, '{"last_change":7}', headers)

@@ -9,6 +9,7 @@ from checks.models import ClusterStore
 
 
 def run(report: Report) -> None:
+    """Measure 30 passes."""
     stage.fresh(10_000)
     dispatcher.schedule([stage.sent(number) for number in range(100_000)])
     stage.analyse()

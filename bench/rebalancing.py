@@ -12,6 +12,7 @@ MOVES = 500
 
 
 def run(report: Report) -> None:
+    """Measure making and applying a plan at two sizes."""
     stage.fresh(300)
     dispatcher.schedule([stage.sent(number) for number in range(5000)])
     _skew()
@@ -29,7 +30,7 @@ def run(report: Report) -> None:
 
 
 def _skew() -> None:
-    """All is on a tenth of the nodes, and has run there for long."""
+    """Put all configs on a tenth of the nodes, where they have run for an hour."""
     ids = list(Node.objects.order_by("pk").values_list("pk", flat=True))
     few = ids[: len(ids) // 10]
     with connection.cursor() as cursor:

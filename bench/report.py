@@ -1,11 +1,10 @@
-"""What a run measured: printed as a table, written as JSON."""
+"""The figures of a run: printed as a table, written as JSON."""
 
 import json
 import os
 import platform
 import statistics
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
@@ -19,7 +18,7 @@ LIBRARIES = ("Django", "djangorestframework", "django-q2", "psycopg", "granian")
 
 @dataclass(frozen=True)
 class Figure:
-    """One measured value. floor: what the bare machine does in the same run; goal: the bound, of the ratio if there is one."""
+    """One measured value. floor: the bare machine's value in the same run; goal: the bound, of the ratio if there is a floor."""
 
     name: str
     value: float
@@ -32,6 +31,8 @@ class Figure:
 
 @dataclass
 class Report:
+    """All figures of a run."""
+
     figures: list[Figure] = field(default_factory=list)
 
     def add(
@@ -44,7 +45,7 @@ class Report:
         least: float | None = None,
         most: float | None = None,
     ) -> None:
-        """Note a figure and print it. least, most: the bound of the ratio to the floor, or of the value without a floor."""
+        """Add a figure and print it. least, most: bounds of the ratio to the floor, or of the value if there is no floor."""
         ratio = value / floor if floor else None
         judged = value if ratio is None else ratio
         met = (
@@ -56,6 +57,7 @@ class Report:
         print(_line(figure), flush=True)
 
     def write(self, path: Path) -> None:
+        """Write machine, commit, versions and all figures as JSON."""
         content = {
             "machine": machine(),
             "commit": _git("rev-parse", "--short", "HEAD"),
@@ -66,6 +68,7 @@ class Report:
 
 
 def machine() -> str:
+    """Describe this machine: processors, memory and operating system."""
     model = next(
         (
             line.split(":", 1)[1].strip()
@@ -79,17 +82,19 @@ def machine() -> str:
 
 
 def header() -> str:
+    """Return the first lines of the table."""
     return f"{machine()}\n\n{'figure':72} {'value':>10} {'unit':8} {'floor':>10} {'ratio':>7}  {'goal':10} met"
 
 
 def timed(work: Callable[[], Any]) -> float:
-    """Seconds that the work took."""
+    """Run `work` and return the seconds that it took."""
     began = perf_counter()
     work()
     return perf_counter() - began
 
 
 def quantile(values: Sequence[float], share: float) -> float:
+    """Return the value below which that share (0 to 1) of the values is, exact to a thousandth of the share."""
     return statistics.quantiles(values, n=1000, method="inclusive")[round(share * 1000) - 1]
 
 
@@ -103,7 +108,3 @@ def _line(figure: Figure) -> str:
 def _git(*arguments: str) -> str:
     done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
     return done.stdout.strip() or "unknown"
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

@@ -5,12 +5,13 @@ from bench.report import Report
 
 NODES, CONFIGS = 300, 5000
 DELAY = "15..40"
-# Seconds over which the old ones are replaced; the last are noticed half a minute later.
+# {kind: (seconds over which nodes are replaced, delay of a new node's start in seconds)}. The last nodes expire 30 s later.
 ROLLOUTS = {"rolling": (300, "0..0"), "surge": (180, DELAY), "recreate": (0, DELAY)}
 AFTER = fleet.SETTLED + 5
 
 
 def run(report: Report) -> None:
+    """Simulate each kind of rollout, and report moves, gaps and the brake."""
     for kind, (over, delay) in ROLLOUTS.items():
         plan = (f"--rollout={kind}", f"--rollout-after={AFTER}", f"--over={over}", f"--start-delay={delay}")
         outcome = fleet.simulate(NODES, CONFIGS, AFTER + over + 120, *plan)

@@ -1,4 +1,4 @@
-"""The program's own processes, on loopback and free ports; each ends with its block, and with us."""
+"""Processes of the program, on free ports of the loopback address. Each ends with its block, and with this process."""
 
 import http.client
 import os
@@ -14,13 +14,13 @@ from bench.report import ROOT
 from clusteragent.lib import conf, credentials, processes
 
 TLS = ssl._create_unverified_context()
-# Which are in the environment.
+# The secrets that environment variables give.
 TOKENS = (credentials.NODE_AGENTS_TOKEN, credentials.LOCAL_TOKEN, credentials.SECRET_KEY)
 
 
 @contextmanager
 def running(*words: str, **environment: str) -> Iterator["subprocess.Popen[bytes]"]:
-    """A process, told to end when the block is left, and killed if it does not."""
+    """Run a process during the block; then end it by SIGTERM, after 10 s by SIGKILL."""
     us = os.getpid()
     process = subprocess.Popen(words, cwd=ROOT, env=os.environ | environment, preexec_fn=lambda: processes.end_with(us))
     try:
@@ -36,7 +36,7 @@ def running(*words: str, **environment: str) -> Iterator["subprocess.Popen[bytes
 
 @contextmanager
 def web(port: str = "agents", **environment: str) -> Iterator[str]:
-    """One of the two web servers, as `manage.py serve` starts it. Gives its URL once it answers."""
+    """Run one of the two web servers, as `manage.py serve` starts it. Yields its URL when it answers."""
     credentials.make_missing(conf.VAR, given=TOKENS)
     number = free_port()
     option = {"agents": "CLUSTERAGENT_BIND", "operators": "CLUSTERAGENT_ADMIN_BIND"}[port]
@@ -47,16 +47,17 @@ def web(port: str = "agents", **environment: str) -> Iterator[str]:
 
 
 def manage(*words: str, **environment: str) -> AbstractContextManager["subprocess.Popen[bytes]"]:
-    """A management command as a process."""
+    """Run a management command as a process."""
     return running(sys.executable, "manage.py", *words, **environment)
 
 
 def simulation(*words: str) -> AbstractContextManager["subprocess.Popen[bytes]"]:
-    """Simulated node agents as a process."""
+    """Run simulated node agents as a process."""
     return running(sys.executable, "-m", "simulation", *words)
 
 
 def free_port() -> int:
+    """Return a port that is free now."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])

@@ -1,14 +1,15 @@
-"""How long from a node's last word until its checks run elsewhere?"""
+"""How long after a node's last report do its checks run elsewhere?"""
 
 from bench import fleet
 from bench.report import Report
 
 NODES, CONFIGS, DYING = 200, 4000, 20
-# A node is lost after this; then each check waits for its new owner's next poll, which comes each 10 s.
+# Seconds after which a silent node is lost, and between two polls: each check waits for its new owner's next poll.
 TIMEOUT, POLL = 30.0, 10.0
 
 
 def run(report: Report) -> None:
+    """Simulate the death of nodes, and report when their checks run elsewhere."""
     outcome = fleet.simulate(NODES, CONFIGS, 100, f"--kill-after={fleet.SETTLED + 5}:{DYING}")
     taken = outcome.account["takeovers"]
     report.add("checks of dead nodes that run elsewhere", taken["number"], "checks")

@@ -1,4 +1,4 @@
-"""A database with as many nodes and configs as a question needs, made quickly."""
+"""Preparation of the database: any number of nodes and configs, made quickly."""
 
 import os
 from datetime import timedelta
@@ -15,7 +15,7 @@ from nodes.models import Hearing, Heartbeat
 
 
 def fresh(nodes: int) -> None:
-    """Nothing but that many living nodes, the warm-up over."""
+    """Empty the database and make that many living nodes; the warm-up is over."""
     with connection.cursor() as cursor:
         cursor.execute("TRUNCATE nodes_node, nodes_nodeevent, checks_config, checks_move CASCADE")
         cursor.execute(
@@ -32,24 +32,25 @@ def fresh(nodes: int) -> None:
 
 
 def analyse() -> None:
-    """What autovacuum does within a minute of so many changes."""
+    """Vacuum and analyse, as autovacuum does within a minute after many changes."""
     with connection.cursor() as cursor:
         cursor.execute("VACUUM ANALYZE")
 
 
 def worked(pid: int) -> float:
-    """Seconds that a process has worked until now, to a hundredth."""
+    """Return the processor seconds of a process until now, exact to 0.01 s."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def heard() -> None:
-    """All nodes were heard just now, and will be for the next ten minutes of a question."""
+    """Make all nodes alive for the next ten minutes, with no brake and no deafness."""
     Heartbeat.objects.update(seen_at=Now() + timedelta(minutes=10))
     Hearing.objects.update(last_pass=Now(), hearing_since=None, braked_since=None)
 
 
 def original(number: int, extra: str = "") -> IntegrationConfig:
+    """Return an http_check config of this number, as a file would give it. extra: further YAML lines of its instance."""
     instance = (
         f"url: https://service-{number}.example.com/health\nname: service-{number}\ntimeout: 5\n{extra}"
         "tags:\n- env:prod\n- team:web\n"
@@ -65,9 +66,11 @@ def original(number: int, extra: str = "") -> IntegrationConfig:
 
 
 def sent(number: int, extra: str = "") -> Sent:
+    """Return the config as its source sends it to the dispatcher, patched."""
     config = original(number, extra)
     return Sent("file", f"http_check.d/{number}.yaml", config, dispatcher.admit(config))
 
 
 def keys(numbers: range) -> list[tuple[str, str]]:
+    """Return the origins, (source, key), of these configs."""
     return [("file", f"http_check.d/{number}.yaml") for number in numbers]

@@ -1,4 +1,4 @@
-"""How long does it take to ask the runners what their checks cost, some of which hang, and to work it out?"""
+"""How long does it take to collect the stats of all runners, some of which hang, and to compute costs from them?"""
 
 import statistics
 import time
@@ -16,11 +16,12 @@ from checks.models import Cost
 from clusteragent.lib import conf
 
 NODES, CONFIGS, HANGING = 300, 5000, 30
-# Seconds from the start until every check ran, and then some of the nodes are cut off, but not yet silent for long.
+# Seconds after the start: every check has run, and then some nodes are cut off, but are not yet silent for long.
 RAN, CUT = 60, 75
 
 
 def run(report: Report) -> None:
+    """Measure a round of stats with and without runners that hang, and the computation of costs and loads."""
     port = servers.free_port()
     loopback = (ip_network("127.0.0.0/8"),)
     with mock.patch.multiple(conf, CLC_RUNNERS_PORT=port, RUNNER_NETWORKS=loopback):

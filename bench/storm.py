@@ -1,4 +1,4 @@
-"""How fast do very many new, or lost, nodes get in, against the heartbeats of the same names by the same client?"""
+"""How fast are very many new or lost nodes registered, compared with heartbeats of the same nodes by the same client?"""
 
 import time
 
@@ -12,16 +12,17 @@ from nodes.models import Node
 from nodes.models.heartbeats import Beat
 from nodes.models.heartbeats import Report as Heartbeat
 
-# More than any machine registers in the time.
+# A limit of new nodes that no machine reaches in the time.
 MOST = 1_000_000
 NUMBER = 10_000
 
 
 def run(report: Report) -> None:
+    """Measure registrations by the statements alone, and over HTTP."""
     conf.NEW_NODES_A_MINUTE = MOST
     connection.ensure_connection()
     with connection.cursor() as cursor:
-        # As the sessions of the agents' web server.
+        # As in the sessions of the agents' web server.
         cursor.execute("SET synchronous_commit = off")
     for size in (8, 16, 64, 256):
         _within_python(report, size)
@@ -32,7 +33,7 @@ def run(report: Report) -> None:
 
 
 def _within_python(report: Report, size: int) -> None:
-    """Without HTTP, in one thread: what the statements take."""
+    """Measure the statements alone: without HTTP, in one thread."""
     stage.fresh(0)
     batches = [
         [Heartbeat(f"node-{number:05}", 0) for number in range(start, min(NUMBER, start + size))]
@@ -71,7 +72,7 @@ def _over_http(report: Report, url: str, connections: int) -> None:
 
 
 def _lose() -> None:
-    """All nodes are lost."""
+    """Make all nodes lost."""
     with connection.cursor() as cursor:
         cursor.execute("UPDATE nodes_node SET lost_at = now()")
         cursor.execute("DELETE FROM nodes_heartbeat")

@@ -1,4 +1,4 @@
-"""HTTP load by wrk: keep-alive TLS connections that ask for another node each time."""
+"""HTTP load by wrk, over TLS connections that are kept open. Each call is for another node."""
 
 import json
 import shutil
@@ -14,7 +14,7 @@ SECONDS = 5
 
 
 class Load(NamedTuple):
-    """Answers a second, their latency in seconds, and how many were no success."""
+    """Answers a second, quantiles of their latency in seconds, and the number of failed calls."""
 
     rate: float
     p50: float
@@ -31,7 +31,10 @@ def load(
     seconds: int = SECONDS,
     pause: int | None = None,
 ) -> Load:
-    """Ask for so many seconds, after a second that does not count. pause: milliseconds of each connection between two calls."""
+    """Make calls for `seconds`, after one second that does not count. pause: milliseconds between two calls of a connection.
+
+    call: (method, beginning of the path, body).
+    """
     last = () if pause is None else ("", str(pause))
     for duration in (1, seconds):
         words = ["wrk", "-t2", f"-c{connections}", f"-d{duration}s", "-s", str(ROOT / "bench" / "wrk.lua"), url]
@@ -40,14 +43,14 @@ def load(
 
 
 def storm(url: str, prefix: str, connections: int, *, seconds: int = SECONDS) -> Load:
-    """Heartbeats of `prefix1`, `prefix2`, …, each name once, for so many seconds. The same again are of known nodes."""
+    """Send heartbeats of `prefix1`, `prefix2`, …, each name once, for `seconds`. In a second call the nodes are known."""
     words = ["wrk", "-t2", f"-c{connections}", f"-d{seconds}s", "-s", str(ROOT / "bench" / "wrk.lua"), url]
     call = ("POST", "/api/v1/clusterchecks/status/", '{"last_change":0}', "0", prefix)
     done = subprocess.run([*words, "--", *call], capture_output=True, text=True, check=True)
     return Load(**json.loads(done.stdout.splitlines()[-1]))
 
 
-def insist() -> None:
-    """Raises SystemExit unless wrk is installed."""
+def require_wrk() -> None:
+    """Raise SystemExit unless wrk is installed."""
     if not shutil.which("wrk"):
         raise SystemExit("wrk is missing, which makes the HTTP load: apt install wrk, or https://github.com/wg/wrk")

@@ -1,9 +1,13 @@
+"""Connects the arrival and changes of nodes with the leader."""
+
 from typing import Any
 
 from django.apps import AppConfig
 
 
 class ChecksConfig(AppConfig):
+    """The Django app of configs and their dispatch."""
+
     name = "checks"
 
     def ready(self) -> None:
@@ -14,7 +18,7 @@ class ChecksConfig(AppConfig):
 
 
 def wake_if_dangling(**kwargs: Any) -> None:
-    """Nodes that may take work appeared: let the leader give them what dangles now, not in a second."""
+    """Call the leader when a node arrives while configs dangle, so that it places them now and not in a second."""
     from checks.models import ClusterStore, Config
 
     if Config.objects.dangling().exists():
@@ -22,7 +26,7 @@ def wake_if_dangling(**kwargs: Any) -> None:
 
 
 def wake(**kwargs: Any) -> None:
-    """Nodes leave, are drained, or may no longer run what they have: let the leader act on it now, not in a second."""
+    """Call the leader when nodes leave, are drained or are no longer eligible, so that it acts now and not in a second."""
     from checks.models import ClusterStore
 
     ClusterStore.objects.wake()

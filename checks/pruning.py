@@ -1,4 +1,4 @@
-"""What is forgotten after a while: each kind for itself, a batch after the other."""
+"""Prunes what is older than its retention: each kind for itself, in batches."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,12 +11,12 @@ from checks.models.edits import Edit
 from checks.models.freezes import Freeze
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
-from clusteragent.lib.database import batches
+from clusteragent.lib.database import bulk
 from nodes.models import Node, NodeEvent
 
 log = structlog.get_logger()
 
-# {kind: deletes what is too old, so many rows at most, and says how many those were}. Rooms above add theirs.
+# {kind: function that deletes at most so many old rows and returns how many}. Packages above add their kinds.
 KINDS: dict[str, Callable[[float], int]] = {
     "moves": lambda most: Move.objects.prune(_old(), most),
     "plans": lambda most: Plan.objects.prune(_old(), most),
@@ -29,15 +29,15 @@ KINDS: dict[str, Callable[[float], int]] = {
 
 
 class NotPruned(Exception):
-    """Some kinds could not be pruned; the log says why."""
+    """Some kinds could not be pruned: the log says why. pruned: {kind: number of rows} of the others."""
 
     def __init__(self, failed: list[str], pruned: Mapping[str, int]) -> None:
         super().__init__(f"not pruned: {', '.join(failed)}")
         self.pruned = pruned
 
 
-def prune(most: float = batches.MOST) -> dict[str, int]:
-    """Prune all kinds, each so many rows at most: {kind: how many}. Raises NotPruned after all were tried."""
+def prune(most: float = bulk.MOST) -> dict[str, int]:
+    """Prune each kind by at most `most` rows. Return {kind: number of rows}. Raises NotPruned after all were tried."""
     pruned: dict[str, int] = {}
     failed = []
     for kind, delete in KINDS.items():

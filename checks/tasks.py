@@ -1,6 +1,6 @@
-"""What the leader's worker runs: each task belongs to a term and does nothing once that term is over.
+"""The tasks of the leader's worker. Each belongs to a term and does nothing once that term is over.
 
-None of them raises: a task that fails each second would leave a row of its failure each second.
+No task raises: a task that fails each second would store a failure each second.
 """
 
 import time
@@ -25,33 +25,33 @@ log = structlog.get_logger()
 
 
 def background_pass(term: int) -> str:
-    """Hear, expire, re-dispatch. Returns what it did, or NOT_LEADER, or FAILED."""
+    """Run a background pass: hear, expire, re-dispatch. Return what it did, NOT_LEADER or FAILED."""
     return run("pass", term, dispatcher.run_pass)
 
 
 def scan_sources(term: int) -> str:
-    """Read every source of configs and dispatch what changed."""
+    """Read every source and dispatch what changed. Return what it did, NOT_LEADER or FAILED."""
     return run("scan", term, _scan)
 
 
 def repatch(term: int) -> str:
-    """Patch again some of what other options patched."""
+    """Patch again some configs that other options patched. Return what it did, NOT_LEADER or FAILED."""
     return run("repatch", term, lambda term: f"{len(repatching.repatch(term=term))} patched again")
 
 
 def collect_stats(term: int) -> str:
-    """Ask the runners what their checks cost."""
+    """Fetch the runners' stats and update costs and troubles. Return what it did, NOT_LEADER or FAILED."""
     return run("stats", term, _collect_stats)
 
 
 def rebalance(term: int) -> str:
-    """Ask the runners what their checks cost, put right what is misplaced, and balance the rest."""
+    """Collect stats, move misplaced configs, and balance the rest. Return what it did, NOT_LEADER or FAILED."""
     asked = collect_stats(term)
     return asked if asked == NOT_LEADER else run("rebalance", term, _rebalance)
 
 
 def prune(term: int) -> str:
-    """Forget what is older than its retention: see checks/pruning.py."""
+    """Delete what is older than its retention (checks/pruning.py). Return what it did, NOT_LEADER or FAILED."""
     return run("prune", term, _prune)
 
 
@@ -75,12 +75,12 @@ def _collect_stats(term: int) -> str:
 
 
 def _rebalance(term: int) -> str:
-    # What a process that ended midway left undone.
+    # A process may have ended before it applied changed rules.
     NodeRule.objects.apply()
     try:
         quarantine.notice(term)
     except DatabaseError:
-        # What it finds is a suspicion: that it can't look keeps nothing from being put right.
+        # The quarantine is only a precaution: its failure must not stop the moves below.
         log.exception("noticing_failed", term=term)
     righted = len(dispatcher.put_right(term=term))
     if why := freezes.why_off():
@@ -89,7 +89,7 @@ def _rebalance(term: int) -> str:
     try:
         plan, moves = plans.rebalance(actor="", term=term, budget=left, settling=True)
     except plans.StalePlan as reason:
-        # The next one is made on the map as it is then.
+        # The next plan is made from the map as it is then.
         return f"{righted} put right, 0 rebalanced: {reason}"
     if righted or moves:
         log.info("configs_rebalanced", moves=len(moves), put_right=righted, term=term)
@@ -103,7 +103,7 @@ def _prune(term: int) -> dict[str, int]:
 
 
 def run(name: str, term: int, work: Callable[[int], object]) -> str:
-    """Do a task's work, and say in a word what came of it."""
+    """Do the work of a task in a term and record its run. Return its outcome, NOT_LEADER, or FAILED after an exception."""
     began = time.monotonic()
     try:
         outcome = str(work(term))

@@ -1,4 +1,4 @@
-"""What node agents fetch (their configs), and the local routes that show and change the map."""
+"""The routes by which node agents fetch their configs, and the local routes that show and change the map."""
 
 import json
 from collections.abc import Callable, Generator, Sequence
@@ -15,7 +15,7 @@ from checks.models import ClusterStore, Config, Instance, Move
 from checks.models.configs import Share
 from checks.plans import isolation
 from clusteragent.lib import conf, database
-from clusteragent.lib.database.together import Together
+from clusteragent.lib.database.batching import Batcher
 from nodes.authentication import LocalToken
 from nodes.names import validate_node_name
 from nodes.parsers import read_rebalance
@@ -23,18 +23,18 @@ from nodes.views import ClusterChecksView, PromptView, json_answer, line
 
 T = TypeVar("T")
 
-# Seconds for a local call that changes the map, of which the runners take four at most.
+# Seconds that a local call that changes the map may take. Asking the runners takes at most four of them.
 PATIENCE = 20.0
-# Whose moves those of the local routes are.
+# The actor of moves that the local routes make.
 LOCAL = "local API"
 
 
-# Fetches that come at the same moment share a statement, but only so many: each is some ten kilobytes.
-_shares = Together(Config.objects.shares_of, most=16)
+# Fetches that arrive at the same moment share a statement, at most so many: each share has some ten kilobytes.
+_shares = Batcher(Config.objects.shares_of, most=16)
 
 
 class Configs(PromptView, ClusterChecksView):
-    """GET …/clusterchecks/configs/<node>: what a node runs."""
+    """GET …/clusterchecks/configs/<node>: the configs of a node."""
 
     async def get(self, request: HttpRequest, name: str) -> HttpResponse:
         validate_node_name(name)
@@ -60,19 +60,19 @@ class AllEndpointsConfigs(ClusterChecksView):
 
 
 class State(ClusterChecksView):
-    """GET …/clusterchecks: the whole map, streamed; with ?scrub=true without secrets."""
+    """GET …/clusterchecks: the whole map, streamed. ?scrub=true leaves out secrets."""
 
     token = LocalToken()
 
     def get(self, request: HttpRequest) -> StreamingHttpResponse:
         scrub = request.GET.get("scrub") == "true"
-        # The first piece is asked for here: a database that is away can still be answered with a status.
+        # The first piece is read here, so that a database that is away can still be answered with an error status.
         chunks = database.ask(lambda: _begun(database.in_time(state.document(scrub=scrub))))
         return StreamingHttpResponse(chunks, content_type="application/json")
 
 
 class Rebalance(ClusterChecksView):
-    """POST …/clusterchecks/rebalance: make and apply a plan by fresh costs, and tell its moves."""
+    """POST …/clusterchecks/rebalance: measure costs, make and apply a plan, and return its moves."""
 
     token = LocalToken()
 
@@ -81,14 +81,14 @@ class Rebalance(ClusterChecksView):
         if not conf.ADVANCED_DISPATCHING_ENABLED:
             return line("no checks to rebalance: advanced dispatching is not enabled", 500)
         moves = _with_fresh_costs(lambda: plans.rebalance(actor=LOCAL, force=force)[1])
-        return json_answer(_compact(_told(moves)))
+        return json_answer(_compact(_described(moves)))
 
     def handle_exception(self, exc: Exception) -> HttpResponseBase:
         return line(str(exc), 409) if isinstance(exc, plans.StalePlan) else super().handle_exception(exc)
 
 
 class Isolate(ClusterChecksView):
-    """POST …/clusterchecks/isolate/check/<check ID>: leave a check alone on its node until it is released."""
+    """POST …/clusterchecks/isolate/check/<check ID>: keep a check alone on its node until it is released."""
 
     token = LocalToken()
 
@@ -102,15 +102,17 @@ def _compact(document: object) -> bytes:
 
 
 def _with_fresh_costs(work: Callable[[], T]) -> T:
-    """Ask the runners what checks cost, and do the work. A database that is away is found out first, as fast as always."""
+    """Measure costs, then do the work. A database that is away is detected first, within the usual time."""
     database.ask(ClusterStore.objects.exists)
     with database.limited(PATIENCE):
         database.ask(costs.measure)
         return database.ask(work)
 
 
-def _told(moves: Sequence[Move]) -> list[dict[str, Any]]:
-    """Moves under the names that old and new clients read. Weight and differences are 0, as of the peer's same algorithm."""
+def _described(moves: Sequence[Move]) -> list[dict[str, Any]]:
+    """Moves with the field names that old and new clients read. Weight and differences are 0, as the Datadog Cluster Agent
+    sends them for this algorithm.
+    """
     ids = Instance.objects.filter(config__in=[move.config_id for move in moves]).order_by("config", "-pk")
     first = dict(database.ask(lambda: list(ids.values_list("config", "check_id"))))
     return [
@@ -129,14 +131,14 @@ def _told(moves: Sequence[Move]) -> list[dict[str, Any]]:
 
 
 def _answer(share: Share) -> HttpResponse:
-    # An empty list stops every check, so when unsure it is a 503, on which the node agent keeps what it runs.
+    # An empty list would stop every check. On a 503 the node agent keeps what it runs.
     if share.unsure:
         return line(share.unsure, 503)
     return json_answer(f'{{"last_change":{share.version},"configs":[{share.configs}]}}'.encode())
 
 
 def _begun(chunks: Generator[bytes, None, None]) -> Generator[bytes, None, None]:
-    """The same chunks, the first of them made now. To be closed in the thread that runs it: a transaction is open."""
+    """The same chunks, of which the first is made now. Close it in the same thread, since a transaction is open."""
     first = next(chunks)
 
     def all_of_them() -> Generator[bytes, None, None]:

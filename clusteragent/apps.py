@@ -1,4 +1,4 @@
-"""The roof's app, and what it says of options that don't go together."""
+"""The app of the top level, and the system checks of options that contradict each other."""
 
 import gc
 from collections.abc import Sequence
@@ -18,13 +18,15 @@ REPORTS = 10
 
 
 class ClusterAgentConfig(AppConfig):
+    """Registers the system checks of options, and sets up the process."""
+
     name = "clusteragent"
     verbose_name = "Cluster agent"
 
     def ready(self) -> None:
         arrays.register()
-        # What is loaded by now is no garbage, and a chunk of configs is thousands of objects that live until its end: looking
-        # through all of them each 700 new ones took a fifth of the time to place them.
+        # Loaded modules are no garbage, and a chunk of configs has thousands of objects that live until its end. With Python's
+        # default, a collection for each 700 new objects, garbage collection took a fifth of the time of placing them.
         gc.freeze()
         gc.set_threshold(20_000, 20, 20)
         checks.register(check_addresses)
@@ -36,20 +38,20 @@ class ClusterAgentConfig(AppConfig):
 
 
 def _prune_too() -> None:
-    """Add what belongs to no room below: failures of tasks are kept as the ledger is."""
+    """Prune django-q2's results of failed tasks after the ledger's retention time."""
     from django_q.models import Task
 
     from checks.pruning import KINDS
     from clusteragent.lib.clock import ago
-    from clusteragent.lib.database import batches
+    from clusteragent.lib.database import bulk
 
-    KINDS["task results"] = lambda most: batches.delete(
+    KINDS["task results"] = lambda most: bulk.delete(
         Task.objects.filter(stopped__lt=ago(conf.LEDGER_RETENTION)).order_by("pk"), most=most
     )
 
 
 def check_addresses(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
-    """Two web servers need two ports, and whoever may come from elsewhere needs a name to come by."""
+    """Check that the two web servers have different ports, and that operators on other machines have a host name to use."""
     messages: list[checks.CheckMessage] = []
     if conf.BIND[1] == conf.ADMIN_BIND[1] != 0:
         messages.append(
@@ -71,7 +73,7 @@ def check_addresses(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> l
 
 
 def check_database(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
-    """Of several servers the one that takes writes must be looked for, and a way past a pooler leads to the same database."""
+    """Check that URLs with several hosts select the one that takes writes, and that a direct URL is given only beside another."""
     given = {"DATABASE_URL": conf.DATABASE_URL, "CLUSTERAGENT_DIRECT_DATABASE_URL": conf.DIRECT_DATABASE_URL}
     messages: list[checks.CheckMessage] = [
         checks.Error(
@@ -94,7 +96,7 @@ def check_database(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
 
 
 def _may_reach_a_standby(url: str) -> bool:
-    # What a URL leaves open, libpq takes from the environment.
+    # libpq takes what a URL leaves out from the environment.
     usual = {one.keyword.decode(): one.val.decode() for one in Conninfo.get_defaults() if one.val}
     parts = usual | conninfo_to_dict(url)
     has_several = any("," in str(parts.get(name, "")) for name in ("host", "hostaddr"))
@@ -102,7 +104,7 @@ def _may_reach_a_standby(url: str) -> bool:
 
 
 def check_tokens(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
-    """No token opens another's routes, so no two may be the same."""
+    """Check that the two tokens and the secret key differ: each token is for its own routes only."""
     tokens = [token for token in (conf.AUTH_TOKEN, conf.LOCAL_TOKEN, conf.SECRET_KEY) if token]
     if len(set(tokens)) == len(tokens):
         return []
@@ -117,7 +119,7 @@ def check_tokens(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list
 
 
 def check_nodes(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
-    """Nodes that live between two reports, and real checks only for nodes that run them."""
+    """Check that nodes don't expire between two reports, and that simulated nodes get no real checks."""
     messages: list[checks.CheckMessage] = []
     if conf.NODE_EXPIRATION_TIMEOUT.total_seconds() <= REPORTS:
         messages.append(
@@ -131,7 +133,7 @@ def check_nodes(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
         messages.append(
             checks.Warning(
                 "CLUSTERAGENT_DEMO_NODES adds simulated node agents to the database of DATABASE_URL.",
-                hint="What they are given, nobody runs.",
+                hint="Nobody runs the checks that these nodes are given.",
                 id="clusteragent.W003",
             )
         )
@@ -139,7 +141,7 @@ def check_nodes(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
 
 
 def check_names(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
-    """Variables that look like options and are none, by a slip mostly."""
+    """Check for variables that look like options but are none: most are misspelt."""
     return [
         checks.Warning(
             f"{name} is no option: it has no effect.",

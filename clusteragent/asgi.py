@@ -7,7 +7,7 @@ from django.conf import settings
 
 from clusteragent.lib import conf, database, processes
 
-# A web server that is killed leaves its processes behind, which go on answering, and keep the port from the next one.
+# Without this, the worker processes of a web server that was killed would go on and keep the port from the next server.
 if parent := os.environ.get("CLUSTERAGENT_WEB_PARENT"):
     processes.end_with(int(parent))
 
@@ -24,9 +24,9 @@ get_resolver().url_patterns  # noqa: B018
 
 if settings.PORT == "agents":
     database.take_over()
-    # All node agents have one token. They wait for three seconds, and are told before that they ask in vain.
-    application = Front(threads=conf.WEB_THREADS, patience=1.0)
+    # No limit for each caller: all node agents have the same token. They wait three seconds, so they are refused before that.
+    application = Front(threads=conf.WEB_THREADS, max_wait=1.0)
 else:
-    # People wait for longer, and what one asks for may keep the loop for a moment.
+    # People wait longer, and one person's call may block the event loop for a moment.
     each, load = max(1, conf.WEB_THREADS // 2), Load(others=1.0, everybody=2.0)
-    application = Front(threads=conf.WEB_THREADS, patience=10.0, each=each, load=load)
+    application = Front(threads=conf.WEB_THREADS, max_wait=10.0, each=each, load=load)

@@ -1,4 +1,4 @@
-"""What `make run` tells the person in front of it."""
+"""The text that `make run` prints when everything runs."""
 
 import os
 import shlex
@@ -11,13 +11,13 @@ from clusteragent import upgrade, web
 from clusteragent.lib import conf, credentials, peer_options
 from nodes.models import Node
 
-# More rows than this say nothing to anyone.
+# The most rows of the table of configs.
 ROWS = 40
 
 
 def greeting() -> str:
-    """Where everything is, who runs what, and what to try."""
-    return "\n".join([*_places(), *_options(), "", *_map(), "", *_trials(), "", "Ctrl-C stops everything."])
+    """Return the addresses and credentials, the table of configs and their nodes, and commands to try."""
+    return "\n".join([*_places(), *_options(), "", *_map(), "", *_suggestions(), "", "Ctrl-C stops everything."])
 
 
 def _places() -> Iterator[str]:
@@ -31,11 +31,11 @@ def _places() -> Iterator[str]:
 
 
 def _options() -> Iterator[str]:
-    """What becomes of the environment's variables that look like options."""
+    """Say which variables of the environment are no options or have no effect."""
     for name, nearest in peer_options.unknown().items():
         yield f"{name} is no option.{f' Is {nearest} meant?' if nearest else ''}"
-    if told := peer_options.line():
-        yield told
+    if without_effect := peer_options.line():
+        yield without_effect
 
 
 def _password() -> str:
@@ -52,7 +52,7 @@ def _token(name: str) -> str:
 
 
 def _map() -> Iterator[str]:
-    """A row a config: who runs it, the check, where it comes from."""
+    """A row for each config: its node, its check, its origin."""
     configs = Config.objects.described()
     rows = sorted((row["node"] or "(nobody)", row["check"], row["origin"] or "") for row in configs)
     if not Node.objects.known().exists():
@@ -68,8 +68,8 @@ def _map() -> Iterator[str]:
         yield f"  and {len(rows) - ROWS} more: {_environment()}{_python()} manage.py clusterchecks"
 
 
-def _trials() -> Iterator[str]:
-    """Lines to paste in another terminal."""
+def _suggestions() -> Iterator[str]:
+    """Commands to paste into another terminal."""
     database = ", with the same DATABASE_URL" if conf.DATABASE_URL else ""
     yield f"Try it in another terminal, in {Path.cwd()}{database}:"
     yield "# Kill the leader: another takes over, and nothing moves."
@@ -98,7 +98,7 @@ def _real_agent() -> str:
 
 
 def _environment() -> str:
-    """What another shell must know besides, to mean this run. The database's URL has a password: not shown."""
+    """The variable that a command in another shell needs to find this run. DATABASE_URL may have a password: not shown."""
     default = Path("var").absolute()
     return "" if default == conf.VAR else f"CLUSTERAGENT_VAR={_shown(conf.VAR)} "
 
@@ -108,6 +108,6 @@ def _python() -> str:
 
 
 def _shown(path: Path) -> str:
-    """The path as one would type it here, quoted if it must be."""
+    """The path as it is typed in the current folder, quoted if necessary."""
     here = Path.cwd()
     return shlex.quote(str(path.relative_to(here) if path.is_relative_to(here) else path))

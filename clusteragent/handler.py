@@ -1,4 +1,4 @@
-"""The Handler: watches leadership, and runs the life cycle of the background pass while this process leads."""
+"""The Handler: campaigns for leadership, and runs the background tasks while this process leads."""
 
 import atexit
 import enum
@@ -28,12 +28,12 @@ from clusteragent.worker import ANNOUNCE, PASS, PRUNE, REBALANCE, REPATCH, SCAN,
 from nodes.models import Hearing
 from operators import fingerprints
 
-# Seconds between two looks at what is due; also how long a call for a pass can wait behind one that runs.
+# Seconds between two checks of what is due; also the longest time that a call for a pass waits behind a running pass.
 STEP = 0.2
-# A file is read once it stood still for a second, so the scan that a change asks for comes a little after that.
+# A file is read only when it has not changed for a second, so the scan after a change comes a little later than that.
 SETTLE = 1.2
-# Seconds without an end of a turn of the main loop after which the database is taken for away. A server that is stopped,
-# or a proxy that forgot us, answers neither yes nor no.
+# Seconds that one round of the main loop may take. After that the database counts as away: a server that was stopped, or a
+# proxy that lost the connection, returns no error.
 STALLED = 20
 
 # Seconds that an orderly end may take.
@@ -43,7 +43,7 @@ log = structlog.get_logger()
 
 
 class State(enum.StrEnum):
-    """What this process is. Unknown: the database did not say yet, or does not any more."""
+    """The role of this process. UNKNOWN: it has no session in the database."""
 
     UNKNOWN = enum.auto()
     LEADER = enum.auto()
@@ -51,7 +51,7 @@ class State(enum.StrEnum):
 
 
 class Status(NamedTuple):
-    """What the database says about the background pass. Its time is the database's."""
+    """The state of the background pass in the database: term, leader as `replica:pid`, and when the last pass ended."""
 
     term: int
     leader: str
@@ -59,7 +59,7 @@ class Status(NamedTuple):
 
 
 def status() -> Status:
-    """Who led last, and when the last pass ended; readable in every process."""
+    """Return the last leader and when the last pass ended. Works in every process."""
     store = ClusterStore.objects.get()
     return Status(store.term, store.leader, Hearing.objects.get().last_pass)
 
@@ -69,14 +69,14 @@ class Stalled(Exception):
 
 
 class Handler:
-    """Campaigns, leads while it holds the lock, and campaigns again: whatever becomes of the database, until a signal."""
+    """Campaigns, leads while it holds the lock, and then campaigns again, until a signal. It survives every database error."""
 
     def __init__(self) -> None:
         self.state = State.UNKNOWN
         self.term: int | None = None
 
     def run(self) -> Never:
-        """Do so until SIGTERM or SIGINT, which raise SystemExit after the lock was given back and the worker is gone."""
+        """Run until SIGTERM or SIGINT, then release the lock, end the worker and raise SystemExit."""
         for signum in (signal.SIGTERM, signal.SIGINT):
             signal.signal(signum, _stop)
         signal.signal(signal.SIGALRM, _stall)
@@ -88,13 +88,13 @@ class Handler:
             except (TermOver, Stalled, psycopg.Error, django.db.Error) as error:
                 log.warning("session_lost", error=_line(error))
             self.state = State.UNKNOWN
-            # What broke one session broke Django's too, which would only find out by failing.
+            # Django's session is probably lost too, and would notice it only by failing.
             connection.close()
-            # Whoever leads next should not be one that just failed to.
+            # Another replica, whose session works, should lead next.
             time.sleep(1)
 
     def connect(self) -> Candidate:
-        """A session, as soon as the database gives one. Says once that it is away, and when it is back."""
+        """Return a session as soon as the database accepts one. Logs once that the database is away, and when it is back."""
         for attempt in itertools.count():
             signal.alarm(STALLED)
             try:
@@ -110,7 +110,7 @@ class Handler:
         raise AssertionError("unreachable")
 
     def watch(self, candidate: Candidate) -> None:
-        """Wait for the lock for a second, and lead if it is ours. Raises what ends the leadership."""
+        """Wait for the lock for at most a second, and lead if it is won. Raises the error that ends the leadership."""
         signal.alarm(STALLED)
         if candidate.campaign():
             self._lead(candidate)
@@ -129,9 +129,9 @@ class Handler:
             while True:
                 signal.alarm(STALLED)
                 candidate.ping(self.term)
-                term.tend(candidate.calls(STEP))
+                term.step(candidate.calls(STEP))
         finally:
-            # First: the term fences what still runs, so a follower need not wait until it is stopped.
+            # First: the term fences tasks that still run, so a follower need not wait until they are stopped.
             candidate.resign()
             term.end()
             log.warning("leader_lost", term=self.term)
@@ -139,35 +139,36 @@ class Handler:
 
 
 class Term:
-    """The duties of a leader: a first pass at once, then the worker, its tasks in time, and an eye on the folders."""
+    """The duties of a leader: a first pass at once, then the worker, its tasks on schedule, and the watch of the folders."""
 
     def __init__(self, term: int) -> None:
         self._queue = Queue(term)
         self._worker = Worker(self._queue)
-        self._agenda = Agenda(self._queue)
+        self._schedule = TaskSchedule(self._queue)
         self._watch = FolderWatch(conf.CONFD)
-        # The first pass does not wait for a worker to start. A thread, since it may take longer than the lease lasts.
+        # The first pass does not wait for a worker to start. It runs in a thread, since it may take longer than the lease.
         self._opening = threading.Thread(target=self._open, name="first pass", daemon=True)
         self._opening.start()
 
-    def tend(self, calls: Collection[str]) -> None:
-        """Do what is due, and what someone called for."""
+    def step(self, calls: Collection[str]) -> None:
+        """Enqueue the tasks that are due or called for, and keep the worker alive. Called every STEP seconds."""
         if Call.PASS in calls:
-            self._agenda.call(PASS)
+            self._schedule.call(PASS)
         if Call.SCAN in calls or self._watch.take_change():
-            self._agenda.call(SCAN, after=SETTLE)
+            self._schedule.call(SCAN, after=SETTLE)
         if not self._opening.is_alive():
-            self._worker.tend()
-            self._agenda.work_off()
+            self._worker.keep_alive()
+            self._schedule.enqueue_due()
 
     def end(self) -> None:
+        """End the watch of the folders and the worker."""
         self._watch.stop()
         self._worker.stop()
 
     def _open(self) -> None:
         try:
             tasks.background_pass(self._queue.term)
-            self._queue.take_over()
+            self._queue.remove_earlier_terms()
             fingerprints.publish(self._queue.term)
         except Exception:
             log.exception("pass_failed", term=self._queue.term)
@@ -175,19 +176,19 @@ class Term:
             connection.close()
 
 
-class Agenda:
-    """When each task is due: regularly, and when called for. What is still in the queue is not enqueued again."""
+class TaskSchedule:
+    """When each task is due: periodically, and when called for. A task that is still in the queue is not enqueued again."""
 
     def __init__(self, queue: Queue) -> None:
         now = time.monotonic()
         self._queue = queue
         scan, rebalance = conf.SCAN_PERIOD.total_seconds(), conf.REBALANCE_PERIOD.total_seconds()
-        # A rebalance asks for stats first.
+        # A rebalance collects stats first, so they have a period of their own only when rebalances are rare.
         stats = 60.0 if rebalance > 60 else math.inf
         self._periods = {
             PASS: 1.0, SCAN: scan, STATS: stats, REBALANCE: rebalance, REPATCH: 60.0, PRUNE: 3600.0
         }  # fmt: skip
-        # Not at once: leaders that follow each other quickly must not restart more checks than one would.
+        # Not at once: several leaders in quick succession must not restart more checks than one leader would.
         late = {REBALANCE: now + max(60, rebalance), REPATCH: now + 60}
         self._due = {PASS: now, SCAN: now, STATS: now + 10, PRUNE: now + 60} | late
         if conf.WEBHOOK:
@@ -196,13 +197,13 @@ class Agenda:
         self._called_for: dict[str, float] = {}
 
     def call(self, task: str, after: float = 0.0) -> None:
-        """The task is due that many seconds from now. A storm of calls makes it due once in that time, and once after it."""
+        """Make the task due `after` seconds from now. Many calls within that time make it due once in it and once after it."""
         time_due = time.monotonic() + after
         self._called_for[task] = time_due
         self._due[task] = min(self._due[task], time_due)
 
-    def work_off(self) -> None:
-        """Enqueue what is due."""
+    def enqueue_due(self) -> None:
+        """Enqueue the tasks that are due."""
         now = time.monotonic()
         for task, due in self._due.items():
             if due <= now and self._queue.put(task):
@@ -211,17 +212,17 @@ class Agenda:
 
 
 def _line(error: Exception) -> str:
-    """An error's message as one line: those of the database have several."""
+    """Return an error's message as one line: the database's have several."""
     return " ".join(str(error).split())
 
 
 def _stop(signum: int, frame: FrameType | None) -> Never:
     for again in (signal.SIGTERM, signal.SIGINT):
         signal.signal(again, signal.SIG_IGN)
-    # A database that hangs would hold up an orderly end. The kernel ends the worker with us.
+    # A database that hangs must not delay the end for longer. The kernel ends the worker with this process.
     signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
     signal.alarm(ORDERLY_END)
-    # While the interpreter itself ends, which takes a while on a busy machine, it has no handlers: the alarm would kill us.
+    # The interpreter's own end may take a while on a busy machine. It has no signal handlers then: the alarm would kill us.
     atexit.register(signal.alarm, 0)
     raise SystemExit(0)
 

@@ -1,4 +1,4 @@
-"""What `make run` does: everything that this machine needs, started in order, watched and stopped together."""
+"""`make run`: starts all programs of this machine in order, watches them, and stops them together."""
 
 import fcntl
 import functools
@@ -26,27 +26,27 @@ from simulation.runners import named_address
 PGDATA = conf.VAR / "pgdata"
 NAMES = ("ash", "birch", "cedar")
 
-# Seconds that each part may take until it answers. A database that crashed takes its time.
+# Seconds that each program may take until it answers. A database that crashed recovers first.
 PATIENCE = 60
-# Seconds in which a program may fail to start, and be started again.
+# Seconds during which a program that fails to start is started again.
 RETRIES = 6
-# Seconds after which the map is shown as it is.
+# Seconds after which the greeting is printed even when not every check has a node yet.
 SETTLED = 12
 
 
 class LaunchError(Exception):
-    """What keeps us from running, in a line."""
+    """Why `make run` can't start, in one line."""
 
 
 @contextmanager
 def launched() -> Iterator[Supervisor]:
-    """Everything up and running until the context ends. Raises LaunchError, and KeyboardInterrupt on a signal."""
+    """Start everything, and stop it when the context ends. Raises LaunchError, and KeyboardInterrupt on a signal."""
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, signal.default_int_handler)
     try:
         lock = _prepare()
         with Supervisor(_groups(), conf.VAR, _sockets(), root=os.geteuid() == 0, lock=lock) as supervisor:
-            _bring_up(supervisor)
+            _start_all(supervisor)
             yield supervisor
     except credentials.CredentialsError as error:
         raise LaunchError(f"CLUSTERAGENT_VAR: {error}") from error
@@ -54,14 +54,14 @@ def launched() -> Iterator[Supervisor]:
         raise LaunchError(str(error)) from error
 
 
-def settle() -> None:
-    """Wait until the simulated node agents run everything, but not for long."""
+def wait_until_settled() -> None:
+    """Wait until the simulated node agents run every check, for at most SETTLED seconds."""
     if conf.DEMO_NODES:
         _wait(_settled, SETTLED)
 
 
 def _prepare() -> IO[str]:
-    """What must be so before anything starts, and what a first start makes; VAR is ours while what it returns is open."""
+    """Check options, ports and folders, and make what a first start needs. VAR is locked while the returned file is open."""
     for problem in checks.run_checks():
         if problem.is_serious():
             raise LaunchError(f"{problem.msg} {problem.hint or ''}".strip())
@@ -71,7 +71,7 @@ def _prepare() -> IO[str]:
         for server in web.servers().values():
             web.address(server)
         for name in demo_nodes():
-            web.free("DD_CLUSTER_CHECKS_CLC_RUNNERS_PORT", named_address(name), conf.CLC_RUNNERS_PORT)
+            web.free_address("DD_CLUSTER_CHECKS_CLC_RUNNERS_PORT", named_address(name), conf.CLC_RUNNERS_PORT)
         if not conf.DATABASE_URL:
             postgres.initialise(PGDATA)
             postgres.forget_dead_server(PGDATA)
@@ -81,7 +81,7 @@ def _prepare() -> IO[str]:
 
 
 def _given() -> set[str]:
-    """The secrets that need no file."""
+    """Return the names of the secrets that options give, which need no file."""
     secrets = {
         credentials.NODE_AGENTS_TOKEN: conf.AUTH_TOKEN,
         credentials.LOCAL_TOKEN: conf.LOCAL_TOKEN,
@@ -91,7 +91,7 @@ def _given() -> set[str]:
 
 
 def _lock() -> IO[str]:
-    # Whoever may open it may hold it, for reading too, and keep us from starting.
+    # For its owner only: whoever may open the file, even for reading, could lock it and keep us from starting.
     descriptor = os.open(conf.VAR / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     os.fchmod(descriptor, 0o600)
     lock = os.fdopen(descriptor, "r+")
@@ -110,15 +110,15 @@ def _sockets() -> Path:
 
 
 def _groups() -> list[Group]:
-    """In the order in which they start. The database stops last, and quickly: SIGINT ends what its clients do."""
+    """Return the groups in the order in which they start. The database stops last, and quickly: SIGINT ends its sessions."""
     groups = []
     if not conf.DATABASE_URL:
-        # Each wait for the leader's lock that ends is an error to PostgreSQL, two lines a second; its clients log errors.
+        # Only fatal messages: each wait for the leader's lock that times out would be an error, two lines a second.
         server = postgres.command(PGDATA, "max_connections=200", "log_min_messages=fatal")
         groups += [Group("database", [Program("postgres", server, True, postgres.system_user(), "INT", 3)])]
     groups += [Group("web", [Program(f"web-{port}", manage("serve", port)) for port in web.servers()])]
     if names := demo_nodes():
-        # SIGTERM would let them say goodbye, and what they run would move about while everything ends.
+        # On SIGTERM they would say goodbye, and their configs would move from node to node while everything ends.
         agents = [Program(name, _simulation(name), False, stopsignal="INT", stopwaitsecs=1) for name in names]
         groups += [Group("nodes", agents)]
     replicas = [Program(f"runagent-{number}", manage("runagent")) for number in (1, 2)]
@@ -126,7 +126,7 @@ def _groups() -> list[Group]:
 
 
 def demo_nodes() -> list[str]:
-    """The names of the simulated node agents. `manage.py simulatenodes --nodes` makes none of them by default."""
+    """Return the names of the simulated node agents. `manage.py simulatenodes --nodes` uses other names by default."""
     numbered = (f"demo-{number}" for number in itertools.count(len(NAMES) + 1))
     return list(itertools.islice(itertools.chain(NAMES, numbered), conf.DEMO_NODES))
 
@@ -136,30 +136,33 @@ def _simulation(name: str) -> list[str]:
     return module("simulation", "--name", name, "--url", url, "--stats-port", str(conf.CLC_RUNNERS_PORT))
 
 
-def _bring_up(supervisor: Supervisor) -> None:
+def _start_all(supervisor: Supervisor) -> None:
     if not _wait(supervisor.answers, PATIENCE):
         raise LaunchError("the process manager does not answer")
     if not conf.DATABASE_URL:
         supervisor.start("database")
-        _insist(_database_answers, supervisor, "postgres")
+        _require(_database_answers, supervisor, "postgres")
     upgrade.upgrade()
     supervisor.start("web")
     for server in web.servers().values():
-        _insist(functools.partial(_answers, server.url), supervisor, f"web-{server.port}")
+        _require(functools.partial(_answers, server.url), supervisor, f"web-{server.port}")
     if conf.DEMO_NODES:
         supervisor.start("nodes")
-        # On a slow machine a node that is late for the warm-up would find all work given out.
+        # On a slow machine a node that is late for the warm-up would get no configs.
         _wait(_all_report, SETTLED)
     supervisor.start("clusteragent")
 
 
-def _insist(condition: Callable[[], bool], supervisor: Supervisor, program: str) -> None:
-    """Wait for it, as long as the program runs. What a killed server left may fail the first tries of the next one."""
+def _require(condition: Callable[[], bool], supervisor: Supervisor, program: str) -> None:
+    """Wait for the condition. Raises LaunchError after PATIENCE seconds, and SupervisorError when the program has ended.
+
+    In the first RETRIES seconds the program may end and be started again: what a killed server left may let it fail at first.
+    """
     last_try = time.monotonic() + RETRIES
 
     def holds() -> bool:
         if time.monotonic() > last_try:
-            supervisor.insist_on(program)
+            supervisor.require_running(program)
         return condition()
 
     if not _wait(holds, PATIENCE):

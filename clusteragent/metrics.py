@@ -1,7 +1,7 @@
-"""The metrics: the Datadog Cluster Agent's under its names, ours as `clusteragent_…`, all worked out of the database.
+"""The metrics: the Datadog Cluster Agent's under its names, ours as `clusteragent_…`, all computed from the database.
 
-So every replica tells the same, whoever leads. Prometheus' text format is written here: prometheus-client takes seconds
-for a check ID of 100 000 each, and it can't write a counter whose name doesn't end in `_total`, as the peer's don't.
+So every replica has the same values, whoever leads. Prometheus' text format is written here: prometheus-client takes seconds
+for 100 000 series, and it can't write a counter whose name doesn't end in `_total`, as the peer's don't.
 """
 
 import math
@@ -30,20 +30,20 @@ from operators import fingerprints
 from operators.api import permissions
 from operators.api.authentication import OperatorToken
 
-# Nodes that have series of their own; the rest of them, by name, share those of OTHERS, which no node can be called.
+# Nodes with series of their own, the first by name. The others are summed up under OTHERS, which can't be a node's name.
 MOST_NODES = 2000
 OTHERS = "/others"
 # The share of its workers that a node should keep busy.
 TARGET_UTILIZATION = 0.8
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-# Seconds. Prometheus gives up after ten, unless told otherwise.
+# Seconds that a scrape may take. Prometheus gives up after ten by default.
 SCRAPE_LIMIT = 9
 
 Samples = Iterable[tuple[tuple[str, ...], float]]
 
 
 class Family(NamedTuple):
-    """A metric with all its series. samples: the values of the labels, and the value. kind: gauge or counter."""
+    """A metric with all its series. samples: (values of the labels, value). kind: gauge or counter."""
 
     name: str
     kind: str
@@ -52,7 +52,7 @@ class Family(NamedTuple):
     samples: Samples
 
     def lines(self) -> Iterator[str]:
-        """As Prometheus reads it. Every series has join_leader, by which the peer's dashboards find out who leads."""
+        """Yield the metric in Prometheus' text format. Every series has join_leader, a label that the peer's dashboards use."""
         yield f"# HELP {self.name} {self.help}\n# TYPE {self.name} {self.kind}\n"
         form = "".join(f',{label}="%s"' for label in self.labels)
         form = f'{self.name}{{join_leader="true"{form}}} %s\n'
@@ -66,12 +66,12 @@ def _escaped(value: str) -> str:
 
 
 def exposition(*, exact: bool = True) -> bytes:
-    """All metrics of this moment. exact: with the check IDs of node agents, not with short IDs in place of their hashes."""
+    """Return all metrics in Prometheus' text format. exact: with node agents' check IDs instead of short IDs."""
     return "".join(line for family in families(exact=exact) for line in family.lines()).encode()
 
 
 def families(*, exact: bool = True) -> Iterator[Family]:
-    """Every metric there is."""
+    """Yield every metric with its current values."""
     nodes = _Nodes()
     yield from _of_leadership()
     yield from _of_nodes(nodes)
@@ -79,7 +79,7 @@ def families(*, exact: bool = True) -> Iterator[Family]:
     yield from _of_load(nodes)
     yield from _of_moves()
     yield from _of_tasks()
-    yield from _of_needs()
+    yield from _of_alerts()
     yield from _of_sources()
     yield from _of_webhook()
     if conf.METRICS_CONFIGS_INFO:
@@ -87,7 +87,7 @@ def families(*, exact: bool = True) -> Iterator[Family]:
 
 
 class _Nodes:
-    """The known nodes, and what each is called."""
+    """The known nodes: names is {node id: name}, labels is {node id: value of the label node}."""
 
     def __init__(self) -> None:
         self.names = dict(Node.objects.known().order_by("name").values_list("pk", "name"))
@@ -97,7 +97,7 @@ class _Nodes:
         self.unnamed = max(0, len(self.labels) - MOST_NODES)
 
     def series(self, values: Mapping[int, float], fold: Callable[[Collection[float]], float] = sum) -> Samples:
-        """A series a node, 0 where there is no value; those of the unnamed are folded into one."""
+        """Return a series for each node, 0 where {node id: value} has none; the nodes under OTHERS are folded into one."""
         found: dict[str, list[float]] = {}
         for pk, label in self.labels.items():
             found.setdefault(label, []).append(values.get(pk, 0))
@@ -115,7 +115,7 @@ def _counter(name: str, text: str, value: float | Samples, *labels: str) -> Fami
 def _of_leadership() -> Iterator[Family]:
     store, hearing = ClusterStore.objects.get(), _hearing()
     leads = store.leader.rpartition(":")[0] == conf.REPLICA
-    text = "Always 1: is_leader says whether the replica that tells it leads."
+    text = "Always 1: is_leader says whether the replica that was scraped leads."
     yield _gauge("leader_election_is_leader", text, [((str(leads).lower(),), 1)], "is_leader")
     yield _gauge("clusteragent_leader_term", "The leader's term: another number, another leader.", store.term)
     age = (hearing.now - hearing.last_pass).total_seconds() if hearing.last_pass else math.inf
@@ -164,7 +164,7 @@ def _of_configs(nodes: _Nodes) -> Iterator[Family]:
 
 
 def _unscheduled(configs: QuerySet[Config]) -> Samples:
-    """As many series as nodes may have; the rest is summed up, too."""
+    """Return at most MOST_NODES series of (config name, source); the rest is summed up under OTHERS."""
     named: Any = configs.annotate(source=Coalesce(KT("original__source"), Value(""), output_field=TextField()))
     groups = named.order_by("name", "source").values_list("name", "source")
     counted: Counter[tuple[str, ...]] = Counter()
@@ -193,7 +193,7 @@ def _wanted_nodes(placed: float, capacity: Collection[float]) -> Samples:
         return []
     total = placed + costs.means().usual * Config.objects.dangling().count()
     each = sum(capacity) / len(capacity) if capacity else conf.DEFAULT_WORKERS
-    # Rounded, lest a sum that is a trifle too large wants a node more.
+    # Rounded: a rounding error of the sum must not ask for one more node.
     return [((), math.ceil(round(total / (TARGET_UTILIZATION * each), 6)))]
 
 
@@ -223,10 +223,10 @@ def _of_tasks() -> Iterator[Family]:
     yield _gauge("clusteragent_task_age_seconds", "Since a task last ended well.", ages, "task")
 
 
-def _of_needs() -> Iterator[Family]:
+def _of_alerts() -> Iterator[Family]:
     counts = dict.fromkeys(map(str, alerts.Kind), 0)
-    for need in alerts.lines(fingerprints.differing()):
-        counts[need.kind] += need.count
+    for alert in alerts.current(fingerprints.differing()):
+        counts[alert.kind] += alert.count
     text = "What needs somebody, as on the admin's first page."
     yield _gauge("clusteragent_needs_you", text, [((kind,), number) for kind, number in counts.items()], "kind")
 
@@ -252,10 +252,10 @@ def _of_webhook() -> Iterator[Family]:
 
 
 def _configs_info(nodes: _Nodes, exact: bool) -> Family:
-    """The names in check IDs are those of the stored copies: to scrub 100 000 would take longer than all the rest."""
+    """Names in check IDs are the stored scrubbed copies: scrubbing 100 000 names would take longer than all the rest."""
     fields = ("config__assignment__node_id", "config__name", "check_id", "short_id", "shown_name")
     rows = Instance.objects.filter(config__assignment__isnull=False)
-    told = rows.annotate(fit=displayable("config__")).values_list(*fields, "fit")
+    instances = rows.annotate(fit=displayable("config__")).values_list(*fields, "fit")
     text = "Always 1: which node has which check."
     samples = (
         (
@@ -266,7 +266,7 @@ def _configs_info(nodes: _Nodes, exact: bool) -> Family:
             ),
             1,
         )
-        for pk, name, check_id, short, shown, fit in told
+        for pk, name, check_id, short, shown, fit in instances
     )
     return _gauge("cluster_checks_configs_info", text, samples, "node", "check_name", "check_id")
 
@@ -274,7 +274,7 @@ def _configs_info(nodes: _Nodes, exact: bool) -> Family:
 class Scrape(AgentView):
     """GET /metrics: for bearers of an operator's token that may see the cluster; with METRICS_PUBLIC for everybody.
 
-    The check IDs of node agents are told to bearers of a token alone.
+    Only bearers of a token get node agents' check IDs; others get short IDs.
     """
 
     http_method_names = ["get", "head"]
@@ -282,16 +282,19 @@ class Scrape(AgentView):
     permission = permissions.requires("checks.view_clusterstore")()
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        """Answer within SCRAPE_LIMIT seconds."""
         with database.limited(SCRAPE_LIMIT):
             return super().dispatch(request, *args, **kwargs)
 
     def initial(self, request: HttpRequest) -> None:
+        """Raise PermissionDenied or NotAuthenticated unless the caller may read the metrics; set `exact`."""
         self.exact = not conf.METRICS_PUBLIC or "Authorization" in request.headers
         if self.exact:
             caller = Request(request, authenticators=[OperatorToken()])
             database.ask(lambda: self.permission.has_permission(caller, self))
 
     def get(self, request: HttpRequest) -> HttpResponse:
+        """Answer with all metrics, or with 503 when the database does not answer."""
         return HttpResponse(database.ask(lambda: exposition(exact=self.exact)), content_type=CONTENT_TYPE)
 
     head = get

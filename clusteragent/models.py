@@ -1,17 +1,17 @@
-"""What the leaders of all terms must agree on, beside the map."""
+"""State of the leader's tasks that the next leader needs."""
 
 from django.db import models
 
 
 class Announcement(models.Model):
-    """One row: what the webhook was told, and the message that is on its way, whoever leads when it arrives."""
+    """One row: which alerts the webhook was told, and the pending message. Any leader sends it until it arrives."""
 
-    # Of the last message. A receiver that is told a number twice can drop the second.
+    # The last message's number. A receiver that gets a number twice can drop the second message.
     number = models.BigIntegerField(db_default=0)
-    # {need's key: as it was told}
+    # {alert's key: the alert as it was sent}
     told = models.JSONField(default=dict, db_default={})
     pending = models.JSONField(null=True)
-    # What `told` becomes when the pending message arrived.
+    # The value of `told` after the pending message has arrived.
     then_told = models.JSONField(null=True)
     attempts = models.PositiveIntegerField(db_default=0)
     next_attempt = models.DateTimeField(null=True)

@@ -8,33 +8,33 @@ from psycopg.conninfo import conninfo_to_dict
 
 from clusteragent.lib import conf, logs, poolers, postgres
 
-# Which of the two web servers this process is: `agents` or `operators`. Every other process sees what operators see.
+# Which of the two web servers this process is: `agents` or `operators`. All other processes have the settings of `operators`.
 PORT = os.environ.get("CLUSTERAGENT_PORT", "operators")
 
-# Without a file yet (before the first start), a key that lives as long as the process; web servers insist on a real one.
+# Before the first start there is no file: then a key for this process only. Web servers require a stored one.
 SECRET_KEY = conf.SECRET_KEY or get_random_secret_key()
 DEBUG = False
-# Node agents call by any name, and pass no middleware: no session, no CSRF. Authentication is the views'. A redirect would
-# turn an agent's POST into a GET. What people need beside that is in `operators/settings.py`.
+# Node agents call by any host name and pass no middleware: no session, no CSRF; the views authenticate. A redirect would turn
+# an agent's POST into a GET. The settings for people are in `operators/settings.py`.
 ALLOWED_HOSTS = ["*"]
 APPEND_SLASH = False
 INSTALLED_APPS = ["django_q", "nodes", "checks", "clusteragent"]
 MIDDLEWARE: list[str] = []
-# They ask for what protects browsers.
+# These checks are about the protection of browsers.
 SILENCED_SYSTEM_CHECKS = ["security.W001", "security.W002", "security.W003"]
 ROOT_URLCONF = f"clusteragent.urls.{PORT}"
 
 
 def _database() -> dict[str, Any]:
-    """The database of DATABASE_URL, in any form that libpq reads (several hosts too), else the embedded one."""
-    # Of all processes only the web server of node agents needs no session of its own.
+    """Return Django's settings of the database of DATABASE_URL, in any form that libpq reads, else of the embedded one."""
+    # Only the web server of node agents needs no session of its own, so all other processes go past a pooler.
     pooled = conf.DATABASE_URL or postgres.url(conf.VAR / "pgdata")
     parts = conninfo_to_dict(pooled if PORT == "agents" else conf.DIRECT_DATABASE_URL or pooled)
-    # A node agent waits three seconds for an answer and keeps its checks on a 503, so a database that is away must be
-    # noticed within two. The background pass has more time: it works in large sets. Heartbeats don't wait for a disk: after
-    # a crash, which may lose the last of them, no pass counts silence from before (nodes.models.Memory). A process that is
-    # stopped within a transaction must not keep what it locked. Node agents' calls look rows up by their keys: a plan that was
-    # kept since a table was empty would read all of it for each.
+    # A node agent waits three seconds for an answer and keeps its checks on a 503, so a database that is away must be noticed
+    # within two. The background pass has more time: it changes many rows at once. Commits of heartbeats don't wait for the
+    # disk: a crash may lose the last of them, and no pass counts silence from before it (nodes.models.Memory). A process that
+    # was stopped within a transaction must lose its locks. Node agents' calls find rows by their keys, so no sequential scans:
+    # a plan that was cached when a table was empty would read the whole table each time.
     limits = f"{poolers.MARKED} -c idle_in_transaction_session_timeout=5000 " + (
         "-c statement_timeout=1500 -c lock_timeout=1000 -c synchronous_commit=off -c enable_seqscan=off -c jit=off"
         if PORT == "agents"
@@ -47,8 +47,8 @@ def _database() -> dict[str, Any]:
         "keepalives_interval": 2,
         "keepalives_count": 3,
         "application_name": f"clusteragent {PORT}",
-        # Heartbeats are one statement, again and again: planning it takes longer than running it. Who names the server itself
-        # beside DATABASE_URL has a pooler there, and what one transaction prepared the next one does not find.
+        # Heartbeats are the same statement again and again, and planning it takes longer than running it. With a direct URL,
+        # DATABASE_URL leads to a pooler, where the next transaction may not find a prepared statement.
         **({"server_side_binding": True} if PORT == "agents" else {}),
         **({"prepare_threshold": 5} if PORT == "agents" and not conf.DIRECT_DATABASE_URL else {}),
         **{name: value for name, value in parts.items() if name not in {"dbname", "user", "password", "host", "port"}},
@@ -74,21 +74,21 @@ TIME_ZONE = "UTC"
 LANGUAGE_CODE = "en-us"
 FORMAT_MODULE_PATH = "clusteragent.formats"
 
-# Nothing takes files. A body is read before a view is asked, and its length bounded there (clusteragent/front).
+# No view takes files. Bodies are read before a view is called, and limited in length there (clusteragent/front).
 FILE_UPLOAD_HANDLERS: list[str] = []
 
-# Each leader's queue has a name of its own, so that what an earlier leader left behind is never run by a later one. A
-# qcluster that someone starts by hand serves a queue that nobody fills.
+# Each term's queue has a name of its own, so a later leader never runs tasks that an earlier one left. A qcluster that
+# someone starts by hand serves a queue that nobody fills.
 QUEUE = os.environ.get("Q_CLUSTER_NAME", "clusteragent")
 Q_CLUSTER = {
     "name": "clusteragent",
     "ALT_CLUSTERS": {QUEUE: {}},
     "orm": "default",
-    # No row of the database may choose what runs, nor be unpickled: no schedules, and no results (see Broker).
+    # No row of the database may choose what runs or be unpickled: no schedules, and no stored results (see Broker).
     "broker_class": "clusteragent.worker.Broker",
     "scheduler": False,
     "save_limit": -1,
-    # One more than tasks that may take long, so that passes find one free.
+    # One more than there are long tasks, so that a pass always finds a free worker.
     "workers": 6,
     "timeout": 60,
     "retry": 330,
@@ -104,5 +104,5 @@ if PORT != "agents":
     from operators.settings import *  # noqa: F403
     from operators.settings import APPS
 
-    # Ours last: what others register with the admin is there when it takes some of that off.
+    # Ours last: it unregisters some of what other apps register with the admin.
     INSTALLED_APPS = [*APPS, *INSTALLED_APPS, "operators"]

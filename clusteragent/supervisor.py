@@ -1,4 +1,4 @@
-"""The process manager of `make run` (supervisor): what it runs, and how it is started, asked and stopped."""
+"""The process manager of `make run`: supervisord with a configuration, as a child process."""
 
 import os
 import shlex
@@ -22,16 +22,16 @@ MANAGE = ROOT / "manage.py"
 
 _SUPERVISORD = [sys.executable, "-m", "supervisor.supervisord"]
 
-# Seconds that supervisor has for a stop; each group's programs have fewer, one group after the other.
+# Seconds that supervisord may take to stop all groups, one after the other.
 STOP = 9.5
 
 
 class SupervisorError(Exception):
-    """The process manager, or a program of it, does not run."""
+    """The process manager, or one of its programs, does not run."""
 
 
 class Program(NamedTuple):
-    """A process that supervisor runs, with what it deviates in from the others."""
+    """A process that supervisor runs. The fields are options of supervisor's `[program:x]` section."""
 
     name: str
     command: Sequence[str]
@@ -42,25 +42,28 @@ class Program(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Programs that start and stop together. Groups stop in the reverse of their order, each after the one before."""
+    """Programs that start and stop together. Groups stop one after the other, in reverse order."""
 
     name: str
     programs: Sequence[Program]
 
 
 def manage(*words: str) -> list[str]:
-    """The command line of one of our own commands."""
+    """Return the command line of `manage.py` with these words."""
     return [sys.executable, str(MANAGE), *words]
 
 
 def module(name: str, *words: str) -> list[str]:
-    """The command line of a package of ours that runs without Django, whatever the working directory."""
+    """Return the command line of `python -m name` for a package of ours, which works in every working directory."""
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     return ["env", f"PYTHONPATH={path}", sys.executable, "-P", "-m", name, *words]
 
 
 def configuration(groups: Sequence[Group], folder: Path, sockets: Path, root: bool) -> str:
-    """supervisord.conf. `folder` gets the logs. Nothing starts by itself, and everything ends with supervisord."""
+    """Return the content of supervisord.conf. Logs go to `folder`/log. No program starts by itself, all end with supervisord.
+
+    root: whether supervisord runs as root.
+    """
     logs = folder / "log"
     sections: dict[str, dict[str, Any]] = {
         "supervisord": {
@@ -70,7 +73,7 @@ def configuration(groups: Sequence[Group], folder: Path, sockets: Path, root: bo
             "logfile_maxbytes": "10MB",
             "logfile_backups": 3,
             "pidfile": folder / "supervisord.pid",
-            # As far as supervisor is concerned, root must have been meant.
+            # Without it, supervisord warns when it runs as root.
             **({"user": "root"} if root else {}),
         },
         "unix_http_server": {"file": sockets / "supervisor.sock", "chmod": "0700"},
@@ -91,13 +94,13 @@ def _sections(priority: int, group: Group, logs: Path) -> Iterator[tuple[str, di
 
 
 def _program(program: Program, logs: Path) -> dict[str, Any]:
-    # Whatever becomes of supervisord, none of its programs outlives it.
+    # The kernel ends the programs when supervisord ends, however it ends.
     ending = ["setpriv", "--pdeathsig", program.stopsignal, "--"]
     return {
         "command": shlex.join([*ending, *program.command]),
         "autostart": "false",
         "autorestart": "true" if program.autorestart else "false",
-        # The wait between two tries grows by a second each time.
+        # The pause between two tries grows by a second each time.
         "startretries": 30,
         "stopsignal": program.stopsignal,
         "stopwaitsecs": program.stopwaitsecs,
@@ -116,14 +119,14 @@ def _section(name: str, values: dict[str, Any]) -> str:
 
 
 class Supervisor:
-    """supervisord as a child, which stops all that it runs when the context ends, or when this process does."""
+    """supervisord as a child process. It stops all programs when the context ends, or when this process ends."""
 
     def __init__(self, groups: Sequence[Group], folder: Path, sockets: Path, *, root: bool, lock: IO[str]) -> None:
         self._logs, self._lock = folder / "log", lock
         self._config = folder / "supervisord.conf"
         self._logs.mkdir(exist_ok=True, mode=0o700)
         self._config.touch(mode=0o600)
-        credentials.close(self._logs, *self._logs.iterdir(), self._config, folder / "supervisord.pid")
+        credentials.restrict_access(self._logs, *self._logs.iterdir(), self._config, folder / "supervisord.pid")
         self._config.write_text(configuration(groups, folder, sockets, root))
         url = f"unix://{sockets / 'supervisor.sock'}"
         self._transport = SupervisorTransport(serverurl=url)
@@ -133,7 +136,8 @@ class Supervisor:
         setpriv = shutil.which("setpriv")
         if not setpriv:
             raise SupervisorError("the program setpriv (of util-linux) is missing")
-        # It holds the lock, as its standard input, for as long as it runs. A session of its own: Ctrl-C is for us.
+        # Its standard input is the lock file, so it holds the lock as long as it runs. In a session of its own it does not get
+        # the SIGINT of Ctrl-C.
         self._process = subprocess.Popen(  # noqa: S603
             [setpriv, "--pdeathsig", "TERM", "--", *_SUPERVISORD, "--configuration", str(self._config)],
             stdin=self._lock,
@@ -156,28 +160,28 @@ class Supervisor:
             self._process.wait()
 
     def answers(self) -> bool:
-        """Whether it has started. Raises SupervisorError when it ended."""
+        """Return whether supervisord has started. Raises SupervisorError when it has ended."""
         if self._process.poll() is not None:
             raise SupervisorError(f"the process manager ended: {self._last_line('supervisord')}")
         try:
             self._calls.getState()
         except (OSError, HTTPException):
-            self._transport.close()  # it would try to go on with the failed call
+            self._transport.close()  # else the next call would use the failed connection
             return False
         return True
 
     def start(self, group: str) -> None:
-        """Start a group's programs, without waiting for any."""
+        """Start a group's programs and return without waiting for them."""
         self._calls.startProcessGroup(group, False)
 
-    def insist_on(self, program: str) -> None:
-        """Raises SupervisorError, with what the program said last, when it does not run."""
+    def require_running(self, program: str) -> None:
+        """Raise SupervisorError, with the last line of the program's log, unless it runs or starts."""
         states = {process["name"]: process["statename"] for process in self._calls.getAllProcessInfo()}
         if states[program] not in {"STARTING", "RUNNING"}:
             raise SupervisorError(f"{program} does not start: {self._last_line(program)}")
 
     def wait(self) -> None:
-        """Until it ends, which it does not by itself. Raises SupervisorError then."""
+        """Wait until supervisord ends, which it never does by itself, and raise SupervisorError then."""
         self._process.wait()
         raise SupervisorError(f"the process manager ended: {self._last_line('supervisord')}")
 

@@ -1,4 +1,4 @@
-"""The database, brought up to date before anything uses it."""
+"""Migration of the database before anything uses it."""
 
 import django.db
 import psycopg
@@ -17,9 +17,9 @@ class DatabaseError(Exception):
 
 
 def upgrade() -> None:
-    """Migrate, and make the first operator, whose password then lies in a file of VAR. Raises DatabaseError.
+    """Migrate, and create the first operator, whose password is then in a file of VAR. Raises DatabaseError.
 
-    Replicas that start at once do so one after the other: each would make the same tables.
+    A lock makes replicas that start at the same time migrate one after the other: each would create the same tables.
     """
     try:
         connection.ensure_connection()

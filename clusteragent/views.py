@@ -1,4 +1,4 @@
-"""What both web servers say of themselves: version and health."""
+"""Views of both web servers: version and health."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -10,56 +10,62 @@ from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
-from clusteragent.lib.database.together import Together
+from clusteragent.lib.database.batching import Batcher
 from nodes.views import AgentView, PromptView, json_answer, line
 
-# Node agents decide by it what else they may ask for. Release 7.63 is whose protocol was recorded and replayed.
+# Node agents decide by the version what else they may ask for. 7.63 is the release whose protocol was recorded and replayed.
 _VERSION = {"Major": 7, "Minor": 63, "Patch": 0, "Pre": "", "Meta": "", "Commit": ""}
 
 
 class Version(AgentView):
-    """GET /version: what a node agent asks first."""
+    """GET /version: a node agent's first call."""
 
     def get(self, request: HttpRequest) -> HttpResponse:
+        """Answer with the version in the form of the Datadog Cluster Agent."""
         return json_answer(json.dumps(_VERSION, separators=(",", ":")).encode())
 
 
 class Probe(PromptView):
-    """A route for probes: no token, and answered whatever other calls do."""
+    """A route for probes: without a token, and answered before other calls when the server is busy."""
 
     token = None
     http_method_names = ["get", "head"]
     comes_first = True
 
     async def head(self, request: HttpRequest) -> HttpResponse:
+        """Answer as `get`; the web server leaves out the body."""
         return await self.get(request)
 
     async def get(self, request: HttpRequest) -> HttpResponse:
+        """Answer 200 when all is well, else 503 with the reason."""
         raise NotImplementedError
 
 
 class Healthz(Probe):
-    """GET /healthz: the process answers. It asks nothing else."""
+    """GET /healthz: the process answers. Nothing else is checked."""
 
     async def get(self, request: HttpRequest) -> HttpResponse:
+        """Answer 200."""
         return line("ok", 200)
 
 
 class Readyz(Probe):
-    """GET /readyz: the database answers and the schema fits."""
+    """GET /readyz: the database answers and all migrations are applied."""
 
     async def get(self, request: HttpRequest) -> HttpResponse:
+        """Answer 200, or 503 with the missing migrations or the database's state."""
         missing = await _readiness.ask(None)
         return line(f"migrations are missing: {', '.join(missing)}", 503) if missing else line("ok", 200)
 
 
 class HealthFirst:
-    """Middleware of the operators' port: probes and Prometheus name the address that they call as host, which no one
-    lists as allowed.
+    """Middleware of the operators' port: answers health and metrics before the host's name is checked.
+
+    Probes and Prometheus send the address that they call as host name, which is not in the list of allowed names.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
-        # Node agents' port, which has no operators' tokens, reads this module too.
+        # Imported here: the agents' port imports this module too, and has no operators' tokens.
         from clusteragent.metrics import Scrape
 
         self._get_response = get_response
@@ -81,7 +87,7 @@ def _missing_migrations() -> list[str]:
 
 
 class Readiness:
-    """The migrations that are missing. Asked each second, and a schema that once fits does not become older."""
+    """Finds the missing migrations for a batch of calls. Once there are none it only asks whether the database answers."""
 
     _fits = False
 
@@ -96,5 +102,5 @@ class Readiness:
         return [missing] * len(calls)
 
 
-# Any number of probes are one question to the database.
-_readiness = Together[None, list[str]](Readiness())
+# Probes that arrive together share one statement.
+_readiness = Batcher[None, list[str]](Readiness())

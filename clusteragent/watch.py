@@ -1,4 +1,4 @@
-"""Notices changes in the folders of configs, so that a saved file need not wait for the next regular scan."""
+"""A watch of the folders of configs: a saved file need not wait for the next periodic scan."""
 
 import threading
 from collections.abc import Sequence
@@ -7,14 +7,14 @@ from pathlib import Path
 import structlog
 import watchfiles
 
-# Seconds after which folders that are not there, or can't be watched, are looked at again.
+# Seconds after which folders that are missing or can't be watched are tried again.
 LOOK_AGAIN = 1.0
 
 log = structlog.get_logger()
 
 
 class FolderWatch:
-    """A thread that notes changes below folders, which may come later, go, and be replaced."""
+    """A thread that notes changes below folders. A folder may appear later, disappear, or be replaced."""
 
     def __init__(self, folders: Sequence[Path]) -> None:
         self._folders = folders
@@ -24,13 +24,14 @@ class FolderWatch:
         self._thread.start()
 
     def take_change(self) -> bool:
-        """Whether anything changed since the last call."""
+        """Return whether anything has changed since the last call."""
         if not self._changed.is_set():
             return False
         self._changed.clear()
         return True
 
     def stop(self) -> None:
+        """End the thread; wait for at most a second."""
         self._ended.set()
         self._thread.join(1)
 
@@ -44,7 +45,7 @@ class FolderWatch:
             known = self._present()
 
     def _watch(self, known: dict[Path, tuple[int, int]]) -> None:
-        """Note changes until the folders themselves are others."""
+        """Note changes until a folder itself appears, disappears or is replaced."""
         while not known and not self._ended.wait(LOOK_AGAIN):
             if self._present():
                 self._changed.set()
@@ -60,7 +61,7 @@ class FolderWatch:
                 return
 
     def _present(self) -> dict[Path, tuple[int, int]]:
-        """The folders that exist, with what tells one from its successor of the same name."""
+        """Return {folder: (device, inode)} of those that exist; a folder that replaces another has another inode."""
         found = {}
         for folder in self._folders:
             try:

@@ -1,4 +1,4 @@
-"""The two web servers: who listens where, and the command line of each."""
+"""The two web servers: their addresses, and the command line of each."""
 
 import errno
 import os
@@ -18,7 +18,7 @@ class Unavailable(Exception):
 
 
 class Server(NamedTuple):
-    """A web server: the URLs that it serves, the option that says where, how many processes it has."""
+    """A web server. port: `agents` or `operators`; option: the option that says where it listens; workers: its processes."""
 
     port: str
     option: str
@@ -27,13 +27,13 @@ class Server(NamedTuple):
 
     @property
     def url(self) -> str:
-        """Where it is reached from this machine."""
+        """The URL by which it is reached from this machine."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.bind[0], self.bind[0])  # noqa: S104
         return f"https://{f'[{host}]' if ':' in host else host}:{self.bind[1]}"
 
 
 def servers() -> dict[str, Server]:
-    """Both web servers, by the name of their port."""
+    """Return both web servers as {name of the port: server}."""
     both = (
         Server("agents", "CLUSTERAGENT_BIND", conf.BIND, conf.WEB_WORKERS),
         Server("operators", "CLUSTERAGENT_ADMIN_BIND", conf.ADMIN_BIND, 1),
@@ -42,16 +42,16 @@ def servers() -> dict[str, Server]:
 
 
 def address(server: Server) -> tuple[str, int]:
-    """The address that its host's name stands for, and the port, which is free. Raises Unavailable.
+    """Return (address, port) for the server to listen on. Raises Unavailable unless the port is free.
 
-    Asked before the server starts: it shares its port with any other program of the same user that is willing to, and
-    then each of them gets some of the calls.
+    Checked before the server starts: the server itself would share its port with another program of the same user, and each
+    of them would get some of the calls.
     """
-    return free(server.option, *server.bind)
+    return free_address(server.option, *server.bind)
 
 
-def free(option: str, host: str, port: int) -> tuple[str, int]:
-    """The address that the host's name stands for, and the port, which an option names. Raises Unavailable if it is taken."""
+def free_address(option: str, host: str, port: int) -> tuple[str, int]:
+    """Return (address of the host, port). Raises Unavailable, which names the option, if one can't listen there."""
     try:
         family, kind, protocol, _, found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as listener:
@@ -65,7 +65,7 @@ def free(option: str, host: str, port: int) -> tuple[str, int]:
 
 
 def serve(server: Server) -> None:
-    """Become that web server. Raises Unavailable and CredentialsError."""
+    """Replace this process by the web server. Raises Unavailable and CredentialsError."""
     credentials.check_certificate(conf.VAR)
     if not (conf.AUTH_TOKEN and conf.LOCAL_TOKEN and conf.SECRET_KEY):
         raise credentials.CredentialsError(f"tokens or secret key are missing in {conf.VAR}: `make run` makes them")
@@ -82,7 +82,7 @@ def _command(server: Server, host: str, port: int) -> list[str]:
         "port": port,
         "workers": server.workers,
         "loop": "asyncio",
-        # Node agents keep their connections open for life. What is called backpressure here limits those of a process.
+        # Node agents keep their connections open. `backpressure` is the most connections of a process.
         "backlog": 4096,
         "backpressure": 65536,
         "ssl-certificate": conf.VAR / credentials.CERTIFICATE,
@@ -93,7 +93,7 @@ def _command(server: Server, host: str, port: int) -> list[str]:
         "access-log-fmt": '%(addr)s "%(method)s %(path)s" %(status)d %(dt_ms).1f ms',
     }
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-    # Neither headers nor bodies are in it, so no token is. Node agents call a hundred times as often as operators.
+    # The log has no headers and no bodies, so no tokens. Node agents call a hundred times as often as operators.
     has_access_log = server.port == "operators" or conf.ACCESS_LOG
     flags = ["--no-ws", "--respawn-failed-workers", "--access-log" if has_access_log else "--no-access-log"]
     return [sys.executable, "-m", "granian", *words, *flags, "clusteragent.asgi:application"]
@@ -101,11 +101,11 @@ def _command(server: Server, host: str, port: int) -> list[str]:
 
 def _environment(server: Server) -> dict[str, str]:
     path = os.pathsep.join(filter(None, (str(BASE), os.environ.get("PYTHONPATH"))))
-    # Becoming another program keeps the process's number.
-    # Threads share few arenas of memory, so what a large set took is given back.
     return {
+        # Threads share two memory arenas, so the memory of a large set of configs is given back to the system.
         "MALLOC_ARENA_MAX": "2",
         "CLUSTERAGENT_PORT": server.port,
+        # exec keeps the process ID, so the web server's is ours.
         "CLUSTERAGENT_WEB_PARENT": str(os.getpid()),
         "PYTHONPATH": path,
     }

@@ -1,4 +1,4 @@
-"""The webhook: whoever listens at CLUSTERAGENT_WEBHOOK is told when something begins or ceases to need somebody."""
+"""The webhook: a message to the URL CLUSTERAGENT_WEBHOOK when an alert begins or ends."""
 
 import ssl
 from collections.abc import Mapping
@@ -20,12 +20,12 @@ from clusteragent.lib import conf
 from clusteragent.models import Announcement
 from operators.admin.base import address
 
-# Seconds that connecting and each wait for an answer may take.
+# Seconds that connecting may take, and each wait for data.
 TIMEOUT = 5
-# Between attempts: doubled after each that failed.
+# The pause between attempts doubles after each failure.
 FIRST_PAUSE = timedelta(seconds=15)
 LONGEST_PAUSE = timedelta(minutes=10)
-# Lines of the text that people read.
+# The most lines of the message's text.
 MOST_LINES = 10
 
 Told = Mapping[str, Mapping[str, Any]]
@@ -34,7 +34,7 @@ log = structlog.get_logger()
 
 
 def announce(term: int) -> str:
-    """A task: tell the webhook what changed since it was last told, or try again to. Returns what it did."""
+    """A task: send the changes of alerts since the last message, or try the pending message again. Returns what it did."""
     return tasks.run("announce", term, _announce)
 
 
@@ -43,7 +43,7 @@ def _announce(term: int) -> str:
         raise NotLeader(f"term {term} is over")
     if not conf.WEBHOOK:
         return "no webhook"
-    message = due(alerts.lines())
+    message = due(alerts.current())
     if message is None:
         return "nothing to tell"
     problem = _post(message)
@@ -55,16 +55,16 @@ def _announce(term: int) -> str:
 
 
 @transaction.atomic
-def due(lines: list[alerts.Need]) -> dict[str, Any] | None:
+def due(found: list[alerts.Alert]) -> dict[str, Any] | None:
     """The message to send now, if any: the one that has not arrived yet, else a new one when something changed.
 
-    It is written down before it is sent, and so is the attempt: whoever leads next sends the same again, not sooner than
-    its time. The row is locked, since two who lead for a moment must not give one number to two messages.
+    Message and attempt are stored before the message is sent, so the next leader sends the same one, and not too early. The
+    row is locked: two processes that both lead for a moment must not give two messages the same number.
     """
     Announcement.objects.get_or_create(pk=1)
     row: Any = Announcement.objects.select_for_update(no_key=True).annotate(now=Now()).get()
     if row.pending is None:
-        _compose(row, {need.key: _told(need) for need in lines})
+        _compose(row, {alert.key: _told(alert) for alert in found})
     if row.pending is None or (row.next_attempt and row.next_attempt > row.now):
         return None
     row.next_attempt = row.now + min(FIRST_PAUSE * 2 ** min(row.attempts, 10), LONGEST_PAUSE)
@@ -74,13 +74,13 @@ def due(lines: list[alerts.Need]) -> dict[str, Any] | None:
 
 
 def arrived(number: int) -> None:
-    """The message of this number was taken. Nothing happens when another leader noted it already."""
+    """Note that the message of this number was accepted. Does nothing when another leader noted it already."""
     pending = Announcement.objects.filter(number=number, pending__isnull=False)
     pending.update(told=F("then_told"), pending=None, then_told=None, attempts=0, next_attempt=None)
 
 
 def _compose(row: Announcement, now: Told) -> None:
-    """Make the message that says how `now` differs from what was told, if it does."""
+    """Make a pending message of the difference between `now` and what was told before, if there is one."""
     new = [one for key, one in now.items() if key not in row.told]
     over = [one for key, one in row.told.items() if key not in now]
     if new or over:
@@ -96,20 +96,20 @@ def _compose(row: Announcement, now: Told) -> None:
         }
 
 
-def _told(need: alerts.Need) -> dict[str, Any]:
+def _told(alert: alerts.Alert) -> dict[str, Any]:
     """A line as it is told: to others, who may see no secret."""
     return {
-        "kind": need.kind,
-        "subject": need.subject,
-        "count": need.count,
-        "cause": scrub(need.cause),
-        "since": (need.since or need.now).isoformat(timespec="seconds"),
-        "link": address(need.target),
+        "kind": alert.kind,
+        "subject": alert.subject,
+        "count": alert.count,
+        "cause": scrub(alert.cause),
+        "since": (alert.since or alert.now).isoformat(timespec="seconds"),
+        "link": address(alert.target),
     }
 
 
 def _text(new: list[Any], over: list[Any]) -> str:
-    """The same for people: chats show the field `text`."""
+    """Return the message as text for people: chat programs show the field `text`."""
     lines = [
         f"{word} ({one['kind']}, {one['count']}): {one['cause']}"
         for word, ones in (("New", new), ("Over", over))
@@ -121,7 +121,7 @@ def _text(new: list[Any], over: list[Any]) -> str:
 
 
 def _post(message: Mapping[str, Any]) -> str:
-    """Send it. Returns why it did not arrive, without the address; empty when it did. The answer's body is not read."""
+    """Send the message. Returns why it failed, without the secret URL, or an empty text. The answer's body is not read."""
     try:
         with (
             httpx.Client(trust_env=False, timeout=TIMEOUT, verify=_trusted()) as client,
@@ -133,7 +133,7 @@ def _post(message: Mapping[str, Any]) -> str:
 
 
 def _trusted() -> ssl.SSLContext:
-    """The authorities of the public web, and those that this machine trusts besides."""
+    """Return a context that trusts the public certificate authorities and those of this machine."""
     context = httpx.create_ssl_context()
     context.load_default_certs()
     return context

@@ -1,4 +1,4 @@
-"""What works for a term: the queue of its tasks, and the only qcluster that serves it, a child of the leader."""
+"""The queue of a term's tasks, and the worker that runs them: a django-q2 cluster, a child process of the leader."""
 
 import contextlib
 import os
@@ -29,7 +29,7 @@ from nodes.models import Hearing
 MANAGE = Path(__file__).resolve().parent.parent / "manage.py"
 PREFIX = "pass-"
 
-# All that a worker ever runs.
+# All tasks that a worker runs.
 TASKS = PASS, SCAN, STATS, REBALANCE, REPATCH, PRUNE, ANNOUNCE = tuple(
     f"{task.__module__}.{task.__name__}"
     for task in (
@@ -42,33 +42,33 @@ TASKS = PASS, SCAN, STATS, REBALANCE, REPATCH, PRUNE, ANNOUNCE = tuple(
         webhook.announce,
     )
 )
-# Seconds that a task may take, if not as long as others: a scan reads very many files, there may be very many runners to
-# ask, much may have to be pruned, and a webhook's receiver may answer a byte at a time.
+# Seconds that a task may take if the default does not fit: there may be very many files to scan, runners to call or rows to
+# prune, and a webhook's receiver may answer one byte at a time.
 TIMEOUTS = {SCAN: 300, STATS: 300, REBALANCE: 300, PRUNE: 300, ANNOUNCE: 20}
-# Names of others' rows that are logged, and how much of each.
+# How many names of rejected rows are logged, and how many characters of each.
 SHOWN, SHOWN_OF_EACH = 5, 80
 
-# Seconds without any sign of a pass after which the child is taken for wedged. Less than half of the shortest time after
-# which passes that stood still make the next one believe that it was deaf.
+# Seconds without any progress of a pass after which the worker is replaced. Less than half of the shortest pause between
+# passes after which the next pass does not count silence.
 STALE = 10.0
-# Seconds that a child has to end by itself.
+# Seconds that the worker has to end by itself.
 GRACE = 1.0
 
 log = structlog.get_logger()
 
 
 class Queue:
-    """The tasks that wait for a term's worker or are with it. A row has the name of one of TASKS as its payload, no more."""
+    """The tasks of a term that wait or run. The payload of a row is the name of one of TASKS, nothing else."""
 
     def __init__(self, term: int) -> None:
         self.term = term
         self.name = f"{PREFIX}{term}"
 
     def put(self, task: str) -> bool:
-        """Enqueue the task, unless it is there already. Says whether it was enqueued. What others put there goes."""
+        """Enqueue the task unless it waits or runs; return whether it was enqueued. Rows that are not ours are deleted."""
         assert task in TASKS
         rows = OrmQ.objects.filter(key=self.name)
-        # A row that is never free would keep its task from being enqueued for as long as the term.
+        # A row with a later lock is not ours either: it would keep its task from being enqueued for the whole term.
         last = timezone.now() + timedelta(seconds=Conf.RETRY)
         foreign = rows.exclude(payload__in=TASKS, lock__lte=last)
         if names := list(foreign.values_list(Left("payload", SHOWN_OF_EACH), flat=True)[:SHOWN]):
@@ -80,14 +80,14 @@ class Queue:
         return True
 
     def clear(self) -> None:
-        """Forget what a dead worker had: the rows would stay locked until their retry."""
+        """Delete the rows of a worker that has ended: they would stay locked until their retry."""
         OrmQ.objects.filter(key=self.name).delete()
 
     @transaction.atomic
-    def take_over(self) -> None:
-        """Forget what earlier terms left, and say which schedules nobody will run. Raises NotLeader.
+    def remove_earlier_terms(self) -> None:
+        """Delete the rows of earlier terms, and log which of django-q2's schedules will never run. Raises NotLeader.
 
-        The store's lock keeps a leader whose term is over from taking away the next one's rows.
+        The store's lock keeps a leader whose term is over from deleting the next leader's rows.
         """
         ClusterStore.objects.lock(self.term)
         OrmQ.objects.filter(key__startswith=PREFIX).exclude(key=self.name).delete()
@@ -96,22 +96,24 @@ class Queue:
 
 
 class Broker(orm.ORM):  # type: ignore[misc]
-    """What gives the worker its tasks: no row of the database says more than which of TASKS is due.
+    """django-q2's broker: gives the worker its tasks. A row of the database only says which of TASKS is due.
 
-    Whoever can write a row must not choose what runs as the leader's user. So nothing of a row is unpickled, imported,
-    or an argument; what the worker is told is made here, and its results stay in memory: a row of results holds a pickle.
+    Whoever can write a row must not choose what runs as the leader's user. So nothing of a row is unpickled, imported or used
+    as an argument: the package for the worker is made here. Results stay in memory, as a row of results holds a pickle.
     """
 
     @staticmethod
     def get_connection(list_key: str | None = None) -> "QuerySet[OrmQ]":
+        """Return the queue's rows, as django-q2 asks for them, but only those with one of TASKS."""
         rows: QuerySet[OrmQ] = orm.ORM.get_connection(list_key).filter(payload__in=TASKS)
         return rows
 
     def dequeue(self) -> list[tuple[int, str]]:
+        """Take due rows as (row's ID, package for the worker)."""
         return [(row, self._package(task)) for row, task in super().dequeue() or ()]
 
     def _package(self, task: str) -> str:
-        """The task as django-q2 passes it on to its processes."""
+        """Return the task as django-q2 passes it to its processes."""
         options = {"ack_failure": True, "cached": 1, **({"timeout": TIMEOUTS[task]} if task in TIMEOUTS else {})}
         call = {"func": task, "args": (int(self.list_key.removeprefix(PREFIX)),), "kwargs": {}}
         package: str = SignedPackage.dumps(
@@ -121,7 +123,7 @@ class Broker(orm.ORM):  # type: ignore[misc]
 
 
 class Worker:
-    """The qcluster of a term: started, watched and ended by its leader. All of it from the process's main thread."""
+    """The qcluster process of a term: started, watched and ended by the leader, always from its main thread."""
 
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
@@ -129,8 +131,8 @@ class Worker:
         self._sign_of_life: object = None
         self._seen_alive = 0.0
 
-    def tend(self) -> None:
-        """Start the child when none runs; start another when it exited or shows no sign of a pass for STALE seconds."""
+    def keep_alive(self) -> None:
+        """Start the child if there is none; replace it when it has exited or no pass has made progress for STALE seconds."""
         if self._child is None:
             self._start()
         elif reason := self._failing(self._child):
@@ -140,7 +142,7 @@ class Worker:
             self._start()
 
     def stop(self) -> None:
-        """End the child, and whatever is left of its process group. SIGTERM goes to its main process alone."""
+        """End the child by SIGTERM, after GRACE seconds by SIGKILL, and by SIGKILL what is left of its process group."""
         if self._child is None:
             return
         self._child.terminate()
@@ -154,8 +156,8 @@ class Worker:
         self._child = None
 
     def _start(self) -> None:
-        # A fork that is not followed by exec would keep the socket of the leader's lock open. A session of its own, so
-        # that a Ctrl-C meant for us does not reach it.
+        # A new program, not a fork, which would keep the socket of the leader's lock open. In a session of its own it does not
+        # get the SIGINT of a Ctrl-C.
         self._child = subprocess.Popen(  # noqa: S603
             [sys.executable, str(MANAGE), "runworker", "--parent", str(os.getpid())],
             env=os.environ | {"Q_CLUSTER_NAME": self._queue.name},
@@ -165,27 +167,26 @@ class Worker:
         self._seen_alive = time.monotonic()
 
     def _failing(self, child: subprocess.Popen[bytes]) -> str:
-        """Why the child must be replaced; empty when it does well."""
+        """Return why the child must be replaced; empty when it works."""
         if child.poll() is not None:
             return f"it exited with {child.returncode}"
-        sign = self._passes_seen()
+        sign = self._progress()
         if sign != self._sign_of_life:
             self._sign_of_life, self._seen_alive = sign, time.monotonic()
         stale = time.monotonic() - self._seen_alive > STALE
         return f"no pass for {STALE:g} s" if stale else ""
 
     @staticmethod
-    def _passes_seen() -> object:
-        """Changes with every pass that ends, and with every step of a long one."""
+    def _progress() -> object:
+        """Return a value that changes with every pass that ends, and with every step of a long one."""
         last_pass = Hearing.objects.values_list("last_pass", flat=True).first()
         return last_pass, ClusterStore.objects.values_list("revision", flat=True).first()
 
 
 def end_with(parent: int) -> None:
-    """End this process when `parent`, which started it, ends, and all that it forks from now on when their parents end.
+    """Let the kernel kill this process when its parent process ends, and all processes that it forks from now on likewise.
 
-    By SIGKILL: qcluster's own end waits for a worker that may never answer, and what a transaction has not committed, the
-    next leader does.
+    By SIGKILL: qcluster's own end waits for a worker that may never answer. The next leader does again what was not committed.
     """
     processes.end_with(parent)
     os.register_at_fork(after_in_child=lambda: processes.end_with(os.getppid()))

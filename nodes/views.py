@@ -14,8 +14,8 @@ from django.views import View
 from rest_framework.exceptions import APIException, NotAuthenticated
 
 from clusteragent.lib import conf, database
-from clusteragent.lib.database.together import Together, alone
-from clusteragent.lib.rations import Ration
+from clusteragent.lib.database.batching import Batcher, run_alone
+from clusteragent.lib.ratelimit import RateLimit
 from nodes.authentication import AgentToken, AnyToken, BearerToken
 from nodes.goodbyes import note_goodbye
 from nodes.heartbeats import note_heartbeat, note_heartbeats
@@ -28,7 +28,7 @@ from nodes.writebehind import WriteBehind
 
 _log = structlog.get_logger()
 # How many tracebacks are logged a minute.
-_failures = Ration(10)
+_failures = RateLimit(10)
 
 
 def json_answer(body: bytes) -> HttpResponse:
@@ -150,7 +150,7 @@ _SHORT = 16 * 1024
 _read_long = sync_to_async(read_status, thread_sensitive=False)
 
 # Heartbeats that arrive at the same moment share a statement: a statement costs as much as all the rest of a call.
-_heartbeats = Together(note_heartbeats)
+_heartbeats = Batcher(note_heartbeats)
 # Nearly all heartbeats repeat the one before. They are answered first and written afterwards.
 _behind = WriteBehind(note_heartbeats, Heartbeat.objects.last_reports)
 
@@ -180,7 +180,7 @@ class Status(PromptView, ClusterChecksView):
             _behind.learn(report, beat, mark)
             return beat.is_current(report.last_change)
         # The node's row is locked, or its name came twice at once. Only this call waits for that.
-        return await alone(partial(note_heartbeat, **report.said()), latest)
+        return await run_alone(partial(note_heartbeat, **report.said()), latest)
 
 
 class Goodbye(ClusterChecksView):

@@ -16,13 +16,11 @@ class OperatorsConfig(AppConfig):
         from knox.models import AuthToken
 
         from checks.pruning import KINDS
-        from clusteragent.lib.database import batches
+        from clusteragent.lib.database import bulk
         from operators import login
 
-        KINDS["tokens"] = lambda most: batches.delete(
-            AuthToken.objects.filter(expiry__lt=Now()).order_by("pk"), most=most
-        )
-        KINDS["sessions"] = lambda most: batches.delete(
+        KINDS["tokens"] = lambda most: bulk.delete(AuthToken.objects.filter(expiry__lt=Now()).order_by("pk"), most=most)
+        KINDS["sessions"] = lambda most: bulk.delete(
             Session.objects.filter(expire_date__lt=Now()).order_by("expire_date"), most=most
         )
         admin.site.login_form = login.LoginForm

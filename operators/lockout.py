@@ -15,8 +15,8 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.crypto import salted_hmac
 
 from clusteragent.lib import clients
-from clusteragent.lib.rations import Ration
-from clusteragent.lib.terminal import inert
+from clusteragent.lib.ratelimit import RateLimit
+from clusteragent.lib.terminal import escape_controls
 from operators import hashing
 from operators.models import Count, FailedLogins
 
@@ -34,7 +34,7 @@ _SALT = "operators.lockout"
 _LONGEST_NAME = 64
 
 log = structlog.get_logger()
-_refusals = Ration(10)
+_refusals = RateLimit(10)
 
 
 class LockedOut(Exception):
@@ -55,7 +55,7 @@ class Attempt:
     is_right = False
 
     def __init__(self, name: str, request: HttpRequest | None) -> None:
-        self.name = inert(name[:_LONGEST_NAME])
+        self.name = escape_controls(name[:_LONGEST_NAME])
         client = clients.address(request.META) if request else None
         self.address = str(client or "nowhere")
         network = clients.network(client)

@@ -16,7 +16,7 @@ from django.urls import reverse
 from unfold.forms import AdminOwnPasswordChangeForm, AuthenticationForm
 
 from clusteragent.lib import clients, clock, conf
-from clusteragent.lib.terminal import inert
+from clusteragent.lib.terminal import escape_controls
 from operators import lockout
 from operators.hashing import TooBusy
 from operators.lockout import LockedOut
@@ -95,7 +95,9 @@ def view(request: HttpRequest) -> HttpResponse:
 
 def begin(sender: Any, request: HttpRequest, user: Any, **kwargs: Any) -> None:
     """Receiver of Django's user_logged_in: a session begins. It also deletes up to MOST_CLEARED ended sessions."""
-    log.info("logged_in", name=inert(user.get_username()), address=str(clients.address(request.META) or "nowhere"))
+    log.info(
+        "logged_in", name=escape_controls(user.get_username()), address=str(clients.address(request.META) or "nowhere")
+    )
     request.session[BEGAN] = request.session[SEEN] = _now()
     ended = Session.objects.filter(expire_date__lt=Now()).order_by("expire_date")
     Session.objects.filter(pk__in=ended.values("pk")[:MOST_CLEARED]).delete()

@@ -8,7 +8,7 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
 from clusteragent.lib import clients
-from clusteragent.lib.rations import Ration
+from clusteragent.lib.ratelimit import RateLimit
 from operators import errors
 
 # Browser features that no page needs.
@@ -47,7 +47,7 @@ class KnownHosts:
 
     def __init__(self, get_response: Answer) -> None:
         self._get_response = get_response
-        self._ration = Ration(1)
+        self._limit = RateLimit(1)
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         try:
@@ -57,7 +57,7 @@ class KnownHosts:
         return self._get_response(request)
 
     def _refuse(self, request: HttpRequest) -> HttpResponse:
-        more = self._ration.take()
+        more = self._limit.take()
         if more is not None:
             host, address = (
                 str(request.META.get("HTTP_HOST", ""))[:255],

@@ -1,4 +1,4 @@
-"""The running web server that tests of the protocol share."""
+"""The web server process that tests of the protocol share."""
 
 from collections.abc import Iterator
 

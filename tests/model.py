@@ -1,6 +1,6 @@
-"""A tiny model of the dispatcher: what it must remember, and what it may do. It has no clock and chooses no nodes.
+"""A small model of the dispatcher: what it must remember, and what it may do. It has no clock and chooses no nodes.
 
-It takes over the choices that the dispatcher made, once they are seen to be allowed.
+It checks that the dispatcher's choices of nodes are allowed, and then adopts them.
 """
 
 import math
@@ -20,7 +20,7 @@ TIMEOUT = conf.NODE_EXPIRATION_TIMEOUT.total_seconds()
 
 @dataclass(eq=False)
 class Check:
-    """A config: one identity, whatever it says. former: who had it when its node was lost. near: where it should go."""
+    """A config, whatever its content is. former: its node that was lost; near: the node that it should go to."""
 
     sent: Sent
     owner: str = ""
@@ -31,20 +31,23 @@ class Check:
 
     @property
     def digest(self) -> str:
+        """The digest of its bytes."""
         return self.sent.patched.digest
 
     @property
     def is_endpoint(self) -> bool:
+        """Whether it belongs to a fixed node and is never placed."""
         return bool(self.sent.patched.node_name)
 
     @property
     def dangles(self) -> bool:
+        """Whether it should have an owner and has none."""
         return not (self.owner or self.is_endpoint)
 
 
 @dataclass(eq=False)
 class Agent:
-    """A node. silent_for: seconds. version: of its configs; fetched: the one that its agent has."""
+    """A node. silent_for: seconds; version: of its configs; fetched: the version that its agent has."""
 
     silent_for: float = 0
     is_cordoned: bool = False
@@ -57,7 +60,7 @@ class Agent:
 
 @dataclass
 class Model:
-    """Who sends what and who has it. warms_up: nothing is placed yet; deaf: silence says nothing."""
+    """All nodes, origins and configs. warms_up: nothing is placed yet; is_deaf: silence does not count."""
 
     warms_up: bool
     warmup_has_begun: bool = False
@@ -72,26 +75,29 @@ class Model:
 
     @property
     def checks(self) -> list[Check]:
+        """All configs, each once."""
         return list(dict.fromkeys(check for check, _ in self.origins.values()))
 
     def known(self) -> list[str]:
+        """Return the names of the nodes that are not lost."""
         return [name for name, agent in self.agents.items() if not agent.is_lost]
 
     def accepting(self, patience: float = TIMEOUT / 2) -> list[str]:
-        """Who may be given work: not the cordoned, nor those silent for longer than that."""
+        """Return the nodes that may get configs: not cordoned, and not silent for more than `patience` seconds."""
         patient = math.inf if self.is_deaf else patience
         agents = {name: self.agents[name] for name in self.known()}
         return [name for name, agent in agents.items() if not agent.is_cordoned and agent.silent_for <= patient]
 
     def share(self, name: str) -> list[Check]:
+        """Return the node's configs."""
         return [check for check in self.checks if check.owner == name]
 
     def is_unsure(self, name: str) -> bool:
-        """Whether an answer could make a node stop what nobody else runs."""
+        """Return whether a list of its configs could make the node stop one that nobody else runs."""
         return self.warms_up or any(check.dangles and check.former == name for check in self.checks)
 
     def send(self, sents: Iterable[Sent]) -> None:
-        """Origins send bytes, one after the other."""
+        """Let origins send configs, one after the other."""
         latest = {(sent.source, sent.key): sent for sent in sents}
         for key, sent in latest.items():
             self._send(key, sent)
@@ -117,6 +123,7 @@ class Model:
         return check
 
     def senders(self, check: Check) -> list[Key]:
+        """Return the origins that send this config."""
         return [key for key, (sent, _) in self.origins.items() if sent is check]
 
     def _edit(self, check: Check, sent: Sent) -> None:
@@ -137,12 +144,12 @@ class Model:
         check.owner = check.former = check.near = ""
 
     def forget(self, keys: Iterable[Key]) -> None:
-        """These origins send nothing any more."""
+        """Let these origins send nothing any more."""
         for key in keys:
             self._part(key)
 
     def expire(self, *, force: bool = False) -> None:
-        """Every late node loses what it has, unless silence says nothing or nobody could take it."""
+        """Take the configs from every expired node, unless silence does not count or no node accepts configs."""
         if not force and (self.is_deaf or not self.accepting()):
             return
         for name in self.known():
@@ -157,7 +164,7 @@ class Model:
             check.owner, check.former, check.near, check.is_lost_lately = "", name, name, True
 
     def redispatch(self, *, force: bool = False) -> None:
-        """Whatever dangles is placed, if the warm-up allows it and somebody has room."""
+        """Place what dangles, if the warm-up is over or `force` is given; nodes may get as many configs as the ceiling allows."""
         is_warm = not self.warms_up or self.warmup_is_over
         self.warmup_has_begun = bool(self.agents)
         if is_warm or force:
@@ -174,7 +181,7 @@ class Model:
         )
 
     def wait(self) -> None:
-        """A minute goes by, in which nothing falls silent."""
+        """Let a minute pass, in which no node becomes silent."""
         self.is_deaf = False
         self.warmup_is_over = self.warmup_has_begun
         for check in self.checks:
@@ -183,7 +190,7 @@ class Model:
             agent.is_lost_lately = False
 
     def why_not(self, checks: Collection[Check], name: str) -> type[Exception] | None:
-        """Why these can't be given to that node."""
+        """Return the exception that giving these configs to the node raises; None if it is allowed."""
         if name not in self.known():
             return UnknownNode
         if name not in self.accepting(TIMEOUT) or self.warms_up:
@@ -191,11 +198,15 @@ class Model:
         return NotDispatchable if any(check.is_endpoint for check in checks) else None
 
     def give(self, checks: Iterable[Check], name: str) -> None:
+        """Give these configs to the node."""
         for check in checks:
             check.owner, check.former = name, ""
 
     def settle(self, owners: Mapping[str, str]) -> None:
-        """Take over whom the dispatcher chose, if it may: one that accepts, has room, and the nearest or least of them."""
+        """Adopt the owners that the dispatcher chose, {digest: node}. Raises AssertionError if a choice is not allowed.
+
+        A node must accept configs and have room, and be the nearest one or have the fewest configs.
+        """
         for check in self.pending:
             check.owner = owners[check.digest]
             assert check.owner in ("", *self.pool), f"{check.owner} may not be given work"

@@ -1,4 +1,4 @@
-"""A pytest plugin: the whole suite runs in a worker for each core, what starts processes in one of them."""
+"""A pytest plugin: the suite runs in one worker for each core; all tests that start processes run in the same worker."""
 
 import functools
 import os
@@ -10,38 +10,40 @@ import psutil
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-# Seconds in which a worker that is interrupted ends what its test started.
+# Seconds that an interrupted worker has to end what its test started.
 PATIENCE = 60
 _workers: list[Any] = []
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """None for named files: their tests seldom take as long as it takes to start workers and to make their databases."""
+    """Return the number of cores, or 0 for named files: starting workers and databases would take longer than their tests."""
     if all(_file_of(argument).is_file() for argument in config.args):
         return 0
     return len(os.sched_getaffinity(0))
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
-    # The order of the collection, not of sizes: tests come by chance, long ones first.
+    """Return a scheduler that gives whole files to workers."""
+    # In the order of the collection, not by the number of tests: long files come first there.
     config.option.loadscopereorder = False
     return _ByFiles(config, log)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that start processes come first, so that at the end no worker is alone with them."""
+    """Put tests that start processes first. At the end, one worker would run them while the others have nothing to do."""
     items.sort(key=lambda item: not _starts_processes(item.path))
 
 
 def pytest_testnodeready(node: Any) -> None:
+    """Note a worker, for the end of the session."""
     _workers.append(node)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(exitstatus: int) -> None:
-    """Let workers that are interrupted end what they started: xdist kills them after ten seconds."""
+    """Give interrupted workers PATIENCE seconds to end what they started: xdist would kill them after ten."""
     if exitstatus == pytest.ExitCode.INTERRUPTED and _workers:
         for process in psutil.Process().children():
             process.terminate()
@@ -51,14 +53,14 @@ def pytest_sessionfinish(exitstatus: int) -> None:
 
 
 class _ByFiles(LoadScopeScheduling):  # type: ignore[misc]
-    """A file's tests run in one worker. So do all of those that start processes: two at once would starve each other."""
+    """Runs a file's tests in one worker, and all tests that start processes in one: two at once would be too slow."""
 
     def _split_scope(self, nodeid: str) -> str:
         return scope_of(self.config.rootpath / _file_of(nodeid))
 
 
 def scope_of(file: Path) -> str:
-    """The name of what one worker runs as a whole, and this file with it."""
+    """Return the name of the scope of a file's tests. One worker runs all tests of a scope."""
     return "processes" if _starts_processes(file) else str(file)
 
 
@@ -68,5 +70,5 @@ def _file_of(nodeid: str) -> Path:
 
 @functools.cache
 def _starts_processes(file: Path) -> bool:
-    # Who deals out the tests does not import them, so it can't ask for marks.
+    # The process that distributes the tests does not import them, so it can't use marks.
     return "pytest.mark.processes" in file.read_text()

@@ -1,4 +1,4 @@
-"""The Datadog Cluster Agent's own test cases, as data, and those that ours differs from on purpose."""
+"""The Datadog Cluster Agent's own test cases as data, and those in which this program differs on purpose."""
 
 import json
 from collections.abc import Collection, Mapping
@@ -7,7 +7,7 @@ from typing import Any
 
 DATA = Path(__file__).parent / "data" / "peer_cases"
 
-# The reason why ours does otherwise. What a test asserts in place of it names the case as well.
+# {case: why this program differs}. A test that asserts the difference names the case as well.
 DIFFERENT: Mapping[str, str] = {
     "TestUpdateAdvancedDispatchingMode node agents present": "a node agent does not switch balancing off for all others",
     "TestUpdateAdvancedDispatchingMode mixed": "a node agent does not switch balancing off for all others",
@@ -20,13 +20,16 @@ DIFFERENT: Mapping[str, str] = {
 
 
 def cases(*files: str) -> dict[str, dict[str, Any]]:
-    """The cases of these files, by name."""
+    """Return {name: case} of these files."""
     found = [case for file in files for case in json.loads((DATA / file).read_text())]
     assert len({case["name"] for case in found}) == len(found)
     return {case["name"]: case for case in found}
 
 
 def unread(names: Collection[str], *readers: str, tables: Collection[str] = ()) -> set[str]:
-    """Cases that no test replays and no difference explains. readers: files of tests; tables: what those are run with."""
+    """Return the cases that no test replays and that are not in DIFFERENT.
+
+    readers: files of tests that name cases; tables: names of cases that tests run as a table.
+    """
     text = "".join(Path(reader).read_text() for reader in readers)
     return {name for name in names if name not in DIFFERENT and name not in tables and f'"{name}"' not in text}

@@ -1,4 +1,4 @@
-"""Real `runagent` processes on one database, and what that database and the system say of them."""
+"""Real `runagent` processes on one database, and queries about them to the database and the system."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ PROCESSES = 6
 
 
 def wait_for(what: str, look: Callable[[], T | None], patience: float = PATIENCE) -> T:
-    """Look until there is something, and return it."""
+    """Call `look` until its result is true, and return that. Raises AssertionError, which names `what`, after `patience` s."""
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
         if found := look():
@@ -34,12 +34,12 @@ def wait_for(what: str, look: Callable[[], T | None], patience: float = PATIENCE
 
 
 def measured(figure: str) -> None:
-    """Show a figure (with `pytest -s`, or when the test fails)."""
+    """Print a figure: visible with `pytest -s`, and when the test fails."""
     print(figure)  # noqa: T201
 
 
 def descendants(pid: int) -> list[int]:
-    """The processes below one of ours, top down."""
+    """Return the process IDs of all descendants of a process, parents before children."""
     try:
         children = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except FileNotFoundError:
@@ -48,38 +48,44 @@ def descendants(pid: int) -> list[int]:
 
 
 class Store:
-    """The database, over a session of the test's own."""
+    """Queries to the database, in a session of its own."""
 
     def __init__(self, url: str) -> None:
         self.url = url
         self._session = psycopg.connect(url, autocommit=True)
 
     def close(self) -> None:
+        """Close the session."""
         self._session.close()
 
     def run(self, statement: str, *values: Any) -> None:
+        """Run a statement."""
         self._session.execute(statement, values)
 
     def one(self, statement: str, *values: Any) -> Any:
+        """Return the first row of a query, or its value if there is one column."""
         row = self._session.execute(statement, values).fetchone()
         assert row is not None
         return row[0] if len(row) == 1 else row
 
     def now(self) -> datetime:
+        """Return the database's time."""
         return self.one("SELECT clock_timestamp()")  # type: ignore[no-any-return]
 
     def term(self) -> int:
+        """Return the current term."""
         return int(self.one("SELECT term FROM checks_clusterstore"))
 
     def leader(self) -> int:
-        """The process that began the term."""
+        """Return the process ID of the replica that began the term; 0 before the first term."""
         return int(self.one("SELECT leader FROM checks_clusterstore").rpartition(":")[2] or 0)
 
     def last_pass(self) -> datetime | None:
+        """Return when the last pass ended."""
         return self.one("SELECT last_pass FROM nodes_hearing")  # type: ignore[no-any-return]
 
     def holders(self, granted: bool = True) -> int:
-        """How many sessions hold the leader's lock, or wait for it."""
+        """Return the number of sessions that hold the leader's lock, or with granted=False wait for it."""
         return int(
             self.one(
                 "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = %s AND objid = %s AND granted = %s"
@@ -91,7 +97,7 @@ class Store:
         )
 
     def next_pass(self, after: datetime | None = None, patience: float = PATIENCE) -> datetime:
-        """When the next pass ended, or the first that ended after that time."""
+        """Wait for the next pass, or for one that ended after the given time; return when it ended."""
         before = after or self.last_pass()
 
         def look() -> datetime | None:
@@ -101,13 +107,13 @@ class Store:
         return wait_for("a pass", look, patience)
 
     def assignments(self) -> list[Any]:
-        """Who runs what since when, and with which version: what no leader change may touch."""
+        """Return all assignments with their nodes' versions, which a change of leader must not change."""
         return self._session.execute(
             "SELECT a.*, n.config_version FROM checks_assignment a JOIN nodes_node n ON n.id = a.node_id ORDER BY a.config_id"
         ).fetchall()
 
     def furnish(self) -> None:
-        """A warm database in which ash, birch and cedar live and run thirty configs."""
+        """Make the nodes ash, birch and cedar, alive, with thirty configs; the warm-up is over."""
         self.run("UPDATE nodes_hearing SET warmup = false")
         self.run(
             "INSERT INTO nodes_node (name, labels, config_version) SELECT unnest(%s::text[]), '{}', 7",
@@ -126,7 +132,7 @@ class Store:
 
 
 class Replica:
-    """One `runagent`."""
+    """A process of `manage.py`: `runagent`, or another command that runs until it is ended."""
 
     def __init__(self, command: str, environment: dict[str, str], log: Path) -> None:
         self.log = log
@@ -137,21 +143,26 @@ class Replica:
         self.pid = self.process.pid
 
     def signal(self, number: int) -> None:
+        """Send a signal to the process."""
         self.process.send_signal(number)
 
     def ended(self, patience: float = PATIENCE) -> int:
+        """Wait until the process has ended; return its exit status. Raises TimeoutExpired after `patience` seconds."""
         return self.process.wait(patience)
 
-    def said(self, event: str) -> int:
+    def logged(self, event: str) -> int:
+        """Return how often the event is in the log."""
         return self.log.read_text().count(event)
 
-    def tell_to_end(self) -> None:
+    def terminate(self) -> None:
+        """Send SIGTERM if the process runs, also if it is stopped."""
         if self.process.poll() is None:
             self.signal(signal.SIGCONT)
             self.signal(signal.SIGTERM)
 
     def end(self) -> None:
-        self.tell_to_end()
+        """End the process by SIGTERM, after 5 s by SIGKILL."""
+        self.terminate()
         try:
             self.process.wait(5)
         except subprocess.TimeoutExpired:
@@ -160,7 +171,7 @@ class Replica:
 
 
 class Cluster:
-    """Replicas that share a database and a folder of configs. All of their processes are known by a mark."""
+    """Replicas that share a database and a folder of configs. A mark in the environment identifies all their processes."""
 
     def __init__(self, url: str, folder: Path) -> None:
         self.store = Store(url)
@@ -170,7 +181,7 @@ class Cluster:
         self.replicas: list[Replica] = []
 
     def start(self, number: int = 1, command: str = "runagent") -> list[Replica]:
-        """Start so many more."""
+        """Start `number` more replicas, and return them."""
         environment = os.environ | {
             "DATABASE_URL": self.store.url,
             "CLUSTERAGENT_CONFD": str(self.confd),
@@ -184,7 +195,7 @@ class Cluster:
         return fresh
 
     def led(self) -> Replica:
-        """The leader, once its worker runs passes and all others wait."""
+        """Wait until a leader's worker runs passes and all other replicas wait for the lock; return the leader."""
         alive = [one for one in self.replicas if one.process.poll() is None]
         waiting = len(alive) - 1
         wait_for("a leader", self.store.holders)
@@ -195,17 +206,18 @@ class Cluster:
         return leader
 
     def of(self, pid: int) -> Replica:
+        """Return the replica with this process ID."""
         return next(one for one in self.replicas if one.pid == pid)
 
     def succession(self, before: int) -> float:
-        """Seconds since now, by the database's clock, until a pass of a later term ended."""
+        """Wait for a pass of a later term; return the seconds until it ended, by the database's clock."""
         start = self.store.now()
         wait_for("a new term", lambda: self.store.term() != before)
         begun = self.store.one("SELECT to_timestamp(term / 1e9) FROM checks_clusterstore")
         return (self.store.next_pass(after=max(begun, start)) - start).total_seconds()
 
     def marked(self) -> list[int]:
-        """Every process of ours that exists."""
+        """Return the process IDs of all processes of this cluster that exist."""
         found = []
         for entry in Path("/proc").glob("[0-9]*/environ"):
             try:
@@ -216,9 +228,9 @@ class Cluster:
         return found
 
     def end(self) -> None:
-        """End all of it, and complain if anything stays."""
+        """End all replicas. Raises AssertionError if a process remains."""
         for replica in self.replicas:
-            replica.tell_to_end()
+            replica.terminate()
         for replica in self.replicas:
             replica.end()
         self.store.close()

@@ -1,6 +1,6 @@
-"""A pytest plugin: the tests' PostgreSQL, started from the wheel unless DATABASE_URL names one.
+"""A pytest plugin: the tests' PostgreSQL, the embedded one unless DATABASE_URL names a server.
 
-Workers find its URL in the environment, and each makes a database of its own there.
+Workers get its URL from the environment, and each makes a database of its own there.
 """
 
 import os
@@ -25,7 +25,8 @@ os.environ["CLUSTERAGENT_SECRET_KEY"] = "test-key-that-signs-nothing-outside-tes
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    # As Ctrl-C does, so that all that tests started is ended.
+    """Start PostgreSQL, and make signals end the session in an orderly way."""
+    # Both raise KeyboardInterrupt, so that everything that tests started is ended.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _interrupt)
     if _folder:
@@ -34,13 +35,14 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def _interrupt(number: int, frame: object) -> None:
-    # Once: Ctrl-C reaches workers twice, from the terminal and from pytest, and must not interrupt what ends the rest.
+    # Once only: workers get Ctrl-C twice, from the terminal and from pytest. The second must not interrupt the clean-up.
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
+    """Stop PostgreSQL, and delete its data."""
     if _folder and (_folder / "pgdata" / "postmaster.pid").exists():
         postgres.stop(_folder / "pgdata", "immediate")
     if _folder:

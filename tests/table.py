@@ -1,4 +1,4 @@
-"""One test over a table: for what is said of many rows that need nothing of their own."""
+"""One test over a table of rows, for many rows that need no fixtures of their own."""
 
 import functools
 import inspect
@@ -10,9 +10,9 @@ Test = Callable[..., None]
 
 
 def table(names: str | Sequence[str], rows: Iterable[Any]) -> Callable[[Test], Test]:
-    """Make a test try all rows, and fail with each that fails. Rows are as for `pytest.mark.parametrize`.
+    """Decorate a test to run for all rows, and to fail with a list of those that fail. Arguments as for `parametrize`.
 
-    Fixtures are made once, not for each row: where a row needs its own, parametrise.
+    Fixtures are made once, not for each row. Where each row needs its own, use `pytest.mark.parametrize`.
     """
     columns = [names] if isinstance(names, str) else list(names)
     values = [dict(zip(columns, [row] if isinstance(names, str) else row, strict=True)) for row in rows]
@@ -23,8 +23,8 @@ def table(names: str | Sequence[str], rows: Iterable[Any]) -> Callable[[Test], T
         def try_all(**fixtures: Any) -> None:
             failed = [(row, error) for row in values if (error := _error_of(test, {**fixtures, **row}))]
             if failed:
-                told = "".join(f"\n{row}\n{_told(error)}" for row, error in failed)
-                raise AssertionError(f"{len(failed)} of {len(values)} rows fail:{told}") from failed[0][1]
+                text = "".join(f"\n{row}\n{_described(error)}" for row, error in failed)
+                raise AssertionError(f"{len(failed)} of {len(values)} rows fail:{text}") from failed[0][1]
 
         signature = inspect.signature(test)
         fixtures = [parameter for name, parameter in signature.parameters.items() if name not in columns]
@@ -34,7 +34,7 @@ def table(names: str | Sequence[str], rows: Iterable[Any]) -> Callable[[Test], T
     return decorate
 
 
-def _told(error: Exception) -> str:
+def _described(error: Exception) -> str:
     return textwrap.indent(f"{type(error).__name__}: {error}", "    ")
 
 

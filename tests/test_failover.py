@@ -62,7 +62,7 @@ def test_a_leader_that_is_told_to_end_hands_over_first(cluster: Cluster, how: in
     taken = cluster.succession(term)
     assert leader.ended() == 0
     assert time.monotonic() - told < 5
-    assert leader.said("leader_lost") == 1
+    assert leader.logged("leader_lost") == 1
     measured(f"signal {how} to next pass: {taken:.3f} s")
     assert taken < 2
     assert cluster.store.assignments() == before
@@ -81,9 +81,9 @@ def test_a_stopped_leader_loses_the_lock_and_comes_back_as_a_follower(cluster: C
     new = cluster.store.term()
     assert tasks.background_pass(old) == tasks.NOT_LEADER
     leader.signal(signal.SIGCONT)
-    wait_for("it noticed", lambda: leader.said("leader_lost"))
+    wait_for("it noticed", lambda: leader.logged("leader_lost"))
     wait_for("its worker is gone", lambda: not descendants(leader.pid))
-    wait_for("it follows", lambda: leader.said("following"))
+    wait_for("it follows", lambda: leader.logged("following"))
     cluster.store.next_pass()
     assert (cluster.store.term(), cluster.store.holders()) == (new, 1)
     assert cluster.store.assignments() == before
@@ -114,7 +114,7 @@ def test_five_replicas_and_a_qcluster_by_hand_make_one_pass_a_second(cluster: Cl
         apart = (ended[-1] - ended[0]).total_seconds() / 4
         assert 0.8 < apart < 2
         assert cluster.store.holders() == 1
-        assert [one.said("leader_elected") for one in cluster.replicas].count(1) == 1
+        assert [one.logged("leader_elected") for one in cluster.replicas].count(1) == 1
         assert cluster.store.one("SELECT count(*) FROM django_q_task") == 0
         assert cluster.store.one("SELECT count(*) FROM django_q_schedule") == 0
     finally:
@@ -127,7 +127,7 @@ def test_a_killed_worker_is_replaced_within_the_term(cluster: Cluster) -> None:
     term = cluster.store.term()
     below = descendants(leader.pid)
     os.kill(below[0], signal.SIGKILL)
-    wait_for("a new worker", lambda: leader.said("worker_restarted"))
+    wait_for("a new worker", lambda: leader.logged("worker_restarted"))
     cluster.store.next_pass(after=cluster.store.now())
     assert not set(below) & set(cluster.marked())
     assert cluster.store.term() == term
@@ -142,7 +142,7 @@ def test_a_wedged_worker_is_replaced_when_passes_stop(cluster: Cluster) -> None:
     for pid in workers:
         os.kill(pid, signal.SIGKILL)
     killed = cluster.store.now()
-    wait_for("a new worker", lambda: leader.said("worker_restarted"))
+    wait_for("a new worker", lambda: leader.logged("worker_restarted"))
     cluster.store.next_pass(after=killed)
     assert cluster.store.term() == term
 
@@ -263,7 +263,7 @@ def test_a_database_that_restarts_moves_nothing_and_needs_no_restart_of_ours(own
         cluster.led()
         cluster.store.close()
         postgres.stop(own_server)
-        wait_for("both say so", lambda: all(one.said("database_away") for one in replicas))
+        wait_for("both say so", lambda: all(one.logged("database_away") for one in replicas))
         postgres.start(own_server, "fsync=off")
         cluster.store = Store(url)
         back = cluster.store.now()
@@ -271,11 +271,12 @@ def test_a_database_that_restarts_moves_nothing_and_needs_no_restart_of_ours(own
         measured(f"database back to next pass: {taken:.3f} s")
         assert taken < 10
         wait_for(
-            "both say so", lambda: all(one.said("database_back") == one.said("database_away") == 1 for one in replicas)
+            "both say so",
+            lambda: all(one.logged("database_back") == one.logged("database_away") == 1 for one in replicas),
         )
         cluster.led()
         assert [one.process.poll() for one in replicas] == [None, None]
-        assert [one.said("session_lost") for one in replicas] == [1, 1]
+        assert [one.logged("session_lost") for one in replicas] == [1, 1]
         assert cluster.store.assignments() == before
     finally:
         cluster.end()

@@ -58,24 +58,24 @@ class Run:
                 start_new_session=True,
             )
 
-    def said(self) -> str:
+    def output(self) -> str:
         return self._log.read_text()
 
     def up(self) -> str:
         """What it says when it is up."""
-        wait_for("up", lambda: UP in self.said() or self.process.poll() is not None, 50)
-        assert self.process.poll() is None, self.said()
-        return self.said()
+        wait_for("up", lambda: UP in self.output() or self.process.poll() is not None, 50)
+        assert self.process.poll() is None, self.output()
+        return self.output()
 
     def refused(self) -> str:
         """What it says when it does not start; nothing is left of it then."""
         assert self.process.wait(20) != 0
         assert left(self.var) == []
-        return self.said().strip()
+        return self.output().strip()
 
     def paste(self, beginning: str) -> None:
         """Run the line that begins so, in another terminal."""
-        (line,) = [line for line in self.said().splitlines() if line.startswith(beginning)]
+        (line,) = [line for line in self.output().splitlines() if line.startswith(beginning)]
         subprocess.run(line, shell=True, cwd=MANAGE.parent, env=plain_environment(), check=True)
 
     def interrupt(self) -> None:
@@ -223,7 +223,7 @@ def test_the_first_run_serves_stops_whole_and_starts_again_with_the_same_map(
     (var / "log" / "ash.log").chmod(0o644)
     runs.append(second := Run(var, ports))
     assert second.process.wait(10) != 0
-    assert f"{var} is in use" in second.said()
+    assert f"{var} is in use" in second.output()
     assert not others_may(var / "lock")
     assert owners(var) == before
 
@@ -258,7 +258,7 @@ def test_a_start_that_is_interrupted_half_way_leaves_nothing(var: Path, ports: l
     run.interrupt()
     assert run.process.wait(10) == 0
     wait_for("nothing is left", lambda: not left(var), 5)
-    assert "Traceback" not in run.said()
+    assert "Traceback" not in run.output()
 
 
 def test_two_machines_that_start_at_once_share_a_database(database_url: str, tmp_path: Path, runs: list[Run]) -> None:

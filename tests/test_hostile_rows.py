@@ -80,14 +80,14 @@ def test_no_row_makes_the_worker_run_anything_but_our_tasks(cluster: Cluster, tm
     scheduler(Broker(key))
     OrmQ.objects.bulk_create(OrmQ(key=key, payload=one, lock=now) for one in hostile(made, term))
 
-    wait_for("all are refused", lambda: replica.said("tasks_refused"))
+    wait_for("all are refused", lambda: replica.logged("tasks_refused"))
     wait_for("the queue has none", lambda: not OrmQ.objects.exclude(payload__startswith="checks.tasks.").exists())
     passed = cluster.store.now()
     for _ in range(3):
         passed = cluster.store.next_pass(after=passed)
     assert list(made.iterdir()) == []
     assert cluster.store.term() == term
-    assert replica.said("worker_restarted") == 0
+    assert replica.logged("worker_restarted") == 0
 
 
 def test_no_process_is_told_a_secret_by_its_environment_or_command_line(

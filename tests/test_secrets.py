@@ -269,7 +269,7 @@ def test_no_traceback_shows_one(log: io.StringIO) -> None:
 
 
 def test_no_message_to_the_webhook_tells_one(olga: User) -> None:
-    message = webhook.due(alerts.lines())
+    message = webhook.due(alerts.current())
     assert message is not None
     assert {"failing", "source_error"} <= {one["kind"] for one in message["new"]}
     assert SECRET not in json.dumps(message)
@@ -285,7 +285,7 @@ def test_no_message_to_the_webhook_tells_one(olga: User) -> None:
 )  # fmt: skip
 def test_no_command_prints_one(olga: User, command: str, capsys: pytest.CaptureFixture[str]) -> None:
     check = Instance.objects.filter(config__assignment__isnull=False).earliest("pk")
-    name, *words = (word.format(check.told()) for word in command.split(" "))
+    name, *words = (word.format(check.shown_id()) for word in command.split(" "))
     with suppress(CommandError, SystemExit):
         call_command(name, *words)
     printed = capsys.readouterr()

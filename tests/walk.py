@@ -1,4 +1,4 @@
-"""Everything that the operators' port shows: found by its routes, by the links of its pages, and by the admin's actions."""
+"""A walk over all pages of the operators' port: by its routes, by the links of its pages, and by the admin's actions."""
 
 import re
 from collections.abc import Iterator
@@ -16,19 +16,19 @@ from django.utils.regex_helper import normalize
 
 from checks.explain.alerts import Kind
 
-# Of what there is for each row.
+# The most pages of each kind that exists for each row.
 MOST_ROWS = 6
 MOST_PAGES = 600
 _LINK = re.compile(r"""(?:href|hx-get)="([^"#]+)""")
-# The admin's page of what no route has, its links to sites that we have none of, and the way out.
+# Parameters of the admin's routes that lead nowhere here (unknown pages, other sites), and the route of the log-out.
 _LEFT_OUT = frozenset({"url", "content_type_id"})
 _WAYS_OUT = frozenset({"/admin/logout/"})
-# Where a list's page led from, which changes nothing.
+# The parameter with the list that the user came from, which changes nothing.
 _NAMELESS = frozenset({"_changelist_filters"})
 
 
 class Page(NamedTuple):
-    """What a call answered."""
+    """The answer of a call."""
 
     url: str
     status: int
@@ -37,7 +37,7 @@ class Page(NamedTuple):
 
 
 class Visitor:
-    """Someone who may do everything, and looks at everything."""
+    """A user who opens every page. It should have all permissions."""
 
     def __init__(self, user: User) -> None:
         self._user = user
@@ -45,7 +45,7 @@ class Visitor:
         self._client.force_login(user)
 
     def pages(self) -> Iterator[Page]:
-        """Whatever a GET reaches."""
+        """Yield every page that a GET reaches. Raises AssertionError after MOST_PAGES pages."""
         waiting = [url for route, pattern in _routes(get_resolver().url_patterns) for url in _urls(route, pattern)]
         seen = set(_WAYS_OUT)
         for url in waiting:
@@ -58,7 +58,7 @@ class Visitor:
             waiting += _links(page)
 
     def actions(self) -> Iterator[Page]:
-        """What each action of each list answers first, asked about all that the list has. Nothing stays done."""
+        """Yield the first answer of each action of each list, for MOST_ROWS rows. Every change is rolled back."""
         request = RequestFactory().get("/")
         request.user = self._user
         for model, model_admin in admin.site._registry.items():
@@ -76,7 +76,7 @@ def _page(url: str, answer: Any) -> Page:
 
 
 def _routes(patterns: Any, prefix: str = "") -> Iterator[tuple[str, URLPattern]]:
-    """Every route as a regular expression."""
+    """Yield every route as (regular expression, pattern)."""
     for pattern in patterns:
         route = prefix + pattern.pattern.regex.pattern.removeprefix("^")
         if isinstance(pattern, URLResolver):
@@ -86,7 +86,7 @@ def _routes(patterns: Any, prefix: str = "") -> Iterator[tuple[str, URLPattern]]
 
 
 def _urls(route: str, pattern: URLPattern) -> Iterator[str]:
-    """The route with the values that lead somewhere."""
+    """Yield the URLs of a route, with values for which there are pages."""
     for form, names in normalize(route):
         if not names:
             yield f"/{form}"
@@ -101,7 +101,7 @@ def _values(route: str, name: str, callback: Any) -> list[Any]:
         return sorted({model._meta.app_label for model in admin.site._registry})
     if name == "kind":
         return list(Kind)
-    # Of a list's row: the admin says whose in the path, the API in the view's class.
+    # The key of a row. The model is in the admin's path, or in the API's view.
     where, app, kind = [*route.split("/"), "", ""][:3]
     model = apps.get_model(app, kind) if where == "admin" else callback.cls.queryset.model
     field = name if name == "name" else "pk"
@@ -109,7 +109,7 @@ def _values(route: str, name: str, callback: Any) -> list[Any]:
 
 
 def _links(page: Page) -> list[str]:
-    """Where a page of ours leads, within the port."""
+    """Return the URLs on this port to which the page has links."""
     if not page.content_type.startswith("text/html"):
         return []
     links = (urlsplit(urljoin(page.url, unescape(link))) for link in _LINK.findall(page.text))
@@ -123,7 +123,7 @@ def _leads_somewhere(path: str) -> bool:
 
 
 def _kind(url: str) -> str:
-    """Pages of one path whose queries have the same names are one."""
+    """Return the kind of a page: its path and the names in its query. One page of each kind is opened."""
     parts = urlsplit(url)
     words = sorted({name for name, _ in parse_qsl(parts.query, keep_blank_values=True)} - _NAMELESS)
     return f"{parts.path}?{'&'.join(words)}".rstrip("?")

@@ -1,4 +1,4 @@
-"""Either web server, the agents' unless told, as a real process: granian with TLS on a free port."""
+"""A web server as a real process: granian with TLS on a free port, for agents or operators."""
 
 import os
 import signal
@@ -26,30 +26,33 @@ from clusteragent.lib import conf
 AGENT = f"Bearer {conf.AUTH_TOKEN}"
 LOCAL = f"Bearer {conf.LOCAL_TOKEN}"
 TLS = ssl._create_unverified_context()
-# Seconds after a commit from which on no heartbeat's answer is of before it.
+# Seconds after a commit from which on every heartbeat's answer takes it into account.
 TOLD_AFTER = 0.2
 
 
 class Answer(NamedTuple):
+    """The answer to a call."""
+
     status: int
     headers: Mapping[str, str]
     body: str
 
 
 class WebServer:
-    """A server that listens on `port` of 127.0.0.1, and what it logged."""
+    """A server that listens on `port` of 127.0.0.1, and its log."""
 
     def __init__(self, port: int, process: "subprocess.Popen[bytes]", log: Path) -> None:
         self.port, self.process, self._log = port, process, log
         self._connections: list[HTTPSConnection] = []
 
     def connect(self, timeout: float = 30) -> HTTPSConnection:
-        """A connection, which ends with the server at the latest: a test that fails leaves none for another to trip over."""
+        """Open a connection. It is closed with the server at the latest, also when a test fails."""
         connection = HTTPSConnection("127.0.0.1", self.port, timeout=timeout, context=TLS)
         self._connections.append(connection)
         return connection
 
     def disconnect(self) -> None:
+        """Close all connections that `connect` opened."""
         for opened in self._connections:
             opened.close()
 
@@ -62,7 +65,7 @@ class WebServer:
         token: str | None = AGENT,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        """One call over a connection of its own, with the headers of a node agent."""
+        """Make a call over a new connection, with a node agent's headers."""
         connection = self.connect()
         try:
             return exchange(connection, method, path, body, token=token, headers=headers)
@@ -70,6 +73,7 @@ class WebServer:
             connection.close()
 
     def log(self) -> str:
+        """Return all that the server has logged."""
         return self._log.read_text()
 
 
@@ -82,7 +86,7 @@ def exchange(
     token: str | None = AGENT,
     headers: Mapping[str, str] | None = None,
 ) -> Answer:
-    """One call over a connection that may be kept."""
+    """Make a call over a connection, which stays open."""
     authorization = {} if token is None else {"Authorization": token}
     connection.request(method, path, body, {"X-Real-Ip": "", **authorization, **(headers or {})})
     response: HTTPResponse = connection.getresponse()
@@ -90,7 +94,7 @@ def exchange(
 
 
 def database_url() -> str:
-    """Where the tests' database is."""
+    """Return the URL of the tests' database."""
     return make_conninfo(conf.DATABASE_URL, dbname=str(connection.settings_dict["NAME"]))
 
 
@@ -98,7 +102,7 @@ def database_url() -> str:
 def serving(
     database_url: str, folder: Path, *, threads: int = 4, whom: str = "agents", **options: str
 ) -> Iterator[WebServer]:
-    """A server of this database, of node agents or of operators, answering; its process is ended whatever happens."""
+    """Run a server on this database during the block; it answers at its beginning. whom: `agents` or `operators`."""
     certificate, key = _certificate(folder)
     port, log = free_port(), folder / "granian.log"
     words_of_granian = {
@@ -153,6 +157,7 @@ def _wait_until_it_answers(server: WebServer) -> None:
 
 
 def free_port() -> int:
+    """Return a port that is free now."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]

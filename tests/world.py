@@ -1,4 +1,4 @@
-"""A cluster in the tests' database, of which everything that others can write says what a test wants."""
+"""A cluster in the tests' database in which every text that others can write is chosen by the test."""
 
 import json
 from collections.abc import Callable
@@ -16,12 +16,12 @@ from clusteragent.lib import conf
 from nodes.models import Node, NodeEvent, NodeRule, Runner, RunnerStats
 
 Word = Callable[[str], str]
-"""What stands at a place, by the place's name."""
+"""Returns the text for a place, by the name of the place."""
 ORIGINS = (("file", "plain"), ("file", "pinned"), ("file", "paused"), ("api:shop", "alone"), ("admin", "hand"))
 
 
 def furnish(word: Word, actor: str, instance: str, **fields: Any) -> None:
-    """Nodes, configs of this instance, orders, moves, plans, events and troubles. `word` is asked wherever anyone may write."""
+    """Make nodes, configs with this instance, orders, moves, plans, events and troubles. `word` gives all texts of others."""
     report("ash", "birch", "cedar")
     for edition in ("first", "second"):
         for source, key in ORIGINS:
@@ -52,12 +52,12 @@ def _order(word: Word, actor: str) -> None:
 
 
 def _trouble(word: Word) -> None:
-    """Each check fails where it is."""
-    told = {"execution_ms": 90_000, "total_runs": 9, "total_errors": 9, "failed": True}
+    """Make each check fail on its node."""
+    reported = {"execution_ms": 90_000, "total_runs": 9, "total_errors": 9, "failed": True}
     for number, config in enumerate(Config.objects.filter(assignment__isnull=False)):
         error = word("last error")
         last_error = json.dumps([{"message": error, "traceback": error}]) if number % 2 else error
-        stats = {**told, "node": config.assignment.node, "last_error": last_error}
+        stats = {**reported, "node": config.assignment.node, "last_error": last_error}
         RunnerStats.objects.create(check_id=config.instances.get().check_id, **stats)
     for node in Node.objects.all():
         Runner.objects.create(node=node, failures=3, failed_total=3, error=word("error of a runner"))
@@ -72,7 +72,7 @@ def _leave(word: Word, actor: str) -> None:
 
 
 def scan(confd: Path, contents: dict[str, str], monkeypatch: Any) -> None:
-    """Files of `conf.d`, and what a scan finds of them."""
+    """Write files into `conf.d` and scan them. contents: {path: content}."""
     for name, content in contents.items():
         file = confd / name
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Who should have which config: pure arithmetic, without clock or database."""
+"""Which node should have which config: pure arithmetic, without clock or database."""
 
 from checks.balancing.cluster import Stickiness
 from checks.balancing.measure import Spread, spread, utilization

@@ -1,4 +1,4 @@
-"""Which configs should move: the fewest whose leaving brings every node under a level, and where there is room for them."""
+"""Chooses which configs move, and where to: the fewest that bring the utilization of every node under a level."""
 
 import heapq
 import math
@@ -7,39 +7,39 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 
-from checks.balancing.cluster import Cluster, Held, Step, Stickiness, net
-from checks.balancing.rooms import Rooms
+from checks.balancing.cluster import Cluster, Movable, Step, Stickiness, net
+from checks.balancing.receivers import Receivers
 
-# The peak aimed at, as a multiple of the best that any placement could have; also the step to the next level while some
-# node can't be brought under one.
+# The peak to reach, as a multiple of the best possible peak. Also the factor to the next level while some node can't be
+# brought under the current one.
 TOLERANCE = 1.1
-# A node with less than the one share of the fair load is given more, up to the other.
+# A node below the first fraction of the fair load is filled up to the second.
 LOW, FILLED = 0.5, 0.9
-# How many of the busiest nodes are asked to give something to one that has little.
+# How many of the most utilized nodes are tried when a node is filled.
 ASKED = 16
 
 
 class Cohort:
-    """Configs that the same nodes may run, and those nodes. The loads are the cluster's, shared with other cohorts."""
+    """Configs that may run on the same nodes, and those nodes. Loads are in the cluster, which cohorts share."""
 
     def __init__(self, cluster: Cluster, nodes: Sequence[int], stickiness: Stickiness | None) -> None:
         self.nodes = nodes
         self._cluster = cluster
         self._stickiness = stickiness
-        # Those that move for nothing, which come first wherever there is a choice, and the others.
-        self._held: tuple[dict[int, list[Held]], dict[int, list[Held]]] = (defaultdict(list), defaultdict(list))
+        # {node: configs}: first the free ones, which are preferred wherever there is a choice, then the others.
+        self._held: tuple[dict[int, list[Movable]], dict[int, list[Movable]]] = (defaultdict(list), defaultdict(list))
         self._free: set[int] = set()
         self._movable: dict[int, float] = {}
         self._heaviest = 0.0
 
-    def add(self, node: int, held: Held, *, free: bool) -> None:
-        """Let this config, which is on that node, move."""
+    def add(self, node: int, held: Movable, *, free: bool) -> None:
+        """Add a config of the node that may move. free: it does not count against the budget."""
         self._held[not free][node].append(held)
         if free:
             self._free.add(held[1])
 
     def steps(self) -> list[Step]:
-        """Make steps on the cluster until there are none to make, and say which; a config may make more than one."""
+        """Make steps on the cluster until none is left to make, and return them. A config may move more than once."""
         self._weigh()
         made: list[Step] = []
         while steps := self._round():
@@ -48,7 +48,7 @@ class Cohort:
         return made
 
     def _weigh(self) -> None:
-        """Sort what is held by cost, without what costs nothing, or is where it may not be: that is for others to move."""
+        """Sort the configs of each node by cost. Leave out those that cost nothing or are on a node that may not run them."""
         self._movable = dict.fromkeys(self.nodes, 0.0)
         for kind in self._held:
             for node, held in kind.items():
@@ -58,12 +58,12 @@ class Cohort:
                     self._heaviest = max(self._heaviest, held[-1][0])
 
     def undo(self, steps: list[Step]) -> None:
-        """Take the steps back, which are the last that were made."""
+        """Take back steps, which must be the last that were made."""
         self._cluster.undo(steps)
         self._settle([step._replace(source=step.to, to=step.source) for step in net(steps)])
 
     def _settle(self, steps: list[Step]) -> None:
-        """Hold what moved where it is now."""
+        """Note the new nodes of the configs that moved."""
         moved = {step.config for step in steps}
         for node in {step.source for step in steps}:
             for kind in self._held:
@@ -77,19 +77,20 @@ class Cohort:
                 kind[node].sort()
 
     def _round(self) -> list[Step]:
-        receivers = [self._cluster.capacity[node] for node in self.nodes if self._cluster.places(node) > 0]
-        if not receivers or not self._heaviest:
+        capacities = [self._cluster.capacity[node] for node in self.nodes if self._cluster.places(node) > 0]
+        if not capacities or not self._heaviest:
             return []
         fair = self._fair()
-        for level in self._levels(TOLERANCE * max(fair, self._heaviest / max(receivers))):
+        for level in self._levels(TOLERANCE * max(fair, self._heaviest / max(capacities))):
             if steps := self._relieve(level):
                 return steps
         return self._fill(fair)
 
     def _fair(self) -> float:
-        """The utilization that all nodes would have if configs could be split, as water finds its level.
+        """The utilization that all nodes would have if configs could be split in any way.
 
-        What can't move is the ground; a node that gets nothing new has a lid.
+        It is computed like a water level: load that can't move is the ground of a node, and the present load is the lid of a
+        node that accepts nothing.
         """
         goal = math.fsum(self._movable.values())
         slope = at = 0.0
@@ -110,7 +111,7 @@ class Cohort:
         return at + goal / slope if slope > 0 else at
 
     def _levels(self, level: float) -> Iterator[float]:
-        """The level aimed at, then higher ones below the peak: what is stuck above one may still come under the next."""
+        """The first level, then higher ones up to the peak: a node that stays above one may come under the next."""
         peak = max(map(self._cluster.utilization, self._givers()), default=0.0)
         while level < peak:
             yield level
@@ -120,19 +121,19 @@ class Cohort:
         return {node for kind in self._held for node, held in kind.items() if held}
 
     def _relieve(self, level: float) -> list[Step]:
-        """Bring the nodes above the level under it. Taking the heaviest is least; where that finds no room, what fits."""
-        rooms = Rooms(self._cluster, self.nodes, level)
-        heaviest: dict[int, Iterator[Held]] = {}
-        steps, stuck = self._shed(level, lambda node: self._take_heaviest(node, heaviest, rooms))
+        """Bring nodes under the level with their heaviest configs, which are fewest; where those find no room, with what fits."""
+        receivers = Receivers(self._cluster, self.nodes, level)
+        heaviest: dict[int, Iterator[Movable]] = {}
+        steps, stuck = self._shed(level, lambda node: self._take_heaviest(node, heaviest, receivers))
         if not stuck:
             return steps
         self._cluster.undo(steps)
-        rooms = Rooms(self._cluster, self.nodes, level)
-        steps, _ = self._shed(level, lambda node: self._take_fitting(node, rooms))
+        receivers = Receivers(self._cluster, self.nodes, level)
+        steps, _ = self._shed(level, lambda node: self._take_fitting(node, receivers))
         return self._even_out(steps, level)
 
     def _shed(self, level: float, take: Callable[[int], Step | None]) -> tuple[list[Step], bool]:
-        """Take from the node with the greatest excess over the level, again and again, and say if one was stuck above it."""
+        """Take repeatedly from the node furthest above the level. Return the steps, and whether a node stayed above it."""
         room = self._cluster.room
         over = [(room(node, level), node) for node in self._givers() if room(node, level) < 0]
         heapq.heapify(over)
@@ -151,55 +152,55 @@ class Cohort:
                 heapq.heapreplace(over, (left, node))
         return steps, stuck
 
-    def _take_heaviest(self, node: int, heaviest: dict[int, Iterator[Held]], rooms: Rooms) -> Step | None:
-        """Move the next heaviest config to the least utilized node, if that has room."""
+    def _take_heaviest(self, node: int, heaviest: dict[int, Iterator[Movable]], receivers: Receivers) -> Step | None:
+        """Move the next heaviest config to the least utilized node; None when that has no room."""
         if node not in heaviest:
             heaviest[node] = chain.from_iterable(reversed(kind.get(node, ())) for kind in self._held)
         one = next(heaviest[node], None)
         if one is None:
             return None
-        to = rooms.emptiest(one[0], self._below(node, one[0]))
-        return None if to is None else self._move(one, node, to, rooms)
+        to = receivers.least_utilized(one[0], self._below(node, one[0]))
+        return None if to is None else self._move(one, node, to, receivers)
 
-    def _take_fitting(self, node: int, rooms: Rooms) -> Step | None:
-        """Move the heaviest config that has room anywhere into the tightest room for it."""
+    def _take_fitting(self, node: int, receivers: Receivers) -> Step | None:
+        """Move the heaviest config that fits anywhere to the node with the least room for it."""
         for kind in self._held:
             held = kind.get(node, [])
-            for at in range(bisect_right(held, (rooms.widest(), math.inf)) - 1, -1, -1):
-                to = rooms.tightest(held[at][0], self._below(node, held[at][0]))
+            for at in range(bisect_right(held, (receivers.most_room(), math.inf)) - 1, -1, -1):
+                to = receivers.best_fit(held[at][0], self._below(node, held[at][0]))
                 if to is not None:
-                    return self._move(held.pop(at), node, to, rooms)
+                    return self._move(held.pop(at), node, to, receivers)
         return None
 
-    def _move(self, one: Held, source: int, to: int, rooms: Rooms) -> Step:
+    def _move(self, one: Movable, source: int, to: int, receivers: Receivers) -> Step:
         cost, config = one
         self._cluster.take(source, cost)
-        rooms.give(to, cost)
+        receivers.give(to, cost)
         return Step(cost, config, source, to)
 
     def _below(self, node: int, cost: float) -> float:
-        """How utilized a node may be at most to get this config from that node."""
+        """The utilization that a node must be under to get a config of this cost from the node."""
         if self._stickiness is None:
             return math.inf
         return self._cluster.utilization(node) - self._stickiness.bias(cost)
 
     def _even_out(self, steps: list[Step], level: float) -> list[Step]:
-        """The same configs, heaviest first, each to where it makes the least of a load, if all still find room."""
+        """Move the same configs, heaviest first, each to the least utilized node. Keep the old steps when one finds no room."""
         self._cluster.undo(steps)
-        rooms = Rooms(self._cluster, self.nodes, level)
+        receivers = Receivers(self._cluster, self.nodes, level)
         evened: list[Step] = []
         for step in sorted(steps, reverse=True):
-            to = rooms.emptiest(step.cost, self._below(step.source, step.cost))
+            to = receivers.least_utilized(step.cost, self._below(step.source, step.cost))
             if to is None:
                 self._cluster.undo(evened)
                 for earlier in steps:
                     self._cluster.move(earlier)
                 return steps
-            evened.append(self._move((step.cost, step.config), step.source, to, rooms))
+            evened.append(self._move((step.cost, step.config), step.source, to, receivers))
         return evened
 
     def _fill(self, fair: float) -> list[Step]:
-        """Give nodes that have little what brings them near the fair load, from the most utilized that have several."""
+        """Bring nodes with little load near the fair load, with configs of the most utilized nodes that have several."""
         cluster = self._cluster
         low = [node for node in self.nodes if cluster.places(node) > 0 and cluster.utilization(node) < LOW * fair]
         givers = [(-cluster.utilization(node), node) for node in self._givers() - set(low)]
@@ -214,7 +215,7 @@ class Cohort:
         return steps
 
     def _ask(self, givers: list[tuple[float, int]], to: int, fair: float) -> Step | None:
-        """Move a config to this node from the first of the most utilized that can spare one; they stay in the heap."""
+        """Move a config to this node from the most utilized node that can spare one. All nodes stay in the heap."""
         asked: list[int] = []
         step = None
         while step is None and givers and len(asked) < ASKED:
@@ -225,8 +226,9 @@ class Cohort:
         return step
 
     def _spare(self, node: int, to: int, fair: float) -> Step | None:
-        """Move the heaviest config that leaves enough and brings not too much; to a node in need the lightest, if that
-        makes the two more alike.
+        """Move the heaviest config that leaves `node` enough load and gives `to` not too much.
+
+        When none does and `to` has very little load, move the lightest, if that makes the two nodes more alike.
         """
         if self._cluster.count[node] < 2:
             return None
@@ -244,7 +246,7 @@ class Cohort:
         return None
 
     def _evens(self, cost: float, source: int, to: int) -> bool:
-        """Whether this move makes the busier one of two less busy and leaves the source busier than the other was."""
+        """Whether after this move the target is less utilized than the source was, and the source more than the target was."""
         cluster = self._cluster
         utilization = cluster.utilization(to)
         return -cluster.room(source, utilization) > cost < cluster.room(

@@ -1,4 +1,4 @@
-"""How loaded nodes are, and how evenly."""
+"""How much nodes are utilized, and how evenly."""
 
 import math
 from collections.abc import Hashable, Iterable, Mapping
@@ -11,7 +11,7 @@ N = TypeVar("N", bound=Hashable)
 
 
 class Spread(NamedTuple):
-    """How evenly nodes are loaded: the highest utilization and the population standard deviation of all."""
+    """The highest utilization of a set of nodes, and the population standard deviation of all."""
 
     peak: float
     stddev: float
@@ -23,7 +23,11 @@ def utilization(
     capacity: Mapping[N, float],
     base: Mapping[N, float] | None = None,
 ) -> dict[N, float]:
-    """Node → workers needed by its configs and by the rest (`base`), divided by those it has."""
+    """Return {node: utilization}: the workers that its configs and `base` need, divided by its capacity.
+
+    costs: {config: workers}. owners: {config: node}. capacity: {node: workers}, DEFAULT_WORKERS for 0. base: {node: workers}
+    for other load.
+    """
     needed = {node: [(base or {}).get(node, 0.0)] for node in capacity}
     for digest, node in owners.items():
         if node in needed:
@@ -32,7 +36,7 @@ def utilization(
 
 
 def spread(utilizations: Iterable[float]) -> Spread:
-    """Peak and standard deviation; both 0 without nodes."""
+    """Return the peak and the standard deviation; both are 0 without nodes."""
     values = list(utilizations)
     if not values:
         return Spread(0.0, 0.0)

@@ -1,4 +1,4 @@
-"""In which order to move: greatest gain first, and no peak ever higher than before."""
+"""The order of moves: the greatest gain first, while no prefix of the moves raises a peak."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -12,9 +12,9 @@ Ranked = tuple[float, Step]
 def in_order(
     cluster: Cluster, cohorts: Iterable[Cohort], steps: Sequence[Step], free: Collection[int], budget: float
 ) -> Iterator[Ranked]:
-    """What these steps, which the cluster has made, come to: at most one move a config, with its gain.
+    """Yield (gain, step), at most one for each config, for steps that the cluster has made. Takes those steps back first.
 
-    A gain never exceeds that of the move before. Beyond the budget only what is free moves.
+    No gain exceeds the gain before it. Beyond the budget only free configs move.
     """
     cluster.undo(steps)
     ceilings = _ceilings(cluster, cohorts)
@@ -27,7 +27,7 @@ def in_order(
         before, ranked, waiting = len(waiting), waiting, []
         for gain, step in ranked:
             if cluster.room(step.to, ceilings[step.to]) < step.cost:
-                # Something must leave that node first.
+                # Another config must leave that node first.
                 waiting.append((gain, step))
             elif budget > 0 or step.config in free:
                 budget -= step.config not in free
@@ -37,7 +37,7 @@ def in_order(
 
 
 def _ceilings(cluster: Cluster, cohorts: Iterable[Cohort]) -> dict[int, float]:
-    """How utilized each node may be on the way: as the busiest of its cohort is now."""
+    """The highest utilization that each node may have meanwhile: the peak of its cohorts now."""
     ceilings: dict[int, float] = {}
     for cohort in cohorts:
         peak = max(map(cluster.utilization, cohort.nodes), default=0.0)
@@ -46,7 +46,9 @@ def _ceilings(cluster: Cluster, cohorts: Iterable[Cohort]) -> dict[int, float]:
 
 
 def _ranked(cluster: Cluster, steps: Sequence[Step]) -> list[Ranked]:
-    """Make the steps and rank what they come to; none is before an earlier one of its source, since it gains by that."""
+    """Make the steps and rank the resulting moves. A move never precedes an earlier one from the same node, on which its gain
+    depends.
+    """
     gains: dict[int, float] = defaultdict(float)
     for step in steps:
         utilization = cluster.utilization(step.source)

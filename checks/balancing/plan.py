@@ -1,4 +1,4 @@
-"""The plan: the fewest moves that make a clear difference, greatest gain first."""
+"""Plans a rebalance: the fewest moves that make a clear difference, the greatest gain first."""
 
 import math
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
@@ -20,7 +20,10 @@ HIGH = 0.8
 
 
 class PlannedMove(NamedTuple, Generic[D, N]):
-    """gain: the config's cost times how much less utilized its new node, with it, is than its old one was."""
+    """A move of a plan.
+
+    gain: the cost, times the utilization of the old node before minus that of the new node after the move.
+    """
 
     digest: D
     source: N
@@ -44,12 +47,13 @@ def plan(
     min_improvement: float = 10,
     stickiness: Stickiness | None = None,
 ) -> list[PlannedMove[D, N]]:
-    """The fewest moves that bring the peak near the best possible, greatest gain first. The same input, the same plan.
+    """Return the fewest moves that bring the peak near the best possible one, the greatest gain first. Deterministic.
 
-    Costs, capacity and base (load that is not ours) are in workers. pinned: never move, though they count. free: move for
-    nothing, beyond the budget. eligible: digest → the nodes that may run it. accepting: the nodes that may get more.
-    limits: node → most configs. force skips the gate: that some node is above 0.8 or empty, or that the standard deviation
-    of utilization shrinks by min_improvement percent of itself. Each prefix of the plan is a plan that raises no peak.
+    costs: {digest: workers}. owners: {digest: node}. capacity: {node: workers}. base: {node: workers} of load that is not from
+    configs. pinned: configs that never move, but count. free: configs that move beyond the budget. eligible: {digest: nodes
+    that may run it}, None for all. accepting: nodes that may get configs. limits: {node: most configs}. budget: most moves.
+    force: move without the condition that some node is above 0.8 or empty, or that the standard deviation of utilization
+    shrinks by at least min_improvement percent. Each prefix of the plan is itself a plan that raises no peak.
     """
     receivers = frozenset(capacity if accepting is None else accepting)
     planner = _Planner(costs, owners, capacity, base or {}, receivers, limits or {})
@@ -59,7 +63,7 @@ def plan(
 
 
 class _Planner(Generic[D, N]):
-    """Nodes and configs by number, in the order of their names, so that ties go by name."""
+    """Numbers nodes and configs in the order of their names, so that names decide ties."""
 
     def __init__(
         self,
@@ -72,7 +76,7 @@ class _Planner(Generic[D, N]):
     ) -> None:
         self._nodes = sorted(capacity)  # type: ignore[type-var]
         self._numbers = {node: number for number, node in enumerate(self._nodes)}
-        # Backwards, so that of equal costs the first by name is the last of a sorted list, where the heaviest are taken.
+        # In reverse: of equal costs the first by name is then last in a sorted list, where the heaviest are taken.
         self._digests = sorted((digest for digest, node in owners.items() if node in self._numbers), reverse=True)  # type: ignore[type-var]
         self._owners = [self._numbers[owners[digest]] for digest in self._digests]
         self._costs = [exact(costs.get(digest, 0.0)) for digest in self._digests]
@@ -92,7 +96,7 @@ class _Planner(Generic[D, N]):
         eligible: Eligible[D, N] | None,
         stickiness: Stickiness | None,
     ) -> list[Cohort]:
-        """The configs that may move, with the nodes that may have them."""
+        """Return the configs that may move, grouped by the nodes that may run them."""
         self._free = {config for config, digest in enumerate(self._digests) if digest in free}
         who = eligible.get if isinstance(eligible, Mapping) else eligible or (lambda _: None)
         made: dict[tuple[int, ...], Cohort] = {}
@@ -101,20 +105,19 @@ class _Planner(Generic[D, N]):
             nodes = who(digest)
             nodes = None if nodes is None else frozenset(nodes)
             if nodes not in known:
-                numbers = self._among(nodes)
+                every = range(len(self._nodes))
+                numbers = tuple(
+                    every if nodes is None else (number for number in every if self._nodes[number] in nodes)
+                )
                 known[nodes] = made.setdefault(numbers, Cohort(self._cluster, numbers, stickiness))
             if digest not in pinned:
                 known[nodes].add(self._owners[config], (self._costs[config], config), free=config in self._free)
         return list(made.values())
 
-    def _among(self, nodes: frozenset[N] | None) -> tuple[int, ...]:
-        every = range(len(self._nodes))
-        return tuple(every if nodes is None else (number for number in every if self._nodes[number] in nodes))
-
     def steps(self, cohorts: Sequence[Cohort], most: float) -> list[Step]:
-        """What the cohorts do, each that shrinks its standard deviation to `most` of itself or is worth it anyway.
+        """Return the steps of each cohort whose standard deviation shrinks to `most` of itself, or that are worth it anyway.
 
-        Cohorts may share nodes, so each looks again after the others, until nobody finds anything to do.
+        Cohorts may share nodes, so all are tried again until none finds a step.
         """
         made: list[Step] = []
         while steps := [step for cohort in cohorts for step in self._attempt(cohort, most)]:
@@ -137,7 +140,7 @@ class _Planner(Generic[D, N]):
         return []
 
     def moves(self, cohorts: Sequence[Cohort], steps: Sequence[Step], budget: float) -> list[PlannedMove[D, N]]:
-        """What the steps come to, in the order in which they are worth it, up to the budget."""
+        """Return the steps as moves, at most one for each config, by gain and up to the budget."""
         digests, nodes = self._digests, self._nodes
         ordered = in_order(self._cluster, cohorts, steps, self._free, budget)
         return [PlannedMove(digests[step.config], nodes[step.source], nodes[step.to], gain) for gain, step in ordered]

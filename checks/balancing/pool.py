@@ -1,4 +1,4 @@
-"""Placement: one config after the other, each to the node with the lowest expected load."""
+"""Placement: one config after another, each on the node with the lowest expected load."""
 
 import heapq
 import math
@@ -11,11 +11,11 @@ N = TypeVar("N", bound=Hashable)
 
 
 class Pool(Generic[N]):
-    """Nodes that may be given work, by expected load. Each placement raises its node's load at once, so a burst spreads.
+    """Nodes that accept configs, ordered by expected load. Each placement raises the load at once, so that a burst spreads.
 
-    names: node → name, which decides ties. costs: node → workers that its configs need. counts: node → how many configs it
-    has; as if each cost 1 unless given. base: node → workers that are busy with what is not ours. workers: node → capacity.
-    limits: node → most configs that it may have. ceiling: the same for a node of average capacity; others by their workers.
+    names: {node: name}; names decide ties. costs: {node: workers that its configs need}. counts: {node: number of configs},
+    costs unless given. base: {node: workers busy with other load}. workers: {node: capacity}. limits: {node: most configs}.
+    ceiling: the most configs of a node of average capacity; that of other nodes is in proportion to their workers.
     """
 
     def __init__(
@@ -44,16 +44,17 @@ class Pool(Generic[N]):
         return len(self._names)
 
     def has_room(self, node: N) -> bool:
+        """Return whether the node may have another config."""
         return self._room.get(node, 0) > 0
 
     def load(self, node: N) -> float:
-        """Expected load: the workers that its configs and the rest need, divided by those it has."""
+        """Return the expected load: the workers that configs and other load need, divided by the node's workers."""
         return self._costs[node] / self._workers[node]
 
     def place(self, cost: float = 1.0, near: N | None = None, among: frozenset[N] | None = None) -> N | None:
-        """Give a config to `near` if it can take it, else to the node with the lowest load. None: nobody has room.
+        """Place a config of this cost on `near` if possible, else on the node with the lowest load. Return the node.
 
-        among: the nodes that may run it, all unless given.
+        None when no node has room. among: the nodes that may run it; all unless given.
         """
         node = near if near is not None and self._takes(near, among) else self._least(among)
         if node is not None:
@@ -62,11 +63,11 @@ class Pool(Generic[N]):
         return node
 
     def best(self, among: frozenset[N] | None = None, number: int = 5) -> list[tuple[str, float]]:
-        """The names and loads of those with the lowest loads, the lowest first."""
-        # So many of the smallest stand so far at the front of a heap; what rose since it was looked at stands too far there.
+        """Return (name, load) of the nodes with the lowest loads, the lowest first."""
+        # The smallest items of a heap are among its first 2^number - 1. A node whose load rose since may still be among them.
         front = self._heap(among)[: 2**number - 1]
         costs, workers = self._costs, self._workers
-        # Not nsmallest(): it is asked for each config, and sorting so few is faster.
+        # Not nsmallest(): this is called for each config, and sorting so few is faster.
         loads = sorted([(costs[node] / workers[node], name) for _, name, node in front])
         return [(name, load) for load, name in loads[:number]]
 
@@ -74,7 +75,7 @@ class Pool(Generic[N]):
         return self.has_room(node) and (among is None or node in among)
 
     def _least(self, among: frozenset[N] | None) -> N | None:
-        """The first of a heap for each set of nodes: what another set gave a node shows when the node comes up."""
+        """The node with room and the lowest load. Each set of nodes has its heap, whose loads are corrected at its top."""
         heap = self._heap(among)
         while heap:
             load, name, node = heap[0]
@@ -96,9 +97,10 @@ class Pool(Generic[N]):
 
 
 def ceiling(total: float, lost: float, pool_before: int) -> float:
-    """The most configs that one node may have while lost work is given out: twice the fair share of the pool before.
+    """Return the most configs that one node may have while lost configs are placed: twice the fair share before the loss.
 
-    Infinite while no more than a tenth of everything was lost.
+    total: all configs. lost: those that lost their node. pool_before: number of nodes before. Infinite while at most a tenth
+    of all configs is lost.
     """
     if not pool_before or lost <= total / 10:
         return math.inf

@@ -22,9 +22,9 @@ from checks.wire import options, patching, readable
 from checks.wire.lint import NOTHING_ODD, Linted
 from checks.wire.patching import IntegrationConfig, PatchedConfig
 from checks.wire.sharding import is_shard, parent_of
-from clusteragent.lib.database.rows import copy, new_ids
+from clusteragent.lib.database.bulk import copy, new_ids
 from clusteragent.lib.scrub import scrub
-from clusteragent.lib.shortids import named_in, short_id
+from clusteragent.lib.shortids import displayed_name, short_id
 
 ORIGIN_COLUMNS = ("source", "key", "shown", "config_id", "fingerprint", "scanned_by", "written", "written_hash")
 CONFIG_COLUMNS = (
@@ -474,4 +474,4 @@ def _instance_rows(entries: Iterable[Entry]) -> Iterable[tuple[int, str, float, 
         assert entry.sent is not None
         patched = entry.sent.patched
         for check_id, interval in dict(zip(patched.check_ids, patched.intervals, strict=True)).items():
-            yield entry.id, check_id, interval, named_in(check_id), short_id(check_id)
+            yield entry.id, check_id, interval, displayed_name(check_id), short_id(check_id)

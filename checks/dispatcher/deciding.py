@@ -36,7 +36,7 @@ def reassign(
 ) -> Decision:
     """Give configs to a node; hold: and pin them there, until then, in place of other pins. Raises REFUSALS."""
     snapshot = look(ORDER)
-    entries, target = dispatchable(config_ids), accepting(snapshot, node)
+    target, entries = accepting(snapshot, node), dispatchable(config_ids)
     for entry in entries if hold else ():
         entry.pin = None
     check_admitted(snapshot, target, [entry for entry in entries if entry.owner != target.id])

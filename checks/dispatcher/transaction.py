@@ -16,7 +16,7 @@ from checks.dispatcher.changes import Entry
 from checks.dispatcher.eligibility import Snapshot, look
 from checks.models import Assignment, ClusterStore, Config, Move
 from checks.models.orders import Pin
-from clusteragent.lib.database.rows import copy
+from clusteragent.lib.database.bulk import copy
 from nodes.models import Node
 
 T = TypeVar("T")

@@ -1,4 +1,4 @@
-"""All of the state as a JSON file, not scrubbed: to look into, to compare, to take elsewhere."""
+"""Exports the whole state to a JSON file, with secrets: for inspection, comparison and use elsewhere."""
 
 import json
 import os
@@ -13,27 +13,27 @@ from checks.models import Assignment, ClusterStore, Config, Cost, Origin, Source
 from checks.models.freezes import Freeze
 from checks.models.orders import Isolation, Pause, Pin, Rule
 from clusteragent.lib import clock
-from clusteragent.lib.database.sweeps import one_moment
+from clusteragent.lib.database.bulk import read_only_snapshot
 from nodes.models import Node, NodeRule
 
 VERSION = 1
 # Rows that one statement fetches.
 _ROWS = 500
-# Made of what is exported, so that it would only be in the way.
+# Derived from columns that are exported, so left out.
 _DERIVED = ("wire", "scrubbed", "text", "patched_with", "short_id", "fast_digest", "contents")
 
 
 def export(file: Path) -> dict[str, int]:
-    """Write everything, as of one moment, to a new file that only its owner may read. Returns the numbers of rows.
+    """Write all rows, as of one moment, to a new file that only its owner may read. Return {table: number of rows}.
 
-    Raises OSError: the file exists, or can't be written.
+    Raises OSError when the file exists or can't be written.
     """
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream, one_moment():
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream, read_only_snapshot():
             return _write(stream)
     except BaseException:
-        # Half of the state would be taken for all of it.
+        # Nobody should take an incomplete file for the whole state.
         file.unlink(missing_ok=True)
         raise
 
@@ -62,7 +62,7 @@ def _json(value: Any) -> str:
 
 
 def _tables() -> Mapping[str, QuerySet[Any, Any]]:
-    """What there is of each kind. Configs and nodes are named by their ids within the file."""
+    """The rows of each table: {name in the file: queryset}. Rows refer to configs and nodes by id."""
     columns = [field.attname for field in Config._meta.concrete_fields if field.attname not in _DERIVED]
     return {
         "configs": Config.objects.values(*columns),

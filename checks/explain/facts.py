@@ -1,4 +1,4 @@
-"""Where a config is: assigned by us, acknowledged by its node, running by what its runner tells; each of how long ago."""
+"""Three facts of a config: assigned by the server, acknowledged by its node, running by its runner's stats; each with an age."""
 
 import enum
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from django.db.models import Q
 from checks.models import Assignment, Config
 from checks.models.troubles import error_line
 from clusteragent.lib import clock
-from clusteragent.lib.shortids import told_check_id
+from clusteragent.lib.shortids import displayed_check_id
 from clusteragent.lib.words import numbered
 from nodes.models import Node, RunnerStats
 
@@ -19,6 +19,8 @@ _EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 class Truth(enum.StrEnum):
+    """Whether a fact holds."""
+
     YES = "yes"
     NO = "no"
     UNKNOWN = "unknown"
@@ -26,7 +28,7 @@ class Truth(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Fact:
-    """Something that is so, is not, or nobody knows. age: for how long, or of how long ago the news is."""
+    """One fact of a config. text: details for people. age: how long it has held, or the age of the report that says so."""
 
     name: str
     truth: Truth
@@ -36,31 +38,31 @@ class Fact:
 
 @dataclass(frozen=True)
 class Run:
-    """What a runner told of one of a config's instances, if it told anything. interval: seconds."""
+    """One instance of a config, with its runner's last stats; None when there are none. interval: seconds between runs."""
 
     check_id: str
     shown_name: str
     interval: float
     stats: RunnerStats | None
 
-    def told(self, *, exact: bool = False) -> str:
-        """The check ID as people see it. exact: for those who may see the node agents'."""
-        return told_check_id(self.check_id, self.shown_name, exact=exact)
+    def shown_id(self, *, exact: bool = False) -> str:
+        """Return the check ID for display. exact: with the hash that node agents have, for users who may see it."""
+        return displayed_check_id(self.check_id, self.shown_name, exact=exact)
 
     @property
     def share(self) -> float:
-        """The part of its interval that a run takes."""
+        """The execution time of a run as a fraction of its interval; 0 without stats."""
         return 0.0 if self.stats is None else self.stats.execution_ms / 1000 / self.interval
 
     @property
     def error(self) -> str:
-        """What its last run failed with, scrubbed and in one line; empty when it did not fail."""
+        """The error of the last run, scrubbed, on one line; empty when it did not fail."""
         return error_line(self.stats.last_error) or "failed" if self.stats is not None and self.stats.failed else ""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a config now. runs: of all its instances."""
+    """What is known of a config now. runs: one for each instance."""
 
     assigned: Fact
     acknowledged: Fact
@@ -69,27 +71,29 @@ class Facts:
 
     @property
     def three(self) -> tuple[Fact, Fact, Fact]:
+        """The facts in the order in which they come true."""
         return self.assigned, self.acknowledged, self.running
 
     @property
     def error(self) -> str:
-        """The error of the first instance whose last run failed."""
+        """The error of the first instance whose last run failed; empty when none failed."""
         return next((run.error for run in self.runs if run.error), "")
 
     @property
     def slowest(self) -> Run | None:
-        """The instance whose run takes the greatest part of its interval."""
+        """The instance whose run takes the greatest fraction of its interval; None without stats."""
         return max((run for run in self.runs if run.stats), key=lambda run: run.share, default=None)
 
 
 def of(config: Config) -> Facts:
-    """The facts of a config. An endpoint check is its node's without being assigned to it."""
+    """Return the facts of a config. An endpoint check belongs to its node without an assignment."""
     now = clock.now()
     assignment = Assignment.objects.filter(config=config).first()
     owner = Q(pk=assignment.node_id) if assignment else Q(name=config.node_name)
     node: Any = Node.objects.with_state().select_related("heartbeat", "runner").filter(owner).first()
     if node is None:
-        return Facts(_unassigned(config), *_of_nobody(), _runs(config, {}))
+        acknowledged, running = (Fact(name, Truth.NO, "no node has it") for name in ("Acknowledged", "Running"))
+        return Facts(_unassigned(config), acknowledged, running, _runs(config, {}))
     since = max(assignment.since, config.changed) if assignment else config.changed
     stats = _stats(config, node)
     runs = _runs(config, stats)
@@ -102,7 +106,7 @@ def of(config: Config) -> Facts:
 
 
 def version(time: datetime) -> int:
-    """The config version of that time: nanoseconds since 1970."""
+    """Return the config version of a time: nanoseconds since 1970."""
     return (time - _EPOCH) // timedelta(microseconds=1) * 1000
 
 
@@ -114,10 +118,6 @@ def _unassigned(config: Config) -> Fact:
     if config.node_name:
         return Fact("Assigned", Truth.YES, f"to {config.node_name}, whose endpoint it checks")
     return Fact("Assigned", Truth.NO, "it is paused" if hasattr(config, "pause") else "it dangles")
-
-
-def _of_nobody() -> tuple[Fact, Fact]:
-    return Fact("Acknowledged", Truth.NO, "nobody has it"), Fact("Running", Truth.NO, "nobody has it")
 
 
 def _acknowledged(node: Any, since: datetime, now: datetime) -> Fact:
@@ -140,17 +140,17 @@ def _running(
         return Fact("Running", Truth.UNKNOWN, f"no stats from {node.name}")
     age = now - runner.stats_at
     if runner.stats_at < since:
-        # It may be in them from an earlier time on this node.
-        return Fact("Running", Truth.UNKNOWN, f"{node.name} told no stats since, the last", age)
-    told = sum(run.stats is not None for run in runs)
-    if config.name in stats or (runs and told == len(runs)):
-        return Fact("Running", Truth.YES, f"in the stats of {node.name}, told", age)
-    some = f"only {told} of {numbered(len(runs), 'check ID')}" if told else "not"
-    return Fact("Running", Truth.NO, f"{some} in the stats of {node.name}, told", age)
+        # The stats may be of an earlier assignment to this node.
+        return Fact("Running", Truth.UNKNOWN, f"{node.name} sent no stats since then; the last stats came", age)
+    running = sum(run.stats is not None for run in runs)
+    if config.name in stats or (runs and running == len(runs)):
+        return Fact("Running", Truth.YES, f"in the stats of {node.name}, read", age)
+    some = f"only {running} of {numbered(len(runs), 'check ID')}" if running else "not"
+    return Fact("Running", Truth.NO, f"{some} in the stats of {node.name}, read", age)
 
 
 def _stats(config: Config, node: Node) -> dict[str, RunnerStats]:
-    """By check ID; some checks a runner tells by their bare name."""
+    """The node's stats of the config: {check ID: stats}. Runners report some checks under their bare name."""
     mine = Q(check_id__in=config.instances.values("check_id")) | Q(check_id=config.name)
     return {one.check_id: one for one in RunnerStats.objects.filter(mine, node=node)}
 

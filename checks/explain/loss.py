@@ -1,4 +1,4 @@
-"""What the loss of a node would do, worked out by the rules of placement. Nothing is written."""
+"""What the loss of a node would do, simulated by the rules of placement. Read-only."""
 
 import math
 from collections import Counter
@@ -13,10 +13,11 @@ from nodes.models import Node
 
 
 class Loss(NamedTuple):
-    """placed: how many configs each other node would get at once: {name: number}. waiting: those that would wait for up to
-    a minute, so that nobody gets too many at once. homeless: those that no node could have.
+    """The effect of losing a node.
 
-    peak: the highest load of the other nodes that take work, before and after what is placed at once.
+    placed: {node's name: how many of its configs that node would get at once}. waiting: how many configs would wait up to a
+    minute, so that no node gets too many at once. homeless: how many no node could have. peak: the highest load of the other
+    nodes that take work, before and after the placement.
     """
 
     placed: dict[str, int]
@@ -26,7 +27,7 @@ class Loss(NamedTuple):
 
 
 def of(node: Node) -> Loss:
-    """Where the configs of a node would go, if it were lost now."""
+    """Return where the configs of a node would go if it were lost now."""
     owned = Assignment.objects.filter(node=node).order_by("config_id")
     entries = entries_of(list(owned.values_list("config_id", flat=True)))
     now = look()

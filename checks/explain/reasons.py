@@ -1,4 +1,4 @@
-"""How the reasons of moves are told: one row of a table for each."""
+"""The wording of the reasons of moves, in one table."""
 
 import enum
 from collections.abc import Mapping
@@ -7,8 +7,8 @@ from typing import NamedTuple
 from checks.models import Move
 
 
-class Tale(enum.Enum):
-    """With what the moves of a reason are told as one story, and whom it is about."""
+class Grouping(enum.Enum):
+    """Which moves the page of changes groups into one story with those of a reason."""
 
     OWN = enum.auto()  # other moves of the same reason, by the same person
     NODES = enum.auto()  # the nodes of a pool that come and go
@@ -17,11 +17,11 @@ class Tale(enum.Enum):
 
 
 class Words(NamedTuple):
-    """How a reason is told. Sentences may name {to}, {source} and {actor}.
+    """The wording of a reason. `placed` and `lost` may contain {to}, {source} and {actor}.
 
-    colour: one of the palette's, which no other reason has. title: of a story of its own. placed: why a config is on its
-    node. lost: why it has none. dangles: a config that it takes from its node should have another. counted: what becomes
-    of a check, in a story of what sources sent.
+    colour: a palette colour that no other reason has. title: of its stories. placed: why a config is on its node. lost: why
+    it has no node. dangles: a config that loses its node by this reason should get another. grouping: how its moves are grouped.
+    counted: what happened to the checks, in a story of what sources sent.
     """
 
     colour: str
@@ -29,18 +29,18 @@ class Words(NamedTuple):
     placed: str = ""
     lost: str = ""
     dangles: bool = False
-    tale: Tale = Tale.OWN
+    grouping: Grouping = Grouping.OWN
     counted: str = ""
 
 
 _REASON = Move.Reason
 _OF_REASON: Mapping[str, Words] = {
-    _REASON.SCHEDULED: Words("blue", "Placed", "It was placed on {to} when it came", tale=Tale.SENT, counted="new"),
-    _REASON.CHANGED: Words("sky", "Changed", "It was placed on {to} when it changed", tale=Tale.SENT, counted="changed"),
-    _REASON.UNSCHEDULED: Words("slate", "Removed", tale=Tale.SENT, counted="gone"),
-    _REASON.EXPIRED: Words("red", "Expired", lost="{source} expired", dangles=True, tale=Tale.NODES),
+    _REASON.SCHEDULED: Words("blue", "Placed", "It was placed on {to} when it came", grouping=Grouping.SENT, counted="new"),
+    _REASON.CHANGED: Words("sky", "Changed", "It was placed on {to} when it changed", grouping=Grouping.SENT, counted="changed"),
+    _REASON.UNSCHEDULED: Words("slate", "Removed", grouping=Grouping.SENT, counted="gone"),
+    _REASON.EXPIRED: Words("red", "Expired", lost="{source} expired", dangles=True, grouping=Grouping.NODES),
     _REASON.REDISPATCHED: Words(
-        "orange", "Dangling checks given to nodes", "It went to {to}, since nobody ran it"
+        "orange", "Dangling configs placed", "It went to {to}, since no node ran it"
     ),
     _REASON.OPERATOR: Words("purple", "Reassigned", "{actor} gave it to {to}"),
     _REASON.REBALANCED: Words("green", "Rebalance", "A rebalance moved it from {source} to {to}"),
@@ -50,8 +50,8 @@ _OF_REASON: Mapping[str, Words] = {
     _REASON.QUARANTINED: Words(
         "maroon", "Quarantined", "It moved to {to}, since {source} was to run a quarantined config alone"
     ),
-    _REASON.DRAINED: Words("lime", "Drained", "It moved to {to}, since {source} was drained", tale=Tale.DRAIN),
-    _REASON.LEFT: Words("rose", "Left", "It moved to {to}, since {source} said that it leaves", tale=Tale.NODES),
+    _REASON.DRAINED: Words("lime", "Drained", "It moved to {to}, since {source} was drained", grouping=Grouping.DRAIN),
+    _REASON.LEFT: Words("rose", "Left", "It moved to {to}, since {source} said that it leaves", grouping=Grouping.NODES),
     _REASON.INELIGIBLE: Words(
         "ochre", "Moved to where the rules allow them", "It moved to {to}, since {source} might not run it any more",
         "{source} might not run it any more", dangles=True,
@@ -64,10 +64,10 @@ _OF_REASON: Mapping[str, Words] = {
     _REASON.NOT_RUNNING: Words("crimson", "Not running", "It moved to {to}, since {source} did not run it"),
     _REASON.UNDONE: Words("pink", "Undone", "{actor} moved it back to {to}"),
 }  # fmt: skip
-# Of a release that knows more reasons: its rows stay when it is rolled back.
+# For reasons of a later release, whose moves stay in the ledger after a rollback.
 _UNKNOWN = Words("grey", "", "It went to {to}")
 
 
 def words(reason: str) -> Words:
-    """How a reason is told, also one that this release does not know."""
+    """Return the wording of a reason, also of one that this release does not know."""
     return _OF_REASON.get(reason) or _UNKNOWN._replace(title=reason.capitalize())

@@ -1,4 +1,4 @@
-"""The whole map as one JSON document: who runs what, what runners told of it, and what dangles."""
+"""The whole map as one JSON document: which node runs which config, the runners' stats, and the dangling configs."""
 
 import json
 from collections.abc import Generator, Iterator
@@ -12,27 +12,27 @@ from django.db.models import F, OuterRef, Subquery
 from checks.models import Config, Instance
 from checks.wire.options import made_by_us
 from checks.wire.scrub import scrub as scrubbed
-from clusteragent.lib.database.sweeps import one_moment
-from clusteragent.lib.shortids import named_in, told_check_id
+from clusteragent.lib.database.bulk import read_only_snapshot
+from clusteragent.lib.shortids import displayed_check_id, displayed_name
 from nodes.models import Hearing, Node, RunnerStats
 from nodes.models.runners import COUNTS
 
-# Rows that one statement fetches, and bytes that one piece has at least.
+# Rows that one fetch reads, and the least bytes of one piece.
 _ROWS = 100
 _PIECE = 64 * 1024
 
 
 def document(*, scrub: bool = False) -> Generator[bytes, None, None]:
-    """The map as the peer's StateResponse, piece by piece, all of one moment and made of the stored bytes.
+    """Yield the map as the Datadog Cluster Agent's StateResponse, in pieces, as of one moment. scrub: without secrets.
 
-    It takes constant memory and holds a transaction, so whoever does not read it to its end must close it, in its thread.
+    It takes constant memory and holds a transaction: a caller that stops early must close it, in the same thread.
     """
-    with one_moment():
+    with read_only_snapshot():
         yield from _pieces(_document(scrub))
 
 
 def _pieces(parts: Iterator[bytes]) -> Iterator[bytes]:
-    """Fewer, larger parts."""
+    """Join parts into fewer, larger ones."""
     gathered, size = [], 0
     for part in parts:
         gathered.append(part)
@@ -69,13 +69,13 @@ def _nodes(scrub: bool) -> Iterator[Iterator[bytes]]:
         )
         .iterator(_ROWS)
     )
-    # Both in the order of the nodes' names, so that each is read once.
+    # Rows and stats are both ordered by the nodes' names, so each is read once.
     stats = groupby(_stats(scrub), key=itemgetter(0))
-    told = next(stats, None)
+    current = next(stats, None)
     for name, group in groupby(rows, key=itemgetter(0)):
-        if told is not None and told[0] == name:
-            yield _node(name, group, told[1], scrub)
-            told = next(stats, None)
+        if current is not None and current[0] == name:
+            yield _node(name, group, current[1], scrub)
+            current = next(stats, None)
         else:
             yield _node(name, group, None, scrub)
 
@@ -101,19 +101,19 @@ def _node(
 
 
 def _stats(scrub: bool) -> Iterator[tuple[str, bytes]]:
-    """What runners told last of each of their checks: the node's name, and a member of a JSON object."""
+    """The last stats of each runner's checks: the node's name, and a member of a JSON object."""
     instances = Instance.objects.filter(check_id=OuterRef("check_id")).order_by("id").values("shown_name")[:1]
     known = RunnerStats.objects.filter(node__in=Node.objects.known()).order_by("node__name", "check_id")
-    told: Any = known.annotate(name=F("node__name"), shown=Subquery(instances))
-    for one in told.iterator(_ROWS):
+    named: Any = known.annotate(name=F("node__name"), shown=Subquery(instances))
+    for one in named.iterator(_ROWS):
         check_id, error = one.check_id, one.last_error
         if scrub:
-            check_id, error = _told_id(check_id, one.shown), scrubbed(error)
-        yield one.name, b"%s:%s" % (_json(check_id), _json(_as_told(one, error)))
+            check_id, error = _scrubbed_id(check_id, one.shown), scrubbed(error)
+        yield one.name, b"%s:%s" % (_json(check_id), _json(_runner_stats(one, error)))
 
 
-def _as_told(one: Any, error: str) -> dict[str, Any]:
-    """The peer's CLCRunnerStats, without what the runner did not tell. A cluster check is one whose check ID is ours."""
+def _runner_stats(one: Any, error: str) -> dict[str, Any]:
+    """The Datadog Cluster Agent's CLCRunnerStats, without fields that the runner did not report."""
     counts = {key: getattr(one, field) for key, field in COUNTS.items()}
     counts["LastExecutionDate"] = one.last_execution and round(one.last_execution.timestamp() * 1000)
     return {
@@ -125,11 +125,11 @@ def _as_told(one: Any, error: str) -> dict[str, Any]:
     }
 
 
-def _told_id(check_id: str, shown: str | None) -> str:
-    """A check ID without the secrets of its name, as beside the check's config."""
+def _scrubbed_id(check_id: str, shown: str | None) -> str:
+    """A check ID without the secrets of its name, the same as beside the check's config."""
     if ":" not in check_id:
         return scrubbed(check_id)
-    return told_check_id(check_id, named_in(check_id) if shown is None else shown, exact=True)
+    return displayed_check_id(check_id, displayed_name(check_id) if shown is None else shown, exact=True)
 
 
 def _shown(config: bytes, patched_with: str, scrub: bool) -> bytes:
@@ -137,10 +137,10 @@ def _shown(config: bytes, patched_with: str, scrub: bool) -> bytes:
 
 
 def _ids(check_ids: list[str], shown: list[str], scrub: bool) -> list[str]:
-    """The check IDs; scrubbed, without the secrets of their names."""
+    """The check IDs. scrub: without the secrets of their names."""
     if not scrub:
         return check_ids
-    return [told_check_id(check_id, name, exact=True) for check_id, name in zip(check_ids, shown, strict=True)]
+    return [displayed_check_id(check_id, name, exact=True) for check_id, name in zip(check_ids, shown, strict=True)]
 
 
 def _separated(items: Iterator[Iterator[bytes]]) -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""What happened to a config: its edits, its moves, and what happened to the nodes that had it while they did."""
+"""The history of a config: its edits, its moves, and the events of the nodes that had it, while they had it."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from nodes.models import NodeEvent
 
 @dataclass(frozen=True)
 class Line:
-    """Something that happened. diff: the lines of an edit."""
+    """One entry of the history. kind: `edit`, `move` or `node`. diff: the lines of an edit."""
 
     time: datetime
     kind: str
@@ -22,12 +22,12 @@ class Line:
 
 
 def of(config: Config, number: int) -> tuple[list[Line], bool]:
-    """The last lines of its time, the newest first, and whether there are more."""
+    """Return at most `number` entries of a config's history, the newest first, and whether there are more."""
     moves = list(Move.objects.filter(config_id=config.pk)[: number + 1])
     edits = Edit.objects.changes(config.pk, config.display_text, number + 1)
     lines = [
         *(_edit(*edit) for edit in edits),
-        # An edit is a line of the ledger, too: who has the config must fetch it again.
+        # An edit is also a move in the ledger, since the owner must fetch the config again.
         *(
             _move(move)
             for move in moves
@@ -40,9 +40,7 @@ def of(config: Config, number: int) -> tuple[list[Line], bool]:
 
 
 def _edit(time: datetime, actor: str, diff: Sequence[str]) -> Line:
-    return Line(
-        time, "edit", "" if diff else "Nothing that is shown changed: only secrets, or how it is written.", actor, diff
-    )
+    return Line(time, "edit", "" if diff else "Only secrets or the notation changed, which are not shown.", actor, diff)
 
 
 def _move(move: Move) -> Line:
@@ -51,7 +49,7 @@ def _move(move: Move) -> Line:
 
 
 def _events(moves: Sequence[Move], number: int) -> Iterable[Line]:
-    """What happened to each owner from the move that gave it the config to the next one."""
+    """The events of each owner, from the move that gave it the config to the next move."""
     spells: list[tuple[str, datetime, datetime | None]] = []
     until: datetime | None = None
     for move in moves:

@@ -1,4 +1,4 @@
-"""Why a config is where it is: the ledger's last word, what is ordered of it, and which nodes may not have it."""
+"""Why a config is where it is: its last move, its orders, and the nodes that may not have it."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,9 +18,11 @@ from nodes.models import Node
 
 @dataclass(frozen=True)
 class Why:
-    """sentence: why it is where it is. best: the nodes with the least load when it was placed, of so many that could have it.
+    """Why a config is where it is.
 
-    refused: why nodes can't have it now: {reason: their names}, the commonest first.
+    sentence: the reason. orders: a sentence for each order. move: the move that brought it there. best: (name, load) of the
+    least loaded nodes when it was placed. of: how many nodes could have it then. refused: {reason: names of the nodes that
+    can't have it now}, the commonest reason first.
     """
 
     sentence: str
@@ -32,8 +34,8 @@ class Why:
 
 
 def explain(config: Config) -> Why:
-    """Why a config is where it is, and where it can't be."""
-    orders = [_told(order) for order in _orders(config)]
+    """Return why a config is where it is, and which nodes can't have it."""
+    orders = [_sentence(order) for order in _orders(config)]
     if config.node_name:
         return Why(f"It checks an endpoint of {config.node_name}, so it runs there and nowhere else.", orders)
     owner = Assignment.objects.filter(config=config).select_related("node").first()
@@ -47,18 +49,18 @@ def explain(config: Config) -> Why:
 
 
 def _last(config: Config, owner: Assignment | None) -> Move | None:
-    """The last move that brought it to its owner, or took the last from it."""
+    """The move that brought it to its owner, or that took it from its last one."""
     moves = Move.objects.filter(config_id=config.pk)
     if owner is None:
         return moves.filter(to_node="").first()
-    # An edit is a line of the ledger, too, but moves nothing.
+    # An edit is also in the ledger, as a move from a node to the same node.
     return moves.filter(to_node=owner.node.name).exclude(source_node=F("to_node")).first()
 
 
 def _owned(owner: Assignment, move: Move | None, best: Sequence[tuple[str, float]], of: int) -> str:
     name = owner.node.name
     if move is None:
-        return f"The ledger no longer tells how it came to {name}; the reason was: {owner.reason}."
+        return f"The move to {name} is no longer in the ledger; its reason was: {owner.reason}."
     cause = reasons.words(move.reason).placed.format(
         to=name, source=move.source_node or "nobody", actor=move.actor or "Someone"
     )
@@ -79,7 +81,7 @@ def _ownerless(config: Config, move: Move | None, refused: Mapping[str, Sequence
     if hasattr(config, "pause"):
         return f"It is paused, so it runs nowhere{before}."
     if not Node.objects.known().exists():
-        return f"No node reports, so nobody can run it{before}."
+        return f"No node reports, so no node can run it{before}."
     if sum(map(len, refused.values())) < Node.objects.known().count():
         return f"It waits to be placed{before}."
     return f"No node can have it: {next(iter(refused))}{before}."
@@ -90,8 +92,8 @@ def _orders(config: Config) -> Iterable[Order]:
     return [order for order in found if order is not None]
 
 
-def _told(order: Order) -> str:
-    """What someone ordered of it, in a sentence."""
+def _sentence(order: Order) -> str:
+    """An order as a sentence: what, by whom, when, until when, and the note."""
     parts = [_what(order), f"by {order.author}" if order.author else "", f"on {moment(order.time)}"]
     until = getattr(order, "until", None)
     parts.append(f"until {moment(until)}" if until else "")
@@ -108,7 +110,7 @@ def _what(order: Order) -> str:
 
 
 def _refused(config: Config, owner: str) -> dict[str, list[str]]:
-    """Why nodes other than its owner can't have it now, with their names."""
+    """Why nodes other than the owner can't have it now: {reason: their names}, the commonest reason first."""
     [entry] = entries_of([config.pk])
     snapshot = look()
     snapshot.read_origins([entry])

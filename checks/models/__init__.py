@@ -1,6 +1,6 @@
-"""clusterStore: the configs, who runs them, what is ordered and planned of them, and the ledger of every move.
+"""The clusterStore: configs, their assignments, orders and plans, and the ledger of moves.
 
-Each model stands beside its queryset, in the file of its topic.
+Each model is in the file of its topic, beside its queryset.
 """
 
 from checks.models.configs import Config, Instance, Origin

@@ -1,4 +1,4 @@
-"""Configs: the bytes that node agents get, who sends them, and their check IDs."""
+"""Configs: the bytes that node agents get, the origins that send them, and their check IDs."""
 
 from __future__ import annotations
 
@@ -14,29 +14,33 @@ from checks.models.searching import called, containing, ids_of
 from checks.wire.options import made_by_us
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
-from clusteragent.lib.database.rows import rewrite
+from clusteragent.lib.database.bulk import rewrite
 from clusteragent.lib.scrub import VERSION, scrub
-from clusteragent.lib.shortids import short_id, told_check_id
+from clusteragent.lib.shortids import displayed_check_id, short_id
 from nodes.models import Node
 
-# Configs that are flagged in one statement.
+# How many configs one statement flags.
 FLAGGED_AT_ONCE = 1000
 
 
-NOT_YET = "# Not shown yet: what hides secrets is newer than this copy, which is made anew within minutes.\n"
+NOT_YET = "# Not shown yet: this copy was scrubbed by an older version. It is made again within minutes.\n"
 
 
 def displayable(config: str = "") -> models.Q:
-    """Rows whose configs' display copies may be shown: this version made them. config: the path from a row to its config.
+    """Return the condition that a config's display copies may be shown. config: the lookup path from a row to its config.
 
-    Pages, lists, searches, the operators' API and the metrics read these copies, which are scrubbed and named by short IDs once,
-    when a config is stored. Those that an older version made the leader makes anew (checks/sources/renewing.py).
+    Display copies have no secrets and use short IDs. They are made once, when a config is stored; pages, lists, searches, the
+    operators' API and the metrics read them. Only copies that this version made are shown. The leader makes the others again
+    (checks/sources/renewing.py).
     """
     return models.Q(**{f"{config}patched_with__startswith": f"{VERSION}."})
 
 
 class Share(NamedTuple):
-    """What a node agent is given: the version of its configs and what is stored of them, or why nothing is said now."""
+    """The answer for a node agent: the config version and the stored configs, joined by commas.
+
+    unsure: why the server can't answer now; empty when it can.
+    """
 
     version: int
     configs: str
@@ -44,15 +48,18 @@ class Share(NamedTuple):
 
 
 class ConfigQuerySet(models.QuerySet["Config"]):
+    """Queries and bulk updates of configs."""
+
     def dispatchable(self) -> ConfigQuerySet:
-        """Configs that should have an owner: all but those of endpoint checks."""
+        """Configs that should have an owner: all except endpoint checks."""
         return self.filter(node_name="")
 
     def dangling(self) -> ConfigQuerySet:
+        """Configs that should have an owner and have none."""
         return self.filter(dangling_since__isnull=False)
 
     def containing(self, word: str, *, exact: bool = False) -> ConfigQuerySet:
-        """The configs that are called so; when there is none, those with the word in a check's name or their YAML as shown."""
+        """Configs with this ID (see `called`); if none, those with the word in a check's name or in the displayed YAML."""
         if ids := called(self.model, word, exact=exact):
             return self.filter(pk__in=ids)
         named = Instance.objects.filter(displayable("config__"))
@@ -62,33 +69,39 @@ class ConfigQuerySet(models.QuerySet["Config"]):
     def with_ids_or_like(
         self, ids: Iterable[int], contents: Iterable[str] = (), hashes: Iterable[str] = ()
     ) -> ConfigQuerySet:
-        """Configs with these ids, with these contents, or with one of these hashes as digest or fast digest."""
+        """Configs with one of these ids or contents, or with one of these hashes as digest or fast digest."""
         hashes = list(hashes)
         alike = models.Q(contents__in=list(contents)) | models.Q(digest__in=hashes) | models.Q(fast_digest__in=hashes)
         return self.filter(models.Q(pk__in=list(ids)) | alike)
 
     def lost_since(self, time: Any) -> ConfigQuerySet:
-        """Dangling since then at the earliest, because their node expired or left."""
+        """Configs that began to dangle at this time or later because their node expired or left."""
         return self.dangling().filter(former_node__isnull=False, dangling_since__gte=time)
 
     def settle(self, ids: Collection[int]) -> None:
-        """Note that these have an owner again, or need none."""
+        """Clear the dangling state of configs that have an owner again or need none."""
         self.filter(pk__in=ids).update(dangling_since=None, unscheduled=False, former_node=None)
 
     def let_dangle(self, ids: Collection[int]) -> None:
-        """Note that these should have an owner and have none."""
+        """Set the dangling state of configs that should have an owner and have none."""
         self.filter(pk__in=ids, dangling_since=None).update(dangling_since=Now())
 
     def of_nodes_that_came_back(self) -> ConfigQuerySet:
-        """Dangling, while who lost them is heard again."""
+        """Dangling configs whose former node reports again."""
         return self.dangling().filter(former_node__heartbeat__seen_at__gte=ago(conf.NODE_EXPIRATION_TIMEOUT / 2))
 
     def ids_of(self, names: Collection[str], *, exact: bool = True) -> list[int]:
-        """The configs with these short IDs; exact: or digests or check IDs. Raises LookupError naming the first unknown."""
+        """Return the ids of the configs with these short IDs; exact: also digests and check IDs.
+
+        Raises LookupError that names the first unknown one.
+        """
         return ids_of(self, names, exact=exact)
 
     def described(self, check: str | None = None) -> models.QuerySet[Any, Any]:
-        """What people and programs want to know of each config, endpoint checks with the node that they belong to."""
+        """Rows of each config for output: check, digest, node, since, reason, origin, check_ids, dangling_since.
+
+        The node of an endpoint check is the one that it belongs to.
+        """
         configs = self.filter(name=check) if check else self
         origins = Origin.objects.filter(config=OuterRef("pk")).order_by("source", "key")
         return configs.order_by("name", "pk").values(
@@ -105,19 +118,19 @@ class ConfigQuerySet(models.QuerySet["Config"]):
         )
 
     def flag_unscheduled(self) -> list[str]:
-        """Flag what has been dangling for longer than the threshold. Returns the names of those newly flagged."""
+        """Flag configs that have dangled longer than the threshold. Return the check names of those newly flagged."""
         late = self.dangling().filter(unscheduled=False, dangling_since__lt=ago(conf.UNSCHEDULED_CHECK_THRESHOLD))
         flagged = dict(late.values_list("pk", "name"))
-        # Bit by bit: whoever places one of them holds the store's lock while it waits for us.
+        # In small statements: a dispatcher that places one of them waits for its row, and holds the store's lock meanwhile.
         ids = list(flagged)
         for start in range(0, len(ids), FLAGGED_AT_ONCE):
             some = self.model.objects.filter(pk__in=ids[start : start + FLAGGED_AT_ONCE])
             some.dangling().update(unscheduled=True)
         return list(flagged.values())
 
-    # One statement: the version and the configs must be of the same moment. As text, since bytes travel as hex, which
-    # takes twice the time. Without the hearing's row we warm up. The names are selected, so that PostgreSQL doesn't count
-    # them and think that a plan for just as many would be better.
+    # One statement, since the version and the configs must be of the same moment. As text, since bytes are sent as hex, which
+    # takes twice the time. A missing hearing row counts as warm-up. The sub-select around the names hides their number from
+    # PostgreSQL, so that it uses one generic plan.
     _SHARES = """
         SELECT n.name, n.config_version,
             coalesce((
@@ -139,14 +152,14 @@ class ConfigQuerySet(models.QuerySet["Config"]):
     """
 
     def shares_of(self, names: Sequence[str]) -> list[Share | None]:
-        """What these nodes run, in one statement. None for each that is unknown or lost."""
+        """Return the share of each of these nodes, in one statement; None for a node that is unknown or lost."""
         with connection.cursor() as cursor:
             cursor.execute(self._SHARES, [list(set(names))])
             shares = {name: Share(*rest) for name, *rest in cursor.fetchall()}
         return [shares.get(name) for name in names]
 
     def share_of(self, name: str) -> Share | None:
-        """What a node runs. None when the node is unknown or lost."""
+        """Return the share of a node; None when it is unknown or lost."""
         return self.shares_of([name])[0]
 
     _ENDPOINTS_SHARE = """
@@ -164,19 +177,19 @@ class ConfigQuerySet(models.QuerySet["Config"]):
     """
 
     def endpoints_share(self, name: str | None = None) -> Share:
-        """The endpoint checks of a node, or of all."""
+        """Return the endpoint checks of a node, known or not; of all nodes unless a name is given."""
         with connection.cursor() as cursor:
             cursor.execute(self._ENDPOINTS_SHARE, [name])
             return Share(*cursor.fetchone())
 
     def rewrite(self, fields: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Give configs other bytes in place. Rows: the fields, the first of them `id`."""
+        """Update these fields of configs and their time of change. rows: tuples of the fields, of which the first is `id`."""
         if rows:
             rewrite("checks_config", fields, rows, also=", changed = statement_timestamp()")
 
 
 class Config(models.Model):
-    """A config that a source sent, patched, as the exact bytes that node agents get."""
+    """A config that a source sent, patched, with the exact bytes that node agents get."""
 
     digest = models.CharField(max_length=16)
     name = models.CharField("check", max_length=253)
@@ -186,20 +199,20 @@ class Config(models.Model):
     scrubbed = models.BinaryField()
     text = models.TextField()
     node_name = models.CharField("endpoint of node", max_length=253, db_default="")
-    # Who may not see the digest sees this: clusteragent/lib/shortids.py.
+    # Shown to users who may not see the digest: clusteragent/lib/shortids.py.
     short_id = models.CharField(max_length=16, db_default="")
-    # How agents tell it from other configs, and a hash of what it says, in any order of tags: checks/dispatcher/changes.py.
+    # The hash by which agents compare configs, and a hash of the meaning that ignores the order of tags: dispatcher/changes.py.
     fast_digest = models.CharField(max_length=16, db_default="")
     contents = models.CharField(max_length=32, db_default="")
-    # patching.fingerprint(): what made the copies that people see, and of the options that made these bytes.
+    # options.fingerprint() of the process that made the display copies and the bytes.
     patched_with = models.CharField(max_length=64, db_default="")
     created = models.DateTimeField(db_default=Now())
     changed = models.DateTimeField(db_default=Now())
-    # Set exactly while the config should have an owner and has none. Endpoint configs have neither.
+    # Set exactly while the config should have an owner and has none. Never set for endpoint checks.
     dangling_since = models.DateTimeField(null=True)
-    # Dangling for longer than the threshold, and said so in the log.
+    # It has dangled longer than the threshold, and this was logged.
     unscheduled = models.BooleanField(db_default=False)
-    # Who lost it when it became dangling: that node gets it back when it returns first.
+    # The node that lost it when it began to dangle. It gets the config back if it returns before the config is placed.
     former_node = models.ForeignKey(Node, models.SET_NULL, null=True, related_name="+", db_index=False)
 
     objects = ConfigQuerySet.as_manager()
@@ -208,7 +221,7 @@ class Config(models.Model):
         ordering = ["name", "id"]
         permissions = [("view_digests", "Can see the digests and check IDs that node agents have")]
         constraints = [
-            # Checked at commit: in one chunk of changes two configs may trade their bytes.
+            # Checked at commit: within one chunk of changes two configs may exchange their bytes.
             models.UniqueConstraint(fields=["digest"], name="config_digest", deferrable=models.Deferrable.DEFERRED),
             models.CheckConstraint(
                 name="endpoint_config_never_dangles",
@@ -232,7 +245,7 @@ class Config(models.Model):
             models.Index(fields=["name", "id"], name="config_by_name"),  # the admin's list in its order
             models.Index(fields=["patched_with", "id"], name="config_by_patching"),  # repatching.repatch()
             models.Index(fields=["short_id"], name="config_by_short_id"),  # searches
-            # What is sent, of each config: whether another says the same, or could be taken for it.
+            # changes: whether another config has the same meaning, or the same fast digest.
             models.Index(fields=["fast_digest"], name="config_by_fast_digest"),
             models.Index(fields=["contents"], name="config_by_contents"),
         ]
@@ -242,13 +255,15 @@ class Config(models.Model):
 
     @property
     def display_text(self) -> str:
-        """What node agents get of it, without secrets."""
+        """What node agents get of it, without secrets; NOT_YET while an older version's copy is stored."""
         return self.text if made_by_us(self.patched_with) else NOT_YET
 
 
 class OriginQuerySet(models.QuerySet["Origin"]):
+    """Queries and bulk updates of origins."""
+
     def keyed(self, keys: Collection[tuple[str, str]]) -> OriginQuerySet:
-        """The origins with these (source, key)."""
+        """Origins with one of these (source, key) pairs."""
         by_source: dict[str, list[str]] = {}
         for source, key in keys:
             by_source.setdefault(source, []).append(key)
@@ -257,14 +272,14 @@ class OriginQuerySet(models.QuerySet["Origin"]):
             wanted |= models.Q(source=source, key__in=names)
         return self.filter(wanted)
 
-    def alone(self, source: str, keys: Collection[str]) -> set[str]:
-        """Those of a source's keys whose config no other origin sends than these."""
+    def sole_senders(self, source: str, keys: Collection[str]) -> set[str]:
+        """Return those of a source's keys whose config no origin outside `keys` sends."""
         mine = self.filter(source=source, key__in=keys)
         others = self.filter(config__in=mine.values("config")).exclude(source=source, key__in=keys)
         return set(mine.exclude(config__in=others.values("config")).values_list("key", flat=True))
 
     def redirect(self, rows: Sequence[Sequence[Any]]) -> None:
-        """Note what origins send now. Rows: id, config's id, fingerprint, replica that read it."""
+        """Store which config each origin sends now. rows: (id, config's id, fingerprint, replica that read it)."""
         if rows:
             with connection.cursor() as cursor:
                 cursor.execute(
@@ -276,29 +291,30 @@ class OriginQuerySet(models.QuerySet["Origin"]):
                 )
 
     def rewrite(self, rows: Sequence[Sequence[Any]]) -> None:
-        """Store other texts of authors. Rows: id, text, its hash."""
+        """Update the authors' texts. rows: (id, text, hash of the text)."""
         if rows:
             rewrite("checks_origin", ("id", "written", "written_hash"), rows)
 
 
 class OriginManager(models.Manager["Origin"]):
+    """Origins without their authors' texts, which are long and read one by one."""
+
     def get_queryset(self) -> models.QuerySet[Origin]:
-        """The origins without their authors' texts, which are read one by one."""
         return super().get_queryset().defer("written")
 
 
 class Origin(models.Model):
-    """Who sends a config and under which stable name. A config lives while at least one origin sends it."""
+    """A source and the stable key under which it sends a config. A config exists while at least one origin sends it."""
 
     source = models.CharField(max_length=253)
     key = models.TextField()
     # The key as people see and search it.
     shown = models.TextField(db_default="")
     config = models.ForeignKey(Config, models.CASCADE, related_name="origins")
-    # Hash of what this origin sent last, before it was patched, so that sending the same again changes nothing.
+    # Hash of the last config that this origin sent, before patching, so that sending the same again changes nothing.
     fingerprint = models.CharField(max_length=64)
-    # The text as its author wrote it, where there is one; of a config in shards the first one's origin has it. With its
-    # hash and that of what it was sent as: a release that knows of no texts changes only what is sent.
+    # The text as its author wrote it, if any. For a config in shards the first shard's origin has it. The hash covers the
+    # text and what was sent: a release that knows no texts changes only what is sent, and the text is then outdated.
     written = models.TextField(db_default="")
     written_hash = models.CharField(max_length=32, db_default="")
     scanned_by = models.CharField(max_length=253, db_default="")
@@ -318,7 +334,7 @@ class Instance(models.Model):
 
     config = models.ForeignKey(Config, models.CASCADE, related_name="instances")
     check_id = models.TextField()
-    # Of the check ID, what people see of it: the check, and the name without its secrets; and in place of its hash this.
+    # The displayed check ID: the check and the instance's name without secrets, and a short ID in place of the hash.
     shown_name = models.TextField(db_default="")
     short_id = models.CharField(max_length=16, db_default="")
     # Seconds between two of its runs.
@@ -331,8 +347,8 @@ class Instance(models.Model):
         ]
 
     def __str__(self) -> str:
-        return self.told()
+        return self.shown_id()
 
-    def told(self, *, exact: bool = False) -> str:
-        """The check ID as people see it. exact: for those who may see its hash, which is then the agents'."""
-        return told_check_id(self.check_id, self.shown_name, exact=exact)
+    def shown_id(self, *, exact: bool = False) -> str:
+        """Return the check ID for display. exact: with the hash that node agents have, for users who may see it."""
+        return displayed_check_id(self.check_id, self.shown_name, exact=exact)

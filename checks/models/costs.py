@@ -1,4 +1,4 @@
-"""What configs cost, and the SQL that works it out of runners' stats for all of them at once."""
+"""The costs of configs in workers, and the SQL that computes them from the runners' stats, for all configs at once."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from django.db.models.functions import Now
 
 from checks.models.configs import Config
 from clusteragent.lib import conf
-from clusteragent.lib.database import batches
-from clusteragent.lib.database.sweeps import sweep
+from clusteragent.lib.database import bulk
+from clusteragent.lib.database.bulk import without_nested_loops
 
 
 class CostQuerySet(models.QuerySet["Cost"]):
-    # Not the ORM: the means of what was measured are taken once, and joined to what was not.
+    """Measured and expected costs of configs, in workers."""
+
+    # Not the ORM: means of the measured costs are computed once and joined to the configs that have none.
     _MEANS = """
         WITH mean AS MATERIALIZED (
             SELECT c.name, sum(k.workers_needed) AS total, count(*) AS number
@@ -28,7 +30,7 @@ class CostQuerySet(models.QuerySet["Cost"]):
     _ALL_MEANS = "SELECT NULL, cost FROM usual UNION ALL SELECT name, total / number FROM mean"
 
     def means(self) -> tuple[dict[str, float], float]:
-        """What a config costs on average: {check: workers}, and over all checks, 1 while nothing is measured."""
+        """Return the mean cost of a config of each check, {check: workers}, and of all checks: 1 while nothing is measured."""
         with connection.cursor() as cursor:
             cursor.execute(self._MEANS + self._ALL_MEANS)
             [(_, usual), *checks] = cursor.fetchall()
@@ -44,7 +46,10 @@ class CostQuerySet(models.QuerySet["Cost"]):
     """
 
     def expected(self, config_ids: Collection[int] | None = None) -> dict[int, float]:
-        """What these configs cost, or all that are dispatched: {id: workers}; unmeasured ones as others do on average."""
+        """Return the expected cost of these configs, or of all dispatchable ones: {id: workers}.
+
+        The cost of an unmeasured config is the mean of its check, else of all checks.
+        """
         wanted, values = ("", []) if config_ids is None else (" AND c.id = ANY(%s)", [list(config_ids)])
         return self._numbers(self._MEANS + self._EXPECTED + wanted, values)
 
@@ -63,12 +68,11 @@ class CostQuerySet(models.QuerySet["Cost"]):
     """
 
     def by_node(self) -> dict[int, float]:
-        """The expected cost of all that each node has, and its own load: {node's id: workers}."""
+        """Return the expected cost of the configs of each node plus its own load: {node's id: workers}."""
         return self._numbers(self._MEANS + self._BY_NODE, [])
 
-    # Of nodes that answered the last time: what others told long ago is no measurement. What is told of has run. Runs of
-    # less than a millisecond are told as 0; they cost nearly nothing, but not nothing, or a node could be given any number
-    # of them.
+    # Only stats of nodes that answered last time, since older stats are no measurement. A check in the stats has run. Runs of
+    # less than a millisecond are reported as 0 and counted as 0.5 ms: at no cost a node could get any number of them.
     _FRESH = """
         WITH fresh AS NOT MATERIALIZED (
             SELECT s.node_id, s.check_id, greatest(s.execution_ms, 0.5) / 1000 AS seconds
@@ -76,14 +80,14 @@ class CostQuerySet(models.QuerySet["Cost"]):
         )
     """
 
-    # A runner tells the stats of some checks under their bare names. Which config that is, is only sure while the node has
-    # a single one of the check. Instances that did not run yet cost what the config's others do.
+    # A runner reports some checks under their bare name. Their config is only known while the node has a single config of the
+    # check. An instance that did not run yet costs as much as the mean of the config's others.
     _MEASURE = """
         , single AS (
             SELECT a.node_id, c.name, min(a.config_id) AS config_id
             FROM checks_assignment AS a JOIN checks_config AS c ON c.id = a.config_id
             GROUP BY a.node_id, c.name HAVING count(*) = 1
-        ), told AS (
+        ), reported AS (
             SELECT a.config_id, true AS by_id, least(1, f.seconds / i.interval) AS workers
             FROM fresh AS f
             JOIN checks_instance AS i ON i.check_id = f.check_id
@@ -95,7 +99,7 @@ class CostQuerySet(models.QuerySet["Cost"]):
             JOIN checks_instance AS i ON i.config_id = single.config_id
         ), needed AS (
             SELECT config_id, coalesce(avg(workers) FILTER (WHERE by_id), avg(workers)) * i.number AS workers
-            FROM told JOIN (
+            FROM reported JOIN (
                 SELECT config_id, count(*) AS number FROM checks_instance GROUP BY config_id
             ) AS i USING (config_id)
             GROUP BY config_id, i.number
@@ -110,16 +114,17 @@ class CostQuerySet(models.QuerySet["Cost"]):
     """
 
     def measure(self) -> int:
-        """Work out what the last round of stats says of configs, where they are now. Returns how many costs changed.
+        """Update the costs of configs from the last round of stats of their present nodes. Return how many costs changed.
 
-        Those that changed by a hundredth or less stay as they are. Rows are locked in the order of their keys.
+        Changes of at most one percent are ignored. Rows are locked in the order of their keys.
         """
-        with sweep() as cursor:
+        with without_nested_loops() as cursor:
             cursor.execute(self._FRESH + self._MEASURE)
             return int(cursor.rowcount)
 
-    # What just moved away or was edited is in old stats for a moment. So nothing that bears a name of ours counts, and only
-    # nodes that fetched all that we have for them. The intervals of such checks are unknown, so they are the usual one.
+    # Own load is what a node's stats show besides dispatched configs. Configs that just moved away or were edited are still in
+    # old stats, so no check with a dispatched check's name counts, and only nodes that fetched their last change do. The
+    # intervals of the other checks are unknown: 15 s is the agents' default.
     _OWN_LOAD = """
         , own AS (
             SELECT f.node_id, sum(least(1, f.seconds / 15)) AS load
@@ -145,20 +150,20 @@ class CostQuerySet(models.QuerySet["Cost"]):
     """
 
     def measure_own_load(self) -> int:
-        """Work out what load of nodes is not of our making. Returns of how many it changed.
+        """Update the own load of nodes: that of checks which are not dispatched. Return for how many it changed.
 
-        None is above the workers that the node has: a runner that tells of any number of checks must not order more nodes
-        (clusteragent_wanted_nodes).
+        It is at most the workers of the node: else a runner that reports very many checks would raise
+        clusteragent_wanted_nodes without limit.
         """
-        with sweep() as cursor:
+        with without_nested_loops() as cursor:
             bounds = {"usual": conf.DEFAULT_WORKERS, "most": conf.RUNNER_MAX_WORKERS}
             cursor.execute(self._FRESH + self._OWN_LOAD, bounds)
             return int(cursor.rowcount)
 
-    def prune(self, most: float = batches.MOST) -> int:
-        """Forget the costs of configs that are gone. Returns how many."""
+    def prune(self, most: float = bulk.MOST) -> int:
+        """Delete the costs of configs that are gone, at most `most`. Return how many."""
         left = self.filter(~models.Exists(Config.objects.filter(pk=models.OuterRef("pk"))))
-        return batches.delete(left.order_by("pk"), most=most)
+        return bulk.delete(left.order_by("pk"), most=most)
 
     def _numbers(self, statement: str, values: list[list[int]]) -> dict[int, float]:
         with connection.cursor() as cursor:
@@ -167,9 +172,9 @@ class CostQuerySet(models.QuerySet["Cost"]):
 
 
 class Cost(models.Model):
-    """How many workers a config keeps busy, as last measured. It stays with the config, wherever it goes."""
+    """The workers that a config keeps busy, as last measured. It does not depend on the node."""
 
-    # No constraint: who removes configs then never waits for a round of measurements, which sweeps what they leave.
+    # No constraint, so that removing configs never waits for a measurement. Pruning deletes the costs that they leave.
     config = models.OneToOneField(Config, models.DO_NOTHING, primary_key=True, db_constraint=False)
     workers_needed = models.FloatField()
     measured_at = models.DateTimeField(db_default=Now())

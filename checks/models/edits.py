@@ -1,4 +1,4 @@
-"""What configs said before they were edited, for as long as the ledger remembers their moves."""
+"""The texts of configs before their edits, kept as long as the moves in the ledger."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from django.db.models.functions import Now
 
 from checks.wire import patching
 from checks.wire.options import made_by_us
-from clusteragent.lib.database import batches
+from clusteragent.lib.database import bulk
 
-# Of what an edit changed, in lines.
+# The most lines of one diff.
 MOST_LINES = 400
 
 
 class Change(NamedTuple):
-    """An edit as people read it. diff: its lines, as `diff -u` writes them, without secrets; none when only secrets changed."""
+    """An edit for display. diff: lines as of `diff -u`, without secrets; empty when only secrets changed."""
 
     time: datetime
     actor: str
@@ -27,7 +27,9 @@ class Change(NamedTuple):
 
 
 class EditQuerySet(models.QuerySet["Edit"]):
-    # Not the ORM: the texts are copied where they are, since fetching them takes longer than the edit itself.
+    """Records and reads edits."""
+
+    # Not the ORM: the texts are copied within the database, since fetching them takes longer than the edit itself.
     _NOTE = r"""
         INSERT INTO checks_edit (config_id, actor, text, made_with, time)
         SELECT id, %s, text, coalesce(substring(patched_with from '^.*\.'), ''), statement_timestamp()
@@ -35,13 +37,13 @@ class EditQuerySet(models.QuerySet["Edit"]):
     """
 
     def note(self, config_ids: Collection[int], actor: str) -> None:
-        """Keep what these configs say, in the transaction that gives them other bytes."""
+        """Record the present texts of these configs. Call it in the transaction that changes their bytes."""
         if config_ids:
             with connection.cursor() as cursor:
                 cursor.execute(self._NOTE, [actor, list(config_ids)])
 
     def changes(self, config_id: int, text: str, number: int) -> list[Change]:
-        """The last edits of a config that says this now, the newest first."""
+        """Return at most `number` last edits of a config, the newest first. text: its present display text."""
         found = []
         for edit in self.filter(config_id=config_id).order_by("-id")[:number]:
             before = edit.text if made_by_us(edit.made_with) else patching.hidden_again(edit.text)
@@ -49,18 +51,19 @@ class EditQuerySet(models.QuerySet["Edit"]):
             text = before
         return found
 
-    def prune(self, before: datetime | Any, most: float = batches.MOST) -> int:
-        return batches.delete(self.filter(time__lt=before).order_by("time"), most=most)
+    def prune(self, before: datetime | Any, most: float = bulk.MOST) -> int:
+        """Delete edits older than `before`, at most `most`. Return how many."""
+        return bulk.delete(self.filter(time__lt=before).order_by("time"), most=most)
 
 
 class Edit(models.Model):
-    """A config got other bytes in place. Like the ledger it outlives the config."""
+    """An edit: a config got other bytes in place. Like the ledger it outlives the config."""
 
     config_id = models.BigIntegerField()
     actor = models.CharField(max_length=253, db_default="")
-    # What it said before, scrubbed: what it said next is in the next edit, or in the config.
+    # The scrubbed text before the edit. The text after it is in the next edit, or in the config.
     text = models.TextField()
-    # What made this copy: the beginning of the config's patched_with.
+    # Which version made this copy: the beginning of the config's patched_with.
     made_with = models.CharField(max_length=64, db_default="")
     time = models.DateTimeField(db_default=Now())
 

@@ -1,6 +1,6 @@
-"""Whether the leader balances of its own accord: options switch it off, and operators freeze it for a while.
+"""Freezes: operators switch automatic balancing off for a while. Options can switch it off, too.
 
-Rules, drains and pins still move configs then, nodes that die still lose theirs, and who asks for a rebalance gets one.
+Meanwhile rules, drains and pins still move configs, dead nodes still lose theirs, and a rebalance on request still works.
 """
 
 from __future__ import annotations
@@ -14,28 +14,30 @@ from django.db.models.functions import Now
 
 from checks.models.map import ClusterStore
 from clusteragent.lib import conf
-from clusteragent.lib.database import batches
+from clusteragent.lib.database import bulk
 
 
 class FreezeQuerySet(models.QuerySet["Freeze"]):
+    """Queries of freezes."""
+
     def in_force(self) -> FreezeQuerySet:
-        """The freeze that holds now; there is one at most."""
+        """The freeze that is in force now; at most one."""
         return self.filter(Q(until=None) | Q(until__gte=Now()), ended_at=None)
 
-    def prune(self, before: datetime | Any, most: float = batches.MOST) -> int:
-        """Forget those that were over before then. Returns how many."""
+    def prune(self, before: datetime | Any, most: float = bulk.MOST) -> int:
+        """Delete freezes that ended before this time, at most `most`. Return how many."""
         over = self.filter(Q(ended_at__lt=before) | Q(until__lt=before))
-        return batches.delete(over.order_by("pk"), most=most)
+        return bulk.delete(over.order_by("pk"), most=most)
 
 
 class Freeze(models.Model):
-    """Nothing is balanced automatically, until then or until someone ends it. Kept for as long as the ledger."""
+    """Nothing is balanced automatically until `until`, or until someone ends it. Kept as long as the ledger."""
 
     author = models.CharField(max_length=253, blank=True)
     note = models.TextField(blank=True)
     time = models.DateTimeField(db_default=Now())
     until = models.DateTimeField(null=True, blank=True)
-    # Before its time, by whom; the next freeze ends this one, too.
+    # When and by whom it was ended early. The next freeze also ends this one.
     ended_at = models.DateTimeField(null=True)
     ended_by = models.CharField(max_length=253, db_default="")
 
@@ -50,7 +52,7 @@ class Freeze(models.Model):
 
 
 def freeze(*, actor: str, until: datetime | None = None, note: str = "") -> Freeze:
-    """Balance nothing automatically from now on, in place of a freeze that holds. No such move follows its return."""
+    """Freeze automatic balancing, in place of a freeze that is in force. No such move follows after it returns."""
     with transaction.atomic():
         _change_map()
         _end(actor)
@@ -60,14 +62,14 @@ def freeze(*, actor: str, until: datetime | None = None, note: str = "") -> Free
 
 
 def thaw(*, actor: str) -> int:
-    """Balance again. Returns how many freezes that ended: one, or none."""
+    """End the freeze in force. Return how many that ended: 1 or 0."""
     with transaction.atomic():
         _change_map()
         return _end(actor)
 
 
 def why_off() -> str:
-    """Why nothing is balanced automatically now; empty when it is."""
+    """Return why nothing is balanced automatically now; empty when it is."""
     if not conf.ADVANCED_DISPATCHING_ENABLED:
         return "DD_CLUSTER_CHECKS_ADVANCED_DISPATCHING_ENABLED is false"
     if not conf.REBALANCE_ENABLED:
@@ -81,6 +83,6 @@ def _end(actor: str) -> int:
 
 
 def _change_map() -> None:
-    """Who balances right now looks under this lock whether it may, and anew at nodes when the revision is another one."""
+    """Take the lock under which a rebalance checks whether it may run, and raise the revision, so that it reads the map anew."""
     ClusterStore.objects.lock()
     ClusterStore.objects.update(revision=F("revision") + 1)

@@ -1,4 +1,4 @@
-"""The map: its lock, who runs which config, and the ledger of every move."""
+"""The map: its lock, the assignments of configs to nodes, and the ledger of moves."""
 
 from __future__ import annotations
 
@@ -15,31 +15,32 @@ from django.db.models.functions import Now
 
 from checks.models.configs import Config, Instance, Origin
 from checks.models.orders import ORDERS
-from clusteragent.lib.database import batches
+from clusteragent.lib.database import bulk
+from clusteragent.lib.database.bulk import copy, without_nested_loops
 from clusteragent.lib.database.listening import notify
-from clusteragent.lib.database.rows import copy
-from clusteragent.lib.database.sweeps import sweep
 from nodes.models import Node
 
 CHANNEL = "clusteragent"
 
 
 class Call(enum.StrEnum):
-    """What may be asked of the leader: the payload of a notification."""
+    """What the leader is asked to do: the payload of a notification."""
 
     PASS = enum.auto()
     SCAN = enum.auto()
 
 
 class NotLeader(Exception):
-    """The pass belongs to a term that is over."""
+    """The term of the caller is over: another process leads now."""
 
 
 class ClusterStoreManager(models.Manager["ClusterStore"]):
-    def lock(self, term: int | None = None) -> ClusterStore:
-        """Lock the map until the transaction ends. Raises NotLeader when `term` is given and over.
+    """The lock of the map, the term of the leader, and calls to the leader."""
 
-        NO KEY UPDATE is the weakest mode that excludes itself: nothing but another change of the map waits for it.
+    def lock(self, term: int | None = None) -> ClusterStore:
+        """Lock the map until the transaction ends, and return its row with `now`. Raises NotLeader when `term` is over.
+
+        NO KEY UPDATE is the weakest mode that excludes itself, so only other changes of the map wait.
         """
         store = self.select_for_update(no_key=True).annotate(now=Now()).get()  # type: ignore[no-redef]
         if term is not None and store.term != term:
@@ -50,9 +51,9 @@ class ClusterStoreManager(models.Manager["ClusterStore"]):
         """Ask the leader for a pass now, or for a scan of the sources, when the transaction commits."""
         notify(CHANNEL, call)
 
-    # These take the cursor of the session that holds the leader's lock: a session that lost it can't begin a term.
+    # The next methods take the cursor of the session that holds the leader's lock: a session that lost it can't begin a term.
     def begin_term(self, cursor: Any, leader: str) -> int:
-        """Begin a term whose number was never used, not even by one whose commit a failover lost, and return it."""
+        """Begin a term and return its number, which was never used: not even by a term whose commit a failover lost."""
         cursor.execute(
             "UPDATE checks_clusterstore SET leader = %s,"
             " term = greatest(term + 1, (extract(epoch FROM clock_timestamp()) * 1000000000)::bigint) RETURNING term",
@@ -61,24 +62,24 @@ class ClusterStoreManager(models.Manager["ClusterStore"]):
         return int(cursor.fetchone()[0])
 
     def current_term(self, cursor: Any) -> int:
-        """The term that changes of the map are compared with."""
+        """Return the term that changes of the map are compared with."""
         cursor.execute("SELECT term FROM checks_clusterstore")
         return int(cursor.fetchone()[0])
 
     def listen(self, cursor: Any) -> None:
-        """Hear wake() from now on."""
+        """Receive the calls of wake() in this session from now on."""
         cursor.execute(f"LISTEN {CHANNEL}")
 
 
 class ClusterStore(models.Model):
-    """One row, and the lock of every change of the map. Its term fences passes of leaders that no longer lead."""
+    """A single row: the lock of every change of the map. Its term rejects changes by processes that no longer lead."""
 
     term = models.BigIntegerField(db_default=0)
     leader = models.CharField(max_length=253, db_default="")
     revision = models.BigIntegerField(db_default=0)
-    # Of the leader's secrets, {name: hash}: see operators/fingerprints.py.
+    # The leader's secrets, {name: hash}: see operators/fingerprints.py.
     fingerprints = models.JSONField(default=dict, db_default={})
-    now: datetime  # the database's time, on a row that lock() returned
+    now: datetime  # the database's time, only on a row that lock() returned
 
     objects = ClusterStoreManager()
 
@@ -90,7 +91,7 @@ class ClusterStore(models.Model):
 
 
 def remove_configs(ids: Collection[int]) -> None:
-    """Delete configs with all that belongs to them. Not delete(): it would fetch every row first."""
+    """Delete configs with their instances, assignments and origins; their orders stay. Not delete(), which fetches each row."""
     for related in (Instance, Assignment, Origin):
         related.objects.filter(config_id__in=ids).delete()
     for orders in ORDERS:
@@ -100,21 +101,23 @@ def remove_configs(ids: Collection[int]) -> None:
 
 
 class AssignmentQuerySet(models.QuerySet["Assignment"]):
+    """Queries and bulk updates of assignments."""
+
     def counts(self) -> dict[int, int]:
-        """How many configs each node has: {node's id: number}."""
+        """Return how many configs each node has: {node's id: number}."""
         return dict(self.values_list("node_id").annotate(Count("pk")).order_by())
 
     def transfer(self, owners: Sequence[tuple[int, int | None]], reason: str) -> None:
-        """Give configs that have an owner to another: (config's id, node's id)."""
+        """Give configs that have an owner to another. owners: (config's id, node's id)."""
         with connection.cursor() as cursor:
-            # Not the ORM: its bulk_update takes a branch of a CASE for each.
+            # Not the ORM: its bulk_update makes a CASE branch for each row.
             cursor.execute(
                 "UPDATE checks_assignment AS a SET node_id = n.node_id, since = statement_timestamp(), reason = %s"
                 " FROM unnest(%s::bigint[], %s::bigint[]) AS n (config_id, node_id) WHERE a.config_id = n.config_id",
                 [reason, [config for config, _ in owners], [node for _, node in owners]],
             )
 
-    # The moves, the dangling configs and the deletion must be of the very same rows, so one statement does them all.
+    # One statement, since deletion, dangling state and ledger must be of the same rows.
     _TAKE_AWAY = """
         WITH gone AS (
             DELETE FROM checks_assignment WHERE config_id IN (
@@ -132,13 +135,13 @@ class AssignmentQuerySet(models.QuerySet["Assignment"]):
     """
 
     def take_away(self, node_ids: Collection[int], *, most: int, reason: str, term: int, actor: str = "") -> list[Move]:
-        """Let so much of what these nodes have dangle, write it to the ledger, and return the moves."""
+        """Take at most `most` configs from these nodes: they dangle, the ledger notes it, and the moves are returned."""
         values = {"nodes": list(node_ids), "most": most, "reason": reason, "term": term, "actor": actor}
         return list(Move.objects.raw(self._TAKE_AWAY, values))
 
 
 class Assignment(models.Model):
-    """Who runs a config: at most one node, since the config is the key."""
+    """The node that runs a config: at most one, since the config is the key."""
 
     config = models.OneToOneField(Config, models.CASCADE, primary_key=True)
     node = models.ForeignKey(Node, models.PROTECT, related_name="assignments")
@@ -152,23 +155,25 @@ class Assignment(models.Model):
 
 
 class Suspect(NamedTuple):
-    """A config, and the names of the nodes that died soon after they got it."""
+    """A config and the names of the nodes that died soon after they got it."""
 
     config_id: int
     nodes: list[str]
 
 
 class MoveQuerySet(models.QuerySet["Move"]):
+    """Writes and reads the ledger."""
+
     _FIELDS = ("config_id", "digest", "name", "source_node", "to_node", "reason", "actor", "term", "time")
 
     def write(self, moves: Sequence[Move]) -> None:
-        """Write moves to the ledger, in the transaction that makes them."""
+        """Write moves to the ledger. Call it in the transaction that makes them."""
         columns = attrgetter(*self._FIELDS)
         rows = ((*columns(move), json.dumps(move.why) if move.why else None) for move in moves)
         copy(self.model, (*self._FIELDS, "why"), rows)
 
-    # A stay of a config on a node ends with its next move. Other bytes are another config, which may have been mended; and
-    # what died before it was quarantined was held against it then.
+    # A stay of a config on a node ends with its next move. A config with other bytes counts as another one, since the edit may
+    # have repaired it. Deaths before an earlier quarantine of the config do not count again.
     _SUSPECTS = """
         WITH death AS (
             SELECT node_name, time FROM nodes_nodeevent
@@ -195,26 +200,29 @@ class MoveQuerySet(models.QuerySet["Move"]):
     """
 
     def suspects(self, victims: int, span: timedelta, soon: timedelta) -> list[Suspect]:
-        """Configs that so many nodes got in this time and died of, without a word, so soon after it."""
+        """Return configs after which at least `victims` nodes died: unannounced, in `span`, each `soon` after getting it."""
         values: dict[str, Any] = {"victims": victims, "span": span, "soon": soon}
-        with sweep() as cursor:
+        with without_nested_loops() as cursor:
             cursor.execute(self._SUSPECTS, values)
             return [Suspect(*row) for row in cursor.fetchall()]
 
     def last_of(self, config_ids: Collection[int]) -> dict[int, int]:
-        """The last move of each of these configs that changed its owner: {config's id: move's id}."""
+        """Return the last move of each of these configs that changed its owner: {config's id: move's id}."""
         changes = self.filter(config_id__in=config_ids).exclude(source_node=F("to_node"))
         last = changes.order_by("config_id", "-id").distinct("config_id")
         return dict(last.values_list("config_id", "pk"))
 
-    def prune(self, before: datetime | Any, most: float = batches.MOST) -> int:
-        return batches.delete(self.filter(time__lt=before).order_by("time"), most=most)
+    def prune(self, before: datetime | Any, most: float = bulk.MOST) -> int:
+        """Delete moves older than `before`, at most `most`. Return how many."""
+        return bulk.delete(self.filter(time__lt=before).order_by("time"), most=most)
 
 
 class Move(models.Model):
-    """The ledger: one line for every change of an owner, written in the transaction of the change. It outlives all it names."""
+    """The ledger: one row for each change of an owner, written in the same transaction. It outlives the config and the nodes."""
 
     class Reason(models.TextChoices):
+        """Why a config changed its owner. The wording for people is in checks/explain/reasons.py."""
+
         SCHEDULED = "scheduled"
         CHANGED = "changed"
         UNSCHEDULED = "unscheduled"
@@ -242,7 +250,7 @@ class Move(models.Model):
     actor = models.CharField(max_length=253, db_default="")
     term = models.BigIntegerField(db_default=0)
     time = models.DateTimeField(db_default=Now())
-    # Of a choice among nodes: {"cost": …, "of": how many could have it, "best": [[node, load before], …]}.
+    # When a node was chosen: {"cost": …, "of": number of nodes that could have it, "best": [[node, load before], …]}.
     why = models.JSONField(null=True)
 
     objects = MoveQuerySet.as_manager()
@@ -259,9 +267,9 @@ class Move(models.Model):
 
 
 class MoveTotal(models.Model):
-    """How many moves of a reason there ever were: a trigger of the ledger counts, and pruning takes nothing away.
+    """The number of moves of a reason since the beginning. A trigger of the ledger counts; pruning does not lower it.
 
-    Under DECIDED, how many moves the rebalances that were applied were to make: a trigger of the plans counts.
+    The row DECIDED has the number of moves that applied rebalances planned. A trigger of the plans counts.
     """
 
     DECIDED = "decided"
@@ -274,7 +282,7 @@ class MoveTotal(models.Model):
 
 
 class TaskRun(models.Model):
-    """The last run of a task that ended well, and how many seconds it took."""
+    """The last successful run of a task, and how many seconds it took."""
 
     name = models.CharField(max_length=16, primary_key=True)
     ended_at = models.DateTimeField(db_default=Now())

@@ -1,4 +1,4 @@
-"""What people ordered of configs: pins, pauses, isolations and rules. Nothing that a source sends undoes them."""
+"""Operators' orders: pins, pauses, isolations and rules. Nothing that a source sends changes them."""
 
 from __future__ import annotations
 
@@ -19,15 +19,17 @@ from nodes.models import validate_labels
 
 
 class OrderQuerySet(models.QuerySet[Any]):
+    """Queries of orders."""
+
     def of(self, ids: Collection[int]) -> Self:
-        """Orders about the configs with these ids."""
-        # Mostly there are none, and asking with a thousand ids takes longer.
+        """Orders of the configs with these ids."""
+        # Usually there are no orders, and a query with a thousand ids takes longer than exists().
         return self.filter(config_id__in=ids) if ids and self.exists() else self.none()
 
     def waiting_for(self, keys: Iterable[tuple[str, str]]) -> Self:
-        """Orders without a config that belong to these origins (source, key), to what those were cut from, or to shards.
+        """Orders without a config for these origins (source, key), for the configs they were cut from, or for their shards.
 
-        And some that belong to others: sources and keys are looked for each for itself.
+        The result may contain orders of other origins, since sources and keys are matched separately.
         """
         if not self.filter(config=None).exists():
             return self.none()
@@ -42,13 +44,13 @@ class OrderQuerySet(models.QuerySet[Any]):
         )
 
     def detach(self, ids: Collection[int]) -> None:
-        """These configs go: what was ordered of them waits for their origins to come back."""
+        """Keep the orders of configs that are removed: they wait until the origins send a config again."""
         if self.exists():
             self.filter(config_id__in=ids).update(config=None)
 
 
 class Order(models.Model):
-    """What someone ordered of a config. It follows the config's origin, also where that sends nothing for a while."""
+    """An operator's order for a config. It belongs to the config's origin, so it stays while that sends nothing."""
 
     config = models.OneToOneField("checks.Config", models.SET_NULL, null=True, related_name="%(class)s")
     config_id: int | None
@@ -69,17 +71,23 @@ class Order(models.Model):
 
 
 class TimedOrderQuerySet(OrderQuerySet):
+    """Queries of orders that may end at a time."""
+
     def in_force(self) -> Self:
+        """Orders without an end, or whose end is not over."""
         return self.filter(Q(until=None) | Q(until__gte=Now()))
 
     def over(self) -> Self:
+        """Orders whose end is over."""
         return self.filter(until__lt=Now())
 
 
 class Pin(Order):
-    """Where a config should run. While no such node accepts it, it runs elsewhere, or waits."""
+    """The nodes on which a config should run. While none of them accepts it, it runs elsewhere, or waits."""
 
     class Kind(models.TextChoices):
+        """How `aim` selects nodes."""
+
         NODE = "node", "the node"
         PATTERN = "pattern", "nodes whose names match"
         LABEL = "label", "nodes with the label"
@@ -101,7 +109,7 @@ class Pin(Order):
             raise ValidationError({"aim": "a label is written as zone=a"})
 
     def matches(self, name: str, labels: Mapping[str, str]) -> bool:
-        """Whether it aims at a node of that name and with these labels."""
+        """Return whether it selects a node with this name and these labels."""
         if self.kind == self.Kind.LABEL:
             label, _, value = self.aim.partition("=")
             return labels.get(label) == value
@@ -109,7 +117,7 @@ class Pin(Order):
 
 
 class Pause(Order):
-    """A config that runs nowhere for now, and does not dangle. Without an end it stays so until someone resumes it."""
+    """A config that runs nowhere and does not dangle: until `until`, or until someone resumes it."""
 
     until = models.DateTimeField(null=True, blank=True)
 
@@ -120,6 +128,8 @@ class Isolation(Order):
     """A config that is alone on its node until it is released."""
 
     class Reason(models.TextChoices):
+        """Who isolated it: an operator, or the quarantine."""
+
         ISOLATED = "isolated", "someone isolated it"
         QUARANTINED = "quarantined", "the nodes that ran it died"
 
@@ -127,7 +137,7 @@ class Isolation(Order):
 
 
 class Rule(models.Model):
-    """Which nodes may run the checks that it is about, and how many of them each."""
+    """Which nodes may run the configs that it covers, and how many of them each node may have."""
 
     name = models.CharField(max_length=253, unique=True)
     check_pattern = models.CharField("checks", max_length=253, default="*", help_text="Names, with * and ?: postgres*")
@@ -152,7 +162,7 @@ class Rule(models.Model):
         return self.name
 
     def covers(self, check: str, origins: Collection[str]) -> bool:
-        """Whether it is about a check of that name that one of these origins (`source:key`) sends."""
+        """Return whether it covers a config of this check that one of these origins (`source:key`) sends."""
         return fnmatchcase(check, self.check_pattern) and (
             self.source_pattern == "*" or any(fnmatchcase(origin, self.source_pattern) for origin in origins)
         )

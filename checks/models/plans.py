@@ -1,4 +1,4 @@
-"""Plans, and the SQL that reads what they are made on, for all configs at once."""
+"""Plans, and the SQL that reads their input for all configs at once."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ from django.db.models.functions import Now
 
 from checks.models.map import Move
 from clusteragent.lib import conf
-from clusteragent.lib.database import batches
-from clusteragent.lib.database.sweeps import sweep
+from clusteragent.lib.database import bulk
+from clusteragent.lib.database.bulk import without_nested_loops
 
-# A node that gives no stats counts as running what it has had, and acknowledged, for so long.
+# Without stats of a node, a config counts as running when the node acknowledged it and has had it for so long.
 BELIEVED_AFTER = timedelta(minutes=2)
 
 
 class Held(NamedTuple):
-    """A config that has an owner. fetched: the owner knows of it. moved: it came from another node within the cooldown."""
+    """A config that has an owner.
+
+    fetched: the owner acknowledged it. has_run: it ran there. moved: it came from another node within the cooldown.
+    """
 
     id: int
     digest: str
@@ -30,24 +33,26 @@ class Held(NamedTuple):
 
 
 class PlanQuerySet(models.QuerySet["Plan"]):
+    """Reads the input of plans, and prunes them."""
+
     # Not the ORM: stats, ledger and map are joined once for all configs. Versions are the database's time in nanoseconds,
-    # so one that is older than an assignment does not contain it. What came back to its node dangled meanwhile, or was
-    # edited: that is no move.
+    # so a version older than an assignment does not contain it. A config that came back to the same node, or was edited,
+    # did not move.
     _HELD = """
-        WITH told AS (
+        WITH reported AS (
             SELECT s.node_id, s.check_id, r.stats_at
             FROM nodes_runnerstats AS s JOIN nodes_runner AS r ON r.node_id = s.node_id
         ), ran AS (
             SELECT a.config_id
-            FROM told
-            JOIN checks_instance AS i ON i.check_id = told.check_id
+            FROM reported
+            JOIN checks_instance AS i ON i.check_id = reported.check_id
             JOIN checks_assignment AS a
-                ON a.config_id = i.config_id AND a.node_id = told.node_id AND a.since <= told.stats_at
+                ON a.config_id = i.config_id AND a.node_id = reported.node_id AND a.since <= reported.stats_at
             UNION
             SELECT a.config_id
-            FROM told
-            JOIN checks_assignment AS a ON a.node_id = told.node_id AND a.since <= told.stats_at
-            JOIN checks_config AS c ON c.id = a.config_id AND c.name = told.check_id
+            FROM reported
+            JOIN checks_assignment AS a ON a.node_id = reported.node_id AND a.since <= reported.stats_at
+            JOIN checks_config AS c ON c.id = a.config_id AND c.name = reported.check_id
         ), moved AS (
             SELECT DISTINCT config_id FROM checks_move
             WHERE time >= statement_timestamp() - %(cooldown)s * interval '1 second'
@@ -71,30 +76,32 @@ class PlanQuerySet(models.QuerySet["Plan"]):
     """
 
     def held(self) -> list[Held]:
-        """Every config that a known node has."""
+        """Return every config that a known node has."""
         values = {
             "cooldown": conf.REBALANCE_COOLDOWN.total_seconds(),
             "believed": BELIEVED_AFTER.total_seconds(),
         }
-        with sweep() as cursor:
+        with without_nested_loops() as cursor:
             cursor.execute(self._HELD, values)
             return [Held(*row) for row in cursor.fetchall()]
 
-    def prune(self, before: datetime | Any, most: float = batches.MOST) -> int:
-        return batches.delete(self.filter(time__lt=before).order_by("pk"), most=most)
+    def prune(self, before: datetime | Any, most: float = bulk.MOST) -> int:
+        """Delete plans made before this time, at most `most`. Return how many."""
+        return bulk.delete(self.filter(time__lt=before).order_by("pk"), most=most)
 
 
 class Plan(models.Model):
-    """Moves worked out but not made yet. It goes stale when a config or node that it names changes."""
+    """Planned moves. A plan is stale once a config or node that it names has changed."""
 
     author = models.CharField(max_length=253, blank=True)
-    # What it is for: a Move.Reason, which its moves get.
+    # The Move.Reason that its moves get.
     reason = models.CharField(max_length=16, choices=Move.Reason, default=Move.Reason.REBALANCED)
     revision = models.BigIntegerField()
     # [{"config": id, "digest": …, "name": …, "source": node's id, "to": node's id, "from_node": name, "to_node": name,
     #   "cost": workers, "gain": …}], the greatest gain first
     moves = models.JSONField(default=list)
     # What is ordered along with the moves: see Decision.order, with what stays. Empty for a rebalance.
+    # The order that is given together with the moves: see checks/previews.py. Empty for a rebalance.
     order = models.JSONField(default=dict, db_default={})
     # {node's name: {"before": utilization, "after": utilization}} of the nodes that the moves touch
     nodes = models.JSONField(default=dict)
@@ -102,7 +109,7 @@ class Plan(models.Model):
     spread = models.JSONField(default=dict)
     time = models.DateTimeField(db_default=Now())
     applied_at = models.DateTimeField(null=True)
-    # How many of the moves were made, and why not all.
+    # How many of the moves were made, and why not all of them.
     moved = models.PositiveIntegerField(db_default=0)
     outcome = models.TextField(db_default="")
 

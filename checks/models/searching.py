@@ -1,4 +1,4 @@
-"""Searching for a word in a column."""
+"""Searches for a word in a column, and for configs by their IDs."""
 
 from collections.abc import Collection
 from typing import Any, TypeVar
@@ -7,15 +7,15 @@ from django.db.models import Q, QuerySet
 from django.db.models.functions import Collate, Lower
 
 from clusteragent.lib.scrub import scrub
-from clusteragent.lib.shortids import short_in
+from clusteragent.lib.shortids import short_id_in
 
 R = TypeVar("R", bound=QuerySet[Any])
 
 
 def containing(rows: R, column: str, word: str, otherwise: Q | None = None) -> R:
-    """The rows with the word in a column, in small letters or capitals, or for which something else is true.
+    """Return the rows that have the word in a column, or that match `otherwise`.
 
-    Case is ignored for ASCII letters alone: in the collation C that takes a third of what icontains takes.
+    Only the case of ASCII letters is ignored: in the collation C this takes a third of the time of icontains.
     """
     folded: R = rows.alias(folded=Lower(Collate(column, "C")))
     here = Q(folded__contains=word.encode().lower().decode())
@@ -23,12 +23,12 @@ def containing(rows: R, column: str, word: str, otherwise: Q | None = None) -> R
 
 
 def called(configs: Any, word: str, *, exact: bool) -> list[int]:
-    """The ids of the configs with this short ID, of their own or of a check. exact: or with this digest or check ID.
+    """Return the ids of configs that have this short ID, or a check with it. exact: also by digest and check ID.
 
-    That is only for those who may see these: a guess that found a config would be proven by it. configs: the model.
+    Use `exact` only for users who may see digests, since a match confirms a guess. configs: the model.
     """
     wanted = []
-    if short := short_in(word):
+    if short := short_id_in(word):
         wanted += [Q(short_id=short), Q(instances__short_id=short)]
     if exact:
         wanted += [Q(digest=word), Q(instances__check_id=word)]
@@ -36,8 +36,11 @@ def called(configs: Any, word: str, *, exact: bool) -> list[int]:
 
 
 def ids_of(configs: QuerySet[Any], names: Collection[str], *, exact: bool) -> list[int]:
-    """The configs with these short IDs; exact: or digests or check IDs. Raises LookupError naming the first unknown."""
-    short = {word: name for name in names if (word := short_in(name))}
+    """Return the ids of the configs with these short IDs; exact: also digests and check IDs.
+
+    Raises LookupError that names the first unknown one.
+    """
+    short = {word: name for name in names if (word := short_id_in(name))}
     found = {short[word]: pk for word, pk in configs.filter(short_id__in=short).values_list("short_id", "pk")}
     of_checks = configs.filter(instances__short_id__in=short).values_list("instances__short_id", "pk")
     found |= {short[word]: pk for word, pk in of_checks}

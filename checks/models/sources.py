@@ -1,4 +1,4 @@
-"""Where configs come from, and what is wrong or odd there."""
+"""Sources of configs, with the errors and warnings of their last scan."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ from clusteragent.lib.clock import ago
 
 
 class SourceQuerySet(models.QuerySet["Source"]):
-    def warn(self, name: str, keys: Collection[str], found: Sequence[Notice]) -> None:
-        """Put these warnings in place of what a source without scans was told of these keys."""
+    """Queries of sources, and the warnings of those that are not scanned."""
+
+    def replace_warnings(self, name: str, keys: Collection[str], found: Sequence[Notice]) -> None:
+        """Replace the warnings about these keys of a source that is not scanned."""
         with transaction.atomic():
-            # Two who write configs at once each take the other's warnings into account.
+            # Under the row's lock, so that two writers do not lose each other's warnings.
             row = self.select_for_update(no_key=True).filter(name=name).first()
             if row is None and found:
                 row, _ = self.get_or_create(name=name, defaults={"read_at": Now()})
@@ -30,17 +32,18 @@ class SourceQuerySet(models.QuerySet["Source"]):
                 row.note_scan(read=True, warnings=lint.rows(sorted([*others, *found], key=lint.by_place)))
 
     def warnings_of(self, places: Collection[tuple[str, str]]) -> list[Notice]:
-        """The warnings that sources have of these (source, key)."""
+        """Return the warnings about these (source, key) pairs."""
         rows = self.filter(name__in={source for source, _ in places}).values_list("name", "warnings")
         return [Notice(**one) for name, found in rows for one in found if (name, one["where"]) in places]
 
     def warnings_about(self, config: Config) -> list[Notice]:
-        """What the authors of a config may not have meant."""
+        """Return the warnings about the origins of a config."""
         return self.warnings_of({(origin.source, parent_of(origin.key)) for origin in config.origins.all()})
 
     def with_counts(self) -> SourceQuerySet:
-        """Each with the numbers of its errors, warnings, passed-over files and held removals, and how long ago it was scanned
-        and read."""
+        """Annotate sources with `errors_number`, `warnings_number`, `passed_over_number`, `held_removals_number`, and the
+        durations `read_age` and `scan_age`. The lists themselves are deferred.
+        """
         numbers = {
             f"{field}_number": Func(F(field), function="jsonb_array_length", output_field=models.IntegerField())
             for field in ("errors", "warnings", "passed_over", "held_removals")
@@ -53,20 +56,20 @@ class SourceQuerySet(models.QuerySet["Source"]):
 
 
 class Source(models.Model):
-    """Where configs come from, what its last scan found wrong, and what it holds back."""
+    """A source of configs, the findings of its last scan, and the removals that it holds."""
 
     name = models.CharField(max_length=253, unique=True)
-    # The last scan that could read the source; empty until the first.
+    # The last scan that could read the source; null before the first.
     read_at = models.DateTimeField(null=True)
     scanned_at = models.DateTimeField(null=True)
     scanned_by = models.CharField(max_length=253, db_default="")
     # [{"where": "postgres.d/conf.yaml", "line": 3, "error": "…"}]
     errors = models.JSONField(default=list)
-    # [{"where": "http_check.d/conf.yaml", "line": 3, "warning": "…"}]: what is sent, but probably not as it was meant.
+    # [{"where": "http_check.d/conf.yaml", "line": 3, "warning": "…"}]: configs that are sent, but probably not as meant.
     warnings = models.JSONField(default=list, db_default=[])
-    # What is shown but never dispatched: [{"where": …, "why": "a template: it has ad_identifiers and no node_name"}]
+    # Files that are listed but never dispatched: [{"where": …, "why": "a template: it has ad_identifiers and no node_name"}]
     passed_over = models.JSONField(default=list)
-    # Keys of origins whose removal waits for someone to accept it, or for the files to be back.
+    # Keys of origins whose removal waits until an operator accepts it or the files are back.
     held_removals = models.JSONField(default=list)
 
     objects = SourceQuerySet.as_manager()
@@ -75,27 +78,29 @@ class Source(models.Model):
         return self.name
 
     def note_scan(self, *, read: bool, **findings: list[Any]) -> None:
-        """Write down what a scan by this replica found. read: the source could be read."""
+        """Store the findings of a scan by this replica: {field: list}. read: the source could be read."""
         changed = {name: value for name, value in findings.items() if getattr(self, name) != value}
-        # Lists that stay the same are not written again each time: they may be long.
+        # Unchanged lists are not written again, since they may be long.
         stamps = {"scanned_at": Now(), "scanned_by": conf.REPLICA} | ({"read_at": Now()} if read else {})
         Source.objects.filter(pk=self.pk).update(**stamps, **changed)
 
 
 class SourceScanQuerySet(models.QuerySet["SourceScan"]):
+    """Records which replicas scan which sources."""
+
     def note(self, source: Source) -> None:
-        """Note that this replica scans the source now, and forget replicas whose scans no longer count."""
+        """Record that this replica scans the source now, and delete scans older than the removal grace."""
         self.filter(source=source, scanned_at__lt=ago(conf.REMOVAL_GRACE)).delete()
         self.update_or_create(source=source, replica=conf.REPLICA, defaults={"scanned_at": Now()})
 
     def of_others_lately(self, source: Source) -> set[str]:
-        """The other replicas whose scans of the source still count."""
+        """Return the other replicas that scanned the source within the removal grace."""
         lately = self.filter(source=source, scanned_at__gte=ago(conf.REMOVAL_GRACE))
         return set(lately.exclude(replica=conf.REPLICA).values_list("replica", flat=True))
 
 
 class SourceScan(models.Model):
-    """When a replica last scanned a source: what it alone sent is removed by others only some time after."""
+    """When a replica last scanned a source. Other replicas remove what it alone sent only after the removal grace."""
 
     source = models.ForeignKey(Source, models.CASCADE)
     replica = models.CharField(max_length=253)

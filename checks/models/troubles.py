@@ -1,4 +1,4 @@
-"""What runners' stats say is wrong: checks that fail, that take longer than their interval, that don't run at all."""
+"""Troubles that the runners' stats show: checks that fail, take longer than their interval, or don't run."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from django.db import models
 from django.db.models.functions import Now
 
 from checks.wire.scrub import scrub
-from clusteragent.lib.database.sweeps import sweep
+from clusteragent.lib.database.bulk import without_nested_loops
 
-# Of an error, in a line.
+# The most characters of an error line.
 MOST_CHARACTERS = 200
-# A check that a node acknowledged must be in its stats after so many of its intervals, and seconds.
+# A check must be in the stats of its node so many intervals after the node got it, and at least so many seconds.
 _INTERVALS, _GRACE = 3, 120
 
 
 def error_line(last_error: str) -> str:
-    """What a check's last error says, in one line that people may see. Agents tell most as JSON with a traceback."""
+    """Return a check's last error as one scrubbed line. Agents report most errors as JSON with a traceback."""
     try:
         message = json.loads(last_error)[0]["message"]
     except (ValueError, LookupError, TypeError):
@@ -27,12 +27,14 @@ def error_line(last_error: str) -> str:
 
 
 class TroubleQuerySet(models.QuerySet["Trouble"]):
-    # One statement, so that what goes on keeps its time. Stats are of nodes that may have been asked at different moments:
-    # each is held against what the node was given, and fetched, before it told them. A check that a runner knows by its
-    # bare name is told from others of that name by nothing, so it is taken to run; so is one of whose name the runner has a
-    # check that is none of ours, since agents give some instances other keys before they hash them.
+    """Updates and reads troubles."""
+
+    # One statement, so that a trouble that goes on keeps its time. Nodes are asked at different moments: the stats of each are
+    # compared with what it had been given, and fetched, before. A check that a runner reports under its bare name can't be
+    # told from others of that name, so it counts as running. So does a check when the runner reports an unknown check ID of
+    # its name, since agents change some instances before they hash them.
     _NOTE = """
-        WITH told AS (
+        WITH reported AS (
             SELECT a.config_id, s.failed, s.execution_ms > i.interval * 1000 AS slow
             FROM nodes_runnerstats AS s
             JOIN checks_instance AS i ON i.check_id = s.check_id
@@ -53,9 +55,9 @@ class TroubleQuerySet(models.QuerySet["Trouble"]):
             FROM nodes_runnerstats AS s
             WHERE NOT EXISTS (SELECT FROM checks_instance AS i WHERE i.check_id = s.check_id)
         ), found AS (
-            SELECT config_id, 'failing' AS kind FROM told WHERE failed
+            SELECT config_id, 'failing' AS kind FROM reported WHERE failed
             UNION
-            SELECT config_id, 'slow' FROM told WHERE slow
+            SELECT config_id, 'slow' FROM reported WHERE slow
             UNION
             SELECT config_id, 'not_running' FROM expected AS e
             WHERE NOT EXISTS (SELECT FROM nodes_runnerstats WHERE node_id = e.node_id AND check_id = e.check_id)
@@ -70,25 +72,27 @@ class TroubleQuerySet(models.QuerySet["Trouble"]):
     """
 
     def note(self) -> int:
-        """Find out what is wrong by the stats that were told last. Returns how much is newly so."""
-        with sweep() as cursor:
+        """Update the troubles from the last stats. Return how many are new."""
+        with without_nested_loops() as cursor:
             cursor.execute(self._NOTE, {"intervals": _INTERVALS, "grace": _GRACE})
             return int(cursor.rowcount)
 
     def current(self) -> TroubleQuerySet:
-        """Of configs that some node has: others may have lost it since."""
+        """Troubles of configs that have an owner: others may have lost it since the last stats."""
         return self.filter(config__assignment__isnull=False)
 
 
 class Trouble(models.Model):
-    """Something that is wrong with a config where it is, as the last round of stats told. No row once it is over."""
+    """Something wrong with a config on its present node, by the last round of stats. The row is deleted once it is over."""
 
     class Kind(models.TextChoices):
+        """What is wrong: the last run failed, a run exceeds its interval, or its node does not run it."""
+
         FAILING = "failing"
         SLOW = "slow"
         NOT_RUNNING = "not_running", "not running"
 
-    # No constraint: who removes configs then never waits for a round of stats, which sweeps what they leave.
+    # No constraint, so that removing configs never waits for a round of stats. The next round deletes what they leave.
     config = models.ForeignKey("checks.Config", models.DO_NOTHING, related_name="troubles", db_constraint=False)
     kind = models.CharField(max_length=16, choices=Kind)
     since = models.DateTimeField(db_default=Now())

@@ -1,4 +1,4 @@
-"""Where configs come from: files, people and pipelines. Each sends the dispatcher what differs from the store."""
+"""Sources of configs: files, people and pipelines. Each sends the dispatcher what differs from the store."""
 
 from checks.sources.files import FileSource
 from checks.sources.guards import SyncUnderWay

@@ -1,4 +1,4 @@
-"""Configs that people and pipelines write here, in no file: read, judged, and told as text."""
+"""Configs that people and pipelines write through the server, without a file: parsing, warnings, and export as text."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -14,25 +14,25 @@ from checks.sources import fileformat
 from checks.wire import sharding, yamlnodes
 from checks.wire.lint import Linted, Notice, keys_of, lint, notices
 from checks.wire.patching import IntegrationConfig
-from checks.wire.yamlnodes import OddYAML
+from checks.wire.yamlnodes import InvalidYAML
 
-# The source whose configs are written by hand, in the admin.
+# The source of the configs that are written in the admin.
 ADMIN = "admin"
-# With whose keys those of new configs are compared: of so many checks, so many configs each.
+# Keys of new configs are compared with those of at most so many checks, so many configs of each.
 MOST_CHECKS = 50
 MOST_OTHERS = 100
 
 
 def validate_name(name: str) -> None:
-    """One line without control characters, which can't be taken for the name of another config's shard."""
+    """Raise ValidationError unless the name is one printable line that no shard can have."""
     if not name.isprintable():
         raise ValidationError("One line of printable characters.")
     if sharding.is_shard(name):
         raise ValidationError("Names that end in # and a number are those of shards.")
 
 
-def odd(written: Sequence[Sent], others: QuerySet[Config]) -> list[Notice]:
-    """What is odd about configs that were written here, also beside some others of the same checks."""
+def warnings_about(written: Sequence[Sent], others: QuerySet[Config]) -> list[Notice]:
+    """Return the warnings about these configs, also from a comparison with some others of the same checks."""
     mine = [(sent.key, sent.original.name, sent.linted) for sent in written]
     checks = sorted({check for _, check, _ in mine})[:MOST_CHECKS]
     theirs = [("", check, linted) for check in checks for linted in _keys(others.filter(name=check))]
@@ -40,22 +40,22 @@ def odd(written: Sequence[Sent], others: QuerySet[Config]) -> list[Notice]:
 
 
 def _keys(configs: QuerySet[Config]) -> Iterator[Linted]:
-    """The keys of the instances of the newest of these configs."""
+    """The keys of the instances of the newest configs."""
     for original in configs.order_by("-pk").values_list("original", flat=True)[:MOST_OTHERS]:
         yield Linted(keys=tuple(map(keys_of, IntegrationConfig.from_json(original).instances)))
 
 
 def by_hand(config: Config) -> Origin | None:
-    """The origin under which a config was written by hand, if it was."""
+    """Return the origin under which a config was written in the admin; None if it was not."""
     return min((origin for origin in config.origins.all() if origin.source == ADMIN), key=lambda o: o.key, default=None)
 
 
 def written(key: str, check: str, yaml: str, source: str = ADMIN) -> Sent:
-    """What a config that was written here, and in no file, sends. Raises OddYAML, Refused or UnpatchableConfig."""
+    """Return what a config written without a file sends. Raises InvalidYAML, Refused or UnpatchableConfig."""
     parsed = fileformat.parse(yaml, name=check, source=f"{source}:{key}")
     root = yamlnodes.read(yaml)
     if isinstance(root, MappingNode) and yamlnodes.get(root, "cluster_check") is not None and not parsed.cluster_check:
-        raise OddYAML("cluster_check is off, but what is written here is dispatched: leave it out")
+        raise InvalidYAML("cluster_check is off, but configs written here are always dispatched: leave it out")
     config = replace(parsed, provider=source.partition(":")[0], cluster_check=True)
     return Sent(
         source, key, config, dispatcher.admit(config), linted=lint(yaml, check, written_here=True), written=yaml
@@ -63,7 +63,7 @@ def written(key: str, check: str, yaml: str, source: str = ADMIN) -> Sent:
 
 
 def text_of(config: IntegrationConfig) -> str:
-    """The config in the format of config files."""
+    """Return the config in the format of config files."""
     logs = yamlnodes.read(config.logs or "")
     parts = {
         "init_config": yamlnodes.read(config.init_config or ""),

@@ -1,6 +1,6 @@
 """The format of config files: one file makes one config, as in the Datadog Agent's file provider.
 
-The texts are cut out of composed YAML, never out of Python values, so that every scalar stays the letters it was.
+Texts are taken from composed YAML nodes, not from Python values, so that every scalar keeps its spelling.
 """
 
 import os
@@ -12,21 +12,20 @@ from yaml import MappingNode, Node, ScalarNode, SequenceNode
 
 from checks.wire import lint, scalars, yamlerrors, yamlnodes
 from checks.wire.patching import IntegrationConfig
-from checks.wire.yamlnodes import OddYAML
+from checks.wire.yamlnodes import InvalidYAML
 from clusteragent.lib import conf
 
 PROVIDER = "file"
 _VARIABLE = re.compile(r"%%env(?:_([^%]*))?%%")
-# Wherever a variable may begin. Node agents write %% as the per mille sign while they resolve.
+# The beginning of a variable. Node agents write %% as the per mille sign while they resolve.
 _BEGIN = re.compile("(?:%%|‰)env")
-# This program's secrets, the names of the Datadog Agent's that may stand beside them, what libpq reads, and where files
-# with one of them are.
+# Variables that hold this program's secrets, the Datadog Agent's or libpq's, or paths of files with them.
 _SECRET = re.compile(
     r"(CLUSTERAGENT|DJANGO)_.*|(DATABASE_URL|SECRET_KEY).*|PG.*PASS.*"
     r"|DD_(.*_)?((AUTH_TOKEN|API_KEY|APP_KEY|APPLICATION_KEY|ADDITIONAL_ENDPOINTS).*)",
     re.IGNORECASE | re.DOTALL,
 ).fullmatch
-# As the agent reads them where a variable stands alone.
+# Numbers and booleans as the agent reads them when a value is nothing but a variable.
 _WHOLE_NUMBER = re.compile(
     r"[-+]?(?:0[xX](?:_?[0-9a-fA-F])+|0[bB](?:_?[01])+|0[oO]?(?:_?[0-7])+|0|[1-9](?:_?[0-9])*)", re.ASCII
 ).fullmatch
@@ -35,10 +34,10 @@ _BOOLEANS |= dict.fromkeys(("f", "F", "false", "False", "FALSE"), "false")
 
 
 def parse(text: str, *, name: str, source: str, is_file: bool = False) -> IntegrationConfig:
-    """The config of check `name` that a text makes. Raises OddYAML, with the line where one is known.
+    """Return the config of check `name` that a text makes. Raises InvalidYAML, with the line if it is known.
 
-    is_file: only who may write a file on the server may have variables of its environment put into a config. Elsewhere
-    they are refused, whether they exist or not, and however YAML may write them.
+    is_file: environment variables are resolved. Only people who can write a file on the server may read its environment, so
+    elsewhere variables are refused, whether they exist or not and however YAML spells them.
     """
     root = _root(text)
     if not is_file:
@@ -51,7 +50,7 @@ def parse(text: str, *, name: str, source: str, is_file: bool = False) -> Integr
         raise _without_instances(root)
     init_config = _part(root, "init_config")
     if is_file and (node_name or not (ad_identifiers or advanced)):
-        # A template's variables are resolved where it is filled in.
+        # A template's variables are resolved by the program that fills it in.
         for part in (*instances, init_config, jmx_metrics, logs):
             _resolve(part)
     return IntegrationConfig(
@@ -75,42 +74,44 @@ def _root(text: str) -> MappingNode:
     root = yamlnodes.compose(text)
     _, rest = yamlnodes.documents(text)
     if yamlnodes.is_null(root) and yamlnodes.says_something(rest):
-        raise OddYAML("its first document is empty, and no other one is read")
+        raise InvalidYAML("its first document is empty, and only the first one is read")
     if root is None:
-        raise OddYAML("is empty" if not text.strip() else "has nothing but comments")
+        raise InvalidYAML("is empty" if not text.strip() else "has nothing but comments")
     if isinstance(root, SequenceNode):
-        raise OddYAML(
+        raise InvalidYAML(
             "is not a map with keys such as init_config and instances, but a list: put it under instances", root
         )
     if not isinstance(root, MappingNode):
-        raise OddYAML("is not a map with keys such as init_config and instances", root)
+        raise InvalidYAML("is not a map with keys such as init_config and instances", root)
     _refuse_repeated_keys(root)
     yamlnodes.settle(root)
     return root
 
 
-def _without_instances(root: MappingNode) -> OddYAML:
-    """What is wrong with a text that has no instances: where they stand, if anywhere."""
+def _without_instances(root: MappingNode) -> InvalidYAML:
+    """The error for a text without instances: it names where instances are, if anywhere."""
     for top, key in lint.nested(root, "instances"):
-        return OddYAML(f"has no instances: they stand in {top}, and belong at the top level", key)
+        return InvalidYAML(f"has no instances at the top level: move them there from {top}", key)
     for key, known in lint.misspelt(root):
         if known == "instances":
-            return OddYAML("has no instances: this key is meant for instances", key)
+            return InvalidYAML("has no instances: this key is meant for instances", key)
     if stray := [key for key in lint.unread(root) if not lint.is_private(key)]:
         if yamlerrors.lacks_blank(stray[0].value):
-            return OddYAML(yamlerrors.NO_BLANK, stray[0])
-        return OddYAML("has no instances: keys like this one belong in one, after a dash below `instances:`", stray[0])
-    return OddYAML("has no instances", root)
+            return InvalidYAML(yamlerrors.NO_BLANK, stray[0])
+        return InvalidYAML(
+            "has no instances: keys like this one belong in one, after a dash below `instances:`", stray[0]
+        )
+    return InvalidYAML("has no instances", root)
 
 
 def _refuse_repeated_keys(root: MappingNode) -> None:
-    """Parsers take the last of two equal keys: a second `instances` would silently drop all checks of the first."""
+    """Raise InvalidYAML for equal keys: parsers take the last, so a second `instances` would silently drop those of the first."""
     seen = set()
     for key, _ in root.value:
         if isinstance(key, ScalarNode) and key.tag == yamlnodes.STR:
             if key.value in seen:
-                twice = f"the key {key.value[:100]} stands twice"
-                raise OddYAML(yamlerrors.NO_BLANK if yamlerrors.lacks_blank(key.value) else twice, key)
+                twice = f"the key {key.value[:100]} occurs twice"
+                raise InvalidYAML(yamlerrors.NO_BLANK if yamlerrors.lacks_blank(key.value) else twice, key)
             seen.add(key.value)
 
 
@@ -119,19 +120,19 @@ def _instances(root: MappingNode) -> list[Node]:
         if dashed := [
             key for key, _ in node.value if isinstance(key, ScalarNode) and yamlerrors.lacks_blank(key.value)
         ]:
-            raise OddYAML(yamlerrors.NO_BLANK, dashed[0])
-        raise OddYAML("instances is not a list: put a dash before the first key of each", node)
+            raise InvalidYAML(yamlerrors.NO_BLANK, dashed[0])
+        raise InvalidYAML("instances is not a list: put a dash before the first key of each", node)
     instances = _items(root, "instances")
     for number, instance in enumerate(instances):
         if yamlnodes.is_null(instance):
             instances[number] = yamlnodes.mapping()
         elif not isinstance(instance, MappingNode):
-            raise OddYAML("an instance is not a map", instance)
+            raise InvalidYAML("an instance is not a map", instance)
     return instances
 
 
 def _part(root: MappingNode, key: str) -> Node | None:
-    """What stands under the key, None when that is null."""
+    """The value of the key; None when it is null."""
     node = yamlnodes.get(root, key)
     return None if yamlnodes.is_null(node) else node
 
@@ -141,7 +142,7 @@ def _items(root: MappingNode, key: str) -> list[Node]:
     if node is None:
         return []
     if not isinstance(node, SequenceNode):
-        raise OddYAML(f"{key} is not a list", node)
+        raise InvalidYAML(f"{key} is not a list", node)
     return list(node.value)
 
 
@@ -149,7 +150,7 @@ def _texts(root: MappingNode, key: str) -> list[str]:
     items = _items(root, key)
     for item in items:
         if not isinstance(item, ScalarNode) or yamlnodes.is_null(item):
-            raise OddYAML(f"an item of {key} is not a text", item)
+            raise InvalidYAML(f"an item of {key} is not a text", item)
     return [item.value for item in items]
 
 
@@ -161,14 +162,14 @@ def _as_texts(node: Node) -> Any:
 def _text(root: MappingNode, key: str) -> str:
     node = _part(root, key)
     if node is not None and not isinstance(node, ScalarNode):
-        raise OddYAML(f"{key} is not a text", node)
+        raise InvalidYAML(f"{key} is not a text", node)
     return node.value if node is not None else ""
 
 
 def _flag(root: MappingNode, key: str) -> bool:
     node = _part(root, key)
     if node is not None and node.tag != yamlnodes.BOOL:
-        raise OddYAML(f"{key} is neither true nor false (without quotes)", node)
+        raise InvalidYAML(f"{key} is neither true nor false (without quotes)", node)
     return node is not None and yamlnodes.is_true(node)
 
 
@@ -185,10 +186,10 @@ def _written(node: Node | None) -> str | None:
 
 
 def _refuse_variables(node: Node) -> None:
-    """Raises OddYAML for an %%env_...%% variable in any key or value of a tree."""
+    """Raises InvalidYAML for an %%env_...%% variable in any key or value of a tree."""
     if isinstance(node, ScalarNode):
         if _BEGIN.search(node.value):
-            raise OddYAML("only files may name environment variables (%%env_...%%)", node)
+            raise InvalidYAML("only files may name environment variables (%%env_...%%)", node)
     elif isinstance(node, SequenceNode):
         for item in node.value:
             _refuse_variables(item)
@@ -199,10 +200,10 @@ def _refuse_variables(node: Node) -> None:
 
 
 def _resolve(node: Node | None) -> None:
-    """Put our environment's values in place of every %%env_NAME%% of a tree.
+    """Replace each %%env_NAME%% of a tree with the value of the environment variable, as the agent does.
 
-    As the agent does: in values only, other variables stay as they are, and a value that is nothing but a variable becomes
-    a number or a boolean when it reads as one: `0123` is octal. Raises OddYAML for what can't be resolved.
+    Only values are replaced, and other kinds of variables stay. A value that is nothing but a variable becomes a number or a
+    boolean when it reads as one: `0123` is octal. Raises InvalidYAML for a variable that can't be resolved.
     """
     if isinstance(node, ScalarNode):
         _resolve_scalar(node)
@@ -212,7 +213,7 @@ def _resolve(node: Node | None) -> None:
     elif isinstance(node, MappingNode):
         for key, value in node.value:
             if _VARIABLE.search(key.value):
-                raise OddYAML("a key holds an %%env_...%% variable: only values may", key)
+                raise InvalidYAML("a key holds an %%env_...%% variable: only values may", key)
             _resolve(value)
 
 
@@ -232,12 +233,12 @@ def _resolve_scalar(node: ScalarNode) -> None:
 
 def _environment(name: str | None, node: Node) -> str:
     if not name:
-        raise OddYAML("%%env%% names no variable", node)
+        raise InvalidYAML("%%env%% names no variable", node)
     if _SECRET(name):
-        raise OddYAML(f"%%env_{name}%%: configs never get this program's own secrets", node)
+        raise InvalidYAML(f"%%env_{name}%%: configs never get this program's own secrets", node)
     allowed = not conf.AD_ALLOWED_ENV_VARS or name.lower() in conf.AD_ALLOWED_ENV_VARS
     if conf.AD_DISABLE_ENV_VAR_RESOLUTION or not allowed:
-        raise OddYAML(f"%%env_{name}%%: the options forbid this variable in configs", node)
+        raise InvalidYAML(f"%%env_{name}%%: the options forbid this variable in configs", node)
     if name not in os.environ:
-        raise OddYAML(f"%%env_{name}%%: there is no such environment variable", node)
+        raise InvalidYAML(f"%%env_{name}%%: there is no such environment variable", node)
     return os.environ[name]

@@ -12,12 +12,12 @@ from typing import NamedTuple
 from checks.sources.fileformat import parse
 from checks.sources.source import BrokenConfig, ConfigSource, Found, Problem, Read, Scan, Unsettled
 from checks.wire.lint import lint
-from checks.wire.yamlnodes import MAX_BYTES, OddYAML
+from checks.wire.yamlnodes import MAX_BYTES, InvalidYAML
 from clusteragent.lib import conf
 
-# How long a file's size and times must stand still before it is read, in seconds.
+# Seconds for which a file's size and times must stay the same before it is read.
 SETTLED_AFTER = 1.0
-# What is written for longer than so many seconds does not arrive any more: a log may never settle.
+# A file that is written for longer than so many seconds is no longer expected to settle: it may be a log.
 ARRIVES_FOR = 10.0
 
 _FILE_NAME = re.compile(r"(?P<stem>.+)\.ya?ml(?P<default>\.default)?", re.DOTALL).fullmatch
@@ -25,7 +25,7 @@ _METRICS = {"metrics.yaml", "metrics.yml"}
 
 
 class Version(NamedTuple):
-    """All that changes when a file's content does. The change time tells even an edit that sets the others back."""
+    """The status that changes with a file's content. The change time shows even an edit that resets the other fields."""
 
     path: str
     device: int
@@ -36,15 +36,16 @@ class Version(NamedTuple):
 
     @classmethod
     def of(cls, path: str, status: os.stat_result) -> "Version":
+        """Return the version of a file with this status."""
         return cls(path, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
     def age(self) -> float:
-        """Seconds since the file changed, if its clock and ours agree."""
+        """Return the seconds since the file changed, if the file server's clock is right."""
         return time.time() - max(self.modified_ns, self.changed_ns) / 1e9
 
 
 class File(NamedTuple):
-    """A file by its name alone. key: its path relative to its folder."""
+    """A config file, known by its name alone. key: its path relative to its folder."""
 
     key: str
     path: str
@@ -53,7 +54,7 @@ class File(NamedTuple):
 
 
 class FileSource(ConfigSource):
-    """The folders of CLUSTERAGENT_CONFD: of files with the same relative path, the first folder's wins."""
+    """The folders of CLUSTERAGENT_CONFD. Of files with the same relative path the one in the first folder counts."""
 
     name = "file"
 
@@ -64,6 +65,7 @@ class FileSource(ConfigSource):
         self._arrived: dict[str, float] = {}
 
     def scan(self) -> Scan:
+        """Return the config files by their names and status. Their contents are read later."""
         scan = Scan()
         files = self._files(scan)
         overridden = {file.check for file in files if not file.is_default and _name(file.key) not in _METRICS}
@@ -71,7 +73,7 @@ class FileSource(ConfigSource):
             if not file.is_default:
                 self._look(file, scan)
             elif scan.kept_under:
-                # What can't be read may hold the check's other file.
+                # A folder that can't be read may contain the check's other file.
                 scan.kept.add(file.key)
             elif file.check not in overridden:
                 self._look(file, scan)
@@ -84,7 +86,7 @@ class FileSource(ConfigSource):
         for folder in conf.CONFD:
             for file in _listing(folder, scan, unread):
                 if self._paths.get(file.key, file.path).startswith(tuple(unread)) and file.key not in files:
-                    # An earlier folder's file has this key, and that folder can't be read: it is not the next one's turn.
+                    # The file of this key was in an earlier folder that can't be read now, so this one does not replace it.
                     scan.kept.add(file.key)
                 else:
                     files.setdefault(file.key, file)
@@ -95,9 +97,9 @@ class FileSource(ConfigSource):
         return list(files.values())
 
     def _look(self, file: File, scan: Scan) -> None:
-        """Tell what the file's status says; its content is read when it is asked for."""
+        """Add the file to the scan by its status. Its content is read later."""
         try:
-            # Not a Path: with very many files, making one for each takes longer than asking.
+            # Not a Path: making one for each of very many files takes longer than stat().
             status = os.stat(file.path)  # noqa: PTH116
         except FileNotFoundError:
             if Path(file.path).is_symlink():
@@ -125,8 +127,8 @@ class FileSource(ConfigSource):
     def _stood_still(self, key: str, version: Version) -> bool:
         """Whether nothing was written to the file for a second.
 
-        Its own times tell, or two looks a second apart: a file server's clock may be ahead of ours. A change that we saw
-        happen starts the second anew, whatever the clocks say.
+        This is known from the file's times, or from two scans a second apart, since a file server's clock may be ahead of
+        ours. A change between two scans restarts the second, whatever the clocks say.
         """
         now = time.monotonic()
         seen, since = self._looks.pop(key, (version, now))
@@ -147,9 +149,9 @@ def _listing(folder: Path, scan: Scan, unread: list[str]) -> Iterator[File]:
 
 
 def _names(folder: Path, scan: Scan, unread: list[str], prefix: str) -> list[str]:
-    """The names in a folder, in order, but those that begin with a dot (a mounted ConfigMap's own folders).
+    """The sorted names in a folder, without those that begin with a dot (a mounted ConfigMap's own folders).
 
-    prefix: what the keys of its files begin with, "" for a folder of CLUSTERAGENT_CONFD.
+    prefix: the beginning of its files' keys; "" for a folder of CLUSTERAGENT_CONFD.
     """
     try:
         with os.scandir(folder) as entries:
@@ -157,7 +159,7 @@ def _names(folder: Path, scan: Scan, unread: list[str], prefix: str) -> list[str
     except OSError as error:
         if prefix and _is_no_folder(folder, error):
             return []
-        problem = Problem(_shown(prefix or str(folder)), None, f"{_reason(error)}; what came from it stays as it is")
+        problem = Problem(_shown(prefix or str(folder)), None, f"{_reason(error)}; its configs stay as they are")
         by_default = not prefix and not conf.CONFD_GIVEN and isinstance(error, FileNotFoundError)
     (scan.missing if by_default else scan.problems).append(problem)
     scan.readable &= bool(prefix) or by_default
@@ -167,7 +169,7 @@ def _names(folder: Path, scan: Scan, unread: list[str], prefix: str) -> list[str
 
 
 def _is_no_folder(path: Path, error: OSError) -> bool:
-    """Whether there is only a file of that name, or nothing any more. A link to nothing may be a mount that comes back."""
+    """Whether the path is a file or gone. A dangling symbolic link may be a mount that comes back, so it counts as a folder."""
     return isinstance(error, NotADirectoryError) or (isinstance(error, FileNotFoundError) and not path.is_symlink())
 
 
@@ -195,12 +197,12 @@ def _reason(error: OSError) -> str:
 
 
 def _shown(name: str) -> str:
-    """The name with its undecodable bytes as escapes, since neither PostgreSQL nor JSON can hold them."""
+    """The name with undecodable bytes as escapes, since PostgreSQL and JSON can't hold them."""
     return name.encode(errors="backslashreplace").decode()
 
 
 def _read(file: File, version: Version) -> Read:
-    """The file's config, read in one piece. Raises BrokenConfig, or Unsettled when it is not that version any more."""
+    """Read the file's config. Raises BrokenConfig, or Unsettled when the file has changed since that version."""
     if version.size > MAX_BYTES:
         raise BrokenConfig(f"has {version.size} bytes, allowed are {MAX_BYTES}")
     try:
@@ -209,17 +211,17 @@ def _read(file: File, version: Version) -> Read:
         raise BrokenConfig(_reason(error), lasting=False) from error
     try:
         text = data.decode("utf-8-sig")
-        # Not the whole path: replicas whose folders have other names must send the same bytes.
+        # Not the whole path: replicas with other folder names must send the same bytes.
         config = parse(text, name=file.check, source=f"file:{file.key}", is_file=True)
         return Read(config, lint(text, file.check), text)
     except UnicodeDecodeError as error:
         raise BrokenConfig("is not UTF-8", data.count(b"\n", 0, error.start) + 1) from error
-    except OddYAML as error:
+    except InvalidYAML as error:
         raise BrokenConfig(error.problem, error.line) from error
 
 
 def _bytes(version: Version) -> bytes:
-    # Without O_NONBLOCK, opening a pipe that took the file's place meanwhile would wait for ever.
+    # Without O_NONBLOCK, opening a pipe that has replaced the file would block for ever.
     with os.fdopen(os.open(version.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
         before = os.fstat(stream.fileno())
         data = stream.read(MAX_BYTES + 1) if stat.S_ISREG(before.st_mode) else b""

@@ -1,4 +1,4 @@
-"""What every sync is guarded by: one at a time, and what looks like an accident is held until someone accepts it."""
+"""Guards of every sync: only one runs at a time, and removals that look like an accident are held until accepted."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -8,24 +8,25 @@ from psycopg.errors import LockNotAvailable
 
 from clusteragent.lib import locks
 
-# A sync that would remove at least so many configs, and more than half of its source's, is held.
+# Removals are held when they are at least so many, and more than half of the source's configs.
 HELD_FROM = 10
 
 
 class SyncUnderWay(Exception):
-    """Another sync is under way, and did not end while we waited."""
+    """Another sync was under way and did not end in time."""
 
 
-def look_lost(removed: int, known: int) -> bool:
-    """Whether the removal of so many of the configs that a source sent looks like an accident."""
+def look_accidental(removed: int, known: int) -> bool:
+    """Return whether removing so many of a source's `known` configs looks like an accident."""
     return removed >= HELD_FROM and removed * 2 > known
 
 
 @contextmanager
-def alone(lock: locks.Lock) -> Iterator[None]:
-    """One at a time, reading included: else one that read earlier could undo what a later one sent. Raises SyncUnderWay.
+def exclusively(lock: locks.Lock) -> Iterator[None]:
+    """Hold the lock of a sync while reading and sending. Raises SyncUnderWay when another sync does not release it in time.
 
-    The session's lock and not a transaction's: the dispatcher commits each chunk by itself.
+    Reading is included: else a sync that read earlier could undo what a later one sent. It is a lock of the session, since
+    the dispatcher commits each chunk by itself.
     """
     with connection.cursor() as cursor:
         try:
@@ -34,12 +35,12 @@ def alone(lock: locks.Lock) -> Iterator[None]:
             if isinstance(error.__cause__, LockNotAvailable):
                 raise SyncUnderWay from error
             raise
-        # Of a replica that freezes meanwhile the lock comes free; reading very many files takes less.
+        # Frees the lock of a replica that freezes. Reading very many files takes less.
         cursor.execute("SET idle_session_timeout = '5min'")
         try:
             yield
         finally:
-            # A session that broke has lost its locks, and what broke it is the error to tell.
+            # A broken session has lost its locks already, and its first error is the one to raise.
             with suppress(Error):
                 locks.release(cursor, lock)
                 cursor.execute("RESET idle_session_timeout")

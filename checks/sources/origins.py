@@ -1,4 +1,4 @@
-"""What a key of a source sends to the dispatcher: its config whole or in shards, in place of what it sent before."""
+"""What a key of a source sends to the dispatcher: a config, whole or in shards, that replaces what it sent before."""
 
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -16,7 +16,10 @@ from clusteragent.lib import conf
 
 
 class Admitted(NamedTuple):
-    """What is to be dispatched for a key. problem: what of it is left out. warning: why it is not cut as it asks."""
+    """What is dispatched for a key: one config, or its shards.
+
+    problem: what of it is left out. warning: why it is not cut as it asks.
+    """
 
     key: str
     sent: tuple[Sent, ...]
@@ -25,21 +28,25 @@ class Admitted(NamedTuple):
 
     @property
     def fingerprint(self) -> str:
+        """The fingerprint of all that the key sends."""
         return fingerprint(self.key, ((one.key, one.patched.fingerprint) for one in self.sent))
 
     @property
     def written_hash(self) -> str:
+        """The hash of the author's text; empty without one."""
         return "".join(one.written_hash for one in self.sent)
 
     def as_written(self, text: str) -> "Admitted":
-        """The same, with the text that it was read from, if there is one."""
+        """Return a copy with the author's text, which may be empty."""
         first = replaced(self.sent[0], written=text, written_hash=hash_of(text, self.fingerprint))
         return self._replace(sent=(first, *(replaced(one, written="", written_hash="") for one in self.sent[1:])))
 
 
 class Known(NamedTuple):
-    """What the store has of a key, whole or in shards: the hash of what it sent last, whose scans sent that, the origins,
-    and the hash of its author's text.
+    """What the store has of a key, whole or in shards.
+
+    fingerprint: of what it sent last. replicas: those whose scans sent it. origins: their keys. written_hash: hash of the
+    author's text.
     """
 
     fingerprint: str
@@ -49,9 +56,9 @@ class Known(NamedTuple):
 
 
 def admit(source: str, key: str, config: IntegrationConfig, replica: str = "", *, text: str = "") -> Admitted:
-    """Cut what is to be cut, and patch it. Raises Refused, or UnpatchableConfig when nothing of it could be dispatched.
+    """Cut a config as the options say, and patch it. text: the author's text.
 
-    text: as its author wrote it.
+    Raises Refused, or UnpatchableConfig when no part of it can be dispatched.
     """
     if sharding.is_shard(key):
         raise Refused(f"{key}: a name that ends in # and a number is a shard's")
@@ -67,12 +74,12 @@ def admit(source: str, key: str, config: IntegrationConfig, replica: str = "", *
         sent = [Sent(source, key, config, dispatcher.admit(config), replica)]
     elif broken:
         problems.append(f"{len(broken)} of {len(shards)} shards left out; {'; '.join(broken[:3])}")
-    told = "; ".join(filter(None, problems))
-    return Admitted(key, tuple(sent), told, _not_followed(config)).as_written(text)
+    problem = "; ".join(filter(None, problems))
+    return Admitted(key, tuple(sent), problem, _not_followed(config)).as_written(text)
 
 
 def divided(sent: Sent) -> Admitted:
-    """What was admitted whole, in shards if the options want that. Raises Refused."""
+    """Return an admitted config as the options want it: whole or in shards. Raises Refused."""
     if cut(sent.original):
         return admit(sent.source, sent.key, sent.original, sent.replica, text=sent.written)
     found = Admitted(sent.key, (sent,), _left_out(sent.original), _not_followed(sent.original))
@@ -80,7 +87,7 @@ def divided(sent: Sent) -> Admitted:
 
 
 def cut(config: IntegrationConfig) -> dict[int, IntegrationConfig]:
-    """The config's shards by their numbers, as the options want it; none when it is dispatched whole."""
+    """Return the config's shards as the options want them, {number: config}; empty when it is dispatched whole."""
     return sharding.cut(
         config,
         resources=conf.KSM_SHARDING_ENABLED,
@@ -94,7 +101,7 @@ def _left_out(config: IntegrationConfig) -> str:
 
 
 def _not_followed(config: IntegrationConfig) -> str:
-    """Why the config is not cut as it asks; nothing where the options cut none of its kind."""
+    """Why the config is not cut as it asks; empty when the options cut no config of its kind."""
     return sharding.not_followed(config) if conf.KSM_SHARDING_ENABLED else ""
 
 
@@ -106,10 +113,10 @@ def send(
     term: int | None = None,
     actor: str = "",
 ) -> list[Move]:
-    """Schedule what keys of a source send. before: under which origins' keys each sent until now; those left are unscheduled.
+    """Schedule what keys of a source send, and unschedule the origins that are left over. Return the moves.
 
-    A config that is cut otherwise than before is changed in one transaction: nobody sees a part of it missing, or twice.
-    Not one with more shards than a chunk of the dispatcher holds: parts of it are missing for a moment.
+    before: {key: keys of its origins until now}. A config that is cut differently than before is changed in one transaction,
+    so no part of it is missing or runs twice. This is not so with more shards than fit a chunk of the dispatcher (1 000).
     """
     plain: list[Sent] = []
     recut: list[tuple[Admitted, set[str]]] = []
@@ -129,9 +136,9 @@ def send(
 
 
 def put(source: str, key: str, config: IntegrationConfig, *, text: str = "", actor: str = "") -> Admitted:
-    """Let a key send this, in place of whatever it sent before. Raises Refused or UnpatchableConfig.
+    """Admit a config and send it for a key, replacing what the key sent before. text: the author's text.
 
-    text: as its author wrote it.
+    Raises Refused or UnpatchableConfig.
     """
     admitted = admit(source, key, config, text=text)
     replace(source, admitted, actor=actor)
@@ -139,9 +146,9 @@ def put(source: str, key: str, config: IntegrationConfig, *, text: str = "", act
 
 
 def replace(source: str, admitted: Admitted, *, term: int | None = None, actor: str = "") -> list[Move]:
-    """Let a key send this, in place of whatever it sent before. Raises NotLeader."""
+    """Send an admitted config for its key, replacing what the key sent before. Return the moves. Raises NotLeader."""
     with dispatcher.as_one():
-        # Before looking: else two at once, with different options, could leave a config whole and in shards.
+        # Before reading: else two replicas with different options could leave a config both whole and in shards.
         ClusterStore.objects.lock(term)
         before = {admitted.key: [origin.key for origin in origins(source, admitted.key)]}
         if len(before[admitted.key]) + len(admitted.sent) <= dispatcher.CHUNK:
@@ -150,7 +157,7 @@ def replace(source: str, admitted: Admitted, *, term: int | None = None, actor: 
 
 
 def _batches(recut: Iterable[tuple[Admitted, set[str]]]) -> Iterator[list[tuple[Admitted, set[str]]]]:
-    """As many at once as a chunk of the dispatcher holds, one config's shards always together."""
+    """Batches that fit a chunk of the dispatcher. The shards of a config are always in one batch."""
     batch: list[tuple[Admitted, set[str]]] = []
     size = 0
     for one, left in recut:
@@ -164,17 +171,20 @@ def _batches(recut: Iterable[tuple[Admitted, set[str]]]) -> Iterator[list[tuple[
 
 
 def fingerprint(key: str, sent: Iterable[tuple[str, str]]) -> str:
-    """Of all that a key sends, from its origins' keys and fingerprints: the same for a config whole or in other shards never."""
+    """Return the fingerprint of all that a key sends, from the (key, fingerprint) of its origins.
+
+    It differs between a whole config and its shards, and between different shards.
+    """
     return " ".join(sorted(f"{each.removeprefix(key)}{one}" for each, one in sent))
 
 
 def hash_of(text: str, sent_as: str) -> str:
-    """Of an author's text, and the fingerprint of what it was sent as; empty when there is no text."""
+    """Return the hash of an author's text and of the fingerprint that it was sent as; empty without a text."""
     return hashlib.blake2b(f"{sent_as}\0{text}".encode(), digest_size=16).hexdigest() if text else ""
 
 
 def known(source: str) -> dict[str, Known]:
-    """What a source sent last, by key: shards under the key that they were cut from."""
+    """Return what a source sent last: {key: Known}. Shards are under the key that they were cut from."""
     found: dict[str, Known] = {}
     replicas: dict[str, frozenset[str]] = {}
     cut: dict[str, list[tuple[str, str, str, str]]] = {}
@@ -193,13 +203,13 @@ def known(source: str) -> dict[str, Known]:
 
 
 def origins(source: str, key: str) -> list[Origin]:
-    """The origins of what a key sends: its own, or those of its shards."""
+    """Return the origins of a key: its own, or those of its shards."""
     alike = Origin.objects.filter(source=source, key__startswith=key).order_by("pk")
     return [origin for origin in alike if sharding.parent_of(origin.key) == key]
 
 
 def written(source: str, key: str) -> str:
-    """The text of what a key sends, as its author wrote it. Empty when there is none, or none of what is sent now."""
+    """Return the author's text of what a key sends now; empty when there is none."""
     found = origins(source, key)
     sent_as = fingerprint(key, ((origin.key, origin.fingerprint) for origin in found))
     texts = Origin.objects.filter(pk__in=[origin.pk for origin in found if origin.written_hash])
@@ -210,7 +220,7 @@ def written(source: str, key: str) -> str:
 
 
 def original(source: str, key: str) -> IntegrationConfig:
-    """The config that a key sends, whole as it came. Raises LookupError when it sends nothing."""
+    """Return the config that a key sends, whole and not patched. Raises LookupError when it sends nothing."""
     ids = [origin.pk for origin in origins(source, key)]
     came = dict(Origin.objects.filter(pk__in=ids).values_list("key", "config__original"))
     if key in came:

@@ -1,9 +1,8 @@
-"""Patches again, where they are, the configs that other options than this process's patched, or an older release.
+"""Patches stored configs again that other options or an older release patched. They stay on their nodes.
 
-A process that starts with other tags would else give every config other bytes at once, and every check of the cluster would
-restart in one moment; and what was written by hand, which no scan reads again, would keep the old ones. The leader alone
-does so: what replicas with other options send meanwhile is patched once more, and nothing is ever patched back. What a later
-release wrote is left as it is.
+It is done slowly, since other extra tags change the bytes of every config, and all checks would restart at once. It includes
+configs that were written by hand, which no scan reads again. Only the leader does it: what replicas with other options send
+meanwhile is patched again, and nothing is patched back. Configs that a later release patched stay as they are.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,7 +27,9 @@ log = structlog.get_logger()
 
 
 class _Fresh(NamedTuple):
-    """A config patched again, and when it had changed last; None: it can't be any more."""
+    """A config that was patched again. changed: its time of change when it was read. sent: None when it can't be patched any
+    more. is_same: the bytes are the same as before.
+    """
 
     changed: datetime
     sent: Sent | None
@@ -36,14 +37,17 @@ class _Fresh(NamedTuple):
 
 
 def repatch(*, term: int | None = None) -> list[Move]:
-    """Patch again what other options patched, no more configs at once than may move in one period. Raises NotLeader."""
+    """Patch again what other options patched, at most as many configs as may move in one period. Return the moves.
+
+    Each chunk is a transaction of its own. Raises NotLeader.
+    """
     ours = options.fingerprint()
     renewing.renew(term=term)
-    # Not exclude(): two ranges are found in the index, and mostly there is nothing to find.
+    # Not exclude(): the index finds two ranges, and usually both are empty.
     stale = Config.objects.filter(patched_with__lt=ours) | Config.objects.filter(patched_with__gt=ours)
-    # What waits for another copy is patched after that.
+    # Configs whose display copies are outdated are patched after those are renewed.
     stale = stale.filter(patched_with__startswith=options.made_with())
-    # What a replica of a later version wrote stays: else two leaders, one after the other, would undo each other's bytes.
+    # Configs that a later version patched stay: else leaders of two versions would undo each other's bytes.
     kinds = stale.order_by("patched_with").values_list("patched_with", flat=True).distinct()
     stale = stale.exclude(patched_with__in=[kind for kind in kinds if options.made_by_newer(kind)])
     ids = list(stale.order_by("pk").values_list("pk", flat=True)[: budget()])
@@ -54,7 +58,7 @@ def repatch(*, term: int | None = None) -> list[Move]:
 
 
 def _recut(ids: Sequence[int], term: int | None) -> list[Move]:
-    """Cut or join what no scan reads again, where the options about shards changed."""
+    """Cut or join configs of sources that are not scanned, when the options of sharding changed."""
     sent = Origin.objects.filter(config_id__in=ids).exclude(source__in=_scanned()).order_by("pk")
     parents = {
         (source, sharding.parent_of(key)): None
@@ -65,7 +69,7 @@ def _recut(ids: Sequence[int], term: int | None) -> list[Move]:
 
 
 def _put(source: str, key: str, term: int | None) -> list[Move]:
-    """Send a config again as the options want it now, if they want it cut otherwise."""
+    """Send a config again if the present options cut it differently."""
     try:
         admitted = origins.admit(source, key, origins.original(source, key), text=origins.written(source, key))
     except (LookupError, Refused, UnpatchableConfig) as error:
@@ -77,7 +81,7 @@ def _put(source: str, key: str, term: int | None) -> list[Move]:
 
 
 def _patch(ids: Sequence[int], term: int | None) -> list[Move]:
-    """Patch before the lock is taken, write under it."""
+    """Patch before taking the lock, and write under it."""
     rows = Config.objects.filter(pk__in=ids).values_list("pk", "changed", "original", "wire")
     fresh = {pk: _patched(changed, original, bytes(bytes_)) for pk, changed, original, bytes_ in rows}
     return _write(fresh, term)
@@ -91,7 +95,7 @@ def _patched(changed: datetime, original: Mapping[str, object], before: bytes) -
             return _Fresh(changed, Sent("", "", config, same), is_same=True)
         return _Fresh(changed, Sent("", "", config, patching.patch(config, options.extra_tags())))
     except UnpatchableConfig as error:
-        # It was dispatched, so it goes on as it is rather than not at all.
+        # It is dispatched already, so its old bytes stay rather than none.
         log.warning("config_not_repatched", reason=str(error))
         return _Fresh(changed, None)
 
@@ -99,20 +103,20 @@ def _patched(changed: datetime, original: Mapping[str, object], before: bytes) -
 @committed
 def _write(fresh: Mapping[int, _Fresh], term: int | None) -> list[Move]:
     turn = Turn(term, ACTOR)
-    # Whoever edited one meanwhile patched it, and sent something else.
+    # A config that was edited meanwhile has been patched by that edit.
     times = dict(Config.objects.filter(pk__in=fresh).values_list("pk", "changed"))
     unedited = {pk: one for pk, one in fresh.items() if times.get(pk) == one.changed}
     others = {pk: one.sent for pk, one in unedited.items() if one.sent is not None and not one.is_same}
     _note({pk: one.sent for pk, one in unedited.items() if pk not in others})
     if others:
         _change(turn, others)
-    # Of what an older release wrote: it let configs name sources that had gone.
+    # An older release let configs name sources that were gone.
     changes.settle(unedited.keys())
     return turn.finish() if others else []
 
 
 def _note(same: Mapping[int, Sent | None]) -> None:
-    """Note that these have the bytes that our options make, and what they say."""
+    """Store that these configs have the bytes of the present options, and their hashes."""
     configs = list(Config.objects.filter(pk__in=same).only("fast_digest", "contents", "patched_with"))
     for config in configs:
         config.patched_with = options.fingerprint()
@@ -122,7 +126,7 @@ def _note(same: Mapping[int, Sent | None]) -> None:
 
 
 def _change(turn: Turn, others: Mapping[int, Sent]) -> None:
-    """Give these configs their new bytes. One that says what another says joins that one."""
+    """Give configs their new bytes. A config with the same meaning as another is merged into that one."""
     found = changes.entries_like(others.values(), others)
     identities = Identities(found)
     mine = [entry for entry in found if entry.id in others]
@@ -149,7 +153,7 @@ def _change(turn: Turn, others: Mapping[int, Sent]) -> None:
 
 
 def _ask_again(shared: Iterable[Entry]) -> None:
-    """Several origins' configs, the same until now, may differ with other tags: their next scan sends each anew."""
+    """Let the next scan send each origin of shared configs again: with other tags their configs may differ now."""
     ids = [entry.id for entry in shared]
     Origin.objects.filter(config_id__in=ids, source__in=_scanned()).update(fingerprint="")
 

@@ -1,6 +1,6 @@
-"""Sources that pipelines own: each is told the whole set of its configs, and sends the dispatcher what differs.
+"""Sources that pipelines own. A pipeline gives the whole set of its configs; the difference is sent to the dispatcher.
 
-Who wants to be sure that nobody else changed the set meanwhile names the revision that the change was made for.
+A caller that names the revision its change is based on is refused when somebody else changed the set meanwhile.
 """
 
 import json
@@ -15,8 +15,8 @@ from checks import dispatcher
 from checks.dispatcher.changes import Sent
 from checks.models import Config, Origin, Source
 from checks.sources import origins
-from checks.sources.authored import odd
-from checks.sources.guards import alone, look_lost
+from checks.sources.authored import warnings_about
+from checks.sources.guards import exclusively, look_accidental
 from checks.sources.origins import Admitted, Known
 from checks.wire import lint
 from checks.wire.lint import Notice
@@ -29,16 +29,16 @@ log = structlog.get_logger()
 
 
 class Outdated(Exception):
-    """The set is not what it was when the caller looked."""
+    """The set has changed since the revision that the caller names."""
 
 
 class RemovalsHeld(Exception):
-    """So many configs would be removed that someone has to say that this is meant."""
+    """So many configs would be removed that the caller has to confirm it."""
 
 
 @dataclass(slots=True)
 class Difference:
-    """What a desired set changes, by the configs' names, and the revision of the source with it."""
+    """What a desired set changes: the names of configs, and the revision of the set after the change."""
 
     revision: str
     added: list[str] = field(default_factory=list)
@@ -50,29 +50,32 @@ class Difference:
 
 
 def revision_of(source: str) -> str:
-    """What names the set that a source sends now: equal for equal sets."""
+    """Return the revision of the set that a source sends now. Equal sets have equal revisions."""
     return _revision(_fingerprints(origins.known(source)))
 
 
-def differing(source: str, desired: Sequence[Sent], *, revision: str = "", accept_removals: bool = False) -> Difference:
-    """What making this the source's set would change. Raises Outdated when a revision is given and over."""
+def compare(source: str, desired: Sequence[Sent], *, revision: str = "", accept_removals: bool = False) -> Difference:
+    """Return what `replace` would change. Raises Outdated when `revision` is given and not the present one."""
     divided = list(map(origins.divided, desired))
     difference = _difference(origins.known(source), divided, revision)
-    return _told(difference, _warnings(source, desired, divided), accept_removals)
+    return _answered(difference, _warnings(source, desired, divided), accept_removals)
 
 
 def replace(
     source: str, desired: Sequence[Sent], *, actor: str, revision: str = "", accept_removals: bool = False
 ) -> Difference:
-    """Make this the source's set, and say what changed. Raises Outdated or RemovalsHeld, and then changed nothing."""
-    # Or two of the same revision could both find it their own.
-    with alone(locks.Lock.DESIRED):
+    """Make this the source's set and return what changed. Raises Outdated or RemovalsHeld, and then changes nothing.
+
+    More than 1 000 configs are changed in several transactions.
+    """
+    # Under the lock, so that of two callers with the same revision only one succeeds.
+    with exclusively(locks.Lock.DESIRED):
         known, divided = origins.known(source), list(map(origins.divided, desired))
         difference = _difference(known, divided, revision)
         if difference.removals_held and not accept_removals:
             number = len(difference.removed)
-            raise RemovalsHeld(f"This removes {number} of the {number + _kept(difference)} configs of {source}.")
-        difference = _told(difference, _warnings(source, desired, divided), accept_removals)
+            raise RemovalsHeld(f"This removes {number} of the {len(known)} configs of {source}.")
+        difference = _answered(difference, _warnings(source, desired, divided), accept_removals)
         row, _ = Source.objects.get_or_create(name=source, defaults={"read_at": Now()})
         touched = {*difference.added, *difference.changed, *_rewritten(known, divided)}
         before = {key: one.origins for key, one in known.items()}
@@ -86,7 +89,8 @@ def replace(
 
 def _difference(stored: Mapping[str, Known], desired: Iterable[Admitted], revision: str) -> Difference:
     known = _fingerprints(stored)
-    _check_revision(revision, _revision(known))
+    if revision and revision != (ours := _revision(known)):
+        raise Outdated(f"The set is at revision {ours}, not {revision}: read it again, then send your change.")
     wanted = {one.key: one.fingerprint for one in desired}
     removed = sorted(known.keys() - wanted.keys())
     both = sorted(known.keys() & wanted.keys())
@@ -96,12 +100,12 @@ def _difference(stored: Mapping[str, Known], desired: Iterable[Admitted], revisi
         changed=[key for key in both if known[key] != wanted[key]],
         removed=removed,
         unchanged=[key for key in both if known[key] == wanted[key]],
-        removals_held=look_lost(len(removed), len(known)),
+        removals_held=look_accidental(len(removed), len(known)),
     )
 
 
 def _rewritten(stored: Mapping[str, Known], desired: Iterable[Admitted]) -> set[str]:
-    """The names of configs whose authors wrote another text, whether or not it says something else."""
+    """The names of configs with another author's text, whether or not its meaning changed."""
     return {one.key for one in desired if one.key in stored and stored[one.key].written_hash != one.written_hash}
 
 
@@ -110,29 +114,20 @@ def _fingerprints(known: Mapping[str, Known]) -> dict[str, str]:
 
 
 def _revision(fingerprints: Mapping[str, str]) -> str:
-    # Keyed: fingerprints are hashes of what the configs say, and whoever may look sees the revision.
+    # Keyed: fingerprints are hashes of configs with their secrets, and users without access to these see the revision.
     return keyed(json.dumps(sorted(fingerprints.items())))[:16]
 
 
-def _check_revision(theirs: str, ours: str) -> None:
-    if theirs and theirs != ours:
-        raise Outdated(f"The set is at revision {ours}, not {theirs}: read it again, then send what it should be.")
-
-
-def _told(difference: Difference, warnings: list[Notice], accept_removals: bool) -> Difference:
-    """What who called is told: removals that were accepted are not held."""
+def _answered(difference: Difference, warnings: list[Notice], accept_removals: bool) -> Difference:
+    """The difference for the caller, with warnings. Accepted removals are not held."""
     held = difference.removals_held and not accept_removals
     return replaced(difference, removals_held=held, warnings=warnings)
 
 
 def _warnings(source: str, desired: Sequence[Sent], divided: Iterable[Admitted]) -> list[Notice]:
     mine = Origin.objects.filter(source=source)
-    told = [
+    linted = [
         replaced(sent, linted=sent.linted.besides(one.problem, one.warning))
         for sent, one in zip(desired, divided, strict=True)
     ]
-    return odd(told, Config.objects.exclude(pk__in=mine.values("config")))
-
-
-def _kept(difference: Difference) -> int:
-    return len(difference.changed) + len(difference.unchanged)
+    return warnings_about(linted, Config.objects.exclude(pk__in=mine.values("config")))

@@ -1,4 +1,4 @@
-"""The contract of a config source: what AutoConf asks of it, and what it is told."""
+"""The interface of a config source, and the results of its scans."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable
@@ -11,7 +11,7 @@ from checks.wire.patching import IntegrationConfig
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What is wrong, and where: a place that its source's people know, and a line of it counted from 1."""
+    """An error of a source. where: a place in the source, such as a file's key. line: counted from 1."""
 
     where: str
     line: int | None
@@ -23,14 +23,14 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class PassedOver:
-    """What is read and never dispatched, and which rule says so."""
+    """A config that is read but never dispatched. why: the rule that says so."""
 
     where: str
     why: str
 
 
 class BrokenConfig(ValueError):
-    """What stands under a key is no config. lasting: it will be as long as the key's version stays."""
+    """A key has no valid config. lasting: this stays so while the key's version stays the same."""
 
     def __init__(self, error: str, line: int | None = None, *, lasting: bool = True) -> None:
         super().__init__(error)
@@ -39,11 +39,11 @@ class BrokenConfig(ValueError):
 
 
 class Unsettled(Exception):
-    """What stands under a key is being written right now."""
+    """A key's config is being written right now."""
 
 
 class Read(NamedTuple):
-    """A config, what its author may not have meant, and the text where it is one."""
+    """A config that was read, its warnings, and the author's text if there is one."""
 
     config: IntegrationConfig
     linted: Linted = NOTHING_ODD
@@ -51,9 +51,9 @@ class Read(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A config that a source has. Equal versions of a key have equal configs, so that each is read once.
+    """A config that a scan found. Equal versions of a key have equal configs, so each version is read once.
 
-    read raises BrokenConfig or Unsettled.
+    read: returns the config; raises BrokenConfig or Unsettled.
     """
 
     key: str
@@ -63,11 +63,12 @@ class Found(NamedTuple):
 
 @dataclass(slots=True)
 class Scan:
-    """One look at a source. readable: it could be looked at as a whole, whatever is wrong with its parts.
+    """The result of one scan of a source.
 
-    kept: keys that exist and can't be told now; kept_under: beginnings of keys about which nothing is known ("" is all of
-    them). Both keep what they sent last. unsettled: those of `kept` that are being written; arriving: those of them that
-    were first seen a moment ago. missing: problems that count only if the source ever sent something.
+    kept: keys that exist but can't be read now. kept_under: prefixes of keys of which nothing is known; "" is all keys. Both
+    keep what they sent last. unsettled: the keys of `kept` that are being written. arriving: those of `unsettled` that were
+    first seen a moment ago. missing: problems that count only if the source ever sent something. readable: the source as a
+    whole could be read, whatever is wrong with its parts.
     """
 
     found: list[Found] = field(default_factory=list)
@@ -80,13 +81,16 @@ class Scan:
     readable: bool = True
 
     def keeps(self, key: str) -> bool:
-        """Whether the key's absence from what was found says nothing."""
+        """Return whether the key keeps what it sent last although the scan did not find it."""
         return key in self.kept or any(key.startswith(beginning) for beginning in self.kept_under)
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What became of a key's version: the fingerprint of what it sends, why it sends nothing or not all, and what is odd."""
+    """What became of a version of a key.
+
+    fingerprint: of what it sends; empty when it sends nothing. outcome: why it sends nothing or not all. linted: warnings.
+    """
 
     version: Hashable
     fingerprint: str = ""
@@ -96,16 +100,16 @@ class Judgement:
     written_hash: str = ""
 
     def keeps_sending(self) -> bool:
-        """Whether what the key sent last stays: a broken config is still the config that it was."""
+        """Return whether the key keeps sending: a broken config keeps what it sent last."""
         return bool(self.fingerprint) or isinstance(self.outcome, Problem)
 
     def is_other_check(self) -> bool:
-        """Whether it is a check of node agents themselves, none of the cluster's."""
+        """Return whether it is a check that node agents run by themselves, and no cluster check."""
         return not self.fingerprint and self.outcome is None
 
 
 class ConfigSource(ABC):
-    """Where configs come from. `memory` is what this process knows of each key, so that nothing is read twice."""
+    """A source of configs. memory: {key: the judgement of its last version}, so that no version is read twice."""
 
     name: str
 
@@ -114,4 +118,4 @@ class ConfigSource(ABC):
 
     @abstractmethod
     def scan(self) -> Scan:
-        """Look at everything the source has. Raises nothing: what can't be read is a problem of the scan."""
+        """Return what the source has now. Raises nothing: unreadable parts are problems of the scan."""

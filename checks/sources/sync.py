@@ -1,6 +1,6 @@
-"""Brings the store in line with the sources: schedules what is new, changes what changed, unschedules what is gone.
+"""Syncs the store with the sources: schedules new configs, changes changed ones, unschedules those that are gone.
 
-What a scan can't tell is left as it is, and what looks like an accident is held until someone accepts it.
+Keys that a scan can't read keep what they sent. Removals that look like an accident are held until they are accepted.
 """
 
 import time
@@ -13,7 +13,7 @@ from checks import dispatcher
 from checks.models import ClusterStore, Origin, Source, SourceScan
 from checks.models.map import NotLeader
 from checks.sources import files, origins
-from checks.sources.guards import HELD_FROM, alone, look_lost
+from checks.sources.guards import HELD_FROM, exclusively, look_accidental
 from checks.sources.origins import Admitted
 from checks.sources.source import BrokenConfig, ConfigSource, Found, Judgement, PassedOver, Problem, Unsettled
 from checks.wire import lint
@@ -31,9 +31,10 @@ log = structlog.get_logger()
 
 @dataclass(slots=True)
 class Report:
-    """What a sync found and did. Origins are named by their keys.
+    """The result of a sync. added, changed, removed and held are keys of origins.
 
-    other_checks: configs that are no cluster checks. unsettled: something is being written; sync again in a second.
+    other_checks: number of configs that are no cluster checks. unsettled: something is being written, so sync again in a
+    second.
     """
 
     added: list[str] = field(default_factory=list)
@@ -47,7 +48,7 @@ class Report:
     unsettled: bool = False
 
     def followed_by(self, later: "Report") -> "Report":
-        """Both as one: what was done is added up, what was found is the later's."""
+        """Return both as one report: the changes of both, and the findings of the later one."""
         return replace(
             later,
             added=self.added + later.added,
@@ -59,14 +60,15 @@ class Report:
 def sync(
     term: int | None = None, accept_removals: bool = False, sources: Iterable[ConfigSource] | None = None
 ) -> Report:
-    """Scan the sources and send the dispatcher what differs from the store. Raises NotLeader, SyncUnderWay.
+    """Scan the sources and send the dispatcher what differs from the store. Return what was found and done.
 
-    accept_removals confirms a held scan: what would be held is removed. sources: SOURCES unless given.
+    accept_removals: remove what would be held. sources: SOURCES unless given. Each chunk of 1 000 configs is a transaction of
+    its own. Raises NotLeader or SyncUnderWay.
     """
     report = Report()
-    with alone(locks.Lock.SYNC):
+    with exclusively(locks.Lock.SYNC):
         if term is not None and not ClusterStore.objects.filter(term=term).exists():
-            # The dispatcher asks again before it writes; this saves reading everything for nothing.
+            # The dispatcher checks the term again before it writes. This check avoids reading everything for nothing.
             raise NotLeader(f"term {term} is over")
         for source in SOURCES if sources is None else sources:
             _SourceSync(source, term, report).run(accept_removals)
@@ -74,7 +76,7 @@ def sync(
 
 
 def sync_settled(accept_removals: bool = False, patience: float = 10.0) -> Report:
-    """Sync until nothing is being written any more, for so many seconds at most. Raises SyncUnderWay."""
+    """Sync repeatedly until no file is being written, for at most `patience` seconds. Raises SyncUnderWay."""
     report, deadline = sync(accept_removals=accept_removals), time.monotonic() + patience
     while report.unsettled and time.monotonic() < deadline:
         time.sleep(files.SETTLED_AFTER)
@@ -88,7 +90,7 @@ class _SourceSync:
     def __init__(self, source: ConfigSource, term: int | None, report: Report) -> None:
         self.source, self.term, self.report = source, term, report
         self.row, _ = Source.objects.get_or_create(name=source.name)
-        # Before anything is sent: else another replica could take it for what nobody scans any more.
+        # Before anything is sent: else another replica could take it for configs that no replica scans any more.
         SourceScan.objects.note(self.row)
         self.scan = source.scan()
         self.known = origins.known(source.name)
@@ -103,7 +105,7 @@ class _SourceSync:
         self._write_down(held)
 
     def _send(self) -> None:
-        """Schedule every found config that the store does not have just so, from this replica."""
+        """Schedule every found config that the store does not have in this version from this replica."""
         sent = [one for found in self.scan.found if (one := self._judge(found)) is not None]
         before = {one.key: self.known[one.key].origins for one in sent if one.key in self.known}
         origins.send(sent, before, source=self.source.name, term=self.term, actor=ACTOR)
@@ -118,7 +120,7 @@ class _SourceSync:
             log.info("configs_sent", source=self.source.name, added=len(added), changed=len(changed))
 
     def _judge(self, found: Found) -> Admitted | None:
-        """Decide what becomes of it, reading only what this process or the store does not know. Returns what to send."""
+        """Judge a found config, and read it only when its version is new to this process or the store. Return what to send."""
         judgement, sent = self.source.memory.get(found.key), None
         if judgement is None or judgement.version != found.version or not self._is_in_store(found.key, judgement):
             try:
@@ -131,7 +133,7 @@ class _SourceSync:
         return None if self._is_in_store(found.key, judgement) else sent
 
     def _is_in_store(self, key: str, judgement: Judgement) -> bool:
-        """Whether the store has what this key sends, from this replica; true for what sends nothing."""
+        """Whether the store has what this key sends, from this replica. True for a key that sends nothing."""
         if not judgement.fingerprint:
             return True
         known = self.known.get(key)
@@ -140,12 +142,12 @@ class _SourceSync:
         return known.fingerprint == judgement.fingerprint and known.replicas == {conf.REPLICA}
 
     def _remove(self, accept: bool) -> list[str]:
-        """Unschedule what is gone, unless that looks like an accident. Returns the keys that are held."""
+        """Unschedule what is gone, unless that looks like an accident. Return the keys whose removal is held."""
         gone = self._gone()
         lost = gone - self._renamed(gone) if len(gone) >= HELD_FROM or self.row.held_removals else gone
-        # Held stays held, even when new files make it less than half: only the files' return or someone's word ends it.
+        # A held removal stays held, even when new files make it less than half, until the files return or it is accepted.
         held = lost & set(self.row.held_removals)
-        if look_lost(len(lost), len(self.known)):
+        if look_accidental(len(lost), len(self.known)):
             held = lost
         if accept:
             held = set()
@@ -158,21 +160,21 @@ class _SourceSync:
         return sorted(held)
 
     def _disown(self) -> None:
-        """Let configs that a broken key shares with others name those: it says this no more, though it is sent on."""
+        """Let configs that a broken key shares with other origins name only those. The config itself is still sent."""
         broken = [key for key, one in self.judged.items() if isinstance(one.outcome, Problem) and not one.fingerprint]
         sent = {origin for key in broken if key in self.known for origin in self.known[key].origins}
-        shared = sent - Origin.objects.alone(self.source.name, sent) if sent else set()
+        shared = sent - Origin.objects.sole_senders(self.source.name, sent) if sent else set()
         dispatcher.disown([(self.source.name, origin) for origin in shared], term=self.term)
 
     def _renamed(self, gone: set[str]) -> set[str]:
-        """Those of these keys whose configs others send, too: nothing is lost with them."""
+        """Those of the gone keys whose configs other origins send, too: removing them loses no config."""
         keys = {origin: key for key in gone for origin in self.known[key].origins}
-        return gone - {keys[origin] for origin in Origin.objects.alone(self.source.name, keys)}
+        return gone - {keys[origin] for origin in Origin.objects.sole_senders(self.source.name, keys)}
 
     def _gone(self) -> set[str]:
-        """Known keys that send nothing any more; not what another replica scanned lately and may still have.
+        """Known keys that send nothing any more, except keys that another replica sent and may still have.
 
-        None while something new is being written: it may be one of them under another name.
+        Empty while a new file is being written, since that may be a renamed one.
         """
         if self.scan.arriving - self.known.keys():
             return set()
@@ -182,7 +184,7 @@ class _SourceSync:
         return {key for key in absent if not self.scan.keeps(key)}
 
     def _write_down(self, held: list[str]) -> None:
-        """Put what people should know into the report and the source's row."""
+        """Write the findings to the report and the source's row."""
         outcomes = [judgement.outcome for judgement in self.judged.values()]
         missing = self.scan.missing if self.known else []
         problems = [*self.scan.problems, *missing, *(one for one in outcomes if isinstance(one, Problem))]
@@ -206,12 +208,12 @@ class _SourceSync:
         self.report.unsettled |= bool(self.scan.unsettled)
 
     def _warnings(self) -> list[Notice]:
-        """What is odd now, and what was about files that are being written."""
+        """The present warnings, and the previous ones of files that are being written."""
         before = [Notice(**one) for one in self.row.warnings if one["where"] in self.scan.unsettled]
         return lint.notices((key, one.check, one.linted) for key, one in self.judged.items()) + before
 
     def _log(self, problems: list[Problem], warnings: list[Notice], held: list[str]) -> None:
-        """Say once what is wrong or odd, not at every scan."""
+        """Log new problems and warnings, not those of the last scan again."""
         for problem in problems:
             if asdict(problem) not in self.row.errors:
                 log.warning("config_broken", source=self.source.name, **asdict(problem))
@@ -224,7 +226,7 @@ class _SourceSync:
 
 
 def _read(found: Found, source: str) -> tuple[Judgement, Admitted | None]:
-    """Read a config and ask the dispatcher whether it is to be dispatched. Raises Unsettled."""
+    """Read a config and admit it if it is to be dispatched. Raises Unsettled."""
     try:
         config, linted, text = found.read()
     except BrokenConfig as error:
@@ -243,7 +245,7 @@ def _read(found: Found, source: str) -> tuple[Judgement, Admitted | None]:
 
 
 def _refused(key: str, config: IntegrationConfig, refusal: dispatcher.Refused) -> PassedOver | None:
-    """Checks of node agents themselves, which stand in the same folders, are not worth a line each."""
+    """Why a config is not dispatched; None for checks of the node agents themselves, which share the folders."""
     if config.is_template:
         return PassedOver(key, "a template: it has ad_identifiers and no node_name")
     return PassedOver(key, str(refusal)) if config.cluster_check or config.is_endpoint else None

@@ -1,4 +1,4 @@
-"""The cast of the tests of plans: nodes that run what they have, and configs of known cost."""
+"""Helpers for tests of plans: nodes that run their configs, and configs of known cost."""
 
 from datetime import timedelta
 
@@ -27,7 +27,7 @@ def furnish(**loads: list[float]) -> None:
 
 
 def settle() -> None:
-    """Everything has been where it is for long, and every node has fetched what it has."""
+    """Let every config have been on its node for long, and every node have fetched its configs."""
     fetch()
     Assignment.objects.update(since=Now() - LONG_AGO)
     Move.objects.update(time=F("time") - LONG_AGO)
@@ -35,7 +35,7 @@ def settle() -> None:
 
 
 def fetch() -> None:
-    """Every node fetches what it has now."""
+    """Every node fetches its present configs."""
     Node.objects.bump_versions(Node.objects.values_list("pk", flat=True))
     with connection.cursor() as cursor:
         cursor.execute(
@@ -44,7 +44,7 @@ def fetch() -> None:
 
 
 def join(name: str) -> None:
-    """A node that came long ago, and has nothing yet."""
+    """A node that registered long ago and has no configs."""
     report(name)
     NodeEvent.objects.update(time=F("time") - LONG_AGO)
 
@@ -55,6 +55,6 @@ def hear() -> None:
 
 
 def routes(plan: Plan) -> dict[str, str]:
-    """Where a plan sends what: {origin's key: node's name}."""
+    """The moves of a plan: {origin's key: new node's name}."""
     keys = dict(Config.objects.values_list("pk", "origins__key"))
     return {keys[move["config"]]: move["to_node"] for move in plan.moves}

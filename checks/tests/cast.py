@@ -1,4 +1,4 @@
-"""The cast of the dispatcher's tests: nodes ash, birch and cedar, and small configs."""
+"""Helpers for tests of the dispatcher: nodes ash, birch and cedar, and small configs."""
 
 from datetime import timedelta
 
@@ -19,7 +19,7 @@ def config(name: str = "http_check", url: str = "http://one", **fields: object) 
 
 
 def sent(key: str, source: str = "file", replica: str = "", **fields: object) -> Sent:
-    """What the origin `source:key` sends: unless told otherwise, a config that is like no other key's."""
+    """What the origin `source:key` sends: by default a config that differs from that of every other key."""
     original = config(**{"url": f"http://{key}", **fields})  # type: ignore[arg-type]
     return Sent(source, key, original, dispatcher.admit(original), replica)
 
@@ -30,13 +30,13 @@ def report(*names: str) -> None:
 
 
 def silence(*names: str) -> None:
-    """These nodes were last heard just longer ago than the timeout."""
+    """Let these nodes be silent slightly longer than the timeout."""
     age = conf.NODE_EXPIRATION_TIMEOUT + timedelta(seconds=1)
     Heartbeat.objects.filter(node__name__in=names).update(seen_at=Now() - age)
 
 
 def owners() -> dict[str, str]:
-    """Who runs what: {origin's key: node's name}."""
+    """The assignments: {origin's key: node's name}."""
     rows = Assignment.objects.values_list("config__origins__key", "node__name")
     return dict(rows)
 
@@ -55,7 +55,7 @@ def versions() -> dict[str, int]:
 
 
 def lead() -> int:
-    """Begin a term, and say which."""
+    """Begin a term and return it."""
     ClusterStore.objects.update(term=ClusterStore.objects.get().term + 1)
     return ClusterStore.objects.get().term
 

@@ -17,7 +17,7 @@ def superuser() -> Client:
 
 
 def operator(*permissions: str, name: str = "otto") -> Client:
-    """Someone who may do just this, such as `view_config`."""
+    """A user with only this permission, such as `view_config`."""
     user = User.objects.create_user(name, is_staff=True)
     user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
     return _logged_in(user)

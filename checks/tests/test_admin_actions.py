@@ -1,4 +1,4 @@
-"""What operators may do to configs: reassign and unschedule. Both are the dispatcher's verbs."""
+"""The admin's actions on configs: reassign and unschedule."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A config's page: who has it, whether it was fetched and runs, why it is there, what was sent, what happened."""
+"""A config's page: its node, its three facts, the reason, its text and its history."""
 
 import re
 from collections.abc import Callable
@@ -44,7 +44,7 @@ def fetch(node: str) -> None:
 
 
 def tell(node: str, **stats: Any) -> None:
-    """The node's runner tells of db."""
+    """The node's runner reports db."""
     row, _ = Runner.objects.update_or_create(node=Node.objects.get(name=node), defaults={"stats_at": Now()})
     given = {"check_id": config("db").instances.get().check_id, "execution_ms": 20, "total_runs": 3, **stats}
     RunnerStats.objects.create(**{"node": row.node, "total_errors": 0, "failed": False, "last_error": "", **given})
@@ -150,13 +150,13 @@ def test_it_came_back_to_the_node_that_had_it() -> None:
     Config.objects.update(former_node=Node.objects.get(name="ash"))
     dispatcher.redispatch()
     assert owners()["db"] == "ash"
-    assert why.explain(config("db")).sentence.startswith("It went to ash, since nobody ran it")
+    assert why.explain(config("db")).sentence.startswith("It went to ash, since no node ran it")
 
 
 def test_what_the_ledger_forgot_is_told_by_the_assignments_reason() -> None:
     Move.objects.all().delete()
     assert why.explain(config("db")).sentence == (
-        "The ledger no longer tells how it came to ash; the reason was: scheduled."
+        "The move to ash is no longer in the ledger; its reason was: scheduled."
     )
 
 

@@ -1,4 +1,4 @@
-"""What a node is given: its configs and their version of one moment, or nothing as long as that may be wrong."""
+"""The answer to a node: its configs and their version as of one moment, or an error while that may be wrong."""
 
 import pytest
 from django.db import connection

@@ -1,4 +1,4 @@
-"""What configs cost: as measured, else as others of the same check do, else as all do, else one."""
+"""Costs of configs: as measured, else the mean of the check, else of all checks, else 1."""
 
 import pytest
 from django.db.models import OuterRef
@@ -47,7 +47,7 @@ def runs(*keys: str, on: str = "ash") -> None:
 
 
 def tells(name: str = "ash", **milliseconds: float) -> None:
-    """The node has fetched all that it has, and told this of its checks, by their IDs or their configs' keys."""
+    """Let the node have fetched its configs and reported these stats, by check ID or by its config's key."""
     Heartbeat.objects.update(acknowledged=Node.objects.filter(pk=OuterRef("node_id")).values("config_version"))
     Runner.objects.update_or_create(node_id=node(name), defaults={"stats_at": Now(), "failures": 0})
     RunnerStats.objects.filter(node_id=node(name)).delete()
@@ -64,7 +64,7 @@ def tells(name: str = "ash", **milliseconds: float) -> None:
 
 
 def measure() -> dict[str, float]:
-    """What is measured now, by the origins' keys."""
+    """The measured costs: {origin's key: workers}."""
     costs.measure()
     return dict(Cost.objects.values_list("config__origins__key", "workers_needed"))
 
@@ -159,7 +159,7 @@ def test_a_config_needs_what_its_instances_do_and_those_that_did_not_run_yet_cou
 
 @pytest.mark.parametrize("total_runs", [None, 0])
 def test_what_a_runner_tells_of_has_run_whatever_its_number_of_runs(total_runs: int | None) -> None:
-    """Runners from before 2026 tell no number, and those of all releases tell a run of less than a millisecond as 0."""
+    """Runners from before 2026 report no number, and all releases report a run of less than a millisecond as 0."""
     schedule(a="ntp", b="disk")
     runs("a")
     tells(a=0, strange=0)
@@ -264,7 +264,7 @@ def test_the_costs_of_configs_that_are_gone_are_forgotten_and_count_nowhere() ->
 
 
 def test_own_load_is_never_above_the_workers_of_the_node() -> None:
-    """A runner that tells of any number of busy checks must not order more nodes."""
+    """A runner that reports very many busy checks must not raise the number of wanted nodes."""
     schedule(one="http_check")
     runs("one")
     busy = {f"check_{number}": 10.0**9 for number in range(20)}

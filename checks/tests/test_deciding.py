@@ -1,4 +1,4 @@
-"""Look before you leap: an order is a plan first, and is refused when what it touches changed."""
+"""Plans of orders: they change nothing, and applying one is refused when something that it names has changed."""
 
 from collections.abc import Callable
 from datetime import timedelta

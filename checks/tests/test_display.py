@@ -1,4 +1,4 @@
-"""The copies that people see: made when a config is stored, never older than what hides secrets, and never an oracle."""
+"""Display copies: made when a config is stored, shown only if this version made them, and searches confirm no guess."""
 
 import json
 from typing import Any
@@ -34,7 +34,7 @@ def stored(key: str = KEY, **fields: Any) -> Config:
 
 
 def make_old() -> None:
-    """As a replica of an older version writes it: no short IDs, a weaker copy, and a fingerprint of the options alone."""
+    """Make the rows as an older version writes them: no short IDs, a weaker copy, a fingerprint of the options alone."""
     with connection.cursor() as cursor:
         cursor.execute(
             "UPDATE checks_config SET text = %s, scrubbed = wire, short_id = '', patched_with = right(patched_with, 16)",
@@ -45,7 +45,7 @@ def make_old() -> None:
 
 
 def everything_shown(config: Config) -> str:
-    instances = [instance.told(exact=exact) for instance in config.instances.all() for exact in (True, False)]
+    instances = [instance.shown_id(exact=exact) for instance in config.instances.all() for exact in (True, False)]
     return (
         json.dumps([config.display_text, instances, [str(origin) for origin in config.origins.all()], str(config)])
         + b"".join(state._document(True)).decode()
@@ -58,8 +58,8 @@ def test_a_config_is_stored_with_what_people_see_of_it() -> None:
     assert config.short_id == short_id(config.digest)
     assert origin.shown == "https://u:********@git/shop"
     assert instance.shown_name == "postgres:postgres://u:********@h/db"
-    assert instance.told() == f"{instance.shown_name}:{short_id(instance.check_id)}"
-    assert instance.told(exact=True) == f"{instance.shown_name}:{instance.check_id.rpartition(':')[2]}"
+    assert instance.shown_id() == f"{instance.shown_name}:{short_id(instance.check_id)}"
+    assert instance.shown_id(exact=True) == f"{instance.shown_name}:{instance.check_id.rpartition(':')[2]}"
     assert SECRET not in config.text + bytes(config.scrubbed).decode() + everything_shown(config)
 
 
@@ -123,7 +123,7 @@ def test_another_secret_key_makes_other_short_ids() -> None:
         config = Config.objects.get()
         assert config.short_id == short_id(config.digest) != before
         assert Config.objects.ids_of([config.short_id], exact=False) == [config.pk]
-        assert Config.objects.ids_of([config.instances.get().told()], exact=False) == [config.pk]
+        assert Config.objects.ids_of([config.instances.get().shown_id()], exact=False) == [config.pk]
 
 
 def test_what_was_edited_meanwhile_keeps_its_own_copy(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,7 +173,7 @@ def test_a_guessed_digest_or_check_id_proves_nothing_to_others() -> None:
             Config.objects.ids_of([word], exact=False)
     for word in (config.digest, check_id):
         assert list(Config.objects.containing(word, exact=True)) == [config]
-    for word in (config.short_id, config.instances.get().told(), config.instances.get().short_id):
+    for word in (config.short_id, config.instances.get().shown_id(), config.instances.get().short_id):
         assert list(Config.objects.containing(word)) == [config]
         assert Config.objects.ids_of([word]) == Config.objects.ids_of([word], exact=False) == [config.pk]
 

@@ -1,4 +1,4 @@
-"""What a config said before it was edited is kept, without secrets, for as long as the ledger."""
+"""The text of a config before an edit is kept without secrets, as long as the ledger."""
 
 import pytest
 
@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
 
 
 def changes() -> list[tuple[str, list[str]]]:
-    """The edits of the only config, the newest first: (actor, the lines of its diff that came or went)."""
+    """The edits of the only config, the newest first: (actor, the changed lines of its diff)."""
     config = Config.objects.get()
     found = Edit.objects.changes(config.pk, config.text, 20)
     return [(one.actor, [line for line in one.diff if line[0] in "+-"]) for one in found]

@@ -1,4 +1,4 @@
-"""Who may run what, and the reason why not: declarations, groups, rules, pins, and runners before node agents."""
+"""Which node may run which config, and why not: declarations, groups, rules, pins, and runners before node agents."""
 
 import re
 from collections.abc import Callable
@@ -334,7 +334,7 @@ def test_just_after_we_were_deaf_silence_stops_only_what_balances():
 
 
 def choice_of_two() -> set[str]:
-    """Who gets two http_checks that nodes could share."""
+    """The nodes of two http_checks that two nodes could share."""
     snapshot = look()
     chosen = [snapshot.choose(entry()) for _ in range(2)]
     return {snapshot.by_id[node].name for node in chosen if node is not None}

@@ -1,4 +1,4 @@
-"""exportstate: all of the state in a file that only its owner may read."""
+"""exportstate: the whole state in a file that only its owner may read."""
 
 import json
 from pathlib import Path

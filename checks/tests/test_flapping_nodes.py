@@ -1,4 +1,4 @@
-"""Nodes that come and go are given nothing new, as long as anybody else may have it."""
+"""Flapping nodes get no new configs while another node may have them."""
 
 import pytest
 from django.db.models.functions import Now

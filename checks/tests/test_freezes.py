@@ -1,4 +1,4 @@
-"""A freeze stops what the leader balances of its own accord, until its time is over or someone ends it."""
+"""A freeze stops automatic balancing until its end or until someone ends it."""
 
 import json
 from datetime import timedelta
@@ -26,12 +26,12 @@ pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
 
 @pytest.fixture(autouse=True)
 def _uneven(warm: None) -> None:
-    """What a rebalance would make even."""
+    """An imbalance that a rebalance would correct."""
     furnish(ash=[0.4] * 4, birch=[])
 
 
 def frozen() -> list[str]:
-    return [need.cause for need in alerts.lines() if need.kind == Kind.FROZEN]
+    return [alert.cause for alert in alerts.current() if alert.kind == Kind.FROZEN]
 
 
 def pass_time() -> None:
@@ -89,7 +89,7 @@ def test_what_must_move_moves() -> None:
 
 
 def test_a_look_at_the_nodes_from_before_is_not_believed() -> None:
-    """Node agents give way to runners a chunk at a time, by a look that is kept while the revision stays."""
+    """Configs move from node agents to runners in chunks, by a snapshot that is kept while the revision stays."""
     before = ClusterStore.objects.get().revision
     freezes.freeze(actor="eve")
     assert ClusterStore.objects.get().revision > before
@@ -137,7 +137,7 @@ class TestCommands:
     ) -> None:
         monkeypatch.setattr(conf, "REBALANCE_ENABLED", False)
         freezes.freeze(actor="eve")
-        assert "Still nothing is balanced: CLUSTERAGENT_REBALANCE_ENABLED is false." in self.said(capsys, "thaw")
+        assert "but nothing is balanced: CLUSTERAGENT_REBALANCE_ENABLED is false." in self.said(capsys, "thaw")
 
 
 class TestAdmin:

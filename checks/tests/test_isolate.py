@@ -55,7 +55,7 @@ def isolate(name: str) -> dict[str, Any]:
 
 
 def furnished(given: dict[str, Any]) -> dict[str, str]:
-    """The world of a peer's case, of an interval of a second. Returns {its check: our check ID}."""
+    """Set up a case of the Datadog Cluster Agent, with intervals of a second. Return {its check: our check ID}."""
     nodes = {node.lower(): list(checks.values()) for node, checks in given["nodes"].items()}
     furnish(**{node: [check["AverageExecutionTime"] / 1000 for check in checks] for node, checks in nodes.items()})
     names = {
@@ -105,7 +105,7 @@ def test_a_check_that_runs_nowhere_is_told_so():
 
 
 def test_the_whole_config_is_isolated():
-    """Which the peer does, too, since 2026: a config's instances are never torn apart."""
+    """The Datadog Cluster Agent does so, too, since 2026: the instances of a config stay together."""
     furnish(ash=[0.1], birch=[0.1])
     several = sent("ash-0", instances=("url: http://one", "url: http://two", "url: http://three"))
     dispatcher.schedule([several, sent("new")])
@@ -213,7 +213,7 @@ def test_a_cordoned_node_takes_no_company():
 def test_a_check_is_isolated_by_its_short_id_too():
     furnish(ash=[0.1, 0.2], birch=[])
     check = Instance.objects.filter(config__assignment__node__name="ash").earliest("pk")
-    for name in (check.short_id, check.told()):
+    for name in (check.short_id, check.shown_id()):
         assert isolate(name)["is_isolated"]
         assert isolation.config_of(name) == check.config_id
         dispatcher.release([check.config_id])

@@ -1,4 +1,4 @@
-"""What is told of configs that can be read and probably say something else than was meant."""
+"""Warnings about configs that can be read but probably do not say what was meant."""
 
 from io import StringIO
 from pathlib import Path
@@ -28,12 +28,12 @@ def messages(text: str) -> list[str]:
         (
             "misindented",
             [
-                (4, "nothing reads tags at the top level: does it belong in an instance, further in?"),
-                (6, "nothing reads service at the top level: does it belong in an instance, further in?"),
+                (4, "nothing reads tags at the top level: does it belong in an instance?"),
+                (6, "nothing reads service at the top level: does it belong in an instance?"),
             ],
         ),
         ("trailing_document", []),
-        ("duplicate_in_instance", [(6, "the key tags stands twice in one map: the last one counts")]),
+        ("duplicate_in_instance", [(6, "the key tags occurs twice in one map: only the last one counts")]),
     ],
 )
 def test_the_recorded_cases(name: str, told: list[tuple[int, str]]) -> None:
@@ -92,12 +92,12 @@ def test_parts_that_others_refer_to_are_no_mistake(part: str) -> None:
     [
         (
             "    a: 1\n    b: {c: [{d: 1, d: 2}]}\n",
-            (5, "the key d stands twice in one map: the last one counts"),
+            (5, "the key d occurs twice in one map: only the last one counts"),
         ),
-        ("    'a': 1\n    a: 2\n", (5, "the key a stands twice in one map: the last one counts")),
+        ("    'a': 1\n    a: 2\n", (5, "the key a occurs twice in one map: only the last one counts")),
         (
             "    x: &x {a: 1, a: 2}\n    y: *x\n",
-            (4, "the key a stands twice in one map: the last one counts"),
+            (4, "the key a occurs twice in one map: only the last one counts"),
         ),
     ],
 )
@@ -112,12 +112,12 @@ def test_merging_twice_and_keys_of_other_types_are_no_repetition() -> None:
 @pytest.mark.parametrize(
     ("tags", "told"),
     [
-        ("team:a", "tags are no list: agents refuse to load the check, or run it without them"),
-        ("{team: a}", "tags are no list: agents refuse to load the check, or run it without them"),
-        ("[team: a]", "a tag is a map, since a blank follows its colon: write it as key:value"),
+        ("team:a", "tags are not a list: agents refuse to load the check, or run it without them"),
+        ("{team: a}", "tags are not a list: agents refuse to load the check, or run it without them"),
+        ("[team: a]", "a tag is a map, because a space follows its colon: write it as key:value"),
         ("[[a]]", "a tag is a list, not a text: agents refuse to load the check"),
-        ("[7]", "a tag is a number, a truth or nothing, not a text: put it in quotes"),
-        ("[~]", "a tag is a number, a truth or nothing, not a text: put it in quotes"),
+        ("[7]", "a tag is a number, a boolean or null, not a text: put it in quotes"),
+        ("[~]", "a tag is a number, a boolean or null, not a text: put it in quotes"),
     ],
 )
 def test_tags_that_are_no_list_of_texts(tags: str, told: str) -> None:
@@ -134,7 +134,7 @@ def test_tags_that_an_instance_merges_count_as_its_own() -> None:
 
 
 def test_an_unknown_yaml_tag() -> None:
-    told = "this YAML tag is not known and left out: a text that begins with ! needs quotes"
+    told = "this YAML tag is unknown and ignored: a text that begins with ! needs quotes"
     assert odd(f"{CONFIG}    a: !secret b\n    c: !!omap [d: 1]\n") == [
         (4, told),
         (5, told),
@@ -193,7 +193,7 @@ def test_no_message_has_a_value_or_a_secret_in_a_key() -> None:
         f"{CONFIG}    password: hunter22\n    password: hunter23\n    tags: hunter22\n    {token}: 1\n    {token}: 2\n"
     )
     told = str(odd(f"{text}hunter22: !hunter24 a\n"))
-    assert "the key password stands twice" in told
+    assert "the key password occurs twice" in told
     assert token not in told
     assert "hunter23" not in told
 
@@ -270,7 +270,7 @@ def test_what_came_as_no_text_has_parts_in_place_of_lines() -> None:
     assert [oddity.line for oddity in linted.oddities] == ["instances[0].a"]
     assert {"instances[0].a", "instances[0].secret_b"} <= set(linted.keys[0].lines)
     assert "instances[0].secret_b[1].c" in lint.parts_of(text).values()
-    assert str(lint.notices([("x", "http_check", linted)])[0]).startswith("x: instances[0].a: the key a stands twice")
+    assert str(lint.notices([("x", "http_check", linted)])[0]).startswith("x: instances[0].a: the key a occurs twice")
     assert Linted().in_parts({}) == Linted()
 
 

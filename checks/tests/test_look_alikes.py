@@ -1,4 +1,4 @@
-"""Configs that say different things are different configs, for this program and for node agents, also where hashes are blind."""
+"""Configs with different meanings are different configs, for this program and for node agents, even with equal hashes."""
 
 import base64
 import json
@@ -73,7 +73,7 @@ def peers_bytes(key: str, **fields: Any) -> dict[str, Any]:
 
 
 def told_apart() -> int:
-    """How many configs there are, all of which have hashes of their own, for agents too."""
+    """The number of configs, after checking that all their hashes differ."""
     found = list(Config.objects.all())
     fast = {patching.identity(bytes(config.wire))[0] for config in found}
     assert fast == {config.fast_digest for config in found}

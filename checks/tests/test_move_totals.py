@@ -1,4 +1,4 @@
-"""Every move is counted by its reason, for ever."""
+"""Every move is counted by its reason, even after pruning."""
 
 from datetime import timedelta
 

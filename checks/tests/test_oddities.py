@@ -1,17 +1,17 @@
-"""What a text says otherwise than its author can have meant is told with its line."""
+"""YAML that is read differently than meant gets a warning with its line."""
 
 import pytest
 
 from checks.wire.oddities import Oddity, oddities
-from checks.wire.yamlnodes import OddYAML
+from checks.wire.yamlnodes import InvalidYAML
 from tests.table import table
 
 NO_NUMBER = "node agents read a number here, Python checks read a text"
 UNLOADABLE = "node agents read a text here, Python checks can't load the config"
 INEXACT = "this whole number has more than 64 bits and becomes inexact: put it in quotes"
-TAG = "this YAML tag is not known and left out: a text that begins with ! needs quotes"
-COMMENT = "what begins with # in a block of text is part of the text, and no comment"
-MERGE = "a merge key overrides what stands before it in the same map: it belongs to the beginning"
+TAG = "this YAML tag is unknown and ignored: a text that begins with ! needs quotes"
+COMMENT = "in a block text a line that begins with # is part of the text, not a comment"
+MERGE = "a merge key overrides the keys before it in the same map: move it to the beginning"
 SECOND = "a second document begins here: only the first one is read"
 
 
@@ -29,7 +29,7 @@ SECOND = "a second document begins here: only the first one is read"
         ("a: 2020-13-01", [(1, UNLOADABLE)]),
         ("a: 2001-12-14 21:59:43.10 -5", [(1, "node agents read a text here, Python checks read a date and time")]),
         ("a: .4_", [(1, "node agents read a text here, Python checks read a number")]),
-        ("a: !!binary /w==", [(1, "these bytes are no text: Python checks get bytes")]),
+        ("a: !!binary /w==", [(1, "these bytes are not text: Python checks get bytes")]),
         ("a: 123456789012345678901", [(1, INEXACT)]),
         ("a: -99_999_999_999_999_999_999", [(1, INEXACT)]),
         ("a: 18446744073709551616", [(1, INEXACT)]),
@@ -39,11 +39,11 @@ SECOND = "a second document begins here: only the first one is read"
         ("q: |\n  SELECT 1\n  # not now\n  FROM t\n", [(3, COMMENT)]),
         ("q: >\n\n  a\n  #\n", [(4, COMMENT)]),
         ("q: |\n  # a\n  # b\n\n  # c\nr: |\n  # d\n", [(2, COMMENT), (7, COMMENT)]),
-        ("a: 1\nx:\n- {b: 1, c: 2, b: 3}", [(3, "the key b stands twice in one map: the last one counts")]),
-        ("a: 1\na: 2\na: 3", [(n, "the key a stands twice in one map: the last one counts") for n in (2, 3)]),
-        ("{'a b': 1,\n a b: 2}", [(2, "a key stands twice in one map: the last one counts")]),
-        ("{1: a, 0x1: b}", [(1, "a key stands twice in one map: the last one counts")]),
-        ("{1: a, 1.0: b}", [(1, "a key stands twice in one map: the last one counts")]),
+        ("a: 1\nx:\n- {b: 1, c: 2, b: 3}", [(3, "the key b occurs twice in one map: only the last one counts")]),
+        ("a: 1\na: 2\na: 3", [(n, "the key a occurs twice in one map: only the last one counts") for n in (2, 3)]),
+        ("{'a b': 1,\n a b: 2}", [(2, "a key occurs twice in one map: only the last one counts")]),
+        ("{1: a, 0x1: b}", [(1, "a key occurs twice in one map: only the last one counts")]),
+        ("{1: a, 1.0: b}", [(1, "a key occurs twice in one map: only the last one counts")]),
         ("x: &x {a: 1}\ny:\n  a: 2\n  <<: *x\n", [(4, MERGE)]),
         ("a: 1\n---\nb: 2\n", [(3, SECOND)]),
         ("a: 1\n...\n# so\n---\n- b\n", [(5, SECOND)]),
@@ -77,9 +77,9 @@ def test_what_is_as_it_was_meant_is_not_told(text: str) -> None:
 
 def test_what_follows_the_first_document_may_be_no_yaml() -> None:
     assert oddities("a: 1\n---\nb: [\n") == [Oddity(3, SECOND)]
-    assert oddities("a: 1\n---\n]\n") == [Oddity(2, "what follows the first document is not read, and is no YAML")]
+    assert oddities("a: 1\n---\n]\n") == [Oddity(2, "the text after the first document is not read, and is not YAML")]
 
 
 def test_what_can_t_be_read_is_an_error_and_no_oddity() -> None:
-    with pytest.raises(OddYAML, match="line 2"):
+    with pytest.raises(InvalidYAML, match="line 2"):
         oddities("a: 1\nb: ]")

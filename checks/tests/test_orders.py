@@ -1,4 +1,4 @@
-"""Pins, pauses, isolations and rules hold in every verb, whatever sources send."""
+"""Every verb obeys pins, pauses, isolations and rules, whatever sources send."""
 
 from datetime import timedelta
 
@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
 
 
 def placed(*keys: str) -> dict[str, int]:
-    """Let these be dispatched: {key: config's id}."""
+    """Dispatch configs and return {key: config's id}."""
     dispatcher.schedule([sent(key) for key in keys])
     return dict(Config.objects.values_list("origins__key", "pk"))
 

@@ -1,4 +1,4 @@
-"""An order stays with what its origin sends: when origins share a config and part, come and go, or are cut into shards."""
+"""An order follows its origin: when origins share a config and separate, come and go, or are cut into shards."""
 
 import pytest
 
@@ -17,7 +17,7 @@ def id_of(key: str, source: str = "file") -> int:
 
 
 def pinned() -> dict[str, str]:
-    """Which origin's config is pinned where."""
+    """The pins: {origin: aim}."""
     return dict(Pin.objects.filter(config__isnull=False).values_list("config__origins__key", "aim"))
 
 

@@ -147,7 +147,7 @@ def test_there_is_no_reset_so_nothing_is_cleared_when_a_leader_goes():
 
 
 def test_a_node_that_never_reported_holds_nothing():
-    """The peer makes a node by assigning to it, and expires it at the first tick. We refuse to assign to the unknown."""
+    """The Datadog Cluster Agent creates a node by assigning to it, and expires it at the first tick; here that is refused."""
     _, wanted = expected_of("TestExpireNodes never reported")
     dispatcher.schedule([sent("one")])
     ids = Config.objects.values_list("pk", flat=True)
@@ -177,7 +177,7 @@ def test_configs_of_an_expired_node_go_to_the_next_that_registers():
 
 @pytest.mark.parametrize("name", MODES)
 def test_balancing_stays_on_whoever_reports(name: str):
-    """By their types alone: what a node agent and a runner are given is judged node by node."""
+    """By node types alone: each node is judged separately."""
     given, wanted = expected_of(name)
     assert given["initial"] is conf.ADVANCED_DISPATCHING_ENABLED
     for node, node_type in given["node_types"].items():

@@ -1,4 +1,4 @@
-"""The inputs on which the Datadog Cluster Agent was measured: as low a peak as it reaches or lower, by far fewer moves."""
+"""On the inputs of the measured Datadog Cluster Agent, plans reach its peak or a lower one with far fewer moves."""
 
 import json
 from typing import Any

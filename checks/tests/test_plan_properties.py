@@ -1,4 +1,4 @@
-"""What holds for every plan, whatever the cluster."""
+"""Properties of all plans, for random clusters."""
 
 from collections import Counter
 from typing import Any, NamedTuple
@@ -100,7 +100,9 @@ def test_a_budget_cuts_what_costs_something_and_keeps_the_order(world, budget, d
     free = data.draw(some(world))
     cut, whole = world.plan(free=free, force=True, budget=budget), world.plan(free=free, force=True)
     assert sum(move.digest not in free for move in cut) == min(budget, sum(move.digest not in free for move in whole))
-    assert [move for move in whole if move in cut] == cut
+    # Gains differ: none exceeds the gain of the move before it, which the budget may have cut.
+    made = [move[:3] for move in cut]
+    assert [move[:3] for move in whole if move[:3] in made] == made
 
 
 @given(worlds(), forces, st.data())
@@ -119,7 +121,7 @@ def test_each_group_is_balanced_on_its_own(world):
             {digest: node for digest, node in world.owners.items() if node in group},
             {node: workers for node, workers in world.capacity.items() if node in group},
         )
-        # Gains differ: in the whole plan none exceeds that of the move before, whosesoever it is.
+        # Gains differ: in the whole plan none exceeds the gain of the move before it, which may be of another group.
         assert {move[:3] for move in alone.plan(force=True)} == {move[:3] for move in moves if move.source in group}
 
 

@@ -1,4 +1,4 @@
-"""What a plan is made on, and what it says."""
+"""The input and the content of plans."""
 
 from datetime import timedelta
 from typing import Any
@@ -171,7 +171,7 @@ class TestWhatStays:
 
 
 class TestWhatHasNotRun:
-    """A config stays until it has run where it is."""
+    """A config stays until it has run on its node."""
 
     @pytest.fixture(autouse=True)
     def _nodes(self, warm: None) -> None:

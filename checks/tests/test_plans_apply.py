@@ -1,4 +1,4 @@
-"""Applying a plan: all of it once, or nothing when something that it names is no longer as it was."""
+"""Applying a plan: all moves once, or none when something that it names has changed."""
 
 import re
 from collections.abc import Callable
@@ -27,7 +27,7 @@ def id_of(key: str) -> int:
 
 @pytest.fixture
 def plan(warm: None) -> Plan:
-    """Two of four configs of ash go to birch; cedar has nothing to do with it."""
+    """A plan that moves two of four configs from ash to birch; cedar is not involved."""
     furnish(ash=[0.4, 0.4, 0.4, 0.4], birch=[], cedar=[0.8])
     return plans.make(actor="eve")
 

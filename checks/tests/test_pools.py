@@ -1,4 +1,4 @@
-"""The nodes that a verb counted: kept for its chunks, and counted anew when they may have changed."""
+"""The snapshot of nodes is kept for the chunks of a verb, and read again when nodes may have changed."""
 
 import itertools
 from datetime import timedelta

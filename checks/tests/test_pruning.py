@@ -1,4 +1,4 @@
-"""Pruning goes batch by batch, each kind for itself: neither much that is old nor what can't be deleted stops it for good."""
+"""Pruning works in batches and by kind: neither many old rows nor a failing kind stops the others."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -16,7 +16,7 @@ from knox.models import AuthToken
 from checks import pruning, tasks
 from checks.models import ClusterStore, Cost, Move, Plan, TaskRun
 from checks.models.freezes import Freeze
-from clusteragent.lib.database import batches
+from clusteragent.lib.database import bulk
 from nodes.heartbeats import note_heartbeat
 from nodes.models import Node, NodeEvent
 
@@ -32,7 +32,7 @@ EACH = {
 
 @pytest.fixture(autouse=True)
 def _old_rows(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batches, "BATCH", 2)
+    monkeypatch.setattr(bulk, "BATCH", 2)
     ClusterStore.objects.update(term=7)
     user = User.objects.create_user("olga")
     for number in range(NUMBER):
@@ -90,7 +90,7 @@ def test_a_run_goes_on_where_the_last_one_stopped() -> None:
 
 def test_each_batch_is_committed(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = iter([None])
-    delete = batches._delete
+    delete = bulk._delete
 
     def broken_off(*args: Any) -> int:
         if next(calls, "second") == "second":
@@ -98,7 +98,7 @@ def test_each_batch_is_committed(monkeypatch: pytest.MonkeyPatch) -> None:
         return delete(*args)
 
     with monkeypatch.context() as patched:
-        patched.setattr(batches, "_delete", broken_off)
+        patched.setattr(bulk, "_delete", broken_off)
         with pytest.raises(KeyboardInterrupt):
             pruning.prune()
     assert Move.objects.filter(name="n").count() == NUMBER - 2
@@ -135,14 +135,14 @@ def test_nor_does_one_whose_rows_are_locked() -> None:
 
 
 def test_a_lost_node_that_is_back_before_its_batch_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    delete = batches._delete
+    delete = bulk._delete
 
     def after_its_return(rows: Any, cascades: bool) -> int:
         if rows.model is Node:
             note_heartbeat("lost-0", last_change=0)
         return delete(rows, cascades)
 
-    monkeypatch.setattr(batches, "_delete", after_its_return)
+    monkeypatch.setattr(bulk, "_delete", after_its_return)
     pruning.prune()
     assert [node.name for node in Node.objects.all()] == ["lost-0"]
 

@@ -1,4 +1,4 @@
-"""reassign: an operator gives configs to a node, or is told why not."""
+"""reassign: an operator gives configs to a node, or gets the reason why not."""
 
 import pytest
 

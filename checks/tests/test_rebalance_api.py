@@ -1,4 +1,4 @@
-"""POST …/clusterchecks/rebalance: fresh costs, a plan, its moves, and the list that old and new clients read."""
+"""POST …/clusterchecks/rebalance: measures costs, applies a plan, and returns its moves for old and new clients."""
 
 import json
 from typing import Any

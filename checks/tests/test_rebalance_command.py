@@ -1,4 +1,4 @@
-"""manage.py rebalance, and the leader's task: what they show, store and say."""
+"""manage.py rebalance and the leader's rebalance task: output, stored plans and logs."""
 
 import json
 

@@ -60,7 +60,7 @@ def test_a_node_that_came_back_is_told_what_it_has_though_it_may_not_have_back_w
 
 
 def test_what_nobody_may_take_locks_nothing():
-    """There may be very much of it, and it is tried at each pass."""
+    """There may be very many such configs, and each pass tries them."""
     report("ash")
     Rule.objects.create(name="nowhere", check_pattern="ntp", required={"zone": "a"})
     dispatcher.schedule([sent(f"ntp-{number}", name="ntp") for number in range(3)])

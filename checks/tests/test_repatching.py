@@ -1,4 +1,4 @@
-"""Configs patched with other options than the leader's are patched again: a few at a time, where they are."""
+"""Configs that other options patched are patched again by the leader, a few at a time, on their nodes."""
 
 import base64
 import json
@@ -37,7 +37,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def tag(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """This process is one whose extra tag is this."""
+    """Let this process have this extra tag."""
     monkeypatch.setattr(conf, "GLOBAL_TAGS", (name,))
 
 
@@ -137,7 +137,7 @@ def test_what_gets_the_same_bytes_is_only_noted(monkeypatch: pytest.MonkeyPatch)
 
 
 def written_by(writer: str, *keys: str) -> dict[str, bytes]:
-    """Let configs be such as another release's writer wrote; their bytes."""
+    """Make configs as another release wrote them. Return their bytes."""
     made_with = options.fingerprint().replace(f"w{options.WRITER}-", writer)
     for key in keys:
         theirs = Config.objects.get(origins__key=key)
@@ -226,7 +226,7 @@ def test_what_was_written_by_hand_is_patched_too(monkeypatch: pytest.MonkeyPatch
 
 
 def test_replicas_with_other_options_do_not_patch_back(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The leader's options win. What the other sends meanwhile has the other's tags until the leader's next pass."""
+    """The leader's options win. What another replica sends has its tags until the leader's next pass."""
     write(folder, "one")
     scan()
     tag("new", monkeypatch)

@@ -1,4 +1,4 @@
-"""Very many nodes that were lost come back at once, in batches: nothing moves but what was due before."""
+"""Very many lost nodes return at once, in batches: no further config moves."""
 
 from datetime import timedelta
 
@@ -27,7 +27,7 @@ def one_pass() -> int:
 
 
 def come_back(versions: dict[str, int], *names: str) -> list[object]:
-    """They report what they had fetched."""
+    """The nodes report the versions that they had fetched."""
     reports = [Report(name, versions[name]) for name in names]
     return [outcome for start in range(0, len(reports), 16) for outcome in tell(reports[start : start + 16])]
 

@@ -60,7 +60,7 @@ def test_what_a_declaration_admits(name: str) -> None:
 
 @table("name", SIGNATURES)
 def test_declarations_that_mean_the_same_are_the_same(name: str) -> None:
-    """The peer's signature is a text of its own; ours is JSON, and empty where nothing is restricted."""
+    """The Datadog Cluster Agent's signature has its own format. Here it is JSON, and empty without restrictions."""
     given, expected = case(name)
     kind, _, words = expected["signature"].partition("=")
     lists = {kind: words.split(",")} if words else {}
@@ -170,7 +170,7 @@ def test_each_set_of_eligible_nodes_is_balanced_on_its_own() -> None:
 
 
 def test_what_is_where_it_may_not_run_moves_and_the_rest_stays() -> None:
-    """The first draft let a rebalance repair that, and preferred who includes a check. Ours needs no rebalance for it."""
+    """The first draft repaired that by a rebalance, and preferred runners that include a check. Here no rebalance is needed."""
     given, expected = case("TestRebalanceUsingUtilizationRespectsEligibility (v1, misplaced)")
     names = given["config_names"]
     for node, stats in given["nodes"].items():

@@ -1,4 +1,4 @@
-"""schedule and unschedule: what is new is placed, what changed stays, what is gone is gone."""
+"""schedule and unschedule: new configs are placed, changed ones keep their node, removed ones are deleted."""
 
 import pytest
 

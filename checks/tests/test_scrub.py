@@ -1,4 +1,4 @@
-"""Secrets never show in what people read; what is no secret stays readable."""
+"""Secrets are never displayed; other texts stay readable."""
 
 import base64
 import json
@@ -34,7 +34,7 @@ def patched(instance: str, **fields: Any) -> PatchedConfig:
 
 
 def shown_to_people(instance: str, **fields: Any) -> str:
-    """All that people see of it: the readable text, and the texts of the scrubbed bytes."""
+    """All that is displayed of it: the readable text, and the texts of the scrubbed bytes."""
     config = patched(instance, **fields)
     body = json.loads(config.scrubbed)
     texts = [*body["instances"], body["init_config"], body["metric_config"], body["logs"]]

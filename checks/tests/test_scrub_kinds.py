@@ -1,4 +1,4 @@
-"""Secrets of every kind that configs, commands, addresses and errors have; and beside each what is none, and stays."""
+"""All kinds of secrets in configs, commands, addresses and errors, each beside similar text that is no secret."""
 
 import base64
 import json
@@ -170,7 +170,7 @@ def lines(table: dict[str, str]) -> list[str]:
 
 
 def shown(instance: str) -> str:
-    """All that people see of an instance: the readable text, and the texts of the scrubbed bytes."""
+    """All that is displayed of an instance: the readable text, and the texts of the scrubbed bytes."""
     config = patching.patch(IntegrationConfig("ntp", instances=(instance,)), [])
     return config.text + "".join(base64.b64decode(text).decode() for text in json.loads(config.scrubbed)["instances"])
 
@@ -282,7 +282,7 @@ def examples() -> list[Path]:
 
 @table("file", examples())
 def test_an_ordinary_config_loses_its_passwords_alone(file: Path) -> None:
-    """In the samples whatever is a secret is a handle, or stands under a key that says so."""
+    """In the samples every secret is a handle or the value of a key that names a secret."""
     config = fileformat.parse(file.read_text(), name="x", source="x")
     for text in (*config.instances, config.init_config, config.logs):
         root = yaml.safe_load(text) if text else None
@@ -351,7 +351,7 @@ HOSTILE = [*(piece for piece in PIECES.replace("\n", "|").split("|") if piece.st
 
 @table("piece", HOSTILE)
 def test_four_times_the_text_takes_four_times_the_time(piece: str) -> None:
-    """A pattern that goes back takes sixteen times as long."""
+    """A pattern that backtracks takes sixteen times as long."""
 
     def grows_evenly() -> bool:
         small, large = (_seconds(f"@pass{piece * (size // len(piece))}") for size in (1 << 13, 1 << 15))

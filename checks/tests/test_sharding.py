@@ -1,4 +1,4 @@
-"""What is cut into shards, and into which. The peer's cases are replayed from data; where we differ the test says why."""
+"""Which configs are cut into which shards. The peer's cases are replayed from data; where we differ the test says why."""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Shards from the file to the node: they come, change and go together, and only what changed is touched."""
+"""Shards from the file to the node: a change of a config touches only the shards that changed."""
 
 import json
 from pathlib import Path
@@ -43,7 +43,7 @@ def write(folder: Path, name: str, *hosts: str, more: str = "") -> None:
 
 
 def scan() -> Report:
-    """A scan of a process that knows nothing yet, as one is whose options changed."""
+    """A scan by a process without memory, as after a change of options."""
     return sync(sources=[FileSource()])
 
 
@@ -231,7 +231,7 @@ def test_the_option_s_change_cuts_at_the_next_scan_and_joins_again(
 
 
 def test_when_shards_can_t_be_written_the_config_stays(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It goes in the transaction in which they come."""
+    """The whole config is removed in the transaction that adds its shards."""
     monkeypatch.setattr(conf, "INSTANCE_SHARDING_ENABLED", False)
     report("ash")
     write(folder, "shop", "a", "b")

@@ -78,7 +78,7 @@ OLD = {"AverageExecutionTime": 0, "MetricSamples": 3, "HistogramBuckets": 0, "Ev
 
 
 def test_the_peer_s_case_of_stats(warm: None) -> None:
-    """The case names an ID that none of its instances has, so it is no cluster check. Ours tells errors, as newer peers do."""
+    """The case names an ID that no instance has, so it is no cluster check. Errors are reported, as newer releases do."""
     case = peer_cases.cases("dispatch.json")["TestGetStateIncludesStats"]
     given, expected = case["input"], case["expected"]
     node, ids = register(given["config"]["on"]), tuple(f"my_check:{number}" for number in given["config"]["instances"])

@@ -1,4 +1,4 @@
-"""How many statements verbs make: a thousand configs take hardly more than a hundred."""
+"""The number of SQL statements of verbs: for a thousand configs hardly more than for a hundred."""
 
 from collections.abc import Callable, Collection
 from typing import Any
@@ -26,7 +26,7 @@ def statements(work: Callable[[], Any]) -> int:
 
 
 def grown(verb: Callable[[Collection[int]], Any], before: Callable[[Collection[int]], Any] | None = None) -> float:
-    """How many times as many statements a verb makes for MANY configs as for FEW, each others."""
+    """The ratio of a verb's statements for MANY configs to those for FEW other configs."""
     numbers = []
     for name, number in (("few", FEW), ("many", MANY)):
         dispatcher.schedule([sent(f"{name}{i}") for i in range(number)])
@@ -67,7 +67,7 @@ def test_statements_do_not_grow_with_the_configs(
 
 
 def test_nor_when_each_is_isolated() -> None:
-    """On nodes of their own, of which each has company: in one transaction, they and their company."""
+    """Configs on nodes of their own, each beside other configs."""
     Node.objects.bulk_create([Node(name=f"node-{i:04}") for i in range(MANY)])
     Heartbeat.objects.bulk_create([Heartbeat(node=node) for node in Node.objects.all()])
     dispatcher.schedule([sent(f"company{i}") for i in range(2 * MANY)])
@@ -102,7 +102,7 @@ def test_nor_when_what_is_ordered_of_them_waited_for_them() -> None:
 
 
 def test_nor_when_their_configs_part_with_an_origin() -> None:
-    """What is ordered of a config then belongs to an origin that still sends it."""
+    """An order of such a config then belongs to an origin that still sends it."""
     report("ash", "birch")
     numbers = []
     for name, number in (("few", FEW), ("many", MANY)):
@@ -117,7 +117,7 @@ def test_nor_when_their_configs_part_with_an_origin() -> None:
 
 
 def test_configs_that_go_are_not_read_first() -> None:
-    """What has no row of another table pointing at it, Django deletes by one statement."""
+    """Django deletes rows that no other table refers to by one statement."""
     dispatcher.schedule([sent(f"gone{i}") for i in range(30)])
     ids = list(Config.objects.values_list("pk", flat=True))
     with CaptureQueriesContext(connection) as made:

@@ -1,4 +1,4 @@
-"""Steering in the admin: actions on many configs, drains and rebalances as plans, lists of orders and rules."""
+"""Orders in the admin: actions on many configs, drains and rebalances as plans, lists of orders and rules."""
 
 import re
 from collections.abc import Callable
@@ -206,12 +206,12 @@ def test_a_pin_that_is_added_changed_and_deleted_acts_at_once() -> None:
 
 
 def test_whoever_may_not_see_digests_orders_by_short_ids() -> None:
-    """A digest is refused like nonsense, so that a guess proves nothing."""
+    """A digest is refused like any unknown word, so that a guess confirms nothing."""
     client = operator("view_pin", "add_pin", "view_config")
     check = config("db").instances.get()
     for name in (config("shop").digest, check.check_id):
         assert "no config has the short ID" in post(client, f"{PINS}add/", configs=name, **PIN)
-    post(client, f"{PINS}add/", configs=f"{config('shop').short_id} {check.told()} ", **PIN)
+    post(client, f"{PINS}add/", configs=f"{config('shop').short_id} {check.shown_id()} ", **PIN)
     assert owners() == {"shop": "birch", "mail": "ash", "db": "birch"}
 
 

@@ -1,4 +1,4 @@
-"""The command that reads the sources now."""
+"""The command syncconfigs."""
 
 import json
 import os
@@ -55,7 +55,7 @@ def test_it_says_what_it_did(folder: Path) -> None:
         "added: one.yaml",
         "added: two.yaml",
         "passed over: redis.yaml: a template: it has ad_identifiers and no node_name",
-        "2 added, 0 changed, 0 removed, 1 checks of node agents themselves",
+        "2 added, 0 changed, 0 removed, 1 configs that are no cluster checks",
     ]
     (folder / "two.yaml").unlink()
     assert "removed: two.yaml" in run()
@@ -80,7 +80,7 @@ def odd(folder: Path) -> None:
 def test_warnings_are_shown_with_file_and_line_and_are_no_error(folder: Path) -> None:
     odd(folder)
     lines = run().splitlines()
-    assert "warning: a.yaml:2: nothing reads tags at the top level: does it belong in an instance, further in?" in lines
+    assert "warning: a.yaml:2: nothing reads tags at the top level: does it belong in an instance?" in lines
     assert "warning: b.yaml:1: nothing reads cluster_checks at the top level: is cluster_check meant?" in lines
     assert "added: a.yaml" in lines
 
@@ -101,7 +101,7 @@ def test_held_removals_are_shown_and_can_be_accepted(folder: Path) -> None:
     for name in names:
         (folder / f"{name}.yaml").unlink()
     out, message = fail()
-    assert "held: c0.yaml is gone; --accept-removals removes it" in out
+    assert "held: c0.yaml is gone; use --accept-removals to remove it" in out
     assert message == "0 in error, 12 removals held"
     assert Origin.objects.count() == 12
     assert "12 removed" in run("--accept-removals")

@@ -1,4 +1,4 @@
-"""The worker's tasks: fenced by the term, and never raising."""
+"""The worker's tasks: they do nothing after their term, and never raise."""
 
 from ast import literal_eval
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""What runners told is found wrong, keeps the time since when, and is forgotten once it is over."""
+"""Troubles are found in the runners' stats, keep their beginning, and are deleted once they are over."""
 
 from datetime import timedelta
 
@@ -25,7 +25,7 @@ def told(check: str, *, ms: float = 100, failed: bool = False, error: str = "") 
 
 
 def round_of(*stats: CheckStats, node: str = "ash") -> set[tuple[str, str]]:
-    """The node tells these; what is found wrong then: (origin's key, kind)."""
+    """Let the node report these stats. Return the troubles: (origin's key, kind)."""
     Runner.objects.note({Node.objects.get(name=node).pk: Answer(stats)})
     Trouble.objects.note()
     return set(Trouble.objects.current().values_list("config__origins__key", "kind"))
@@ -94,7 +94,7 @@ def test_a_check_that_is_told_by_its_bare_name_runs() -> None:
 
 
 def test_a_check_whose_key_the_agent_changed_runs() -> None:
-    """As agents do with nameless instances of snmp: the runner has a check of that name which is none of ours."""
+    """As with nameless instances of snmp: the runner has an unknown check of that name."""
     grow_old(500)
     assert round_of(told("http_check:1f")) == set()
     assert round_of(told("https_check:1f")) == {("one", "not_running")}

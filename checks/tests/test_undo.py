@@ -1,4 +1,4 @@
-"""Undoing a move: the config goes back, as long as that move is still the last word about it."""
+"""Undoing a move: the config goes back if that move is still its last one."""
 
 import pytest
 from django.db import connection
@@ -30,7 +30,7 @@ def last() -> int:
 
 
 def refusal(move: int | None = None) -> str:
-    """Why a move, the last unless given, is not undone; asking before changes nothing and says the same."""
+    """Why a move (the last unless given) is not undone. A preview changes nothing and says the same."""
     id_, before = last() if move is None else move, (owners(), ledger())
     asked = dispatcher.why_not([id_])
     done = dispatcher.undo([id_], actor="olga")

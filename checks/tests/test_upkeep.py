@@ -1,4 +1,4 @@
-"""What moves without anybody's word: nodes that leave, that are drained, or that no longer admit what they have."""
+"""Automatic moves: from nodes that leave, are drained, or are no longer eligible."""
 
 from datetime import timedelta
 from typing import Any
@@ -34,14 +34,14 @@ def leave(*names: str) -> None:
 
 
 def fall_silent_after_goodbye(*names: str) -> None:
-    """So many at once are believed once they are silent, and when their goodbyes pull no brake any more."""
+    """Let so many nodes at once count as gone: they are silent, and their goodbyes no longer pull the brake."""
     leave(*names)
     Node.objects.filter(name__in=names).update(left_at=Now() - conf.NODE_EXPIRATION_TIMEOUT - timedelta(seconds=1))
     hush(*names)
 
 
 def hush(*names: str) -> None:
-    """Silent, and not for long enough to expire."""
+    """Let nodes be silent, but not long enough to expire."""
     seen_at = Now() - conf.NODE_EXPIRATION_TIMEOUT * 0.6
     Heartbeat.objects.filter(node__name__in=names).update(seen_at=seen_at)
 
@@ -86,7 +86,7 @@ class TestLeaving:
         assert counts() == {"birch": 3}
 
     def test_nobody_gets_above_twice_the_fair_share(self):
-        """Ten nodes with ten each, eight of which leave: twenty is the most, so what is left stays where it runs."""
+        """Of ten nodes with ten configs each eight leave. A node may have twenty, so the other configs stay where they run."""
         names = [f"oak-{number}" for number in range(10)]
         placed(100, *names)
         fall_silent_after_goodbye(*names[:8])
@@ -97,7 +97,7 @@ class TestLeaving:
         assert Config.objects.count() == sum(counts().values())
 
     def test_what_most_nodes_have_stays_while_they_still_report(self):
-        """Whoever has the token can say goodbye in the names of all of them."""
+        """Every holder of the token can say goodbye in the name of every node."""
         names = [f"oak-{number}" for number in range(10)]
         placed(100, *names)
         leave(*names[:8])
@@ -331,7 +331,7 @@ class TestDeclarations:
 
 
 class TestWaking:
-    """The leader is told at once; whether that is heard, tests of the handler show."""
+    """The leader is called at once. Tests of the handler show that it reacts."""
 
     @pytest.mark.parametrize("kind", ["leaving", "restarting"])
     def test_a_goodbye_wakes_the_leader(self, kind: str):

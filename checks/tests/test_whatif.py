@@ -1,4 +1,4 @@
-"""What if nodes went or came: worked out by the rules of placement and of the planner, and nothing changes."""
+"""What-if simulations of removing and adding nodes: they use placement and planner, and change nothing."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What is sent is byte for byte what a Datadog Agent's file reader and a Datadog Cluster Agent make of the same file."""
+"""The bytes for node agents equal those that the Datadog Agent's file reader and Cluster Agent make of the same file."""
 
 import base64
 import functools
@@ -19,7 +19,7 @@ from checks.sources.fileformat import parse
 from checks.wire import goyaml, patching, yamlnodes
 from checks.wire.oddities import oddities
 from checks.wire.patching import IntegrationConfig, PatchedConfig, UnpatchableConfig
-from checks.wire.yamlnodes import OddYAML
+from checks.wire.yamlnodes import InvalidYAML
 from tests.table import table
 
 DATA = Path(__file__).parents[2] / "tests" / "data"
@@ -50,12 +50,12 @@ def read(file: str) -> IntegrationConfig:
 
 @functools.cache
 def patched(file: str) -> PatchedConfig:
-    """What is made of a file without extra tags: two tests ask it of the same thousands."""
+    """The result for a file without extra tags. Cached, since two tests use the same thousands of files."""
     return patching.patch(read(file), [])
 
 
 def texts_of(served: bytes) -> dict[str, Any]:
-    """What is served, out of its base64."""
+    """The served fields, decoded from base64."""
     body = json.loads(served)
     texts = {
         key: body[key] and base64.b64decode(body[key]).decode() for key in ("init_config", "logs", "metric_config")
@@ -68,7 +68,7 @@ def served(file: str, *extra_tags: str) -> dict[str, Any]:
 
 
 def ours(file: str) -> dict[str, Any]:
-    """What becomes of a file here, as the reference tells it."""
+    """The result for a file in the format of the reference."""
     texts, tagged = texts_of(patched(file).wire), patching.patch(read(file), EXTRA_TAGS)
     return {
         "patched": texts.pop("instances"),
@@ -81,7 +81,7 @@ def outcome(file: str) -> dict[str, Any] | None:
     """The same, or None for a file that is refused."""
     try:
         return ours(file)
-    except (OddYAML, UnpatchableConfig):
+    except (InvalidYAML, UnpatchableConfig):
         return None
 
 
@@ -137,7 +137,7 @@ def test_digests_are_of_the_texts_that_the_peer_hashes() -> None:
 
 
 def test_a_python_check_reads_what_the_agents_own_reader_reads() -> None:
-    """But for dates, which are no texts for it when they stand without quotes; they don't."""
+    """Except dates without quotes, which are no texts for it; the samples have none."""
     expected = json.loads((DATA / "cases" / "scalars" / "expected.json").read_text())
     told = expected["what the node agent's own file reader makes of it"]
     sent = served((DATA / "cases" / "scalars" / "conf.yaml").read_text())

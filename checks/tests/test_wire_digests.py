@@ -1,4 +1,4 @@
-"""Digests and check IDs are the peer's, bit for bit: agents compare the first, runners report under the second."""
+"""Digests and check IDs equal the Datadog Cluster Agent's: agents compare digests, and runners report under check IDs."""
 
 import base64
 import json
@@ -51,7 +51,7 @@ def test_an_instance_that_is_no_map_does_not_count() -> None:
 
 
 def test_instances_that_differ_only_in_tags_that_are_no_list_have_different_digests() -> None:
-    """The peer leaves them out, and would take one for the other."""
+    """The Datadog Cluster Agent leaves them out, so it would confuse the two."""
     one, other = (IntegrationConfig("foo", instances=(f"url: {url}\ntags: prod",)) for url in ("a", "b"))
     assert patching.digest(one) != patching.digest(other)
 

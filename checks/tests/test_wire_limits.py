@@ -1,4 +1,4 @@
-"""What is too big, too deep or not storable is refused at once, whatever it is made of, and never crashes anything."""
+"""Texts that are too large, too deep or not storable are refused at once and never crash the process."""
 
 import threading
 import time
@@ -58,8 +58,8 @@ def test_deep_nesting_is_refused_even_on_a_small_stack(text: str) -> None:
         (LAUGHS, "has more than 100000 nodes"),
         (LONG_LAUGHS, "expands to more than 1048576 bytes"),
         (DEEP_LAUGHS, "nests deeper than 50"),
-        ("a: &a [*a]", "an alias stands inside of what it names"),
-        ("a: &a {b: {<<: *a}}", "an alias stands inside of what it names"),
+        ("a: &a [*a]", "an alias is inside of what it refers to"),
+        ("a: &a {b: {<<: *a}}", "an alias is inside of what it refers to"),
         ("- a\n" * 200_000, "has more than 100000 nodes"),
         ("[" + "a, " * 200_000 + "]", "has more than 100000 nodes"),
     ],
@@ -91,7 +91,7 @@ def test_what_is_just_small_enough_is_taken() -> None:
         ("a: \ud800", "is not valid UTF-8"),
         ("a: 1\nb: \x07", "line 2: control characters are not allowed"),
         ("é: 1\nb: \x7f", "line 2: control characters are not allowed"),
-        ("\ta: 1", "a tab stands where YAML wants spaces"),
+        ("\ta: 1", "there is a tab where YAML requires spaces"),
         ('a: "\\ud800"', "stands for no character"),
     ],
 )

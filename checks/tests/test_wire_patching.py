@@ -1,4 +1,4 @@
-"""Patching changes what it must in an instance, and writes it as the peer does (all of that: test_wire_bytes.py)."""
+"""Patching changes only what it must in an instance. The exact bytes are tested in test_wire_bytes.py."""
 
 import base64
 import json
@@ -75,7 +75,7 @@ def test_the_wire_has_the_keys_of_the_peer_in_its_order() -> None:
 
 
 def test_what_the_peer_patched_is_patched_to_the_same_bytes() -> None:
-    """A server of the peer's kind recorded these; patching them again must find nothing to change."""
+    """Recorded from a Datadog Cluster Agent. Patching them again must change nothing."""
     patched_by_peer = [
         config
         for config in recorded_configs()
@@ -253,10 +253,10 @@ def test_the_extra_tags_do_not_change_the_fingerprint() -> None:
         ("a: 1\nb: ]", "ntp: instance 2: line 2: a value can't begin with ]: put it in quotes"),
         (
             "a: 1\nb: *hunter2",
-            "ntp: instance 2: line 2: an alias names nothing before it: put a text that begins with * in quotes",
+            "ntp: instance 2: line 2: an alias refers to no earlier anchor: put a text that begins with * in quotes",
         ),
         ("a: 1\n? [b]\n: 2", "ntp: instance 2: line 2: a key is not a scalar"),
-        ("<<: hunter2", "ntp: instance 2: line 1: a merge key names something that is not a map"),
+        ("<<: hunter2", "ntp: instance 2: line 1: a merge key refers to something that is not a map"),
         (
             "a: %%hunter2%%",
             "ntp: instance 2: line 1: a value can't begin with %: put it in quotes, as '%%host%%'",

@@ -1,4 +1,4 @@
-"""What holds for every config: the same bytes each time, nothing lost, nothing reinterpreted, and one kind of refusal."""
+"""Properties of patching any config: equal bytes each time, no loss, no change of meaning, one kind of error."""
 
 import base64
 import contextlib

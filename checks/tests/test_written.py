@@ -1,4 +1,4 @@
-"""What an author wrote stays stored and is shown as written, whatever of it is sent."""
+"""The author's text is stored and displayed as written, whatever of it is sent."""
 
 import re
 from dataclasses import replace
@@ -55,7 +55,7 @@ def page(client: Client, key: str = "shop") -> list[str]:
 
 
 def rows() -> list[Any]:
-    """All that node agents and the ledger can tell."""
+    """All that node agents and the ledger know of a config."""
     return [
         versions(),
         owners(),

@@ -1,4 +1,4 @@
-"""What people see of a text as its author wrote it: its lines, without what is secret in it."""
+"""An author's text is displayed with the same lines and without secrets."""
 
 import json
 import time
@@ -17,7 +17,7 @@ from tests.table import table
 
 
 def shown(text: str) -> str:
-    """The text as people see it, which has the same lines."""
+    """The displayed text, after checking that it has the same lines."""
     seen = written.shown(text)
     assert seen.count("\n") == text.count("\n")
     return seen

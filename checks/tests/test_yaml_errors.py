@@ -1,16 +1,16 @@
-"""What is told of a text that is no YAML: the reason in plain words, and the line in which its author has to look."""
+"""Errors of invalid YAML: the reason in plain words, and the line to look at."""
 
 import pytest
 
 from checks.wire import yamlerrors, yamlnodes
-from checks.wire.yamlnodes import OddYAML
+from checks.wire.yamlnodes import InvalidYAML
 from tests.table import table
 
 INSTANCES = "instances:\n  - "
 
 
 def error(text: str) -> tuple[str, int | None]:
-    with pytest.raises(OddYAML) as caught:
+    with pytest.raises(InvalidYAML) as caught:
         yamlnodes.read(text)
     return caught.value.problem, caught.value.line
 
@@ -24,7 +24,7 @@ def error(text: str) -> tuple[str, int | None]:
     ],
 )
 def test_a_tab(text: str, line: int) -> None:
-    assert error(text) == ("a tab stands where YAML wants spaces", line)
+    assert error(text) == ("there is a tab where YAML requires spaces", line)
 
 
 @table(
@@ -34,21 +34,21 @@ def test_a_tab(text: str, line: int) -> None:
         ("@admin", "a value can't begin with @: put it in quotes"),
         ("`date`", "a value can't begin with a back-tick: put it in quotes"),
         ("*.example.org", "a value can't begin with *: put it in quotes"),
-        ("*all", "an alias names nothing before it: put a text that begins with * in quotes"),
+        ("*all", "an alias refers to no earlier anchor: put a text that begins with * in quotes"),
         ("]", "a value can't begin with ]: put it in quotes"),
         ("!a!b c", "a tag that YAML does not know: put a text that begins with ! in quotes"),
-        ('"\\d+"', "YAML does not know this escape: use '…', in which back-slashes are just that"),
-        ('"\\xZZ"', "\\x, \\u and \\U want 2, 4 and 8 hexadecimal digits: in '…' back-slashes are just that"),
+        ('"\\d+"', "YAML does not know this escape: use '…', in which a backslash is an ordinary character"),
+        ('"\\xZZ"', "\\x, \\u and \\U need 2, 4 and 8 hexadecimal digits: in '…' a backslash is an ordinary character"),
         ('"\\ud83d"', "this escape stands for no character: write the character itself"),
         ("![c]", "a tag that YAML does not know: put a text that begins with ! in quotes"),
         ("!<c", "a tag that YAML does not know: put a text that begins with ! in quotes"),
-        ("|0\n  x", "the number behind | or > is from 1 to 9: leave it out"),
-        ("|text", "text follows | or > in the same line: put it in the next one, or in quotes"),
+        ("|0\n  x", "the number after | or > must be from 1 to 9: remove it"),
+        ("|text", "text follows | or > on the same line: put it on the next line, or in quotes"),
         ("a: b", "a value holds a colon and a space: put it in quotes"),
-        ("- a", "a dash stands behind other text: put it in a line of its own"),
+        ("- a", "a dash follows other text: put it on a line of its own"),
         (
             "[a-z]+",
-            "text follows a closing bracket: put a value that begins with [ or { and goes on behind it in quotes",
+            "text follows a closing bracket: put a value that begins with [ or { and continues after it in quotes",
         ),
     ],
 )
@@ -73,7 +73,7 @@ def test_a_template_that_was_not_filled_in(text: str) -> None:
     "text", ["# by hand\n{SIGN if shop SIGN}\ninstances: [{}]\n", f"{INSTANCES}url: {{SIGN- shop SIGN}}\n"]
 )
 def test_a_statement_or_comment_of_a_template(text: str, sign: str) -> None:
-    told = f"{{{sign} … {sign}}} is no YAML, but a template's: let the template be filled in before"
+    told = f"{{{sign} … {sign}}} is not YAML but a template: fill in the template first"
     assert error(text.replace("SIGN", sign)) == (told, 2)
 
 
@@ -91,11 +91,11 @@ def test_a_dash_without_a_blank(text: str, line: int) -> None:
 
 @pytest.mark.parametrize("version", ["2.0", "x", "1.1\n%YAML 1.1"])
 def test_a_version_that_is_not_read(version: str) -> None:
-    assert error(f"%YAML {version}\n---\na: 1\n")[0].endswith(": leave the line out")
+    assert error(f"%YAML {version}\n---\na: 1\n")[0].endswith(": remove the line")
 
 
 def test_a_template_in_quotes_is_not_blamed_for_what_is_wrong_beside_it() -> None:
-    assert error("a: '{{ x }}'\n\tb: 1\n") == ("a tab stands where YAML wants spaces", 2)
+    assert error("a: '{{ x }}'\n\tb: 1\n") == ("there is a tab where YAML requires spaces", 2)
 
 
 @pytest.mark.parametrize("quote", ["'", '"'])
@@ -144,7 +144,7 @@ def test_a_bracket_that_is_never_closed_is_told_where_it_begins(text: str, sign:
 )
 def test_a_line_that_does_not_fit(text: str) -> None:
     told, line = error(text)
-    assert told.startswith("this line does not fit the ones above it")
+    assert told.startswith("this line does not fit the lines above it")
     assert line == 3
 
 

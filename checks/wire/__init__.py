@@ -1,1 +1,1 @@
-"""What node agents get, as bytes: YAML, patching, digests, check IDs, shards, and the copy without secrets. Pure."""
+"""The bytes that node agents get: YAML, patching, digests, check IDs, shards, and the copies without secrets. Pure."""

@@ -1,7 +1,7 @@
-"""YAML as the node agents' library reads it and writes it again: the bytes of the Datadog Cluster Agent.
+"""YAML as the node agents' library (yaml.v2) reads and writes it: the same bytes as the Datadog Cluster Agent.
 
-A tree that was read here holds what is written, so that changing it and writing it are all that is left. Emitter and
-parser are libyaml's, as that library's are. Pure.
+`read` gives each scalar the text with which it is written, so a tree can be changed and written at once. Parser and emitter
+are libyaml's, of which that library's are ports. Pure.
 """
 
 import re
@@ -12,18 +12,18 @@ from yaml import MappingNode, Node, ScalarNode, SequenceNode
 
 from checks.wire import scalars, yamlnodes
 from checks.wire.scalars import BINARY, BOOL, FLOAT, INT, MERGE, NULL, STR
-from checks.wire.yamlnodes import MAP, MAX_DEPTH, SEQ, OddYAML
+from checks.wire.yamlnodes import MAP, MAX_DEPTH, SEQ, InvalidYAML
 
 _Identity = tuple[str, str]
 _Pairs = dict[_Identity, tuple[ScalarNode, Node]]
 
-# Keys of these characters alone are sorted as their code points are.
+# Keys with only these characters are sorted by code point.
 _SIMPLE = re.compile(r"[ -/:-@\[-`a-z]*").fullmatch
-# The order of keys that are not compared otherwise.
+# The order of the types of keys that are not compared by value.
 _RANKS = {BOOL: 1, INT: 2, FLOAT: 14, NULL: 20, STR: 24, BINARY: 24}
 _UNSIGNED = 11
-# Where libyaml's port in Go differs: it does not indent a quote after a line separator, and it escapes all of a text that
-# begins with a byte order mark.
+# Texts for which libyaml's port in Go writes something else: it does not indent a quote after a line separator, and it escapes
+# the whole text after a byte order mark.
 _SUSPECT = re.compile(r"[\u2028\u2029] *'|\"\\uFEFF").search
 _MARK = "\ue000"
 _OUT_OF_REACH = re.compile(r"[^\n\r\x85\u2028\u2029\U00010000-\U0010ffff]").fullmatch
@@ -34,7 +34,7 @@ _PRINTED = {(NULL, "null"): "<nil>", (FLOAT, ".inf"): "+Inf", (FLOAT, "-.inf"): 
 
 
 class _Implied:
-    """Equal to every tag that needn't be written."""
+    """Equals every tag that need not be written."""
 
     def __eq__(self, tag: object) -> bool:
         return tag != BINARY
@@ -54,7 +54,7 @@ class _Dumper(yaml.CSafeDumper):
 
 
 def read(text: str) -> Node | None:
-    """The text's first document with each scalar as it is written, None when it has none. Raises OddYAML."""
+    """Return the text's first document, each scalar with the text it is written with; None without one. Raises InvalidYAML."""
     root = yamlnodes.compose(text)
     if root is not None:
         _settle(root, 1)
@@ -62,7 +62,7 @@ def read(text: str) -> Node | None:
 
 
 def write(node: Node) -> str:
-    """The tree as it is sent. Raises OddYAML for what YAML can't hold."""
+    """Return the tree as the text that is sent. Raises InvalidYAML for characters that YAML can't hold."""
     text = _serialized(node)
     if _SUSPECT(text) and not _UNLIKE.search(text):
         return _UNLIKE.sub(_mended, _serialized(_marked(node)))
@@ -73,13 +73,13 @@ def _serialized(node: Node) -> str:
     try:
         text: str = yaml.serialize(node, Dumper=_Dumper, allow_unicode=True)
     except (yaml.YAMLError, ValueError):
-        raise OddYAML("holds a character that can't be written", node) from None
-    # libyaml's mark of an end that is open.
+        raise InvalidYAML("holds a character that can't be written", node) from None
+    # libyaml marks an open end with `...`.
     return text[:-4] if text.endswith(("\n...\n", "\u2028...\n", "\u2029...\n")) else text
 
 
 def _marked(node: Node) -> Node:
-    """A copy in which the ends of texts that libyaml writes otherwise are marked, and their characters out of its reach."""
+    """A copy that marks the texts which libyaml writes differently, so that `_mended` can correct its output."""
     if isinstance(node, ScalarNode):
         value = node.value
         if value[:1] == "\ufeff":
@@ -100,23 +100,23 @@ def _mended(found: re.Match[str]) -> str:
 
 
 def text_node(text: str) -> ScalarNode:
-    """A scalar that is this text."""
+    """Return a scalar with this text."""
     return ScalarNode(STR, text, style=scalars.style_of(text))
 
 
 def texts_node(texts: list[str]) -> SequenceNode:
-    """A list of texts."""
+    """Return a list of texts."""
     return SequenceNode(SEQ, [text_node(text) for text in texts], flow_style=False)
 
 
 def put(node: MappingNode, key: str, value: Node) -> None:
-    """Set a key of text."""
+    """Set the value of a text key, and sort the keys."""
     others = [pair for pair in node.value if pair[0].value != key or pair[0].tag != STR]
     node.value = _in_order([*others, (text_node(key), value)])
 
 
 def printed(node: Node) -> str:
-    """What Go prints of a value: how something that is no text becomes a tag."""
+    """Return a value as Go prints it. A tag that is no text becomes this."""
     if isinstance(node, SequenceNode):
         return f"[{' '.join(map(printed, node.value))}]"
     if isinstance(node, MappingNode):
@@ -131,7 +131,7 @@ def _by_printing(pair: tuple[ScalarNode, Node]) -> tuple[bool, bool, float, str]
 
 
 def fits_64_bits(number: ScalarNode) -> bool:
-    """Whether Go takes a number for a whole one."""
+    """Return whether Go can convert the number to a 64-bit integer."""
     return int(number.value) < 2**63 if number.tag == INT else (_number(number) or 0) <= 2**63
 
 
@@ -139,7 +139,7 @@ def _settle(node: Node, depth: int) -> None:
     if isinstance(node, ScalarNode):
         _settle_scalar(node)
     elif depth > MAX_DEPTH:
-        raise OddYAML(f"nests deeper than {MAX_DEPTH}", node)
+        raise InvalidYAML(f"nests deeper than {MAX_DEPTH}", node)
     elif isinstance(node, MappingNode):
         _settle_map(node, depth)
     elif isinstance(node, SequenceNode):
@@ -155,7 +155,7 @@ def _settle_scalar(node: ScalarNode) -> None:
     try:
         node.tag, node.value = scalars.value_of(node.tag, node.value)
     except ValueError as error:
-        raise OddYAML(str(error), node) from None
+        raise InvalidYAML(str(error), node) from None
     node.style = scalars.style_of(node.value) if node.tag == STR else "|" if "\n" in node.value else None
 
 
@@ -165,20 +165,20 @@ def _settle_map(node: MappingNode, depth: int) -> None:
     node.tag, node.flow_style = MAP, False
     node.value = _in_order(list(pairs.values()))
     if (STR, "<<") in pairs:
-        # It was in quotes, and is written without, so that it counts as a merge key when the agent reads it again.
+        # It was in quotes and is written without, so the agent reads it as a merge key.
         pairs = {}
         _collect(node, pairs, depth, merge=STR)
         node.value = _in_order(list(pairs.values()))
 
 
 def _collect(node: MappingNode, pairs: _Pairs, depth: int, merge: str = MERGE) -> None:
-    """Add a map's pairs, in the order in which they stand: a merge key overrides what stands before it, as in yaml.v2.
+    """Add a map's pairs in their order. A merge key overrides the pairs before it, as in yaml.v2.
 
-    merge: the tag that makes `<<` a merge key.
+    merge: the tag with which `<<` is a merge key.
     """
     for key, value in node.value:
         if not isinstance(key, ScalarNode):
-            raise OddYAML("a key is not a scalar", key)
+            raise InvalidYAML("a key is not a scalar", key)
         if key.tag == merge and key.value == "<<":
             for source in yamlnodes.merge_sources(value):
                 _collect(source, pairs, depth + 1, merge)
@@ -186,16 +186,16 @@ def _collect(node: MappingNode, pairs: _Pairs, depth: int, merge: str = MERGE) -
         _settle_scalar(key)
         _settle(value, depth + 1)
         if key.tag == FLOAT:
-            # Written alike: the number with a point comes last, and counts when the agent reads it again.
+            # An integer and a float key can be written alike. The float comes last, so the agent takes that one.
             pairs.pop((INT, key.value), None)
-            # Go can't find it again under this key.
+            # In Go NaN differs from itself, so the value can't be found under this key.
             value = ScalarNode(NULL, "null") if key.value == ".nan" else value
         if key.tag != INT or (FLOAT, key.value) not in pairs:
             pairs[key.tag, key.value] = key, value
 
 
 def _in_order(pairs: list[tuple[ScalarNode, Node]]) -> list[tuple[ScalarNode, Node]]:
-    """Numbers and booleans, null, texts; numbers in a text count as numbers."""
+    """Sort pairs by key: numbers and booleans, then null, then texts, in which digits are compared as numbers."""
     keys = [key.value if key.tag == STR else "0" for key, _ in pairs]
     if _SIMPLE("".join(keys)):
         return sorted(pairs, key=_value)
@@ -231,7 +231,7 @@ def _rank(key: ScalarNode) -> int:
 
 
 def _natural(a: str, b: str) -> int:
-    """Compare texts: `z9` before `z10`, letters after all else."""
+    """Compare texts: `z9` before `z10`, letters after all other characters."""
     for place, (x, y) in enumerate(zip(a, b, strict=False)):
         if x == y:
             continue
@@ -243,10 +243,10 @@ def _natural(a: str, b: str) -> int:
 
 
 def _digits(text: str, other: str, place: int) -> tuple[int, int]:
-    """The number that begins at a place, as Go's 64 bits hold it, and where it ends."""
+    """The number that begins at a place, in Go's signed 64 bits, and the place where it ends."""
     number, end = 0, place
     if "0" in (text[place], other[place]):
-        # A zero after other digits is one of their number's.
+        # A zero after other digits belongs to their number.
         number = int(_ends_in_a_number(text, place))
     while end < len(text) and text[end].isdecimal():
         number = (number * 10 + ord(text[end]) - ord("0")) % 2**64
@@ -255,7 +255,7 @@ def _digits(text: str, other: str, place: int) -> tuple[int, int]:
 
 
 def _ends_in_a_number(text: str, place: int) -> bool:
-    """Whether digits that are not all zeros stand before a place."""
+    """Whether the digits before a place are a number other than 0."""
     while place > 0 and text[place - 1].isdecimal():
         place -= 1
         if text[place] != "0":

@@ -1,4 +1,4 @@
-"""The names of known integrations: a list as data, which `manage.py learnintegrations` adds to."""
+"""The names of known integrations, from a list in a file. `manage.py learnintegrations` adds names to it."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -8,7 +8,7 @@ from pathlib import Path
 from clusteragent.lib.spelling import differ_in_number, is_one_edit
 
 LIST = Path(__file__).parent / "integrations.txt"
-# Of shorter names many differ in one letter, and custom checks are often called nearly so: `mssql`, `mongod`.
+# Shorter names often differ in one letter only, and custom checks have similar names: `mssql`, `mongod`.
 _SHORT = 8
 _TWICE = re.compile(r"(.)\1")
 _REQUIREMENT = re.compile(r"^datadog-([a-z0-9-]+)==", re.MULTILINE)
@@ -16,22 +16,22 @@ _NO_INTEGRATIONS = {"checks_base", "checks_dependency_provider", "checks_dev", "
 
 
 def known() -> frozenset[str]:
-    """The names of all known integrations, also those that another process learnt meanwhile."""
+    """Return the names of all known integrations, including those that another process added meanwhile."""
     file = LIST.stat()
     return _read(LIST, (file.st_mtime_ns, file.st_size))
 
 
 def meant_by(check: str) -> str:
-    """The integration whose name is an edit away from this one; empty when there is none, and for an integration's own.
+    """Return the integration whose name is one edit away from this name; empty when there is none or the name is known.
 
-    The first letter is the same, and what differs is no number at the end. In a short name only letters that changed places,
-    or stand twice, are a mistake.
+    The first letter must be the same, and a different number at the end does not count. Of a short name only swapped or
+    doubled letters count.
     """
     return _meant_by(check, known())
 
 
 def learn(names: Iterable[str]) -> list[str]:
-    """Add names to the list. Returns those that are new."""
+    """Add names to the list. Return those that are new."""
     new = sorted(set(names) - known())
     LIST.write_text("".join(f"{name}\n" for name in sorted({*known(), *new})))
     return new
@@ -51,15 +51,16 @@ def _meant_by(check: str, names: frozenset[str]) -> str:
 
 
 def _is_slip(check: str, name: str) -> bool:
-    """Whether a check's name is probably a misspelt integration's."""
+    """Whether a check's name is probably a misspelt name of an integration."""
     if check[:1] != name[:1] or not is_one_edit(check, name) or differ_in_number(check, name):
         return False
     return len(name) >= _SHORT or sorted(check) == sorted(name) or _TWICE.sub(r"\1", check) == _TWICE.sub(r"\1", name)
 
 
 def found_in(path: Path) -> Iterator[str]:
-    """The names of the integrations that a path has: an agent's conf.d or checks.d, a checkout of integrations, or its list
-    of releases (requirements-agent-release.txt)."""
+    """Yield the names of the integrations in a path: an agent's conf.d or checks.d, a checkout of integrations, or its list
+    of releases (requirements-agent-release.txt). Raises OSError.
+    """
     if path.is_file():
         yield from {_plain(name) for name in _REQUIREMENT.findall(path.read_text())} - _NO_INTEGRATIONS
         return

@@ -1,6 +1,6 @@
-"""What is probably not what the author of a config meant, although it can be read. It is told, and stops nothing.
+"""Warnings about config texts that can be read but probably do not say what their authors meant. They stop nothing.
 
-No message repeats a value; keys are shown without secrets. Pure: no database, no options.
+No message contains a value, and keys are shown without secrets. Pure: no database, no options.
 """
 
 from collections import Counter, defaultdict
@@ -14,7 +14,7 @@ from yaml import MappingNode, Node, ScalarNode, SequenceNode
 from checks.wire import integrations, yamlnodes
 from checks.wire.oddities import oddities_of
 from checks.wire.scrub import scrub
-from checks.wire.yamlnodes import OddYAML
+from checks.wire.yamlnodes import InvalidYAML
 from clusteragent.lib.spelling import differ_in_number, is_one_edit, near_misses, nearest
 
 FLAG = "cluster_check"
@@ -30,7 +30,7 @@ TOP_KEYS = (
     "ignore_autodiscovery_tags",
     "check_tag_cardinality",
 )
-# Of one config, and of a source. Who has more mends these first.
+# The most warnings of one config, and of a source.
 MOST = 50
 MOST_STORED = 2000
 _LONGEST_SHOWN = 60
@@ -39,12 +39,12 @@ _YAML = "tag:yaml.org,2002:"
 _NO_TEXTS = {_YAML + name for name in ("bool", "float", "int", "null")}
 
 
-# The line of a text, counted from 1; the part of what came as no text, such as `instances[3].limit`; None for no place.
+# A line of a text, counted from 1; a part of a config that came as data, such as `instances[3].limit`; or None.
 Place = int | str | None
 
 
 class Oddity(NamedTuple):
-    """What is odd, and where."""
+    """A warning and its place."""
 
     line: Place
     message: str
@@ -58,12 +58,12 @@ class Keys(NamedTuple):
 
 
 def place(where: str, line: object) -> str:
-    """A line of a place, as programs tell it; the place, where no line is known."""
+    """Return `where:line`, or `where` when no line is known."""
     return where if line is None else f"{where}:{line}"
 
 
 class Notice(NamedTuple):
-    """A warning: where in a source, in which line, and what."""
+    """A warning about a place in a source, with the line if it is known."""
 
     where: str
     line: int | None
@@ -74,8 +74,9 @@ class Notice(NamedTuple):
 
 
 class Linted(NamedTuple):
-    """What is odd about a text, in the order of its lines, and what is compared with others: the keys of its instances and
-    the check that it makes a config of, if it makes one.
+    """The warnings about a text, in the order of its lines, and what is compared with other texts.
+
+    keys: those of each instance. check: the check of its config; empty when it makes none.
     """
 
     oddities: tuple[Oddity, ...] = ()
@@ -83,11 +84,11 @@ class Linted(NamedTuple):
     check: str = ""
 
     def besides(self, *messages: str) -> "Linted":
-        """The same, and what else is told of the text as a whole; empty messages are none."""
+        """Return a copy with more warnings about the text as a whole. Empty messages are left out."""
         return self._replace(oddities=(*self.oddities, *(Oddity(None, scrub(one)) for one in messages if one)))
 
     def in_parts(self, parts: Mapping[int, str]) -> "Linted":
-        """The same of what came as no text: each line is the part that it was made of."""
+        """Return a copy for a config that came as data: each line is replaced by its part, {line: part}."""
 
         def part(line: Place) -> Place:
             return parts.get(line) if isinstance(line, int) else line
@@ -101,9 +102,10 @@ NOTHING_ODD = Linted()
 
 
 def lint(text: str, check: str, *, written_here: bool = False) -> Linted:
-    """What is odd about a text that makes a config of this check. Raises OddYAML for what can't be read.
+    """Return the warnings about a text that makes a config of this check. Raises InvalidYAML.
 
-    Of a text that makes no cluster check only what may hide that it should. written_here: it makes one without saying so.
+    For a text that makes no cluster check these are only mistakes that may be the cause. written_here: it makes one without
+    the flag `cluster_check`.
     """
     root = yamlnodes.compose(text)
     if not isinstance(root, MappingNode):
@@ -117,9 +119,9 @@ def lint(text: str, check: str, *, written_here: bool = False) -> Linted:
 
 
 def notices(configs: Iterable[tuple[str, str, Linted]]) -> list[Notice]:
-    """All warnings of a source, by its configs: where each stands, its check, and what was found in its text.
+    """Return all warnings of a source, sorted by place. configs: (where, check, Linted).
 
-    A check's name is told once. It is looked up each time, since names are learnt meanwhile.
+    Each unknown check name gives one warning. Names are looked up each time, since the list may have grown.
     """
     found: list[Notice] = []
     checks: dict[str, list[tuple[str, Keys]]] = defaultdict(list)
@@ -141,18 +143,22 @@ def _notice(where: str, oddity: Oddity) -> Notice:
 
 
 def by_place(notice: Notice) -> tuple[str, int]:
+    """Return the sort key of a warning: place and line."""
     return notice.where, notice.line or 0
 
 
 def rows(found: Sequence[Notice]) -> list[dict[str, Any]]:
-    """Warnings as a source's row has them: the first ones, and how many more there are."""
+    """Return warnings for a source's row: the first MOST_STORED, and a line with the number of the others."""
     left = len(found) - MOST_STORED
     shown_ones = found if left <= 0 else [*found[:MOST_STORED], Notice("", None, f"and {left} more warnings")]
     return [notice._asdict() for notice in shown_ones]
 
 
 def misspelt_keys(instances: Sequence[Keys]) -> dict[int, list[Oddity]]:
-    """Keys an edit away from one that most of the other instances of the check have instead, by the number of the instance."""
+    """Return warnings about keys that are one edit away from a key of most other instances: {number of the instance: warnings}.
+
+    instances: all of one check.
+    """
     number, shapes = Counter[str](), Counter(keys.names for keys in instances)
     for names, times in shapes.items():
         number.update(dict.fromkeys(names, times))
@@ -173,7 +179,7 @@ def misspelt_keys(instances: Sequence[Keys]) -> dict[int, list[Oddity]]:
 
 
 def parts_of(text: str) -> dict[int, str]:
-    """Which part of a text's tree begins in each line, the outermost, as `instances[3].limit`. Raises OddYAML."""
+    """Return {line: the outermost part that begins there}, such as `instances[3].limit`. Raises InvalidYAML."""
     root, found = yamlnodes.compose(text), dict[int, str]()
     for line, part in _parts(root, "") if root is not None else ():
         found.setdefault(line, part)
@@ -191,25 +197,25 @@ def _parts(node: Node, path: str) -> Iterator[tuple[int, str]]:
 
 
 def unread(root: MappingNode) -> list[ScalarNode]:
-    """The keys at the top level that nothing reads; the first of very many."""
+    """Return the unknown keys at the top level, at most MOST."""
     keys = (key for key, _ in root.value if isinstance(key, ScalarNode) and key.value not in TOP_KEYS)
     return list(islice(keys, MOST))
 
 
 def misspelt(root: MappingNode) -> Iterator[tuple[ScalarNode, str]]:
-    """Keys at the top level that nothing reads, each with the one that it is probably meant to be."""
+    """Yield (key, known key) for the unknown keys at the top level that are probably misspelt."""
     for key in unread(root):
         if known := nearest(key.value[:_LONGEST_SHOWN], TOP_KEYS):
             yield key, known
 
 
 def is_private(key: ScalarNode) -> bool:
-    """Whether the author says that nothing is to read this, as of a part that others refer to."""
+    """Return whether the key is marked as private, such as a part that aliases refer to."""
     return bool(key.value.startswith(("x-", "_", ".")))
 
 
 def nested(root: MappingNode, name: str) -> Iterator[tuple[str, ScalarNode]]:
-    """The keys of this name below the top level, each with the top level's key that it stands under."""
+    """Yield (top-level key, key) for the keys of this name below the top level."""
     for top, value in root.value:
         for node in yamlnodes.nodes(value):
             for key, _ in node.value if isinstance(node, MappingNode) else ():
@@ -218,7 +224,7 @@ def nested(root: MappingNode, name: str) -> Iterator[tuple[str, ScalarNode]]:
 
 
 def _misread(root: MappingNode, text: str) -> Iterator[Oddity]:
-    """What is read otherwise than it is written."""
+    """Warnings about values that are read differently than they are written."""
     return (Oddity(line, scrub(message)) for line, message in oddities_of(root, text))
 
 
@@ -231,7 +237,7 @@ def _documents(text: str) -> Iterator[Oddity]:
 
 
 def _flags(root: MappingNode) -> Iterator[Oddity]:
-    """The flag of cluster checks, misspelt or where nothing reads it."""
+    """Warnings about the flag `cluster_check`: misspelt, or at a place where nothing reads it."""
     for key, known in misspelt(root):
         if known == FLAG:
             yield _meant(key, known)
@@ -241,7 +247,7 @@ def _flags(root: MappingNode) -> Iterator[Oddity]:
 
 
 def _strays(root: MappingNode, text: str) -> Iterator[Oddity]:
-    """What else nothing reads where it stands."""
+    """Warnings about other keys at places where nothing reads them."""
     others = {id(key): known for key, known in misspelt(root)}
     values = {id(key): value for key, value in root.value}
     for key in unread(root):
@@ -251,7 +257,7 @@ def _strays(root: MappingNode, text: str) -> Iterator[Oddity]:
         elif not known and not is_private(key) and not _is_anchored(values[id(key)], text):
             yield Oddity(
                 _line(key),
-                f"nothing reads {shown(key.value)} at the top level: does it belong in an instance, further in?",
+                f"nothing reads {shown(key.value)} at the top level: does it belong in an instance?",
             )
     for top, key in nested(root, "instances"):
         if top == "init_config":
@@ -268,25 +274,25 @@ def _check_name(check: str) -> Iterator[Oddity]:
 
 
 def _tags(instance: MappingNode) -> Iterator[Oddity]:
-    """Tags that are no list of texts: the checks of agents refuse to load them."""
+    """Warnings about tags that are no list of texts: agents refuse to load such checks."""
     tags = _value(instance, "tags")
     if tags is None or tags.tag == yamlnodes.NULL:
         return
     if not isinstance(tags, SequenceNode):
-        yield Oddity(_line(tags), "tags are no list: agents refuse to load the check, or run it without them")
+        yield Oddity(_line(tags), "tags are not a list: agents refuse to load the check, or run it without them")
     for item in _items(tags):
         if isinstance(item, MappingNode):
-            yield Oddity(_line(item), "a tag is a map, since a blank follows its colon: write it as key:value")
+            yield Oddity(_line(item), "a tag is a map, because a space follows its colon: write it as key:value")
         elif isinstance(item, SequenceNode):
             yield Oddity(_line(item), "a tag is a list, not a text: agents refuse to load the check")
         elif item.tag in _NO_TEXTS and ":" not in item.value:
-            yield Oddity(_line(item), "a tag is a number, a truth or nothing, not a text: put it in quotes")
+            yield Oddity(_line(item), "a tag is a number, a boolean or null, not a text: put it in quotes")
 
 
 def _usual(
     key: str, names: Sequence[str], number: Mapping[str, int], usual: Mapping[str, Sequence[str]], instances: int
 ) -> str:
-    """The key that most of the other instances have in place of this one; empty when there is none."""
+    """The key that most other instances have in place of this one; empty when there is none."""
     for other in {each for part in near_misses(key) for each in usual.get(part, ())}:
         rest = instances - number[key]
         often = number[other] >= 2 * number[key] and number[other] * 2 > rest
@@ -296,7 +302,7 @@ def _usual(
 
 
 def _index(keys: Iterable[str]) -> Mapping[str, Sequence[str]]:
-    """The keys by what they share with those that are one edit away."""
+    """{part: keys}: keys that are one edit apart have a part in common."""
     found: dict[str, list[str]] = defaultdict(list)
     for key in keys:
         if _SHORTEST_KEY <= len(key) <= _LONGEST_SHOWN:
@@ -306,10 +312,10 @@ def _index(keys: Iterable[str]) -> Mapping[str, Sequence[str]]:
 
 
 def keys_of(text: str) -> Keys:
-    """The keys of an instance's text; none of what can't be read."""
+    """Return the keys of an instance's text; none when it can't be read."""
     try:
         root = yamlnodes.compose(text)
-    except OddYAML:
+    except InvalidYAML:
         root = None
     return _keys(root) if isinstance(root, MappingNode) else Keys((), ())
 
@@ -322,7 +328,7 @@ def _keys(instance: MappingNode) -> Keys:
 
 @lru_cache(maxsize=10_000)
 def _one(names: tuple[str, ...]) -> tuple[str, ...]:
-    """The same object for the same keys, of which many thousand instances are kept in mind."""
+    """The same object for equal keys: those of many thousand instances are kept in memory."""
     return names
 
 
@@ -337,7 +343,7 @@ def _own_and_merged(node: Node) -> Iterator[ScalarNode]:
 
 
 def _value(node: Node, name: str) -> Node | None:
-    """What a map or one that it merges has under a key."""
+    """The value of a key in a map or in a map that it merges."""
     found: Node | None = None
     for key, value in node.value if isinstance(node, MappingNode) else ():
         if isinstance(key, ScalarNode) and key.value == name:
@@ -359,7 +365,7 @@ def _is_dispatched(root: MappingNode) -> bool:
 
 
 def _is_anchored(value: Node, text: str) -> bool:
-    """Whether others refer to this part of the text, or may."""
+    """Whether this part of the text has an anchor, so that aliases may refer to it."""
     return text.removeprefix("\ufeff").startswith("&", value.start_mark.index)
 
 
@@ -378,6 +384,6 @@ def _line(node: Node) -> int:
 
 
 def shown(name: str) -> str:
-    """A name as it may stand in a message: in full, unless it is long, odd or secret."""
+    """Return a name for a message: without secrets, and `…` when it is long or not printable."""
     shown = scrub(name)
     return shown if shown.isprintable() and len(shown) <= _LONGEST_SHOWN else "…"

@@ -1,6 +1,6 @@
-"""What in a YAML text is read otherwise than its author can have meant it. Pure.
+"""Finds YAML that is read differently than its author can have meant it. Pure.
 
-Messages never repeat what stands in the text, but for keys that are plain words.
+Messages never contain text of the author, except keys that are plain words.
 """
 
 import re
@@ -23,7 +23,7 @@ _READ_AS = {
     str: "a text",
     int: "a number",
     float: "a number",
-    bool: "a truth",
+    bool: "a boolean",
     date: "a date",
     datetime: "a date and time",
 }
@@ -31,27 +31,27 @@ _PYYAML: Any = yaml.resolver.Resolver()
 
 
 class Oddity(NamedTuple):
-    """Something that its author should be told. line: of the text, counted from 1."""
+    """A warning for the author. line: of the text, counted from 1."""
 
     line: int
     message: str
 
 
 def oddities(text: str) -> list[Oddity]:
-    """All of a text's oddities, by line. Raises OddYAML for a text that can't be read."""
+    """Return the oddities of a text, sorted by line. Raises InvalidYAML."""
     root = yamlnodes.compose(text)
     return [] if root is None else oddities_of(root, text)
 
 
 def oddities_of(root: Node, text: str) -> list[Oddity]:
-    """The same of a text that was composed already."""
+    """Return the oddities of a text that is composed already. root: its tree."""
     return sorted({*_of(root, text.splitlines()), *_of_documents(text)})
 
 
 def _of(node: Node, lines: Sequence[str], *, is_key: bool = False) -> Iterator[Oddity]:
     line = node.start_mark.line + 1
     if node.tag not in _KNOWN_TAGS:
-        yield Oddity(line, "this YAML tag is not known and left out: a text that begins with ! needs quotes")
+        yield Oddity(line, "this YAML tag is unknown and ignored: a text that begins with ! needs quotes")
     if isinstance(node, ScalarNode):
         yield from (Oddity(line, message) for message in _of_scalar(node, is_key))
         yield from _of_block(node, lines)
@@ -67,31 +67,31 @@ def _of_scalar(node: ScalarNode, is_key: bool) -> Iterator[str]:
     if tag == FLOAT and _WHOLE(node.value) and abs(float(written)) >= 2**63:
         yield "this whole number has more than 64 bits and becomes inexact: put it in quotes"
     elif tag == BINARY:
-        yield "these bytes are no text: Python checks get bytes"
+        yield "these bytes are not text: Python checks get bytes"
     elif read := _read_by_python(tag, written, is_key):
         yield f"node agents read {'a text' if tag == STR else 'a number'} here, Python checks {read}"
 
 
 def _of_block(node: ScalarNode, lines: Sequence[str]) -> Iterator[Oddity]:
-    """The first line that looks like a comment and is none: a script may have many."""
+    """A warning about the first line of a block text that looks like a comment. Only one, since a script may have many."""
     if node.style in ("|", ">"):
         numbers = range(node.start_mark.line + 1, node.end_mark.line)
         if first := next((number for number in numbers if _COMMENT(lines[number])), None):
-            yield Oddity(first + 1, "what begins with # in a block of text is part of the text, and no comment")
+            yield Oddity(first + 1, "in a block text a line that begins with # is part of the text, not a comment")
 
 
 def _read_by_python(tag: str, written: str, is_key: bool) -> str:
-    """What Python checks read of a scalar as it is sent, when that is something else. As words."""
+    """What Python checks read of the scalar that is sent, in words; empty when it is the same."""
     if tag in (STR, MERGE) and scalars.style_of(written) is not None:
         return ""
     if is_key and written == "<<":
-        # In quotes it merges, too, and is not in what is sent.
+        # In quotes it is a merge key, too, and is not in the text that is sent.
         return ""
     theirs = _PYYAML.resolve(ScalarNode, written, (True, False))
     if theirs == (STR if tag == MERGE else tag) or {tag, theirs} == {INT, FLOAT}:
         return ""
     try:
-        # As a key some are texts that are none as a value.
+        # Some scalars are texts as keys but not as values.
         loaded = yaml.load(f"? {written}\n: 0" if is_key else f"- {written}", yaml.CSafeLoader)
         value = next(iter(loaded))
     except (yaml.YAMLError, ValueError):
@@ -108,9 +108,7 @@ def _of_map(node: MappingNode, lines: Sequence[str]) -> Iterator[Oddity]:
         line = key.start_mark.line + 1
         if key.tag == MERGE:
             if any(own & _keys(source) for source in yamlnodes.merge_sources(value)):
-                yield Oddity(
-                    line, "a merge key overrides what stands before it in the same map: it belongs to the beginning"
-                )
+                yield Oddity(line, "a merge key overrides the keys before it in the same map: move it to the beginning")
             continue
         yield from _of(key, lines, is_key=True)
         if not isinstance(key, ScalarNode):
@@ -119,7 +117,7 @@ def _of_map(node: MappingNode, lines: Sequence[str]) -> Iterator[Oddity]:
         identity = (INT if tag == FLOAT else tag, written)
         if identity in own:
             named = f"the key {key.value}" if _WORD(key.value) else "a key"
-            yield Oddity(line, f"{named} stands twice in one map: the last one counts")
+            yield Oddity(line, f"{named} occurs twice in one map: only the last one counts")
         own.add(identity)
 
 
@@ -128,7 +126,7 @@ def _keys(node: MappingNode) -> set[tuple[str, str]]:
 
 
 def _of_documents(text: str) -> Iterator[Oddity]:
-    """Whatever follows the first document, if it says anything."""
+    """A warning about content after the first document."""
     if not _DOCUMENTS(text):
         return
     ended = 0
@@ -140,7 +138,7 @@ def _of_documents(text: str) -> Iterator[Oddity]:
                 yield Oddity(_line(event), "a second document begins here: only the first one is read")
                 return
     except yaml.YAMLError:
-        yield Oddity(max(ended, 1), "what follows the first document is not read, and is no YAML")
+        yield Oddity(max(ended, 1), "the text after the first document is not read, and is not YAML")
 
 
 def _line(event: yaml.Event) -> int:

@@ -1,4 +1,4 @@
-"""The options that decide which bytes a config becomes, and their fingerprint: what was patched with others is patched again."""
+"""The options that determine the bytes of configs, and their fingerprint. Configs with another fingerprint are patched again."""
 
 import hashlib
 import json
@@ -7,13 +7,13 @@ import re
 from checks.wire import patching
 from clusteragent.lib import conf, scrub, shortids
 
-# The version of what makes the bytes, wire.patch and the cutting into shards: to be raised when the same config and options
-# become other bytes. Version 1 kept the letters of plain scalars, and is not named in what it patched.
+# The version of patching and sharding. Raise it when the same config and options become other bytes. Version 1 kept the
+# spelling of plain scalars, and its fingerprints do not name it.
 WRITER = 2
 
 
 def extra_tags() -> list[str]:
-    """The tags that every dispatched instance gets."""
+    """Return the tags that every dispatched instance gets, by the options."""
     return patching.extra_tags(
         global_tags=conf.GLOBAL_TAGS,
         cluster_name=conf.CLUSTER_NAME,
@@ -24,31 +24,31 @@ def extra_tags() -> list[str]:
 
 
 def made_with() -> str:
-    """What the copies that people see are made with: the beginning of each fingerprint. No other version's begins so."""
+    """Return the beginning of each fingerprint: the version and the key that make display copies."""
     return f"{scrub.VERSION}.{shortids.fingerprint()}."
 
 
 def made_by_us(patched_with: str) -> bool:
-    """Whether a copy is one that may be shown, by the fingerprint that it was stored with."""
+    """Return whether display copies with this fingerprint may be shown: this version made them."""
     return patched_with.startswith(f"{scrub.VERSION}.")
 
 
 def notes_identity(patched_with: str) -> bool:
-    """Whether the writer of the bytes noted what they say: the first one did not."""
+    """Return whether the version that wrote the bytes also stored their hashes. Version 1 did not."""
     return patched_with.rpartition(".")[2].startswith("w")
 
 
 def made_by_newer(patched_with: str) -> bool:
-    """Whether a later version than this one wrote the bytes, which is not to be undone."""
+    """Return whether a later version than this one wrote the bytes. Those must not be overwritten."""
     named = re.match(r"w([0-9]+)-", patched_with.rpartition(".")[2])
     return named is not None and int(named[1]) > WRITER
 
 
 def fingerprint() -> str:
-    """Of this process's options and writer: equal for equal bytes, whatever the order in which tags and names are given.
+    """Return the fingerprint of this process's options and version. It is equal for equal bytes, in any order of tags and names.
 
-    It begins with what the copies are made with, and all that writes bytes writes both: so a copy that a replica of an
-    older version made is known for that. The writer's version follows.
+    It is `made_with()`, then the version of the bytes and a hash of the options. Bytes and display copies are always written
+    together, so a copy that an older version made is recognised.
     """
     sharding = (
         conf.KSM_SHARDING_ENABLED,

@@ -1,7 +1,7 @@
-"""What node agents get of a config: patching, digests, check IDs, the bytes.
+"""Patches configs: the bytes that node agents get, with digests and check IDs.
 
-Formats, formulas and bytes are the Datadog Cluster Agent's. The bytes are made once and stored: agents compare them, and
-check IDs hash them. Pure: no database, no clock, no options.
+Formats, formulas and bytes are the Datadog Cluster Agent's. The bytes are made once and stored, since agents compare them and
+check IDs are hashes of them. Pure: no database, no clock, no options.
 """
 
 import base64
@@ -18,12 +18,12 @@ from yaml import MappingNode, Node, ScalarNode, SequenceNode
 
 from checks.wire import goyaml, scalars, scrub, yamlnodes
 from checks.wire.readable import hidden_fields, readable
-from checks.wire.yamlnodes import OddYAML
+from checks.wire.yamlnodes import InvalidYAML
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# PostgreSQL refuses index entries above 2 704 bytes, and check IDs are looked up by index.
+# Check IDs are indexed, and PostgreSQL refuses index entries above 2 704 bytes.
 MAX_CHECK_ID_BYTES = 2000
 MAX_NAME = 253
 DEFAULT_INTERVAL = 15.0
@@ -31,8 +31,8 @@ DEFAULT_INTERVAL = 15.0
 _FLAGS = ("cluster_check", "ignore_autodiscovery_tags", "metrics_excluded", "logs_excluded")
 _LISTS = ("instances", "ad_identifiers", "advanced_ad_identifiers")
 _TEXTS = ("init_config", "metric_config", "logs")
-_Body = dict[str, Any]  # a config's fields under the wire's keys
-# The keys that node agents read of each instance, and what they take for them besides null.
+_Body = dict[str, Any]  # the fields of a config under their JSON keys
+# The keys that node agents read in each instance, and the types that they accept besides null.
 _TEXT = (scalars.STR, scalars.BOOL, scalars.INT, scalars.FLOAT, scalars.BINARY)
 _WHOLE = (scalars.INT, scalars.FLOAT)
 _FIELD_TYPES: dict[str, tuple[str, ...]] = {
@@ -48,12 +48,12 @@ _compact_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators
 
 
 class UnpatchableConfig(ValueError):
-    """The config can't be served. The message names check, instance, line and why, and holds no secret."""
+    """The config can't be served. The message names check, instance, line and reason, without secrets."""
 
 
 @dataclass(frozen=True, slots=True)
 class IntegrationConfig:
-    """One config as a source sends it. Texts are YAML (or JSON), never base64."""
+    """A config as a source sends it. Texts are YAML (or JSON), never base64."""
 
     name: str
     instances: tuple[str, ...] = ()
@@ -74,22 +74,25 @@ class IntegrationConfig:
 
     @property
     def is_endpoint(self) -> bool:
-        """Bound to the node that runs the endpoint's pod, never dispatched."""
+        """Whether it is an endpoint check: it belongs to the node of the endpoint's pod and is never dispatched."""
         return bool(self.node_name)
 
     @property
     def is_template(self) -> bool:
-        """Waits for a service to be found, so nobody can run it yet."""
+        """Whether it is a template: it can't run before a service is found for it."""
         return bool(self.ad_identifiers or self.advanced_ad_identifiers) and not self.is_endpoint
 
     def to_json(self) -> dict[str, Any]:
-        """All fields under the wire's keys, texts as they are."""
+        """Return all fields under their JSON keys. Texts are not encoded."""
         lists = {key: list(getattr(self, key)) for key in _LISTS}
         return _body(self) | lists | {"logs": self.logs}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """The inverse of `to_json`. What is missing or null is empty, unknown keys are ignored. Raises UnpatchableConfig."""
+        """Return the config of `to_json` data. Missing or null fields are empty, unknown keys are ignored.
+
+        Raises UnpatchableConfig for a field of a wrong type.
+        """
         given = {key: value for key, value in {**data, "name": data.get("check_name", "")}.items() if value is not None}
         values = {key: given[key] for key in cls.__slots__ if key in given}
         for key, value in values.items():
@@ -100,7 +103,11 @@ class IntegrationConfig:
 
 @dataclass(frozen=True, slots=True)
 class PatchedConfig:
-    """A config ready to be served. fingerprint: of what came, so that it says nothing of the extra tags."""
+    """A config ready to be served.
+
+    wire: the bytes for node agents. scrubbed: the same without secrets. text: the readable form without secrets. fingerprint: a
+    hash of the config before patching, so it does not depend on the extra tags.
+    """
 
     name: str
     provider: str
@@ -108,7 +115,7 @@ class PatchedConfig:
     node_name: str
     digest: str
     fast_digest: str
-    # Hash of what it says: equal for configs that differ in nothing but the order of tags, and where they come from.
+    # Hash of the meaning: equal for configs that differ only in the order of tags, source and provider.
     contents: str
     wire: bytes
     scrubbed: bytes
@@ -120,15 +127,17 @@ class PatchedConfig:
 
 
 class _Text(NamedTuple):
-    """A text as it is sent, and as people see it: the same object where it holds no secret."""
+    """A text as it is sent, and as it is displayed: the same object when it has no secret."""
 
     sent: str
     shown: str
 
 
 class _Instance(NamedTuple):
-    """An instance as it is sent, as people see it, as it counts for the digest and as what it says, with its tags in order,
-    the name that it gives its check ID, its interval.
+    """An instance.
+
+    sent: its text for node agents. shown: the text without secrets. digested: the text that the digest hashes, with sorted
+    tags. said: the text that `contents` hashes. name: its part of the check ID. interval: seconds between runs.
     """
 
     sent: str
@@ -140,11 +149,11 @@ class _Instance(NamedTuple):
 
 
 def patch(config: IntegrationConfig, extra_tags: Sequence[str], *, apart: int = 0) -> PatchedConfig:
-    """The config as node agents get it, with the extra tags in each instance. Raises UnpatchableConfig.
+    """Return the config as node agents get it, with the extra tags in each instance. Raises UnpatchableConfig.
 
     A cluster check loses its AD identifiers and gets `empty_default_hostname: true`; an endpoint check keeps them.
-    apart: empty lines before init_config, which tell it apart from another config that would have the same hashes. No reader
-    of YAML sees them.
+    apart: number of empty lines before init_config. They give a config other hashes than another one that has the same, and
+    mean nothing in YAML.
     """
     _refuse_odd_fields(config)
     instances = [
@@ -182,12 +191,12 @@ def patch(config: IntegrationConfig, extra_tags: Sequence[str], *, apart: int = 
 
 
 def sent_by(wire: bytes, source: str, provider: str) -> bytes:
-    """The same config as if this source had sent it. Neither is in a digest, so nothing restarts."""
+    """Return the bytes of a config with another source and provider. Neither is in a digest, so no check restarts."""
     return _compact_json(json.loads(wire) | {"source": source, "provider": provider}).encode()
 
 
 def identity(wire: bytes) -> tuple[str, str]:
-    """`fast_digest` and `contents` of bytes that were stored once. What is no config of ours says itself alone."""
+    """Return `fast_digest` and `contents` of stored bytes. Bytes that are no valid config equal only themselves."""
     try:
         body = _stored(wire)
         fast = f"{_hash(body, body['instances']):x}"
@@ -196,36 +205,36 @@ def identity(wire: bytes) -> tuple[str, str]:
         return alone[:16], alone
     try:
         said = [_patched_instance(text, (), is_cluster_check=False).said for text in body["instances"]]
-    except OddYAML:
+    except InvalidYAML:
         said = body["instances"]
     return fast, _contents(body | {"init_config": (body["init_config"] or "").lstrip("\n") or None}, said)
 
 
 def apart(wire: bytes) -> int:
-    """With how many empty lines stored bytes are told apart from others."""
+    """Return the number of empty lines before init_config in stored bytes: see `patch`."""
     init_config = _stored(wire)["init_config"] or ""
     return len(init_config) - len(init_config.lstrip("\n"))
 
 
 def copies(wire: bytes) -> tuple[bytes, str]:
-    """The same of bytes that were stored once: `scrubbed` and `text` of a PatchedConfig, without their secrets."""
+    """Return `scrubbed` and `text` (see PatchedConfig) of stored bytes."""
     body = _stored(wire)
     try:
         hidden = {key: _shown(body[key]) for key in _TEXTS} | hidden_fields(body)
         hidden["instances"] = [_shown(text) or "" for text in body["instances"]]
-    except OddYAML:
-        # What was sent once was read once; what can't be read any more is not shown.
+    except InvalidYAML:
+        # The texts were valid when they were stored. Texts that can't be read any more are not shown.
         hidden = dict.fromkeys(_TEXTS) | {"instances": []} | hidden_fields(body)
     return _wire(body | hidden), readable(body | hidden)
 
 
 def hidden_again(text: str) -> str:
-    """What an older version showed of a config, without what is known for a secret by now."""
+    """Return the display text of an older version without what this version knows to be secret."""
     try:
         root = yamlnodes.read(text)
         before = "" if root is None else yamlnodes.write(root)
         after = "" if root is None else _hidden(root, before)
-    except OddYAML:
+    except InvalidYAML:
         return scrub.scrub(text)
     return text if after == before else after
 
@@ -238,7 +247,7 @@ def extra_tags(
     disable_cluster_name_tag_key: bool = False,
     orch_cluster_id: str = "",
 ) -> list[str]:
-    """The tags that every dispatched instance gets, in the peer's order."""
+    """Return the tags that every dispatched instance gets, in the order of the Datadog Cluster Agent."""
     tags = list(global_tags or ())
     if cluster_name and cluster_tag_name and not disable_cluster_name_tag_key:
         tags.append(f"{cluster_tag_name}:{cluster_name}")
@@ -250,25 +259,25 @@ def extra_tags(
 
 
 def fast_digest(config: IntegrationConfig) -> int:
-    """FastDigest: the hash of the raw texts, as agents compare configs. Unsigned, 64 bits."""
+    """Return the FastDigest: the hash of the raw texts by which agents compare configs. Unsigned, 64 bits."""
     return _hash(_body(config), config.instances)
 
 
 def digest(config: IntegrationConfig) -> str:
-    """Digest: the same, but blind to the order of tags. Instances that are no maps do not count."""
+    """Return the Digest, in hexadecimal: like the FastDigest, but it ignores the order of tags and instances that are no maps."""
     return f"{_hash(_body(config), filter(None, map(_digested, config.instances))):x}"
 
 
 def check_id(name: str, instance_name: str, fast: int, instance: str, init_config: str | None) -> str:
-    """The ID under which a runner reports an instance, computed on the texts that are sent."""
+    """Return the check ID under which a runner reports an instance. fast: the FastDigest. The texts are those that are sent."""
     hashed = fnv1_64(struct.pack(">Q", fast) + instance.encode() + (init_config or "").encode())
     return f"{name}:{instance_name}:{hashed:x}" if instance_name else f"{name}:{hashed:x}"
 
 
 def instance_name(instance: MappingNode) -> str:
-    """The part of the check ID that an instance gives itself: its `name`, else its `namespace`.
+    """Return the instance's own part of the check ID: its `name`, else its `namespace`; empty without both.
 
-    Node agents read both with other keys that they know; of an instance where one is of another type they read none.
+    Node agents read these keys together with some others. If one of them has a wrong type, they read none.
     """
     fields = {key.value: value for key, value in instance.value if key.value in _FIELD_TYPES}
     if not all(_is_readable(fields[key], _FIELD_TYPES[key]) for key in fields):
@@ -278,13 +287,13 @@ def instance_name(instance: MappingNode) -> str:
 
 
 def collection_interval(instance: MappingNode) -> float:
-    """Seconds between two runs: what the instance asks for if that is a positive number, else the agents' default."""
+    """Return the seconds between two runs: `min_collection_interval` if it is a positive number, else the agents' default."""
     asked = yamlnodes.get(instance, "min_collection_interval")
     try:
         seconds = float(asked.value) if isinstance(asked, ScalarNode) else 0.0
     except ValueError:
         seconds = 0.0
-    # Within bounds, so that nothing overflows that is divided by it.
+    # Bounded, so that a division by it does not overflow.
     return min(max(seconds, 0.001), 1e9) if seconds > 0 else DEFAULT_INTERVAL
 
 
@@ -310,17 +319,17 @@ def _patched_instance(text: str, extra_tags: Sequence[str], is_cluster_check: bo
 
 
 def _map(text: str) -> MappingNode:
-    """The instance, which is an empty map when it says nothing."""
+    """The instance as a map, which is empty when the text is. Raises InvalidYAML for other values."""
     root = goyaml.read(text)
     if root is None or root.tag == yamlnodes.NULL:
         return yamlnodes.mapping()
     if not isinstance(root, MappingNode):
-        raise OddYAML("is not a map", root)
+        raise InvalidYAML("is not a map", root)
     return root
 
 
 def _rewritten(text: str | None) -> _Text | None:
-    """Another text than an instance. None for one that is null, as node agents read it."""
+    """A text other than an instance. None when node agents read it as null."""
     if text is None or text.strip() in ("", "{}"):
         return None if text is None else _Text(text, text)
     root = goyaml.read(text)
@@ -331,14 +340,15 @@ def _rewritten(text: str | None) -> _Text | None:
 
 
 def _tags(node: Node | None) -> list[str]:
-    """The tags as texts. What is no list has none."""
+    """The tags as texts; none when the node is no list."""
     return [goyaml.printed(item) for item in node.value] if isinstance(node, SequenceNode) else []
 
 
 def _with_sorted_tags(root: MappingNode, written: str) -> str:
-    """The instance's text as if its tags had come as texts, sorted.
+    """The instance's text with its tags as sorted texts.
 
-    The peer leaves out an instance whose tags are no list; here it counts, since two that differ are two.
+    The Datadog Cluster Agent leaves out an instance whose tags are no list. Here it counts: else different configs would have
+    one digest.
     """
     node = yamlnodes.get(root, "tags")
     tags = _tags(node)
@@ -352,7 +362,7 @@ def _with_sorted_tags(root: MappingNode, written: str) -> str:
 
 
 def _kinds_of_tags(root: MappingNode) -> str:
-    """What the digest does not see: which tags are no texts."""
+    """The types of tags that are no texts, which the digest ignores."""
     node = yamlnodes.get(root, "tags")
     items = node.value if isinstance(node, SequenceNode) else []
     return "".join(sorted(f"{item.tag} {goyaml.printed(item)}\n" for item in items if item.tag != yamlnodes.STR))
@@ -362,12 +372,12 @@ def _digested(instance: str) -> str | None:
     try:
         root = _map(instance)
         return _with_sorted_tags(root, goyaml.write(root))
-    except OddYAML:
+    except InvalidYAML:
         return None
 
 
 def _hidden(root: Node, written: str) -> str:
-    """What people see of a tree. Changes it."""
+    """The text of a tree without secrets. Changes the tree."""
     if not scrub.may_hold_secrets(written):
         return written
     scrub.hide(root)
@@ -375,7 +385,7 @@ def _hidden(root: Node, written: str) -> str:
 
 
 def _hidden_texts(body: _Body, texts: Mapping[str, _Text | None], instances: Sequence[_Instance]) -> dict[str, Any]:
-    """What people see otherwise than it is sent, by key."""
+    """The fields whose display differs from what is sent: {key: displayed value}."""
     hidden: dict[str, Any] = {key: text.shown for key, text in texts.items() if text and text.shown != text.sent}
     hidden |= hidden_fields(body)
     if any(instance.shown is not instance.sent for instance in instances):
@@ -384,7 +394,7 @@ def _hidden_texts(body: _Body, texts: Mapping[str, _Text | None], instances: Seq
 
 
 def _shown(text: str | None) -> str | None:
-    """What people see of a text. Its comments are left out, since they may hold anything."""
+    """A text without secrets, and without comments, since those may contain anything."""
     rewritten = _rewritten(text)
     return rewritten and rewritten.shown
 
@@ -415,12 +425,12 @@ def _hash(body: _Body, instances: Iterable[str]) -> int:
 
 
 def _contents(body: _Body, said: Iterable[str]) -> str:
-    told = body | {"instances": list(said), "provider": "", "source": ""}
-    return hashlib.blake2b(_compact_json(told).encode(), digest_size=16).hexdigest()
+    meaning = body | {"instances": list(said), "provider": "", "source": ""}
+    return hashlib.blake2b(_compact_json(meaning).encode(), digest_size=16).hexdigest()
 
 
 def _stored(wire: bytes) -> _Body:
-    """A body as it was before it was served."""
+    """The body of stored bytes, with decoded texts. Raises KeyError, TypeError or ValueError."""
     came = json.loads(wire)
     texts = {key: came[key] and base64.b64decode(came[key]).decode() for key in _TEXTS}
     body: _Body = came | texts | {"instances": [base64.b64decode(text).decode() for text in came["instances"] or ()]}
@@ -428,7 +438,7 @@ def _stored(wire: bytes) -> _Body:
 
 
 def _body(config: IntegrationConfig) -> _Body:
-    """The fields in the wire's order. Nulls for what would make agents think that there is something."""
+    """The fields in the order of the JSON. Empty lists and logs are null, since agents would take them for given."""
     body = {"check_name": config.name} | {key: getattr(config, key) for key in config.__slots__[1:]}
     body["ad_identifiers"] = config.ad_identifiers or None
     body["advanced_ad_identifiers"] = config.advanced_ad_identifiers or None
@@ -446,14 +456,14 @@ def _base64(text: str) -> str:
 
 
 def _keeps_identifiers(config: IntegrationConfig) -> bool:
-    """Endpoint checks do, since their node resolves them; those of Cloud Foundry have no node that could."""
+    """Whether AD identifiers stay: in endpoint checks, whose node resolves them, but not in those of Cloud Foundry."""
     return config.is_endpoint and config.provider != "cloud-foundry-bbs"
 
 
 def _at(config: IntegrationConfig, place: str, make: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     try:
         return make(*args, **kwargs)
-    except OddYAML as error:
+    except InvalidYAML as error:
         raise UnpatchableConfig(f"{config.name}: {place}: {error}") from None
 
 
@@ -468,7 +478,7 @@ def _is_of_its_type(key: str, value: object) -> bool:
 
 
 def _refuse_odd_fields(config: IntegrationConfig) -> None:
-    """Refuse what PostgreSQL or JSON can't hold, and a check without a name."""
+    """Raise UnpatchableConfig for fields that PostgreSQL or JSON can't hold, and for a check without a name."""
     if not config.name:
         raise UnpatchableConfig("the check has no name")
     for key in ("name", "provider", "node_name"):

@@ -1,4 +1,4 @@
-"""A config as people read it: all of its fields as one text, and what in its names is secret."""
+"""The readable form of a config: all fields as one YAML text, and the scrubbing of its names."""
 
 import json
 import re
@@ -12,7 +12,7 @@ _compact_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators
 
 
 def readable(body: Mapping[str, Any]) -> str:
-    """The whole config as YAML, without what is empty."""
+    """Return the whole config as YAML, without empty fields."""
     values = {key: value for key, value in body.items() if value}
     instances = "".join(_indented("- ", text) for text in values.pop("instances", ()))
     lines = [f"check_name: {yamlnodes.one_line(values.pop('check_name'))}\n"]
@@ -23,7 +23,7 @@ def readable(body: Mapping[str, Any]) -> str:
 
 
 def sent_by(text: str, source: str, provider: str) -> str:
-    """The same readable config as if this source had sent it."""
+    """Return a readable config with another source and provider."""
     for key, value in (("source", source), ("provider", provider)):
         line = f"{key}: {yamlnodes.one_line(value)}".replace("\\", r"\\")
         text = re.sub(f"^{key}: .*$", line, text, count=1, flags=re.MULTILINE)
@@ -43,7 +43,9 @@ def _indented(first: str, text: str) -> str:
 
 
 def hidden_fields(body: Mapping[str, Any]) -> dict[str, Any]:
-    """The other fields that people see otherwise than they are sent: names may be addresses with a password."""
+    """Return the fields, except texts and instances, that contain secrets: {key: scrubbed value}. Names may be URLs with
+    passwords.
+    """
     shown = {key: _scrubbed(value) for key, value in body.items() if key not in (*TEXTS, "instances")}
     return {key: value for key, value in shown.items() if value != body[key]}
 

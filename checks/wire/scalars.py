@@ -1,6 +1,6 @@
-"""Scalars as yaml.v2 reads and writes them, the YAML library of the node agents. Pure.
+"""Scalars as yaml.v2, the node agents' YAML library, reads and writes them. Pure.
 
-It reads some plain scalars otherwise than PyYAML: `1e3` is a number, `y` a boolean, `12:30` and `2020-01-01` are texts.
+It reads some plain scalars differently from PyYAML: `1e3` is a number, `y` a boolean, `12:30` and `2020-01-01` are texts.
 """
 
 import base64
@@ -28,12 +28,12 @@ _WORDS = (
     | dict.fromkeys(("-.inf", "-.Inf", "-.INF"), (FLOAT, "-.inf"))
     | {"<<": (MERGE, "<<")}
 )
-# A text that begins otherwise is nothing but a text.
+# A plain scalar that begins with another character is a text.
 _FIRST = frozenset("+-.0123456789") | {word[:1] for word in _WORDS}
 _KNOWN = {BOOL, FLOAT, INT, NULL, TIMESTAMP}
 
 _INTEGER = re.compile(r"[-+]?(?:0[xX][0-9a-fA-F]+|0[bB][01]+|0[oO]?[0-7]+|0|[1-9][0-9]*)", re.ASCII).fullmatch
-# Of "0b" the rest may have a sign of its own.
+# After "0b" the digits may have their own sign.
 _BINARY_INTEGER = re.compile(r"0b[-+]?[01]+|-0b[01]+", re.ASCII).fullmatch
 _DECIMAL = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?", re.ASCII).fullmatch
 _FRACTION = re.compile(r"\.[0-9]+(?:_[0-9]+)*(?:[eE][-+]?[0-9]+(?:_[0-9]+)*)?", re.ASCII).fullmatch
@@ -45,15 +45,14 @@ _TIMESTAMP = re.compile(
 
 
 def tag_of(text: str) -> str:
-    """The tag that a plain scalar has without saying it."""
+    """Return the implicit tag of a plain scalar."""
     return STR if text[:1] not in _FIRST else _short(text)[0] if len(text) < 100 else _resolved(text)[0]
 
 
 def value_of(tag: str, text: str) -> tuple[str, str]:
-    """What a scalar of this tag is, as tag and text of the scalar that it is written as. Raises ValueError.
+    """Return the tag and the text with which a scalar of this tag is written. Raises ValueError when they do not match.
 
-    The text is that of the second writing: agents read twice what they read from files, and only `-0.0` is not the same
-    after the first.
+    It is the text after reading and writing twice, as agents do with files. Only `-0.0` differs after the first time.
     """
     if tag == STR:
         return tag, text
@@ -72,7 +71,7 @@ def value_of(tag: str, text: str) -> tuple[str, str]:
 
 
 def style_of(text: str) -> str | None:
-    """How a text is written: in quotes when it would be read as something else without, lines as lines."""
+    """Return the style in which a text is written: `|` for several lines, quotes when it would be read as no text, or None."""
     if "\n" in text:
         return "|"
     return None if text[:1] not in _FIRST or (tag_of(text) in (STR, MERGE) and not _BASE_60(text)) else '"'
@@ -99,7 +98,7 @@ def _resolved(text: str) -> tuple[str, str]:
 
 def _number(digits: str) -> tuple[str, str] | None:
     """A number without its underscores."""
-    # Of more letters, but for leading zeros, no integer of 64 bits is made; and Python refuses to read them.
+    # More digits, except leading zeros, exceed 64 bits, and Python refuses to convert them.
     if len(digits) < 4000 and _INTEGER(digits):
         value = _integer(digits)
         if -(2**63) <= value < 2**63 or (digits[0] not in "+-" and value < 2**64):
@@ -114,14 +113,14 @@ def _number(digits: str) -> tuple[str, str] | None:
 
 
 def _integer(digits: str) -> int:
-    """Go's syntax, in which a leading zero means octal."""
+    """An integer in Go's syntax: a leading zero means octal."""
     bare = digits.lstrip("+-")
     value = int(bare, 8) if re.fullmatch("0[0-7]+", bare) else int(bare, 0)
     return -value if digits[0] == "-" else value
 
 
 def _as_float(number: float) -> str:
-    """The shortest digits that say it, with an exponent from a million on and below a ten thousandth."""
+    """The shortest decimal form of a float; with an exponent from 10^6 on and below 10^-4."""
     if number == 0:
         return "0"
     sign, digits, power = Decimal(repr(number)).normalize().as_tuple()
@@ -138,7 +137,7 @@ def _is_timestamp(text: str) -> bool:
     year, month, day, *times = (int(number) if number else 0 for number in found.groups())
     hours, minutes, seconds, zone_hours, zone_minutes, *spaced = times
     try:
-        # Go has a year 0, a leap year as 2000 is one.
+        # Go has a year 0, which is a leap year like 2000.
         date(year or 2000, month, day)
     except ValueError:
         return False
@@ -147,7 +146,7 @@ def _is_timestamp(text: str) -> bool:
 
 
 def _decoded(text: str) -> tuple[str, str]:
-    """A text in base64; what is none when decoded is written in base64, as is."""
+    """The text that base64 decodes to. Bytes that are no UTF-8 stay base64."""
     try:
         data = base64.b64decode(text.replace("\n", "").replace("\r", ""), validate=True)
     except ValueError:

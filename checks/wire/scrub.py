@@ -1,4 +1,4 @@
-"""Hides secrets in the YAML of what people read. What a secret is, in keys and in texts, is clusteragent.lib.scrub's matter."""
+"""Hides secrets in YAML trees. Which keys and texts are secret is decided in clusteragent.lib.scrub."""
 
 import re
 
@@ -8,17 +8,17 @@ from checks.wire import yamlnodes
 from clusteragent.lib.scrub import (
     MASK,
     VERSION,
+    is_empty_or_handle,
     is_key_file,
     is_secret,
     may_hold_secrets,
-    says_nothing,
     scrub,
     scrub_value,
 )
 
 __all__ = ["MASK", "VERSION", "hide", "is_secret", "may_hold_secrets", "scrub"]
 
-# In a map of two or more: what names something, and what says what that is.
+# Keys of a map with a name and a value: first those of the name, then those of the value.
 _NAMES = re.compile(
     r"\w*(?:name|key)|header|variable|var|env|param(?:eter)?|option|property|field|attribute|id|k|n", re.IGNORECASE
 )
@@ -27,7 +27,7 @@ _VALUES = re.compile(r"\w*value|val|v|contents?|data|default|text", re.IGNORECAS
 
 
 def hide(node: Node, secret: bool = False, key: str = "") -> None:
-    """Hide the secrets of a tree in place; all of it when it is secret itself. key: what it stands under."""
+    """Hide the secrets of a tree in place. secret: hide the whole tree. key: the key whose value the tree is."""
     if isinstance(node, ScalarNode):
         _hide_scalar(node, secret, key)
     elif isinstance(node, MappingNode):
@@ -38,33 +38,33 @@ def hide(node: Node, secret: bool = False, key: str = "") -> None:
 
 def _hide_scalar(node: ScalarNode, secret: bool, key: str) -> None:
     if secret:
-        shown = node.value if _tells_nothing(node) else MASK
+        shown = node.value if _is_harmless(node) else MASK
     else:
-        shown = scrub_value(key, node.value) if not _tells_nothing(node) else node.value
+        shown = scrub_value(key, node.value) if not _is_harmless(node) else node.value
     if shown != node.value:
         yamlnodes.set_text(node, shown)
 
 
-def _tells_nothing(node: ScalarNode) -> bool:
+def _is_harmless(node: ScalarNode) -> bool:
     if node.tag == yamlnodes.STR:
-        return says_nothing(node.value)
+        return is_empty_or_handle(node.value)
     return node.tag == yamlnodes.NULL or (node.tag == yamlnodes.BOOL and node.value.lower() in ("true", "false"))
 
 
 def _hide_map(node: MappingNode, secret: bool) -> None:
-    """What stands under a secret key, or under `value` beside the secret's name."""
+    """Hide the values of secret keys, and the value beside a name that is secret."""
     node.tag = yamlnodes.MAP if secret else node.tag
     named = any(_NAMES.fullmatch(key.value) and _names_secret(value) for key, value in node.value)
     for key, value in node.value:
         below = is_secret(key.value) and not (isinstance(value, ScalarNode) and is_key_file(key.value, value.value))
         hide(value, secret or below or (named and _VALUES.fullmatch(key.value) is not None), key.value)
-        # No token is so short, and keys are the half of what is looked at.
+        # No token is that short, and keys are half of the texts to search.
         if len(key.value) >= 10 or not _is_name(key.value):
             hide(key)
 
 
 def _hide_items(node: SequenceNode, secret: bool, key: str) -> None:
-    """A list's items, the argument that follows a flag like `--password`, and what a pair says of a secret that it names."""
+    """Hide secrets in items, the argument after a flag like `--password`, and the value of a pair that names a secret."""
     node.tag = yamlnodes.SEQ if secret else node.tag
     line = None if secret else _hidden_as_a_line(node)
     after = False
@@ -76,7 +76,7 @@ def _hide_items(node: SequenceNode, secret: bool, key: str) -> None:
 
 
 def _hidden_as_a_line(node: SequenceNode) -> list[str] | None:
-    """The words of a command, given as a list, without what it is told: None where the list is no such thing."""
+    """The words of a command that is given as a list, without secrets; None when it is no command or has no secret."""
     words = [item.value for item in node.value if isinstance(item, ScalarNode)]
     if len(words) != len(node.value) or len(words) < 2 or not any(word.startswith("-") for word in words):
         return None

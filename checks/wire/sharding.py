@@ -1,6 +1,6 @@
-"""Cutting a config into shards, which are dispatched each for itself, and putting them together again.
+"""Cuts configs into shards, which are dispatched separately, and joins them again.
 
-What is cut, and into what, is the Datadog Cluster Agent's. Pure: no database, no options.
+The rules of cutting are the Datadog Cluster Agent's. Pure: no database, no options.
 """
 
 import re
@@ -11,20 +11,20 @@ from yaml import MappingNode, Node, ScalarNode, SequenceNode
 
 from checks.wire import yamlnodes
 from checks.wire.patching import IntegrationConfig
-from checks.wire.yamlnodes import OddYAML
+from checks.wire.yamlnodes import InvalidYAML
 
 KSM = "kubernetes_state_core"
 _SERVICE_ID = "#instance-shard-"
-# Each shard repeats what its config has besides instances. What would become too much is dispatched whole.
+# Each shard repeats the other parts of its config. A config whose shards would exceed so many characters stays whole.
 MOST_REPEATED = 64 * 1024 * 1024
-# Shards by hash of one config. The peer knows no limit, and a slip would make it a million.
+# Most shards by hash of one config. The Datadog Cluster Agent has no limit, and a typing error could mean a million.
 MOST_BY_HASH = 1000
 _PODS, _NODES, _OTHERS = range(3)
 _CRITERIA = ("namespace", "resource")
 _INT, _FLOAT = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
 
-# What the check collects when its instance does not say: kube-state-metrics' defaults and `endpoints`. Newer resources are
-# left out, since agents whose kube-state-metrics does not know one refuse the whole instance.
+# The default collectors: those of kube-state-metrics, and `endpoints`. Newer ones are left out, since agents whose
+# kube-state-metrics does not know one of them refuse the whole instance.
 _DEFAULT_COLLECTORS = (
     "certificatesigningrequests", "configmaps", "cronjobs", "daemonsets", "deployments", "endpoints",
     "horizontalpodautoscalers", "ingresses", "jobs", "leases", "limitranges", "mutatingwebhookconfigurations",
@@ -35,28 +35,29 @@ _DEFAULT_COLLECTORS = (
 
 
 def key_of(parent: str, number: int) -> str:
-    """The key of a shard's origin."""
+    """Return the key of a shard's origin."""
     return f"{parent}#{number}"
 
 
 def parent_of(key: str) -> str:
-    """The key whose config was cut into the shard of this key; the key itself when it is no shard's."""
+    """Return the key of the config that a shard was cut from; the key itself when it is no shard's."""
     parent, mark, number = key.rpartition("#")
     return parent if mark and number.isascii() and number.isdecimal() else key
 
 
 def is_shard(key: str) -> bool:
+    """Return whether the key is a shard's."""
     return parent_of(key) != key
 
 
 def cut(
     config: IntegrationConfig, *, resources: bool, instances: bool, excluded: Container[str] = ()
 ) -> dict[int, IntegrationConfig]:
-    """The shards by their numbers; none when the config is dispatched whole.
+    """Return the shards of a config: {number: config}; empty when it is dispatched whole.
 
-    resources: cut kubernetes_state_core by groups of collectors, or by hash where its instance asks for that. instances: cut
-    the others by instance, but for checks that are excluded. The number of a shard says which part it is, so that one part
-    can come and go without the others.
+    resources: cut kubernetes_state_core by groups of collectors, or by hash if its instance asks for it. instances: cut other
+    configs by instance, except those of excluded checks. A number always means the same part, so that one part can change
+    without the others.
     """
     if not config.cluster_check or config.is_endpoint:
         return {}
@@ -66,7 +67,7 @@ def cut(
         return {}
     if repeated(config) * len(config.instances) > MOST_REPEATED:
         return {}
-    # The number in the service ID keeps shards apart that say the same.
+    # The number in the service ID distinguishes equal shards.
     return {
         number: replace(config, instances=(instance,), service_id=f"{config.service_id}{_SERVICE_ID}{number}")
         for number, instance in enumerate(config.instances)
@@ -74,13 +75,13 @@ def cut(
 
 
 def repeated(config: IntegrationConfig) -> int:
-    """How many characters of the config each of its shards has, at most."""
+    """Return how many characters of the config each shard repeats, at most."""
     instances = sum(map(len, config.instances)) if config.name == KSM else 0
     return len(config.init_config or "") + len(config.metric_config or "") + instances
 
 
 def not_followed(config: IntegrationConfig) -> str:
-    """Why kubernetes_state_core is dispatched whole although its instance asks for shards by hash; mostly nothing."""
+    """Return why kubernetes_state_core is dispatched whole although its instance asks for shards by hash; else empty."""
     request, _ = _requested(config)
     if request and (why := request.wrong or _too_much(config, request.count)):
         return f"it asks for shards by hash and is dispatched whole: {why}"
@@ -88,7 +89,7 @@ def not_followed(config: IntegrationConfig) -> str:
 
 
 def left_out(config: IntegrationConfig) -> str:
-    """What of kubernetes_state_core is in none of the shards by hash; mostly nothing."""
+    """Return which instances of kubernetes_state_core are in no shard by hash; else empty."""
     request, aggregates = _requested(config)
     if request is None or not_followed(config) or len(aggregates) < 2:
         return ""
@@ -96,7 +97,7 @@ def left_out(config: IntegrationConfig) -> str:
 
 
 def _requested(config: IntegrationConfig) -> "tuple[_Request | None, tuple[str, ...]]":
-    """The shards by hash that a config asks for, and the instances that ride with them."""
+    """The shards by hash that a config asks for, and its `cluster_aggregates_only` instances."""
     if config.name != KSM or not config.cluster_check or config.is_endpoint:
         return None, ()
     root, aggregates = _classified(config)
@@ -104,7 +105,7 @@ def _requested(config: IntegrationConfig) -> "tuple[_Request | None, tuple[str, 
 
 
 def whole(shards: Mapping[int, IntegrationConfig]) -> IntegrationConfig:
-    """A config that is cut into these shards."""
+    """Return the whole config of these shards, {number: config}."""
     parts = [shards[number] for number in sorted(shards)]
     texts = [instance for part in parts for instance in part.instances]
     if parts[0].name == KSM:
@@ -113,7 +114,7 @@ def whole(shards: Mapping[int, IntegrationConfig]) -> IntegrationConfig:
 
 
 def grouped(collectors: Iterable[str]) -> dict[int, list[str]]:
-    """The collectors that go into the shard of each number: pods are many, nodes are wide, the others are together."""
+    """Return the collectors of each shard: {number: collectors}. Pods and nodes have a shard each, the others share one."""
     groups: dict[int, list[str]] = {}
     for collector in sorted(set(collectors)):
         groups.setdefault({"pods": _PODS, "nodes": _NODES}.get(collector, _OTHERS), []).append(collector)
@@ -122,7 +123,7 @@ def grouped(collectors: Iterable[str]) -> dict[int, list[str]]:
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """Shards by hash, as an instance asks for them. wrong: what can't be as it stands."""
+    """Shards by hash, as an instance asks for them. wrong: why that is not possible."""
 
     criteria: list[str]
     count: int
@@ -130,10 +131,10 @@ class _Request:
 
 
 def _classified(config: IntegrationConfig) -> tuple[MappingNode | None, tuple[str, ...]]:
-    """The only instance that can be cut, None when there is not just one, and those that ride with it."""
+    """The only instance that can be cut, None unless it is the only one; and the `cluster_aggregates_only` instances."""
     try:
         roots = [yamlnodes.read(instance) for instance in config.instances]
-    except OddYAML:
+    except InvalidYAML:
         return None, ()
     aggregates = tuple(text for text, root in zip(config.instances, roots, strict=True) if _only_aggregates(root))
     others = [root for root in roots if not _only_aggregates(root)]
@@ -148,17 +149,17 @@ def _of_ksm(config: IntegrationConfig) -> dict[int, IntegrationConfig]:
     request = _by_hash(root)
     if request is None:
         return _by_resources(config, root, aggregates)
-    # One that can't be followed is not cut otherwise: nobody asked for that.
+    # A config whose request can't be followed is not cut in another way, since nobody asked for that.
     if request.wrong or _too_much(config, request.count):
         return {}
     parts = [_hashed(root, request, number) for number in range(request.count)]
-    # Those that count all pods count them once, wherever there is room for that.
+    # An instance that counts all pods must run once: in a shard of its own.
     parts += [_without_election(yamlnodes.read(text)) for text in aggregates[:1]]
     return {number: replace(config, instances=(part,)) for number, part in enumerate(parts)}
 
 
 def _by_hash(root: MappingNode) -> _Request | None:
-    """What the instance asks for; None when it doesn't: null and an empty list are no request."""
+    """The request of the instance; None without one. Null and an empty list are no request."""
     wanted, number = yamlnodes.get(root, "shard_criteria"), yamlnodes.get(root, "shard_count")
     count = _whole_number(number)
     if yamlnodes.is_null(wanted) or (isinstance(wanted, SequenceNode) and not wanted.value):
@@ -173,7 +174,7 @@ def _by_hash(root: MappingNode) -> _Request | None:
 
 
 def _whole_number(node: Node | None) -> int | None:
-    """What the peer takes a scalar for where it wants a whole number; None for what it refuses. A null is 0."""
+    """A scalar as the Datadog Cluster Agent reads it as a whole number; None when it refuses it. Null is 0."""
     if yamlnodes.is_null(node):
         return 0
     if not isinstance(node, ScalarNode) or node.tag not in (_INT, _FLOAT):
@@ -200,7 +201,7 @@ def _by_resources(
         return {}
     shards: dict[int, tuple[str, ...]] = {number: (_collecting(root, group),) for number, group in groups.items()}
     if aggregates:
-        # They belong to the pods.
+        # They count pods, so they are in the shard of the pods.
         shards[_PODS] = (*shards.get(_PODS, ()), *aggregates)
     return {number: replace(config, instances=shards[number]) for number in sorted(shards)}
 
@@ -211,7 +212,7 @@ def _only_aggregates(root: Node | None) -> bool:
 
 
 def _collectors(root: MappingNode) -> list[str]:
-    """What the instance collects; nothing when it can't be told."""
+    """The collectors of the instance; empty when they can't be read."""
     node = yamlnodes.get(root, "collectors")
     if yamlnodes.is_null(node) or (isinstance(node, SequenceNode) and not node.value):
         return list(_DEFAULT_COLLECTORS)
@@ -220,12 +221,12 @@ def _collectors(root: MappingNode) -> list[str]:
 
 
 def _collecting(root: MappingNode, collectors: list[str]) -> str:
-    """The instance's text when it collects just these."""
+    """The instance's text with only these collectors."""
     return _without_election(root, collectors=yamlnodes.sequence(collectors))
 
 
 def _hashed(root: MappingNode, request: _Request, number: int | None) -> str:
-    """The instance's text as the shard of this number; without one, as all of them together."""
+    """The instance's text as the shard of this number; as the whole without a number."""
     parts: dict[str, Node] = {
         "shard_criteria": yamlnodes.sequence(request.criteria),
         "shard_count": ScalarNode(_INT, str(request.count)),
@@ -236,7 +237,7 @@ def _hashed(root: MappingNode, request: _Request, number: int | None) -> str:
 
 
 def _without_election(root: Node | None, **parts: Node) -> str:
-    """The instance's text with these keys. Shards don't elect a leader: each runs once in the cluster anyway."""
+    """The instance's text with these keys and without leader election: each shard runs once in the cluster anyway."""
     assert isinstance(root, MappingNode)
     instance = MappingNode(root.tag, root.value, flow_style=False)
     for key, value in (parts | {"skip_leader_election": yamlnodes.true()}).items():
@@ -245,11 +246,11 @@ def _without_election(root: Node | None, **parts: Node) -> str:
 
 
 def _joined(texts: Iterable[str]) -> Iterable[str]:
-    """The one instance that all shards were cut from, and what rode with them."""
+    """The instance that all shards were cut from, and the `cluster_aggregates_only` instances."""
     read = {text: yamlnodes.read(text) for text in texts}
     parts = [root for root in read.values() if isinstance(root, MappingNode) and not _only_aggregates(root)]
     if not parts:
-        # What was to be cut could not be patched, and only its riders are there.
+        # The instance to cut could not be patched, so only the `cluster_aggregates_only` ones are there.
         return tuple(texts)
     if (request := _by_hash(parts[0])) and not request.wrong:
         root = MappingNode(parts[0].tag, [pair for pair in parts[0].value if pair[0].value != "shard_id"])

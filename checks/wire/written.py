@@ -1,7 +1,7 @@
-"""The text that an author wrote as people see it: the same lines, without secrets.
+"""Displays an author's text: the same lines, without secrets.
 
-What is a secret by its place is found in the tree, and hidden where it stands in the text. Comments are in no tree: one that
-may name a secret is hidden as a whole, and so is what can't be read.
+Secrets are found in the YAML tree and hidden at their places in the text. Comments are not in the tree: a comment that may
+name a secret is hidden as a whole. So is text that can't be read.
 """
 
 import re
@@ -12,26 +12,26 @@ from yaml import Node, ScalarNode
 from checks.wire import scrub, yamlnodes
 from checks.wire.scrub import MASK
 
-# Where a comment begins, outside of scalars.
+# A comment, outside of scalars.
 _COMMENT = re.compile(r"(?:(?<=\s)|^)#[^\n]*", re.MULTILINE)
 _ANCHORS_AND_TAGS = re.compile(r"(?:[&!]\S*(?:\s+|\Z))*")
-# Of the author's own, where it may be a secret that lacks its quotes.
+# An author's own tag, which may be a secret without its quotes.
 _TAG = re.compile(r"(?<![^\s\[{,])!(?!!)[^\s,\]}]+")
 _WORD = re.compile(r"[\w.-]+")
 _INDENT = re.compile(r"[#\s]*")
 _BLOCK = ("-----BEGIN", "-----END")
 _PROPERTY = re.compile(r"[&!](?!!)\S+")
-# The end of a document, which begins none, and how many documents are looked at.
+# The end of a document, which begins no other one. And the most documents that are read.
 _END = re.compile(r"\.\.\.[ \t]*(?:\n|\Z)")
 _MOST_DOCUMENTS = 20
-# Shorter values stand in many comments by chance.
+# Shorter values occur in comments by chance.
 _SHORTEST_VALUE = 4
-# Each is looked for in each comment. Beside more secrets no comment is shown.
+# Every comment is searched for every secret. With more secrets than this no comment is shown.
 _MOST_VALUES = 200
 
 
 def shown(text: str) -> str:
-    """The text without secrets, line by line. Linear in its length."""
+    """Return the text without secrets, with the same lines. Takes time linear in its length."""
     text = text.removeprefix("\ufeff")
     parts: list[str] = []
     hidden: set[str] = set()
@@ -45,12 +45,12 @@ def shown(text: str) -> str:
 
 
 def _document(text: str, hidden: set[str]) -> str:
-    """One document without what is secret by its place, and its comments. hidden: secrets found so far."""
+    """One document without secrets in values and comments. hidden: the secrets found so far; new ones are added."""
     try:
         root = yamlnodes.compose(text)
         scalars = sorted(_changed(root), key=lambda one: _place(one[0])) if root is not None else []
-    except (yamlnodes.OddYAML, TypeError):
-        # A later document, which nothing reads, may be anything.
+    except (yamlnodes.InvalidYAML, TypeError):
+        # A later document, which nothing reads, may be no YAML.
         return _masked(text)
     hidden.update(was for node, was, now in scalars if now != was and len(was) >= _SHORTEST_VALUE)
     parts: list[str] = []
@@ -64,7 +64,7 @@ def _document(text: str, hidden: set[str]) -> str:
 
 
 def _changed(root: Node) -> Iterator[tuple[ScalarNode, str, str]]:
-    """Every scalar of a tree, what it was, and what people see of it: hidden where it stands, or once merges are resolved."""
+    """Yield (scalar, its text, its displayed text) for each scalar, hidden at its place or after merge keys are resolved."""
     scalars = [node for node in yamlnodes.nodes(root) if isinstance(node, ScalarNode)]
     was = [node.value for node in scalars]
     scrub.hide(root)
@@ -77,28 +77,28 @@ def _changed(root: Node) -> Iterator[tuple[ScalarNode, str, str]]:
         now = MASK if node.value != same and once == before else once
         place = _place(node)
         if place not in seen or now != before:
-            # Of an alias this is the place of what it names.
+            # An alias has the place of its anchor.
             other = seen.get(place)
             seen[place] = (node, before, now if other is None or other[2] in (before, now) else MASK)
     yield from seen.values()
 
 
 def _place(node: ScalarNode) -> tuple[int, int]:
-    """Where a scalar begins and ends in its text."""
+    """The first and the last index of a scalar in its text."""
     return node.start_mark.index, node.end_mark.index
 
 
 def _scalar(written: str, was: str, now: str) -> str:
-    """A scalar's part of the text when people see `now` of it."""
+    """The part of the text of a scalar, in which `now` is displayed in place of `was`."""
     if was and now == was:
         return written
     match = _ANCHORS_AND_TAGS.match(written)
     start = match.end() if match else 0
-    # What stands before nothing may be a value that lacks its quotes.
+    # A tag or anchor before an empty scalar may be a value without its quotes.
     before, after = (_TAG if was else _PROPERTY).sub(MASK, written[:start]), written[start:]
     if now == was:
         return before + after
-    # With escapes, or in several lines, it is written otherwise than it reads.
+    # With escapes, or in several lines, the written text differs from the value.
     plain = was and "\n" not in after and after.count(was) == 1
     return before + (after.replace(was, now) if plain else _masked(after))
 
@@ -108,24 +108,24 @@ def _masked(text: str) -> str:
 
 
 def _without_secret_comments(between: str, hidden: set[str]) -> str:
-    """What stands between scalars. A comment that may name a secret is hidden, with the lines that belong to it."""
+    """The text between scalars. A comment that may name a secret is hidden, with the lines that continue it."""
     if "#" not in between:
         return _TAG.sub(MASK, between)
-    lines, until = [], _Until()
+    lines, block = [], _HiddenComment()
     for line in between.split("\n"):
         comment = _COMMENT.search(line)
         said = comment[0] if comment else ""
-        if said and (until.goes_on(said) or _names_secret(said, hidden)):
-            until.begin(said)
+        if said and (block.goes_on(said) or _names_secret(said, hidden)):
+            block.begin(said)
             said = f"# {MASK}"
         elif not said:
-            until = _Until()
+            block = _HiddenComment()
         lines.append(_TAG.sub(MASK, line[: comment.start()] if comment else line) + said)
     return "\n".join(lines)
 
 
-class _Until:
-    """How far a comment goes that is hidden: what is further in belongs to it, and what follows a colon."""
+class _HiddenComment:
+    """Decides which lines continue a hidden comment: those indented further, and those after a colon."""
 
     def __init__(self) -> None:
         self.indent: int | None = None
@@ -139,7 +139,7 @@ class _Until:
 
     def goes_on(self, comment: str) -> bool:
         if self.indent is not None and not comment.strip("# \t\r"):
-            # An empty one says nothing, and ends nothing.
+            # An empty comment is not hidden, and does not end the hidden one.
             return False
         deeper = self.indent is not None and _indent(comment) > self.indent
         if self.indent is not None and not (deeper or self.is_open or self.in_block):

@@ -1,26 +1,26 @@
-"""What libyaml's complaints mean to who wrote the text. No message repeats what stands in the text."""
+"""Explains libyaml's errors to the author of a text. No message contains text of the author."""
 
 import re
 from itertools import takewhile
 
 import yaml
 
-NO_TEMPLATES = "{{ … }} is YAML for a map in a map: put the value in quotes, or let the template be filled in before"
-NO_BLANK = "an item of a list begins with one dash and a blank behind it, as `- host: …`"
-_STATEMENT = "{{{} … {}}} is no YAML, but a template's: let the template be filled in before"
-_TAB = "a tab stands where YAML wants spaces"
-_DIGITS = "\\x, \\u and \\U want 2, 4 and 8 hexadecimal digits: in '…' back-slashes are just that"
+NO_TEMPLATES = "{{ … }} is YAML for a map in a map: put the value in quotes, or fill in the template first"
+NO_BLANK = "an item of a list begins with one dash and a space after it, as in `- host: …`"
+_STATEMENT = "{{{} … {}}} is not YAML but a template: fill in the template first"
+_TAB = "there is a tab where YAML requires spaces"
+_DIGITS = "\\x, \\u and \\U need 2, 4 and 8 hexadecimal digits: in '…' a backslash is an ordinary character"
 _NO_COLON = "a key lacks its colon"
 _UNCLOSED = "a quote begins here that is never closed"
-_INDENTATION = "this line does not fit the ones above it: it is indented otherwise, or a key there lacks its colon"
-_AFTER_QUOTE = "text follows a closing quote: inside of '…' a quote is written twice, inside of \"…\" with a back-slash"
+_INDENTATION = "this line does not fit the lines above it: its indentation differs, or a key there lacks its colon"
+_AFTER_QUOTE = "text follows a closing quote: inside of '…' a quote is written twice, inside of \"…\" with a backslash"
 _QUOTES = "a value can't begin with {}: put it in quotes{}"
 _TEMPLATE = re.compile(r"(?:^|[:,\[-])\s*\{([{%#])")
 _DASHED = re.compile(r"\s*(?:--?(?![\s-])|--\s)").match
 _SIGNS = set("%@[]{},&*!|>?:-#")
 _BRACKET = re.compile(r"[\]}]\s*\Z")
 
-# What libyaml says, in its words, and what that is in ours.
+# {libyaml's message: our message}.
 _MEANINGS = {
     "found a tab character that violates indentation": _TAB,
     "found a tab character where an indentation space is expected": _TAB,
@@ -30,7 +30,7 @@ _MEANINGS = {
     "did not find expected key": _INDENTATION,
     "did not find expected '-' indicator": _INDENTATION,
     "mapping values are not allowed in this context": _INDENTATION,
-    "mapping keys are not allowed in this context": "a ? stands behind other text: put it in a line of its own, or in quotes",
+    "mapping keys are not allowed in this context": "a ? follows other text: put it on a line of its own, or in quotes",
     **dict.fromkeys(
         (
             "found undefined tag handle",
@@ -44,7 +44,7 @@ _MEANINGS = {
     ),
     "did not find expected hexdecimal number": _DIGITS,
     "found invalid Unicode character escape code": "this escape stands for no character: write the character itself",
-    "found an indentation indicator equal to 0": "the number behind | or > is from 1 to 9: leave it out",
+    "found an indentation indicator equal to 0": "the number after | or > must be from 1 to 9: remove it",
     **dict.fromkeys(
         (
             "found incompatible YAML document",
@@ -52,14 +52,14 @@ _MEANINGS = {
             "found extremely long version number",
             "did not find expected digit or '.' character",
         ),
-        "%YAML names another version than 1.1: leave the line out",
+        "%YAML names a version other than 1.1: remove the line",
     ),
-    "found duplicate %YAML directive": "%YAML stands twice: leave the line out",
-    "found duplicate %TAG directive": "%TAG stands twice for one handle: leave the line out",
-    "found unknown escape character": "YAML does not know this escape: use '…', in which back-slashes are just that",
-    "did not find expected comment or line break": "text follows | or > in the same line: put it in the next one, or in quotes",
+    "found duplicate %YAML directive": "%YAML occurs twice: remove the line",
+    "found duplicate %TAG directive": "%TAG occurs twice for one handle: remove the line",
+    "found unknown escape character": "YAML does not know this escape: use '…', in which a backslash is an ordinary character",
+    "did not find expected comment or line break": "text follows | or > on the same line: put it on the next line, or in quotes",
     "did not find expected <document start>": _INDENTATION,
-    "block sequence entries are not allowed in this context": "a dash stands behind other text: put it in a line of its own",
+    "block sequence entries are not allowed in this context": "a dash follows other text: put it on a line of its own",
     "but found another document": "another document follows, and only one is read",
     "second occurrence": "an anchor's name is given twice",
 }
@@ -67,7 +67,7 @@ _NEITHER_COMMA_NOR_END = "a {} begins here that is not closed, or a comma is mis
 
 
 def explain(text: str, error: yaml.MarkedYAMLError) -> tuple[str, int | None]:
-    """What is wrong with a text that can't be read, and in which line its author has to look, counted from 1."""
+    """Return what is wrong with a text that can't be read, and the line of it, counted from 1; None when it is not known."""
     mark, context, problem = error.problem_mark, error.context_mark, error.problem or "is not YAML"
     if mark is None:
         return problem, None
@@ -87,14 +87,14 @@ def explain(text: str, error: yaml.MarkedYAMLError) -> tuple[str, int | None]:
         sign = "[" if isinstance(bracket, yaml.FlowSequenceStartToken) else "{"
         return _NEITHER_COMMA_NOR_END.format(sign), bracket.start_mark.line + 1
     at = context if problem == "could not find expected ':'" and context is not None else mark
-    told = _meaning(problem, lines[mark.line] if mark.line < len(lines) else "", mark.column)
-    if told in (_INDENTATION, _NO_COLON) and at.line < len(lines) and _DASHED(lines[at.line]):
-        told = NO_BLANK
-    return told, at.line + 1
+    message = _meaning(problem, lines[mark.line] if mark.line < len(lines) else "", mark.column)
+    if message in (_INDENTATION, _NO_COLON) and at.line < len(lines) and _DASHED(lines[at.line]):
+        message = NO_BLANK
+    return message, at.line + 1
 
 
 def lacks_blank(key: str) -> bool:
-    """Whether a key is meant to be an item of a list that has no blank behind its dash, or a dash too many."""
+    """Return whether a key looks like a list item without a blank after its dash, or with two dashes."""
     return _DASHED(f"{key} ") is not None
 
 
@@ -109,7 +109,7 @@ def _meaning(problem: str, line: str, column: int) -> str:
     if problem == "mapping values are not allowed in this context" and ": " in before:
         return "a value holds a colon and a space: put it in quotes"
     if problem == "did not find expected key" and _BRACKET.search(before):
-        return "text follows a closing bracket: put a value that begins with [ or { and goes on behind it in quotes"
+        return "text follows a closing bracket: put a value that begins with [ or { and continues after it in quotes"
     return _MEANINGS.get(problem, problem)
 
 
@@ -119,7 +119,7 @@ def _in_quotes(sign: str) -> str:
 
 
 def _before(text: str, mark: yaml.Mark) -> tuple[yaml.ScalarToken | None, yaml.Token | None]:
-    """The text in quotes that ends right before this place, if one does, and the innermost bracket that is open there."""
+    """The quoted text that ends right before this place, and the innermost open bracket there; None without one."""
     brackets: list[yaml.Token] = []
     quote = None
     try:

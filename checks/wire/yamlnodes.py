@@ -1,7 +1,7 @@
-"""YAML as composed nodes: texts are read, changed and written without any scalar becoming a Python value.
+"""YAML as composed nodes: texts are read, changed and written without converting scalars to Python values.
 
-`12:30:45`, `010`, `1e3` or `yes` mean different things to different parsers; here each stays the letters it was. Tags are
-those that the node agents' library gives.
+`12:30:45`, `010`, `1e3` or `yes` mean different things to different parsers, so each scalar keeps its spelling. Tags are those
+of the node agents' library.
 """
 
 import bisect
@@ -24,13 +24,13 @@ BOOL, NULL, STR = scalars.BOOL, scalars.NULL, scalars.STR
 MAP = "tag:yaml.org,2002:map"
 SEQ = "tag:yaml.org,2002:seq"
 
-# libyaml composes by recursion in C and crashes the process when a text nests some thousand deep; 400 deep fits into
-# a thread's stack of 256 KiB. Every collection, and every item of one, costs at least one of these characters, so a
-# text with few of them needs no survey.
+# libyaml composes by recursion in C and crashes the process when a text nests some thousand levels deep. 400 levels fit into
+# a thread's stack of 256 KiB. Every collection, and every item of one, needs at least one of these characters, so a text with
+# few of them needs no survey.
 _INDICATORS = "[{-?:,"
 _HARMLESS_INDICATORS = 400
 
-# Texts that every YAML parser in the field reads as themselves when unquoted, so that quotes make no difference.
+# Texts that every YAML parser reads as texts without quotes, except the words in the second set.
 _SURELY_TEXT = re.compile(r"[A-Za-z][!-~]*(?: [!-~]+)*").fullmatch
 _READ_AS_OTHERS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf", "infinity"}
 
@@ -40,11 +40,11 @@ _CONTENT = re.compile(r"^(?!%)\ufeff?(?:(?:---|\.\.\.)(?=\s|\Z))?+[^\S\n]*+[^#\s
 _COLLECTIONS: dict[type[Node], str] = {SequenceNode: SEQ, MappingNode: MAP}
 
 
-# In brackets the node agents' library takes `a:` before a comma or a bracket for a text, where libyaml refuses the colon: it
-# gets another character in its place.
+# In brackets the node agents' library reads `a:` before a comma or a bracket as a text, but libyaml refuses the colon. So the
+# colon is replaced by another character before parsing.
 _REFUSED_COLON, _COLON, _MOST_COLONS = "found unexpected ':'", "\ue001", 20
 
-# `! 12` is a text. The composer takes it for what it takes `12` for.
+# `! 12` is a text, but the composer reads it like `12`.
 _NON_SPECIFIC = re.compile(r"(?:^|[\s\[{,])!(?=\s)").search
 
 
@@ -69,8 +69,8 @@ class _Dumper(_Resolver, yaml.CSafeDumper):
     """libyaml's emitter."""
 
 
-class OddYAML(ValueError):
-    """The text is not YAML that we take. Its message never repeats what stands in the text."""
+class InvalidYAML(ValueError):
+    """The text is no valid YAML for configs. The message contains no text of the author. line: counted from 1, or None."""
 
     def __init__(self, problem: str, at: Node | yaml.Event | None = None, line: int | None = None) -> None:
         if at is not None and at.start_mark is not None:
@@ -80,7 +80,7 @@ class OddYAML(ValueError):
 
 
 def read(text: str) -> Node | None:
-    """The text's first document as a tree in its one form (see `settle`), None when it has none. Raises OddYAML."""
+    """Return the text's first document as a normalised tree (see `settle`); None without one. Raises InvalidYAML."""
     root = compose(text)
     if root is not None:
         settle(root)
@@ -88,10 +88,10 @@ def read(text: str) -> Node | None:
 
 
 def compose(text: str) -> Node | None:
-    """The text's first document as it stands, None when it has none. No part of the tree is another's. Raises OddYAML.
+    """Return the text's first document as a tree with aliases expanded; None without one. Raises InvalidYAML.
 
-    At most MAX_BYTES of UTF-8 and, with aliases expanded, MAX_NODES nodes, MAX_BYTES in scalars and MAX_DEPTH
-    collections in each other.
+    Allowed are MAX_BYTES of UTF-8 and, after expanding aliases, MAX_NODES nodes, MAX_BYTES in scalars and MAX_DEPTH nested
+    collections. No node occurs twice in the tree.
     """
     _refuse_unstorable(text)
     first, _ = documents(text)
@@ -104,17 +104,17 @@ def compose(text: str) -> Node | None:
                 mended = _with_colon_hidden(mended, error.problem_mark)
                 continue
             problem, line = yamlerrors.explain(first, error)
-            raise OddYAML(problem, line=line) from None
+            raise InvalidYAML(problem, line=line) from None
         except yaml.reader.ReaderError as error:
-            raise OddYAML(error.reason, line=first.encode().count(b"\n", 0, error.position) + 1) from None
+            raise InvalidYAML(error.reason, line=first.encode().count(b"\n", 0, error.position) + 1) from None
         if root is not None and mended is not first:
             _put_colons_back(root)
         return root
-    raise OddYAML(f"has more than {_MOST_COLONS} colons before a comma or a bracket: put them in quotes")
+    raise InvalidYAML(f"has more than {_MOST_COLONS} colons before a comma or a bracket: put these texts in quotes")
 
 
 def documents(text: str) -> tuple[str, str]:
-    """The first document, and what follows it: readers in the field read no other one."""
+    """Return the first document and the rest of the text, which agents do not read."""
     begun = False
     for mark in _DOCUMENT_MARK.finditer(text):
         if begun or mark[0].endswith("...") or says_something(text[: mark.start()]):
@@ -124,7 +124,7 @@ def documents(text: str) -> tuple[str, str]:
 
 
 def says_something(text: str) -> bool:
-    """Whether there is more than blank lines, comments, directives and marks of documents."""
+    """Return whether the text has more than blank lines, comments, directives and document marks."""
     return _CONTENT.search(text) is not None
 
 
@@ -151,22 +151,22 @@ def _put_colons_back(node: Node) -> None:
 
 
 def write(node: Node) -> str:
-    """The tree as block YAML with sorted keys. Raises OddYAML for what YAML can't hold."""
+    """Return the tree as block YAML. Raises InvalidYAML for tags and characters that YAML can't hold."""
     try:
         text: str = yaml.serialize(node, Dumper=_Dumper, allow_unicode=True)
     except (yaml.YAMLError, ValueError):
-        raise OddYAML("holds a tag or a character that can't be written", node) from None
+        raise InvalidYAML("holds a tag or a character that can't be written", node) from None
     return text.removesuffix("...\n") if text.endswith("\n...\n") else text
 
 
 def one_line(text: str) -> str:
-    """The text as it can stand in a line of block YAML."""
+    """Return the text as a scalar on one line of block YAML."""
     plain = _style(text) is None and ": " not in text and " #" not in text and not text.endswith(":")
     return text if plain else json.dumps(text, ensure_ascii=False)
 
 
 def nodes(root: Node) -> Iterator[Node]:
-    """Every part of a tree. Not by recursion: it may be deep."""
+    """Yield every node of a tree. Without recursion, since it may be deep."""
     waiting = [root]
     while waiting:
         node = waiting.pop()
@@ -178,7 +178,7 @@ def nodes(root: Node) -> Iterator[Node]:
 
 
 def get(node: MappingNode, key: str) -> Node | None:
-    """The value under a key of text."""
+    """Return the value of a text key; None without one."""
     for name, value in node.value:
         if name.value == key and name.tag == STR:
             found: Node = value
@@ -187,59 +187,59 @@ def get(node: MappingNode, key: str) -> Node | None:
 
 
 def put(node: MappingNode, key: str, value: Node) -> None:
-    """Set a key of text, keeping the order of the keys."""
+    """Set the value of a text key. The keys must be sorted and stay so."""
     node.value = [pair for pair in node.value if pair[0].value != key or pair[0].tag != STR]
     bisect.insort(node.value, (text_node(key), value), key=_order)
 
 
 def text_node(text: str) -> ScalarNode:
-    """A scalar that every parser reads as this text."""
+    """Return a scalar that every parser reads as this text."""
     return ScalarNode(STR, text, style=_style(text))
 
 
 def set_text(node: ScalarNode, text: str) -> None:
-    """Make a scalar hold this text, whatever it held."""
+    """Replace a scalar by this text, whatever its type was."""
     node.tag, node.value, node.style = STR, text, _style(text)
 
 
 def sequence(items: list[str]) -> SequenceNode:
-    """A list of texts."""
+    """Return a list of texts."""
     return SequenceNode(SEQ, [text_node(item) for item in items], flow_style=False)
 
 
 def mapping() -> MappingNode:
-    """An empty map."""
+    """Return an empty map."""
     return MappingNode(MAP, [], flow_style=False)
 
 
 def true() -> ScalarNode:
-    """The scalar `true`."""
+    """Return the scalar `true`."""
     return ScalarNode(BOOL, "true")
 
 
 def is_null(node: Node | None) -> bool:
-    """Whether there is nothing, or a null."""
+    """Return whether the node is None or a null."""
     return node is None or node.tag == NULL
 
 
 def is_true(node: Node) -> bool:
-    """Whether it is one of the words for true, without quotes."""
+    """Return whether the node is a word for true, without quotes."""
     return isinstance(node, ScalarNode) and scalars.value_of(node.tag, node.value)[1] == "true"
 
 
 def _refuse_unstorable(text: str) -> None:
     if "\0" in text:
-        raise OddYAML("holds a NUL character")
+        raise InvalidYAML("holds a NUL character")
     try:
         size = len(text.encode())
     except UnicodeEncodeError:
-        raise OddYAML("is not valid UTF-8") from None
+        raise InvalidYAML("is not valid UTF-8") from None
     if size > MAX_BYTES:
-        raise OddYAML(f"has {size} bytes, allowed are {MAX_BYTES}")
+        raise InvalidYAML(f"has {size} bytes, allowed are {MAX_BYTES}")
 
 
 class _Extent:
-    """How far a part of a text reaches once its aliases are expanded."""
+    """The size of a part of a text after its aliases are expanded: nodes, characters and depth."""
 
     __slots__ = ("anchor", "depth", "nodes", "size")
 
@@ -247,17 +247,18 @@ class _Extent:
         self.anchor, self.nodes, self.size, self.depth = anchor, 1, size, depth
 
     def take(self, part: "_Extent", event: yaml.Event) -> None:
+        """Add a part. Raises InvalidYAML when that is too much."""
         self.nodes += part.nodes
         self.size += part.size
         self.depth = max(self.depth, part.depth + 1)
         if self.nodes > MAX_NODES:
-            raise OddYAML(f"has more than {MAX_NODES} nodes", event)
+            raise InvalidYAML(f"has more than {MAX_NODES} nodes", event)
         if self.size > MAX_BYTES:
-            raise OddYAML(f"expands to more than {MAX_BYTES} bytes", event)
+            raise InvalidYAML(f"expands to more than {MAX_BYTES} bytes", event)
 
 
 def _survey(text: str) -> None:
-    """Refuse what is too much, from the parser's events alone: nothing is built, nothing recurses."""
+    """Raise InvalidYAML for a text that is too large, from the parser's events alone, without building a tree or recursing."""
     anchored: dict[str, _Extent] = {}
     open_parts = [_Extent(None)]
     for event in _events(text):
@@ -271,7 +272,7 @@ def _survey(text: str) -> None:
         elif isinstance(event, yaml.AliasEvent):
             _close(_aliased(event, anchored, open_parts), open_parts, anchored, event)
         if len(open_parts) > MAX_DEPTH + 1:
-            raise OddYAML(f"nests deeper than {MAX_DEPTH}", event)
+            raise InvalidYAML(f"nests deeper than {MAX_DEPTH}", event)
 
 
 def _close(part: _Extent, open_parts: list[_Extent], anchored: dict[str, _Extent], event: yaml.Event) -> None:
@@ -279,14 +280,14 @@ def _close(part: _Extent, open_parts: list[_Extent], anchored: dict[str, _Extent
         anchored[part.anchor] = part
     open_parts[-1].take(part, event)
     if len(open_parts) - 1 + part.depth > MAX_DEPTH:
-        raise OddYAML(f"nests deeper than {MAX_DEPTH}", event)
+        raise InvalidYAML(f"nests deeper than {MAX_DEPTH}", event)
 
 
 def _aliased(event: yaml.AliasEvent, anchored: dict[str, _Extent], open_parts: list[_Extent]) -> _Extent:
     if any(part.anchor == event.anchor for part in open_parts):
-        raise OddYAML("an alias stands inside of what it names", event)
+        raise InvalidYAML("an alias is inside of what it refers to", event)
     if event.anchor not in anchored:
-        raise OddYAML("an alias names nothing before it: put a text that begins with * in quotes", event)
+        raise InvalidYAML("an alias refers to no earlier anchor: put a text that begins with * in quotes", event)
     return anchored[event.anchor]
 
 
@@ -299,12 +300,12 @@ def _events(text: str) -> Iterator[yaml.Event]:
 
 
 def _composed(text: str) -> Node | None:
-    """The tree of a text without aliases and `!`."""
+    """The tree of a text that has no aliases and no `!`."""
     loader = _Loader(text)
     try:
         root: Node | None = loader.get_node() if loader.check_node() else None
     except yaml.composer.ComposerError:
-        # An anchor that is named twice.
+        # Two anchors have the same name.
         return _expanded(text)
     finally:
         loader.dispose()
@@ -312,7 +313,7 @@ def _composed(text: str) -> Node | None:
 
 
 def _expanded(text: str) -> Node | None:
-    """The tree of a text, a copy in place of each alias. Of equal anchors the last before an alias counts."""
+    """The tree of a text, with a copy in place of each alias. Of equal anchors the last one before the alias counts."""
     anchored: dict[str, Node] = {}
     parts: list[list[Node]] = [[]]
     begun: list[yaml.CollectionStartEvent] = []
@@ -353,15 +354,15 @@ def _copy(node: Node) -> Node:
 
 
 def settle(node: Node, depth: int = 1) -> None:
-    """Give a tree the one form of all texts that say the same.
+    """Normalise a tree in place, so that texts with the same meaning have the same form. Raises InvalidYAML.
 
-    Block style, keys sorted, the last of equal keys kept (as parsers do), merge keys resolved, null spelled `null`,
-    quotes only where they could matter. Plain scalars keep their letters.
+    Block style, sorted keys, the last of equal keys (as parsers do), merge keys resolved, `null` for null, quotes only where
+    they could matter. Plain scalars keep their spelling.
     """
     if isinstance(node, ScalarNode):
         _settle_scalar(node)
     elif depth > MAX_DEPTH:
-        raise OddYAML(f"nests deeper than {MAX_DEPTH}", node)
+        raise InvalidYAML(f"nests deeper than {MAX_DEPTH}", node)
     elif isinstance(node, MappingNode):
         _settle_map(node, depth)
     elif isinstance(node, SequenceNode):
@@ -382,15 +383,15 @@ def _settle_scalar(node: ScalarNode) -> None:
 
 
 def resolved(node: ScalarNode) -> tuple[str, str]:
-    """Tag and text of what a scalar is for node agents. Raises OddYAML."""
+    """Return the tag and the text of a scalar as node agents read it. Raises InvalidYAML."""
     try:
         return scalars.value_of(node.tag, node.value)
     except ValueError as error:
-        raise OddYAML(str(error), node) from None
+        raise InvalidYAML(str(error), node) from None
 
 
 def _style(text: str) -> str | None:
-    """How a text is written: plain when no parser could take it for anything else, lines as lines, else in quotes."""
+    """The style of a text: plain when every parser reads it as a text, `|` for several lines, else quotes."""
     if _SURELY_TEXT(text) and text.lower() not in _READ_AS_OTHERS:
         return None
     if "\n" in text:
@@ -403,7 +404,7 @@ def _settle_map(node: MappingNode, depth: int) -> None:
     pairs: dict[tuple[str, str], tuple[Node, Node]] = {}
     for key, value in node.value:
         if not isinstance(key, ScalarNode):
-            raise OddYAML(yamlerrors.NO_TEMPLATES if _is_template(key) else "a key is not a scalar", key)
+            raise InvalidYAML(yamlerrors.NO_TEMPLATES if _is_template(key) else "a key is not a scalar", key)
         _settle_scalar(key)
         settle(value, depth + 1)
         if key.tag == MERGE:
@@ -415,15 +416,15 @@ def _settle_map(node: MappingNode, depth: int) -> None:
 
 
 def _is_template(key: Node) -> bool:
-    """Whether a key is the inner half of `{{ … }}`."""
+    """Whether a key is the inner map of `{{ … }}`."""
     return isinstance(key, MappingNode) and bool(key.flow_style) and all(is_null(value) for _, value in key.value)
 
 
 def merge_sources(value: Node) -> Iterator[MappingNode]:
-    """The maps that a merge key brings. A later one overrides, and is what stands first in the text."""
+    """Yield the maps of a merge key in the order in which they override: the first in the text is last."""
     for source in reversed(value.value) if isinstance(value, SequenceNode) else [value]:
         if not isinstance(source, MappingNode):
-            raise OddYAML("a merge key names something that is not a map", value)
+            raise InvalidYAML("a merge key refers to something that is not a map", value)
         yield source
 
 

@@ -1,8 +1,8 @@
 """The front of both web servers: an ASGI application before Django's views.
 
-It keeps what a client does apart from what a thread does. A body is read before a thread is taken, by a deadline and up to a
-cap. A streamed answer is made to its end in the thread, and sent after the thread was given back. So a client that is slow,
-hostile or gone costs no thread and no transaction, and a bounded part of memory and disk.
+Slow clients never hold a thread. A body is read before a thread is taken, within a deadline and up to a maximal size. A
+streamed answer is produced to its end in the thread, and sent after the thread was released. So a client that is slow, hostile
+or gone costs no thread and no transaction, and a limited amount of memory and disk.
 
 Views that are coroutine functions (heartbeats, health) are answered on the event loop, without a thread and without
 middleware. All others run in a thread, behind Django's WSGI handler.
@@ -26,7 +26,7 @@ from django.urls.exceptions import Resolver404
 from clusteragent.front.bodies import Bodies, Refused, is_awaited
 from clusteragent.front.environ import caller, credential, environ_of
 from clusteragent.front.load import Load, Overloaded
-from clusteragent.front.quota import Quota, TooMany, Turns
+from clusteragent.front.quota import Quota, Slots, TooMany
 from clusteragent.front.spool import PIECE, Abandoned, BrokenOff, Spool
 from clusteragent.front.threads import Busy, Threads
 from clusteragent.lib import clients
@@ -35,18 +35,18 @@ Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
-# Bytes that a body may have where a view names no other limit, and from whoever shows neither a token nor a session.
+# Bytes that a body may have unless its view names another limit, and from callers without a token or session.
 BODY, BODY_OF_STRANGERS = 5 * 2**19, 64 * 2**10
-# Bytes of a body from which on its remains are cleared away at once.
+# Bytes of a body from which on garbage is collected right after the call.
 LARGE = 2**18
-# Bytes from which on an answer is a download, and how many of these a reader, and all, may have at once.
+# Bytes from which on an answer is a download; how many downloads a reader may have at once, and all readers together.
 DOWNLOAD, DOWNLOADS_EACH, DOWNLOADS = 2**20, 4, 32
-# Seconds in which a client must take a piece, and all of them.
+# Seconds within which a client must take a piece, and the whole answer.
 PIECE_WITHIN, ALL_WITHIN = 30.0, 900.0
 
 
 class Answer(NamedTuple):
-    """What a view answered: all of it, or the spool that a thread fills. reader: who holds what is not sent yet."""
+    """A view's answer. body: complete, or the spool that a thread fills; reader: the name by which its downloads are counted."""
 
     status: int
     headers: Headers
@@ -55,9 +55,10 @@ class Answer(NamedTuple):
 
 
 class Handler(WSGIHandler):
-    """Django's, which leaves the request where its user can be read afterwards."""
+    """Django's WSGI handler, which also stores the request in the environ: the front reads its user afterwards."""
 
     def get_response(self, request: Any) -> HttpResponseBase:
+        """Answer the request, and store it in its environ."""
         request.environ["clusteragent.request"] = request
         return super().get_response(request)
 
@@ -65,11 +66,11 @@ class Handler(WSGIHandler):
 class Front:
     """The ASGI application."""
 
-    def __init__(self, *, threads: int, patience: float, each: int = 0, load: Load | None = None) -> None:
-        """patience: seconds that a call waits for a thread. each: threads that one caller may have at once; 0: any number."""
+    def __init__(self, *, threads: int, max_wait: float, each: int = 0, load: Load | None = None) -> None:
+        """max_wait: seconds that a call waits for a thread. each: threads that one caller may have at once; 0: any number."""
         self._handler = Handler()
-        self._threads = Threads(threads, patience)
-        self._turns = Turns(each, patience) if each else None
+        self._threads = Threads(threads, max_wait)
+        self._slots = Slots(each, max_wait) if each else None
         self._downloads = Quota("downloads", DOWNLOADS_EACH, DOWNLOADS)
         self._bodies = Bodies()
         self._load = load or Load()
@@ -80,7 +81,7 @@ class Front:
         try:
             await self._serve(environ, receive, send)
         except Abandoned:
-            # Nothing more is sent, and the server breaks the connection off.
+            # Nothing more is sent, so the server closes the connection.
             return
         except Refused as refusal:
             await _refuse(send, environ, refusal.status, str(refusal))
@@ -103,9 +104,9 @@ class Front:
         self._load.admit()
         if is_awaited(environ):
             await self._read(environ, receive, view)
-        async with self._turns.one(caller(environ)) if self._turns else contextlib.nullcontext():
+        async with self._slots.one(caller(environ)) if self._slots else contextlib.nullcontext():
             loop = asyncio.get_running_loop()
-            answer: Answer = await self._threads.run(lambda tell: self._respond(environ, loop, tell))
+            answer: Answer = await self._threads.run(lambda set_result: self._respond(environ, loop, set_result))
         await self._send_answer(answer, receive, send)
 
     async def _read(self, environ: dict[str, Any], receive: Receive, view: Any) -> None:
@@ -113,34 +114,34 @@ class Front:
         await self._bodies.attach(environ, receive, limit, may_be_large=limit > BODY)
 
     async def _limit(self, environ: dict[str, Any], view: Any) -> int:
-        """Bytes that are read of a body: more than usual where the view says so, from those whose headers show that they may."""
+        """Return the bytes that a body may have: more than BODY where the view allows it, for callers who are authorised."""
         if not credential(environ):
             return BODY_OF_STRANGERS
         most: int = getattr(view, "most_bytes", BODY)
         if most <= BODY:
             return BODY
         request = WSGIRequest(environ)
-        may: bool = await self._threads.run(lambda tell: tell(view.may_send_much(request)))
+        may: bool = await self._threads.run(lambda set_result: set_result(view.may_send_much(request)))
         return most if may else BODY
 
     def _respond(
-        self, environ: dict[str, Any], loop: asyncio.AbstractEventLoop, tell: Callable[[Answer], None]
+        self, environ: dict[str, Any], loop: asyncio.AbstractEventLoop, set_result: Callable[[Answer], None]
     ) -> None:
-        """Let Django answer, in a thread: tell the answer as soon as it begins, and make the rest of it."""
+        """Let Django answer, in a thread: pass on the answer as soon as it begins, then produce the rest of its body."""
         response: Any = self._handler(environ, _start)
         try:
             body = Spool(loop) if response.streaming else response.content
-            tell(Answer(response.status_code, _headers(response), body, _reader(environ)))
+            set_result(Answer(response.status_code, _headers(response), body, _reader(environ)))
             if isinstance(body, Spool):
                 with contextlib.suppress(Abandoned):
                     body.fill(response)
         finally:
-            # Here: what it closes is this thread's.
+            # In this thread, as it closes this thread's database connection.
             response.close()
-            # Each would keep the other alive until the next garbage collection.
+            # Environ and request refer to each other: only the garbage collector would free them.
             environ.pop("clusteragent.request", None)
             if int(environ.get("CONTENT_LENGTH") or 0) > LARGE:
-                # Views leave circles of what they made of it, and the collector looks at old ones once in millions.
+                # What views made of a large body may be in reference cycles, which the collector would find late.
                 gc.collect()
 
     async def _send_answer(self, answer: Answer, receive: Receive, send: Send) -> None:
@@ -159,7 +160,7 @@ class Front:
 
 
 def _start(*_: Any) -> Any:
-    """WSGI's start_response: the handler returns Django's response, which says as much."""
+    """WSGI's start_response. It does nothing: the handler returns Django's response, which has status and headers."""
 
 
 def _resolved(environ: Mapping[str, Any]) -> ResolverMatch | None:
@@ -170,7 +171,7 @@ def _resolved(environ: Mapping[str, Any]) -> ResolverMatch | None:
 
 
 def _reader(environ: Mapping[str, Any]) -> str:
-    """The user, whose sessions and tokens may be many; where there is none, the address."""
+    """Return the user, who may have many sessions and tokens; the address if there is none."""
     user = getattr(environ.get("clusteragent.request"), "user", None)
     return f"user {user.pk}" if user is not None and user.is_authenticated else str(clients.address(environ))
 
@@ -188,7 +189,7 @@ async def _send(send: Send, status: int, headers: Headers, body: bytes) -> None:
 async def _send_pieces(
     send: Send, receive: Receive, status: int, headers: Headers, pieces: AsyncIterator[bytes]
 ) -> None:
-    """Send an answer at the pace at which it is read. Raises Abandoned when nobody does."""
+    """Send an answer at the pace at which the client reads it. Raises Abandoned when it stops reading."""
     gone = asyncio.ensure_future(_gone(receive))
     try:
         async with asyncio.timeout(ALL_WITHIN):
@@ -212,13 +213,13 @@ async def _pieces(body: bytes) -> AsyncIterator[bytes]:
 
 
 async def _gone(receive: Receive) -> None:
-    """Wait until the client is gone."""
+    """Wait until the client has disconnected."""
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
 async def _refuse(send: Send, environ: Mapping[str, Any], status: HTTPStatus, reason: str) -> None:
-    """An answer of our own, in the form that the route's others have: JSON in the operators' API, else a line."""
+    """Send an error in the form of the route: JSON for the operators' API, else a line of text."""
     is_api = environ["PATH_INFO"].startswith("/api/operator/")
     text = json.dumps({"detail": f"{reason[0].upper()}{reason[1:]}."}) if is_api else f"{reason}\n"
     kind = "application/json" if is_api else "text/plain; charset=utf-8"
@@ -226,6 +227,6 @@ async def _refuse(send: Send, environ: Mapping[str, Any], status: HTTPStatus, re
     if status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS):
         headers["retry-after"] = "1"
     else:
-        # What is left of a body that was not taken would be read as the next call.
+        # The rest of a body that was not read would be taken for the next call.
         headers["connection"] = "close"
     await _send(send, status, [(name.encode(), value.encode()) for name, value in headers.items()], text.encode())

@@ -1,4 +1,4 @@
-"""Bodies of calls: read to their end before a thread is taken, by a deadline, up to a cap each and a cap of all."""
+"""Bodies of calls: read completely before a thread is taken, within a deadline, with a limit for each and for all together."""
 
 import asyncio
 import contextlib
@@ -10,38 +10,39 @@ from typing import Any
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 
-# Seconds for a body of up to a mebibyte, and for each further one.
+# Seconds for a body of up to one mebibyte, and for each further mebibyte.
 SECONDS, SECONDS_A_MEBIBYTE = 10.0, 2.0
-# Bytes that a process holds of bodies that are still coming. A body's first few count for nothing: heartbeats are as short,
-# and what others send must never keep one away.
+# The most bytes that a process holds of incomplete bodies. The first FREE bytes of each don't count: heartbeats are shorter,
+# so other clients' bodies never block them.
 MOST_OF_ALL, FREE = 96 * 2**20, 16 * 2**10
-# Of that, what comes from one address, if it is not a set of configs of somebody who may send one.
+# The most bytes of these from one address. Sets of configs of callers who are authorised don't count.
 MOST_OF_ADDRESS = 24 * 2**20
 _SILENCE = 0.5
 
 
 class Refused(Exception):
-    """A body that is not taken."""
+    """A body is refused."""
 
     def __init__(self, status: HTTPStatus, reason: str) -> None:
+        """status, reason: of the answer."""
         super().__init__(reason)
         self.status = status
 
 
 class TooLarge(Refused):
-    """A body of more bytes than its route takes."""
+    """A body has more bytes than its route accepts."""
 
     def __init__(self) -> None:
         super().__init__(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the body is too large")
 
 
 def is_awaited(environ: Mapping[str, Any]) -> bool:
-    """Whether the headers announce a body."""
+    """Return whether the headers announce a body."""
     return environ.get("CONTENT_LENGTH", "0") != "0" or "HTTP_TRANSFER_ENCODING" in environ
 
 
 class Bodies:
-    """All that are being read in this process."""
+    """All bodies that are being read in this process."""
 
     def __init__(self) -> None:
         self._held = 0
@@ -50,9 +51,9 @@ class Bodies:
     async def attach(
         self, environ: dict[str, Any], receive: Receive, limit: int, *, may_be_large: bool = False
     ) -> None:
-        """Read the body and give it to the environ, with its length. Raises Refused.
+        """Read the body, and set it and its length in the environ. Raises Refused.
 
-        may_be_large: whoever sends it was found to be allowed to.
+        limit: bytes. may_be_large: the caller is authorised to send large bodies, so MOST_OF_ADDRESS does not apply.
         """
         address = "" if may_be_large else str(environ.get("REMOTE_ADDR", ""))
         announced = environ.get("CONTENT_LENGTH", "0")
@@ -63,7 +64,7 @@ class Bodies:
         try:
             async with asyncio.timeout(seconds):
                 if length > limit:
-                    # Who still sends when the connection closes never reads why.
+                    # A client that still sends when the connection closes never reads the answer.
                     await _pass_over(receive)
                     raise TooLarge
                 body = await self._read(receive, limit, address)
@@ -81,7 +82,7 @@ class Bodies:
             while True:
                 message = await receive()
                 if message["type"] != "http.request":
-                    # The client is gone, or sent a chunk without a proper size.
+                    # The client has disconnected, or sent a chunk without a valid size.
                     raise Refused(HTTPStatus.BAD_REQUEST, "the body broke off")
                 pieces.append(message.get("body", b""))
                 size += len(pieces[-1])
@@ -103,7 +104,7 @@ class Bodies:
 
 
 async def _pass_over(receive: Receive) -> None:
-    """Read on until the end, or until nothing comes: some wait for an answer before they send."""
+    """Read and drop the body until its end, or until nothing comes: some clients wait for an answer before they send."""
     with contextlib.suppress(TimeoutError):
         while (await asyncio.wait_for(receive(), _SILENCE)).get("more_body"):
             pass

@@ -1,4 +1,4 @@
-"""A call as Django's views know it: WSGI's environ, made of ASGI's scope."""
+"""Conversion of ASGI's scope to WSGI's environ, the form of a call that Django's views take."""
 
 import hashlib
 import io
@@ -20,7 +20,8 @@ _ALWAYS = {
 
 
 def environ_of(scope: Mapping[str, Any]) -> dict[str, Any]:
-    """The environ without a body. Headers of one name are joined; a name with an underscore is not taken for another's."""
+    """Return the environ, without a body. Headers of the same name are joined; names with an underscore are dropped, as they
+    would become the same key as names with a hyphen."""
     client, server = scope.get("client") or ("", 0), scope.get("server") or ("", 0)
     environ: dict[str, Any] = {
         **_ALWAYS,
@@ -46,7 +47,7 @@ _keys: dict[bytes, str] = {}
 
 
 def _key(name: bytes) -> str:
-    """The environ's key of a header. Node agents send the same few names again and again; a rude client any number."""
+    """Return the environ's key of a header. The first 100 are cached: node agents always send the same ones."""
     key = _keys.get(name)
     if key is None:
         word = name.decode("latin-1").upper().replace("-", "_")
@@ -57,7 +58,7 @@ def _key(name: bytes) -> str:
 
 
 def credential(environ: Mapping[str, Any]) -> str:
-    """What tells callers apart before they are authenticated: a token or a session, hashed; empty without any."""
+    """Return a hash of the caller's token or session, to tell callers apart before authentication; empty without either."""
     token = environ.get("HTTP_AUTHORIZATION", "").split()[-1:]
     session = parse_cookie(environ.get("HTTP_COOKIE", "")).get(settings.SESSION_COOKIE_NAME, "")
     shown = token[0] if token else session
@@ -65,5 +66,5 @@ def credential(environ: Mapping[str, Any]) -> str:
 
 
 def caller(environ: Mapping[str, Any]) -> str:
-    """The credential, or without one the address."""
+    """Return the credential, or the address if there is none."""
     return credential(environ) or str(clients.address(environ))

@@ -1,11 +1,11 @@
-"""How far behind the event loop is, and whom it turns away then."""
+"""The delay of the event loop, and the refusal of calls when it is too long."""
 
 import asyncio
 import time
 
-# Seconds between two looks.
+# Seconds between two measurements.
 _PERIOD = 0.05
-# Seconds behind after which others than known nodes' heartbeats are turned away, and after which these are too.
+# Seconds of delay above which all calls but known nodes' heartbeats are refused, and above which these are refused too.
 OTHERS, ALL = 0.15, 0.4
 
 
@@ -17,27 +17,27 @@ class Overloaded(Exception):
 
 
 class Load:
-    """A timer that comes late says by how much every other call does."""
+    """Measures the delay of the event loop by a timer: it is as late as every call."""
 
     def __init__(self, others: float = OTHERS, everybody: float = ALL) -> None:
-        """Seconds behind after which others are turned away, and everybody."""
+        """others: seconds of delay above which calls without priority are refused; everybody: above which all are."""
         self._others, self._all = others, everybody
         self._due: float | None = None
         self._behind = 0.0
 
     def watch(self) -> None:
-        """Begin, on the running loop."""
+        """Start measuring the running loop, if it was not started before."""
         if self._due is None:
             self._next()
 
     @property
-    def behind(self) -> float:
-        """Seconds that a call waits now until it is looked at."""
+    def delay(self) -> float:
+        """Seconds that a call now waits until the loop handles it."""
         return max(self._behind, time.monotonic() - self._due if self._due else 0.0)
 
     def admit(self, *, first: bool = False) -> None:
-        """Raises Overloaded, for a call that comes first later than for others."""
-        if self.behind > (self._all if first else self._others):
+        """Raise Overloaded if the delay is too long. first: the call has priority, so its limit is higher."""
+        if self.delay > (self._all if first else self._others):
             raise Overloaded
 
     def _next(self) -> None:

@@ -1,4 +1,4 @@
-"""What one caller, and all together, may hold at once."""
+"""Limits of what each caller, and all together, may have at once."""
 
 import asyncio
 import math
@@ -8,19 +8,20 @@ from contextlib import asynccontextmanager, contextmanager
 
 
 class TooMany(Exception):
-    """A caller holds as much as it may."""
+    """A caller has as much as it may have."""
 
 
 class Quota:
-    """So many `things` at once for each caller, and for all."""
+    """At most `each` things at once for each caller, and `altogether` for all."""
 
     def __init__(self, things: str, each: float, altogether: float = math.inf) -> None:
+        """things: the plural noun for the message."""
         self._things, self._each, self._altogether = things, each, altogether
         self._held: Counter[str] = Counter()
 
     @contextmanager
     def one(self, caller: str) -> Iterator[None]:
-        """Hold one more while the block runs. Raises TooMany."""
+        """Count one more for the caller while the block runs. Raises TooMany."""
         if self._held[caller] >= self._each or self._held.total() >= self._altogether:
             raise TooMany(f"too many {self._things} at once, try again")
         self._held[caller] += 1
@@ -32,29 +33,29 @@ class Quota:
                 del self._held[caller]
 
 
-class Turns:
-    """So many calls at once for each caller; its others wait for their turn, and keep nobody else from theirs."""
+class Slots:
+    """At most `each` calls at once for each caller. Its further calls wait, and delay no other caller."""
 
-    def __init__(self, each: int, patience: float) -> None:
-        """patience: seconds that a call waits."""
-        self._each, self._patience = each, patience
+    def __init__(self, each: int, max_wait: float) -> None:
+        """max_wait: seconds that a call waits for a slot."""
+        self._each, self._max_wait = each, max_wait
         self._callers: dict[str, asyncio.Semaphore] = {}
         self._calls: Counter[str] = Counter()
 
     @asynccontextmanager
     async def one(self, caller: str) -> AsyncIterator[None]:
-        """Have a turn while the block runs. Raises TooMany."""
-        turns = self._callers.setdefault(caller, asyncio.Semaphore(self._each))
+        """Hold a slot while the block runs. Raises TooMany after max_wait seconds."""
+        slots = self._callers.setdefault(caller, asyncio.Semaphore(self._each))
         self._calls[caller] += 1
         try:
             try:
-                await asyncio.wait_for(turns.acquire(), self._patience)
+                await asyncio.wait_for(slots.acquire(), self._max_wait)
             except TimeoutError:
                 raise TooMany("too many calls at once, try again") from None
             try:
                 yield
             finally:
-                turns.release()
+                slots.release()
         finally:
             self._calls[caller] -= 1
             if not self._calls[caller]:

@@ -1,17 +1,17 @@
-"""A streamed answer on its way: a thread writes it to its end at its own pace, and the event loop sends it at the client's."""
+"""The buffer of a streamed answer: a thread writes it at its own pace, and the event loop sends it at the client's pace."""
 
 import asyncio
 import tempfile
 import threading
 from collections.abc import AsyncIterator, Iterable
 
-# Bytes that one piece has, as many of an answer are kept in memory; and that all answers of a process may have in files.
+# Bytes of a piece, which are also the most of an answer in memory; and the most bytes in files of all answers of a process.
 PIECE = 64 * 2**10
 ON_DISK = 4 * 2**30
 
 
 class Abandoned(Exception):
-    """Nobody reads on, or there is no room."""
+    """The client no longer reads the answer, or there is no room for it."""
 
 
 class BrokenOff(Exception):
@@ -22,7 +22,7 @@ class BrokenOff(Exception):
 
 
 class Spool:
-    """Bytes that one thread writes and one loop reads. More than a piece is in a file without a name."""
+    """Bytes that one thread writes and one event loop reads. If they are more than a piece, they are in an unnamed file."""
 
     _all = 0
     _counting = threading.Lock()
@@ -36,7 +36,7 @@ class Spool:
         self._is_closed = self._is_whole = self._is_over = False
 
     def fill(self, chunks: Iterable[bytes]) -> None:
-        """Write all of it, in the thread. Raises Abandoned when it is closed meanwhile, and what the chunks raise."""
+        """Write all chunks; called in the thread. Raises Abandoned when the spool is closed, and what `chunks` raises."""
         try:
             gathered = bytearray()
             for chunk in chunks:
@@ -51,7 +51,7 @@ class Spool:
             self._tell()
 
     async def more_than(self, size: int) -> bool:
-        """Whether it has more bytes than that, as soon as this is known. Raises BrokenOff when it ends before, unfinished."""
+        """Return, as soon as it is known, whether there are more than `size` bytes. Raises BrokenOff if `fill` fails first."""
         while self._written <= size and not self._is_over:
             self._changed.clear()
             if self._written <= size and not self._is_over:
@@ -61,10 +61,10 @@ class Spool:
         return self._written > size
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        """What is written, as it comes. Raises Abandoned when it broke off."""
+        """Yield the bytes as they are written. Raises Abandoned when `fill` has failed."""
         while True:
             self._changed.clear()
-            # Before the last look: what is written until then is found by it.
+            # Read before the pieces: when it is true, the following loop yields all that was written.
             is_over = self._is_over
             while piece := self._next():
                 yield piece
@@ -75,7 +75,7 @@ class Spool:
             raise Abandoned
 
     def close(self) -> None:
-        """Nobody reads on: whoever writes is stopped by its next piece."""
+        """Drop the bytes: nobody reads them any more. The writing thread gets Abandoned at its next piece."""
         with self._lock:
             if not self._is_closed:
                 self._is_closed = True

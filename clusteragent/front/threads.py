@@ -1,4 +1,4 @@
-"""The threads in which Django's views run: a fixed number, a bounded queue before them, and each as good as new after a call."""
+"""The threads in which Django's views run: a fixed number with a bounded queue. After each call a thread's state is reset."""
 
 import asyncio
 import time
@@ -12,7 +12,7 @@ from clusteragent.lib import database
 
 T = TypeVar("T")
 
-# Calls that may wait for each thread. More would wait longer than anybody does.
+# Calls in the queue for each thread. With more of them, the last would wait longer than any client.
 QUEUE = 8
 
 log = structlog.get_logger()
@@ -26,22 +26,27 @@ class Busy(Exception):
 
 
 class Threads:
-    def __init__(self, number: int, patience: float) -> None:
-        """patience: seconds that a call waits for a thread before it is refused."""
+    """A pool of threads with a bounded queue."""
+
+    def __init__(self, number: int, max_wait: float) -> None:
+        """max_wait: seconds that a call waits for a thread before it is refused."""
         self._pool = ThreadPoolExecutor(number, "web")
         self._most = number * (1 + QUEUE)
-        self._patience = patience
+        self._max_wait = max_wait
         self._taken = 0
 
     def run(self, work: Callable[[Callable[[T], None]], None]) -> "asyncio.Future[T]":
-        """The first thing that the work tells by the function that it is given; it may go on after that. Raises Busy."""
+        """Run `work(set_result)` in a thread; return a future of what it passes to set_result, after which it may go on.
+
+        Raises Busy when the queue is full; the future raises Busy after max_wait seconds, and what `work` raises.
+        """
         if self._taken >= self._most:
             raise Busy
         loop = asyncio.get_running_loop()
         outcome: asyncio.Future[T] = loop.create_future()
-        latest = time.monotonic() + self._patience
+        latest = time.monotonic() + self._max_wait
 
-        def tell(value: T) -> None:
+        def set_result(value: T) -> None:
             loop.call_soon_threadsafe(_settle, outcome, value)
 
         def fail(error: BaseException) -> None:
@@ -50,9 +55,9 @@ class Threads:
         def do() -> None:
             try:
                 if time.monotonic() > latest:
-                    raise Busy  # noqa: TRY301 - told like every other error
-                work(tell)
-            except BaseException as error:  # noqa: BLE001 - the caller's to raise
+                    raise Busy  # noqa: TRY301 - passed on like every other error
+                work(set_result)
+            except BaseException as error:  # noqa: BLE001 - raised by the future
                 fail(error)
             finally:
                 database.leave_clean()
@@ -72,7 +77,7 @@ def _settle(outcome: "asyncio.Future[T]", value: T) -> None:
 
 def _settle_error(outcome: "asyncio.Future[T]", error: BaseException) -> None:
     if outcome.done():
-        # Told already: nobody waits for more.
+        # The caller has its result already, and waits for no error.
         log.error("answer_broken_off", error=repr(error))
     else:
         outcome.set_exception(error)

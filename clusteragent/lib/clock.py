@@ -1,4 +1,4 @@
-"""The one clock, the database's."""
+"""The clock of the whole program: the database's."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -8,9 +8,9 @@ from django.db.models.functions import Now
 
 
 def now() -> datetime:
-    """The database's time, as `Now()` means it in queries. What is stored is compared with no other."""
+    """Return the database's time, the same that `Now()` has in queries. Stored times are compared with this clock only."""
     with connection.cursor() as cursor:
-        # Not the ORM: it asks nothing without a table.
+        # Not the ORM: it has no query without a table.
         cursor.execute("SELECT statement_timestamp()")
         [moment] = cursor.fetchone()
     assert isinstance(moment, datetime)
@@ -18,5 +18,5 @@ def now() -> datetime:
 
 
 def ago(age: timedelta) -> Any:
-    """The database's time, that long ago, for queries."""
+    """Return an expression for queries: the database's time minus `age`."""
     return Now() - age

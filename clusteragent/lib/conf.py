@@ -18,12 +18,12 @@ from clusteragent.lib.options import (
     flag,
     fraction,
     groups,
+    integer,
     networks,
     number,
     secret,
     text,
     url,
-    whole,
     words,
 )
 
@@ -48,47 +48,47 @@ ADMIN_BIND = bind("CLUSTERAGENT_ADMIN_BIND", "127.0.0.1:5006")
 ADMIN_HOSTS = words("CLUSTERAGENT_ADMIN_HOSTS") or ("localhost", "127.0.0.1", "[::1]")
 # Proxies whose X-Forwarded-For says where an operator's call comes from.
 TRUSTED_PROXIES = networks("CLUSTERAGENT_TRUSTED_PROXIES", ())
-# How long an operator stays logged in: at most, and without doing anything.
+# How long an operator stays logged in: at most, and without a call.
 SESSION_AGE = duration("CLUSTERAGENT_SESSION_AGE", timedelta(hours=12), low=timedelta(minutes=1))
 SESSION_IDLE = duration("CLUSTERAGENT_SESSION_IDLE", timedelta(hours=1), low=timedelta(minutes=1))
-# How long browsers insist on HTTPS for the host's name, whatever the port; 0: they don't.
+# How long browsers use only HTTPS for the host's name, on every port; 0: no such rule.
 HSTS_AGE = duration("CLUSTERAGENT_HSTS_AGE", timedelta(days=1))
 # Processes of the agents' web server (operators' has one), and threads of each: a thread keeps one database connection.
-WEB_WORKERS = whole("CLUSTERAGENT_WEB_WORKERS", 2, 1, 256)
-WEB_THREADS = whole("CLUSTERAGENT_WEB_THREADS", 16, 1, 256)
+WEB_WORKERS = integer("CLUSTERAGENT_WEB_WORKERS", 2, 1, 256)
+WEB_THREADS = integer("CLUSTERAGENT_WEB_THREADS", 16, 1, 256)
 ACCESS_LOG = flag("CLUSTERAGENT_ACCESS_LOG", False)
 DATABASE_URL = database("DATABASE_URL")
-# The same database for whoever holds a lock or listens, past a pooler that gives each transaction another session.
+# The same database, reached without the pooler: for sessions that hold a lock or listen.
 DIRECT_DATABASE_URL = database("CLUSTERAGENT_DIRECT_DATABASE_URL")
 CONFD = tuple(Path(folder) for folder in text("CLUSTERAGENT_CONFD", "conf.d").split(":") if folder)
-# Whether someone named the folders: only then is a missing one an error.
+# Whether the folders were set explicitly: only then is a missing folder an error.
 CONFD_GIVEN = bool(text("CLUSTERAGENT_CONFD", ""))
-DEMO_NODES = whole("CLUSTERAGENT_DEMO_NODES", 0 if DATABASE_URL or CONFD_GIVEN else 3, 0, 1000)
-# The runners' stats API. The simulated nodes of `make run` keep clear of a port that a real agent may have here.
-CLC_RUNNERS_PORT = whole("DD_CLUSTER_CHECKS_CLC_RUNNERS_PORT", 5015 if DEMO_NODES else 5005, 1, 65535)
+DEMO_NODES = integer("CLUSTERAGENT_DEMO_NODES", 0 if DATABASE_URL or CONFD_GIVEN else 3, 0, 1000)
+# The port of the runners' stats API. For `make run` it is another one: a real agent on this machine may use 5005.
+CLC_RUNNERS_PORT = integer("DD_CLUSTER_CHECKS_CLC_RUNNERS_PORT", 5015 if DEMO_NODES else 5005, 1, 65535)
 REPLICA = text("CLUSTERAGENT_REPLICA", socket.gethostname())
 LOG_FORMAT = choice("CLUSTERAGENT_LOG_FORMAT", "console", {"console": "console", "json": "json"})
 LOG_LEVEL = choice("DD_LOG_LEVEL", "info", _LEVELS)
 
-# Secrets. Empty until the first start made them.
+# Secrets. Empty until the first start makes them.
 AUTH_TOKEN = secret("DD_CLUSTER_AGENT_AUTH_TOKEN", VAR / "cluster_agent.auth_token")
 LOCAL_TOKEN = secret("CLUSTERAGENT_LOCAL_TOKEN", VAR / "auth_token")
 SECRET_KEY = secret("CLUSTERAGENT_SECRET_KEY", VAR / "secret_key")
 
-# Who is alive.
+# Which nodes are alive.
 NODE_EXPIRATION_TIMEOUT = duration(
     "DD_CLUSTER_CHECKS_NODE_EXPIRATION_TIMEOUT", timedelta(seconds=30), low=timedelta(seconds=1)
 )
 WARMUP_DURATION = duration("DD_CLUSTER_CHECKS_WARMUP_DURATION", timedelta(seconds=30))
 BRAKE_FRACTION = fraction("CLUSTERAGENT_BRAKE_FRACTION", 0.5)
-BRAKE_NODES = whole("CLUSTERAGENT_BRAKE_NODES", 3, 0, 1_000_000)
-# A node that still reports so long after it said that it leaves did not go: its goodbye is void. 0: it never is.
+BRAKE_NODES = integer("CLUSTERAGENT_BRAKE_NODES", 3, 0, 1_000_000)
+# A node that still reports this long after its goodbye did not leave: the goodbye is void. 0: a goodbye never becomes void.
 GOODBYE_HOLDS = duration("CLUSTERAGENT_GOODBYE_HOLDS", timedelta(seconds=120))
-# Names that nobody reported with before, of all replicas together; more are told to try again. Five times as many an hour.
-NEW_NODES_A_MINUTE = whole("CLUSTERAGENT_NEW_NODES_A_MINUTE", 20_000, 1, 1_000_000)
+# New node names that all replicas together accept a minute, and five times as many an hour. More are answered "try again".
+NEW_NODES_A_MINUTE = integer("CLUSTERAGENT_NEW_NODES_A_MINUTE", 20_000, 1, 1_000_000)
 LOST_NODE_RETENTION = duration("CLUSTERAGENT_LOST_NODE_RETENTION", timedelta(days=1))
 
-# What is dispatched, and how it is patched.
+# Which configs are dispatched, and how they are patched.
 CLUSTER_CHECKS_ENABLED = flag("DD_CLUSTER_CHECKS_ENABLED", True)
 EXCLUDE_CHECKS = frozenset(words("DD_CLUSTER_CHECKS_EXCLUDE_CHECKS"))
 UNSCHEDULED_CHECK_THRESHOLD = max(
@@ -103,47 +103,47 @@ KSM_SHARDING_ENABLED = flag("DD_CLUSTER_CHECKS_KSM_SHARDING_ENABLED", False)
 INSTANCE_SHARDING_ENABLED = flag("DD_CLUSTER_CHECKS_INSTANCE_SHARDING_ENABLED", False)
 INSTANCE_SHARDING_EXCLUDE_CHECKS = frozenset(words("DD_CLUSTER_CHECKS_INSTANCE_SHARDING_EXCLUDE_CHECKS"))
 
-# Who may run what, and how it is balanced.
+# Placement and balancing.
 RUNNER_GROUPS = groups("DD_CLUSTER_CHECKS_RUNNER_GROUPS")
 PLACEMENT_PREFER = choice("CLUSTERAGENT_PLACEMENT_PREFER", "runners", {"runners": "runners", "any": "any"})
 EXCLUDE_CHECKS_FROM_DISPATCHING = frozenset(words("DD_CLUSTER_CHECKS_EXCLUDE_CHECKS_FROM_DISPATCHING"))
-# What the leader does of its own accord to balance: nothing when either is off. The first closes the peer's route, too.
+# The leader balances automatically only when both are on. Without the first, the peer's rebalance route is closed too.
 ADVANCED_DISPATCHING_ENABLED = flag("DD_CLUSTER_CHECKS_ADVANCED_DISPATCHING_ENABLED", True)
 REBALANCE_ENABLED = flag("CLUSTERAGENT_REBALANCE_ENABLED", True)
 REBALANCE_PERIOD = duration("DD_CLUSTER_CHECKS_REBALANCE_PERIOD", timedelta(minutes=1), low=timedelta(seconds=1))
-REBALANCE_MIN_IMPROVEMENT = whole("DD_CLUSTER_CHECKS_REBALANCE_MIN_PERCENTAGE_IMPROVEMENT", 10, 0, 100)
-# The share of all configs that may move in one period, so as not to restart too many at once.
+REBALANCE_MIN_IMPROVEMENT = integer("DD_CLUSTER_CHECKS_REBALANCE_MIN_PERCENTAGE_IMPROVEMENT", 10, 0, 100)
+# The share of all configs that may move in one period. It limits how many checks restart at once.
 REBALANCE_BUDGET = fraction("CLUSTERAGENT_REBALANCE_BUDGET", 0.05)
-# How long a config stays where it was moved to.
+# How long a config that was moved stays on its new node.
 REBALANCE_COOLDOWN = duration("CLUSTERAGENT_REBALANCE_COOLDOWN", timedelta(minutes=10))
-# How long nothing is balanced after a node came or went, unless a node is overloaded.
+# How long nothing is balanced after a node joined or was lost, unless a node is overloaded.
 REBALANCE_SETTLING = duration("CLUSTERAGENT_REBALANCE_SETTLING", timedelta(seconds=90))
 STICKINESS_ENABLED = flag("DD_CLUSTER_CHECKS_STICKINESS_ENABLED", False)
 STICKINESS_FACTOR = number("DD_CLUSTER_CHECKS_STICKINESS_FACTOR", 4.0)
 STICKINESS_UPPER_LIMIT = number("DD_CLUSTER_CHECKS_STICKINESS_UPPER_LIMIT", 1.0)
 STICKINESS_LOWER_LIMIT = number("DD_CLUSTER_CHECKS_STICKINESS_LOWER_LIMIT", 0.05)
 
-# Runners are called at the addresses that they name, and get our token, so they must be at one of these.
+# Runners are called at the addresses that they report, and receive our token. So only addresses in these ranges are called.
 _PRIVATE = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
 RUNNER_NETWORKS = networks(
     "CLUSTERAGENT_RUNNER_NETWORKS", (*_PRIVATE, "127.0.0.0/8", "::1/128") if DEMO_NODES else _PRIVATE
 )
-# Workers of a node that did not say how many it has: as many as the Datadog Agent has unless told otherwise.
+# Workers of a node that did not report how many it has: the Datadog Agent's default.
 DEFAULT_WORKERS = 4
-# Whatever a runner says: more workers than these count as these. So no runner draws more to it than one of that size.
-RUNNER_MAX_WORKERS = whole("CLUSTERAGENT_RUNNER_MAX_WORKERS", 64, 1, 100_000)
+# The most workers that count of what a runner reports. So no runner attracts more configs than one of this size.
+RUNNER_MAX_WORKERS = integer("CLUSTERAGENT_RUNNER_MAX_WORKERS", 64, 1, 100_000)
 
 # Sources and the ledger.
 SCAN_PERIOD = duration("CLUSTERAGENT_SCAN_PERIOD", timedelta(seconds=10), low=timedelta(seconds=1))
-# How long what another replica's scans had outlives that replica's last scan.
+# How long a config that only another replica's scans had is kept after that replica's last scan.
 REMOVAL_GRACE = duration("CLUSTERAGENT_REMOVAL_GRACE", timedelta(minutes=10))
 AD_ALLOWED_ENV_VARS = frozenset(name.lower() for name in words("DD_AD_ALLOWED_ENV_VARS"))
 AD_DISABLE_ENV_VAR_RESOLUTION = flag("DD_AD_DISABLE_ENV_VAR_RESOLUTION", False)
 LEDGER_RETENTION = duration("CLUSTERAGENT_LEDGER_RETENTION", timedelta(days=30), low=timedelta(hours=1))
 
-# What operators' tools are told.
+# Metrics and messages for operators' tools.
 METRICS_PUBLIC = flag("CLUSTERAGENT_METRICS_PUBLIC", False)
 # A series for each check ID: cluster_checks_configs_info.
 METRICS_CONFIGS_INFO = flag("CLUSTERAGENT_METRICS_CONFIGS_INFO", True)
-# Whoever knows it may write to its channel, so it is as secret as a token.
+# Whoever knows the URL can write to its channel, so it is as secret as a token.
 WEBHOOK = url("CLUSTERAGENT_WEBHOOK")

@@ -1,7 +1,7 @@
-"""What a first start needs and later ones keep: tokens, keys and a certificate, in files that only their owner reads.
+"""Tokens, keys and a certificate: made at the first start, in files that only their owner can read.
 
-A file that is there is never changed, so each may be replaced by one's own. Two starts at once agree: a file appears
-whole, and the first one wins.
+A file that exists is never changed, so operators may replace each by their own. Two starts at the same time use the same
+secrets: a file appears complete, and the first writer wins.
 """
 
 import ipaddress
@@ -35,17 +35,17 @@ class CredentialsError(Exception):
 
 
 def make_missing(folder: Path, *, given: Collection[str] = ()) -> None:
-    """Make the folder, the two tokens, the secret key and a self-signed certificate, as far as they are missing.
+    """Make the folder, the two tokens, the secret key and a self-signed certificate where they are missing.
 
-    No file for the tokens and the key that are `given` otherwise.
-
-    Raises CredentialsError when something can't be written, or a certificate is there without its key.
+    given: names of secrets that have a value already (in an option); no file is made for them. Raises CredentialsError when
+    something can't be written, or when a certificate exists without its key.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        # What an earlier version, or somebody else's tool, made less private than we do. PostgreSQL may pass through.
-        close(folder, allowed=0o711)
-        close(*(folder / name for name in (*_SECRETS, KEY)))
+        # An earlier version or another tool may have made them with wider permissions. PostgreSQL, which may run as another
+        # user, must be able to pass through the folder.
+        restrict_access(folder, allowed=0o711)
+        restrict_access(*(folder / name for name in (*_SECRETS, KEY)))
         for name in {NODE_AGENTS_TOKEN, LOCAL_TOKEN, SECRET_KEY}.difference(given):
             _make(folder / name, _token)
         _make_certificate(folder)
@@ -55,12 +55,12 @@ def make_missing(folder: Path, *, given: Collection[str] = ()) -> None:
 
 
 def make_admin_password(folder: Path) -> str:
-    """The password in the folder's file, made if missing."""
+    """Return the password of the first operator from its file in the folder; make the file if it is missing."""
     return _make(folder / ADMIN_PASSWORD, lambda: secrets.token_urlsafe(18)).strip()
 
 
 def check_certificate(folder: Path) -> None:
-    """Raises CredentialsError unless the folder has a certificate and the key to it."""
+    """Raise CredentialsError unless the folder has a certificate and its key."""
     certificate, key = folder / CERTIFICATE, folder / KEY
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
@@ -69,8 +69,8 @@ def check_certificate(folder: Path) -> None:
         raise CredentialsError(f"{certificate} and {key} can't be used: {reason}") from error
 
 
-def close(*paths: Path, allowed: int = 0o700) -> None:
-    """Take from other users what they may do with our files and folders. What is missing, a link or another's stays."""
+def restrict_access(*paths: Path, allowed: int = 0o700) -> None:
+    """Remove all permissions but `allowed` from our own files and folders. Missing paths, links and others' files stay."""
     for path in paths:
         with suppress(FileNotFoundError):
             status = path.lstat()
@@ -84,7 +84,7 @@ def _token() -> str:
 
 
 def _make_certificate(folder: Path) -> None:
-    # A certificate without a key is someone's mistake to mend, not ours to cover with another key.
+    # A certificate without a key is the operator's mistake: a new key would only hide it.
     if not (folder / CERTIFICATE).exists():
         key = _make(folder / KEY, _private_key)
         _make(folder / CERTIFICATE, lambda: _certificate(key))
@@ -99,7 +99,7 @@ def _private_key() -> str:
 
 
 def _certificate(pem: str) -> str:
-    """Valid for ten years, for this machine's name and its loopback addresses."""
+    """Make a self-signed certificate for ten years, for this machine's name and its loopback addresses."""
     key = serialization.load_pem_private_key(pem.encode(), password=None)
     assert isinstance(key, ec.EllipticCurvePrivateKey)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "cluster agent")])
@@ -120,10 +120,10 @@ def _certificate(pem: str) -> str:
 
 
 def _make(path: Path, content: Callable[[], str]) -> str:
-    """The file's content; what `content` returns becomes it if there is no file.
+    """Return the file's content; if there is no file, make it with what `content` returns.
 
-    Written beside it and linked, which fails when another start was faster: no reader sees half a file, not even after a
-    power cut.
+    The new file is written beside it and then linked. The link fails when another start was faster. So no reader sees half
+    a file, not even after a power cut.
     """
     if not path.exists():
         with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.") as draft:  # of mode 0600

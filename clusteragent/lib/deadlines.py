@@ -1,4 +1,4 @@
-"""Ends of what people order: `30m`, `2h`, `3d`, `1w`, or a date and time in UTC."""
+"""Deadlines of orders as people write them: `30m`, `2h`, `3d`, `1w`, or a date and time in UTC."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -11,14 +11,15 @@ HELP = "30m, 2h, 3d, 1w, or a time in UTC: 2026-12-24 08:00"
 
 
 def parse(text: str) -> datetime:
-    """The time that is meant. Raises ValueError, whose message says what may be given, also for a time that is over."""
+    """Return the time that the text means, by the database's clock. Raises ValueError with a message for people, also for a
+    time that is over."""
     text = text.strip()
     span = _SPAN.match(text)
-    return to_come(clock.now() + timedelta(**{_UNITS[span[2]]: int(span[1])}) if span else _moment(text))
+    return in_future(clock.now() + timedelta(**{_UNITS[span[2]]: int(span[1])}) if span else _moment(text))
 
 
-def to_come(end: datetime) -> datetime:
-    """The same time. Raises ValueError when it is over, by the database's clock."""
+def in_future(end: datetime) -> datetime:
+    """Return the same time. Raises ValueError when it is over by the database's clock."""
     if end <= clock.now():
         raise ValueError("That is over already.")
     return end

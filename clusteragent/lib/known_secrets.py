@@ -1,10 +1,10 @@
-"""Secrets that show by their form, whatever they stand under: key files, tokens of well-known makers, links that open
-something for whoever knows them, and what commands and statements are told. Patterns alone, each of a cost like the length.
+"""Secrets that are recognised by their form, whatever their key: key files, tokens of well-known vendors, URLs that work for
+everybody who knows them, and arguments of commands and SQL statements. Each pattern takes time in proportion to the text.
 """
 
 import re
 
-# In small letters: whatever is hidden here holds one of them, or is a bare key.
+# In lower case. Every text in which something is hidden here contains one of them, or is a bare key.
 HINTS = (
     *(
         "-----begin",
@@ -107,7 +107,7 @@ _IN_BASE64 = re.compile(
     r"(?:LS0tLS1CRUdJTi|UHVUVFktVXNlci1LZXkt)[A-Za-z0-9+/_-]*+(?:\s{1,40}+[A-Za-z0-9+/_-]{16,}+)*+(?:\s{1,40}+[A-Za-z0-9+/_-]+=+)?=*"
 )
 
-# Whoever knows such an address may use it.
+# URLs that work for everybody who knows them.
 _HOOK = re.compile(
     r"""(?<![\w.-])(?P<key>(?:
         hooks\.[\w.-]{1,200}+ | [\w.-]{1,200}\.webhook\.office(?:365)?\.com | [\w.-]{1,200}\.logic\.azure\.com
@@ -119,7 +119,7 @@ _HOOK = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 _BOT = re.compile(r"(?P<key>/bot\d{1,20}+:)[\w-]++", re.IGNORECASE)
-# An address elsewhere, of which a part says that a secret follows.
+# Other URLs in which a part of the path says that a secret follows.
 _PART = re.compile(
     r"""(?P<key>https?://[^\s"'<>?\#]{1,300}?/(?:(?:web)?hooks?(?:b2)?|incoming|catch|services|triggers?|integrations?
     |heartbeats?|tokens?|keys?|secrets?|api[_-]?keys?)/)(?P<rest>[^\s"'<>?\#\\]{1,2000}+)""",
@@ -132,7 +132,7 @@ _QUERY = re.compile(
 
 _VALUE = r"""(?:"[^"\n]*+" | '[^'\n]*+' | [^\s"',\]]++)"""
 _SCHEME = re.compile(r"""(?<!\w)(?P<key>bearer[ \t]++)[^\s"',\\]++""", re.IGNORECASE)
-# "Basic authentication" is a word more, "Basic dXNlcjpwYXNz" is none.
+# "Basic dXNlcjpwYXNz" is a secret, "Basic authentication" is not.
 _BASIC = re.compile(
     r"""(?<!\w)(?P<key>(?i:basic|negotiate|splunk|geniekey|ssws|apikey)[ \t]++)
     (?=[\w+/.~-]{0,999}(?:[0-9+/=]|[a-z][A-Z]))[\w+/.~-]{6,}+=*""",
@@ -154,9 +154,9 @@ _IN_WORDS = re.compile(
     | (?:access|api|app|auth|encryption|license|private|secret|service|shared)[ ]key["']?[ \t]{{0,9}}[:=][ \t]{{0,9}}){_VALUE}""",
     re.IGNORECASE | re.VERBOSE,
 )
-# A password's hash, as in /etc/shadow and .htpasswd: a dictionary is tried on it at leisure.
+# A password's hash, as in /etc/shadow and .htpasswd: a dictionary attack on it needs no server.
 _CRYPT = re.compile(r"\$(?:1|2[abxy]?|5|6|7|y|gy|apr1|sha1|md5|argon2i?d?|scrypt|pbkdf2[\w-]{0,20})\$[\w./+$,=-]{8,}+")
-# Commands, and the flags whose argument is a secret. It may follow at once.
+# (command, flags whose argument is a secret, whether a space may stand between flag and argument)
 COMMANDS = (
     ("mysql\\w*|mariadb[\\w-]*", "p", False),
     ("sshpass|mongo\\w*|useradd|usermod", "p", True),
@@ -169,13 +169,13 @@ COMMANDS = (
 _APART = r"(?:[ \t]++)?"
 
 
-def _told(names: str, flags: str, apart: bool) -> tuple[re.Pattern[str], re.Pattern[str]]:
-    """A line from a command on, and in it a flag with its argument."""
+def _command_patterns(names: str, flags: str, apart: bool) -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """Return two patterns: the rest of a line from a command on, and in it a flag with its argument."""
     flag = rf"""(?<![^\s"'])(?P<key>-[{flags}]{_APART if apart else ""})(?![-\s]){_VALUE}"""
     return re.compile(rf"(?<![\w-])(?:{names})(?![\w./-])[^\n]*+"), re.compile(flag, re.VERBOSE)
 
 
-_COMMANDS = [_told(*command) for command in COMMANDS]
+_COMMANDS = [_command_patterns(*command) for command in COMMANDS]
 _ORACLE = re.compile(r"(?<![\w-])(?:sqlplus|sqlldr|rman|expdp?|impdp?)[ \t][^\n]*+")
 _USER_AND_PASSWORD = re.compile(r"(?<!\S)(?P<key>[\w$#.]{1,60}+/)(?!/)[^\s@/]++(?=@|\s|\Z)")
 
@@ -193,29 +193,29 @@ _MADE_BY = re.compile(
     )""",
     re.VERBOSE,
 )
-# An API or application key of Datadog; the name of a load balancer begins so, too.
+# An API or application key of Datadog. (Names of load balancers begin in the same way: not after `://`.)
 BARE = re.compile(r"(?<![0-9a-z])(?<!://)(?<!md5:)(?<!sha1:)[0-9a-f]{32}(?:[0-9a-f]{8})?(?![0-9a-z])", re.IGNORECASE)
 
 
 def hide_blocks(text: str, mask: str) -> str:
-    """Without whole key files."""
+    """Return the text with `mask` in place of whole key files (PEM, PuTTY, either in Base64)."""
     for pattern in (_PEM, _PUTTY, _IN_BASE64):
         text = pattern.sub(mask, text)
     return text
 
 
 def hide_in_urls(text: str, mask: str) -> str:
-    """Without what makes an address a secret: parts of its path, and what its query names so."""
+    """Return the text with `mask` in place of the secret parts of URLs: of the path, and of the query."""
     for pattern in (_HOOK, _BOT, _QUERY):
         text = pattern.sub(rf"\g<key>{mask}", text)
     return _PART.sub(lambda part: f"{part['key']}{mask}" if _NO_WORD.search(part["rest"]) else part[0], text)
 
 
 def hide(text: str, mask: str) -> str:
-    """Without tokens that show by their form, and what commands, statements and headers are told."""
+    """Return the text with `mask` in place of tokens of a known form, and of secret arguments of commands, SQL and headers."""
     for pattern in (_SCHEME, _BASIC, _CURL):
         text = pattern.sub(rf"\g<key>{mask}", text)
-    text = _SQL.sub(lambda told: f"{told['key'] or told['set']}{mask}", text)
+    text = _SQL.sub(lambda clause: f"{clause['key'] or clause['set']}{mask}", text)
     for command, flags in _COMMANDS:
         text = command.sub(lambda line, flags=flags: flags.sub(rf"\g<key>{mask}", line[0]), text)  # type: ignore[misc]
     text = _ORACLE.sub(lambda line: _USER_AND_PASSWORD.sub(rf"\g<key>{mask}", line[0]), text)

@@ -1,4 +1,4 @@
-"""Every advisory lock of the program, and the only SQL that takes one."""
+"""All advisory locks of the program, and the only SQL that takes one."""
 
 import enum
 from typing import Any
@@ -7,12 +7,12 @@ import psycopg
 
 from clusteragent.lib import poolers
 
-# The first of the two keys of every lock: it keeps ours apart from another program's in the same database.
+# The first of the two keys of every lock. It separates our locks from another program's in the same database.
 NAMESPACE = 0x636C6163
 
 
 class Lock(enum.IntEnum):
-    """The second key. A number is never used for another purpose."""
+    """The second key of each lock. A number is never reused for another purpose."""
 
     LEADER = 1
     MIGRATE = 2
@@ -21,16 +21,16 @@ class Lock(enum.IntEnum):
 
 
 def acquire(cursor: Any, lock: Lock) -> None:
-    """Wait for the session's lock, as long as its lock_timeout allows. Raises LockNotAvailable after it, and Pooled."""
-    poolers.insist_on_own_session(cursor)
+    """Take the lock for the session; wait at most its lock_timeout. Raises LockNotAvailable after that time, and Pooled."""
+    poolers.require_own_session(cursor)
     cursor.execute("SELECT pg_advisory_lock(%s, %s)", (NAMESPACE, int(lock)))
 
 
 def try_acquire(cursor: Any, lock: Lock, *, timeout: str = "1s") -> bool:
-    """Wait for the session's lock for the given time, and say whether it is ours. Raises Pooled.
+    """Wait at most `timeout` for the session's lock; return whether it is held now. Raises Pooled.
 
-    Many short waits instead of one without end: a waiting statement holds a snapshot, and a snapshot that stays open
-    keeps the whole database from pruning dead rows.
+    Callers repeat short waits: a waiting statement holds a snapshot, and an old snapshot keeps the whole database from
+    removing dead rows.
     """
     cursor.execute("SELECT set_config('lock_timeout', %s, false)", (timeout,))
     try:
@@ -41,11 +41,11 @@ def try_acquire(cursor: Any, lock: Lock, *, timeout: str = "1s") -> bool:
 
 
 def release(cursor: Any, lock: Lock) -> bool:
-    """Give the session's lock back, and say whether it was held."""
+    """Release the session's lock; return whether it was held."""
     cursor.execute("SELECT pg_advisory_unlock(%s, %s)", (NAMESPACE, int(lock)))
     return bool(cursor.fetchone()[0])
 
 
 def acquire_in_transaction(cursor: Any, lock: Lock) -> None:
-    """Wait for the lock until the transaction's end gives it back."""
+    """Wait for the lock; the end of the transaction releases it."""
     cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", (NAMESPACE, int(lock)))

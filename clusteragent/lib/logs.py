@@ -1,4 +1,4 @@
-"""Log lines, ours and the libraries', all of one form: for people (console) or for machines (JSON), without secrets."""
+"""Log lines of the program and its libraries in one format, for people (console) or for machines (JSON), without secrets."""
 
 import json
 import logging.config
@@ -11,12 +11,12 @@ import structlog
 from psycopg.conninfo import conninfo_to_dict
 
 from clusteragent.lib import conf
-from clusteragent.lib.rations import Ration
+from clusteragent.lib.ratelimit import RateLimit
 from clusteragent.lib.scrub import scrub
-from clusteragent.lib.terminal import inert
+from clusteragent.lib.terminal import escape_controls
 
 HIDDEN = "********"
-# Lines a minute about calls that were refused alike.
+# Log lines a minute about refused calls with the same status.
 MOST_REFUSALS = 10
 _OF_SEVERAL_LINES = ("exception", "stack")
 _CREDENTIALS = re.compile(
@@ -25,7 +25,7 @@ _CREDENTIALS = re.compile(
 
 
 def config() -> dict[str, Any]:
-    """The configuration of the standard library's logging, for Django and for whatever else takes one."""
+    """Return the configuration of the standard library's logging, as `logging.config.dictConfig` takes it."""
     handled_by_us: dict[str, Any] = {"handlers": [], "propagate": True}
     return {
         "version": 1,
@@ -46,7 +46,7 @@ def config() -> dict[str, Any]:
             # Several lines for every pass.
             "django-q": {**handled_by_us, "level": "WARNING"},
             "watchfiles": {**handled_by_us, "level": "WARNING"},
-            # A signal interrupts the wait for the leader's lock, which it warns of.
+            # It warns when a signal interrupts the wait for the leader's lock.
             "psycopg": {**handled_by_us, "level": "ERROR"},
             "httpx": {**handled_by_us, "level": "WARNING"},
         },
@@ -54,12 +54,12 @@ def config() -> dict[str, Any]:
 
 
 def configure(logging_config: dict[str, Any]) -> None:
-    """Set up logging (Django's LOGGING_CONFIG): structlog's lines go the way of the standard library's."""
+    """Set up logging (Django's LOGGING_CONFIG); structlog's lines go through the standard library's handlers."""
     logging.config.dictConfig(logging_config)
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
-            *_described(),
+            *_context_processors(),
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
         logger_factory=structlog.stdlib.LoggerFactory(),
@@ -69,36 +69,37 @@ def configure(logging_config: dict[str, Any]) -> None:
 
 
 def hide(line: str) -> str:
-    """The line without tokens: our secrets, and whatever an Authorization header carried."""
+    """Return the line without our own secrets and without values of Authorization headers."""
     for secret in _secrets():
         line = line.replace(secret, HIDDEN)
     return _CREDENTIALS.sub(rf"\g<1>{HIDDEN}", line)
 
 
 class Refusals(logging.Filter):
-    """A call that is refused is its caller's mistake: one line without a traceback, and few of a kind a minute."""
+    """Log a refused call (4xx), which is its caller's mistake, as one line without a traceback, and few of a kind a minute."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._rations: dict[tuple[str, int], Ration] = {}
+        self._limits: dict[tuple[str, int], RateLimit] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether the record is logged; `more` is set on it to the number of records left out since the last one."""
         status = getattr(record, "status_code", 0)
         if not 400 <= status < 500:
             return True
         record.exc_info = record.exc_text = None
-        passed_over = self._rations.setdefault((record.name, status), Ration(MOST_REFUSALS)).take()
+        passed_over = self._limits.setdefault((record.name, status), RateLimit(MOST_REFUSALS)).take()
         if passed_over:
             record.more = passed_over
         return passed_over is not None
 
 
 def _is_unexpected(record: logging.LogRecord) -> bool:
-    """Not a 5xx on purpose (unknown node, database away), which comes as often as agents ask; a crash has a traceback."""
+    """Return False for a 5xx on purpose (unknown node, database away): it comes with every call. A crash has a traceback."""
     return getattr(record, "status_code", 0) < 500 or record.exc_info is not None
 
 
-def _described() -> list[Any]:
+def _context_processors() -> list[Any]:
     return [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
@@ -109,26 +110,27 @@ def _described() -> list[Any]:
 
 def _formatter() -> logging.Formatter:
     return structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=[*_described(), structlog.stdlib.ExtraAdder()],
+        foreign_pre_chain=[*_context_processors(), structlog.stdlib.ExtraAdder()],
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             structlog.processors.format_exc_info,
             _without_secrets,
             _json() if conf.LOG_FORMAT == "json" else _console(),
-            # Last, so that nothing that a line is made of can bring a secret of ours: message, fields, traceback.
+            # Last, so that it sees the whole line: message, fields and traceback.
             lambda logger, method, line: hide(str(line)),
         ],
     )
 
 
 def _without_secrets(logger: Any, method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """What others wrote may be in any field, and in the errors of a traceback: configs, and rows that a database refused."""
+    """Scrub every field: each may hold what others wrote, and a traceback may quote configs or rows of the database."""
     return {
-        name: _scrubbed(value, inert if name not in _OF_SEVERAL_LINES else _lines) for name, value in fields.items()
+        name: _scrubbed(value, escape_controls if name not in _OF_SEVERAL_LINES else _lines)
+        for name, value in fields.items()
     }
 
 
-def _scrubbed(value: Any, written: Callable[[str], str] = inert) -> Any:
+def _scrubbed(value: Any, written: Callable[[str], str] = escape_controls) -> Any:
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, dict):
@@ -139,7 +141,7 @@ def _scrubbed(value: Any, written: Callable[[str], str] = inert) -> Any:
 
 
 def _lines(text: str) -> str:
-    return "\n".join(map(inert, text.split("\n")))
+    return "\n".join(map(escape_controls, text.split("\n")))
 
 
 def _json() -> Any:
@@ -155,7 +157,7 @@ def _secrets() -> Iterable[str]:
     urls = (conf.DATABASE_URL, conf.DIRECT_DATABASE_URL)
     passwords = (str(conninfo_to_dict(url).get("password") or "") for url in urls)
     for secret in (conf.AUTH_TOKEN, conf.LOCAL_TOKEN, conf.SECRET_KEY, conf.WEBHOOK, *passwords):
-        # Short passwords are ordinary words, which lines may contain anyway.
+        # A short password may be an ordinary word: hiding it would damage other lines.
         if len(secret) >= 8:
             yield secret
             yield json.dumps(secret, ensure_ascii=False)[1:-1]

@@ -1,4 +1,4 @@
-"""How an option is read from the environment: its type, its unit, and what is said when it can't be what it is."""
+"""Reading options from the environment: a function for each type, with a clear error for a value that is not allowed."""
 
 import json
 import math
@@ -16,7 +16,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 T = TypeVar("T")
 
-# The names of all options that were asked for.
+# The names of all options that were read.
 READ: set[str] = set()
 
 _env = FileAwareEnv()
@@ -26,11 +26,12 @@ _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 class OptionError(Exception):
-    """An option has a value that it can't have."""
+    """An option has a value that is not allowed."""
 
 
 def option(name: str, default: T, parse: Callable[[str], T], allowed: str) -> T:
-    """The option's value, its default when unset or empty. Raises OptionError naming option, value and what is allowed."""
+    """Return the option's value, or its default when unset or empty. Raises OptionError that names option, value and what is
+    allowed."""
     READ.add(name)
     try:
         raw = _env.str(name, "").strip()
@@ -45,10 +46,12 @@ def option(name: str, default: T, parse: Callable[[str], T], allowed: str) -> T:
 
 
 def text(name: str, default: str) -> str:
+    """Read a text option."""
     return option(name, default, str, "any text")
 
 
 def flag(name: str, default: bool) -> bool:
+    """Read a boolean option: true, 1, yes, false, 0 or no in any case."""
     words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
     def parse(raw: str) -> bool:
@@ -59,7 +62,9 @@ def flag(name: str, default: bool) -> bool:
     return option(name, default, parse, "true or false")
 
 
-def whole(name: str, default: int, low: int, high: int) -> int:
+def integer(name: str, default: int, low: int, high: int) -> int:
+    """Read a whole number from `low` to `high`."""
+
     def parse(raw: str) -> int:
         value = int(raw)
         if not low <= value <= high:
@@ -70,6 +75,8 @@ def whole(name: str, default: int, low: int, high: int) -> int:
 
 
 def fraction(name: str, default: float) -> float:
+    """Read a number from 0 to 1."""
+
     def parse(raw: str) -> float:
         value = float(raw)
         if not 0 <= value <= 1:
@@ -80,7 +87,7 @@ def fraction(name: str, default: float) -> float:
 
 
 def duration(name: str, default: timedelta, low: timedelta = timedelta(0)) -> timedelta:
-    """A duration: whole seconds (`30`) or Go's form (`10m`, `1h30m`, `500ms`)."""
+    """Read a duration: seconds (`30`) or Go's format (`10m`, `1h30m`, `500ms`), of at least `low` and at most ten years."""
 
     def parse(raw: str) -> timedelta:
         if re.fullmatch(r"\d+(\.\d+)?", raw):
@@ -99,7 +106,7 @@ def duration(name: str, default: timedelta, low: timedelta = timedelta(0)) -> ti
 
 
 def cluster_name(name: str) -> str:
-    """A cluster's name by the Datadog Agent's rule, which drops others; empty when unset."""
+    """Read a cluster's name by the Datadog Agent's rule, which ignores other names; empty when unset."""
 
     def parse(raw: str) -> str:
         word = "[a-z]([a-z0-9-]*[a-z0-9])?"
@@ -115,8 +122,7 @@ def cluster_name(name: str) -> str:
 
 
 def words(name: str) -> tuple[str, ...]:
-    """A list: words separated by spaces, or a JSON array of strings."""
-
+    """Read a list: words separated by spaces, or a JSON array of strings."""
     return option(name, (), _split, 'words separated by spaces, or a JSON array such as ["a", "b"]')
 
 
@@ -130,7 +136,7 @@ def _split(raw: str) -> tuple[str, ...]:
 
 
 def networks(name: str, default: Sequence[str]) -> tuple[IPv4Network | IPv6Network, ...]:
-    """A list of ranges of addresses, none of them link-local or multicast."""
+    """Read a list of address ranges, none of them link-local or multicast."""
 
     def parse(raw: str) -> tuple[IPv4Network | IPv6Network, ...]:
         ranges = tuple(ip_network(word) for word in _split(raw))
@@ -143,7 +149,7 @@ def networks(name: str, default: Sequence[str]) -> tuple[IPv4Network | IPv6Netwo
 
 
 def number(name: str, default: float) -> float:
-    """A number of at least 0."""
+    """Read a finite number of at least 0."""
 
     def parse(raw: str) -> float:
         value = float(raw)
@@ -155,7 +161,7 @@ def number(name: str, default: float) -> float:
 
 
 def groups(name: str) -> dict[str, str]:
-    """Which group claims which word, {word: group}, of {group: [words]} as JSON. Of several groups the first by name does."""
+    """Read {group: [words]} as JSON and return {word: group}; a word of several groups belongs to the first group by name."""
 
     def parse(raw: str) -> dict[str, str]:
         claims = json.loads(raw)
@@ -170,7 +176,7 @@ def groups(name: str) -> dict[str, str]:
 
 
 def bind(name: str, default: str) -> tuple[str, int]:
-    """An address and port to listen on: `127.0.0.1:5005`, `0.0.0.0:5005`, `[::]:5005`."""
+    """Read an address and port to listen on: `127.0.0.1:5005`, `0.0.0.0:5005`, `[::]:5005`. Returns (address, port)."""
 
     def parse(raw: str) -> tuple[str, int]:
         match = re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[^:\[\]]+):(\d{1,5})", raw)
@@ -182,7 +188,7 @@ def bind(name: str, default: str) -> tuple[str, int]:
 
 
 def choice(name: str, default: str, values: Mapping[str, str]) -> str:
-    """One of the words that `values` maps to what they mean, in small or capital letters."""
+    """Read one of the keys of `values`, in any case, and return its value."""
 
     def parse(raw: str) -> str:
         if raw.lower() not in values:
@@ -193,7 +199,8 @@ def choice(name: str, default: str, values: Mapping[str, str]) -> str:
 
 
 def database(name: str) -> str:
-    """A PostgreSQL URL or key=value string, as libpq reads it; empty when unset. Errors don't repeat it: it has a password."""
+    """Read a PostgreSQL URL or key=value string as libpq takes it; empty when unset. Errors don't quote it: it may have a
+    password."""
     raw = text(name, "")
     try:
         conninfo_to_dict(raw)
@@ -204,7 +211,7 @@ def database(name: str) -> str:
 
 
 def url(name: str) -> str:
-    """An http or https URL; empty when unset. Errors don't repeat it: whoever knows it may use it."""
+    """Read an http or https URL; empty when unset. Errors don't quote it: it may be a secret."""
     raw = text(name, "")
     try:
         parts = urlsplit(raw)
@@ -217,7 +224,7 @@ def url(name: str) -> str:
 
 
 def secret(name: str, file: Path) -> str:
-    """A secret of at least 32 characters: the option, else the file, else empty (nothing was made yet)."""
+    """Read a secret of at least 32 characters: from the option, else from the file, else empty (no file was made yet)."""
     given = text(name, "")
     value = given or _content(file)
     if value is None:

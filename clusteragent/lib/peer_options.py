@@ -1,6 +1,6 @@
-"""What becomes here of the Datadog Cluster Agent's options, and of names that are no option of anybody.
+"""The Datadog Cluster Agent's options: which are honoured here, which have no effect and why, and which names are unknown.
 
-Who comes over brings the environment of that server. No variable of it is dropped without a word.
+A cluster that moves to this server keeps the environment of the old one. Every variable of it is accounted for.
 """
 
 import difflib
@@ -25,8 +25,8 @@ _KUBERNETES = "nothing is read from Kubernetes"
 _OTHER_DUTY = "it is for another duty than cluster checks"
 _NO_OPTION = "it is no option of cluster checks"
 
-# Why an option of the peer does nothing here: the first pattern that a name matches. Those that are honoured are not in it,
-# but where a pattern covers more: what conf.py reads comes first.
+# {pattern of names: why these options of the peer have no effect here}; the first pattern that matches counts. Options that
+# conf.py reads are honoured, even where a pattern covers them.
 WITHOUT_EFFECT: Mapping[str, str] = {
     "DD_CLUSTER_CHECKS_REBALANCE_WITH_UTILIZATION": "balancing is always by utilization",
     "DD_CLUSTER_CHECKS_CRD_COLLECTION": _KUBERNETES,
@@ -129,13 +129,13 @@ WITHOUT_EFFECT: Mapping[str, str] = {
     "DD_*": _NO_OPTION,
 }
 
-# Patterns that say little of a name: one that is nearly an option of ours is meant for that.
+# Wide patterns. A name that matches one of them only, and is nearly one of our options, is a misspelling of that option.
 _VAGUE = {"DD_*", "DD_CLUSTER_AGENT_*"}
-# Names that are ours whatever follows, so that an unknown one is a mistake.
+# Prefixes of our own names: an unknown name with such a prefix is a mistake.
 _OURS = ("DD_CLUSTER_CHECKS_", "CLUSTERAGENT_")
-# Web servers tell their processes so.
+# Variables that web servers set for their own processes.
 _INTERNAL = {"CLUSTERAGENT_PORT", "CLUSTERAGENT_WEB_PARENT"}
-# What Kubernetes puts into each pod of a Service that is called clusteragent.
+# Variables that Kubernetes sets in every pod when there is a Service called clusteragent.
 _of_a_service = re.compile(r"CLUSTERAGENT_(SERVICE_HOST|SERVICE_PORT\w*|PORT_\d+_(TCP|UDP)\w*)").fullmatch
 _NEAR, _NEARLY_THE_SAME = 0.5, 0.9
 
@@ -143,12 +143,12 @@ log = structlog.get_logger()
 
 
 def honoured(environ: Mapping[str, str] = os.environ) -> list[str]:
-    """The variables of the peer that are set, and that the program reads."""
+    """Return the names of the peer's variables that are set and that the program reads."""
     return [name for name in _set(environ) if name.startswith("DD_") and _is_read(name)]
 
 
 def without_effect(environ: Mapping[str, str] = os.environ) -> dict[str, list[str]]:
-    """The variables of the peer that are set and do nothing here, by the reason."""
+    """Return {reason: names} of the peer's variables that are set and have no effect here."""
     found: dict[str, list[str]] = {}
     mistaken = unknown(environ)
     for name in _set(environ):
@@ -158,21 +158,21 @@ def without_effect(environ: Mapping[str, str] = os.environ) -> dict[str, list[st
 
 
 def unknown(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Variables that are set and no option of anybody: {name: the option that is nearest, or nothing}."""
+    """Return {name: the most similar option, or ""} of variables that are set and are nobody's option."""
     return {name: _nearest(name, _NEAR) for name in _set(environ) if _is_mistaken(name)}
 
 
 def line(environ: Mapping[str, str] = os.environ) -> str:
-    """Which variables of the peer do nothing here and why, in one line; empty when there are none."""
+    """Say in one line which variables of the peer have no effect here and why; empty when there are none."""
     found = without_effect(environ)
     others = found.pop(_NO_OPTION, [])
-    told = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in found.items())
-    known = [f"Known and without effect here: {told}."] if told else []
+    reasons = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in found.items())
+    known = [f"Known and without effect here: {reasons}."] if reasons else []
     return " ".join([*known, *([_no_options(others)] if others else [])])
 
 
 def sentences(environ: Mapping[str, str] = os.environ) -> list[str]:
-    """The same, a sentence for each reason."""
+    """Say the same as `line`, in one sentence for each reason."""
     return [
         _no_options(names)
         if reason == _NO_OPTION
@@ -186,9 +186,9 @@ def _no_options(names: Iterable[str]) -> str:
 
 
 def log_without_effect() -> None:
-    """Tell it in the log of a process that starts."""
-    if told := line():
-        log.info("options_without_effect", told=told)
+    """Log `line` when a process starts."""
+    if text := line():
+        log.info("options_without_effect", told=text)
 
 
 def _set(environ: Mapping[str, str]) -> Iterable[str]:
@@ -211,13 +211,14 @@ def _is_mistaken(name: str) -> bool:
 
 
 def _pattern(name: str) -> str:
-    """The first pattern of the table that the name matches; none where it is no name of the peer."""
+    """Return the first pattern of the table that the name matches; empty for a name that is not the peer's."""
     return next((pattern for pattern in WITHOUT_EFFECT if fnmatchcase(name, pattern)), "")
 
 
 def _nearest(name: str, likeness: float) -> str:
-    """The option whose name is nearest, of those that are like it enough. A beginning that many have says nothing, nor
-    do small letters.
+    """Return the option with the most similar name, if it is similar enough; else empty.
+
+    Case and a common prefix do not count.
     """
     name = name.upper()
     beginning = next((each for each in _OURS if name.startswith(each)), "")

@@ -1,11 +1,11 @@
-"""Whether a session is one of our own: a pooler that gives each transaction another session loses locks and notifications."""
+"""Detection of poolers that give each transaction another session: session locks and notifications get lost there."""
 
 import secrets
 from typing import Any
 
 _MARK = secrets.token_hex(8)
 
-# Of `options`, for sessions that this process opens. A pooler shares its sessions, so it can't pass on what is one client's.
+# For the parameter `options` of sessions that this process opens. A pooler shares its sessions, so it can't pass it on.
 MARKED = f"-c clusteragent.mark={_MARK}"
 READ_MARK = "SELECT current_setting('clusteragent.mark', true)"
 
@@ -18,13 +18,13 @@ class Pooled(Exception):
         return " ".join(str(self.__doc__).split())
 
 
-def insist_on_own_session(cursor: Any) -> None:
-    """Raises Pooled if the session is not one that this process opened."""
+def require_own_session(cursor: Any) -> None:
+    """Raise Pooled if this process did not open the session itself."""
     cursor.execute(READ_MARK)
-    insist_on_mark(cursor.fetchone())
+    require_mark(cursor.fetchone())
 
 
-def insist_on_mark(row: Any) -> None:
-    """Raises Pooled if this is not what READ_MARK finds in a session that this process opened."""
+def require_mark(row: Any) -> None:
+    """Raise Pooled if the row is not the result of READ_MARK in a session that this process opened."""
     if row is None or row[0] != _MARK:
         raise Pooled

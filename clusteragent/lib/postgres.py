@@ -1,7 +1,7 @@
-"""The embedded PostgreSQL: a server from a wheel, for a first run and for tests. Programs of version 18 throughout.
+"""The embedded PostgreSQL 18: a server from a wheel, for a first run and for tests.
 
 It listens on a unix socket only. PostgreSQL refuses to run as root, so root runs it as the system user `pgserver`, which
-is made when missing; for that user's sake the folders above data and programs are opened for passing through.
+is made when missing. So that this user reaches data and programs, everybody may pass through the folders above them.
 """
 
 import os
@@ -30,17 +30,17 @@ class PostgresError(Exception):
 
 
 def system_user() -> str | None:
-    """The user that PostgreSQL must run as: `pgserver` for root, else whoever we are (None)."""
+    """Return the user that PostgreSQL must run as: `pgserver` for root; None, the current user, for others."""
     return SYSTEM_USER if os.geteuid() == 0 else None
 
 
 def url(pgdata: Path, database: str = "postgres") -> str:
-    """The database's URL, whether or not the server runs."""
+    """Return the database's URL, whether or not the server runs."""
     return f"postgresql://postgres@/{database}?host={quote(str(sockets.folder_of(pgdata)), safe='')}"
 
 
 def initialise(pgdata: Path) -> None:
-    """Make the data folder ready to be served. Changes nothing in one that is. Raises PostgresError and OSError."""
+    """Create the database cluster in the data folder; an existing one stays unchanged. Raises PostgresError and OSError."""
     owner = _owner()
     pgdata.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     if system_user():
@@ -49,14 +49,14 @@ def initialise(pgdata: Path) -> None:
         ensure_folder_permissions(BIN.parent, 0o055)
     if not (pgdata / "PG_VERSION").exists():
         _create(pgdata, owner)
-    _insist_on_owner(pgdata, owner)
+    _require_owner(pgdata, owner)
     sockets.make_folder_of(pgdata, owner)
 
 
 def forget_dead_server(pgdata: Path) -> None:
-    """Remove what a server that a power cut ended left of itself; leave a living one's alone.
+    """Remove the postmaster.pid that a server left behind (after a power cut, for example), unless that server still runs.
 
-    Its number may be another program's by now, which PostgreSQL would take for a server and refuse to start.
+    Another program may have its process ID by now. PostgreSQL would take that program for a server and refuse to start.
     """
     file = pgdata / "postmaster.pid"
     if file.exists() and not _serves(file.read_text(errors="replace").partition("\n")[0], pgdata):
@@ -64,27 +64,27 @@ def forget_dead_server(pgdata: Path) -> None:
 
 
 def command(pgdata: Path, *settings: str) -> list[str]:
-    """The command line that serves the data folder in the foreground."""
+    """Return the command line that serves the data folder in the foreground."""
     options = ["listen_addresses=", f"unix_socket_directories={sockets.folder_of(pgdata)}", *settings]
     return [str(BIN / "postgres"), "-D", str(pgdata), *(word for option in options for word in ("-c", option))]
 
 
 def start(pgdata: Path, *settings: str) -> None:
-    """Serve the data folder in the background and return when it answers. Raises PostgresError."""
+    """Start a server in the background and return when it answers. Raises PostgresError."""
     words = " ".join(f"'{word}'" for word in command(pgdata, *settings)[3:])
     _run("pg_ctl", "-w", "-s", "-D", str(pgdata), "-l", str(pgdata / "log"), "-o", words, "start")
 
 
 def stop(pgdata: Path, mode: str = "fast") -> None:
-    """Stop the server and return when it is gone. Raises PostgresError when none runs."""
+    """Stop the server and return when it has ended. Raises PostgresError when none runs."""
     _run("pg_ctl", "-w", "-s", "-D", str(pgdata), "-m", mode, "stop")
 
 
 def _create(pgdata: Path, owner: int) -> None:
-    # Renamed when whole: initdb marks a folder as a database's long before it is one.
+    # Renamed when it is complete: initdb marks a folder as a database long before it is one.
     for left in pgdata.parent.glob(f"{_DRAFT}*"):
         shutil.rmtree(left, ignore_errors=True)
-    # What initdb had started may still write when initdb was interrupted.
+    # Child processes of initdb may still write after initdb was interrupted.
     with tempfile.TemporaryDirectory(prefix=_DRAFT, dir=pgdata.parent, ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o711)
         draft = Path(folder) / "pgdata"
@@ -96,7 +96,7 @@ def _create(pgdata: Path, owner: int) -> None:
 
 
 def _owner() -> int:
-    """The id of the user that PostgreSQL runs as; root's is made when missing."""
+    """Return the ID of the user that PostgreSQL runs as. Makes the user `pgserver` when it is needed and missing."""
     user = system_user()
     if not user:
         return os.geteuid()
@@ -116,14 +116,14 @@ def _is_known(user: str) -> bool:
 
 
 def _open_way_to(folder: Path) -> None:
-    """Let everyone pass, not look, through the folders above it."""
+    """Let everyone pass through the folders above it, without listing them."""
     for above in folder.absolute().parents:
         mode = above.stat().st_mode
         if not mode & 0o001:
             above.chmod(mode | 0o011)
 
 
-def _insist_on_owner(folder: Path, owner: int) -> None:
+def _require_owner(folder: Path, owner: int) -> None:
     found = folder.lstat().st_uid
     if found != owner:
         raise PostgresError(
@@ -140,7 +140,7 @@ def _name(uid: int) -> str:
 
 
 def _serves(pid: str, pgdata: Path) -> bool:
-    # A server works in its data folder, and no other program does.
+    # A server's working directory is its data folder, and no other program's is.
     try:
         return pid.isdecimal() and Path(f"/proc/{pid}/cwd").samefile(pgdata)
     except OSError:

@@ -1,8 +1,8 @@
 """Hides secrets in what people read: configs, logs, errors, the ledger.
 
-Rather one harmless value too many than one secret too few. A text is a secret by the key that it stands under, by its form
-(clusteragent/lib/known_secrets.py), or since nobody would name anything so (clusteragent/lib/randomness.py). `ENC[...]` is a
-handle of the agent's secret backend, not a secret, and stays visible, as do empty values and paths of key files.
+When in doubt, a value is hidden. A text is a secret because of its key (`password: …`), because of its form
+(clusteragent/lib/known_secrets.py), or because it is random (clusteragent/lib/randomness.py). `ENC[...]` is a handle of the
+agent's secret backend, not a secret: it stays visible, as do empty values and paths of key files.
 """
 
 import re
@@ -11,13 +11,13 @@ from typing import Any
 
 from clusteragent.lib import known_secrets, randomness
 
-# To be raised when anything is hidden that was shown before: copies that are stored are then made anew.
+# Raise it when something is hidden that was shown before: stored copies are then made again.
 VERSION = 3
 
 MASK = "********"
 
-# Looked for in the lower-case text before anything else. Whatever is hidden below, but for bare keys and what was drawn by
-# chance, holds one of them.
+# Searched first, in the lower-case text. Every text in which something is hidden contains one of them, except for bare keys
+# and random texts.
 _HINTS = (
     *(
         "pass",
@@ -71,7 +71,7 @@ _WORDS = r"""(?:
       | service | session | shared | sign | signing | ssh | ssl | storage | subscription | tls | user | webhook | wireguard
       | wrap | wrapping | write ) [^a-z0-9]? key
 )"""
-# Endings of keys that say how or where, not what: auth_type, token_path, privProtocol, signature_version.
+# Endings of keys whose values describe a secret but are none: auth_type, token_path, privProtocol, signature_version.
 _HARMLESS = r"""(?: type | protocol | method | mode | scheme | path | file | filename | dir | directory | timeout | interval
     | expir\w{0,8} | lifetime | ttl | url | uri | version | name | enabled | required | database | db | source | plugin
     | provider | class | algo(?:rithm)? | format | encoding | policy | length | size | count | limit | kerberos_auth
@@ -81,7 +81,7 @@ _SECRET_KEY = re.compile(_WORDS, re.IGNORECASE | re.VERBOSE)
 _HARMLESS_KEY = re.compile(rf"{_HARMLESS}\Z", re.IGNORECASE | re.VERBOSE)
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _LOGIN_KEY = re.compile(r"(?:login|user|username|userpwd|account)s?\Z", re.IGNORECASE)
-# Under such a key stands a key, or the path of the file that has it.
+# The value of such a key is a cryptographic key, or the path of its file.
 _KEY_OR_FILE = re.compile(
     r"(?:ca|cert\w*|client|host|https?|pem|priv|private|rsa|server|ssh|ssl|tls)[^a-z0-9]?key\Z", re.IGNORECASE
 )
@@ -92,12 +92,12 @@ _PATH = re.compile(
 _MOST_IN_A_KEY = 100
 HANDLE = re.compile(r"ENC\[[^\[\]]*\]")
 
-# Every pattern begins at the start of a word and gives back nothing that it took (`++`), or is bounded: a hostile text
-# of a megabyte must not cost more than its length. A quote may be escaped several times, as in JSON in JSON.
+# Every pattern begins at the start of a word and is possessive (`++`) or bounded: the time for a hostile text of a megabyte
+# must be in proportion to its length. A quote may be escaped several times, as in JSON in JSON.
 _QUOTED = r"""(?:(?P<quote>["'])(?:(?!(?P=quote))(?:\\.|[^\n]))*+(?P=quote)
     | (?P<escaped>\\{1,15}+["'])(?:(?!(?<!\\)(?P=escaped))[^\n])*+(?P=escaped))"""
 _END_OF_KEY = r"""(?:\\{0,15}+["']|%22)?"""
-# `a = b` as configs, programs and addresses write it, with a scheme before a header's value.
+# The sign between key and value in configs, programs and URLs, and the scheme before a header's value.
 _IS = r"""(?:[:=][=>~]?|%3[ad]|\\{1,9}u003[ad])[ \t]*+(?:(?:basic|bearer|digest|negotiate|token)[ \t]++)?"""
 _SECRET_NAME = rf"""(?=[\w.-]*?{_WORDS})(?![\w.-]*{_HARMLESS}{_END_OF_KEY}[ \t]*+(?:[:=,;\s]|\Z))[\w.-]++"""
 _PAIR = re.compile(
@@ -111,7 +111,7 @@ _FLAG = re.compile(
     rf"""(?<![\w-])(?=--?[\w-]*?{_WORDS})(?P<key>--?[\w-]++[ \t]++)(?!-)(?:{_QUOTED} | \S++)""",
     re.IGNORECASE | re.VERBOSE,
 )
-# {"Name": "DB_PASSWORD", "Value": …}, and the other way round; <add key="ApiKey" value="…"/>.
+# {"Name": "DB_PASSWORD", "Value": …} in either order; <add key="ApiKey" value="…"/>.
 _NAME = r"(?:\w{0,20}(?:name|key)|header|variable|param(?:eter)?|option|property|field|k|n)"
 _VALUE = r"(?:\w{0,20}value|val|v|contents?|data)"
 _NAMED = re.compile(
@@ -124,7 +124,7 @@ _NAMED_AFTER = re.compile(
     (?=\s{{0,9}}[,;]?\s{{0,99}}{_END_OF_KEY}{_NAME}{_END_OF_KEY}\s{{0,9}}[:=]\s{{0,9}}{_END_OF_KEY}{_SECRET_NAME})""",
     re.IGNORECASE | re.VERBOSE,
 )
-# token "…", as some say it in an error; <password value="…"/>.
+# token "…", as some errors write it; <password value="…"/>.
 _BESIDE = re.compile(
     rf"""(?<![\w.-])(?=[\w.-])(?P<key>{_SECRET_NAME}[ \t]{{1,9}}+(?:value[ \t]{{0,9}}=[ \t]{{0,9}})?)(?=\\{{0,15}}["'])
     (?:{_QUOTED})""",
@@ -134,7 +134,7 @@ _XML = re.compile(
     r"(?P<key><(?P<tag>[\w:.-]{1,99})(?:\s[^<>]{0,999})?>)(?:<!\[CDATA\[[^\]]*\]\]>|[^<]+)(?=</(?P=tag)>)"
 )
 _USERINFO = re.compile(r"(?<!\S)\S+@(?!sha\d{1,3}:)")
-# Of names like these a colon separates nothing that is secret.
+# In texts that begin like this, what follows the colon is no password.
 _NO_LOGIN = r"(?!(?:arn|urn|system|https?|\w{1,20}://)[:/])(?!\d+:\d+(?!\S))"
 _LOGIN = re.compile(
     rf"""(?<![\w.-])(?P<key>(?:[\w.-]{{0,50}}_)?(?:login|user|username|userpwd|account){_END_OF_KEY}[ \t]*+[:=][ \t]*+
@@ -145,7 +145,7 @@ _LOGIN_VALUE = re.compile(rf"(?P<key>{_NO_LOGIN}[^\s:@/]{{1,100}}+:)(?![/\s])\S[
 
 
 def may_hold_secrets(text: str) -> bool:
-    """False only when `scrub` would change nothing, and `is_secret` says no. Takes microseconds."""
+    """Return False only if `scrub` would change nothing and `is_secret` would be False. Takes microseconds."""
     lowered = text.lower()
     for hint in _HINTS:
         if hint in lowered:
@@ -154,7 +154,7 @@ def may_hold_secrets(text: str) -> bool:
 
 
 def scrub(text: str) -> str:
-    """Any text (a log line, an error, a value) without its passwords, tokens, keys and credentials in URLs."""
+    """Return a text (a log line, an error, a value) with MASK in place of passwords, tokens, keys and credentials in URLs."""
     if not may_hold_secrets(text):
         return text
     text = known_secrets.hide_blocks(text, MASK)
@@ -167,20 +167,20 @@ def scrub(text: str) -> str:
 
 
 def scrub_value(key: str, value: str) -> str:
-    """What stands under a key without what is secret in it; all of it when the key names a secret."""
+    """Return the value of a key with its secrets masked: the whole value when the key names a secret."""
     if is_secret(key) and not is_key_file(key, value):
-        return value if says_nothing(value) else MASK
+        return value if is_empty_or_handle(value) else MASK
     if ":" in value and _LOGIN_KEY.search(key) and (login := _LOGIN_VALUE.fullmatch(value)):
         return f"{login['key']}{MASK}"
     return scrub(value)
 
 
 def is_secret(key: str) -> bool:
-    """Whether what stands under this key is to be hidden."""
+    """Return whether the values of this key are secrets."""
     return _is_secret(key) if len(key) <= _MOST_IN_A_KEY else _is_secret.__wrapped__(key)
 
 
-@lru_cache(10_000)  # a key is looked at in every config that has it
+@lru_cache(10_000)  # the same keys are in many configs
 def _is_secret(key: str) -> bool:
     if not may_hold_secrets(key) or _HARMLESS_KEY.search(key):
         return False
@@ -188,17 +188,17 @@ def _is_secret(key: str) -> bool:
 
 
 def is_key_file(key: str, value: str) -> bool:
-    """Whether this is where a key lies instead of the key."""
+    """Return whether the value is the path of a key file, not the key itself."""
     return bool(_KEY_OR_FILE.search(_CAMEL.sub("_", key)) and _PATH.fullmatch(value))
 
 
-def says_nothing(value: str) -> bool:
-    """Whether a value is none, or a handle of a secret that is kept elsewhere."""
+def is_empty_or_handle(value: str) -> bool:
+    """Return whether a value is empty, or a handle (`ENC[…]`) of a secret that is stored elsewhere."""
     return not value or HANDLE.fullmatch(value) is not None
 
 
 def _without_password(match: re.Match[str]) -> str:
-    """`scheme://user:password@` or `user:password@`; of `https://something@` the something is a token."""
+    """Mask the password of `scheme://user:password@` or `user:password@`, and the token of `https://token@`."""
     scheme, slashes, userinfo = match[0][:-1].partition("://")
     if not slashes:
         scheme, userinfo = "", scheme
@@ -214,12 +214,12 @@ def _masked(match: re.Match[str]) -> str:
     key, groups = match["key"], match.groupdict()
     quote = groups.get("quote") or groups.get("escaped") or ""
     value = match[0][len(key) :].removeprefix(quote).removesuffix(quote)
-    if says_nothing(value.strip()) or is_key_file(key.rstrip(" \t:=\"'\\"), value):
+    if is_empty_or_handle(value.strip()) or is_key_file(key.rstrip(" \t:=\"'\\"), value):
         return match[0]
     return f"{key}{quote}{MASK}{quote}"
 
 
 def _element(match: re.Match[str]) -> str:
     value: Any = match[0][len(match["key"]) :]
-    hidden = is_secret(match["tag"]) and not says_nothing(value.strip())
+    hidden = is_secret(match["tag"]) and not is_empty_or_handle(value.strip())
     return f"{match['key']}{MASK}" if hidden else match[0]

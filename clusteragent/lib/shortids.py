@@ -1,7 +1,8 @@
-"""Short IDs: what people who may not see secrets see in place of digests and check IDs.
+"""Short IDs: shown in place of digests and check IDs to people who may not see secrets.
 
-Digests and check IDs are fast hashes of what configs say, passwords included: whoever knows the rest of a config tries a
-dictionary in a second. A short ID is keyed with the server's secret key, so it names the same thing and tells nothing of it.
+Digests and check IDs are fast hashes of configs, passwords included: whoever knows the rest of a config can find its password
+by a dictionary attack within a second. A short ID is a hash that is keyed with the server's secret key. It names the same
+thing and reveals nothing of it.
 """
 
 import hashlib
@@ -12,7 +13,7 @@ from django.conf import settings
 
 from clusteragent.lib.scrub import scrub
 
-# What no hexadecimal digest begins with.
+# No hexadecimal digest begins with this letter.
 _FIRST = "k"
 MOST_IN_A_NAME = 600
 _SALT = "clusteragent.shortids"
@@ -20,40 +21,40 @@ _IS_SHORT = re.compile(r"k[0-9a-f]{12}").fullmatch
 
 
 def short_id(exact: str) -> str:
-    """The short ID of a digest or a check ID; nothing of nothing."""
+    """Return the short ID of a digest or a check ID; empty for an empty text."""
     return _FIRST + _keyed(exact, settings.SECRET_KEY)[:12] if exact else ""
 
 
-def named_in(check_id: str) -> str:
-    """The check and the instance's name in a check ID, without their secrets, and not too long to be shown."""
+def displayed_name(check_id: str) -> str:
+    """Return the names of check and instance in a check ID, scrubbed, and at most MOST_IN_A_NAME characters long."""
     return scrub(check_id.rpartition(":")[0])[:MOST_IN_A_NAME]
 
 
-def told_check_id(check_id: str, shown_name: str, *, exact: bool = False) -> str:
-    """A check ID as people see it: its name as it is shown, and its hash where they may see it, else a short ID."""
+def displayed_check_id(check_id: str, shown_name: str, *, exact: bool = False) -> str:
+    """Return a check ID as people see it: `shown_name`, and the exact hash if they may see it, else the short ID."""
     last = check_id.rpartition(":")[2] if exact else short_id(check_id)
-    # Scrubbed again, since an older version may have made the copy; without one nothing but the check is told.
+    # Scrubbed again, since an older version may have made the copy. Without a copy only the check's name is shown.
     return f"{scrub(shown_name) or scrub(check_id.partition(':')[0])}:{last}"
 
 
-def short_in(word: str) -> str:
-    """The short ID that a word is, or that a check ID ends in as it is shown; nothing where there is none."""
+def short_id_in(word: str) -> str:
+    """Return the short ID that is the word, or its end after the last colon (a displayed check ID); empty if there is none."""
     last = word.rpartition(":")[2]
     return last if _IS_SHORT(last) else ""
 
 
 def keyed(text: str) -> str:
-    """A hash of a text that only holders of the secret key can work out."""
+    """Return a hash of the text that only holders of the secret key can compute."""
     return _keyed(text, settings.SECRET_KEY)
 
 
 def fingerprint() -> str:
-    """Names the secret key that short IDs are made with."""
+    """Return a name of the secret key that short IDs are made with."""
     return _keyed("", settings.SECRET_KEY)[:8]
 
 
 def _keyed(text: str, secret: str) -> str:
-    # Keyed BLAKE2 and no HMAC: a scan makes two short IDs of each config, and OpenSSL takes ten times as long for one.
+    # Keyed BLAKE2, not HMAC: a scan makes two short IDs of each config, and OpenSSL's HMAC takes ten times as long.
     return hashlib.blake2b(text.encode(), key=_key(secret), digest_size=16).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Where unix sockets lie: a socket's path has at most 107 bytes, and a checkout may lie deeper."""
+"""Folders of unix sockets: a socket's path has at most 107 bytes, and the program's folder may have a longer path."""
 
 import errno
 import hashlib
@@ -6,12 +6,12 @@ import os
 import tempfile
 from pathlib import Path
 
-# The longest name that is put into such a folder: supervisord binds beside its socket's name first.
+# The rest is for the longest name in such a folder: supervisord first binds a temporary name beside its socket's.
 _LONGEST_FOLDER = 107 - len("/supervisor.sock.1234567")
 
 
 def folder_of(folder: Path) -> Path:
-    """The folder itself, or a short one that stands for it when its path is too long."""
+    """Return the folder itself, or a folder with a short path in its place when the path is too long for sockets."""
     if len(os.fsencode(folder)) <= _LONGEST_FOLDER:
         return folder
     digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]
@@ -19,9 +19,10 @@ def folder_of(folder: Path) -> Path:
 
 
 def make_folder_of(folder: Path, owner: int) -> Path:
-    """The folder of `folder`'s sockets, made if missing, for `owner` alone. Raises PermissionError if it is another's.
+    """Return the folder of `folder`'s sockets; make it if missing, for the user ID `owner` alone. Raises PermissionError if
+    it belongs to another user.
 
-    Everyone may write to the system's folder for temporary files, so whoever made it first could be anyone.
+    It may be in the system's folder for temporary files, where every user could have made it first.
     """
     sockets = folder_of(folder)
     if not sockets.exists():

@@ -1,4 +1,4 @@
-"""Which word is meant by one that is nearly another."""
+"""Similarity of words: finding the word that a misspelt one means."""
 
 from collections.abc import Collection
 from difflib import get_close_matches
@@ -7,7 +7,7 @@ _ALIKE = 0.8
 
 
 def is_one_edit(one: str, other: str) -> bool:
-    """Whether a letter more, less or other, or two that changed places, make one word of the other. Not for equal words."""
+    """Return whether one edit makes one word of the other: a letter added, removed or replaced, or two neighbours swapped."""
     start = _common(one, other)
     end = _common(one[start:][::-1], other[start:][::-1])
     left, right = one[start : len(one) - end], other[start : len(other) - end]
@@ -16,17 +16,17 @@ def is_one_edit(one: str, other: str) -> bool:
 
 
 def differ_in_number(one: str, other: str) -> bool:
-    """Whether the words differ in a number at their end alone: `query1` is not meant to be `query2`."""
+    """Return whether the words differ only in a number at their end: `query1` is no misspelling of `query2`."""
     return one != other and one.rstrip("0123456789") == other.rstrip("0123456789")
 
 
 def near_misses(word: str) -> set[str]:
-    """What a word shares with each word that is one edit away: itself and all that a letter less makes of it."""
+    """Return the word and all that remain of it without one letter. Words that are one edit apart have one of these in common."""
     return {word, *(word[:place] + word[place + 1 :] for place in range(len(word)))}
 
 
 def nearest(word: str, known: Collection[str]) -> str:
-    """The known word that is most like this one; empty when none is like it. Capitals and `-` count as small letters and `_`."""
+    """Return the most similar known word; empty when none is similar enough. Case does not count, and `-` counts as `_`."""
     plain = {_plain(one): one for one in known}
     return next((plain[match] for match in get_close_matches(_plain(word), plain, n=1, cutoff=_ALIKE)), "")
 
@@ -36,6 +36,6 @@ def _plain(word: str) -> str:
 
 
 def _common(one: str, other: str) -> int:
-    """How many letters at the beginning are the same."""
+    """Return the length of the common prefix."""
     differing = (place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
     return next(differing, min(len(one), len(other)))

@@ -1,4 +1,4 @@
-"""Numbers, times and lists in words, as pages, messages and commands say them."""
+"""Numbers, times and lists as text, in the form that pages, messages and commands have."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -11,7 +11,7 @@ _NARROW = "\u202f"
 
 
 def duration(value: timedelta | None) -> str:
-    """A length of time in its largest unit, cut to a whole number: `4 s`, `12 min`, `3 d`; empty for None."""
+    """Format a length of time in its largest unit, rounded down: `4 s`, `12 min`, `3 d`; empty for None."""
     if value is None:
         return ""
     seconds = int(value.total_seconds())
@@ -22,44 +22,44 @@ def duration(value: timedelta | None) -> str:
 
 
 def ago(value: timedelta | None) -> str:
-    """How long ago, `4 s ago`; 0 s when a clock was set back; empty for None."""
+    """Format an age, `4 s ago`; `0 s ago` for a negative one (a clock was set back); empty for None."""
     return f"{duration(max(value, timedelta(0)))} ago" if value is not None else ""
 
 
 def moment(value: datetime | None) -> str:
-    """A time as people read it, in the server's time zone; empty for None."""
+    """Format a time in the server's time zone; empty for None."""
     return localize(localtime(value)) if value else ""
 
 
 def milliseconds(value: float) -> str:
-    """`12 ms`, `3.4 s`; runners tell whole milliseconds, so 0 is less than one."""
+    """Format milliseconds: `12 ms`, `3.4 s`. Runners report whole milliseconds, so 0 means less than one: `under 1 ms`."""
     if value <= 0:
         return "under 1 ms"
     return f"{value:.0f} ms" if value < 1000 else f"{value / 1000:.1f} s"
 
 
 def numbered(number: int, noun: str) -> str:
-    """`1 config`, `3540 configs`: for messages, logs and programs."""
+    """Format a number of things for messages, logs and programs: `1 config`, `3540 configs`."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def grouped(number: int) -> str:
-    """`3 540`, with a narrow space that breaks no line: for pages."""
+    """Format a number for pages: `3 540`, with a narrow no-break space."""
     return f"{number:,}".replace(",", _NARROW)
 
 
 def counted(number: int, noun: str) -> str:
-    """`1 check`, `3 540 checks`: for pages."""
+    """Format a number of things for pages: `1 check`, `3 540 checks`."""
     return f"{grouped(number)} {noun}{'' if number == 1 else 's'}"
 
 
 def listed(words: Sequence[str], most: int = 3) -> str:
-    """`ash`, `ash and birch`, `ash, birch, cedar and 4 more`."""
+    """Format a list with at most `most` words: `ash`, `ash and birch`, `ash, birch, cedar and 4 more`."""
     shown = [*words[:most], f"{grouped(len(words) - most)} more"] if len(words) > most else list(words)
     return " and ".join(filter(None, (", ".join(shown[:-1]), *shown[-1:])))
 
 
 def percent(share: float) -> str:
-    """`42 %`; below ten with a digit more, `4.2 %`."""
-    share = round(share, 4) + 0  # what is left of a sum of floats is not less than nothing
+    """Format a share (1 is all): `42 %`; below 10 % with one decimal, `4.2 %`."""
+    share = round(share, 4) + 0  # a rounding error below zero would become `-0 %`
     return f"{100 * share:.1f}{_NARROW}%" if 0 < share < 0.1 else f"{100 * share:.0f}{_NARROW}%"

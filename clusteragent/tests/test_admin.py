@@ -81,8 +81,8 @@ def test_what_every_page_says_is_what_the_first_page_says(client: Client) -> Non
     Hearing.objects.update(last_pass=None, braked_since=ago(timedelta(minutes=2)))
     Source.objects.create(name="files", errors=[{"where": "a", "line": 1, "error": "b"}])
     shown, said = list(warnings(client)), client.get("/admin/").content.decode()
-    causes = [need.cause for need in alerts.gravest()]
-    assert [need.kind for need in alerts.gravest()] == [
+    causes = [alert.cause for alert in alerts.cluster_wide()]
+    assert [alert.kind for alert in alerts.cluster_wide()] == [
         alerts.Kind.NO_PASS,
         alerts.Kind.BRAKE,
         alerts.Kind.SOURCE_ERROR,

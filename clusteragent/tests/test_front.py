@@ -17,7 +17,7 @@ from clusteragent.front import Front, bodies
 from clusteragent.front.bodies import Bodies, Refused
 from clusteragent.front.environ import caller, environ_of
 from clusteragent.front.load import ALL, OTHERS, Load, Overloaded
-from clusteragent.front.quota import TooMany, Turns
+from clusteragent.front.quota import Slots, TooMany
 from clusteragent.front.spool import ON_DISK, PIECE, Abandoned, Spool
 from clusteragent.front.threads import QUEUE, Busy, Threads
 
@@ -163,7 +163,7 @@ def test_one_address_has_a_share_of_them(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_calls_beyond_what_the_queue_holds_are_refused_at_once_and_then_all_goes_on() -> None:
     async def crowd() -> None:
-        threads, go_on = Threads(1, patience=20), threading.Event()
+        threads, go_on = Threads(1, max_wait=20), threading.Event()
         waiting = [threads.run(lambda tell: tell(go_on.wait(10))) for _ in range(1 + QUEUE)]
         with pytest.raises(Busy):
             threads.run(lambda tell: tell(True))
@@ -182,7 +182,7 @@ def test_calls_beyond_what_the_queue_holds_are_refused_at_once_and_then_all_goes
 
 def test_a_call_that_waited_too_long_is_not_begun() -> None:
     async def late() -> None:
-        threads, begun = Threads(1, patience=-1), []
+        threads, begun = Threads(1, max_wait=-1), []
         with pytest.raises(Busy):
             await threads.run(lambda tell: begun.append(1))
         assert not begun
@@ -193,19 +193,19 @@ def test_a_call_that_waited_too_long_is_not_begun() -> None:
 def test_an_error_is_the_call_s() -> None:
     async def fails() -> None:
         with pytest.raises(ZeroDivisionError):
-            await Threads(1, patience=10).run(lambda tell: tell(1 // 0))
+            await Threads(1, max_wait=10).run(lambda tell: tell(1 // 0))
 
     run(fails())
 
 
 def test_a_caller_has_so_many_turns_and_keeps_no_other_from_its_own() -> None:
     async def two_callers() -> None:
-        turns = Turns(each=1, patience=0.01)
-        async with turns.one("ash"), turns.one("birch"):
+        slots = Slots(each=1, max_wait=0.01)
+        async with slots.one("ash"), slots.one("birch"):
             with pytest.raises(TooMany):
-                async with turns.one("ash"):
+                async with slots.one("ash"):
                     pass
-        async with turns.one("ash"):
+        async with slots.one("ash"):
             pass
 
     run(two_callers())
@@ -348,7 +348,7 @@ def test_a_reader_that_stops_is_broken_off(where: str, monkeypatch: pytest.Monke
     monkeypatch.setattr(front, "PIECE_WITHIN", 0.05)
     with override_settings(ROOT_URLCONF=__name__, MIDDLEWARE=[]):
         reader = Reader(takes=2)
-        run(Front(threads=1, patience=10)(SCOPE | {"path": where}, reader.receive, reader.send))
+        run(Front(threads=1, max_wait=10)(SCOPE | {"path": where}, reader.receive, reader.send))
     assert (reader.status, len(reader.pieces), reader.is_whole) == (200, 2, False)
     assert Spool._all == 0
 
@@ -357,14 +357,14 @@ def test_a_reader_that_stops_is_broken_off(where: str, monkeypatch: pytest.Monke
 def test_one_that_reads_on_gets_all_of_it(where: str, size: int) -> None:
     with override_settings(ROOT_URLCONF=__name__, MIDDLEWARE=[]):
         reader = Reader(takes=1000)
-        run(Front(threads=1, patience=10)(SCOPE | {"path": where}, reader.receive, reader.send))
+        run(Front(threads=1, max_wait=10)(SCOPE | {"path": where}, reader.receive, reader.send))
     assert (reader.status, len(b"".join(reader.pieces)), reader.is_whole) == (200, size * PIECE, True)
 
 
 def test_an_answer_that_breaks_off_before_anything_was_sent_is_a_503() -> None:
     with override_settings(ROOT_URLCONF=__name__, MIDDLEWARE=[]):
         reader = Reader(takes=1)
-        run(Front(threads=1, patience=10)(SCOPE | {"path": "/broken"}, reader.receive, reader.send))
+        run(Front(threads=1, max_wait=10)(SCOPE | {"path": "/broken"}, reader.receive, reader.send))
     assert (reader.status, reader.pieces) == (503, [b"the answer broke off, try again\n"])
 
 
@@ -384,7 +384,7 @@ def test_a_transaction_that_a_call_left_open_is_not_the_next_one_s() -> None:
         connection.close()
 
     async def one_after_the_other() -> None:
-        threads = Threads(1, patience=20)
+        threads = Threads(1, max_wait=20)
         assert await threads.run(leave)
         in_atomic_block, answers = await threads.run(look)
         assert (in_atomic_block, answers) == (False, True)

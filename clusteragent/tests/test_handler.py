@@ -24,9 +24,9 @@ from clusteragent.handler import (
     REPATCH,
     SCAN,
     STATS,
-    Agenda,
     Handler,
     State,
+    TaskSchedule,
     status,
 )
 from clusteragent.leader import Candidate, TermOver
@@ -91,90 +91,92 @@ def enqueued(clock: Clock) -> Enqueued:
 
 
 @pytest.fixture
-def agenda(enqueued: Enqueued) -> Agenda:
-    return Agenda(enqueued)  # type: ignore[arg-type]
+def schedule(enqueued: Enqueued) -> TaskSchedule:
+    return TaskSchedule(enqueued)  # type: ignore[arg-type]
 
 
-def run(agenda: Agenda, clock: Clock, until: float, each: Callable[[float], None] = lambda now: None) -> None:
+def run(schedule: TaskSchedule, clock: Clock, until: float, each: Callable[[float], None] = lambda now: None) -> None:
     while clock.now < 1000 + until:
         each(clock.now - 1000)
-        agenda.work_off()
+        schedule.enqueue_due()
         clock.now += 0.1
 
 
-class TestAgenda:
-    def test_a_term_begins_with_a_pass_and_a_scan(self, agenda: Agenda, enqueued: Enqueued) -> None:
-        agenda.work_off()
+class TestTaskSchedule:
+    def test_a_term_begins_with_a_pass_and_a_scan(self, schedule: TaskSchedule, enqueued: Enqueued) -> None:
+        schedule.enqueue_due()
         assert enqueued == [(0, PASS), (0, SCAN)]
 
     def test_a_pass_each_second_a_scan_each_period_a_rebalance_each_minute_a_pruning_each_hour(
-        self, agenda: Agenda, enqueued: Enqueued, clock: Clock
+        self, schedule: TaskSchedule, enqueued: Enqueued, clock: Clock
     ) -> None:
-        run(agenda, clock, 3700)
+        run(schedule, clock, 3700)
         assert 3300 <= len(enqueued.times(PASS)) <= 3701
         assert len(enqueued.times(SCAN)) in (366, 367, 368, 369, 370)
         assert enqueued.times(REBALANCE)[:3] == [pytest.approx(60 * number, abs=0.5) for number in (1, 2, 3)]
         assert enqueued.times(PRUNE) == [pytest.approx(60, abs=0.2), pytest.approx(3660, abs=0.4)]
 
     def test_stats_come_first_and_where_rebalances_are_rare_each_minute(
-        self, agenda: Agenda, enqueued: Enqueued, clock: Clock, monkeypatch: pytest.MonkeyPatch
+        self, schedule: TaskSchedule, enqueued: Enqueued, clock: Clock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        run(agenda, clock, 200)
+        run(schedule, clock, 200)
         assert enqueued.times(STATS) == [pytest.approx(10, abs=0.2)]
         enqueued.clear()
         clock.now = 1000.0
         monkeypatch.setattr(conf, "REBALANCE_PERIOD", timedelta(minutes=10))
-        run(Agenda(enqueued), clock, 700)  # type: ignore[arg-type]
+        run(TaskSchedule(enqueued), clock, 700)  # type: ignore[arg-type]
         assert enqueued.times(STATS)[:3] == [pytest.approx(10 + 60 * number, abs=0.5) for number in range(3)]
         assert enqueued.times(REBALANCE) == [pytest.approx(600, abs=0.2)]
 
     def test_a_new_leader_waits_a_minute_before_it_patches_again(
-        self, agenda: Agenda, enqueued: Enqueued, clock: Clock
+        self, schedule: TaskSchedule, enqueued: Enqueued, clock: Clock
     ) -> None:
         """Else a row of short-lived leaders would restart more checks than one may."""
-        run(agenda, clock, 130)
+        run(schedule, clock, 130)
         assert enqueued.times(REPATCH) == [pytest.approx(60, abs=0.3), pytest.approx(120, abs=0.6)]
 
     def test_a_webhook_is_told_each_fifteen_seconds(
         self, enqueued: Enqueued, clock: Clock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(conf, "WEBHOOK", "http://receiver")
-        run(Agenda(enqueued), clock, 40)  # type: ignore[arg-type]
+        run(TaskSchedule(enqueued), clock, 40)  # type: ignore[arg-type]
         assert enqueued.times(ANNOUNCE) == [pytest.approx(15, abs=0.3), pytest.approx(30, abs=0.5)]
 
     def test_a_pass_finds_a_worker_while_every_long_task_runs(self) -> None:
         assert settings.Q_CLUSTER["workers"] > len(TIMEOUTS)
 
-    def test_a_call_is_answered_at_once(self, agenda: Agenda, enqueued: Enqueued, clock: Clock) -> None:
-        agenda.work_off()
+    def test_a_call_is_answered_at_once(self, schedule: TaskSchedule, enqueued: Enqueued, clock: Clock) -> None:
+        schedule.enqueue_due()
         clock.now += 0.3
-        agenda.call(PASS)
-        agenda.work_off()
+        schedule.call(PASS)
+        schedule.enqueue_due()
         assert enqueued.times(PASS) == [0, 0.3]
 
     def test_passes_do_not_pile_up_and_a_call_waits_for_the_one_that_runs(
-        self, agenda: Agenda, enqueued: Enqueued, clock: Clock
+        self, schedule: TaskSchedule, enqueued: Enqueued, clock: Clock
     ) -> None:
         enqueued.busy = {PASS}
-        agenda.call(PASS)
-        run(agenda, clock, 5)
+        schedule.call(PASS)
+        run(schedule, clock, 5)
         assert enqueued.times(PASS) == []
         enqueued.busy = set()
-        agenda.work_off()
+        schedule.enqueue_due()
         assert enqueued.times(PASS) == [5]
 
     def test_a_storm_of_changes_makes_few_scans_and_one_after_its_end(
-        self, agenda: Agenda, enqueued: Enqueued, clock: Clock
+        self, schedule: TaskSchedule, enqueued: Enqueued, clock: Clock
     ) -> None:
-        run(agenda, clock, 6, lambda now: agenda.call(SCAN, after=1.2) if 1 <= now < 4 else None)
+        run(schedule, clock, 6, lambda now: schedule.call(SCAN, after=1.2) if 1 <= now < 4 else None)
         scans = enqueued.times(SCAN)[1:]
         assert len(scans) <= 4
         assert scans[-1] == pytest.approx(3.9 + 1.2, abs=0.2)
 
-    def test_a_change_is_scanned_once_it_stood_still(self, agenda: Agenda, enqueued: Enqueued, clock: Clock) -> None:
-        run(agenda, clock, 1)
-        agenda.call(SCAN, after=1.2)
-        run(agenda, clock, 4)
+    def test_a_change_is_scanned_once_it_stood_still(
+        self, schedule: TaskSchedule, enqueued: Enqueued, clock: Clock
+    ) -> None:
+        run(schedule, clock, 1)
+        schedule.call(SCAN, after=1.2)
+        run(schedule, clock, 4)
         assert enqueued.times(SCAN) == [0, pytest.approx(2.2, abs=0.2)]
 
 
@@ -272,7 +274,7 @@ class TestLifeCycle:
                 done.append("begun")
                 self.term = term
 
-            def tend(self, calls: set[str]) -> None:
+            def step(self, calls: set[str]) -> None:
                 done.append(tasks.background_pass(self.term))
                 raise TermOver
 

@@ -9,7 +9,7 @@ from django.test import Client, RequestFactory
 from django.test.utils import CaptureQueriesContext
 
 from clusteragent import views
-from clusteragent.lib.database.together import Together
+from clusteragent.lib.database.batching import Batcher
 from clusteragent.views import Healthz, Readiness, Readyz
 
 pytestmark = pytest.mark.django_db
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture(autouse=True)
 def _asked_for_the_first_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(views, "_readiness", Together(Readiness()))
+    monkeypatch.setattr(views, "_readiness", Batcher(Readiness()))
 
 
 def ready() -> HttpResponseBase:

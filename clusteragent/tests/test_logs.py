@@ -10,7 +10,7 @@ import pytest
 import structlog
 
 from clusteragent.lib import conf, logs
-from clusteragent.lib.rations import Ration
+from clusteragent.lib.ratelimit import RateLimit
 
 TOKEN = "a-token-that-a-line-must-never-show-0123"
 
@@ -154,7 +154,7 @@ def test_a_refused_call_is_a_line_without_a_traceback_and_few_are_told_a_minute(
 
 def test_what_was_too_much_is_told_with_the_next() -> None:
     now = 0.0
-    ration = Ration(2, clock=lambda: now)
-    assert [ration.take() for _ in range(5)] == [0, 0, None, None, None]
+    limit = RateLimit(2, clock=lambda: now)
+    assert [limit.take() for _ in range(5)] == [0, 0, None, None, None]
     now = 60.0
-    assert [ration.take() for _ in range(3)] == [3, 0, None]
+    assert [limit.take() for _ in range(3)] == [3, 0, None]

@@ -211,7 +211,7 @@ def test_a_new_leader_neither_repeats_nor_loses(receiver: Receiver, term: int) -
 
 def test_a_leader_that_dies_while_it_sends_leaves_the_message_to_the_next(receiver: Receiver, term: int) -> None:
     held()
-    message = webhook.due(webhook.alerts.lines())
+    message = webhook.due(webhook.alerts.current())
     assert message is not None
     assert webhook.announce(lead()) == "nothing to tell"
     wait_over()
@@ -261,7 +261,7 @@ def test_no_proxy_of_the_environment_is_used(receiver: Receiver, term: int, monk
 
 
 def test_an_error_of_ours_is_the_tasks_own(receiver: Receiver, term: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(webhook.alerts, "lines", lambda: 1 // 0)
+    monkeypatch.setattr(webhook.alerts, "current", lambda: 1 // 0)
     with capture_logs() as logs:
         assert webhook.announce(term) == FAILED
     assert [line["event"] for line in logs] == ["announce_failed"]

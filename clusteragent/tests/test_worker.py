@@ -134,23 +134,23 @@ def test_a_new_term_forgets_what_earlier_ones_left(queue: Queue) -> None:
     Queue(6).put(PASS)
     OrmQ.objects.create(key="another program's", payload="?", lock=timezone.now())
     queue.put(PASS)
-    queue.take_over()
+    queue.remove_earlier_terms()
     assert keys() == ["another program's", "pass-7"]
 
 
 def test_a_new_term_names_the_schedules_that_nobody_runs(queue: Queue) -> None:
     Schedule.objects.create(name="of nobody", func="os.system", args="'id'", cluster="pass-7")
     with structlog.testing.capture_logs() as logs:
-        queue.take_over()
+        queue.remove_earlier_terms()
     assert [(line["event"], line["functions"]) for line in logs] == [("schedules_ignored", ["os.system"])]
 
 
 def test_a_leader_whose_term_is_over_takes_nothing_back(queue: Queue) -> None:
-    queue.take_over()
+    queue.remove_earlier_terms()
     ClusterStore.objects.update(term=8)
     Queue(8).put(PASS)
     with pytest.raises(NotLeader):
-        queue.take_over()
+        queue.remove_earlier_terms()
     assert keys() == ["pass-8"]
 
 

@@ -1,6 +1,6 @@
-"""The agents' port: node agents' routes and local routes, and nothing else. No redirects, no trailing slashes.
+"""Routes of the agents' port: node agents' routes and local routes only. No redirects, no trailing slashes.
 
-An agent whose `cluster_agent.url` ends with a slash asks for `//version`, so slashes at the front don't count.
+An agent whose `cluster_agent.url` ends with a slash asks for `//version`, so any number of leading slashes is accepted.
 """
 
 from django.urls import URLPattern, URLResolver, include, path, re_path
@@ -26,7 +26,7 @@ _routes: list[URLPattern | URLResolver] = [
     re_path("", NotFound.as_view()),
 ]
 urlpatterns: list[URLPattern | URLResolver] = [
-    # Nearly all calls are heartbeats, and finding a route takes longer than reading what they say.
+    # First, as nearly all calls are heartbeats, and finding their route takes longer than reading their content.
     re_path(r"^/*(?:api/v1|v1/api)/clusterchecks/status/(?P<name>[^/]+)$", Status.as_view()),
     re_path("^/*", include(_routes)),
 ]

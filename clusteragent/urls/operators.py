@@ -1,4 +1,4 @@
-"""The operators' port: the admin, and what operators' tools read."""
+"""Routes of the operators' port: the admin, the operators' API and health."""
 
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
@@ -13,14 +13,14 @@ handler403 = "operators.errors.forbidden"
 handler404 = "operators.errors.not_found"
 handler500 = "operators.errors.failed"
 urlpatterns: list[URLPattern | URLResolver] = [
-    # Through the middleware they would be checked for the name of the host (clusteragent.views.HealthFirst).
+    # The middleware clusteragent.views.HealthFirst answers these routes before the host's name is checked.
     path("healthz", Healthz.as_view()),
     path("readyz", Readyz.as_view()),
     path("", RedirectView.as_view(pattern_name="admin:index")),
     path("admin/login/", login.view),
     path("admin/password_change/", admin.site.admin_view(login.own_password)),
     path("admin/now/", now.fragment, name="now"),
-    # Before the admin's own, which end in one that takes everything.
+    # Before the admin's own routes: the last of them matches everything.
     path("admin/", include("operators.pages.urls")),
     path("admin/", admin.site.urls),
     path("api/operator/v1/", include("operators.api.urls")),

@@ -12,7 +12,7 @@ from django.db import connection, models
 from django.db.models.functions import Now
 
 from clusteragent.lib.clock import ago
-from clusteragent.lib.database import batches
+from clusteragent.lib.database import bulk
 from clusteragent.lib.scrub import scrub
 from clusteragent.lib.shortids import short_id
 
@@ -84,11 +84,11 @@ class NodeEventQuerySet(models.QuerySet["NodeEvent"]):
             self.note([name], kind, " and ".join(sorted(addresses)))
             log.warning("node_at_two_addresses", node=name, addresses=sorted(addresses))
 
-    def prune(self, before: datetime | Any, most: float = batches.MOST) -> int:
+    def prune(self, before: datetime | Any, most: float = bulk.MOST) -> int:
         """Delete events older than `before`, and the eldest beyond MOST_KEPT. In batches. Returns how many."""
         surplus = self.order_by("-id").values_list("pk", flat=True)[MOST_KEPT : MOST_KEPT + 1]
         old = self.filter(time__lt=before).order_by("time"), self.filter(pk__lte=max(surplus, default=0)).order_by("pk")
-        return sum(batches.delete(rows, most=most) for rows in old)
+        return sum(bulk.delete(rows, most=most) for rows in old)
 
 
 class NodeEvent(models.Model):

@@ -24,7 +24,7 @@ from django.db.models.functions import Now
 
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
-from clusteragent.lib.database import batches
+from clusteragent.lib.database import bulk
 from clusteragent.lib.database.arrays import array
 from nodes.models.events import NodeEvent
 from nodes.models.hearing import Hearing
@@ -201,12 +201,12 @@ class NodeQuerySet(models.QuerySet["Node"]):
                 (list(ids),),
             )
 
-    def forget(self, most: float = batches.MOST) -> int:
+    def forget(self, most: float = bulk.MOST) -> int:
         """Delete the lost ones of these nodes in batches. Returns how many. A node that returns at this moment stays."""
         lost = self.lost().filter(assignments__isnull=True)
-        return batches.delete(lost.order_by("pk"), most=most, cascades=True)
+        return bulk.delete(lost.order_by("pk"), most=most, cascades=True)
 
-    def prune(self, most: float = batches.MOST) -> int:
+    def prune(self, most: float = bulk.MOST) -> int:
         """Delete nodes that have been lost for longer than the retention, and beyond MOST_LOST those lost for longest.
 
         In batches. Returns how many.

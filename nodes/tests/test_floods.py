@@ -8,7 +8,7 @@ from django.db.models import F
 from django.test import Client
 
 from clusteragent.lib import conf
-from clusteragent.lib.database import batches
+from clusteragent.lib.database import bulk
 from nodes import newcomers
 from nodes.declarations import canonical
 from nodes.goodbyes import note_goodbye
@@ -153,7 +153,7 @@ class TestEvents:
 
     def test_the_eldest_of_too_many_are_forgotten(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(events, "MOST_KEPT", 10)
-        monkeypatch.setattr(batches, "BATCH", 3)
+        monkeypatch.setattr(bulk, "BATCH", 3)
         NodeEvent.objects.note([f"node-{number}" for number in range(25)], NodeEvent.Kind.SILENT)
         kept = list(NodeEvent.objects.values_list("node_name", flat=True)[:10])
         assert NodeEvent.objects.prune(events.ago(events.OF_A_NODE_WITHIN)) == 15

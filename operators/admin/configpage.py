@@ -12,7 +12,7 @@ from checks.sources.authored import text_of
 from checks.wire import scrub, written, yamlnodes
 from checks.wire.patching import IntegrationConfig
 from checks.wire.sharding import parent_of
-from checks.wire.yamlnodes import OddYAML
+from checks.wire.yamlnodes import InvalidYAML
 from clusteragent.lib.words import ago, listed, milliseconds, moment, numbered, percent
 from operators.admin.base import Table, list_url
 
@@ -72,7 +72,7 @@ def sent_text(config: Config) -> str:
     """What its origin sent, formatted anew and without secrets. For configs whose original text was not stored."""
     try:
         root = yamlnodes.read(text_of(IntegrationConfig.from_json(config.original)))
-    except OddYAML as error:
+    except InvalidYAML as error:
         return f"# It can't be shown: {error}"
     if root is None:
         return ""
@@ -97,10 +97,10 @@ def _refused(reasons: Why) -> list[tuple[str, str]]:
 
 def _instance(run: Run, exact: bool) -> tuple[Any, ...]:
     if run.stats is None:
-        return (run.told(exact=exact), "", "", "", "", "")
+        return (run.shown_id(exact=exact), "", "", "", "", "")
     stats = run.stats
     runs, errors = (_count(number) for number in (stats.total_runs, stats.total_errors))
-    return run.told(exact=exact), milliseconds(stats.execution_ms), percent(run.share), runs, errors, run.error
+    return run.shown_id(exact=exact), milliseconds(stats.execution_ms), percent(run.share), runs, errors, run.error
 
 
 def _count(number: int | None) -> str:

@@ -24,7 +24,7 @@ from checks.wire import sharding
 from checks.wire.lint import Notice
 from checks.wire.patching import UnpatchableConfig
 from checks.wire.scrub import scrub
-from checks.wire.yamlnodes import OddYAML
+from checks.wire.yamlnodes import InvalidYAML
 from clusteragent.lib.shortids import short_id
 from clusteragent.lib.words import moment, numbered
 from operators.admin import configpage
@@ -101,15 +101,15 @@ class ConfigForm(forms.ModelForm):  # type: ignore[type-arg]
         if {"key", "check", "yaml"} <= self.cleaned_data.keys():
             try:
                 self.sent = authored.written(**{name: self.cleaned_data[name] for name in ("key", "check", "yaml")})
-            except (OddYAML, dispatcher.Refused, UnpatchableConfig) as error:
+            except (InvalidYAML, dispatcher.Refused, UnpatchableConfig) as error:
                 self.add_error("yaml", str(error))
 
     def warn(self) -> list[Notice]:
         """Store the warnings about the written config and return them. The config is compared with others of its check."""
         assert self.sent is not None
         mine = [origin.config_id for origin in origins.origins(ADMIN, self.sent.key)]
-        found = authored.odd([self.sent], Config.objects.exclude(pk__in=mine))
-        Source.objects.warn(ADMIN, {self.sent.key}, found)
+        found = authored.warnings_about([self.sent], Config.objects.exclude(pk__in=mine))
+        Source.objects.replace_warnings(ADMIN, {self.sent.key}, found)
         return found
 
 
@@ -246,7 +246,7 @@ class ConfigAdmin(SteeringAdmin):
             return self.ask(request, "Unschedule configs", "unschedule", pks, chosen[:TABLE_ROWS])
         keys = [(origin.source, origin.key) for config in chosen for origin in config.origins.all()]
         dispatcher.unschedule(keys, actor=request.user.get_username())
-        Source.objects.warn(ADMIN, {sharding.parent_of(key) for _, key in keys}, [])
+        Source.objects.replace_warnings(ADMIN, {sharding.parent_of(key) for _, key in keys}, [])
         messages.success(request, f"{numbered(len(chosen), 'config')} unscheduled.")
         return None
 

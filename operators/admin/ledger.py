@@ -13,7 +13,7 @@ from unfold.decorators import display
 
 from checks.models import Config, Move
 from checks.wire.scrub import scrub
-from clusteragent.lib.shortids import short_id, short_in
+from clusteragent.lib.shortids import short_id, short_id_in
 from operators.admin.base import DaysFilter, ReadOnlyAdmin, link
 from operators.roles import sees_digests
 
@@ -46,7 +46,7 @@ class MoveAdmin(ReadOnlyAdmin):
         if not search_term:
             return queryset, False
         wanted = [Q(**{field: search_term}) for field in self.search_fields]
-        if short := short_in(search_term):
+        if short := short_id_in(search_term):
             wanted.append(Q(digest__in=Config.objects.filter(short_id=short).values("digest")))
         if sees_digests(request.user):
             wanted.append(Q(digest=search_term))

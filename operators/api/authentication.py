@@ -10,11 +10,11 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
 from clusteragent.lib import clients, clock
-from clusteragent.lib.rations import Ration
+from clusteragent.lib.ratelimit import RateLimit
 
 log = structlog.get_logger()
 # Log lines a minute about refused tokens.
-_refusals = Ration(10)
+_refusals = RateLimit(10)
 
 
 class OperatorToken(TokenAuthentication):

@@ -17,7 +17,7 @@ from checks.sources.authored import validate_name, written
 from checks.wire import lint, sharding
 from checks.wire.patching import UnpatchableConfig
 from checks.wire.scrub import MASK, scrub
-from checks.wire.yamlnodes import MAX_DEPTH, OddYAML
+from checks.wire.yamlnodes import MAX_DEPTH, InvalidYAML
 from operators.api.fields import Strict
 from operators.api.parsers import TooLarge
 
@@ -106,7 +106,7 @@ class WrittenConfig(Strict):
                 # Line numbers would refer to a text that no author wrote.
                 sent = replace(sent, linted=sent.linted.in_parts(lint.parts_of(text)), written="")
             _refuse_masked(sent)
-        except OddYAML as error:
+        except InvalidYAML as error:
             raise ValidationError({field: [scrub(error.problem if parts else str(error))]}) from None
         except (dispatcher.Refused, UnpatchableConfig) as error:
             raise ValidationError({field: [scrub(str(error))]}) from None
@@ -146,9 +146,9 @@ def _as_yaml(parts: dict[str, Any]) -> str:
     try:
         text = json.dumps(parts, ensure_ascii=False, allow_nan=False, indent=0)
     except ValueError:
-        raise OddYAML("holds a number that is too large") from None
+        raise InvalidYAML("holds a number that is too large") from None
     except RecursionError:
-        raise OddYAML(f"nests deeper than {MAX_DEPTH}") from None
+        raise InvalidYAML(f"nests deeper than {MAX_DEPTH}") from None
     return _ODD_IN_YAML.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
@@ -159,7 +159,7 @@ def _refuse_masked(sent: Sent) -> None:
     config = sent.original
     texts = (*config.instances, config.init_config, config.logs, config.metric_config)
     if any(MASK in text for text in texts if text):
-        raise OddYAML(f"holds {MASK}, which stands for a secret where configs are read: send the secret itself")
+        raise InvalidYAML(f"holds {MASK}, which stands for a secret where configs are read: send the secret itself")
 
 
 def _naming(item: Any, problems: Any) -> Any:

@@ -11,7 +11,7 @@ from rest_framework.request import Request
 
 from checks.models import Assignment, Config, Instance, Move, Origin, searching
 from checks.models.configs import displayable
-from clusteragent.lib.shortids import short_in
+from clusteragent.lib.shortids import short_id_in
 from nodes.models import Node, NodeEvent, NodeType
 from operators.api.serializers import NODE_STATES, STATES
 from operators.roles import sees_digests
@@ -88,7 +88,7 @@ class ConfigFilter(filters.FilterSet):
 
     def with_check_id(self, configs: QuerySet[Config], name: str, value: str) -> QuerySet[Config]:
         """The configs with this check ID. Without the permission to see digests, only the form with a short ID is found."""
-        found = Instance.objects.filter(short_id=short) if (short := short_in(value)) else Instance.objects.none()
+        found = Instance.objects.filter(short_id=short) if (short := short_id_in(value)) else Instance.objects.none()
         if sees_digests(self.request.user):
             found |= Instance.objects.filter(check_id=value)
         return configs.filter(pk__in=found.values("config"))

@@ -92,7 +92,7 @@ class ConfigSerializer(serializers.ModelSerializer[Config]):
 
     def get_check_ids(self, config: Config) -> list[str]:
         exact = sees_digests(self.context["request"].user)
-        return [instance.told(exact=exact) for instance in config.instances.all()]
+        return [instance.shown_id(exact=exact) for instance in config.instances.all()]
 
 
 class ConfigPageSerializer(ConfigSerializer):
@@ -243,9 +243,9 @@ class OrderSerializer(Strict, serializers.ModelSerializer[Any]):
         return scrub(f"{order.source}:{order.key}")
 
 
-def _to_come(end: datetime | None) -> datetime | None:
+def _in_future(end: datetime | None) -> datetime | None:
     try:
-        return end and deadlines.to_come(end)
+        return end and deadlines.in_future(end)
     except ValueError as error:
         raise ValidationError(str(error)) from None
 
@@ -254,7 +254,7 @@ class TimedSerializer(OrderSerializer):
     """An order that may end at a given time."""
 
     def validate_until(self, end: datetime | None) -> datetime | None:
-        return _to_come(end)
+        return _in_future(end)
 
 
 class PinSerializer(TimedSerializer):
@@ -293,7 +293,7 @@ class FreezeSerializer(Strict, serializers.ModelSerializer[Freeze]):
         read_only_fields = ("author", "time", "ended_at", "ended_by")
 
     def validate_until(self, end: datetime | None) -> datetime | None:
-        return _to_come(end)
+        return _in_future(end)
 
 
 class RuleSerializer(Strict, serializers.ModelSerializer[Rule]):

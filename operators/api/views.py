@@ -201,7 +201,7 @@ class SourceViewSet(DetailViewSet):
     ) -> sets.Difference:
         try:
             if dry_run:
-                return sets.differing(source, configs, revision=revision, accept_removals=accept_removals)
+                return sets.compare(source, configs, revision=revision, accept_removals=accept_removals)
             actor = request.user.get_username()
             return sets.replace(source, configs, actor=actor, revision=revision, accept_removals=accept_removals)
         except sets.Outdated as error:

@@ -13,7 +13,7 @@ from django.http import HttpResponseBase, StreamingHttpResponse
 from checks.models import Move
 from checks.wire.scrub import scrub
 from clusteragent.lib.shortids import short_id
-from clusteragent.lib.terminal import inert
+from clusteragent.lib.terminal import escape_controls
 from nodes.models import NodeEvent
 from operators.pages.ranges import Range
 
@@ -95,7 +95,7 @@ def _csv(found: Iterable[dict[str, Any]]) -> Iterator[str]:
 def harmless(cell: Any) -> str:
     """A cell that no spreadsheet takes for a formula and no terminal for a command."""
     text = str(cell)
-    return f"'{inert(text)}" if text.startswith(_FORMULA) else inert(text)
+    return f"'{escape_controls(text)}" if text.startswith(_FORMULA) else escape_controls(text)
 
 
 def _json(found: Iterable[dict[str, Any]]) -> Iterator[str]:

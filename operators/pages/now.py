@@ -16,7 +16,7 @@ from django.utils.safestring import SafeString
 
 from checks.dispatcher import costs
 from checks.explain import alerts
-from checks.explain.alerts import Need
+from checks.explain.alerts import Alert
 from checks.models import Assignment
 from clusteragent.lib import clock
 from clusteragent.lib.clock import ago
@@ -47,7 +47,7 @@ class Snapshot:
     """The contents of the page at one moment, by the database's clock."""
 
     at: datetime
-    needs: list[Need]
+    alerts: list[Alert]
     pools: list[NodePool]
     history: stories.StoryList
 
@@ -56,8 +56,8 @@ class Snapshot:
         """The summary: `Healthy. 5 000 configs on 300 nodes, 3 need you.`"""
         checks = sum(pool.configs for pool in self.pools)
         nodes = sum(pool.known for pool in self.pools)
-        state = "Not healthy." if any(need.kind in GRAVE for need in self.needs) else "Healthy."
-        number = len(self.needs)
+        state = "Not healthy." if any(alert.kind in GRAVE for alert in self.alerts) else "Healthy."
+        number = len(self.alerts)
         needing = "nothing needs you" if not number else f"{grouped(number)} {'needs' if number == 1 else 'need'} you"
         return f"{state} {counted(checks, 'config')} on {counted(nodes, 'node')}, {needing}."
 
@@ -68,7 +68,7 @@ def snapshot() -> Snapshot:
     groups = pools(members())
     sizes = {pool.name: pool.known for pool in groups}
     history = stories.read(now - SPAN, now, MOST_MOVES, sizes)
-    return Snapshot(now, alerts.lines(fingerprints.differing()), groups, history)
+    return Snapshot(now, alerts.current(fingerprints.differing()), groups, history)
 
 
 # Valid for a little less than the time between a tab's requests, some of which come a moment early.
@@ -97,13 +97,13 @@ def every_page(request: HttpRequest) -> dict[str, Any]:
     """unfold's GLOBAL_CALLBACK: the gravest alerts, for users who may see the first page. `colors` is empty, so unfold writes
     no style into the page; the colours come from a file.
     """
-    found = alerts.gravest(fingerprints.differing()) if base.may_see(request) else []
-    return {"cluster_warnings": [_warning(Line(need, None)) for need in found], "colors": {}}
+    found = alerts.cluster_wide(fingerprints.differing()) if base.may_see(request) else []
+    return {"cluster_warnings": [_warning(Line(alert, None)) for alert in found], "colors": {}}
 
 
 def _warning(line: Line) -> SafeString:
     age = f" ({line.age})" if line.age else ""
-    return format_html('<a href="{}">{}{}</a>', line.url, line.need.cause, age)
+    return format_html('<a href="{}">{}{}</a>', line.url, line.alert.cause, age)
 
 
 def first_page(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
@@ -140,7 +140,7 @@ def _context(request: HttpRequest, take: Callable[[], Snapshot]) -> dict[str, An
     return {
         "title": "Now",
         "now": now,
-        "lines": lines(now.needs, request.user),
+        "lines": lines(now.alerts, request.user),
         "pools": [(pool, _url(pool)) for pool in now.pools[:MOST_POOLS]],
         "pools_left": len(now.pools) - MOST_POOLS,
         "stories": titles.titled(now.history.stories[:MOST_STORIES]),

@@ -12,7 +12,7 @@ from django.views.decorators.http import require_POST
 
 from checks import dispatcher, plans, sources
 from checks.dispatcher import deciding
-from checks.explain.alerts import Kind, Need
+from checks.explain.alerts import Alert, Kind
 from checks.models import freezes
 from checks.models.orders import Isolation, Pause
 from checks.wire.scrub import scrub
@@ -43,39 +43,39 @@ class Remedy:
 class Line(NamedTuple):
     """What needs somebody, and the button."""
 
-    need: Need
+    alert: Alert
     remedy: Remedy | None
 
     @property
     def label(self) -> str:
-        return self.need.kind.replace("_", " ").capitalize()
+        return self.alert.kind.replace("_", " ").capitalize()
 
     @property
     def url(self) -> str:
         """Where what it is about is shown."""
-        return address(self.need.target)
+        return address(self.alert.target)
 
     @property
     def age(self) -> str:
-        return duration(self.need.age)
+        return duration(self.alert.age)
 
     @property
     def is_grave(self) -> bool:
         """Whether configs run nowhere while it lasts, or would not be placed again."""
-        return self.need.kind in GRAVE
+        return self.alert.kind in GRAVE
 
 
-def lines(found: Iterable[Need], user: Any) -> list[Line]:
+def lines(found: Iterable[Alert], user: Any) -> list[Line]:
     """What needs somebody, each with the button that this user may press."""
-    return [Line(need, _offered(need, user)) for need in found]
+    return [Line(alert, _offered(alert, user)) for alert in found]
 
 
-def _offered(need: Need, user: Any) -> Remedy | None:
-    found = REMEDIES.get(need.kind)
+def _offered(alert: Alert, user: Any) -> Remedy | None:
+    found = REMEDIES.get(alert.kind)
     if found is None or not user.has_perm(found.permission):
         return None
     # A source that a pipeline owns can't be scanned.
-    return found if not need.subject or need.subject in {source.name for source in sources.SOURCES} else None
+    return found if not alert.subject or alert.subject in {source.name for source in sources.SOURCES} else None
 
 
 @base.page

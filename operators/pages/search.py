@@ -76,7 +76,7 @@ def _groups(query: str, exact: bool) -> Iterable[Group]:
     instances = _with_all(Instance.objects.filter(of_ours), "shown_name", words).order_by("shown_name", "pk")
     yield _group(
         "Check IDs",
-        (Hit(_page(one.config_id), one.told(exact=exact), one.config_id) for one in instances[: MOST + 1]),
+        (Hit(_page(one.config_id), one.shown_id(exact=exact), one.config_id) for one in instances[: MOST + 1]),
         all_configs,
     )
     nodes = _with_all(Node.objects.all(), "name", words)

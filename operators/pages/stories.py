@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from operator import attrgetter
 from typing import NamedTuple
 
-from checks.explain.reasons import Tale, words
+from checks.explain.reasons import Grouping, words
 from checks.models import Move, Origin
 from clusteragent.lib import conf
 from nodes.models import NodeEvent
@@ -188,14 +188,14 @@ class _Folding:
 
 def cause_of_move(step: Step) -> Cause:
     """The cause of a move. Moves with one cause are one story."""
-    match words(step.reason).tale:
-        case Tale.NODES:
+    match words(step.reason).grouping:
+        case Grouping.NODES:
             return Cause("nodes", pool_of(step.source))
-        case Tale.DRAIN:
+        case Grouping.DRAIN:
             return Cause("drain", step.source)
-        case Tale.SENT:
+        case Grouping.SENT:
             return Cause("sent", step.actor)
-        case Tale.OWN:
+        case Grouping.OWN:
             return Cause(step.reason, step.actor)
 
 

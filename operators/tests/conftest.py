@@ -1,6 +1,6 @@
 import pytest
 
-from clusteragent.lib.rations import Ration
+from clusteragent.lib.ratelimit import RateLimit
 from operators import lockout
 from operators.api import authentication
 from operators.tests.cast import make_missing_roles
@@ -10,7 +10,7 @@ from operators.tests.cast import make_missing_roles
 def _rations(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lines about refusals that no other test has used up."""
     for module in (authentication, lockout):
-        monkeypatch.setattr(module, "_refusals", Ration(10))
+        monkeypatch.setattr(module, "_refusals", RateLimit(10))
 
 
 @pytest.fixture(autouse=True)

@@ -65,9 +65,9 @@ def test_configs_are_found_by_check_id_and_digest(viewer: Caller) -> None:
     for caller, found in ((author, {"mail"}), (viewer, set())):
         assert keys(caller.rows(f"configs?check_id={check.check_id}")) == found
         assert keys(caller.rows(f"configs?digest={mail.digest}")) == found
-        for word in (check.told(), check.short_id):
+        for word in (check.shown_id(), check.short_id):
             assert keys(caller.rows(f"configs?check_id={word}")) == {"mail"}
-        for word in (mail.short_id, check.short_id, check.told()):
+        for word in (mail.short_id, check.short_id, check.shown_id()):
             assert keys(caller.rows(f"configs?short_id={word}")) == {"mail"}
 
 
@@ -77,7 +77,7 @@ def test_a_config_says_who_runs_it_since_when_and_why(viewer: Caller) -> None:
     assert (row["state"], row["node"], row["reason"], row["check"]) == ("assigned", "birch", "scheduled", "postgres")
     assert parse_datetime(row["since"]) == config.assignment.since
     assert row["origins"] == [{"source": "file", "key": "db"}]
-    assert row["check_ids"] == [config.instances.get().told()]
+    assert row["check_ids"] == [config.instances.get().shown_id()]
     assert (row["short_id"], row["digest"]) == (config.short_id, None)
     (row,) = having(Role.AUTHOR).rows("configs?key=db")
     assert (row["digest"], row["check_ids"]) == (config.digest, [config.instances.get().check_id])

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import operators
-from checks.explain.reasons import Tale, words
+from checks.explain.reasons import Grouping, words
 from checks.models import Move
 from operators.pages.bars import reasons_of
 from operators.pages.stories import Step, cause_of_move, fold
@@ -43,9 +43,9 @@ def test_each_is_told_as_a_story() -> None:
         [story] = fold([step], [])
         assert story.cause == cause_of_move(step)
         assert re.match(r"\w", title(story)), reason
-        if words(reason).tale == Tale.OWN:
+        if words(reason).grouping == Grouping.OWN:
             assert title(story) == f"{words(reason).title} by olga"
-        assert bool(words(reason).counted) is (words(reason).tale == Tale.SENT), reason
+        assert bool(words(reason).counted) is (words(reason).grouping == Grouping.SENT), reason
 
 
 def test_one_that_this_release_does_not_know_is_told_nevertheless() -> None:

@@ -283,7 +283,7 @@ def test_what_is_odd_is_taken_and_told(author: Caller) -> None:
         {
             "name": "a",
             "line": 4,
-            "warning": "tags are no list: agents refuse to load the check, or run it without them",
+            "warning": "tags are not a list: agents refuse to load the check, or run it without them",
         },
     ]
     assert done(put(author, written("a", yaml=ODD), written("b"), query="?dry_run=1"))["warnings"] == told

@@ -1,4 +1,4 @@
-"""The browser of these tests: the system's, else playwright's own. Run as a program, it gets one if there is none."""
+"""The browser of these tests: the system's, else playwright's own. Run as a program, the module installs one if needed."""
 
 import os
 import shutil
@@ -7,20 +7,20 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 
-# Before playwright is imported: its own browser comes into .venv, as everything else.
+# Before playwright is imported: its own browser is installed into .venv.
 os.environ.setdefault("PLAYWRIGHT_BROWSERS_PATH", "0")
 
 from playwright.sync_api import Browser, Error, Playwright, sync_playwright
 
 NAMES = ("chromium", "google-chrome", "google-chrome-stable", "chromium-browser")
-# No page of ours needs another host, so none is found.
+# No page of ours needs another host, so no other name is resolved.
 ARGUMENTS = ["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
 # Seconds that a download may take.
 PATIENCE = "300"
 
 
 def launch(playwright: Playwright) -> Browser | None:
-    """The first browser of this machine that starts."""
+    """Return the first browser of this machine that starts; None if none does."""
     for path in (*filter(None, map(shutil.which, NAMES)), None):
         with suppress(Error):
             return playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
@@ -28,7 +28,7 @@ def launch(playwright: Playwright) -> Browser | None:
 
 
 def get() -> bool:
-    """Make sure that there is a browser, and say whether there is."""
+    """Install a browser if there is none; return whether there is one now."""
     ways: tuple[Callable[[], None], ...] = (lambda: None, _download, _install)
     for way in ways:
         way()

@@ -1,4 +1,4 @@
-"""A live cluster to look at: both web servers, a leader, simulated runners, fifty checks, a database of its own."""
+"""A live cluster for browser tests: both web servers, a leader, simulated runners, fifty checks, a database of its own."""
 
 import asyncio
 import contextlib
@@ -47,7 +47,7 @@ _ACKNOWLEDGED = (
 
 
 class Runners(SimulatedRunners):
-    """Runners of which some checks fail: `errors` is what they say, by the beginnings of their check IDs."""
+    """Runners some of whose checks fail. errors: {beginning of a check ID: error message}."""
 
     errors: Mapping[str, str] = {}
 
@@ -62,7 +62,7 @@ class Runners(SimulatedRunners):
 
 
 class Cluster:
-    """All of it. Whatever happens, `end` it."""
+    """The cluster's processes and simulated runners. Call `end` in any case."""
 
     def __init__(self, nodes: Sequence[str] = NODES, errors: Mapping[str, str] = {}, **options: str) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="clusteragent-browser-"))
@@ -86,10 +86,10 @@ class Cluster:
             "CLUSTERAGENT_WEB_WORKERS": "1",
             "CLUSTERAGENT_WEB_THREADS": "4",
             "CLUSTERAGENT_SCAN_PERIOD": "2s",
-            # What is drained goes at once, and nothing moves but what a test moves.
+            # Draining nodes lose all their configs at once, and only tests move configs.
             "CLUSTERAGENT_REBALANCE_BUDGET": "1",
             "CLUSTERAGENT_REBALANCE_ENABLED": "false",
-            # So often is asked what the checks do.
+            # The period of collecting stats.
             "DD_CLUSTER_CHECKS_REBALANCE_PERIOD": "2s",
             "CLUSTERAGENT_RUNNER_NETWORKS": "127.0.0.0/8",
             "DD_CLUSTER_CHECKS_CLC_RUNNERS_PORT": str(runners),
@@ -97,7 +97,7 @@ class Cluster:
         }
 
     def start(self) -> None:
-        """Start it all, and return when every check runs."""
+        """Start everything, and return when every check runs."""
         self.checks = scenery.write(self.confd)
         credentials.make_missing(self.var, given=("cluster_agent.auth_token", "auth_token", "secret_key"))
         with psycopg.connect(conf.DATABASE_URL, autocommit=True) as session:
@@ -109,7 +109,7 @@ class Cluster:
         self.loop.do(self._bear())
         for port, web in zip(self._ports[1::-1], webs, strict=True):
             wait_for(f"{port} answers", lambda port=port, web=web: _answers(port) or web.process.poll(), PATIENCE)
-        # One that came after the warm-up would have nothing.
+        # A node that joined after the warm-up would get no configs.
         wait_for("every node reports", lambda: len(self.ask("SELECT id FROM nodes_node")) == len(self._names), PATIENCE)
         self._start("runagent")
         self.wait_until_whole()
@@ -143,7 +143,7 @@ class Cluster:
         self.simulation.start(name, node_type=RUNNER, real_ip=named_address(name))
 
     def join(self, node: str) -> None:
-        """One more node starts."""
+        """Start another node."""
 
         async def start() -> None:
             self._start_node(node)
@@ -151,7 +151,7 @@ class Cluster:
         self.loop.do(start())
 
     def wait_until_whole(self) -> None:
-        """Until the runners run every check where the map says."""
+        """Wait until every check runs on some runner."""
 
         def is_whole() -> bool:
             dangling = self.ask("SELECT 1 FROM checks_config WHERE dangling_since IS NOT NULL")
@@ -160,38 +160,39 @@ class Cluster:
         wait_for("every check runs", is_whole, PATIENCE)
 
     def ask(self, statement: str, *values: Any) -> list[Any]:
-        """The first column of what the database answers."""
+        """Run a statement; return the first column of its rows."""
         cursor = self._session.execute(statement, values)  # type: ignore[call-overload]
         return [row[0] for row in cursor.fetchall()]
 
     def change(self, statements: str) -> None:
-        """Change what the database says."""
+        """Run statements that change the database."""
         self._session.execute(statements)  # type: ignore[call-overload]
 
     def owner(self, key: str) -> str:
-        """The node that should run what this file sends; empty if none."""
+        """Return the node of this file's config; empty if it has none."""
         return next(iter(self.ask(_OWNER, key)), "")
 
     def unmoved(self, keys: str) -> str:
-        """The first of the files with keys like these whose config is where it came to first."""
+        """Return the first file with a key LIKE `keys` whose config has only moved once, to its first node."""
         return str(self.ask(_UNMOVED, keys)[0])
 
     def number_of(self, key: str) -> int:
-        """The config that this file sends, as its page's URL names it."""
+        """Return the ID of this file's config, as in the URL of its page."""
         [number] = self.ask("SELECT config_id FROM checks_origin WHERE key = %s", key)
         return int(number)
 
     def number_of_node(self, name: str) -> int:
+        """Return the ID of the node, as in the URL of its page."""
         [number] = self.ask("SELECT id FROM nodes_node WHERE name = %s", name)
         return int(number)
 
     def has_acknowledged(self, node: str) -> bool:
-        """Whether the node told us that it has the last version of its configs."""
+        """Return whether the node has reported that it has the last version of its configs."""
         return bool(self.ask(_ACKNOWLEDGED, node))
 
     @contextlib.contextmanager
     def another_check(self, name: str) -> Iterator[None]:
-        """One more check for as long as the context lasts."""
+        """Add a check during the block."""
         file = self.confd / "http_check.d" / f"{name}.yaml"
         scenery.write_check(file, f"\n  - name: {name}\n    url: https://{name}.example.com")
         try:
@@ -200,12 +201,12 @@ class Cluster:
             file.unlink()
 
     def runs(self, node: str) -> set[str]:
-        """What a living node runs: `postgres:db-07`."""
+        """Return the checks that a node runs, such as `postgres:db-07`; none if it is dead."""
         found = self.simulation.nodes.get(node)
         return {running.config.label for running in list(found.running.values())} if found else set()
 
     def vanish(self, node: str) -> None:
-        """The node dies."""
+        """Let the node die."""
 
         async def end() -> None:
             self.simulation.vanish(node)
@@ -213,12 +214,13 @@ class Cluster:
         self.loop.do(end())
 
     def logs(self) -> str:
+        """Return the logs of all processes."""
         return "".join(log.read_text() for log in sorted(self.folder.glob("*.log")))
 
     def end(self) -> None:
-        """End every process and take away what it made."""
+        """End every process, and delete the files and the database."""
         for process in self.processes:
-            process.tell_to_end()
+            process.terminate()
         with contextlib.ExitStack() as last:
             last.callback(shutil.rmtree, self.folder, ignore_errors=True)
             last.callback(self._drop)
@@ -235,7 +237,7 @@ class Cluster:
 
 @contextlib.contextmanager
 def living(**options: Any) -> Iterator[Cluster]:
-    """A cluster in which every check runs, until the context ends."""
+    """Run a cluster during the block; every check runs at its beginning. options: Cluster's arguments."""
     cluster = Cluster(**options)
     try:
         try:

@@ -24,6 +24,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
+    """The browser. Without one the tests are skipped; where CI is set, they fail."""
     with sync_playwright() as playwright:
         browser = chromium.launch(playwright)
         if browser is None:
@@ -36,7 +37,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="package")
 def cluster(browser: Browser) -> Iterator[Cluster]:
-    """Started only where there is a browser to look at it."""
+    """A live cluster, started only if there is a browser."""
     with living() as cluster:
         yield cluster
 
@@ -51,7 +52,7 @@ def session(browser: Browser, cluster: Cluster) -> StorageState:
 
 @pytest.fixture(scope="package")
 def operator(browser: Browser, cluster: Cluster, session: StorageState) -> Iterator[Visit]:
-    """An operator who is logged in, and whose browser need not fetch all scripts for each test."""
+    """An operator who is logged in. One for all tests, so that the browser caches scripts."""
     with Visit(browser, cluster.url, session) as visit:
         yield visit
 
@@ -65,6 +66,6 @@ def page(operator: Visit) -> Iterator[Page]:
 
 @pytest.fixture
 def strangers_page(browser: Browser, cluster: Cluster) -> Iterator[Page]:
-    """A page of someone who is not."""
+    """A page of somebody who is not logged in."""
     with Visit(browser, cluster.url, None) as visit, visit.page() as page:
         yield page

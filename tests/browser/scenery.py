@@ -1,4 +1,4 @@
-"""Fifty checks as an operator has them: databases, web shops, certificates, switches."""
+"""Fifty realistic checks: databases, web shops, certificates, switches."""
 
 from pathlib import Path
 
@@ -65,7 +65,7 @@ def _queues() -> dict[str, str]:
 
 
 def write(confd: Path) -> int:
-    """Write them all, and say how many they are."""
+    """Write a config file for each check; return their number."""
     checks = {**_databases(), **_shops(), **_certificates(), **_switches(), **_queues()}
     for name, instance in checks.items():
         write_check(confd / f"{name}.yaml", instance)
@@ -73,5 +73,6 @@ def write(confd: Path) -> int:
 
 
 def write_check(file: Path, instance: str) -> None:
+    """Write a config file with this instance, in YAML."""
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(f"cluster_check: true\ninit_config:\ninstances:{instance}\n")

@@ -1,4 +1,4 @@
-"""Makes the pictures of docs/images: `make screenshots`. Not among the tests, for it fails only where they would."""
+"""Makes the pictures of docs/images: `make screenshots`. It is no part of the test suite."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +18,7 @@ DEATHS = ((NODES[0], f"{POD}x7m9b", "25 min"), (NODES[1], f"{POD}t4nfz", "20 min
 ERRORS = {"postgres:db-11": "could not connect to db-11.example.com:5432: connection refused"}
 MOVED, WAITING = "postgres.d/db-07.yaml", "snmp.d/lab.yaml"
 OPTIONS = {"DD_CLUSTER_CHECKS_NODE_EXPIRATION_TIMEOUT": "5s", "CLUSTERAGENT_REBALANCE_BUDGET": "0.05"}
-# Makes all that happened so far happen earlier.
+# Sets the times of all events so far back.
 _AGE = """
     UPDATE nodes_node SET first_seen = first_seen - interval '{0}';
     UPDATE nodes_nodeevent SET time = time - interval '{0}';
@@ -46,7 +46,7 @@ PAGES = {
 
 @pytest.fixture(scope="package")
 def cluster(browser: Browser) -> Iterator[Cluster]:
-    """A cluster to which something happened."""
+    """A cluster with a history: two nodes have died, and a check fails."""
     with living(nodes=NODES, errors=ERRORS, **OPTIONS) as cluster:
         wait_for("a check fails", lambda: cluster.ask("SELECT 1 FROM checks_trouble WHERE kind = 'failing'"), PATIENCE)
         cluster.change(_AGE.format("9 days"))
@@ -57,6 +57,7 @@ def cluster(browser: Browser) -> Iterator[Cluster]:
 
 
 def test_the_pictures_are_made(browser: Browser, cluster: Cluster, session: StorageState) -> None:
+    """Write a light and a dark picture of each page."""
     with Visit(browser, cluster.url, session) as visit, visit.page() as page:
         _order(page, cluster)
         plan = _plan(page, cluster)
@@ -72,7 +73,7 @@ def test_the_pictures_are_made(browser: Browser, cluster: Cluster, session: Stor
 
 
 def _replace(cluster: Cluster, dying: str, coming: str) -> None:
-    """A pod dies, and another comes."""
+    """Let a pod die after its successor has joined."""
     cluster.join(coming)
     cluster.vanish(dying)
     wait_for(f"{dying} has nothing", lambda: not cluster.ask(_HELD, dying), PATIENCE)
@@ -80,7 +81,7 @@ def _replace(cluster: Cluster, dying: str, coming: str) -> None:
 
 
 def _order(page: Page, cluster: Cluster) -> None:
-    """A check is moved by hand, and another waits for a node that is not there."""
+    """Move a check by hand, and pin another to a node that does not exist."""
     page.goto(f"/admin/checks/config/{cluster.number_of(MOVED)}/change/")
     page.get_by_role("button", name="Reassign to a node").click()
     page.get_by_label("Node").fill("birch")
@@ -101,7 +102,7 @@ def _apply(page: Page) -> None:
 
 
 def _plan(page: Page, cluster: Cluster) -> str:
-    """What a drain would move, not applied."""
+    """Make the plan of a drain without applying it; return its ID."""
     page.goto(f"/admin/nodes/node/{cluster.number_of_node('ash')}/change/")
     page.get_by_role("button", name="Drain").click()
     page.get_by_role("button", name="Apply").wait_for()

@@ -1,4 +1,4 @@
-"""An operator at a browser: logs in, and looks at pages that must not misbehave."""
+"""An operator with a browser, who logs in and opens pages; what pages do wrong fails the test."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,16 +18,16 @@ from playwright.sync_api import (
 
 from tests.browser.cluster import Cluster
 
-# Milliseconds until something that a page should show is missing, and until a page is: everything shares two busy cores.
+# Milliseconds to wait for something on a page, and for a page. They are long, since everything shares two busy cores.
 PATIENCE, SLOWEST_PAGE = 20_000, 60_000
 Scheme = Literal["light", "dark"]
 SIZE: ViewportSize = {"width": 1280, "height": 900}
-# What is no request of the network.
+# URLs that cause no network request.
 _LOCAL = ("data:", "blob:", "about:")
 
 
 class Visit:
-    """Someone at a browser. What no page of theirs may do is noted: ask another host, fail, complain."""
+    """A browser session. Collects what pages must not do: call another host, fail, or log an error."""
 
     def __init__(self, browser: Browser, url: str, session: StorageState | None, scheme: Scheme = "light") -> None:
         self.context = context = browser.new_context(
@@ -59,7 +59,7 @@ class Visit:
 
     @contextmanager
     def page(self) -> Iterator[Page]:
-        """A page that does nothing wrong until the context ends."""
+        """Open a page during the block. Raises AssertionError at its end if a page did something wrong."""
         page = self.context.new_page()
         try:
             yield page
@@ -76,7 +76,7 @@ class Visit:
 
 
 def log_in(page: Page, cluster: Cluster) -> None:
-    """As a person does."""
+    """Log in by the form, as a person does."""
     page.goto(f"{cluster.url}/admin/")
     page.get_by_label("Username").fill("admin")
     page.get_by_label("Password").fill(cluster.password)
@@ -85,6 +85,6 @@ def log_in(page: Page, cluster: Cluster) -> None:
 
 
 def search(page: Page, words: str) -> None:
-    """In the one box that every page has."""
+    """Search with the box that every page has."""
     page.get_by_role("searchbox", name="Search").fill(words)
     page.keyboard.press("Enter")

@@ -1,4 +1,4 @@
-"""What the node agents ran, when and where, by their own clock: the other half of the truth beside the database's."""
+"""Which node ran which check when, by the simulated node agents: to be compared with the database."""
 
 import time
 from collections import defaultdict
@@ -10,7 +10,7 @@ from simulation.client import Config
 
 
 class Change(NamedTuple):
-    """A node began (1) or ceased (-1) to run a check, at a time of `time.monotonic()`."""
+    """A node started (step 1) or stopped (step -1) a check. moment: of `time.monotonic()`."""
 
     moment: float
     check: str
@@ -19,53 +19,55 @@ class Change(NamedTuple):
 
 
 class Account(Observer):
-    """Every start and stop of every check."""
+    """Records every start and stop of every check."""
 
     def __init__(self) -> None:
         self.changes: list[Change] = []
         self.failures: dict[str, list[str]] = defaultdict(list)
 
     def checks_changed(self, node: SimulatedNode, started: list[Config], stopped: list[Config]) -> None:
+        """Record what the node started and stopped."""
         now = time.monotonic()
         self.changes += [Change(now, config.label, node.name, -1) for config in stopped]
         self.changes += [Change(now, config.label, node.name, 1) for config in started]
 
     def contact_changed(self, node: SimulatedNode) -> None:
+        """Record the node's failure, if its last call failed."""
         if node.failure:
             self.failures[node.name].append(node.failure)
 
     def vanished(self, node: SimulatedNode) -> None:
-        """It died without stopping anything in an orderly way."""
+        """Record that the node died, and all its checks with it."""
         self.checks_changed(node, [], [running.config for running in node.running.values()])
 
     def running(self) -> dict[str, int]:
-        """How many nodes run each check that ever ran."""
+        """Return {check: number of nodes that run it now}, for all checks that ever ran."""
         numbers: dict[str, int] = defaultdict(int)
         for change in list(self.changes):
             numbers[change.check] += change.step
         return numbers
 
     def doubled(self) -> int:
-        """How many checks run on more than one node."""
+        """Return the number of checks that run on more than one node now."""
         return sum(number > 1 for number in self.running().values())
 
     def loads(self) -> dict[str, int]:
-        """How many checks each node runs."""
+        """Return {node: number of checks that it runs now}."""
         numbers: dict[str, int] = defaultdict(int)
         for change in list(self.changes):
             numbers[change.node] += change.step
         return numbers
 
     def longest_gap(self, since: float) -> float:
-        """The longest time since then that a check which had run before ran nowhere, in seconds."""
+        """Return the longest time in seconds, since `since`, that a check ran nowhere after it had run before."""
         return max([0.0, *(span.seconds for span in self._spans(since) if span.runners == 0)])
 
     def longest_double(self, since: float) -> float:
-        """The longest time since then that a check ran on two nodes, in seconds."""
+        """Return the longest time in seconds, since `since`, that a check ran on more than one node."""
         return max([0.0, *(span.seconds for span in self._spans(since) if span.runners > 1)])
 
     def _spans(self, since: float) -> Iterator["Span"]:
-        """Each time since then in which the number of a check's runners was the same."""
+        """Yield the spans in which the number of a check's nodes was constant."""
         by_check: dict[str, list[Change]] = defaultdict(list)
         for change in list(self.changes):
             by_check[change.check].append(change)
@@ -78,7 +80,7 @@ class Account(Observer):
 
 
 class Span(NamedTuple):
-    """A check had so many runners for so long (below 0 s: before the time that is asked for)."""
+    """A time in which a check ran on a constant number of nodes. Below 0 s: it ended before the time that was asked for."""
 
     runners: int
     seconds: float

@@ -1,9 +1,9 @@
 """A small cluster of real processes: web servers behind a load balancer, replicas of `runagent`, node agents, PostgreSQL.
 
-Times are a third of the field's wherever an option sets them (SCALE): nodes report each 3.3 s and expire after 10 s, so a
-fault that takes 90 s there takes 30 s here. What no option sets is as in the field: a pass a second, the leader's lease of
-6 s, the worker's 10 s without a sign of life, the minute in which a few survivors are not piled on. A cluster of scale 1
-has the field's times throughout.
+Times that options set are a third of those in production (SCALE): nodes report each 3.3 s and expire after 10 s, so a fault
+that takes 90 s there takes 30 s here. Other times are as in production: a pass a second, the leader's lease of 6 s, the
+worker's 10 s without progress, the minute in which few surviving nodes don't get all configs of many lost ones. A cluster of
+scale 1 has production's times throughout.
 """
 
 import asyncio
@@ -30,11 +30,11 @@ from tests.replicas import PROCESSES, Replica, descendants, wait_for
 from tests.webserver import TLS, exchange, free_port
 
 SCALE = 3
-# Until node agents run what the map says: processes come back first, and everything shares two busy cores.
+# Seconds until node agents run what the map says: processes must return first, and everything shares two busy cores.
 PATIENCE = 60.0
-# What two busy cores add to a promised time, in seconds. The benchmarks measure the times themselves.
+# Seconds that two busy cores may add to a promised time. The benchmarks measure the times themselves.
 MARGIN = 5.0
-# How long what many dead nodes left may wait for room, in seconds.
+# Seconds that the configs of many lost nodes may wait for room.
 PILE_UP = 60.0
 CHECKS = 20
 NODES = ("ash", "birch", "cedar", "elm", "fir", "hazel", "larch", "maple", "oak", "pine")
@@ -47,7 +47,7 @@ _LEADER = (
 
 
 class Group:
-    """Node agents that reach the web servers on one way, a load balancer's, which may fail."""
+    """Node agents that reach the web servers through the same load balancer, which a test can let fail."""
 
     simulation: Simulation
 
@@ -68,7 +68,7 @@ class Group:
             await asyncio.Event().wait()
 
     def join(self, *names: str, address: str = "") -> None:
-        """These start, evenly within the time between two reports: nodes do not report in step."""
+        """Start nodes, spread over the time between two reports, as real nodes don't report at the same moment."""
 
         async def start() -> None:
             for number, name in enumerate(names):
@@ -77,7 +77,7 @@ class Group:
         self._loop.do(start())
 
     def vanish(self, *names: str) -> None:
-        """These die."""
+        """Let these nodes die."""
 
         async def end() -> None:
             for name in names:
@@ -86,17 +86,18 @@ class Group:
         self._loop.do(end())
 
     def cut(self, *names: str) -> None:
-        """Nothing that these send arrives any more."""
+        """Cut these nodes' network: nothing that they send arrives."""
         for name in names:
             self.simulation.nodes[name].link.cut()
 
     def mend(self, *names: str) -> None:
+        """Restore these nodes' network."""
         for name in names:
             self.simulation.nodes[name].link.mend()
 
 
 class Cluster:
-    """All of it. What a test started or broke ends with `end()`."""
+    """The whole cluster. `end()` ends all that a test started, and removes all that it broke."""
 
     def __init__(self, template: Path, *, scale: int = SCALE) -> None:
         self.scale = scale
@@ -107,9 +108,9 @@ class Cluster:
         self.confd = self.folder / "conf.d"
         self.account = Account()
         self.server = Server.copy(template, self.folder)
-        # Several hosts need sessions of their own choice: no cables then.
+        # False for a database of several hosts: libpq must choose the host itself, so there are no proxies before it.
         self.has_cables = True
-        # Where the web servers of node agents find the database, if not where it is.
+        # The URL of the database for the web servers of node agents, if they use a pooler.
         self.pooled_url = ""
         self.at_end = contextlib.ExitStack()
         self.loop = Loop()
@@ -129,13 +130,13 @@ class Cluster:
             "CLUSTERAGENT_WEB_THREADS": "4",
             "DD_CLUSTER_CHECKS_NODE_EXPIRATION_TIMEOUT": f"{self.timeout:g}s",
             "DD_CLUSTER_CHECKS_WARMUP_DURATION": "1s",
-            # What moves must move because of the fault.
+            # Configs must move only because of the fault.
             "DD_CLUSTER_CHECKS_REBALANCE_PERIOD": "1h",
             "DD_CLUSTER_CHECKS_UNSCHEDULED_CHECK_THRESHOLD": f"{60 // self.scale}s",
         }
 
     def start(self) -> None:
-        """Start it all, and return when every check runs."""
+        """Start everything, and return when every check runs."""
         credentials.make_missing(self.folder / "var", given=("cluster_agent.auth_token", "auth_token", "secret_key"))
         for number in range(CHECKS):
             self.write_check(f"check-{number:02}")
@@ -152,17 +153,18 @@ class Cluster:
         self.wait_until_heard()
 
     def write_check(self, name: str, folder: Path | None = None) -> None:
+        """Write the config file of a check, into the cluster's conf.d by default."""
         file = (folder or self.confd) / "http_check.d" / f"{name}.yaml"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(f"cluster_check: true\ninit_config:\ninstances:\n  - name: {name}\n    url: http://{name}\n")
 
     def start_web(self, port: int, **environment: str) -> None:
-        """A web server at this port, instead of the one that was there."""
+        """Start a web server of node agents at this port. It replaces an earlier one, which must have ended."""
         place = {"CLUSTERAGENT_BIND": f"127.0.0.1:{port}", **self._database()}
         self.webs[port] = self._start("serve agents", place | environment)
 
     def start_operators(self) -> int:
-        """A web server of operators: its port."""
+        """Start a web server of operators; return its port when it answers."""
         port = free_port()
         self.webs[port] = self._start(
             "serve operators", {"CLUSTERAGENT_ADMIN_BIND": f"127.0.0.1:{port}", **self._database()}
@@ -171,11 +173,11 @@ class Cluster:
         return port
 
     def environment(self) -> dict[str, str]:
-        """What a command needs to be one of them."""
+        """Return the environment variables of the cluster's processes."""
         return self._environment | self._database()
 
     def logged(self, *words: str) -> list[str]:
-        """The lines with one of these words in what the processes logged."""
+        """Return the log lines of all processes that contain one of these words."""
         lines = (line for file in self.folder.glob("*.log") for line in file.read_text(errors="replace").splitlines())
         return [line for line in lines if any(word in line for word in words)]
 
@@ -185,10 +187,11 @@ class Cluster:
         return {"DATABASE_URL": self.pooled_url, "CLUSTERAGENT_DIRECT_DATABASE_URL": self.server.url}
 
     def stop_web(self, port: int) -> None:
+        """End the web server at this port."""
         self.webs[port].end()
 
     def answers(self, port: int) -> bool:
-        """Whether the web server at this port does."""
+        """Return whether the web server at this port is ready."""
         connection = HTTPSConnection("127.0.0.1", port, timeout=5, context=TLS)
         try:
             return exchange(connection, "GET", "/readyz").status == 200
@@ -198,7 +201,7 @@ class Cluster:
             connection.close()
 
     def start_agent(self, **environment: str) -> Replica:
-        """A replica of `runagent`, with a cable of its own to the database."""
+        """Start a replica of `runagent`, with a proxy of its own (its cable) to the database."""
         cable = Proxy(self.loop, [self.server.socket])
         through_cable = f"postgresql://postgres@127.0.0.1:{cable.port}/postgres"
         place = {
@@ -216,15 +219,15 @@ class Cluster:
         return Replica(command, self._environment | environment, log)
 
     def make_group(self) -> Group:
-        """Node agents with a way of their own to the web servers; none yet."""
+        """Make a group without nodes, with a load balancer of its own."""
         timing = Timing(poll=self.poll, extra_heartbeat=25 / self.scale, longest_retry=self.poll)
         group = Group(self.loop, self.ports, self.account, timing)
-        # The event loop itself does not keep a task alive.
+        # Kept here, as the event loop keeps no strong reference to a task.
         self._groups.append(group)
         return group
 
     def leader(self) -> Replica:
-        """Who holds the leader's lock and began the term, once there is one."""
+        """Wait for a replica that holds the leader's lock and began the term; return it."""
 
         def look() -> Replica | None:
             names = self.server.ask(_LEADER, (NAMESPACE, int(Lock.LEADER)))
@@ -234,43 +237,45 @@ class Cluster:
         return wait_for("a leader", look)
 
     def worker_of(self, leader: Replica) -> list[int]:
-        """The processes of a leader's qcluster, its main one first, once they are all there."""
+        """Wait for all processes of a leader's qcluster; return their process IDs, the main one first."""
         return wait_for("a worker", lambda: found if len(found := descendants(leader.pid)) >= PROCESSES else None)
 
     def record(self) -> Record:
-        """What happens from now on. Begin with everything whole."""
+        """Return a record of what happens from now on. Every check must run when it begins."""
         return Record(self.server, self.account)
 
     def now(self) -> float:
-        """The database's clock, in seconds since 1970."""
+        """Return the database's time in seconds since 1970."""
         return float(self.server.ask("SELECT extract(epoch FROM clock_timestamp())")[0])
 
     def known_nodes(self) -> int:
+        """Return the number of nodes that are not lost."""
         return int(self.server.ask("SELECT count(*) FROM nodes_heartbeat")[0])
 
     def term(self) -> int:
+        """Return the current term."""
         return int(self.server.ask("SELECT term FROM checks_clusterstore")[0])
 
     def succession(self, term: int) -> float:
-        """Seconds until a pass of a later term than this one ended."""
+        """Wait for a pass of a later term; return the seconds that it took."""
         began = time.monotonic()
         wait_for("a new term", lambda: self.term() != term)
         self.wait_for_pass()
         return time.monotonic() - began
 
     def wait_for_pass(self, number: int = 1) -> None:
-        """Until so many passes ended that began after now."""
+        """Wait until `number` passes have ended that began after this call."""
         for _ in range(number + 1):
             last = self.server.ask("SELECT last_pass FROM nodes_hearing")
             wait_for("a pass", lambda last=last: self.server.ask("SELECT last_pass FROM nodes_hearing") != last)
 
     def wait_for_scan(self) -> None:
-        """Until the sources were scanned anew."""
+        """Wait for the next scan of the sources."""
         last = self.server.ask("SELECT scanned_at FROM checks_source")
         wait_for("a scan", lambda: self.server.ask("SELECT scanned_at FROM checks_source") != last)
 
     def wait_until_heard(self) -> None:
-        """Until every node reported anew, and silence counts: no fault is forgiven any more."""
+        """Wait until every node has reported again, and silence counts."""
         began = self.server.ask("SELECT clock_timestamp()")[0]
         late = "SELECT node_id FROM nodes_heartbeat WHERE seen_at < %s OR seen_at > clock_timestamp()"
         self._wait(
@@ -279,12 +284,12 @@ class Cluster:
         self.wait_until_silence_counts()
 
     def wait_until_silence_counts(self) -> None:
-        """Until neither the brake nor a time of deafness excuses it."""
+        """Wait until the brake is off and no deafness is so recent that silence does not count."""
         patience = PATIENCE + 2 * self.timeout
         self._wait("silence counts", lambda: not any(self.hearing().values()), self.contact, patience)
 
     def wait_until_whole(self, patience: float = PATIENCE) -> None:
-        """Until every check runs on exactly one node, and that is the one that the map names."""
+        """Wait until every check runs on exactly one node, the one of the map."""
         self._wait("every check runs where it should", self.is_whole, self.differences, patience)
 
     def _wait(self, what: str, look: Callable[[], bool], explain: Callable[[], str], patience: float) -> None:
@@ -294,7 +299,7 @@ class Cluster:
             raise AssertionError(f"{error}: {explain()}") from error
 
     def is_sound(self) -> bool:
-        """Whether the next test may begin with it."""
+        """Return whether another test can use the cluster: all processes and nodes live, and every check runs."""
         return (
             len(self._living()) == 4
             and sorted(self.nodes.simulation.nodes) == sorted(NODES)
@@ -310,17 +315,18 @@ class Cluster:
         return [*self.webs.values(), *self.agents]
 
     def is_whole(self) -> bool:
+        """Return whether every check runs on exactly one node, the one of the map."""
         return not self.differences()
 
     def busiest(self, among: Sequence[str] = NODES) -> str:
-        """The node that runs most."""
+        """Return the node that runs the most checks. Raises AssertionError when none runs any."""
         loads = self.account.loads()
         busiest = max(among, key=lambda node: loads.get(node, 0))
         assert loads.get(busiest), f"none of {', '.join(among)} runs anything"
         return busiest
 
     def differences(self) -> str:
-        """How what the node agents run differs from what the map says; empty when everything is well."""
+        """Describe how the checks that node agents run differ from the map; empty if they don't."""
         if not self.server.answers():
             return "the database is away"
         dangling = self.server.ask("SELECT name FROM checks_config WHERE dangling_since IS NOT NULL")
@@ -332,7 +338,7 @@ class Cluster:
         return ""
 
     def hearing(self) -> dict[str, bool]:
-        """Whether the brake is on, and whether silence counts from a time that is not long ago."""
+        """Return {"braked": whether the brake is on, "deaf": whether silence counts only since less than the timeout ago}."""
         [row] = self.server.ask(
             "SELECT braked_since IS NOT NULL, coalesce(hearing_since > now() - %s * interval '1 s', false) FROM nodes_hearing",
             [self.timeout],
@@ -340,7 +346,7 @@ class Cluster:
         return dict(zip(("braked", "deaf"), row, strict=True))
 
     def silent(self) -> list[str]:
-        """The nodes that count as silent."""
+        """Return the names of the silent nodes."""
         statement = (
             "SELECT n.name FROM nodes_heartbeat AS h JOIN nodes_node AS n ON n.id = h.node_id"
             " WHERE h.seen_at < now() - %s * interval '1 s' ORDER BY n.name"
@@ -348,7 +354,7 @@ class Cluster:
         return self.server.ask(statement, [self.timeout / 2])
 
     def contact(self) -> str:
-        """Who hears whom, for people."""
+        """Describe which nodes and processes are in contact, for messages of failed tests."""
         if not self.server.answers():
             return "the database is away"
         failures = {name: node.failure for name, node in self.nodes.simulation.nodes.items() if node.failure}
@@ -358,8 +364,9 @@ class Cluster:
         )
 
     def end(self) -> None:
+        """End all processes and the database, and delete the files."""
         for replica in self._processes():
-            replica.tell_to_end()
+            replica.terminate()
         for replica in self._processes():
             replica.end()
         self.loop.stop()

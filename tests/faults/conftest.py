@@ -1,4 +1,4 @@
-"""The cluster that tests share, made anew after one that was left in pieces, and clusters of a test's own."""
+"""The cluster that tests share, replaced after a test that left it broken, and clusters of a test's own."""
 
 import shutil
 import tempfile
@@ -32,7 +32,7 @@ def template() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def shared() -> Iterator[list[Cluster]]:
-    """At most one cluster."""
+    """The shared cluster, if there is one now."""
     clusters: list[Cluster] = []
     try:
         yield clusters
@@ -43,7 +43,7 @@ def shared() -> Iterator[list[Cluster]]:
 
 @pytest.fixture
 def cluster(request: pytest.FixtureRequest, shared: list[Cluster], template: Path) -> Cluster:
-    """A cluster in which every check runs: the last test's, if it still is so. Its parameter is the scale of its times."""
+    """A cluster in which every check runs: the last test's if it is not broken. The parameter is the scale of its times."""
     scale = getattr(request, "param", SCALE)
     if shared and not (shared[0].scale == scale and shared[0].is_sound()):
         shared.pop().end()
@@ -56,7 +56,7 @@ def cluster(request: pytest.FixtureRequest, shared: list[Cluster], template: Pat
 
 @pytest.fixture
 def make_cluster(shared: list[Cluster], template: Path) -> Iterator[Callable[..., Cluster]]:
-    """Makes a cluster, not started yet, for this test alone. It has the machine for itself."""
+    """A function that makes a cluster for this test alone, not started yet. The shared cluster ends before."""
     while shared:
         shared.pop().end()
     made: list[Cluster] = []

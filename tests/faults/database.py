@@ -1,4 +1,4 @@
-"""PostgreSQL servers to be ill-treated: each a copy of one that was migrated once."""
+"""PostgreSQL servers that tests may damage: each is a copy of a migrated one."""
 
 import contextlib
 import os
@@ -35,12 +35,12 @@ class Server:
     def copy(
         cls, template: Path, folder: Path, *settings: str, environment: Mapping[str, str] | None = None
     ) -> "Server":
-        """One of its own that begins as the template."""
+        """Make a server whose data are a copy of the template's, in this folder."""
         subprocess.run(["cp", "-a", "--reflink=auto", str(template), str(folder / "pgdata")], check=True)
         return cls(folder / "pgdata", *settings, environment=environment)
 
     def start(self) -> None:
-        """Serve, and return when it answers."""
+        """Start the server, and return when it answers."""
         with self.pgdata.with_name(f"{self.pgdata.name}.log").open("ab") as output:
             self._process = subprocess.Popen(
                 self.command(), user=self.user(), env=self._environment, cwd="/", stdout=output, stderr=output
@@ -48,33 +48,37 @@ class Server:
         wait_for("PostgreSQL answers", self.answers)
 
     def command(self) -> list[str]:
+        """Return the command line of the server."""
         return postgres.command(self.pgdata, *self._settings)
 
     def user(self) -> str | None:
+        """Return the user that the server runs as; None for the current user."""
         return postgres.system_user()
 
     def stop(self, mode: str = "fast") -> None:
-        """Stop it, if it still runs, and return when it is gone."""
+        """Stop the server if it runs, and return when it has ended. mode: `fast` or `immediate`."""
         self.hang_up()
         if self._process:
             self._process.send_signal(_SIGNALS[mode])
             self._process.wait(60)
 
     def has_ended(self) -> bool:
+        """Return whether the server does not run."""
         return self._process is None or self._process.poll() is not None
 
     def answers(self) -> bool:
+        """Return whether the server answers a query."""
         try:
             return bool(self.ask("SELECT true"))
         except psycopg.Error:
             return False
 
     def ask(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
-        """The rows, of one column as they are. Raises psycopg.Error when it does not answer."""
+        """Run a statement; return its rows, or the values if there is one column. Raises psycopg.Error when it fails."""
         try:
             cursor = self._session().execute(statement, values)
         except psycopg.OperationalError:
-            # What broke may be the kept session alone.
+            # Perhaps only the open session is broken.
             cursor = self._session(fresh=True).execute(statement, values)
         rows = cursor.fetchall() if cursor.description else []
         return [row[0] if len(row) == 1 else row for row in rows]
@@ -86,7 +90,7 @@ class Server:
         return self._kept
 
     def hang_up(self) -> None:
-        """Close the session that `ask` keeps."""
+        """Close the session that `ask` keeps open."""
         if self._kept:
             self._kept.close()
         self._kept = None
@@ -97,21 +101,23 @@ class Server:
         subprocess.run(words, user=self.user(), cwd="/", check=True, capture_output=True)
 
     def standby(self, pgdata: Path) -> "Server":
-        """A server that follows this one, to be started."""
+        """Make a standby of this server, not started yet."""
         pgdata.mkdir(mode=0o700)
         if user := self.user():
             shutil.chown(pgdata, user)
         self.program("pg_basebackup", "-D", str(pgdata), "-R", "-c", "fast", "-h", str(self.pgdata), "-U", "postgres")
-        # The socket lies among the data here, and so its lock was copied too.
+        # The socket is in the data folder, so its lock file was copied too.
         for lock in pgdata.glob(".s.PGSQL.*"):
             lock.unlink()
         return Server(pgdata)
 
     def promote(self) -> None:
+        """Promote this standby; return when it takes writes."""
         self.program("pg_ctl", "promote", "-w", "-D", str(self.pgdata))
 
 
-# A user in a namespace of its own may mount, and is root there, which PostgreSQL refuses to be: one more namespace ends that.
+# In a user namespace of its own any user may mount, as root of that namespace. PostgreSQL refuses to run as root, so it gets
+# another namespace inside.
 _BECOME_SERVER = {
     True: ["setpriv", f"--reuid={postgres.SYSTEM_USER}", f"--regid={postgres.SYSTEM_USER}", "--clear-groups", "--"],
     False: ["unshare", "-U", f"--map-user={os.geteuid()}", f"--map-group={os.getegid()}", "--"],
@@ -122,7 +128,7 @@ _MOUNT = (
 
 
 class SmallDisk(Server):
-    """A server whose data lie on a small file system of their own, which only its processes see."""
+    """A server whose data are on a small file system, which only its processes see."""
 
     def __init__(self, template: Path, folder: Path) -> None:
         self._is_root = os.geteuid() == 0
@@ -137,10 +143,11 @@ class SmallDisk(Server):
         self._holder = subprocess.Popen(words, stdout=subprocess.PIPE)
         assert self._holder.stdout
         assert self._holder.stdout.readline() == b"mounted\n"
-        # The file system as its processes see it.
+        # A file on that file system, by a path that this process can use.
         self._ballast = Path(f"/proc/{self._holder.pid}/root{disk}/ballast")
 
     def command(self) -> list[str]:
+        """Return the command line of the server, within the namespace of its file system."""
         enter = [
             "nsenter",
             "-t",
@@ -151,24 +158,27 @@ class SmallDisk(Server):
         return [*enter, "--", *_BECOME_SERVER[self._is_root], *super().command()]
 
     def user(self) -> str | None:
+        """Return None: the command line itself changes the user."""
         return None
 
     def fill(self) -> None:
-        """Leave no room on the disk."""
+        """Fill the file system."""
         with contextlib.suppress(OSError), self._ballast.open("wb", buffering=0) as file:
             while True:
                 file.write(bytes(4096))
 
     def free(self) -> None:
+        """Undo `fill`."""
         self._ballast.unlink()
 
     def unmount(self) -> None:
+        """End the process that keeps the file system."""
         self._holder.kill()
         self._holder.communicate()
 
 
 def make_template(folder: Path) -> Path:
-    """The data folder of a migrated server that does not run."""
+    """Make and migrate a database in the folder, stop its server, and return its data folder."""
     server = Server(folder / "pgdata")
     postgres.initialise(server.pgdata)
     server.start()

@@ -1,4 +1,4 @@
-"""Node agents that call without a pause, so that something is under way whenever something breaks."""
+"""Node agents that call all the time, so that calls are running whenever something breaks."""
 
 import threading
 import time
@@ -9,12 +9,15 @@ from typing import Self
 from tests.faults.cluster import NODES, Cluster
 from tests.webserver import TLS, exchange
 
-# An extra heartbeat says that a node lives and leaves what it runs alone.
+# An extra heartbeat: it says only that the node is alive.
 BEAT = '{"last_change":-1}'
 
 
 class Load:
-    """Heartbeats of the cluster's nodes over some connections, until the context ends."""
+    """Sends heartbeats of the cluster's nodes over some connections during the block.
+
+    calls: (status, seconds) of each; broken: the number of calls without an answer.
+    """
 
     CONNECTIONS = 4
 
@@ -39,6 +42,7 @@ class Load:
 
     @property
     def statuses(self) -> set[int]:
+        """All statuses that were answered."""
         return {status for status, _ in self.calls}
 
     @property

@@ -1,4 +1,4 @@
-"""PgBouncer as `deploy/pgbouncer/pgbouncer.ini` has it, before a server of the tests."""
+"""PgBouncer with the settings of `deploy/pgbouncer/pgbouncer.ini`, in front of a test's server."""
 
 import configparser
 import shutil
@@ -19,13 +19,14 @@ PROGRAM = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin:/usr/local/bin")
 
 
 def sample() -> configparser.ConfigParser:
+    """Read the sample configuration of the repository."""
     found = configparser.ConfigParser(interpolation=None)
     assert found.read(SAMPLE)
     return found
 
 
 class Pooler:
-    """Runs until `stop`. Its database is the server's."""
+    """A running PgBouncer, until `stop` is called. Its database is the server's."""
 
     def __init__(self, server: Server) -> None:
         self._port = free_port()
@@ -60,13 +61,15 @@ class Pooler:
         return True
 
     def clients(self) -> set[str]:
-        """The names of the programs that are connected."""
+        """Return the application names of all connected clients."""
         with psycopg.connect(self.url.replace(NAME, "pgbouncer"), autocommit=True, row_factory=dict_row) as console:
             return {row["application_name"] for row in console.execute("SHOW CLIENTS") if row["database"] == NAME}
 
     def signal(self, number: int) -> None:
+        """Send a signal to PgBouncer."""
         self._process.send_signal(number)
 
     def stop(self) -> None:
+        """Kill PgBouncer."""
         self._process.kill()
         self._process.wait()

@@ -1,4 +1,4 @@
-"""What must hold whatever happens, looked at ten times a second while it happens and at the end."""
+"""Invariants of the map, checked ten times a second during a fault and at its end."""
 
 import threading
 import time
@@ -11,7 +11,7 @@ import psycopg
 from tests.faults.account import Account
 from tests.faults.database import Server
 
-# One statement, so that all of it is of one moment.
+# One statement, so that all values are of the same moment.
 _LOOK = """
     SELECT
         (SELECT count(*) FROM (SELECT FROM checks_assignment GROUP BY config_id HAVING count(*) > 1) AS d),
@@ -41,7 +41,7 @@ class Moved(NamedTuple):
 
 
 class Watch(threading.Thread):
-    """Looks at the map again and again, as far as the database lets it, and notes what must never be."""
+    """Checks the map ten times a second while the database answers. wrong: what violates an invariant."""
 
     def __init__(self, server: Server) -> None:
         super().__init__(name="watch", daemon=True)
@@ -53,6 +53,7 @@ class Watch(threading.Thread):
         self._ended = threading.Event()
 
     def run(self) -> None:
+        """Check until `stop` is called."""
         while not self._ended.wait(0.1):
             try:
                 self._look_on()
@@ -65,6 +66,7 @@ class Watch(threading.Thread):
                 self._look(session.execute(_LOOK).fetchone())
 
     def stop(self) -> None:
+        """End the thread."""
         self._ended.set()
         self.join(10)
 
@@ -79,7 +81,10 @@ class Watch(threading.Thread):
 
 
 class Record:
-    """A time in which something happens: `with` begins and ends it, and the end insists on what must always hold."""
+    """Records what happens during the block. Raises AssertionError at its end if an invariant was violated.
+
+    gap, double: the longest time in seconds that a check ran nowhere, and on more than one node.
+    """
 
     def __init__(self, server: Server, account: Account) -> None:
         self._server, self._account = server, account
@@ -96,19 +101,19 @@ class Record:
     ) -> None:
         self._watch.stop()
         if not error:
-            self._insist()
+            self._verify()
             self.gap = self._account.longest_gap(self.began)
             self.double = self._account.longest_double(self.began)
 
     def moves(self, *reasons: str) -> list[Moved]:
-        """What moved since the beginning, for one of these reasons if there are any."""
+        """Return the moves since the beginning, of these reasons if any are given."""
         fresh = (move for move in self._ledger() if move.id not in self._known)
         return [move for move in fresh if not reasons or move.reason in reasons]
 
     def _ledger(self) -> list[Moved]:
         return [Moved(*row) for row in self._server.ask(_LEDGER)]
 
-    def _insist(self) -> None:
+    def _verify(self) -> None:
         assert self._watch.looks, f"nothing was looked at: {self._watch.reason}"
         assert not self._watch.wrong, self._watch.wrong[:5]
         owners: dict[int, str] = {move.config_id: move.to for move in self._ledger()}
@@ -116,5 +121,5 @@ class Record:
 
 
 def sources(moves: Collection[Moved]) -> set[str]:
-    """The nodes that something was taken from."""
+    """Return the nodes that lost a config."""
     return {move.source for move in moves if move.source}

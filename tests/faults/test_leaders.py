@@ -40,8 +40,8 @@ def test_a_stopped_leader_is_followed_within_ten_seconds_and_returns_as_a_follow
         assert cluster.succession(term) < 10 + MARGIN
         later = cluster.term()
         leader.signal(signal.SIGCONT)
-        wait_for("it noticed", lambda: leader.said("leader_lost"))
-        wait_for("it follows", lambda: leader.said("following"))
+        wait_for("it noticed", lambda: leader.logged("leader_lost"))
+        wait_for("it follows", lambda: leader.logged("following"))
         assert cluster.term() == later
 
 
@@ -53,9 +53,9 @@ def test_a_leader_that_loses_the_database_is_followed_within_ten_seconds(cluster
         cable = cluster.cables[leader.pid]
         getattr(cable, how)()
         assert cluster.succession(term) < 10 + MARGIN
-        wait_for("it noticed", lambda: leader.said("session_lost"))
+        wait_for("it noticed", lambda: leader.logged("session_lost"))
         cable.heal()
-        wait_for("it follows", lambda: leader.said("following"))
+        wait_for("it follows", lambda: leader.logged("following"))
 
 
 @pytest.mark.long
@@ -63,7 +63,7 @@ def test_a_killed_worker_is_replaced_within_the_term(cluster: Cluster) -> None:
     term = cluster.term()
     with nothing_moves(cluster) as leader:
         os.kill(cluster.worker_of(leader)[0], signal.SIGKILL)
-        wait_for("a new worker", lambda: leader.said("worker_restarted"))
+        wait_for("a new worker", lambda: leader.logged("worker_restarted"))
         cluster.wait_for_pass()
         assert cluster.term() == term
 
@@ -73,9 +73,9 @@ def test_a_wedged_worker_is_replaced_when_passes_stop(cluster: Cluster) -> None:
     """It lives, and does nothing any more."""
     term = cluster.term()
     with nothing_moves(cluster) as leader:
-        restarts = leader.said("worker_restarted")
+        restarts = leader.logged("worker_restarted")
         for pid in cluster.worker_of(leader):
             os.kill(pid, signal.SIGSTOP)
-        wait_for("a new worker", lambda: leader.said("worker_restarted") > restarts)
+        wait_for("a new worker", lambda: leader.logged("worker_restarted") > restarts)
         cluster.wait_for_pass()
         assert cluster.term() == term

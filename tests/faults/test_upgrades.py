@@ -25,7 +25,7 @@ def test_a_rolling_restart_of_all_our_processes_under_load(cluster: Cluster) -> 
             agent.signal(signal.SIGTERM)
             assert agent.ended() == 0
             fresh = cluster.start_agent()
-            wait_for("it takes part", lambda fresh=fresh: fresh.said("following") or fresh.said("leader_elected"))
+            wait_for("it takes part", lambda fresh=fresh: fresh.logged("following") or fresh.logged("leader_elected"))
         cluster.wait_for_pass(2)
         assert cluster.is_whole()
         assert not record.moves()

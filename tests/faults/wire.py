@@ -1,4 +1,4 @@
-"""What lies between the processes: an event loop of its own thread, and proxies that a test cuts, freezes and heals."""
+"""The network between processes: an event loop in a thread of its own, and proxies that a test cuts, freezes and heals."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,7 @@ Backend = Path | int
 
 
 class Loop:
-    """An event loop that runs in a thread until it is stopped."""
+    """An event loop that runs in a thread until `stop` is called. at_end: functions that are called then."""
 
     def __init__(self) -> None:
         self.at_end: list[Callable[[], object]] = []
@@ -23,10 +23,11 @@ class Loop:
         self._thread.start()
 
     def do(self, work: Coroutine[Any, Any, T], patience: float = 30) -> T:
-        """Run it there, and return what it returns."""
+        """Run a coroutine on the loop, and return its result. Raises TimeoutError after `patience` seconds."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(patience)
 
     def stop(self) -> None:
+        """Cancel all tasks, and end the loop and its thread."""
         with contextlib.suppress(TooLate):
             self.do(self._end_all(), 10)
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -46,7 +47,7 @@ class Loop:
 
 
 class Proxy:
-    """A port that leads to whichever of its backends answers, in turn: a load balancer, or a network that can fail."""
+    """A port that forwards each connection to the next backend that answers: a load balancer, or a network that can fail."""
 
     def __init__(self, loop: Loop, backends: Sequence[Backend]) -> None:
         self.backends = list(backends)
@@ -63,16 +64,16 @@ class Proxy:
             end.transport.abort()
 
     def cut(self) -> None:
-        """Break all connections, and every new one."""
+        """Break all connections, and every new one, until `heal`."""
         self._is_cut = True
         self._loop.do(self._act(lambda: [end.transport.abort() for end in self._ends]))
 
     def freeze(self) -> None:
-        """Let nothing through any more and say nothing, as a cable does that was pulled."""
+        """Forward nothing and close nothing until `heal`, as if a cable had been pulled."""
         self._loop.do(self._act(self._flowing.clear))
 
     def heal(self) -> None:
-        """Let through again what comes now, and what waited."""
+        """Forward again, also what has waited."""
         self._is_cut = False
         self._loop.do(self._act(self._flowing.set))
 
@@ -114,7 +115,7 @@ class Proxy:
         far_reader: asyncio.StreamReader,
         far_writer: asyncio.StreamWriter,
     ) -> None:
-        """Carry both ways until one end closes."""
+        """Forward in both directions until one end closes."""
         ways: list[Awaitable[None]] = [self._carry(reader, far_writer), self._carry(far_reader, writer)]
         carrying = [asyncio.ensure_future(way) for way in ways]
         try:

@@ -6,13 +6,13 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from checks.models import Config
 from checks.wire.scrub import scrub
-from clusteragent.lib.shortids import named_in, told_check_id
-from clusteragent.lib.terminal import inert
+from clusteragent.lib.shortids import displayed_check_id, displayed_name
+from clusteragent.lib.terminal import escape_controls
 from nodes.models import Node
 
 
 class Command(BaseCommand):
-    help = "Who runs what."
+    help = "Show which node runs which configs."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--check", metavar="NAME", help="only configs of this check")
@@ -42,16 +42,16 @@ class Command(BaseCommand):
         for name in sorted(by_owner):
             if by_owner[name]:
                 self.stdout.write(
-                    f"\n===== Checks on {name} =====" if name else "\n===== Dangling: nobody runs these ====="
+                    f"\n===== Checks on {name} =====" if name else "\n===== Dangling: no node runs these ====="
                 )
             for config in by_owner[name]:
-                origin = inert(config["origin"])
-                ids = (f"  {inert(check_id)}" for check_id in config["check_ids"])
+                origin = escape_controls(config["origin"])
+                ids = (f"  {escape_controls(check_id)}" for check_id in config["check_ids"])
                 self.stdout.write(f"\n=== {config['check']} check ===\n{origin}, config {config['digest']}")
                 self.stdout.write("\n".join(ids))
 
 
 def _shown(config: dict[str, Any]) -> dict[str, Any]:
-    """Without the secrets in what others named. Who may read the database sees digests and the hashes of check IDs."""
-    told = [told_check_id(check_id, named_in(check_id), exact=True) for check_id in config["check_ids"]]
-    return config | {"check": scrub(config["check"]), "origin": scrub(config["origin"] or ""), "check_ids": told}
+    """The row without secrets in names. It has digests and the hashes of check IDs, since the user can read the database."""
+    check_ids = [displayed_check_id(check_id, displayed_name(check_id), exact=True) for check_id in config["check_ids"]]
+    return config | {"check": scrub(config["check"]), "origin": scrub(config["origin"] or ""), "check_ids": check_ids}

@@ -4,7 +4,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from checks.dispatcher import deciding
-from checks.management import steering
+from checks.management import commandline
 from clusteragent.lib.words import numbered
 from nodes.models import Node
 
@@ -28,17 +28,17 @@ class Command(BaseCommand):
             self.stdout.write(json.dumps(told))
             return
         for move in moves:
-            self.stdout.write(steering.line(move))
+            self.stdout.write(commandline.line(move))
         self.stdout.write(f"{numbered(changed, 'node')} {done}")
 
     def drain(self, names: list[str], options: dict[str, Any]) -> tuple[int, list[dict[str, Any]]]:
         """How many nodes that changes, and what it would move in a dry run."""
         draining = Node.objects.filter(name__in=names, draining=True, schedulable=False).count()
-        plan = steering.ordered(options, lambda: deciding.drain(names))
+        plan = commandline.plan_of(options, lambda: deciding.drain(names))
         return len(names) - draining, plan.moves if options["dry_run"] else []
 
     def uncordon(self, names: list[str]) -> tuple[int, list[dict[str, Any]]]:
         nodes = Node.objects.known().filter(name__in=names)
         if unknown := sorted(set(names) - set(nodes.values_list("name", flat=True))):
             raise CommandError(f"node {unknown[0]} is unknown")
-        return nodes.cordon(schedulable=True, actor=steering.ACTOR), []
+        return nodes.cordon(schedulable=True, actor=commandline.ACTOR), []

@@ -4,18 +4,21 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from checks import dispatcher
 from checks.wire.scrub import scrub
+from clusteragent.lib.words import numbered
 
 
 class Command(BaseCommand):
-    help = "Take every config away from the nodes that expired."
+    help = "Take all configs away from the nodes that expired."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
-            "--force", action="store_true", help="skip hearing, brake, and whether others can take the work"
+            "--force",
+            action="store_true",
+            help="skip the hearing, the brake, and the check that other nodes can take the work",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
         moves = dispatcher.expire_nodes(force=options["force"], actor="expirenodes")
         for move in moves:
             self.stdout.write(f"{scrub(move.name)} {move.digest}: {move.source_node} expired")
-        self.stdout.write(f"{len(moves)} configs taken away")
+        self.stdout.write(f"{numbered(len(moves), 'config')} taken away")

@@ -5,17 +5,17 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from checks.explain import exporting
-from checks.management import steering
+from checks.management import commandline
 
 
 class Command(BaseCommand):
     help = (
-        "Write all of the state to a JSON file that only its owner may read: configs with their secrets, orders, nodes."
+        "Write the whole state to a JSON file that only its owner may read: configs with their secrets, orders, nodes."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("file", type=Path, metavar="FILE", help="a new file")
-        steering.add_answer(parser)
+        commandline.add_json(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
@@ -25,5 +25,5 @@ class Command(BaseCommand):
         if options["json"]:
             self.stdout.write(json.dumps({"file": str(options["file"]), "rows": numbers}, indent=2))
         else:
-            told = ", ".join(f"{number} {name}" for name, number in numbers.items() if number)
-            self.stdout.write(f"{options['file']}: {told}")
+            counts = ", ".join(f"{number} {name}" for name, number in numbers.items() if number)
+            self.stdout.write(f"{options['file']}: {counts}")

@@ -4,7 +4,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from checks.dispatcher import costs, deciding
-from checks.management import steering
+from checks.management import commandline
 from checks.plans import isolation
 
 
@@ -14,8 +14,8 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("check_id", metavar="CHECK_ID")
         parser.add_argument("--note", default="", help="why, for those who find it alone")
-        steering.add_dry_run(parser)
-        steering.add_answer(parser)
+        commandline.add_dry_run(parser)
+        commandline.add_json(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["dry_run"]:
@@ -35,5 +35,5 @@ class Command(BaseCommand):
         config_id = isolation.config_of(options["check_id"])
         if config_id is None:
             raise CommandError(f"no config has the check ID {options['check_id']}")
-        plan = steering.ordered(options, lambda: deciding.isolate([config_id], note=options["note"]))
-        steering.tell(self, options, 1, "isolated", plan)
+        plan = commandline.plan_of(options, lambda: deciding.isolate([config_id], note=options["note"]))
+        commandline.print_moves(self, options, 1, "isolated", plan)

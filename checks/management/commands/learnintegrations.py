@@ -8,8 +8,8 @@ from checks.wire import integrations
 
 class Command(BaseCommand):
     help = (
-        "Add to the names of checks that are known, of which others an edit away are warned of: those of an agent's conf.d or"
-        " checks.d, of a checkout of integrations, or of its requirements-agent-release.txt."
+        "Add names to the list of known integrations; similar names of checks get a warning. A path is an agent's conf.d or"
+        " checks.d, a checkout of integrations, or its requirements-agent-release.txt."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:

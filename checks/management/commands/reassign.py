@@ -3,7 +3,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from checks.dispatcher import deciding
-from checks.management import steering
+from checks.management import commandline
 from clusteragent.lib.words import numbered
 
 
@@ -13,14 +13,14 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("config", nargs="+", help="a config's digest, its short ID or one of its check IDs")
         parser.add_argument("--to", required=True, metavar="NODE", help="the node that gets them")
-        steering.add_dry_run(parser)
+        commandline.add_dry_run(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        ids, is_dry = steering.ids(options["config"]), options["dry_run"]
-        plan = steering.ordered(options, lambda: deciding.reassign(ids, options["to"]), actor="reassign")
-        moves = steering.moved(plan, is_dry=is_dry)
+        ids, is_dry = commandline.ids(options["config"]), options["dry_run"]
+        plan = commandline.plan_of(options, lambda: deciding.reassign(ids, options["to"]), actor="reassign")
+        moves = commandline.moves_of(plan, is_dry=is_dry)
         for move in moves:
-            self.stdout.write(steering.line(move))
+            self.stdout.write(commandline.line(move))
         self.stdout.write(f"{numbered(len(moves), 'config')} {'would be ' if is_dry else ''}reassigned")
         if plan.outcome:
             raise CommandError(plan.outcome)

@@ -16,10 +16,10 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
-            "--dry-run", action="store_true", help="only show what would move, by the costs last measured"
+            "--dry-run", action="store_true", help="only show what would move, by the last measured costs"
         )
-        parser.add_argument("--force", action="store_true", help="also where it makes no clear difference")
-        parser.add_argument("--no-budget", action="store_true", help="all at once, not what may move in one period")
+        parser.add_argument("--force", action="store_true", help="move even if it makes no clear difference")
+        parser.add_argument("--no-budget", action="store_true", help="ignore the limit of moves in one period")
         parser.add_argument("--json", action="store_true", help="for programs")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -35,12 +35,13 @@ class Command(BaseCommand):
         try:
             plan, _ = plans.rebalance(**how)
         except plans.StalePlan as error:
-            raise CommandError(f"nothing moved, since meanwhile something changed: {error}") from error
+            raise CommandError(f"nothing moved, because something changed meanwhile: {error}") from error
         return plan
 
     def show(self, plan: Plan, *, is_dry: bool) -> None:
         moves = plan.moves if is_dry else plan.moves[: plan.moved]
         done = "would be rebalanced" if is_dry else "rebalanced successfully"
+        # The words of the Datadog Cluster Agent's command. Each move is of one config.
         self.stdout.write(f"{len(moves)} cluster checks {done}")
         self.stdout.write("".join(f"{line(move)}\n" for move in moves), ending="")
         self.stdout.write(spread(plan))
@@ -49,7 +50,7 @@ class Command(BaseCommand):
 
 
 def document(plan: Plan, *, is_dry: bool) -> dict[str, Any]:
-    """The plan for programs."""
+    """Return the plan as JSON data. is_dry: with all planned moves, not only those that were made."""
     return {
         "moves": plan.moves if is_dry else plan.moves[: plan.moved],
         "nodes": plan.nodes,
@@ -59,11 +60,13 @@ def document(plan: Plan, *, is_dry: bool) -> dict[str, Any]:
 
 
 def line(move: dict[str, Any]) -> str:
+    """Return a move of a plan as a line of text."""
     return (
         f"{scrub(move['name'])} {move['digest']}: {move['from_node']} → {move['to_node']} ({move['cost']:.3g} workers)"
     )
 
 
 def spread(plan: Plan) -> str:
+    """Return peak and standard deviation before and after a plan, as a line of text."""
     (peak, new_peak), (stddev, new_stddev) = plan.spread["peak"], plan.spread["stddev"]
     return f"peak {peak:.3f} → {new_peak:.3f}, standard deviation {stddev:.3f} → {new_stddev:.3f}"

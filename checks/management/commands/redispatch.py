@@ -8,10 +8,10 @@ from clusteragent.lib.words import numbered
 
 
 class Command(BaseCommand):
-    help = "Place the configs that dangle."
+    help = "Place dangling configs."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--force", action="store_true", help="skip the warm-up and the rule against piling up")
+        parser.add_argument("--force", action="store_true", help="skip the warm-up and the limit of configs at once")
 
     def handle(self, *args: Any, **options: Any) -> None:
         moves = dispatcher.redispatch(force=options["force"], actor="redispatch")

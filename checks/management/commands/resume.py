@@ -3,7 +3,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 
 from checks.dispatcher import deciding
-from checks.management import steering
+from checks.management import commandline
 from checks.models.orders import Pause
 
 
@@ -11,13 +11,13 @@ class Command(BaseCommand):
     help = "Give paused configs to nodes again. What finds none dangles."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        steering.add_configs(parser, nargs="*")
+        commandline.add_configs(parser, nargs="*")
         parser.add_argument("--check", metavar="NAME", help="all configs of this check")
-        steering.add_dry_run(parser)
-        steering.add_answer(parser)
+        commandline.add_dry_run(parser)
+        commandline.add_json(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        ids = steering.ids_of_check(options)
+        ids = commandline.ids_of_check(options)
         paused = list(Pause.objects.filter(config__in=ids).values_list("config_id", flat=True))
-        plan = steering.ordered(options, lambda: deciding.resume(paused))
-        steering.tell(self, options, len(paused), "resumed", plan)
+        plan = commandline.plan_of(options, lambda: deciding.resume(paused))
+        commandline.print_moves(self, options, len(paused), "resumed", plan)

@@ -6,19 +6,19 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from checks import sources
 from checks.wire.scrub import scrub
-from clusteragent.lib.terminal import inert
+from clusteragent.lib.terminal import escape_controls
 from clusteragent.lib.words import numbered
 
 
 class Command(BaseCommand):
     help = (
-        "Read the config sources now, and say what is wrong with them, and what their authors may not have meant. Exits"
-        " with 1 when something is wrong, or is held."
+        "Sync with the config sources now, and print their errors and warnings. Exits with 1 when there are errors or held"
+        " removals."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--accept-removals", action="store_true", help="remove what is held, too")
-        parser.add_argument("--strict", action="store_true", help="exit with 1 for warnings, too")
+        parser.add_argument("--accept-removals", action="store_true", help="also remove what is held")
+        parser.add_argument("--strict", action="store_true", help="also exit with 1 when there are warnings")
         parser.add_argument("--json", action="store_true", help="for programs")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -27,8 +27,8 @@ class Command(BaseCommand):
         except sources.SyncUnderWay as error:
             raise CommandError("another sync is under way, try again") from error
         if options["json"]:
-            told = asdict(report) | {"warnings": [notice._asdict() for notice in report.warnings]}
-            self.stdout.write(json.dumps(told, indent=2))
+            document = asdict(report) | {"warnings": [notice._asdict() for notice in report.warnings]}
+            self.stdout.write(json.dumps(document, indent=2))
         else:
             self.show(report)
         if report.errors or report.held or (options["strict"] and report.warnings):
@@ -38,18 +38,18 @@ class Command(BaseCommand):
     def show(self, report: sources.Report) -> None:
         for what in ("added", "changed", "removed"):
             for key in getattr(report, what):
-                self.stdout.write(f"{what}: {inert(scrub(key))}")
+                self.stdout.write(f"{what}: {escape_controls(scrub(key))}")
         for one in report.passed_over:
-            self.stdout.write(inert(scrub(f"passed over: {one.where}: {one.why}")))
+            self.stdout.write(escape_controls(scrub(f"passed over: {one.where}: {one.why}")))
         for key in report.held:
-            self.stdout.write(f"held: {inert(scrub(key))} is gone; --accept-removals removes it")
+            self.stdout.write(f"held: {escape_controls(scrub(key))} is gone; use --accept-removals to remove it")
         for notice in report.warnings:
-            self.stdout.write(self.style.WARNING(inert(scrub(f"warning: {notice}"))))
+            self.stdout.write(self.style.WARNING(escape_controls(scrub(f"warning: {notice}"))))
         for problem in report.errors:
-            self.stdout.write(self.style.ERROR(inert(scrub(f"error: {problem}"))))
+            self.stdout.write(self.style.ERROR(escape_controls(scrub(f"error: {problem}"))))
         self.stdout.write(
             f"{len(report.added)} added, {len(report.changed)} changed, {len(report.removed)} removed,"
-            f" {report.other_checks} checks of node agents themselves{_and_warnings(report)}"
+            f" {report.other_checks} configs that are no cluster checks{_and_warnings(report)}"
         )
 
 

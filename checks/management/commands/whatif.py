@@ -12,11 +12,11 @@ from nodes.models import UnknownNode
 
 
 class Command(BaseCommand):
-    help = "What would move if nodes went or came. Changes nothing."
+    help = "Show what would move if nodes were removed or added. Changes nothing."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--remove", metavar="NODE", action="append", default=[], help="may be given several times")
-        parser.add_argument("--add", metavar="NUMBER", type=int, default=0, help="so many new nodes of four workers")
+        parser.add_argument("--add", metavar="NUMBER", type=int, default=0, help="add so many nodes of four workers")
         parser.add_argument("--json", action="store_true", help="for programs")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -43,7 +43,7 @@ class Command(BaseCommand):
 
 
 def document(outlook: Outlook) -> dict[str, Any]:
-    """The outlook for programs. The spread is that of now, of then, and after a rebalance."""
+    """Return the outlook as JSON data. Each spread has three values: now, after the change, and after a rebalance."""
     spread = outlook.plan.spread
     return {
         "placed": [

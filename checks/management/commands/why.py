@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand, CommandParser
 from checks.explain import facts, why
 from checks.explain.facts import Facts
 from checks.explain.why import Why
-from checks.management import steering
+from checks.management import commandline
 from checks.models import Config
 from checks.wire.scrub import scrub
 from clusteragent.lib.words import ago, listed, numbered
@@ -16,17 +16,17 @@ from clusteragent.lib.words import ago, listed, numbered
 
 class Command(BaseCommand):
     help = (
-        "Why a config runs where it runs: what placed it, the nodes that were best then, and those that can't have it."
+        "Show why a config runs where it runs: what placed it, the best nodes then, and the nodes that can't have it."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
             "config", metavar="CHECK_ID", help="one of a config's check IDs, its digest or its short ID"
         )
-        steering.add_answer(parser)
+        commandline.add_json(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        config = Config.objects.get(pk=steering.ids([options["config"]])[0])
+        config = Config.objects.get(pk=commandline.ids([options["config"]])[0])
         reasons, known = why.explain(config), facts.of(config)
         if options["json"]:
             self.stdout.write(json.dumps(document(config, reasons, known), indent=2, default=str))
@@ -35,19 +35,19 @@ class Command(BaseCommand):
 
     def show(self, config: Config, reasons: Why, known: Facts) -> None:
         for line in lines(config, reasons, known):
-            # What a check tells must not steer a terminal.
+            # Texts of checks must not control the terminal.
             self.stdout.write("".join(letter if letter.isprintable() else "�" for letter in line))
 
 
 def lines(config: Config, reasons: Why, known: Facts) -> Iterator[str]:
-    """The same for people."""
+    """Yield the reasons and facts of a config as lines of text."""
     yield f"{scrub(config.name)} {config.digest}: {reasons.sentence}"
     yield from reasons.orders
     yield from (f"{fact.name}: {fact.truth}, {fact.text} {ago(fact.age)}".rstrip() for fact in known.three)
     if known.error:
         yield f"Last error: {known.error}"
     if reasons.best:
-        yield f"Best of {numbered(reasons.of, 'node')} then:"
+        yield f"The best of {numbered(reasons.of, 'node')} then:"
     yield from (f"  {name}  {100 * load:.1f} %" for name, load in reasons.best)
     if reasons.refused:
         yield "Can't have it now:"
@@ -55,7 +55,7 @@ def lines(config: Config, reasons: Why, known: Facts) -> Iterator[str]:
 
 
 def document(config: Config, reasons: Why, known: Facts) -> dict[str, Any]:
-    """The same for programs. Ages are in seconds."""
+    """Return the reasons and facts of a config as JSON data. Ages are in seconds."""
     return {
         "digest": config.digest,
         "name": scrub(config.name),

@@ -1,4 +1,4 @@
-"""Calls that are answered in time whatever the database does: it may be away, hang, restart or fail over."""
+"""Calls that are answered in time whatever the database does: it may be unreachable, hang, restart or fail over."""
 
 import threading
 import time
@@ -22,15 +22,15 @@ from psycopg.pq import TransactionStatus
 
 T = TypeVar("T")
 
-# Seconds that a call may take. A node agent gives up after three, and is told before two that it must wait.
+# Seconds that a call may take. A node agent gives up after three; it gets its 503 within two.
 LIMIT = 1.6
 # Seconds between two attempts to find out whether an outage is over.
 _PAUSE = 0.25
 
 _NOT_MIGRATED = (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn, psycopg.errors.InvalidSchemaName)
 
-# Lost connections, a server that shuts down or starts, and one that takes no writes: after a failover that is the wrong
-# one, and connecting again finds the right one.
+# Classes of SQLSTATE after which connecting again helps: lost connections, a server that shuts down or starts, and one that
+# takes no writes, which after a failover is the wrong server.
 _FAREWELLS = ("08", "57P", "25006")
 
 _taken_over = False
@@ -47,14 +47,17 @@ class Lost(Away):
 
 
 def remaining() -> float | None:
-    """Seconds that this thread's call may still take; None when nothing limits it."""
+    """Return the seconds that this thread's call may still take; None when nothing limits it."""
     deadline = getattr(_call, "deadline", None)
     return None if deadline is None else max(0.0, deadline - time.monotonic())
 
 
 @contextmanager
 def limited(seconds: float | None = None) -> Iterator[None]:
-    """Give what this thread asks the database that long (LIMIT) altogether, connecting included; within a limit, its rest."""
+    """Limit the time of all that this thread asks the database in the block, connecting included: `seconds`, default LIMIT.
+
+    Inside another limit that one holds.
+    """
     outer = getattr(_call, "deadline", None)
     _call.deadline = time.monotonic() + (seconds or LIMIT) if outer is None else outer
     try:
@@ -64,19 +67,19 @@ def limited(seconds: float | None = None) -> Iterator[None]:
 
 
 def ask(work: Callable[[], T]) -> T:
-    """Do something that may be done twice, with the database. Raises Away within LIMIT seconds, Lost if it is an outage.
+    """Run `work`, which uses the database and may run twice. Raises Away within LIMIT seconds, and Lost if it is an outage.
 
-    That a kept connection has outlived its server (a restart, a failover) shows only when it is used: the work is then
-    done once more on a fresh one.
+    Only its use shows that an open connection has lost its server (a restart, a failover). `work` then runs once more on a new
+    connection.
     """
     with _outage.turn(), limited():
         return _attempt_again(work)
 
 
 def ask_aside(work: Callable[[], T]) -> T:
-    """`ask` for what no call waits for: it fails while there is an outage, and does not begin one.
+    """`ask` for work that no call waits for: it raises Lost during an outage, and its failure does not start one.
 
-    A call that comes next may find a server that has just returned, and asks it at once.
+    So the next call asks the server at once, and may find that it has just returned.
     """
     if _outage.is_on:
         raise Lost(Lost.__doc__)
@@ -85,9 +88,9 @@ def ask_aside(work: Callable[[], T]) -> T:
 
 
 def take_over() -> None:
-    """Leave connections to `ask`, which closes those that failed: Django would look at each before and after every call.
+    """Let `ask` close failed connections instead of Django, which would check each before and after every call.
 
-    For a web server of node agents, which has threads of its own.
+    For the web server of node agents, which has threads of its own.
     """
     global _taken_over
     _taken_over = True
@@ -97,14 +100,14 @@ def take_over() -> None:
 
 
 def is_taken_over() -> bool:
-    """Whether this process is a web server of node agents."""
+    """Return whether `take_over` was called: this process is a web server of node agents."""
     return _taken_over
 
 
 def leave_clean() -> None:
-    """End what a call left open on this thread's connection, so that the next one finds it as new.
+    """Close connections of this thread on which a call left a transaction open.
 
-    Whatever a view did or failed to do: a connection within a transaction would refuse, or change, what comes after it.
+    The next call of the thread would otherwise fail, or be a part of that transaction.
     """
     for wrapper in connections.all(initialized_only=True):
         raw = wrapper.connection
@@ -113,17 +116,17 @@ def leave_clean() -> None:
             _log.error("transaction_left_open", alias=wrapper.alias)
             if raw is not None:
                 raw.close()
-            # Closing within an atomic block would keep both for the end of the block, which nobody reaches.
+            # Closing it within the atomic block would only take effect at the end of the block, which is never reached.
             del connections[wrapper.alias]
 
 
 def is_away() -> bool:
-    """Whether the last thing that was asked found an outage."""
+    """Return whether the last call of `ask` found an outage."""
     return _outage.is_on
 
 
 def in_time(chunks: Generator[T, None, None]) -> Generator[T, None, None]:
-    """The same chunks, each within LIMIT seconds."""
+    """Yield the same chunks; the database has LIMIT seconds for each."""
     with closing(chunks):
         while True:
             with limited():
@@ -148,7 +151,7 @@ def _attempt(work: Callable[[], T]) -> T:
         return work()
     except (DatabaseError, InterfaceError) as error:
         problem = _problem(error)
-        # Whatever happened: Django would ask a connection that had an error whether it still lives, without a limit.
+        # After every error: Django would check such a connection before its next use, without a time limit.
         connection.close()
         if problem:
             raise problem from error
@@ -156,7 +159,7 @@ def _attempt(work: Callable[[], T]) -> T:
 
 
 def _problem(error: Exception) -> Away | None:
-    """What an error says about the database; None when it says something about us."""
+    """Return the exception for an error that the database's state explains; None when the error is ours."""
     if _is_lost(getattr(error.__cause__, "sqlstate", None)):
         return Lost(Lost.__doc__)
     if isinstance(error.__cause__, _NOT_MIGRATED):
@@ -165,16 +168,16 @@ def _problem(error: Exception) -> Away | None:
 
 
 def _is_lost(state: str | None) -> bool:
-    # A server's farewell comes before its connection is seen to be closed.
+    # A server that shuts down says so in an error; the connection is still open then.
     is_closed = connection.connection is None or connection.connection.closed
     return is_closed or (state is not None and state.startswith(_FAREWELLS))
 
 
 class _Outage:
-    """While the database is away, one call at a time finds out whether it is back. The others don't wait for that.
+    """During an outage one call at a time checks whether the database is back. The other calls fail at once.
 
-    Nor does a call wait for it that has waited for a thread already, as many have when a hanging database is given up:
-    hence the pause.
+    After each check there is a pause of _PAUSE seconds. Without it, calls that have waited for a thread while the database
+    hung would each check it again and wait once more.
     """
 
     def __init__(self) -> None:
@@ -184,7 +187,7 @@ class _Outage:
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """A call's turn to ask the database. Raises Lost when another call is finding out."""
+        """Allow a call to ask the database. Raises Lost when another call checks, or checked within _PAUSE seconds."""
         is_scout = self.is_on
         if is_scout and (time.monotonic() < self._next_attempt or not self._scout.acquire(blocking=False)):
             raise Lost(Lost.__doc__)

@@ -1,4 +1,4 @@
-"""Many values as one array. `field__in=[…]` asks for one: as parameters each would be quoted, sent and parsed for itself."""
+"""Many values as one array parameter: `field__in=[…]` uses it, as each value as a parameter would be quoted, sent and parsed."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -8,20 +8,20 @@ from django.db.models.fields.related import ForeignObject
 from django.db.models.fields.related_lookups import RelatedIn
 from django.db.models.lookups import In
 
-# With fewer values PostgreSQL is given a list, of which its planner knows more.
+# With fewer values the query has a list, for which PostgreSQL's planner has better estimates.
 MANY = 20
-# Whose values psycopg writes into arrays as they are, and the types of their columns.
+# Fields whose values are written into arrays unchanged, and the types of their columns.
 _TYPES = {
     "BigAutoField": "bigint", "BigIntegerField": "bigint", "IntegerField": "bigint", "PositiveIntegerField": "bigint",
     "CharField": "text", "TextField": "text",
 }  # fmt: skip
 
-# What is more fits no column, and would be an error in an array.
+# A larger number fits no column. In an array it would be an error.
 _LIMIT = 2**63
 
 
 class _AsArray:
-    """Mixed into a lookup of `in`."""
+    """Mixin for `in` lookups."""
 
     rhs: Any
     lhs: Any
@@ -32,13 +32,13 @@ class _AsArray:
         if not kind:
             return super().as_sql(compiler, connection)  # type: ignore[misc]
         column, params = self.process_lhs(compiler, connection)  # type: ignore[attr-defined]
-        # Numbers are put together here, which is faster than psycopg's array of each.
+        # Arrays of numbers are written here, which is faster than psycopg's adaptation of each number.
         array: Any = "{" + ",".join(map(str, values)) + "}" if kind == "bigint" else values
         return f"{column} = ANY(%s::{kind}[])", [*params, array]
 
     def _values(self) -> list[Any]:
-        """The values, which were prepared for the column, without those that equal nothing; none where they are few."""
-        # Expressions are not in a list.
+        """Return the values without None, which equals nothing; empty where an array does not help or is not possible."""
+        # A queryset or an expression is not a list.
         if not isinstance(self.rhs, list) or len(self.rhs) < MANY:
             return []
         values = [value for value in self.rhs if value is not None]
@@ -60,12 +60,13 @@ class RelatedInArray(_AsArray, RelatedIn):
 
 
 def register() -> None:
+    """Replace Django's `in` lookups by the ones of this module."""
     Field.register_lookup(InArray)
     ForeignObject.register_lookup(RelatedInArray)
 
 
 def array(values: Iterable[object]) -> str:
-    """An array as PostgreSQL reads it. Psycopg takes as long to make one, element by element, as for all the rest."""
+    """Return the values as PostgreSQL's text form of an array. Psycopg's own conversion, element by element, is much slower."""
     return "{" + ",".join(map(_element, values)) + "}"
 
 

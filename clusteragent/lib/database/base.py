@@ -1,4 +1,4 @@
-"""Django's PostgreSQL backend, with connections that heed the limit of a call (see the package)."""
+"""Django's PostgreSQL backend, with connections that keep the time limit of a call (see the package)."""
 
 from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,27 +18,30 @@ _connecting = ThreadPoolExecutor(thread_name_prefix="connecting")
 
 
 class Connection(psycopg.Connection[Any]):
-    """Gives up a server that hangs: a stopped process or a stuck disk never gets to enforce its statement_timeout."""
+    """A connection that gives up a server that hangs: a stopped process or a stuck disk can't enforce its statement_timeout."""
 
     def wait(self, gen: Generator[Any, Any, T], interval: float = 0.1, timeout: float | None = None) -> T:
+        """psycopg's `wait`, for at most `remaining()` seconds unless a timeout is given. Raises OperationalError."""
         try:
             return super().wait(gen, interval, remaining() if timeout is None else timeout)
         except psycopg.OperationalError:
-            # The statement still runs: its answer must not become the next one's.
+            # The statement still runs: its answer must not be read as the next statement's.
             if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
                 self.pgconn.finish()
             raise
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
+    """Django's wrapper, which opens connections within the time limit of a call."""
+
     _attempt: Future[Connection] | None = None
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Connection:
-        """Connect, within the limit of the call if it has one. Raises OperationalError.
+        """Connect within the time limit of the call, if it has one. Raises OperationalError.
 
-        An attempt that takes longer goes on, and the thread's next call takes it up: the first of several hosts may be
-        down, which takes connect_timeout (two seconds at least) to find out. It has a thread of its own, since looking up
-        a name can't be limited.
+        An attempt that takes longer continues, and the thread's next call uses its result: the first of several hosts may be
+        down, which takes connect_timeout (at least two seconds) to notice. The attempt runs in a thread of its own, since the
+        time of a name lookup can't be limited.
         """
         self.isolation_level = IsolationLevel.READ_COMMITTED
         limit = remaining()

@@ -1,4 +1,4 @@
-"""A session that hears what transactions notify at their commit, and knows up to which moment it has heard everything."""
+"""A LISTEN session that receives what transactions notify, and knows up to which moment it has received everything."""
 
 import asyncio
 import time
@@ -14,19 +14,19 @@ from psycopg.conninfo import conninfo_to_dict
 
 from clusteragent.lib import conf, poolers
 
-# Seconds between two looks, also while nobody has asked for a second; that a look may take; and between two connections, also
-# where there is a pooler, which will not go away.
-_EVERY, _SELDOM, _LOOK_WITHIN, _PAUSE, _LONG_PAUSE = 0.04, 0.5, 1.0, 0.5, 30.0
+# Seconds: between two polls; between them while nobody has asked for _FORGOTTEN seconds; that a poll may take; between two
+# connections; and between them when there is a pooler, which will stay.
+_EVERY, _SELDOM, _POLL_WITHIN, _PAUSE, _LONG_PAUSE = 0.04, 0.5, 1.0, 0.5, 30.0
 _FORGOTTEN = 1.0
 
-# What says where a server is, and as whom.
+# Parameters that name the server and the user.
 _PLACE = frozenset({"host", "hostaddr", "port", "dbname", "user", "password", "passfile", "service"})
 
 log = structlog.get_logger()
 
 
 def parameters() -> dict[str, Any]:
-    """How psycopg reaches the database past a transaction pooler."""
+    """Return psycopg's connection parameters for a session that does not go through a transaction pooler."""
     usual: Mapping[str, Any] = connection.get_connection_params()
     direct: dict[str, Any] = conninfo_to_dict(conf.DIRECT_DATABASE_URL)
     left_out = {"cursor_factory", "context", *(_PLACE if direct else ())}
@@ -35,58 +35,58 @@ def parameters() -> dict[str, Any]:
 
 
 def notify(channel: str, payload: str) -> None:
-    """Let those who listen hear it when the transaction commits."""
+    """Send the payload to all listeners of the channel when the transaction commits."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_notify(%s, %s)", (channel, payload))
 
 
 class Listener:
-    """Hears a channel on the event loop, in a session of its own that is made anew whenever it is lost."""
+    """Listens to a channel on the event loop, in a session of its own that is opened again whenever it is lost."""
 
     def __init__(self, channel: str, *, heard: Callable[[str], None], missed: Callable[[], None]) -> None:
-        """heard: is given each payload. missed: is called when it begins to hear, since nothing was heard before."""
+        """heard: called with each payload. missed: called when listening begins, as earlier payloads were not received."""
         self._channel, self._heard, self._missed = channel, heard, missed
-        # What was committed before this moment of the monotonic clock was heard.
+        # All that was committed before this moment of the monotonic clock was received.
         self._heard_until = self._asked_at = float("-inf")
         self._is_well = True
 
     def has_heard(self, now: float, within: float) -> bool:
-        """Whether all was heard that was committed up to so many seconds before now, by the monotonic clock."""
+        """Return whether all that was committed until `within` seconds before `now` was received, by the monotonic clock."""
         self._asked_at = now
         return now - self._heard_until <= within
 
     async def run(self) -> None:
-        """Listen until it is cancelled."""
+        """Listen until cancelled."""
         while True:
             pause = _PAUSE
             try:
                 await self._listen()
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is told, and tried again
+            except Exception as error:  # noqa: BLE001 - every error is logged, and listening is tried again
                 self._note(error)
                 pause = _LONG_PAUSE if isinstance(error, poolers.Pooled) else _PAUSE
             self._heard_until = float("-inf")
             await asyncio.sleep(pause)
 
     async def _listen(self) -> None:
-        # In a thread: Django makes them from settings, and may ask who it is on an event loop.
+        # In a thread: Django may refuse to build the parameters on an event loop.
         how = await sync_to_async(parameters, thread_sensitive=False)()
         async with await psycopg.AsyncConnection.connect(**how, autocommit=True) as session:
             session.add_notify_handler(lambda notice: self._heard(notice.payload))
             await session.execute(sql.SQL("LISTEN {}").format(sql.Identifier(self._channel)))
-            # Not sooner: what changes until now is not heard.
+            # After LISTEN: changes before it were not received.
             self._missed()
             while True:
-                await self._look(session)
+                await self._poll(session)
                 self._note(None)
                 is_asked = time.monotonic() - self._asked_at < _FORGOTTEN
                 await asyncio.sleep(_EVERY if is_asked else _SELDOM)
 
-    async def _look(self, session: psycopg.AsyncConnection[Any]) -> None:
-        """Hear what was notified. A server sends that before it says that a statement is done."""
+    async def _poll(self, session: psycopg.AsyncConnection[Any]) -> None:
+        """Receive all notifications until now: a server sends them before the result of a statement."""
         asked = time.monotonic()
-        async with asyncio.timeout(_LOOK_WITHIN):
+        async with asyncio.timeout(_POLL_WITHIN):
             cursor = await session.execute(poolers.READ_MARK)
-            poolers.insist_on_mark(await cursor.fetchone())
+            poolers.require_mark(await cursor.fetchone())
         self._heard_until = asked
 
     def _note(self, error: Exception | None) -> None:

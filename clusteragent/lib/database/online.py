@@ -1,6 +1,6 @@
-"""What migrations do to tables that are in use and may be large: nobody waits for it, and it may be broken off and begun anew.
+"""Migration steps for large tables in use: they block nobody, and can be interrupted and run again.
 
-A migration that uses this has `atomic = False`, and changes nothing else.
+A migration that uses them has `atomic = False`, and does nothing else.
 """
 
 from collections.abc import Iterator
@@ -9,14 +9,15 @@ from typing import Any
 
 from django.contrib.postgres.operations import AddIndexConcurrently
 
-# Rows, at most, of one transaction.
+# The most rows that one transaction changes.
 BATCH = 100_000
 
 
 class AddIndexOnline(AddIndexConcurrently):
-    """Build an index while others write. One that is there stays; one whose building was broken off is built anew."""
+    """Build an index while others write. An existing index stays; one whose build was interrupted is built again."""
 
     def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
+        """Build the index unless a valid one of this name exists. Without time limits."""
         name = schema_editor.quote_name(self.index.name)
         with _unlimited(schema_editor) as cursor:
             cursor.execute("SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(%s)", [name])
@@ -29,7 +30,7 @@ class AddIndexOnline(AddIndexConcurrently):
 
 
 def batches(cursor: Any, table: str) -> Iterator[tuple[int, int]]:
-    """Ranges of ids, first and last, that together hold each row that is in the table now."""
+    """Yield (first id, last id) of batches that together contain every row that is in the table now."""
     cursor.execute(f"SELECT min(id), max(id) FROM {table}")  # noqa: S608 - our own name
     first, last = cursor.fetchone()
     for start in range(first or 0, (last or -1) + 1, BATCH):
@@ -37,7 +38,7 @@ def batches(cursor: Any, table: str) -> Iterator[tuple[int, int]]:
 
 
 def update(cursor: Any, table: str, changes: str, where: str) -> None:
-    """Change the rows of a table for which the condition holds, a batch a transaction."""
+    """Run `UPDATE table SET changes WHERE where`, a transaction for each batch of ids."""
     for first, last in batches(cursor, table):
         cursor.execute(
             f"UPDATE {table} SET {changes} WHERE id BETWEEN %s AND %s AND ({where})",  # noqa: S608 - our own words
@@ -47,7 +48,7 @@ def update(cursor: Any, table: str, changes: str, where: str) -> None:
 
 @contextmanager
 def _unlimited(schema_editor: Any) -> Iterator[Any]:
-    """Wait for as long as it takes: for the table to be read, and for transactions that began before."""
+    """A cursor without time limits: a build reads the whole table and waits for transactions that began before it."""
     with schema_editor.connection.cursor() as cursor:
         cursor.execute("SET statement_timeout = 0; SET lock_timeout = 0")
         try:

@@ -1,4 +1,4 @@
-"""Django's command, and what becomes of the Datadog Cluster Agent's options."""
+"""Django's `check`, which also says which of the Datadog Cluster Agent's options have an effect here."""
 
 from typing import Any
 
@@ -9,6 +9,7 @@ from clusteragent.lib import peer_options
 
 class Command(check.Command):
     def handle(self, *args: Any, **options: Any) -> None:
+        """Run Django's checks, then write which options of the peer are honoured and which have no effect."""
         super().handle(*args, **options)
         if names := peer_options.honoured():
             self.stdout.write(f"Honoured as by the Datadog Cluster Agent: {', '.join(names)}.")

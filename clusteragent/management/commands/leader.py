@@ -1,4 +1,4 @@
-"""Who leads."""
+"""`manage.py leader`: the leader, its term and its last pass."""
 
 from typing import Any
 
@@ -17,12 +17,13 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        """Write leader, term and last pass; with --pid the process ID, or raise CommandError if it is on another machine."""
         status = handler.status()
         replica, _, pid = status.leader.rpartition(":")
         if not options["pid"]:
             self.stdout.write(f"{status.leader or 'nobody'}, term {status.term}, last pass {status.last_pass}")
         elif replica != conf.REPLICA:
-            # Here that number is another process's, and the next thing that happens to it may be a kill.
+            # On this machine that process ID belongs to another process, which the caller might kill.
             raise CommandError(f"the leader runs on {replica or 'no machine yet'}, not here ({conf.REPLICA})")
         else:
             self.stdout.write(pid)

@@ -1,4 +1,4 @@
-"""Run the background pass, if this replica leads."""
+"""`manage.py runagent`: campaign for leadership, and run the background pass while this replica leads."""
 
 from typing import Any
 
@@ -12,5 +12,6 @@ class Command(BaseCommand):
     help = "Campaign for leadership; the leader runs the background pass. Ends on SIGTERM or SIGINT."
 
     def handle(self, *args: Any, **options: Any) -> None:
+        """Run the handler until SIGTERM or SIGINT."""
         peer_options.log_without_effect()
         Handler().run()

@@ -1,4 +1,4 @@
-"""The leader's qcluster. Only runagent starts it."""
+"""`manage.py runworker`: the leader's qcluster, which only runagent starts."""
 
 from typing import Any
 
@@ -17,5 +17,6 @@ class Command(qcluster.Command):  # type: ignore[misc]
         parser.add_argument("--parent", type=int, required=True, metavar="PID", help="of the leader")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        """Run the queue named by Q_CLUSTER_NAME until the parent ends."""
         end_with(options["parent"])
         super().handle(*args, **options)

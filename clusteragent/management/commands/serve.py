@@ -1,4 +1,4 @@
-"""One of the two web servers."""
+"""`manage.py serve`: one of the two web servers."""
 
 from typing import Any
 
@@ -16,6 +16,7 @@ class Command(BaseCommand):
         parser.add_argument("port", choices=sorted(web.servers()), help="whom to serve")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        """Become the web server. Raises CommandError when it can't start."""
         peer_options.log_without_effect()
         try:
             web.serve(web.servers()[options["port"]])

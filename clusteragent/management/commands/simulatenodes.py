@@ -1,4 +1,4 @@
-"""Simulated node agents as one of our commands; `python -m simulation` is the same in less memory."""
+"""`manage.py simulatenodes`: simulated node agents; `python -m simulation` does the same with less memory."""
 
 from typing import Any
 
@@ -16,6 +16,7 @@ class Command(BaseCommand):
         command.add_arguments(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
+        """Simulate until interrupted. Raises CommandError when the server refuses."""
         try:
             command.simulate(options)
         except SimulationError as error:

@@ -1,4 +1,4 @@
-"""Everything on this machine, in the foreground: what `make run` calls."""
+"""`manage.py start`: everything on this machine, in the foreground. `make run` calls it."""
 
 from contextlib import suppress
 from typing import Any
@@ -15,9 +15,10 @@ class Command(BaseCommand):
     requires_system_checks = ()
 
     def handle(self, *args: Any, **options: Any) -> None:
+        """Start everything, print the greeting, and wait until interrupted. Raises SystemExit when something can't start."""
         try:
             with suppress(KeyboardInterrupt), launch.launched() as supervisor:
-                launch.settle()
+                launch.wait_until_settled()
                 self.stdout.write(greeting())
                 self.stdout.flush()
                 connection.close()

@@ -1,4 +1,4 @@
-"""For processes under libfaketime: it takes the time that Python's sleep ends at, a monotonic one, for one it has faked."""
+"""Replaces `time.sleep` in processes under libfaketime, which takes the sleep's end on the monotonic clock for a faked time."""
 
 import select
 import time

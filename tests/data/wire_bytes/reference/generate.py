@@ -1,4 +1,4 @@
-"""Makes the config files of which the reference tells the bytes: one JSON object with the key "file" a line.
+"""Makes the config files for which the reference computes the bytes: on each line a JSON object with the key "file".
 
 In this folder: python generate.py | go run . | gzip -9n > ../files.jsonl.gz
 """
@@ -9,18 +9,19 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-# Scalars that one YAML library reads otherwise than another, where they can stand, keys, blocks, and odd syntax.
+# Scalars that YAML libraries read differently, positions for them, keys, blocks, and unusual syntax.
 SEEDS: dict[str, list[str]] = json.loads((Path(__file__).parent / "seeds.json").read_text())
 
 
 def main() -> None:
+    """Write all files to the standard output, each once."""
     chance = random.Random(20)
     made = [*scalars(chance), *blocks(), *syntax(), *mixed(chance)]
     sys.stdout.writelines(json.dumps({"file": file}) + "\n" for file in dict.fromkeys(made))
 
 
 def scalars(chance: random.Random) -> Iterator[str]:
-    """Each scalar in each position."""
+    """Yield each scalar in each position."""
     quoted = [chance.choice([json.dumps, in_single_quotes])(text) for text in SEEDS["quoted"]]
     for scalar in [*SEEDS["scalars"], *SEEDS["tagged"], *quoted]:
         for position in SEEDS["positions"]:
@@ -31,6 +32,7 @@ def scalars(chance: random.Random) -> Iterator[str]:
 
 
 def blocks() -> Iterator[str]:
+    """Yield each block scalar in some positions."""
     for block in SEEDS["blocks"]:
         yield f"instances:\n- k: {block.replace('@', '    ')}"
         yield f"instances:\n- k:\n  - {block.replace('@', '     ')}  l: 1\n"
@@ -39,6 +41,7 @@ def blocks() -> Iterator[str]:
 
 
 def syntax() -> Iterator[str]:
+    """Yield each piece of unusual syntax, alone and within a config."""
     for text in SEEDS["syntax"]:
         yield text
         yield f"instances:\n- x:\n    {indented(text, 4)}"
@@ -50,6 +53,7 @@ def syntax() -> Iterator[str]:
 
 
 def mixed(chance: random.Random) -> Iterator[str]:
+    """Yield random configs."""
     for _ in range(1000):
         first, second = entries(chance, 2) + entries(chance, 2), entries(chance, 1)
         yield f"init_config: {some(chance, 2)}\ninstances:\n-\n{first}-\n{second}"
@@ -59,23 +63,28 @@ def mixed(chance: random.Random) -> Iterator[str]:
 
 
 def in_single_quotes(text: str) -> str:
+    """Return the text as a YAML scalar in single quotes."""
     return "'" + text.replace("'", "''").replace("\n", "\n\n    ") + "'"
 
 
 def indented(text: str, by: int) -> str:
+    """Return the text with all lines but the first indented."""
     return text.removesuffix("\n").replace("\n", "\n" + " " * by) + "\n"
 
 
 def entries(chance: random.Random, depth: int) -> str:
+    """Return a random mapping of up to four keys, as an instance."""
     keys = chance.sample(SEEDS["keys"], chance.randint(1, 4))
     return "".join(f"  {key}: {block(chance) if chance.random() < 0.1 else some(chance, depth)}\n" for key in keys)
 
 
 def block(chance: random.Random) -> str:
+    """Return a random block scalar."""
     return chance.choice(SEEDS["blocks"]).replace("@", "     ").removesuffix("\n")
 
 
 def some(chance: random.Random, depth: int) -> str:
+    """Return a random value in YAML's flow style, nested at most `depth` times."""
     kind = chance.random()
     if depth == 0 or kind < 0.4:
         text = chance.choice(SEEDS["quoted"])

@@ -1,4 +1,4 @@
-"""Checks that don't run are tried elsewhere; configs that kill their nodes are left alone on one."""
+"""Checks that don't run move to another node. Configs that kill their nodes are quarantined."""
 
 from datetime import timedelta
 
@@ -42,7 +42,7 @@ class TestNotRunning:
         dispatcher.schedule([sent(f"{one:02}") for one in range(12)])
 
     def stand_still(self, *keys: str, since: timedelta = LONG) -> None:
-        """Rounds of stats found that these don't run where they are."""
+        """Let rounds of stats find that these configs don't run on their nodes."""
         for key in keys:
             Trouble.objects.create(config_id=config_id(key), kind=Trouble.Kind.NOT_RUNNING, since=Now() - since)
 
@@ -118,7 +118,7 @@ class TestNotRunning:
 
 
 class TestPoison:
-    """Each death is worked out by the real verbs; that all of it happens within the hour is a matter of the tests' pace."""
+    """Deaths are made by the real verbs. The test is fast enough that all are within the hour."""
 
     @pytest.fixture(autouse=True)
     def _placed(self, warm: None) -> None:
@@ -129,7 +129,7 @@ class TestPoison:
         dispatcher.schedule([sent("poison")])
 
     def kill(self, times: int) -> list[str]:
-        """Whoever has it dies, so many times."""
+        """Let the owner of the config die so many times."""
         return [die(on("poison")) for _ in range(times)]
 
     def test_what_killed_three_nodes_is_left_alone(self) -> None:
@@ -237,7 +237,7 @@ class TestPoison:
 
 class TestDisasters:
     def test_nodes_that_die_with_all_they_just_got_accuse_nobody(self) -> None:
-        """All of it is new, so many were on each of the dead."""
+        """All configs are new, so many were on each dead node."""
         report(*(f"oak-{number}" for number in range(6)))
         dispatcher.schedule([sent(f"{one:02}") for one in range(60)])
         for number in range(5):

@@ -1,21 +1,22 @@
-"""How often something is said that strangers can make happen as often as they like."""
+"""A limit for log lines that strangers can cause as often as they like."""
 
 import threading
 import time
 from collections.abc import Callable
 
 
-class Ration:
-    """So many things a minute, and how many more there were."""
+class RateLimit:
+    """Allows `most` events a minute and counts the others."""
 
     def __init__(self, most: int, clock: Callable[[], float] = time.monotonic) -> None:
+        """clock: returns seconds."""
         self._most, self._clock = most, clock
         self._lock = threading.Lock()
         self._began = clock()
         self._taken = self._passed_over = 0
 
     def take(self) -> int | None:
-        """None: this one is too many. Else how many were too many since the last one that was not."""
+        """Return None if this event is over the limit, else the number of events over it since the last allowed one."""
         with self._lock:
             now = self._clock()
             if now - self._began >= 60:

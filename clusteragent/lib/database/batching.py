@@ -1,4 +1,4 @@
-"""What many calls ask of the database at the same moment, done by one statement for all."""
+"""Batching: calls that ask the database for the same thing at the same moment share one statement."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -15,78 +15,77 @@ from clusteragent.lib.database import LIMIT, Away, Lost, ask, is_away, is_taken_
 T = TypeVar("T")
 R = TypeVar("R")
 
-# Seconds that the first call waits at most, until as many others are there as the last time. Those that were answered
-# together come back nearly together; without a wait each statement finds a call or two.
+# Seconds that the first call of a batch waits at most, until the batch is as large as the last one. Clients that were
+# answered together call again nearly together; without a wait each batch would have one or two calls.
 _GATHERING = 0.001
 
-# Seconds after a call's deadline from which on it is not done any more: its process was stopped, its client has given up,
-# and what it says is no longer so.
+# Seconds after its deadline from which on a call is not executed any more: the process was stopped meanwhile, the client has
+# given up, and the call's content is outdated.
 _OVERDUE = 0.5
 
 _TOO_LATE = "The call waited for too long."
 
-# Calls that must wait, for a lock say, wait here, where they keep none of the others from its turn.
-_few = ThreadPoolExecutor(4, "alone")
+# Threads for calls that may wait, for a lock for example: here they delay no batch.
+_alone = ThreadPoolExecutor(4, "alone")
 
 
 class _Call(NamedTuple):
-    """A call that waits for its outcome, at the latest until a moment of the monotonic clock."""
+    """A call that waits for its outcome. deadline: by the monotonic clock."""
 
     item: object
     deadline: float
     outcome: "asyncio.Future[object]"
 
 
-class Together(Generic[T, R]):
-    """`work(items)` for the items of all calls that came while it did the ones before. `work` may be done twice (see `ask`).
+class Batcher(Generic[T, R]):
+    """Runs `work(items)` for batches of calls: all that arrived while the batch before was executed.
 
-    Calls wait on the event loop, and one thread does the work for all of them, turn by turn. A turn has the time that its
-    eldest call has left, so no call takes longer than it would alone. An error is every call's that shared the turn; an
-    exception among the outcomes is one call's alone.
+    Calls wait on the event loop, and one thread executes the batches one by one. `work` may be executed twice (see `ask`) and
+    returns an outcome for each item. A batch has the time that its oldest call has left, so no call takes longer than it would
+    alone. An error that `work` raises is raised by every call of the batch; an exception among the outcomes by its call alone.
     """
 
     def __init__(self, work: Callable[[Sequence[T]], Sequence[R | BaseException]], *, most: int = 10_000) -> None:
-        """most: items of one turn."""
+        """most: the largest number of items of a batch."""
         self._work, self._most = work, most
-        self._thread = ThreadPoolExecutor(1, "turns")
-        # A web server has one loop; a program that calls a view without one has another for each call.
-        self._turns: WeakKeyDictionary[asyncio.AbstractEventLoop, _Turns[T, R]] = WeakKeyDictionary()
+        self._thread = ThreadPoolExecutor(1, "batches")
+        # A web server has one loop; a program that calls a view without one has a new loop for each call.
+        self._queues: WeakKeyDictionary[asyncio.AbstractEventLoop, _Queue[T, R]] = WeakKeyDictionary()
 
     async def ask(self, item: T) -> R:
-        """The item's outcome. Raises Away within LIMIT seconds."""
+        """Return the item's outcome. Raises Away within LIMIT seconds."""
         loop = asyncio.get_running_loop()
-        turns = self._turns.get(loop)
-        if turns is None:
-            turns = self._turns[loop] = _Turns(self._work, self._most, self._thread)
-        return await turns.ask(loop, item)
+        queue = self._queues.get(loop)
+        if queue is None:
+            queue = self._queues[loop] = _Queue(self._work, self._most, self._thread)
+        return await queue.ask(loop, item)
 
 
-class _Turns(Generic[T, R]):
-    """The turns of one event loop."""
+class _Queue(Generic[T, R]):
+    """The waiting calls and the running batch of one event loop."""
 
     def __init__(
         self, work: Callable[[Sequence[T]], Sequence[R | BaseException]], most: int, thread: ThreadPoolExecutor
     ) -> None:
         self._work, self._most, self._thread = work, most, thread
         self._waiting: list[_Call] = []
-        # How many shared the last turn.
-        self._number = 1
-        self._turn: asyncio.Task[None] | None = None
+        self._last_size = 1
+        self._batch: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     def ask(self, loop: asyncio.AbstractEventLoop, item: T) -> "asyncio.Future[R]":
-        # In an outage nobody waits for the call that finds out whether it is over.
-        if is_away() and self._turn is not None:
+        # In an outage no call waits for the one that checks whether it is over.
+        if is_away() and self._batch is not None:
             raise Lost(Lost.__doc__)
         outcome: asyncio.Future[R] = loop.create_future()
         self._waiting.append(_Call(item, monotonic() + LIMIT, outcome))  # type: ignore[arg-type]
-        if self._turn is None:
+        if self._batch is None:
             self._gather(loop)
         return outcome
 
     def _gather(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Begin a turn if as many are there as in the last one, or in a moment."""
-        if len(self._waiting) >= self._number or is_away():
+        """Begin a batch now if it is as large as the last one, else after _GATHERING seconds."""
+        if len(self._waiting) >= self._last_size or is_away():
             self._begin(loop)
         elif self._timer is None:
             self._timer = loop.call_later(_GATHERING, self._begin, loop)
@@ -96,25 +95,25 @@ class _Turns(Generic[T, R]):
             self._timer.cancel()
             self._timer = None
         calls, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
-        self._number = len(calls)
-        self._turn = loop.create_task(self._do(loop, calls))
+        self._last_size = len(calls)
+        self._batch = loop.create_task(self._do(loop, calls))
 
     async def _do(self, loop: asyncio.AbstractEventLoop, calls: Sequence[_Call]) -> None:
         try:
             outcomes = await _in_thread(self._thread, lambda: self._ask(calls))
-        except BaseException as error:  # noqa: BLE001 - raised by every call that shared it
+        except BaseException as error:  # noqa: BLE001 - raised by every call of the batch
             for call in calls:
                 _settle(call.outcome, error)
         else:
             for call, outcome in zip(calls, outcomes, strict=True):
                 _settle(call.outcome, outcome)
-        self._turn = None
+        self._batch = None
         if self._waiting:
             self._gather(loop)
 
     def _ask(self, calls: Sequence[_Call]) -> Sequence[R | BaseException]:
         timely = [call for call in calls if not _is_overdue(call.deadline)]
-        # They are in the order in which they came.
+        # Calls are in the order in which they arrived, so the overdue ones come first.
         late = [Away(_TOO_LATE) for _ in range(len(calls) - len(timely))]
         if not timely:
             return late
@@ -127,21 +126,21 @@ def _is_overdue(deadline: float) -> bool:
 
 
 def _until(deadline: float) -> AbstractContextManager[None]:
-    # Not quite none: an answer that is there already costs no time.
+    # Never 0: an answer that has arrived already needs no time.
     return limited(max(0.01, deadline - monotonic()))
 
 
 def _settle(future: "asyncio.Future[object]", outcome: object) -> None:
     if future.done():
-        return  # given up meanwhile
+        return  # its caller has given up
     if isinstance(outcome, BaseException):
         future.set_exception(outcome)
     else:
         future.set_result(outcome)
 
 
-async def alone(work: Callable[[], R], latest: float) -> R:
-    """Ask the database in a thread of few, until a moment of the monotonic clock at the latest. Raises Away."""
+async def run_alone(work: Callable[[], R], latest: float) -> R:
+    """Run `work` with the database in a thread beside the batches, until `latest` by the monotonic clock. Raises Away."""
 
     def do() -> R:
         if _is_overdue(latest):
@@ -149,11 +148,11 @@ async def alone(work: Callable[[], R], latest: float) -> R:
         with _until(latest):
             return ask(work)
 
-    return await _in_thread(_few, do)
+    return await _in_thread(_alone, do)
 
 
 async def _in_thread(threads: ThreadPoolExecutor, work: Callable[[], R]) -> R:
-    """Do it in one of these threads; where a synchronous program waits for the loop, in that program's own."""
+    """Run `work` in one of these threads. Where a synchronous program waits for the loop (tests), in that program's thread."""
     if is_taken_over():
         return await asyncio.get_running_loop().run_in_executor(threads, work)
     return await sync_to_async(work, thread_sensitive=True)()

@@ -23,7 +23,7 @@ def add_configs(parser: CommandParser, *, nargs: str = "+") -> None:
     )
 
 
-def add_answer(parser: CommandParser) -> None:
+def add_json(parser: CommandParser) -> None:
     parser.add_argument("--json", action="store_true", help="for programs")
 
 
@@ -32,7 +32,7 @@ def add_dry_run(parser: CommandParser) -> None:
 
 
 def add_order(parser: CommandParser) -> None:
-    """What is ordered of them: until when, and why."""
+    """What is plan_of of them: until when, and why."""
     parser.add_argument("--until", metavar="TIME", default="", help=deadlines.HELP.replace("%", "%%"))
     parser.add_argument("--note", default="", help="why, for those who find it so")
 
@@ -57,15 +57,15 @@ def ids_of_check(options: dict[str, Any]) -> list[int]:
     return found
 
 
-def end(options: dict[str, Any]) -> datetime | None:
-    """When what is ordered ends, if it does."""
+def parse_until(options: dict[str, Any]) -> datetime | None:
+    """When what is plan_of ends, if it does."""
     try:
         return deadlines.parse(options["until"]) if options["until"] else None
     except (ValueError, OverflowError) as error:
         raise CommandError(f"--until {options['until']}: {error}") from error
 
 
-def ordered(options: dict[str, Any], decide: Callable[[], Decision], *, actor: str = ACTOR) -> Plan:
+def plan_of(options: dict[str, Any], decide: Callable[[], Decision], *, actor: str = ACTOR) -> Plan:
     """The plan of what is decided, applied, or in a dry run only drafted. Raises CommandError where it can't be done."""
     try:
         if options["dry_run"]:
@@ -78,10 +78,12 @@ def ordered(options: dict[str, Any], decide: Callable[[], Decision], *, actor: s
         raise CommandError(f"nothing was done, since meanwhile something changed: {stale}") from stale
 
 
-def tell(command: BaseCommand, options: dict[str, Any], number: int, done: str, plan: Plan | None = None) -> None:
+def print_moves(
+    command: BaseCommand, options: dict[str, Any], number: int, done: str, plan: Plan | None = None
+) -> None:
     """Say how many configs it was, or would be, done to, and what moved. Raises CommandError where not all was done."""
     is_dry = options.get("dry_run", False)
-    moves = moved(plan, is_dry=is_dry) if plan else []
+    moves = moves_of(plan, is_dry=is_dry) if plan else []
     if options["json"]:
         document = {"configs": number, "moves": [_row(move) for move in moves]} | ({"dry_run": True} if is_dry else {})
         command.stdout.write(json.dumps(document, indent=2))
@@ -95,7 +97,7 @@ def tell(command: BaseCommand, options: dict[str, Any], number: int, done: str, 
         raise CommandError(plan.outcome)
 
 
-def moved(plan: Plan, *, is_dry: bool) -> list[dict[str, Any]]:
+def moves_of(plan: Plan, *, is_dry: bool) -> list[dict[str, Any]]:
     """The moves that a plan made, or in a dry run would make."""
     moves: list[dict[str, Any]] = plan.moves if is_dry else plan.moves[: plan.moved]
     return moves

@@ -1,4 +1,4 @@
-"""Where there is room: the nodes that may receive, found by load."""
+"""The nodes that may receive configs, found by load."""
 
 import math
 from bisect import bisect_left, bisect_right, insort
@@ -8,8 +8,11 @@ from collections.abc import Iterable
 from checks.balancing.cluster import Cluster
 
 
-class Rooms:
-    """Nodes that may receive up to a level of utilization, by capacity and load, so that each search is a bisection."""
+class Receivers:
+    """The nodes that may receive configs up to a level of utilization.
+
+    They are sorted by load within each capacity, so that each search is a bisection.
+    """
 
     def __init__(self, cluster: Cluster, nodes: Iterable[int], level: float) -> None:
         self._cluster = cluster
@@ -21,12 +24,12 @@ class Rooms:
         for group in self._by_capacity.values():
             group.sort()
 
-    def widest(self) -> float:
-        """The heaviest cost that some node has room for."""
+    def most_room(self) -> float:
+        """Return the greatest cost (in workers) that some node has room for."""
         return max((self._level * capacity - group[0][0] for capacity, group in self._by_capacity.items()), default=0.0)
 
-    def tightest(self, cost: float, below: float) -> int | None:
-        """The node that has just enough room for this, so that wide rooms stay; its utilization is under `below`."""
+    def best_fit(self, cost: float, below: float) -> int | None:
+        """Return the node with the least room that fits this cost, of those utilized less than `below`; None when none fits."""
         found = []
         for capacity, group in self._by_capacity.items():
             at = min(
@@ -37,8 +40,11 @@ class Rooms:
                 found.append((self._level * capacity - load, node))
         return min(found)[1] if found else None
 
-    def emptiest(self, cost: float, below: float) -> int | None:
-        """The node whose utilization is the lowest with this added, if there is room and it is now under `below`."""
+    def least_utilized(self, cost: float, below: float) -> int | None:
+        """Return the node whose utilization with this cost would be lowest.
+
+        None when that node has no room for the cost, or its utilization is not less than `below` now.
+        """
         found = [((group[0][0] + cost) / capacity, group[0][1]) for capacity, group in self._by_capacity.items()]
         if not found:
             return None
@@ -47,7 +53,7 @@ class Rooms:
         return node if fits else None
 
     def give(self, node: int, cost: float) -> None:
-        """Give the node this; it is no longer found once it has as many configs as it may."""
+        """Add a config of this cost to the node, which is no longer found when it may have no more configs."""
         capacity = self._cluster.capacity[node]
         group = self._by_capacity[capacity]
         del group[bisect_left(group, (self._cluster.load[node], node))]

@@ -1,4 +1,4 @@
-"""The commands that steer configs: pin, unpin, pause, resume, and why."""
+"""The commands pin, unpin, pause, resume and why."""
 
 import json
 import re

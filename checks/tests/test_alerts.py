@@ -1,4 +1,4 @@
-"""What needs somebody: nothing while all is well, and each thing that isn't in a line that says why and where."""
+"""Alerts: none while all is well; else one for each thing that needs an operator, with its cause and where to look."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture(autouse=True)
 def passing(warm: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pass has just ended, and what is late is so by minutes: a busy machine is late by seconds."""
+    """A pass has just ended. Limits are minutes, since a busy machine may be late by seconds."""
     Hearing.objects.update(last_pass=Now())
     monkeypatch.setattr(conf, "NODE_EXPIRATION_TIMEOUT", timedelta(hours=1))
     monkeypatch.setattr(hearing, "STALE_PASS", timedelta(minutes=10))
@@ -36,14 +36,14 @@ def passing(warm: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(alerts, "LATE_ACKNOWLEDGEMENT", timedelta(minutes=30))
 
 
-def found() -> dict[str, alerts.Need]:
-    return {need.key: need for need in alerts.lines()}
+def found() -> dict[str, alerts.Alert]:
+    return {alert.key: alert for alert in alerts.current()}
 
 
-def only() -> alerts.Need:
-    """The one line there is."""
-    (need,) = alerts.lines()
-    return need
+def only() -> alerts.Alert:
+    """The only alert."""
+    (alert,) = alerts.current()
+    return alert
 
 
 def acknowledge() -> None:
@@ -57,12 +57,12 @@ def test_nothing_while_all_is_well() -> None:
     report("ash", "birch")
     dispatcher.schedule([sent("one"), sent("two")])
     acknowledge()
-    assert alerts.lines() == []
+    assert alerts.current() == []
 
 
 def test_no_pass_for_long() -> None:
     Hearing.objects.update(last_pass=Now() - timedelta(minutes=8))
-    assert alerts.lines() == []
+    assert alerts.current() == []
     Hearing.objects.update(last_pass=Now() - timedelta(minutes=12))
     assert only().kind == Kind.NO_PASS
     assert only().age == pytest.approx(timedelta(minutes=12), abs=timedelta(minutes=1))
@@ -84,7 +84,7 @@ def test_the_warmup_with_what_it_waits_for() -> None:
 
 def test_each_secret_that_differs() -> None:
     secrets = ["the local token", "the secret key"]
-    assert [need.subject for need in alerts.lines(differing=secrets)] == secrets
+    assert [alert.subject for alert in alerts.current(differing=secrets)] == secrets
 
 
 def test_what_dangles_since_when_and_how_many() -> None:
@@ -94,10 +94,10 @@ def test_what_dangles_since_when_and_how_many() -> None:
     assert only().since == Config.objects.get(origins__key="one").dangling_since
 
 
-def test_what_dangles_for_long_has_a_line_of_its_own() -> None:
+def test_configs_that_dangle_for_long_are_an_alert_of_their_own() -> None:
     dispatcher.schedule([sent("one"), sent("two"), sent("three")])
     Config.objects.filter(origins__key="one").update(unscheduled=True)
-    assert {need.kind: need.count for need in alerts.lines()} == {Kind.UNSCHEDULED: 1, Kind.DANGLING: 2}
+    assert {alert.kind: alert.count for alert in alerts.current()} == {Kind.UNSCHEDULED: 1, Kind.DANGLING: 2}
 
 
 def cordon() -> None:
@@ -162,7 +162,7 @@ def test_of_many_nodes_some_are_named() -> None:
 
 
 def grow_old(minutes: int) -> None:
-    """The last change of every node's configs was that much longer ago."""
+    """Move the last change of every node's configs into the past."""
     Node.objects.update(config_version=F("config_version") - minutes * 60 * 10**9)
 
 
@@ -170,7 +170,7 @@ def test_a_node_that_does_not_fetch_its_change_for_long() -> None:
     report("ash", "birch")
     dispatcher.schedule([sent("one"), sent("two")])
     grow_old(25)
-    assert alerts.lines() == []
+    assert alerts.current() == []
     grow_old(10)
     acknowledge()
     Heartbeat.objects.filter(node__name="ash").update(acknowledged=5)
@@ -189,7 +189,7 @@ def test_a_silent_node_is_not_blamed_twice() -> None:
 
 
 def bury(*names: str) -> None:
-    """These nodes have been silent for longer than any doubt lasts."""
+    """Make these nodes silent for longer than the timeout and the brake last."""
     Heartbeat.objects.filter(node__name__in=names).update(seen_at=Now() - conf.NODE_EXPIRATION_TIMEOUT * 4)
 
 
@@ -199,7 +199,7 @@ def test_nobody_takes_work_although_nothing_dangles() -> None:
     acknowledge()
     for name in ("ash", "birch"):
         note_goodbye(name, "leaving")
-    assert alerts.lines() == []
+    assert alerts.current() == []
     cordon_cedar()
     assert only().kind == Kind.NONE_ACCEPTS
     assert only().cause.startswith("No node can take work: 1 cordoned and 2 leaving.")
@@ -217,7 +217,7 @@ def test_a_node_that_is_dead_for_long_and_keeps_what_nobody_takes() -> None:
     silence("ash")
     assert Kind.DEAD_OWNER not in found()
     bury("ash")
-    assert found()[Kind.DEAD_OWNER].cause == "ash is dead for long, and still the owner of 1 check: nobody runs them."
+    assert found()[Kind.DEAD_OWNER].cause == "ash is dead for long, and still the owner of 1 config: no node runs them."
     assert found()[Kind.DEAD_OWNER].since == Heartbeat.objects.get(node__name="ash").seen_at
     Assignment.objects.all().delete()
     assert Kind.DEAD_OWNER not in found()
@@ -230,9 +230,9 @@ def test_a_node_in_whose_name_more_than_one_reports() -> None:
         NodeEvent.objects.note(["birch"], NodeEvent.Kind.DECLARED, str(number))
     assert (only().kind, only().count) == (Kind.CONTESTED, 1)
     NodeEvent.objects.note(["birch"], NodeEvent.Kind.DECLARED, "another")
-    assert only().cause.startswith("ash and birch: more than one seems to report in that name")
+    assert only().cause.startswith("ash and birch: more than one agent seems to report in that name")
     NodeEvent.objects.update(time=Now() - timedelta(minutes=11))
-    assert alerts.lines() == []
+    assert alerts.current() == []
 
 
 def test_a_runner_that_tells_what_can_not_be() -> None:
@@ -246,12 +246,12 @@ def test_a_runner_among_very_many_node_agents(monkeypatch: pytest.MonkeyPatch) -
     """Anybody can say that it is a runner, and gets everything."""
     report(*(f"agent-{number}" for number in range(4)))
     note_heartbeat("ash", last_change=-1, node_type=NodeType.RUNNER)
-    assert alerts.lines() == []
+    assert alerts.current() == []
     report("agent-4")
     assert (only().kind, only().count) == (Kind.FEW_RUNNERS, 1)
     assert only().cause.startswith("ash is the only cluster check runner, so 5 node agents get nothing new")
     monkeypatch.setattr(conf, "PLACEMENT_PREFER", "any")
-    assert alerts.lines() == []
+    assert alerts.current() == []
 
 
 def test_names_that_look_alike_while_both_live() -> None:
@@ -259,23 +259,23 @@ def test_names_that_look_alike_while_both_live() -> None:
     assert (only().kind, only().count) == (Kind.LOOKS_ALIKE, 2)
     assert only().cause.startswith("ASH and ash look alike")
     Heartbeat.objects.filter(node__name="ASH").delete()
-    assert alerts.lines() == []
+    assert alerts.current() == []
 
 
 def test_new_names_that_were_refused_lately() -> None:
     Hearing.objects.update(names_refused=7, names_refused_at=Now() - timedelta(seconds=10))
     assert (only().kind, only().count) == (Kind.NAMES_REFUSED, 1)
     Hearing.objects.update(names_refused_at=Now() - timedelta(minutes=3))
-    assert alerts.lines() == []
+    assert alerts.current() == []
 
 
 def test_a_node_that_never_had_a_config_owes_nothing() -> None:
     report("ash")
-    assert alerts.lines() == []
+    assert alerts.current() == []
 
 
 def troubled(kind: str, key: str, *, minutes: float = 5, error: str = "") -> None:
-    """A round of stats found this wrong with what the origin sends."""
+    """Let a round of stats find this trouble with the origin's config."""
     config = Config.objects.get(origins__key=key)
     Trouble.objects.create(config=config, kind=kind, since=Now() - timedelta(minutes=minutes))
     check_id = config.instances.get().check_id
@@ -316,7 +316,7 @@ def test_what_does_not_run_is_believed_at_the_second_round() -> None:
     dispatcher.schedule([sent("one")])
     acknowledge()
     troubled("not_running", "one", minutes=0)
-    assert alerts.lines() == []
+    assert alerts.current() == []
     Trouble.objects.update(since=Now() - timedelta(minutes=2))
     assert only().kind == Kind.NOT_RUNNING
 
@@ -345,7 +345,7 @@ def test_pins_that_aim_where_no_node_is(kind: str, aim: str, astray: bool) -> No
     dispatcher.schedule([sent("one")])
     acknowledge()
     Pin.objects.create(config=Config.objects.get(), kind=kind, aim=aim)
-    assert [need.kind for need in alerts.lines()] == ([Kind.PIN_ASTRAY] if astray else [])
+    assert [alert.kind for alert in alerts.current()] == ([Kind.PIN_ASTRAY] if astray else [])
 
 
 def test_a_pin_that_is_over_or_waits_for_its_config_is_not_astray() -> None:
@@ -354,7 +354,7 @@ def test_a_pin_that_is_over_or_waits_for_its_config_is_not_astray() -> None:
     acknowledge()
     Pin.objects.create(config=Config.objects.get(), aim="gone", until=Now() - timedelta(seconds=1))
     Pin.objects.create(config=None, source="file", key="two", aim="gone")
-    assert alerts.lines() == []
+    assert alerts.current() == []
 
 
 def test_a_pause_that_nobody_ended() -> None:
@@ -362,7 +362,7 @@ def test_a_pause_that_nobody_ended() -> None:
     dispatcher.schedule([sent("one")])
     Pause.objects.create(config=Config.objects.get())
     acknowledge()
-    assert alerts.lines() == []
+    assert alerts.current() == []
     Pause.objects.update(until=Now() - timedelta(minutes=20))
     assert (only().kind, only().count) == (Kind.PAUSE_OVERDUE, 1)
     assert only().age == pytest.approx(timedelta(minutes=20), abs=timedelta(minutes=1))
@@ -373,7 +373,7 @@ def test_a_node_that_said_goodbye_is_not_missed() -> None:
     silence("ash", "birch")
     Node.objects.filter(name="ash").update(leaving=True)
     Node.objects.filter(name="birch").update(kept_until=Now() + timedelta(minutes=1))
-    assert alerts.lines() == []
+    assert alerts.current() == []
 
 
 def test_a_sources_first_error_with_its_place() -> None:
@@ -397,9 +397,9 @@ def test_a_sources_first_warning_after_everything_else() -> None:
         {"where": "b.yaml", "line": None, "warning": "odd too"},
     ]
     Source.objects.filter(name="file").update(warnings=warnings, held_removals=["one"])
-    assert [need.key for need in alerts.lines()] == ["held_removals:file", "source_warning:file"]
-    line = found()["source_warning:file"]
-    assert (line.count, line.cause) == (2, "Source file, a.yaml:2: odd")
+    assert [alert.key for alert in alerts.current()] == ["held_removals:file", "source_warning:file"]
+    alert = found()["source_warning:file"]
+    assert (alert.count, alert.cause) == (2, "Source file, a.yaml:2: odd")
 
 
 def test_removals_that_a_source_holds() -> None:
@@ -419,12 +419,12 @@ def test_what_is_over_while_it_is_looked_at_breaks_nothing(monkeypatch: pytest.M
     assert found()[Kind.SLOW].cause.startswith(": a run takes longer")
 
 
-def test_the_gravest_comes_first() -> None:
+def test_the_most_severe_alert_comes_first() -> None:
     report("ash", "birch")
     silence("ash")
     Source.objects.filter(name="file").update(held_removals=["one"])
     Hearing.objects.update(last_pass=None)
-    assert [need.kind for need in alerts.lines()] == [Kind.NO_PASS, Kind.SILENT, Kind.HELD_REMOVALS]
+    assert [alert.kind for alert in alerts.current()] == [Kind.NO_PASS, Kind.SILENT, Kind.HELD_REMOVALS]
 
 
 def test_every_link_leads_to_a_page(admin_client) -> None:
@@ -455,16 +455,16 @@ def test_every_link_leads_to_a_page(admin_client) -> None:
     Freeze.objects.create(author="eve")
     Config.objects.exclude(pk=one.pk).update(dangling_since=Now())
     Config.objects.filter(origins__key="two").update(unscheduled=True)
-    lines = alerts.lines(differing=["the secret key"])
-    assert {need.kind for need in lines} == set(Kind)
-    links = {address(need.target) for need in lines}
+    shown = alerts.current(differing=["the secret key"])
+    assert {alert.kind for alert in shown} == set(Kind)
+    links = {address(alert.target) for alert in shown}
     assert {link: admin_client.get(link, secure=True).status_code for link in links} == dict.fromkeys(links, 200)
 
 
 def test_the_number_of_queries_does_not_grow() -> None:
     def queries() -> int:
         with CaptureQueriesContext(connection) as captured:
-            alerts.lines()
+            alerts.current()
         return len(captured)
 
     report("ash", "birch")

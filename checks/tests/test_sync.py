@@ -1,4 +1,4 @@
-"""What a sync does to the store: folders of real files, and the guards on removal."""
+"""Syncs of folders of real files, and the guards of removals."""
 
 import base64
 import json
@@ -508,7 +508,7 @@ ODD = "cluster_check: true\ninstances:\n  - url: NAME\n    tags: a\n"
 
 
 def warned() -> list[tuple[str, int | None]]:
-    """Where the source's row says that something is odd."""
+    """The places of the warnings in the source's row."""
     return [(one["where"], one["line"]) for one in row().warnings]
 
 
@@ -574,7 +574,7 @@ def sources() -> dict[str, str]:
 
 
 def bytes_of_all() -> list[tuple[int, str, object]]:
-    """What decides whether a check restarts."""
+    """The hashes that decide whether a check restarts."""
     return [
         (config.pk, config.digest, json.loads(bytes(config.wire))["instances"])
         for config in Config.objects.order_by("pk")

@@ -1,4 +1,4 @@
-"""What the file source makes of folders and files. No database."""
+"""The scans of the file source, without a database."""
 
 import os
 import time
@@ -17,7 +17,7 @@ from checks.sources.source import BrokenConfig, Scan
 from checks.wire import patching, yamlerrors
 from checks.wire.lint import lint
 from checks.wire.patching import IntegrationConfig
-from checks.wire.yamlnodes import OddYAML
+from checks.wire.yamlnodes import InvalidYAML
 from clusteragent.lib import conf
 from tests.table import table
 
@@ -71,14 +71,14 @@ def found(scan: Scan) -> dict[str, IntegrationConfig]:
 
 
 def only(folder: Path, text: str | bytes = CONFIG) -> IntegrationConfig:
-    """What a file with this text becomes."""
+    """The config of a file with this text."""
     write(folder / "http_check.yaml", text)
     (config,) = found(scan()).values()
     return config
 
 
 def error(folder: Path, text: str | bytes) -> tuple[str, int | None]:
-    """What is wrong with a file of this text, and in which line."""
+    """The error of a file with this text, and its line."""
     with pytest.raises(BrokenConfig) as caught:
         only(folder, text)
     return str(caught.value), caught.value.line
@@ -189,7 +189,7 @@ def test_a_folder_of_a_check_that_cant_be_read_keeps_only_what_came_from_it(
     looked = scan()
     assert set(found(looked)) == {"http_check.yaml"}
     assert [str(problem) for problem in looked.problems] == [
-        "postgres.d/: Permission denied; what came from it stays as it is"
+        "postgres.d/: Permission denied; its configs stay as they are"
     ]
     assert looked.readable
     assert looked.keeps("postgres.d/conf.yaml")
@@ -227,7 +227,7 @@ def test_a_file_below_a_file_is_nothing(folder: Path) -> None:
 def test_a_folder_that_is_a_file_is_a_problem(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(conf, "CONFD", (write(folder / "file"),))
     looked = scan()
-    assert [problem.error for problem in looked.problems] == ["Not a directory; what came from it stays as it is"]
+    assert [problem.error for problem in looked.problems] == ["Not a directory; its configs stay as they are"]
     assert not looked.readable
 
 
@@ -433,17 +433,17 @@ def test_a_byte_order_mark_and_windows_line_ends_are_fine(folder: Path) -> None:
         ("instances: [{}]\nad_identifiers: redis\n", "ad_identifiers is not a list", 2),
         ("instances: [{}]\nad_identifiers: [{}]\n", "an item of ad_identifiers is not a text", 2),
         ("instances: [{}]\nnode_name: [a]\n", "node_name is not a text", 2),
-        ("instances: [{a: 1}]\ninit_config:\ninstances: [{b: 2}]\n", "the key instances stands twice", 3),
+        ("instances: [{a: 1}]\ninit_config:\ninstances: [{b: 2}]\n", "the key instances occurs twice", 3),
         ("instances: [{a: !!int b}]\n", "the tag !!int does not fit what follows it", 1),
         ("\ninstances:\n  -host: a\n", yamlerrors.NO_BLANK, 3),
         ("\ninstances:\n  -- host: a\n", yamlerrors.NO_BLANK, 3),
         ("\ninstances:\n  host: a\n  -port: 1\n", yamlerrors.NO_BLANK, 4),
         ("\ninstances:\n-host: a\n", yamlerrors.NO_BLANK, 3),
         ("\ninstances:\n-host: a\n-host: b\n", yamlerrors.NO_BLANK, 4),
-        ("---\n---\ninstances: [{}]\n", "its first document is empty, and no other one is read", None),
+        ("---\n---\ninstances: [{}]\n", "its first document is empty, and only the first one is read", None),
         (
             "instances:\n  - a: *nowhere\n",
-            "an alias names nothing before it: put a text that begins with * in quotes",
+            "an alias refers to no earlier anchor: put a text that begins with * in quotes",
             2,
         ),
         (b"a: b\ninstances: \xff\n", "is not UTF-8", 2),
@@ -490,9 +490,9 @@ def test_a_bomb_is_told_as_an_error(folder: Path, text: str) -> None:
 @settings(max_examples=300, deadline=None)
 def test_whatever_a_file_says_is_a_config_or_a_told_error(tail: str, as_instance: bool) -> None:
     text = f"instances:\n  - a: {tail}" if as_instance else f"instances: [{{}}]\ninit_config: {tail}"
-    with suppress(OddYAML):
+    with suppress(InvalidYAML):
         lint(text, "http_check", written_here=True)
-    with suppress(OddYAML):
+    with suppress(InvalidYAML):
         config = fileformat.parse(text, name="http_check", source="file:a")
         assert len(config.instances) >= 1
         assert patching.patch(config, ["a:b"]).wire
