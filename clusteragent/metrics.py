@@ -283,7 +283,7 @@ class Scrape(AgentView):
 
     http_method_names = ["get", "head"]
     challenge = "Bearer"
-    needs = permissions.needs("checks.view_clusterstore")()
+    permission = permissions.requires("checks.view_clusterstore")()
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         """Answer within SCRAPE_LIMIT seconds."""
@@ -295,7 +295,7 @@ class Scrape(AgentView):
         self.exact = not conf.METRICS_PUBLIC or "Authorization" in request.headers
         if self.exact:
             caller = Request(request, authenticators=[OperatorToken()])
-            database.ask(lambda: self.needs.has_permission(caller, self))
+            database.ask(lambda: self.permission.has_permission(caller, self))
 
     def get(self, request: HttpRequest) -> HttpResponse:
         """Answer with all metrics, or with 503 when the database does not answer."""

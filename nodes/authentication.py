@@ -1,4 +1,4 @@
-"""Who may call a route of the agents' port: bearers of one of two tokens, and each route takes one of them."""
+"""Authentication on the agents' port: each route accepts one of two bearer tokens."""
 
 import hmac
 
@@ -9,43 +9,47 @@ from clusteragent.lib import conf
 
 
 class BearerToken:
-    """`Authorization: Bearer <token>`, by the protocol's rules. A subclass names the tokens that open its routes."""
+    """`Authorization: Bearer <token>`, with the protocol's errors. A subclass names the tokens that its routes accept."""
 
     def tokens(self) -> tuple[str, ...]:
+        """The accepted tokens. An empty one is never accepted."""
         raise NotImplementedError
 
     def authenticate(self, request: HttpRequest) -> None:
-        """Return if the call bears one of the tokens. Raises NotAuthenticated or PermissionDenied."""
+        """Return if the call bears an accepted token. Raises NotAuthenticated or PermissionDenied."""
         words = request.META.get("HTTP_AUTHORIZATION", "").split(" ")
         if words == [""]:
             raise NotAuthenticated("no session token provided")
         if words[0] != "Bearer":
             raise NotAuthenticated(f"unsupported authorization scheme: {words[0]}")
-        if len(words) != 2 or not self._opens(words[1]):
+        if len(words) != 2 or not self._accepts(words[1]):
             raise PermissionDenied("invalid session token")
 
-    def _opens(self, given: str) -> bool:
-        # WSGI hands a header's bytes over as Latin-1. An unset token opens nothing.
+    def _accepts(self, given: str) -> bool:
+        # WSGI passes a header's bytes as Latin-1. An unset token is never accepted.
         header = given.encode("latin-1", "replace")
         return any(hmac.compare_digest(header, token.encode()) for token in self.tokens() if token)
 
 
 class AgentToken(BearerToken):
-    """Node agents' routes."""
+    """For node agents' routes."""
 
     def tokens(self) -> tuple[str, ...]:
+        """The node agents' token."""
         return (conf.AUTH_TOKEN,)
 
 
 class LocalToken(BearerToken):
-    """The local routes: state, all endpoint configs, and what acts on the map."""
+    """For local routes: state, all endpoint configs, and what changes the map."""
 
     def tokens(self) -> tuple[str, ...]:
+        """The local token."""
         return (conf.LOCAL_TOKEN,)
 
 
 class AnyToken(BearerToken):
-    """Paths that lead nowhere, which only those who may call something are told."""
+    """For paths that do not exist: only callers with a token learn that."""
 
     def tokens(self) -> tuple[str, ...]:
+        """Both tokens."""
         return (conf.AUTH_TOKEN, conf.LOCAL_TOKEN)

@@ -1,4 +1,4 @@
-"""What a node says it may run: `check_compatibility {include, exclude}` and `group` of its heartbeats."""
+"""What nodes declare that they may run: `check_compatibility {include, exclude}` and `group` in their heartbeats."""
 
 import heapq
 import json
@@ -6,16 +6,18 @@ from collections.abc import Collection
 from functools import lru_cache
 from typing import NamedTuple
 
-# Of how many names people are told, where a node declares more.
+# How many names of a declaration are shown to people.
 NAMED = 20
-# Characters of a declaration as real agents make them, at most.
+# The most characters of a usual declaration.
 SHORT = 1024
 # An empty declaration: nothing is refused.
 UNRESTRICTED = ""
 
 
 class Declaration(NamedTuple):
-    """Names of checks. Without `include` it takes all but `exclude`; with it, only those and not `exclude`."""
+    """Names of checks. Without `include` the node runs all checks except those in `exclude`; with it, only those in `include`
+    that are not in `exclude`.
+    """
 
     include: frozenset[str] = frozenset()
     exclude: frozenset[str] = frozenset()
@@ -26,20 +28,20 @@ class Declaration(NamedTuple):
         return "; ".join(f"{what} {said}" for what, said in zip(("only", "not", "group"), words, strict=True) if said)
 
     def admits(self, check: str) -> bool:
-        """Whether the node may run this check, whatever its group."""
+        """Whether the node may run this check. The group is not considered."""
         return check not in self.exclude and (not self.include or check in self.include)
 
 
 def listed(names: Collection[str]) -> str:
-    """The first names, and how many more there are."""
+    """The first NAMED names, and how many more there are."""
     shown = heapq.nsmallest(NAMED, names)
     return ", ".join(shown) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
 
 
 def canonical(include: Collection[str] = (), exclude: Collection[str] = (), group: str = "") -> str:
-    """The declaration as it is stored and compared: equal texts mean the same. Empty when it restricts nothing.
+    """The declaration as it is stored: equal texts mean the same. Empty if it restricts nothing.
 
-    Beside `include`, an `exclude` is worked off: it stays only where it leaves nothing of what is included.
+    If there is an `include`, excluded names are removed from it. `exclude` only stays if nothing would be left of `include`.
     """
     wanted, unwanted = set(include), set(exclude)
     if wanted:
@@ -51,7 +53,7 @@ def canonical(include: Collection[str] = (), exclude: Collection[str] = (), grou
 
 
 def parse(declared: str) -> Declaration:
-    """What `canonical` wrote."""
+    """The declaration that `canonical` wrote."""
     return _short(declared) if len(declared) <= SHORT else _long(declared)
 
 
@@ -64,6 +66,7 @@ def _read(declared: str) -> Declaration:
     )
 
 
-# Each node of a large cluster may declare something else. Kept are many short ones, and few long ones: one takes a megabyte.
+# Each node of a large cluster may declare something else. Many short declarations are cached, but few long ones: one takes a
+# megabyte.
 _short = lru_cache(maxsize=4096)(_read)
 _long = lru_cache(maxsize=64)(_read)

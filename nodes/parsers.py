@@ -1,4 +1,4 @@
-"""What a node agent sends with its heartbeat. JSON as the peer's parser reads it, which is not as ours does."""
+"""Parses the bodies that node agents send. Its JSON parser accepts what the peer's accepts, which differs from Python's."""
 
 import ipaddress
 import json
@@ -7,19 +7,18 @@ from typing import Any, NamedTuple, NoReturn
 
 from nodes.declarations import UNRESTRICTED, canonical
 
-# Bytes of what a node declares in the form in which it is stored, and characters of each text in it. Real agents send some
-# hundred bytes.
+# The most bytes of a stored declaration, and the most characters of each text in it. Real agents send some hundred bytes.
 MAX_DECLARED, MAX_TEXT = 64 * 2**10, 253
 # The ranges of the protocol's int64 and uint8.
 _RANGES = {"last_change": (-(2**63), 2**63 - 1), "node_type": (0, 255)}
 
 
 class BadStatus(ValueError):
-    """A heartbeat's body or header that can't be read. Its message is one line."""
+    """A body or header of a call can't be parsed. The message is one line."""
 
 
 class NodeStatus(NamedTuple):
-    """A heartbeat's body."""
+    """The body of a heartbeat."""
 
     last_change: int = 0
     node_type: int = 0
@@ -27,11 +26,11 @@ class NodeStatus(NamedTuple):
 
 
 class _Number(str):
-    """A number as it was written: 1.0 and 1e3 are no integers, and one of a million digits is nothing to compute."""
+    """A number as it was written. So 1.0 and 1e3 are no integers, and a number of a million digits is never computed."""
 
 
 class _Object(list[tuple[str, Any]]):
-    """An object's pairs in order, since keys may differ in case alone, or not at all."""
+    """An object's pairs in order: keys may repeat, or differ only in case."""
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -44,7 +43,7 @@ _decoder = json.JSONDecoder(
 
 
 def read_status(body: bytes) -> NodeStatus:
-    """The first JSON value of the body; what follows is ignored, as are unknown keys. Raises BadStatus."""
+    """The status in a heartbeat's body: its first JSON value. What follows is ignored, as are unknown keys. Raises BadStatus."""
     value = _first_value(body)
     if value is None:
         return NodeStatus()
@@ -56,7 +55,7 @@ def read_status(body: bytes) -> NodeStatus:
 
 
 def read_goodbye(body: bytes) -> str:
-    """The kind of a goodbye, `leaving` or `restarting`. Raises BadStatus."""
+    """The kind in a goodbye's body: `leaving` or `restarting`. Raises BadStatus."""
     value = _first_value(body)
     kind = dict(value).get("kind") if isinstance(value, _Object) else None
     if kind not in ("leaving", "restarting"):
@@ -65,7 +64,7 @@ def read_goodbye(body: bytes) -> str:
 
 
 def read_rebalance(body: bytes) -> bool:
-    """Whether a rebalance is to be forced: `{"force": true}`; an empty body asks for nothing special. Raises BadStatus."""
+    """Whether the body forces a rebalance: `{"force": true}`. An empty body does not. Raises BadStatus."""
     value = _first_value(body) if body.strip() else None
     if value is None:
         return False
@@ -78,7 +77,7 @@ def read_rebalance(body: bytes) -> bool:
 
 
 def _declared(fields: dict[str, Any]) -> str:
-    """What the node may run, in the form in which it is stored."""
+    """The canonical form of what the node declares that it may run."""
     if not fields.keys() & {"check_compatibility", "group"}:
         return UNRESTRICTED
     group = fields.get("group", "")
@@ -105,13 +104,15 @@ def _names(lists: dict[str, Any], key: str) -> list[str]:
 
 
 def _refuse_odd(what: str, text: str) -> None:
-    """Refuse what no page, log or column could hold: half characters, control characters, very long texts."""
+    """Raise BadStatus for a text with half characters or control characters, or a very long one: no page, log or column can
+    hold it.
+    """
     if len(text) > MAX_TEXT or not text.isprintable():
         raise BadStatus(f"{what} is not a text of at most {MAX_TEXT} printable characters")
 
 
 def read_client_ip(header: str) -> str | None:
-    """The address in X-Real-Ip, None when it is empty. Raises BadStatus."""
+    """The address in the X-Real-Ip header; None if that is empty. Raises BadStatus."""
     if not header:
         return None
     try:
@@ -124,7 +125,7 @@ def read_client_ip(header: str) -> str | None:
 
 
 def _first_value(body: bytes) -> Any:
-    # What is not UTF-8 may follow the value, but not be part of it.
+    # Bytes that are not UTF-8 may follow the value, but not be part of it.
     text = body.decode("utf-8", "surrogateescape").lstrip(" \t\r\n")
     if not text:
         raise BadStatus("EOF")

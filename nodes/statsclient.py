@@ -1,4 +1,4 @@
-"""The client of the runners' stats API: what the checks on each node did, asked of many nodes at once."""
+"""The client of the runners' stats API. It asks many nodes at once what their checks did."""
 
 import asyncio
 import ipaddress
@@ -20,8 +20,9 @@ from clusteragent.lib import conf
 from nodes.models import Heartbeat, Node, Runner
 from nodes.models.runners import COUNTS, Answer, CheckStats
 
-# Nodes that are asked at a time, and of them those that may still answer any moment: a runner hangs when it has said nothing
-# for a second. More at once would take each other's processor time, and on a slow machine all would be taken for hanging.
+# How many nodes are asked at the same time, and how many of them may still be within their first second (HANGING). A runner
+# that is silent for longer hangs and makes room for another. With more at once, calls would take each other's processor
+# time, and on a slow machine all runners would seem to hang.
 AT_ONCE, EAGER = 100, 32
 HANGING = 1.0
 # Seconds for both calls to a node.
@@ -30,15 +31,15 @@ MAX_BYTES = 4 * 2**20
 MAX_CHECKS = 20_000
 # Nodes whose answers are written in one transaction.
 CHUNK = 1000
-# Seconds for all nodes. Those that answered the last time come first, so that others can't make them wait in vain.
+# Seconds for all nodes. Nodes that answered the last time come first, so that others can't use up their time.
 ROUND = 45.0
-# Of all nodes together, so that very many runners fill neither the memory nor the disk: bytes of a round, and how many
-# answers may grow large at the same time.
+# Limits for all nodes together, so that many runners fill neither memory nor disk: the bytes of a round, the size in bytes
+# from which an answer is large, and how many large answers are read at the same time.
 MAX_ROUND_BYTES = 512 * 2**20
 LARGE, LARGE_AT_ONCE = 2**18, 8
-# Nodes that may name the same address. More are somebody's who points us at a third.
+# How many nodes may have the same address. With more, somebody may be pointing us at a third party.
 MAX_OF_ONE_ADDRESS = 4
-# A check's stats are told under this at most; our own IDs are shorter still.
+# The longest check ID in stats. Our own IDs are shorter.
 MAX_CHECK_ID_BYTES = 2000
 MAX_ERROR = 1000
 _MAX_COUNT = 2**63 - 1
@@ -48,11 +49,11 @@ log = structlog.get_logger()
 
 
 class Unreadable(ValueError):
-    """A runner's answer is not what it should be. The message names what is wrong and quotes nothing of it."""
+    """A runner's answer is not what it should be. The message says what is wrong and quotes nothing of the answer."""
 
 
 class Round(NamedTuple):
-    """How many nodes were asked for their stats, how many of them gave none, and the seconds that it took."""
+    """A round of stats: how many nodes were asked, how many of them failed, and the seconds that it took."""
 
     asked: int
     failed: int
@@ -60,30 +61,30 @@ class Round(NamedTuple):
 
 
 class _Asking:
-    """A round: what all nodes share while they are asked. One object for all chunks, semaphores for each loop."""
+    """What all nodes of a round share: its end and its budget of bytes. The semaphore belongs to the event loop of one chunk."""
 
     def __init__(self) -> None:
         self._ends = time.monotonic() + ROUND
         self._bytes_left = MAX_ROUND_BYTES
 
     def is_over(self) -> bool:
-        """Whether nobody is asked any more."""
+        """Whether the time of the round is over."""
         return time.monotonic() > self._ends
 
     def begin_chunk(self) -> None:
         self.large = asyncio.Semaphore(LARGE_AT_ONCE)
 
     def take(self, number: int) -> None:
-        """Note bytes that came. Raises Unreadable when there were too many of all nodes together."""
+        """Count received bytes. Raises Unreadable when all nodes together sent too many."""
         self._bytes_left -= number
         if self._bytes_left < 0:
             raise Unreadable(f"not read: all runners told more than {MAX_ROUND_BYTES >> 20} MiB")
 
 
 def collect() -> Round:
-    """Ask every living node that named its address, and write what it told. One that fails keeps what it told before.
+    """Ask every living node with an address for its stats, and store the answers. A node that fails keeps its old stats.
 
-    Those that answered the last time come first. Who is not reached within ROUND is not asked this time.
+    Nodes that answered the last time come first. Nodes that are not reached within ROUND seconds are left out of this round.
     """
     began = time.monotonic()
     asking = _Asking()
@@ -101,10 +102,10 @@ def collect() -> Round:
 
 
 def _addresses() -> dict[int, str]:
-    """Where the nodes are that are to be asked, in the order in which they are: the eldest of those that answer first."""
+    """{node id: address} of the nodes to ask, in order: those that answered the last time first, by id."""
     nodes = Heartbeat.objects.filter(node__in=Node.objects.alive(), client_ip__isnull=False).order_by("node_id")
     rows: list[tuple[int, Any, int | None]] = list(nodes.values_list("node_id", "client_ip", "node__runner__failures"))
-    # Of those that fail, others each time, should there be too many to ask them all.
+    # Failing nodes come in random order: if there are too many to ask all, each round asks others.
     rows.sort(key=lambda row: random.random() if row[2] else 0)  # noqa: S311
     return {node_id: address for node_id, address, _ in rows}
 
@@ -116,7 +117,7 @@ def _chunks(addresses: Mapping[int, Any]) -> Iterator[dict[int, str]]:
 
 
 async def _ask_all(addresses: Mapping[int, str], asking: _Asking) -> dict[int, Answer]:
-    """What each of the nodes answers, without those for which there was no time left."""
+    """{node id: its answer}, without the nodes for which no time was left."""
     room, eager = asyncio.Semaphore(AT_ONCE), asyncio.Semaphore(EAGER)
     asking.begin_chunk()
     number: Counter[str] = Counter()
@@ -138,14 +139,14 @@ async def _ask_all(addresses: Mapping[int, str], asking: _Asking) -> dict[int, A
 
 
 async def _ask(address: str, asking: _Asking) -> Answer:
-    """What the node at the address answers; its stats count even if it does not say how many workers it has."""
+    """The answer of the node at this address. Its stats count even if it does not say how many workers it has."""
     stats = workers = None
     error = clamped = ""
     try:
         async with asyncio.timeout(TIMEOUT), _client(_host(address)) as client:
-            told = await _get(client, "stats", asking)
-            stats = read_stats(told)
-            clamped = _left_out(told, stats)
+            answer = await _get(client, "stats", asking)
+            stats = read_stats(answer)
+            clamped = _left_out(answer, stats)
             workers = read_workers(await _get(client, "workers", asking))
             if workers is not None and workers > conf.RUNNER_MAX_WORKERS:
                 clamped = f"{min(workers, 10**15)} workers, taken as {conf.RUNNER_MAX_WORKERS}"
@@ -157,17 +158,17 @@ async def _ask(address: str, asking: _Asking) -> Answer:
     except httpx.ConnectError as failure:
         error = f"can't connect: {failure}"
     except httpx.HTTPError:
-        # Its message may repeat what came, and what came may repeat our token.
+        # The error's message may quote the answer, and the answer may repeat our token.
         error = "broke off, or does not speak HTTP"
     except Exception as failure:
-        # Whatever one runner does, the others' answers must not be lost.
+        # One runner must not lose the other runners' answers.
         log.exception("runner_call_failed", address=address)
         error = type(failure).__name__
     return Answer(stats, workers, "" if stats is not None else error[:200], clamped)
 
 
 def _host(address: str) -> str:
-    """The address as it stands in a URL. Raises Unreadable when it must not be given our token."""
+    """The address as the host of a URL. Raises Unreadable if it must not get our token."""
     ip = ipaddress.ip_address(address)
     ip = getattr(ip, "ipv4_mapped", None) or ip
     if ip.is_link_local or ip.is_multicast or not any(ip in network for network in conf.RUNNER_NETWORKS):
@@ -176,10 +177,10 @@ def _host(address: str) -> str:
 
 
 def _client(host: str) -> httpx.AsyncClient:
-    """A client of one runner, so that nothing that it sends, such as cookies, reaches another."""
+    """A client for one runner only, so that nothing it sends, such as cookies, reaches another."""
     return httpx.AsyncClient(
         base_url=f"https://{host}:{conf.CLC_RUNNERS_PORT}/api/v1/clcrunner/",
-        # Nothing is decompressed: a small answer could grow without end.
+        # No compression: a small answer could expand without limit.
         headers={"Authorization": f"Bearer {conf.AUTH_TOKEN}", "Accept-Encoding": "identity"},
         verify=_TLS,
         timeout=TIMEOUT,
@@ -189,7 +190,7 @@ def _client(host: str) -> httpx.AsyncClient:
 
 
 def _tls() -> ssl.SSLContext:
-    """Runners have certificates of their own making."""
+    """TLS without verification: runners have self-signed certificates."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -200,7 +201,7 @@ _TLS = _tls()
 
 
 async def _get(client: httpx.AsyncClient, what: str, asking: _Asking) -> object:
-    """The JSON that a route answers. Raises Unreadable."""
+    """The JSON answer of a route. Raises Unreadable."""
     body = bytearray()
     async with AsyncExitStack() as held:
         response = await held.enter_async_context(client.stream("GET", what))
@@ -220,24 +221,24 @@ async def _get(client: httpx.AsyncClient, what: str, asking: _Asking) -> object:
 
 
 def read_stats(answer: object) -> list[CheckStats]:
-    """The stats that can be those of a check; what is odd is left out. Raises Unreadable when there is no map."""
+    """The stats of all checks in an answer; invalid ones are left out. Raises Unreadable if the answer is no map or too large."""
     if not isinstance(answer, dict | None):
         raise Unreadable("stats: the answer is not a map")
-    told: dict[str, object] = answer or {}
-    if len(told) > MAX_CHECKS:
-        raise Unreadable(f"stats: {len(told)} checks, allowed are {MAX_CHECKS}")
-    checks = (_check(check_id, values) for check_id, values in told.items() if _is_check_id(check_id))
+    found: dict[str, object] = answer or {}
+    if len(found) > MAX_CHECKS:
+        raise Unreadable(f"stats: {len(found)} checks, allowed are {MAX_CHECKS}")
+    checks = (_check(check_id, values) for check_id, values in found.items() if _is_check_id(check_id))
     return [check for check in checks if check is not None]
 
 
 def _left_out(answer: object, read: list[CheckStats]) -> str:
-    """How many checks of an answer are none: their IDs can't be stored, or their times are no times."""
+    """A sentence about the checks of an answer that were left out, with their number; empty if there are none."""
     left = (len(answer) if isinstance(answer, dict) else 0) - len(read)
     return f"{left} checks whose name or times can't be, left out" if left else ""
 
 
 def read_workers(answer: object) -> int | None:
-    """How many workers the runner says that it has, None when it does not say."""
+    """The number of workers that the runner reports; None if it reports none."""
     count = answer.get("Count") if isinstance(answer, dict) else None
     return count if type(count) is int and count > 0 else None
 
@@ -259,21 +260,21 @@ def _check(check_id: str, values: object) -> CheckStats | None:
 
 
 def _is_check_id(text: str) -> bool:
-    """Whether a check can be stored under it."""
+    """Whether the text can be stored as a check ID."""
     try:
         return "\0" not in text and 0 < len(text.encode()) <= MAX_CHECK_ID_BYTES
     except UnicodeEncodeError:
-        # JSON can name half a character.
+        # JSON can hold half of a surrogate pair.
         return False
 
 
 def _number(value: Any) -> float | None:
-    """A number from 0 to 10^12; NaN is none."""
+    """The number if it is from 0 to 10^12, else None."""
     return value if type(value) in (int, float) and 0 <= value <= 10**12 else None
 
 
 def _count(value: Any) -> int | None:
-    """A number that PostgreSQL holds; None when there is none, or none that can be."""
+    """The number as PostgreSQL can hold it; None if it is no count."""
     return min(int(value), _MAX_COUNT) if type(value) in (int, float) and 0 <= value < float("inf") else None
 
 
@@ -283,5 +284,5 @@ def _time(milliseconds: Any) -> datetime | None:
 
 
 def _storable(text: object) -> str:
-    """The text as PostgreSQL takes it, without NUL and half characters, and not too long."""
+    """The text as PostgreSQL can store it: without NUL and half surrogate pairs, at most MAX_ERROR characters."""
     return text[:MAX_ERROR].replace("\0", "").encode(errors="replace").decode() if isinstance(text, str) else ""

@@ -1,4 +1,4 @@
-"""Node agents' heartbeats, and what all routes of the agents' port have in common."""
+"""The views of heartbeats and goodbyes, and what all routes of the agents' port share."""
 
 import time
 from functools import partial
@@ -24,35 +24,35 @@ from nodes.models.heartbeats import Report
 from nodes.names import validate_node_name
 from nodes.newcomers import TooManyNames
 from nodes.parsers import BadStatus, read_client_ip, read_goodbye, read_status
-from nodes.writebehind import Behind
+from nodes.writebehind import WriteBehind
 
 _log = structlog.get_logger()
-# Tracebacks a minute.
+# How many tracebacks are logged a minute.
 _failures = RateLimit(10)
 
 
 def json_answer(body: bytes) -> HttpResponse:
-    """A success. The length is told, so that the body needs no chunks."""
+    """A JSON response with status 200. Its Content-Length is set, so that the body is not chunked."""
     headers = {"Content-Length": str(len(body)), "Cache-Control": "no-store"}
     return HttpResponse(body, content_type="application/json", headers=headers)
 
 
 def line(text: str, status: int, **headers: str) -> HttpResponse:
-    """An error, as the protocol has it: one line of plain text."""
+    """An error response as the protocol has it: one line of plain text."""
     body = f"{' '.join(text.splitlines())}\n".encode(errors="replace")
     always = {"X-Content-Type-Options": "nosniff", "Content-Length": str(len(body))}
     return HttpResponse(body, status=status, content_type="text/plain; charset=utf-8", headers=always | headers)
 
 
 class AgentView(View):
-    """A route of the agents' port. It authenticates before anything else, and its errors are lines of text.
+    """A route of the agents' port. It authenticates before anything else, and answers errors as one line of text.
 
-    Django's view, not REST framework's, whose module loads the admin: the form of calls and answers is the protocol's, so
-    nothing is negotiated.
+    It is Django's view, not REST framework's, whose module loads the admin. The protocol fixes the format of calls and answers,
+    so nothing is negotiated.
     """
 
     http_method_names = ["get", "post"]
-    # None: it opens for everybody.
+    # None: everybody may call it.
     token: BearerToken | None = AgentToken()
     challenge = 'Bearer realm="Datadog Agent"'
 
@@ -64,7 +64,7 @@ class AgentView(View):
             return self.handle_exception(error)
 
     def initial(self, request: HttpRequest) -> None:
-        """Raise an APIException if the call may not come here."""
+        """Raise an APIException if the caller may not use this route."""
         if self.token:
             self.token.authenticate(request)
 
@@ -75,7 +75,7 @@ class AgentView(View):
         return [method.upper() for method in self.http_method_names if hasattr(self, method)]
 
     def handle_exception(self, exc: Exception) -> HttpResponseBase:
-        """The answer to a call that failed."""
+        """The response to a call that failed."""
         if isinstance(exc, NotAuthenticated):
             return line(str(exc.detail), 401, **{"WWW-Authenticate": self.challenge})
         if isinstance(exc, APIException):
@@ -100,9 +100,9 @@ class AgentView(View):
 
 
 class PromptView(AgentView):
-    """A route that is answered on the event loop, so its handlers are coroutines that never block.
+    """A route that is answered on the event loop. Its handlers are coroutines and never block.
 
-    comes_first: it is answered when the server is too far behind for others.
+    comes_first: whether it is answered even when the server is too far behind to answer others.
     """
 
     comes_first = False
@@ -120,7 +120,7 @@ class PromptView(AgentView):
 
 
 class NotFound(AgentView):
-    """Every path that leads nowhere, whatever the method."""
+    """All paths that do not exist, for every method. Only bearers of a token get a 404."""
 
     token = AnyToken()
     http_method_names: list[str] = []
@@ -130,12 +130,14 @@ class NotFound(AgentView):
 
 
 class Disabled(APIException):
+    """404: cluster checks are switched off."""
+
     status_code = 404
     default_detail = "Cluster-checks are not enabled"
 
 
 class ClusterChecksView(AgentView):
-    """A route that is only there while cluster_checks.enabled is on."""
+    """A route that only exists while cluster_checks.enabled is on."""
 
     def initial(self, request: HttpRequest) -> None:
         super().initial(request)
@@ -143,14 +145,14 @@ class ClusterChecksView(AgentView):
             raise Disabled
 
 
-# Bytes of a report. A longer one is read where it keeps no other heartbeat waiting.
+# Bytes. A longer report is parsed in a thread, so that no other heartbeat waits for it.
 _SHORT = 16 * 1024
 _read_long = sync_to_async(read_status, thread_sensitive=False)
 
-# Heartbeats that come at the same moment share a statement: it costs as much as all the rest of a call.
+# Heartbeats that arrive at the same moment share a statement: a statement costs as much as all the rest of a call.
 _heartbeats = Batcher(note_heartbeats)
-# Nearly all others say what they said before, and need not wait for it.
-_behind = Behind(note_heartbeats, Heartbeat.objects.last_reports)
+# Nearly all heartbeats repeat the one before. They are answered first and written afterwards.
+_behind = WriteBehind(note_heartbeats, Heartbeat.objects.last_reports)
 
 
 class Status(PromptView, ClusterChecksView):
@@ -159,6 +161,7 @@ class Status(PromptView, ClusterChecksView):
     comes_first = True
 
     async def post(self, request: HttpRequest, name: str) -> HttpResponse:
+        """Record the heartbeat, and answer whether the node has its latest configs."""
         validate_node_name(name)
         status = read_status(request.body) if len(request.body) <= _SHORT else await _read_long(request.body)
         client_ip = read_client_ip(request.META.get("HTTP_X_REAL_IP", ""))
@@ -166,7 +169,7 @@ class Status(PromptView, ClusterChecksView):
         return json_answer(b'{"isuptodate":true}' if await self.note(report) else b'{"isuptodate":false}')
 
     async def note(self, report: Report) -> bool:
-        """Write the heartbeat, and say whether the node is up to date. Raises Away."""
+        """Write the heartbeat and return whether the node is up to date. Raises Away."""
         if database.is_taken_over():
             _behind.start()
             if _behind.takes(report):
@@ -176,14 +179,15 @@ class Status(PromptView, ClusterChecksView):
         if beat is not None:
             _behind.learn(report, beat, mark)
             return beat.is_current(report.last_change)
-        # Its row is locked, or its name came twice at once. Whoever waits for that waits alone.
+        # The node's row is locked, or its name came twice at once. Only this call waits for that.
         return await run_alone(partial(note_heartbeat, **report.said()), latest)
 
 
 class Goodbye(ClusterChecksView):
-    """POST …/clusterchecks/goodbye/<node>: it leaves for good, or is back in a moment."""
+    """POST …/clusterchecks/goodbye/<node>: the node leaves for good, or restarts."""
 
     def post(self, request: HttpRequest, name: str) -> HttpResponse:
+        """Record the goodbye."""
         validate_node_name(name)
         kind = read_goodbye(request.body)
         try:

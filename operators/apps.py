@@ -1,9 +1,13 @@
+"""The app of what people see and do: the admin, its pages, the operators' API."""
+
 from django.apps import AppConfig
 from django.contrib import admin
 from django.contrib.auth.signals import user_logged_in
 
 
 class OperatorsConfig(AppConfig):
+    """Adds pruning of tokens and sessions, and the login form that counts failures."""
+
     name = "operators"
 
     def ready(self) -> None:

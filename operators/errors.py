@@ -1,4 +1,4 @@
-"""What the operators' port answers where no view does: JSON below /api/, Django's pages elsewhere."""
+"""Error responses of the operators' port that no view gives: JSON below /api/, Django's pages elsewhere."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,39 +9,39 @@ from django.views import csrf, defaults
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """handler400. A body that is too large is 413."""
+    """Django's handler400. The status is 413 if the body is too large."""
     status = 413 if isinstance(exception, RequestDataTooBig) else 400
-    return _answer(request, defaults.bad_request, "This call can't be read.", status, exception)
+    return _answer(request, defaults.bad_request, "This call is malformed.", status, exception)
 
 
 def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """handler403."""
+    """Django's handler403."""
     return _answer(request, defaults.permission_denied, "This is not allowed.", 403, exception)
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """handler404."""
-    there = "There is nothing here: /api/operator/v1/schema/ has all that there is."
-    return _answer(request, defaults.page_not_found, there, 404, exception)
+    """Django's handler404."""
+    detail = "Not found: /api/operator/v1/schema/ lists all paths."
+    return _answer(request, defaults.page_not_found, detail, 404, exception)
 
 
 def failed(request: HttpRequest) -> HttpResponse:
-    """handler500. What failed is in the log alone."""
+    """Django's handler500. Only the log says what failed."""
     return _answer(request, defaults.server_error, FAILED, 500)
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
-    """CSRF_FAILURE_VIEW."""
+    """Django's CSRF_FAILURE_VIEW."""
     return _answer(request, csrf.csrf_failure, "The CSRF token is missing or wrong.", 403, reason)
 
 
 def unknown_host(request: HttpRequest) -> HttpResponse:
-    """What a call by a name that is not ours is told. Django's page would be built by that name."""
-    text = "Nothing is served by this name. CLUSTERAGENT_ADMIN_HOSTS says by which names it is."
+    """The response to a call with an unknown Host header. Plain text: Django's page would be built with that name."""
+    text = "Unknown host name. CLUSTERAGENT_ADMIN_HOSTS lists the allowed ones."
     return _answer(request, lambda _: HttpResponse(f"{text}\n", status=400, content_type="text/plain"), text, 400)
 
 
-FAILED = "Something failed here, and the server's log says what."
+FAILED = "Internal error. The server's log has the details."
 
 
 def _answer(

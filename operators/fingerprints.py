@@ -1,6 +1,6 @@
-"""Do all replicas have the same secrets? The leader's fingerprints are in the database, and every other compares its own.
+"""Compares the secrets of all replicas. The leader stores fingerprints of its secrets, and each replica compares its own.
 
-Replicas with different tokens refuse each other's node agents; with different secret keys, each other's log-ins.
+Replicas with different tokens refuse each other's node agents; with different secret keys, each other's sessions.
 """
 
 import hashlib
@@ -10,7 +10,7 @@ from clusteragent.lib import conf
 
 
 def ours() -> dict[str, str]:
-    """{secret's name: fingerprint} of this process. A token has at least 32 characters, so its hash tells nothing of it."""
+    """{name of the secret: fingerprint} of this process. A token has at least 32 characters, so its hash does not reveal it."""
     secrets = {
         "the node agents' token": conf.AUTH_TOKEN,
         "the local token": conf.LOCAL_TOKEN,
@@ -20,11 +20,11 @@ def ours() -> dict[str, str]:
 
 
 def publish(term: int) -> None:
-    """Make ours those that others compare with, as long as we lead."""
+    """Store our fingerprints for comparison, if `term` is still the leader's term."""
     ClusterStore.objects.filter(term=term).update(fingerprints=ours())
 
 
 def differing() -> list[str]:
-    """The names of our secrets that are not the leader's."""
+    """The names of our secrets that differ from the leader's."""
     leaders = ClusterStore.objects.get().fingerprints
     return [name for name, fingerprint in ours().items() if leaders.get(name, fingerprint) != fingerprint]

@@ -1,4 +1,4 @@
-"""How passwords are hashed: as Django does, and few at once, since each takes a core for a good part of a second."""
+"""Hashes passwords as Django does, but few at once: each takes a core for a good part of a second."""
 
 import threading
 from collections.abc import Iterator
@@ -7,14 +7,15 @@ from contextvars import ContextVar
 
 from django.contrib.auth.hashers import PBKDF2PasswordHasher
 
-# Hashed at once by a process, for strangers and for others; waiting for it, and for how many seconds.
+# How many passwords a process hashes at once, for strangers and for known browsers each; how many callers wait, and for how
+# many seconds.
 MOST_AT_ONCE = 1
 MOST_WAITING = 4
 PATIENCE = 3.0
 
 
 class TooBusy(Exception):
-    """Too many passwords are being looked at. Try again in a few seconds."""
+    """Too many passwords are being checked. Try again in a few seconds."""
 
     status = 503
     retry_after = 3
@@ -23,38 +24,40 @@ class TooBusy(Exception):
         return str(self.__doc__)
 
 
-class Turns:
-    """So many at once, so many who wait for so long; the others are turned away at once: each who waits takes a thread."""
+class HashingSlots:
+    """Limits how many callers run at once and how many wait, and for how many seconds. All others are refused at once, since
+    each waiting caller holds a thread.
+    """
 
     def __init__(self, at_once: int, waiting: int, patience: float) -> None:
-        self._room = threading.BoundedSemaphore(at_once + waiting)
-        self._turn = threading.BoundedSemaphore(at_once)
+        self._admitted = threading.BoundedSemaphore(at_once + waiting)
+        self._running = threading.BoundedSemaphore(at_once)
         self._patience = patience
 
     @contextmanager
     def take(self) -> Iterator[None]:
-        """Raises TooBusy."""
-        if not self._room.acquire(blocking=False):
+        """A context that holds a turn. Raises TooBusy if no turn comes free in time."""
+        if not self._admitted.acquire(blocking=False):
             raise TooBusy
         try:
-            if not self._turn.acquire(timeout=self._patience):
+            if not self._running.acquire(timeout=self._patience):
                 raise TooBusy
             try:
                 yield
             finally:
-                self._turn.release()
+                self._running.release()
         finally:
-            self._room.release()
+            self._admitted.release()
 
 
-# A flood of strangers' passwords must not keep out those who logged in by their browser before.
-strangers, known = (Turns(MOST_AT_ONCE, MOST_WAITING, PATIENCE) for _ in range(2))
-turns = ContextVar("turns", default=strangers)
+# A flood of strangers' passwords must not keep out users whose browsers logged in before.
+strangers, known = (HashingSlots(MOST_AT_ONCE, MOST_WAITING, PATIENCE) for _ in range(2))
+slots = ContextVar("slots", default=strangers)
 
 
 class PatientHasher(PBKDF2PasswordHasher):
-    """Django's own, by the same name, so that each finds the other's hashes. Raises TooBusy."""
+    """Django's own hasher, under the same name, so that each can verify the other's hashes. Raises TooBusy."""
 
     def encode(self, password: str, salt: str, iterations: int | None = None) -> str:
-        with turns.get().take():
+        with slots.get().take():
             return super().encode(password, salt, iterations)

@@ -1,8 +1,8 @@
 """Who may try a password now.
 
-Failures are counted before a password is looked at, so that many tries at once are as many as one after the other, and who
-is locked out costs no hashing. Nobody can lock everybody out: a browser by which someone logged in before is counted for
-itself, and a name that is tried from everywhere still has one try from each network.
+Failures are counted before a password is checked. So many tries at once count like tries one after the other, and a locked-out
+client costs no hashing. Nobody can lock everybody out: a browser that logged in before has a count of its own, and a name that
+is tried from everywhere still has one try from each network.
 """
 
 import secrets
@@ -18,16 +18,15 @@ from clusteragent.lib import clients
 from clusteragent.lib.ratelimit import RateLimit
 from clusteragent.lib.terminal import escape_controls
 from operators import hashing
-from operators.models import FailedLogins
-from operators.querysets import Count
+from operators.models import Count, FailedLogins
 
-# Failures within the window: of a name from a network, of a network, of a name from everywhere, of a known browser.
+# The most failures within WINDOW: for a name from one network, for a network, for a name from everywhere, for a known browser.
 MOST_OF_PAIR = 10
 MOST_OF_NETWORK = 50
 MOST_OF_NAME = 100
 MOST_OF_DEVICE = 10
-# What a pair still has when its name is tried from everywhere.
-LAST_RESORT = 1
+# The tries that a name still has from each network while it is tried from everywhere.
+MOST_OF_ATTACKED_PAIR = 1
 
 DEVICE = "__Host-device"
 DEVICE_AGE = 90 * 86_400
@@ -39,7 +38,7 @@ _refusals = RateLimit(10)
 
 
 class LockedOut(Exception):
-    """Too many logins failed."""
+    """Too many logins failed. retry_after: seconds."""
 
     status = 429
 
@@ -49,7 +48,9 @@ class LockedOut(Exception):
 
 
 class Attempt:
-    """One look at a password of this name: a context, which sets `is_right`. Raises LockedOut when there were too many."""
+    """A context for one check of a password for this name; set `is_right` inside it. The constructor raises LockedOut after too
+    many failures.
+    """
 
     is_right = False
 
@@ -69,13 +70,13 @@ class Attempt:
             self._keys = [self._pair, self._of_name, self._of_network]
             is_attacked = counts[self._of_name].number >= MOST_OF_NAME
             self._limits = {
-                self._pair: LAST_RESORT if is_attacked else MOST_OF_PAIR,
+                self._pair: MOST_OF_ATTACKED_PAIR if is_attacked else MOST_OF_PAIR,
                 self._of_network: MOST_OF_NETWORK,
             }
         self._refuse(counts, spare=1)
         self._counts = objects.add(self._keys)
         try:
-            # Others may have tried since.
+            # Count and check again: others may have tried at the same time.
             self._refuse(self._counts)
         except LockedOut:
             self._withdraw()
@@ -90,13 +91,13 @@ class Attempt:
             raise LockedOut(max(over))
 
     def __enter__(self) -> Self:
-        self._before = hashing.turns.set(hashing.known if self._device in self._keys else hashing.strangers)
+        self._before = hashing.slots.set(hashing.known if self._device in self._keys else hashing.strangers)
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        hashing.turns.reset(self._before)
+        hashing.slots.reset(self._before)
         if kind is not None:
-            # Nobody looked at the password.
+            # The password was not checked.
             self._withdraw()
         elif self.is_right:
             self._succeeded()
@@ -109,26 +110,26 @@ class Attempt:
         for key, most in self._limits.items():
             number, seconds = self._counts[key]
             if number >= most:
-                told = {"name": self.name, "address": self.address, "what": names[key], "seconds": seconds}
-                log.warning("login_locked_out", **told)
+                about = {"name": self.name, "address": self.address, "what": names[key], "seconds": seconds}
+                log.warning("login_locked_out", **about)
 
     def _withdraw(self) -> None:
         FailedLogins.objects.take_back(self._keys)
 
     def _succeeded(self) -> None:
-        """What was counted of this browser, or of this name from here, is forgotten."""
+        """Forget the failures of this browser, or of this name from this network."""
         self._withdraw()
         FailedLogins.objects.forget([key for key in (self._device, self._pair) if key in self._keys])
 
 
 def remember(response: HttpResponse, user: Any) -> None:
-    """Give the browser of someone who logged in what it is known by."""
+    """Set the cookie by which a browser is known after a successful login."""
     value = signing.dumps([_key(user.get_username(), "device").hex(), secrets.token_hex(8)], salt=_SALT)
     response.set_cookie(DEVICE, value, max_age=DEVICE_AGE, secure=True, httponly=True, samesite="Lax")
 
 
 def _device(name: str, request: HttpRequest | None) -> bytes:
-    """The key of the browser, if this name logged in by it before; else empty."""
+    """The key of the browser, if this name logged in with it before; else empty."""
     try:
         owner, number = signing.loads(
             request.COOKIES.get(DEVICE, "") if request else "", salt=_SALT, max_age=DEVICE_AGE
@@ -139,5 +140,5 @@ def _device(name: str, request: HttpRequest | None) -> bytes:
 
 
 def _key(name: str, where: str) -> bytes:
-    """No name can be read from it, and it is short, however long the name is."""
+    """A short key of fixed length that reveals no name."""
     return salted_hmac(_SALT, f"{len(name)} {name} {where}", algorithm="sha256").digest()[:16]

@@ -1,4 +1,4 @@
-"""The way in: an operator's name and password, and how long that lasts."""
+"""Login by name and password, and how long a session lasts."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,17 +21,17 @@ from operators import lockout
 from operators.hashing import TooBusy
 from operators.lockout import LockedOut
 
-# What a session knows: when it began, and when its operator last did something. Written once a minute at most.
+# The session's values: when it began, and when its user last did something. The latter is written once a minute at most.
 BEGAN, SEEN = "began", "seen"
 NOTED_EACH = 60
-# Ended sessions that a login clears away.
+# The most ended sessions that one login deletes.
 MOST_CLEARED = 1000
 
 log = structlog.get_logger()
 
 
 class Backend(ModelBackend):
-    """Names and passwords of Django's users, of which failures are counted. Raises LockedOut and TooBusy."""
+    """Django's names and passwords, with counted failures. Raises LockedOut and TooBusy."""
 
     def authenticate(
         self, request: HttpRequest | None, username: str | None = None, password: str | None = None, **kwargs: Any
@@ -45,7 +45,7 @@ class Backend(ModelBackend):
 
 
 class LoginForm(AuthenticationForm):  # type: ignore[misc]
-    """Says why a password was not looked at."""
+    """The login form. It says why a password was not checked."""
 
     def clean(self) -> Any:
         try:
@@ -56,7 +56,9 @@ class LoginForm(AuthenticationForm):  # type: ignore[misc]
 
 
 class OwnPasswordForm(AdminOwnPasswordChangeForm):  # type: ignore[misc]
-    """Asks for the old password. Whoever found an open session may not guess it any faster than by logging in."""
+    """The form to change one's own password. Wrong old passwords count like failed logins, so a thief of a session can't guess
+    faster.
+    """
 
     def clean_old_password(self) -> str:
         try:
@@ -80,7 +82,7 @@ def own_password(request: HttpRequest) -> HttpResponseBase:
 
 
 def view(request: HttpRequest) -> HttpResponse:
-    """The admin's page to log in, with the status of a refusal, and a cookie for the browser of who got in."""
+    """The admin's login page. A refusal has its status; a login sets the cookie of a known browser."""
     response = admin.site.login(request)
     refusal = getattr(request, "login_refusal", None)
     if refusal:
@@ -92,7 +94,7 @@ def view(request: HttpRequest) -> HttpResponse:
 
 
 def begin(sender: Any, request: HttpRequest, user: Any, **kwargs: Any) -> None:
-    """A session begins (Django's signal user_logged_in). Ended ones are cleared away, so that nobody else has to."""
+    """Receiver of Django's user_logged_in: a session begins. It also deletes up to MOST_CLEARED ended sessions."""
     log.info(
         "logged_in", name=escape_controls(user.get_username()), address=str(clients.address(request.META) or "nowhere")
     )
@@ -107,13 +109,13 @@ def _now() -> int:
 
 
 def polls(view: Callable[..., Any]) -> Callable[..., Any]:
-    """A view that pages call by themselves: nobody does anything by it, and no session lasts longer for it."""
+    """Decorator for views that pages call by themselves: such a call does not count as an action of the user."""
     view.is_polled = True  # type: ignore[attr-defined]
     return view
 
 
 class Sessions:
-    """Middleware that ends sessions: some time after they began, and after their operator last did something."""
+    """Middleware that ends sessions: SESSION_AGE after their start, or SESSION_IDLE after the user's last action."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self._get_response = get_response
@@ -132,7 +134,7 @@ class Sessions:
             request.session[SEEN] = now
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
-        """Passwords are hashed when they are changed, too."""
+        """Answer TooBusy from any view: passwords are also hashed when they are changed."""
         if isinstance(error, TooBusy):
             headers = {"Retry-After": str(error.retry_after)}
             return HttpResponse(str(error), status=error.status, content_type="text/plain", headers=headers)

@@ -1,4 +1,4 @@
-"""What every answer of the operators' port says to browsers, and by which names it is called."""
+"""Security headers of the operators' port, and the host names by which it may be called."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ from clusteragent.lib import clients
 from clusteragent.lib.ratelimit import RateLimit
 from operators import errors
 
-# Pages need none of it.
+# Browser features that no page needs.
 FEATURES = (
     "accelerometer", "autoplay", "camera", "display-capture", "fullscreen", "geolocation", "gyroscope", "hid",
     "identity-credentials-get", "magnetometer", "microphone", "midi", "payment", "publickey-credentials-get",
@@ -21,7 +21,7 @@ HEADERS = {
     "Permissions-Policy": ", ".join(f"{feature}=()" for feature in FEATURES),
     "Cross-Origin-Resource-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
-    # Nothing of it is for a disk or a proxy, but what says so itself: scripts, styles and pictures.
+    # Browsers and proxies store no answer, except those that allow it: scripts, styles and pictures.
     "Cache-Control": "no-store",
 }
 
@@ -30,7 +30,7 @@ Answer = Callable[[HttpRequest], HttpResponseBase]
 
 
 class Headers:
-    """Adds to each answer what it does not say itself. The policy for scripts is django-csp's."""
+    """Middleware that adds our security headers unless a response sets them itself. The policy for scripts is django-csp's."""
 
     def __init__(self, get_response: Answer) -> None:
         self._get_response = get_response
@@ -43,7 +43,7 @@ class Headers:
 
 
 class KnownHosts:
-    """Refuses calls by a name that is not ours: one line in the log now and then, instead of a traceback a call."""
+    """Middleware that refuses unknown Host headers, with a log line now and then instead of a traceback for each call."""
 
     def __init__(self, get_response: Answer) -> None:
         self._get_response = get_response
@@ -65,6 +65,6 @@ class KnownHosts:
             )
             log.warning("host_refused", host=host, address=address, allowed_by="CLUSTERAGENT_ADMIN_HOSTS", more=more)
         response = errors.unknown_host(request)
-        # Django would write a line for each.
+        # Otherwise Django would log each of them.
         response._has_been_logged = True  # type: ignore[attr-defined]
         return response

@@ -1,12 +1,82 @@
-"""What is kept of people who want to get in."""
+"""Counts of failed logins."""
 
-from django.db import models
+from collections.abc import Collection
+from datetime import timedelta
+from typing import Any, NamedTuple
 
-from operators.querysets import FailedLoginsQuerySet
+from django.db import connection, models
+from django.db.models import F
+from django.db.models.functions import Now
+
+from clusteragent.lib.clock import ago
+
+# Failures are counted together for this long. The table holds this many rows at most: a flood of names replaces its own rows.
+WINDOW = timedelta(minutes=15)
+MOST_ROWS = 30_000
+
+
+class Count(NamedTuple):
+    """A number of failures, and the seconds until they are forgotten."""
+
+    number: int
+    seconds: int
+
+
+NONE = Count(0, 0)
+
+
+class FailedLoginsQuerySet(models.QuerySet[Any]):
+    """Counts of failed logins, each under a hashed key. A count starts at zero again after WINDOW."""
+
+    def counts(self, keys: Collection[bytes]) -> dict[bytes, Count]:
+        """Return {key: its current count} for all these keys."""
+        rows = self.filter(key__in=keys, since__gt=ago(WINDOW)).annotate(age=Now() - F("since"))
+        found = {bytes(row.key): Count(row.number, _left(row.age)) for row in rows}
+        return {key: found.get(key, NONE) for key in keys}
+
+    def add(self, keys: Collection[bytes]) -> dict[bytes, Count]:
+        """Count one more failure under each key, and return {key: its new count}. Old rows are deleted on the way."""
+        self.prune()
+        # The ORM's upsert can't begin a new window where the old one is over.
+        window: Any = WINDOW
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "INSERT INTO operators_failedlogins AS f (key, number, since)"
+                " SELECT key, 1, statement_timestamp() FROM unnest(%s::bytea[]) AS key ORDER BY key"
+                " ON CONFLICT (key) DO UPDATE SET"
+                " number = CASE WHEN f.since > statement_timestamp() - %s THEN f.number + 1 ELSE 1 END,"
+                " since = CASE WHEN f.since > statement_timestamp() - %s THEN f.since ELSE statement_timestamp() END"
+                " RETURNING key, number, statement_timestamp() - since",
+                [list(keys), window, window],
+            )
+            return {bytes(key): Count(number, _left(age)) for key, number, age in cursor.fetchall()}
+
+    def take_back(self, keys: Collection[bytes]) -> None:
+        """Count one failure less under each key."""
+        self.filter(key__in=keys, number__gt=0).update(number=F("number") - 1)
+
+    def forget(self, keys: Collection[bytes]) -> None:
+        """Delete the counts under these keys."""
+        self.filter(key__in=keys).delete()
+
+    def prune(self, most: int = MOST_ROWS) -> int:
+        """Delete counts whose window is over, and the oldest rows beyond `most`. Returns the number of deleted rows."""
+        gone, _ = self.filter(pk__in=self.filter(since__lte=ago(WINDOW)).order_by("since").values("pk")[:1000]).delete()
+        too_many = self.count() - most
+        if too_many > 0:
+            # A tenth more than needed, so that not every call has to delete.
+            oldest = self.order_by("since").values("pk")[: too_many + most // 10]
+            gone += self.filter(pk__in=oldest).delete()[0]
+        return gone
+
+
+def _left(age: timedelta) -> int:
+    """Whole seconds until the window is over."""
+    return max(1, int((WINDOW - age).total_seconds()) + 1)
 
 
 class FailedLogins(models.Model):
-    """How many logins failed of late: of a name, of a network, of both, or of a browser. No name can be read from its key."""
+    """How many logins failed lately: for a name, a network, both together, or a browser. The key reveals no name."""
 
     key = models.BinaryField(primary_key=True)
     number = models.PositiveIntegerField()

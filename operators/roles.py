@@ -1,4 +1,4 @@
-"""What operators may do. A role is a Django group, so the admin's pages and the API ask for the same permissions."""
+"""Roles: what operators may do. A role is a Django group, so admin and API check the same permissions."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -8,7 +8,7 @@ from django.db import models
 
 
 class Role(models.TextChoices):
-    """The groups that a migration makes. Each may look; who needs more than one role is in more than one group."""
+    """The groups that a migration creates. Each may see everything that viewers see; a user may have several."""
 
     VIEWER = "viewer"
     OPERATOR = "operator"
@@ -17,9 +17,9 @@ class Role(models.TextChoices):
 
 
 def grant(apps: Any, granted: Mapping[str, Iterable[str]]) -> None:
-    """Give roles permissions, such as {"viewer": ["nodes.view_node"]}. For migrations, with the models of their time.
+    """Give roles permissions, as {"viewer": ["nodes.view_node"]}. For migrations: `apps` has the models of their time.
 
-    What is missing is made: Django makes permissions only after all migrations.
+    Missing groups and permissions are created, since Django creates permissions only after all migrations.
     """
     groups = apps.get_model("auth", "Group").objects
     for role, names in granted.items():
@@ -28,7 +28,7 @@ def grant(apps: Any, granted: Mapping[str, Iterable[str]]) -> None:
 
 
 def with_permission(name: str) -> list[str]:
-    """The groups whose members have it."""
+    """The names of the groups that have this permission, sorted."""
     app, _, codename = name.partition(".")
     groups = Group.objects.filter(permissions__content_type__app_label=app, permissions__codename=codename)
     return list(groups.order_by("name").values_list("name", flat=True).distinct())
@@ -45,7 +45,7 @@ def _permission(apps: Any, name: str) -> Any:
 
 
 def _of_their_own(apps: Any, app: str) -> dict[str, tuple[str, str]]:
-    """The permissions that models name themselves: {codename: (model, title)}."""
+    """{codename: (model, title)} of the permissions that models declare themselves."""
     models_of_app = apps.get_app_config(app).get_models()
     return {code: (one._meta.model_name, title) for one in models_of_app for code, title in one._meta.permissions}
 
@@ -56,5 +56,5 @@ def _of_a_model(apps: Any, app: str, codename: str) -> tuple[str, str]:
 
 
 def sees_digests(user: Any) -> bool:
-    """Whether someone may see, and search by, the digests and check IDs that node agents have."""
+    """Whether the user may see digests and the check IDs of node agents, and search by them."""
     return bool(user.has_perm("checks.view_digests"))

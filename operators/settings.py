@@ -1,4 +1,4 @@
-"""Django's settings for what people see: the operators' port has them, and every process but the agents' web server."""
+"""Django's settings for the operators' port. All processes have them except the agents' web server."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -10,7 +10,7 @@ from clusteragent.lib import conf
 
 ALLOWED_HOSTS = list(conf.ADMIN_HOSTS)
 APPEND_SLASH = True
-# Before the apps that both ports have.
+# They come before the apps of both ports.
 APPS = [
     "unfold",
     "unfold.contrib.filters",
@@ -75,16 +75,16 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
     {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
 ]
-# No longer than a session lasts; `operators.login` ends those whose operator does nothing.
+# The longest life of a session. `operators.login` ends idle ones earlier.
 SESSION_COOKIE_AGE = int(conf.SESSION_AGE.total_seconds())
-# By these names a browser takes them from this host alone, over TLS.
+# With the prefix __Host- a browser accepts the cookie only from this host, over TLS.
 SESSION_COOKIE_NAME = "__Host-session"
 CSRF_COOKIE_NAME = "__Host-csrf"
 CSRF_FAILURE_VIEW = "operators.errors.csrf_failure"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = True
 SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
-# Messages may name what only some may see: not in a cookie.
+# Not in a cookie: messages may name what only some users may see.
 MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_HSTS_SECONDS = int(conf.HSTS_AGE.total_seconds())

@@ -1,4 +1,4 @@
-"""Makes tokens for the operators' API."""
+"""Creates tokens for the operators' API."""
 
 from datetime import timedelta
 from typing import Any
@@ -11,25 +11,25 @@ from clusteragent.lib import clock
 
 
 class UnknownUser(LookupError):
-    """There is no such user, and no role to make one with."""
+    """No such user exists, and no role was given to create one with."""
 
 
 class OtherRole(ValueError):
-    """The user is there, and has not the role."""
+    """The user exists, but does not have the role."""
 
 
 @transaction.atomic
 def make(username: str, *, role: str = "", lasting: timedelta | None = None) -> tuple[Any, str]:
-    """Make a token of this user: its row and the token itself. lasting: None for ever.
+    """Create a token for this user and return (its row, the token). lasting: its lifetime, None for no end.
 
-    With a role, a user who is missing is made: one who can't log in. Raises UnknownUser and OtherRole.
+    With a role, a missing user is created; such a user can't log in. Raises UnknownUser and OtherRole.
     """
     user = User.objects.filter(username=username).first() or _new_user(username, role)
     if role and not user.groups.filter(name=role).exists():
         raise OtherRole(f"{username} has not the role {role}: an admin gives it, in the admin")
     row, token = AuthToken.objects.create(user, expiry=None)
     if lasting is not None:
-        # Not the library's reckoning, which is by the process's clock.
+        # Not by the library, which uses the process's clock.
         row.expiry = clock.now() + lasting
         row.save(update_fields=["expiry"])
     return row, token

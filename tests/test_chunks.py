@@ -204,13 +204,13 @@ def test_the_end_of_the_warm_up_places_no_more_than_a_chunk_in_its_transaction(m
     Assignment.objects.all().delete()
     Config.objects.update(dangling_since="2026-01-01T00:00:00Z")
     Hearing.objects.update(warmup=True, warm_until="2026-01-01T00:00:00Z")
-    give_out = dispatcher.placing._give_out
+    redispatch_all = dispatcher.placing._redispatch_all
 
     def and_meanwhile(*args: Any) -> Any:
         dispatcher.schedule([sent(f"late{i}") for i in range(5)])
-        return give_out(*args)
+        return redispatch_all(*args)
 
-    monkeypatch.setattr(dispatcher.placing, "_give_out", and_meanwhile)
+    monkeypatch.setattr(dispatcher.placing, "_redispatch_all", and_meanwhile)
     sizes = []
     place = dispatcher.placing._place_dangling
     monkeypatch.setattr(

@@ -48,9 +48,9 @@ def nobody() -> dict[str, str]:
     ("headers", "status", "told"),
     [
         (dict, 401, "Authorization: Bearer"),
-        (lambda: {"Authorization": "Bearer nonsense"}, 401, "no operator's token"),
-        (lambda: {"Authorization": f"Bearer {conf.AUTH_TOKEN}"}, 401, "no operator's token"),
-        (lambda: {"Authorization": f"Bearer {conf.LOCAL_TOKEN}"}, 401, "no operator's token"),
+        (lambda: {"Authorization": "Bearer nonsense"}, 401, "This token is invalid"),
+        (lambda: {"Authorization": f"Bearer {conf.AUTH_TOKEN}"}, 401, "This token is invalid"),
+        (lambda: {"Authorization": f"Bearer {conf.LOCAL_TOKEN}"}, 401, "This token is invalid"),
         (nobody, 403, "lacks checks.view_clusterstore"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What operators do to configs from their list and their pages. What moves something is shown first, as a plan."""
+"""The actions on configs, in their list and on their pages. An action that moves something shows a plan first."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -24,17 +24,19 @@ from operators.admin.orderforms import OrderForm, PauseForm, PinForm, ReassignFo
 
 MOST_NODES = 500
 TITLES = {"reassign": "Reassign configs", "pin": "Pin configs", "pause": "Pause configs"}
-# Of an action: more are done with narrower filters, one after the other.
+# The most configs of one action. For more, the operator narrows the filter and repeats the action.
 MOST_SELECTED = 20_000
 
 
 def _needing(permission: str) -> Callable[[Any, HttpRequest], bool]:
-    """What the admin asks before it offers an action."""
+    """A check for the admin: whether the user has this permission."""
     return lambda self, request: bool(request.user.has_perm(permission))
 
 
 class AcrossForm(ActionForm):
-    """The list's actions, for what is ticked or for all that match the filter. These are not counted before they are chosen."""
+    """The list's action form, with a box for all configs that match the filter. They are counted only after an action was
+    chosen.
+    """
 
     select_across = forms.BooleanField(
         label="All that match the filter",
@@ -44,7 +46,7 @@ class AcrossForm(ActionForm):
 
 
 class SteeringAdmin(ReadOnlyAdmin):
-    """The actions on configs. Which someone may do are the permissions to add and delete orders."""
+    """The actions on configs. The permissions to add and delete orders say which actions a user may run."""
 
     action_form = AcrossForm
     steering = ("reassign", "pin", "unpin", "pause", "resume", "isolate", "release")
@@ -59,18 +61,22 @@ class SteeringAdmin(ReadOnlyAdmin):
 
     @admin.action(description="Reassign to a node…", permissions=["reassign"])
     def reassign(self, request: HttpRequest, queryset: QuerySet[Config]) -> HttpResponse | None:
+        """Ask for a node and make the plan that moves these configs to it."""
         return self._plan(request, queryset, "reassign", ReassignForm)
 
     @admin.action(description="Pin…", permissions=["pin"])
     def pin(self, request: HttpRequest, queryset: QuerySet[Config]) -> HttpResponse | None:
+        """Ask for a node, a pattern or a label, and make the plan that pins these configs to it."""
         return self._plan(request, queryset, "pin", PinForm)
 
     @admin.action(description="Pause…", permissions=["pause"])
     def pause(self, request: HttpRequest, queryset: QuerySet[Config]) -> HttpResponse | None:
+        """Ask for an end and make the plan that pauses these configs."""
         return self._plan(request, queryset, "pause", PauseForm)
 
     @admin.action(description="Unpin", permissions=["unpin"])
     def unpin(self, request: HttpRequest, queryset: QuerySet[Config]) -> None:
+        """Delete the pins of these configs, at once. No config moves."""
         if ids := self.ids(request, queryset):
             messages.success(
                 request, f"{numbered(dispatcher.unpin(ids), 'config')} unpinned. They stay where they are."
@@ -78,6 +84,7 @@ class SteeringAdmin(ReadOnlyAdmin):
 
     @admin.action(description="Resume", permissions=["resume"])
     def resume(self, request: HttpRequest, queryset: QuerySet[Config]) -> None:
+        """End the pauses of these configs, at once, and place them. Configs without an eligible node dangle."""
         ids = self.ids(request, queryset.filter(pause__isnull=False))
         try:
             plan, moves = plans.order(lambda: deciding.resume(ids), actor=request.user.get_username())
@@ -91,7 +98,7 @@ class SteeringAdmin(ReadOnlyAdmin):
 
     @admin.action(description="Isolate: leave it alone on its node…", permissions=["isolate"])
     def isolate(self, request: HttpRequest, queryset: QuerySet[Config]) -> HttpResponse | None:
-        """Where the others on its node would go is shown first."""
+        """Make the plan that isolates these configs. It shows where the other configs of their nodes would go."""
         ids = list(queryset.order_by("pk").values_list("pk", flat=True)[: TABLE_ROWS + 1])
         if len(ids) > TABLE_ROWS:
             messages.error(request, f"At most {TABLE_ROWS} configs are isolated at once: each takes a node for itself.")
@@ -105,11 +112,12 @@ class SteeringAdmin(ReadOnlyAdmin):
 
     @admin.action(description="Release from isolation", permissions=["release"])
     def release(self, request: HttpRequest, queryset: QuerySet[Config]) -> None:
+        """Delete the isolations of these configs, at once."""
         if ids := self.ids(request, queryset):
             messages.success(request, f"{numbered(dispatcher.release(ids), 'config')} released.")
 
     def ids(self, request: HttpRequest, queryset: QuerySet[Config]) -> list[int]:
-        """The chosen configs; none when they are too many, and the operator is told so."""
+        """The ids of the chosen configs. If there are more than MOST_SELECTED, show an error and return none."""
         ids = list(queryset.order_by("pk").values_list("pk", flat=True)[: MOST_SELECTED + 1])
         if len(ids) <= MOST_SELECTED:
             return ids
@@ -119,9 +127,9 @@ class SteeringAdmin(ReadOnlyAdmin):
     def _plan(
         self, request: HttpRequest, queryset: QuerySet[Config], action: str, form_class: type[OrderForm]
     ) -> HttpResponse | None:
-        """Ask what is to be ordered; what it would move is then shown on the page of its plan."""
+        """Ask for the order's details, then make its plan and show the plan's page."""
         if request.POST.get("select_across") == "1":
-            # Whoever means all does not mean those that can't be meant.
+            # Endpoint checks can't be ordered about, so "all" leaves them out.
             queryset = queryset.filter(node_name="")
         ids = self.ids(request, queryset)
         if not ids:
@@ -137,7 +145,7 @@ class SteeringAdmin(ReadOnlyAdmin):
     def ask(
         self, request: HttpRequest, title: str, action: str, ids: Sequence[int], shown: Iterable[Config], **context: Any
     ) -> HttpResponse:
-        """The page between an action's choice and its deed."""
+        """The page between the choice of an action and the action itself. shown: the listed configs; ids: all of them."""
         across = request.POST.get("select_across") == "1"
         rows = [(link(config), self.owner(config), self.origins(config)) for config in shown]
         context |= self.admin_site.each_context(request) | {
@@ -146,7 +154,7 @@ class SteeringAdmin(ReadOnlyAdmin):
             "opts": self.opts,
             "number": len(ids),
             "across": across,
-            # All that match are looked for anew, not named: they may be many.
+            # They may be too many to name in the form: the filter finds them again.
             "named": [] if across else ids,
             "list_url": list_url(Config),
             "table": Table("", ("config", "owner now", "origins"), rows),
@@ -156,7 +164,7 @@ class SteeringAdmin(ReadOnlyAdmin):
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         if request.POST.get("select_across") == "1" and not request.POST.getlist(ACTION_CHECKBOX_NAME):
-            # Django runs no action on a selection without a row, also where all are meant.
+            # Django runs no action without a selected row, even if all that match are meant.
             posted = request.POST.copy()
             posted[ACTION_CHECKBOX_NAME] = "0"
             request.POST = posted  # type: ignore[assignment]

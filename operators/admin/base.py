@@ -1,5 +1,5 @@
-"""What the admin's pages share: lists that filter by nothing undeclared, lists that never count, rows that nobody edits by
-hand, tables under a row's fields.
+"""What the admin's pages share: lists that only filter by declared fields and never count, read-only rows, tables below a row's
+fields.
 """
 
 from collections.abc import Iterable, Sequence
@@ -35,12 +35,12 @@ _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
 
 def row_url(row: Model) -> str:
-    """The address of a row's page."""
+    """The URL of a row's page."""
     return reverse(f"admin:{row._meta.app_label}_{row._meta.model_name}_change", args=[row.pk])
 
 
 def anchor(url: str, text: Any) -> SafeString:
-    """A link as it looks everywhere."""
+    """An HTML link in the admin's style."""
     return format_html('<a class="text-primary-600 dark:text-primary-500" href="{}">{}</a>', url, text)
 
 
@@ -50,24 +50,24 @@ def link(row: Model, text: str = "") -> SafeString:
 
 
 def list_url(model: type[Model], **query: Any) -> str:
-    """The address of a model's list, filtered."""
+    """The URL of a model's list, filtered by the query."""
     url = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
     return f"{url}?{urlencode(query)}" if query else url
 
 
 def preformatted(text: str) -> SafeString:
-    """A text of several lines as it is, escaped."""
+    """Escaped HTML that shows a text of several lines as it is."""
     return format_html('<pre class="font-mono text-xs overflow-x-auto whitespace-pre-wrap">{}</pre>', text)
 
 
 def address(target: Target) -> str:
-    """Where what an alert is about is shown."""
+    """The URL of the page that shows an alert's target."""
     return list_url(target.model, **target.query) if target.pk is None else row_url(target.model(pk=target.pk))
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows shown under a page's fields. more: where all of them are."""
+    """A table below a page's fields. more: the URL of all rows."""
 
     title: str
     headers: Sequence[str]
@@ -76,13 +76,13 @@ class Table:
 
     @classmethod
     def of(cls, title: str, headers: Sequence[str], rows: Iterable[Sequence[Any]], more: str = "") -> "Table":
-        """A table of the first rows; `more` is kept only when there are more of them."""
+        """A table of the first TABLE_ROWS rows. `more` is kept only if there are more rows."""
         listed = list(rows)
         return cls(title, headers, listed[:TABLE_ROWS], more if len(listed) > TABLE_ROWS else "")
 
 
 class DaysFilter(RangeDateFilter):
-    """From one day to another, both included."""
+    """Rows from one day to another, both included."""
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         if first := self._day("from"):
@@ -92,32 +92,32 @@ class DaysFilter(RangeDateFilter):
         return queryset
 
     def _day(self, end: str) -> date | None:
-        """The day given; None for none, and for what is no day."""
+        """The given day; None if none or no valid day was given."""
         try:
             return parse_date(self.used_parameters.get(f"{self.parameter_name}_{end}") or "")
         except ValueError:
             return None
 
 
-class PeekingPaginator(Paginator):  # type: ignore[type-arg]
-    """Marks a list whose pages are found by `Peeking`."""
+class UncountedPaginator(Paginator):  # type: ignore[type-arg]
+    """Marks a list whose pages `UncountedChangeList` reads."""
 
-    template_name = "admin/peeking_pagination.html"
+    template_name = "admin/uncounted_pagination.html"
 
 
-class Declared(ChangeList):
-    """Filters and sorts by what its admin declares, and by nothing else.
+class DeclaredChangeList(ChangeList):
+    """A list that filters and sorts only by what its admin declares.
 
-    Django's own list filters by any lookup of any field, so that whoever may look at it reads what no page shows, letter by
-    letter. It sorts by columns that are not offered for it, too.
+    Django's own list filters by any lookup of any field: whoever may see the list could find out, letter by letter, what no
+    page shows. It also sorts by columns that are not offered for it.
     """
 
     model_admin: "DeclaredAdmin"
 
     def get_filters(self, request: HttpRequest) -> tuple[list[Any], bool, dict[str, Any], bool, bool]:
-        """Raises DisallowedModelAdminLookup, which is answered with 400."""
+        """Raise DisallowedModelAdminLookup for an undeclared filter; the answer is 400."""
         found: tuple[list[Any], bool, dict[str, Any], bool, bool] = super().get_filters(request)
-        # What no filter took would be a lookup.
+        # Django would use what no filter took as a lookup.
         for name in found[2]:
             if name not in self.model_admin.linked:
                 raise DisallowedModelAdminLookup(f"{self.opts.label} has no filter {name[:100]}")
@@ -128,43 +128,45 @@ class Declared(ChangeList):
         return super().get_ordering_field(field_name) if is_offered else None
 
 
-class Peeking(Declared):
-    """Reads one row more than it shows, to know whether a page follows: a count costs more than the page itself."""
+class UncountedChangeList(DeclaredChangeList):
+    """A list that reads one row more than it shows, to know whether another page follows. A count would cost more than the
+    page.
+    """
 
     def get_results(self, request: HttpRequest) -> None:
         if not 1 <= self.page_num <= LAST_PAGE:
             raise IncorrectLookupParameters
         self.paginator = self.model_admin.get_paginator(request, self.queryset, self.list_per_page)
         before = (self.page_num - 1) * self.list_per_page
-        # Keys first: what comes before a late page is then skipped in an index, without its joins.
+        # Keys first: the rows before a late page are then skipped in an index, without joins.
         keys = self._keys(before)
         self.result_list = list(self.queryset.filter(pk__in=keys[: self.list_per_page]))
         self.has_next = len(keys) > self.list_per_page
         self.first_number, self.last_number = before + 1, before + len(self.result_list)
         self.result_count = self.last_number
-        self.full_result_count = self.result_count  # so that no page speaks of a total
+        self.full_result_count = self.result_count  # so that no page shows a total
         self.show_full_result_count = self.can_show_all = self.multi_page = False
         self.show_admin_actions = True
 
     def _keys(self, before: int) -> list[Any]:
-        """The keys of the page's rows, and of the one after them."""
+        """The keys of the page's rows and of the row after them."""
         try:
             return list(self.queryset.values_list("pk", flat=True)[before : before + self.list_per_page + 1])
         except DataError as error:
             raise IncorrectLookupParameters from error
 
 
-# Characters and words of a search that are looked for.
+# The most characters and words of a search that are used.
 MOST_SEARCHED, MOST_WORDS = 500, 10
 
-# Unfold's has no types, and what derives from both would get those of this one.
+# Unfold's ModelAdmin is untyped; a class that derives from both must not get the types of Django's.
 _DjangoModelAdmin: Any = admin.ModelAdmin
 
 
 class WithoutTransaction(_DjangoModelAdmin):
-    """Forms and deletions that are not wrapped in a transaction, for rows that verbs change in transactions of their own.
+    """Forms and deletions outside of a transaction, for rows that verbs change in their own transactions.
 
-    To be named after unfold's ModelAdmin: it takes the place of Django's.
+    Name it after unfold's ModelAdmin in the list of bases: it takes the place of Django's ModelAdmin.
     """
 
     def changeform_view(
@@ -179,14 +181,14 @@ class WithoutTransaction(_DjangoModelAdmin):
 
 
 def first_words(searched: str) -> str:
-    """As many words of a search as are looked for: each is a condition of its own, and few tell all apart."""
+    """The first MOST_WORDS words of a search. Each word is a condition of its own, and few suffice."""
     return " ".join(searched[:MOST_SEARCHED].split()[:MOST_WORDS])
 
 
 class DeclaredAdmin(ModelAdmin):
-    """What every admin is: its list answers no question that it does not declare.
+    """The base of every admin. Its list only filters and sorts by what it declares.
 
-    linked: lookups, beside those of `list_filter`, that links to the list use.
+    linked: lookups that links to the list use, besides those of `list_filter`.
     """
 
     linked: Sequence[str] = ()
@@ -196,10 +198,10 @@ class DeclaredAdmin(ModelAdmin):
         return found
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
-        return Declared
+        return DeclaredChangeList
 
     def to_field_allowed(self, request: HttpRequest, to_field: str) -> bool:
-        """Rows are named by their key alone: found by another field, they would tell what it holds."""
+        """Whether the field is the primary key. A row that is found by another field would reveal the field's value."""
         try:
             return bool(self.opts.get_field(to_field).primary_key)
         except (FieldDoesNotExist, AttributeError):
@@ -207,7 +209,7 @@ class DeclaredAdmin(ModelAdmin):
 
 
 class NotedAdmin(DeclaredAdmin):
-    """Rows with a note. Whoever may only look at one sees no secret that was written into it."""
+    """Rows with a note. Users who may not change a row see its note without secrets."""
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Sequence[str]:
         fields: Sequence[str] = super().get_fields(request, obj)
@@ -217,13 +219,14 @@ class NotedAdmin(DeclaredAdmin):
 
     @display(description="note")
     def shown_note(self, row: Any) -> str:
+        """The note without secrets."""
         return scrub(row.note)
 
 
 class ReadOnlyAdmin(DeclaredAdmin, WithoutTransaction):
-    """Rows that only verbs change: no adding, deleting or editing by hand; actions ask for the change permission."""
+    """Rows that only verbs change. Nobody adds, deletes or edits one by hand; actions ask for the change permission."""
 
-    paginator = PeekingPaginator
+    paginator = UncountedPaginator
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
     list_per_page = 100
@@ -235,7 +238,7 @@ class ReadOnlyAdmin(DeclaredAdmin, WithoutTransaction):
     change_form_outer_after_template = "admin/tables.html"
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
-        return Peeking
+        return UncountedChangeList
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -244,19 +247,19 @@ class ReadOnlyAdmin(DeclaredAdmin, WithoutTransaction):
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """On the list, for its actions; never of a row."""
+        """Whether the user may run the list's actions. A single row is never editable."""
         return obj is None and super().has_change_permission(request)
 
     def row_actions(self, request: HttpRequest, obj: Any) -> list[str]:
-        """The names of the list's actions that are offered on the row's page."""
+        """The names of the list's actions that the row's page offers."""
         return list(self.get_actions(request))
 
     def tables(self, request: HttpRequest, obj: Any) -> list[Table]:
-        """What stands under the row's fields."""
+        """The tables below the row's fields."""
         return []
 
     def page(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
-        """What else the templates of the row's page need."""
+        """More context for the templates of the row's page."""
         return {}
 
     def render_change_form(

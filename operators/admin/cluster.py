@@ -1,4 +1,4 @@
-"""The page about the cluster as a whole."""
+"""The page about the whole cluster."""
 
 from datetime import timedelta
 from typing import Any
@@ -18,7 +18,7 @@ from operators.admin.base import ReadOnlyAdmin, Table
 
 @admin.register(ClusterStore)
 class ClusterStoreAdmin(ReadOnlyAdmin):
-    """One page instead of a list: there is one cluster."""
+    """One page instead of a list, since there is one cluster."""
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         if not self.has_view_permission(request):
@@ -29,7 +29,7 @@ class ClusterStoreAdmin(ReadOnlyAdmin):
 
 
 def facts() -> list[tuple[str, Any]]:
-    """Leader, passes, hearing and brake, each age by the database's clock."""
+    """The facts of the page as (name, value): leader, passes, hearing and brake. Ages are by the database's clock."""
     store, hearing = ClusterStore.objects.get(), _hearing()
     return [
         ("Leader", store.leader or "none yet"),
@@ -48,6 +48,6 @@ def _hearing() -> Any:
 
 
 def _since(hearing: Any, time: str) -> timedelta | None:
-    """How long ago one of the hearing's times is."""
+    """How long ago one of the hearing's times was; None if it is unset."""
     moment = getattr(hearing, time)
     return None if moment is None else hearing.now - moment

@@ -1,4 +1,4 @@
-"""What a config's page shows around its fields: the facts, why it is where it is, what was sent, its timeline."""
+"""What a config's page shows around its fields: facts, why it is where it is, the YAML that was sent, its timeline."""
 
 import re
 from typing import Any
@@ -21,14 +21,16 @@ MOST_INSTANCES = 100
 MOST_REASONS = 20
 MOST_TEXTS = 5
 INSTANCE_HEADERS = ("check ID", "run time", "of its interval", "runs", "failed", "last error")
-# As YAML counts lines.
+# Line breaks as YAML counts them.
 _LINE_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
-# Beside the word, so that nobody needs to tell colours apart.
+# An icon beside the word, so that nobody has to tell colours apart.
 _SIGNS = {Truth.YES: "check_circle", Truth.NO: "cancel", Truth.UNKNOWN: "help"}
 
 
 def context(config: Config, *, exact: bool = False) -> dict[str, Any]:
-    """What the templates admin/checks/config_*.html need. exact: for those who may see the node agents' check IDs."""
+    """The context of the templates admin/checks/config_*.html. exact: with check IDs as node agents have them, for users who
+    may see digests.
+    """
     known, reasons = facts.of(config), why.explain(config)
     lines, more = timeline.of(config, MOST_LINES)
     return {
@@ -54,7 +56,9 @@ def context(config: Config, *, exact: bool = False) -> dict[str, Any]:
 
 
 def sent_texts(config: Config) -> list[tuple[str, str]]:
-    """What its origins sent, as their authors wrote it, without secrets. Each under its origin's name if there are several."""
+    """[(title, text)]: what its origins sent, as their authors wrote it, without secrets. The title names the origin if there
+    are several.
+    """
     senders = sorted({(origin.source, parent_of(origin.key)) for origin in config.origins.all()})
     texts = [
         (scrub.scrub(f"{source}:{key}") if len(senders) > 1 else "", written.shown(text))
@@ -65,7 +69,7 @@ def sent_texts(config: Config) -> list[tuple[str, str]]:
 
 
 def sent_text(config: Config) -> str:
-    """What its origin sent, as it is read, without secrets: of what came as no text, or before texts were stored."""
+    """What its origin sent, formatted anew and without secrets. For configs whose original text was not stored."""
     try:
         root = yamlnodes.read(text_of(IntegrationConfig.from_json(config.original)))
     except InvalidYAML as error:
@@ -77,12 +81,12 @@ def sent_text(config: Config) -> str:
 
 
 def _run_time(known: Facts) -> str:
-    """The run time of the slowest instance against its interval; empty while no runner told one."""
+    """The run time of the slowest instance against its interval; empty if no runner reported one."""
     run = known.slowest
     if run is None or run.stats is None:
         return ""
-    told = f"{milliseconds(run.stats.execution_ms)} of {milliseconds(run.interval * 1000)}, {percent(run.share)}"
-    return f"{told}: longer than the time between two runs" if run.share > 1 else told
+    shown = f"{milliseconds(run.stats.execution_ms)} of {milliseconds(run.interval * 1000)}, {percent(run.share)}"
+    return f"{shown}: longer than the time between two runs" if run.share > 1 else shown
 
 
 def _refused(reasons: Why) -> list[tuple[str, str]]:
@@ -100,5 +104,5 @@ def _instance(run: Run, exact: bool) -> tuple[Any, ...]:
 
 
 def _count(number: int | None) -> str:
-    """Old runners tell none."""
+    """The number; old runners report none."""
     return "not told" if number is None else str(number)

@@ -1,4 +1,4 @@
-"""The configs, as operators see them. Whatever moves one is a verb of the dispatcher."""
+"""The configs in the admin. Whatever moves a config is a verb of the dispatcher."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -33,23 +33,23 @@ from operators.admin.base import TABLE_ROWS, first_words, link
 from operators.admin.filters import CheckFilter, NodeFilter, OrderFilter, OwnerFilter, SourceFilter, TroubleFilter
 from operators.roles import sees_digests
 
-# Never read for a list.
-WIDE = ("original", "wire", "scrubbed", "text")
-# Shown only where there is something to show.
-SELDOM = ("node_name", "dangling_since", "former_node")
+# Wide columns, which lists do not read.
+WIDE_COLUMNS = ("original", "wire", "scrubbed", "text")
+# Fields that are only shown when they have a value.
+OPTIONAL_FIELDS = ("node_name", "dangling_since", "former_node")
 DANGLING = SafeString('<span class="font-semibold text-orange-700 dark:text-orange-400">none: dangling</span>')
-# Of the form.
+# What the form begins with.
 _EXAMPLE = "init_config:\ninstances:\n  - "
 
 
 class ConfigForm(forms.ModelForm):  # type: ignore[type-arg]
-    """A config in the format of config files, under a name that the operator gives. `sent` is it, once the form is valid."""
+    """A config in the format of config files, under a name that the operator chooses. A valid form has the config as `sent`."""
 
     key = forms.CharField(
         label="Name",
         max_length=253,
         validators=[authored.validate_name],
-        help_text="Yours to choose; the config keeps it for as long as it lives.",
+        help_text="Yours to choose. It can't be changed later.",
         widget=UnfoldAdminTextInputWidget,
     )
     check = forms.RegexField(
@@ -85,13 +85,14 @@ class ConfigForm(forms.ModelForm):  # type: ignore[type-arg]
             }
 
     def clean_key(self) -> str:
+        """The name. Raises ValidationError if another config has it."""
         key: str = self.cleaned_data["key"]
         if not self.instance.pk and origins.origins(ADMIN, key):
             raise ValidationError("There is a config of this name.")
         return key
 
     def clean_yaml(self) -> str:
-        """The text with the ends of lines that it had: browsers send others."""
+        """The text with its original line ends; browsers change them."""
         text: str = self.cleaned_data["yaml"]
         return text.replace("\r\n", "\n")
 
@@ -104,7 +105,7 @@ class ConfigForm(forms.ModelForm):  # type: ignore[type-arg]
                 self.add_error("yaml", str(error))
 
     def warn(self) -> list[Notice]:
-        """Keep what is odd about the config that was written, beside others of its check, and return it."""
+        """Store the warnings about the written config and return them. The config is compared with others of its check."""
         assert self.sent is not None
         mine = [origin.config_id for origin in origins.origins(ADMIN, self.sent.key)]
         found = authored.warnings_about([self.sent], Config.objects.exclude(pk__in=mine))
@@ -114,6 +115,8 @@ class ConfigForm(forms.ModelForm):  # type: ignore[type-arg]
 
 @admin.register(Config)
 class ConfigAdmin(SteeringAdmin):
+    """The configs, with their orders, origins and owners. Configs written by hand can be edited."""
+
     form = ConfigForm
     list_display = ("check_name", "owner", "since", "orders", "dangling_since", "origins", "short_id")
     list_filter = (OwnerFilter, OrderFilter, TroubleFilter, CheckFilter, SourceFilter, NodeFilter)
@@ -132,7 +135,7 @@ class ConfigAdmin(SteeringAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Config]:
         found = Config.objects.select_related("assignment__node", "former_node", "pin", "pause", "isolation")
-        return found.prefetch_related("origins").defer(*WIDE)
+        return found.prefetch_related("origins").defer(*WIDE_COLUMNS)
 
     def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[QuerySet[Any], bool]:
         exact = sees_digests(request.user)
@@ -145,19 +148,20 @@ class ConfigAdmin(SteeringAdmin):
         return admin.ModelAdmin.has_add_permission(self, request)
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """On the list, for its actions; of a config, when it was written by hand."""
+        """Whether the user may run the list's actions, or edit this config. Only configs written by hand are editable."""
         return super().has_change_permission(request) and (obj is None or by_hand(obj) is not None)
 
     def has_unschedule_permission(self, request: HttpRequest) -> bool:
+        """Whether the user may unschedule configs."""
         return bool(request.user.has_perm("checks.delete_config"))
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Sequence[str]:
         if obj is None:
             return "key", "check", "yaml"
-        told = [name for name in self.readonly_fields if name not in SELDOM or getattr(obj, name)]
+        shown = [name for name in self.readonly_fields if name not in OPTIONAL_FIELDS or getattr(obj, name)]
         if not sees_digests(request.user):
-            told.remove("digest")
-        return ["key", "check", "yaml", *told[1:]] if self.has_change_permission(request, obj) else told
+            shown.remove("digest")
+        return ["key", "check", "yaml", *shown[1:]] if self.has_change_permission(request, obj) else shown
 
     def save_model(self, request: HttpRequest, obj: Config, form: ConfigForm, change: bool) -> None:
         assert form.sent is not None
@@ -173,14 +177,17 @@ class ConfigAdmin(SteeringAdmin):
 
     @column(description="check", ordering="name")
     def check_name(self, config: Config) -> str:
+        """The name of the check, without secrets."""
         return scrub(config.name)
 
     @column(description="short ID")
     def short_id(self, config: Config) -> str:
+        """The short ID."""
         return short_id(config.digest)
 
     @column
     def owner(self, config: Config) -> SafeString | str:
+        """A link to the node that has the config, or why no node has it."""
         assignment = getattr(config, "assignment", None)
         if assignment:
             return link(assignment.node)
@@ -190,16 +197,18 @@ class ConfigAdmin(SteeringAdmin):
 
     @column
     def since(self, config: Config) -> str:
+        """Since when the node has the config."""
         assignment = getattr(config, "assignment", None)
         return moment(assignment.since) if assignment else ""
 
     @column
     def origins(self, config: Config) -> SafeString:
+        """The origins, one a line."""
         return format_html_join(SafeString("<br>"), "{}", ((origin,) for origin in config.origins.all()))
 
     @column
     def orders(self, config: Config) -> str:
-        """In words: pinned, paused, isolated."""
+        """The orders in words: pinned, paused, isolated."""
         kinds = ("pin", "pinned"), ("pause", "paused"), ("isolation", "isolated")
         return ", ".join(word for kind, word in kinds if hasattr(config, kind))
 
@@ -223,6 +232,7 @@ class ConfigAdmin(SteeringAdmin):
 
     @admin.action(description="Unschedule…", permissions=["unschedule"])
     def unschedule(self, request: HttpRequest, queryset: QuerySet[Config]) -> HttpResponse | None:
+        """Ask for confirmation, then remove configs that were written by hand, with all their shards. Others are refused."""
         ids = self.ids(request, queryset)
         chosen = self._with_their_shards(request, list(queryset.filter(pk__in=ids)))
         refused = [(config, others) for config in chosen if (others := sent_by_others(config))]
@@ -241,7 +251,7 @@ class ConfigAdmin(SteeringAdmin):
         return None
 
     def _with_their_shards(self, request: HttpRequest, chosen: list[Config]) -> list[Config]:
-        """With all shards of what was written by hand, since it is unscheduled as a whole: a part can be edited away."""
+        """The chosen configs and all shards of those written by hand. A single part can only be removed by editing the config."""
         written = {origin.key for config in chosen for origin in config.origins.all() if origin.source == ADMIN}
         parents = {sharding.parent_of(key) for key in written if sharding.is_shard(key)}
         shards = [origin.config_id for parent in sorted(parents) for origin in origins.origins(ADMIN, parent)]

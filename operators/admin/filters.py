@@ -15,12 +15,14 @@ from checks.wire.scrub import scrub
 from nodes.models import Node, NodeType
 
 MOST_CHOICES = 500
-# Of nodes, with their colours; and why a node takes nothing new.
+# The states of nodes with their colours, and the reasons why a node takes nothing new.
 STATES = {"alive": "success", "silent": "warning", "lost": "danger"}
 REFUSALS = ("draining", "cordoned", "leaving", "restarting", "flapping")
 
 
 class OwnerFilter(DropdownFilter):
+    """Configs by whether a node has them."""
+
     title = "owner"
     parameter_name = "owner"
 
@@ -36,7 +38,7 @@ class OwnerFilter(DropdownFilter):
 
 
 class OrderFilter(DropdownFilter):
-    """What someone ordered of a config."""
+    """Configs by their orders."""
 
     title = "order"
     parameter_name = "order"
@@ -44,7 +46,7 @@ class OrderFilter(DropdownFilter):
     def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
         return [
             ("pinned", "pinned"),
-            ("astray", "pinned to no node that there is"),
+            ("astray", "pinned to a node that does not exist"),
             ("paused", "paused"),
             ("isolated", "isolated or quarantined"),
             ("none", "none of these"),
@@ -63,12 +65,14 @@ class OrderFilter(DropdownFilter):
 
 
 def _ordered(kind: type[Order]) -> QuerySet[Any]:
-    """The configs of which it is ordered."""
+    """The ids of the configs that have an order of this kind."""
     found: QuerySet[Any] = kind.objects.filter(config__isnull=False).order_by().values("config")
     return found
 
 
 class CheckFilter(DropdownFilter):
+    """Configs by their check."""
+
     title = "check"
     parameter_name = "check"
 
@@ -81,6 +85,8 @@ class CheckFilter(DropdownFilter):
 
 
 class SourceFilter(DropdownFilter):
+    """Configs by a source that sends them."""
+
     title = "source"
     parameter_name = "source"
 
@@ -94,7 +100,7 @@ class SourceFilter(DropdownFilter):
 
 
 class NodeFilter(TextFilter):
-    """What a node has: its configs, and its endpoint checks."""
+    """The configs that are assigned to a node, and its endpoint checks."""
 
     title = "node"
     parameter_name = "node"
@@ -107,7 +113,7 @@ class NodeFilter(TextFilter):
 
 
 class TroubleFilter(DropdownFilter):
-    """What the last round of runners' stats told of a config where it is."""
+    """Configs by the trouble that runners reported in the last round of stats."""
 
     title = "trouble"
     parameter_name = "trouble"
@@ -121,7 +127,7 @@ class TroubleFilter(DropdownFilter):
 
 
 class AcknowledgedFilter(DropdownFilter):
-    """Whether a node fetched the last change of its configs in time."""
+    """Nodes that did not fetch the last change of their configs in time."""
 
     title = "acknowledged"
     parameter_name = "acknowledged"
@@ -135,6 +141,8 @@ class AcknowledgedFilter(DropdownFilter):
 
 
 class StateFilter(DropdownFilter):
+    """Nodes by their state."""
+
     title = "state"
     parameter_name = "state"
 
@@ -146,6 +154,8 @@ class StateFilter(DropdownFilter):
 
 
 class SchedulableFilter(DropdownFilter):
+    """Nodes by whether they take new configs, and why not."""
+
     title = "schedulable"
     parameter_name = "schedulable"
 
@@ -159,6 +169,8 @@ class SchedulableFilter(DropdownFilter):
 
 
 class TypeFilter(DropdownFilter):
+    """Nodes by their type."""
+
     title = "type"
     parameter_name = "type"
 
@@ -171,6 +183,8 @@ class TypeFilter(DropdownFilter):
 
 
 class AlikeFilter(DropdownFilter):
+    """Nodes whose names look like another's."""
+
     title = "name"
     parameter_name = "alike"
 

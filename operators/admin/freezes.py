@@ -17,7 +17,7 @@ from operators.admin.orderforms import NoteField, UntilField
 
 
 class FreezeForm(forms.ModelForm):  # type: ignore[type-arg]
-    """For how long nothing is balanced automatically, and why."""
+    """Until when nothing is balanced automatically, and why."""
 
     until = UntilField()
     note = NoteField()
@@ -29,13 +29,15 @@ class FreezeForm(forms.ModelForm):  # type: ignore[type-arg]
 
 @admin.register(Freeze)
 class FreezeAdmin(NotedAdmin, ReadOnlyAdmin):
+    """The freezes, past and present."""
+
     form = FreezeForm
     fields = ("until", "note")
     list_display = ("about", "shown_note", "time", "until", "over")
     actions = ("thaw",)
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        """A row also says who froze it, and whether that is over."""
+        """A stored freeze also shows who started it and whether it is over."""
         return self.fields if obj is None else ("author", "time", "until", "shown_note", "over")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
@@ -45,14 +47,17 @@ class FreezeAdmin(NotedAdmin, ReadOnlyAdmin):
         return bool(ModelAdmin.has_add_permission(self, request))
 
     def has_thaw_permission(self, request: HttpRequest) -> bool:
+        """Whether the user may end a freeze."""
         return bool(request.user.has_perm("checks.delete_freeze"))
 
     @display(description="freeze")
     def about(self, freeze: Freeze) -> str:
+        """The freeze in words."""
         return str(freeze)
 
     @display(description="over")
     def over(self, freeze: Freeze) -> str:
+        """Whether the freeze is over, and who ended it."""
         if freeze.ended_at:
             return f"ended by {freeze.ended_by} at {moment(freeze.ended_at)}"
         return "no" if Freeze.objects.in_force().filter(pk=freeze.pk).exists() else "its time is over"
@@ -64,7 +69,7 @@ class FreezeAdmin(NotedAdmin, ReadOnlyAdmin):
 
     @admin.action(description="End the freeze", permissions=["thaw"])
     def thaw(self, request: HttpRequest, queryset: QuerySet[Freeze]) -> None:
-        """The one that holds ends, whichever was chosen: there is one at most."""
+        """End the freeze that is in force, whichever was chosen: there is at most one."""
         if freezes.thaw(actor=request.user.get_username()):
             messages.success(request, "The freeze is over.")
         else:

@@ -1,4 +1,4 @@
-"""The ledger, as operators see it."""
+"""The ledger in the admin."""
 
 from functools import reduce
 from operator import or_
@@ -20,6 +20,8 @@ from operators.roles import sees_digests
 
 @admin.register(Move)
 class MoveAdmin(ReadOnlyAdmin):
+    """The moves, the last one first."""
+
     list_display = ("time", "check_name", "short_id", "source_node", "to_node", "reason", "actor")
     list_filter = (("reason", ChoicesDropdownFilter), ("time", DaysFilter))
     linked = ("config_id",)
@@ -29,16 +31,18 @@ class MoveAdmin(ReadOnlyAdmin):
 
     @display(description="check")
     def check_name(self, move: Move) -> SafeString:
+        """The check's name, linked to its config."""
         return link(Config(pk=move.config_id), scrub(move.name))
 
     @display(description="short ID")
     def short_id(self, move: Move) -> str:
+        """The short ID of the config as it was moved."""
         return short_id(move.digest)
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        """Whole names only: parts of names would read the whole ledger."""
+        """Search for whole names only: a search for parts would read the whole ledger."""
         if not search_term:
             return queryset, False
         wanted = [Q(**{field: search_term}) for field in self.search_fields]

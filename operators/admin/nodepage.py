@@ -1,4 +1,4 @@
-"""What a node's page shows around its fields: how it is, what it has, what happened to it."""
+"""What a node's page shows around its fields: its state, its configs, its timeline."""
 
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -12,11 +12,11 @@ from clusteragent.lib.shortids import short_id
 from clusteragent.lib.words import ago, counted, percent
 from nodes.models import Node, NodeEvent, Runner, RunnerStats
 from operators.admin.base import TABLE_ROWS, Table, anchor, link, list_url
-from operators.admin.configs import WIDE
+from operators.admin.configs import WIDE_COLUMNS
 
 
 class Drain(NamedTuple):
-    """How far a drain is. since: its beginning."""
+    """The progress of a drain. since: its start; moved and left: numbers of configs."""
 
     since: datetime | None
     moved: int
@@ -24,17 +24,18 @@ class Drain(NamedTuple):
 
     @property
     def share(self) -> float:
+        """The moved share, from 0 to 1."""
         return self.moved / (self.moved + self.left or 1)
 
 
 def context(node: Any) -> dict[str, Any]:
-    """What the template operators/node_head.html needs."""
+    """The context of the template operators/node_head.html."""
     load = None if node.state == "lost" else costs.loads()[node.pk]
     return {"facts": _facts(node, load), "load": load, "drain": _drain(node) if node.draining else None}
 
 
 def configs(node: Node) -> Table:
-    """The first configs of a node."""
+    """A table of the node's first configs."""
     owned = Assignment.objects.filter(node=node).select_related("config").prefetch_related("config__origins")
     owned = owned.order_by("config__name", "pk")
     rows = [
@@ -45,7 +46,7 @@ def configs(node: Node) -> Table:
             one.since,
             one.reason,
         )
-        for one in owned.defer(*(f"config__{column}" for column in WIDE))[: TABLE_ROWS + 1]
+        for one in owned.defer(*(f"config__{column}" for column in WIDE_COLUMNS))[: TABLE_ROWS + 1]
     ]
     return Table.of(
         "Configs", ("check", "origins", "short ID", "since", "reason"), rows, list_url(Config, node=node.name)
@@ -53,7 +54,7 @@ def configs(node: Node) -> Table:
 
 
 def timeline(node: Node) -> Table:
-    """The last moves and events of a node, as one."""
+    """A table of the node's last moves and events, merged."""
     events = NodeEvent.objects.filter(node_name=node.name)[: TABLE_ROWS + 1]
     moves = Move.objects.filter(Q(source_node=node.name) | Q(to_node=node.name))[: TABLE_ROWS + 1]
     rows = [
@@ -75,19 +76,19 @@ def _facts(node: Any, load: float | None) -> list[tuple[str, Any]]:
         ("Type", node.heartbeat.get_node_type_display() if load is not None else ""),
         ("Acknowledged", _acknowledged(node) if load is not None else ""),
         ("Load", "" if load is None else percent(load)),
-        ("Checks", anchor(list_url(Config, node=node.name), counted(node.configs, "check"))),
+        ("Configs", anchor(list_url(Config, node=node.name), counted(node.configs, "config"))),
         ("Running by its stats", _running(node)),
     ]
-    shown = [(name, value or "unknown") for name, value in facts if load is not None or name in ("State", "Checks")]
-    oddities = (("Looks like", node.looks_like()), ("Told what can't be", _clamped(node)))
+    shown = [(name, value or "unknown") for name, value in facts if load is not None or name in ("State", "Configs")]
+    oddities = (("Looks like", node.looks_like()), ("Implausible stats", _clamped(node)))
     return shown + [(name, value) for name, value in oddities if value]
 
 
 def _acknowledged(node: Any) -> str:
-    """Which version of its configs it has fetched, against ours."""
+    """The version of its configs that the node fetched, against the current one."""
     if node.heartbeat.acknowledged == node.config_version:
         return (
-            f"version {node.config_version}, the last one" if node.config_version else "nothing yet: it had no checks"
+            f"version {node.config_version}, the last one" if node.config_version else "nothing yet: it had no configs"
         )
     return f"version {node.heartbeat.acknowledged}, not yet {node.config_version}"
 

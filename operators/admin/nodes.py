@@ -1,4 +1,4 @@
-"""The nodes, what happened to them, and the rules about them, as operators see them."""
+"""Nodes, node events and node rules in the admin."""
 
 from typing import Any
 
@@ -42,6 +42,8 @@ from operators.admin.filters import (
 
 @admin.register(Node)
 class NodeAdmin(ReadOnlyAdmin):
+    """The nodes, with their state, configs and load."""
+
     list_display = (
         "name",
         "shown_state",
@@ -56,7 +58,7 @@ class NodeAdmin(ReadOnlyAdmin):
     search_fields = ("name",)
     search_help_text = "Name"
     sortable_by = ("name", "heard", "configs")
-    # Its page tells the rest above them.
+    # The head of the page shows the rest.
     fields = readonly_fields = (
         "shown_declared",
         "labels",
@@ -79,47 +81,53 @@ class NodeAdmin(ReadOnlyAdmin):
         return nodes.annotate(configs=Coalesce(number, 0))
 
     def get_list_display(self, request: HttpRequest) -> Any:
-        """A column more while names look alike."""
+        """The columns, with one more while names look alike."""
         columns = super().get_list_display(request)
         return (*columns, "looks_like") if Node.objects.lookalikes().exists() else columns
 
     @display(description="looks like")
     def looks_like(self, node: Node) -> str:
-        """Living nodes whose names differ from its own in what the eye passes over."""
+        """The names of living nodes that a reader could take for this one."""
         return node.looks_like()
 
     @display(description="state", label=STATES)
     def shown_state(self, node: Any) -> str:
+        """The state: alive, silent or lost."""
         return str(node.state)
 
     @display(ordering="configs")
     def configs(self, node: Any) -> SafeString:
+        """The number of its configs, linked to them."""
         return anchor(list_url(Config, node=node.name), node.configs)
 
     @display(description="last heard", ordering="silence")
     def heard(self, node: Any) -> str:
+        """How long ago its last heartbeat came."""
         return ago(node.silence)
 
     @display(description="type")
     def shown_type(self, node: Any) -> str:
+        """Its type; empty for a lost node."""
         return str(node.heartbeat.get_node_type_display()) if node.state != "lost" else ""
 
     @display(description="address")
     def address(self, node: Any) -> str:
+        """Its address; empty if unknown."""
         return node.heartbeat.client_ip or "" if node.state != "lost" else ""
 
     @display(description="up to date", boolean=True)
     def up_to_date(self, node: Any) -> bool | None:
-        """Whether it acknowledged its latest configs."""
+        """Whether it acknowledged its latest configs; None for a lost node."""
         return node.heartbeat.acknowledged == node.config_version if node.state != "lost" else None
 
     @display(description="schedulable", label={"yes": "success"} | dict.fromkeys(REFUSALS, "warning"))
     def shown_schedulable(self, node: Any) -> str:
+        """`yes`, or why it takes nothing new."""
         return "yes" if node.intake == "open" else str(node.intake)
 
     @display(description="declares")
     def shown_declared(self, node: Node) -> str:
-        """What it says that it may run."""
+        """What it declares that it may run."""
         return str(parse(node.declared)) or "nothing: it may run everything"
 
     def row_actions(self, request: HttpRequest, node: Any) -> list[str]:
@@ -138,15 +146,17 @@ class NodeAdmin(ReadOnlyAdmin):
 
     @admin.action(description="Cordon: give it nothing new", permissions=["change"])
     def cordon(self, request: HttpRequest, queryset: QuerySet[Node]) -> None:
+        """Cordon the nodes: they get nothing new and keep what they have."""
         self._cordon(request, queryset, "cordoned")
 
     @admin.action(description="Uncordon: give it work again", permissions=["change"])
     def uncordon(self, request: HttpRequest, queryset: QuerySet[Node]) -> None:
+        """Uncordon the nodes: they get configs again."""
         self._cordon(request, queryset, "uncordoned", schedulable=True)
 
     @admin.action(description="Drain: cordon it, and let what it has move away…", permissions=["change"])
     def drain(self, request: HttpRequest, queryset: QuerySet[Node]) -> HttpResponse | None:
-        """Where everything would go is shown first."""
+        """Make the plan that drains the nodes. It shows where their configs would go."""
         try:
             decision = deciding.drain([node.name for node in queryset])
         except ORDER_REFUSALS as refusal:
@@ -156,6 +166,7 @@ class NodeAdmin(ReadOnlyAdmin):
 
     @admin.action(description="Forget: take a lost node off the list", permissions=["change"])
     def forget(self, request: HttpRequest, queryset: QuerySet[Node]) -> None:
+        """Delete lost nodes. Nodes that are not lost are refused."""
         chosen = Node.objects.filter(pk__in=[node.pk for node in queryset])
         kept = [node.name for node in chosen.known()]
         forgotten = chosen.forget()
@@ -172,6 +183,8 @@ class NodeAdmin(ReadOnlyAdmin):
 
 @admin.register(NodeEvent)
 class NodeEventAdmin(ReadOnlyAdmin):
+    """The node events, the last one first."""
+
     list_display = fields = readonly_fields = ("time", "node_name", "kind", "shown_cause")
     list_filter = (("kind", ChoicesDropdownFilter), ("time", DaysFilter))
     linked = ("node_name",)
@@ -180,12 +193,13 @@ class NodeEventAdmin(ReadOnlyAdmin):
 
     @display(description="cause")
     def shown_cause(self, event: NodeEvent) -> str:
+        """The cause in words."""
         return event.told
 
 
 @admin.register(NodeRule)
 class NodeRuleAdmin(NotedAdmin, WithoutTransaction):
-    """Who writes a rule is noted, and what changes is applied to the nodes at once."""
+    """The node rules. Whoever saves a rule becomes its author, and a change is applied to the nodes at once."""
 
     list_display = ("__str__", "node_type", "labels", "weight", "max_configs", "author", "time")
     fields = ("pattern", "network", "node_type", "labels", "weight", "max_configs", "note")

@@ -1,4 +1,4 @@
-"""What operators fill in to steer configs: each form makes the plan of what it orders."""
+"""The forms that order something of configs. Each form makes the plan of its order."""
 
 from collections.abc import Collection
 from datetime import datetime, timedelta
@@ -17,50 +17,49 @@ from checks import plans
 from checks.dispatcher import REFUSALS, Decision, deciding
 from checks.models import Plan
 from checks.models.orders import Pin
-from clusteragent.lib import clock
-from clusteragent.lib import deadlines as until
+from clusteragent.lib import clock, deadlines
 
 MOST_CHARACTERS = 10_000
 ONCE, DAY, PINNED = "once", "day", "pinned"
 
 
 class UntilField(forms.CharField):
-    """When something ends; None: when someone ends it."""
+    """The end of an order; None if it ends only when someone ends it."""
 
     def __init__(self, **options: Any) -> None:
-        help_text = f"{until.HELP}. Empty: until someone ends it."
+        help_text = f"{deadlines.HELP}. Empty: until someone ends it."
         super().__init__(required=False, help_text=help_text, widget=UnfoldAdminTextInputWidget, **options)
 
     def clean(self, value: Any) -> datetime | None:
         text = super().clean(value)
         try:
-            return until.parse(text) if text else None
+            return deadlines.parse(text) if text else None
         except (ValueError, OverflowError) as error:
             raise ValidationError(str(error)) from None
 
 
 class NoteField(forms.CharField):
-    """What its author wants others to know."""
+    """An author's note to the other operators."""
 
     def __init__(self) -> None:
-        help_text = "Why, for those who find it so."
+        help_text = "Why: shown to other operators."
         super().__init__(
             required=False, max_length=MOST_CHARACTERS, help_text=help_text, widget=UnfoldAdminTextInputWidget
         )
 
 
 class OrderForm(forms.Form):
-    """What is ordered of configs."""
+    """The base of forms that order something of configs."""
 
-    # Shown where what is ordered can't be done.
+    # The field that shows a refusal; empty: the form as a whole.
     refusing_field = ""
 
     def decide(self, config_ids: Collection[int]) -> Decision:
-        """What it would do. Raises REFUSALS."""
+        """Return the decision for these configs. Raises REFUSALS."""
         raise NotImplementedError
 
     def plan(self, config_ids: Collection[int], actor: str) -> Plan | None:
-        """The plan of it; None when it can't be done, which then stands at a field."""
+        """Store and return the plan for these configs. If it is refused, add an error to the form and return None."""
         try:
             return plans.store(self.decide(config_ids), author=actor)
         except REFUSALS as error:
@@ -69,7 +68,7 @@ class OrderForm(forms.Form):
 
 
 class ReassignForm(OrderForm):
-    """Which node gets the configs, and for how long."""
+    """The node that gets the configs, and for how long."""
 
     refusing_field = "node"
 
@@ -97,7 +96,7 @@ class ReassignForm(OrderForm):
 
 
 class PinForm(OrderForm):
-    """Where configs should run."""
+    """Where the configs shall run."""
 
     kind = forms.ChoiceField(
         label="Pin them to", choices=Pin.Kind, initial=Pin.Kind.NODE, widget=UnfoldAdminSelectWidget
@@ -126,7 +125,7 @@ class PinForm(OrderForm):
 
 
 class PauseForm(OrderForm):
-    """For how long configs run nowhere."""
+    """Until when the configs run nowhere."""
 
     until = UntilField()
     note = NoteField()

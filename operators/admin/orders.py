@@ -1,4 +1,4 @@
-"""What people ordered: pins, pauses, isolations and rules. Giving an order and taking it back are verbs of the dispatcher."""
+"""Pins, pauses, isolations and rules in the admin. Giving an order and taking it back are verbs of the dispatcher."""
 
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
@@ -27,7 +27,7 @@ from operators.roles import sees_digests
 
 
 class OrderForm(forms.ModelForm):  # type: ignore[type-arg]
-    """An order of configs that are named by short ID, digest or check ID. Once given, it stays with its config."""
+    """An order for configs that are named by short ID, digest or check ID. A stored order can't change its config."""
 
     configs = forms.CharField(
         help_text="Short IDs (for those who see them: digests or check IDs), with spaces between them.",
@@ -42,22 +42,25 @@ class OrderForm(forms.ModelForm):  # type: ignore[type-arg]
             del self.fields["configs"]
 
     def clean_configs(self) -> list[int]:
+        """The ids of the named configs. Raises ValidationError if a name is unknown."""
         try:
             return Config.objects.ids_of(self.cleaned_data["configs"].split(), exact=self.exact)
         except LookupError as error:
             raise ValidationError(str(error)) from None
 
     def given(self) -> dict[str, Any]:
-        """What the verb is told, beside the configs."""
+        """The arguments of the verb, without the configs."""
         return {name: value for name, value in self.cleaned_data.items() if name != "configs"}
 
 
 class TimedForm(OrderForm):
+    """An order that may end at a given time."""
+
     until = UntilField()
 
 
 class OrderAdmin(NotedAdmin, ReadOnlyAdmin):
-    """Orders of one kind."""
+    """The orders of one kind."""
 
     form = OrderForm
     list_display: Sequence[str] = ("about", "origin", "author", "shown_note", "time")
@@ -89,38 +92,40 @@ class OrderAdmin(NotedAdmin, ReadOnlyAdmin):
 
     @display(description="config")
     def about(self, order: Order) -> SafeString | str:
+        """A link to the config, if its origin sends one now."""
         return link(order.config) if order.config else "none: its origin sends nothing now"
 
     @display(description="origin")
     def origin(self, order: Order) -> str:
+        """The origin of the config, `source:key`."""
         return scrub(f"{order.source}:{order.key}")
 
     def give(self, ids: Collection[int], **given: Any) -> Decision:
-        """Decide to order it of these configs."""
+        """Return the decision to give these configs the order."""
         raise NotImplementedError
 
     def take(self, ids: Collection[int], actor: str) -> object:
-        """Order it of these configs no more."""
+        """Take the order back from these configs."""
         raise NotImplementedError
 
     def changeform_view(
         self, request: HttpRequest, object_id: str | None = None, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
-        return _told_if_refused(
+        return _or_refusal(
             request, lambda: super(OrderAdmin, self).changeform_view(request, object_id, form_url, extra_context)
         )
 
     def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
-        return _told_if_refused(request, lambda: super(OrderAdmin, self).delete_view(request, object_id, extra_context))
+        return _or_refusal(request, lambda: super(OrderAdmin, self).delete_view(request, object_id, extra_context))
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
-        return _told_if_refused(request, lambda: super(OrderAdmin, self).changelist_view(request, extra_context))
+        return _or_refusal(request, lambda: super(OrderAdmin, self).changelist_view(request, extra_context))
 
     def log_deletions(self, request: HttpRequest, queryset: Any) -> None:
-        """Not yet: Django asks for it before the deed, which may be refused."""
+        """Do nothing: Django calls this before the deletion, which may be refused. `_take` logs afterwards."""
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        """Through the verb, so that it acts at once. What waits for its origin has nothing to act on."""
+        """Give the order by its verb, so that it acts at once. An order that waits for its origin is only stored."""
         actor = request.user.get_username()
         if change and obj.config_id is None:
             obj.author = actor
@@ -128,7 +133,7 @@ class OrderAdmin(NotedAdmin, ReadOnlyAdmin):
             return
         ids = [obj.config_id] if change else form.cleaned_data["configs"]
         plan, moves = plans.order(lambda: self.give(ids, **form.given()), actor=actor)
-        # Gone already: its page says so.
+        # 0: the order is gone already, and its page says so.
         obj.pk = self.model.objects.values_list("pk", flat=True).filter(config=ids[0]).first() or 0
         messages.info(request, f"{numbered(len(moves), 'config')} moved.")
         if plan.outcome:
@@ -146,13 +151,13 @@ class OrderAdmin(NotedAdmin, ReadOnlyAdmin):
         super().log_deletions(request, orders)
 
     def _columns(self) -> list[str]:
-        """All of the order, but of the config no more than its name."""
+        """The columns to read: all of the order, and the config's name and digest."""
         own = [field.attname for field in self.opts.concrete_fields]
         return [*own, "config__name", "config__digest"]
 
 
-def _told_if_refused(request: HttpRequest, view: Callable[[], HttpResponse]) -> HttpResponse:
-    """What a view answers; where its verb is refused, or can't have the store's lock, the page again, with the reason."""
+def _or_refusal(request: HttpRequest, view: Callable[[], HttpResponse]) -> HttpResponse:
+    """The view's response. If its verb is refused or can't get the store's lock, show the reason and return to the page."""
     try:
         return view()
     except (*REFUSALS, plans.StalePlan, OperationalError) as refusal:
@@ -161,18 +166,24 @@ def _told_if_refused(request: HttpRequest, view: Callable[[], HttpResponse]) -> 
 
 
 class PinForm(TimedForm):
+    """A pin."""
+
     class Meta:
         model = Pin
         fields = ("kind", "aim", "waits", "until", "note")
 
 
 class PauseForm(TimedForm):
+    """A pause."""
+
     class Meta:
         model = Pause
         fields = ("until", "note")
 
 
 class IsolationForm(OrderForm):
+    """An isolation."""
+
     class Meta:
         model = Isolation
         fields = ("note",)
@@ -180,6 +191,8 @@ class IsolationForm(OrderForm):
 
 @admin.register(Pin)
 class PinAdmin(OrderAdmin):
+    """The pins."""
+
     form = PinForm
     fields = ("configs", "kind", "aim", "waits", "until", "note")
     list_display = ("about", "pinned_to", "waits", "until", "origin", "author", "shown_note", "time")
@@ -188,6 +201,7 @@ class PinAdmin(OrderAdmin):
 
     @display(description="pinned to")
     def pinned_to(self, pin: Pin) -> str:
+        """The node, pattern or label."""
         return str(pin)
 
     def give(self, ids: Collection[int], **given: Any) -> Decision:
@@ -199,6 +213,8 @@ class PinAdmin(OrderAdmin):
 
 @admin.register(Pause)
 class PauseAdmin(OrderAdmin):
+    """The pauses."""
+
     form = PauseForm
     fields = ("configs", "until", "note")
     list_display = ("about", "until", "origin", "author", "shown_note", "time")
@@ -212,6 +228,8 @@ class PauseAdmin(OrderAdmin):
 
 @admin.register(Isolation)
 class IsolationAdmin(OrderAdmin):
+    """The isolations, by operators and by quarantine."""
+
     form = IsolationForm
     fields = ("configs", "note")
     list_display = ("about", "get_reason_display", "origin", "author", "shown_note", "time")
@@ -225,7 +243,7 @@ class IsolationAdmin(OrderAdmin):
 
 @admin.register(Rule)
 class RuleAdmin(NotedAdmin):
-    """Rules are few. What one forbids where it runs moves when the leader next puts things right."""
+    """The rules about configs. A config on a node that a new rule forbids moves in the leader's next pass."""
 
     list_display = (
         "name",
@@ -243,17 +261,20 @@ class RuleAdmin(NotedAdmin):
     def save_model(self, request: HttpRequest, obj: Rule, form: Any, change: bool) -> None:
         obj.author = request.user.get_username()
         super().save_model(request, obj, form, change)
-        self._honour(request)
+        self._wake(request)
 
     def delete_model(self, request: HttpRequest, obj: Rule) -> None:
         super().delete_model(request, obj)
-        self._honour(request)
+        self._wake(request)
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Rule]) -> None:
         super().delete_queryset(request, queryset)
-        self._honour(request)
+        self._wake(request)
 
-    def _honour(self, request: HttpRequest) -> None:
-        """What dangles may find a node now, at once; what must leave its node does within a minute."""
+    def _wake(self, request: HttpRequest) -> None:
+        """Wake the leader: what dangles may find a node now, and what a rule forbids moves within a minute."""
         ClusterStore.objects.wake()
-        messages.info(request, "It holds for whatever is placed from now on. What it moves, moves within a minute.")
+        messages.info(
+            request,
+            "It holds for all placements from now on. Configs on forbidden nodes move within a minute.",
+        )

@@ -1,4 +1,4 @@
-"""Who may log in, and operators' tokens: made here, shown once, and revoked here."""
+"""Users, groups and operators' tokens in the admin."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationFo
 from clusteragent.lib import clock
 from operators.admin.base import DeclaredAdmin
 
-# What libraries registered: a Schedule of django-q2 runs any function that whoever adds it names.
+# Remove what libraries registered. A Schedule of django-q2 would run any function that its author names.
 admin.site.unregister([User, Group, AuthToken])
 admin.site.unregister(
     [model for model in apps.get_app_config("django_q").get_models() if admin.site.is_registered(model)]
@@ -26,6 +26,8 @@ admin.site.unregister(
 
 @admin.register(User)
 class OperatorAdmin(UserAdmin, DeclaredAdmin):  # type: ignore[type-arg]
+    """The users."""
+
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
@@ -33,12 +35,12 @@ class OperatorAdmin(UserAdmin, DeclaredAdmin):  # type: ignore[type-arg]
 
 @admin.register(Group)
 class OperatorGroupAdmin(GroupAdmin, DeclaredAdmin):
-    pass
+    """The groups, which are the roles."""
 
 
 @admin.register(AuthToken)
 class TokenAdmin(DeclaredAdmin):
-    """A token has what its user's roles allow. Only its hash is kept."""
+    """Operators' tokens. A token has the permissions of its user. Only its hash is stored."""
 
     form = AuthTokenCreateForm
     list_display = ("token_key", "user", "roles", "created", "expiry")
@@ -62,6 +64,7 @@ class TokenAdmin(DeclaredAdmin):
 
     @display
     def roles(self, token: Any) -> str:
+        """The groups of the token's user."""
         return ", ".join(group.name for group in token.user.groups.all())
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
@@ -69,7 +72,7 @@ class TokenAdmin(DeclaredAdmin):
         obj.shown_once = form.token
 
     def response_add(self, request: HttpRequest, obj: Any, post_url_continue: str | None = None) -> HttpResponse:
-        """The token on a page of its own, since a message would pass through a cookie."""
+        """Show the token on a page of its own: a message would be stored in the session."""
         context = self.admin_site.each_context(request) | {
             "title": f"Token of {obj.user}",
             "opts": self.opts,

@@ -1,4 +1,4 @@
-"""Plans: what an order or a rebalance would move. Looked at first, then applied."""
+"""The plans in the admin: what each would move, and applying it."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -34,19 +34,19 @@ PLANS = "checks.add_plan"
 class RebalanceForm(forms.Form):
     """How much a rebalance may move."""
 
-    force = forms.BooleanField(
-        label="Also where it makes no clear difference", required=False, widget=UnfoldBooleanWidget
-    )
+    force = forms.BooleanField(label="Even if it makes no clear difference", required=False, widget=UnfoldBooleanWidget)
     unlimited = forms.BooleanField(
-        label="As many moves as it takes",
+        label="Without a limit of moves",
         required=False,
-        help_text="Otherwise no more than a rebalance of its own makes in one period.",
+        help_text="Otherwise no more moves than an automatic rebalance makes in one period.",
         widget=UnfoldBooleanWidget,
     )
 
 
 @admin.register(Plan)
 class PlanAdmin(ReadOnlyAdmin):
+    """The plans, the last one first. A plan is applied on its page."""
+
     list_display = ("shown", "author", "time", "moving", "peak", "state")
     fields = readonly_fields = ("author", "time", "applied_at", "moved", "outcome")
     change_form_outer_before_template = "admin/checks/plan_head.html"
@@ -69,24 +69,28 @@ class PlanAdmin(ReadOnlyAdmin):
         return response
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Plan]:
-        """With the number of their moves, which may be many."""
+        """The plans with the number of their moves. The moves themselves may be many and are read later."""
         number = Func(F("moves"), function="jsonb_array_length", output_field=IntegerField())
         return Plan.objects.annotate(number=number).defer("moves", "nodes")
 
     @display(description="plan")
     def shown(self, plan: Any) -> str:
+        """The plan in a few words."""
         return title(plan)
 
     @display(description="moves")
     def moving(self, plan: Any) -> int:
+        """The number of moves."""
         return int(plan.number)
 
     @display(description="highest load")
     def peak(self, plan: Plan) -> str:
+        """The highest load before and after."""
         return _change(plan.spread["peak"]) if plan.spread else ""
 
     @display(description="applied")
     def state(self, plan: Plan) -> str:
+        """When it was applied, or no."""
         return moment(plan.applied_at) if plan.applied_at else "no"
 
     def page(self, request: HttpRequest, plan: Plan) -> dict[str, Any]:
@@ -113,7 +117,7 @@ class PlanAdmin(ReadOnlyAdmin):
         ]
 
     def apply(self, request: HttpRequest, pk: int) -> HttpResponse:
-        """Carry a plan out, or say why that can't be done any more."""
+        """Apply a plan, or show why it can't be applied any more."""
         plan = self.get_queryset(request).filter(pk=pk).first()
         if plan is None:
             raise Http404
@@ -150,7 +154,7 @@ class PlanAdmin(ReadOnlyAdmin):
 
 
 def title(plan: Any) -> str:
-    """What it does, in a few words. The plan comes with the number of its moves."""
+    """The plan in a few words. The plan must be annotated with the number of its moves."""
     order = plan.order
     number = numbered(plan.number + len(order.get("also", ())), "config")
     match order.get("verb"):
@@ -173,7 +177,7 @@ def title(plan: Any) -> str:
 
 
 def _aimed_at(order: dict[str, Any]) -> bool:
-    """Whether a pin aims at any known node."""
+    """Whether a known node matches the pin."""
     pin = Pin(kind=order["kind"], aim=order["aim"])
     return any(pin.matches(*node) for node in Node.objects.known().values_list("name", "labels"))
 
@@ -184,7 +188,7 @@ def _aim(order: dict[str, Any]) -> str:
 
 
 def sentence(plan: Plan) -> str:
-    """What it moves, and what that does to the load."""
+    """How many configs the plan moves, and how the highest load changes."""
     number = len(plan.moves)
     if not number:
         return "Nothing moves."
@@ -196,7 +200,7 @@ def sentence(plan: Plan) -> str:
 
 
 def done(plan: Plan, moved: int) -> str:
-    """What applying it did, or began."""
+    """What applying the plan did or began. moved: the number of configs."""
     if plan.order.get("verb") == "drain":
         return (
             f"begun, {numbered(len(plan.moves), 'config')} to move bit by bit"
@@ -207,7 +211,7 @@ def done(plan: Plan, moved: int) -> str:
 
 
 def notes(plan: Plan) -> Sequence[str]:
-    """What else there is to know before it is applied."""
+    """What an operator should know before applying the plan, one sentence each."""
     order = plan.order
     found = [f"Until {order['until'][:16].replace('T', ' ')} UTC." if order.get("until") else ""]
     found.append(f"Note: {scrub(order['note'])}" if order.get("note") else "")
@@ -215,7 +219,7 @@ def notes(plan: Plan) -> Sequence[str]:
 
 
 def _consequences(order: dict[str, Any]) -> Iterator[str]:
-    """What an order means beside the moves."""
+    """The effects of an order besides its moves, one sentence each."""
     verb, also = order.get("verb"), order.get("also", ())
     if verb == "isolate":
         one, their = ("it is", "its node") if len(order["alone"]) == 1 else ("they are", "their nodes")

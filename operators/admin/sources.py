@@ -1,4 +1,4 @@
-"""The sources, as operators see them."""
+"""The sources in the admin: what each scan found, and scanning again."""
 
 from typing import Any
 
@@ -18,6 +18,8 @@ MOST_PROBLEMS = 200
 
 @admin.register(Source)
 class SourceAdmin(ReadOnlyAdmin):
+    """The sources, with the errors and warnings of the last scan."""
+
     list_display = (
         "name",
         "read",
@@ -36,26 +38,32 @@ class SourceAdmin(ReadOnlyAdmin):
 
     @display(description="last read")
     def read(self, source: Any) -> str:
+        """How long ago the source was last read."""
         return ago(source.read_age) or "never"
 
     @display(description="last scan")
     def scanned(self, source: Any) -> str:
+        """How long ago the last scan was."""
         return ago(source.scan_age) or "never"
 
     @display(description="errors", label={0: "success"})
     def errors_number(self, source: Any) -> int:
+        """The number of errors."""
         return int(source.errors_number)
 
     @display(description="warnings")
     def warnings_number(self, source: Any) -> int:
+        """The number of warnings."""
         return int(source.warnings_number)
 
     @display(description="passed over")
     def passed_over_number(self, source: Any) -> int:
+        """The number of files that were passed over."""
         return int(source.passed_over_number)
 
     @display(description="held removals")
     def held_removals_number(self, source: Any) -> int:
+        """The number of held removals."""
         return int(source.held_removals_number)
 
     def row_actions(self, request: HttpRequest, source: Any) -> list[str]:
@@ -80,10 +88,12 @@ class SourceAdmin(ReadOnlyAdmin):
 
     @admin.action(description="Scan now", permissions=["change"])
     def scan_now(self, request: HttpRequest, queryset: QuerySet[Source]) -> None:
+        """Scan the sources now."""
         self._sync(request, queryset, accept_removals=False)
 
     @admin.action(description="Accept removals", permissions=["change"])
     def accept_removals(self, request: HttpRequest, queryset: QuerySet[Source]) -> None:
+        """Scan the sources now, and carry out the removals that were held."""
         self._sync(request, queryset, accept_removals=True)
 
     def _sync(self, request: HttpRequest, queryset: QuerySet[Source], *, accept_removals: bool) -> None:

@@ -1,4 +1,4 @@
-"""Who calls the operators' API: the bearer of an operator's own token, or who is logged in to the admin."""
+"""How a call to the operators' API names its user: by a bearer token, or by the session of the admin."""
 
 from typing import Any
 
@@ -13,12 +13,14 @@ from clusteragent.lib import clients, clock
 from clusteragent.lib.ratelimit import RateLimit
 
 log = structlog.get_logger()
-# Lines a minute about tokens that open nothing.
+# Log lines a minute about refused tokens.
 _refusals = RateLimit(10)
 
 
 class OperatorToken(TokenAuthentication):
-    """`Authorization: Bearer <token>`. Node agents' tokens and the local token are none."""
+    """Authentication by `Authorization: Bearer <token>` with an operator's own token. The tokens of node agents and the local
+    token are refused.
+    """
 
     def authenticate(self, request: Request) -> Any:
         try:
@@ -36,16 +38,18 @@ class OperatorToken(TokenAuthentication):
         try:
             return super().authenticate_credentials(token)
         except AuthenticationFailed as error:
-            # The library's words leave open what to do.
+            # The library's message does not say what to do.
             raise AuthenticationFailed(_INACTIVE if "inactive" in str(error.detail) else _NONE) from None
 
     def _cleanup_token(self, auth_token: Any) -> bool:
-        """Whether it is over, by the database's clock. Pruning deletes it: a replica whose clock is wrong must not."""
+        """Whether the token has expired, by the database's clock. It is not deleted here: pruning does that, and a replica with
+        a wrong clock must not.
+        """
         return auth_token.expiry is not None and auth_token.expiry < clock.now()
 
 
 class BearerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
-    """How the schema names it."""
+    """Describes OperatorToken in the OpenAPI schema."""
 
     target_class = OperatorToken
     name = "token"
@@ -55,5 +59,5 @@ class BearerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-c
         return {"type": "http", "scheme": knox_settings.AUTH_HEADER_PREFIX.lower()}
 
 
-_NONE = "This is no operator's token, or no longer: an admin makes one in the admin, or `manage.py createtoken` does."
-_INACTIVE = "The user of this token is not active: an admin can change that."
+_NONE = "This token is invalid or has expired. Create one in the admin or with `manage.py createtoken`."
+_INACTIVE = "The user of this token is inactive. An admin can activate it."

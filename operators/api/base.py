@@ -1,4 +1,4 @@
-"""What all resources of the operators' API have in common."""
+"""What all resources of the operators' API share."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,8 +10,9 @@ from django.db import DataError, InterfaceError, OperationalError
 from django.http.request import UnreadablePostError
 from rest_framework import mixins
 from rest_framework.authentication import SessionAuthentication
-from rest_framework.exceptions import APIException, ParseError, ValidationError
+from rest_framework.exceptions import APIException, NotFound, ParseError, ValidationError
 from rest_framework.negotiation import DefaultContentNegotiation
+from rest_framework.pagination import CursorPagination
 from rest_framework.permissions import SAFE_METHODS
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
@@ -26,30 +27,61 @@ from checks.wire.scrub import scrub
 from nodes.models import UnknownNode
 from operators import errors
 from operators.api.authentication import OperatorToken
-from operators.api.filters import Strict
-from operators.api.pagination import Cursor
+from operators.api.fields import refuse_unknown
+from operators.api.filters import StrictFilterBackend
 from operators.api.parsers import BoundedJSONParser, TooLarge
-from operators.api.permissions import Needs
-from operators.api.serializers import refuse_unread
+from operators.api.permissions import HasPermissions
 
 log = structlog.get_logger()
 
 
 class Conflict(APIException):
+    """409: the call contradicts the present state."""
+
     status_code = 409
 
 
 class Busy(APIException):
+    """503: the database is away or busy. The client may try again after `wait` seconds."""
+
     status_code = 503
     default_detail = "The database is away, or busy with another change. Try again."
     wait = 5
 
 
+class Cursor(CursorPagination):
+    """Cursor pagination with `?limit=` rows a page. The view's `ordering` is a unique field, so no row is missed or returned
+    twice.
+    """
+
+    page_size = 100
+    max_page_size = 1000
+    page_size_query_param = "limit"
+    page_size_query_description = f"Rows a page, {page_size} by default, {max_page_size} at most."
+
+    def get_ordering(self, request: Request, queryset: Any, view: Any) -> tuple[str]:
+        return (view.ordering,)
+
+    def get_page_size(self, request: Request) -> int | None:
+        """The number of rows a page. Raises ValidationError if `limit` is not a whole number above 0."""
+        asked = request.query_params.get(self.page_size_query_param)
+        if asked is not None and not (asked.isascii() and asked.isdecimal() and int(asked[:9]) > 0):
+            raise ValidationError({self.page_size_query_param: [f"A whole number, 1 to {self.max_page_size}."]})
+        return super().get_page_size(request)
+
+    def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> list[Any] | None:
+        try:
+            return super().paginate_queryset(queryset, request, view)
+        except (ValueError, TypeError, DataError):
+            # The position in the cursor comes from the caller; the database is the first to check it.
+            raise NotFound(self.invalid_cursor_message) from None
+
+
 class OperatorViewSet(GenericViewSet[Any]):
     """A resource of the operators' API.
 
-    detail_serializer_class: for a single row, where that says more. most_bytes: of a body. write_options: what the address of
-    a call that changes something may hold. dry_runs: the actions of which a dry run may be asked for, too.
+    detail_serializer_class: used for a single row, where that shows more. most_bytes: the largest body. write_options: the
+    query parameters that calls which change something may have. dry_runs: the names of the actions that also take `dry_run`.
     """
 
     most_bytes = 1024 * 1024
@@ -58,8 +90,8 @@ class OperatorViewSet(GenericViewSet[Any]):
     renderer_classes = [JSONRenderer]
     parser_classes = [BoundedJSONParser]
     content_negotiation_class = DefaultContentNegotiation
-    permission_classes = [Needs]
-    filter_backends = [Strict]
+    permission_classes = [HasPermissions]
+    filter_backends = [StrictFilterBackend]
     filterset_class: Any = None
     pagination_class = Cursor
     http_method_names = ["get", "head", "post", "put", "delete"]
@@ -71,38 +103,38 @@ class OperatorViewSet(GenericViewSet[Any]):
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
         if request.method not in SAFE_METHODS:
-            # Who asks for a dry run where there is none must not get the real thing.
+            # Where no dry run exists, `dry_run` must be refused: else the call would change something.
             options = (*self.write_options, *(("dry_run",) if self.action in self.dry_runs else ()))
-            refuse_unread(request.query_params, {*options, "format"}, options)
+            refuse_unknown(request.query_params, {*options, "format"}, options)
 
     def get_serializer_class(self) -> type[BaseSerializer[Any]]:
         return (self.detail and self.detail_serializer_class) or super().get_serializer_class()
 
     def get_exception_handler(self) -> Callable[[Exception, dict[str, Any]], Response | None]:
-        return answer
+        return error_response
 
 
-class Listed(mixins.ListModelMixin, OperatorViewSet):
-    """Rows that can be listed."""
+class ListViewSet(mixins.ListModelMixin, OperatorViewSet):
+    """A resource whose rows can be listed."""
 
 
-class Looked(mixins.RetrieveModelMixin, Listed):
-    """Rows that can be listed, and looked at one by one."""
+class DetailViewSet(mixins.RetrieveModelMixin, ListViewSet):
+    """A resource whose rows can be listed and read one by one."""
 
 
-def answer(error: Exception, context: dict[str, Any]) -> Response | None:
-    """The answer to a call that failed. What may repeat what was sent is scrubbed."""
+def error_response(error: Exception, context: dict[str, Any]) -> Response | None:
+    """REST framework's exception handler: the response to a failed call. Texts that may repeat what was sent are scrubbed."""
     response = exception_handler(_known(error), context)
     if response is None and not isinstance(error, SuspiciousOperation):
         log.error("operators_api_failed", path=context["request"].path, exc_info=error)
         response = Response({"detail": errors.FAILED}, status=500)
-    if response is not None and response.status_code not in (401, 403):  # those are our words alone
+    if response is not None and response.status_code not in (401, 403):  # their texts hold nothing that was sent
         response.data = _scrubbed(response.data)
     return response
 
 
 def _known(error: Exception) -> Exception:
-    """What an error that is none of the API's own means to who called."""
+    """The API's own error for an error that Django or a source raised; others are returned unchanged."""
     if isinstance(error, OperationalError | InterfaceError | SyncUnderWay):
         return Busy()
     if isinstance(error, RequestDataTooBig):
@@ -114,8 +146,10 @@ def _known(error: Exception) -> Exception:
     return error
 
 
-def obeyed(field: str, verb: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """What the verb returns. What it refuses is a problem of this field, unless it names another."""
+def run_verb(field: str, verb: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call the verb and return its result. If it refuses, raise ValidationError for this field, or for the fields that the
+    refusal names.
+    """
     try:
         return verb(*args, **kwargs)
     except (UnknownNode, dispatcher.NotAccepting, dispatcher.NotDispatchable) as refusal:

@@ -1,4 +1,4 @@
-"""The sets of configs that pipelines send: read, and each problem told at its place."""
+"""Reads the sets of configs that pipelines send. Each problem is reported at its index and field."""
 
 import json
 import re
@@ -18,15 +18,15 @@ from checks.wire import lint, sharding
 from checks.wire.patching import UnpatchableConfig
 from checks.wire.scrub import MASK, scrub
 from checks.wire.yamlnodes import MAX_DEPTH, InvalidYAML
+from operators.api.fields import Strict
 from operators.api.parsers import TooLarge
-from operators.api.serializers import Strict
 
 MOST_CONFIGS = 20_000
 MOST_PROBLEMS = 100
-# Of the bytes that node agents get, in all. Aliases and deep nesting make them many times what was sent, and a set is held
-# in memory until it is dispatched.
+# The most bytes that node agents would get of one set. Aliases and deep nesting can make them many times what was sent, and
+# a set is held in memory until it is dispatched.
 MOST_EXPANDED = 64 * 1024 * 1024
-# What a shard takes besides.
+# The overhead of a shard, in bytes.
 _SHARD = 1024
 PARTS = ("init_config", "instances", "logs")
 # YAML takes these for line breaks or refuses them, and JSON need not escape them.
@@ -34,7 +34,7 @@ _ODD_IN_YAML = re.compile("[\x7f-\xa0\u2028\u2029\ufeff]")
 
 
 class WrittenConfigs(serializers.ListSerializer[Any]):
-    """The configs in their order. What is wrong with one stands under its index and its field, and names it."""
+    """A list of configs in their order. The problems of a config are reported under its index and field, with its name."""
 
     def run_validation(self, data: Any = empty) -> list[Sent]:
         if not isinstance(data, list):
@@ -72,7 +72,7 @@ class WrittenConfig(Strict):
 
     name = serializers.CharField(
         max_length=253,
-        help_text="Yours to choose; the config keeps its history, and its node, for as long as it has it.",
+        help_text="Yours to choose. A config keeps its history and its node while it keeps its name.",
     )
     check = serializers.RegexField(
         r"^[A-Za-z0-9_.-]+\Z", max_length=253, help_text="The check that runs it, such as http_check."
@@ -103,7 +103,7 @@ class WrittenConfig(Strict):
             text = values["yaml"] if "yaml" in values else _as_yaml(parts)
             sent = written(values["name"], values["check"], text, self.context["source"])
             if parts:
-                # The lines are those of a text that nobody wrote.
+                # Line numbers would refer to a text that no author wrote.
                 sent = replace(sent, linted=sent.linted.in_parts(lint.parts_of(text)), written="")
             _refuse_masked(sent)
         except InvalidYAML as error:
@@ -114,28 +114,35 @@ class WrittenConfig(Strict):
 
 
 class DesiredSet(Strict):
-    """All configs that the source is to have: those left out are removed."""
+    """All configs that the source shall have. Configs that are left out are removed."""
 
     revision = serializers.CharField(
-        required=False, allow_blank=True, help_text="The set's when it was read: another one now is a 409."
+        required=False,
+        allow_blank=True,
+        help_text="The set's revision when it was read. If it has another one now, the answer is 409.",
     )
     configs = WrittenConfig(many=True)
 
 
 class PutOptions(serializers.Serializer[Any]):
+    """The query parameters of a call that replaces a set."""
+
     dry_run = serializers.BooleanField(default=False, help_text="Change nothing, say what would change.")
     accept_removals = serializers.BooleanField(
-        default=False, help_text="Remove more than half of the configs, if that is ten or more: else that is a 409."
+        default=False,
+        help_text="Remove more than half of the configs, if that is ten or more: else the answer is 409.",
     )
 
 
 def _expanded(sent: Sent) -> int:
-    """The bytes of a config that node agents get, about."""
+    """About how many bytes of this config node agents get."""
     return len(sent.patched.wire) + len(origins.cut(sent.original)) * (sharding.repeated(sent.original) + _SHARD)
 
 
 def _as_yaml(parts: dict[str, Any]) -> str:
-    """JSON is YAML in which every text is quoted, so nothing in it is taken for a number or a boolean. A line for each key."""
+    """The parts as YAML, with a line for each key. JSON is YAML in which every text is quoted, so no text is taken for a number
+    or a boolean.
+    """
     try:
         text = json.dumps(parts, ensure_ascii=False, allow_nan=False, indent=0)
     except ValueError:
@@ -146,7 +153,9 @@ def _as_yaml(parts: dict[str, Any]) -> str:
 
 
 def _refuse_masked(sent: Sent) -> None:
-    """Who reads a config here and sends it back would make the mask the password."""
+    """Raise OddYAML if a text holds the mask. Otherwise a client that reads a config and sends it back would store the mask as
+    the password.
+    """
     config = sent.original
     texts = (*config.instances, config.init_config, config.logs, config.metric_config)
     if any(MASK in text for text in texts if text):
@@ -154,7 +163,7 @@ def _refuse_masked(sent: Sent) -> None:
 
 
 def _naming(item: Any, problems: Any) -> Any:
-    """The problems of a config with its name, where it has one."""
+    """The problems of a config, each prefixed with the config's name if it has one."""
     name = item.get("name") if isinstance(item, dict) else None
     if not (isinstance(name, str) and name.isprintable()):
         return problems

@@ -1,4 +1,4 @@
-"""What lists of the operators' API may be asked for."""
+"""The filters of the lists of the operators' API."""
 
 from typing import Any
 
@@ -28,14 +28,14 @@ def _choices(*values: str) -> list[tuple[str, str]]:
     return [(value, value) for value in values]
 
 
-class Whole(filters.NumberFilter):
-    """A whole number: the library's takes 1e999 too."""
+class WholeNumberFilter(filters.NumberFilter):
+    """A filter by a whole number. The library's own also takes 1e999."""
 
     field_class = forms.IntegerField
 
 
-class Strict(DjangoFilterBackend):
-    """The filters of a list. One that is misspelt would let every row through, so it is refused."""
+class StrictFilterBackend(DjangoFilterBackend):
+    """Applies a list's filters and refuses unknown ones: a misspelt filter would otherwise let every row through."""
 
     def filter_queryset(self, request: Request, queryset: QuerySet[Any], view: Any) -> QuerySet[Any]:
         known = set(view.filterset_class.base_filters if view.filterset_class else ())
@@ -49,6 +49,8 @@ class Strict(DjangoFilterBackend):
 
 
 class ConfigFilter(filters.FilterSet):
+    """Filters of the configs."""
+
     check = filters.CharFilter(field_name="name", help_text="The check's name.")
     state = filters.ChoiceFilter(choices=_choices(*STATES), method="in_state")
     node = filters.CharFilter(method="of_node", help_text="What it runs, and its endpoint checks.")
@@ -66,38 +68,48 @@ class ConfigFilter(filters.FilterSet):
         fields: tuple[str, ...] = ()
 
     def in_state(self, configs: QuerySet[Config], name: str, value: str) -> QuerySet[Config]:
+        """The configs in this state, one of STATES."""
         return configs.filter(_IN_STATE[value])
 
     def of_node(self, configs: QuerySet[Config], name: str, value: str) -> QuerySet[Config]:
+        """The configs that are assigned to this node, and its endpoint checks."""
         owned = Assignment.objects.filter(node__name=value).values("config_id")
         endpoints = Config.objects.filter(node_name=value).exclude(node_name="").order_by().values("pk")
         return configs.filter(pk__in=owned.union(endpoints))
 
     def of_source(self, configs: QuerySet[Config], name: str, value: str) -> QuerySet[Config]:
+        """The configs that this source sends."""
         return configs.filter(pk__in=Origin.objects.filter(source=value).values("config"))
 
     def of_key(self, configs: QuerySet[Config], name: str, value: str) -> QuerySet[Config]:
+        """The configs whose origin has this key in its source. Origins that are not displayable are left out."""
         shown = Origin.objects.filter(displayable("config__"), shown=value)
         return configs.filter(pk__in=shown.values("config"))
 
     def with_check_id(self, configs: QuerySet[Config], name: str, value: str) -> QuerySet[Config]:
+        """The configs with this check ID. Without the permission to see digests, only the form with a short ID is found."""
         found = Instance.objects.filter(short_id=short) if (short := short_id_in(value)) else Instance.objects.none()
         if sees_digests(self.request.user):
             found |= Instance.objects.filter(check_id=value)
         return configs.filter(pk__in=found.values("config"))
 
     def with_digest(self, configs: QuerySet[Config], name: str, value: str) -> QuerySet[Config]:
+        """The config with this digest; none without the permission to see digests."""
         return configs.filter(digest=value) if sees_digests(self.request.user) else configs.none()
 
     def called(self, configs: QuerySet[Config], name: str, value: str) -> QuerySet[Config]:
+        """The configs with this short ID, or with a check ID that has it."""
         return configs.filter(pk__in=searching.called(Config, value, exact=False))
 
     def containing(self, configs: Any, name: str, value: str) -> QuerySet[Config]:
+        """The configs whose scrubbed YAML contains this text, in upper or lower case."""
         found: QuerySet[Config] = configs.containing(value, exact=sees_digests(self.request.user))
         return found
 
 
 class NodeFilter(filters.FilterSet):
+    """Filters of the nodes."""
+
     state = filters.ChoiceFilter(choices=_choices(*NODE_STATES))
     type = filters.ChoiceFilter(choices=_choices(*(type_.name.lower() for type_ in NodeType)), method="of_type")
     schedulable = filters.BooleanFilter(help_text="false: cordoned.")
@@ -108,16 +120,21 @@ class NodeFilter(filters.FilterSet):
         fields: tuple[str, ...] = ()
 
     def of_type(self, nodes: QuerySet[Node], name: str, value: str) -> QuerySet[Node]:
+        """The nodes of this type."""
         return nodes.filter(heartbeat__node_type=NodeType[value.upper()])
 
 
 class TimeRange(filters.FilterSet):
+    """Filters by time, from `since` (included) to `until` (excluded)."""
+
     since = filters.IsoDateTimeFilter(field_name="time", lookup_expr="gte")
     until = filters.IsoDateTimeFilter(field_name="time", lookup_expr="lt")
 
 
 class MoveFilter(TimeRange):
-    config = Whole(field_name="config_id", help_text="The config's id.")
+    """Filters of the ledger."""
+
+    config = WholeNumberFilter(field_name="config_id", help_text="The config's id.")
     check = filters.CharFilter(field_name="name", help_text="The check's name.")
     short_id = filters.CharFilter(method="of_short_id", help_text="Of the config, as it is now.")
     digest = filters.CharFilter(method="with_digest", help_text="For authors; others ask for the short_id.")
@@ -130,16 +147,21 @@ class MoveFilter(TimeRange):
         fields: tuple[str, ...] = ()
 
     def of_node(self, moves: QuerySet[Move], name: str, value: str) -> QuerySet[Move]:
+        """The moves from this node or to it."""
         return moves.filter(Q(source_node=value) | Q(to_node=value))
 
     def of_short_id(self, moves: QuerySet[Move], name: str, value: str) -> QuerySet[Move]:
+        """The moves of the config that has this short ID now."""
         return moves.filter(digest__in=Config.objects.filter(short_id=value).order_by().values("digest"))
 
     def with_digest(self, moves: QuerySet[Move], name: str, value: str) -> QuerySet[Move]:
+        """The moves of this digest; none without the permission to see digests."""
         return moves.filter(digest=value) if sees_digests(self.request.user) else moves.none()
 
 
 class EventFilter(TimeRange):
+    """Filters of the node events."""
+
     node = filters.CharFilter(field_name="node_name")
     kind = filters.ChoiceFilter(choices=NodeEvent.Kind.choices)
 
@@ -149,19 +171,26 @@ class EventFilter(TimeRange):
 
 
 class AuthorFilter(filters.FilterSet):
+    """Filters by author."""
+
     author = filters.CharFilter()
 
 
 class FreezeFilter(AuthorFilter):
+    """Filters of the freezes."""
+
     in_force = filters.BooleanFilter(method="holding", help_text="true: the one that holds now.")
 
     def holding(self, freezes: Any, name: str, value: bool) -> QuerySet[Any]:
+        """The freeze that is in force now, or with value=False all others."""
         holds = freezes.in_force()
         found: QuerySet[Any] = holds if value else freezes.exclude(pk__in=holds.values("pk"))
         return found
 
 
 class OrderFilter(AuthorFilter):
-    config = Whole(field_name="config_id", help_text="The config's id.")
+    """Filters of pins, pauses and isolations."""
+
+    config = WholeNumberFilter(field_name="config_id", help_text="The config's id.")
     check = filters.CharFilter(field_name="config__name", help_text="The check's name.")
     source = filters.CharFilter(help_text="As file, admin or api:shop.")

@@ -1,4 +1,4 @@
-"""What operators order of configs, and the rules that place them, for their tools. Nothing that a source sends undoes it."""
+"""Pins, pauses, isolations, rules, freezes and plans in the operators' API."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,23 +16,24 @@ from checks.models import Plan, freezes
 from checks.models.freezes import Freeze
 from checks.models.orders import Isolation, Pause, Pin, Rule
 from nodes.models import NodeRule
-from operators.api import filters, orderserializers
-from operators.api.base import Conflict, Looked, OperatorViewSet, obeyed
-from operators.api.permissions import needs
+from operators.api import filters, serializers
+from operators.api.base import Conflict, DetailViewSet, OperatorViewSet, run_verb
+from operators.api.permissions import requires
 
 
-def carried_out(view: OperatorViewSet, field: str, decide: Callable[[], Decision]) -> Response | None:
-    """Make a plan of what a call orders, and apply it; None then. Asked for a dry run: the plan as the answer, nothing done.
+def applied_or_previewed(view: OperatorViewSet, field: str, decide: Callable[[], Decision]) -> Response | None:
+    """Make a plan of what is decided and apply it, then return None. If the call asks for a dry run, change nothing and return
+    the plan as a response.
 
-    What deciding refuses is a problem of this field, and 409 what changed meanwhile.
+    Raises ValidationError for this field when the decision is refused, and Conflict when something changed meanwhile.
     """
-    options = orderserializers.DryRun(data=view.request.query_params)
+    options = serializers.DryRun(data=view.request.query_params)
     options.is_valid(raise_exception=True)
     actor = view.request.user.get_username()
     if options.validated_data["dry_run"]:
-        return Response(_told(view, plans.to_plan(obeyed(field, decide), author=actor)))
+        return Response(_described(view, plans.to_plan(run_verb(field, decide), author=actor)))
     try:
-        plan, _ = obeyed(field, plans.order, decide, actor=actor)
+        plan, _ = run_verb(field, plans.order, decide, actor=actor)
     except plans.StalePlan as stale:
         raise Conflict({field: [str(stale)]}) from None
     if plan.outcome:
@@ -40,53 +41,54 @@ def carried_out(view: OperatorViewSet, field: str, decide: Callable[[], Decision
     return None
 
 
-def _told(view: OperatorViewSet, plan: Any) -> Any:
-    """A plan as the API tells it. The database gives the time to what is kept."""
+def _described(view: OperatorViewSet, plan: Any) -> Any:
+    """The JSON of a plan. A plan that was not stored has no time."""
     if plan.pk is None:
         plan.time = None
-    return orderserializers.PlanPageSerializer(plan, context=view.get_serializer_context()).data
+    return serializers.PlanPageSerializer(plan, context=view.get_serializer_context()).data
 
 
-class OrderViewSet(Looked):
-    """Orders of a kind: given to configs, each in place of the one that it had, and taken back."""
+class OrderViewSet(DetailViewSet):
+    """Orders of one kind. A new order replaces the one that the config had. Nothing that a source sends undoes an order."""
 
     filterset_class = filters.OrderFilter
     lookup_value_regex = "[0-9]{1,18}"
     dry_runs: tuple[str, ...] = ("create",)
 
     def give(self, ids: Sequence[int], **order: Any) -> Decision:
-        """Decide to order it of these configs."""
+        """Return the decision to give these configs the order."""
         raise NotImplementedError
 
     def take(self, ids: Sequence[int]) -> Response | None:
-        """Order it of these configs no more. Answers a dry run, where one may be asked for."""
+        """Take the order back from these configs. Returns a response only to a dry run."""
         raise NotImplementedError
 
-    @extend_schema(parameters=[orderserializers.DryRun])
+    @extend_schema(parameters=[serializers.DryRun])
     def create(self, request: Request) -> Response:
-        """Order it of configs: of all of these, or of none if something forbids it."""
-        wish = self.get_serializer(data=request.data)
-        wish.is_valid(raise_exception=True)
-        ids = wish.validated_data.pop("configs")
-        if dry := carried_out(self, "configs", lambda: self.give(ids, **wish.validated_data)):
+        """Give the order to all of these configs, or to none if one of them refuses it."""
+        body = self.get_serializer(data=request.data)
+        body.is_valid(raise_exception=True)
+        ids = body.validated_data.pop("configs")
+        if dry := applied_or_previewed(self, "configs", lambda: self.give(ids, **body.validated_data)):
             return dry
         given = self.get_queryset().filter(config__in=ids).order_by("pk")
         return Response(self.get_serializer(given, many=True).data, status=status.HTTP_201_CREATED)
 
     def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Take the order back."""
         order = self.get_object()
         if dry := self.take([order.config_id] if order.config_id else []):
             return dry
         if order.config_id is None:
-            order.delete()  # it waits for what its origin will send
+            order.delete()  # an order without a config only waits for its origin
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 
 class PinViewSet(OrderViewSet):
-    """Where configs should run: on a node, on nodes of a name pattern, or on nodes with a label."""
+    """Pins: the node where a config shall run, by name, by name pattern or by label."""
 
     queryset = Pin.objects.select_related("config")
-    serializer_class = orderserializers.PinSerializer
+    serializer_class = serializers.PinSerializer
 
     def give(self, ids: Sequence[int], **order: Any) -> Decision:
         return deciding.pin(ids, **order)
@@ -96,29 +98,29 @@ class PinViewSet(OrderViewSet):
 
 
 class PauseViewSet(OrderViewSet):
-    """Configs that run nowhere for now."""
+    """Pauses: configs that run nowhere for a time."""
 
     queryset = Pause.objects.select_related("config")
-    serializer_class = orderserializers.PauseSerializer
+    serializer_class = serializers.PauseSerializer
     dry_runs = ("create", "destroy")
 
-    @extend_schema(parameters=[orderserializers.DryRun])
+    @extend_schema(parameters=[serializers.DryRun])
     def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        """They run again. What finds no node dangles."""
+        """End the pause. The config is placed again; without an eligible node it dangles."""
         return super().destroy(request, *args, **kwargs)
 
     def give(self, ids: Sequence[int], **order: Any) -> Decision:
         return deciding.pause(ids, **order)
 
     def take(self, ids: Sequence[int]) -> Response | None:
-        return carried_out(self, "config", lambda: deciding.resume(ids))
+        return applied_or_previewed(self, "config", lambda: deciding.resume(ids))
 
 
 class IsolationViewSet(OrderViewSet):
-    """Configs that are alone on their nodes."""
+    """Isolations: configs that run alone on their nodes."""
 
     queryset = Isolation.objects.select_related("config")
-    serializer_class = orderserializers.IsolationSerializer
+    serializer_class = serializers.IsolationSerializer
 
     def give(self, ids: Sequence[int], **order: Any) -> Decision:
         return deciding.isolate(ids, **order)
@@ -127,8 +129,8 @@ class IsolationViewSet(OrderViewSet):
         dispatcher.release(ids)
 
 
-class Ruled(mixins.CreateModelMixin, mixins.UpdateModelMixin, mixins.DestroyModelMixin, Looked):
-    """Rules, with who wrote them last."""
+class RuleViewSetBase(mixins.CreateModelMixin, mixins.UpdateModelMixin, mixins.DestroyModelMixin, DetailViewSet):
+    """Rules that can be created, changed and deleted. The author is whoever wrote a rule last."""
 
     filterset_class = filters.AuthorFilter
     lookup_value_regex = "[0-9]{1,18}"
@@ -139,18 +141,18 @@ class Ruled(mixins.CreateModelMixin, mixins.UpdateModelMixin, mixins.DestroyMode
     perform_update = perform_create
 
 
-class RuleViewSet(Ruled):
-    """Which nodes may run which checks, and how many of them each."""
+class RuleViewSet(RuleViewSetBase):
+    """Rules about configs: which nodes may run which checks, and how many configs of a check each node may have."""
 
     queryset = Rule.objects.all()
-    serializer_class = orderserializers.RuleSerializer
+    serializer_class = serializers.RuleSerializer
 
 
-class NodeRuleViewSet(Ruled):
-    """What nodes are labelled and may be given, by name, address and type. Later rules have the last word."""
+class NodeRuleViewSet(RuleViewSetBase):
+    """Rules about nodes: their labels, weight and limit, by name, address and type. A later rule overrides an earlier one."""
 
     queryset = NodeRule.objects.all()
-    serializer_class = orderserializers.NodeRuleSerializer
+    serializer_class = serializers.NodeRuleSerializer
 
     def perform_create(self, serializer: Any) -> None:
         super().perform_create(serializer)
@@ -163,49 +165,49 @@ class NodeRuleViewSet(Ruled):
         NodeRule.objects.apply()
 
 
-class FreezeViewSet(mixins.CreateModelMixin, mixins.DestroyModelMixin, Looked):
-    """Times in which nothing is balanced automatically, the last one first. One holds at most."""
+class FreezeViewSet(mixins.CreateModelMixin, mixins.DestroyModelMixin, DetailViewSet):
+    """Freezes: times in which nothing is balanced automatically, the last one first. At most one is in force."""
 
     queryset = Freeze.objects.all()
-    serializer_class = orderserializers.FreezeSerializer
+    serializer_class = serializers.FreezeSerializer
     filterset_class = filters.FreezeFilter
     lookup_value_regex = "[0-9]{1,18}"
     ordering = "-id"
 
     def perform_create(self, serializer: Any) -> None:
-        """In place of a freeze that holds."""
+        """Start a freeze. It replaces the one that is in force."""
         actor = self.request.user.get_username()
         serializer.instance = freezes.freeze(actor=actor, **serializer.validated_data)
 
     def perform_destroy(self, instance: Freeze) -> None:
-        """It ends, and stays listed. 409 when it was over."""
+        """End the freeze; it stays listed. Raises Conflict when it is over already."""
         if not Freeze.objects.in_force().filter(pk=instance.pk).exists():
             raise Conflict({"detail": "It is over already."})
         freezes.thaw(actor=self.request.user.get_username())
 
 
-class PlanViewSet(Looked):
-    """Moves worked out, made or not, the last plan first."""
+class PlanViewSet(DetailViewSet):
+    """Plans: moves that were worked out, whether applied or not, the last plan first."""
 
     queryset = Plan.objects.all()
-    serializer_class = orderserializers.PlanSerializer
-    detail_serializer_class = orderserializers.PlanPageSerializer
+    serializer_class = serializers.PlanSerializer
+    detail_serializer_class = serializers.PlanPageSerializer
     filterset_class = filters.AuthorFilter
     lookup_value_regex = "[0-9]{1,18}"
     ordering = "-id"
 
-    @extend_schema(request=orderserializers.PlanWish, responses={201: orderserializers.PlanPageSerializer})
+    @extend_schema(request=serializers.PlanWish, responses={201: serializers.PlanPageSerializer})
     def create(self, request: Request) -> Response:
-        """Work out what a rebalance would move, and move nothing. A plan without moves is not kept: it has no id."""
-        wish = orderserializers.PlanWish(data=request.data)
-        wish.is_valid(raise_exception=True)
-        plan = plans.make(actor=request.user.get_username(), **wish.validated_data)
-        return Response(_told(self, plan), status=status.HTTP_201_CREATED)
+        """Work out what a rebalance would move, and move nothing. A plan without moves is not stored: it has no id."""
+        body = serializers.PlanWish(data=request.data)
+        body.is_valid(raise_exception=True)
+        plan = plans.make(actor=request.user.get_username(), **body.validated_data)
+        return Response(_described(self, plan), status=status.HTTP_201_CREATED)
 
     @extend_schema(request=None)
-    @action(detail=True, methods=["post"], permission_classes=[needs("checks.change_plan")])
+    @action(detail=True, methods=["post"], permission_classes=[requires("checks.change_plan")])
     def apply(self, request: Request, pk: str) -> Response:
-        """Make the plan's moves, once. 409 when something that it names changed meanwhile; then nothing moved."""
+        """Apply the plan, once. If something that it names has changed, nothing moves and the answer is 409."""
         plan = self.get_object()
         if not plans.may_apply(request.user, plan):
             raise PermissionDenied

@@ -1,4 +1,4 @@
-"""Bodies of the operators' API."""
+"""Reads the bodies of calls to the operators' API."""
 
 import json
 import re
@@ -10,22 +10,24 @@ from rest_framework.parsers import BaseParser
 from rest_framework.settings import api_settings
 
 _CHUNK = 64 * 1024
-# Each value takes some 100 bytes of memory, however few it has here. One of these stands before each.
+# Each value takes some 100 bytes of memory, however short it is in the body. One of _BEFORE_VALUES stands before each value.
 MOST_VALUES = 2_000_000
 _BEFORE_VALUES = b"{", b"[", b","
 _TEXT = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
-# Escapes that may stand for what neither the database nor an answer can hold: NUL, and halves of surrogate pairs.
+# Escapes of characters that neither the database nor an answer can hold: NUL, and halves of surrogate pairs.
 _UNSTORABLE_ESCAPE = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
 _NO_FIELD = api_settings.NON_FIELD_ERRORS_KEY
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 class TooLarge(APIException):
+    """413: the body is too large."""
+
     status_code = 413
 
 
 class BoundedJSONParser(BaseParser):
-    """JSON in UTF-8, with no more bytes than its view's `most_bytes`. Who may not call the view is not read."""
+    """JSON in UTF-8, with no more bytes than the view's `most_bytes`. The body is read only after permissions were checked."""
 
     media_type = "application/json"
 
@@ -37,7 +39,9 @@ class BoundedJSONParser(BaseParser):
 
 
 def read(stream: IO[Any], length: int, most: int) -> Any:
-    """The JSON value of a body that says to have that length. Raises TooLarge, ParseError and ValidationError."""
+    """Return the JSON value of a body. length: its Content-Length; most: the allowed bytes. Raises TooLarge, ParseError and
+    ValidationError.
+    """
     text = _text(stream, length, most)
     try:
         value = json.loads(text, parse_constant=_refuse_constant)
@@ -52,7 +56,7 @@ def read(stream: IO[Any], length: int, most: int) -> Any:
 
 def _text(stream: IO[Any], length: int, most: int) -> str:
     if length > most:
-        # Who still sends when the connection closes never reads why.
+        # Read on: a client that is still sending when the connection closes never sees the answer.
         while length <= 2 * most and stream.read(_CHUNK):
             pass
         raise TooLarge(f"The body has {length} bytes, at most {most} are read here.")
@@ -68,7 +72,7 @@ def _text(stream: IO[Any], length: int, most: int) -> str:
 
 
 def _values(data: bytes) -> int:
-    """How many values a body has at most, without what stands in its texts."""
+    """An upper limit for the number of values in a body. Signs inside its texts do not count."""
     return _count(data, 0, len(data)) - sum(_count(data, *text.span()) for text in _TEXT.finditer(data))
 
 
@@ -87,9 +91,10 @@ def _refuse_unstorable(value: Any) -> None:
 
 
 def _texts(value: Any) -> Iterator[tuple[str, str, str]]:
-    """Every text, an object's keys before what they name, with its field of the body and its place, such as `configs.3.name`.
+    """Yield (field, place, text) for each text in a value, keys of objects included. field: the top-level key; place: a path
+    such as `configs.3.name`.
 
-    Not by recursion: it may be deep.
+    It does not recurse, since the value may be deep.
     """
     waiting: list[tuple[str, str, Any]] = [(_NO_FIELD, "The body", value)]
     while waiting:

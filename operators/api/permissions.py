@@ -1,4 +1,4 @@
-"""What a call needs, told to those who lack it."""
+"""The permissions that calls need. A refusal names the missing permission and the roles that have it."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,16 +10,16 @@ from rest_framework.request import Request
 
 from operators import roles
 
-_DEEDS = {"POST": "add", "PUT": "change", "DELETE": "delete"}
+_ACTIONS = {"POST": "add", "PUT": "change", "DELETE": "delete"}
 
 
-class Needs(BasePermission):
-    """Lets those pass who have all permissions that a call needs, which are Django's."""
+class HasPermissions(BasePermission):
+    """Admits users who have all of Django's permissions that a call needs."""
 
     def needed(self, request: Request, view: Any) -> Sequence[str]:
-        """Unless told otherwise those to view, add, change or delete the rows that the view is about, by the method."""
+        """The permissions that the call needs. Default: to view, add, change or delete the view's rows, by the method."""
         options = view.queryset.model._meta
-        return [f"{options.app_label}.{_DEEDS.get(request.method or '', 'view')}_{options.model_name}"]
+        return [f"{options.app_label}.{_ACTIONS.get(request.method or '', 'view')}_{options.model_name}"]
 
     def has_permission(self, request: Request, view: Any) -> bool:
         user: Any = request.user
@@ -37,6 +37,6 @@ def _how(request: Request) -> str:
     return f"Send `Authorization: Bearer <an operator's token>`{', or log in to the admin' * by_session}."
 
 
-def needs(*permissions: str) -> type[Needs]:
-    """The class for just these permissions."""
-    return type("Needs", (Needs,), {"needed": lambda *_: permissions})
+def requires(*permissions: str) -> type[HasPermissions]:
+    """A permission class that admits users with all of these permissions."""
+    return type("HasPermissions", (HasPermissions,), {"needed": lambda *_: permissions})

@@ -1,95 +1,33 @@
-"""What the operators' API answers. Nothing of it shows a secret: texts that people or programs chose are scrubbed."""
+"""What the operators' API takes and answers."""
 
-from collections.abc import Collection, Iterable, Mapping
+import math
+from datetime import datetime
 from typing import Any
 
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
-from checks.models import Config, Move, Origin, Source
+from checks import plans
+from checks.dispatcher import CHUNK
+from checks.models import Config, Move, Origin, Plan, Source
+from checks.models.freezes import Freeze
+from checks.models.orders import Isolation, Order, Pause, Pin, Rule
 from checks.sources import sets
 from checks.wire.lint import Notice
 from checks.wire.scrub import scrub
+from clusteragent.lib import deadlines
 from clusteragent.lib.shortids import short_id
-from clusteragent.lib.spelling import nearest
-from nodes.models import Node, NodeEvent, NodeType
+from nodes.models import Node, NodeEvent, NodeRule
+from operators.api.fields import Digest, Labels, NodeTypeField, Note, Scrubbed, ShortID, Strict
 from operators.roles import sees_digests
 
 STATES = ("assigned", "dangling", "paused", "endpoint")
 NODE_STATES = ("alive", "silent", "lost")
-# Of the keys that nothing reads, how many are told, and how much of each.
-_MOST_KEYS = 20
-_LONGEST_KEY = 100
-
-
-def refuse_unread(given: Iterable[str], known: Collection[str], told: Collection[str]) -> None:
-    """Raises ValidationError for keys that are not known, with those that may be told: a misspelt one is read by nothing."""
-    unread = [key for key in given if key not in known]
-    if unread:
-        raise ValidationError({key[:_LONGEST_KEY]: [_unread(key, sorted(told))] for key in unread[:_MOST_KEYS]})
-
-
-def _unread(key: str, known: list[str]) -> str:
-    if meant := nearest(key[:_LONGEST_KEY], known):
-        return f"Nothing reads this: is {meant} meant?"
-    return f"Nothing reads this. There are {', '.join(known)}." if known else "Nothing reads this."
-
-
-class Strict(serializers.Serializer[Any]):
-    """Takes no key that it has no field for. What is only answered may be sent back."""
-
-    def to_internal_value(self, data: Any) -> Any:
-        if isinstance(data, Mapping):
-            refuse_unread(data, self.fields, [name for name, field in self.fields.items() if not field.read_only])
-        return super().to_internal_value(data)
-
-
-class Scrubbed(serializers.CharField):
-    """A text without its secrets."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(read_only=True, **options)
-
-    def to_representation(self, value: Any) -> str:
-        return scrub(str(value))
-
-
-class Digest(serializers.CharField):
-    """What node agents know the config by: for those who may see it, else null."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(read_only=True, allow_null=True, **options)
-
-    def to_representation(self, value: Any) -> Any:
-        return str(value) if sees_digests(self.context["request"].user) else None
-
-
-class ShortID(serializers.CharField):
-    """What names these bytes of the config to whoever may not see the digest."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(read_only=True, source="digest", **options)
-
-    def to_representation(self, value: Any) -> str:
-        return short_id(str(value))
-
-
-class NodeTypeField(serializers.ChoiceField):
-    """A node's type by its name."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(choices=[type_.name.lower() for type_ in NodeType], **options)
-
-    def to_representation(self, value: Any) -> str:
-        return NodeType(value).name.lower()
-
-    def to_internal_value(self, data: Any) -> Any:
-        return NodeType[super().to_internal_value(data).upper()]
 
 
 class NoticeSerializer(serializers.Serializer[Any]):
-    """Something that is probably not what the author meant."""
+    """A warning: something in a config that its author probably did not mean."""
 
     name = Scrubbed(source="where", help_text="The config's.")
     line = serializers.IntegerField(allow_null=True)
@@ -97,6 +35,8 @@ class NoticeSerializer(serializers.Serializer[Any]):
 
 
 class OriginSerializer(serializers.ModelSerializer[Origin]):
+    """Who sends a config: its source, and its key in the source."""
+
     key = serializers.SerializerMethodField()
 
     class Meta:
@@ -108,7 +48,7 @@ class OriginSerializer(serializers.ModelSerializer[Origin]):
 
 
 class ConfigSerializer(serializers.ModelSerializer[Config]):
-    """A config and who runs it. node: of an endpoint check the node that it belongs to."""
+    """A config and the node that runs it. An endpoint check's node is the one that it belongs to."""
 
     check = Scrubbed(source="name")
     short_id = ShortID()
@@ -121,9 +61,12 @@ class ConfigSerializer(serializers.ModelSerializer[Config]):
     origins = OriginSerializer(many=True, read_only=True)
     check_ids = serializers.SerializerMethodField(help_text="Ending in a short ID for those who may not see digests.")
     pin = Scrubbed(default=None, help_text="Where it should run.")
-    isolated = serializers.SerializerMethodField(help_text="Whether it is alone on its node by order.")
+    isolated = serializers.SerializerMethodField(help_text="Whether an isolation keeps it alone on its node.")
     cost = serializers.FloatField(
-        source="cost.workers_needed", default=None, read_only=True, help_text="Workers that it keeps busy, as measured."
+        source="cost.workers_needed",
+        default=None,
+        read_only=True,
+        help_text="Workers that it keeps busy: run time per second.",
     )
 
     class Meta:
@@ -153,8 +96,10 @@ class ConfigSerializer(serializers.ModelSerializer[Config]):
 
 
 class ConfigPageSerializer(ConfigSerializer):
+    """A config with its scrubbed YAML and its warnings."""
+
     yaml = serializers.SerializerMethodField(help_text="What node agents get, scrubbed.")
-    warnings = serializers.SerializerMethodField(help_text="What its authors may not have meant.")
+    warnings = serializers.SerializerMethodField(help_text="What its author probably did not mean.")
 
     class Meta(ConfigSerializer.Meta):
         fields = (*ConfigSerializer.Meta.fields, "yaml", "warnings")
@@ -169,16 +114,20 @@ class ConfigPageSerializer(ConfigSerializer):
 
 
 class ReassignSerializer(Strict):
+    """The body of a reassignment."""
+
     node = serializers.CharField(max_length=253, help_text="Which node gets it.")
 
 
 class NodeSerializer(serializers.ModelSerializer[Node]):
+    """A node agent and its state."""
+
     state = serializers.ChoiceField(choices=NODE_STATES, read_only=True)
     type = NodeTypeField(source="heartbeat.node_type", default=None, read_only=True)
     address = serializers.CharField(source="heartbeat.client_ip", default=None, read_only=True)
     last_heard = serializers.DateTimeField(source="heartbeat.seen_at", default=None, read_only=True)
     acknowledged = serializers.SerializerMethodField(help_text="Whether it fetched its latest configs.")
-    configs = serializers.IntegerField(read_only=True, help_text="How many it was given.")
+    configs = serializers.IntegerField(read_only=True, help_text="How many configs are assigned to it.")
 
     class Meta:
         model = Node
@@ -193,6 +142,8 @@ class NodeSerializer(serializers.ModelSerializer[Node]):
 
 
 class MoveSerializer(serializers.ModelSerializer[Move]):
+    """A line of the ledger: one change of a config's owner."""
+
     check = Scrubbed(source="name")
     short_id = ShortID()
     digest = Digest()
@@ -201,23 +152,14 @@ class MoveSerializer(serializers.ModelSerializer[Move]):
     class Meta:
         model = Move
         fields = (
-            "id",
-            "time",
-            "config_id",
-            "check",
-            "short_id",
-            "digest",
-            "from_node",
-            "to_node",
-            "reason",
-            "actor",
-            "why",
-            "term",
-        )
+            "id", "time", "config_id", "check", "short_id", "digest", "from_node", "to_node", "reason", "actor", "why", "term"
+        )  # fmt: skip
         read_only_fields = fields
 
 
 class EventSerializer(serializers.ModelSerializer[NodeEvent]):
+    """A node event: something that happened to a node."""
+
     node = serializers.CharField(source="node_name", read_only=True)
     cause = serializers.CharField(source="told", read_only=True)
 
@@ -228,8 +170,10 @@ class EventSerializer(serializers.ModelSerializer[NodeEvent]):
 
 
 class SourceSerializer(serializers.ModelSerializer[Source]):
+    """A source that a pipeline owns."""
+
     name = serializers.SerializerMethodField()
-    configs = serializers.IntegerField(read_only=True, help_text="How many it sends.")
+    configs = serializers.IntegerField(read_only=True, help_text="How many configs it sends.")
 
     class Meta:
         model = Source
@@ -241,9 +185,11 @@ class SourceSerializer(serializers.ModelSerializer[Source]):
 
 
 class SourcePageSerializer(SourceSerializer):
-    revision = serializers.SerializerMethodField(help_text="Names the set as it is: to be sent with the next one.")
+    """A source with its revision and its warnings."""
 
-    warnings = serializers.SerializerMethodField(help_text="What the configs' authors may not have meant.")
+    revision = serializers.SerializerMethodField(help_text="Identifies the current set. Send it with the next set.")
+
+    warnings = serializers.SerializerMethodField(help_text="What the configs' authors probably did not mean.")
 
     class Meta(SourceSerializer.Meta):
         fields = (*SourceSerializer.Meta.fields, "revision", "warnings")
@@ -258,7 +204,7 @@ class SourcePageSerializer(SourceSerializer):
 
 
 class DifferenceSerializer(serializers.Serializer[sets.Difference]):
-    """What a set changed, or with dry_run would change, by the configs' names. revision: of the source then."""
+    """What a set changed, or with dry_run would change, by the names of configs. revision: the source's revision afterwards."""
 
     dry_run = serializers.SerializerMethodField()
     revision = serializers.CharField()
@@ -266,8 +212,170 @@ class DifferenceSerializer(serializers.Serializer[sets.Difference]):
     changed = serializers.ListField(child=Scrubbed())
     removed = serializers.ListField(child=Scrubbed())
     unchanged = serializers.ListField(child=Scrubbed())
-    removals_held = serializers.BooleanField(help_text="It needs accept_removals=1: only with dry_run.")
-    warnings = NoticeSerializer(many=True, help_text="What the authors may not have meant.")
+    removals_held = serializers.BooleanField(
+        help_text="Only with dry_run: whether the call would need accept_removals=1."
+    )
+    warnings = NoticeSerializer(many=True, help_text="What the configs' authors probably did not mean.")
 
     def get_dry_run(self, difference: sets.Difference) -> bool:
         return bool(self.context["dry_run"])
+
+
+class OrderSerializer(Strict, serializers.ModelSerializer[Any]):
+    """An order of a config. It belongs to the config's origin, and also holds while that sends nothing."""
+
+    configs = serializers.ListField(
+        child=serializers.IntegerField(min_value=1, max_value=2**63 - 1),
+        min_length=1,
+        max_length=CHUNK,
+        write_only=True,
+        help_text="The ids of the configs that get the order.",
+    )
+    check = Scrubbed(source="config.name", default=None)
+    origin = serializers.SerializerMethodField(help_text="The origin of the config, also while it sends nothing.")
+    note = Note()
+
+    class Meta:
+        fields: tuple[str, ...] = ("id", "configs", "config", "check", "origin", "author", "note", "time")
+        read_only_fields: tuple[str, ...] = ("config", "author", "time")
+
+    def get_origin(self, order: Order) -> str:
+        return scrub(f"{order.source}:{order.key}")
+
+
+def _in_future(end: datetime | None) -> datetime | None:
+    try:
+        return end and deadlines.in_future(end)
+    except ValueError as error:
+        raise ValidationError(str(error)) from None
+
+
+class TimedSerializer(OrderSerializer):
+    """An order that may end at a given time."""
+
+    def validate_until(self, end: datetime | None) -> datetime | None:
+        return _in_future(end)
+
+
+class PinSerializer(TimedSerializer):
+    """A pin."""
+
+    class Meta(OrderSerializer.Meta):
+        model = Pin
+        fields = (*OrderSerializer.Meta.fields, "kind", "aim", "waits", "until")
+
+
+class PauseSerializer(TimedSerializer):
+    """A pause."""
+
+    class Meta(OrderSerializer.Meta):
+        model = Pause
+        fields = (*OrderSerializer.Meta.fields, "until")
+
+
+class IsolationSerializer(OrderSerializer):
+    """An isolation, by an operator or by quarantine."""
+
+    class Meta(OrderSerializer.Meta):
+        model = Isolation
+        fields = (*OrderSerializer.Meta.fields, "reason")
+        read_only_fields = (*OrderSerializer.Meta.read_only_fields, "reason")
+
+
+class FreezeSerializer(Strict, serializers.ModelSerializer[Freeze]):
+    """A freeze of automatic balancing."""
+
+    note = Note()
+
+    class Meta:
+        model = Freeze
+        fields = ("id", "author", "note", "time", "until", "ended_at", "ended_by")
+        read_only_fields = ("author", "time", "ended_at", "ended_by")
+
+    def validate_until(self, end: datetime | None) -> datetime | None:
+        return _in_future(end)
+
+
+class RuleSerializer(Strict, serializers.ModelSerializer[Rule]):
+    """A rule about configs."""
+
+    required = Labels(required=False)  # type: ignore[assignment]
+    forbidden = Labels(required=False)
+    note = Note()
+
+    class Meta:
+        model = Rule
+        fields = (
+            "id", "name", "check_pattern", "source_pattern", "required", "forbidden", "max_per_node", "author", "note", "time"
+        )  # fmt: skip
+        read_only_fields = ("author", "time")
+
+
+class NodeRuleSerializer(Strict, serializers.ModelSerializer[NodeRule]):
+    """A rule about nodes."""
+
+    type = NodeTypeField(source="node_type", required=False, allow_null=True)
+    labels = Labels(required=False)
+    note = Note()
+
+    class Meta:
+        model = NodeRule
+        fields = ("id", "pattern", "network", "type", "labels", "weight", "max_configs", "author", "note", "time")
+        read_only_fields = ("author", "time")
+
+    def validate_weight(self, weight: float | None) -> float | None:
+        if weight is not None and not math.isfinite(weight):
+            raise ValidationError("A number.")
+        return weight
+
+
+class PlanSerializer(serializers.ModelSerializer[Plan]):
+    """A plan without its moves."""
+
+    class Meta:
+        model = Plan
+        fields: tuple[str, ...] = ("id", "author", "reason", "time", "spread", "applied_at", "moved", "outcome")
+        read_only_fields = fields
+
+
+class DryRun(serializers.Serializer[Any]):
+    """The query parameter dry_run."""
+
+    dry_run = serializers.BooleanField(
+        default=False, help_text="Change nothing. The answer is the plan of what would move; it is not stored."
+    )
+
+
+class PlanWish(Strict):
+    """The body of a call that plans a rebalance."""
+
+    force = serializers.BooleanField(required=False, help_text="Plan moves even if they make no clear difference.")
+    budget = serializers.IntegerField(
+        required=False,
+        min_value=1,
+        max_value=1_000_000,
+        help_text="The most moves that restart a check. Default: what may move in one period.",
+    )
+
+
+class PlanPageSerializer(PlanSerializer):
+    """A plan with its moves."""
+
+    moves = serializers.SerializerMethodField()
+
+    class Meta(PlanSerializer.Meta):
+        fields = (*PlanSerializer.Meta.fields, "moves", "nodes")
+        read_only_fields = fields
+
+    def get_moves(self, plan: Plan) -> list[dict[str, Any]]:
+        """The moves, each with its short ID. The digest is null for callers without the permission to see digests."""
+        exact = sees_digests(self.context["request"].user)
+        return [
+            {
+                **{column: move[column] for column in plans.MOVE_FIELDS},
+                "name": scrub(move["name"]),
+                "short_id": short_id(move["digest"]),
+                "digest": move["digest"] if exact else None,
+            }
+            for move in plan.moves
+        ]

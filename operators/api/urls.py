@@ -1,4 +1,4 @@
-"""/api/operator/v1/ on the operators' port."""
+"""The URLs of the operators' API, below /api/operator/v1/."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from rest_framework.response import Response
 from rest_framework.routers import SimpleRouter
 
 from operators.api.authentication import OperatorToken
-from operators.api.base import answer
+from operators.api.base import error_response
 from operators.api.orders import (
     FreezeViewSet,
     IsolationViewSet,
@@ -24,7 +24,7 @@ from operators.api.orders import (
     PlanViewSet,
     RuleViewSet,
 )
-from operators.api.permissions import needs
+from operators.api.permissions import requires
 from operators.api.views import ConfigViewSet, EventViewSet, MoveViewSet, NodeViewSet, SourceViewSet
 
 router = SimpleRouter()
@@ -44,10 +44,10 @@ router.register("sources", SourceViewSet)
 
 
 class Schema(SpectacularAPIView):
-    """The description of all this. Its refusals are JSON, as all others are, though it may be YAML."""
+    """The OpenAPI schema, as YAML or JSON. Its errors are always JSON."""
 
     def get_exception_handler(self) -> Any:
-        return answer
+        return error_response
 
     def handle_exception(self, exc: Exception) -> Response:
         response = super().handle_exception(exc)
@@ -57,7 +57,7 @@ class Schema(SpectacularAPIView):
 
 
 _schema = Schema.as_view(
-    authentication_classes=[OperatorToken, SessionAuthentication], permission_classes=[needs("checks.view_config")]
+    authentication_classes=[OperatorToken, SessionAuthentication], permission_classes=[requires("checks.view_config")]
 )
 _page = SpectacularSwaggerView.as_view(
     url_name="operators:schema",
@@ -69,7 +69,7 @@ _page = SpectacularSwaggerView.as_view(
 
 @csrf_exempt
 def _nothing(request: HttpRequest) -> JsonResponse:
-    return JsonResponse({"detail": "There is nothing here: schema/ has all that there is."}, status=404)
+    return JsonResponse({"detail": "Not found: schema/ lists all paths."}, status=404)
 
 
 app_name = "operators"

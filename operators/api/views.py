@@ -1,4 +1,4 @@
-"""The operators' API: what operators see and steer in the admin, for their tools."""
+"""Configs, nodes, the ledger, node events and sources in the operators' API."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -22,21 +22,20 @@ from checks.sources import sets
 from nodes.models import Node, NodeEvent
 from operators.api import desired, filters, serializers
 from operators.api.authentication import OperatorToken
-from operators.api.base import Busy, Conflict, Listed, Looked, OperatorViewSet
-from operators.api.orders import carried_out
-from operators.api.orderserializers import DryRun
-from operators.api.permissions import needs
+from operators.api.base import Busy, Conflict, DetailViewSet, ListViewSet, OperatorViewSet
+from operators.api.orders import applied_or_previewed
+from operators.api.permissions import requires
 
-# Sets of more than a megabyte at a time: each takes up to 0.3 GB, and half a minute.
+# How many sets of more than a megabyte are read at the same time: each takes up to 0.3 GB and half a minute.
 LARGE_SETS = 2
-# Never read for a list.
-WIDE = ("original", "wire", "scrubbed", "text")
+# Wide columns, which lists do not read.
+WIDE_COLUMNS = ("original", "wire", "scrubbed", "text")
 _large_sets = BoundedSemaphore(LARGE_SETS)
 _SOURCE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,200}")
 
 
-class ConfigViewSet(Looked):
-    """Configs, and who runs them."""
+class ConfigViewSet(DetailViewSet):
+    """Configs, and the nodes that run them."""
 
     dry_runs = ("reassign",)
 
@@ -49,24 +48,26 @@ class ConfigViewSet(Looked):
     lookup_value_regex = "[0-9]{1,18}"
 
     def get_queryset(self) -> QuerySet[Config]:
-        return super().get_queryset().defer(*(WIDE[:-1] if self.detail else WIDE))
+        return super().get_queryset().defer(*(WIDE_COLUMNS[:-1] if self.detail else WIDE_COLUMNS))
 
     @extend_schema(
-        request=serializers.ReassignSerializer, responses=serializers.ConfigPageSerializer, parameters=[DryRun]
+        request=serializers.ReassignSerializer,
+        responses=serializers.ConfigPageSerializer,
+        parameters=[serializers.DryRun],
     )
-    @action(detail=True, methods=["post"], permission_classes=[needs("checks.change_assignment")])
+    @action(detail=True, methods=["post"], permission_classes=[requires("checks.change_assignment")])
     def reassign(self, request: Request, pk: str) -> Response:
-        """Give a config to a node, once: the next rebalance may give it to another."""
-        wish = serializers.ReassignSerializer(data=request.data)
-        wish.is_valid(raise_exception=True)
+        """Move a config to a node, once. The next rebalance may move it away again."""
+        body = serializers.ReassignSerializer(data=request.data)
+        body.is_valid(raise_exception=True)
         config = self.get_object()
-        node = wish.validated_data["node"]
-        dry = carried_out(self, "node", lambda: deciding.reassign([config.pk], node))
+        node = body.validated_data["node"]
+        dry = applied_or_previewed(self, "node", lambda: deciding.reassign([config.pk], node))
         return dry or Response(self.get_serializer(self.get_object()).data)
 
 
-class NodeViewSet(Looked):
-    """Node agents, the lost ones too for a while."""
+class NodeViewSet(DetailViewSet):
+    """Node agents. Lost ones stay listed for a while."""
 
     dry_runs = ("drain",)
 
@@ -84,23 +85,23 @@ class NodeViewSet(Looked):
         return found
 
     @extend_schema(request=None)
-    @action(detail=True, methods=["post"], permission_classes=[needs("nodes.change_node")])
+    @action(detail=True, methods=["post"], permission_classes=[requires("nodes.change_node")])
     def cordon(self, request: Request, name: str) -> Response:
-        """Give it nothing new. It keeps what it has."""
+        """Cordon the node: it gets nothing new, and keeps what it has."""
         return self._cordon(request)
 
     @extend_schema(request=None)
-    @action(detail=True, methods=["post"], permission_classes=[needs("nodes.change_node")])
+    @action(detail=True, methods=["post"], permission_classes=[requires("nodes.change_node")])
     def uncordon(self, request: Request, name: str) -> Response:
-        """Give it work again."""
+        """Uncordon the node: it gets configs again."""
         return self._cordon(request, schedulable=True)
 
-    @extend_schema(request=None, parameters=[DryRun])
-    @action(detail=True, methods=["post"], permission_classes=[needs("nodes.change_node")])
+    @extend_schema(request=None, parameters=[serializers.DryRun])
+    @action(detail=True, methods=["post"], permission_classes=[requires("nodes.change_node")])
     def drain(self, request: Request, name: str) -> Response:
-        """Give it nothing new, and what it has to others, bit by bit."""
+        """Drain the node: it gets nothing new, and its configs move to other nodes bit by bit."""
         node = self.get_object()
-        return carried_out(self, "name", lambda: deciding.drain([node.name])) or Response(
+        return applied_or_previewed(self, "name", lambda: deciding.drain([node.name])) or Response(
             self.get_serializer(self.get_object()).data
         )
 
@@ -109,8 +110,8 @@ class NodeViewSet(Looked):
         return Response(self.get_serializer(self.get_object()).data)
 
 
-class MoveViewSet(Listed):
-    """The ledger: every change of an owner, the last one first."""
+class MoveViewSet(ListViewSet):
+    """The ledger: every change of a config's owner, the last one first."""
 
     queryset = Move.objects.all()
     serializer_class = serializers.MoveSerializer
@@ -118,8 +119,8 @@ class MoveViewSet(Listed):
     ordering = "-id"
 
 
-class EventViewSet(Listed):
-    """What happened to nodes, the last event first."""
+class EventViewSet(ListViewSet):
+    """Node events: what happened to nodes, the last one first."""
 
     queryset = NodeEvent.objects.all()
     serializer_class = serializers.EventSerializer
@@ -127,22 +128,22 @@ class EventViewSet(Listed):
     ordering = "-id"
 
 
-class SourceViewSet(Looked):
-    """Sources that pipelines own, each by the name after `api:`. Their configs are listed with `configs?source=api:…`."""
+class SourceViewSet(DetailViewSet):
+    """Sources that pipelines own, each by the name after `api:`. `configs?source=api:…` lists the configs of one."""
 
     queryset = Source.objects.filter(name__startswith=sets.PREFIX)
     serializer_class = serializers.SourceSerializer
     detail_serializer_class = serializers.SourcePageSerializer
     ordering = lookup_field = "name"
     lookup_value_regex = "[^/\x00]+"
-    # MOST_CONFIGS of them, a kilobyte and a half each.
+    # Enough for MOST_CONFIGS configs of 1.5 kB each.
     most_bytes = 32 * 1024 * 1024
     write_options = ("dry_run", "accept_removals")
     writing = ("checks.add_config", "checks.change_config", "checks.delete_config")
 
     @classmethod
     def may_send_much(cls, request: HttpRequest) -> bool:
-        """Whether the call's token is of someone who may write configs. Asked before a large body is read."""
+        """Whether the call's token belongs to a user who may write configs. It is checked before a large body is read."""
         try:
             found = OperatorToken().authenticate(Request(request))
         except AuthenticationFailed:
@@ -157,7 +158,7 @@ class SourceViewSet(Looked):
 
     def get_permissions(self) -> Sequence[Any]:
         if self.action == "update":
-            return [needs(*self.writing)()]
+            return [requires(*self.writing)()]
         return super().get_permissions()
 
     def get_object(self) -> Source:
@@ -177,23 +178,23 @@ class SourceViewSet(Looked):
         ],
     )
     def update(self, request: Request, name: str) -> Response:
-        """Make this the whole set of the source, all of it or nothing. A new name makes a new source."""
+        """Replace the whole set of the source. Either all of it is stored or nothing. A new name creates a new source."""
         if not _SOURCE_NAME.fullmatch(name):
             raise ValidationError({"name": ["1 to 200 letters, digits, underscores, dots and hyphens."]})
         options = desired.PutOptions(data=request.query_params)
         options.is_valid(raise_exception=True)
-        with _taking_turns(request):
+        with _place_for_large_set(request):
             return self._update(request, sets.PREFIX + name, options)
 
     def _update(self, request: Request, source: str, options: desired.PutOptions) -> Response:
-        wish = desired.DesiredSet(data=request.data, context={"source": source})
-        wish.is_valid(raise_exception=True)
-        # A proxy that compresses what it passes on makes the tag a weak one.
+        body = desired.DesiredSet(data=request.data, context={"source": source})
+        body.is_valid(raise_exception=True)
+        # A proxy that compresses bodies turns the tag into a weak one.
         tag = request.headers.get("If-Match", "").removeprefix("W/").strip('"')
-        revision = wish.validated_data.get("revision") or tag
-        difference = self._apply(request, source, wish.validated_data["configs"], revision, **options.validated_data)
-        told = serializers.DifferenceSerializer(difference, context=options.validated_data)
-        return Response(told.data, headers={"ETag": f'"{difference.revision}"'})
+        revision = body.validated_data.get("revision") or tag
+        difference = self._apply(request, source, body.validated_data["configs"], revision, **options.validated_data)
+        answer = serializers.DifferenceSerializer(difference, context=options.validated_data)
+        return Response(answer.data, headers={"ETag": f'"{difference.revision}"'})
 
     def _apply(
         self, request: Request, source: str, configs: Any, revision: str, *, dry_run: bool, accept_removals: bool
@@ -210,8 +211,8 @@ class SourceViewSet(Looked):
 
 
 @contextmanager
-def _taking_turns(request: Request) -> Iterator[None]:
-    """Raises Busy when as many large sets as we have memory for are under way."""
+def _place_for_large_set(request: Request) -> Iterator[None]:
+    """Hold a place among the LARGE_SETS that may be read at the same time. Raises Busy if none is free. Small sets need none."""
     if int(request.META.get("CONTENT_LENGTH") or 0) <= OperatorViewSet.most_bytes:
         yield
     elif _large_sets.acquire(blocking=False):
@@ -220,4 +221,4 @@ def _taking_turns(request: Request) -> Iterator[None]:
         finally:
             _large_sets.release()
     else:
-        raise Busy(f"{LARGE_SETS} other large sets are on their way. Try again.")
+        raise Busy(f"{LARGE_SETS} other large sets are being read. Try again.")

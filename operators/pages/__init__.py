@@ -1,1 +1,1 @@
-"""The admin's own pages: what needs somebody now, a node, what changed, and the search."""
+"""The admin's own pages: the first page, the loss of a node, the changes, and the search."""

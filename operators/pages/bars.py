@@ -1,4 +1,4 @@
-"""Moves by reason over a time, as stacked bars."""
+"""A chart of moves by reason over time, as stacked bars."""
 
 import math
 from datetime import datetime, timedelta
@@ -11,15 +11,15 @@ from checks.models import Move
 from operators.pages.ranges import Range, between
 
 BARS = 60
-# Of the drawing, in its own units.
+# The size of the drawing, in its own units.
 WIDTH, HEIGHT = 960, 120
-# Round lengths of time that a bar stands for, in seconds.
+# The possible lengths of a bar, in seconds.
 _STEPS = (1, 5, 15, 60, 300, 900, 3600, 3 * 3600, 6 * 3600, 12 * 3600, 86_400)
 _EPOCH = datetime.fromisoformat("2000-01-01T00:00:00+00:00")
 
 
 class Block(NamedTuple):
-    """A reason's part of a bar. top and height are of the drawing."""
+    """One reason's part of a bar. top and height: in the units of the drawing."""
 
     colour: str
     number: int
@@ -28,7 +28,7 @@ class Block(NamedTuple):
 
 
 class Bar(NamedTuple):
-    """The moves from start to end. left and width are of the drawing."""
+    """The moves from start to end. left and width: in the units of the drawing."""
 
     start: datetime
     end: datetime
@@ -38,15 +38,17 @@ class Bar(NamedTuple):
 
     @property
     def number(self) -> int:
+        """The number of moves in the bar."""
         return sum(block.number for block in self.blocks)
 
     @property
     def query(self) -> str:
+        """The URL query for the bar's times."""
         return between(self.start, self.end)
 
 
 class Chart(NamedTuple):
-    """The bars, how many moves of each reason there are, and the most in one bar."""
+    """The bars, the totals as [(reason, number of moves)], and the most moves in one bar."""
 
     bars: list[Bar]
     totals: list[tuple[str, int]]
@@ -54,11 +56,12 @@ class Chart(NamedTuple):
 
     @property
     def number(self) -> int:
+        """The number of all moves."""
         return sum(number for _, number in self.totals)
 
 
 def chart(span: Range) -> Chart:
-    """The moves of a range, drawn."""
+    """The chart of the moves in a range of time."""
     step = _step(span.until - span.since)
     bin_ = Func(Value(step), F("time"), Value(_EPOCH), function="date_bin", output_field=DateTimeField())
     moves = Move.objects.filter(time__gte=span.since, time__lt=span.until).order_by()
@@ -74,7 +77,7 @@ def chart(span: Range) -> Chart:
 
 
 def _step(length: timedelta) -> timedelta:
-    """How long a bar is, so that there are about sixty."""
+    """The length of a bar, so that there are about BARS of them."""
     wanted = length.total_seconds() / BARS
     days = 86_400 * math.ceil(wanted / 86_400)
     return timedelta(seconds=next((step for step in _STEPS if step >= wanted), days))
@@ -93,6 +96,6 @@ def _bar(span: Range, start: datetime, step: timedelta, reasons: dict[str, int],
 
 
 def reasons_of(totals: list[tuple[str, int]]) -> list[tuple[str, Any, int]]:
-    """The legend: (colour of the reason, its name, how many)."""
+    """The legend: [(colour, name, number of moves)] for each reason."""
     names = dict(Move.Reason.choices)
     return [(words(reason).colour, names.get(reason, reason), number) for reason, number in totals]

@@ -1,4 +1,4 @@
-"""What the pages share: who may see them, and what is around them."""
+"""What the pages share: the permission to see them, and the sidebar."""
 
 from collections.abc import Callable, Sequence
 from functools import wraps
@@ -16,16 +16,16 @@ from operators.admin.base import list_url
 
 View = Callable[..., HttpResponseBase]
 
-# Who may see the pages: each role may.
+# The permissions that all pages need. Each role has them.
 SEES = ("checks.view_config", "checks.view_move", "nodes.view_node", "nodes.view_nodeevent")
 
 
-# Of the sidebar: title, icon, name of the URL.
+# Our own pages in the sidebar: title, icon, name of the URL.
 OWN: Sequence[tuple[str, str, str]] = (
     ("Now", "home", "admin:index"),
     ("Changes", "timeline", "pages:changes"),
 )
-# The same, of models.
+# The lists in the sidebar: title, icon, model.
 LISTS: Sequence[tuple[str, str, str]] = (
     ("Cluster", "hub", "checks.ClusterStore"),
     ("Nodes", "dns", "nodes.Node"),
@@ -47,12 +47,12 @@ LISTS: Sequence[tuple[str, str, str]] = (
 
 
 def may_see(request: HttpRequest) -> bool:
-    """Whether the operator may see the pages: all of them, or none."""
+    """Whether the user may see the pages: all of them or none."""
     return admin.site.has_permission(request) and request.user.has_perms(SEES)
 
 
 def page(view: View) -> View:
-    """A page of the admin: strangers are sent to the login, those who may not look at everything are refused."""
+    """Decorator for a page of the admin. Strangers are sent to the login; users without the permissions are refused."""
 
     @wraps(view)
     def refusing(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
@@ -64,8 +64,8 @@ def page(view: View) -> View:
 
 
 def fragment(view: View) -> View:
-    """A part of a page that fetches it anew. Whoever was logged out meanwhile gets no login page into the middle of it: 401
-    says so to the page.
+    """Decorator for a part of a page that the page fetches again. A user who was logged out meanwhile gets 401, not a login
+    page in the middle of the page.
     """
 
     @never_cache
@@ -79,12 +79,12 @@ def fragment(view: View) -> View:
 
 
 def render(request: HttpRequest, template: str, title: str, **context: Any) -> TemplateResponse:
-    """A whole page."""
+    """A whole page from its template."""
     return TemplateResponse(request, template, admin.site.each_context(request) | {"title": title} | context)
 
 
 def navigation(request: HttpRequest) -> list[dict[str, Any]]:
-    """unfold's sidebar: the pages that the operator may see, ours first."""
+    """unfold's sidebar: the pages and lists that the user may see, our own pages first."""
     own = OWN if may_see(request) else OWN[:1]
     items = [{"title": title, "icon": icon, "link": reverse(name)} for title, icon, name in own]
     for title, icon, name in LISTS:

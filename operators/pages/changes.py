@@ -1,4 +1,4 @@
-"""What changed in a time: how many moves and why, told as stories that unfold to moves, some of which can be undone."""
+"""The page of changes: how many configs moved and why, as stories that unfold to moves. Some moves can be undone."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -26,7 +26,7 @@ from operators.pages.exports import FORMATS
 from operators.pages.ranges import SPANS, Range
 from operators.roles import sees_digests
 
-# Lines of the ledger that stories are told of, stories on a page, and moves and events that a story unfolds to.
+# The most lines of the ledger that are read, stories on a page, moves and events of an unfolded story, and undone moves.
 MOST_MOVES = 10_000
 MOST_STORIES = 200
 MOST_LINES = 200
@@ -35,7 +35,7 @@ UNDO = "checks.change_assignment"
 
 
 class Line(NamedTuple):
-    """A move of an unfolded story. why_not: what hinders undoing it; None for those who may not."""
+    """A move of an unfolded story. why_not: why it can't be undone, empty if it can; None for users who may not undo."""
 
     move: Move
     name: str
@@ -45,10 +45,11 @@ class Line(NamedTuple):
 
 @base.page
 def changes(request: HttpRequest) -> HttpResponseBase:
+    """The page of changes in a range of time, or with `?format=` an export of them."""
     span, problem = _asked(request)
     if (export := FORMATS.get(request.GET.get("format", ""))) and not problem:
         return export(span, exact=sees_digests(request.user))
-    told, drawn = stories.tell(span.since, span.until, MOST_MOVES), chart(span)
+    history, drawn = stories.read(span.since, span.until, MOST_MOVES), chart(span)
     context = {
         "span": span,
         "spans": [(last, duration(length)) for last, length in SPANS.items()],
@@ -56,9 +57,9 @@ def changes(request: HttpRequest) -> HttpResponseBase:
         "chart": drawn,
         "legend": reasons_of(drawn.totals),
         "size": (WIDTH, HEIGHT),
-        "told": told,
-        "stories": titles.titled(told.stories[:MOST_STORIES]),
-        "stories_left": len(told.stories) - MOST_STORIES,
+        "history": history,
+        "stories": titles.titled(history.stories[:MOST_STORIES]),
+        "stories_left": len(history.stories) - MOST_STORIES,
         "most_moves": MOST_MOVES,
     }
     return base.render(request, "operators/changes.html", "Changes", **context)
@@ -68,10 +69,10 @@ def changes(request: HttpRequest) -> HttpResponseBase:
 def story(request: HttpRequest) -> HttpResponse:
     """The moves and events of one story."""
     span, last = _asked(request)[0], request.GET.get("back", "")
-    told = stories.tell(span.since, span.until, MOST_MOVES)
-    found = stories.find(told.stories, request.GET.get("story", ""))
+    history = stories.read(span.since, span.until, MOST_MOVES)
+    found = stories.find(history.stories, request.GET.get("story", ""))
     if found is None:
-        return HttpResponse("These moves are no longer in the ledger, or of another range of time.")
+        return HttpResponse("These moves are no longer in the ledger, or they are outside of this range of time.")
     lines = _lines(found, may_undo=request.user.has_perm(UNDO))
     events = NodeEvent.objects.filter(pk__in=[event.id for event in found.events[-MOST_LINES:]]).order_by("-id")
     context = {
@@ -88,7 +89,7 @@ def story(request: HttpRequest) -> HttpResponse:
 @base.page
 @require_POST
 def undo(request: HttpRequest) -> HttpResponse:
-    """Undo the moves that the form names."""
+    """Undo the moves that the form names, up to MOST_UNDONE."""
     if not request.user.has_perm(UNDO):
         raise PermissionDenied
     chosen = [int(id_) for id_ in request.POST.getlist("move") if id_.isdecimal() and len(id_) < 19][:MOST_UNDONE]
@@ -97,15 +98,15 @@ def undo(request: HttpRequest) -> HttpResponse:
     except plans.StalePlan as stale:
         messages.error(request, f"Nothing was moved back, since something changed: {scrub(str(stale))}.")
     else:
-        _tell(request, moves, plan.order.get("refused", {}))
+        _show_outcome(request, moves, plan.order.get("refused", {}))
     back = request.POST.get("back", "")
     safe = url_has_allowed_host_and_scheme(back, {request.get_host()}, request.is_secure())
     return redirect(back if safe else "pages:changes")
 
 
-def _tell(request: HttpRequest, moves: Sequence[Move], refused: Mapping[str, str]) -> None:
+def _show_outcome(request: HttpRequest, moves: Sequence[Move], refused: Mapping[str, str]) -> None:
     if moves:
-        messages.success(request, f"{counted(len(moves), 'check')} moved back.")
+        messages.success(request, f"{counted(len(moves), 'config')} moved back.")
     if refused:
         messages.warning(request, f"{counted(len(refused), 'move')} not undone: {_reasons(refused.values())}.")
 
@@ -116,7 +117,7 @@ def _asked(request: HttpRequest) -> tuple[Range, str]:
 
 
 def _lines(found: stories.Story, *, may_undo: bool) -> list[Line]:
-    """The last moves of a story."""
+    """The last MOST_LINES moves of a story."""
     moves = Move.objects.filter(pk__in=[step.id for step in found.steps[-MOST_LINES:]]).order_by("-id")
     refused = dispatcher.undo_refusals([move.pk for move in moves]) if may_undo else {}
     return [
@@ -126,6 +127,6 @@ def _lines(found: stories.Story, *, may_undo: bool) -> list[Line]:
 
 
 def _reasons(refused: Any) -> str:
-    """Each reason once."""
+    """Each reason once, in one text."""
     reasons: Sequence[str] = sorted(set(refused))
     return listed(reasons)

@@ -1,4 +1,4 @@
-"""Moves and node events of a time for spreadsheets and programs, row by row, so that any number takes little memory."""
+"""Exports of moves and node events as CSV and JSON. They are streamed row by row, so any number takes little memory."""
 
 import csv
 import heapq
@@ -32,7 +32,7 @@ COLUMNS = (
     "actor",
     "cause",
 )
-# A spreadsheet takes a cell that begins so for a formula.
+# A spreadsheet takes a cell that begins with one of these for a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _ROWS = 2000
 
@@ -45,7 +45,7 @@ class _Echo:
 
 
 def rows(span: Range, *, exact: bool = False) -> Iterator[dict[str, Any]]:
-    """The moves and the node events, in the order of time. exact: with digests, for those who may see them."""
+    """Yield the moves and node events of a range as dicts, by time. exact: with digests, for users who may see them."""
     times = {"time__gte": span.since, "time__lt": span.until}
     moves = Move.objects.filter(**times).order_by("time", "id").iterator(_ROWS)
     events = NodeEvent.objects.filter(**times).order_by("time", "id").iterator(_ROWS)
@@ -73,12 +73,12 @@ def _written(row: Move | NodeEvent) -> str:
 
 
 def as_csv(span: Range, *, exact: bool = False) -> HttpResponseBase:
-    """The moves of a time as a file, streamed. exact: with the digests that node agents have."""
+    """A streamed CSV file of moves and node events. exact: with digests."""
     return _download(_csv(rows(span, exact=exact)), "text/csv; charset=utf-8", "csv")
 
 
 def as_json(span: Range, *, exact: bool = False) -> HttpResponseBase:
-    """The same as JSON."""
+    """A streamed JSON file of moves and node events. exact: with digests."""
     return _download(_json(rows(span, exact=exact)), "application/json", "json")
 
 
@@ -93,7 +93,7 @@ def _csv(found: Iterable[dict[str, Any]]) -> Iterator[str]:
 
 
 def harmless(cell: Any) -> str:
-    """A cell that no spreadsheet works out and no terminal obeys."""
+    """A cell that no spreadsheet takes for a formula and no terminal for a command."""
     text = str(cell)
     return f"'{escape_controls(text)}" if text.startswith(_FORMULA) else escape_controls(text)
 

@@ -1,4 +1,4 @@
-"""What the loss of a node would do: a part of its page."""
+"""What would happen if a node were lost: a part of the node's page."""
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
@@ -8,19 +8,21 @@ from checks.explain import loss as losing
 from nodes.models import Node
 from operators.pages import base
 
-# Nodes that would get what a lost one has.
-MOST_HEIRS = 10
+# The most nodes that are listed.
+MOST_RECEIVERS = 10
 
 
 @base.fragment
 def loss(request: HttpRequest, pk: int) -> HttpResponse:
-    """What the node's loss would do: worked out only now, since it looks at all nodes."""
+    """Where the node's configs would go if it were lost now. The page fetches this part separately, since it looks at all
+    nodes.
+    """
     node = get_object_or_404(Node.objects.known(), pk=pk)
     found = losing.of(node)
     context = {
         "loss": found,
         "moving": sum(found.placed.values()),
-        "heirs": list(found.placed.items())[:MOST_HEIRS],
-        "more": len(found.placed) - MOST_HEIRS,
+        "receivers": list(found.placed.items())[:MOST_RECEIVERS],
+        "more": len(found.placed) - MOST_RECEIVERS,
     }
     return TemplateResponse(request, "operators/loss.html", context)

@@ -1,5 +1,5 @@
-"""The admin's first page (is it healthy, who needs whom, how full are the nodes, what happened), and what every page says of
-that.
+"""The admin's first page: whether the cluster is healthy, the alerts, the load of the nodes and the last hour. Also the alerts
+on every page.
 """
 
 from collections.abc import Callable
@@ -31,10 +31,10 @@ from operators.pages.shared import Shared
 
 REFRESH_SECONDS = 5
 _SAFE = {"GET", "HEAD", "OPTIONS"}
-# Of pools, the rows; of stories, the lines.
+# The most pools and stories on the page.
 MOST_POOLS = 40
 MOST_STORIES = 8
-# So much of the past is told, of so many lines of the ledger at most.
+# The stories cover this time, and at most this many lines of the ledger.
 SPAN = timedelta(hours=1)
 MOST_MOVES = 8_000
 # A node is joining for so long after it was first heard.
@@ -44,39 +44,39 @@ _LEAVING = {"draining", "leaving", "restarting"}
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All that the page says to whoever may see it, of one moment by the database's clock."""
+    """The contents of the page at one moment, by the database's clock."""
 
     at: datetime
     alerts: list[Alert]
     pools: list[NodePool]
-    told: stories.Told
+    history: stories.StoryList
 
     @property
     def sentence(self) -> str:
-        """Healthy. 5 000 checks on 300 nodes, 3 need you."""
+        """The summary: `Healthy. 5 000 configs on 300 nodes, 3 need you.`"""
         checks = sum(pool.configs for pool in self.pools)
         nodes = sum(pool.known for pool in self.pools)
         state = "Not healthy." if any(alert.kind in GRAVE for alert in self.alerts) else "Healthy."
         number = len(self.alerts)
         needing = "nothing needs you" if not number else f"{grouped(number)} {'needs' if number == 1 else 'need'} you"
-        return f"{state} {counted(checks, 'check')} on {counted(nodes, 'node')}, {needing}."
+        return f"{state} {counted(checks, 'config')} on {counted(nodes, 'node')}, {needing}."
 
 
 def snapshot() -> Snapshot:
-    """What is so now. Nothing in it depends on who looks."""
+    """The present contents of the page. They are the same for every user."""
     now = clock.now()
     groups = pools(members())
     sizes = {pool.name: pool.known for pool in groups}
-    told = stories.tell(now - SPAN, now, MOST_MOVES, sizes)
-    return Snapshot(now, alerts.current(fingerprints.differing()), groups, told)
+    history = stories.read(now - SPAN, now, MOST_MOVES, sizes)
+    return Snapshot(now, alerts.current(fingerprints.differing()), groups, history)
 
 
-# Good for a little less than the time after which a tab asks again, which comes a moment early at times.
+# Valid for a little less than the time between a tab's requests, some of which come a moment early.
 _shared = Shared(snapshot, REFRESH_SECONDS - 0.5)
 
 
 def members() -> list[Member]:
-    """Every node with its state, the number of its configs and its load."""
+    """Every node, with its state, its number of configs and its load."""
     counts, loads = Assignment.objects.counts(), costs.loads()
     nodes = Node.objects.with_state().annotate(young=Q(first_seen__gte=ago(JOINING))).order_by()
     rows = nodes.values_list("pk", "name", "state", "intake", "young")
@@ -87,15 +87,15 @@ def members() -> list[Member]:
 
 
 def _shown(state: str, intake: str, young: bool) -> str:
-    """The state in which a pool counts a node."""
+    """The state as which a pool counts the node."""
     if state != "lost" and intake in _LEAVING:
         return "leaving"
     return "joining" if young and state == "alive" else state
 
 
 def every_page(request: HttpRequest) -> dict[str, Any]:
-    """unfold's GLOBAL_CALLBACK: the cluster-wide alerts, for users who may see the first page. Colours come from a file: without
-    any here, unfold writes no style into the page.
+    """unfold's GLOBAL_CALLBACK: the gravest alerts, for users who may see the first page. `colors` is empty, so unfold writes
+    no style into the page; the colours come from a file.
     """
     found = alerts.cluster_wide(fingerprints.differing()) if base.may_see(request) else []
     return {"cluster_warnings": [_warning(Line(alert, None)) for alert in found], "colors": {}}
@@ -107,33 +107,33 @@ def _warning(line: Line) -> SafeString:
 
 
 def first_page(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
-    """unfold's DASHBOARD_CALLBACK: what the template of its first page is given."""
+    """unfold's DASHBOARD_CALLBACK: the context of the first page's template."""
     return context | _context(request, _shared.anew)
 
 
 @login.polls
 @base.fragment
 def fragment(request: HttpRequest) -> HttpResponse:
-    """The part of the first page that changes, which all tabs of this process share for a while."""
+    """The part of the first page that changes. All tabs of this process share it for a while."""
     return TemplateResponse(request, "operators/now.html", _context(request, _shared.get))
 
 
 class Changes:
-    """Middleware: whoever changes something here sees it in all tabs the next time that they are read."""
+    """Middleware: after a user changed something in this process, all tabs show it when they next fetch the page."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self._get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         response = self._get_response(request)
-        # Calls of the API that nobody was found to make have no user at all.
+        # Unauthenticated calls of the API have no user at all.
         if request.method not in _SAFE and request.user is not None and request.user.is_authenticated:
             _shared.forget()
         return response
 
 
 def _context(request: HttpRequest, take: Callable[[], Snapshot]) -> dict[str, Any]:
-    """What the page's template needs; nothing for those who may not see it."""
+    """The context of the page's template; empty for users who may not see it."""
     if not base.may_see(request):
         return {}
     now = take()
@@ -143,7 +143,7 @@ def _context(request: HttpRequest, take: Callable[[], Snapshot]) -> dict[str, An
         "lines": lines(now.alerts, request.user),
         "pools": [(pool, _url(pool)) for pool in now.pools[:MOST_POOLS]],
         "pools_left": len(now.pools) - MOST_POOLS,
-        "stories": titles.titled(now.told.stories[:MOST_STORIES]),
+        "stories": titles.titled(now.history.stories[:MOST_STORIES]),
         "said": request.GET.get("said", ""),
         "states": STATES,
         "most_moves": MOST_MOVES,
@@ -152,7 +152,7 @@ def _context(request: HttpRequest, take: Callable[[], Snapshot]) -> dict[str, An
 
 
 def _url(pool: NodePool) -> str:
-    """A single node's page, or the list of the nodes whose names begin like the pool's."""
+    """The URL of a single node's page, or of the list of nodes whose names begin like the pool's."""
     if len(pool.members) == 1:
         return row_url(Node(pk=pool.members[0].id))
     return list_url(Node, q=pool.name.partition("*")[0])

@@ -1,4 +1,4 @@
-"""Nodes whose names differ only in a generated suffix are one pool. Pure: no database."""
+"""Pools: nodes whose names differ only in a generated suffix. Pure: no database."""
 
 import re
 from collections.abc import Iterable
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
 
-# What Kubernetes makes names of: no vowels, and no digits that look like letters.
+# The characters of Kubernetes' generated names: no vowels, and no digits that look like letters.
 _SAFE = "[bcdfghjklmnpqrstvwxz2456789]"
 _SUFFIX = re.compile(
     rf"""(?: -{_SAFE}{{6,10}}-{_SAFE}{{5}}  # a pod of a Deployment
@@ -21,10 +21,10 @@ STATES = ("alive", "silent", "lost", "joining", "leaving")
 
 @lru_cache(maxsize=50_000)
 def pool_of(name: str) -> str:
-    """The name without what was generated: `runner-6d4cf56db6-x7k2p` and `runner-12` are of `runner-*`."""
+    """The name without its generated suffix: `runner-6d4cf56db6-x7k2p` and `runner-12` belong to `runner-*`."""
     host, dot, domain = name.partition(".")
     if host.isdigit():
-        return name  # the address itself
+        return name  # an IP address
     match = _SUFFIX.search(host)
     if not match or not match.start():
         return name
@@ -33,7 +33,7 @@ def pool_of(name: str) -> str:
 
 
 class Member(NamedTuple):
-    """A node of a pool. load: the workers that it needs, divided by those that it has."""
+    """A node of a pool. load: the workers that it needs, divided by the workers that it has."""
 
     id: int
     name: str
@@ -44,48 +44,54 @@ class Member(NamedTuple):
 
 @dataclass
 class NodePool:
-    """What the pages say of nodes of one kind. fullest: the known node with the highest load."""
+    """The nodes of one pool, and what the pages show of them."""
 
     name: str
     members: list[Member] = field(default_factory=list)
 
     @property
     def title(self) -> str:
-        """A single node has its own name."""
+        """The pool's name, or the node's own name if there is only one."""
         return self.members[0].name if len(self.members) == 1 else self.name
 
     @property
     def known(self) -> int:
+        """The number of nodes that are not lost."""
         return sum(member.state != "lost" for member in self.members)
 
     @property
     def configs(self) -> int:
+        """The number of configs on all its nodes."""
         return sum(member.configs for member in self.members)
 
     @property
     def mean(self) -> float:
+        """The mean load of the nodes that are not lost."""
         return sum(member.load for member in self.members if member.state != "lost") / (self.known or 1)
 
     @property
     def fullest(self) -> Member | None:
+        """The node with the highest load; None if all are lost."""
         known = (member for member in self.members if member.state != "lost")
         return max(known, key=lambda member: member.load, default=None)
 
     def count(self, state: str) -> int:
+        """The number of nodes in this state."""
         return sum(member.state == state for member in self.members)
 
     @property
     def counts(self) -> list[tuple[str, int]]:
+        """[(state, number of nodes)] for each state."""
         return [(state, self.count(state)) for state in STATES]
 
     @property
     def troubled(self) -> int:
-        """How many nodes are not simply alive."""
+        """The number of nodes that are not simply alive."""
         return len(self.members) - self.count("alive")
 
 
 def pools(members: Iterable[Member]) -> list[NodePool]:
-    """The pools of these nodes, those with trouble first, then the largest."""
+    """Group the nodes into pools: those with trouble first, then the largest."""
     found: dict[str, NodePool] = {}
     for member in members:
         name = pool_of(member.name)

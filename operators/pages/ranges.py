@@ -1,4 +1,4 @@
-"""A range of time, as the URL names it: `?last=6h`, or `?since=2026-11-23T03:00&until=2026-11-23T04:00`, in UTC."""
+"""A range of time in a URL: `?last=6h`, or `?since=2026-11-23T03:00&until=2026-11-23T04:00`, in UTC."""
 
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, Self
@@ -18,7 +18,7 @@ USUAL = "1h"
 
 
 class Range(NamedTuple):
-    """From since (included) to until. last: the span that ends now, if it is one; empty for fixed times."""
+    """The time from since (included) to until (excluded). last: the name of the span that ends now; empty for fixed times."""
 
     since: datetime
     until: datetime
@@ -26,7 +26,9 @@ class Range(NamedTuple):
 
     @classmethod
     def asked(cls, query: QueryDict, now: datetime) -> tuple[Self, str]:
-        """The range that a URL names, and what is wrong with it: then it is the last hour."""
+        """(range, problem): the range that a URL asks for. If the URL is wrong, the range is the last hour and the problem says
+        why; else it is empty.
+        """
         given = [query.get(name, "") for name in ("since", "until")]
         if not any(given):
             last = query.get("last", USUAL)
@@ -41,16 +43,17 @@ class Range(NamedTuple):
 
     @classmethod
     def until_now(cls, now: datetime, last: str) -> Self:
+        """The span of this name that ends now."""
         return cls(now - SPANS[last], now, last)
 
     @property
     def query(self) -> str:
-        """The same times, for URLs that mean them tomorrow too."""
+        """The URL query for these fixed times. It means the same times tomorrow."""
         return between(self.since, self.until)
 
 
 def between(since: datetime, until: datetime) -> str:
-    """The query of a URL that means these two times."""
+    """The URL query for these two times."""
     return urlencode({"since": _written(since), "until": _written(until)})
 
 
@@ -65,7 +68,7 @@ def _moment(text: str, default: datetime) -> datetime | None:
         return default
     try:
         found = parse_datetime(text)
-        # PostgreSQL knows more years than Python, but a range needs a time on both sides.
+        # Times near the first and last year overflow here.
         return found and (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
         return None

@@ -1,4 +1,4 @@
-"""What a button of the first page does about what needs somebody, where a verb can."""
+"""The buttons on the first page: each alert's remedy, where a verb can provide one."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ GRAVE = {
 
 @dataclass(frozen=True)
 class Remedy:
-    """A button. act: does it for a subject in an actor's name, and says what it did."""
+    """A button. act(subject, actor): carries it out and returns a sentence that says what it did."""
 
     label: str
     permission: str
@@ -61,7 +61,7 @@ class Line(NamedTuple):
 
     @property
     def is_grave(self) -> bool:
-        """While it lasts, checks run nowhere, or would stay nowhere."""
+        """Whether configs run nowhere while it lasts, or would not be placed again."""
         return self.alert.kind in GRAVE
 
 
@@ -74,14 +74,14 @@ def _offered(alert: Alert, user: Any) -> Remedy | None:
     found = REMEDIES.get(alert.kind)
     if found is None or not user.has_perm(found.permission):
         return None
-    # What a pipeline owns can't be scanned.
+    # A source that a pipeline owns can't be scanned.
     return found if not alert.subject or alert.subject in {source.name for source in sources.SOURCES} else None
 
 
 @base.page
 @require_POST
 def remedy(request: HttpRequest, kind: str) -> HttpResponse:
-    """Press the button of a line."""
+    """Press the button of an alert of this kind."""
     if kind not in REMEDIES:
         raise Http404
     chosen = REMEDIES[Kind(kind)]
@@ -99,21 +99,21 @@ def remedy(request: HttpRequest, kind: str) -> HttpResponse:
 def _dispatch(subject: str, actor: str) -> str:
     number = len(dispatcher.redispatch(actor=actor))
     return (
-        f"{counted(number, 'check')} dispatched."
+        f"{counted(number, 'config')} dispatched."
         if number
-        else "None could be dispatched: what keeps them is still there."
+        else "None could be dispatched: the reasons why they dangle still hold."
     )
 
 
 def _resume(subject: str, actor: str) -> str:
     due = list(Pause.objects.over().filter(config__isnull=False).values_list("config_id", flat=True))
     _plan, moves = plans.order(lambda: deciding.resume(due), actor=actor)
-    return f"{counted(len(moves), 'check')} resumed."
+    return f"{counted(len(moves), 'config')} resumed."
 
 
 def _release(subject: str, actor: str) -> str:
     alone = Isolation.objects.filter(reason=Isolation.Reason.QUARANTINED, config__isnull=False)
-    return f"{counted(dispatcher.release(list(alone.values_list('config', flat=True))), 'check')} released."
+    return f"{counted(dispatcher.release(list(alone.values_list('config', flat=True))), 'config')} released."
 
 
 def _thaw(subject: str, actor: str) -> str:

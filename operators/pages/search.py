@@ -1,4 +1,4 @@
-"""One box for everything: checks, nodes, files, and any text of an instance."""
+"""The search box: finds check IDs, nodes, files and any text of a config."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,17 +17,15 @@ from operators.admin.base import first_words, list_url, row_url
 from operators.pages import base
 from operators.roles import sees_digests
 
-# Of each kind. A word that finds more is to be made longer.
+# The most hits of each kind.
 MOST = 20
-# Of a line, before and after what was found.
+# The most characters that are shown before and after a found word.
 AROUND = 60
 
 
 @dataclass(frozen=True)
 class Hit:
-    """Something found. config: the id of the one that it is about. context: the text around a word that was looked for, it, and
-    what follows.
-    """
+    """A search result. config: the id of its config. context: the text before the found word, the word, and the text after it."""
 
     url: str
     text: str
@@ -37,7 +35,7 @@ class Hit:
 
 @dataclass(frozen=True)
 class Group:
-    """What was found of a kind. more: where all of it is, if there is more."""
+    """The hits of one kind. more: the URL of all of them, if there are more."""
 
     title: str
     hits: list[Hit]
@@ -46,7 +44,7 @@ class Group:
 
 @base.page
 def search(request: HttpRequest) -> HttpResponse:
-    """What the box on every page finds. What names one thing exactly leads to its page."""
+    """The results of a search. If the query names exactly one thing, redirect to its page."""
     query = first_words(request.GET.get("q", "").replace("\0", ""))
     exact = sees_digests(request.user)
     if len(found := _exact(query, exact)) == 1:
@@ -59,12 +57,14 @@ def search(request: HttpRequest) -> HttpResponse:
 
 
 def _owners(configs: Iterable[int | None]) -> dict[int | None, str]:
-    """Who runs these configs: {id: node's name}."""
+    """{config id: name of the node that has it}."""
     return dict(Assignment.objects.filter(config__in=filter(None, configs)).values_list("config_id", "node__name"))
 
 
 def _exact(query: str, exact: bool) -> list[str]:
-    """The pages of all that is called just so: nodes by name, configs by short ID, and by check ID or digest for some."""
+    """The URLs of all that has exactly this name: nodes by name, configs by short ID, and with exact also by check ID or
+    digest.
+    """
     nodes = Node.objects.filter(name=query)
     return [*map(row_url, nodes[:2]), *map(_page, called(Config, query, exact=exact)[:2])]
 
@@ -85,7 +85,7 @@ def _groups(query: str, exact: bool) -> Iterable[Group]:
     yield _group("Files and names", (Hit(_page(one.config_id), str(one), one.config_id) for one in origins[: MOST + 1]))
     texts = _with_all(Config.objects.filter(displayable()).only("name", "digest", "text"), "text", words)
     yield _group(
-        "Text of a check",
+        "Text of a config",
         (Hit(row_url(one), str(one), one.pk, around(one.text, words[0])) for one in texts[: MOST + 1]),
         all_configs,
     )
@@ -105,7 +105,9 @@ def _group(title: str, hits: Iterable[Hit], more: str = "") -> Group:
 
 
 def around(text: str, word: str) -> Sequence[str]:
-    """The line where the word is first: what stands before it, it, what follows. Empty where it is only in other letters."""
+    """The first line with the word: (text before it, the word, text after it). Empty if the text has the word only in a form
+    that differs by more than case.
+    """
     start = text.lower().find(word.lower())
     if start < 0:
         return ()

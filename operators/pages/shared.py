@@ -1,4 +1,4 @@
-"""One answer for all tabs that read a page anew."""
+"""One computed answer for all tabs that fetch the same page."""
 
 import threading
 import time
@@ -10,10 +10,10 @@ T = TypeVar("T")
 
 
 class Shared(Generic[T]):
-    """What `take()` answered last in this process, for so many seconds from when it was asked.
+    """Caches the answer of `take()` in this process for some seconds, counted from the call.
 
-    Whoever finds none asks, and others wait for that answer, but no longer than it would be good for. An error is told to
-    whom it happens alone.
+    When the answer is too old, one thread computes a new one and the others wait for it, but not longer than it would be valid.
+    An error is raised only in the thread that met it.
     """
 
     def __init__(self, take: Callable[[], T], seconds: float) -> None:
@@ -23,29 +23,29 @@ class Shared(Generic[T]):
         self._changes = 0
 
     def get(self) -> T:
-        """The last answer, or another if that is too old."""
+        """The cached answer, or a new one if that is too old."""
         with self._in_turn():
             if self._last is not None and time.monotonic() < self._last[1]:
                 return self._last[0]
             return self.anew()
 
     def anew(self) -> T:
-        """An answer of this moment, which is the others' too from now on."""
+        """Compute a new answer and cache it for the others."""
         changes, until = self._changes, time.monotonic() + self._seconds
         answer = self._take()
-        # One that does not know of a change that was made meanwhile is nobody else's.
+        # Something changed meanwhile: the answer may be too old for the others.
         if changes == self._changes:
             self._last = answer, until
         return answer
 
     def forget(self) -> None:
-        """Something was changed: whoever asks from now on is told of it."""
+        """Call after a change: the cached answer is dropped, and so is one that is being computed."""
         self._changes += 1
         self._last = None
 
     @contextmanager
     def _in_turn(self) -> Iterator[None]:
-        """Wait for who asks. When that takes too long, ask too: one that hangs must not keep all from their answers."""
+        """Wait for the thread that computes. After too long, go on without: a thread that hangs must not block all others."""
         mine = self._turn.acquire(timeout=self._seconds)
         try:
             yield

@@ -1,4 +1,4 @@
-"""What happened, folded by cause: a rollout of 300 nodes is one story, not 7 000 lines."""
+"""Stories: the moves and node events of one cause, folded into one. A rollout of 300 nodes is one story, not 7 000 lines."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,9 +14,9 @@ from nodes.models import NodeEvent
 from operators.pages.pools import pool_of
 from operators.pages.ranges import between
 
-# What follows later than this is another story.
+# After this time without anything new, a story has ended.
 QUIET = timedelta(minutes=3)
-# Of a story's configs, to name their sources.
+# How many of a story's configs are looked up, to name their sources.
 LOOKED_AT = 100
 
 _MOVE, _EVENT = Move.Reason, NodeEvent.Kind
@@ -39,7 +39,7 @@ class Step(NamedTuple):
 
 
 class Event(NamedTuple):
-    """What happened to a node."""
+    """A node event."""
 
     id: int
     node: str
@@ -49,7 +49,7 @@ class Event(NamedTuple):
 
 
 class Cause(NamedTuple):
-    """Why things happen. about: the pool, the node or the person."""
+    """Why something happened. about: the pool, the node or the person."""
 
     kind: str
     about: str
@@ -57,10 +57,11 @@ class Cause(NamedTuple):
 
 @dataclass
 class Story:
-    """Things of one cause that followed closely upon each other, the first one first.
+    """The moves and events of one cause that followed closely upon each other, the first one first.
 
-    placed: how often each config got a node. homeless: configs that have none at the end. gap: the longest time that one ran
-    nowhere, as far as the ledger tells. size: how many nodes the pool has now. sources: who sends what came or changed.
+    placed: how often each config got a node. dangling: configs that have no node at the end. gap: the longest time that a
+    config ran nowhere, as far as the ledger shows. size: how many nodes the pool has now. sources: the sources of new or
+    changed configs.
     """
 
     cause: Cause
@@ -69,39 +70,42 @@ class Story:
     steps: list[Step] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     placed: Counter[int] = field(default_factory=Counter)
-    homeless: set[int] = field(default_factory=set)
+    dangling: set[int] = field(default_factory=set)
     gap: timedelta = timedelta(0)
     size: int = 0
     sources: list[str] = field(default_factory=list)
 
     @property
     def key(self) -> str:
-        """The same for as long as the story begins with the same thing."""
+        """Identifies the story. It stays the same while the story begins with the same move or event."""
         return f"m{self.steps[0].id}" if self.steps else f"e{self.events[0].id}"
 
     @property
     def query(self) -> str:
-        """The times of the story, for the page of changes."""
+        """The URL query for the story's times."""
         return between(self.start, self.end + timedelta(seconds=1))
 
     def nodes(self, *kinds: str) -> list[str]:
-        """The nodes that this happened to."""
+        """The names of the nodes with events of these kinds, sorted."""
         return sorted({event.node for event in self.events if event.kind in kinds})
 
     def count(self, *reasons: str) -> int:
+        """The number of moves for these reasons."""
         return sum(step.reason in reasons for step in self.steps)
 
 
-class Told(NamedTuple):
-    """The stories, the last one first. cut: the ledger has more lines than were read, of the time before `since`."""
+class StoryList(NamedTuple):
+    """The stories, the last one first. cut: the ledger has more lines from before `since`, which were not read."""
 
     stories: list[Story]
     since: datetime
     cut: bool
 
 
-def tell(since: datetime, until: datetime, most: int, sizes: Mapping[str, int] | None = None) -> Told:
-    """The stories of a time, out of its last lines of ledger and events, at most so many of each."""
+def read(since: datetime, until: datetime, most: int, sizes: Mapping[str, int] | None = None) -> StoryList:
+    """The stories of a range of time, from its last moves and node events, at most `most` of each. sizes: {pool: number of
+    nodes}.
+    """
     moves = Move.objects.filter(time__gte=since, time__lt=until).order_by("-id")
     events = NodeEvent.objects.filter(time__gte=since, time__lt=until).order_by("-id")
     columns = ("id", "config_id", "source_node", "to_node", "reason", "actor", "time")
@@ -109,16 +113,16 @@ def tell(since: datetime, until: datetime, most: int, sizes: Mapping[str, int] |
     happened = [Event(*row) for row in events.values_list("id", "node_name", "kind", "cause", "time")[:most]]
     ends = [rows[-1].time for rows in (steps, happened) if len(rows) == most]
     first = max([since, *ends])
-    # What is older of the one kind, without the other, would tell half of a story.
+    # Before `first` only moves or only events were read, which would give half a story.
     steps = [step for step in reversed(steps) if step.time >= first]
     happened = [event for event in reversed(happened) if event.time >= first]
     found = fold(steps, happened, sizes)
     _name_sources([story for story in found if story.cause.kind == "sent"])
-    return Told(found, first, bool(ends))
+    return StoryList(found, first, bool(ends))
 
 
 def _name_sources(sent: Sequence[Story]) -> None:
-    """Let stories of sent configs say which sources sent them, by the last configs of each that are still there."""
+    """Set `sources` of stories of sent configs, by the last LOOKED_AT configs of each that still exist."""
     last = {story.key: {step.config for step in story.steps[-LOOKED_AT:]} for story in sent}
     origins = Origin.objects.filter(config__in=set().union(*last.values())).values_list("config_id", "source")
     rows = list(origins) if sent else []
@@ -127,7 +131,7 @@ def _name_sources(sent: Sequence[Story]) -> None:
 
 
 def fold(steps: Iterable[Step], events: Iterable[Event], sizes: Mapping[str, int] | None = None) -> list[Story]:
-    """The stories of these lines, which are in the order of time; the last story first."""
+    """Fold moves and events, which must be sorted by time, into stories, the last one first. sizes: {pool: number of nodes}."""
     folding = _Folding()
     things: list[Step | Event] = [*events, *steps]
     # A stable sort: what happened to a node comes before what that moved at the same time.
@@ -145,7 +149,7 @@ class _Folding:
     def __init__(self) -> None:
         self.stories: list[Story] = []
         self._open: dict[Cause, Story] = {}
-        # What runs nowhere: since when, and in whose story.
+        # The configs that run nowhere: {config id: (since when, the story in which it lost its node)}.
         self._lost: dict[int, tuple[datetime, Story]] = {}
 
     def move(self, step: Step) -> None:
@@ -159,13 +163,13 @@ class _Folding:
             # A node that expired had been silent for the timeout by then.
             silent = conf.NODE_EXPIRATION_TIMEOUT if step.reason == _MOVE.EXPIRED else timedelta(0)
             self._lost[step.config] = step.time - silent, story
-            story.homeless.add(step.config)
+            story.dangling.add(step.config)
 
     def _found(self, step: Step) -> Story | None:
-        """The story in which the config lost its node, which ends with this move."""
+        """The story in which the config lost its node, if this move ends that; else None."""
         since, story = self._lost.pop(step.config, (step.time, None))
         if story:
-            story.homeless.discard(step.config)
+            story.dangling.discard(step.config)
             story.gap = max(story.gap, step.time - since) if step.to else story.gap
         return story
 
@@ -183,7 +187,7 @@ class _Folding:
 
 
 def cause_of_move(step: Step) -> Cause:
-    """What a line of the ledger comes from: moves with one cause are one story."""
+    """The cause of a move. Moves with one cause are one story."""
     match words(step.reason).grouping:
         case Grouping.NODES:
             return Cause("nodes", pool_of(step.source))
@@ -196,7 +200,7 @@ def cause_of_move(step: Step) -> Cause:
 
 
 def cause_of_event(event: Event) -> Cause:
-    """The same of a node's event, so that a node that goes and the moves that follow are one story."""
+    """The cause of a node event. A node that goes and the moves that follow have the same cause."""
     if event.kind in _NODES_COME_AND_GO:
         return Cause("nodes", pool_of(event.node))
     if event.kind == _EVENT.DRAINING:
@@ -207,5 +211,5 @@ def cause_of_event(event: Event) -> Cause:
 
 
 def find(stories: Sequence[Story], key: str) -> Story | None:
-    """The story that a page names by its key; None when it is not among these."""
+    """The story with this key; None if there is none."""
     return next((story for story in stories if story.key == key), None)

@@ -1,4 +1,4 @@
-"""A story in words: one title, and what there is to add."""
+"""The words for stories: a title, and the facts."""
 
 from collections.abc import Callable, Iterable
 from datetime import timedelta
@@ -16,7 +16,7 @@ _RETURNED = (_EVENT.RESTARTED, _EVENT.RESTARTING, _EVENT.BACK)
 
 
 def titled(stories: Iterable[Story]) -> list[tuple[Story, str, str]]:
-    """Each with its title and its facts."""
+    """[(story, its title, its facts)] for these stories."""
     return [(story, title(story), facts(story)) for story in stories]
 
 
@@ -27,12 +27,12 @@ def title(story: Story) -> str:
 
 
 def facts(story: Story) -> str:
-    """Whom and what it touched: `212 of 300 replaced, 3 540 checks moved once, longest gap 38 s`."""
+    """How many nodes and configs the story touched: `212 of 300 replaced, 3 540 configs moved once, longest gap 38 s`."""
     return ", ".join(filter(None, (_replaced(story), _sent(story), _moved(story), _gap(story), _waiting(story))))
 
 
 class _Turnover(NamedTuple):
-    """The nodes that went for good, those that are new, and those that are as before."""
+    """The nodes that are gone for good, the new ones, and those that came back."""
 
     gone: list[str]
     came: list[str]
@@ -58,7 +58,7 @@ def _nodes(story: Story, about: str) -> str:
         if names:
             return f"{listed(names)} {verb}"
     silent = story.nodes(_EVENT.SILENT, _EVENT.FLAPPING)
-    return f"{listed(silent)} not heard for a while" if silent else f"Checks of {about} given to others"
+    return f"{listed(silent)} not heard for a while" if silent else f"Configs of {about} given to others"
 
 
 def _replaced(story: Story) -> str:
@@ -81,15 +81,15 @@ def _sent(story: Story) -> str:
     if story.cause.kind != "sent":
         return ""
     found = ((story.count(reason), words(reason).counted) for reason in Move.Reason)
-    return ", ".join(f"{counted(number, 'check')} {word}" for number, word in found if number and word)
+    return ", ".join(f"{counted(number, 'config')} {word}" for number, word in found if number and word)
 
 
 def _moved(story: Story) -> str:
     if story.cause.kind == "sent" or not story.placed:
         taken = len({step.config for step in story.steps if not step.to})
-        return f"{counted(taken, 'check')} taken away" if taken and story.cause.kind == _MOVE.PAUSED else ""
+        return f"{counted(taken, 'config')} taken away" if taken and story.cause.kind == _MOVE.PAUSED else ""
     often = max(story.placed.values())
-    number = counted(len(story.placed), "check")
+    number = counted(len(story.placed), "config")
     return f"{number} moved once" if often == 1 else f"{number} moved, up to {often} times"
 
 
@@ -98,12 +98,12 @@ def _gap(story: Story) -> str:
 
 
 def _waiting(story: Story) -> str:
-    waiting = len(story.homeless)
-    return f"{counted(waiting, 'check')} {'waits' if waiting == 1 else 'wait'} for a node" if waiting else ""
+    waiting = len(story.dangling)
+    return f"{counted(waiting, 'config')} {'waits' if waiting == 1 else 'wait'} for a node" if waiting else ""
 
 
 def _by(deed: str) -> Callable[[Story, str], str]:
-    """The words for what a person, or the leader, did."""
+    """The title for what a person or the leader did."""
     return lambda story, about: f"{deed} by {about}" if about else deed
 
 

@@ -1,4 +1,4 @@
-"""How templates of the pages say numbers."""
+"""Template filters that format numbers."""
 
 from django import template
 
@@ -12,11 +12,11 @@ register.filter("percent", words.percent)
 
 @register.filter
 def share(part: float) -> str:
-    """The width of a bar, which ends at its frame: `42.0%`."""
+    """The CSS width of a bar, at most its frame: `42.0%`."""
     return f"{min(part, 1):.1%}"
 
 
 @register.filter
 def unlocalized(number: float) -> str:
-    """A number for drawings and forms."""
+    """A number without grouping, for drawings and forms."""
     return str(number)

@@ -62,9 +62,9 @@ def unfold(client: Client, number: int = 0) -> str:
 
 def test_what_has_one_cause_is_one_story(client: Client) -> None:
     assert told(client) == [
-        "Reassigned by otto: 1 check moved once",
+        "Reassigned by otto: 1 config moved once",
         "birch joined: ",
-        "Changes of file: 1 check new",
+        "Changes of file: 1 config new",
         "ash joined: ",
     ]
 
@@ -72,18 +72,18 @@ def test_what_has_one_cause_is_one_story(client: Client) -> None:
 def test_what_follows_much_later_is_another_story(client: Client) -> None:
     Move.objects.filter(reason="scheduled").update(time=ago(timedelta(minutes=10)))
     dispatcher.schedule([sent("two")])
-    assert [story for story in told(client) if story.startswith("Changes")] == ["Changes of file: 1 check new"] * 2
+    assert [story for story in told(client) if story.startswith("Changes")] == ["Changes of file: 1 config new"] * 2
 
 
 def test_a_check_that_moved_twice_is_said_to(client: Client) -> None:
     dispatcher.reassign([config("one").pk], "ash", actor="otto")
-    assert told(client)[0] == "Reassigned by otto: 1 check moved, up to 2 times"
+    assert told(client)[0] == "Reassigned by otto: 1 config moved, up to 2 times"
 
 
 def test_a_drain_names_the_node_and_the_person(client: Client) -> None:
     Node.objects.filter(name="birch").cordon(draining=True, actor="olga")
     dispatcher.drain()
-    assert told(client)[0] == "Drain of birch by olga: 1 check moved once"
+    assert told(client)[0] == "Drain of birch by olga: 1 config moved once"
 
 
 def test_the_gap_is_counted_from_when_the_node_was_last_heard(client: Client) -> None:
@@ -91,24 +91,24 @@ def test_the_gap_is_counted_from_when_the_node_was_last_heard(client: Client) ->
     dispatcher.expire_nodes(force=True)
     dispatcher.redispatch(force=True)
     Move.objects.filter(reason="redispatched").update(time=Now() + timedelta(seconds=8))
-    assert told(client, "?since=2000-01-01&until=2100-01-01")[0] == "birch lost: 1 check moved once, longest gap 38 s"
+    assert told(client, "?since=2000-01-01&until=2100-01-01")[0] == "birch lost: 1 config moved once, longest gap 38 s"
 
 
 def test_what_was_lost_and_then_reassigned_waits_no_longer(client: Client) -> None:
     silence("birch")
     dispatcher.expire_nodes(force=True)
-    assert told(client)[0] == "birch lost: 1 check waits for a node"
+    assert told(client)[0] == "birch lost: 1 config waits for a node"
     dispatcher.reassign([config("one").pk], "ash", actor="eve")
     Move.objects.filter(actor="eve").update(time=Now() + timedelta(seconds=5))
     stories = told(client, "?since=2000-01-01&until=2100-01-01")
-    assert stories[:2] == ["Reassigned by eve: 1 check moved once", "birch lost: longest gap 35 s"]
+    assert stories[:2] == ["Reassigned by eve: 1 config moved once", "birch lost: longest gap 35 s"]
 
 
 def test_nothing_is_told_by_half(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(changes, "MOST_MOVES", 1)
     response = page(client)
     assert [title for _, title, _ in response.context["stories"]] == ["Reassigned by otto"]
-    assert "Told of the last 1 move and as many events" in response.content.decode()
+    assert "Only the last 1 move and as many events were read" in response.content.decode()
     assert response.context["chart"].number == 2
 
 
@@ -117,9 +117,9 @@ def test_the_url_names_the_range(client: Client) -> None:
     NodeEvent.objects.all().delete()
     Move.objects.create(config_id=1, name="night", reason="rebalanced", source_node="ash", to_node="birch", time=NIGHT)
     assert told(client) == []
-    assert told(client, "?since=2026-11-23T03:12&until=2026-11-23T03:13") == ["Rebalance: 1 check moved once"]
+    assert told(client, "?since=2026-11-23T03:12&until=2026-11-23T03:13") == ["Rebalance: 1 config moved once"]
     assert told(client, "?since=2026-11-23T03:12:01&until=2026-11-23T03:13") == []
-    assert told(client, "?since=2026-11-23T04:12%2B01:00&until=2026-11-23T03:13Z") == ["Rebalance: 1 check moved once"]
+    assert told(client, "?since=2026-11-23T04:12%2B01:00&until=2026-11-23T03:13Z") == ["Rebalance: 1 config moved once"]
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_a_story_unfolds_to_its_moves_and_they_can_be_undone(client: Client) -> 
     assert f'name="move" value="{move.pk}"' in text
     assert "Undo 1 move<" in text
     answer = client.post(f"{CHANGES}undo/", {"move": move.pk}, follow=True).content.decode()
-    assert "1 check moved back." in answer
+    assert "1 config moved back." in answer
     assert owners() == {"one": "ash"}
     assert Move.objects.latest("id").actor == "olga"
 
@@ -240,9 +240,9 @@ def test_no_cell_moves_a_terminals_cursor() -> None:
 def test_what_is_gone_has_no_source_to_name(client: Client) -> None:
     Move.objects.all().delete()
     dispatcher.unschedule([("file", "one")], actor="otto")
-    assert told(client)[0] == "Changes of the sources by otto: 1 check gone"
+    assert told(client)[0] == "Changes of the sources by otto: 1 config gone"
     dispatcher.schedule([sent("two", source="api:shop"), sent("three")], actor="otto")
-    assert told(client)[0] == "Changes of api:shop and file by otto: 2 checks new, 1 check gone"
+    assert told(client)[0] == "Changes of api:shop and file by otto: 2 configs new, 1 config gone"
 
 
 def test_nothing_of_a_name_is_html(client: Client) -> None:

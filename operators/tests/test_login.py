@@ -13,9 +13,8 @@ from django.test import Client
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
 from operators import hashing, lockout
-from operators.hashing import TooBusy, Turns
-from operators.models import FailedLogins
-from operators.querysets import WINDOW
+from operators.hashing import HashingSlots, TooBusy
+from operators.models import WINDOW, FailedLogins
 from operators.tests.cast import bearer
 from tests.replicas import wait_for
 
@@ -155,7 +154,7 @@ def test_names_that_there_are_cost_as_much_as_those_that_there_are_not(hashed: l
 
 
 def test_what_is_kept_of_a_flood_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("operators.querysets.FailedLoginsQuerySet.prune.__defaults__", (20,))
+    monkeypatch.setattr("operators.models.FailedLoginsQuerySet.prune.__defaults__", (20,))
     for number in range(60):
         enter(Client(), name="x" * 150 + f"{number}", address=f"198.51.100.{number}")
         assert FailedLogins.objects.count() <= 20 + 3
@@ -206,12 +205,12 @@ def test_only_a_trusted_proxy_says_where_a_call_comes_from(
 
 
 def test_few_passwords_are_hashed_at_once_and_few_wait() -> None:
-    turns, leave = Turns(1, 2, patience=60), threading.Event()
+    slots, leave = HashingSlots(1, 2, patience=60), threading.Event()
     at_once, most = 0, 0
 
     def take() -> None:
         nonlocal at_once, most
-        with turns.take():
+        with slots.take():
             at_once += 1
             most = max(most, at_once)
             leave.wait(60)
@@ -220,8 +219,8 @@ def test_few_passwords_are_hashed_at_once_and_few_wait() -> None:
     threads = [threading.Thread(target=take) for _ in range(3)]
     for thread in threads:
         thread.start()
-    wait_for("all are in", lambda: not turns._room._value)
-    with pytest.raises(TooBusy), turns.take():
+    wait_for("all are in", lambda: not slots._admitted._value)
+    with pytest.raises(TooBusy), slots.take():
         pass
     leave.set()
     for thread in threads:
@@ -230,25 +229,25 @@ def test_few_passwords_are_hashed_at_once_and_few_wait() -> None:
 
 
 def test_whoever_waits_too_long_is_told_to_come_again() -> None:
-    turns = Turns(1, 1, patience=0.01)
-    with turns.take(), pytest.raises(TooBusy), turns.take():
+    slots = HashingSlots(1, 1, patience=0.01)
+    with slots.take(), pytest.raises(TooBusy), slots.take():
         pass
-    with turns.take():
+    with slots.take():
         pass
 
 
 def test_a_password_that_nobody_looked_at_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hashing, "strangers", Turns(1, 0, patience=0.01))
+    monkeypatch.setattr(hashing, "strangers", HashingSlots(1, 0, patience=0.01))
     with hashing.strangers.take():
         for _ in range(lockout.MOST_OF_PAIR + 1):
             busy = enter(Client(), RIGHT)
             assert (busy.status_code, busy["Retry-After"]) == (503, "3")
-    assert "Too many passwords are being looked at" in busy.content.decode()
+    assert "Too many passwords are being checked" in busy.content.decode()
     assert gets_in(Client())
 
 
 def test_strangers_passwords_keep_no_known_browser_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hashing, "strangers", Turns(1, 0, patience=0.01))
+    monkeypatch.setattr(hashing, "strangers", HashingSlots(1, 0, patience=0.01))
     known = Client()
     assert gets_in(known)
     known.post("/admin/logout/")
@@ -261,11 +260,11 @@ def test_a_changed_password_waits_for_its_turn_too(monkeypatch: pytest.MonkeyPat
     client = Client()
     client.force_login(User.objects.get(username="admin"))
     url = f"/admin/auth/user/{User.objects.get(username='olga').pk}/password/"
-    turns = Turns(1, 0, patience=0.01)
-    before = hashing.turns.set(turns)
-    with turns.take():
+    slots = HashingSlots(1, 0, patience=0.01)
+    before = hashing.slots.set(slots)
+    with slots.take():
         answer = client.post(url, {"password1": "a much better one", "password2": "a much better one"})
-    hashing.turns.reset(before)
+    hashing.slots.reset(before)
     assert (answer.status_code, answer["Retry-After"]) == (503, "3")
 
 

@@ -71,7 +71,7 @@ def test_the_head_says_how_the_node_is(client: Client) -> None:
         node=ash, check_id="x", execution_ms=1, total_runs=1, total_errors=0, failed=False, last_error=""
     )
     shown = facts(client)
-    assert shown.pop("Checks").endswith(">2 checks</a>")
+    assert shown.pop("Configs").endswith(">2 configs</a>")
     assert shown == {
         "State": "alive",
         "Last heard": "3 s ago",
@@ -85,7 +85,7 @@ def test_the_head_says_how_the_node_is(client: Client) -> None:
 
 def test_what_was_acknowledged_may_be_the_last(client: Client) -> None:
     report("ash")
-    assert facts(client)["Acknowledged"] == "nothing yet: it had no checks"
+    assert facts(client)["Acknowledged"] == "nothing yet: it had no configs"
     place(1)
     version = Node.objects.get().config_version
     Heartbeat.objects.update(acknowledged=version)
@@ -100,7 +100,7 @@ def test_a_drain_shows_its_progress(client: Client) -> None:
     drain = page(client).context["drain"]
     assert (drain.moved, drain.left) == (5, 3)
     assert drain.share == pytest.approx(5 / 8)
-    assert "5 checks moved, 3 left" in page(client).content.decode()
+    assert "5 configs moved, 3 left" in page(client).content.decode()
     assert facts(client)["State"] == "alive, draining"
     assert "uncordon" in [name for name, _ in page(client).context["row_actions"]]
 
@@ -126,7 +126,7 @@ def test_the_loss_says_where_the_checks_would_go_and_changes_nothing(client: Cli
         Cost.objects.create(config_id=config(f"key-{number}").pk, workers_needed=1)
     before = owners(), ledger()
     text = loss_of(client)
-    assert "4 checks would go to 2 nodes." in text
+    assert "4 configs would go to 2 nodes." in text
     assert "would have a load of 50 %; now it has 0 %." in text
     assert "birch: 2, cedar: 2." in text
     assert (owners(), ledger()) == before
@@ -139,9 +139,9 @@ def test_the_loss_tells_what_would_wait_from_what_no_node_could_have(client: Cli
     Node.objects.exclude(name__in=("ash", "birch")).update(schedulable=False)
     Rule.objects.create(name="only z", check_pattern="postgres", required={"zone": "z"})
     text = loss_of(client)
-    assert "4 checks would go to 1 node." in text
-    assert "3 checks would wait for up to a minute, so that no node gets too many at once." in text
-    assert "2 checks would find no node." in text
+    assert "4 configs would go to 1 node." in text
+    assert "3 configs would wait for up to a minute, so that no node gets too many at once." in text
+    assert "2 configs would find no node." in text
 
 
 def test_the_loss_obeys_the_rules(warm: None) -> None:
@@ -155,12 +155,12 @@ def test_the_loss_obeys_the_rules(warm: None) -> None:
 
 def test_what_would_find_no_node_is_said(client: Client) -> None:
     place(1, "ash")
-    assert "1 check would find no node." in loss_of(client)
+    assert "1 config would find no node." in loss_of(client)
 
 
 def test_of_a_node_without_checks_nothing_would_move(client: Client) -> None:
     report("ash", "birch")
-    assert "Nothing would move: it has no checks." in loss_of(client)
+    assert "Nothing would move: it has no configs." in loss_of(client)
 
 
 def test_a_lost_node_can_be_forgotten(client: Client) -> None:
@@ -169,7 +169,7 @@ def test_a_lost_node_can_be_forgotten(client: Client) -> None:
     dispatcher.expire_nodes(force=True)
     shown = page(client)
     assert [name for name, _ in shown.context["row_actions"]] == ["forget"]
-    assert facts(client).keys() == {"State", "Checks"}
+    assert facts(client).keys() == {"State", "Configs"}
     ash = Node.objects.get(name="ash")
     assert client.get(f"/admin/nodes/node/{ash.pk}/loss/").status_code == 404
     answer = client.post("/admin/nodes/node/", {"action": "forget", "_selected_action": ash.pk}, follow=True)

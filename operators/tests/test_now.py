@@ -71,7 +71,7 @@ def place(number: int, *nodes: str) -> None:
 
 def test_the_sentence_says_that_all_is_well(client: Client) -> None:
     place(3, "ash", "birch")
-    assert sentence(client) == "Healthy. 3 checks on 2 nodes, nothing needs you."
+    assert sentence(client) == "Healthy. 3 configs on 2 nodes, nothing needs you."
 
 
 def test_a_story_that_took_longer_says_when_it_began_and_ended(client: Client) -> None:
@@ -88,12 +88,12 @@ def test_a_story_that_took_longer_says_when_it_began_and_ended(client: Client) -
 def test_the_sentence_has_its_plurals_right(client: Client) -> None:
     place(1, "ash")
     Source.objects.update(held_removals=["a"])
-    assert sentence(client) == "Healthy. 1 check on 1 node, 1 needs you."
+    assert sentence(client) == "Healthy. 1 config on 1 node, 1 needs you."
 
 
 def test_what_runs_nowhere_is_not_healthy(client: Client) -> None:
     dispatcher.schedule([sent("one")])
-    assert sentence(client) == "Not healthy. 0 checks on 0 nodes, 1 needs you."
+    assert sentence(client) == "Not healthy. 0 configs on 0 nodes, 1 needs you."
 
 
 def test_goodbyes_in_the_names_of_all_nodes_are_not_healthy(client: Client) -> None:
@@ -102,16 +102,16 @@ def test_goodbyes_in_the_names_of_all_nodes_are_not_healthy(client: Client) -> N
     for name in ("ash", "birch"):
         note_goodbye(name, "leaving")
     dispatcher.run_pass(ClusterStore.objects.get().term)
-    assert sentence(client).startswith("Not healthy. 4 checks on 2 nodes, ")
+    assert sentence(client).startswith("Not healthy. 4 configs on 2 nodes, ")
     Node.objects.update(left_at=Now() - conf.GOODBYE_HOLDS - timedelta(minutes=1))
     dispatcher.run_pass(ClusterStore.objects.get().term)
-    assert sentence(client).startswith("Healthy. 4 checks on 2 nodes, ")
+    assert sentence(client).startswith("Healthy. 4 configs on 2 nodes, ")
 
 
 def test_numbers_are_grouped() -> None:
     from clusteragent.lib.words import counted
 
-    assert counted(100_000, "check") == "100\u202f000 checks"
+    assert counted(100_000, "config") == "100\u202f000 configs"
 
 
 def test_each_line_has_its_cause_its_list_and_its_button(client: Client) -> None:
@@ -124,7 +124,7 @@ def test_each_line_has_its_cause_its_list_and_its_button(client: Client) -> None
     assert dangling() == {"one"}
     answer = client.post("/admin/now/remedy/dangling/", follow=True).content.decode()
     assert dangling() == set()
-    assert "1 check dispatched." in answer
+    assert "1 config dispatched." in answer
 
 
 def test_pauses_that_are_overdue_are_resumed(client: Client) -> None:
@@ -145,7 +145,7 @@ def test_only_who_may_press_a_button_has_it() -> None:
 
 def test_that_no_pass_runs_is_said(client: Client) -> None:
     Hearing.objects.update(last_pass=None)
-    assert sentence(client) == "Not healthy. 0 checks on 0 nodes, 1 needs you."
+    assert sentence(client) == "Not healthy. 0 configs on 0 nodes, 1 needs you."
     assert "No background pass runs" in client.get(NOW).content.decode()
 
 
@@ -200,7 +200,7 @@ def test_a_rollout_is_one_story(client: Client) -> None:
     silence(*old)
     dispatcher.expire_nodes(force=True)
     dispatcher.redispatch(force=True)
-    assert told(client) == ["Rollout of runner-*: 3 of 3 replaced, 6 checks moved once, longest gap 30 s"]
+    assert told(client) == ["Rollout of runner-*: 3 of 3 replaced, 6 configs moved once, longest gap 30 s"]
 
 
 def test_what_still_waits_for_a_node_is_said(client: Client) -> None:
@@ -209,7 +209,7 @@ def test_what_still_waits_for_a_node_is_said(client: Client) -> None:
     NodeEvent.objects.all().delete()
     silence("ash")
     dispatcher.expire_nodes(force=True)
-    assert told(client) == ["ash lost: 1 check waits for a node"]
+    assert told(client) == ["ash lost: 1 config waits for a node"]
 
 
 def test_nothing_of_a_name_or_an_error_is_html(client: Client) -> None:
@@ -240,7 +240,7 @@ def test_the_fragment_is_never_a_login_page() -> None:
 def test_who_has_no_role_is_told_so() -> None:
     page = staff().get(NOW)
     assert page.status_code == 200
-    assert "You may not see nodes, checks and moves yet." in page.content.decode()
+    assert "You may not see nodes, configs and moves yet." in page.content.decode()
 
 
 def test_as_many_queries_for_ten_nodes_as_for_a_hundred(client: Client) -> None:

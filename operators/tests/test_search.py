@@ -45,7 +45,7 @@ def node_page(name: str) -> str:
 
 def test_text_of_an_instance_is_found_and_shown_where_it_stands(client: Client) -> None:
     groups = found(client, "DB-07:5432")
-    assert groups == {"Text of a check": [str(config("postgres.d/db-07.yaml"))]}
+    assert groups == {"Text of a config": [str(config("postgres.d/db-07.yaml"))]}
     assert "<mark>db-07:5432</mark>" in client.get("/admin/search/", {"q": "DB-07:5432"}).content.decode()
 
 
@@ -55,7 +55,7 @@ def test_results_are_grouped_by_kind(client: Client) -> None:
     groups = found(client, "b-07")
     assert groups["Nodes"] == ["db-07", "db-07.example.com"]
     assert groups["Files and names"] == ["file:postgres.d/db-07.yaml"]
-    assert sorted(groups["Text of a check"]) == sorted(map(str, (config("postgres.d/db-07.yaml"), config("web.yaml"))))
+    assert sorted(groups["Text of a config"]) == sorted(map(str, (config("postgres.d/db-07.yaml"), config("web.yaml"))))
 
 
 def test_each_check_is_shown_with_the_node_that_runs_it(client: Client) -> None:
@@ -68,7 +68,7 @@ def test_each_check_is_shown_with_the_node_that_runs_it(client: Client) -> None:
 
 
 def test_all_words_must_be_there(client: Client) -> None:
-    assert found(client, "shop db-07") == {"Text of a check": [str(config("web.yaml"))]}
+    assert found(client, "shop db-07") == {"Text of a config": [str(config("web.yaml"))]}
     assert found(client, "shop db-08") == {}
 
 

@@ -355,16 +355,16 @@ def test_keys_that_nothing_reads_are_refused_by_name(author: Caller) -> None:
     answer = author.call("PUT", "sources/shop", (CASES / "put" / "unknown_keys.json").read_text())
     assert answer.status_code == 400
     problems = answer.json()["configs"]["0"]
-    assert problems["init_configs"] == ["n: Nothing reads this: is init_config meant?"]
-    assert problems["ignore_autodiscovery_tags"][0].startswith("n: Nothing reads this. There are check, init_config, ")
+    assert problems["init_configs"] == ["n: Unknown name. Did you mean init_config?"]
+    assert problems["ignore_autodiscovery_tags"][0].startswith("n: Unknown name. Known are check, init_config, ")
     assert names() == set()
 
 
 def test_a_body_s_and_an_address_s_keys_are_refused_too(author: Caller) -> None:
     answer = author.call("PUT", "sources/shop", {"configs": [], "revison": "a"})
-    assert (answer.status_code, answer.json()) == (400, {"revison": ["Nothing reads this: is revision meant?"]})
+    assert (answer.status_code, answer.json()) == (400, {"revison": ["Unknown name. Did you mean revision?"]})
     answer = put(author, written("a"), query="?dryrun=1")
-    assert (answer.status_code, answer.json()) == (400, {"dryrun": ["Nothing reads this: is dry_run meant?"]})
+    assert (answer.status_code, answer.json()) == (400, {"dryrun": ["Unknown name. Did you mean dry_run?"]})
     assert names() == set()
 
 

@@ -250,17 +250,17 @@ def test_only_operators_freeze_and_all_roles_see_it(operator: Caller) -> None:
 @pytest.mark.parametrize(
     ("path", "body", "unread"),
     [
-        ("pins", {"configs": [1], "aim": "birch", "wait": True}, {"wait": ["Nothing reads this: is waits meant?"]}),
-        ("pauses", {"configs": [1], "until_": FAR}, {"until_": ["Nothing reads this: is until meant?"]}),
+        ("pins", {"configs": [1], "aim": "birch", "wait": True}, {"wait": ["Unknown name. Did you mean waits?"]}),
+        ("pauses", {"configs": [1], "until_": FAR}, {"until_": ["Unknown name. Did you mean until?"]}),
         (
             "rules",
             {"name": "a", "check_patern": "b"},
-            {"check_patern": ["Nothing reads this: is check_pattern meant?"]},
+            {"check_patern": ["Unknown name. Did you mean check_pattern?"]},
         ),
-        ("node-rules", {"pattern": "a", "label": {"b": "c"}}, {"label": ["Nothing reads this: is labels meant?"]}),
-        ("freezes", {"untill": FAR}, {"untill": ["Nothing reads this: is until meant?"]}),
-        ("plans", {"bugdet": 1}, {"bugdet": ["Nothing reads this: is budget meant?"]}),
-        ("nodes/ash/cordon?dry_run=1", None, {"dry_run": ["Nothing reads this."]}),
+        ("node-rules", {"pattern": "a", "label": {"b": "c"}}, {"label": ["Unknown name. Did you mean labels?"]}),
+        ("freezes", {"untill": FAR}, {"untill": ["Unknown name. Did you mean until?"]}),
+        ("plans", {"bugdet": 1}, {"bugdet": ["Unknown name. Did you mean budget?"]}),
+        ("nodes/ash/cordon?dry_run=1", None, {"dry_run": ["Unknown name."]}),
     ],
 )
 def test_what_nothing_reads_is_refused_and_nothing_is_done(
@@ -323,7 +323,7 @@ def test_a_dry_run_of_the_end_of_a_pause_ends_nothing(operator: Caller) -> None:
     assert Pause.objects.exists()
     (pin,) = made(operator.call("POST", "pins", {"configs": ids("mail"), "aim": "birch"}))
     refused = operator.call("DELETE", f"pins/{pin['id']}?dry_run=1")
-    assert (refused.status_code, refused.json()) == (400, {"dry_run": ["Nothing reads this."]})
+    assert (refused.status_code, refused.json()) == (400, {"dry_run": ["Unknown name."]})
     assert Pin.objects.exists()
 
 

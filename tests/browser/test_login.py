@@ -11,7 +11,7 @@ pytestmark = pytest.mark.processes
 
 def test_an_operator_logs_in_and_sees_first_whether_all_is_well(strangers_page: Page, cluster: Cluster) -> None:
     log_in(strangers_page, cluster)
-    expect(strangers_page.get_by_role("status")).to_contain_text(f"{cluster.checks} checks on 3 nodes")
+    expect(strangers_page.get_by_role("status")).to_contain_text(f"{cluster.checks} configs on 3 nodes")
 
 
 def test_a_wrong_password_opens_nothing(strangers_page: Page) -> None:

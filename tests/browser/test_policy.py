@@ -97,7 +97,7 @@ def test_a_session_that_is_over_is_told_and_asks_no_more(
         calls: list[str] = []
         visit.context.clear_cookies()
         expect(page.get_by_text("Your session is over")).to_be_visible()
-        expect(page.get_by_role("status")).to_contain_text("checks on 3 nodes")
+        expect(page.get_by_role("status")).to_contain_text("configs on 3 nodes")
         page.on("request", lambda request: calls.append(request.url))
         page.wait_for_timeout(6_000)
         assert not calls

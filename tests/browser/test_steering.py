@@ -50,7 +50,7 @@ def test_a_check_is_found_understood_moved_and_moved_back(page: Page, cluster: C
     story = page.locator("details", has_text="Reassigned by admin").first
     story.locator("summary").click()
     story.get_by_role("button", name=f"Undo the move of postgres to {other}").first.click()
-    expect(page.get_by_text("1 check moved back.")).to_be_visible()
+    expect(page.get_by_text("1 config moved back.")).to_be_visible()
     runs_only_on(cluster, label, owner)
 
 
@@ -65,7 +65,7 @@ def test_a_node_is_drained_and_gets_work_again(page: Page, cluster: Cluster) -> 
         wait_for("cedar is empty", lambda: not cluster.runs("cedar"), PATIENCE)
         cluster.wait_until_whole()
         page.goto(f"/admin/nodes/node/{cluster.number_of_node('cedar')}/change/")
-        expect(page.get_by_role("link", name="0 checks")).to_be_visible()
+        expect(page.get_by_role("link", name="0 configs")).to_be_visible()
     finally:
         page.goto(f"/admin/nodes/node/{cluster.number_of_node('cedar')}/change/")
         page.get_by_role("button", name="Uncordon").click()

@@ -1,3 +1,5 @@
+"""manage.py createtoken: create a token for the operators' API."""
+
 import json
 import re
 from datetime import timedelta
@@ -12,14 +14,18 @@ DAYS = re.compile(r"([1-9][0-9]{0,3})d")
 
 
 class Command(BaseCommand):
+    """Prints the token, or with --json an object with user, roles, expires and token."""
+
     help = "Make a token for the operators' API. It is written once, to standard output, and only its hash is kept."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--user", required=True, help="whose token it is: it may do what this user may")
         parser.add_argument(
-            "--role", choices=Role.values, default="", help="with it, a missing user is made, one who can't log in"
+            "--role", choices=Role.values, default="", help="create a missing user with this role, who can't log in"
         )
-        parser.add_argument("--expires", default="90d", metavar="DAYS", help="90d unless told otherwise, or never")
+        parser.add_argument(
+            "--expires", default="90d", metavar="DAYS", help="a number of days (default: 90d), or never"
+        )
         parser.add_argument("--json", action="store_true", help="write a JSON object")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -30,8 +36,8 @@ class Command(BaseCommand):
         expires = row.expiry.isoformat(timespec="seconds") if row.expiry else None
         if options["json"]:
             roles = sorted(row.user.groups.values_list("name", flat=True))
-            told = {"user": row.user.username, "roles": roles, "expires": expires, "token": token}
-            self.stdout.write(json.dumps(told))
+            document = {"user": row.user.username, "roles": roles, "expires": expires, "token": token}
+            self.stdout.write(json.dumps(document))
             return
         self.stdout.write(token)
         self.stderr.write(f"Token of {row.user.username}, until {expires or 'revoked'}. It is not shown again.")

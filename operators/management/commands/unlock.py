@@ -1,4 +1,4 @@
-"""manage.py unlock: whoever is locked out may log in again."""
+"""manage.py unlock: let everybody who is locked out log in again."""
 
 from typing import Any
 
@@ -8,6 +8,8 @@ from operators.models import FailedLogins
 
 
 class Command(BaseCommand):
+    """Prints how many counts were deleted."""
+
     help = "Forget all failed logins, so that nobody is locked out."
 
     def handle(self, *args: Any, **options: Any) -> None:

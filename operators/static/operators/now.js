@@ -1,4 +1,4 @@
-// The first page says when it could not be read anew, and stops reading itself when nobody is logged in any more.
+// The first page says when it could not be refreshed, and stops refreshing when its user is logged out.
 "use strict";
 
 document.addEventListener("htmx:afterRequest", ({ target, detail }) => {

@@ -1,0 +1,107 @@
+"""The fields that the API's serializers share. No answer holds a secret: texts that people or programs chose are scrubbed."""
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from rest_framework import serializers
+from rest_framework.exceptions import ValidationError
+
+from checks.wire.scrub import scrub
+from clusteragent.lib.shortids import short_id
+from clusteragent.lib.spelling import nearest
+from nodes.models import NodeType
+from operators.roles import sees_digests
+
+# An error names this many unknown keys at most, and this many characters of each.
+_MOST_KEYS = 20
+_LONGEST_KEY = 100
+
+
+def refuse_unknown(given: Iterable[str], known: Collection[str], offered: Collection[str]) -> None:
+    """Raise ValidationError for each given key that is not known. The message names those of `offered`.
+
+    A misspelt key would otherwise be ignored, and its sender would believe that it had an effect.
+    """
+    unknown = [key for key in given if key not in known]
+    if unknown:
+        raise ValidationError({key[:_LONGEST_KEY]: [_unknown(key, sorted(offered))] for key in unknown[:_MOST_KEYS]})
+
+
+def _unknown(key: str, known: list[str]) -> str:
+    if meant := nearest(key[:_LONGEST_KEY], known):
+        return f"Unknown name. Did you mean {meant}?"
+    return f"Unknown name. Known are {', '.join(known)}." if known else "Unknown name."
+
+
+class Strict(serializers.Serializer[Any]):
+    """A serializer that refuses keys for which it has no field. Read-only fields may be sent back; they are ignored."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, Mapping):
+            refuse_unknown(data, self.fields, [name for name, field in self.fields.items() if not field.read_only])
+        return super().to_internal_value(data)
+
+
+class Scrubbed(serializers.CharField):
+    """A read-only text without its secrets."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(read_only=True, **options)
+
+    def to_representation(self, value: Any) -> str:
+        return scrub(str(value))
+
+
+class Digest(serializers.CharField):
+    """A config's digest, by which node agents know it. Null for callers without the permission to see digests."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(read_only=True, allow_null=True, **options)
+
+    def to_representation(self, value: Any) -> Any:
+        return str(value) if sees_digests(self.context["request"].user) else None
+
+
+class ShortID(serializers.CharField):
+    """A config's short ID, which is made from its digest and which every caller may see."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(read_only=True, source="digest", **options)
+
+    def to_representation(self, value: Any) -> str:
+        return short_id(str(value))
+
+
+class NodeTypeField(serializers.ChoiceField):
+    """A node's type, by its name in lower case."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(choices=[type_.name.lower() for type_ in NodeType], **options)
+
+    def to_representation(self, value: Any) -> str:
+        return NodeType(value).name.lower()
+
+    def to_internal_value(self, data: Any) -> Any:
+        return NodeType[super().to_internal_value(data).upper()]
+
+
+class Note(serializers.CharField):
+    """An author's note to the other operators, of at most 10 000 characters."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(required=False, allow_blank=True, max_length=10_000, **options)
+
+    def to_representation(self, value: Any) -> str:
+        return scrub(str(value))
+
+
+class Labels(serializers.DictField):
+    """Labels as {name: value}, such as {"zone": "a"}. Names and values have at most 253 characters."""
+
+    child = serializers.CharField(max_length=253)
+
+    def to_internal_value(self, data: Any) -> Any:
+        labels = super().to_internal_value(data)
+        if not all(name.isprintable() and len(name) <= 253 for name in labels):
+            raise ValidationError("A label's name has at most 253 printable characters.")
+        return labels
