@@ -248,7 +248,9 @@ def test_every_change_of_a_version_and_every_loss_is_told_whoever_makes_it():
             "UPDATE nodes_node SET draining = true",
         ):
             cursor.execute(statement)
-            told = [notice.payload for notice in session.notifies(timeout=1)]
+            # Without the words by which the server proves that it listens.
+            payloads = (notice.payload for notice in session.notifies(timeout=1))
+            told = [payload for payload in payloads if not payload.startswith("#")]
             assert all(len(payload) < 8000 for payload in told)
             expected = [] if "draining" in statement else list(ids)
             assert sorted(int(one) for payload in told for one in payload.split()) == expected
