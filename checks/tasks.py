@@ -81,7 +81,7 @@ def _rebalance(term: int) -> str:
         quarantine.handle_troubles(term)
     except DatabaseError:
         # The quarantine is only a precaution: its failure must not stop the moves below.
-        log.exception("noticing_failed", term=term)
+        log.exception("quarantine_failed", term=term)
     righted = len(dispatcher.move_misplaced(term=term))
     if why := freezes.why_off():
         return f"{righted} put right, nothing rebalanced: {why}"

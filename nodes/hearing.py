@@ -75,7 +75,7 @@ def _judge(hearing: Hearing, now: datetime, silence: Silence, is_forgetful: bool
     """
     if hearing.hearing_since:
         hearing.hearing_since = min(hearing.hearing_since, now)  # the database's clock was set back
-    asleep = _is_late(hearing, now) and (
+    asleep = _note_lateness(hearing, now) and (
         now - (hearing.late_since or now) <= conf.NODE_EXPIRATION_TIMEOUT * LATE_COUNTS
         or 2 * silence.silent > silence.known
     )
@@ -94,8 +94,8 @@ def _judge(hearing: Hearing, now: datetime, silence: Silence, is_forgetful: bool
             hearing.hearing_since = now
 
 
-def _is_late(hearing: Hearing, now: datetime) -> bool:
-    """Whether the last pass is too long ago to have heard all that was silent since; notes since when that is so."""
+def _note_lateness(hearing: Hearing, now: datetime) -> bool:
+    """Return whether the last pass ended longer ago than half the timeout. Sets or clears `late_since` with it."""
     late = hearing.last_pass is not None and now - hearing.last_pass > conf.NODE_EXPIRATION_TIMEOUT / 2
     if hearing.late_since:
         hearing.late_since = min(hearing.late_since, now)

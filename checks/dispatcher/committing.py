@@ -55,6 +55,8 @@ def commit(decision: Decision, *, actor: str = "", term: int | None = None, plan
         else:
             in_chunks(decision.steps, step)
     except (StalePlan, NotLeader, OperationalError) as reason:
+        if isinstance(reason, StalePlan):
+            reason.done = done
         if plan is not None:
             _note(plan, f"stopped after {done} of {len(decision.steps)} configs: {reason}", is_begun=bool(done))
         if plan is None or not done:
@@ -65,14 +67,17 @@ def commit(decision: Decision, *, actor: str = "", term: int | None = None, plan
 def decide_and_commit(decide: Callable[[], Decision], do: Callable[[Decision], T]) -> T:
     """Decide, commit the decision by `do`, and return its result. A decision that goes stale is made again.
 
-    The last attempt decides with the store locked, so that nobody can change the map. Raises what `decide` raises.
-    Raises StalePlan for more than CHUNK configs: these need several transactions, so they can't be decided under one lock.
+    The last attempt decides with the store locked, so that nobody can change the map. More than CHUNK configs need several
+    transactions, so they can't be decided under one lock, but for a drain, which only cordons. Raises what `decide` raises, and
+    StalePlan when a part is committed, or when more than CHUNK configs went stale in each attempt.
     """
-    for _ in range(ATTEMPTS):
+    for attempt in range(1, ATTEMPTS + 1):
+        decision = decide()
         try:
-            return do(decision := decide())
+            return do(decision)
         except StalePlan as stale:
-            if len(decision.steps) > transaction.CHUNK:
+            takes_several = len(decision.steps) > transaction.CHUNK and decision.verb != "drain"
+            if stale.done or (takes_several and attempt == ATTEMPTS):
                 raise
             log.info("decided_anew", verb=decision.verb, reason=str(stale))
     with single_transaction():
@@ -154,7 +159,6 @@ def _isolate(order: Mapping[str, Any], entries: Mapping[int, Entry], actor: str)
 def _drain(order: Mapping[str, Any], entries: Mapping[int, Entry], actor: str) -> None:
     """Cordon the nodes as draining: the next passes move their configs, at most `budget()` a minute."""
     Node.objects.filter(name__in=order["nodes"]).cordon(draining=True, actor=actor)
-    ClusterStore.objects.wake()
 
 
 _ORDERS: Mapping[str, Callable[[Mapping[str, Any], Mapping[int, Entry], str], None]] = {

@@ -116,12 +116,15 @@ def _quarantine(suspect: Suspect, term: int | None) -> list[Move]:
     if config is None:
         return []
     died = f"{', '.join(suspect.nodes)} died soon after they got it"
+    moves: list[Move] = []
     try:
         moves = dispatcher.isolate([config.pk], note=died, term=term, reason=Isolation.Reason.QUARANTINED)
-        NodeEvent.objects.note([config.node], NodeEvent.Kind.QUARANTINED, f"{config.name} {config.digest}")
-    except (dispatcher.NotAccepting, dispatcher.NotDispatchable) as error:
-        log.warning("config_not_quarantined", check=config.name, config=short_id(config.digest), error=str(error))
-        return []
+    except (dispatcher.NotAccepting, dispatcher.NotDispatchable, dispatcher.StalePlan) as error:
+        # One that goes stale after its first chunk is isolated, and passes move the rest of its company.
+        if not Isolation.objects.filter(config=config.pk).exists():
+            log.warning("config_not_quarantined", check=config.name, config=short_id(config.digest), error=str(error))
+            return []
+    NodeEvent.objects.note([config.node], NodeEvent.Kind.QUARANTINED, f"{config.name} {config.digest}")
     log.warning(
         "config_quarantined", check=config.name, config=short_id(config.digest), node=config.node, died=suspect.nodes
     )

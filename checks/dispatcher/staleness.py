@@ -16,7 +16,9 @@ _PURPOSES = {"": BALANCE, "reassign": ORDER, "undo": UNDO}
 
 
 class StalePlan(Exception):
-    """Something that was read for a decision has changed. The message says what."""
+    """Something that was read for a decision has changed. The message says what. done: how many steps were committed before."""
+
+    done = 0
 
 
 def verify(decision: Decision, steps: Sequence[Step]) -> dict[int, Entry]:

@@ -53,8 +53,8 @@ _OF_REASON: Mapping[str, Words] = {
     _REASON.DRAINED: Words("lime", "Drained", "It moved to {to}, since {source} was drained", grouping=Grouping.DRAIN),
     _REASON.LEFT: Words("rose", "Left", "It moved to {to}, since {source} said that it leaves", grouping=Grouping.NODES),
     _REASON.INELIGIBLE: Words(
-        "ochre", "Moved to where the rules allow them", "It moved to {to}, since {source} might not run it any more",
-        "{source} might not run it any more", dangles=True,
+        "ochre", "Moved to where the rules allow them", "It moved to {to}, since {source} was no longer allowed to run it",
+        "{source} was no longer allowed to run it", dangles=True,
     ),
     _REASON.PINNED: Words(
         "violet", "Pinned", "It moved to {to} by its pin", "its pin took it away from {source}", dangles=True

@@ -27,14 +27,13 @@ def isolate(check_id: str, *, actor: str, note: str = "") -> Isolated:
     if config_id is None:
         return Isolated(check_id, "", False, "Unable to find check")
     try:
-        plans.order(lambda: deciding.isolate([config_id], note=note), actor=actor)
+        plan, _ = plans.order(lambda: deciding.isolate([config_id], note=note), actor=actor)
     except (NotAccepting, NotDispatchable, StalePlan) as error:
         return Isolated(check_id, "", False, str(error))
     owner = Assignment.objects.select_related("node").get(config=config_id).node
     company = owner.assignments.count() - 1
-    return Isolated(
-        check_id, owner.name, not company, f"{numbered(company, 'config')} may run nowhere else" if company else ""
-    )
+    why = plan.outcome or f"{numbered(company, 'config')} may run nowhere else"
+    return Isolated(check_id, owner.name, not company, why if company else "")
 
 
 def config_of(check_id: str) -> int | None:

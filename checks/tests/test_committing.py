@@ -150,6 +150,39 @@ def test_what_goes_stale_at_once_is_decided_anew() -> None:
     assert Plan.objects.get() == plan
 
 
+def test_more_configs_than_a_chunk_are_decided_anew_while_nothing_was_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transaction, "CHUNK", 1)
+    tried: list[Decision] = []
+
+    def decide() -> Decision:
+        tried.append(deciding.isolate(ids()[:1]))
+        if len(tried) < 3:
+            Config.objects.filter(pk=ids()[3]).update(digest=f"edited {len(tried)}")
+        return tried[-1]
+
+    _, moves = plans.order(decide, actor="eve")
+    assert len(tried) == 3
+    assert moves
+    assert Isolation.objects.count() == 1
+
+
+def test_a_drain_of_more_configs_than_a_chunk_is_decided_under_the_lock_in_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(transaction, "CHUNK", 1)
+    tried: list[Decision] = []
+
+    def decide() -> Decision:
+        tried.append(deciding.drain(["ash"]))
+        if len(tried) <= 3:
+            Config.objects.filter(pk=ids()[3]).update(digest=f"edited {len(tried)}")
+        return tried[-1]
+
+    plans.order(decide, actor="eve")
+    assert len(tried) == 4
+    assert Node.objects.get(name="ash").draining
+
+
 def test_what_always_goes_stale_is_refused_and_no_plan_of_it_is_left() -> None:
     def decide() -> Decision:
         decision = deciding.pause(ids()[:1])

@@ -1,15 +1,16 @@
 """Checks that don't run move to another node. Configs that kill their nodes are quarantined."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.db.models import F
 from django.db.models.functions import Now
 
 from checks import dispatcher, tasks
-from checks.dispatcher import quarantine
+from checks.dispatcher import StalePlan, quarantine, transaction
 from checks.models import Assignment, Config, Move
-from checks.models.map import NotLeader
+from checks.models.map import NotLeader, Suspect
 from checks.models.orders import Isolation
 from checks.models.troubles import Trouble
 from checks.tests.cast import lead, ledger, owners, report, sent, silence
@@ -268,6 +269,37 @@ class TestDisasters:
         quarantine.quarantine()
         assert not Isolation.objects.exists()
         assert ledger()[-1][2] == "expired"
+
+
+def test_a_quarantine_whose_company_changes_meanwhile_is_one_all_the_same(
+    warm: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transaction, "CHUNK", 1)
+    report("ash", "birch")
+    dispatcher.schedule([sent("poison"), *(sent(f"c{number}") for number in range(5))])
+    suspect = Suspect(config_id("poison"), ["cedar"])
+
+    def isolate_one_then_go_stale(ids: list[int], **how: Any) -> list[Move]:
+        Isolation.objects.create(config_id=ids[0], reason=how["reason"])
+        raise StalePlan("another config came")
+
+    monkeypatch.setattr(dispatcher, "isolate", isolate_one_then_go_stale)
+    assert quarantine._quarantine(suspect, None) == []
+    assert noticed("quarantined") == [on("poison")]
+
+
+def test_a_quarantine_that_is_stale_at_once_is_left_to_the_next_round(
+    warm: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report("ash", "birch")
+    dispatcher.schedule([sent("poison")])
+
+    def go_stale(ids: list[int], **how: Any) -> list[Move]:
+        raise StalePlan("another config came")
+
+    monkeypatch.setattr(dispatcher, "isolate", go_stale)
+    assert quarantine._quarantine(Suspect(config_id("poison"), ["cedar"]), None) == []
+    assert noticed("quarantined") == []
 
 
 def pass_by(time: timedelta) -> None:

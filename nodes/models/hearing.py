@@ -55,7 +55,7 @@ class Hearing(models.Model):
 
 
 class Memory(models.Model):
-    """One row of a table that no crash outlives: while it is there, no heartbeat that was answered is lost.
+    """One row of a table that does not survive a crash: while the row is there, no heartbeat that was answered is lost.
 
     Heartbeats don't wait for the disk, so a crash loses those of its last moments, and a standby that takes over may lack
     more. The table is unlogged: PostgreSQL empties it when it recovers from a crash, and on a standby it is empty.

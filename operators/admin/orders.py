@@ -147,7 +147,8 @@ class OrderAdmin(NotedAdmin, ReadOnlyAdmin):
 
     def _take(self, request: HttpRequest, orders: Sequence[Any]) -> None:
         self.take([order.config_id for order in orders if order.config_id], request.user.get_username())
-        self.model.objects.filter(pk__in=[order.pk for order in orders]).delete()
+        # The verb took back the orders of configs. What is left waits for its origin, or was not taken back.
+        self.model.objects.filter(pk__in=[order.pk for order in orders], config=None).delete()
         super().log_deletions(request, orders)
 
     def _columns(self) -> list[str]:
