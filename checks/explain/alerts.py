@@ -26,7 +26,7 @@ from checks.wire import lint
 from checks.wire.scrub import scrub
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
-from clusteragent.lib.words import duration, numbered
+from clusteragent.lib.words import duration, listed, numbered
 from nodes.models import Hearing, Node, NodeEvent, Runner, RunnerStats
 from nodes.models.events import SAID_AGAIN_AFTER
 from nodes.models.hearing import is_stale
@@ -243,7 +243,7 @@ def _why_none_accepts() -> str:
             number
         )
     words = ("silent", "cordoned", "leaving", "restarting")
-    found = _listed([f"{counts[word]} {word}" for word in words if counts[word]])
+    found = listed([f"{counts[word]} {word}" for word in words if counts[word]], None)
     return f"No node can take work: {found or 'none reports'}."
 
 
@@ -264,7 +264,7 @@ def _of_checks(now: datetime) -> Iterator[Alert]:
 def _checks(found: QuerySet[Any]) -> str:
     """The first names of the checks that the rows are about."""
     names = found.order_by("config__name").values_list("config__name", flat=True).distinct()
-    return _listed(_some(list(map(scrub, names[: NAMED + 1]))))
+    return listed(_some(list(map(scrub, names[: NAMED + 1]))), None)
 
 
 def _some(names: list[str]) -> list[str]:
@@ -329,7 +329,7 @@ def _of_nodes(now: datetime) -> Iterator[Alert]:
         yield Alert(Kind.UNACKNOWLEDGED, count, cause, _rows(Node, acknowledged="late"), now, since)
     torn = contested()
     if count := torn.count():
-        names = _listed(_some(list(torn.order_by("name").values_list("name", flat=True)[: NAMED + 1])))
+        names = listed(_some(list(torn.order_by("name").values_list("name", flat=True)[: NAMED + 1])), None)
         cause = f"{names}: more than one agent seems to report in that name, from two addresses or with changing declarations."
         yield Alert(Kind.CONTESTED, count, cause, _rows(NodeEvent), now)
     if conf.PLACEMENT_PREFER == "runners":
@@ -358,7 +358,9 @@ def _of_names(hearing: Any) -> Iterator[Alert]:
         yield Alert(Kind.NAMES_REFUSED, 1, cause, _rows(Node), hearing.now, hearing.names_refused_at)
     alike = Node.objects.lookalikes()
     if count := alike.count():
-        names = _listed(_some(list(alike.order_by("likeness", "name").values_list("name", flat=True)[: NAMED + 1])))
+        names = listed(
+            _some(list(alike.order_by("likeness", "name").values_list("name", flat=True)[: NAMED + 1])), None
+        )
         cause = (
             f"{names} look alike but are different nodes: two agents of one host, or an agent that imitates another."
         )
@@ -372,7 +374,7 @@ def _of_orders(now: datetime) -> Iterator[Alert]:
         cause = f"{_checks(alone)}: alone on a node, because the nodes that ran it died."
         yield Alert(Kind.QUARANTINED, count, cause, _rows(Config, order="isolated"), now, since)
     if astray := _astray():
-        aims = _listed(_some([str(pin) for pin, _ in astray]))
+        aims = listed(_some([str(pin) for pin, _ in astray]), None)
         cause = f"Pinned to {aims}: there is no such node now, so these configs run elsewhere or wait."
         count = sum(number for _, number in astray)
         yield Alert(Kind.PIN_ASTRAY, count, cause, _rows(Config, order="astray"), now)
@@ -409,12 +411,7 @@ def _named(nodes: QuerySet[Node], count: int) -> str:
     names = list(nodes.order_by("name").values_list("name", flat=True)[:NAMED])
     if count > len(names):
         names.append(f"{count - len(names)} more")
-    return f"{_listed(names)} {'is' if count == 1 else 'are'}"
-
-
-def _listed(names: Sequence[str]) -> str:
-    """`ash`, `ash and birch`, `ash, birch and cedar`; empty without names: rows may have gone since they were counted."""
-    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
+    return f"{listed(names, None)} {'is' if count == 1 else 'are'}"
 
 
 def _of_sources(now: datetime) -> Iterator[Alert]:

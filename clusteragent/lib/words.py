@@ -1,7 +1,8 @@
 """Numbers, times and lists as text, in the form that pages, messages and commands have."""
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from datetime import datetime, timedelta
+from itertools import islice
 
 from django.utils.formats import localize
 from django.utils.timezone import localtime
@@ -53,9 +54,13 @@ def counted(number: int, noun: str) -> str:
     return f"{grouped(number)} {noun}{'' if number == 1 else 's'}"
 
 
-def listed(words: Sequence[str], most: int = 3) -> str:
-    """Format a list with at most `most` words: `ash`, `ash and birch`, `ash, birch, cedar and 4 more`."""
-    shown = [*words[:most], f"{grouped(len(words) - most)} more"] if len(words) > most else list(words)
+def listed(words: Collection[str], most: int | None = 3) -> str:
+    """Return `ash`, `ash and birch`, `ash, birch, cedar and 4 more`; all words if `most` is None; empty without words."""
+    shown = (
+        list(words)
+        if most is None or len(words) <= most
+        else [*islice(words, most), f"{grouped(len(words) - most)} more"]
+    )
     return " and ".join(filter(None, (", ".join(shown[:-1]), *shown[-1:])))
 
 
