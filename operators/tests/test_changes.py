@@ -99,7 +99,8 @@ def test_what_was_lost_and_then_reassigned_waits_no_longer(client: Client) -> No
     dispatcher.expire_nodes(force=True)
     assert told(client)[0] == "birch lost: 1 config waits for a node"
     dispatcher.reassign([config("one").pk], "ash", actor="eve")
-    Move.objects.filter(actor="eve").update(time=Now() + timedelta(seconds=5))
+    lost_at = Move.objects.filter(reason="expired").latest("pk").time
+    Move.objects.filter(actor="eve").update(time=lost_at + timedelta(seconds=5))
     stories = told(client, "?since=2000-01-01&until=2100-01-01")
     assert stories[:2] == ["Reassigned by eve: 1 config moved once", "birch lost: longest gap 35 s"]
 
