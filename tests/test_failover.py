@@ -201,8 +201,10 @@ def test_heartbeats_stay_hot_while_a_second_replica_waits_for_the_lock(cluster: 
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_stat_force_next_flush()")
     updates, hot = wait_for("statistics", lambda: _updates(cluster.store, 200))
-    assert hot == updates
-    assert cluster.store.one("SELECT pg_relation_size('nodes_heartbeat')") == size
+    # Not all of them: PostgreSQL looks anew for what may be removed when the oldest transaction of all databases ended, and tests
+    # of other databases keep theirs open for seconds. If nothing could be removed, a quarter of the updates would be HOT.
+    assert hot >= updates * 3 / 4
+    assert cluster.store.one("SELECT pg_relation_size('nodes_heartbeat')") <= 2 * size
 
 
 def _updates(store: Store, least: int) -> tuple[int, int] | None:

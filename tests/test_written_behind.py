@@ -47,8 +47,6 @@ def version(server: WebServer) -> int:
         Node.objects.bump_versions(Node.objects.values_list("pk", flat=True))
     version = Node.objects.get().config_version
     wait_for("the server answers without a look", lambda: answers_unseen(server, version))
-    # What it answered so is written, and nothing waits.
-    time.sleep(5 * EVERY)
     return version
 
 
@@ -73,9 +71,14 @@ def locked() -> Iterator[None]:
 
 
 def answers_unseen(server: WebServer, version: int) -> bool:
+    """Whether the server answers a report that it can't write yet. Such a report is written when this returns."""
     beat(server, version)
     with locked():
-        return report(server, version).status == 200
+        before = Heartbeat.objects.get().seen_at
+        is_unseen = report(server, version).status == 200
+    if is_unseen:
+        wait_for("it is written", lambda: Heartbeat.objects.get().seen_at > before)
+    return is_unseen
 
 
 def ears() -> list[int]:
