@@ -1,10 +1,10 @@
-"""What a key of a source sends to the dispatcher: a config, whole or in shards, that replaces what it sent before."""
+"""What a key of a source sends to the dispatcher, a config, whole or in shards, and how it differs from what it sent before."""
 
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import replace as replaced
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from checks import dispatcher
 from checks.dispatcher import Refused
@@ -42,6 +42,16 @@ class Admitted(NamedTuple):
         return self._replace(sent=(first, *(replaced(one, written="", written_hash="") for one in self.sent[1:])))
 
 
+class Sending(Protocol):
+    """What a key sends now. Equal fingerprints mean the same; written_hash: the hash of the author's text."""
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    @property
+    def written_hash(self) -> str: ...
+
+
 class Known(NamedTuple):
     """What the store has of a key, whole or in shards.
 
@@ -53,6 +63,50 @@ class Known(NamedTuple):
     replicas: frozenset[str]
     origins: tuple[str, ...]
     written_hash: str = ""
+
+    def has(self, sending: Sending, replica: str) -> bool:
+        """Return whether the store has just this, and from this replica."""
+        same = self.fingerprint == sending.fingerprint and self.written_hash == sending.written_hash
+        return same and self.replicas == {replica}
+
+
+class Difference(NamedTuple):
+    """The keys of a source, sorted, by how what it sends now differs from what the store has.
+
+    added, changed: with another meaning. same: with the same meaning. resent: those of `same` with another text, or from
+    another replica. gone: keys that send nothing any more.
+    """
+
+    added: list[str]
+    changed: list[str]
+    same: list[str]
+    resent: list[str]
+    gone: list[str]
+
+    def to_send(self, admitted: Iterable[Admitted]) -> list[Admitted]:
+        """Return those of the source's configs that the dispatcher must be sent."""
+        keys = {*self.added, *self.changed, *self.resent}
+        return [one for one in admitted if one.key in keys]
+
+
+def compare(
+    known: Mapping[str, Known], sends: Mapping[str, Sending], *, replica: str = "", kept: Collection[str] = ()
+) -> Difference:
+    """Return how what a source sends, {key: what it sends}, differs from what is known of it.
+
+    replica: the one that read it, for sources that each replica reads itself. kept: keys that count as sent although they are
+    not among `sends`, since the source can't tell now whether they are gone. A part of the keys can be compared alone, if both
+    mappings are of this part.
+    """
+    both = sorted(known.keys() & sends.keys())
+    same = [key for key in both if known[key].fingerprint == sends[key].fingerprint]
+    return Difference(
+        added=sorted(sends.keys() - known.keys()),
+        changed=[key for key in both if known[key].fingerprint != sends[key].fingerprint],
+        same=same,
+        resent=[key for key in same if not known[key].has(sends[key], replica)],
+        gone=sorted(known.keys() - sends.keys() - set(kept)),
+    )
 
 
 def admit(source: str, key: str, config: IntegrationConfig, replica: str = "", *, text: str = "") -> Admitted:
@@ -133,6 +187,13 @@ def send(
             moves += dispatcher.unschedule(left_over, term=term, actor=actor)
             moves += dispatcher.schedule(sent, term=term, actor=actor)
     return moves
+
+
+def remove(
+    source: str, keys: Iterable[str], known: Mapping[str, Known], *, term: int | None = None, actor: str = ""
+) -> None:
+    """Unschedule all that these keys of a source send. Raises NotLeader."""
+    dispatcher.unschedule([(source, origin) for key in keys for origin in known[key].origins], term=term, actor=actor)
 
 
 def put(source: str, key: str, config: IntegrationConfig, *, text: str = "", actor: str = "") -> Admitted:

@@ -444,6 +444,20 @@ def test_new_files_do_not_release_what_is_held(folder: Path, source: FileSource,
     assert sync(sources=[source]) == Report(removed=fresh, held=gone)
 
 
+def test_new_files_that_are_being_written_do_not_release_what_is_held(
+    folder: Path, source: FileSource, twenty: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = remove(folder, twenty[:15])
+    sync(sources=[source])
+    write(folder, *(f"new{number}" for number in range(40)))
+    monkeypatch.setattr(files, "SETTLED_AFTER", 60)
+    for accept_removals in (False, True):
+        assert sync(sources=[source], accept_removals=accept_removals) == Report(held=gone, unsettled=True)
+    assert row().held_removals == gone
+    monkeypatch.setattr(files, "SETTLED_AFTER", 0)
+    assert sync(sources=[source]).held == gone
+
+
 def test_a_file_that_is_broken_is_not_counted_as_gone(folder: Path, source: FileSource, twenty: list[str]) -> None:
     write(folder, *twenty[:15], text="instances: {}")
     outcome = sync(sources=[source])
