@@ -84,7 +84,7 @@ def _root(text: str) -> MappingNode:
     if not isinstance(root, MappingNode):
         raise InvalidYAML("is not a map with keys such as init_config and instances", root)
     _refuse_repeated_keys(root)
-    yamlnodes.settle(root)
+    yamlnodes.normalise(root)
     return root
 
 

@@ -77,7 +77,7 @@ def test_what_is_as_it_was_meant_is_not_told(text: str) -> None:
 
 def test_what_follows_the_first_document_may_be_no_yaml() -> None:
     assert oddities("a: 1\n---\nb: [\n") == [Oddity(3, SECOND)]
-    assert oddities("a: 1\n---\n]\n") == [Oddity(2, "the text after the first document is not read, and is not YAML")]
+    assert oddities("a: 1\n---\n]\n") == [Oddity(3, SECOND)]
 
 
 def test_what_can_t_be_read_is_an_error_and_no_oddity() -> None:

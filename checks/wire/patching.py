@@ -9,6 +9,7 @@ import hashlib
 import json
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, ParamSpec, Self, TypeVar
 
@@ -166,7 +167,8 @@ def patch(config: IntegrationConfig, extra_tags: Sequence[str], *, apart: int = 
         "instances": [instance.sent for instance in instances],
         "cluster_check": False,
     }
-    if not _keeps_identifiers(config):
+    if not config.is_endpoint or config.provider == "cloud-foundry-bbs":
+        # The node of an endpoint resolves them, but not those of Cloud Foundry.
         body |= {"ad_identifiers": None, "advanced_ad_identifiers": None}
     contents = _contents(body, (instance.said for instance in instances))
     if apart:
@@ -265,7 +267,12 @@ def fast_digest(config: IntegrationConfig) -> int:
 
 def digest(config: IntegrationConfig) -> str:
     """Return the Digest, in hexadecimal: like the FastDigest, but it ignores the order of tags and instances that are no maps."""
-    return f"{_hash(_body(config), filter(None, map(_digested, config.instances))):x}"
+    texts = []
+    for instance in config.instances:
+        with suppress(InvalidYAML):
+            root = _map(instance)
+            texts.append(_with_sorted_tags(root, goyaml.write(root)))
+    return f"{_hash(_body(config), texts):x}"
 
 
 def check_id(name: str, instance_name: str, fast: int, instance: str, init_config: str | None) -> str:
@@ -314,7 +321,10 @@ def _patched_instance(text: str, extra_tags: Sequence[str], is_cluster_check: bo
     sent = goyaml.write(root)
     name, interval = instance_name(root), collection_interval(root)
     digested = sent if extra_tags else _with_sorted_tags(root, sent)
-    said = digested + _kinds_of_tags(root)
+    # The digest ignores the types of tags that are no texts.
+    tags = yamlnodes.get(root, "tags")
+    others = [tag for tag in tags.value if tag.tag != yamlnodes.STR] if isinstance(tags, SequenceNode) else []
+    said = digested + "".join(sorted(f"{tag.tag} {goyaml.printed(tag)}\n" for tag in others))
     return _Instance(sent, _hidden(root, sent), digested, said, name, interval)
 
 
@@ -359,21 +369,6 @@ def _with_sorted_tags(root: MappingNode, written: str) -> str:
     twin = MappingNode(root.tag, root.value, flow_style=False)
     goyaml.put(twin, "tags", goyaml.texts_node(sorted(tags)))
     return goyaml.write(twin)
-
-
-def _kinds_of_tags(root: MappingNode) -> str:
-    """The types of tags that are no texts, which the digest ignores."""
-    node = yamlnodes.get(root, "tags")
-    items = node.value if isinstance(node, SequenceNode) else []
-    return "".join(sorted(f"{item.tag} {goyaml.printed(item)}\n" for item in items if item.tag != yamlnodes.STR))
-
-
-def _digested(instance: str) -> str | None:
-    try:
-        root = _map(instance)
-        return _with_sorted_tags(root, goyaml.write(root))
-    except InvalidYAML:
-        return None
 
 
 def _hidden(root: Node, written: str) -> str:
@@ -453,11 +448,6 @@ def _wire(body: _Body) -> bytes:
 
 def _base64(text: str) -> str:
     return base64.b64encode(text.encode()).decode()
-
-
-def _keeps_identifiers(config: IntegrationConfig) -> bool:
-    """Whether AD identifiers stay: in endpoint checks, whose node resolves them, but not in those of Cloud Foundry."""
-    return config.is_endpoint and config.provider != "cloud-foundry-bbs"
 
 
 def _at(config: IntegrationConfig, place: str, make: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
