@@ -39,22 +39,17 @@ def export(file: Path) -> dict[str, int]:
 
 
 def _write(stream: IO[str]) -> dict[str, int]:
-    now = clock.now()
-    stream.write(f'{{"version": {VERSION}, "time": {_json(now)}')
+    stream.write(f'{{"version": {VERSION}, "time": {_json(clock.now())}')
     numbers = {}
     for name, rows in _tables().items():
         stream.write(f',\n"{name}": [')
-        numbers[name] = _write_rows(stream, rows)
+        number = 0
+        for number, row in enumerate(rows.order_by("pk").iterator(_ROWS), 1):
+            stream.write(f"{',' if number > 1 else ''}\n{_json(row)}")
+        numbers[name] = number
         stream.write("]")
     stream.write("}\n")
     return numbers
-
-
-def _write_rows(stream: IO[str], rows: QuerySet[Any, Any]) -> int:
-    number = 0
-    for number, row in enumerate(rows.order_by("pk").iterator(_ROWS), 1):
-        stream.write(f"{',' if number > 1 else ''}\n{_json(row)}")
-    return number
 
 
 def _json(value: Any) -> str:

@@ -91,33 +91,30 @@ def of(config: Config) -> Facts:
     assignment = Assignment.objects.filter(config=config).first()
     owner = Q(pk=assignment.node_id) if assignment else Q(name=config.node_name)
     node: Any = Node.objects.with_state().select_related("heartbeat", "runner").filter(owner).first()
+    if config.node_name:
+        assigned = Fact("Assigned", Truth.YES, f"to {config.node_name}, whose endpoint it checks")
+    elif assignment and node:
+        assigned = Fact("Assigned", Truth.YES, f"to {node.name} ({assignment.reason})", now - assignment.since)
+    else:
+        assigned = Fact("Assigned", Truth.NO, "it is paused" if hasattr(config, "pause") else "it dangles")
     if node is None:
         acknowledged, running = (Fact(name, Truth.NO, "no node has it") for name in ("Acknowledged", "Running"))
-        return Facts(_unassigned(config), acknowledged, running, _runs(config, {}))
-    since = max(assignment.since, config.changed) if assignment else config.changed
-    stats = _stats(config, node)
+        return Facts(assigned, acknowledged, running, _runs(config, {}))
+    acknowledged = Fact("Acknowledged", Truth.UNKNOWN, "node agents don't say which endpoint checks they fetched")
+    since = config.changed
+    if assignment:
+        since = max(assignment.since, since)
+        acknowledged = _acknowledged(node, since, now)
+    # Runners report some checks under their bare name.
+    mine = Q(check_id__in=config.instances.values("check_id")) | Q(check_id=config.name)
+    stats = {one.check_id: one for one in RunnerStats.objects.filter(mine, node=node)}
     runs = _runs(config, stats)
-    return Facts(
-        _assigned(assignment, node, now) if assignment else _unassigned(config),
-        _acknowledged(node, since, now) if assignment else _of_an_endpoint(),
-        _running(config, node, stats, runs, since, now),
-        runs,
-    )
+    return Facts(assigned, acknowledged, _running(config, node, stats, runs, since, now), runs)
 
 
 def version(time: datetime) -> int:
     """Return the config version of a time: nanoseconds since 1970."""
     return (time - _EPOCH) // timedelta(microseconds=1) * 1000
-
-
-def _assigned(assignment: Assignment, node: Node, now: datetime) -> Fact:
-    return Fact("Assigned", Truth.YES, f"to {node.name} ({assignment.reason})", now - assignment.since)
-
-
-def _unassigned(config: Config) -> Fact:
-    if config.node_name:
-        return Fact("Assigned", Truth.YES, f"to {config.node_name}, whose endpoint it checks")
-    return Fact("Assigned", Truth.NO, "it is paused" if hasattr(config, "pause") else "it dangles")
 
 
 def _acknowledged(node: Any, since: datetime, now: datetime) -> Fact:
@@ -126,10 +123,6 @@ def _acknowledged(node: Any, since: datetime, now: datetime) -> Fact:
     if node.heartbeat.acknowledged >= version(since):
         return Fact("Acknowledged", Truth.YES, f"{node.name} fetched this version, heard", node.silence)
     return Fact("Acknowledged", Truth.NO, f"{node.name} has not fetched this version yet, made", now - since)
-
-
-def _of_an_endpoint() -> Fact:
-    return Fact("Acknowledged", Truth.UNKNOWN, "node agents don't say which endpoint checks they fetched")
 
 
 def _running(
@@ -147,12 +140,6 @@ def _running(
         return Fact("Running", Truth.YES, f"in the stats of {node.name}, read", age)
     some = f"only {running} of {numbered(len(runs), 'check ID')}" if running else "not"
     return Fact("Running", Truth.NO, f"{some} in the stats of {node.name}, read", age)
-
-
-def _stats(config: Config, node: Node) -> dict[str, RunnerStats]:
-    """The node's stats of the config: {check ID: stats}. Runners report some checks under their bare name."""
-    mine = Q(check_id__in=config.instances.values("check_id")) | Q(check_id=config.name)
-    return {one.check_id: one for one in RunnerStats.objects.filter(mine, node=node)}
 
 
 def _runs(config: Config, stats: Mapping[str, RunnerStats]) -> list[Run]:

@@ -108,7 +108,10 @@ def _stats(scrub: bool) -> Iterator[tuple[str, bytes]]:
     for one in named.iterator(_ROWS):
         check_id, error = one.check_id, one.last_error
         if scrub:
-            check_id, error = _scrubbed_id(check_id, one.shown), scrubbed(error)
+            # Without the secrets of its name, the same as beside the check's config.
+            name = displayed_name(check_id) if one.shown is None else one.shown
+            check_id = displayed_check_id(check_id, name, exact=True) if ":" in check_id else scrubbed(check_id)
+            error = scrubbed(error)
         yield one.name, b"%s:%s" % (_json(check_id), _json(_runner_stats(one, error)))
 
 
@@ -123,13 +126,6 @@ def _runner_stats(one: Any, error: str) -> dict[str, Any]:
         "LastError": error,
         "IsClusterCheck": one.shown is not None,
     }
-
-
-def _scrubbed_id(check_id: str, shown: str | None) -> str:
-    """A check ID without the secrets of its name, the same as beside the check's config."""
-    if ":" not in check_id:
-        return scrubbed(check_id)
-    return displayed_check_id(check_id, displayed_name(check_id) if shown is None else shown, exact=True)
 
 
 def _shown(config: bytes, patched_with: str, scrub: bool) -> bytes:
