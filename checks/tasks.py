@@ -5,6 +5,7 @@ No task raises: a task that fails each second would store a failure each second.
 
 import time
 from collections.abc import Callable
+from functools import wraps
 
 import structlog
 from django.db import DatabaseError, transaction
@@ -24,38 +25,41 @@ FAILED = "failed"
 log = structlog.get_logger()
 
 
-def background_pass(term: int) -> str:
-    """Run a background pass: hear, expire, re-dispatch. Return what it did, NOT_LEADER or FAILED."""
-    return run("pass", term, dispatcher.run_pass)
+def run(name: str, term: int, work: Callable[[int], object]) -> str:
+    """Do the work of a task in a term and record its run. Return its outcome, NOT_LEADER, or FAILED after an exception."""
+    began = time.monotonic()
+    try:
+        outcome = str(work(term))
+        if outcome != NOT_LEADER:
+            row = TaskRun(name=name, seconds=time.monotonic() - began, ended_at=Now())
+            columns = ["seconds", "ended_at"]
+            TaskRun.objects.bulk_create([row], update_conflicts=True, unique_fields=["name"], update_fields=columns)
+    except NotLeader:
+        return NOT_LEADER
+    except Exception:
+        log.exception(f"{name}_failed", term=term)
+        return FAILED
+    return outcome
 
 
+def task(name: str) -> Callable[[Callable[[int], object]], Callable[[int], str]]:
+    """Make a function of a term a task: see `run` for what it returns."""
+
+    def decorate(work: Callable[[int], object]) -> Callable[[int], str]:
+        return wraps(work)(lambda term: run(name, term, work))
+
+    return decorate
+
+
+@task("pass")
+def background_pass(term: int) -> object:
+    """Run a background pass: hear, expire, re-dispatch."""
+    return dispatcher.run_pass(term)
+
+
+@task("scan")
 def scan_sources(term: int) -> str:
-    """Read every source and dispatch what changed. Return what it did, NOT_LEADER or FAILED."""
-    return run("scan", term, _scan)
-
-
-def repatch(term: int) -> str:
-    """Patch again some configs that other options patched. Return what it did, NOT_LEADER or FAILED."""
-    return run("repatch", term, lambda term: f"{len(repatching.repatch(term=term))} patched again")
-
-
-def collect_stats(term: int) -> str:
-    """Fetch the runners' stats and update costs and troubles. Return what it did, NOT_LEADER or FAILED."""
-    return run("stats", term, _collect_stats)
-
-
-def rebalance(term: int) -> str:
-    """Collect stats, move misplaced configs, and balance the rest. Return what it did, NOT_LEADER or FAILED."""
-    asked = collect_stats(term)
-    return asked if asked == NOT_LEADER else run("rebalance", term, _rebalance)
-
-
-def prune(term: int) -> str:
-    """Delete what is older than its retention (checks/pruning.py). Return what it did, NOT_LEADER or FAILED."""
-    return run("prune", term, _prune)
-
-
-def _scan(term: int) -> str:
+    """Read every source and dispatch what changed."""
     try:
         report = sources.sync(term=term)
     except sources.SyncUnderWay:
@@ -65,13 +69,27 @@ def _scan(term: int) -> str:
     return f"{len(report.added)} added, {len(report.changed)} changed, {len(report.removed)} removed"
 
 
-def _collect_stats(term: int) -> str:
+@task("repatch")
+def repatch(term: int) -> str:
+    """Patch again some configs that other options patched."""
+    return f"{len(repatching.repatch(term=term))} patched again"
+
+
+@task("stats")
+def collect_stats(term: int) -> str:
+    """Fetch the runners' stats and update costs and troubles."""
     if not ClusterStore.objects.filter(term=term).exists():
         return NOT_LEADER
     measured = costs.measure()
     Trouble.objects.note()
     asked, failed, seconds = measured.round
     return f"{asked} asked, {failed} failed, {seconds:.1f} s, {measured.configs} costs changed"
+
+
+def rebalance(term: int) -> str:
+    """Collect stats, move misplaced configs, and balance the rest. Return what it did, NOT_LEADER or FAILED."""
+    asked = collect_stats(term)
+    return asked if asked == NOT_LEADER else run("rebalance", term, _rebalance)
 
 
 def _rebalance(term: int) -> str:
@@ -96,29 +114,9 @@ def _rebalance(term: int) -> str:
     return f"{righted} put right, {len(moves)} of {len(plan.moves)} rebalanced"
 
 
-def _prune(term: int) -> dict[str, int]:
+@task("prune")
+def prune(term: int) -> dict[str, int]:
+    """Delete what is older than its retention (checks/pruning.py)."""
     with transaction.atomic():
         ClusterStore.objects.lock(term)
     return pruning.prune()
-
-
-def run(name: str, term: int, work: Callable[[int], object]) -> str:
-    """Do the work of a task in a term and record its run. Return its outcome, NOT_LEADER, or FAILED after an exception."""
-    began = time.monotonic()
-    try:
-        outcome = str(work(term))
-        if outcome != NOT_LEADER:
-            _note(name, time.monotonic() - began)
-    except NotLeader:
-        return NOT_LEADER
-    except Exception:
-        log.exception(f"{name}_failed", term=term)
-        return FAILED
-    return outcome
-
-
-def _note(name: str, seconds: float) -> None:
-    run = TaskRun(name=name, seconds=seconds, ended_at=Now())
-    TaskRun.objects.bulk_create(
-        [run], update_conflicts=True, unique_fields=["name"], update_fields=["seconds", "ended_at"]
-    )

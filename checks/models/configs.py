@@ -31,7 +31,7 @@ def displayable(config: str = "") -> models.Q:
 
     Display copies have no secrets and use short IDs. They are made once, when a config is stored; pages, lists, searches, the
     operators' API and the metrics read them. Only copies that this version made are shown. The leader makes the others again
-    (checks/sources/renewing.py).
+    (checks/sources/repatching.py).
     """
     return models.Q(**{f"{config}patched_with__startswith": f"{VERSION}."})
 
