@@ -1,7 +1,7 @@
 """What the commands share: arguments for configs and orders, their parsing, and the output of moves."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -13,6 +13,7 @@ from checks.dispatcher import REFUSALS, Decision, described
 from checks.models import Config, Plan
 from checks.wire.scrub import scrub
 from clusteragent.lib import deadlines
+from clusteragent.lib.terminal import escape_controls
 from clusteragent.lib.words import numbered
 
 ACTOR = "command line"
@@ -82,6 +83,13 @@ def plan_of(options: dict[str, Any], decide: Callable[[], Decision], *, actor: s
         raise CommandError(f"nothing was done, because something changed meanwhile: {stale}") from stale
 
 
+def answer(command: BaseCommand, options: dict[str, Any], document: dict[str, Any], lines: Iterable[str]) -> None:
+    """Print the document as JSON with `--json`, else the lines of text. Texts of checks must not control the terminal."""
+    shown = [json.dumps(document, indent=2, default=str)] if options["json"] else map(escape_controls, lines)
+    for text in shown:
+        command.stdout.write(text)
+
+
 def print_moves(
     command: BaseCommand, options: dict[str, Any], number: int, done: str, plan: Plan | None = None
 ) -> None:
@@ -91,15 +99,11 @@ def print_moves(
     """
     is_dry = options.get("dry_run", False)
     moves = moves_of(plan, is_dry=is_dry) if plan else []
-    if options["json"]:
-        document = {"configs": number, "moves": [_row(move) for move in moves]} | ({"dry_run": True} if is_dry else {})
-        command.stdout.write(json.dumps(document, indent=2))
-    else:
-        for move in moves:
-            command.stdout.write(line(move))
-        configs = numbered(number, "config")
-        would = "would be " if is_dry else ""
-        command.stdout.write(f"{configs} {would}{done}, {len(moves)} {'would move' if is_dry else 'moved'}")
+    shown = [{key: move[key] for key in ("digest", "name", "from_node", "to_node")} for move in moves]
+    document = {"configs": number, "moves": [row | {"name": scrub(row["name"])} for row in shown]}
+    would, moved = ("would be ", "would move") if is_dry else ("", "moved")
+    last = f"{numbered(number, 'config')} {would}{done}, {len(moves)} {moved}"
+    answer(command, options, document | ({"dry_run": True} if is_dry else {}), [*map(line, moves), last])
     if plan and plan.outcome:
         raise CommandError(plan.outcome)
 
@@ -114,12 +118,3 @@ def line(move: dict[str, Any]) -> str:
     """Return a move of a plan as a line of text."""
     source, to = move["from_node"] or "nobody", move["to_node"] or "nobody"
     return f"{scrub(move['name'])} {move['digest']}: {source} → {to}"
-
-
-def _row(move: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "digest": move["digest"],
-        "name": scrub(move["name"]),
-        "from_node": move["from_node"],
-        "to_node": move["to_node"],
-    }

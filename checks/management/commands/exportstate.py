@@ -1,4 +1,3 @@
-import json
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,6 @@ class Command(BaseCommand):
             numbers = exporting.export(options["file"])
         except OSError as error:
             raise CommandError(f"{options['file']}: {error.strerror or error}") from error
-        if options["json"]:
-            self.stdout.write(json.dumps({"file": str(options["file"]), "rows": numbers}, indent=2))
-        else:
-            counts = ", ".join(f"{number} {name}" for name, number in numbers.items() if number)
-            self.stdout.write(f"{options['file']}: {counts}")
+        counts = ", ".join(f"{number} {name}" for name, number in numbers.items() if number)
+        document = {"file": str(options["file"]), "rows": numbers}
+        commandline.answer(self, options, document, [f"{options['file']}: {counts}"])

@@ -1,4 +1,3 @@
-import json
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -23,10 +22,8 @@ class Command(BaseCommand):
             return
         costs.measure()
         answer = isolation.isolate(options["check_id"], actor="command line", note=options["note"])
-        if options["json"]:
-            self.stdout.write(json.dumps(answer._asdict()))
-        elif answer.is_isolated:
-            self.stdout.write(f"{answer.check_id} is alone on {answer.check_node}")
+        lines = [f"{answer.check_id} is alone on {answer.check_node}"] if answer.is_isolated else []
+        commandline.answer(self, options, answer._asdict(), lines)
         if not answer.is_isolated:
             raise CommandError(f"{answer.check_id} is not isolated: {answer.reason}")
 

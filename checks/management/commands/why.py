@@ -1,4 +1,3 @@
-import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
@@ -28,15 +27,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         config = Config.objects.get(pk=commandline.ids([options["config"]])[0])
         reasons, known = why.explain(config), facts.of(config)
-        if options["json"]:
-            self.stdout.write(json.dumps(document(config, reasons, known), indent=2, default=str))
-        else:
-            self.show(config, reasons, known)
-
-    def show(self, config: Config, reasons: Why, known: Facts) -> None:
-        for line in lines(config, reasons, known):
-            # Texts of checks must not control the terminal.
-            self.stdout.write("".join(letter if letter.isprintable() else "�" for letter in line))
+        commandline.answer(self, options, document(config, reasons, known), lines(config, reasons, known))
 
 
 def lines(config: Config, reasons: Why, known: Facts) -> Iterator[str]:
