@@ -44,7 +44,7 @@ class Fleet(dict[str, SimulatedNode]):
     def pass_minute(self) -> str:
         """Let every node fetch and run its configs; a minute later run the leader's tasks. Returns the last one's result."""
         for address, node in self.items():
-            share = Config.objects.share_of(node.name)
+            share = Config.objects.shares_of([node.name])[0]
             assert share is not None
             _, wanted = read_configs(f'{{"last_change":{share.version},"configs":[{share.configs}]}}'.encode())
             node._apply(wanted)

@@ -195,7 +195,7 @@ def test_a_node_that_is_back_midway_keeps_the_rest_and_is_told_of_what_it_lost()
     assert note_heartbeat("ash", last_change=version) is False
     assert dispatcher.expire_nodes() == []
     assert {key for key, owner in owners().items() if owner == "ash"} == {"c2", "c3"}
-    share = Config.objects.share_of("ash")
+    share = Config.objects.shares_of(["ash"])[0]
     assert share is not None
     assert share.unsure
 

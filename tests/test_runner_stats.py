@@ -54,7 +54,7 @@ def fleet(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, SimulatedNode]]
 
 def fetch(node: SimulatedNode, age: float) -> None:
     """Let the node fetch its configs and have run them for that many seconds."""
-    share = Config.objects.share_of(node.name)
+    share = Config.objects.shares_of([node.name])[0]
     assert share is not None
     _, wanted = read_configs(f'{{"last_change":{share.version},"configs":[{share.configs}]}}'.encode())
     node._apply(wanted)

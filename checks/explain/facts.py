@@ -8,10 +8,9 @@ from typing import Any
 
 from django.db.models import Q
 
-from checks.models import Assignment, Config
+from checks.models import Assignment, Config, Instance
 from checks.models.troubles import error_line
 from clusteragent.lib import clock
-from clusteragent.lib.shortids import displayed_check_id
 from clusteragent.lib.words import numbered
 from nodes.models import Node, RunnerStats
 
@@ -38,21 +37,15 @@ class Fact:
 
 @dataclass(frozen=True)
 class Run:
-    """One instance of a config, with its runner's last stats; None when there are none. interval: seconds between runs."""
+    """One instance of a config, with its runner's last stats; None when there are none."""
 
-    check_id: str
-    shown_name: str
-    interval: float
+    instance: Instance
     stats: RunnerStats | None
-
-    def shown_id(self, *, exact: bool = False) -> str:
-        """Return the check ID for display. exact: with the hash that node agents have, for users who may see it."""
-        return displayed_check_id(self.check_id, self.shown_name, exact=exact)
 
     @property
     def share(self) -> float:
         """The execution time of a run as a fraction of its interval; 0 without stats."""
-        return 0.0 if self.stats is None else self.stats.execution_ms / 1000 / self.interval
+        return 0.0 if self.stats is None else self.stats.execution_ms / 1000 / self.instance.interval
 
     @property
     def error(self) -> str:
@@ -143,5 +136,4 @@ def _running(
 
 
 def _runs(config: Config, stats: Mapping[str, RunnerStats]) -> list[Run]:
-    instances = config.instances.order_by("pk").values_list("check_id", "shown_name", "interval")
-    return [Run(check_id, shown, interval, stats.get(check_id)) for check_id, shown, interval in instances]
+    return [Run(instance, stats.get(instance.check_id)) for instance in config.instances.order_by("pk")]

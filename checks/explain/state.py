@@ -112,20 +112,17 @@ def _stats(scrub: bool) -> Iterator[tuple[str, bytes]]:
             name = displayed_name(check_id) if one.shown is None else one.shown
             check_id = displayed_check_id(check_id, name, exact=True) if ":" in check_id else scrubbed(check_id)
             error = scrubbed(error)
-        yield one.name, b"%s:%s" % (_json(check_id), _json(_runner_stats(one, error)))
-
-
-def _runner_stats(one: Any, error: str) -> dict[str, Any]:
-    """The Datadog Cluster Agent's CLCRunnerStats, without fields that the runner did not report."""
-    counts = {key: getattr(one, field) for key, field in COUNTS.items()}
-    counts["LastExecutionDate"] = one.last_execution and round(one.last_execution.timestamp() * 1000)
-    return {
-        "AverageExecutionTime": int(one.execution_ms) if one.execution_ms.is_integer() else one.execution_ms,
-        **{key: number for key, number in counts.items() if number is not None},
-        "LastExecFailed": one.failed,
-        "LastError": error,
-        "IsClusterCheck": one.shown is not None,
-    }
+        counts = {key: getattr(one, field) for key, field in COUNTS.items()}
+        counts["LastExecutionDate"] = one.last_execution and round(one.last_execution.timestamp() * 1000)
+        # The Datadog Cluster Agent's CLCRunnerStats, without fields that the runner did not report.
+        shown = {
+            "AverageExecutionTime": int(one.execution_ms) if one.execution_ms.is_integer() else one.execution_ms,
+            **{key: number for key, number in counts.items() if number is not None},
+            "LastExecFailed": one.failed,
+            "LastError": error,
+            "IsClusterCheck": one.shown is not None,
+        }
+        yield one.name, b"%s:%s" % (_json(check_id), _json(shown))
 
 
 def _shown(config: bytes, patched_with: str, scrub: bool) -> bytes:

@@ -9,7 +9,6 @@ from django.db.models.functions import Now
 
 from checks.models.configs import Config
 from clusteragent.lib import conf
-from clusteragent.lib.database import bulk
 from clusteragent.lib.database.bulk import without_nested_loops
 
 
@@ -159,11 +158,6 @@ class CostQuerySet(models.QuerySet["Cost"]):
             bounds = {"usual": conf.DEFAULT_WORKERS, "most": conf.RUNNER_MAX_WORKERS}
             cursor.execute(self._FRESH + self._OWN_LOAD, bounds)
             return int(cursor.rowcount)
-
-    def prune(self, most: float = bulk.MOST) -> int:
-        """Delete the costs of configs that are gone, at most `most`. Return how many."""
-        left = self.filter(~models.Exists(Config.objects.filter(pk=models.OuterRef("pk"))))
-        return bulk.delete(left.order_by("pk"), most=most)
 
     def _numbers(self, statement: str, values: list[list[int]]) -> dict[int, float]:
         with connection.cursor() as cursor:

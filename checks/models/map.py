@@ -15,7 +15,6 @@ from django.db.models.functions import Now
 
 from checks.models.configs import Config, Instance, Origin
 from checks.models.orders import ORDERS
-from clusteragent.lib.database import bulk
 from clusteragent.lib.database.bulk import copy, without_nested_loops
 from clusteragent.lib.database.listening import notify
 from nodes.models import Node
@@ -212,10 +211,6 @@ class MoveQuerySet(models.QuerySet["Move"]):
         last = changes.order_by("config_id", "-id").distinct("config_id")
         return dict(last.values_list("config_id", "pk"))
 
-    def prune(self, before: datetime | Any, most: float = bulk.MOST) -> int:
-        """Delete moves older than `before`, at most `most`. Return how many."""
-        return bulk.delete(self.filter(time__lt=before).order_by("time"), most=most)
-
 
 class Move(models.Model):
     """The ledger: one row for each change of an owner, written in the same transaction. It outlives the config and the nodes."""
@@ -259,7 +254,7 @@ class Move(models.Model):
         ordering = ["-id"]
         indexes = [
             models.Index(fields=["config_id", "-id"], name="move_of_config"),  # a config's page
-            models.Index(fields=["time"], name="move_by_time"),  # prune(), ranges of time
+            models.Index(fields=["time"], name="move_by_time"),  # pruning, ranges of time
         ]
 
     def __str__(self) -> str:

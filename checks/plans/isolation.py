@@ -5,7 +5,6 @@ from typing import NamedTuple
 from checks import plans
 from checks.dispatcher import NotAccepting, NotDispatchable, StalePlan, deciding
 from checks.models import Assignment, Config, Instance
-from checks.models.searching import called
 from clusteragent.lib.words import numbered
 
 
@@ -39,4 +38,4 @@ def isolate(check_id: str, *, actor: str, note: str = "") -> Isolated:
 def config_of(check_id: str) -> int | None:
     """Return the id of the config that a check belongs to, by check ID or short ID, or None."""
     found = Instance.objects.filter(check_id=check_id).values_list("config_id", flat=True).first()
-    return found if found is not None else next(iter(called(Config, check_id, exact=False)), None)
+    return found if found is not None else next(iter(Config.objects.called(check_id, exact=False)), None)

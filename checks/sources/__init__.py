@@ -6,13 +6,6 @@ from checks.sources.source import ConfigSource, PassedOver, Problem
 from checks.sources.sync import SOURCES, Report, sync, sync_settled
 
 __all__ = [
-    "SOURCES",
-    "ConfigSource",
-    "FileSource",
-    "PassedOver",
-    "Problem",
-    "Report",
-    "SyncUnderWay",
-    "sync",
+    "SOURCES", "ConfigSource", "FileSource", "PassedOver", "Problem", "Report", "SyncUnderWay", "sync",
     "sync_settled",
-]
+]  # fmt: skip

@@ -76,8 +76,4 @@ def text_of(config: IntegrationConfig) -> str:
         if config.check_tag_cardinality
         else None,
     }
-    root = yamlnodes.mapping()
-    for key, part in parts.items():
-        if part is not None:
-            yamlnodes.put(root, key, part)
-    return yamlnodes.write(root)
+    return yamlnodes.write(yamlnodes.mapping(**{key: part for key, part in parts.items() if part is not None}))

@@ -5,7 +5,6 @@ Texts are taken from composed YAML nodes, not from Python values, so that every 
 
 import os
 import re
-from typing import Any
 
 import yaml
 from yaml import MappingNode, Node, ScalarNode, SequenceNode
@@ -58,9 +57,10 @@ def parse(text: str, *, name: str, source: str, is_file: bool = False) -> Integr
         instances=tuple(map(yamlnodes.write, instances)),
         init_config=_written(init_config),
         metric_config=_written(jmx_metrics),
-        logs=_written(_under("logs", logs)),
+        logs=None if logs is None else yamlnodes.write(yamlnodes.mapping(logs=logs)),
         ad_identifiers=tuple(ad_identifiers),
-        advanced_ad_identifiers=tuple(map(_as_texts, advanced)),
+        # As maps and lists of texts.
+        advanced_ad_identifiers=tuple(yaml.load(yamlnodes.write(node), yaml.CBaseLoader) for node in advanced),  # noqa: S506
         provider=PROVIDER,
         cluster_check=_flag(root, "cluster_check"),
         node_name=node_name,
@@ -154,11 +154,6 @@ def _texts(root: MappingNode, key: str) -> list[str]:
     return [item.value for item in items]
 
 
-def _as_texts(node: Node) -> Any:
-    """A node as maps and lists of texts."""
-    return yaml.load(yamlnodes.write(node), yaml.CBaseLoader)  # noqa: S506 it makes nothing but texts
-
-
 def _text(root: MappingNode, key: str) -> str:
     node = _part(root, key)
     if node is not None and not isinstance(node, ScalarNode):
@@ -171,14 +166,6 @@ def _flag(root: MappingNode, key: str) -> bool:
     if node is not None and node.tag != yamlnodes.BOOL:
         raise InvalidYAML(f"{key} is neither true nor false (without quotes)", node)
     return node is not None and yamlnodes.is_true(node)
-
-
-def _under(key: str, node: Node | None) -> Node | None:
-    if node is None:
-        return None
-    parent = yamlnodes.mapping()
-    yamlnodes.put(parent, key, node)
-    return parent
 
 
 def _written(node: Node | None) -> str | None:

@@ -157,7 +157,9 @@ def _names(folder: Path, scan: Scan, unread: list[str], prefix: str) -> list[str
         with os.scandir(folder) as entries:
             return sorted(entry.name for entry in entries if not entry.name.startswith("."))
     except OSError as error:
-        if prefix and _is_no_folder(folder, error):
+        # A dangling symbolic link may be a mount that comes back, so it counts as a folder.
+        is_gone = isinstance(error, FileNotFoundError) and not folder.is_symlink()
+        if prefix and (is_gone or isinstance(error, NotADirectoryError)):
             return []
         problem = Problem(_shown(prefix or str(folder)), None, f"{_reason(error)}; its configs stay as they are")
         by_default = not prefix and not conf.CONFD_GIVEN and isinstance(error, FileNotFoundError)
@@ -166,11 +168,6 @@ def _names(folder: Path, scan: Scan, unread: list[str], prefix: str) -> list[str
     scan.kept_under.add(prefix)
     unread.append(f"{folder}/")
     return []
-
-
-def _is_no_folder(path: Path, error: OSError) -> bool:
-    """Whether the path is a file or gone. A dangling symbolic link may be a mount that comes back, so it counts as a folder."""
-    return isinstance(error, NotADirectoryError) or (isinstance(error, FileNotFoundError) and not path.is_symlink())
 
 
 def _file(folder: Path, key: str, scan: Scan, check: str = "") -> Iterator[File]:

@@ -4,12 +4,13 @@ import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import replace as replaced
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from checks import dispatcher
 from checks.dispatcher import Refused
 from checks.dispatcher.changes import Sent
 from checks.models import ClusterStore, Move, Origin
+from checks.sources.source import Judgement
 from checks.wire import sharding
 from checks.wire.patching import IntegrationConfig, UnpatchableConfig
 from clusteragent.lib import conf
@@ -42,16 +43,6 @@ class Admitted(NamedTuple):
         return self._replace(sent=(first, *(replaced(one, written="", written_hash="") for one in self.sent[1:])))
 
 
-class Sending(Protocol):
-    """What a key sends now. Equal fingerprints mean the same; written_hash: the hash of the author's text."""
-
-    @property
-    def fingerprint(self) -> str: ...
-
-    @property
-    def written_hash(self) -> str: ...
-
-
 class Known(NamedTuple):
     """What the store has of a key, whole or in shards.
 
@@ -64,9 +55,9 @@ class Known(NamedTuple):
     origins: tuple[str, ...]
     written_hash: str = ""
 
-    def has(self, sending: Sending, replica: str) -> bool:
+    def has(self, sent: Judgement | Admitted, replica: str) -> bool:
         """Return whether the store has just this, and from this replica."""
-        same = self.fingerprint == sending.fingerprint and self.written_hash == sending.written_hash
+        same = self.fingerprint == sent.fingerprint and self.written_hash == sent.written_hash
         return same and self.replicas == {replica}
 
 
@@ -90,7 +81,11 @@ class Difference(NamedTuple):
 
 
 def compare(
-    known: Mapping[str, Known], sends: Mapping[str, Sending], *, replica: str = "", kept: Collection[str] = ()
+    known: Mapping[str, Known],
+    sends: Mapping[str, Judgement | Admitted],
+    *,
+    replica: str = "",
+    kept: Collection[str] = (),
 ) -> Difference:
     """Return how what a source sends, {key: what it sends}, differs from what is known of it.
 

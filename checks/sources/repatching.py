@@ -111,22 +111,18 @@ def _write(fresh: Mapping[int, _Fresh], term: int | None) -> list[Move]:
     times = dict(Config.objects.filter(pk__in=fresh).values_list("pk", "changed"))
     unedited = {pk: one for pk, one in fresh.items() if times.get(pk) == one.changed}
     others = {pk: one.sent for pk, one in unedited.items() if one.sent is not None and not one.is_same}
-    _note({pk: one.sent for pk, one in unedited.items() if pk not in others})
+    same = [pk for pk in unedited if pk not in others]
+    configs = list(Config.objects.filter(pk__in=same).only("fast_digest", "contents", "patched_with"))
+    for config in configs:
+        config.patched_with = options.fingerprint()
+        if (sent := unedited[config.pk].sent) is not None:
+            config.fast_digest, config.contents = sent.patched.fast_digest, sent.patched.contents
+    Config.objects.bulk_update(configs, ["fast_digest", "contents", "patched_with"], batch_size=500)
     if others:
         _change(writer, others)
     # An older release let configs name sources that were gone.
     changes.use_remaining_origins(unedited.keys())
     return writer.finish() if others else []
-
-
-def _note(same: Mapping[int, Sent | None]) -> None:
-    """Store that these configs have the bytes of the present options, and their hashes."""
-    configs = list(Config.objects.filter(pk__in=same).only("fast_digest", "contents", "patched_with"))
-    for config in configs:
-        config.patched_with = options.fingerprint()
-        if (sent := same[config.pk]) is not None:
-            config.fast_digest, config.contents = sent.patched.fast_digest, sent.patched.contents
-    Config.objects.bulk_update(configs, ["fast_digest", "contents", "patched_with"], batch_size=500)
 
 
 def _change(writer: MapWriter, others: Mapping[int, Sent]) -> None:

@@ -16,7 +16,7 @@ from checks.models import Config, Origin, Source
 from checks.sources import origins
 from checks.sources.authored import warnings_about
 from checks.sources.guards import exclusively, held_removals
-from checks.sources.origins import Admitted, Known, Sending
+from checks.sources.origins import Admitted, Known
 from checks.wire import lint
 from checks.wire.lint import Notice
 from clusteragent.lib import locks
@@ -106,6 +106,6 @@ def _compared(
     return difference, found.to_send(divided)
 
 
-def _revision(sends: Mapping[str, Sending]) -> str:
+def _revision(sends: Mapping[str, Admitted | Known]) -> str:
     # Keyed: fingerprints are hashes of configs with their secrets, and users without access to these see the revision.
     return keyed(json.dumps(sorted((key, one.fingerprint) for key, one in sends.items())))[:16]

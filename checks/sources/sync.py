@@ -17,7 +17,7 @@ from checks.sources.origins import Admitted
 from checks.sources.source import BrokenConfig, ConfigSource, Found, Judgement, PassedOver, Problem, Unsettled
 from checks.wire import lint
 from checks.wire.lint import Notice
-from checks.wire.patching import IntegrationConfig, UnpatchableConfig
+from checks.wire.patching import UnpatchableConfig
 from checks.wire.scrub import scrub
 from clusteragent.lib import conf, locks
 
@@ -201,16 +201,15 @@ def _read(found: Found, source: str) -> tuple[Judgement, Admitted | None]:
     try:
         admitted = origins.admit(source, found.key, config, conf.REPLICA, text=text)
     except dispatcher.Refused as refusal:
-        return replace(judgement, outcome=_refused(found.key, config, refusal)), None
+        if config.is_template:
+            return replace(
+                judgement, outcome=PassedOver(found.key, "a template: it has ad_identifiers and no node_name")
+            ), None
+        # Checks of the node agents themselves share the folders.
+        is_ours = config.cluster_check or config.is_endpoint
+        return replace(judgement, outcome=PassedOver(found.key, str(refusal)) if is_ours else None), None
     except UnpatchableConfig as error:
         return replace(judgement, outcome=Problem(found.key, None, scrub(str(error)))), None
     left_out = Problem(found.key, None, scrub(admitted.problem)) if admitted.problem else None
     judgement = replace(judgement, fingerprint=admitted.fingerprint, written_hash=admitted.written_hash)
     return replace(judgement, outcome=left_out, linted=linted.besides(admitted.warning)), admitted
-
-
-def _refused(key: str, config: IntegrationConfig, refusal: dispatcher.Refused) -> PassedOver | None:
-    """Why a config is not dispatched; None for checks of the node agents themselves, which share the folders."""
-    if config.is_template:
-        return PassedOver(key, "a template: it has ad_identifiers and no node_name")
-    return PassedOver(key, str(refusal)) if config.cluster_check or config.is_endpoint else None

@@ -4,7 +4,7 @@ import pytest
 from django.db.models import OuterRef
 from django.db.models.functions import Now
 
-from checks import dispatcher
+from checks import dispatcher, pruning
 from checks.dispatcher import costs
 from checks.models import Assignment, Config, Cost, Instance
 from checks.tests.cast import report, sent
@@ -259,7 +259,7 @@ def test_the_costs_of_configs_that_are_gone_are_forgotten_and_count_nowhere() ->
     measured(a=0.1, b=0.3)
     dispatcher.unschedule([("file", "a")])
     assert expected() == pytest.approx({"b": 0.3, "c": 0.3})
-    assert Cost.objects.prune() == 1
+    assert pruning.KINDS["costs"](2) == 1
     assert Cost.objects.count() == 1
 
 

@@ -241,25 +241,6 @@ def hidden_again(text: str) -> str:
     return text if after == before else after
 
 
-def extra_tags(
-    *,
-    global_tags: Iterable[str] | None,
-    cluster_name: str,
-    cluster_tag_name: str,
-    disable_cluster_name_tag_key: bool = False,
-    orch_cluster_id: str = "",
-) -> list[str]:
-    """Return the tags that every dispatched instance gets, in the order of the Datadog Cluster Agent."""
-    tags = list(global_tags or ())
-    if cluster_name and cluster_tag_name and not disable_cluster_name_tag_key:
-        tags.append(f"{cluster_tag_name}:{cluster_name}")
-    if cluster_name:
-        tags.append(f"kube_cluster_name:{cluster_name}")
-    if orch_cluster_id:
-        tags.append(f"orch_cluster_id:{orch_cluster_id}")
-    return tags
-
-
 def fast_digest(config: IntegrationConfig) -> int:
     """Return the FastDigest: the hash of the raw texts by which agents compare configs. Unsigned, 64 bits."""
     return _hash(_body(config), config.instances)

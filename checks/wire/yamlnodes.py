@@ -204,9 +204,10 @@ def sequence(items: list[str]) -> SequenceNode:
     return SequenceNode(SEQ, [text_node(item) for item in items], flow_style=False)
 
 
-def mapping() -> MappingNode:
-    """Return an empty map."""
-    return MappingNode(MAP, [], flow_style=False)
+def mapping(**values: Node) -> MappingNode:
+    """Return a map of texts to these values."""
+    pairs = [(text_node(key), values[key]) for key in sorted(values)]
+    return MappingNode(MAP, pairs, flow_style=False)
 
 
 def true() -> ScalarNode:

@@ -85,7 +85,8 @@ def _run_time(known: Facts) -> str:
     run = known.slowest
     if run is None or run.stats is None:
         return ""
-    shown = f"{milliseconds(run.stats.execution_ms)} of {milliseconds(run.interval * 1000)}, {percent(run.share)}"
+    interval = milliseconds(run.instance.interval * 1000)
+    shown = f"{milliseconds(run.stats.execution_ms)} of {interval}, {percent(run.share)}"
     return f"{shown}: longer than the time between two runs" if run.share > 1 else shown
 
 
@@ -96,11 +97,11 @@ def _refused(reasons: Why) -> list[tuple[str, str]]:
 
 
 def _instance(run: Run, exact: bool) -> tuple[Any, ...]:
-    if run.stats is None:
-        return (run.shown_id(exact=exact), "", "", "", "", "")
-    stats = run.stats
+    check_id, stats = run.instance.shown_id(exact=exact), run.stats
+    if stats is None:
+        return (check_id, "", "", "", "", "")
     runs, errors = (_count(number) for number in (stats.total_runs, stats.total_errors))
-    return run.shown_id(exact=exact), milliseconds(stats.execution_ms), percent(run.share), runs, errors, run.error
+    return check_id, milliseconds(stats.execution_ms), percent(run.share), runs, errors, run.error
 
 
 def _count(number: int | None) -> str:

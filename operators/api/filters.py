@@ -9,7 +9,7 @@ from django_filters.rest_framework import DjangoFilterBackend
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
-from checks.models import Assignment, Config, Instance, Move, Origin, searching
+from checks.models import Assignment, Config, Instance, Move, Origin
 from checks.models.configs import displayable
 from clusteragent.lib.shortids import short_id_in
 from nodes.models import Node, NodeEvent, NodeType
@@ -99,7 +99,7 @@ class ConfigFilter(filters.FilterSet):
 
     def called(self, configs: QuerySet[Config], name: str, value: str) -> QuerySet[Config]:
         """The configs with this short ID, or with a check ID that has it."""
-        return configs.filter(pk__in=searching.called(Config, value, exact=False))
+        return configs.filter(pk__in=Config.objects.called(value, exact=False))
 
     def containing(self, configs: Any, name: str, value: str) -> QuerySet[Config]:
         """The configs whose scrubbed YAML contains this text, in upper or lower case."""

@@ -10,8 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 
 from checks.models import Assignment, Config, Instance, Origin
-from checks.models.configs import displayable
-from checks.models.searching import called, containing
+from checks.models.configs import containing, displayable
 from nodes.models import Node
 from operators.admin.base import first_words, list_url, row_url
 from operators.pages import base
@@ -66,7 +65,7 @@ def _exact(query: str, exact: bool) -> list[str]:
     digest.
     """
     nodes = Node.objects.filter(name=query)
-    return [*map(row_url, nodes[:2]), *map(_page, called(Config, query, exact=exact)[:2])]
+    return [*map(row_url, nodes[:2]), *map(_page, Config.objects.called(query, exact=exact)[:2])]
 
 
 def _groups(query: str, exact: bool) -> Iterable[Group]:

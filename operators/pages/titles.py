@@ -80,7 +80,7 @@ def _replaced(story: Story) -> str:
 def _sent(story: Story) -> str:
     if story.cause.kind != "sent":
         return ""
-    found = ((story.count(reason), words(reason).counted) for reason in Move.Reason)
+    found = ((story.count(reason), words(reason).outcome) for reason in Move.Reason)
     return ", ".join(f"{counted(number, 'config')} {word}" for number, word in found if number and word)
 
 

@@ -45,7 +45,7 @@ def test_each_is_told_as_a_story() -> None:
         assert re.match(r"\w", title(story)), reason
         if words(reason).grouping == Grouping.OWN:
             assert title(story) == f"{words(reason).title} by olga"
-        assert bool(words(reason).counted) is (words(reason).grouping == Grouping.SENT), reason
+        assert bool(words(reason).outcome) is (words(reason).grouping == Grouping.SENT), reason
 
 
 def test_one_that_this_release_does_not_know_is_told_nevertheless() -> None:
