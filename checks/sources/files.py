@@ -60,9 +60,9 @@ class FileSource(ConfigSource):
 
     def __init__(self) -> None:
         super().__init__()
-        self._looks: dict[str, tuple[Version, float]] = {}
         self._paths: dict[str, str] = {}
-        self._arrived: dict[str, float] = {}
+        # Of each unsettled file: its version, since when it was seen, and when the file was first seen unsettled.
+        self._looks: dict[str, tuple[Version, float, float]] = {}
 
     def scan(self) -> Scan:
         """Return the config files by their names and status. Their contents are read later."""
@@ -93,7 +93,6 @@ class FileSource(ConfigSource):
         kept = {key: path for key, path in self._paths.items() if scan.keeps(key)}
         self._paths = kept | {file.key: file.path for file in files.values()}
         self._looks = {key: look for key, look in self._looks.items() if key in files}
-        self._arrived = {key: since for key, since in self._arrived.items() if key in files}
         return list(files.values())
 
     def _look(self, file: File, scan: Scan) -> None:
@@ -114,28 +113,22 @@ class FileSource(ConfigSource):
             _problem(scan, file, "is not a regular file")
 
     def _settle(self, file: File, version: Version, scan: Scan) -> None:
-        known = self.memory.get(file.key)
-        if (known is not None and known.version == version) or self._stood_still(file.key, version):
-            scan.found.append(Found(file.key, version, partial(_read, file, version)))
-            self._arrived.pop(file.key, None)
-        else:
-            scan.unsettled.add(file.key)
-            scan.kept.add(file.key)
-            if time.monotonic() - self._arrived.setdefault(file.key, time.monotonic()) < ARRIVES_FOR:
-                scan.arriving.add(file.key)
+        """Add the file as found if its version is known, or if nothing was written to it for a second; else as unsettled.
 
-    def _stood_still(self, key: str, version: Version) -> bool:
-        """Whether nothing was written to the file for a second.
-
-        This is known from the file's times, or from two scans a second apart, since a file server's clock may be ahead of
-        ours. A change between two scans restarts the second, whatever the clocks say.
+        The second is known from the file's times, or from two scans a second apart, since a file server's clock may be ahead
+        of ours. A change between two scans restarts it, whatever the clocks say.
         """
-        now = time.monotonic()
-        seen, since = self._looks.pop(key, (version, now))
-        if seen == version and max(version.age(), now - since) >= SETTLED_AFTER:
-            return True
-        self._looks[key] = version, since if seen == version else now
-        return False
+        known, now = self.memory.get(file.key), time.monotonic()
+        seen, since, arrived = self._looks.pop(file.key, (version, now, now))
+        stood_still = seen == version and max(version.age(), now - since) >= SETTLED_AFTER
+        if stood_still or (known is not None and known.version == version):
+            scan.found.append(Found(file.key, version, partial(_read, file, version)))
+            return
+        self._looks[file.key] = version, since if seen == version else now, arrived
+        scan.unsettled.add(file.key)
+        scan.kept.add(file.key)
+        if now - arrived < ARRIVES_FOR:
+            scan.arriving.add(file.key)
 
 
 def _listing(folder: Path, scan: Scan, unread: list[str]) -> Iterator[File]:

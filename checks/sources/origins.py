@@ -12,7 +12,7 @@ from checks.dispatcher.changes import Sent
 from checks.models import ClusterStore, Move, Origin
 from checks.sources.source import Judgement
 from checks.wire import sharding
-from checks.wire.patching import IntegrationConfig, UnpatchableConfig
+from checks.wire.patching import IntegrationConfig, PatchedConfig, UnpatchableConfig
 from clusteragent.lib import conf
 
 
@@ -104,8 +104,16 @@ def compare(
     )
 
 
-def admit(source: str, key: str, config: IntegrationConfig, replica: str = "", *, text: str = "") -> Admitted:
-    """Cut a config as the options say, and patch it. text: the author's text.
+def admit(
+    source: str,
+    key: str,
+    config: IntegrationConfig,
+    replica: str = "",
+    *,
+    text: str = "",
+    whole: PatchedConfig | None = None,
+) -> Admitted:
+    """Cut a config as the options say, and patch it. text: the author's text. whole: the config, if it is patched already.
 
     Raises Refused, or UnpatchableConfig when no part of it can be dispatched.
     """
@@ -118,21 +126,13 @@ def admit(source: str, key: str, config: IntegrationConfig, replica: str = "", *
             sent.append(Sent(source, sharding.key_of(key, number), shard, dispatcher.admit(shard), replica))
         except UnpatchableConfig as error:
             broken.append(f"#{number}: {error}")
-    problems = [_left_out(config)]
+    left_out, warning = sharding.deviations(config) if conf.KSM_SHARDING_ENABLED else ("", "")
+    problems = [left_out] if left_out else []
     if not sent:
-        sent = [Sent(source, key, config, dispatcher.admit(config), replica)]
+        sent = [Sent(source, key, config, whole or dispatcher.admit(config), replica)]
     elif broken:
         problems.append(f"{len(broken)} of {len(shards)} shards left out; {'; '.join(broken[:3])}")
-    problem = "; ".join(filter(None, problems))
-    return Admitted(key, tuple(sent), problem, _not_followed(config)).as_written(text)
-
-
-def divided(sent: Sent) -> Admitted:
-    """Return an admitted config as the options want it: whole or in shards. Raises Refused."""
-    if cut(sent.original):
-        return admit(sent.source, sent.key, sent.original, sent.replica, text=sent.written)
-    found = Admitted(sent.key, (sent,), _left_out(sent.original), _not_followed(sent.original))
-    return found.as_written(sent.written)
+    return Admitted(key, tuple(sent), "; ".join(problems), warning).as_written(text)
 
 
 def cut(config: IntegrationConfig) -> dict[int, IntegrationConfig]:
@@ -143,15 +143,6 @@ def cut(config: IntegrationConfig) -> dict[int, IntegrationConfig]:
         instances=conf.INSTANCE_SHARDING_ENABLED,
         excluded=conf.INSTANCE_SHARDING_EXCLUDE_CHECKS,
     )
-
-
-def _left_out(config: IntegrationConfig) -> str:
-    return sharding.left_out(config) if conf.KSM_SHARDING_ENABLED else ""
-
-
-def _not_followed(config: IntegrationConfig) -> str:
-    """Why the config is not cut as it asks; empty when the options cut no config of its kind."""
-    return sharding.not_followed(config) if conf.KSM_SHARDING_ENABLED else ""
 
 
 def send(

@@ -86,12 +86,12 @@ def _compared(
     """What a desired set changes, and the configs to send for it."""
     if revision and revision != (ours := _revision(known)):
         raise Outdated(f"The set is at revision {ours}, not {revision}: read it again, then send your change.")
-    divided = list(map(origins.divided, desired))
-    wanted = {one.key: one for one in divided}
+    admitted = [origins.admit(source, one.key, one.original, text=one.written, whole=one.patched) for one in desired]
+    wanted = {one.key: one for one in admitted}
     found = origins.compare(known, wanted)
     linted = [
         replaced(sent, linted=sent.linted.besides(one.problem, one.warning))
-        for sent, one in zip(desired, divided, strict=True)
+        for sent, one in zip(desired, admitted, strict=True)
     ]
     mine = Origin.objects.filter(source=source)
     difference = Difference(
@@ -103,7 +103,7 @@ def _compared(
         removals_held=not accept_removals and bool(held_removals(source, found.gone, known)),
         warnings=warnings_about(linted, Config.objects.exclude(pk__in=mine.values("config"))),
     )
-    return difference, found.to_send(divided)
+    return difference, found.to_send(admitted)
 
 
 def _revision(sends: Mapping[str, Admitted | Known]) -> str:

@@ -99,10 +99,6 @@ class Judgement:
     linted: Linted = NOTHING_ODD
     written_hash: str = ""
 
-    def is_other_check(self) -> bool:
-        """Return whether it is a check that node agents run by themselves, and no cluster check."""
-        return not self.fingerprint and self.outcome is None
-
 
 class ConfigSource(ABC):
     """A source of configs. memory: {key: the judgement of its last version}, so that no version is read twice."""

@@ -174,7 +174,8 @@ class _SourceSync:
         self.report.warnings += warnings
         self.report.passed_over += passed_over
         self.report.held += held
-        self.report.other_checks += sum(judgement.is_other_check() for judgement in self.judged.values())
+        # Checks that node agents run by themselves.
+        self.report.other_checks += sum(not one.fingerprint and one.outcome is None for one in self.judged.values())
         self.report.unsettled |= bool(unsettled)
 
     def _log(self, problems: list[Problem], warnings: list[Notice], held: list[str]) -> None:

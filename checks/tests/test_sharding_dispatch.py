@@ -317,7 +317,8 @@ def test_shards_by_hash_come_change_and_go_with_their_file(folder: Path) -> None
 def test_who_sends_a_request_that_can_t_be_followed_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
     asking = config(name=KSM, instances=("shard_criteria: [namespace]\nshard_count: 1\n",))
     (whole,) = origins.admit("admin", "ksm", asking).sent
-    for told in (origins.put("admin", "ksm", asking), origins.divided(whole)):
+    again = origins.admit("admin", "ksm", asking, whole=whole.patched)
+    for told in (origins.put("admin", "ksm", asking), again):
         assert "shard_count is not a whole number from 2" in told.warning
         assert told.problem == ""
         assert [one.key for one in told.sent] == ["ksm"]

@@ -63,19 +63,10 @@ def read(text: str) -> Node | None:
 
 def write(node: Node) -> str:
     """Return the tree as the text that is sent. Raises InvalidYAML for characters that YAML can't hold."""
-    text = _serialized(node)
+    text = yamlnodes.serialized(node, _Dumper)
     if _SUSPECT(text) and not _UNLIKE.search(text):
-        return _UNLIKE.sub(_mended, _serialized(_marked(node)))
+        return _UNLIKE.sub(_mended, yamlnodes.serialized(_marked(node), _Dumper))
     return text
-
-
-def _serialized(node: Node) -> str:
-    try:
-        text: str = yaml.serialize(node, Dumper=_Dumper, allow_unicode=True)
-    except (yaml.YAMLError, ValueError):
-        raise InvalidYAML("holds a character that can't be written", node) from None
-    # libyaml marks an open end with `...`.
-    return text[:-4] if text.endswith(("\n...\n", "\u2028...\n", "\u2029...\n")) else text
 
 
 def _marked(node: Node) -> Node:

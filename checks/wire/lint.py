@@ -12,24 +12,16 @@ from typing import Any, NamedTuple
 from yaml import MappingNode, Node, ScalarNode, SequenceNode
 
 from checks.wire import integrations, yamlnodes
-from checks.wire.oddities import Oddity, Place, by_line, oddities_of, second_document
+from checks.wire.oddities import Oddity, Place, by_line, oddities, second_document
 from checks.wire.scrub import scrub
 from checks.wire.yamlnodes import InvalidYAML
 from clusteragent.lib.spelling import differ_in_number, is_one_edit, near_misses, nearest
 
 FLAG = "cluster_check"
 TOP_KEYS = (
-    "init_config",
-    "instances",
-    "jmx_metrics",
-    "logs",
-    FLAG,
-    "node_name",
-    "ad_identifiers",
-    "advanced_ad_identifiers",
-    "ignore_autodiscovery_tags",
-    "check_tag_cardinality",
-)
+    "init_config", "instances", "jmx_metrics", "logs", FLAG, "node_name", "ad_identifiers", "advanced_ad_identifiers",
+    "ignore_autodiscovery_tags", "check_tag_cardinality",
+)  # fmt: skip
 # The most warnings of one config, and of a source.
 MOST = 50
 MOST_STORED = 2000
@@ -104,7 +96,7 @@ def lint(text: str, check: str, *, written_here: bool = False) -> Linted:
     if not (written_here or is_cluster_check or not yamlnodes.is_null(_value(root, "node_name"))):
         return Linted(tuple(_first([*_flags(root), *second_document(text)])))
     instances = [node for node in _items(_value(root, "instances")) if isinstance(node, MappingNode)]
-    misread = (oddity._replace(message=scrub(oddity.message)) for oddity in oddities_of(root, text))
+    misread = (oddity._replace(message=scrub(oddity.message)) for oddity in oddities(root, text))
     found = [*_flags(root), *misread, *_strays(root, text)]
     found += [oddity for instance in instances for oddity in _tags(instance)]
     return Linted(tuple(_first(found)), tuple(map(_keys, instances)), check)
@@ -123,8 +115,8 @@ def notices(configs: Iterable[tuple[str, str, Linted]]) -> list[Notice]:
         found += (_notice(where, oddity) for oddity in linted.oddities)
         checks[check] += ((where, keys) for keys in linted.keys)
     for instances in checks.values():
-        for place, strange in misspelt_keys([keys for _, keys in instances]).items():
-            found += (_notice(instances[place][0], oddity) for oddity in strange)
+        strange = misspelt_keys([keys for _, keys in instances])
+        found += (_notice(instances[number][0], oddity) for number, oddity in strange)
     for check, where in named.items():
         if meant := integrations.meant_by(check):
             found.append(Notice(where, None, f"no integration is called {shown(check)}: is {meant} meant?"))
@@ -148,8 +140,8 @@ def rows(found: Sequence[Notice]) -> list[dict[str, Any]]:
     return [notice._asdict() for notice in shown_ones]
 
 
-def misspelt_keys(instances: Sequence[Keys]) -> dict[int, list[Oddity]]:
-    """Return warnings about keys that are one edit away from a key of most other instances: {number of the instance: warnings}.
+def misspelt_keys(instances: Sequence[Keys]) -> Iterator[tuple[int, Oddity]]:
+    """Yield (number of the instance, warning) for keys that are one edit away from a key of most other instances.
 
     instances: all of one check.
     """
@@ -161,15 +153,13 @@ def misspelt_keys(instances: Sequence[Keys]) -> dict[int, list[Oddity]]:
     for names in shapes:
         if found := {key: other for key in names if (other := _usual(key, names, number, usual, len(instances)))}:
             meant[names] = found
-    return {
-        place: [
-            Oddity(line, f"is {shown(key)} meant to be {shown(meant[keys.names][key])}, as most instances of this check have it?")
-            for key, line in zip(*keys, strict=True)
-            if key in meant[keys.names]
-        ]
-        for place, keys in enumerate(instances)
-        if keys.names in meant
-    }  # fmt: skip
+    for place, keys in enumerate(instances):
+        if not (others := meant.get(keys.names)):
+            continue
+        for key, line in zip(*keys, strict=True):
+            if key in others:
+                what = f"is {shown(key)} meant to be {shown(others[key])}, as most instances of this check have it?"
+                yield place, Oddity(line, what)
 
 
 def parts_of(text: str) -> dict[int, str]:

@@ -40,14 +40,8 @@ class Oddity(NamedTuple):
     message: str
 
 
-def oddities(text: str) -> list[Oddity]:
-    """Return the oddities of a text, sorted by line. Raises InvalidYAML."""
-    root = yamlnodes.compose(text)
-    return [] if root is None else oddities_of(root, text)
-
-
-def oddities_of(root: Node, text: str) -> list[Oddity]:
-    """Return the oddities of a text that is composed already, sorted by line. root: its tree."""
+def oddities(root: Node, text: str) -> list[Oddity]:
+    """Return the oddities of a text, sorted by line. root: its composed tree."""
     found = {*_of(root, text.splitlines()), *second_document(text)}
     return sorted(found, key=by_line)
 

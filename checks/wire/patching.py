@@ -7,44 +7,28 @@ check IDs are hashes of them. Pure: no database, no clock, no options.
 import base64
 import hashlib
 import json
-import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, ParamSpec, Self, TypeVar
 
 import mmh3
-from fnv_c import fnv1_64
-from yaml import MappingNode, Node, ScalarNode, SequenceNode
+from yaml import MappingNode, Node, SequenceNode
 
-from checks.wire import goyaml, scalars, scrub, yamlnodes
+from checks.wire import goyaml, scrub, yamlnodes
+from checks.wire.checkids import MAX_CHECK_ID_BYTES, check_id, collection_interval, instance_name
 from checks.wire.readable import hidden_fields, readable
 from checks.wire.yamlnodes import InvalidYAML
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# Check IDs are indexed, and PostgreSQL refuses index entries above 2 704 bytes.
-MAX_CHECK_ID_BYTES = 2000
 MAX_NAME = 253
-DEFAULT_INTERVAL = 15.0
 
 _FLAGS = ("cluster_check", "ignore_autodiscovery_tags", "metrics_excluded", "logs_excluded")
 _LISTS = ("instances", "ad_identifiers", "advanced_ad_identifiers")
 _TEXTS = ("init_config", "metric_config", "logs")
 _Body = dict[str, Any]  # the fields of a config under their JSON keys
-# The keys that node agents read in each instance, and the types that they accept besides null.
-_TEXT = (scalars.STR, scalars.BOOL, scalars.INT, scalars.FLOAT, scalars.BINARY)
-_WHOLE = (scalars.INT, scalars.FLOAT)
-_FIELD_TYPES: dict[str, tuple[str, ...]] = {
-    "name": _TEXT,
-    "namespace": _TEXT,
-    "service": _TEXT,
-    "tags": (yamlnodes.SEQ,),
-    "min_collection_interval": _WHOLE,
-    "empty_default_hostname": (scalars.BOOL,),
-    "no_index": (scalars.BOOL,),
-}
 _compact_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
@@ -174,19 +158,19 @@ def patch(config: IntegrationConfig, extra_tags: Sequence[str], *, apart: int = 
     if apart:
         body["init_config"] = "\n" * apart + (body["init_config"] or "")
     hidden = _hidden_texts(body, texts, instances)
-    wire = _wire(body)
+    wire, fast = _wire(body), _hash(body, body["instances"])
     return PatchedConfig(
         name=config.name,
         provider=config.provider,
         source=config.source,
         node_name=config.node_name,
         digest=f"{_hash(body, (instance.digested for instance in instances)):x}",
-        fast_digest=f"{_hash(body, body['instances']):x}",
+        fast_digest=f"{fast:x}",
         contents=contents,
         wire=wire,
         scrubbed=_wire(body | hidden) if hidden else wire,
         text=readable(body | hidden),
-        check_ids=_check_ids(body, instances),
+        check_ids=_check_ids(body, fast, instances),
         intervals=tuple(instance.interval for instance in instances),
         fingerprint=hashlib.blake2b(_compact_json(config.to_json()).encode(), digest_size=16).hexdigest(),
     )
@@ -254,43 +238,6 @@ def digest(config: IntegrationConfig) -> str:
             root = _map(instance)
             texts.append(_with_sorted_tags(root, goyaml.write(root)))
     return f"{_hash(_body(config), texts):x}"
-
-
-def check_id(name: str, instance_name: str, fast: int, instance: str, init_config: str | None) -> str:
-    """Return the check ID under which a runner reports an instance. fast: the FastDigest. The texts are those that are sent."""
-    hashed = fnv1_64(struct.pack(">Q", fast) + instance.encode() + (init_config or "").encode())
-    return f"{name}:{instance_name}:{hashed:x}" if instance_name else f"{name}:{hashed:x}"
-
-
-def instance_name(instance: MappingNode) -> str:
-    """Return the instance's own part of the check ID: its `name`, else its `namespace`; empty without both.
-
-    Node agents read these keys together with some others. If one of them has a wrong type, they read none.
-    """
-    fields = {key.value: value for key, value in instance.value if key.value in _FIELD_TYPES}
-    if not all(_is_readable(fields[key], _FIELD_TYPES[key]) for key in fields):
-        return ""
-    names = [fields[key] for key in ("name", "namespace") if key in fields]
-    return next((name.value for name in names if name.value and name.tag != yamlnodes.NULL), "")
-
-
-def collection_interval(instance: MappingNode) -> float:
-    """Return the seconds between two runs: `min_collection_interval` if it is a positive number, else the agents' default."""
-    asked = yamlnodes.get(instance, "min_collection_interval")
-    try:
-        seconds = float(asked.value) if isinstance(asked, ScalarNode) else 0.0
-    except ValueError:
-        seconds = 0.0
-    # Bounded, so that a division by it does not overflow.
-    return min(max(seconds, 0.001), 1e9) if seconds > 0 else DEFAULT_INTERVAL
-
-
-def _is_readable(node: Node, types: tuple[str, ...]) -> bool:
-    if isinstance(node, SequenceNode) and node.tag in types:
-        return all(_is_readable(item, _TEXT) for item in node.value)
-    if types is _WHOLE and isinstance(node, ScalarNode) and node.tag in types:
-        return goyaml.fits_64_bits(node)
-    return node.tag in types or node.tag == yamlnodes.NULL
 
 
 def _patched_instance(text: str, extra_tags: Sequence[str], is_cluster_check: bool) -> _Instance:
@@ -375,9 +322,8 @@ def _shown(text: str | None) -> str | None:
     return rewritten and rewritten.shown
 
 
-def _check_ids(body: _Body, instances: Sequence[_Instance]) -> tuple[str, ...]:
+def _check_ids(body: _Body, fast: int, instances: Sequence[_Instance]) -> tuple[str, ...]:
     name, init_config = body["check_name"], body["init_config"]
-    fast = _hash(body, body["instances"])
     ids = tuple(check_id(name, instance.name, fast, instance.sent, init_config) for instance in instances)
     for number, each in enumerate(ids, 1):
         if "\0" in each or len(each.encode()) > MAX_CHECK_ID_BYTES:

@@ -80,28 +80,20 @@ def repeated(config: IntegrationConfig) -> int:
     return len(config.init_config or "") + len(config.metric_config or "") + instances
 
 
-def not_followed(config: IntegrationConfig) -> str:
-    """Return why kubernetes_state_core is dispatched whole although its instance asks for shards by hash; else empty."""
-    request, _ = _requested(config)
-    if request and (why := request.wrong or _too_much(config, request.count)):
-        return f"it asks for shards by hash and is dispatched whole: {why}"
-    return ""
-
-
-def left_out(config: IntegrationConfig) -> str:
-    """Return which instances of kubernetes_state_core are in no shard by hash; else empty."""
-    request, aggregates = _requested(config)
-    if request is None or not_followed(config) or len(aggregates) < 2:
-        return ""
-    return f"{len(aggregates) - 1} of {len(aggregates)} instances of cluster_aggregates_only left out: each counts all pods"
-
-
-def _requested(config: IntegrationConfig) -> "tuple[_Request | None, tuple[str, ...]]":
-    """The shards by hash that a config asks for, and its `cluster_aggregates_only` instances."""
+def deviations(config: IntegrationConfig) -> tuple[str, str]:
+    """Return which instances of kubernetes_state_core are in no shard by hash, and why it is dispatched whole although its
+    instance asks for such shards. Both are empty for all other configs.
+    """
     if config.name != KSM or not config.cluster_check or config.is_endpoint:
-        return None, ()
+        return "", ""
     root, aggregates = _classified(config)
-    return (_by_hash(root) if root is not None else None), aggregates
+    if root is None or not (request := _by_hash(root)):
+        return "", ""
+    if why := request.wrong or _too_much(config, request.count):
+        return "", f"it asks for shards by hash and is dispatched whole: {why}"
+    left, all_ = len(aggregates) - 1, len(aggregates)
+    why = f"{left} of {all_} instances of cluster_aggregates_only left out: each counts all pods"
+    return why if left > 0 else "", ""
 
 
 def whole(shards: Mapping[int, IntegrationConfig]) -> IntegrationConfig:

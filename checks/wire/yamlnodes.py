@@ -149,11 +149,17 @@ def _document(text: str) -> Node | None:
 
 def write(node: Node) -> str:
     """Return the tree as block YAML. Raises InvalidYAML for tags and characters that YAML can't hold."""
+    return serialized(node, _Dumper)
+
+
+def serialized(node: Node, dumper: type[yaml.CSafeDumper]) -> str:
+    """Return the tree as libyaml writes it with this dumper. Raises InvalidYAML for tags and characters that YAML can't hold."""
     try:
-        text: str = yaml.serialize(node, Dumper=_Dumper, allow_unicode=True)
+        text: str = yaml.serialize(node, Dumper=dumper, allow_unicode=True)
     except (yaml.YAMLError, ValueError):
         raise InvalidYAML("holds a tag or a character that can't be written", node) from None
-    return text.removesuffix("...\n") if text.endswith("\n...\n") else text
+    # libyaml marks an open end with `...`.
+    return text[:-4] if text.endswith(("\n...\n", "\u2028...\n", "\u2029...\n")) else text
 
 
 def one_line(text: str) -> str:
