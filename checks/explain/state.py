@@ -27,34 +27,29 @@ def document(*, scrub: bool = False) -> Generator[bytes, None, None]:
 
     It takes constant memory and holds a transaction: a caller that stops early must close it, in the same thread.
     """
-    with read_only_snapshot():
-        yield from _pieces(_document(scrub))
-
-
-def _pieces(parts: Iterator[bytes]) -> Iterator[bytes]:
-    """Join parts into fewer, larger ones."""
     gathered, size = [], 0
-    for part in parts:
-        gathered.append(part)
-        size += len(part)
-        if size >= _PIECE:
-            yield b"".join(gathered)
-            gathered, size = [], 0
-    yield b"".join(gathered)
+    with read_only_snapshot():
+        for part in _document(scrub):
+            gathered.append(part)
+            size += len(part)
+            if size >= _PIECE:
+                yield b"".join(gathered)
+                gathered, size = [], 0
+        yield b"".join(gathered)
 
 
 def _document(scrub: bool) -> Iterator[bytes]:
     warmup = Hearing.objects.get().warmup
     yield b'{"not_running":"","warmup":%s,"nodes":[' % json.dumps(warmup).encode()
-    yield from _separated(_nodes(scrub))
+    yield from _nodes(scrub)
     yield b'],"dangling":['
     dangling = Config.objects.dangling().order_by("name", "id")
     configs = dangling.values_list("scrubbed" if scrub else "wire", "patched_with").iterator(_ROWS)
-    yield from _separated(iter([_shown(config, made, scrub)]) for config, made in configs)
+    yield from _separated(_shown(config, made, scrub) for config, made in configs)
     yield b"]}"
 
 
-def _nodes(scrub: bool) -> Iterator[Iterator[bytes]]:
+def _nodes(scrub: bool) -> Iterator[bytes]:
     instances = Instance.objects.filter(config=OuterRef("assignments__config")).order_by("id")
     column = f"assignments__config__{'scrubbed' if scrub else 'wire'}"
     rows = (
@@ -72,32 +67,21 @@ def _nodes(scrub: bool) -> Iterator[Iterator[bytes]]:
     # Rows and stats are both ordered by the nodes' names, so each is read once.
     stats = groupby(_stats(scrub), key=itemgetter(0))
     current = next(stats, None)
-    for name, group in groupby(rows, key=itemgetter(0)):
+    for number, (name, group) in enumerate(groupby(rows, key=itemgetter(0))):
+        yield b'%s{"name":%s,"configs":[' % (b"," if number else b"", _json(name))
+        yield from _separated(
+            b'{"instance_ids":%s,"config":%s}' % (_json(_ids(ids, shown, scrub)), _shown(config, made, scrub))
+            for _, config, made, ids, shown in group
+            # A node without configs is one row without a config.
+            if config is not None
+        )
         if current is not None and current[0] == name:
-            yield _node(name, group, current[1], scrub)
+            yield b'],"stats":{'
+            yield from _separated(member for _, member in current[1])
+            yield b"}}"
             current = next(stats, None)
         else:
-            yield _node(name, group, None, scrub)
-
-
-def _node(
-    name: str, rows: Iterator[tuple[Any, ...]], stats: Iterator[tuple[str, bytes]] | None, scrub: bool
-) -> Iterator[bytes]:
-    yield b'{"name":%s,"configs":[' % _json(name)
-    # A node without configs is one row without a config.
-    yield from _separated(
-        iter([b'{"instance_ids":%s,"config":%s}' % (_json(_ids(ids, shown, scrub)), _shown(config, made, scrub))])
-        for _, config, made, ids, shown in rows
-        if config is not None
-    )
-    yield b'],"stats":'
-    if stats is None:
-        yield b"null"
-    else:
-        yield b"{"
-        yield from _separated(iter([one]) for _, one in stats)
-        yield b"}"
-    yield b"}"
+            yield b'],"stats":null}'
 
 
 def _stats(scrub: bool) -> Iterator[tuple[str, bytes]]:
@@ -136,12 +120,10 @@ def _ids(check_ids: list[str], shown: list[str], scrub: bool) -> list[str]:
     return [displayed_check_id(check_id, name, exact=True) for check_id, name in zip(check_ids, shown, strict=True)]
 
 
-def _separated(items: Iterator[Iterator[bytes]]) -> Iterator[bytes]:
-    """The parts of all items, with a comma between items."""
+def _separated(items: Iterator[bytes]) -> Iterator[bytes]:
+    """The items, with a comma between them."""
     for number, item in enumerate(items):
-        if number:
-            yield b","
-        yield from item
+        yield b"," + item if number else item
 
 
 def _json(value: Any) -> bytes:

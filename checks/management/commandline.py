@@ -19,27 +19,20 @@ from clusteragent.lib.words import numbered
 ACTOR = "command line"
 
 
-def add_configs(parser: CommandParser, *, nargs: str = "+") -> None:
-    """Add the argument that names configs."""
-    parser.add_argument(
-        "config", nargs=nargs, metavar="CHECK_ID", help="one of a config's check IDs, its digest or its short ID"
-    )
+_ARGUMENTS: dict[str, dict[str, Any]] = {
+    "config": {"nargs": "+", "metavar": "CHECK_ID", "help": "one of a config's check IDs, its digest or its short ID"},
+    "--check": {"metavar": "NAME", "help": "all configs of this check"},
+    "--until": {"metavar": "TIME", "default": "", "help": deadlines.HELP.replace("%", "%%")},
+    "--note": {"default": "", "help": "the reason, shown with the order"},
+    "--dry-run": {"action": "store_true", "help": "only show what would move"},
+    "--json": {"action": "store_true", "help": "for programs"},
+}
 
 
-def add_json(parser: CommandParser) -> None:
-    """Add `--json`."""
-    parser.add_argument("--json", action="store_true", help="for programs")
-
-
-def add_dry_run(parser: CommandParser) -> None:
-    """Add `--dry-run`."""
-    parser.add_argument("--dry-run", action="store_true", help="only show what would move")
-
-
-def add_order(parser: CommandParser) -> None:
-    """Add the options of an order: `--until` and `--note`."""
-    parser.add_argument("--until", metavar="TIME", default="", help=deadlines.HELP.replace("%", "%%"))
-    parser.add_argument("--note", default="", help="the reason, shown with the order")
+def add(parser: CommandParser, *names: str, **how: Any) -> None:
+    """Add arguments that several commands have. how: what is different for this command."""
+    for name in names:
+        parser.add_argument(name, **_ARGUMENTS[name] | how)
 
 
 def ids(names: Sequence[str]) -> list[int]:

@@ -16,7 +16,7 @@ class Command(BaseCommand):
         what = parser.add_mutually_exclusive_group()
         what.add_argument("--undo", action="store_true", help="uncordon the nodes")
         what.add_argument("--dry-run", action="store_true", help="only show what would move, and where to")
-        commandline.add_json(parser)
+        commandline.add(parser, "--json")
 
     def handle(self, *args: Any, **options: Any) -> None:
         names = sorted(set(options["node"]))

@@ -10,8 +10,7 @@ class Command(BaseCommand):
     help = "Balance nothing automatically, until `--until` or until `thaw`. Rules, drains and dead nodes still move configs."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        commandline.add_order(parser)
-        commandline.add_json(parser)
+        commandline.add(parser, "--until", "--note", "--json")
 
     def handle(self, *args: Any, **options: Any) -> None:
         made = freezes.freeze(actor=commandline.ACTOR, until=commandline.parse_until(options), note=options["note"])

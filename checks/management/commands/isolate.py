@@ -12,16 +12,14 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("check_id", metavar="CHECK_ID")
-        parser.add_argument("--note", default="", help="the reason, shown with the isolation")
-        commandline.add_dry_run(parser)
-        commandline.add_json(parser)
+        commandline.add(parser, "--note", "--dry-run", "--json")
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["dry_run"]:
             self.show(options)
             return
         costs.measure()
-        answer = isolation.isolate(options["check_id"], actor="command line", note=options["note"])
+        answer = isolation.isolate(options["check_id"], actor=commandline.ACTOR, note=options["note"])
         lines = [f"{answer.check_id} is alone on {answer.check_node}"] if answer.is_isolated else []
         commandline.answer(self, options, answer._asdict(), lines)
         if not answer.is_isolated:

@@ -11,9 +11,9 @@ class Command(BaseCommand):
     help = "Give configs to a node."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("config", nargs="+", help="a config's digest, its short ID or one of its check IDs")
+        commandline.add(parser, "config")
         parser.add_argument("--to", required=True, metavar="NODE", help="the node that gets them")
-        commandline.add_dry_run(parser)
+        commandline.add(parser, "--dry-run")
 
     def handle(self, *args: Any, **options: Any) -> None:
         ids, is_dry = commandline.ids(options["config"]), options["dry_run"]

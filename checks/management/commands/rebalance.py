@@ -18,7 +18,7 @@ class Command(BaseCommand):
         )
         parser.add_argument("--force", action="store_true", help="move even if it makes no clear difference")
         parser.add_argument("--no-budget", action="store_true", help="ignore the limit of moves in one period")
-        commandline.add_json(parser)
+        commandline.add(parser, "--json")
 
     def handle(self, *args: Any, **options: Any) -> None:
         how = {"actor": commandline.ACTOR, "force": options["force"], "unlimited": options["no_budget"]}

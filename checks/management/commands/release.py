@@ -12,7 +12,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("check_id", metavar="CHECK_ID")
-        commandline.add_json(parser)
+        commandline.add(parser, "--json")
 
     def handle(self, *args: Any, **options: Any) -> None:
         check_id = options["check_id"]

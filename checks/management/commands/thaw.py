@@ -10,7 +10,7 @@ class Command(BaseCommand):
     help = "End a freeze: balance automatically again."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        commandline.add_json(parser)
+        commandline.add(parser, "--json")
 
     def handle(self, *args: Any, **options: Any) -> None:
         if not (ended := freezes.thaw(actor=commandline.ACTOR)):

@@ -18,7 +18,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--remove", metavar="NODE", action="append", default=[], help="may be given several times")
         parser.add_argument("--add", metavar="NUMBER", type=int, default=0, help="add so many nodes of four workers")
-        commandline.add_json(parser)
+        commandline.add(parser, "--json")
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["add"] < 0:

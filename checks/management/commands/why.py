@@ -19,10 +19,8 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument(
-            "config", metavar="CHECK_ID", help="one of a config's check IDs, its digest or its short ID"
-        )
-        commandline.add_json(parser)
+        commandline.add(parser, "config", nargs=None)
+        commandline.add(parser, "--json")
 
     def handle(self, *args: Any, **options: Any) -> None:
         config = Config.objects.get(pk=commandline.ids([options["config"]])[0])
