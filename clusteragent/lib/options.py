@@ -74,18 +74,6 @@ def integer(name: str, default: int, low: int, high: int) -> int:
     return option(name, default, parse, f"a whole number from {low} to {high}")
 
 
-def fraction(name: str, default: float) -> float:
-    """Read a number from 0 to 1."""
-
-    def parse(raw: str) -> float:
-        value = float(raw)
-        if not 0 <= value <= 1:
-            raise ValueError(raw)
-        return value
-
-    return option(name, default, parse, "a number from 0 to 1")
-
-
 def duration(name: str, default: timedelta, low: timedelta = timedelta(0)) -> timedelta:
     """Read a duration: seconds (`30`) or Go's format (`10m`, `1h30m`, `500ms`), of at least `low` and at most ten years."""
 
@@ -148,16 +136,18 @@ def networks(name: str, default: Sequence[str]) -> tuple[IPv4Network | IPv6Netwo
     return option(name, parse(" ".join(default)), parse, form)
 
 
-def number(name: str, default: float) -> float:
-    """Read a finite number of at least 0."""
+def number(name: str, default: float, high: float = math.inf) -> float:
+    """Read a finite number from 0 to `high`."""
 
     def parse(raw: str) -> float:
         value = float(raw)
-        if not 0 <= value < math.inf:
+        if not 0 <= value <= high or math.isinf(value):
             raise ValueError(raw)
         return value
 
-    return option(name, default, parse, "a number of at least 0")
+    return option(
+        name, default, parse, "a number of at least 0" if math.isinf(high) else f"a number from 0 to {high:g}"
+    )
 
 
 def groups(name: str) -> dict[str, str]:
@@ -226,20 +216,14 @@ def url(name: str) -> str:
 def secret(name: str, file: Path) -> str:
     """Read a secret of at least 32 characters: from the option, else from the file, else empty (no file was made yet)."""
     given = text(name, "")
-    value = given or _content(file)
-    if value is None:
+    try:
+        value = given or file.read_text().strip()
+    except FileNotFoundError:
         return ""
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise OptionError(f"{file}, in the folder of CLUSTERAGENT_VAR, can't be read: {reason}") from error
     if len(value) < 32:
         where = name if given else str(file)
         raise OptionError(f"{where} has {len(value)} characters, at least 32 are needed")
     return value
-
-
-def _content(file: Path) -> str | None:
-    try:
-        return file.read_text().strip()
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise OptionError(f"{file}, in the folder of CLUSTERAGENT_VAR, can't be read: {reason}") from error

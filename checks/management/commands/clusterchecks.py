@@ -7,7 +7,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from checks.models import Config
 from checks.wire.scrub import scrub
 from clusteragent.lib.shortids import displayed_check_id, displayed_name
-from clusteragent.lib.terminal import escape_controls
+from clusteragent.lib.words import escape_controls
 from nodes.models import Node
 
 
