@@ -170,17 +170,13 @@ class Worker:
         """Return why the child must be replaced; empty when it works."""
         if child.poll() is not None:
             return f"it exited with {child.returncode}"
-        sign = self._progress()
+        # It changes with every pass that ends, and with every step of a long one.
+        last_pass = Hearing.objects.values_list("last_pass", flat=True).first()
+        sign = last_pass, ClusterStore.objects.values_list("revision", flat=True).first()
         if sign != self._sign_of_life:
             self._sign_of_life, self._seen_alive = sign, time.monotonic()
         stale = time.monotonic() - self._seen_alive > STALE
         return f"no pass for {STALE:g} s" if stale else ""
-
-    @staticmethod
-    def _progress() -> object:
-        """Return a value that changes with every pass that ends, and with every step of a long one."""
-        last_pass = Hearing.objects.values_list("last_pass", flat=True).first()
-        return last_pass, ClusterStore.objects.values_list("revision", flat=True).first()
 
 
 def end_with(parent: int) -> None:

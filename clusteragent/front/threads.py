@@ -46,19 +46,16 @@ class Threads:
         outcome: asyncio.Future[T] = loop.create_future()
         latest = time.monotonic() + self._max_wait
 
-        def set_result(value: T) -> None:
+        def settle(value: T | BaseException) -> None:
             loop.call_soon_threadsafe(_settle, outcome, value)
-
-        def fail(error: BaseException) -> None:
-            loop.call_soon_threadsafe(_settle_error, outcome, error)
 
         def do() -> None:
             try:
                 if time.monotonic() > latest:
                     raise Busy  # noqa: TRY301 - passed on like every other error
-                work(set_result)
+                work(settle)
             except BaseException as error:  # noqa: BLE001 - raised by the future
-                fail(error)
+                settle(error)
             finally:
                 database.leave_clean()
 
@@ -70,14 +67,12 @@ class Threads:
         self._taken -= 1
 
 
-def _settle(outcome: "asyncio.Future[T]", value: T) -> None:
-    if not outcome.done():
-        outcome.set_result(value)
-
-
-def _settle_error(outcome: "asyncio.Future[T]", error: BaseException) -> None:
-    if outcome.done():
-        # The caller has its result already, and waits for no error.
-        log.error("answer_broken_off", error=repr(error))
+def _settle(outcome: "asyncio.Future[T]", value: T | BaseException) -> None:
+    if not isinstance(value, BaseException):
+        if not outcome.done():
+            outcome.set_result(value)
+    elif not outcome.done():
+        outcome.set_exception(value)
     else:
-        outcome.set_exception(error)
+        # The caller has its result already, and waits for no error.
+        log.error("answer_broken_off", error=repr(value))
