@@ -46,18 +46,14 @@ class Newcomers:
                 self._limit, self._counted = conf.NEW_NODES_A_MINUTE, time.monotonic()
             admitted = max(0, min(number, self._room))
             self._room -= admitted
-            if admitted < number:
-                self._refuse(number - admitted)
+            self._unlogged += number - admitted
+            # Refusals are logged and stored together every few seconds.
+            if admitted < number and time.monotonic() > self._logged + _LOGGED_AGAIN_AFTER:
+                log.warning("new_nodes_refused", number=self._unlogged, limit=conf.NEW_NODES_A_MINUTE)
+                refused = F("names_refused") + self._unlogged
+                Hearing.objects.update(names_refused=refused, names_refused_at=Now())
+                self._unlogged, self._logged = 0, time.monotonic()
             return admitted
-
-    def _refuse(self, number: int) -> None:
-        """Count the refusal, and log and store the count every few seconds."""
-        self._unlogged += number
-        if time.monotonic() > self._logged + _LOGGED_AGAIN_AFTER:
-            log.warning("new_nodes_refused", number=self._unlogged, limit=conf.NEW_NODES_A_MINUTE)
-            counted = F("names_refused") + self._unlogged
-            Hearing.objects.update(names_refused=counted, names_refused_at=Now())
-            self._unlogged, self._logged = 0, time.monotonic()
 
 
 def _room(limit: int) -> int:

@@ -97,7 +97,10 @@ class WriteBehind:
         """Take the report to be written later and return True, if it is known to change nothing. Its node is then up to date."""
         now = time.monotonic()
         self._asked_at = now
-        if self._known.get(report.name) != report or not self._is_fresh(now):
+        since = self._written_since or self._waits_since or now
+        is_proved = self._listener.has_heard(now, FRESH) and now - self._proved_at <= PROVED
+        is_fresh = is_proved and not self._fails and now - since <= PROMPT
+        if self._known.get(report.name) != report or not is_fresh:
             if report.last_change != EXTRA_HEARTBEAT:
                 # This report is written at once. The waiting one is older and must not undo it.
                 self._waiting.pop(report.name, None)
@@ -130,11 +133,6 @@ class WriteBehind:
         else:
             self._names[node_id] = report.name
             self._known[report.name] = report
-
-    def _is_fresh(self, now: float) -> bool:
-        since = self._written_since or self._waits_since or now
-        is_proved = self._listener.has_heard(now, FRESH) and now - self._proved_at <= PROVED
-        return is_proved and not self._fails and now - since <= PROMPT
 
     def _hear(self, payload: str) -> None:
         if payload.startswith(_WORD):
