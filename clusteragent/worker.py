@@ -23,7 +23,6 @@ from django_q.signing import SignedPackage
 from checks import tasks
 from checks.models import ClusterStore
 from clusteragent import webhook
-from clusteragent.lib import processes
 from nodes.models import Hearing
 
 MANAGE = Path(__file__).resolve().parent.parent / "manage.py"
@@ -177,12 +176,3 @@ class Worker:
             self._sign_of_life, self._seen_alive = sign, time.monotonic()
         stale = time.monotonic() - self._seen_alive > STALE
         return f"no pass for {STALE:g} s" if stale else ""
-
-
-def end_with(parent: int) -> None:
-    """Let the kernel kill this process when its parent process ends, and all processes that it forks from now on likewise.
-
-    By SIGKILL: qcluster's own end waits for a worker that may never answer. The next leader does again what was not committed.
-    """
-    processes.end_with(parent)
-    os.register_at_fork(after_in_child=lambda: processes.end_with(os.getppid()))

@@ -14,15 +14,13 @@ T = TypeVar("T")
 
 # Calls in the queue for each thread. With more of them, the last would wait longer than any client.
 QUEUE = 8
+_MESSAGE = "all threads are busy, try again"
 
 log = structlog.get_logger()
 
 
 class Busy(Exception):
-    """all threads are busy, try again"""
-
-    def __str__(self) -> str:
-        return Busy.__doc__ or ""
+    """No thread became free in time."""
 
 
 class Threads:
@@ -41,7 +39,7 @@ class Threads:
         Raises Busy when the queue is full; the future raises Busy after max_wait seconds, and what `work` raises.
         """
         if self._taken >= self._most:
-            raise Busy
+            raise Busy(_MESSAGE)
         loop = asyncio.get_running_loop()
         outcome: asyncio.Future[T] = loop.create_future()
         latest = time.monotonic() + self._max_wait
@@ -52,7 +50,7 @@ class Threads:
         def do() -> None:
             try:
                 if time.monotonic() > latest:
-                    raise Busy  # noqa: TRY301 - passed on like every other error
+                    raise Busy(_MESSAGE)  # noqa: TRY301 - passed on like every other error
                 work(settle)
             except BaseException as error:  # noqa: BLE001 - raised by the future
                 settle(error)
