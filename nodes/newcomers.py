@@ -42,8 +42,12 @@ class Newcomers:
         """How many of so many new names may register."""
         with self._lock:
             if self._limit != conf.NEW_NODES_A_MINUTE or time.monotonic() > self._counted + _COUNT_HOLDS:
-                self._room = _room(conf.NEW_NODES_A_MINUTE)
-                self._limit, self._counted = conf.NEW_NODES_A_MINUTE, time.monotonic()
+                limit, seen = conf.NEW_NODES_A_MINUTE, Node.objects.order_by()
+                spans = {timedelta(minutes=1): limit, timedelta(hours=1): AN_HOUR * limit}
+                # Counted no further than the limit: beyond it the number says nothing.
+                counts = {span: seen.filter(first_seen__gte=ago(span))[:most].count() for span, most in spans.items()}
+                self._room = min(most - counts[span] for span, most in spans.items())
+                self._limit, self._counted = limit, time.monotonic()
             admitted = max(0, min(number, self._room))
             self._room -= admitted
             self._unlogged += number - admitted
@@ -54,13 +58,6 @@ class Newcomers:
                 Hearing.objects.update(names_refused=refused, names_refused_at=Now())
                 self._unlogged, self._logged = 0, time.monotonic()
             return admitted
-
-
-def _room(limit: int) -> int:
-    spans = {timedelta(minutes=1): limit, timedelta(hours=1): AN_HOUR * limit}
-    seen = Node.objects.order_by()
-    # No further than the limit: beyond it the number says nothing.
-    return min(most - seen.filter(first_seen__gte=ago(span))[:most].count() for span, most in spans.items())
 
 
 newcomers = Newcomers()

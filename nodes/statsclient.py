@@ -93,7 +93,11 @@ def collect() -> Round:
     began = time.monotonic()
     asking = _Asking()
     asked = failed = 0
-    items = iter(_addresses().items())
+    nodes = Heartbeat.objects.filter(node__in=Node.objects.alive(), client_ip__isnull=False).order_by("node_id")
+    rows: list[tuple[int, Any, int | None]] = list(nodes.values_list("node_id", "client_ip", "node__runner__failures"))
+    # Failing nodes come in random order: if there are too many to ask all, each round asks others.
+    rows.sort(key=lambda row: random.random() if row[2] else 0)  # noqa: S311
+    items = ((node_id, address) for node_id, address, _ in rows)
     while chunk := dict(islice(items, CHUNK)):
         answers = asyncio.run(_ask_all(chunk, asking))
         clamped = Runner.objects.note(answers)
@@ -104,15 +108,6 @@ def collect() -> Round:
     if asking.is_over():
         log.warning("runners_not_all_asked", asked=asked, seconds=ROUND)
     return Round(asked, failed, time.monotonic() - began)
-
-
-def _addresses() -> dict[int, str]:
-    """{node id: address} of the nodes to ask, in order: those that answered the last time first, by id."""
-    nodes = Heartbeat.objects.filter(node__in=Node.objects.alive(), client_ip__isnull=False).order_by("node_id")
-    rows: list[tuple[int, Any, int | None]] = list(nodes.values_list("node_id", "client_ip", "node__runner__failures"))
-    # Failing nodes come in random order: if there are too many to ask all, each round asks others.
-    rows.sort(key=lambda row: random.random() if row[2] else 0)  # noqa: S311
-    return {node_id: address for node_id, address, _ in rows}
 
 
 async def _ask_all(addresses: Mapping[int, str], asking: _Asking) -> dict[int, Answer]:

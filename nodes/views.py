@@ -16,7 +16,7 @@ from rest_framework.exceptions import APIException, NotAuthenticated
 from clusteragent.lib import conf, database
 from clusteragent.lib.database.batching import Batcher, run_alone
 from clusteragent.lib.logs import RateLimit
-from nodes.authentication import AgentToken, AnyToken, BearerToken
+from nodes.authentication import AGENT_TOKEN, ANY_TOKEN, BearerToken
 from nodes.goodbyes import note_goodbye
 from nodes.heartbeats import note_heartbeat, note_heartbeats
 from nodes.models import Heartbeat, UnknownNode
@@ -53,7 +53,7 @@ class AgentView(View):
 
     http_method_names = ["get", "post"]
     # None: everybody may call it.
-    token: BearerToken | None = AgentToken()
+    token: BearerToken | None = AGENT_TOKEN
     challenge = 'Bearer realm="Datadog Agent"'
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
@@ -116,7 +116,7 @@ class PromptView(AgentView):
 class NotFound(AgentView):
     """All paths that do not exist, for every method. Only bearers of a token get a 404."""
 
-    token = AnyToken()
+    token = ANY_TOKEN
     http_method_names: list[str] = []
 
     def http_method_not_allowed(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:

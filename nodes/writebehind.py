@@ -159,20 +159,17 @@ class WriteBehind:
             await asyncio.sleep(EVERY)
             now = time.monotonic()
             if now - self._asked_at < SEND_EVERY <= now - self._sent_at:
-                await self._send_word(now)
+                # Sent through the connection that writes heartbeats: hearing it proves that we listen on the same database.
+                self._word, self._sent_at = f"{_WORD}{secrets.token_hex(8)}", now
+                # A word that could not be sent is not heard either.
+                with suppress(database.Away, DatabaseError):
+                    await self._ask(partial(notify, CHANNEL, self._word))
             if self._is_blank and self._listener.has_heard(now, FRESH):
                 await self._recall()
             if self._waiting:
                 await self._flush()
             else:
                 self._waits_since = None
-
-    async def _send_word(self, now: float) -> None:
-        """Send a word through the connection that writes heartbeats. Hearing it proves that we listen on the same database."""
-        self._word, self._sent_at = f"{_WORD}{secrets.token_hex(8)}", now
-        # A word that could not be sent is not heard either.
-        with suppress(database.Away, DatabaseError):
-            await self._ask(partial(notify, CHANNEL, self._word))
 
     async def _recall(self) -> None:
         """Read from the database what every node's next report would teach."""
