@@ -9,7 +9,6 @@ import sys
 from collections.abc import Sequence
 from http.client import HTTPException
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any, NamedTuple, Self
 from xmlrpc.client import ServerProxy
 
@@ -143,9 +142,7 @@ class Supervisor:
         )
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         for again in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(again, signal.SIG_IGN)
         self._process.terminate()
