@@ -16,7 +16,7 @@ from checks.models.configs import Share
 from checks.plans import isolation
 from clusteragent.lib import conf, database
 from clusteragent.lib.database.batching import Batcher
-from nodes.authentication import LocalToken
+from nodes.authentication import LOCAL_TOKEN
 from nodes.names import validate_node_name
 from nodes.parsers import read_rebalance
 from nodes.views import ClusterChecksView, PromptView, json_answer, line
@@ -53,7 +53,7 @@ class EndpointsConfigs(ClusterChecksView):
 class AllEndpointsConfigs(ClusterChecksView):
     """GET …/endpointschecks/configs: the endpoint checks of all nodes."""
 
-    token = LocalToken()
+    token = LOCAL_TOKEN
 
     def get(self, request: HttpRequest) -> HttpResponse:
         return _answer(database.ask(Config.objects.endpoints_share))
@@ -62,7 +62,7 @@ class AllEndpointsConfigs(ClusterChecksView):
 class State(ClusterChecksView):
     """GET …/clusterchecks: the whole map, streamed. ?scrub=true leaves out secrets."""
 
-    token = LocalToken()
+    token = LOCAL_TOKEN
 
     def get(self, request: HttpRequest) -> StreamingHttpResponse:
         scrub = request.GET.get("scrub") == "true"
@@ -74,7 +74,7 @@ class State(ClusterChecksView):
 class Rebalance(ClusterChecksView):
     """POST …/clusterchecks/rebalance: measure costs, make and apply a plan, and return its moves."""
 
-    token = LocalToken()
+    token = LOCAL_TOKEN
 
     def post(self, request: HttpRequest) -> HttpResponse:
         force = read_rebalance(request.body)
@@ -90,7 +90,7 @@ class Rebalance(ClusterChecksView):
 class Isolate(ClusterChecksView):
     """POST …/clusterchecks/isolate/check/<check ID>: keep a check alone on its node until it is released."""
 
-    token = LocalToken()
+    token = LOCAL_TOKEN
 
     def post(self, request: HttpRequest, check_id: str) -> HttpResponse:
         answer = _with_fresh_costs(lambda: isolation.isolate(check_id, actor=LOCAL))

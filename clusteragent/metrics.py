@@ -81,7 +81,6 @@ def families(*, exact: bool = True) -> Iterator[Family]:
     yield from _of_tasks()
     yield from _of_alerts()
     yield from _of_sources()
-    yield from _of_webhook()
     if conf.METRICS_CONFIGS_INFO:
         yield _configs_info(nodes, exact)
 
@@ -184,17 +183,14 @@ def _of_load(nodes: _Nodes) -> Iterator[Family]:
     busy = dict(RunnerStats.objects.order_by().values_list("node_id").annotate(Sum("execution_ms")))
     text = "Run time of all checks of a node, one run of each, in ms."
     yield _gauge("cluster_checks_busyness", text, nodes.series(busy, max), "node")
+    wanted: Samples = []
+    if Cost.objects.exists():
+        total = sum(needed.values()) + costs.means().usual * Config.objects.dangling().count()
+        each = sum(capacity.values()) / len(capacity) if capacity else conf.DEFAULT_WORKERS
+        # Rounded: a rounding error of the sum must not ask for one more node.
+        wanted = [((), math.ceil(round(total / (TARGET_UTILIZATION * each), 6)))]
     text = f"Nodes that the load needs if each is {TARGET_UTILIZATION:.0%} busy; absent before costs are measured."
-    yield _gauge("clusteragent_wanted_nodes", text, _wanted_nodes(sum(needed.values()), capacity.values()))
-
-
-def _wanted_nodes(placed: float, capacity: Collection[float]) -> Samples:
-    if not Cost.objects.exists():
-        return []
-    total = placed + costs.means().usual * Config.objects.dangling().count()
-    each = sum(capacity) / len(capacity) if capacity else conf.DEFAULT_WORKERS
-    # Rounded: a rounding error of the sum must not ask for one more node.
-    return [((), math.ceil(round(total / (TARGET_UTILIZATION * each), 6)))]
+    yield _gauge("clusteragent_wanted_nodes", text, wanted)
 
 
 def _of_moves() -> Iterator[Family]:
@@ -231,6 +227,9 @@ def _of_alerts() -> Iterator[Family]:
         counts[alert.kind] += alert.count
     text = "What needs somebody, as on the admin's first page."
     yield _gauge("clusteragent_needs_you", text, [((kind,), number) for kind, number in counts.items()], "kind")
+    text = "Attempts to send the pending message of the webhook; 0 when there is none."
+    attempts = Announcement.objects.values_list("attempts", flat=True).first() or 0
+    yield _gauge("clusteragent_webhook_attempts", text, attempts)
 
 
 def _of_sources() -> Iterator[Family]:
@@ -244,15 +243,6 @@ def _of_sources() -> Iterator[Family]:
     text = "Removals that a source holds back until someone accepts them."
     held = [((one.name,), one.held_removals_number) for one in sources]
     yield _gauge("clusteragent_source_held_removals", text, held, "source")
-
-
-def _of_webhook() -> Iterator[Family]:
-    attempts = Announcement.objects.values_list("attempts", flat=True).first() or 0
-    yield _gauge(
-        "clusteragent_webhook_attempts",
-        "Attempts to send the pending message of the webhook; 0 when there is none.",
-        attempts,
-    )
 
 
 def _configs_info(nodes: _Nodes, exact: bool) -> Family:

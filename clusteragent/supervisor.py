@@ -6,10 +6,9 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from http.client import HTTPException
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any, NamedTuple, Self
 from xmlrpc.client import ServerProxy
 
@@ -81,16 +80,12 @@ def configuration(groups: Sequence[Group], folder: Path, sockets: Path, root: bo
             "supervisor.rpcinterface_factory": "supervisor.rpcinterface:make_main_rpcinterface"
         },
         "supervisorctl": {"serverurl": f"unix://{sockets / 'supervisor.sock'}"},
-        **{name: section for group in enumerate(groups, 1) for name, section in _sections(*group, logs)},
     }
+    for priority, group in enumerate(groups, 1):
+        programs = {f"program:{program.name}": _program(program, logs) for program in group.programs}
+        names = ",".join(program.name for program in group.programs)
+        sections |= {f"group:{group.name}": {"programs": names, "priority": priority}, **programs}
     return "\n".join(_section(name, values) for name, values in sections.items())
-
-
-def _sections(priority: int, group: Group, logs: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    programs = ",".join(program.name for program in group.programs)
-    yield f"group:{group.name}", {"programs": programs, "priority": priority}
-    for program in group.programs:
-        yield f"program:{program.name}", _program(program, logs)
 
 
 def _program(program: Program, logs: Path) -> dict[str, Any]:
@@ -147,9 +142,7 @@ class Supervisor:
         )
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         for again in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(again, signal.SIG_IGN)
         self._process.terminate()

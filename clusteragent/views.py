@@ -80,12 +80,6 @@ class HealthFirst:
         return view(request)
 
 
-def _missing_migrations() -> list[str]:
-    executor = MigrationExecutor(connection)
-    plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
-    return [f"{migration.app_label}.{migration.name}" for migration, _ in plan]
-
-
 class Readiness:
     """Finds the missing migrations for a batch of calls. Once there are none it only asks whether the database answers."""
 
@@ -97,7 +91,9 @@ class Readiness:
                 cursor.execute("SELECT 1")
             missing = []
         else:
-            missing = _missing_migrations()
+            executor = MigrationExecutor(connection)
+            plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
+            missing = [f"{migration.app_label}.{migration.name}" for migration, _ in plan]
         self._fits = not missing
         return [missing] * len(calls)
 

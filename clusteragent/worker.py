@@ -23,7 +23,6 @@ from django_q.signing import SignedPackage
 from checks import tasks
 from checks.models import ClusterStore
 from clusteragent import webhook
-from clusteragent.lib import processes
 from nodes.models import Hearing
 
 MANAGE = Path(__file__).resolve().parent.parent / "manage.py"
@@ -170,23 +169,10 @@ class Worker:
         """Return why the child must be replaced; empty when it works."""
         if child.poll() is not None:
             return f"it exited with {child.returncode}"
-        sign = self._progress()
+        # It changes with every pass that ends, and with every step of a long one.
+        last_pass = Hearing.objects.values_list("last_pass", flat=True).first()
+        sign = last_pass, ClusterStore.objects.values_list("revision", flat=True).first()
         if sign != self._sign_of_life:
             self._sign_of_life, self._seen_alive = sign, time.monotonic()
         stale = time.monotonic() - self._seen_alive > STALE
         return f"no pass for {STALE:g} s" if stale else ""
-
-    @staticmethod
-    def _progress() -> object:
-        """Return a value that changes with every pass that ends, and with every step of a long one."""
-        last_pass = Hearing.objects.values_list("last_pass", flat=True).first()
-        return last_pass, ClusterStore.objects.values_list("revision", flat=True).first()
-
-
-def end_with(parent: int) -> None:
-    """Let the kernel kill this process when its parent process ends, and all processes that it forks from now on likewise.
-
-    By SIGKILL: qcluster's own end waits for a worker that may never answer. The next leader does again what was not committed.
-    """
-    processes.end_with(parent)
-    os.register_at_fork(after_in_child=lambda: processes.end_with(os.getppid()))

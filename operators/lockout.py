@@ -15,8 +15,8 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.crypto import salted_hmac
 
 from clusteragent.lib import clients
-from clusteragent.lib.ratelimit import RateLimit
-from clusteragent.lib.terminal import escape_controls
+from clusteragent.lib.logs import RateLimit
+from clusteragent.lib.words import escape_controls
 from operators import hashing
 from operators.models import Count, FailedLogins
 

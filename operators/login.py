@@ -16,7 +16,7 @@ from django.urls import reverse
 from unfold.forms import AdminOwnPasswordChangeForm, AuthenticationForm
 
 from clusteragent.lib import clients, clock, conf
-from clusteragent.lib.terminal import escape_controls
+from clusteragent.lib.words import escape_controls
 from operators import lockout
 from operators.hashing import TooBusy
 from operators.lockout import LockedOut

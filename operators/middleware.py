@@ -8,7 +8,7 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
 from clusteragent.lib import clients
-from clusteragent.lib.ratelimit import RateLimit
+from clusteragent.lib.logs import RateLimit
 from operators import errors
 
 # Browser features that no page needs.

@@ -126,17 +126,15 @@ class SimulatedNode:
 
     async def _say_hello(self) -> None:
         pause = self._timing.first_retry
-        while not await self._hears_version():
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, self._timing.longest_retry)
-        self.heard = self._extra = time.monotonic()
-
-    async def _hears_version(self) -> bool:
-        try:
-            await self._call("version", _read_object)
-        except CallError:
-            return False
-        return True
+        while True:
+            try:
+                await self._call("version", _read_object)
+            except CallError:
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, self._timing.longest_retry)
+            else:
+                self.heard = self._extra = time.monotonic()
+                return
 
     async def _poll_for_ever(self) -> NoReturn:
         poll_at = time.monotonic() + self._timing.poll
@@ -148,11 +146,8 @@ class SimulatedNode:
             else:
                 # A poll that was missed while a call took long is made up for once, as by Go's ticker.
                 poll_at = max(poll_at + self._timing.poll, time.monotonic())
-                await self._poll()
-
-    async def _poll(self) -> None:
-        if not await self._heartbeat():
-            await self._fetch()
+                if not await self._heartbeat():
+                    await self._fetch()
 
     async def _heartbeat(self) -> bool:
         """Report; whether our configs are current. A failure counts as yes, however long it lasts.
@@ -202,15 +197,12 @@ class SimulatedNode:
         for config in stopped:
             del self.running[config.digest]
         self.running |= {config.digest: Running(config, now) for config in started}
-        self._count(started, stopped)
-        self._observer.checks_changed(self, started, stopped)
-
-    def _count(self, started: list[Config], stopped: list[Config]) -> None:
         self.counters.starts += len(started)
         self.counters.stops += len(stopped)
         if started and stopped:
             both = Counter(config.label for config in started) & Counter(config.label for config in stopped)
             self.counters.restarts += both.total()
+        self._observer.checks_changed(self, started, stopped)
 
     async def _call(self, route: str, read: Callable[[bytes], T], body: bytes = b"", patience: float = 0) -> T:
         path = "/version" if route == "version" else f"/api/v1/clusterchecks/{route}/{self._name_in_path}"

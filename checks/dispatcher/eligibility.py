@@ -24,8 +24,8 @@ from checks.dispatcher.changes import Entry, shown
 from checks.models import Assignment, Origin
 from checks.models.orders import Isolation, Pin, Rule
 from clusteragent.lib import conf
-from clusteragent.lib.words import numbered
-from nodes.declarations import listed, parse
+from clusteragent.lib.words import listed, numbered
+from nodes.declarations import NAMED, parse
 from nodes.models import Hearing, Node, NodeType
 from nodes.models.nodes import OPEN, UnknownNode
 from nodes.models.runners import capacity
@@ -480,7 +480,7 @@ def _declared(check: str, rules: Sequence[Rule], node: Candidate) -> Refusal | N
     if declaration.admits(check):
         return None
     if declaration.include and check not in declaration.include:
-        return Refusal(Reason.NOT_INCLUDED, {"checks": listed(declaration.include)})
+        return Refusal(Reason.NOT_INCLUDED, {"checks": listed(sorted(declaration.include), NAMED)})
     return Refusal(Reason.EXCLUDED, {"check": check})
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from django.db import models
 from django.db.models.functions import Now
 
-from checks.models.map import Move
+from checks.models.map import Move, move_reasons
 from clusteragent.lib import conf
 from clusteragent.lib.database.bulk import without_nested_loops
 
@@ -90,7 +90,7 @@ class Plan(models.Model):
 
     author = models.CharField(max_length=253, blank=True)
     # The Move.Reason that its moves get.
-    reason = models.CharField(max_length=16, choices=Move.Reason, default=Move.Reason.REBALANCED)
+    reason = models.CharField(max_length=16, choices=move_reasons, default=Move.Reason.REBALANCED)
     revision = models.BigIntegerField()
     # [{"config": id, "digest": …, "name": …, "source": node's id, "to": node's id, "from_node": name, "to_node": name,
     #   "cost": workers, "gain": …}], the greatest gain first

@@ -4,16 +4,17 @@ import json
 import logging.config
 import re
 import sys
-from collections.abc import Callable, Iterable, MutableMapping
+import threading
+import time
+from collections.abc import Callable, MutableMapping
 from typing import Any
 
 import structlog
 from psycopg.conninfo import conninfo_to_dict
 
 from clusteragent.lib import conf
-from clusteragent.lib.ratelimit import RateLimit
 from clusteragent.lib.scrub import scrub
-from clusteragent.lib.terminal import escape_controls
+from clusteragent.lib.words import escape_controls
 
 HIDDEN = "********"
 # Log lines a minute about refused calls with the same status.
@@ -70,9 +71,37 @@ def configure(logging_config: dict[str, Any]) -> None:
 
 def hide(line: str) -> str:
     """Return the line without our own secrets and without values of Authorization headers."""
-    for secret in _secrets():
-        line = line.replace(secret, HIDDEN)
+    urls = (conf.DATABASE_URL, conf.DIRECT_DATABASE_URL)
+    passwords = (str(conninfo_to_dict(url).get("password") or "") for url in urls)
+    for secret in (conf.AUTH_TOKEN, conf.LOCAL_TOKEN, conf.SECRET_KEY, conf.WEBHOOK, *passwords):
+        # A short password may be an ordinary word: hiding it would damage other lines.
+        if len(secret) >= 8:
+            line = line.replace(secret, HIDDEN).replace(json.dumps(secret, ensure_ascii=False)[1:-1], HIDDEN)
     return _CREDENTIALS.sub(rf"\g<1>{HIDDEN}", line)
+
+
+class RateLimit:
+    """A limit for lines that strangers can cause as often as they like: `most` a minute. Counts the others."""
+
+    def __init__(self, most: int, clock: Callable[[], float] = time.monotonic) -> None:
+        """clock: returns seconds."""
+        self._most, self._clock = most, clock
+        self._lock = threading.Lock()
+        self._began = clock()
+        self._taken = self._passed_over = 0
+
+    def take(self) -> int | None:
+        """Return None if this event is over the limit, else the number of events over it since the last allowed one."""
+        with self._lock:
+            now = self._clock()
+            if now - self._began >= 60:
+                self._began, self._taken = now, 0
+            if self._taken >= self._most:
+                self._passed_over += 1
+                return None
+            self._taken += 1
+            passed_over, self._passed_over = self._passed_over, 0
+            return passed_over
 
 
 class Refusals(logging.Filter):
@@ -109,13 +138,16 @@ def _context_processors() -> list[Any]:
 
 
 def _formatter() -> logging.Formatter:
+    as_json = structlog.processors.JSONRenderer(ensure_ascii=False)
+    plain = structlog.dev.plain_traceback
+    as_text = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[*_context_processors(), structlog.stdlib.ExtraAdder()],
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             structlog.processors.format_exc_info,
             _without_secrets,
-            _json() if conf.LOG_FORMAT == "json" else _console(),
+            as_json if conf.LOG_FORMAT == "json" else as_text,
             # Last, so that it sees the whole line: message, fields and traceback.
             lambda logger, method, line: hide(str(line)),
         ],
@@ -142,22 +174,3 @@ def _scrubbed(value: Any, written: Callable[[str], str] = escape_controls) -> An
 
 def _lines(text: str) -> str:
     return "\n".join(map(escape_controls, text.split("\n")))
-
-
-def _json() -> Any:
-    return structlog.processors.JSONRenderer(ensure_ascii=False)
-
-
-def _console() -> Any:
-    plain = structlog.dev.plain_traceback
-    return structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)
-
-
-def _secrets() -> Iterable[str]:
-    urls = (conf.DATABASE_URL, conf.DIRECT_DATABASE_URL)
-    passwords = (str(conninfo_to_dict(url).get("password") or "") for url in urls)
-    for secret in (conf.AUTH_TOKEN, conf.LOCAL_TOKEN, conf.SECRET_KEY, conf.WEBHOOK, *passwords):
-        # A short password may be an ordinary word: hiding it would damage other lines.
-        if len(secret) >= 8:
-            yield secret
-            yield json.dumps(secret, ensure_ascii=False)[1:-1]

@@ -49,7 +49,12 @@ def initialise(pgdata: Path) -> None:
         ensure_folder_permissions(BIN.parent, 0o055)
     if not (pgdata / "PG_VERSION").exists():
         _create(pgdata, owner)
-    _require_owner(pgdata, owner)
+    found = pgdata.lstat().st_uid
+    if found != owner:
+        raise PostgresError(
+            f"{pgdata} belongs to {_name(found)}, and PostgreSQL would run as {_name(owner)}: "
+            f"start as the user who made it, or give another folder with CLUSTERAGENT_VAR"
+        )
     sockets.make_folder_of(pgdata, owner)
 
 
@@ -121,15 +126,6 @@ def _open_way_to(folder: Path) -> None:
         mode = above.stat().st_mode
         if not mode & 0o001:
             above.chmod(mode | 0o011)
-
-
-def _require_owner(folder: Path, owner: int) -> None:
-    found = folder.lstat().st_uid
-    if found != owner:
-        raise PostgresError(
-            f"{folder} belongs to {_name(found)}, and PostgreSQL would run as {_name(owner)}: "
-            f"start as the user who made it, or give another folder with CLUSTERAGENT_VAR"
-        )
 
 
 def _name(uid: int) -> str:

@@ -11,6 +11,7 @@ import pytest
 from django.db import connection
 from structlog.testing import capture_logs
 
+from clusteragent import upgrade
 from clusteragent.leader import Candidate
 from clusteragent.lib import conf, locks, poolers
 from clusteragent.lib.database import listening
@@ -50,6 +51,19 @@ def test_another_process_of_ours_is_another(monkeypatch: pytest.MonkeyPatch) -> 
 def test_nobody_leads_through_a_pooler() -> None:
     with Candidate() as candidate, pytest.raises(poolers.Pooled):
         candidate.campaign()
+
+
+@pytest.mark.parametrize(
+    ("direct", "named"), [("", "DATABASE_URL"), ("postgresql://pooler/name", "CLUSTERAGENT_DIRECT_DATABASE_URL")]
+)
+@pytest.mark.usefixtures("shared")
+def test_nobody_migrates_through_a_pooler_and_the_url_that_leads_there_is_named(
+    direct: str, named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conf, "DATABASE_URL", "postgresql://pooler/name")
+    monkeypatch.setattr(conf, "DIRECT_DATABASE_URL", direct)
+    with pytest.raises(upgrade.DatabaseError, match=f"^{named}: The database is reached through a pooler"):
+        upgrade.upgrade()
 
 
 def test_who_listens_through_a_pooler_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

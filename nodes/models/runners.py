@@ -112,14 +112,12 @@ class RunnerQuerySet(models.QuerySet["Runner"]):
             noted = [node_id for (node_id,) in cursor.fetchall()]
         stats = {node_id: answers[node_id].stats for node_id in noted}
         RunnerStats.objects.replace({node_id: told for node_id, told in stats.items() if told is not None})
-        return self._note_clamped({pk: answers[pk].clamped for pk in noted if answers[pk].clamped and pk not in before})
-
-    def _note_clamped(self, clamped: Mapping[int, str]) -> dict[str, str]:
-        """Note it as an event of each node, once for as long as it lasts."""
-        names = dict(Node.objects.filter(pk__in=clamped).values_list("pk", "name"))
-        told = {names[pk]: what for pk, what in clamped.items() if pk in names}
-        NodeEvent.objects.note_each(NodeEvent.Kind.CLAMPED, told)
-        return told
+        # An event of each node, once for as long as it lasts.
+        clamped = {pk: answers[pk].clamped for pk in noted if answers[pk].clamped and pk not in before}
+        names = Node.objects.filter(pk__in=clamped).values_list("pk", "name")
+        implausible = {name: clamped[pk] for pk, name in names}
+        NodeEvent.objects.note_each(NodeEvent.Kind.CLAMPED, implausible)
+        return implausible
 
     def clamped(self) -> RunnerQuerySet:
         """Runners of known nodes whose last answer was implausible."""

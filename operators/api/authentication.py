@@ -10,7 +10,7 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
 from clusteragent.lib import clients, clock
-from clusteragent.lib.ratelimit import RateLimit
+from clusteragent.lib.logs import RateLimit
 
 log = structlog.get_logger()
 # Log lines a minute about refused tokens.

@@ -13,7 +13,7 @@ from django.http import HttpResponseBase, StreamingHttpResponse
 from checks.models import Move
 from checks.wire.scrub import scrub
 from clusteragent.lib.shortids import short_id
-from clusteragent.lib.terminal import escape_controls
+from clusteragent.lib.words import escape_controls
 from nodes.models import NodeEvent
 from operators.pages.ranges import Range
 

@@ -7,8 +7,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from checks import sources
 from checks.management import commandline
 from checks.wire.scrub import scrub
-from clusteragent.lib.terminal import escape_controls
-from clusteragent.lib.words import numbered
+from clusteragent.lib.words import escape_controls, numbered
 
 
 class Command(BaseCommand):

@@ -76,18 +76,15 @@ class Listener:
             # After LISTEN: changes before it were not received.
             self._missed()
             while True:
-                await self._poll(session)
+                asked = time.monotonic()
+                # A server sends all notifications until now before the result of a statement.
+                async with asyncio.timeout(_POLL_WITHIN):
+                    cursor = await session.execute(poolers.READ_MARK)
+                    poolers.require_mark(await cursor.fetchone())
+                self._heard_until = asked
                 self._note(None)
                 is_asked = time.monotonic() - self._asked_at < _FORGOTTEN
                 await asyncio.sleep(_EVERY if is_asked else _SELDOM)
-
-    async def _poll(self, session: psycopg.AsyncConnection[Any]) -> None:
-        """Receive all notifications until now: a server sends them before the result of a statement."""
-        asked = time.monotonic()
-        async with asyncio.timeout(_POLL_WITHIN):
-            cursor = await session.execute(poolers.READ_MARK)
-            poolers.require_mark(await cursor.fetchone())
-        self._heard_until = asked
 
     def _note(self, error: Exception | None) -> None:
         if self._is_well != (error is None):
