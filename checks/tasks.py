@@ -8,7 +8,6 @@ from collections.abc import Callable
 
 import structlog
 from django.db import DatabaseError, transaction
-from django.db.models.functions import Now
 
 from checks import dispatcher, plans, pruning, sources
 from checks.dispatcher import costs, quarantine
@@ -16,7 +15,6 @@ from checks.models import ClusterStore, TaskRun, freezes
 from checks.models.map import Call, NotLeader
 from checks.models.troubles import Trouble
 from checks.sources import repatching
-from nodes.models import NodeRule
 
 NOT_LEADER = "not the leader"
 FAILED = "failed"
@@ -25,7 +23,7 @@ log = structlog.get_logger()
 
 
 def background_pass(term: int) -> str:
-    """Run a background pass: hear, expire, re-dispatch. Return what it did, NOT_LEADER or FAILED."""
+    """Run a background pass: hear, expire, re-dispatch, reconcile. Return what it did, NOT_LEADER or FAILED."""
     return run("pass", term, dispatcher.run_pass)
 
 
@@ -45,7 +43,7 @@ def collect_stats(term: int) -> str:
 
 
 def rebalance(term: int) -> str:
-    """Collect stats, move misplaced configs, and balance the rest. Return what it did, NOT_LEADER or FAILED."""
+    """Collect stats, quarantine what is faulty, and balance. Return what it did, NOT_LEADER or FAILED."""
     asked = collect_stats(term)
     return asked if asked == NOT_LEADER else run("rebalance", term, _rebalance)
 
@@ -75,25 +73,21 @@ def _collect_stats(term: int) -> str:
 
 
 def _rebalance(term: int) -> str:
-    # A process may have ended before it applied changed rules.
-    NodeRule.objects.apply()
     try:
         quarantine.handle_troubles(term)
     except DatabaseError:
-        # The quarantine is only a precaution: its failure must not stop the moves below.
+        # The quarantine is only a precaution: its failure must not stop the balancing.
         log.exception("quarantine_failed", term=term)
-    righted = len(dispatcher.move_misplaced(term=term))
     if why := freezes.why_off():
-        return f"{righted} put right, nothing rebalanced: {why}"
-    left = max(0, dispatcher.budget_left() - righted)
+        return f"nothing rebalanced: {why}"
     try:
-        plan, moves = plans.rebalance(actor="", term=term, budget=left, settling=True)
+        plan, moves = plans.rebalance(actor="", term=term, budget=dispatcher.budget_left(), settling=True)
     except plans.StalePlan as reason:
         # The next plan is made from the map as it is then.
-        return f"{righted} put right, 0 rebalanced: {reason}"
-    if righted or moves:
-        log.info("configs_rebalanced", moves=len(moves), put_right=righted, term=term)
-    return f"{righted} put right, {len(moves)} of {len(plan.moves)} rebalanced"
+        return f"0 rebalanced: {reason}"
+    if moves:
+        log.info("configs_rebalanced", moves=len(moves), term=term)
+    return f"{len(moves)} of {len(plan.moves)} rebalanced"
 
 
 def _prune(term: int) -> dict[str, int]:
@@ -108,17 +102,10 @@ def run(name: str, term: int, work: Callable[[int], object]) -> str:
     try:
         outcome = str(work(term))
         if outcome != NOT_LEADER:
-            _note(name, time.monotonic() - began)
+            TaskRun.objects.note(name, time.monotonic() - began)
     except NotLeader:
         return NOT_LEADER
     except Exception:
         log.exception(f"{name}_failed", term=term)
         return FAILED
     return outcome
-
-
-def _note(name: str, seconds: float) -> None:
-    run = TaskRun(name=name, seconds=seconds, ended_at=Now())
-    TaskRun.objects.bulk_create(
-        [run], update_conflicts=True, unique_fields=["name"], update_fields=["seconds", "ended_at"]
-    )

@@ -93,9 +93,9 @@ def test_what_is_decided_and_done_at_once_is_the_same(verb: str) -> None:
 def test_a_drain_moves_what_it_said_in_the_passes_that_follow() -> None:
     decision = deciding.drain(["ash"])
     assert plans.order(lambda: decision, actor="eve")[1] == []
-    moves = dispatcher.drain()
+    moves = dispatcher.move_misplaced()
     settle()  # no more than so many a minute
-    moves += dispatcher.drain()
+    moves += dispatcher.move_misplaced()
     assert {(move.config_id, move.to_node) for move in moves} == {
         (step.config, step.to_node) for step in decision.moves
     }

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from django.test.utils import CaptureQueriesContext
 from checks import dispatcher
 from checks.dispatcher.changes import Entry
 from checks.dispatcher.eligibility import BALANCE, ORDER, PLACEMENT, UNDO, Purpose, Reason, Refusal, read_snapshot
-from checks.models import Config
+from checks.models import Config, Move
 from checks.models.orders import Pin, Rule
 from checks.tests.cast import counts, dangling, lead, owners, report, sent, silence
 from clusteragent.lib import conf
@@ -177,6 +178,7 @@ class TestRunners:
         for moved in (5, 10, 15, 20, 20):
             dispatcher.move_misplaced()
             assert counts()["ash"] == moved
+            Move.objects.update(time=ago(timedelta(minutes=1)))
 
 
 class TestWhatChanges:

@@ -117,7 +117,7 @@ def test_a_drained_node_gives_away_what_is_pinned_to_a_full_one():
     ids = placed("one", "two")
     dispatcher.pin(ids.values(), "birch")
     Node.objects.filter(name="ash").cordon(draining=True)
-    dispatcher.drain()
+    dispatcher.move_misplaced()
     assert counts() == {"cedar": 2}
     assert dispatcher.move_misplaced() == []
 
@@ -279,7 +279,7 @@ def test_a_drained_node_gives_away_what_it_has_and_gets_nothing():
     report("ash", "birch")
     placed("one", "two")
     Node.objects.filter(name="ash").cordon(draining=True, actor="olga")
-    dispatcher.drain()
+    dispatcher.move_misplaced()
     assert set(owners().values()) == {"birch"}
     assert ledger()[-1] == ("ash", "birch", "drained")
 
