@@ -1,6 +1,7 @@
 """Committing decisions: lock the store, compare with what was read, write. A stale decision changes nothing: StalePlan."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -17,6 +18,7 @@ from checks.dispatcher.transaction import MapWriter, in_chunks, own_transaction,
 from checks.models import ClusterStore, Config, Move, Origin, Plan, freezes
 from checks.models.map import NotLeader
 from checks.models.orders import Isolation, Order, Pause, Pin
+from clusteragent.lib.words import numbered
 from nodes.models import Node
 
 T = TypeVar("T")
@@ -67,22 +69,31 @@ def commit(decision: Decision, *, actor: str = "", term: int | None = None, plan
 def decide_and_commit(decide: Callable[[], Decision], do: Callable[[Decision], T]) -> T:
     """Decide, commit the decision by `do`, and return its result. A decision that goes stale is made again.
 
-    The last attempt decides with the store locked, so that nobody can change the map. More than CHUNK configs need several
-    transactions, so they can't be decided under one lock, but for a drain, which only cordons. Raises what `decide` raises, and
-    StalePlan when a part is committed, or when more than CHUNK configs went stale in each attempt.
+    The last attempt decides with the store locked, so that nobody can change the map; but that of a drain, which only cordons,
+    leaves out the forecast of its moves. More than CHUNK configs need several transactions, and would hold the lock for too
+    long. Raises what `decide` raises, and StalePlan when a part is committed, or when more than CHUNK configs went stale in each
+    attempt.
     """
     for attempt in range(1, ATTEMPTS + 1):
         decision = decide()
         try:
             return do(decision)
         except StalePlan as stale:
-            takes_several = len(decision.steps) > transaction.CHUNK and decision.verb != "drain"
-            if stale.done or (takes_several and attempt == ATTEMPTS):
+            if stale.done or (attempt == ATTEMPTS and _takes_several(decision)):
                 raise
             log.info("decided_anew", verb=decision.verb, reason=str(stale))
+    if decision.verb == "drain":
+        return do(replace(decision, steps=()))
     with single_transaction():
         ClusterStore.objects.lock()
-        return do(decide())
+        decision = decide()
+        if _takes_several(decision):
+            raise StalePlan(f"{numbered(len(decision.steps), 'config')} went stale again and again")
+        return do(decision)
+
+
+def _takes_several(decision: Decision) -> bool:
+    return decision.verb != "drain" and len(decision.steps) > transaction.CHUNK
 
 
 @own_transaction

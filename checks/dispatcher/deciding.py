@@ -7,7 +7,8 @@ from typing import Any
 
 from checks.dispatcher.changes import Entry
 from checks.dispatcher.decision import Decision, make_decision
-from checks.dispatcher.eligibility import ORDER, Candidate, Kept, Snapshot, read_snapshot
+from checks.dispatcher.eligibility import ORDER, Snapshot, read_snapshot
+from checks.dispatcher.inventory import Reserved
 from checks.dispatcher.misplaced import Judge, relocate_misplaced
 from checks.dispatcher.transaction import Choice, entries_of, relocate
 from checks.dispatcher.undoing import undoable
@@ -35,11 +36,21 @@ def reassign(
     config_ids: Collection[int], node: str, *, hold: bool = False, until: datetime | None = None, note: str = ""
 ) -> Decision:
     """Decide to give configs to a node. hold: also pin them there, in place of other pins, until `until`. Raises REFUSALS."""
-    snapshot = read_snapshot(ORDER)
-    target, entries = _target(snapshot, node), _read_dispatchable(config_ids)
-    for entry in entries if hold else ():
-        entry.pin = None
-    _require_admitted(snapshot, target, [entry for entry in entries if entry.owner != target.id])
+    # Whether a person may give a config to a node depends on no other node.
+    snapshot = read_snapshot(ORDER, names=[node])
+    target = snapshot.named(node)
+    if why := snapshot.node_refusal(target):
+        raise NotAccepting(why.about(f"node {node}"))
+    entries = _read_dispatchable(config_ids)
+    snapshot.read_origins(entries)
+    for entry in entries:
+        if hold:
+            entry.pin = None
+        if entry.owner == target.id:
+            continue
+        if why := snapshot.refusal(entry, target):
+            raise NotAccepting(f"node {node} can't have {entry.shown}: {why.with_advice()}")
+        snapshot.take(entry, target.id)
     order = {"verb": "reassign", "node": node, "hold": hold, "until": _text(until), "note": note}
     return make_decision(
         Move.Reason.OPERATOR, order, [Choice(entry, target.id, Move.Reason.OPERATOR) for entry in entries]
@@ -136,7 +147,7 @@ def isolation_choices(alone: Collection[int], reason: str) -> list[Choice]:
         first: dict[int, Entry] = {}
         for entry in sorted(lonely, key=lambda entry: (isolated.get(entry.id, math.inf), entry.id)):
             first.setdefault(entry.owner or 0, entry)
-        snapshot = now.with_kept({node: Kept(entry.id, entry.shown, reason) for node, entry in first.items()})
+        snapshot = now.with_reserved({node: Reserved(one.id, one.shown, reason) for node, one in first.items()})
         others = [entry for entry in lonely if first[entry.owner or 0] is not entry]
         if not (rounds_left and _move_away(others, snapshot, reason)):
             break
@@ -150,8 +161,8 @@ def isolation_choices(alone: Collection[int], reason: str) -> list[Choice]:
 
 def _move_away(entries: Collection[Entry], snapshot: Snapshot, reason: str) -> bool:
     """Choose other nodes for these, and set them as their owners. Returns whether any of them moves."""
-    # If each node is kept for an isolated config, the next round would move the configs on to another such node.
-    chosen = [] if snapshot.is_all_kept else relocate(entries, snapshot, reason, elsewhere=True)
+    # If each node is reserved for an isolated config, the next round would move the configs on to another such node.
+    chosen = [] if snapshot.is_all_reserved else relocate(entries, snapshot, reason, elsewhere=True)
     moved = [choice for choice in chosen if choice.to != choice.entry.owner]
     for choice in moved:
         choice.entry.owner = choice.to
@@ -188,20 +199,3 @@ def _read_dispatchable(ids: Collection[int], *, paused: bool = False) -> list[En
         if entry.paused and not paused:
             raise NotDispatchable(f"{entry.shown} is paused: resume it first")
     return entries
-
-
-def _target(snapshot: Snapshot, name: str) -> Candidate:
-    """Return the node of this name. Raises UnknownNode, and NotAccepting when it gets nothing new."""
-    node = snapshot.named(name)
-    if why := snapshot.node_refusal(node):
-        raise NotAccepting(why.about(f"node {name}"))
-    return node
-
-
-def _require_admitted(snapshot: Snapshot, node: Candidate, entries: Sequence[Entry]) -> None:
-    """Raise NotAccepting unless the node may have all of these besides its present configs. Counts them in the snapshot."""
-    snapshot.read_origins(entries)
-    for entry in entries:
-        if why := snapshot.refusal(entry, node):
-            raise NotAccepting(f"node {node.name} can't have {entry.shown}: {why.with_advice()}")
-        snapshot.take(entry, node.id)

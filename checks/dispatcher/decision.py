@@ -110,7 +110,8 @@ def make_decision(
     reason: str, order: Mapping[str, Any], choices: Sequence[Choice], *, refused: Mapping[int, str] | None = None
 ) -> Decision:
     """Return the decision that carries out these choices. Reads nodes' names, costs and the store's revision."""
-    names = dict(Node.objects.values_list("pk", "name"))
+    nodes = {node or 0 for choice in choices for node in (choice.entry.owner, choice.to)}
+    names = dict(Node.objects.filter(pk__in=nodes).values_list("pk", "name"))
     expected = costs.expected([choice.entry.id for choice in choices])
     steps = [_step(choice, names, expected, reason) for choice in choices]
     steps.sort(key=lambda step: step.moves)

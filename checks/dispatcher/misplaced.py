@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from django.db.models import Q
 
 from checks.dispatcher.changes import Entry
-from checks.dispatcher.eligibility import Candidate, Snapshot
+from checks.dispatcher.eligibility import Snapshot
+from checks.dispatcher.inventory import Candidate
 from checks.dispatcher.transaction import Choice, SnapshotCache, relocate
 from checks.models import Move, freezes
 from checks.models.map import AssignmentQuerySet

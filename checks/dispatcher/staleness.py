@@ -26,8 +26,8 @@ def verify(decision: Decision, steps: Sequence[Step]) -> dict[int, Entry]:
 
     If the store is locked, the result holds until the end of the transaction.
     """
-    snapshot = read_snapshot(_PURPOSES.get(decision.verb, CHOSEN))
     moving = [step for step in steps if step.moves]
+    snapshot = _read_nodes_of(decision, moving)
     _check_nodes(decision, moving, snapshot)
     entries = {entry.id: entry for entry in entries_of([step.config for step in steps])}
     _check_configs(decision, steps, entries)
@@ -37,6 +37,17 @@ def verify(decision: Decision, steps: Sequence[Step]) -> dict[int, Entry]:
     if decision.verb == "isolate":
         _check_company(decision)
     return entries
+
+
+def _read_nodes_of(decision: Decision, moving: Sequence[Step]) -> Snapshot:
+    """Read the nodes that decide: those that are named, if a person named the node or no config gets one.
+
+    For other purposes all nodes count: one may be preferred, or shared because all are reserved.
+    """
+    purpose = _PURPOSES.get(decision.verb, CHOSEN)
+    is_local = purpose is ORDER or all(step.to is None for step in moving)
+    named = {step.to_node for step in moving} | set(decision.order.get("nodes", ()))
+    return read_snapshot(purpose, names=named if is_local and decision.verb else None)
 
 
 def _pin(decision: Decision, entry: Entry) -> Pin | None:

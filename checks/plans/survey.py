@@ -8,7 +8,8 @@ from checks import balancing
 from checks.balancing import PlannedMove
 from checks.dispatcher import costs
 from checks.dispatcher.changes import Entry
-from checks.dispatcher.eligibility import BALANCE, Candidate, Snapshot, read_snapshot
+from checks.dispatcher.eligibility import BALANCE, Snapshot, read_snapshot
+from checks.dispatcher.inventory import Candidate
 from checks.models import ClusterStore, Plan
 from checks.models.orders import Isolation, Pin
 from checks.models.plans import Held
@@ -106,7 +107,7 @@ class Survey:
         sets: dict[frozenset[int] | None, frozenset[str] | None] = {None: None}
 
         def eligible(digest: str) -> frozenset[str] | None:
-            ids = self.snapshot.may_run(entries[digest])
+            ids = self.snapshot.eligible_ids(entries[digest])
             if ids not in sets:
                 sets[ids] = frozenset(self.snapshot.by_id[id_].name for id_ in ids or ())
             return sets[ids]

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from checks.balancing import Spread, spread
 from checks.dispatcher.changes import Entry
-from checks.dispatcher.eligibility import PLACEMENT, Candidate, Snapshot
+from checks.dispatcher.eligibility import PLACEMENT, Snapshot
+from checks.dispatcher.inventory import Candidate
 from checks.models import Plan
 from checks.models.plans import Held
 from checks.plans.making import decision_of

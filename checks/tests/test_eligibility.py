@@ -250,8 +250,8 @@ REFUSALS: dict[Reason, tuple[Callable[[pytest.MonkeyPatch], object], str, set[Pu
         "it is silent for longer than 15 s",
         EVERYBODY - {ORDER},
     ),
-    Reason.KEPT: (
-        lambda _: isolate_on_birch(), r"it is kept for http_check \w+, which is isolated", EVERYBODY,
+    Reason.RESERVED: (
+        lambda _: isolate_on_birch(), r"it is reserved for http_check \w+, which is isolated", EVERYBODY,
     ),
     Reason.NOT_INCLUDED: (
         lambda _: declare("birch", include=["ntp"]), "the node declares that it runs only ntp", EVERYBODY,

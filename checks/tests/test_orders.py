@@ -192,7 +192,7 @@ def test_an_isolated_config_is_alone_until_it_is_released():
     assert [key for key, node in owners().items() if node == mine] == ["a"]
     dispatcher.schedule([sent(key) for key in "efgh"])
     assert [key for key, node in owners().items() if node == mine] == ["a"]
-    with pytest.raises(NotAccepting, match="is kept for http_check"):
+    with pytest.raises(NotAccepting, match="is reserved for http_check"):
         dispatcher.reassign([ids["b"]], mine, actor="olga")
     dispatcher.release([ids["a"]])
     dispatcher.schedule([sent("i")])
