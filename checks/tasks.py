@@ -74,7 +74,8 @@ def _collect_stats(term: int) -> str:
 
 def _rebalance(term: int) -> str:
     try:
-        quarantine.handle_troubles(term)
+        quarantine.try_elsewhere(term=term)
+        quarantine.quarantine(term=term)
     except DatabaseError:
         # The quarantine is only a precaution: its failure must not stop the balancing.
         log.exception("quarantine_failed", term=term)

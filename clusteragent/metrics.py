@@ -176,7 +176,7 @@ def _unscheduled(configs: QuerySet[Config]) -> Samples:
 
 
 def _of_load(nodes: _Nodes) -> Iterator[Family]:
-    needed, capacity = costs.by_node(), costs.capacity()
+    needed, capacity = Cost.objects.by_node(), Runner.objects.capacity()
     load = costs.loads(needed, capacity)
     text = "Expected load of a node: the workers that its configs need, divided by those it has and by its weight."
     yield _gauge("clusteragent_expected_load", text, nodes.series(load, max), "node")
@@ -191,7 +191,7 @@ def _of_load(nodes: _Nodes) -> Iterator[Family]:
 def _wanted_nodes(placed: float, capacity: Collection[float]) -> Samples:
     if not Cost.objects.exists():
         return []
-    total = placed + costs.means().usual * Config.objects.dangling().count()
+    total = placed + Cost.objects.means().usual * Config.objects.dangling().count()
     each = sum(capacity) / len(capacity) if capacity else conf.DEFAULT_WORKERS
     # Rounded: a rounding error of the sum must not ask for one more node.
     return [((), math.ceil(round(total / (TARGET_UTILIZATION * each), 6)))]

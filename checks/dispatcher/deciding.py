@@ -1,17 +1,16 @@
 """Deciding orders of people: each function reads without a lock, changes nothing, and returns a Decision to commit."""
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from checks.dispatcher.changes import Entry
 from checks.dispatcher.decision import Decision, make_decision
-from checks.dispatcher.eligibility import ORDER, Snapshot, read_snapshot
+from checks.dispatcher.eligibility import ORDER, UNDO, Snapshot, read_snapshot
 from checks.dispatcher.inventory import Reserved
 from checks.dispatcher.misplaced import Judge, relocate_misplaced
 from checks.dispatcher.transaction import Choice, entries_of, relocate
-from checks.dispatcher.undoing import undoable
 from checks.models import Assignment, Move
 from checks.models.orders import Isolation, Pin
 from nodes.models import Node, UnknownNode
@@ -122,9 +121,14 @@ def drain(nodes: Collection[str]) -> Decision:
 
 def undo(move_ids: Collection[int]) -> Decision:
     """Decide to give configs back to the nodes that these moves took them from. `refused`: {move's id: why not}."""
-    possible, refused = undoable(move_ids)
+    possible, refused = _judge_undo(move_ids)
     chosen = [Choice(entry, node, Move.Reason.UNDONE) for entry, node in possible]
     return make_decision(Move.Reason.UNDONE, {"verb": "undo"}, chosen, refused=refused)
+
+
+def undo_refusals(move_ids: Collection[int]) -> dict[int, str]:
+    """Return why moves can't be undone now, {move's id: why}. Moves that can be undone are left out."""
+    return _judge_undo(move_ids)[1]
 
 
 def isolation_choices(alone: Collection[int], reason: str) -> list[Choice]:
@@ -199,3 +203,41 @@ def _read_dispatchable(ids: Collection[int], *, paused: bool = False) -> list[En
         if entry.paused and not paused:
             raise NotDispatchable(f"{entry.shown} is paused: resume it first")
     return entries
+
+
+def _judge_undo(move_ids: Collection[int]) -> tuple[list[tuple[Entry, int]], dict[int, str]]:
+    """Judge which of these moves can be undone. Returns [(config, id of the node that gets it back)] and {move's id: why not}."""
+    moves = Move.objects.in_bulk(move_ids)
+    entries = {entry.id: entry for entry in entries_of({move.config_id for move in moves.values()})}
+    last = Move.objects.last_of(entries)
+    snapshot = read_snapshot(UNDO)
+    snapshot.read_origins(entries.values())
+    possible = []
+    refused = {id_: "the ledger has no such move" for id_ in move_ids if id_ not in moves}
+    for move in moves.values():
+        entry, node = entries.get(move.config_id), snapshot.by_name.get(move.source_node)
+        if why := _why_not_undone(move, entry, last):
+            refused[move.pk] = why
+        elif entry is None or node is None:
+            refused[move.pk] = f"node {move.source_node} is gone"
+        elif refusal := snapshot.refusal(entry, node):
+            refused[move.pk] = refusal.with_advice(f"node {node.name}")
+        else:
+            snapshot.take(entry, node.id)
+            possible.append((entry, node.id))
+    return possible, refused
+
+
+def _why_not_undone(move: Move, entry: Entry | None, last: Mapping[int, int]) -> str:
+    """Why a move can't be undone, whatever nodes there are; empty if it can. last: {config's id: its last move's id}."""
+    if not move.source_node:
+        return "no node had it before"
+    if move.source_node == move.to_node:
+        return "it did not leave its node"
+    if entry is None:
+        return "the config is gone"
+    if entry.paused:
+        return "it is paused: resume it first"
+    if not move.to_node:
+        return "it was taken from its node, not given to another"
+    return "it has moved again since" if last.get(entry.id) != move.pk or entry.owner is None else ""

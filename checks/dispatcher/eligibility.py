@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from checks.balancing import Pool
 from checks.dispatcher.changes import Entry
@@ -163,28 +163,25 @@ class Snapshot:
 
     def for_purpose(self, purpose: Purpose) -> "Snapshot":
         """Return the same snapshot for another purpose."""
-        return self._with(purpose, self._ceiling)
+        return self._copy(purpose=purpose)
 
     def with_ceiling(self, ceiling: float) -> "Snapshot":
         """Return the same snapshot with another ceiling."""
-        return self._with(self.purpose, ceiling)
-
-    def _with(self, purpose: Purpose, ceiling: float) -> "Snapshot":
-        return Snapshot(
-            self.nodes, self._rules, self.reserved, self._inventory, purpose, ceiling=ceiling, is_cold=self.is_cold
-        )
+        return self._copy(ceiling=ceiling)
 
     def with_nodes(self, *, without: Collection[str], new: Iterable[Candidate] = ()) -> "Snapshot":
         """Return the snapshot without the nodes of these names, with the new ones, and after the warm-up."""
         nodes = [*(node for node in self.nodes if node.name not in without), *new]
-        return Snapshot(nodes, self._rules, self.reserved, self._inventory, self.purpose, ceiling=self._ceiling)
+        return self._copy(nodes=nodes, is_cold=False)
 
     def with_reserved(self, reserved: Mapping[int, Reserved]) -> "Snapshot":
         """Return the same snapshot with more nodes reserved for isolated configs: {node's id: config}."""
-        both = {**self.reserved, **reserved}
-        return Snapshot(
-            self.nodes, self._rules, both, self._inventory, self.purpose, ceiling=self._ceiling, is_cold=self.is_cold
-        )
+        return self._copy(reserved={**self.reserved, **reserved})
+
+    def _copy(self, **other: Any) -> "Snapshot":
+        parts = {"nodes": self.nodes, "rules": self._rules, "reserved": self.reserved, "inventory": self._inventory}
+        more = {"purpose": self.purpose, "ceiling": self._ceiling, "is_cold": self.is_cold}
+        return Snapshot(**{**parts, **more, **other})
 
     # Questions about a node.
 
@@ -311,17 +308,16 @@ class Snapshot:
 
     def _preferred(self, fit: Mapping[int, Candidate], pin: Pin | None) -> Iterable[int]:
         if pin is not None:
-            aimed = self._aimed(fit, pin)
+            if pin.kind == Pin.Kind.NODE:
+                # Most pins name one of very many nodes.
+                named = self.by_name.get(pin.aim)
+                aimed = [named.id] if named is not None and named.id in fit else []
+            else:
+                aimed = [node.id for node in fit.values() if pin.matches(node.name, node.labels)]
             if aimed or pin.waits:
                 return aimed
         runners = [node.id for node in fit.values() if node.is_runner] if self.has_runners else []
         return runners or fit
-
-    def _aimed(self, fit: Mapping[int, Candidate], pin: Pin) -> list[int]:
-        if pin.kind == Pin.Kind.NODE:
-            node = self.by_name.get(pin.aim)
-            return [node.id] if node is not None and node.id in fit else []
-        return [node.id for node in fit.values() if pin.matches(node.name, node.labels)]
 
     def _without_pin(self, entry: Entry, ask: Callable[[Entry], T]) -> T | None:
         """The answer for a config without its pin; None if it has no pin, or one that waits."""

@@ -10,9 +10,9 @@ from typing import NamedTuple
 from django.db.models import Count, Q, TextField, Value
 from django.db.models.functions import Concat
 
-from checks.dispatcher import costs
 from checks.dispatcher.changes import shown
-from checks.models import Assignment
+from checks.models import Assignment, Cost
+from checks.models.costs import Means
 from checks.models.orders import Isolation, Rule
 from clusteragent.lib import conf
 from nodes.models import Node, NodeType
@@ -90,12 +90,12 @@ class Inventory:
     @cached_property
     def needed(self) -> dict[int, float]:
         """What the configs of each node cost: {node's id: workers}. Of all nodes, whatever the names."""
-        return costs.by_node()
+        return Cost.objects.by_node()
 
     @cached_property
-    def means(self) -> costs.Means:
+    def means(self) -> Means:
         """The mean costs, for configs that were not measured."""
-        return costs.means()
+        return Cost.objects.means()
 
     def held_by_rule(self, rules: Sequence[Rule]) -> dict[int, Counter[int]]:
         """How many configs each node has that a rule covers: {rule's id: {node's id: number}}."""

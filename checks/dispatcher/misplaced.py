@@ -18,7 +18,9 @@ class Judge:
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
-        self._excess = _excess(snapshot)
+        limited = [(node, snapshot.held[node.id] - node.limit) for node in snapshot.nodes if node.limit is not None]
+        # How many configs nodes have above their limits: {node's id: number}.
+        self._excess = Counter({node.id: more for node, more in limited if more > 0})
         # Moving configs from node agents to runners is balancing, too.
         self._prefers_runners = snapshot.has_runners and not freezes.why_off()
 
@@ -102,12 +104,6 @@ def _grouped(entries: Iterable[Entry], judgement: Callable[[Entry], str]) -> dic
         if why := judgement(entry):
             groups.setdefault(why, []).append(entry)
     return groups
-
-
-def _excess(snapshot: Snapshot) -> Counter[int]:
-    """How many configs nodes have above their limits: {node's id: number}."""
-    limited = [node for node in snapshot.nodes if node.limit is not None]
-    return Counter({node.id: more for node in limited if (more := snapshot.held[node.id] - (node.limit or 0)) > 0})
 
 
 def _breaks_pin(entry: Entry, node: Candidate) -> bool:

@@ -16,15 +16,7 @@ from checks.dispatcher.misplaced import Judge, JudgedSnapshots, relocate_misplac
 from checks.dispatcher.orders import restore_isolation, resume
 from checks.dispatcher.placing import NO_PILE_UP, pile_up_ceiling
 from checks.dispatcher.staleness import StalePlan
-from checks.dispatcher.transaction import (
-    MapWriter,
-    SnapshotCache,
-    entries_of,
-    in_chunks,
-    light_entries,
-    own_transaction,
-    relocate,
-)
+from checks.dispatcher.transaction import SnapshotCache, light_entries, move_in_chunks, relocate
 from checks.models import Assignment, Config, Move, TaskRun
 from checks.models.map import AssignmentQuerySet, MoveQuerySet
 from checks.models.orders import Isolation, Pause, Rule
@@ -61,13 +53,13 @@ def empty_leaving_nodes(*, term: int | None = None) -> list[Move]:
     cache = SnapshotCache(most)
     snapshot = cache.read()
     ids = [entry.id for entry in light_entries(rows, snapshot) if snapshot.has_place(entry)]
-    return in_chunks(ids, lambda chunk: _empty(chunk, cache, term), cache)
+    return move_in_chunks(ids, lambda entries, now: relocate(entries, now, Move.Reason.LEFT), cache, term)
 
 
 def resume_due(*, term: int | None = None) -> list[Move]:
     """Resume configs whose pause is over, and return the moves."""
     due = list(Pause.objects.over().filter(config__isnull=False).values_list("config_id", flat=True))
-    return _unless_stale(lambda: resume(due, term=term, actor="end of the pause")) if due else []
+    return _unless_stale(resume, due, term=term, actor="end of the pause") if due else []
 
 
 def reconcile(*, term: int | None = None) -> list[Move]:
@@ -103,7 +95,7 @@ def move_misplaced(*, term: int | None = None, most: int | None = None) -> list[
     """
     moves: list[Move] = []
     for reason, ids in _in_company().items():
-        moves += _unless_stale(lambda ids=ids, reason=reason: restore_isolation(ids, reason, term=term))  # type: ignore[misc]
+        moves += _unless_stale(restore_isolation, ids, reason, term=term)
     must, should = _misplaced(Assignment.objects.all())
     return moves + _move_chunks([*must, *should[: budget_left()]][:most], term)
 
@@ -152,39 +144,16 @@ def _misplaced(assignments: AssignmentQuerySet) -> tuple[list[int], list[int]]:
 
 def _move_chunks(ids: Sequence[int], term: int | None) -> list[Move]:
     cache = JudgedSnapshots()
-    return in_chunks(ids, lambda chunk: _move_chunk(chunk, cache, term), cache)
+    return move_in_chunks(ids, lambda entries, _: relocate_misplaced(entries, cache.judge), cache, term)
 
 
-def _unless_stale(verb: Callable[[], list[Move]]) -> list[Move]:
+def _unless_stale(verb: Callable[..., list[Move]], *about: Any, **how: Any) -> list[Move]:
     """Return the moves of a verb; none if its decision goes stale, as the next pass decides again."""
     try:
-        return verb()
+        return verb(*about, **how)
     except StalePlan as reason:
         log.info("left_to_the_next_pass", reason=str(reason))
         return []
-
-
-@own_transaction
-def _move_chunk(ids: Sequence[int], cache: JudgedSnapshots, term: int | None) -> list[Move]:
-    writer = MapWriter(term, "")
-    cache.at(writer.store.revision)
-    writer.apply(relocate_misplaced(entries_of(ids), cache.judge))
-    return _finish(writer, cache)
-
-
-@own_transaction
-def _empty(ids: Sequence[int], cache: SnapshotCache, term: int | None) -> list[Move]:
-    writer = MapWriter(term, "")
-    writer.apply(relocate(entries_of(ids), cache.at(writer.store.revision), Move.Reason.LEFT))
-    return _finish(writer, cache)
-
-
-def _finish(writer: MapWriter, cache: SnapshotCache) -> list[Move]:
-    """Finish a transaction. If nothing moves, the revision stays: each pass tries again, and must not make plans stale."""
-    if writer.moves:
-        return writer.finish()
-    cache.keep()
-    return []
 
 
 def _in_company() -> dict[str, list[int]]:

@@ -80,7 +80,7 @@ def test_the_moves_are_those_that_were_decided_and_shown(verb: str) -> None:
     assert shown
     assert told(moves) == told(Move.objects.all()[: len(shown)]) == shown
     now = dict(Config.objects.values_list("pk", "assignment__node"))
-    assert [now[step.config] for step in decision.steps] == [step.to for step in decision.steps]
+    assert [now[step.config] for step in decision.placements] == [step.to for step in decision.placements]
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -110,9 +110,9 @@ def test_a_change_in_a_later_chunk_that_was_there_before_the_start_lets_nothing_
 ) -> None:
     monkeypatch.setattr(transaction, "CHUNK", 1)
     decision = VERBS[verb]() if verb in VERBS else deciding.drain(["ash"])
-    assert len(decision.steps) > 1
+    assert len(decision.placements) > 1
     plan = plans.store(decision, author="eve")
-    Config.objects.filter(pk=decision.steps[-1].config).update(digest="edited")
+    Config.objects.filter(pk=decision.placements[-1].config).update(digest="edited")
     before = owners(), ledger(), orders()
     with pytest.raises(StalePlan, match="was edited"):
         plans.apply(plan, actor="eve")
@@ -122,7 +122,7 @@ def test_a_change_in_a_later_chunk_that_was_there_before_the_start_lets_nothing_
     assert (owners(), ledger(), orders()) == before
     assert not Node.objects.filter(draining=True).exists()
     assert (plan.applied_at, plan.moved) == (None, 0)
-    assert plan.outcome.startswith(f"stopped after 0 of {len(decision.steps)} configs: ")
+    assert plan.outcome.startswith(f"stopped after 0 of {len(decision.placements)} configs: ")
 
 
 def orders() -> list[list[Any]]:
@@ -272,5 +272,5 @@ def test_of_several_isolated_configs_on_a_node_each_is_alone_in_the_end(number: 
 def test_no_two_moves_of_one_config_are_decided() -> None:
     report("dogwood")
     for decide in VERBS.values():
-        configs = [step.config for step in decide().steps]
+        configs = [step.config for step in decide().placements]
         assert len(configs) == len(set(configs))
