@@ -9,7 +9,6 @@ from functools import wraps
 
 import structlog
 from django.db import DatabaseError, transaction
-from django.db.models.functions import Now
 
 from checks import dispatcher, plans, pruning, sources
 from checks.dispatcher import costs, quarantine
@@ -17,7 +16,6 @@ from checks.models import ClusterStore, TaskRun, freezes
 from checks.models.map import Call, NotLeader
 from checks.models.troubles import Trouble
 from checks.sources import repatching
-from nodes.models import NodeRule
 
 NOT_LEADER = "not the leader"
 FAILED = "failed"
@@ -31,9 +29,7 @@ def run(name: str, term: int, work: Callable[[int], object]) -> str:
     try:
         outcome = str(work(term))
         if outcome != NOT_LEADER:
-            row = TaskRun(name=name, seconds=time.monotonic() - began, ended_at=Now())
-            columns = ["seconds", "ended_at"]
-            TaskRun.objects.bulk_create([row], update_conflicts=True, unique_fields=["name"], update_fields=columns)
+            TaskRun.objects.note(name, time.monotonic() - began)
     except NotLeader:
         return NOT_LEADER
     except Exception:
@@ -53,7 +49,7 @@ def task(name: str) -> Callable[[Callable[[int], object]], Callable[[int], str]]
 
 @task("pass")
 def background_pass(term: int) -> object:
-    """Run a background pass: hear, expire, re-dispatch."""
+    """Run a background pass: hear, expire, re-dispatch, reconcile."""
     return dispatcher.run_pass(term)
 
 
@@ -87,31 +83,28 @@ def collect_stats(term: int) -> str:
 
 
 def rebalance(term: int) -> str:
-    """Collect stats, move misplaced configs, and balance the rest. Return what it did, NOT_LEADER or FAILED."""
+    """Collect stats, quarantine what is faulty, and balance. Return what it did, NOT_LEADER or FAILED."""
     asked = collect_stats(term)
     return asked if asked == NOT_LEADER else run("rebalance", term, _rebalance)
 
 
 def _rebalance(term: int) -> str:
-    # A process may have ended before it applied changed rules.
-    NodeRule.objects.apply()
     try:
-        quarantine.handle_troubles(term)
+        quarantine.try_elsewhere(term=term)
+        quarantine.quarantine(term=term)
     except DatabaseError:
-        # The quarantine is only a precaution: its failure must not stop the moves below.
+        # The quarantine is only a precaution: its failure must not stop the balancing.
         log.exception("quarantine_failed", term=term)
-    righted = len(dispatcher.move_misplaced(term=term))
     if why := freezes.why_off():
-        return f"{righted} put right, nothing rebalanced: {why}"
-    left = max(0, dispatcher.budget_left() - righted)
+        return f"nothing rebalanced: {why}"
     try:
-        plan, moves = plans.rebalance(actor="", term=term, budget=left, settling=True)
+        plan, moves = plans.rebalance(actor="", term=term, budget=dispatcher.budget_left(), settling=True)
     except plans.StalePlan as reason:
         # The next plan is made from the map as it is then.
-        return f"{righted} put right, 0 rebalanced: {reason}"
-    if righted or moves:
-        log.info("configs_rebalanced", moves=len(moves), put_right=righted, term=term)
-    return f"{righted} put right, {len(moves)} of {len(plan.moves)} rebalanced"
+        return f"0 rebalanced: {reason}"
+    if moves:
+        log.info("configs_rebalanced", moves=len(moves), term=term)
+    return f"{len(moves)} of {len(plan.moves)} rebalanced"
 
 
 @task("prune")

@@ -175,7 +175,7 @@ def _unscheduled(configs: QuerySet[Config]) -> Samples:
 
 
 def _of_load(nodes: _Nodes) -> Iterator[Family]:
-    needed, capacity = costs.by_node(), costs.capacity()
+    needed, capacity = Cost.objects.by_node(), Runner.objects.capacity()
     load = costs.loads(needed, capacity)
     text = "Expected load of a node: the workers that its configs need, divided by those it has and by its weight."
     yield _gauge("clusteragent_expected_load", text, nodes.series(load, max), "node")
@@ -185,7 +185,7 @@ def _of_load(nodes: _Nodes) -> Iterator[Family]:
     yield _gauge("cluster_checks_busyness", text, nodes.series(busy, max), "node")
     wanted: Samples = []
     if Cost.objects.exists():
-        total = sum(needed.values()) + costs.means().usual * Config.objects.dangling().count()
+        total = sum(needed.values()) + Cost.objects.means().usual * Config.objects.dangling().count()
         each = sum(capacity.values()) / len(capacity) if capacity else conf.DEFAULT_WORKERS
         # Rounded: a rounding error of the sum must not ask for one more node.
         wanted = [((), math.ceil(round(total / (TARGET_UTILIZATION * each), 6)))]

@@ -3,11 +3,14 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
+from django.db.models import Q
+
 from checks.dispatcher.changes import Entry
-from checks.dispatcher.eligibility import Candidate, Snapshot
+from checks.dispatcher.eligibility import Snapshot
+from checks.dispatcher.inventory import Candidate
 from checks.dispatcher.transaction import Choice, SnapshotCache, relocate
 from checks.models import Move, freezes
-from checks.models.orders import Pin
+from checks.models.map import AssignmentQuerySet
 
 
 class Judge:
@@ -15,14 +18,22 @@ class Judge:
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
-        self._excess = _excess(snapshot)
+        limited = [(node, snapshot.held[node.id] - node.limit) for node in snapshot.nodes if node.limit is not None]
+        # How many configs nodes have above their limits: {node's id: number}.
+        self._excess = Counter({node.id: more for node, more in limited if more > 0})
         # Moving configs from node agents to runners is balancing, too.
         self._prefers_runners = snapshot.has_runners and not freezes.why_off()
 
-    def is_all_right(self) -> bool:
-        """Whether no config can be misplaced: so it need not read any."""
-        is_draining = any(node.intake == "draining" for node in self.snapshot.nodes)
-        return self.snapshot.is_plain and not (is_draining or self._excess or Pin.objects.exists())
+    def is_draining(self, entry: Entry) -> bool:
+        """Whether the node that has the config is draining."""
+        return self.snapshot.by_id[entry.owner or 0].intake == "draining"
+
+    def suspects(self, assignments: AssignmentQuerySet) -> AssignmentQuerySet:
+        """Return those of these assignments whose configs may be misplaced. Very many need not be read if nothing binds them."""
+        if not self.snapshot.is_plain:
+            return assignments
+        nodes = [node.id for node in self.snapshot.nodes if node.intake == "draining" or self._excess[node.id]]
+        return assignments.filter(Q(node__in=nodes) | Q(config__pin__isnull=False))
 
     def must_go(self, entry: Entry) -> str:
         """Return the Move.Reason why a config may not run where it is; empty if it may."""
@@ -93,12 +104,6 @@ def _grouped(entries: Iterable[Entry], judgement: Callable[[Entry], str]) -> dic
         if why := judgement(entry):
             groups.setdefault(why, []).append(entry)
     return groups
-
-
-def _excess(snapshot: Snapshot) -> Counter[int]:
-    """How many configs nodes have above their limits: {node's id: number}."""
-    limited = [node for node in snapshot.nodes if node.limit is not None]
-    return Counter({node.id: more for node in limited if (more := snapshot.held[node.id] - (node.limit or 0)) > 0})
 
 
 def _breaks_pin(entry: Entry, node: Candidate) -> bool:

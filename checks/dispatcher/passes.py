@@ -5,7 +5,7 @@ from typing import NamedTuple
 import structlog
 
 from checks.dispatcher.placing import expire_nodes, redispatch
-from checks.dispatcher.upkeep import apply_declarations, drain, empty_leaving_nodes, resume_due
+from checks.dispatcher.upkeep import empty_leaving_nodes, reconcile, resume_due
 from checks.models import ClusterStore, Config
 from checks.models.map import NotLeader
 from nodes.goodbyes import void_goodbyes
@@ -25,8 +25,8 @@ class Pass(NamedTuple):
 def run_pass(term: int) -> Pass:
     """Run one background pass of the leader. Raises NotLeader when `term` is over.
 
-    It notes who is heard, expires nodes, moves what they left, what leaving and draining nodes have and what declarations
-    forbid, ends pauses, flags configs that wait for long, and notes its time.
+    It notes who is heard, expires nodes, moves what they left and what leaving nodes have, ends pauses, moves misplaced configs,
+    flags configs that wait for long, and notes its time.
     """
     if not ClusterStore.objects.filter(term=term).exists():
         raise NotLeader(f"term {term} is over")
@@ -35,9 +35,10 @@ def run_pass(term: int) -> Pass:
     for name in note_silent() if silence.silent else ():
         log.warning("node_silent", node=name, term=term)
     expired = expire_nodes(term=term)
-    apply_declarations(term=term)
-    placed = [*empty_leaving_nodes(term=term), *resume_due(term=term), *redispatch(term=term), *drain(term=term)]
+    placed = [*empty_leaving_nodes(term=term), *resume_due(term=term), *redispatch(term=term)]
+    if misplaced := reconcile(term=term):
+        log.info("misplaced_moved", moves=len(misplaced), term=term)
     for name in Config.objects.flag_unscheduled():
         log.warning("config_unscheduled", check=name, term=term)
     Hearing.objects.note_pass()
-    return Pass(len(expired), len(placed))
+    return Pass(len(expired), len(placed) + len(misplaced))

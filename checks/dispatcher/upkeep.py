@@ -1,10 +1,14 @@
-"""Moves that nobody orders one by one: from leaving and draining nodes, after pauses, and of misplaced configs."""
+"""Moves that nobody orders one by one: from leaving nodes, after pauses, and of misplaced configs, as on draining nodes."""
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from typing import Any
 
 import structlog
+from django.db.models import F
+from django.db.models.functions import Now
 
 from checks.dispatcher import transaction
 from checks.dispatcher.eligibility import read_snapshot
@@ -12,26 +16,19 @@ from checks.dispatcher.misplaced import Judge, JudgedSnapshots, relocate_misplac
 from checks.dispatcher.orders import restore_isolation, resume
 from checks.dispatcher.placing import NO_PILE_UP, pile_up_ceiling
 from checks.dispatcher.staleness import StalePlan
-from checks.dispatcher.transaction import (
-    MapWriter,
-    SnapshotCache,
-    entries_of,
-    in_chunks,
-    light_entries,
-    own_transaction,
-    relocate,
-)
-from checks.models import Assignment, Config, Move
-from checks.models.map import AssignmentQuerySet
-from checks.models.orders import Isolation, Pause
+from checks.dispatcher.transaction import SnapshotCache, light_entries, move_in_chunks, relocate
+from checks.models import Assignment, Config, Move, TaskRun
+from checks.models.map import AssignmentQuerySet, MoveQuerySet
+from checks.models.orders import Isolation, Pause, Rule
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
 from nodes.hearing import too_many_leave
-from nodes.models import Hearing, Node, NodeEvent
+from nodes.models import Hearing, Node, NodeEvent, NodeRule
 
 # A pass also reads events from so long before the last pass: their transactions may have been committed after it.
 OVERLAP = timedelta(seconds=5)
 A_MINUTE = timedelta(minutes=1)
+RECONCILE = "reconcile"
 
 log = structlog.get_logger()
 
@@ -56,48 +53,51 @@ def empty_leaving_nodes(*, term: int | None = None) -> list[Move]:
     cache = SnapshotCache(most)
     snapshot = cache.read()
     ids = [entry.id for entry in light_entries(rows, snapshot) if snapshot.has_place(entry)]
-    return in_chunks(ids, lambda chunk: _empty(chunk, cache, term), cache)
-
-
-def apply_declarations(*, term: int | None = None) -> list[Move]:
-    """Move configs from nodes whose declarations have changed since the last pass and no longer admit them. Returns the moves."""
-    events = NodeEvent.objects.filter(kind=NodeEvent.Kind.DECLARED)
-    if last_pass := Hearing.objects.get().last_pass:
-        events = events.filter(time__gte=last_pass - OVERLAP)
-    names = set(events.values_list("node_name", flat=True))
-    must, _ = _misplaced(Assignment.objects.filter(node__name__in=names)) if names else ([], [])
-    return _move_chunks(must, term)
+    return move_in_chunks(ids, lambda entries, now: relocate(entries, now, Move.Reason.LEFT), cache, term)
 
 
 def resume_due(*, term: int | None = None) -> list[Move]:
     """Resume configs whose pause is over, and return the moves."""
     due = list(Pause.objects.over().filter(config__isnull=False).values_list("config_id", flat=True))
-    return _unless_stale(lambda: resume(due, term=term, actor="end of the pause")) if due else []
+    return _unless_stale(resume, due, term=term, actor="end of the pause") if due else []
 
 
-def move_misplaced(*, term: int | None = None) -> list[Move]:
+def reconcile(*, term: int | None = None) -> list[Move]:
+    """Move misplaced configs if something that decides places has changed, and return the moves. Call it in each pass.
+
+    It looks at all configs after a change of rules, options or draining nodes, and each minute, since room and other nodes
+    come unannounced; else only at nodes whose declarations have changed since the last pass. A call moves little more than
+    CHUNK configs, so that the pass stays short, and the next one goes on.
+    """
+    # What the last look saw is in the database: whoever leads next neither looks for nothing nor misses a change.
+    seen, began = Rule.objects.fingerprint(), time.monotonic()
+    is_settled = TaskRun.objects.filter(name=RECONCILE, state=seen, due_at__gt=Now()).exists()
+    if is_settled:
+        since = Hearing.objects.values(since=F("last_pass") - OVERLAP)
+        events = NodeEvent.objects.filter(kind=NodeEvent.Kind.DECLARED, time__gte=since)
+        names = set(events.values_list("node_name", flat=True))
+        must, _ = _misplaced(Assignment.objects.filter(node__name__in=names)) if names else ([], [])
+        moves = _move_chunks(must[: transaction.CHUNK], term)
+    else:
+        # The process that changed a rule about nodes may have ended before it applied it.
+        NodeRule.objects.apply()
+        moves = move_misplaced(term=term, most=transaction.CHUNK)
+    if not is_settled or len(moves) >= transaction.CHUNK:
+        TaskRun.objects.note(RECONCILE, time.monotonic() - began, state=seen, due_at=_next_look(moves))
+    return moves
+
+
+def move_misplaced(*, term: int | None = None, most: int | None = None) -> list[Move]:
     """Move misplaced configs, and return the moves. More than CHUNK configs are not atomic.
 
-    Configs that may not run where they are move at once; those that only should not move within `budget_left`. Configs of
-    draining nodes are left to `drain`.
+    Configs that may not run where they are move at once; those that only should not move within `budget_left`, from draining
+    nodes first. most: the most that it moves of both, None for no limit. What isolated configs need moves besides.
     """
     moves: list[Move] = []
     for reason, ids in _in_company().items():
-        moves += _unless_stale(lambda ids=ids, reason=reason: restore_isolation(ids, reason, term=term))  # type: ignore[misc]
+        moves += _unless_stale(restore_isolation, ids, reason, term=term)
     must, should = _misplaced(Assignment.objects.all())
-    drained = set(Assignment.objects.filter(node__draining=True).values_list("pk", flat=True))
-    rest = [config for config in should if config not in drained]
-    return moves + _move_chunks([*must, *rest[: budget_left()]], term)
-
-
-def drain(*, term: int | None = None) -> list[Move]:
-    """Move configs from draining nodes, and return the moves: at most `budget()` in any minute, and CHUNK in one call."""
-    held = Assignment.objects.filter(node__draining=True)
-    most = min(budget_left(), transaction.CHUNK) if held.exists() else 0
-    if not most:
-        return []
-    _, should = _misplaced(held)
-    return _move_chunks(should[:most], term)
+    return moves + _move_chunks([*must, *should[: budget_left()]][:most], term)
 
 
 def budget() -> int:
@@ -106,63 +106,54 @@ def budget() -> int:
 
 
 def budget_left() -> int:
-    """What the drains of the last minute leave of `budget()`. Other moves don't count, so that drains come first."""
-    draining = Node.objects.filter(draining=True).values("name")
-    reasons = (Move.Reason.DRAINED, Move.Reason.PINNED)
-    drained = Move.objects.filter(time__gt=ago(A_MINUTE), source_node__in=draining, reason__in=reasons, actor="")
-    return max(0, budget() - drained.count())
+    """What misplaced configs that moved in the last minute leave of `budget()`. Moves of balancing don't count: it comes last."""
+    return max(0, budget() - _moved_in_budget().count())
+
+
+def _moved_in_budget() -> MoveQuerySet:
+    """The moves of the last minute that count against the budget. Only balancing moves configs without a `why`."""
+    reasons = (Move.Reason.DRAINED, Move.Reason.PINNED, Move.Reason.REBALANCED)
+    return Move.objects.filter(time__gt=ago(A_MINUTE), reason__in=reasons, actor="", why__isnull=False)
+
+
+def _next_look(moves: Sequence[Move]) -> Any:
+    """When all configs are looked at again: in the next pass if CHUNK was the limit, when the budget has room, or in a minute."""
+    if len(moves) >= transaction.CHUNK:
+        return Now()
+    used_since = _moved_in_budget().order_by("time").values_list("time", flat=True).first()
+    return used_since + A_MINUTE if used_since and not budget_left() else Now() + A_MINUTE
 
 
 def _misplaced(assignments: AssignmentQuerySet) -> tuple[list[int], list[int]]:
-    """Ids of configs with these assignments: of those that may not run where they are, and of those that only should not."""
+    """Ids of configs with these assignments: of those that may not run where they are, and of those that only should not.
+
+    The latter begin with those of draining nodes.
+    """
     judge = Judge(read_snapshot())
-    if judge.is_all_right():
-        return [], []
-    must, should = [], []
-    rows = assignments.order_by("config_id").values_list("config_id", "config__name", "node_id")
+    must: list[int] = []
+    drained: list[int] = []
+    others: list[int] = []
+    rows = judge.suspects(assignments).order_by("config_id").values_list("config_id", "config__name", "node_id")
     for entry in light_entries(rows, judge.snapshot):
         if judge.must_go(entry):
             must.append(entry.id)
         elif judge.should_go(entry):
-            should.append(entry.id)
-    return must, should
+            (drained if judge.is_draining(entry) else others).append(entry.id)
+    return must, drained + others
 
 
 def _move_chunks(ids: Sequence[int], term: int | None) -> list[Move]:
     cache = JudgedSnapshots()
-    return in_chunks(ids, lambda chunk: _move_chunk(chunk, cache, term), cache)
+    return move_in_chunks(ids, lambda entries, _: relocate_misplaced(entries, cache.judge), cache, term)
 
 
-def _unless_stale(verb: Callable[[], list[Move]]) -> list[Move]:
+def _unless_stale(verb: Callable[..., list[Move]], *about: Any, **how: Any) -> list[Move]:
     """Return the moves of a verb; none if its decision goes stale, as the next pass decides again."""
     try:
-        return verb()
+        return verb(*about, **how)
     except StalePlan as reason:
         log.info("left_to_the_next_pass", reason=str(reason))
         return []
-
-
-@own_transaction
-def _move_chunk(ids: Sequence[int], cache: JudgedSnapshots, term: int | None) -> list[Move]:
-    writer = MapWriter(term, "")
-    cache.at(writer.store.revision)
-    writer.apply(relocate_misplaced(entries_of(ids), cache.judge))
-    return _finish(writer, cache)
-
-
-@own_transaction
-def _empty(ids: Sequence[int], cache: SnapshotCache, term: int | None) -> list[Move]:
-    writer = MapWriter(term, "")
-    writer.apply(relocate(entries_of(ids), cache.at(writer.store.revision), Move.Reason.LEFT))
-    return _finish(writer, cache)
-
-
-def _finish(writer: MapWriter, cache: SnapshotCache) -> list[Move]:
-    """Finish a transaction. If nothing moves, the revision stays: each pass tries again, and must not make plans stale."""
-    if writer.moves:
-        return writer.finish()
-    cache.keep()
-    return []
 
 
 def _in_company() -> dict[str, list[int]]:

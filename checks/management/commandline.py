@@ -13,8 +13,7 @@ from checks.dispatcher import REFUSALS, Decision, described
 from checks.models import Config, Plan
 from checks.wire.scrub import scrub
 from clusteragent.lib import deadlines
-from clusteragent.lib.terminal import escape_controls
-from clusteragent.lib.words import numbered
+from clusteragent.lib.words import escape_controls, numbered
 
 ACTOR = "command line"
 

@@ -281,12 +281,27 @@ class MoveTotal(models.Model):
         return f"{self.number} {self.reason}"
 
 
+class TaskRunManager(models.Manager["TaskRun"]):
+    """Notes runs of tasks."""
+
+    def note(self, name: str, seconds: float, *, state: str = "", due_at: Any = None) -> None:
+        """Note that a task ended well now, after so many seconds; state, due_at: for its next run."""
+        run = self.model(name=name, seconds=seconds, ended_at=Now(), state=state, due_at=due_at)
+        fields = ["seconds", "ended_at", "state", "due_at"]
+        self.bulk_create([run], update_conflicts=True, unique_fields=["name"], update_fields=fields)
+
+
 class TaskRun(models.Model):
     """The last successful run of a task, and how many seconds it took."""
 
     name = models.CharField(max_length=16, primary_key=True)
     ended_at = models.DateTimeField(db_default=Now())
     seconds = models.FloatField()
+    # What it found, and when the next run is due: for tasks that have nothing to do while nothing has changed.
+    state = models.CharField(max_length=64, db_default="")
+    due_at = models.DateTimeField(null=True)
+
+    objects = TaskRunManager()
 
     def __str__(self) -> str:
         return f"{self.name} took {self.seconds:.1f} s"

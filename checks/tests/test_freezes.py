@@ -41,11 +41,11 @@ def pass_time() -> None:
 
 def test_the_leader_balances_nothing_while_it_holds() -> None:
     freezes.freeze(actor="eve", note="release")
-    assert tasks.rebalance(lead()) == "0 put right, nothing rebalanced: frozen by eve"
+    assert tasks.rebalance(lead()) == "nothing rebalanced: frozen by eve"
     assert set(owners().values()) == {"ash"}
     assert frozen() == ["Nothing is balanced automatically: frozen by eve (release)."]
     assert freezes.thaw(actor="adam") == 1
-    assert tasks.rebalance(lead()) == "0 put right, 2 of 2 rebalanced"
+    assert tasks.rebalance(lead()) == "2 of 2 rebalanced"
     assert frozen() == []
     assert Freeze.objects.values_list("ended_by", flat=True).get() == "adam"
 

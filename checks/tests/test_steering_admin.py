@@ -284,7 +284,7 @@ def test_a_rule_bears_its_author_and_holds_for_what_is_placed_next() -> None:
         "required": '{"disk": "fast"}',
         "forbidden": "{}",
     }
-    assert "move within a minute" in post(client, f"{RULES}add/", **rule)
+    assert "move within seconds" in post(client, f"{RULES}add/", **rule)
     assert Rule.objects.get().author == "olga"
     dispatcher.move_misplaced()
     assert owners()["db"] == "birch"

@@ -17,7 +17,7 @@ from unfold.widgets import UnfoldAdminTextInputWidget
 
 from checks import dispatcher, plans
 from checks.dispatcher import REFUSALS, Decision, deciding
-from checks.models import ClusterStore, Config
+from checks.models import Config
 from checks.models.orders import Isolation, Order, Pause, Pin, Rule
 from checks.wire.scrub import scrub
 from clusteragent.lib.words import numbered
@@ -262,20 +262,18 @@ class RuleAdmin(NotedAdmin):
     def save_model(self, request: HttpRequest, obj: Rule, form: Any, change: bool) -> None:
         obj.author = request.user.get_username()
         super().save_model(request, obj, form, change)
-        self._wake(request)
+        self._tell(request)
 
     def delete_model(self, request: HttpRequest, obj: Rule) -> None:
         super().delete_model(request, obj)
-        self._wake(request)
+        self._tell(request)
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Rule]) -> None:
         super().delete_queryset(request, queryset)
-        self._wake(request)
+        self._tell(request)
 
-    def _wake(self, request: HttpRequest) -> None:
-        """Wake the leader: what dangles may find a node now, and what a rule forbids moves within a minute."""
-        ClusterStore.objects.wake()
+    def _tell(self, request: HttpRequest) -> None:
         messages.info(
             request,
-            "It holds for all placements from now on. Configs on forbidden nodes move within a minute.",
+            "It holds for all placements from now on. Configs on forbidden nodes move within seconds.",
         )

@@ -43,7 +43,7 @@ _LEAVING = {"draining", "leaving", "restarting"}
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class Contents:
     """The contents of the page at one moment, by the database's clock."""
 
     at: datetime
@@ -62,13 +62,13 @@ class Snapshot:
         return f"{state} {counted(checks, 'config')} on {counted(nodes, 'node')}, {needing}."
 
 
-def snapshot() -> Snapshot:
+def snapshot() -> Contents:
     """The present contents of the page. They are the same for every user."""
     now = clock.now()
     groups = pools(members())
     sizes = {pool.name: pool.known for pool in groups}
     history = stories.read(now - SPAN, now, MOST_MOVES, sizes)
-    return Snapshot(now, alerts.current(fingerprints.differing()), groups, history)
+    return Contents(now, alerts.current(fingerprints.differing()), groups, history)
 
 
 # Valid for a little less than the time between a tab's requests, some of which come a moment early.
@@ -132,7 +132,7 @@ class Changes:
         return response
 
 
-def _context(request: HttpRequest, take: Callable[[], Snapshot]) -> dict[str, Any]:
+def _context(request: HttpRequest, take: Callable[[], Contents]) -> dict[str, Any]:
     """The context of the page's template; empty for users who may not see it."""
     if not base.may_see(request):
         return {}

@@ -26,7 +26,7 @@ _NODES_COME_AND_GO = {
 }  # fmt: skip
 
 
-class Step(NamedTuple):
+class LedgerLine(NamedTuple):
     """A line of the ledger."""
 
     id: int
@@ -67,7 +67,7 @@ class Story:
     cause: Cause
     start: datetime
     end: datetime
-    steps: list[Step] = field(default_factory=list)
+    steps: list[LedgerLine] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     placed: Counter[int] = field(default_factory=Counter)
     dangling: set[int] = field(default_factory=set)
@@ -109,7 +109,7 @@ def read(since: datetime, until: datetime, most: int, sizes: Mapping[str, int] |
     moves = Move.objects.filter(time__gte=since, time__lt=until).order_by("-id")
     events = NodeEvent.objects.filter(time__gte=since, time__lt=until).order_by("-id")
     columns = ("id", "config_id", "source_node", "to_node", "reason", "actor", "time")
-    steps = [Step(*row) for row in moves.values_list(*columns)[:most]]
+    steps = [LedgerLine(*row) for row in moves.values_list(*columns)[:most]]
     happened = [Event(*row) for row in events.values_list("id", "node_name", "kind", "cause", "time")[:most]]
     ends = [rows[-1].time for rows in (steps, happened) if len(rows) == most]
     first = max([since, *ends])
@@ -130,13 +130,13 @@ def _name_sources(sent: Sequence[Story]) -> None:
         story.sources = sorted({source for config, source in rows if config in last[story.key]})
 
 
-def fold(steps: Iterable[Step], events: Iterable[Event], sizes: Mapping[str, int] | None = None) -> list[Story]:
+def fold(steps: Iterable[LedgerLine], events: Iterable[Event], sizes: Mapping[str, int] | None = None) -> list[Story]:
     """Fold moves and events, which must be sorted by time, into stories, the last one first. sizes: {pool: number of nodes}."""
     folding = _Folding()
-    things: list[Step | Event] = [*events, *steps]
+    things: list[LedgerLine | Event] = [*events, *steps]
     # A stable sort: what happened to a node comes before what that moved at the same time.
     for thing in sorted(things, key=attrgetter("time")):
-        if isinstance(thing, Step):
+        if isinstance(thing, LedgerLine):
             folding.move(thing)
         else:
             folding.happen(thing)
@@ -152,7 +152,7 @@ class _Folding:
         # The configs that run nowhere: {config id: (since when, the story in which it lost its node)}.
         self._lost: dict[int, tuple[datetime, Story]] = {}
 
-    def move(self, step: Step) -> None:
+    def move(self, step: LedgerLine) -> None:
         found = self._found(step)
         story = found if found and step.reason == _MOVE.REDISPATCHED else self._story(cause_of_move(step), step.time)
         story.end = max(story.end, step.time)
@@ -165,7 +165,7 @@ class _Folding:
             self._lost[step.config] = step.time - silent, story
             story.dangling.add(step.config)
 
-    def _found(self, step: Step) -> Story | None:
+    def _found(self, step: LedgerLine) -> Story | None:
         """The story in which the config lost its node, if this move ends that; else None."""
         since, story = self._lost.pop(step.config, (step.time, None))
         if story:
@@ -186,7 +186,7 @@ class _Folding:
         return story
 
 
-def cause_of_move(step: Step) -> Cause:
+def cause_of_move(step: LedgerLine) -> Cause:
     """The cause of a move. Moves with one cause are one story."""
     match words(step.reason).grouping:
         case Grouping.NODES:
