@@ -22,15 +22,14 @@ def refuse_unknown(given: Iterable[str], known: Collection[str], offered: Collec
 
     A misspelt key would otherwise be ignored, and its sender would believe that it had an effect.
     """
-    unknown = [key for key in given if key not in known]
-    if unknown:
-        raise ValidationError({key[:_LONGEST_KEY]: [_unknown(key, sorted(offered))] for key in unknown[:_MOST_KEYS]})
-
-
-def _unknown(key: str, known: list[str]) -> str:
-    if meant := nearest(key[:_LONGEST_KEY], known):
-        return f"Unknown name. Did you mean {meant}?"
-    return f"Unknown name. Known are {', '.join(known)}." if known else "Unknown name."
+    names = sorted(offered)
+    advice = f" Known are {', '.join(names)}." if names else ""
+    problems = {}
+    for key in [key[:_LONGEST_KEY] for key in given if key not in known][:_MOST_KEYS]:
+        meant = nearest(key, names)
+        problems[key] = ["Unknown name." + (f" Did you mean {meant}?" if meant else advice)]
+    if problems:
+        raise ValidationError(problems)
 
 
 class Strict(serializers.Serializer[Any]):

@@ -9,19 +9,13 @@ from django_filters.rest_framework import DjangoFilterBackend
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
-from checks.models import Assignment, Config, Instance, Move, Origin, searching
+from checks.models import Config, Instance, Move, Origin, searching
 from checks.models.configs import displayable
 from clusteragent.lib.shortids import short_id_in
 from nodes.models import Node, NodeEvent, NodeType
-from operators.api.serializers import NODE_STATES, STATES
+from operators.api.serializers import NODE_STATES
+from operators.queries import CONFIG_STATES, of_node
 from operators.roles import sees_digests
-
-_IN_STATE = {
-    "assigned": Q(assignment__isnull=False),
-    "dangling": Q(dangling_since__isnull=False),
-    "paused": Q(pause__isnull=False),
-    "endpoint": ~Q(node_name=""),
-}
 
 
 def _choices(*values: str) -> list[tuple[str, str]]:
@@ -44,15 +38,14 @@ class StrictFilterBackend(DjangoFilterBackend):
                 raise ValidationError(
                     {name: [f"There is no such filter. There are {', '.join(sorted(known)) or 'none'}."]}
                 )
-        found: QuerySet[Any] = super().filter_queryset(request, queryset, view)
-        return found
+        return super().filter_queryset(request, queryset, view)
 
 
 class ConfigFilter(filters.FilterSet):
     """Filters of the configs."""
 
     check = filters.CharFilter(field_name="name", help_text="The check's name.")
-    state = filters.ChoiceFilter(choices=_choices(*STATES), method="in_state")
+    state = filters.ChoiceFilter(choices=_choices(*CONFIG_STATES), method="in_state")
     node = filters.CharFilter(method="of_node", help_text="What it runs, and its endpoint checks.")
     source = filters.CharFilter(method="of_source", help_text="As file, admin or api:shop.")
     key = filters.CharFilter(method="of_key", help_text="Its name or path in its source, beside source.")
@@ -68,14 +61,12 @@ class ConfigFilter(filters.FilterSet):
         fields: tuple[str, ...] = ()
 
     def in_state(self, configs: QuerySet[Config], name: str, value: str) -> QuerySet[Config]:
-        """The configs in this state, one of STATES."""
-        return configs.filter(_IN_STATE[value])
+        """The configs in this state, one of CONFIG_STATES."""
+        return configs.filter(CONFIG_STATES[value])
 
     def of_node(self, configs: QuerySet[Config], name: str, value: str) -> QuerySet[Config]:
         """The configs that are assigned to this node, and its endpoint checks."""
-        owned = Assignment.objects.filter(node__name=value).values("config_id")
-        endpoints = Config.objects.filter(node_name=value).exclude(node_name="").order_by().values("pk")
-        return configs.filter(pk__in=owned.union(endpoints))
+        return configs.filter(pk__in=of_node(value))
 
     def of_source(self, configs: QuerySet[Config], name: str, value: str) -> QuerySet[Config]:
         """The configs that this source sends."""
@@ -103,8 +94,7 @@ class ConfigFilter(filters.FilterSet):
 
     def containing(self, configs: Any, name: str, value: str) -> QuerySet[Config]:
         """The configs whose scrubbed YAML contains this text, in upper or lower case."""
-        found: QuerySet[Config] = configs.containing(value, exact=sees_digests(self.request.user))
-        return found
+        return configs.containing(value, exact=sees_digests(self.request.user))
 
 
 class NodeFilter(filters.FilterSet):
@@ -184,8 +174,7 @@ class FreezeFilter(AuthorFilter):
     def holding(self, freezes: Any, name: str, value: bool) -> QuerySet[Any]:
         """The freeze that is in force now, or with value=False all others."""
         holds = freezes.in_force()
-        found: QuerySet[Any] = holds if value else freezes.exclude(pk__in=holds.values("pk"))
-        return found
+        return holds if value else freezes.exclude(pk__in=holds.values("pk"))
 
 
 class OrderFilter(AuthorFilter):

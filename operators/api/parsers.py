@@ -50,7 +50,9 @@ def read(stream: IO[Any], length: int, most: int) -> Any:
     except ValueError as error:
         raise ParseError(f"JSON parse error - {error}") from None
     if _UNSTORABLE_ESCAPE.search(text):
-        _refuse_unstorable(value)
+        for field, place, part in _texts(value):
+            if _UNSTORABLE.search(part):
+                raise ValidationError({field: [f"{place[:200]} holds a NUL character, or half of a surrogate pair."]})
     return value
 
 
@@ -82,12 +84,6 @@ def _count(data: bytes, start: int, end: int) -> int:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no value")
-
-
-def _refuse_unstorable(value: Any) -> None:
-    for field, place, text in _texts(value):
-        if _UNSTORABLE.search(text):
-            raise ValidationError({field: [f"{place[:200]} holds a NUL character, or half of a surrogate pair."]})
 
 
 def _texts(value: Any) -> Iterator[tuple[str, str, str]]:

@@ -19,10 +19,11 @@ from checks.wire.scrub import scrub
 from clusteragent.lib import deadlines
 from clusteragent.lib.shortids import short_id
 from nodes.models import Node, NodeEvent, NodeRule
+from operators import queries
 from operators.api.fields import Digest, Labels, NodeTypeField, Note, Scrubbed, ShortID, Strict
 from operators.roles import sees_digests
 
-STATES = ("assigned", "dangling", "paused", "endpoint")
+CONFIG_STATES = tuple(queries.CONFIG_STATES)
 NODE_STATES = ("alive", "silent", "lost")
 
 
@@ -78,7 +79,7 @@ class ConfigSerializer(serializers.ModelSerializer[Config]):
         )  # fmt: skip
         read_only_fields = fields
 
-    @extend_schema_field(serializers.ChoiceField(choices=STATES))
+    @extend_schema_field(serializers.ChoiceField(choices=CONFIG_STATES))
     def get_state(self, config: Config) -> str:
         if hasattr(config, "assignment"):
             return "assigned"
