@@ -80,7 +80,7 @@ def test_errors_are_shown_with_file_and_line_and_escaped(folder: Path) -> None:
     sync()
     response = superuser().get(page())
     shown = response.content.decode()
-    assert [row[:2] for row in response.context["tables"][0].rows] == [("<b>.yaml", 3)]
+    assert [row[:2] for row in response.context["tables"][0].rows] == [["<b>.yaml", "3"]]
     assert "&lt;b&gt;.yaml" in shown
     assert "<b>.yaml" not in shown
     assert "web.yaml" in shown

@@ -31,10 +31,9 @@ from operators.admin import configpage
 from operators.admin.actions import SteeringAdmin
 from operators.admin.base import TABLE_ROWS, first_words, link
 from operators.admin.filters import CheckFilter, NodeFilter, OrderFilter, OwnerFilter, SourceFilter, TroubleFilter
+from operators.queries import WIDE_COLUMNS
 from operators.roles import sees_digests
 
-# Wide columns, which lists do not read.
-WIDE_COLUMNS = ("original", "wire", "scrubbed", "text")
 # Fields that are only shown when they have a value.
 OPTIONAL_FIELDS = ("node_name", "dangling_since", "former_node")
 DANGLING = SafeString('<span class="font-semibold text-orange-700 dark:text-orange-400">none: dangling</span>')
@@ -144,8 +143,7 @@ class ConfigAdmin(SteeringAdmin):
             queryset = queryset.containing(unescape_string_literal(word) if quoted else word, exact=exact)
         return queryset, False
 
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return admin.ModelAdmin.has_add_permission(self, request)
+    has_add_permission = admin.ModelAdmin.has_add_permission
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Whether the user may run the list's actions, or edit this config. Only configs written by hand are editable."""
@@ -226,7 +224,7 @@ class ConfigAdmin(SteeringAdmin):
         }
         return [name for name, is_offered in offered.items() if is_offered]
 
-    def page(self, request: HttpRequest, config: Config) -> dict[str, Any]:
+    def page_context(self, request: HttpRequest, config: Config) -> dict[str, Any]:
         exact = sees_digests(request.user)
         return configpage.context(config, exact=exact) | {"owner": self.owner(config)}
 

@@ -1,5 +1,6 @@
 """The sources in the admin: what each scan found, and scanning again."""
 
+from collections.abc import Callable
 from typing import Any
 
 from django.contrib import admin, messages
@@ -16,21 +17,24 @@ from operators.admin.base import ReadOnlyAdmin, Table
 MOST_PROBLEMS = 200
 
 
+def _number(field: str, **look: Any) -> Callable[[Any, Any], int]:
+    """A column with the number of a source's errors, warnings, …"""
+
+    @display(description=field.replace("_", " "), **look)
+    def number(self: Any, source: Any) -> int:
+        return getattr(source, f"{field}_number")
+
+    return number
+
+
 @admin.register(Source)
 class SourceAdmin(ReadOnlyAdmin):
     """The sources, with the errors and warnings of the last scan."""
 
-    list_display = (
-        "name",
-        "read",
-        "scanned",
-        "scanned_by",
-        "errors_number",
-        "warnings_number",
-        "passed_over_number",
+    list_display = fields = readonly_fields = (
+        "name", "read", "scanned", "scanned_by", "errors_number", "warnings_number", "passed_over_number",
         "held_removals_number",
-    )
-    fields = readonly_fields = list_display
+    )  # fmt: skip
     actions = ("scan_now", "accept_removals")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Source]:
@@ -46,44 +50,28 @@ class SourceAdmin(ReadOnlyAdmin):
         """How long ago the last scan was."""
         return ago(source.scan_age) or "never"
 
-    @display(description="errors", label={0: "success"})
-    def errors_number(self, source: Any) -> int:
-        """The number of errors."""
-        return int(source.errors_number)
-
-    @display(description="warnings")
-    def warnings_number(self, source: Any) -> int:
-        """The number of warnings."""
-        return int(source.warnings_number)
-
-    @display(description="passed over")
-    def passed_over_number(self, source: Any) -> int:
-        """The number of files that were passed over."""
-        return int(source.passed_over_number)
-
-    @display(description="held removals")
-    def held_removals_number(self, source: Any) -> int:
-        """The number of held removals."""
-        return int(source.held_removals_number)
+    errors_number = _number("errors", label={0: "success"})
+    warnings_number = _number("warnings")
+    passed_over_number = _number("passed_over")
+    held_removals_number = _number("held_removals")
 
     def row_actions(self, request: HttpRequest, source: Any) -> list[str]:
         return ["scan_now", *(["accept_removals"] if source.held_removals_number else [])]
 
     def tables(self, request: HttpRequest, source: Any) -> list[Table]:
         source.refresh_from_db(fields=["errors", "warnings", "passed_over", "held_removals"])
-        errors = [
-            (scrub(one["where"]), one.get("line") or "", scrub(one["error"])) for one in source.errors[:MOST_PROBLEMS]
-        ]
-        warnings = [
-            (scrub(one["where"]), one["line"] or "", scrub(one["warning"])) for one in source.warnings[:MOST_PROBLEMS]
-        ]
-        passed = [(scrub(one["where"]), scrub(one["why"])) for one in source.passed_over[:MOST_PROBLEMS]]
-        held = [(scrub(key),) for key in source.held_removals[:MOST_PROBLEMS]]
+        held = [{"key": key} for key in source.held_removals]
+        found = (
+            ("Errors", ("where", "line", "error"), source.errors),
+            ("Warnings", ("where", "line", "warning"), source.warnings),
+            ("Held removals", ("key",), held),
+            ("Passed over", ("where", "why"), source.passed_over),
+        )
         return [
-            Table("Errors", ("where", "line", "error"), errors),
-            Table("Warnings", ("where", "line", "warning"), warnings),
-            Table("Held removals", ("key",), held),
-            Table("Passed over", ("where", "why"), passed),
+            Table(
+                title, columns, [[scrub(str(row.get(name) or "")) for name in columns] for row in rows[:MOST_PROBLEMS]]
+            )
+            for title, columns, rows in found
         ]
 
     @admin.action(description="Scan now", permissions=["change"])
