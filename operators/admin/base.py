@@ -216,8 +216,8 @@ class ReadOnlyAdmin(DeclaredAdmin, WithoutTransaction):
         return obj is None and super().has_change_permission(request)
 
     def row_actions(self, request: HttpRequest, obj: Any) -> list[str]:
-        """The names of the list's actions that the row's page offers."""
-        return list(self.get_actions(request))
+        """The names of the list's actions that the row's page offers. For deleting it has a button of its own."""
+        return [name for name in self.get_actions(request) if name != "delete_selected"]
 
     def tables(self, request: HttpRequest, obj: Any) -> list[Table]:
         """The tables below the row's fields."""

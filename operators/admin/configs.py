@@ -117,13 +117,13 @@ class ConfigAdmin(SteeringAdmin):
     """The configs, with their orders, origins and owners. Configs written by hand can be edited."""
 
     form = ConfigForm
-    list_display = ("check_name", "owner", "since", "orders", "dangling_since", "origins", "short_id")
+    list_display = ("check_name", "owner", "since", "orders", "dangling_since", "origins", "shown_short_id")
     list_filter = (OwnerFilter, OrderFilter, TroubleFilter, CheckFilter, SourceFilter, NodeFilter)
     search_fields = ("text",)
     search_help_text = "Words of the YAML, a short ID, or, for authors, a digest or a check ID"
     sortable_by = ("check_name",)
     readonly_fields = (
-        "check_name", "digest", "short_id", "origins", "node_name", "dangling_since", "former_node", "created", "changed"
+        "check_name", "digest", "shown_short_id", "origins", "node_name", "dangling_since", "former_node", "created", "changed"
     )  # fmt: skip
     actions = (*SteeringAdmin.steering, "unschedule")
     change_form_outer_before_template = "admin/checks/config_head.html"
@@ -179,7 +179,7 @@ class ConfigAdmin(SteeringAdmin):
         return scrub(config.name)
 
     @column(description="short ID")
-    def short_id(self, config: Config) -> str:
+    def shown_short_id(self, config: Config) -> str:
         """The short ID."""
         return short_id(config.digest)
 

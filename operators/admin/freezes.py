@@ -48,6 +48,9 @@ class FreezeAdmin(NotedAdmin, ReadOnlyAdmin):
         """Whether the user may end a freeze."""
         return bool(request.user.has_perm("checks.delete_freeze"))
 
+    def row_actions(self, request: HttpRequest, obj: Freeze) -> list[str]:
+        return [] if self.over(obj) != "no" else ["thaw"]
+
     @display(description="freeze")
     def about(self, freeze: Freeze) -> str:
         """The freeze in words."""

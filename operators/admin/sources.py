@@ -1,6 +1,6 @@
 """The sources in the admin: what each scan found, and scanning again."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from django.contrib import admin, messages
@@ -10,21 +10,28 @@ from unfold.decorators import display
 
 from checks import sources
 from checks.models import Source
+from checks.sources.source import ConfigSource
 from checks.wire.scrub import scrub
-from clusteragent.lib.words import ago, numbered
+from clusteragent.lib.words import ago, listed, numbered
 from operators.admin.base import ReadOnlyAdmin, Table
 
 MOST_PROBLEMS = 200
 
 
-def _number(field: str, **look: Any) -> Callable[[Any, Any], int]:
+def _number(field: str) -> Callable[[Any, Any], int]:
     """A column with the number of a source's errors, warnings, …"""
 
-    @display(description=field.replace("_", " "), **look)
+    @display(description=field.replace("_", " "))
     def number(self: Any, source: Any) -> int:
         return getattr(source, f"{field}_number")
 
     return number
+
+
+def _scannable(rows: Collection[Source]) -> list[ConfigSource]:
+    """Those of these sources that are scanned. Others are written by people or pipelines."""
+    names = {row.name for row in rows}
+    return [source for source in sources.SOURCES if source.name in names]
 
 
 @admin.register(Source)
@@ -50,12 +57,14 @@ class SourceAdmin(ReadOnlyAdmin):
         """How long ago the last scan was."""
         return ago(source.scan_age) or "never"
 
-    errors_number = _number("errors", label={0: "success"})
+    errors_number = _number("errors")
     warnings_number = _number("warnings")
     passed_over_number = _number("passed_over")
     held_removals_number = _number("held_removals")
 
     def row_actions(self, request: HttpRequest, source: Any) -> list[str]:
+        if not _scannable([source]):
+            return []
         return ["scan_now", *(["accept_removals"] if source.held_removals_number else [])]
 
     def tables(self, request: HttpRequest, source: Any) -> list[Table]:
@@ -85,10 +94,15 @@ class SourceAdmin(ReadOnlyAdmin):
         self._sync(request, queryset, accept_removals=True)
 
     def _sync(self, request: HttpRequest, queryset: QuerySet[Source], *, accept_removals: bool) -> None:
-        names = {source.name for source in queryset}
-        chosen = [source for source in sources.SOURCES if source.name in names]
+        chosen = list(queryset)
+        scannable = _scannable(chosen)
+        others = {source.name for source in chosen} - {source.name for source in scannable}
+        if others:
+            messages.error(request, f"{listed(sorted(others))}: not scanned, since people or pipelines write it.")
+        if not scannable:
+            return
         try:
-            report = sources.sync(accept_removals=accept_removals, sources=chosen)
+            report = sources.sync(accept_removals=accept_removals, sources=scannable)
         except sources.SyncUnderWay:
             messages.error(request, "Another scan is under way. Try again when it is over.")
             return
