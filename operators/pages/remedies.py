@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 from django.contrib import messages
@@ -67,15 +68,15 @@ class Line(NamedTuple):
 
 def lines(found: Iterable[Alert], user: Any) -> list[Line]:
     """What needs somebody, each with the button that this user may press."""
-    return [Line(alert, _offered(alert, user)) for alert in found]
-
-
-def _offered(alert: Alert, user: Any) -> Remedy | None:
-    found = REMEDIES.get(alert.kind)
-    if found is None or not user.has_perm(found.permission):
-        return None
-    # A source that a pipeline owns can't be scanned.
-    return found if not alert.subject or alert.subject in {source.name for source in sources.SOURCES} else None
+    scanned = {source.name for source in sources.SOURCES}
+    rows = []
+    for alert in found:
+        remedy = REMEDIES.get(alert.kind)
+        # A source that a pipeline owns can't be scanned.
+        if remedy and (not user.has_perm(remedy.permission) or (alert.subject and alert.subject not in scanned)):
+            remedy = None
+        rows.append(Line(alert, remedy))
+    return rows
 
 
 @base.page
@@ -120,15 +121,7 @@ def _thaw(subject: str, actor: str) -> str:
     return "Balancing goes on." if freezes.thaw(actor=actor) else "Balancing is not frozen."
 
 
-def _scan(subject: str, actor: str) -> str:
-    return _sync(subject, accept_removals=False)
-
-
-def _accept(subject: str, actor: str) -> str:
-    return _sync(subject, accept_removals=True)
-
-
-def _sync(name: str, *, accept_removals: bool) -> str:
+def _scan(name: str, actor: str, *, accept_removals: bool = False) -> str:
     found = [source for source in sources.SOURCES if source.name == name]
     report = sources.sync(accept_removals=accept_removals, sources=found)
     return f"Scanned: {counted(len(report.removed), 'removal')}, {counted(len(report.errors), 'error')}."
@@ -141,5 +134,5 @@ REMEDIES = {
     Kind.QUARANTINED: Remedy("Release", "checks.change_assignment", _release),
     Kind.SOURCE_ERROR: Remedy("Scan again", "checks.change_source", _scan),
     Kind.FROZEN: Remedy("End the freeze", "checks.delete_freeze", _thaw),
-    Kind.HELD_REMOVALS: Remedy("Accept removals", "checks.change_source", _accept),
+    Kind.HELD_REMOVALS: Remedy("Accept removals", "checks.change_source", partial(_scan, accept_removals=True)),
 }

@@ -28,7 +28,10 @@ def title(story: Story) -> str:
 
 def facts(story: Story) -> str:
     """How many nodes and configs the story touched: `212 of 300 replaced, 3 540 configs moved once, longest gap 38 s`."""
-    return ", ".join(filter(None, (_replaced(story), _sent(story), _moved(story), _gap(story), _waiting(story))))
+    gap = f"longest gap {duration(story.gap)}" if story.gap > timedelta(0) else ""
+    dangling = len(story.dangling)
+    waiting = f"{counted(dangling, 'config')} {'waits' if dangling == 1 else 'wait'} for a node" if dangling else ""
+    return ", ".join(filter(None, (_replaced(story), _moved(story), gap, waiting)))
 
 
 class _Turnover(NamedTuple):
@@ -77,29 +80,16 @@ def _replaced(story: Story) -> str:
     return ", ".join(map(" ".join, parts))
 
 
-def _sent(story: Story) -> str:
-    if story.cause.kind != "sent":
-        return ""
-    found = ((story.count(reason), words(reason).counted) for reason in Move.Reason)
-    return ", ".join(f"{counted(number, 'config')} {word}" for number, word in found if number and word)
-
-
 def _moved(story: Story) -> str:
-    if story.cause.kind == "sent" or not story.placed:
+    if story.cause.kind == "sent":
+        found = ((story.count(reason), words(reason).counted) for reason in Move.Reason)
+        return ", ".join(f"{counted(number, 'config')} {word}" for number, word in found if number and word)
+    if not story.placed:
         taken = len({step.config for step in story.steps if not step.to})
         return f"{counted(taken, 'config')} taken away" if taken and story.cause.kind == _MOVE.PAUSED else ""
     often = max(story.placed.values())
     number = counted(len(story.placed), "config")
     return f"{number} moved once" if often == 1 else f"{number} moved, up to {often} times"
-
-
-def _gap(story: Story) -> str:
-    return f"longest gap {duration(story.gap)}" if story.gap > timedelta(0) else ""
-
-
-def _waiting(story: Story) -> str:
-    waiting = len(story.dangling)
-    return f"{counted(waiting, 'config')} {'waits' if waiting == 1 else 'wait'} for a node" if waiting else ""
 
 
 def _by(deed: str) -> Callable[[Story, str], str]:
