@@ -48,9 +48,7 @@ class LockedOut(Exception):
 
 
 class Attempt:
-    """A context for one check of a password for this name; set `is_right` inside it. The constructor raises LockedOut after too
-    many failures.
-    """
+    """A context for one check of a password; set `is_right` inside. Raises LockedOut at once after too many failures."""
 
     is_right = False
 

@@ -246,6 +246,7 @@ def test_an_orders_page_has_its_origins_name_as_it_is_and_one_button_to_delete_i
     dispatcher.isolate([config("shop").pk], actor="eve")
     page = superuser().get(f"{ISOLATIONS}{Isolation.objects.get().pk}/change/").content.decode()
     assert ">file:shop<" in page
+    assert f"{CONFIGS}{config('shop').pk}/change/" in page
     assert "Delete isolation" in page
     assert "delete_selected" not in page
 

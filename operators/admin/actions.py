@@ -34,9 +34,7 @@ def _needing(permission: str) -> Callable[[Any, HttpRequest], bool]:
 
 
 class AcrossForm(ActionForm):
-    """The list's action form, with a box for all configs that match the filter. They are counted only after an action was
-    chosen.
-    """
+    """The list's action form, with a box for all that match the filter: they are counted only after an action was chosen."""
 
     select_across = forms.BooleanField(
         label="All that match the filter",

@@ -1,6 +1,4 @@
-"""What the admin's pages share: lists that only filter by declared fields and never count, read-only rows, tables below a row's
-fields.
-"""
+"""What the admin's pages share: links, tables, lists that filter by declared fields and never count, read-only rows."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -101,9 +99,7 @@ class DeclaredChangeList(ChangeList):
 
 
 class UncountedChangeList(DeclaredChangeList):
-    """A list that reads one row more than it shows, to know whether another page follows. A count would cost more than the
-    page.
-    """
+    """A list that reads one row more than it shows, to know whether a page follows: a count would cost more than the page."""
 
     def get_results(self, request: HttpRequest) -> None:
         if not 1 <= self.page_num <= LAST_PAGE:

@@ -27,9 +27,7 @@ _SIGNS = {Truth.YES: "check_circle", Truth.NO: "cancel", Truth.UNKNOWN: "help"}
 
 
 def context(config: Config, *, exact: bool = False) -> dict[str, Any]:
-    """The context of the templates admin/checks/config_*.html. exact: with check IDs as node agents have them, for users who
-    may see digests.
-    """
+    """The context of admin/checks/config_*.html. exact: with node agents' check IDs, for users who may see digests."""
     known, reasons = facts.of(config), why.explain(config)
     lines, more = timeline.of(config, MOST_LINES)
     refused = [(reason, listed(names)) for reason, names in reasons.refused.items()]
@@ -58,9 +56,7 @@ def context(config: Config, *, exact: bool = False) -> dict[str, Any]:
 
 
 def sent_texts(config: Config) -> list[tuple[str, str]]:
-    """[(title, text)]: what its origins sent, as their authors wrote it, without secrets. The title names the origin if there
-    are several.
-    """
+    """[(title, text)]: what its authors wrote, without secrets. The title names the origin if there are several."""
     senders = sorted({(origin.source, parent_of(origin.key)) for origin in config.origins.all()})
     texts = [
         (scrub.scrub(f"{source}:{key}") if len(senders) > 1 else "", written.shown(text))

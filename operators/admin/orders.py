@@ -46,7 +46,11 @@ class OrderAdmin(NotedAdmin, ReadOnlyAdmin):
         return form
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Sequence[str]:
-        return [field for field in super().get_fields(request, obj) if obj is None or field != "configs"]
+        fields = super().get_fields(request, obj)
+        return fields if obj is None else ["about", "origin", *fields[1:], "author", "time"]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Sequence[str]:
+        return () if obj is None else ("about", "origin", "shown_note", "author", "time")
 
     @display(description="config")
     def about(self, order: Order) -> SafeString | str:

@@ -10,12 +10,12 @@ from unfold.decorators import display
 
 from checks import sources
 from checks.models import Source
-from checks.sources.source import ConfigSource
 from checks.wire.scrub import scrub
 from clusteragent.lib.words import ago, listed, numbered
 from operators.admin.base import ReadOnlyAdmin, Table
 
 MOST_PROBLEMS = 200
+UNDER_WAY = "Another scan is under way. Try again when it is over."
 
 
 def _number(field: str) -> Callable[[Any, Any], int]:
@@ -28,10 +28,22 @@ def _number(field: str) -> Callable[[Any, Any], int]:
     return number
 
 
-def _scannable(rows: Collection[Source]) -> list[ConfigSource]:
-    """Those of these sources that are scanned. Others are written by people or pipelines."""
-    names = {row.name for row in rows}
-    return [source for source in sources.SOURCES if source.name in names]
+def scanned_names() -> set[str]:
+    """The names of the sources that are scanned. Others are written by people or pipelines."""
+    return {source.name for source in sources.SOURCES}
+
+
+def scan(names: Collection[str], *, accept_removals: bool = False) -> str:
+    """Scan the sources with these names now, and return a sentence that says what was found. Raises SyncUnderWay.
+
+    accept_removals: carry out the removals that are held.
+    """
+    chosen = [source for source in sources.SOURCES if source.name in names]
+    report = sources.sync(accept_removals=accept_removals, sources=chosen)
+    done = f"Scanned: {len(report.added)} added, {len(report.changed)} changed, {len(report.removed)} removed"
+    warnings = f", {numbered(len(report.warnings), 'warning')}" if report.warnings else ""
+    later = " Some files are being written right now; the next scan takes them." if report.unsettled else ""
+    return f"{done}, {len(report.held)} held, {numbered(len(report.errors), 'error')}{warnings}.{later}"
 
 
 @admin.register(Source)
@@ -63,7 +75,7 @@ class SourceAdmin(ReadOnlyAdmin):
     held_removals_number = _number("held_removals")
 
     def row_actions(self, request: HttpRequest, source: Any) -> list[str]:
-        if not _scannable([source]):
+        if source.name not in scanned_names():
             return []
         return ["scan_now", *(["accept_removals"] if source.held_removals_number else [])]
 
@@ -94,22 +106,12 @@ class SourceAdmin(ReadOnlyAdmin):
         self._sync(request, queryset, accept_removals=True)
 
     def _sync(self, request: HttpRequest, queryset: QuerySet[Source], *, accept_removals: bool) -> None:
-        chosen = list(queryset)
-        scannable = _scannable(chosen)
-        others = {source.name for source in chosen} - {source.name for source in scannable}
-        if others:
+        names = {source.name for source in queryset}
+        if others := names - scanned_names():
             messages.error(request, f"{listed(sorted(others))}: not scanned, since people or pipelines write it.")
-        if not scannable:
+        if names == others:
             return
         try:
-            report = sources.sync(accept_removals=accept_removals, sources=scannable)
+            messages.success(request, scan(names, accept_removals=accept_removals))
         except sources.SyncUnderWay:
-            messages.error(request, "Another scan is under way. Try again when it is over.")
-            return
-        if report.unsettled:
-            messages.warning(request, "Some files are being written right now; the next scan takes them.")
-        done = f"Scanned: {len(report.added)} added, {len(report.changed)} changed, {len(report.removed)} removed"
-        warnings = f", {numbered(len(report.warnings), 'warning')}" if report.warnings else ""
-        messages.success(
-            request, f"{done}, {len(report.held)} held, {numbered(len(report.errors), 'error')}{warnings}."
-        )
+            messages.error(request, UNDER_WAY)

@@ -51,9 +51,7 @@ class Busy(APIException):
 
 
 class Cursor(CursorPagination):
-    """Cursor pagination with `?limit=` rows a page. The view's `ordering` is a unique field, so no row is missed or returned
-    twice.
-    """
+    """Pages of `?limit=` rows. The view's `ordering` is a unique field, so no row is missed or returned twice."""
 
     page_size = 100
     max_page_size = 1000

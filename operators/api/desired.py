@@ -137,9 +137,7 @@ class PutOptions(serializers.Serializer[Any]):
 
 
 def _as_yaml(parts: dict[str, Any]) -> str:
-    """The parts as YAML, with a line for each key. JSON is YAML in which every text is quoted, so no text is taken for a number
-    or a boolean.
-    """
+    """The parts as YAML, a line for each key: as JSON, where texts are quoted, so none is taken for a number or boolean."""
     try:
         text = json.dumps(parts, ensure_ascii=False, allow_nan=False, indent=0)
     except ValueError:

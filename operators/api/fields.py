@@ -1,12 +1,14 @@
 """The fields that the API's serializers share. No answer holds a secret: texts that people or programs chose are scrubbed."""
 
 from collections.abc import Collection, Iterable, Mapping
+from datetime import datetime
 from typing import Any
 
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
 from checks.wire.scrub import scrub
+from clusteragent.lib import deadlines
 from clusteragent.lib.shortids import short_id
 from clusteragent.lib.spelling import nearest
 from nodes.models import NodeType
@@ -92,6 +94,19 @@ class Note(serializers.CharField):
 
     def to_representation(self, value: Any) -> str:
         return scrub(str(value))
+
+
+class Until(serializers.DateTimeField):
+    """When an order ends, in the future; null if it ends only when someone ends it."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(required=False, allow_null=True, **options)
+
+    def to_internal_value(self, value: Any) -> datetime:
+        try:
+            return deadlines.in_future(super().to_internal_value(value))
+        except ValueError as error:
+            raise ValidationError(str(error)) from None
 
 
 class Labels(serializers.DictField):

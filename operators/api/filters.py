@@ -41,7 +41,17 @@ class StrictFilterBackend(DjangoFilterBackend):
         return super().filter_queryset(request, queryset, view)
 
 
-class ConfigFilter(filters.FilterSet):
+class DigestFilter(filters.FilterSet):
+    """A filter by digest, for those who may see digests."""
+
+    digest = filters.CharFilter(method="with_digest", help_text="For authors; others ask for the short_id.")
+
+    def with_digest(self, rows: QuerySet[Any], name: str, value: str) -> QuerySet[Any]:
+        """The rows with this digest; none without the permission to see digests."""
+        return rows.filter(digest=value) if sees_digests(self.request.user) else rows.none()
+
+
+class ConfigFilter(DigestFilter):
     """Filters of the configs."""
 
     check = filters.CharFilter(field_name="name", help_text="The check's name.")
@@ -53,7 +63,6 @@ class ConfigFilter(filters.FilterSet):
     check_id = filters.CharFilter(
         method="with_check_id", help_text="As it is answered; for authors, as node agents have it."
     )
-    digest = filters.CharFilter(method="with_digest", help_text="For authors; others ask for the short_id.")
     text = filters.CharFilter(method="containing", help_text="In the YAML without its secrets, in small or capitals.")
 
     class Meta:
@@ -83,10 +92,6 @@ class ConfigFilter(filters.FilterSet):
         if sees_digests(self.request.user):
             found |= Instance.objects.filter(check_id=value)
         return configs.filter(pk__in=found.values("config"))
-
-    def with_digest(self, configs: QuerySet[Config], name: str, value: str) -> QuerySet[Config]:
-        """The config with this digest; none without the permission to see digests."""
-        return configs.filter(digest=value) if sees_digests(self.request.user) else configs.none()
 
     def called(self, configs: QuerySet[Config], name: str, value: str) -> QuerySet[Config]:
         """The configs with this short ID, or with a check ID that has it."""
@@ -121,13 +126,12 @@ class TimeRange(filters.FilterSet):
     until = filters.IsoDateTimeFilter(field_name="time", lookup_expr="lt")
 
 
-class MoveFilter(TimeRange):
+class MoveFilter(TimeRange, DigestFilter):
     """Filters of the ledger."""
 
     config = WholeNumberFilter(field_name="config_id", help_text="The config's id.")
     check = filters.CharFilter(field_name="name", help_text="The check's name.")
     short_id = filters.CharFilter(method="of_short_id", help_text="Of the config, as it is now.")
-    digest = filters.CharFilter(method="with_digest", help_text="For authors; others ask for the short_id.")
     node = filters.CharFilter(method="of_node", help_text="From it or to it.")
     reason = filters.ChoiceFilter(choices=Move.Reason.choices)
     actor = filters.CharFilter()
@@ -143,10 +147,6 @@ class MoveFilter(TimeRange):
     def of_short_id(self, moves: QuerySet[Move], name: str, value: str) -> QuerySet[Move]:
         """The moves of the config that has this short ID now."""
         return moves.filter(digest__in=Config.objects.filter(short_id=value).order_by().values("digest"))
-
-    def with_digest(self, moves: QuerySet[Move], name: str, value: str) -> QuerySet[Move]:
-        """The moves of this digest; none without the permission to see digests."""
-        return moves.filter(digest=value) if sees_digests(self.request.user) else moves.none()
 
 
 class EventFilter(TimeRange):

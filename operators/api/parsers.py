@@ -39,9 +39,7 @@ class BoundedJSONParser(BaseParser):
 
 
 def read(stream: IO[Any], length: int, most: int) -> Any:
-    """Return the JSON value of a body. length: its Content-Length; most: the allowed bytes. Raises TooLarge, ParseError and
-    ValidationError.
-    """
+    """Return a body's JSON value. length: its Content-Length; most: bytes. Raises TooLarge, ParseError, ValidationError."""
     text = _text(stream, length, most)
     try:
         value = json.loads(text, parse_constant=_refuse_constant)

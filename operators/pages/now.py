@@ -1,6 +1,4 @@
-"""The admin's first page: whether the cluster is healthy, the alerts, the load of the nodes and the last hour. Also the alerts
-on every page.
-"""
+"""The admin's first page: is the cluster healthy, alerts, the load of nodes, the last hour. Also alerts on every page."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -54,7 +54,7 @@ def search(request: HttpRequest) -> HttpResponse:
     groups = [group for group in _groups(query, exact) if group.hits] if query else []
     configs = filter(None, (hit.config for group in groups for hit in group.hits))
     owners = dict(Assignment.objects.filter(config__in=configs).values_list("config_id", "node__name"))
-    shown = [(group, [(hit, owners.get(hit.config)) for hit in group.hits]) for group in groups]
+    shown = [(group, [(hit, owners.get(hit.config or 0)) for hit in group.hits]) for group in groups]
     context = {"searched": query, "groups": shown, "most": MOST}
     return base.render(request, "operators/search.html", "Search", **context)
 
@@ -95,9 +95,7 @@ def _group(title: str, hits: Iterable[Hit], more: str = "") -> Group:
 
 
 def around(text: str, word: str) -> Sequence[str]:
-    """The first line with the word: (text before it, the word, text after it). Empty if the text has the word only in a form
-    that differs by more than case.
-    """
+    """(text before the word in its line, the word, text after it); empty if it differs by more than case."""
     start = text.lower().find(word.lower())
     if start < 0:
         return ()

@@ -103,9 +103,7 @@ class StoryList(NamedTuple):
 
 
 def read(since: datetime, until: datetime, most: int, sizes: Mapping[str, int] | None = None) -> StoryList:
-    """The stories of a range of time, from its last moves and node events, at most `most` of each. sizes: {pool: number of
-    nodes}.
-    """
+    """The stories of a range of time, by its last moves and events, `most` of each. sizes: {pool: number of nodes}."""
     moves = Move.objects.filter(time__gte=since, time__lt=until).order_by("-id")
     events = NodeEvent.objects.filter(time__gte=since, time__lt=until).order_by("-id")
     columns = ("id", "config_id", "source_node", "to_node", "reason", "actor", "time")

@@ -1,6 +1,6 @@
 """The words for stories: a title, and the facts."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import NamedTuple, Self
 
@@ -23,7 +23,21 @@ def titled(stories: Iterable[Story]) -> list[tuple[Story, str, str]]:
 def title(story: Story) -> str:
     """What happened, in a few words."""
     kind, about = story.cause
-    return _TITLES.get(kind, _other)(story, about)
+    by = f" by {about}" if about else ""
+    nodes = listed(sorted({event.node for event in story.events}))
+    match kind:
+        case "nodes":
+            return _turnover(story, about)
+        case "drain":
+            people = listed(sorted({event.cause for event in story.events if event.cause}))
+            return f"Drain of {about}{f' by {people}' if people else ''}"
+        case "sent":
+            return f"Changes of {listed(story.sources) or 'the sources'}{by}"
+        case _EVENT.CORDONED | _EVENT.UNCORDONED:
+            return f"{nodes} {kind}{by}"
+        case _:
+            about_nodes = kind.startswith("node ")
+            return f"{nodes}: {kind.removeprefix('node ')}" if about_nodes else f"{words(kind).title}{by}"
 
 
 def facts(story: Story) -> str:
@@ -52,7 +66,7 @@ class _Turnover(NamedTuple):
         return bool(self.gone and self.came) or len(self.returned) > 1
 
 
-def _nodes(story: Story, about: str) -> str:
+def _turnover(story: Story, about: str) -> str:
     nodes = _Turnover.of(story)
     if nodes.is_rollout:
         return f"Rollout of {about}"
@@ -90,39 +104,3 @@ def _moved(story: Story) -> str:
     often = max(story.placed.values())
     number = counted(len(story.placed), "config")
     return f"{number} moved once" if often == 1 else f"{number} moved, up to {often} times"
-
-
-def _by(deed: str) -> Callable[[Story, str], str]:
-    """The title for what a person or the leader did."""
-    return lambda story, about: f"{deed} by {about}" if about else deed
-
-
-def _cordon(deed: str) -> Callable[[Story, str], str]:
-    return lambda story, about: (
-        f"{listed(sorted({one.node for one in story.events}))} {deed}{f' by {about}' * bool(about)}"
-    )
-
-
-def _drain(story: Story, about: str) -> str:
-    people = sorted({event.cause for event in story.events if event.cause})
-    return f"Drain of {about}{f' by {listed(people)}' * bool(people)}"
-
-
-def _sources(story: Story, about: str) -> str:
-    return _by(f"Changes of {listed(story.sources) or 'the sources'}")(story, about)
-
-
-def _other(story: Story, about: str) -> str:
-    kind = story.cause.kind
-    if kind.startswith("node "):
-        return f"{listed(sorted({one.node for one in story.events}))}: {kind.removeprefix('node ')}"
-    return _by(words(kind).title)(story, about)
-
-
-_TITLES: dict[str, Callable[[Story, str], str]] = {
-    "nodes": _nodes,
-    "drain": _drain,
-    "sent": _sources,
-    _EVENT.CORDONED: _cordon("cordoned"),
-    _EVENT.UNCORDONED: _cordon("uncordoned"),
-}
