@@ -162,6 +162,13 @@ class TestAdmin:
         assert freezes.why_off() == ""
         assert "ended by olga" in self.client.get(self.LIST).content.decode()
 
+    def test_a_freeze_that_is_over_can_not_be_ended(self) -> None:
+        self.add(until="2h")
+        page = f"{self.LIST}{Freeze.objects.get().pk}/change/"
+        assert 'value="thaw"' in self.client.get(page).content.decode()
+        freezes.thaw(actor="eve")
+        assert 'value="thaw"' not in self.client.get(page).content.decode()
+
     def test_a_wrong_time_is_said_at_its_field(self) -> None:
         assert "30m, 2h, 3d" in self.add(until="soon").content.decode()
         assert not Freeze.objects.exists()

@@ -242,6 +242,15 @@ def test_an_isolation_that_is_added_and_deleted_acts_at_once() -> None:
     assert not Isolation.objects.exists()
 
 
+def test_an_orders_page_has_its_origins_name_as_it_is_and_one_button_to_delete_it() -> None:
+    dispatcher.isolate([config("shop").pk], actor="eve")
+    page = superuser().get(f"{ISOLATIONS}{Isolation.objects.get().pk}/change/").content.decode()
+    assert ">file:shop<" in page
+    assert f"{CONFIGS}{config('shop').pk}/change/" in page
+    assert "Delete isolation" in page
+    assert "delete_selected" not in page
+
+
 @pytest.mark.parametrize(
     ("url", "fields", "error"),
     [

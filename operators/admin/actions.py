@@ -20,7 +20,7 @@ from checks.wire.scrub import scrub
 from clusteragent.lib.words import numbered
 from nodes.models import Node
 from operators.admin.base import TABLE_ROWS, ReadOnlyAdmin, Table, link, list_url, row_url
-from operators.admin.orderforms import OrderForm, PauseForm, PinForm, ReassignForm
+from operators.admin.orderforms import DecidingForm, PauseForm, PinForm, ReassignForm
 
 MOST_NODES = 500
 TITLES = {"reassign": "Reassign configs", "pin": "Pin configs", "pause": "Pause configs"}
@@ -34,9 +34,7 @@ def _needing(permission: str) -> Callable[[Any, HttpRequest], bool]:
 
 
 class AcrossForm(ActionForm):
-    """The list's action form, with a box for all configs that match the filter. They are counted only after an action was
-    chosen.
-    """
+    """The list's action form, with a box for all that match the filter: they are counted only after an action was chosen."""
 
     select_across = forms.BooleanField(
         label="All that match the filter",
@@ -125,7 +123,7 @@ class SteeringAdmin(ReadOnlyAdmin):
         return []
 
     def _plan(
-        self, request: HttpRequest, queryset: QuerySet[Config], action: str, form_class: type[OrderForm]
+        self, request: HttpRequest, queryset: QuerySet[Config], action: str, form_class: type[DecidingForm]
     ) -> HttpResponse | None:
         """Ask for the order's details, then make its plan and show the plan's page."""
         if request.POST.get("select_across") == "1":
@@ -135,6 +133,7 @@ class SteeringAdmin(ReadOnlyAdmin):
         if not ids:
             return None
         form = form_class(request.POST if "asked" in request.POST else None)
+        form.fields.pop("configs", None)
         plan = form.plan(ids, request.user.get_username()) if form.is_valid() else None
         if plan is not None:
             return redirect(row_url(plan))
@@ -168,5 +167,4 @@ class SteeringAdmin(ReadOnlyAdmin):
             posted = request.POST.copy()
             posted[ACTION_CHECKBOX_NAME] = "0"
             request.POST = posted  # type: ignore[assignment]
-        response: HttpResponse = super().changelist_view(request, extra_context)
-        return response
+        return super().changelist_view(request, extra_context)

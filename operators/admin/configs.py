@@ -31,10 +31,9 @@ from operators.admin import configpage
 from operators.admin.actions import SteeringAdmin
 from operators.admin.base import TABLE_ROWS, first_words, link
 from operators.admin.filters import CheckFilter, NodeFilter, OrderFilter, OwnerFilter, SourceFilter, TroubleFilter
+from operators.queries import WIDE_COLUMNS
 from operators.roles import sees_digests
 
-# Wide columns, which lists do not read.
-WIDE_COLUMNS = ("original", "wire", "scrubbed", "text")
 # Fields that are only shown when they have a value.
 OPTIONAL_FIELDS = ("node_name", "dangling_since", "former_node")
 DANGLING = SafeString('<span class="font-semibold text-orange-700 dark:text-orange-400">none: dangling</span>')
@@ -118,13 +117,13 @@ class ConfigAdmin(SteeringAdmin):
     """The configs, with their orders, origins and owners. Configs written by hand can be edited."""
 
     form = ConfigForm
-    list_display = ("check_name", "owner", "since", "orders", "dangling_since", "origins", "short_id")
+    list_display = ("check_name", "owner", "since", "orders", "dangling_since", "origins", "shown_short_id")
     list_filter = (OwnerFilter, OrderFilter, TroubleFilter, CheckFilter, SourceFilter, NodeFilter)
     search_fields = ("text",)
     search_help_text = "Words of the YAML, a short ID, or, for authors, a digest or a check ID"
     sortable_by = ("check_name",)
     readonly_fields = (
-        "check_name", "digest", "short_id", "origins", "node_name", "dangling_since", "former_node", "created", "changed"
+        "check_name", "digest", "shown_short_id", "origins", "node_name", "dangling_since", "former_node", "created", "changed"
     )  # fmt: skip
     actions = (*SteeringAdmin.steering, "unschedule")
     change_form_outer_before_template = "admin/checks/config_head.html"
@@ -144,8 +143,7 @@ class ConfigAdmin(SteeringAdmin):
             queryset = queryset.containing(unescape_string_literal(word) if quoted else word, exact=exact)
         return queryset, False
 
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return admin.ModelAdmin.has_add_permission(self, request)
+    has_add_permission = admin.ModelAdmin.has_add_permission
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Whether the user may run the list's actions, or edit this config. Only configs written by hand are editable."""
@@ -181,7 +179,7 @@ class ConfigAdmin(SteeringAdmin):
         return scrub(config.name)
 
     @column(description="short ID")
-    def short_id(self, config: Config) -> str:
+    def shown_short_id(self, config: Config) -> str:
         """The short ID."""
         return short_id(config.digest)
 
@@ -226,7 +224,7 @@ class ConfigAdmin(SteeringAdmin):
         }
         return [name for name, is_offered in offered.items() if is_offered]
 
-    def page(self, request: HttpRequest, config: Config) -> dict[str, Any]:
+    def page_context(self, request: HttpRequest, config: Config) -> dict[str, Any]:
         exact = sees_digests(request.user)
         return configpage.context(config, exact=exact) | {"owner": self.owner(config)}
 

@@ -18,6 +18,7 @@ from checks.models.orders import Isolation, Pause
 from checks.wire.scrub import scrub
 from clusteragent.lib.words import counted, duration
 from operators.admin.base import address
+from operators.admin.sources import UNDER_WAY, scan, scanned_names
 from operators.pages import base
 
 GRAVE = {
@@ -67,15 +68,14 @@ class Line(NamedTuple):
 
 def lines(found: Iterable[Alert], user: Any) -> list[Line]:
     """What needs somebody, each with the button that this user may press."""
-    return [Line(alert, _offered(alert, user)) for alert in found]
-
-
-def _offered(alert: Alert, user: Any) -> Remedy | None:
-    found = REMEDIES.get(alert.kind)
-    if found is None or not user.has_perm(found.permission):
-        return None
-    # A source that a pipeline owns can't be scanned.
-    return found if not alert.subject or alert.subject in {source.name for source in sources.SOURCES} else None
+    rows, scanned = [], scanned_names()
+    for alert in found:
+        remedy = REMEDIES.get(alert.kind)
+        # A source that a pipeline owns can't be scanned.
+        if remedy and (not user.has_perm(remedy.permission) or (alert.subject and alert.subject not in scanned)):
+            remedy = None
+        rows.append(Line(alert, remedy))
+    return rows
 
 
 @base.page
@@ -92,7 +92,7 @@ def remedy(request: HttpRequest, kind: str) -> HttpResponse:
     except plans.StalePlan as stale:
         messages.error(request, f"Not done, since something changed: {scrub(str(stale))}.")
     except sources.SyncUnderWay:
-        messages.error(request, "Another scan is under way. Try again when it is over.")
+        messages.error(request, UNDER_WAY)
     return redirect("admin:index")
 
 
@@ -120,26 +120,14 @@ def _thaw(subject: str, actor: str) -> str:
     return "Balancing goes on." if freezes.thaw(actor=actor) else "Balancing is not frozen."
 
 
-def _scan(subject: str, actor: str) -> str:
-    return _sync(subject, accept_removals=False)
-
-
-def _accept(subject: str, actor: str) -> str:
-    return _sync(subject, accept_removals=True)
-
-
-def _sync(name: str, *, accept_removals: bool) -> str:
-    found = [source for source in sources.SOURCES if source.name == name]
-    report = sources.sync(accept_removals=accept_removals, sources=found)
-    return f"Scanned: {counted(len(report.removed), 'removal')}, {counted(len(report.errors), 'error')}."
-
-
 REMEDIES = {
     Kind.UNSCHEDULED: Remedy("Dispatch now", "checks.change_assignment", _dispatch),
     Kind.DANGLING: Remedy("Dispatch now", "checks.change_assignment", _dispatch),
     Kind.PAUSE_OVERDUE: Remedy("Resume", "checks.change_assignment", _resume),
     Kind.QUARANTINED: Remedy("Release", "checks.change_assignment", _release),
-    Kind.SOURCE_ERROR: Remedy("Scan again", "checks.change_source", _scan),
+    Kind.SOURCE_ERROR: Remedy("Scan again", "checks.change_source", lambda name, _: scan({name})),
     Kind.FROZEN: Remedy("End the freeze", "checks.delete_freeze", _thaw),
-    Kind.HELD_REMOVALS: Remedy("Accept removals", "checks.change_source", _accept),
+    Kind.HELD_REMOVALS: Remedy(
+        "Accept removals", "checks.change_source", lambda name, _: scan({name}, accept_removals=True)
+    ),
 }

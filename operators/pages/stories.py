@@ -103,9 +103,7 @@ class StoryList(NamedTuple):
 
 
 def read(since: datetime, until: datetime, most: int, sizes: Mapping[str, int] | None = None) -> StoryList:
-    """The stories of a range of time, from its last moves and node events, at most `most` of each. sizes: {pool: number of
-    nodes}.
-    """
+    """The stories of a range of time, by its last moves and events, `most` of each. sizes: {pool: number of nodes}."""
     moves = Move.objects.filter(time__gte=since, time__lt=until).order_by("-id")
     events = NodeEvent.objects.filter(time__gte=since, time__lt=until).order_by("-id")
     columns = ("id", "config_id", "source_node", "to_node", "reason", "actor", "time")
@@ -117,17 +115,14 @@ def read(since: datetime, until: datetime, most: int, sizes: Mapping[str, int] |
     steps = [step for step in reversed(steps) if step.time >= first]
     happened = [event for event in reversed(happened) if event.time >= first]
     found = fold(steps, happened, sizes)
-    _name_sources([story for story in found if story.cause.kind == "sent"])
-    return StoryList(found, first, bool(ends))
-
-
-def _name_sources(sent: Sequence[Story]) -> None:
-    """Set `sources` of stories of sent configs, by the last LOOKED_AT configs of each that still exist."""
+    sent = [story for story in found if story.cause.kind == "sent"]
+    # By the last configs of each that still exist.
     last = {story.key: {step.config for step in story.steps[-LOOKED_AT:]} for story in sent}
     origins = Origin.objects.filter(config__in=set().union(*last.values())).values_list("config_id", "source")
     rows = list(origins) if sent else []
     for story in sent:
         story.sources = sorted({source for config, source in rows if config in last[story.key]})
+    return StoryList(found, first, bool(ends))
 
 
 def fold(steps: Iterable[LedgerLine], events: Iterable[Event], sizes: Mapping[str, int] | None = None) -> list[Story]:
@@ -153,8 +148,13 @@ class _Folding:
         self._lost: dict[int, tuple[datetime, Story]] = {}
 
     def move(self, step: LedgerLine) -> None:
-        found = self._found(step)
-        story = found if found and step.reason == _MOVE.REDISPATCHED else self._story(cause_of_move(step), step.time)
+        since, story = self._lost.pop(step.config, (step.time, None))
+        if story:
+            story.dangling.discard(step.config)
+            story.gap = max(story.gap, step.time - since) if step.to else story.gap
+        # A config that is placed again belongs to the story in which it lost its node.
+        if story is None or step.reason != _MOVE.REDISPATCHED:
+            story = self._story(cause_of_move(step), step.time)
         story.end = max(story.end, step.time)
         story.steps.append(step)
         if step.to:
@@ -164,14 +164,6 @@ class _Folding:
             silent = conf.NODE_EXPIRATION_TIMEOUT if step.reason == _MOVE.EXPIRED else timedelta(0)
             self._lost[step.config] = step.time - silent, story
             story.dangling.add(step.config)
-
-    def _found(self, step: LedgerLine) -> Story | None:
-        """The story in which the config lost its node, if this move ends that; else None."""
-        since, story = self._lost.pop(step.config, (step.time, None))
-        if story:
-            story.dangling.discard(step.config)
-            story.gap = max(story.gap, step.time - since) if step.to else story.gap
-        return story
 
     def happen(self, event: Event) -> None:
         story = self._story(cause_of_event(event), event.time)
