@@ -29,7 +29,7 @@ def test_a_token_opens_its_routes(kind: type[BearerToken], token: str) -> None:
 
 
 @pytest.mark.parametrize(("kind", "token"), [(AgentToken, LOCAL), (LocalToken, AGENT), (AnyToken, AGENT + LOCAL)])
-def test_it_opens_no_others(kind: type[BearerToken], token: str) -> None:
+def test_a_token_opens_no_other_routes(kind: type[BearerToken], token: str) -> None:
     with pytest.raises(PermissionDenied, match="invalid session token"):
         authenticate(kind, f"Bearer {token}")
 
