@@ -1,14 +1,15 @@
-"""Fixtures for all tests: the rows that migrations make, and options that a test changes."""
+"""Fixtures for all tests: the database, and options that a test changes."""
 
 import pytest
 from django.db import connection
+from django.test import TransactionTestCase
 from hypothesis import settings
+from pytest_django import DjangoDbBlocker
 
-from checks.models import ClusterStore, Source
-from nodes.models import Hearing, Memory
+from nodes.models import Hearing
 from operators.pages import now
 from operators.pages.shared import Shared
-from operators.tests.cast import make_missing_roles
+from tests.rows import Rows
 
 # No deadline: property tests check results, not the speed of a busy machine.
 settings.register_profile("unhurried", deadline=None)
@@ -22,17 +23,12 @@ def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: N
     connection.settings_dict["OPTIONS"]["options"] += " -c idle_in_transaction_session_timeout=0"
 
 
-@pytest.fixture(autouse=True)
-def _rows_of_the_migrations(request: pytest.FixtureRequest) -> None:
-    """Make the rows that always exist again: the flush after a transactional test deletes them."""
-    wants_database = {"db", "transactional_db", "warm"} & set(request.fixturenames)
-    if wants_database or request.node.get_closest_marker("django_db"):
-        request.getfixturevalue("db")
-        ClusterStore.objects.get_or_create(pk=1)
-        Source.objects.get_or_create(name="file")
-        Hearing.objects.get_or_create(pk=1)
-        Memory.objects.get_or_create(pk=1)
-        make_missing_roles()
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> None:
+    """Make the tests' database. Django would empty all tables after a test that commits: roles would be missing then."""
+    with django_db_blocker.unblock():
+        migrated = Rows()
+    TransactionTestCase._fixture_teardown = lambda _: migrated.restore()
 
 
 @pytest.fixture

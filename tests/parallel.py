@@ -1,4 +1,8 @@
-"""A pytest plugin: the suite runs in one worker for each core; all tests that start processes run in the same worker."""
+"""A pytest plugin: the suite runs in one worker for each core, which all take whole files until none is left.
+
+Tests that start processes wait most of the time, so one worker begins with them while the others compute. Two at once would
+compete for the cores, so that happens only at the end.
+"""
 
 import functools
 import os
@@ -12,6 +16,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 # Seconds that an interrupted worker has to end what its test started.
 PATIENCE = 60
+BROWSER = Path(__file__).parent / "browser"
 _workers: list[Any] = []
 
 
@@ -25,15 +30,15 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
     """Return a scheduler that gives whole files to workers."""
-    # In the order of the collection, not by the number of tests: long files come first there.
+    # In the order of the collection, not by the number of tests.
     config.option.loadscopereorder = False
     return _ByFiles(config, log)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put tests that start processes first. At the end, one worker would run them while the others have nothing to do."""
-    items.sort(key=lambda item: not _starts_processes(item.path))
+    """Put files that start processes first, the longest of them at the beginning: at the end, other workers would be idle."""
+    items.sort(key=lambda item: _order(_scope_of(item.path)))
 
 
 def pytest_testnodeready(node: Any) -> None:
@@ -53,22 +58,38 @@ def pytest_sessionfinish(exitstatus: int) -> None:
 
 
 class _ByFiles(LoadScopeScheduling):  # type: ignore[misc]
-    """Runs a file's tests in one worker, and all tests that start processes in one: two at once would be too slow."""
+    """Gives each worker a file when it has nothing to do: the first worker one that starts processes, the others another."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return scope_of(self.config.rootpath / _file_of(nodeid))
+        return str(_scope_of(self.config.rootpath / _file_of(nodeid)))
 
-
-def scope_of(file: Path) -> str:
-    """Return the name of the scope of a file's tests. One worker runs all tests of a scope."""
-    return "processes" if _starts_processes(file) else str(file)
+    def _assign_work_unit(self, node: Any) -> None:
+        takes_processes = node is self.nodes[0]
+        wanted = [scope for scope in self.workqueue if _starts_processes(Path(scope)) == takes_processes]
+        if wanted:
+            self.workqueue.move_to_end(wanted[0], last=False)
+        super()._assign_work_unit(node)
 
 
 def _file_of(nodeid: str) -> Path:
     return Path(nodeid.partition("::")[0])
 
 
+def _scope_of(file: Path) -> Path:
+    """The file or folder of which one worker runs all tests. Those of the browser share one, and a cluster."""
+    return BROWSER if file.is_relative_to(BROWSER) else file
+
+
 @functools.cache
-def _starts_processes(file: Path) -> bool:
+def _texts(scope: Path) -> list[str]:
+    return [file.read_text() for file in (scope.glob("test_*.py") if scope.is_dir() else [scope])]
+
+
+def _order(scope: Path) -> tuple[int, str]:
+    """The other files stay in their order, which is random."""
+    return (-sum(map(len, _texts(scope))), str(scope)) if _starts_processes(scope) else (0, "")
+
+
+def _starts_processes(scope: Path) -> bool:
     # The process that distributes the tests does not import them, so it can't use marks.
-    return "pytest.mark.processes" in file.read_text()
+    return any("pytest.mark.processes" in text for text in _texts(scope))

@@ -1,5 +1,6 @@
 """Real `runagent` processes on one database, and queries about them to the database and the system."""
 
+import itertools
 import os
 import signal
 import subprocess
@@ -141,6 +142,7 @@ class Replica:
                 [sys.executable, str(MANAGE), *command.split()], env=environment, stdout=output, stderr=output
             )
         self.pid = self.process.pid
+        self._forgotten = 0
 
     def signal(self, number: int) -> None:
         """Send a signal to the process."""
@@ -151,8 +153,12 @@ class Replica:
         return self.process.wait(patience)
 
     def logged(self, event: str) -> int:
-        """Return how often the event is in the log."""
-        return self.log.read_text().count(event)
+        """Return how often the event is in the log, since `forget` if that was called."""
+        return self.log.read_text()[self._forgotten :].count(event)
+
+    def forget(self) -> None:
+        """Count only what is logged from now on."""
+        self._forgotten = len(self.log.read_text())
 
     def terminate(self) -> None:
         """Send SIGTERM if the process runs, also if it is stopped."""
@@ -179,6 +185,20 @@ class Cluster:
         self._folder = folder
         self._mark = f"replica-{uuid.uuid4().hex}"
         self.replicas: list[Replica] = []
+        self._number = itertools.count()
+
+    def running(self, number: int) -> Replica:
+        """Start or end replicas until `number` run, one of them as the leader; return it. Forget what they logged before."""
+        alive = [one for one in self.replicas if one.process.poll() is None]
+        alive.sort(key=lambda one: one.pid != self.store.leader())
+        self.replicas = alive[:number]
+        for surplus in alive[number:]:
+            surplus.end()
+        self.start(number - len(self.replicas))
+        leader = self.led()
+        for one in self.replicas:
+            one.forget()
+        return leader
 
     def start(self, number: int = 1, command: str = "runagent") -> list[Replica]:
         """Start `number` more replicas, and return them."""
@@ -189,8 +209,8 @@ class Cluster:
             "CLUSTERAGENT_REPLICA": self._mark,
             "CLUSTERAGENT_SCAN_PERIOD": "60",
         }
-        first = len(self.replicas)
-        fresh = [Replica(command, environment, self._folder / f"{first + one}.log") for one in range(number)]
+        logs = [self._folder / f"{next(self._number)}.log" for _ in range(number)]
+        fresh = [Replica(command, environment, log) for log in logs]
         self.replicas += fresh
         return fresh
 
@@ -200,14 +220,12 @@ class Cluster:
         waiting = len(alive) - 1
         wait_for("a leader", self.store.holders)
         wait_for("the others wait", lambda: self.store.holders(granted=False) >= waiting)
-        leader = self.of(wait_for("a term", self.store.leader))
+        leader = wait_for(
+            "a term", lambda: next((one for one in self.replicas if one.pid == self.store.leader()), None)
+        )
         wait_for("a worker", lambda: len(descendants(leader.pid)) >= PROCESSES)
         self.store.next_pass()
         return leader
-
-    def of(self, pid: int) -> Replica:
-        """Return the replica with this process ID."""
-        return next(one for one in self.replicas if one.pid == pid)
 
     def succession(self, before: int) -> float:
         """Wait for a pass of a later term; return the seconds until it ended, by the database's clock."""
@@ -227,12 +245,17 @@ class Cluster:
                 continue
         return found
 
-    def end(self) -> None:
-        """End all replicas. Raises AssertionError if a process remains."""
+    def clear(self) -> None:
+        """End all replicas."""
         for replica in self.replicas:
             replica.terminate()
         for replica in self.replicas:
             replica.end()
+        self.replicas = []
+
+    def end(self) -> None:
+        """End all replicas, and the session. Raises AssertionError if a process remains."""
+        self.clear()
         self.store.close()
         try:
             wait_for("nothing is left behind", lambda: not self.marked(), 5)

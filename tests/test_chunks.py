@@ -61,14 +61,14 @@ def test_the_first_chunk_is_there_while_the_second_waits() -> None:
     assert paused() == ids()
 
 
-def test_so_it_is_when_the_admin_s_form_orders_it() -> None:
+def test_the_first_chunk_of_the_admin_s_form_is_there_while_the_second_waits() -> None:
     """By default Django's admin would run the form in one transaction."""
     client, names = superuser(), " ".join(Config.objects.order_by("pk").values_list("digest", flat=True))
     assert seen_between(lambda: client.post(f"{PAUSES}add/", {"configs": names, "until": ""}), paused) == ids()[:2]
     assert paused() == ids()
 
 
-def test_and_when_the_admin_takes_it_back() -> None:
+def test_the_first_chunk_that_the_admin_takes_back_is_there_while_the_second_waits() -> None:
     dispatcher.pause(ids())
     chosen = list(Pause.objects.values_list("pk", flat=True))
     given = {"action": "delete_selected", "_selected_action": chosen, "post": "yes"}

@@ -1,15 +1,8 @@
 """While the database is away node agents get 503 in time, never an empty list; afterwards answers are right at once."""
 
-import os
-import shutil
-import signal
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from http.client import HTTPSConnection
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +11,7 @@ import psycopg
 import pytest
 
 from clusteragent.lib import postgres
+from tests.faults.database import Server
 from tests.webserver import AGENT, LOCAL, Answer, WebServer, exchange, serving
 
 pytestmark = pytest.mark.processes
@@ -34,68 +28,23 @@ RIGHT = {
 }
 
 
-class Database:
-    """A PostgreSQL server of its own, which tests may stop."""
-
-    def __init__(self, pgdata: Path) -> None:
-        self.pgdata, self.url = pgdata, postgres.url(pgdata)
-
-    def start(self) -> None:
-        postgres.start(self.pgdata, "fsync=off")
-
-    def stop(self, mode: str) -> None:
-        postgres.stop(self.pgdata, mode)
-
-    def execute(self, *statements: str) -> None:
-        with psycopg.connect(self.url, autocommit=True) as connection:
-            for statement in statements:
-                connection.execute(statement.encode())
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Suspend all its processes during the block: it still listens, but answers nothing."""
-        pids = self._processes()
-        try:
-            for pid in pids:
-                os.kill(pid, signal.SIGSTOP)
-            yield
-        finally:
-            for pid in pids:
-                os.kill(pid, signal.SIGCONT)
-
-    def _processes(self) -> list[int]:
-        main = int((self.pgdata / "postmaster.pid").read_text().split()[0])
-        return [main, *map(int, Path(f"/proc/{main}/task/{main}/children").read_text().split())]
+@pytest.fixture(scope="module")
+def database(own_server: Server) -> Server:
+    for statement in (
+        "UPDATE nodes_hearing SET warmup = false",
+        "INSERT INTO nodes_node (name, labels, config_version) VALUES ('ash', '{}', 7)",
+        "INSERT INTO nodes_heartbeat (node_id) SELECT id FROM nodes_node",
+        "INSERT INTO checks_config (digest, name, original, wire, scrubbed, text)"
+        """ VALUES ('0', 'ntp', '{}', '{"check_name":"ntp"}', '{}', '')""",
+        "INSERT INTO checks_assignment (config_id, node_id, reason)"
+        " SELECT c.id, n.id, '' FROM checks_config AS c, nodes_node AS n",
+    ):
+        own_server.ask(statement)
+    return own_server
 
 
 @pytest.fixture(scope="module")
-def database() -> Iterator[Database]:
-    # Not pytest's folder: its parents are private to us, and PostgreSQL may run as another user.
-    folder = Path(tempfile.mkdtemp(prefix="clusteragent-tests-"))
-    database = Database(folder / "pgdata")
-    postgres.initialise(database.pgdata)
-    database.start()
-    try:
-        environment = os.environ | {"DATABASE_URL": database.url}
-        subprocess.run([sys.executable, "manage.py", "migrate", "-v0"], env=environment, check=True)
-        database.execute(
-            "UPDATE nodes_hearing SET warmup = false",
-            "INSERT INTO nodes_node (name, labels, config_version) VALUES ('ash', '{}', 7)",
-            "INSERT INTO nodes_heartbeat (node_id) SELECT id FROM nodes_node",
-            "INSERT INTO checks_config (digest, name, original, wire, scrubbed, text)"
-            """ VALUES ('0', 'ntp', '{}', '{"check_name":"ntp"}', '{}', '')""",
-            "INSERT INTO checks_assignment (config_id, node_id, reason)"
-            " SELECT c.id, n.id, '' FROM checks_config AS c, nodes_node AS n",
-        )
-        yield database
-    finally:
-        if (database.pgdata / "postmaster.pid").exists():
-            database.stop("immediate")
-        shutil.rmtree(folder)
-
-
-@pytest.fixture(scope="module")
-def server(database: Database, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
+def server(database: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
     with serving(database.url, tmp_path_factory.mktemp("server"), threads=4) as server:
         yield server
 
@@ -173,7 +122,7 @@ def clients(server: WebServer) -> Iterator[Clients]:
 
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
 def test_a_stopped_database_is_a_503_in_time_and_right_within_two_seconds_of_its_return(
-    database: Database, clients: Clients, mode: str
+    database: Server, clients: Clients, mode: str
 ) -> None:
     database.stop(mode)
     clients.wait_for("refused", time.monotonic())
@@ -182,7 +131,7 @@ def test_a_stopped_database_is_a_503_in_time_and_right_within_two_seconds_of_its
 
 
 def test_a_hanging_database_is_a_503_in_time_and_right_within_two_seconds_of_its_return(
-    database: Database, clients: Clients
+    database: Server, clients: Clients
 ) -> None:
     with database.paused():
         clients.wait_for("refused", time.monotonic())
@@ -192,23 +141,24 @@ def test_a_hanging_database_is_a_503_in_time_and_right_within_two_seconds_of_its
     clients.wait_for("right", time.monotonic())
 
 
-def test_the_first_calls_after_a_restart_of_the_database_are_right(database: Database, server: WebServer) -> None:
+def test_the_first_calls_after_a_restart_of_the_database_are_right(database: Server, server: WebServer) -> None:
     connections = [server.connect() for _ in range(4)]
     assert all(call(connection, STATUS).is_right() for connection in connections)
-    database.stop("fast")
+    database.stop()
     database.start()
     assert all(call(connection, CONFIGS).is_right() for connection in connections)
     for connection in connections:
         connection.close()
 
 
-def test_a_server_that_takes_no_writes_is_left_for_one_that_does(database: Database, server: WebServer) -> None:
+def test_a_server_that_takes_no_writes_is_left_for_one_that_does(database: Server, server: WebServer) -> None:
     connection = server.connect()
-    database.execute("ALTER DATABASE postgres SET default_transaction_read_only = on")
-    database.stop("fast")
+    database.ask("ALTER DATABASE postgres SET default_transaction_read_only = on")
+    database.stop()
     database.start()
     refused = call(connection, STATUS)
-    database.execute("SET default_transaction_read_only = off", "ALTER DATABASE postgres RESET ALL")
+    database.ask("SET default_transaction_read_only = off")
+    database.ask("ALTER DATABASE postgres RESET ALL")
     assert refused.answer.status == 503
     deadline = time.monotonic() + 2
     while not call(connection, STATUS).is_right():
@@ -216,7 +166,7 @@ def test_a_server_that_takes_no_writes_is_left_for_one_that_does(database: Datab
     connection.close()
 
 
-def test_a_locked_heartbeat_that_must_be_written_first_is_a_503_in_time(database: Database, server: WebServer) -> None:
+def test_a_locked_heartbeat_that_must_be_written_first_is_a_503_in_time(database: Server, server: WebServer) -> None:
     with psycopg.connect(database.url) as other:
         other.execute("SELECT FROM nodes_heartbeat FOR UPDATE")
         began = time.monotonic()
@@ -227,8 +177,8 @@ def test_a_locked_heartbeat_that_must_be_written_first_is_a_503_in_time(database
     assert server.call("POST", STATUS, BEAT).body == RIGHT[STATUS]
 
 
-def test_a_database_without_our_schema_is_a_503(database: Database, tmp_path: Path) -> None:
-    database.execute("CREATE DATABASE bare")
+def test_a_database_without_our_schema_is_a_503(database: Server, tmp_path: Path) -> None:
+    database.ask("CREATE DATABASE bare")
     with serving(postgres.url(database.pgdata, "bare"), tmp_path) as server:
         assert server.call("POST", STATUS, BEAT).status == 503
         assert server.call("GET", CONFIGS).status == 503

@@ -11,7 +11,6 @@ from checks.models import Origin
 from operators.api.desired import MOST_CONFIGS
 from operators.roles import Role
 from operators.tests.cast import user
-from operators.tests.conftest import _roles  # noqa: F401
 from tests.replicas import descendants, measured
 from tests.webserver import Answer, WebServer, database_url, serving
 

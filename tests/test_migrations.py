@@ -13,18 +13,19 @@ from typing import Any
 import psycopg
 import pytest
 from django.apps import apps
-from django.db import connection, connections
+from django.db import connection
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.autodetector import MigrationAutodetector
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.state import ProjectState
-from django.db.utils import ConnectionHandler
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from checks.models import Move, Plan
 from clusteragent.lib.database import online
 from nodes.models import NodeEvent
+from tests.databases import django_uses
 from tests.replicas import MANAGE, wait_for
 from tests.webserver import database_url
 
@@ -51,12 +52,8 @@ SCHEMA = (
 class Database:
     """An empty database of its own, which migrations of this process use."""
 
-    def __init__(self, url: str) -> None:
-        self.url = url
-        settings_ = dict(connections["default"].settings_dict) | {
-            "NAME": psycopg.conninfo.conninfo_to_dict(url)["dbname"]
-        }
-        self.connection = ConnectionHandler({"default": settings_})["default"]
+    def __init__(self, url: str, connection: BaseDatabaseWrapper) -> None:
+        self.url, self.connection = url, connection
 
     def migrate_by_old_ones(self, *targets: tuple[str, str]) -> None:
         """Migrate by the old migrations, up to these of each app, or by all."""
@@ -91,13 +88,10 @@ def fresh() -> Iterator[Database]:
     own = database_url()
     with psycopg.connect(own, autocommit=True) as session:
         session.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-        database = Database(make_conninfo(own, dbname=name))
-        tests, connections["default"] = connections["default"], database.connection
         try:
-            yield database
+            with django_uses(url := make_conninfo(own, dbname=name)) as used:
+                yield Database(url, used)
         finally:
-            connections["default"] = tests
-            database.connection.close()
             session.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 

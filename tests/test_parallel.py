@@ -10,19 +10,65 @@ import pytest
 from tests import parallel
 
 HERE = Path(__file__).parent
+FILES = ["test_rooms.py", "browser/test_login.py", "test_goodbye.py", "test_failover.py", "browser/test_orders.py"]
 
 
-def test_all_that_starts_processes_runs_in_one_worker_and_other_files_wherever() -> None:
-    starting = [HERE / file for file in ("test_failover.py", "browser/test_login.py", "faults/test_nodes.py")]
-    others = [HERE / file for file in ("test_rooms.py", "test_table.py")]
-    assert {parallel.scope_of(file) for file in starting} == {"processes"}
-    assert len({parallel.scope_of(file) for file in others} - {"processes"}) == 2
-
-
-def test_it_comes_first() -> None:
-    items: list[Any] = [SimpleNamespace(path=HERE / name) for name in ("test_rooms.py", "test_failover.py")]
+def collected(*names: str) -> list[str]:
+    """Return items of these files, in the order in which they are run."""
+    items: list[Any] = [SimpleNamespace(path=HERE / name) for name in names]
     parallel.pytest_collection_modifyitems(items)
-    assert [item.path.name for item in items] == ["test_failover.py", "test_rooms.py"]
+    return [str(item.path.relative_to(HERE)) for item in items]
+
+
+def test_long_files_that_start_processes_come_first_and_those_of_the_browser_together() -> None:
+    order = collected(*FILES)
+    assert order[-2:] == ["test_goodbye.py", "test_rooms.py"]
+    assert {order.index(name) for name in FILES if "browser" in name} in ({0, 1}, {1, 2})
+
+
+def test_the_order_of_other_files_stays_random() -> None:
+    assert collected("test_table.py", "test_rooms.py") == ["test_table.py", "test_rooms.py"]
+    assert collected("test_rooms.py", "test_table.py") == ["test_rooms.py", "test_table.py"]
+
+
+class Worker:
+    """A worker that keeps the tests that it is told to run."""
+
+    shutting_down = False
+
+    def __init__(self, scheduler: Any, tests: list[str]) -> None:
+        self.scheduler, self.tests = scheduler, tests
+        self.told: list[int] = []
+        self.gateway = SimpleNamespace(id=str(id(self)))
+        scheduler.add_node(self)
+        scheduler.add_node_collection(self, tests)
+
+    def send_runtest_some(self, numbers: list[int]) -> None:
+        self.told += numbers
+
+    def run(self) -> str:
+        """Run the next test, and return its file."""
+        number = self.told.pop(0)
+        self.scheduler.mark_test_complete(self, number)
+        return self.tests[number].removeprefix("tests/").partition("::")[0]
+
+    def shutdown(self) -> None:
+        self.shutting_down = True
+
+
+def test_one_worker_begins_with_what_starts_processes_and_helps_the_others_then() -> None:
+    tests = [f"tests/{name}::test_{number}" for name in collected(*FILES, "test_table.py") for number in range(3)]
+    config: Any = SimpleNamespace(
+        rootpath=HERE.parent, option=SimpleNamespace(loadscopereorder=True), getvalue=lambda _: ["2*popen"]
+    )
+    scheduler = parallel.pytest_xdist_make_scheduler(config, None)
+    ours, other = Worker(scheduler, tests), Worker(scheduler, tests)
+    scheduler.schedule()
+    assert {other.run() for _ in range(6)} == {"test_rooms.py", "test_table.py"}
+    assert {ours.run() for _ in range(6)} == {"browser/test_login.py", "browser/test_orders.py"}
+    helped = [worker.run() for worker in (ours, other) for _ in list(worker.told)]
+    assert sorted(helped) == 3 * ["test_failover.py"] + 3 * ["test_goodbye.py"]
+    assert ours.shutting_down
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ from tests import peer_cases
 
 # The file of tests that reads each, and fails when it leaves a case out.
 READERS = {
-    "dispatch.json": "checks/tests/test_peer_cases.py",
-    "expiry.json": "checks/tests/test_peer_cases.py",
+    "dispatch.json": "checks/tests/test_dispatch_peer_cases.py",
+    "expiry.json": "checks/tests/test_dispatch_peer_cases.py",
     "isolate.json": "checks/tests/test_isolate.py",
     "rebalance.json": "checks/tests/test_plan_peer_cases.py",
     "runner_groups.json": "checks/tests/test_runner_groups_peer_cases.py",

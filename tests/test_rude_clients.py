@@ -190,7 +190,7 @@ def test_bodies_that_do_not_come_keep_no_thread_of_the_operators_port(operators:
 
 
 @pytest.mark.parametrize("path", [STATUS, "/api/v1/clusterchecks/goodbye/ash", "/api/v1/clusterchecks/rebalance"])
-def test_nor_of_the_agents_port(web: WebServer, warm: None, path: str) -> None:
+def test_bodies_that_do_not_come_keep_no_thread_of_the_agents_port(web: WebServer, warm: None, path: str) -> None:
     register("ash")
     with slow_bodies(web, path, f"Authorization: {LOCAL if 'rebalance' in path else AGENT}"):
         assert beats(web) == {200}

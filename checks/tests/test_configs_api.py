@@ -13,7 +13,7 @@ from tests.map import register, store
 pytestmark = pytest.mark.django_db
 
 
-def test_it_is_one_statement(warm: None) -> None:
+def test_an_answer_is_one_statement(warm: None) -> None:
     store("{}", owner=register("ash", 7))
     with CaptureQueriesContext(connection) as queries:
         assert Config.objects.shares_of(["ash"])[0] == Share(7, "{}")

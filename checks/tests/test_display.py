@@ -141,7 +141,7 @@ def test_what_was_edited_meanwhile_keeps_its_own_copy(monkeypatch: pytest.Monkey
     assert "postgres:" not in Instance.objects.get().shown_name
 
 
-def test_only_the_leader_makes_them_anew() -> None:
+def test_only_the_leader_makes_copies_anew() -> None:
     stored()
     make_old()
     with pytest.raises(NotLeader):

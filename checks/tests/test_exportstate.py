@@ -33,7 +33,7 @@ def export(file: Path) -> Any:
     return json.loads(file.read_text())
 
 
-def test_it_holds_configs_with_their_secrets_origins_orders_rules_nodes_and_owners(tmp_path: Path) -> None:
+def test_the_export_holds_configs_with_their_secrets_origins_orders_rules_nodes_and_owners(tmp_path: Path) -> None:
     state = export(tmp_path / "state.json")
     ids = {origin["key"]: origin["config_id"] for origin in state["origins"]}
     originals = {one["id"]: one["original"] for one in state["configs"]}
@@ -49,13 +49,13 @@ def test_it_holds_configs_with_their_secrets_origins_orders_rules_nodes_and_owne
     assert state["version"] == exporting.VERSION
 
 
-def test_it_holds_the_texts_of_authors(tmp_path: Path) -> None:
+def test_the_export_holds_the_texts_of_authors(tmp_path: Path) -> None:
     origins.put("admin", "by hand", sent("by hand").original, text="# by hand\n")
     written = {origin["key"]: origin["written"] for origin in export(tmp_path / "state.json")["origins"]}
     assert (written["by hand"], written["db"]) == ("# by hand\n", "")
 
 
-def test_only_its_owner_may_read_it_and_no_file_is_overwritten(tmp_path: Path) -> None:
+def test_only_its_owner_may_read_the_export_and_no_file_is_overwritten(tmp_path: Path) -> None:
     file = tmp_path / "state.json"
     export(file)
     assert file.stat().st_mode & 0o777 == 0o600

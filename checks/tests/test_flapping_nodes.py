@@ -23,7 +23,7 @@ def schedule(*keys: str) -> None:
     dispatcher.schedule([sent(key) for key in keys])
 
 
-def test_they_keep_what_they_have_and_get_nothing_new():
+def test_a_flapping_node_keeps_what_it_has_and_gets_nothing_new():
     report("ash", "birch", "cedar")
     schedule("one", "two", "three")
     flap("ash")

@@ -50,7 +50,7 @@ def test_the_leader_balances_nothing_while_it_holds() -> None:
     assert Freeze.objects.values_list("ended_by", flat=True).get() == "adam"
 
 
-def test_it_ends_when_its_time_is_over() -> None:
+def test_a_freeze_ends_when_its_time_is_over() -> None:
     made = freezes.freeze(actor="eve", until=Hearing.objects.annotate(now=Now()).get().now + timedelta(hours=1))
     assert f"until {made.until:%Y-%m-%d %H:%M} UTC" in freezes.why_off()
     pass_time()

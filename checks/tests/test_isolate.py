@@ -123,7 +123,7 @@ def test_a_great_company_moves_in_chunks(monkeypatch: pytest.MonkeyPatch):
     assert ClusterStore.objects.get().revision == revision + 3
 
 
-def test_it_holds_until_it_is_released():
+def test_an_isolation_holds_until_it_is_released():
     """The peer forgets it at the next rebalance, and its node gets the next new config."""
     furnish(ash=[0.1, 0.1], birch=[0.1, 0.1], cedar=[0.1])
     assert isolate(check_id("ash-0"))["is_isolated"] is True

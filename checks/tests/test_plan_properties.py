@@ -1,5 +1,6 @@
 """Properties of all plans, for random clusters."""
 
+import math
 from collections import Counter
 from typing import Any, NamedTuple
 
@@ -100,9 +101,20 @@ def test_a_budget_cuts_what_costs_something_and_keeps_the_order(world, budget, d
     free = data.draw(some(world))
     cut, whole = world.plan(free=free, force=True, budget=budget), world.plan(free=free, force=True)
     assert sum(move.digest not in free for move in cut) == min(budget, sum(move.digest not in free for move in whole))
-    # Gains differ: none exceeds the gain of the move before it, which the budget may have cut.
     made = [move[:3] for move in cut]
     assert [move[:3] for move in whole if move[:3] in made] == made
+    assert_same_gains(cut, whole)
+
+
+def assert_same_gains(part: list[PlannedMove[str, str]], whole: list[PlannedMove[str, str]]) -> None:
+    """Assert that moves gain as much as in the whole plan, where none counts more than one before it, also of other parts."""
+    gains = {move[:3]: move.gain for move in part}
+    assert list(gains.values()) == sorted(gains.values(), reverse=True)
+    least = math.inf
+    for move in whole:
+        gain = gains.get(move[:3], move.gain)
+        assert gain == move.gain if move.gain < least else gain >= move.gain
+        least = move.gain
 
 
 @given(worlds(), forces, st.data())
@@ -121,8 +133,9 @@ def test_each_group_is_balanced_on_its_own(world):
             {digest: node for digest, node in world.owners.items() if node in group},
             {node: workers for node, workers in world.capacity.items() if node in group},
         )
-        # Gains differ: in the whole plan none exceeds the gain of the move before it, which may be of another group.
-        assert {move[:3] for move in alone.plan(force=True)} == {move[:3] for move in moves if move.source in group}
+        part = alone.plan(force=True)
+        assert {move[:3] for move in part} == {move[:3] for move in moves if move.source in group}
+        assert_same_gains(part, moves)
 
 
 @given(worlds(), st.data())

@@ -118,7 +118,7 @@ def test_a_kind_that_fails_keeps_no_other_from_being_pruned(caplog: pytest.LogCa
         call_command("pruneledger")
 
 
-def test_nor_does_one_whose_rows_are_locked() -> None:
+def test_a_kind_whose_rows_are_locked_keeps_no_other_from_being_pruned() -> None:
     with connection.cursor() as cursor:
         cursor.execute("SET lock_timeout = '50ms'")
     other = connection.copy()

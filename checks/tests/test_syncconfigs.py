@@ -47,7 +47,7 @@ def fail(*arguments: str) -> tuple[str, str]:
     return out.getvalue(), str(caught.value)
 
 
-def test_it_says_what_it_did(folder: Path) -> None:
+def test_syncconfigs_says_what_it_did(folder: Path) -> None:
     write(folder, "one", "two")
     (folder / "cpu.yaml").write_text("instances: [{}]")
     (folder / "redis.yaml").write_text("ad_identifiers: [redis]\ninstances: [{}]")
@@ -108,7 +108,7 @@ def test_held_removals_are_shown_and_can_be_accepted(folder: Path) -> None:
     assert not Origin.objects.exists()
 
 
-def test_it_writes_json_for_programs(folder: Path) -> None:
+def test_syncconfigs_writes_json_for_programs(folder: Path) -> None:
     write(folder, "one")
     assert json.loads(run("--json"))["added"] == ["one.yaml"]
     (folder / "one.yaml").write_text("instances:\n  - text\n")
@@ -120,14 +120,14 @@ def test_it_writes_json_for_programs(folder: Path) -> None:
     assert json.loads(run("--json"))["warnings"] == [{"where": "one.yaml", "line": 1, "warning": told}]
 
 
-def test_it_waits_for_files_that_are_being_written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_syncconfigs_waits_for_files_that_are_being_written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "SETTLED_AFTER", 0.05)
     write(folder, "young")
     os.utime(folder / "young.yaml", (time.time() + 60,) * 2)
     assert "added: young.yaml" in run()
 
 
-def test_it_says_when_another_sync_is_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_syncconfigs_says_when_another_sync_is_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
     def busy(accept_removals: bool) -> sources.Report:
         raise sources.SyncUnderWay
 

@@ -137,7 +137,7 @@ def test_what_another_node_tells_of_it_does_not_count() -> None:
     assert round_of(told(check_id("one"), failed=True), node="birch") == set()
 
 
-def test_it_keeps_the_time_since_when() -> None:
+def test_a_trouble_keeps_the_time_since_when() -> None:
     round_of(told(check_id("one"), failed=True))
     Trouble.objects.update(since=Now() - timedelta(hours=1))
     since = Trouble.objects.get().since
@@ -145,7 +145,7 @@ def test_it_keeps_the_time_since_when() -> None:
     assert Trouble.objects.get().since == since
 
 
-def test_it_is_forgotten_once_it_is_over() -> None:
+def test_a_trouble_is_forgotten_once_it_is_over() -> None:
     round_of(told(check_id("one"), failed=True))
     assert round_of(told(check_id("one"))) == set()
     assert not Trouble.objects.exists()

@@ -29,7 +29,7 @@ def test_a_removed_node_s_configs_go_where_they_would_be_dispatched_again():
     assert {key: node for key, node in owners().items() if key.startswith("ash")} == outlook
 
 
-def test_then_a_rebalance_does_what_is_left():
+def test_added_nodes_get_what_a_rebalance_moves():
     furnish(ash=[0.2] * 4, birch=[0.2] * 4)
     outlook = plans.what_if(add=2)
     assert outlook.placed == {}

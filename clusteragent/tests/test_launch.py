@@ -28,7 +28,7 @@ def test_each_has_an_address_of_its_own(names: list[str]) -> None:
 
 
 @pytest.mark.processes
-def test_they_are_started_without_django_from_any_folder(tmp_path: Path) -> None:
+def test_demo_nodes_are_started_without_django_from_any_folder(tmp_path: Path) -> None:
     command = supervisor.module("simulation", "--help")
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.stdout.startswith("usage: python -m simulation")

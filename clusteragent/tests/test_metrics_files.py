@@ -52,7 +52,7 @@ def test_dashboard_and_alerts_ask_for_metrics_that_there_are(families: dict[str,
     assert len(used) > 10
 
 
-def test_they_group_by_labels_that_there_are(families: dict[str, tuple[str, set[str]]]) -> None:
+def test_dashboard_and_alerts_group_by_labels_that_there_are(families: dict[str, tuple[str, set[str]]]) -> None:
     grouped = [
         (name, label.strip())
         for expression in expressions()

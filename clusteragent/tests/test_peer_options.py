@@ -43,7 +43,7 @@ def test_each_variable_is_honoured_or_known_with_a_reason() -> None:
     assert peer_options.unknown(BROUGHT) == {}
 
 
-def test_it_is_told_in_one_line_without_values() -> None:
+def test_options_are_told_in_one_line_without_values() -> None:
     line = peer_options.line(BROUGHT)
     assert line.startswith("Known and without effect here: DD_ADMISSION_CONTROLLER_ENABLED (it is for another duty")
     assert "DD_LEADER_ELECTION, DD_LEADER_LEASE_DURATION (" in line

@@ -54,7 +54,7 @@ def nobody() -> dict[str, str]:
         (nobody, 403, "lacks checks.view_clusterstore"),
     ],
 )
-def test_others_are_told_why_not(
+def test_who_may_not_read_the_metrics_is_told_why(
     headers: Callable[[], dict[str, str]], status: int, told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(metrics, "exposition", lambda **how: pytest.fail("computed for a stranger"))

@@ -91,7 +91,7 @@ def test_one_missing_folder_does_not_hide_another(tmp_path: Path, watching: Call
     assert noticed(folders, lambda: (tmp_path / "a.yaml").write_text("x"))
 
 
-def test_it_ends_with_the_term(tmp_path: Path, watching: Callable[..., FolderWatch]) -> None:
+def test_the_watch_ends_with_the_term(tmp_path: Path, watching: Callable[..., FolderWatch]) -> None:
     folders = watching(tmp_path)
     folders.stop()
     assert not folders._thread.is_alive()

@@ -29,7 +29,7 @@ def test_a_token_opens_its_routes(kind: BearerToken, token: str) -> None:
 
 
 @pytest.mark.parametrize(("kind", "token"), [(AGENT_TOKEN, LOCAL), (LOCAL_TOKEN, AGENT), (ANY_TOKEN, AGENT + LOCAL)])
-def test_it_opens_no_others(kind: BearerToken, token: str) -> None:
+def test_a_token_opens_no_other_routes(kind: BearerToken, token: str) -> None:
     with pytest.raises(PermissionDenied, match="invalid session token"):
         authenticate(kind, f"Bearer {token}")
 

@@ -36,7 +36,7 @@ def declared(**fields: Any) -> str:
         ({"group": "kube", "capabilities": ["x"], "more": {"deep": [1]}}, canonical(group="kube")),
     ],
 )
-def test_it_is_read_as_the_peer_would(fields: dict[str, Any], meaning: str):
+def test_a_declaration_is_read_as_the_peer_reads_it(fields: dict[str, Any], meaning: str):
     assert declared(**fields) == meaning
 
 

@@ -37,7 +37,7 @@ async def run_hook(bin_folder: Path, **environment: str) -> int:
 
 
 @scenario
-async def test_it_says_that_the_node_leaves_and_waits(bin_folder: Path) -> None:
+async def test_the_hook_says_that_the_node_leaves_and_waits(bin_folder: Path) -> None:
     async with ScriptedServer() as server:
         assert await run_hook(bin_folder, DD_CLUSTER_AGENT_URL=f"{server.url}/") == 0
         [request] = server.asked("goodbye")
@@ -48,7 +48,7 @@ async def test_it_says_that_the_node_leaves_and_waits(bin_folder: Path) -> None:
 
 
 @scenario
-async def test_it_finds_the_service_that_kubernetes_names(bin_folder: Path) -> None:
+async def test_the_hook_finds_the_service_that_kubernetes_names(bin_folder: Path) -> None:
     async with ScriptedServer() as server:
         host, _, port = server.url.removeprefix("https://").partition(":")
         service = {"CLUSTERAGENT_SERVICE_HOST": host, "CLUSTERAGENT_SERVICE_PORT": port}

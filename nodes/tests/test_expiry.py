@@ -165,7 +165,7 @@ def test_sixty_percent_cut_off_for_forty_seconds_expire_nobody():
 
 
 @pytest.mark.parametrize("reported", [0, 1, 5, 9])
-def test_nor_when_they_report_in_step(reported):
+def test_sixty_percent_cut_off_expire_nobody_even_when_they_report_in_step(reported):
     """All of them so many seconds before the cut, each ten seconds, and so up to ten seconds after its end."""
     names = fleet(30)
     nodes(*names)
@@ -272,7 +272,7 @@ def test_passes_that_are_late_again_and_again_keep_no_dead_node_for_ever(every):
     assert late_passes(4 * int(TIMEOUT.total_seconds()) // every + 3, every, *names[1:]) == {names[0]}
 
 
-def test_nor_do_late_passes_with_others_in_time_between():
+def test_late_passes_with_others_in_time_between_keep_no_dead_node_for_ever():
     names = fleet(10)
     nodes(*names)
     one_pass()

@@ -129,7 +129,7 @@ def test_who_leaves_dies_and_returns_each_time_does_not_flap():
     assert steady() == {"ash", "birch"}
 
 
-def test_others_are_not_blamed():
+def test_the_restart_of_one_node_counts_for_no_other():
     restart("birch")
     restart("ash")
     assert steady() == {"ash", "birch"}

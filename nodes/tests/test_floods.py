@@ -69,7 +69,7 @@ class TestNewNames:
         Node.objects.update(first_seen=F("first_seen") - newcomers.timedelta(seconds=61))
         assert self.report("dogwood", "elm") == [True, True]
 
-    def test_and_five_times_as_many_in_an_hour(self) -> None:
+    def test_five_times_as_many_are_admitted_in_an_hour(self) -> None:
         for number in range(5):
             assert self.report(*(f"{number}-{letter}" for letter in "abc")) == [True] * 3
             Node.objects.update(first_seen=F("first_seen") - newcomers.timedelta(seconds=61))
@@ -127,14 +127,14 @@ class TestEvents:
         # The last one is there, with its time: a pass acts on what was declared since the last one.
         assert NodeEvent.objects.filter(kind="declared").first().cause == declarations[-1]
 
-    def test_so_does_starting_anew(self) -> None:
+    def test_starting_anew_again_and_again_leaves_so_many_rows(self) -> None:
         for _ in range(60):
             note_heartbeat("ash", last_change=7)
             note_heartbeat("ash", last_change=0)
         assert NodeEvent.objects.count() <= events.MOST_OF_A_NODE + 1
         assert not Node.objects.accepting().filter(intake="open").exists()
 
-    def test_and_saying_goodbye_and_starting_anew(self) -> None:
+    def test_saying_goodbye_and_starting_anew_again_and_again_leaves_so_many_rows(self) -> None:
         for _ in range(60):
             note_heartbeat("ash", last_change=7)
             note_goodbye("ash", "leaving")
@@ -157,7 +157,7 @@ class TestEvents:
         assert NodeEvent.objects.prune(events.ago(events.OF_A_NODE_WITHIN)) == 15
         assert list(NodeEvent.objects.values_list("node_name", flat=True)) == kept
 
-    def test_so_are_the_nodes_that_have_been_lost_for_longest(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_of_too_many_lost_nodes_those_lost_for_longest_are_forgotten(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(nodes, "MOST_LOST", 2)
         names = [f"node-{number}" for number in range(5)]
         for name in names:

@@ -231,12 +231,12 @@ class TestTooMany:
         silence(*OAKS[:3])
         assert set(lose_expired(Node.objects.all()).values()) == set(OAKS[:3])
 
-    def test_nor_do_those_that_newcomers_replace_one_for_one(self):
+    def test_those_that_newcomers_replace_one_for_one_do_not(self):
         self.leave(*OAKS)
         report(*(f"new-{number}" for number in range(4)))
         assert not braked()
 
-    def test_nor_those_of_a_rollout_that_takes_longer_than_a_timeout(self):
+    def test_those_of_a_rollout_that_takes_longer_than_a_timeout_do_not(self):
         self.leave(*OAKS)
         said_ago(*OAKS[:2], seconds=TIMEOUT.total_seconds() + 1)
         assert not braked()

@@ -47,7 +47,7 @@ def test_names_that_people_take_for_one_have_one_likeness(name: str) -> None:
 
 
 @pytest.mark.parametrize(("one", "other"), [("node-1", "node-l"), ("node-0", "node-o"), ("a-b", "a‑b")])  # noqa: RUF001
-def test_so_have_digits_and_dashes(one: str, other: str) -> None:
+def test_names_with_digits_and_dashes_that_people_take_for_one_have_one_likeness(one: str, other: str) -> None:
     assert likeness(one) == likeness(other)
 
 

@@ -74,7 +74,9 @@ def test_checks_with_times_that_can_not_be_are_left_out_and_counted(fakes: FakeR
     assert runner("ash").clamped == "3 checks whose name or times can't be, left out"
 
 
-def test_it_is_noted_when_it_begins_and_not_each_minute(fakes: FakeRunners, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_lie_is_noted_when_it_begins_and_not_each_minute(
+    fakes: FakeRunners, caplog: pytest.LogCaptureFixture
+) -> None:
     report(ash=ASH)
     fakes.says(ASH, {}, {"Count": 100_000})
     for _ in range(3):

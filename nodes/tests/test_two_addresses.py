@@ -69,7 +69,7 @@ def test_a_node_that_starts_elsewhere_is_not_noted(report: Reporting) -> None:
     assert notes() == []
 
 
-def test_nor_is_one_that_starts_where_it_was_before(report: Reporting) -> None:
+def test_a_node_that_starts_where_it_was_before_is_not_noted(report: Reporting) -> None:
     for address in (THERE, HERE, THERE):
         report(address, 0)
         report(address, 7)

@@ -2,10 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from django.apps import apps
 from django.contrib.auth.models import Group, User
-from django.db.migrations import RunPython
-from django.db.migrations.loader import MigrationLoader
 from django.test import Client
 from knox.models import AuthToken
 
@@ -51,12 +48,3 @@ def having(*roles: Role) -> Caller:
     """The bearer of a token of someone who has these roles, called like the first of them."""
     _, token = AuthToken.objects.create(user(str(roles[0]) if roles else "nobody", *roles))
     return bearer(token)
-
-
-def make_missing_roles() -> None:
-    """Grant what all migrations grant, if a flush took it away."""
-    if not Group.objects.exists():
-        for (app, _), migration in sorted(MigrationLoader(None).disk_migrations.items()):
-            for operation in migration.operations if app == "operators" else ():
-                if isinstance(operation, RunPython):
-                    operation.code(apps, None)

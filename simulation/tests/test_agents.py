@@ -31,7 +31,7 @@ def last_changes(server: ScriptedServer) -> list[int]:
 
 
 @scenario
-async def test_it_starts_with_version_then_status_then_configs_at_once() -> None:
+async def test_an_agent_starts_with_version_then_status_then_configs_at_once() -> None:
     async with ScriptedServer() as server, ash_at(server, RARELY):
         await until(lambda: len(server.requests) == 3)
         assert server.order() == ["version", "status", "configs"]
@@ -40,7 +40,7 @@ async def test_it_starts_with_version_then_status_then_configs_at_once() -> None
 
 @pytest.mark.parametrize("broken", [Answer("", 503), Answer("Forbidden", 403), Answer("no JSON"), Answer("[]")])
 @scenario
-async def test_it_asks_nothing_else_until_the_version_came(broken: Answer) -> None:
+async def test_an_agent_asks_nothing_else_until_the_version_came(broken: Answer) -> None:
     async with ScriptedServer() as server:
         server.answer(version=[broken] * 3 + [Answer("{}")])
         async with ash_at(server):
@@ -60,7 +60,7 @@ async def test_the_pause_between_two_tries_doubles_up_to_the_longest() -> None:
 
 
 @scenario
-async def test_it_fetches_only_after_it_was_told_that_its_configs_changed() -> None:
+async def test_an_agent_fetches_only_after_it_was_told_that_its_configs_changed() -> None:
     async with ScriptedServer() as server:
         server.answer(status=[FALSE, TRUE, TRUE, FALSE, TRUE])
         server.answer(configs=[configs("ntp:a", last_change=7), configs("ntp:b", last_change=2**60)])
@@ -72,7 +72,7 @@ async def test_it_fetches_only_after_it_was_told_that_its_configs_changed() -> N
 
 
 @scenario
-async def test_it_reports_each_interval() -> None:
+async def test_an_agent_reports_each_interval() -> None:
     async with ScriptedServer() as server, ash_at(server, Timing(poll=0.1)):
         await until(lambda: len(server.asked("status")) == 4)
     times = [request.at for request in server.asked("status")]
@@ -81,7 +81,7 @@ async def test_it_reports_each_interval() -> None:
 
 @pytest.mark.parametrize(("node_type", "body"), [(1, '{"last_change":0,"node_type":1}'), (0, '{"last_change":0}')])
 @scenario
-async def test_it_says_what_type_of_node_it_is_unless_zero(node_type: int, body: str) -> None:
+async def test_an_agent_says_what_type_of_node_it_is_unless_zero(node_type: int, body: str) -> None:
     async with ScriptedServer() as server, ash_at(server, RARELY, node_type=node_type):
         await until(lambda: server.asked("status"))
         assert server.asked("status")[0].body == body
@@ -253,7 +253,7 @@ async def test_an_answer_of_a_megabyte_is_read_whole() -> None:
 
 
 @scenario
-async def test_it_tells_why_the_last_call_failed_and_when_the_next_did_not() -> None:
+async def test_an_agent_tells_why_the_last_call_failed_and_when_the_next_did_not() -> None:
     failures: list[str] = []
 
     class Seen(Observer):

@@ -1,7 +1,5 @@
 """The cluster that tests share, replaced after a test that left it broken, and clusters of a test's own."""
 
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +7,6 @@ from typing import Any
 import pytest
 
 from tests.faults.cluster import SCALE, Cluster
-from tests.faults.database import make_template
 
 HERE = Path(__file__).parent
 
@@ -17,17 +14,6 @@ HERE = Path(__file__).parent
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """These tests run together, at the end: the nodes of the cluster that they share live in a thread of this process."""
     items.sort(key=lambda item: item.path.is_relative_to(HERE))
-
-
-@pytest.fixture(scope="session")
-def template() -> Iterator[Path]:
-    """The data folder of a migrated database."""
-    folder = Path(tempfile.mkdtemp(prefix="clusteragent-faults-"))
-    folder.chmod(0o755)
-    try:
-        yield make_template(folder)
-    finally:
-        shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")

@@ -6,14 +6,14 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import psycopg
 
 from clusteragent.lib import postgres
-from tests.replicas import MANAGE, wait_for
+from tests.replicas import MANAGE, descendants, wait_for
 
 SETTINGS = ("fsync=off", "max_connections=100", "shared_buffers=32MB", "max_wal_size=64MB", "min_wal_size=32MB")
 _SIGNALS = {"fast": signal.SIGINT, "immediate": signal.SIGQUIT}
@@ -61,6 +61,19 @@ class Server:
         if self._process:
             self._process.send_signal(_SIGNALS[mode])
             self._process.wait(60)
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Suspend all its processes during the block: it still listens, but answers nothing."""
+        main = int((self.pgdata / "postmaster.pid").read_text().split()[0])
+        pids = [main, *descendants(main)]
+        try:
+            for pid in pids:
+                os.kill(pid, signal.SIGSTOP)
+            yield
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
 
     def has_ended(self) -> bool:
         """Return whether the server does not run."""

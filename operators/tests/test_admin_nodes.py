@@ -7,12 +7,16 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission, User
+from django.db.models.functions import Now
 from django.test import Client
 from django.urls import reverse
 
+from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
+from nodes.declarations import canonical
 from nodes.heartbeats import note_heartbeat
 from nodes.models import Hearing, Heartbeat, Node, NodeEvent, NodeType
+from operators.admin.filters import CLOSED
 
 pytestmark = pytest.mark.django_db
 
@@ -43,6 +47,13 @@ def trees() -> None:
         note_heartbeat(name, last_change=0, node_type=NodeType.NODE_AGENT, client_ip="10.0.0.7")
     Heartbeat.objects.filter(node__name="birch").update(seen_at=ago(timedelta(seconds=20)))
     Heartbeat.objects.filter(node__name="cedar").delete()
+
+
+@pytest.fixture
+def pair(warm: None) -> None:
+    """ash and birch live."""
+    for name in ("ash", "birch"):
+        note_heartbeat(name, last_change=0)
 
 
 def page_of(name: str) -> str:
@@ -105,12 +116,56 @@ def test_cordon_and_uncordon_say_who_did_it(operator: Client, trees: None) -> No
     assert list(events) == [NodeEvent.Kind.UNCORDONED, NodeEvent.Kind.CORDONED]
 
 
-def test_a_nodes_page_offers_what_makes_sense(operator: Client, trees: None) -> None:
-    assert b'value="cordon"' in operator.get(page_of("ash")).content
-    act(operator, "cordon", "ash")
-    page = operator.get(page_of("ash")).content
-    assert b'value="uncordon"' in page
-    assert b'value="cordon"' not in page
+def test_uncordoning_ends_a_drain(operator: Client, pair: None) -> None:
+    Node.objects.filter(name="ash").cordon(draining=True)
+    assert "1 node uncordoned." in act(operator, "uncordon", "ash").content.decode()
+    assert set(Node.objects.accepting().values_list("name", flat=True)) == {"ash", "birch"}
+    assert not Node.objects.filter(draining=True).exists()
+
+
+def test_a_nodes_page_offers_what_makes_sense(operator: Client, pair: None) -> None:
+    offered = {}
+    for how in ({}, {"schedulable": False}, {"schedulable": False, "draining": True}, {"leaving": True}):
+        Node.objects.filter(name="ash").update(**{"schedulable": True, "draining": False} | how)
+        page = operator.get(page_of("ash")).content.decode()
+        offered[tuple(how)] = {name for name in ("cordon", "drain", "uncordon") if f'value="{name}"' in page}
+    assert offered == {
+        (): {"cordon", "drain"},
+        ("schedulable",): {"drain", "uncordon"},
+        ("schedulable", "draining"): {"cordon", "uncordon"},
+        ("leaving",): {"cordon", "drain", "uncordon"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("how", "word"),
+    [
+        ({}, "yes"),
+        ({"schedulable": False}, "cordoned"),
+        ({"schedulable": False, "draining": True}, "draining"),
+        ({"leaving": True}, "leaving"),
+        ({"kept_until": Now() + conf.NODE_EXPIRATION_TIMEOUT}, "restarting"),
+        ({"not_before": Now() + conf.NODE_EXPIRATION_TIMEOUT}, "flapping"),
+        ({"kept_until": Now(), "not_before": Now()}, "yes"),
+    ],
+)
+def test_lists_and_pages_say_why_a_node_gets_nothing_new(
+    operator: Client, pair: None, how: dict[str, Any], word: str
+) -> None:
+    Node.objects.filter(name="ash").update(**how)
+    found = operator.get(f"{LIST}?schedulable={word}").context["cl"].result_list
+    assert "ash" in [node.name for node in found]
+    page = operator.get(page_of("ash")).content.decode()
+    assert [state for state in CLOSED if state in page] == ([] if word == "yes" else [word])
+    others = operator.get(f"{LIST}?schedulable={'no' if word == 'yes' else 'yes'}").context["cl"].result_list
+    assert "ash" not in [node.name for node in others]
+
+
+def test_a_nodes_page_shows_what_it_declares(operator: Client, pair: None) -> None:
+    assert "it may run everything" in operator.get(page_of("ash")).content.decode()
+    declared = canonical(include=["ntp", "dns_check"], exclude=["ntp"], group="kube")
+    Node.objects.filter(name="ash").update(declared=declared)
+    assert "only dns_check; group kube" in operator.get(page_of("ash")).content.decode()
 
 
 def test_who_may_only_look_can_not_cordon(onlooker: Client, trees: None) -> None:

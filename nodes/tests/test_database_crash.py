@@ -27,7 +27,7 @@ def test_after_a_crash_every_node_gets_a_full_timeout(warm):
     assert Hearing.objects.get().hearing_since is not None
 
 
-def test_it_counts_once(warm):
+def test_a_crash_counts_once(warm):
     silent_for_a_minute("ash")
     Memory.objects.all().delete()
     listen()

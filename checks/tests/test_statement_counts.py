@@ -66,7 +66,7 @@ def test_statements_do_not_grow_with_the_configs(
     assert grown(verb, before) < 2
 
 
-def test_nor_when_each_is_isolated() -> None:
+def test_isolating_many_configs_takes_as_many_statements_as_few() -> None:
     """Configs on nodes of their own, each beside other configs: all in one transaction."""
     Node.objects.bulk_create([Node(name=f"node-{i:04}") for i in range(MANY)])
     Heartbeat.objects.bulk_create([Heartbeat(node=node) for node in Node.objects.all()])
@@ -84,7 +84,7 @@ def test_nor_when_each_is_isolated() -> None:
     assert numbers[1] / numbers[0] < 2
 
 
-def test_nor_when_what_is_ordered_of_them_waited_for_them() -> None:
+def test_many_orders_that_wait_for_configs_take_as_many_statements_as_few() -> None:
     report("ash", "birch")
     numbers = []
     for name, number in (("few", FEW), ("many", MANY)):
@@ -101,7 +101,7 @@ def test_nor_when_what_is_ordered_of_them_waited_for_them() -> None:
     assert not Pause.objects.filter(config=None).exists()
 
 
-def test_nor_when_their_configs_part_with_an_origin() -> None:
+def test_many_configs_that_lose_an_origin_take_as_many_statements_as_few() -> None:
     """An order of such a config then belongs to an origin that still sends it."""
     report("ash", "birch")
     numbers = []

@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 import pytest
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import User
 from django.db import transaction
 from django.urls import resolve
 
@@ -16,7 +16,7 @@ from clusteragent.lib import conf
 from nodes.models import Node, NodeRule
 from operators.api import urls
 from operators.roles import Role
-from operators.tests.cast import API, Caller, bearer, having, make_missing_roles
+from operators.tests.cast import API, Caller, bearer, having
 
 pytestmark = pytest.mark.django_db
 
@@ -149,12 +149,3 @@ def test_the_table_has_every_call_of_the_api() -> None:
     }
     told = {(resolve(f"{API}/{call.path.partition('?')[0].format(config=1)}").url_name, call.method) for call in CALLS}
     assert routes == told - {("schema", "GET")}
-
-
-def test_what_a_flush_takes_from_roles_is_granted_anew() -> None:
-    """Whatever migration granted it: else it depends on the order of tests who may do what."""
-    before = set(Group.objects.values_list("name", "permissions__codename"))
-    assert ("operator", "add_freeze") in before
-    Group.objects.all().delete()
-    make_missing_roles()
-    assert set(Group.objects.values_list("name", "permissions__codename")) == before

@@ -137,7 +137,7 @@ class TestWhatStays:
         Move.objects.update(time=Now() - conf.REBALANCE_COOLDOWN - timedelta(seconds=5))
         assert first in moving()
 
-    def test_but_not_what_was_placed_or_edited_lately(self):
+    def test_what_was_placed_or_edited_lately_does_not_stay(self):
         everything = moving()
         for source, reason in (("", "scheduled"), ("", "redispatched"), ("ash", "changed")):
             for key in everything:

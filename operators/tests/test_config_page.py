@@ -54,7 +54,7 @@ def truths(key: str = "db") -> list[str]:
     return [str(fact.truth) for fact in facts.of(config(key)).three]
 
 
-def test_it_says_who_has_it_and_that_nobody_knows_yet_whether_it_runs() -> None:
+def test_the_page_says_who_has_it_and_that_nobody_knows_yet_whether_it_runs() -> None:
     text = page()
     assert "Owner: ash" in text
     assert "Assigned: yes check_circle to ash (scheduled) 0 s ago" in text
@@ -124,7 +124,7 @@ def test_what_was_sent_stands_beside_what_node_agents_get_and_neither_shows_a_se
     assert "hunter22" not in text
 
 
-def test_it_says_why_it_is_there_with_the_best_nodes_of_then() -> None:
+def test_the_page_says_why_it_is_there_with_the_best_nodes_of_then() -> None:
     report("birch", "cedar")
     dispatcher.schedule([sent("shop")])
     text = page("shop")
@@ -132,7 +132,7 @@ def test_it_says_why_it_is_there_with_the_best_nodes_of_then() -> None:
     assert "Best nodes when it was placed, of 3 that could have it Node Load then birch 0 % cedar 0 % ash 25 %" in text
 
 
-def test_it_says_who_gave_it_to_its_node() -> None:
+def test_the_page_says_who_gave_it_to_its_node() -> None:
     report("birch")
     dispatcher.reassign([config("db").pk], "birch", actor="eve")
     assert "eve gave it to birch." in page()
@@ -143,7 +143,7 @@ def test_an_edit_is_no_reason_to_be_there() -> None:
     assert "It was placed on ash when it came" in why.explain(config("db")).sentence
 
 
-def test_it_came_back_to_the_node_that_had_it() -> None:
+def test_the_page_says_that_a_config_came_back_to_the_node_that_had_it() -> None:
     silence("ash")
     dispatcher.expire_nodes(force=True)
     report("ash", "birch")
@@ -173,7 +173,7 @@ REFUSALS: dict[str, Callable[[], object]] = {
 
 
 @pytest.mark.parametrize("reason", REFUSALS)
-def test_it_says_why_another_node_can_not_have_it(reason: str) -> None:
+def test_the_page_says_why_another_node_can_not_have_it(reason: str) -> None:
     report("birch")
     assert why.explain(config("db")).refused == {}
     REFUSALS[reason]()
@@ -283,7 +283,7 @@ def test_versions_are_nanoseconds_of_the_databases_time() -> None:
     assert facts.version(old) < facts.version(assignment.since)
 
 
-def test_it_warns_of_what_its_authors_may_not_have_meant() -> None:
+def test_the_page_warns_of_what_its_authors_may_not_have_meant() -> None:
     odd = {"where": "db", "line": 3, "warning": "tags are <odd>, token: hunter22"}
     Source.objects.filter(name="file").update(warnings=[odd, odd | {"where": "other", "warning": "of another"}])
     text = page()
@@ -291,7 +291,7 @@ def test_it_warns_of_what_its_authors_may_not_have_meant() -> None:
     assert "of another" not in text
 
 
-def test_it_warns_of_nothing_while_all_is_as_it_should_be() -> None:
+def test_the_page_warns_of_nothing_while_all_is_as_it_should_be() -> None:
     assert "Warnings" not in page()
 
 
