@@ -7,24 +7,28 @@ length (`check_names`, `init_configs`, `instances`). Where the first is, the sec
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 from urllib.parse import quote
 
 from checks.sources.environment import is_true
 from checks.sources.kubernetes import gojson
 from checks.sources.kubernetes.gojson import InvalidJSON
+from checks.wire.patching import MAX_NAME
 from clusteragent.lib import spelling, words
 
 PREFIX = "ad.datadoghq.com/"
 # Only the second form was ever written with it.
 OLD_PREFIX = "service-discovery.datadoghq.com/"
 SERVICE, ENDPOINTS = "service", "endpoints"
+# Of one object, which anybody in the cluster may annotate.
+MOST_INSTANCES, MOST_ERRORS = 500, 20
 
 _LISTS = ("check_names", "init_configs", "instances")
 _OTHER_NAMES = ("checks", "logs", "resolve", "ignore_autodiscovery_tags", "check_tag_cardinality")
 _KNOWN = [f"{kind}.{name}" for kind in (SERVICE, ENDPOINTS) for name in (*_LISTS, *_OTHER_NAMES)]
 _EXCLUDES = [f"{PREFIX}{name}" for name in ("exclude", "metrics_exclude")]
-_LOGS = "collects logs, which node agents do and not cluster checks"
+_LOGS = "logs are collected by node agents, not by cluster checks"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +43,9 @@ class Template:
     name: str
     place: str
     instances: tuple[str, ...]
-    init_config: str = "{}"
+    init_config: str | None = "{}"
     ignores_tags: bool = False
+    metric_config: str | None = None
 
 
 @dataclass(slots=True)
@@ -73,10 +78,11 @@ def read(annotations: Mapping[str, str], kind: str) -> Annotated:
             _read_checks(checks, annotations[checks], found)
         else:
             _read_lists(annotations, kind, found)
+        _bound(found, kind)
     except InvalidAnnotation as error:
-        found.errors[""] = str(error)
+        found.templates, found.errors = [], {"": str(error)}
     found.passed_over += [
-        f"{name} {_LOGS}" for prefix in (PREFIX, OLD_PREFIX) if (name := f"{prefix}{kind}.logs") in annotations
+        f"{name}: {_LOGS}" for prefix in (PREFIX, OLD_PREFIX) if (name := f"{prefix}{kind}.logs") in annotations
     ]
     return found
 
@@ -94,21 +100,35 @@ def misspelt(annotations: Mapping[str, str]) -> list[str]:
     ]
 
 
+def _bound(found: Annotated, kind: str) -> None:
+    """Refuse more instances than allowed, and leave out errors that nobody reads."""
+    instances = sum(len(template.instances) for template in found.templates)
+    if instances > MOST_INSTANCES:
+        raise InvalidAnnotation(f"{PREFIX}{kind} has {instances} instances, allowed are {MOST_INSTANCES}")
+    if (more := len(found.errors) - MOST_ERRORS) > 0:
+        found.errors = dict(islice(found.errors.items(), MOST_ERRORS)) | {"": f"{PREFIX}{kind}: {more} more are broken"}
+
+
 def _read_checks(annotation: str, text: str, found: Annotated) -> None:
     if not isinstance(_json(annotation, text), dict):
         raise InvalidAnnotation(
             f'{annotation} is not a map of checks, such as {{"http_check": {{"instances": [{{…}}]}}}}'
         )
     # The last of equal keys counts.
-    for check, raw in dict(gojson.members(text)).items():
-        key, place = _key(check), f"{annotation}, {check or 'a check without a name'}"
+    checks = {_named(check, annotation): raw for check, raw in gojson.members(text)}
+    with_logs = []
+    for check, raw in checks.items():
         try:
-            _read_check(check, raw, place, found)
+            if _read_check(check, raw, f"{annotation}, {_key(check)}", found):
+                with_logs.append(_key(check))
         except InvalidAnnotation as error:
-            found.errors[key] = str(error)
+            found.errors[_key(check)] = str(error)
+    if with_logs:
+        found.passed_over.append(f"{annotation}, {words.listed(with_logs)}: {_LOGS}")
 
 
-def _read_check(check: str, raw: str, place: str, found: Annotated) -> None:
+def _read_check(check: str, raw: str, place: str, found: Annotated) -> bool:
+    """Add the check's template, and say whether it collects logs, too."""
     if not isinstance(gojson.read(raw), dict | None):
         raise InvalidAnnotation(f'{place} is not a map, such as {{"instances": [{{…}}]}}')
     # Field names of any case are read, and of equal ones the last.
@@ -117,14 +137,13 @@ def _read_check(check: str, raw: str, place: str, found: Annotated) -> None:
     instances = _field(fields, "instances", list, "a list", place) or []
     name = gojson.utf8(_field(fields, "name", str, "a text", place) or check)
     ignores_tags = _field(fields, "ignore_autodiscovery_tags", bool, "true or false (without quotes)", place) or False
-    if fields.get("logs"):
-        found.passed_over.append(f"{place}: logs {_LOGS}")
     if instances:
         texts = tuple(_object(each, f"{place}: an instance") for each in instances)
         init_config = raws.get("init_config", "{}")
         found.templates.append(Template(_key(check), _named(name, place), place, texts, init_config, ignores_tags))
     elif not fields.get("logs"):
         raise InvalidAnnotation(f"{place} has no instances{_instead(fields)}")
+    return bool(fields.get("logs"))
 
 
 def _instead(fields: Mapping[str, Any]) -> str:
@@ -206,8 +225,11 @@ def _object(value: Any, place: str) -> str:
 
 
 def _named(name: str, place: str) -> str:
+    """The name of a check if it can be a part of a key."""
     if not name:
         raise InvalidAnnotation(f"{place}: the name of a check is empty")
+    if len(_key(name)) > MAX_NAME:
+        raise InvalidAnnotation(f"{place}: the name of a check is too long")
     return name
 
 

@@ -18,7 +18,10 @@ from checks.wire.lint import Notice
 from checks.wire.patching import IntegrationConfig
 
 _RESOLVE = f"{PREFIX}{ENDPOINTS}.resolve"
-_IP, _AUTO = "ip", ("", "auto")
+# Of one Service, which anybody in the cluster may annotate and give endpoints.
+MOST_CONFIGS = 20_000
+# How to resolve an address: as it is, or with the pod behind it.
+IP, AUTO = "ip", ("", "auto")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,13 @@ class Made:
     warnings: list[Notice] = field(default_factory=list)
     passed_over: list[PassedOver] = field(default_factory=list)
     kept: set[str] = field(default_factory=set)
+    _said: set[str] = field(default_factory=set, repr=False, compare=False)
+
+    def fail(self, where: str, error: str) -> None:
+        """Add a problem of the object, which is said once for all of its endpoints."""
+        if error not in self._said:
+            self._said.add(error)
+            self.problems.append(Problem(where, None, error))
 
 
 class Origin(NamedTuple):
@@ -142,7 +152,7 @@ def for_service(templates: Iterable[Template], service: Service, origin: Origin,
 def for_endpoints(
     templates: Sequence[Template],
     service: Service,
-    addresses: Iterable[Address],
+    addresses: Sequence[Address],
     origin: Origin,
     options: Options,
     made: Made,
@@ -153,7 +163,12 @@ def for_endpoints(
 
     looks_behind: a check of a pod's address is bound to the pod's node, and the agent there adds the pod's tags.
     """
-    for address in addresses:
+    if not templates:
+        return
+    most = MOST_CONFIGS // len(templates)
+    if len(addresses) > most:
+        made.fail(place(service), f"has {len(addresses)} endpoints, of which only {most} are checked")
+    for address in addresses[:most]:
         ids = f"{service.namespace}/{service.name}/{address.ip}"
         target = Target(
             namespace=service.namespace,
@@ -206,9 +221,9 @@ def _annotated(service: Service, kind: str, keys: Iterable[str], made: Made) -> 
 def _looks_behind(service: Service, made: Made) -> bool:
     """Whether checks of endpoints go to the nodes of their pods."""
     mode = service.annotations.get(_RESOLVE, "")
-    if mode not in (_IP, *_AUTO):
+    if mode not in (IP, *AUTO):
         made.warnings.append(Notice(place(service), None, f"{_RESOLVE} is neither ip nor auto, so auto is taken"))
-    return mode != _IP
+    return mode != IP
 
 
 def _hostless(service: Service) -> str:
@@ -230,7 +245,8 @@ def _add(template: Template, site: _Site, origin: Origin, options: Options, made
         made.configs[key] = IntegrationConfig(
             name=template.name,
             instances=tuple(resolve(text, target, options.environment, tags) for text in template.instances),
-            init_config=resolve(template.init_config, target, options.environment),
+            init_config=template.init_config and resolve(template.init_config, target, options.environment),
+            metric_config=template.metric_config,
             ad_identifiers=site.identifiers,
             provider=origin.provider,
             service_id=site.id,
@@ -240,7 +256,4 @@ def _add(template: Template, site: _Site, origin: Origin, options: Options, made
         )
     except Unresolved as error:
         made.kept.add(key)
-        problem = Problem(where, None, f"{template.place}: {error}")
-        if problem not in made.problems:
-            # One problem for all endpoints.
-            made.problems.append(problem)
+        made.fail(where, f"{template.place}: {error}")

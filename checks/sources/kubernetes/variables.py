@@ -15,10 +15,13 @@ from checks.sources.kubernetes import gourl
 from checks.sources.kubernetes.objects import Port
 from checks.wire import goyaml, scalars, yamlnodes
 from checks.wire.yamlnodes import InvalidYAML
+from clusteragent.lib import spelling
 
 _SIGN = "‰"
 _VARIABLE = re.compile(f"{_SIGN}([^\n{_SIGN}]+?)(?:_([^\n{_SIGN}]+))?{_SIGN}")
 _HOST = re.compile(f"{_SIGN}host(?:_[^\n{_SIGN}]+)?{_SIGN}")
+# Variables that node agents know.
+_ANYWHERE = ("host", "port", "pid", "hostname", "env", "extra", "kube")
 _INDEX = re.compile(r"\+?[0-9]+", re.ASCII).fullmatch
 _HOST_AND_PORT = re.compile(rf"{_HOST.pattern}:[0-9]").search
 
@@ -132,8 +135,10 @@ def _value(variable: re.Match[str], target: Target, variables: Environment) -> s
         return target.namespace
     if name == "env":
         return _variable(variable, variables)
+    # What is nothing like a variable may be a part of a password.
+    shown = _shown(variable) if spelling.nearest(name, _ANYWHERE) else "what stands between two %%"
     raise Unresolved(
-        f"{_shown(variable)} is not known here: known are %%host%%, %%port%%, %%port_0%%, %%port_NAME%%, "
+        f"{shown} is not known here: known are %%host%%, %%port%%, %%port_0%%, %%port_NAME%%, "
         "%%kube_namespace%% and %%env_NAME%%"
     )
 
@@ -170,6 +175,7 @@ def _variable(variable: re.Match[str], variables: Environment) -> str:
 
 
 def _shown(variable: re.Match[str]) -> str:
-    """The variable as it was written, in a length that fits a message."""
+    """The variable as it was written, in a form that fits a message."""
     name = variable[0].strip(_SIGN)
-    return f"%%{name if len(name) <= 60 else f'{name[:60]}…'}%%"
+    printable = "".join(each if each.isprintable() else "\ufffd" for each in name[:60])
+    return f"%%{printable}{'…' if len(name) > 60 else ''}%%"

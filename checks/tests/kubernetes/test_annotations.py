@@ -138,10 +138,23 @@ def test_a_broken_check_leaves_the_others_alone(check, error):
     assert [template.name for template in found.templates] == ["ntp"]
 
 
-def test_a_check_needs_a_name():
-    assert of_checks('{"": {"instances": [{}]}}').errors == {
-        "": f"{CHECKS}, a check without a name: the name of a check is empty"
-    }
+@table(
+    ("name", "error"),
+    [("", "is empty"), ("a" * 254, "is too long"), ("é" * 50, "is too long"), ("a" * 253, None), ("a\0b", None)],
+)
+def test_the_name_of_a_check_fits_into_a_key(name, error):
+    found = of_checks(json.dumps({name: {"instances": [{}], "name": "ntp"}}))
+    assert found.errors == ({"": f"{CHECKS}: the name of a check {error}"} if error else {})
+    assert len(found.templates) == (not error)
+    assert all("\0" not in template.key + template.place for template in found.templates)
+
+
+def test_one_object_has_only_so_many_instances():
+    many = [{}] * (annotations.MOST_INSTANCES + 1)
+    for found in (of_checks(json.dumps({"a": {"instances": many}})), of_lists(["a"], [{}], [many])):
+        assert found.templates == []
+        assert found.errors == {"": f"{PREFIX}service has 501 instances, allowed are 500"}
+    assert len(of_lists(["a"], [{}], [many[1:]]).templates) == annotations.MOST_INSTANCES
 
 
 def test_lists_make_a_config_of_each_instance():
@@ -232,15 +245,22 @@ def test_services_and_endpoints_have_their_own_annotations():
 
 
 def test_logs_are_passed_over_with_the_reason():
-    reason = "collects logs, which node agents do and not cluster checks"
+    reason = "logs are collected by node agents, not by cluster checks"
     assert annotations.read({f"{PREFIX}service.logs": "[{}]"}, SERVICE).passed_over == [
-        f"{PREFIX}service.logs {reason}"
+        f"{PREFIX}service.logs: {reason}"
     ]
+    also_empty = '"c": {"logs": [], "instances": [{}]}'
     found = of_checks(
-        '{"a": {"logs": [{"type": "file"}]}, "b": {"instances": [{}], "logs": [{}]}, "c": {"logs": [], "instances": [{}]}}'
+        f'{{"a": {{"logs": [{{"type": "x"}}]}}, "b": {{"instances": [{{}}], "logs": [{{}}]}}, {also_empty}}}'
     )
-    assert found.passed_over == [f"{CHECKS}, {name}: logs {reason}" for name in "ab"]
+    assert found.passed_over == [f"{CHECKS}, a and b: {reason}"]
     assert (found.errors, [template.name for template in found.templates]) == ({}, ["b", "c"])
+
+
+def test_only_so_many_errors_are_told():
+    found = of_checks(json.dumps({f"c{number}": {} for number in range(1000)}))
+    assert len(found.errors) == annotations.MOST_ERRORS + 1
+    assert found.errors[""] == f"{PREFIX}service: 980 more are broken"
 
 
 @table(

@@ -189,6 +189,13 @@ def test_all_keys_of_a_service_have_beginnings_that_are_known():
     assert sorted(beginnings) == sorted({key[: key.index("shop/web/") + len("shop/web/")] for key in made.configs})
 
 
+def test_a_service_makes_only_so_many_configs(monkeypatch):
+    monkeypatch.setattr(configs, "MOST_CONFIGS", 3)
+    made = made_of(service(OF_ENDPOINTS), endpoint_slice(*(endpoint(f"10.0.0.{number}") for number in range(5))))
+    assert len(made.configs) == 3
+    assert problems(made) == ["service shop/web: has 5 endpoints, of which only 3 are checked"]
+
+
 FIELDS = st.sampled_from(
     ["instances", "init_config", "name", "logs", "tags", "ignore_autodiscovery_tags", "Instances", "http_check"]
 )

@@ -152,9 +152,12 @@ def test_urls_are_what_the_peers_library_parses(text, is_one):
          "%%kube_namespace%% and %%env_NAME%%"),
         ("%%pid%%", "%%pid%% is not known here"), ("%%extra_namespace%%", "%%extra_namespace%% is not known here"),
         ("%%kube_pod_name%%", "%%kube_pod_name%% is not known here"), ("%%kube%%", "%%kube%% is not known here"),
-        ("%%Host%%", "%%Host%% is not known here"), ("%%_x%%", "%%_x%% is not known here"),
-        ("50%% of %%host", "%% of %% is not known here"),
-        (f"%%{'a' * 99}%%", f"%%{'a' * 60}…%% is not known here"),
+        ("%%Host%%", "%%Host%% is not known here"), ("%%ports%%", "%%ports%% is not known here"),
+        # It may be a part of a password.
+        ("%%_x%%", "what stands between two %% is not known here"),
+        ("50%% of %%host", "what stands between two %% is not known here"),
+        (f"%%port_{'a' * 99}%%", f"%%port_{'a' * 55}…%%: no port has this name"),
+        ("%%port_a\0b%%", "%%port_a\ufffdb%%: no port has this name"),
         ("%%env_", "%%env is left after its variables are resolved: it would name a variable of node agents"),
     ],
 )  # fmt: skip
