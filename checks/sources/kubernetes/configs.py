@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from checks.sources.kubernetes import annotations, prometheus
 from checks.sources.kubernetes.annotations import ENDPOINTS, PREFIX, SERVICE, Annotated, Template
+from checks.sources.kubernetes.filters import Filters
 from checks.sources.kubernetes.objects import Port, Service, Slice
 from checks.sources.kubernetes.prometheus import Scraping
 from checks.sources.kubernetes.variables import Environment, Target, Unresolved, resolve
@@ -28,11 +29,12 @@ IP, AUTO = "ip", ("", "auto")
 class Options:
     """What decides besides the objects. scraping: None: Services are not scraped by their Prometheus annotations.
 
-    ignores_readiness: endpoints that are not ready, or are about to end, are checked, too.
+    filters: any of them excludes. ignores_readiness: endpoints that are not ready, or are about to end, are checked, too.
     """
 
     environment: Environment = field(default_factory=Environment)
     scraping: Scraping | None = None
+    filters: tuple[Filters, ...] = ()
     ignores_readiness: bool = False
 
 
@@ -96,7 +98,7 @@ _SCRAPED_ENDPOINTS = _SCRAPED._replace(key="prometheus/endpoints")
 def make(service: Service, slices: Iterable[Slice], options: Options) -> Made:
     """Return the configs that a Service makes with the slices of its endpoints. Raises nothing."""
     made = Made()
-    if annotations.is_excluded(service.annotations):
+    if is_excluded(service, options):
         return made
     made.warnings += [Notice(place(service), None, warning) for warning in annotations.misspelt(service.annotations)]
     addresses = addresses_of(slices, options)
@@ -104,6 +106,13 @@ def make(service: Service, slices: Iterable[Slice], options: Options) -> Made:
     if options.scraping:
         _make_scraped(service, addresses, options.scraping, options, made)
     return made
+
+
+def is_excluded(service: Service, options: Options) -> bool:
+    """Return whether a Service and its endpoints have no checks, by its annotations or by options."""
+    return annotations.is_excluded(service.annotations) or any(
+        one.excludes(service.namespace, service.name) for one in options.filters
+    )
 
 
 def place(service: Service) -> str:

@@ -10,10 +10,20 @@ from urllib.parse import quote
 import yaml
 
 from checks.sources import fileformat
-from checks.sources.kubernetes import annotations, cel
+from checks.sources.kubernetes import cel
 from checks.sources.kubernetes.annotations import Template
 from checks.sources.kubernetes.cel import InvalidRule, NoLibrary, Rule
-from checks.sources.kubernetes.configs import AUTO, IP, Made, Options, Origin, addresses_of, for_endpoints, for_service
+from checks.sources.kubernetes.configs import (
+    AUTO,
+    IP,
+    Made,
+    Options,
+    Origin,
+    addresses_of,
+    for_endpoints,
+    for_service,
+    is_excluded,
+)
 from checks.sources.kubernetes.objects import Service, Slice
 from checks.wire import yamlnodes
 from checks.wire.patching import IntegrationConfig
@@ -81,7 +91,7 @@ def read(text: str, *, key: str, check: str) -> Selector | None:
 def make(selector: Selector, service: Service, slices: Iterable[Slice], options: Options) -> Made:
     """Return the configs that a file makes of a Service and the slices of its endpoints. Raises nothing."""
     made = Made()
-    if annotations.is_excluded(service.annotations):
+    if is_excluded(service, options):
         return made
     names = Named(service.namespace, service.name)
     key, source = beginning(selector.key), f"file:{selector.key}"
