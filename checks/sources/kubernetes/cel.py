@@ -1,17 +1,18 @@
-"""Rules in CEL that select Services or endpoints by their names and annotations. Pure.
+"""Rules in CEL that select objects by their fields. Pure.
 
-The library is large and only the process that watches Kubernetes needs it, so it is loaded when the first rule is.
+The library is large and most processes need no rules, so it is loaded when the first rule is.
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 LIBRARY = "cel-expr-python"
-_FIELDS = ("name", "namespace", "annotations")
+# Fields that are maps of texts. The others are texts.
+_MAPS = {"annotations", "labels"}
 
-# What a rule may be asked: name, namespace and annotations of an object.
-Rule = Callable[[str, str, Mapping[str, str]], bool]
+# Whether the fields of an object, in the order that was given, are selected.
+Rule = Callable[..., bool]
 
 
 class InvalidRule(ValueError):
@@ -22,31 +23,31 @@ class NoLibrary(Exception):
     """The library for CEL is not installed."""
 
 
-def compile_rule(text: str, kind: str) -> Rule:
-    """Return the rule for objects of a kind, such as `kube_service`. Raises InvalidRule or NoLibrary.
+def compile_rule(text: str, kind: str, fields: tuple[str, ...]) -> Rule:
+    """Return the rule for objects of a kind, such as `kube_service`, with these fields. Raises InvalidRule or NoLibrary.
 
     A rule that fails for an object, such as by an annotation that is not there, does not select it.
     """
-    library, environment = _environment(kind)
+    library, environment = _environment(kind, fields)
     try:
         rule = environment.compile(text)
     except RuntimeError as error:
         raise InvalidRule(_shown(error)) from None
     if rule.return_type() != library.Type.BOOL:
         raise InvalidRule("is neither true nor false")
-    names = [f"{kind}.{field}" for field in _FIELDS]
+    names = [f"{kind}.{field}" for field in fields]
     return lambda *values: rule.eval(data=dict(zip(names, values, strict=True))).value() is True
 
 
 @functools.cache
-def _environment(kind: str) -> tuple[Any, Any]:
+def _environment(kind: str, fields: tuple[str, ...]) -> tuple[Any, Any]:
     try:
         from cel_expr_python import cel
     except ImportError:
         raise NoLibrary from None
     text = cel.Type.STRING
-    types = dict(zip(_FIELDS, (text, text, cel.Type.Map(text, text)), strict=True))
-    return cel, cel.NewEnv(variables={f"{kind}.{field}": each for field, each in types.items()})
+    types = {f"{kind}.{field}": cel.Type.Map(text, text) if field in _MAPS else text for field in fields}
+    return cel, cel.NewEnv(variables=types)
 
 
 def _shown(error: Exception) -> str:

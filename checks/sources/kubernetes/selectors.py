@@ -30,6 +30,7 @@ from checks.wire.patching import IntegrationConfig
 from checks.wire.yamlnodes import InvalidYAML
 
 SERVICE, ENDPOINTS = "kube_service", "kube_endpoints"
+_FIELDS = ("name", "namespace", "annotations")
 # The keys of rules, and what the rules call the objects.
 _RULES = {"kube_services": "kube_service", "kube_endpoints": "kube_endpoint"}
 
@@ -178,7 +179,7 @@ def _compiled(rules: Mapping[str, list[str]], warnings: list[str]) -> dict[str, 
         if missing:
             raise InvalidYAML(f"{place}: rules must ask for {missing[0]}, so that they select no more than meant")
         try:
-            compiled[key] = tuple(cel.compile_rule(text, kind) for text in texts)
+            compiled[key] = tuple(cel.compile_rule(text, kind, _FIELDS) for text in texts)
         except InvalidRule as error:
             raise InvalidYAML(f"{place}: a rule {error}") from None
         except NoLibrary:
