@@ -9,27 +9,14 @@ import re
 import yaml
 from yaml import MappingNode, Node, ScalarNode, SequenceNode
 
-from checks.wire import lint, scalars, yamlerrors, yamlnodes
+from checks.sources import environment
+from checks.wire import lint, yamlerrors, yamlnodes
 from checks.wire.patching import IntegrationConfig
 from checks.wire.yamlnodes import InvalidYAML
 from clusteragent.lib import conf
 
 PROVIDER = "file"
 _VARIABLE = re.compile(r"%%env(?:_([^%]*))?%%")
-# The beginning of a variable. Node agents write %% as the per mille sign while they resolve.
-_BEGIN = re.compile("(?:%%|‰)env")
-# Variables that hold this program's secrets, the Datadog Agent's or libpq's, or paths of files with them.
-_SECRET = re.compile(
-    r"(CLUSTERAGENT|DJANGO)_.*|(DATABASE_URL|SECRET_KEY).*|PG.*PASS.*"
-    r"|DD_(.*_)?((AUTH_TOKEN|API_KEY|APP_KEY|APPLICATION_KEY|ADDITIONAL_ENDPOINTS).*)",
-    re.IGNORECASE | re.DOTALL,
-).fullmatch
-# Numbers and booleans as the agent reads them when a value is nothing but a variable.
-_WHOLE_NUMBER = re.compile(
-    r"[-+]?(?:0[xX](?:_?[0-9a-fA-F])+|0[bB](?:_?[01])+|0[oO]?(?:_?[0-7])+|0|[1-9](?:_?[0-9])*)", re.ASCII
-).fullmatch
-_BOOLEANS = dict.fromkeys(("t", "T", "true", "True", "TRUE"), "true")
-_BOOLEANS |= dict.fromkeys(("f", "F", "false", "False", "FALSE"), "false")
 
 
 def parse(text: str, *, name: str, source: str, is_file: bool = False) -> IntegrationConfig:
@@ -175,7 +162,7 @@ def _written(node: Node | None) -> str | None:
 def _refuse_variables(node: Node) -> None:
     """Raises InvalidYAML for an %%env_...%% variable in any key or value of a tree."""
     if isinstance(node, ScalarNode):
-        if _BEGIN.search(node.value):
+        if environment.BEGIN.search(node.value):
             raise InvalidYAML("only files may name environment variables (%%env_...%%)", node)
     elif isinstance(node, SequenceNode):
         for item in node.value:
@@ -209,11 +196,8 @@ def _resolve_scalar(node: ScalarNode) -> None:
         return
     whole = _VARIABLE.fullmatch(node.value)
     text = _VARIABLE.sub(lambda match: _environment(match[1], node), node.value)
-    tag, number = scalars.value_of(scalars.tag_of(text), text)
-    if whole and tag == scalars.INT and _WHOLE_NUMBER(text) and -(2**63) <= int(number) < 2**63:
-        node.tag, node.value, node.style = tag, number, None
-    elif whole and text in _BOOLEANS:
-        node.tag, node.value, node.style = scalars.BOOL, _BOOLEANS[text], None
+    if whole and (value := environment.typed(text)):
+        (node.tag, node.value), node.style = value, None
     else:
         yamlnodes.set_text(node, text)
 
@@ -221,7 +205,7 @@ def _resolve_scalar(node: ScalarNode) -> None:
 def _environment(name: str | None, node: Node) -> str:
     if not name:
         raise InvalidYAML("%%env%% names no variable", node)
-    if _SECRET(name):
+    if environment.holds_secret(name):
         raise InvalidYAML(f"%%env_{name}%%: configs never get this program's own secrets", node)
     allowed = not conf.AD_ALLOWED_ENV_VARS or name.lower() in conf.AD_ALLOWED_ENV_VARS
     if conf.AD_DISABLE_ENV_VAR_RESOLUTION or not allowed:

@@ -1,0 +1,55 @@
+"""Rules in CEL that select objects by their fields. Pure.
+
+The library is large and most processes need no rules, so it is loaded when the first rule is.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+LIBRARY = "cel-expr-python"
+# Fields that are maps of texts. The others are texts.
+_MAPS = {"annotations", "labels"}
+
+# Whether the fields of an object, in the order that was given, are selected.
+Rule = Callable[..., bool]
+
+
+class InvalidRule(ValueError):
+    """The rule does not compile, or is neither true nor false. The message says where."""
+
+
+class NoLibrary(Exception):
+    """The library for CEL is not installed."""
+
+
+def compile_rule(text: str, kind: str, fields: tuple[str, ...]) -> Rule:
+    """Return the rule for objects of a kind, such as `kube_service`, with these fields. Raises InvalidRule or NoLibrary.
+
+    A rule that fails for an object, such as by an annotation that is not there, does not select it.
+    """
+    library, environment = _environment(kind, fields)
+    try:
+        rule = environment.compile(text)
+    except RuntimeError as error:
+        raise InvalidRule(_shown(error)) from None
+    if rule.return_type() != library.Type.BOOL:
+        raise InvalidRule("is neither true nor false")
+    names = [f"{kind}.{field}" for field in fields]
+    return lambda *values: rule.eval(data=dict(zip(names, values, strict=True))).value() is True
+
+
+@functools.cache
+def _environment(kind: str, fields: tuple[str, ...]) -> tuple[Any, Any]:
+    try:
+        from cel_expr_python import cel
+    except ImportError:
+        raise NoLibrary from None
+    text = cel.Type.STRING
+    types = {f"{kind}.{field}": cel.Type.Map(text, text) if field in _MAPS else text for field in fields}
+    return cel, cel.NewEnv(variables=types)
+
+
+def _shown(error: Exception) -> str:
+    """The first line of the library's message, without its marks."""
+    return str(error).partition("\n")[0].removeprefix("INVALID_ARGUMENT: ").replace("ERROR: <input>:", "at ").strip()
