@@ -1,0 +1,1 @@
+"""Kubernetes as a source of configs: what people annotate on Services, and what they declare."""
