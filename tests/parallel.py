@@ -1,4 +1,7 @@
-"""A pytest plugin: the suite runs in one worker for each core; all tests that start processes run in the same worker."""
+"""A pytest plugin: the suite runs in one worker for each core; all tests that start processes run in the same worker.
+
+So do all tests of Kubernetes, which share one API server.
+"""
 
 import functools
 import os
@@ -12,6 +15,8 @@ from xdist.scheduler import LoadScopeScheduling
 
 # Seconds that an interrupted worker has to end what its test started.
 PATIENCE = 60
+# Marks of files that run in the same worker: two such tests at once would be too slow, or need two servers.
+_GROUPS = ("processes", "kubernetes")
 _workers: list[Any] = []
 
 
@@ -32,8 +37,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put tests that start processes first. At the end, one worker would run them while the others have nothing to do."""
-    items.sort(key=lambda item: not _starts_processes(item.path))
+    """Put tests of groups first. At the end, one worker would run them while the others have nothing to do."""
+    items.sort(key=lambda item: not _group(item.path))
 
 
 def pytest_testnodeready(node: Any) -> None:
@@ -53,7 +58,7 @@ def pytest_sessionfinish(exitstatus: int) -> None:
 
 
 class _ByFiles(LoadScopeScheduling):  # type: ignore[misc]
-    """Runs a file's tests in one worker, and all tests that start processes in one: two at once would be too slow."""
+    """Runs a file's tests in one worker, and all tests of a group in one."""
 
     def _split_scope(self, nodeid: str) -> str:
         return scope_of(self.config.rootpath / _file_of(nodeid))
@@ -61,7 +66,7 @@ class _ByFiles(LoadScopeScheduling):  # type: ignore[misc]
 
 def scope_of(file: Path) -> str:
     """Return the name of the scope of a file's tests. One worker runs all tests of a scope."""
-    return "processes" if _starts_processes(file) else str(file)
+    return _group(file) or str(file)
 
 
 def _file_of(nodeid: str) -> Path:
@@ -69,6 +74,7 @@ def _file_of(nodeid: str) -> Path:
 
 
 @functools.cache
-def _starts_processes(file: Path) -> bool:
+def _group(file: Path) -> str:
     # The process that distributes the tests does not import them, so it can't use marks.
-    return "pytest.mark.processes" in file.read_text()
+    text = file.read_text()
+    return next((group for group in _GROUPS if f"pytest.mark.{group}" in text), "")
