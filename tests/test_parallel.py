@@ -19,6 +19,11 @@ def test_all_that_starts_processes_runs_in_one_worker_and_other_files_wherever()
     assert len({parallel.scope_of(file) for file in others} - {"processes"}) == 2
 
 
+def test_all_of_kubernetes_runs_in_one_worker_and_has_one_api_server() -> None:
+    files = [HERE / "kubernetes" / name for name in ("test_client.py", "test_watching.py")]
+    assert {parallel.scope_of(file) for file in files} == {"kubernetes"}
+
+
 def test_it_comes_first() -> None:
     items: list[Any] = [SimpleNamespace(path=HERE / name) for name in ("test_rooms.py", "test_failover.py")]
     parallel.pytest_collection_modifyitems(items)
