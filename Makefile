@@ -6,11 +6,11 @@ UV := uv==0.13.8
 # What make starts ends with make, even if make is killed.
 EXEC := @exec setpriv --pdeathsig TERM --
 
-.PHONY: help run test screenshots faults bench lint format lock web web-agents web-operators clean
+.PHONY: help run test kube-apiserver screenshots faults bench lint format lock web web-agents web-operators clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 run: export DD_CLUSTER_CHECKS_WARMUP_DURATION ?= 3
 run: .venv/requirements ## start everything in the foreground, with three simulated node agents; Ctrl-C stops it
@@ -18,6 +18,9 @@ run: .venv/requirements ## start everything in the foreground, with three simula
 
 test: .venv/requirements-dev .venv/browser ## run all tests on all cores, against a PostgreSQL of their own or DATABASE_URL (ARGS="checks -k plan" for less)
 	$(EXEC) $(BIN)/python -m pytest $(ARGS)
+
+kube-apiserver: ## build what tests of Kubernetes need (kube-apiserver, etcd, kubectl) with Go, some ten minutes, once
+	$(EXEC) $(PYTHON) -m tests.kubernetes.programs
 
 screenshots: .venv/requirements-dev .venv/browser ## make the pictures of docs/images from a live cluster
 	$(EXEC) $(BIN)/python -m pytest tests/browser/screenshots.py

@@ -16,7 +16,8 @@ from xdist.scheduler import LoadScopeScheduling
 
 # Seconds that an interrupted worker has to end what its test started.
 PATIENCE = 60
-BROWSER = Path(__file__).parent / "browser"
+# Folders of which one worker runs all tests: they share a cluster of ours, or an API server of Kubernetes.
+SHARING = [Path(__file__).parent / name for name in ("browser", "kubernetes")]
 _workers: list[Any] = []
 
 
@@ -76,8 +77,8 @@ def _file_of(nodeid: str) -> Path:
 
 
 def _scope_of(file: Path) -> Path:
-    """The file or folder of which one worker runs all tests. Those of the browser share one, and a cluster."""
-    return BROWSER if file.is_relative_to(BROWSER) else file
+    """The file or folder of which one worker runs all tests."""
+    return next((folder for folder in SHARING if file.is_relative_to(folder)), file)
 
 
 @functools.cache
@@ -92,4 +93,4 @@ def _order(scope: Path) -> tuple[int, str]:
 
 def _starts_processes(scope: Path) -> bool:
     # The process that distributes the tests does not import them, so it can't use marks.
-    return any("pytest.mark.processes" in text for text in _texts(scope))
+    return any(f"pytest.mark.{mark}" in text for text in _texts(scope) for mark in ("processes", "kubernetes"))

@@ -26,6 +26,12 @@ def test_long_files_that_start_processes_come_first_and_those_of_the_browser_tog
     assert {order.index(name) for name in FILES if "browser" in name} in ({0, 1}, {1, 2})
 
 
+def test_all_of_kubernetes_runs_in_one_worker_and_has_one_api_server() -> None:
+    order = collected("test_rooms.py", "kubernetes/test_client.py", "test_failover.py", "kubernetes/test_watching.py")
+    assert [order.index(name) for name in order if "kubernetes" in name] in ([0, 1], [1, 2])
+    assert order[-1] == "test_rooms.py"
+
+
 def test_the_order_of_other_files_stays_random() -> None:
     assert collected("test_table.py", "test_rooms.py") == ["test_table.py", "test_rooms.py"]
     assert collected("test_rooms.py", "test_table.py") == ["test_rooms.py", "test_table.py"]

@@ -42,8 +42,8 @@ class Authority:
 
 
 def private(key: ec.EllipticCurvePrivateKey) -> bytes:
-    """Return a private key in PEM."""
-    form = serialization.PrivateFormat.PKCS8
+    """Return a private key in PEM, in a form in which Kubernetes finds the public one too."""
+    form = serialization.PrivateFormat.TraditionalOpenSSL
     return key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
 
 

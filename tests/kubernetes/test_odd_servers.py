@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import queue
+import re
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
@@ -13,15 +15,20 @@ from checks.sources.kubernetes.access import Access, Channel
 from checks.sources.kubernetes.client import Client, Event
 from checks.sources.kubernetes.errors import ApiError, Away, Gone, Slow, TooLarge, Unreadable, refusal
 from checks.sources.kubernetes.resources import SERVICES, Call, Selection
+from checks.sources.kubernetes.watching import Kind, Listed, Told, Watch
 
 SELECTION = Selection(SERVICES, "shop")
 TOKEN = "a-token-that-nobody-may-see"
 
 
 class Answering:
-    """A server that sends the same bytes to everybody, then what `after` sends, and closes."""
+    """A server that sends the same bytes to everybody, or an answer to each head, then what `after` sends, and closes."""
 
-    def __init__(self, answer: bytes, after: Callable[[asyncio.StreamWriter], Awaitable[None]] | None = None) -> None:
+    def __init__(
+        self,
+        answer: bytes | Callable[[str], bytes],
+        after: Callable[[asyncio.StreamWriter], Awaitable[None]] | None = None,
+    ) -> None:
         self.heads: list[str] = []
         self._answer, self._after = answer, after
         self._tasks: list[asyncio.Task[None]] = []
@@ -38,7 +45,7 @@ class Answering:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             self.heads.append((await reader.readuntil(b"\r\n\r\n")).decode())
-            writer.write(self._answer)
+            writer.write(self._answer if isinstance(self._answer, bytes) else self._answer(self.heads[-1]))
             await writer.drain()
             if self._after:
                 await self._after(writer)
@@ -199,6 +206,44 @@ def test_it_says_who_asks_and_wants_nothing_compressed() -> None:
     assert named["accept-encoding"] == "identity"
     assert named["user-agent"] == "clusteragent"
     assert named["authorization"] == f"Bearer {TOKEN}"
+
+
+def test_a_watch_goes_on_from_the_last_bookmark() -> None:
+    def answer(head: str) -> bytes:
+        if "watch=true" not in head:
+            return http({"items": [], "metadata": {"resourceVersion": "3"}})
+        return STREAM + b'{"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "9"}}}\n'
+
+    async def work(client: Client) -> None:
+        watching = asyncio.create_task(Watch([Kind(SELECTION, dict)], told).run(client))
+        while len(server.heads) < 3:
+            await asyncio.sleep(0.01)
+        watching.cancel()
+
+    told: queue.Queue[Told] = queue.Queue()
+    server = Answering(answer)
+    ask(server, work)
+    assert [re.findall("resourceVersion=([0-9]+)", head) for head in server.heads[:3]] == [[], ["3"], ["9"]]
+    assert told.get_nowait() == Listed(SERVICES, [])
+    assert told.empty()
+
+
+@pytest.mark.parametrize("event", [b"{}", b'{"type": "ERROR", "object": {"code": 410}}'])
+def test_a_version_is_not_used_again_after_an_answer_that_is_none(event: bytes) -> None:
+    def answer(head: str) -> bytes:
+        if "watch=true" not in head:
+            return http({"items": [], "metadata": {"resourceVersion": "3"}})
+        return STREAM + event + b"\n"
+
+    async def work(client: Client) -> None:
+        watching = asyncio.create_task(Watch([Kind(SELECTION, dict)], queue.Queue()).run(client))
+        while len(server.heads) < 3:
+            await asyncio.sleep(0.01)
+        watching.cancel()
+
+    server = Answering(answer)
+    ask(server, work)
+    assert ["watch=true" in head for head in server.heads[:3]] == [False, True, False]
 
 
 def test_a_version_that_is_newer_than_the_server_s_newest_is_gone() -> None:

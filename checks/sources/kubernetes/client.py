@@ -145,11 +145,12 @@ class Client:
         """A good answer whose body is still to be read."""
         access = self._read()
         http = await self._connected(access.channel)
-        request = http.build_request(method, path, extensions=_extensions(access), **words)
+        opened = _Opened()
+        request = http.build_request(method, path, extensions=_extensions(access) | {"trace": opened}, **words)
         if access.token:
             request.headers["Authorization"] = f"Bearer {access.token}"
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(seconds), opened:
                 response = await http.send(request, stream=True)
             async with aclosing(response):
                 if not response.is_success:
@@ -174,6 +175,23 @@ class Client:
             self._connections.append(fresh)
             self._channel = channel
         return self._connections[-1]
+
+
+class _Opened:
+    """Closes the connection that a request opened if it fails: httpcore leaves one open that was still being encrypted."""
+
+    _stream: Any = None
+
+    async def __call__(self, event: str, about: Mapping[str, Any]) -> None:
+        if event == "connection.connect_tcp.complete":
+            self._stream = about["return_value"]
+
+    async def __aenter__(self) -> None:
+        pass
+
+    async def __aexit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        if kind and self._stream:
+            await self._stream.aclose()
 
 
 def _extensions(access: Access) -> dict[str, Any]:
