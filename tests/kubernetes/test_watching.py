@@ -166,6 +166,23 @@ def test_a_server_that_stands_still_is_noticed_and_heard_again(
     assert hears(ear, "2")
 
 
+def test_a_server_that_was_restored_from_a_copy_is_read_anew(
+    cluster: Cluster, namespace: Namespace, hearing: Callable[..., Ear]
+) -> None:
+    namespace.service("web", {"text": "old"})
+    cluster.backup()
+    for number in range(20):
+        namespace.annotate("web", {"text": f"new {number}"})
+    ear = hearing(idle=2.0)
+    assert ear.next() == Listed(SERVICES, [("web", "new 19")])
+    ear.wait(Phase.WATCHING)
+    cluster.restore()
+    # The server accepts a version that it does not have yet, and is silent until then.
+    assert ear.next() == Listed(SERVICES, [("web", "old")])
+    namespace.annotate("web", {"text": "newest"})
+    assert hears(ear, "newest")
+
+
 def test_without_permission_it_says_so_and_begins_when_it_is_given(
     cluster: Cluster, namespace: Namespace, hearing: Callable[..., Ear]
 ) -> None:
