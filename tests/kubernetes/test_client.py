@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from checks.sources.kubernetes import client as limits
-from checks.sources.kubernetes.access import Reader, from_kubeconfig
+from checks.sources.kubernetes.access import Reader, from_kubeconfig, from_pod
 from checks.sources.kubernetes.client import Client, Event, Page
 from checks.sources.kubernetes.errors import Away, Forbidden, Gone, NotFound, Rejected, Slow, Unauthorized
 from checks.sources.kubernetes.resources import ENDPOINTSLICES, EVENTS, SERVICES, Resource, Selection
@@ -316,6 +316,30 @@ def test_a_token_is_read_anew_when_it_rotates(
         await pages(client, selection)
 
     run(read, rotated)
+
+
+def test_a_pod_reads_the_files_that_the_kubelet_replaces(
+    cluster: Cluster, namespace: Namespace, selection: Selection, tmp_path: Path
+) -> None:
+    rule = {"apiGroups": [""], "resources": ["services"], "verbs": ["list"]}
+    tokens = ["no-token", cluster.account(namespace.name, "agent", rule)]
+    for number, token in enumerate(tokens):
+        (tmp_path / f"{number}").mkdir()
+        (tmp_path / f"{number}" / "token").write_text(token)
+        (tmp_path / f"{number}" / "ca.crt").write_bytes(cluster.ca)
+    mount = tmp_path / "serviceaccount"
+    mount.symlink_to("0")
+    host, port = cluster.url.removeprefix("https://").split(":")
+    environ = {"KUBERNETES_SERVICE_HOST": host, "KUBERNETES_SERVICE_PORT": port}
+
+    async def replaced(client: Client) -> None:
+        with pytest.raises(Unauthorized):
+            await pages(client, selection)
+        (tmp_path / "next").symlink_to("1")
+        (tmp_path / "next").rename(mount)
+        await pages(client, selection)
+
+    run(functools.partial(from_pod, mount, environ), replaced)
 
 
 def is_refused(cluster: Cluster, token: str, path: str) -> bool:

@@ -223,6 +223,23 @@ def test_it_says_who_asks_and_wants_nothing_compressed() -> None:
     assert named["authorization"] == f"Bearer {TOKEN}"
 
 
+def test_a_server_may_stand_below_a_path_and_names_are_quoted() -> None:
+    async def listed_and_got() -> list[str]:
+        server = Answering(http({"items": [], "metadata": {"resourceVersion": "3"}}))
+        listener = await asyncio.start_server(server.accept, "127.0.0.1", 0)
+        below = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/k8s/clusters/c-1"
+        client = Client(lambda: Access(Channel(below)))
+        async with listener:
+            await listed(client)
+            await client.get(SERVICES, "shop", "system:a/b")
+            await client.close()
+            await server.close()
+        return [head.split(" ")[1].partition("?")[0] for head in server.heads]
+
+    root = "/k8s/clusters/c-1/api/v1/namespaces/shop/services"
+    assert asyncio.run(listed_and_got()) == [root, f"{root}/system%3Aa%2Fb"]
+
+
 def test_a_watch_goes_on_from_the_last_bookmark() -> None:
     def answer(head: str) -> bytes:
         if "watch=true" not in head:
