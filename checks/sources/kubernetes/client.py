@@ -144,7 +144,7 @@ class Client:
         self, call: Call, method: str, path: str, seconds: float, **words: Any
     ) -> AsyncIterator[httpx.Response]:
         """A good answer whose body is still to be read."""
-        access = self._read()
+        access = await asyncio.to_thread(self._read)
         http = await self._connected(access.channel)
         opened = _Opened()
         request = http.build_request(method, path, extensions=_extensions(access) | {"trace": opened}, **words)
