@@ -1,7 +1,9 @@
 """Watches of a real API server: nothing is lost or told twice, whatever happens to it."""
 
 import functools
+import os
 import queue
+import random
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +16,7 @@ from checks.sources.kubernetes.access import from_kubeconfig
 from checks.sources.kubernetes.resources import ENDPOINTS, ENDPOINTSLICES, SERVICES, Object, Resource, Selection
 from checks.sources.kubernetes.watching import Changed, Deleted, Kind, Listed, Phase, Told, Watch, Watcher
 from tests.kubernetes.cluster import Cluster, Namespace
-from tests.replicas import wait_for
+from tests.replicas import measured, wait_for
 
 pytestmark = pytest.mark.kubernetes
 
@@ -294,3 +296,57 @@ def test_a_flood_of_changes_is_told_whole_and_in_order(
         seen[name].append(text)
     assert all(texts == [str(number) for number in range(1, rounds + 1)] for texts in seen.values())
     assert observer.told.empty()
+
+
+@pytest.mark.long
+def test_whatever_happens_what_was_told_is_what_there_is(
+    cluster: Cluster, namespace: Namespace, observe: Callable[..., Observer]
+) -> None:
+    chance = random.Random(int(os.environ.get("SEED", "1")))
+    observer = observe(idle=4.0, seconds=(1, 5))
+    there: dict[str, str] = {}
+    for step in range(12):
+        for _ in range(chance.randrange(40)):
+            change_one(namespace, there, chance)
+        happening = chance.choice(["killed", "ended", "forgotten", "frozen", "nothing"])
+        measured(f"{step}: {happening}, {len(there)} Services")
+        if happening == "frozen":
+            with cluster.frozen():
+                time.sleep(chance.uniform(0, 6))
+        elif happening == "forgotten":
+            cluster.forget()
+        elif happening != "nothing":
+            cluster.stop_apiserver(signal.SIGKILL if happening == "killed" else signal.SIGTERM)
+            cluster.start()
+    namespace.service("last", {"text": "last"})
+    wanted = there | {"last": "last"}
+    told: dict[str, str] = {}
+    wait_for("all is told", lambda: heard(observer, told) == wanted)
+
+
+def change_one(namespace: Namespace, there: dict[str, str], chance: random.Random) -> None:
+    """Make, change, delete or disown a Service at random, and note what must be told."""
+    name, text = f"s{chance.randrange(8)}", str(chance.randrange(10**6))
+    if name not in there:
+        namespace.service(name, {"text": text})
+        there[name] = text
+    elif chance.random() < 0.3:
+        namespace.delete("services", name)
+        del there[name]
+    else:
+        namespace.annotate(name, {"text": text})
+        there[name] = text
+
+
+def heard(observer: Observer, told: dict[str, str]) -> dict[str, str]:
+    """Bring `told` up to date with all that was told since."""
+    while not observer.told.empty():
+        match observer.told.get():
+            case Listed(_, objects):
+                told.clear()
+                told.update(objects)
+            case Changed(_, (name, text)):
+                told[name] = text
+            case Deleted(_, _, name):
+                told.pop(name, None)
+    return told
