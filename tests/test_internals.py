@@ -1,6 +1,7 @@
 """Internals of libraries: those that `docs/internals.md` lists are still as the program needs them, and no others are used."""
 
 import ast
+import asyncio
 import inspect
 import re
 from collections.abc import Callable, Iterator
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from xmlrpc.client import Transport
 
+import httpx
 import psycopg
 import pytest
 import yaml
@@ -310,3 +312,21 @@ def test_a_serializer_asks_our_resolver() -> None:
         assert callable(getattr(yaml.resolver.BaseResolver, name))
         assert f"self.{name}(" in inspect.getsource(yaml.serializer.Serializer)
     assert issubclass(goyaml._Dumper, yaml.resolver.BaseResolver | yaml.serializer.Serializer)
+
+
+@of("httpcore: connection.connect_tcp.complete")
+def test_a_request_is_told_of_the_connection_that_is_opened_for_it() -> None:
+    told: dict[str, Any] = {}
+
+    async def trace(event: str, about: dict[str, Any]) -> None:
+        told[event] = about.get("return_value")
+
+    async def ask() -> None:
+        server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with server, httpx.AsyncClient(trust_env=False) as client:
+            with pytest.raises(httpx.HTTPError):
+                await client.get(url, extensions={"trace": trace})
+
+    asyncio.run(ask())
+    assert inspect.iscoroutinefunction(told["connection.connect_tcp.complete"].aclose)

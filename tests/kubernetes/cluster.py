@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import shutil
 import signal
 import ssl
 import subprocess
@@ -101,6 +102,19 @@ class Cluster:
         self.stop_apiserver()
         revision = self._etcd("maintenance/status", {})["header"]["revision"]
         self._etcd("kv/compaction", {"revision": revision, "physical": True})
+        self.start()
+
+    def backup(self) -> None:
+        """Copy etcd's data, for `restore`."""
+        self.stop()
+        shutil.copytree(self.folder / "etcd", self.folder / "etcd.copy")
+        self.start()
+
+    def restore(self) -> None:
+        """Put the copy in the place of etcd's data: versions go on from an older one."""
+        self.stop()
+        shutil.rmtree(self.folder / "etcd")
+        (self.folder / "etcd.copy").rename(self.folder / "etcd")
         self.start()
 
     def log(self, name: str = "kube-apiserver") -> str:

@@ -1,12 +1,14 @@
 """How the API server is reached: what a kubeconfig and a pod's files say, and what is told of broken ones."""
 
 import base64
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from checks.sources.kubernetes import plugins
 from checks.sources.kubernetes.access import Access, Channel, choose, from_kubeconfig, from_pod
 from checks.sources.kubernetes.connections import connect
 from checks.sources.kubernetes.errors import BadAccess
@@ -83,7 +85,7 @@ BROKEN = [
     (kubeconfig(SERVER, **{"current-context": 7}), "current-context is no text"),
     (kubeconfig(SERVER, **{"current-context": "elsewhere"}), 'contexts has no "elsewhere" (it has here)'),
     (kubeconfig(SERVER, contexts=None), 'contexts has no "here" (it has nothing)'),
-    (kubeconfig(SERVER, contexts="here"), 'contexts has no "here"'),
+    (kubeconfig(SERVER, contexts="here"), "contexts is no list"),
     (kubeconfig(SERVER, contexts=[{"name": "here", "context": "ours"}]), 'contexts, "here": context is no mapping'),
     (kubeconfig(SERVER, contexts=[{"name": "here", "context": {"user": "me"}}]), 'context "here": cluster is missing'),
     (kubeconfig(SERVER, clusters=[]), 'clusters has no "ours"'),
@@ -102,8 +104,12 @@ BROKEN = [
     (kubeconfig(SERVER, {"client-certificate-data": "YQ=="}), "need each other"),
     (kubeconfig(SERVER, {"token": f"{SECRET}\r\nX-Other: 1"}), "the token has characters that no token has"),
     (kubeconfig(SERVER, {"tokenFile": "nowhere"}), "nowhere: can't be read"),
-    (kubeconfig(SERVER, {"exec": {"command": "gke-gcloud-auth-plugin"}}), "from a program (exec), which is not supported"),
-    (kubeconfig(SERVER, {"auth-provider": {"name": "oidc"}}), "from a program (auth-provider)"),
+    (kubeconfig(SERVER, {"exec": "aws"}), 'user "me": exec: command is missing'),
+    (kubeconfig(SERVER, {"exec": {"command": "a", "args": "b"}}), "exec: args is no list"),
+    (kubeconfig(SERVER, {"exec": {"command": "a"}}), "exec: apiVersion is none of client.authentication.k8s.io/v1, "),
+    (kubeconfig(SERVER, {"exec": {"command": "a", "interactiveMode": "Always"}}), "it needs a terminal"),
+    (kubeconfig(SERVER, {"exec": {"command": "a", "provideClusterInfo": True}}), "provideClusterInfo is not supported"),
+    (kubeconfig(SERVER, {"auth-provider": {"name": "oidc"}}), "ended with Kubernetes 1.26 (auth-provider)"),
     (kubeconfig(SERVER, {"username": "admin", "password": SECRET}), "logs in by a password"),
     (kubeconfig(SERVER, {"token": SECRET, "as": "system:admin"}), "acts as somebody else (as)"),
 ]  # fmt: skip
@@ -118,6 +124,79 @@ def test_what_is_wrong_with_a_kubeconfig_is_told_with_its_place_and_without_secr
     assert told in str(caught.value)
     assert str(tmp_path) in str(caught.value)
     assert SECRET not in str(caught.value)
+
+
+def program(folder: Path, script: str, **fields: Any) -> Path:
+    """Write a kubeconfig whose user is what a program says."""
+    (folder / "plugin").write_text(f"#!/bin/sh\necho called >> {folder}/calls\n{script}\n")
+    (folder / "plugin").chmod(0o755)
+    asked = {"command": "./plugin", "apiVersion": "client.authentication.k8s.io/v1", "installHint": "Get it.", **fields}
+    return written(folder, kubeconfig(SERVER, {"exec": asked}))
+
+
+def handed_out(**status: str) -> str:
+    told = {"kind": "ExecCredential", "apiVersion": "client.authentication.k8s.io/v1", "status": status}
+    return f"cat <<'END'\n{json.dumps(told)}\nEND"
+
+
+def test_a_program_is_asked_once_while_what_it_hands_out_lasts(tmp_path: Path) -> None:
+    path = program(tmp_path, handed_out(token=SECRET, expirationTimestamp="2999-01-01T00:00:00Z"))
+    assert [from_kubeconfig(path).token for _ in range(3)] == [SECRET] * 3
+    assert (tmp_path / "calls").read_text() == "called\n"
+
+
+def test_a_program_is_asked_again_when_that_is_over(tmp_path: Path) -> None:
+    path = program(tmp_path, handed_out(token=SECRET, expirationTimestamp="2026-01-01T00:00:00Z"))
+    assert [from_kubeconfig(path).token for _ in range(2)] == [SECRET] * 2
+    assert (tmp_path / "calls").read_text() == "called\n" * 2
+
+
+def test_a_program_may_hand_out_a_certificate(tmp_path: Path) -> None:
+    certificate, key = CLIENT.certificate.decode(), CLIENT.key.decode()
+    path = program(tmp_path, handed_out(clientCertificateData=certificate, clientKeyData=key))
+    channel = from_kubeconfig(path).channel
+    assert (channel.certificate, channel.key) == CLIENT
+
+
+def test_a_program_gets_its_arguments_and_its_environment_and_no_secrets_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLUSTERAGENT_LOCAL_TOKEN", "ours")
+    script = f'echo "$1$CLUSTERAGENT_LOCAL_TOKEN $REGION $KUBERNETES_EXEC_INFO" > {tmp_path}/given\n{handed_out(token=SECRET)}'
+    from_kubeconfig(program(tmp_path, script, args=["get-token"], env=[{"name": "REGION", "value": "eu"}]))
+    given, region, asked = (tmp_path / "given").read_text().split(" ", 2)
+    assert (given, region) == ("get-token", "eu")
+    assert json.loads(asked)["spec"] == {"interactive": False}
+
+
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        ("echo log in first >&2; exit 3", "ended with status 3: log in first"),
+        (f"echo {SECRET}", "printed no ExecCredential"),
+        ('echo \'{"kind": "ExecCredential"}\'', "printed no ExecCredential with a status"),
+        (handed_out(), "neither a token nor a certificate with its key"),
+        (handed_out(clientKeyData=SECRET), "neither a token nor a certificate with its key"),
+        (handed_out(token=SECRET, expirationTimestamp="soon"), "expirationTimestamp is no time"),
+        ("exec sleep 30", "took more than 0.5 s"),
+    ],
+)
+def test_a_program_that_hands_out_nothing_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, told: str
+) -> None:
+    if "sleep" in script:
+        monkeypatch.setattr(plugins, "PATIENCE", 0.5)
+    with pytest.raises(BadAccess) as caught:
+        from_kubeconfig(program(tmp_path, script))
+    assert f'{tmp_path}/kubeconfig: user "me": exec: ' in str(caught.value)
+    assert told in str(caught.value)
+    assert SECRET not in str(caught.value)
+
+
+def test_a_program_that_is_not_there_is_told_with_its_hint(tmp_path: Path) -> None:
+    path = program(tmp_path, "", command="gke-gcloud-auth-plugin-of-tests")
+    with pytest.raises(BadAccess, match=r"can't be started: No such file or directory\. Get it\."):
+        from_kubeconfig(path)
 
 
 @pytest.mark.parametrize(

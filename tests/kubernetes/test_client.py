@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import functools
 import gc
 import time
@@ -14,7 +15,7 @@ import pytest
 import yaml
 
 from checks.sources.kubernetes import client as limits
-from checks.sources.kubernetes.access import Reader, from_kubeconfig
+from checks.sources.kubernetes.access import Reader, from_kubeconfig, from_pod
 from checks.sources.kubernetes.client import Client, Event, Page
 from checks.sources.kubernetes.errors import Away, Forbidden, Gone, NotFound, Rejected, Slow, Unauthorized
 from checks.sources.kubernetes.resources import ENDPOINTSLICES, EVENTS, SERVICES, Resource, Selection
@@ -156,7 +157,7 @@ def test_a_watch_gets_a_bookmark_each_minute(admin: Reader, namespace: Namespace
     namespace.service("web")
     version = run(admin, lambda client: pages(client, selection))[0].version
     namespace.cluster.namespace().service("elsewhere")
-    seen = run(admin, lambda client: events(client, selection, version, seconds=63))
+    seen = run(admin, lambda client: events(client, selection, version, seconds=63, idle=90))
     assert {event.kind for event in seen} == {"BOOKMARK"}
     assert int(seen[0].object["metadata"]["resourceVersion"]) > int(version)
 
@@ -211,7 +212,7 @@ def test_a_server_that_is_away_is_told_with_its_address(admin: Reader, cluster: 
 
     with pytest.raises(Away, match=r"watch services: the connection to .* broke off"):
         run(admin, broken_off)
-    with pytest.raises(Away, match=f"can't connect to {cluster.url}: "):
+    with pytest.raises(Away, match=f"can't connect to {cluster.url}: Connection refused"):
         run(admin, lambda client: pages(client, selection))
     cluster.start()
     assert run(admin, lambda client: pages(client, selection))
@@ -317,6 +318,30 @@ def test_a_token_is_read_anew_when_it_rotates(
     run(read, rotated)
 
 
+def test_a_pod_reads_the_files_that_the_kubelet_replaces(
+    cluster: Cluster, namespace: Namespace, selection: Selection, tmp_path: Path
+) -> None:
+    rule = {"apiGroups": [""], "resources": ["services"], "verbs": ["list"]}
+    tokens = ["no-token", cluster.account(namespace.name, "agent", rule)]
+    for number, token in enumerate(tokens):
+        (tmp_path / f"{number}").mkdir()
+        (tmp_path / f"{number}" / "token").write_text(token)
+        (tmp_path / f"{number}" / "ca.crt").write_bytes(cluster.ca)
+    mount = tmp_path / "serviceaccount"
+    mount.symlink_to("0")
+    host, port = cluster.url.removeprefix("https://").split(":")
+    environ = {"KUBERNETES_SERVICE_HOST": host, "KUBERNETES_SERVICE_PORT": port}
+
+    async def replaced(client: Client) -> None:
+        with pytest.raises(Unauthorized):
+            await pages(client, selection)
+        (tmp_path / "next").symlink_to("1")
+        (tmp_path / "next").rename(mount)
+        await pages(client, selection)
+
+    run(functools.partial(from_pod, mount, environ), replaced)
+
+
 def is_refused(cluster: Cluster, token: str, path: str) -> bool:
     try:
         cluster.call("GET", path, token=token)
@@ -387,3 +412,46 @@ def with_cluster(cluster: Cluster, folder: Path, fields: dict[str, Any]) -> Path
     config["clusters"][0]["cluster"] |= fields
     path.write_text(yaml.safe_dump(config))
     return path
+
+
+async def tunnel(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Serve one CONNECT of an HTTP proxy."""
+    host, port = (await reader.readuntil(b"\r\n\r\n")).split()[1].decode().split(":")
+    there, to = await asyncio.open_connection(host, int(port))
+    writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+    try:
+        await asyncio.gather(copied(reader, to), copied(there, writer))
+    finally:
+        for each in (writer, to):
+            each.transport.abort()
+
+
+async def copied(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(ConnectionError):
+        while part := await reader.read(2**16):
+            writer.write(part)
+            await writer.drain()
+        writer.close()
+
+
+@pytest.mark.parametrize("fields", [{}, {"tls-server-name": "kubernetes.default.svc"}])
+def test_a_server_is_reached_by_a_proxy(
+    cluster: Cluster, selection: Selection, tmp_path: Path, fields: dict[str, Any]
+) -> None:
+    tunnels: list[asyncio.Task[None]] = []
+
+    async def through(client: Client) -> list[Page]:
+        def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            tunnels.append(asyncio.get_running_loop().create_task(tunnel(reader, writer)))
+
+        proxy = await asyncio.start_server(accept, "127.0.0.1", 0)
+        url = f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}"
+        with_cluster(cluster, tmp_path, fields | {"proxy-url": url})
+        async with proxy:
+            found = await pages(client, selection)
+            await client.close()
+            await asyncio.wait(tunnels)
+        return found
+
+    assert run(reader(tmp_path / "config"), through)
+    assert len(tunnels) == 1

@@ -134,6 +134,21 @@ def test_an_answer_that_is_none_is_told(answer: bytes, error: type[ApiError], to
     assert TOKEN not in str(caught.value)
 
 
+def test_a_server_without_tls_is_told() -> None:
+    def speak(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    async def ask_it() -> None:
+        listener = await asyncio.start_server(speak, "127.0.0.1", 0)
+        channel = Channel(f"https://127.0.0.1:{listener.sockets[0].getsockname()[1]}")
+        async with listener:
+            await listed(Client(lambda: Access(channel)))
+
+    with pytest.raises(Away, match=r"can't connect to https://127.0.0.1:\d+: no TLS \(.+\)"):
+        asyncio.run(ask_it())
+
+
 @pytest.mark.parametrize(("header", "seconds"), [("7", 7.0), ("soon", 0.0), ("-1", 0.0), ("99999", 0.0)])
 def test_a_busy_server_says_how_long_to_wait(header: str, seconds: float) -> None:
     with pytest.raises(Away) as caught:
@@ -206,6 +221,23 @@ def test_it_says_who_asks_and_wants_nothing_compressed() -> None:
     assert named["accept-encoding"] == "identity"
     assert named["user-agent"] == "clusteragent"
     assert named["authorization"] == f"Bearer {TOKEN}"
+
+
+def test_a_server_may_stand_below_a_path_and_names_are_quoted() -> None:
+    async def listed_and_got() -> list[str]:
+        server = Answering(http({"items": [], "metadata": {"resourceVersion": "3"}}))
+        listener = await asyncio.start_server(server.accept, "127.0.0.1", 0)
+        below = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/k8s/clusters/c-1"
+        client = Client(lambda: Access(Channel(below)))
+        async with listener:
+            await listed(client)
+            await client.get(SERVICES, "shop", "system:a/b")
+            await client.close()
+            await server.close()
+        return [head.split(" ")[1].partition("?")[0] for head in server.heads]
+
+    root = "/k8s/clusters/c-1/api/v1/namespaces/shop/services"
+    assert asyncio.run(listed_and_got()) == [root, f"{root}/system%3Aa%2Fb"]
 
 
 def test_a_watch_goes_on_from_the_last_bookmark() -> None:

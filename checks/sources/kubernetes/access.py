@@ -1,4 +1,4 @@
-"""How the API server is reached: from a pod of its cluster, or by a kubeconfig.
+"""How the API server is reached: from a pod of its cluster, or by a kubeconfig. May take seconds where programs are asked.
 
 Tokens and certificates rotate, so everything is read anew for each call. Messages name files and fields, and quote no secret.
 """
@@ -16,15 +16,16 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from checks.sources.kubernetes import plugins
 from checks.sources.kubernetes.errors import BadAccess
+from checks.sources.kubernetes.plugins import Credentials, Plugin
 
 # Where each pod finds its token and the certificates of its cluster.
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 MAX_BYTES = 2**20
 # Fields of a kubeconfig's user that we don't act on. To ignore them would be to act as somebody else.
 _OTHER_WAYS = {
-    "exec": "gets its credentials from a program (exec)",
-    "auth-provider": "gets its credentials from a program (auth-provider)",
+    "auth-provider": "gets its credentials in a way that ended with Kubernetes 1.26 (auth-provider)",
     "username": "logs in by a password",
     "password": "logs in by a password",
     "as": "acts as somebody else (as)",
@@ -94,7 +95,8 @@ def from_kubeconfig(path: Path) -> Access:
     context = config.named("contexts", current, "context")
     cluster = config.named("clusters", context.required("cluster"), "cluster")
     user = config.named("users", context.text("user"), "user") if context.text("user") else _Part(path, "user", {})
-    return Access(_channel(cluster, user), _token_of(user))
+    credentials = _credentials(user)
+    return Access(_channel(cluster, credentials), credentials.token)
 
 
 class _Part(NamedTuple):
@@ -132,13 +134,18 @@ class _Part(NamedTuple):
                 raise self.problem(f"{key}-data is not base64") from None
         return _content(self.file(key)) if self.text(key) else b""
 
+    def entries(self, key: str) -> list[Any]:
+        values = self.values.get(key) or []
+        if not isinstance(values, list):
+            raise self.problem(f"{key} is no list")
+        return values
+
     def file(self, key: str) -> Path:
         return self.path.parent / self.text(key)
 
     def named(self, kind: str, name: str, inner: str) -> "_Part":
         """The part `inner` of the entry of this name in the list `kind`."""
-        entries = self.values.get(kind) or []
-        found = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+        found = [entry for entry in self.entries(kind) if isinstance(entry, dict)]
         entry = next((entry for entry in found if entry.get("name") == name), None)
         if entry is None:
             names = ", ".join(str(entry.get("name")) for entry in found[:20]) or "nothing"
@@ -165,20 +172,17 @@ def _parsed(path: Path) -> _Part:
     return _Part(path, "", values)
 
 
-def _channel(cluster: _Part, user: _Part) -> Channel:
+def _channel(cluster: _Part, credentials: Credentials) -> Channel:
     unchecked, ca = cluster.flag("insecure-skip-tls-verify"), cluster.pem("certificate-authority")
     if unchecked and ca:
         raise cluster.problem("certificate-authority and insecure-skip-tls-verify contradict each other")
-    certificate, key = user.pem("client-certificate"), user.pem("client-key")
-    if bool(certificate) != bool(key):
-        raise user.problem("client-certificate and client-key need each other")
     return Channel(
         _server(cluster.required("server"), f"{cluster.path}: {cluster.place}: server"),
         ca,
         not unchecked,
         cluster.text("tls-server-name"),
-        certificate,
-        key,
+        credentials.certificate,
+        credentials.key,
         _proxy(cluster),
     )
 
@@ -208,13 +212,41 @@ def _is_url(url: str, schemes: set[str]) -> bool:
         return False
 
 
-def _token_of(user: _Part) -> str:
-    for key, what in _OTHER_WAYS.items():
-        if user.values.get(key):
+def _credentials(user: _Part) -> Credentials:
+    for way, what in _OTHER_WAYS.items():
+        if user.values.get(way):
             raise user.problem(
                 f"it {what}, which is not supported; give it a token (`kubectl create token SERVICEACCOUNT`),"
                 " a tokenFile, or client-certificate and client-key"
             )
+    if user.values.get("exec"):
+        return plugins.ask(_plugin(user))
+    certificate, key = user.pem("client-certificate"), user.pem("client-key")
+    if bool(certificate) != bool(key):
+        raise user.problem("client-certificate and client-key need each other")
+    return Credentials(_token_of(user), certificate, key)
+
+
+def _plugin(user: _Part) -> Plugin:
+    values = user.values["exec"]
+    part = _Part(user.path, f"{user.place}: exec", values if isinstance(values, dict) else {})
+    if part.text("interactiveMode") == "Always":
+        raise part.problem("it needs a terminal (interactiveMode: Always)")
+    if part.flag("provideClusterInfo"):
+        raise part.problem("provideClusterInfo is not supported")
+    command = part.required("command")
+    variables = [(one.get("name"), one.get("value")) for one in part.entries("env") if isinstance(one, dict)]
+    return Plugin(
+        str(part.file("command")) if "/" in command else command,
+        tuple(map(str, part.entries("args"))),
+        tuple((str(name), str(value)) for name, value in variables),
+        part.text("apiVersion"),
+        f"{part.path}: {part.place}",
+        part.text("installHint").strip(),
+    )
+
+
+def _token_of(user: _Part) -> str:
     if user.text("tokenFile"):
         return _token(user.file("tokenFile"))
     token = user.text("token").strip()

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import ssl
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
@@ -143,7 +144,7 @@ class Client:
         self, call: Call, method: str, path: str, seconds: float, **words: Any
     ) -> AsyncIterator[httpx.Response]:
         """A good answer whose body is still to be read."""
-        access = self._read()
+        access = await asyncio.to_thread(self._read)
         http = await self._connected(access.channel)
         opened = _Opened()
         request = http.build_request(method, path, extensions=_extensions(access) | {"trace": opened}, **words)
@@ -264,9 +265,18 @@ async def _events(lines: AsyncIterator[bytes], call: Call) -> AsyncGenerator[Eve
 
 
 def _cause(error: BaseException) -> str:
-    """The innermost words for a failed connection."""
-    while inner := error.__cause__ or error.__context__:
+    """Words for the innermost reason why a connection failed."""
+    while inner := _first(error) or error.__cause__ or error.__context__:
         error = inner
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted: {error.verify_message}"
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+    if isinstance(error, ssl.SSLError):
+        return f"no TLS ({(error.reason or str(error)).lower().replace('_', ' ')})"
+    if isinstance(error, OSError) and error.errno and error.errno > 0:
+        return os.strerror(error.errno)
+    return str(error) or type(error).__name__
+
+
+def _first(error: BaseException) -> BaseException | None:
+    """The failure of the first of a host's addresses."""
+    return error.exceptions[0] if isinstance(error, BaseExceptionGroup) else None
