@@ -9,7 +9,7 @@ lock anew, so that nobody waits half a second for it. Inside of another transact
 `single_transaction`.
 """
 
-from checks.dispatcher.admission import Refused, admit
+from checks.dispatcher.admission import Refused, admit, require_admissible
 from checks.dispatcher.changes import Sent
 from checks.dispatcher.committing import commit, decide_and_commit
 from checks.dispatcher.deciding import REFUSALS, NotAccepting, NotDispatchable, undo_refusals
@@ -26,6 +26,6 @@ __all__ = [
     "CHUNK", "NO_PILE_UP", "REFUSALS", "Decision", "NotAccepting", "NotDispatchable", "NotLeader", "Pass", "Placement",
     "Refused", "Sent", "StalePlan", "Undone", "admit", "budget", "budget_left", "commit", "decide_and_commit", "described",
     "empty_leaving_nodes", "expire_nodes", "isolate", "move_misplaced", "name_other_origins", "pause", "pin", "reassign",
-    "reconcile", "redispatch", "release", "resume", "resume_due", "run_pass", "schedule", "single_transaction", "undo",
-    "undo_refusals", "unpin", "unschedule",
+    "reconcile", "redispatch", "release", "require_admissible", "resume", "resume_due", "run_pass", "schedule",
+    "single_transaction", "undo", "undo_refusals", "unpin", "unschedule",
 ]  # fmt: skip

@@ -116,7 +116,7 @@ def redispatch(*, term: int | None = None, force: bool = False, actor: str = "")
     is_cold = Hearing.objects.filter(warmup=True).exists()
     if not (dangling or is_cold):
         return []
-    is_warm = warmed_up(sources_read=not Source.objects.filter(read_at=None).exists())
+    is_warm = warmed_up(sources_read=not Source.objects.awaited().exists())
     if not (is_warm or force):
         return []
     moves = _redispatch_all(dangling, math.inf if force else pile_up_ceiling(), term, actor) if dangling else []

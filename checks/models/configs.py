@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar
+from urllib.parse import unquote
 
 from django.contrib.postgres.expressions import ArraySubquery
 from django.db import connection, models
@@ -287,6 +289,24 @@ class Config(models.Model):
         return self.text if made_by_us(self.patched_with) else NOT_YET
 
 
+# Keys of what is annotated on a Service, such as `endpoints/shop/web/10.0.0.1/http_check/2`.
+KUBERNETES = "kubernetes"
+_of_service = re.compile(
+    r"(?P<scraped>prometheus/)?(?P<kind>service|endpoints(?=/[^/]*/[^/]*/(?P<ip>[^/]*)/))"
+    r"/(?P<namespace>[^/]*)/(?P<name>[^/]*)/(?(ip)[^/]*/)(?P<check>.*)",
+    re.DOTALL,
+).fullmatch
+
+
+def in_words(key: str) -> str:
+    """Return the key of what is annotated on a Service in words: `service shop/web, http_check`; empty for others."""
+    if not (found := _of_service(key)):
+        return ""
+    address = f" {found['ip']}" if found["ip"] else ""
+    scraped = " (prometheus)" if found["scraped"] else ""
+    return f"{found['kind']} {found['namespace']}/{found['name']}{address}, {unquote(found['check'])}{scraped}"
+
+
 class OriginQuerySet(models.QuerySet["Origin"]):
     """Queries and bulk updates of origins."""
 
@@ -298,6 +318,13 @@ class OriginQuerySet(models.QuerySet["Origin"]):
         wanted = models.Q(pk__in=[])
         for source, names in by_source.items():
             wanted |= models.Q(source=source, key__in=names)
+        return self.filter(wanted)
+
+    def beginning_with(self, beginnings: Iterable[str]) -> OriginQuerySet:
+        """Origins whose keys begin with one of these."""
+        wanted = models.Q(pk__in=[])
+        for beginning in beginnings:
+            wanted |= models.Q(key__startswith=beginning)
         return self.filter(wanted)
 
     def sole_senders(self, source: str, keys: Collection[str]) -> set[str]:
@@ -352,9 +379,23 @@ class Origin(models.Model):
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["source", "key"], name="origin_source_key")]
+        # Origins by the beginning of their keys, whatever the database's collation.
+        indexes = [
+            models.Index(
+                fields=["source", "key"], name="origin_by_beginning", opclasses=["varchar_ops", "text_pattern_ops"]
+            )
+        ]
 
     def __str__(self) -> str:
-        return scrub(f"{self.source}:{self.shown or self.key}")
+        shown = self.shown or self.key
+        words = in_words(shown) if self.source == KUBERNETES else ""
+        return scrub(f"{self.source}: {words}" if words else f"{self.source}:{shown}")
+
+    @property
+    def service(self) -> str:
+        """The Kubernetes Service that it is about, as `namespace/name`; empty if it is about none."""
+        found = _of_service(self.key) if self.source == KUBERNETES else None
+        return f"{found['namespace']}/{found['name']}" if found else ""
 
 
 class Instance(models.Model):

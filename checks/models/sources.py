@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from django.db import models, transaction
-from django.db.models import ExpressionWrapper, F, Func
+from django.db.models import ExpressionWrapper, F, Func, Q
 from django.db.models.functions import Now
 
 from checks.models.configs import Config
@@ -15,6 +15,9 @@ from checks.wire.lint import Notice
 from checks.wire.sharding import parent_of
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
+
+# The phase of a watched source that nobody watches any more.
+OFF = "off"
 
 
 class SourceQuerySet(models.QuerySet["Source"]):
@@ -30,6 +33,19 @@ class SourceQuerySet(models.QuerySet["Source"]):
             if row is not None:
                 others = [Notice(**one) for one in row.warnings if one["where"] not in keys]
                 row.note_scan(read=True, warnings=lint.rows(sorted([*others, *found], key=lint.by_place)))
+
+    def watched(self) -> SourceQuerySet:
+        """Sources that the leader's process watches."""
+        return self.exclude(state={})
+
+    def awaited(self) -> SourceQuerySet:
+        """Sources that were never read, unless they are watched and something is in the way."""
+        return self.filter(Q(state={}) | Q(state__phase="listing"), read_at=None)
+
+    def note_watch(self, name: str, state: dict[str, Any], *, read: bool) -> None:
+        """Store what the process that watches a source is doing, as a sign of life. read: all changes are heard."""
+        stamps = {"scanned_at": Now(), "scanned_by": conf.REPLICA} | ({"read_at": Now()} if read else {})
+        self.filter(name=name).update(state=state, **stamps)
 
     def warnings_about(self, config: Config) -> list[Notice]:
         """Return the warnings about the origins of a config."""
@@ -68,6 +84,10 @@ class Source(models.Model):
     passed_over = models.JSONField(default=list)
     # Keys of origins whose removal waits until an operator accepts it or the files are back.
     held_removals = models.JSONField(default=list)
+    # Those of them that an operator accepted, until the process that watches the source removes them.
+    accepted_removals = models.JSONField(default=list, db_default=[])
+    # Of a source that is watched: {"phase": "away", "since": …, "why": …, "watches": [{"resource": "services", "phase": …}]}.
+    state = models.JSONField(default=dict, db_default={})
 
     objects = SourceQuerySet.as_manager()
 

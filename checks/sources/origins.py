@@ -11,7 +11,7 @@ from checks.dispatcher import Refused
 from checks.dispatcher.changes import Sent
 from checks.models import ClusterStore, Move, Origin
 from checks.sources.source import Judgement
-from checks.wire import sharding
+from checks.wire import patching, sharding
 from checks.wire.patching import IntegrationConfig, PatchedConfig, UnpatchableConfig
 from clusteragent.lib import conf
 
@@ -135,6 +135,12 @@ def admit(
     return Admitted(key, tuple(sent), "; ".join(problems), warning).as_written(text)
 
 
+def is_sent(known: Known, config: IntegrationConfig) -> bool:
+    """Return whether a key sends just this config as it would be sent now: whole, and without an author's text."""
+    is_same = known.fingerprint == patching.fingerprint(config) and not known.written_hash
+    return is_same and not (conf.INSTANCE_SHARDING_ENABLED or conf.KSM_SHARDING_ENABLED)
+
+
 def cut(config: IntegrationConfig) -> dict[int, IntegrationConfig]:
     """Return the config's shards as the options want them, {number: config}; empty when it is dispatched whole."""
     return sharding.cut(
@@ -230,13 +236,18 @@ def hash_of(text: str, sent_as: str) -> str:
     return hashlib.blake2b(f"{sent_as}\0{text}".encode(), digest_size=16).hexdigest() if text else ""
 
 
-def known(source: str) -> dict[str, Known]:
-    """Return what a source sent last: {key: Known}. Shards are under the key that they were cut from."""
+def known(source: str, beginnings: Collection[str] | None = None) -> dict[str, Known]:
+    """Return what a source sent last: {key: Known}. Shards are under the key that they were cut from.
+
+    beginnings: only keys that begin with one of these.
+    """
     found: dict[str, Known] = {}
     replicas: dict[str, frozenset[str]] = {}
     cut: dict[str, list[tuple[str, str, str, str]]] = {}
-    rows = Origin.objects.filter(source=source).values_list("key", "fingerprint", "scanned_by", "written_hash")
-    for key, one, replica, written_hash in rows:
+    rows = Origin.objects.filter(source=source)
+    if beginnings is not None:
+        rows = rows.beginning_with(beginnings)
+    for key, one, replica, written_hash in rows.values_list("key", "fingerprint", "scanned_by", "written_hash"):
         parent = sharding.parent_of(key)
         if parent == key:
             found[key] = Known(one, replicas.setdefault(replica, frozenset({replica})), (key,), written_hash)

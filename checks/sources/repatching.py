@@ -22,6 +22,7 @@ from checks.dispatcher.changes import Changes, Identities, Sent
 from checks.dispatcher.transaction import MapWriter, in_chunks, own_transaction
 from checks.dispatcher.upkeep import budget
 from checks.models import ClusterStore, Config, Instance, Move, Origin
+from checks.models.configs import KUBERNETES
 from checks.sources import origins
 from checks.wire import options, patching, sharding
 from checks.wire.patching import IntegrationConfig, UnpatchableConfig
@@ -155,7 +156,8 @@ def _change(writer: MapWriter, others: Mapping[int, Sent]) -> None:
 
 
 def _scanned() -> list[str]:
-    return [source.name for source in sources.SOURCES]
+    # The leader's watch compares all that it knows with the store when a term begins, and now and then.
+    return [*(source.name for source in sources.SOURCES), KUBERNETES]
 
 
 def renew(*, term: int | None = None) -> int:

@@ -1,12 +1,13 @@
 """The interface of a config source, and the results of its scans."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from checks.wire.lint import NOTHING_ODD, Linted, place
+from checks.wire.lint import NOTHING_ODD, Linted, Notice, place
 from checks.wire.patching import IntegrationConfig
+from clusteragent.lib import conf
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,36 +54,68 @@ class Read(NamedTuple):
 class Found(NamedTuple):
     """A config that a scan found. Equal versions of a key have equal configs, so each version is read once.
 
-    read: returns the config; raises BrokenConfig or Unsettled.
+    read: returns the config; raises BrokenConfig or Unsettled. place: where people find it; empty: under its key.
     """
 
     key: str
     version: Hashable
     read: Callable[[], Read]
+    place: str = ""
+
+    @property
+    def where(self) -> str:
+        """The place of the config, for messages."""
+        return self.place or self.key
+
+
+class Part(NamedTuple):
+    """What a scan of a part of a source looked at.
+
+    beginnings: those of the keys. keys: those that it found there last time. places: those of messages.
+    """
+
+    beginnings: tuple[str, ...]
+    keys: frozenset[str]
+    places: frozenset[str]
 
 
 @dataclass(slots=True)
 class Scan:
     """The result of one scan of a source.
 
-    kept: keys that exist but can't be read now. kept_under: prefixes of keys of which nothing is known; "" is all keys. Both
-    keep what they sent last. unsettled: the keys of `kept` that are being written. arriving: those of `unsettled` that were
-    first seen a moment ago. missing: problems that count only if the source ever sent something. readable: the source as a
-    whole could be read, whatever is wrong with its parts.
+    kept: keys that exist but can't be read now. kept_under: prefixes of keys of which nothing is known, which end in a slash;
+    "" is all keys. Both keep what they sent last. unsettled: the keys of `kept` that are being written. arriving: those of
+    `unsettled` that were first seen a moment ago. missing: problems that count only if the source ever sent something. warnings,
+    passed_over: besides those of what is found. readable: the source as a whole could be read, whatever is wrong with its parts.
+    part: what was looked at; None: everything. What a part does not send any more is known to be gone, so its removal is never
+    held.
     """
 
     found: list[Found] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     missing: list[Problem] = field(default_factory=list)
+    warnings: list[Notice] = field(default_factory=list)
+    passed_over: list[PassedOver] = field(default_factory=list)
     kept: set[str] = field(default_factory=set)
     kept_under: set[str] = field(default_factory=set)
     unsettled: set[str] = field(default_factory=set)
     arriving: set[str] = field(default_factory=set)
     readable: bool = True
+    part: Part | None = None
 
     def keeps(self, key: str) -> bool:
         """Return whether the key keeps what it sent last although the scan did not find it."""
-        return key in self.kept or any(key.startswith(beginning) for beginning in self.kept_under)
+        return key in self.kept or not self.kept_under.isdisjoint(_beginnings(key))
+
+    def leaves(self, where: str) -> bool:
+        """Return whether what was found at a place before is still so: it is being written, or was not looked at."""
+        return where in self.unsettled or (self.part is not None and where not in self.part.places)
+
+
+def _beginnings(key: str) -> Iterator[str]:
+    """The beginnings of a key that end in a slash, and the empty one."""
+    yield ""
+    yield from (key[: place + 1] for place, letter in enumerate(key) if letter == "/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +137,25 @@ class ConfigSource(ABC):
     """A source of configs. memory: {key: the judgement of its last version}, so that no version is read twice."""
 
     name: str
+    # Whether all replicas read the same. Otherwise what only another one has is kept while that one scans.
+    is_shared = False
 
     def __init__(self) -> None:
         self.memory: dict[str, Judgement] = {}
+
+    @property
+    def replica(self) -> str:
+        """Whose reading it is: that of this replica, or of all."""
+        return "" if self.is_shared else conf.REPLICA
+
+    def remember(self, scan: Scan, judged: Mapping[str, Judgement]) -> None:
+        """Remember the judgements of a scan, and forget those of keys that are gone."""
+        if scan.part is None:
+            self.memory = {key: known for key, known in self.memory.items() if scan.keeps(key)}
+        for key in scan.part.keys if scan.part else ():
+            if not scan.keeps(key):
+                self.memory.pop(key, None)
+        self.memory.update(judged)
 
     @abstractmethod
     def scan(self) -> Scan:

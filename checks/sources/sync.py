@@ -12,14 +12,16 @@ import structlog
 from checks import dispatcher
 from checks.models import ClusterStore, Origin, Source, SourceScan
 from checks.models.map import NotLeader
+from checks.models.sources import OFF
 from checks.sources import files, guards, origins
-from checks.sources.origins import Admitted
+from checks.sources.origins import Admitted, Known
 from checks.sources.source import BrokenConfig, ConfigSource, Found, Judgement, PassedOver, Problem, Unsettled
 from checks.wire import lint
 from checks.wire.lint import Notice
 from checks.wire.patching import UnpatchableConfig
 from checks.wire.scrub import scrub
-from clusteragent.lib import conf, locks
+from clusteragent.lib import locks
+from clusteragent.lib.words import escape_controls
 
 ACTOR = "autoconf"
 
@@ -30,7 +32,7 @@ log = structlog.get_logger()
 
 @dataclass(slots=True)
 class Report:
-    """The result of a sync. added, changed, removed and held are keys of origins.
+    """The result of a sync. added, changed, removed, held and accepted are keys of origins.
 
     other_checks: number of configs that are no cluster checks. unsettled: something is being written, so sync again in a
     second.
@@ -40,6 +42,7 @@ class Report:
     changed: list[str] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
     held: list[str] = field(default_factory=list)
+    accepted: list[str] = field(default_factory=list)
     errors: list[Problem] = field(default_factory=list)
     warnings: list[Notice] = field(default_factory=list)
     passed_over: list[PassedOver] = field(default_factory=list)
@@ -83,16 +86,53 @@ def sync_settled(accept_removals: bool = False, patience: float = 10.0) -> Repor
     return report
 
 
+def add_watched(report: Report, accept_removals: bool = False) -> None:
+    """Add to a report what the leader's process found last in sources that it watches.
+
+    accept_removals: it removes what it holds now, within a second or so.
+    """
+    for row in Source.objects.watched().order_by("name"):
+        report.errors += [Problem(**one) for one in row.errors]
+        report.warnings += [Notice(**one) for one in row.warnings]
+        report.passed_over += [PassedOver(**one) for one in row.passed_over]
+        if accept_removals:
+            report.accepted += row.held_removals
+            accept_removals_of(row)
+        else:
+            report.held += row.held_removals
+
+
+def accept_removals_of(row: Source) -> None:
+    """Let the process that watches a source remove what it held when the row was read. If nobody watches it, do it now."""
+    if row.state.get("phase") == OFF:
+        known = origins.known(row.name)
+        origins.remove(row.name, known.keys() & set(row.held_removals), known, actor=ACTOR)
+        Source.objects.filter(pk=row.pk).update(held_removals=[])
+    else:
+        Source.objects.filter(pk=row.pk).update(accepted_removals=row.held_removals)
+
+
+def sync_watched(source: ConfigSource, term: int) -> Report:
+    """Sync with a source that only the leader's process of this term reads. Raises NotLeader."""
+    if not ClusterStore.objects.filter(term=term).exists():
+        raise NotLeader(f"term {term} is over")
+    report = Report()
+    _SourceSync(source, term, report).run(accept_removals=False)
+    return report
+
+
 class _SourceSync:
     """One sync of one source."""
 
     def __init__(self, source: ConfigSource, term: int | None, report: Report) -> None:
         self.source, self.term, self.report = source, term, report
         self.row, _ = Source.objects.get_or_create(name=source.name)
-        # Before anything is sent: else another replica could take it for configs that no replica scans any more.
-        SourceScan.objects.note(self.row)
+        if not source.is_shared:
+            # Before anything is sent: else another replica could take it for configs that no replica scans any more.
+            SourceScan.objects.note(self.row)
         self.scan = source.scan()
-        self.known = origins.known(source.name)
+        self.known = origins.known(source.name, self.scan.part.beginnings if self.scan.part else None)
+        self.places = {found.key: found.where for found in self.scan.found if found.place}
         self.judged: dict[str, Judgement] = {}
         self.admitted: list[Admitted] = []
 
@@ -100,14 +140,14 @@ class _SourceSync:
         """Send what differs from the store, remove what is gone unless it is held, and store the findings."""
         for found in self.scan.found:
             self._judge(found)
+            if len(self.admitted) >= dispatcher.CHUNK:
+                self._send()
+        self._send()
         sends = {key: one for key, one in self.judged.items() if one.fingerprint}
-        difference = origins.compare(self.known, sends, replica=conf.REPLICA, kept=self._kept())
-        before = {key: known.origins for key, known in self.known.items()}
-        origins.send(difference.to_send(self.admitted), before, source=self.source.name, term=self.term, actor=ACTOR)
-        still_true = {key: known for key, known in self.source.memory.items() if self.scan.keeps(key)}
-        self.source.memory = still_true | self.judged
+        difference = origins.compare(self.known, sends, replica=self.source.replica, kept=self._kept())
+        self.source.remember(self.scan, self.judged)
         # After sending, since a renamed file is no loss once it is sent under its new name.
-        held = guards.held_removals(self.source.name, difference.gone, self.known, self.row.held_removals)
+        held = self._held(difference.gone)
         removed = [key for key in difference.gone if accept_removals or key not in held]
         if self.scan.arriving - self.known.keys():
             # A new file that is being written may be a renamed one.
@@ -122,13 +162,30 @@ class _SourceSync:
         self.report.removed += removed
         self._write_down(sorted(held.difference(removed)))
 
+    def _send(self) -> None:
+        """Send those of the admitted configs that the store does not have just so. In batches, since they take memory."""
+        fresh = [
+            one for one in self.admitted
+            if not ((known := self.known.get(one.key)) and known.has(one, self.source.replica))
+        ]  # fmt: skip
+        before = {one.key: self.known[one.key].origins for one in fresh if one.key in self.known}
+        origins.send(fresh, before, source=self.source.name, term=self.term, actor=ACTOR)
+        self.admitted = []
+
+    def _held(self, gone: list[str]) -> set[str]:
+        """The keys whose removal waits until it is accepted."""
+        if self.scan.part:
+            return set()
+        held = guards.held_removals(self.source.name, gone, self.known, self.row.held_removals)
+        return held.difference(self.row.accepted_removals)
+
     def _judge(self, found: Found) -> None:
         """Judge a found config. It is read only when its version is new to this process, or the store lost what it sends."""
         judgement, known = self.source.memory.get(found.key), self.known.get(found.key)
-        is_lost = judgement and judgement.fingerprint and not (known and known.has(judgement, conf.REPLICA))
+        is_lost = judgement and judgement.fingerprint and not (known and known.has(judgement, self.source.replica))
         if judgement is None or judgement.version != found.version or is_lost:
             try:
-                judgement, admitted = _read(found, self.source.name)
+                judgement, admitted = _read(found, self.source, known)
             except Unsettled:
                 self.scan.unsettled.add(found.key)
                 self.scan.kept.add(found.key)
@@ -138,7 +195,7 @@ class _SourceSync:
 
     def _kept(self) -> set[str]:
         """The known keys that keep what they sent: those that can't be read, and those that another replica may still have."""
-        others = SourceScan.objects.of_others_lately(self.row)
+        others = set() if self.source.is_shared else SourceScan.objects.of_others_lately(self.row)
         broken = {key for key, one in self.judged.items() if isinstance(one.outcome, Problem)}
         return {
             key for key, one in self.known.items() if key in broken or one.replicas & others or self.scan.keeps(key)
@@ -153,22 +210,31 @@ class _SourceSync:
 
     def _write_down(self, held: list[str]) -> None:
         """Add the findings to the report, log new ones, and store them. Previous ones of files that are being written stay."""
-        row, unsettled = self.row, self.scan.unsettled
+        row, stays = self.row, self.scan.leaves
         outcomes = [judgement.outcome for judgement in self.judged.values()]
         missing = self.scan.missing if self.known else []
         problems = [*self.scan.problems, *missing, *(one for one in outcomes if isinstance(one, Problem))]
-        problems += [Problem(**one) for one in row.errors if one["where"] in unsettled]
-        passed_over = [one for one in outcomes if isinstance(one, PassedOver)]
-        passed_over += [PassedOver(**one) for one in row.passed_over if one["where"] in unsettled]
-        warnings = lint.notices((key, one.check, one.linted) for key, one in self.judged.items())
-        warnings += [Notice(**one) for one in row.warnings if one["where"] in unsettled]
+        # A problem of several configs of one place is said once.
+        problems = list(dict.fromkeys(problems)) + [Problem(**one) for one in row.errors if stays(one["where"])]
+        passed_over = list(
+            dict.fromkeys([*self.scan.passed_over, *(one for one in outcomes if isinstance(one, PassedOver))])
+        )
+        passed_over += [PassedOver(**one) for one in row.passed_over if stays(one["where"])]
+        judged = ((self.places.get(key, key), one.check, one.linted) for key, one in self.judged.items())
+        warnings = self.scan.warnings + lint.notices(judged)
+        warnings += [Notice(**one) for one in row.warnings if stays(one["where"])]
         self._log(problems, warnings, held)
+        if self.scan.part:
+            for findings in (problems, passed_over, warnings):
+                findings.sort(key=lambda one: one.where)
+            held = [key for key in row.held_removals if not key.startswith(self.scan.part.beginnings)]
         row.note_scan(
             read=self.scan.readable and not missing,
             errors=[asdict(one) for one in problems],
             warnings=lint.rows(warnings),
             passed_over=[asdict(one) for one in passed_over],
             held_removals=held,
+            accepted_removals=[key for key in row.accepted_removals if key in held],
         )
         self.report.errors += problems
         self.report.warnings += warnings
@@ -176,12 +242,13 @@ class _SourceSync:
         self.report.held += held
         # Checks that node agents run by themselves.
         self.report.other_checks += sum(not one.fingerprint and one.outcome is None for one in self.judged.values())
-        self.report.unsettled |= bool(unsettled)
+        self.report.unsettled |= bool(self.scan.unsettled)
 
     def _log(self, problems: list[Problem], warnings: list[Notice], held: list[str]) -> None:
         """Log new problems and warnings, not those of the last scan again."""
+        known_problems = {Problem(**one) for one in self.row.errors}
         for problem in problems:
-            if asdict(problem) not in self.row.errors:
+            if problem not in known_problems:
                 log.warning("config_broken", source=self.source.name, **asdict(problem))
         known = {Notice(**one) for one in self.row.warnings}
         for notice in warnings[: lint.MOST_STORED]:
@@ -191,26 +258,32 @@ class _SourceSync:
             log.warning("removals_held", source=self.source.name, held=len(held))
 
 
-def _read(found: Found, source: str) -> tuple[Judgement, Admitted | None]:
-    """Read a config and admit it if it is to be dispatched. Raises Unsettled."""
+def _read(found: Found, source: ConfigSource, known: Known | None) -> tuple[Judgement, Admitted | None]:
+    """Read a config, and admit it if it is to be dispatched and the store does not have it. Raises Unsettled."""
     try:
         config, linted, text = found.read()
     except BrokenConfig as error:
-        problem = Problem(found.key, error.line, scrub(str(error)))
+        problem = Problem(found.where, error.line, scrub(str(error)))
         return Judgement(found.version if error.lasting else None, outcome=problem), None
     judgement = Judgement(found.version, check=config.name, linted=linted)
     try:
-        admitted = origins.admit(source, found.key, config, conf.REPLICA, text=text)
+        if known and not text and origins.is_sent(known, config):
+            # A new term finds most of them so, and patching takes twenty times as long.
+            dispatcher.require_admissible(config)
+            return replace(judgement, fingerprint=known.fingerprint), None
+        admitted = origins.admit(source.name, found.key, config, source.replica, text=text)
     except dispatcher.Refused as refusal:
         if config.is_template:
             return replace(
-                judgement, outcome=PassedOver(found.key, "a template: it has ad_identifiers and no node_name")
+                judgement, outcome=PassedOver(found.where, "a template: it has ad_identifiers and no node_name")
             ), None
         # Checks of the node agents themselves share the folders.
         is_ours = config.cluster_check or config.is_endpoint
-        return replace(judgement, outcome=PassedOver(found.key, str(refusal)) if is_ours else None), None
+        return replace(judgement, outcome=PassedOver(found.where, str(refusal)) if is_ours else None), None
     except UnpatchableConfig as error:
-        return replace(judgement, outcome=Problem(found.key, None, scrub(str(error)))), None
-    left_out = Problem(found.key, None, scrub(admitted.problem)) if admitted.problem else None
+        # A place may have several configs, and many of the same check.
+        what = f"{escape_controls(config.name)}: {error}" if found.place else str(error)
+        return replace(judgement, outcome=Problem(found.where, None, scrub(what))), None
+    left_out = Problem(found.where, None, scrub(admitted.problem)) if admitted.problem else None
     judgement = replace(judgement, fingerprint=admitted.fingerprint, written_hash=admitted.written_hash)
     return replace(judgement, outcome=left_out, linted=linted.besides(admitted.warning)), admitted

@@ -16,8 +16,10 @@ from django.db.models.functions import Now
 from checks.models import Assignment, Config, Move, Origin, Source, SourceScan
 from checks.models.map import NotLeader, remove_configs
 from checks.sources import FileSource, Report, SyncUnderWay, files, origins, sync
+from checks.sources.source import Scan
 from checks.tests.cast import lead, owners, report, versions
 from clusteragent.lib import conf, locks
+from tests.table import table
 
 pytestmark = pytest.mark.django_db
 
@@ -707,3 +709,20 @@ def test_while_one_of_two_files_is_broken_the_config_names_the_other(folder: Pat
     sync(sources=[source])
     assert sources()["http_check.d/b.yaml"] == "file:http_check.d/a.yaml"
     assert bytes_of_all() == before
+
+
+@table(
+    ("kept", "kept_under", "key", "keeps"),
+    [
+        ({"a/b"}, set(), "a/b", True),
+        ({"a/b"}, set(), "a/bc", False),
+        (set(), {"a/"}, "a/b", True),
+        (set(), {"a/b/"}, "a/b/c/d", True),
+        (set(), {"a/b/"}, "a/b", False),
+        (set(), {"a/b/"}, "a/bc/d", False),
+        (set(), {""}, "a", True),
+        (set(), {"b/"}, "a/b/", False),
+    ],
+)  # fmt: skip
+def test_what_is_under_a_prefix_that_is_not_known_is_kept(kept, kept_under, key, keeps) -> None:
+    assert Scan(kept=kept, kept_under=kept_under).keeps(key) is keeps

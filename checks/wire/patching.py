@@ -172,8 +172,13 @@ def patch(config: IntegrationConfig, extra_tags: Sequence[str], *, apart: int = 
         text=readable(body | hidden),
         check_ids=_check_ids(body, fast, instances),
         intervals=tuple(instance.interval for instance in instances),
-        fingerprint=hashlib.blake2b(_compact_json(config.to_json()).encode(), digest_size=16).hexdigest(),
+        fingerprint=fingerprint(config),
     )
+
+
+def fingerprint(config: IntegrationConfig) -> str:
+    """Return the hash of all that a config says before it is patched."""
+    return hashlib.blake2b(_compact_json(config.to_json()).encode(), digest_size=16).hexdigest()
 
 
 def sent_by(wire: bytes, source: str, provider: str) -> bytes:

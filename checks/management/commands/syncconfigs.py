@@ -26,6 +26,7 @@ class Command(BaseCommand):
             report = sources.sync_settled(accept_removals=options["accept_removals"])
         except sources.SyncUnderWay as error:
             raise CommandError("another sync is under way, try again") from error
+        sources.add_watched(report, accept_removals=options["accept_removals"])
         if options["json"]:
             document = asdict(report) | {"warnings": [notice._asdict() for notice in report.warnings]}
             self.stdout.write(json.dumps(document, indent=2))
@@ -43,6 +44,8 @@ class Command(BaseCommand):
             self.stdout.write(escape_controls(scrub(f"passed over: {one.where}: {one.why}")))
         for key in report.held:
             self.stdout.write(f"held: {escape_controls(scrub(key))} is gone; use --accept-removals to remove it")
+        for key in report.accepted:
+            self.stdout.write(f"accepted: {escape_controls(scrub(key))} is gone; the leader removes it")
         for notice in report.warnings:
             self.stdout.write(self.style.WARNING(escape_controls(scrub(f"warning: {notice}"))))
         for problem in report.errors:
