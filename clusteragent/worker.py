@@ -1,14 +1,7 @@
 """The queue of a term's tasks, and the worker that runs them: a django-q2 cluster, a child process of the leader."""
 
-import contextlib
-import os
-import signal
-import subprocess
-import sys
-import time
 import uuid
 from datetime import timedelta
-from pathlib import Path
 
 import structlog
 from django.db import transaction
@@ -23,9 +16,9 @@ from django_q.signing import SignedPackage
 from checks import tasks
 from checks.models import ClusterStore
 from clusteragent import webhook
+from clusteragent.child import Child
 from nodes.models import Hearing
 
-MANAGE = Path(__file__).resolve().parent.parent / "manage.py"
 PREFIX = "pass-"
 
 # All tasks that a worker runs.
@@ -50,8 +43,6 @@ SHOWN, SHOWN_OF_EACH = 5, 80
 # Seconds without any progress of a pass after which the worker is replaced. Less than half of the shortest pause between
 # passes after which the next pass does not count silence.
 STALE = 10.0
-# Seconds that the worker has to end by itself.
-GRACE = 1.0
 
 log = structlog.get_logger()
 
@@ -121,58 +112,21 @@ class Broker(orm.ORM):  # type: ignore[misc]
         return package
 
 
-class Worker:
-    """The qcluster process of a term: started, watched and ended by the leader, always from its main thread."""
+class Worker(Child):
+    """The qcluster process of a term."""
+
+    name = "worker"
+    stale = STALE
 
     def __init__(self, queue: Queue) -> None:
+        super().__init__(queue.term, "runworker", environment={"Q_CLUSTER_NAME": queue.name})
         self._queue = queue
-        self._child: subprocess.Popen[bytes] | None = None
-        self._sign_of_life: object = None
-        self._seen_alive = 0.0
 
-    def keep_alive(self) -> None:
-        """Start the child if there is none; replace it when it has exited or no pass has made progress for STALE seconds."""
-        if self._child is None:
-            self._start()
-        elif reason := self._failing(self._child):
-            log.error("worker_restarted", term=self._queue.term, reason=reason)
-            self.stop()
-            self._queue.clear()
-            self._start()
-
-    def stop(self) -> None:
-        """End the child by SIGTERM, after GRACE seconds by SIGKILL, and by SIGKILL what is left of its process group."""
-        if self._child is None:
-            return
-        self._child.terminate()
-        try:
-            self._child.wait(GRACE)
-        except subprocess.TimeoutExpired:
-            log.warning("worker_killed", term=self._queue.term)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._child.pid, signal.SIGKILL)
-        self._child.wait()
-        self._child = None
-
-    def _start(self) -> None:
-        # A new program, not a fork, which would keep the socket of the leader's lock open. In a session of its own it does not
-        # get the SIGINT of a Ctrl-C.
-        self._child = subprocess.Popen(  # noqa: S603
-            [sys.executable, str(MANAGE), "runworker", "--parent", str(os.getpid())],
-            env=os.environ | {"Q_CLUSTER_NAME": self._queue.name},
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        self._seen_alive = time.monotonic()
-
-    def _failing(self, child: subprocess.Popen[bytes]) -> str:
-        """Return why the child must be replaced; empty when it works."""
-        if child.poll() is not None:
-            return f"it exited with {child.returncode}"
-        # It changes with every pass that ends, and with every step of a long one.
+    def sign_of_life(self) -> object:
+        """Return what changes with every pass that ends, and with every step of a long one."""
         last_pass = Hearing.objects.values_list("last_pass", flat=True).first()
-        sign = last_pass, ClusterStore.objects.values_list("revision", flat=True).first()
-        if sign != self._sign_of_life:
-            self._sign_of_life, self._seen_alive = sign, time.monotonic()
-        stale = time.monotonic() - self._seen_alive > STALE
-        return f"no pass for {STALE:g} s" if stale else ""
+        return last_pass, ClusterStore.objects.values_list("revision", flat=True).first()
+
+    def left_behind(self) -> None:
+        """Clear the queue: what was running would stay locked."""
+        self._queue.clear()
