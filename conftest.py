@@ -1,5 +1,7 @@
 """Fixtures for all tests: the database, and options that a test changes."""
 
+import os
+
 import pytest
 from django.db import connection
 from django.test import TransactionTestCase
@@ -10,6 +12,9 @@ from nodes.models import Hearing
 from operators.pages import now
 from operators.pages.shared import Shared
 from tests.rows import Rows
+
+# Tests name the cluster of Kubernetes that they mean: none is that in which they may run.
+os.environ.pop("KUBERNETES_SERVICE_HOST", None)
 
 # No deadline: property tests check results, not the speed of a busy machine.
 settings.register_profile("unhurried", deadline=None)

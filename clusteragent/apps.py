@@ -29,7 +29,7 @@ class ClusterAgentConfig(AppConfig):
         # default, a collection for each 700 new objects, garbage collection took a fifth of the time of placing them.
         gc.freeze()
         gc.set_threshold(20_000, 20, 20)
-        for check in (check_addresses, check_database, check_tokens, check_nodes, check_names):
+        for check in (check_addresses, check_database, check_tokens, check_nodes, check_kubernetes, check_names):
             checks.register(check)
         _prune_too()
 
@@ -115,6 +115,34 @@ def check_nodes(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Itera
             hint="Nobody runs the checks that these nodes are given.",
             id="clusteragent.W003",
         )
+
+
+def check_kubernetes(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Iterator[checks.CheckMessage]:
+    """Check that a cluster that shall be watched can be found, and what decides which of its Services are."""
+    from checks.sources.kubernetes import options
+
+    if conf.KUBERNETES == "on" and not options.is_watched():
+        yield checks.Error(
+            "CLUSTERAGENT_KUBERNETES is on, and no cluster is there.",
+            hint="This is no pod of a cluster: give the path of a kubeconfig file as CLUSTERAGENT_KUBECONFIG.",
+            id="clusteragent.E005",
+        )
+    if conf.KUBERNETES == "off" and conf.KUBECONFIG:
+        yield checks.Warning(
+            "CLUSTERAGENT_KUBECONFIG is given, and CLUSTERAGENT_KUBERNETES is off.",
+            hint="Nothing is read from that cluster.",
+            id="clusteragent.W005",
+        )
+    if conf.PROMETHEUS_SCRAPE_SERVICE_ENDPOINTS and not conf.PROMETHEUS_SCRAPE_ENABLED:
+        yield checks.Warning(
+            "DD_PROMETHEUS_SCRAPE_SERVICE_ENDPOINTS has no effect without DD_PROMETHEUS_SCRAPE_ENABLED.",
+            hint="Set DD_PROMETHEUS_SCRAPE_ENABLED=true, too.",
+            id="clusteragent.W006",
+        )
+    try:
+        options.read()
+    except conf.OptionError as error:
+        yield checks.Error(f"{error}.", hint="docs/annotations.md describes the option.", id="clusteragent.E006")
 
 
 def check_names(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Iterator[checks.CheckMessage]:

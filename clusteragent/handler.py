@@ -20,9 +20,13 @@ from django.db import connection
 from checks import tasks
 from checks.models import ClusterStore
 from checks.models.map import Call
+from checks.sources.kubernetes import options as kubernetes
+from checks.sources.kubernetes.following import note_unwatched
+from clusteragent.child import Child
 from clusteragent.leader import Candidate, TermOver
 from clusteragent.lib import conf
 from clusteragent.watch import FolderWatch
+from clusteragent.watcher import Watcher
 from clusteragent.worker import ANNOUNCE, PASS, PRUNE, REBALANCE, REPATCH, SCAN, STATS, Queue, Worker
 from operators import fingerprints
 
@@ -127,7 +131,9 @@ class Term:
 
     def __init__(self, term: int) -> None:
         self._queue = Queue(term)
-        self._worker = Worker(self._queue)
+        self._children: list[Child] = [Worker(self._queue)]
+        if kubernetes.is_watched():
+            self._children.append(Watcher(term))
         self._schedule = TaskSchedule(self._queue)
         self._watch = FolderWatch(conf.CONFD)
         # The first pass does not wait for a worker to start. It runs in a thread, since it may take longer than the lease.
@@ -141,19 +147,23 @@ class Term:
         if Call.SCAN in calls or self._watch.take_change():
             self._schedule.call(SCAN, after=SETTLE)
         if not self._opening.is_alive():
-            self._worker.keep_alive()
+            for child in self._children:
+                child.keep_alive()
             self._schedule.enqueue_due()
 
     def end(self) -> None:
-        """End the watch of the folders and the worker."""
+        """End the watch of the folders and the processes of the term."""
         self._watch.stop()
-        self._worker.stop()
+        for child in self._children:
+            child.stop()
 
     def _open(self) -> None:
         try:
             tasks.background_pass(self._queue.term)
             self._queue.remove_earlier_terms()
             fingerprints.publish(self._queue.term)
+            if not kubernetes.is_watched():
+                note_unwatched()
         except Exception:
             log.exception("pass_failed", term=self._queue.term)
         finally:

@@ -240,6 +240,9 @@ def _of_sources() -> Iterator[Family]:
     yield _gauge(
         "clusteragent_source_warnings", text, [((one.name,), one.warnings_number) for one in sources], "source"
     )
+    text = "Seconds since a source that the leader watches was last read."
+    unread = [((one.name,), one.read_age.total_seconds()) for one in sources if one.state and one.read_age is not None]
+    yield _gauge("clusteragent_source_unread_seconds", text, unread, "source")
     text = "Removals that a source holds back until someone accepts them."
     held = [((one.name,), one.held_removals_number) for one in sources]
     yield _gauge("clusteragent_source_held_removals", text, held, "source")

@@ -17,7 +17,7 @@ from django.db.models.functions import Extract, Now
 from checks import dispatcher
 from checks.dispatcher.eligibility import Reason, read_snapshot
 from checks.dispatcher.transaction import entries_of
-from checks.models import Assignment, ClusterStore, Config, Instance, Source
+from checks.models import Assignment, ClusterStore, Config, Instance, Origin, Source
 from checks.models.configs import ConfigQuerySet
 from checks.models.freezes import Freeze
 from checks.models.orders import Isolation, Pause, Pin
@@ -45,6 +45,8 @@ AGENTS_PER_RUNNER = 4
 REFUSED_LATELY = timedelta(minutes=2)
 # A node whose declaration changes more often than this in ten minutes is probably two nodes with one name.
 MOST_DECLARATIONS = 4
+# A source that is watched counts as away when it was not read for so long.
+AWAY = timedelta(minutes=1)
 # The most names that one alert lists.
 NAMED = 3
 
@@ -73,6 +75,7 @@ class Kind(enum.StrEnum):
     LOOKS_ALIKE = enum.auto()
     PIN_ASTRAY = enum.auto()
     PAUSE_OVERDUE = enum.auto()
+    SOURCE_AWAY = enum.auto()
     SOURCE_ERROR = enum.auto()
     HELD_REMOVALS = enum.auto()
     FROZEN = enum.auto()
@@ -404,10 +407,12 @@ def _named(nodes: QuerySet[Node], count: int) -> str:
 
 def _of_sources(now: datetime) -> Iterator[Alert]:
     is_troubled = Q(errors_number__gt=0) | Q(held_removals_number__gt=0) | Q(warnings_number__gt=0)
-    troubled: Any = Source.objects.with_counts().filter(is_troubled)
+    troubled: Any = Source.objects.with_counts().filter(is_troubled | ~Q(state={}))
     first = {f"error_{field}": KT(f"errors__0__{field}") for field in ("where", "line", "error")}
     first |= {f"warning_{field}": KT(f"warnings__0__{field}") for field in ("where", "line", "warning")}
     for source in troubled.annotate(**first).order_by("name"):
+        if _is_away(source):
+            yield Alert(Kind.SOURCE_AWAY, 1, _why_away(source), _row(source), now, source.read_at, subject=source.name)
         if source.errors_number:
             cause = _first_problem(source, source.error_where, source.error_line, source.error_error)
             yield Alert(Kind.SOURCE_ERROR, source.errors_number, cause, _row(source), now, subject=source.name)
@@ -418,6 +423,21 @@ def _of_sources(now: datetime) -> Iterator[Alert]:
         if source.warnings_number:
             cause = _first_problem(source, source.warning_where, source.warning_line, source.warning_warning)
             yield Alert(Kind.SOURCE_WARNING, source.warnings_number, cause, _row(source), now, subject=source.name)
+
+
+def _is_away(source: Any) -> bool:
+    """Whether a source that is watched was not read lately. A refusal is an error of the source already."""
+    phase = source.state.get("phase", "refused")
+    never = source.read_at is None and phase != "listing"
+    if phase == "off" and not Origin.objects.filter(source=source.name).exists():
+        return False
+    return phase != "refused" and (never or (source.read_at is not None and source.read_age > AWAY))
+
+
+def _why_away(source: Any) -> str:
+    age = f"for {duration(source.read_age)}" if source.read_at else "yet"
+    why = source.state.get("why") or "the leader's process that watches it gives no sign of life"
+    return f"{source.name.capitalize()} has not been read {age}: {why[:MOST_CHARACTERS]}. What it has sent stays."
 
 
 def _first_problem(source: Source, where: str, line: str | None, what: str) -> str:

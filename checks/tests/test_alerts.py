@@ -22,6 +22,7 @@ from nodes.goodbyes import note_goodbye
 from nodes.heartbeats import note_heartbeat
 from nodes.models import Hearing, Heartbeat, Node, NodeEvent, NodeType, Runner, RunnerStats, hearing
 from operators.admin.base import address
+from tests.table import table
 
 pytestmark = pytest.mark.django_db
 
@@ -402,6 +403,36 @@ def test_a_sources_first_warning_after_everything_else() -> None:
     assert (alert.count, alert.cause) == (2, "Source file, a.yaml:2: odd")
 
 
+@table(
+    ("state", "minutes", "cause"),
+    [
+        ({}, 60, ""),
+        ({"phase": "watching"}, 0, ""),
+        ({"phase": "listing"}, None, ""),
+        ({"phase": "refused"}, 60, ""),
+        ({"phase": "off", "why": "it is off at the leader"}, 60, ""),
+        ({"phase": "away", "why": "can't connect"}, 0.5, ""),
+        ({"phase": "away", "why": "can't connect"}, 3, "for 3 min: can't connect. What it has sent stays."),
+        ({"phase": "away", "why": "can't connect"}, None, "yet: can't connect. What it has sent stays."),
+        ({"phase": "watching"}, 3, "for 3 min: the leader's process that watches it gives no sign of life."),
+    ],
+)  # fmt: skip
+def test_a_source_that_is_watched_and_was_not_read_for_a_minute(state, minutes, cause) -> None:
+    read_at = None if minutes is None else Now() - timedelta(minutes=minutes)
+    Source.objects.filter(name="file").update(state=state, read_at=read_at)
+    causes = [alert.cause for alert in alerts.current()]
+    assert [each.startswith(f"File has not been read {cause}") for each in causes] == ([True] if cause else [])
+
+
+def test_a_source_that_is_off_matters_while_its_configs_are_there() -> None:
+    report("ash")
+    off = {"phase": "off", "why": "it is off at the leader"}
+    Source.objects.create(name="kubernetes", state=off, read_at=Now() - timedelta(hours=1))
+    assert alerts.current() == []
+    dispatcher.schedule([sent("service/shop/web/http_check", source="kubernetes")])
+    assert only().cause == "Kubernetes has not been read for 1 h: it is off at the leader. What it has sent stays."
+
+
 def test_removals_that_a_source_holds() -> None:
     Source.objects.filter(name="file").update(held_removals=["one", "two"])
     assert (only().key, only().count) == ("held_removals:file", 2)
@@ -445,6 +476,8 @@ def test_every_link_leads_to_a_page(admin_client) -> None:
         held_removals=["one"],
         errors=[{"where": "a", "line": 1, "error": "b"}],
         warnings=[{"where": "a", "line": 1, "warning": "b"}],
+        state={"phase": "away"},
+        read_at=Now() - timedelta(minutes=2),
     )
     one = Config.objects.get(origins__key="one")
     for kind in Trouble.Kind.values:

@@ -20,6 +20,7 @@ from clusteragent.lib.options import (
     integer,
     networks,
     number,
+    option,
     secret,
     text,
     url,
@@ -138,6 +139,21 @@ SCAN_PERIOD = duration("CLUSTERAGENT_SCAN_PERIOD", timedelta(seconds=10), low=ti
 REMOVAL_GRACE = duration("CLUSTERAGENT_REMOVAL_GRACE", timedelta(minutes=10))
 AD_ALLOWED_ENV_VARS = frozenset(name.lower() for name in words("DD_AD_ALLOWED_ENV_VARS"))
 AD_DISABLE_ENV_VAR_RESOLUTION = flag("DD_AD_DISABLE_ENV_VAR_RESOLUTION", False)
+# Kubernetes. auto: the cluster of the kubeconfig, else the one that this process runs in, if any.
+KUBERNETES = choice("CLUSTERAGENT_KUBERNETES", "auto", {"auto": "auto", "on": "on", "off": "off"})
+KUBECONFIG = option("CLUSTERAGENT_KUBECONFIG", None, lambda raw: Path(raw).absolute(), "the path of a kubeconfig file")
+KUBERNETES_USE_ENDPOINT_SLICES = flag("DD_KUBERNETES_USE_ENDPOINT_SLICES", True)
+# Endpoints that are not ready, or about to end, are checked, too.
+KUBERNETES_IGNORE_READINESS = flag("DD_KUBERNETES_ENDPOINT_SLICES_IGNORE_READINESS", False)
+PROMETHEUS_SCRAPE_ENABLED = flag("DD_PROMETHEUS_SCRAPE_ENABLED", False)
+PROMETHEUS_SCRAPE_SERVICE_ENDPOINTS = flag("DD_PROMETHEUS_SCRAPE_SERVICE_ENDPOINTS", False)
+PROMETHEUS_SCRAPE_CHECKS = text("DD_PROMETHEUS_SCRAPE_CHECKS", "")
+PROMETHEUS_SCRAPE_VERSION = integer("DD_PROMETHEUS_SCRAPE_VERSION", 1, 1, 2)
+# Services by namespace and name.
+CONTAINER_INCLUDE = words("DD_CONTAINER_INCLUDE")
+CONTAINER_EXCLUDE = words("DD_CONTAINER_EXCLUDE")
+CONTAINER_INCLUDE_METRICS = words("DD_CONTAINER_INCLUDE_METRICS")
+CONTAINER_EXCLUDE_METRICS = words("DD_CONTAINER_EXCLUDE_METRICS")
 LEDGER_RETENTION = duration("CLUSTERAGENT_LEDGER_RETENTION", timedelta(days=30), low=timedelta(hours=1))
 
 # Metrics and messages for operators' tools.

@@ -41,7 +41,7 @@ _REASONS: Mapping[str, Sequence[str]] = {
         "DD_CLUSTER_AGENT_MAX_LEADER_*", "DD_LEADER_ELECTION", "DD_LEADER_ELECTION_*", "DD_LEADER_LEASE_*",
     ],
     # Where configs come from.
-    "configs come from the folders of CLUSTERAGENT_CONFD, the admin and the operators' API": [
+    "configs come from the folders of CLUSTERAGENT_CONFD, from Kubernetes, the admin and the operators' API": [
         "DD_CONFD_PATH", "DD_CONFD_DCA_PATH", "DD_CONFIG_PROVIDERS", "DD_EXTRA_CONFIG_PROVIDERS", "DD_LISTENERS",
         "DD_EXTRA_LISTENERS", "DD_AUTOCONFIG_*", "DD_AUTOCONF_*", "DD_AC_*", "DD_AD_*", "DD_CONTAINER_*CLUDE*",
         "DD_PROMETHEUS_SCRAPE_*", "DD_IGNORE_AUTO_CONF", "DD_INSTRUMENTATION_CRD_CONTROLLER_ENABLED",
@@ -59,7 +59,7 @@ _REASONS: Mapping[str, Sequence[str]] = {
         "DD_SERIALIZER_*", "DD_SKIP_SSL_VALIDATION", "DD_MIN_TLS_VERSION",
     ],
     # Other duties.
-    "nothing is read from Kubernetes": [
+    "of Kubernetes, Services and their endpoints are read alone": [
         "DD_CLUSTER_CHECKS_CRD_COLLECTION", "DD_KUBE_*", "DD_KUBERNETES_*", "DD_KUBELET_*", "DD_COLLECT_KUBERNETES_EVENTS",
         "DD_HPA_*",
     ],

@@ -32,7 +32,7 @@ def test_each_variable_is_honoured_or_known_with_a_reason() -> None:
     assert peer_options.without_effect(BROUGHT) == {
         "it is for another duty than cluster checks": ["DD_ADMISSION_CONTROLLER_ENABLED"],
         "nothing is sent to Datadog from here": ["DD_API_KEY"],
-        "nothing is read from Kubernetes": ["DD_CLUSTER_CHECKS_CRD_COLLECTION"],
+        "of Kubernetes, Services and their endpoints are read alone": ["DD_CLUSTER_CHECKS_CRD_COLLECTION"],
         "balancing is always by utilization": ["DD_CLUSTER_CHECKS_REBALANCE_WITH_UTILIZATION"],
         "leadership is a lock in PostgreSQL, and every replica answers every call itself": [
             "DD_LEADER_ELECTION",
@@ -106,11 +106,11 @@ def test_what_is_an_option_or_somebody_else_s_is_no_warning(name: str) -> None:
         "DD_CLUSTER_AGENT_COLLECT_KUBERNETES_TAGS", "DD_CLUSTER_AGENT_KUBERNETES_SERVICE_NAME",
         "DD_CLUSTER_AGENT_LANGUAGE_DETECTION_PATCHER_ENABLED", "DD_CLUSTER_AGENT_MAX_LEADER_CONNECTIONS",
         "DD_CLUSTER_AGENT_SERVICE_ACCOUNT_NAME", "DD_CLUSTER_AGENT_TOKEN_NAME", "DD_COLLECT_KUBERNETES_EVENTS",
-        "DD_COMPLIANCE_CONFIG_ENABLED", "DD_CONTAINER_EXCLUDE", "DD_CSI_ENABLED", "DD_DD_URL", "DD_EXTRA_CONFIG_PROVIDERS",
+        "DD_COMPLIANCE_CONFIG_ENABLED", "DD_CONTAINER_EXCLUDE_LOGS", "DD_CSI_ENABLED", "DD_DD_URL", "DD_EXTRA_CONFIG_PROVIDERS",
         "DD_EXTRA_LISTENERS", "DD_EXTERNAL_METRICS_PROVIDER_ENABLED", "DD_HEALTH_PORT", "DD_HOSTNAME",
-        "DD_INSTRUMENTATION_INSTALL_TIME", "DD_KUBERNETES_USE_ENDPOINT_SLICES", "DD_KUBE_RESOURCES_NAMESPACE",
+        "DD_INSTRUMENTATION_INSTALL_TIME", "DD_KUBERNETES_KUBELET_HOST", "DD_KUBE_RESOURCES_NAMESPACE",
         "DD_LEADER_ELECTION_DEFAULT_RESOURCE", "DD_LEADER_LEASE_NAME", "DD_ORCHESTRATOR_EXPLORER_ENABLED", "DD_POD_NAME",
-        "DD_PROMETHEUS_SCRAPE_ENABLED", "DD_REMOTE_CONFIGURATION_ENABLED", "DD_SECRET_BACKEND_COMMAND", "DD_SITE",
+        "DD_REMOTE_CONFIGURATION_ENABLED", "DD_SECRET_BACKEND_COMMAND", "DD_SITE",
     ],
 )  # fmt: skip
 def test_what_charts_of_the_peer_set_has_a_reason_of_its_own(name: str) -> None:

@@ -43,6 +43,15 @@ def _defaults(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"DATABASE_URL": "host=/run/a", "DIRECT_DATABASE_URL": "host=/run/a,/run/b"}, {"clusteragent.E003"}),
         ({"DIRECT_DATABASE_URL": "host=/run/a"}, {"clusteragent.E004"}),
         ({"DATABASE_URL": "host=pooler", "DIRECT_DATABASE_URL": "host=/run/a"}, set()),
+        ({"KUBERNETES": "on"}, {"clusteragent.E005"}),
+        ({"KUBERNETES": "on", "KUBECONFIG": Path("config")}, set()),
+        ({"KUBERNETES": "off", "KUBECONFIG": Path("config")}, {"clusteragent.W005"}),
+        ({"PROMETHEUS_SCRAPE_SERVICE_ENDPOINTS": True}, {"clusteragent.W006"}),
+        ({"PROMETHEUS_SCRAPE_ENABLED": True, "PROMETHEUS_SCRAPE_SERVICE_ENDPOINTS": True}, set()),
+        ({"PROMETHEUS_SCRAPE_ENABLED": True, "PROMETHEUS_SCRAPE_CHECKS": "{"}, {"clusteragent.E006"}),
+        ({"CONTAINER_EXCLUDE": ("namespace:dev",)}, {"clusteragent.E006"}),
+        ({"CONTAINER_EXCLUDE_METRICS": ("kube_namespace:(",)}, {"clusteragent.E006"}),
+        ({"CONTAINER_EXCLUDE": ("kube_namespace:^dev$", "image:nginx")}, set()),
     ],
 )
 def test_wrong_combinations_are_found(

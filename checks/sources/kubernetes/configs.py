@@ -93,6 +93,8 @@ class _Site(NamedTuple):
 _SERVICE = Origin("service", "kubernetes-services", "kube_services:", names_target=True)
 _SCRAPED = Origin("prometheus/service", "prometheus-services", "prometheus_services:", names_target=True)
 _SCRAPED_ENDPOINTS = _SCRAPED._replace(key="prometheus/endpoints")
+# The beginnings of the keys of all endpoints.
+OF_ENDPOINTS = ("endpoints/", f"{_SCRAPED_ENDPOINTS.key}/")
 
 
 def make(service: Service, slices: Iterable[Slice], options: Options) -> Made:

@@ -241,11 +241,11 @@ class Watcher:
     def __init__(self, read: Reader, watches: Sequence[Watch]) -> None:
         self.watches = watches
         self._read = read
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run, name="kubernetes", daemon=True)
 
     def start(self) -> None:
         """Begin to watch."""
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="kubernetes", daemon=True)
         self._client = Client(self._read)
         self._main = self._loop.create_task(self._all())
         self._thread.start()

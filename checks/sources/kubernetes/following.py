@@ -1,0 +1,197 @@
+"""Follows a Kubernetes cluster for a term of the leader: watches it, syncs what changes, and tells people what is wrong."""
+
+import queue
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any, Never
+
+import django.db
+import structlog
+from django.db import connection
+
+from checks.models import ClusterStore, Source
+from checks.models.configs import KUBERNETES
+from checks.models.map import NotLeader
+from checks.sources import origins
+from checks.sources.kubernetes import access, configs, options
+from checks.sources.kubernetes.events import Events
+from checks.sources.kubernetes.mirror import OF_ENDPOINTS, OF_SERVICES, OF_SLICES
+from checks.sources.kubernetes.resources import SERVICES
+from checks.sources.kubernetes.source import KubernetesSource
+from checks.sources.kubernetes.watching import MOST_UNREAD, Listed, Phase, Told, Watch, Watcher
+from checks.sources.source import Problem
+from checks.sources.sync import sync_watched
+from clusteragent.lib import conf
+
+# Seconds: in which changes are taken together; until operators are heard when nothing changes; between two signs of life;
+# after an error of the database.
+TOGETHER, IDLE, BEAT, PAUSE = 0.1, 0.5, 5.0, 1.0
+# Seconds after which everything is compared with the store again, in case that somebody else changed it there. A comparison
+# that takes long comes less often: it has at most this share of the time.
+COMPARE, SHARE = 60.0, 0.02
+# A watch that is refused tells nothing until somebody gives permission; all others will.
+_REFUSED = (Phase.REFUSED, Phase.MISSING)
+
+log = structlog.get_logger()
+
+
+class Follower:
+    """Follows a cluster until the term is over. told: what its watches tell."""
+
+    def __init__(self, term: int, read: access.Reader, how: configs.Options) -> None:
+        self._term = term
+        self.told: queue.Queue[Told] = queue.Queue(MOST_UNREAD)
+        self._ahead: Told | None = None
+        backends = [OF_SLICES, OF_ENDPOINTS] if conf.KUBERNETES_USE_ENDPOINT_SLICES else [OF_ENDPOINTS]
+        self._services, self._backends = Watch([OF_SERVICES], self.told), Watch(backends, self.told)
+        self._watcher = Watcher(read, [self._services, self._backends])
+        self._events = Events(self._watcher)
+        self._source = KubernetesSource(how, self._beat)
+        self._problems: set[Problem] = set()
+        self._has_services = self._has_backends = False
+        self._was_synced = False
+        self._failure = ""
+        self._state: dict[str, Any] = {}
+        self._beaten = time.monotonic()
+        self._compare_at = self._beaten + COMPARE
+
+    def run(self) -> Never:
+        """Follow the cluster. Raises NotLeader when the term is over."""
+        row, _ = Source.objects.get_or_create(name=KUBERNETES)
+        # They were told in an earlier term.
+        self._problems = {Problem(**one) for one in row.errors}
+        self._watcher.start()
+        try:
+            while True:
+                try:
+                    self.step()
+                except django.db.Error as error:
+                    self._fail(" ".join(str(error).split()))
+        finally:
+            self._watcher.stop()
+
+    def step(self) -> None:
+        """Take what was told, sync it, and hear whether the term is over or operators accepted removals."""
+        if not self._failure:
+            self._take()
+        if not ClusterStore.objects.filter(term=self._term).exists():
+            raise NotLeader(f"term {self._term} is over")
+        self._sync()
+        began = time.monotonic()
+        is_due = began >= self._compare_at
+        if is_due or Source.objects.filter(name=KUBERNETES).exclude(accepted_removals=[]).exists():
+            self._source.begin_again()
+            self._sync()
+        if is_due:
+            now = time.monotonic()
+            self._compare_at = now + max(COMPARE, (now - began) / SHARE)
+        self._events.step()
+        self._failure = ""
+        self._beat()
+
+    def _take(self) -> None:
+        """Take what the watches told: wait for it, and then for what comes right after it.
+
+        A list is taken alone: deletions that were seen before it must not be judged with it.
+        """
+        with suppress(queue.Empty):
+            told = self._ahead or self.told.get(timeout=IDLE)
+            self._ahead = None
+            until = time.monotonic() + TOGETHER
+            while True:
+                self._source.take(told)
+                if isinstance(told, Listed):
+                    self._has_services |= told.resource == SERVICES
+                    self._has_backends |= told.resource != SERVICES
+                    return
+                told = self.told.get(timeout=max(0.0, until - time.monotonic()))
+                if isinstance(told, Listed):
+                    self._ahead = told
+                    return
+
+    def _sync(self) -> None:
+        """Sync what is new, if anything is."""
+        is_complete = self._note()
+        while self._source.look():
+            report = sync_watched(self._source, self._term)
+            self._source.settle()
+            self._was_synced |= is_complete
+            self._tell(report.errors)
+
+    def _fail(self, error: str) -> None:
+        """Note that the database did not take what was to be synced. It is looked at again."""
+        log.warning("kubernetes_not_synced", error=error)
+        connection.close()
+        time.sleep(PAUSE)
+        self._failure = f"what it says can't be stored: {error}"
+        with suppress(django.db.Error):
+            self._beat()
+
+    def _note(self) -> bool:
+        """Tell the source how far the cluster is known; return whether all is that can be."""
+        states = [watch.state for watch in self._watcher.watches]
+        is_complete = self._has_services and (self._has_backends or self._backends.state.phase in _REFUSED)
+        self._source.note(
+            complete=is_complete,
+            refusals=[state.why for state in states if state.phase in _REFUSED],
+            unknown=() if self._has_backends else configs.OF_ENDPOINTS,
+            warnings=[f"problems are not shown at their Services: {why}" for why in [self._events.refusal] if why],
+        )
+        return is_complete
+
+    def _tell(self, problems: Iterable[Problem]) -> None:
+        """Let new problems be told as events."""
+        self._events.add(problem for problem in problems if problem not in self._problems)
+        self._problems = set(problems)
+
+    def _beat(self) -> None:
+        """Store what the watches are doing: when that changed, and now and then as a sign of life."""
+        state = described(self._watcher.watches) | ({"phase": "failing", "why": self._failure} if self._failure else {})
+        if state == self._state and time.monotonic() - self._beaten < BEAT:
+            return
+        is_read = self._was_synced and state["phase"] == Phase.WATCHING.value
+        Source.objects.note_watch(KUBERNETES, state, read=is_read)
+        self._state, self._beaten = state, time.monotonic()
+
+
+def described(watches: Sequence[Watch]) -> dict[str, Any]:
+    """Return the state of watches as people see it: of each, and of all of them, which is that of the first that does not watch.
+
+    A refused one does not count while another watches: it has a problem of its own.
+    """
+    states = [watch.state for watch in watches]
+    rows = [
+        {"resource": str(watch.resource), "phase": state.phase.value, "since": _moment(state.since), "why": state.why}
+        for watch, state in zip(watches, states, strict=True)
+    ]
+    first, *others = rows
+    waiting = [row for row in others if row["phase"] in (Phase.LISTING.value, Phase.AWAY.value)]
+    together = first if first["phase"] != Phase.WATCHING.value or not waiting else waiting[0]
+    return {name: together[name] for name in ("phase", "since", "why")} | {"watches": rows}
+
+
+def _moment(time: datetime) -> str:
+    return time.isoformat(timespec="seconds")
+
+
+def note_unwatched() -> None:
+    """Say in the source's row, if there is one, that this leader follows no cluster.
+
+    What it has sent stays. If Kubernetes is off on purpose, operators may accept that it goes.
+    """
+    why = (
+        "CLUSTERAGENT_KUBERNETES is off at the leader"
+        if conf.KUBERNETES == "off"
+        else "the leader runs in no cluster, and has no CLUSTERAGENT_KUBECONFIG"
+    )
+    state = {"phase": "off", "since": _moment(datetime.now(UTC)), "why": f"{why} ({conf.REPLICA})"}
+    Source.objects.note_watch(KUBERNETES, state, read=False)
+    if conf.KUBERNETES == "off":
+        Source.objects.filter(name=KUBERNETES).update(held_removals=sorted(origins.known(KUBERNETES)))
+
+
+def follow(term: int) -> Never:
+    """Follow the cluster that the options name. Raises NotLeader when the term is over."""
+    Follower(term, access.choose(conf.KUBECONFIG), options.read()).run()

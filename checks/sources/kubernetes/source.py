@@ -1,0 +1,181 @@
+"""The source `kubernetes`: what is annotated at Services, as the watches tell it.
+
+A complete list is a scan of the whole source, under the guards of each scan. A watched change is a scan of the Services that it
+is about: what they do not send any more is known to be gone.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import NamedTuple
+
+from checks.models.configs import KUBERNETES
+from checks.sources.kubernetes import configs
+from checks.sources.kubernetes.annotations import OLD_PREFIX, PREFIX
+from checks.sources.kubernetes.configs import Made, Options
+from checks.sources.kubernetes.mirror import Mirror, Name
+from checks.sources.kubernetes.objects import Service
+from checks.sources.kubernetes.watching import Listed, Told
+from checks.sources.source import ConfigSource, Found, Part, Problem, Read, Scan
+from checks.wire.lint import Linted, Notice
+from checks.wire.patching import IntegrationConfig
+
+# Changed Services of one scan: their keys are asked for in one statement.
+MOST_AT_ONCE = 200
+# The place of what is wrong with the source as a whole.
+API = "API"
+_PROMETHEUS = "prometheus.io/"
+
+
+class _Look(NamedTuple):
+    """What a Service made when it was looked at last: keys of configs, and a hash of all that is told of it."""
+
+    keys: frozenset[str]
+    told: int
+
+
+class _Wrong(NamedTuple):
+    """What can't be done with the API."""
+
+    refusals: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+_NOTHING = _Look(frozenset(), 0)
+_NOTHING_WRONG = _Wrong()
+
+
+class KubernetesSource(ConfigSource):
+    """The Services of a Kubernetes cluster. One process reads them, the leader's.
+
+    beat: called now and then during long scans.
+    """
+
+    name = KUBERNETES
+    is_shared = True
+
+    def __init__(self, options: Options, beat: Callable[[], None] = lambda: None) -> None:
+        super().__init__()
+        self.mirror = Mirror()
+        self._options, self._beat = options, beat
+        # Whether all that is watched was listed, or can't be.
+        self._is_complete = False
+        self._whole = False
+        self._changed: set[Name] = set()
+        # Of Services that make something, or of which something is told.
+        self._looks: dict[Name, _Look] = {}
+        self._new_looks: dict[Name, _Look] = {}
+        # What is wrong with the API, and what was told of it last; and beginnings of keys of which therefore nothing is known.
+        self._wrong, self._told = _NOTHING_WRONG, _NOTHING_WRONG
+        self._unknown: frozenset[str] = frozenset()
+        self._scan = Scan()
+
+    def take(self, told: Told) -> None:
+        """Take over what a watch told. The next scan looks at it."""
+        changed = self.mirror.take(told)
+        if isinstance(told, Listed):
+            self.begin_again()
+        self._changed |= {name for name in changed if name in self._looks or self._is_annotated(name)}
+
+    def begin_again(self) -> None:
+        """Let the next scan be of the whole source."""
+        self._whole = True
+
+    def note(
+        self, *, complete: bool, refusals: Iterable[str], unknown: Iterable[str], warnings: Iterable[str] = ()
+    ) -> None:
+        """Note how far the cluster is known.
+
+        complete: all that is watched was listed, or can't be. refusals: why resources can't be read. unknown: the beginnings of
+        keys of which nothing is known for that. warnings: what else can't be done.
+        """
+        self._is_complete, self._unknown = complete, frozenset(unknown)
+        self._wrong = _Wrong(tuple(dict.fromkeys(refusals)), tuple(warnings))
+
+    def look(self) -> bool:
+        """Work out what the next scan finds: everything, or at most MOST_AT_ONCE changed Services. Return whether it is new."""
+        self._new_looks = {}
+        whole = self._is_complete and self._whole
+        # Whether it can be read is noted by who watches it.
+        scan = Scan(kept_under=set(self._unknown), readable=False)
+        names = self.mirror.names() if whole else self._changed if self._is_complete else ()
+        scan.problems += [Problem(API, None, f"{why}; what was sent stays") for why in self._wrong.refusals]
+        scan.warnings += [Notice(API, None, warning) for warning in self._wrong.warnings]
+        for name in sorted(names):
+            self._look(name, scan)
+            if not whole and len(self._new_looks) == MOST_AT_ONCE:
+                break
+        if not whole:
+            scan.part = self._part()
+        self._scan = scan
+        return whole or bool(self._new_looks) or self._wrong != self._told
+
+    def scan(self) -> Scan:
+        """Return what `look` found."""
+        return self._scan
+
+    def settle(self) -> None:
+        """Note that the last scan was synced. Without this the next one looks at the same again."""
+        self._told = self._wrong
+        self._scan = Scan()
+        if not self._is_complete:
+            return
+        if self._whole:
+            self._looks = {}
+        for name, look in self._new_looks.items():
+            if look == _NOTHING:
+                self._looks.pop(name, None)
+            else:
+                self._looks[name] = look
+        self._changed = set() if self._whole else self._changed.difference(self._new_looks)
+        self._new_looks, self._whole = {}, False
+
+    def _look(self, name: Name, scan: Scan) -> None:
+        """Add what a Service makes to the scan, if it is whole or if that is other than before."""
+        self._beat()
+        service = self.mirror.service(name)
+        made = configs.make(service, self.mirror.slices(name), self._options) if service else Made()
+        versions = {key: hash(config) for key, config in made.configs.items()}
+        look = _look_of(made, versions)
+        if not self._whole and look == self._looks.get(name, _NOTHING):
+            self._changed.discard(name)
+            return
+        self._new_looks[name] = look
+        where = _place(name)
+        for key, config in made.configs.items():
+            scan.found.append(Found(key, versions[key], partial(self._read, config), where))
+        scan.problems += made.problems
+        scan.warnings += made.warnings
+        scan.passed_over += made.passed_over
+        # What ends in a slash is the beginning of keys.
+        scan.kept |= made.kept
+        scan.kept_under |= {key for key in made.kept if key.endswith("/")}
+
+    def _part(self) -> Part:
+        names = self._new_looks
+        before = [self._looks[name].keys for name in names if name in self._looks]
+        return Part(
+            beginnings=tuple(each for name in names for each in configs.beginnings(*name)),
+            keys=frozenset().union(*before),
+            places=frozenset({API, *map(_place, names)}),
+        )
+
+    def _read(self, config: IntegrationConfig) -> Read:
+        self._beat()
+        return Read(config, Linted(check=config.name))
+
+    def _is_annotated(self, name: Name) -> bool:
+        service = self.mirror.service(name)
+        return service is not None and any(
+            each.startswith((PREFIX, OLD_PREFIX, _PROMETHEUS)) for each in service.annotations
+        )
+
+
+def _place(name: Name) -> str:
+    return configs.place(Service(*name))
+
+
+def _look_of(made: Made, versions: Mapping[str, int]) -> _Look:
+    findings = (*made.problems, *made.warnings, *made.passed_over)
+    if not (versions or findings or made.kept):
+        return _NOTHING
+    return _Look(frozenset(versions), hash((frozenset(versions.items()), findings, frozenset(made.kept))))
