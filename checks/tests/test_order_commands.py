@@ -123,6 +123,7 @@ def test_why_says_what_placed_it_and_where_it_can_not_be(capsys: pytest.CaptureF
     Rule.objects.create(name="fast", forbidden={"disk": "slow"})
     text = said(capsys, "why", check_id("shop"))
     assert "It was placed on ash when it came, the only node that could have it." in text
+    assert "Sent by file:shop." in text
     assert "Assigned: yes, to ash" in text
     assert "Running: unknown, no stats from ash" in text
     assert "birch: rule fast: it forbids disk=slow" in text
@@ -133,6 +134,7 @@ def test_why_tells_programs_the_same(capsys: pytest.CaptureFixture[str]) -> None
     Node.objects.filter(name="ash").cordon()
     answer = told(capsys, "why", config("shop").digest)
     assert answer["sentence"] == "eve gave it to birch."
+    assert answer["origins"] == ["file:shop"]
     assert (answer["reason"], answer["actor"]) == ("operator", "eve")
     assert answer["refused"] == {"it is cordoned": ["ash"]}
     assert answer["facts"]["assigned"]["truth"] == "yes"

@@ -29,8 +29,16 @@ from clusteragent.lib.shortids import short_id
 from clusteragent.lib.words import moment, numbered
 from operators.admin import configpage
 from operators.admin.actions import SteeringAdmin
-from operators.admin.base import TABLE_ROWS, first_words, link
-from operators.admin.filters import CheckFilter, NodeFilter, OrderFilter, OwnerFilter, SourceFilter, TroubleFilter
+from operators.admin.base import TABLE_ROWS, anchor, first_words, link, list_url
+from operators.admin.filters import (
+    CheckFilter,
+    NodeFilter,
+    OrderFilter,
+    OwnerFilter,
+    ServiceFilter,
+    SourceFilter,
+    TroubleFilter,
+)
 from operators.queries import WIDE_COLUMNS
 from operators.roles import sees_digests
 
@@ -118,7 +126,7 @@ class ConfigAdmin(SteeringAdmin):
 
     form = ConfigForm
     list_display = ("check_name", "owner", "since", "orders", "dangling_since", "origins", "shown_short_id")
-    list_filter = (OwnerFilter, OrderFilter, TroubleFilter, CheckFilter, SourceFilter, NodeFilter)
+    list_filter = (OwnerFilter, OrderFilter, TroubleFilter, CheckFilter, SourceFilter, ServiceFilter, NodeFilter)
     search_fields = ("text",)
     search_help_text = "Words of the YAML, a short ID, or, for authors, a digest or a check ID"
     sortable_by = ("check_name",)
@@ -201,8 +209,12 @@ class ConfigAdmin(SteeringAdmin):
 
     @column
     def origins(self, config: Config) -> SafeString:
-        """The origins, one a line."""
-        return format_html_join(SafeString("<br>"), "{}", ((origin,) for origin in config.origins.all()))
+        """The origins, one a line. A Kubernetes Service leads to all of its configs."""
+        shown = (
+            anchor(list_url(Config, service=origin.service), origin) if origin.service else origin
+            for origin in config.origins.all()
+        )
+        return format_html_join(SafeString("<br>"), "{}", ((one,) for one in shown))
 
     @column
     def orders(self, config: Config) -> str:

@@ -12,8 +12,10 @@ from unfold.contrib.filters.admin import DropdownFilter, RangeDateFilter, TextFi
 
 from checks.explain import alerts
 from checks.models import Config, Origin
+from checks.models.configs import KUBERNETES
 from checks.models.orders import Isolation, Pause, Pin
 from checks.models.troubles import Trouble
+from checks.sources.kubernetes.configs import beginnings
 from checks.wire.scrub import scrub
 from nodes.models import Node, NodeType
 from operators.queries import CONFIG_STATES, of_node
@@ -116,6 +118,17 @@ class SourceFilter(DropdownFilter):
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Config]) -> QuerySet[Config]:
         sent = Origin.objects.filter(source=self.value())
+        return queryset.filter(pk__in=sent.values("config")) if self.value() else queryset
+
+
+class ServiceFilter(TextFilter):
+    """The configs of a Kubernetes Service, which is given as `namespace/name`, and of its endpoints."""
+
+    title = parameter_name = "service"
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Config]) -> QuerySet[Config]:
+        namespace, _, name = (self.value() or "").partition("/")
+        sent = Origin.objects.filter(source=KUBERNETES).beginning_with(beginnings(namespace, name))
         return queryset.filter(pk__in=sent.values("config")) if self.value() else queryset
 
 

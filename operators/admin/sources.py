@@ -46,18 +46,39 @@ def scan(names: Collection[str], *, accept_removals: bool = False) -> str:
     return f"{done}, {len(report.held)} held, {numbered(len(report.errors), 'error')}{warnings}.{later}"
 
 
+def accept(names: set[str]) -> str:
+    """Accept the removals that these sources hold, and return sentences that say so. Raises SyncUnderWay.
+
+    Sources that are scanned are scanned now. What the leader watches, it removes within a second or so.
+    """
+    scanned = names & scanned_names()
+    told = [scan(scanned, accept_removals=True)] if scanned else []
+    if watched := names - scanned:
+        rows = list(Source.objects.filter(name__in=watched))
+        for row in rows:
+            sources.accept_removals_of(row)
+        told.append(f"{numbered(sum(len(row.held_removals) for row in rows), 'removal')} accepted.")
+    return " ".join(told)
+
+
 @admin.register(Source)
 class SourceAdmin(ReadOnlyAdmin):
     """The sources, with the errors and warnings of the last scan."""
 
     list_display = fields = readonly_fields = (
-        "name", "read", "scanned", "scanned_by", "errors_number", "warnings_number", "passed_over_number",
+        "name", "doing", "read", "scanned", "scanned_by", "errors_number", "warnings_number", "passed_over_number",
         "held_removals_number",
     )  # fmt: skip
     actions = ("scan_now", "accept_removals")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Source]:
         return Source.objects.with_counts().order_by("name")
+
+    @display(description="state")
+    def doing(self, source: Any) -> str:
+        """What the process that watches the source is doing, and why; empty for others."""
+        state = source.state
+        return ": ".join(filter(None, (state.get("phase", ""), scrub(state.get("why") or ""))))
 
     @display(description="last read")
     def read(self, source: Any) -> str:
@@ -75,14 +96,16 @@ class SourceAdmin(ReadOnlyAdmin):
     held_removals_number = _number("held_removals")
 
     def row_actions(self, request: HttpRequest, source: Any) -> list[str]:
-        if source.name not in scanned_names():
-            return []
-        return ["scan_now", *(["accept_removals"] if source.held_removals_number else [])]
+        is_scanned = source.name in scanned_names()
+        can_accept = source.held_removals_number and (is_scanned or source.state)
+        return [*(["scan_now"] if is_scanned else []), *(["accept_removals"] if can_accept else [])]
 
     def tables(self, request: HttpRequest, source: Any) -> list[Table]:
         source.refresh_from_db(fields=["errors", "warnings", "passed_over", "held_removals"])
         held = [{"key": key} for key in source.held_removals]
+        watches = source.state.get("watches", [])
         found = (
+            *([("Watched", ("resource", "phase", "since", "why"), watches)] if watches else []),
             ("Errors", ("where", "line", "error"), source.errors),
             ("Warnings", ("where", "line", "warning"), source.warnings),
             ("Held removals", ("key",), held),
@@ -102,16 +125,20 @@ class SourceAdmin(ReadOnlyAdmin):
 
     @admin.action(description="Accept removals", permissions=["change"])
     def accept_removals(self, request: HttpRequest, queryset: QuerySet[Source]) -> None:
-        """Scan the sources now, and carry out the removals that were held."""
+        """Carry out the removals that were held. Files are scanned for that."""
         self._sync(request, queryset, accept_removals=True)
 
     def _sync(self, request: HttpRequest, queryset: QuerySet[Source], *, accept_removals: bool) -> None:
         names = {source.name for source in queryset}
-        if others := names - scanned_names():
+        watched = set(Source.objects.watched().values_list("name", flat=True)) & names
+        if others := names - watched - scanned_names():
             messages.error(request, f"{listed(sorted(others))}: not scanned, since people or pipelines write it.")
-        if names == others:
+        if watched and not accept_removals:
+            messages.info(request, f"{listed(sorted(watched))}: not scanned, since the leader watches it all the time.")
+        known = names - others - (set() if accept_removals else watched)
+        if not known:
             return
         try:
-            messages.success(request, scan(names, accept_removals=accept_removals))
+            messages.success(request, accept(known) if accept_removals else scan(known))
         except sources.SyncUnderWay:
             messages.error(request, UNDER_WAY)

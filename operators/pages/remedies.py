@@ -18,7 +18,7 @@ from checks.models.orders import Isolation, Pause
 from checks.wire.scrub import scrub
 from clusteragent.lib.words import counted, duration
 from operators.admin.base import address
-from operators.admin.sources import UNDER_WAY, scan, scanned_names
+from operators.admin.sources import UNDER_WAY, accept, scan, scanned_names
 from operators.pages import base
 
 GRAVE = {
@@ -71,8 +71,9 @@ def lines(found: Iterable[Alert], user: Any) -> list[Line]:
     rows, scanned = [], scanned_names()
     for alert in found:
         remedy = REMEDIES.get(alert.kind)
-        # A source that a pipeline owns can't be scanned.
-        if remedy and (not user.has_perm(remedy.permission) or (alert.subject and alert.subject not in scanned)):
+        # Only sources that this program reads itself can be scanned; removals are held by those that it watches, too.
+        can_act = not alert.subject or alert.subject in scanned or alert.kind == Kind.HELD_REMOVALS
+        if remedy and not (can_act and user.has_perm(remedy.permission)):
             remedy = None
         rows.append(Line(alert, remedy))
     return rows
@@ -127,7 +128,5 @@ REMEDIES = {
     Kind.QUARANTINED: Remedy("Release", "checks.change_assignment", _release),
     Kind.SOURCE_ERROR: Remedy("Scan again", "checks.change_source", lambda name, _: scan({name})),
     Kind.FROZEN: Remedy("End the freeze", "checks.delete_freeze", _thaw),
-    Kind.HELD_REMOVALS: Remedy(
-        "Accept removals", "checks.change_source", lambda name, _: scan({name}, accept_removals=True)
-    ),
+    Kind.HELD_REMOVALS: Remedy("Accept removals", "checks.change_source", lambda name, _: accept({name})),
 }

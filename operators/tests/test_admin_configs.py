@@ -55,6 +55,17 @@ def test_the_list_shows_what_filters_and_search_ask_for(work: None, query: str, 
     assert listed(superuser(), query) == found
 
 
+def test_a_service_leads_to_all_of_its_configs(work: None) -> None:
+    keys = "service/shop/web/http_check", "endpoints/shop/web/10.0.0.1/nginx", "service/shop/web2/http_check"
+    dispatcher.schedule([sent(key, source="kubernetes") for key in keys])
+    client = superuser()
+    page = client.get(f"{CONFIGS}?service=shop/web").content.decode()
+    assert 'href="/admin/checks/config/?service=shop%2Fweb">kubernetes: service shop/web, http_check</a>' in page
+    assert "kubernetes: endpoints shop/web 10.0.0.1, nginx" in page
+    assert "web2" not in page
+    assert listed(client, "?service=shop") == set()
+
+
 def test_a_digest_or_a_check_id_finds_its_config_alone(work: None) -> None:
     client, mail = superuser(), config("mail")
     dispatcher.schedule([sent("liar", instances=(f"url: {mail.digest}\n",))])

@@ -10,7 +10,7 @@ from checks.explain.why import Why
 from checks.management import commandline
 from checks.models import Config
 from checks.wire.scrub import scrub
-from clusteragent.lib.words import ago, listed, numbered
+from clusteragent.lib.words import ago, escape_controls, listed, numbered
 
 
 class Command(BaseCommand):
@@ -31,6 +31,7 @@ class Command(BaseCommand):
 def lines(config: Config, reasons: Why, known: Facts) -> Iterator[str]:
     """Yield the reasons and facts of a config as lines of text."""
     yield f"{scrub(config.name)} {config.digest}: {reasons.sentence}"
+    yield f"Sent by {listed(_senders(config), None)}."
     yield from reasons.orders
     yield from (f"{fact.name}: {fact.truth}, {fact.text} {ago(fact.age)}".rstrip() for fact in known.three)
     if known.error:
@@ -49,6 +50,7 @@ def document(config: Config, reasons: Why, known: Facts) -> dict[str, Any]:
         "digest": config.digest,
         "name": scrub(config.name),
         "sentence": reasons.sentence,
+        "origins": _senders(config),
         "orders": reasons.orders,
         "facts": {
             fact.name.lower(): asdict(fact) | {"age": fact.age.total_seconds() if fact.age is not None else None}
@@ -62,3 +64,8 @@ def document(config: Config, reasons: Why, known: Facts) -> dict[str, Any]:
         "of": reasons.of,
         "refused": reasons.refused,
     }
+
+
+def _senders(config: Config) -> list[str]:
+    """Its origins, as people read them."""
+    return sorted(escape_controls(str(origin)) for origin in config.origins.all())
