@@ -31,6 +31,7 @@ QUESTIONS = (
     "stats",
     "metrics",
     "admin",
+    "kubernetes",
 )
 
 
