@@ -34,6 +34,7 @@ class ClusterAgentConfig(AppConfig):
         checks.register(check_tokens)
         checks.register(check_nodes)
         checks.register(check_names)
+        checks.register(check_discoveries)
         _prune_too()
 
 
@@ -116,6 +117,20 @@ def check_tokens(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list
             id="clusteragent.E002",
         )
     ]
+
+
+def check_discoveries(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
+    """Check that what the options say of Prometheus HTTP service discovery can be read."""
+    if not (conf.HTTP_SD_CONFIGS or conf.HTTP_SD_URL):
+        return []
+    from checks.sources import httpsd
+
+    try:
+        httpsd.discoveries_of_options()
+    except httpsd.InvalidDiscovery as error:
+        hint = 'It is JSON: [{"url": "http://…", "check_template": {"name": "openmetrics", "instances": [{…}]}}].'
+        return [checks.Error(f"{httpsd.OPTION}: {error}", hint=hint, id="clusteragent.E005")]
+    return []
 
 
 def check_nodes(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:

@@ -112,6 +112,8 @@ class ConfigSource(ABC):
     """A source of configs. memory: {key: the judgement of its last version}, so that no version is read twice."""
 
     name: str
+    # Whether the options ask for it.
+    is_used = True
 
     def __init__(self) -> None:
         self.memory: dict[str, Judgement] = {}

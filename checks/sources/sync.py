@@ -12,7 +12,7 @@ import structlog
 from checks import dispatcher
 from checks.models import ClusterStore, Origin, Source, SourceScan
 from checks.models.map import NotLeader
-from checks.sources import files, origins
+from checks.sources import files, httpsd, origins
 from checks.sources.guards import HELD_FROM, exclusively, look_accidental
 from checks.sources.origins import Admitted
 from checks.sources.source import BrokenConfig, ConfigSource, Found, Judgement, PassedOver, Problem, Unsettled
@@ -24,7 +24,7 @@ from clusteragent.lib import conf, locks
 
 ACTOR = "autoconf"
 
-SOURCES: tuple[ConfigSource, ...] = (files.FileSource(),)
+SOURCES: tuple[ConfigSource, ...] = (files.FileSource(), httpsd.by_options())
 
 log = structlog.get_logger()
 
@@ -71,7 +71,9 @@ def sync(
             # The dispatcher checks the term again before it writes. This check avoids reading everything for nothing.
             raise NotLeader(f"term {term} is over")
         for source in SOURCES if sources is None else sources:
-            _SourceSync(source, term, report).run(accept_removals)
+            # One that is not used any more has configs that it sent, whose removal the guards judge.
+            if source.is_used or Source.objects.filter(name=source.name).exists():
+                _SourceSync(source, term, report).run(accept_removals)
     return report
 
 
