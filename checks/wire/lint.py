@@ -27,6 +27,7 @@ TOP_KEYS = (
     "node_name",
     "ad_identifiers",
     "advanced_ad_identifiers",
+    "cel_selector",
     "ignore_autodiscovery_tags",
     "check_tag_cardinality",
 )
