@@ -29,7 +29,9 @@ class ClusterAgentConfig(AppConfig):
         # default, a collection for each 700 new objects, garbage collection took a fifth of the time of placing them.
         gc.freeze()
         gc.set_threshold(20_000, 20, 20)
-        for check in (check_addresses, check_database, check_tokens, check_nodes, check_kubernetes, check_names):
+        for check in (
+            check_addresses, check_database, check_tokens, check_nodes, check_kubernetes, check_discoveries, check_names
+        ):  # fmt: skip
             checks.register(check)
         _prune_too()
 
@@ -101,6 +103,19 @@ def check_tokens(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Iter
         )
 
 
+def check_discoveries(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Iterator[checks.CheckMessage]:
+    """Check that what the options say of Prometheus HTTP service discovery can be read."""
+    if not (conf.HTTP_SD_CONFIGS or conf.HTTP_SD_URL):
+        return
+    from checks.sources import httpsd
+
+    try:
+        httpsd.discoveries_of_options()
+    except httpsd.InvalidDiscovery as error:
+        hint = 'It is JSON: [{"url": "http://…", "check_template": {"name": "openmetrics", "instances": [{…}]}}].'
+        yield checks.Error(f"{httpsd.OPTION}: {error}", hint=hint, id="clusteragent.E005")
+
+
 def check_nodes(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Iterator[checks.CheckMessage]:
     """Check that nodes don't expire between two reports, and that simulated nodes get no real checks."""
     if conf.NODE_EXPIRATION_TIMEOUT.total_seconds() <= REPORTS:
@@ -125,7 +140,7 @@ def check_kubernetes(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> 
         yield checks.Error(
             "CLUSTERAGENT_KUBERNETES is on, and no cluster is there.",
             hint="This is no pod of a cluster: give the path of a kubeconfig file as CLUSTERAGENT_KUBECONFIG.",
-            id="clusteragent.E005",
+            id="clusteragent.E006",
         )
     if conf.KUBERNETES == "off" and conf.KUBECONFIG:
         yield checks.Warning(
@@ -142,7 +157,7 @@ def check_kubernetes(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> 
     try:
         options.read()
     except conf.OptionError as error:
-        yield checks.Error(f"{error}.", hint="docs/annotations.md describes the option.", id="clusteragent.E006")
+        yield checks.Error(f"{error}.", hint="docs/annotations.md describes the option.", id="clusteragent.E007")
 
 
 def check_names(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Iterator[checks.CheckMessage]:

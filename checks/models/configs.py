@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar
-from urllib.parse import unquote
 
 from django.contrib.postgres.expressions import ArraySubquery
 from django.db import connection, models
 from django.db.models import Case, F, OuterRef, Subquery, Value, When
 from django.db.models.functions import Collate, Concat, Lower, Now
 
+from checks.models import originkeys
 from checks.wire.options import made_by_us
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
@@ -289,22 +288,8 @@ class Config(models.Model):
         return self.text if made_by_us(self.patched_with) else NOT_YET
 
 
-# Keys of what is annotated on a Service, such as `endpoints/shop/web/10.0.0.1/http_check/2`.
+# The source whose keys name Services.
 KUBERNETES = "kubernetes"
-_of_service = re.compile(
-    r"(?P<scraped>prometheus/)?(?P<kind>service|endpoints(?=/[^/]*/[^/]*/(?P<ip>[^/]*)/))"
-    r"/(?P<namespace>[^/]*)/(?P<name>[^/]*)/(?(ip)[^/]*/)(?P<check>.*)",
-    re.DOTALL,
-).fullmatch
-
-
-def in_words(key: str) -> str:
-    """Return the key of what is annotated on a Service in words: `service shop/web, http_check`; empty for others."""
-    if not (found := _of_service(key)):
-        return ""
-    address = f" {found['ip']}" if found["ip"] else ""
-    scraped = " (prometheus)" if found["scraped"] else ""
-    return f"{found['kind']} {found['namespace']}/{found['name']}{address}, {unquote(found['check'])}{scraped}"
 
 
 class OriginQuerySet(models.QuerySet["Origin"]):
@@ -388,14 +373,13 @@ class Origin(models.Model):
 
     def __str__(self) -> str:
         shown = self.shown or self.key
-        words = in_words(shown) if self.source == KUBERNETES else ""
-        return scrub(f"{self.source}: {words}" if words else f"{self.source}:{shown}")
+        is_of_service = self.source == KUBERNETES and originkeys.service_of(shown)
+        return scrub(f"{self.source}: {originkeys.described(shown)}" if is_of_service else f"{self.source}:{shown}")
 
     @property
     def service(self) -> str:
         """The Kubernetes Service that it is about, as `namespace/name`; empty if it is about none."""
-        found = _of_service(self.key) if self.source == KUBERNETES else None
-        return f"{found['namespace']}/{found['name']}" if found else ""
+        return originkeys.service_of(self.key) if self.source == KUBERNETES else ""
 
 
 class Instance(models.Model):

@@ -28,7 +28,7 @@ def parse(text: str, *, name: str, source: str, is_file: bool = False) -> Integr
     root = _root(text)
     if not is_file:
         _refuse_variables(root)
-    ad_identifiers = _texts(root, "ad_identifiers")
+    ad_identifiers = [*_texts(root, "ad_identifiers"), *_selected(root)]
     advanced = _items(root, "advanced_ad_identifiers")
     node_name = _text(root, "node_name")
     instances, jmx_metrics, logs = _instances(root), _part(root, "jmx_metrics"), _part(root, "logs")
@@ -139,6 +139,18 @@ def _texts(root: MappingNode, key: str) -> list[str]:
         if not isinstance(item, ScalarNode) or yamlnodes.is_null(item):
             raise InvalidYAML(f"an item of {key} is not a text", item)
     return [item.value for item in items]
+
+
+def _selected(root: MappingNode) -> list[str]:
+    """What the rules of `cel_selector` select, as the identifiers under which agents know such templates."""
+    node = _part(root, "cel_selector")
+    if node is not None and not isinstance(node, MappingNode):
+        raise InvalidYAML("cel_selector is not a map with lists of rules", node)
+    return (
+        [f"cel://{key.value.removesuffix('s')}" for key, rules in node.value if not yamlnodes.is_null(rules)]
+        if node
+        else []
+    )
 
 
 def _text(root: MappingNode, key: str) -> str:

@@ -24,8 +24,10 @@ from checks.sources.source import BrokenConfig, ConfigSource, Found, Problem, Re
 from checks.wire import goyaml, scalars, yamlnodes
 from checks.wire.patching import IntegrationConfig
 from checks.wire.yamlnodes import InvalidYAML
+from clusteragent.lib import conf
 
-PROVIDER = "prometheus_http_sd"
+SOURCE, PROVIDER = "prometheus_http_sd", "prometheus-http-sd"
+OPTION = "DD_PROMETHEUS_HTTP_SD_CONFIGS"
 # Seconds between two answers of a URL, and how long one may take.
 POLL_INTERVAL, TIMEOUT = 10.0, 30.0
 MAX_BYTES = 16 * 1024 * 1024
@@ -97,11 +99,13 @@ class HTTPDiscovery(ConfigSource):
     A thread for each URL begins with the first scan, and ends with the process or with `close`.
     """
 
-    name = PROVIDER
+    name = SOURCE
 
-    def __init__(self, discoveries: Sequence[Discovery]) -> None:
+    def __init__(self, discoveries: Sequence[Discovery], problem: str = "") -> None:
+        """problem: why the options can't be read; everything is kept then."""
         super().__init__()
-        self._discoveries = discoveries
+        self._discoveries, self._problem = discoveries, problem
+        self.is_used = bool(discoveries or problem)
         self._told: dict[Discovery, tuple[Target, ...]] = {}
         self._errors: dict[Discovery, str] = {}
         self._threads: list[threading.Thread] = []
@@ -124,7 +128,10 @@ class HTTPDiscovery(ConfigSource):
                 if not (discovery.excludes and discovery.excludes(target.host, target.port, dict(target.labels))):
                     read = partial(_read, discovery, target)
                     scan.found.append(Found(f"{discovery.beginning}{target.key}", (discovery, target), read))
-        scan.readable = len(self._errors) < max(len(self._discoveries), 1)
+        if self._problem:
+            scan.problems.append(Problem(OPTION, None, self._problem))
+            scan.kept_under.add("")
+        scan.readable = not self._problem and len(self._errors) < max(len(self._discoveries), 1)
         return scan
 
     def close(self) -> None:
@@ -134,9 +141,10 @@ class HTTPDiscovery(ConfigSource):
             thread.join()
 
     def _begin(self) -> None:
-        if not self._threads:
+        # None is alive after a fork either.
+        if not any(thread.is_alive() for thread in self._threads):
             self._threads = [
-                threading.Thread(target=self._poll, args=(discovery,), name=f"{PROVIDER}-{number}", daemon=True)
+                threading.Thread(target=self._poll, args=(discovery,), name=f"{SOURCE}-{number}", daemon=True)
                 for number, discovery in enumerate(self._discoveries)
             ]
             for thread in self._threads:
@@ -185,12 +193,24 @@ def read_discoveries(text: str) -> tuple[Discovery, ...]:
         raise InvalidDiscovery(str(error)) from None
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise InvalidDiscovery('is not a list of maps, such as [{"url": "…", "check_template": {…}}]')
-    read = [_discovery(entry, f"entry {number}") for number, entry in enumerate(entries, 1)]
-    seen: Counter[tuple[str, str]] = Counter()
-    for number, one in enumerate(read):
-        seen[one.place, one.check] += 1
-        read[number] = replace(one, number=seen[one.place, one.check])
-    return tuple(read)
+    return _numbered([_discovery(entry, f"entry {number}") for number, entry in enumerate(entries, 1)])
+
+
+def by_options() -> HTTPDiscovery:
+    """Return the source that the options ask for. When they can't be read, the system check says so, too."""
+    try:
+        return HTTPDiscovery(discoveries_of_options())
+    except InvalidDiscovery as error:
+        return HTTPDiscovery((), str(error))
+
+
+def discoveries_of_options() -> tuple[Discovery, ...]:
+    """Return the discoveries of the options. Raises InvalidDiscovery."""
+    found = read_discoveries(conf.HTTP_SD_CONFIGS)
+    if not conf.HTTP_SD_URL:
+        return found
+    older = {"url": conf.HTTP_SD_URL, "check_template": conf.HTTP_SD_CHECK_TEMPLATE}
+    return _numbered([_discovery(older, "the older form"), *found])
 
 
 def read_targets(text: str) -> list[Target]:
@@ -219,7 +239,7 @@ def config_of(discovery: Discovery, target: Target) -> IntegrationConfig:
         init_config=_resolved(discovery.init_config, None),
         provider=PROVIDER,
         cluster_check=True,
-        source=f"{PROVIDER}:{discovery.place}",
+        source=f"{SOURCE}:{discovery.place}",
     )
 
 
@@ -231,6 +251,15 @@ def tags_of(labels: Mapping[str, str]) -> list[str]:
     """Return labels as tags: those of Prometheus itself are left out, but for `__meta_…`, which lose this beginning."""
     names = {name: name.removeprefix(_META) for name in labels if name.startswith(_META) or not name.startswith("__")}
     return sorted(f"{tag}:{labels[name]}" for name, tag in names.items())
+
+
+def _numbered(discoveries: Sequence[Discovery]) -> tuple[Discovery, ...]:
+    seen: Counter[tuple[str, str]] = Counter()
+    numbered = []
+    for one in discoveries:
+        seen[one.place, one.check] += 1
+        numbered.append(replace(one, number=seen[one.place, one.check]))
+    return tuple(numbered)
 
 
 def _discovery(entry: Mapping[str, Any], place: str) -> Discovery:

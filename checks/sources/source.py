@@ -139,6 +139,8 @@ class ConfigSource(ABC):
     name: str
     # Whether all replicas read the same. Otherwise what only another one has is kept while that one scans.
     is_shared = False
+    # Whether the options ask for it.
+    is_used = True
 
     def __init__(self) -> None:
         self.memory: dict[str, Judgement] = {}

@@ -13,7 +13,7 @@ from checks import dispatcher
 from checks.models import ClusterStore, Origin, Source, SourceScan
 from checks.models.map import NotLeader
 from checks.models.sources import OFF
-from checks.sources import files, guards, origins
+from checks.sources import files, guards, httpsd, origins
 from checks.sources.origins import Admitted, Known
 from checks.sources.source import BrokenConfig, ConfigSource, Found, Judgement, PassedOver, Problem, Unsettled
 from checks.wire import lint
@@ -25,7 +25,7 @@ from clusteragent.lib.words import escape_controls
 
 ACTOR = "autoconf"
 
-SOURCES: tuple[ConfigSource, ...] = (files.FileSource(),)
+SOURCES: tuple[ConfigSource, ...] = (files.FileSource(), httpsd.by_options())
 
 log = structlog.get_logger()
 
@@ -73,7 +73,9 @@ def sync(
             # The dispatcher checks the term again before it writes. This check avoids reading everything for nothing.
             raise NotLeader(f"term {term} is over")
         for source in SOURCES if sources is None else sources:
-            _SourceSync(source, term, report).run(accept_removals)
+            # One that is not used any more has configs that it sent, whose removal the guards judge.
+            if source.is_used or Source.objects.filter(name=source.name).exists():
+                _SourceSync(source, term, report).run(accept_removals)
     return report
 
 

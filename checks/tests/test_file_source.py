@@ -376,6 +376,10 @@ def test_identifiers_make_a_template_and_a_node_makes_an_endpoint_check(folder: 
     advanced = only(folder, "advanced_ad_identifiers: [{kube_service: {name: web}}]\ninstances: [{}]")
     assert advanced.is_template
     assert advanced.advanced_ad_identifiers == ({"kube_service": {"name": "web"}},)
+    selected = only(
+        folder, "cel_selector: {kube_services: ['true'], pods: null}\ninstances: [{a: '%%env_NOT_THERE%%'}]"
+    )
+    assert (selected.is_template, selected.ad_identifiers) == (True, ("cel://kube_service",))
     endpoint = only(folder, "ad_identifiers: [redis]\nnode_name: birch\ninstances: [{host: '%%host%%'}]")
     assert (endpoint.is_template, endpoint.node_name) == (False, "birch")
     assert endpoint.instances == ("host: '%%host%%'\n",)

@@ -12,11 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from checks.models import Config, Origin
+from checks.models import Config, Origin, Source
 from checks.sources import httpsd, sync
 from checks.sources.httpsd import Away, Discovery, HTTPDiscovery, InvalidDiscovery, InvalidTargets, Target
 from checks.sources.kubernetes import cel
 from checks.sources.source import BrokenConfig
+from clusteragent.apps import check_discoveries
+from clusteragent.lib import conf
 from tests.replicas import wait_for
 from tests.table import table
 
@@ -85,7 +87,7 @@ def errors(source: HTTPDiscovery) -> list[str]:
 def test_a_target_makes_a_config():
     (target, _) = httpsd.read_targets(json.dumps(GROUPS))
     config = httpsd.config_of(discovery(), target)
-    assert (config.name, config.provider, config.cluster_check) == ("openmetrics", "prometheus_http_sd", True)
+    assert (config.name, config.provider, config.cluster_check) == ("openmetrics", "prometheus-http-sd", True)
     assert (config.source, config.init_config) == ("prometheus_http_sd:http://sd.example/targets", "{}\n")
     # The labels' tags follow those of the template.
     assert config.instances == ("openmetrics_endpoint: http://10.0.0.1:9100/metrics\ntags:\n- a\n- team:b\n- zone:a\n",)
@@ -183,6 +185,25 @@ def test_options_that_cant_be_read(text, error):
     with pytest.raises(InvalidDiscovery) as raised:
         httpsd.read_discoveries(text)
     assert str(raised.value) == error
+
+
+def test_the_older_options_are_one_more_discovery(monkeypatch):
+    monkeypatch.setattr(conf, "HTTP_SD_CONFIGS", json.dumps([{"url": "http://one/sd", "check_template": TEMPLATE}]))
+    monkeypatch.setattr(conf, "HTTP_SD_URL", "http://one/sd")
+    monkeypatch.setattr(conf, "HTTP_SD_CHECK_TEMPLATE", json.dumps(TEMPLATE))
+    assert [one.number for one in httpsd.discoveries_of_options()] == [1, 2]
+    assert not list(check_discoveries(None))
+    assert httpsd.by_options().is_used
+
+
+def test_options_that_cant_be_read_are_an_error_of_the_start(monkeypatch):
+    monkeypatch.setattr(conf, "HTTP_SD_URL", "http://one/sd")
+    (error,) = check_discoveries(None)
+    source = httpsd.by_options()
+    assert source.is_used
+    assert errors(source) == ["the older form: check_template is empty"]
+    assert source.scan().keeps("anything")
+    assert error.msg == "DD_PROMETHEUS_HTTP_SD_CONFIGS: the older form: check_template is empty"
 
 
 def test_no_options_are_no_discoveries():
@@ -295,6 +316,15 @@ def test_what_urls_tell_is_dispatched(source, answers):
     report = sync(sources=[source])
     assert (len(report.removed), len(report.changed)) == (1, 1)
     assert Config.objects.count() == 1
+    # When the option goes, the usual guards judge the removal.
+    report = sync(sources=[HTTPDiscovery(())], accept_removals=True)
+    assert len(report.removed) == 1
+
+
+@pytest.mark.django_db
+def test_without_options_there_is_no_source():
+    sync(sources=[HTTPDiscovery(())])
+    assert not Source.objects.filter(name=httpsd.SOURCE).exists()
 
 
 def test_rules_leave_targets_out(answers, monkeypatch):

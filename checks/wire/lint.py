@@ -20,7 +20,7 @@ from clusteragent.lib.spelling import differ_in_number, is_one_edit, near_misses
 FLAG = "cluster_check"
 TOP_KEYS = (
     "init_config", "instances", "jmx_metrics", "logs", FLAG, "node_name", "ad_identifiers", "advanced_ad_identifiers",
-    "ignore_autodiscovery_tags", "check_tag_cardinality",
+    "cel_selector", "ignore_autodiscovery_tags", "check_tag_cardinality",
 )  # fmt: skip
 # The most warnings of one config, and of a source.
 MOST = 50

@@ -139,6 +139,10 @@ SCAN_PERIOD = duration("CLUSTERAGENT_SCAN_PERIOD", timedelta(seconds=10), low=ti
 REMOVAL_GRACE = duration("CLUSTERAGENT_REMOVAL_GRACE", timedelta(minutes=10))
 AD_ALLOWED_ENV_VARS = frozenset(name.lower() for name in words("DD_AD_ALLOWED_ENV_VARS"))
 AD_DISABLE_ENV_VAR_RESOLUTION = flag("DD_AD_DISABLE_ENV_VAR_RESOLUTION", False)
+# Prometheus HTTP service discovery: JSON, [{"url": …, "check_template": …, "exclude_filter": …}], and the older form for one URL.
+HTTP_SD_CONFIGS = text("DD_PROMETHEUS_HTTP_SD_CONFIGS", "")
+HTTP_SD_URL = text("DD_PROMETHEUS_HTTP_SD_URL", "")
+HTTP_SD_CHECK_TEMPLATE = text("DD_PROMETHEUS_HTTP_SD_CHECK_TEMPLATE", "")
 # Kubernetes. auto: the cluster of the kubeconfig, else the one that this process runs in, if any.
 KUBERNETES = choice("CLUSTERAGENT_KUBERNETES", "auto", {"auto": "auto", "on": "on", "off": "off"})
 KUBECONFIG = option("CLUSTERAGENT_KUBECONFIG", None, lambda raw: Path(raw).absolute(), "the path of a kubeconfig file")

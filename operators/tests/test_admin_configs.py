@@ -61,7 +61,7 @@ def test_a_service_leads_to_all_of_its_configs(work: None) -> None:
     client = superuser()
     page = client.get(f"{CONFIGS}?service=shop/web").content.decode()
     assert 'href="/admin/checks/config/?service=shop%2Fweb">kubernetes: service shop/web, http_check</a>' in page
-    assert "kubernetes: endpoints shop/web 10.0.0.1, nginx" in page
+    assert "kubernetes: endpoint 10.0.0.1 of service shop/web, nginx" in page
     assert "web2" not in page
     assert listed(client, "?service=shop") == set()
 

@@ -24,7 +24,6 @@ from checks.sources.sync import Report, accept_removals_of, add_watched, sync_wa
 from checks.tests.cast import lead, ledger, owners, report
 from checks.tests.kubernetes.cast import endpoint, endpoint_slice, service
 from clusteragent.lib import conf
-from tests.table import table
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("warm")]
 
@@ -276,26 +275,6 @@ def test_what_the_leader_found_is_in_the_report_of_others(watched: Watched) -> N
     add_watched(accepted, accept_removals=True)
     assert (accepted.held, accepted.accepted) == ([], seen.held)
     assert row().accepted_removals == seen.held
-
-
-@table(
-    ("key", "words"),
-    [
-        ("service/shop/web/http_check", "service shop/web, http_check"),
-        ("service/shop/web/a%2Fb/2", "service shop/web, a/b/2"),
-        ("endpoints/shop/web/10.0.0.1/nginx", "endpoints shop/web 10.0.0.1, nginx"),
-        ("endpoints/shop/web/fd00::1/nginx/3", "endpoints shop/web fd00::1, nginx/3"),
-        ("prometheus/service/shop/web/openmetrics", "service shop/web, openmetrics (prometheus)"),
-        ("prometheus/endpoints/shop/web/10.0.0.1/openmetrics", "endpoints shop/web 10.0.0.1, openmetrics (prometheus)"),
-        ("service/shop", ""),
-        ("clustercheck/shop/web", ""),
-    ],
-)  # fmt: skip
-def test_people_read_where_a_config_comes_from(key: str, words: str) -> None:
-    origin = Origin(source="kubernetes", key=key, shown=key)
-    assert str(origin) == (f"kubernetes: {words}" if words else f"kubernetes:{key}")
-    assert origin.service == ("shop/web" if words else "")
-    assert Origin(source="file", key=key).service == ""
 
 
 def test_deletions_that_were_seen_are_not_judged_by_the_list_after_them(db: None) -> None:
