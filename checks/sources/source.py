@@ -105,15 +105,15 @@ class Scan:
 
     def keeps(self, key: str) -> bool:
         """Return whether the key keeps what it sent last although the scan did not find it."""
-        return key in self.kept or not self.kept_under.isdisjoint(_beginnings(key))
+        return key in self.kept or not self.kept_under.isdisjoint(beginnings(key))
 
     def leaves(self, where: str) -> bool:
         """Return whether what was found at a place before is still so: it is being written, or was not looked at."""
         return where in self.unsettled or (self.part is not None and where not in self.part.places)
 
 
-def _beginnings(key: str) -> Iterator[str]:
-    """The beginnings of a key that end in a slash, and the empty one."""
+def beginnings(key: str) -> Iterator[str]:
+    """Return the beginnings of a key that end in a slash, and the empty one."""
     yield ""
     yield from (key[: place + 1] for place, letter in enumerate(key) if letter == "/")
 

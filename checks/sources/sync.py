@@ -14,11 +14,12 @@ from checks.models import ClusterStore, Origin, Source, SourceScan
 from checks.models.map import NotLeader
 from checks.models.sources import OFF
 from checks.sources import files, guards, httpsd, origins
+from checks.sources.kubernetes.options import is_watched
 from checks.sources.origins import Admitted, Known
 from checks.sources.source import BrokenConfig, ConfigSource, Found, Judgement, PassedOver, Problem, Unsettled
 from checks.wire import lint
 from checks.wire.lint import Notice
-from checks.wire.patching import UnpatchableConfig
+from checks.wire.patching import IntegrationConfig, UnpatchableConfig
 from checks.wire.scrub import scrub
 from clusteragent.lib import locks
 from clusteragent.lib.words import escape_controls
@@ -260,6 +261,13 @@ class _SourceSync:
             log.warning("removals_held", source=self.source.name, held=len(held))
 
 
+def _why_template(config: IntegrationConfig) -> str:
+    is_for_services = config.advanced_ad_identifiers or any(one.startswith("cel://") for one in config.ad_identifiers)
+    if is_for_services and is_watched():
+        return "a template: what it makes is sent by the source kubernetes"
+    return "a template: it has ad_identifiers and no node_name"
+
+
 def _read(found: Found, source: ConfigSource, known: Known | None) -> tuple[Judgement, Admitted | None]:
     """Read a config, and admit it if it is to be dispatched and the store does not have it. Raises Unsettled."""
     try:
@@ -276,9 +284,7 @@ def _read(found: Found, source: ConfigSource, known: Known | None) -> tuple[Judg
         admitted = origins.admit(source.name, found.key, config, source.replica, text=text)
     except dispatcher.Refused as refusal:
         if config.is_template:
-            return replace(
-                judgement, outcome=PassedOver(found.where, "a template: it has ad_identifiers and no node_name")
-            ), None
+            return replace(judgement, outcome=PassedOver(found.where, _why_template(config))), None
         # Checks of the node agents themselves share the folders.
         is_ours = config.cluster_check or config.is_endpoint
         return replace(judgement, outcome=PassedOver(found.where, str(refusal)) if is_ours else None), None

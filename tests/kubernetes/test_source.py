@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,13 @@ from django.db import connection
 
 from checks.models import Config, Move, Origin, Source
 from checks.models.map import NotLeader
+from checks.sources import files
 from checks.sources.kubernetes import options
 from checks.sources.kubernetes.access import choose
 from checks.sources.kubernetes.following import Follower
 from checks.sources.sync import accept_removals_of
 from checks.tests.cast import lead, owners, report
+from clusteragent.lib import conf
 from tests.kubernetes.cluster import Cluster, Namespace
 from tests.replicas import wait_for
 
@@ -309,6 +312,30 @@ def test_without_permission_for_events_all_else_works_and_it_is_said(
     [warning] = row().warnings
     assert warning["warning"].startswith("problems are not shown at their Services: ")
     assert "agent may not create events" in warning["warning"]
+
+
+def test_files_that_name_services_make_checks_of_them(
+    shop: Namespace, following: Callable[..., Following], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conf, "CONFD", (tmp_path,))
+    monkeypatch.setattr(conf, "SCAN_PERIOD", timedelta(seconds=0.2))
+    monkeypatch.setattr(files, "SETTLED_AFTER", 0)
+    file = tmp_path / "tcp_check.yaml"
+    text = (
+        f'cluster_check: true\ninstances: [{{host: "%%host%%"}}]\nadvanced_ad_identifiers:\n'
+        f"- kube_service: {{name: web, namespace: {shop.name}}}\n"
+    )
+    file.write_text(text)
+    following()
+    wait_until_watching()
+    address = shop.service("web")["spec"]["clusterIP"]
+    key = f"file/tcp_check.yaml/service/{shop.name}/web/tcp_check"
+    wait_for_key(key)
+    assert f"host: {address}" in Config.objects.get().text
+    file.write_text(text.replace("}]", ", port: 81}]", 1))
+    wait_for_text("port: 81")
+    file.unlink()
+    wait_for_nothing()
 
 
 def test_a_broken_annotation_keeps_what_it_sent_and_is_shown(

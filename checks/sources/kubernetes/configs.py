@@ -52,6 +52,14 @@ class Made:
     kept: set[str] = field(default_factory=set)
     _said: set[str] = field(default_factory=set, repr=False, compare=False)
 
+    def add(self, other: "Made") -> None:
+        """Add what something else makes of the same object."""
+        self.configs |= other.configs
+        self.problems += other.problems
+        self.warnings += other.warnings
+        self.passed_over += other.passed_over
+        self.kept |= other.kept
+
     def fail(self, where: str, error: str) -> None:
         """Add a problem of the object, which is said once for all of its endpoints."""
         if error not in self._said:

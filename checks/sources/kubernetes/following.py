@@ -48,7 +48,10 @@ class Follower:
         self._services, self._backends = Watch([OF_SERVICES], self.told), Watch(backends, self.told)
         self._watcher = Watcher(read, [self._services, self._backends])
         self._events = Events(self._watcher)
-        self._source = KubernetesSource(how, self._beat)
+        self._source = KubernetesSource(how, beat=self._beat)
+        # Before the first list is compared: else what files made would count as gone.
+        self._source.templates.look()
+        self._look_at = time.monotonic() + conf.SCAN_PERIOD.total_seconds()
         self._problems: set[Problem] = set()
         self._has_services = self._has_backends = False
         self._was_synced = False
@@ -80,6 +83,11 @@ class Follower:
             raise NotLeader(f"term {self._term} is over")
         self._sync()
         began = time.monotonic()
+        if began >= self._look_at:
+            self._look_at = began + conf.SCAN_PERIOD.total_seconds()
+            if self._source.templates.look():
+                self._source.begin_again()
+                self._sync()
         is_due = began >= self._compare_at
         if is_due or Source.objects.filter(name=KUBERNETES).exclude(accepted_removals=[]).exists():
             self._source.begin_again()

@@ -1,6 +1,7 @@
 """What the program's options say of Kubernetes."""
 
 import os
+from dataclasses import replace
 
 from checks.sources.kubernetes import filters, prometheus
 from checks.sources.kubernetes.configs import Options
@@ -24,6 +25,13 @@ def read() -> Options:
         filters=tuple(one for one in _filters() if one != Filters()),
         ignores_readiness=conf.KUBERNETES_IGNORE_READINESS,
     )
+
+
+def for_files(how: Options) -> Options:
+    """Return the same for templates in files, which may read the environment as other files do."""
+    if conf.AD_DISABLE_ENV_VAR_RESOLUTION:
+        return how
+    return replace(how, environment=Environment(conf.AD_ALLOWED_ENV_VARS or None, os.environ))
 
 
 def _environment() -> Environment:

@@ -115,6 +115,16 @@ def beginning(key: str) -> str:
     return f"file/{quote(key)}/"
 
 
+def beginnings(key: str, namespace: str, name: str) -> list[str]:
+    """Return the beginnings of the keys of all configs that a file makes of a Service and its endpoints."""
+    return [f"{of_kind(key, kind)}{namespace}/{name}/" for kind in ("service", "endpoints")]
+
+
+def of_kind(key: str, kind: str) -> str:
+    """Return the beginning of the keys that a file makes of a kind: `service` or `endpoints`."""
+    return f"{beginning(key)}{kind}/"
+
+
 def _selects(rules: Iterable[Rule], names: Named, annotated: Mapping[str, str]) -> bool:
     return any(rule(names.name, names.namespace, annotated) for rule in rules)
 

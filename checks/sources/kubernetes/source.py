@@ -6,14 +6,17 @@ is about: what they do not send any more is known to be gone.
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from itertools import chain
 from typing import NamedTuple
 
 from checks.models.configs import KUBERNETES
-from checks.sources.kubernetes import configs
+from checks.sources.kubernetes import configs, selectors
 from checks.sources.kubernetes.annotations import OLD_PREFIX, PREFIX
 from checks.sources.kubernetes.configs import Made, Options
 from checks.sources.kubernetes.mirror import Mirror, Name
-from checks.sources.kubernetes.objects import Service
+from checks.sources.kubernetes.objects import Service, Slice
+from checks.sources.kubernetes.options import for_files
+from checks.sources.kubernetes.templates import Templates
 from checks.sources.kubernetes.watching import Listed, Told
 from checks.sources.source import ConfigSource, Found, Part, Problem, Read, Scan
 from checks.wire.lint import Linted, Notice
@@ -47,15 +50,19 @@ _NOTHING_WRONG = _Wrong()
 class KubernetesSource(ConfigSource):
     """The Services of a Kubernetes cluster. One process reads them, the leader's.
 
-    beat: called now and then during long scans.
+    templates: files that select Services. beat: called now and then during long scans.
     """
 
     name = KUBERNETES
     is_shared = True
 
-    def __init__(self, options: Options, beat: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, options: Options, templates: Templates | None = None, beat: Callable[[], None] = lambda: None
+    ) -> None:
         super().__init__()
         self.mirror = Mirror()
+        self.templates = templates or Templates()
+        self._of_files = for_files(options)
         self._options, self._beat = options, beat
         # Whether all that is watched was listed, or can't be.
         self._is_complete = False
@@ -74,7 +81,7 @@ class KubernetesSource(ConfigSource):
         changed = self.mirror.take(told)
         if isinstance(told, Listed):
             self.begin_again()
-        self._changed |= {name for name in changed if name in self._looks or self._is_annotated(name)}
+        self._changed |= {name for name in changed if name in self._looks or self._may_matter(name)}
 
     def begin_again(self) -> None:
         """Let the next scan be of the whole source."""
@@ -96,10 +103,15 @@ class KubernetesSource(ConfigSource):
         self._new_looks = {}
         whole = self._is_complete and self._whole
         # Whether it can be read is noted by who watches it.
-        scan = Scan(kept_under=set(self._unknown), readable=False)
+        scan = Scan(kept_under={*self._unknown, *self.templates.kept}, readable=False)
+        if self._unknown:
+            scan.kept_under |= {selectors.of_kind(file, "endpoints") for file in self.templates.selectors}
         names = self.mirror.names() if whole else self._changed if self._is_complete else ()
         scan.problems += [Problem(API, None, f"{why}; what was sent stays") for why in self._wrong.refusals]
         scan.warnings += [Notice(API, None, warning) for warning in self._wrong.warnings]
+        if whole:
+            scan.problems += self.templates.problems.values()
+            scan.warnings += self.templates.warnings
         for name in sorted(names):
             self._look(name, scan)
             if not whole and len(self._new_looks) == MOST_AT_ONCE:
@@ -133,7 +145,7 @@ class KubernetesSource(ConfigSource):
         """Add what a Service makes to the scan, if it is whole or if that is other than before."""
         self._beat()
         service = self.mirror.service(name)
-        made = configs.make(service, self.mirror.slices(name), self._options) if service else Made()
+        made = self._make(service, list(self.mirror.slices(name))) if service else Made()
         versions = {key: hash(config) for key, config in made.configs.items()}
         look = _look_of(made, versions)
         if not self._whole and look == self._looks.get(name, _NOTHING):
@@ -150,11 +162,21 @@ class KubernetesSource(ConfigSource):
         scan.kept |= made.kept
         scan.kept_under |= {key for key in made.kept if key.endswith("/")}
 
+    def _make(self, service: Service, slices: list[Slice]) -> Made:
+        made = configs.make(service, slices, self._options)
+        for selector in self.templates.selectors.values():
+            made.add(selectors.make(selector, service, slices, self._of_files))
+        return made
+
+    def _beginnings(self, name: Name) -> list[str]:
+        of_files = (selectors.beginnings(file, *name) for file in self.templates.selectors)
+        return [*configs.beginnings(*name), *chain.from_iterable(of_files)]
+
     def _part(self) -> Part:
         names = self._new_looks
         before = [self._looks[name].keys for name in names if name in self._looks]
         return Part(
-            beginnings=tuple(each for name in names for each in configs.beginnings(*name)),
+            beginnings=tuple(each for name in names for each in self._beginnings(name)),
             keys=frozenset().union(*before),
             places=frozenset({API, *map(_place, names)}),
         )
@@ -163,7 +185,9 @@ class KubernetesSource(ConfigSource):
         self._beat()
         return Read(config, Linted(check=config.name))
 
-    def _is_annotated(self, name: Name) -> bool:
+    def _may_matter(self, name: Name) -> bool:
+        if self.templates.selectors:
+            return True
         service = self.mirror.service(name)
         return service is not None and any(
             each.startswith((PREFIX, OLD_PREFIX, _PROMETHEUS)) for each in service.annotations
