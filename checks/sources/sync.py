@@ -4,7 +4,7 @@ Keys that a scan can't read keep what they sent. Removals that look like an acci
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, field, replace
 
 import structlog
@@ -46,15 +46,6 @@ class Report:
     other_checks: int = 0
     unsettled: bool = False
 
-    def followed_by(self, later: "Report") -> "Report":
-        """Return both as one report: the changes of both, and the findings of the later one."""
-        return replace(
-            later,
-            added=self.added + later.added,
-            changed=self.changed + later.changed,
-            removed=self.removed + later.removed,
-        )
-
 
 def sync(
     term: int | None = None, accept_removals: bool = False, sources: Iterable[ConfigSource] | None = None
@@ -75,11 +66,16 @@ def sync(
 
 
 def sync_settled(accept_removals: bool = False, patience: float = 10.0) -> Report:
-    """Sync repeatedly until no file is being written, for at most `patience` seconds. Raises SyncUnderWay."""
+    """Sync repeatedly until no file is being written, for at most `patience` seconds. Raises SyncUnderWay.
+
+    The report has the changes of all syncs, and the findings of the last one.
+    """
     report, deadline = sync(accept_removals=accept_removals), time.monotonic() + patience
     while report.unsettled and time.monotonic() < deadline:
         time.sleep(files.SETTLED_AFTER)
-        report = report.followed_by(sync(accept_removals=accept_removals))
+        later = sync(accept_removals=accept_removals)
+        changes = {name: getattr(report, name) + getattr(later, name) for name in ("added", "changed", "removed")}
+        report = replace(later, **changes)
     return report
 
 
@@ -101,7 +97,8 @@ class _SourceSync:
         for found in self.scan.found:
             self._judge(found)
         sends = {key: one for key, one in self.judged.items() if one.fingerprint}
-        comparison = origins.compare(self.known, sends, replica=conf.REPLICA, kept=self._kept())
+        kept = self._kept(self.known.keys() - sends.keys())
+        comparison = origins.compare(self.known, sends, replica=conf.REPLICA, kept=kept)
         sent = comparison.to_send(self.admitted)
         origins.send(sent, self.known, source=self.source.name, term=self.term, actor=ACTOR)
         still_true = {key: known for key, known in self.source.memory.items() if self.scan.keeps(key)}
@@ -136,13 +133,14 @@ class _SourceSync:
             self.admitted += [admitted] if admitted else []
         self.judged[found.key] = judgement
 
-    def _kept(self) -> set[str]:
-        """The known keys that keep what they sent: those that can't be read, and those that another replica may still have."""
+    def _kept(self, unsent: Collection[str]) -> set[str]:
+        """Those of the known keys that keep what they sent: they can't be read, or another replica sent them and may still have
+        them.
+        """
         others = SourceScan.objects.of_others_lately(self.row)
         broken = {key for key, one in self.judged.items() if isinstance(one.outcome, Problem)}
-        return {
-            key for key, one in self.known.items() if key in broken or one.replicas & others or self.scan.keeps(key)
-        }
+        known = self.known
+        return {key for key in unsent if key in broken or known[key].replicas & others or self.scan.keeps(key)}
 
     def _disown(self) -> None:
         """Let configs that a broken key shares with other origins name only those. The config itself is still sent."""
