@@ -4,7 +4,7 @@ Keys that a scan can't read keep what they sent. Removals that look like an acci
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, field, replace
 
 import structlog
@@ -46,15 +46,6 @@ class Report:
     other_checks: int = 0
     unsettled: bool = False
 
-    def followed_by(self, later: "Report") -> "Report":
-        """Return both as one report: the changes of both, and the findings of the later one."""
-        return replace(
-            later,
-            added=self.added + later.added,
-            changed=self.changed + later.changed,
-            removed=self.removed + later.removed,
-        )
-
 
 def sync(
     term: int | None = None, accept_removals: bool = False, sources: Iterable[ConfigSource] | None = None
@@ -75,11 +66,16 @@ def sync(
 
 
 def sync_settled(accept_removals: bool = False, patience: float = 10.0) -> Report:
-    """Sync repeatedly until no file is being written, for at most `patience` seconds. Raises SyncUnderWay."""
+    """Sync repeatedly until no file is being written, for at most `patience` seconds. Raises SyncUnderWay.
+
+    The report has the changes of all syncs, and the findings of the last one.
+    """
     report, deadline = sync(accept_removals=accept_removals), time.monotonic() + patience
     while report.unsettled and time.monotonic() < deadline:
         time.sleep(files.SETTLED_AFTER)
-        report = report.followed_by(sync(accept_removals=accept_removals))
+        later = sync(accept_removals=accept_removals)
+        changes = {name: getattr(report, name) + getattr(later, name) for name in ("added", "changed", "removed")}
+        report = replace(later, **changes)
     return report
 
 
@@ -101,26 +97,27 @@ class _SourceSync:
         for found in self.scan.found:
             self._judge(found)
         sends = {key: one for key, one in self.judged.items() if one.fingerprint}
-        difference = origins.compare(self.known, sends, replica=conf.REPLICA, kept=self._kept())
-        before = {key: known.origins for key, known in self.known.items()}
-        origins.send(difference.to_send(self.admitted), before, source=self.source.name, term=self.term, actor=ACTOR)
+        kept = self._kept(self.known.keys() - sends.keys())
+        comparison = origins.compare(self.known, sends, replica=conf.REPLICA, kept=kept)
+        sent = comparison.to_send(self.admitted)
+        origins.send(sent, self.known, source=self.source.name, term=self.term, actor=ACTOR)
         still_true = {key: known for key, known in self.source.memory.items() if self.scan.keeps(key)}
         self.source.memory = still_true | self.judged
         # After sending, since a renamed file is no loss once it is sent under its new name.
-        held = guards.held_removals(self.source.name, difference.gone, self.known, self.row.held_removals)
-        removed = [key for key in difference.gone if accept_removals or key not in held]
+        held = guards.held_removals(self.source.name, comparison.gone, self.known, self.row.held_removals)
+        removed = [key for key in comparison.gone if accept_removals or key not in held]
         if self.scan.arriving - self.known.keys():
             # A new file that is being written may be a renamed one.
             held, removed = held & set(self.row.held_removals), []
         origins.remove(self.source.name, removed, self.known, term=self.term, actor=ACTOR)
         self._disown()
-        if difference.added or difference.changed or removed:
-            counts = {"added": len(difference.added), "changed": len(difference.changed), "removed": len(removed)}
+        if comparison.added or comparison.changed or removed:
+            counts = {"added": len(comparison.added), "changed": len(comparison.changed), "removed": len(removed)}
             log.info("configs_synced", source=self.source.name, **counts)
-        self.report.added += difference.added
-        self.report.changed += difference.changed
+        self.report.added += comparison.added
+        self.report.changed += comparison.changed
         self.report.removed += removed
-        self._write_down(sorted(held.difference(removed)))
+        self._write_down(sorted(held - set(removed)))
 
     def _judge(self, found: Found) -> None:
         """Judge a found config. It is read only when its version is new to this process, or the store lost what it sends."""
@@ -136,13 +133,14 @@ class _SourceSync:
             self.admitted += [admitted] if admitted else []
         self.judged[found.key] = judgement
 
-    def _kept(self) -> set[str]:
-        """The known keys that keep what they sent: those that can't be read, and those that another replica may still have."""
+    def _kept(self, unsent: Collection[str]) -> set[str]:
+        """Those of the known keys that keep what they sent: they can't be read, or another replica sent them and may still have
+        them.
+        """
         others = SourceScan.objects.of_others_lately(self.row)
         broken = {key for key, one in self.judged.items() if isinstance(one.outcome, Problem)}
-        return {
-            key for key, one in self.known.items() if key in broken or one.replicas & others or self.scan.keeps(key)
-        }
+        known = self.known
+        return {key for key in unsent if key in broken or known[key].replicas & others or self.scan.keeps(key)}
 
     def _disown(self) -> None:
         """Let configs that a broken key shares with other origins name only those. The config itself is still sent."""
@@ -202,13 +200,10 @@ def _read(found: Found, source: str) -> tuple[Judgement, Admitted | None]:
     try:
         admitted = origins.admit(source, found.key, config, conf.REPLICA, text=text)
     except dispatcher.Refused as refusal:
-        if config.is_template:
-            return replace(
-                judgement, outcome=PassedOver(found.key, "a template: it has ad_identifiers and no node_name")
-            ), None
+        why = "a template: it has ad_identifiers and no node_name" if config.is_template else str(refusal)
         # Checks of the node agents themselves share the folders.
-        is_ours = config.cluster_check or config.is_endpoint
-        return replace(judgement, outcome=PassedOver(found.key, str(refusal)) if is_ours else None), None
+        is_ours = config.is_template or config.cluster_check or config.is_endpoint
+        return replace(judgement, outcome=PassedOver(found.key, why) if is_ours else None), None
     except UnpatchableConfig as error:
         return replace(judgement, outcome=Problem(found.key, None, scrub(str(error)))), None
     left_out = Problem(found.key, None, scrub(admitted.problem)) if admitted.problem else None
