@@ -85,7 +85,11 @@ def configuration(groups: Sequence[Group], folder: Path, sockets: Path, root: bo
         programs = {f"program:{program.name}": _program(program, logs) for program in group.programs}
         names = ",".join(program.name for program in group.programs)
         sections |= {f"group:{group.name}": {"programs": names, "priority": priority}, **programs}
-    return "\n".join(_section(name, values) for name, values in sections.items())
+    options = {
+        name: "".join(f"{key} = {str(value).replace('%', '%%')}\n" for key, value in values.items())
+        for name, values in sections.items()
+    }
+    return "\n".join(f"[{name}]\n{lines}" for name, lines in options.items())
 
 
 def _program(program: Program, logs: Path) -> dict[str, Any]:
@@ -106,11 +110,6 @@ def _program(program: Program, logs: Path) -> dict[str, Any]:
         "stdout_logfile_backups": 3,
         **({"user": program.user} if program.user else {}),
     }
-
-
-def _section(name: str, values: dict[str, Any]) -> str:
-    lines = [f"{key} = {str(value).replace('%', '%%')}" for key, value in values.items()]
-    return "\n".join([f"[{name}]", *lines, ""])
 
 
 class Supervisor:
