@@ -67,8 +67,3 @@ def release(cursor: Any, lock: Lock) -> bool:
     """Release the session's lock; return whether it was held."""
     cursor.execute("SELECT pg_advisory_unlock(%s, %s)", (NAMESPACE, int(lock)))
     return bool(cursor.fetchone()[0])
-
-
-def acquire_in_transaction(cursor: Any, lock: Lock) -> None:
-    """Wait for the lock; the end of the transaction releases it."""
-    cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", (NAMESPACE, int(lock)))
