@@ -1,6 +1,5 @@
 """The process manager of `make run`: supervisord with a configuration, as a child process."""
 
-import os
 import shlex
 import shutil
 import signal
@@ -15,9 +14,6 @@ from xmlrpc.client import ServerProxy
 from supervisor.xmlrpc import SupervisorTransport
 
 from clusteragent.lib import credentials
-
-ROOT = Path(__file__).resolve().parent.parent
-MANAGE = ROOT / "manage.py"
 
 _SUPERVISORD = [sys.executable, "-m", "supervisor.supervisord"]
 
@@ -45,17 +41,6 @@ class Group(NamedTuple):
 
     name: str
     programs: Sequence[Program]
-
-
-def manage(*words: str) -> list[str]:
-    """Return the command line of `manage.py` with these words."""
-    return [sys.executable, str(MANAGE), *words]
-
-
-def module(name: str, *words: str) -> list[str]:
-    """Return the command line of `python -m name` for a package of ours, which works in every working directory."""
-    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    return ["env", f"PYTHONPATH={path}", sys.executable, "-P", "-m", name, *words]
 
 
 def configuration(groups: Sequence[Group], folder: Path, sockets: Path, root: bool) -> str:
