@@ -24,7 +24,7 @@ from checks.dispatcher.changes import Entry, shown
 from checks.models import Assignment, Origin
 from checks.models.orders import Isolation, Pin, Rule
 from clusteragent.lib import conf
-from clusteragent.lib.words import listed, numbered
+from clusteragent.lib.words import listed, plain_count
 from nodes.declarations import NAMED, parse
 from nodes.models import Hearing, Node, NodeType
 from nodes.models.nodes import OPEN, UnknownNode
@@ -547,7 +547,7 @@ def _flapping(snapshot: Snapshot, entry: Entry, node: Candidate) -> Refusal | No
 def _full(snapshot: Snapshot, entry: Entry, node: Candidate) -> Refusal | None:
     if node.limit is None or snapshot.held[node.id] < node.limit:
         return None
-    return Refusal(Reason.FULL, {"most": numbered(node.limit, "config")})
+    return Refusal(Reason.FULL, {"most": plain_count(node.limit, "config")})
 
 
 _OF_NODE: Sequence[Callable[[Snapshot, Candidate], Refusal | None]] = (_warmup, _intake, _silence)

@@ -8,7 +8,7 @@ from checks.dispatcher.eligibility import BALANCE, CHOSEN, ORDER, UNDO, Snapshot
 from checks.dispatcher.transaction import entries_of
 from checks.models import Assignment
 from checks.models.orders import Isolation, Pin
-from clusteragent.lib.words import numbered
+from clusteragent.lib.words import plain_count
 from nodes.models import Node
 
 # The decisions that were not made for the purpose CHOSEN, by verb. A pin that does not wait binds these alone.
@@ -57,7 +57,7 @@ def _check_configs(decision: Decision, steps: Sequence[Step], entries: Mapping[i
     found = [(step, why) for step in steps if (why := _changed(decision, step, entries.get(step.config), isolated))]
     if found:
         step, why = found[0]
-        others = f", and {numbered(len(found) - 1, 'other config')} changed, too" if len(found) > 1 else ""
+        others = f", and {plain_count(len(found) - 1, 'other config')} changed, too" if len(found) > 1 else ""
         raise StalePlan(f"{shown(step.name, step.digest)} {why}{others}")
 
 

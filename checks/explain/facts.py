@@ -12,7 +12,7 @@ from checks.models import Assignment, Config
 from checks.models.troubles import error_line
 from clusteragent.lib import clock
 from clusteragent.lib.shortids import displayed_check_id
-from clusteragent.lib.words import numbered
+from clusteragent.lib.words import plain_count
 from nodes.models import Node, RunnerStats
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
@@ -145,7 +145,7 @@ def _running(
     running = sum(run.stats is not None for run in runs)
     if config.name in stats or (runs and running == len(runs)):
         return Fact("Running", Truth.YES, f"in the stats of {node.name}, read", age)
-    some = f"only {running} of {numbered(len(runs), 'check ID')}" if running else "not"
+    some = f"only {running} of {plain_count(len(runs), 'check ID')}" if running else "not"
     return Fact("Running", Truth.NO, f"{some} in the stats of {node.name}, read", age)
 
 

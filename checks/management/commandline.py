@@ -13,7 +13,7 @@ from checks.dispatcher import REFUSALS, Decision, described
 from checks.models import Config, Plan
 from checks.wire.scrub import scrub
 from clusteragent.lib import deadlines
-from clusteragent.lib.words import numbered
+from clusteragent.lib.words import plain_count
 
 ACTOR = "command line"
 
@@ -97,7 +97,7 @@ def print_moves(
     else:
         for move in moves:
             command.stdout.write(line(move))
-        configs = numbered(number, "config")
+        configs = plain_count(number, "config")
         would = "would be " if is_dry else ""
         command.stdout.write(f"{configs} {would}{done}, {len(moves)} {'would move' if is_dry else 'moved'}")
     if plan and plan.outcome:

@@ -13,7 +13,7 @@ from checks.wire import scrub, written, yamlnodes
 from checks.wire.patching import IntegrationConfig
 from checks.wire.sharding import parent_of
 from checks.wire.yamlnodes import InvalidYAML
-from clusteragent.lib.words import ago, listed, milliseconds, moment, numbered, percent
+from clusteragent.lib.words import ago, listed, milliseconds, moment, percent, plain_count
 from operators.admin.base import Table, list_url
 
 MOST_LINES = 50
@@ -92,7 +92,7 @@ def _run_time(known: Facts) -> str:
 def _refused(reasons: Why) -> list[tuple[str, str]]:
     rows = [(reason, listed(names)) for reason, names in reasons.refused.items()]
     left = len(rows) - MOST_REASONS
-    return rows if left <= 0 else [*rows[:MOST_REASONS], (f"and {numbered(left, 'other reason')}", "")]
+    return rows if left <= 0 else [*rows[:MOST_REASONS], (f"and {plain_count(left, 'other reason')}", "")]
 
 
 def _instance(run: Run, exact: bool) -> tuple[Any, ...]:

@@ -9,7 +9,7 @@ from checks.dispatcher import costs
 from checks.models import Assignment, Config, Move
 from checks.wire.scrub import scrub
 from clusteragent.lib.shortids import short_id
-from clusteragent.lib.words import ago, counted, percent
+from clusteragent.lib.words import ago, grouped_count, percent
 from nodes.models import Node, NodeEvent, Runner, RunnerStats
 from operators.admin.base import TABLE_ROWS, Table, anchor, link, list_url
 from operators.admin.configs import WIDE_COLUMNS
@@ -76,7 +76,7 @@ def _facts(node: Any, load: float | None) -> list[tuple[str, Any]]:
         ("Type", node.heartbeat.get_node_type_display() if load is not None else ""),
         ("Acknowledged", _acknowledged(node) if load is not None else ""),
         ("Load", "" if load is None else percent(load)),
-        ("Configs", anchor(list_url(Config, node=node.name), counted(node.configs, "config"))),
+        ("Configs", anchor(list_url(Config, node=node.name), grouped_count(node.configs, "config"))),
         ("Running by its stats", _running(node)),
     ]
     shown = [(name, value or "unknown") for name, value in facts if load is not None or name in ("State", "Configs")]
@@ -95,7 +95,7 @@ def _acknowledged(node: Any) -> str:
 
 def _running(node: Node) -> str:
     number = RunnerStats.objects.filter(node=node).count()
-    return counted(number, "check") if number else ""
+    return grouped_count(number, "check") if number else ""
 
 
 def _clamped(node: Node) -> str:

@@ -10,7 +10,7 @@ from unfold.decorators import display
 from checks import sources
 from checks.models import Source
 from checks.wire.scrub import scrub
-from clusteragent.lib.words import ago, numbered
+from clusteragent.lib.words import ago, plain_count
 from operators.admin.base import ReadOnlyAdmin, Table
 
 MOST_PROBLEMS = 200
@@ -107,7 +107,7 @@ class SourceAdmin(ReadOnlyAdmin):
         if report.unsettled:
             messages.warning(request, "Some files are being written right now; the next scan takes them.")
         done = f"Scanned: {len(report.added)} added, {len(report.changed)} changed, {len(report.removed)} removed"
-        warnings = f", {numbered(len(report.warnings), 'warning')}" if report.warnings else ""
+        warnings = f", {plain_count(len(report.warnings), 'warning')}" if report.warnings else ""
         messages.success(
-            request, f"{done}, {len(report.held)} held, {numbered(len(report.errors), 'error')}{warnings}."
+            request, f"{done}, {len(report.held)} held, {plain_count(len(report.errors), 'error')}{warnings}."
         )

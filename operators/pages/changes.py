@@ -17,7 +17,7 @@ from checks.dispatcher import deciding
 from checks.models import Config, Move
 from checks.wire.scrub import scrub
 from clusteragent.lib import clock
-from clusteragent.lib.words import counted, duration, listed
+from clusteragent.lib.words import duration, grouped_count, listed
 from nodes.models import NodeEvent
 from operators.admin.base import row_url
 from operators.pages import base, stories, titles
@@ -106,9 +106,9 @@ def undo(request: HttpRequest) -> HttpResponse:
 
 def _show_outcome(request: HttpRequest, moves: Sequence[Move], refused: Mapping[str, str]) -> None:
     if moves:
-        messages.success(request, f"{counted(len(moves), 'config')} moved back.")
+        messages.success(request, f"{grouped_count(len(moves), 'config')} moved back.")
     if refused:
-        messages.warning(request, f"{counted(len(refused), 'move')} not undone: {_reasons(refused.values())}.")
+        messages.warning(request, f"{grouped_count(len(refused), 'move')} not undone: {_reasons(refused.values())}.")
 
 
 def _asked(request: HttpRequest) -> tuple[Range, str]:

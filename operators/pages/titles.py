@@ -6,7 +6,7 @@ from typing import NamedTuple, Self
 
 from checks.explain.reasons import words
 from checks.models import Move
-from clusteragent.lib.words import counted, duration, grouped, listed
+from clusteragent.lib.words import duration, grouped, grouped_count, listed
 from nodes.models import NodeEvent
 from operators.pages.stories import Story
 
@@ -81,15 +81,15 @@ def _sent(story: Story) -> str:
     if story.cause.kind != "sent":
         return ""
     found = ((story.count(reason), words(reason).counted) for reason in Move.Reason)
-    return ", ".join(f"{counted(number, 'config')} {word}" for number, word in found if number and word)
+    return ", ".join(f"{grouped_count(number, 'config')} {word}" for number, word in found if number and word)
 
 
 def _moved(story: Story) -> str:
     if story.cause.kind == "sent" or not story.placed:
         taken = len({step.config for step in story.steps if not step.to})
-        return f"{counted(taken, 'config')} taken away" if taken and story.cause.kind == _MOVE.PAUSED else ""
+        return f"{grouped_count(taken, 'config')} taken away" if taken and story.cause.kind == _MOVE.PAUSED else ""
     often = max(story.placed.values())
-    number = counted(len(story.placed), "config")
+    number = grouped_count(len(story.placed), "config")
     return f"{number} moved once" if often == 1 else f"{number} moved, up to {often} times"
 
 
@@ -99,7 +99,7 @@ def _gap(story: Story) -> str:
 
 def _waiting(story: Story) -> str:
     waiting = len(story.dangling)
-    return f"{counted(waiting, 'config')} {'waits' if waiting == 1 else 'wait'} for a node" if waiting else ""
+    return f"{grouped_count(waiting, 'config')} {'waits' if waiting == 1 else 'wait'} for a node" if waiting else ""
 
 
 def _by(deed: str) -> Callable[[Story, str], str]:

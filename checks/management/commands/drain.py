@@ -5,7 +5,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from checks.dispatcher import deciding
 from checks.management import commandline
-from clusteragent.lib.words import numbered
+from clusteragent.lib.words import plain_count
 from nodes.models import Node
 
 
@@ -29,7 +29,7 @@ class Command(BaseCommand):
             return
         for move in moves:
             self.stdout.write(commandline.line(move))
-        self.stdout.write(f"{numbered(changed, 'node')} {done}")
+        self.stdout.write(f"{plain_count(changed, 'node')} {done}")
 
     def drain(self, names: list[str], options: dict[str, Any]) -> tuple[int, list[dict[str, Any]]]:
         """Drain nodes. Return how many of them change, and in a dry run the moves that it would make."""

@@ -7,7 +7,7 @@ from checks import plans
 from checks.management.commands.rebalance import line
 from checks.plans import Outlook
 from checks.wire.scrub import scrub
-from clusteragent.lib.words import numbered
+from clusteragent.lib.words import plain_count
 from nodes.models import UnknownNode
 
 
@@ -32,10 +32,10 @@ class Command(BaseCommand):
             self.show(outlook)
 
     def show(self, outlook: Outlook) -> None:
-        self.stdout.write(f"{numbered(len(outlook.placed), 'config')} would lose their node")
+        self.stdout.write(f"{plain_count(len(outlook.placed), 'config')} would lose their node")
         for config, to in outlook.placed.items():
             self.stdout.write(f"{scrub(config.name)} {config.digest}: {config.node} → {to or 'nowhere'}")
-        self.stdout.write(f"{numbered(len(outlook.plan.moves), 'config')} would then be rebalanced")
+        self.stdout.write(f"{plain_count(len(outlook.plan.moves), 'config')} would then be rebalanced")
         for move in outlook.plan.moves:
             self.stdout.write(line(move))
         for name, values in document(outlook)["spread"].items():
