@@ -4,11 +4,9 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 import time
 import uuid
 from datetime import timedelta
-from pathlib import Path
 
 import structlog
 from django.db import transaction
@@ -23,9 +21,9 @@ from django_q.signing import SignedPackage
 from checks import tasks
 from checks.models import ClusterStore
 from clusteragent import webhook
+from clusteragent.lib.processes import manage
 from nodes.models import Hearing
 
-MANAGE = Path(__file__).resolve().parent.parent / "manage.py"
 PREFIX = "pass-"
 
 # All tasks that a worker runs.
@@ -158,7 +156,7 @@ class Worker:
         # A new program, not a fork, which would keep the socket of the leader's lock open. In a session of its own it does not
         # get the SIGINT of a Ctrl-C.
         self._child = subprocess.Popen(  # noqa: S603
-            [sys.executable, str(MANAGE), "runworker", "--parent", str(os.getpid())],
+            manage("runworker", "--parent", str(os.getpid())),
             env=os.environ | {"Q_CLUSTER_NAME": self._queue.name},
             stdin=subprocess.DEVNULL,
             start_new_session=True,

@@ -16,7 +16,7 @@ from django.db.models.functions import Now
 from psycopg.conninfo import make_conninfo
 
 from checks import dispatcher
-from clusteragent.lib import conf, poolers
+from clusteragent.lib import conf, locks
 from nodes.models import Hearing, Heartbeat, Node, NodeEvent
 from nodes.writebehind import CHANNEL, EVERY, PROMPT, TOO_LATE
 from tests.replicas import descendants, wait_for
@@ -85,7 +85,7 @@ def ears() -> list[int]:
     """Return the PostgreSQL processes of the sessions that listen."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT pid FROM pg_stat_activity WHERE query = %s AND datname = current_database()", [poolers.READ_MARK]
+            "SELECT pid FROM pg_stat_activity WHERE query = %s AND datname = current_database()", [locks.READ_MARK]
         )
         return [pid for (pid,) in cursor.fetchall()]
 

@@ -18,7 +18,7 @@ from checks.dispatcher.transaction import Choice, MapWriter, in_chunks, own_tran
 from checks.models import ClusterStore, Config, Move, Origin, Plan, freezes
 from checks.models.map import NotLeader
 from checks.models.orders import Isolation, Order, Pause, Pin
-from clusteragent.lib.words import numbered
+from clusteragent.lib.words import plain_count
 from nodes.models import Node
 
 T = TypeVar("T")
@@ -90,7 +90,7 @@ def decide_and_commit(decide: Callable[[], Decision], do: Callable[[Decision], T
         ClusterStore.objects.lock()
         decision = decide()
         if _takes_several(decision):
-            raise StalePlan(f"{numbered(len(decision.placements), 'config')} went stale again and again")
+            raise StalePlan(f"{plain_count(len(decision.placements), 'config')} went stale again and again")
         return do(decision)
 
 

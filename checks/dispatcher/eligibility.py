@@ -19,7 +19,7 @@ from checks.dispatcher.inventory import Candidate, Inventory, Reserved, read_nod
 from checks.models import Origin
 from checks.models.orders import Pin, Rule
 from clusteragent.lib import conf
-from clusteragent.lib.words import listed, numbered
+from clusteragent.lib.words import listed, plain_count
 from nodes.declarations import NAMED, parse
 from nodes.models import Hearing
 from nodes.models.nodes import OPEN, UnknownNode
@@ -475,7 +475,7 @@ def _flapping(snapshot: Snapshot, entry: Entry, node: Candidate) -> Refusal | No
 def _full(snapshot: Snapshot, entry: Entry, node: Candidate) -> Refusal | None:
     if node.limit is None or snapshot.held[node.id] < node.limit:
         return None
-    return Refusal(Reason.FULL, {"most": numbered(node.limit, "config")})
+    return Refusal(Reason.FULL, {"most": plain_count(node.limit, "config")})
 
 
 _OF_NODE: Sequence[Callable[[Snapshot, Candidate], Refusal | None]] = (_warmup, _intake, _silence)

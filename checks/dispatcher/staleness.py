@@ -8,7 +8,7 @@ from checks.dispatcher.eligibility import BALANCE, CHOSEN, ORDER, UNDO, Snapshot
 from checks.dispatcher.transaction import entries_of
 from checks.models import Assignment
 from checks.models.orders import Isolation, Pin
-from clusteragent.lib.words import numbered
+from clusteragent.lib.words import plain_count
 from nodes.models import Node
 
 # The decisions that were not made for the purpose CHOSEN, by verb. A pin that does not wait binds these alone.
@@ -83,7 +83,7 @@ def _check_configs(decision: Decision, placements: Sequence[Placement], entries:
     found = [(one, why) for one, why in zip(placements, changes, strict=True) if why]
     if found:
         first, why = found[0]
-        others = f", and {numbered(len(found) - 1, 'other config')} changed, too" if len(found) > 1 else ""
+        others = f", and {plain_count(len(found) - 1, 'other config')} changed, too" if len(found) > 1 else ""
         raise StalePlan(f"{shown(first.name, first.digest)} {why}{others}")
 
 

@@ -26,7 +26,7 @@ from checks.wire.patching import UnpatchableConfig
 from checks.wire.scrub import scrub
 from checks.wire.yamlnodes import InvalidYAML
 from clusteragent.lib.shortids import short_id
-from clusteragent.lib.words import moment, numbered
+from clusteragent.lib.words import moment, plain_count
 from operators.admin import configpage
 from operators.admin.actions import SteeringAdmin
 from operators.admin.base import TABLE_ROWS, first_words, link
@@ -245,7 +245,7 @@ class ConfigAdmin(SteeringAdmin):
         keys = [(origin.source, origin.key) for config in chosen for origin in config.origins.all()]
         dispatcher.unschedule(keys, actor=request.user.get_username())
         Source.objects.replace_warnings(ADMIN, {sharding.parent_of(key) for _, key in keys}, [])
-        messages.success(request, f"{numbered(len(chosen), 'config')} unscheduled.")
+        messages.success(request, f"{plain_count(len(chosen), 'config')} unscheduled.")
         return None
 
     def _with_their_shards(self, request: HttpRequest, chosen: list[Config]) -> list[Config]:
@@ -255,7 +255,7 @@ class ConfigAdmin(SteeringAdmin):
         shards = [origin.config_id for parent in sorted(parents) for origin in origins.origins(ADMIN, parent)]
         others = list(self.get_queryset(request).filter(pk__in=shards).exclude(pk__in=[config.pk for config in chosen]))
         if others:
-            messages.info(request, f"{numbered(len(others), 'config')} more: a config goes with all its shards.")
+            messages.info(request, f"{plain_count(len(others), 'config')} more: a config goes with all its shards.")
         return chosen + others
 
 
