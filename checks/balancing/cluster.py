@@ -1,13 +1,18 @@
 """The model that a plan is made on: nodes and configs, numbered by name, with loads that each step of the plan changes.
 
-`Receivers` finds the nodes that may receive configs, by load.
+`Receivers` finds the nodes that may receive configs, by load; `utilization` and `spread` tell how evenly nodes are loaded.
 """
 
 import math
 from bisect import bisect_left, bisect_right, insort
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import NamedTuple, TypeVar
+
+from clusteragent.lib import conf
+
+D = TypeVar("D", bound=Hashable)
+N = TypeVar("N", bound=Hashable)
 
 # Costs are rounded to this fraction of a worker. Sums of such numbers are exact in any order, so the next plan starts with
 # exactly the loads that this one left.
@@ -139,6 +144,37 @@ class Receivers:
             insort(group, (self._cluster.load[node], node))
         elif not group:
             del self._by_capacity[capacity]
+
+
+class Spread(NamedTuple):
+    """The highest utilization of a set of nodes, and the population standard deviation of all."""
+
+    peak: float
+    stddev: float
+
+
+def utilization(
+    costs: Mapping[D, float], owners: Mapping[D, N], capacity: Mapping[N, float], base: Mapping[N, float] | None = None
+) -> dict[N, float]:
+    """Return {node: utilization}: the workers that its configs and `base` need, divided by its capacity.
+
+    costs: {config: workers}. owners: {config: node}. capacity: {node: workers}, DEFAULT_WORKERS for 0. base: {node: workers}
+    for other load.
+    """
+    needed = {node: [(base or {}).get(node, 0.0)] for node in capacity}
+    for digest, node in owners.items():
+        if node in needed:
+            needed[node].append(costs.get(digest, 0.0))
+    return {node: math.fsum(needed[node]) / (capacity[node] or conf.DEFAULT_WORKERS) for node in capacity}
+
+
+def spread(utilizations: Iterable[float]) -> Spread:
+    """Return the peak and the standard deviation; both are 0 without nodes."""
+    values = list(utilizations)
+    if not values:
+        return Spread(0.0, 0.0)
+    mean = math.fsum(values) / len(values)
+    return Spread(max(values), math.sqrt(math.fsum((value - mean) ** 2 for value in values) / len(values)))
 
 
 def exact(workers: float) -> float:

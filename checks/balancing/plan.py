@@ -5,9 +5,8 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
-from checks.balancing.cluster import Cluster, Step, Stickiness, exact, net
+from checks.balancing.cluster import Cluster, Step, Stickiness, exact, net, spread
 from checks.balancing.cohort import Cohort
-from checks.balancing.measure import spread
 from clusteragent.lib import conf
 
 D = TypeVar("D", bound=Hashable)
@@ -90,11 +89,7 @@ class _Planner(Generic[D, N]):
             self._cluster.give(node, cost)
 
     def cohorts(
-        self,
-        pinned: frozenset[D],
-        free: frozenset[D],
-        eligible: Eligible[D, N] | None,
-        stickiness: Stickiness | None,
+        self, pinned: frozenset[D], free: frozenset[D], eligible: Eligible[D, N] | None, stickiness: Stickiness | None
     ) -> list[Cohort]:
         """Return the configs that may move, grouped by the nodes that may run them."""
         self._free = {config for config, digest in enumerate(self._digests) if digest in free}

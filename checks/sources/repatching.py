@@ -12,10 +12,9 @@ from typing import NamedTuple
 import structlog
 
 from checks import sources
-from checks.dispatcher import Refused, changes
+from checks.dispatcher import Refused, budget, changes
 from checks.dispatcher.changes import Changes, Entry, Identities, Sent
 from checks.dispatcher.transaction import MapWriter, in_chunks, own_transaction
-from checks.dispatcher.upkeep import budget
 from checks.models import Config, Move, Origin
 from checks.sources import origins, renewing
 from checks.wire import options, patching, sharding

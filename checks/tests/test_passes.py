@@ -345,7 +345,7 @@ class TestRules:
         assert counts() == {"ash": 3, "birch": 3, "cedar": 2}
 
     def test_a_budget_that_is_used_up_is_looked_at_when_it_has_room_again(self, monkeypatch: pytest.MonkeyPatch):
-        monkeypatch.setattr(dispatcher.upkeep, "budget", lambda: 2)
+        monkeypatch.setattr(dispatcher.passes, "budget", lambda: 2)
         NodeRule.objects.create(pattern="ash", max_configs=0)
         for _ in range(2):
             one_pass()
