@@ -14,9 +14,11 @@ from django.db import connection
 from psycopg.conninfo import make_conninfo
 
 from checks import tasks
-from checks.models import ClusterStore, Config
+from checks.models import Assignment, ClusterStore, Config, Move
+from checks.models.orders import Rule
 from clusteragent.lib import conf, postgres
 from nodes.heartbeats import note_heartbeat
+from nodes.models import NodeRule
 from tests.replicas import MANAGE, Cluster, Store, descendants, measured, wait_for
 
 pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True)]
@@ -102,6 +104,21 @@ def test_a_replica_that_stops_as_a_whole_keeps_no_lock(cluster: Cluster) -> None
     finally:
         for pid in stopped:
             os.kill(pid, signal.SIGCONT)
+
+
+def test_a_rule_moves_what_it_forbids_at_once_however_rarely_the_leader_balances(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DD_CLUSTER_CHECKS_REBALANCE_PERIOD", "10m")
+    cluster.start()
+    cluster.led()
+    NodeRule.objects.create(pattern="birch", labels={"zone": "a"})
+    Rule.objects.create(name="zone", required={"zone": "a"})
+    saved = cluster.store.now()
+    wait_for("birch has all", lambda: set(Assignment.objects.values_list("node__name", flat=True)) == {"birch"})
+    taken = (Move.objects.latest("pk").time - saved).total_seconds()
+    measured(f"rule saved to the last move: {taken:.3f} s")
+    assert taken < 5
 
 
 def test_five_replicas_and_a_qcluster_by_hand_make_one_pass_a_second(cluster: Cluster) -> None:
