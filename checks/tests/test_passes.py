@@ -353,6 +353,15 @@ class TestRules:
         first = Move.objects.filter(reason="rebalanced").earliest("time").time
         assert TaskRun.objects.get().due_at == first + timedelta(minutes=1)
 
+    def test_a_clock_that_is_set_back_stops_nothing(self):
+        NodeRule.objects.create(pattern="*", max_configs=3)
+        one_pass()
+        report("cedar")
+        TaskRun.objects.update(due_at=Now() + timedelta(hours=1))
+        Move.objects.update(time=Now() + timedelta(hours=1), reason="rebalanced", why={"of": 2})
+        one_pass()
+        assert counts() == {"ash": 3, "birch": 3, "cedar": 2}
+
     def test_a_new_leader_does_not_look_again(self):
         before = TaskRun.objects.get().ended_at
         one_pass()
