@@ -274,19 +274,9 @@ def entries(ids: Iterable[int], contents: Iterable[str] = (), hashes: Iterable[s
         .order_by("id")
     )
     rows = found.values_list(
-        "id",
-        "digest",
-        "name",
-        "node_name",
-        "sent_by",
-        "owner",
-        "dangling_since",
-        "former_node_id",
-        "cost__workers_needed",
-        "fast_digest",
-        "contents",
-        "patched_with",
-    )
+        "id", "digest", "name", "node_name", "sent_by", "owner", "dangling_since", "former_node_id",
+        "cost__workers_needed", "fast_digest", "contents", "patched_with",
+    )  # fmt: skip
     named: list[Entry] = []
     unnamed: dict[int, Entry] = {}
     for id_, digest, name, endpoint, sent_by, owner, dangling, former, cost, fast, content, patched_with in rows:

@@ -17,10 +17,9 @@ import structlog
 from django.db import transaction
 
 from checks import sources
-from checks.dispatcher import Refused, changes
+from checks.dispatcher import Refused, budget, changes
 from checks.dispatcher.changes import Changes, Identities, Sent
 from checks.dispatcher.transaction import MapWriter, in_chunks, own_transaction
-from checks.dispatcher.upkeep import budget
 from checks.models import ClusterStore, Config, Instance, Move, Origin
 from checks.sources import origins
 from checks.wire import options, patching, sharding

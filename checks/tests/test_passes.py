@@ -345,13 +345,22 @@ class TestRules:
         assert counts() == {"ash": 3, "birch": 3, "cedar": 2}
 
     def test_a_budget_that_is_used_up_is_looked_at_when_it_has_room_again(self, monkeypatch: pytest.MonkeyPatch):
-        monkeypatch.setattr(dispatcher.upkeep, "budget", lambda: 2)
+        monkeypatch.setattr(dispatcher.passes, "budget", lambda: 2)
         NodeRule.objects.create(pattern="ash", max_configs=0)
         for _ in range(2):
             one_pass()
         assert counts() == {"ash": 2, "birch": 6}
         first = Move.objects.filter(reason="rebalanced").earliest("time").time
         assert TaskRun.objects.get().due_at == first + timedelta(minutes=1)
+
+    def test_a_clock_that_is_set_back_stops_nothing(self):
+        NodeRule.objects.create(pattern="*", max_configs=3)
+        one_pass()
+        report("cedar")
+        TaskRun.objects.update(due_at=Now() + timedelta(hours=1))
+        Move.objects.update(time=Now() + timedelta(hours=1), reason="rebalanced", why={"of": 2})
+        one_pass()
+        assert counts() == {"ash": 3, "birch": 3, "cedar": 2}
 
     def test_a_new_leader_does_not_look_again(self):
         before = TaskRun.objects.get().ended_at
