@@ -31,7 +31,7 @@ from operators.admin import configpage
 from operators.admin.actions import SteeringAdmin
 from operators.admin.base import TABLE_ROWS, first_words, link
 from operators.admin.filters import CheckFilter, NodeFilter, OrderFilter, OwnerFilter, SourceFilter, TroubleFilter
-from operators.queries import WIDE_COLUMNS
+from operators.queries import WIDE_COLUMNS, state_of
 from operators.roles import sees_digests
 
 # Fields that are only shown when they have a value.
@@ -186,12 +186,13 @@ class ConfigAdmin(SteeringAdmin):
     @column
     def owner(self, config: Config) -> SafeString | str:
         """A link to the node that has the config, or why no node has it."""
-        assignment = getattr(config, "assignment", None)
-        if assignment:
-            return link(assignment.node)
-        if hasattr(config, "pause"):
-            return "none: paused"
-        return f"none: endpoint of {config.node_name}" if config.node_name else DANGLING
+        match state_of(config):
+            case "assigned":
+                return link(config.assignment.node)
+            case "dangling":
+                return DANGLING
+            case state:
+                return f"none: {state} of {config.node_name}" if config.node_name else f"none: {state}"
 
     @column
     def since(self, config: Config) -> str:
