@@ -16,7 +16,8 @@ from xdist.scheduler import LoadScopeScheduling
 
 # Seconds that an interrupted worker has to end what its test started.
 PATIENCE = 60
-BROWSER = Path(__file__).parent / "browser"
+# Folders whose files share a cluster.
+FOLDERS = [Path(__file__).parent / name for name in ("browser", "faults")]
 _workers: list[Any] = []
 
 
@@ -76,8 +77,8 @@ def _file_of(nodeid: str) -> Path:
 
 
 def _scope_of(file: Path) -> Path:
-    """The file or folder of which one worker runs all tests. Those of the browser share one, and a cluster."""
-    return BROWSER if file.is_relative_to(BROWSER) else file
+    """The file or folder of which one worker runs all tests."""
+    return next((folder for folder in FOLDERS if file.is_relative_to(folder)), file)
 
 
 @functools.cache
