@@ -280,9 +280,7 @@ def entries(ids: Iterable[int], contents: Iterable[str] = (), hashes: Iterable[s
     named: list[Entry] = []
     unnamed: dict[int, Entry] = {}
     for id_, digest, name, endpoint, sent_by, owner, dangling, former, cost, fast, content, patched_with in rows:
-        entry = Entry(
-            id_, digest, name, bool(endpoint), sent_by, owner, near=former, dangling_since=dangling, cost=cost
-        )
+        entry = Entry(id_, digest, name, bool(endpoint), sent_by, owner, former, dangling, cost=cost)
         entry.fast_digest, entry.contents = fast, content
         named.append(entry)
         if not options.notes_identity(patched_with):
