@@ -125,6 +125,7 @@ def test_a_rule_moves_what_it_forbids_at_once_however_rarely_the_leader_balances
         wait_for("birch has all", lambda: set(Assignment.objects.values_list("node__name", flat=True)) == {"birch"})
         taken = (Move.objects.latest("pk").time - saved).total_seconds()
         measured(f"rule saved to the last move: {taken:.3f} s")
+        assert taken < 10
     finally:
         Rule.objects.all().delete()
         NodeRule.objects.all().delete()

@@ -306,7 +306,9 @@ def test_a_heading_has_what_ours_shows() -> None:
     assert "{% for part in parts %}" in theirs
     assert set(re.findall(r"part\.(\w+)", theirs)) == {"title", "link"}
     request = RequestFactory().get("/")
-    context = Context({"request": request, "opts": Config._meta, "original": Config(pk=1, name="http_check", digest="a")})
+    context = Context(
+        {"request": request, "opts": Config._meta, "original": Config(pk=1, name="http_check", digest="a")}
+    )
     context.request = request  # type: ignore[attr-defined]
     heading = header_title(context)
     assert ">Configs<" in heading
