@@ -15,7 +15,7 @@ from django.db import connection
 from django.test import Client
 
 from checks.models import Move
-from tests.map import register, store
+from tests.map import register, store_many
 from tests.replicas import wait_for
 from tests.webserver import AGENT, LOCAL, TLS, Answer, WebServer, database_url, exchange, serving
 
@@ -32,9 +32,9 @@ MOST = 4
 PATIENCE = 120
 
 
-@pytest.fixture
-def operators(tmp_path: Path) -> Iterator[WebServer]:
-    with serving(database_url(), tmp_path, threads=THREADS, whom="operators") as server:
+@pytest.fixture(scope="module")
+def operators(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
+    with serving(database_url(), tmp_path_factory.mktemp("web"), threads=THREADS, whom="operators") as server:
         yield server
 
 
@@ -83,9 +83,7 @@ def _target(link: Path) -> str:
 @pytest.fixture
 def much_state(warm: None) -> None:
     """A state of 24 MB: more than the buffers on the way can hold."""
-    ash = register("ash")
-    for _ in range(120):
-        store(b'"' + b"x" * 200_000 + b'"', owner=ash)
+    store_many(120, b'"' + b"x" * 200_000 + b'"', owner=register("ash"))
 
 
 MANY = 10_000
