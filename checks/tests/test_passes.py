@@ -10,7 +10,7 @@ from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 
 from checks import dispatcher
-from checks.dispatcher import transaction
+from checks.dispatcher import passes, transaction
 from checks.models import Assignment, ClusterStore, Config, Move, TaskRun
 from checks.models.orders import Pin, Rule
 from checks.tests.cast import counts, dangling, lead, ledger, owners, report, sent, silence, versions
@@ -332,6 +332,18 @@ class TestRules:
             one_pass()
             left.append(counts().get("ash", 0))
         assert left == [1, 0]
+
+    def test_the_next_pass_goes_on_although_not_all_of_a_chunk_moved(self, monkeypatch: pytest.MonkeyPatch):
+        """Others may have moved, edited or removed one of them meanwhile."""
+        monkeypatch.setattr(transaction, "CHUNK", 3)
+        relocate = passes.relocate_misplaced
+        monkeypatch.setattr(passes, "relocate_misplaced", lambda entries, judge: relocate(entries[1:], judge))
+        Rule.objects.create(name="zone", required={"zone": "a"})
+        one_pass()
+        assert counts()["ash"] == 2
+        monkeypatch.setattr(passes, "relocate_misplaced", relocate)
+        one_pass()
+        assert "ash" not in counts()
 
     def test_room_that_comes_unannounced_is_used_within_a_minute(self):
         NodeRule.objects.create(pattern="*", max_configs=3)
