@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any, NamedTuple
 
 import structlog
+from django.db import DatabaseError
 from django.db.models import F
 from django.db.models.functions import Now
 
@@ -55,7 +56,13 @@ def run_pass(term: int) -> Pass:
         log.warning("node_silent", node=name, term=term)
     expired = expire_nodes(term=term)
     placed = [*empty_leaving_nodes(term=term), *resume_due(term=term), *redispatch(term=term)]
-    if misplaced := reconcile(term=term):
+    misplaced: list[Move] = []
+    try:
+        misplaced = reconcile(term=term)
+    except DatabaseError:
+        # What is misplaced runs where it is. If passes were not complete, no node would expire.
+        log.exception("reconcile_failed", term=term)
+    if misplaced:
         log.info("misplaced_moved", moves=len(misplaced), term=term)
     for name in Config.objects.flag_unscheduled():
         log.warning("config_unscheduled", check=name, term=term)

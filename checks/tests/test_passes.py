@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
 from django.db.models import F
 from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
@@ -373,6 +373,21 @@ class TestRules:
         Move.objects.update(time=Now() + timedelta(hours=1), reason="rebalanced", why={"of": 2})
         one_pass()
         assert counts() == {"ash": 3, "birch": 3, "cedar": 2}
+
+    def test_a_look_that_fails_stops_no_pass(self, monkeypatch: pytest.MonkeyPatch):
+        """Nodes expire only while passes are complete: the next one would take a long gap for deafness."""
+
+        def fail(*args: object) -> None:
+            raise OperationalError("canceling statement due to statement timeout")
+
+        before = Hearing.objects.get().last_pass
+        monkeypatch.setattr(passes, "_misplaced", fail)
+        Rule.objects.create(name="zone", required={"zone": "a"})
+        one_pass()
+        assert Hearing.objects.get().last_pass > before
+        monkeypatch.undo()
+        one_pass()
+        assert counts() == {"birch": 8}
 
     def test_a_new_leader_does_not_look_again(self):
         before = TaskRun.objects.get().ended_at
