@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any, NamedTuple
 
 import structlog
+from django.db import DatabaseError
 from django.db.models import F
 from django.db.models.functions import Now
 
@@ -55,7 +56,13 @@ def run_pass(term: int) -> Pass:
         log.warning("node_silent", node=name, term=term)
     expired = expire_nodes(term=term)
     placed = [*empty_leaving_nodes(term=term), *resume_due(term=term), *redispatch(term=term)]
-    if misplaced := reconcile(term=term):
+    misplaced: list[Move] = []
+    try:
+        misplaced = reconcile(term=term)
+    except DatabaseError:
+        # What is misplaced runs where it is. If passes were not complete, no node would expire.
+        log.exception("reconcile_failed", term=term)
+    if misplaced:
         log.info("misplaced_moved", moves=len(misplaced), term=term)
     for name in Config.objects.flag_unscheduled():
         log.warning("config_unscheduled", check=name, term=term)
@@ -108,28 +115,28 @@ def reconcile(*, term: int | None = None) -> list[Move]:
         since = Hearing.objects.values(since=F("last_pass") - OVERLAP)
         events = NodeEvent.objects.filter(kind=NodeEvent.Kind.DECLARED, time__gte=since)
         names = set(events.values_list("node_name", flat=True))
-        must, _ = _misplaced(Assignment.objects.filter(node__name__in=names)) if names else ([], [])
-        moves = _move_chunks(must[: transaction.CHUNK], term)
+        ids, _ = _misplaced(Assignment.objects.filter(node__name__in=names)) if names else ([], [])
+        moves = _move_chunks(ids[: transaction.CHUNK], term)
     else:
         # The process that changed a rule about nodes may have ended before it applied it.
         NodeRule.objects.apply()
-        moves = move_misplaced(term=term, most=transaction.CHUNK)
-    if not is_settled or len(moves) >= transaction.CHUNK:
-        TaskRun.objects.note(RECONCILE, time.monotonic() - began, state=seen, due_at=_next_look(moves))
+        alone, ids = _restore_isolations(term), _movable()
+        moves = alone + _move_chunks(ids[: transaction.CHUNK], term)
+    # If nothing moves, the next pass could not move it either.
+    goes_on = bool(moves) and len(ids) > transaction.CHUNK
+    if not is_settled or goes_on:
+        due_at = Now() if goes_on else _next_look()
+        TaskRun.objects.note(RECONCILE, time.monotonic() - began, state=seen, due_at=due_at)
     return moves
 
 
-def move_misplaced(*, term: int | None = None, most: int | None = None) -> list[Move]:
+def move_misplaced(*, term: int | None = None) -> list[Move]:
     """Move misplaced configs, and return the moves. More than CHUNK configs are not atomic.
 
     Configs that may not run where they are move at once; those that only should not move within `budget_left`, from draining
-    nodes first. most: the most that it moves of both, None for no limit. What isolated configs need moves besides.
+    nodes first. What isolated configs need moves besides.
     """
-    moves: list[Move] = []
-    for reason, ids in _in_company().items():
-        moves += _unless_stale(restore_isolation, ids, reason, term=term)
-    must, should = _misplaced(Assignment.objects.all())
-    return moves + _move_chunks([*must, *should[: budget_left()]][:most], term)
+    return _restore_isolations(term) + _move_chunks(_movable(), term)
 
 
 def budget() -> int:
@@ -149,12 +156,23 @@ def _moved_in_budget() -> MoveQuerySet:
     return lately.filter(reason__in=reasons, actor="", why__isnull=False)
 
 
-def _next_look(moves: Sequence[Move]) -> Any:
-    """When all configs are looked at again: in the next pass if CHUNK was the limit, when the budget has room, or in a minute."""
-    if len(moves) >= transaction.CHUNK:
-        return Now()
+def _next_look() -> Any:
+    """When all configs are looked at again: when the budget has room, or in a minute."""
     used_since = _moved_in_budget().order_by("time").values_list("time", flat=True).first()
     return used_since + A_MINUTE if used_since and not budget_left() else Now() + A_MINUTE
+
+
+def _restore_isolations(term: int | None) -> list[Move]:
+    moves: list[Move] = []
+    for reason, ids in _in_company().items():
+        moves += _unless_stale(restore_isolation, ids, reason, term=term)
+    return moves
+
+
+def _movable() -> list[int]:
+    """Ids of the misplaced configs that may move now: all that may not run where they are, then others within the budget."""
+    must, should = _misplaced(Assignment.objects.all())
+    return [*must, *should[: budget_left()]]
 
 
 def _misplaced(assignments: AssignmentQuerySet) -> tuple[list[int], list[int]]:

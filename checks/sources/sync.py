@@ -99,8 +99,7 @@ class _SourceSync:
         sends = {key: one for key, one in self.judged.items() if one.fingerprint}
         kept = self._kept(self.known.keys() - sends.keys())
         comparison = origins.compare(self.known, sends, replica=conf.REPLICA, kept=kept)
-        sent = comparison.to_send(self.admitted)
-        origins.send(sent, self.known, source=self.source.name, term=self.term, actor=ACTOR)
+        origins.send(self.admitted, self.known, source=self.source.name, term=self.term, actor=ACTOR)
         still_true = {key: known for key, known in self.source.memory.items() if self.scan.keeps(key)}
         self.source.memory = still_true | self.judged
         # After sending, since a renamed file is no loss once it is sent under its new name.
@@ -130,7 +129,9 @@ class _SourceSync:
                 self.scan.unsettled.add(found.key)
                 self.scan.kept.add(found.key)
                 return
-            self.admitted += [admitted] if admitted else []
+            # Only what differs is kept: a new process reads all configs, and there may be very many.
+            if admitted and not (known and known.has(judgement, conf.REPLICA)):
+                self.admitted.append(admitted)
         self.judged[found.key] = judgement
 
     def _kept(self, unsent: Collection[str]) -> set[str]:

@@ -4,13 +4,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
 from django.db.models import F
 from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 
 from checks import dispatcher
-from checks.dispatcher import transaction
+from checks.dispatcher import passes, transaction
 from checks.models import Assignment, ClusterStore, Config, Move, TaskRun
 from checks.models.orders import Pin, Rule
 from checks.tests.cast import counts, dangling, lead, ledger, owners, report, sent, silence, versions
@@ -333,6 +333,18 @@ class TestRules:
             left.append(counts().get("ash", 0))
         assert left == [1, 0]
 
+    def test_the_next_pass_goes_on_although_not_all_of_a_chunk_moved(self, monkeypatch: pytest.MonkeyPatch):
+        """Others may have moved, edited or removed one of them meanwhile."""
+        monkeypatch.setattr(transaction, "CHUNK", 3)
+        relocate = passes.relocate_misplaced
+        monkeypatch.setattr(passes, "relocate_misplaced", lambda entries, judge: relocate(entries[1:], judge))
+        Rule.objects.create(name="zone", required={"zone": "a"})
+        one_pass()
+        assert counts()["ash"] == 2
+        monkeypatch.setattr(passes, "relocate_misplaced", relocate)
+        one_pass()
+        assert "ash" not in counts()
+
     def test_room_that_comes_unannounced_is_used_within_a_minute(self):
         NodeRule.objects.create(pattern="*", max_configs=3)
         one_pass()
@@ -361,6 +373,21 @@ class TestRules:
         Move.objects.update(time=Now() + timedelta(hours=1), reason="rebalanced", why={"of": 2})
         one_pass()
         assert counts() == {"ash": 3, "birch": 3, "cedar": 2}
+
+    def test_a_look_that_fails_stops_no_pass(self, monkeypatch: pytest.MonkeyPatch):
+        """Nodes expire only while passes are complete: the next one would take a long gap for deafness."""
+
+        def fail(*args: object) -> None:
+            raise OperationalError("canceling statement due to statement timeout")
+
+        before = Hearing.objects.get().last_pass
+        monkeypatch.setattr(passes, "_misplaced", fail)
+        Rule.objects.create(name="zone", required={"zone": "a"})
+        one_pass()
+        assert Hearing.objects.get().last_pass > before
+        monkeypatch.undo()
+        one_pass()
+        assert counts() == {"birch": 8}
 
     def test_a_new_leader_does_not_look_again(self):
         before = TaskRun.objects.get().ended_at
