@@ -6,7 +6,10 @@ from nodes.models import NodeRule
 
 
 def apply_rules(kind: type[Rule | NodeRule]) -> str:
-    """Let changed rules of this kind take effect, outside of a transaction. Returns a sentence that says how."""
+    """Let changed rules of this kind take effect, outside of a transaction. Returns a sentence that says how.
+
+    Those about configs need nothing here: saving one has called the leader.
+    """
     if kind is NodeRule:
         return f"It changes {plain_count(NodeRule.objects.apply(), 'node')}."
     return "It holds for all placements from now on. Configs on forbidden nodes move within seconds."

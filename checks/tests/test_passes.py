@@ -298,7 +298,7 @@ class TestRules:
         assert counts() == {"birch": 8}
         assert ledger()[8:] == [("ash", "birch", "ineligible")] * 4
 
-    def test_so_does_a_changed_one(self):
+    def test_a_changed_rule_moves_what_it_forbids_in_the_next_pass(self):
         rule = Rule.objects.create(name="zone", check_pattern="ntp", required={"zone": "a"})
         one_pass()
         assert counts() == {"ash": 4, "birch": 4}
@@ -306,19 +306,19 @@ class TestRules:
         one_pass()
         assert counts() == {"birch": 8}
 
-    def test_so_does_a_rule_about_nodes_that_its_process_did_not_apply(self):
+    def test_a_rule_about_nodes_that_its_process_did_not_apply_acts_in_the_next_pass(self):
         Rule.objects.create(name="zone", required={"zone": "a"})
         one_pass()
         NodeRule.objects.update(pattern="ash")
         one_pass()
         assert counts() == {"ash": 8}
 
-    def test_so_does_a_lowered_limit_at_the_budgets_pace(self):
+    def test_a_lowered_limit_acts_in_the_next_pass(self):
         NodeRule.objects.create(pattern="ash", max_configs=0)
         one_pass()
         assert counts() == {"birch": 8}
 
-    def test_and_another_option(self, monkeypatch: pytest.MonkeyPatch):
+    def test_a_changed_option_about_groups_acts_in_the_next_pass(self, monkeypatch: pytest.MonkeyPatch):
         declare("birch", group="web")
         monkeypatch.setattr(conf, "RUNNER_GROUPS", {"http_check": "web"})
         one_pass()

@@ -122,6 +122,8 @@ class NodeRule(models.Model):
         """Whether the rule holds for a node of that name, address and type."""
         if not fnmatchcase(name, self.pattern or "*") or self.node_type not in (None, node_type):
             return False
-        if not self.network or client_ip is None:
-            return not self.network
-        return ipaddress.ip_address(client_ip) in ipaddress.ip_network(self.network, strict=False)
+        if not self.network:
+            return True
+        return client_ip is not None and ipaddress.ip_address(client_ip) in ipaddress.ip_network(
+            self.network, strict=False
+        )
