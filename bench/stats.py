@@ -14,6 +14,7 @@ from checks import dispatcher
 from checks.dispatcher import costs
 from checks.models import Cost
 from clusteragent.lib import conf
+from nodes.models import Runner
 
 NODES, CONFIGS, HANGING = 300, 5000, 30
 # Seconds after the start: every check has run, and then some nodes are cut off, but are not yet silent for long.
@@ -63,9 +64,9 @@ def _work_out(report: Report) -> None:
     stage.analyse()
     report.add(f"costs out of stats, {size}, none changed", timed(Cost.objects.measure), "s")
     report.add(f"own loads out of stats, {size}", timed(Cost.objects.measure_own_load), "s")
-    report.add(f"expected load of each node, {size}", _median(costs.by_node), "s", most=0.3)
-    report.add(f"capacity of each node, {size}", _median(costs.capacity), "s", most=0.3)
-    report.add(f"expected cost of each config, {size}", _median(costs.expected), "s")
+    report.add(f"expected load of each node, {size}", _median(Cost.objects.by_node), "s", most=0.3)
+    report.add(f"capacity of each node, {size}", _median(Runner.objects.capacity), "s", most=0.3)
+    report.add(f"expected cost of each config, {size}", _median(Cost.objects.expected), "s")
 
 
 def _median(work: Callable[[], object]) -> float:

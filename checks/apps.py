@@ -1,8 +1,9 @@
-"""Connects the arrival and changes of nodes with the leader."""
+"""Connects the arrival and changes of nodes, and changes of rules, with the leader."""
 
 from typing import Any
 
 from django.apps import AppConfig
+from django.db.models.signals import post_delete, post_save
 
 
 class ChecksConfig(AppConfig):
@@ -11,10 +12,15 @@ class ChecksConfig(AppConfig):
     name = "checks"
 
     def ready(self) -> None:
+        from checks.models.orders import Rule
+        from nodes.models import NodeRule
         from nodes.signals import node_arrived, node_changed
 
         node_arrived.connect(wake_if_dangling, dispatch_uid="checks.wake_if_dangling")
         node_changed.connect(wake, dispatch_uid="checks.wake")
+        for rules in (Rule, NodeRule):
+            for changed in (post_save, post_delete):
+                changed.connect(wake, sender=rules, dispatch_uid=f"checks.wake.{rules.__name__}")
 
 
 def wake_if_dangling(**kwargs: Any) -> None:
@@ -26,7 +32,7 @@ def wake_if_dangling(**kwargs: Any) -> None:
 
 
 def wake(**kwargs: Any) -> None:
-    """Call the leader when nodes leave, are drained or are no longer eligible, so that it acts now and not in a second."""
+    """Call the leader when nodes leave, drain or declare something else, or rules change, so that it acts at once."""
     from checks.models import ClusterStore
 
     ClusterStore.objects.wake()

@@ -5,8 +5,9 @@ from typing import Any
 
 import structlog
 from django.db import connection
+from django.db.models import Exists, OuterRef, Q
 
-from checks.models import Cost, Move, Plan
+from checks.models import Config, Cost, Move, Plan
 from checks.models.edits import Edit
 from checks.models.freezes import Freeze
 from clusteragent.lib import conf
@@ -18,13 +19,18 @@ log = structlog.get_logger()
 
 # {kind: function that deletes at most so many old rows and returns how many}. Packages above add their kinds.
 KINDS: dict[str, Callable[[float], int]] = {
-    "moves": lambda most: Move.objects.prune(_old(), most),
-    "plans": lambda most: Plan.objects.prune(_old(), most),
-    "edits": lambda most: Edit.objects.prune(_old(), most),
-    "freezes": lambda most: Freeze.objects.prune(_old(), most),
+    "moves": lambda most: bulk.delete(Move.objects.filter(time__lt=_old()).order_by("time"), most=most),
+    "plans": lambda most: bulk.delete(Plan.objects.filter(time__lt=_old()).order_by("pk"), most=most),
+    "edits": lambda most: bulk.delete(Edit.objects.filter(time__lt=_old()).order_by("time"), most=most),
+    "freezes": lambda most: bulk.delete(
+        Freeze.objects.filter(Q(ended_at__lt=_old()) | Q(until__lt=_old())).order_by("pk"), most=most
+    ),
     "events": lambda most: NodeEvent.objects.prune(_old(), most),
     "nodes": lambda most: Node.objects.prune(most),
-    "costs": lambda most: Cost.objects.prune(most),
+    # Those of configs that are gone.
+    "costs": lambda most: bulk.delete(
+        Cost.objects.filter(~Exists(Config.objects.filter(pk=OuterRef("pk")))).order_by("pk"), most=most
+    ),
 }
 
 

@@ -5,10 +5,10 @@ No task raises: a task that fails each second would store a failure each second.
 
 import time
 from collections.abc import Callable
+from functools import wraps
 
 import structlog
 from django.db import DatabaseError, transaction
-from django.db.models.functions import Now
 
 from checks import dispatcher, plans, pruning, sources
 from checks.dispatcher import costs, quarantine
@@ -16,7 +16,6 @@ from checks.models import ClusterStore, TaskRun, freezes
 from checks.models.map import Call, NotLeader
 from checks.models.troubles import Trouble
 from checks.sources import repatching
-from nodes.models import NodeRule
 
 NOT_LEADER = "not the leader"
 FAILED = "failed"
@@ -24,38 +23,39 @@ FAILED = "failed"
 log = structlog.get_logger()
 
 
-def background_pass(term: int) -> str:
-    """Run a background pass: hear, expire, re-dispatch. Return what it did, NOT_LEADER or FAILED."""
-    return run("pass", term, dispatcher.run_pass)
+def run(name: str, term: int, work: Callable[[int], object]) -> str:
+    """Do the work of a task in a term and record its run. Return its outcome, NOT_LEADER, or FAILED after an exception."""
+    began = time.monotonic()
+    try:
+        outcome = str(work(term))
+        if outcome != NOT_LEADER:
+            TaskRun.objects.note(name, time.monotonic() - began)
+    except NotLeader:
+        return NOT_LEADER
+    except Exception:
+        log.exception(f"{name}_failed", term=term)
+        return FAILED
+    return outcome
 
 
+def task(name: str) -> Callable[[Callable[[int], object]], Callable[[int], str]]:
+    """Make a function of a term a task: see `run` for what it returns."""
+
+    def decorate(work: Callable[[int], object]) -> Callable[[int], str]:
+        return wraps(work)(lambda term: run(name, term, work))
+
+    return decorate
+
+
+@task("pass")
+def background_pass(term: int) -> object:
+    """Run a background pass: hear, expire, re-dispatch, reconcile."""
+    return dispatcher.run_pass(term)
+
+
+@task("scan")
 def scan_sources(term: int) -> str:
-    """Read every source and dispatch what changed. Return what it did, NOT_LEADER or FAILED."""
-    return run("scan", term, _scan)
-
-
-def repatch(term: int) -> str:
-    """Patch again some configs that other options patched. Return what it did, NOT_LEADER or FAILED."""
-    return run("repatch", term, lambda term: f"{len(repatching.repatch(term=term))} patched again")
-
-
-def collect_stats(term: int) -> str:
-    """Fetch the runners' stats and update costs and troubles. Return what it did, NOT_LEADER or FAILED."""
-    return run("stats", term, _collect_stats)
-
-
-def rebalance(term: int) -> str:
-    """Collect stats, move misplaced configs, and balance the rest. Return what it did, NOT_LEADER or FAILED."""
-    asked = collect_stats(term)
-    return asked if asked == NOT_LEADER else run("rebalance", term, _rebalance)
-
-
-def prune(term: int) -> str:
-    """Delete what is older than its retention (checks/pruning.py). Return what it did, NOT_LEADER or FAILED."""
-    return run("prune", term, _prune)
-
-
-def _scan(term: int) -> str:
+    """Read every source and dispatch what changed."""
     try:
         report = sources.sync(term=term)
     except sources.SyncUnderWay:
@@ -65,7 +65,15 @@ def _scan(term: int) -> str:
     return f"{len(report.added)} added, {len(report.changed)} changed, {len(report.removed)} removed"
 
 
-def _collect_stats(term: int) -> str:
+@task("repatch")
+def repatch(term: int) -> str:
+    """Patch again some configs that other options patched."""
+    return f"{len(repatching.repatch(term=term))} patched again"
+
+
+@task("stats")
+def collect_stats(term: int) -> str:
+    """Fetch the runners' stats and update costs and troubles."""
     if not ClusterStore.objects.filter(term=term).exists():
         return NOT_LEADER
     measured = costs.measure()
@@ -74,51 +82,34 @@ def _collect_stats(term: int) -> str:
     return f"{asked} asked, {failed} failed, {seconds:.1f} s, {measured.configs} costs changed"
 
 
+def rebalance(term: int) -> str:
+    """Collect stats, quarantine what is faulty, and balance. Return what it did, NOT_LEADER or FAILED."""
+    asked = collect_stats(term)
+    return asked if asked == NOT_LEADER else run("rebalance", term, _rebalance)
+
+
 def _rebalance(term: int) -> str:
-    # A process may have ended before it applied changed rules.
-    NodeRule.objects.apply()
     try:
-        quarantine.handle_troubles(term)
+        quarantine.try_elsewhere(term=term)
+        quarantine.quarantine(term=term)
     except DatabaseError:
-        # The quarantine is only a precaution: its failure must not stop the moves below.
+        # The quarantine is only a precaution: its failure must not stop the balancing.
         log.exception("quarantine_failed", term=term)
-    righted = len(dispatcher.move_misplaced(term=term))
     if why := freezes.why_off():
-        return f"{righted} put right, nothing rebalanced: {why}"
-    left = max(0, dispatcher.budget_left() - righted)
+        return f"nothing rebalanced: {why}"
     try:
-        plan, moves = plans.rebalance(actor="", term=term, budget=left, settling=True)
+        plan, moves = plans.rebalance(actor="", term=term, budget=dispatcher.budget_left(), settling=True)
     except plans.StalePlan as reason:
         # The next plan is made from the map as it is then.
-        return f"{righted} put right, 0 rebalanced: {reason}"
-    if righted or moves:
-        log.info("configs_rebalanced", moves=len(moves), put_right=righted, term=term)
-    return f"{righted} put right, {len(moves)} of {len(plan.moves)} rebalanced"
+        return f"0 rebalanced: {reason}"
+    if moves:
+        log.info("configs_rebalanced", moves=len(moves), term=term)
+    return f"{len(moves)} of {len(plan.moves)} rebalanced"
 
 
-def _prune(term: int) -> dict[str, int]:
+@task("prune")
+def prune(term: int) -> dict[str, int]:
+    """Delete what is older than its retention (checks/pruning.py)."""
     with transaction.atomic():
         ClusterStore.objects.lock(term)
     return pruning.prune()
-
-
-def run(name: str, term: int, work: Callable[[int], object]) -> str:
-    """Do the work of a task in a term and record its run. Return its outcome, NOT_LEADER, or FAILED after an exception."""
-    began = time.monotonic()
-    try:
-        outcome = str(work(term))
-        if outcome != NOT_LEADER:
-            _note(name, time.monotonic() - began)
-    except NotLeader:
-        return NOT_LEADER
-    except Exception:
-        log.exception(f"{name}_failed", term=term)
-        return FAILED
-    return outcome
-
-
-def _note(name: str, seconds: float) -> None:
-    run = TaskRun(name=name, seconds=seconds, ended_at=Now())
-    TaskRun.objects.bulk_create(
-        [run], update_conflicts=True, unique_fields=["name"], update_fields=["seconds", "ended_at"]
-    )

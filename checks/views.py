@@ -1,9 +1,9 @@
 """The routes by which node agents fetch their configs, and the local routes that show and change the map."""
 
 import json
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from contextlib import closing
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
@@ -11,12 +11,12 @@ from django.http.response import HttpResponseBase
 from checks import plans
 from checks.dispatcher import costs
 from checks.explain import state
-from checks.models import ClusterStore, Config, Instance, Move
+from checks.models import ClusterStore, Config, Instance
 from checks.models.configs import Share
 from checks.plans import isolation
 from clusteragent.lib import conf, database
 from clusteragent.lib.database.batching import Batcher
-from nodes.authentication import LocalToken
+from nodes.authentication import LOCAL_TOKEN
 from nodes.names import validate_node_name
 from nodes.parsers import read_rebalance
 from nodes.views import ClusterChecksView, PromptView, json_answer, line
@@ -53,7 +53,7 @@ class EndpointsConfigs(ClusterChecksView):
 class AllEndpointsConfigs(ClusterChecksView):
     """GET …/endpointschecks/configs: the endpoint checks of all nodes."""
 
-    token = LocalToken()
+    token = LOCAL_TOKEN
 
     def get(self, request: HttpRequest) -> HttpResponse:
         return _answer(database.ask(Config.objects.endpoints_share))
@@ -62,7 +62,7 @@ class AllEndpointsConfigs(ClusterChecksView):
 class State(ClusterChecksView):
     """GET …/clusterchecks: the whole map, streamed. ?scrub=true leaves out secrets."""
 
-    token = LocalToken()
+    token = LOCAL_TOKEN
 
     def get(self, request: HttpRequest) -> StreamingHttpResponse:
         scrub = request.GET.get("scrub") == "true"
@@ -74,14 +74,31 @@ class State(ClusterChecksView):
 class Rebalance(ClusterChecksView):
     """POST …/clusterchecks/rebalance: measure costs, make and apply a plan, and return its moves."""
 
-    token = LocalToken()
+    token = LOCAL_TOKEN
 
     def post(self, request: HttpRequest) -> HttpResponse:
         force = read_rebalance(request.body)
         if not conf.ADVANCED_DISPATCHING_ENABLED:
             return line("no checks to rebalance: advanced dispatching is not enabled", 500)
         moves = _with_fresh_costs(lambda: plans.rebalance(actor=LOCAL, force=force)[1])
-        return json_answer(_compact(_described(moves)))
+        ids = Instance.objects.filter(config__in=[move.config_id for move in moves]).order_by("config", "-pk")
+        first = dict(database.ask(lambda: list(ids.values_list("config", "check_id"))))
+        # The field names are those that old and new clients read. Weight and differences are 0, as the Datadog Cluster Agent
+        # sends them for this algorithm.
+        rows = [
+            {
+                "check_id": first.get(move.config_id, ""),
+                "digest": move.digest,
+                "check_name": move.name,
+                "check_weight": 0,
+                "source_node_name": move.source_node,
+                "source_diff": 0,
+                "dest_node_name": move.to_node,
+                "dest_diff": 0,
+            }
+            for move in moves
+        ]
+        return json_answer(_compact(rows))
 
     def handle_exception(self, exc: Exception) -> HttpResponseBase:
         return line(str(exc), 409) if isinstance(exc, plans.StalePlan) else super().handle_exception(exc)
@@ -90,7 +107,7 @@ class Rebalance(ClusterChecksView):
 class Isolate(ClusterChecksView):
     """POST …/clusterchecks/isolate/check/<check ID>: keep a check alone on its node until it is released."""
 
-    token = LocalToken()
+    token = LOCAL_TOKEN
 
     def post(self, request: HttpRequest, check_id: str) -> HttpResponse:
         answer = _with_fresh_costs(lambda: isolation.isolate(check_id, actor=LOCAL))
@@ -107,27 +124,6 @@ def _with_fresh_costs(work: Callable[[], T]) -> T:
     with database.limited(PATIENCE):
         database.ask(costs.measure)
         return database.ask(work)
-
-
-def _described(moves: Sequence[Move]) -> list[dict[str, Any]]:
-    """Moves with the field names that old and new clients read. Weight and differences are 0, as the Datadog Cluster Agent
-    sends them for this algorithm.
-    """
-    ids = Instance.objects.filter(config__in=[move.config_id for move in moves]).order_by("config", "-pk")
-    first = dict(database.ask(lambda: list(ids.values_list("config", "check_id"))))
-    return [
-        {
-            "check_id": first.get(move.config_id, ""),
-            "digest": move.digest,
-            "check_name": move.name,
-            "check_weight": 0,
-            "source_node_name": move.source_node,
-            "source_diff": 0,
-            "dest_node_name": move.to_node,
-            "dest_diff": 0,
-        }
-        for move in moves
-    ]
 
 
 def _answer(share: Share) -> HttpResponse:

@@ -1,7 +1,7 @@
 """The app of the top level, and the system checks of options that contradict each other."""
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from django.apps import AppConfig
@@ -29,11 +29,8 @@ class ClusterAgentConfig(AppConfig):
         # default, a collection for each 700 new objects, garbage collection took a fifth of the time of placing them.
         gc.freeze()
         gc.set_threshold(20_000, 20, 20)
-        checks.register(check_addresses)
-        checks.register(check_database)
-        checks.register(check_tokens)
-        checks.register(check_nodes)
-        checks.register(check_names)
+        for check in (check_addresses, check_database, check_tokens, check_nodes, check_names):
+            checks.register(check)
         _prune_too()
 
 
@@ -50,49 +47,38 @@ def _prune_too() -> None:
     )
 
 
-def check_addresses(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
+def check_addresses(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Iterator[checks.CheckMessage]:
     """Check that the two web servers have different ports, and that operators on other machines have a host name to use."""
-    messages: list[checks.CheckMessage] = []
     if conf.BIND[1] == conf.ADMIN_BIND[1] != 0:
-        messages.append(
-            checks.Error(
-                f"CLUSTERAGENT_BIND and CLUSTERAGENT_ADMIN_BIND have the same port, {conf.BIND[1]}.",
-                hint="Give each a port of its own.",
-                id="clusteragent.E001",
-            )
+        yield checks.Error(
+            f"CLUSTERAGENT_BIND and CLUSTERAGENT_ADMIN_BIND have the same port, {conf.BIND[1]}.",
+            hint="Give each a port of its own.",
+            id="clusteragent.E001",
         )
     if conf.ADMIN_BIND[0] not in LOOPBACK and LOOPBACK.issuperset(host.strip("[]") for host in conf.ADMIN_HOSTS):
-        messages.append(
-            checks.Warning(
-                "CLUSTERAGENT_ADMIN_BIND lets others in, and CLUSTERAGENT_ADMIN_HOSTS has no name for them to use.",
-                hint="Name the hosts by which operators reach it.",
-                id="clusteragent.W001",
-            )
+        yield checks.Warning(
+            "CLUSTERAGENT_ADMIN_BIND lets others in, and CLUSTERAGENT_ADMIN_HOSTS has no name for them to use.",
+            hint="Name the hosts by which operators reach it.",
+            id="clusteragent.W001",
         )
-    return messages
 
 
-def check_database(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
+def check_database(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Iterator[checks.CheckMessage]:
     """Check that URLs with several hosts select the one that takes writes, and that a direct URL is given only beside another."""
     given = {"DATABASE_URL": conf.DATABASE_URL, "CLUSTERAGENT_DIRECT_DATABASE_URL": conf.DIRECT_DATABASE_URL}
-    messages: list[checks.CheckMessage] = [
-        checks.Error(
-            f"{name} names several hosts, and not which of them to use.",
-            hint="Add target_session_attrs=read-write: others than the one that takes writes answer, too.",
-            id="clusteragent.E003",
-        )
-        for name, url in given.items()
-        if url and _may_reach_a_standby(url)
-    ]
-    if conf.DIRECT_DATABASE_URL and not conf.DATABASE_URL:
-        messages.append(
-            checks.Error(
-                "CLUSTERAGENT_DIRECT_DATABASE_URL is given, and DATABASE_URL is not.",
-                hint="Without a pooler give DATABASE_URL alone; node agents would be served from the embedded database.",
-                id="clusteragent.E004",
+    for name, url in given.items():
+        if url and _may_reach_a_standby(url):
+            yield checks.Error(
+                f"{name} names several hosts, and not which of them to use.",
+                hint="Add target_session_attrs=read-write: others than the one that takes writes answer, too.",
+                id="clusteragent.E003",
             )
+    if conf.DIRECT_DATABASE_URL and not conf.DATABASE_URL:
+        yield checks.Error(
+            "CLUSTERAGENT_DIRECT_DATABASE_URL is given, and DATABASE_URL is not.",
+            hint="Without a pooler give DATABASE_URL alone; node agents would be served from the embedded database.",
+            id="clusteragent.E004",
         )
-    return messages
 
 
 def _may_reach_a_standby(url: str) -> bool:
@@ -103,50 +89,39 @@ def _may_reach_a_standby(url: str) -> bool:
     return has_several and parts.get("target_session_attrs") not in ("read-write", "primary")
 
 
-def check_tokens(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
+def check_tokens(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Iterator[checks.CheckMessage]:
     """Check that the two tokens and the secret key differ: each token is for its own routes only."""
     tokens = [token for token in (conf.AUTH_TOKEN, conf.LOCAL_TOKEN, conf.SECRET_KEY) if token]
-    if len(set(tokens)) == len(tokens):
-        return []
-    names = "DD_CLUSTER_AGENT_AUTH_TOKEN, CLUSTERAGENT_LOCAL_TOKEN and CLUSTERAGENT_SECRET_KEY"
-    return [
-        checks.Error(
+    if len(set(tokens)) < len(tokens):
+        names = "DD_CLUSTER_AGENT_AUTH_TOKEN, CLUSTERAGENT_LOCAL_TOKEN and CLUSTERAGENT_SECRET_KEY"
+        yield checks.Error(
             f"Two of {names} are the same.",
             hint="Every node agent would have what is meant for operators: give each its own.",
             id="clusteragent.E002",
         )
-    ]
 
 
-def check_nodes(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
+def check_nodes(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Iterator[checks.CheckMessage]:
     """Check that nodes don't expire between two reports, and that simulated nodes get no real checks."""
-    messages: list[checks.CheckMessage] = []
     if conf.NODE_EXPIRATION_TIMEOUT.total_seconds() <= REPORTS:
-        messages.append(
-            checks.Warning(
-                "DD_CLUSTER_CHECKS_NODE_EXPIRATION_TIMEOUT is shorter than the time between a node agent's reports.",
-                hint=f"Healthy node agents report each {REPORTS} s and would lose their configs in between.",
-                id="clusteragent.W002",
-            )
+        yield checks.Warning(
+            "DD_CLUSTER_CHECKS_NODE_EXPIRATION_TIMEOUT is shorter than the time between a node agent's reports.",
+            hint=f"Healthy node agents report each {REPORTS} s and would lose their configs in between.",
+            id="clusteragent.W002",
         )
     if conf.DEMO_NODES and conf.DATABASE_URL:
-        messages.append(
-            checks.Warning(
-                "CLUSTERAGENT_DEMO_NODES adds simulated node agents to the database of DATABASE_URL.",
-                hint="Nobody runs the checks that these nodes are given.",
-                id="clusteragent.W003",
-            )
+        yield checks.Warning(
+            "CLUSTERAGENT_DEMO_NODES adds simulated node agents to the database of DATABASE_URL.",
+            hint="Nobody runs the checks that these nodes are given.",
+            id="clusteragent.W003",
         )
-    return messages
 
 
-def check_names(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
+def check_names(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Iterator[checks.CheckMessage]:
     """Check for variables that look like options but are none: most are misspelt."""
-    return [
-        checks.Warning(
+    for name, nearest in peer_options.unknown().items():
+        yield checks.Warning(
             f"{name} is no option: it has no effect.",
             hint=f"Is {nearest} meant?" if nearest else "clusteragent/lib/conf.py has all options.",
             id="clusteragent.W004",
         )
-        for name, nearest in peer_options.unknown().items()
-    ]

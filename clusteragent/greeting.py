@@ -24,7 +24,9 @@ def _places() -> Iterator[str]:
     servers = web.servers()
     yield "The cluster agent runs."
     yield f"  admin             {servers['operators'].url}/admin/"
-    yield f"  user              {upgrade.ADMIN}, password {_password()}"
+    file = conf.VAR / credentials.ADMIN_PASSWORD
+    password = f"in {_shown(file)}" if file.exists() else "as the machine that started first on this database made it"
+    yield f"  user              {upgrade.ADMIN}, password {password}"
     yield f"  node agents       {servers['agents'].url}, token in {_token(credentials.NODE_AGENTS_TOKEN)}"
     yield f"  local routes      same URL, token in {_token(credentials.LOCAL_TOKEN)}"
     yield f"  logs              {_shown(conf.VAR / 'log')}{os.sep}"
@@ -36,11 +38,6 @@ def _options() -> Iterator[str]:
         yield f"{name} is no option.{f' Is {nearest} meant?' if nearest else ''}"
     if without_effect := peer_options.line():
         yield without_effect
-
-
-def _password() -> str:
-    file = conf.VAR / credentials.ADMIN_PASSWORD
-    return f"in {_shown(file)}" if file.exists() else "as the machine that started first on this database made it"
 
 
 def _token(name: str) -> str:
@@ -79,10 +76,6 @@ def _suggestions() -> Iterator[str]:
         yield f"# Kill a node: after {seconds:g} s other nodes run its configs, and only those move."
         yield f"{_python()} -m supervisor.supervisorctl -c {_shown(conf.VAR / 'supervisord.conf')} signal KILL nodes:ash"
     yield "# Attach a real agent (by its address instead of 127.0.0.1 from another machine)."
-    yield _real_agent()
-
-
-def _real_agent() -> str:
     token = _token(credentials.NODE_AGENTS_TOKEN)
     environment = {
         "DD_API_KEY": "0" * 32,
@@ -94,7 +87,7 @@ def _real_agent() -> str:
         "DD_CLC_RUNNER_REMOTE_TAGGER_ENABLED": "false",
     }
     words = " ".join(f"-e {name}={value}" for name, value in environment.items())
-    return f"docker run --rm --network host {words} datadog/agent:7"
+    yield f"docker run --rm --network host {words} datadog/agent:7"
 
 
 def _environment() -> str:

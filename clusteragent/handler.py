@@ -9,9 +9,8 @@ import signal
 import threading
 import time
 from collections.abc import Collection
-from datetime import datetime
 from types import FrameType
-from typing import NamedTuple, Never
+from typing import Never
 
 import django.db
 import psycopg
@@ -25,7 +24,6 @@ from clusteragent.leader import Candidate, TermOver
 from clusteragent.lib import conf
 from clusteragent.watch import FolderWatch
 from clusteragent.worker import ANNOUNCE, PASS, PRUNE, REBALANCE, REPATCH, SCAN, STATS, Queue, Worker
-from nodes.models import Hearing
 from operators import fingerprints
 
 # Seconds between two checks of what is due; also the longest time that a call for a pass waits behind a running pass.
@@ -48,20 +46,6 @@ class State(enum.StrEnum):
     UNKNOWN = enum.auto()
     LEADER = enum.auto()
     FOLLOWER = enum.auto()
-
-
-class Status(NamedTuple):
-    """The state of the background pass in the database: term, leader as `replica:pid`, and when the last pass ended."""
-
-    term: int
-    leader: str
-    last_pass: datetime | None
-
-
-def status() -> Status:
-    """Return the last leader and when the last pass ended. Works in every process."""
-    store = ClusterStore.objects.get()
-    return Status(store.term, store.leader, Hearing.objects.get().last_pass)
 
 
 class Stalled(Exception):

@@ -8,7 +8,6 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import IO
 
 import django.db
@@ -19,7 +18,8 @@ from django.db import connection
 from checks.models import Config
 from clusteragent import upgrade, web
 from clusteragent.lib import conf, credentials, postgres, sockets
-from clusteragent.supervisor import Group, Program, Supervisor, SupervisorError, manage, module
+from clusteragent.lib.processes import manage, module
+from clusteragent.supervisor import Group, Program, Supervisor, SupervisorError
 from nodes.models import Hearing, Node
 from simulation.runners import named_address
 
@@ -45,7 +45,8 @@ def launched() -> Iterator[Supervisor]:
         signal.signal(signum, signal.default_int_handler)
     try:
         lock = _prepare()
-        with Supervisor(_groups(), conf.VAR, _sockets(), root=os.geteuid() == 0, lock=lock) as supervisor:
+        folder = sockets.make_folder_of(conf.VAR, os.geteuid())
+        with Supervisor(_groups(), conf.VAR, folder, root=os.geteuid() == 0, lock=lock) as supervisor:
             _start_all(supervisor)
             yield supervisor
     except credentials.CredentialsError as error:
@@ -56,8 +57,13 @@ def launched() -> Iterator[Supervisor]:
 
 def wait_until_settled() -> None:
     """Wait until the simulated node agents run every check, for at most SETTLED seconds."""
+
+    def is_settled() -> bool:
+        warmup = Hearing.objects.filter(warmup=True).exists()
+        return not warmup and Config.objects.exists() and not Config.objects.dangling().exists()
+
     if conf.DEMO_NODES:
-        _wait(_settled, SETTLED)
+        _wait(is_settled, SETTLED)
 
 
 def _prepare() -> IO[str]:
@@ -66,7 +72,12 @@ def _prepare() -> IO[str]:
         if problem.is_serious():
             raise LaunchError(f"{problem.msg} {problem.hint or ''}".strip())
     try:
-        credentials.make_missing(conf.VAR, given=_given())
+        secrets = {
+            credentials.NODE_AGENTS_TOKEN: conf.AUTH_TOKEN,
+            credentials.LOCAL_TOKEN: conf.LOCAL_TOKEN,
+            credentials.SECRET_KEY: conf.SECRET_KEY,
+        }
+        credentials.make_missing(conf.VAR, given={name for name, value in secrets.items() if value})
         lock = _lock()
         for server in web.servers().values():
             web.address(server)
@@ -78,16 +89,6 @@ def _prepare() -> IO[str]:
     except OSError as error:
         raise LaunchError(f"CLUSTERAGENT_VAR: {error.filename or conf.VAR}: {error.strerror or error}") from error
     return lock
-
-
-def _given() -> set[str]:
-    """Return the names of the secrets that options give, which need no file."""
-    secrets = {
-        credentials.NODE_AGENTS_TOKEN: conf.AUTH_TOKEN,
-        credentials.LOCAL_TOKEN: conf.LOCAL_TOKEN,
-        credentials.SECRET_KEY: conf.SECRET_KEY,
-    }
-    return {name for name, value in secrets.items() if value}
 
 
 def _lock() -> IO[str]:
@@ -105,10 +106,6 @@ def _lock() -> IO[str]:
     return lock
 
 
-def _sockets() -> Path:
-    return sockets.make_folder_of(conf.VAR, os.geteuid())
-
-
 def _groups() -> list[Group]:
     """Return the groups in the order in which they start. The database stops last, and quickly: SIGINT ends its sessions."""
     groups = []
@@ -119,7 +116,9 @@ def _groups() -> list[Group]:
     groups += [Group("web", [Program(f"web-{port}", manage("serve", port)) for port in web.servers()])]
     if names := demo_nodes():
         # On SIGTERM they would say goodbye, and their configs would move from node to node while everything ends.
-        agents = [Program(name, _simulation(name), False, stopsignal="INT", stopwaitsecs=1) for name in names]
+        words = ("--url", web.servers()["agents"].url, "--stats-port", str(conf.CLC_RUNNERS_PORT))
+        commands = {name: module("simulation", "--name", name, *words) for name in names}
+        agents = [Program(name, line, False, stopsignal="INT", stopwaitsecs=1) for name, line in commands.items()]
         groups += [Group("nodes", agents)]
     replicas = [Program(f"runagent-{number}", manage("runagent")) for number in (1, 2)]
     return [*groups, Group("clusteragent", replicas)]
@@ -129,11 +128,6 @@ def demo_nodes() -> list[str]:
     """Return the names of the simulated node agents. `manage.py simulatenodes --nodes` uses other names by default."""
     numbered = (f"demo-{number}" for number in itertools.count(len(NAMES) + 1))
     return list(itertools.islice(itertools.chain(NAMES, numbered), conf.DEMO_NODES))
-
-
-def _simulation(name: str) -> list[str]:
-    url = web.servers()["agents"].url
-    return module("simulation", "--name", name, "--url", url, "--stats-port", str(conf.CLC_RUNNERS_PORT))
 
 
 def _start_all(supervisor: Supervisor) -> None:
@@ -149,7 +143,8 @@ def _start_all(supervisor: Supervisor) -> None:
     if conf.DEMO_NODES:
         supervisor.start("nodes")
         # On a slow machine a node that is late for the warm-up would get no configs.
-        _wait(_all_report, SETTLED)
+        alive = Node.objects.alive().filter(name__in=demo_nodes())
+        _wait(lambda: alive.count() == conf.DEMO_NODES, SETTLED)
     supervisor.start("clusteragent")
 
 
@@ -190,12 +185,3 @@ def _answers(url: str) -> bool:
     except httpx.HTTPError:
         return False
     return True
-
-
-def _all_report() -> bool:
-    return Node.objects.alive().filter(name__in=demo_nodes()).count() == conf.DEMO_NODES
-
-
-def _settled() -> bool:
-    warmup = Hearing.objects.filter(warmup=True).exists()
-    return not warmup and Config.objects.exists() and not Config.objects.dangling().exists()

@@ -1,7 +1,6 @@
 """Leadership: an advisory lock that a session of its own holds as a lease, and a term that fences earlier leaders' work."""
 
 import os
-from types import TracebackType
 from typing import Any, Self
 
 import psycopg
@@ -48,9 +47,7 @@ class Candidate:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.resign()
 
     def campaign(self) -> bool:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from django.db.models import Count, QuerySet, Sum, TextField, Value
+from django.db.models import Count, Sum, TextField, Value
 from django.db.models.fields.json import KT
 from django.db.models.functions import Coalesce, Now
 from django.http import HttpRequest, HttpResponse
@@ -81,7 +81,6 @@ def families(*, exact: bool = True) -> Iterator[Family]:
     yield from _of_tasks()
     yield from _of_alerts()
     yield from _of_sources()
-    yield from _of_webhook()
     if conf.METRICS_CONFIGS_INFO:
         yield _configs_info(nodes, exact)
 
@@ -159,24 +158,20 @@ def _of_configs(nodes: _Nodes) -> Iterator[Family]:
     endpoints = {pk: of_names.get(name, 0) for pk, name in nodes.names.items()}
     yield _gauge("endpoint_checks_configs_dispatched", "Endpoint configs of a node.", nodes.series(endpoints), "node")
     text = f"Configs that no node has had for longer than {conf.UNSCHEDULED_CHECK_THRESHOLD.total_seconds():g} s."
-    late = _unscheduled(dangling.filter(unscheduled=True))
-    yield _gauge("cluster_checks_unscheduled_check", text, late, "config_name", "config_source")
-
-
-def _unscheduled(configs: QuerySet[Config]) -> Samples:
-    """Return at most MOST_NODES series of (config name, source); the rest is summed up under OTHERS."""
-    named: Any = configs.annotate(source=Coalesce(KT("original__source"), Value(""), output_field=TextField()))
+    late = dangling.filter(unscheduled=True)
+    named: Any = late.annotate(source=Coalesce(KT("original__source"), Value(""), output_field=TextField()))
     groups = named.order_by("name", "source").values_list("name", "source")
-    counted: Counter[tuple[str, ...]] = Counter()
+    counts: Counter[tuple[str, ...]] = Counter()
     for name, source, number in groups.annotate(Count("pk"))[:MOST_NODES]:
         # A source may be an address with a password, and two may differ in nothing else.
-        counted[scrub(name), scrub(source)] += number
-    rest = configs.count() - counted.total()
-    return [*counted.items(), ((OTHERS, ""), rest)] if rest > 0 else [*counted.items()]
+        counts[scrub(name), scrub(source)] += number
+    # The rest is summed up; `+` leaves it out where there is none.
+    counts[OTHERS, ""] += late.count() - counts.total()
+    yield _gauge("cluster_checks_unscheduled_check", text, (+counts).items(), "config_name", "config_source")
 
 
 def _of_load(nodes: _Nodes) -> Iterator[Family]:
-    needed, capacity = costs.by_node(), costs.capacity()
+    needed, capacity = Cost.objects.by_node(), Runner.objects.capacity()
     load = costs.loads(needed, capacity)
     text = "Expected load of a node: the workers that its configs need, divided by those it has and by its weight."
     yield _gauge("clusteragent_expected_load", text, nodes.series(load, max), "node")
@@ -184,17 +179,14 @@ def _of_load(nodes: _Nodes) -> Iterator[Family]:
     busy = dict(RunnerStats.objects.order_by().values_list("node_id").annotate(Sum("execution_ms")))
     text = "Run time of all checks of a node, one run of each, in ms."
     yield _gauge("cluster_checks_busyness", text, nodes.series(busy, max), "node")
+    wanted: Samples = []
+    if Cost.objects.exists():
+        total = sum(needed.values()) + Cost.objects.means().usual * Config.objects.dangling().count()
+        each = sum(capacity.values()) / len(capacity) if capacity else conf.DEFAULT_WORKERS
+        # Rounded: a rounding error of the sum must not ask for one more node.
+        wanted = [((), math.ceil(round(total / (TARGET_UTILIZATION * each), 6)))]
     text = f"Nodes that the load needs if each is {TARGET_UTILIZATION:.0%} busy; absent before costs are measured."
-    yield _gauge("clusteragent_wanted_nodes", text, _wanted_nodes(sum(needed.values()), capacity.values()))
-
-
-def _wanted_nodes(placed: float, capacity: Collection[float]) -> Samples:
-    if not Cost.objects.exists():
-        return []
-    total = placed + costs.means().usual * Config.objects.dangling().count()
-    each = sum(capacity) / len(capacity) if capacity else conf.DEFAULT_WORKERS
-    # Rounded: a rounding error of the sum must not ask for one more node.
-    return [((), math.ceil(round(total / (TARGET_UTILIZATION * each), 6)))]
+    yield _gauge("clusteragent_wanted_nodes", text, wanted)
 
 
 def _of_moves() -> Iterator[Family]:
@@ -205,10 +197,8 @@ def _of_moves() -> Iterator[Family]:
     yield _counter("cluster_checks_successful_rebalancing_moves", text, totals[Move.Reason.REBALANCED])
     text = "Moves away from nodes that may not run the config any more."
     yield _counter("cluster_checks_compat_repair_moves", text, totals[Move.Reason.INELIGIBLE])
-    text = "Changes of a config's node, by reason."
-    yield _counter(
-        "clusteragent_moves_total", text, [((reason,), number) for reason, number in totals.items()], "reason"
-    )
+    text, moves = "Changes of a config's node, by reason.", [((reason,), number) for reason, number in totals.items()]
+    yield _counter("clusteragent_moves_total", text, moves, "reason")
 
 
 def _of_tasks() -> Iterator[Family]:
@@ -216,9 +206,8 @@ def _of_tasks() -> Iterator[Family]:
     seconds = {run.name: run.seconds for run in runs}
     for task, name in (("stats", "updating_stats"), ("rebalance", "rebalancing")):
         took: Samples = [((), seconds[task])] if task in seconds else []
-        yield _gauge(
-            f"cluster_checks_{name}_duration_seconds", f"Seconds that the last run of the task {task} took.", took
-        )
+        text = f"Seconds that the last run of the task {task} took."
+        yield _gauge(f"cluster_checks_{name}_duration_seconds", text, took)
     text = "Seconds that the last run of a task took."
     yield _gauge("clusteragent_task_duration_seconds", text, [((run.name,), run.seconds) for run in runs], "task")
     ages = [((run.name,), (run.now - run.ended_at).total_seconds()) for run in runs]
@@ -231,6 +220,9 @@ def _of_alerts() -> Iterator[Family]:
         counts[alert.kind] += alert.count
     text = "What needs somebody, as on the admin's first page."
     yield _gauge("clusteragent_needs_you", text, [((kind,), number) for kind, number in counts.items()], "kind")
+    text = "Attempts to send the pending message of the webhook; 0 when there is none."
+    attempts = Announcement.objects.values_list("attempts", flat=True).first() or 0
+    yield _gauge("clusteragent_webhook_attempts", text, attempts)
 
 
 def _of_sources() -> Iterator[Family]:
@@ -238,21 +230,11 @@ def _of_sources() -> Iterator[Family]:
     text = "Files of a source, or the source itself, that can't be read or dispatched."
     yield _gauge("clusteragent_source_errors", text, [((one.name,), one.errors_number) for one in sources], "source")
     text = "Files or configs of a source that are probably not as their author meant them."
-    yield _gauge(
-        "clusteragent_source_warnings", text, [((one.name,), one.warnings_number) for one in sources], "source"
-    )
+    odd = [((one.name,), one.warnings_number) for one in sources]
+    yield _gauge("clusteragent_source_warnings", text, odd, "source")
     text = "Removals that a source holds back until someone accepts them."
     held = [((one.name,), one.held_removals_number) for one in sources]
     yield _gauge("clusteragent_source_held_removals", text, held, "source")
-
-
-def _of_webhook() -> Iterator[Family]:
-    attempts = Announcement.objects.values_list("attempts", flat=True).first() or 0
-    yield _gauge(
-        "clusteragent_webhook_attempts",
-        "Attempts to send the pending message of the webhook; 0 when there is none.",
-        attempts,
-    )
 
 
 def _configs_info(nodes: _Nodes, exact: bool) -> Family:

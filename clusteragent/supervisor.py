@@ -1,24 +1,19 @@
 """The process manager of `make run`: supervisord with a configuration, as a child process."""
 
-import os
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from http.client import HTTPException
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any, NamedTuple, Self
 from xmlrpc.client import ServerProxy
 
 from supervisor.xmlrpc import SupervisorTransport
 
 from clusteragent.lib import credentials
-
-ROOT = Path(__file__).resolve().parent.parent
-MANAGE = ROOT / "manage.py"
 
 _SUPERVISORD = [sys.executable, "-m", "supervisor.supervisord"]
 
@@ -48,17 +43,6 @@ class Group(NamedTuple):
     programs: Sequence[Program]
 
 
-def manage(*words: str) -> list[str]:
-    """Return the command line of `manage.py` with these words."""
-    return [sys.executable, str(MANAGE), *words]
-
-
-def module(name: str, *words: str) -> list[str]:
-    """Return the command line of `python -m name` for a package of ours, which works in every working directory."""
-    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    return ["env", f"PYTHONPATH={path}", sys.executable, "-P", "-m", name, *words]
-
-
 def configuration(groups: Sequence[Group], folder: Path, sockets: Path, root: bool) -> str:
     """Return the content of supervisord.conf. Logs go to `folder`/log. No program starts by itself, all end with supervisord.
 
@@ -81,16 +65,16 @@ def configuration(groups: Sequence[Group], folder: Path, sockets: Path, root: bo
             "supervisor.rpcinterface_factory": "supervisor.rpcinterface:make_main_rpcinterface"
         },
         "supervisorctl": {"serverurl": f"unix://{sockets / 'supervisor.sock'}"},
-        **{name: section for group in enumerate(groups, 1) for name, section in _sections(*group, logs)},
     }
-    return "\n".join(_section(name, values) for name, values in sections.items())
-
-
-def _sections(priority: int, group: Group, logs: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    programs = ",".join(program.name for program in group.programs)
-    yield f"group:{group.name}", {"programs": programs, "priority": priority}
-    for program in group.programs:
-        yield f"program:{program.name}", _program(program, logs)
+    for priority, group in enumerate(groups, 1):
+        programs = {f"program:{program.name}": _program(program, logs) for program in group.programs}
+        names = ",".join(program.name for program in group.programs)
+        sections |= {f"group:{group.name}": {"programs": names, "priority": priority}, **programs}
+    options = {
+        name: "".join(f"{key} = {str(value).replace('%', '%%')}\n" for key, value in values.items())
+        for name, values in sections.items()
+    }
+    return "\n".join(f"[{name}]\n{lines}" for name, lines in options.items())
 
 
 def _program(program: Program, logs: Path) -> dict[str, Any]:
@@ -111,11 +95,6 @@ def _program(program: Program, logs: Path) -> dict[str, Any]:
         "stdout_logfile_backups": 3,
         **({"user": program.user} if program.user else {}),
     }
-
-
-def _section(name: str, values: dict[str, Any]) -> str:
-    lines = [f"{key} = {str(value).replace('%', '%%')}" for key, value in values.items()]
-    return "\n".join([f"[{name}]", *lines, ""])
 
 
 class Supervisor:
@@ -147,9 +126,7 @@ class Supervisor:
         )
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         for again in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(again, signal.SIG_IGN)
         self._process.terminate()

@@ -6,7 +6,7 @@ from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.db import connection, transaction
 
-from clusteragent.lib import conf, credentials, locks, poolers
+from clusteragent.lib import conf, credentials, locks
 from clusteragent.lib.locks import Lock
 
 ADMIN = "admin"
@@ -27,13 +27,11 @@ def upgrade() -> None:
             while not locks.try_acquire(session.cursor(), Lock.MIGRATE):
                 pass
             call_command("migrate", verbosity=0, interactive=False)
-            _make_admin()
-    except (django.db.Error, psycopg.Error, poolers.Pooled) as error:
-        name = "DATABASE_URL" if conf.DATABASE_URL else "the embedded PostgreSQL"
+            with transaction.atomic():
+                if not User.objects.filter(username=ADMIN).exists():
+                    User.objects.create_superuser(ADMIN, password=credentials.make_admin_password(conf.VAR))
+    except (django.db.Error, psycopg.Error, locks.Pooled) as error:
+        # The settings of this process name the direct one where there are two.
+        direct = "CLUSTERAGENT_DIRECT_DATABASE_URL" if conf.DIRECT_DATABASE_URL else "DATABASE_URL"
+        name = direct if conf.DATABASE_URL else "the embedded PostgreSQL"
         raise DatabaseError(f"{name}: {' '.join(str(error).split())}") from error
-
-
-@transaction.atomic
-def _make_admin() -> None:
-    if not User.objects.filter(username=ADMIN).exists():
-        User.objects.create_superuser(ADMIN, password=credentials.make_admin_password(conf.VAR))

@@ -18,10 +18,9 @@ _VERSION = {"Major": 7, "Minor": 63, "Patch": 0, "Pre": "", "Meta": "", "Commit"
 
 
 class Version(AgentView):
-    """GET /version: a node agent's first call."""
+    """GET /version: a node agent's first call. The answer has the Datadog Cluster Agent's form."""
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        """Answer with the version in the form of the Datadog Cluster Agent."""
         return json_answer(json.dumps(_VERSION, separators=(",", ":")).encode())
 
 
@@ -45,7 +44,6 @@ class Healthz(Probe):
     """GET /healthz: the process answers. Nothing else is checked."""
 
     async def get(self, request: HttpRequest) -> HttpResponse:
-        """Answer 200."""
         return line("ok", 200)
 
 
@@ -80,12 +78,6 @@ class HealthFirst:
         return view(request)
 
 
-def _missing_migrations() -> list[str]:
-    executor = MigrationExecutor(connection)
-    plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
-    return [f"{migration.app_label}.{migration.name}" for migration, _ in plan]
-
-
 class Readiness:
     """Finds the missing migrations for a batch of calls. Once there are none it only asks whether the database answers."""
 
@@ -97,7 +89,9 @@ class Readiness:
                 cursor.execute("SELECT 1")
             missing = []
         else:
-            missing = _missing_migrations()
+            executor = MigrationExecutor(connection)
+            plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
+            missing = [f"{migration.app_label}.{migration.name}" for migration, _ in plan]
         self._fits = not missing
         return [missing] * len(calls)
 

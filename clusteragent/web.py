@@ -5,12 +5,9 @@ import os
 import resource
 import socket
 import sys
-from pathlib import Path
 from typing import NamedTuple
 
-from clusteragent.lib import conf, credentials
-
-BASE = Path(__file__).resolve().parent.parent
+from clusteragent.lib import conf, credentials, processes
 
 
 class Unavailable(Exception):
@@ -70,8 +67,18 @@ def serve(server: Server) -> None:
     if not (conf.AUTH_TOKEN and conf.LOCAL_TOKEN and conf.SECRET_KEY):
         raise credentials.CredentialsError(f"tokens or secret key are missing in {conf.VAR}: `make run` makes them")
     command = _command(server, *address(server))
-    _allow_many_connections()
-    os.execve(sys.executable, command, os.environ | _environment(server))  # noqa: S606
+    # Node agents keep their connections open.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    environment = {
+        # Threads share two memory arenas, so the memory of a large set of configs is given back to the system.
+        "MALLOC_ARENA_MAX": "2",
+        "CLUSTERAGENT_PORT": server.port,
+        # exec keeps the process ID, so the web server's is ours.
+        "CLUSTERAGENT_WEB_PARENT": str(os.getpid()),
+        "PYTHONPATH": processes.python_path(),
+    }
+    os.execve(sys.executable, command, os.environ | environment)  # noqa: S606
 
 
 def _command(server: Server, host: str, port: int) -> list[str]:
@@ -82,7 +89,7 @@ def _command(server: Server, host: str, port: int) -> list[str]:
         "port": port,
         "workers": server.workers,
         "loop": "asyncio",
-        # Node agents keep their connections open. `backpressure` is the most connections of a process.
+        # `backpressure` is the most connections of a process.
         "backlog": 4096,
         "backpressure": 65536,
         "ssl-certificate": conf.VAR / credentials.CERTIFICATE,
@@ -97,20 +104,3 @@ def _command(server: Server, host: str, port: int) -> list[str]:
     has_access_log = server.port == "operators" or conf.ACCESS_LOG
     flags = ["--no-ws", "--respawn-failed-workers", "--access-log" if has_access_log else "--no-access-log"]
     return [sys.executable, "-m", "granian", *words, *flags, "clusteragent.asgi:application"]
-
-
-def _environment(server: Server) -> dict[str, str]:
-    path = os.pathsep.join(filter(None, (str(BASE), os.environ.get("PYTHONPATH"))))
-    return {
-        # Threads share two memory arenas, so the memory of a large set of configs is given back to the system.
-        "MALLOC_ARENA_MAX": "2",
-        "CLUSTERAGENT_PORT": server.port,
-        # exec keeps the process ID, so the web server's is ours.
-        "CLUSTERAGENT_WEB_PARENT": str(os.getpid()),
-        "PYTHONPATH": path,
-    }
-
-
-def _allow_many_connections() -> None:
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -1,6 +1,5 @@
 """The webhook: a message to the URL CLUSTERAGENT_WEBHOOK when an alert begins or ends."""
 
-import ssl
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -122,18 +121,14 @@ def _text(new: list[Any], over: list[Any]) -> str:
 
 def _post(message: Mapping[str, Any]) -> str:
     """Send the message. Returns why it failed, without the secret URL, or an empty text. The answer's body is not read."""
+    # The public certificate authorities, and those of this machine.
+    trusted = httpx.create_ssl_context()
+    trusted.load_default_certs()
     try:
         with (
-            httpx.Client(trust_env=False, timeout=TIMEOUT, verify=_trusted()) as client,
+            httpx.Client(trust_env=False, timeout=TIMEOUT, verify=trusted) as client,
             client.stream("POST", conf.WEBHOOK, json=message) as response,
         ):
             return "" if response.is_success else f"it answered {response.status_code}"
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         return type(error).__name__
-
-
-def _trusted() -> ssl.SSLContext:
-    """Return a context that trusts the public certificate authorities and those of this machine."""
-    context = httpx.create_ssl_context()
-    context.load_default_certs()
-    return context

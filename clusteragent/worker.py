@@ -4,11 +4,9 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 import time
 import uuid
 from datetime import timedelta
-from pathlib import Path
 
 import structlog
 from django.db import transaction
@@ -23,10 +21,9 @@ from django_q.signing import SignedPackage
 from checks import tasks
 from checks.models import ClusterStore
 from clusteragent import webhook
-from clusteragent.lib import processes
+from clusteragent.lib.processes import manage
 from nodes.models import Hearing
 
-MANAGE = Path(__file__).resolve().parent.parent / "manage.py"
 PREFIX = "pass-"
 
 # All tasks that a worker runs.
@@ -159,7 +156,7 @@ class Worker:
         # A new program, not a fork, which would keep the socket of the leader's lock open. In a session of its own it does not
         # get the SIGINT of a Ctrl-C.
         self._child = subprocess.Popen(  # noqa: S603
-            [sys.executable, str(MANAGE), "runworker", "--parent", str(os.getpid())],
+            manage("runworker", "--parent", str(os.getpid())),
             env=os.environ | {"Q_CLUSTER_NAME": self._queue.name},
             stdin=subprocess.DEVNULL,
             start_new_session=True,
@@ -170,23 +167,10 @@ class Worker:
         """Return why the child must be replaced; empty when it works."""
         if child.poll() is not None:
             return f"it exited with {child.returncode}"
-        sign = self._progress()
+        # It changes with every pass that ends, and with every step of a long one.
+        last_pass = Hearing.objects.values_list("last_pass", flat=True).first()
+        sign = last_pass, ClusterStore.objects.values_list("revision", flat=True).first()
         if sign != self._sign_of_life:
             self._sign_of_life, self._seen_alive = sign, time.monotonic()
         stale = time.monotonic() - self._seen_alive > STALE
         return f"no pass for {STALE:g} s" if stale else ""
-
-    @staticmethod
-    def _progress() -> object:
-        """Return a value that changes with every pass that ends, and with every step of a long one."""
-        last_pass = Hearing.objects.values_list("last_pass", flat=True).first()
-        return last_pass, ClusterStore.objects.values_list("revision", flat=True).first()
-
-
-def end_with(parent: int) -> None:
-    """Let the kernel kill this process when its parent process ends, and all processes that it forks from now on likewise.
-
-    By SIGKILL: qcluster's own end waits for a worker that may never answer. The next leader does again what was not committed.
-    """
-    processes.end_with(parent)
-    os.register_at_fork(after_in_child=lambda: processes.end_with(os.getppid()))

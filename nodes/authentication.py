@@ -1,6 +1,7 @@
 """Authentication on the agents' port: each route accepts one of two bearer tokens."""
 
 import hmac
+from collections.abc import Callable
 
 from django.http import HttpRequest
 from rest_framework.exceptions import NotAuthenticated, PermissionDenied
@@ -9,11 +10,11 @@ from clusteragent.lib import conf
 
 
 class BearerToken:
-    """`Authorization: Bearer <token>`, with the protocol's errors. A subclass names the tokens that its routes accept."""
+    """`Authorization: Bearer <token>`, with the protocol's errors."""
 
-    def tokens(self) -> tuple[str, ...]:
-        """The accepted tokens. An empty one is never accepted."""
-        raise NotImplementedError
+    def __init__(self, *tokens: Callable[[], str]) -> None:
+        """tokens: return the accepted tokens. An empty one is never accepted."""
+        self._tokens = tokens
 
     def authenticate(self, request: HttpRequest) -> None:
         """Return if the call bears an accepted token. Raises NotAuthenticated or PermissionDenied."""
@@ -22,34 +23,14 @@ class BearerToken:
             raise NotAuthenticated("no session token provided")
         if words[0] != "Bearer":
             raise NotAuthenticated(f"unsupported authorization scheme: {words[0]}")
-        if len(words) != 2 or not self._accepts(words[1]):
+        # WSGI passes a header's bytes as Latin-1.
+        given, accepted = words[-1].encode("latin-1", "replace"), [token() for token in self._tokens]
+        if len(words) != 2 or not any(hmac.compare_digest(given, token.encode()) for token in accepted if token):
             raise PermissionDenied("invalid session token")
 
-    def _accepts(self, given: str) -> bool:
-        # WSGI passes a header's bytes as Latin-1. An unset token is never accepted.
-        header = given.encode("latin-1", "replace")
-        return any(hmac.compare_digest(header, token.encode()) for token in self.tokens() if token)
 
-
-class AgentToken(BearerToken):
-    """For node agents' routes."""
-
-    def tokens(self) -> tuple[str, ...]:
-        """The node agents' token."""
-        return (conf.AUTH_TOKEN,)
-
-
-class LocalToken(BearerToken):
-    """For local routes: state, all endpoint configs, and what changes the map."""
-
-    def tokens(self) -> tuple[str, ...]:
-        """The local token."""
-        return (conf.LOCAL_TOKEN,)
-
-
-class AnyToken(BearerToken):
-    """For paths that do not exist: only callers with a token learn that."""
-
-    def tokens(self) -> tuple[str, ...]:
-        """Both tokens."""
-        return (conf.AUTH_TOKEN, conf.LOCAL_TOKEN)
+# For node agents' routes; for local routes (state, all endpoint configs, what changes the map); and for paths that do not
+# exist, since only callers with a token learn that.
+AGENT_TOKEN = BearerToken(lambda: conf.AUTH_TOKEN)
+LOCAL_TOKEN = BearerToken(lambda: conf.LOCAL_TOKEN)
+ANY_TOKEN = BearerToken(lambda: conf.AUTH_TOKEN, lambda: conf.LOCAL_TOKEN)

@@ -1,10 +1,11 @@
 """What nodes declare that they may run: `check_compatibility {include, exclude}` and `group` in their heartbeats."""
 
-import heapq
 import json
 from collections.abc import Collection
 from functools import lru_cache
 from typing import NamedTuple
+
+from clusteragent.lib.words import listed
 
 # How many names of a declaration are shown to people.
 NAMED = 20
@@ -24,18 +25,12 @@ class Declaration(NamedTuple):
     group: str = ""
 
     def __str__(self) -> str:
-        words = listed(self.include), listed(self.exclude), self.group
+        words = listed(sorted(self.include), NAMED), listed(sorted(self.exclude), NAMED), self.group
         return "; ".join(f"{what} {said}" for what, said in zip(("only", "not", "group"), words, strict=True) if said)
 
     def admits(self, check: str) -> bool:
         """Whether the node may run this check. The group is not considered."""
         return check not in self.exclude and (not self.include or check in self.include)
-
-
-def listed(names: Collection[str]) -> str:
-    """The first NAMED names, and how many more there are."""
-    shown = heapq.nsmallest(NAMED, names)
-    return ", ".join(shown) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
 
 
 def canonical(include: Collection[str] = (), exclude: Collection[str] = (), group: str = "") -> str:

@@ -32,11 +32,15 @@ def note_goodbye(name: str, kind: str) -> None:
     node = Node.objects.known().filter(name=name)
     if not node.exists():
         raise UnknownNode(f"node {name} is unknown")
-    if why := _disbelief(name):
-        log.info("goodbye_ignored", node=name, said=kind, reason=why)
+    kinds, said = NodeEvent.Kind, NodeEvent.objects.filter(node_name=name)
+    is_broken = said.filter(kind=kinds.GOODBYE_VOID, time__gte=ago(BROKEN_WORD)).exists()
+    lately = said.filter(kind__in=(kinds.LEAVING, kinds.RESTARTING), time__gte=ago(GOODBYES_SPAN))
+    if is_broken or lately.count() >= GOODBYES:
+        reason = "the last one was void" if is_broken else "it comes again and again"
+        log.info("goodbye_ignored", node=name, said=kind, reason=reason)
         return
     staying = node.filter(leaving=False)
-    if kind == NodeEvent.Kind.LEAVING:
+    if kind == kinds.LEAVING:
         changed = staying.update(leaving=True, left_at=Now(), kept_until=None)
     else:
         heard = staying.filter(heartbeat__seen_at__gte=ago(conf.NODE_EXPIRATION_TIMEOUT / 2))
@@ -44,16 +48,6 @@ def note_goodbye(name: str, kind: str) -> None:
     if changed:
         NodeEvent.objects.note([name], kind)
         node_changed.send(sender=Node, names=[name])
-
-
-def _disbelief(name: str) -> str:
-    """Why a goodbye of the node is not believed; empty when it is."""
-    kinds = NodeEvent.Kind
-    said = NodeEvent.objects.filter(node_name=name)
-    if said.filter(kind=kinds.GOODBYE_VOID, time__gte=ago(BROKEN_WORD)).exists():
-        return "the last one was void"
-    lately = said.filter(kind__in=(kinds.LEAVING, kinds.RESTARTING), time__gte=ago(GOODBYES_SPAN))
-    return "it comes again and again" if lately.count() >= GOODBYES else ""
 
 
 @transaction.atomic

@@ -58,7 +58,13 @@ def listen() -> Silence:
     # Compare and swap: a pass that was stopped between the two must not undo what a later one decided.
     if after != before and Hearing.objects.filter(**before).update(**after):
         if any(after[name] != before[name] for name in ("hearing_since", "braked_since")):
-            _log_change(before["braked_since"], hearing)
+            if not hearing.braked_since:
+                log.warning("brake_off", hearing_since=hearing.hearing_since)
+            elif hearing.braked_since == hearing.hearing_since:
+                # Logged at every pass while nobody is heard.
+                log.warning("deaf", hearing_since=hearing.hearing_since)
+            elif not before["braked_since"]:
+                log.warning("brake_on", braked_since=hearing.braked_since)
         if is_forgetful:
             Memory.objects.get_or_create(pk=1)
     return silence
@@ -131,16 +137,6 @@ def count_silence() -> Silence:
     gone, first = Node.objects.goodbyes(conf.NODE_EXPIRATION_TIMEOUT)
     goodbyes = (counts["known"] + gone, gone, newcomers(first)) if gone else (0, 0, 0)
     return Silence(counts["known"], counts["silent"], newcomers(counts["since"]), goodbyes)
-
-
-def _log_change(braked_before: datetime | None, hearing: Hearing) -> None:
-    if not hearing.braked_since:
-        log.warning("brake_off", hearing_since=hearing.hearing_since)
-    elif hearing.braked_since == hearing.hearing_since:
-        # Logged at every pass while nobody is heard.
-        log.warning("deaf", hearing_since=hearing.hearing_since)
-    elif not braked_before:
-        log.warning("brake_on", braked_since=hearing.braked_since)
 
 
 def note_silent() -> list[str]:

@@ -42,29 +42,22 @@ class Newcomers:
         """How many of so many new names may register."""
         with self._lock:
             if self._limit != conf.NEW_NODES_A_MINUTE or time.monotonic() > self._counted + _COUNT_HOLDS:
-                self._room = _room(conf.NEW_NODES_A_MINUTE)
-                self._limit, self._counted = conf.NEW_NODES_A_MINUTE, time.monotonic()
+                limit, seen = conf.NEW_NODES_A_MINUTE, Node.objects.order_by()
+                spans = {timedelta(minutes=1): limit, timedelta(hours=1): AN_HOUR * limit}
+                # Counted no further than the limit: beyond it the number says nothing.
+                counts = {span: seen.filter(first_seen__gte=ago(span))[:most].count() for span, most in spans.items()}
+                self._room = min(most - counts[span] for span, most in spans.items())
+                self._limit, self._counted = limit, time.monotonic()
             admitted = max(0, min(number, self._room))
             self._room -= admitted
-            if admitted < number:
-                self._refuse(number - admitted)
+            self._unlogged += number - admitted
+            # Refusals are logged and stored together every few seconds.
+            if admitted < number and time.monotonic() > self._logged + _LOGGED_AGAIN_AFTER:
+                log.warning("new_nodes_refused", number=self._unlogged, limit=conf.NEW_NODES_A_MINUTE)
+                refused = F("names_refused") + self._unlogged
+                Hearing.objects.update(names_refused=refused, names_refused_at=Now())
+                self._unlogged, self._logged = 0, time.monotonic()
             return admitted
-
-    def _refuse(self, number: int) -> None:
-        """Count the refusal, and log and store the count every few seconds."""
-        self._unlogged += number
-        if time.monotonic() > self._logged + _LOGGED_AGAIN_AFTER:
-            log.warning("new_nodes_refused", number=self._unlogged, limit=conf.NEW_NODES_A_MINUTE)
-            counted = F("names_refused") + self._unlogged
-            Hearing.objects.update(names_refused=counted, names_refused_at=Now())
-            self._unlogged, self._logged = 0, time.monotonic()
-
-
-def _room(limit: int) -> int:
-    spans = {timedelta(minutes=1): limit, timedelta(hours=1): AN_HOUR * limit}
-    seen = Node.objects.order_by()
-    # No further than the limit: beyond it the number says nothing.
-    return min(most - seen.filter(first_seen__gte=ago(span))[:most].count() for span, most in spans.items())
 
 
 newcomers = Newcomers()

@@ -44,12 +44,7 @@ _decoder = json.JSONDecoder(
 
 def read_status(body: bytes) -> NodeStatus:
     """The status in a heartbeat's body: its first JSON value. What follows is ignored, as are unknown keys. Raises BadStatus."""
-    value = _first_value(body)
-    if value is None:
-        return NodeStatus()
-    if not isinstance(value, _Object):
-        raise BadStatus(f"a status is a JSON object, not {_shown(value)}")
-    fields = {key.casefold(): field for key, field in value if field is not None}
+    fields = _fields(_first_value(body), "a status is a JSON object, not {}")
     numbers = {name: _integer(name, fields[name]) for name in _RANGES if name in fields}
     return NodeStatus(**numbers, declared=_declared(fields))
 
@@ -66,11 +61,7 @@ def read_goodbye(body: bytes) -> str:
 def read_rebalance(body: bytes) -> bool:
     """Whether the body forces a rebalance: `{"force": true}`. An empty body does not. Raises BadStatus."""
     value = _first_value(body) if body.strip() else None
-    if value is None:
-        return False
-    if not isinstance(value, _Object):
-        raise BadStatus(f"a rebalance is a JSON object, not {_shown(value)}")
-    force = {key.casefold(): field for key, field in value if field is not None}.get("force", False)
+    force = _fields(value, "a rebalance is a JSON object, not {}").get("force", False)
     if type(force) is not bool:
         raise BadStatus(f"force is {_shown(force)}, allowed is a boolean")
     return force
@@ -84,14 +75,18 @@ def _declared(fields: dict[str, Any]) -> str:
     if type(group) is not str:
         raise BadStatus(f"group is {_shown(group)}, allowed is a string")
     _refuse_odd("group", group)
-    lists = fields.get("check_compatibility", _Object())
-    if not isinstance(lists, _Object):
-        raise BadStatus(f"check_compatibility is {_shown(lists)}, allowed is an object")
-    names = {key.casefold(): names for key, names in lists if names is not None}
+    names = _fields(fields.get("check_compatibility"), "check_compatibility is {}, allowed is an object")
     declared = canonical(_names(names, "include"), _names(names, "exclude"), group)
     if len(declared) > MAX_DECLARED:
         raise BadStatus(f"check_compatibility takes {len(declared)} bytes, allowed are {MAX_DECLARED}")
     return declared
+
+
+def _fields(value: Any, refusal: str) -> dict[str, Any]:
+    """{key in lower case: value} of an object, without what is null. Raises BadStatus with the refusal for another value."""
+    if value is not None and not isinstance(value, _Object):
+        raise BadStatus(refusal.format(_shown(value)))
+    return {key.casefold(): field for key, field in value or () if field is not None}
 
 
 def _names(lists: dict[str, Any], key: str) -> list[str]:

@@ -7,7 +7,7 @@ one.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -19,7 +19,7 @@ from django.db.models.functions import Now
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
 from nodes.models import Heartbeat, Node, NodeEvent, NodeRule
-from nodes.models.heartbeats import Arrival, Beat, Report
+from nodes.models.heartbeats import Beat, Report
 from nodes.names import likeness
 from nodes.signals import node_arrived, node_changed
 
@@ -39,22 +39,17 @@ def register(reports: Mapping[str, Report], *, wait: bool = False) -> dict[str, 
 
     wait: for a row that is locked. For a single report only, since several could wait in a circle.
     """
-    arrivals = Heartbeat.objects.register(reports.values(), wait=wait)
-    _welcome([arrival for arrival in arrivals if not arrival.is_known])
-    _note_declared({one.name: one.declared for one in arrivals if one.declared != one.declared_before})
+    registered = Heartbeat.objects.register(reports.values(), wait=wait)
+    if arrivals := [arrival for arrival in registered if not arrival.is_known]:
+        if ruled := [one.id for one in arrivals if one.has_rules or one.is_ruled]:
+            NodeRule.objects.apply(Node.objects.filter(pk__in=ruled))
+        _distrust_if_flapping([one.name for one in arrivals if not one.is_new])
+        alike_before = [one.name for one in arrivals if one.is_alike]
+        _note_lookalikes({one.name: likeness(one.name) for one in arrivals}, alike_before)
+        node_arrived.send(sender=Node, names=[one.name for one in arrivals])
+    _note_declared({one.name: one.declared for one in registered if one.declared != one.declared_before})
     # Its declaration is written already, and it neither started again nor said goodbye since.
-    return {one.name: Beat(one.id, one.version, one.warmup, one.declared, False, 0) for one in arrivals}
-
-
-def _welcome(arrivals: Sequence[Arrival]) -> None:
-    if not arrivals:
-        return
-    ruled = [one.id for one in arrivals if one.has_rules or one.is_ruled]
-    if ruled:
-        NodeRule.objects.apply(Node.objects.filter(pk__in=ruled))
-    _distrust_if_flapping([one.name for one in arrivals if not one.is_new])
-    _note_lookalikes({one.name: likeness(one.name) for one in arrivals}, [one.name for one in arrivals if one.is_alike])
-    node_arrived.send(sender=Node, names=[one.name for one in arrivals])
+    return {one.name: Beat(one.id, one.version, one.warmup, one.declared, False, 0) for one in registered}
 
 
 def _note_lookalikes(arrived: Mapping[str, int], alike_before: Collection[str]) -> None:

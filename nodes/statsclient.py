@@ -7,7 +7,7 @@ import random
 import ssl
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from itertools import islice
@@ -44,6 +44,10 @@ MAX_CHECK_ID_BYTES = 2000
 MAX_ERROR = 1000
 _MAX_COUNT = 2**63 - 1
 _LAST_DAY = datetime(9999, 12, 31, tzinfo=UTC).timestamp() * 1000
+# TLS without verification: runners have self-signed certificates.
+_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+_TLS.check_hostname = False
+_TLS.verify_mode = ssl.CERT_NONE
 
 log = structlog.get_logger()
 
@@ -61,7 +65,10 @@ class Round(NamedTuple):
 
 
 class _Asking:
-    """What all nodes of a round share: its end and its budget of bytes. The semaphore belongs to the event loop of one chunk."""
+    """What all nodes of a round share: its end and its budget of bytes."""
+
+    # How many more large answers may be read. It belongs to the event loop of one chunk.
+    large: asyncio.Semaphore
 
     def __init__(self) -> None:
         self._ends = time.monotonic() + ROUND
@@ -70,9 +77,6 @@ class _Asking:
     def is_over(self) -> bool:
         """Whether the time of the round is over."""
         return time.monotonic() > self._ends
-
-    def begin_chunk(self) -> None:
-        self.large = asyncio.Semaphore(LARGE_AT_ONCE)
 
     def take(self, number: int) -> None:
         """Count received bytes. Raises Unreadable when all nodes together sent too many."""
@@ -89,7 +93,12 @@ def collect() -> Round:
     began = time.monotonic()
     asking = _Asking()
     asked = failed = 0
-    for chunk in _chunks(_addresses()):
+    nodes = Heartbeat.objects.filter(node__in=Node.objects.alive(), client_ip__isnull=False).order_by("node_id")
+    rows: list[tuple[int, Any, int | None]] = list(nodes.values_list("node_id", "client_ip", "node__runner__failures"))
+    # Failing nodes come in random order: if there are too many to ask all, each round asks others.
+    rows.sort(key=lambda row: random.random() if row[2] else 0)  # noqa: S311
+    items = ((node_id, address) for node_id, address, _ in rows)
+    while chunk := dict(islice(items, CHUNK)):
         answers = asyncio.run(_ask_all(chunk, asking))
         clamped = Runner.objects.note(answers)
         for name, what in clamped.items():
@@ -101,25 +110,10 @@ def collect() -> Round:
     return Round(asked, failed, time.monotonic() - began)
 
 
-def _addresses() -> dict[int, str]:
-    """{node id: address} of the nodes to ask, in order: those that answered the last time first, by id."""
-    nodes = Heartbeat.objects.filter(node__in=Node.objects.alive(), client_ip__isnull=False).order_by("node_id")
-    rows: list[tuple[int, Any, int | None]] = list(nodes.values_list("node_id", "client_ip", "node__runner__failures"))
-    # Failing nodes come in random order: if there are too many to ask all, each round asks others.
-    rows.sort(key=lambda row: random.random() if row[2] else 0)  # noqa: S311
-    return {node_id: address for node_id, address, _ in rows}
-
-
-def _chunks(addresses: Mapping[int, Any]) -> Iterator[dict[int, str]]:
-    items = iter(addresses.items())
-    while chunk := dict(islice(items, CHUNK)):
-        yield chunk
-
-
 async def _ask_all(addresses: Mapping[int, str], asking: _Asking) -> dict[int, Answer]:
     """{node id: its answer}, without the nodes for which no time was left."""
     room, eager = asyncio.Semaphore(AT_ONCE), asyncio.Semaphore(EAGER)
-    asking.begin_chunk()
+    asking.large = asyncio.Semaphore(LARGE_AT_ONCE)
     number: Counter[str] = Counter()
 
     async def ask(address: str) -> Answer | None:
@@ -146,7 +140,8 @@ async def _ask(address: str, asking: _Asking) -> Answer:
         async with asyncio.timeout(TIMEOUT), _client(_host(address)) as client:
             answer = await _get(client, "stats", asking)
             stats = read_stats(answer)
-            clamped = _left_out(answer, stats)
+            if isinstance(answer, dict) and len(answer) > len(stats):
+                clamped = f"{len(answer) - len(stats)} checks whose name or times can't be, left out"
             workers = read_workers(await _get(client, "workers", asking))
             if workers is not None and workers > conf.RUNNER_MAX_WORKERS:
                 clamped = f"{min(workers, 10**15)} workers, taken as {conf.RUNNER_MAX_WORKERS}"
@@ -189,17 +184,6 @@ def _client(host: str) -> httpx.AsyncClient:
     )
 
 
-def _tls() -> ssl.SSLContext:
-    """TLS without verification: runners have self-signed certificates."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
-
-
-_TLS = _tls()
-
-
 async def _get(client: httpx.AsyncClient, what: str, asking: _Asking) -> object:
     """The JSON answer of a route. Raises Unreadable."""
     body = bytearray()
@@ -231,12 +215,6 @@ def read_stats(answer: object) -> list[CheckStats]:
     return [check for check in checks if check is not None]
 
 
-def _left_out(answer: object, read: list[CheckStats]) -> str:
-    """A sentence about the checks of an answer that were left out, with their number; empty if there are none."""
-    left = (len(answer) if isinstance(answer, dict) else 0) - len(read)
-    return f"{left} checks whose name or times can't be, left out" if left else ""
-
-
 def read_workers(answer: object) -> int | None:
     """The number of workers that the runner reports; None if it reports none."""
     count = answer.get("Count") if isinstance(answer, dict) else None
@@ -246,15 +224,17 @@ def read_workers(answer: object) -> int | None:
 def _check(check_id: str, values: object) -> CheckStats | None:
     if not isinstance(values, dict):
         return None
-    execution = _number(values.get("AverageExecutionTime"))
+    execution = _number(values.get("AverageExecutionTime"), 10**12)
     if execution is None:
         return None
+    ended, error = _number(values.get("LastExecutionDate"), _LAST_DAY), values.get("LastError")
     return CheckStats(
         check_id,
         float(execution),
         values.get("LastExecFailed") is True,
-        _storable(values.get("LastError")),
-        _time(values.get("LastExecutionDate")),
+        # PostgreSQL stores neither NUL nor half surrogate pairs.
+        error[:MAX_ERROR].replace("\0", "").encode(errors="replace").decode() if isinstance(error, str) else "",
+        datetime.fromtimestamp(ended / 1000, UTC) if ended else None,
         **{field: _count(values.get(key)) for key, field in COUNTS.items()},
     )
 
@@ -268,21 +248,11 @@ def _is_check_id(text: str) -> bool:
         return False
 
 
-def _number(value: Any) -> float | None:
-    """The number if it is from 0 to 10^12, else None."""
-    return value if type(value) in (int, float) and 0 <= value <= 10**12 else None
+def _number(value: Any, most: float) -> float | None:
+    """The value if it is a number from 0 to `most`, else None."""
+    return value if type(value) in (int, float) and 0 <= value <= most else None
 
 
 def _count(value: Any) -> int | None:
     """The number as PostgreSQL can hold it; None if it is no count."""
     return min(int(value), _MAX_COUNT) if type(value) in (int, float) and 0 <= value < float("inf") else None
-
-
-def _time(milliseconds: Any) -> datetime | None:
-    known = type(milliseconds) in (int, float) and 0 < milliseconds < _LAST_DAY
-    return datetime.fromtimestamp(milliseconds / 1000, UTC) if known else None
-
-
-def _storable(text: object) -> str:
-    """The text as PostgreSQL can store it: without NUL and half surrogate pairs, at most MAX_ERROR characters."""
-    return text[:MAX_ERROR].replace("\0", "").encode(errors="replace").decode() if isinstance(text, str) else ""

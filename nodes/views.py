@@ -15,8 +15,8 @@ from rest_framework.exceptions import APIException, NotAuthenticated
 
 from clusteragent.lib import conf, database
 from clusteragent.lib.database.batching import Batcher, run_alone
-from clusteragent.lib.ratelimit import RateLimit
-from nodes.authentication import AgentToken, AnyToken, BearerToken
+from clusteragent.lib.logs import RateLimit
+from nodes.authentication import AGENT_TOKEN, ANY_TOKEN, BearerToken
 from nodes.goodbyes import note_goodbye
 from nodes.heartbeats import note_heartbeat, note_heartbeats
 from nodes.models import Heartbeat, UnknownNode
@@ -53,7 +53,7 @@ class AgentView(View):
 
     http_method_names = ["get", "post"]
     # None: everybody may call it.
-    token: BearerToken | None = AgentToken()
+    token: BearerToken | None = AGENT_TOKEN
     challenge = 'Bearer realm="Datadog Agent"'
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
@@ -69,17 +69,14 @@ class AgentView(View):
             self.token.authenticate(request)
 
     def http_method_not_allowed(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        return line("Method Not Allowed", 405, Allow=", ".join(self._allowed()))
-
-    def _allowed(self) -> list[str]:
-        return [method.upper() for method in self.http_method_names if hasattr(self, method)]
+        allowed = [method.upper() for method in self.http_method_names if hasattr(self, method)]
+        return line("Method Not Allowed", 405, Allow=", ".join(allowed))
 
     def handle_exception(self, exc: Exception) -> HttpResponseBase:
         """The response to a call that failed."""
-        if isinstance(exc, NotAuthenticated):
-            return line(str(exc.detail), 401, **{"WWW-Authenticate": self.challenge})
         if isinstance(exc, APIException):
-            return line(str(exc.detail), exc.status_code)
+            headers = {"WWW-Authenticate": self.challenge} if isinstance(exc, NotAuthenticated) else {}
+            return line(str(exc.detail), exc.status_code, **headers)
         if isinstance(exc, ValidationError):
             return line(" ".join(exc.messages), 400)
         if isinstance(exc, RequestDataTooBig):
@@ -91,9 +88,6 @@ class AgentView(View):
             return line(why, 503, **{"Retry-After": "10"})
         if isinstance(exc, database.Away):
             return line(str(exc), 503)
-        return self._failed()
-
-    def _failed(self) -> HttpResponse:
         if (more := _failures.take()) is not None:
             _log.exception("request_failed", method=self.request.method, path=self.request.path, failed_before=more)
         return line("internal error", 500)
@@ -122,7 +116,7 @@ class PromptView(AgentView):
 class NotFound(AgentView):
     """All paths that do not exist, for every method. Only bearers of a token get a 404."""
 
-    token = AnyToken()
+    token = ANY_TOKEN
     http_method_names: list[str] = []
 
     def http_method_not_allowed(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
@@ -187,7 +181,6 @@ class Goodbye(ClusterChecksView):
     """POST …/clusterchecks/goodbye/<node>: the node leaves for good, or restarts."""
 
     def post(self, request: HttpRequest, name: str) -> HttpResponse:
-        """Record the goodbye."""
         validate_node_name(name)
         kind = read_goodbye(request.body)
         try:

@@ -97,7 +97,10 @@ class WriteBehind:
         """Take the report to be written later and return True, if it is known to change nothing. Its node is then up to date."""
         now = time.monotonic()
         self._asked_at = now
-        if self._known.get(report.name) != report or not self._is_fresh(now):
+        since = self._written_since or self._waits_since or now
+        may_wait = now - self._proved_at <= PROVED and now - since <= PROMPT and not self._fails
+        # The listener is asked of known reports alone: it listens more often while it is asked.
+        if self._known.get(report.name) != report or not self._listener.has_heard(now, FRESH) or not may_wait:
             if report.last_change != EXTRA_HEARTBEAT:
                 # This report is written at once. The waiting one is older and must not undo it.
                 self._waiting.pop(report.name, None)
@@ -131,11 +134,6 @@ class WriteBehind:
             self._names[node_id] = report.name
             self._known[report.name] = report
 
-    def _is_fresh(self, now: float) -> bool:
-        since = self._written_since or self._waits_since or now
-        is_proved = self._listener.has_heard(now, FRESH) and now - self._proved_at <= PROVED
-        return is_proved and not self._fails and now - since <= PROMPT
-
     def _hear(self, payload: str) -> None:
         if payload.startswith(_WORD):
             if payload == self._word:
@@ -161,20 +159,17 @@ class WriteBehind:
             await asyncio.sleep(EVERY)
             now = time.monotonic()
             if now - self._asked_at < SEND_EVERY <= now - self._sent_at:
-                await self._send_word(now)
+                # Sent through the connection that writes heartbeats: hearing it proves that we listen on the same database.
+                self._word, self._sent_at = f"{_WORD}{secrets.token_hex(8)}", now
+                # A word that could not be sent is not heard either.
+                with suppress(database.Away, DatabaseError):
+                    await self._ask(partial(notify, CHANNEL, self._word))
             if self._is_blank and self._listener.has_heard(now, FRESH):
                 await self._recall()
             if self._waiting:
                 await self._flush()
             else:
                 self._waits_since = None
-
-    async def _send_word(self, now: float) -> None:
-        """Send a word through the connection that writes heartbeats. Hearing it proves that we listen on the same database."""
-        self._word, self._sent_at = f"{_WORD}{secrets.token_hex(8)}", now
-        # A word that could not be sent is not heard either.
-        with suppress(database.Away, DatabaseError):
-            await self._ask(partial(notify, CHANNEL, self._word))
 
     async def _recall(self) -> None:
         """Read from the database what every node's next report would teach."""

@@ -25,9 +25,7 @@ class TooBusy(Exception):
 
 
 class HashingSlots:
-    """Limits how many callers run at once and how many wait, and for how many seconds. All others are refused at once, since
-    each waiting caller holds a thread.
-    """
+    """Limits how many callers run, and how many wait for how many seconds, since each holds a thread. Refuses all others."""
 
     def __init__(self, at_once: int, waiting: int, patience: float) -> None:
         self._admitted = threading.BoundedSemaphore(at_once + waiting)

@@ -15,8 +15,8 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.crypto import salted_hmac
 
 from clusteragent.lib import clients
-from clusteragent.lib.ratelimit import RateLimit
-from clusteragent.lib.terminal import escape_controls
+from clusteragent.lib.logs import RateLimit
+from clusteragent.lib.words import escape_controls
 from operators import hashing
 from operators.models import Count, FailedLogins
 
@@ -48,9 +48,7 @@ class LockedOut(Exception):
 
 
 class Attempt:
-    """A context for one check of a password for this name; set `is_right` inside it. The constructor raises LockedOut after too
-    many failures.
-    """
+    """A context for one check of a password; set `is_right` inside. Raises LockedOut at once after too many failures."""
 
     is_right = False
 
@@ -79,7 +77,7 @@ class Attempt:
             # Count and check again: others may have tried at the same time.
             self._refuse(self._counts)
         except LockedOut:
-            self._withdraw()
+            FailedLogins.objects.take_back(self._keys)
             raise
 
     def _refuse(self, counts: Mapping[bytes, Count], spare: int = 0) -> None:
@@ -96,15 +94,15 @@ class Attempt:
 
     def __exit__(self, kind: object, *_: object) -> None:
         hashing.slots.reset(self._before)
-        if kind is not None:
-            # The password was not checked.
-            self._withdraw()
-        elif self.is_right:
-            self._succeeded()
-        else:
-            self._failed()
+        if kind is None and not self.is_right:
+            self._log_failure()
+            return
+        # The password was right, or it was not checked.
+        FailedLogins.objects.take_back(self._keys)
+        if self.is_right:
+            FailedLogins.objects.forget([key for key in (self._device, self._pair) if key in self._keys])
 
-    def _failed(self) -> None:
+    def _log_failure(self) -> None:
         log.warning("login_failed", name=self.name, address=self.address)
         names = {self._device: "browser", self._pair: "name from this address", self._of_network: "address"}
         for key, most in self._limits.items():
@@ -112,14 +110,6 @@ class Attempt:
             if number >= most:
                 about = {"name": self.name, "address": self.address, "what": names[key], "seconds": seconds}
                 log.warning("login_locked_out", **about)
-
-    def _withdraw(self) -> None:
-        FailedLogins.objects.take_back(self._keys)
-
-    def _succeeded(self) -> None:
-        """Forget the failures of this browser, or of this name from this network."""
-        self._withdraw()
-        FailedLogins.objects.forget([key for key in (self._device, self._pair) if key in self._keys])
 
 
 def remember(response: HttpResponse, user: Any) -> None:

@@ -16,7 +16,7 @@ from django.urls import reverse
 from unfold.forms import AdminOwnPasswordChangeForm, AuthenticationForm
 
 from clusteragent.lib import clients, clock, conf
-from clusteragent.lib.terminal import escape_controls
+from clusteragent.lib.words import escape_controls
 from operators import lockout
 from operators.hashing import TooBusy
 from operators.lockout import LockedOut
@@ -56,9 +56,7 @@ class LoginForm(AuthenticationForm):  # type: ignore[misc]
 
 
 class OwnPasswordForm(AdminOwnPasswordChangeForm):  # type: ignore[misc]
-    """The form to change one's own password. Wrong old passwords count like failed logins, so a thief of a session can't guess
-    faster.
-    """
+    """The form to change one's own password. Wrong old ones count like failed logins, so that nobody guesses faster."""
 
     def clean_old_password(self) -> str:
         try:

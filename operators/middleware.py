@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 import structlog
 from django.core.exceptions import DisallowedHost
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from clusteragent.lib import clients
-from clusteragent.lib.ratelimit import RateLimit
+from clusteragent.lib.logs import RateLimit
 from operators import errors
 
 # Browser features that no page needs.
@@ -53,18 +53,14 @@ class KnownHosts:
         try:
             request.get_host()
         except DisallowedHost:
-            return self._refuse(request)
+            if (more := self._limit.take()) is not None:
+                host = str(request.META.get("HTTP_HOST", ""))[:255]
+                address = str(clients.address(request.META) or "nowhere")
+                log.warning(
+                    "host_refused", host=host, address=address, allowed_by="CLUSTERAGENT_ADMIN_HOSTS", more=more
+                )
+            response = errors.unknown_host(request)
+            # Otherwise Django would log each of them.
+            response._has_been_logged = True  # type: ignore[attr-defined]
+            return response
         return self._get_response(request)
-
-    def _refuse(self, request: HttpRequest) -> HttpResponse:
-        more = self._limit.take()
-        if more is not None:
-            host, address = (
-                str(request.META.get("HTTP_HOST", ""))[:255],
-                str(clients.address(request.META) or "nowhere"),
-            )
-            log.warning("host_refused", host=host, address=address, allowed_by="CLUSTERAGENT_ADMIN_HOSTS", more=more)
-        response = errors.unknown_host(request)
-        # Otherwise Django would log each of them.
-        response._has_been_logged = True  # type: ignore[attr-defined]
-        return response

@@ -36,23 +36,22 @@ def with_permission(name: str) -> list[str]:
 
 def _permission(apps: Any, name: str) -> Any:
     app, _, codename = name.partition(".")
-    model, title = _of_their_own(apps, app).get(codename) or _of_a_model(apps, app, codename)
+    # {codename: (model, title)} of the permissions that models declare themselves.
+    declared = {
+        code: (model._meta.model_name, title)
+        for model in apps.get_app_config(app).get_models()
+        for code, title in model._meta.permissions
+    }
+    action, _, model = codename.partition("_")
+    if codename in declared:
+        model, title = declared[codename]
+    else:
+        title = f"Can {action} {apps.get_model(app, model)._meta.verbose_name}"
     kind, _ = apps.get_model("contenttypes", "ContentType").objects.get_or_create(app_label=app, model=model)
     permission, _ = apps.get_model("auth", "Permission").objects.get_or_create(
         content_type=kind, codename=codename, defaults={"name": title}
     )
     return permission
-
-
-def _of_their_own(apps: Any, app: str) -> dict[str, tuple[str, str]]:
-    """{codename: (model, title)} of the permissions that models declare themselves."""
-    models_of_app = apps.get_app_config(app).get_models()
-    return {code: (one._meta.model_name, title) for one in models_of_app for code, title in one._meta.permissions}
-
-
-def _of_a_model(apps: Any, app: str, codename: str) -> tuple[str, str]:
-    action, _, model = codename.partition("_")
-    return model, f"Can {action} {apps.get_model(app, model)._meta.verbose_name}"
 
 
 def sees_digests(user: Any) -> bool:

@@ -38,7 +38,7 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "operators.login.Sessions",
-    "operators.pages.now.Changes",
+    "operators.pages.now.FreshAfterChange",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
@@ -133,7 +133,7 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "ENUM_NAME_OVERRIDES": {
-        "ConfigStateEnum": "operators.api.serializers.STATES",
+        "ConfigStateEnum": "operators.api.serializers.CONFIG_STATES",
         "NodeStateEnum": "operators.api.serializers.NODE_STATES",
         "MoveReasonEnum": "checks.models.Move.Reason",
         "IsolationReasonEnum": "checks.models.orders.Isolation.Reason",

@@ -24,7 +24,12 @@ def make(username: str, *, role: str = "", lasting: timedelta | None = None) -> 
 
     With a role, a missing user is created; such a user can't log in. Raises UnknownUser and OtherRole.
     """
-    user = User.objects.filter(username=username).first() or _new_user(username, role)
+    user = User.objects.filter(username=username).first()
+    if user is None:
+        if not role:
+            raise UnknownUser(f"there is no user {username}: with a role, one is made")
+        user = User.objects.create_user(username)
+        user.groups.add(Group.objects.get(name=role))
     if role and not user.groups.filter(name=role).exists():
         raise OtherRole(f"{username} has not the role {role}: an admin gives it, in the admin")
     row, token = AuthToken.objects.create(user, expiry=None)
@@ -33,11 +38,3 @@ def make(username: str, *, role: str = "", lasting: timedelta | None = None) -> 
         row.expiry = clock.now() + lasting
         row.save(update_fields=["expiry"])
     return row, token
-
-
-def _new_user(username: str, role: str) -> User:
-    if not role:
-        raise UnknownUser(f"there is no user {username}: with a role, one is made")
-    user = User.objects.create_user(username)
-    user.groups.add(Group.objects.get(name=role))
-    return user

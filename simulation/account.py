@@ -198,18 +198,15 @@ class Account(Observer):
             self._gaps.add(identity, check.since, now, (check.last.name, node.name), is_disturbed=check.is_disturbed)
         if len(check.runners) == 1:
             check.since, check.is_disturbed = now, any(map(_is_disturbed, (node, *check.runners)))
-        self._count_restart(check, digest, node)
-        check.last, check.digest = node, digest
-        check.runners.append(node)
-
-    def _count_restart(self, check: Check, digest: int, node: SimulatedNode) -> None:
         if node is check.last:
             self._restarts["again" if digest == check.digest else "changed"] += 1
-            return
-        self._restarts["moved"] += 1
-        self._restarts["moved_undisturbed"] += not _is_disturbed(check.last)
-        if not check.last.is_up:
-            self._takeovers.add(self._clock() - check.last.heard)
+        else:
+            self._restarts["moved"] += 1
+            self._restarts["moved_undisturbed"] += not _is_disturbed(check.last)
+            if not check.last.is_up:
+                self._takeovers.add(self._clock() - check.last.heard)
+        check.last, check.digest = node, digest
+        check.runners.append(node)
 
     def _stop(self, check: Check, node: SimulatedNode, now: float) -> None:
         names = tuple(runner.name for runner in check.runners)

@@ -126,17 +126,15 @@ class SimulatedNode:
 
     async def _say_hello(self) -> None:
         pause = self._timing.first_retry
-        while not await self._hears_version():
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, self._timing.longest_retry)
-        self.heard = self._extra = time.monotonic()
-
-    async def _hears_version(self) -> bool:
-        try:
-            await self._call("version", _read_object)
-        except CallError:
-            return False
-        return True
+        while True:
+            try:
+                await self._call("version", _read_object)
+            except CallError:
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, self._timing.longest_retry)
+            else:
+                self.heard = self._extra = time.monotonic()
+                return
 
     async def _poll_for_ever(self) -> NoReturn:
         poll_at = time.monotonic() + self._timing.poll
@@ -144,15 +142,16 @@ class SimulatedNode:
             extra_at = max(self.heard, self._extra) + self._timing.extra_heartbeat
             await asyncio.sleep(min(poll_at, extra_at) - time.monotonic())
             if extra_at < poll_at:
-                await self._extra_heartbeat()
+                self._extra = time.monotonic()
+                try:
+                    await self._post_status(-1, bytes, self._timing.extra_call)
+                except CallError:
+                    self.counters.heartbeats_failed += 1
             else:
                 # A poll that was missed while a call took long is made up for once, as by Go's ticker.
                 poll_at = max(poll_at + self._timing.poll, time.monotonic())
-                await self._poll()
-
-    async def _poll(self) -> None:
-        if not await self._heartbeat():
-            await self._fetch()
+                if not await self._heartbeat():
+                    await self._fetch()
 
     async def _heartbeat(self) -> bool:
         """Report; whether our configs are current. A failure counts as yes, however long it lasts.
@@ -166,13 +165,6 @@ class SimulatedNode:
             return True
         self.heard = time.monotonic()
         return is_current
-
-    async def _extra_heartbeat(self) -> None:
-        self._extra = time.monotonic()
-        try:
-            await self._post_status(-1, bytes, self._timing.extra_call)
-        except CallError:
-            self.counters.heartbeats_failed += 1
 
     async def _post_status(self, last_change: int, read: Callable[[bytes], T], patience: float) -> T:
         status = {"last_change": last_change} | ({"node_type": self._node_type} if self._node_type else {})
@@ -202,15 +194,12 @@ class SimulatedNode:
         for config in stopped:
             del self.running[config.digest]
         self.running |= {config.digest: Running(config, now) for config in started}
-        self._count(started, stopped)
-        self._observer.checks_changed(self, started, stopped)
-
-    def _count(self, started: list[Config], stopped: list[Config]) -> None:
         self.counters.starts += len(started)
         self.counters.stops += len(stopped)
         if started and stopped:
             both = Counter(config.label for config in started) & Counter(config.label for config in stopped)
             self.counters.restarts += both.total()
+        self._observer.checks_changed(self, started, stopped)
 
     async def _call(self, route: str, read: Callable[[bytes], T], body: bytes = b"", patience: float = 0) -> T:
         path = "/version" if route == "version" else f"/api/v1/clusterchecks/{route}/{self._name_in_path}"

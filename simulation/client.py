@@ -116,19 +116,15 @@ class Server:
             raise SimulationError(f"the URL {url!r} is wrong: {error}") from error
         if parts.scheme != "https" or not host:
             raise SimulationError(f"the URL {url!r} must be https://host:port")
-        return cls(host, port, parts.netloc, escape(parts.path), token, _unverified_tls())
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        tls.check_hostname = False
+        tls.verify_mode = ssl.CERT_NONE
+        return cls(host, port, parts.netloc, escape(parts.path), token, tls)
 
 
 def escape(path: str) -> str:
     """The path as Go's client sends it: only what HTTP can't carry (spaces, controls, other alphabets) is escaped."""
     return quote(path, safe="/%?!$&'()*+,;=:@[]")
-
-
-def _unverified_tls() -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
 
 
 class Connection:
@@ -179,16 +175,11 @@ class Connection:
         if self._writer and not self._writer.is_closing() and not self._reader.at_eof():
             return self._writer
         self.abort()
-        async with self._server.handshakes:
-            return await self._dial()
-
-    async def _dial(self) -> asyncio.StreamWriter:
-        server = self._server
-        async with asyncio.timeout(self._timing.dial):
-            self._reader, self._writer = await asyncio.open_connection(server.host, server.port)
-        await self._writer.start_tls(
-            server.tls, server_hostname=server.host, ssl_handshake_timeout=self._timing.handshake
-        )
+        server, patience = self._server, self._timing.handshake
+        async with server.handshakes:
+            async with asyncio.timeout(self._timing.dial):
+                self._reader, self._writer = await asyncio.open_connection(server.host, server.port)
+            await self._writer.start_tls(server.tls, server_hostname=server.host, ssl_handshake_timeout=patience)
         self._http = h11.Connection(h11.CLIENT)
         return self._writer
 

@@ -39,7 +39,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     who.add_argument("--nodes", type=_count, metavar="N", help="this many, with a summary each 10 s")
     who.add_argument("--name", type=_name, help="one of this name, telling what it runs")
     parser.add_argument("--prefix", type=_name, default="node-", help="of the names of --nodes")
-    parser.add_argument("--interval", type=_seconds, default=10.0, metavar="SECONDS", help="between two reports")
+    parser.add_argument("--interval", type=_interval, default=10.0, metavar="SECONDS", help="between two reports")
     parser.add_argument("--token-file", type=Path, metavar="FILE", help="of the node agents' token")
     parser.add_argument(
         "--stats-port", type=_port, default=0, metavar="PORT", help="serve runners' stats there; 0: don't"
@@ -95,8 +95,11 @@ def simulate(options: dict[str, Any]) -> None:
 
 
 def _simulate_fleet(server: Server, timing: Timing, plan: Plan, stats_port: int, report: Path | None) -> None:
-    if report:
-        _check_writable(report)
+    try:
+        if report:
+            report.touch()
+    except OSError as error:
+        raise SimulationError(f"--report {report} can't be written: {error.strerror}") from error
     fleet = Fleet(server, timing, plan, Account(), with_addresses=bool(stats_port))
     runners = SimulatedRunners(fleet.find, server.token, plan.seed) if stats_port else None
 
@@ -125,13 +128,6 @@ def _plan(options: dict[str, Any]) -> Plan:
 
 def _goodbye(said: str | None) -> str:
     return "" if said in (None, "none") else said
-
-
-def _check_writable(file: Path) -> None:
-    try:
-        file.touch()
-    except OSError as error:
-        raise SimulationError(f"--report {file} can't be written: {error.strerror}") from error
 
 
 def _token(file: Path | None) -> str:
@@ -177,20 +173,10 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _seconds(text: str) -> float:
-    return _number(text, 0.1, 3600, "number of seconds")
-
-
-def _length(text: str) -> float:
-    return _number(text, 0.1, 1_000_000, "number of seconds")
-
-
-def _moment(text: str) -> float:
-    return _number(text, 0, 1_000_000, "number of seconds")
-
-
-def _share(text: str) -> float:
-    return _number(text, 0, 1, "share")
+_interval = partial(_number, low=0.1, high=3600, what="number of seconds")
+_length = partial(_number, low=0.1, high=1_000_000, what="number of seconds")
+_moment = partial(_number, low=0, high=1_000_000, what="number of seconds")
+_share = partial(_number, low=0, high=1, what="share")
 
 
 def _port(text: str) -> int:

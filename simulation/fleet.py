@@ -161,14 +161,17 @@ class Fleet(Simulation):
     async def _roll_out(self, rollout: Rollout) -> None:
         await asyncio.sleep(rollout.after)
         self._account.note(f"{rollout.kind} rollout begins")
-        roll = {"rolling": self._roll, "surge": self._surge, "recreate": self._recreate}[rollout.kind]
-        await roll(list(self.nodes), rollout)
+        old = list(self.nodes)
+        if rollout.kind == "surge":
+            await self._surge(old, rollout)
+        else:
+            for name in old if rollout.kind == "recreate" else ():
+                self._end(name)
+            async for name in _paced(old, rollout.over):
+                if rollout.kind == "rolling":
+                    self._end(name)
+                self._start_next(self._dice.uniform(*rollout.delay))
         self._account.note(f"{rollout.kind} rollout ends: the last new node was made")
-
-    async def _roll(self, old: list[str], rollout: Rollout) -> None:
-        async for name in _paced(old, rollout.over):
-            self._end(name)
-            self._start_next(self._dice.uniform(*rollout.delay))
 
     async def _surge(self, old: list[str], rollout: Rollout) -> None:
         room = asyncio.Semaphore(_surplus(len(old)))
@@ -184,12 +187,6 @@ class Fleet(Simulation):
             await asyncio.sleep(PROBE)
         self._end(name)
         room.release()
-
-    async def _recreate(self, old: list[str], rollout: Rollout) -> None:
-        for name in old:
-            self._end(name)
-        async for _ in _paced(old, rollout.over):
-            self._start_next(self._dice.uniform(*rollout.delay))
 
 
 async def _paced(names: list[str], over: float) -> AsyncIterator[str]:

@@ -168,9 +168,13 @@ def _say(text: str) -> None:
 def describe(report: dict[str, Any]) -> str:
     """The report in lines for people."""
     nodes, checks, restarts = report["nodes"], report["checks"], report["restarts"]
+    ended = "none ended"
+    if checks["ended"]:
+        first = ", ".join(checks["ended_first"])
+        ended = f"{checks['ended']} ended, up to {checks['ended_longest']:.1f} s ago: {first}"
     lines = [
         f"after {report['seconds']:.0f} s: {nodes['living']} of {nodes['started']} nodes live, {nodes['cut_off']} cut off",
-        f"checks: {checks['seen']} seen, {checks['running']} run, {checks['doubled']} of them twice; {_ended(checks)}",
+        f"checks: {checks['seen']} seen, {checks['running']} run, {checks['doubled']} of them twice; {ended}",
         f"without a runner: {_spells(report['without_runner'])}",
         f"two runners at once: {_spells(report['two_runners'])}",
         f"restarts: {restarts['changed']} with other bytes, {restarts['again']} with the same, {restarts['moved']} moved, "
@@ -181,12 +185,6 @@ def describe(report: dict[str, Any]) -> str:
         f"our own delay, in all latencies: {_durations(report['own_delay'])}",
     ]
     return "".join(f"{line}\n" for line in lines)
-
-
-def _ended(checks: dict[str, Any]) -> str:
-    if not checks["ended"]:
-        return "none ended"
-    return f"{checks['ended']} ended, up to {checks['ended_longest']:.1f} s ago: {', '.join(checks['ended_first'])}"
 
 
 def _spells(spells: dict[str, Any]) -> str:

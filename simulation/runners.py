@@ -75,24 +75,18 @@ class Work:
 @lru_cache(200_000)
 def works(config: Config, seed: int) -> list[Work]:
     """What the instances of a config cost; the same for the same check ID and seed, wherever it runs."""
-    return [_work(config, instance, seed) for instance in config.instances]
-
-
-def _work(config: Config, instance: bytes, seed: int) -> Work:
-    keys = read_instance(instance)
-    check_id = _check_id(config, instance, instance_name(keys))
-    dice = random.Random(f"{seed}:{check_id}")  # noqa: S311
-    execution = min(LONGEST, dice.lognormvariate(math.log(MEDIAN), SIGMA))
-    asked = str(keys.get("min_collection_interval", ""))
-    interval = int(asked) if asked.isdecimal() and int(asked) else INTERVAL
-    return Work(check_id, execution, interval, dice.uniform(0, interval) + execution)
-
-
-def _check_id(config: Config, instance: bytes, name: str) -> str:
-    if config.name in BARE and len(config.instances) == 1:
-        return config.name
-    hashed = fnv1_64(struct.pack(">Q", config.digest) + instance + config.init_config)
-    return ":".join(filter(None, (config.name, name, f"{hashed:x}")))
+    found = []
+    for instance in config.instances:
+        keys, check_id = read_instance(instance), config.name
+        if config.name not in BARE or len(config.instances) > 1:
+            hashed = fnv1_64(struct.pack(">Q", config.digest) + instance + config.init_config)
+            check_id = ":".join(filter(None, (config.name, instance_name(keys), f"{hashed:x}")))
+        dice = random.Random(f"{seed}:{check_id}")  # noqa: S311
+        execution = min(LONGEST, dice.lognormvariate(math.log(MEDIAN), SIGMA))
+        asked = str(keys.get("min_collection_interval", ""))
+        interval = int(asked) if asked.isdecimal() and int(asked) else INTERVAL
+        found.append(Work(check_id, execution, interval, dice.uniform(0, interval) + execution))
+    return found
 
 
 def stats(node: SimulatedNode, seed: int, now: float) -> dict[str, Any]:
@@ -178,7 +172,10 @@ class SimulatedRunners:
             raise ConnectionAbortedError
         while not isinstance(await next_event(http, reader), h11.EndOfMessage):
             pass
-        await _transit(node)
+        # A node that is cut off is asked and does not answer; one that lags answers late.
+        while node.link.is_cut:
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(node.link.lag)
         if not node.is_up:
             raise ConnectionAbortedError
         status, answer = self._answer(node, request)
@@ -192,37 +189,23 @@ class SimulatedRunners:
         await writer.drain()
 
     def _answer(self, node: SimulatedNode, request: h11.Request) -> tuple[int, str]:
-        if refusal := self._refusal(dict(request.headers).get(b"authorization", b"")):
-            return refusal
-        answer = self._content(node, request.target.decode())
-        if answer is None:
-            return 404, "404 page not found\n"
-        return (200, json.dumps(answer)) if request.method == b"GET" else (405, "Method Not Allowed\n")
-
-    def _refusal(self, authorization: bytes) -> tuple[int, str] | None:
-        scheme, _, token = authorization.partition(b" ")
+        scheme, _, token = dict(request.headers).get(b"authorization", b"").partition(b" ")
         if not scheme:
             return 401, "no session token provided\n"
         if scheme != b"Bearer":
             return 401, f"unsupported authorization scheme: {scheme.decode(errors='replace')}\n"
-        return None if hmac.compare_digest(token, self._token.encode()) else (403, "invalid session token\n")
-
-    def _content(self, node: SimulatedNode, path: str) -> dict[str, Any] | None:
-        match path.removeprefix("/api/v1/clcrunner/"):
+        if not hmac.compare_digest(token, self._token.encode()):
+            return 403, "invalid session token\n"
+        match request.target.decode().removeprefix("/api/v1/clcrunner/"):
             case "version":
-                return VERSION
+                answer: dict[str, Any] = VERSION
             case "stats":
-                return stats(node, self._seed, time.monotonic())
+                answer = stats(node, self._seed, time.monotonic())
             case "workers":
-                return workers(node, self._seed)
-        return None
-
-
-async def _transit(node: SimulatedNode) -> None:
-    """A node that is cut off is asked and does not answer; one that lags answers late."""
-    while node.link.is_cut:
-        await asyncio.sleep(0.1)
-    await asyncio.sleep(node.link.lag)
+                answer = workers(node, self._seed)
+            case _:
+                return 404, "404 page not found\n"
+        return (200, json.dumps(answer)) if request.method == b"GET" else (405, "Method Not Allowed\n")
 
 
 def _tls() -> ssl.SSLContext:

@@ -1,6 +1,8 @@
 """Verbs that change many configs commit each chunk, so nobody waits for the store's lock until all of them are changed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from itertools import repeat
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -106,13 +108,24 @@ def test_a_deletion_that_can_not_have_the_lock_is_told_so_and_not_logged_as_done
 
 def test_after_a_step_that_took_long_the_next_get_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
+    now = 0.0
     monkeypatch.setattr(turns, "CHUNK", 1000)
-    monkeypatch.setattr(turns, "LONG", -1)
-    turns.in_chunks(range(2200), lambda chunk: sizes.append(len(chunk)) or [])  # type: ignore[func-returns-value]
+    monkeypatch.setattr(turns, "time", SimpleNamespace(monotonic=lambda: now))
+
+    def take(seconds: Iterator[float]) -> Callable[[Sequence[int]], list[Move]]:
+        def step(chunk: Sequence[int]) -> list[Move]:
+            nonlocal now
+            now += next(seconds)
+            sizes.append(len(chunk))
+            return []
+
+        return step
+
+    turns.in_chunks(range(2200), take(repeat(0.3)))
     assert sizes == [1000, 500, 250, 125, 100, 100, 100, 25]
-    assert turns._fitting(100, seconds=0.3) == 100
-    monkeypatch.setattr(turns, "LONG", 0.25)
-    assert [turns._fitting(500, seconds) for seconds in (0.05, 0.1, 0.3)] == [1000, 500, 250]
+    sizes.clear()
+    turns.in_chunks(range(4000), take(iter([0.3, 0.1, 0.05, 0.05, 0.05])))
+    assert sizes == [1000, 500, 500, 1000, 1000]
 
 
 VERBS: dict[str, Callable[[], Any]] = {
@@ -195,7 +208,7 @@ def test_a_node_that_is_back_midway_keeps_the_rest_and_is_told_of_what_it_lost()
     assert note_heartbeat("ash", last_change=version) is False
     assert dispatcher.expire_nodes() == []
     assert {key for key, owner in owners().items() if owner == "ash"} == {"c2", "c3"}
-    share = Config.objects.share_of("ash")
+    share = Config.objects.shares_of(["ash"])[0]
     assert share is not None
     assert share.unsure
 

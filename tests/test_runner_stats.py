@@ -54,7 +54,7 @@ def fleet(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, SimulatedNode]]
 
 def fetch(node: SimulatedNode, age: float) -> None:
     """Let the node fetch its configs and have run them for that many seconds."""
-    share = Config.objects.share_of(node.name)
+    share = Config.objects.shares_of([node.name])[0]
     assert share is not None
     _, wanted = read_configs(f'{{"last_change":{share.version},"configs":[{share.configs}]}}'.encode())
     node._apply(wanted)
@@ -84,7 +84,7 @@ def test_all_configs_are_measured_wherever_they_run(fleet: dict[str, SimulatedNo
     measured = sorted(Cost.objects.values_list("workers_needed", flat=True))
     assert measured == pytest.approx(sorted(needed.values()), rel=0.02, abs=1e-3)
     assert len(measured) == Assignment.objects.count() == Config.objects.count()
-    assert set(costs.capacity().values()) == {4}
+    assert set(Runner.objects.capacity().values()) == {4}
     assert not Runner.objects.exclude(own_load=0).exists()
 
 
@@ -104,8 +104,8 @@ def test_checks_of_old_runners_weigh_little_and_move(
         version = Node.objects.get(name=node.name).config_version
         note_heartbeat(node.name, last_change=version, client_ip=Heartbeat.objects.get(node__name=node.name).client_ip)
     costs.measure()
-    assert list(costs.expected().values()) == pytest.approx([0.0005 / 15] * NODES)
-    assert costs.means().usual == pytest.approx(0.0005 / 15)
+    assert list(Cost.objects.expected().values()) == pytest.approx([0.0005 / 15] * NODES)
+    assert Cost.objects.means().usual == pytest.approx(0.0005 / 15)
     plan = plans.draft(unlimited=True)
     assert len(plan.moves) > NODES / 2
     assert {move["from_node"] for move in plan.moves} == {"node-1"}

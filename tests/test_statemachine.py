@@ -185,7 +185,7 @@ class Dispatching(RuleBasedStateMachine):
         assert is_up_to_date == (self.model.warms_up or named == -1 or is_right)
         agent.silent_for, agent.is_lost = 0, False
         if not is_up_to_date:
-            share = Config.objects.share_of(report.name)
+            share = Config.objects.shares_of([report.name])[0]
             agent.fetched = agent.fetched if share.unsure else share.version
 
     @rule(names=st.sets(names, min_size=1))
@@ -336,7 +336,7 @@ class Dispatching(RuleBasedStateMachine):
         self.ids = {check: self.ids[check] for check in checks}
 
     def see_what_the_agent_sees(self, name: str) -> None:
-        share = Config.objects.share_of(name)
+        share = Config.objects.shares_of([name])[0]
         assert (share is not None) == (name in self.model.known())
         if share is None:
             return

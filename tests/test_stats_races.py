@@ -3,7 +3,7 @@
 import pytest
 from django.db import transaction
 
-from checks import dispatcher
+from checks import dispatcher, pruning
 from checks.models import Assignment, Config, Cost, Instance
 from checks.tests.cast import report, sent
 from nodes.heartbeats import note_heartbeat
@@ -55,4 +55,4 @@ def test_a_config_is_removed_while_its_cost_is_being_written() -> None:
         assert Cost.objects.measure() == 1
         Session(lambda: dispatcher.unschedule([("file", "a")])).finish()
     assert not Config.objects.exists()
-    assert Cost.objects.prune() == 1
+    assert pruning.KINDS["costs"](2) == 1

@@ -164,52 +164,36 @@ class Identities:
         mine: the config that it replaces. If the content is the same, it keeps that config's empty lines. Otherwise its hash
         must differ from that config's, too, so that agents see the change.
         """
-        one, numbers = sent, _numbers(sent)
+        one = sent
         if mine is not None and mine.contents == sent.patched.contents and mine.digest != sent.patched.digest:
-            one = _with_lines(sent, _lines(mine))
+            stored = Config.objects.filter(pk=mine.id).values_list("wire", flat=True)
+            wire = mine.sent.patched.wire if mine.sent else bytes(stored.get())
+            one = _with_lines(sent, patching.apart(wire))
+        # First 1 to 3 lines, then from a number that depends on the content. Otherwise very many similar configs would try the
+        # same numbers one after the other, and hold the lock for long.
+        numbers = itertools.chain(range(1, 4), itertools.count(4 + int(sent.patched.contents[:3], 16)))
         while self._is_taken(one, mine):
             one = _with_lines(sent, next(numbers))
-            self._load(one)
+            # The first query did not ask for the configs with its new hashes.
+            for entry in entries((), hashes=(one.patched.digest, one.patched.fast_digest)):
+                if entry.id not in self._known:
+                    self.add(entry)
         return one
 
     def _is_taken(self, sent: Sent, mine: Entry | None) -> bool:
         """Whether it has a hash of another config, or a hash of the one that it replaces although its content differs."""
-        alike = self._alike(sent)
+        hashes = sent.patched.digest, sent.patched.fast_digest
+        alike = set[Entry]().union(*(self._by_hash.get(one, ()) for one in hashes))
         if mine is None or mine not in alike:
             return bool(alike)
         is_unseen = mine.contents != sent.patched.contents and mine.fast_digest == sent.patched.fast_digest
         return is_unseen or len(alike) > 1
-
-    def _alike(self, sent: Sent) -> set[Entry]:
-        """The configs that have one of its hashes."""
-        return self._by_hash.get(sent.patched.digest, set()) | self._by_hash.get(sent.patched.fast_digest, set())
-
-    def _load(self, sent: Sent) -> None:
-        """Read the configs with its new hashes: the first query did not ask for these."""
-        for entry in entries((), hashes=(sent.patched.digest, sent.patched.fast_digest)):
-            if entry.id not in self._known:
-                self.add(entry)
 
 
 def _with_lines(sent: Sent, number: int) -> Sent:
     if not number:
         return sent
     return replace(sent, patched=patching.patch(sent.original, options.extra_tags(), apart=number))
-
-
-def _lines(entry: Entry) -> int:
-    """How many empty lines a config has."""
-    if entry.sent is not None:
-        return patching.apart(entry.sent.patched.wire)
-    return patching.apart(bytes(Config.objects.values_list("wire", flat=True).get(pk=entry.id)))
-
-
-def _numbers(sent: Sent) -> Iterator[int]:
-    """Numbers of lines to try: 1 to 3, then from a number that depends on the content. Otherwise very many similar configs
-    would try the same numbers one after the other, and hold the lock for long.
-    """
-    yield from range(1, 4)
-    yield from itertools.count(4 + int(sent.patched.contents[:3], 16))
 
 
 class ChangeBuilder:
@@ -250,7 +234,12 @@ class ChangeBuilder:
             twin.origins += 1
             return twin
         if mine.origins == 1:
-            return self._change(mine, sent)
+            fresh = self._identities.distinct(sent, mine)
+            self._identities.discard(mine)
+            mine.set_content(fresh)
+            self._identities.add(mine)
+            self.changes.changed.append(mine)
+            return mine
         if twin is mine:
             # The same content in other bytes. Another origin still sends the present bytes, so these stay.
             return mine
@@ -266,14 +255,6 @@ class ChangeBuilder:
         entry.sent_as.append(f"{sent.source}:{sent.key}")
         self.changes.new.append(entry)
         self._identities.add(entry)
-        return entry
-
-    def _change(self, entry: Entry, sent: Sent) -> Entry:
-        fresh = self._identities.distinct(sent, entry)
-        self._identities.discard(entry)
-        entry.set_content(fresh)
-        self._identities.add(entry)
-        self.changes.changed.append(entry)
         return entry
 
     def _leave(self, entry: Entry) -> None:
@@ -293,25 +274,13 @@ def entries(ids: Iterable[int], contents: Iterable[str] = (), hashes: Iterable[s
         .order_by("id")
     )
     rows = found.values_list(
-        "id",
-        "digest",
-        "name",
-        "node_name",
-        "sent_by",
-        "owner",
-        "dangling_since",
-        "former_node_id",
-        "cost__workers_needed",
-        "fast_digest",
-        "contents",
-        "patched_with",
-    )
+        "id", "digest", "name", "node_name", "sent_by", "owner", "dangling_since", "former_node_id",
+        "cost__workers_needed", "fast_digest", "contents", "patched_with",
+    )  # fmt: skip
     named: list[Entry] = []
     unnamed: dict[int, Entry] = {}
     for id_, digest, name, endpoint, sent_by, owner, dangling, former, cost, fast, content, patched_with in rows:
-        entry = Entry(
-            id_, digest, name, bool(endpoint), sent_by, owner, near=former, dangling_since=dangling, cost=cost
-        )
+        entry = Entry(id_, digest, name, bool(endpoint), sent_by, owner, former, dangling, cost=cost)
         entry.fast_digest, entry.contents = fast, content
         named.append(entry)
         if not options.notes_identity(patched_with):
@@ -400,7 +369,13 @@ def _write_inherited(heirs: Sequence[Entry]) -> None:
     over = came | {(source, parent_of(key)) for source, key in came}
     for model in ORDERS if heirs else ():
         inherited = [(entry, order) for entry in heirs for order in entry.inherited if isinstance(order, model)]
-        model.objects.bulk_create([_copy_for(entry, order) for entry, order in inherited])
+        copies = []
+        for entry, order in inherited:
+            own = copy_of(order)
+            own.pk, own.config_id, (own.source, own.key) = None, entry.id, entry.key
+            own._state.adding = True
+            copies.append(own)
+        model.objects.bulk_create(copies)
         waiting = model.objects.waiting_for(came)
         model.objects.filter(
             pk__in=[
@@ -409,14 +384,6 @@ def _write_inherited(heirs: Sequence[Entry]) -> None:
                 if (order.source, order.key) in over or (order.source, parent_of(order.key)) in came
             ]
         ).delete()
-
-
-def _copy_for(entry: Entry, order: Order) -> Order:
-    """A copy of the order for this config, not saved."""
-    own = copy_of(order)
-    own.pk, own.config_id, (own.source, own.key) = None, entry.id, entry.key
-    own._state.adding = True
-    return own
 
 
 def use_remaining_origins(ids: Collection[int]) -> None:
@@ -441,20 +408,16 @@ def name_sources(ids: Collection[int], unless: Collection[str] = ()) -> None:
         if named and named not in sending:
             meant[config_id] = sending[0]
     renamed = Config.objects.filter(pk__in=meant).order_by("pk")
-    rows = [_sent_by(config, meant[config.pk]) for config in renamed]
+    rows = []
+    for config in renamed:
+        source = meant[config.pk]
+        provider, shown = source.partition(":")[0], scrub(source)
+        original = json.dumps(config.original | {"source": source, "provider": provider})
+        wire = patching.sent_by(bytes(config.wire), source, provider)
+        scrubbed = patching.sent_by(bytes(config.scrubbed), shown, provider)
+        text = readable.sent_by(config.text, shown, provider)
+        rows.append((config.pk, original, wire, scrubbed, text, provider))
     Config.objects.rewrite(("id", "original", "wire", "scrubbed", "text", "provider"), rows)
-
-
-def _sent_by(config: Config, source: str) -> tuple[Any, ...]:
-    provider, shown = source.partition(":")[0], scrub(source)
-    return (
-        config.pk,
-        json.dumps(config.original | {"source": source, "provider": provider}),
-        patching.sent_by(bytes(config.wire), source, provider),
-        patching.sent_by(bytes(config.scrubbed), shown, provider),
-        readable.sent_by(config.text, shown, provider),
-        provider,
-    )
 
 
 def rekey_orders(ids: Collection[int]) -> None:

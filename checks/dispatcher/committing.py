@@ -1,6 +1,7 @@
 """Committing decisions: lock the store, compare with what was read, write. A stale decision changes nothing: StalePlan."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -10,22 +11,31 @@ from django.db.models import F
 from django.db.models.functions import Now
 
 from checks.dispatcher import transaction
-from checks.dispatcher.changes import Entry
-from checks.dispatcher.decision import Decision, Step, to_choices
-from checks.dispatcher.staleness import StalePlan, verify
-from checks.dispatcher.transaction import MapWriter, in_chunks, own_transaction, single_transaction
-from checks.models import ClusterStore, Config, Move, Origin, Plan, freezes
+from checks.dispatcher.changes import Entry, shown
+from checks.dispatcher.decision import Decision, Placement
+from checks.dispatcher.eligibility import BALANCE, CHOSEN, ORDER, UNDO, Snapshot, read_snapshot
+from checks.dispatcher.transaction import Choice, MapWriter, entries_of, in_chunks, own_transaction, single_transaction
+from checks.models import Assignment, ClusterStore, Config, Move, Origin, Plan, freezes
 from checks.models.map import NotLeader
 from checks.models.orders import Isolation, Order, Pause, Pin
+from clusteragent.lib.words import plain_count
 from nodes.models import Node
 
 T = TypeVar("T")
 
 # How many decisions are tried without the lock. The next one is made with the store locked, and can't go stale.
 ATTEMPTS = 3
-_APPLIED = "the plan was applied already"
+
+# The decisions that were not made for the purpose CHOSEN, by verb. A pin that does not wait binds these alone.
+_PURPOSES = {"": BALANCE, "reassign": ORDER, "undo": UNDO}
 
 log = structlog.get_logger()
+
+
+class StalePlan(Exception):
+    """Something that was read for a decision has changed. The message says what. done: how many configs were committed before."""
+
+    done = 0
 
 
 def commit(decision: Decision, *, actor: str = "", term: int | None = None, plan: Plan | None = None) -> list[Move]:
@@ -36,29 +46,32 @@ def commit(decision: Decision, *, actor: str = "", term: int | None = None, plan
     actor is the leader's, and raises StalePlan while automatic balancing is off.
     """
     made: list[Move] = []
-    done = 0
+    done, number = 0, len(decision.placements)
 
-    def step(steps: Sequence[Step]) -> list[Move]:
+    def step(placements: Sequence[Placement]) -> list[Move]:
         nonlocal done
-        made.extend(_commit(decision, steps, actor, term, plan, is_first=not done))
-        done += len(steps)
+        made.extend(_commit(decision, placements, actor, term, plan, is_first=not done))
+        done += len(placements)
         return []
 
     try:
-        if len(decision.steps) > transaction.CHUNK:
+        if number > transaction.CHUNK:
             # Verify all chunks before the first one is written, so that a plan that is stale already changes nothing.
             _check_unapplied(plan)
-            verify(decision, decision.steps)
+            _verify(decision, decision.placements)
         if decision.verb == "drain":
             # It only cordons the nodes, in one step: passes move their configs.
-            step(decision.steps[: transaction.CHUNK])
+            step(decision.placements[: transaction.CHUNK])
         else:
-            in_chunks(decision.steps, step)
+            in_chunks(decision.placements, step)
     except (StalePlan, NotLeader, OperationalError) as reason:
         if isinstance(reason, StalePlan):
             reason.done = done
         if plan is not None:
-            _note(plan, f"stopped after {done} of {len(decision.steps)} configs: {reason}", is_begun=bool(done))
+            outcome = f"stopped after {done} of {number} configs: {reason}"
+            log.warning("plan_stopped", plan=plan.pk, outcome=outcome)
+            # If another process applied the plan, it keeps the outcome of that process.
+            Plan.objects.filter(pk=plan.pk, applied_at__isnull=not done).update(outcome=outcome)
         if plan is None or not done:
             raise
     return made
@@ -67,108 +80,92 @@ def commit(decision: Decision, *, actor: str = "", term: int | None = None, plan
 def decide_and_commit(decide: Callable[[], Decision], do: Callable[[Decision], T]) -> T:
     """Decide, commit the decision by `do`, and return its result. A decision that goes stale is made again.
 
-    The last attempt decides with the store locked, so that nobody can change the map. More than CHUNK configs need several
-    transactions, so they can't be decided under one lock, but for a drain, which only cordons. Raises what `decide` raises, and
-    StalePlan when a part is committed, or when more than CHUNK configs went stale in each attempt.
+    The last attempt decides with the store locked, so that nobody can change the map; but that of a drain, which only cordons,
+    leaves out the forecast of its moves. More than CHUNK configs need several transactions, and would hold the lock for too
+    long. Raises what `decide` raises, and StalePlan when a part is committed, or when more than CHUNK configs went stale in each
+    attempt.
     """
     for attempt in range(1, ATTEMPTS + 1):
         decision = decide()
         try:
             return do(decision)
         except StalePlan as stale:
-            takes_several = len(decision.steps) > transaction.CHUNK and decision.verb != "drain"
-            if stale.done or (takes_several and attempt == ATTEMPTS):
+            if stale.done or (attempt == ATTEMPTS and _takes_several(decision)):
                 raise
             log.info("decided_anew", verb=decision.verb, reason=str(stale))
+    if decision.verb == "drain":
+        return do(replace(decision, placements=()))
     with single_transaction():
         ClusterStore.objects.lock()
-        return do(decide())
+        decision = decide()
+        if _takes_several(decision):
+            raise StalePlan(f"{plain_count(len(decision.placements), 'config')} went stale again and again")
+        return do(decision)
+
+
+def _takes_several(decision: Decision) -> bool:
+    return decision.verb != "drain" and len(decision.placements) > transaction.CHUNK
 
 
 @own_transaction
 def _commit(
-    decision: Decision, steps: Sequence[Step], actor: str, term: int | None, plan: Plan | None, *, is_first: bool
+    decision: Decision,
+    placements: Sequence[Placement],
+    actor: str,
+    term: int | None,
+    plan: Plan | None,
+    *,
+    is_first: bool,
 ) -> list[Move]:
     # Take the lock before reading: nothing may change between reading and writing.
     writer = MapWriter(term, actor)
     if not (actor or decision.verb) and (why := freezes.why_off()):
         raise StalePlan(f"nothing is balanced automatically: {why}")
-    if is_first and plan is not None and not _unapplied(plan).update(applied_at=Now(), outcome=""):
-        raise StalePlan(_APPLIED)
-    entries = verify(decision, steps)
-    _ORDERS.get(decision.verb, _write_nothing)(decision.order, entries, actor)
+    if is_first and plan is not None:
+        _check_unapplied(plan)
+        Plan.objects.filter(pk=plan.pk).update(applied_at=Now(), outcome="")
+    entries = _verify(decision, placements)
     if decision.verb == "drain":
+        Node.objects.filter(name__in=decision.order["nodes"]).cordon(draining=True, actor=actor)
         return []
-    writer.apply(to_choices(steps, entries, decision.reason))
+    _write_order(decision.order, entries, actor)
+    for one in placements:
+        entries[one.config].why = dict(one.why) if one.why else None
+    writer.apply(Choice(entries[one.config], one.to, one.reason or decision.reason) for one in placements)
     moves = writer.finish()
     if plan is not None:
         Plan.objects.filter(pk=plan.pk).update(moved=F("moved") + len(moves))
     return moves
 
 
-def _unapplied(plan: Plan) -> Any:
-    return Plan.objects.filter(pk=plan.pk, applied_at=None)
-
-
 def _check_unapplied(plan: Plan | None) -> None:
-    if plan is not None and not _unapplied(plan).exists():
-        raise StalePlan(_APPLIED)
+    if plan is not None and not Plan.objects.filter(pk=plan.pk, applied_at=None).exists():
+        raise StalePlan("the plan was applied already")
 
 
-def _note(plan: Plan, outcome: str, *, is_begun: bool) -> None:
-    log.warning("plan_stopped", plan=plan.pk, outcome=outcome)
-    # If another process applied the plan, it keeps the outcome of that process.
-    Plan.objects.filter(pk=plan.pk, applied_at__isnull=not is_begun).update(outcome=outcome)
-
-
-def _write_nothing(order: Mapping[str, Any], entries: Mapping[int, Entry], actor: str) -> None:
-    """A rebalance and an undo store no order: they only move configs."""
-
-
-def _hold(order: Mapping[str, Any], entries: Mapping[int, Entry], actor: str) -> None:
-    if order["hold"]:
+def _write_order(order: Mapping[str, Any], entries: Mapping[int, Entry], actor: str) -> None:
+    """Store what is ordered of these configs. A rebalance and an undo store nothing: they only move configs."""
+    verb = order.get("verb")
+    if verb == "reassign" and order["hold"]:
         _replace(Pin, entries, order, actor, aim=order["node"])
-
-
-def _pin(order: Mapping[str, Any], entries: Mapping[int, Entry], actor: str) -> None:
-    _replace(Pin, entries, order, actor, **{name: order[name] for name in ("aim", "kind", "waits")})
-
-
-def _pause(order: Mapping[str, Any], entries: Mapping[int, Entry], actor: str) -> None:
-    _replace(Pause, entries, order, actor)
-    Config.objects.settle(entries.keys())
-    for entry in entries.values():
-        entry.paused = True
-
-
-def _resume(order: Mapping[str, Any], entries: Mapping[int, Entry], actor: str) -> None:
-    Pause.objects.filter(config_id__in=entries).delete()
-    # The moves of the same transaction end this for those that get a node.
-    Config.objects.let_dangle([entry.id for entry in entries.values() if not entry.endpoint and entry.owner is None])
-
-
-def _isolate(order: Mapping[str, Any], entries: Mapping[int, Entry], actor: str) -> None:
-    alone = entries.keys() & set(order["alone"])
-    if not order["note"]:
-        # An isolation without a note keeps the note of the present one: the API of the Datadog Cluster Agent can't give any.
-        same = Isolation.objects.filter(config__in=alone, reason=order["reason"])
-        alone -= set(same.values_list("config_id", flat=True))
-    _replace(Isolation, alone, order, actor, reason=order["reason"])
-
-
-def _drain(order: Mapping[str, Any], entries: Mapping[int, Entry], actor: str) -> None:
-    """Cordon the nodes as draining: the next passes move their configs, at most `budget()` a minute."""
-    Node.objects.filter(name__in=order["nodes"]).cordon(draining=True, actor=actor)
-
-
-_ORDERS: Mapping[str, Callable[[Mapping[str, Any], Mapping[int, Entry], str], None]] = {
-    "reassign": _hold,
-    "pin": _pin,
-    "pause": _pause,
-    "resume": _resume,
-    "isolate": _isolate,
-    "drain": _drain,
-}
+    elif verb == "pin":
+        _replace(Pin, entries, order, actor, **{name: order[name] for name in ("aim", "kind", "waits")})
+    elif verb == "pause":
+        _replace(Pause, entries, order, actor)
+        Config.objects.settle(entries.keys())
+        for entry in entries.values():
+            entry.paused = True
+    elif verb == "resume":
+        Pause.objects.filter(config_id__in=entries).delete()
+        # The moves of the same transaction end this for those that get a node.
+        Config.objects.let_dangle([one.id for one in entries.values() if not one.endpoint and one.owner is None])
+    elif verb == "isolate":
+        alone = entries.keys() & set(order["alone"])
+        if not order["note"]:
+            # An isolation without a note keeps the note of the present one: the API of the Datadog Cluster Agent can't give any.
+            same = Isolation.objects.filter(config__in=alone, reason=order["reason"])
+            alone -= set(same.values_list("config_id", flat=True))
+        _replace(Isolation, alone, order, actor, reason=order["reason"])
 
 
 def _replace(model: type[Order], ids: Collection[int], order: Mapping[str, Any], actor: str, **how: Any) -> None:
@@ -181,3 +178,101 @@ def _replace(model: type[Order], ids: Collection[int], order: Mapping[str, Any],
         model(config_id=first.config_id, source=first.source, key=first.key, author=actor, note=order["note"], **how)
         for first in firsts
     )
+
+
+def _verify(decision: Decision, placements: Sequence[Placement]) -> dict[int, Entry]:
+    """Return the configs of these placements as they are now, {id: entry}. Raises StalePlan if something has changed.
+
+    If the store is locked, the result holds until the end of the transaction.
+    """
+    order, moving = decision.order, [one for one in placements if one.moves]
+    snapshot = _read_nodes_of(decision, moving)
+    _check_nodes(decision, moving, snapshot)
+    entries = {entry.id: entry for entry in entries_of([one.config for one in placements])}
+    _check_configs(decision, placements, entries)
+    for entry in entries.values():
+        if decision.verb == "pin":
+            entry.pin = Pin(kind=order["kind"], aim=order["aim"], waits=order["waits"])
+        if order.get("hold"):
+            entry.pin = Pin(aim=order["node"])
+        # A pin that does not wait may have had no room when the node was chosen: then it does not bind.
+        if entry.pin and not entry.pin.waits and decision.verb not in _PURPOSES:
+            entry.pin = None
+    _check_places(moving, entries, snapshot)
+    if decision.verb == "isolate":
+        nodes = Assignment.objects.filter(config__in=order["alone"]).values("node")
+        come = Assignment.objects.filter(node__in=nodes).exclude(config__in=[one.config for one in decision.placements])
+        for assignment in come.select_related("config", "node")[:1]:
+            raise StalePlan(f"node {assignment.node.name} was given {assignment.config}")
+    return entries
+
+
+def _read_nodes_of(decision: Decision, moving: Sequence[Placement]) -> Snapshot:
+    """Read the nodes that decide: those that are named, if a person named the node or no config gets one.
+
+    For other purposes all nodes count: one may be preferred, or shared because all are reserved.
+    """
+    purpose = _PURPOSES.get(decision.verb, CHOSEN)
+    is_local = purpose is ORDER or all(one.to is None for one in moving)
+    named = {one.to_node for one in moving} | set(decision.order.get("nodes", ()))
+    return read_snapshot(purpose, names=named if is_local and decision.verb else None)
+
+
+def _check_nodes(decision: Decision, moving: Sequence[Placement], snapshot: Snapshot) -> None:
+    """Raise StalePlan if a node gets nothing new now, or is lost. In a rebalance this holds for nodes that give configs, too."""
+    names = {one.to: one.to_node for one in moving if one.to is not None}
+    if not decision.verb:
+        names |= {one.source: one.from_node for one in moving if one.source is not None}
+    for pk, name in sorted(names.items()):
+        node = snapshot.by_id.get(pk)
+        if node is None:
+            raise StalePlan(f"node {name} is lost")
+        if why := snapshot.node_refusal(node):
+            raise StalePlan(why.about(f"node {name}"))
+    for name in decision.order.get("nodes", ()):
+        if name not in snapshot.by_name:
+            raise StalePlan(f"node {name} is lost")
+
+
+def _check_configs(decision: Decision, placements: Sequence[Placement], entries: Mapping[int, Entry]) -> None:
+    isolated: Collection[int] = ()
+    if not decision.verb:
+        isolated = set(Isolation.objects.filter(config__in=entries).values_list("config_id", flat=True))
+    changes = [_changed(decision, one, entries.get(one.config), isolated) for one in placements]
+    found = [(one, why) for one, why in zip(placements, changes, strict=True) if why]
+    if found:
+        first, why = found[0]
+        others = f", and {plain_count(len(found) - 1, 'other config')} changed, too" if len(found) > 1 else ""
+        raise StalePlan(f"{shown(first.name, first.digest)} {why}{others}")
+
+
+def _changed(decision: Decision, placement: Placement, entry: Entry | None, isolated: Collection[int]) -> str:
+    """What has changed about a config, as the end of a sentence; empty if nothing has."""
+    if entry is None:
+        return "is gone"
+    if entry.digest != placement.digest:
+        return "was edited"
+    if entry.endpoint and (placement.moves or decision.verb != "resume"):
+        return "is an endpoint check: it runs where its endpoint is"
+    if decision.verb == "resume" and not entry.paused:
+        return "was resumed"
+    if entry.paused and decision.verb not in ("resume", "pin", "pause"):
+        return "is paused"
+    if entry.owner != placement.source:
+        name = Node.objects.filter(pk=entry.owner or 0).values_list("name", flat=True).first()
+        return f"is now on {name or 'no node'}"
+    return "is isolated" if entry.id in isolated else ""
+
+
+def _check_places(moving: Sequence[Placement], entries: Mapping[int, Entry], snapshot: Snapshot) -> None:
+    """Raise StalePlan if a node may not have a config that it should get, once all moving configs have left their nodes."""
+    snapshot.read_origins(entries.values())
+    for one in moving:
+        snapshot.give_up(entries[one.config])
+    for one in moving:
+        entry = entries[one.config]
+        if one.to is None:
+            continue
+        if why := snapshot.refusal(entry, snapshot.by_id[one.to]):
+            raise StalePlan(f"{entry.shown} can't go to {one.to_node}: {why}")
+        snapshot.take(entry, one.to)

@@ -1,16 +1,17 @@
 """Deciding orders of people: each function reads without a lock, changes nothing, and returns a Decision to commit."""
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from checks.dispatcher.changes import Entry
 from checks.dispatcher.decision import Decision, make_decision
-from checks.dispatcher.eligibility import ORDER, Candidate, Kept, Snapshot, read_snapshot
+from checks.dispatcher.eligibility import ORDER, UNDO, Snapshot, read_snapshot
+from checks.dispatcher.inventory import Reserved
 from checks.dispatcher.misplaced import Judge, relocate_misplaced
 from checks.dispatcher.transaction import Choice, entries_of, relocate
-from checks.dispatcher.undoing import undoable
 from checks.models import Assignment, Move
 from checks.models.orders import Isolation, Pin
 from nodes.models import Node, UnknownNode
@@ -35,11 +36,21 @@ def reassign(
     config_ids: Collection[int], node: str, *, hold: bool = False, until: datetime | None = None, note: str = ""
 ) -> Decision:
     """Decide to give configs to a node. hold: also pin them there, in place of other pins, until `until`. Raises REFUSALS."""
-    snapshot = read_snapshot(ORDER)
-    target, entries = _target(snapshot, node), _read_dispatchable(config_ids)
-    for entry in entries if hold else ():
-        entry.pin = None
-    _require_admitted(snapshot, target, [entry for entry in entries if entry.owner != target.id])
+    # Whether a person may give a config to a node depends on no other node.
+    snapshot = read_snapshot(ORDER, names=[node])
+    target = snapshot.named(node)
+    if why := snapshot.node_refusal(target):
+        raise NotAccepting(why.about(f"node {node}"))
+    entries = _read_dispatchable(config_ids)
+    snapshot.read_origins(entries)
+    for entry in entries:
+        if hold:
+            entry.pin = None
+        if entry.owner == target.id:
+            continue
+        if why := snapshot.refusal(entry, target):
+            raise NotAccepting(f"node {node} can't have {entry.shown}: {why.with_advice()}")
+        snapshot.take(entry, target.id)
     order = {"verb": "reassign", "node": node, "hold": hold, "until": _text(until), "note": note}
     return make_decision(
         Move.Reason.OPERATOR, order, [Choice(entry, target.id, Move.Reason.OPERATOR) for entry in entries]
@@ -111,9 +122,14 @@ def drain(nodes: Collection[str]) -> Decision:
 
 def undo(move_ids: Collection[int]) -> Decision:
     """Decide to give configs back to the nodes that these moves took them from. `refused`: {move's id: why not}."""
-    possible, refused = undoable(move_ids)
+    possible, refused = _judge_undo(move_ids)
     chosen = [Choice(entry, node, Move.Reason.UNDONE) for entry, node in possible]
     return make_decision(Move.Reason.UNDONE, {"verb": "undo"}, chosen, refused=refused)
+
+
+def undo_refusals(move_ids: Collection[int]) -> dict[int, str]:
+    """Return why moves can't be undone now, {move's id: why}. Moves that can be undone are left out."""
+    return _judge_undo(move_ids)[1]
 
 
 def isolation_choices(alone: Collection[int], reason: str) -> list[Choice]:
@@ -136,7 +152,8 @@ def isolation_choices(alone: Collection[int], reason: str) -> list[Choice]:
         first: dict[int, Entry] = {}
         for entry in sorted(lonely, key=lambda entry: (isolated.get(entry.id, math.inf), entry.id)):
             first.setdefault(entry.owner or 0, entry)
-        snapshot = now.with_kept({node: Kept(entry.id, entry.shown, reason) for node, entry in first.items()})
+        more = {node: Reserved(one.id, one.shown, reason) for node, one in first.items()}
+        snapshot = replace(now, reserved={**now.reserved, **more})
         others = [entry for entry in lonely if first[entry.owner or 0] is not entry]
         if not (rounds_left and _move_away(others, snapshot, reason)):
             break
@@ -150,8 +167,8 @@ def isolation_choices(alone: Collection[int], reason: str) -> list[Choice]:
 
 def _move_away(entries: Collection[Entry], snapshot: Snapshot, reason: str) -> bool:
     """Choose other nodes for these, and set them as their owners. Returns whether any of them moves."""
-    # If each node is kept for an isolated config, the next round would move the configs on to another such node.
-    chosen = [] if snapshot.is_all_kept else relocate(entries, snapshot, reason, elsewhere=True)
+    # If each node is reserved for an isolated config, the next round would move the configs on to another such node.
+    chosen = [] if snapshot.is_all_reserved else relocate(entries, snapshot, reason, elsewhere=True)
     moved = [choice for choice in chosen if choice.to != choice.entry.owner]
     for choice in moved:
         choice.entry.owner = choice.to
@@ -190,18 +207,39 @@ def _read_dispatchable(ids: Collection[int], *, paused: bool = False) -> list[En
     return entries
 
 
-def _target(snapshot: Snapshot, name: str) -> Candidate:
-    """Return the node of this name. Raises UnknownNode, and NotAccepting when it gets nothing new."""
-    node = snapshot.named(name)
-    if why := snapshot.node_refusal(node):
-        raise NotAccepting(why.about(f"node {name}"))
-    return node
+def _judge_undo(move_ids: Collection[int]) -> tuple[list[tuple[Entry, int]], dict[int, str]]:
+    """Judge which of these moves can be undone. Returns [(config, id of the node that gets it back)] and {move's id: why not}."""
+    moves = Move.objects.in_bulk(move_ids)
+    entries = {entry.id: entry for entry in entries_of({move.config_id for move in moves.values()})}
+    last = Move.objects.last_of(entries)
+    snapshot = read_snapshot(UNDO)
+    snapshot.read_origins(entries.values())
+    possible = []
+    refused = {id_: "the ledger has no such move" for id_ in move_ids if id_ not in moves}
+    for move in moves.values():
+        entry, node = entries.get(move.config_id), snapshot.by_name.get(move.source_node)
+        if why := _why_not_undone(move, entry, last):
+            refused[move.pk] = why
+        elif entry is None or node is None:
+            refused[move.pk] = f"node {move.source_node} is gone"
+        elif refusal := snapshot.refusal(entry, node):
+            refused[move.pk] = refusal.with_advice(f"node {node.name}")
+        else:
+            snapshot.take(entry, node.id)
+            possible.append((entry, node.id))
+    return possible, refused
 
 
-def _require_admitted(snapshot: Snapshot, node: Candidate, entries: Sequence[Entry]) -> None:
-    """Raise NotAccepting unless the node may have all of these besides its present configs. Counts them in the snapshot."""
-    snapshot.read_origins(entries)
-    for entry in entries:
-        if why := snapshot.refusal(entry, node):
-            raise NotAccepting(f"node {node.name} can't have {entry.shown}: {why.with_advice()}")
-        snapshot.take(entry, node.id)
+def _why_not_undone(move: Move, entry: Entry | None, last: Mapping[int, int]) -> str:
+    """Why a move can't be undone, whatever nodes there are; empty if it can. last: {config's id: its last move's id}."""
+    if not move.source_node:
+        return "no node had it before"
+    if move.source_node == move.to_node:
+        return "it did not leave its node"
+    if entry is None:
+        return "the config is gone"
+    if entry.paused:
+        return "it is paused: resume it first"
+    if not move.to_node:
+        return "it was taken from its node, not given to another"
+    return "it has moved again since" if last.get(entry.id) != move.pk or entry.owner is None else ""

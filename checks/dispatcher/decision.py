@@ -1,22 +1,20 @@
 """What an order or a rebalance would do, decided without a lock."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple, Self, TypeVar
 
 from checks.balancing import spread
-from checks.dispatcher import costs
-from checks.dispatcher.changes import Entry
 from checks.dispatcher.transaction import Choice
-from checks.models import ClusterStore
-from nodes.models import Node
+from checks.models import ClusterStore, Cost
+from nodes.models import Node, Runner
 
 T = TypeVar("T")
 
 
-class Step(NamedTuple):
-    """A config of a decision: the node that has it, and the node that gets it. They are the same if the config stays.
+class Placement(NamedTuple):
+    """Where a config of a decision is and where it will be: on nodes source and to. They are the same if the config stays.
 
     source, to: nodes' ids, None for no node. from_node, to_node: their names. cost: in workers. gain: see PlannedMove.
     reason: a Move.Reason; empty for the decision's. why: see Move.why.
@@ -65,16 +63,16 @@ class Loads(NamedTuple):
 
 @dataclass(frozen=True)
 class Decision:
-    """What is to be done, and what was read for it. `commit` carries it out if each config of its steps is still as it was.
+    """What is to be done, and what was read for it. `commit` carries it out if each config that it places is as it was.
 
     reason: the Move.Reason of its moves. order: {"verb": name, **its arguments}, written along with the moves; empty for a
-    rebalance. steps: the configs that stay come first. revision: the store's, when it was decided. known_loads: `loads`, if
-    they were computed on the way. refused: of an undo, {move's id: why it can't be undone}.
+    rebalance. placements: the configs that stay come first. revision: the store's, when it was decided. known_loads: `loads`,
+    if they were computed on the way. refused: of an undo, {move's id: why it can't be undone}.
     """
 
     reason: str
     order: Mapping[str, Any]
-    steps: Sequence[Step]
+    placements: Sequence[Placement]
     revision: int
     known_loads: Loads | None = None
     refused: Mapping[int, str] = field(default_factory=dict)
@@ -82,7 +80,7 @@ class Decision:
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to do: it concerns no config. A drain is never empty, as it cordons its nodes."""
-        return not self.steps and self.verb != "drain"
+        return not self.placements and self.verb != "drain"
 
     @property
     def verb(self) -> str:
@@ -92,56 +90,43 @@ class Decision:
     @cached_property
     def loads(self) -> Loads:
         """The loads before and after the moves. They are computed when first asked for, as that reads the cost of all configs."""
-        return self.known_loads or _loads(self.moves)
+        if self.known_loads:
+            return self.known_loads
+        needed, capacity = Cost.objects.by_node(), Runner.objects.capacity()
+        before = {pk: needed.get(pk, 0.0) / capacity[pk] for pk in capacity}
+        after, names = dict(before), {}
+        for one in self.moves:
+            for pk, name, change in (one.source, one.from_node, -one.cost), (one.to, one.to_node, one.cost):
+                if pk in after:
+                    after[pk] += change / capacity[pk]
+                    names[pk] = name
+        return Loads.of(before, after, names)
 
     @property
-    def moves(self) -> list[Step]:
-        """The steps of configs that get another owner, or lose theirs."""
-        return [step for step in self.steps if step.moves]
+    def moves(self) -> list[Placement]:
+        """The placements of configs that get another owner, or lose theirs."""
+        return [one for one in self.placements if one.moves]
 
     @property
-    def dangling(self) -> list[Step]:
-        """The steps of configs that should have an owner and will have none."""
-        waiting = (step for step in self.steps if step.to is None and self.verb != "pause")
-        return [step for step in waiting if step.moves or self.verb == "resume"]
+    def dangling(self) -> list[Placement]:
+        """The placements of configs that should have an owner and will have none."""
+        waiting = (one for one in self.placements if one.to is None and self.verb != "pause")
+        return [one for one in waiting if one.moves or self.verb == "resume"]
 
 
 def make_decision(
     reason: str, order: Mapping[str, Any], choices: Sequence[Choice], *, refused: Mapping[int, str] | None = None
 ) -> Decision:
     """Return the decision that carries out these choices. Reads nodes' names, costs and the store's revision."""
-    names = dict(Node.objects.values_list("pk", "name"))
-    expected = costs.expected([choice.entry.id for choice in choices])
-    steps = [_step(choice, names, expected, reason) for choice in choices]
-    steps.sort(key=lambda step: step.moves)
-    return Decision(reason, order, steps, ClusterStore.objects.get().revision, refused=refused or {})
-
-
-def _step(choice: Choice, names: Mapping[int, str], expected: Mapping[int, float], reason: str) -> Step:
-    entry, to, why = choice.entry, choice.to, choice.reason
-    return Step(
-        entry.id, entry.digest, entry.name, entry.owner, to, names.get(entry.owner or 0, ""), names.get(to or 0, ""),
-        expected.get(entry.id, 0.0), reason="" if why == reason else why, why=entry.why,
-    )  # fmt: skip
-
-
-def _loads(moves: Iterable[Step]) -> Loads:
-    needed, capacity = costs.by_node(), costs.capacity()
-    before = {pk: needed.get(pk, 0.0) / capacity[pk] for pk in capacity}
-    after, names = dict(before), {}
-    for step in moves:
-        for pk, name, change in (step.source, step.from_node, -step.cost), (step.to, step.to_node, step.cost):
-            if pk in after:
-                after[pk] += change / capacity[pk]
-                names[pk] = name
-    return Loads.of(before, after, names)
-
-
-def to_choices(steps: Iterable[Step], entries: Mapping[int, Entry], reason: str) -> list[Choice]:
-    """Turn steps into choices to be written. entries: the configs as they are now, {id: entry}."""
-    found = []
-    for step in steps:
-        entry = entries[step.config]
-        entry.why = dict(step.why) if step.why else None
-        found.append(Choice(entry, step.to, step.reason or reason))
-    return found
+    nodes = {node or 0 for choice in choices for node in (choice.entry.owner, choice.to)}
+    names = dict(Node.objects.filter(pk__in=nodes).values_list("pk", "name"))
+    expected = Cost.objects.expected([choice.entry.id for choice in choices])
+    placements = [
+        Placement(
+            entry.id, entry.digest, entry.name, entry.owner, to, names.get(entry.owner or 0, ""), names.get(to or 0, ""),
+            expected.get(entry.id, 0.0), reason="" if why == reason else why, why=entry.why,
+        )
+        for entry, to, why in choices
+    ]  # fmt: skip
+    placements.sort(key=lambda one: one.moves)
+    return Decision(reason, order, placements, ClusterStore.objects.get().revision, refused=refused or {})

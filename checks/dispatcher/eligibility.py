@@ -7,28 +7,22 @@ itself; a constraint in _OF_CONFIG must be built into `within_limits` or `choose
 
 import enum
 import math
-import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property, reduce
-from operator import or_
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import NamedTuple, TypeVar
 
-from django.db.models import Count, Q, TextField, Value
-from django.db.models.functions import Concat
-
 from checks.balancing import Pool
-from checks.dispatcher import costs
-from checks.dispatcher.changes import Entry, shown
-from checks.models import Assignment, Origin
-from checks.models.orders import Isolation, Pin, Rule
+from checks.dispatcher.changes import Entry
+from checks.dispatcher.inventory import Candidate, Inventory, Reserved, read_nodes, read_reserved
+from checks.models import Origin
+from checks.models.orders import Pin, Rule
 from clusteragent.lib import conf
-from clusteragent.lib.words import numbered
-from nodes.declarations import listed, parse
-from nodes.models import Hearing, Node, NodeType
+from clusteragent.lib.words import listed, plain_count
+from nodes.declarations import NAMED, parse
+from nodes.models import Hearing
 from nodes.models.nodes import OPEN, UnknownNode
-from nodes.models.runners import capacity
 
 T = TypeVar("T")
 
@@ -42,7 +36,7 @@ class Reason(enum.Enum):
     LEAVING = "{node} said that it leaves"
     RESTARTING = "{node} said that it restarts"
     SILENT = "{node} is silent for longer than {time}"
-    KEPT = "{node} is kept for {config}, which is {why}"
+    RESERVED = "{node} is reserved for {config}, which is {why}"
     NOT_INCLUDED = "the node declares that it runs only {checks}"
     EXCLUDED = "the node declares that it does not run {check}"
     UNKNOWN_GROUP = "the node's group {group} is unknown"
@@ -84,18 +78,18 @@ class Purpose(NamedTuple):
     """For what purpose a node is needed. It says which constraints count.
 
     signals: the signals that a node may have (`Node.objects.with_signal`). ignored: reasons that do not count.
-    shares_kept: if all nodes are kept for isolated configs, each may get other configs, too.
+    shares_reserved: if all nodes are reserved for isolated configs, each may get other configs, too.
     """
 
     signals: frozenset[str]
     ignored: frozenset[Reason] = frozenset()
-    shares_kept: bool = False
+    shares_reserved: bool = False
 
 
 # The dispatcher places a config by itself. Silence that may be our own fault ("unsure") does not count.
-PLACEMENT = Purpose(frozenset({"heard", "unsure"}), shares_kept=True)
+PLACEMENT = Purpose(frozenset({"heard", "unsure"}), shares_reserved=True)
 # A choice that was made before is verified: preferences may have changed since, and do not count.
-CHOSEN = Purpose(PLACEMENT.signals, frozenset({Reason.FLAPPING, Reason.RUNNERS_FIRST}), shares_kept=True)
+CHOSEN = Purpose(PLACEMENT.signals, frozenset({Reason.FLAPPING, Reason.RUNNERS_FIRST}), shares_reserved=True)
 # A rebalance. No config waits for it, so all silence counts. The warm-up does not: it only delays placing.
 BALANCE = Purpose(frozenset({"heard"}), frozenset({Reason.WARMUP}))
 # A person undoes a move. Preferences do not count.
@@ -104,117 +98,51 @@ UNDO = Purpose(PLACEMENT.signals, CHOSEN.ignored)
 ORDER = Purpose(PLACEMENT.signals | {"silent"}, UNDO.ignored | {Reason.RESTARTING})
 
 
-class Candidate(NamedTuple):
-    """A known node, with all that decides what it may run.
-
-    declared: what it declares that it runs. capacity: in workers. own: its load of checks that we did not dispatch, in
-    workers. limit: the most configs that it may have. intake, signal: see `Node.objects.with_signal`.
-    """
-
-    id: int
-    name: str
-    labels: Mapping[str, str]
-    declared: str
-    is_runner: bool
-    capacity: float = conf.DEFAULT_WORKERS
-    own: float = 0.0
-    limit: int | None = None
-    intake: str = "open"
-    signal: str = "heard"
-
-
-class Kept(NamedTuple):
-    """The isolated config that a node is kept for. name: as people see it. why: the Isolation.Reason."""
-
-    id: int
-    name: str
-    why: str
-
-
-def candidates() -> list[Candidate]:
-    """Read all known nodes, in the order of their names. A node that reports no type is a runner if it reports its address."""
-    rows = Node.objects.with_signal().order_by("name").values_list(
-        "pk", "name", "labels", "declared", "heartbeat__node_type", "heartbeat__client_ip", "weight", "runner__workers",
-        "runner__own_load", "max_configs", "intake", "signal",
-    )  # fmt: skip
-    return [
-        Candidate(
-            pk, name, labels, declared, kind == NodeType.RUNNER or (kind == NodeType.UNKNOWN and bool(address)),
-            capacity(weight, workers), own or 0.0, *rest,
-        )
-        for pk, name, labels, declared, kind, address, weight, workers, own, *rest in rows
-    ]  # fmt: skip
-
-
-def read_snapshot(purpose: Purpose = PLACEMENT, *, ceiling: float = math.inf, cold: bool = False) -> "Snapshot":
+def read_snapshot(
+    purpose: Purpose = PLACEMENT, *, names: Collection[str] | None = None, ceiling: float = math.inf, cold: bool = False
+) -> "Snapshot":
     """Read the known nodes as they are now, for a purpose.
 
-    ceiling: the most configs that a node may have, see balancing.Pool. cold: the warm-up does not count.
+    names: only the nodes with these names, where no other one can matter. ceiling: the most configs that a node may have, see
+    balancing.Pool. cold: the warm-up does not count.
     """
     is_cold = not cold and Hearing.objects.filter(warmup=True).exists()
-    return Snapshot(candidates(), list(Rule.objects.all()), _kept(), _Map(), purpose, ceiling=ceiling, is_cold=is_cold)
+    inventory, rules = Inventory(names), list(Rule.objects.all())
+    return Snapshot(read_nodes(names), rules, read_reserved(), inventory, purpose, ceiling, is_cold)
 
 
-def _kept() -> dict[int, Kept]:
-    """The config that each node is kept for, {node's id: config}: of several the one that was isolated first."""
-    rows = Isolation.objects.filter(config__assignment__isnull=False).order_by("-pk")
-    columns = "config__assignment__node", "config_id", "config__name", "config__digest", "reason"
-    return {
-        node: Kept(config, shown(name, digest), why) for node, config, name, digest, why in rows.values_list(*columns)
-    }
-
-
-class _Map:
-    """What the nodes have. Each part is read when it is first needed, as most refusals need none of it."""
-
-    @cached_property
-    def held(self) -> dict[int, int]:
-        """How many configs each node has: {node's id: number}."""
-        return Assignment.objects.counts()
-
-    @cached_property
-    def needed(self) -> dict[int, float]:
-        return costs.by_node()
-
-    @cached_property
-    def means(self) -> costs.Means:
-        return costs.means()
-
-
+@dataclass(eq=False)
 class Snapshot:
     """The known nodes at one moment. It says which of them may have a config, why the others may not, and which gets it.
 
-    Only `choose`, `take` and `give_up` change it: they count configs. Nothing here writes to the database.
+    Only `choose`, `take` and `give_up` change it: they count configs. Nothing here writes to the database. For another purpose,
+    or other nodes, copy it by `dataclasses.replace`. reserved: {node's id: config}. ceiling, is_cold: see `read_snapshot`.
     """
 
-    def __init__(
-        self,
-        nodes: Sequence[Candidate],
-        rules: Sequence[Rule],
-        kept: Mapping[int, Kept],
-        map_: _Map,
-        purpose: Purpose,
-        *,
-        ceiling: float = math.inf,
-        is_cold: bool = False,
-    ) -> None:
-        self.nodes, self.purpose, self.kept, self.is_cold = nodes, purpose, kept, is_cold
-        self._rules, self._map, self._ceiling = rules, map_, ceiling
-        self.by_id = {node.id: node for node in nodes}
-        self.by_name = {node.name: node for node in nodes}
-        self.open = frozenset(node.id for node in nodes if not self.node_refusal(node))
+    nodes: Sequence[Candidate]
+    rules: Sequence[Rule]
+    reserved: Mapping[int, Reserved]
+    inventory: Inventory
+    purpose: Purpose
+    ceiling: float = math.inf
+    is_cold: bool = False
+
+    def __post_init__(self) -> None:
+        self.by_id = {node.id: node for node in self.nodes}
+        self.by_name = {node.name: node for node in self.nodes}
+        self.open = frozenset(node.id for node in self.nodes if not self.node_refusal(node))
         # A node with an isolated config gets no others, unless there is no other node.
-        self.is_all_kept = bool(self.open) and self.open <= kept.keys()
-        # The nodes that configs are moved to. In a rebalance also those that are kept: configs leave them.
-        shares_kept = purpose is BALANCE or (purpose.shares_kept and self.is_all_kept)
-        self._all = self.open if shares_kept else self.open.difference(kept)
+        self.is_all_reserved = bool(self.open) and self.open <= self.reserved.keys()
+        # The nodes that configs are moved to. In a rebalance also reserved ones: configs leave them.
+        shares_reserved = self.purpose is BALANCE or (self.purpose.shares_reserved and self.is_all_reserved)
+        self._all = self.open if shares_reserved else self.open.difference(self.reserved)
         self._steady = frozenset(id_ for id_ in self._all if self.by_id[id_].intake != "flapping")
         self.has_runners = conf.PLACEMENT_PREFER == "runners" and any(self.by_id[id_].is_runner for id_ in self._all)
         self.is_plain = not (
-            rules
+            self.rules
             or conf.RUNNER_GROUPS
-            or any(node.declared for node in nodes)
-            or (self.has_runners and not all(node.is_runner for node in nodes))
+            or any(node.declared for node in self.nodes)
+            or (self.has_runners and not all(node.is_runner for node in self.nodes))
         )
         # There may be very many configs, but few checks, rules and pins: the answers for these are computed once.
         self._concerns: dict[tuple[str, ...], tuple[Rule, ...]] = {}
@@ -231,28 +159,10 @@ class Snapshot:
         """How many nodes may be given work."""
         return len(self._all)
 
-    def for_purpose(self, purpose: Purpose) -> "Snapshot":
-        """Return the same snapshot for another purpose."""
-        return self._with(purpose, self._ceiling)
-
-    def with_ceiling(self, ceiling: float) -> "Snapshot":
-        """Return the same snapshot with another ceiling."""
-        return self._with(self.purpose, ceiling)
-
-    def _with(self, purpose: Purpose, ceiling: float) -> "Snapshot":
-        return Snapshot(self.nodes, self._rules, self.kept, self._map, purpose, ceiling=ceiling, is_cold=self.is_cold)
-
     def with_nodes(self, *, without: Collection[str], new: Iterable[Candidate] = ()) -> "Snapshot":
         """Return the snapshot without the nodes of these names, with the new ones, and after the warm-up."""
         nodes = [*(node for node in self.nodes if node.name not in without), *new]
-        return Snapshot(nodes, self._rules, self.kept, self._map, self.purpose, ceiling=self._ceiling)
-
-    def with_kept(self, kept: Mapping[int, Kept]) -> "Snapshot":
-        """Return the same snapshot with more nodes kept for isolated configs: {node's id: config}."""
-        both = {**self.kept, **kept}
-        return Snapshot(
-            self.nodes, self._rules, both, self._map, self.purpose, ceiling=self._ceiling, is_cold=self.is_cold
-        )
+        return replace(self, nodes=nodes, is_cold=False)
 
     # Questions about a node.
 
@@ -279,7 +189,7 @@ class Snapshot:
 
     def receivers(self) -> frozenset[int]:
         """The ids of the nodes that may get configs. Flapping nodes are among them only if there are no others."""
-        return (self._steady or self._all).difference(self.kept)
+        return (self._steady or self._all).difference(self.reserved)
 
     def peak(self) -> float:
         """The highest load of the nodes that may get configs, as a share of capacity; 0 if there is none."""
@@ -289,13 +199,13 @@ class Snapshot:
 
     def read_origins(self, entries: Iterable[Entry]) -> None:
         """Set `sent_as` of existing configs, if a rule is about origins. All questions about a config need it."""
-        if any(rule.source_pattern != "*" for rule in self._rules):
+        if any(rule.source_pattern != "*" for rule in self.rules):
             by_id = {entry.id: entry for entry in entries if entry.id and not entry.sent_as}
             origins = Origin.objects.filter(config_id__in=by_id).values_list("config_id", "source", "key")
             for config_id, source, key in origins:
                 by_id[config_id].sent_as.append(f"{source}:{key}")
 
-    def may_run(self, entry: Entry) -> frozenset[int] | None:
+    def eligible_ids(self, entry: Entry) -> frozenset[int] | None:
         """The ids of the nodes that may have a config, whatever they have already. None stands for all that configs move to."""
         if self.is_plain and entry.pin is None:
             return None
@@ -307,8 +217,8 @@ class Snapshot:
         return self._sets[key]
 
     def within_limits(self, entry: Entry) -> frozenset[int] | None:
-        """The ids of the nodes of `may_run` that may have one more config of its kind by the rules. None stands for all."""
-        chosen = self.may_run(entry)
+        """The ids of the nodes of `eligible_ids` that may have one more config of its kind by the rules. None stands for all."""
+        chosen = self.eligible_ids(entry)
         limits = self._limits(entry)
         if chosen is None or not limits:
             return chosen
@@ -358,11 +268,11 @@ class Snapshot:
     def _about(self, entry: Entry) -> tuple[Rule, ...]:
         key = (entry.name, *entry.sent_as)
         if key not in self._concerns:
-            self._concerns[key] = tuple(rule for rule in self._rules if rule.covers(entry.name, entry.sent_as))
+            self._concerns[key] = tuple(rule for rule in self.rules if rule.covers(entry.name, entry.sent_as))
         return self._concerns[key]
 
     def _limits(self, entry: Entry) -> list[Rule]:
-        return [rule for rule in self._about(entry) if rule.max_per_node] if self._rules else []
+        return [rule for rule in self._about(entry) if rule.max_per_node] if self.rules else []
 
     def _fit(self, check: str, rules: tuple[Rule, ...]) -> dict[int, Candidate]:
         """The nodes that no constraint in _OF_CHECK refuses, by id."""
@@ -379,17 +289,16 @@ class Snapshot:
 
     def _preferred(self, fit: Mapping[int, Candidate], pin: Pin | None) -> Iterable[int]:
         if pin is not None:
-            aimed = self._aimed(fit, pin)
+            if pin.kind == Pin.Kind.NODE:
+                # Most pins name one of very many nodes.
+                named = self.by_name.get(pin.aim)
+                aimed = [named.id] if named is not None and named.id in fit else []
+            else:
+                aimed = [node.id for node in fit.values() if pin.matches(node.name, node.labels)]
             if aimed or pin.waits:
                 return aimed
         runners = [node.id for node in fit.values() if node.is_runner] if self.has_runners else []
         return runners or fit
-
-    def _aimed(self, fit: Mapping[int, Candidate], pin: Pin) -> list[int]:
-        if pin.kind == Pin.Kind.NODE:
-            node = self.by_name.get(pin.aim)
-            return [node.id] if node is not None and node.id in fit else []
-        return [node.id for node in fit.values() if pin.matches(node.name, node.labels)]
 
     def _without_pin(self, entry: Entry, ask: Callable[[Entry], T]) -> T | None:
         """The answer for a config without its pin; None if it has no pin, or one that waits."""
@@ -401,7 +310,7 @@ class Snapshot:
         return answer
 
     def _choose(self, entry: Entry, elsewhere: bool) -> int | None:
-        cost = self._map.means.of(entry.name) if entry.cost is None else entry.cost
+        cost = self.inventory.means.of(entry.name) if entry.cost is None else entry.cost
         among = self._steady_of(entry, elsewhere=elsewhere)
         best = [[name, round(load, 4)] for name, load in self._pool.best(among)]
         entry.why = {"cost": round(cost, 6), "of": len(self._pool if among is None else among), "best": best}
@@ -429,9 +338,9 @@ class Snapshot:
         nodes = [self.by_id[id_] for id_ in self._all]
         return Pool(
             {node.id: node.name for node in nodes},
-            self._map.needed,
-            self._ceiling,
-            counts=self._map.held,
+            self.inventory.needed,
+            self.ceiling,
+            counts=self.inventory.held,
             workers={node.id: node.capacity for node in nodes},
             limits={node.id: node.limit for node in nodes if node.limit is not None},
         )
@@ -439,11 +348,11 @@ class Snapshot:
     @cached_property
     def held(self) -> Counter[int]:
         """How many configs each node has: {node's id: number}."""
-        return Counter(self._map.held)
+        return Counter(self.inventory.held)
 
     @cached_property
     def _of_rules(self) -> dict[int, Counter[int]]:
-        return _counts([rule for rule in self._rules if rule.max_per_node])
+        return self.inventory.held_by_rule([rule for rule in self.rules if rule.max_per_node])
 
     def _count(self, entry: Entry, node: int, more: int) -> None:
         self.held[node] += more
@@ -480,7 +389,7 @@ def _declared(check: str, rules: Sequence[Rule], node: Candidate) -> Refusal | N
     if declaration.admits(check):
         return None
     if declaration.include and check not in declaration.include:
-        return Refusal(Reason.NOT_INCLUDED, {"checks": listed(declaration.include)})
+        return Refusal(Reason.NOT_INCLUDED, {"checks": listed(sorted(declaration.include), NAMED)})
     return Refusal(Reason.EXCLUDED, {"check": check})
 
 
@@ -507,11 +416,11 @@ def _labels(check: str, rules: Sequence[Rule], node: Candidate) -> Refusal | Non
     return None
 
 
-def _kept_for(snapshot: Snapshot, entry: Entry, node: Candidate) -> Refusal | None:
-    kept = snapshot.kept.get(node.id)
-    if kept is None or kept.id == entry.id or (snapshot.purpose.shares_kept and snapshot.is_all_kept):
+def _reserved(snapshot: Snapshot, entry: Entry, node: Candidate) -> Refusal | None:
+    config = snapshot.reserved.get(node.id)
+    if config is None or config.id == entry.id or (snapshot.purpose.shares_reserved and snapshot.is_all_reserved):
         return None
-    return Refusal(Reason.KEPT, {"config": kept.name, "why": kept.why})
+    return Refusal(Reason.RESERVED, {"config": config.name, "why": config.why})
 
 
 def _rule_full(snapshot: Snapshot, entry: Entry, node: Candidate) -> Refusal | None:
@@ -527,14 +436,14 @@ def _pinned(snapshot: Snapshot, entry: Entry, node: Candidate) -> Refusal | None
     if pin is None or pin.matches(node.name, node.labels):
         return None
     # The pin aims at all of these nodes or at none, so one is enough.
-    one = next(map(snapshot.by_id.__getitem__, snapshot.may_run(entry) or ()), None)
+    one = next(map(snapshot.by_id.__getitem__, snapshot.eligible_ids(entry) or ()), None)
     leads = one is not None and pin.matches(one.name, one.labels)
     return Refusal(Reason.PINNED, {"pin": pin}) if leads or pin.waits or snapshot.purpose is ORDER else None
 
 
 def _runners_first(snapshot: Snapshot, entry: Entry, node: Candidate) -> Refusal | None:
-    may_run = snapshot.may_run(entry)
-    return Refusal(Reason.RUNNERS_FIRST) if may_run is not None and node.id not in may_run else None
+    eligible_ids = snapshot.eligible_ids(entry)
+    return Refusal(Reason.RUNNERS_FIRST) if eligible_ids is not None and node.id not in eligible_ids else None
 
 
 def _flapping(snapshot: Snapshot, entry: Entry, node: Candidate) -> Refusal | None:
@@ -547,55 +456,11 @@ def _flapping(snapshot: Snapshot, entry: Entry, node: Candidate) -> Refusal | No
 def _full(snapshot: Snapshot, entry: Entry, node: Candidate) -> Refusal | None:
     if node.limit is None or snapshot.held[node.id] < node.limit:
         return None
-    return Refusal(Reason.FULL, {"most": numbered(node.limit, "config")})
+    return Refusal(Reason.FULL, {"most": plain_count(node.limit, "config")})
 
 
 _OF_NODE: Sequence[Callable[[Snapshot, Candidate], Refusal | None]] = (_warmup, _intake, _silence)
 _OF_CHECK: Sequence[Callable[[str, Sequence[Rule], Candidate], Refusal | None]] = (_declared, _group, _labels)
 _OF_CONFIG: Sequence[Callable[[Snapshot, Entry, Candidate], Refusal | None]] = (
-    _kept_for, _rule_full, _pinned, _runners_first, _flapping, _full,
+    _reserved, _rule_full, _pinned, _runners_first, _flapping, _full,
 )  # fmt: skip
-
-
-def _counts(rules: Sequence[Rule]) -> dict[int, Counter[int]]:
-    """How many configs each node has that a rule covers: {rule's id: {node's id: number}}."""
-    found: dict[int, Counter[int]] = {rule.pk: Counter() for rule in rules}
-    by_check = [rule for rule in rules if rule.source_pattern == "*"]
-    for name, node, number in _held_by_check(by_check) if by_check else ():
-        for rule in by_check:
-            if rule.covers(name, ()):
-                found[rule.pk][node] += number
-    by_origin = [rule for rule in rules if rule.source_pattern != "*"]
-    # Several origins may send one config.
-    owners: dict[int, dict[int, int]] = {rule.pk: {} for rule in by_origin}
-    for config, node, name, origin in _held_by_origin(by_origin) if by_origin else ():
-        for rule in by_origin:
-            if rule.covers(name, (origin,)):
-                owners[rule.pk][config] = node
-    return found | {rule: Counter(nodes.values()) for rule, nodes in owners.items()}
-
-
-# PostgreSQL filters by the prefix of a pattern, Python by the whole pattern.
-def _prefix(pattern: str) -> str:
-    return re.split(r"[*?\[]", pattern, maxsplit=1)[0]
-
-
-def _held_by_check(rules: Sequence[Rule]) -> Iterable[tuple[str, int, int]]:
-    """Rows of (check, node's id, number of configs) of checks that these rules may cover."""
-    some = reduce(or_, (Q(config__name__startswith=_prefix(rule.check_pattern)) for rule in rules))
-    counted = Assignment.objects.filter(some).values_list("config__name", "node_id").annotate(Count("pk"))
-    return counted.order_by()
-
-
-def _held_by_origin(rules: Sequence[Rule]) -> Iterable[tuple[int, int, str, str]]:
-    """Rows of (config's id, owner's id, check, origin), one an origin, of configs that these rules may cover."""
-    some = reduce(
-        or_,
-        (
-            Q(config__name__startswith=_prefix(rule.check_pattern), sent__startswith=_prefix(rule.source_pattern))
-            for rule in rules
-        ),
-    )
-    sent = Concat("config__origins__source", Value(":"), "config__origins__key", output_field=TextField())
-    held = Assignment.objects.annotate(sent=sent).filter(some)
-    return held.values_list("config_id", "node_id", "config__name", "sent")

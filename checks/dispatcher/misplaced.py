@@ -3,11 +3,14 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
+from django.db.models import Q
+
 from checks.dispatcher.changes import Entry
-from checks.dispatcher.eligibility import Candidate, Snapshot
+from checks.dispatcher.eligibility import Snapshot
+from checks.dispatcher.inventory import Candidate
 from checks.dispatcher.transaction import Choice, SnapshotCache, relocate
 from checks.models import Move, freezes
-from checks.models.orders import Pin
+from checks.models.map import AssignmentQuerySet
 
 
 class Judge:
@@ -15,14 +18,22 @@ class Judge:
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
-        self._excess = _excess(snapshot)
+        limited = [(node, snapshot.held[node.id] - node.limit) for node in snapshot.nodes if node.limit is not None]
+        # How many configs nodes have above their limits: {node's id: number}.
+        self._excess = Counter({node.id: more for node, more in limited if more > 0})
         # Moving configs from node agents to runners is balancing, too.
         self._prefers_runners = snapshot.has_runners and not freezes.why_off()
 
-    def is_all_right(self) -> bool:
-        """Whether no config can be misplaced: so it need not read any."""
-        is_draining = any(node.intake == "draining" for node in self.snapshot.nodes)
-        return self.snapshot.is_plain and not (is_draining or self._excess or Pin.objects.exists())
+    def is_draining(self, entry: Entry) -> bool:
+        """Whether the node that has the config is draining."""
+        return self.snapshot.by_id[entry.owner or 0].intake == "draining"
+
+    def suspects(self, assignments: AssignmentQuerySet) -> AssignmentQuerySet:
+        """Return those of these assignments whose configs may be misplaced. Very many need not be read if nothing binds them."""
+        if not self.snapshot.is_plain:
+            return assignments
+        nodes = [node.id for node in self.snapshot.nodes if node.intake == "draining" or self._excess[node.id]]
+        return assignments.filter(Q(node__in=nodes) | Q(config__pin__isnull=False))
 
     def must_go(self, entry: Entry) -> str:
         """Return the Move.Reason why a config may not run where it is; empty if it may."""
@@ -39,26 +50,24 @@ class Judge:
         Each call that finds a node above its limit counts one config fewer for that node.
         """
         node = self.snapshot.by_id.get(entry.owner or 0)
-        if node is None or self._is_right(entry, node):
+        if node is None:
+            return ""
+        is_draining, breaks_pin = node.intake == "draining", _breaks_pin(entry, node)
+        gives_way = self._prefers_runners and entry.pin is None and not node.is_runner
+        if not (is_draining or breaks_pin or gives_way or self._excess[node.id]):
             return ""
         able = self.snapshot.able(entry)
         if not able:
             return ""
         # One is enough, and there may be very many: a pin aims at all of them or at none, and all are runners or none is.
-        if _breaks_pin(entry, node) and not _breaks_pin(entry, able[0]):
+        if breaks_pin and not _breaks_pin(entry, able[0]):
             return Move.Reason.PINNED
-        if node.intake == "draining":
+        if is_draining:
             return Move.Reason.DRAINED
         if self._excess[node.id]:
             self._excess[node.id] -= 1
             return Move.Reason.REBALANCED
         return Move.Reason.REBALANCED if entry.pin is None and able[0].is_runner else ""
-
-    def _is_right(self, entry: Entry, node: Candidate) -> bool:
-        """Whether a config is right where it is, whatever other nodes there are."""
-        if node.intake == "draining" or self._excess[node.id] or _breaks_pin(entry, node):
-            return False
-        return entry.pin is not None or node.is_runner or not self._prefers_runners
 
 
 class JudgedSnapshots(SnapshotCache):
@@ -93,12 +102,6 @@ def _grouped(entries: Iterable[Entry], judgement: Callable[[Entry], str]) -> dic
         if why := judgement(entry):
             groups.setdefault(why, []).append(entry)
     return groups
-
-
-def _excess(snapshot: Snapshot) -> Counter[int]:
-    """How many configs nodes have above their limits: {node's id: number}."""
-    limited = [node for node in snapshot.nodes if node.limit is not None]
-    return Counter({node.id: more for node in limited if (more := snapshot.held[node.id] - (node.limit or 0)) > 0})
 
 
 def _breaks_pin(entry: Entry, node: Candidate) -> bool:

@@ -1,7 +1,7 @@
-"""The verbs for configs that come, change and go, and for nodes that expire."""
+"""The verbs for configs that come, change and go, and for nodes that expire; and which configs are dispatched at all."""
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import timedelta
 
 import structlog
@@ -20,6 +20,8 @@ from checks.dispatcher.transaction import (
 )
 from checks.models import Assignment, ClusterStore, Config, Move, Origin, Source
 from checks.models.map import remove_configs
+from checks.wire import options, patching
+from checks.wire.patching import IntegrationConfig, PatchedConfig
 from checks.wire.sharding import parent_of
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
@@ -33,6 +35,23 @@ NO_PILE_UP = timedelta(seconds=60)
 MOST_ROUNDS = 10
 
 log = structlog.get_logger()
+
+
+class Refused(ValueError):
+    """The config is not dispatched; the message names the rule."""
+
+
+def admit(config: IntegrationConfig) -> PatchedConfig:
+    """Return the config as it is dispatched: patched. Raises Refused (a filter excludes it) or UnpatchableConfig."""
+    if config.name in conf.EXCLUDE_CHECKS:
+        raise Refused(f"{config.name} is in cluster_checks.exclude_checks")
+    if not (config.cluster_check or config.node_name):
+        raise Refused(f"{config.name} is not a cluster check")
+    if config.metrics_excluded:
+        raise Refused(f"{config.name} is excluded from metrics")
+    if config.is_template:
+        raise Refused(f"{config.name} is a template: it has ad_identifiers and no node_name")
+    return patching.patch(config, options.extra_tags())
 
 
 def schedule(sent: Iterable[Sent], *, term: int | None = None, actor: str = "") -> list[Move]:
@@ -53,7 +72,24 @@ def unschedule(origins: Collection[tuple[str, str]], *, term: int | None = None,
 
     More than CHUNK origins are not atomic.
     """
-    return in_chunks(sorted(set(origins)), lambda chunk: _unschedule(chunk, term, actor))
+
+    @own_transaction
+    def step(chunk: Sequence[tuple[str, str]]) -> list[Move]:
+        writer = MapWriter(term, actor)
+        configs = dict(Origin.objects.keyed(chunk).values_list("pk", "config_id"))
+        entries = {entry.id: entry for entry in changes.entries(configs.values())}
+        for config_id in configs.values():
+            entries[config_id].origins -= 1
+        gone = [entry for entry in entries.values() if not entry.origins]
+        for entry in gone:
+            if entry.owner is not None:
+                writer.move(entry, None, Move.Reason.UNSCHEDULED)
+        Origin.objects.filter(pk__in=configs).delete()
+        remove_configs([entry.id for entry in gone])
+        changes.use_remaining_origins([entry.id for entry in entries.values() if entry.origins])
+        return writer.finish() if configs else []
+
+    return in_chunks(sorted(set(origins)), step)
 
 
 def name_other_origins(origins: Collection[tuple[str, str]], *, term: int | None = None) -> None:
@@ -61,7 +97,15 @@ def name_other_origins(origins: Collection[tuple[str, str]], *, term: int | None
 
     More than CHUNK origins are not atomic.
     """
-    in_chunks(sorted(set(origins)), lambda chunk: _name_other_origins(chunk, term))
+
+    @own_transaction
+    def step(chunk: Sequence[tuple[str, str]]) -> list[Move]:
+        ClusterStore.objects.lock(term)
+        ids = set(Origin.objects.keyed(chunk).values_list("config_id", flat=True))
+        changes.name_sources(ids, unless={f"{source}:{parent_of(key)}" for source, key in chunk})
+        return []
+
+    in_chunks(sorted(set(origins)), step)
 
 
 def expire_nodes(*, term: int | None = None, force: bool = False, actor: str = "") -> list[Move]:
@@ -72,7 +116,10 @@ def expire_nodes(*, term: int | None = None, force: bool = False, actor: str = "
     moves: list[Move] = []
     while (ids := _next_to_expire(force)) or _not_emptied().exists():
         gone, taken, led = _expire(ids, term, force, actor)
-        _log_expired(gone, led)
+        left = set(Node.objects.filter(pk__in=gone, leaving=True).values_list("name", flat=True))
+        for name in gone.values():
+            write = log.info if name in left else log.warning
+            write("node_expired", node=name, term=led)
         moves += taken
         if not (gone or taken):
             break  # they reported after they were listed
@@ -134,13 +181,6 @@ def _not_emptied() -> NodeQuerySet:
     return Node.objects.filter(Exists(Assignment.objects.filter(node=OuterRef("pk"))), lost_at__isnull=False)
 
 
-def _log_expired(gone: Mapping[int, str], term: int) -> None:
-    left = set(Node.objects.filter(pk__in=gone, leaving=True).values_list("name", flat=True))
-    for name in gone.values():
-        write = log.info if name in left else log.warning
-        write("node_expired", node=name, term=term)
-
-
 @own_transaction
 def _schedule(chunk: Sequence[Sent], cache: SnapshotCache, term: int | None, actor: str) -> list[Move]:
     writer = MapWriter(term, actor)
@@ -173,31 +213,6 @@ def _keep_owner(writer: MapWriter, entry: Entry) -> None:
         writer.move(entry, None if entry.endpoint else entry.owner, Move.Reason.CHANGED)
 
 
-@own_transaction
-def _unschedule(chunk: Sequence[tuple[str, str]], term: int | None, actor: str) -> list[Move]:
-    writer = MapWriter(term, actor)
-    origins = dict(Origin.objects.keyed(chunk).values_list("pk", "config_id"))
-    entries = {entry.id: entry for entry in changes.entries(origins.values())}
-    for config_id in origins.values():
-        entries[config_id].origins -= 1
-    gone = [entry for entry in entries.values() if not entry.origins]
-    for entry in gone:
-        if entry.owner is not None:
-            writer.move(entry, None, Move.Reason.UNSCHEDULED)
-    Origin.objects.filter(pk__in=origins).delete()
-    remove_configs([entry.id for entry in gone])
-    changes.use_remaining_origins([entry.id for entry in entries.values() if entry.origins])
-    return writer.finish() if origins else []
-
-
-@own_transaction
-def _name_other_origins(chunk: Sequence[tuple[str, str]], term: int | None) -> list[Move]:
-    ClusterStore.objects.lock(term)
-    ids = set(Origin.objects.keyed(chunk).values_list("config_id", flat=True))
-    changes.name_sources(ids, unless={f"{source}:{parent_of(key)}" for source, key in chunk})
-    return []
-
-
 def _redispatch_all(
     rows: Sequence[tuple[int, str, int | None]], most: float, term: int | None, actor: str
 ) -> list[Move]:
@@ -207,17 +222,17 @@ def _redispatch_all(
     snapshot = cache.read()
     hopeful = [entry.id for entry in light_entries(rows, snapshot) if snapshot.has_place(entry)]
     moves = in_chunks(hopeful, lambda chunk: _redispatch(chunk, cache, term, actor), cache)
+
+    @own_transaction
+    def forget_former(chunk: Sequence[int]) -> list[Move]:
+        ClusterStore.objects.lock(term)
+        Config.objects.dangling().filter(pk__in=chunk).update(former_node=None)
+        return []
+
+    # Those that could not go back to their former nodes: while they wait, such a node gets no configs at all.
     if back and snapshot and most == math.inf:
-        in_chunks(sorted(back), lambda chunk: _forget_former(chunk, term))
+        in_chunks(sorted(back), forget_former)
     return moves
-
-
-@own_transaction
-def _forget_former(ids: Collection[int], term: int | None) -> list[Move]:
-    """Forget the former nodes of configs that could not go back to them: while they wait, such a node gets no configs at all."""
-    ClusterStore.objects.lock(term)
-    Config.objects.dangling().filter(pk__in=ids).update(former_node=None)
-    return []
 
 
 @own_transaction

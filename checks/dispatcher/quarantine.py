@@ -4,18 +4,17 @@ A config that does not run moves to another node once a day. A config that kills
 releases it.
 """
 
-from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 import structlog
 from django.db.models import Count, F
 from django.db.models.functions import Now
 
 from checks import dispatcher
-from checks.dispatcher.transaction import MapWriter, SnapshotCache, entries_of, in_chunks, own_transaction, relocate
+from checks.dispatcher.transaction import SnapshotCache, move_in_chunks, relocate
 from checks.models import Assignment, Config, Move
-from checks.models.map import MoveQuerySet, Suspect
+from checks.models.map import Suspect
 from checks.models.orders import Isolation, Pin
 from checks.models.troubles import Trouble, TroubleQuerySet
 from clusteragent.lib import conf
@@ -36,44 +35,39 @@ FEW = 3
 log = structlog.get_logger()
 
 
-class Handled(NamedTuple):
-    """The moves: of configs that did not run, and of configs that left the nodes of quarantined ones."""
-
-    tried: list[Move]
-    quarantined: list[Move]
-
-
-def handle_troubles(term: int) -> Handled:
-    """Move configs that don't run to other nodes, and quarantine those that kill nodes. Raises NotLeader."""
-    return Handled(try_elsewhere(term=term), quarantine(term=term))
-
-
 def try_elsewhere(*, term: int | None = None) -> list[Move]:
     """Note each config that does not run where it is, and move it to another node, once a day. Returns the moves."""
     stuck = Trouble.objects.current().filter(kind=Trouble.Kind.NOT_RUNNING, since__lt=ago(PERSISTENT))
-    _note(stuck)
+    _note_events(stuck)
     if stuck.count() > max(FEW, Assignment.objects.count() / 2):
         log.warning("too_many_not_running", configs=stuck.count())
         return []
-    kept: tuple[Any, ...] = (Pin.objects.in_force(), Isolation.objects.all(), _tried())
-    for rows in kept:
+    tried = Move.objects.filter(reason=Move.Reason.NOT_RUNNING, time__gte=ago(TRIED_AGAIN_AFTER))
+    bound: tuple[Any, ...] = (Pin.objects.in_force(), Isolation.objects.all(), tried)
+    for rows in bound:
         stuck = stuck.exclude(config_id__in=rows.filter(config_id__isnull=False).values("config_id"))
     movable = stuck.exclude(config__name__in=conf.EXCLUDE_CHECKS_FROM_DISPATCHING)
     ids = list(movable.order_by("since", "config_id").values_list("config_id", flat=True)[:AT_ONCE])
-    cache = SnapshotCache()
-    return in_chunks(ids, lambda chunk: _give_to_others(chunk, cache, term), cache)
+    reason = Move.Reason.NOT_RUNNING
+    return move_in_chunks(
+        ids, lambda entries, now: relocate(entries, now, reason, elsewhere=True), SnapshotCache(), term
+    )
 
 
 def quarantine(*, term: int | None = None) -> list[Move]:
     """Isolate the configs that killed nodes, and return the moves. If more than FEW are suspect, it isolates none."""
-    suspects = _likeliest(Move.objects.suspects(VICTIMS, SPAN, SOON))
+    found = Move.objects.suspects(VICTIMS, SPAN, SOON)
+    deaths = NodeEvent.objects.outages(SPAN).aggregate(nodes=Count("node_name", distinct=True))["nodes"]
+    most = max((len(suspect.nodes) for suspect in found), default=0)
+    # Those with the most dead nodes, if these are at least half of all dead nodes.
+    suspects = [suspect for suspect in found if len(suspect.nodes) == most and 2 * most >= deaths]
     if len(suspects) > FEW:
         log.warning("too_many_suspects", configs=len(suspects), nodes=suspects[0].nodes)
         return []
     return [move for suspect in suspects for move in _quarantine(suspect, term)]
 
 
-def _note(stuck: TroubleQuerySet) -> None:
+def _note_events(stuck: TroubleQuerySet) -> None:
     """Write an event of its node for each config that does not run, once."""
     rows = list(stuck.values_list("config__assignment__node__name", "config__name", "config__digest", "since"))
     if not rows:
@@ -91,24 +85,6 @@ def _note(stuck: TroubleQuerySet) -> None:
             events.append(NodeEvent(node_name=node, kind=kind, cause=cause, time=Now()))
             log.warning("config_not_running", check=check, config=short_id(digest), node=node)
     NodeEvent.objects.bulk_create(events, batch_size=1000)
-
-
-def _tried() -> MoveQuerySet:
-    return Move.objects.filter(reason=Move.Reason.NOT_RUNNING, time__gte=ago(TRIED_AGAIN_AFTER))
-
-
-@own_transaction
-def _give_to_others(ids: Sequence[int], cache: SnapshotCache, term: int | None) -> list[Move]:
-    writer = MapWriter(term, "")
-    writer.apply(relocate(entries_of(ids), cache.at(writer.store.revision), Move.Reason.NOT_RUNNING, elsewhere=True))
-    return writer.finish() if writer.moves else []
-
-
-def _likeliest(suspects: Sequence[Suspect]) -> list[Suspect]:
-    """The suspects with the most dead nodes, if these are at least half of all dead nodes."""
-    deaths = NodeEvent.objects.outages(SPAN).aggregate(nodes=Count("node_name", distinct=True))["nodes"]
-    most = max((len(suspect.nodes) for suspect in suspects), default=0)
-    return [suspect for suspect in suspects if len(suspect.nodes) == most and 2 * most >= deaths]
 
 
 def _quarantine(suspect: Suspect, term: int | None) -> list[Move]:

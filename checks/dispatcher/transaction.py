@@ -79,15 +79,12 @@ def in_chunks(
                 error.add_note(f"the first {start} of {len(items)} are done")
             raise
         start += size
-        size = _fitting(size, time.monotonic() - began)
+        seconds = time.monotonic() - began
+        if seconds > LONG:
+            size = max(size // 2, min(FEWEST, CHUNK))
+        elif seconds < LONG / 3:
+            size = min(size * 2, CHUNK)
     return moves
-
-
-def _fitting(size: int, seconds: float) -> int:
-    """How many items the next step gets, after a step with `size` items took so many seconds."""
-    if seconds > LONG:
-        return max(size // 2, min(FEWEST, CHUNK))
-    return min(size * 2, CHUNK) if seconds < LONG / 3 else size
 
 
 def described(error: Exception) -> str:
@@ -243,6 +240,28 @@ def relocate(
         node = snapshot.choose(entry, elsewhere=elsewhere, fall_back=reason != Move.Reason.PINNED)
         found.append(Choice(entry, node if node is not None or dangle else entry.owner, reason))
     return found
+
+
+def move_in_chunks(
+    ids: Sequence[int],
+    choose: Callable[[list[Entry], Snapshot], Iterable[Choice]],
+    cache: SnapshotCache,
+    term: int | None,
+) -> list[Move]:
+    """Move configs as `choose` chooses for each chunk under the lock, and return the moves. It is not atomic."""
+
+    @own_transaction
+    def step(chunk: Sequence[int]) -> list[Move]:
+        writer = MapWriter(term, "")
+        snapshot = cache.at(writer.store.revision)
+        writer.apply(choose(entries_of(chunk), snapshot))
+        if writer.moves:
+            return writer.finish()
+        # The revision stays: each pass tries again, and must not make plans stale.
+        cache.keep()
+        return []
+
+    return in_chunks(ids, step, cache)
 
 
 def light_entries(rows: Iterable[tuple[int, str, int | None]], snapshot: Snapshot) -> list[Entry]:

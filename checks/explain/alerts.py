@@ -5,7 +5,7 @@ They are computed by queries each time; nothing is stored.
 
 import enum
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
@@ -26,7 +26,7 @@ from checks.wire import lint
 from checks.wire.scrub import scrub
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
-from clusteragent.lib.words import duration, listed, numbered
+from clusteragent.lib.words import duration, listed, plain_count
 from nodes.models import Hearing, Node, NodeEvent, Runner, RunnerStats
 from nodes.models.events import SAID_AGAIN_AFTER
 from nodes.models.hearing import is_stale
@@ -139,7 +139,6 @@ def current(differing: Sequence[str] = ()) -> list[Alert]:
         *_of_nodes(hearing.now),
         *_of_names(hearing),
         *_of_orders(hearing.now),
-        *_of_freezes(hearing.now),
     )
 
 
@@ -159,10 +158,21 @@ def _by_gravity(*found: Alert) -> list[Alert]:
 
 
 def _of_the_cluster(hearing: Any, differing: Sequence[str]) -> Iterator[Alert]:
-    yield from _of_passes(hearing)
-    yield from _of_the_pool(hearing.now)
-    yield from _of_secrets(differing, hearing.now)
-    yield from _of_sources(hearing.now)
+    cluster, now = _rows(ClusterStore), hearing.now
+    if is_stale(hearing):
+        cause = "No background pass runs: no node expires, nothing is re-dispatched."
+        yield Alert(Kind.NO_PASS, 1, cause, cluster, now, hearing.last_pass)
+    if hearing.braked_since:
+        cause = "Too many nodes fell silent or said goodbye at once, which looks like an error: none expires."
+        yield Alert(Kind.BRAKE, 1, cause, cluster, now, hearing.braked_since)
+    if hearing.warmup:
+        yield Alert(Kind.WARMUP, 1, f"Warm-up: nothing is placed yet. {warmup(hearing)}", cluster, now)
+    for secret in differing:
+        yield Alert(
+            Kind.SECRET_DIFFERS, 1, f"On this replica {secret} is not the leader's.", cluster, now, subject=secret
+        )
+    yield from _of_the_pool(now)
+    yield from _of_sources(now)
 
 
 def unacknowledged() -> QuerySet[Node]:
@@ -175,29 +185,11 @@ def unacknowledged() -> QuerySet[Node]:
     return outdated.filter(config_version__gt=0, config_version__lt=Extract(ago(LATE_ACKNOWLEDGEMENT), "epoch") * 10**9)
 
 
-def _of_passes(hearing: Any) -> Iterator[Alert]:
-    cluster, now = _rows(ClusterStore), hearing.now
-    if is_stale(hearing):
-        cause = "No background pass runs: no node expires, nothing is re-dispatched."
-        yield Alert(Kind.NO_PASS, 1, cause, cluster, now, hearing.last_pass)
-    if hearing.braked_since:
-        cause = "Too many nodes fell silent or said goodbye at once, which looks like an error: none expires."
-        yield Alert(Kind.BRAKE, 1, cause, cluster, now, hearing.braked_since)
-    if hearing.warmup:
-        yield Alert(Kind.WARMUP, 1, f"Warm-up: nothing is placed yet. {warmup(hearing)}", cluster, now)
-
-
 def warmup(hearing: Any) -> str:
     """Return what the warm-up waits for, as a sentence. hearing: the row, annotated with `now`."""
     if hearing.warm_until is None:
         return "It waits for the first node to report and for each source to be read."
     return f"{duration(max(hearing.warm_until - hearing.now, timedelta(0)))} left."
-
-
-def _of_secrets(differing: Sequence[str], now: datetime) -> Iterator[Alert]:
-    for secret in differing:
-        cause = f"On this replica {secret} is not the leader's."
-        yield Alert(Kind.SECRET_DIFFERS, 1, cause, _rows(ClusterStore), now, subject=secret)
 
 
 def _of_configs(hearing: Any) -> Iterator[Alert]:
@@ -217,20 +209,15 @@ def _why_dangling(hearing: Any, group: ConfigQuerySet) -> str:
         return _why_none_accepts()
     if group.lost_since(ago(dispatcher.NO_PILE_UP)).exists():
         return "Their node is gone and the others are as full as they may get at once: they follow within a minute."
-    return _why_refused(group)
-
-
-def _why_refused(group: ConfigQuerySet) -> str:
-    """Why no node takes the config of the group that has dangled longest. It may have been placed meanwhile."""
     oldest = group.dangling().order_by("dangling_since", "pk").values_list("pk", flat=True)
     snapshot = read_snapshot()
+    # None when it was placed meanwhile.
     for entry in entries_of(list(oldest[:1])):
         snapshot.read_origins([entry])
         refusals = [snapshot.refusal(entry, node) for node in snapshot.nodes if not snapshot.node_refusal(node)]
         reasons = Counter(str(why) for why in refusals if why and why.reason != Reason.FULL)
         if refusals and reasons.total() == len(refusals):
-            [(why, _)] = reasons.most_common(1)
-            return f"No node may run {entry.name}: {why}."
+            return f"No node may run {entry.name}: {reasons.most_common(1)[0][0]}."
         return f"The nodes that may run {entry.name} have no room."
     return "They are about to be placed."
 
@@ -257,27 +244,26 @@ def _of_checks(now: datetime) -> Iterator[Alert]:
         count, since = troubles.aggregate(count=Count("pk"), since=Min("since")).values()
         if count:
             text = cause.format(_checks(troubles))
-            error = _last_error(troubles) if kind == Kind.FAILING else ""
-            yield Alert(kind, count, f"{text} {error}".strip(), _rows(Config, trouble=str(kind)), now, since)
+            if kind == Kind.FAILING:
+                # The last error of the check that has failed longest, as its runner reported it.
+                longest = troubles.order_by("since", "pk").values("config")[:1]
+                check_ids = Instance.objects.filter(config=longest).values("check_id")
+                stats = RunnerStats.objects.filter(check_id__in=check_ids, failed=True).exclude(last_error="")
+                error = error_line(stats.values_list("last_error", flat=True).first() or "")
+                text = f"{text} {error}".strip()
+            yield Alert(kind, count, text, _rows(Config, trouble=str(kind)), now, since)
 
 
 def _checks(found: QuerySet[Any]) -> str:
     """The first names of the checks that the rows are about."""
     names = found.order_by("config__name").values_list("config__name", flat=True).distinct()
-    return listed(_some(list(map(scrub, names[: NAMED + 1]))), None)
+    return _some(map(scrub, names[: NAMED + 1]))
 
 
-def _some(names: list[str]) -> list[str]:
-    """The first names, and `others` when there are more."""
-    return names if len(names) <= NAMED else [*names[:NAMED], "others"]
-
-
-def _last_error(troubles: QuerySet[Trouble]) -> str:
-    """The last error of the check that has failed longest, as its runner reported it."""
-    longest = troubles.order_by("since", "pk").values("config")[:1]
-    check_ids = Instance.objects.filter(config=longest).values("check_id")
-    stats = RunnerStats.objects.filter(check_id__in=check_ids, failed=True).exclude(last_error="")
-    return error_line(stats.values_list("last_error", flat=True).first() or "")
+def _some(names: Iterable[str]) -> str:
+    """The first names as text, with `others` when there are more."""
+    known = list(names)
+    return listed(known if len(known) <= NAMED else [*known[:NAMED], "others"], None)
 
 
 def dead_owners() -> QuerySet[Node]:
@@ -311,7 +297,7 @@ def _of_the_pool(now: datetime) -> Iterator[Alert]:
     count, since = dead.aggregate(count=Count("pk"), since=Min("heartbeat__seen_at")).values()
     if count:
         stuck = Assignment.objects.filter(node__in=dead).count()
-        cause = f"{_named(dead, count)} dead for long, and still the owner of {numbered(stuck, 'config')}: no node runs them."
+        cause = f"{_named(dead, count)} dead for long, and still the owner of {plain_count(stuck, 'config')}: no node runs them."
         yield Alert(Kind.DEAD_OWNER, count, cause, _rows(Node, state="silent"), now, since)
 
 
@@ -329,7 +315,7 @@ def _of_nodes(now: datetime) -> Iterator[Alert]:
         yield Alert(Kind.UNACKNOWLEDGED, count, cause, _rows(Node, acknowledged="late"), now, since)
     torn = contested()
     if count := torn.count():
-        names = listed(_some(list(torn.order_by("name").values_list("name", flat=True)[: NAMED + 1])), None)
+        names = _some(torn.order_by("name").values_list("name", flat=True)[: NAMED + 1])
         cause = f"{names}: more than one agent seems to report in that name, from two addresses or with changing declarations."
         yield Alert(Kind.CONTESTED, count, cause, _rows(NodeEvent), now)
     if conf.PLACEMENT_PREFER == "runners":
@@ -358,9 +344,7 @@ def _of_names(hearing: Any) -> Iterator[Alert]:
         yield Alert(Kind.NAMES_REFUSED, 1, cause, _rows(Node), hearing.now, hearing.names_refused_at)
     alike = Node.objects.lookalikes()
     if count := alike.count():
-        names = listed(
-            _some(list(alike.order_by("likeness", "name").values_list("name", flat=True)[: NAMED + 1])), None
-        )
+        names = _some(alike.order_by("likeness", "name").values_list("name", flat=True)[: NAMED + 1])
         cause = (
             f"{names} look alike but are different nodes: two agents of one host, or an agent that imitates another."
         )
@@ -374,7 +358,7 @@ def _of_orders(now: datetime) -> Iterator[Alert]:
         cause = f"{_checks(alone)}: alone on a node, because the nodes that ran it died."
         yield Alert(Kind.QUARANTINED, count, cause, _rows(Config, order="isolated"), now, since)
     if astray := _astray():
-        aims = listed(_some([str(pin) for pin, _ in astray]), None)
+        aims = _some(str(pin) for pin, _ in astray)
         cause = f"Pinned to {aims}: there is no such node now, so these configs run elsewhere or wait."
         count = sum(number for _, number in astray)
         yield Alert(Kind.PIN_ASTRAY, count, cause, _rows(Config, order="astray"), now)
@@ -383,6 +367,10 @@ def _of_orders(now: datetime) -> Iterator[Alert]:
     if count:
         cause = f"{_checks(overdue)}: the pause is over, but it was not resumed."
         yield Alert(Kind.PAUSE_OVERDUE, count, cause, _rows(Config, order="paused"), now, since)
+    for freeze in Freeze.objects.in_force():
+        note = f" ({scrub(freeze.note)[:MOST_CHARACTERS]})" if freeze.note else ""
+        cause = f"Nothing is balanced automatically: {freeze}{note}."
+        yield Alert(Kind.FROZEN, 1, cause, _row(freeze), now, freeze.time)
 
 
 def pins_astray() -> QuerySet[Pin]:
@@ -424,7 +412,7 @@ def _of_sources(now: datetime) -> Iterator[Alert]:
             cause = _first_problem(source, source.error_where, source.error_line, source.error_error)
             yield Alert(Kind.SOURCE_ERROR, source.errors_number, cause, _row(source), now, subject=source.name)
         if source.held_removals_number:
-            held = numbered(source.held_removals_number, "removal")
+            held = plain_count(source.held_removals_number, "removal")
             cause = f"Source {source.name}: {held} held until the files are back or an operator accepts the removal."
             yield Alert(Kind.HELD_REMOVALS, source.held_removals_number, cause, _row(source), now, subject=source.name)
         if source.warnings_number:
@@ -435,11 +423,3 @@ def _of_sources(now: datetime) -> Iterator[Alert]:
 def _first_problem(source: Source, where: str, line: str | None, what: str) -> str:
     """The place and the text of a source's first problem."""
     return f"Source {source.name}, {lint.place(where, line)}: {what[:MOST_CHARACTERS]}"
-
-
-def _of_freezes(now: datetime) -> Iterator[Alert]:
-    for freeze in Freeze.objects.in_force():
-        note = f" ({scrub(freeze.note)[:MOST_CHARACTERS]})" if freeze.note else ""
-        yield Alert(
-            Kind.FROZEN, 1, f"Nothing is balanced automatically: {freeze}{note}.", _row(freeze), now, freeze.time
-        )

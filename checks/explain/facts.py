@@ -8,11 +8,10 @@ from typing import Any
 
 from django.db.models import Q
 
-from checks.models import Assignment, Config
+from checks.models import Assignment, Config, Instance
 from checks.models.troubles import error_line
 from clusteragent.lib import clock
-from clusteragent.lib.shortids import displayed_check_id
-from clusteragent.lib.words import numbered
+from clusteragent.lib.words import plain_count
 from nodes.models import Node, RunnerStats
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
@@ -38,21 +37,15 @@ class Fact:
 
 @dataclass(frozen=True)
 class Run:
-    """One instance of a config, with its runner's last stats; None when there are none. interval: seconds between runs."""
+    """One instance of a config, with its runner's last stats; None when there are none."""
 
-    check_id: str
-    shown_name: str
-    interval: float
+    instance: Instance
     stats: RunnerStats | None
-
-    def shown_id(self, *, exact: bool = False) -> str:
-        """Return the check ID for display. exact: with the hash that node agents have, for users who may see it."""
-        return displayed_check_id(self.check_id, self.shown_name, exact=exact)
 
     @property
     def share(self) -> float:
         """The execution time of a run as a fraction of its interval; 0 without stats."""
-        return 0.0 if self.stats is None else self.stats.execution_ms / 1000 / self.interval
+        return 0.0 if self.stats is None else self.stats.execution_ms / 1000 / self.instance.interval
 
     @property
     def error(self) -> str:
@@ -91,33 +84,30 @@ def of(config: Config) -> Facts:
     assignment = Assignment.objects.filter(config=config).first()
     owner = Q(pk=assignment.node_id) if assignment else Q(name=config.node_name)
     node: Any = Node.objects.with_state().select_related("heartbeat", "runner").filter(owner).first()
+    if config.node_name:
+        assigned = Fact("Assigned", Truth.YES, f"to {config.node_name}, whose endpoint it checks")
+    elif assignment and node:
+        assigned = Fact("Assigned", Truth.YES, f"to {node.name} ({assignment.reason})", now - assignment.since)
+    else:
+        assigned = Fact("Assigned", Truth.NO, "it is paused" if hasattr(config, "pause") else "it dangles")
     if node is None:
         acknowledged, running = (Fact(name, Truth.NO, "no node has it") for name in ("Acknowledged", "Running"))
-        return Facts(_unassigned(config), acknowledged, running, _runs(config, {}))
-    since = max(assignment.since, config.changed) if assignment else config.changed
-    stats = _stats(config, node)
+        return Facts(assigned, acknowledged, running, _runs(config, {}))
+    acknowledged = Fact("Acknowledged", Truth.UNKNOWN, "node agents don't say which endpoint checks they fetched")
+    since = config.changed
+    if assignment:
+        since = max(assignment.since, since)
+        acknowledged = _acknowledged(node, since, now)
+    # Runners report some checks under their bare name.
+    mine = Q(check_id__in=config.instances.values("check_id")) | Q(check_id=config.name)
+    stats = {one.check_id: one for one in RunnerStats.objects.filter(mine, node=node)}
     runs = _runs(config, stats)
-    return Facts(
-        _assigned(assignment, node, now) if assignment else _unassigned(config),
-        _acknowledged(node, since, now) if assignment else _of_an_endpoint(),
-        _running(config, node, stats, runs, since, now),
-        runs,
-    )
+    return Facts(assigned, acknowledged, _running(config, node, stats, runs, since, now), runs)
 
 
 def version(time: datetime) -> int:
     """Return the config version of a time: nanoseconds since 1970."""
     return (time - _EPOCH) // timedelta(microseconds=1) * 1000
-
-
-def _assigned(assignment: Assignment, node: Node, now: datetime) -> Fact:
-    return Fact("Assigned", Truth.YES, f"to {node.name} ({assignment.reason})", now - assignment.since)
-
-
-def _unassigned(config: Config) -> Fact:
-    if config.node_name:
-        return Fact("Assigned", Truth.YES, f"to {config.node_name}, whose endpoint it checks")
-    return Fact("Assigned", Truth.NO, "it is paused" if hasattr(config, "pause") else "it dangles")
 
 
 def _acknowledged(node: Any, since: datetime, now: datetime) -> Fact:
@@ -126,10 +116,6 @@ def _acknowledged(node: Any, since: datetime, now: datetime) -> Fact:
     if node.heartbeat.acknowledged >= version(since):
         return Fact("Acknowledged", Truth.YES, f"{node.name} fetched this version, heard", node.silence)
     return Fact("Acknowledged", Truth.NO, f"{node.name} has not fetched this version yet, made", now - since)
-
-
-def _of_an_endpoint() -> Fact:
-    return Fact("Acknowledged", Truth.UNKNOWN, "node agents don't say which endpoint checks they fetched")
 
 
 def _running(
@@ -145,16 +131,9 @@ def _running(
     running = sum(run.stats is not None for run in runs)
     if config.name in stats or (runs and running == len(runs)):
         return Fact("Running", Truth.YES, f"in the stats of {node.name}, read", age)
-    some = f"only {running} of {numbered(len(runs), 'check ID')}" if running else "not"
+    some = f"only {running} of {plain_count(len(runs), 'check ID')}" if running else "not"
     return Fact("Running", Truth.NO, f"{some} in the stats of {node.name}, read", age)
 
 
-def _stats(config: Config, node: Node) -> dict[str, RunnerStats]:
-    """The node's stats of the config: {check ID: stats}. Runners report some checks under their bare name."""
-    mine = Q(check_id__in=config.instances.values("check_id")) | Q(check_id=config.name)
-    return {one.check_id: one for one in RunnerStats.objects.filter(mine, node=node)}
-
-
 def _runs(config: Config, stats: Mapping[str, RunnerStats]) -> list[Run]:
-    instances = config.instances.order_by("pk").values_list("check_id", "shown_name", "interval")
-    return [Run(check_id, shown, interval, stats.get(check_id)) for check_id, shown, interval in instances]
+    return [Run(instance, stats.get(instance.check_id)) for instance in config.instances.order_by("pk")]

@@ -21,7 +21,7 @@ class Words(NamedTuple):
 
     colour: a palette colour that no other reason has. title: of its stories. placed: why a config is on its node. lost: why
     it has no node. dangles: a config that loses its node by this reason should get another. grouping: how its moves are grouped.
-    counted: what happened to the checks, in a story of what sources sent.
+    outcome: what happened to the checks, in a story of what sources sent.
     """
 
     colour: str
@@ -30,14 +30,14 @@ class Words(NamedTuple):
     lost: str = ""
     dangles: bool = False
     grouping: Grouping = Grouping.OWN
-    counted: str = ""
+    outcome: str = ""
 
 
 _REASON = Move.Reason
 _OF_REASON: Mapping[str, Words] = {
-    _REASON.SCHEDULED: Words("blue", "Placed", "It was placed on {to} when it came", grouping=Grouping.SENT, counted="new"),
-    _REASON.CHANGED: Words("sky", "Changed", "It was placed on {to} when it changed", grouping=Grouping.SENT, counted="changed"),
-    _REASON.UNSCHEDULED: Words("slate", "Removed", grouping=Grouping.SENT, counted="gone"),
+    _REASON.SCHEDULED: Words("blue", "Placed", "It was placed on {to} when it came", grouping=Grouping.SENT, outcome="new"),
+    _REASON.CHANGED: Words("sky", "Changed", "It was placed on {to} when it changed", grouping=Grouping.SENT, outcome="changed"),
+    _REASON.UNSCHEDULED: Words("slate", "Removed", grouping=Grouping.SENT, outcome="gone"),
     _REASON.EXPIRED: Words("red", "Expired", lost="{source} expired", dangles=True, grouping=Grouping.NODES),
     _REASON.REDISPATCHED: Words(
         "orange", "Dangling configs placed", "It went to {to}, since no node ran it"

@@ -27,34 +27,29 @@ def document(*, scrub: bool = False) -> Generator[bytes, None, None]:
 
     It takes constant memory and holds a transaction: a caller that stops early must close it, in the same thread.
     """
-    with read_only_snapshot():
-        yield from _pieces(_document(scrub))
-
-
-def _pieces(parts: Iterator[bytes]) -> Iterator[bytes]:
-    """Join parts into fewer, larger ones."""
     gathered, size = [], 0
-    for part in parts:
-        gathered.append(part)
-        size += len(part)
-        if size >= _PIECE:
-            yield b"".join(gathered)
-            gathered, size = [], 0
-    yield b"".join(gathered)
+    with read_only_snapshot():
+        for part in _document(scrub):
+            gathered.append(part)
+            size += len(part)
+            if size >= _PIECE:
+                yield b"".join(gathered)
+                gathered, size = [], 0
+        yield b"".join(gathered)
 
 
 def _document(scrub: bool) -> Iterator[bytes]:
     warmup = Hearing.objects.get().warmup
     yield b'{"not_running":"","warmup":%s,"nodes":[' % json.dumps(warmup).encode()
-    yield from _separated(_nodes(scrub))
+    yield from _nodes(scrub)
     yield b'],"dangling":['
     dangling = Config.objects.dangling().order_by("name", "id")
     configs = dangling.values_list("scrubbed" if scrub else "wire", "patched_with").iterator(_ROWS)
-    yield from _separated(iter([_shown(config, made, scrub)]) for config, made in configs)
+    yield from _separated(_shown(config, made, scrub) for config, made in configs)
     yield b"]}"
 
 
-def _nodes(scrub: bool) -> Iterator[Iterator[bytes]]:
+def _nodes(scrub: bool) -> Iterator[bytes]:
     instances = Instance.objects.filter(config=OuterRef("assignments__config")).order_by("id")
     column = f"assignments__config__{'scrubbed' if scrub else 'wire'}"
     rows = (
@@ -72,32 +67,21 @@ def _nodes(scrub: bool) -> Iterator[Iterator[bytes]]:
     # Rows and stats are both ordered by the nodes' names, so each is read once.
     stats = groupby(_stats(scrub), key=itemgetter(0))
     current = next(stats, None)
-    for name, group in groupby(rows, key=itemgetter(0)):
+    for number, (name, group) in enumerate(groupby(rows, key=itemgetter(0))):
+        yield b'%s{"name":%s,"configs":[' % (b"," if number else b"", _json(name))
+        yield from _separated(
+            b'{"instance_ids":%s,"config":%s}' % (_json(_ids(ids, shown, scrub)), _shown(config, made, scrub))
+            for _, config, made, ids, shown in group
+            # A node without configs is one row without a config.
+            if config is not None
+        )
         if current is not None and current[0] == name:
-            yield _node(name, group, current[1], scrub)
+            yield b'],"stats":{'
+            yield from _separated(member for _, member in current[1])
+            yield b"}}"
             current = next(stats, None)
         else:
-            yield _node(name, group, None, scrub)
-
-
-def _node(
-    name: str, rows: Iterator[tuple[Any, ...]], stats: Iterator[tuple[str, bytes]] | None, scrub: bool
-) -> Iterator[bytes]:
-    yield b'{"name":%s,"configs":[' % _json(name)
-    # A node without configs is one row without a config.
-    yield from _separated(
-        iter([b'{"instance_ids":%s,"config":%s}' % (_json(_ids(ids, shown, scrub)), _shown(config, made, scrub))])
-        for _, config, made, ids, shown in rows
-        if config is not None
-    )
-    yield b'],"stats":'
-    if stats is None:
-        yield b"null"
-    else:
-        yield b"{"
-        yield from _separated(iter([one]) for _, one in stats)
-        yield b"}"
-    yield b"}"
+            yield b'],"stats":null}'
 
 
 def _stats(scrub: bool) -> Iterator[tuple[str, bytes]]:
@@ -108,28 +92,21 @@ def _stats(scrub: bool) -> Iterator[tuple[str, bytes]]:
     for one in named.iterator(_ROWS):
         check_id, error = one.check_id, one.last_error
         if scrub:
-            check_id, error = _scrubbed_id(check_id, one.shown), scrubbed(error)
-        yield one.name, b"%s:%s" % (_json(check_id), _json(_runner_stats(one, error)))
-
-
-def _runner_stats(one: Any, error: str) -> dict[str, Any]:
-    """The Datadog Cluster Agent's CLCRunnerStats, without fields that the runner did not report."""
-    counts = {key: getattr(one, field) for key, field in COUNTS.items()}
-    counts["LastExecutionDate"] = one.last_execution and round(one.last_execution.timestamp() * 1000)
-    return {
-        "AverageExecutionTime": int(one.execution_ms) if one.execution_ms.is_integer() else one.execution_ms,
-        **{key: number for key, number in counts.items() if number is not None},
-        "LastExecFailed": one.failed,
-        "LastError": error,
-        "IsClusterCheck": one.shown is not None,
-    }
-
-
-def _scrubbed_id(check_id: str, shown: str | None) -> str:
-    """A check ID without the secrets of its name, the same as beside the check's config."""
-    if ":" not in check_id:
-        return scrubbed(check_id)
-    return displayed_check_id(check_id, displayed_name(check_id) if shown is None else shown, exact=True)
+            # Without the secrets of its name, the same as beside the check's config.
+            name = displayed_name(check_id) if one.shown is None else one.shown
+            check_id = displayed_check_id(check_id, name, exact=True) if ":" in check_id else scrubbed(check_id)
+            error = scrubbed(error)
+        counts = {key: getattr(one, field) for key, field in COUNTS.items()}
+        counts["LastExecutionDate"] = one.last_execution and round(one.last_execution.timestamp() * 1000)
+        # The Datadog Cluster Agent's CLCRunnerStats, without fields that the runner did not report.
+        shown = {
+            "AverageExecutionTime": int(one.execution_ms) if one.execution_ms.is_integer() else one.execution_ms,
+            **{key: number for key, number in counts.items() if number is not None},
+            "LastExecFailed": one.failed,
+            "LastError": error,
+            "IsClusterCheck": one.shown is not None,
+        }
+        yield one.name, b"%s:%s" % (_json(check_id), _json(shown))
 
 
 def _shown(config: bytes, patched_with: str, scrub: bool) -> bytes:
@@ -143,12 +120,10 @@ def _ids(check_ids: list[str], shown: list[str], scrub: bool) -> list[str]:
     return [displayed_check_id(check_id, name, exact=True) for check_id, name in zip(check_ids, shown, strict=True)]
 
 
-def _separated(items: Iterator[Iterator[bytes]]) -> Iterator[bytes]:
-    """The parts of all items, with a comma between items."""
+def _separated(items: Iterator[bytes]) -> Iterator[bytes]:
+    """The items, with a comma between them."""
     for number, item in enumerate(items):
-        if number:
-            yield b","
-        yield from item
+        yield b"," + item if number else item
 
 
 def _json(value: Any) -> bytes:

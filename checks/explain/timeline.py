@@ -1,9 +1,8 @@
 """The history of a config: its edits, its moves, and the events of the nodes that had it, while they had it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from checks.models import Config, Move
 from checks.models.edits import Edit
@@ -24,31 +23,22 @@ class Line:
 def of(config: Config, number: int) -> tuple[list[Line], bool]:
     """Return at most `number` entries of a config's history, the newest first, and whether there are more."""
     moves = list(Move.objects.filter(config_id=config.pk)[: number + 1])
-    edits = Edit.objects.changes(config.pk, config.display_text, number + 1)
+    unshown = "Only secrets or the notation changed, which are not shown."
     lines = [
-        *(_edit(*edit) for edit in edits),
-        # An edit is also a move in the ledger, since the owner must fetch the config again.
-        *(
-            _move(move)
-            for move in moves
-            if not (move.reason == Move.Reason.CHANGED and move.source_node == move.to_node)
-        ),
-        *_events(moves, number),
+        Line(edit.time, "edit", "" if edit.diff else unshown, edit.actor, edit.diff)
+        for edit in Edit.objects.changes(config.pk, config.display_text, number + 1)
     ]
+    for move in moves:
+        # An edit is also a move in the ledger, since the owner must fetch the config again.
+        if not (move.reason == Move.Reason.CHANGED and move.source_node == move.to_node):
+            text = f"{move.source_node or 'nobody'} → {move.to_node or 'nobody'}: {move.reason}"
+            lines.append(Line(move.time, "move", text, move.actor))
+    lines += _events(moves, number)
     lines.sort(key=lambda line: line.time, reverse=True)
     return lines[:number], len(lines) > number or len(moves) > number
 
 
-def _edit(time: datetime, actor: str, diff: Sequence[str]) -> Line:
-    return Line(time, "edit", "" if diff else "Only secrets or the notation changed, which are not shown.", actor, diff)
-
-
-def _move(move: Move) -> Line:
-    text = f"{move.source_node or 'nobody'} → {move.to_node or 'nobody'}: {move.reason}"
-    return Line(move.time, "move", text, move.actor)
-
-
-def _events(moves: Sequence[Move], number: int) -> Iterable[Line]:
+def _events(moves: Sequence[Move], number: int) -> Iterator[Line]:
     """The events of each owner, from the move that gave it the config to the next move."""
     spells: list[tuple[str, datetime, datetime | None]] = []
     until: datetime | None = None
@@ -56,21 +46,13 @@ def _events(moves: Sequence[Move], number: int) -> Iterable[Line]:
         if move.to_node:
             spells.append((move.to_node, move.time, until))
         until = move.time
-    return [
-        Line(event.time, "node", f"{event.node_name} {event.kind}{_because(event)}")
-        for event in _of_nodes({name for name, _, _ in spells}, moves, number)
+    if not spells:
+        return
+    events = NodeEvent.objects.filter(node_name__in={name for name, _, _ in spells}, time__gte=moves[-1].time)
+    for event in events[: 10 * number]:
         if any(
             event.node_name == name and began <= event.time and (ended is None or event.time <= ended)
             for name, began, ended in spells
-        )
-    ]
-
-
-def _of_nodes(names: set[str], moves: Sequence[Move], number: int) -> Sequence[NodeEvent]:
-    if not names:
-        return []
-    return list(NodeEvent.objects.filter(node_name__in=names, time__gte=moves[-1].time)[: 10 * number])
-
-
-def _because(event: Any) -> str:
-    return f": {event.told}" if event.cause and event.kind != NodeEvent.Kind.DECLARED else ""
+        ):
+            cause = f": {event.told}" if event.cause and event.kind != NodeEvent.Kind.DECLARED else ""
+            yield Line(event.time, "node", f"{event.node_name} {event.kind}{cause}")

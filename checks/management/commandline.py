@@ -1,7 +1,7 @@
 """What the commands share: arguments for configs and orders, their parsing, and the output of moves."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -13,32 +13,25 @@ from checks.dispatcher import REFUSALS, Decision, described
 from checks.models import Config, Plan
 from checks.wire.scrub import scrub
 from clusteragent.lib import deadlines
-from clusteragent.lib.words import numbered
+from clusteragent.lib.words import escape_controls, plain_count
 
 ACTOR = "command line"
 
 
-def add_configs(parser: CommandParser, *, nargs: str = "+") -> None:
-    """Add the argument that names configs."""
-    parser.add_argument(
-        "config", nargs=nargs, metavar="CHECK_ID", help="one of a config's check IDs, its digest or its short ID"
-    )
+_ARGUMENTS: dict[str, dict[str, Any]] = {
+    "config": {"nargs": "+", "metavar": "CHECK_ID", "help": "one of a config's check IDs, its digest or its short ID"},
+    "--check": {"metavar": "NAME", "help": "all configs of this check"},
+    "--until": {"metavar": "TIME", "default": "", "help": deadlines.HELP.replace("%", "%%")},
+    "--note": {"default": "", "help": "the reason, shown with the order"},
+    "--dry-run": {"action": "store_true", "help": "only show what would move"},
+    "--json": {"action": "store_true", "help": "for programs"},
+}
 
 
-def add_json(parser: CommandParser) -> None:
-    """Add `--json`."""
-    parser.add_argument("--json", action="store_true", help="for programs")
-
-
-def add_dry_run(parser: CommandParser) -> None:
-    """Add `--dry-run`."""
-    parser.add_argument("--dry-run", action="store_true", help="only show what would move")
-
-
-def add_order(parser: CommandParser) -> None:
-    """Add the options of an order: `--until` and `--note`."""
-    parser.add_argument("--until", metavar="TIME", default="", help=deadlines.HELP.replace("%", "%%"))
-    parser.add_argument("--note", default="", help="the reason, shown with the order")
+def add(parser: CommandParser, *names: str, **how: Any) -> None:
+    """Add arguments that several commands have. how: what is different for this command."""
+    for name in names:
+        parser.add_argument(name, **_ARGUMENTS[name] | how)
 
 
 def ids(names: Sequence[str]) -> list[int]:
@@ -82,6 +75,13 @@ def plan_of(options: dict[str, Any], decide: Callable[[], Decision], *, actor: s
         raise CommandError(f"nothing was done, because something changed meanwhile: {stale}") from stale
 
 
+def answer(command: BaseCommand, options: dict[str, Any], document: dict[str, Any], lines: Iterable[str]) -> None:
+    """Print the document as JSON with `--json`, else the lines of text. Texts of checks must not control the terminal."""
+    shown = [json.dumps(document, indent=2, default=str)] if options["json"] else map(escape_controls, lines)
+    for text in shown:
+        command.stdout.write(text)
+
+
 def print_moves(
     command: BaseCommand, options: dict[str, Any], number: int, done: str, plan: Plan | None = None
 ) -> None:
@@ -91,15 +91,11 @@ def print_moves(
     """
     is_dry = options.get("dry_run", False)
     moves = moves_of(plan, is_dry=is_dry) if plan else []
-    if options["json"]:
-        document = {"configs": number, "moves": [_row(move) for move in moves]} | ({"dry_run": True} if is_dry else {})
-        command.stdout.write(json.dumps(document, indent=2))
-    else:
-        for move in moves:
-            command.stdout.write(line(move))
-        configs = numbered(number, "config")
-        would = "would be " if is_dry else ""
-        command.stdout.write(f"{configs} {would}{done}, {len(moves)} {'would move' if is_dry else 'moved'}")
+    shown = [{key: move[key] for key in ("digest", "name", "from_node", "to_node")} for move in moves]
+    document = {"configs": number, "moves": [row | {"name": scrub(row["name"])} for row in shown]}
+    would, moved = ("would be ", "would move") if is_dry else ("", "moved")
+    last = f"{plain_count(number, 'config')} {would}{done}, {len(moves)} {moved}"
+    answer(command, options, document | ({"dry_run": True} if is_dry else {}), [*map(line, moves), last])
     if plan and plan.outcome:
         raise CommandError(plan.outcome)
 
@@ -114,12 +110,3 @@ def line(move: dict[str, Any]) -> str:
     """Return a move of a plan as a line of text."""
     source, to = move["from_node"] or "nobody", move["to_node"] or "nobody"
     return f"{scrub(move['name'])} {move['digest']}: {source} → {to}"
-
-
-def _row(move: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "digest": move["digest"],
-        "name": scrub(move["name"]),
-        "from_node": move["from_node"],
-        "to_node": move["to_node"],
-    }

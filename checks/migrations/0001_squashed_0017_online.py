@@ -8,6 +8,7 @@ import django.db.models.deletion
 import django.db.models.functions.datetime
 from django.db import migrations, models
 
+import checks.models.map
 import nodes.models
 
 # A trigger, so that every way of writing to the ledger counts, that of a replica of an older release too. Changes of the
@@ -135,25 +136,7 @@ class Migration(migrations.Migration):
                 (
                     "reason",
                     models.CharField(
-                        choices=[
-                            ("scheduled", "Scheduled"),
-                            ("changed", "Changed"),
-                            ("unscheduled", "Unscheduled"),
-                            ("expired", "Expired"),
-                            ("redispatched", "Redispatched"),
-                            ("operator", "Operator"),
-                            ("rebalanced", "Rebalanced"),
-                            ("isolated", "Isolated"),
-                            ("quarantined", "Quarantined"),
-                            ("drained", "Drained"),
-                            ("left", "Left"),
-                            ("ineligible", "Ineligible"),
-                            ("pinned", "Pinned"),
-                            ("paused", "Paused"),
-                            ("resumed", "Resumed"),
-                            ("not running", "Not Running"),
-                            ("undone", "Undone"),
-                        ],
+                        choices=checks.models.map.move_reasons,
                         default="rebalanced",
                         max_length=16,
                     ),
@@ -352,25 +335,7 @@ class Migration(migrations.Migration):
                 (
                     "reason",
                     models.CharField(
-                        choices=[
-                            ("scheduled", "Scheduled"),
-                            ("changed", "Changed"),
-                            ("unscheduled", "Unscheduled"),
-                            ("expired", "Expired"),
-                            ("redispatched", "Redispatched"),
-                            ("operator", "Operator"),
-                            ("rebalanced", "Rebalanced"),
-                            ("isolated", "Isolated"),
-                            ("quarantined", "Quarantined"),
-                            ("drained", "Drained"),
-                            ("left", "Left"),
-                            ("ineligible", "Ineligible"),
-                            ("pinned", "Pinned"),
-                            ("paused", "Paused"),
-                            ("resumed", "Resumed"),
-                            ("not running", "Not Running"),
-                            ("undone", "Undone"),
-                        ],
+                        choices=checks.models.map.move_reasons,
                         max_length=16,
                     ),
                 ),

@@ -5,6 +5,7 @@ import django.db.models.deletion
 import django.db.models.functions.datetime
 from django.db import migrations, models
 
+import checks.models.map
 import nodes.models
 
 
@@ -22,25 +23,7 @@ class Migration(migrations.Migration):
                 (
                     "reason",
                     models.CharField(
-                        choices=[
-                            ("scheduled", "Scheduled"),
-                            ("changed", "Changed"),
-                            ("unscheduled", "Unscheduled"),
-                            ("expired", "Expired"),
-                            ("redispatched", "Redispatched"),
-                            ("operator", "Operator"),
-                            ("rebalanced", "Rebalanced"),
-                            ("isolated", "Isolated"),
-                            ("quarantined", "Quarantined"),
-                            ("drained", "Drained"),
-                            ("left", "Left"),
-                            ("ineligible", "Ineligible"),
-                            ("pinned", "Pinned"),
-                            ("paused", "Paused"),
-                            ("resumed", "Resumed"),
-                            ("not running", "Not Running"),
-                            ("undone", "Undone"),
-                        ],
+                        choices=checks.models.map.move_reasons,
                         default="rebalanced",
                         max_length=16,
                     ),
@@ -220,25 +203,7 @@ class Migration(migrations.Migration):
             model_name="move",
             name="reason",
             field=models.CharField(
-                choices=[
-                    ("scheduled", "Scheduled"),
-                    ("changed", "Changed"),
-                    ("unscheduled", "Unscheduled"),
-                    ("expired", "Expired"),
-                    ("redispatched", "Redispatched"),
-                    ("operator", "Operator"),
-                    ("rebalanced", "Rebalanced"),
-                    ("isolated", "Isolated"),
-                    ("quarantined", "Quarantined"),
-                    ("drained", "Drained"),
-                    ("left", "Left"),
-                    ("ineligible", "Ineligible"),
-                    ("pinned", "Pinned"),
-                    ("paused", "Paused"),
-                    ("resumed", "Resumed"),
-                    ("not running", "Not Running"),
-                    ("undone", "Undone"),
-                ],
+                choices=checks.models.map.move_reasons,
                 max_length=16,
             ),
         ),

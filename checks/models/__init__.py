@@ -14,23 +14,6 @@ from checks.models.sources import Source, SourceScan
 from checks.models.troubles import Trouble
 
 __all__ = [
-    "Assignment",
-    "ClusterStore",
-    "Config",
-    "Cost",
-    "Edit",
-    "Freeze",
-    "Instance",
-    "Isolation",
-    "Move",
-    "MoveTotal",
-    "Origin",
-    "Pause",
-    "Pin",
-    "Plan",
-    "Rule",
-    "Source",
-    "SourceScan",
-    "TaskRun",
-    "Trouble",
-]
+    "Assignment", "ClusterStore", "Config", "Cost", "Edit", "Freeze", "Instance", "Isolation", "Move", "MoveTotal",
+    "Origin", "Pause", "Pin", "Plan", "Rule", "Source", "SourceScan", "TaskRun", "Trouble",
+]  # fmt: skip

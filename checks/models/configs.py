@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from django.contrib.postgres.expressions import ArraySubquery
 from django.db import connection, models
 from django.db.models import Case, F, OuterRef, Subquery, Value, When
-from django.db.models.functions import Concat, Now
+from django.db.models.functions import Collate, Concat, Lower, Now
 
-from checks.models.searching import called, containing, ids_of
 from checks.wire.options import made_by_us
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
 from clusteragent.lib.database.bulk import rewrite
 from clusteragent.lib.scrub import VERSION, scrub
-from clusteragent.lib.shortids import displayed_check_id, short_id
+from clusteragent.lib.shortids import displayed_check_id, short_id, short_id_in
 from nodes.models import Node
+
+R = TypeVar("R", bound=models.QuerySet[Any])
 
 # How many configs one statement flags.
 FLAGGED_AT_ONCE = 1000
-
 
 NOT_YET = "# Not shown yet: this copy was scrubbed by an older version. It is made again within minutes.\n"
 
@@ -31,9 +31,19 @@ def displayable(config: str = "") -> models.Q:
 
     Display copies have no secrets and use short IDs. They are made once, when a config is stored; pages, lists, searches, the
     operators' API and the metrics read them. Only copies that this version made are shown. The leader makes the others again
-    (checks/sources/renewing.py).
+    (checks/sources/repatching.py).
     """
     return models.Q(**{f"{config}patched_with__startswith": f"{VERSION}."})
+
+
+def containing(rows: R, column: str, word: str, otherwise: models.Q | None = None) -> R:
+    """Return the rows that have the word in a column, or that match `otherwise`.
+
+    Only the case of ASCII letters is ignored: in the collation C this takes a third of the time of icontains.
+    """
+    folded: R = rows.alias(folded=Lower(Collate(column, "C")))
+    here = models.Q(folded__contains=word.encode().lower().decode())
+    return folded.filter(here | otherwise if otherwise else here)
 
 
 class Share(NamedTuple):
@@ -60,11 +70,23 @@ class ConfigQuerySet(models.QuerySet["Config"]):
 
     def containing(self, word: str, *, exact: bool = False) -> ConfigQuerySet:
         """Configs with this ID (see `called`); if none, those with the word in a check's name or in the displayed YAML."""
-        if ids := called(self.model, word, exact=exact):
+        if ids := self.model.objects.called(word, exact=exact):
             return self.filter(pk__in=ids)
         named = Instance.objects.filter(displayable("config__"))
         by_name = containing(named, "shown_name", word).values("config_id")
         return containing(self.filter(displayable()), "text", word, models.Q(pk__in=by_name))
+
+    def called(self, word: str, *, exact: bool) -> list[int]:
+        """Return the ids of configs that have this short ID, or a check with it. exact: also by digest and check ID.
+
+        Use `exact` only for users who may see digests, since a match confirms a guess.
+        """
+        wanted = []
+        if short := short_id_in(word):
+            wanted += [models.Q(short_id=short), models.Q(instances__short_id=short)]
+        if exact:
+            wanted += [models.Q(digest=word), models.Q(instances__check_id=word)]
+        return sorted({pk for one in wanted for pk in self.filter(one).values_list("pk", flat=True)})
 
     def with_ids_or_like(
         self, ids: Iterable[int], contents: Iterable[str] = (), hashes: Iterable[str] = ()
@@ -95,7 +117,17 @@ class ConfigQuerySet(models.QuerySet["Config"]):
 
         Raises LookupError that names the first unknown one.
         """
-        return ids_of(self, names, exact=exact)
+        short = {word: name for name in names if (word := short_id_in(name))}
+        found = {short[word]: pk for word, pk in self.filter(short_id__in=short).values_list("short_id", "pk")}
+        of_checks = self.filter(instances__short_id__in=short).values_list("instances__short_id", "pk")
+        found |= {short[word]: pk for word, pk in of_checks}
+        if exact:
+            found |= dict(self.filter(digest__in=names).values_list("digest", "pk"))
+            found |= dict(self.filter(instances__check_id__in=names).values_list("instances__check_id", "pk"))
+        for name in names:
+            if name not in found:
+                raise LookupError(f"no config has the {'digest, check ID or ' * exact}short ID {scrub(name)}")
+        return list(found.values())
 
     def described(self, check: str | None = None) -> models.QuerySet[Any, Any]:
         """Rows of each config for output: check, digest, node, since, reason, origin, check_ids, dangling_since.
@@ -157,10 +189,6 @@ class ConfigQuerySet(models.QuerySet["Config"]):
             cursor.execute(self._SHARES, [list(set(names))])
             shares = {name: Share(*rest) for name, *rest in cursor.fetchall()}
         return [shares.get(name) for name in names]
-
-    def share_of(self, name: str) -> Share | None:
-        """Return the share of a node; None when it is unknown or lost."""
-        return self.shares_of([name])[0]
 
     _ENDPOINTS_SHARE = """
         SELECT 0,

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import NamedTuple
 
 from django.db import connection, models
 from django.db.models.functions import Now
 
 from checks.models.configs import Config
 from clusteragent.lib import conf
-from clusteragent.lib.database import bulk
 from clusteragent.lib.database.bulk import without_nested_loops
+
+
+class Means(NamedTuple):
+    """The mean cost of a config, in workers. checks: {check: mean of its configs}. usual: the mean over all checks."""
+
+    checks: dict[str, float]
+    usual: float
+
+    def of(self, check: str) -> float:
+        """Return the expected cost of a config of this check, in workers."""
+        return self.checks.get(check, self.usual)
 
 
 class CostQuerySet(models.QuerySet["Cost"]):
@@ -29,12 +40,12 @@ class CostQuerySet(models.QuerySet["Cost"]):
 
     _ALL_MEANS = "SELECT NULL, cost FROM usual UNION ALL SELECT name, total / number FROM mean"
 
-    def means(self) -> tuple[dict[str, float], float]:
-        """Return the mean cost of a config of each check, {check: workers}, and of all checks: 1 while nothing is measured."""
+    def means(self) -> Means:
+        """Return the mean costs, for configs that were not measured yet; `usual` is 1 while nothing is measured."""
         with connection.cursor() as cursor:
             cursor.execute(self._MEANS + self._ALL_MEANS)
             [(_, usual), *checks] = cursor.fetchall()
-        return dict(checks), usual
+        return Means(dict(checks), usual)
 
     _EXPECTED = """
         SELECT c.id, coalesce(k.workers_needed, mean.total / mean.number, usual.cost)
@@ -68,7 +79,10 @@ class CostQuerySet(models.QuerySet["Cost"]):
     """
 
     def by_node(self) -> dict[int, float]:
-        """Return the expected cost of the configs of each node plus its own load: {node's id: workers}."""
+        """Return the expected cost of the configs of each node, plus its load of checks that we did not dispatch.
+
+        {node's id: workers}.
+        """
         return self._numbers(self._MEANS + self._BY_NODE, [])
 
     # Only stats of nodes that answered last time, since older stats are no measurement. A check in the stats has run. Runs of
@@ -159,11 +173,6 @@ class CostQuerySet(models.QuerySet["Cost"]):
             bounds = {"usual": conf.DEFAULT_WORKERS, "most": conf.RUNNER_MAX_WORKERS}
             cursor.execute(self._FRESH + self._OWN_LOAD, bounds)
             return int(cursor.rowcount)
-
-    def prune(self, most: float = bulk.MOST) -> int:
-        """Delete the costs of configs that are gone, at most `most`. Return how many."""
-        left = self.filter(~models.Exists(Config.objects.filter(pk=models.OuterRef("pk"))))
-        return bulk.delete(left.order_by("pk"), most=most)
 
     def _numbers(self, statement: str, values: list[list[int]]) -> dict[int, float]:
         with connection.cursor() as cursor:

@@ -12,7 +12,6 @@ from django.db.models.functions import Now
 
 from checks.wire import patching
 from checks.wire.options import made_by_us
-from clusteragent.lib.database import bulk
 
 # The most lines of one diff.
 MOST_LINES = 400
@@ -47,13 +46,12 @@ class EditQuerySet(models.QuerySet["Edit"]):
         found = []
         for edit in self.filter(config_id=config_id).order_by("-id")[:number]:
             before = edit.text if made_by_us(edit.made_with) else patching.hidden_again(edit.text)
-            found.append(Change(edit.time, edit.actor, _diff(before, text)))
+            diff = list(unified_diff(before.splitlines(), text.splitlines(), n=2, lineterm=""))[2:]
+            if (left_out := len(diff) - MOST_LINES) > 0:
+                diff = [*diff[:MOST_LINES], f"… {left_out} more lines"]
+            found.append(Change(edit.time, edit.actor, diff))
             text = before
         return found
-
-    def prune(self, before: datetime | Any, most: float = bulk.MOST) -> int:
-        """Delete edits older than `before`, at most `most`. Return how many."""
-        return bulk.delete(self.filter(time__lt=before).order_by("time"), most=most)
 
 
 class Edit(models.Model):
@@ -72,14 +70,8 @@ class Edit(models.Model):
     class Meta:
         indexes = [
             models.Index(fields=["config_id", "-id"], name="edit_of_config"),  # a config's page
-            models.Index(fields=["time"], name="edit_by_time"),  # prune()
+            models.Index(fields=["time"], name="edit_by_time"),  # pruning
         ]
 
     def __str__(self) -> str:
         return f"{self.config_id} edited at {self.time:%H:%M:%S}"
-
-
-def _diff(before: str, after: str) -> list[str]:
-    lines = list(unified_diff(before.splitlines(), after.splitlines(), n=2, lineterm=""))[2:]
-    left_out = len(lines) - MOST_LINES
-    return lines if left_out <= 0 else [*lines[:MOST_LINES], f"… {left_out} more lines"]

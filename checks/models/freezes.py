@@ -14,7 +14,6 @@ from django.db.models.functions import Now
 
 from checks.models.map import ClusterStore
 from clusteragent.lib import conf
-from clusteragent.lib.database import bulk
 
 
 class FreezeQuerySet(models.QuerySet["Freeze"]):
@@ -23,11 +22,6 @@ class FreezeQuerySet(models.QuerySet["Freeze"]):
     def in_force(self) -> FreezeQuerySet:
         """The freeze that is in force now; at most one."""
         return self.filter(Q(until=None) | Q(until__gte=Now()), ended_at=None)
-
-    def prune(self, before: datetime | Any, most: float = bulk.MOST) -> int:
-        """Delete freezes that ended before this time, at most `most`. Return how many."""
-        over = self.filter(Q(ended_at__lt=before) | Q(until__lt=before))
-        return bulk.delete(over.order_by("pk"), most=most)
 
 
 class Freeze(models.Model):

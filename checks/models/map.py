@@ -15,7 +15,6 @@ from django.db.models.functions import Now
 
 from checks.models.configs import Config, Instance, Origin
 from checks.models.orders import ORDERS
-from clusteragent.lib.database import bulk
 from clusteragent.lib.database.bulk import copy, without_nested_loops
 from clusteragent.lib.database.listening import notify
 from nodes.models import Node
@@ -212,9 +211,10 @@ class MoveQuerySet(models.QuerySet["Move"]):
         last = changes.order_by("config_id", "-id").distinct("config_id")
         return dict(last.values_list("config_id", "pk"))
 
-    def prune(self, before: datetime | Any, most: float = bulk.MOST) -> int:
-        """Delete moves older than `before`, at most `most`. Return how many."""
-        return bulk.delete(self.filter(time__lt=before).order_by("time"), most=most)
+
+def move_reasons() -> list[tuple[str, str]]:
+    """Return the choices of a move's reason. They are given as a function, so that a new reason needs no migration."""
+    return Move.Reason.choices
 
 
 class Move(models.Model):
@@ -246,7 +246,7 @@ class Move(models.Model):
     name = models.CharField("check", max_length=253)
     source_node = models.CharField("from", max_length=253, db_default="")
     to_node = models.CharField("to", max_length=253, db_default="")
-    reason = models.CharField(max_length=16, choices=Reason)
+    reason = models.CharField(max_length=16, choices=move_reasons)
     actor = models.CharField(max_length=253, db_default="")
     term = models.BigIntegerField(db_default=0)
     time = models.DateTimeField(db_default=Now())
@@ -259,7 +259,7 @@ class Move(models.Model):
         ordering = ["-id"]
         indexes = [
             models.Index(fields=["config_id", "-id"], name="move_of_config"),  # a config's page
-            models.Index(fields=["time"], name="move_by_time"),  # prune(), ranges of time
+            models.Index(fields=["time"], name="move_by_time"),  # pruning, ranges of time
         ]
 
     def __str__(self) -> str:
@@ -281,12 +281,27 @@ class MoveTotal(models.Model):
         return f"{self.number} {self.reason}"
 
 
+class TaskRunManager(models.Manager["TaskRun"]):
+    """Notes runs of tasks."""
+
+    def note(self, name: str, seconds: float, *, state: str = "", due_at: Any = None) -> None:
+        """Note that a task ended well now, after so many seconds; state, due_at: for its next run."""
+        run = self.model(name=name, seconds=seconds, ended_at=Now(), state=state, due_at=due_at)
+        fields = ["seconds", "ended_at", "state", "due_at"]
+        self.bulk_create([run], update_conflicts=True, unique_fields=["name"], update_fields=fields)
+
+
 class TaskRun(models.Model):
     """The last successful run of a task, and how many seconds it took."""
 
     name = models.CharField(max_length=16, primary_key=True)
     ended_at = models.DateTimeField(db_default=Now())
     seconds = models.FloatField()
+    # What it found, and when the next run is due: for tasks that have nothing to do while nothing has changed.
+    state = models.CharField(max_length=64, db_default="")
+    due_at = models.DateTimeField(null=True)
+
+    objects = TaskRunManager()
 
     def __str__(self) -> str:
         return f"{self.name} took {self.seconds:.1f} s"

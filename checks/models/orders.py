@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from fnmatch import fnmatchcase
@@ -9,11 +10,12 @@ from typing import Any, ClassVar, Self
 
 from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator
-from django.db import models
+from django.db import connection, models
 from django.db.models import F, Func, Q, Value
 from django.db.models.functions import Now
 
 from checks.wire.sharding import parent_of
+from clusteragent.lib import conf
 from clusteragent.lib.scrub import scrub
 from nodes.models import validate_labels
 
@@ -136,6 +138,25 @@ class Isolation(Order):
     reason = models.CharField(max_length=16, choices=Reason, default=Reason.ISOLATED)
 
 
+class RuleManager(models.Manager["Rule"]):
+    """Queries of rules."""
+
+    # Not the ORM: whole rows of two tables, whatever columns they get, in one statement, since each pass asks.
+    _RULES = """
+        SELECT (SELECT array_agg(r::text ORDER BY id) FROM checks_rule AS r),
+            (SELECT array_agg(r::text ORDER BY id) FROM nodes_noderule AS r),
+            (SELECT array_agg(id ORDER BY id) FROM nodes_node WHERE draining)
+    """
+
+    def fingerprint(self) -> str:
+        """Return a hash of all rules about configs and nodes, of options that say where configs run, and of draining nodes."""
+        with connection.cursor() as cursor:
+            cursor.execute(self._RULES)
+            rules = cursor.fetchone()
+        options = sorted(conf.RUNNER_GROUPS.items()), conf.PLACEMENT_PREFER
+        return hashlib.sha256(repr((rules, options)).encode()).hexdigest()
+
+
 class Rule(models.Model):
     """Which nodes may run the configs that it covers, and how many of them each node may have."""
 
@@ -154,6 +175,8 @@ class Rule(models.Model):
     author = models.CharField(max_length=253, blank=True, editable=False)
     note = models.TextField(blank=True)
     time: models.DateTimeField[datetime, datetime] = models.DateTimeField(db_default=Now(), editable=False)
+
+    objects = RuleManager()
 
     class Meta:
         ordering = ["name"]

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from datetime import timedelta
+from typing import NamedTuple
 
 from django.db import models
 from django.db.models.functions import Now
 
-from checks.models.map import Move
+from checks.models.map import Move, move_reasons
 from clusteragent.lib import conf
-from clusteragent.lib.database import bulk
 from clusteragent.lib.database.bulk import without_nested_loops
 
 # Without stats of a node, a config counts as running when the node acknowledged it and has had it for so long.
@@ -85,17 +84,13 @@ class PlanQuerySet(models.QuerySet["Plan"]):
             cursor.execute(self._HELD, values)
             return [Held(*row) for row in cursor.fetchall()]
 
-    def prune(self, before: datetime | Any, most: float = bulk.MOST) -> int:
-        """Delete plans made before this time, at most `most`. Return how many."""
-        return bulk.delete(self.filter(time__lt=before).order_by("pk"), most=most)
-
 
 class Plan(models.Model):
     """Planned moves. A plan is stale once a config or node that it names has changed."""
 
     author = models.CharField(max_length=253, blank=True)
     # The Move.Reason that its moves get.
-    reason = models.CharField(max_length=16, choices=Move.Reason, default=Move.Reason.REBALANCED)
+    reason = models.CharField(max_length=16, choices=move_reasons, default=Move.Reason.REBALANCED)
     revision = models.BigIntegerField()
     # [{"config": id, "digest": …, "name": …, "source": node's id, "to": node's id, "from_node": name, "to_node": name,
     #   "cost": workers, "gain": …}], the greatest gain first

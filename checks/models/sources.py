@@ -31,14 +31,11 @@ class SourceQuerySet(models.QuerySet["Source"]):
                 others = [Notice(**one) for one in row.warnings if one["where"] not in keys]
                 row.note_scan(read=True, warnings=lint.rows(sorted([*others, *found], key=lint.by_place)))
 
-    def warnings_of(self, places: Collection[tuple[str, str]]) -> list[Notice]:
-        """Return the warnings about these (source, key) pairs."""
-        rows = self.filter(name__in={source for source, _ in places}).values_list("name", "warnings")
-        return [Notice(**one) for name, found in rows for one in found if (name, one["where"]) in places]
-
     def warnings_about(self, config: Config) -> list[Notice]:
         """Return the warnings about the origins of a config."""
-        return self.warnings_of({(origin.source, parent_of(origin.key)) for origin in config.origins.all()})
+        places = {(origin.source, parent_of(origin.key)) for origin in config.origins.all()}
+        rows = self.filter(name__in={source for source, _ in places}).values_list("name", "warnings")
+        return [Notice(**one) for name, found in rows for one in found if (name, one["where"]) in places]
 
     def with_counts(self) -> SourceQuerySet:
         """Annotate sources with `errors_number`, `warnings_number`, `passed_over_number`, `held_removals_number`, and the

@@ -5,8 +5,7 @@ from typing import NamedTuple
 from checks import plans
 from checks.dispatcher import NotAccepting, NotDispatchable, StalePlan, deciding
 from checks.models import Assignment, Config, Instance
-from checks.models.searching import called
-from clusteragent.lib.words import numbered
+from clusteragent.lib.words import plain_count
 
 
 class Isolated(NamedTuple):
@@ -32,11 +31,11 @@ def isolate(check_id: str, *, actor: str, note: str = "") -> Isolated:
         return Isolated(check_id, "", False, str(error))
     owner = Assignment.objects.select_related("node").get(config=config_id).node
     company = owner.assignments.count() - 1
-    why = plan.outcome or f"{numbered(company, 'config')} may run nowhere else"
+    why = plan.outcome or f"{plain_count(company, 'config')} may run nowhere else"
     return Isolated(check_id, owner.name, not company, why if company else "")
 
 
 def config_of(check_id: str) -> int | None:
     """Return the id of the config that a check belongs to, by check ID or short ID, or None."""
     found = Instance.objects.filter(check_id=check_id).values_list("config_id", flat=True).first()
-    return found if found is not None else next(iter(called(Config, check_id, exact=False)), None)
+    return found if found is not None else next(iter(Config.objects.called(check_id, exact=False)), None)

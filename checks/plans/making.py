@@ -1,12 +1,10 @@
 """Rebalances: deciding what one moves, and making plans of it."""
 
-from collections.abc import Iterable, Iterator
 from typing import Any
 
 from checks import dispatcher
-from checks.balancing import PlannedMove
 from checks.balancing.plan import HIGH
-from checks.dispatcher import Decision, Step
+from checks.dispatcher import Decision, Placement
 from checks.dispatcher.decision import Loads
 from checks.models import Move, Plan
 from checks.plans.store import apply, store, to_plan
@@ -53,39 +51,28 @@ def decide(
     survey = take_survey()
     pinned = survey.fixed() | survey.resting()
     limit = None if unlimited else dispatcher.budget() if budget is None else budget
-    if not (settling and _nodes_come_and_go()):
+    coming_and_going = NodeEvent.objects.filter(kind__in=COMING_AND_GOING, time__gte=ago(conf.REBALANCE_SETTLING))
+    if not (settling and coming_and_going.exists()):
         return decision_of(survey, survey.plan(pinned, budget=limit, force=force))
     utilization = survey.utilization()
     calm = {digest for digest, held in survey.held.items() if utilization[held.node] <= HIGH}
-    moves = survey.plan(pinned | calm, budget=limit)
-    return decision_of(survey, list(_relief(survey, utilization, moves)))
+    # Of these moves only those that are needed to bring their sources below HIGH.
+    relieving = []
+    for move in survey.plan(pinned | calm, budget=limit):
+        if utilization[move.source] > HIGH:
+            for node, sign in ((move.source, -1), (move.to, 1)):
+                utilization[node] += sign * survey.costs[move.digest] / survey.nodes[node].capacity
+            relieving.append(move)
+    return decision_of(survey, relieving)
 
 
 def decision_of(survey: Survey, moves: Moves) -> Decision:
     """Return the decision to make these moves."""
     touched = {name: name for move in moves for name in (move.source, move.to)}
     loads = Loads.of(survey.utilization(), survey.utilization(moves), touched)
-    return Decision(Move.Reason.REBALANCED, {}, [_step(survey, move) for move in moves], survey.revision, loads)
-
-
-def _step(survey: Survey, move: PlannedMove[str, str]) -> Step:
-    config, source, to = survey.held[move.digest], survey.nodes[move.source].id, survey.nodes[move.to].id
-    return Step(
-        config.id, config.digest, config.name, source, to, move.source, move.to, survey.costs[move.digest], move.gain
-    )
-
-
-def _nodes_come_and_go() -> bool:
-    lately = ago(conf.REBALANCE_SETTLING)
-    return NodeEvent.objects.filter(kind__in=COMING_AND_GOING, time__gte=lately).exists()
-
-
-def _relief(
-    survey: Survey, utilization: dict[str, float], moves: Iterable[PlannedMove[str, str]]
-) -> Iterator[PlannedMove[str, str]]:
-    """Those of these moves that are needed to bring their sources below HIGH."""
-    for move in moves:
-        if utilization[move.source] > HIGH:
-            for node, sign in ((move.source, -1), (move.to, 1)):
-                utilization[node] += sign * survey.costs[move.digest] / survey.nodes[node].capacity
-            yield move
+    placements = []
+    for digest, source, to, gain in moves:
+        config, source_id, to_id = survey.held[digest], survey.nodes[source].id, survey.nodes[to].id
+        cost = survey.costs[digest]
+        placements.append(Placement(config.id, digest, config.name, source_id, to_id, source, to, cost, gain))
+    return Decision(Move.Reason.REBALANCED, {}, placements, survey.revision, loads)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from checks import dispatcher
-from checks.dispatcher import Decision, StalePlan, Step
+from checks.dispatcher import Decision, Placement, StalePlan
 from checks.models import Move, Plan
 
 # The permission that an order needs.
@@ -25,14 +25,17 @@ def to_plan(decision: Decision, *, author: str) -> Plan:
     """Return the plan of a decision, not stored."""
     order = dict(decision.order)
     if decision.verb:
-        order["also"] = [[one.config, one.digest, one.source, one.name] for one in decision.steps if not one.moves]
+        order["also"] = [[one.config, one.digest, one.source, one.name] for one in decision.placements if not one.moves]
     if decision.refused:
         order["refused"] = {str(id_): why for id_, why in decision.refused.items()}
     return Plan(
         author=author,
         reason=decision.reason,
         revision=decision.revision,
-        moves=[_row(step) for step in decision.moves],
+        moves=[
+            {name: value for name, value in one._asdict().items() if name in MOVE_FIELDS or value}
+            for one in decision.moves
+        ],
         order=order,
         nodes=decision.loads.nodes,
         spread=decision.loads.spread,
@@ -55,7 +58,14 @@ def apply(plan: Plan, *, actor: str, term: int | None = None) -> list[Move]:
     Raises StalePlan, and NotLeader when `term` is over; then nothing has changed. What stops it after the first chunk is
     written to the plan's outcome, and not raised.
     """
-    made = dispatcher.commit(_decision(plan), actor=actor, term=term, plan=plan)
+    # Plans of older versions have no names of the configs that stay.
+    staying = [
+        Placement(config, digest, next(iter(name), "config"), owner, owner)
+        for config, digest, owner, *name in plan.order.get("also", ())
+    ]
+    placements = [*staying, *(Placement(**move) for move in plan.moves)]
+    decision = Decision(plan.reason, plan.order, placements, plan.revision)
+    made = dispatcher.commit(decision, actor=actor, term=term, plan=plan)
     if plan.pk:
         plan.refresh_from_db(fields=["applied_at", "moved", "outcome"])
     return made
@@ -86,14 +96,3 @@ def may_apply(user: Any, plan: Plan) -> bool:
     if plan.order.get("hold"):
         wanted.append(_PERMISSIONS["pin"])
     return bool(user.has_perms(wanted))
-
-
-def _row(step: Step) -> dict[str, Any]:
-    return {name: value for name, value in step._asdict().items() if name in MOVE_FIELDS or value}
-
-
-def _decision(plan: Plan) -> Decision:
-    also = plan.order.get("also", ())
-    # Plans of older versions have no names of these configs.
-    staying = [Step(config, digest, next(iter(name), "config"), owner, owner) for config, digest, owner, *name in also]
-    return Decision(plan.reason, plan.order, [*staying, *(Step(**move) for move in plan.moves)], plan.revision)

@@ -8,8 +8,9 @@ from checks import balancing
 from checks.balancing import PlannedMove
 from checks.dispatcher import costs
 from checks.dispatcher.changes import Entry
-from checks.dispatcher.eligibility import BALANCE, Candidate, Snapshot, read_snapshot
-from checks.models import ClusterStore, Plan
+from checks.dispatcher.eligibility import BALANCE, Snapshot, read_snapshot
+from checks.dispatcher.inventory import Candidate
+from checks.models import ClusterStore, Cost, Plan
 from checks.models.orders import Isolation, Pin
 from checks.models.plans import Held
 from clusteragent.lib import conf
@@ -22,7 +23,7 @@ class Survey:
     """The map at one moment, for planning a rebalance. Costs, capacities and loads are in workers.
 
     revision: the store's. held: {digest: config and its node}. costs: {digest: workers}. pins: {config's id: pin}.
-    kept: the digests of configs that an order or an option keeps on their nodes.
+    bound: the digests of configs that an order or an option binds to their nodes.
     """
 
     revision: int
@@ -30,7 +31,7 @@ class Survey:
     held: Mapping[str, Held]
     costs: Mapping[str, float]
     pins: Mapping[int, Pin]
-    kept: frozenset[str]
+    bound: frozenset[str]
 
     @cached_property
     def nodes(self) -> Mapping[str, Candidate]:
@@ -58,9 +59,9 @@ class Survey:
         return balancing.utilization(self.costs, owners, self.capacity, self.own)
 
     def fixed(self) -> set[str]:
-        """The digests of configs that don't move in any rebalance: those in `kept`, and those on nodes that get nothing new."""
+        """The digests of configs that don't move in any rebalance: those in `bound`, and those on nodes that get nothing new."""
         gives = self.snapshot.open
-        return {digest for digest, held in self.held.items() if self.nodes[held.node].id not in gives} | self.kept
+        return {digest for digest, held in self.held.items() if self.nodes[held.node].id not in gives} | self.bound
 
     def resting(self) -> set[str]:
         """The digests of configs that don't move yet: they moved lately, or have not run yet where they are."""
@@ -106,7 +107,7 @@ class Survey:
         sets: dict[frozenset[int] | None, frozenset[str] | None] = {None: None}
 
         def eligible(digest: str) -> frozenset[str] | None:
-            ids = self.snapshot.may_run(entries[digest])
+            ids = self.snapshot.eligible_ids(entries[digest])
             if ids not in sets:
                 sets[ids] = frozenset(self.snapshot.by_id[id_].name for id_ in ids or ())
             return sets[ids]
@@ -141,12 +142,9 @@ def take_survey() -> Survey:
     snapshot = read_snapshot(BALANCE)
     held = {one.digest: one for one in Plan.objects.held() if one.node in snapshot.by_name}
     pins = {pin.config_id: pin for pin in Pin.objects.in_force().filter(config__isnull=False)}
-    expected = costs.expected()
+    expected = Cost.objects.expected()
     measured = {digest: expected.get(one.id, 0.0) for digest, one in held.items()}
-    return Survey(revision, snapshot, held, measured, pins, _kept(held, pins))
-
-
-def _kept(held: Mapping[str, Held], pins: Mapping[int, Pin]) -> frozenset[str]:
     isolated = Isolation.objects.filter(config__isnull=False).values_list("config_id", flat=True)
     ids, excluded = {*pins, *isolated}, conf.EXCLUDE_CHECKS_FROM_DISPATCHING
-    return frozenset(digest for digest, one in held.items() if one.id in ids or one.name in excluded)
+    bound = frozenset(digest for digest, one in held.items() if one.id in ids or one.name in excluded)
+    return Survey(revision, snapshot, held, measured, pins, bound)

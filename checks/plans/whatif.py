@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from checks.balancing import Spread, spread
 from checks.dispatcher.changes import Entry
-from checks.dispatcher.eligibility import PLACEMENT, Candidate, Snapshot
+from checks.dispatcher.eligibility import PLACEMENT, Snapshot
+from checks.dispatcher.inventory import Candidate
 from checks.models import Plan
 from checks.models.plans import Held
 from checks.plans.making import decision_of
@@ -31,12 +32,16 @@ def what_if(*, remove: Collection[str] = (), add: int = 0) -> Outlook:
     now = take_survey()
     for name in remove:
         now.snapshot.named(name)
-    snapshot = now.snapshot.with_nodes(without=remove, new=_new_nodes(now.snapshot, add))
+    runners_come = any(node.is_runner for node in now.snapshot.nodes if node.id in now.snapshot.open)
+    names = (f"new-{one}" for one in range(1, add + len(now.nodes) + 1))
+    free = (name for name in names if name not in now.nodes)
+    new = [Candidate(-one, next(free), {}, "", runners_come) for one in range(1, add + 1)]
+    snapshot = now.snapshot.with_nodes(without=remove, new=new)
     stays = {digest: one for digest, one in now.held.items() if one.node not in remove}
     later = replace(now, snapshot=snapshot, held=stays)
     lost = sorted(held for held in now.held.values() if held.node in remove)
     entries = later.entries(lost)
-    placed = {now.held[entry.digest]: to for entry, to in place(snapshot.for_purpose(PLACEMENT), entries.values())}
+    placed = {now.held[entry.digest]: to for entry, to in place(replace(snapshot, purpose=PLACEMENT), entries.values())}
     for held, to in placed.items():
         if to is not None:
             snapshot.take(entries[held.digest], to.id)
@@ -44,18 +49,11 @@ def what_if(*, remove: Collection[str] = (), add: int = 0) -> Outlook:
     later = replace(later, held={**stays, **moved})
     # A real rebalance waits while nodes come and go. By then, configs that rest now have run.
     moves = later.plan(later.fixed())
-    names = {held: to and to.name for held, to in placed.items()}
-    return Outlook(names, to_plan(decision_of(later, moves), author=""), spread(now.utilization().values()))
+    where = {held: to and to.name for held, to in placed.items()}
+    return Outlook(where, to_plan(decision_of(later, moves), author=""), spread(now.utilization().values()))
 
 
 def place(snapshot: Snapshot, entries: Iterable[Entry]) -> list[tuple[Entry, Candidate | None]]:
     """Choose a node for each of these configs, one after the other, and return the pairs; None for no node."""
     chosen = [(entry, snapshot.choose(entry)) for entry in entries]
     return [(entry, None if to is None else snapshot.by_id[to]) for entry, to in chosen]
-
-
-def _new_nodes(snapshot: Snapshot, number: int) -> list[Candidate]:
-    runners_come = any(node.is_runner for node in snapshot.nodes if node.id in snapshot.open)
-    names = (f"new-{one}" for one in range(1, number + len(snapshot.nodes) + 1))
-    free = (name for name in names if name not in snapshot.by_name)
-    return [Candidate(-one, next(free), {}, "", runners_come) for one in range(1, number + 1)]

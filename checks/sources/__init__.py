@@ -2,17 +2,6 @@
 
 from checks.sources.files import FileSource
 from checks.sources.guards import SyncUnderWay
-from checks.sources.source import ConfigSource, PassedOver, Problem
 from checks.sources.sync import SOURCES, Report, sync, sync_settled
 
-__all__ = [
-    "SOURCES",
-    "ConfigSource",
-    "FileSource",
-    "PassedOver",
-    "Problem",
-    "Report",
-    "SyncUnderWay",
-    "sync",
-    "sync_settled",
-]
+__all__ = ["SOURCES", "FileSource", "Report", "SyncUnderWay", "sync", "sync_settled"]

@@ -5,7 +5,6 @@ Texts are taken from composed YAML nodes, not from Python values, so that every 
 
 import os
 import re
-from typing import Any
 
 import yaml
 from yaml import MappingNode, Node, ScalarNode, SequenceNode
@@ -58,9 +57,10 @@ def parse(text: str, *, name: str, source: str, is_file: bool = False) -> Integr
         instances=tuple(map(yamlnodes.write, instances)),
         init_config=_written(init_config),
         metric_config=_written(jmx_metrics),
-        logs=_written(_under("logs", logs)),
+        logs=None if logs is None else yamlnodes.write(yamlnodes.mapping(logs=logs)),
         ad_identifiers=tuple(ad_identifiers),
-        advanced_ad_identifiers=tuple(map(_as_texts, advanced)),
+        # As maps and lists of texts.
+        advanced_ad_identifiers=tuple(yaml.load(yamlnodes.write(node), yaml.CBaseLoader) for node in advanced),  # noqa: S506
         provider=PROVIDER,
         cluster_check=_flag(root, "cluster_check"),
         node_name=node_name,
@@ -84,7 +84,7 @@ def _root(text: str) -> MappingNode:
     if not isinstance(root, MappingNode):
         raise InvalidYAML("is not a map with keys such as init_config and instances", root)
     _refuse_repeated_keys(root)
-    yamlnodes.settle(root)
+    yamlnodes.normalise(root)
     return root
 
 
@@ -154,11 +154,6 @@ def _texts(root: MappingNode, key: str) -> list[str]:
     return [item.value for item in items]
 
 
-def _as_texts(node: Node) -> Any:
-    """A node as maps and lists of texts."""
-    return yaml.load(yamlnodes.write(node), yaml.CBaseLoader)  # noqa: S506 it makes nothing but texts
-
-
 def _text(root: MappingNode, key: str) -> str:
     node = _part(root, key)
     if node is not None and not isinstance(node, ScalarNode):
@@ -173,30 +168,16 @@ def _flag(root: MappingNode, key: str) -> bool:
     return node is not None and yamlnodes.is_true(node)
 
 
-def _under(key: str, node: Node | None) -> Node | None:
-    if node is None:
-        return None
-    parent = yamlnodes.mapping()
-    yamlnodes.put(parent, key, node)
-    return parent
-
-
 def _written(node: Node | None) -> str | None:
     return None if node is None else yamlnodes.write(node)
 
 
-def _refuse_variables(node: Node) -> None:
-    """Raises InvalidYAML for an %%env_...%% variable in any key or value of a tree."""
-    if isinstance(node, ScalarNode):
-        if _BEGIN.search(node.value):
-            raise InvalidYAML("only files may name environment variables (%%env_...%%)", node)
-    elif isinstance(node, SequenceNode):
-        for item in node.value:
-            _refuse_variables(item)
-    elif isinstance(node, MappingNode):
-        for key, value in node.value:
-            _refuse_variables(key)
-            _refuse_variables(value)
+def _refuse_variables(root: Node) -> None:
+    """Raise InvalidYAML for an %%env_...%% variable in any key or value of a tree."""
+    found = [node for node in yamlnodes.nodes(root) if isinstance(node, ScalarNode) and _BEGIN.search(node.value)]
+    if found:
+        first = min(found, key=lambda node: node.start_mark.index)
+        raise InvalidYAML("only files may name environment variables (%%env_...%%)", first)
 
 
 def _resolve(node: Node | None) -> None:

@@ -60,9 +60,9 @@ class FileSource(ConfigSource):
 
     def __init__(self) -> None:
         super().__init__()
-        self._looks: dict[str, tuple[Version, float]] = {}
         self._paths: dict[str, str] = {}
-        self._arrived: dict[str, float] = {}
+        # Of each unsettled file: its version, since when it was seen, and when the file was first seen unsettled.
+        self._looks: dict[str, tuple[Version, float, float]] = {}
 
     def scan(self) -> Scan:
         """Return the config files by their names and status. Their contents are read later."""
@@ -93,7 +93,6 @@ class FileSource(ConfigSource):
         kept = {key: path for key, path in self._paths.items() if scan.keeps(key)}
         self._paths = kept | {file.key: file.path for file in files.values()}
         self._looks = {key: look for key, look in self._looks.items() if key in files}
-        self._arrived = {key: since for key, since in self._arrived.items() if key in files}
         return list(files.values())
 
     def _look(self, file: File, scan: Scan) -> None:
@@ -114,28 +113,22 @@ class FileSource(ConfigSource):
             _problem(scan, file, "is not a regular file")
 
     def _settle(self, file: File, version: Version, scan: Scan) -> None:
-        known = self.memory.get(file.key)
-        if (known is not None and known.version == version) or self._stood_still(file.key, version):
-            scan.found.append(Found(file.key, version, partial(_read, file, version)))
-            self._arrived.pop(file.key, None)
-        else:
-            scan.unsettled.add(file.key)
-            scan.kept.add(file.key)
-            if time.monotonic() - self._arrived.setdefault(file.key, time.monotonic()) < ARRIVES_FOR:
-                scan.arriving.add(file.key)
+        """Add the file as found if its version is known, or if nothing was written to it for a second; else as unsettled.
 
-    def _stood_still(self, key: str, version: Version) -> bool:
-        """Whether nothing was written to the file for a second.
-
-        This is known from the file's times, or from two scans a second apart, since a file server's clock may be ahead of
-        ours. A change between two scans restarts the second, whatever the clocks say.
+        The second is known from the file's times, or from two scans a second apart, since a file server's clock may be ahead
+        of ours. A change between two scans restarts it, whatever the clocks say.
         """
-        now = time.monotonic()
-        seen, since = self._looks.pop(key, (version, now))
-        if seen == version and max(version.age(), now - since) >= SETTLED_AFTER:
-            return True
-        self._looks[key] = version, since if seen == version else now
-        return False
+        known, now = self.memory.get(file.key), time.monotonic()
+        seen, since, arrived = self._looks.pop(file.key, (version, now, now))
+        stood_still = seen == version and max(version.age(), now - since) >= SETTLED_AFTER
+        if stood_still or (known is not None and known.version == version):
+            scan.found.append(Found(file.key, version, partial(_read, file, version)))
+            return
+        self._looks[file.key] = version, since if seen == version else now, arrived
+        scan.unsettled.add(file.key)
+        scan.kept.add(file.key)
+        if now - arrived < ARRIVES_FOR:
+            scan.arriving.add(file.key)
 
 
 def _listing(folder: Path, scan: Scan, unread: list[str]) -> Iterator[File]:
@@ -157,7 +150,9 @@ def _names(folder: Path, scan: Scan, unread: list[str], prefix: str) -> list[str
         with os.scandir(folder) as entries:
             return sorted(entry.name for entry in entries if not entry.name.startswith("."))
     except OSError as error:
-        if prefix and _is_no_folder(folder, error):
+        # A dangling symbolic link may be a mount that comes back, so it counts as a folder.
+        is_gone = isinstance(error, FileNotFoundError) and not folder.is_symlink()
+        if prefix and (is_gone or isinstance(error, NotADirectoryError)):
             return []
         problem = Problem(_shown(prefix or str(folder)), None, f"{_reason(error)}; its configs stay as they are")
         by_default = not prefix and not conf.CONFD_GIVEN and isinstance(error, FileNotFoundError)
@@ -166,11 +161,6 @@ def _names(folder: Path, scan: Scan, unread: list[str], prefix: str) -> list[str
     scan.kept_under.add(prefix)
     unread.append(f"{folder}/")
     return []
-
-
-def _is_no_folder(path: Path, error: OSError) -> bool:
-    """Whether the path is a file or gone. A dangling symbolic link may be a mount that comes back, so it counts as a folder."""
-    return isinstance(error, NotADirectoryError) or (isinstance(error, FileNotFoundError) and not path.is_symlink())
 
 
 def _file(folder: Path, key: str, scan: Scan, check: str = "") -> Iterator[File]:
@@ -206,9 +196,15 @@ def _read(file: File, version: Version) -> Read:
     if version.size > MAX_BYTES:
         raise BrokenConfig(f"has {version.size} bytes, allowed are {MAX_BYTES}")
     try:
-        data = _bytes(version)
+        # Without O_NONBLOCK, opening a pipe that has replaced the file would block for ever.
+        with os.fdopen(os.open(version.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
+            before = os.fstat(stream.fileno())
+            data = stream.read(MAX_BYTES + 1) if stat.S_ISREG(before.st_mode) else b""
+            after = os.fstat(stream.fileno())
     except OSError as error:
         raise BrokenConfig(_reason(error), lasting=False) from error
+    if not version == Version.of(version.path, before) == Version.of(version.path, after):
+        raise Unsettled
     try:
         text = data.decode("utf-8-sig")
         # Not the whole path: replicas with other folder names must send the same bytes.
@@ -218,14 +214,3 @@ def _read(file: File, version: Version) -> Read:
         raise BrokenConfig("is not UTF-8", data.count(b"\n", 0, error.start) + 1) from error
     except InvalidYAML as error:
         raise BrokenConfig(error.problem, error.line) from error
-
-
-def _bytes(version: Version) -> bytes:
-    # Without O_NONBLOCK, opening a pipe that has replaced the file would block for ever.
-    with os.fdopen(os.open(version.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
-        before = os.fstat(stream.fileno())
-        data = stream.read(MAX_BYTES + 1) if stat.S_ISREG(before.st_mode) else b""
-        after = os.fstat(stream.fileno())
-    if not version == Version.of(version.path, before) == Version.of(version.path, after):
-        raise Unsettled
-    return data

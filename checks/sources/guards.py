@@ -1,11 +1,13 @@
 """Guards of every sync: only one runs at a time, and removals that look like an accident are held until accepted."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 from django.db import Error, OperationalError, connection
 from psycopg.errors import LockNotAvailable
 
+from checks.models import Origin
+from checks.sources.origins import Known
 from clusteragent.lib import locks
 
 # Removals are held when they are at least so many, and more than half of the source's configs.
@@ -16,9 +18,20 @@ class SyncUnderWay(Exception):
     """Another sync was under way and did not end in time."""
 
 
-def look_accidental(removed: int, known: int) -> bool:
-    """Return whether removing so many of a source's `known` configs looks like an accident."""
-    return removed >= HELD_FROM and removed * 2 > known
+def held_removals(
+    source: str, gone: Collection[str], known: Mapping[str, Known], held_before: Collection[str] = ()
+) -> set[str]:
+    """Return those of the keys that send nothing any more whose removal looks like an accident, so that it has to wait.
+
+    held_before: keys that were held already. They stay held, even when new configs make them less than half, until they are
+    sent again or somebody accepts the removal. A key whose config another origin sends too, such as a renamed file, does not
+    count: its removal loses no config.
+    """
+    lost = set(gone)
+    if len(gone) >= HELD_FROM or held_before:
+        keys = {origin: key for key in gone for origin in known[key].origins}
+        lost = {keys[origin] for origin in Origin.objects.sole_senders(source, keys)}
+    return lost if len(lost) >= HELD_FROM and len(lost) * 2 > len(known) else lost & set(held_before)
 
 
 @contextmanager

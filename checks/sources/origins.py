@@ -1,4 +1,4 @@
-"""What a key of a source sends to the dispatcher: a config, whole or in shards, that replaces what it sent before."""
+"""What a key of a source sends to the dispatcher, a config, whole or in shards, and how it differs from what it sent before."""
 
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -10,8 +10,9 @@ from checks import dispatcher
 from checks.dispatcher import Refused
 from checks.dispatcher.changes import Sent
 from checks.models import ClusterStore, Move, Origin
+from checks.sources.source import Judgement
 from checks.wire import sharding
-from checks.wire.patching import IntegrationConfig, UnpatchableConfig
+from checks.wire.patching import IntegrationConfig, PatchedConfig, UnpatchableConfig
 from clusteragent.lib import conf
 
 
@@ -54,9 +55,65 @@ class Known(NamedTuple):
     origins: tuple[str, ...]
     written_hash: str = ""
 
+    def has(self, sent: Judgement | Admitted, replica: str) -> bool:
+        """Return whether the store has just this, and from this replica."""
+        same = self.fingerprint == sent.fingerprint and self.written_hash == sent.written_hash
+        return same and self.replicas == {replica}
 
-def admit(source: str, key: str, config: IntegrationConfig, replica: str = "", *, text: str = "") -> Admitted:
-    """Cut a config as the options say, and patch it. text: the author's text.
+
+class Comparison(NamedTuple):
+    """The keys of a source, sorted, by how what it sends now differs from what the store has.
+
+    added, changed: with another meaning. same: with the same meaning. resent: those of `same` with another text, or from
+    another replica. gone: keys that send nothing any more.
+    """
+
+    added: list[str]
+    changed: list[str]
+    same: list[str]
+    resent: list[str]
+    gone: list[str]
+
+    def to_send(self, admitted: Iterable[Admitted]) -> list[Admitted]:
+        """Return those of the source's configs that the dispatcher must be sent."""
+        keys = {*self.added, *self.changed, *self.resent}
+        return [one for one in admitted if one.key in keys]
+
+
+def compare(
+    known: Mapping[str, Known],
+    sends: Mapping[str, Judgement | Admitted],
+    *,
+    replica: str = "",
+    kept: Collection[str] = (),
+) -> Comparison:
+    """Return how what a source sends, {key: what it sends}, differs from what is known of it.
+
+    replica: the one that read it, for sources that each replica reads itself. kept: keys that count as sent although they are
+    not among `sends`, since the source can't tell now whether they are gone. A part of the keys can be compared alone, if both
+    mappings are of this part.
+    """
+    both = sorted(known.keys() & sends.keys())
+    same = [key for key in both if known[key].fingerprint == sends[key].fingerprint]
+    return Comparison(
+        added=sorted(sends.keys() - known.keys()),
+        changed=[key for key in both if known[key].fingerprint != sends[key].fingerprint],
+        same=same,
+        resent=[key for key in same if not known[key].has(sends[key], replica)],
+        gone=sorted(known.keys() - sends.keys() - set(kept)),
+    )
+
+
+def admit(
+    source: str,
+    key: str,
+    config: IntegrationConfig,
+    replica: str = "",
+    *,
+    text: str = "",
+    whole: PatchedConfig | None = None,
+) -> Admitted:
+    """Cut a config as the options say, and patch it. text: the author's text. whole: the config, if it is patched already.
 
     Raises Refused, or UnpatchableConfig when no part of it can be dispatched.
     """
@@ -69,21 +126,13 @@ def admit(source: str, key: str, config: IntegrationConfig, replica: str = "", *
             sent.append(Sent(source, sharding.key_of(key, number), shard, dispatcher.admit(shard), replica))
         except UnpatchableConfig as error:
             broken.append(f"#{number}: {error}")
-    problems = [_left_out(config)]
+    left_out, warning = sharding.deviations(config) if conf.KSM_SHARDING_ENABLED else ("", "")
+    problems = [left_out] if left_out else []
     if not sent:
-        sent = [Sent(source, key, config, dispatcher.admit(config), replica)]
+        sent = [Sent(source, key, config, whole or dispatcher.admit(config), replica)]
     elif broken:
         problems.append(f"{len(broken)} of {len(shards)} shards left out; {'; '.join(broken[:3])}")
-    problem = "; ".join(filter(None, problems))
-    return Admitted(key, tuple(sent), problem, _not_followed(config)).as_written(text)
-
-
-def divided(sent: Sent) -> Admitted:
-    """Return an admitted config as the options want it: whole or in shards. Raises Refused."""
-    if cut(sent.original):
-        return admit(sent.source, sent.key, sent.original, sent.replica, text=sent.written)
-    found = Admitted(sent.key, (sent,), _left_out(sent.original), _not_followed(sent.original))
-    return found.as_written(sent.written)
+    return Admitted(key, tuple(sent), "; ".join(problems), warning).as_written(text)
 
 
 def cut(config: IntegrationConfig) -> dict[int, IntegrationConfig]:
@@ -96,18 +145,9 @@ def cut(config: IntegrationConfig) -> dict[int, IntegrationConfig]:
     )
 
 
-def _left_out(config: IntegrationConfig) -> str:
-    return sharding.left_out(config) if conf.KSM_SHARDING_ENABLED else ""
-
-
-def _not_followed(config: IntegrationConfig) -> str:
-    """Why the config is not cut as it asks; empty when the options cut no config of its kind."""
-    return sharding.not_followed(config) if conf.KSM_SHARDING_ENABLED else ""
-
-
 def send(
     admitted: Iterable[Admitted],
-    before: Mapping[str, Collection[str]],
+    known: Mapping[str, Known],
     *,
     source: str,
     term: int | None = None,
@@ -115,13 +155,14 @@ def send(
 ) -> list[Move]:
     """Schedule what keys of a source send, and unschedule the origins that are left over. Return the moves.
 
-    before: {key: keys of its origins until now}. A config that is cut differently than before is changed in one transaction,
-    so no part of it is missing or runs twice. This is not so with more shards than fit a chunk of the dispatcher (1 000).
+    known: what the store has of these keys. A config that is cut differently than before is changed in one transaction, so no
+    part of it is missing or runs twice. This is not so with more shards than fit a chunk of the dispatcher (1 000).
     """
     plain: list[Sent] = []
     recut: list[tuple[Admitted, set[str]]] = []
     for one in admitted:
-        if left := set(before.get(one.key, ())) - {sent.key for sent in one.sent}:
+        before = known[one.key].origins if one.key in known else ()
+        if left := set(before) - {sent.key for sent in one.sent}:
             recut.append((one, left))
         else:
             plain += one.sent
@@ -133,6 +174,13 @@ def send(
             moves += dispatcher.unschedule(left_over, term=term, actor=actor)
             moves += dispatcher.schedule(sent, term=term, actor=actor)
     return moves
+
+
+def remove(
+    source: str, keys: Iterable[str], known: Mapping[str, Known], *, term: int | None = None, actor: str = ""
+) -> None:
+    """Unschedule all that these keys of a source send. Raises NotLeader."""
+    dispatcher.unschedule([(source, origin) for key in keys for origin in known[key].origins], term=term, actor=actor)
 
 
 def put(source: str, key: str, config: IntegrationConfig, *, text: str = "", actor: str = "") -> Admitted:
@@ -150,8 +198,8 @@ def replace(source: str, admitted: Admitted, *, term: int | None = None, actor: 
     with dispatcher.single_transaction():
         # Before reading: else two replicas with different options could leave a config both whole and in shards.
         ClusterStore.objects.lock(term)
-        before = {admitted.key: [origin.key for origin in origins(source, admitted.key)]}
-        if len(before[admitted.key]) + len(admitted.sent) <= dispatcher.CHUNK:
+        before = known(source, admitted.key)
+        if sum(len(one.origins) for one in before.values()) + len(admitted.sent) <= dispatcher.CHUNK:
             return send([admitted], before, source=source, term=term, actor=actor)
     return send([admitted], before, source=source, term=term, actor=actor)
 
@@ -183,14 +231,16 @@ def hash_of(text: str, sent_as: str) -> str:
     return hashlib.blake2b(f"{sent_as}\0{text}".encode(), digest_size=16).hexdigest() if text else ""
 
 
-def known(source: str) -> dict[str, Known]:
-    """Return what a source sent last: {key: Known}. Shards are under the key that they were cut from."""
+def known(source: str, only: str = "") -> dict[str, Known]:
+    """Return what a source sent last: {key: Known}. Shards are under the key that they were cut from. only: one key alone."""
     found: dict[str, Known] = {}
     replicas: dict[str, frozenset[str]] = {}
     cut: dict[str, list[tuple[str, str, str, str]]] = {}
-    rows = Origin.objects.filter(source=source).values_list("key", "fingerprint", "scanned_by", "written_hash")
-    for key, one, replica, written_hash in rows:
+    rows = Origin.objects.filter(source=source, key__startswith=only)
+    for key, one, replica, written_hash in rows.values_list("key", "fingerprint", "scanned_by", "written_hash"):
         parent = sharding.parent_of(key)
+        if only and parent != only:
+            continue
         if parent == key:
             found[key] = Known(one, replicas.setdefault(replica, frozenset({replica})), (key,), written_hash)
         else:

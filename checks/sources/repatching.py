@@ -3,25 +3,33 @@
 It is done slowly, since other extra tags change the bytes of every config, and all checks would restart at once. It includes
 configs that were written by hand, which no scan reads again. Only the leader does it: what replicas with other options send
 meanwhile is patched again, and nothing is patched back. Configs that a later release patched stay as they are.
+
+Display copies (`Config.display_text`) that another version or another secret key made are renewed first, some thousands a
+minute. Until then nothing is shown that this version would hide. The bytes of node agents do not change by it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
 import structlog
+from django.db import transaction
 
 from checks import sources
-from checks.dispatcher import Refused, changes
-from checks.dispatcher.changes import Changes, Entry, Identities, Sent
+from checks.dispatcher import Refused, budget, changes
+from checks.dispatcher.changes import Changes, Identities, Sent
 from checks.dispatcher.transaction import MapWriter, in_chunks, own_transaction
-from checks.dispatcher.upkeep import budget
-from checks.models import Config, Move, Origin
-from checks.sources import origins, renewing
+from checks.models import ClusterStore, Config, Instance, Move, Origin
+from checks.sources import origins
 from checks.wire import options, patching, sharding
 from checks.wire.patching import IntegrationConfig, UnpatchableConfig
+from clusteragent.lib.scrub import scrub
+from clusteragent.lib.shortids import displayed_name, short_id
 
 ACTOR = "repatching"
+# For so many seconds one call renews copies, of so many configs in one transaction.
+RENEWS_FOR, RENEWED_AT_ONCE = 20.0, 200
 
 log = structlog.get_logger()
 
@@ -42,7 +50,7 @@ def repatch(*, term: int | None = None) -> list[Move]:
     Each chunk is a transaction of its own. Raises NotLeader.
     """
     ours = options.fingerprint()
-    renewing.renew(term=term)
+    renew(term=term)
     # Not exclude(): the index finds two ranges, and usually both are empty.
     stale = Config.objects.filter(patched_with__lt=ours) | Config.objects.filter(patched_with__gt=ours)
     # Configs whose display copies are outdated are patched after those are renewed.
@@ -58,46 +66,41 @@ def repatch(*, term: int | None = None) -> list[Move]:
 
 
 def _recut(ids: Sequence[int], term: int | None) -> list[Move]:
-    """Cut or join configs of sources that are not scanned, when the options of sharding changed."""
+    """Send configs of sources that are not scanned again, if the present options cut them differently."""
     sent = Origin.objects.filter(config_id__in=ids).exclude(source__in=_scanned()).order_by("pk")
     parents = {
         (source, sharding.parent_of(key)): None
         for source, key, config in sent.values_list("source", "key", "config__original")
         if sharding.is_shard(key) or origins.cut(IntegrationConfig.from_json(config))
     }
-    return [move for source, key in parents for move in _put(source, key, term)]
-
-
-def _put(source: str, key: str, term: int | None) -> list[Move]:
-    """Send a config again if the present options cut it differently."""
-    try:
-        admitted = origins.admit(source, key, origins.original(source, key), text=origins.written(source, key))
-    except (LookupError, Refused, UnpatchableConfig) as error:
-        log.warning("config_not_recut", source=source, key=key, reason=str(error))
-        return []
-    if {one.key for one in admitted.sent} == {origin.key for origin in origins.origins(source, key)}:
-        return []
-    return origins.replace(source, admitted, term=term, actor=ACTOR)
+    moves = []
+    for source, key in parents:
+        try:
+            admitted = origins.admit(source, key, origins.original(source, key), text=origins.written(source, key))
+        except (LookupError, Refused, UnpatchableConfig) as error:
+            log.warning("config_not_recut", source=source, key=key, reason=str(error))
+            continue
+        if {one.key for one in admitted.sent} != {origin.key for origin in origins.origins(source, key)}:
+            moves += origins.replace(source, admitted, term=term, actor=ACTOR)
+    return moves
 
 
 def _patch(ids: Sequence[int], term: int | None) -> list[Move]:
     """Patch before taking the lock, and write under it."""
     rows = Config.objects.filter(pk__in=ids).values_list("pk", "changed", "original", "wire")
-    fresh = {pk: _patched(changed, original, bytes(bytes_)) for pk, changed, original, bytes_ in rows}
+    fresh, tags = {}, options.extra_tags()
+    for pk, changed, original, wire in rows:
+        config, before = IntegrationConfig.from_json(original), bytes(wire)
+        try:
+            patched = patching.patch(config, tags, apart=patching.apart(before))
+            if not (is_same := patched.wire == before):
+                patched = patching.patch(config, tags)
+            fresh[pk] = _Fresh(changed, Sent("", "", config, patched), is_same)
+        except UnpatchableConfig as error:
+            # It is dispatched already, so its old bytes stay rather than none.
+            log.warning("config_not_repatched", reason=str(error))
+            fresh[pk] = _Fresh(changed, None)
     return _write(fresh, term)
-
-
-def _patched(changed: datetime, original: Mapping[str, object], before: bytes) -> _Fresh:
-    config = IntegrationConfig.from_json(original)
-    try:
-        same = patching.patch(config, options.extra_tags(), apart=patching.apart(before))
-        if same.wire == before:
-            return _Fresh(changed, Sent("", "", config, same), is_same=True)
-        return _Fresh(changed, Sent("", "", config, patching.patch(config, options.extra_tags())))
-    except UnpatchableConfig as error:
-        # It is dispatched already, so its old bytes stay rather than none.
-        log.warning("config_not_repatched", reason=str(error))
-        return _Fresh(changed, None)
 
 
 @own_transaction
@@ -107,22 +110,18 @@ def _write(fresh: Mapping[int, _Fresh], term: int | None) -> list[Move]:
     times = dict(Config.objects.filter(pk__in=fresh).values_list("pk", "changed"))
     unedited = {pk: one for pk, one in fresh.items() if times.get(pk) == one.changed}
     others = {pk: one.sent for pk, one in unedited.items() if one.sent is not None and not one.is_same}
-    _note({pk: one.sent for pk, one in unedited.items() if pk not in others})
+    same = [pk for pk in unedited if pk not in others]
+    configs = list(Config.objects.filter(pk__in=same).only("fast_digest", "contents", "patched_with"))
+    for config in configs:
+        config.patched_with = options.fingerprint()
+        if (sent := unedited[config.pk].sent) is not None:
+            config.fast_digest, config.contents = sent.patched.fast_digest, sent.patched.contents
+    Config.objects.bulk_update(configs, ["fast_digest", "contents", "patched_with"], batch_size=500)
     if others:
         _change(writer, others)
     # An older release let configs name sources that were gone.
     changes.use_remaining_origins(unedited.keys())
     return writer.finish() if others else []
-
-
-def _note(same: Mapping[int, Sent | None]) -> None:
-    """Store that these configs have the bytes of the present options, and their hashes."""
-    configs = list(Config.objects.filter(pk__in=same).only("fast_digest", "contents", "patched_with"))
-    for config in configs:
-        config.patched_with = options.fingerprint()
-        if (sent := same[config.pk]) is not None:
-            config.fast_digest, config.contents = sent.patched.fast_digest, sent.patched.contents
-    Config.objects.bulk_update(configs, ["fast_digest", "contents", "patched_with"], batch_size=500)
 
 
 def _change(writer: MapWriter, others: Mapping[int, Sent]) -> None:
@@ -149,14 +148,51 @@ def _change(writer: MapWriter, others: Mapping[int, Sent]) -> None:
         if twin is not entry or entry.origins > 1:
             shared.append(twin)
     changes.write(todo, ACTOR)
-    _ask_again(shared)
-
-
-def _ask_again(shared: Iterable[Entry]) -> None:
-    """Let the next scan send each origin of shared configs again: with other tags their configs may differ now."""
+    # The next scan sends each origin of shared configs again: with other tags their configs may differ now.
     ids = [entry.id for entry in shared]
     Origin.objects.filter(config_id__in=ids, source__in=_scanned()).update(fingerprint="")
 
 
 def _scanned() -> list[str]:
     return [source.name for source in sources.SOURCES]
+
+
+def renew(*, term: int | None = None) -> int:
+    """Renew outdated display copies for at most RENEWS_FOR seconds. Return of how many configs. Raises NotLeader."""
+    until, number = time.monotonic() + RENEWS_FOR, 0
+    while time.monotonic() < until:
+        old = Config.objects.exclude(patched_with__startswith=options.made_with())
+        ids = list(old.order_by("pk").values_list("pk", flat=True)[:RENEWED_AT_ONCE])
+        if not ids:
+            break
+        number += _renew(ids, term)
+    if number:
+        log.info("copies_renewed", configs=number, term=term)
+    return number
+
+
+def _renew(ids: Sequence[int], term: int | None) -> int:
+    """Make the copies before taking the lock, then write those of configs that have not changed since. Return the number read."""
+    configs = list(Config.objects.filter(pk__in=ids).only("wire", "digest", "patched_with").order_by("pk"))
+    read = {config.pk: config.digest for config in configs}
+    for config in configs:
+        config.scrubbed, config.text = patching.copies(bytes(config.wire))
+        config.short_id = short_id(config.digest)
+        config.patched_with = options.made_with() + config.patched_with.rpartition(".")[2]
+    senders = list(Origin.objects.filter(config__in=ids).only("key"))
+    for origin in senders:
+        origin.shown = scrub(origin.key)
+    instances = list(Instance.objects.filter(config__in=ids).only("check_id", "config_id"))
+    for instance in instances:
+        instance.shown_name, instance.short_id = displayed_name(instance.check_id), short_id(instance.check_id)
+    with transaction.atomic():
+        # Every change of configs holds this lock, so that no two lock rows in different orders.
+        ClusterStore.objects.lock(term)
+        now = dict(Config.objects.filter(pk__in=ids).values_list("pk", "digest"))
+        same = {pk for pk, digest in read.items() if now.get(pk) == digest}
+        unchanged = [one for one in instances if one.config_id in same]
+        Instance.objects.bulk_update(unchanged, ["shown_name", "short_id"], batch_size=500)
+        Origin.objects.bulk_update(senders, ["shown"], batch_size=500)
+        columns = ["scrubbed", "text", "short_id", "patched_with"]
+        Config.objects.bulk_update([one for one in configs if one.pk in same], columns, batch_size=100)
+    return len(ids)

@@ -99,14 +99,6 @@ class Judgement:
     linted: Linted = NOTHING_ODD
     written_hash: str = ""
 
-    def keeps_sending(self) -> bool:
-        """Return whether the key keeps sending: a broken config keeps what it sent last."""
-        return bool(self.fingerprint) or isinstance(self.outcome, Problem)
-
-    def is_other_check(self) -> bool:
-        """Return whether it is a check that node agents run by themselves, and no cluster check."""
-        return not self.fingerprint and self.outcome is None
-
 
 class ConfigSource(ABC):
     """A source of configs. memory: {key: the judgement of its last version}, so that no version is read twice."""

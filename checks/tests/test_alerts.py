@@ -414,7 +414,7 @@ def test_what_is_over_while_it_is_looked_at_breaks_nothing(monkeypatch: pytest.M
     troubled("slow", "one")
     Config.objects.filter(origins__key="two").update(dangling_since=Now())
     monkeypatch.setattr(alerts, "entries_of", lambda ids: [])
-    monkeypatch.setattr(alerts, "_some", lambda names: [])
+    monkeypatch.setattr(alerts, "_some", lambda names: "")
     assert found()[Kind.DANGLING].cause == "They are about to be placed."
     assert found()[Kind.SLOW].cause.startswith(": a run takes longer")
 

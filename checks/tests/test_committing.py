@@ -5,6 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from checks import dispatcher, plans
 from checks.dispatcher import Decision, StalePlan, deciding, transaction
@@ -78,7 +80,7 @@ def test_the_moves_are_those_that_were_decided_and_shown(verb: str) -> None:
     assert shown
     assert told(moves) == told(Move.objects.all()[: len(shown)]) == shown
     now = dict(Config.objects.values_list("pk", "assignment__node"))
-    assert [now[step.config] for step in decision.steps] == [step.to for step in decision.steps]
+    assert [now[step.config] for step in decision.placements] == [step.to for step in decision.placements]
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -93,9 +95,9 @@ def test_what_is_decided_and_done_at_once_is_the_same(verb: str) -> None:
 def test_a_drain_moves_what_it_said_in_the_passes_that_follow() -> None:
     decision = deciding.drain(["ash"])
     assert plans.order(lambda: decision, actor="eve")[1] == []
-    moves = dispatcher.drain()
+    moves = dispatcher.move_misplaced()
     settle()  # no more than so many a minute
-    moves += dispatcher.drain()
+    moves += dispatcher.move_misplaced()
     assert {(move.config_id, move.to_node) for move in moves} == {
         (step.config, step.to_node) for step in decision.moves
     }
@@ -108,9 +110,9 @@ def test_a_change_in_a_later_chunk_that_was_there_before_the_start_lets_nothing_
 ) -> None:
     monkeypatch.setattr(transaction, "CHUNK", 1)
     decision = VERBS[verb]() if verb in VERBS else deciding.drain(["ash"])
-    assert len(decision.steps) > 1
+    assert len(decision.placements) > 1
     plan = plans.store(decision, author="eve")
-    Config.objects.filter(pk=decision.steps[-1].config).update(digest="edited")
+    Config.objects.filter(pk=decision.placements[-1].config).update(digest="edited")
     before = owners(), ledger(), orders()
     with pytest.raises(StalePlan, match="was edited"):
         plans.apply(plan, actor="eve")
@@ -120,7 +122,7 @@ def test_a_change_in_a_later_chunk_that_was_there_before_the_start_lets_nothing_
     assert (owners(), ledger(), orders()) == before
     assert not Node.objects.filter(draining=True).exists()
     assert (plan.applied_at, plan.moved) == (None, 0)
-    assert plan.outcome.startswith(f"stopped after 0 of {len(decision.steps)} configs: ")
+    assert plan.outcome.startswith(f"stopped after 0 of {len(decision.placements)} configs: ")
 
 
 def orders() -> list[list[Any]]:
@@ -166,21 +168,55 @@ def test_more_configs_than_a_chunk_are_decided_anew_while_nothing_was_done(monke
     assert Isolation.objects.count() == 1
 
 
-def test_a_drain_of_more_configs_than_a_chunk_is_decided_under_the_lock_in_the_end(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("chunk", [1, 1000])
+def test_a_drain_that_always_goes_stale_cordons_in_the_end_without_a_forecast(
+    chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transaction, "CHUNK", 1)
+    """Working out the forecast of a large node takes long: never with the store locked."""
+    monkeypatch.setattr(transaction, "CHUNK", chunk)
+
+    def decide() -> Decision:
+        assert not transaction._is_single.get()
+        decision = deciding.drain(["ash"])
+        Config.objects.filter(pk=ids()[3]).update(digest=str(id(decision))[-16:])
+        return decision
+
+    plan, _ = plans.order(decide, actor="eve")
+    assert (plan.moves, plan.outcome) == ([], "")
+    assert Node.objects.get(name="ash").draining
+
+
+def test_what_grows_beyond_a_chunk_under_the_lock_is_refused_as_stale(monkeypatch: pytest.MonkeyPatch) -> None:
     tried: list[Decision] = []
 
     def decide() -> Decision:
-        tried.append(deciding.drain(["ash"]))
-        if len(tried) <= 3:
-            Config.objects.filter(pk=ids()[3]).update(digest=f"edited {len(tried)}")
+        tried.append(deciding.reassign(ids()[: 2 if len(tried) == 3 else 1], "birch"))
+        Config.objects.filter(pk=ids()[0]).update(digest=f"edited {len(tried)}")
         return tried[-1]
 
-    plans.order(decide, actor="eve")
+    monkeypatch.setattr(transaction, "CHUNK", 1)
+    with pytest.raises(StalePlan, match="2 configs went stale"):
+        plans.order(decide, actor="eve")
     assert len(tried) == 4
-    assert Node.objects.get(name="ash").draining
+    assert not Plan.objects.exists()
+
+
+@pytest.mark.parametrize("verb", ["reassign", "reassign and hold", "pause"])
+def test_an_order_that_depends_on_no_other_node_reads_none(verb: str) -> None:
+    """However many nodes there are: the store is locked meanwhile."""
+    decision = VERBS[verb]()
+    report(*(f"elm-{number}" for number in range(9)))
+    with CaptureQueriesContext(connection) as queries:
+        dispatcher.commit(decision, actor="eve")
+    tables = ("nodes_node", "nodes_heartbeat", "checks_assignment")
+    assert not [
+        query["sql"]
+        for query in queries
+        if any(f'FROM "{table}"' in query["sql"] for table in tables) and "WHERE" not in query["sql"]
+    ]
+    listed = [query["sql"] for query in queries if 'AS "signal"' in query["sql"]]
+    assert len(listed) <= 1
+    assert all('"name" IN' in sql for sql in listed)
 
 
 def test_what_always_goes_stale_is_refused_and_no_plan_of_it_is_left() -> None:
@@ -236,5 +272,5 @@ def test_of_several_isolated_configs_on_a_node_each_is_alone_in_the_end(number: 
 def test_no_two_moves_of_one_config_are_decided() -> None:
     report("dogwood")
     for decide in VERBS.values():
-        configs = [step.config for step in decide().steps]
+        configs = [step.config for step in decide().placements]
         assert len(configs) == len(set(configs))

@@ -4,7 +4,7 @@ import pytest
 from django.db.models import OuterRef
 from django.db.models.functions import Now
 
-from checks import dispatcher
+from checks import dispatcher, pruning
 from checks.dispatcher import costs
 from checks.models import Assignment, Config, Cost, Instance
 from checks.tests.cast import report, sent
@@ -74,32 +74,32 @@ def own_load(name: str = "ash") -> float:
 
 
 def expected() -> dict[str, float]:
-    return {Config.objects.get(pk=pk).origins.get().key: cost for pk, cost in costs.expected().items()}
+    return {Config.objects.get(pk=pk).origins.get().key: cost for pk, cost in Cost.objects.expected().items()}
 
 
 def test_while_nothing_is_measured_every_config_costs_one() -> None:
     schedule(a="ntp", b="disk")
     assert expected() == {"a": 1, "b": 1}
-    assert costs.means().of("ntp") == 1
+    assert Cost.objects.means().of("ntp") == 1
 
 
 def test_an_unmeasured_config_costs_what_the_same_check_does_on_average_else_what_all_do() -> None:
     schedule(a="ntp", b="ntp", c="ntp", d="disk", e="http_check")
     measured(a=0.1, b=0.3, d=0.8)
     assert expected() == pytest.approx({"a": 0.1, "b": 0.3, "c": 0.2, "d": 0.8, "e": 0.4})
-    assert [costs.means().of(check) for check in ("ntp", "disk", "snmp")] == pytest.approx([0.2, 0.8, 0.4])
+    assert [Cost.objects.means().of(check) for check in ("ntp", "disk", "snmp")] == pytest.approx([0.2, 0.8, 0.4])
 
 
 def test_only_the_wanted_configs_are_told() -> None:
     schedule(a="ntp", b="ntp")
     measured(a=0.1)
-    assert costs.expected([id_of("b")]) == pytest.approx({id_of("b"): 0.1})
-    assert costs.expected([]) == {}
+    assert Cost.objects.expected([id_of("b")]) == pytest.approx({id_of("b"): 0.1})
+    assert Cost.objects.expected([]) == {}
 
 
 def test_endpoint_checks_are_not_dispatched_so_they_have_no_cost() -> None:
     dispatcher.schedule([sent("a", node_name="ash")])
-    assert costs.expected() == {}
+    assert Cost.objects.expected() == {}
 
 
 def test_a_node_bears_what_its_configs_cost_and_what_is_its_own() -> None:
@@ -107,13 +107,13 @@ def test_a_node_bears_what_its_configs_cost_and_what_is_its_own() -> None:
     Assignment.objects.update(node=node("ash"))
     measured(a=0.1, b=0.3)
     Runner.objects.create(node_id=node("birch"), own_load=0.7)
-    assert costs.by_node() == pytest.approx({node("ash"): 0.6, node("birch"): 0.7})
+    assert Cost.objects.by_node() == pytest.approx({node("ash"): 0.6, node("birch"): 0.7})
 
 
 def test_a_node_has_the_workers_that_it_named_else_four() -> None:
     Runner.objects.create(node_id=node("ash"), workers=16)
     Runner.objects.create(node_id=node("birch"), workers=None)
-    assert costs.capacity() == {node("ash"): 16, node("birch"): 4, node("cedar"): 4}
+    assert Runner.objects.capacity() == {node("ash"): 16, node("birch"): 4, node("cedar"): 4}
 
 
 def test_an_edited_config_keeps_its_cost() -> None:
@@ -259,7 +259,7 @@ def test_the_costs_of_configs_that_are_gone_are_forgotten_and_count_nowhere() ->
     measured(a=0.1, b=0.3)
     dispatcher.unschedule([("file", "a")])
     assert expected() == pytest.approx({"b": 0.3, "c": 0.3})
-    assert Cost.objects.prune() == 1
+    assert pruning.KINDS["costs"](2) == 1
     assert Cost.objects.count() == 1
 
 

@@ -14,7 +14,7 @@ from checks.models import Config, Instance, Move, Origin, configs
 from checks.models.configs import NOT_YET
 from checks.models.edits import Edit
 from checks.models.map import NotLeader
-from checks.sources import renewing, repatching
+from checks.sources import repatching
 from checks.tests.cast import lead, report, sent
 from clusteragent.lib import scrub
 from clusteragent.lib.shortids import short_id
@@ -86,12 +86,12 @@ def test_what_an_older_version_wrote_is_not_shown_until_it_is_made_anew() -> Non
     assert SECRET not in everything_shown(config)
     assert not Config.objects.containing(SECRET)
     assert not Config.objects.containing("postgres:postgres")
-    assert renewing.renew() == 1
+    assert repatching.renew() == 1
     config = Config.objects.get()
     assert {"text": config.text, "scrubbed": bytes(config.scrubbed), "short_id": config.short_id} == before
     assert config.instances.get().shown_name == "postgres:postgres://u:********@h/db"
     assert config.origins.get().shown == "https://u:********@git/shop"
-    assert renewing.renew() == 0
+    assert repatching.renew() == 0
 
 
 def test_making_copies_anew_changes_no_bytes_and_moves_nothing() -> None:
@@ -111,7 +111,7 @@ def test_a_version_that_hides_more_makes_all_copies_anew(monkeypatch: pytest.Mon
         monkeypatch.setattr(module, "VERSION", newer)
     assert config.display_text == NOT_YET
     assert not Config.objects.containing("host")
-    assert renewing.renew() == 1
+    assert repatching.renew() == 1
     config.refresh_from_db()
     assert "host: h" in config.display_text
 
@@ -119,7 +119,7 @@ def test_a_version_that_hides_more_makes_all_copies_anew(monkeypatch: pytest.Mon
 def test_another_secret_key_makes_other_short_ids() -> None:
     before = stored().short_id
     with override_settings(SECRET_KEY="another key"):
-        assert renewing.renew() == 1
+        assert repatching.renew() == 1
         config = Config.objects.get()
         assert config.short_id == short_id(config.digest) != before
         assert Config.objects.ids_of([config.short_id], exact=False) == [config.pk]
@@ -129,14 +129,14 @@ def test_another_secret_key_makes_other_short_ids() -> None:
 def test_what_was_edited_meanwhile_keeps_its_own_copy(monkeypatch: pytest.MonkeyPatch) -> None:
     stored()
     make_old()
-    begun = renewing.patching.copies
+    begun = repatching.patching.copies
 
     def edited(wire: bytes) -> tuple[bytes, str]:
         dispatcher.schedule([sent(KEY, name="postgres", instances=("host: other\n",))])
         return begun(wire)
 
-    monkeypatch.setattr(renewing.patching, "copies", edited)
-    renewing.renew()
+    monkeypatch.setattr(repatching.patching, "copies", edited)
+    repatching.renew()
     assert "host: other" in Config.objects.get().display_text
     assert "postgres:" not in Instance.objects.get().shown_name
 
@@ -145,7 +145,7 @@ def test_only_the_leader_makes_copies_anew() -> None:
     stored()
     make_old()
     with pytest.raises(NotLeader):
-        renewing.renew(term=lead() - 1)
+        repatching.renew(term=lead() - 1)
 
 
 def test_an_edit_that_an_older_version_kept_is_shown_without_secrets() -> None:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from django.test.utils import CaptureQueriesContext
 from checks import dispatcher
 from checks.dispatcher.changes import Entry
 from checks.dispatcher.eligibility import BALANCE, ORDER, PLACEMENT, UNDO, Purpose, Reason, Refusal, read_snapshot
-from checks.models import Config
+from checks.models import Config, Move
 from checks.models.orders import Pin, Rule
 from checks.tests.cast import counts, dangling, lead, owners, report, sent, silence
 from clusteragent.lib import conf
@@ -59,7 +60,7 @@ def test_declarations_say_why_not():
     assert may_run() == {"ash"}
     assert why_not() == {
         "birch": "the node declares that it does not run http_check",
-        "cedar": "the node declares that it runs only dns_check, ntp",
+        "cedar": "the node declares that it runs only dns_check and ntp",
     }
 
 
@@ -177,6 +178,7 @@ class TestRunners:
         for moved in (5, 10, 15, 20, 20):
             dispatcher.move_misplaced()
             assert counts()["ash"] == moved
+            Move.objects.update(time=ago(timedelta(minutes=1)))
 
 
 class TestWhatChanges:
@@ -248,8 +250,8 @@ REFUSALS: dict[Reason, tuple[Callable[[pytest.MonkeyPatch], object], str, set[Pu
         "it is silent for longer than 15 s",
         EVERYBODY - {ORDER},
     ),
-    Reason.KEPT: (
-        lambda _: isolate_on_birch(), r"it is kept for http_check \w+, which is isolated", EVERYBODY,
+    Reason.RESERVED: (
+        lambda _: isolate_on_birch(), r"it is reserved for http_check \w+, which is isolated", EVERYBODY,
     ),
     Reason.NOT_INCLUDED: (
         lambda _: declare("birch", include=["ntp"]), "the node declares that it runs only ntp", EVERYBODY,

@@ -74,7 +74,7 @@ def test_what_could_not_be_exported_wholly_leaves_no_file(tmp_path: Path, monkey
     def break_off(*args: Any) -> int:
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(exporting, "_write_rows", break_off)
+    monkeypatch.setattr(exporting, "_tables", break_off)
     with pytest.raises(CommandError, match="No space left"):
         call_command("exportstate", str(tmp_path / "state.json"))
     assert list(tmp_path.iterdir()) == []

@@ -41,11 +41,11 @@ def pass_time() -> None:
 
 def test_the_leader_balances_nothing_while_it_holds() -> None:
     freezes.freeze(actor="eve", note="release")
-    assert tasks.rebalance(lead()) == "0 put right, nothing rebalanced: frozen by eve"
+    assert tasks.rebalance(lead()) == "nothing rebalanced: frozen by eve"
     assert set(owners().values()) == {"ash"}
     assert frozen() == ["Nothing is balanced automatically: frozen by eve (release)."]
     assert freezes.thaw(actor="adam") == 1
-    assert tasks.rebalance(lead()) == "0 put right, 2 of 2 rebalanced"
+    assert tasks.rebalance(lead()) == "2 of 2 rebalanced"
     assert frozen() == []
     assert Freeze.objects.values_list("ended_by", flat=True).get() == "adam"
 
@@ -161,6 +161,13 @@ class TestAdmin:
         self.client.post(self.LIST, {"action": "thaw", "_selected_action": row.pk})
         assert freezes.why_off() == ""
         assert "ended by olga" in self.client.get(self.LIST).content.decode()
+
+    def test_a_freeze_that_is_over_can_not_be_ended(self) -> None:
+        self.add(until="2h")
+        page = f"{self.LIST}{Freeze.objects.get().pk}/change/"
+        assert 'value="thaw"' in self.client.get(page).content.decode()
+        freezes.thaw(actor="eve")
+        assert 'value="thaw"' not in self.client.get(page).content.decode()
 
     def test_a_wrong_time_is_said_at_its_field(self) -> None:
         assert "30m, 2h, 3d" in self.add(until="soon").content.decode()

@@ -213,3 +213,9 @@ def test_a_command_that_stops_midway_says_so(
         call_command("pause", check_id("shop"), check_id("mail"))
     assert "1 moved" in capsys.readouterr().out
     assert Pause.objects.count() == 1
+
+
+def test_no_command_lets_a_name_control_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    dispatcher.schedule([sent("odd", name="http\x1b[2J")])
+    assert said(capsys, "pause", "--check", "http\x1b[2J").startswith("http\\x1b[2J ")
+    assert said(capsys, "why", check_id("odd")).startswith("http\\x1b[2J ")

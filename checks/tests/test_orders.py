@@ -117,7 +117,7 @@ def test_a_drained_node_gives_away_what_is_pinned_to_a_full_one():
     ids = placed("one", "two")
     dispatcher.pin(ids.values(), "birch")
     Node.objects.filter(name="ash").cordon(draining=True)
-    dispatcher.drain()
+    dispatcher.move_misplaced()
     assert counts() == {"cedar": 2}
     assert dispatcher.move_misplaced() == []
 
@@ -192,7 +192,7 @@ def test_an_isolated_config_is_alone_until_it_is_released():
     assert [key for key, node in owners().items() if node == mine] == ["a"]
     dispatcher.schedule([sent(key) for key in "efgh"])
     assert [key for key, node in owners().items() if node == mine] == ["a"]
-    with pytest.raises(NotAccepting, match="is kept for http_check"):
+    with pytest.raises(NotAccepting, match="is reserved for http_check"):
         dispatcher.reassign([ids["b"]], mine, actor="olga")
     dispatcher.release([ids["a"]])
     dispatcher.schedule([sent("i")])
@@ -279,7 +279,7 @@ def test_a_drained_node_gives_away_what_it_has_and_gets_nothing():
     report("ash", "birch")
     placed("one", "two")
     Node.objects.filter(name="ash").cordon(draining=True, actor="olga")
-    dispatcher.drain()
+    dispatcher.move_misplaced()
     assert set(owners().values()) == {"birch"}
     assert ledger()[-1] == ("ash", "birch", "drained")
 

@@ -130,10 +130,10 @@ def test_a_node_that_came_and_goes_again_gets_nothing(plan: Plan):
         plans.apply(plan, actor="eve")
 
 
-def test_a_node_that_is_kept_for_an_isolated_config_gets_nothing(plan: Plan):
+def test_a_node_that_is_reserved_for_an_isolated_config_gets_nothing(plan: Plan):
     dispatcher.reassign([id_of("cedar-0")], "birch", actor="eve")
     dispatcher.isolate([id_of("cedar-0")])
-    with pytest.raises(StalePlan, match=r"can't go to birch: it is kept for http_check .*, which is isolated"):
+    with pytest.raises(StalePlan, match=r"can't go to birch: it is reserved for http_check .*, which is isolated"):
         plans.apply(plan, actor="eve")
 
 

@@ -114,7 +114,7 @@ class TestNotRunning:
         term = lead()
         lead()
         with pytest.raises(NotLeader):
-            quarantine.handle_troubles(term)
+            quarantine.try_elsewhere(term=term)
         assert not Move.objects.filter(reason="not running").exists()
 
 

@@ -102,7 +102,7 @@ class TestTask:
 
     def test_it_asks_the_runners_and_moves_as_the_leader(self, measured: list[str]):
         furnish(ash=[0.5, 0.5], birch=[])
-        assert tasks.rebalance(TERM) == "0 put right, 1 of 1 rebalanced"
+        assert tasks.rebalance(TERM) == "1 of 1 rebalanced"
         move = Move.objects.latest("pk")
         assert (move.actor, move.term, move.reason) == ("", TERM, "rebalanced")
         assert measured == ["asked"]
@@ -110,21 +110,22 @@ class TestTask:
     def test_while_nodes_come_and_go_it_waits(self):
         furnish(ash=[0.5, 0.5], birch=[])
         NodeEvent.objects.create(node_name="birch", kind="registered")
-        assert tasks.rebalance(TERM) == "0 put right, 0 of 0 rebalanced"
+        assert tasks.rebalance(TERM) == "0 of 0 rebalanced"
 
     def test_drained_nodes_and_balance_share_one_budget(self):
         furnish(ash=[0.1] * 3, birch=[0.1] * 20, cedar=[])
         Node.objects.filter(name="ash").cordon(draining=True)
         assert dispatcher.budget() == 5
-        assert len(dispatcher.drain(term=TERM)) == 3
-        assert tasks.rebalance(TERM) == "0 put right, 2 of 2 rebalanced"
+        assert len(dispatcher.move_misplaced(term=TERM)) == 3
+        assert tasks.rebalance(TERM) == "2 of 2 rebalanced"
 
     def test_what_must_go_leaves_nothing_for_balance_when_it_is_much(self):
         furnish(ash=[0.1] * 20, birch=[0.1] * 10, cedar=[])
         ids = list(Config.objects.filter(origins__key__startswith="ash").values_list("pk", flat=True))
         dispatcher.pin(ids[:10], "ash", waits=True)
         Pin.objects.update(aim="cedar")
-        assert tasks.rebalance(TERM) == "10 put right, 0 of 0 rebalanced"
+        assert len(dispatcher.move_misplaced(term=TERM)) == 10
+        assert tasks.rebalance(TERM) == "0 of 0 rebalanced"
 
     def test_a_plan_that_went_stale_is_made_anew_the_next_time(self, monkeypatch: pytest.MonkeyPatch):
         furnish(ash=[0.5, 0.5], birch=[])
@@ -137,5 +138,5 @@ class TestTask:
             return plan
 
         monkeypatch.setattr(plans.making, "make", made)
-        assert tasks.rebalance(TERM) == "0 put right, 0 rebalanced: the plan was applied already"
-        assert tasks.rebalance(TERM) == "0 put right, 1 of 1 rebalanced"
+        assert tasks.rebalance(TERM) == "0 rebalanced: the plan was applied already"
+        assert tasks.rebalance(TERM) == "1 of 1 rebalanced"

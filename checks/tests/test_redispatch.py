@@ -49,12 +49,12 @@ def test_a_node_that_came_back_is_told_what_it_has_though_it_may_not_have_back_w
     dispatcher.run_pass(lead())
     Node.objects.filter(name="ash").update(**change)
     Heartbeat.objects.create(node=Node.objects.get(name="ash"))
-    share = Config.objects.share_of("ash")
+    share = Config.objects.shares_of(["ash"])[0]
     assert share is not None
     assert share.unsure
     Config.objects.update(dangling_since=Now() - dispatcher.NO_PILE_UP - timedelta(seconds=1))
     dispatcher.run_pass(lead())
-    share = Config.objects.share_of("ash")
+    share = Config.objects.shares_of(["ash"])[0]
     assert share is not None
     assert (share.unsure, share.configs, len(dangling())) == ("", "", 2)
 

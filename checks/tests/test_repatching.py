@@ -263,16 +263,16 @@ def test_who_does_not_lead_patches_nothing(monkeypatch: pytest.MonkeyPatch) -> N
 def test_what_is_edited_meanwhile_is_left_as_it_was_edited(monkeypatch: pytest.MonkeyPatch) -> None:
     dispatcher.schedule([sent("one")])
     tag("new", monkeypatch)
-    patched = repatching._patched
+    write = repatching._write
 
     def edited_meanwhile(*args: Any) -> Any:
         tag("old", monkeypatch)
         dispatcher.schedule([sent("one", url="http://edited")])
         tag("new", monkeypatch)
-        return patched(*args)
+        return write(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(repatching, "_patched", edited_meanwhile)
+        patch.setattr(repatching, "_write", edited_meanwhile)
         assert repatch() == []
     assert ("http://edited" in Config.objects.get().text, tagged("old")) == (True, {"one"})
     repatch()

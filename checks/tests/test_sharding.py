@@ -151,9 +151,9 @@ def test_a_request_for_shards_by_hash_is_read_as_by_the_peer(name: str) -> None:
     shards = by_hash(instance)
     if "count" not in wanted:
         assert shards == {}
-        assert bool(sharding.not_followed(ksm(instance))) is wanted.get("error", False)
+        assert bool(sharding.deviations(ksm(instance))[1]) is wanted.get("error", False)
         return
-    assert sharding.not_followed(ksm(instance)) == ""
+    assert sharding.deviations(ksm(instance))[1] == ""
     assert sorted(shards) == list(range(wanted["count"]))
     for number, shard in shards.items():
         assert read(*shard.instances) == {
@@ -185,7 +185,7 @@ def test_aggregates_are_a_config_of_their_own_beside_shards_by_hash() -> None:
 def test_more_aggregates_than_one_would_count_pods_twice_so_they_are_left_out_and_named() -> None:
     given = ksm(BY_HASH, *[AGGREGATE] * 3)
     assert len(by_resources(given)) == 3
-    assert "2 of 3 instances of cluster_aggregates_only left out" in sharding.left_out(given)
+    assert "2 of 3 instances of cluster_aggregates_only left out" in sharding.deviations(given)[0]
 
 
 @table(
@@ -211,7 +211,7 @@ def test_more_aggregates_than_one_would_count_pods_twice_so_they_are_left_out_an
 def test_a_request_that_can_t_be_followed_is_not_cut_at_all_and_says_why(said: str, number: int) -> None:
     shards = by_resources(ksm(said))
     assert len(shards) == number
-    assert ("is dispatched whole: shard_" in sharding.not_followed(ksm(said))) is (number == 0)
+    assert ("is dispatched whole: shard_" in sharding.deviations(ksm(said))[1]) is (number == 0)
 
 
 @pytest.mark.parametrize("criteria", ["null", "[]", "~"])
@@ -220,14 +220,14 @@ def test_null_and_an_empty_list_are_no_request_so_collectors_are_cut(criteria: s
     said = f"collectors: [pods, nodes]\nshard_criteria: {criteria}\n{count}"
     shards = by_resources(ksm(said))
     assert [read(*shard.instances)["collectors"] for shard in shards.values()] == [["pods"], ["nodes"]]
-    assert sharding.not_followed(ksm(said)) == ""
+    assert sharding.deviations(ksm(said))[1] == ""
 
 
 def test_shards_by_hash_that_would_be_too_large_are_not_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sharding, "MOST_REPEATED", 2 * len(BY_HASH) + 3)
     assert by_resources(ksm(BY_HASH, init_config="")) != {}
     assert by_resources(ksm(BY_HASH, init_config="a: b")) == {}
-    assert "allowed are" in sharding.not_followed(ksm(BY_HASH, init_config="a: b"))
+    assert "allowed are" in sharding.deviations(ksm(BY_HASH, init_config="a: b"))[1]
 
 
 # Other checks, by instance

@@ -122,10 +122,10 @@ def test_an_option_switches_automatic_balancing_off(option: str, monkeypatch: py
     Hearing.objects.update(warmup=False)
     furnish(ash=[0.4] * 4, birch=[])
     monkeypatch.setattr(conf, option, False)
-    assert tasks.rebalance(7).startswith("0 put right, nothing rebalanced: ")
+    assert tasks.rebalance(7).startswith("nothing rebalanced: ")
     assert not Plan.objects.exists()
     monkeypatch.setattr(conf, option, True)
-    assert tasks.rebalance(7) == "0 put right, 2 of 2 rebalanced"
+    assert tasks.rebalance(7) == "2 of 2 rebalanced"
 
 
 def test_what_must_not_stay_moves_while_balancing_is_off(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,7 +133,7 @@ def test_what_must_not_stay_moves_while_balancing_is_off(monkeypatch: pytest.Mon
     monkeypatch.setattr(conf, "REBALANCE_ENABLED", False)
     furnish(ash=[0.4] * 2, birch=[])
     Node.objects.filter(name="ash").cordon(draining=True)
-    assert tasks.rebalance(7).startswith("0 put right, nothing rebalanced")
+    assert tasks.rebalance(7).startswith("nothing rebalanced")
     tasks.background_pass(7)
     assert set(Assignment.objects.values_list("node__name", flat=True)) == {"birch"}
 
@@ -143,17 +143,20 @@ def test_node_agents_do_not_give_way_to_runners_while_balancing_is_off(monkeypat
     furnish(ash=[0.4] * 2, birch=[])
     note_heartbeat("birch", last_change=-1, node_type=1)
     monkeypatch.setattr(conf, "REBALANCE_ENABLED", False)
-    assert tasks.rebalance(7).startswith("0 put right")
+    tasks.background_pass(7)
+    assert set(Assignment.objects.values_list("node__name", flat=True)) == {"ash"}
     monkeypatch.setattr(conf, "REBALANCE_ENABLED", True)
-    assert tasks.rebalance(7).startswith("2 put right")
+    TaskRun.objects.update(due_at=Now())
+    tasks.background_pass(7)
+    assert set(Assignment.objects.values_list("node__name", flat=True)) == {"birch"}
 
 
 def test_a_rebalance_that_moved_something_is_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(tasks, "collect_stats", lambda term: "")
-    assert tasks.rebalance(7) == "0 put right, 0 of 0 rebalanced"
+    assert tasks.rebalance(7) == "0 of 0 rebalanced"
     assert "configs_rebalanced" not in caplog.text
-    monkeypatch.setattr(tasks.dispatcher, "move_misplaced", lambda term: [Move()])
-    assert tasks.rebalance(7) == "1 put right, 0 of 0 rebalanced"
+    monkeypatch.setattr(tasks.plans, "rebalance", lambda **_: (Plan(moves=[{}, {}]), [Move()]))
+    assert tasks.rebalance(7) == "1 of 2 rebalanced"
     assert "configs_rebalanced" in caplog.text

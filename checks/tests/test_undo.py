@@ -163,7 +163,9 @@ def test_a_node_that_is_kept_for_another_gets_nothing() -> None:
     dispatcher.schedule([sent("two")])
     dispatcher.reassign([stored("two").pk], "ash", actor="otto")
     dispatcher.isolate([stored("two").pk])
-    assert "node ash is kept for http_check" in refusal(Move.objects.filter(name="http_check", to_node="birch")[0].pk)
+    assert "node ash is reserved for http_check" in refusal(
+        Move.objects.filter(name="http_check", to_node="birch")[0].pk
+    )
 
 
 def test_a_move_that_never_was_is_refused() -> None:

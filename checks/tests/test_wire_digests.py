@@ -10,7 +10,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from checks.wire import patching
+from checks.wire import checkids, patching
 from checks.wire.patching import IntegrationConfig
 from tests.table import table
 
@@ -90,14 +90,14 @@ def fnv1(data: bytes) -> int:
 @given(fast=st.integers(0, 2**64 - 1), instance=st.text(st.characters(exclude_categories=["Cs"])))
 def test_a_check_id_hashes_the_digest_big_endian_then_instance_then_init_config(fast: int, instance: str) -> None:
     hashed = fnv1(fast.to_bytes(8, "big") + instance.encode() + b"{}")
-    assert patching.check_id("ntp", "", fast, instance, "{}") == f"ntp:{hashed:x}"
+    assert checkids.check_id("ntp", "", fast, instance, "{}") == f"ntp:{hashed:x}"
 
 
 def test_check_ids_are_computed_on_the_bytes_that_are_sent() -> None:
     patched = patching.patch(IntegrationConfig("ntp", instances=("{port: 1, host: h, name: alpha}",)), [])
     instance = "empty_default_hostname: true\nhost: h\nname: alpha\nport: 1\n"
     fast = patching.fast_digest(IntegrationConfig("ntp", instances=(instance,)))
-    assert patched.check_ids == (patching.check_id("ntp", "alpha", fast, instance, None),)
+    assert patched.check_ids == (checkids.check_id("ntp", "alpha", fast, instance, None),)
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from checks.wire import patching, readable
+from checks.wire import options, patching, readable
 from checks.wire.patching import IntegrationConfig, UnpatchableConfig
+from clusteragent.lib import conf
 from tests.table import table
 
 DATA = Path(__file__).parents[2] / "tests" / "data"
@@ -29,6 +30,13 @@ def served(config: IntegrationConfig, *extra_tags: str) -> dict[str, Any]:
     return body
 
 
+def extra_tags(monkeypatch: pytest.MonkeyPatch, **given: Any) -> list[str]:
+    """The tags of every instance with these options, {name in lower case: value}."""
+    for name, value in given.items():
+        monkeypatch.setattr(conf, name.upper(), value or ())
+    return options.extra_tags()
+
+
 def recorded_configs() -> Iterator[dict[str, Any]]:
     for path in sorted((DATA / "golden").glob("*.json")):
         for exchange in json.loads(path.read_text()):
@@ -38,15 +46,15 @@ def recorded_configs() -> Iterator[dict[str, Any]]:
 
 
 @table("case", [case for case in PEER_CASES if case["topic"] == "extra_tags"])
-def test_the_extra_tags_are_the_peers(case: dict[str, Any]) -> None:
-    assert patching.extra_tags(**case["input"]) == case["expected"]["extra_tags"]
+def test_the_extra_tags_are_the_peers(case: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert extra_tags(monkeypatch, **case["input"]) == case["expected"]["extra_tags"]
 
 
-def test_the_cluster_tag_can_be_left_out_and_the_orchestrators_id_comes_last() -> None:
-    tags = patching.extra_tags(
+def test_the_cluster_tag_can_be_left_out_and_the_orchestrators_id_comes_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    tags = extra_tags(
+        monkeypatch,
         global_tags=["one"],
         cluster_name="mycluster",
-        cluster_tag_name="cluster_name",
         disable_cluster_name_tag_key=True,
         orch_cluster_id="42",
     )
@@ -54,10 +62,10 @@ def test_the_cluster_tag_can_be_left_out_and_the_orchestrators_id_comes_last() -
 
 
 @table("case", [case for case in PEER_CASES if case["topic"] == "patch"])
-def test_a_cluster_check_is_patched_as_the_peer_does(case: dict[str, Any]) -> None:
+def test_a_cluster_check_is_patched_as_the_peer_does(case: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     given, expected = case["input"], case["expected"]
     config = IntegrationConfig.from_json(given["config"] | {"check_name": given["config"]["name"]})
-    tags = patching.extra_tags(global_tags=None, cluster_name=given["cluster_name"], cluster_tag_name="cluster_name")
+    tags = extra_tags(monkeypatch, cluster_name=given["cluster_name"])
     body, digest = served(config, *tags), patching.patch(config, tags).digest
     (instance,) = (yaml.safe_load(base64.b64decode(text)) for text in body["instances"])
 

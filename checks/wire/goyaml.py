@@ -57,25 +57,16 @@ def read(text: str) -> Node | None:
     """Return the text's first document, each scalar with the text it is written with; None without one. Raises InvalidYAML."""
     root = yamlnodes.compose(text)
     if root is not None:
-        _settle(root, 1)
+        _evaluate(root, 1)
     return root
 
 
 def write(node: Node) -> str:
     """Return the tree as the text that is sent. Raises InvalidYAML for characters that YAML can't hold."""
-    text = _serialized(node)
+    text = yamlnodes.write(node, _Dumper)
     if _SUSPECT(text) and not _UNLIKE.search(text):
-        return _UNLIKE.sub(_mended, _serialized(_marked(node)))
+        return _UNLIKE.sub(_mended, yamlnodes.write(_marked(node), _Dumper))
     return text
-
-
-def _serialized(node: Node) -> str:
-    try:
-        text: str = yaml.serialize(node, Dumper=_Dumper, allow_unicode=True)
-    except (yaml.YAMLError, ValueError):
-        raise InvalidYAML("holds a character that can't be written", node) from None
-    # libyaml marks an open end with `...`.
-    return text[:-4] if text.endswith(("\n...\n", "\u2028...\n", "\u2029...\n")) else text
 
 
 def _marked(node: Node) -> Node:
@@ -135,20 +126,29 @@ def fits_64_bits(number: ScalarNode) -> bool:
     return int(number.value) < 2**63 if number.tag == INT else (_number(number) or 0) <= 2**63
 
 
-def _settle(node: Node, depth: int) -> None:
+def _evaluate(node: Node, depth: int) -> None:
+    """Give each scalar of a tree the text that it is written with, and put the keys of each map in order."""
     if isinstance(node, ScalarNode):
-        _settle_scalar(node)
+        _evaluate_scalar(node)
     elif depth > MAX_DEPTH:
         raise InvalidYAML(f"nests deeper than {MAX_DEPTH}", node)
     elif isinstance(node, MappingNode):
-        _settle_map(node, depth)
+        pairs: _Pairs = {}
+        _collect(node, pairs, depth)
+        node.tag, node.flow_style = MAP, False
+        node.value = _in_order(list(pairs.values()))
+        if (STR, "<<") in pairs:
+            # It was in quotes and is written without, so the agent reads it as a merge key.
+            pairs = {}
+            _collect(node, pairs, depth, merge=STR)
+            node.value = _in_order(list(pairs.values()))
     elif isinstance(node, SequenceNode):
         node.tag, node.flow_style = SEQ, False
         for item in node.value:
-            _settle(item, depth + 1)
+            _evaluate(item, depth + 1)
 
 
-def _settle_scalar(node: ScalarNode) -> None:
+def _evaluate_scalar(node: ScalarNode) -> None:
     if node.tag == STR:
         node.style = scalars.style_of(node.value)
         return
@@ -157,18 +157,6 @@ def _settle_scalar(node: ScalarNode) -> None:
     except ValueError as error:
         raise InvalidYAML(str(error), node) from None
     node.style = scalars.style_of(node.value) if node.tag == STR else "|" if "\n" in node.value else None
-
-
-def _settle_map(node: MappingNode, depth: int) -> None:
-    pairs: _Pairs = {}
-    _collect(node, pairs, depth)
-    node.tag, node.flow_style = MAP, False
-    node.value = _in_order(list(pairs.values()))
-    if (STR, "<<") in pairs:
-        # It was in quotes and is written without, so the agent reads it as a merge key.
-        pairs = {}
-        _collect(node, pairs, depth, merge=STR)
-        node.value = _in_order(list(pairs.values()))
 
 
 def _collect(node: MappingNode, pairs: _Pairs, depth: int, merge: str = MERGE) -> None:
@@ -183,8 +171,8 @@ def _collect(node: MappingNode, pairs: _Pairs, depth: int, merge: str = MERGE) -
             for source in yamlnodes.merge_sources(value):
                 _collect(source, pairs, depth + 1, merge)
             continue
-        _settle_scalar(key)
-        _settle(value, depth + 1)
+        _evaluate_scalar(key)
+        _evaluate(value, depth + 1)
         if key.tag == FLOAT:
             # An integer and a float key can be written alike. The float comes last, so the agent takes that one.
             pairs.pop((INT, key.value), None)
@@ -198,13 +186,8 @@ def _in_order(pairs: list[tuple[ScalarNode, Node]]) -> list[tuple[ScalarNode, No
     """Sort pairs by key: numbers and booleans, then null, then texts, in which digits are compared as numbers."""
     keys = [key.value if key.tag == STR else "0" for key, _ in pairs]
     if _SIMPLE("".join(keys)):
-        return sorted(pairs, key=_value)
+        return sorted(pairs, key=lambda pair: pair[0].value)
     return sorted(pairs, key=_by_order)
-
-
-def _value(pair: tuple[ScalarNode, Node]) -> str:
-    text: str = pair[0].value
-    return text
 
 
 def _compare(one: tuple[ScalarNode, Node], other: tuple[ScalarNode, Node]) -> int:

@@ -12,24 +12,16 @@ from typing import Any, NamedTuple
 from yaml import MappingNode, Node, ScalarNode, SequenceNode
 
 from checks.wire import integrations, yamlnodes
-from checks.wire.oddities import oddities_of
+from checks.wire.oddities import Oddity, Place, by_line, oddities, second_document
 from checks.wire.scrub import scrub
 from checks.wire.yamlnodes import InvalidYAML
 from clusteragent.lib.spelling import differ_in_number, is_one_edit, near_misses, nearest
 
 FLAG = "cluster_check"
 TOP_KEYS = (
-    "init_config",
-    "instances",
-    "jmx_metrics",
-    "logs",
-    FLAG,
-    "node_name",
-    "ad_identifiers",
-    "advanced_ad_identifiers",
-    "ignore_autodiscovery_tags",
-    "check_tag_cardinality",
-)
+    "init_config", "instances", "jmx_metrics", "logs", FLAG, "node_name", "ad_identifiers", "advanced_ad_identifiers",
+    "ignore_autodiscovery_tags", "check_tag_cardinality",
+)  # fmt: skip
 # The most warnings of one config, and of a source.
 MOST = 50
 MOST_STORED = 2000
@@ -37,17 +29,6 @@ _LONGEST_SHOWN = 60
 _SHORTEST_KEY = 3
 _YAML = "tag:yaml.org,2002:"
 _NO_TEXTS = {_YAML + name for name in ("bool", "float", "int", "null")}
-
-
-# A line of a text, counted from 1; a part of a config that came as data, such as `instances[3].limit`; or None.
-Place = int | str | None
-
-
-class Oddity(NamedTuple):
-    """A warning and its place."""
-
-    line: Place
-    message: str
 
 
 class Keys(NamedTuple):
@@ -110,10 +91,13 @@ def lint(text: str, check: str, *, written_here: bool = False) -> Linted:
     root = yamlnodes.compose(text)
     if not isinstance(root, MappingNode):
         return NOTHING_ODD
-    if not (written_here or _is_dispatched(root)):
-        return Linted(tuple(_first([*_flags(root), *_documents(text)])))
+    flag = _value(root, FLAG)
+    is_cluster_check = flag is not None and yamlnodes.is_true(flag)
+    if not (written_here or is_cluster_check or not yamlnodes.is_null(_value(root, "node_name"))):
+        return Linted(tuple(_first([*_flags(root), *second_document(text)])))
     instances = [node for node in _items(_value(root, "instances")) if isinstance(node, MappingNode)]
-    found = [*_flags(root), *_misread(root, text), *_strays(root, text)]
+    misread = (oddity._replace(message=scrub(oddity.message)) for oddity in oddities(root, text))
+    found = [*_flags(root), *misread, *_strays(root, text)]
     found += [oddity for instance in instances for oddity in _tags(instance)]
     return Linted(tuple(_first(found)), tuple(map(_keys, instances)), check)
 
@@ -131,9 +115,11 @@ def notices(configs: Iterable[tuple[str, str, Linted]]) -> list[Notice]:
         found += (_notice(where, oddity) for oddity in linted.oddities)
         checks[check] += ((where, keys) for keys in linted.keys)
     for instances in checks.values():
-        for place, strange in misspelt_keys([keys for _, keys in instances]).items():
-            found += (_notice(instances[place][0], oddity) for oddity in strange)
-    found += (_notice(where, oddity) for check, where in named.items() for oddity in _check_name(check))
+        strange = misspelt_keys([keys for _, keys in instances])
+        found += (_notice(instances[number][0], oddity) for number, oddity in strange)
+    for check, where in named.items():
+        if meant := integrations.meant_by(check):
+            found.append(Notice(where, None, f"no integration is called {shown(check)}: is {meant} meant?"))
     return sorted(found, key=by_place)
 
 
@@ -154,8 +140,8 @@ def rows(found: Sequence[Notice]) -> list[dict[str, Any]]:
     return [notice._asdict() for notice in shown_ones]
 
 
-def misspelt_keys(instances: Sequence[Keys]) -> dict[int, list[Oddity]]:
-    """Return warnings about keys that are one edit away from a key of most other instances: {number of the instance: warnings}.
+def misspelt_keys(instances: Sequence[Keys]) -> Iterator[tuple[int, Oddity]]:
+    """Yield (number of the instance, warning) for keys that are one edit away from a key of most other instances.
 
     instances: all of one check.
     """
@@ -167,15 +153,13 @@ def misspelt_keys(instances: Sequence[Keys]) -> dict[int, list[Oddity]]:
     for names in shapes:
         if found := {key: other for key in names if (other := _usual(key, names, number, usual, len(instances)))}:
             meant[names] = found
-    return {
-        place: [
-            Oddity(line, f"is {shown(key)} meant to be {shown(meant[keys.names][key])}, as most instances of this check have it?")
-            for key, line in zip(*keys, strict=True)
-            if key in meant[keys.names]
-        ]
-        for place, keys in enumerate(instances)
-        if keys.names in meant
-    }  # fmt: skip
+    for place, keys in enumerate(instances):
+        if not (others := meant.get(keys.names)):
+            continue
+        for key, line in zip(*keys, strict=True):
+            if key in others:
+                what = f"is {shown(key)} meant to be {shown(others[key])}, as most instances of this check have it?"
+                yield place, Oddity(line, what)
 
 
 def parts_of(text: str) -> dict[int, str]:
@@ -223,19 +207,6 @@ def nested(root: MappingNode, name: str) -> Iterator[tuple[str, ScalarNode]]:
                     yield shown(top.value), key
 
 
-def _misread(root: MappingNode, text: str) -> Iterator[Oddity]:
-    """Warnings about values that are read differently than they are written."""
-    return (Oddity(line, scrub(message)) for line, message in oddities_of(root, text))
-
-
-def _documents(text: str) -> Iterator[Oddity]:
-    first, rest = yamlnodes.documents(text)
-    said = next((number for number, line in enumerate(rest.split("\n")) if yamlnodes.says_something(line)), None)
-    if said is not None:
-        line = first.count("\n") + said + 1
-        yield Oddity(line, "a second document begins here: only the first one is read")
-
-
 def _flags(root: MappingNode) -> Iterator[Oddity]:
     """Warnings about the flag `cluster_check`: misspelt, or at a place where nothing reads it."""
     for key, known in misspelt(root):
@@ -249,12 +220,14 @@ def _flags(root: MappingNode) -> Iterator[Oddity]:
 def _strays(root: MappingNode, text: str) -> Iterator[Oddity]:
     """Warnings about other keys at places where nothing reads them."""
     others = {id(key): known for key, known in misspelt(root)}
-    values = {id(key): value for key, value in root.value}
+    # Aliases may refer to a part with an anchor.
+    begins = {id(key): value.start_mark.index for key, value in root.value}
+    unmarked = text.removeprefix("\ufeff")
     for key in unread(root):
         known = others.get(id(key))
         if known and known != FLAG:
             yield _meant(key, known)
-        elif not known and not is_private(key) and not _is_anchored(values[id(key)], text):
+        elif not known and not is_private(key) and not unmarked.startswith("&", begins[id(key)]):
             yield Oddity(
                 _line(key),
                 f"nothing reads {shown(key.value)} at the top level: does it belong in an instance?",
@@ -266,11 +239,6 @@ def _strays(root: MappingNode, text: str) -> Iterator[Oddity]:
 
 def _meant(key: ScalarNode, known: str) -> Oddity:
     return Oddity(_line(key), f"nothing reads {shown(key.value)} at the top level: is {known} meant?")
-
-
-def _check_name(check: str) -> Iterator[Oddity]:
-    if meant := integrations.meant_by(check):
-        yield Oddity(None, f"no integration is called {shown(check)}: is {meant} meant?")
 
 
 def _tags(instance: MappingNode) -> Iterator[Oddity]:
@@ -357,26 +325,10 @@ def _items(node: Node | None) -> list[Node]:
     return list(node.value) if isinstance(node, SequenceNode) else []
 
 
-def _is_dispatched(root: MappingNode) -> bool:
-    flag, node_name = _value(root, FLAG), _value(root, "node_name")
-    return (flag is not None and yamlnodes.is_true(flag)) or (
-        node_name is not None and not yamlnodes.is_null(node_name)
-    )
-
-
-def _is_anchored(value: Node, text: str) -> bool:
-    """Whether this part of the text has an anchor, so that aliases may refer to it."""
-    return text.removeprefix("\ufeff").startswith("&", value.start_mark.index)
-
-
 def _first(found: Iterable[Oddity]) -> list[Oddity]:
-    ordered = sorted(set(found), key=_by_line)
+    ordered = sorted(set(found), key=by_line)
     left = len(ordered) - MOST
     return ordered if left <= 0 else [*ordered[:MOST], Oddity(None, f"and {left} more warnings")]
-
-
-def _by_line(oddity: Oddity) -> tuple[int, str]:
-    return oddity.line if isinstance(oddity.line, int) else 0, oddity.message
 
 
 def _line(node: Node) -> int:

@@ -18,7 +18,6 @@ _KNOWN_TAGS = {BINARY, BOOL, FLOAT, INT, MERGE, NULL, STR, TIMESTAMP, yamlnodes.
 _WHOLE = re.compile(r"[-+]?[0-9_]+", re.ASCII).fullmatch
 _WORD = re.compile(r"[A-Za-z_][\w.-]{,60}", re.ASCII).fullmatch
 _COMMENT = re.compile(r"\s*#(?:\s|$)").match
-_DOCUMENTS = re.compile(r"^(?:---|\.\.\.)(?:\s|$)", re.MULTILINE).search
 _READ_AS = {
     str: "a text",
     int: "a number",
@@ -30,22 +29,35 @@ _READ_AS = {
 _PYYAML: Any = yaml.resolver.Resolver()
 
 
-class Oddity(NamedTuple):
-    """A warning for the author. line: of the text, counted from 1."""
+# A line of a text, counted from 1; a part of a config that came as data, such as `instances[3].limit`; or None.
+Place = int | str | None
 
-    line: int
+
+class Oddity(NamedTuple):
+    """A warning for the author, and the place that it is about."""
+
+    line: Place
     message: str
 
 
-def oddities(text: str) -> list[Oddity]:
-    """Return the oddities of a text, sorted by line. Raises InvalidYAML."""
-    root = yamlnodes.compose(text)
-    return [] if root is None else oddities_of(root, text)
+def oddities(root: Node, text: str) -> list[Oddity]:
+    """Return the oddities of a text, sorted by line. root: its composed tree."""
+    found = {*_of(root, text.splitlines()), *second_document(text)}
+    return sorted(found, key=by_line)
 
 
-def oddities_of(root: Node, text: str) -> list[Oddity]:
-    """Return the oddities of a text that is composed already. root: its tree."""
-    return sorted({*_of(root, text.splitlines()), *_of_documents(text)})
+def by_line(oddity: Oddity) -> tuple[int, str]:
+    """Return the sort key of an oddity; one without a line comes first."""
+    return oddity.line if isinstance(oddity.line, int) else 0, oddity.message
+
+
+def second_document(text: str) -> Iterator[Oddity]:
+    """Yield a warning about what follows the first document, unless that is blank lines and comments."""
+    first, rest = yamlnodes.documents(text)
+    for number, line in enumerate(rest.split("\n"), first.count("\n") + 1):
+        if yamlnodes.says_something(line):
+            yield Oddity(number, "a second document begins here: only the first one is read")
+            return
 
 
 def _of(node: Node, lines: Sequence[str], *, is_key: bool = False) -> Iterator[Oddity]:
@@ -54,7 +66,11 @@ def _of(node: Node, lines: Sequence[str], *, is_key: bool = False) -> Iterator[O
         yield Oddity(line, "this YAML tag is unknown and ignored: a text that begins with ! needs quotes")
     if isinstance(node, ScalarNode):
         yield from (Oddity(line, message) for message in _of_scalar(node, is_key))
-        yield from _of_block(node, lines)
+        if node.style in ("|", ">"):
+            # Only one warning, since a script may have many such lines.
+            numbers = range(node.start_mark.line + 1, node.end_mark.line)
+            if first := next((number for number in numbers if _COMMENT(lines[number])), None):
+                yield Oddity(first + 1, "in a block text a line that begins with # is part of the text, not a comment")
     elif isinstance(node, MappingNode):
         yield from _of_map(node, lines)
     elif isinstance(node, SequenceNode):
@@ -70,14 +86,6 @@ def _of_scalar(node: ScalarNode, is_key: bool) -> Iterator[str]:
         yield "these bytes are not text: Python checks get bytes"
     elif read := _read_by_python(tag, written, is_key):
         yield f"node agents read {'a text' if tag == STR else 'a number'} here, Python checks {read}"
-
-
-def _of_block(node: ScalarNode, lines: Sequence[str]) -> Iterator[Oddity]:
-    """A warning about the first line of a block text that looks like a comment. Only one, since a script may have many."""
-    if node.style in ("|", ">"):
-        numbers = range(node.start_mark.line + 1, node.end_mark.line)
-        if first := next((number for number in numbers if _COMMENT(lines[number])), None):
-            yield Oddity(first + 1, "in a block text a line that begins with # is part of the text, not a comment")
 
 
 def _read_by_python(tag: str, written: str, is_key: bool) -> str:
@@ -107,7 +115,11 @@ def _of_map(node: MappingNode, lines: Sequence[str]) -> Iterator[Oddity]:
         yield from _of(value, lines)
         line = key.start_mark.line + 1
         if key.tag == MERGE:
-            if any(own & _keys(source) for source in yamlnodes.merge_sources(value)):
+            sources = yamlnodes.merge_sources(value)
+            merged = {
+                yamlnodes.resolved(each) for map_ in sources for each, _ in map_.value if isinstance(each, ScalarNode)
+            }
+            if own & merged:
                 yield Oddity(line, "a merge key overrides the keys before it in the same map: move it to the beginning")
             continue
         yield from _of(key, lines, is_key=True)
@@ -119,31 +131,3 @@ def _of_map(node: MappingNode, lines: Sequence[str]) -> Iterator[Oddity]:
             named = f"the key {key.value}" if _WORD(key.value) else "a key"
             yield Oddity(line, f"{named} occurs twice in one map: only the last one counts")
         own.add(identity)
-
-
-def _keys(node: MappingNode) -> set[tuple[str, str]]:
-    return {yamlnodes.resolved(key) for key, _ in node.value if isinstance(key, ScalarNode)}
-
-
-def _of_documents(text: str) -> Iterator[Oddity]:
-    """A warning about content after the first document."""
-    if not _DOCUMENTS(text):
-        return
-    ended = 0
-    try:
-        for event in yaml.parse(text, yaml.CSafeLoader):
-            if isinstance(event, yaml.DocumentEndEvent):
-                ended = ended or _line(event)
-            elif ended and isinstance(event, yaml.NodeEvent) and not _is_empty(event):
-                yield Oddity(_line(event), "a second document begins here: only the first one is read")
-                return
-    except yaml.YAMLError:
-        yield Oddity(max(ended, 1), "the text after the first document is not read, and is not YAML")
-
-
-def _line(event: yaml.Event) -> int:
-    return event.start_mark.line + 1 if event.start_mark else 1
-
-
-def _is_empty(event: yaml.NodeEvent) -> bool:
-    return isinstance(event, yaml.ScalarEvent) and not event.value and event.implicit[0]

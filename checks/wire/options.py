@@ -4,7 +4,6 @@ import hashlib
 import json
 import re
 
-from checks.wire import patching
 from clusteragent.lib import conf, scrub, shortids
 
 # The version of patching and sharding. Raise it when the same config and options become other bytes. Version 1 kept the
@@ -13,14 +12,15 @@ WRITER = 2
 
 
 def extra_tags() -> list[str]:
-    """Return the tags that every dispatched instance gets, by the options."""
-    return patching.extra_tags(
-        global_tags=conf.GLOBAL_TAGS,
-        cluster_name=conf.CLUSTER_NAME,
-        cluster_tag_name=conf.CLUSTER_TAG_NAME,
-        disable_cluster_name_tag_key=conf.DISABLE_CLUSTER_NAME_TAG_KEY,
-        orch_cluster_id=conf.ORCH_CLUSTER_ID,
-    )
+    """Return the tags that every dispatched instance gets, in the order of the Datadog Cluster Agent."""
+    tags = list(conf.GLOBAL_TAGS)
+    if conf.CLUSTER_NAME and conf.CLUSTER_TAG_NAME and not conf.DISABLE_CLUSTER_NAME_TAG_KEY:
+        tags.append(f"{conf.CLUSTER_TAG_NAME}:{conf.CLUSTER_NAME}")
+    if conf.CLUSTER_NAME:
+        tags.append(f"kube_cluster_name:{conf.CLUSTER_NAME}")
+    if conf.ORCH_CLUSTER_ID:
+        tags.append(f"orch_cluster_id:{conf.ORCH_CLUSTER_ID}")
+    return tags
 
 
 def made_with() -> str:

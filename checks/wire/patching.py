@@ -7,43 +7,28 @@ check IDs are hashes of them. Pure: no database, no clock, no options.
 import base64
 import hashlib
 import json
-import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, ParamSpec, Self, TypeVar
 
 import mmh3
-from fnv_c import fnv1_64
-from yaml import MappingNode, Node, ScalarNode, SequenceNode
+from yaml import MappingNode, Node, SequenceNode
 
-from checks.wire import goyaml, scalars, scrub, yamlnodes
+from checks.wire import goyaml, scrub, yamlnodes
+from checks.wire.checkids import MAX_CHECK_ID_BYTES, check_id, collection_interval, instance_name
 from checks.wire.readable import hidden_fields, readable
 from checks.wire.yamlnodes import InvalidYAML
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# Check IDs are indexed, and PostgreSQL refuses index entries above 2 704 bytes.
-MAX_CHECK_ID_BYTES = 2000
 MAX_NAME = 253
-DEFAULT_INTERVAL = 15.0
 
 _FLAGS = ("cluster_check", "ignore_autodiscovery_tags", "metrics_excluded", "logs_excluded")
 _LISTS = ("instances", "ad_identifiers", "advanced_ad_identifiers")
 _TEXTS = ("init_config", "metric_config", "logs")
 _Body = dict[str, Any]  # the fields of a config under their JSON keys
-# The keys that node agents read in each instance, and the types that they accept besides null.
-_TEXT = (scalars.STR, scalars.BOOL, scalars.INT, scalars.FLOAT, scalars.BINARY)
-_WHOLE = (scalars.INT, scalars.FLOAT)
-_FIELD_TYPES: dict[str, tuple[str, ...]] = {
-    "name": _TEXT,
-    "namespace": _TEXT,
-    "service": _TEXT,
-    "tags": (yamlnodes.SEQ,),
-    "min_collection_interval": _WHOLE,
-    "empty_default_hostname": (scalars.BOOL,),
-    "no_index": (scalars.BOOL,),
-}
 _compact_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
@@ -166,25 +151,26 @@ def patch(config: IntegrationConfig, extra_tags: Sequence[str], *, apart: int = 
         "instances": [instance.sent for instance in instances],
         "cluster_check": False,
     }
-    if not _keeps_identifiers(config):
+    if not config.is_endpoint or config.provider == "cloud-foundry-bbs":
+        # The node of an endpoint resolves them, but not those of Cloud Foundry.
         body |= {"ad_identifiers": None, "advanced_ad_identifiers": None}
     contents = _contents(body, (instance.said for instance in instances))
     if apart:
         body["init_config"] = "\n" * apart + (body["init_config"] or "")
     hidden = _hidden_texts(body, texts, instances)
-    wire = _wire(body)
+    wire, fast = _wire(body), _hash(body, body["instances"])
     return PatchedConfig(
         name=config.name,
         provider=config.provider,
         source=config.source,
         node_name=config.node_name,
         digest=f"{_hash(body, (instance.digested for instance in instances)):x}",
-        fast_digest=f"{_hash(body, body['instances']):x}",
+        fast_digest=f"{fast:x}",
         contents=contents,
         wire=wire,
         scrubbed=_wire(body | hidden) if hidden else wire,
         text=readable(body | hidden),
-        check_ids=_check_ids(body, instances),
+        check_ids=_check_ids(body, fast, instances),
         intervals=tuple(instance.interval for instance in instances),
         fingerprint=hashlib.blake2b(_compact_json(config.to_json()).encode(), digest_size=16).hexdigest(),
     )
@@ -239,25 +225,6 @@ def hidden_again(text: str) -> str:
     return text if after == before else after
 
 
-def extra_tags(
-    *,
-    global_tags: Iterable[str] | None,
-    cluster_name: str,
-    cluster_tag_name: str,
-    disable_cluster_name_tag_key: bool = False,
-    orch_cluster_id: str = "",
-) -> list[str]:
-    """Return the tags that every dispatched instance gets, in the order of the Datadog Cluster Agent."""
-    tags = list(global_tags or ())
-    if cluster_name and cluster_tag_name and not disable_cluster_name_tag_key:
-        tags.append(f"{cluster_tag_name}:{cluster_name}")
-    if cluster_name:
-        tags.append(f"kube_cluster_name:{cluster_name}")
-    if orch_cluster_id:
-        tags.append(f"orch_cluster_id:{orch_cluster_id}")
-    return tags
-
-
 def fast_digest(config: IntegrationConfig) -> int:
     """Return the FastDigest: the hash of the raw texts by which agents compare configs. Unsigned, 64 bits."""
     return _hash(_body(config), config.instances)
@@ -265,44 +232,12 @@ def fast_digest(config: IntegrationConfig) -> int:
 
 def digest(config: IntegrationConfig) -> str:
     """Return the Digest, in hexadecimal: like the FastDigest, but it ignores the order of tags and instances that are no maps."""
-    return f"{_hash(_body(config), filter(None, map(_digested, config.instances))):x}"
-
-
-def check_id(name: str, instance_name: str, fast: int, instance: str, init_config: str | None) -> str:
-    """Return the check ID under which a runner reports an instance. fast: the FastDigest. The texts are those that are sent."""
-    hashed = fnv1_64(struct.pack(">Q", fast) + instance.encode() + (init_config or "").encode())
-    return f"{name}:{instance_name}:{hashed:x}" if instance_name else f"{name}:{hashed:x}"
-
-
-def instance_name(instance: MappingNode) -> str:
-    """Return the instance's own part of the check ID: its `name`, else its `namespace`; empty without both.
-
-    Node agents read these keys together with some others. If one of them has a wrong type, they read none.
-    """
-    fields = {key.value: value for key, value in instance.value if key.value in _FIELD_TYPES}
-    if not all(_is_readable(fields[key], _FIELD_TYPES[key]) for key in fields):
-        return ""
-    names = [fields[key] for key in ("name", "namespace") if key in fields]
-    return next((name.value for name in names if name.value and name.tag != yamlnodes.NULL), "")
-
-
-def collection_interval(instance: MappingNode) -> float:
-    """Return the seconds between two runs: `min_collection_interval` if it is a positive number, else the agents' default."""
-    asked = yamlnodes.get(instance, "min_collection_interval")
-    try:
-        seconds = float(asked.value) if isinstance(asked, ScalarNode) else 0.0
-    except ValueError:
-        seconds = 0.0
-    # Bounded, so that a division by it does not overflow.
-    return min(max(seconds, 0.001), 1e9) if seconds > 0 else DEFAULT_INTERVAL
-
-
-def _is_readable(node: Node, types: tuple[str, ...]) -> bool:
-    if isinstance(node, SequenceNode) and node.tag in types:
-        return all(_is_readable(item, _TEXT) for item in node.value)
-    if types is _WHOLE and isinstance(node, ScalarNode) and node.tag in types:
-        return goyaml.fits_64_bits(node)
-    return node.tag in types or node.tag == yamlnodes.NULL
+    texts = []
+    for instance in config.instances:
+        with suppress(InvalidYAML):
+            root = _map(instance)
+            texts.append(_with_sorted_tags(root, goyaml.write(root)))
+    return f"{_hash(_body(config), texts):x}"
 
 
 def _patched_instance(text: str, extra_tags: Sequence[str], is_cluster_check: bool) -> _Instance:
@@ -314,7 +249,10 @@ def _patched_instance(text: str, extra_tags: Sequence[str], is_cluster_check: bo
     sent = goyaml.write(root)
     name, interval = instance_name(root), collection_interval(root)
     digested = sent if extra_tags else _with_sorted_tags(root, sent)
-    said = digested + _kinds_of_tags(root)
+    # The digest ignores the types of tags that are no texts.
+    tags = yamlnodes.get(root, "tags")
+    others = [tag for tag in tags.value if tag.tag != yamlnodes.STR] if isinstance(tags, SequenceNode) else []
+    said = digested + "".join(sorted(f"{tag.tag} {goyaml.printed(tag)}\n" for tag in others))
     return _Instance(sent, _hidden(root, sent), digested, said, name, interval)
 
 
@@ -361,21 +299,6 @@ def _with_sorted_tags(root: MappingNode, written: str) -> str:
     return goyaml.write(twin)
 
 
-def _kinds_of_tags(root: MappingNode) -> str:
-    """The types of tags that are no texts, which the digest ignores."""
-    node = yamlnodes.get(root, "tags")
-    items = node.value if isinstance(node, SequenceNode) else []
-    return "".join(sorted(f"{item.tag} {goyaml.printed(item)}\n" for item in items if item.tag != yamlnodes.STR))
-
-
-def _digested(instance: str) -> str | None:
-    try:
-        root = _map(instance)
-        return _with_sorted_tags(root, goyaml.write(root))
-    except InvalidYAML:
-        return None
-
-
 def _hidden(root: Node, written: str) -> str:
     """The text of a tree without secrets. Changes the tree."""
     if not scrub.may_hold_secrets(written):
@@ -399,9 +322,8 @@ def _shown(text: str | None) -> str | None:
     return rewritten and rewritten.shown
 
 
-def _check_ids(body: _Body, instances: Sequence[_Instance]) -> tuple[str, ...]:
+def _check_ids(body: _Body, fast: int, instances: Sequence[_Instance]) -> tuple[str, ...]:
     name, init_config = body["check_name"], body["init_config"]
-    fast = _hash(body, body["instances"])
     ids = tuple(check_id(name, instance.name, fast, instance.sent, init_config) for instance in instances)
     for number, each in enumerate(ids, 1):
         if "\0" in each or len(each.encode()) > MAX_CHECK_ID_BYTES:
@@ -453,11 +375,6 @@ def _wire(body: _Body) -> bytes:
 
 def _base64(text: str) -> str:
     return base64.b64encode(text.encode()).decode()
-
-
-def _keeps_identifiers(config: IntegrationConfig) -> bool:
-    """Whether AD identifiers stay: in endpoint checks, whose node resolves them, but not in those of Cloud Foundry."""
-    return config.is_endpoint and config.provider != "cloud-foundry-bbs"
 
 
 def _at(config: IntegrationConfig, place: str, make: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -18,7 +18,11 @@ def readable(body: Mapping[str, Any]) -> str:
     lines = [f"check_name: {yamlnodes.one_line(values.pop('check_name'))}\n"]
     lines += [_block(key, values.pop(key)) for key in ("init_config",) if key in values]
     lines.append(f"instances:\n{instances}" if instances else "instances: []\n")
-    lines += [_block(key, value) if key in TEXTS else f"{key}: {_inline(value)}\n" for key, value in values.items()]
+    for key, value in values.items():
+        if key in TEXTS:
+            lines.append(_block(key, value))
+        else:
+            lines.append(f"{key}: {yamlnodes.one_line(value) if isinstance(value, str) else _compact_json(value)}\n")
     return "".join(lines)
 
 
@@ -32,10 +36,6 @@ def sent_by(text: str, source: str, provider: str) -> str:
 
 def _block(key: str, text: str) -> str:
     return f"{key}: {{}}\n" if text.strip() == "{}" else f"{key}:\n{_indented('  ', text)}"
-
-
-def _inline(value: Any) -> str:
-    return yamlnodes.one_line(value) if isinstance(value, str) else _compact_json(value)
 
 
 def _indented(first: str, text: str) -> str:

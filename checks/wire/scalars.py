@@ -100,7 +100,9 @@ def _number(digits: str) -> tuple[str, str] | None:
     """A number without its underscores."""
     # More digits, except leading zeros, exceed 64 bits, and Python refuses to convert them.
     if len(digits) < 4000 and _INTEGER(digits):
-        value = _integer(digits)
+        # In Go's syntax a leading zero means octal.
+        bare = digits.lstrip("+-")
+        value = int(bare, 8 if re.fullmatch("0[0-7]+", bare) else 0) * (-1 if digits[0] == "-" else 1)
         if -(2**63) <= value < 2**63 or (digits[0] not in "+-" and value < 2**64):
             return INT, str(value)
     if _DECIMAL(digits):
@@ -110,13 +112,6 @@ def _number(digits: str) -> tuple[str, str] | None:
         value = int(digits.replace("0b", "", 1), 2)
         return (INT, str(value)) if -(2**63) <= value < 2**63 else None
     return None
-
-
-def _integer(digits: str) -> int:
-    """An integer in Go's syntax: a leading zero means octal."""
-    bare = digits.lstrip("+-")
-    value = int(bare, 8) if re.fullmatch("0[0-7]+", bare) else int(bare, 0)
-    return -value if digits[0] == "-" else value
 
 
 def _as_float(number: float) -> str:
@@ -154,10 +149,6 @@ def _decoded(text: str) -> tuple[str, str]:
     try:
         return STR, data.decode()
     except UnicodeDecodeError:
-        return BINARY, _in_lines(base64.b64encode(data).decode())
-
-
-def _in_lines(text: str) -> str:
-    if len(text) < 70:
-        return text
-    return "".join(f"{text[start : start + 70]}\n" for start in range(0, len(text), 70))
+        written = base64.b64encode(data).decode()
+        lines = [f"{written[start : start + 70]}\n" for start in range(0, len(written), 70)]
+        return BINARY, written if len(written) < 70 else "".join(lines)

@@ -29,20 +29,14 @@ _VALUES = re.compile(r"\w*value|val|v|contents?|data|default|text", re.IGNORECAS
 def hide(node: Node, secret: bool = False, key: str = "") -> None:
     """Hide the secrets of a tree in place. secret: hide the whole tree. key: the key whose value the tree is."""
     if isinstance(node, ScalarNode):
-        _hide_scalar(node, secret, key)
+        if not _is_harmless(node):
+            shown = MASK if secret else scrub_value(key, node.value)
+            if shown != node.value:
+                yamlnodes.set_text(node, shown)
     elif isinstance(node, MappingNode):
         _hide_map(node, secret)
     elif isinstance(node, SequenceNode):
         _hide_items(node, secret, key)
-
-
-def _hide_scalar(node: ScalarNode, secret: bool, key: str) -> None:
-    if secret:
-        shown = node.value if _is_harmless(node) else MASK
-    else:
-        shown = scrub_value(key, node.value) if not _is_harmless(node) else node.value
-    if shown != node.value:
-        yamlnodes.set_text(node, shown)
 
 
 def _is_harmless(node: ScalarNode) -> bool:
@@ -72,7 +66,10 @@ def _hide_items(node: SequenceNode, secret: bool, key: str) -> None:
         if line and not after:
             yamlnodes.set_text(item, line[number])
         hide(item, secret or after, key)
-        after = _names_secret(item) and (_is_flag(item.value) or (len(node.value) == 2 and bool(_is_name(item.value))))
+        after = _names_secret(item) and (
+            (item.value.startswith("-") and "=" not in item.value)
+            or (len(node.value) == 2 and bool(_is_name(item.value)))
+        )
 
 
 def _hidden_as_a_line(node: SequenceNode) -> list[str] | None:
@@ -84,10 +81,6 @@ def _hidden_as_a_line(node: SequenceNode) -> list[str] | None:
         return None
     shown = scrub(" ".join(words)).split(" ")
     return shown if len(shown) == len(words) and shown != words else None
-
-
-def _is_flag(text: str) -> bool:
-    return text.startswith("-") and "=" not in text
 
 
 def _names_secret(node: Node) -> bool:

@@ -80,37 +80,40 @@ def repeated(config: IntegrationConfig) -> int:
     return len(config.init_config or "") + len(config.metric_config or "") + instances
 
 
-def not_followed(config: IntegrationConfig) -> str:
-    """Return why kubernetes_state_core is dispatched whole although its instance asks for shards by hash; else empty."""
-    request, _ = _requested(config)
-    if request and (why := request.wrong or _too_much(config, request.count)):
-        return f"it asks for shards by hash and is dispatched whole: {why}"
-    return ""
-
-
-def left_out(config: IntegrationConfig) -> str:
-    """Return which instances of kubernetes_state_core are in no shard by hash; else empty."""
-    request, aggregates = _requested(config)
-    if request is None or not_followed(config) or len(aggregates) < 2:
-        return ""
-    return f"{len(aggregates) - 1} of {len(aggregates)} instances of cluster_aggregates_only left out: each counts all pods"
-
-
-def _requested(config: IntegrationConfig) -> "tuple[_Request | None, tuple[str, ...]]":
-    """The shards by hash that a config asks for, and its `cluster_aggregates_only` instances."""
+def deviations(config: IntegrationConfig) -> tuple[str, str]:
+    """Return which instances of kubernetes_state_core are in no shard by hash, and why it is dispatched whole although its
+    instance asks for such shards. Both are empty for all other configs.
+    """
     if config.name != KSM or not config.cluster_check or config.is_endpoint:
-        return None, ()
+        return "", ""
     root, aggregates = _classified(config)
-    return (_by_hash(root) if root is not None else None), aggregates
+    if root is None or not (request := _by_hash(root)):
+        return "", ""
+    if why := request.wrong or _too_much(config, request.count):
+        return "", f"it asks for shards by hash and is dispatched whole: {why}"
+    left, all_ = len(aggregates) - 1, len(aggregates)
+    why = f"{left} of {all_} instances of cluster_aggregates_only left out: each counts all pods"
+    return why if left > 0 else "", ""
 
 
 def whole(shards: Mapping[int, IntegrationConfig]) -> IntegrationConfig:
     """Return the whole config of these shards, {number: config}."""
-    parts = [shards[number] for number in sorted(shards)]
+    first, *_ = parts = [shards[number] for number in sorted(shards)]
     texts = [instance for part in parts for instance in part.instances]
-    if parts[0].name == KSM:
-        return replace(parts[0], instances=tuple(_joined(texts)))
-    return replace(parts[0], instances=tuple(texts), service_id=parts[0].service_id.rpartition(_SERVICE_ID)[0])
+    if first.name != KSM:
+        return replace(first, instances=tuple(texts), service_id=first.service_id.rpartition(_SERVICE_ID)[0])
+    read = {text: yamlnodes.read(text) for text in texts}
+    aggregates = [text for text, root in read.items() if _only_aggregates(root)]
+    roots = [root for root in read.values() if isinstance(root, MappingNode) and not _only_aggregates(root)]
+    if not roots:
+        # The instance to cut could not be patched, so only the `cluster_aggregates_only` ones are there.
+        return replace(first, instances=tuple(texts))
+    if (request := _by_hash(roots[0])) and not request.wrong:
+        root = MappingNode(roots[0].tag, [pair for pair in roots[0].value if pair[0].value != "shard_id"])
+        instance = _hashed(root, request, None)
+    else:
+        instance = _collecting(roots[0], sorted({collector for root in roots for collector in _collectors(root)}))
+    return replace(first, instances=(instance, *aggregates))
 
 
 def grouped(collectors: Iterable[str]) -> dict[int, list[str]]:
@@ -146,16 +149,22 @@ def _of_ksm(config: IntegrationConfig) -> dict[int, IntegrationConfig]:
     root, aggregates = _classified(config)
     if root is None:
         return {}
-    request = _by_hash(root)
-    if request is None:
-        return _by_resources(config, root, aggregates)
-    # A config whose request can't be followed is not cut in another way, since nobody asked for that.
-    if request.wrong or _too_much(config, request.count):
+    if request := _by_hash(root):
+        # A config whose request can't be followed is not cut in another way, since nobody asked for that.
+        if request.wrong or _too_much(config, request.count):
+            return {}
+        parts = [_hashed(root, request, number) for number in range(request.count)]
+        # An instance that counts all pods must run once: in a shard of its own.
+        parts += [_without_election(yamlnodes.read(text)) for text in aggregates[:1]]
+        return {number: replace(config, instances=(part,)) for number, part in enumerate(parts)}
+    groups = grouped(_collectors(root))
+    if len(groups) < 2:
         return {}
-    parts = [_hashed(root, request, number) for number in range(request.count)]
-    # An instance that counts all pods must run once: in a shard of its own.
-    parts += [_without_election(yamlnodes.read(text)) for text in aggregates[:1]]
-    return {number: replace(config, instances=(part,)) for number, part in enumerate(parts)}
+    shards: dict[int, tuple[str, ...]] = {number: (_collecting(root, group),) for number, group in groups.items()}
+    if aggregates:
+        # They count pods, so they are in the shard of the pods.
+        shards[_PODS] = (*shards.get(_PODS, ()), *aggregates)
+    return {number: replace(config, instances=shards[number]) for number in sorted(shards)}
 
 
 def _by_hash(root: MappingNode) -> _Request | None:
@@ -191,19 +200,6 @@ def _whole_number(node: Node | None) -> int | None:
 def _too_much(config: IntegrationConfig, count: int) -> str:
     size = repeated(config) * count
     return f"its shards would have {size} characters, allowed are {MOST_REPEATED}" if size > MOST_REPEATED else ""
-
-
-def _by_resources(
-    config: IntegrationConfig, root: MappingNode, aggregates: tuple[str, ...]
-) -> dict[int, IntegrationConfig]:
-    groups = grouped(_collectors(root))
-    if len(groups) < 2:
-        return {}
-    shards: dict[int, tuple[str, ...]] = {number: (_collecting(root, group),) for number, group in groups.items()}
-    if aggregates:
-        # They count pods, so they are in the shard of the pods.
-        shards[_PODS] = (*shards.get(_PODS, ()), *aggregates)
-    return {number: replace(config, instances=shards[number]) for number in sorted(shards)}
 
 
 def _only_aggregates(root: Node | None) -> bool:
@@ -243,17 +239,3 @@ def _without_election(root: Node | None, **parts: Node) -> str:
     for key, value in (parts | {"skip_leader_election": yamlnodes.true()}).items():
         yamlnodes.put(instance, key, value)
     return yamlnodes.write(instance)
-
-
-def _joined(texts: Iterable[str]) -> Iterable[str]:
-    """The instance that all shards were cut from, and the `cluster_aggregates_only` instances."""
-    read = {text: yamlnodes.read(text) for text in texts}
-    parts = [root for root in read.values() if isinstance(root, MappingNode) and not _only_aggregates(root)]
-    if not parts:
-        # The instance to cut could not be patched, so only the `cluster_aggregates_only` ones are there.
-        return tuple(texts)
-    if (request := _by_hash(parts[0])) and not request.wrong:
-        root = MappingNode(parts[0].tag, [pair for pair in parts[0].value if pair[0].value != "shard_id"])
-        return _hashed(root, request, None), *(text for text, root in read.items() if _only_aggregates(root))
-    collectors = sorted({collector for part in parts for collector in _collectors(part)})
-    return _collecting(parts[0], collectors), *(text for text, root in read.items() if _only_aggregates(root))

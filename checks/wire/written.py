@@ -41,7 +41,9 @@ def shown(text: str) -> str:
         if end := _END.match(text):
             parts.append(end[0])
             text = text[end.end() :]
-    return _scrubbed("".join([*parts, _masked(text)]))
+    found = "".join([*parts, _masked(text)])
+    whole = scrub.scrub(found)
+    return whole if whole.count("\n") == found.count("\n") else "\n".join(map(scrub.scrub, found.split("\n")))
 
 
 def _document(text: str, hidden: set[str]) -> str:
@@ -69,7 +71,7 @@ def _changed(root: Node) -> Iterator[tuple[ScalarNode, str, str]]:
     was = [node.value for node in scalars]
     scrub.hide(root)
     first = [node.value for node in scalars]
-    yamlnodes.settle(root)
+    yamlnodes.normalise(root)
     settled = [node.value for node in scalars]
     scrub.hide(root)
     seen: dict[tuple[int, int], tuple[ScalarNode, str, str]] = {}
@@ -158,10 +160,3 @@ def _names_secret(comment: str, hidden: set[str]) -> bool:
     if any(scrub.is_secret(word) for word in _WORD.findall(comment)):
         return True
     return any(secret in comment for secret in hidden)
-
-
-def _scrubbed(text: str) -> str:
-    whole = scrub.scrub(text)
-    if whole.count("\n") == text.count("\n"):
-        return whole
-    return "\n".join(map(scrub.scrub, text.split("\n")))

@@ -130,12 +130,9 @@ def _before(text: str, mark: yaml.Mark) -> tuple[yaml.ScalarToken | None, yaml.T
             elif isinstance(token, yaml.FlowSequenceEndToken | yaml.FlowMappingEndToken) and brackets:
                 brackets.pop()
             elif isinstance(token, yaml.ScalarToken):
-                quote = token if token.style in ("'", '"') and _touch(text, token, mark) else None
+                between = text[token.end_mark.index : mark.index]
+                is_quote = token.style in ("'", '"') and not between.strip() and "\n" not in between
+                quote = token if is_quote else None
     except yaml.YAMLError:
         pass
     return quote, brackets[-1] if brackets else None
-
-
-def _touch(text: str, token: yaml.ScalarToken, mark: yaml.Mark) -> bool:
-    between = text[token.end_mark.index : mark.index]
-    return not between.strip() and "\n" not in between

@@ -80,10 +80,10 @@ class InvalidYAML(ValueError):
 
 
 def read(text: str) -> Node | None:
-    """Return the text's first document as a normalised tree (see `settle`); None without one. Raises InvalidYAML."""
+    """Return the text's first document as a normalised tree (see `normalise`); None without one. Raises InvalidYAML."""
     root = compose(text)
     if root is not None:
-        settle(root)
+        normalise(root)
     return root
 
 
@@ -101,14 +101,17 @@ def compose(text: str) -> Node | None:
             root = _document(mended)
         except yaml.MarkedYAMLError as error:
             if error.problem == _REFUSED_COLON and error.problem_mark is not None and _COLON not in first:
-                mended = _with_colon_hidden(mended, error.problem_mark)
+                # Marks don't count a byte order mark.
+                at = error.problem_mark.index + mended.startswith("\ufeff")
+                mended = f"{mended[:at]}{_COLON}{mended[at + 1 :]}"
                 continue
             problem, line = yamlerrors.explain(first, error)
             raise InvalidYAML(problem, line=line) from None
         except yaml.reader.ReaderError as error:
             raise InvalidYAML(error.reason, line=first.encode().count(b"\n", 0, error.position) + 1) from None
-        if root is not None and mended is not first:
-            _put_colons_back(root)
+        for node in nodes(root) if root is not None and mended is not first else ():
+            if isinstance(node, ScalarNode):
+                node.value = node.value.replace(_COLON, ":")
         return root
     raise InvalidYAML(f"has more than {_MOST_COLONS} colons before a comma or a bracket: put these texts in quotes")
 
@@ -131,32 +134,27 @@ def says_something(text: str) -> bool:
 def _document(text: str) -> Node | None:
     if "*" in text or sum(map(text.count, _INDICATORS)) > _HARMLESS_INDICATORS:
         _survey(text)
-    return _expanded(text) if "*" in text or _NON_SPECIFIC(text) else _composed(text)
-
-
-def _with_colon_hidden(text: str, mark: yaml.Mark) -> str:
-    # Marks don't count a byte order mark.
-    at = mark.index + text.startswith("\ufeff")
-    return f"{text[:at]}{_COLON}{text[at + 1 :]}"
-
-
-def _put_colons_back(node: Node) -> None:
-    if isinstance(node, ScalarNode):
-        node.value = node.value.replace(_COLON, ":")
-    for part in node.value if isinstance(node, SequenceNode) else ():
-        _put_colons_back(part)
-    for pair in node.value if isinstance(node, MappingNode) else ():
-        for part in pair:
-            _put_colons_back(part)
-
-
-def write(node: Node) -> str:
-    """Return the tree as block YAML. Raises InvalidYAML for tags and characters that YAML can't hold."""
+    if "*" in text or _NON_SPECIFIC(text):
+        return _expanded(text)
+    loader = _Loader(text)
     try:
-        text: str = yaml.serialize(node, Dumper=_Dumper, allow_unicode=True)
+        root: Node | None = loader.get_node() if loader.check_node() else None
+    except yaml.composer.ComposerError:
+        # Two anchors have the same name.
+        return _expanded(text)
+    finally:
+        loader.dispose()
+    return root
+
+
+def write(node: Node, dumper: type[yaml.CSafeDumper] = _Dumper) -> str:
+    """Return the tree as libyaml writes it with this dumper. Raises InvalidYAML for tags and characters that YAML can't hold."""
+    try:
+        text: str = yaml.serialize(node, Dumper=dumper, allow_unicode=True)
     except (yaml.YAMLError, ValueError):
         raise InvalidYAML("holds a tag or a character that can't be written", node) from None
-    return text.removesuffix("...\n") if text.endswith("\n...\n") else text
+    # libyaml marks an open end with `...`.
+    return text[:-4] if text.endswith(("\n...\n", "\u2028...\n", "\u2029...\n")) else text
 
 
 def one_line(text: str) -> str:
@@ -207,9 +205,10 @@ def sequence(items: list[str]) -> SequenceNode:
     return SequenceNode(SEQ, [text_node(item) for item in items], flow_style=False)
 
 
-def mapping() -> MappingNode:
-    """Return an empty map."""
-    return MappingNode(MAP, [], flow_style=False)
+def mapping(**values: Node) -> MappingNode:
+    """Return a map of texts to these values."""
+    pairs = [(text_node(key), values[key]) for key in sorted(values)]
+    return MappingNode(MAP, pairs, flow_style=False)
 
 
 def true() -> ScalarNode:
@@ -299,19 +298,6 @@ def _events(text: str) -> Iterator[yaml.Event]:
         yield event
 
 
-def _composed(text: str) -> Node | None:
-    """The tree of a text that has no aliases and no `!`."""
-    loader = _Loader(text)
-    try:
-        root: Node | None = loader.get_node() if loader.check_node() else None
-    except yaml.composer.ComposerError:
-        # Two anchors have the same name.
-        return _expanded(text)
-    finally:
-        loader.dispose()
-    return root
-
-
 def _expanded(text: str) -> Node | None:
     """The tree of a text, with a copy in place of each alias. Of equal anchors the last one before the alias counts."""
     anchored: dict[str, Node] = {}
@@ -353,25 +339,25 @@ def _copy(node: Node) -> Node:
     return SequenceNode(node.tag, [_copy(item) for item in node.value], node.start_mark)
 
 
-def settle(node: Node, depth: int = 1) -> None:
+def normalise(node: Node, depth: int = 1) -> None:
     """Normalise a tree in place, so that texts with the same meaning have the same form. Raises InvalidYAML.
 
     Block style, sorted keys, the last of equal keys (as parsers do), merge keys resolved, `null` for null, quotes only where
     they could matter. Plain scalars keep their spelling.
     """
     if isinstance(node, ScalarNode):
-        _settle_scalar(node)
+        _normalise_scalar(node)
     elif depth > MAX_DEPTH:
         raise InvalidYAML(f"nests deeper than {MAX_DEPTH}", node)
     elif isinstance(node, MappingNode):
-        _settle_map(node, depth)
+        _normalise_map(node, depth)
     elif isinstance(node, SequenceNode):
         node.flow_style = False
         for item in node.value:
-            settle(item, depth + 1)
+            normalise(item, depth + 1)
 
 
-def _settle_scalar(node: ScalarNode) -> None:
+def _normalise_scalar(node: ScalarNode) -> None:
     if node.tag != STR:
         tag, _ = resolved(node)
         if tag == NULL:
@@ -399,25 +385,24 @@ def _style(text: str) -> str | None:
     return "'"
 
 
-def _settle_map(node: MappingNode, depth: int) -> None:
+def _normalise_map(node: MappingNode, depth: int) -> None:
     node.flow_style = False
     pairs: dict[tuple[str, str], tuple[Node, Node]] = {}
     for key, value in node.value:
         if not isinstance(key, ScalarNode):
-            raise InvalidYAML(yamlerrors.NO_TEMPLATES if _is_template(key) else "a key is not a scalar", key)
-        _settle_scalar(key)
-        settle(value, depth + 1)
+            # `{{ … }}` is a map whose key is a map of keys without values.
+            is_template = (
+                isinstance(key, MappingNode) and key.flow_style and all(is_null(each) for _, each in key.value)
+            )
+            raise InvalidYAML(yamlerrors.NO_TEMPLATES if is_template else "a key is not a scalar", key)
+        _normalise_scalar(key)
+        normalise(value, depth + 1)
         if key.tag == MERGE:
             for source in merge_sources(value):
                 pairs.update({resolved(pair[0]): pair for pair in source.value})
         else:
             pairs[resolved(key)] = key, value
     node.value = sorted(pairs.values(), key=_order)
-
-
-def _is_template(key: Node) -> bool:
-    """Whether a key is the inner map of `{{ … }}`."""
-    return isinstance(key, MappingNode) and bool(key.flow_style) and all(is_null(value) for _, value in key.value)
 
 
 def merge_sources(value: Node) -> Iterator[MappingNode]:

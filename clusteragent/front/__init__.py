@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from asgiref.sync import iscoroutinefunction
 from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
 from django.http.response import HttpResponseBase
-from django.urls import ResolverMatch, resolve
+from django.urls import resolve
 from django.urls.exceptions import Resolver404
 
 from clusteragent.front.bodies import Bodies, Refused, is_awaited
@@ -91,7 +91,10 @@ class Front:
             await _refuse(send, environ, HTTPStatus.SERVICE_UNAVAILABLE, str(refusal))
 
     async def _serve(self, environ: dict[str, Any], receive: Receive, send: Send) -> None:
-        match = _resolved(environ)
+        try:
+            match = resolve(environ["PATH_INFO"].encode("latin-1").decode(errors="replace"))
+        except Resolver404:
+            match = None
         # The class, by the name of REST framework's viewsets or of Django.
         view: Any = getattr(match and match.func, "cls", getattr(match and match.func, "view_class", None))
         if match and iscoroutinefunction(match.func):
@@ -110,19 +113,14 @@ class Front:
         await self._send_answer(answer, receive, send)
 
     async def _read(self, environ: dict[str, Any], receive: Receive, view: Any) -> None:
-        limit = await self._limit(environ, view)
-        await self._bodies.attach(environ, receive, limit, may_be_large=limit > BODY)
-
-    async def _limit(self, environ: dict[str, Any], view: Any) -> int:
-        """Return the bytes that a body may have: more than BODY where the view allows it, for callers who are authorised."""
-        if not credential(environ):
-            return BODY_OF_STRANGERS
+        """Read the body: more than BODY where the view allows it, for callers who are authorised."""
         most: int = getattr(view, "most_bytes", BODY)
-        if most <= BODY:
-            return BODY
-        request = WSGIRequest(environ)
-        may: bool = await self._threads.run(lambda set_result: set_result(view.may_send_much(request)))
-        return most if may else BODY
+        limit = BODY if credential(environ) else BODY_OF_STRANGERS
+        if limit == BODY < most:
+            request = WSGIRequest(environ)
+            if await self._threads.run(lambda set_result: set_result(view.may_send_much(request))):
+                limit = most
+        await self._bodies.attach(environ, receive, limit, may_be_large=limit > BODY)
 
     def _respond(
         self, environ: dict[str, Any], loop: asyncio.AbstractEventLoop, set_result: Callable[[Answer], None]
@@ -131,7 +129,10 @@ class Front:
         response: Any = self._handler(environ, _start)
         try:
             body = Spool(loop) if response.streaming else response.content
-            set_result(Answer(response.status_code, _headers(response), body, _reader(environ)))
+            # A user may have many sessions and tokens.
+            user = getattr(environ.get("clusteragent.request"), "user", None)
+            reader = f"user {user.pk}" if user and user.is_authenticated else str(clients.address(environ))
+            set_result(Answer(response.status_code, _headers(response), body, reader))
             if isinstance(body, Spool):
                 with contextlib.suppress(Abandoned):
                     body.fill(response)
@@ -161,19 +162,6 @@ class Front:
 
 def _start(*_: Any) -> Any:
     """WSGI's start_response. It does nothing: the handler returns Django's response, which has status and headers."""
-
-
-def _resolved(environ: Mapping[str, Any]) -> ResolverMatch | None:
-    try:
-        return resolve(environ["PATH_INFO"].encode("latin-1").decode(errors="replace"))
-    except Resolver404:
-        return None
-
-
-def _reader(environ: Mapping[str, Any]) -> str:
-    """Return the user, who may have many sessions and tokens; the address if there is none."""
-    user = getattr(environ.get("clusteragent.request"), "user", None)
-    return f"user {user.pk}" if user is not None and user.is_authenticated else str(clients.address(environ))
 
 
 def _headers(response: HttpResponseBase) -> Headers:

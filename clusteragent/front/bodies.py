@@ -18,6 +18,7 @@ MOST_OF_ALL, FREE = 96 * 2**20, 16 * 2**10
 # The most bytes of these from one address. Sets of configs of callers who are authorised don't count.
 MOST_OF_ADDRESS = 24 * 2**20
 _SILENCE = 0.5
+_TOO_LARGE = HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the body is too large"
 
 
 class Refused(Exception):
@@ -27,13 +28,6 @@ class Refused(Exception):
         """status, reason: of the answer."""
         super().__init__(reason)
         self.status = status
-
-
-class TooLarge(Refused):
-    """A body has more bytes than its route accepts."""
-
-    def __init__(self) -> None:
-        super().__init__(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the body is too large")
 
 
 def is_awaited(environ: Mapping[str, Any]) -> bool:
@@ -59,14 +53,14 @@ class Bodies:
         announced = environ.get("CONTENT_LENGTH", "0")
         length = int(announced) if announced.isdecimal() else 0
         if length > 2 * limit:
-            raise TooLarge
+            raise Refused(*_TOO_LARGE)
         seconds = SECONDS + SECONDS_A_MEBIBYTE * (limit // 2**20)
         try:
             async with asyncio.timeout(seconds):
                 if length > limit:
                     # A client that still sends when the connection closes never reads the answer.
                     await _pass_over(receive)
-                    raise TooLarge
+                    raise Refused(*_TOO_LARGE)
                 body = await self._read(receive, limit, address)
         except TimeoutError:
             reason = f"the body did not come within {seconds:g} s"
@@ -87,7 +81,7 @@ class Bodies:
                 pieces.append(message.get("body", b""))
                 size += len(pieces[-1])
                 if size > limit:
-                    raise TooLarge
+                    raise Refused(*_TOO_LARGE)
                 counts = max(0, size - FREE) - counted
                 is_much = address and self._held_of[address] + counts > MOST_OF_ADDRESS
                 if counts and (is_much or self._held + counts > MOST_OF_ALL):

@@ -3,6 +3,7 @@
 import hashlib
 import io
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from django.conf import settings
@@ -43,18 +44,11 @@ def environ_of(scope: Mapping[str, Any]) -> dict[str, Any]:
     return environ
 
 
-_keys: dict[bytes, str] = {}
-
-
+@lru_cache(100)  # node agents always send the same headers
 def _key(name: bytes) -> str:
-    """Return the environ's key of a header. The first 100 are cached: node agents always send the same ones."""
-    key = _keys.get(name)
-    if key is None:
-        word = name.decode("latin-1").upper().replace("-", "_")
-        key = word if word in {"CONTENT_TYPE", "CONTENT_LENGTH"} else f"HTTP_{word}"
-        if len(_keys) < 100:
-            _keys[name] = key
-    return key
+    """Return the environ's key of a header."""
+    word = name.decode("latin-1").upper().replace("-", "_")
+    return word if word in {"CONTENT_TYPE", "CONTENT_LENGTH"} else f"HTTP_{word}"
 
 
 def credential(environ: Mapping[str, Any]) -> str:

@@ -10,10 +10,7 @@ OTHERS, ALL = 0.15, 0.4
 
 
 class Overloaded(Exception):
-    """the server is overloaded, try again"""
-
-    def __str__(self) -> str:
-        return Overloaded.__doc__ or ""
+    """The event loop is too far behind to answer this call in time."""
 
 
 class Load:
@@ -38,7 +35,7 @@ class Load:
     def admit(self, *, first: bool = False) -> None:
         """Raise Overloaded if the delay is too long. first: the call has priority, so its limit is higher."""
         if self.delay > (self._all if first else self._others):
-            raise Overloaded
+            raise Overloaded("the server is overloaded, try again")
 
     def _next(self) -> None:
         self._due = time.monotonic() + _PERIOD

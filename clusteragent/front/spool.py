@@ -15,10 +15,7 @@ class Abandoned(Exception):
 
 
 class BrokenOff(Exception):
-    """the answer broke off, try again"""
-
-    def __str__(self) -> str:
-        return BrokenOff.__doc__ or ""
+    """A streamed answer failed before its beginning was sent."""
 
 
 class Spool:
@@ -57,7 +54,7 @@ class Spool:
             if self._written <= size and not self._is_over:
                 await self._changed.wait()
         if self._written <= size and not self._is_whole:
-            raise BrokenOff
+            raise BrokenOff("the answer broke off, try again")
         return self._written > size
 
     async def pieces(self) -> AsyncIterator[bytes]:

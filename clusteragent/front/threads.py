@@ -14,15 +14,13 @@ T = TypeVar("T")
 
 # Calls in the queue for each thread. With more of them, the last would wait longer than any client.
 QUEUE = 8
+_MESSAGE = "all threads are busy, try again"
 
 log = structlog.get_logger()
 
 
 class Busy(Exception):
-    """all threads are busy, try again"""
-
-    def __str__(self) -> str:
-        return Busy.__doc__ or ""
+    """No thread became free in time."""
 
 
 class Threads:
@@ -41,24 +39,21 @@ class Threads:
         Raises Busy when the queue is full; the future raises Busy after max_wait seconds, and what `work` raises.
         """
         if self._taken >= self._most:
-            raise Busy
+            raise Busy(_MESSAGE)
         loop = asyncio.get_running_loop()
         outcome: asyncio.Future[T] = loop.create_future()
         latest = time.monotonic() + self._max_wait
 
-        def set_result(value: T) -> None:
+        def settle(value: T | BaseException) -> None:
             loop.call_soon_threadsafe(_settle, outcome, value)
-
-        def fail(error: BaseException) -> None:
-            loop.call_soon_threadsafe(_settle_error, outcome, error)
 
         def do() -> None:
             try:
                 if time.monotonic() > latest:
-                    raise Busy  # noqa: TRY301 - passed on like every other error
-                work(set_result)
+                    raise Busy(_MESSAGE)  # noqa: TRY301 - passed on like every other error
+                work(settle)
             except BaseException as error:  # noqa: BLE001 - raised by the future
-                fail(error)
+                settle(error)
             finally:
                 database.leave_clean()
 
@@ -70,14 +65,12 @@ class Threads:
         self._taken -= 1
 
 
-def _settle(outcome: "asyncio.Future[T]", value: T) -> None:
-    if not outcome.done():
-        outcome.set_result(value)
-
-
-def _settle_error(outcome: "asyncio.Future[T]", error: BaseException) -> None:
+def _settle(outcome: "asyncio.Future[T]", value: T | BaseException) -> None:
     if outcome.done():
         # The caller has its result already, and waits for no error.
-        log.error("answer_broken_off", error=repr(error))
+        if isinstance(value, BaseException):
+            log.error("answer_broken_off", error=repr(value))
+    elif isinstance(value, BaseException):
+        outcome.set_exception(value)
     else:
-        outcome.set_exception(error)
+        outcome.set_result(value)

@@ -19,7 +19,7 @@ def address(meta: Mapping[str, Any]) -> Address | None:
     """
     found = _parsed(str(meta.get("REMOTE_ADDR", "")))
     forwarded = str(meta.get("HTTP_X_FORWARDED_FOR", "")).split(",")[-MOST_PROXIES:]
-    while found and forwarded and _is_trusted(found):
+    while found and forwarded and any(found in one for one in conf.TRUSTED_PROXIES):
         named = _parsed(forwarded.pop().strip())
         if named is None:
             break
@@ -42,7 +42,3 @@ def _parsed(text: str) -> Address | None:
     except ValueError:
         return None
     return found.ipv4_mapped or found if isinstance(found, IPv6Address) else found
-
-
-def _is_trusted(client: Address) -> bool:
-    return any(client in one for one in conf.TRUSTED_PROXIES)

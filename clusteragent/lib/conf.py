@@ -16,7 +16,6 @@ from clusteragent.lib.options import (
     database,
     duration,
     flag,
-    fraction,
     groups,
     integer,
     networks,
@@ -31,15 +30,9 @@ __all__ = ["OptionError"]
 
 # Datadog's names of levels, and Python's.
 _LEVELS = {
-    "trace": "DEBUG",
-    "debug": "DEBUG",
-    "info": "INFO",
-    "warn": "WARNING",
-    "warning": "WARNING",
-    "error": "ERROR",
-    "critical": "CRITICAL",
-    "off": "CRITICAL",
-}
+    "trace": "DEBUG", "debug": "DEBUG", "info": "INFO", "warn": "WARNING", "warning": "WARNING", "error": "ERROR",
+    "critical": "CRITICAL", "off": "CRITICAL",
+}  # fmt: skip
 
 # Where things are and listen.
 VAR = Path(text("CLUSTERAGENT_VAR", "var")).absolute()
@@ -80,7 +73,7 @@ NODE_EXPIRATION_TIMEOUT = duration(
     "DD_CLUSTER_CHECKS_NODE_EXPIRATION_TIMEOUT", timedelta(seconds=30), low=timedelta(seconds=1)
 )
 WARMUP_DURATION = duration("DD_CLUSTER_CHECKS_WARMUP_DURATION", timedelta(seconds=30))
-BRAKE_FRACTION = fraction("CLUSTERAGENT_BRAKE_FRACTION", 0.5)
+BRAKE_FRACTION = number("CLUSTERAGENT_BRAKE_FRACTION", 0.5, high=1)
 BRAKE_NODES = integer("CLUSTERAGENT_BRAKE_NODES", 3, 0, 1_000_000)
 # A node that still reports this long after its goodbye did not leave: the goodbye is void. 0: a goodbye never becomes void.
 GOODBYE_HOLDS = duration("CLUSTERAGENT_GOODBYE_HOLDS", timedelta(seconds=120))
@@ -113,7 +106,7 @@ REBALANCE_ENABLED = flag("CLUSTERAGENT_REBALANCE_ENABLED", True)
 REBALANCE_PERIOD = duration("DD_CLUSTER_CHECKS_REBALANCE_PERIOD", timedelta(minutes=1), low=timedelta(seconds=1))
 REBALANCE_MIN_IMPROVEMENT = integer("DD_CLUSTER_CHECKS_REBALANCE_MIN_PERCENTAGE_IMPROVEMENT", 10, 0, 100)
 # The share of all configs that may move in one period. It limits how many checks restart at once.
-REBALANCE_BUDGET = fraction("CLUSTERAGENT_REBALANCE_BUDGET", 0.05)
+REBALANCE_BUDGET = number("CLUSTERAGENT_REBALANCE_BUDGET", 0.05, high=1)
 # How long a config that was moved stays on its new node.
 REBALANCE_COOLDOWN = duration("CLUSTERAGENT_REBALANCE_COOLDOWN", timedelta(minutes=10))
 # How long nothing is balanced after a node joined or was lost, unless a node is overloaded.

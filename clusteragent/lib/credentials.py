@@ -47,8 +47,11 @@ def make_missing(folder: Path, *, given: Collection[str] = ()) -> None:
         restrict_access(folder, allowed=0o711)
         restrict_access(*(folder / name for name in (*_SECRETS, KEY)))
         for name in {NODE_AGENTS_TOKEN, LOCAL_TOKEN, SECRET_KEY}.difference(given):
-            _make(folder / name, _token)
-        _make_certificate(folder)
+            _make(folder / name, lambda: secrets.token_hex(32))
+        # A certificate without a key is the operator's mistake: a new key would only hide it.
+        if not (folder / CERTIFICATE).exists():
+            key = _make(folder / KEY, _private_key)
+            _make(folder / CERTIFICATE, lambda: _certificate(key))
     except OSError as error:
         raise CredentialsError(f"{error.filename or folder} can't be made: {error.strerror}") from error
     check_certificate(folder)
@@ -77,17 +80,6 @@ def restrict_access(*paths: Path, allowed: int = 0o700) -> None:
             ours = status.st_uid == os.geteuid() and not stat.S_ISLNK(status.st_mode)
             if ours and stat.S_IMODE(status.st_mode) & ~allowed:
                 path.chmod(stat.S_IMODE(status.st_mode) & allowed)
-
-
-def _token() -> str:
-    return secrets.token_hex(32)
-
-
-def _make_certificate(folder: Path) -> None:
-    # A certificate without a key is the operator's mistake: a new key would only hide it.
-    if not (folder / CERTIFICATE).exists():
-        key = _make(folder / KEY, _private_key)
-        _make(folder / CERTIFICATE, lambda: _certificate(key))
 
 
 def _private_key() -> str:

@@ -15,7 +15,13 @@ def parse(text: str) -> datetime:
     time that is over."""
     text = text.strip()
     span = _SPAN.match(text)
-    return in_future(clock.now() + timedelta(**{_UNITS[span[2]]: int(span[1])}) if span else _moment(text))
+    if span:
+        return in_future(clock.now() + timedelta(**{_UNITS[span[2]]: int(span[1])}))
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"{HELP}.") from None
+    return in_future(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
 
 
 def in_future(end: datetime) -> datetime:
@@ -23,11 +29,3 @@ def in_future(end: datetime) -> datetime:
     if end <= clock.now():
         raise ValueError("That is over already.")
     return end
-
-
-def _moment(text: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise ValueError(f"{HELP}.") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -4,16 +4,17 @@ import json
 import logging.config
 import re
 import sys
-from collections.abc import Callable, Iterable, MutableMapping
+import threading
+import time
+from collections.abc import Callable, MutableMapping
 from typing import Any
 
 import structlog
 from psycopg.conninfo import conninfo_to_dict
 
 from clusteragent.lib import conf
-from clusteragent.lib.ratelimit import RateLimit
 from clusteragent.lib.scrub import scrub
-from clusteragent.lib.terminal import escape_controls
+from clusteragent.lib.words import escape_controls
 
 HIDDEN = "********"
 # Log lines a minute about refused calls with the same status.
@@ -32,7 +33,11 @@ def config() -> dict[str, Any]:
         "disable_existing_loggers": False,
         "formatters": {"ours": {"()": _formatter}},
         "filters": {
-            "unexpected": {"()": "django.utils.log.CallbackFilter", "callback": _is_unexpected},
+            # A 5xx on purpose (unknown node, database away) comes with every call. A crash has a traceback.
+            "unexpected": {
+                "()": "django.utils.log.CallbackFilter",
+                "callback": lambda record: getattr(record, "status_code", 0) < 500 or record.exc_info is not None,
+            },
             "refusals": {"()": Refusals},
         },
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "ours", "filters": ["refusals"]}},
@@ -70,9 +75,37 @@ def configure(logging_config: dict[str, Any]) -> None:
 
 def hide(line: str) -> str:
     """Return the line without our own secrets and without values of Authorization headers."""
-    for secret in _secrets():
-        line = line.replace(secret, HIDDEN)
+    urls = (conf.DATABASE_URL, conf.DIRECT_DATABASE_URL)
+    passwords = (str(conninfo_to_dict(url).get("password") or "") for url in urls)
+    for secret in (conf.AUTH_TOKEN, conf.LOCAL_TOKEN, conf.SECRET_KEY, conf.WEBHOOK, *passwords):
+        # A short password may be an ordinary word: hiding it would damage other lines.
+        if len(secret) >= 8:
+            line = line.replace(secret, HIDDEN).replace(json.dumps(secret, ensure_ascii=False)[1:-1], HIDDEN)
     return _CREDENTIALS.sub(rf"\g<1>{HIDDEN}", line)
+
+
+class RateLimit:
+    """A limit for lines that strangers can cause as often as they like: `most` a minute. Counts the others."""
+
+    def __init__(self, most: int, clock: Callable[[], float] = time.monotonic) -> None:
+        """clock: returns seconds."""
+        self._most, self._clock = most, clock
+        self._lock = threading.Lock()
+        self._began = clock()
+        self._taken = self._passed_over = 0
+
+    def take(self) -> int | None:
+        """Return None if this event is over the limit, else the number of events over it since the last allowed one."""
+        with self._lock:
+            now = self._clock()
+            if now - self._began >= 60:
+                self._began, self._taken = now, 0
+            if self._taken >= self._most:
+                self._passed_over += 1
+                return None
+            self._taken += 1
+            passed_over, self._passed_over = self._passed_over, 0
+            return passed_over
 
 
 class Refusals(logging.Filter):
@@ -94,11 +127,6 @@ class Refusals(logging.Filter):
         return passed_over is not None
 
 
-def _is_unexpected(record: logging.LogRecord) -> bool:
-    """Return False for a 5xx on purpose (unknown node, database away): it comes with every call. A crash has a traceback."""
-    return getattr(record, "status_code", 0) < 500 or record.exc_info is not None
-
-
 def _context_processors() -> list[Any]:
     return [
         structlog.contextvars.merge_contextvars,
@@ -109,13 +137,16 @@ def _context_processors() -> list[Any]:
 
 
 def _formatter() -> logging.Formatter:
+    as_json = structlog.processors.JSONRenderer(ensure_ascii=False)
+    plain = structlog.dev.plain_traceback
+    as_text = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[*_context_processors(), structlog.stdlib.ExtraAdder()],
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             structlog.processors.format_exc_info,
             _without_secrets,
-            _json() if conf.LOG_FORMAT == "json" else _console(),
+            as_json if conf.LOG_FORMAT == "json" else as_text,
             # Last, so that it sees the whole line: message, fields and traceback.
             lambda logger, method, line: hide(str(line)),
         ],
@@ -124,40 +155,15 @@ def _formatter() -> logging.Formatter:
 
 def _without_secrets(logger: Any, method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Scrub every field: each may hold what others wrote, and a traceback may quote configs or rows of the database."""
-    return {
-        name: _scrubbed(value, escape_controls if name not in _OF_SEVERAL_LINES else _lines)
-        for name, value in fields.items()
-    }
+    return {name: _scrubbed(value, is_one_line=name not in _OF_SEVERAL_LINES) for name, value in fields.items()}
 
 
-def _scrubbed(value: Any, written: Callable[[str], str] = escape_controls) -> Any:
+def _scrubbed(value: Any, *, is_one_line: bool = True) -> Any:
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, dict):
         return {name: _scrubbed(one) for name, one in value.items()}
     if isinstance(value, list | tuple):
         return [_scrubbed(one) for one in value]
-    return written(scrub(str(value)))
-
-
-def _lines(text: str) -> str:
-    return "\n".join(map(escape_controls, text.split("\n")))
-
-
-def _json() -> Any:
-    return structlog.processors.JSONRenderer(ensure_ascii=False)
-
-
-def _console() -> Any:
-    plain = structlog.dev.plain_traceback
-    return structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)
-
-
-def _secrets() -> Iterable[str]:
-    urls = (conf.DATABASE_URL, conf.DIRECT_DATABASE_URL)
-    passwords = (str(conninfo_to_dict(url).get("password") or "") for url in urls)
-    for secret in (conf.AUTH_TOKEN, conf.LOCAL_TOKEN, conf.SECRET_KEY, conf.WEBHOOK, *passwords):
-        # A short password may be an ordinary word: hiding it would damage other lines.
-        if len(secret) >= 8:
-            yield secret
-            yield json.dumps(secret, ensure_ascii=False)[1:-1]
+    text = scrub(str(value))
+    return "\n".join(map(escape_controls, [text] if is_one_line else text.split("\n")))

@@ -29,9 +29,12 @@ class OptionError(Exception):
     """An option has a value that is not allowed."""
 
 
-def option(name: str, default: T, parse: Callable[[str], T], allowed: str) -> T:
+def option(name: str, default: T, parse: Callable[[str], T | None], allowed: str) -> T:
     """Return the option's value, or its default when unset or empty. Raises OptionError that names option, value and what is
-    allowed."""
+    allowed.
+
+    parse: returns None or raises ValueError for a value that is not allowed.
+    """
     READ.add(name)
     try:
         raw = _env.str(name, "").strip()
@@ -40,9 +43,12 @@ def option(name: str, default: T, parse: Callable[[str], T], allowed: str) -> T:
     if not raw:
         return default
     try:
-        return parse(raw)
-    except ValueError as error:
-        raise OptionError(f"{name} is {raw!r}, allowed is {allowed}") from error
+        value = parse(raw)
+    except ValueError:
+        value = None
+    if value is None:
+        raise OptionError(f"{name} is {raw!r}, allowed is {allowed}")
+    return value
 
 
 def text(name: str, default: str) -> str:
@@ -53,53 +59,30 @@ def text(name: str, default: str) -> str:
 def flag(name: str, default: bool) -> bool:
     """Read a boolean option: true, 1, yes, false, 0 or no in any case."""
     words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-
-    def parse(raw: str) -> bool:
-        if raw.lower() not in words:
-            raise ValueError(raw)
-        return words[raw.lower()]
-
-    return option(name, default, parse, "true or false")
+    return option(name, default, lambda raw: words.get(raw.lower()), "true or false")
 
 
 def integer(name: str, default: int, low: int, high: int) -> int:
     """Read a whole number from `low` to `high`."""
 
-    def parse(raw: str) -> int:
-        value = int(raw)
-        if not low <= value <= high:
-            raise ValueError(raw)
-        return value
+    def parse(raw: str) -> int | None:
+        return int(raw) if low <= int(raw) <= high else None
 
     return option(name, default, parse, f"a whole number from {low} to {high}")
-
-
-def fraction(name: str, default: float) -> float:
-    """Read a number from 0 to 1."""
-
-    def parse(raw: str) -> float:
-        value = float(raw)
-        if not 0 <= value <= 1:
-            raise ValueError(raw)
-        return value
-
-    return option(name, default, parse, "a number from 0 to 1")
 
 
 def duration(name: str, default: timedelta, low: timedelta = timedelta(0)) -> timedelta:
     """Read a duration: seconds (`30`) or Go's format (`10m`, `1h30m`, `500ms`), of at least `low` and at most ten years."""
 
-    def parse(raw: str) -> timedelta:
+    def parse(raw: str) -> timedelta | None:
         if re.fullmatch(r"\d+(\.\d+)?", raw):
             seconds = float(raw)
         elif re.fullmatch(r"(\d+(\.\d+)?(ms|s|m|h))+", raw):
             parts = re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h)", raw)
             seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
         else:
-            raise ValueError(raw)
-        if not low.total_seconds() <= seconds <= _LONGEST.total_seconds():
-            raise ValueError(raw)
-        return timedelta(seconds=seconds)
+            return None
+        return timedelta(seconds=seconds) if low.total_seconds() <= seconds <= _LONGEST.total_seconds() else None
 
     bounds = f"from {low.total_seconds():g} s to {_LONGEST.days} days"
     return option(name, default, parse, f"seconds or a duration such as 90s, 10m, 1h30m, {bounds}")
@@ -108,11 +91,9 @@ def duration(name: str, default: timedelta, low: timedelta = timedelta(0)) -> ti
 def cluster_name(name: str) -> str:
     """Read a cluster's name by the Datadog Agent's rule, which ignores other names; empty when unset."""
 
-    def parse(raw: str) -> str:
+    def parse(raw: str) -> str | None:
         word = "[a-z]([a-z0-9-]*[a-z0-9])?"
-        if len(raw) > _LONGEST_CLUSTER_NAME or not re.fullmatch(rf"{word}(\.{word})*", raw):
-            raise ValueError(raw)
-        return raw
+        return raw if len(raw) <= _LONGEST_CLUSTER_NAME and re.fullmatch(rf"{word}(\.{word})*", raw) else None
 
     form = (
         f"at most {_LONGEST_CLUSTER_NAME} lower-case letters, digits and hyphens, in words separated by dots;"
@@ -126,50 +107,45 @@ def words(name: str) -> tuple[str, ...]:
     return option(name, (), _split, 'words separated by spaces, or a JSON array such as ["a", "b"]')
 
 
-def _split(raw: str) -> tuple[str, ...]:
-    if not raw.startswith("["):
-        return tuple(raw.split())
-    words = json.loads(raw)
-    if not all(isinstance(word, str) for word in words):
-        raise ValueError(raw)
-    return tuple(words)
+def _split(raw: str) -> tuple[str, ...] | None:
+    words = json.loads(raw) if raw.startswith("[") else raw.split()
+    return tuple(words) if all(isinstance(word, str) for word in words) else None
 
 
 def networks(name: str, default: Sequence[str]) -> tuple[IPv4Network | IPv6Network, ...]:
     """Read a list of address ranges, none of them link-local or multicast."""
 
-    def parse(raw: str) -> tuple[IPv4Network | IPv6Network, ...]:
-        ranges = tuple(ip_network(word) for word in _split(raw))
-        if any(one.is_link_local or one.is_multicast for one in ranges):
-            raise ValueError(raw)
-        return ranges
+    def parse(raw: str) -> tuple[IPv4Network | IPv6Network, ...] | None:
+        ranges = tuple(map(ip_network, _split(raw) or ()))
+        is_refused = _split(raw) is None or any(one.is_link_local or one.is_multicast for one in ranges)
+        return None if is_refused else ranges
 
     form = "ranges of addresses, such as 10.0.0.0/8 fc00::/7, none of them link-local or multicast"
-    return option(name, parse(" ".join(default)), parse, form)
+    return option(name, tuple(map(ip_network, default)), parse, form)
 
 
-def number(name: str, default: float) -> float:
-    """Read a finite number of at least 0."""
+def number(name: str, default: float, high: float = math.inf) -> float:
+    """Read a finite number from 0 to `high`."""
 
-    def parse(raw: str) -> float:
+    def parse(raw: str) -> float | None:
         value = float(raw)
-        if not 0 <= value < math.inf:
-            raise ValueError(raw)
-        return value
+        return value if 0 <= value <= high and math.isfinite(value) else None
 
-    return option(name, default, parse, "a number of at least 0")
+    return option(
+        name, default, parse, "a number of at least 0" if math.isinf(high) else f"a number from 0 to {high:g}"
+    )
 
 
 def groups(name: str) -> dict[str, str]:
     """Read {group: [words]} as JSON and return {word: group}; a word of several groups belongs to the first group by name."""
 
-    def parse(raw: str) -> dict[str, str]:
+    def parse(raw: str) -> dict[str, str] | None:
         claims = json.loads(raw)
         if not isinstance(claims, dict) or not all(isinstance(words, list) for words in claims.values()):
-            raise ValueError(raw)
+            return None
         named = {group: words for group, words in claims.items() if group}
         if not all(isinstance(word, str) for words in named.values() for word in words):
-            raise ValueError(raw)
+            return None
         return {word: group for group in sorted(named, reverse=True) for word in named[group]}
 
     return option(name, {}, parse, 'a JSON object of lists of names, such as {"kube": ["kubernetes_state_core"]}')
@@ -178,24 +154,17 @@ def groups(name: str) -> dict[str, str]:
 def bind(name: str, default: str) -> tuple[str, int]:
     """Read an address and port to listen on: `127.0.0.1:5005`, `0.0.0.0:5005`, `[::]:5005`. Returns (address, port)."""
 
-    def parse(raw: str) -> tuple[str, int]:
+    def parse(raw: str) -> tuple[str, int] | None:
         match = re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[^:\[\]]+):(\d{1,5})", raw)
-        if not match or int(match[2]) > 65535:
-            raise ValueError(raw)
-        return match[1].strip("[]"), int(match[2])
+        return (match[1].strip("[]"), int(match[2])) if match and int(match[2]) <= 65535 else None
 
-    return option(name, parse(default), parse, "host:port, such as 127.0.0.1:5005 or [::]:5005")
+    host, _, port = default.rpartition(":")
+    return option(name, (host, int(port)), parse, "host:port, such as 127.0.0.1:5005 or [::]:5005")
 
 
 def choice(name: str, default: str, values: Mapping[str, str]) -> str:
     """Read one of the keys of `values`, in any case, and return its value."""
-
-    def parse(raw: str) -> str:
-        if raw.lower() not in values:
-            raise ValueError(raw)
-        return values[raw.lower()]
-
-    return option(name, values[default], parse, "one of " + ", ".join(values))
+    return option(name, values[default], lambda raw: values.get(raw.lower()), "one of " + ", ".join(values))
 
 
 def database(name: str) -> str:
@@ -226,20 +195,14 @@ def url(name: str) -> str:
 def secret(name: str, file: Path) -> str:
     """Read a secret of at least 32 characters: from the option, else from the file, else empty (no file was made yet)."""
     given = text(name, "")
-    value = given or _content(file)
-    if value is None:
+    try:
+        value = given or file.read_text().strip()
+    except FileNotFoundError:
         return ""
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise OptionError(f"{file}, in the folder of CLUSTERAGENT_VAR, can't be read: {reason}") from error
     if len(value) < 32:
         where = name if given else str(file)
         raise OptionError(f"{where} has {len(value)} characters, at least 32 are needed")
     return value
-
-
-def _content(file: Path) -> str | None:
-    try:
-        return file.read_text().strip()
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise OptionError(f"{file}, in the folder of CLUSTERAGENT_VAR, can't be read: {reason}") from error

@@ -3,131 +3,73 @@
 A cluster that moves to this server keeps the environment of the old one. Every variable of it is accounted for.
 """
 
-import difflib
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 import structlog
 
-from clusteragent.lib import conf, options  # noqa: F401 - conf reads all options, so that options.READ has them
+from clusteragent.lib import conf, options, spelling  # noqa: F401 - conf reads all options, so that options.READ has them
 
-_LISTEN = "CLUSTERAGENT_BIND and CLUSTERAGENT_ADMIN_BIND say where to listen"
-_AGENTS = "node agents and runners read it: set it there"
-_LEADER = "leadership is a lock in PostgreSQL, and every replica answers every call itself"
-_SOURCES = "configs come from the folders of CLUSTERAGENT_CONFD, the admin and the operators' API"
-_SENT = "nothing is sent to Datadog from here"
-_LOGS = "logs go to the standard error, as DD_LOG_LEVEL and CLUSTERAGENT_LOG_FORMAT say"
-_METRICS = "/metrics is on the operators' port"
-_NAMES = "CLUSTERAGENT_REPLICA names this replica"
-_KUBERNETES = "nothing is read from Kubernetes"
-_OTHER_DUTY = "it is for another duty than cluster checks"
 _NO_OPTION = "it is no option of cluster checks"
-
-# {pattern of names: why these options of the peer have no effect here}; the first pattern that matches counts. Options that
-# conf.py reads are honoured, even where a pattern covers them.
-WITHOUT_EFFECT: Mapping[str, str] = {
-    "DD_CLUSTER_CHECKS_REBALANCE_WITH_UTILIZATION": "balancing is always by utilization",
-    "DD_CLUSTER_CHECKS_CRD_COLLECTION": _KUBERNETES,
-    "DD_CLUSTER_CHECKS_SUPPORT_HYBRID_IGNORE_AD_TAGS": "node agents add the tags of autodiscovery",
-    "DD_EXPERIMENTAL_CLC_RUNNER_GROUPS": "DD_CLUSTER_CHECKS_RUNNER_GROUPS is read instead",
-    "DD_EXPERIMENTAL_CLC_RUNNER_*": _AGENTS,
-    "DD_CLC_RUNNER_*": _AGENTS,
-    "DD_CHECK_RUNNERS": _AGENTS,
-    "DD_CHECKS_TAG_CARDINALITY": _AGENTS,
-    "DD_IGNORE_AUTODISCOVERY_TAGS": _AGENTS,
+# {why options of the peer have no effect here: patterns of their names}. The first pattern that matches a name counts. Options
+# that conf.py reads are honoured, even where a pattern covers them.
+_REASONS: Mapping[str, Sequence[str]] = {
+    "balancing is always by utilization": ["DD_CLUSTER_CHECKS_REBALANCE_WITH_UTILIZATION"],
+    "node agents add the tags of autodiscovery": ["DD_CLUSTER_CHECKS_SUPPORT_HYBRID_IGNORE_AD_TAGS"],
+    "DD_CLUSTER_CHECKS_RUNNER_GROUPS is read instead": ["DD_EXPERIMENTAL_CLC_RUNNER_GROUPS"],
+    "node agents and runners read it: set it there": [
+        "DD_EXPERIMENTAL_CLC_RUNNER_*", "DD_CLC_RUNNER_*", "DD_CHECK_RUNNERS", "DD_CHECKS_TAG_CARDINALITY",
+        "DD_IGNORE_AUTODISCOVERY_TAGS", "DD_CLUSTER_AGENT_ENABLED", "DD_CLUSTER_AGENT_URL",
+        "DD_CLUSTER_AGENT_KUBERNETES_SERVICE_NAME", "DD_CLUSTER_AGENT_CLIENT_RECONNECT_PERIOD_SECONDS",
+        "DD_CLUSTER_AGENT_REFRESH_ON_CACHE_MISS", "DD_CLUSTER_AGENT_TAGGING_FALLBACK",
+    ],
     # The server.
-    "DD_CLUSTER_AGENT_CMD_PORT": _LISTEN,
-    "DD_CLUSTER_AGENT_CMD_HOST": _LISTEN,
-    "DD_CMD_HOST": _LISTEN,
-    "DD_CMD_PORT": _LISTEN,
-    "DD_BIND_HOST": _LISTEN,
-    "DD_AGENT_IPC_*": _LISTEN,
-    "DD_HEALTH_PORT": "/healthz and /readyz are on both ports",
-    "DD_METRICS_PORT": _METRICS,
-    "DD_EXPVAR_PORT": _METRICS,
-    "DD_TELEMETRY_*": _METRICS,
-    "DD_CLUSTER_AGENT_ALLOW_LEGACY_TLS": "TLS is 1.2 at least",
-    "DD_CLUSTER_TRUST_CHAIN_*": "cert.pem and key.pem in CLUSTERAGENT_VAR are the certificate",
-    "DD_IPC_CERT_FILE_PATH": "cert.pem and key.pem in CLUSTERAGENT_VAR are the certificate",
-    "DD_AUTH_TOKEN_FILE_PATH": "CLUSTERAGENT_LOCAL_TOKEN is the token of the local routes",
-    "DD_AUTH_INIT_TIMEOUT": "CLUSTERAGENT_LOCAL_TOKEN is the token of the local routes",
-    "DD_CLUSTER_AGENT_SERVER_*": "how long a call may take is bounded here by itself",
-    "DD_CLUSTER_AGENT_TRACING_*": "nothing is traced or profiled",
-    "DD_INTERNAL_PROFILING_*": "nothing is traced or profiled",
-    "DD_CLUSTER_AGENT_ENABLED": _AGENTS,
-    "DD_CLUSTER_AGENT_URL": _AGENTS,
-    "DD_CLUSTER_AGENT_KUBERNETES_SERVICE_NAME": _AGENTS,
-    "DD_CLUSTER_AGENT_CLIENT_RECONNECT_PERIOD_SECONDS": _AGENTS,
-    "DD_CLUSTER_AGENT_REFRESH_ON_CACHE_MISS": _AGENTS,
-    "DD_CLUSTER_AGENT_TAGGING_FALLBACK": _AGENTS,
-    # The leader.
-    "DD_CLUSTER_AGENT_MAX_LEADER_*": _LEADER,
-    "DD_LEADER_ELECTION": _LEADER,
-    "DD_LEADER_ELECTION_*": _LEADER,
-    "DD_LEADER_LEASE_*": _LEADER,
+    "CLUSTERAGENT_BIND and CLUSTERAGENT_ADMIN_BIND say where to listen": [
+        "DD_CLUSTER_AGENT_CMD_PORT", "DD_CLUSTER_AGENT_CMD_HOST", "DD_CMD_HOST", "DD_CMD_PORT", "DD_BIND_HOST", "DD_AGENT_IPC_*",
+    ],
+    "/healthz and /readyz are on both ports": ["DD_HEALTH_PORT"],
+    "/metrics is on the operators' port": ["DD_METRICS_PORT", "DD_EXPVAR_PORT", "DD_TELEMETRY_*"],
+    "TLS is 1.2 at least": ["DD_CLUSTER_AGENT_ALLOW_LEGACY_TLS"],
+    "cert.pem and key.pem in CLUSTERAGENT_VAR are the certificate": ["DD_CLUSTER_TRUST_CHAIN_*", "DD_IPC_CERT_FILE_PATH"],
+    "CLUSTERAGENT_LOCAL_TOKEN is the token of the local routes": ["DD_AUTH_TOKEN_FILE_PATH", "DD_AUTH_INIT_TIMEOUT"],
+    "how long a call may take is bounded here by itself": ["DD_CLUSTER_AGENT_SERVER_*"],
+    "nothing is traced or profiled": ["DD_CLUSTER_AGENT_TRACING_*", "DD_INTERNAL_PROFILING_*"],
+    "leadership is a lock in PostgreSQL, and every replica answers every call itself": [
+        "DD_CLUSTER_AGENT_MAX_LEADER_*", "DD_LEADER_ELECTION", "DD_LEADER_ELECTION_*", "DD_LEADER_LEASE_*",
+    ],
     # Where configs come from.
-    "DD_CONFD_PATH": _SOURCES,
-    "DD_CONFD_DCA_PATH": _SOURCES,
-    "DD_CONFIG_PROVIDERS": _SOURCES,
-    "DD_EXTRA_CONFIG_PROVIDERS": _SOURCES,
-    "DD_LISTENERS": _SOURCES,
-    "DD_EXTRA_LISTENERS": _SOURCES,
-    "DD_AUTOCONFIG_*": _SOURCES,
-    "DD_AUTOCONF_*": _SOURCES,
-    "DD_AC_*": _SOURCES,
-    "DD_AD_*": _SOURCES,
-    "DD_CONTAINER_*CLUDE*": _SOURCES,
-    "DD_PROMETHEUS_SCRAPE_*": _SOURCES,
-    "DD_IGNORE_AUTO_CONF": _SOURCES,
-    "DD_INSTRUMENTATION_CRD_CONTROLLER_ENABLED": _SOURCES,
-    "DD_SECRET_BACKEND_*": "ENC[…] passes through to the agents, which resolve it",
-    "DD_ENABLED_RFC1123_COMPLIANT_CLUSTER_NAME_TAG": "DD_CLUSTER_NAME can't be a name that it would change",
+    "configs come from the folders of CLUSTERAGENT_CONFD, the admin and the operators' API": [
+        "DD_CONFD_PATH", "DD_CONFD_DCA_PATH", "DD_CONFIG_PROVIDERS", "DD_EXTRA_CONFIG_PROVIDERS", "DD_LISTENERS",
+        "DD_EXTRA_LISTENERS", "DD_AUTOCONFIG_*", "DD_AUTOCONF_*", "DD_AC_*", "DD_AD_*", "DD_CONTAINER_*CLUDE*",
+        "DD_PROMETHEUS_SCRAPE_*", "DD_IGNORE_AUTO_CONF", "DD_INSTRUMENTATION_CRD_CONTROLLER_ENABLED",
+    ],
+    "ENC[…] passes through to the agents, which resolve it": ["DD_SECRET_BACKEND_*"],
+    "DD_CLUSTER_NAME can't be a name that it would change": ["DD_ENABLED_RFC1123_COMPLIANT_CLUSTER_NAME_TAG"],
     # What an agent has besides: names, logs, a way to Datadog.
-    "DD_ENV": "DD_TAGS is what checks are tagged with",
-    "DD_SERVICE": "DD_TAGS is what checks are tagged with",
-    "DD_VERSION": "DD_TAGS is what checks are tagged with",
-    "DD_HOSTNAME*": _NAMES,
-    "DD_NODE_NAME": _NAMES,
-    "DD_POD_NAME": _NAMES,
-    "DD_POD_*": _NAMES,
-    "DD_LOG_*": _LOGS,
-    "DD_SYSLOG_*": _LOGS,
-    "DD_DISABLE_FILE_LOGGING": _LOGS,
-    "DD_API_KEY": _SENT,
-    "DD_APP_KEY": _SENT,
-    "DD_SITE": _SENT,
-    "DD_URL": _SENT,
-    "DD_DD_URL": _SENT,
-    "DD_ADDITIONAL_ENDPOINTS": _SENT,
-    "DD_PROXY_*": _SENT,
-    "DD_FORWARDER_*": _SENT,
-    "DD_SERIALIZER_*": _SENT,
-    "DD_SKIP_SSL_VALIDATION": _SENT,
-    "DD_MIN_TLS_VERSION": _SENT,
+    "DD_TAGS is what checks are tagged with": ["DD_ENV", "DD_SERVICE", "DD_VERSION"],
+    "CLUSTERAGENT_REPLICA names this replica": ["DD_HOSTNAME*", "DD_NODE_NAME", "DD_POD_NAME", "DD_POD_*"],
+    "logs go to the standard error, as DD_LOG_LEVEL and CLUSTERAGENT_LOG_FORMAT say": [
+        "DD_LOG_*", "DD_SYSLOG_*", "DD_DISABLE_FILE_LOGGING",
+    ],
+    "nothing is sent to Datadog from here": [
+        "DD_API_KEY", "DD_APP_KEY", "DD_SITE", "DD_URL", "DD_DD_URL", "DD_ADDITIONAL_ENDPOINTS", "DD_PROXY_*", "DD_FORWARDER_*",
+        "DD_SERIALIZER_*", "DD_SKIP_SSL_VALIDATION", "DD_MIN_TLS_VERSION",
+    ],
     # Other duties.
-    "DD_KUBE_*": _KUBERNETES,
-    "DD_KUBERNETES_*": _KUBERNETES,
-    "DD_KUBELET_*": _KUBERNETES,
-    "DD_COLLECT_KUBERNETES_EVENTS": _KUBERNETES,
-    "DD_HPA_*": _KUBERNETES,
-    "DD_ADMISSION_CONTROLLER_*": _OTHER_DUTY,
-    "DD_APM_*": _OTHER_DUTY,
-    "DD_AUTOSCALING_*": _OTHER_DUTY,
-    "DD_CLOUD_*": _OTHER_DUTY,
-    "DD_CLUSTER_AGENT_*": _OTHER_DUTY,
-    "DD_COMPLIANCE_CONFIG_*": _OTHER_DUTY,
-    "DD_EXTERNAL_METRICS_*": _OTHER_DUTY,
-    "DD_CSI_*": _OTHER_DUTY,
-    "DD_INSTRUMENTATION_*": _OTHER_DUTY,
-    "DD_LANGUAGE_DETECTION_*": _OTHER_DUTY,
-    "DD_ORCHESTRATOR_*": _OTHER_DUTY,
-    "DD_PRIVATE_ACTION_RUNNER_*": _OTHER_DUTY,
-    "DD_REMOTE_CONFIGURATION_*": _OTHER_DUTY,
-    "DD_RUNTIME_SECURITY_CONFIG_*": _OTHER_DUTY,
-    "DD_*": _NO_OPTION,
-}
+    "nothing is read from Kubernetes": [
+        "DD_CLUSTER_CHECKS_CRD_COLLECTION", "DD_KUBE_*", "DD_KUBERNETES_*", "DD_KUBELET_*", "DD_COLLECT_KUBERNETES_EVENTS",
+        "DD_HPA_*",
+    ],
+    "it is for another duty than cluster checks": [
+        "DD_ADMISSION_CONTROLLER_*", "DD_APM_*", "DD_AUTOSCALING_*", "DD_CLOUD_*", "DD_CLUSTER_AGENT_*",
+        "DD_COMPLIANCE_CONFIG_*", "DD_EXTERNAL_METRICS_*", "DD_CSI_*", "DD_INSTRUMENTATION_*", "DD_LANGUAGE_DETECTION_*",
+        "DD_ORCHESTRATOR_*", "DD_PRIVATE_ACTION_RUNNER_*", "DD_REMOTE_CONFIGURATION_*", "DD_RUNTIME_SECURITY_CONFIG_*",
+    ],
+    _NO_OPTION: ["DD_*"],
+}  # fmt: skip
+WITHOUT_EFFECT = {pattern: reason for reason, patterns in _REASONS.items() for pattern in patterns}
 
 # Wide patterns. A name that matches one of them only, and is nearly one of our options, is a misspelling of that option.
 _VAGUE = {"DD_*", "DD_CLUSTER_AGENT_*"}
@@ -223,5 +165,5 @@ def _nearest(name: str, likeness: float) -> str:
     name = name.upper()
     beginning = next((each for each in _OURS if name.startswith(each)), "")
     rests = sorted(each.removeprefix(beginning) for each in options.READ if each.startswith(beginning))
-    found = difflib.get_close_matches(name.removeprefix(beginning), rests, 1, likeness)
-    return beginning + found[0] if found else ""
+    found = spelling.nearest(name.removeprefix(beginning), rests, likeness)
+    return beginning + found if found else ""

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import tempfile
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -49,7 +50,12 @@ def initialise(pgdata: Path) -> None:
         ensure_folder_permissions(BIN.parent, 0o055)
     if not (pgdata / "PG_VERSION").exists():
         _create(pgdata, owner)
-    _require_owner(pgdata, owner)
+    found = pgdata.lstat().st_uid
+    if found != owner:
+        raise PostgresError(
+            f"{pgdata} belongs to {_name(found)}, and PostgreSQL would run as {_name(owner)}: "
+            f"start as the user who made it, or give another folder with CLUSTERAGENT_VAR"
+        )
     sockets.make_folder_of(pgdata, owner)
 
 
@@ -59,7 +65,12 @@ def forget_dead_server(pgdata: Path) -> None:
     Another program may have its process ID by now. PostgreSQL would take that program for a server and refuse to start.
     """
     file = pgdata / "postmaster.pid"
-    if file.exists() and not _serves(file.read_text(errors="replace").partition("\n")[0], pgdata):
+    if file.exists():
+        pid = file.read_text(errors="replace").partition("\n")[0]
+        with suppress(OSError):
+            # A server's working directory is its data folder, and no other program's is.
+            if pid.isdecimal() and Path(f"/proc/{pid}/cwd").samefile(pgdata):
+                return
         file.unlink()
 
 
@@ -123,28 +134,11 @@ def _open_way_to(folder: Path) -> None:
             above.chmod(mode | 0o011)
 
 
-def _require_owner(folder: Path, owner: int) -> None:
-    found = folder.lstat().st_uid
-    if found != owner:
-        raise PostgresError(
-            f"{folder} belongs to {_name(found)}, and PostgreSQL would run as {_name(owner)}: "
-            f"start as the user who made it, or give another folder with CLUSTERAGENT_VAR"
-        )
-
-
 def _name(uid: int) -> str:
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return f"user {uid}"
-
-
-def _serves(pid: str, pgdata: Path) -> bool:
-    # A server's working directory is its data folder, and no other program's is.
-    try:
-        return pid.isdecimal() and Path(f"/proc/{pid}/cwd").samefile(pgdata)
-    except OSError:
-        return False
 
 
 def _run(program: str, *arguments: str) -> None:

@@ -19,38 +19,12 @@ MASK = "********"
 # Searched first, in the lower-case text. Every text in which something is hidden contains one of them, except for bare keys
 # and random texts.
 _HINTS = (
-    *(
-        "pass",
-        "pswd",
-        "psw",
-        "pw",
-        "secret",
-        "token",
-        "cred",
-        "communit",
-        "auth",
-        "cookie",
-        "bearer",
-        "jwt",
-        "key",
-        "conn",
-    ),
-    *("dsn", "sig", "session", "code", "psk", "pat", "pin", "otp", "hmac", "sas", "mfa", "salt", "unseal"),
-    *(
-        "kennwort",
-        "senha",
-        "contrase",
-        "mot_de_passe",
-        "motdepasse",
-        "clave",
-        "parola",
-        "has\u0142o",
-        "haslo",
-        "wachtwoord",
-    ),
-    *("\u5bc6\u7801", "\u5bc6\u78bc", "\u30d1\u30b9\u30ef\u30fc\u30c9", "\u043f\u0430\u0440\u043e\u043b\u044c"),
-    *("login", "user", "account", "@", *known_secrets.HINTS),
-)
+    "pass", "pswd", "psw", "pw", "secret", "token", "cred", "communit", "auth", "cookie", "bearer", "jwt", "key", "conn", "dsn",
+    "sig", "session", "code", "psk", "pat", "pin", "otp", "hmac", "sas", "mfa", "salt", "unseal", "kennwort", "senha",
+    "contrase", "mot_de_passe", "motdepasse", "clave", "parola", "has\u0142o", "haslo", "wachtwoord", "\u5bc6\u7801",
+    "\u5bc6\u78bc", "\u30d1\u30b9\u30ef\u30fc\u30c9", "\u043f\u0430\u0440\u043e\u043b\u044c", "login", "user", "account", "@",
+    *known_secrets.HINTS,
+)  # fmt: skip
 
 _WORDS = r"""(?:
     passw | passphrase | passcode | passkey | (?<!by)(?<!com)pass(?![a-z]) | pswd | psw(?![a-z]) | pwd

@@ -1,5 +1,6 @@
-"""Numbers, times and lists as text, in the form that pages, messages and commands have."""
+"""Numbers, times and lists as text, in the form that pages, messages and commands have; and others' texts made harmless."""
 
+import re
 from collections.abc import Collection
 from datetime import datetime, timedelta
 from itertools import islice
@@ -9,6 +10,13 @@ from django.utils.timezone import localtime
 
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
 _NARROW = "\u202f"
+# Characters that move a cursor, begin a line, or change the direction of writing.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
+def escape_controls(text: str) -> str:
+    """Return the text as one line for terminals and logs, with control characters written as escapes such as `\\x1b`."""
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def duration(value: timedelta | None) -> str:
@@ -39,7 +47,7 @@ def milliseconds(value: float) -> str:
     return f"{value:.0f} ms" if value < 1000 else f"{value / 1000:.1f} s"
 
 
-def numbered(number: int, noun: str) -> str:
+def plain_count(number: int, noun: str) -> str:
     """Format a number of things for messages, logs and programs: `1 config`, `3540 configs`."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
@@ -49,7 +57,7 @@ def grouped(number: int) -> str:
     return f"{number:,}".replace(",", _NARROW)
 
 
-def counted(number: int, noun: str) -> str:
+def grouped_count(number: int, noun: str) -> str:
     """Format a number of things for pages: `1 check`, `3 540 checks`."""
     return f"{grouped(number)} {noun}{'' if number == 1 else 's'}"
 

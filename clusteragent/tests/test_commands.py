@@ -9,6 +9,7 @@ from django.core.management import CommandError, call_command
 
 from checks.models import ClusterStore
 from clusteragent.lib import conf
+from nodes.models import Hearing
 
 MANAGE = Path(__file__).parents[2] / "manage.py"
 COMMANDS = ["clusterchecks", "expirenodes", "leader", "pruneledger", "redispatch", "syncconfigs"]
@@ -16,6 +17,16 @@ COMMANDS = ["clusterchecks", "expirenodes", "leader", "pruneledger", "redispatch
 
 def output(capsys: pytest.CaptureFixture[str]) -> str:
     return capsys.readouterr().out.strip()
+
+
+@pytest.mark.django_db
+def test_the_leader_is_told_with_its_term_and_last_pass(capsys: pytest.CaptureFixture[str]) -> None:
+    call_command("leader")
+    assert output(capsys) == "nobody, term 0, last pass None"
+    ClusterStore.objects.update(term=5, leader="east:17")
+    Hearing.objects.note_pass()
+    call_command("leader")
+    assert output(capsys) == f"east:17, term 5, last pass {Hearing.objects.get().last_pass}"
 
 
 @pytest.mark.django_db

@@ -74,8 +74,8 @@ def test_addresses_have_a_host_and_a_port(given: Callable[[str], None], value: s
         (lambda: options.flag("OPTION", True), "maybe"),
         (lambda: options.integer("OPTION", 1, 0, 9), "10"),
         (lambda: options.integer("OPTION", 1, 0, 9), "1.5"),
-        (lambda: options.fraction("OPTION", 0.5), "nan"),
-        (lambda: options.fraction("OPTION", 0.5), "1.1"),
+        (lambda: options.number("OPTION", 0.5, high=1), "nan"),
+        (lambda: options.number("OPTION", 0.5, high=1), "1.1"),
         (lambda: options.choice("OPTION", "on", {"on": "ON"}), "off"),
     ],
 )

@@ -13,7 +13,7 @@ import pytest
 from django.conf import settings
 
 from checks import tasks
-from checks.models import ClusterStore, Config
+from checks.models import Config
 from checks.tests.cast import sent
 from clusteragent import handler as module
 from clusteragent.handler import (
@@ -27,7 +27,6 @@ from clusteragent.handler import (
     Handler,
     State,
     TaskSchedule,
-    status,
 )
 from clusteragent.leader import Candidate, TermOver
 from clusteragent.lib import conf
@@ -334,17 +333,6 @@ class TestLifeCycle:
         monkeypatch.setattr(module.Term, "end", end)
         self.lead_once(Handler())
         assert free == [True]
-
-
-@pytest.mark.django_db
-class TestStatus:
-    def test_before_the_first_pass_nobody_leads(self) -> None:
-        assert status() == (0, "", None)
-
-    def test_it_names_the_leader_and_the_last_pass(self) -> None:
-        ClusterStore.objects.update(term=5, leader="east:17")
-        Hearing.objects.note_pass()
-        assert status() == (5, "east:17", Hearing.objects.get().last_pass)
 
 
 LONG_FAREWELL = """

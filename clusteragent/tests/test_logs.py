@@ -10,7 +10,7 @@ import pytest
 import structlog
 
 from clusteragent.lib import conf, logs
-from clusteragent.lib.ratelimit import RateLimit
+from clusteragent.lib.logs import RateLimit
 
 TOKEN = "a-token-that-a-line-must-never-show-0123"
 

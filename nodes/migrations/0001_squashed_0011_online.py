@@ -8,6 +8,7 @@ import django.db.models.functions.datetime
 from django.db import migrations, models
 
 import nodes.models
+import nodes.models.events
 import nodes.names
 
 # A trigger, so that every change is told, whoever makes it: a replica of an older release, or somebody with psql. A payload has
@@ -108,27 +109,7 @@ class Migration(migrations.Migration):
                 (
                     "kind",
                     models.CharField(
-                        choices=[
-                            ("registered", "Registered"),
-                            ("restarted", "Restarted"),
-                            ("silent", "Silent"),
-                            ("expired", "Expired"),
-                            ("back", "Back"),
-                            ("cordoned", "Cordoned"),
-                            ("uncordoned", "Uncordoned"),
-                            ("draining", "Draining"),
-                            ("leaving", "Leaving"),
-                            ("restarting", "Restarting"),
-                            ("flapping", "Flapping"),
-                            ("declared", "Declared"),
-                            ("not running", "Not Running"),
-                            ("quarantined", "Quarantined"),
-                            ("released", "Released"),
-                            ("two addresses", "Two Addresses"),
-                            ("clamped", "Clamped"),
-                            ("goodbye void", "Goodbye Void"),
-                            ("looks alike", "Looks Alike"),
-                        ],
+                        choices=nodes.models.events.event_kinds,
                         max_length=16,
                     ),
                 ),

@@ -2,6 +2,8 @@
 
 from django.db import migrations, models
 
+import nodes.models.events
+
 
 class Migration(migrations.Migration):
     dependencies = [
@@ -38,27 +40,7 @@ class Migration(migrations.Migration):
             model_name="nodeevent",
             name="kind",
             field=models.CharField(
-                choices=[
-                    ("registered", "Registered"),
-                    ("restarted", "Restarted"),
-                    ("silent", "Silent"),
-                    ("expired", "Expired"),
-                    ("back", "Back"),
-                    ("cordoned", "Cordoned"),
-                    ("uncordoned", "Uncordoned"),
-                    ("draining", "Draining"),
-                    ("leaving", "Leaving"),
-                    ("restarting", "Restarting"),
-                    ("flapping", "Flapping"),
-                    ("declared", "Declared"),
-                    ("not running", "Not Running"),
-                    ("quarantined", "Quarantined"),
-                    ("released", "Released"),
-                    ("two addresses", "Two Addresses"),
-                    ("clamped", "Clamped"),
-                    ("goodbye void", "Goodbye Void"),
-                    ("looks alike", "Looks Alike"),
-                ],
+                choices=nodes.models.events.event_kinds,
                 max_length=16,
             ),
         ),

@@ -13,17 +13,6 @@ from nodes.models.runners import Runner, RunnerStats
 from nodes.names import validate_node_name
 
 __all__ = [
-    "Hearing",
-    "Heartbeat",
-    "Memory",
-    "Node",
-    "NodeEvent",
-    "NodeRule",
-    "NodeType",
-    "Runner",
-    "RunnerStats",
-    "UnknownNode",
-    "validate_labels",
-    "validate_network",
-    "validate_node_name",
-]
+    "Hearing", "Heartbeat", "Memory", "Node", "NodeEvent", "NodeRule", "NodeType", "Runner", "RunnerStats", "UnknownNode",
+    "validate_labels", "validate_network", "validate_node_name",
+]  # fmt: skip

@@ -91,6 +91,11 @@ class NodeEventQuerySet(models.QuerySet["NodeEvent"]):
         return sum(bulk.delete(rows, most=most) for rows in old)
 
 
+def event_kinds() -> list[tuple[str, str]]:
+    """Return the choices of an event's kind. They are given as a function, so that a new kind needs no migration."""
+    return NodeEvent.Kind.choices
+
+
 class NodeEvent(models.Model):
     """What happened to a node. It outlives the node, so it holds the name."""
 
@@ -124,7 +129,7 @@ class NodeEvent(models.Model):
     SAID = frozenset({Kind.RESTARTED, Kind.LEAVING, Kind.RESTARTING, Kind.FLAPPING, Kind.DECLARED, Kind.GOODBYE_VOID})
 
     node_name = models.CharField(max_length=253)
-    kind = models.CharField(max_length=16, choices=Kind)
+    kind = models.CharField(max_length=16, choices=event_kinds)
     cause = models.TextField(db_default="")
     time = models.DateTimeField(db_default=Now())
 

@@ -101,12 +101,8 @@ class HeartbeatQuerySet(models.QuerySet["Heartbeat"]):
 
     def beat(self, name: str, last_change: int, node_type: int, client_ip: str | None) -> Beat | None:
         """Write the heartbeat. None when the node is unknown or lost."""
-        values: dict[str, Any] = {
-            "name": name,
-            "version": last_change,
-            "node_type": node_type,
-            "client_ip": client_ip or None,
-        }
+        values: dict[str, Any] = {"name": name, "version": last_change, "node_type": node_type}
+        values["client_ip"] = client_ip or None
         with connection.cursor() as cursor:
             cursor.execute(self._BEAT, values)
             row = cursor.fetchone()

@@ -7,19 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connection, models, transaction
-from django.db.models import (
-    Case,
-    Count,
-    DateTimeField,
-    DurationField,
-    Exists,
-    ExpressionWrapper,
-    F,
-    Min,
-    Q,
-    Value,
-    When,
-)
+from django.db.models import Case, Count, Exists, F, Min, Q, Value, When
 from django.db.models.functions import Now
 
 from clusteragent.lib import conf
@@ -122,7 +110,9 @@ class NodeQuerySet(models.QuerySet["Node"]):
         # Spelt like the condition of the index `node_goodbye`.
         leavers = self.known().filter(Q(leaving=True) | Q(kept_until__isnull=False))
         left = Case(When(leaving=True, then=F("left_at")), default=F("kept_until") - RESTART_TIME)
-        lately = leavers.annotate(said=ExpressionWrapper(left, DateTimeField())).filter(said__gte=ago(span))
+        lately = leavers.annotate(said=models.ExpressionWrapper(left, models.DateTimeField())).filter(
+            said__gte=ago(span)
+        )
         counted = lately.aggregate(number=Count("pk"), first=Min("said"))
         return counted["number"], counted["first"]
 
@@ -150,7 +140,7 @@ class NodeQuerySet(models.QuerySet["Node"]):
         """
         silent = When(heartbeat__seen_at__lt=ago(conf.NODE_EXPIRATION_TIMEOUT / 2), then=Value("silent"))
         lost = When(heartbeat__isnull=True, then=Value("lost"))
-        silence = ExpressionWrapper(Now() - F("heartbeat__seen_at"), DurationField())
+        silence = models.ExpressionWrapper(Now() - F("heartbeat__seen_at"), models.DurationField())
         found: NodeQuerySet = self.annotate(
             state=Case(lost, silent, default=Value("alive")), silence=silence, intake=intake()
         )

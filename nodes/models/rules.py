@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import json
-from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
 from django.core.exceptions import ValidationError
@@ -34,20 +33,20 @@ def validate_labels(labels: object) -> None:
 
 class NodeRuleQuerySet(models.QuerySet["NodeRule"]):
     def apply(self, nodes: NodeQuerySet | None = None) -> int:
-        """Set labels and limits of these nodes (else of all known ones) by the rules; later rules win. Returns how many changed.
+        """Set labels and limits of these nodes (else of all known ones) by the rules; later rules win. Returns how many differed.
 
         All known nodes are changed in chunks of RULED_AT_ONCE, each committed, since changes of the map wait for nodes that
-        we lock; within a transaction that raises RuntimeError.
+        we lock; within a transaction that raises RuntimeError. A saved rule wakes the leader, which applies it at the same
+        time: nodes that it changes first count here, too.
         """
         if nodes is not None:
             return self._apply(nodes)
         known = Node.objects.known()
         ids = [node.pk for node in self._disobeying(known)]
-        changed = 0
         for start in range(0, len(ids), RULED_AT_ONCE):
             with transaction.atomic(durable=True):
-                changed += self._apply(known.filter(pk__in=ids[start : start + RULED_AT_ONCE]))
-        return changed
+                self._apply(known.filter(pk__in=ids[start : start + RULED_AT_ONCE]))
+        return len(ids)
 
     # Not the ORM: its bulk_update takes a branch of a CASE for each.
     _OBEY = """
@@ -76,9 +75,15 @@ class NodeRuleQuerySet(models.QuerySet["NodeRule"]):
             # Nearly always nothing is left to do then, for very many.
             nodes = nodes.exclude(labels={}, weight=1.0, max_configs=None)
         for node in nodes.select_related("heartbeat"):
-            beat = node.heartbeat
-            mine = [rule for rule in rules if rule.covers(node.name, beat.client_ip, beat.node_type)]
-            if _obey(node, mine):
+            before = node.labels, node.weight, node.max_configs
+            node.labels, node.weight, node.max_configs = {}, 1.0, None
+            for rule in rules:
+                if rule.covers(node.name, node.heartbeat.client_ip, node.heartbeat.node_type):
+                    # An empty list counts as empty labels, which no validator sees.
+                    node.labels = node.labels | (rule.labels or {})
+                    node.weight = rule.weight or node.weight
+                    node.max_configs = node.max_configs if rule.max_configs is None else rule.max_configs
+            if before != (node.labels, node.weight, node.max_configs):
                 changed.append(node)
         return changed
 
@@ -115,24 +120,10 @@ class NodeRule(models.Model):
 
     def covers(self, name: str, client_ip: str | None, node_type: int) -> bool:
         """Whether the rule holds for a node of that name, address and type."""
-        return (
-            fnmatchcase(name, self.pattern or "*")
-            and self.node_type in (None, node_type)
-            and (not self.network or _is_within(client_ip, self.network))
+        if not fnmatchcase(name, self.pattern or "*") or self.node_type not in (None, node_type):
+            return False
+        if not self.network:
+            return True
+        return client_ip is not None and ipaddress.ip_address(client_ip) in ipaddress.ip_network(
+            self.network, strict=False
         )
-
-
-def _is_within(address: str | None, network: str) -> bool:
-    return address is not None and ipaddress.ip_address(address) in ipaddress.ip_network(network, strict=False)
-
-
-def _obey(node: Node, rules: Iterable[NodeRule]) -> bool:
-    """Set the node's labels and limits by these rules, the last one wins. Returns whether that changed something."""
-    before = node.labels, node.weight, node.max_configs
-    node.labels, node.weight, node.max_configs = {}, 1.0, None
-    for rule in rules:
-        # An empty list counts as empty labels, which no validator sees.
-        node.labels = node.labels | (rule.labels or {})
-        node.weight = rule.weight or node.weight
-        node.max_configs = node.max_configs if rule.max_configs is None else rule.max_configs
-    return before != (node.labels, node.weight, node.max_configs)

@@ -22,17 +22,11 @@ def capacity(weight: float, workers: int | None) -> float:
 # The numbers that a runner tells of a check as it pleases, under the names of the wire and of our columns. Before 2026
 # runners told no totals.
 COUNTS = {
-    "MetricSamples": "metric_samples",
-    "HistogramBuckets": "histogram_buckets",
-    "Events": "events",
-    "ServiceChecks": "service_checks",
-    "TotalRuns": "total_runs",
-    "TotalErrors": "total_errors",
-    "TotalMetricSamples": "total_metric_samples",
-    "TotalEvents": "total_events",
-    "TotalServiceChecks": "total_service_checks",
-    "LastSuccessDate": "last_success",
-}
+    "MetricSamples": "metric_samples", "HistogramBuckets": "histogram_buckets", "Events": "events",
+    "ServiceChecks": "service_checks", "TotalRuns": "total_runs", "TotalErrors": "total_errors",
+    "TotalMetricSamples": "total_metric_samples", "TotalEvents": "total_events",
+    "TotalServiceChecks": "total_service_checks", "LastSuccessDate": "last_success",
+}  # fmt: skip
 
 
 class CheckStats(NamedTuple):
@@ -112,14 +106,12 @@ class RunnerQuerySet(models.QuerySet["Runner"]):
             noted = [node_id for (node_id,) in cursor.fetchall()]
         stats = {node_id: answers[node_id].stats for node_id in noted}
         RunnerStats.objects.replace({node_id: told for node_id, told in stats.items() if told is not None})
-        return self._note_clamped({pk: answers[pk].clamped for pk in noted if answers[pk].clamped and pk not in before})
-
-    def _note_clamped(self, clamped: Mapping[int, str]) -> dict[str, str]:
-        """Note it as an event of each node, once for as long as it lasts."""
-        names = dict(Node.objects.filter(pk__in=clamped).values_list("pk", "name"))
-        told = {names[pk]: what for pk, what in clamped.items() if pk in names}
-        NodeEvent.objects.note_each(NodeEvent.Kind.CLAMPED, told)
-        return told
+        # An event of each node, once for as long as it lasts.
+        clamped = {pk: answers[pk].clamped for pk in noted if answers[pk].clamped and pk not in before}
+        names = Node.objects.filter(pk__in=clamped).values_list("pk", "name")
+        implausible = {name: clamped[pk] for pk, name in names}
+        NodeEvent.objects.note_each(NodeEvent.Kind.CLAMPED, implausible)
+        return implausible
 
     def clamped(self) -> RunnerQuerySet:
         """Runners of known nodes whose last answer was implausible."""

@@ -17,10 +17,10 @@ from checks import dispatcher, plans
 from checks.dispatcher import REFUSALS, deciding
 from checks.models import Config
 from checks.wire.scrub import scrub
-from clusteragent.lib.words import numbered
+from clusteragent.lib.words import plain_count
 from nodes.models import Node
 from operators.admin.base import TABLE_ROWS, ReadOnlyAdmin, Table, link, list_url, row_url
-from operators.admin.orderforms import OrderForm, PauseForm, PinForm, ReassignForm
+from operators.admin.orderforms import DecidingForm, PauseForm, PinForm, ReassignForm
 
 MOST_NODES = 500
 TITLES = {"reassign": "Reassign configs", "pin": "Pin configs", "pause": "Pause configs"}
@@ -34,9 +34,7 @@ def _needing(permission: str) -> Callable[[Any, HttpRequest], bool]:
 
 
 class AcrossForm(ActionForm):
-    """The list's action form, with a box for all configs that match the filter. They are counted only after an action was
-    chosen.
-    """
+    """The list's action form, with a box for all that match the filter: they are counted only after an action was chosen."""
 
     select_across = forms.BooleanField(
         label="All that match the filter",
@@ -79,7 +77,7 @@ class SteeringAdmin(ReadOnlyAdmin):
         """Delete the pins of these configs, at once. No config moves."""
         if ids := self.ids(request, queryset):
             messages.success(
-                request, f"{numbered(dispatcher.unpin(ids), 'config')} unpinned. They stay where they are."
+                request, f"{plain_count(dispatcher.unpin(ids), 'config')} unpinned. They stay where they are."
             )
 
     @admin.action(description="Resume", permissions=["resume"])
@@ -94,7 +92,7 @@ class SteeringAdmin(ReadOnlyAdmin):
         if plan.outcome:
             messages.warning(request, scrub(plan.outcome))
         waiting = f", {len(moves)} of them placed, the others dangle" if len(moves) < len(ids) else ""
-        messages.success(request, f"{numbered(len(ids), 'config')} resumed{waiting}.")
+        messages.success(request, f"{plain_count(len(ids), 'config')} resumed{waiting}.")
 
     @admin.action(description="Isolate: leave it alone on its node…", permissions=["isolate"])
     def isolate(self, request: HttpRequest, queryset: QuerySet[Config]) -> HttpResponse | None:
@@ -114,7 +112,7 @@ class SteeringAdmin(ReadOnlyAdmin):
     def release(self, request: HttpRequest, queryset: QuerySet[Config]) -> None:
         """Delete the isolations of these configs, at once."""
         if ids := self.ids(request, queryset):
-            messages.success(request, f"{numbered(dispatcher.release(ids), 'config')} released.")
+            messages.success(request, f"{plain_count(dispatcher.release(ids), 'config')} released.")
 
     def ids(self, request: HttpRequest, queryset: QuerySet[Config]) -> list[int]:
         """The ids of the chosen configs. If there are more than MOST_SELECTED, show an error and return none."""
@@ -125,7 +123,7 @@ class SteeringAdmin(ReadOnlyAdmin):
         return []
 
     def _plan(
-        self, request: HttpRequest, queryset: QuerySet[Config], action: str, form_class: type[OrderForm]
+        self, request: HttpRequest, queryset: QuerySet[Config], action: str, form_class: type[DecidingForm]
     ) -> HttpResponse | None:
         """Ask for the order's details, then make its plan and show the plan's page."""
         if request.POST.get("select_across") == "1":
@@ -135,6 +133,7 @@ class SteeringAdmin(ReadOnlyAdmin):
         if not ids:
             return None
         form = form_class(request.POST if "asked" in request.POST else None)
+        form.fields.pop("configs", None)
         plan = form.plan(ids, request.user.get_username()) if form.is_valid() else None
         if plan is not None:
             return redirect(row_url(plan))
@@ -168,5 +167,4 @@ class SteeringAdmin(ReadOnlyAdmin):
             posted = request.POST.copy()
             posted[ACTION_CHECKBOX_NAME] = "0"
             request.POST = posted  # type: ignore[assignment]
-        response: HttpResponse = super().changelist_view(request, extra_context)
-        return response
+        return super().changelist_view(request, extra_context)

@@ -1,10 +1,7 @@
-"""What the admin's pages share: lists that only filter by declared fields and never count, read-only rows, tables below a row's
-fields.
-"""
+"""What the admin's pages share: links, tables, lists that filter by declared fields and never count, read-only rows."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, time
 from typing import Any
 from urllib.parse import urlencode
 
@@ -14,15 +11,12 @@ from django.contrib.admin.options import IncorrectLookupParameters
 from django.core.exceptions import FieldDoesNotExist
 from django.core.paginator import Paginator
 from django.db import DataError
-from django.db.models import Model, QuerySet
+from django.db.models import Model
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
-from django.utils.dateparse import parse_date
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.timezone import make_aware
 from unfold.admin import ModelAdmin
-from unfold.contrib.filters.admin import RangeDateFilter
 from unfold.decorators import display
 from unfold.views import ChangeList
 
@@ -31,7 +25,6 @@ from clusteragent.lib.scrub import scrub
 
 TABLE_ROWS = 20
 LAST_PAGE = 1_000_000
-_UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
 
 def row_url(row: Model) -> str:
@@ -55,11 +48,6 @@ def list_url(model: type[Model], **query: Any) -> str:
     return f"{url}?{urlencode(query)}" if query else url
 
 
-def preformatted(text: str) -> SafeString:
-    """Escaped HTML that shows a text of several lines as it is."""
-    return format_html('<pre class="font-mono text-xs overflow-x-auto whitespace-pre-wrap">{}</pre>', text)
-
-
 def address(target: Target) -> str:
     """The URL of the page that shows an alert's target."""
     return list_url(target.model, **target.query) if target.pk is None else row_url(target.model(pk=target.pk))
@@ -81,24 +69,6 @@ class Table:
         return cls(title, headers, listed[:TABLE_ROWS], more if len(listed) > TABLE_ROWS else "")
 
 
-class DaysFilter(RangeDateFilter):
-    """Rows from one day to another, both included."""
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        if first := self._day("from"):
-            queryset = queryset.filter(**{f"{self.parameter_name}__gte": make_aware(datetime.combine(first, time.min))})
-        if last := self._day("to"):
-            queryset = queryset.filter(**{f"{self.parameter_name}__lte": make_aware(datetime.combine(last, time.max))})
-        return queryset
-
-    def _day(self, end: str) -> date | None:
-        """The given day; None if none or no valid day was given."""
-        try:
-            return parse_date(self.used_parameters.get(f"{self.parameter_name}_{end}") or "")
-        except ValueError:
-            return None
-
-
 class UncountedPaginator(Paginator):  # type: ignore[type-arg]
     """Marks a list whose pages `UncountedChangeList` reads."""
 
@@ -116,7 +86,7 @@ class DeclaredChangeList(ChangeList):
 
     def get_filters(self, request: HttpRequest) -> tuple[list[Any], bool, dict[str, Any], bool, bool]:
         """Raise DisallowedModelAdminLookup for an undeclared filter; the answer is 400."""
-        found: tuple[list[Any], bool, dict[str, Any], bool, bool] = super().get_filters(request)
+        found = super().get_filters(request)
         # Django would use what no filter took as a lookup.
         for name in found[2]:
             if name not in self.model_admin.linked:
@@ -129,17 +99,18 @@ class DeclaredChangeList(ChangeList):
 
 
 class UncountedChangeList(DeclaredChangeList):
-    """A list that reads one row more than it shows, to know whether another page follows. A count would cost more than the
-    page.
-    """
+    """A list that reads one row more than it shows, to know whether a page follows: a count would cost more than the page."""
 
     def get_results(self, request: HttpRequest) -> None:
         if not 1 <= self.page_num <= LAST_PAGE:
             raise IncorrectLookupParameters
         self.paginator = self.model_admin.get_paginator(request, self.queryset, self.list_per_page)
         before = (self.page_num - 1) * self.list_per_page
-        # Keys first: the rows before a late page are then skipped in an index, without joins.
-        keys = self._keys(before)
+        try:
+            # Keys first: the rows before a late page are then skipped in an index, without joins.
+            keys = list(self.queryset.values_list("pk", flat=True)[before : before + self.list_per_page + 1])
+        except DataError as error:
+            raise IncorrectLookupParameters from error
         self.result_list = list(self.queryset.filter(pk__in=keys[: self.list_per_page]))
         self.has_next = len(keys) > self.list_per_page
         self.first_number, self.last_number = before + 1, before + len(self.result_list)
@@ -147,13 +118,6 @@ class UncountedChangeList(DeclaredChangeList):
         self.full_result_count = self.result_count  # so that no page shows a total
         self.show_full_result_count = self.can_show_all = self.multi_page = False
         self.show_admin_actions = True
-
-    def _keys(self, before: int) -> list[Any]:
-        """The keys of the page's rows and of the row after them."""
-        try:
-            return list(self.queryset.values_list("pk", flat=True)[before : before + self.list_per_page + 1])
-        except DataError as error:
-            raise IncorrectLookupParameters from error
 
 
 # The most characters and words of a search that are used.
@@ -172,12 +136,10 @@ class WithoutTransaction(_DjangoModelAdmin):
     def changeform_view(
         self, request: HttpRequest, object_id: str | None = None, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
-        response: HttpResponse = self._changeform_view(request, object_id, form_url, extra_context)
-        return response
+        return self._changeform_view(request, object_id, form_url, extra_context)
 
     def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
-        response: HttpResponse = self._delete_view(request, object_id, extra_context)
-        return response
+        return self._delete_view(request, object_id, extra_context)
 
 
 def first_words(searched: str) -> str:
@@ -194,8 +156,7 @@ class DeclaredAdmin(ModelAdmin):
     linked: Sequence[str] = ()
 
     def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[Any, bool]:
-        found: tuple[Any, bool] = super().get_search_results(request, queryset, first_words(search_term))
-        return found
+        return super().get_search_results(request, queryset, first_words(search_term))
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return DeclaredChangeList
@@ -212,7 +173,7 @@ class NotedAdmin(DeclaredAdmin):
     """Rows with a note. Users who may not change a row see its note without secrets."""
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Sequence[str]:
-        fields: Sequence[str] = super().get_fields(request, obj)
+        fields = super().get_fields(request, obj)
         if obj is None or self.has_change_permission(request, obj):
             return fields
         return ["shown_note" if field == "note" else field for field in fields]
@@ -251,33 +212,23 @@ class ReadOnlyAdmin(DeclaredAdmin, WithoutTransaction):
         return obj is None and super().has_change_permission(request)
 
     def row_actions(self, request: HttpRequest, obj: Any) -> list[str]:
-        """The names of the list's actions that the row's page offers."""
-        return list(self.get_actions(request))
+        """The names of the list's actions that the row's page offers. For deleting it has a button of its own."""
+        return [name for name in self.get_actions(request) if name != "delete_selected"]
 
     def tables(self, request: HttpRequest, obj: Any) -> list[Table]:
         """The tables below the row's fields."""
         return []
 
-    def page(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
+    def page_context(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
         """More context for the templates of the row's page."""
         return {}
 
     def render_change_form(
-        self,
-        request: HttpRequest,
-        context: dict[str, Any],
-        add: bool = False,
-        change: bool = False,
-        form_url: str = "",
-        obj: Any = None,
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, obj: Any = None, **kwargs: Any
     ) -> HttpResponse:
         if obj is not None:
-            context |= self.page(request, obj)
-            context["tables"] = self.tables(request, obj)
             actions = self.get_actions(request)
-            context["row_actions"] = [
-                (name, actions[name][2]) for name in self.row_actions(request, obj) if name in actions
-            ]
-            context["list_url"] = list_url(self.model)
-        response: HttpResponse = super().render_change_form(request, context, add, change, form_url, obj)
-        return response
+            offered = [(name, actions[name][2]) for name in self.row_actions(request, obj) if name in actions]
+            own = {"tables": self.tables(request, obj), "row_actions": offered, "list_url": list_url(self.model)}
+            context |= self.page_context(request, obj) | own
+        return super().render_change_form(request, context, *args, obj=obj, **kwargs)

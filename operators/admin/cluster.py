@@ -30,7 +30,7 @@ class ClusterStoreAdmin(ReadOnlyAdmin):
 
 def facts() -> list[tuple[str, Any]]:
     """The facts of the page as (name, value): leader, passes, hearing and brake. Ages are by the database's clock."""
-    store, hearing = ClusterStore.objects.get(), _hearing()
+    store, hearing = ClusterStore.objects.get(), Hearing.objects.annotate(now=Now()).get()
     return [
         ("Leader", store.leader or "none yet"),
         ("Term", store.term),
@@ -41,10 +41,6 @@ def facts() -> list[tuple[str, Any]]:
         ("Warm-up", alerts.warmup(hearing) if hearing.warmup else "over"),
         ("Automatic balancing", f"off: {why}" if (why := freezes.why_off()) else "on"),
     ]
-
-
-def _hearing() -> Any:
-    return Hearing.objects.annotate(now=Now()).get()
 
 
 def _since(hearing: Any, time: str) -> timedelta | None:

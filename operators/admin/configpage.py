@@ -4,8 +4,7 @@ import re
 from typing import Any
 
 from checks.explain import facts, timeline, why
-from checks.explain.facts import Facts, Run, Truth
-from checks.explain.why import Why
+from checks.explain.facts import Run, Truth
 from checks.models import Config, Move, Source
 from checks.sources import origins
 from checks.sources.authored import text_of
@@ -13,7 +12,7 @@ from checks.wire import scrub, written, yamlnodes
 from checks.wire.patching import IntegrationConfig
 from checks.wire.sharding import parent_of
 from checks.wire.yamlnodes import InvalidYAML
-from clusteragent.lib.words import ago, listed, milliseconds, moment, numbered, percent
+from clusteragent.lib.words import ago, listed, milliseconds, moment, percent, plain_count
 from operators.admin.base import Table, list_url
 
 MOST_LINES = 50
@@ -28,11 +27,12 @@ _SIGNS = {Truth.YES: "check_circle", Truth.NO: "cancel", Truth.UNKNOWN: "help"}
 
 
 def context(config: Config, *, exact: bool = False) -> dict[str, Any]:
-    """The context of the templates admin/checks/config_*.html. exact: with check IDs as node agents have them, for users who
-    may see digests.
-    """
+    """The context of admin/checks/config_*.html. exact: with node agents' check IDs, for users who may see digests."""
     known, reasons = facts.of(config), why.explain(config)
     lines, more = timeline.of(config, MOST_LINES)
+    refused = [(reason, listed(names)) for reason, names in reasons.refused.items()]
+    if (left := len(refused) - MOST_REASONS) > 0:
+        refused[MOST_REASONS:] = [(f"and {plain_count(left, 'other reason')}", "")]
     return {
         "facts": [(fact, _SIGNS[fact.truth], ago(fact.age)) for fact in known.three],
         "error": known.error,
@@ -40,12 +40,12 @@ def context(config: Config, *, exact: bool = False) -> dict[str, Any]:
             (scrub.scrub(one.where), one.line, scrub.scrub(one.warning))
             for one in Source.objects.warnings_about(config)
         ],
-        "run_time": _run_time(known),
+        "run_time": _run_time(known.slowest),
         "why": reasons,
         "move_time": moment(reasons.move.time) if reasons.move else "",
         "moves_url": list_url(Move, config_id=config.pk),
         "candidates": Table("", ("node", "load then"), [(name, percent(load)) for name, load in reasons.best]),
-        "refused": Table("", ("why not", "nodes"), _refused(reasons)),
+        "refused": Table("", ("why not", "nodes"), refused),
         "sent": [(title, _LINE_BREAK.split(text.removesuffix("\n"))) for title, text in sent_texts(config)],
         "text": config.display_text,
         "instances": Table("", INSTANCE_HEADERS, [_instance(run, exact) for run in known.runs[:MOST_INSTANCES]]),
@@ -56,9 +56,7 @@ def context(config: Config, *, exact: bool = False) -> dict[str, Any]:
 
 
 def sent_texts(config: Config) -> list[tuple[str, str]]:
-    """[(title, text)]: what its origins sent, as their authors wrote it, without secrets. The title names the origin if there
-    are several.
-    """
+    """[(title, text)]: what its authors wrote, without secrets. The title names the origin if there are several."""
     senders = sorted({(origin.source, parent_of(origin.key)) for origin in config.origins.all()})
     texts = [
         (scrub.scrub(f"{source}:{key}") if len(senders) > 1 else "", written.shown(text))
@@ -80,29 +78,19 @@ def sent_text(config: Config) -> str:
     return yamlnodes.write(root)
 
 
-def _run_time(known: Facts) -> str:
-    """The run time of the slowest instance against its interval; empty if no runner reported one."""
-    run = known.slowest
+def _run_time(run: Run | None) -> str:
+    """The run time of an instance against its interval; empty if no runner reported one."""
     if run is None or run.stats is None:
         return ""
-    shown = f"{milliseconds(run.stats.execution_ms)} of {milliseconds(run.interval * 1000)}, {percent(run.share)}"
+    interval = milliseconds(run.instance.interval * 1000)
+    shown = f"{milliseconds(run.stats.execution_ms)} of {interval}, {percent(run.share)}"
     return f"{shown}: longer than the time between two runs" if run.share > 1 else shown
 
 
-def _refused(reasons: Why) -> list[tuple[str, str]]:
-    rows = [(reason, listed(names)) for reason, names in reasons.refused.items()]
-    left = len(rows) - MOST_REASONS
-    return rows if left <= 0 else [*rows[:MOST_REASONS], (f"and {numbered(left, 'other reason')}", "")]
-
-
 def _instance(run: Run, exact: bool) -> tuple[Any, ...]:
-    if run.stats is None:
-        return (run.shown_id(exact=exact), "", "", "", "", "")
-    stats = run.stats
-    runs, errors = (_count(number) for number in (stats.total_runs, stats.total_errors))
-    return run.shown_id(exact=exact), milliseconds(stats.execution_ms), percent(run.share), runs, errors, run.error
-
-
-def _count(number: int | None) -> str:
-    """The number; old runners report none."""
-    return "not told" if number is None else str(number)
+    check_id, stats = run.instance.shown_id(exact=exact), run.stats
+    if stats is None:
+        return (check_id, "", "", "", "", "")
+    # Old runners report none.
+    counts = ("not told" if number is None else str(number) for number in (stats.total_runs, stats.total_errors))
+    return check_id, milliseconds(stats.execution_ms), percent(run.share), *counts, run.error

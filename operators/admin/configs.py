@@ -26,15 +26,14 @@ from checks.wire.patching import UnpatchableConfig
 from checks.wire.scrub import scrub
 from checks.wire.yamlnodes import InvalidYAML
 from clusteragent.lib.shortids import short_id
-from clusteragent.lib.words import moment, numbered
+from clusteragent.lib.words import moment, plain_count
 from operators.admin import configpage
 from operators.admin.actions import SteeringAdmin
 from operators.admin.base import TABLE_ROWS, first_words, link
 from operators.admin.filters import CheckFilter, NodeFilter, OrderFilter, OwnerFilter, SourceFilter, TroubleFilter
+from operators.queries import WIDE_COLUMNS, state_of
 from operators.roles import sees_digests
 
-# Wide columns, which lists do not read.
-WIDE_COLUMNS = ("original", "wire", "scrubbed", "text")
 # Fields that are only shown when they have a value.
 OPTIONAL_FIELDS = ("node_name", "dangling_since", "former_node")
 DANGLING = SafeString('<span class="font-semibold text-orange-700 dark:text-orange-400">none: dangling</span>')
@@ -118,13 +117,13 @@ class ConfigAdmin(SteeringAdmin):
     """The configs, with their orders, origins and owners. Configs written by hand can be edited."""
 
     form = ConfigForm
-    list_display = ("check_name", "owner", "since", "orders", "dangling_since", "origins", "short_id")
+    list_display = ("check_name", "owner", "since", "orders", "dangling_since", "origins", "shown_short_id")
     list_filter = (OwnerFilter, OrderFilter, TroubleFilter, CheckFilter, SourceFilter, NodeFilter)
     search_fields = ("text",)
     search_help_text = "Words of the YAML, a short ID, or, for authors, a digest or a check ID"
     sortable_by = ("check_name",)
     readonly_fields = (
-        "check_name", "digest", "short_id", "origins", "node_name", "dangling_since", "former_node", "created", "changed"
+        "check_name", "digest", "shown_short_id", "origins", "node_name", "dangling_since", "former_node", "created", "changed"
     )  # fmt: skip
     actions = (*SteeringAdmin.steering, "unschedule")
     change_form_outer_before_template = "admin/checks/config_head.html"
@@ -144,8 +143,7 @@ class ConfigAdmin(SteeringAdmin):
             queryset = queryset.containing(unescape_string_literal(word) if quoted else word, exact=exact)
         return queryset, False
 
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return admin.ModelAdmin.has_add_permission(self, request)
+    has_add_permission = admin.ModelAdmin.has_add_permission
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Whether the user may run the list's actions, or edit this config. Only configs written by hand are editable."""
@@ -181,19 +179,20 @@ class ConfigAdmin(SteeringAdmin):
         return scrub(config.name)
 
     @column(description="short ID")
-    def short_id(self, config: Config) -> str:
+    def shown_short_id(self, config: Config) -> str:
         """The short ID."""
         return short_id(config.digest)
 
     @column
     def owner(self, config: Config) -> SafeString | str:
         """A link to the node that has the config, or why no node has it."""
-        assignment = getattr(config, "assignment", None)
-        if assignment:
-            return link(assignment.node)
-        if hasattr(config, "pause"):
-            return "none: paused"
-        return f"none: endpoint of {config.node_name}" if config.node_name else DANGLING
+        match state_of(config):
+            case "assigned":
+                return link(config.assignment.node)
+            case "dangling":
+                return DANGLING
+            case state:
+                return f"none: {state} of {config.node_name}" if config.node_name else f"none: {state}"
 
     @column
     def since(self, config: Config) -> str:
@@ -226,7 +225,7 @@ class ConfigAdmin(SteeringAdmin):
         }
         return [name for name, is_offered in offered.items() if is_offered]
 
-    def page(self, request: HttpRequest, config: Config) -> dict[str, Any]:
+    def page_context(self, request: HttpRequest, config: Config) -> dict[str, Any]:
         exact = sees_digests(request.user)
         return configpage.context(config, exact=exact) | {"owner": self.owner(config)}
 
@@ -247,7 +246,7 @@ class ConfigAdmin(SteeringAdmin):
         keys = [(origin.source, origin.key) for config in chosen for origin in config.origins.all()]
         dispatcher.unschedule(keys, actor=request.user.get_username())
         Source.objects.replace_warnings(ADMIN, {sharding.parent_of(key) for _, key in keys}, [])
-        messages.success(request, f"{numbered(len(chosen), 'config')} unscheduled.")
+        messages.success(request, f"{plain_count(len(chosen), 'config')} unscheduled.")
         return None
 
     def _with_their_shards(self, request: HttpRequest, chosen: list[Config]) -> list[Config]:
@@ -257,7 +256,7 @@ class ConfigAdmin(SteeringAdmin):
         shards = [origin.config_id for parent in sorted(parents) for origin in origins.origins(ADMIN, parent)]
         others = list(self.get_queryset(request).filter(pk__in=shards).exclude(pk__in=[config.pk for config in chosen]))
         if others:
-            messages.info(request, f"{numbered(len(others), 'config')} more: a config goes with all its shards.")
+            messages.info(request, f"{plain_count(len(others), 'config')} more: a config goes with all its shards.")
         return chosen + others
 
 

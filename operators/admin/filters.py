@@ -1,80 +1,101 @@
 """The filters of the admin's lists."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from datetime import date, datetime, time
 from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest
-from unfold.contrib.filters.admin import DropdownFilter, TextFilter
+from django.utils.dateparse import parse_date
+from django.utils.timezone import make_aware
+from unfold.contrib.filters.admin import DropdownFilter, RangeDateFilter, TextFilter
 
 from checks.explain import alerts
-from checks.models import Assignment, Config, Origin
-from checks.models.orders import Isolation, Order, Pause, Pin
+from checks.models import Config, Origin
+from checks.models.orders import Isolation, Pause, Pin
 from checks.models.troubles import Trouble
 from checks.wire.scrub import scrub
 from nodes.models import Node, NodeType
+from operators.queries import CONFIG_STATES, of_node
 
 MOST_CHOICES = 500
 # The states of nodes with their colours, and the reasons why a node takes nothing new.
-STATES = {"alive": "success", "silent": "warning", "lost": "danger"}
-REFUSALS = ("draining", "cordoned", "leaving", "restarting", "flapping")
+STATE_COLOURS = {"alive": "success", "silent": "warning", "lost": "danger"}
+CLOSED = ("draining", "cordoned", "leaving", "restarting", "flapping")
 
 
-class OwnerFilter(DropdownFilter):
-    """Configs by whether a node has them."""
+class DaysFilter(RangeDateFilter):
+    """Rows from one day to another, both included."""
 
-    title = "owner"
-    parameter_name = "owner"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
-        return [("assigned", "assigned"), ("dangling", "dangling"), ("endpoint", "endpoint check: none")]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Config]) -> QuerySet[Config]:
-        if self.value() == "assigned":
-            return queryset.filter(assignment__isnull=False)
-        if self.value() == "dangling":
-            return queryset.filter(dangling_since__isnull=False)
-        return queryset.exclude(node_name="") if self.value() == "endpoint" else queryset
-
-
-class OrderFilter(DropdownFilter):
-    """Configs by their orders."""
-
-    title = "order"
-    parameter_name = "order"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
-        return [
-            ("pinned", "pinned"),
-            ("astray", "pinned to a node that does not exist"),
-            ("paused", "paused"),
-            ("isolated", "isolated or quarantined"),
-            ("none", "none of these"),
-        ]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Config]) -> QuerySet[Config]:
-        kinds = {"pinned": _ordered(Pin), "paused": _ordered(Pause), "isolated": _ordered(Isolation)}
-        if self.value() in kinds:
-            return queryset.filter(pk__in=kinds[self.value()])
-        if self.value() == "astray":
-            return queryset.filter(pk__in=alerts.pins_astray().order_by().values("config"))
-        if self.value() == "none":
-            for ordered in kinds.values():
-                queryset = queryset.exclude(pk__in=ordered)
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        if first := self._day("from"):
+            queryset = queryset.filter(**{f"{self.parameter_name}__gte": make_aware(datetime.combine(first, time.min))})
+        if last := self._day("to"):
+            queryset = queryset.filter(**{f"{self.parameter_name}__lte": make_aware(datetime.combine(last, time.max))})
         return queryset
 
+    def _day(self, end: str) -> date | None:
+        """The given day; None if none or no valid day was given."""
+        try:
+            return parse_date(self.used_parameters.get(f"{self.parameter_name}_{end}") or "")
+        except ValueError:
+            return None
 
-def _ordered(kind: type[Order]) -> QuerySet[Any]:
-    """The ids of the configs that have an order of this kind."""
-    found: QuerySet[Any] = kind.objects.filter(config__isnull=False).order_by().values("config")
-    return found
+
+class OptionFilter(DropdownFilter):
+    """Rows by one of some options. Other values in the URL filter nothing. options: {value: label}."""
+
+    options: Mapping[str, str]
+
+    def condition(self, value: str) -> Q:
+        """The condition of an option."""
+        raise NotImplementedError
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
+        return self.options.items()
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        value = self.value()
+        return queryset.filter(self.condition(value)) if value in self.options else queryset
+
+
+class OwnerFilter(OptionFilter):
+    """Configs by whether a node has them."""
+
+    title = parameter_name = "owner"
+    options = {"assigned": "assigned", "dangling": "dangling", "endpoint": "endpoint check: none"}
+
+    def condition(self, value: str) -> Q:
+        return CONFIG_STATES[value]
+
+
+class OrderFilter(OptionFilter):
+    """Configs by their orders."""
+
+    title = parameter_name = "order"
+    options = {
+        "pinned": "pinned",
+        "astray": "pinned to a node that does not exist",
+        "paused": "paused",
+        "isolated": "isolated or quarantined",
+        "none": "none of these",
+    }
+
+    def condition(self, value: str) -> Q:
+        if value == "astray":
+            return Q(pk__in=alerts.pins_astray().order_by().values("config"))
+        kinds = {"pinned": Pin, "paused": Pause, "isolated": Isolation}
+        ordered = {
+            name: Q(pk__in=kind.objects.filter(config__isnull=False).order_by().values("config"))
+            for name, kind in kinds.items()
+        }
+        return ~(ordered["pinned"] | ordered["paused"] | ordered["isolated"]) if value == "none" else ordered[value]
 
 
 class CheckFilter(DropdownFilter):
     """Configs by their check."""
 
-    title = "check"
-    parameter_name = "check"
+    title = parameter_name = "check"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
         names = Config.objects.order_by("name").values_list("name", flat=True).distinct()
@@ -87,8 +108,7 @@ class CheckFilter(DropdownFilter):
 class SourceFilter(DropdownFilter):
     """Configs by a source that sends them."""
 
-    title = "source"
-    parameter_name = "source"
+    title = parameter_name = "source"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
         names = Origin.objects.order_by("source").values_list("source", flat=True).distinct()
@@ -102,94 +122,68 @@ class SourceFilter(DropdownFilter):
 class NodeFilter(TextFilter):
     """The configs that are assigned to a node, and its endpoint checks."""
 
-    title = "node"
-    parameter_name = "node"
+    title = parameter_name = "node"
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Config]) -> QuerySet[Config]:
-        name = self.value()
-        owned = Assignment.objects.filter(node__name=name).values("config_id")
-        endpoints = Config.objects.filter(node_name=name).exclude(node_name="").order_by().values("pk")
-        return queryset.filter(pk__in=owned.union(endpoints)) if name else queryset
+        return queryset.filter(pk__in=of_node(self.value())) if self.value() else queryset
 
 
-class TroubleFilter(DropdownFilter):
+class TroubleFilter(OptionFilter):
     """Configs by the trouble that runners reported in the last round of stats."""
 
-    title = "trouble"
-    parameter_name = "trouble"
+    title = parameter_name = "trouble"
+    options = dict(Trouble.Kind.choices)
 
-    def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
-        return Trouble.Kind.choices
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Config]) -> QuerySet[Config]:
-        troubles = Trouble.objects.current().filter(kind=self.value())
-        return queryset.filter(pk__in=troubles.values("config")) if self.value() else queryset
+    def condition(self, value: str) -> Q:
+        return Q(pk__in=Trouble.objects.current().filter(kind=value).values("config"))
 
 
-class AcknowledgedFilter(DropdownFilter):
+class AcknowledgedFilter(OptionFilter):
     """Nodes that did not fetch the last change of their configs in time."""
 
-    title = "acknowledged"
-    parameter_name = "acknowledged"
+    title = parameter_name = "acknowledged"
+    options = {"late": "not for 30 s"}
 
-    def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
-        return [("late", "not for 30 s")]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        late = alerts.unacknowledged().order_by().values("pk")
-        return queryset.filter(pk__in=late) if self.value() == "late" else queryset
+    def condition(self, value: str) -> Q:
+        return Q(pk__in=alerts.unacknowledged().order_by().values("pk"))
 
 
-class StateFilter(DropdownFilter):
+class StateFilter(OptionFilter):
     """Nodes by their state."""
 
-    title = "state"
-    parameter_name = "state"
+    title = parameter_name = "state"
+    options = {state: state for state in STATE_COLOURS}
 
-    def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
-        return [(state, state) for state in STATES]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        return queryset.filter(state=self.value()) if self.value() in STATES else queryset
+    def condition(self, value: str) -> Q:
+        return Q(state=value)
 
 
-class SchedulableFilter(DropdownFilter):
+class SchedulableFilter(OptionFilter):
     """Nodes by whether they take new configs, and why not."""
 
-    title = "schedulable"
-    parameter_name = "schedulable"
+    title = parameter_name = "schedulable"
+    options = {"yes": "yes", "no": "no"} | {why: f"no: {why}" for why in CLOSED}
 
-    def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
-        return [("yes", "yes"), ("no", "no"), *((why, f"no: {why}") for why in REFUSALS)]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        if self.value() in ("yes", "no"):
-            return queryset.filter(intake="open") if self.value() == "yes" else queryset.exclude(intake="open")
-        return queryset.filter(intake=self.value()) if self.value() in REFUSALS else queryset
+    def condition(self, value: str) -> Q:
+        return {"yes": Q(intake="open"), "no": ~Q(intake="open")}.get(value, Q(intake=value))
 
 
-class TypeFilter(DropdownFilter):
+class TypeFilter(OptionFilter):
     """Nodes by their type."""
 
-    title = "type"
-    parameter_name = "type"
+    title = parameter_name = "type"
+    options = {type_.name.lower(): str(type_.label) for type_ in NodeType}
 
-    def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
-        return [(type_.name.lower(), type_.label) for type_ in NodeType]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Node]) -> QuerySet[Node]:
-        types = {type_.name.lower(): type_ for type_ in NodeType}
-        return queryset.filter(heartbeat__node_type=types[self.value()]) if self.value() in types else queryset
+    def condition(self, value: str) -> Q:
+        return Q(heartbeat__node_type=NodeType[value.upper()])
 
 
-class AlikeFilter(DropdownFilter):
+class AlikeFilter(OptionFilter):
     """Nodes whose names look like another's."""
 
     title = "name"
     parameter_name = "alike"
+    options = {"yes": "looks like another's"}
 
-    def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
-        return [("yes", "looks like another's")]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Node]) -> QuerySet[Node]:
-        return queryset.filter(pk__in=Node.objects.lookalikes()) if self.value() == "yes" else queryset
+    def condition(self, value: str) -> Q:
+        return Q(pk__in=Node.objects.lookalikes())

@@ -32,23 +32,24 @@ class FreezeAdmin(NotedAdmin, ReadOnlyAdmin):
     """The freezes, past and present."""
 
     form = FreezeForm
-    fields = ("until", "note")
     list_display = ("about", "shown_note", "time", "until", "over")
     actions = ("thaw",)
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         """A stored freeze also shows who started it and whether it is over."""
-        return self.fields if obj is None else ("author", "time", "until", "shown_note", "over")
+        return ("until", "note") if obj is None else self.get_readonly_fields(request, obj)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         return () if obj is None else ("author", "time", "until", "shown_note", "over")
 
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return bool(ModelAdmin.has_add_permission(self, request))
+    has_add_permission = ModelAdmin.has_add_permission
 
     def has_thaw_permission(self, request: HttpRequest) -> bool:
         """Whether the user may end a freeze."""
         return bool(request.user.has_perm("checks.delete_freeze"))
+
+    def row_actions(self, request: HttpRequest, obj: Freeze) -> list[str]:
+        return [] if self.over(obj) != "no" else ["thaw"]
 
     @display(description="freeze")
     def about(self, freeze: Freeze) -> str:

@@ -14,7 +14,8 @@ from unfold.decorators import display
 from checks.models import Config, Move
 from checks.wire.scrub import scrub
 from clusteragent.lib.shortids import short_id, short_id_in
-from operators.admin.base import DaysFilter, ReadOnlyAdmin, link
+from operators.admin.base import ReadOnlyAdmin, link
+from operators.admin.filters import DaysFilter
 from operators.roles import sees_digests
 
 

@@ -1,7 +1,7 @@
 """What a node's page shows around its fields: its state, its configs, its timeline."""
 
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from django.db.models import Q
 
@@ -9,10 +9,10 @@ from checks.dispatcher import costs
 from checks.models import Assignment, Config, Move
 from checks.wire.scrub import scrub
 from clusteragent.lib.shortids import short_id
-from clusteragent.lib.words import ago, counted, percent
+from clusteragent.lib.words import ago, grouped_count, percent
 from nodes.models import Node, NodeEvent, Runner, RunnerStats
 from operators.admin.base import TABLE_ROWS, Table, anchor, link, list_url
-from operators.admin.configs import WIDE_COLUMNS
+from operators.queries import WIDE_COLUMNS
 
 
 class Drain(NamedTuple):
@@ -27,61 +27,66 @@ class Drain(NamedTuple):
         """The moved share, from 0 to 1."""
         return self.moved / (self.moved + self.left or 1)
 
+    @classmethod
+    def of(cls, node: Any) -> Self:
+        """The progress of a node's drain, by the ledger."""
+        began = NodeEvent.objects.filter(node_name=node.name, kind=NodeEvent.Kind.DRAINING).first()
+        moves = Move.objects.filter(source_node=node.name, reason=Move.Reason.DRAINED)
+        moved = moves.filter(time__gte=began.time).count() if began else 0
+        return cls(began.time if began else None, moved, node.configs)
+
 
 def context(node: Any) -> dict[str, Any]:
     """The context of the template operators/node_head.html."""
     load = None if node.state == "lost" else costs.loads()[node.pk]
-    return {"facts": _facts(node, load), "load": load, "drain": _drain(node) if node.draining else None}
+    return {"facts": _facts(node, load), "load": load, "drain": Drain.of(node) if node.draining else None}
 
 
 def configs(node: Node) -> Table:
     """A table of the node's first configs."""
     owned = Assignment.objects.filter(node=node).select_related("config").prefetch_related("config__origins")
     owned = owned.order_by("config__name", "pk")
-    rows = [
-        (
-            link(one.config, scrub(one.config.name)),
-            _origins(one.config),
-            short_id(one.config.digest),
-            one.since,
-            one.reason,
-        )
-        for one in owned.defer(*(f"config__{column}" for column in WIDE_COLUMNS))[: TABLE_ROWS + 1]
-    ]
-    return Table.of(
-        "Configs", ("check", "origins", "short ID", "since", "reason"), rows, list_url(Config, node=node.name)
-    )
+    rows = []
+    for one in owned.defer(*(f"config__{column}" for column in WIDE_COLUMNS))[: TABLE_ROWS + 1]:
+        origins = ", ".join(map(str, one.config.origins.all()))
+        short = short_id(one.config.digest)
+        rows.append((link(one.config, scrub(one.config.name)), origins, short, one.since, one.reason))
+    headers = ("check", "origins", "short ID", "since", "reason")
+    return Table.of("Configs", headers, rows, list_url(Config, node=node.name))
 
 
 def timeline(node: Node) -> Table:
     """A table of the node's last moves and events, merged."""
     events = NodeEvent.objects.filter(node_name=node.name)[: TABLE_ROWS + 1]
     moves = Move.objects.filter(Q(source_node=node.name) | Q(to_node=node.name))[: TABLE_ROWS + 1]
-    rows = [
-        *((one.time, one.kind, "", one.told) for one in events),
-        *(
-            (one.time, _way(one, node.name), link(Config(pk=one.config_id), scrub(one.name)), _why(one))
-            for one in moves
-        ),
-    ]
+    rows: list[tuple[Any, ...]] = [(one.time, one.kind, "", one.told) for one in events]
+    for one in moves:
+        why = f"{one.reason} by {one.actor}" if one.actor else one.reason
+        rows.append((one.time, _way(one, node.name), link(Config(pk=one.config_id), scrub(one.name)), why))
     rows.sort(key=lambda row: row[0], reverse=True)
     return Table.of("Timeline", ("time", "what", "check", "why"), rows, list_url(Move, q=node.name))
 
 
 def _facts(node: Any, load: float | None) -> list[tuple[str, Any]]:
-    facts = [
-        ("State", node.state if node.intake == "open" else f"{node.state}, {node.intake}"),
-        ("Last heard", ago(node.silence)),
-        ("Address", node.heartbeat.client_ip if load is not None else ""),
-        ("Type", node.heartbeat.get_node_type_display() if load is not None else ""),
-        ("Acknowledged", _acknowledged(node) if load is not None else ""),
-        ("Load", "" if load is None else percent(load)),
-        ("Configs", anchor(list_url(Config, node=node.name), counted(node.configs, "config"))),
-        ("Running by its stats", _running(node)),
-    ]
-    shown = [(name, value or "unknown") for name, value in facts if load is not None or name in ("State", "Configs")]
-    oddities = (("Looks like", node.looks_like()), ("Implausible stats", _clamped(node)))
-    return shown + [(name, value) for name, value in oddities if value]
+    """The facts as (name, value). Of a lost node, which has no load, little is known."""
+    state = ("State", node.state if node.intake == "open" else f"{node.state}, {node.intake}")
+    configs = ("Configs", anchor(list_url(Config, node=node.name), grouped_count(node.configs, "config")))
+    known = [state, configs]
+    if load is not None:
+        running = RunnerStats.objects.filter(node=node).count()
+        known = [
+            state,
+            ("Last heard", ago(node.silence)),
+            ("Address", node.heartbeat.client_ip or "unknown"),
+            ("Type", node.heartbeat.get_node_type_display()),
+            ("Acknowledged", _acknowledged(node)),
+            ("Load", percent(load)),
+            configs,
+            ("Running by its stats", grouped_count(running, "check") if running else "unknown"),
+        ]
+    clamped = Runner.objects.filter(node=node).values_list("clamped", flat=True).first()
+    oddities = (("Looks like", node.looks_like()), ("Implausible stats", clamped))
+    return known + [(name, value) for name, value in oddities if value]
 
 
 def _acknowledged(node: Any) -> str:
@@ -93,33 +98,9 @@ def _acknowledged(node: Any) -> str:
     return f"version {node.heartbeat.acknowledged}, not yet {node.config_version}"
 
 
-def _running(node: Node) -> str:
-    number = RunnerStats.objects.filter(node=node).count()
-    return counted(number, "check") if number else ""
-
-
-def _clamped(node: Node) -> str:
-    return Runner.objects.filter(node=node).values_list("clamped", flat=True).first() or ""
-
-
-def _drain(node: Any) -> Drain:
-    began = NodeEvent.objects.filter(node_name=node.name, kind=NodeEvent.Kind.DRAINING).first()
-    moves = Move.objects.filter(source_node=node.name, reason=Move.Reason.DRAINED)
-    moved = moves.filter(time__gte=began.time).count() if began else 0
-    return Drain(began.time if began else None, moved, node.configs)
-
-
 def _way(move: Move, name: str) -> str:
     if move.source_node == move.to_node:
         return "kept, with other bytes"
     if move.to_node == name:
         return f"got, from {move.source_node}" if move.source_node else "got"
     return f"gave, to {move.to_node}" if move.to_node else "lost"
-
-
-def _why(move: Move) -> str:
-    return f"{move.reason} by {move.actor}" if move.actor else move.reason
-
-
-def _origins(config: Config) -> str:
-    return ", ".join(map(str, config.origins.all()))

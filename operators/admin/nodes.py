@@ -1,10 +1,9 @@
-"""Nodes, node events and node rules in the admin."""
+"""Nodes and node events in the admin."""
 
 from typing import Any
 
 from django.contrib import admin, messages
-from django.db.models import Count, IntegerField, OuterRef, QuerySet, Subquery
-from django.db.models.functions import Coalesce
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils.safestring import SafeString
@@ -12,32 +11,24 @@ from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from unfold.decorators import display
 
 from checks import plans
-from checks.dispatcher import REFUSALS as ORDER_REFUSALS
-from checks.dispatcher import deciding
+from checks.dispatcher import REFUSALS, deciding
 from checks.models import Assignment, Config
-from clusteragent.lib.words import ago, counted, numbered
+from clusteragent.lib.words import ago, grouped_count, plain_count
 from nodes.declarations import parse
-from nodes.models import Node, NodeEvent, NodeRule
+from nodes.models import Node, NodeEvent
 from operators.admin import nodepage
-from operators.admin.base import (
-    DaysFilter,
-    NotedAdmin,
-    ReadOnlyAdmin,
-    Table,
-    WithoutTransaction,
-    anchor,
-    list_url,
-    row_url,
-)
+from operators.admin.base import ReadOnlyAdmin, Table, anchor, list_url, row_url
 from operators.admin.filters import (
-    REFUSALS,
-    STATES,
+    CLOSED,
+    STATE_COLOURS,
     AcknowledgedFilter,
     AlikeFilter,
+    DaysFilter,
     SchedulableFilter,
     StateFilter,
     TypeFilter,
-)
+)  # fmt: skip
+from operators.queries import number_of
 
 
 @admin.register(Node)
@@ -45,29 +36,16 @@ class NodeAdmin(ReadOnlyAdmin):
     """The nodes, with their state, configs and load."""
 
     list_display = (
-        "name",
-        "shown_state",
-        "configs",
-        "heard",
-        "shown_type",
-        "address",
-        "up_to_date",
-        "shown_schedulable",
-    )
+        "name", "shown_state", "configs", "heard", "shown_type", "address", "up_to_date", "shown_schedulable"
+    )  # fmt: skip
     list_filter = (StateFilter, SchedulableFilter, TypeFilter, AlikeFilter, AcknowledgedFilter)
     search_fields = ("name",)
     search_help_text = "Name"
     sortable_by = ("name", "heard", "configs")
     # The head of the page shows the rest.
     fields = readonly_fields = (
-        "shown_declared",
-        "labels",
-        "weight",
-        "max_configs",
-        "config_version",
-        "first_seen",
-        "lost_at",
-    )
+        "shown_declared", "labels", "weight", "max_configs", "config_version", "first_seen", "lost_at"
+    )  # fmt: skip
     actions = ("cordon", "uncordon", "drain", "forget")
     change_form_outer_before_template = "operators/node_head.html"
 
@@ -75,10 +53,8 @@ class NodeAdmin(ReadOnlyAdmin):
         css = {"all": ["operators/pages.css"]}
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Node]:
-        owned = Assignment.objects.filter(node=OuterRef("pk")).order_by().values("node").annotate(number=Count("pk"))
-        number = Subquery(owned.values("number"), output_field=IntegerField())
-        nodes: QuerySet[Node] = Node.objects.with_state().select_related("heartbeat")
-        return nodes.annotate(configs=Coalesce(number, 0))
+        nodes = Node.objects.with_state().select_related("heartbeat")
+        return nodes.annotate(configs=number_of(Assignment.objects.all(), "node"))
 
     def get_list_display(self, request: HttpRequest) -> Any:
         """The columns, with one more while names look alike."""
@@ -90,7 +66,7 @@ class NodeAdmin(ReadOnlyAdmin):
         """The names of living nodes that a reader could take for this one."""
         return node.looks_like()
 
-    @display(description="state", label=STATES)
+    @display(description="state", label=STATE_COLOURS)
     def shown_state(self, node: Any) -> str:
         """The state: alive, silent or lost."""
         return str(node.state)
@@ -120,7 +96,7 @@ class NodeAdmin(ReadOnlyAdmin):
         """Whether it acknowledged its latest configs; None for a lost node."""
         return node.heartbeat.acknowledged == node.config_version if node.state != "lost" else None
 
-    @display(description="schedulable", label={"yes": "success"} | dict.fromkeys(REFUSALS, "warning"))
+    @display(description="schedulable", label={"yes": "success"} | dict.fromkeys(CLOSED, "warning"))
     def shown_schedulable(self, node: Any) -> str:
         """`yes`, or why it takes nothing new."""
         return "yes" if node.intake == "open" else str(node.intake)
@@ -138,7 +114,7 @@ class NodeAdmin(ReadOnlyAdmin):
         }
         return ["forget"] if node.state == "lost" else [name for name, is_offered in offered.items() if is_offered]
 
-    def page(self, request: HttpRequest, node: Any) -> dict[str, Any]:
+    def page_context(self, request: HttpRequest, node: Any) -> dict[str, Any]:
         return nodepage.context(node)
 
     def tables(self, request: HttpRequest, node: Node) -> list[Table]:
@@ -159,7 +135,7 @@ class NodeAdmin(ReadOnlyAdmin):
         """Make the plan that drains the nodes. It shows where their configs would go."""
         try:
             decision = deciding.drain([node.name for node in queryset])
-        except ORDER_REFUSALS as refusal:
+        except REFUSALS as refusal:
             messages.error(request, f"Not drained: {refusal}.")
             return None
         return redirect(row_url(plans.store(decision, author=request.user.get_username())))
@@ -171,14 +147,14 @@ class NodeAdmin(ReadOnlyAdmin):
         kept = [node.name for node in chosen.known()]
         forgotten = chosen.forget()
         if forgotten:
-            messages.success(request, f"{counted(forgotten, 'node')} forgotten.")
+            messages.success(request, f"{grouped_count(forgotten, 'node')} forgotten.")
         if kept:
-            messages.error(request, f"{counted(len(kept), 'node')} not lost, so not forgotten.")
+            messages.error(request, f"{grouped_count(len(kept), 'node')} not lost, so not forgotten.")
 
     def _cordon(self, request: HttpRequest, queryset: QuerySet[Node], done: str, **how: bool) -> None:
         chosen = Node.objects.filter(pk__in=[node.pk for node in queryset])
         changed = chosen.cordon(actor=request.user.get_username(), **how)
-        messages.success(request, f"{numbered(changed, 'node')} {done}.")
+        messages.success(request, f"{plain_count(changed, 'node')} {done}.")
 
 
 @admin.register(NodeEvent)
@@ -195,28 +171,3 @@ class NodeEventAdmin(ReadOnlyAdmin):
     def shown_cause(self, event: NodeEvent) -> str:
         """The cause in words."""
         return event.told
-
-
-@admin.register(NodeRule)
-class NodeRuleAdmin(NotedAdmin, WithoutTransaction):
-    """The node rules. Whoever saves a rule becomes its author, and a change is applied to the nodes at once."""
-
-    list_display = ("__str__", "node_type", "labels", "weight", "max_configs", "author", "time")
-    fields = ("pattern", "network", "node_type", "labels", "weight", "max_configs", "note")
-    search_fields = ("pattern",)
-
-    def save_model(self, request: HttpRequest, obj: NodeRule, form: Any, change: bool) -> None:
-        obj.author = request.user.get_username()
-        super().save_model(request, obj, form, change)
-        self._apply(request)
-
-    def delete_model(self, request: HttpRequest, obj: NodeRule) -> None:
-        super().delete_model(request, obj)
-        self._apply(request)
-
-    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[NodeRule]) -> None:
-        super().delete_queryset(request, queryset)
-        self._apply(request)
-
-    def _apply(self, request: HttpRequest) -> None:
-        messages.info(request, f"It changes {numbered(NodeRule.objects.apply(), 'node')}.")

@@ -1,6 +1,6 @@
-"""The forms that order something of configs. Each form makes the plan of its order."""
+"""The forms of orders, for the actions on configs and for the pages of orders. Each form decides on its order."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -15,12 +15,14 @@ from unfold.widgets import (
 
 from checks import plans
 from checks.dispatcher import REFUSALS, Decision, deciding
-from checks.models import Plan
-from checks.models.orders import Pin
+from checks.models import Config, Plan
+from checks.models.orders import Isolation, Pause, Pin
 from clusteragent.lib import clock, deadlines
 
 MOST_CHARACTERS = 10_000
 ONCE, DAY, PINNED = "once", "day", "pinned"
+# The action's page lists the nodes that accept configs under this id.
+_NODE_INPUT = {"list": "accepting-nodes", "autocomplete": "off"}
 
 
 class UntilField(forms.CharField):
@@ -48,8 +50,8 @@ class NoteField(forms.CharField):
         )
 
 
-class OrderForm(forms.Form):
-    """The base of forms that order something of configs."""
+class DecidingForm(forms.BaseForm):
+    """The base of all forms of orders."""
 
     # The field that shows a refusal; empty: the form as a whole.
     refusing_field = ""
@@ -67,14 +69,12 @@ class OrderForm(forms.Form):
         return None
 
 
-class ReassignForm(OrderForm):
+class ReassignForm(DecidingForm, forms.Form):
     """The node that gets the configs, and for how long."""
 
     refusing_field = "node"
 
-    node = forms.CharField(
-        max_length=253, widget=UnfoldAdminTextInputWidget(attrs={"list": "accepting-nodes", "autocomplete": "off"})
-    )
+    node = forms.CharField(max_length=253, widget=UnfoldAdminTextInputWidget(attrs=_NODE_INPUT))
     hold = forms.ChoiceField(
         label="For how long",
         choices=[
@@ -95,16 +95,49 @@ class ReassignForm(OrderForm):
         return deciding.reassign(config_ids, given["node"], hold=hold, until=end, note=given["note"])
 
 
+class OrderForm(DecidingForm, forms.ModelForm):  # type: ignore[type-arg]
+    """An order for configs that are named by short ID, digest or check ID. Without the field where they are chosen otherwise:
+    an action has its own, and a stored order can't change its config.
+
+    verb(config ids, …): decides to give them the order.
+    """
+
+    verb: Callable[..., Decision]
+    exact = False  # whether digests and check IDs are taken
+
+    configs = forms.CharField(
+        help_text="Short IDs (for those who see them: digests or check IDs), with spaces between them.",
+        widget=UnfoldAdminTextInputWidget,
+    )
+    note = NoteField()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.instance.pk:
+            del self.fields["configs"]
+
+    def clean_configs(self) -> list[int]:
+        """The ids of the named configs. Raises ValidationError if a name is unknown."""
+        try:
+            return Config.objects.ids_of(self.cleaned_data["configs"].split(), exact=self.exact)
+        except LookupError as error:
+            raise ValidationError(str(error)) from None
+
+    def decide(self, config_ids: Collection[int]) -> Decision:
+        order = {name: value for name, value in self.cleaned_data.items() if name != "configs"}
+        return self.verb(config_ids, **order)
+
+
 class PinForm(OrderForm):
     """Where the configs shall run."""
+
+    verb = staticmethod(deciding.pin)
 
     kind = forms.ChoiceField(
         label="Pin them to", choices=Pin.Kind, initial=Pin.Kind.NODE, widget=UnfoldAdminSelectWidget
     )
     aim = forms.CharField(
-        max_length=253,
-        help_text="ash, or runner-*, or zone=a",
-        widget=UnfoldAdminTextInputWidget(attrs={"list": "accepting-nodes", "autocomplete": "off"}),
+        max_length=253, help_text="ash, or runner-*, or zone=a", widget=UnfoldAdminTextInputWidget(attrs=_NODE_INPUT)
     )
     waits = forms.BooleanField(
         label="Wait",
@@ -113,22 +146,29 @@ class PinForm(OrderForm):
         widget=UnfoldBooleanWidget,
     )
     until = UntilField()
-    note = NoteField()
 
-    def clean(self) -> None:
-        super().clean()
-        if {"kind", "aim"} <= self.cleaned_data.keys():
-            Pin(kind=self.cleaned_data["kind"], aim=self.cleaned_data["aim"]).clean()
-
-    def decide(self, config_ids: Collection[int]) -> Decision:
-        return deciding.pin(config_ids, **self.cleaned_data)
+    class Meta:
+        model = Pin
+        fields = ("kind", "aim", "waits", "until", "note")
 
 
 class PauseForm(OrderForm):
     """Until when the configs run nowhere."""
 
-    until = UntilField()
-    note = NoteField()
+    verb = staticmethod(deciding.pause)
 
-    def decide(self, config_ids: Collection[int]) -> Decision:
-        return deciding.pause(config_ids, **self.cleaned_data)
+    until = UntilField()
+
+    class Meta:
+        model = Pause
+        fields = ("until", "note")
+
+
+class IsolationForm(OrderForm):
+    """Which configs are alone on their nodes."""
+
+    verb = staticmethod(deciding.isolate)
+
+    class Meta:
+        model = Isolation
+        fields = ("note",)

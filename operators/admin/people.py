@@ -59,8 +59,7 @@ class TokenAdmin(DeclaredAdmin):
         return ("user", "expiry") if obj is None else ("token_key", "user", "created", "expiry")
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
-        given: dict[str, Any] = super().get_changeform_initial_data(request)
-        return {"expiry": clock.now() + knox_settings.TOKEN_TTL} | given
+        return {"expiry": clock.now() + knox_settings.TOKEN_TTL} | super().get_changeform_initial_data(request)
 
     @display
     def roles(self, token: Any) -> str:

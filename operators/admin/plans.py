@@ -21,7 +21,7 @@ from checks.models import Config, Plan, freezes
 from checks.models.orders import Pin
 from checks.wire.scrub import scrub
 from clusteragent.lib.shortids import short_id
-from clusteragent.lib.words import moment, numbered, percent
+from clusteragent.lib.words import moment, percent, plain_count
 from nodes.models import Node
 from operators.admin.base import ReadOnlyAdmin, Table, link, list_url, row_url
 
@@ -65,8 +65,7 @@ class PlanAdmin(ReadOnlyAdmin):
             "may_freeze": request.user.has_perm("checks.add_freeze"),
             "why_off": freezes.why_off(),
         }
-        response: HttpResponse = super().changelist_view(request, offered | (extra_context or {}))
-        return response
+        return super().changelist_view(request, offered | (extra_context or {}))
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Plan]:
         """The plans with the number of their moves. The moves themselves may be many and are read later."""
@@ -93,7 +92,7 @@ class PlanAdmin(ReadOnlyAdmin):
         """When it was applied, or no."""
         return moment(plan.applied_at) if plan.applied_at else "no"
 
-    def page(self, request: HttpRequest, plan: Plan) -> dict[str, Any]:
+    def page_context(self, request: HttpRequest, plan: Plan) -> dict[str, Any]:
         return {
             "plan": plan,
             "what": title(plan),
@@ -112,7 +111,7 @@ class PlanAdmin(ReadOnlyAdmin):
             Table(
                 _first("Moves", min(MOST_MOVES, len(plan.moves)), len(plan.moves)),
                 ("config", "from", "to"),
-                [_row(move) for move in plan.moves[:MOST_MOVES]],
+                [_route(move) for move in plan.moves[:MOST_MOVES]],
             ),
         ]
 
@@ -156,18 +155,19 @@ class PlanAdmin(ReadOnlyAdmin):
 def title(plan: Any) -> str:
     """The plan in a few words. The plan must be annotated with the number of its moves."""
     order = plan.order
-    number = numbered(plan.number + len(order.get("also", ())), "config")
+    number = plain_count(plan.number + len(order.get("also", ())), "config")
     match order.get("verb"):
         case "reassign":
             return f"Give {number} to {order['node']}{' and pin them there' if order['hold'] else ''}"
         case "pin":
-            return f"Pin {number} to {_aim(order)}"
+            nodes = {"node": "", "pattern": "nodes named ", "label": "nodes with "}[order["kind"]]
+            return f"Pin {number} to {nodes}{order['aim']}"
         case "pause":
             return f"Pause {number}"
         case "resume":
             return f"Resume {number}"
         case "isolate":
-            return f"Isolate {numbered(len(order['alone']), 'config')}"
+            return f"Isolate {plain_count(len(order['alone']), 'config')}"
         case "drain":
             return f"Drain {', '.join(order['nodes'])}"
         case "undo":
@@ -176,46 +176,36 @@ def title(plan: Any) -> str:
             return f"Rebalance {number}"
 
 
-def _aimed_at(order: dict[str, Any]) -> bool:
-    """Whether a known node matches the pin."""
-    pin = Pin(kind=order["kind"], aim=order["aim"])
-    return any(pin.matches(*node) for node in Node.objects.known().values_list("name", "labels"))
-
-
-def _aim(order: dict[str, Any]) -> str:
-    what = {"node": "", "pattern": "nodes named ", "label": "nodes with "}
-    return f"{what[order['kind']]}{order['aim']}"
-
-
 def sentence(plan: Plan) -> str:
     """How many configs the plan moves, and how the highest load changes."""
     number = len(plan.moves)
     if not number:
         return "Nothing moves."
-    verb = "stops running" if plan.order.get("verb") == "pause" else "moves"
-    if number > 1:
-        verb = "stop running" if plan.order.get("verb") == "pause" else "move"
+    one, many = ("stops running", "stop running") if plan.order.get("verb") == "pause" else ("moves", "move")
+    verb = one if number == 1 else many
     peak = _change(plan.spread["peak"])
-    return f"{numbered(number, 'config')} {verb}. {numbered(len(plan.nodes), 'node')} touched, highest load {peak}."
+    return (
+        f"{plain_count(number, 'config')} {verb}. {plain_count(len(plan.nodes), 'node')} touched, highest load {peak}."
+    )
 
 
 def done(plan: Plan, moved: int) -> str:
     """What applying the plan did or began. moved: the number of configs."""
     if plan.order.get("verb") == "drain":
         return (
-            f"begun, {numbered(len(plan.moves), 'config')} to move bit by bit"
+            f"begun, {plain_count(len(plan.moves), 'config')} to move bit by bit"
             if plan.moves
             else "begun, nothing to move"
         )
-    return f"{numbered(moved, 'config')} moved"
+    return f"{plain_count(moved, 'config')} moved"
 
 
 def notes(plan: Plan) -> Sequence[str]:
     """What an operator should know before applying the plan, one sentence each."""
     order = plan.order
-    found = [f"Until {order['until'][:16].replace('T', ' ')} UTC." if order.get("until") else ""]
-    found.append(f"Note: {scrub(order['note'])}" if order.get("note") else "")
-    return [note for note in (*found, *_consequences(order)) if note]
+    found = [f"Until {order['until'][:16].replace('T', ' ')} UTC."] if order.get("until") else []
+    found += [f"Note: {scrub(order['note'])}"] if order.get("note") else []
+    return [*found, *_consequences(order)]
 
 
 def _consequences(order: dict[str, Any]) -> Iterator[str]:
@@ -225,18 +215,24 @@ def _consequences(order: dict[str, Any]) -> Iterator[str]:
         one, their = ("it is", "its node") if len(order["alone"]) == 1 else ("they are", "their nodes")
         yield f"Until {one} released, nothing else is placed on {their}."
         if company := len({id_ for id_, *_ in also} - set(order["alone"])):
-            yield f"{numbered(company, 'config')} may run nowhere else, and would stay."
+            yield f"{plain_count(company, 'config')} may run nowhere else, and would stay."
     elif verb == "resume" and also:
-        yield f"{numbered(len(also), 'config')} of it would dangle: no node may have it now."
+        yield f"{plain_count(len(also), 'config')} of it would dangle: no node may have it now."
     elif also:
-        yield f"{numbered(len(also), 'config')} of it would stay: on the right node already, or on none."
-    if verb == "pin" and not _aimed_at(order):
+        yield f"{plain_count(len(also), 'config')} of it would stay: on the right node already, or on none."
+    if verb == "pin" and not _is_node_known(order):
         then = "run nowhere" if order["waits"] else "run elsewhere"
         yield f"There is no such node now: until there is one, they {then}."
     if verb == "reassign" and not order["hold"]:
         yield "They are not pinned: the next rebalance may move them away again."
     if verb == "drain":
         yield "The nodes get nothing new from then on, and what they have moves bit by bit."
+
+
+def _is_node_known(order: dict[str, Any]) -> bool:
+    """Whether a known node matches the pin."""
+    pin = Pin(kind=order["kind"], aim=order["aim"])
+    return any(pin.matches(*node) for node in Node.objects.known().values_list("name", "labels"))
 
 
 def _change(values: Sequence[float]) -> str:
@@ -247,10 +243,7 @@ def _first(what: str, shown: int, of: int) -> str:
     return what if shown == of else f"{what}: the first {shown} of {of}"
 
 
-def _row(move: dict[str, Any]) -> tuple[SafeString, SafeString | str, SafeString | str]:
+def _route(move: dict[str, Any]) -> list[SafeString | str]:
     config = link(Config(pk=move["config"]), f"{scrub(move['name'])} {short_id(move['digest'])}")
-    return config, _node(move["source"], move["from_node"]), _node(move["to"], move["to_node"])
-
-
-def _node(pk: int | None, name: str) -> SafeString | str:
-    return link(Node(pk=pk), name) if pk else "nobody"
+    ends = ((move["source"], move["from_node"]), (move["to"], move["to_node"]))
+    return [config, *(link(Node(pk=pk), name) if pk else "nobody" for pk, name in ends)]

@@ -1,5 +1,6 @@
 """The sources in the admin: what each scan found, and scanning again."""
 
+from collections.abc import Callable, Collection
 from typing import Any
 
 from django.contrib import admin, messages
@@ -10,27 +11,49 @@ from unfold.decorators import display
 from checks import sources
 from checks.models import Source
 from checks.wire.scrub import scrub
-from clusteragent.lib.words import ago, numbered
+from clusteragent.lib.words import ago, listed, plain_count
 from operators.admin.base import ReadOnlyAdmin, Table
 
 MOST_PROBLEMS = 200
+UNDER_WAY = "Another scan is under way. Try again when it is over."
+
+
+def _number(field: str) -> Callable[[Any, Any], int]:
+    """A column with the number of a source's errors, warnings, …"""
+
+    @display(description=field.replace("_", " "))
+    def number(self: Any, source: Any) -> int:
+        return getattr(source, f"{field}_number")
+
+    return number
+
+
+def scanned_names() -> set[str]:
+    """The names of the sources that are scanned. Others are written by people or pipelines."""
+    return {source.name for source in sources.SOURCES}
+
+
+def scan(names: Collection[str], *, accept_removals: bool = False) -> str:
+    """Scan the sources with these names now, and return a sentence that says what was found. Raises SyncUnderWay.
+
+    accept_removals: carry out the removals that are held.
+    """
+    chosen = [source for source in sources.SOURCES if source.name in names]
+    report = sources.sync(accept_removals=accept_removals, sources=chosen)
+    done = f"Scanned: {len(report.added)} added, {len(report.changed)} changed, {len(report.removed)} removed"
+    warnings = f", {plain_count(len(report.warnings), 'warning')}" if report.warnings else ""
+    later = " Some files are being written right now; the next scan takes them." if report.unsettled else ""
+    return f"{done}, {len(report.held)} held, {plain_count(len(report.errors), 'error')}{warnings}.{later}"
 
 
 @admin.register(Source)
 class SourceAdmin(ReadOnlyAdmin):
     """The sources, with the errors and warnings of the last scan."""
 
-    list_display = (
-        "name",
-        "read",
-        "scanned",
-        "scanned_by",
-        "errors_number",
-        "warnings_number",
-        "passed_over_number",
+    list_display = fields = readonly_fields = (
+        "name", "read", "scanned", "scanned_by", "errors_number", "warnings_number", "passed_over_number",
         "held_removals_number",
-    )
-    fields = readonly_fields = list_display
+    )  # fmt: skip
     actions = ("scan_now", "accept_removals")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Source]:
@@ -46,44 +69,30 @@ class SourceAdmin(ReadOnlyAdmin):
         """How long ago the last scan was."""
         return ago(source.scan_age) or "never"
 
-    @display(description="errors", label={0: "success"})
-    def errors_number(self, source: Any) -> int:
-        """The number of errors."""
-        return int(source.errors_number)
-
-    @display(description="warnings")
-    def warnings_number(self, source: Any) -> int:
-        """The number of warnings."""
-        return int(source.warnings_number)
-
-    @display(description="passed over")
-    def passed_over_number(self, source: Any) -> int:
-        """The number of files that were passed over."""
-        return int(source.passed_over_number)
-
-    @display(description="held removals")
-    def held_removals_number(self, source: Any) -> int:
-        """The number of held removals."""
-        return int(source.held_removals_number)
+    errors_number = _number("errors")
+    warnings_number = _number("warnings")
+    passed_over_number = _number("passed_over")
+    held_removals_number = _number("held_removals")
 
     def row_actions(self, request: HttpRequest, source: Any) -> list[str]:
+        if source.name not in scanned_names():
+            return []
         return ["scan_now", *(["accept_removals"] if source.held_removals_number else [])]
 
     def tables(self, request: HttpRequest, source: Any) -> list[Table]:
         source.refresh_from_db(fields=["errors", "warnings", "passed_over", "held_removals"])
-        errors = [
-            (scrub(one["where"]), one.get("line") or "", scrub(one["error"])) for one in source.errors[:MOST_PROBLEMS]
-        ]
-        warnings = [
-            (scrub(one["where"]), one["line"] or "", scrub(one["warning"])) for one in source.warnings[:MOST_PROBLEMS]
-        ]
-        passed = [(scrub(one["where"]), scrub(one["why"])) for one in source.passed_over[:MOST_PROBLEMS]]
-        held = [(scrub(key),) for key in source.held_removals[:MOST_PROBLEMS]]
+        held = [{"key": key} for key in source.held_removals]
+        found = (
+            ("Errors", ("where", "line", "error"), source.errors),
+            ("Warnings", ("where", "line", "warning"), source.warnings),
+            ("Held removals", ("key",), held),
+            ("Passed over", ("where", "why"), source.passed_over),
+        )
         return [
-            Table("Errors", ("where", "line", "error"), errors),
-            Table("Warnings", ("where", "line", "warning"), warnings),
-            Table("Held removals", ("key",), held),
-            Table("Passed over", ("where", "why"), passed),
+            Table(
+                title, columns, [[scrub(str(row.get(name) or "")) for name in columns] for row in rows[:MOST_PROBLEMS]]
+            )
+            for title, columns, rows in found
         ]
 
     @admin.action(description="Scan now", permissions=["change"])
@@ -98,16 +107,11 @@ class SourceAdmin(ReadOnlyAdmin):
 
     def _sync(self, request: HttpRequest, queryset: QuerySet[Source], *, accept_removals: bool) -> None:
         names = {source.name for source in queryset}
-        chosen = [source for source in sources.SOURCES if source.name in names]
-        try:
-            report = sources.sync(accept_removals=accept_removals, sources=chosen)
-        except sources.SyncUnderWay:
-            messages.error(request, "Another scan is under way. Try again when it is over.")
+        if others := names - scanned_names():
+            messages.error(request, f"{listed(sorted(others))}: not scanned, since people or pipelines write it.")
+        if names == others:
             return
-        if report.unsettled:
-            messages.warning(request, "Some files are being written right now; the next scan takes them.")
-        done = f"Scanned: {len(report.added)} added, {len(report.changed)} changed, {len(report.removed)} removed"
-        warnings = f", {numbered(len(report.warnings), 'warning')}" if report.warnings else ""
-        messages.success(
-            request, f"{done}, {len(report.held)} held, {numbered(len(report.errors), 'error')}{warnings}."
-        )
+        try:
+            messages.success(request, scan(names, accept_removals=accept_removals))
+        except sources.SyncUnderWay:
+            messages.error(request, UNDER_WAY)

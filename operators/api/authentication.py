@@ -10,7 +10,7 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
 from clusteragent.lib import clients, clock
-from clusteragent.lib.ratelimit import RateLimit
+from clusteragent.lib.logs import RateLimit
 
 log = structlog.get_logger()
 # Log lines a minute about refused tokens.
@@ -18,9 +18,7 @@ _refusals = RateLimit(10)
 
 
 class OperatorToken(TokenAuthentication):
-    """Authentication by `Authorization: Bearer <token>` with an operator's own token. The tokens of node agents and the local
-    token are refused.
-    """
+    """Takes `Authorization: Bearer <token>` with an operator's token; those of node agents and the local one are refused."""
 
     def authenticate(self, request: Request) -> Any:
         try:
@@ -42,9 +40,7 @@ class OperatorToken(TokenAuthentication):
             raise AuthenticationFailed(_INACTIVE if "inactive" in str(error.detail) else _NONE) from None
 
     def _cleanup_token(self, auth_token: Any) -> bool:
-        """Whether the token has expired, by the database's clock. It is not deleted here: pruning does that, and a replica with
-        a wrong clock must not.
-        """
+        """Whether the token has expired, by the database's clock. It isn't deleted here: a replica's clock may be wrong."""
         return auth_token.expiry is not None and auth_token.expiry < clock.now()
 
 

@@ -21,11 +21,12 @@ from rest_framework.serializers import BaseSerializer
 from rest_framework.views import exception_handler
 from rest_framework.viewsets import GenericViewSet
 
-from checks import dispatcher
+from checks import dispatcher, plans
+from checks.dispatcher import Decision
 from checks.sources import SyncUnderWay
 from checks.wire.scrub import scrub
-from nodes.models import UnknownNode
 from operators import errors
+from operators.api import serializers
 from operators.api.authentication import OperatorToken
 from operators.api.fields import refuse_unknown
 from operators.api.filters import StrictFilterBackend
@@ -50,9 +51,7 @@ class Busy(APIException):
 
 
 class Cursor(CursorPagination):
-    """Cursor pagination with `?limit=` rows a page. The view's `ordering` is a unique field, so no row is missed or returned
-    twice.
-    """
+    """Pages of `?limit=` rows. The view's `ordering` is a unique field, so no row is missed or returned twice."""
 
     page_size = 100
     max_page_size = 1000
@@ -113,49 +112,64 @@ class OperatorViewSet(GenericViewSet[Any]):
     def get_exception_handler(self) -> Callable[[Exception, dict[str, Any]], Response | None]:
         return error_response
 
+    def apply_or_preview(self, field: str, decide: Callable[[], Decision]) -> Response | None:
+        """Make a plan of what is decided and apply it, then return None. If the call asks for a dry run, change nothing and
+        return the plan as a response.
+
+        Raises ValidationError for this field when the decision is refused, and Conflict when something changed meanwhile.
+        """
+        options = serializers.DryRun(data=self.request.query_params)
+        options.is_valid(raise_exception=True)
+        actor = self.request.user.get_username()
+        try:
+            if options.validated_data["dry_run"]:
+                return Response(self.described(plans.to_plan(decide(), author=actor)))
+            plan, _ = plans.order(decide, actor=actor)
+        except dispatcher.REFUSALS as refusal:
+            raise ValidationError({field: [dispatcher.described(refusal)]}) from None
+        except Invalid as problem:
+            raise ValidationError(problem.message_dict) from None
+        except plans.StalePlan as stale:
+            raise Conflict({field: [str(stale)]}) from None
+        if plan.outcome:
+            raise Conflict({field: [plan.outcome]})
+        return None
+
+    def described(self, plan: Any) -> Any:
+        """The JSON of a plan. A plan that was not stored has no time."""
+        if plan.pk is None:
+            plan.time = None
+        return serializers.PlanPageSerializer(plan, context=self.get_serializer_context()).data
+
 
 class ListViewSet(mixins.ListModelMixin, OperatorViewSet):
     """A resource whose rows can be listed."""
 
 
 class DetailViewSet(mixins.RetrieveModelMixin, ListViewSet):
-    """A resource whose rows can be listed and read one by one."""
+    """A resource whose rows can be listed and read one by one, by their id unless it says otherwise."""
+
+    lookup_value_regex = "[0-9]{1,18}"
 
 
 def error_response(error: Exception, context: dict[str, Any]) -> Response | None:
     """REST framework's exception handler: the response to a failed call. Texts that may repeat what was sent are scrubbed."""
-    response = exception_handler(_known(error), context)
+    known = error
+    if isinstance(error, OperationalError | InterfaceError | SyncUnderWay):
+        known = Busy()
+    elif isinstance(error, RequestDataTooBig):
+        known = TooLarge(str(error))
+    elif isinstance(error, UnreadablePostError):
+        known = ParseError("The body ended early.")
+    elif isinstance(error, DataError):
+        known = ParseError("A value can't be stored: it is too large, or holds a character that no text can have.")
+    response = exception_handler(known, context)
     if response is None and not isinstance(error, SuspiciousOperation):
         log.error("operators_api_failed", path=context["request"].path, exc_info=error)
         response = Response({"detail": errors.FAILED}, status=500)
     if response is not None and response.status_code not in (401, 403):  # their texts hold nothing that was sent
         response.data = _scrubbed(response.data)
     return response
-
-
-def _known(error: Exception) -> Exception:
-    """The API's own error for an error that Django or a source raised; others are returned unchanged."""
-    if isinstance(error, OperationalError | InterfaceError | SyncUnderWay):
-        return Busy()
-    if isinstance(error, RequestDataTooBig):
-        return TooLarge(str(error))
-    if isinstance(error, UnreadablePostError):
-        return ParseError("The body ended early.")
-    if isinstance(error, DataError):
-        return ParseError("A value can't be stored: it is too large, or holds a character that no text can have.")
-    return error
-
-
-def run_verb(field: str, verb: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Call the verb and return its result. If it refuses, raise ValidationError for this field, or for the fields that the
-    refusal names.
-    """
-    try:
-        return verb(*args, **kwargs)
-    except (UnknownNode, dispatcher.NotAccepting, dispatcher.NotDispatchable) as refusal:
-        raise ValidationError({field: [dispatcher.described(refusal)]}) from None
-    except Invalid as problem:
-        raise ValidationError(problem.message_dict) from None
 
 
 def _scrubbed(problems: Any) -> Any:

@@ -48,7 +48,9 @@ class WrittenConfigs(serializers.ListSerializer[Any]):
             try:
                 sent = self._read(item, configs)
                 configs[sent.key] = sent
-                expanded += _expanded(sent)
+                # About how many bytes of this config node agents get.
+                shards = len(origins.cut(sent.original)) * (sharding.repeated(sent.original) + _SHARD)
+                expanded += len(sent.patched.wire) + shards
             except ValidationError as error:
                 problems[str(index)] = _naming(item, error.detail)
             if expanded > MOST_EXPANDED:
@@ -134,15 +136,8 @@ class PutOptions(serializers.Serializer[Any]):
     )
 
 
-def _expanded(sent: Sent) -> int:
-    """About how many bytes of this config node agents get."""
-    return len(sent.patched.wire) + len(origins.cut(sent.original)) * (sharding.repeated(sent.original) + _SHARD)
-
-
 def _as_yaml(parts: dict[str, Any]) -> str:
-    """The parts as YAML, with a line for each key. JSON is YAML in which every text is quoted, so no text is taken for a number
-    or a boolean.
-    """
+    """The parts as YAML, a line for each key: as JSON, where texts are quoted, so none is taken for a number or boolean."""
     try:
         text = json.dumps(parts, ensure_ascii=False, allow_nan=False, indent=0)
     except ValueError:
@@ -153,9 +148,7 @@ def _as_yaml(parts: dict[str, Any]) -> str:
 
 
 def _refuse_masked(sent: Sent) -> None:
-    """Raise OddYAML if a text holds the mask. Otherwise a client that reads a config and sends it back would store the mask as
-    the password.
-    """
+    """Raise InvalidYAML if a text holds the mask: a client that sends back what it read would store it as the password."""
     config = sent.original
     texts = (*config.instances, config.init_config, config.logs, config.metric_config)
     if any(MASK in text for text in texts if text):

@@ -1,12 +1,14 @@
 """The fields that the API's serializers share. No answer holds a secret: texts that people or programs chose are scrubbed."""
 
 from collections.abc import Collection, Iterable, Mapping
+from datetime import datetime
 from typing import Any
 
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
 from checks.wire.scrub import scrub
+from clusteragent.lib import deadlines
 from clusteragent.lib.shortids import short_id
 from clusteragent.lib.spelling import nearest
 from nodes.models import NodeType
@@ -22,15 +24,14 @@ def refuse_unknown(given: Iterable[str], known: Collection[str], offered: Collec
 
     A misspelt key would otherwise be ignored, and its sender would believe that it had an effect.
     """
-    unknown = [key for key in given if key not in known]
-    if unknown:
-        raise ValidationError({key[:_LONGEST_KEY]: [_unknown(key, sorted(offered))] for key in unknown[:_MOST_KEYS]})
-
-
-def _unknown(key: str, known: list[str]) -> str:
-    if meant := nearest(key[:_LONGEST_KEY], known):
-        return f"Unknown name. Did you mean {meant}?"
-    return f"Unknown name. Known are {', '.join(known)}." if known else "Unknown name."
+    names = sorted(offered)
+    advice = f" Known are {', '.join(names)}." if names else ""
+    problems = {}
+    for key in [key[:_LONGEST_KEY] for key in given if key not in known][:_MOST_KEYS]:
+        meant = nearest(key, names)
+        problems[key] = ["Unknown name." + (f" Did you mean {meant}?" if meant else advice)]
+    if problems:
+        raise ValidationError(problems)
 
 
 class Strict(serializers.Serializer[Any]):
@@ -93,6 +94,19 @@ class Note(serializers.CharField):
 
     def to_representation(self, value: Any) -> str:
         return scrub(str(value))
+
+
+class Until(serializers.DateTimeField):
+    """When an order ends, in the future; null if it ends only when someone ends it."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(required=False, allow_null=True, **options)
+
+    def to_internal_value(self, value: Any) -> datetime:
+        try:
+            return deadlines.in_future(super().to_internal_value(value))
+        except ValueError as error:
+            raise ValidationError(str(error)) from None
 
 
 class Labels(serializers.DictField):

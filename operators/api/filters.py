@@ -9,19 +9,13 @@ from django_filters.rest_framework import DjangoFilterBackend
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
-from checks.models import Assignment, Config, Instance, Move, Origin, searching
+from checks.models import Config, Instance, Move, Origin
 from checks.models.configs import displayable
 from clusteragent.lib.shortids import short_id_in
 from nodes.models import Node, NodeEvent, NodeType
-from operators.api.serializers import NODE_STATES, STATES
+from operators.api.serializers import NODE_STATES
+from operators.queries import CONFIG_STATES, of_node
 from operators.roles import sees_digests
-
-_IN_STATE = {
-    "assigned": Q(assignment__isnull=False),
-    "dangling": Q(dangling_since__isnull=False),
-    "paused": Q(pause__isnull=False),
-    "endpoint": ~Q(node_name=""),
-}
 
 
 def _choices(*values: str) -> list[tuple[str, str]]:
@@ -44,15 +38,24 @@ class StrictFilterBackend(DjangoFilterBackend):
                 raise ValidationError(
                     {name: [f"There is no such filter. There are {', '.join(sorted(known)) or 'none'}."]}
                 )
-        found: QuerySet[Any] = super().filter_queryset(request, queryset, view)
-        return found
+        return super().filter_queryset(request, queryset, view)
 
 
-class ConfigFilter(filters.FilterSet):
+class DigestFilter(filters.FilterSet):
+    """A filter by digest, for those who may see digests."""
+
+    digest = filters.CharFilter(method="with_digest", help_text="For authors; others ask for the short_id.")
+
+    def with_digest(self, rows: QuerySet[Any], name: str, value: str) -> QuerySet[Any]:
+        """The rows with this digest; none without the permission to see digests."""
+        return rows.filter(digest=value) if sees_digests(self.request.user) else rows.none()
+
+
+class ConfigFilter(DigestFilter):
     """Filters of the configs."""
 
     check = filters.CharFilter(field_name="name", help_text="The check's name.")
-    state = filters.ChoiceFilter(choices=_choices(*STATES), method="in_state")
+    state = filters.ChoiceFilter(choices=_choices(*CONFIG_STATES), method="in_state")
     node = filters.CharFilter(method="of_node", help_text="What it runs, and its endpoint checks.")
     source = filters.CharFilter(method="of_source", help_text="As file, admin or api:shop.")
     key = filters.CharFilter(method="of_key", help_text="Its name or path in its source, beside source.")
@@ -60,7 +63,6 @@ class ConfigFilter(filters.FilterSet):
     check_id = filters.CharFilter(
         method="with_check_id", help_text="As it is answered; for authors, as node agents have it."
     )
-    digest = filters.CharFilter(method="with_digest", help_text="For authors; others ask for the short_id.")
     text = filters.CharFilter(method="containing", help_text="In the YAML without its secrets, in small or capitals.")
 
     class Meta:
@@ -68,14 +70,12 @@ class ConfigFilter(filters.FilterSet):
         fields: tuple[str, ...] = ()
 
     def in_state(self, configs: QuerySet[Config], name: str, value: str) -> QuerySet[Config]:
-        """The configs in this state, one of STATES."""
-        return configs.filter(_IN_STATE[value])
+        """The configs in this state, one of CONFIG_STATES."""
+        return configs.filter(CONFIG_STATES[value])
 
     def of_node(self, configs: QuerySet[Config], name: str, value: str) -> QuerySet[Config]:
         """The configs that are assigned to this node, and its endpoint checks."""
-        owned = Assignment.objects.filter(node__name=value).values("config_id")
-        endpoints = Config.objects.filter(node_name=value).exclude(node_name="").order_by().values("pk")
-        return configs.filter(pk__in=owned.union(endpoints))
+        return configs.filter(pk__in=of_node(value))
 
     def of_source(self, configs: QuerySet[Config], name: str, value: str) -> QuerySet[Config]:
         """The configs that this source sends."""
@@ -93,18 +93,13 @@ class ConfigFilter(filters.FilterSet):
             found |= Instance.objects.filter(check_id=value)
         return configs.filter(pk__in=found.values("config"))
 
-    def with_digest(self, configs: QuerySet[Config], name: str, value: str) -> QuerySet[Config]:
-        """The config with this digest; none without the permission to see digests."""
-        return configs.filter(digest=value) if sees_digests(self.request.user) else configs.none()
-
     def called(self, configs: QuerySet[Config], name: str, value: str) -> QuerySet[Config]:
         """The configs with this short ID, or with a check ID that has it."""
-        return configs.filter(pk__in=searching.called(Config, value, exact=False))
+        return configs.filter(pk__in=Config.objects.called(value, exact=False))
 
     def containing(self, configs: Any, name: str, value: str) -> QuerySet[Config]:
         """The configs whose scrubbed YAML contains this text, in upper or lower case."""
-        found: QuerySet[Config] = configs.containing(value, exact=sees_digests(self.request.user))
-        return found
+        return configs.containing(value, exact=sees_digests(self.request.user))
 
 
 class NodeFilter(filters.FilterSet):
@@ -131,13 +126,12 @@ class TimeRange(filters.FilterSet):
     until = filters.IsoDateTimeFilter(field_name="time", lookup_expr="lt")
 
 
-class MoveFilter(TimeRange):
+class MoveFilter(TimeRange, DigestFilter):
     """Filters of the ledger."""
 
     config = WholeNumberFilter(field_name="config_id", help_text="The config's id.")
     check = filters.CharFilter(field_name="name", help_text="The check's name.")
     short_id = filters.CharFilter(method="of_short_id", help_text="Of the config, as it is now.")
-    digest = filters.CharFilter(method="with_digest", help_text="For authors; others ask for the short_id.")
     node = filters.CharFilter(method="of_node", help_text="From it or to it.")
     reason = filters.ChoiceFilter(choices=Move.Reason.choices)
     actor = filters.CharFilter()
@@ -153,10 +147,6 @@ class MoveFilter(TimeRange):
     def of_short_id(self, moves: QuerySet[Move], name: str, value: str) -> QuerySet[Move]:
         """The moves of the config that has this short ID now."""
         return moves.filter(digest__in=Config.objects.filter(short_id=value).order_by().values("digest"))
-
-    def with_digest(self, moves: QuerySet[Move], name: str, value: str) -> QuerySet[Move]:
-        """The moves of this digest; none without the permission to see digests."""
-        return moves.filter(digest=value) if sees_digests(self.request.user) else moves.none()
 
 
 class EventFilter(TimeRange):
@@ -184,8 +174,7 @@ class FreezeFilter(AuthorFilter):
     def holding(self, freezes: Any, name: str, value: bool) -> QuerySet[Any]:
         """The freeze that is in force now, or with value=False all others."""
         holds = freezes.in_force()
-        found: QuerySet[Any] = holds if value else freezes.exclude(pk__in=holds.values("pk"))
-        return found
+        return holds if value else freezes.exclude(pk__in=holds.values("pk"))
 
 
 class OrderFilter(AuthorFilter):

@@ -39,9 +39,7 @@ class BoundedJSONParser(BaseParser):
 
 
 def read(stream: IO[Any], length: int, most: int) -> Any:
-    """Return the JSON value of a body. length: its Content-Length; most: the allowed bytes. Raises TooLarge, ParseError and
-    ValidationError.
-    """
+    """Return a body's JSON value. length: its Content-Length; most: bytes. Raises TooLarge, ParseError, ValidationError."""
     text = _text(stream, length, most)
     try:
         value = json.loads(text, parse_constant=_refuse_constant)
@@ -50,7 +48,9 @@ def read(stream: IO[Any], length: int, most: int) -> Any:
     except ValueError as error:
         raise ParseError(f"JSON parse error - {error}") from None
     if _UNSTORABLE_ESCAPE.search(text):
-        _refuse_unstorable(value)
+        for field, place, part in _texts(value):
+            if _UNSTORABLE.search(part):
+                raise ValidationError({field: [f"{place[:200]} holds a NUL character, or half of a surrogate pair."]})
     return value
 
 
@@ -82,12 +82,6 @@ def _count(data: bytes, start: int, end: int) -> int:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no value")
-
-
-def _refuse_unstorable(value: Any) -> None:
-    for field, place, text in _texts(value):
-        if _UNSTORABLE.search(text):
-            raise ValidationError({field: [f"{place[:200]} holds a NUL character, or half of a surrogate pair."]})
 
 
 def _texts(value: Any) -> Iterator[tuple[str, str, str]]:

@@ -24,17 +24,14 @@ class HasPermissions(BasePermission):
     def has_permission(self, request: Request, view: Any) -> bool:
         user: Any = request.user
         if not (user and user.is_authenticated):
-            raise NotAuthenticated(_how(request))
+            by_session = any(isinstance(one, SessionAuthentication) for one in request.authenticators or ())
+            login = ", or log in to the admin" if by_session else ""
+            raise NotAuthenticated(f"Send `Authorization: Bearer <an operator's token>`{login}.")
         for permission in self.needed(request, view):
             if not user.has_perm(permission):
                 having = " or ".join(roles.with_permission(permission)) or "none"
                 raise PermissionDenied(f"{user.get_username()} lacks {permission}, which comes with the role {having}.")
         return True
-
-
-def _how(request: Request) -> str:
-    by_session = any(isinstance(one, SessionAuthentication) for one in request.authenticators or ())
-    return f"Send `Authorization: Bearer <an operator's token>`{', or log in to the admin' * by_session}."
 
 
 def requires(*permissions: str) -> type[HasPermissions]:

@@ -1,7 +1,6 @@
 """What the operators' API takes and answers."""
 
 import math
-from datetime import datetime
 from typing import Any
 
 from drf_spectacular.utils import extend_schema_field
@@ -16,13 +15,13 @@ from checks.models.orders import Isolation, Order, Pause, Pin, Rule
 from checks.sources import sets
 from checks.wire.lint import Notice
 from checks.wire.scrub import scrub
-from clusteragent.lib import deadlines
 from clusteragent.lib.shortids import short_id
 from nodes.models import Node, NodeEvent, NodeRule
-from operators.api.fields import Digest, Labels, NodeTypeField, Note, Scrubbed, ShortID, Strict
+from operators import queries
+from operators.api.fields import Digest, Labels, NodeTypeField, Note, Scrubbed, ShortID, Strict, Until
 from operators.roles import sees_digests
 
-STATES = ("assigned", "dangling", "paused", "endpoint")
+CONFIG_STATES = tuple(queries.CONFIG_STATES)
 NODE_STATES = ("alive", "silent", "lost")
 
 
@@ -78,11 +77,9 @@ class ConfigSerializer(serializers.ModelSerializer[Config]):
         )  # fmt: skip
         read_only_fields = fields
 
-    @extend_schema_field(serializers.ChoiceField(choices=STATES))
+    @extend_schema_field(serializers.ChoiceField(choices=CONFIG_STATES))
     def get_state(self, config: Config) -> str:
-        if hasattr(config, "assignment"):
-            return "assigned"
-        return "endpoint" if config.node_name else "paused" if hasattr(config, "pause") else "dangling"
+        return queries.state_of(config)
 
     def get_node(self, config: Config) -> str | None:
         return config.assignment.node.name if hasattr(config, "assignment") else config.node_name or None
@@ -243,30 +240,20 @@ class OrderSerializer(Strict, serializers.ModelSerializer[Any]):
         return scrub(f"{order.source}:{order.key}")
 
 
-def _in_future(end: datetime | None) -> datetime | None:
-    try:
-        return end and deadlines.in_future(end)
-    except ValueError as error:
-        raise ValidationError(str(error)) from None
-
-
-class TimedSerializer(OrderSerializer):
-    """An order that may end at a given time."""
-
-    def validate_until(self, end: datetime | None) -> datetime | None:
-        return _in_future(end)
-
-
-class PinSerializer(TimedSerializer):
+class PinSerializer(OrderSerializer):
     """A pin."""
+
+    until = Until()
 
     class Meta(OrderSerializer.Meta):
         model = Pin
         fields = (*OrderSerializer.Meta.fields, "kind", "aim", "waits", "until")
 
 
-class PauseSerializer(TimedSerializer):
+class PauseSerializer(OrderSerializer):
     """A pause."""
+
+    until = Until()
 
     class Meta(OrderSerializer.Meta):
         model = Pause
@@ -286,14 +273,12 @@ class FreezeSerializer(Strict, serializers.ModelSerializer[Freeze]):
     """A freeze of automatic balancing."""
 
     note = Note()
+    until = Until()
 
     class Meta:
         model = Freeze
         fields = ("id", "author", "note", "time", "until", "ended_at", "ended_by")
         read_only_fields = ("author", "time", "ended_at", "ended_by")
-
-    def validate_until(self, end: datetime | None) -> datetime | None:
-        return _in_future(end)
 
 
 class RuleSerializer(Strict, serializers.ModelSerializer[Rule]):

@@ -13,34 +13,25 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
 from rest_framework.routers import SimpleRouter
 
+from operators.api import views
 from operators.api.authentication import OperatorToken
 from operators.api.base import error_response
-from operators.api.orders import (
-    FreezeViewSet,
-    IsolationViewSet,
-    NodeRuleViewSet,
-    PauseViewSet,
-    PinViewSet,
-    PlanViewSet,
-    RuleViewSet,
-)
 from operators.api.permissions import requires
-from operators.api.views import ConfigViewSet, EventViewSet, MoveViewSet, NodeViewSet, SourceViewSet
 
 router = SimpleRouter()
 router.trailing_slash = "/?"
-router.register("configs", ConfigViewSet)
-router.register("nodes", NodeViewSet)
-router.register("pins", PinViewSet)
-router.register("pauses", PauseViewSet)
-router.register("isolations", IsolationViewSet)
-router.register("rules", RuleViewSet)
-router.register("node-rules", NodeRuleViewSet)
-router.register("plans", PlanViewSet)
-router.register("freezes", FreezeViewSet)
-router.register("moves", MoveViewSet)
-router.register("events", EventViewSet)
-router.register("sources", SourceViewSet)
+router.register("configs", views.ConfigViewSet)
+router.register("nodes", views.NodeViewSet)
+router.register("pins", views.PinViewSet)
+router.register("pauses", views.PauseViewSet)
+router.register("isolations", views.IsolationViewSet)
+router.register("rules", views.RuleViewSet)
+router.register("node-rules", views.NodeRuleViewSet)
+router.register("plans", views.PlanViewSet)
+router.register("freezes", views.FreezeViewSet)
+router.register("moves", views.MoveViewSet)
+router.register("events", views.EventViewSet)
+router.register("sources", views.SourceViewSet)
 
 
 class Schema(SpectacularAPIView):
@@ -68,7 +59,8 @@ _page = SpectacularSwaggerView.as_view(
 
 
 @csrf_exempt
-def _nothing(request: HttpRequest) -> JsonResponse:
+def not_found(request: HttpRequest) -> JsonResponse:
+    """The answer to all other paths."""
     return JsonResponse({"detail": "Not found: schema/ lists all paths."}, status=404)
 
 
@@ -78,5 +70,5 @@ urlpatterns: list[URLPattern | URLResolver] = [
     re_path(r"^schema/?$", _schema, name="schema"),
     re_path(r"^docs/?$", login_required(_page, login_url="admin:login"), name="docs"),
     *router.urls,
-    re_path("", _nothing),
+    re_path("", not_found),
 ]

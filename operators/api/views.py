@@ -1,35 +1,37 @@
-"""Configs, nodes, the ledger, node events and sources in the operators' API."""
+"""The resources of the operators' API."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import BoundedSemaphore
 from typing import Any
 
-from django.db.models import Count, IntegerField, OuterRef, QuerySet, Subquery
-from django.db.models.functions import Coalesce
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.shortcuts import get_object_or_404
 from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework import mixins, status
 from rest_framework.decorators import action
-from rest_framework.exceptions import AuthenticationFailed, ValidationError
+from rest_framework.exceptions import AuthenticationFailed, PermissionDenied, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from checks.dispatcher import deciding
-from checks.models import Assignment, Config, Move, Origin, Source
+from checks import dispatcher, plans
+from checks.dispatcher import Decision, deciding
+from checks.models import Assignment, Config, Move, Origin, Plan, Source, freezes
+from checks.models.freezes import Freeze
+from checks.models.orders import Isolation, Pause, Pin, Rule
 from checks.sources import sets
-from nodes.models import Node, NodeEvent
+from nodes.models import Node, NodeEvent, NodeRule
 from operators.api import desired, filters, serializers
 from operators.api.authentication import OperatorToken
 from operators.api.base import Busy, Conflict, DetailViewSet, ListViewSet, OperatorViewSet
-from operators.api.orders import applied_or_previewed
 from operators.api.permissions import requires
+from operators.queries import WIDE_COLUMNS, number_of
+from operators.rules import apply_rules
 
 # How many sets of more than a megabyte are read at the same time: each takes up to 0.3 GB and half a minute.
 LARGE_SETS = 2
-# Wide columns, which lists do not read.
-WIDE_COLUMNS = ("original", "wire", "scrubbed", "text")
 _large_sets = BoundedSemaphore(LARGE_SETS)
 _SOURCE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,200}")
 
@@ -45,7 +47,6 @@ class ConfigViewSet(DetailViewSet):
     serializer_class = serializers.ConfigSerializer
     detail_serializer_class = serializers.ConfigPageSerializer
     filterset_class = filters.ConfigFilter
-    lookup_value_regex = "[0-9]{1,18}"
 
     def get_queryset(self) -> QuerySet[Config]:
         return super().get_queryset().defer(*(WIDE_COLUMNS[:-1] if self.detail else WIDE_COLUMNS))
@@ -62,8 +63,8 @@ class ConfigViewSet(DetailViewSet):
         body.is_valid(raise_exception=True)
         config = self.get_object()
         node = body.validated_data["node"]
-        dry = applied_or_previewed(self, "node", lambda: deciding.reassign([config.pk], node))
-        return dry or Response(self.get_serializer(self.get_object()).data)
+        preview = self.apply_or_preview("node", lambda: deciding.reassign([config.pk], node))
+        return preview or self.retrieve(request)
 
 
 class NodeViewSet(DetailViewSet):
@@ -78,11 +79,8 @@ class NodeViewSet(DetailViewSet):
     lookup_value_regex = "[^/\x00]+"
 
     def get_queryset(self) -> QuerySet[Node]:
-        owned = Assignment.objects.filter(node=OuterRef("pk")).order_by().values("node").annotate(number=Count("pk"))
-        number = Subquery(owned.values("number"), output_field=IntegerField())
         nodes: Any = super().get_queryset()
-        found: QuerySet[Node] = nodes.with_state().annotate(configs=Coalesce(number, 0))
-        return found
+        return nodes.with_state().annotate(configs=number_of(Assignment.objects.all(), "node"))
 
     @extend_schema(request=None)
     @action(detail=True, methods=["post"], permission_classes=[requires("nodes.change_node")])
@@ -101,13 +99,11 @@ class NodeViewSet(DetailViewSet):
     def drain(self, request: Request, name: str) -> Response:
         """Drain the node: it gets nothing new, and its configs move to other nodes bit by bit."""
         node = self.get_object()
-        return applied_or_previewed(self, "name", lambda: deciding.drain([node.name])) or Response(
-            self.get_serializer(self.get_object()).data
-        )
+        return self.apply_or_preview("name", lambda: deciding.drain([node.name])) or self.retrieve(request)
 
     def _cordon(self, request: Request, **how: bool) -> Response:
         Node.objects.filter(pk=self.get_object().pk).cordon(**how, actor=request.user.get_username())
-        return Response(self.get_serializer(self.get_object()).data)
+        return self.retrieve(request)
 
 
 class MoveViewSet(ListViewSet):
@@ -151,10 +147,7 @@ class SourceViewSet(DetailViewSet):
         return found is not None and found[0].has_perms(cls.writing)
 
     def get_queryset(self) -> QuerySet[Source]:
-        sent = Origin.objects.filter(source=OuterRef("name")).order_by().values("source").annotate(number=Count("pk"))
-        number = Subquery(sent.values("number"), output_field=IntegerField())
-        found: QuerySet[Source] = super().get_queryset().annotate(configs=Coalesce(number, 0))
-        return found
+        return super().get_queryset().annotate(configs=number_of(Origin.objects.all(), "source", of="name"))
 
     def get_permissions(self) -> Sequence[Any]:
         if self.action == "update":
@@ -183,31 +176,26 @@ class SourceViewSet(DetailViewSet):
             raise ValidationError({"name": ["1 to 200 letters, digits, underscores, dots and hyphens."]})
         options = desired.PutOptions(data=request.query_params)
         options.is_valid(raise_exception=True)
+        source, accept = sets.PREFIX + name, options.validated_data["accept_removals"]
         with _place_for_large_set(request):
-            return self._update(request, sets.PREFIX + name, options)
-
-    def _update(self, request: Request, source: str, options: desired.PutOptions) -> Response:
-        body = desired.DesiredSet(data=request.data, context={"source": source})
-        body.is_valid(raise_exception=True)
-        # A proxy that compresses bodies turns the tag into a weak one.
-        tag = request.headers.get("If-Match", "").removeprefix("W/").strip('"')
-        revision = body.validated_data.get("revision") or tag
-        difference = self._apply(request, source, body.validated_data["configs"], revision, **options.validated_data)
+            body = desired.DesiredSet(data=request.data, context={"source": source})
+            body.is_valid(raise_exception=True)
+            configs = body.validated_data["configs"]
+            # A proxy that compresses bodies turns the tag into a weak one.
+            tag = request.headers.get("If-Match", "").removeprefix("W/").strip('"')
+            revision = body.validated_data.get("revision") or tag
+            try:
+                if options.validated_data["dry_run"]:
+                    difference = sets.compare(source, configs, revision=revision, accept_removals=accept)
+                else:
+                    actor = request.user.get_username()
+                    difference = sets.replace(source, configs, actor=actor, revision=revision, accept_removals=accept)
+            except sets.Outdated as error:
+                raise Conflict({"revision": [str(error)]}) from None
+            except sets.RemovalsHeld as error:
+                raise Conflict({"configs": [f"{error} Send it with ?accept_removals=1 if that is meant."]}) from None
         answer = serializers.DifferenceSerializer(difference, context=options.validated_data)
         return Response(answer.data, headers={"ETag": f'"{difference.revision}"'})
-
-    def _apply(
-        self, request: Request, source: str, configs: Any, revision: str, *, dry_run: bool, accept_removals: bool
-    ) -> sets.Difference:
-        try:
-            if dry_run:
-                return sets.compare(source, configs, revision=revision, accept_removals=accept_removals)
-            actor = request.user.get_username()
-            return sets.replace(source, configs, actor=actor, revision=revision, accept_removals=accept_removals)
-        except sets.Outdated as error:
-            raise Conflict({"revision": [str(error)]}) from None
-        except sets.RemovalsHeld as error:
-            raise Conflict({"configs": [f"{error} Send it with ?accept_removals=1 if that is meant."]}) from None
 
 
 @contextmanager
@@ -222,3 +210,156 @@ def _place_for_large_set(request: Request) -> Iterator[None]:
             _large_sets.release()
     else:
         raise Busy(f"{LARGE_SETS} other large sets are being read. Try again.")
+
+
+class OrderViewSet(DetailViewSet):
+    """Orders of one kind. A new order replaces the one that the config had. Nothing that a source sends undoes an order.
+
+    give(config ids, …): decides to give them the order.
+    """
+
+    filterset_class = filters.OrderFilter
+    dry_runs: tuple[str, ...] = ("create",)
+    give: Callable[..., Decision]
+
+    def take(self, ids: Sequence[int]) -> Response | None:
+        """Take the order back from these configs. Returns a response only to a dry run."""
+        raise NotImplementedError
+
+    @extend_schema(parameters=[serializers.DryRun])
+    def create(self, request: Request) -> Response:
+        """Give the order to all of these configs, or to none if one of them refuses it."""
+        body = self.get_serializer(data=request.data)
+        body.is_valid(raise_exception=True)
+        ids = body.validated_data.pop("configs")
+        if preview := self.apply_or_preview("configs", lambda: self.give(ids, **body.validated_data)):
+            return preview
+        given = self.get_queryset().filter(config__in=ids).order_by("pk")
+        return Response(self.get_serializer(given, many=True).data, status=status.HTTP_201_CREATED)
+
+    def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Take the order back."""
+        order = self.get_object()
+        if preview := self.take([order.config_id] if order.config_id else []):
+            return preview
+        if order.config_id is None:
+            order.delete()  # an order without a config only waits for its origin
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
+
+class PinViewSet(OrderViewSet):
+    """Pins: the node where a config shall run, by name, by name pattern or by label."""
+
+    queryset = Pin.objects.select_related("config")
+    serializer_class = serializers.PinSerializer
+    give = staticmethod(deciding.pin)
+
+    def take(self, ids: Sequence[int]) -> None:
+        dispatcher.unpin(ids)
+
+
+class PauseViewSet(OrderViewSet):
+    """Pauses: configs that run nowhere for a time."""
+
+    queryset = Pause.objects.select_related("config")
+    serializer_class = serializers.PauseSerializer
+    give = staticmethod(deciding.pause)
+    dry_runs = ("create", "destroy")
+
+    @extend_schema(parameters=[serializers.DryRun])
+    def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """End the pause. The config is placed again; without an eligible node it dangles."""
+        return super().destroy(request, *args, **kwargs)
+
+    def take(self, ids: Sequence[int]) -> Response | None:
+        return self.apply_or_preview("config", lambda: deciding.resume(ids))
+
+
+class IsolationViewSet(OrderViewSet):
+    """Isolations: configs that run alone on their nodes."""
+
+    queryset = Isolation.objects.select_related("config")
+    serializer_class = serializers.IsolationSerializer
+    give = staticmethod(deciding.isolate)
+
+    def take(self, ids: Sequence[int]) -> None:
+        dispatcher.release(ids)
+
+
+class RuleViewSet(mixins.CreateModelMixin, mixins.UpdateModelMixin, mixins.DestroyModelMixin, DetailViewSet):
+    """Rules about configs: which nodes may run which checks, and how many configs of a check each node may have.
+
+    The author of a rule is whoever wrote it last.
+    """
+
+    queryset: Any = Rule.objects.all()
+    serializer_class: Any = serializers.RuleSerializer
+    filterset_class = filters.AuthorFilter
+
+    def perform_create(self, serializer: Any) -> None:
+        serializer.save(author=self.request.user.get_username())
+        apply_rules(self.queryset.model)
+
+    perform_update = perform_create
+
+    def perform_destroy(self, instance: Any) -> None:
+        instance.delete()
+        apply_rules(self.queryset.model)
+
+
+class NodeRuleViewSet(RuleViewSet):
+    """Rules about nodes: their labels, weight and limit, by name, address and type. A later rule overrides an earlier one."""
+
+    queryset = NodeRule.objects.all()
+    serializer_class = serializers.NodeRuleSerializer
+
+
+class FreezeViewSet(mixins.CreateModelMixin, mixins.DestroyModelMixin, DetailViewSet):
+    """Freezes: times in which nothing is balanced automatically, the last one first. At most one is in force."""
+
+    queryset = Freeze.objects.all()
+    serializer_class = serializers.FreezeSerializer
+    filterset_class = filters.FreezeFilter
+    ordering = "-id"
+
+    def perform_create(self, serializer: Any) -> None:
+        """Start a freeze. It replaces the one that is in force."""
+        actor = self.request.user.get_username()
+        serializer.instance = freezes.freeze(actor=actor, **serializer.validated_data)
+
+    def perform_destroy(self, instance: Freeze) -> None:
+        """End the freeze; it stays listed. Raises Conflict when it is over already."""
+        if not Freeze.objects.in_force().filter(pk=instance.pk).exists():
+            raise Conflict({"detail": "It is over already."})
+        freezes.thaw(actor=self.request.user.get_username())
+
+
+class PlanViewSet(DetailViewSet):
+    """Plans: moves that were worked out, whether applied or not, the last plan first."""
+
+    queryset = Plan.objects.all()
+    serializer_class = serializers.PlanSerializer
+    detail_serializer_class = serializers.PlanPageSerializer
+    filterset_class = filters.AuthorFilter
+    ordering = "-id"
+
+    @extend_schema(request=serializers.PlanWish, responses={201: serializers.PlanPageSerializer})
+    def create(self, request: Request) -> Response:
+        """Work out what a rebalance would move, and move nothing. A plan without moves is not stored: it has no id."""
+        body = serializers.PlanWish(data=request.data)
+        body.is_valid(raise_exception=True)
+        plan = plans.make(actor=request.user.get_username(), **body.validated_data)
+        return Response(self.described(plan), status=status.HTTP_201_CREATED)
+
+    @extend_schema(request=None)
+    @action(detail=True, methods=["post"], permission_classes=[requires("checks.change_plan")])
+    def apply(self, request: Request, pk: str) -> Response:
+        """Apply the plan, once. If something that it names has changed, nothing moves and the answer is 409."""
+        plan = self.get_object()
+        if not plans.may_apply(request.user, plan):
+            raise PermissionDenied
+        try:
+            plans.apply(plan, actor=request.user.get_username())
+        except plans.StalePlan as stale:
+            raise Conflict({"moves": [str(stale)]}) from None
+        return self.retrieve(request)

@@ -62,7 +62,10 @@ class Chart(NamedTuple):
 
 def chart(span: Range) -> Chart:
     """The chart of the moves in a range of time."""
-    step = _step(span.until - span.since)
+    # The length of a bar, so that there are about BARS of them.
+    wanted = (span.until - span.since).total_seconds() / BARS
+    days = 86_400 * math.ceil(wanted / 86_400)
+    step = timedelta(seconds=next((step for step in _STEPS if step >= wanted), days))
     bin_ = Func(Value(step), F("time"), Value(_EPOCH), function="date_bin", output_field=DateTimeField())
     moves = Move.objects.filter(time__gte=span.since, time__lt=span.until).order_by()
     counts: dict[datetime, dict[str, int]] = {}
@@ -74,13 +77,6 @@ def chart(span: Range) -> Chart:
     order = sorted(totals, key=lambda reason: (-totals[reason], reason))
     bars = [_bar(span, start, step, counts[start], order, most) for start in sorted(counts)]
     return Chart(bars, [(reason, totals[reason]) for reason in order], most)
-
-
-def _step(length: timedelta) -> timedelta:
-    """The length of a bar, so that there are about BARS of them."""
-    wanted = length.total_seconds() / BARS
-    days = 86_400 * math.ceil(wanted / 86_400)
-    return timedelta(seconds=next((step for step in _STEPS if step >= wanted), days))
 
 
 def _bar(span: Range, start: datetime, step: timedelta, reasons: dict[str, int], order: list[str], most: int) -> Bar:

@@ -64,9 +64,7 @@ def page(view: View) -> View:
 
 
 def fragment(view: View) -> View:
-    """Decorator for a part of a page that the page fetches again. A user who was logged out meanwhile gets 401, not a login
-    page in the middle of the page.
-    """
+    """Decorator for a part that a page fetches again. A user who was logged out meanwhile gets 401, not a login page."""
 
     @never_cache
     @wraps(view)

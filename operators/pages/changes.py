@@ -1,7 +1,6 @@
 """The page of changes: how many configs moved and why, as stories that unfold to moves. Some moves can be undone."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
@@ -17,12 +16,12 @@ from checks.dispatcher import deciding
 from checks.models import Config, Move
 from checks.wire.scrub import scrub
 from clusteragent.lib import clock
-from clusteragent.lib.words import counted, duration, listed
+from clusteragent.lib.words import duration, grouped_count, listed
 from nodes.models import NodeEvent
 from operators.admin.base import row_url
 from operators.pages import base, stories, titles
 from operators.pages.bars import HEIGHT, WIDTH, chart, reasons_of
-from operators.pages.exports import FORMATS
+from operators.pages.exports import FORMATS, export
 from operators.pages.ranges import SPANS, Range
 from operators.roles import sees_digests
 
@@ -46,9 +45,10 @@ class Line(NamedTuple):
 @base.page
 def changes(request: HttpRequest) -> HttpResponseBase:
     """The page of changes in a range of time, or with `?format=` an export of them."""
-    span, problem = _asked(request)
-    if (export := FORMATS.get(request.GET.get("format", ""))) and not problem:
-        return export(span, exact=sees_digests(request.user))
+    span, problem = Range.asked(request.GET, clock.now())
+    form = request.GET.get("format", "")
+    if form in FORMATS and not problem:
+        return export(span, form, exact=sees_digests(request.user))
     history, drawn = stories.read(span.since, span.until, MOST_MOVES), chart(span)
     context = {
         "span": span,
@@ -68,12 +68,18 @@ def changes(request: HttpRequest) -> HttpResponseBase:
 @base.fragment
 def story(request: HttpRequest) -> HttpResponse:
     """The moves and events of one story."""
-    span, last = _asked(request)[0], request.GET.get("back", "")
+    (span, _), last = Range.asked(request.GET, clock.now()), request.GET.get("back", "")
     history = stories.read(span.since, span.until, MOST_MOVES)
     found = stories.find(history.stories, request.GET.get("story", ""))
     if found is None:
         return HttpResponse("These moves are no longer in the ledger, or they are outside of this range of time.")
-    lines = _lines(found, may_undo=request.user.has_perm(UNDO))
+    moves = Move.objects.filter(pk__in=[step.id for step in found.steps[-MOST_LINES:]]).order_by("-id")
+    may_undo = request.user.has_perm(UNDO)
+    refused = dispatcher.undo_refusals([move.pk for move in moves]) if may_undo else {}
+    lines = [
+        Line(move, scrub(move.name), row_url(Config(pk=move.config_id)), refused.get(move.pk, "") if may_undo else None)
+        for move in moves
+    ]
     events = NodeEvent.objects.filter(pk__in=[event.id for event in found.events[-MOST_LINES:]]).order_by("-id")
     context = {
         "lines": lines,
@@ -98,35 +104,12 @@ def undo(request: HttpRequest) -> HttpResponse:
     except plans.StalePlan as stale:
         messages.error(request, f"Nothing was moved back, since something changed: {scrub(str(stale))}.")
     else:
-        _show_outcome(request, moves, plan.order.get("refused", {}))
+        refused = plan.order.get("refused", {})
+        if moves:
+            messages.success(request, f"{grouped_count(len(moves), 'config')} moved back.")
+        if refused:
+            reasons = listed(sorted(set(refused.values())))
+            messages.warning(request, f"{grouped_count(len(refused), 'move')} not undone: {reasons}.")
     back = request.POST.get("back", "")
     safe = url_has_allowed_host_and_scheme(back, {request.get_host()}, request.is_secure())
     return redirect(back if safe else "pages:changes")
-
-
-def _show_outcome(request: HttpRequest, moves: Sequence[Move], refused: Mapping[str, str]) -> None:
-    if moves:
-        messages.success(request, f"{counted(len(moves), 'config')} moved back.")
-    if refused:
-        messages.warning(request, f"{counted(len(refused), 'move')} not undone: {_reasons(refused.values())}.")
-
-
-def _asked(request: HttpRequest) -> tuple[Range, str]:
-    now = clock.now()
-    return Range.asked(request.GET, now)
-
-
-def _lines(found: stories.Story, *, may_undo: bool) -> list[Line]:
-    """The last MOST_LINES moves of a story."""
-    moves = Move.objects.filter(pk__in=[step.id for step in found.steps[-MOST_LINES:]]).order_by("-id")
-    refused = dispatcher.undo_refusals([move.pk for move in moves]) if may_undo else {}
-    return [
-        Line(move, scrub(move.name), row_url(Config(pk=move.config_id)), refused.get(move.pk, "") if may_undo else None)
-        for move in moves
-    ]
-
-
-def _reasons(refused: Any) -> str:
-    """Each reason once, in one text."""
-    reasons: Sequence[str] = sorted(set(refused))
-    return listed(reasons)

@@ -13,25 +13,13 @@ from django.http import HttpResponseBase, StreamingHttpResponse
 from checks.models import Move
 from checks.wire.scrub import scrub
 from clusteragent.lib.shortids import short_id
-from clusteragent.lib.terminal import escape_controls
+from clusteragent.lib.words import escape_controls
 from nodes.models import NodeEvent
 from operators.pages.ranges import Range
 
 COLUMNS = (
-    "time",
-    "what",
-    "id",
-    "reason",
-    "check",
-    "config",
-    "short_id",
-    "digest",
-    "from",
-    "to",
-    "node",
-    "actor",
-    "cause",
-)
+    "time", "what", "id", "reason", "check", "config", "short_id", "digest", "from", "to", "node", "actor", "cause"
+)  # fmt: skip
 # A spreadsheet takes a cell that begins with one of these for a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _ROWS = 2000
@@ -72,17 +60,10 @@ def _written(row: Move | NodeEvent) -> str:
     return row.time.astimezone(UTC).isoformat(timespec="microseconds")
 
 
-def as_csv(span: Range, *, exact: bool = False) -> HttpResponseBase:
-    """A streamed CSV file of moves and node events. exact: with digests."""
-    return _download(_csv(rows(span, exact=exact)), "text/csv; charset=utf-8", "csv")
-
-
-def as_json(span: Range, *, exact: bool = False) -> HttpResponseBase:
-    """A streamed JSON file of moves and node events. exact: with digests."""
-    return _download(_json(rows(span, exact=exact)), "application/json", "json")
-
-
-FORMATS = {"csv": as_csv, "json": as_json}
+def harmless(cell: Any) -> str:
+    """A cell that no spreadsheet takes for a formula and no terminal for a command."""
+    text = str(cell)
+    return f"'{escape_controls(text)}" if text.startswith(_FORMULA) else escape_controls(text)
 
 
 def _csv(found: Iterable[dict[str, Any]]) -> Iterator[str]:
@@ -92,12 +73,6 @@ def _csv(found: Iterable[dict[str, Any]]) -> Iterator[str]:
         yield writer.writerow([harmless(row.get(column, "")) for column in COLUMNS])
 
 
-def harmless(cell: Any) -> str:
-    """A cell that no spreadsheet takes for a formula and no terminal for a command."""
-    text = str(cell)
-    return f"'{escape_controls(text)}" if text.startswith(_FORMULA) else escape_controls(text)
-
-
 def _json(found: Iterable[dict[str, Any]]) -> Iterator[str]:
     yield "["
     for number, row in enumerate(found):
@@ -105,6 +80,12 @@ def _json(found: Iterable[dict[str, Any]]) -> Iterator[str]:
     yield "\n]\n"
 
 
-def _download(content: Iterator[str], content_type: str, ending: str) -> HttpResponseBase:
-    headers = {"Content-Disposition": f'attachment; filename="changes.{ending}"'}
-    return StreamingHttpResponse(content, content_type=content_type, headers=headers)
+# {name of the format: (its content type, what writes rows in it)}
+FORMATS = {"csv": ("text/csv; charset=utf-8", _csv), "json": ("application/json", _json)}
+
+
+def export(span: Range, form: str, *, exact: bool = False) -> HttpResponseBase:
+    """A streamed file of moves and node events in one of FORMATS. exact: with digests."""
+    content_type, write = FORMATS[form]
+    headers = {"Content-Disposition": f'attachment; filename="changes.{form}"'}
+    return StreamingHttpResponse(write(rows(span, exact=exact)), content_type=content_type, headers=headers)

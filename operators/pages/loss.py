@@ -14,9 +14,7 @@ MOST_RECEIVERS = 10
 
 @base.fragment
 def loss(request: HttpRequest, pk: int) -> HttpResponse:
-    """Where the node's configs would go if it were lost now. The page fetches this part separately, since it looks at all
-    nodes.
-    """
+    """Where the node's configs would go if it were lost now. Fetched by its page separately, since it looks at all nodes."""
     node = get_object_or_404(Node.objects.known(), pk=pk)
     found = losing.of(node)
     context = {

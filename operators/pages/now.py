@@ -1,6 +1,4 @@
-"""The admin's first page: whether the cluster is healthy, the alerts, the load of the nodes and the last hour. Also the alerts
-on every page.
-"""
+"""The admin's first page: is the cluster healthy, alerts, the load of nodes, the last hour. Also alerts on every page."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +10,6 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
 from django.utils.html import format_html
-from django.utils.safestring import SafeString
 
 from checks.dispatcher import costs
 from checks.explain import alerts
@@ -20,7 +17,7 @@ from checks.explain.alerts import Alert
 from checks.models import Assignment
 from clusteragent.lib import clock
 from clusteragent.lib.clock import ago
-from clusteragent.lib.words import counted, grouped
+from clusteragent.lib.words import grouped, grouped_count
 from nodes.models import Node
 from operators import fingerprints, login
 from operators.admin.base import list_url, row_url
@@ -43,7 +40,7 @@ _LEAVING = {"draining", "leaving", "restarting"}
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class Contents:
     """The contents of the page at one moment, by the database's clock."""
 
     at: datetime
@@ -59,16 +56,16 @@ class Snapshot:
         state = "Not healthy." if any(alert.kind in GRAVE for alert in self.alerts) else "Healthy."
         number = len(self.alerts)
         needing = "nothing needs you" if not number else f"{grouped(number)} {'needs' if number == 1 else 'need'} you"
-        return f"{state} {counted(checks, 'config')} on {counted(nodes, 'node')}, {needing}."
+        return f"{state} {grouped_count(checks, 'config')} on {grouped_count(nodes, 'node')}, {needing}."
 
 
-def snapshot() -> Snapshot:
+def snapshot() -> Contents:
     """The present contents of the page. They are the same for every user."""
     now = clock.now()
     groups = pools(members())
     sizes = {pool.name: pool.known for pool in groups}
     history = stories.read(now - SPAN, now, MOST_MOVES, sizes)
-    return Snapshot(now, alerts.current(fingerprints.differing()), groups, history)
+    return Contents(now, alerts.current(fingerprints.differing()), groups, history)
 
 
 # Valid for a little less than the time between a tab's requests, some of which come a moment early.
@@ -79,18 +76,14 @@ def members() -> list[Member]:
     """Every node, with its state, its number of configs and its load."""
     counts, loads = Assignment.objects.counts(), costs.loads()
     nodes = Node.objects.with_state().annotate(young=Q(first_seen__gte=ago(JOINING))).order_by()
-    rows = nodes.values_list("pk", "name", "state", "intake", "young")
-    return [
-        Member(id_, name, _shown(state, intake, young), counts.get(id_, 0), loads.get(id_, 0.0))
-        for id_, name, state, intake, young in rows
-    ]
-
-
-def _shown(state: str, intake: str, young: bool) -> str:
-    """The state as which a pool counts the node."""
-    if state != "lost" and intake in _LEAVING:
-        return "leaving"
-    return "joining" if young and state == "alive" else state
+    found = []
+    for id_, name, state, intake, young in nodes.values_list("pk", "name", "state", "intake", "young"):
+        if state != "lost" and intake in _LEAVING:
+            state = "leaving"
+        elif state == "alive" and young:
+            state = "joining"
+        found.append(Member(id_, name, state, counts.get(id_, 0), loads.get(id_, 0.0)))
+    return found
 
 
 def every_page(request: HttpRequest) -> dict[str, Any]:
@@ -98,12 +91,11 @@ def every_page(request: HttpRequest) -> dict[str, Any]:
     no style into the page; the colours come from a file.
     """
     found = alerts.cluster_wide(fingerprints.differing()) if base.may_see(request) else []
-    return {"cluster_warnings": [_warning(Line(alert, None)) for alert in found], "colors": {}}
-
-
-def _warning(line: Line) -> SafeString:
-    age = f" ({line.age})" if line.age else ""
-    return format_html('<a href="{}">{}{}</a>', line.url, line.alert.cause, age)
+    warnings = [
+        format_html('<a href="{}">{}{}</a>', line.url, line.alert.cause, f" ({line.age})" if line.age else "")
+        for line in (Line(alert, None) for alert in found)
+    ]
+    return {"cluster_warnings": warnings, "colors": {}}
 
 
 def first_page(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
@@ -118,7 +110,7 @@ def fragment(request: HttpRequest) -> HttpResponse:
     return TemplateResponse(request, "operators/now.html", _context(request, _shared.get))
 
 
-class Changes:
+class FreshAfterChange:
     """Middleware: after a user changed something in this process, all tabs show it when they next fetch the page."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
@@ -132,7 +124,7 @@ class Changes:
         return response
 
 
-def _context(request: HttpRequest, take: Callable[[], Snapshot]) -> dict[str, Any]:
+def _context(request: HttpRequest, take: Callable[[], Contents]) -> dict[str, Any]:
     """The context of the page's template; empty for users who may not see it."""
     if not base.may_see(request):
         return {}

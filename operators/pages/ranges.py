@@ -26,9 +26,7 @@ class Range(NamedTuple):
 
     @classmethod
     def asked(cls, query: QueryDict, now: datetime) -> tuple[Self, str]:
-        """(range, problem): the range that a URL asks for. If the URL is wrong, the range is the last hour and the problem says
-        why; else it is empty.
-        """
+        """Return (the range that a URL asks for, ""), or (the last hour, what is wrong with the URL)."""
         given = [query.get(name, "") for name in ("since", "until")]
         if not any(given):
             last = query.get("last", USUAL)

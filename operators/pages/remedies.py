@@ -16,8 +16,9 @@ from checks.explain.alerts import Alert, Kind
 from checks.models import freezes
 from checks.models.orders import Isolation, Pause
 from checks.wire.scrub import scrub
-from clusteragent.lib.words import counted, duration
+from clusteragent.lib.words import duration, grouped_count
 from operators.admin.base import address
+from operators.admin.sources import UNDER_WAY, scan, scanned_names
 from operators.pages import base
 
 GRAVE = {
@@ -67,15 +68,14 @@ class Line(NamedTuple):
 
 def lines(found: Iterable[Alert], user: Any) -> list[Line]:
     """What needs somebody, each with the button that this user may press."""
-    return [Line(alert, _offered(alert, user)) for alert in found]
-
-
-def _offered(alert: Alert, user: Any) -> Remedy | None:
-    found = REMEDIES.get(alert.kind)
-    if found is None or not user.has_perm(found.permission):
-        return None
-    # A source that a pipeline owns can't be scanned.
-    return found if not alert.subject or alert.subject in {source.name for source in sources.SOURCES} else None
+    rows, scanned = [], scanned_names()
+    for alert in found:
+        remedy = REMEDIES.get(alert.kind)
+        # A source that a pipeline owns can't be scanned.
+        if remedy and (not user.has_perm(remedy.permission) or (alert.subject and alert.subject not in scanned)):
+            remedy = None
+        rows.append(Line(alert, remedy))
+    return rows
 
 
 @base.page
@@ -92,14 +92,14 @@ def remedy(request: HttpRequest, kind: str) -> HttpResponse:
     except plans.StalePlan as stale:
         messages.error(request, f"Not done, since something changed: {scrub(str(stale))}.")
     except sources.SyncUnderWay:
-        messages.error(request, "Another scan is under way. Try again when it is over.")
+        messages.error(request, UNDER_WAY)
     return redirect("admin:index")
 
 
 def _dispatch(subject: str, actor: str) -> str:
     number = len(dispatcher.redispatch(actor=actor))
     return (
-        f"{counted(number, 'config')} dispatched."
+        f"{grouped_count(number, 'config')} dispatched."
         if number
         else "None could be dispatched: the reasons why they dangle still hold."
     )
@@ -108,30 +108,16 @@ def _dispatch(subject: str, actor: str) -> str:
 def _resume(subject: str, actor: str) -> str:
     due = list(Pause.objects.over().filter(config__isnull=False).values_list("config_id", flat=True))
     _plan, moves = plans.order(lambda: deciding.resume(due), actor=actor)
-    return f"{counted(len(moves), 'config')} resumed."
+    return f"{grouped_count(len(moves), 'config')} resumed."
 
 
 def _release(subject: str, actor: str) -> str:
     alone = Isolation.objects.filter(reason=Isolation.Reason.QUARANTINED, config__isnull=False)
-    return f"{counted(dispatcher.release(list(alone.values_list('config', flat=True))), 'config')} released."
+    return f"{grouped_count(dispatcher.release(list(alone.values_list('config', flat=True))), 'config')} released."
 
 
 def _thaw(subject: str, actor: str) -> str:
     return "Balancing goes on." if freezes.thaw(actor=actor) else "Balancing is not frozen."
-
-
-def _scan(subject: str, actor: str) -> str:
-    return _sync(subject, accept_removals=False)
-
-
-def _accept(subject: str, actor: str) -> str:
-    return _sync(subject, accept_removals=True)
-
-
-def _sync(name: str, *, accept_removals: bool) -> str:
-    found = [source for source in sources.SOURCES if source.name == name]
-    report = sources.sync(accept_removals=accept_removals, sources=found)
-    return f"Scanned: {counted(len(report.removed), 'removal')}, {counted(len(report.errors), 'error')}."
 
 
 REMEDIES = {
@@ -139,7 +125,9 @@ REMEDIES = {
     Kind.DANGLING: Remedy("Dispatch now", "checks.change_assignment", _dispatch),
     Kind.PAUSE_OVERDUE: Remedy("Resume", "checks.change_assignment", _resume),
     Kind.QUARANTINED: Remedy("Release", "checks.change_assignment", _release),
-    Kind.SOURCE_ERROR: Remedy("Scan again", "checks.change_source", _scan),
+    Kind.SOURCE_ERROR: Remedy("Scan again", "checks.change_source", lambda name, _: scan({name})),
     Kind.FROZEN: Remedy("End the freeze", "checks.delete_freeze", _thaw),
-    Kind.HELD_REMOVALS: Remedy("Accept removals", "checks.change_source", _accept),
+    Kind.HELD_REMOVALS: Remedy(
+        "Accept removals", "checks.change_source", lambda name, _: scan({name}, accept_removals=True)
+    ),
 }

@@ -10,8 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 
 from checks.models import Assignment, Config, Instance, Origin
-from checks.models.configs import displayable
-from checks.models.searching import called, containing
+from checks.models.configs import containing, displayable
 from nodes.models import Node
 from operators.admin.base import first_words, list_url, row_url
 from operators.pages import base
@@ -47,26 +46,16 @@ def search(request: HttpRequest) -> HttpResponse:
     """The results of a search. If the query names exactly one thing, redirect to its page."""
     query = first_words(request.GET.get("q", "").replace("\0", ""))
     exact = sees_digests(request.user)
-    if len(found := _exact(query, exact)) == 1:
-        return redirect(found[0])
+    named = [*map(row_url, Node.objects.filter(name=query)[:2])]
+    named += map(_page, Config.objects.called(query, exact=exact)[:2])
+    if len(named) == 1:
+        return redirect(named[0])
     groups = [group for group in _groups(query, exact) if group.hits] if query else []
-    owners = _owners(hit.config for group in groups for hit in group.hits)
-    shown = [(group, [(hit, owners.get(hit.config)) for hit in group.hits]) for group in groups]
+    configs = filter(None, (hit.config for group in groups for hit in group.hits))
+    owners = dict(Assignment.objects.filter(config__in=configs).values_list("config_id", "node__name"))
+    shown = [(group, [(hit, owners.get(hit.config or 0)) for hit in group.hits]) for group in groups]
     context = {"searched": query, "groups": shown, "most": MOST}
     return base.render(request, "operators/search.html", "Search", **context)
-
-
-def _owners(configs: Iterable[int | None]) -> dict[int | None, str]:
-    """{config id: name of the node that has it}."""
-    return dict(Assignment.objects.filter(config__in=filter(None, configs)).values_list("config_id", "node__name"))
-
-
-def _exact(query: str, exact: bool) -> list[str]:
-    """The URLs of all that has exactly this name: nodes by name, configs by short ID, and with exact also by check ID or
-    digest.
-    """
-    nodes = Node.objects.filter(name=query)
-    return [*map(row_url, nodes[:2]), *map(_page, called(Config, query, exact=exact)[:2])]
 
 
 def _groups(query: str, exact: bool) -> Iterable[Group]:
@@ -105,9 +94,7 @@ def _group(title: str, hits: Iterable[Hit], more: str = "") -> Group:
 
 
 def around(text: str, word: str) -> Sequence[str]:
-    """The first line with the word: (text before it, the word, text after it). Empty if the text has the word only in a form
-    that differs by more than case.
-    """
+    """(text before the word in its line, the word, text after it); empty if it differs by more than case."""
     start = text.lower().find(word.lower())
     if start < 0:
         return ()

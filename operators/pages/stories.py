@@ -26,7 +26,7 @@ _NODES_COME_AND_GO = {
 }  # fmt: skip
 
 
-class Step(NamedTuple):
+class LedgerLine(NamedTuple):
     """A line of the ledger."""
 
     id: int
@@ -67,7 +67,7 @@ class Story:
     cause: Cause
     start: datetime
     end: datetime
-    steps: list[Step] = field(default_factory=list)
+    steps: list[LedgerLine] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     placed: Counter[int] = field(default_factory=Counter)
     dangling: set[int] = field(default_factory=set)
@@ -103,13 +103,11 @@ class StoryList(NamedTuple):
 
 
 def read(since: datetime, until: datetime, most: int, sizes: Mapping[str, int] | None = None) -> StoryList:
-    """The stories of a range of time, from its last moves and node events, at most `most` of each. sizes: {pool: number of
-    nodes}.
-    """
+    """The stories of a range of time, by its last moves and events, `most` of each. sizes: {pool: number of nodes}."""
     moves = Move.objects.filter(time__gte=since, time__lt=until).order_by("-id")
     events = NodeEvent.objects.filter(time__gte=since, time__lt=until).order_by("-id")
     columns = ("id", "config_id", "source_node", "to_node", "reason", "actor", "time")
-    steps = [Step(*row) for row in moves.values_list(*columns)[:most]]
+    steps = [LedgerLine(*row) for row in moves.values_list(*columns)[:most]]
     happened = [Event(*row) for row in events.values_list("id", "node_name", "kind", "cause", "time")[:most]]
     ends = [rows[-1].time for rows in (steps, happened) if len(rows) == most]
     first = max([since, *ends])
@@ -117,26 +115,23 @@ def read(since: datetime, until: datetime, most: int, sizes: Mapping[str, int] |
     steps = [step for step in reversed(steps) if step.time >= first]
     happened = [event for event in reversed(happened) if event.time >= first]
     found = fold(steps, happened, sizes)
-    _name_sources([story for story in found if story.cause.kind == "sent"])
-    return StoryList(found, first, bool(ends))
-
-
-def _name_sources(sent: Sequence[Story]) -> None:
-    """Set `sources` of stories of sent configs, by the last LOOKED_AT configs of each that still exist."""
+    sent = [story for story in found if story.cause.kind == "sent"]
+    # By the last configs of each that still exist.
     last = {story.key: {step.config for step in story.steps[-LOOKED_AT:]} for story in sent}
     origins = Origin.objects.filter(config__in=set().union(*last.values())).values_list("config_id", "source")
     rows = list(origins) if sent else []
     for story in sent:
         story.sources = sorted({source for config, source in rows if config in last[story.key]})
+    return StoryList(found, first, bool(ends))
 
 
-def fold(steps: Iterable[Step], events: Iterable[Event], sizes: Mapping[str, int] | None = None) -> list[Story]:
+def fold(steps: Iterable[LedgerLine], events: Iterable[Event], sizes: Mapping[str, int] | None = None) -> list[Story]:
     """Fold moves and events, which must be sorted by time, into stories, the last one first. sizes: {pool: number of nodes}."""
     folding = _Folding()
-    things: list[Step | Event] = [*events, *steps]
+    things: list[LedgerLine | Event] = [*events, *steps]
     # A stable sort: what happened to a node comes before what that moved at the same time.
     for thing in sorted(things, key=attrgetter("time")):
-        if isinstance(thing, Step):
+        if isinstance(thing, LedgerLine):
             folding.move(thing)
         else:
             folding.happen(thing)
@@ -152,9 +147,14 @@ class _Folding:
         # The configs that run nowhere: {config id: (since when, the story in which it lost its node)}.
         self._lost: dict[int, tuple[datetime, Story]] = {}
 
-    def move(self, step: Step) -> None:
-        found = self._found(step)
-        story = found if found and step.reason == _MOVE.REDISPATCHED else self._story(cause_of_move(step), step.time)
+    def move(self, step: LedgerLine) -> None:
+        since, story = self._lost.pop(step.config, (step.time, None))
+        if story:
+            story.dangling.discard(step.config)
+            story.gap = max(story.gap, step.time - since) if step.to else story.gap
+        # A config that is placed again belongs to the story in which it lost its node.
+        if story is None or step.reason != _MOVE.REDISPATCHED:
+            story = self._story(cause_of_move(step), step.time)
         story.end = max(story.end, step.time)
         story.steps.append(step)
         if step.to:
@@ -164,14 +164,6 @@ class _Folding:
             silent = conf.NODE_EXPIRATION_TIMEOUT if step.reason == _MOVE.EXPIRED else timedelta(0)
             self._lost[step.config] = step.time - silent, story
             story.dangling.add(step.config)
-
-    def _found(self, step: Step) -> Story | None:
-        """The story in which the config lost its node, if this move ends that; else None."""
-        since, story = self._lost.pop(step.config, (step.time, None))
-        if story:
-            story.dangling.discard(step.config)
-            story.gap = max(story.gap, step.time - since) if step.to else story.gap
-        return story
 
     def happen(self, event: Event) -> None:
         story = self._story(cause_of_event(event), event.time)
@@ -186,7 +178,7 @@ class _Folding:
         return story
 
 
-def cause_of_move(step: Step) -> Cause:
+def cause_of_move(step: LedgerLine) -> Cause:
     """The cause of a move. Moves with one cause are one story."""
     match words(step.reason).grouping:
         case Grouping.NODES:

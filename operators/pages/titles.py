@@ -1,12 +1,12 @@
 """The words for stories: a title, and the facts."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import NamedTuple, Self
 
 from checks.explain.reasons import words
 from checks.models import Move
-from clusteragent.lib.words import counted, duration, grouped, listed
+from clusteragent.lib.words import duration, grouped, grouped_count, listed
 from nodes.models import NodeEvent
 from operators.pages.stories import Story
 
@@ -23,12 +23,31 @@ def titled(stories: Iterable[Story]) -> list[tuple[Story, str, str]]:
 def title(story: Story) -> str:
     """What happened, in a few words."""
     kind, about = story.cause
-    return _TITLES.get(kind, _other)(story, about)
+    by = f" by {about}" if about else ""
+    nodes = listed(sorted({event.node for event in story.events}))
+    match kind:
+        case "nodes":
+            return _turnover(story, about)
+        case "drain":
+            people = listed(sorted({event.cause for event in story.events if event.cause}))
+            return f"Drain of {about}{f' by {people}' if people else ''}"
+        case "sent":
+            return f"Changes of {listed(story.sources) or 'the sources'}{by}"
+        case _EVENT.CORDONED | _EVENT.UNCORDONED:
+            return f"{nodes} {kind}{by}"
+        case _:
+            about_nodes = kind.startswith("node ")
+            return f"{nodes}: {kind.removeprefix('node ')}" if about_nodes else f"{words(kind).title}{by}"
 
 
 def facts(story: Story) -> str:
     """How many nodes and configs the story touched: `212 of 300 replaced, 3 540 configs moved once, longest gap 38 s`."""
-    return ", ".join(filter(None, (_replaced(story), _sent(story), _moved(story), _gap(story), _waiting(story))))
+    gap = f"longest gap {duration(story.gap)}" if story.gap > timedelta(0) else ""
+    dangling = len(story.dangling)
+    waiting = (
+        f"{grouped_count(dangling, 'config')} {'waits' if dangling == 1 else 'wait'} for a node" if dangling else ""
+    )
+    return ", ".join(filter(None, (_replaced(story), _moved(story), gap, waiting)))
 
 
 class _Turnover(NamedTuple):
@@ -49,7 +68,7 @@ class _Turnover(NamedTuple):
         return bool(self.gone and self.came) or len(self.returned) > 1
 
 
-def _nodes(story: Story, about: str) -> str:
+def _turnover(story: Story, about: str) -> str:
     nodes = _Turnover.of(story)
     if nodes.is_rollout:
         return f"Rollout of {about}"
@@ -77,62 +96,13 @@ def _replaced(story: Story) -> str:
     return ", ".join(map(" ".join, parts))
 
 
-def _sent(story: Story) -> str:
-    if story.cause.kind != "sent":
-        return ""
-    found = ((story.count(reason), words(reason).counted) for reason in Move.Reason)
-    return ", ".join(f"{counted(number, 'config')} {word}" for number, word in found if number and word)
-
-
 def _moved(story: Story) -> str:
-    if story.cause.kind == "sent" or not story.placed:
+    if story.cause.kind == "sent":
+        found = ((story.count(reason), words(reason).outcome) for reason in Move.Reason)
+        return ", ".join(f"{grouped_count(number, 'config')} {word}" for number, word in found if number and word)
+    if not story.placed:
         taken = len({step.config for step in story.steps if not step.to})
-        return f"{counted(taken, 'config')} taken away" if taken and story.cause.kind == _MOVE.PAUSED else ""
+        return f"{grouped_count(taken, 'config')} taken away" if taken and story.cause.kind == _MOVE.PAUSED else ""
     often = max(story.placed.values())
-    number = counted(len(story.placed), "config")
+    number = grouped_count(len(story.placed), "config")
     return f"{number} moved once" if often == 1 else f"{number} moved, up to {often} times"
-
-
-def _gap(story: Story) -> str:
-    return f"longest gap {duration(story.gap)}" if story.gap > timedelta(0) else ""
-
-
-def _waiting(story: Story) -> str:
-    waiting = len(story.dangling)
-    return f"{counted(waiting, 'config')} {'waits' if waiting == 1 else 'wait'} for a node" if waiting else ""
-
-
-def _by(deed: str) -> Callable[[Story, str], str]:
-    """The title for what a person or the leader did."""
-    return lambda story, about: f"{deed} by {about}" if about else deed
-
-
-def _cordon(deed: str) -> Callable[[Story, str], str]:
-    return lambda story, about: (
-        f"{listed(sorted({one.node for one in story.events}))} {deed}{f' by {about}' * bool(about)}"
-    )
-
-
-def _drain(story: Story, about: str) -> str:
-    people = sorted({event.cause for event in story.events if event.cause})
-    return f"Drain of {about}{f' by {listed(people)}' * bool(people)}"
-
-
-def _sources(story: Story, about: str) -> str:
-    return _by(f"Changes of {listed(story.sources) or 'the sources'}")(story, about)
-
-
-def _other(story: Story, about: str) -> str:
-    kind = story.cause.kind
-    if kind.startswith("node "):
-        return f"{listed(sorted({one.node for one in story.events}))}: {kind.removeprefix('node ')}"
-    return _by(words(kind).title)(story, about)
-
-
-_TITLES: dict[str, Callable[[Story, str], str]] = {
-    "nodes": _nodes,
-    "drain": _drain,
-    "sent": _sources,
-    _EVENT.CORDONED: _cordon("cordoned"),
-    _EVENT.UNCORDONED: _cordon("uncordoned"),
-}

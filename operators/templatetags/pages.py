@@ -1,12 +1,16 @@
-"""Template filters that format numbers."""
+"""Template filters that format numbers and headings."""
+
+from typing import Any
 
 from django import template
+from django.db.models import Model
+from django.template.defaultfilters import capfirst
 
 from clusteragent.lib import words
 
 register = template.Library()
 register.filter("grouped", words.grouped)
-register.filter("counted", words.counted)
+register.filter("grouped_count", words.grouped_count)
 register.filter("percent", words.percent)
 
 
@@ -20,3 +24,9 @@ def share(part: float) -> str:
 def unlocalized(number: float) -> str:
     """A number without grouping, for drawings and forms."""
     return str(number)
+
+
+@register.filter
+def heading(title: Any) -> str:
+    """A part of a page's heading: with a capital, unless it is the name of a row: names are case-sensitive."""
+    return str(title) if isinstance(title, Model) else capfirst(title)

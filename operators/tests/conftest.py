@@ -1,6 +1,6 @@
 import pytest
 
-from clusteragent.lib.ratelimit import RateLimit
+from clusteragent.lib.logs import RateLimit
 from operators import lockout
 from operators.api import authentication
 

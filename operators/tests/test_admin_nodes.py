@@ -16,7 +16,7 @@ from clusteragent.lib.clock import ago
 from nodes.declarations import canonical
 from nodes.heartbeats import note_heartbeat
 from nodes.models import Hearing, Heartbeat, Node, NodeEvent, NodeType
-from operators.admin.filters import REFUSALS
+from operators.admin.filters import CLOSED
 
 pytestmark = pytest.mark.django_db
 
@@ -156,7 +156,7 @@ def test_lists_and_pages_say_why_a_node_gets_nothing_new(
     found = operator.get(f"{LIST}?schedulable={word}").context["cl"].result_list
     assert "ash" in [node.name for node in found]
     page = operator.get(page_of("ash")).content.decode()
-    assert [state for state in REFUSALS if state in page] == ([] if word == "yes" else [word])
+    assert [state for state in CLOSED if state in page] == ([] if word == "yes" else [word])
     others = operator.get(f"{LIST}?schedulable={'no' if word == 'yes' else 'yes'}").context["cl"].result_list
     assert "ash" not in [node.name for node in others]
 

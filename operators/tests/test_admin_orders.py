@@ -242,6 +242,15 @@ def test_an_isolation_that_is_added_and_deleted_acts_at_once() -> None:
     assert not Isolation.objects.exists()
 
 
+def test_an_orders_page_has_its_origins_name_as_it_is_and_one_button_to_delete_it() -> None:
+    dispatcher.isolate([config("shop").pk], actor="eve")
+    page = superuser().get(f"{ISOLATIONS}{Isolation.objects.get().pk}/change/").content.decode()
+    assert ">file:shop<" in page
+    assert f"{CONFIGS}{config('shop').pk}/change/" in page
+    assert "Delete isolation" in page
+    assert "delete_selected" not in page
+
+
 @pytest.mark.parametrize(
     ("url", "fields", "error"),
     [
@@ -284,7 +293,7 @@ def test_a_rule_bears_its_author_and_holds_for_what_is_placed_next() -> None:
         "required": '{"disk": "fast"}',
         "forbidden": "{}",
     }
-    assert "move within a minute" in post(client, f"{RULES}add/", **rule)
+    assert "move within seconds" in post(client, f"{RULES}add/", **rule)
     assert Rule.objects.get().author == "olga"
     dispatcher.move_misplaced()
     assert owners()["db"] == "birch"
@@ -381,7 +390,9 @@ def test_a_list_takes_as_many_queries_for_many_rows_as_for_few(
     client.get(url)
     with django_assert_max_num_queries(20) as few:
         client.get(url)
+    number = len(few)
     order(range(4, 40))
-    with django_assert_num_queries(len(few)):
+    client.get(url)  # on a slow machine it notes that the session is in use
+    with django_assert_num_queries(number):
         client.get(url)
     assert not dangling() - {"c0"}

@@ -69,6 +69,15 @@ def test_held_removals_are_shown_and_accepted(folder: Path) -> None:
     assert 'value="accept_removals"' not in client.get(page()).content.decode()
 
 
+def test_what_is_not_scanned_is_named(folder: Path) -> None:
+    shop = Source.objects.create(name="api:shop")
+    client = superuser()
+    assert 'value="scan_now"' not in client.get(f"{SOURCES}{shop.pk}/change/").content.decode()
+    page = client.post(SOURCES, {"action": "scan_now", "_selected_action": [shop.pk]}, follow=True).content.decode()
+    assert "api:shop: not scanned, since people or pipelines write it." in page
+    assert "Scanned:" not in page
+
+
 def test_who_may_only_look_neither_scans_nor_accepts(folder: Path) -> None:
     act("scan_now", "view_source")
     assert not Config.objects.exists()
@@ -80,7 +89,7 @@ def test_errors_are_shown_with_file_and_line_and_escaped(folder: Path) -> None:
     sync()
     response = superuser().get(page())
     shown = response.content.decode()
-    assert [row[:2] for row in response.context["tables"][0].rows] == [("<b>.yaml", 3)]
+    assert [row[:2] for row in response.context["tables"][0].rows] == [["<b>.yaml", "3"]]
     assert "&lt;b&gt;.yaml" in shown
     assert "<b>.yaml" not in shown
     assert "web.yaml" in shown

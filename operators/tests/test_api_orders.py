@@ -7,7 +7,7 @@ import pytest
 from django.utils import timezone
 
 from checks import dispatcher
-from checks.models import Config, Move, Plan, freezes
+from checks.models import ClusterStore, Config, Move, Plan, freezes
 from checks.models.orders import Isolation, Pause, Pin, Rule
 from checks.tests.cast import dangling, owners, report, sent
 from nodes.models import Node
@@ -144,6 +144,17 @@ def test_a_refusal_names_the_rule(operator: Caller) -> None:
     assert operator.call("POST", f"configs/{ids('db')[0]}/reassign", {"node": "birch"}).status_code == 200
     assert operator.call("DELETE", f"rules/{answer.json()['id']}").status_code == 204
     assert not Rule.objects.exists()
+
+
+@pytest.mark.parametrize(("verb", "path"), [("POST", "rules"), ("PUT", "rules/{}"), ("DELETE", "rules/{}")])
+def test_a_changed_rule_wakes_the_leader(
+    operator: Caller, verb: str, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rule = Rule.objects.create(name="old")
+    calls: list[None] = []
+    monkeypatch.setattr(ClusterStore.objects, "wake", lambda: calls.append(None))
+    assert operator.call(verb, path.format(rule.pk), {"name": "fast"}).status_code in (200, 201, 204)
+    assert calls == [None]
 
 
 def test_rules_of_nodes_hold_at_once(operator: Caller) -> None:

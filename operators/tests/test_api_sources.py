@@ -234,6 +234,14 @@ def test_most_of_many_configs_are_removed_only_on_a_word_more(author: Caller) ->
     assert author.get("sources/shop")["configs"] == 0
 
 
+def test_configs_that_another_source_sends_too_are_removed_without_a_word_more(author: Caller) -> None:
+    everything = [written(f"c{number}") for number in range(12)]
+    put(author, *everything)
+    done(author.call("PUT", "sources/mail", {"configs": everything}))
+    assert len(done(put(author))["removed"]) == 12
+    assert Config.objects.count() == 12
+
+
 def test_a_small_set_may_be_emptied(author: Caller) -> None:
     put(author, written("a"))
     assert done(put(author))["removed"] == ["a"]

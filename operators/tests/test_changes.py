@@ -82,7 +82,7 @@ def test_a_check_that_moved_twice_is_said_to(client: Client) -> None:
 
 def test_a_drain_names_the_node_and_the_person(client: Client) -> None:
     Node.objects.filter(name="birch").cordon(draining=True, actor="olga")
-    dispatcher.drain()
+    dispatcher.move_misplaced()
     assert told(client)[0] == "Drain of birch by olga: 1 config moved once"
 
 

@@ -181,12 +181,12 @@ def test_the_page_says_why_another_node_can_not_have_it(reason: str) -> None:
     assert f"{reason} birch" in page()
 
 
-def test_a_node_is_refused_that_is_kept_for_an_isolated_config() -> None:
+def test_a_node_is_refused_that_is_reserved_for_an_isolated_config() -> None:
     report("birch")
     dispatcher.schedule([sent("shop")])
     dispatcher.isolate([config("shop").pk])
     [(reason, names)] = why.explain(config("db")).refused.items()
-    assert reason.startswith("it is kept for http_check")
+    assert reason.startswith("it is reserved for http_check")
     assert names == ["birch"]
 
 

@@ -96,7 +96,7 @@ def test_a_drain_shows_its_progress(client: Client) -> None:
     place(8, "ash")
     report("birch")
     Node.objects.filter(name="ash").cordon(draining=True, actor="otto")
-    dispatcher.drain()
+    dispatcher.move_misplaced()
     drain = page(client).context["drain"]
     assert (drain.moved, drain.left) == (5, 3)
     assert drain.share == pytest.approx(5 / 8)

@@ -8,7 +8,7 @@ import operators
 from checks.explain.reasons import Grouping, words
 from checks.models import Move
 from operators.pages.bars import reasons_of
-from operators.pages.stories import Step, cause_of_move, fold
+from operators.pages.stories import LedgerLine, cause_of_move, fold
 from operators.pages.titles import title
 
 PALETTE = Path(operators.__file__).parent / "static/operators/pages.css"
@@ -39,13 +39,13 @@ def test_each_says_why_a_config_is_where_it_is_or_why_it_has_no_node() -> None:
 
 def test_each_is_told_as_a_story() -> None:
     for number, reason in enumerate(Move.Reason):
-        step = Step(number, 1, "birch", "ash", reason, "olga", datetime.now(UTC))
+        step = LedgerLine(number, 1, "birch", "ash", reason, "olga", datetime.now(UTC))
         [story] = fold([step], [])
         assert story.cause == cause_of_move(step)
         assert re.match(r"\w", title(story)), reason
         if words(reason).grouping == Grouping.OWN:
             assert title(story) == f"{words(reason).title} by olga"
-        assert bool(words(reason).counted) is (words(reason).grouping == Grouping.SENT), reason
+        assert bool(words(reason).outcome) is (words(reason).grouping == Grouping.SENT), reason
 
 
 def test_one_that_this_release_does_not_know_is_told_nevertheless() -> None:

@@ -1,13 +1,12 @@
-import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from checks.management import commandline
 from checks.models import Config
 from checks.wire.scrub import scrub
 from clusteragent.lib.shortids import displayed_check_id, displayed_name
-from clusteragent.lib.terminal import escape_controls
 from nodes.models import Node
 
 
@@ -16,39 +15,32 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--check", metavar="NAME", help="only configs of this check")
-        parser.add_argument("--json", action="store_true", help="for programs")
+        commandline.add(parser, "--json")
 
     def handle(self, *args: Any, **options: Any) -> None:
         configs = Config.objects.described(options["check"])
         if options["check"] and not configs:
             raise CommandError(f"no config is of the check {options['check']}")
         nodes = list(Node.objects.known().values_list("name", flat=True))
-        if options["json"]:
-            self.stdout.write(
-                json.dumps({"nodes": nodes, "configs": list(map(_shown, configs))}, indent=2, default=str)
-            )
-        else:
-            self.show(nodes, map(_shown, configs))
+        shown = list(map(_shown, configs))
+        commandline.answer(self, options, {"nodes": nodes, "configs": shown}, lines(nodes, shown))
 
-    def show(self, nodes: list[str], configs: Iterable[dict[str, Any]]) -> None:
-        by_owner: dict[str, list[dict[str, Any]]] = {name: [] for name in nodes}
-        for config in configs:
-            by_owner.setdefault(config["node"] or "", []).append(config)
-        width = max([4, *map(len, nodes)])
-        alive = Node.objects.alive().count()
-        self.stdout.write(f"=== {alive} agents reporting ===\n\n{'Name':{width}}  Running checks")
-        for name in nodes:
-            self.stdout.write(f"{name:{width}}  {sum(len(c['check_ids']) for c in by_owner[name])}")
-        for name in sorted(by_owner):
-            if by_owner[name]:
-                self.stdout.write(
-                    f"\n===== Checks on {name} =====" if name else "\n===== Dangling: no node runs these ====="
-                )
-            for config in by_owner[name]:
-                origin = escape_controls(config["origin"])
-                ids = (f"  {escape_controls(check_id)}" for check_id in config["check_ids"])
-                self.stdout.write(f"\n=== {config['check']} check ===\n{origin}, config {config['digest']}")
-                self.stdout.write("\n".join(ids))
+
+def lines(nodes: Sequence[str], configs: Iterable[dict[str, Any]]) -> Iterator[str]:
+    """Yield which node runs which configs as lines of text."""
+    by_owner: dict[str, list[dict[str, Any]]] = {name: [] for name in nodes}
+    width = max([4, *map(len, by_owner)])
+    yield from (f"=== {Node.objects.alive().count()} agents reporting ===", "", f"{'Name':{width}}  Running checks")
+    for config in configs:
+        by_owner.setdefault(config["node"] or "", []).append(config)
+    for name in nodes:
+        yield f"{name:{width}}  {sum(len(config['check_ids']) for config in by_owner[name])}"
+    for name in sorted(by_owner):
+        if by_owner[name]:
+            yield from ("", f"===== Checks on {name} =====" if name else "===== Dangling: no node runs these =====")
+        for config in by_owner[name]:
+            yield from ("", f"=== {config['check']} check ===", f"{config['origin']}, config {config['digest']}")
+            yield from (f"  {check_id}" for check_id in config["check_ids"])
 
 
 def _shown(config: dict[str, Any]) -> dict[str, Any]:

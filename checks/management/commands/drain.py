@@ -1,11 +1,10 @@
-import json
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from checks.dispatcher import deciding
 from checks.management import commandline
-from clusteragent.lib.words import numbered
+from clusteragent.lib.words import plain_count
 from nodes.models import Node
 
 
@@ -17,19 +16,15 @@ class Command(BaseCommand):
         what = parser.add_mutually_exclusive_group()
         what.add_argument("--undo", action="store_true", help="uncordon the nodes")
         what.add_argument("--dry-run", action="store_true", help="only show what would move, and where to")
-        parser.add_argument("--json", action="store_true", help="for programs")
+        commandline.add(parser, "--json")
 
     def handle(self, *args: Any, **options: Any) -> None:
         names = sorted(set(options["node"]))
         changed, moves = self.uncordon(names) if options["undo"] else self.drain(names, options)
         done = "uncordoned" if options["undo"] else "would be drained" if options["dry_run"] else "drained"
-        if options["json"]:
-            document = {"nodes": names, "changed": changed} | ({"moves": moves} if options["dry_run"] else {})
-            self.stdout.write(json.dumps(document))
-            return
-        for move in moves:
-            self.stdout.write(commandline.line(move))
-        self.stdout.write(f"{numbered(changed, 'node')} {done}")
+        document = {"nodes": names, "changed": changed} | ({"moves": moves} if options["dry_run"] else {})
+        lines = [*map(commandline.line, moves), f"{plain_count(changed, 'node')} {done}"]
+        commandline.answer(self, options, document, lines)
 
     def drain(self, names: list[str], options: dict[str, Any]) -> tuple[int, list[dict[str, Any]]]:
         """Drain nodes. Return how many of them change, and in a dry run the moves that it would make."""

@@ -1,4 +1,3 @@
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +14,13 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("file", type=Path, metavar="FILE", help="a new file")
-        commandline.add_json(parser)
+        commandline.add(parser, "--json")
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             numbers = exporting.export(options["file"])
         except OSError as error:
             raise CommandError(f"{options['file']}: {error.strerror or error}") from error
-        if options["json"]:
-            self.stdout.write(json.dumps({"file": str(options["file"]), "rows": numbers}, indent=2))
-        else:
-            counts = ", ".join(f"{number} {name}" for name, number in numbers.items() if number)
-            self.stdout.write(f"{options['file']}: {counts}")
+        counts = ", ".join(f"{number} {name}" for name, number in numbers.items() if number)
+        document = {"file": str(options["file"]), "rows": numbers}
+        commandline.answer(self, options, document, [f"{options['file']}: {counts}"])

@@ -1,4 +1,3 @@
-import json
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
@@ -11,13 +10,9 @@ class Command(BaseCommand):
     help = "Balance nothing automatically, until `--until` or until `thaw`. Rules, drains and dead nodes still move configs."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        commandline.add_order(parser)
-        commandline.add_json(parser)
+        commandline.add(parser, "--until", "--note", "--json")
 
     def handle(self, *args: Any, **options: Any) -> None:
         made = freezes.freeze(actor=commandline.ACTOR, until=commandline.parse_until(options), note=options["note"])
-        if options["json"]:
-            end = made.until.isoformat() if made.until else None
-            self.stdout.write(json.dumps({"id": made.pk, "until": end, "note": made.note}))
-        else:
-            self.stdout.write(f"Balancing is {made}.")
+        document = {"id": made.pk, "until": made.until.isoformat() if made.until else None, "note": made.note}
+        commandline.answer(self, options, document, [f"Balancing is {made}."])

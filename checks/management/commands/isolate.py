@@ -1,4 +1,3 @@
-import json
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -13,20 +12,16 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("check_id", metavar="CHECK_ID")
-        parser.add_argument("--note", default="", help="the reason, shown with the isolation")
-        commandline.add_dry_run(parser)
-        commandline.add_json(parser)
+        commandline.add(parser, "--note", "--dry-run", "--json")
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["dry_run"]:
             self.show(options)
             return
         costs.measure()
-        answer = isolation.isolate(options["check_id"], actor="command line", note=options["note"])
-        if options["json"]:
-            self.stdout.write(json.dumps(answer._asdict()))
-        elif answer.is_isolated:
-            self.stdout.write(f"{answer.check_id} is alone on {answer.check_node}")
+        answer = isolation.isolate(options["check_id"], actor=commandline.ACTOR, note=options["note"])
+        lines = [f"{answer.check_id} is alone on {answer.check_node}"] if answer.is_isolated else []
+        commandline.answer(self, options, answer._asdict(), lines)
         if not answer.is_isolated:
             raise CommandError(f"{answer.check_id} is not isolated: {answer.reason}")
 

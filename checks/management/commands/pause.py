@@ -10,16 +10,10 @@ class Command(BaseCommand):
     help = "Pause configs: they run nowhere until `--until`, or until they are resumed."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        commandline.add_configs(parser, nargs="*")
-        parser.add_argument("--check", metavar="NAME", help="all configs of this check")
-        commandline.add_order(parser)
-        commandline.add_dry_run(parser)
-        commandline.add_json(parser)
+        commandline.add(parser, "config", nargs="*")
+        commandline.add(parser, "--check", "--until", "--note", "--dry-run", "--json")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        ids, order = (
-            commandline.ids_of_check(options),
-            {"until": commandline.parse_until(options), "note": options["note"]},
-        )
-        plan = commandline.plan_of(options, lambda: deciding.pause(ids, **order))
+        ids, until = commandline.ids_of_check(options), commandline.parse_until(options)
+        plan = commandline.plan_of(options, lambda: deciding.pause(ids, until=until, note=options["note"]))
         commandline.print_moves(self, options, len(ids), "paused", plan)

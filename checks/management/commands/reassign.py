@@ -4,16 +4,16 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from checks.dispatcher import deciding
 from checks.management import commandline
-from clusteragent.lib.words import numbered
+from clusteragent.lib.words import plain_count
 
 
 class Command(BaseCommand):
     help = "Give configs to a node."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("config", nargs="+", help="a config's digest, its short ID or one of its check IDs")
+        commandline.add(parser, "config")
         parser.add_argument("--to", required=True, metavar="NODE", help="the node that gets them")
-        commandline.add_dry_run(parser)
+        commandline.add(parser, "--dry-run")
 
     def handle(self, *args: Any, **options: Any) -> None:
         ids, is_dry = commandline.ids(options["config"]), options["dry_run"]
@@ -21,6 +21,6 @@ class Command(BaseCommand):
         moves = commandline.moves_of(plan, is_dry=is_dry)
         for move in moves:
             self.stdout.write(commandline.line(move))
-        self.stdout.write(f"{numbered(len(moves), 'config')} {'would be ' if is_dry else ''}reassigned")
+        self.stdout.write(f"{plain_count(len(moves), 'config')} {'would be ' if is_dry else ''}reassigned")
         if plan.outcome:
             raise CommandError(plan.outcome)

@@ -1,14 +1,12 @@
-import json
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from checks import plans
 from checks.dispatcher import costs
+from checks.management import commandline
 from checks.models import Plan
 from checks.wire.scrub import scrub
-
-ACTOR = "command line"
 
 
 class Command(BaseCommand):
@@ -20,15 +18,19 @@ class Command(BaseCommand):
         )
         parser.add_argument("--force", action="store_true", help="move even if it makes no clear difference")
         parser.add_argument("--no-budget", action="store_true", help="ignore the limit of moves in one period")
-        parser.add_argument("--json", action="store_true", help="for programs")
+        commandline.add(parser, "--json")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        how = {"actor": ACTOR, "force": options["force"], "unlimited": options["no_budget"]}
-        plan = plans.draft(**how) if options["dry_run"] else self.rebalance(how)
-        if options["json"]:
-            self.stdout.write(json.dumps(document(plan, is_dry=options["dry_run"]), indent=2))
-        else:
-            self.show(plan, is_dry=options["dry_run"])
+        how = {"actor": commandline.ACTOR, "force": options["force"], "unlimited": options["no_budget"]}
+        is_dry = options["dry_run"]
+        plan = plans.draft(**how) if is_dry else self.rebalance(how)
+        moves = commandline.moves_of(plan, is_dry=is_dry)
+        done = "would be rebalanced" if is_dry else "rebalanced successfully"
+        # The words of the Datadog Cluster Agent's command. Each move is of one config.
+        lines = [f"{len(moves)} cluster checks {done}", *map(line, moves), spread(plan)]
+        commandline.answer(self, options, document(plan, is_dry=is_dry), lines)
+        if plan.outcome and not options["json"]:
+            raise CommandError(plan.outcome)
 
     def rebalance(self, how: dict[str, Any]) -> Plan:
         costs.measure()
@@ -38,25 +40,11 @@ class Command(BaseCommand):
             raise CommandError(f"nothing moved, because something changed meanwhile: {error}") from error
         return plan
 
-    def show(self, plan: Plan, *, is_dry: bool) -> None:
-        moves = plan.moves if is_dry else plan.moves[: plan.moved]
-        done = "would be rebalanced" if is_dry else "rebalanced successfully"
-        # The words of the Datadog Cluster Agent's command. Each move is of one config.
-        self.stdout.write(f"{len(moves)} cluster checks {done}")
-        self.stdout.write("".join(f"{line(move)}\n" for move in moves), ending="")
-        self.stdout.write(spread(plan))
-        if plan.outcome:
-            raise CommandError(plan.outcome)
-
 
 def document(plan: Plan, *, is_dry: bool) -> dict[str, Any]:
     """Return the plan as JSON data. is_dry: with all planned moves, not only those that were made."""
-    return {
-        "moves": plan.moves if is_dry else plan.moves[: plan.moved],
-        "nodes": plan.nodes,
-        "spread": plan.spread,
-        "outcome": plan.outcome,
-    }
+    moves = commandline.moves_of(plan, is_dry=is_dry)
+    return {"moves": moves, "nodes": plan.nodes, "spread": plan.spread, "outcome": plan.outcome}
 
 
 def line(move: dict[str, Any]) -> str:

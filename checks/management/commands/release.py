@@ -1,9 +1,9 @@
-import json
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from checks import dispatcher
+from checks.management import commandline
 from checks.plans import isolation
 
 
@@ -12,7 +12,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("check_id", metavar="CHECK_ID")
-        parser.add_argument("--json", action="store_true", help="for programs")
+        commandline.add(parser, "--json")
 
     def handle(self, *args: Any, **options: Any) -> None:
         check_id = options["check_id"]
@@ -22,4 +22,4 @@ class Command(BaseCommand):
         released = dispatcher.release([config_id])
         if not released:
             raise CommandError(f"{check_id} is not isolated")
-        self.stdout.write(json.dumps({"check_id": check_id}) if options["json"] else f"{check_id} is released")
+        commandline.answer(self, options, {"check_id": check_id}, [f"{check_id} is released"])

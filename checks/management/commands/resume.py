@@ -11,10 +11,8 @@ class Command(BaseCommand):
     help = "Resume paused configs: place them again. Configs without an eligible node dangle."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        commandline.add_configs(parser, nargs="*")
-        parser.add_argument("--check", metavar="NAME", help="all configs of this check")
-        commandline.add_dry_run(parser)
-        commandline.add_json(parser)
+        commandline.add(parser, "config", nargs="*")
+        commandline.add(parser, "--check", "--dry-run", "--json")
 
     def handle(self, *args: Any, **options: Any) -> None:
         ids = commandline.ids_of_check(options)

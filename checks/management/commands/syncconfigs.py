@@ -5,9 +5,9 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from checks import sources
+from checks.management import commandline
 from checks.wire.scrub import scrub
-from clusteragent.lib.terminal import escape_controls
-from clusteragent.lib.words import numbered
+from clusteragent.lib.words import escape_controls, plain_count
 
 
 class Command(BaseCommand):
@@ -19,7 +19,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--accept-removals", action="store_true", help="also remove what is held")
         parser.add_argument("--strict", action="store_true", help="also exit with 1 when there are warnings")
-        parser.add_argument("--json", action="store_true", help="for programs")
+        commandline.add(parser, "--json")
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
@@ -54,4 +54,4 @@ class Command(BaseCommand):
 
 
 def _and_warnings(report: sources.Report) -> str:
-    return f", {numbered(len(report.warnings), 'warning')}" if report.warnings else ""
+    return f", {plain_count(len(report.warnings), 'warning')}" if report.warnings else ""

@@ -10,8 +10,7 @@ class Command(BaseCommand):
     help = "Remove the pins of configs. They stay where they are."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        commandline.add_configs(parser)
-        commandline.add_json(parser)
+        commandline.add(parser, "config", "--json")
 
     def handle(self, *args: Any, **options: Any) -> None:
         commandline.print_moves(self, options, dispatcher.unpin(commandline.ids(options["config"])), "unpinned")

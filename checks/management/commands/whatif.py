@@ -1,13 +1,14 @@
-import json
+from collections.abc import Iterator
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from checks import plans
+from checks.management import commandline
 from checks.management.commands.rebalance import line
 from checks.plans import Outlook
 from checks.wire.scrub import scrub
-from clusteragent.lib.words import numbered
+from clusteragent.lib.words import plain_count
 from nodes.models import UnknownNode
 
 
@@ -17,7 +18,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--remove", metavar="NODE", action="append", default=[], help="may be given several times")
         parser.add_argument("--add", metavar="NUMBER", type=int, default=0, help="add so many nodes of four workers")
-        parser.add_argument("--json", action="store_true", help="for programs")
+        commandline.add(parser, "--json")
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["add"] < 0:
@@ -26,20 +27,18 @@ class Command(BaseCommand):
             outlook = plans.what_if(remove=options["remove"], add=options["add"])
         except UnknownNode as error:
             raise CommandError(str(error)) from error
-        if options["json"]:
-            self.stdout.write(json.dumps(document(outlook), indent=2))
-        else:
-            self.show(outlook)
+        commandline.answer(self, options, document(outlook), lines(outlook))
 
-    def show(self, outlook: Outlook) -> None:
-        self.stdout.write(f"{numbered(len(outlook.placed), 'config')} would lose their node")
-        for config, to in outlook.placed.items():
-            self.stdout.write(f"{scrub(config.name)} {config.digest}: {config.node} → {to or 'nowhere'}")
-        self.stdout.write(f"{numbered(len(outlook.plan.moves), 'config')} would then be rebalanced")
-        for move in outlook.plan.moves:
-            self.stdout.write(line(move))
-        for name, values in document(outlook)["spread"].items():
-            self.stdout.write(f"{name}: {' → '.join(f'{value:.3f}' for value in values)}")
+
+def lines(outlook: Outlook) -> Iterator[str]:
+    """Yield the outlook as lines of text."""
+    yield f"{plain_count(len(outlook.placed), 'config')} would lose their node"
+    for config, to in outlook.placed.items():
+        yield f"{scrub(config.name)} {config.digest}: {config.node} → {to or 'nowhere'}"
+    yield f"{plain_count(len(outlook.plan.moves), 'config')} would then be rebalanced"
+    yield from map(line, outlook.plan.moves)
+    for name, values in document(outlook)["spread"].items():
+        yield f"{name}: {' → '.join(f'{value:.3f}' for value in values)}"
 
 
 def document(outlook: Outlook) -> dict[str, Any]:

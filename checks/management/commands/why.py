@@ -1,4 +1,3 @@
-import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
@@ -11,7 +10,7 @@ from checks.explain.why import Why
 from checks.management import commandline
 from checks.models import Config
 from checks.wire.scrub import scrub
-from clusteragent.lib.words import ago, listed, numbered
+from clusteragent.lib.words import ago, listed, plain_count
 
 
 class Command(BaseCommand):
@@ -20,23 +19,13 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument(
-            "config", metavar="CHECK_ID", help="one of a config's check IDs, its digest or its short ID"
-        )
-        commandline.add_json(parser)
+        commandline.add(parser, "config", nargs=None)
+        commandline.add(parser, "--json")
 
     def handle(self, *args: Any, **options: Any) -> None:
         config = Config.objects.get(pk=commandline.ids([options["config"]])[0])
         reasons, known = why.explain(config), facts.of(config)
-        if options["json"]:
-            self.stdout.write(json.dumps(document(config, reasons, known), indent=2, default=str))
-        else:
-            self.show(config, reasons, known)
-
-    def show(self, config: Config, reasons: Why, known: Facts) -> None:
-        for line in lines(config, reasons, known):
-            # Texts of checks must not control the terminal.
-            self.stdout.write("".join(letter if letter.isprintable() else "�" for letter in line))
+        commandline.answer(self, options, document(config, reasons, known), lines(config, reasons, known))
 
 
 def lines(config: Config, reasons: Why, known: Facts) -> Iterator[str]:
@@ -47,7 +36,7 @@ def lines(config: Config, reasons: Why, known: Facts) -> Iterator[str]:
     if known.error:
         yield f"Last error: {known.error}"
     if reasons.best:
-        yield f"The best of {numbered(reasons.of, 'node')} then:"
+        yield f"The best of {plain_count(reasons.of, 'node')} then:"
     yield from (f"  {name}  {100 * load:.1f} %" for name, load in reasons.best)
     if reasons.refused:
         yield "Can't have it now:"

@@ -150,27 +150,18 @@ def _attempt(work: Callable[[], T]) -> T:
     try:
         return work()
     except (DatabaseError, InterfaceError) as error:
-        problem = _problem(error)
+        state = getattr(error.__cause__, "sqlstate", None) or ""
+        # A server that shuts down says so in an error; the connection is still open then.
+        is_closed = connection.connection is None or connection.connection.closed
         # After every error: Django would check such a connection before its next use, without a time limit.
         connection.close()
-        if problem:
-            raise problem from error
+        if is_closed or state.startswith(_FAREWELLS):
+            raise Lost(Lost.__doc__) from error
+        if isinstance(error.__cause__, _NOT_MIGRATED):
+            raise Away("the database is not migrated") from error
+        if isinstance(error, (OperationalError, InterfaceError)):
+            raise Away(Away.__doc__) from error
         raise
-
-
-def _problem(error: Exception) -> Away | None:
-    """Return the exception for an error that the database's state explains; None when the error is ours."""
-    if _is_lost(getattr(error.__cause__, "sqlstate", None)):
-        return Lost(Lost.__doc__)
-    if isinstance(error.__cause__, _NOT_MIGRATED):
-        return Away("the database is not migrated")
-    return Away(Away.__doc__) if isinstance(error, (OperationalError, InterfaceError)) else None
-
-
-def _is_lost(state: str | None) -> bool:
-    # A server that shuts down says so in an error; the connection is still open then.
-    is_closed = connection.connection is None or connection.connection.closed
-    return is_closed or (state is not None and state.startswith(_FAREWELLS))
 
 
 class _Outage:

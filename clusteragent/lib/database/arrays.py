@@ -27,22 +27,17 @@ class _AsArray:
     lhs: Any
 
     def as_sql(self, compiler: Any, connection: Any) -> Any:
-        values = self._values()
-        kind = _TYPES.get(_internal_type(self.lhs.output_field)) if values else None
+        # A queryset or an expression is not a list. None equals nothing.
+        is_many = isinstance(self.rhs, list) and len(self.rhs) >= MANY
+        values = [value for value in self.rhs if value is not None] if is_many else []
+        fit = not any(isinstance(value, int) and abs(value) >= _LIMIT for value in values)
+        kind = _TYPES.get(_internal_type(self.lhs.output_field)) if values and fit else None
         if not kind:
             return super().as_sql(compiler, connection)  # type: ignore[misc]
         column, params = self.process_lhs(compiler, connection)  # type: ignore[attr-defined]
         # Arrays of numbers are written here, which is faster than psycopg's adaptation of each number.
         array: Any = "{" + ",".join(map(str, values)) + "}" if kind == "bigint" else values
         return f"{column} = ANY(%s::{kind}[])", [*params, array]
-
-    def _values(self) -> list[Any]:
-        """Return the values without None, which equals nothing; empty where an array does not help or is not possible."""
-        # A queryset or an expression is not a list.
-        if not isinstance(self.rhs, list) or len(self.rhs) < MANY:
-            return []
-        values = [value for value in self.rhs if value is not None]
-        return [] if any(isinstance(value, int) and abs(value) >= _LIMIT for value in values) else values
 
 
 def _internal_type(field: Any) -> str:

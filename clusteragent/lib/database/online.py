@@ -4,7 +4,6 @@ A migration that uses them has `atomic = False`, and does nothing else.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from django.contrib.postgres.operations import AddIndexConcurrently
@@ -19,14 +18,19 @@ class AddIndexOnline(AddIndexConcurrently):
     def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
         """Build the index unless a valid one of this name exists. Without time limits."""
         name = schema_editor.quote_name(self.index.name)
-        with _unlimited(schema_editor) as cursor:
-            cursor.execute("SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(%s)", [name])
-            found = cursor.fetchone()
-            if found == (True,):
-                return
-            if found:
-                schema_editor.execute(f"DROP INDEX CONCURRENTLY {name}")
-            super().database_forwards(app_label, schema_editor, from_state, to_state)
+        with schema_editor.connection.cursor() as cursor:
+            # A build reads the whole table and waits for transactions that began before it.
+            cursor.execute("SET statement_timeout = 0; SET lock_timeout = 0")
+            try:
+                cursor.execute("SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(%s)", [name])
+                found = cursor.fetchone()
+                if found == (True,):
+                    return
+                if found:
+                    schema_editor.execute(f"DROP INDEX CONCURRENTLY {name}")
+                super().database_forwards(app_label, schema_editor, from_state, to_state)
+            finally:
+                cursor.execute("RESET statement_timeout; RESET lock_timeout")
 
 
 def batches(cursor: Any, table: str) -> Iterator[tuple[int, int]]:
@@ -44,14 +48,3 @@ def update(cursor: Any, table: str, changes: str, where: str) -> None:
             f"UPDATE {table} SET {changes} WHERE id BETWEEN %s AND %s AND ({where})",  # noqa: S608 - our own words
             [first, last],
         )
-
-
-@contextmanager
-def _unlimited(schema_editor: Any) -> Iterator[Any]:
-    """A cursor without time limits: a build reads the whole table and waits for transactions that began before it."""
-    with schema_editor.connection.cursor() as cursor:
-        cursor.execute("SET statement_timeout = 0; SET lock_timeout = 0")
-        try:
-            yield cursor
-        finally:
-            cursor.execute("RESET statement_timeout; RESET lock_timeout")

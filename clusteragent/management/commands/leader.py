@@ -4,8 +4,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from clusteragent import handler
+from checks.models import ClusterStore
 from clusteragent.lib import conf
+from nodes.models import Hearing
 
 
 class Command(BaseCommand):
@@ -18,10 +19,10 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Write leader, term and last pass; with --pid the process ID, or raise CommandError if it is on another machine."""
-        status = handler.status()
-        replica, _, pid = status.leader.rpartition(":")
+        store, hearing = ClusterStore.objects.get(), Hearing.objects.get()
+        replica, _, pid = store.leader.rpartition(":")
         if not options["pid"]:
-            self.stdout.write(f"{status.leader or 'nobody'}, term {status.term}, last pass {status.last_pass}")
+            self.stdout.write(f"{store.leader or 'nobody'}, term {store.term}, last pass {hearing.last_pass}")
         elif replica != conf.REPLICA:
             # On this machine that process ID belongs to another process, which the caller might kill.
             raise CommandError(f"the leader runs on {replica or 'no machine yet'}, not here ({conf.REPLICA})")

@@ -1,11 +1,12 @@
 """`manage.py runworker`: the leader's qcluster, which only runagent starts."""
 
+import os
 from typing import Any
 
 from django.core.management.base import CommandParser
 from django_q.management.commands import qcluster
 
-from clusteragent.worker import end_with
+from clusteragent.lib import processes
 
 
 class Command(qcluster.Command):  # type: ignore[misc]
@@ -18,5 +19,8 @@ class Command(qcluster.Command):  # type: ignore[misc]
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run the queue named by Q_CLUSTER_NAME until the parent ends."""
-        end_with(options["parent"])
+        # By SIGKILL: qcluster's own end waits for a worker that may never answer. The next leader does again what was not
+        # committed. Likewise for the processes that it forks.
+        processes.end_with(options["parent"])
+        os.register_at_fork(after_in_child=lambda: processes.end_with(os.getppid()))
         super().handle(*args, **options)

@@ -4,14 +4,14 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
 from django.db.models import F
 from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 
 from checks import dispatcher
-from checks.dispatcher import transaction
-from checks.models import Assignment, ClusterStore, Config, Move
+from checks.dispatcher import passes, transaction
+from checks.models import Assignment, ClusterStore, Config, Move, TaskRun
 from checks.models.orders import Pin, Rule
 from checks.tests.cast import counts, dangling, lead, ledger, owners, report, sent, silence, versions
 from clusteragent.lib import conf
@@ -21,6 +21,9 @@ from nodes.heartbeats import note_heartbeat
 from nodes.models import Hearing, Heartbeat, Node, NodeEvent, NodeRule, Runner
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
+
+# Of a pass that finds nothing to do.
+MOST_QUERIES = 21
 
 
 def placed(number: int, *names: str) -> None:
@@ -154,7 +157,8 @@ class TestLeaving:
     def test_rules_about_origins_hold(self):
         placed(2, "ash")
         report("birch", "cedar")
-        Node.objects.filter(name="cedar").update(labels={"zone": "a"})
+        NodeRule.objects.create(pattern="cedar", labels={"zone": "a"})
+        NodeRule.objects.apply()
         Rule.objects.create(name="mine", source_pattern="file:*", required={"zone": "a"})
         leave("ash")
         one_pass()
@@ -211,7 +215,7 @@ class TestDraining:
         for _ in range(4):
             for _ in range(2):
                 one_pass()
-                dispatcher.move_misplaced()
+                dispatcher.move_misplaced()  # whoever calls it, the pace is one
             left.append(counts().get("ash", 0))
             pass_a_minute()
         assert left == [14, 8, 2, 0]
@@ -224,23 +228,23 @@ class TestDraining:
         first = Config.objects.order_by("pk").filter(assignment__node__name="cedar").values_list("pk", flat=True)
         dispatcher.pin(list(first), "birch")
         Node.objects.filter(name="ash").cordon(draining=True)
-        moves = dispatcher.drain()
+        moves = dispatcher.move_misplaced()
         assert len(moves) == dispatcher.budget()
         assert {move.source_node for move in moves} == {"ash"}
 
-    def test_a_call_moves_no_more_than_a_chunk(self, monkeypatch: pytest.MonkeyPatch):
+    def test_a_pass_moves_no_more_than_a_chunk(self, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(conf, "REBALANCE_BUDGET", 1.0)
         monkeypatch.setattr(transaction, "CHUNK", 4)
         placed(12, "ash", "birch")
         Node.objects.filter(name="ash").cordon(draining=True)
-        assert [len(dispatcher.drain()) for _ in range(3)] == [4, 2, 0]
+        assert [one_pass().placed for _ in range(3)] == [4, 2, 0]
 
     def test_what_balancing_moves_slows_no_drain_but_drains_slow_balancing(self):
         placed(20, "ash", "birch")
         Move.objects.create(config_id=1, digest="d", name="n", source_node="ash", reason="rebalanced")
         Node.objects.filter(name="ash").cordon(draining=True)
         assert (dispatcher.budget(), dispatcher.budget_left()) == (5, 5)
-        assert len(dispatcher.drain()) == 5
+        assert len(dispatcher.move_misplaced()) == 5
         assert dispatcher.budget_left() == 0
         pass_a_minute()
         assert dispatcher.budget_left() == 5
@@ -251,32 +255,157 @@ class TestDraining:
         pins = [Pin(config_id=config, source="file", key=str(config), kind="node", aim="birch") for config in held]
         Pin.objects.bulk_create(pins)
         Node.objects.filter(name="ash").cordon(draining=True)
+        assert {move.reason for move in dispatcher.move_misplaced()} == {"pinned"}
         assert dispatcher.move_misplaced() == []
-        assert {move.reason for move in dispatcher.drain()} == {"pinned"}
-        assert dispatcher.drain() == []
         assert counts() == {"ash": 5, "birch": 15}
 
     def test_uncordoning_ends_it(self):
         placed(6, "ash", "birch")
         Node.objects.filter(name="ash").cordon(draining=True)
         Node.objects.filter(name="ash").cordon(schedulable=True)
-        assert dispatcher.drain() == []
+        assert dispatcher.move_misplaced() == []
         dispatcher.schedule([sent(name) for name in ("one", "two")])
         assert counts() == {"ash": 4, "birch": 4}
 
     def test_a_cordoned_node_keeps_what_it_has(self):
         placed(6, "ash", "birch")
         Node.objects.filter(name="ash").cordon()
-        assert dispatcher.drain() == dispatcher.move_misplaced() == []
+        assert dispatcher.move_misplaced() == []
         assert counts() == {"ash": 3, "birch": 3}
 
     def test_the_last_node_keeps_its_work(self):
         placed(6, "ash")
         Node.objects.filter(name="ash").cordon(draining=True)
         revision = ClusterStore.objects.get().revision
-        assert dispatcher.drain() == []
+        assert dispatcher.move_misplaced() == []
         assert ClusterStore.objects.get().revision == revision
         assert counts() == {"ash": 6}
+
+
+class TestRules:
+    """What a rule forbids moves in the pass that follows, whatever the period of the rebalance task."""
+
+    @pytest.fixture(autouse=True)
+    def zones(self, warm: None) -> None:
+        NodeRule.objects.create(pattern="birch", labels={"zone": "a"})
+        placed(8, "ash", "birch")
+        one_pass()
+
+    def test_a_new_rule_moves_what_it_forbids(self):
+        assert counts() == {"ash": 4, "birch": 4}
+        Rule.objects.create(name="zone", required={"zone": "a"})
+        one_pass()
+        assert counts() == {"birch": 8}
+        assert ledger()[8:] == [("ash", "birch", "ineligible")] * 4
+
+    def test_a_changed_rule_moves_what_it_forbids_in_the_next_pass(self):
+        rule = Rule.objects.create(name="zone", check_pattern="ntp", required={"zone": "a"})
+        one_pass()
+        assert counts() == {"ash": 4, "birch": 4}
+        Rule.objects.filter(pk=rule.pk).update(check_pattern="*")
+        one_pass()
+        assert counts() == {"birch": 8}
+
+    def test_a_rule_about_nodes_that_its_process_did_not_apply_acts_in_the_next_pass(self):
+        Rule.objects.create(name="zone", required={"zone": "a"})
+        one_pass()
+        NodeRule.objects.update(pattern="ash")
+        one_pass()
+        assert counts() == {"ash": 8}
+
+    def test_a_lowered_limit_acts_in_the_next_pass(self):
+        NodeRule.objects.create(pattern="ash", max_configs=0)
+        one_pass()
+        assert counts() == {"birch": 8}
+
+    def test_a_changed_option_about_groups_acts_in_the_next_pass(self, monkeypatch: pytest.MonkeyPatch):
+        declare("birch", group="web")
+        monkeypatch.setattr(conf, "RUNNER_GROUPS", {"http_check": "web"})
+        one_pass()
+        assert counts() == {"birch": 8}
+
+    def test_a_pass_moves_no_more_than_a_chunk_and_the_next_one_goes_on(self, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(transaction, "CHUNK", 3)
+        Rule.objects.create(name="zone", required={"zone": "a"})
+        left = []
+        for _ in range(2):
+            one_pass()
+            left.append(counts().get("ash", 0))
+        assert left == [1, 0]
+
+    def test_the_next_pass_goes_on_although_not_all_of_a_chunk_moved(self, monkeypatch: pytest.MonkeyPatch):
+        """Others may have moved, edited or removed one of them meanwhile."""
+        monkeypatch.setattr(transaction, "CHUNK", 3)
+        relocate = passes.relocate_misplaced
+        monkeypatch.setattr(passes, "relocate_misplaced", lambda entries, judge: relocate(entries[1:], judge))
+        Rule.objects.create(name="zone", required={"zone": "a"})
+        one_pass()
+        assert counts()["ash"] == 2
+        monkeypatch.setattr(passes, "relocate_misplaced", relocate)
+        one_pass()
+        assert "ash" not in counts()
+
+    def test_room_that_comes_unannounced_is_used_within_a_minute(self):
+        NodeRule.objects.create(pattern="*", max_configs=3)
+        one_pass()
+        assert counts() == {"ash": 4, "birch": 4}
+        report("cedar")
+        one_pass()
+        assert counts() == {"ash": 4, "birch": 4}
+        TaskRun.objects.update(due_at=Now())
+        one_pass()
+        assert counts() == {"ash": 3, "birch": 3, "cedar": 2}
+
+    def test_a_budget_that_is_used_up_is_looked_at_when_it_has_room_again(self, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(dispatcher.passes, "budget", lambda: 2)
+        NodeRule.objects.create(pattern="ash", max_configs=0)
+        for _ in range(2):
+            one_pass()
+        assert counts() == {"ash": 2, "birch": 6}
+        first = Move.objects.filter(reason="rebalanced").earliest("time").time
+        assert TaskRun.objects.get().due_at == first + timedelta(minutes=1)
+
+    def test_a_clock_that_is_set_back_stops_nothing(self):
+        NodeRule.objects.create(pattern="*", max_configs=3)
+        one_pass()
+        report("cedar")
+        TaskRun.objects.update(due_at=Now() + timedelta(hours=1))
+        Move.objects.update(time=Now() + timedelta(hours=1), reason="rebalanced", why={"of": 2})
+        one_pass()
+        assert counts() == {"ash": 3, "birch": 3, "cedar": 2}
+
+    def test_a_look_that_fails_stops_no_pass(self, monkeypatch: pytest.MonkeyPatch):
+        """Nodes expire only while passes are complete: the next one would take a long gap for deafness."""
+
+        def fail(*args: object) -> None:
+            raise OperationalError("canceling statement due to statement timeout")
+
+        before = Hearing.objects.get().last_pass
+        monkeypatch.setattr(passes, "_misplaced", fail)
+        Rule.objects.create(name="zone", required={"zone": "a"})
+        one_pass()
+        assert Hearing.objects.get().last_pass > before
+        monkeypatch.undo()
+        one_pass()
+        assert counts() == {"birch": 8}
+
+    def test_a_new_leader_does_not_look_again(self):
+        before = TaskRun.objects.get().ended_at
+        one_pass()
+        assert TaskRun.objects.get().ended_at == before
+
+
+def test_a_pass_with_nothing_to_do_asks_few_questions():
+    """However many rules, nodes and configs there are."""
+    NodeRule.objects.create(pattern="birch", labels={"zone": "a"})
+    Rule.objects.create(name="zone", check_pattern="n*", required={"zone": "a"})
+    placed(8, "ash", "birch")
+    one_pass()
+    term = lead()
+    with CaptureQueriesContext(connection) as queries:
+        dispatcher.run_pass(term)
+    assert len(queries) <= MOST_QUERIES
+    assert not [query["sql"] for query in queries if '"checks_rule"' in query["sql"]]
 
 
 class TestDeclarations:
@@ -300,6 +429,7 @@ class TestDeclarations:
 
     def test_what_was_said_while_the_last_pass_ended_is_heard(self):
         placed(2, "ash", "birch")
+        one_pass()
         declare("ash", exclude=["http_check"])
         Hearing.objects.note_pass()
         one_pass()
@@ -307,11 +437,12 @@ class TestDeclarations:
 
     def test_what_was_said_long_ago_is_not_looked_at_at_each_pass(self):
         placed(2, "ash", "birch")
-        declare("ash", exclude=["ntp"])
+        one_pass()
+        declare("ash", exclude=["http_check"])
         Hearing.objects.update(last_pass=Now() + timedelta(minutes=1))
         with CaptureQueriesContext(connection) as queries:
-            assert dispatcher.apply_declarations() == []
-        assert len(queries) == 2
+            assert dispatcher.reconcile() == []
+        assert len(queries) == 3
 
     def test_the_rest_stays(self):
         report("ash", "birch")
@@ -347,6 +478,14 @@ class TestWaking:
                 Node.objects.filter(name="ash").cordon(draining=draining)
             assert any("pg_notify" in query["sql"] for query in queries) is draining
 
+    @pytest.mark.parametrize("rules", [Rule, NodeRule])
+    def test_a_rule_wakes_the_leader_when_it_is_made_changed_or_deleted(self, rules: Any):
+        rule = rules()
+        for change in (rule.save, rule.save, rule.delete):
+            with CaptureQueriesContext(connection) as queries:
+                change()
+            assert any("pg_notify" in query["sql"] for query in queries)
+
     def test_another_declaration_wakes_the_leader_and_the_same_does_not(self):
         report("ash")
         for expected in (True, False):
@@ -372,8 +511,10 @@ class TestLimits:
         NodeRule.objects.create(pattern="ash", max_configs=12)
         NodeRule.objects.apply()
         for left in (15, 12, 12):
-            dispatcher.move_misplaced()
+            for _ in range(2):
+                dispatcher.move_misplaced()
             assert counts()["ash"] == left
+            pass_a_minute()
         assert counts()["birch"] == 28
 
     def test_what_nobody_has_room_for_stays(self):
