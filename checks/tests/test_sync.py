@@ -457,7 +457,7 @@ def test_a_new_process_holds_no_configs_but_those_that_it_sends(
 
     def send(*args: object, **how: object) -> list[Move]:
         gc.collect()
-        held.extend(one.key for one in gc.get_objects() if isinstance(one, Sent) and one.key.startswith("held-"))
+        held.extend(one.key for one in gc.get_objects() if type(one) is Sent and one.key.startswith("held-"))
         return []
 
     monkeypatch.setattr(origins, "send", send)
