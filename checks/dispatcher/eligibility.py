@@ -1,8 +1,8 @@
 """May this node have this config, and if not, why? All other modules ask here.
 
-A new constraint is a Reason with its words, and a function in one of three tables: _OF_NODE if it depends on the node alone,
-_OF_CHECK if it depends on the node, the check and its rules, _OF_CONFIG otherwise. `choose` obeys the first two tables by
-itself; a constraint in _OF_CONFIG must be built into `within_limits` or `choose` as well.
+A new constraint is a Reason with its words, and a function in one of three tables: _OF_NODE if it depends on the node's intake
+or signal, _OF_CHECK if it depends on the node, the check and its rules, _OF_CONFIG otherwise. `choose` obeys the first two
+tables by itself; a constraint in _OF_CONFIG must be built into `within_limits` or `choose` as well.
 """
 
 import enum
@@ -128,6 +128,8 @@ class Snapshot:
     is_cold: bool = False
 
     def __post_init__(self) -> None:
+        # There are many nodes, but few states of them.
+        self._node_refusals: dict[tuple[str, str], Refusal | None] = {}
         self.by_id = {node.id: node for node in self.nodes}
         self.by_name = {node.name: node for node in self.nodes}
         self.open = frozenset(node.id for node in self.nodes if not self.node_refusal(node))
@@ -174,7 +176,10 @@ class Snapshot:
 
     def node_refusal(self, node: Candidate) -> Refusal | None:
         """Return why a node gets no new config at all, or None."""
-        return self._first(constraint(self, node) for constraint in _OF_NODE)
+        state = node.intake, node.signal
+        if state not in self._node_refusals:
+            self._node_refusals[state] = self._first(constraint(self, node) for constraint in _OF_NODE)
+        return self._node_refusals[state]
 
     def refusal(self, entry: Entry, node: Candidate) -> Refusal | None:
         """Return why a node may not have a config, or None if it may. Call `read_origins` first."""
