@@ -215,7 +215,7 @@ def _read_nodes_of(decision: Decision, moving: Sequence[Placement]) -> Snapshot:
     purpose = _PURPOSES.get(decision.verb, CHOSEN)
     is_local = purpose is ORDER or all(one.to is None for one in moving)
     named = {one.to_node for one in moving} | set(decision.order.get("nodes", ()))
-    return read_snapshot(purpose, names=named if is_local and decision.verb else None)
+    return read_snapshot(purpose, names=named if is_local and decision.verb else None, asked_of=named)
 
 
 def _check_nodes(decision: Decision, moving: Sequence[Placement], snapshot: Snapshot) -> None:

@@ -99,15 +99,21 @@ ORDER = Purpose(PLACEMENT.signals | {"silent"}, UNDO.ignored | {Reason.RESTARTIN
 
 
 def read_snapshot(
-    purpose: Purpose = PLACEMENT, *, names: Collection[str] | None = None, ceiling: float = math.inf, cold: bool = False
+    purpose: Purpose = PLACEMENT,
+    *,
+    names: Collection[str] | None = None,
+    asked_of: Collection[str] | None = None,
+    ceiling: float = math.inf,
+    cold: bool = False,
 ) -> "Snapshot":
     """Read the known nodes as they are now, for a purpose.
 
-    names: only the nodes with these names, where no other one can matter. ceiling: the most configs that a node may have, see
+    names: only the nodes with these names, where no other one can matter. asked_of: the names of the nodes that `refusal` is
+    asked of, and nothing is chosen: only what these have is read. ceiling: the most configs that a node may have, see
     balancing.Pool. cold: the warm-up does not count.
     """
     is_cold = not cold and Hearing.objects.filter(warmup=True).exists()
-    inventory, rules = Inventory(names), list(Rule.objects.all())
+    inventory, rules = Inventory(names if asked_of is None else asked_of), list(Rule.objects.all())
     return Snapshot(read_nodes(names), rules, read_reserved(), inventory, purpose, ceiling, is_cold)
 
 
@@ -258,6 +264,10 @@ class Snapshot:
         if node is None and fall_back:
             node = self._without_pin(entry, lambda entry: self._choose(entry, elsewhere))
         return node
+
+    def prefetch(self) -> None:
+        """Read now what choices need. Otherwise the first choice reads it."""
+        _ = self._pool, self.held, self.inventory.means
 
     def take(self, entry: Entry, node: int) -> None:
         """Count one more config for a node."""
