@@ -208,13 +208,17 @@ def _verify(decision: Decision, placements: Sequence[Placement]) -> dict[int, En
 
 
 def _read_nodes_of(decision: Decision, moving: Sequence[Placement]) -> Snapshot:
-    """Read the nodes that decide: those that are named, if a person named the node or no config gets one.
+    """Read the nodes that decide: those that are named, if no other node can change the answer.
 
-    For other purposes all nodes count: one may be preferred, or shared because all are reserved.
+    All nodes count in a rebalance and an undo, which respect preferences, and where a node is reserved for an isolated config:
+    it is shared if all are.
     """
     purpose = _PURPOSES.get(decision.verb, CHOSEN)
-    is_local = purpose is ORDER or all(one.to is None for one in moving)
+    to = {one.to for one in moving if one.to is not None}
     named = {one.to_node for one in moving} | set(decision.order.get("nodes", ()))
+    is_local = purpose is ORDER or not to
+    if purpose is CHOSEN and to:
+        is_local = not Isolation.objects.filter(config__assignment__node__in=to).exists()
     return read_snapshot(purpose, names=named if is_local and decision.verb else None, asked_of=named)
 
 

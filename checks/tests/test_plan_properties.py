@@ -97,12 +97,12 @@ def test_no_config_moves_twice(world):
 
 
 @given(worlds(), st.integers(0, 5), st.data())
-def test_a_budget_cuts_what_costs_something_and_keeps_the_order(world, budget, data):
+def test_a_budget_cuts_only_what_costs_something(world, budget, data):
     free = data.draw(some(world))
     cut, whole = world.plan(free=free, force=True, budget=budget), world.plan(free=free, force=True)
     assert sum(move.digest not in free for move in cut) == min(budget, sum(move.digest not in free for move in whole))
-    made = [move[:3] for move in cut]
-    assert [move[:3] for move in whole if move[:3] in made] == made
+    # Not always in the same order: a move need not wait for room that a move of the whole plan would take.
+    assert {move[:3] for move in cut} <= {move[:3] for move in whole}
     assert_same_gains(cut, whole)
 
 
