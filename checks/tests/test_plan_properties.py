@@ -101,9 +101,11 @@ def test_a_budget_cuts_only_what_costs_something(world, budget, data):
     free = data.draw(some(world))
     cut, whole = world.plan(free=free, force=True, budget=budget), world.plan(free=free, force=True)
     assert sum(move.digest not in free for move in cut) == min(budget, sum(move.digest not in free for move in whole))
-    # Not always in the same order: a move need not wait for room that a move of the whole plan would take.
+    # Not always in the same order: a move need not wait for room that a move of the whole plan would take. Then
+    # other gains are the least so far, so these may differ, too.
     assert {move[:3] for move in cut} <= {move[:3] for move in whole}
-    assert_same_gains(cut, whole)
+    gains = [move.gain for move in cut]
+    assert gains == sorted(gains, reverse=True)
 
 
 def assert_same_gains(part: list[PlannedMove[str, str]], whole: list[PlannedMove[str, str]]) -> None:
