@@ -266,8 +266,9 @@ class Snapshot:
         return node
 
     def prefetch(self) -> None:
-        """Read now what choices need. Otherwise the first choice reads it."""
-        _ = self._pool, self.held, self.inventory.means
+        """Read now what choices need, if a node can be chosen. Otherwise the first choice reads it."""
+        if self._all:
+            _ = self._pool, self.held, self.inventory.means
 
     def take(self, entry: Entry, node: int) -> None:
         """Count one more config for a node."""
