@@ -128,7 +128,7 @@ def _commit(
     if decision.verb == "drain":
         Node.objects.filter(name__in=decision.order["nodes"]).cordon(draining=True, actor=actor)
         return []
-    _write_order(decision.order, entries, actor)
+    _write_order(decision.order, entries, actor, {one.config for one in placements if one.to is not None})
     for one in placements:
         entries[one.config].why = dict(one.why) if one.why else None
     writer.apply(Choice(entries[one.config], one.to, one.reason or decision.reason) for one in placements)
@@ -143,8 +143,11 @@ def _check_unapplied(plan: Plan | None) -> None:
         raise StalePlan("the plan was applied already")
 
 
-def _write_order(order: Mapping[str, Any], entries: Mapping[int, Entry], actor: str) -> None:
-    """Store what is ordered of these configs. A rebalance and an undo store nothing: they only move configs."""
+def _write_order(order: Mapping[str, Any], entries: Mapping[int, Entry], actor: str, placed: Collection[int]) -> None:
+    """Store what is ordered of these configs. A rebalance and an undo store nothing: they only move configs.
+
+    placed: ids of the configs that will have a node.
+    """
     verb = order.get("verb")
     if verb == "reassign" and order["hold"]:
         _replace(Pin, entries, order, actor, aim=order["node"])
@@ -157,8 +160,8 @@ def _write_order(order: Mapping[str, Any], entries: Mapping[int, Entry], actor: 
             entry.paused = True
     elif verb == "resume":
         Pause.objects.filter(config_id__in=entries).delete()
-        # The moves of the same transaction end this for those that get a node.
-        Config.objects.let_dangle([one.id for one in entries.values() if not one.endpoint and one.owner is None])
+        unplaced = [one for one in entries.values() if one.id not in placed and one.owner is None and not one.endpoint]
+        Config.objects.let_dangle([one.id for one in unplaced])
     elif verb == "isolate":
         alone = entries.keys() & set(order["alone"])
         if not order["note"]:
