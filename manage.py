@@ -4,8 +4,8 @@
 import os
 import sys
 
+from clusteragent.lib.locks import Pooled
 from clusteragent.lib.options import OptionError
-from clusteragent.lib.poolers import Pooled
 
 
 def main() -> None:

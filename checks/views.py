@@ -1,9 +1,9 @@
 """The routes by which node agents fetch their configs, and the local routes that show and change the map."""
 
 import json
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from contextlib import closing
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
@@ -11,7 +11,7 @@ from django.http.response import HttpResponseBase
 from checks import plans
 from checks.dispatcher import costs
 from checks.explain import state
-from checks.models import ClusterStore, Config, Instance, Move
+from checks.models import ClusterStore, Config, Instance
 from checks.models.configs import Share
 from checks.plans import isolation
 from clusteragent.lib import conf, database
@@ -81,7 +81,24 @@ class Rebalance(ClusterChecksView):
         if not conf.ADVANCED_DISPATCHING_ENABLED:
             return line("no checks to rebalance: advanced dispatching is not enabled", 500)
         moves = _with_fresh_costs(lambda: plans.rebalance(actor=LOCAL, force=force)[1])
-        return json_answer(_compact(_described(moves)))
+        ids = Instance.objects.filter(config__in=[move.config_id for move in moves]).order_by("config", "-pk")
+        first = dict(database.ask(lambda: list(ids.values_list("config", "check_id"))))
+        # The field names are those that old and new clients read. Weight and differences are 0, as the Datadog Cluster Agent
+        # sends them for this algorithm.
+        rows = [
+            {
+                "check_id": first.get(move.config_id, ""),
+                "digest": move.digest,
+                "check_name": move.name,
+                "check_weight": 0,
+                "source_node_name": move.source_node,
+                "source_diff": 0,
+                "dest_node_name": move.to_node,
+                "dest_diff": 0,
+            }
+            for move in moves
+        ]
+        return json_answer(_compact(rows))
 
     def handle_exception(self, exc: Exception) -> HttpResponseBase:
         return line(str(exc), 409) if isinstance(exc, plans.StalePlan) else super().handle_exception(exc)
@@ -107,27 +124,6 @@ def _with_fresh_costs(work: Callable[[], T]) -> T:
     with database.limited(PATIENCE):
         database.ask(costs.measure)
         return database.ask(work)
-
-
-def _described(moves: Sequence[Move]) -> list[dict[str, Any]]:
-    """Moves with the field names that old and new clients read. Weight and differences are 0, as the Datadog Cluster Agent
-    sends them for this algorithm.
-    """
-    ids = Instance.objects.filter(config__in=[move.config_id for move in moves]).order_by("config", "-pk")
-    first = dict(database.ask(lambda: list(ids.values_list("config", "check_id"))))
-    return [
-        {
-            "check_id": first.get(move.config_id, ""),
-            "digest": move.digest,
-            "check_name": move.name,
-            "check_weight": 0,
-            "source_node_name": move.source_node,
-            "source_diff": 0,
-            "dest_node_name": move.to_node,
-            "dest_diff": 0,
-        }
-        for move in moves
-    ]
 
 
 def _answer(share: Share) -> HttpResponse:

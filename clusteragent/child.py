@@ -4,14 +4,13 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Mapping
-from pathlib import Path
 
 import structlog
 
-MANAGE = Path(__file__).resolve().parent.parent / "manage.py"
+from clusteragent.lib.processes import manage
+
 # Seconds that a child has to end by itself.
 GRACE = 1.0
 
@@ -70,7 +69,7 @@ class Child:
         # A new program, not a fork, which would keep the socket of the leader's lock open. In a session of its own it does not
         # get the SIGINT of a Ctrl-C.
         self._process = subprocess.Popen(  # noqa: S603
-            [sys.executable, str(MANAGE), *self._words, "--parent", str(os.getpid())],
+            manage(*self._words, "--parent", str(os.getpid())),
             env=os.environ | self._environment,
             stdin=subprocess.DEVNULL,
             start_new_session=True,

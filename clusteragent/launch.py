@@ -18,7 +18,8 @@ from django.db import connection
 from checks.models import Config
 from clusteragent import upgrade, web
 from clusteragent.lib import conf, credentials, postgres, sockets
-from clusteragent.supervisor import Group, Program, Supervisor, SupervisorError, manage, module
+from clusteragent.lib.processes import manage, module
+from clusteragent.supervisor import Group, Program, Supervisor, SupervisorError
 from nodes.models import Hearing, Node
 from simulation.runners import named_address
 

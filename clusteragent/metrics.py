@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from django.db.models import Count, QuerySet, Sum, TextField, Value
+from django.db.models import Count, Sum, TextField, Value
 from django.db.models.fields.json import KT
 from django.db.models.functions import Coalesce, Now
 from django.http import HttpRequest, HttpResponse
@@ -158,20 +158,16 @@ def _of_configs(nodes: _Nodes) -> Iterator[Family]:
     endpoints = {pk: of_names.get(name, 0) for pk, name in nodes.names.items()}
     yield _gauge("endpoint_checks_configs_dispatched", "Endpoint configs of a node.", nodes.series(endpoints), "node")
     text = f"Configs that no node has had for longer than {conf.UNSCHEDULED_CHECK_THRESHOLD.total_seconds():g} s."
-    late = _unscheduled(dangling.filter(unscheduled=True))
-    yield _gauge("cluster_checks_unscheduled_check", text, late, "config_name", "config_source")
-
-
-def _unscheduled(configs: QuerySet[Config]) -> Samples:
-    """Return at most MOST_NODES series of (config name, source); the rest is summed up under OTHERS."""
-    named: Any = configs.annotate(source=Coalesce(KT("original__source"), Value(""), output_field=TextField()))
+    late = dangling.filter(unscheduled=True)
+    named: Any = late.annotate(source=Coalesce(KT("original__source"), Value(""), output_field=TextField()))
     groups = named.order_by("name", "source").values_list("name", "source")
-    counted: Counter[tuple[str, ...]] = Counter()
+    counts: Counter[tuple[str, ...]] = Counter()
     for name, source, number in groups.annotate(Count("pk"))[:MOST_NODES]:
         # A source may be an address with a password, and two may differ in nothing else.
-        counted[scrub(name), scrub(source)] += number
-    rest = configs.count() - counted.total()
-    return [*counted.items(), ((OTHERS, ""), rest)] if rest > 0 else [*counted.items()]
+        counts[scrub(name), scrub(source)] += number
+    # The rest is summed up; `+` leaves it out where there is none.
+    counts[OTHERS, ""] += late.count() - counts.total()
+    yield _gauge("cluster_checks_unscheduled_check", text, (+counts).items(), "config_name", "config_source")
 
 
 def _of_load(nodes: _Nodes) -> Iterator[Family]:
@@ -201,10 +197,8 @@ def _of_moves() -> Iterator[Family]:
     yield _counter("cluster_checks_successful_rebalancing_moves", text, totals[Move.Reason.REBALANCED])
     text = "Moves away from nodes that may not run the config any more."
     yield _counter("cluster_checks_compat_repair_moves", text, totals[Move.Reason.INELIGIBLE])
-    text = "Changes of a config's node, by reason."
-    yield _counter(
-        "clusteragent_moves_total", text, [((reason,), number) for reason, number in totals.items()], "reason"
-    )
+    text, moves = "Changes of a config's node, by reason.", [((reason,), number) for reason, number in totals.items()]
+    yield _counter("clusteragent_moves_total", text, moves, "reason")
 
 
 def _of_tasks() -> Iterator[Family]:
@@ -212,9 +206,8 @@ def _of_tasks() -> Iterator[Family]:
     seconds = {run.name: run.seconds for run in runs}
     for task, name in (("stats", "updating_stats"), ("rebalance", "rebalancing")):
         took: Samples = [((), seconds[task])] if task in seconds else []
-        yield _gauge(
-            f"cluster_checks_{name}_duration_seconds", f"Seconds that the last run of the task {task} took.", took
-        )
+        text = f"Seconds that the last run of the task {task} took."
+        yield _gauge(f"cluster_checks_{name}_duration_seconds", text, took)
     text = "Seconds that the last run of a task took."
     yield _gauge("clusteragent_task_duration_seconds", text, [((run.name,), run.seconds) for run in runs], "task")
     ages = [((run.name,), (run.now - run.ended_at).total_seconds()) for run in runs]
@@ -237,9 +230,8 @@ def _of_sources() -> Iterator[Family]:
     text = "Files of a source, or the source itself, that can't be read or dispatched."
     yield _gauge("clusteragent_source_errors", text, [((one.name,), one.errors_number) for one in sources], "source")
     text = "Files or configs of a source that are probably not as their author meant them."
-    yield _gauge(
-        "clusteragent_source_warnings", text, [((one.name,), one.warnings_number) for one in sources], "source"
-    )
+    odd = [((one.name,), one.warnings_number) for one in sources]
+    yield _gauge("clusteragent_source_warnings", text, odd, "source")
     text = "Seconds since a source that the leader watches was last read."
     unread = [((one.name,), one.read_age.total_seconds()) for one in sources if one.state and one.read_age is not None]
     yield _gauge("clusteragent_source_unread_seconds", text, unread, "source")

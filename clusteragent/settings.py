@@ -6,7 +6,7 @@ from typing import Any
 from django.core.management.utils import get_random_secret_key
 from psycopg.conninfo import conninfo_to_dict
 
-from clusteragent.lib import conf, logs, poolers, postgres
+from clusteragent.lib import conf, locks, logs, postgres
 
 # Which of the two web servers this process is: `agents` or `operators`. All other processes have the settings of `operators`.
 PORT = os.environ.get("CLUSTERAGENT_PORT", "operators")
@@ -35,7 +35,7 @@ def _database() -> dict[str, Any]:
     # disk: a crash may lose the last of them, and no pass counts silence from before it (nodes.models.Memory). A process that
     # was stopped within a transaction must lose its locks. Node agents' calls find rows by their keys, so no sequential scans:
     # a plan that was cached when a table was empty would read the whole table each time.
-    limits = f"{poolers.MARKED} -c idle_in_transaction_session_timeout=5000 " + (
+    limits = f"{locks.MARKED} -c idle_in_transaction_session_timeout=5000 " + (
         "-c statement_timeout=1500 -c lock_timeout=1000 -c synchronous_commit=off -c enable_seqscan=off -c jit=off"
         if PORT == "agents"
         else "-c statement_timeout=60s -c lock_timeout=10s"

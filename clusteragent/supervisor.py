@@ -1,6 +1,5 @@
 """The process manager of `make run`: supervisord with a configuration, as a child process."""
 
-import os
 import shlex
 import shutil
 import signal
@@ -15,9 +14,6 @@ from xmlrpc.client import ServerProxy
 from supervisor.xmlrpc import SupervisorTransport
 
 from clusteragent.lib import credentials
-
-ROOT = Path(__file__).resolve().parent.parent
-MANAGE = ROOT / "manage.py"
 
 _SUPERVISORD = [sys.executable, "-m", "supervisor.supervisord"]
 
@@ -47,17 +43,6 @@ class Group(NamedTuple):
     programs: Sequence[Program]
 
 
-def manage(*words: str) -> list[str]:
-    """Return the command line of `manage.py` with these words."""
-    return [sys.executable, str(MANAGE), *words]
-
-
-def module(name: str, *words: str) -> list[str]:
-    """Return the command line of `python -m name` for a package of ours, which works in every working directory."""
-    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    return ["env", f"PYTHONPATH={path}", sys.executable, "-P", "-m", name, *words]
-
-
 def configuration(groups: Sequence[Group], folder: Path, sockets: Path, root: bool) -> str:
     """Return the content of supervisord.conf. Logs go to `folder`/log. No program starts by itself, all end with supervisord.
 
@@ -85,7 +70,11 @@ def configuration(groups: Sequence[Group], folder: Path, sockets: Path, root: bo
         programs = {f"program:{program.name}": _program(program, logs) for program in group.programs}
         names = ",".join(program.name for program in group.programs)
         sections |= {f"group:{group.name}": {"programs": names, "priority": priority}, **programs}
-    return "\n".join(_section(name, values) for name, values in sections.items())
+    options = {
+        name: "".join(f"{key} = {str(value).replace('%', '%%')}\n" for key, value in values.items())
+        for name, values in sections.items()
+    }
+    return "\n".join(f"[{name}]\n{lines}" for name, lines in options.items())
 
 
 def _program(program: Program, logs: Path) -> dict[str, Any]:
@@ -106,11 +95,6 @@ def _program(program: Program, logs: Path) -> dict[str, Any]:
         "stdout_logfile_backups": 3,
         **({"user": program.user} if program.user else {}),
     }
-
-
-def _section(name: str, values: dict[str, Any]) -> str:
-    lines = [f"{key} = {str(value).replace('%', '%%')}" for key, value in values.items()]
-    return "\n".join([f"[{name}]", *lines, ""])
 
 
 class Supervisor:

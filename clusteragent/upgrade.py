@@ -6,7 +6,7 @@ from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.db import connection, transaction
 
-from clusteragent.lib import conf, credentials, locks, poolers
+from clusteragent.lib import conf, credentials, locks
 from clusteragent.lib.locks import Lock
 
 ADMIN = "admin"
@@ -30,7 +30,7 @@ def upgrade() -> None:
             with transaction.atomic():
                 if not User.objects.filter(username=ADMIN).exists():
                     User.objects.create_superuser(ADMIN, password=credentials.make_admin_password(conf.VAR))
-    except (django.db.Error, psycopg.Error, poolers.Pooled) as error:
+    except (django.db.Error, psycopg.Error, locks.Pooled) as error:
         # The settings of this process name the direct one where there are two.
         direct = "CLUSTERAGENT_DIRECT_DATABASE_URL" if conf.DIRECT_DATABASE_URL else "DATABASE_URL"
         name = direct if conf.DATABASE_URL else "the embedded PostgreSQL"

@@ -18,10 +18,9 @@ _VERSION = {"Major": 7, "Minor": 63, "Patch": 0, "Pre": "", "Meta": "", "Commit"
 
 
 class Version(AgentView):
-    """GET /version: a node agent's first call."""
+    """GET /version: a node agent's first call. The answer has the Datadog Cluster Agent's form."""
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        """Answer with the version in the form of the Datadog Cluster Agent."""
         return json_answer(json.dumps(_VERSION, separators=(",", ":")).encode())
 
 
@@ -45,7 +44,6 @@ class Healthz(Probe):
     """GET /healthz: the process answers. Nothing else is checked."""
 
     async def get(self, request: HttpRequest) -> HttpResponse:
-        """Answer 200."""
         return line("ok", 200)
 
 

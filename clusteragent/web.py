@@ -5,12 +5,9 @@ import os
 import resource
 import socket
 import sys
-from pathlib import Path
 from typing import NamedTuple
 
-from clusteragent.lib import conf, credentials
-
-BASE = Path(__file__).resolve().parent.parent
+from clusteragent.lib import conf, credentials, processes
 
 
 class Unavailable(Exception):
@@ -79,7 +76,7 @@ def serve(server: Server) -> None:
         "CLUSTERAGENT_PORT": server.port,
         # exec keeps the process ID, so the web server's is ours.
         "CLUSTERAGENT_WEB_PARENT": str(os.getpid()),
-        "PYTHONPATH": os.pathsep.join(filter(None, (str(BASE), os.environ.get("PYTHONPATH")))),
+        "PYTHONPATH": processes.python_path(),
     }
     os.execve(sys.executable, command, os.environ | environment)  # noqa: S606
 

@@ -65,7 +65,10 @@ class Round(NamedTuple):
 
 
 class _Asking:
-    """What all nodes of a round share: its end and its budget of bytes. The semaphore belongs to the event loop of one chunk."""
+    """What all nodes of a round share: its end and its budget of bytes."""
+
+    # How many more large answers may be read. It belongs to the event loop of one chunk.
+    large: asyncio.Semaphore
 
     def __init__(self) -> None:
         self._ends = time.monotonic() + ROUND
@@ -74,9 +77,6 @@ class _Asking:
     def is_over(self) -> bool:
         """Whether the time of the round is over."""
         return time.monotonic() > self._ends
-
-    def begin_chunk(self) -> None:
-        self.large = asyncio.Semaphore(LARGE_AT_ONCE)
 
     def take(self, number: int) -> None:
         """Count received bytes. Raises Unreadable when all nodes together sent too many."""
@@ -113,7 +113,7 @@ def collect() -> Round:
 async def _ask_all(addresses: Mapping[int, str], asking: _Asking) -> dict[int, Answer]:
     """{node id: its answer}, without the nodes for which no time was left."""
     room, eager = asyncio.Semaphore(AT_ONCE), asyncio.Semaphore(EAGER)
-    asking.begin_chunk()
+    asking.large = asyncio.Semaphore(LARGE_AT_ONCE)
     number: Counter[str] = Counter()
 
     async def ask(address: str) -> Answer | None:

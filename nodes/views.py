@@ -181,7 +181,6 @@ class Goodbye(ClusterChecksView):
     """POST …/clusterchecks/goodbye/<node>: the node leaves for good, or restarts."""
 
     def post(self, request: HttpRequest, name: str) -> HttpResponse:
-        """Record the goodbye."""
         validate_node_name(name)
         kind = read_goodbye(request.body)
         try:

@@ -98,9 +98,9 @@ class WriteBehind:
         now = time.monotonic()
         self._asked_at = now
         since = self._written_since or self._waits_since or now
-        is_proved = self._listener.has_heard(now, FRESH) and now - self._proved_at <= PROVED
-        is_fresh = is_proved and not self._fails and now - since <= PROMPT
-        if self._known.get(report.name) != report or not is_fresh:
+        may_wait = now - self._proved_at <= PROVED and now - since <= PROMPT and not self._fails
+        # The listener is asked of known reports alone: it listens more often while it is asked.
+        if self._known.get(report.name) != report or not self._listener.has_heard(now, FRESH) or not may_wait:
             if report.last_change != EXTRA_HEARTBEAT:
                 # This report is written at once. The waiting one is older and must not undo it.
                 self._waiting.pop(report.name, None)

@@ -142,7 +142,11 @@ class SimulatedNode:
             extra_at = max(self.heard, self._extra) + self._timing.extra_heartbeat
             await asyncio.sleep(min(poll_at, extra_at) - time.monotonic())
             if extra_at < poll_at:
-                await self._extra_heartbeat()
+                self._extra = time.monotonic()
+                try:
+                    await self._post_status(-1, bytes, self._timing.extra_call)
+                except CallError:
+                    self.counters.heartbeats_failed += 1
             else:
                 # A poll that was missed while a call took long is made up for once, as by Go's ticker.
                 poll_at = max(poll_at + self._timing.poll, time.monotonic())
@@ -161,13 +165,6 @@ class SimulatedNode:
             return True
         self.heard = time.monotonic()
         return is_current
-
-    async def _extra_heartbeat(self) -> None:
-        self._extra = time.monotonic()
-        try:
-            await self._post_status(-1, bytes, self._timing.extra_call)
-        except CallError:
-            self.counters.heartbeats_failed += 1
 
     async def _post_status(self, last_change: int, read: Callable[[bytes], T], patience: float) -> T:
         status = {"last_change": last_change} | ({"node_type": self._node_type} if self._node_type else {})

@@ -75,19 +75,18 @@ class Work:
 @lru_cache(200_000)
 def works(config: Config, seed: int) -> list[Work]:
     """What the instances of a config cost; the same for the same check ID and seed, wherever it runs."""
-    return [_work(config, instance, seed) for instance in config.instances]
-
-
-def _work(config: Config, instance: bytes, seed: int) -> Work:
-    keys, check_id = read_instance(instance), config.name
-    if config.name not in BARE or len(config.instances) > 1:
-        hashed = fnv1_64(struct.pack(">Q", config.digest) + instance + config.init_config)
-        check_id = ":".join(filter(None, (config.name, instance_name(keys), f"{hashed:x}")))
-    dice = random.Random(f"{seed}:{check_id}")  # noqa: S311
-    execution = min(LONGEST, dice.lognormvariate(math.log(MEDIAN), SIGMA))
-    asked = str(keys.get("min_collection_interval", ""))
-    interval = int(asked) if asked.isdecimal() and int(asked) else INTERVAL
-    return Work(check_id, execution, interval, dice.uniform(0, interval) + execution)
+    found = []
+    for instance in config.instances:
+        keys, check_id = read_instance(instance), config.name
+        if config.name not in BARE or len(config.instances) > 1:
+            hashed = fnv1_64(struct.pack(">Q", config.digest) + instance + config.init_config)
+            check_id = ":".join(filter(None, (config.name, instance_name(keys), f"{hashed:x}")))
+        dice = random.Random(f"{seed}:{check_id}")  # noqa: S311
+        execution = min(LONGEST, dice.lognormvariate(math.log(MEDIAN), SIGMA))
+        asked = str(keys.get("min_collection_interval", ""))
+        interval = int(asked) if asked.isdecimal() and int(asked) else INTERVAL
+        found.append(Work(check_id, execution, interval, dice.uniform(0, interval) + execution))
+    return found
 
 
 def stats(node: SimulatedNode, seed: int, now: float) -> dict[str, Any]:

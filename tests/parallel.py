@@ -17,7 +17,7 @@ from xdist.scheduler import LoadScopeScheduling
 # Seconds that an interrupted worker has to end what its test started.
 PATIENCE = 60
 # Folders of which one worker runs all tests: they share a cluster of ours, or an API server of Kubernetes.
-SHARING = [Path(__file__).parent / name for name in ("browser", "kubernetes")]
+FOLDERS = [Path(__file__).parent / name for name in ("browser", "faults", "kubernetes")]
 _workers: list[Any] = []
 
 
@@ -78,7 +78,7 @@ def _file_of(nodeid: str) -> Path:
 
 def _scope_of(file: Path) -> Path:
     """The file or folder of which one worker runs all tests."""
-    return next((folder for folder in SHARING if file.is_relative_to(folder)), file)
+    return next((folder for folder in FOLDERS if file.is_relative_to(folder)), file)
 
 
 @functools.cache

@@ -22,7 +22,7 @@ from simulation.agents import Observer, SimulatedNode
 from simulation.client import Server, Timing, read_configs
 from simulation.runners import SimulatedRunners, numbered_address
 
-pytestmark = pytest.mark.usefixtures("warm")
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
 TOKEN, TERM = "t" * 32, 7
 NODES, CONFIGS = 60, 1000
 MINUTE = timedelta(minutes=1)

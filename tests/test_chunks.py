@@ -109,6 +109,7 @@ def test_a_deletion_that_can_not_have_the_lock_is_told_so_and_not_logged_as_done
 def test_after_a_step_that_took_long_the_next_get_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
     now = 0.0
+    monkeypatch.setattr(turns, "CHUNK", 1000)
     monkeypatch.setattr(turns, "time", SimpleNamespace(monotonic=lambda: now))
 
     def take(seconds: Iterator[float]) -> Callable[[Sequence[int]], list[Move]]:

@@ -12,6 +12,7 @@ from xmlrpc.client import Transport
 import httpx
 import psycopg
 import pytest
+import unfold
 import yaml
 from django.contrib import admin
 from django.contrib.admin.views import main
@@ -23,6 +24,7 @@ from django.db.migrations.executor import MigrationExecutor
 from django.db.models.fields.related_lookups import RelatedIn
 from django.db.models.lookups import In
 from django.http import HttpResponse
+from django.template import Context
 from django.test import RequestFactory
 from django.utils.log import log_response
 from django_q.brokers import orm
@@ -31,6 +33,7 @@ from django_q.signing import SignedPackage
 from knox.auth import TokenAuthentication
 from rest_framework.exceptions import AuthenticationFailed
 from supervisor.xmlrpc import SupervisorTransport
+from unfold.templatetags.unfold import header_title
 from unfold.views import ChangeList
 
 from checks.models import Assignment, Config
@@ -297,6 +300,21 @@ def test_a_token_that_is_none_is_refused_by_what_we_override() -> None:
 def test_unfold_s_list_is_django_s() -> None:
     assert issubclass(ChangeList, main.ChangeList)
     assert not {"get_results", "get_ordering_field"} & set(vars(ChangeList))
+
+
+@of("unfold: header_title.html")
+def test_a_heading_has_what_ours_shows() -> None:
+    theirs = (Path(unfold.__file__).parent / "templates/unfold/helpers/header_title.html").read_text()
+    assert "{% for part in parts %}" in theirs
+    assert set(re.findall(r"part\.(\w+)", theirs)) == {"title", "link"}
+    request = RequestFactory().get("/")
+    context = Context(
+        {"request": request, "opts": Config._meta, "original": Config(pk=1, name="http_check", digest="a")}
+    )
+    context.request = request  # type: ignore[attr-defined]
+    heading = header_title(context)
+    assert ">Configs<" in heading
+    assert ">http_check " in heading
 
 
 @of("supervisor: SupervisorTransport")

@@ -109,7 +109,7 @@ def schema(django_db_setup: None, django_db_blocker: Any) -> Iterator[list[list[
         yield database.schema()
 
 
-def test_a_fresh_database_takes_one_migration_of_each_app(database: Database) -> None:
+def test_a_fresh_database_takes_one_migration_of_each_app_for_all_old_ones(database: Database) -> None:
     executor = MigrationExecutor(database.connection)
     plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
     firsts = sorted(migration.app_label for migration, _ in plan if migration.app_label in OURS and migration.replaces)

@@ -1,5 +1,6 @@
 """How tests are distributed to workers."""
 
+import itertools
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +11,14 @@ import pytest
 from tests import parallel
 
 HERE = Path(__file__).parent
-FILES = ["test_rooms.py", "browser/test_login.py", "test_goodbye.py", "test_failover.py", "browser/test_orders.py"]
+FILES = [
+    "browser/test_login.py",
+    "test_goodbye.py",
+    "faults/test_nodes.py",
+    "browser/test_orders.py",
+    "faults/test_clocks.py",
+]
+OTHERS = ["test_rooms.py", "test_table.py"]
 
 
 def collected(*names: str) -> list[str]:
@@ -20,10 +28,10 @@ def collected(*names: str) -> list[str]:
     return [str(item.path.relative_to(HERE)) for item in items]
 
 
-def test_long_files_that_start_processes_come_first_and_those_of_the_browser_together() -> None:
-    order = collected(*FILES)
-    assert order[-2:] == ["test_goodbye.py", "test_rooms.py"]
-    assert {order.index(name) for name in FILES if "browser" in name} in ({0, 1}, {1, 2})
+def test_files_that_start_processes_come_first_and_those_that_share_a_cluster_together() -> None:
+    for order in itertools.permutations([*FILES, OTHERS[0]]):
+        folders = [name.partition("/")[0] for name in collected(*order)]
+        assert folders == ["faults", "faults", "browser", "browser", "test_goodbye.py", "test_rooms.py"]
 
 
 def test_all_of_kubernetes_runs_in_one_worker_and_has_one_api_server() -> None:
@@ -33,8 +41,8 @@ def test_all_of_kubernetes_runs_in_one_worker_and_has_one_api_server() -> None:
 
 
 def test_the_order_of_other_files_stays_random() -> None:
-    assert collected("test_table.py", "test_rooms.py") == ["test_table.py", "test_rooms.py"]
-    assert collected("test_rooms.py", "test_table.py") == ["test_rooms.py", "test_table.py"]
+    assert collected(*OTHERS) == OTHERS
+    assert collected(*reversed(OTHERS)) == [*reversed(OTHERS)]
 
 
 class Worker:
@@ -63,17 +71,17 @@ class Worker:
 
 
 def test_one_worker_begins_with_what_starts_processes_and_helps_the_others_then() -> None:
-    tests = [f"tests/{name}::test_{number}" for name in collected(*FILES, "test_table.py") for number in range(3)]
+    tests = [f"tests/{name}::test_{number}" for name in collected(*FILES, *OTHERS) for number in range(3)]
     config: Any = SimpleNamespace(
         rootpath=HERE.parent, option=SimpleNamespace(loadscopereorder=True), getvalue=lambda _: ["2*popen"]
     )
     scheduler = parallel.pytest_xdist_make_scheduler(config, None)
     ours, other = Worker(scheduler, tests), Worker(scheduler, tests)
     scheduler.schedule()
-    assert {other.run() for _ in range(6)} == {"test_rooms.py", "test_table.py"}
-    assert {ours.run() for _ in range(6)} == {"browser/test_login.py", "browser/test_orders.py"}
+    assert {other.run() for _ in range(6)} == {*OTHERS}
+    assert {ours.run() for _ in range(6)} == {"faults/test_nodes.py", "faults/test_clocks.py"}
     helped = [worker.run() for worker in (ours, other) for _ in list(worker.told)]
-    assert sorted(helped) == 3 * ["test_failover.py"] + 3 * ["test_goodbye.py"]
+    assert sorted(helped) == sorted(3 * ["browser/test_login.py", "browser/test_orders.py", "test_goodbye.py"])
     assert ours.shutting_down
 
 

@@ -11,7 +11,7 @@ from django.db import connection
 from checks.tests.balance import furnish
 from clusteragent.lib import conf
 from nodes.models import Heartbeat, Node
-from tests.map import register, store
+from tests.map import register, store, store_many
 from tests.table import table
 from tests.webserver import AGENT, LOCAL, Answer, WebServer, database_url
 
@@ -284,9 +284,7 @@ def test_an_unexpected_error_is_one_line_and_its_traceback_is_logged(web: WebSer
 
 
 def test_the_state_breaks_off_when_its_database_connection_does(web: WebServer, warm: None) -> None:
-    ash = register("ash")
-    for _ in range(600):
-        store(b'"' + b"x" * 200_000 + b'"', owner=ash)
+    store_many(600, b'"' + b"x" * 200_000 + b'"', owner=register("ash"))
     caller = web.connect()
     # A thread makes the answer to its end as fast as it can, so whoever breaks it off must be ready.
     with psycopg.connect(database_url(), autocommit=True) as other:

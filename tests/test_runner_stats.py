@@ -22,7 +22,7 @@ from simulation.agents import Observer, SimulatedNode
 from simulation.client import Server, Timing, read_configs
 from simulation.runners import SimulatedRunners, numbered_address, works
 
-pytestmark = pytest.mark.usefixtures("warm")
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
 TOKEN = "t" * 32
 NODES, CONFIGS = 30, 300
 

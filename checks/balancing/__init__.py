@@ -1,7 +1,6 @@
 """Which node should have which config: pure arithmetic, without clock or database."""
 
-from checks.balancing.cluster import Stickiness
-from checks.balancing.measure import Spread, spread, utilization
+from checks.balancing.cluster import Spread, Stickiness, spread, utilization
 from checks.balancing.plan import PlannedMove, plan
 from checks.balancing.pool import Pool, ceiling
 

@@ -7,8 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 
-from checks.balancing.cluster import Cluster, Movable, Step, Stickiness, net
-from checks.balancing.receivers import Receivers
+from checks.balancing.cluster import Cluster, Movable, Receivers, Step, Stickiness, net
 
 # The peak to reach, as a multiple of the best possible peak. Also the factor to the next level while some node can't be
 # brought under the current one.
@@ -40,15 +39,7 @@ class Cohort:
 
     def steps(self) -> list[Step]:
         """Make steps on the cluster until none is left to make, and return them. A config may move more than once."""
-        self._weigh()
-        made: list[Step] = []
-        while steps := self._round():
-            self._settle(steps)
-            made += steps
-        return made
-
-    def _weigh(self) -> None:
-        """Sort the configs of each node by cost. Leave out those that cost nothing or are on a node that may not run them."""
+        # Sort the configs of each node by cost, without those that cost nothing or are on a node that may not run them.
         self._movable = dict.fromkeys(self.nodes, 0.0)
         for kind in self._held:
             for node, held in kind.items():
@@ -56,6 +47,11 @@ class Cohort:
                 if held:
                     self._movable[node] += sum([cost for cost, _ in held])
                     self._heaviest = max(self._heaviest, held[-1][0])
+        made: list[Step] = []
+        while steps := self._round():
+            self._settle(steps)
+            made += steps
+        return made
 
     def undo(self, steps: list[Step]) -> None:
         """Take back steps, which must be the last that were made."""
@@ -81,9 +77,13 @@ class Cohort:
         if not capacities or not self._heaviest:
             return []
         fair = self._fair()
-        for level in self._levels(TOLERANCE * max(fair, self._heaviest / max(capacities))):
+        level = TOLERANCE * max(fair, self._heaviest / max(capacities))
+        peak = max(map(self._cluster.utilization, self._givers()), default=0.0)
+        while level < peak:
             if steps := self._relieve(level):
                 return steps
+            # A node that stays above this level may come under the next.
+            level *= TOLERANCE
         return self._fill(fair)
 
     def _fair(self) -> float:
@@ -109,13 +109,6 @@ class Cohort:
                 break
             goal, slope, at = goal - slope * (bend - at), slope + change, bend
         return at + goal / slope if slope > 0 else at
-
-    def _levels(self, level: float) -> Iterator[float]:
-        """The first level, then higher ones up to the peak: a node that stays above one may come under the next."""
-        peak = max(map(self._cluster.utilization, self._givers()), default=0.0)
-        while level < peak:
-            yield level
-            level *= TOLERANCE
 
     def _givers(self) -> set[int]:
         return {node for kind in self._held for node, held in kind.items() if held}

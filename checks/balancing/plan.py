@@ -1,13 +1,12 @@
 """Plans a rebalance: the fewest moves that make a clear difference, the greatest gain first."""
 
 import math
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
-from checks.balancing.cluster import Cluster, Step, Stickiness, exact
+from checks.balancing.cluster import Cluster, Step, Stickiness, exact, net, spread
 from checks.balancing.cohort import Cohort
-from checks.balancing.measure import spread
-from checks.balancing.order import in_order
 from clusteragent.lib import conf
 
 D = TypeVar("D", bound=Hashable)
@@ -90,11 +89,7 @@ class _Planner(Generic[D, N]):
             self._cluster.give(node, cost)
 
     def cohorts(
-        self,
-        pinned: frozenset[D],
-        free: frozenset[D],
-        eligible: Eligible[D, N] | None,
-        stickiness: Stickiness | None,
+        self, pinned: frozenset[D], free: frozenset[D], eligible: Eligible[D, N] | None, stickiness: Stickiness | None
     ) -> list[Cohort]:
         """Return the configs that may move, grouped by the nodes that may run them."""
         self._free = {config for config, digest in enumerate(self._digests) if digest in free}
@@ -142,5 +137,58 @@ class _Planner(Generic[D, N]):
     def moves(self, cohorts: Sequence[Cohort], steps: Sequence[Step], budget: float) -> list[PlannedMove[D, N]]:
         """Return the steps as moves, at most one for each config, by gain and up to the budget."""
         digests, nodes = self._digests, self._nodes
-        ordered = in_order(self._cluster, cohorts, steps, self._free, budget)
+        ordered = _in_order(self._cluster, cohorts, steps, self._free, budget)
         return [PlannedMove(digests[step.config], nodes[step.source], nodes[step.to], gain) for gain, step in ordered]
+
+
+def _in_order(
+    cluster: Cluster, cohorts: Iterable[Cohort], steps: Sequence[Step], free: Collection[int], budget: float
+) -> Iterator[tuple[float, Step]]:
+    """Yield (gain, step), at most one for each config, for steps that the cluster has made. Takes those steps back first.
+
+    No gain exceeds the gain before it. Beyond the budget only free configs move.
+    """
+    cluster.undo(steps)
+    ceilings = _ceilings(cluster, cohorts)
+    waiting = _ranked(cluster, steps)
+    for _, step in waiting:
+        ceilings[step.to] = max(ceilings[step.to], cluster.utilization(step.to))
+    cluster.undo(steps)
+    least, before = waiting[0][0] if waiting else 0.0, 0
+    while len(waiting) != before:
+        before, ranked, waiting = len(waiting), waiting, []
+        for gain, step in ranked:
+            if cluster.room(step.to, ceilings[step.to]) < step.cost:
+                # Another config must leave that node first.
+                waiting.append((gain, step))
+            elif budget > 0 or step.config in free:
+                budget -= step.config not in free
+                cluster.move(step)
+                least = min(least, gain)
+                yield least, step
+
+
+def _ceilings(cluster: Cluster, cohorts: Iterable[Cohort]) -> dict[int, float]:
+    """The highest utilization that each node may have meanwhile: the peak of its cohorts now."""
+    ceilings: dict[int, float] = {}
+    for cohort in cohorts:
+        peak = max(map(cluster.utilization, cohort.nodes), default=0.0)
+        ceilings |= {node: max(peak, ceilings.get(node, 0.0)) for node in cohort.nodes}
+    return ceilings
+
+
+def _ranked(cluster: Cluster, steps: Sequence[Step]) -> list[tuple[float, Step]]:
+    """Make the steps and rank the resulting moves. A move never precedes an earlier one from the same node, on which its gain
+    depends.
+    """
+    gains: dict[int, float] = defaultdict(float)
+    for step in steps:
+        utilization = cluster.utilization(step.source)
+        cluster.move(step)
+        gains[step.config] += step.cost * (utilization - cluster.utilization(step.to))
+    least: dict[int, float] = {}
+    ranked = []
+    for step in net(steps):
+        gain = least[step.source] = min(gains[step.config], least.get(step.source, gains[step.config]))
+        ranked.append((-gain, -step.config, step))
+    return [(-negative, step) for negative, _, step in sorted(ranked)]

@@ -56,7 +56,8 @@ class Pool(Generic[N]):
 
         None when no node has room. among: the nodes that may run it; all unless given.
         """
-        node = near if near is not None and self._takes(near, among) else self._least(among)
+        takes = near is not None and self.has_room(near) and (among is None or near in among)
+        node = near if takes else self._least(among)
         if node is not None:
             self._costs[node] += cost
             self._room[node] -= 1
@@ -70,9 +71,6 @@ class Pool(Generic[N]):
         # Not nsmallest(): this is called for each config, and sorting so few is faster.
         loads = sorted([(costs[node] / workers[node], name) for _, name, node in front])
         return [(name, load) for load, name in loads[:number]]
-
-    def _takes(self, node: N, among: frozenset[N] | None) -> bool:
-        return self.has_room(node) and (among is None or node in among)
 
     def _least(self, among: frozenset[N] | None) -> N | None:
         """The node with room and the lowest load. Each set of nodes has its heap, whose loads are corrected at its top."""

@@ -9,17 +9,33 @@ lock anew, so that nobody waits half a second for it. Inside of another transact
 `single_transaction`.
 """
 
-from checks.dispatcher.admission import Refused, admit, require_admissible
 from checks.dispatcher.changes import Sent
-from checks.dispatcher.committing import commit, decide_and_commit
+from checks.dispatcher.committing import StalePlan, commit, decide_and_commit
 from checks.dispatcher.deciding import REFUSALS, NotAccepting, NotDispatchable, undo_refusals
 from checks.dispatcher.decision import Decision, Placement
 from checks.dispatcher.orders import Undone, isolate, pause, pin, reassign, release, resume, undo, unpin
-from checks.dispatcher.passes import Pass, run_pass
-from checks.dispatcher.placing import NO_PILE_UP, expire_nodes, name_other_origins, redispatch, schedule, unschedule
-from checks.dispatcher.staleness import StalePlan
+from checks.dispatcher.passes import (
+    Pass,
+    budget,
+    budget_left,
+    empty_leaving_nodes,
+    move_misplaced,
+    reconcile,
+    resume_due,
+    run_pass,
+)
+from checks.dispatcher.placing import (
+    NO_PILE_UP,
+    Refused,
+    admit,
+    expire_nodes,
+    name_other_origins,
+    redispatch,
+    require_admissible,
+    schedule,
+    unschedule,
+)
 from checks.dispatcher.transaction import CHUNK, described, single_transaction
-from checks.dispatcher.upkeep import budget, budget_left, empty_leaving_nodes, move_misplaced, reconcile, resume_due
 from checks.models.map import NotLeader
 
 __all__ = [

@@ -274,25 +274,13 @@ def entries(ids: Iterable[int], contents: Iterable[str] = (), hashes: Iterable[s
         .order_by("id")
     )
     rows = found.values_list(
-        "id",
-        "digest",
-        "name",
-        "node_name",
-        "sent_by",
-        "owner",
-        "dangling_since",
-        "former_node_id",
-        "cost__workers_needed",
-        "fast_digest",
-        "contents",
-        "patched_with",
-    )
+        "id", "digest", "name", "node_name", "sent_by", "owner", "dangling_since", "former_node_id",
+        "cost__workers_needed", "fast_digest", "contents", "patched_with",
+    )  # fmt: skip
     named: list[Entry] = []
     unnamed: dict[int, Entry] = {}
     for id_, digest, name, endpoint, sent_by, owner, dangling, former, cost, fast, content, patched_with in rows:
-        entry = Entry(
-            id_, digest, name, bool(endpoint), sent_by, owner, near=former, dangling_since=dangling, cost=cost
-        )
+        entry = Entry(id_, digest, name, bool(endpoint), sent_by, owner, former, dangling, cost=cost)
         entry.fast_digest, entry.contents = fast, content
         named.append(entry)
         if not options.notes_identity(patched_with):

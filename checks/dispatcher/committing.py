@@ -11,14 +11,14 @@ from django.db.models import F
 from django.db.models.functions import Now
 
 from checks.dispatcher import transaction
-from checks.dispatcher.changes import Entry
+from checks.dispatcher.changes import Entry, shown
 from checks.dispatcher.decision import Decision, Placement
-from checks.dispatcher.staleness import StalePlan, verify
-from checks.dispatcher.transaction import Choice, MapWriter, in_chunks, own_transaction, single_transaction
-from checks.models import ClusterStore, Config, Move, Origin, Plan, freezes
+from checks.dispatcher.eligibility import BALANCE, CHOSEN, ORDER, UNDO, Snapshot, read_snapshot
+from checks.dispatcher.transaction import Choice, MapWriter, entries_of, in_chunks, own_transaction, single_transaction
+from checks.models import Assignment, ClusterStore, Config, Move, Origin, Plan, freezes
 from checks.models.map import NotLeader
 from checks.models.orders import Isolation, Order, Pause, Pin
-from clusteragent.lib.words import numbered
+from clusteragent.lib.words import plain_count
 from nodes.models import Node
 
 T = TypeVar("T")
@@ -26,7 +26,16 @@ T = TypeVar("T")
 # How many decisions are tried without the lock. The next one is made with the store locked, and can't go stale.
 ATTEMPTS = 3
 
+# The decisions that were not made for the purpose CHOSEN, by verb. A pin that does not wait binds these alone.
+_PURPOSES = {"": BALANCE, "reassign": ORDER, "undo": UNDO}
+
 log = structlog.get_logger()
+
+
+class StalePlan(Exception):
+    """Something that was read for a decision has changed. The message says what. done: how many configs were committed before."""
+
+    done = 0
 
 
 def commit(decision: Decision, *, actor: str = "", term: int | None = None, plan: Plan | None = None) -> list[Move]:
@@ -49,7 +58,7 @@ def commit(decision: Decision, *, actor: str = "", term: int | None = None, plan
         if number > transaction.CHUNK:
             # Verify all chunks before the first one is written, so that a plan that is stale already changes nothing.
             _check_unapplied(plan)
-            verify(decision, decision.placements)
+            _verify(decision, decision.placements)
         if decision.verb == "drain":
             # It only cordons the nodes, in one step: passes move their configs.
             step(decision.placements[: transaction.CHUNK])
@@ -90,7 +99,7 @@ def decide_and_commit(decide: Callable[[], Decision], do: Callable[[Decision], T
         ClusterStore.objects.lock()
         decision = decide()
         if _takes_several(decision):
-            raise StalePlan(f"{numbered(len(decision.placements), 'config')} went stale again and again")
+            raise StalePlan(f"{plain_count(len(decision.placements), 'config')} went stale again and again")
         return do(decision)
 
 
@@ -115,11 +124,11 @@ def _commit(
     if is_first and plan is not None:
         _check_unapplied(plan)
         Plan.objects.filter(pk=plan.pk).update(applied_at=Now(), outcome="")
-    entries = verify(decision, placements)
+    entries = _verify(decision, placements)
     if decision.verb == "drain":
         Node.objects.filter(name__in=decision.order["nodes"]).cordon(draining=True, actor=actor)
         return []
-    _write_order(decision.order, entries, actor)
+    _write_order(decision.order, entries, actor, {one.config for one in placements if one.to is not None})
     for one in placements:
         entries[one.config].why = dict(one.why) if one.why else None
     writer.apply(Choice(entries[one.config], one.to, one.reason or decision.reason) for one in placements)
@@ -134,8 +143,11 @@ def _check_unapplied(plan: Plan | None) -> None:
         raise StalePlan("the plan was applied already")
 
 
-def _write_order(order: Mapping[str, Any], entries: Mapping[int, Entry], actor: str) -> None:
-    """Store what is ordered of these configs. A rebalance and an undo store nothing: they only move configs."""
+def _write_order(order: Mapping[str, Any], entries: Mapping[int, Entry], actor: str, placed: Collection[int]) -> None:
+    """Store what is ordered of these configs. A rebalance and an undo store nothing: they only move configs.
+
+    placed: ids of the configs that will have a node.
+    """
     verb = order.get("verb")
     if verb == "reassign" and order["hold"]:
         _replace(Pin, entries, order, actor, aim=order["node"])
@@ -148,8 +160,8 @@ def _write_order(order: Mapping[str, Any], entries: Mapping[int, Entry], actor: 
             entry.paused = True
     elif verb == "resume":
         Pause.objects.filter(config_id__in=entries).delete()
-        # The moves of the same transaction end this for those that get a node.
-        Config.objects.let_dangle([one.id for one in entries.values() if not one.endpoint and one.owner is None])
+        unplaced = [one for one in entries.values() if one.id not in placed and one.owner is None and not one.endpoint]
+        Config.objects.let_dangle([one.id for one in unplaced])
     elif verb == "isolate":
         alone = entries.keys() & set(order["alone"])
         if not order["note"]:
@@ -169,3 +181,105 @@ def _replace(model: type[Order], ids: Collection[int], order: Mapping[str, Any],
         model(config_id=first.config_id, source=first.source, key=first.key, author=actor, note=order["note"], **how)
         for first in firsts
     )
+
+
+def _verify(decision: Decision, placements: Sequence[Placement]) -> dict[int, Entry]:
+    """Return the configs of these placements as they are now, {id: entry}. Raises StalePlan if something has changed.
+
+    If the store is locked, the result holds until the end of the transaction.
+    """
+    order, moving = decision.order, [one for one in placements if one.moves]
+    snapshot = _read_nodes_of(decision, moving)
+    _check_nodes(decision, moving, snapshot)
+    entries = {entry.id: entry for entry in entries_of([one.config for one in placements])}
+    _check_configs(decision, placements, entries)
+    for entry in entries.values():
+        if decision.verb == "pin":
+            entry.pin = Pin(kind=order["kind"], aim=order["aim"], waits=order["waits"])
+        if order.get("hold"):
+            entry.pin = Pin(aim=order["node"])
+        # A pin that does not wait may have had no room when the node was chosen: then it does not bind.
+        if entry.pin and not entry.pin.waits and decision.verb not in _PURPOSES:
+            entry.pin = None
+    _check_places(moving, entries, snapshot)
+    if decision.verb == "isolate":
+        nodes = Assignment.objects.filter(config__in=order["alone"]).values("node")
+        come = Assignment.objects.filter(node__in=nodes).exclude(config__in=[one.config for one in decision.placements])
+        for assignment in come.select_related("config", "node")[:1]:
+            raise StalePlan(f"node {assignment.node.name} was given {assignment.config}")
+    return entries
+
+
+def _read_nodes_of(decision: Decision, moving: Sequence[Placement]) -> Snapshot:
+    """Read the nodes that decide: those that are named, if no other node can change the answer.
+
+    All nodes count in a rebalance and an undo, which respect preferences, and where a node is reserved for an isolated config:
+    it is shared if all are.
+    """
+    purpose = _PURPOSES.get(decision.verb, CHOSEN)
+    to = {one.to for one in moving if one.to is not None}
+    named = {one.to_node for one in moving} | set(decision.order.get("nodes", ()))
+    is_local = purpose is ORDER or not to
+    if purpose is CHOSEN and to:
+        is_local = not Isolation.objects.filter(config__assignment__node__in=to).exists()
+    return read_snapshot(purpose, names=named if is_local and decision.verb else None, asked_of=named)
+
+
+def _check_nodes(decision: Decision, moving: Sequence[Placement], snapshot: Snapshot) -> None:
+    """Raise StalePlan if a node gets nothing new now, or is lost. In a rebalance this holds for nodes that give configs, too."""
+    names = {one.to: one.to_node for one in moving if one.to is not None}
+    if not decision.verb:
+        names |= {one.source: one.from_node for one in moving if one.source is not None}
+    for pk, name in sorted(names.items()):
+        node = snapshot.by_id.get(pk)
+        if node is None:
+            raise StalePlan(f"node {name} is lost")
+        if why := snapshot.node_refusal(node):
+            raise StalePlan(why.about(f"node {name}"))
+    for name in decision.order.get("nodes", ()):
+        if name not in snapshot.by_name:
+            raise StalePlan(f"node {name} is lost")
+
+
+def _check_configs(decision: Decision, placements: Sequence[Placement], entries: Mapping[int, Entry]) -> None:
+    isolated: Collection[int] = ()
+    if not decision.verb:
+        isolated = set(Isolation.objects.filter(config__in=entries).values_list("config_id", flat=True))
+    changes = [_changed(decision, one, entries.get(one.config), isolated) for one in placements]
+    found = [(one, why) for one, why in zip(placements, changes, strict=True) if why]
+    if found:
+        first, why = found[0]
+        others = f", and {plain_count(len(found) - 1, 'other config')} changed, too" if len(found) > 1 else ""
+        raise StalePlan(f"{shown(first.name, first.digest)} {why}{others}")
+
+
+def _changed(decision: Decision, placement: Placement, entry: Entry | None, isolated: Collection[int]) -> str:
+    """What has changed about a config, as the end of a sentence; empty if nothing has."""
+    if entry is None:
+        return "is gone"
+    if entry.digest != placement.digest:
+        return "was edited"
+    if entry.endpoint and (placement.moves or decision.verb != "resume"):
+        return "is an endpoint check: it runs where its endpoint is"
+    if decision.verb == "resume" and not entry.paused:
+        return "was resumed"
+    if entry.paused and decision.verb not in ("resume", "pin", "pause"):
+        return "is paused"
+    if entry.owner != placement.source:
+        name = Node.objects.filter(pk=entry.owner or 0).values_list("name", flat=True).first()
+        return f"is now on {name or 'no node'}"
+    return "is isolated" if entry.id in isolated else ""
+
+
+def _check_places(moving: Sequence[Placement], entries: Mapping[int, Entry], snapshot: Snapshot) -> None:
+    """Raise StalePlan if a node may not have a config that it should get, once all moving configs have left their nodes."""
+    snapshot.read_origins(entries.values())
+    for one in moving:
+        snapshot.give_up(entries[one.config])
+    for one in moving:
+        entry = entries[one.config]
+        if one.to is None:
+            continue
+        if why := snapshot.refusal(entry, snapshot.by_id[one.to]):
+            raise StalePlan(f"{entry.shown} can't go to {one.to_node}: {why}")
+        snapshot.take(entry, one.to)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -151,7 +152,8 @@ def isolation_choices(alone: Collection[int], reason: str) -> list[Choice]:
         first: dict[int, Entry] = {}
         for entry in sorted(lonely, key=lambda entry: (isolated.get(entry.id, math.inf), entry.id)):
             first.setdefault(entry.owner or 0, entry)
-        snapshot = now.with_reserved({node: Reserved(one.id, one.shown, reason) for node, one in first.items()})
+        more = {node: Reserved(one.id, one.shown, reason) for node, one in first.items()}
+        snapshot = replace(now, reserved={**now.reserved, **more})
         others = [entry for entry in lonely if first[entry.owner or 0] is not entry]
         if not (rounds_left and _move_away(others, snapshot, reason)):
             break

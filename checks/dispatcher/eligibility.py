@@ -1,17 +1,17 @@
 """May this node have this config, and if not, why? All other modules ask here.
 
-A new constraint is a Reason with its words, and a function in one of three tables: _OF_NODE if it depends on the node alone,
-_OF_CHECK if it depends on the node, the check and its rules, _OF_CONFIG otherwise. `choose` obeys the first two tables by
-itself; a constraint in _OF_CONFIG must be built into `within_limits` or `choose` as well.
+A new constraint is a Reason with its words, and a function in one of three tables: _OF_NODE if it depends on the node's intake
+or signal, _OF_CHECK if it depends on the node, the check and its rules, _OF_CONFIG otherwise. `choose` obeys the first two
+tables by itself; a constraint in _OF_CONFIG must be built into `within_limits` or `choose` as well.
 """
 
 import enum
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from checks.balancing import Pool
 from checks.dispatcher.changes import Entry
@@ -19,7 +19,7 @@ from checks.dispatcher.inventory import Candidate, Inventory, Reserved, read_nod
 from checks.models import Origin
 from checks.models.orders import Pin, Rule
 from clusteragent.lib import conf
-from clusteragent.lib.words import listed, numbered
+from clusteragent.lib.words import listed, plain_count
 from nodes.declarations import NAMED, parse
 from nodes.models import Hearing
 from nodes.models.nodes import OPEN, UnknownNode
@@ -99,52 +99,58 @@ ORDER = Purpose(PLACEMENT.signals | {"silent"}, UNDO.ignored | {Reason.RESTARTIN
 
 
 def read_snapshot(
-    purpose: Purpose = PLACEMENT, *, names: Collection[str] | None = None, ceiling: float = math.inf, cold: bool = False
+    purpose: Purpose = PLACEMENT,
+    *,
+    names: Collection[str] | None = None,
+    asked_of: Collection[str] | None = None,
+    ceiling: float = math.inf,
+    cold: bool = False,
 ) -> "Snapshot":
     """Read the known nodes as they are now, for a purpose.
 
-    names: only the nodes with these names, where no other one can matter. ceiling: the most configs that a node may have, see
+    names: only the nodes with these names, where no other one can matter. asked_of: the names of the nodes that `refusal` is
+    asked of, and nothing is chosen: only what these have is read. ceiling: the most configs that a node may have, see
     balancing.Pool. cold: the warm-up does not count.
     """
     is_cold = not cold and Hearing.objects.filter(warmup=True).exists()
-    inventory, rules = Inventory(names), list(Rule.objects.all())
-    return Snapshot(read_nodes(names), rules, read_reserved(), inventory, purpose, ceiling=ceiling, is_cold=is_cold)
+    inventory, rules = Inventory(names if asked_of is None else asked_of), list(Rule.objects.all())
+    return Snapshot(read_nodes(names), rules, read_reserved(), inventory, purpose, ceiling, is_cold)
 
 
+@dataclass(eq=False)
 class Snapshot:
     """The known nodes at one moment. It says which of them may have a config, why the others may not, and which gets it.
 
-    Only `choose`, `take` and `give_up` change it: they count configs. Nothing here writes to the database.
+    Only `choose`, `take` and `give_up` change it: they count configs. Nothing here writes to the database. For another purpose,
+    or other nodes, copy it by `dataclasses.replace`. reserved: {node's id: config}. ceiling, is_cold: see `read_snapshot`.
     """
 
-    def __init__(
-        self,
-        nodes: Sequence[Candidate],
-        rules: Sequence[Rule],
-        reserved: Mapping[int, Reserved],
-        inventory: Inventory,
-        purpose: Purpose,
-        *,
-        ceiling: float = math.inf,
-        is_cold: bool = False,
-    ) -> None:
-        self.nodes, self.purpose, self.reserved, self.is_cold = nodes, purpose, reserved, is_cold
-        self._rules, self._inventory, self._ceiling = rules, inventory, ceiling
-        self.by_id = {node.id: node for node in nodes}
-        self.by_name = {node.name: node for node in nodes}
-        self.open = frozenset(node.id for node in nodes if not self.node_refusal(node))
+    nodes: Sequence[Candidate]
+    rules: Sequence[Rule]
+    reserved: Mapping[int, Reserved]
+    inventory: Inventory
+    purpose: Purpose
+    ceiling: float = math.inf
+    is_cold: bool = False
+
+    def __post_init__(self) -> None:
+        # There are many nodes, but few states of them.
+        self._node_refusals: dict[tuple[str, str], Refusal | None] = {}
+        self.by_id = {node.id: node for node in self.nodes}
+        self.by_name = {node.name: node for node in self.nodes}
+        self.open = frozenset(node.id for node in self.nodes if not self.node_refusal(node))
         # A node with an isolated config gets no others, unless there is no other node.
-        self.is_all_reserved = bool(self.open) and self.open <= reserved.keys()
+        self.is_all_reserved = bool(self.open) and self.open <= self.reserved.keys()
         # The nodes that configs are moved to. In a rebalance also reserved ones: configs leave them.
-        shares_reserved = purpose is BALANCE or (purpose.shares_reserved and self.is_all_reserved)
-        self._all = self.open if shares_reserved else self.open.difference(reserved)
+        shares_reserved = self.purpose is BALANCE or (self.purpose.shares_reserved and self.is_all_reserved)
+        self._all = self.open if shares_reserved else self.open.difference(self.reserved)
         self._steady = frozenset(id_ for id_ in self._all if self.by_id[id_].intake != "flapping")
         self.has_runners = conf.PLACEMENT_PREFER == "runners" and any(self.by_id[id_].is_runner for id_ in self._all)
         self.is_plain = not (
-            rules
+            self.rules
             or conf.RUNNER_GROUPS
-            or any(node.declared for node in nodes)
-            or (self.has_runners and not all(node.is_runner for node in nodes))
+            or any(node.declared for node in self.nodes)
+            or (self.has_runners and not all(node.is_runner for node in self.nodes))
         )
         # There may be very many configs, but few checks, rules and pins: the answers for these are computed once.
         self._concerns: dict[tuple[str, ...], tuple[Rule, ...]] = {}
@@ -161,27 +167,10 @@ class Snapshot:
         """How many nodes may be given work."""
         return len(self._all)
 
-    def for_purpose(self, purpose: Purpose) -> "Snapshot":
-        """Return the same snapshot for another purpose."""
-        return self._copy(purpose=purpose)
-
-    def with_ceiling(self, ceiling: float) -> "Snapshot":
-        """Return the same snapshot with another ceiling."""
-        return self._copy(ceiling=ceiling)
-
     def with_nodes(self, *, without: Collection[str], new: Iterable[Candidate] = ()) -> "Snapshot":
         """Return the snapshot without the nodes of these names, with the new ones, and after the warm-up."""
         nodes = [*(node for node in self.nodes if node.name not in without), *new]
-        return self._copy(nodes=nodes, is_cold=False)
-
-    def with_reserved(self, reserved: Mapping[int, Reserved]) -> "Snapshot":
-        """Return the same snapshot with more nodes reserved for isolated configs: {node's id: config}."""
-        return self._copy(reserved={**self.reserved, **reserved})
-
-    def _copy(self, **other: Any) -> "Snapshot":
-        parts = {"nodes": self.nodes, "rules": self._rules, "reserved": self.reserved, "inventory": self._inventory}
-        more = {"purpose": self.purpose, "ceiling": self._ceiling, "is_cold": self.is_cold}
-        return Snapshot(**{**parts, **more, **other})
+        return replace(self, nodes=nodes, is_cold=False)
 
     # Questions about a node.
 
@@ -193,7 +182,10 @@ class Snapshot:
 
     def node_refusal(self, node: Candidate) -> Refusal | None:
         """Return why a node gets no new config at all, or None."""
-        return self._first(constraint(self, node) for constraint in _OF_NODE)
+        state = node.intake, node.signal
+        if state not in self._node_refusals:
+            self._node_refusals[state] = self._first(constraint(self, node) for constraint in _OF_NODE)
+        return self._node_refusals[state]
 
     def refusal(self, entry: Entry, node: Candidate) -> Refusal | None:
         """Return why a node may not have a config, or None if it may. Call `read_origins` first."""
@@ -218,7 +210,7 @@ class Snapshot:
 
     def read_origins(self, entries: Iterable[Entry]) -> None:
         """Set `sent_as` of existing configs, if a rule is about origins. All questions about a config need it."""
-        if any(rule.source_pattern != "*" for rule in self._rules):
+        if any(rule.source_pattern != "*" for rule in self.rules):
             by_id = {entry.id: entry for entry in entries if entry.id and not entry.sent_as}
             origins = Origin.objects.filter(config_id__in=by_id).values_list("config_id", "source", "key")
             for config_id, source, key in origins:
@@ -273,6 +265,11 @@ class Snapshot:
             node = self._without_pin(entry, lambda entry: self._choose(entry, elsewhere))
         return node
 
+    def prefetch(self) -> None:
+        """Read now what choices need, if a node can be chosen. Otherwise the first choice reads it."""
+        if self._all:
+            _ = self._pool, self.held, self.inventory.means
+
     def take(self, entry: Entry, node: int) -> None:
         """Count one more config for a node."""
         self._count(entry, node, 1)
@@ -287,11 +284,11 @@ class Snapshot:
     def _about(self, entry: Entry) -> tuple[Rule, ...]:
         key = (entry.name, *entry.sent_as)
         if key not in self._concerns:
-            self._concerns[key] = tuple(rule for rule in self._rules if rule.covers(entry.name, entry.sent_as))
+            self._concerns[key] = tuple(rule for rule in self.rules if rule.covers(entry.name, entry.sent_as))
         return self._concerns[key]
 
     def _limits(self, entry: Entry) -> list[Rule]:
-        return [rule for rule in self._about(entry) if rule.max_per_node] if self._rules else []
+        return [rule for rule in self._about(entry) if rule.max_per_node] if self.rules else []
 
     def _fit(self, check: str, rules: tuple[Rule, ...]) -> dict[int, Candidate]:
         """The nodes that no constraint in _OF_CHECK refuses, by id."""
@@ -329,7 +326,7 @@ class Snapshot:
         return answer
 
     def _choose(self, entry: Entry, elsewhere: bool) -> int | None:
-        cost = self._inventory.means.of(entry.name) if entry.cost is None else entry.cost
+        cost = self.inventory.means.of(entry.name) if entry.cost is None else entry.cost
         among = self._steady_of(entry, elsewhere=elsewhere)
         best = [[name, round(load, 4)] for name, load in self._pool.best(among)]
         entry.why = {"cost": round(cost, 6), "of": len(self._pool if among is None else among), "best": best}
@@ -357,9 +354,9 @@ class Snapshot:
         nodes = [self.by_id[id_] for id_ in self._all]
         return Pool(
             {node.id: node.name for node in nodes},
-            self._inventory.needed,
-            self._ceiling,
-            counts=self._inventory.held,
+            self.inventory.needed,
+            self.ceiling,
+            counts=self.inventory.held,
             workers={node.id: node.capacity for node in nodes},
             limits={node.id: node.limit for node in nodes if node.limit is not None},
         )
@@ -367,11 +364,11 @@ class Snapshot:
     @cached_property
     def held(self) -> Counter[int]:
         """How many configs each node has: {node's id: number}."""
-        return Counter(self._inventory.held)
+        return Counter(self.inventory.held)
 
     @cached_property
     def _of_rules(self) -> dict[int, Counter[int]]:
-        return self._inventory.held_by_rule([rule for rule in self._rules if rule.max_per_node])
+        return self.inventory.held_by_rule([rule for rule in self.rules if rule.max_per_node])
 
     def _count(self, entry: Entry, node: int, more: int) -> None:
         self.held[node] += more
@@ -475,7 +472,7 @@ def _flapping(snapshot: Snapshot, entry: Entry, node: Candidate) -> Refusal | No
 def _full(snapshot: Snapshot, entry: Entry, node: Candidate) -> Refusal | None:
     if node.limit is None or snapshot.held[node.id] < node.limit:
         return None
-    return Refusal(Reason.FULL, {"most": numbered(node.limit, "config")})
+    return Refusal(Reason.FULL, {"most": plain_count(node.limit, "config")})
 
 
 _OF_NODE: Sequence[Callable[[Snapshot, Candidate], Refusal | None]] = (_warmup, _intake, _silence)

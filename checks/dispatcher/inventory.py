@@ -1,14 +1,16 @@
 """What eligibility is judged on: the known nodes, which of them are reserved for isolated configs, and what they have."""
 
+import json
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from functools import cached_property, reduce
+from functools import cached_property, lru_cache, reduce
 from operator import or_
+from types import MappingProxyType
 from typing import NamedTuple
 
-from django.db.models import Count, Q, TextField, Value
-from django.db.models.functions import Concat
+from django.db.models import BooleanField, Count, ExpressionWrapper, Q, TextField, Value
+from django.db.models.functions import Cast, Concat
 
 from checks.dispatcher.changes import shown
 from checks.models import Assignment, Cost
@@ -52,17 +54,28 @@ def read_nodes(names: Collection[str] | None = None) -> list[Candidate]:
     A node that reports no type is a runner if it reports its address.
     """
     known = Node.objects.with_signal() if names is None else Node.objects.with_signal().filter(name__in=names)
-    rows = known.order_by("name").values_list(
-        "pk", "name", "labels", "declared", "heartbeat__node_type", "heartbeat__client_ip", "weight", "runner__workers",
+    # As text and as a yes or no: there are many nodes, and Django converts each JSON and each address by itself.
+    columns = {
+        "written_labels": Cast("labels", TextField()),
+        "has_address": ExpressionWrapper(Q(heartbeat__client_ip__isnull=False), BooleanField()),
+    }
+    rows = known.annotate(**columns).order_by("name").values_list(
+        "pk", "name", "written_labels", "declared", "heartbeat__node_type", "has_address", "weight", "runner__workers",
         "runner__own_load", "max_configs", "intake", "signal",
     )  # fmt: skip
     return [
         Candidate(
-            pk, name, labels, declared, kind == NodeType.RUNNER or (kind == NodeType.UNKNOWN and bool(address)),
+            pk, name, _labels(labels), declared, kind == NodeType.RUNNER or (kind == NodeType.UNKNOWN and has_address),
             capacity(weight, workers), own or 0.0, *rest,
         )
-        for pk, name, labels, declared, kind, address, weight, workers, own, *rest in rows
+        for pk, name, labels, declared, kind, has_address, weight, workers, own, *rest in rows
     ]  # fmt: skip
+
+
+@lru_cache(maxsize=10_000)
+def _labels(text: str) -> Mapping[str, str]:
+    """The labels of a JSON text. Many nodes have the same."""
+    return MappingProxyType(json.loads(text))
 
 
 def read_reserved() -> dict[int, Reserved]:

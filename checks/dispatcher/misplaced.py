@@ -50,26 +50,24 @@ class Judge:
         Each call that finds a node above its limit counts one config fewer for that node.
         """
         node = self.snapshot.by_id.get(entry.owner or 0)
-        if node is None or self._is_right(entry, node):
+        if node is None:
+            return ""
+        is_draining, breaks_pin = node.intake == "draining", _breaks_pin(entry, node)
+        gives_way = self._prefers_runners and entry.pin is None and not node.is_runner
+        if not (is_draining or breaks_pin or gives_way or self._excess[node.id]):
             return ""
         able = self.snapshot.able(entry)
         if not able:
             return ""
         # One is enough, and there may be very many: a pin aims at all of them or at none, and all are runners or none is.
-        if _breaks_pin(entry, node) and not _breaks_pin(entry, able[0]):
+        if breaks_pin and not _breaks_pin(entry, able[0]):
             return Move.Reason.PINNED
-        if node.intake == "draining":
+        if is_draining:
             return Move.Reason.DRAINED
         if self._excess[node.id]:
             self._excess[node.id] -= 1
             return Move.Reason.REBALANCED
         return Move.Reason.REBALANCED if entry.pin is None and able[0].is_runner else ""
-
-    def _is_right(self, entry: Entry, node: Candidate) -> bool:
-        """Whether a config is right where it is, whatever other nodes there are."""
-        if node.intake == "draining" or self._excess[node.id] or _breaks_pin(entry, node):
-            return False
-        return entry.pin is not None or node.is_runner or not self._prefers_runners
 
 
 class JudgedSnapshots(SnapshotCache):

@@ -64,8 +64,7 @@ def release(config_ids: Collection[int]) -> int:
 def undo(move_ids: Collection[int], *, actor: str) -> Undone:
     """Give configs back to the nodes that these moves took them from, if that is still possible. Raises StalePlan."""
     return decide_and_commit(
-        lambda: deciding.undo(move_ids),
-        lambda decision: Undone(commit(decision, actor=actor), dict(decision.refused)),
+        lambda: deciding.undo(move_ids), lambda decision: Undone(commit(decision, actor=actor), dict(decision.refused))
     )
 
 

@@ -1,16 +1,36 @@
-"""The background pass of the leader."""
+"""The background pass of the leader, and what it moves by itself: from leaving nodes, after pauses, and misplaced configs."""
 
-from typing import NamedTuple
+import math
+import time
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any, NamedTuple
 
 import structlog
+from django.db import DatabaseError
+from django.db.models import F
+from django.db.models.functions import Now
 
-from checks.dispatcher.placing import expire_nodes, redispatch
-from checks.dispatcher.upkeep import empty_leaving_nodes, reconcile, resume_due
-from checks.models import ClusterStore, Config
-from checks.models.map import NotLeader
+from checks.dispatcher import transaction
+from checks.dispatcher.committing import StalePlan
+from checks.dispatcher.eligibility import read_snapshot
+from checks.dispatcher.misplaced import Judge, JudgedSnapshots, relocate_misplaced
+from checks.dispatcher.orders import restore_isolation, resume
+from checks.dispatcher.placing import NO_PILE_UP, expire_nodes, pile_up_ceiling, redispatch
+from checks.dispatcher.transaction import SnapshotCache, light_entries, move_in_chunks, relocate
+from checks.models import Assignment, ClusterStore, Config, Move, TaskRun
+from checks.models.map import AssignmentQuerySet, MoveQuerySet, NotLeader
+from checks.models.orders import Isolation, Pause, Rule
+from clusteragent.lib import conf
+from clusteragent.lib.clock import ago
 from nodes.goodbyes import void_goodbyes
-from nodes.hearing import listen, note_silent
-from nodes.models import Hearing
+from nodes.hearing import listen, note_silent, too_many_leave
+from nodes.models import Hearing, Node, NodeEvent, NodeRule
+
+# A pass also reads events from so long before the last pass: their transactions may have been committed after it.
+OVERLAP = timedelta(seconds=5)
+A_MINUTE = timedelta(minutes=1)
+RECONCILE = "reconcile"
 
 log = structlog.get_logger()
 
@@ -36,9 +56,164 @@ def run_pass(term: int) -> Pass:
         log.warning("node_silent", node=name, term=term)
     expired = expire_nodes(term=term)
     placed = [*empty_leaving_nodes(term=term), *resume_due(term=term), *redispatch(term=term)]
-    if misplaced := reconcile(term=term):
+    misplaced: list[Move] = []
+    try:
+        misplaced = reconcile(term=term)
+    except DatabaseError:
+        # What is misplaced runs where it is. If passes were not complete, no node would expire.
+        log.exception("reconcile_failed", term=term)
+    if misplaced:
         log.info("misplaced_moved", moves=len(misplaced), term=term)
     for name in Config.objects.flag_unscheduled():
         log.warning("config_unscheduled", check=name, term=term)
     Hearing.objects.note_pass()
     return Pass(len(expired), len(placed) + len(misplaced))
+
+
+def empty_leaving_nodes(*, term: int | None = None) -> list[Move]:
+    """Move configs from nodes that said that they leave, and return the moves. More than CHUNK configs are not atomic.
+
+    In the first minute, no node gets more than `pile_up_ceiling`. If implausibly many nodes leave, only those that are
+    silent, too, are emptied.
+    """
+    if not Node.objects.filter(leaving=True).exists():
+        return []
+    left = Assignment.objects.filter(node__leaving=True)
+    rows = list(left.order_by("config_id").values_list("config_id", "config__name", "node_id"))
+    if rows and too_many_leave():
+        silent = set(Node.objects.silent().values_list("pk", flat=True))
+        rows = [row for row in rows if row[2] in silent]
+    if not rows:
+        return []
+    latest = NodeEvent.objects.filter(kind=NodeEvent.Kind.LEAVING, time__gte=ago(NO_PILE_UP))
+    most = pile_up_ceiling(len(rows)) if latest.exists() else math.inf
+    cache = SnapshotCache(most)
+    snapshot = cache.read()
+    ids = [entry.id for entry in light_entries(rows, snapshot) if snapshot.has_place(entry)]
+    return move_in_chunks(ids, lambda entries, now: relocate(entries, now, Move.Reason.LEFT), cache, term)
+
+
+def resume_due(*, term: int | None = None) -> list[Move]:
+    """Resume configs whose pause is over, and return the moves."""
+    due = list(Pause.objects.over().filter(config__isnull=False).values_list("config_id", flat=True))
+    return _unless_stale(resume, due, term=term, actor="end of the pause") if due else []
+
+
+def reconcile(*, term: int | None = None) -> list[Move]:
+    """Move misplaced configs if something that decides places has changed, and return the moves. Call it in each pass.
+
+    It looks at all configs after a change of rules, options or draining nodes, and each minute, since room and other nodes
+    come unannounced; else only at nodes whose declarations have changed since the last pass. A call moves little more than
+    CHUNK configs, so that the pass stays short, and the next one goes on.
+    """
+    # What the last look saw is in the database: whoever leads next neither looks for nothing nor misses a change.
+    seen, began = Rule.objects.fingerprint(), time.monotonic()
+    # A time beyond the next minute is from before the database's clock was set back.
+    waiting = TaskRun.objects.filter(name=RECONCILE, due_at__gt=Now(), due_at__lte=Now() + A_MINUTE)
+    is_settled = waiting.filter(state=seen).exists()
+    if is_settled:
+        since = Hearing.objects.values(since=F("last_pass") - OVERLAP)
+        events = NodeEvent.objects.filter(kind=NodeEvent.Kind.DECLARED, time__gte=since)
+        names = set(events.values_list("node_name", flat=True))
+        ids, _ = _misplaced(Assignment.objects.filter(node__name__in=names)) if names else ([], [])
+        moves = _move_chunks(ids[: transaction.CHUNK], term)
+    else:
+        # The process that changed a rule about nodes may have ended before it applied it.
+        NodeRule.objects.apply()
+        alone, ids = _restore_isolations(term), _movable()
+        moves = alone + _move_chunks(ids[: transaction.CHUNK], term)
+    # If nothing moves, the next pass could not move it either.
+    goes_on = bool(moves) and len(ids) > transaction.CHUNK
+    if not is_settled or goes_on:
+        due_at = Now() if goes_on else _next_look()
+        TaskRun.objects.note(RECONCILE, time.monotonic() - began, state=seen, due_at=due_at)
+    return moves
+
+
+def move_misplaced(*, term: int | None = None) -> list[Move]:
+    """Move misplaced configs, and return the moves. More than CHUNK configs are not atomic.
+
+    Configs that may not run where they are move at once; those that only should not move within `budget_left`, from draining
+    nodes first. What isolated configs need moves besides.
+    """
+    return _restore_isolations(term) + _move_chunks(_movable(), term)
+
+
+def budget() -> int:
+    """How many configs may move in one period without need: a share (REBALANCE_BUDGET) of all, but at least 5."""
+    return max(5, int(Config.objects.dispatchable().count() * conf.REBALANCE_BUDGET))
+
+
+def budget_left() -> int:
+    """What misplaced configs that moved in the last minute leave of `budget()`. Moves of balancing don't count: it comes last."""
+    return max(0, budget() - _moved_in_budget().count())
+
+
+def _moved_in_budget() -> MoveQuerySet:
+    """The moves of the last minute that count against the budget. Only balancing moves configs without a `why`."""
+    reasons = (Move.Reason.DRAINED, Move.Reason.PINNED, Move.Reason.REBALANCED)
+    lately = Move.objects.filter(time__gt=ago(A_MINUTE), time__lte=Now())
+    return lately.filter(reason__in=reasons, actor="", why__isnull=False)
+
+
+def _next_look() -> Any:
+    """When all configs are looked at again: when the budget has room, or in a minute."""
+    used_since = _moved_in_budget().order_by("time").values_list("time", flat=True).first()
+    return used_since + A_MINUTE if used_since and not budget_left() else Now() + A_MINUTE
+
+
+def _restore_isolations(term: int | None) -> list[Move]:
+    moves: list[Move] = []
+    for reason, ids in _in_company().items():
+        moves += _unless_stale(restore_isolation, ids, reason, term=term)
+    return moves
+
+
+def _movable() -> list[int]:
+    """Ids of the misplaced configs that may move now: all that may not run where they are, then others within the budget."""
+    must, should = _misplaced(Assignment.objects.all())
+    return [*must, *should[: budget_left()]]
+
+
+def _misplaced(assignments: AssignmentQuerySet) -> tuple[list[int], list[int]]:
+    """Ids of configs with these assignments: of those that may not run where they are, and of those that only should not.
+
+    The latter begin with those of draining nodes.
+    """
+    judge = Judge(read_snapshot())
+    must: list[int] = []
+    drained: list[int] = []
+    others: list[int] = []
+    rows = judge.suspects(assignments).order_by("config_id").values_list("config_id", "config__name", "node_id")
+    for entry in light_entries(rows, judge.snapshot):
+        if judge.must_go(entry):
+            must.append(entry.id)
+        elif judge.should_go(entry):
+            (drained if judge.is_draining(entry) else others).append(entry.id)
+    return must, drained + others
+
+
+def _move_chunks(ids: Sequence[int], term: int | None) -> list[Move]:
+    cache = JudgedSnapshots()
+    return move_in_chunks(ids, lambda entries, _: relocate_misplaced(entries, cache.judge), cache, term)
+
+
+def _unless_stale(verb: Callable[..., list[Move]], *about: Any, **how: Any) -> list[Move]:
+    """Return the moves of a verb; none if its decision goes stale, as the next pass decides again."""
+    try:
+        return verb(*about, **how)
+    except StalePlan as reason:
+        log.info("left_to_the_next_pass", reason=str(reason))
+        return []
+
+
+def _in_company() -> dict[str, list[int]]:
+    """Isolated configs that are not alone on their nodes: {Isolation.Reason: their ids}."""
+    owned = Isolation.objects.filter(config__assignment__node__isnull=False).select_related("config__assignment")
+    nodes = {one.pk: one.config.assignment.node_id for one in owned if one.config}
+    counts = Assignment.objects.filter(node__in=nodes.values()).counts()
+    found: dict[str, list[int]] = {}
+    for one in owned:
+        if one.config_id and counts.get(nodes.get(one.pk, 0), 0) > 1:
+            found.setdefault(one.reason, []).append(one.config_id)
+    return found

@@ -1,4 +1,4 @@
-"""The verbs for configs that come, change and go, and for nodes that expire."""
+"""The verbs for configs that come, change and go, and for nodes that expire; and which configs are dispatched at all."""
 
 import math
 from collections.abc import Collection, Iterable, Sequence
@@ -20,6 +20,8 @@ from checks.dispatcher.transaction import (
 )
 from checks.models import Assignment, ClusterStore, Config, Move, Origin, Source
 from checks.models.map import remove_configs
+from checks.wire import options, patching
+from checks.wire.patching import IntegrationConfig, PatchedConfig
 from checks.wire.sharding import parent_of
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
@@ -33,6 +35,28 @@ NO_PILE_UP = timedelta(seconds=60)
 MOST_ROUNDS = 10
 
 log = structlog.get_logger()
+
+
+class Refused(ValueError):
+    """The config is not dispatched; the message names the rule."""
+
+
+def admit(config: IntegrationConfig) -> PatchedConfig:
+    """Return the config as it is dispatched: patched. Raises Refused (a filter excludes it) or UnpatchableConfig."""
+    require_admissible(config)
+    return patching.patch(config, options.extra_tags())
+
+
+def require_admissible(config: IntegrationConfig) -> None:
+    """Raise Refused if a filter excludes the config."""
+    if config.name in conf.EXCLUDE_CHECKS:
+        raise Refused(f"{config.name} is in cluster_checks.exclude_checks")
+    if not (config.cluster_check or config.node_name):
+        raise Refused(f"{config.name} is not a cluster check")
+    if config.metrics_excluded:
+        raise Refused(f"{config.name} is excluded from metrics")
+    if config.is_template:
+        raise Refused(f"{config.name} is a template: it has ad_identifiers and no node_name")
 
 
 def schedule(sent: Iterable[Sent], *, term: int | None = None, actor: str = "") -> list[Move]:

@@ -140,6 +140,7 @@ class SnapshotCache:
     def _read(self) -> None:
         began = time.monotonic()
         self._snapshot = read_snapshot(ceiling=self._ceiling, cold=self._cold)
+        self._snapshot.prefetch()
         finished = time.monotonic()
         self._valid_until = finished + max(1.0, 10 * (finished - began))
 

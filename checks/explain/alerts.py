@@ -26,7 +26,7 @@ from checks.wire import lint
 from checks.wire.scrub import scrub
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
-from clusteragent.lib.words import duration, listed, numbered
+from clusteragent.lib.words import duration, listed, plain_count
 from nodes.models import Hearing, Node, NodeEvent, Runner, RunnerStats
 from nodes.models.events import SAID_AGAIN_AFTER
 from nodes.models.hearing import is_stale
@@ -300,7 +300,7 @@ def _of_the_pool(now: datetime) -> Iterator[Alert]:
     count, since = dead.aggregate(count=Count("pk"), since=Min("heartbeat__seen_at")).values()
     if count:
         stuck = Assignment.objects.filter(node__in=dead).count()
-        cause = f"{_named(dead, count)} dead for long, and still the owner of {numbered(stuck, 'config')}: no node runs them."
+        cause = f"{_named(dead, count)} dead for long, and still the owner of {plain_count(stuck, 'config')}: no node runs them."
         yield Alert(Kind.DEAD_OWNER, count, cause, _rows(Node, state="silent"), now, since)
 
 
@@ -417,7 +417,7 @@ def _of_sources(now: datetime) -> Iterator[Alert]:
             cause = _first_problem(source, source.error_where, source.error_line, source.error_error)
             yield Alert(Kind.SOURCE_ERROR, source.errors_number, cause, _row(source), now, subject=source.name)
         if source.held_removals_number:
-            held = numbered(source.held_removals_number, "removal")
+            held = plain_count(source.held_removals_number, "removal")
             cause = f"Source {source.name}: {held} held until the files are back or an operator accepts the removal."
             yield Alert(Kind.HELD_REMOVALS, source.held_removals_number, cause, _row(source), now, subject=source.name)
         if source.warnings_number:

@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db.models import F, QuerySet
@@ -29,26 +29,22 @@ def export(file: Path) -> dict[str, int]:
     Raises OSError when the file exists or can't be written.
     """
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    numbers = {}
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream, read_only_snapshot():
-            return _write(stream)
+            stream.write(f'{{"version": {VERSION}, "time": {_json(clock.now())}')
+            for name, rows in _tables().items():
+                stream.write(f',\n"{name}": [')
+                numbers[name] = 0
+                for row in rows.order_by("pk").iterator(_ROWS):
+                    stream.write(f"{',' if numbers[name] else ''}\n{_json(row)}")
+                    numbers[name] += 1
+                stream.write("]")
+            stream.write("}\n")
     except BaseException:
         # Nobody should take an incomplete file for the whole state.
         file.unlink(missing_ok=True)
         raise
-
-
-def _write(stream: IO[str]) -> dict[str, int]:
-    stream.write(f'{{"version": {VERSION}, "time": {_json(clock.now())}')
-    numbers = {}
-    for name, rows in _tables().items():
-        stream.write(f',\n"{name}": [')
-        number = 0
-        for number, row in enumerate(rows.order_by("pk").iterator(_ROWS), 1):
-            stream.write(f"{',' if number > 1 else ''}\n{_json(row)}")
-        numbers[name] = number
-        stream.write("]")
-    stream.write("}\n")
     return numbers
 
 

@@ -11,7 +11,7 @@ from django.db.models import Q
 from checks.models import Assignment, Config, Instance
 from checks.models.troubles import error_line
 from clusteragent.lib import clock
-from clusteragent.lib.words import numbered
+from clusteragent.lib.words import plain_count
 from nodes.models import Node, RunnerStats
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
@@ -131,7 +131,7 @@ def _running(
     running = sum(run.stats is not None for run in runs)
     if config.name in stats or (runs and running == len(runs)):
         return Fact("Running", Truth.YES, f"in the stats of {node.name}, read", age)
-    some = f"only {running} of {numbered(len(runs), 'check ID')}" if running else "not"
+    some = f"only {running} of {plain_count(len(runs), 'check ID')}" if running else "not"
     return Fact("Running", Truth.NO, f"{some} in the stats of {node.name}, read", age)
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from dataclasses import replace
 from typing import NamedTuple
 
 from checks.balancing import ceiling
@@ -34,7 +35,7 @@ def of(node: Node) -> Loss:
     now.read_origins(entries)
     later = now.with_nodes(without=[node.name])
     most = ceiling(Assignment.objects.count(), len(entries), len(now.nodes))
-    at_once = later.with_ceiling(most)
+    at_once = replace(later, ceiling=most)
     before = at_once.peak()
     placed = Counter(to.name if to else "" for _, to in place(at_once, entries))
     waiting = placed.pop("", 0)

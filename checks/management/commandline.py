@@ -13,7 +13,7 @@ from checks.dispatcher import REFUSALS, Decision, described
 from checks.models import Config, Plan
 from checks.wire.scrub import scrub
 from clusteragent.lib import deadlines
-from clusteragent.lib.words import escape_controls, numbered
+from clusteragent.lib.words import escape_controls, plain_count
 
 ACTOR = "command line"
 
@@ -94,7 +94,7 @@ def print_moves(
     shown = [{key: move[key] for key in ("digest", "name", "from_node", "to_node")} for move in moves]
     document = {"configs": number, "moves": [row | {"name": scrub(row["name"])} for row in shown]}
     would, moved = ("would be ", "would move") if is_dry else ("", "moved")
-    last = f"{numbered(number, 'config')} {would}{done}, {len(moves)} {moved}"
+    last = f"{plain_count(number, 'config')} {would}{done}, {len(moves)} {moved}"
     answer(command, options, document | ({"dry_run": True} if is_dry else {}), [*map(line, moves), last])
     if plan and plan.outcome:
         raise CommandError(plan.outcome)

@@ -103,7 +103,9 @@ class ConfigQuerySet(models.QuerySet["Config"]):
 
     def settle(self, ids: Collection[int]) -> None:
         """Clear the dangling state of configs that have an owner again or need none."""
-        self.filter(pk__in=ids).update(dangling_since=None, unscheduled=False, former_node=None)
+        settled = {"dangling_since": None, "unscheduled": False, "former_node": None}
+        # Rows with bytes are large, so those that are settled already are not written again.
+        self.filter(pk__in=ids).exclude(**settled).update(**settled)
 
     def let_dangle(self, ids: Collection[int]) -> None:
         """Set the dangling state of configs that should have an owner and have none."""

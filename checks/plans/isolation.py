@@ -5,7 +5,7 @@ from typing import NamedTuple
 from checks import plans
 from checks.dispatcher import NotAccepting, NotDispatchable, StalePlan, deciding
 from checks.models import Assignment, Config, Instance
-from clusteragent.lib.words import numbered
+from clusteragent.lib.words import plain_count
 
 
 class Isolated(NamedTuple):
@@ -31,7 +31,7 @@ def isolate(check_id: str, *, actor: str, note: str = "") -> Isolated:
         return Isolated(check_id, "", False, str(error))
     owner = Assignment.objects.select_related("node").get(config=config_id).node
     company = owner.assignments.count() - 1
-    why = plan.outcome or f"{numbered(company, 'config')} may run nowhere else"
+    why = plan.outcome or f"{plain_count(company, 'config')} may run nowhere else"
     return Isolated(check_id, owner.name, not company, why if company else "")
 
 

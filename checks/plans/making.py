@@ -1,10 +1,8 @@
 """Rebalances: deciding what one moves, and making plans of it."""
 
-from collections.abc import Iterable, Iterator
 from typing import Any
 
 from checks import dispatcher
-from checks.balancing import PlannedMove
 from checks.balancing.plan import HIGH
 from checks.dispatcher import Decision, Placement
 from checks.dispatcher.decision import Loads
@@ -58,8 +56,14 @@ def decide(
         return decision_of(survey, survey.plan(pinned, budget=limit, force=force))
     utilization = survey.utilization()
     calm = {digest for digest, held in survey.held.items() if utilization[held.node] <= HIGH}
-    moves = survey.plan(pinned | calm, budget=limit)
-    return decision_of(survey, list(_relief(survey, utilization, moves)))
+    # Of these moves only those that are needed to bring their sources below HIGH.
+    relieving = []
+    for move in survey.plan(pinned | calm, budget=limit):
+        if utilization[move.source] > HIGH:
+            for node, sign in ((move.source, -1), (move.to, 1)):
+                utilization[node] += sign * survey.costs[move.digest] / survey.nodes[node].capacity
+            relieving.append(move)
+    return decision_of(survey, relieving)
 
 
 def decision_of(survey: Survey, moves: Moves) -> Decision:
@@ -72,14 +76,3 @@ def decision_of(survey: Survey, moves: Moves) -> Decision:
         cost = survey.costs[digest]
         placements.append(Placement(config.id, digest, config.name, source_id, to_id, source, to, cost, gain))
     return Decision(Move.Reason.REBALANCED, {}, placements, survey.revision, loads)
-
-
-def _relief(
-    survey: Survey, utilization: dict[str, float], moves: Iterable[PlannedMove[str, str]]
-) -> Iterator[PlannedMove[str, str]]:
-    """Those of these moves that are needed to bring their sources below HIGH."""
-    for move in moves:
-        if utilization[move.source] > HIGH:
-            for node, sign in ((move.source, -1), (move.to, 1)):
-                utilization[node] += sign * survey.costs[move.digest] / survey.nodes[node].capacity
-            yield move

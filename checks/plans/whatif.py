@@ -41,7 +41,7 @@ def what_if(*, remove: Collection[str] = (), add: int = 0) -> Outlook:
     later = replace(now, snapshot=snapshot, held=stays)
     lost = sorted(held for held in now.held.values() if held.node in remove)
     entries = later.entries(lost)
-    placed = {now.held[entry.digest]: to for entry, to in place(snapshot.for_purpose(PLACEMENT), entries.values())}
+    placed = {now.held[entry.digest]: to for entry, to in place(replace(snapshot, purpose=PLACEMENT), entries.values())}
     for held, to in placed.items():
         if to is not None:
             snapshot.take(entries[held.digest], to.id)

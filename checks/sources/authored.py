@@ -1,6 +1,6 @@
 """Configs that people and pipelines write through the server, without a file: parsing, warnings, and export as text."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from django.core.exceptions import ValidationError
@@ -35,14 +35,12 @@ def warnings_about(written: Sequence[Sent], others: QuerySet[Config]) -> list[No
     """Return the warnings about these configs, also from a comparison with some others of the same checks."""
     mine = [(sent.key, sent.original.name, sent.linted) for sent in written]
     checks = sorted({check for _, check, _ in mine})[:MOST_CHECKS]
-    theirs = [("", check, linted) for check in checks for linted in _keys(others.filter(name=check))]
+    theirs = []
+    for check in checks:
+        newest = others.filter(name=check).order_by("-pk").values_list("original", flat=True)[:MOST_OTHERS]
+        instances = (IntegrationConfig.from_json(original).instances for original in newest)
+        theirs += [("", check, Linted(keys=tuple(map(keys_of, each)))) for each in instances]
     return [notice for notice in notices([*mine, *theirs]) if notice.where]
-
-
-def _keys(configs: QuerySet[Config]) -> Iterator[Linted]:
-    """The keys of the instances of the newest configs."""
-    for original in configs.order_by("-pk").values_list("original", flat=True)[:MOST_OTHERS]:
-        yield Linted(keys=tuple(map(keys_of, IntegrationConfig.from_json(original).instances)))
 
 
 def by_hand(config: Config) -> Origin | None:

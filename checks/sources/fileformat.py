@@ -171,18 +171,13 @@ def _written(node: Node | None) -> str | None:
     return None if node is None else yamlnodes.write(node)
 
 
-def _refuse_variables(node: Node) -> None:
-    """Raises InvalidYAML for an %%env_...%% variable in any key or value of a tree."""
-    if isinstance(node, ScalarNode):
-        if environment.BEGIN.search(node.value):
-            raise InvalidYAML("only files may name environment variables (%%env_...%%)", node)
-    elif isinstance(node, SequenceNode):
-        for item in node.value:
-            _refuse_variables(item)
-    elif isinstance(node, MappingNode):
-        for key, value in node.value:
-            _refuse_variables(key)
-            _refuse_variables(value)
+def _refuse_variables(root: Node) -> None:
+    """Raise InvalidYAML for an %%env_...%% variable in any key or value of a tree."""
+    scalars = [node for node in yamlnodes.nodes(root) if isinstance(node, ScalarNode)]
+    found = [node for node in scalars if environment.BEGIN.search(node.value)]
+    if found:
+        first = min(found, key=lambda node: node.start_mark.index)
+        raise InvalidYAML("only files may name environment variables (%%env_...%%)", first)
 
 
 def _resolve(node: Node | None) -> None:

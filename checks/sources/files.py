@@ -196,9 +196,15 @@ def _read(file: File, version: Version) -> Read:
     if version.size > MAX_BYTES:
         raise BrokenConfig(f"has {version.size} bytes, allowed are {MAX_BYTES}")
     try:
-        data = _bytes(version)
+        # Without O_NONBLOCK, opening a pipe that has replaced the file would block for ever.
+        with os.fdopen(os.open(version.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
+            before = os.fstat(stream.fileno())
+            data = stream.read(MAX_BYTES + 1) if stat.S_ISREG(before.st_mode) else b""
+            after = os.fstat(stream.fileno())
     except OSError as error:
         raise BrokenConfig(_reason(error), lasting=False) from error
+    if not version == Version.of(version.path, before) == Version.of(version.path, after):
+        raise Unsettled
     try:
         text = data.decode("utf-8-sig")
         # Not the whole path: replicas with other folder names must send the same bytes.
@@ -208,14 +214,3 @@ def _read(file: File, version: Version) -> Read:
         raise BrokenConfig("is not UTF-8", data.count(b"\n", 0, error.start) + 1) from error
     except InvalidYAML as error:
         raise BrokenConfig(error.problem, error.line) from error
-
-
-def _bytes(version: Version) -> bytes:
-    # Without O_NONBLOCK, opening a pipe that has replaced the file would block for ever.
-    with os.fdopen(os.open(version.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
-        before = os.fstat(stream.fileno())
-        data = stream.read(MAX_BYTES + 1) if stat.S_ISREG(before.st_mode) else b""
-        after = os.fstat(stream.fileno())
-    if not version == Version.of(version.path, before) == Version.of(version.path, after):
-        raise Unsettled
-    return data

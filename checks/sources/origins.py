@@ -61,7 +61,7 @@ class Known(NamedTuple):
         return same and self.replicas == {replica}
 
 
-class Difference(NamedTuple):
+class Comparison(NamedTuple):
     """The keys of a source, sorted, by how what it sends now differs from what the store has.
 
     added, changed: with another meaning. same: with the same meaning. resent: those of `same` with another text, or from
@@ -86,7 +86,7 @@ def compare(
     *,
     replica: str = "",
     kept: Collection[str] = (),
-) -> Difference:
+) -> Comparison:
     """Return how what a source sends, {key: what it sends}, differs from what is known of it.
 
     replica: the one that read it, for sources that each replica reads itself. kept: keys that count as sent although they are
@@ -95,7 +95,7 @@ def compare(
     """
     both = sorted(known.keys() & sends.keys())
     same = [key for key in both if known[key].fingerprint == sends[key].fingerprint]
-    return Difference(
+    return Comparison(
         added=sorted(sends.keys() - known.keys()),
         changed=[key for key in both if known[key].fingerprint != sends[key].fingerprint],
         same=same,
@@ -153,7 +153,7 @@ def cut(config: IntegrationConfig) -> dict[int, IntegrationConfig]:
 
 def send(
     admitted: Iterable[Admitted],
-    before: Mapping[str, Collection[str]],
+    known: Mapping[str, Known],
     *,
     source: str,
     term: int | None = None,
@@ -161,13 +161,14 @@ def send(
 ) -> list[Move]:
     """Schedule what keys of a source send, and unschedule the origins that are left over. Return the moves.
 
-    before: {key: keys of its origins until now}. A config that is cut differently than before is changed in one transaction,
-    so no part of it is missing or runs twice. This is not so with more shards than fit a chunk of the dispatcher (1 000).
+    known: what the store has of these keys. A config that is cut differently than before is changed in one transaction, so no
+    part of it is missing or runs twice. This is not so with more shards than fit a chunk of the dispatcher (1 000).
     """
     plain: list[Sent] = []
     recut: list[tuple[Admitted, set[str]]] = []
     for one in admitted:
-        if left := set(before.get(one.key, ())) - {sent.key for sent in one.sent}:
+        before = known[one.key].origins if one.key in known else ()
+        if left := set(before) - {sent.key for sent in one.sent}:
             recut.append((one, left))
         else:
             plain += one.sent
@@ -203,8 +204,8 @@ def replace(source: str, admitted: Admitted, *, term: int | None = None, actor: 
     with dispatcher.single_transaction():
         # Before reading: else two replicas with different options could leave a config both whole and in shards.
         ClusterStore.objects.lock(term)
-        before = {admitted.key: [origin.key for origin in origins(source, admitted.key)]}
-        if len(before[admitted.key]) + len(admitted.sent) <= dispatcher.CHUNK:
+        before = {key: one for key, one in known(source, [admitted.key]).items() if key == admitted.key}
+        if sum(len(one.origins) for one in before.values()) + len(admitted.sent) <= dispatcher.CHUNK:
             return send([admitted], before, source=source, term=term, actor=actor)
     return send([admitted], before, source=source, term=term, actor=actor)
 

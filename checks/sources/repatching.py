@@ -17,10 +17,9 @@ import structlog
 from django.db import transaction
 
 from checks import sources
-from checks.dispatcher import Refused, changes
+from checks.dispatcher import Refused, budget, changes
 from checks.dispatcher.changes import Changes, Identities, Sent
 from checks.dispatcher.transaction import MapWriter, in_chunks, own_transaction
-from checks.dispatcher.upkeep import budget
 from checks.models import ClusterStore, Config, Instance, Move, Origin
 from checks.models.configs import KUBERNETES
 from checks.sources import origins
@@ -30,8 +29,8 @@ from clusteragent.lib.scrub import scrub
 from clusteragent.lib.shortids import displayed_name, short_id
 
 ACTOR = "repatching"
-# Seconds that one call renews copies, and configs of one transaction.
-AT_ONCE, CHUNK = 20.0, 200
+# For so many seconds one call renews copies, of so many configs in one transaction.
+RENEWS_FOR, RENEWED_AT_ONCE = 20.0, 200
 
 log = structlog.get_logger()
 
@@ -161,11 +160,11 @@ def _scanned() -> list[str]:
 
 
 def renew(*, term: int | None = None) -> int:
-    """Renew outdated display copies for at most AT_ONCE seconds. Return of how many configs. Raises NotLeader."""
-    until, number = time.monotonic() + AT_ONCE, 0
+    """Renew outdated display copies for at most RENEWS_FOR seconds. Return of how many configs. Raises NotLeader."""
+    until, number = time.monotonic() + RENEWS_FOR, 0
     while time.monotonic() < until:
         old = Config.objects.exclude(patched_with__startswith=options.made_with())
-        ids = list(old.order_by("pk").values_list("pk", flat=True)[:CHUNK])
+        ids = list(old.order_by("pk").values_list("pk", flat=True)[:RENEWED_AT_ONCE])
         if not ids:
             break
         number += _renew(ids, term)
@@ -182,8 +181,8 @@ def _renew(ids: Sequence[int], term: int | None) -> int:
         config.scrubbed, config.text = patching.copies(bytes(config.wire))
         config.short_id = short_id(config.digest)
         config.patched_with = options.made_with() + config.patched_with.rpartition(".")[2]
-    origins = list(Origin.objects.filter(config__in=ids).only("key"))
-    for origin in origins:
+    senders = list(Origin.objects.filter(config__in=ids).only("key"))
+    for origin in senders:
         origin.shown = scrub(origin.key)
     instances = list(Instance.objects.filter(config__in=ids).only("check_id", "config_id"))
     for instance in instances:
@@ -195,7 +194,7 @@ def _renew(ids: Sequence[int], term: int | None) -> int:
         same = {pk for pk, digest in read.items() if now.get(pk) == digest}
         unchanged = [one for one in instances if one.config_id in same]
         Instance.objects.bulk_update(unchanged, ["shown_name", "short_id"], batch_size=500)
-        Origin.objects.bulk_update(origins, ["shown"], batch_size=500)
+        Origin.objects.bulk_update(senders, ["shown"], batch_size=500)
         columns = ["scrubbed", "text", "short_id", "patched_with"]
         Config.objects.bulk_update([one for one in configs if one.pk in same], columns, batch_size=100)
     return len(ids)

@@ -72,7 +72,7 @@ def replace(
         if difference.removals_held:
             raise RemovalsHeld(f"This removes {len(difference.removed)} of the {len(known)} configs of {source}.")
         row, _ = Source.objects.get_or_create(name=source, defaults={"read_at": Now()})
-        origins.send(sent, {key: one.origins for key, one in known.items()}, source=source, actor=actor)
+        origins.send(sent, known, source=source, actor=actor)
         origins.remove(source, difference.removed, known, actor=actor)
         row.note_scan(read=True, warnings=lint.rows(difference.warnings))
     numbers = {name: len(getattr(difference, name)) for name in ("added", "changed", "removed")}

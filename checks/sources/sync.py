@@ -4,7 +4,7 @@ Keys that a scan can't read keep what they sent. Removals that look like an acci
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, field, replace
 
 import structlog
@@ -50,15 +50,6 @@ class Report:
     other_checks: int = 0
     unsettled: bool = False
 
-    def followed_by(self, later: "Report") -> "Report":
-        """Return both as one report: the changes of both, and the findings of the later one."""
-        return replace(
-            later,
-            added=self.added + later.added,
-            changed=self.changed + later.changed,
-            removed=self.removed + later.removed,
-        )
-
 
 def sync(
     term: int | None = None, accept_removals: bool = False, sources: Iterable[ConfigSource] | None = None
@@ -81,11 +72,16 @@ def sync(
 
 
 def sync_settled(accept_removals: bool = False, patience: float = 10.0) -> Report:
-    """Sync repeatedly until no file is being written, for at most `patience` seconds. Raises SyncUnderWay."""
+    """Sync repeatedly until no file is being written, for at most `patience` seconds. Raises SyncUnderWay.
+
+    The report has the changes of all syncs, and the findings of the last one.
+    """
     report, deadline = sync(accept_removals=accept_removals), time.monotonic() + patience
     while report.unsettled and time.monotonic() < deadline:
         time.sleep(files.SETTLED_AFTER)
-        report = report.followed_by(sync(accept_removals=accept_removals))
+        later = sync(accept_removals=accept_removals)
+        changes = {name: getattr(report, name) + getattr(later, name) for name in ("added", "changed", "removed")}
+        report = replace(later, **changes)
     return report
 
 
@@ -147,32 +143,30 @@ class _SourceSync:
                 self._send()
         self._send()
         sends = {key: one for key, one in self.judged.items() if one.fingerprint}
-        difference = origins.compare(self.known, sends, replica=self.source.replica, kept=self._kept())
+        comparison = origins.compare(
+            self.known, sends, replica=self.source.replica, kept=self._kept(self.known.keys() - sends.keys())
+        )
         self.source.remember(self.scan, self.judged)
         # After sending, since a renamed file is no loss once it is sent under its new name.
-        held = self._held(difference.gone)
-        removed = [key for key in difference.gone if accept_removals or key not in held]
+        held = self._held(comparison.gone)
+        removed = [key for key in comparison.gone if accept_removals or key not in held]
         if self.scan.arriving - self.known.keys():
             # A new file that is being written may be a renamed one.
             held, removed = held & set(self.row.held_removals), []
         origins.remove(self.source.name, removed, self.known, term=self.term, actor=ACTOR)
         self._disown()
-        if difference.added or difference.changed or removed:
-            counts = {"added": len(difference.added), "changed": len(difference.changed), "removed": len(removed)}
+        if comparison.added or comparison.changed or removed:
+            counts = {"added": len(comparison.added), "changed": len(comparison.changed), "removed": len(removed)}
             log.info("configs_synced", source=self.source.name, **counts)
-        self.report.added += difference.added
-        self.report.changed += difference.changed
+        self.report.added += comparison.added
+        self.report.changed += comparison.changed
         self.report.removed += removed
-        self._write_down(sorted(held.difference(removed)))
+        self._write_down(sorted(held - set(removed)))
 
     def _send(self) -> None:
-        """Send those of the admitted configs that the store does not have just so. In batches, since they take memory."""
-        fresh = [
-            one for one in self.admitted
-            if not ((known := self.known.get(one.key)) and known.has(one, self.source.replica))
-        ]  # fmt: skip
-        before = {one.key: self.known[one.key].origins for one in fresh if one.key in self.known}
-        origins.send(fresh, before, source=self.source.name, term=self.term, actor=ACTOR)
+        """Send the admitted configs. In batches, since they take memory."""
+        before = {one.key: self.known[one.key] for one in self.admitted if one.key in self.known}
+        origins.send(self.admitted, before, source=self.source.name, term=self.term, actor=ACTOR)
         self.admitted = []
 
     def _held(self, gone: list[str]) -> set[str]:
@@ -193,16 +187,19 @@ class _SourceSync:
                 self.scan.unsettled.add(found.key)
                 self.scan.kept.add(found.key)
                 return
-            self.admitted += [admitted] if admitted else []
+            # Only what differs is kept: a new process reads all configs, and there may be very many.
+            if admitted and not (known and known.has(judgement, self.source.replica)):
+                self.admitted.append(admitted)
         self.judged[found.key] = judgement
 
-    def _kept(self) -> set[str]:
-        """The known keys that keep what they sent: those that can't be read, and those that another replica may still have."""
+    def _kept(self, unsent: Collection[str]) -> set[str]:
+        """Those of the known keys that keep what they sent: they can't be read, or another replica sent them and may still have
+        them.
+        """
         others = set() if self.source.is_shared else SourceScan.objects.of_others_lately(self.row)
         broken = {key for key, one in self.judged.items() if isinstance(one.outcome, Problem)}
-        return {
-            key for key, one in self.known.items() if key in broken or one.replicas & others or self.scan.keeps(key)
-        }
+        known = self.known
+        return {key for key in unsent if key in broken or known[key].replicas & others or self.scan.keeps(key)}
 
     def _disown(self) -> None:
         """Let configs that a broken key shares with other origins name only those. The config itself is still sent."""

@@ -167,3 +167,44 @@ class TestMeasures:
 
     def test_no_nodes_no_spread(self):
         assert spread([]) == (0.0, 0.0)
+
+
+ALL = {"ash", "birch", "cedar"}
+# What builds on steps before: {what is at stake: (configs as {digest: (node, cost)}, capacities, rules, moves)}.
+SUCCESSIVE = {
+    "the node that gave can receive": (
+        {"a": ("birch", 2.0), "b": ("ash", 0.5)}, {"ash": 4, "birch": 1}, {},
+        [("a", "birch", "ash"), ("b", "ash", "birch")],
+    ),
+    "the node that received can give": (
+        {"a": ("ash", 0.1), "b": ("ash", 0.2), "c": ("birch", 1.5)}, {"ash": 2, "birch": 1}, {},
+        [("c", "birch", "ash"), ("b", "ash", "birch"), ("a", "ash", "birch")],
+    ),
+    "what came is taken by its weight": (
+        {"a": ("birch", 0.3), "b": ("ash", 0.2), "c": ("ash", 0.8)}, {"ash": 2, "birch": 4}, {},
+        [("b", "ash", "birch"), ("c", "ash", "birch"), ("a", "birch", "ash")],
+    ),
+    "a config that goes on and comes back does not move": (
+        {"a": ("ash", 0.2), "b": ("birch", 0.1), "c": ("ash", 0.5)}, {"ash": 1, "birch": 2}, {},
+        [("c", "ash", "birch")],
+    ),
+    "a free config that came is no other one": (
+        {"a": ("birch", 0.8), "b": ("ash", 1.0), "c": ("birch", 1.0), "d": ("ash", 0.3), "e": ("cedar", 2.0)},
+        {"ash": 4, "birch": 2, "cedar": 1}, {"force": True, "free": {"c"}},
+        [("e", "cedar", "ash"), ("d", "ash", "cedar")],
+    ),
+    "a config of two steps that are taken back is where it was": (
+        {"a": ("birch", 0.3), "b": ("cedar", 0.1), "c": ("birch", 0.5), "d": ("cedar", 0.6)},
+        {"ash": 4, "birch": 1, "cedar": 2},
+        {"eligible": {"a": ALL, "b": ALL, "c": {"birch", "cedar"}, "d": {"ash", "cedar"}}},
+        [("c", "birch", "cedar"), ("d", "cedar", "ash")],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("stake", SUCCESSIVE)
+def test_each_step_builds_on_those_before(stake: str):
+    held, capacity, rules, moves = SUCCESSIVE[stake]
+    costs = {digest: cost for digest, (_, cost) in held.items()}
+    owners = {digest: node for digest, (node, _) in held.items()}
+    assert [tuple(move)[:3] for move in plan(costs, owners, capacity, **rules)] == moves

@@ -11,7 +11,7 @@ from checks.tests.cast import report, sent
 from clusteragent.lib import conf
 from nodes.models import Heartbeat, Node, Runner, RunnerStats
 
-pytestmark = pytest.mark.usefixtures("warm")
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
 
 
 @pytest.fixture(autouse=True)

@@ -60,7 +60,7 @@ def test_declarations_say_why_not():
     assert may_run() == {"ash"}
     assert why_not() == {
         "birch": "the node declares that it does not run http_check",
-        "cedar": "the node declares that it runs only dns_check, ntp",
+        "cedar": "the node declares that it runs only dns_check and ntp",
     }
 
 

@@ -17,6 +17,16 @@ def test_the_lowest_load_is_first_and_ties_go_by_name():
     assert [nodes.place() for _ in range(4)] == ["birch", "cedar", "ash", "birch"]
 
 
+def test_the_best_are_those_with_the_lowest_loads_also_after_placements():
+    nodes = Pool(
+        {name: name for name in "abcdefgh"}, dict(zip("abcdefgh", range(8), strict=True)), workers={"a": 8, "b": 2}
+    )
+    assert nodes.best(number=3) == [("a", 0.0), ("b", 0.5), ("c", 0.5)]
+    nodes.place(cost=16, near="a")
+    assert nodes.best(number=3) == [("b", 0.5), ("c", 0.5), ("d", 0.75)]
+    assert nodes.best(frozenset("ah"), number=5) == [("h", 1.75), ("a", 2.0)]
+
+
 def test_an_empty_pool_places_nothing():
     assert pool().place() is None
 

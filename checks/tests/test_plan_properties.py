@@ -97,13 +97,15 @@ def test_no_config_moves_twice(world):
 
 
 @given(worlds(), st.integers(0, 5), st.data())
-def test_a_budget_cuts_what_costs_something_and_keeps_the_order(world, budget, data):
+def test_a_budget_cuts_only_what_costs_something(world, budget, data):
     free = data.draw(some(world))
     cut, whole = world.plan(free=free, force=True, budget=budget), world.plan(free=free, force=True)
     assert sum(move.digest not in free for move in cut) == min(budget, sum(move.digest not in free for move in whole))
-    made = [move[:3] for move in cut]
-    assert [move[:3] for move in whole if move[:3] in made] == made
-    assert_same_gains(cut, whole)
+    # Not always in the same order: a move need not wait for room that a move of the whole plan would take. Then
+    # other gains are the least so far, so these may differ, too.
+    assert {move[:3] for move in cut} <= {move[:3] for move in whole}
+    gains = [move.gain for move in cut]
+    assert gains == sorted(gains, reverse=True)
 
 
 def assert_same_gains(part: list[PlannedMove[str, str]], whole: list[PlannedMove[str, str]]) -> None:
@@ -120,8 +122,10 @@ def assert_same_gains(part: list[PlannedMove[str, str]], whole: list[PlannedMove
 @given(worlds(), forces, st.data())
 def test_nothing_moves_to_a_node_that_is_not_eligible(world, force, data):
     sets = {digest: data.draw(few) for digest in world.costs}
-    for move in world.plan(eligible=sets, force=force):
-        assert move.to in sets[move.digest]
+    moves = world.plan(eligible=sets, force=force)
+    assert all(move.to in sets[move.digest] for move in moves)
+    # Each of them from the node that has it, also after other groups of nodes were tried in vain.
+    world.after(moves)
 
 
 @given(worlds())

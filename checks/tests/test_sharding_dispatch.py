@@ -146,7 +146,7 @@ def test_a_leader_whose_term_is_over_cuts_nothing(folder: Path, monkeypatch: pyt
     monkeypatch.setattr(conf, "INSTANCE_SHARDING_ENABLED", True)
     admitted = origins.admit("file", "shop.yaml", shop(2))
     with pytest.raises(NotLeader):
-        origins.send([admitted], {"shop.yaml": ["shop.yaml"]}, source="file", term=over)
+        origins.send([admitted], origins.known("file"), source="file", term=over)
     with pytest.raises(NotLeader):
         origins.replace("file", admitted, term=over)
     assert keys() == ["shop.yaml"]
@@ -403,6 +403,8 @@ def test_keys_that_begin_alike_are_not_confused() -> None:
     for key in ("shop", "shop#old", "shopping"):
         origins.put("api:ci", key, config(instances=(f"a: {key}", f"b: {key}")))
     assert [origin.key for origin in origins.origins("api:ci", "shop")] == ["shop#0", "shop#1"]
+    known = origins.known("api:ci")
+    assert [origins.known("api:ci", [key])[key] for key in known] == list(known.values())
     origins.put("api:ci", "shop", shop(1))
     assert keys() == ["shop", "shop#old#0", "shop#old#1", "shopping#0", "shopping#1"]
 
@@ -415,6 +417,6 @@ def test_more_than_a_chunk_is_cut_a_chunk_at_a_time(monkeypatch: pytest.MonkeyPa
     origins.send(admitted, {}, source="file")
     monkeypatch.setattr(conf, "INSTANCE_SHARDING_ENABLED", True)
     cut = [origins.admit("file", f"c{n}", config(instances=(f"a: {n}", f"b: {n}"))) for n in range(4)]
-    origins.send(cut, {one.key: [one.key] for one in cut}, source="file")
+    origins.send(cut, origins.known("file"), source="file")
     assert keys() == [f"c{n}#{shard}" for n in range(4) for shard in range(2)]
     assert sum(counts().values()) == 8

@@ -1,6 +1,7 @@
 """Syncs of folders of real files, and the guards of removals."""
 
 import base64
+import gc
 import json
 import os
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 from django.db import connection, transaction
 from django.db.models.functions import Now
 
+from checks.dispatcher import Sent
 from checks.models import Assignment, Config, Move, Origin, Source, SourceScan
 from checks.models.map import NotLeader, remove_configs
 from checks.sources import FileSource, Report, SyncUnderWay, files, origins, sync
@@ -444,6 +446,25 @@ def test_new_files_do_not_release_what_is_held(folder: Path, source: FileSource,
     sync(sources=[source])
     fresh = remove(folder, ["c19"])
     assert sync(sources=[source]) == Report(removed=fresh, held=gone)
+
+
+def test_a_new_process_holds_no_configs_but_those_that_it_sends(
+    folder: Path, source: FileSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It reads all files again, which may be very many."""
+    write(folder, "held-1", "held-2", "held-3")
+    sync(sources=[source])
+    write(folder, "held-2", text="cluster_check: true\ninstances: [{url: edited}]\n")
+    held = []
+
+    def send(*args: object, **how: object) -> list[Move]:
+        gc.collect()
+        held.extend(one.key for one in gc.get_objects() if type(one) is Sent and one.key.startswith("held-"))
+        return []
+
+    monkeypatch.setattr(origins, "send", send)
+    sync(sources=[FileSource()])
+    assert held == ["held-2.yaml"]
 
 
 def test_new_files_that_are_being_written_do_not_release_what_is_held(

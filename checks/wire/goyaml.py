@@ -63,9 +63,9 @@ def read(text: str) -> Node | None:
 
 def write(node: Node) -> str:
     """Return the tree as the text that is sent. Raises InvalidYAML for characters that YAML can't hold."""
-    text = yamlnodes.serialized(node, _Dumper)
+    text = yamlnodes.write(node, _Dumper)
     if _SUSPECT(text) and not _UNLIKE.search(text):
-        return _UNLIKE.sub(_mended, yamlnodes.serialized(_marked(node), _Dumper))
+        return _UNLIKE.sub(_mended, yamlnodes.write(_marked(node), _Dumper))
     return text
 
 

@@ -44,17 +44,15 @@ def _read(path: Path, _version: tuple[int, int]) -> frozenset[str]:
 
 @lru_cache(maxsize=10_000)
 def _meant_by(check: str, names: frozenset[str]) -> str:
-    if check in names:
-        return ""
     plain = _plain(check)
-    return next((name for name in sorted(names) if plain == name or _is_slip(plain, name)), "")
-
-
-def _is_slip(check: str, name: str) -> bool:
-    """Whether a check's name is probably a misspelt name of an integration."""
-    if check[:1] != name[:1] or not is_one_edit(check, name) or differ_in_number(check, name):
-        return False
-    return len(name) >= _SHORT or sorted(check) == sorted(name) or _TWICE.sub(r"\1", check) == _TWICE.sub(r"\1", name)
+    for name in sorted(names) if check not in names else ():
+        if plain == name:
+            return name
+        if plain[:1] == name[:1] and is_one_edit(plain, name) and not differ_in_number(plain, name):
+            only_doubled = _TWICE.sub(r"\1", plain) == _TWICE.sub(r"\1", name)
+            if len(name) >= _SHORT or sorted(plain) == sorted(name) or only_doubled:
+                return name
+    return ""
 
 
 def found_in(path: Path) -> Iterator[str]:

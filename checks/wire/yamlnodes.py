@@ -147,12 +147,7 @@ def _document(text: str) -> Node | None:
     return root
 
 
-def write(node: Node) -> str:
-    """Return the tree as block YAML. Raises InvalidYAML for tags and characters that YAML can't hold."""
-    return serialized(node, _Dumper)
-
-
-def serialized(node: Node, dumper: type[yaml.CSafeDumper]) -> str:
+def write(node: Node, dumper: type[yaml.CSafeDumper] = _Dumper) -> str:
     """Return the tree as libyaml writes it with this dumper. Raises InvalidYAML for tags and characters that YAML can't hold."""
     try:
         text: str = yaml.serialize(node, Dumper=dumper, allow_unicode=True)

@@ -129,7 +129,10 @@ class Front:
         response: Any = self._handler(environ, _start)
         try:
             body = Spool(loop) if response.streaming else response.content
-            set_result(Answer(response.status_code, _headers(response), body, _reader(environ)))
+            # A user may have many sessions and tokens.
+            user = getattr(environ.get("clusteragent.request"), "user", None)
+            reader = f"user {user.pk}" if user and user.is_authenticated else str(clients.address(environ))
+            set_result(Answer(response.status_code, _headers(response), body, reader))
             if isinstance(body, Spool):
                 with contextlib.suppress(Abandoned):
                     body.fill(response)
@@ -159,12 +162,6 @@ class Front:
 
 def _start(*_: Any) -> Any:
     """WSGI's start_response. It does nothing: the handler returns Django's response, which has status and headers."""
-
-
-def _reader(environ: Mapping[str, Any]) -> str:
-    """Return the user, who may have many sessions and tokens; the address if there is none."""
-    user = getattr(environ.get("clusteragent.request"), "user", None)
-    return f"user {user.pk}" if user is not None and user.is_authenticated else str(clients.address(environ))
 
 
 def _headers(response: HttpResponseBase) -> Headers:

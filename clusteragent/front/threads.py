@@ -66,11 +66,11 @@ class Threads:
 
 
 def _settle(outcome: "asyncio.Future[T]", value: T | BaseException) -> None:
-    if not isinstance(value, BaseException):
-        if not outcome.done():
-            outcome.set_result(value)
-    elif not outcome.done():
+    if outcome.done():
+        # The caller has its result already, and waits for no error.
+        if isinstance(value, BaseException):
+            log.error("answer_broken_off", error=repr(value))
+    elif isinstance(value, BaseException):
         outcome.set_exception(value)
     else:
-        # The caller has its result already, and waits for no error.
-        log.error("answer_broken_off", error=repr(value))
+        outcome.set_result(value)

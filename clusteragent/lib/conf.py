@@ -31,15 +31,9 @@ __all__ = ["OptionError"]
 
 # Datadog's names of levels, and Python's.
 _LEVELS = {
-    "trace": "DEBUG",
-    "debug": "DEBUG",
-    "info": "INFO",
-    "warn": "WARNING",
-    "warning": "WARNING",
-    "error": "ERROR",
-    "critical": "CRITICAL",
-    "off": "CRITICAL",
-}
+    "trace": "DEBUG", "debug": "DEBUG", "info": "INFO", "warn": "WARNING", "warning": "WARNING", "error": "ERROR",
+    "critical": "CRITICAL", "off": "CRITICAL",
+}  # fmt: skip
 
 # Where things are and listen.
 VAR = Path(text("CLUSTERAGENT_VAR", "var")).absolute()

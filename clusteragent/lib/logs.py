@@ -33,7 +33,11 @@ def config() -> dict[str, Any]:
         "disable_existing_loggers": False,
         "formatters": {"ours": {"()": _formatter}},
         "filters": {
-            "unexpected": {"()": "django.utils.log.CallbackFilter", "callback": _is_unexpected},
+            # A 5xx on purpose (unknown node, database away) comes with every call. A crash has a traceback.
+            "unexpected": {
+                "()": "django.utils.log.CallbackFilter",
+                "callback": lambda record: getattr(record, "status_code", 0) < 500 or record.exc_info is not None,
+            },
             "refusals": {"()": Refusals},
         },
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "ours", "filters": ["refusals"]}},
@@ -123,11 +127,6 @@ class Refusals(logging.Filter):
         return passed_over is not None
 
 
-def _is_unexpected(record: logging.LogRecord) -> bool:
-    """Return False for a 5xx on purpose (unknown node, database away): it comes with every call. A crash has a traceback."""
-    return getattr(record, "status_code", 0) < 500 or record.exc_info is not None
-
-
 def _context_processors() -> list[Any]:
     return [
         structlog.contextvars.merge_contextvars,
@@ -156,21 +155,15 @@ def _formatter() -> logging.Formatter:
 
 def _without_secrets(logger: Any, method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Scrub every field: each may hold what others wrote, and a traceback may quote configs or rows of the database."""
-    return {
-        name: _scrubbed(value, escape_controls if name not in _OF_SEVERAL_LINES else _lines)
-        for name, value in fields.items()
-    }
+    return {name: _scrubbed(value, is_one_line=name not in _OF_SEVERAL_LINES) for name, value in fields.items()}
 
 
-def _scrubbed(value: Any, written: Callable[[str], str] = escape_controls) -> Any:
+def _scrubbed(value: Any, *, is_one_line: bool = True) -> Any:
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, dict):
         return {name: _scrubbed(one) for name, one in value.items()}
     if isinstance(value, list | tuple):
         return [_scrubbed(one) for one in value]
-    return written(scrub(str(value)))
-
-
-def _lines(text: str) -> str:
-    return "\n".join(map(escape_controls, text.split("\n")))
+    text = scrub(str(value))
+    return "\n".join(map(escape_controls, [text] if is_one_line else text.split("\n")))

@@ -3,7 +3,6 @@
 A cluster that moves to this server keeps the environment of the old one. Every variable of it is accounted for.
 """
 
-import difflib
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +10,7 @@ from fnmatch import fnmatchcase
 
 import structlog
 
-from clusteragent.lib import conf, options  # noqa: F401 - conf reads all options, so that options.READ has them
+from clusteragent.lib import conf, options, spelling  # noqa: F401 - conf reads all options, so that options.READ has them
 
 _NO_OPTION = "it is no option of cluster checks"
 # {why options of the peer have no effect here: patterns of their names}. The first pattern that matches a name counts. Options
@@ -166,5 +165,5 @@ def _nearest(name: str, likeness: float) -> str:
     name = name.upper()
     beginning = next((each for each in _OURS if name.startswith(each)), "")
     rests = sorted(each.removeprefix(beginning) for each in options.READ if each.startswith(beginning))
-    found = difflib.get_close_matches(name.removeprefix(beginning), rests, 1, likeness)
-    return beginning + found[0] if found else ""
+    found = spelling.nearest(name.removeprefix(beginning), rests, likeness)
+    return beginning + found if found else ""

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import tempfile
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -64,7 +65,12 @@ def forget_dead_server(pgdata: Path) -> None:
     Another program may have its process ID by now. PostgreSQL would take that program for a server and refuse to start.
     """
     file = pgdata / "postmaster.pid"
-    if file.exists() and not _serves(file.read_text(errors="replace").partition("\n")[0], pgdata):
+    if file.exists():
+        pid = file.read_text(errors="replace").partition("\n")[0]
+        with suppress(OSError):
+            # A server's working directory is its data folder, and no other program's is.
+            if pid.isdecimal() and Path(f"/proc/{pid}/cwd").samefile(pgdata):
+                return
         file.unlink()
 
 
@@ -133,14 +139,6 @@ def _name(uid: int) -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return f"user {uid}"
-
-
-def _serves(pid: str, pgdata: Path) -> bool:
-    # A server's working directory is its data folder, and no other program's is.
-    try:
-        return pid.isdecimal() and Path(f"/proc/{pid}/cwd").samefile(pgdata)
-    except OSError:
-        return False
 
 
 def _run(program: str, *arguments: str) -> None:

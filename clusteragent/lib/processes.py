@@ -1,11 +1,28 @@
-"""Processes that end with the one that started them, however that one ends."""
+"""Processes of this program: how one is started, and how it ends with the one that started it, however that one ends."""
 
 import ctypes
 import os
 import signal
 import sys
+from pathlib import Path
 
+_ROOT = Path(__file__).resolve().parents[2]
 _PR_SET_PDEATHSIG = 1
+
+
+def manage(*words: str) -> list[str]:
+    """Return the command line of `manage.py` with these words."""
+    return [sys.executable, str(_ROOT / "manage.py"), *words]
+
+
+def module(name: str, *words: str) -> list[str]:
+    """Return the command line of `python -m name` for a package of ours, which works in every working directory."""
+    return ["env", f"PYTHONPATH={python_path()}", sys.executable, "-P", "-m", name, *words]
+
+
+def python_path() -> str:
+    """Return the value of PYTHONPATH with which our packages are found."""
+    return os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
 
 
 def end_with(parent: int) -> None:

@@ -3,8 +3,6 @@
 from collections.abc import Collection
 from difflib import get_close_matches
 
-_ALIKE = 0.8
-
 
 def is_one_edit(one: str, other: str) -> bool:
     """Return whether one edit makes one word of the other: a letter added, removed or replaced, or two neighbours swapped."""
@@ -25,10 +23,11 @@ def near_misses(word: str) -> set[str]:
     return {word, *(word[:place] + word[place + 1 :] for place in range(len(word)))}
 
 
-def nearest(word: str, known: Collection[str]) -> str:
-    """Return the most similar known word; empty when none is similar enough. Case does not count, and `-` counts as `_`."""
+def nearest(word: str, known: Collection[str], alike: float = 0.8) -> str:
+    """Return the most similar known word; empty when none is at least so much `alike` (1: the same). Case does not count, and
+    `-` counts as `_`."""
     plain = {_plain(one): one for one in known}
-    return next((plain[match] for match in get_close_matches(_plain(word), plain, n=1, cutoff=_ALIKE)), "")
+    return next((plain[match] for match in get_close_matches(_plain(word), plain, n=1, cutoff=alike)), "")
 
 
 def _plain(word: str) -> str:

@@ -47,7 +47,7 @@ def milliseconds(value: float) -> str:
     return f"{value:.0f} ms" if value < 1000 else f"{value / 1000:.1f} s"
 
 
-def numbered(number: int, noun: str) -> str:
+def plain_count(number: int, noun: str) -> str:
     """Format a number of things for messages, logs and programs: `1 config`, `3540 configs`."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
@@ -57,7 +57,7 @@ def grouped(number: int) -> str:
     return f"{number:,}".replace(",", _NARROW)
 
 
-def counted(number: int, noun: str) -> str:
+def grouped_count(number: int, noun: str) -> str:
     """Format a number of things for pages: `1 check`, `3 540 checks`."""
     return f"{grouped(number)} {noun}{'' if number == 1 else 's'}"
 

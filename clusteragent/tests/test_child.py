@@ -39,7 +39,7 @@ class Ours(Child):
 def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ours]:
     """A child that was never started, and is stopped after the test."""
     (tmp_path / "program.py").write_text(PROGRAM)
-    monkeypatch.setattr(module, "MANAGE", tmp_path / "program.py")
+    monkeypatch.setattr(module, "manage", lambda *words: [sys.executable, str(tmp_path / "program.py"), *words])
     monkeypatch.setattr(module, "GRACE", 0.2)
     child = Ours(7, str(tmp_path / "runs"))
     try:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from clusteragent import launch, supervisor
-from clusteragent.lib import conf
+from clusteragent import launch
+from clusteragent.lib import conf, processes
 from simulation.fleet import Plan
 from simulation.runners import named_address
 
@@ -29,7 +29,7 @@ def test_each_has_an_address_of_its_own(names: list[str]) -> None:
 
 @pytest.mark.processes
 def test_demo_nodes_are_started_without_django_from_any_folder(tmp_path: Path) -> None:
-    command = supervisor.module("simulation", "--help")
+    command = processes.module("simulation", "--help")
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.stdout.startswith("usage: python -m simulation")
     assert (done.returncode, done.stderr) == (0, "")

@@ -11,6 +11,7 @@ from checks.models import ClusterStore
 from checks.models.map import Call
 from clusteragent import leader
 from clusteragent.leader import Candidate, TermOver
+from tests.replicas import wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -92,6 +93,18 @@ def test_the_lease_is_longer_than_five_pings_and_shorter_than_ten(candidate: Cal
         assert cursor.fetchone() == (6000,)
 
 
+def test_a_new_leader_waits_longer_for_a_change_of_the_map_than_a_candidate_for_the_lock(
+    candidate: Callable[[], Candidate],
+) -> None:
+    session = candidate()
+    with session._session.cursor() as cursor:
+        limits = []
+        for begin in (session.campaign, session.begin_term):
+            begin()
+            limits += cursor.execute("SELECT current_setting('lock_timeout')").fetchone() or ()
+    assert limits == ["1s", "10s"]
+
+
 def test_a_ping_tells_that_another_term_began(candidate: Callable[[], Candidate]) -> None:
     session = candidate()
     term = session.begin_term()
@@ -119,7 +132,14 @@ def test_a_call_that_came_during_a_ping_is_not_lost(candidate: Callable[[], Cand
     assert session.calls(5) == {"pass"}
 
 
-def test_a_database_that_is_not_migrated_makes_no_candidate(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(connection.settings_dict, "NAME", "template1")
-    with pytest.raises(psycopg.errors.UndefinedTable):
-        Candidate()
+def test_a_database_that_is_not_migrated_makes_no_candidate_and_keeps_no_session(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setitem(connection.settings_dict, "NAME", "template1")
+        with pytest.raises(psycopg.errors.UndefinedTable) as error:
+            Candidate()
+    assert error.tb, "its frames keep a session that is not closed"
+    with connection.cursor() as cursor:
+        left = "SELECT 1 FROM pg_stat_activity WHERE datname = 'template1' AND application_name = 'clusteragent leader'"
+        wait_for("no session is left", lambda: cursor.execute(left).fetchone() is None)

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from clusteragent import upgrade
 from clusteragent.leader import Candidate
-from clusteragent.lib import conf, locks, poolers
+from clusteragent.lib import conf, locks
 from clusteragent.lib.database import listening
 from clusteragent.lib.locks import Lock
 from tests.webserver import database_url
@@ -31,7 +31,7 @@ def shared(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("take", [locks.acquire, locks.try_acquire])
 def test_a_lock_is_taken_in_a_session_of_our_own_alone(take: Any) -> None:
     with psycopg.connect(database_url(), autocommit=True) as session:
-        with pytest.raises(poolers.Pooled, match="CLUSTERAGENT_DIRECT_DATABASE_URL"):
+        with pytest.raises(locks.Pooled, match="CLUSTERAGENT_DIRECT_DATABASE_URL"):
             take(session.cursor(), Lock.SYNC)
         [held] = session.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()")
         assert held == (0,)
@@ -42,14 +42,14 @@ def test_a_lock_is_taken_in_a_session_of_our_own_alone(take: Any) -> None:
 
 def test_another_process_of_ours_is_another(monkeypatch: pytest.MonkeyPatch) -> None:
     connection.close()
-    monkeypatch.setattr(poolers, "_MARK", "another")
-    with connection.cursor() as cursor, pytest.raises(poolers.Pooled):
+    monkeypatch.setattr(locks, "_MARK", "another")
+    with connection.cursor() as cursor, pytest.raises(locks.Pooled):
         locks.acquire(cursor, Lock.SYNC)
 
 
 @pytest.mark.usefixtures("shared")
 def test_nobody_leads_through_a_pooler() -> None:
-    with Candidate() as candidate, pytest.raises(poolers.Pooled):
+    with Candidate() as candidate, pytest.raises(locks.Pooled):
         candidate.campaign()
 
 
@@ -91,7 +91,7 @@ def test_a_direct_url_adds_to_our_options(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(conf, "DIRECT_DATABASE_URL", direct)
     parameters = listening.parameters()
     assert (parameters["host"], parameters["port"], parameters["dbname"]) == ("elsewhere", "6543", "other")
-    assert poolers.MARKED in parameters["options"]
+    assert locks.MARKED in parameters["options"]
     assert parameters["options"].endswith("-c work_mem=8MB")
 
 

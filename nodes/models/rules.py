@@ -33,20 +33,20 @@ def validate_labels(labels: object) -> None:
 
 class NodeRuleQuerySet(models.QuerySet["NodeRule"]):
     def apply(self, nodes: NodeQuerySet | None = None) -> int:
-        """Set labels and limits of these nodes (else of all known ones) by the rules; later rules win. Returns how many changed.
+        """Set labels and limits of these nodes (else of all known ones) by the rules; later rules win. Returns how many differed.
 
         All known nodes are changed in chunks of RULED_AT_ONCE, each committed, since changes of the map wait for nodes that
-        we lock; within a transaction that raises RuntimeError.
+        we lock; within a transaction that raises RuntimeError. A saved rule wakes the leader, which applies it at the same
+        time: nodes that it changes first count here, too.
         """
         if nodes is not None:
             return self._apply(nodes)
         known = Node.objects.known()
         ids = [node.pk for node in self._disobeying(known)]
-        changed = 0
         for start in range(0, len(ids), RULED_AT_ONCE):
             with transaction.atomic(durable=True):
-                changed += self._apply(known.filter(pk__in=ids[start : start + RULED_AT_ONCE]))
-        return changed
+                self._apply(known.filter(pk__in=ids[start : start + RULED_AT_ONCE]))
+        return len(ids)
 
     # Not the ORM: its bulk_update takes a branch of a CASE for each.
     _OBEY = """
@@ -122,6 +122,8 @@ class NodeRule(models.Model):
         """Whether the rule holds for a node of that name, address and type."""
         if not fnmatchcase(name, self.pattern or "*") or self.node_type not in (None, node_type):
             return False
-        if not self.network or client_ip is None:
-            return not self.network
-        return ipaddress.ip_address(client_ip) in ipaddress.ip_network(self.network, strict=False)
+        if not self.network:
+            return True
+        return client_ip is not None and ipaddress.ip_address(client_ip) in ipaddress.ip_network(
+            self.network, strict=False
+        )

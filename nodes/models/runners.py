@@ -22,17 +22,11 @@ def capacity(weight: float, workers: int | None) -> float:
 # The numbers that a runner tells of a check as it pleases, under the names of the wire and of our columns. Before 2026
 # runners told no totals.
 COUNTS = {
-    "MetricSamples": "metric_samples",
-    "HistogramBuckets": "histogram_buckets",
-    "Events": "events",
-    "ServiceChecks": "service_checks",
-    "TotalRuns": "total_runs",
-    "TotalErrors": "total_errors",
-    "TotalMetricSamples": "total_metric_samples",
-    "TotalEvents": "total_events",
-    "TotalServiceChecks": "total_service_checks",
-    "LastSuccessDate": "last_success",
-}
+    "MetricSamples": "metric_samples", "HistogramBuckets": "histogram_buckets", "Events": "events",
+    "ServiceChecks": "service_checks", "TotalRuns": "total_runs", "TotalErrors": "total_errors",
+    "TotalMetricSamples": "total_metric_samples", "TotalEvents": "total_events",
+    "TotalServiceChecks": "total_service_checks", "LastSuccessDate": "last_success",
+}  # fmt: skip
 
 
 class CheckStats(NamedTuple):

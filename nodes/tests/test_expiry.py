@@ -4,13 +4,14 @@ import time
 from datetime import timedelta
 
 import pytest
-from django.db.models import F, Value
+from django.db import connection
+from django.db.models import Value
 from django.db.models.functions import Now
 
 from clusteragent.lib import conf
 from nodes.hearing import listen, lose_expired, note_silent
 from nodes.heartbeats import note_heartbeat
-from nodes.models import Hearing, Heartbeat, Node, NodeEvent
+from nodes.models import Hearing, Heartbeat, Node
 from nodes.models import nodes as node_models
 
 pytestmark = pytest.mark.django_db
@@ -43,14 +44,19 @@ def nodes(*names: str, silent_for: float = 0) -> None:
     clock.since_last_look()
 
 
+_SHIFT = """
+    WITH heard AS (UPDATE nodes_heartbeat SET seen_at = seen_at - %(shift)s),
+        known AS (UPDATE nodes_node SET first_seen = first_seen - %(shift)s),
+        noted AS (UPDATE nodes_nodeevent SET time = time - %(shift)s)
+    UPDATE nodes_hearing SET last_pass = last_pass - %(shift)s, hearing_since = hearing_since - %(shift)s,
+        braked_since = braked_since - %(shift)s, late_since = late_since - %(shift)s, warm_until = warm_until - %(shift)s
+"""
+
+
 def pass_time(seconds: float) -> None:
     """As if that much time went by for all that the database remembers."""
-    shift = timedelta(seconds=max(0, seconds - clock.since_last_look()))
-    Heartbeat.objects.update(seen_at=F("seen_at") - shift)
-    Node.objects.update(first_seen=F("first_seen") - shift)
-    NodeEvent.objects.update(time=F("time") - shift)
-    times = ("last_pass", "hearing_since", "braked_since", "late_since", "warm_until")
-    Hearing.objects.update(**{name: F(name) - shift for name in times})
+    with connection.cursor() as cursor:
+        cursor.execute(_SHIFT, {"shift": timedelta(seconds=max(0, seconds - clock.since_last_look()))})
 
 
 def one_pass() -> set[str]:

@@ -9,6 +9,8 @@ from django.test.utils import CaptureQueriesContext
 
 from nodes.heartbeats import note_heartbeat
 from nodes.models import Heartbeat, Node, NodeRule, NodeType
+from nodes.models.nodes import NodeQuerySet
+from nodes.models.rules import NodeRuleQuerySet
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
 
@@ -73,6 +75,21 @@ def test_rules_that_change_are_applied_to_known_nodes_and_say_to_how_many():
     rule.delete()
     assert NodeRule.objects.apply() == 1
     assert Node.objects.get(name="ash").labels == {}
+
+
+def test_nodes_that_the_leader_changes_first_are_counted_too(monkeypatch: pytest.MonkeyPatch):
+    """A saved rule wakes it, and it applies the rule while whoever saved it does."""
+    register("ash")
+    register("birch")
+    NodeRule.objects.create(max_configs=3)
+    apply = NodeRuleQuerySet._apply
+
+    def apply_late(rules: NodeRuleQuerySet, nodes: NodeQuerySet) -> int:
+        apply(rules, Node.objects.known())
+        return apply(rules, nodes)
+
+    monkeypatch.setattr(NodeRuleQuerySet, "_apply", apply_late)
+    assert NodeRule.objects.apply() == 2
 
 
 @pytest.mark.parametrize(

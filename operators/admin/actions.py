@@ -17,7 +17,7 @@ from checks import dispatcher, plans
 from checks.dispatcher import REFUSALS, deciding
 from checks.models import Config
 from checks.wire.scrub import scrub
-from clusteragent.lib.words import numbered
+from clusteragent.lib.words import plain_count
 from nodes.models import Node
 from operators.admin.base import TABLE_ROWS, ReadOnlyAdmin, Table, link, list_url, row_url
 from operators.admin.orderforms import DecidingForm, PauseForm, PinForm, ReassignForm
@@ -77,7 +77,7 @@ class SteeringAdmin(ReadOnlyAdmin):
         """Delete the pins of these configs, at once. No config moves."""
         if ids := self.ids(request, queryset):
             messages.success(
-                request, f"{numbered(dispatcher.unpin(ids), 'config')} unpinned. They stay where they are."
+                request, f"{plain_count(dispatcher.unpin(ids), 'config')} unpinned. They stay where they are."
             )
 
     @admin.action(description="Resume", permissions=["resume"])
@@ -92,7 +92,7 @@ class SteeringAdmin(ReadOnlyAdmin):
         if plan.outcome:
             messages.warning(request, scrub(plan.outcome))
         waiting = f", {len(moves)} of them placed, the others dangle" if len(moves) < len(ids) else ""
-        messages.success(request, f"{numbered(len(ids), 'config')} resumed{waiting}.")
+        messages.success(request, f"{plain_count(len(ids), 'config')} resumed{waiting}.")
 
     @admin.action(description="Isolate: leave it alone on its node…", permissions=["isolate"])
     def isolate(self, request: HttpRequest, queryset: QuerySet[Config]) -> HttpResponse | None:
@@ -112,7 +112,7 @@ class SteeringAdmin(ReadOnlyAdmin):
     def release(self, request: HttpRequest, queryset: QuerySet[Config]) -> None:
         """Delete the isolations of these configs, at once."""
         if ids := self.ids(request, queryset):
-            messages.success(request, f"{numbered(dispatcher.release(ids), 'config')} released.")
+            messages.success(request, f"{plain_count(dispatcher.release(ids), 'config')} released.")
 
     def ids(self, request: HttpRequest, queryset: QuerySet[Config]) -> list[int]:
         """The ids of the chosen configs. If there are more than MOST_SELECTED, show an error and return none."""

@@ -12,7 +12,7 @@ from checks.wire import scrub, written, yamlnodes
 from checks.wire.patching import IntegrationConfig
 from checks.wire.sharding import parent_of
 from checks.wire.yamlnodes import InvalidYAML
-from clusteragent.lib.words import ago, listed, milliseconds, moment, numbered, percent
+from clusteragent.lib.words import ago, listed, milliseconds, moment, percent, plain_count
 from operators.admin.base import Table, list_url
 
 MOST_LINES = 50
@@ -32,7 +32,7 @@ def context(config: Config, *, exact: bool = False) -> dict[str, Any]:
     lines, more = timeline.of(config, MOST_LINES)
     refused = [(reason, listed(names)) for reason, names in reasons.refused.items()]
     if (left := len(refused) - MOST_REASONS) > 0:
-        refused[MOST_REASONS:] = [(f"and {numbered(left, 'other reason')}", "")]
+        refused[MOST_REASONS:] = [(f"and {plain_count(left, 'other reason')}", "")]
     return {
         "facts": [(fact, _SIGNS[fact.truth], ago(fact.age)) for fact in known.three],
         "error": known.error,

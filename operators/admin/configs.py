@@ -26,7 +26,7 @@ from checks.wire.patching import UnpatchableConfig
 from checks.wire.scrub import scrub
 from checks.wire.yamlnodes import InvalidYAML
 from clusteragent.lib.shortids import short_id
-from clusteragent.lib.words import moment, numbered
+from clusteragent.lib.words import moment, plain_count
 from operators.admin import configpage
 from operators.admin.actions import SteeringAdmin
 from operators.admin.base import TABLE_ROWS, anchor, first_words, link, list_url
@@ -39,7 +39,7 @@ from operators.admin.filters import (
     SourceFilter,
     TroubleFilter,
 )
-from operators.queries import WIDE_COLUMNS
+from operators.queries import WIDE_COLUMNS, state_of
 from operators.roles import sees_digests
 
 # Fields that are only shown when they have a value.
@@ -194,12 +194,13 @@ class ConfigAdmin(SteeringAdmin):
     @column
     def owner(self, config: Config) -> SafeString | str:
         """A link to the node that has the config, or why no node has it."""
-        assignment = getattr(config, "assignment", None)
-        if assignment:
-            return link(assignment.node)
-        if hasattr(config, "pause"):
-            return "none: paused"
-        return f"none: endpoint of {config.node_name}" if config.node_name else DANGLING
+        match state_of(config):
+            case "assigned":
+                return link(config.assignment.node)
+            case "dangling":
+                return DANGLING
+            case state:
+                return f"none: {state} of {config.node_name}" if config.node_name else f"none: {state}"
 
     @column
     def since(self, config: Config) -> str:
@@ -257,7 +258,7 @@ class ConfigAdmin(SteeringAdmin):
         keys = [(origin.source, origin.key) for config in chosen for origin in config.origins.all()]
         dispatcher.unschedule(keys, actor=request.user.get_username())
         Source.objects.replace_warnings(ADMIN, {sharding.parent_of(key) for _, key in keys}, [])
-        messages.success(request, f"{numbered(len(chosen), 'config')} unscheduled.")
+        messages.success(request, f"{plain_count(len(chosen), 'config')} unscheduled.")
         return None
 
     def _with_their_shards(self, request: HttpRequest, chosen: list[Config]) -> list[Config]:
@@ -267,7 +268,7 @@ class ConfigAdmin(SteeringAdmin):
         shards = [origin.config_id for parent in sorted(parents) for origin in origins.origins(ADMIN, parent)]
         others = list(self.get_queryset(request).filter(pk__in=shards).exclude(pk__in=[config.pk for config in chosen]))
         if others:
-            messages.info(request, f"{numbered(len(others), 'config')} more: a config goes with all its shards.")
+            messages.info(request, f"{plain_count(len(others), 'config')} more: a config goes with all its shards.")
         return chosen + others
 
 

@@ -9,7 +9,7 @@ from checks.dispatcher import costs
 from checks.models import Assignment, Config, Move
 from checks.wire.scrub import scrub
 from clusteragent.lib.shortids import short_id
-from clusteragent.lib.words import ago, counted, percent
+from clusteragent.lib.words import ago, grouped_count, percent
 from nodes.models import Node, NodeEvent, Runner, RunnerStats
 from operators.admin.base import TABLE_ROWS, Table, anchor, link, list_url
 from operators.queries import WIDE_COLUMNS
@@ -70,7 +70,7 @@ def timeline(node: Node) -> Table:
 def _facts(node: Any, load: float | None) -> list[tuple[str, Any]]:
     """The facts as (name, value). Of a lost node, which has no load, little is known."""
     state = ("State", node.state if node.intake == "open" else f"{node.state}, {node.intake}")
-    configs = ("Configs", anchor(list_url(Config, node=node.name), counted(node.configs, "config")))
+    configs = ("Configs", anchor(list_url(Config, node=node.name), grouped_count(node.configs, "config")))
     known = [state, configs]
     if load is not None:
         running = RunnerStats.objects.filter(node=node).count()
@@ -82,7 +82,7 @@ def _facts(node: Any, load: float | None) -> list[tuple[str, Any]]:
             ("Acknowledged", _acknowledged(node)),
             ("Load", percent(load)),
             configs,
-            ("Running by its stats", counted(running, "check") if running else "unknown"),
+            ("Running by its stats", grouped_count(running, "check") if running else "unknown"),
         ]
     clamped = Runner.objects.filter(node=node).values_list("clamped", flat=True).first()
     oddities = (("Looks like", node.looks_like()), ("Implausible stats", clamped))

@@ -13,7 +13,7 @@ from unfold.decorators import display
 from checks import plans
 from checks.dispatcher import REFUSALS, deciding
 from checks.models import Assignment, Config
-from clusteragent.lib.words import ago, counted, numbered
+from clusteragent.lib.words import ago, grouped_count, plain_count
 from nodes.declarations import parse
 from nodes.models import Node, NodeEvent
 from operators.admin import nodepage
@@ -147,14 +147,14 @@ class NodeAdmin(ReadOnlyAdmin):
         kept = [node.name for node in chosen.known()]
         forgotten = chosen.forget()
         if forgotten:
-            messages.success(request, f"{counted(forgotten, 'node')} forgotten.")
+            messages.success(request, f"{grouped_count(forgotten, 'node')} forgotten.")
         if kept:
-            messages.error(request, f"{counted(len(kept), 'node')} not lost, so not forgotten.")
+            messages.error(request, f"{grouped_count(len(kept), 'node')} not lost, so not forgotten.")
 
     def _cordon(self, request: HttpRequest, queryset: QuerySet[Node], done: str, **how: bool) -> None:
         chosen = Node.objects.filter(pk__in=[node.pk for node in queryset])
         changed = chosen.cordon(actor=request.user.get_username(), **how)
-        messages.success(request, f"{numbered(changed, 'node')} {done}.")
+        messages.success(request, f"{plain_count(changed, 'node')} {done}.")
 
 
 @admin.register(NodeEvent)

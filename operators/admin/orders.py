@@ -16,7 +16,7 @@ from checks import dispatcher, plans
 from checks.dispatcher import REFUSALS, deciding
 from checks.models.orders import Isolation, Order, Pause, Pin
 from checks.wire.scrub import scrub
-from clusteragent.lib.words import numbered
+from clusteragent.lib.words import plain_count
 from operators.admin.base import NotedAdmin, ReadOnlyAdmin, link
 from operators.admin.orderforms import IsolationForm, PauseForm, PinForm
 from operators.roles import sees_digests
@@ -89,7 +89,7 @@ class OrderAdmin(NotedAdmin, ReadOnlyAdmin):
         plan, moves = plans.order(lambda: form.decide(ids), actor=actor)
         # 0: the order is gone already, and its page says so.
         obj.pk = self.model.objects.values_list("pk", flat=True).filter(config=ids[0]).first() or 0
-        messages.info(request, f"{numbered(len(moves), 'config')} moved.")
+        messages.info(request, f"{plain_count(len(moves), 'config')} moved.")
         if plan.outcome:
             messages.warning(request, scrub(plan.outcome))
 

@@ -21,7 +21,7 @@ from checks.models import Config, Plan, freezes
 from checks.models.orders import Pin
 from checks.wire.scrub import scrub
 from clusteragent.lib.shortids import short_id
-from clusteragent.lib.words import moment, numbered, percent
+from clusteragent.lib.words import moment, percent, plain_count
 from nodes.models import Node
 from operators.admin.base import ReadOnlyAdmin, Table, link, list_url, row_url
 
@@ -155,7 +155,7 @@ class PlanAdmin(ReadOnlyAdmin):
 def title(plan: Any) -> str:
     """The plan in a few words. The plan must be annotated with the number of its moves."""
     order = plan.order
-    number = numbered(plan.number + len(order.get("also", ())), "config")
+    number = plain_count(plan.number + len(order.get("also", ())), "config")
     match order.get("verb"):
         case "reassign":
             return f"Give {number} to {order['node']}{' and pin them there' if order['hold'] else ''}"
@@ -167,7 +167,7 @@ def title(plan: Any) -> str:
         case "resume":
             return f"Resume {number}"
         case "isolate":
-            return f"Isolate {numbered(len(order['alone']), 'config')}"
+            return f"Isolate {plain_count(len(order['alone']), 'config')}"
         case "drain":
             return f"Drain {', '.join(order['nodes'])}"
         case "undo":
@@ -184,18 +184,20 @@ def sentence(plan: Plan) -> str:
     one, many = ("stops running", "stop running") if plan.order.get("verb") == "pause" else ("moves", "move")
     verb = one if number == 1 else many
     peak = _change(plan.spread["peak"])
-    return f"{numbered(number, 'config')} {verb}. {numbered(len(plan.nodes), 'node')} touched, highest load {peak}."
+    return (
+        f"{plain_count(number, 'config')} {verb}. {plain_count(len(plan.nodes), 'node')} touched, highest load {peak}."
+    )
 
 
 def done(plan: Plan, moved: int) -> str:
     """What applying the plan did or began. moved: the number of configs."""
     if plan.order.get("verb") == "drain":
         return (
-            f"begun, {numbered(len(plan.moves), 'config')} to move bit by bit"
+            f"begun, {plain_count(len(plan.moves), 'config')} to move bit by bit"
             if plan.moves
             else "begun, nothing to move"
         )
-    return f"{numbered(moved, 'config')} moved"
+    return f"{plain_count(moved, 'config')} moved"
 
 
 def notes(plan: Plan) -> Sequence[str]:
@@ -213,11 +215,11 @@ def _consequences(order: dict[str, Any]) -> Iterator[str]:
         one, their = ("it is", "its node") if len(order["alone"]) == 1 else ("they are", "their nodes")
         yield f"Until {one} released, nothing else is placed on {their}."
         if company := len({id_ for id_, *_ in also} - set(order["alone"])):
-            yield f"{numbered(company, 'config')} may run nowhere else, and would stay."
+            yield f"{plain_count(company, 'config')} may run nowhere else, and would stay."
     elif verb == "resume" and also:
-        yield f"{numbered(len(also), 'config')} of it would dangle: no node may have it now."
+        yield f"{plain_count(len(also), 'config')} of it would dangle: no node may have it now."
     elif also:
-        yield f"{numbered(len(also), 'config')} of it would stay: on the right node already, or on none."
+        yield f"{plain_count(len(also), 'config')} of it would stay: on the right node already, or on none."
     if verb == "pin" and not _is_node_known(order):
         then = "run nowhere" if order["waits"] else "run elsewhere"
         yield f"There is no such node now: until there is one, they {then}."

@@ -11,7 +11,7 @@ from unfold.decorators import display
 from checks import sources
 from checks.models import Source
 from checks.wire.scrub import scrub
-from clusteragent.lib.words import ago, listed, numbered
+from clusteragent.lib.words import ago, listed, plain_count
 from operators.admin.base import ReadOnlyAdmin, Table
 
 MOST_PROBLEMS = 200
@@ -41,9 +41,9 @@ def scan(names: Collection[str], *, accept_removals: bool = False) -> str:
     chosen = [source for source in sources.SOURCES if source.name in names]
     report = sources.sync(accept_removals=accept_removals, sources=chosen)
     done = f"Scanned: {len(report.added)} added, {len(report.changed)} changed, {len(report.removed)} removed"
-    warnings = f", {numbered(len(report.warnings), 'warning')}" if report.warnings else ""
+    warnings = f", {plain_count(len(report.warnings), 'warning')}" if report.warnings else ""
     later = " Some files are being written right now; the next scan takes them." if report.unsettled else ""
-    return f"{done}, {len(report.held)} held, {numbered(len(report.errors), 'error')}{warnings}.{later}"
+    return f"{done}, {len(report.held)} held, {plain_count(len(report.errors), 'error')}{warnings}.{later}"
 
 
 def accept(names: set[str]) -> str:
@@ -57,7 +57,7 @@ def accept(names: set[str]) -> str:
         rows = list(Source.objects.filter(name__in=watched))
         for row in rows:
             sources.accept_removals_of(row)
-        told.append(f"{numbered(sum(len(row.held_removals) for row in rows), 'removal')} accepted.")
+        told.append(f"{plain_count(sum(len(row.held_removals) for row in rows), 'removal')} accepted.")
     return " ".join(told)
 
 

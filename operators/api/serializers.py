@@ -79,9 +79,7 @@ class ConfigSerializer(serializers.ModelSerializer[Config]):
 
     @extend_schema_field(serializers.ChoiceField(choices=CONFIG_STATES))
     def get_state(self, config: Config) -> str:
-        if hasattr(config, "assignment"):
-            return "assigned"
-        return "endpoint" if config.node_name else "paused" if hasattr(config, "pause") else "dangling"
+        return queries.state_of(config)
 
     def get_node(self, config: Config) -> str | None:
         return config.assignment.node.name if hasattr(config, "assignment") else config.node_name or None

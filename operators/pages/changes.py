@@ -16,7 +16,7 @@ from checks.dispatcher import deciding
 from checks.models import Config, Move
 from checks.wire.scrub import scrub
 from clusteragent.lib import clock
-from clusteragent.lib.words import counted, duration, listed
+from clusteragent.lib.words import duration, grouped_count, listed
 from nodes.models import NodeEvent
 from operators.admin.base import row_url
 from operators.pages import base, stories, titles
@@ -106,10 +106,10 @@ def undo(request: HttpRequest) -> HttpResponse:
     else:
         refused = plan.order.get("refused", {})
         if moves:
-            messages.success(request, f"{counted(len(moves), 'config')} moved back.")
+            messages.success(request, f"{grouped_count(len(moves), 'config')} moved back.")
         if refused:
             reasons = listed(sorted(set(refused.values())))
-            messages.warning(request, f"{counted(len(refused), 'move')} not undone: {reasons}.")
+            messages.warning(request, f"{grouped_count(len(refused), 'move')} not undone: {reasons}.")
     back = request.POST.get("back", "")
     safe = url_has_allowed_host_and_scheme(back, {request.get_host()}, request.is_secure())
     return redirect(back if safe else "pages:changes")

@@ -17,7 +17,7 @@ from checks.explain.alerts import Alert
 from checks.models import Assignment
 from clusteragent.lib import clock
 from clusteragent.lib.clock import ago
-from clusteragent.lib.words import counted, grouped
+from clusteragent.lib.words import grouped, grouped_count
 from nodes.models import Node
 from operators import fingerprints, login
 from operators.admin.base import list_url, row_url
@@ -56,7 +56,7 @@ class Contents:
         state = "Not healthy." if any(alert.kind in GRAVE for alert in self.alerts) else "Healthy."
         number = len(self.alerts)
         needing = "nothing needs you" if not number else f"{grouped(number)} {'needs' if number == 1 else 'need'} you"
-        return f"{state} {counted(checks, 'config')} on {counted(nodes, 'node')}, {needing}."
+        return f"{state} {grouped_count(checks, 'config')} on {grouped_count(nodes, 'node')}, {needing}."
 
 
 def snapshot() -> Contents:

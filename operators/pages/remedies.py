@@ -16,7 +16,7 @@ from checks.explain.alerts import Alert, Kind
 from checks.models import freezes
 from checks.models.orders import Isolation, Pause
 from checks.wire.scrub import scrub
-from clusteragent.lib.words import counted, duration
+from clusteragent.lib.words import duration, grouped_count
 from operators.admin.base import address
 from operators.admin.sources import UNDER_WAY, accept, scan, scanned_names
 from operators.pages import base
@@ -100,7 +100,7 @@ def remedy(request: HttpRequest, kind: str) -> HttpResponse:
 def _dispatch(subject: str, actor: str) -> str:
     number = len(dispatcher.redispatch(actor=actor))
     return (
-        f"{counted(number, 'config')} dispatched."
+        f"{grouped_count(number, 'config')} dispatched."
         if number
         else "None could be dispatched: the reasons why they dangle still hold."
     )
@@ -109,12 +109,12 @@ def _dispatch(subject: str, actor: str) -> str:
 def _resume(subject: str, actor: str) -> str:
     due = list(Pause.objects.over().filter(config__isnull=False).values_list("config_id", flat=True))
     _plan, moves = plans.order(lambda: deciding.resume(due), actor=actor)
-    return f"{counted(len(moves), 'config')} resumed."
+    return f"{grouped_count(len(moves), 'config')} resumed."
 
 
 def _release(subject: str, actor: str) -> str:
     alone = Isolation.objects.filter(reason=Isolation.Reason.QUARANTINED, config__isnull=False)
-    return f"{counted(dispatcher.release(list(alone.values_list('config', flat=True))), 'config')} released."
+    return f"{grouped_count(dispatcher.release(list(alone.values_list('config', flat=True))), 'config')} released."
 
 
 def _thaw(subject: str, actor: str) -> str:

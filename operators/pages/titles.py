@@ -6,7 +6,7 @@ from typing import NamedTuple, Self
 
 from checks.explain.reasons import words
 from checks.models import Move
-from clusteragent.lib.words import counted, duration, grouped, listed
+from clusteragent.lib.words import duration, grouped, grouped_count, listed
 from nodes.models import NodeEvent
 from operators.pages.stories import Story
 
@@ -44,7 +44,9 @@ def facts(story: Story) -> str:
     """How many nodes and configs the story touched: `212 of 300 replaced, 3 540 configs moved once, longest gap 38 s`."""
     gap = f"longest gap {duration(story.gap)}" if story.gap > timedelta(0) else ""
     dangling = len(story.dangling)
-    waiting = f"{counted(dangling, 'config')} {'waits' if dangling == 1 else 'wait'} for a node" if dangling else ""
+    waiting = (
+        f"{grouped_count(dangling, 'config')} {'waits' if dangling == 1 else 'wait'} for a node" if dangling else ""
+    )
     return ", ".join(filter(None, (_replaced(story), _moved(story), gap, waiting)))
 
 
@@ -97,10 +99,10 @@ def _replaced(story: Story) -> str:
 def _moved(story: Story) -> str:
     if story.cause.kind == "sent":
         found = ((story.count(reason), words(reason).outcome) for reason in Move.Reason)
-        return ", ".join(f"{counted(number, 'config')} {word}" for number, word in found if number and word)
+        return ", ".join(f"{grouped_count(number, 'config')} {word}" for number, word in found if number and word)
     if not story.placed:
         taken = len({step.config for step in story.steps if not step.to})
-        return f"{counted(taken, 'config')} taken away" if taken and story.cause.kind == _MOVE.PAUSED else ""
+        return f"{grouped_count(taken, 'config')} taken away" if taken and story.cause.kind == _MOVE.PAUSED else ""
     often = max(story.placed.values())
-    number = counted(len(story.placed), "config")
+    number = grouped_count(len(story.placed), "config")
     return f"{number} moved once" if often == 1 else f"{number} moved, up to {often} times"

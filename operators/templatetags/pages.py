@@ -10,7 +10,7 @@ from clusteragent.lib import words
 
 register = template.Library()
 register.filter("grouped", words.grouped)
-register.filter("counted", words.counted)
+register.filter("grouped_count", words.grouped_count)
 register.filter("percent", words.percent)
 
 

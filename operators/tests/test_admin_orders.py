@@ -390,7 +390,9 @@ def test_a_list_takes_as_many_queries_for_many_rows_as_for_few(
     client.get(url)
     with django_assert_max_num_queries(20) as few:
         client.get(url)
+    number = len(few)
     order(range(4, 40))
-    with django_assert_num_queries(len(few)):
+    client.get(url)  # on a slow machine it notes that the session is in use
+    with django_assert_num_queries(number):
         client.get(url)
     assert not dangling() - {"c0"}

@@ -55,10 +55,10 @@ def truths(key: str = "db") -> list[str]:
 
 
 def test_the_page_says_who_has_it_and_that_nobody_knows_yet_whether_it_runs() -> None:
-    text = page()
+    text = re.sub(r"\b\d+ s ago", "lately", page())
     assert "Owner: ash" in text
-    assert "Assigned: yes check_circle to ash (scheduled) 0 s ago" in text
-    assert "Acknowledged: no cancel ash has not fetched this version yet, made 0 s ago" in text
+    assert "Assigned: yes check_circle to ash (scheduled) lately" in text
+    assert "Acknowledged: no cancel ash has not fetched this version yet, made lately" in text
     assert "Running: unknown help no stats from ash" in text
     assert "Last error none known" in text
 

@@ -109,9 +109,9 @@ def test_goodbyes_in_the_names_of_all_nodes_are_not_healthy(client: Client) -> N
 
 
 def test_numbers_are_grouped() -> None:
-    from clusteragent.lib.words import counted
+    from clusteragent.lib.words import grouped_count
 
-    assert counted(100_000, "config") == "100\u202f000 configs"
+    assert grouped_count(100_000, "config") == "100\u202f000 configs"
 
 
 def test_each_line_has_its_cause_its_list_and_its_button(client: Client) -> None:

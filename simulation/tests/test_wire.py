@@ -166,8 +166,9 @@ async def test_a_server_that_accepts_but_does_not_speak_tls_is_given_up_after_th
         node = simulation.start("ash")
         await until(lambda: len(accepted) == 2)
         assert "handshake" in node.failure
-    for writer in accepted:
-        writer.transport.abort()
+        # Before the end of the block, which waits for all connections.
+        for writer in accepted:
+            writer.transport.abort()
 
 
 @pytest.mark.parametrize("url", ["{host}", "https://{host}", "https://{host}/"])

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, StorageState, expect, sync_playwright
@@ -10,16 +9,6 @@ from playwright.sync_api import Browser, Page, StorageState, expect, sync_playwr
 from tests.browser import chromium
 from tests.browser.cluster import Cluster, living
 from tests.browser.visit import PATIENCE, Visit, log_in
-
-HERE = Path(__file__).parent
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """These tests run together, at the end.
-
-    Playwright keeps an event loop running in this thread for as long as it lives, and there Django refuses the database.
-    """
-    items.sort(key=lambda item: item.path.is_relative_to(HERE))
 
 
 @pytest.fixture(scope="package")

@@ -8,17 +8,10 @@ import pytest
 
 from tests.faults.cluster import SCALE, Cluster
 
-HERE = Path(__file__).parent
 
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """These tests run together, at the end: the nodes of the cluster that they share live in a thread of this process."""
-    items.sort(key=lambda item: item.path.is_relative_to(HERE))
-
-
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def shared() -> Iterator[list[Cluster]]:
-    """The shared cluster, if there is one now."""
+    """The shared cluster, if there is one now. It ends with these tests: its nodes live in a thread of this process."""
     clusters: list[Cluster] = []
     try:
         yield clusters

@@ -4,7 +4,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from checks.dispatcher import deciding
 from checks.management import commandline
-from clusteragent.lib.words import numbered
+from clusteragent.lib.words import plain_count
 from nodes.models import Node
 
 
@@ -23,7 +23,7 @@ class Command(BaseCommand):
         changed, moves = self.uncordon(names) if options["undo"] else self.drain(names, options)
         done = "uncordoned" if options["undo"] else "would be drained" if options["dry_run"] else "drained"
         document = {"nodes": names, "changed": changed} | ({"moves": moves} if options["dry_run"] else {})
-        lines = [*map(commandline.line, moves), f"{numbered(changed, 'node')} {done}"]
+        lines = [*map(commandline.line, moves), f"{plain_count(changed, 'node')} {done}"]
         commandline.answer(self, options, document, lines)
 
     def drain(self, names: list[str], options: dict[str, Any]) -> tuple[int, list[dict[str, Any]]]:

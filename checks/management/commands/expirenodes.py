@@ -4,7 +4,7 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from checks import dispatcher
 from checks.wire.scrub import scrub
-from clusteragent.lib.words import numbered
+from clusteragent.lib.words import plain_count
 
 
 class Command(BaseCommand):
@@ -21,4 +21,4 @@ class Command(BaseCommand):
         moves = dispatcher.expire_nodes(force=options["force"], actor="expirenodes")
         for move in moves:
             self.stdout.write(f"{scrub(move.name)} {move.digest}: {move.source_node} expired")
-        self.stdout.write(f"{numbered(len(moves), 'config')} taken away")
+        self.stdout.write(f"{plain_count(len(moves), 'config')} taken away")

@@ -4,7 +4,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from checks.dispatcher import deciding
 from checks.management import commandline
-from clusteragent.lib.words import numbered
+from clusteragent.lib.words import plain_count
 
 
 class Command(BaseCommand):
@@ -21,6 +21,6 @@ class Command(BaseCommand):
         moves = commandline.moves_of(plan, is_dry=is_dry)
         for move in moves:
             self.stdout.write(commandline.line(move))
-        self.stdout.write(f"{numbered(len(moves), 'config')} {'would be ' if is_dry else ''}reassigned")
+        self.stdout.write(f"{plain_count(len(moves), 'config')} {'would be ' if is_dry else ''}reassigned")
         if plan.outcome:
             raise CommandError(plan.outcome)

@@ -24,10 +24,8 @@ class Command(BaseCommand):
         how = {"actor": commandline.ACTOR, "force": options["force"], "unlimited": options["no_budget"]}
         is_dry = options["dry_run"]
         plan = plans.draft(**how) if is_dry else self.rebalance(how)
-        moves, done = (
-            commandline.moves_of(plan, is_dry=is_dry),
-            "would be rebalanced" if is_dry else "rebalanced successfully",
-        )
+        moves = commandline.moves_of(plan, is_dry=is_dry)
+        done = "would be rebalanced" if is_dry else "rebalanced successfully"
         # The words of the Datadog Cluster Agent's command. Each move is of one config.
         lines = [f"{len(moves)} cluster checks {done}", *map(line, moves), spread(plan)]
         commandline.answer(self, options, document(plan, is_dry=is_dry), lines)

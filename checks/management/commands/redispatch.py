@@ -4,7 +4,7 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from checks import dispatcher
 from checks.wire.scrub import scrub
-from clusteragent.lib.words import numbered
+from clusteragent.lib.words import plain_count
 
 
 class Command(BaseCommand):
@@ -17,4 +17,4 @@ class Command(BaseCommand):
         moves = dispatcher.redispatch(force=options["force"], actor="redispatch")
         for move in moves:
             self.stdout.write(f"{scrub(move.name)} {move.digest}: to {move.to_node}")
-        self.stdout.write(f"{numbered(len(moves), 'config')} placed")
+        self.stdout.write(f"{plain_count(len(moves), 'config')} placed")

@@ -7,7 +7,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from checks import sources
 from checks.management import commandline
 from checks.wire.scrub import scrub
-from clusteragent.lib.words import escape_controls, numbered
+from clusteragent.lib.words import escape_controls, plain_count
 
 
 class Command(BaseCommand):
@@ -57,4 +57,4 @@ class Command(BaseCommand):
 
 
 def _and_warnings(report: sources.Report) -> str:
-    return f", {numbered(len(report.warnings), 'warning')}" if report.warnings else ""
+    return f", {plain_count(len(report.warnings), 'warning')}" if report.warnings else ""

@@ -8,7 +8,7 @@ from checks.management import commandline
 from checks.management.commands.rebalance import line
 from checks.plans import Outlook
 from checks.wire.scrub import scrub
-from clusteragent.lib.words import numbered
+from clusteragent.lib.words import plain_count
 from nodes.models import UnknownNode
 
 
@@ -32,10 +32,10 @@ class Command(BaseCommand):
 
 def lines(outlook: Outlook) -> Iterator[str]:
     """Yield the outlook as lines of text."""
-    yield f"{numbered(len(outlook.placed), 'config')} would lose their node"
+    yield f"{plain_count(len(outlook.placed), 'config')} would lose their node"
     for config, to in outlook.placed.items():
         yield f"{scrub(config.name)} {config.digest}: {config.node} → {to or 'nowhere'}"
-    yield f"{numbered(len(outlook.plan.moves), 'config')} would then be rebalanced"
+    yield f"{plain_count(len(outlook.plan.moves), 'config')} would then be rebalanced"
     yield from map(line, outlook.plan.moves)
     for name, values in document(outlook)["spread"].items():
         yield f"{name}: {' → '.join(f'{value:.3f}' for value in values)}"

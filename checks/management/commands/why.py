@@ -10,7 +10,7 @@ from checks.explain.why import Why
 from checks.management import commandline
 from checks.models import Config
 from checks.wire.scrub import scrub
-from clusteragent.lib.words import ago, escape_controls, listed, numbered
+from clusteragent.lib.words import ago, escape_controls, listed, plain_count
 
 
 class Command(BaseCommand):
@@ -37,7 +37,7 @@ def lines(config: Config, reasons: Why, known: Facts) -> Iterator[str]:
     if known.error:
         yield f"Last error: {known.error}"
     if reasons.best:
-        yield f"The best of {numbered(reasons.of, 'node')} then:"
+        yield f"The best of {plain_count(reasons.of, 'node')} then:"
     yield from (f"  {name}  {100 * load:.1f} %" for name, load in reasons.best)
     if reasons.refused:
         yield "Can't have it now:"

@@ -12,7 +12,7 @@ from django.db import connection
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
-from clusteragent.lib import conf, poolers
+from clusteragent.lib import conf, locks
 
 # Seconds: between two polls; between them while nobody has asked for _FORGOTTEN seconds; that a poll may take; between two
 # connections; and between them when there is a pooler, which will stay.
@@ -63,7 +63,7 @@ class Listener:
                 await self._listen()
             except Exception as error:  # noqa: BLE001 - every error is logged, and listening is tried again
                 self._note(error)
-                pause = _LONG_PAUSE if isinstance(error, poolers.Pooled) else _PAUSE
+                pause = _LONG_PAUSE if isinstance(error, locks.Pooled) else _PAUSE
             self._heard_until = float("-inf")
             await asyncio.sleep(pause)
 
@@ -79,8 +79,8 @@ class Listener:
                 asked = time.monotonic()
                 # A server sends all notifications until now before the result of a statement.
                 async with asyncio.timeout(_POLL_WITHIN):
-                    cursor = await session.execute(poolers.READ_MARK)
-                    poolers.require_mark(await cursor.fetchone())
+                    cursor = await session.execute(locks.READ_MARK)
+                    locks.require_mark(await cursor.fetchone())
                 self._heard_until = asked
                 self._note(None)
                 is_asked = time.monotonic() - self._asked_at < _FORGOTTEN

@@ -12,6 +12,5 @@ class Command(BaseCommand):
     help = "Campaign for leadership; the leader runs the background pass. Ends on SIGTERM or SIGINT."
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Run the handler until SIGTERM or SIGINT."""
         peer_options.log_without_effect()
         Handler().run()

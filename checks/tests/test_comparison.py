@@ -1,6 +1,6 @@
 """How what a source sends now differs from what the store has of it."""
 
-from checks.sources.origins import Difference, Known, compare
+from checks.sources.origins import Comparison, Known, compare
 from checks.sources.source import Judgement
 
 
@@ -21,7 +21,7 @@ def test_each_key_is_what_became_of_it() -> None:
         "same": stored("1"),
     }
     sends = {"same": now("1"), "new": now("1"), "edited": now("2"), "reworded": now("1", "after")}
-    assert compare(known, sends, kept={"kept", "never sent"}) == Difference(
+    assert compare(known, sends, kept={"kept", "never sent"}) == Comparison(
         added=["new"], changed=["edited"], same=["reworded", "same"], resent=["reworded"], gone=["gone"]
     )
 
