@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from checks.sources.kubernetes import writing
+from checks.sources.kubernetes import statuses, writing
 from checks.sources.kubernetes.access import from_kubeconfig
 from checks.sources.kubernetes.conditions import Condition, Status
 from checks.sources.kubernetes.resources import CLUSTERCHECKS, Object, Selection
@@ -192,7 +192,7 @@ def test_nothing_is_written_when_nothing_changes(shop: Shop, writer: Callable[..
     shop.want(db=status())
     before = shop.wait("Running")
     shop.want(db=status())
-    # Another process, which wants it although the watch has not told the status yet.
+    # Another process, to which the watch has not told the status yet.
     again = Shop(shop.namespace, writer())
     again.statuses.want({again.key(): Wanted(status(), {})})
     again.wait_until_idle()
@@ -298,6 +298,40 @@ def test_objects_that_are_gone_stop_nobody(shop: Shop) -> None:
         shop.wait_until_idle()
     shop.statuses.want(gone)
     assert not shop.statuses._waiting
+
+
+def test_what_somebody_else_writes_over_it_is_written_again(shop: Shop) -> None:
+    shop.make()
+    path = f"{shop.namespace.path('clusterchecks', 'db', GROUP)}/status"
+    for _ in range(2):
+        shop.want(db=status())
+        shop.wait("Running")
+        shop.wait_until_idle()
+        # The watch tells it.
+        shop.want(db=status())
+        shop.namespace.cluster.call("PATCH", path, {"status": None})
+        assert shop.state() == ""
+
+
+def test_while_the_watch_tells_nothing_new_nothing_is_asked_again(shop: Shop) -> None:
+    shop.make()
+    shop.statuses.want({shop.key(): Wanted(status(), {})})
+    shop.wait_until_idle()
+    shop.statuses.want({shop.key(): Wanted(status(), {})})
+    assert not shop.statuses._waiting
+
+
+def test_what_somebody_else_wrote_over_it_unseen_is_written_again_later(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(statuses, "TRIED_AGAIN", 0.0)
+    shop.make()
+    path = f"{shop.namespace.path('clusterchecks', 'db', GROUP)}/status"
+    for _ in range(2):
+        shop.want(db=status())
+        shop.wait("Running")
+        shop.wait_until_idle()
+        shop.namespace.cluster.call("PATCH", path, {"status": None})
 
 
 def test_what_the_schema_cuts_off_is_not_written_again_and_again(shop: Shop) -> None:

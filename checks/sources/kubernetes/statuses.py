@@ -1,5 +1,6 @@
 """Statuses of resources, where `kubectl get` shows them: written when they differ from what is there."""
 
+import time
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -13,6 +14,8 @@ from checks.sources.kubernetes.resources import Object, Resource
 from checks.sources.kubernetes.watching import Watcher
 from checks.sources.kubernetes.writing import Writer
 
+# Seconds after which a status that could not be written as it is wanted is tried again.
+TRIED_AGAIN = 60.0
 _CONFLICT = 409
 
 log = structlog.get_logger()
@@ -36,35 +39,51 @@ class Wanted(NamedTuple):
     seen: Object
 
 
-class Statuses(Writer[Key, Status]):
+class _Tried(NamedTuple):
+    """A status that was tried. seen: what the watch had told then. answer: what the API server made of it. until: it counts."""
+
+    status: Status
+    seen: Object
+    answer: Object
+    until: float
+
+
+class Statuses(Writer[Key, Wanted]):
     """Writes of each object the status that was wanted last."""
 
     def __init__(self, watcher: Watcher) -> None:
         super().__init__(watcher)
-        # What was tried last, and what the API server made of it, which need not be the same: it is not tried again.
-        self._tried: dict[Key, Wanted] = {}
+        self._tried: dict[Key, _Tried] = {}
 
     def want(self, wanted: Mapping[Key, Wanted]) -> None:
         """Let these objects have these statuses. Whatever was wanted before, and is not written yet, is forgotten."""
-        differing = {key: one.status for key, one in wanted.items() if self._is_new(key, one)}
         with self._lock:
+            self._tried = {key: one for key, one in self._tried.items() if key in wanted}
+            differing = {key: one for key, one in wanted.items() if self._is_new(key, one)}
             # What waits keeps its place, so that none waits for ever.
             first = {key: differing[key] for key in self._waiting if key in differing}
             self._waiting = first | differing
-            self._tried = {key: one for key, one in self._tried.items() if key in wanted}
 
     def _is_new(self, key: Key, one: Wanted) -> bool:
-        return merged(one.seen, one.status, "") != one.seen and self._tried.get(key) != one
+        """Whether it is to be written: it differs from what is there, and was not tried yet."""
+        if merged(one.seen, one.status, "") == one.seen:
+            self._tried.pop(key, None)
+            return False
+        tried = self._tried.get(key)
+        # The watch may not have told it yet, or the schema may be another, so that it can't be said.
+        if tried is None or tried.status != one.status or one.seen not in (tried.seen, tried.answer):
+            return True
+        return time.monotonic() >= tried.until
 
     def _needs(self, key: Key) -> Collection[Resource]:
         return (key.resource,)
 
-    async def _write(self, client: Client, key: Key, value: Status) -> None:
+    async def _write(self, client: Client, key: Key, value: Wanted) -> None:
         found: Object = {}
         try:
             found = await client.get(*key)
             seen = _status_of(found)
-            status = merged(seen, value, datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
+            status = merged(seen, value.status, datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
             if status != seen:
                 # Only if nobody changed it meanwhile: the list of conditions is replaced as a whole.
                 version = found["metadata"]["resourceVersion"]
@@ -72,11 +91,12 @@ class Statuses(Writer[Key, Status]):
                 found = await client.patch(*key, body, "status")
         except (NotFound, Rejected) as error:
             if isinstance(error, Rejected) and error.status == _CONFLICT:
-                return  # it is wanted again as soon as the watch tells the change
+                return  # it is wanted again in a moment
             if found:
                 log.warning("status_not_written", where=str(key), error=str(error))
         with self._lock:
-            self._tried[key] = Wanted(value, _status_of(found))
+            until = time.monotonic() + TRIED_AGAIN
+            self._tried[key] = _Tried(value.status, value.seen, _status_of(found), until)
 
 
 def _status_of(found: Object) -> Object:
