@@ -75,17 +75,17 @@ def _standing(config: Config, known: Facts, cause: str) -> Standing:
     """How a config stands. cause: why it dangles."""
     orders = {kind: getattr(config, kind) for kind in map(_kind, ORDERS) if hasattr(config, kind)}
     overrides = {kind: _words(order) for kind, order in orders.items() if not _is_of_source(order)}
-    state, reason = _state(known, overrides.get("pause", "") if "pause" in orders else None, cause)
+    state, reason = _state(known, _words(orders["pause"]) if "pause" in orders else "", cause)
     # Acknowledged by a node that will tell stats is not there yet.
     is_ready = state is State.RUNNING or (state is State.ACKNOWLEDGED and not known.tells_stats)
     return Standing(state, escape_controls(reason), known.node, config.short_id, overrides, is_ready)
 
 
-def _state(known: Facts, paused: str | None, cause: str) -> tuple[State, str]:
-    """The state, and the reason. paused: by whom; None: it is not."""
+def _state(known: Facts, paused: str, cause: str) -> tuple[State, str]:
+    """The state, and the reason. paused: by whom; empty: it is not. cause: why it dangles."""
     acknowledged, running = known.acknowledged, known.running
     if known.assigned.truth is Truth.NO:
-        return (State.DANGLING, cause) if paused is None else (State.PAUSED, paused)
+        return (State.PAUSED, paused) if paused else (State.DANGLING, cause)
     if acknowledged.truth is Truth.NO:
         return State.ASSIGNED, acknowledged.details
     if running.truth is not Truth.UNKNOWN and known.error:

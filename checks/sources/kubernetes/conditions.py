@@ -85,8 +85,8 @@ def of_clustercheck(
         return None
     found = standing or _NOBODY
     state = INVALID if problem else str(found.state)
-    is_paused_by_spec = state == PAUSED and "pause" not in found.overrides
-    reason = (problem or found.reason or (orders.get("pause", "") if is_paused_by_spec else ""))[:MOST_CHARACTERS]
+    is_by_spec = state == PAUSED and "pause" in orders and "pause" not in found.overrides
+    reason = orders["pause"] if is_by_spec else (problem or found.reason)[:MOST_CHARACTERS]
     if state == FAILING and seen.get("state") == FAILING and _are_alike(reason, seen.get("reason")):
         reason = seen["reason"]
     fields = {

@@ -78,11 +78,14 @@ def test_an_operators_order_wins_over_the_field_that_orders_the_same() -> None:
 
 def test_a_pause_says_who_ordered_it() -> None:
     orders = {"pause": "spec.paused"}
-    fields, condition = said(Standing(State.PAUSED), orders=orders)
+    fields, condition = said(Standing(State.PAUSED, "paused by clustercheck shop/db"), orders=orders)
     assert fields["reason"] == condition.message == "spec.paused"
     fields, _ = said(Standing(State.PAUSED, "paused by alice", overrides={"pause": "paused by alice"}), orders=orders)
     assert fields["reason"] == "paused by alice"
     assert fields["override"] == "paused by alice: wins over spec.paused"
+    # Another resource, which sends the same config, ordered it.
+    fields, _ = said(Standing(State.PAUSED, "paused by clustercheck shop/db"))
+    assert fields["reason"] == "paused by clustercheck shop/db"
 
 
 @pytest.mark.parametrize(
