@@ -310,7 +310,7 @@ def test_without_permission_for_events_all_else_works_and_it_is_said(
     wait_for_text("http")
     wait_for("it is said", lambda: row().warnings)
     [warning] = row().warnings
-    assert warning["warning"].startswith("problems are not shown at their Services: ")
+    assert warning["warning"].startswith("problems are not shown at their objects: ")
     assert "agent may not create events" in warning["warning"]
 
 

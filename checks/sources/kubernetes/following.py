@@ -145,7 +145,7 @@ class Follower:
             complete=is_complete,
             refusals=[state.why for state in states if state.phase in _REFUSED],
             unknown=() if self._has_backends else configs.OF_ENDPOINTS,
-            warnings=[f"problems are not shown at their Services: {why}" for why in [self._events.refusal] if why],
+            warnings=[f"problems are not shown at their objects: {why}" for why in self._events.refusals],
         )
         return is_complete
 

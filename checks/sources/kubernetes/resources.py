@@ -20,6 +20,11 @@ class Resource(NamedTuple):
         parts += [part for part in (self.plural, name, subresource) if part]
         return "/" + "/".join(quote(part, safe="") for part in parts)
 
+    @property
+    def api_version(self) -> str:
+        """Group and version, as objects name them."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
     def __str__(self) -> str:
         return f"{self.plural} ({self.group})" if self.group else self.plural
 
@@ -28,6 +33,8 @@ SERVICES = Resource("", "v1", "services")
 ENDPOINTS = Resource("", "v1", "endpoints")
 ENDPOINTSLICES = Resource("discovery.k8s.io", "v1", "endpointslices")
 EVENTS = Resource("", "v1", "events")
+CLUSTERCHECKS = Resource("clusteragent.dev", "v1alpha1", "clusterchecks")
+INSTRUMENTATIONS = Resource("datadoghq.com", "v1alpha1", "datadoginstrumentations")
 
 
 class Selection(NamedTuple):
