@@ -21,6 +21,12 @@ def described(key: str) -> str:
     return f"{by}{target}, {unquote(found['check'])}{number}"
 
 
+def file_of(key: str) -> str:
+    """Return the config file whose template a key comes from; empty for other keys."""
+    found = _KEY(key)
+    return unquote(found["file"] or "") if found else ""
+
+
 def service_of(key: str) -> str:
     """Return the `namespace/name` of the Service that a key is of; empty for a key of another form."""
     found = _KEY(key)

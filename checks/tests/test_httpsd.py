@@ -322,6 +322,22 @@ def test_what_urls_tell_is_dispatched(source, answers):
 
 
 @pytest.mark.django_db
+def test_the_next_leader_s_replica_takes_over_what_it_finds_as_it_was(source, answers, monkeypatch):
+    """Otherwise it would read all again at each scan, and what is gone would wait for a replica that scans no more."""
+    wait_for("targets", lambda: keys(source))
+    sync(sources=[source])
+    monkeypatch.setattr(conf, "REPLICA", "next")
+    again = HTTPDiscovery([discovery(answers["url"])])
+    try:
+        wait_for("targets", lambda: keys(again))
+        report = sync(sources=[again])
+    finally:
+        again.close()
+    assert [*report.added, *report.changed, *report.removed] == []
+    assert set(Origin.objects.values_list("scanned_by", flat=True)) == {"next"}
+
+
+@pytest.mark.django_db
 def test_without_options_there_is_no_source():
     sync(sources=[HTTPDiscovery(())])
     assert not Source.objects.filter(name=httpsd.SOURCE).exists()

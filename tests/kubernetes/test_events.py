@@ -74,7 +74,7 @@ def test_kubectl_describes_the_problem_of_an_object(
     shop: Namespace, writer: Callable[..., Events], kind: str, name: str
 ) -> None:
     events = writer()
-    events.add([problem(shop, f"{kind} {name}", "spec.instances[1] is no object")])
+    events.want([problem(shop, f"{kind} {name}", "spec.instances[1] is no object")])
     wait_for_events(events, shop, 1)
     text = shop.cluster.kubectl("-n", shop.name, "describe", kind, name)
     assert "ClusterCheckProblem" in text
@@ -85,8 +85,8 @@ def test_problems_of_nobody_are_left_out_and_equal_ones_are_told_once(
     shop: Namespace, writer: Callable[..., Events]
 ) -> None:
     events = writer()
-    events.add([Problem("API", None, "refused"), *[problem(shop, "service web")] * 3, problem(shop, "service gone")])
-    events.add([problem(shop, "service web"), problem(shop, "clustercheck db")])
+    events.want([Problem("API", None, "refused"), *[problem(shop, "service web")] * 3, problem(shop, "service gone")])
+    events.want([problem(shop, "service web"), problem(shop, "clustercheck db")])
     names = {event["involvedObject"]["name"] for event in wait_for_events(events, shop, 2)}
     assert names == {"web", "db"}
 
@@ -96,7 +96,7 @@ def test_without_permission_for_one_kind_the_others_are_told(
 ) -> None:
     monkeypatch.setattr(writing, "REFUSED_AGAIN", 0.5)
     events = writer(shop.cluster.account(shop.name, "agent", GETS_SERVICES, TELLS))
-    events.add([problem(shop, "clustercheck db"), problem(shop, "service web")])
+    events.want([problem(shop, "clustercheck db"), problem(shop, "service web")])
     [event] = wait_for_events(events, shop, 1)
     assert event["involvedObject"]["kind"] == "Service"
     [why] = events.refusals
@@ -106,10 +106,44 @@ def test_without_permission_for_one_kind_the_others_are_told(
     wait_for("nothing is refused", lambda: not events.refusals)
 
 
-def test_of_too_many_the_oldest_are_forgotten(
-    shop: Namespace, writer: Callable[..., Events], monkeypatch: pytest.MonkeyPatch
+def test_a_problem_is_told_once_in_a_term_and_what_is_over_is_not_told(
+    shop: Namespace, writer: Callable[..., Events]
 ) -> None:
-    monkeypatch.setattr(ours, "MOST_WAITING", 2)
+    events, web = writer(), problem(shop, "service web")
+    events.want([problem(shop, "service web", "it was broken")])
+    events.want([web])
+    [event] = wait_for_events(events, shop, 1)
+    assert event["message"] == "it is broken"
+    wait_for("it is noted", lambda: web in events._told)
+    events.want([web])
+    assert not events._waiting
+    # A new term does not know what the last one still wanted to write. The event of before is dated anew.
+    again = writer()
+    again.want([web, problem(shop, "clustercheck db")])
+    wait_for_events(again, shop, 2)
+
+
+def test_an_object_that_was_made_again_has_an_event_of_its_own(shop: Namespace, writer: Callable[..., Events]) -> None:
+    """`kubectl describe` asks for the events of the object that there is now."""
     events = writer()
-    events.add(problem(shop, "service web", f"error {number}") for number in range(4))
-    assert {event["message"] for event in wait_for_events(events, shop, 2)} == {"error 2", "error 3"}
+    events.want([problem(shop, "service web")])
+    wait_for_events(events, shop, 1)
+    events.want([])
+    shop.cluster.call("DELETE", shop.path("services", "web"))
+    shop.service("web")
+    events.want([problem(shop, "service web")])
+    first, second = wait_for_events(events, shop, 2)
+    assert first["involvedObject"]["uid"] != second["involvedObject"]["uid"]
+    assert "it is broken" in shop.cluster.kubectl("-n", shop.name, "describe", "service", "web")
+
+
+def test_a_namespace_that_takes_no_events_keeps_none_from_others(
+    cluster: Cluster, shop: Namespace, writer: Callable[..., Events]
+) -> None:
+    ending = cluster.namespace()
+    ending.service("web")
+    cluster.call("DELETE", f"/api/v1/namespaces/{ending.name}")  # no controller ends it
+    events = writer()
+    events.want([problem(ending, "service web"), problem(shop, "service web")])
+    wait_for_events(events, shop, 1)
+    assert events.refusals == []

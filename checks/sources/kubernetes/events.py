@@ -10,11 +10,11 @@ import structlog
 from checks.sources.kubernetes.client import Client
 from checks.sources.kubernetes.errors import NotFound, Rejected
 from checks.sources.kubernetes.resources import CLUSTERCHECKS, EVENTS, INSTRUMENTATIONS, SERVICES, Object, Resource
+from checks.sources.kubernetes.watching import Watcher
 from checks.sources.kubernetes.writing import Writer
 from checks.sources.source import Problem
 from clusteragent.lib import conf
 
-MOST_WAITING = 1000
 REASON = "ClusterCheckProblem"
 MOST_CHARACTERS = 1000
 _CONFLICT = 409
@@ -49,14 +49,18 @@ _KINDS = {
 
 
 class Events(Writer[Problem, None]):
-    """Writes an event for each problem."""
+    """Writes an event for each problem, once in each term: in a new one nobody knows what the last one still wanted to write."""
 
-    def add(self, problems: Iterable[Problem]) -> None:
-        """Let events be written for these problems. Those that are about no object are left out."""
+    def __init__(self, watcher: Watcher) -> None:
+        super().__init__(watcher)
+        self._told: set[Problem] = set()
+
+    def want(self, problems: Iterable[Problem]) -> None:
+        """Let there be an event for each of these problems, which are all that there are. Those about no object are left out."""
+        wanted = dict.fromkeys(problem for problem in problems if _object_of(problem))
         with self._lock:
-            self._waiting |= dict.fromkeys(problem for problem in problems if _object_of(problem))
-            for problem in list(self._waiting)[:-MOST_WAITING]:
-                del self._waiting[problem]
+            self._told &= wanted.keys()
+            self._waiting = {problem: None for problem in wanted if problem not in self._told}
 
     def _needs(self, key: Problem) -> Collection[Resource]:
         found = _object_of(key)
@@ -67,6 +71,8 @@ class Events(Writer[Problem, None]):
             await write(client, key)
         except (Rejected, NotFound) as error:
             log.warning("event_not_written", where=key.where, error=str(error))
+        with self._lock:
+            self._told.add(key)
 
 
 async def write(client: Client, problem: Problem) -> None:
@@ -84,8 +90,9 @@ async def write(client: Client, problem: Problem) -> None:
 
 
 def event_of(problem: Problem, named: Named, about: Object) -> dict[str, Any]:
-    """Return the event of a problem of an object. Equal problems have events of the same name."""
-    number = hashlib.blake2b(str(problem).encode(), digest_size=8).hexdigest()
+    """Return the event of a problem of an object. Equal problems of the same object have events of the same name."""
+    uid = about["metadata"]["uid"]
+    number = hashlib.blake2b(f"{uid} {problem}".encode(), digest_size=8).hexdigest()
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return {
         "metadata": {"name": f"{named.name}.{number}", "namespace": named.namespace},
@@ -94,7 +101,7 @@ def event_of(problem: Problem, named: Named, about: Object) -> dict[str, Any]:
             "kind": named.kind.name,
             "namespace": named.namespace,
             "name": named.name,
-            "uid": about["metadata"]["uid"],
+            "uid": uid,
         },
         "type": "Warning",
         "reason": REASON,

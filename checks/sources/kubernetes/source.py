@@ -9,6 +9,8 @@ from functools import partial
 from itertools import chain
 from typing import NamedTuple
 
+import structlog
+
 from checks.models.configs import KUBERNETES
 from checks.sources.kubernetes import configs, selectors
 from checks.sources.kubernetes.annotations import OLD_PREFIX, PREFIX
@@ -42,6 +44,8 @@ class _Wrong(NamedTuple):
     refusals: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
+
+log = structlog.get_logger()
 
 _NOTHING = _Look(frozenset(), 0)
 _NOTHING_WRONG = _Wrong()
@@ -145,7 +149,7 @@ class KubernetesSource(ConfigSource):
         """Add what a Service makes to the scan, if it is whole or if that is other than before."""
         self._beat()
         service = self.mirror.service(name)
-        made = self._make(service, list(self.mirror.slices(name))) if service else Made()
+        made = self._made_by(service) if service else Made()
         versions = {key: hash(config) for key, config in made.configs.items()}
         look = _look_of(made, versions)
         if not self._whole and look == self._looks.get(name, _NOTHING):
@@ -161,6 +165,17 @@ class KubernetesSource(ConfigSource):
         # What ends in a slash is the beginning of keys.
         scan.kept |= made.kept
         scan.kept_under |= {key for key in made.kept if key.endswith("/")}
+
+    def _made_by(self, service: Service) -> Made:
+        name = service.namespace, service.name
+        try:
+            return self._make(service, list(self.mirror.slices(name)))
+        except Exception as error:
+            # Whatever one Service is, the others are dispatched.
+            log.exception("kubernetes_service_failed", service=_place(name))
+            made = Made(kept=set(self._beginnings(name)))
+            made.fail(_place(name), f"{type(error).__name__}, an error of ours; what was sent stays")
+            return made
 
     def _make(self, service: Service, slices: list[Slice]) -> Made:
         made = configs.make(service, slices, self._options)
