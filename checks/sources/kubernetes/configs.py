@@ -180,16 +180,18 @@ def for_endpoints(
     made: Made,
     *,
     looks_behind: bool = True,
+    where: str = "",
 ) -> None:
     """Add a check for each template and address.
 
-    looks_behind: a check of a pod's address is bound to the pod's node, and the agent there adds the pod's tags.
+    looks_behind: a check of a pod's address is bound to the pod's node, and the agent there adds the pod's tags. where: whose
+    problems there are; the Service's unless given.
     """
     if not templates:
         return
     most = _most_addresses(templates)
     if len(addresses) > most:
-        made.fail(place(service), f"has {len(addresses)} endpoints, of which only {most} are checked")
+        made.fail(where or place(service), f"has {len(addresses)} endpoints, of which only {most} are checked")
     for address in addresses[:most]:
         ids = f"{service.namespace}/{service.name}/{address.ip}"
         target = Target(
@@ -203,7 +205,7 @@ def for_endpoints(
         if looks_behind and address.pod and address.node:
             site = site._replace(node=address.node, identifiers=(site.id, f"kubernetes_pod://{address.pod}"))
         for template in templates:
-            _add(template, site, origin, options, made, place(service))
+            _add(template, site, origin, options, made, where or place(service))
 
 
 def _most_addresses(templates: Sequence[Template]) -> int:
