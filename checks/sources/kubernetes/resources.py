@@ -28,6 +28,8 @@ SERVICES = Resource("", "v1", "services")
 ENDPOINTS = Resource("", "v1", "endpoints")
 ENDPOINTSLICES = Resource("discovery.k8s.io", "v1", "endpointslices")
 EVENTS = Resource("", "v1", "events")
+CLUSTERCHECKS = Resource("clusteragent.dev", "v1alpha1", "clusterchecks")
+INSTRUMENTATIONS = Resource("datadoghq.com", "v1alpha1", "datadoginstrumentations")
 
 
 class Selection(NamedTuple):
