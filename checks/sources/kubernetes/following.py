@@ -2,25 +2,25 @@
 
 import queue
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any, Never
+from typing import Any, NamedTuple, Never
 
 import django.db
 import structlog
 from django.db import connection
 
-from checks.models import ClusterStore, Source
+from checks.models import ClusterStore, Origin, Source
 from checks.models.configs import KUBERNETES
 from checks.models.map import NotLeader
-from checks.sources import origins
-from checks.sources.kubernetes import access, configs, options
+from checks.sources import ordered, origins
+from checks.sources.kubernetes import access, clusterchecks, configs, instrumentations, options
 from checks.sources.kubernetes.events import Events
-from checks.sources.kubernetes.mirror import OF_ENDPOINTS, OF_SERVICES, OF_SLICES
-from checks.sources.kubernetes.resources import SERVICES
+from checks.sources.kubernetes.mirror import OF_CLUSTERCHECKS, OF_ENDPOINTS, OF_INSTRUMENTATIONS, OF_SERVICES, OF_SLICES
+from checks.sources.kubernetes.resources import CLUSTERCHECKS, ENDPOINTS, ENDPOINTSLICES, SERVICES, Resource
 from checks.sources.kubernetes.source import KubernetesSource
-from checks.sources.kubernetes.watching import MOST_UNREAD, Listed, Phase, Told, Watch, Watcher
+from checks.sources.kubernetes.watching import MOST_UNREAD, Kind, Listed, Phase, Told, Watch, Watcher
 from checks.sources.sync import sync_watched
 from clusteragent.lib import conf
 
@@ -36,6 +36,20 @@ _REFUSED = (Phase.REFUSED, Phase.MISSING)
 log = structlog.get_logger()
 
 
+class _Declared(NamedTuple):
+    """Resources that declare checks, and need not be there. name: of several. beginning: of the keys of their configs."""
+
+    name: str
+    kind: Kind
+    beginning: str
+
+
+_DECLARED = (
+    _Declared("ClusterChecks", OF_CLUSTERCHECKS, clusterchecks.OF_CLUSTERCHECKS),
+    _Declared("DatadogInstrumentations", OF_INSTRUMENTATIONS, instrumentations.OF_INSTRUMENTATIONS),
+)
+
+
 class Follower:
     """Follows a cluster until the term is over. told: what its watches tell."""
 
@@ -45,13 +59,17 @@ class Follower:
         self._ahead: Told | None = None
         backends = [OF_SLICES, OF_ENDPOINTS] if conf.KUBERNETES_USE_ENDPOINT_SLICES else [OF_ENDPOINTS]
         self._services, self._backends = Watch([OF_SERVICES], self.told), Watch(backends, self.told)
-        self._watcher = Watcher(read, [self._services, self._backends])
+        self._declared = {one: Watch([one.kind], self.told, optional=True) for one in _DECLARED}
+        self._watcher = Watcher(read, [self._services, self._backends, *self._declared.values()])
         self._events = Events(self._watcher)
         self._source = KubernetesSource(how, beat=self._beat)
         # Before the first list is compared: else what files made would count as gone.
         self._source.templates.look()
         self._look_at = time.monotonic() + conf.SCAN_PERIOD.total_seconds()
-        self._has_services = self._has_backends = False
+        # Resources that were listed.
+        self._has: set[Resource] = set()
+        sent = Origin.objects.filter(source=KUBERNETES)
+        self._had = {one for one in _DECLARED if sent.beginning_with([one.beginning]).exists()}
         self._was_synced = False
         self._failure = ""
         self._state: dict[str, Any] = {}
@@ -107,8 +125,7 @@ class Follower:
             while True:
                 self._source.take(told)
                 if isinstance(told, Listed):
-                    self._has_services |= told.resource == SERVICES
-                    self._has_backends |= told.resource != SERVICES
+                    self._has.add(told.resource)
                     return
                 told = self.told.get(timeout=max(0.0, until - time.monotonic()))
                 if isinstance(told, Listed):
@@ -116,8 +133,11 @@ class Follower:
                     return
 
     def _sync(self) -> None:
-        """Sync what is new, if anything is."""
+        """Sync what is new, if anything is. What is ordered of it comes first, so that nothing paused runs for a moment."""
         is_complete = self._note()
+        if CLUSTERCHECKS in self._has:
+            under = clusterchecks.OF_CLUSTERCHECKS
+            ordered.enforce(KUBERNETES, self._source.ordered(), under=under, term=self._term)
         while self._source.look():
             report = sync_watched(self._source, self._term)
             self._source.settle()
@@ -135,15 +155,29 @@ class Follower:
 
     def _note(self) -> bool:
         """Tell the source how far the cluster is known; return whether all is that can be."""
-        states = [watch.state for watch in self._watcher.watches]
-        is_complete = self._has_services and (self._has_backends or self._backends.state.phase in _REFUSED)
+        states = [watch.state for watch in (self._services, self._backends)]
+        has_backends = not self._has.isdisjoint([ENDPOINTS, ENDPOINTSLICES])
+        is_complete = SERVICES in self._has and (has_backends or self._backends.state.phase in _REFUSED)
+        unknown = [] if has_backends else [*configs.OF_ENDPOINTS, instrumentations.OF_INSTRUMENTATIONS]
+        unknown += [one.beginning for one, watch in self._declared.items() if watch.resource not in self._has]
         self._source.note(
             complete=is_complete,
             refusals=[state.why for state in states if state.phase in _REFUSED],
-            unknown=() if self._has_backends else configs.OF_ENDPOINTS,
-            warnings=[f"problems are not shown at their objects: {why}" for why in self._events.refusals],
+            unknown=unknown,
+            warnings=[
+                *(f"problems are not shown at their objects: {why}" for why in self._events.refusals),
+                *self._absences(),
+            ],
         )
         return is_complete
+
+    def _absences(self) -> Iterator[str]:
+        """What to say of resources that are not read: it is as it should be, unless that is forbidden, or there were some."""
+        for one, watch in self._declared.items():
+            state, is_listed = watch.state, watch.resource in self._has
+            had = self._source.mirror.has_any(watch.resource) if is_listed else one in self._had
+            if state.phase is Phase.REFUSED or (state.phase is Phase.MISSING and had):
+                yield f"{one.name} are not read: {state.why}{'; what they sent stays' if had else ''}"
 
     def _beat(self) -> None:
         """Store what the watches are doing: when that changed, and now and then as a sign of life."""
@@ -158,7 +192,7 @@ class Follower:
 def described(watches: Sequence[Watch]) -> dict[str, Any]:
     """Return the state of watches as people see it: of each, and of all of them, which is that of the first that does not watch.
 
-    A refused one does not count while another watches: it has a problem of its own.
+    A refused one, or one that is not there, does not count while another watches: it has a problem of its own.
     """
     states = [watch.state for watch in watches]
     rows = [
