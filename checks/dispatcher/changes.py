@@ -421,9 +421,9 @@ def name_sources(ids: Collection[int], unless: Collection[str] = ()) -> None:
 
 
 def rekey_orders(ids: Collection[int]) -> None:
-    """Move the orders of these configs from former origins to the first origin that still sends the config."""
+    """Move people's orders of these configs from former origins to the first origin that still sends the config."""
     for model in ORDERS:
-        orders = list(model.objects.of(ids))
+        orders = list(model.objects.of(ids).filter(from_source=False))
         if not orders:
             continue
         keys: dict[int, list[tuple[str, str]]] = {}

@@ -172,15 +172,22 @@ def _write_order(order: Mapping[str, Any], entries: Mapping[int, Entry], actor: 
 
 
 def _replace(model: type[Order], ids: Collection[int], order: Mapping[str, Any], actor: str, **how: Any) -> None:
-    """Replace the orders of this kind of these configs. An order names the first origin of its config, by source and key."""
+    """Replace the orders of this kind of these configs. An order names the first origin of its config, by source and key.
+
+    One of a source names the key that orders it, which is not a shard's.
+    """
     if until := order.get("until"):
         how["until"] = datetime.fromisoformat(until)
+    origin = order.get("origin")
+    if origin:
+        # Somebody may have ordered otherwise since it was decided.
+        theirs: Any = model.objects.filter(config__in=ids, from_source=False)
+        ids = set(ids) - set(theirs.in_force().values_list("config_id", flat=True))
     firsts = Origin.objects.filter(config__in=ids).order_by("config_id", "source", "key").distinct("config_id")
     model.objects.filter(config__in=ids).delete()
-    model.objects.bulk_create(
-        model(config_id=first.config_id, source=first.source, key=first.key, author=actor, note=order["note"], **how)
-        for first in firsts
-    )
+    rows = [(first.config_id, *(origin or (first.source, first.key))) for first in firsts]
+    how |= {"author": actor, "note": order["note"], "from_source": bool(origin)}
+    model.objects.bulk_create(model(config_id=pk, source=source, key=key, **how) for pk, source, key in rows)
 
 
 def _verify(decision: Decision, placements: Sequence[Placement]) -> dict[int, Entry]:

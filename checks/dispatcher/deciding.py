@@ -12,8 +12,8 @@ from checks.dispatcher.eligibility import ORDER, UNDO, Snapshot, read_snapshot
 from checks.dispatcher.inventory import Reserved
 from checks.dispatcher.misplaced import Judge, relocate_misplaced
 from checks.dispatcher.transaction import Choice, entries_of, relocate
-from checks.models import Assignment, Move
-from checks.models.orders import Isolation, Pin
+from checks.models import Assignment, Move, Source
+from checks.models.orders import Isolation, Pause, Pin
 from nodes.models import Node, UnknownNode
 
 # A config that leaves an isolated one may be isolated itself, and have others move away from its new node: in so many rounds.
@@ -28,8 +28,21 @@ class NotDispatchable(ValueError):
     """The config can't be assigned; the message says why."""
 
 
+class NotTheirs(ValueError):
+    """People can't take the order back: a source made it, and would make it again. The message says who ordered it."""
+
+
 # The exceptions of orders that can't be carried out.
-REFUSALS = (UnknownNode, NotAccepting, NotDispatchable)
+REFUSALS = (UnknownNode, NotAccepting, NotDispatchable, NotTheirs)
+# What orders of objects are called there.
+_FIELDS: dict[type[Pin] | type[Pause], str] = {Pin: "pin", Pause: "paused"}
+
+
+def require_theirs(model: type[Pin] | type[Pause], config_ids: Collection[int]) -> None:
+    """Raise NotTheirs if a source made an order of this kind for one of these configs, unless nobody watches it any more."""
+    found = model.objects.of(config_ids).filter(from_source=True)
+    for order in found.exclude(source__in=Source.objects.off().values("name"))[:1]:
+        raise NotTheirs(f"ordered by {order.author}: change its spec.{_FIELDS[model]}")
 
 
 def reassign(
@@ -59,30 +72,51 @@ def reassign(
 
 def pin(
     config_ids: Collection[int], aim: str, *, kind: str = Pin.Kind.NODE, waits: bool = False,
-    until: datetime | None = None, note: str = "",
+    until: datetime | None = None, note: str = "", origin: tuple[str, str] | None = None,
 ) -> Decision:  # fmt: skip
     """Decide to pin configs to a node, a name pattern or a label (`kind`). Raises NotDispatchable and ValidationError.
 
-    waits: a config for which no such node has room dangles, instead of running elsewhere. until: when the pin ends.
+    waits: a config for which no such node has room dangles, instead of running elsewhere. until: when the pin ends. origin: the
+    source and key that order it; None for an order of people.
     """
     ordered = Pin(kind=kind, aim=aim, waits=waits)
     ordered.clean()
     entries = _read_dispatchable(config_ids, paused=True)
     for entry in entries:
         entry.pin = ordered
-    order = {"verb": "pin", "aim": aim, "kind": kind, "waits": waits, "until": _text(until), "note": note}
+    order: dict[str, Any] = {
+        "verb": "pin",
+        "aim": aim,
+        "kind": kind,
+        "waits": waits,
+        "until": _text(until),
+        "note": note,
+    }
+    if origin:
+        order["origin"] = origin
     return _decide_misplaced(entries, Judge(read_snapshot()), Move.Reason.PINNED, order)
 
 
-def pause(config_ids: Collection[int], *, until: datetime | None = None, note: str = "") -> Decision:
-    """Decide that configs run nowhere until someone resumes them, or until `until`. Raises NotDispatchable."""
+def pause(
+    config_ids: Collection[int], *, until: datetime | None = None, note: str = "", origin: tuple[str, str] | None = None
+) -> Decision:
+    """Decide that configs run nowhere until someone resumes them, or until `until`. Raises NotDispatchable. origin: see `pin`."""
     entries = _read_dispatchable(config_ids, paused=True)
-    order = {"verb": "pause", "until": _text(until), "note": note}
+    order: dict[str, Any] = {"verb": "pause", "until": _text(until), "note": note}
+    if origin:
+        order["origin"] = origin
     return make_decision(Move.Reason.PAUSED, order, [Choice(entry, None, Move.Reason.PAUSED) for entry in entries])
 
 
-def resume(config_ids: Collection[int]) -> Decision:
-    """Decide on nodes for those of these configs that are paused. Configs without an eligible node will dangle."""
+def resume(config_ids: Collection[int], *, by_source: bool = False) -> Decision:
+    """Decide on nodes for those of these configs that are paused. Configs without an eligible node will dangle.
+
+    by_source: a source resumes those that it paused itself; otherwise this raises NotTheirs for them.
+    """
+    if by_source:
+        config_ids = Pause.objects.of(config_ids).filter(from_source=True).values_list("config_id", flat=True)
+    else:
+        require_theirs(Pause, config_ids)
     entries, snapshot = [entry for entry in entries_of(config_ids) if entry.paused], read_snapshot()
     snapshot.read_origins(entries)
     chosen = []

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 from checks.dispatcher import deciding
 from checks.dispatcher.committing import commit, decide_and_commit
 from checks.dispatcher.decision import Decision, make_decision
-from checks.models import Move
+from checks.dispatcher.transaction import single_transaction
+from checks.models import ClusterStore, Move
 from checks.models.orders import Isolation, Pin
 
 
@@ -22,30 +23,42 @@ def reassign(config_ids: Collection[int], node: str, *, actor: str, **how: Any) 
     return _do(lambda: deciding.reassign(config_ids, node, **how), actor)
 
 
-def pin(config_ids: Collection[int], aim: str, *, actor: str = "", **how: Any) -> list[Move]:
+def pin(config_ids: Collection[int], aim: str, *, actor: str = "", term: int | None = None, **how: Any) -> list[Move]:
     """Pin configs to a node, a name pattern or a label, move those that run elsewhere, and return the moves.
 
     Raises NotDispatchable, ValidationError and StalePlan.
     """
-    return _do(lambda: deciding.pin(config_ids, aim, **how), actor)
+    return _do(lambda: deciding.pin(config_ids, aim, **how), actor, term)
 
 
-def unpin(config_ids: Collection[int]) -> int:
-    """Delete the pins of configs, which stay where they are. Returns how many configs were pinned."""
-    return Pin.objects.filter(config_id__in=config_ids).delete()[0]
+def unpin(config_ids: Collection[int], *, by_source: bool = False, term: int | None = None) -> int:
+    """Delete the pins of configs, which stay where they are. Returns how many configs were pinned.
+
+    by_source: a source takes back its own pins; otherwise this raises NotTheirs for them.
+    """
+    pins = Pin.objects.filter(config_id__in=config_ids)
+    if not by_source:
+        deciding.require_theirs(Pin, config_ids)
+        return pins.delete()[0]
+    with single_transaction():
+        ClusterStore.objects.lock(term)
+        return pins.filter(from_source=True).delete()[0]
 
 
-def pause(config_ids: Collection[int], *, actor: str = "", **how: Any) -> list[Move]:
+def pause(config_ids: Collection[int], *, actor: str = "", term: int | None = None, **how: Any) -> list[Move]:
     """Take configs from their nodes until someone resumes them, or until `until`. Returns the moves.
 
     Raises NotDispatchable and StalePlan.
     """
-    return _do(lambda: deciding.pause(config_ids, **how), actor)
+    return _do(lambda: deciding.pause(config_ids, **how), actor, term)
 
 
-def resume(config_ids: Collection[int], *, actor: str = "", term: int | None = None) -> list[Move]:
-    """Give paused configs to nodes again, and return the moves. Configs without an eligible node dangle. Raises StalePlan."""
-    return _do(lambda: deciding.resume(config_ids), actor, term)
+def resume(config_ids: Collection[int], *, actor: str = "", term: int | None = None, **how: Any) -> list[Move]:
+    """Give paused configs to nodes again, and return the moves. Configs without an eligible node dangle.
+
+    Raises NotTheirs and StalePlan.
+    """
+    return _do(lambda: deciding.resume(config_ids, **how), actor, term)
 
 
 def isolate(config_ids: Collection[int], *, actor: str = "", term: int | None = None, **how: Any) -> list[Move]:

@@ -308,10 +308,13 @@ class OriginQuerySet(models.QuerySet["Origin"]):
         return self.filter(wanted)
 
     def beginning_with(self, beginnings: Iterable[str]) -> OriginQuerySet:
-        """Origins whose keys begin with one of these."""
+        """Origins whose keys begin with one of these. One without a slash at its end is a whole key, with its shards."""
         wanted = models.Q(pk__in=[])
         for beginning in beginnings:
-            wanted |= models.Q(key__startswith=beginning)
+            is_whole = not beginning.endswith("/")
+            wanted |= models.Q(key__startswith=f"{beginning}#" if is_whole else beginning)
+            if is_whole:
+                wanted |= models.Q(key=beginning)
         return self.filter(wanted)
 
     def sole_senders(self, source: str, keys: Collection[str]) -> set[str]:
@@ -375,13 +378,13 @@ class Origin(models.Model):
 
     def __str__(self) -> str:
         shown = self.shown or self.key
-        is_of_service = self.source == KUBERNETES and originkeys.service_of(shown)
-        return scrub(f"{self.source}: {originkeys.described(shown)}" if is_of_service else f"{self.source}:{shown}")
+        is_in_words = self.source == KUBERNETES and originkeys.object_of(shown)[0]
+        return scrub(f"{self.source}: {originkeys.described(shown)}" if is_in_words else f"{self.source}:{shown}")
 
     @property
-    def service(self) -> str:
-        """The Kubernetes Service that it is about, as `namespace/name`; empty if it is about none."""
-        return originkeys.service_of(self.key) if self.source == KUBERNETES else ""
+    def kubernetes_object(self) -> tuple[str, str]:
+        """Kind and `namespace/name` of the object in Kubernetes that it is of; empty if it is of none."""
+        return originkeys.object_of(self.key) if self.source == KUBERNETES else ("", "")
 
 
 class Instance(models.Model):

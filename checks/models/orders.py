@@ -1,4 +1,4 @@
-"""Operators' orders: pins, pauses, isolations and rules. Nothing that a source sends changes them."""
+"""Orders: pins, pauses, isolations and rules, of operators, and of sources that say where their configs run."""
 
 from __future__ import annotations
 
@@ -52,7 +52,10 @@ class OrderQuerySet(models.QuerySet[Any]):
 
 
 class Order(models.Model):
-    """An operator's order for a config. It belongs to the config's origin, so it stays while that sends nothing."""
+    """An order for a config. It belongs to the config's origin, so it stays while that sends nothing.
+
+    from_source: the source of the origin made it, for the object that the author names, and keeps it as that says.
+    """
 
     config = models.OneToOneField("checks.Config", models.SET_NULL, null=True, related_name="%(class)s")
     config_id: int | None
@@ -61,6 +64,7 @@ class Order(models.Model):
     author = models.CharField(max_length=253, blank=True)
     note = models.TextField(blank=True)
     time = models.DateTimeField(db_default=Now())
+    from_source = models.BooleanField(default=False, db_default=False, editable=False)
 
     objects: ClassVar[Any] = OrderQuerySet.as_manager()
 

@@ -3,8 +3,11 @@
 import re
 from urllib.parse import unquote
 
+from checks.wire.sharding import parent_of
+
 _KEY = re.compile(
-    r"(?:(?P<scraped>prometheus)/|file/(?P<file>.+)/)?"
+    r"clustercheck/(?P<clustercheck>[^/]+/[^/]+)"
+    r"|(?:(?P<scraped>prometheus)/|file/(?P<file>.+)/)?"
     r"(?:service/(?P<service>[^/]+/[^/]+)|endpoints/(?P<behind>[^/]+/[^/]+)/(?P<ip>[^/]+))"
     r"/(?P<check>[^/]+)(?:/(?P<number>[0-9]+))?"
 ).fullmatch
@@ -15,13 +18,19 @@ def described(key: str) -> str:
     found = _KEY(key)
     if not found:
         return key
+    if found["clustercheck"]:
+        return f"clustercheck {found['clustercheck']}"
     target = f"endpoint {found['ip']} of service {found['behind']}" if found["ip"] else f"service {found['service']}"
     number = f" ({found['number']})" if found["number"] else ""
     by = "prometheus: " if found["scraped"] else f"file {unquote(found['file'])}: " if found["file"] else ""
     return f"{by}{target}, {unquote(found['check'])}{number}"
 
 
-def service_of(key: str) -> str:
-    """Return the `namespace/name` of the Service that a key is of; empty for a key of another form."""
+def object_of(key: str) -> tuple[str, str]:
+    """Return kind and `namespace/name` of the object that a key is of, such as `service`; twice "" for a key of another form."""
     found = _KEY(key)
-    return (found["service"] or found["behind"]) if found else ""
+    if not found:
+        return "", ""
+    if found["clustercheck"]:
+        return "clustercheck", parent_of(found["clustercheck"])
+    return "service", found["service"] or found["behind"]

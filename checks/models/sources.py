@@ -38,6 +38,10 @@ class SourceQuerySet(models.QuerySet["Source"]):
         """Sources that the leader's process watches."""
         return self.exclude(state={})
 
+    def off(self) -> SourceQuerySet:
+        """Watched sources that nobody watches any more."""
+        return self.filter(state__phase=OFF)
+
     def awaited(self) -> SourceQuerySet:
         """Sources that were never read, unless they are watched and something is in the way."""
         return self.filter(Q(state={}) | Q(state__phase="listing"), read_at=None)

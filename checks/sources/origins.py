@@ -240,7 +240,7 @@ def hash_of(text: str, sent_as: str) -> str:
 def known(source: str, beginnings: Collection[str] | None = None) -> dict[str, Known]:
     """Return what a source sent last: {key: Known}. Shards are under the key that they were cut from.
 
-    beginnings: only keys that begin with one of these.
+    beginnings: only keys that begin with one of these; what does not end in a slash is a whole key.
     """
     found: dict[str, Known] = {}
     replicas: dict[str, frozenset[str]] = {}

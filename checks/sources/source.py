@@ -68,15 +68,35 @@ class Found(NamedTuple):
         return self.place or self.key
 
 
+class Aim(NamedTuple):
+    """The nodes to which a config is pinned: see the model Pin."""
+
+    kind: str
+    aim: str
+    waits: bool = False
+
+
+class Ordered(NamedTuple):
+    """What a key orders of its config: that it runs nowhere, or on these nodes."""
+
+    paused: bool = False
+    pin: Aim | None = None
+
+
 class Part(NamedTuple):
     """What a scan of a part of a source looked at.
 
-    beginnings: those of the keys. keys: those that it found there last time. places: those of messages.
+    beginnings: those of the keys; what does not end in a slash is a whole key. keys: those that it found there last time.
+    places: those of messages.
     """
 
-    beginnings: tuple[str, ...]
+    beginnings: frozenset[str]
     keys: frozenset[str]
     places: frozenset[str]
+
+    def covers(self, key: str) -> bool:
+        """Return whether the scan looked at this key."""
+        return key in self.beginnings or not self.beginnings.isdisjoint(beginnings(key))
 
 
 @dataclass(slots=True)

@@ -227,7 +227,7 @@ class _SourceSync:
         if self.scan.part:
             for findings in (problems, passed_over, warnings):
                 findings.sort(key=lambda one: one.where)
-            held = [key for key in row.held_removals if not key.startswith(self.scan.part.beginnings)]
+            held = [key for key in row.held_removals if not self.scan.part.covers(key)]
         row.note_scan(
             read=self.scan.readable and not missing,
             errors=[asdict(one) for one in problems],

@@ -27,14 +27,12 @@ from tests.table import table
 )  # fmt: skip
 def test_keys_are_told_in_words(key, words):
     assert keys.described(key) == words
-    assert keys.service_of(key) == "shop/web"
+    assert keys.object_of(key) == ("service", "shop/web")
 
 
-@pytest.mark.parametrize(
-    "key", ["", "redis.yaml", "clustercheck/shop/web", "service/shop/web", "endpoints/shop/web/nginx"]
-)
+@pytest.mark.parametrize("key", ["", "redis.yaml", "clustercheck/shop", "service/shop/web", "endpoints/shop/web/nginx"])
 def test_other_keys_stay_as_they_are(key):
-    assert (keys.described(key), keys.service_of(key)) == (key, "")
+    assert (keys.described(key), keys.object_of(key)) == (key, ("", ""))
 
 
 def test_all_keys_that_are_made_can_be_told():
@@ -45,18 +43,27 @@ def test_all_keys_that_are_made_can_be_told():
         service(annotations | {"prometheus.io/scrape": "true"}), endpoint_slice(endpoint("fd00::7")), options=options
     )
     assert len(made.configs) == 6
-    assert {keys.service_of(key) for key in made.configs} == {"shop/web"}
+    assert {keys.object_of(key) for key in made.configs} == {("service", "shop/web")}
     assert len({keys.described(key) for key in made.configs}) == 6
 
 
 @pytest.mark.parametrize(
-    ("source", "key", "shown", "service"),
+    ("source", "key", "shown", "about"),
     [
-        ("kubernetes", "service/shop/web/http_check", "kubernetes: service shop/web, http_check", "shop/web"),
-        ("kubernetes", "clustercheck/shop/web", "kubernetes:clustercheck/shop/web", ""),
-        ("file", "service/shop/web/http_check", "file:service/shop/web/http_check", ""),
+        (
+            "kubernetes",
+            "service/shop/web/http_check",
+            "kubernetes: service shop/web, http_check",
+            ("service", "shop/web"),
+        ),
+        ("kubernetes", "clustercheck/shop/web", "kubernetes: clustercheck shop/web", ("clustercheck", "shop/web")),
+        ("kubernetes", "clustercheck/shop/web#3", "kubernetes: clustercheck shop/web#3", ("clustercheck", "shop/web")),
+        ("kubernetes", "other/shop/web", "kubernetes:other/shop/web", ("", "")),
+        ("file", "service/shop/web/http_check", "file:service/shop/web/http_check", ("", "")),
     ],
 )
-def test_only_origins_in_kubernetes_are_about_services(source: str, key: str, shown: str, service: str) -> None:
+def test_only_origins_in_kubernetes_are_about_objects(
+    source: str, key: str, shown: str, about: tuple[str, str]
+) -> None:
     origin = Origin(source=source, key=key, shown=key)
-    assert (str(origin), origin.service) == (shown, service)
+    assert (str(origin), origin.kubernetes_object) == (shown, about)

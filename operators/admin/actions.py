@@ -75,10 +75,15 @@ class SteeringAdmin(ReadOnlyAdmin):
     @admin.action(description="Unpin", permissions=["unpin"])
     def unpin(self, request: HttpRequest, queryset: QuerySet[Config]) -> None:
         """Delete the pins of these configs, at once. No config moves."""
-        if ids := self.ids(request, queryset):
-            messages.success(
-                request, f"{plain_count(dispatcher.unpin(ids), 'config')} unpinned. They stay where they are."
-            )
+        ids = self.ids(request, queryset)
+        if not ids:
+            return
+        try:
+            unpinned = dispatcher.unpin(ids)
+        except REFUSALS as refusal:
+            messages.error(request, f"Not unpinned: {scrub(str(refusal))}.")
+            return
+        messages.success(request, f"{plain_count(unpinned, 'config')} unpinned. They stay where they are.")
 
     @admin.action(description="Resume", permissions=["resume"])
     def resume(self, request: HttpRequest, queryset: QuerySet[Config]) -> None:
@@ -88,6 +93,9 @@ class SteeringAdmin(ReadOnlyAdmin):
             plan, moves = plans.order(lambda: deciding.resume(ids), actor=request.user.get_username())
         except plans.StalePlan as stale:
             messages.error(request, f"Not resumed, since something changed: {scrub(str(stale))}.")
+            return
+        except REFUSALS as refusal:
+            messages.error(request, f"Not resumed: {scrub(str(refusal))}.")
             return
         if plan.outcome:
             messages.warning(request, scrub(plan.outcome))

@@ -32,6 +32,7 @@ from operators.admin.actions import SteeringAdmin
 from operators.admin.base import TABLE_ROWS, anchor, first_words, link, list_url
 from operators.admin.filters import (
     CheckFilter,
+    ClusterCheckFilter,
     NodeFilter,
     OrderFilter,
     OwnerFilter,
@@ -126,7 +127,16 @@ class ConfigAdmin(SteeringAdmin):
 
     form = ConfigForm
     list_display = ("check_name", "owner", "since", "orders", "dangling_since", "origins", "shown_short_id")
-    list_filter = (OwnerFilter, OrderFilter, TroubleFilter, CheckFilter, SourceFilter, ServiceFilter, NodeFilter)
+    list_filter = (
+        OwnerFilter,
+        OrderFilter,
+        TroubleFilter,
+        CheckFilter,
+        SourceFilter,
+        ServiceFilter,
+        ClusterCheckFilter,
+        NodeFilter,
+    )
     search_fields = ("text",)
     search_help_text = "Words of the YAML, a short ID, or, for authors, a digest or a check ID"
     sortable_by = ("check_name",)
@@ -210,11 +220,11 @@ class ConfigAdmin(SteeringAdmin):
 
     @column
     def origins(self, config: Config) -> SafeString:
-        """The origins, one a line. A Kubernetes Service leads to all of its configs."""
-        shown = (
-            anchor(list_url(Config, service=origin.service), origin) if origin.service else origin
-            for origin in config.origins.all()
-        )
+        """The origins, one a line. An object in Kubernetes leads to all of its configs."""
+        shown = []
+        for origin in config.origins.all():
+            kind, name = origin.kubernetes_object
+            shown.append(anchor(list_url(Config, **{kind: name}), origin) if kind else origin)
         return format_html_join(SafeString("<br>"), "{}", ((one,) for one in shown))
 
     @column

@@ -15,7 +15,7 @@ from checks.models import Config, Origin
 from checks.models.configs import KUBERNETES
 from checks.models.orders import Isolation, Pause, Pin
 from checks.models.troubles import Trouble
-from checks.sources.kubernetes.configs import beginnings
+from checks.sources.kubernetes.subjects import CLUSTERCHECK, SERVICE, Subject, beginnings
 from checks.wire.scrub import scrub
 from nodes.models import Node, NodeType
 from operators.queries import CONFIG_STATES, of_node
@@ -121,15 +121,26 @@ class SourceFilter(DropdownFilter):
         return queryset.filter(pk__in=sent.values("config")) if self.value() else queryset
 
 
-class ServiceFilter(TextFilter):
-    """The configs of a Kubernetes Service, which is given as `namespace/name`, and of its endpoints."""
-
-    title = parameter_name = "service"
+class ObjectFilter(TextFilter):
+    """The configs of an object in Kubernetes, which is given as `namespace/name`."""
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Config]) -> QuerySet[Config]:
         namespace, _, name = (self.value() or "").partition("/")
-        sent = Origin.objects.filter(source=KUBERNETES).beginning_with(beginnings(namespace, name))
+        subject = Subject(self.parameter_name, namespace, name)
+        sent = Origin.objects.filter(source=KUBERNETES).beginning_with(beginnings(subject))
         return queryset.filter(pk__in=sent.values("config")) if self.value() else queryset
+
+
+class ServiceFilter(ObjectFilter):
+    """The configs of a Service and of its endpoints."""
+
+    title = parameter_name = SERVICE
+
+
+class ClusterCheckFilter(ObjectFilter):
+    """The configs of a ClusterCheck."""
+
+    title = parameter_name = CLUSTERCHECK
 
 
 class NodeFilter(TextFilter):

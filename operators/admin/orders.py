@@ -82,7 +82,7 @@ class OrderAdmin(NotedAdmin, ReadOnlyAdmin):
         """Give the order by its verb, so that it acts at once. An order that waits for its origin is only stored."""
         actor = request.user.get_username()
         if change and obj.config_id is None:
-            obj.author = actor
+            obj.author, obj.from_source = actor, False
             obj.save()
             return
         ids = [obj.config_id] if change else form.cleaned_data["configs"]

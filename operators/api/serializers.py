@@ -233,8 +233,18 @@ class OrderSerializer(Strict, serializers.ModelSerializer[Any]):
     note = Note()
 
     class Meta:
-        fields: tuple[str, ...] = ("id", "configs", "config", "check", "origin", "author", "note", "time")
-        read_only_fields: tuple[str, ...] = ("config", "author", "time")
+        fields: tuple[str, ...] = (
+            "id",
+            "configs",
+            "config",
+            "check",
+            "origin",
+            "author",
+            "note",
+            "time",
+            "from_source",
+        )
+        read_only_fields: tuple[str, ...] = ("config", "author", "time", "from_source")
 
     def get_origin(self, order: Order) -> str:
         return scrub(f"{order.source}:{order.key}")

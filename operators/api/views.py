@@ -255,7 +255,10 @@ class PinViewSet(OrderViewSet):
     give = staticmethod(deciding.pin)
 
     def take(self, ids: Sequence[int]) -> None:
-        dispatcher.unpin(ids)
+        try:
+            dispatcher.unpin(ids)
+        except dispatcher.REFUSALS as refusal:
+            raise ValidationError({"config": [dispatcher.described(refusal)]}) from None
 
 
 class PauseViewSet(OrderViewSet):

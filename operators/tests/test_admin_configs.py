@@ -66,6 +66,15 @@ def test_a_service_leads_to_all_of_its_configs(work: None) -> None:
     assert listed(client, "?service=shop") == set()
 
 
+def test_a_clustercheck_leads_to_all_of_its_configs(work: None) -> None:
+    keys = "clustercheck/shop/db#1", "clustercheck/shop/db#2", "clustercheck/shop/db2"
+    dispatcher.schedule([sent(key, source="kubernetes") for key in keys])
+    client = superuser()
+    page = client.get(f"{CONFIGS}?clustercheck=shop/db").content.decode()
+    assert 'href="/admin/checks/config/?clustercheck=shop%2Fdb">kubernetes: clustercheck shop/db#1</a>' in page
+    assert listed(client, "?clustercheck=shop/db") == set(keys[:2])
+
+
 def test_a_digest_or_a_check_id_finds_its_config_alone(work: None) -> None:
     client, mail = superuser(), config("mail")
     dispatcher.schedule([sent("liar", instances=(f"url: {mail.digest}\n",))])

@@ -396,3 +396,22 @@ def test_a_list_takes_as_many_queries_for_many_rows_as_for_few(
     with django_assert_num_queries(number):
         client.get(url)
     assert not dangling() - {"c0"}
+
+
+def test_what_a_source_orders_is_not_taken_back_but_replaced() -> None:
+    client, author = superuser(), "clustercheck shop/shop"
+    for give, aim in ((dispatcher.pin, ["birch"]), (dispatcher.pause, [])):
+        give([config("shop").pk], *aim, actor=author, origin=("kubernetes", "clustercheck/shop/shop"))
+    said = f"ordered by {author}: change its spec."
+    assert f"Not unpinned: {said}pin." in act(client, "unpin", ["shop", "mail"])
+    assert f"Not resumed: {said}paused." in act(client, "resume", ["shop"])
+    for url, order, field in ((PINS, Pin.objects.get(), "pin"), (PAUSES, Pause.objects.get(), "paused")):
+        assert author in post(client, url)
+        assert f"Not done: {said}{field}." in post(client, f"{url}{order.pk}/delete/", post="yes")
+        assert f"Not done: {said}{field}." in post(
+            client, url, action="delete_selected", _selected_action=order.pk, post="yes"
+        )
+    assert (Pin.objects.count(), Pause.objects.count()) == (1, 1)
+    apply(client, planned(client, "pin", ["shop"], kind="node", aim="ash"))
+    assert list(Pin.objects.values_list("aim", "from_source")) == [("ash", False)]
+    assert "1 config unpinned." in act(client, "unpin", ["shop"])

@@ -48,7 +48,8 @@ def test_a_pin_moves_configs_says_why_and_is_taken_back(operator: Caller) -> Non
     assert owners() == {"shop": "birch", "mail": "birch", "db": "ash"}
     assert shop | {"time": "", "id": 0} == {
         "id": 0, "config": ids("shop")[0], "check": "http_check", "origin": "file:shop", "author": "operator",
-        "note": "near its database", "time": "", "kind": "node", "aim": "birch", "waits": False, "until": FAR,
+        "note": "near its database", "time": "", "from_source": False, "kind": "node", "aim": "birch", "waits": False,
+        "until": FAR,
     }  # fmt: skip
     assert operator.get(f"configs/{shop['config']}")["pin"] == "the node birch"
     assert [row["id"] for row in operator.rows(f"pins?config={mail['config']}")] == [mail["id"]]
@@ -351,3 +352,20 @@ def test_what_changes_again_and_again_is_a_conflict(operator: Caller, monkeypatc
     answer = operator.call("POST", "pauses", {"configs": ids("shop")})
     assert (answer.status_code, answer.json()) == (409, {"configs": ["http_check k1 was edited"]})
     assert not Plan.objects.exists()
+
+
+@pytest.mark.parametrize(("kind", "model", "field"), [("pins", Pin, "pin"), ("pauses", Pause, "paused")])
+def test_what_a_source_orders_is_shown_so_and_not_taken_back(
+    operator: Caller, kind: str, model: Any, field: str
+) -> None:
+    author = "clustercheck shop/shop"
+    dispatcher.pin(ids("shop"), "birch", actor=author, origin=("kubernetes", "clustercheck/shop/shop"))
+    dispatcher.pause(ids("shop"), actor=author, origin=("kubernetes", "clustercheck/shop/shop"))
+    [row] = operator.rows(kind)
+    assert (row["author"], row["from_source"], row["origin"]) == (author, True, "kubernetes:clustercheck/shop/shop")
+    answer = operator.call("DELETE", f"{kind}/{row['id']}")
+    assert (answer.status_code, answer.json()) == (
+        400,
+        {"config": [f"ordered by {author}: change its spec.{field}"]},
+    )
+    assert model.objects.count() == 1

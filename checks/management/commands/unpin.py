@@ -1,6 +1,6 @@
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from checks import dispatcher
 from checks.management import commandline
@@ -13,4 +13,8 @@ class Command(BaseCommand):
         commandline.add(parser, "config", "--json")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        commandline.print_moves(self, options, dispatcher.unpin(commandline.ids(options["config"])), "unpinned")
+        try:
+            unpinned = dispatcher.unpin(commandline.ids(options["config"]))
+        except dispatcher.NotTheirs as error:
+            raise CommandError(str(error)) from error
+        commandline.print_moves(self, options, unpinned, "unpinned")

@@ -2,7 +2,7 @@
 
 import queue
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Never
@@ -11,14 +11,14 @@ import django.db
 import structlog
 from django.db import connection
 
-from checks.models import ClusterStore, Source
+from checks.models import ClusterStore, Origin, Source
 from checks.models.configs import KUBERNETES
 from checks.models.map import NotLeader
-from checks.sources import origins
-from checks.sources.kubernetes import access, configs, options
+from checks.sources import ordered, origins
+from checks.sources.kubernetes import access, clusterchecks, configs, options
 from checks.sources.kubernetes.events import Events
-from checks.sources.kubernetes.mirror import OF_ENDPOINTS, OF_SERVICES, OF_SLICES
-from checks.sources.kubernetes.resources import SERVICES
+from checks.sources.kubernetes.mirror import OF_CLUSTERCHECKS, OF_ENDPOINTS, OF_SERVICES, OF_SLICES
+from checks.sources.kubernetes.resources import CLUSTERCHECKS, SERVICES, Resource
 from checks.sources.kubernetes.source import KubernetesSource
 from checks.sources.kubernetes.watching import MOST_UNREAD, Listed, Phase, Told, Watch, Watcher
 from checks.sources.source import Problem
@@ -46,14 +46,18 @@ class Follower:
         self._ahead: Told | None = None
         backends = [OF_SLICES, OF_ENDPOINTS] if conf.KUBERNETES_USE_ENDPOINT_SLICES else [OF_ENDPOINTS]
         self._services, self._backends = Watch([OF_SERVICES], self.told), Watch(backends, self.told)
-        self._watcher = Watcher(read, [self._services, self._backends])
+        self._clusterchecks = Watch([OF_CLUSTERCHECKS], self.told, optional=True)
+        self._watcher = Watcher(read, [self._services, self._backends, self._clusterchecks])
         self._events = Events(self._watcher)
         self._source = KubernetesSource(how, beat=self._beat)
         # Before the first list is compared: else what files made would count as gone.
         self._source.templates.look()
         self._look_at = time.monotonic() + conf.SCAN_PERIOD.total_seconds()
         self._problems: set[Problem] = set()
-        self._has_services = self._has_backends = False
+        # Resources that were listed.
+        self._has: set[Resource] = set()
+        sent = Origin.objects.filter(source=KUBERNETES).beginning_with([clusterchecks.OF_CLUSTERCHECKS])
+        self._had_clusterchecks = sent.exists()
         self._was_synced = False
         self._failure = ""
         self._state: dict[str, Any] = {}
@@ -111,8 +115,7 @@ class Follower:
             while True:
                 self._source.take(told)
                 if isinstance(told, Listed):
-                    self._has_services |= told.resource == SERVICES
-                    self._has_backends |= told.resource != SERVICES
+                    self._has.add(told.resource)
                     return
                 told = self.told.get(timeout=max(0.0, until - time.monotonic()))
                 if isinstance(told, Listed):
@@ -120,8 +123,11 @@ class Follower:
                     return
 
     def _sync(self) -> None:
-        """Sync what is new, if anything is."""
+        """Sync what is new, if anything is. What is ordered of it comes first, so that nothing paused runs for a moment."""
         is_complete = self._note()
+        if CLUSTERCHECKS in self._has:
+            under = clusterchecks.OF_CLUSTERCHECKS
+            ordered.enforce(KUBERNETES, self._source.ordered(), under=under, term=self._term)
         while self._source.look():
             report = sync_watched(self._source, self._term)
             self._source.settle()
@@ -139,15 +145,29 @@ class Follower:
 
     def _note(self) -> bool:
         """Tell the source how far the cluster is known; return whether all is that can be."""
-        states = [watch.state for watch in self._watcher.watches]
-        is_complete = self._has_services and (self._has_backends or self._backends.state.phase in _REFUSED)
+        states = [watch.state for watch in (self._services, self._backends)]
+        has_backends = bool(self._has - {SERVICES, CLUSTERCHECKS})
+        is_complete = SERVICES in self._has and (has_backends or self._backends.state.phase in _REFUSED)
+        unknown = [] if has_backends else [*configs.OF_ENDPOINTS]
+        if CLUSTERCHECKS not in self._has:
+            unknown.append(clusterchecks.OF_CLUSTERCHECKS)
         self._source.note(
             complete=is_complete,
             refusals=[state.why for state in states if state.phase in _REFUSED],
-            unknown=() if self._has_backends else configs.OF_ENDPOINTS,
-            warnings=[f"problems are not shown at their objects: {why}" for why in self._events.refusals],
+            unknown=unknown,
+            warnings=[
+                *(f"problems are not shown at their objects: {why}" for why in self._events.refusals),
+                *self._absences(),
+            ],
         )
         return is_complete
+
+    def _absences(self) -> Iterator[str]:
+        """What to say if there are no ClusterChecks: that is as it should be, unless it is forbidden or there were some."""
+        state, is_listed = self._clusterchecks.state, CLUSTERCHECKS in self._has
+        had = bool(self._source.mirror.clusterchecks()) if is_listed else self._had_clusterchecks
+        if state.phase is Phase.REFUSED or (state.phase is Phase.MISSING and had):
+            yield f"ClusterChecks are not read: {state.why}{'; what they sent stays' if had else ''}"
 
     def _tell(self, problems: Iterable[Problem]) -> None:
         """Let new problems be told as events."""
@@ -167,7 +187,7 @@ class Follower:
 def described(watches: Sequence[Watch]) -> dict[str, Any]:
     """Return the state of watches as people see it: of each, and of all of them, which is that of the first that does not watch.
 
-    A refused one does not count while another watches: it has a problem of its own.
+    A refused one, or one that is not there, does not count while another watches: it has a problem of its own.
     """
     states = [watch.state for watch in watches]
     rows = [

@@ -1,12 +1,24 @@
-"""What the watches told last: Services, and the slices of their endpoints. In memory, and nowhere else."""
+"""What the watches told last: Services, the slices of their endpoints, and ClusterChecks. In memory, and nowhere else."""
 
-from collections.abc import Collection, Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Iterable
+from itertools import chain
+from typing import Any, NamedTuple, TypeVar
 
+from checks.sources.kubernetes.clusterchecks import ClusterCheck, read_clustercheck
 from checks.sources.kubernetes.objects import Service, Slice, read_endpoints, read_service, read_slice
-from checks.sources.kubernetes.resources import ENDPOINTS, ENDPOINTSLICES, SERVICES, Object, Selection
+from checks.sources.kubernetes.resources import (
+    CLUSTERCHECKS,
+    ENDPOINTS,
+    ENDPOINTSLICES,
+    SERVICES,
+    Object,
+    Resource,
+    Selection,
+)
+from checks.sources.kubernetes.subjects import CLUSTERCHECK, SERVICE, Subject
 from checks.sources.kubernetes.watching import Deleted, Kind, Listed, Told
 
+T = TypeVar("T")
 # Namespace and name of an object.
 Name = tuple[str, str]
 
@@ -35,21 +47,21 @@ def keep_endpoints(data: Object) -> Backend:
 OF_SERVICES = Kind(Selection(SERVICES), read_service)
 OF_SLICES = Kind(Selection(ENDPOINTSLICES), keep_slice)
 OF_ENDPOINTS = Kind(Selection(ENDPOINTS), keep_endpoints)
+OF_CLUSTERCHECKS = Kind(Selection(CLUSTERCHECKS), read_clustercheck)
 
 
 class Mirror:
-    """The Services, and the backends of each. Objects that differ only in their version are the same."""
+    """The Services with the backends of each, and the ClusterChecks. Objects that differ only in their version are the same."""
 
     def __init__(self) -> None:
         self._services: dict[Name, Service] = {}
         self._backends: dict[Name, Backend] = {}
+        self._clusterchecks: dict[Name, ClusterCheck] = {}
         self._of_service: dict[Name, set[Name]] = {}
 
-    def take(self, told: Told) -> set[Name]:
-        """Take over what a watch told. Return the names of the Services of which something is other than before."""
-        known, put = (
-            (self._services, self._put_service) if told.resource == SERVICES else (self._backends, self._put_backend)
-        )
+    def take(self, told: Told) -> set[Subject]:
+        """Take over what a watch told. Return the subjects of which something is other than before."""
+        known, put = self._kept(told.resource)
         if isinstance(told, Listed):
             fresh = {(one.namespace, one.name): one for one in told.objects}
             names: Collection[Name] = known.keys() | fresh.keys()
@@ -58,25 +70,43 @@ class Mirror:
             return put((told.namespace, told.name), None)
         return put((told.object.namespace, told.object.name), told.object)
 
-    def names(self) -> Collection[Name]:
-        """Return the names of all Services."""
-        return self._services.keys()
+    def subjects(self) -> Iterable[Subject]:
+        """Return all that makes configs."""
+        services = (Subject(SERVICE, *name) for name in self._services)
+        return chain(services, (Subject(CLUSTERCHECK, *name) for name in self._clusterchecks))
 
-    def service(self, name: Name) -> Service | None:
+    def service(self, namespace: str, name: str) -> Service | None:
         """Return a Service; None when there is none."""
-        return self._services.get(name)
+        return self._services.get((namespace, name))
 
-    def slices(self, name: Name) -> Iterable[Slice]:
+    def slices(self, namespace: str, name: str) -> list[Slice]:
         """Return the slices of a Service's endpoints."""
-        return [one for backend in self._of_service.get(name, ()) for one in self._backends[backend].slices]
+        backends = self._of_service.get((namespace, name), ())
+        return [one for backend in backends for one in self._backends[backend].slices]
 
-    def _put_service(self, name: Name, service: Service | None) -> set[Name]:
-        before = self._services.pop(name, None)
-        if service:
-            self._services[name] = service
-        return set() if before == service else {name}
+    def clustercheck(self, namespace: str, name: str) -> ClusterCheck | None:
+        """Return a ClusterCheck; None when there is none."""
+        return self._clusterchecks.get((namespace, name))
 
-    def _put_backend(self, name: Name, backend: Backend | None) -> set[Name]:
+    def clusterchecks(self) -> Collection[ClusterCheck]:
+        """Return all ClusterChecks."""
+        return self._clusterchecks.values()
+
+    def _kept(self, resource: Resource) -> tuple[dict[Name, Any], Callable[[Name, Any], set[Subject]]]:
+        """What is known of a resource, and how one more is put there."""
+        if resource == SERVICES:
+            return self._services, self._put_service
+        if resource == CLUSTERCHECKS:
+            return self._clusterchecks, self._put_clustercheck
+        return self._backends, self._put_backend
+
+    def _put_service(self, name: Name, service: Service | None) -> set[Subject]:
+        return _put(self._services, SERVICE, name, service)
+
+    def _put_clustercheck(self, name: Name, declared: ClusterCheck | None) -> set[Subject]:
+        return _put(self._clusterchecks, CLUSTERCHECK, name, declared)
+
+    def _put_backend(self, name: Name, backend: Backend | None) -> set[Subject]:
         before = self._backends.pop(name, None)
         of = [(each.namespace, each.service) for each in (before, backend) if each]
         if before:
@@ -87,4 +117,11 @@ class Mirror:
         if backend:
             self._backends[name] = backend
             self._of_service.setdefault(of[-1], set()).add(name)
-        return set() if before == backend else set(of)
+        return set() if before == backend else {Subject(SERVICE, *each) for each in of}
+
+
+def _put(known: dict[Name, T], kind: str, name: Name, one: T | None) -> set[Subject]:
+    before = known.pop(name, None)
+    if one:
+        known[name] = one
+    return set() if before == one else {Subject(kind, *name)}

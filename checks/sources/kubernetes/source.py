@@ -1,6 +1,6 @@
-"""The source `kubernetes`: what is annotated at Services, as the watches tell it.
+"""The source `kubernetes`: what is annotated at Services and declared as ClusterChecks, as the watches tell it.
 
-A complete list is a scan of the whole source, under the guards of each scan. A watched change is a scan of the Services that it
+A complete list is a scan of the whole source, under the guards of each scan. A watched change is a scan of the subjects that it
 is about: what they do not send any more is known to be gone.
 """
 
@@ -10,19 +10,19 @@ from itertools import chain
 from typing import NamedTuple
 
 from checks.models.configs import KUBERNETES
-from checks.sources.kubernetes import configs, selectors
+from checks.sources.kubernetes import clusterchecks, configs, selectors
 from checks.sources.kubernetes.annotations import OLD_PREFIX, PREFIX
 from checks.sources.kubernetes.configs import Made, Options
-from checks.sources.kubernetes.mirror import Mirror, Name
-from checks.sources.kubernetes.objects import Service, Slice
+from checks.sources.kubernetes.mirror import Mirror
 from checks.sources.kubernetes.options import for_files
+from checks.sources.kubernetes.subjects import CLUSTERCHECK, Subject, beginnings
 from checks.sources.kubernetes.templates import Templates
 from checks.sources.kubernetes.watching import Listed, Told
-from checks.sources.source import ConfigSource, Found, Part, Problem, Read, Scan
+from checks.sources.source import ConfigSource, Found, Ordered, Part, Problem, Read, Scan
 from checks.wire.lint import Linted, Notice
 from checks.wire.patching import IntegrationConfig
 
-# Changed Services of one scan: their keys are asked for in one statement.
+# Changed subjects of one scan: their keys are asked for in one statement.
 MOST_AT_ONCE = 200
 # The place of what is wrong with the source as a whole.
 API = "API"
@@ -30,7 +30,7 @@ _PROMETHEUS = "prometheus.io/"
 
 
 class _Look(NamedTuple):
-    """What a Service made when it was looked at last: keys of configs, and a hash of all that is told of it."""
+    """What a subject made when it was looked at last: keys of configs, and a hash of all that is told of it."""
 
     keys: frozenset[str]
     told: int
@@ -48,7 +48,7 @@ _NOTHING_WRONG = _Wrong()
 
 
 class KubernetesSource(ConfigSource):
-    """The Services of a Kubernetes cluster. One process reads them, the leader's.
+    """The Services and ClusterChecks of a Kubernetes cluster. One process reads them, the leader's.
 
     templates: files that select Services. beat: called now and then during long scans.
     """
@@ -67,10 +67,10 @@ class KubernetesSource(ConfigSource):
         # Whether all that is watched was listed, or can't be.
         self._is_complete = False
         self._whole = False
-        self._changed: set[Name] = set()
-        # Of Services that make something, or of which something is told.
-        self._looks: dict[Name, _Look] = {}
-        self._new_looks: dict[Name, _Look] = {}
+        self._changed: set[Subject] = set()
+        # Of subjects that make something, or of which something is told.
+        self._looks: dict[Subject, _Look] = {}
+        self._new_looks: dict[Subject, _Look] = {}
         # What is wrong with the API, and what was told of it last; and beginnings of keys of which therefore nothing is known.
         self._wrong, self._told = _NOTHING_WRONG, _NOTHING_WRONG
         self._unknown: frozenset[str] = frozenset()
@@ -81,7 +81,7 @@ class KubernetesSource(ConfigSource):
         changed = self.mirror.take(told)
         if isinstance(told, Listed):
             self.begin_again()
-        self._changed |= {name for name in changed if name in self._looks or self._may_matter(name)}
+        self._changed |= {one for one in changed if one in self._looks or self._may_matter(one)}
 
     def begin_again(self) -> None:
         """Let the next scan be of the whole source."""
@@ -99,21 +99,21 @@ class KubernetesSource(ConfigSource):
         self._wrong = _Wrong(tuple(dict.fromkeys(refusals)), tuple(warnings))
 
     def look(self) -> bool:
-        """Work out what the next scan finds: everything, or at most MOST_AT_ONCE changed Services. Return whether it is new."""
+        """Work out what the next scan finds: everything, or at most MOST_AT_ONCE changed subjects. Return whether it is new."""
         self._new_looks = {}
         whole = self._is_complete and self._whole
         # Whether it can be read is noted by who watches it.
         scan = Scan(kept_under={*self._unknown, *self.templates.kept}, readable=False)
-        if self._unknown:
+        if not self._unknown.isdisjoint(configs.OF_ENDPOINTS):
             scan.kept_under |= {selectors.of_kind(file, "endpoints") for file in self.templates.selectors}
-        names = self.mirror.names() if whole else self._changed if self._is_complete else ()
+        subjects = self.mirror.subjects() if whole else self._changed if self._is_complete else ()
         scan.problems += [Problem(API, None, f"{why}; what was sent stays") for why in self._wrong.refusals]
         scan.warnings += [Notice(API, None, warning) for warning in self._wrong.warnings]
         if whole:
             scan.problems += self.templates.problems.values()
             scan.warnings += self.templates.warnings
-        for name in sorted(names):
-            self._look(name, scan)
+        for subject in sorted(subjects):
+            self._look(subject, scan)
             if not whole and len(self._new_looks) == MOST_AT_ONCE:
                 break
         if not whole:
@@ -133,28 +133,33 @@ class KubernetesSource(ConfigSource):
             return
         if self._whole:
             self._looks = {}
-        for name, look in self._new_looks.items():
+        for subject, look in self._new_looks.items():
             if look == _NOTHING:
-                self._looks.pop(name, None)
+                self._looks.pop(subject, None)
             else:
-                self._looks[name] = look
+                self._looks[subject] = look
         self._changed = set() if self._whole else self._changed.difference(self._new_looks)
         self._new_looks, self._whole = {}, False
 
-    def _look(self, name: Name, scan: Scan) -> None:
-        """Add what a Service makes to the scan, if it is whole or if that is other than before."""
+    def ordered(self) -> dict[str, Ordered | None]:
+        """Return what the keys of the ClusterChecks order; None for one whose spec can't be read."""
+        return {
+            clusterchecks.key(one.namespace, one.name): None if one.error else one.ordered
+            for one in self.mirror.clusterchecks()
+        }
+
+    def _look(self, subject: Subject, scan: Scan) -> None:
+        """Add what a subject makes to the scan, if it is whole or if that is other than before."""
         self._beat()
-        service = self.mirror.service(name)
-        made = self._make(service, list(self.mirror.slices(name))) if service else Made()
+        made = self._make(subject)
         versions = {key: hash(config) for key, config in made.configs.items()}
         look = _look_of(made, versions)
-        if not self._whole and look == self._looks.get(name, _NOTHING):
-            self._changed.discard(name)
+        if not self._whole and look == self._looks.get(subject, _NOTHING):
+            self._changed.discard(subject)
             return
-        self._new_looks[name] = look
-        where = _place(name)
+        self._new_looks[subject] = look
         for key, config in made.configs.items():
-            scan.found.append(Found(key, versions[key], partial(self._read, config), where))
+            scan.found.append(Found(key, versions[key], partial(self._read, config), subject.place))
         scan.problems += made.problems
         scan.warnings += made.warnings
         scan.passed_over += made.passed_over
@@ -162,40 +167,44 @@ class KubernetesSource(ConfigSource):
         scan.kept |= made.kept
         scan.kept_under |= {key for key in made.kept if key.endswith("/")}
 
-    def _make(self, service: Service, slices: list[Slice]) -> Made:
+    def _make(self, subject: Subject) -> Made:
+        _, *names = subject
+        if subject.kind == CLUSTERCHECK:
+            declared = self.mirror.clustercheck(*names)
+            return clusterchecks.make(declared, self._options) if declared else Made()
+        service, slices = self.mirror.service(*names), self.mirror.slices(*names)
+        if not service:
+            return Made()
         made = configs.make(service, slices, self._options)
         for selector in self.templates.selectors.values():
             made.add(selectors.make(selector, service, slices, self._of_files))
         return made
 
-    def _beginnings(self, name: Name) -> list[str]:
-        of_files = (selectors.beginnings(file, *name) for file in self.templates.selectors)
-        return [*configs.beginnings(*name), *chain.from_iterable(of_files)]
+    def _beginnings(self, subject: Subject) -> list[str]:
+        files = () if subject.kind == CLUSTERCHECK else self.templates.selectors
+        of_files = (selectors.beginnings(file, subject.namespace, subject.name) for file in files)
+        return [*beginnings(subject), *chain.from_iterable(of_files)]
 
     def _part(self) -> Part:
-        names = self._new_looks
-        before = [self._looks[name].keys for name in names if name in self._looks]
+        subjects = self._new_looks
+        before = [self._looks[one].keys for one in subjects if one in self._looks]
         return Part(
-            beginnings=tuple(each for name in names for each in self._beginnings(name)),
+            beginnings=frozenset(each for one in subjects for each in self._beginnings(one)),
             keys=frozenset().union(*before),
-            places=frozenset({API, *map(_place, names)}),
+            places=frozenset({API, *(one.place for one in subjects)}),
         )
 
     def _read(self, config: IntegrationConfig) -> Read:
         self._beat()
         return Read(config, Linted(check=config.name))
 
-    def _may_matter(self, name: Name) -> bool:
-        if self.templates.selectors:
+    def _may_matter(self, subject: Subject) -> bool:
+        if self.templates.selectors or subject.kind == CLUSTERCHECK:
             return True
-        service = self.mirror.service(name)
+        service = self.mirror.service(subject.namespace, subject.name)
         return service is not None and any(
             each.startswith((PREFIX, OLD_PREFIX, _PROMETHEUS)) for each in service.annotations
         )
-
-
-def _place(name: Name) -> str:
-    return configs.place(Service(*name))
 
 
 def _look_of(made: Made, versions: Mapping[str, int]) -> _Look:

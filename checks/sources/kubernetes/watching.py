@@ -38,6 +38,8 @@ IDLE = 90.0
 # The pause after a failure doubles with each further one.
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 10.0
 LONGEST_WAIT = 60.0
+# Seconds after which a resource that need not be there is asked for again.
+OPTIONAL = 60.0
 # A watch that lasted so long worked.
 LASTING = 1.0
 # What is told and not yet taken. When there is more, the server waits, and with it the change of everything else.
@@ -114,8 +116,11 @@ class Watch:
         *,
         seconds: tuple[float, float] = SECONDS,
         idle: float = IDLE,
+        optional: bool = False,
     ) -> None:
+        """optional: where it is not there, or refused, it is asked for again seldom."""
         self._kinds, self._told = kinds, told
+        self._absence = OPTIONAL if optional else 0.0
         self._seconds, self._idle = seconds, idle
         self._kind = kinds[0]
         # From which a watch goes on; empty: list first.
@@ -217,7 +222,8 @@ class Watch:
             self._enter(Phase.LISTING)
         else:
             self._enter(_phase(error), str(error))
-        await self._sleep(error.retry_after)
+        absence = self._absence if isinstance(error, Forbidden | NotFound) else 0.0
+        await self._sleep(max(error.retry_after, absence))
 
     async def _sleep(self, least: float = 0.0) -> None:
         pause = min(FIRST_PAUSE * 2 ** min(self._failures, 10), LONGEST_PAUSE)
