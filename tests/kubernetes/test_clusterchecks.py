@@ -32,6 +32,11 @@ from tests.replicas import wait_for
 pytestmark = [pytest.mark.kubernetes, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("warm")]
 
 GROUP = "clusteragent.dev/v1alpha1"
+STATUSES = {
+    "apiGroups": ["clusteragent.dev"],
+    "resources": ["clusterchecks", "clusterchecks/status"],
+    "verbs": ["get", "patch"],
+}
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 # Ours, without a schema: it takes whatever somebody writes.
 DEFINITION = {
@@ -230,7 +235,7 @@ def test_without_permission_they_alone_stay_and_that_is_told(
     shop.declare()
     shop.declare("paused", paused=True)
     name = shop.namespace.name
-    token = cluster.account(name, "agent", LISTS, LISTS_SLICES, TELLS, LISTS_CLUSTERCHECKS)
+    token = cluster.account(name, "agent", LISTS, LISTS_SLICES, TELLS, LISTS_CLUSTERCHECKS, STATUSES)
     first = following(token)
     wait_for_key(shop.key())
     wait_for("both are sent", lambda: Config.objects.count() == 2)
@@ -244,7 +249,7 @@ def test_without_permission_they_alone_stay_and_that_is_told(
     assert "list clusterchecks" in warning
     assert warning.endswith("; what they sent stays")
     assert (row().state["phase"], row().errors, untouched()) == ("watching", [], before)
-    cluster.allow(name, "agent", LISTS, LISTS_SLICES, TELLS, LISTS_CLUSTERCHECKS)
+    cluster.allow(name, "agent", LISTS, LISTS_SLICES, TELLS, LISTS_CLUSTERCHECKS, STATUSES)
     shop.delete("paused")
     wait_for("it is read again", lambda: Config.objects.count() == 1 and row().warnings == [])
     assert not Pause.objects.exists()
