@@ -95,7 +95,12 @@ def _enforce(
             continue
         first = next((key for key in keys if any(wanted.get(key) or ())), "")
         fields = _ordered(wanted.get(first) or Ordered(), kind)
-        if row and fields is not None and (parent_of(row.key), _fields(row)) == (first, fields):
+        # One that was inherited from a config that several keys sent may name another's author.
+        if (
+            row
+            and fields is not None
+            and (parent_of(row.key), row.author, _fields(row)) == (first, _author(first), fields)
+        ):
             continue
         if row or fields is not None:
             _change(kind, pk, (source, first or parent_of(row.key)), fields, term)

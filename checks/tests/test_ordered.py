@@ -180,6 +180,24 @@ def test_of_resources_with_the_same_check_the_first_that_orders_counts(term: int
     assert set(owners()) == {MAIL}
 
 
+def test_who_parts_from_a_shared_check_has_orders_of_its_own(term: int) -> None:
+    send(DB, MAIL, url="http://same")
+    let(term, db=PAUSED, mail=PAUSED)
+    send(MAIL, url="http://other")
+    assert owners() == {}
+    let(term, db=PAUSED, mail=PAUSED)
+    assert orders(Pause) == [
+        (DB, "clustercheck shop/db", True, False),
+        (MAIL, "clustercheck shop/mail", True, False),
+    ]
+    send(MAIL, url="http://same")
+    let(term, db=PAUSED, mail=FREE)
+    send(MAIL, url="http://other")
+    let(term, db=PAUSED, mail=FREE)
+    assert owners() == {MAIL: "ash"}
+    assert orders(Pause) == [(DB, "clustercheck shop/db", True, False)]
+
+
 def test_a_check_that_a_file_sends_too_is_free_when_the_resource_is_gone(term: int) -> None:
     send(DB, url="http://same")
     dispatcher.schedule([sent("db.yaml", url="http://same")])
