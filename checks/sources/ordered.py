@@ -62,7 +62,7 @@ def _let_wait(
     """Let the orders of keys that send nothing yet wait for their configs, and delete those of keys that are gone or send."""
     for kind in KINDS:
         there: dict[str, list[Any]] = {key: [] for key in waiting}
-        for row in kind.objects.filter(config=None, source=source):
+        for row in kind.objects.in_force().filter(config=None, source=source):
             there.setdefault(parent_of(row.key), []).append(row)
         new: list[Any] = []
         old: list[int] = []

@@ -142,6 +142,18 @@ def test_an_order_of_people_that_waits_for_the_check_wins(term: int) -> None:
     assert orders(Pin) == [(DB, "ann", False, False)]
 
 
+def test_a_pause_of_people_that_is_over_before_the_check_comes_back_lets_nothing_run(term: int) -> None:
+    send(DB)
+    dispatcher.pause([config(DB).pk], actor="ann")
+    dispatcher.unschedule([(KUBERNETES, DB)])
+    Pause.objects.update(until=clock.now() - timedelta(seconds=1))
+    let(term, db=PAUSED)
+    send(DB)
+    dispatcher.resume_due()
+    assert owners() == {}
+    assert orders(Pause) == [(DB, "clustercheck shop/db", True, False)]
+
+
 def test_orders_of_a_broken_or_deleted_resource_stay_while_its_check_is_there(term: int) -> None:
     send(DB)
     let(term, db=PAUSED)
