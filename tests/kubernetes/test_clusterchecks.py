@@ -255,6 +255,27 @@ def test_without_permission_they_alone_stay_and_that_is_told(
     assert not Pause.objects.exists()
 
 
+def test_one_that_nests_without_an_end_hides_no_other(shop: Shop, following: Callable[..., Following]) -> None:
+    def deep(name: str, depth: int) -> None:
+        nested = '{"a":' * depth + "1" + "}" * depth
+        named = f'"apiVersion": "{GROUP}", "kind": "ClusterCheck", "metadata": {{"name": "{name}"}}'
+        body = f'{{{named}, "spec": {{"check": "x", "instances": [{nested}]}}}}'
+        # Not by call(), which reads the answer.
+        with shop.namespace.cluster._http() as http:
+            path = shop.namespace.path("clusterchecks", group=GROUP)
+            assert http.post(path, content=body, headers={"Content-Type": "application/json"}).is_success
+
+    deep("listed", 9000)
+    shop.declare()
+    following()
+    wait_for_key(shop.key())
+    deep("watched", 9000)
+    shop.declare("later")
+    wait_for_key(shop.key("later"))
+    wait_for("both are told", lambda: len(row().errors) == 2)
+    assert {one["error"] for one in row().errors} == {"spec.instances[0] nests too deep"}
+
+
 def test_a_status_is_nothing_new(shop: Shop, following: Callable[..., Following]) -> None:
     shop.declare()
     follower = following()
