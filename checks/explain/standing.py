@@ -74,7 +74,7 @@ def of(origins: OriginQuerySet) -> dict[str, Standing]:
 def _standing(config: Config, known: Facts, cause: str) -> Standing:
     """How a config stands. cause: why it dangles."""
     orders = {kind: getattr(config, kind) for kind in map(_kind, ORDERS) if hasattr(config, kind)}
-    overrides = {kind: _words(order) for kind, order in orders.items() if not _is_of_source(order)}
+    overrides = {kind: _words(order) for kind, order in orders.items() if not order.from_source}
     state, reason = _state(known, _words(orders["pause"]) if "pause" in orders else "", cause)
     # Acknowledged by a node that will tell stats is not there yet.
     is_ready = state is State.RUNNING or (state is State.ACKNOWLEDGED and not known.tells_stats)
@@ -131,11 +131,6 @@ def _together(parts: Sequence[Standing]) -> Standing:
 
 def _kind(order: type[Order]) -> str:
     return order._meta.model_name or ""
-
-
-def _is_of_source(order: Order) -> bool:
-    """Whether what is declared ordered it, not an operator."""
-    return bool(getattr(order, "from_source", False))
 
 
 def _words(order: Order) -> str:

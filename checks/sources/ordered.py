@@ -62,7 +62,7 @@ def _let_wait(
     """Let the orders of keys that send nothing yet wait for their configs, and delete those of keys that are gone or send."""
     for kind in KINDS:
         there: dict[str, list[Any]] = {key: [] for key in waiting}
-        for row in kind.objects.filter(config=None, source=source):
+        for row in kind.objects.in_force().filter(config=None, source=source):
             there.setdefault(parent_of(row.key), []).append(row)
         new: list[Any] = []
         old: list[int] = []
@@ -95,7 +95,12 @@ def _enforce(
             continue
         first = next((key for key in keys if any(wanted.get(key) or ())), "")
         fields = _ordered(wanted.get(first) or Ordered(), kind)
-        if row and fields is not None and (parent_of(row.key), _fields(row)) == (first, fields):
+        # One that was inherited from a config that several keys sent may name another's author.
+        if (
+            row
+            and fields is not None
+            and (parent_of(row.key), row.author, _fields(row)) == (first, _author(first), fields)
+        ):
             continue
         if row or fields is not None:
             _change(kind, pk, (source, first or parent_of(row.key)), fields, term)

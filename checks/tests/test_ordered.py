@@ -142,6 +142,18 @@ def test_an_order_of_people_that_waits_for_the_check_wins(term: int) -> None:
     assert orders(Pin) == [(DB, "ann", False, False)]
 
 
+def test_a_pause_of_people_that_is_over_before_the_check_comes_back_lets_nothing_run(term: int) -> None:
+    send(DB)
+    dispatcher.pause([config(DB).pk], actor="ann")
+    dispatcher.unschedule([(KUBERNETES, DB)])
+    Pause.objects.update(until=clock.now() - timedelta(seconds=1))
+    let(term, db=PAUSED)
+    send(DB)
+    dispatcher.resume_due()
+    assert owners() == {}
+    assert orders(Pause) == [(DB, "clustercheck shop/db", True, False)]
+
+
 def test_orders_of_a_broken_or_deleted_resource_stay_while_its_check_is_there(term: int) -> None:
     send(DB)
     let(term, db=PAUSED)
@@ -178,6 +190,24 @@ def test_of_resources_with_the_same_check_the_first_that_orders_counts(term: int
     let(term, mail=FREE)
     assert not Pause.objects.exists()
     assert set(owners()) == {MAIL}
+
+
+def test_who_parts_from_a_shared_check_has_orders_of_its_own(term: int) -> None:
+    send(DB, MAIL, url="http://same")
+    let(term, db=PAUSED, mail=PAUSED)
+    send(MAIL, url="http://other")
+    assert owners() == {}
+    let(term, db=PAUSED, mail=PAUSED)
+    assert orders(Pause) == [
+        (DB, "clustercheck shop/db", True, False),
+        (MAIL, "clustercheck shop/mail", True, False),
+    ]
+    send(MAIL, url="http://same")
+    let(term, db=PAUSED, mail=FREE)
+    send(MAIL, url="http://other")
+    let(term, db=PAUSED, mail=FREE)
+    assert owners() == {MAIL: "ash"}
+    assert orders(Pause) == [(DB, "clustercheck shop/db", True, False)]
 
 
 def test_a_check_that_a_file_sends_too_is_free_when_the_resource_is_gone(term: int) -> None:

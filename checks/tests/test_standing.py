@@ -186,12 +186,12 @@ def test_nothing_is_said_that_changes_by_itself(monkeypatch: pytest.MonkeyPatch)
 
 def fill(number: int, begin: str) -> None:
     """Configs in each state."""
-    keys = [f"{begin}{each}" for each in range(number)]
+    keys = [f"{begin}/{each}" for each in range(number)]
     schedule(*keys)
     third = number // 3
     dispatcher.pause([pk(key) for key in keys[:third]], actor="alice")
     Rule.objects.get_or_create(name="east", check_pattern="nowhere", required={"zone": "east"})
-    dispatcher.schedule([sent(f"{begin}dangling{each}", name="nowhere") for each in range(third)])
+    dispatcher.schedule([sent(f"{begin}/dangling{each}", name="nowhere") for each in range(third)])
     fetch("ash")
     for key in keys[third:]:
         tell(key, Assignment.objects.get(config__origins__key=key).node.name, failed=key.endswith("1"))
@@ -206,10 +206,10 @@ def statements(work: Callable[[], Any]) -> int:
 def test_the_number_of_queries_does_not_grow() -> None:
     report("ash", "birch")
     fill(3, "few")
-    few = statements(lambda: standing.under("file", ["few"]))
+    few = statements(lambda: standing.under("file", ["few/"]))
     fill(30, "many")
-    assert statements(lambda: standing.under("file", ["many"])) == few
-    assert len(standing.under("file", ["many"])) == 40
+    assert statements(lambda: standing.under("file", ["many/"])) == few
+    assert len(standing.under("file", ["many/"])) == 40
 
 
 def test_facts_of_many_are_the_facts_of_each() -> None:
@@ -229,4 +229,4 @@ def test_facts_of_many_are_the_facts_of_each() -> None:
 def test_every_origin_has_a_standing() -> None:
     report("ash")
     fill(6, "db")
-    assert standing.under("file", [""]).keys() == set(Origin.objects.values_list("key", flat=True))
+    assert standing.under("file", ["db/"]).keys() == set(Origin.objects.values_list("key", flat=True))

@@ -32,6 +32,11 @@ from tests.replicas import wait_for
 pytestmark = [pytest.mark.kubernetes, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("warm")]
 
 GROUP = "clusteragent.dev/v1alpha1"
+STATUSES = {
+    "apiGroups": ["clusteragent.dev"],
+    "resources": ["clusterchecks", "clusterchecks/status"],
+    "verbs": ["get", "patch"],
+}
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 # Ours, without a schema: it takes whatever somebody writes.
 DEFINITION = {
@@ -230,7 +235,7 @@ def test_without_permission_they_alone_stay_and_that_is_told(
     shop.declare()
     shop.declare("paused", paused=True)
     name = shop.namespace.name
-    token = cluster.account(name, "agent", LISTS, LISTS_SLICES, TELLS, LISTS_CLUSTERCHECKS)
+    token = cluster.account(name, "agent", LISTS, LISTS_SLICES, TELLS, LISTS_CLUSTERCHECKS, STATUSES)
     first = following(token)
     wait_for_key(shop.key())
     wait_for("both are sent", lambda: Config.objects.count() == 2)
@@ -244,10 +249,31 @@ def test_without_permission_they_alone_stay_and_that_is_told(
     assert "list clusterchecks" in warning
     assert warning.endswith("; what they sent stays")
     assert (row().state["phase"], row().errors, untouched()) == ("watching", [], before)
-    cluster.allow(name, "agent", LISTS, LISTS_SLICES, TELLS, LISTS_CLUSTERCHECKS)
+    cluster.allow(name, "agent", LISTS, LISTS_SLICES, TELLS, LISTS_CLUSTERCHECKS, STATUSES)
     shop.delete("paused")
     wait_for("it is read again", lambda: Config.objects.count() == 1 and row().warnings == [])
     assert not Pause.objects.exists()
+
+
+def test_one_that_nests_without_an_end_hides_no_other(shop: Shop, following: Callable[..., Following]) -> None:
+    def deep(name: str, depth: int) -> None:
+        nested = '{"a":' * depth + "1" + "}" * depth
+        named = f'"apiVersion": "{GROUP}", "kind": "ClusterCheck", "metadata": {{"name": "{name}"}}'
+        body = f'{{{named}, "spec": {{"check": "x", "instances": [{nested}]}}}}'
+        # Not by call(), which reads the answer.
+        with shop.namespace.cluster._http() as http:
+            path = shop.namespace.path("clusterchecks", group=GROUP)
+            assert http.post(path, content=body, headers={"Content-Type": "application/json"}).is_success
+
+    deep("listed", 9000)
+    shop.declare()
+    following()
+    wait_for_key(shop.key())
+    deep("watched", 9000)
+    shop.declare("later")
+    wait_for_key(shop.key("later"))
+    wait_for("both are told", lambda: len(row().errors) == 2)
+    assert {one["error"] for one in row().errors} == {"spec.instances[0] nests too deep"}
 
 
 def test_a_status_is_nothing_new(shop: Shop, following: Callable[..., Following]) -> None:

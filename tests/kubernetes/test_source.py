@@ -11,6 +11,7 @@ import pytest
 import yaml
 from django.db import connection
 
+from checks.explain import standing
 from checks.models import Config, Move, Origin, Source
 from checks.models.map import NotLeader
 from checks.sources import files
@@ -43,7 +44,7 @@ class Following:
     """A follower of a new term, in a thread."""
 
     def __init__(self, path: Path) -> None:
-        self.follower = Follower(lead(), choose(path), options.read())
+        self.follower = Follower(lead(), choose(path), options.read(), standing.under)
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 

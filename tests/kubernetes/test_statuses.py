@@ -288,6 +288,21 @@ def test_a_refusal_is_told_and_tried_again(
     wait_for("nothing is refused", lambda: not shop.statuses.refusals)
 
 
+def test_a_refusal_is_told_also_while_it_is_tried_again(
+    namespace: Namespace, writer: Callable[..., Statuses], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "REFUSED_AGAIN", 0.0)
+    shop = Shop(namespace, writer(namespace.cluster.account(namespace.name, "agent", READS)))
+    shop.make()
+    shop.want(db=status())
+    wait_for("it is refused", lambda: shop.statuses.refusals)
+    tries = set()
+    while len(tries) < 4:
+        shop.statuses.step()
+        assert shop.statuses.refusals
+        tries.add(shop.statuses._refused[CLUSTERCHECKS][1])
+
+
 def test_objects_that_are_gone_stop_nobody(shop: Shop) -> None:
     shop.make()
     gone = {shop.key("gone"): Wanted(status(), {})}

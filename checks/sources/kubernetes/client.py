@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import ssl
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
@@ -22,6 +23,9 @@ MAX_PAGE_BYTES = 32 * 2**20
 # An event, or the answer to another call. etcd takes objects of at most 1.5 MB.
 MAX_BYTES = 16 * 2**20
 MAX_ERROR_BYTES = 64 * 2**10
+# Servers take objects that nest as deep as their author likes, more than Python reads. What is deeper than this is left out.
+MAX_DEPTH = 200
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]')
 # Seconds for a page of a list, until a watch begins, and for each other call.
 LIST, BEGIN, CALL = 60.0, 30.0, 10.0
 
@@ -217,10 +221,29 @@ async def _body(response: httpx.Response, call: Call, most: int) -> bytes:
     return bytes(body)
 
 
+def _shallow(body: bytes) -> bytes:
+    """The JSON with null in place of whatever nests deeper than MAX_DEPTH."""
+    parts, depth, start = [], 0, 0
+    for token in _TOKEN.finditer(body):
+        if token[0] in (b"[", b"{"):
+            depth += 1
+            if depth == MAX_DEPTH + 1:
+                parts += [body[start : token.start()], b"null"]
+        elif token[0] in (b"]", b"}"):
+            if depth == MAX_DEPTH + 1:
+                start = token.end()
+            depth -= 1
+    return b"".join([*parts, body[start:]])
+
+
 def _object(body: bytes, call: Call) -> Object:
     try:
-        value = json.loads(body)
-    except (ValueError, RecursionError):
+        try:
+            value = json.loads(body)
+        except RecursionError:
+            # Otherwise one such object would hide all others of its list.
+            value = json.loads(_shallow(body))
+    except ValueError:
         raise Unreadable(f"{call}: the answer is not JSON") from None
     if not isinstance(value, dict):
         raise Unreadable(f"{call}: the answer is no object")

@@ -74,7 +74,7 @@ class Status(NamedTuple):
 
 
 def of_clustercheck(
-    generation: int, standing: Standing | None, problem: str, orders: Mapping[str, str], seen: Object
+    generation: int, standing: Standing | None, problem: str, orders: Mapping[str, str], seen: Mapping[str, Any]
 ) -> Status | None:
     """Return the status of a ClusterCheck; None while nothing is known of it.
 
@@ -134,7 +134,7 @@ def _are_alike(error: str, before: object) -> bool:
     return isinstance(before, str) and _NUMBER.sub("#", error) == _NUMBER.sub("#", before)
 
 
-def merged(seen: Object, status: Status, now: str) -> Object:
+def merged(seen: Mapping[str, Any], status: Status, now: str) -> Object:
     """Return the status that an object should have. seen: the one that it has. now: the time of a transition.
 
     What others wrote stays. If nothing is new, it equals `seen`.

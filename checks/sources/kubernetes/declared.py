@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Protocol
 
 from checks.models.configs import KUBERNETES
+from checks.sources.kubernetes.clusterchecks import OF_CLUSTERCHECKS, ClusterCheck
 from checks.sources.kubernetes.conditions import Standing, of_clustercheck, of_instrumentation
 from checks.sources.kubernetes.resources import CLUSTERCHECKS, INSTRUMENTATIONS, Object
 from checks.sources.kubernetes.statuses import Key, Wanted
@@ -30,21 +31,14 @@ class Instrumentation(Protocol):
     def status(self) -> Object: ...
 
 
-class ClusterCheck(Instrumentation, Protocol):
-    """What is known of a ClusterCheck. orders: what its fields order, {kind of order: field}."""
-
-    @property
-    def orders(self) -> Mapping[str, str]: ...
-
-
 def wanted(
     clusterchecks: Collection[ClusterCheck],
-    instrumentations: Collection[Instrumentation],
     problems: Iterable[Problem],
     standings: Standings,
+    instrumentations: Collection[Instrumentation] = (),
 ) -> dict[Key, Wanted]:
     """Return the statuses that these should have. Asks nothing if there are none."""
-    beginnings = ["clustercheck/"] * bool(clusterchecks) + ["instrumentation/"] * bool(instrumentations)
+    beginnings = [OF_CLUSTERCHECKS] * bool(clusterchecks) + ["instrumentation/"] * bool(instrumentations)
     if not beginnings:
         return {}
     # Kind, namespace and name are the beginning of a key.
@@ -58,7 +52,7 @@ def wanted(
     for check in clusterchecks:
         names = f"{check.namespace}/{check.name}"
         found, error = stand.get(f"clustercheck/{names}"), errors.get(f"clustercheck {names}", "")
-        status = of_clustercheck(check.generation, found[0] if found else None, error, check.orders, check.status)
+        status = of_clustercheck(check.generation, found[0] if found else None, error, _orders(check), check.status)
         if status:
             said[Key(CLUSTERCHECKS, check.namespace, check.name)] = Wanted(status, check.status)
     for one in instrumentations:
@@ -67,3 +61,9 @@ def wanted(
         status = of_instrumentation(one.generation, found, error)
         said[Key(INSTRUMENTATIONS, one.namespace, one.name)] = Wanted(status, one.status)
     return said
+
+
+def _orders(check: ClusterCheck) -> dict[str, str]:
+    """The fields of a ClusterCheck that order something, by the kind of the order."""
+    fields = {"pin": "spec.pin" if check.ordered.pin else "", "pause": "spec.paused" if check.ordered.paused else ""}
+    return {kind: field for kind, field in fields.items() if field}

@@ -16,11 +16,14 @@ from checks.models.configs import KUBERNETES
 from checks.models.map import NotLeader
 from checks.sources import ordered, origins
 from checks.sources.kubernetes import access, clusterchecks, configs, instrumentations, options
+from checks.sources.kubernetes.declared import Standings, wanted
 from checks.sources.kubernetes.events import Events
 from checks.sources.kubernetes.mirror import OF_CLUSTERCHECKS, OF_ENDPOINTS, OF_INSTRUMENTATIONS, OF_SERVICES, OF_SLICES
 from checks.sources.kubernetes.resources import CLUSTERCHECKS, ENDPOINTS, ENDPOINTSLICES, SERVICES, Resource
 from checks.sources.kubernetes.source import KubernetesSource
+from checks.sources.kubernetes.statuses import Statuses
 from checks.sources.kubernetes.watching import MOST_UNREAD, Kind, Listed, Phase, Told, Watch, Watcher
+from checks.sources.source import Problem
 from checks.sources.sync import sync_watched
 from clusteragent.lib import conf
 
@@ -30,6 +33,9 @@ TOGETHER, IDLE, BEAT, PAUSE = 0.1, 0.5, 5.0, 1.0
 # Seconds after which everything is compared with the store again, in case that somebody else changed it there. A comparison
 # that takes long comes less often: it has at most this share of the time.
 COMPARE, SHARE = 60.0, 0.02
+# Seconds after which it is worked out again how the declared checks stand, since nodes fetch and run them meanwhile, and the
+# share of the time that this has at most.
+STATUSES, STATUSES_SHARE = 2.0, 0.1
 # A watch that is refused tells nothing until somebody gives permission; all others will.
 _REFUSED = (Phase.REFUSED, Phase.MISSING)
 
@@ -51,9 +57,14 @@ _DECLARED = (
 
 
 class Follower:
-    """Follows a cluster until the term is over. told: what its watches tell."""
+    """Follows a cluster until the term is over. told: what its watches tell.
 
-    def __init__(self, term: int, read: access.Reader, how: configs.Options) -> None:
+    standings: how what is sent stands. Without it no status is written.
+    """
+
+    def __init__(
+        self, term: int, read: access.Reader, how: configs.Options, standings: Standings | None = None
+    ) -> None:
         self._term = term
         self.told: queue.Queue[Told] = queue.Queue(MOST_UNREAD)
         self._ahead: Told | None = None
@@ -62,10 +73,14 @@ class Follower:
         self._declared = {one: Watch([one.kind], self.told, optional=True) for one in _DECLARED}
         self._watcher = Watcher(read, [self._services, self._backends, *self._declared.values()])
         self._events = Events(self._watcher)
+        self._standings, self._statuses = standings, Statuses(self._watcher)
+        # When statuses are worked out again: at the latest, and at the earliest.
+        self._statuses_due = self._statuses_earliest = 0.0
         self._source = KubernetesSource(how, beat=self._beat)
         # Before the first list is compared: else what files made would count as gone.
         self._source.templates.look()
         self._look_at = time.monotonic() + conf.SCAN_PERIOD.total_seconds()
+        self._problems: list[Problem] = []
         # Resources that were listed.
         self._has: set[Resource] = set()
         sent = Origin.objects.filter(source=KUBERNETES)
@@ -109,7 +124,9 @@ class Follower:
         if is_due:
             now = time.monotonic()
             self._compare_at = now + max(COMPARE, (now - began) / SHARE)
+        self._update_statuses()
         self._events.step()
+        self._statuses.step()
         self._failure = ""
         self._beat()
 
@@ -142,7 +159,9 @@ class Follower:
             report = sync_watched(self._source, self._term)
             self._source.settle()
             self._was_synced |= is_complete
+            self._problems = report.errors
             self._events.want(report.errors)
+            self._statuses_due = min(self._statuses_due, self._statuses_earliest)
 
     def _fail(self, error: str) -> None:
         """Note that the database did not take what was to be synced. It is looked at again."""
@@ -166,6 +185,7 @@ class Follower:
             unknown=unknown,
             warnings=[
                 *(f"problems are not shown at their objects: {why}" for why in self._events.refusals),
+                *(f"statuses are not written: {why}" for why in self._statuses.refusals),
                 *self._absences(),
             ],
         )
@@ -178,6 +198,20 @@ class Follower:
             had = self._source.mirror.has_any(watch.resource) if is_listed else one in self._had
             if state.phase is Phase.REFUSED or (state.phase is Phase.MISSING and had):
                 yield f"{one.name} are not read: {state.why}{'; what they sent stays' if had else ''}"
+
+    def _update_statuses(self) -> None:
+        """Let statuses be written of what is declared: each two seconds, and after each sync."""
+        began = time.monotonic()
+        if self._standings and self._was_synced and began >= self._statuses_due:
+            mirror = self._source.mirror
+            # What is passed over is said by those who run it.
+            instrumented = [one for one in mirror.instrumentations() if not one.passed_over]
+            declared = mirror.clusterchecks(), instrumented
+            self._statuses.want(wanted(*declared, self._problems, self._standings))
+            now = time.monotonic()
+            # A sync may ask for it sooner, but not all the time.
+            self._statuses_earliest = now + (now - began) / STATUSES_SHARE
+            self._statuses_due = max(now + STATUSES, self._statuses_earliest)
 
     def _beat(self) -> None:
         """Store what the watches are doing: when that changed, and now and then as a sign of life."""
@@ -225,6 +259,6 @@ def note_unwatched() -> None:
         Source.objects.filter(name=KUBERNETES).update(held_removals=sorted(origins.known(KUBERNETES)))
 
 
-def follow(term: int) -> Never:
+def follow(term: int, standings: Standings) -> Never:
     """Follow the cluster that the options name. Raises NotLeader when the term is over."""
-    Follower(term, access.choose(conf.KUBECONFIG), options.read()).run()
+    Follower(term, access.choose(conf.KUBECONFIG), options.read(), standings).run()

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import structlog
 
@@ -36,14 +36,14 @@ class Wanted(NamedTuple):
     """The status that an object should have, and the one that it has, as the watch told."""
 
     status: Status
-    seen: Object
+    seen: Mapping[str, Any]
 
 
 class _Tried(NamedTuple):
     """A status that was tried. seen: what the watch had told then. answer: what the API server made of it. until: it counts."""
 
     status: Status
-    seen: Object
+    seen: Mapping[str, Any]
     answer: Object
     until: float
 

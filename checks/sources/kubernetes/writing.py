@@ -27,6 +27,8 @@ class Writer(ABC, Generic[K, V]):
         self._watcher = watcher
         self._lock = threading.Lock()
         self._waiting: dict[K, V] = {}
+        # What is being written: a refusal is not over while it is tried again.
+        self._in_hand: list[K] = []
         self._refused: dict[Resource, tuple[str, float]] = {}
         self._not_before = 0.0
         self._writing: Future[None] | None = None
@@ -35,7 +37,7 @@ class Writer(ABC, Generic[K, V]):
     def refusals(self) -> list[str]:
         """Why something that waits can't be written: permissions that are missing."""
         with self._lock:
-            needed = {resource for key in self._waiting for resource in self._needs(key)}
+            needed = {resource for key in (*self._waiting, *self._in_hand) for resource in self._needs(key)}
         return [why for resource, (why, _) in list(self._refused.items()) if resource in needed]
 
     def step(self) -> None:
@@ -63,6 +65,7 @@ class Writer(ABC, Generic[K, V]):
                 with self._lock:
                     # A newer one may wait already.
                     self._waiting.setdefault(key, value)
+            self._in_hand = []
             await asyncio.sleep(1 / A_SECOND)
 
     def _take(self) -> tuple[K, V] | None:
@@ -72,6 +75,7 @@ class Writer(ABC, Generic[K, V]):
         with self._lock:
             for key in self._waiting if now >= self._not_before else ():
                 if refused.isdisjoint(self._needs(key)):
+                    self._in_hand = [key]
                     return key, self._waiting.pop(key)
         return None
 

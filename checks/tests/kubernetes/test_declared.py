@@ -1,10 +1,13 @@
 """Which statuses declared checks should have, out of what they send and of what is wrong with them."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
+
 from checks.explain.standing import Standing, State
+from checks.sources.kubernetes.clusterchecks import ClusterCheck, read_clustercheck
 from checks.sources.kubernetes.declared import wanted
 from checks.sources.kubernetes.resources import CLUSTERCHECKS, INSTRUMENTATIONS
 from checks.sources.kubernetes.statuses import Key
@@ -15,21 +18,25 @@ DANGLING = Standing(State.DANGLING, "it waits to be placed")
 
 
 @dataclass
-class Declared:
-    """A resource, as the mirror has it."""
+class Instrumentation:
+    """A DatadogInstrumentation, as the mirror has it."""
 
     name: str
     namespace: str = "shop"
     generation: int = 1
     status: dict[str, Any] = field(default_factory=dict)
-    orders: Mapping[str, str] = field(default_factory=dict)
+
+
+def declared(name: str, **spec: Any) -> ClusterCheck:
+    metadata = {"namespace": "shop", "name": name, "generation": 1}
+    return read_clustercheck({"metadata": metadata, "spec": {"check": "postgres", "instances": [{}], **spec}})
 
 
 def test_nothing_is_asked_when_nothing_is_declared() -> None:
     def ask(source: str, beginnings: Collection[str]) -> dict[str, Standing]:
         raise AssertionError
 
-    assert wanted([], [], [], ask) == {}
+    assert wanted([], [], ask) == {}
 
 
 def test_only_the_kinds_that_are_there_are_asked_for() -> None:
@@ -39,8 +46,8 @@ def test_only_the_kinds_that_are_there_are_asked_for() -> None:
         asked.append(beginnings)
         return {}
 
-    wanted([Declared("db")], [], [], ask)
-    wanted([], [Declared("web")], [], ask)
+    wanted([declared("db")], [], ask)
+    wanted([], [], ask, [Instrumentation("web")])
     assert asked == [["clustercheck/"], ["instrumentation/"]]
 
 
@@ -57,8 +64,8 @@ def test_each_has_the_status_of_what_it_sends_and_of_its_first_problem() -> None
         Problem("clustercheck other/db", None, "of another"),
         Problem("datadoginstrumentation shop/odd", None, "odd"),
     ]
-    checks = [Declared("db"), Declared("broken"), Declared("new")]
-    found = wanted(checks, [Declared("web"), Declared("odd")], problems, lambda *_: standings)
+    checks = [declared("db"), declared("broken"), declared("new")]
+    found = wanted(checks, problems, lambda *_: standings, [Instrumentation("web"), Instrumentation("odd")])
     said = {key: one.status.condition for key, one in found.items()}
     assert {key: (one.is_true, one.reason, one.message) for key, one in said.items()} == {
         Key(CLUSTERCHECKS, "shop", "db"): (True, "Running", "on ash"),
@@ -66,3 +73,17 @@ def test_each_has_the_status_of_what_it_sends_and_of_its_first_problem() -> None
         Key(INSTRUMENTATIONS, "shop", "web"): (False, "Dangling", "1 of 2 checks dangling: it waits to be placed"),
         Key(INSTRUMENTATIONS, "shop", "odd"): (False, "Invalid", "odd"),
     }
+
+
+@pytest.mark.parametrize(
+    ("spec", "override"),
+    [
+        ({}, "pinned to the node ash by alice"),
+        ({"paused": True}, "pinned to the node ash by alice"),
+        ({"pin": {"node": "birch"}}, "pinned to the node ash by alice: wins over spec.pin"),
+    ],
+)
+def test_an_override_names_the_field_that_orders_the_same(spec: dict[str, Any], override: str) -> None:
+    pinned = Standing(State.RUNNING, "", "ash", "k1", {"pin": "pinned to the node ash by alice"})
+    [found] = wanted([declared("db", **spec)], [], lambda *_: {"clustercheck/shop/db": pinned}).values()
+    assert found.status.fields["override"] == override

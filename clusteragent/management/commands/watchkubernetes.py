@@ -5,6 +5,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
+from checks.explain import standing
 from checks.models.map import NotLeader
 from checks.sources.kubernetes.following import follow
 from clusteragent.lib import processes
@@ -23,6 +24,6 @@ class Command(BaseCommand):
         # What was not committed the next leader does again.
         processes.end_with(options["parent"])
         try:
-            follow(options["term"])
+            follow(options["term"], standing.under)
         except NotLeader as error:
             sys.exit(str(error))
