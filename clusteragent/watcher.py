@@ -2,7 +2,7 @@
 
 import time
 
-from checks.models import ClusterStore, Source
+from checks.models import Source
 from checks.models.configs import KUBERNETES
 from clusteragent.child import Child
 
@@ -29,6 +29,5 @@ class Watcher(Child):
             super().keep_alive()
 
     def sign_of_life(self) -> object:
-        """Return when it last noted what it is doing, and the store's revision, which its steps raise."""
-        seen = Source.objects.filter(name=KUBERNETES).values_list("scanned_at", flat=True).first()
-        return seen, ClusterStore.objects.values_list("revision", flat=True).first()
+        """Return when it last noted what it is doing."""
+        return Source.objects.filter(name=KUBERNETES).values_list("scanned_at", flat=True).first()

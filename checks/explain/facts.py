@@ -1,14 +1,15 @@
 """Three facts of a config: assigned by the server, acknowledged by its node, running by its runner's stats; each with an age."""
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.db.models import Q
 
-from checks.models import Assignment, Config, Instance
+from checks.models import Config, Instance
 from checks.models.troubles import error_line
 from clusteragent.lib import clock
 from clusteragent.lib.words import plain_count
@@ -27,12 +28,21 @@ class Truth(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Fact:
-    """One fact of a config. text: details for people. age: how long it has held, or the age of the report that says so."""
+    """One fact of a config. details: for people. age: how long it has held, or the age of the report that says so.
+
+    aged: what the age is of; empty: the fact itself.
+    """
 
     name: str
     truth: Truth
-    text: str
+    details: str
+    aged: str = ""
     age: timedelta | None = None
+
+    @property
+    def text(self) -> str:
+        """The details, ending with what the age is of."""
+        return f"{self.details}, {self.aged}" if self.aged else self.details
 
 
 @dataclass(frozen=True)
@@ -55,12 +65,17 @@ class Run:
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a config now. runs: one for each instance."""
+    """What is known of a config now.
+
+    runs: one for each instance. node: the name of the node that has it; empty if none has. tells_stats: whether that ever did.
+    """
 
     assigned: Fact
     acknowledged: Fact
     running: Fact
     runs: Sequence[Run]
+    node: str = ""
+    tells_stats: bool = False
 
     @property
     def three(self) -> tuple[Fact, Fact, Fact]:
@@ -79,30 +94,77 @@ class Facts:
 
 
 def of(config: Config) -> Facts:
-    """Return the facts of a config. An endpoint check belongs to its node without an assignment."""
-    now = clock.now()
-    assignment = Assignment.objects.filter(config=config).first()
-    owner = Q(pk=assignment.node_id) if assignment else Q(name=config.node_name)
-    node: Any = Node.objects.with_state().select_related("heartbeat", "runner").filter(owner).first()
+    """Return the facts of a config."""
+    return of_many([config])[config.pk]
+
+
+def of_many(configs: Collection[Config]) -> dict[int, Facts]:
+    """Return the facts of configs, {id: facts}.
+
+    The number of queries does not depend on that of the configs if they come with `assignment` and `pause`.
+    """
+    now, ids = clock.now(), [config.pk for config in configs]
+    nodes = _nodes(configs)
+    stats = _stats(ids, configs, nodes.values())
+    instances: dict[int, list[Instance]] = defaultdict(list)
+    for instance in Instance.objects.filter(config__in=ids).order_by("pk"):
+        instances[instance.config_id].append(instance)
+    found = {}
+    for config in configs:
+        node = nodes.get(_owner(config))
+        told = stats[node.pk] if node else {}
+        found[config.pk] = _facts(config, node, told, instances[config.pk], now)
+    return found
+
+
+def _owner(config: Config) -> int | str:
+    """The id of the node that has a config; of an endpoint check, which has no assignment, the name."""
+    return config.assignment.node_id if hasattr(config, "assignment") else config.node_name
+
+
+def _nodes(configs: Iterable[Config]) -> dict[int | str, Any]:
+    """The nodes that have these configs, by id and by name."""
+    owners = {_owner(config) for config in configs}
+    names = [owner for owner in owners if isinstance(owner, str)]
+    wanted = Q(pk__in=[owner for owner in owners if isinstance(owner, int)]) | Q(name__in=names)
+    nodes: Any = Node.objects.with_state().select_related("heartbeat", "runner").filter(wanted)
+    return {key: node for node in nodes for key in (node.pk, node.name)}
+
+
+def _stats(ids: Collection[int], configs: Iterable[Config], nodes: Iterable[Node]) -> dict[int, dict[str, RunnerStats]]:
+    """What these nodes told of these configs: {node's id: {check ID: stats}}."""
+    # Runners report some checks under their bare name.
+    mine = Q(check_id__in=Instance.objects.filter(config__in=ids).values("check_id"))
+    mine |= Q(check_id__in=list({config.name for config in configs}))
+    found: dict[int, dict[str, RunnerStats]] = defaultdict(dict)
+    for one in RunnerStats.objects.filter(mine, node__in=list({node.pk for node in nodes})):
+        found[one.node_id][one.check_id] = one
+    return found
+
+
+def _facts(
+    config: Config, node: Any, stats: Mapping[str, RunnerStats], instances: Sequence[Instance], now: datetime
+) -> Facts:
+    """The facts of a config. node: the one that has it. stats: what that told of its checks."""
+    assignment = getattr(config, "assignment", None)
     if config.node_name:
         assigned = Fact("Assigned", Truth.YES, f"to {config.node_name}, whose endpoint it checks")
     elif assignment and node:
-        assigned = Fact("Assigned", Truth.YES, f"to {node.name} ({assignment.reason})", now - assignment.since)
+        assigned = Fact("Assigned", Truth.YES, f"to {node.name} ({assignment.reason})", age=now - assignment.since)
     else:
         assigned = Fact("Assigned", Truth.NO, "it is paused" if hasattr(config, "pause") else "it dangles")
+    runs = [Run(instance, stats.get(instance.check_id)) for instance in instances]
     if node is None:
         acknowledged, running = (Fact(name, Truth.NO, "no node has it") for name in ("Acknowledged", "Running"))
-        return Facts(assigned, acknowledged, running, _runs(config, {}))
+        return Facts(assigned, acknowledged, running, runs, config.node_name)
     acknowledged = Fact("Acknowledged", Truth.UNKNOWN, "node agents don't say which endpoint checks they fetched")
     since = config.changed
     if assignment:
         since = max(assignment.since, since)
         acknowledged = _acknowledged(node, since, now)
-    # Runners report some checks under their bare name.
-    mine = Q(check_id__in=config.instances.values("check_id")) | Q(check_id=config.name)
-    stats = {one.check_id: one for one in RunnerStats.objects.filter(mine, node=node)}
-    runs = _runs(config, stats)
-    return Facts(assigned, acknowledged, _running(config, node, stats, runs, since, now), runs)
+    running = _running(config, node, stats, runs, since, now)
+    runner = getattr(node, "runner", None)
+    return Facts(assigned, acknowledged, running, runs, node.name, bool(runner and runner.stats_at))
 
 
 def version(time: datetime) -> int:
@@ -114,8 +176,8 @@ def _acknowledged(node: Any, since: datetime, now: datetime) -> Fact:
     if node.state == "lost":
         return Fact("Acknowledged", Truth.UNKNOWN, f"{node.name} is lost")
     if node.heartbeat.acknowledged >= version(since):
-        return Fact("Acknowledged", Truth.YES, f"{node.name} fetched this version, heard", node.silence)
-    return Fact("Acknowledged", Truth.NO, f"{node.name} has not fetched this version yet, made", now - since)
+        return Fact("Acknowledged", Truth.YES, f"{node.name} fetched this version", "heard", node.silence)
+    return Fact("Acknowledged", Truth.NO, f"{node.name} has not fetched this version yet", "made", now - since)
 
 
 def _running(
@@ -127,13 +189,9 @@ def _running(
     age = now - runner.stats_at
     if runner.stats_at < since:
         # The stats may be of an earlier assignment to this node.
-        return Fact("Running", Truth.UNKNOWN, f"{node.name} sent no stats since then; the last stats came", age)
+        return Fact("Running", Truth.UNKNOWN, f"{node.name} sent no stats since then", "the last came", age)
     running = sum(run.stats is not None for run in runs)
     if config.name in stats or (runs and running == len(runs)):
-        return Fact("Running", Truth.YES, f"in the stats of {node.name}, read", age)
+        return Fact("Running", Truth.YES, f"in the stats of {node.name}", "read", age)
     some = f"only {running} of {plain_count(len(runs), 'check ID')}" if running else "not"
-    return Fact("Running", Truth.NO, f"{some} in the stats of {node.name}, read", age)
-
-
-def _runs(config: Config, stats: Mapping[str, RunnerStats]) -> list[Run]:
-    return [Run(instance, stats.get(instance.check_id)) for instance in config.instances.order_by("pk")]
+    return Fact("Running", Truth.NO, f"{some} in the stats of {node.name}", "read", age)

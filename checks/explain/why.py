@@ -6,7 +6,8 @@ from typing import Any
 
 from django.db.models import F
 
-from checks.dispatcher.eligibility import read_snapshot
+from checks.dispatcher.changes import Entry
+from checks.dispatcher.eligibility import Snapshot, read_snapshot
 from checks.dispatcher.transaction import entries_of
 from checks.explain import reasons
 from checks.models import Assignment, Config, Move
@@ -67,35 +68,53 @@ def _owned(owner: Assignment, move: Move | None, best: Sequence[tuple[str, float
 def _ownerless(config: Config, move: Move | None, refused: Mapping[str, Sequence[str]]) -> str:
     loss = reasons.words(move.reason).lost.format(source=move.source_node) if move else ""
     before = f" ({loss})" if loss else ""
-    known = Node.objects.known().count()
     if hasattr(config, "pause"):
         return f"It is paused, so it runs nowhere{before}."
+    cause = why_dangling(refused, Node.objects.known().count())
+    return f"{cause[0].upper()}{cause[1:]}{before}."
+
+
+def why_dangling(refused: Mapping[str, Sequence[str]], known: int) -> str:
+    """Return why a config that should have an owner has none. refused: see `refusals`. known: how many nodes there are."""
     if not known:
-        return f"No node reports, so no node can run it{before}."
+        return "no node reports, so no node can run it"
     if sum(map(len, refused.values())) < known:
-        return f"It waits to be placed{before}."
-    return f"No node can have it: {next(iter(refused))}{before}."
+        return "it waits to be placed"
+    return f"no node can have it: {next(iter(refused))}"
 
 
 def _sentence(order: Order) -> str:
     """An order as a sentence: what, by whom, when, until when, and the note."""
-    what = "Paused"
-    if isinstance(order, Pin):
-        what = f"Pinned to {order}, or it waits," if order.waits else f"Pinned to {order}"
-    elif isinstance(order, Isolation):
-        what = f"Alone on its node, since {order.get_reason_display()},"
     until = getattr(order, "until", None)
-    parts = [what, f"by {order.author}" if order.author else "", f"on {moment(order.time)}"]
+    what = ordered(order)
+    parts = [f"{what[0].upper()}{what[1:]}", f"by {order.author}" if order.author else "", f"on {moment(order.time)}"]
     parts.append(f"until {moment(until)}" if until else "")
     note = f": {scrub(order.note)}" if order.note else "."
     return " ".join(filter(None, parts)) + note
 
 
+def ordered(order: Order) -> str:
+    """Return what an order says, without who gave it, when, and until when."""
+    if isinstance(order, Pin):
+        return f"pinned to {order}, or it waits," if order.waits else f"pinned to {order}"
+    if isinstance(order, Isolation):
+        return f"alone on its node, since {order.get_reason_display()},"
+    return "paused"
+
+
 def _refused(config: Config, owner: str) -> dict[str, list[str]]:
-    """Why nodes other than the owner can't have it now: {reason: their names}, the commonest reason first."""
+    """Why nodes other than the owner can't have it now: see `refusals`."""
     [entry] = entries_of([config.pk])
     snapshot = read_snapshot()
     snapshot.read_origins([entry])
+    return refusals(snapshot, entry, owner)
+
+
+def refusals(snapshot: Snapshot, entry: Entry, owner: str = "") -> dict[str, list[str]]:
+    """Return why nodes other than the owner can't have a config: {reason: their names}, the commonest reason first.
+
+    The snapshot has read the origins of the config.
+    """
     grouped: dict[str, list[str]] = {}
     for node in snapshot.nodes:
         if node.name != owner and (why := snapshot.refusal(entry, node)):

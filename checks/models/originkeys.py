@@ -26,6 +26,12 @@ def described(key: str) -> str:
     return f"{by}{target}, {unquote(found['check'])}{number}"
 
 
+def file_of(key: str) -> str:
+    """Return the config file whose template a key comes from; empty for other keys."""
+    found = _KEY(key)
+    return unquote(found["file"] or "") if found else ""
+
+
 def object_of(key: str) -> tuple[str, str]:
     """Return kind and `namespace/name` of the object that a key is of, such as `service`; twice "" for a key of another form."""
     found = _KEY(key)

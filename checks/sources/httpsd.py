@@ -18,7 +18,7 @@ from yaml import MappingNode, Node, ScalarNode, SequenceNode
 
 from checks.sources import environment
 from checks.sources.kubernetes import cel, gojson
-from checks.sources.kubernetes.cel import InvalidRule, NoLibrary, Rule
+from checks.sources.kubernetes.cel import InvalidRule, Rule
 from checks.sources.kubernetes.gojson import InvalidJSON
 from checks.sources.source import BrokenConfig, ConfigSource, Found, Problem, Read, Scan
 from checks.wire import goyaml, scalars, yamlnodes
@@ -301,8 +301,6 @@ def _rule(text: object, place: str) -> Rule | None:
         return cel.compile_rule(str(text), "target", _FIELDS)
     except InvalidRule as error:
         raise InvalidDiscovery(f"{place} {error}") from None
-    except NoLibrary:
-        raise InvalidDiscovery(f"{place} needs the library {cel.LIBRARY}, which is not installed") from None
 
 
 def _group(group: object) -> tuple[list[str], dict[str, str]]:

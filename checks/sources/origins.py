@@ -135,10 +135,10 @@ def admit(
     return Admitted(key, tuple(sent), "; ".join(problems), warning).as_written(text)
 
 
-def is_sent(known: Known, config: IntegrationConfig) -> bool:
-    """Return whether a key sends just this config as it would be sent now: whole, and without an author's text."""
+def is_sent(known: Known, config: IntegrationConfig, replica: str) -> bool:
+    """Return whether a key sends just this config as this replica would send it now: whole, and without an author's text."""
     is_same = known.fingerprint == patching.fingerprint(config) and not known.written_hash
-    return is_same and not (conf.INSTANCE_SHARDING_ENABLED or conf.KSM_SHARDING_ENABLED)
+    return is_same and known.replicas == {replica} and not (conf.INSTANCE_SHARDING_ENABLED or conf.KSM_SHARDING_ENABLED)
 
 
 def cut(config: IntegrationConfig) -> dict[int, IntegrationConfig]:

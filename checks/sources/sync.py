@@ -274,7 +274,7 @@ def _read(found: Found, source: ConfigSource, known: Known | None) -> tuple[Judg
         return Judgement(found.version if error.lasting else None, outcome=problem), None
     judgement = Judgement(found.version, check=config.name, linted=linted)
     try:
-        if known and not text and origins.is_sent(known, config):
+        if known and not text and origins.is_sent(known, config, source.replica):
             # A new term finds most of them so, and patching takes twenty times as long.
             dispatcher.require_admissible(config)
             return replace(judgement, fingerprint=known.fingerprint), None

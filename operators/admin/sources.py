@@ -1,6 +1,7 @@
 """The sources in the admin: what each scan found, and scanning again."""
 
 from collections.abc import Callable, Collection
+from datetime import datetime
 from typing import Any
 
 from django.contrib import admin, messages
@@ -11,7 +12,7 @@ from unfold.decorators import display
 from checks import sources
 from checks.models import Source
 from checks.wire.scrub import scrub
-from clusteragent.lib.words import ago, listed, plain_count
+from clusteragent.lib.words import ago, listed, moment, plain_count
 from operators.admin.base import ReadOnlyAdmin, Table
 
 MOST_PROBLEMS = 200
@@ -103,7 +104,10 @@ class SourceAdmin(ReadOnlyAdmin):
     def tables(self, request: HttpRequest, source: Any) -> list[Table]:
         source.refresh_from_db(fields=["errors", "warnings", "passed_over", "held_removals"])
         held = [{"key": key} for key in source.held_removals]
-        watches = source.state.get("watches", [])
+        watches = [
+            watch | {"since": moment(datetime.fromisoformat(watch["since"]))}
+            for watch in source.state.get("watches", [])
+        ]
         found = (
             *([("Watched", ("resource", "phase", "since", "why"), watches)] if watches else []),
             ("Errors", ("where", "line", "error"), source.errors),

@@ -70,13 +70,13 @@ def test_held_removals_are_shown_and_accepted(folder: Path) -> None:
 
 
 def test_what_the_leader_watches_is_not_scanned_and_its_removals_are_accepted(warm: None) -> None:
-    watches = [{"resource": "services", "phase": "away", "since": "2026-01-01T00:00:00", "why": "can't connect"}]
+    watches = [{"resource": "services", "phase": "away", "since": "2026-01-01T00:00:00+00:00", "why": "can't connect"}]
     state = {"phase": "away", "why": "can't connect", "watches": watches}
     row = Source.objects.create(name="kubernetes", state=state, held_removals=["one", "two"])
     client = superuser()
     shown = client.get(f"{SOURCES}{row.pk}/change/")
     assert "away: can&#x27;t connect" in shown.content.decode()
-    assert shown.context["tables"][0].rows == [["services", "away", "2026-01-01T00:00:00", "can't connect"]]
+    assert shown.context["tables"][0].rows == [["services", "away", "2026-01-01 00:00:00", "can't connect"]]
     assert 'value="scan_now"' not in shown.content.decode()
     assert 'value="accept_removals"' in shown.content.decode()
     chosen = {"_selected_action": [row.pk]}

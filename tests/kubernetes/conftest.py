@@ -2,11 +2,14 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.kubernetes import programs
 from tests.kubernetes.cluster import Cluster, Namespace
+
+DEFINITION = Path(__file__).parents[2] / "deploy/kubernetes/clusterchecks.yaml"
 
 
 @pytest.fixture(scope="session")
@@ -28,3 +31,13 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 def namespace(cluster: Cluster) -> Namespace:
     """A namespace of the test's own."""
     return cluster.namespace()
+
+
+@pytest.fixture(scope="module")
+def definition(cluster: Cluster) -> Iterator[None]:
+    """The resource ClusterCheck, as we ship it."""
+    cluster.kubectl("apply", "-f", str(DEFINITION))
+    cluster.kubectl("wait", "--for=condition=Established", "crd/clusterchecks.clusteragent.dev")
+    yield
+    # With all of its objects, which others would see.
+    cluster.kubectl("delete", "crd", "clusterchecks.clusteragent.dev")

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from checks.sources.kubernetes import watching
 from checks.sources.kubernetes.access import from_kubeconfig
 from checks.sources.kubernetes.resources import ENDPOINTS, ENDPOINTSLICES, SERVICES, Object, Resource, Selection
 from checks.sources.kubernetes.watching import Changed, Deleted, Kind, Listed, Phase, Told, Watch, Watcher
@@ -127,6 +128,22 @@ def test_a_restart_of_the_server_loses_and_doubles_nothing(
     namespace.annotate("web", {"text": "last"})
     assert sees(observer, "last")
     assert observer.told.empty()
+
+
+def test_after_a_long_outage_it_lists_again(
+    cluster: Cluster, namespace: Namespace, observe: Callable[..., Observer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server may be one that was restored from a copy, and be past the version that was heard last by now."""
+    monkeypatch.setattr(watching, "OUTAGE", 0.5)
+    namespace.service("web", {"text": "0"})
+    observer = observe()
+    observer.next()
+    observer.wait(Phase.WATCHING)
+    cluster.stop_apiserver()
+    observer.wait(Phase.AWAY)
+    wait_for("it has tried for a while", lambda: observer.watch._failures > 3)
+    cluster.start()
+    assert observer.next() == Listed(SERVICES, [("web", "0")])
 
 
 def sees(observer: Observer, text: str) -> bool:

@@ -1,5 +1,4 @@
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
@@ -53,7 +52,12 @@ def document(config: Config, reasons: Why, known: Facts) -> dict[str, Any]:
         "origins": _senders(config),
         "orders": reasons.orders,
         "facts": {
-            fact.name.lower(): asdict(fact) | {"age": fact.age.total_seconds() if fact.age is not None else None}
+            fact.name.lower(): {
+                "name": fact.name,
+                "truth": fact.truth,
+                "text": fact.text,
+                "age": fact.age.total_seconds() if fact.age is not None else None,
+            }
             for fact in known.three
         },
         "error": known.error,

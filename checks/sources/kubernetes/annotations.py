@@ -119,10 +119,10 @@ def _read_checks(annotation: str, text: str, found: Annotated) -> None:
     with_logs = []
     for check, raw in checks.items():
         try:
-            if _read_check(check, raw, f"{annotation}, {_key(check)}", found):
-                with_logs.append(_key(check))
+            if _read_check(check, raw, f"{annotation}, {template_key(check)}", found):
+                with_logs.append(template_key(check))
         except InvalidAnnotation as error:
-            found.errors[_key(check)] = str(error)
+            found.errors[template_key(check)] = str(error)
     if with_logs:
         found.passed_over.append(f"{annotation}, {words.listed(with_logs)}: {_LOGS}")
 
@@ -140,7 +140,9 @@ def _read_check(check: str, raw: str, place: str, found: Annotated) -> bool:
     if instances:
         texts = tuple(_object(each, f"{place}: an instance") for each in instances)
         init_config = raws.get("init_config", "{}")
-        found.templates.append(Template(_key(check), _named(name, place), place, texts, init_config, ignores_tags))
+        found.templates.append(
+            Template(template_key(check), _named(name, place), place, texts, init_config, ignores_tags)
+        )
     elif not fields.get("logs"):
         raise InvalidAnnotation(f"{place} has no instances{_instead(fields)}")
     return bool(fields.get("logs"))
@@ -183,7 +185,7 @@ def _read_lists(annotations: Mapping[str, str], kind: str, found: Annotated) -> 
     for name, (init_config,), texts in zip(names, init_configs, instances, strict=True):
         for text in texts:
             occurrences[name] += 1
-            key = _key(name, occurrences[name])
+            key = template_key(name, occurrences[name])
             place = f"{at_instances}, {key}"
             found.templates.append(Template(key, name, place, (text,), init_config, ignores_tags))
 
@@ -228,11 +230,11 @@ def _named(name: str, place: str) -> str:
     """The name of a check if it can be a part of a key."""
     if not name:
         raise InvalidAnnotation(f"{place}: the name of a check is empty")
-    if len(_key(name)) > MAX_NAME:
+    if len(template_key(name)) > MAX_NAME:
         raise InvalidAnnotation(f"{place}: the name of a check is too long")
     return name
 
 
-def _key(name: str, number: int = 1) -> str:
-    """The key of the check's template, of which there may be several. No name can make it look like another's."""
+def template_key(name: str, number: int = 1) -> str:
+    """Return the key of a check's template, of which there may be several. No name can make it look like another's."""
     return quote(name, safe="") + (f"/{number}" if number > 1 else "")

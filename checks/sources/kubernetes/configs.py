@@ -19,8 +19,11 @@ from checks.wire.lint import Notice
 from checks.wire.patching import IntegrationConfig
 
 _RESOLVE = f"{PREFIX}{ENDPOINTS}.resolve"
-# Of one Service, which anybody in the cluster may annotate and give endpoints.
-MOST_CONFIGS = 20_000
+# Of one Service, which anybody in the cluster may annotate and give endpoints: instances of all its endpoints, and the bytes of
+# their templates. What is more would take minutes to be resolved.
+MOST_INSTANCES, MOST_BYTES = 20_000, 16 * 2**20
+# Problems of one object.
+MOST_PROBLEMS = 20
 # How to resolve an address: as it is, or with the pod behind it.
 IP, AUTO = "ip", ("", "auto")
 
@@ -62,9 +65,10 @@ class Made:
 
     def fail(self, where: str, error: str) -> None:
         """Add a problem of the object, which is said once for all of its endpoints."""
-        if error not in self._said:
+        if error not in self._said and len(self._said) <= MOST_PROBLEMS:
             self._said.add(error)
-            self.problems.append(Problem(where, None, error))
+            is_last = len(self._said) > MOST_PROBLEMS
+            self.problems.append(Problem(where, None, "and more that is not shown" if is_last else error))
 
 
 class Origin(NamedTuple):
@@ -145,11 +149,10 @@ def addresses_of(slices: Iterable[Slice], options: Options) -> list[Address]:
         for endpoint in one.endpoints:
             if options.ignores_readiness or (endpoint.is_ready and not endpoint.is_terminating):
                 known = found.get(endpoint.address, Address(endpoint.address))
-                found[known.ip] = known._replace(
-                    ports=one.ports if not known.ports else tuple(dict.fromkeys((*known.ports, *one.ports))),
-                    node=known.node or endpoint.node,
-                    pod=known.pod or endpoint.pod,
-                )
+                # Node and pod are of one endpoint.
+                at = known if known.node and known.pod else endpoint
+                ports = one.ports if not known.ports else tuple(dict.fromkeys((*known.ports, *one.ports)))
+                found[known.ip] = Address(known.ip, ports, at.node, at.pod)
     return list(found.values())
 
 
@@ -177,16 +180,18 @@ def for_endpoints(
     made: Made,
     *,
     looks_behind: bool = True,
+    where: str = "",
 ) -> None:
     """Add a check for each template and address.
 
-    looks_behind: a check of a pod's address is bound to the pod's node, and the agent there adds the pod's tags.
+    looks_behind: a check of a pod's address is bound to the pod's node, and the agent there adds the pod's tags. where: whose
+    problems there are; the Service's unless given.
     """
     if not templates:
         return
-    most = MOST_CONFIGS // len(templates)
+    most = _most_addresses(templates)
     if len(addresses) > most:
-        made.fail(place(service), f"has {len(addresses)} endpoints, of which only {most} are checked")
+        made.fail(where or place(service), f"has {len(addresses)} endpoints, of which only {most} are checked")
     for address in addresses[:most]:
         ids = f"{service.namespace}/{service.name}/{address.ip}"
         target = Target(
@@ -200,7 +205,14 @@ def for_endpoints(
         if looks_behind and address.pod and address.node:
             site = site._replace(node=address.node, identifiers=(site.id, f"kubernetes_pod://{address.pod}"))
         for template in templates:
-            _add(template, site, origin, options, made, place(service))
+            _add(template, site, origin, options, made, where or place(service))
+
+
+def _most_addresses(templates: Sequence[Template]) -> int:
+    """Return of how many addresses the templates may make checks."""
+    instances = sum(len(template.instances) for template in templates)
+    size = sum(len(text) for template in templates for text in (*template.instances, template.init_config or ""))
+    return min(MOST_INSTANCES // max(1, instances), MOST_BYTES // max(1, size))
 
 
 def _make_annotated(service: Service, addresses: Sequence[Address], options: Options, made: Made) -> None:

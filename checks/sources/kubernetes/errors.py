@@ -5,6 +5,8 @@ import re
 from checks.sources.kubernetes.resources import Call, Object
 
 MAX_MESSAGE = 500
+# How the API server says that a role is missing. Others say 403 for other reasons.
+_UNALLOWED = re.compile(r"\bcannot [a-z]+ (resource|path) ").search
 _USER = re.compile(r'User "([^"]{1,300})"')
 
 
@@ -55,7 +57,7 @@ class Gone(ApiError):
 
 
 class Rejected(ApiError):
-    """The API server does not accept what was sent (400, 409, 422 and the like)."""
+    """The API server does not accept what was sent (400, 409, 422 and the like; 403 for a quota, or a namespace that ends)."""
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
@@ -68,7 +70,7 @@ def refusal(code: int, status: Object, call: Call, wait: str = "") -> ApiError:
     said = f": {message}" if message else ""
     if code == 401:
         return Unauthorized("the API server does not accept our credentials (401): they expired or were revoked")
-    if code == 403:
+    if code == 403 and _UNALLOWED(message):
         return _forbidden(call, message)
     if code == 404:
         return NotFound(f"{call}: not there{said}")

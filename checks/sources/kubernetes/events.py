@@ -1,24 +1,20 @@
-"""Problems of Services as events on them, where `kubectl describe service` shows them: one for each problem."""
+"""Problems of objects as events on them, where `kubectl describe` shows them: one for each problem."""
 
-import asyncio
 import hashlib
-from collections import deque
-from collections.abc import Iterable
-from concurrent.futures import Future
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 
 from checks.sources.kubernetes.client import Client
-from checks.sources.kubernetes.errors import ApiError, Forbidden, NotFound, Rejected, Unauthorized
-from checks.sources.kubernetes.resources import EVENTS, SERVICES, Object
+from checks.sources.kubernetes.errors import NotFound, Rejected
+from checks.sources.kubernetes.resources import CLUSTERCHECKS, EVENTS, INSTRUMENTATIONS, SERVICES, Object, Resource
 from checks.sources.kubernetes.watching import Watcher
+from checks.sources.kubernetes.writing import Writer
 from checks.sources.source import Problem
 from clusteragent.lib import conf
 
-# At most so many events a second, and so many that wait. Seconds after which one that failed, or was refused, is tried again.
-A_SECOND, MOST_WAITING, AGAIN, REFUSED_AGAIN = 10, 1000, 10.0, 600.0
 REASON = "ClusterCheckProblem"
 MOST_CHARACTERS = 1000
 _CONFLICT = 409
@@ -26,70 +22,86 @@ _CONFLICT = 409
 log = structlog.get_logger()
 
 
-class Events:
-    """Writes an event for each problem, in the thread of the watcher, one after the other.
+class Kind(NamedTuple):
+    """Objects that have events, and their kind in the API."""
 
-    refusal: why events can't be written; empty when they can.
-    """
+    name: str
+    resource: Resource
+
+
+class Named(NamedTuple):
+    """An object that has events."""
+
+    kind: Kind
+    namespace: str
+    name: str
+
+
+# By the first word of a problem's place.
+_KINDS = {
+    kind.name.lower(): kind
+    for kind in (
+        Kind("Service", SERVICES),
+        Kind("ClusterCheck", CLUSTERCHECKS),
+        Kind("DatadogInstrumentation", INSTRUMENTATIONS),
+    )
+}
+
+
+class Events(Writer[Problem, None]):
+    """Writes an event for each problem, once in each term: in a new one nobody knows what the last one still wanted to write."""
 
     def __init__(self, watcher: Watcher) -> None:
-        self._watcher = watcher
-        self._waiting: deque[Problem] = deque(maxlen=MOST_WAITING)
-        self._writing: Future[None] | None = None
-        self.refusal = ""
+        super().__init__(watcher)
+        self._told: set[Problem] = set()
 
-    def add(self, problems: Iterable[Problem]) -> None:
-        """Let events be written for these problems. Those that are not about a Service are left out."""
-        self._waiting.extend(problem for problem in problems if _service_of(problem))
+    def want(self, problems: Iterable[Problem]) -> None:
+        """Let there be an event for each of these problems, which are all that there are. Those about no object are left out."""
+        wanted = dict.fromkeys(problem for problem in problems if _object_of(problem))
+        with self._lock:
+            self._told &= wanted.keys()
+            self._waiting = {problem: None for problem in wanted if problem not in self._told}
 
-    def step(self) -> None:
-        """Begin to write what waits. Never waits itself."""
-        if self._waiting and (self._writing is None or self._writing.done()):
-            self._writing = self._watcher.call(self._write)
+    def _needs(self, key: Problem) -> Collection[Resource]:
+        found = _object_of(key)
+        return (EVENTS, found.kind.resource) if found else (EVENTS,)
 
-    async def _write(self, client: Client) -> None:
-        while self._waiting:
-            problem = self._waiting.popleft()
-            pause = 1 / A_SECOND
-            try:
-                await write(client, problem)
-                self.refusal = ""
-            except (Rejected, NotFound) as error:
-                log.warning("event_not_written", where=problem.where, error=str(error))
-            except ApiError as error:
-                is_refused = isinstance(error, Forbidden | Unauthorized)
-                self.refusal = str(error) if is_refused else self.refusal
-                pause = REFUSED_AGAIN if is_refused else AGAIN
-                self._waiting.appendleft(problem)
-            await asyncio.sleep(pause)
+    async def _write(self, client: Client, key: Problem, value: None) -> None:
+        try:
+            await write(client, key)
+        except (Rejected, NotFound) as error:
+            log.warning("event_not_written", where=key.where, error=str(error))
+        with self._lock:
+            self._told.add(key)
 
 
 async def write(client: Client, problem: Problem) -> None:
     """Write the event of a problem; one that is there already is dated anew. Raises an ApiError."""
-    namespace, name = _service_of(problem) or ("", "")
-    service = await client.get(SERVICES, namespace, name)
-    event = event_of(problem, service)
-    try:
-        await client.create(EVENTS, namespace, event)
-    except Rejected as error:
-        if error.status != _CONFLICT:
-            raise
-        await client.patch(EVENTS, namespace, event["metadata"]["name"], {"lastTimestamp": event["lastTimestamp"]})
+    if found := _object_of(problem):
+        about = await client.get(found.kind.resource, found.namespace, found.name)
+        event = event_of(problem, found, about)
+        try:
+            await client.create(EVENTS, found.namespace, event)
+        except Rejected as error:
+            if error.status != _CONFLICT:
+                raise
+            again = {"lastTimestamp": event["lastTimestamp"]}
+            await client.patch(EVENTS, found.namespace, event["metadata"]["name"], again)
 
 
-def event_of(problem: Problem, service: Object) -> dict[str, Any]:
-    """Return the event of a problem of a Service. Equal problems have events of the same name."""
-    namespace, name = _service_of(problem) or ("", "")
-    number = hashlib.blake2b(str(problem).encode(), digest_size=8).hexdigest()
+def event_of(problem: Problem, named: Named, about: Object) -> dict[str, Any]:
+    """Return the event of a problem of an object. Equal problems of the same object have events of the same name."""
+    uid = about["metadata"]["uid"]
+    number = hashlib.blake2b(f"{uid} {problem}".encode(), digest_size=8).hexdigest()
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return {
-        "metadata": {"name": f"{name}.{number}", "namespace": namespace},
+        "metadata": {"name": f"{named.name}.{number}", "namespace": named.namespace},
         "involvedObject": {
-            "apiVersion": "v1",
-            "kind": "Service",
-            "namespace": namespace,
-            "name": name,
-            "uid": service["metadata"]["uid"],
+            "apiVersion": named.kind.resource.api_version,
+            "kind": named.kind.name,
+            "namespace": named.namespace,
+            "name": named.name,
+            "uid": uid,
         },
         "type": "Warning",
         "reason": REASON,
@@ -103,8 +115,8 @@ def event_of(problem: Problem, service: Object) -> dict[str, Any]:
     }
 
 
-def _service_of(problem: Problem) -> tuple[str, str] | None:
-    """Namespace and name of the Service that a problem is about; None when it is about none."""
+def _object_of(problem: Problem) -> Named | None:
+    """The object that a problem is about; None when it is about none."""
     kind, _, names = problem.where.partition(" ")
     namespace, _, name = names.partition("/")
-    return (namespace, name) if kind == "service" else None
+    return Named(_KINDS[kind], namespace, name) if kind in _KINDS else None

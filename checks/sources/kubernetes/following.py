@@ -2,7 +2,7 @@
 
 import queue
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Never
@@ -21,7 +21,6 @@ from checks.sources.kubernetes.mirror import OF_CLUSTERCHECKS, OF_ENDPOINTS, OF_
 from checks.sources.kubernetes.resources import CLUSTERCHECKS, SERVICES, Resource
 from checks.sources.kubernetes.source import KubernetesSource
 from checks.sources.kubernetes.watching import MOST_UNREAD, Listed, Phase, Told, Watch, Watcher
-from checks.sources.source import Problem
 from checks.sources.sync import sync_watched
 from clusteragent.lib import conf
 
@@ -53,7 +52,6 @@ class Follower:
         # Before the first list is compared: else what files made would count as gone.
         self._source.templates.look()
         self._look_at = time.monotonic() + conf.SCAN_PERIOD.total_seconds()
-        self._problems: set[Problem] = set()
         # Resources that were listed.
         self._has: set[Resource] = set()
         sent = Origin.objects.filter(source=KUBERNETES).beginning_with([clusterchecks.OF_CLUSTERCHECKS])
@@ -66,9 +64,7 @@ class Follower:
 
     def run(self) -> Never:
         """Follow the cluster. Raises NotLeader when the term is over."""
-        row, _ = Source.objects.get_or_create(name=KUBERNETES)
-        # They were told in an earlier term.
-        self._problems = {Problem(**one) for one in row.errors}
+        Source.objects.get_or_create(name=KUBERNETES)
         self._watcher.start()
         try:
             while True:
@@ -132,7 +128,7 @@ class Follower:
             report = sync_watched(self._source, self._term)
             self._source.settle()
             self._was_synced |= is_complete
-            self._tell(report.errors)
+            self._events.want(report.errors)
 
     def _fail(self, error: str) -> None:
         """Note that the database did not take what was to be synced. It is looked at again."""
@@ -156,7 +152,7 @@ class Follower:
             refusals=[state.why for state in states if state.phase in _REFUSED],
             unknown=unknown,
             warnings=[
-                *(f"problems are not shown at their Services: {why}" for why in [self._events.refusal] if why),
+                *(f"problems are not shown at their objects: {why}" for why in self._events.refusals),
                 *self._absences(),
             ],
         )
@@ -168,11 +164,6 @@ class Follower:
         had = bool(self._source.mirror.clusterchecks()) if is_listed else self._had_clusterchecks
         if state.phase is Phase.REFUSED or (state.phase is Phase.MISSING and had):
             yield f"ClusterChecks are not read: {state.why}{'; what they sent stays' if had else ''}"
-
-    def _tell(self, problems: Iterable[Problem]) -> None:
-        """Let new problems be told as events."""
-        self._events.add(problem for problem in problems if problem not in self._problems)
-        self._problems = set(problems)
 
     def _beat(self) -> None:
         """Store what the watches are doing: when that changed, and now and then as a sign of life."""

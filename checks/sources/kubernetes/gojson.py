@@ -29,8 +29,7 @@ def read(text: str) -> Any:
     try:
         return _DECODER.decode(text)
     except json.JSONDecodeError as error:
-        said = error.msg.lower().removesuffix(" at").rstrip(": ")
-        raise InvalidJSON(f"is not JSON: {said} at {_place(error)}") from None
+        raise InvalidJSON(f"is not JSON: {_said(error)} at {_place(error)}") from None
     except RecursionError:
         raise InvalidJSON("nests too deep") from None
 
@@ -74,6 +73,12 @@ def utf8(text: str) -> str:
 def _skip(text: str, at: int) -> int:
     found = _BLANKS.match(text, at)
     return found.end() if found else at
+
+
+def _said(error: json.JSONDecodeError) -> str:
+    if error.doc.startswith("%%", error.pos):
+        return "a variable without quotes"
+    return error.msg.lower().removesuffix(" at").rstrip(": ")
 
 
 def _place(error: json.JSONDecodeError) -> str:

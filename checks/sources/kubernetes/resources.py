@@ -20,6 +20,11 @@ class Resource(NamedTuple):
         parts += [part for part in (self.plural, name, subresource) if part]
         return "/" + "/".join(quote(part, safe="") for part in parts)
 
+    @property
+    def api_version(self) -> str:
+        """Group and version, as objects name them."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
     def __str__(self) -> str:
         return f"{self.plural} ({self.group})" if self.group else self.plural
 

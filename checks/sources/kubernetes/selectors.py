@@ -12,7 +12,7 @@ import yaml
 from checks.sources import fileformat
 from checks.sources.kubernetes import cel
 from checks.sources.kubernetes.annotations import Template
-from checks.sources.kubernetes.cel import InvalidRule, NoLibrary, Rule
+from checks.sources.kubernetes.cel import InvalidRule, Rule
 from checks.sources.kubernetes.configs import (
     AUTO,
     IP,
@@ -75,7 +75,7 @@ def read(text: str, *, key: str, check: str) -> Selector | None:
     if rules and named:
         warnings.append("cel_selector has no effect beside advanced_ad_identifiers")
     elif rules:
-        compiled = _compiled(rules, warnings)
+        compiled = _compiled(rules)
     elif not (services or endpoints):
         return None
     return Selector(
@@ -181,7 +181,7 @@ def _texts(key: str, node: yaml.Node | None) -> list[str]:
     return [item.value for item in node.value]
 
 
-def _compiled(rules: Mapping[str, list[str]], warnings: list[str]) -> dict[str, tuple[Rule, ...]]:
+def _compiled(rules: Mapping[str, list[str]]) -> dict[str, tuple[Rule, ...]]:
     compiled = {}
     for key, texts in rules.items():
         kind, place = _RULES[key], f"cel_selector: {key}"
@@ -192,6 +192,4 @@ def _compiled(rules: Mapping[str, list[str]], warnings: list[str]) -> dict[str, 
             compiled[key] = tuple(cel.compile_rule(text, kind, _FIELDS) for text in texts)
         except InvalidRule as error:
             raise InvalidYAML(f"{place}: a rule {error}") from None
-        except NoLibrary:
-            warnings.append(f"{place} selects nothing: the library {cel.LIBRARY} is not installed")
     return compiled

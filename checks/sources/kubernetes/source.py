@@ -9,6 +9,8 @@ from functools import partial
 from itertools import chain
 from typing import NamedTuple
 
+import structlog
+
 from checks.models.configs import KUBERNETES
 from checks.sources.kubernetes import clusterchecks, configs, selectors
 from checks.sources.kubernetes.annotations import OLD_PREFIX, PREFIX
@@ -42,6 +44,8 @@ class _Wrong(NamedTuple):
     refusals: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
+
+log = structlog.get_logger()
 
 _NOTHING = _Look(frozenset(), 0)
 _NOTHING_WRONG = _Wrong()
@@ -151,7 +155,7 @@ class KubernetesSource(ConfigSource):
     def _look(self, subject: Subject, scan: Scan) -> None:
         """Add what a subject makes to the scan, if it is whole or if that is other than before."""
         self._beat()
-        made = self._make(subject)
+        made = self._made_by(subject)
         versions = {key: hash(config) for key, config in made.configs.items()}
         look = _look_of(made, versions)
         if not self._whole and look == self._looks.get(subject, _NOTHING):
@@ -166,6 +170,16 @@ class KubernetesSource(ConfigSource):
         # What ends in a slash is the beginning of keys.
         scan.kept |= made.kept
         scan.kept_under |= {key for key in made.kept if key.endswith("/")}
+
+    def _made_by(self, subject: Subject) -> Made:
+        try:
+            return self._make(subject)
+        except Exception as error:
+            # Whatever one of them is, the others are dispatched.
+            log.exception("kubernetes_subject_failed", subject=subject.place)
+            made = Made(kept=set(self._beginnings(subject)))
+            made.fail(subject.place, f"{type(error).__name__}, an error of ours; what was sent stays")
+            return made
 
     def _make(self, subject: Subject) -> Made:
         _, *names = subject

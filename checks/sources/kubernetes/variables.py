@@ -18,7 +18,8 @@ from checks.wire.yamlnodes import InvalidYAML
 from clusteragent.lib import spelling
 
 _SIGN = "‰"
-_VARIABLE = re.compile(f"{_SIGN}([^\n{_SIGN}]+?)(?:_([^\n{_SIGN}]+))?{_SIGN}")
+# Strangers write the texts: no expression here may take longer than a few looks at each character.
+_VARIABLE = re.compile(f"{_SIGN}([^\n{_SIGN}]++){_SIGN}")
 _HOST = re.compile(f"{_SIGN}host(?:_[^\n{_SIGN}]+)?{_SIGN}")
 # Variables that node agents know.
 _ANYWHERE = ("host", "port", "pid", "hostname", "env", "extra", "kube")
@@ -104,7 +105,7 @@ def _resolved(text: str, target: Target, variables: Environment) -> str | tuple[
         found = _with_ipv6(text, target, variables)
     else:
         found = _VARIABLE.sub(lambda match: _value(match, target, variables), text)
-    if whole and whole[1] != "env" and (value := environment.typed(found)):
+    if whole and _parts(whole)[0] != "env" and (value := environment.typed(found)):
         return value
     found = found.replace(_SIGN, "%%")
     if environment.BEGIN.search(found):
@@ -115,7 +116,9 @@ def _resolved(text: str, target: Target, variables: Environment) -> str | tuple[
 
 def _with_ipv6(text: str, target: Target, variables: Environment) -> str:
     """The text with a host that is an IPv6 address: in brackets where it is a part of a URL or stands before a port."""
-    text = _VARIABLE.sub(lambda match: match[0] if match[1] == "host" else _value(match, target, variables), text)
+    text = _VARIABLE.sub(
+        lambda match: match[0] if _parts(match)[0] == "host" else _value(match, target, variables), text
+    )
     bracketed = _HOST.sub(f"[{target.host}]", text)
     is_url = gourl.is_url(_HOST.sub("127.0.0.1", text))
     if gourl.is_url(bracketed) if is_url else _HOST_AND_PORT(text):
@@ -123,8 +126,14 @@ def _with_ipv6(text: str, target: Target, variables: Environment) -> str:
     return _HOST.sub(target.host, text)
 
 
+def _parts(variable: re.Match[str]) -> tuple[str, str | None]:
+    """Name and key of a variable, which stand before and behind the first underscore; a part that is empty is none."""
+    name, _, key = variable[1][1:].partition("_")
+    return (variable[1][0] + name, key) if key else (variable[1], None)
+
+
 def _value(variable: re.Match[str], target: Target, variables: Environment) -> str:
-    name, key = variable[1], variable[2]
+    name, key = _parts(variable)
     if name == "host":
         if not target.host:
             raise Unresolved(f"{_shown(variable)}: {target.hostless}")
@@ -145,7 +154,7 @@ def _value(variable: re.Match[str], target: Target, variables: Environment) -> s
 
 def _port(variable: re.Match[str], target: Target) -> int:
     """The last port, that of an index, or that of a name."""
-    key = variable[2]
+    _, key = _parts(variable)
     if not target.ports:
         raise Unresolved(f"{_shown(variable)}: {target.portless}")
     if key is None:
@@ -162,7 +171,7 @@ def _port(variable: re.Match[str], target: Target) -> int:
 
 def _variable(variable: re.Match[str], variables: Environment) -> str:
     """The value of an environment variable. Who annotates is not who runs this program, whose secrets are never read."""
-    name = variable[2]
+    _, name = _parts(variable)
     if not name:
         raise Unresolved("%%env%% names no variable")
     if environment.holds_secret(name):

@@ -40,6 +40,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.25, 10.0
 LONGEST_WAIT = 60.0
 # Seconds after which a resource that need not be there is asked for again.
 OPTIONAL = 60.0
+# After an outage that lasted so long the server may be one that was restored from a copy: what it has is listed again.
+OUTAGE = 10.0
 # A watch that lasted so long worked.
 LASTING = 1.0
 # What is told and not yet taken. When there is more, the server waits, and with it the change of everything else.
@@ -126,6 +128,8 @@ class Watch:
         # From which a watch goes on; empty: list first.
         self._version = ""
         self._failures = 0
+        # When the first of them was.
+        self._failing_since = 0.0
         self._state = State(Phase.LISTING, _now())
         self._heard: datetime | None = None
 
@@ -215,8 +219,11 @@ class Watch:
         self._told.put_nowait(what)
 
     async def _pause(self, error: ApiError) -> None:
+        if not self._failures:
+            self._failing_since = time.monotonic()
         # After a silence only a list shows it if the server was restored from a copy, and counts from an older version.
-        if isinstance(error, Gone | Slow | Unreadable | NotFound):
+        is_long = time.monotonic() - self._failing_since > OUTAGE
+        if is_long or isinstance(error, Gone | Slow | Unreadable | NotFound):
             self._version = ""
         if isinstance(error, Gone):
             self._enter(Phase.LISTING)

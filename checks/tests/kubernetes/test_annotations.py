@@ -96,6 +96,7 @@ def test_numbers_reach_agents_as_the_peer_sends_them():
         (" \n", f"{CHECKS} is empty"),
         ('{"a" 1}', f"{CHECKS} is not JSON: expecting ':' delimiter at character 6"),
         ('{\n"a": [1,\n}', f"{CHECKS} is not JSON: expecting value at line 3, character 1"),
+        ('{"a": %%port%%}', f"{CHECKS} is not JSON: a variable without quotes at character 7"),
         ('{} {}', f"{CHECKS} is not JSON: extra data at character 4"),
         ('{"a": NaN}', f"{CHECKS} is not JSON: it holds NaN, which is no number there"),
         ('{"a": -Infinity}', f"{CHECKS} is not JSON: it holds -Infinity, which is no number there"),

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from checks.sources.kubernetes import configs, objects
 from checks.sources.kubernetes.configs import Made, Options
+from checks.sources.kubernetes.objects import read_slice
 from checks.sources.kubernetes.prometheus import Scraping
 from checks.tests.kubernetes.cast import annotated, endpoint, endpoint_slice, made_of, problems, service
 from checks.wire import sharding
@@ -190,10 +191,43 @@ def test_all_keys_of_a_service_have_beginnings_that_are_known():
 
 
 def test_a_service_makes_only_so_many_configs(monkeypatch):
-    monkeypatch.setattr(configs, "MOST_CONFIGS", 3)
+    monkeypatch.setattr(configs, "MOST_INSTANCES", 3)
     made = made_of(service(OF_ENDPOINTS), endpoint_slice(*(endpoint(f"10.0.0.{number}") for number in range(5))))
     assert len(made.configs) == 3
     assert problems(made) == ["service shop/web: has 5 endpoints, of which only 3 are checked"]
+
+
+def test_a_service_makes_only_so_many_bytes(monkeypatch):
+    slices = endpoint_slice(*(endpoint(f"10.0.0.{number}") for number in range(5)))
+    size = len('{"url":"http://%%host%%:%%port%%/"}{}')
+    monkeypatch.setattr(configs, "MOST_BYTES", 2 * size + 1)
+    made = made_of(service({"endpoints.checks": CHECK}), slices)
+    assert len(made.configs) == 2
+    assert problems(made) == ["service shop/web: has 5 endpoints, of which only 2 are checked"]
+
+
+def test_a_service_has_only_so_many_problems():
+    instances = [{"url": f"%%hots_{number}%%"} for number in range(50)]
+    annotations = {
+        "service.check_names": ["http_check"],
+        "service.init_configs": [{}],
+        "service.instances": [instances],
+    }
+    made = made_of(service(annotations))
+    assert len(made.problems) == configs.MOST_PROBLEMS + 1
+    assert problems(made)[-1] == "service shop/web: and more that is not shown"
+    assert len(made.kept) == 50
+
+
+def test_node_and_pod_are_of_one_endpoint():
+    """Two slices have an address while it goes from one pod to another."""
+    half = endpoint_slice(endpoint(node="", pod="pod-1"), name="a")
+    other_half = endpoint_slice(endpoint(node="birch", pod=""), name="b")
+    [address] = configs.addresses_of([read_slice(half), read_slice(other_half)], Options())
+    assert not (address.node and address.pod)
+    whole = endpoint_slice(endpoint(node="cedar", pod="pod-2"), name="c")
+    [address] = configs.addresses_of([read_slice(each) for each in (half, other_half, whole)], Options())
+    assert (address.node, address.pod) == ("cedar", "pod-2")
 
 
 FIELDS = st.sampled_from(

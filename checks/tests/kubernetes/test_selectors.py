@@ -1,10 +1,8 @@
 """Files that are templates for Services or endpoints, by name or by rules in CEL."""
 
-import sys
-
 import pytest
 
-from checks.sources.kubernetes import cel, objects, selectors
+from checks.sources.kubernetes import objects, selectors
 from checks.sources.kubernetes.configs import Made, Options
 from checks.sources.kubernetes.selectors import Named, Selector
 from checks.sources.kubernetes.variables import Environment
@@ -137,23 +135,10 @@ def test_a_file_that_names_no_service_is_an_error(text, error):
         read(OF_SERVICE.replace("{name: web, namespace: shop}", text))
 
 
-@pytest.fixture
-def without_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "cel_expr_python", None)
-    cel._environment.cache_clear()
-
-
 SELECTS_WEB = 'kube_service.name == "web" && kube_service.namespace == "shop"'
 
 
-def test_without_the_library_rules_select_nothing_and_it_is_said(without_library):
-    text = by_rules("kube_services", SELECTS_WEB)
-    warning = "cel_selector: kube_services selects nothing: the library cel-expr-python is not installed"
-    assert read(text).warnings == (warning,)
-    assert made_of(text) == Made()
-
-
-def test_rules_have_no_effect_beside_names(without_library):
+def test_rules_have_no_effect_beside_names():
     text = by_rules("kube_services", SELECTS_WEB).replace(CHECK, OF_SERVICE)
     assert read(text).warnings == ("cel_selector has no effect beside advanced_ad_identifiers",)
     assert len(made_of(text).configs) == 1
@@ -176,12 +161,6 @@ def test_rules_that_cant_be_read(selector, error):
         read(f"cel_selector: {selector}\n{CHECK}")
 
 
-@pytest.fixture
-def library() -> None:
-    pytest.importorskip("cel_expr_python", reason="selectors in CEL need `pip install cel-expr-python`")
-    cel._environment.cache_clear()
-
-
 @table(
     ("rules", "names"),
     [
@@ -194,12 +173,12 @@ def library() -> None:
         ([f'{SELECTS_WEB} && kube_service.name.matches("(")'], []),
     ],
 )
-def test_rules_select_services(library, rules, names):
+def test_rules_select_services(rules, names):
     text = by_rules("kube_services", *rules)
     assert [name for name in ("web", "api", "other") if made_of(text, name, {"a/b": "c"}).configs] == names
 
 
-def test_rules_select_endpoints(library):
+def test_rules_select_endpoints():
     text = by_rules("kube_endpoints", 'kube_endpoint.name == "web" && kube_endpoint.namespace != ""')
     assert [config.provider for config in made_of(text).configs.values()] == ["kubernetes-endpoints-file"]
     assert made_of(text, "other") == Made()
@@ -215,7 +194,7 @@ def test_rules_select_endpoints(library):
         (f"{'(' * 5000}true{')' * 5000}", "ecursion limit"),
     ],
 )
-def test_a_rule_that_does_not_compile_is_an_error(library, rule, error):
+def test_a_rule_that_does_not_compile_is_an_error(rule, error):
     with pytest.raises(InvalidYAML) as raised:
         read(by_rules("kube_services", rule, 'kube_service.namespace == "" && kube_service.name == ""'))
     assert error in raised.value.problem

@@ -99,6 +99,28 @@ def test_what_makes_the_same_as_before_costs_nothing(watched: Watched, monkeypat
     assert watched.sync() is None
 
 
+def test_a_service_that_fails_keeps_what_it_sent_and_others_go_on(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched.lists(annotated("bad"), annotated("good"))
+    make = configs.make
+
+    def failing(service: Any, *how: Any) -> Any:
+        if service.name == "bad":
+            raise RecursionError
+        return make(service, *how)
+
+    monkeypatch.setattr(configs, "make", failing)
+    watched.lists(annotated("bad"), annotated("good"), annotated("new"))
+    assert {key.split("/")[2] for key in owners()} == {"bad", "good", "new"}
+    [error] = row().errors
+    assert error["where"] == "service shop/bad"
+    assert error["error"] == "RecursionError, an error of ours; what was sent stays"
+    monkeypatch.setattr(configs, "make", make)
+    watched.lists(annotated("good"), annotated("new"))
+    assert "service/shop/bad/http_check" not in owners()
+
+
 def test_a_change_asks_as_many_questions_in_a_large_cluster_as_in_a_small_one(watched: Watched) -> None:
     def change(port: int) -> Callable[[], object]:
         return lambda: watched.changes(service({"service.checks": HTTP}, name="web-0", ports=[{"port": port}]))

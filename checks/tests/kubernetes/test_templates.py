@@ -4,13 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from checks.models import Config, Source
+from checks.models import Config, Source, SourceScan
 from checks.sources import files
+from checks.sources.source import Scan
 from checks.sources.sync import sync
 from checks.tests.cast import owners, report
 from checks.tests.kubernetes.cast import endpoint, endpoint_slice, service
 from checks.tests.kubernetes.test_source import Watched
 from clusteragent.lib import conf
+from clusteragent.lib.clock import ago
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("warm")]
 
@@ -131,6 +133,37 @@ def test_a_folder_that_cannot_be_read_keeps_what_its_files_made(shop: Shop, fold
     again.source.templates.look()
     again.lists(service())
     assert set(owners()) == {KEY}
+
+
+def test_a_folder_with_a_space_that_cannot_be_read_keeps_what_its_files_made(shop: Shop, folder: Path) -> None:
+    """A process of a new term never read it."""
+    shop.file = folder / "http check.d" / "conf.yaml"
+    shop.file.parent.mkdir()
+    shop.writes(FILE)
+    before = owners()
+    assert set(before) == {"file/http%20check.d/conf.yaml/service/shop/web/http%20check"}
+    again = Shop(folder)
+    again.source.templates._files.scan = lambda: Scan(kept_under={"http check.d/"})  # type: ignore[method-assign]
+    again.source.templates.look()
+    again.lists(service())
+    assert owners() == before
+
+
+def test_a_file_that_the_next_leader_does_not_have_is_kept_as_long_as_other_files(
+    shop: Shop, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """New files reach replicas one after the other."""
+    shop.writes(FILE)
+    sync()
+    shop.file.unlink()
+    monkeypatch.setattr(conf, "REPLICA", "next")
+    again = Shop(folder)
+    again.looks()
+    again.lists(service())
+    assert set(owners()) == {KEY}
+    SourceScan.objects.update(scanned_at=ago(2 * conf.REMOVAL_GRACE))
+    again.looks()
+    assert not owners()
 
 
 def test_the_source_of_files_says_who_sends_what_a_template_makes(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:

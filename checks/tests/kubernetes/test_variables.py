@@ -65,6 +65,8 @@ def error_of(instance: object, **spec: object) -> str:
         ("%%port_admin%%", "8080"),
         ("%%kube_namespace%%", "shop"),
         ("%%host%%%%port%%", "10.96.0.18080"),
+        # Nobody's text takes longer than its length asks for.
+        ("%%" + "_" * 200_000, f"'%%{'_' * 200_000}'"),
         # Neighbours share no percent signs.
         ("%%host%%port%%", "10.96.0.1port%%"),
         ("100%", "100%"),
