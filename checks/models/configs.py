@@ -308,10 +308,10 @@ class OriginQuerySet(models.QuerySet["Origin"]):
         return self.filter(wanted)
 
     def beginning_with(self, beginnings: Iterable[str]) -> OriginQuerySet:
-        """Origins whose keys begin with one of these. One without a slash at its end is a whole key, with its shards."""
+        """Origins whose keys begin with one of these. What does not end in a slash is a whole key, with its shards."""
         wanted = models.Q(pk__in=[])
         for beginning in beginnings:
-            is_whole = not beginning.endswith("/")
+            is_whole = not beginning.endswith("/") and beginning != ""
             wanted |= models.Q(key__startswith=f"{beginning}#" if is_whole else beginning)
             if is_whole:
                 wanted |= models.Q(key=beginning)

@@ -10,6 +10,7 @@ from checks.models.orders import Pause, Pin
 from checks.sources.kubernetes.access import Access, Channel
 from checks.sources.kubernetes.clusterchecks import read_clustercheck
 from checks.sources.kubernetes.configs import Options
+from checks.sources.kubernetes.events import Events
 from checks.sources.kubernetes.following import Follower
 from checks.sources.kubernetes.resources import CLUSTERCHECKS, ENDPOINTSLICES, SERVICES
 from checks.sources.kubernetes.watching import Changed, Deleted, Listed, Phase, Told
@@ -50,7 +51,9 @@ class Term:
 
 
 @pytest.fixture
-def term() -> Term:
+def term(monkeypatch: pytest.MonkeyPatch) -> Term:
+    # There is no API server to write them to.
+    monkeypatch.setattr(Events, "step", lambda _: None)
     report("ash")
     return Term()
 
