@@ -1,5 +1,6 @@
 """No secret in anything that others send or write is shown in anything that people or tools read."""
 
+import base64
 import io
 import json
 import logging
@@ -21,6 +22,7 @@ from django.utils.html import escape
 from checks import tasks
 from checks.explain import alerts
 from checks.models import Config, Instance, Move, Origin, Source
+from checks.sources import repatching
 from clusteragent import webhook
 from clusteragent.lib import conf, logs
 from nodes.models import NodeEvent
@@ -127,7 +129,29 @@ def olga(warm: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> User:
     olga = User.objects.create_superuser("olga")
     world.scan(tmp_path, FILES, monkeypatch)
     world.furnish(word, "olga", INSTANCE, **FIELDS)
+    world.follow(f"{SECRET}1", SECRET)
     return olga
+
+
+def _sent_for_kubernetes() -> str:
+    """All texts that node agents get of what is annotated at a Service."""
+    sent = json.loads(bytes(Config.objects.get(origins__source="kubernetes").wire))
+    return "".join(base64.b64decode(text).decode() for text in (*sent["instances"], sent["init_config"]))
+
+
+def test_what_a_handle_stands_for_is_told_to_node_agents_alone(olga: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = Config.objects.get(origins__source="kubernetes")
+    before = config.text
+    assert (_sent_for_kubernetes().count(SECRET), before.count("ENC[k8s_secret@shop/db/key]")) == (4, 4)
+    Config.objects.filter(pk=config.pk).update(text="", scrubbed=b"", patched_with="0.0.w2-0")
+    repatching.renew()
+    renewed = Config.objects.get(pk=config.pk)
+    assert (renewed.text, bytes(renewed.scrubbed)) == (before, bytes(config.scrubbed))
+    monkeypatch.setattr(conf, "GLOBAL_TAGS", ["env:prod"])
+    while repatching.repatch():
+        pass
+    assert "env:prod" in _sent_for_kubernetes()
+    assert _sent_for_kubernetes().count(SECRET) == 4
 
 
 def leaks(pages: Iterable[Page]) -> dict[str, str]:

@@ -19,6 +19,7 @@ from checks.sources.kubernetes import access, configs, options
 from checks.sources.kubernetes.events import Events
 from checks.sources.kubernetes.mirror import OF_ENDPOINTS, OF_SERVICES, OF_SLICES
 from checks.sources.kubernetes.resources import SERVICES
+from checks.sources.kubernetes.secretreader import SecretReader
 from checks.sources.kubernetes.source import KubernetesSource
 from checks.sources.kubernetes.watching import MOST_UNREAD, Listed, Phase, Told, Watch, Watcher
 from checks.sources.sync import sync_watched
@@ -47,6 +48,7 @@ class Follower:
         self._services, self._backends = Watch([OF_SERVICES], self.told), Watch(backends, self.told)
         self._watcher = Watcher(read, [self._services, self._backends])
         self._events = Events(self._watcher)
+        self._secrets = SecretReader(self._watcher, how.secrets.known) if how.secrets else None
         self._source = KubernetesSource(how, beat=self._beat)
         # Before the first list is compared: else what files made would count as gone.
         self._source.templates.look()
@@ -78,6 +80,9 @@ class Follower:
         if not ClusterStore.objects.filter(term=self._term).exists():
             raise NotLeader(f"term {self._term} is over")
         self._sync()
+        if self._secrets and (changed := self._secrets.step(self._source.handles)):
+            self._source.take_secrets(changed)
+            self._sync()
         began = time.monotonic()
         if began >= self._look_at:
             self._look_at = began + conf.SCAN_PERIOD.total_seconds()

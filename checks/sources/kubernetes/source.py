@@ -4,7 +4,7 @@ A complete list is a scan of the whole source, under the guards of each scan. A 
 is about: what they do not send any more is known to be gone.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from itertools import chain
 from typing import NamedTuple
@@ -18,6 +18,7 @@ from checks.sources.kubernetes.configs import Made, Options
 from checks.sources.kubernetes.mirror import Mirror, Name
 from checks.sources.kubernetes.objects import Service, Slice
 from checks.sources.kubernetes.options import for_files
+from checks.sources.kubernetes.secrets import Handle
 from checks.sources.kubernetes.templates import Templates
 from checks.sources.kubernetes.watching import Listed, Told
 from checks.sources.source import ConfigSource, Found, Part, Problem, Read, Scan
@@ -75,6 +76,8 @@ class KubernetesSource(ConfigSource):
         # Of Services that make something, or of which something is told.
         self._looks: dict[Name, _Look] = {}
         self._new_looks: dict[Name, _Look] = {}
+        # The Secrets that each Service names.
+        self._handles: dict[Name, frozenset[Handle]] = {}
         # What is wrong with the API, and what was told of it last; and beginnings of keys of which therefore nothing is known.
         self._wrong, self._told = _NOTHING_WRONG, _NOTHING_WRONG
         self._unknown: frozenset[str] = frozenset()
@@ -86,6 +89,15 @@ class KubernetesSource(ConfigSource):
         if isinstance(told, Listed):
             self.begin_again()
         self._changed |= {name for name in changed if name in self._looks or self._may_matter(name)}
+
+    @property
+    def handles(self) -> frozenset[Handle]:
+        """The Secrets that configs name."""
+        return frozenset().union(*self._handles.values())
+
+    def take_secrets(self, changed: Collection[Handle]) -> None:
+        """Note that other things are known of these Secrets. The next scan looks at the Services that name them."""
+        self._changed |= {name for name, handles in self._handles.items() if not handles.isdisjoint(changed)}
 
     def begin_again(self) -> None:
         """Let the next scan be of the whole source."""
@@ -114,6 +126,7 @@ class KubernetesSource(ConfigSource):
         scan.problems += [Problem(API, None, f"{why}; what was sent stays") for why in self._wrong.refusals]
         scan.warnings += [Notice(API, None, warning) for warning in self._wrong.warnings]
         if whole:
+            self._handles = {}
             scan.problems += self.templates.problems.values()
             scan.warnings += self.templates.warnings
         for name in sorted(names):
@@ -150,6 +163,9 @@ class KubernetesSource(ConfigSource):
         self._beat()
         service = self.mirror.service(name)
         made = self._made_by(service) if service else Made()
+        self._handles.pop(name, None)
+        if made.handles:
+            self._handles[name] = frozenset(made.handles)
         versions = {key: hash(config) for key, config in made.configs.items()}
         look = _look_of(made, versions)
         if not self._whole and look == self._looks.get(name, _NOTHING):
