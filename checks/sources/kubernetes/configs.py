@@ -69,6 +69,22 @@ class Made:
         self.kept |= other.kept
         self.handles |= other.handles
 
+    def put(self, key: str, config: IntegrationConfig, namespace: str, secrets: Secrets | None) -> None:
+        """Add a config of an object in this namespace, with what its handles of Secrets stand for. Raises Unresolved.
+
+        While these were not read it keeps what it sent last.
+        """
+        handles = handles_of(config) if secrets else {}
+        if secrets and handles:
+            secrets.refuse_others(handles.values(), namespace)
+            self.handles |= set(handles.values())
+            try:
+                config = secrets.given_to(config, handles)
+            except Unread:
+                self.kept.add(key)
+                return
+        self.configs[key] = config
+
     def fail(self, where: str, error: str) -> None:
         """Add a problem of the object, which is said once for all of its endpoints."""
         if error not in self._said and len(self._said) <= MOST_PROBLEMS:
@@ -291,17 +307,7 @@ def _add(template: Template, site: _Site, origin: Origin, options: Options, made
             node_name=site.node,
             source=f"{origin.source}{site.id if origin.names_target else ''}",
         )
-        made.configs[key] = _with_secrets(config, target.namespace, options.secrets, made)
-    except Unread:
-        made.kept.add(key)
+        made.put(key, config, target.namespace, options.secrets)
     except Unresolved as error:
         made.kept.add(key)
         made.fail(where, f"{template.place}: {error}")
-
-
-def _with_secrets(config: IntegrationConfig, namespace: str, secrets: Secrets | None, made: Made) -> IntegrationConfig:
-    if secrets is None or not (handles := handles_of(config)):
-        return config
-    secrets.refuse_others(handles.values(), namespace)
-    made.handles |= set(handles.values())
-    return secrets.given_to(config, handles)

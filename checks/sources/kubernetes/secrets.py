@@ -54,7 +54,7 @@ class Secrets:
     known: grows and changes as Secrets are read. everywhere: those of all namespaces; else only those of the object's own.
     """
 
-    known: dict[Handle, Value] = field(default_factory=dict)
+    known: dict[Handle, Value] = field(default_factory=dict, repr=False)
     everywhere: bool = False
 
     def refuse_others(self, handles: Iterable[Handle], namespace: str) -> None:
