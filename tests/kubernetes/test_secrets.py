@@ -2,10 +2,12 @@
 
 import base64
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from checks.models import Config, Move
 from checks.sources import files
@@ -16,6 +18,7 @@ from tests.kubernetes.cluster import Cluster, Namespace
 from tests.kubernetes.test_source import (
     LISTS,
     LISTS_SLICES,
+    ROOT,
     SERVICE,
     TELLS,
     Following,
@@ -72,14 +75,14 @@ def put_secret(namespace: Namespace, **values: str | bytes) -> None:
 
 
 def grant(namespace: Namespace, account: str) -> None:
-    """Let a ServiceAccount of the namespace read its Secret db, by a Role as the documentation has it."""
-    rules = [{"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["db"], "verbs": ["get"]}]
-    metadata = {"metadata": {"name": "reads-db"}}
-    namespace.cluster.call("POST", namespace.path("roles", group=RBAC), metadata | {"rules": rules})
-    ref = {"kind": "Role", "name": "reads-db", "apiGroup": "rbac.authorization.k8s.io"}
-    subjects = [{"kind": "ServiceAccount", "namespace": namespace.name, "name": account}]
-    body = metadata | {"roleRef": ref, "subjects": subjects}
-    namespace.cluster.call("POST", namespace.path("rolebindings", group=RBAC), body)
+    """Let a ServiceAccount of the namespace read its Secret db, by the role that the documentation has."""
+    [block] = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/kubernetes.md").read_text(), re.DOTALL)
+    role, binding = yaml.safe_load_all(block)
+    for one in (role, binding):
+        one["metadata"]["namespace"] = namespace.name
+    binding["subjects"][0] |= {"name": account, "namespace": namespace.name}
+    namespace.cluster.call("POST", namespace.path("roles", group=RBAC), role)
+    namespace.cluster.call("POST", namespace.path("rolebindings", group=RBAC), binding)
 
 
 def sent() -> list[str]:
@@ -137,7 +140,7 @@ def test_a_secret_that_is_gone_or_forbidden_keeps_what_was_sent(
     wait_for_problem(f"key key of Secret {shop.name}/db is no text in UTF-8")
     shop.delete("secrets", "db")
     wait_for_problem(f"there is no Secret {shop.name}/db")
-    shop.delete("roles", "reads-db", RBAC)
+    shop.delete("roles", "clusteragent-secrets", RBAC)
     wait_for_problem("may not get secrets")
     assert untouched() == before
 
