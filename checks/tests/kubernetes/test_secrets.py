@@ -10,7 +10,7 @@ from checks.sources.kubernetes.configs import Made, Options
 from checks.sources.kubernetes.secrets import MOST_BYTES, Handle, Secrets, Value, handles_of, value_of
 from checks.sources.kubernetes.variables import Unresolved
 from checks.tests.kubernetes.cast import made_of, problems, service
-from checks.wire import patching
+from checks.wire import patching, standins
 from checks.wire.patching import IntegrationConfig, UnpatchableConfig
 from tests.table import table
 
@@ -180,3 +180,16 @@ def test_what_a_config_gets_is_bounded():
 )  # fmt: skip
 def test_a_value_is_a_text(secret, value):
     assert value_of(secret, PASSWORD) == value
+
+
+@table(
+    ("told", "shown"),
+    [
+        ("no host hunter22", "no host ENC[x]"), ("http://hunter22/hunter22", "http://ENC[x]/ENC[x]"),
+        ("?a=correct%20horse%3A7", "?a=ENC[y]"), ("correct horse:7", "ENC[y]"), ("hunter", "hunter"), ("a: abc", "a: abc"),
+        ("hunter22!", "ENC[long]"),
+    ],
+)  # fmt: skip
+def test_what_others_tell_is_shown_with_handles(told, shown):
+    secrets = {"ENC[x]": "hunter22", " ENC[y]": "correct horse:7", "ENC[short]": "abc", "ENC[long]": "hunter22!"}
+    assert standins.put_back(told, secrets) == shown
