@@ -1,5 +1,6 @@
 """No secret in anything that others send or write is shown in anything that people or tools read."""
 
+import base64
 import io
 import json
 import logging
@@ -19,11 +20,14 @@ from django.test import Client, override_settings
 from django.utils.html import escape
 
 from checks import tasks
-from checks.explain import alerts
+from checks.explain import alerts, facts, state
 from checks.models import Config, Instance, Move, Origin, Source
+from checks.models.troubles import Trouble
+from checks.sources import repatching
+from checks.tests.cast import report
 from clusteragent import webhook
 from clusteragent.lib import conf, logs
-from nodes.models import NodeEvent
+from nodes.models import NodeEvent, Runner, RunnerStats
 from operators.roles import Role
 from operators.tests.cast import having, user
 from tests import world
@@ -127,7 +131,46 @@ def olga(warm: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> User:
     olga = User.objects.create_superuser("olga")
     world.scan(tmp_path, FILES, monkeypatch)
     world.furnish(word, "olga", INSTANCE, **FIELDS)
+    world.follow(f"{SECRET}1", SECRET)
     return olga
+
+
+def test_an_error_of_a_check_is_shown_with_the_handle_of_what_it_quotes(warm: None) -> None:
+    report("ash")
+    world.follow(SECRET)
+    check = Instance.objects.select_related("config__assignment__node").get()
+    said = json.dumps([{"message": f"no host {SECRET} in http://x/{SECRET}", "traceback": f"line 1: {SECRET}"}])
+    told = {"execution_ms": 90_000, "total_runs": 9, "total_errors": 9, "failed": True, "last_error": said}
+    RunnerStats.objects.create(check_id=check.check_id, node=check.config.assignment.node, **told)
+    Runner.objects.create(node=check.config.assignment.node)
+    Trouble.objects.note()
+    shown = "no host ENC[k8s_secret@shop/db/key] in http://x/ENC[k8s_secret@shop/db/key]"
+    assert facts.of(check.config).error == shown
+    assert [shown in alert.cause for alert in alerts.current() if alert.kind == alerts.Kind.FAILING] == [True]
+    assert shown in b"".join(state._document(True)).decode()
+    assert SECRET in b"".join(state._document(False)).decode()
+    assert not leaks(Visitor(User.objects.create_superuser("olga")).pages())
+
+
+def _sent_for_kubernetes() -> str:
+    """All texts that node agents get of what is annotated at a Service."""
+    sent = json.loads(bytes(Config.objects.get(origins__source="kubernetes").wire))
+    return "".join(base64.b64decode(text).decode() for text in (*sent["instances"], sent["init_config"]))
+
+
+def test_what_a_handle_stands_for_is_told_to_node_agents_alone(olga: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = Config.objects.get(origins__source="kubernetes")
+    before = config.text
+    assert (_sent_for_kubernetes().count(SECRET), before.count("ENC[k8s_secret@shop/db/key]")) == (4, 4)
+    Config.objects.filter(pk=config.pk).update(text="", scrubbed=b"", patched_with="0.0.w2-0")
+    repatching.renew()
+    renewed = Config.objects.get(pk=config.pk)
+    assert (renewed.text, bytes(renewed.scrubbed)) == (before, bytes(config.scrubbed))
+    monkeypatch.setattr(conf, "GLOBAL_TAGS", ["env:prod"])
+    while repatching.repatch():
+        pass
+    assert "env:prod" in _sent_for_kubernetes()
+    assert _sent_for_kubernetes().count(SECRET) == 4
 
 
 def leaks(pages: Iterable[Page]) -> dict[str, str]:

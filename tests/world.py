@@ -7,11 +7,19 @@ from typing import Any
 
 from checks import dispatcher, plans, sources
 from checks.dispatcher import deciding
-from checks.models import Config
+from checks.models import ClusterStore, Config
 from checks.models.orders import Rule
 from checks.models.troubles import Trouble
 from checks.sources import FileSource, files
+from checks.sources.kubernetes.configs import Options
+from checks.sources.kubernetes.objects import read_service
+from checks.sources.kubernetes.resources import SERVICES
+from checks.sources.kubernetes.secrets import Handle, Secrets, Value
+from checks.sources.kubernetes.source import KubernetesSource
+from checks.sources.kubernetes.watching import Listed
+from checks.sources.sync import sync_watched
 from checks.tests.cast import report, sent, silence
+from checks.tests.kubernetes.cast import service
 from clusteragent.lib import conf
 from nodes.models import Node, NodeEvent, NodeRule, Runner, RunnerStats
 
@@ -30,6 +38,19 @@ def furnish(word: Word, actor: str, instance: str, **fields: Any) -> None:
     _order(word, actor)
     _trouble(word)
     _leave(word, actor)
+
+
+def follow(*values: str) -> None:
+    """Sync with a cluster in which a Service names a Secret that is rotated: it has one of these values after the other."""
+    named, known = "ENC[k8s_secret@shop/db/key]", Secrets()
+    check = {"instances": [{"url": named, "tags": [named], "deep": [{"a": named}]}], "init_config": {"proxy": named}}
+    source = KubernetesSource(Options(secrets=known))
+    source.note(complete=True, refusals=(), unknown=())
+    for value in values:
+        known.known[Handle("shop", "db", "key")] = Value(value)
+        source.take(Listed(SERVICES, [read_service(service({"service.checks": {"http_check": check}}))]))
+        source.look()
+        sync_watched(source, ClusterStore.objects.get().term)
 
 
 def _ids(word: Word, key: str) -> list[int]:

@@ -21,7 +21,7 @@ from checks.models import Assignment, ClusterStore, Config, Instance, Origin, So
 from checks.models.configs import ConfigQuerySet
 from checks.models.freezes import Freeze
 from checks.models.orders import Isolation, Pause, Pin
-from checks.models.troubles import MOST_CHARACTERS, Trouble, error_line
+from checks.models.troubles import MOST_CHARACTERS, Trouble, error_line, put_handles_back
 from checks.wire import lint
 from checks.wire.scrub import scrub
 from clusteragent.lib import conf
@@ -251,8 +251,10 @@ def _of_checks(now: datetime) -> Iterator[Alert]:
                 # The last error of the check that has failed longest, as its runner reported it.
                 longest = troubles.order_by("since", "pk").values("config")[:1]
                 check_ids = Instance.objects.filter(config=longest).values("check_id")
-                stats = RunnerStats.objects.filter(check_id__in=check_ids, failed=True).exclude(last_error="")
-                error = error_line(stats.values_list("last_error", flat=True).first() or "")
+                failed = RunnerStats.objects.filter(check_id__in=check_ids, failed=True).exclude(last_error="")
+                stats = list(failed.order_by("pk")[:1])
+                put_handles_back(stats)
+                error = error_line(stats[0].last_error) if stats else ""
                 text = f"{text} {error}".strip()
             yield Alert(kind, count, text, _rows(Config, trouble=str(kind)), now, since)
 

@@ -10,7 +10,7 @@ from typing import Any
 from django.db.models import Q
 
 from checks.models import Config, Instance
-from checks.models.troubles import error_line
+from checks.models.troubles import error_line, put_handles_back
 from clusteragent.lib import clock
 from clusteragent.lib.words import plain_count
 from nodes.models import Node, RunnerStats
@@ -137,7 +137,9 @@ def _stats(ids: Collection[int], configs: Iterable[Config], nodes: Iterable[Node
     mine = Q(check_id__in=Instance.objects.filter(config__in=ids).values("check_id"))
     mine |= Q(check_id__in=list({config.name for config in configs}))
     found: dict[int, dict[str, RunnerStats]] = defaultdict(dict)
-    for one in RunnerStats.objects.filter(mine, node__in=list({node.pk for node in nodes})):
+    stats = list(RunnerStats.objects.filter(mine, node__in=list({node.pk for node in nodes})))
+    put_handles_back(stats)
+    for one in stats:
         found[one.node_id][one.check_id] = one
     return found
 

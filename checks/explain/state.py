@@ -7,9 +7,10 @@ from operator import itemgetter
 from typing import Any
 
 from django.contrib.postgres.expressions import ArraySubquery
-from django.db.models import F, OuterRef, Subquery
+from django.db.models import Case, F, JSONField, OuterRef, Q, Subquery, When
 
 from checks.models import Config, Instance
+from checks.wire import standins
 from checks.wire.options import made_by_us
 from checks.wire.scrub import scrub as scrubbed
 from clusteragent.lib.database.bulk import read_only_snapshot
@@ -86,16 +87,19 @@ def _nodes(scrub: bool) -> Iterator[bytes]:
 
 def _stats(scrub: bool) -> Iterator[tuple[str, bytes]]:
     """The last stats of each runner's checks: the node's name, and a member of a JSON object."""
-    instances = Instance.objects.filter(check_id=OuterRef("check_id")).order_by("id").values("shown_name")[:1]
+    instances = Instance.objects.filter(check_id=OuterRef("check_id")).order_by("id")
+    secrets = Subquery(instances.values("config__original__secrets")[:1])
     known = RunnerStats.objects.filter(node__in=Node.objects.known()).order_by("node__name", "check_id")
-    named: Any = known.annotate(name=F("node__name"), shown=Subquery(instances))
+    named: Any = known.annotate(name=F("node__name"), shown=Subquery(instances.values("shown_name")[:1]))
+    if scrub:
+        named = named.annotate(secrets=Case(When(~Q(last_error=""), then=secrets), output_field=JSONField()))
     for one in named.iterator(_ROWS):
         check_id, error = one.check_id, one.last_error
         if scrub:
             # Without the secrets of its name, the same as beside the check's config.
             name = displayed_name(check_id) if one.shown is None else one.shown
             check_id = displayed_check_id(check_id, name, exact=True) if ":" in check_id else scrubbed(check_id)
-            error = scrubbed(error)
+            error = scrubbed(standins.put_back(error, one.secrets or {}))
         counts = {key: getattr(one, field) for key, field in COUNTS.items()}
         counts["LastExecutionDate"] = one.last_execution and round(one.last_execution.timestamp() * 1000)
         # The Datadog Cluster Agent's CLCRunnerStats, without fields that the runner did not report.

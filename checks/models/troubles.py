@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from typing import Any, ClassVar
 
 from django.db import models
 from django.db.models.functions import Now
 
+from checks.models.configs import Instance
+from checks.wire import standins
 from checks.wire.scrub import scrub
 from clusteragent.lib.database.bulk import without_nested_loops
+from nodes.models import RunnerStats
 
 # The most characters of an error line.
 MOST_CHARACTERS = 200
@@ -24,6 +28,17 @@ def error_line(last_error: str) -> str:
     except (ValueError, LookupError, TypeError):
         message = last_error
     return " ".join(scrub(str(message)).split())[:MOST_CHARACTERS]
+
+
+def put_handles_back(stats: Collection[RunnerStats]) -> None:
+    """Change the errors of these stats: handles of Secrets stand in place of what node agents got for them."""
+    told = {one.check_id for one in stats if one.last_error}
+    if not told:
+        return
+    resolved = Instance.objects.filter(check_id__in=told, config__original__has_key="secrets")
+    secrets = dict(resolved.values_list("check_id", "config__original__secrets"))
+    for one in stats:
+        one.last_error = standins.put_back(one.last_error, secrets.get(one.check_id, {}))
 
 
 class TroubleQuerySet(models.QuerySet["Trouble"]):

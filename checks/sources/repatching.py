@@ -176,9 +176,10 @@ def renew(*, term: int | None = None) -> int:
 def _renew(ids: Sequence[int], term: int | None) -> int:
     """Make the copies before taking the lock, then write those of configs that have not changed since. Return the number read."""
     configs = list(Config.objects.filter(pk__in=ids).only("wire", "digest", "patched_with").order_by("pk"))
+    secrets = dict(Config.objects.filter(pk__in=ids).values_list("pk", "original__secrets"))
     read = {config.pk: config.digest for config in configs}
     for config in configs:
-        config.scrubbed, config.text = patching.copies(bytes(config.wire))
+        config.scrubbed, config.text = patching.copies(bytes(config.wire), tuple((secrets[config.pk] or {}).items()))
         config.short_id = short_id(config.digest)
         config.patched_with = options.made_with() + config.patched_with.rpartition(".")[2]
     senders = list(Origin.objects.filter(config__in=ids).only("key"))

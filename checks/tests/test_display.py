@@ -16,6 +16,7 @@ from checks.models.edits import Edit
 from checks.models.map import NotLeader
 from checks.sources import repatching
 from checks.tests.cast import lead, report, sent
+from checks.wire import patching
 from clusteragent.lib import scrub
 from clusteragent.lib.shortids import short_id
 from nodes.models import NodeEvent
@@ -131,9 +132,9 @@ def test_what_was_edited_meanwhile_keeps_its_own_copy(monkeypatch: pytest.Monkey
     make_old()
     begun = repatching.patching.copies
 
-    def edited(wire: bytes) -> tuple[bytes, str]:
+    def edited(wire: bytes, secrets: patching.Secrets) -> tuple[bytes, str]:
         dispatcher.schedule([sent(KEY, name="postgres", instances=("host: other\n",))])
-        return begun(wire)
+        return begun(wire, secrets)
 
     monkeypatch.setattr(repatching.patching, "copies", edited)
     repatching.renew()

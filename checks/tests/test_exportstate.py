@@ -55,6 +55,13 @@ def test_the_export_holds_the_texts_of_authors(tmp_path: Path) -> None:
     assert (written["by hand"], written["db"]) == ("# by hand\n", "")
 
 
+def test_the_export_does_not_hold_what_handles_of_secrets_stand_for(tmp_path: Path) -> None:
+    secrets = (("ENC[k8s_secret@shop/db/key]", "hunter23"),)
+    dispatcher.schedule([sent("web", instances=("a: ENC[k8s_secret@shop/db/key]\n",), secrets=secrets)])
+    assert "ENC[k8s_secret@shop/db/key]" in json.dumps(export(tmp_path / "state.json"))
+    assert "hunter23" not in (tmp_path / "state.json").read_text()
+
+
 def test_only_its_owner_may_read_the_export_and_no_file_is_overwritten(tmp_path: Path) -> None:
     file = tmp_path / "state.json"
     export(file)

@@ -14,6 +14,8 @@ from checks.wire import goyaml, scalars, yamlnodes
 MAX_CHECK_ID_BYTES = 2000
 DEFAULT_INTERVAL = 15.0
 
+# The keys whose values are parts of check IDs.
+NAMES = ("name", "namespace")
 # The keys that node agents read in each instance, and the types that they accept besides null.
 _TEXT = (scalars.STR, scalars.BOOL, scalars.INT, scalars.FLOAT, scalars.BINARY)
 _WHOLE = (scalars.INT, scalars.FLOAT)
@@ -42,7 +44,7 @@ def instance_name(instance: MappingNode) -> str:
     fields = {key.value: value for key, value in instance.value if key.value in _FIELD_TYPES}
     if not all(_is_readable(fields[key], _FIELD_TYPES[key]) for key in fields):
         return ""
-    names = [fields[key] for key in ("name", "namespace") if key in fields]
+    names = [fields[key] for key in NAMES if key in fields]
     return next((name.value for name in names if name.value and name.tag != yamlnodes.NULL), "")
 
 

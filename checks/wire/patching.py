@@ -9,14 +9,14 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, ParamSpec, Self, TypeVar
 
 import mmh3
 from yaml import MappingNode, Node, SequenceNode
 
-from checks.wire import goyaml, scrub, yamlnodes
-from checks.wire.checkids import MAX_CHECK_ID_BYTES, check_id, collection_interval, instance_name
+from checks.wire import goyaml, scrub, standins, yamlnodes
+from checks.wire.checkids import MAX_CHECK_ID_BYTES, NAMES, check_id, collection_interval, instance_name
 from checks.wire.readable import hidden_fields, readable
 from checks.wire.yamlnodes import InvalidYAML
 
@@ -28,6 +28,7 @@ MAX_NAME = 253
 _FLAGS = ("cluster_check", "ignore_autodiscovery_tags", "metrics_excluded", "logs_excluded")
 _LISTS = ("instances", "ad_identifiers", "advanced_ad_identifiers")
 _TEXTS = ("init_config", "metric_config", "logs")
+Secrets = tuple[tuple[str, str], ...]
 _Body = dict[str, Any]  # the fields of a config under their JSON keys
 _compact_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
@@ -38,7 +39,10 @@ class UnpatchableConfig(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class IntegrationConfig:
-    """A config as a source sends it. Texts are YAML (or JSON), never base64."""
+    """A config as a source sends it. Texts are YAML (or JSON), never base64.
+
+    secrets: (text, what node agents get in its place), for texts that are whole values. Everybody else sees the text.
+    """
 
     name: str
     instances: tuple[str, ...] = ()
@@ -56,6 +60,7 @@ class IntegrationConfig:
     check_tag_cardinality: str = ""
     metrics_excluded: bool = False
     logs_excluded: bool = False
+    secrets: Secrets = field(default=(), repr=False)
 
     @property
     def is_endpoint(self) -> bool:
@@ -70,7 +75,8 @@ class IntegrationConfig:
     def to_json(self) -> dict[str, Any]:
         """Return all fields under their JSON keys. Texts are not encoded."""
         lists = {key: list(getattr(self, key)) for key in _LISTS}
-        return _body(self) | lists | {"logs": self.logs}
+        secrets = {"secrets": dict(sorted(self.secrets))} if self.secrets else {}
+        return _body(self) | lists | {"logs": self.logs} | secrets
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -80,10 +86,11 @@ class IntegrationConfig:
         """
         given = {key: value for key, value in {**data, "name": data.get("check_name", "")}.items() if value is not None}
         values = {key: given[key] for key in cls.__slots__ if key in given}
+        secrets = tuple(values.pop("secrets", {}).items())
         for key, value in values.items():
             if not _is_of_its_type(key, value):
                 raise UnpatchableConfig(f"{key} is of a wrong type")
-        return cls(**values | {key: tuple(values[key]) for key in _LISTS if key in values})
+        return cls(**values | {key: tuple(values[key]) for key in _LISTS if key in values}, secrets=secrets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,10 +149,10 @@ def patch(config: IntegrationConfig, extra_tags: Sequence[str], *, apart: int = 
     """
     _refuse_odd_fields(config)
     instances = [
-        _at(config, f"instance {number}", _patched_instance, text, extra_tags, not config.is_endpoint)
+        _at(config, f"instance {number}", _patched_instance, text, extra_tags, not config.is_endpoint, config.secrets)
         for number, text in enumerate(config.instances, 1)
     ]
-    texts = {key: _at(config, key, _rewritten, getattr(config, key)) for key in _TEXTS}
+    texts = {key: _at(config, key, _rewritten, getattr(config, key), config.secrets) for key in _TEXTS}
     sent: dict[str, Any] = {key: text and text.sent for key, text in texts.items()}
     body = _body(replace(config, **sent)) | {
         "instances": [instance.sent for instance in instances],
@@ -207,12 +214,12 @@ def apart(wire: bytes) -> int:
     return len(init_config) - len(init_config.lstrip("\n"))
 
 
-def copies(wire: bytes) -> tuple[bytes, str]:
-    """Return `scrubbed` and `text` (see PatchedConfig) of stored bytes."""
+def copies(wire: bytes, secrets: Secrets = ()) -> tuple[bytes, str]:
+    """Return `scrubbed` and `text` (see PatchedConfig) of stored bytes. secrets: those of the config."""
     body = _stored(wire)
     try:
-        hidden = {key: _shown(body[key]) for key in _TEXTS} | hidden_fields(body)
-        hidden["instances"] = [_shown(text) or "" for text in body["instances"]]
+        hidden = {key: _shown(body[key], secrets) for key in _TEXTS} | hidden_fields(body)
+        hidden["instances"] = [_shown(text, secrets) or "" for text in body["instances"]]
     except InvalidYAML:
         # The texts were valid when they were stored. Texts that can't be read any more are not shown.
         hidden = dict.fromkeys(_TEXTS) | {"instances": []} | hidden_fields(body)
@@ -245,20 +252,24 @@ def digest(config: IntegrationConfig) -> str:
     return f"{_hash(_body(config), texts):x}"
 
 
-def _patched_instance(text: str, extra_tags: Sequence[str], is_cluster_check: bool) -> _Instance:
+def _patched_instance(text: str, extra_tags: Sequence[str], is_cluster_check: bool, secrets: Secrets = ()) -> _Instance:
     root = _map(text)
+    # Neither must tell a secret: an interval is shown, and so are names.
+    interval = collection_interval(root)
+    _refuse_secret_names(root, secrets)
+    standins.replace(root, dict(secrets))
     if is_cluster_check:
         goyaml.put(root, "empty_default_hostname", yamlnodes.true())
     if extra_tags:
         goyaml.put(root, "tags", goyaml.texts_node(sorted({*_tags(yamlnodes.get(root, "tags")), *extra_tags})))
     sent = goyaml.write(root)
-    name, interval = instance_name(root), collection_interval(root)
+    name = instance_name(root)
     digested = sent if extra_tags else _with_sorted_tags(root, sent)
     # The digest ignores the types of tags that are no texts.
     tags = yamlnodes.get(root, "tags")
     others = [tag for tag in tags.value if tag.tag != yamlnodes.STR] if isinstance(tags, SequenceNode) else []
     said = digested + "".join(sorted(f"{tag.tag} {goyaml.printed(tag)}\n" for tag in others))
-    return _Instance(sent, _hidden(root, sent), digested, said, name, interval)
+    return _Instance(sent, _hidden(root, sent, secrets), digested, said, name, interval)
 
 
 def _map(text: str) -> MappingNode:
@@ -271,15 +282,16 @@ def _map(text: str) -> MappingNode:
     return root
 
 
-def _rewritten(text: str | None) -> _Text | None:
+def _rewritten(text: str | None, secrets: Secrets = ()) -> _Text | None:
     """A text other than an instance. None when node agents read it as null."""
     if text is None or text.strip() in ("", "{}"):
         return None if text is None else _Text(text, text)
     root = goyaml.read(text)
     if root is None or root.tag == yamlnodes.NULL:
         return None
+    standins.replace(root, dict(secrets))
     sent = goyaml.write(root)
-    return _Text(sent, _hidden(root, sent))
+    return _Text(sent, _hidden(root, sent, secrets))
 
 
 def _tags(node: Node | None) -> list[str]:
@@ -304,8 +316,17 @@ def _with_sorted_tags(root: MappingNode, written: str) -> str:
     return goyaml.write(twin)
 
 
-def _hidden(root: Node, written: str) -> str:
+def _refuse_secret_names(root: MappingNode, secrets: Secrets) -> None:
+    for name in NAMES:
+        node = yamlnodes.get(root, name)
+        if node is not None and any(node.value == text for text, _ in secrets):
+            raise InvalidYAML(f"its {name} is a secret, which its check ID would show", node)
+
+
+def _hidden(root: Node, written: str, secrets: Secrets = ()) -> str:
     """The text of a tree without secrets. Changes the tree."""
+    if standins.replace(root, {value: text for text, value in secrets}):
+        written = goyaml.write(root)
     if not scrub.may_hold_secrets(written):
         return written
     scrub.hide(root)
@@ -321,9 +342,9 @@ def _hidden_texts(body: _Body, texts: Mapping[str, _Text | None], instances: Seq
     return hidden
 
 
-def _shown(text: str | None) -> str | None:
+def _shown(text: str | None, secrets: Secrets) -> str | None:
     """A text without secrets, and without comments, since those may contain anything."""
-    rewritten = _rewritten(text)
+    rewritten = _rewritten(text, secrets)
     return rewritten and rewritten.shown
 
 
@@ -366,7 +387,7 @@ def _stored(wire: bytes) -> _Body:
 
 def _body(config: IntegrationConfig) -> _Body:
     """The fields in the order of the JSON. Empty lists and logs are null, since agents would take them for given."""
-    body = {"check_name": config.name} | {key: getattr(config, key) for key in config.__slots__[1:]}
+    body = {"check_name": config.name} | {key: getattr(config, key) for key in config.__slots__[1:] if key != "secrets"}
     body["ad_identifiers"] = config.ad_identifiers or None
     body["advanced_ad_identifiers"] = config.advanced_ad_identifiers or None
     body["logs"] = config.logs if config.logs and not config.logs.isspace() else None

@@ -72,8 +72,8 @@ def make(declared: ClusterCheck, options: Options) -> Made:
     """Return the config that a ClusterCheck makes. Raises nothing."""
     made, its_key = Made(), key(declared.namespace, declared.name)
     try:
-        made.configs[its_key] = _config(declared, options)
-    except InvalidSpec as error:
+        made.put(its_key, _config(declared, options), declared.namespace, options.secrets)
+    except (InvalidSpec, Unresolved) as error:
         # What it sent before goes on.
         made.kept.add(its_key)
         made.fail(f"clustercheck {declared.namespace}/{declared.name}", str(error))

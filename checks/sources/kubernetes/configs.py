@@ -13,6 +13,7 @@ from checks.sources.kubernetes.annotations import ENDPOINTS, PREFIX, SERVICE, An
 from checks.sources.kubernetes.filters import Filters
 from checks.sources.kubernetes.objects import Port, Service, Slice
 from checks.sources.kubernetes.prometheus import Scraping
+from checks.sources.kubernetes.secrets import Handle, Secrets, Unread, handles_of
 from checks.sources.kubernetes.variables import Environment, Target, Unresolved, resolve
 from checks.sources.source import PassedOver, Problem
 from checks.wire.lint import Notice
@@ -33,12 +34,14 @@ class Options:
     """What decides besides the objects. scraping: None: Services are not scraped by their Prometheus annotations.
 
     filters: any of them excludes. ignores_readiness: endpoints that are not ready, or are about to end, are checked, too.
+    secrets: None: handles of Secrets pass through.
     """
 
     environment: Environment = field(default_factory=Environment)
     scraping: Scraping | None = None
     filters: tuple[Filters, ...] = ()
     ignores_readiness: bool = False
+    secrets: Secrets | None = None
 
 
 @dataclass(slots=True)
@@ -46,6 +49,7 @@ class Made:
     """The configs of an object, {key: config}, and what is wrong with it.
 
     kept: keys, and beginnings of keys that end in a slash, of configs that can't be made now: they keep what they sent last.
+    handles: Secrets that are named, whether they are known or not.
     """
 
     configs: dict[str, IntegrationConfig] = field(default_factory=dict)
@@ -53,6 +57,7 @@ class Made:
     warnings: list[Notice] = field(default_factory=list)
     passed_over: list[PassedOver] = field(default_factory=list)
     kept: set[str] = field(default_factory=set)
+    handles: set[Handle] = field(default_factory=set)
     _said: set[str] = field(default_factory=set, repr=False, compare=False)
 
     def add(self, other: "Made") -> None:
@@ -62,6 +67,23 @@ class Made:
         self.warnings += other.warnings
         self.passed_over += other.passed_over
         self.kept |= other.kept
+        self.handles |= other.handles
+
+    def put(self, key: str, config: IntegrationConfig, namespace: str, secrets: Secrets | None) -> None:
+        """Add a config of an object in this namespace, with what its handles of Secrets stand for. Raises Unresolved.
+
+        While these were not read it keeps what it sent last.
+        """
+        handles = handles_of(config) if secrets else {}
+        if secrets and handles:
+            secrets.refuse_others(handles.values(), namespace)
+            self.handles |= set(handles.values())
+            try:
+                config = secrets.given_to(config, handles)
+            except Unread:
+                self.kept.add(key)
+                return
+        self.configs[key] = config
 
     def fail(self, where: str, error: str) -> None:
         """Add a problem of the object, which is said once for all of its endpoints."""
@@ -273,7 +295,7 @@ def _add(template: Template, site: _Site, origin: Origin, options: Options, made
     key, target = f"{origin.key}/{site.ids}/{template.key}", site.target
     tags = () if template.ignores_tags else target.tags
     try:
-        made.configs[key] = IntegrationConfig(
+        config = IntegrationConfig(
             name=template.name,
             instances=tuple(resolve(text, target, options.environment, tags) for text in template.instances),
             init_config=template.init_config and resolve(template.init_config, target, options.environment),
@@ -285,6 +307,7 @@ def _add(template: Template, site: _Site, origin: Origin, options: Options, made
             node_name=site.node,
             source=f"{origin.source}{site.id if origin.names_target else ''}",
         )
+        made.put(key, config, target.namespace, options.secrets)
     except Unresolved as error:
         made.kept.add(key)
         made.fail(where, f"{template.place}: {error}")

@@ -20,6 +20,7 @@ from checks.sources.kubernetes.declared import Standings, wanted
 from checks.sources.kubernetes.events import Events
 from checks.sources.kubernetes.mirror import OF_CLUSTERCHECKS, OF_ENDPOINTS, OF_INSTRUMENTATIONS, OF_SERVICES, OF_SLICES
 from checks.sources.kubernetes.resources import CLUSTERCHECKS, ENDPOINTS, ENDPOINTSLICES, SERVICES, Resource
+from checks.sources.kubernetes.secretreader import SecretReader
 from checks.sources.kubernetes.source import KubernetesSource
 from checks.sources.kubernetes.statuses import Statuses
 from checks.sources.kubernetes.watching import MOST_UNREAD, Kind, Listed, Phase, Told, Watch, Watcher
@@ -76,6 +77,7 @@ class Follower:
         self._standings, self._statuses = standings, Statuses(self._watcher)
         # When statuses are worked out again: at the latest, and at the earliest.
         self._statuses_due = self._statuses_earliest = 0.0
+        self._secrets = SecretReader(self._watcher, how.secrets.known) if how.secrets else None
         self._source = KubernetesSource(how, beat=self._beat)
         # Before the first list is compared: else what files made would count as gone.
         self._source.templates.look()
@@ -111,6 +113,9 @@ class Follower:
         if not ClusterStore.objects.filter(term=self._term).exists():
             raise NotLeader(f"term {self._term} is over")
         self._sync()
+        if self._secrets and (changed := self._secrets.step(self._source.handles)):
+            self._source.take_secrets(changed)
+            self._sync()
         began = time.monotonic()
         if began >= self._look_at:
             self._look_at = began + conf.SCAN_PERIOD.total_seconds()
@@ -206,8 +211,8 @@ class Follower:
             mirror = self._source.mirror
             # What is passed over is said by those who run it.
             instrumented = [one for one in mirror.instrumentations() if not one.passed_over]
-            declared = mirror.clusterchecks(), instrumented
-            self._statuses.want(wanted(*declared, self._problems, self._standings))
+            said = wanted(mirror.clusterchecks(), instrumented, self._problems, self._standings)
+            self._statuses.want(said)
             now = time.monotonic()
             # A sync may ask for it sooner, but not all the time.
             self._statuses_earliest = now + (now - began) / STATUSES_SHARE

@@ -7,6 +7,7 @@ from checks.sources.kubernetes import filters, prometheus
 from checks.sources.kubernetes.configs import Options
 from checks.sources.kubernetes.filters import Filters, InvalidFilter
 from checks.sources.kubernetes.prometheus import InvalidScrapes, Scraping
+from checks.sources.kubernetes.secrets import Secrets
 from checks.sources.kubernetes.variables import Environment
 from clusteragent.lib import conf
 from clusteragent.lib.options import OptionError
@@ -24,11 +25,14 @@ def read() -> Options:
         scraping=_scraping() if conf.PROMETHEUS_SCRAPE_ENABLED else None,
         filters=tuple(one for one in _filters() if one != Filters()),
         ignores_readiness=conf.KUBERNETES_IGNORE_READINESS,
+        secrets=Secrets() if conf.KUBERNETES_SECRETS else None,
     )
 
 
 def for_files(how: Options) -> Options:
-    """Return the same for templates in files, which may read the environment as other files do."""
+    """Return the same for templates in files, which may read the environment as other files do, and Secrets of all namespaces."""
+    if how.secrets:
+        how = replace(how, secrets=replace(how.secrets, everywhere=True))
     if conf.AD_DISABLE_ENV_VAR_RESOLUTION:
         return how
     return replace(how, environment=Environment(conf.AD_ALLOWED_ENV_VARS or None, os.environ))

@@ -35,6 +35,7 @@ ENDPOINTSLICES = Resource("discovery.k8s.io", "v1", "endpointslices")
 EVENTS = Resource("", "v1", "events")
 CLUSTERCHECKS = Resource("clusteragent.dev", "v1alpha1", "clusterchecks")
 INSTRUMENTATIONS = Resource("datadoghq.com", "v1alpha1", "datadoginstrumentations")
+SECRETS = Resource("", "v1", "secrets")
 
 
 class Selection(NamedTuple):

@@ -4,7 +4,7 @@ A complete list is a scan of the whole source, under the guards of each scan. A 
 is about: what they do not send any more is known to be gone.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from itertools import chain
 from typing import NamedTuple
@@ -17,6 +17,7 @@ from checks.sources.kubernetes.annotations import OLD_PREFIX, PREFIX
 from checks.sources.kubernetes.configs import Made, Options
 from checks.sources.kubernetes.mirror import Mirror
 from checks.sources.kubernetes.options import for_files
+from checks.sources.kubernetes.secrets import Handle
 from checks.sources.kubernetes.subjects import CLUSTERCHECK, INSTRUMENTATION, SERVICE, Subject, beginnings
 from checks.sources.kubernetes.templates import Templates
 from checks.sources.kubernetes.watching import Listed, Told
@@ -75,6 +76,8 @@ class KubernetesSource(ConfigSource):
         # Of subjects that make something, or of which something is told.
         self._looks: dict[Subject, _Look] = {}
         self._new_looks: dict[Subject, _Look] = {}
+        # The Secrets that each subject names.
+        self._handles: dict[Subject, frozenset[Handle]] = {}
         # What is wrong with the API, and what was told of it last; and beginnings of keys of which therefore nothing is known.
         self._wrong, self._told = _NOTHING_WRONG, _NOTHING_WRONG
         self._unknown: frozenset[str] = frozenset()
@@ -86,6 +89,15 @@ class KubernetesSource(ConfigSource):
         if isinstance(told, Listed):
             self.begin_again()
         self._changed |= {one for one in changed if one in self._looks or self._may_matter(one)}
+
+    @property
+    def handles(self) -> frozenset[Handle]:
+        """The Secrets that configs name."""
+        return frozenset().union(*self._handles.values())
+
+    def take_secrets(self, changed: Collection[Handle]) -> None:
+        """Note that other things are known of these Secrets. The next scan looks at the subjects that name them."""
+        self._changed |= {one for one, handles in self._handles.items() if not handles.isdisjoint(changed)}
 
     def begin_again(self) -> None:
         """Let the next scan be of the whole source."""
@@ -114,6 +126,7 @@ class KubernetesSource(ConfigSource):
         scan.problems += [Problem(API, None, f"{why}; what was sent stays") for why in self._wrong.refusals]
         scan.warnings += [Notice(API, None, warning) for warning in self._wrong.warnings]
         if whole:
+            self._handles = {}
             scan.problems += self.templates.problems.values()
             scan.warnings += self.templates.warnings
         for subject in sorted(subjects):
@@ -156,6 +169,9 @@ class KubernetesSource(ConfigSource):
         """Add what a subject makes to the scan, if it is whole or if that is other than before."""
         self._beat()
         made = self._made_by(subject)
+        self._handles.pop(subject, None)
+        if made.handles:
+            self._handles[subject] = frozenset(made.handles)
         versions = {key: hash(config) for key, config in made.configs.items()}
         look = _look_of(made, versions)
         if not self._whole and look == self._looks.get(subject, _NOTHING):

@@ -23,6 +23,16 @@ def test_only_variables_that_are_named_are_there(monkeypatch: pytest.MonkeyPatch
     assert options.read().environment == Options().environment
 
 
+def test_files_alone_name_secrets_of_all_namespaces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conf, "KUBERNETES_SECRETS", True)
+    read = options.read()
+    of_files = options.for_files(read)
+    assert read.secrets
+    assert of_files.secrets
+    assert (read.secrets.everywhere, of_files.secrets.everywhere) == (False, True)
+    assert of_files.secrets.known is read.secrets.known
+
+
 def test_services_are_scraped_and_excluded_as_options_say(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(conf, "PROMETHEUS_SCRAPE_ENABLED", True)
     monkeypatch.setattr(conf, "PROMETHEUS_SCRAPE_SERVICE_ENDPOINTS", True)
