@@ -32,6 +32,11 @@ SLICES = "discovery.k8s.io/v1"
 LISTS = {"apiGroups": [""], "resources": ["services"], "verbs": ["get", "list", "watch"]}
 LISTS_SLICES = {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list", "watch"]}
 LISTS_CLUSTERCHECKS = {"apiGroups": ["clusteragent.dev"], "resources": ["clusterchecks"], "verbs": ["list", "watch"]}
+LISTS_INSTRUMENTATIONS = {
+    "apiGroups": ["datadoghq.com"],
+    "resources": ["datadoginstrumentations"],
+    "verbs": ["list", "watch"],
+}
 TELLS = {"apiGroups": [""], "resources": ["events"], "verbs": ["create", "patch"]}
 
 
@@ -310,7 +315,7 @@ def test_without_permission_for_events_all_else_works_and_it_is_said(
 ) -> None:
     shop.service("web", {SERVICE: http()})
     shop.service("other", {SERVICE: "[]"})
-    following(cluster.account(shop.name, "agent", LISTS, LISTS_SLICES, LISTS_CLUSTERCHECKS))
+    following(cluster.account(shop.name, "agent", LISTS, LISTS_SLICES, LISTS_CLUSTERCHECKS, LISTS_INSTRUMENTATIONS))
     wait_for_text("http")
     wait_for("it is said", lambda: row().warnings)
     [warning] = row().warnings
