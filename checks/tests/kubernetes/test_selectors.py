@@ -49,6 +49,13 @@ def test_a_file_for_a_service():
     assert made_of(OF_SERVICE, "other") == Made()
 
 
+@table("text", [OF_SERVICE, OF_ENDPOINTS])
+def test_a_cardinality_of_tags_changes_nothing(text):
+    made = made_of(f"check_tag_cardinality: high\n{text}")
+    assert made == made_of(text)
+    assert [config.check_tag_cardinality for config in made.configs.values()] == [""]
+
+
 def test_a_file_for_endpoints():
     made = made_of(OF_ENDPOINTS)
     assert list(made.configs) == ["file/http_check.d/shop.yaml/endpoints/shop/web/10.244.0.7/http_check"]
