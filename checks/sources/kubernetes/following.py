@@ -211,7 +211,7 @@ class Follower:
             mirror = self._source.mirror
             # What is passed over is said by those who run it.
             instrumented = [one for one in mirror.instrumentations() if not one.passed_over]
-            said = wanted(mirror.clusterchecks(), instrumented, self._problems, self._standings)
+            said = wanted(mirror.clusterchecks(), self._problems, self._standings, instrumented)
             self._statuses.want(said)
             now = time.monotonic()
             # A sync may ask for it sooner, but not all the time.
