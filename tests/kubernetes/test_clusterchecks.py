@@ -16,6 +16,7 @@ from tests.kubernetes.cluster import Cluster, Namespace
 from tests.kubernetes.test_source import (
     LISTS,
     LISTS_CLUSTERCHECKS,
+    LISTS_INSTRUMENTATIONS,
     LISTS_SLICES,
     TELLS,
     Following,
@@ -235,13 +236,15 @@ def test_without_permission_they_alone_stay_and_that_is_told(
     shop.declare()
     shop.declare("paused", paused=True)
     name = shop.namespace.name
-    token = cluster.account(name, "agent", LISTS, LISTS_SLICES, TELLS, LISTS_CLUSTERCHECKS, STATUSES)
+    token = cluster.account(
+        name, "agent", LISTS, LISTS_SLICES, LISTS_INSTRUMENTATIONS, TELLS, LISTS_CLUSTERCHECKS, STATUSES
+    )
     first = following(token)
     wait_for_key(shop.key())
     wait_for("both are sent", lambda: Config.objects.count() == 2)
     first.end()
     before = untouched()
-    cluster.allow(name, "agent", LISTS, LISTS_SLICES, TELLS)
+    cluster.allow(name, "agent", LISTS, LISTS_SLICES, LISTS_INSTRUMENTATIONS, TELLS)
     following(token)
     wait_for("it is refused", lambda: phase() == "refused" and row().warnings)
     [warning] = [one["warning"] for one in row().warnings]
@@ -249,7 +252,7 @@ def test_without_permission_they_alone_stay_and_that_is_told(
     assert "list clusterchecks" in warning
     assert warning.endswith("; what they sent stays")
     assert (row().state["phase"], row().errors, untouched()) == ("watching", [], before)
-    cluster.allow(name, "agent", LISTS, LISTS_SLICES, TELLS, LISTS_CLUSTERCHECKS, STATUSES)
+    cluster.allow(name, "agent", LISTS, LISTS_SLICES, LISTS_INSTRUMENTATIONS, TELLS, LISTS_CLUSTERCHECKS, STATUSES)
     shop.delete("paused")
     wait_for("it is read again", lambda: Config.objects.count() == 1 and row().warnings == [])
     assert not Pause.objects.exists()

@@ -32,6 +32,11 @@ SLICES = "discovery.k8s.io/v1"
 LISTS = {"apiGroups": [""], "resources": ["services"], "verbs": ["get", "list", "watch"]}
 LISTS_SLICES = {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list", "watch"]}
 LISTS_CLUSTERCHECKS = {"apiGroups": ["clusteragent.dev"], "resources": ["clusterchecks"], "verbs": ["list", "watch"]}
+LISTS_INSTRUMENTATIONS = {
+    "apiGroups": ["datadoghq.com"],
+    "resources": ["datadoginstrumentations"],
+    "verbs": ["list", "watch"],
+}
 TELLS = {"apiGroups": [""], "resources": ["events"], "verbs": ["create", "patch"]}
 
 
