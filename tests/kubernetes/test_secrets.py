@@ -76,7 +76,8 @@ def put_secret(namespace: Namespace, **values: str | bytes) -> None:
 
 def grant(namespace: Namespace, account: str) -> None:
     """Let a ServiceAccount of the namespace read its Secret db, by the role that the documentation has."""
-    [block] = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/kubernetes.md").read_text(), re.DOTALL)
+    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/kubernetes.md").read_text(), re.DOTALL)
+    [block] = [each for each in blocks if "kind: Role" in each]
     role, binding = yaml.safe_load_all(block)
     for one in (role, binding):
         one["metadata"]["namespace"] = namespace.name

@@ -38,7 +38,7 @@ class Instrumentation:
     templates: tuple[Template, ...] = ()
     errors: Mapping[str, str] = field(default_factory=dict)
     passed_over: str = ""
-    status: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    status: Object = field(default_factory=dict, compare=False)
 
     @property
     def place(self) -> str:
