@@ -246,6 +246,7 @@ def test_without_permission_they_alone_stay_and_that_is_told(
     cluster.allow(name, "agent", *others)
     following(token)
     wait_for("it is refused", lambda: phase() == "refused" and row().warnings)
+    wait_until_watching()
     [warning] = [one["warning"] for one in row().warnings]
     assert warning.startswith("ClusterChecks are not read: ")
     assert "list clusterchecks" in warning
