@@ -1,6 +1,8 @@
 """Watches of a real API server: nothing is lost or told twice, whatever happens to it."""
 
+import asyncio
 import functools
+import gc
 import os
 import queue
 import random
@@ -10,10 +12,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from checks.sources.kubernetes import watching
 from checks.sources.kubernetes.access import from_kubeconfig
+from checks.sources.kubernetes.client import Client
 from checks.sources.kubernetes.resources import ENDPOINTS, ENDPOINTSLICES, SERVICES, Object, Resource, Selection
 from checks.sources.kubernetes.watching import Changed, Deleted, Kind, Listed, Phase, Told, Watch, Watcher
 from tests.kubernetes.cluster import Cluster, Namespace
@@ -277,6 +281,21 @@ def test_it_ends_within_a_second_whatever_it_waits_for(cluster: Cluster, observe
         for observer in (watching, listing, late):
             assert observer.watcher.stop()
         assert call.cancelled()
+
+
+def test_connections_that_begin_as_it_ends_leave_nothing_behind(observe: Callable[..., Observer]) -> None:
+    """Nothing that nobody awaited, of which Python warns."""
+
+    async def connects(_: Client) -> None:
+        while True:
+            async with anyio.create_task_group() as group:
+                group.start_soon(asyncio.sleep, 0)
+
+    observer = observe()
+    calls = [observer.watcher.call(connects) for _ in range(5)]
+    assert observer.watcher.stop()
+    assert all(call.cancelled() for call in calls)
+    gc.collect()
 
 
 def test_calls_of_others_are_made_in_its_thread(observe: Callable[..., Observer]) -> None:

@@ -254,6 +254,8 @@ class Watcher:
     def __init__(self, read: Reader, watches: Sequence[Watch]) -> None:
         self.watches = watches
         self._read = read
+        # The tasks of calls that are under way.
+        self._calls: set[asyncio.Task[Any] | None] = set()
 
     def start(self) -> None:
         """Begin to watch."""
@@ -265,7 +267,7 @@ class Watcher:
 
     def call(self, make: Callable[[Client], Coroutine[Any, Any, T]]) -> "Future[T]":
         """Make a call of the API in the thread, such as `lambda client: client.patch(…)`. The future raises an ApiError."""
-        return asyncio.run_coroutine_threadsafe(make(self._client), self._loop)
+        return asyncio.run_coroutine_threadsafe(self._called(make), self._loop)
 
     def stop(self) -> bool:
         """End the thread, whatever it is waiting for; return whether it ended within a second."""
@@ -273,6 +275,14 @@ class Watcher:
             self._loop.call_soon_threadsafe(self._main.cancel)
         self._thread.join(ENDING)
         return not self._thread.is_alive()
+
+    async def _called(self, make: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
+        task = asyncio.current_task()
+        self._calls.add(task)
+        try:
+            return await make(self._client)
+        finally:
+            self._calls.discard(task)
 
     async def _all(self) -> None:
         try:
@@ -291,7 +301,8 @@ class Watcher:
             self._loop.close()
 
     async def _cancel_calls(self) -> None:
-        calls = asyncio.all_tasks() - {asyncio.current_task()}
+        # Not the tasks that these began: one that has not begun itself would leave a coroutine that nobody awaits.
+        calls = [call for call in self._calls if call]
         for call in calls:
             call.cancel()
         await asyncio.gather(*calls, return_exceptions=True)
