@@ -315,7 +315,7 @@ def test_without_permission_for_events_all_else_works_and_it_is_said(
 ) -> None:
     shop.service("web", {SERVICE: http()})
     shop.service("other", {SERVICE: "[]"})
-    following(cluster.account(shop.name, "agent", LISTS, LISTS_SLICES, LISTS_CLUSTERCHECKS))
+    following(cluster.account(shop.name, "agent", LISTS, LISTS_SLICES, LISTS_CLUSTERCHECKS, LISTS_INSTRUMENTATIONS))
     wait_for_text("http")
     wait_for("it is said", lambda: row().warnings)
     [warning] = row().warnings

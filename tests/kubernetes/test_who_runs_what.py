@@ -15,7 +15,7 @@ from checks.sources.kubernetes import writing
 from checks.tests.cast import owners, report
 from nodes.models import Heartbeat, Node, Runner, RunnerStats
 from tests.kubernetes.cluster import Cluster, Namespace
-from tests.kubernetes.test_source import LISTS, LISTS_SLICES, TELLS, Following, following, row
+from tests.kubernetes.test_source import LISTS, LISTS_INSTRUMENTATIONS, LISTS_SLICES, TELLS, Following, following, row
 from tests.kubernetes.test_statuses import GROUP, columns
 from tests.replicas import wait_for
 
@@ -175,7 +175,7 @@ def test_without_permission_for_statuses_all_else_works_and_it_is_said(
 ) -> None:
     monkeypatch.setattr(writing, "REFUSED_AGAIN", 0.5)
     report("ash")
-    rules = (LISTS, LISTS_SLICES, TELLS, READS)
+    rules = (LISTS, LISTS_SLICES, LISTS_INSTRUMENTATIONS, TELLS, READS)
     following(cluster.account(shop.name, "agent", *rules))
     shop.declare()
     wait_for("it is said", lambda: row().warnings)
