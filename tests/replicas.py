@@ -69,6 +69,10 @@ class Store:
         assert row is not None
         return row[0] if len(row) == 1 else row
 
+    def rows(self, query: str) -> list[Any]:
+        """Return the rows of a query."""
+        return self._session.execute(query).fetchall()
+
     def now(self) -> datetime:
         """Return the database's time."""
         return self.one("SELECT clock_timestamp()")  # type: ignore[no-any-return]
@@ -200,14 +204,15 @@ class Cluster:
             one.forget()
         return leader
 
-    def start(self, number: int = 1, command: str = "runagent") -> list[Replica]:
-        """Start `number` more replicas, and return them."""
+    def start(self, number: int = 1, command: str = "runagent", **options: str) -> list[Replica]:
+        """Start `number` more replicas with these options, and return them."""
         environment = os.environ | {
             "DATABASE_URL": self.store.url,
             "CLUSTERAGENT_CONFD": str(self.confd),
             "CLUSTERAGENT_VAR": str(self._folder),
             "CLUSTERAGENT_REPLICA": self._mark,
             "CLUSTERAGENT_SCAN_PERIOD": "60",
+            **options,
         }
         logs = [self._folder / f"{next(self._number)}.log" for _ in range(number)]
         fresh = [Replica(command, environment, log) for log in logs]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from django.db import models, transaction
 from django.db.models import ExpressionWrapper, F, Func, Q
-from django.db.models.functions import Now
+from django.db.models.fields.json import KT
+from django.db.models.functions import Cast, Coalesce, Now
 
 from checks.models.configs import Config
 from checks.wire import lint
@@ -32,7 +33,8 @@ class SourceQuerySet(models.QuerySet["Source"]):
                 row, _ = self.get_or_create(name=name, defaults={"read_at": Now()})
             if row is not None:
                 others = [Notice(**one) for one in row.warnings if one["where"] not in keys]
-                row.note_scan(read=True, warnings=lint.rows(sorted([*others, *found], key=lint.by_place)))
+                warnings = sorted([*others, *found], key=lint.by_place)
+                row.note_scan(read=True, findings={"warnings": warnings}, left_out=row.left_out)
 
     def watched(self) -> SourceQuerySet:
         """Sources that the leader's process watches."""
@@ -61,8 +63,10 @@ class SourceQuerySet(models.QuerySet["Source"]):
         """Annotate sources with `errors_number`, `warnings_number`, `passed_over_number`, `held_removals_number`, and the
         durations `read_age` and `scan_age`. The lists themselves are deferred.
         """
+        number = models.IntegerField()
         numbers = {
-            f"{field}_number": Func(F(field), function="jsonb_array_length", output_field=models.IntegerField())
+            f"{field}_number": Func(F(field), function="jsonb_array_length", output_field=number)
+            + Coalesce(Cast(KT(f"left_out__{field}"), number), 0)
             for field in ("errors", "warnings", "passed_over", "held_removals")
         }
         ages = {
@@ -75,6 +79,9 @@ class SourceQuerySet(models.QuerySet["Source"]):
 class Source(models.Model):
     """A source of configs, the findings of its last scan, and the removals that it holds."""
 
+    # The most errors that are stored, the most warnings, and the most configs passed over.
+    MOST_STORED = 1000
+
     name = models.CharField(max_length=253, unique=True)
     # The last scan that could read the source; null before the first.
     read_at = models.DateTimeField(null=True)
@@ -86,6 +93,8 @@ class Source(models.Model):
     warnings = models.JSONField(default=list, db_default=[])
     # Files that are listed but never dispatched: [{"where": …, "why": "a template: it has ad_identifiers and no node_name"}]
     passed_over = models.JSONField(default=list)
+    # How many more of these there are than are stored: {"errors": 2000}.
+    left_out = models.JSONField(default=dict, db_default={})
     # Keys of origins whose removal waits until an operator accepts it or the files are back.
     held_removals = models.JSONField(default=list)
     # Those of them that an operator accepted, until the process that watches the source removes them.
@@ -98,9 +107,26 @@ class Source(models.Model):
     def __str__(self) -> str:
         return self.name
 
-    def note_scan(self, *, read: bool, **findings: list[Any]) -> None:
-        """Store the findings of a scan by this replica: {field: list}. read: the source could be read."""
-        changed = {name: value for name, value in findings.items() if getattr(self, name) != value}
+    def note_scan(
+        self,
+        *,
+        read: bool,
+        findings: Mapping[str, Sequence[Any]],
+        left_out: Mapping[str, int] | None = None,
+        **removals: list[str],
+    ) -> None:
+        """Store the findings of a scan by this replica, {field: named tuples}: of each the first MOST_STORED, and their number.
+
+        left_out: how many there are besides, {field: number}. read: the source could be read.
+        """
+        rows = {name: [one._asdict() for one in found[: self.MOST_STORED]] for name, found in findings.items()}
+        more = {
+            name: len(found) - len(rows[name]) + (left_out or {}).get(name, 0)
+            for name, found in findings.items() if found
+        }  # fmt: skip
+        others = {name: number for name, number in self.left_out.items() if name not in findings}
+        values = {**rows, **removals, "left_out": others | {name: number for name, number in more.items() if number}}
+        changed = {name: value for name, value in values.items() if getattr(self, name) != value}
         # Unchanged lists are not written again, since they may be long.
         stamps = {"scanned_at": Now(), "scanned_by": conf.REPLICA} | ({"read_at": Now()} if read else {})
         Source.objects.filter(pk=self.pk).update(**stamps, **changed)

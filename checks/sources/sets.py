@@ -17,7 +17,6 @@ from checks.sources import origins
 from checks.sources.authored import warnings_about
 from checks.sources.guards import exclusively, held_removals
 from checks.sources.origins import Admitted, Known
-from checks.wire import lint
 from checks.wire.lint import Notice
 from clusteragent.lib import locks
 from clusteragent.lib.shortids import keyed
@@ -74,7 +73,7 @@ def replace(
         row, _ = Source.objects.get_or_create(name=source, defaults={"read_at": Now()})
         origins.send(sent, known, source=source, actor=actor)
         origins.remove(source, difference.removed, known, actor=actor)
-        row.note_scan(read=True, warnings=lint.rows(difference.warnings))
+        row.note_scan(read=True, findings={"warnings": difference.warnings})
     numbers = {name: len(getattr(difference, name)) for name in ("added", "changed", "removed")}
     log.info("set_replaced", source=source, actor=actor, **numbers)
     return difference

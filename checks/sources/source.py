@@ -10,8 +10,7 @@ from checks.wire.patching import IntegrationConfig
 from clusteragent.lib import conf
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(NamedTuple):
     """An error of a source. where: a place in the source, such as a file's key. line: counted from 1."""
 
     where: str
@@ -22,12 +21,20 @@ class Problem:
         return f"{place(self.where, self.line)}: {self.error}"
 
 
-@dataclass(frozen=True, slots=True)
-class PassedOver:
+class PassedOver(NamedTuple):
     """A config that is read but never dispatched. why: the rule that says so."""
 
     where: str
     why: str
+
+
+class Findings(NamedTuple):
+    """What was found in a source besides configs that are sent. left_out: how many more there are, {kind of finding: number}."""
+
+    errors: list[Problem]
+    warnings: list[Notice]
+    passed_over: list[PassedOver]
+    left_out: Mapping[str, int] = {}
 
 
 class BrokenConfig(ValueError):
@@ -154,7 +161,10 @@ class Judgement:
 
 
 class ConfigSource(ABC):
-    """A source of configs. memory: {key: the judgement of its last version}, so that no version is read twice."""
+    """A source of configs. memory: {key: the judgement of its last version}, so that no version is read twice.
+
+    findings: of the last scan by this process, more than are stored.
+    """
 
     name: str
     # Whether all replicas read the same. Otherwise what only another one has is kept while that one scans.
@@ -164,6 +174,7 @@ class ConfigSource(ABC):
 
     def __init__(self) -> None:
         self.memory: dict[str, Judgement] = {}
+        self.findings: Findings | None = None
 
     @property
     def replica(self) -> str:

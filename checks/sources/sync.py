@@ -4,8 +4,9 @@ Keys that a scan can't read keep what they sent. Removals that look like an acci
 """
 
 import time
+from collections import Counter
 from collections.abc import Collection, Iterable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 
 import structlog
 
@@ -16,7 +17,16 @@ from checks.models.sources import OFF
 from checks.sources import files, guards, httpsd, origins
 from checks.sources.kubernetes.options import is_watched
 from checks.sources.origins import Admitted, Known
-from checks.sources.source import BrokenConfig, ConfigSource, Found, Judgement, PassedOver, Problem, Unsettled
+from checks.sources.source import (
+    BrokenConfig,
+    ConfigSource,
+    Findings,
+    Found,
+    Judgement,
+    PassedOver,
+    Problem,
+    Unsettled,
+)
 from checks.wire import lint
 from checks.wire.lint import Notice
 from checks.wire.patching import IntegrationConfig, UnpatchableConfig
@@ -35,8 +45,8 @@ log = structlog.get_logger()
 class Report:
     """The result of a sync. added, changed, removed, held and accepted are keys of origins.
 
-    other_checks: number of configs that are no cluster checks. unsettled: something is being written, so sync again in a
-    second.
+    other_checks: number of configs that are no cluster checks. left_out: how many more findings there are than are listed,
+    {"errors": 2000}. unsettled: something is being written, so sync again in a second.
     """
 
     added: list[str] = field(default_factory=list)
@@ -48,7 +58,12 @@ class Report:
     warnings: list[Notice] = field(default_factory=list)
     passed_over: list[PassedOver] = field(default_factory=list)
     other_checks: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
     unsettled: bool = False
+
+    def number(self, kind: str) -> int:
+        """Return how many findings of a kind there are, listed or not: errors, warnings or passed_over."""
+        return len(getattr(self, kind)) + self.left_out[kind]
 
 
 def sync(
@@ -91,9 +106,11 @@ def add_watched(report: Report, accept_removals: bool = False) -> None:
     accept_removals: it removes what it holds now, within a second or so.
     """
     for row in Source.objects.watched().order_by("name"):
-        report.errors += [Problem(**one) for one in row.errors]
-        report.warnings += [Notice(**one) for one in row.warnings]
-        report.passed_over += [PassedOver(**one) for one in row.passed_over]
+        found = _stored(row)
+        report.errors += found.errors
+        report.warnings += found.warnings
+        report.passed_over += found.passed_over
+        report.left_out.update(found.left_out)
         if accept_removals:
             report.accepted += row.held_removals
             accept_removals_of(row)
@@ -130,6 +147,8 @@ class _SourceSync:
             # Before anything is sent: else another replica could take it for configs that no replica scans any more.
             SourceScan.objects.note(self.row)
         self.scan = source.scan()
+        # What a part does not look at is as it was found before: all of it, of which the store has the first.
+        self.before = (self.scan.part and source.findings) or _stored(self.row)
         self.known = origins.known(source.name, self.scan.part.beginnings if self.scan.part else None)
         self.places = {found.key: found.where for found in self.scan.found if found.place}
         self.judged: dict[str, Judgement] = {}
@@ -210,52 +229,66 @@ class _SourceSync:
 
     def _write_down(self, held: list[str]) -> None:
         """Add the findings to the report, log new ones, and store them. Previous ones of files that are being written stay."""
-        row, stays = self.row, self.scan.leaves
-        outcomes = [judgement.outcome for judgement in self.judged.values()]
-        missing = self.scan.missing if self.known else []
-        problems = [*self.scan.problems, *missing, *(one for one in outcomes if isinstance(one, Problem))]
-        # A problem of several configs of one place is said once.
-        problems = list(dict.fromkeys(problems)) + [Problem(**one) for one in row.errors if stays(one["where"])]
-        passed_over = list(
-            dict.fromkeys([*self.scan.passed_over, *(one for one in outcomes if isinstance(one, PassedOver))])
-        )
-        passed_over += [PassedOver(**one) for one in row.passed_over if stays(one["where"])]
-        judged = ((self.places.get(key, key), one.check, one.linted) for key, one in self.judged.items())
-        warnings = self.scan.warnings + lint.notices(judged)
-        warnings += [Notice(**one) for one in row.warnings if stays(one["where"])]
-        self._log(problems, warnings, held)
-        if self.scan.part:
-            for findings in (problems, passed_over, warnings):
-                findings.sort(key=lambda one: one.where)
-            held = [key for key in row.held_removals if not self.scan.part.covers(key)]
+        row, part, found = self.row, self.scan.part, self._findings()
+        self._log(found, held)
+        if part:
+            held = [key for key in row.held_removals if not part.covers(key)]
         row.note_scan(
-            read=self.scan.readable and not missing,
-            errors=[asdict(one) for one in problems],
-            warnings=lint.rows(warnings),
-            passed_over=[asdict(one) for one in passed_over],
+            read=self.scan.readable and not (self.scan.missing and self.known),
+            findings={"errors": found.errors, "warnings": found.warnings, "passed_over": found.passed_over},
+            left_out=found.left_out,
             held_removals=held,
             accepted_removals=[key for key in row.accepted_removals if key in held],
         )
-        self.report.errors += problems
-        self.report.warnings += warnings
-        self.report.passed_over += passed_over
+        self.source.findings = found
+        self.report.errors += found.errors
+        self.report.warnings += found.warnings
+        self.report.passed_over += found.passed_over
         self.report.held += held
         # Checks that node agents run by themselves.
         self.report.other_checks += sum(not one.fingerprint and one.outcome is None for one in self.judged.values())
         self.report.unsettled |= bool(self.scan.unsettled)
 
-    def _log(self, problems: list[Problem], warnings: list[Notice], held: list[str]) -> None:
-        """Log new problems and warnings, not those of the last scan again."""
-        known_problems = {Problem(**one) for one in self.row.errors}
-        for problem in problems:
+    def _findings(self) -> Findings:
+        """What is wrong with the source now, by place. What was found before at places that were not looked at stays."""
+        scan, before, stays = self.scan, self.before, self.scan.leaves
+        outcomes = [judgement.outcome for judgement in self.judged.values()]
+        problems = [*scan.problems, *(scan.missing if self.known else [])]
+        problems += [one for one in outcomes if isinstance(one, Problem)]
+        passed_over = [*scan.passed_over, *(one for one in outcomes if isinstance(one, PassedOver))]
+        judged = ((self.places.get(key, key), one.check, one.linted) for key, one in self.judged.items())
+        # What is wrong with several configs of one place is said once.
+        found = Findings(
+            errors=[*dict.fromkeys(problems), *(one for one in before.errors if stays(one.where))],
+            warnings=[*scan.warnings, *lint.notices(judged), *(one for one in before.warnings if stays(one.where))],
+            passed_over=[*dict.fromkeys(passed_over), *(one for one in before.passed_over if stays(one.where))],
+            left_out=before.left_out if scan.part else {},
+        )
+        for each in (found.errors, found.warnings, found.passed_over):
+            each.sort(key=lambda one: one.where)
+        return found
+
+    def _log(self, found: Findings, held: list[str]) -> None:
+        """Log new problems and warnings, not those of the last scan again, and no more than are stored."""
+        known_problems, known = set(self.before.errors), set(self.before.warnings)
+        for problem in found.errors[: Source.MOST_STORED]:
             if problem not in known_problems:
-                log.warning("config_broken", source=self.source.name, **asdict(problem))
-        known = {Notice(**one) for one in self.row.warnings}
-        for notice in warnings[: lint.MOST_STORED]:
+                log.warning("config_broken", source=self.source.name, **problem._asdict())
+        for notice in found.warnings[: Source.MOST_STORED]:
             if notice not in known:
                 log.warning("config_odd", source=self.source.name, **notice._asdict())
         if held and held != self.row.held_removals:
             log.warning("removals_held", source=self.source.name, held=len(held))
+
+
+def _stored(row: Source) -> Findings:
+    """The findings of a source that its row has."""
+    return Findings(
+        errors=[Problem(**one) for one in row.errors],
+        warnings=[Notice(**one) for one in row.warnings],
+        passed_over=[PassedOver(**one) for one in row.passed_over],
+        left_out=row.left_out,
+    )
 
 
 def _why_template(config: IntegrationConfig) -> str:

@@ -342,6 +342,15 @@ def test_without_options_there_is_no_source():
     assert not Source.objects.filter(name=httpsd.SOURCE).exists()
 
 
+def test_a_rule_that_fails_leaves_nothing_out(answers, monkeypatch):
+    numbers = "[" + ",".join(["1"] * 1000) + "]"
+    rule = f"target.host == 'db' || {numbers}.all(a, {numbers}.all(b, a * b > 0))"
+    entry = {"url": answers["url"], "check_template": TEMPLATE, "exclude_filter": rule}
+    source = HTTPDiscovery(httpsd.read_discoveries(json.dumps([entry])))
+    assert wait_for("targets", lambda: keys(source)) == ["10.0.0.1:9100"]
+    source.close()
+
+
 def test_rules_leave_targets_out(answers, monkeypatch):
     monkeypatch.setattr(httpsd, "POLL_INTERVAL", 0.02)
     rule = 'target.host == "db" && target.port == "9100" && target.labels["team"] == "b"'

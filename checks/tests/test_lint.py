@@ -260,13 +260,6 @@ def test_very_many_keys_are_compared_in_no_time() -> None:
     assert list(lint.misspelt_keys([many, many, many])) == []
 
 
-def test_a_source_keeps_no_more_warnings_than_someone_reads() -> None:
-    found = [Notice("a", None, "b")] * (lint.MOST_STORED + 5)
-    rows = lint.rows(found)
-    assert len(rows) == lint.MOST_STORED + 1
-    assert rows[-1] == {"where": "", "line": None, "warning": "and 5 more warnings"}
-
-
 def test_what_came_as_no_text_has_parts_in_place_of_lines() -> None:
     text = f"{CONFIG}    a: 1\n    a: 2\n    secret_b: [1,\n {{\n c: 3}}]\n"
     linted = lint.lint(text, "http_check").in_parts(lint.parts_of(text))

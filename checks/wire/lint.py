@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from yaml import MappingNode, Node, ScalarNode, SequenceNode
 
@@ -22,9 +22,8 @@ TOP_KEYS = (
     "init_config", "instances", "jmx_metrics", "logs", FLAG, "node_name", "ad_identifiers", "advanced_ad_identifiers",
     "cel_selector", "ignore_autodiscovery_tags", "check_tag_cardinality",
 )  # fmt: skip
-# The most warnings of one config, and of a source.
+# The most warnings of one config.
 MOST = 50
-MOST_STORED = 2000
 _LONGEST_SHOWN = 60
 _SHORTEST_KEY = 3
 _YAML = "tag:yaml.org,2002:"
@@ -131,13 +130,6 @@ def _notice(where: str, oddity: Oddity) -> Notice:
 def by_place(notice: Notice) -> tuple[str, int]:
     """Return the sort key of a warning: place and line."""
     return notice.where, notice.line or 0
-
-
-def rows(found: Sequence[Notice]) -> list[dict[str, Any]]:
-    """Return warnings for a source's row: the first MOST_STORED, and a line with the number of the others."""
-    left = len(found) - MOST_STORED
-    shown_ones = found if left <= 0 else [*found[:MOST_STORED], Notice("", None, f"and {left} more warnings")]
-    return [notice._asdict() for notice in shown_ones]
 
 
 def misspelt_keys(instances: Sequence[Keys]) -> Iterator[tuple[int, Oddity]]:

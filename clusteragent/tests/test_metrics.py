@@ -279,6 +279,7 @@ def test_what_needs_somebody_and_what_sources_hold() -> None:
         errors=[{"where": "a", "line": 1, "error": "b"}] * 2,
         warnings=[{"where": "c", "line": None, "warning": "d"}],
         held_removals=["one", "two", "three"],
+        left_out={"errors": 3},
     )
     found = scrape()
     assert {kind for (kind,), number in found["clusteragent_needs_you"].items() if number} == {
@@ -286,7 +287,7 @@ def test_what_needs_somebody_and_what_sources_hold() -> None:
         "held_removals",
         "source_warning",
     }
-    assert found["clusteragent_source_errors"] == {("file",): 2}
+    assert found["clusteragent_source_errors"] == {("file",): 5}
     assert found["clusteragent_source_warnings"] == {("file",): 1}
     assert found["clusteragent_source_held_removals"] == {("file",): 3}
 

@@ -109,17 +109,19 @@ class SourceAdmin(ReadOnlyAdmin):
             for watch in source.state.get("watches", [])
         ]
         found = (
-            *([("Watched", ("resource", "phase", "since", "why"), watches)] if watches else []),
-            ("Errors", ("where", "line", "error"), source.errors),
-            ("Warnings", ("where", "line", "warning"), source.warnings),
-            ("Held removals", ("key",), held),
-            ("Passed over", ("where", "why"), source.passed_over),
+            *([("Watched", ("resource", "phase", "since", "why"), watches, 0)] if watches else []),
+            ("Errors", ("where", "line", "error"), source.errors, source.errors_number),
+            ("Warnings", ("where", "line", "warning"), source.warnings, source.warnings_number),
+            ("Held removals", ("key",), held, source.held_removals_number),
+            ("Passed over", ("where", "why"), source.passed_over, source.passed_over_number),
         )
         return [
             Table(
-                title, columns, [[scrub(str(row.get(name) or "")) for name in columns] for row in rows[:MOST_PROBLEMS]]
+                f"{title}: the first {MOST_PROBLEMS} of {number}" if number > MOST_PROBLEMS else title,
+                columns,
+                [[scrub(str(row.get(name) or "")) for name in columns] for row in rows[:MOST_PROBLEMS]],
             )
-            for title, columns, rows in found
+            for title, columns, rows, number in found
         ]
 
     @admin.action(description="Scan now", permissions=["change"])

@@ -12,6 +12,7 @@ from checks.tests.cast import report, sent
 from checks.tests.operators import operator, superuser
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
+from operators.admin import sources as module
 
 pytestmark = pytest.mark.django_db
 
@@ -113,6 +114,20 @@ def test_errors_are_shown_with_file_and_line_and_escaped(folder: Path) -> None:
     assert "<b>.yaml" not in shown
     assert "web.yaml" in shown
     assert "template" in shown
+
+
+def test_of_many_findings_the_first_are_listed_and_the_number_is_said(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Source, "MOST_STORED", 4)
+    monkeypatch.setattr(module, "MOST_PROBLEMS", 3)
+    for number in range(6):
+        (folder / f"check{number}.yaml").write_text("cluster_check: true\ninstances: [\n")
+    assert "6 errors." in act("scan_now")
+    shown = operator("view_source").get(page()).content.decode()
+    assert "Errors: the first 3 of 6" in shown
+    assert shown.count(".yaml") == 3
+    assert Source.objects.get(name="file").left_out == {"errors": 2}
 
 
 def test_the_list_says_when_a_source_was_read_and_by_whom(warm: None) -> None:

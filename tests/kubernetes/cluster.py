@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -192,7 +193,9 @@ class Cluster:
         kind = f"application/{patch}+json" if method == "PATCH" else "application/json"
         content = None if body is None else json.dumps(body).encode()
         with self._http(token) as http:
-            answer = http.request(method, path, content=content, headers={"Content-Type": kind})
+            send = partial(http.request, method, path, content=content, headers={"Content-Type": kind})
+            # A resource that was defined a moment ago has no storage yet.
+            answer = wait_for("the API server takes it", lambda: _unless_busy(send()))
         if not answer.is_success:
             raise Refused(answer.status_code, answer.text[:500])
         return dict(answer.json())
@@ -358,6 +361,10 @@ class Namespace:
         """Make a pod. node: where it runs, without anybody running it."""
         spec = {"containers": [{"name": "main", "image": "none"}], **({"nodeName": node} if node else {}), **fields}
         return self.cluster.call("POST", self.path("pods"), {"metadata": {"name": name}, "spec": spec})
+
+
+def _unless_busy(answer: httpx.Response) -> httpx.Response | None:
+    return None if answer.status_code == httpx.codes.TOO_MANY_REQUESTS else answer
 
 
 def _key(kind: str, namespace: str, name: str) -> str:

@@ -236,15 +236,14 @@ def test_without_permission_they_alone_stay_and_that_is_told(
     shop.declare()
     shop.declare("paused", paused=True)
     name = shop.namespace.name
-    token = cluster.account(
-        name, "agent", LISTS, LISTS_SLICES, LISTS_INSTRUMENTATIONS, TELLS, LISTS_CLUSTERCHECKS, STATUSES
-    )
+    others = (LISTS, LISTS_SLICES, LISTS_INSTRUMENTATIONS, TELLS)
+    token = cluster.account(name, "agent", *others, LISTS_CLUSTERCHECKS, STATUSES)
     first = following(token)
     wait_for_key(shop.key())
     wait_for("both are sent", lambda: Config.objects.count() == 2)
     first.end()
     before = untouched()
-    cluster.allow(name, "agent", LISTS, LISTS_SLICES, LISTS_INSTRUMENTATIONS, TELLS)
+    cluster.allow(name, "agent", *others)
     following(token)
     wait_for("it is refused", lambda: phase() == "refused" and row().warnings)
     [warning] = [one["warning"] for one in row().warnings]
@@ -253,7 +252,7 @@ def test_without_permission_they_alone_stay_and_that_is_told(
     assert warning.endswith("; what they sent stays")
     wait_for("the others are watched", lambda: row().state["phase"] == "watching")
     assert (row().errors, untouched()) == ([], before)
-    cluster.allow(name, "agent", LISTS, LISTS_SLICES, LISTS_INSTRUMENTATIONS, TELLS, LISTS_CLUSTERCHECKS, STATUSES)
+    cluster.allow(name, "agent", *others, LISTS_CLUSTERCHECKS, STATUSES)
     shop.delete("paused")
     wait_for("it is read again", lambda: Config.objects.count() == 1 and row().warnings == [])
     assert not Pause.objects.exists()
@@ -285,9 +284,9 @@ def test_a_status_is_nothing_new(shop: Shop, following: Callable[..., Following]
     follower = following()
     wait_for_key(shop.key())
     before = untouched()
-    shop.edit(subresource="status", other="text")
+    shop.edit(subresource="status", reviewed="by Olga")
     mirror = follower.follower._source.mirror
-    wait_for("it is seen", lambda: [one.status.get("other") for one in mirror.clusterchecks()] == ["text"])
+    wait_for("it is seen", lambda: [one.status.get("reviewed") for one in mirror.clusterchecks()] == ["by Olga"])
     assert not follower.follower._source._changed
     assert untouched() == before
 

@@ -95,6 +95,28 @@ def test_its_checks_follow_it_and_the_endpoints_of_its_service(
     wait_for_nothing()
 
 
+def test_its_condition_says_whether_its_checks_are_dispatched(
+    cluster: Cluster, shop: Namespace, following: Callable[..., Following]
+) -> None:
+    def condition() -> dict[str, Any]:
+        found = cluster.call("GET", shop.path("datadoginstrumentations", "for-web", GROUP))
+        [one] = found.get("status", {}).get("conditions", [{}])
+        return dict(one)
+
+    define(cluster)
+    following()
+    declare(shop, CHECK)
+    shop.service("web")
+    wait_for("no endpoint", lambda: condition().get("reason") == "NoEndpoints")
+    assert condition()["status"] == "False"
+    shop.slice("web", [{"addresses": ["10.9.0.1"]}])
+    wait_for("it is dispatched", lambda: condition()["status"] == "True")
+    assert (condition()["type"], condition()["message"]) == ("ChecksReady", "1 check dispatched")
+    declare(shop, {"integration": "nginx"})
+    wait_for("it is broken", lambda: condition()["reason"] == "Invalid")
+    assert condition()["message"].startswith("spec.config.checks[0].instances is no list")
+
+
 def test_a_new_term_moves_nothing_and_a_broken_one_goes_on(
     cluster: Cluster, shop: Namespace, following: Callable[..., Following]
 ) -> None:

@@ -7,7 +7,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from checks import sources
 from checks.management import commandline
 from checks.wire.scrub import scrub
-from clusteragent.lib.words import escape_controls, plain_count
+from clusteragent.lib.words import escape_controls, listed, plain_count
 
 
 class Command(BaseCommand):
@@ -28,12 +28,13 @@ class Command(BaseCommand):
             raise CommandError("another sync is under way, try again") from error
         sources.add_watched(report, accept_removals=options["accept_removals"])
         if options["json"]:
-            document = asdict(report) | {"warnings": [notice._asdict() for notice in report.warnings]}
+            found = {name: getattr(report, name) for name in ("errors", "warnings", "passed_over")}
+            document = asdict(report) | {name: [one._asdict() for one in listed] for name, listed in found.items()}
             self.stdout.write(json.dumps(document, indent=2))
         else:
             self.show(report)
         if report.errors or report.held or (options["strict"] and report.warnings):
-            number = f"{len(report.errors)} in error, {len(report.held)} removals held"
+            number = f"{report.number('errors')} in error, {len(report.held)} removals held"
             raise CommandError(number + _and_warnings(report))
 
     def show(self, report: sources.Report) -> None:
@@ -52,9 +53,14 @@ class Command(BaseCommand):
             self.stdout.write(self.style.ERROR(escape_controls(scrub(f"error: {problem}"))))
         self.stdout.write(
             f"{len(report.added)} added, {len(report.changed)} changed, {len(report.removed)} removed,"
-            f" {report.other_checks} configs that are no cluster checks{_and_warnings(report)}"
+            f" {report.other_checks} configs that are no cluster checks{_and_warnings(report)}{_and_more(report)}"
         )
 
 
 def _and_warnings(report: sources.Report) -> str:
-    return f", {plain_count(len(report.warnings), 'warning')}" if report.warnings else ""
+    return f", {plain_count(report.number('warnings'), 'warning')}" if report.warnings else ""
+
+
+def _and_more(report: sources.Report) -> str:
+    numbers = [f"{number} more {kind.replace('_', ' ')}" for kind, number in report.left_out.items()]
+    return f"; {listed(numbers)} not listed" if numbers else ""

@@ -21,7 +21,7 @@ class InvalidRule(ValueError):
 def compile_rule(text: str, kind: str, fields: tuple[str, ...]) -> Rule:
     """Return the rule for objects of a kind, such as `kube_service`, with these fields. Raises InvalidRule.
 
-    A rule that fails for an object, such as by an annotation that is not there, does not select it.
+    A rule that fails for an object, such as by an annotation that is not there or by taking too long, does not select it.
     """
     library, environment = _environment(kind, fields)
     try:
@@ -31,7 +31,15 @@ def compile_rule(text: str, kind: str, fields: tuple[str, ...]) -> Rule:
     if rule.return_type() != library.Type.BOOL:
         raise InvalidRule("is neither true nor false")
     names = [f"{kind}.{field}" for field in fields]
-    return lambda *values: rule.eval(data=dict(zip(names, values, strict=True))).value() is True
+
+    def selects(*values: object) -> bool:
+        try:
+            return rule.eval(data=dict(zip(names, values, strict=True))).value() is True
+        except RuntimeError:
+            # It ran through more items than the library allows.
+            return False
+
+    return selects
 
 
 @functools.cache

@@ -127,6 +127,10 @@ class _Site(NamedTuple):
 _SERVICE = Origin("service", "kubernetes-services", "kube_services:", names_target=True)
 _SCRAPED = Origin("prometheus/service", "prometheus-services", "prometheus_services:", names_target=True)
 _SCRAPED_ENDPOINTS = _SCRAPED._replace(key="prometheus/endpoints")
+_UNSCRAPED = (
+    f"{prometheus.SCRAPE}: a headless Service has no address;"
+    " DD_PROMETHEUS_SCRAPE_SERVICE_ENDPOINTS scrapes its endpoints"
+)
 # The beginnings of the keys of all endpoints.
 OF_ENDPOINTS = ("endpoints/", f"{_SCRAPED_ENDPOINTS.key}/")
 
@@ -252,10 +256,13 @@ def _make_scraped(
     service: Service, addresses: Sequence[Address], scraping: Scraping, options: Options, made: Made
 ) -> None:
     templates = list(prometheus.templates(service.annotations, scraping))
-    if not service.is_headless:
-        for_service(templates, service, _SCRAPED, options, made)
     if scraping.endpoints:
+        # Instead of the Service: else each metric would be there twice.
         for_endpoints(templates, service, addresses, _SCRAPED_ENDPOINTS, options, made)
+    elif not service.is_headless:
+        for_service(templates, service, _SCRAPED, options, made)
+    elif templates:
+        made.passed_over.append(PassedOver(place(service), _UNSCRAPED))
 
 
 def _endpoints(namespace: str, name: str) -> Origin:

@@ -2,33 +2,17 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Protocol
 
 from checks.models.configs import KUBERNETES
 from checks.sources.kubernetes.clusterchecks import OF_CLUSTERCHECKS, ClusterCheck
 from checks.sources.kubernetes.conditions import Standing, of_clustercheck, of_instrumentation
-from checks.sources.kubernetes.resources import CLUSTERCHECKS, INSTRUMENTATIONS, Object
+from checks.sources.kubernetes.instrumentations import OF_INSTRUMENTATIONS, Instrumentation
+from checks.sources.kubernetes.resources import CLUSTERCHECKS, INSTRUMENTATIONS
 from checks.sources.kubernetes.statuses import Key, Wanted
 from checks.sources.source import Problem
 
 # How what a source sends under keys with these beginnings stands: {key: standing}.
 Standings = Callable[[str, Collection[str]], Mapping[str, Standing]]
-
-
-class Instrumentation(Protocol):
-    """What is known of a DatadogInstrumentation. status: as the watch told it."""
-
-    @property
-    def namespace(self) -> str: ...
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def generation(self) -> int: ...
-
-    @property
-    def status(self) -> Object: ...
 
 
 def wanted(
@@ -38,7 +22,7 @@ def wanted(
     instrumentations: Collection[Instrumentation] = (),
 ) -> dict[Key, Wanted]:
     """Return the statuses that these should have. Asks nothing if there are none."""
-    beginnings = [OF_CLUSTERCHECKS] * bool(clusterchecks) + ["instrumentation/"] * bool(instrumentations)
+    beginnings = [OF_CLUSTERCHECKS] * bool(clusterchecks) + [OF_INSTRUMENTATIONS] * bool(instrumentations)
     if not beginnings:
         return {}
     # Kind, namespace and name are the beginning of a key.

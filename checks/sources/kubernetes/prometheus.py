@@ -33,7 +33,7 @@ class Scrape:
 
 @dataclass(frozen=True, slots=True)
 class Scraping:
-    """The options of scraping. version: of the check, 1 or 2. endpoints: whether each endpoint is scraped, too."""
+    """The options of scraping. version: of the check, 1 or 2. endpoints: whether they are scraped instead of the Service."""
 
     scrapes: tuple[Scrape, ...] = (Scrape(),)
     version: int = 1

@@ -184,10 +184,11 @@ def test_another_address_is_another_key():
 
 def test_all_keys_of_a_service_have_beginnings_that_are_known():
     annotations = {"service.checks": CHECK, "prometheus.io/scrape": "true"} | OF_ENDPOINTS
-    options = Options(scraping=Scraping(endpoints=True))
-    made = made_of(service(annotations), endpoint_slice(endpoint()), options=options)
-    beginnings = configs.beginnings("shop", "web")
-    assert sorted(beginnings) == sorted({key[: key.index("shop/web/") + len("shop/web/")] for key in made.configs})
+    objects = service(annotations), endpoint_slice(endpoint())
+    scrapings = [Scraping(endpoints=endpoints) for endpoints in (False, True)]
+    made = [made_of(*objects, options=Options(scraping=scraping)) for scraping in scrapings]
+    found = {key[: key.index("shop/web/") + len("shop/web/")] for each in made for key in each.configs}
+    assert sorted(configs.beginnings("shop", "web")) == sorted(found)
 
 
 def test_a_service_makes_only_so_many_configs(monkeypatch):
@@ -320,3 +321,28 @@ def test_options_decide_nothing_of_a_service_that_they_do_not_name():
     data = service({"service.checks": CHECK})
     options = Options()
     assert made_of(data, options=options) == made_of(data, options=replace(options, ignores_readiness=True))
+
+
+@table(
+    "annotations",
+    [
+        {"service.checks": CHECK} | OF_ENDPOINTS,
+        {
+            f"{kind}.{name}": value
+            for kind in ("service", "endpoints")
+            for name, value in (("check_names", ["http_check"]), ("init_configs", [{}]), ("instances", [{"url": "u"}]))
+        },
+    ],
+)
+def test_a_cardinality_of_tags_changes_nothing(annotations):
+    slices = endpoint_slice(endpoint())
+    with_it = {f"{kind}.check_tag_cardinality": "high" for kind in ("service", "endpoints")}
+    within = {
+        name: {check: fields | {"check_tag_cardinality": "high"} for check, fields in value.items()}
+        if name.endswith(".checks") else value
+        for name, value in annotations.items()
+    }  # fmt: skip
+    made = made_of(service(within | with_it), slices)
+    assert made == made_of(service(annotations), slices)
+    assert len(made.configs) == 2
+    assert {config.check_tag_cardinality for config in made.configs.values()} == {""}

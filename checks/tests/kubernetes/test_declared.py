@@ -1,7 +1,6 @@
 """Which statuses declared checks should have, out of what they send and of what is wrong with them."""
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -9,22 +8,13 @@ import pytest
 from checks.explain.standing import Standing, State
 from checks.sources.kubernetes.clusterchecks import ClusterCheck, read_clustercheck
 from checks.sources.kubernetes.declared import wanted
+from checks.sources.kubernetes.instrumentations import Instrumentation
 from checks.sources.kubernetes.resources import CLUSTERCHECKS, INSTRUMENTATIONS
 from checks.sources.kubernetes.statuses import Key
 from checks.sources.source import Problem
 
 RUNNING = Standing(State.RUNNING, "", "ash", "k1", is_ready=True)
 DANGLING = Standing(State.DANGLING, "it waits to be placed")
-
-
-@dataclass
-class Instrumentation:
-    """A DatadogInstrumentation, as the mirror has it."""
-
-    name: str
-    namespace: str = "shop"
-    generation: int = 1
-    status: dict[str, Any] = field(default_factory=dict)
 
 
 def declared(name: str, **spec: Any) -> ClusterCheck:
@@ -47,7 +37,7 @@ def test_only_the_kinds_that_are_there_are_asked_for() -> None:
         return {}
 
     wanted([declared("db")], [], ask)
-    wanted([], [], ask, [Instrumentation("web")])
+    wanted([], [], ask, [Instrumentation("shop", "web")])
     assert asked == [["clustercheck/"], ["instrumentation/"]]
 
 
@@ -65,7 +55,9 @@ def test_each_has_the_status_of_what_it_sends_and_of_its_first_problem() -> None
         Problem("datadoginstrumentation shop/odd", None, "odd"),
     ]
     checks = [declared("db"), declared("broken"), declared("new")]
-    found = wanted(checks, problems, lambda *_: standings, [Instrumentation("web"), Instrumentation("odd")])
+    found = wanted(
+        checks, problems, lambda *_: standings, [Instrumentation("shop", "web"), Instrumentation("shop", "odd")]
+    )
     said = {key: one.status.condition for key, one in found.items()}
     assert {key: (one.is_true, one.reason, one.message) for key, one in said.items()} == {
         Key(CLUSTERCHECKS, "shop", "db"): (True, "Running", "on ash"),

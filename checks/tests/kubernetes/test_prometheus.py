@@ -58,10 +58,10 @@ def test_annotations_say_where(annotations, url):
     assert instance(made)["prometheus_url"] == url
 
 
-def test_endpoints_are_scraped_when_the_option_says_so():
+def test_endpoints_are_scraped_instead_when_the_option_says_so():
     made = scraped(SCRAPED, Scraping(endpoints=True))
     key = "prometheus/endpoints/shop/web/10.244.0.7/openmetrics"
-    assert list(made.configs) == [KEY, key]
+    assert list(made.configs) == [key]
     config = made.configs[key]
     assert config.node_name == "ash"
     assert config.source == "prometheus_services:kube_endpoint_uid://shop/web/10.244.0.7"
@@ -72,7 +72,16 @@ def test_endpoints_are_scraped_when_the_option_says_so():
 def test_of_a_headless_service_only_endpoints_are_scraped():
     made = scraped(SCRAPED, Scraping(endpoints=True), clusterIP="None")
     assert list(made.configs) == ["prometheus/endpoints/shop/web/10.244.0.7/openmetrics"]
-    assert made.problems == []
+    assert (made.problems, made.passed_over) == ([], [])
+
+
+def test_a_headless_service_is_passed_over_without_that_option():
+    made = scraped(SCRAPED, clusterIP="None")
+    assert (made.configs, made.problems) == ({}, [])
+    assert [one.why for one in made.passed_over] == [
+        "prometheus.io/scrape: a headless Service has no address; DD_PROMETHEUS_SCRAPE_SERVICE_ENDPOINTS scrapes its endpoints"
+    ]
+    assert scraped({}, clusterIP="None").passed_over == []
 
 
 @table(

@@ -49,6 +49,13 @@ def test_a_file_for_a_service():
     assert made_of(OF_SERVICE, "other") == Made()
 
 
+@table("text", [OF_SERVICE, OF_ENDPOINTS])
+def test_a_cardinality_of_tags_changes_nothing(text):
+    made = made_of(f"check_tag_cardinality: high\n{text}")
+    assert made == made_of(text)
+    assert [config.check_tag_cardinality for config in made.configs.values()] == [""]
+
+
 def test_a_file_for_endpoints():
     made = made_of(OF_ENDPOINTS)
     assert list(made.configs) == ["file/http_check.d/shop.yaml/endpoints/shop/web/10.244.0.7/http_check"]
@@ -138,6 +145,10 @@ def test_a_file_that_names_no_service_is_an_error(text, error):
 SELECTS_WEB = 'kube_service.name == "web" && kube_service.namespace == "shop"'
 
 
+# Runs through a million pairs.
+LONG = "{0}.all(a, {0}.all(b, a * b > 0))".format("[" + ",".join(["1"] * 1000) + "]")
+
+
 def test_rules_have_no_effect_beside_names():
     text = by_rules("kube_services", SELECTS_WEB).replace(CHECK, OF_SERVICE)
     assert read(text).warnings == ("cel_selector has no effect beside advanced_ad_identifiers",)
@@ -171,6 +182,7 @@ def test_rules_that_cant_be_read(selector, error):
         # What fails for an object does not select it.
         ([f'{SELECTS_WEB} && kube_service.annotations["none"] == "c"'], []),
         ([f'{SELECTS_WEB} && kube_service.name.matches("(")'], []),
+        ([f"{SELECTS_WEB} && {LONG}", 'kube_service.name.startsWith("ap")'], ["api"]),
     ],
 )
 def test_rules_select_services(rules, names):

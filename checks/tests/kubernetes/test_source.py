@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
@@ -311,3 +312,63 @@ def test_deletions_that_were_seen_are_not_judged_by_the_list_after_them(db: None
     assert len(ledger()) == 24
     assert not owners()
     assert row().held_removals == []
+
+
+def broken(name: str, text: str = "[]") -> dict[str, Any]:
+    return service({"service.checks": text}, name=name)
+
+
+def errors_number() -> int:
+    return int(Source.objects.with_counts().get(name="kubernetes").errors_number)
+
+
+def test_thousands_of_errors_are_counted_and_a_change_of_one_is_no_more_work_than_of_few(watched: Watched) -> None:
+    names = [f"web-{number:04}" for number in range(3000)]
+    done = watched.lists(*map(broken, names))
+    assert done is not None
+    assert len(done.errors) == 3000
+    assert (len(row().errors), row().left_out, errors_number()) == (Source.MOST_STORED, {"errors": 2000}, 3000)
+    with CaptureQueriesContext(connection) as captured:
+        done = watched.changes(broken(names[7], "{"))
+        watched.changes(annotated(names[2990]))
+    assert done is not None
+    # Events and statuses need all of them, those that are not stored too.
+    assert len(done.errors) == 3000
+    assert sum(len(query["sql"]) for query in captured) < 2 * 200 * Source.MOST_STORED
+    assert (len(row().errors), errors_number()) == (Source.MOST_STORED, 2999)
+    assert row().errors[7]["where"] == "service shop/web-0007"
+    assert len(watched.source.findings.errors if watched.source.findings else ()) == 2999
+
+
+def test_what_is_not_stored_counts_until_a_new_term_has_read_everything(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Source, "MOST_STORED", 3)
+    names = [f"web-{number}" for number in range(5)]
+    watched.lists(*map(broken, names))
+    later = Watched()
+    later.known |= {"complete": False, "refusals": ["services: forbidden"]}
+    later.sync()
+    assert [one["where"] for one in row().errors] == ["API", "service shop/web-0", "service shop/web-1"]
+    assert errors_number() == 6
+    later.known |= {"complete": True, "refusals": ()}
+    later.lists(*map(broken, names[:4]))
+    assert ([one["where"] for one in row().errors], row().left_out) == (
+        [f"service shop/web-{number}" for number in range(3)],
+        {"errors": 1},
+    )
+    later.lists(broken(names[0]))
+    assert (len(row().errors), row().left_out) == (1, {})
+
+
+def test_what_is_not_stored_is_told_where_the_rest_is_listed(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Source, "MOST_STORED", 3)
+    watched.lists(*(broken(f"web-{number}") for number in range(5)))
+    Source.objects.note_watch("kubernetes", {"phase": "watching"}, read=True)
+    with pytest.raises(CommandError, match=r"^5 in error, 0 removals held"):
+        call_command("syncconfigs")
+    told = capsys.readouterr().out
+    assert told.count("error: service shop/web-") == 3
+    assert "; 2 more errors not listed\n" in told
