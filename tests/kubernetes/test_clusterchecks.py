@@ -251,7 +251,8 @@ def test_without_permission_they_alone_stay_and_that_is_told(
     assert warning.startswith("ClusterChecks are not read: ")
     assert "list clusterchecks" in warning
     assert warning.endswith("; what they sent stays")
-    assert (row().state["phase"], row().errors, untouched()) == ("watching", [], before)
+    wait_for("the others are watched", lambda: row().state["phase"] == "watching")
+    assert (row().errors, untouched()) == ([], before)
     cluster.allow(name, "agent", *others, LISTS_CLUSTERCHECKS, STATUSES)
     shop.delete("paused")
     wait_for("it is read again", lambda: Config.objects.count() == 1 and row().warnings == [])
