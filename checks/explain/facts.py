@@ -3,7 +3,7 @@
 import enum
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -67,7 +67,8 @@ class Run:
 class Facts:
     """What is known of a config now.
 
-    runs: one for each instance. node: the name of the node that has it; empty if none has. tells_stats: whether that ever did.
+    runs: one for each instance. node: the name of the node that has it; empty if none has. labels: that node's.
+    tells_stats: whether it ever did.
     """
 
     assigned: Fact
@@ -75,6 +76,7 @@ class Facts:
     running: Fact
     runs: Sequence[Run]
     node: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
     tells_stats: bool = False
 
     @property
@@ -166,7 +168,8 @@ def _facts(
         acknowledged = _acknowledged(node, since, now)
     running = _running(config, node, stats, runs, since, now)
     runner = getattr(node, "runner", None)
-    return Facts(assigned, acknowledged, running, runs, node.name, bool(runner and runner.stats_at))
+    tells_stats = bool(runner and runner.stats_at)
+    return Facts(assigned, acknowledged, running, runs, node.name, node.labels, tells_stats)
 
 
 def version(time: datetime) -> int:

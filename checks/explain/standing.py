@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC
+from typing import Any
 
 from checks.dispatcher.eligibility import read_snapshot
 from checks.dispatcher.transaction import entries_of
@@ -36,8 +37,9 @@ class State(enum.StrEnum):
 class Standing:
     """How what a key sends stands. Equal until something changes: no text has an age.
 
-    reason: why it does not run, or the last error; empty when it runs. node: the names of the nodes that have it, and id: the
-    short IDs of its configs, with commas if there are several. overrides: what operators ordered, {kind of order: words}.
+    reason: why it does not run, the last error, or that it runs elsewhere than it is pinned to; else empty. node: the names of
+    the nodes that have it, and id: the short IDs of its configs, with commas if there are several. overrides: what operators
+    ordered, {kind of order: words}.
     is_ready: it runs, or was fetched by a node that never told stats.
     """
 
@@ -76,9 +78,18 @@ def _standing(config: Config, known: Facts, cause: str) -> Standing:
     orders = {kind: getattr(config, kind) for kind in map(_kind, ORDERS) if hasattr(config, kind)}
     overrides = {kind: _words(order) for kind, order in orders.items() if not order.from_source}
     state, reason = _state(known, _words(orders["pause"]) if "pause" in orders else "", cause)
+    if state in (State.ACKNOWLEDGED, State.RUNNING) and "pin" in orders:
+        reason = _unfollowed(orders["pin"], known) or reason
     # Acknowledged by a node that will tell stats is not there yet.
     is_ready = state is State.RUNNING or (state is State.ACKNOWLEDGED and not known.tells_stats)
     return Standing(state, escape_controls(reason), known.node, config.short_id, overrides, is_ready)
+
+
+def _unfollowed(pin: Any, known: Facts) -> str:
+    """That no node accepts it where it is pinned to; empty if one did."""
+    if pin.matches(known.node, known.labels):
+        return ""
+    return f"{ordered(pin)}, but no such node accepts it: it runs elsewhere"
 
 
 def _state(known: Facts, paused: str, cause: str) -> tuple[State, str]:

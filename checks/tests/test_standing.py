@@ -132,6 +132,22 @@ def test_an_operators_pin_is_an_override(waits: bool, said: str) -> None:
     assert stand().overrides == {"pin": said}
 
 
+@pytest.mark.parametrize("tells_stats", [False, True])
+def test_a_pin_that_no_node_can_follow_says_so_where_it_runs(tells_stats: bool) -> None:
+    report("ash", "birch")
+    schedule("db")
+    fetch(stand().node)
+    if tells_stats:
+        tell(node=stand().node)
+    other = "birch" if stand().node == "ash" else "ash"
+    Pin.objects.create(config_id=pk(), source="file", key="db", aim=other)
+    assert stand().reason == f"pinned to the node {other}, but no such node accepts it: it runs elsewhere"
+    assert stand().is_ready
+    Pin.objects.update(kind=Pin.Kind.LABEL, aim="zone=a")
+    Node.objects.update(labels={"zone": "a"})
+    assert stand().reason == ("" if tells_stats else f"no stats from {stand().node}")
+
+
 def test_an_order_without_an_author_ends_without_a_comma() -> None:
     report("ash")
     schedule("db")

@@ -107,7 +107,7 @@ def test_its_condition_says_whether_its_checks_are_dispatched(
     following()
     declare(shop, CHECK)
     shop.service("web")
-    wait_for("no endpoint", lambda: condition().get("reason") == "NoEndpoints")
+    wait_for("no endpoint", lambda: condition().get("reason") == "NoChecks")
     assert condition()["status"] == "False"
     shop.slice("web", [{"addresses": ["10.9.0.1"]}])
     wait_for("it is dispatched", lambda: condition()["status"] == "True")

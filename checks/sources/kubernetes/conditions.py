@@ -114,7 +114,9 @@ def _checks_ready(standings: Collection[Standing], problem: str) -> Condition:
     if problem:
         return Condition(CHECKS_READY, False, INVALID, problem)
     if not standings:
-        return Condition(CHECKS_READY, False, "NoEndpoints", "the Service has no endpoint to check")
+        return Condition(
+            CHECKS_READY, False, "NoChecks", "it makes no check: the Service has no endpoint, or annotations win"
+        )
     checks = plain_count(len(standings), "check")
     for state in (DANGLING, PAUSED):
         if some := [one for one in standings if one.state == state]:
