@@ -38,13 +38,13 @@ def test_other_keys_stay_as_they_are(key):
 def test_all_keys_that_are_made_can_be_told():
     lists = {"check_names": ["a", "a"], "init_configs": [{}, {}], "instances": [{}, {}]}
     annotations = {f"{kind}.{name}": value for kind in ("service", "endpoints") for name, value in lists.items()}
-    options = Options(scraping=Scraping(endpoints=True))
-    made = made_of(
-        service(annotations | {"prometheus.io/scrape": "true"}), endpoint_slice(endpoint("fd00::7")), options=options
-    )
-    assert len(made.configs) == 6
-    assert {keys.object_of(key) for key in made.configs} == {("service", "shop/web")}
-    assert len({keys.described(key) for key in made.configs}) == 6
+    cluster = service(annotations | {"prometheus.io/scrape": "true"}), endpoint_slice(endpoint("fd00::7"))
+    made = set()
+    for endpoints in (False, True):
+        made |= set(made_of(*cluster, options=Options(scraping=Scraping(endpoints=endpoints))).configs)
+    assert len(made) == 6
+    assert {keys.object_of(key) for key in made} == {("service", "shop/web")}
+    assert len({keys.described(key) for key in made}) == 6
 
 
 @pytest.mark.parametrize(
