@@ -319,7 +319,8 @@ def _inherited(orders: OrderQuerySet, new: Sequence[Entry]) -> Iterator[tuple[En
     """The order that each of these new entries inherits, if any.
 
     It is the order that waits for its origin; or for the config that it is a shard of, or whose shards it replaces; or the
-    order of the config that its origin shared until now. If several wait for one origin, the last one holds.
+    order of the config that its origin shared until now, unless it is the order of another object. If several wait for one
+    origin, the last one holds.
     """
     waiting: dict[tuple[str, str], dict[str, Order]] = {}
     for order in orders.waiting_for(entry.key for entry in new).order_by("pk"):
@@ -331,7 +332,8 @@ def _inherited(orders: OrderQuerySet, new: Sequence[Entry]) -> Iterator[tuple[En
         nearest = [family[one] for one in (key, parent_of(key)) if one in family]
         if not (nearest or is_shard(key)):
             nearest = [family[one] for one in sorted(family)]
-        if order := next(iter(nearest), shared.get(entry.parted_from)):
+        order = next(iter(nearest), shared.get(entry.parted_from))
+        if order and (not order.from_source or (order.source, parent_of(order.key)) == (source, parent_of(key))):
             yield entry, order
 
 

@@ -258,6 +258,9 @@ def _check_configs(decision: Decision, placements: Sequence[Placement], entries:
         first, why = found[0]
         others = f", and {plain_count(len(found) - 1, 'other config')} changed, too" if len(found) > 1 else ""
         raise StalePlan(f"{shown(first.name, first.digest)} {why}{others}")
+    if decision.order.get("by_source"):
+        for theirs in Pause.objects.of(entries).filter(from_source=False)[:1]:
+            raise StalePlan(f"{entries[theirs.config_id].shown} was paused by {theirs.author}")
 
 
 def _changed(decision: Decision, placement: Placement, entry: Entry | None, isolated: Collection[int]) -> str:

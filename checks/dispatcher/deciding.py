@@ -14,6 +14,7 @@ from checks.dispatcher.misplaced import Judge, relocate_misplaced
 from checks.dispatcher.transaction import Choice, entries_of, relocate
 from checks.models import Assignment, Move, Source
 from checks.models.orders import Isolation, Pause, Pin
+from checks.wire.sharding import parent_of
 from nodes.models import Node, UnknownNode
 
 # A config that leaves an isolated one may be isolated itself, and have others move away from its new node: in so many rounds.
@@ -39,10 +40,17 @@ _FIELDS: dict[type[Pin] | type[Pause], str] = {Pin: "pin", Pause: "paused"}
 
 
 def require_theirs(model: type[Pin] | type[Pause], config_ids: Collection[int]) -> None:
-    """Raise NotTheirs if a source made an order of this kind for one of these configs, unless nobody watches it any more."""
-    found = model.objects.of(config_ids).filter(from_source=True)
-    for order in found.exclude(source__in=Source.objects.off().values("name"))[:1]:
-        raise NotTheirs(f"ordered by {order.author}: change its spec.{_FIELDS[model]}")
+    """Raise NotTheirs if a source made an order of this kind for one of these configs.
+
+    Not if nobody watches the source any more, or if what ordered it is gone and its removal is held.
+    """
+    found = list(model.objects.of(config_ids).filter(from_source=True))
+    sources = Source.objects.filter(name__in={order.source for order in found})
+    held = {(source.name, parent_of(key)) for source in sources for key in source.held_removals}
+    off = set(sources.off().values_list("name", flat=True))
+    for order in found:
+        if order.source not in off and (order.source, parent_of(order.key)) not in held:
+            raise NotTheirs(f"ordered by {order.author}: change its spec.{_FIELDS[model]}")
 
 
 def reassign(
@@ -124,7 +132,7 @@ def resume(config_ids: Collection[int], *, by_source: bool = False) -> Decision:
         # A config that became an endpoint check meanwhile runs where its endpoint is.
         to = snapshot.choose(entry) if entry.owner is None and not entry.endpoint else entry.owner
         chosen.append(Choice(entry, to, Move.Reason.RESUMED))
-    return make_decision(Move.Reason.RESUMED, {"verb": "resume"}, chosen)
+    return make_decision(Move.Reason.RESUMED, {"verb": "resume", "by_source": by_source}, chosen)
 
 
 def isolate(config_ids: Collection[int], *, note: str = "", reason: str = Isolation.Reason.ISOLATED) -> Decision:

@@ -13,6 +13,7 @@ from django.db.models.functions import Now
 
 from checks.dispatcher import transaction
 from checks.dispatcher.committing import StalePlan
+from checks.dispatcher.deciding import NotTheirs
 from checks.dispatcher.eligibility import read_snapshot
 from checks.dispatcher.misplaced import Judge, JudgedSnapshots, relocate_misplaced
 from checks.dispatcher.orders import restore_isolation, resume
@@ -202,7 +203,7 @@ def _unless_stale(verb: Callable[..., list[Move]], *about: Any, **how: Any) -> l
     """Return the moves of a verb; none if its decision goes stale, as the next pass decides again."""
     try:
         return verb(*about, **how)
-    except StalePlan as reason:
+    except (StalePlan, NotTheirs) as reason:
         log.info("left_to_the_next_pass", reason=str(reason))
         return []
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 
@@ -14,8 +14,8 @@ from checks.sources.source import Aim, Ordered
 from checks.wire.patching import MAX_NAME
 from checks.wire.sharding import parent_of
 
-# Orders that one call changes: each is a decision of its own.
-MOST_AT_ONCE = 50
+# Orders that one call changes: each is a decision of its own, which takes some 50 ms.
+MOST_AT_ONCE = 20
 
 log = structlog.get_logger()
 
@@ -24,28 +24,41 @@ Kind = type[Pin] | type[Pause]
 KINDS: tuple[Kind, ...] = (Pause, Pin)
 
 
-def enforce(source: str, wanted: Mapping[str, Ordered | None], *, under: str, term: int) -> None:
+def enforce(
+    source: str, wanted: Mapping[str, Ordered | None], *, under: str, term: int, only_pauses: bool = False
+) -> None:
     """Let what the keys of a source order be in force. Raises NotLeader.
 
-    wanted: of all keys that there are, which begin with `under`; None: what it orders can't be read, so it stays. An order of
-    people stays, and that of the source comes when it is over. Of several keys that send one config, the first that orders
-    anything counts. Orders of a key that is gone stay until its config is gone, too. A key that sends nothing yet has orders
-    that wait for it. A call changes at most MOST_AT_ONCE configs that are dispatched: call it again and again.
+    wanted: of all keys that there are, which begin with `under`; None: what it orders can't be read, so it stays. only_pauses:
+    pause, and take nothing back, as before a sync that makes paused configs. An order of people stays, and that of the source
+    comes when it is over. Of a config that several keys send, of whatever source, only what all of them order is in force.
+    Orders of a key that is gone stay until its config is gone, too. A key that sends nothing yet has orders that wait for it.
+    A call changes at most MOST_AT_ONCE configs that are dispatched: call it again and again.
     """
     ordering = {key for key, ordered in wanted.items() if ordered and any(ordered)}
     rows = [row for kind in KINDS for row in kind.objects.filter(from_source=True, source=source)]
     if not (ordering or rows):
         return
     senders = _senders(source, under, ordering, rows)
-    sending = {key for keys in senders.values() for key in keys}
+    sending = {key for one in senders.values() for key in one.keys}
     _let_wait(source, wanted, ordering - sending, sending, term)
-    changes = chain.from_iterable(_enforce(kind, source, wanted, senders, term) for kind in KINDS)
+    kinds: tuple[Kind, ...] = (Pause,) if only_pauses else KINDS
+    changes = chain.from_iterable(
+        _enforce(kind, source, wanted, senders, term, takes_back=not only_pauses) for kind in kinds
+    )
     for _ in islice(changes, MOST_AT_ONCE):
         pass
 
 
-def _senders(source: str, under: str, keys: Collection[str], rows: Iterable[Order]) -> dict[int, list[str]]:
-    """All keys that send each config that one of these keys sends, or that has one of these orders: {config's id: keys}."""
+class _Senders(NamedTuple):
+    """Who sends a config: the keys of the source, and whether other keys or sources send it, too."""
+
+    keys: Sequence[str]
+    has_others: bool
+
+
+def _senders(source: str, under: str, keys: Collection[str], rows: Iterable[Order]) -> dict[int, _Senders]:
+    """Who sends each config that one of these keys sends, or that has one of these orders: {config's id: senders}."""
     found: dict[int, set[str]] = {row.config_id: set() for row in rows if row.config_id}
     origins = Origin.objects.filter(source=source).beginning_with([under]).values_list("config_id", "key")
     sent = [(pk, parent_of(key)) for pk, key in origins]
@@ -53,7 +66,9 @@ def _senders(source: str, under: str, keys: Collection[str], rows: Iterable[Orde
     for pk, key in sent:
         if pk in found:
             found[pk].add(key)
-    return {pk: sorted(found[pk]) for pk in sorted(found)}
+    all_of = Origin.objects.filter(config__in=list(found)).values_list("config_id", "source", "key")
+    shared = {pk for pk, its, key in all_of if its != source or parent_of(key) not in found[pk]}
+    return {pk: _Senders(sorted(found[pk]), pk in shared) for pk in sorted(found)}
 
 
 def _let_wait(
@@ -85,32 +100,34 @@ def _let_wait(
 
 
 def _enforce(
-    kind: Kind, source: str, wanted: Mapping[str, Ordered | None], senders: Mapping[int, Sequence[str]], term: int
+    kind: Kind,
+    source: str,
+    wanted: Mapping[str, Ordered | None],
+    senders: Mapping[int, _Senders],
+    term: int,
+    *,
+    takes_back: bool,
 ) -> Iterator[None]:
     """Change the orders of this kind of these configs, and yield after each that changed."""
     rows = {row.config_id: row for row in kind.objects.in_force().filter(config_id__in=senders)}
-    for pk, keys in senders.items():
+    for pk, (keys, has_others) in senders.items():
         row: Any = rows.get(pk)
-        if row and not _may_change(row, keys, wanted):
+        ordered = [wanted.get(key) for key in keys]
+        if (row and not row.from_source) or None in ordered:
             continue
-        first = next((key for key in keys if any(wanted.get(key) or ())), "")
-        fields = _ordered(wanted.get(first) or Ordered(), kind)
+        fields = _common([one and _ordered(one, kind) for one in ordered], has_others=has_others)
+        first = keys[0] if keys else parent_of(row.key)
         # One that was inherited from a config that several keys sent may name another's author.
-        if (
-            row
-            and fields is not None
-            and (parent_of(row.key), row.author, _fields(row)) == (first, _author(first), fields)
-        ):
-            continue
-        if row or fields is not None:
-            _change(kind, pk, (source, first or parent_of(row.key)), fields, term)
+        is_so = row and (parent_of(row.key), row.author, _fields(row)) == (first, _author(first), fields)
+        if not is_so and (fields is not None or (row and takes_back)):
+            _change(kind, pk, (source, first), fields, term)
             yield
 
 
-def _may_change(row: Order, keys: Collection[str], wanted: Mapping[str, Ordered | None]) -> bool:
-    """Whether an order is the source's, and its key says what it orders, or sends the config no more."""
-    key = parent_of(row.key)
-    return row.from_source and not (key in keys and wanted.get(key) is None)
+def _common(ordered: Sequence[dict[str, Any] | None], *, has_others: bool) -> dict[str, Any] | None:
+    """What all senders of a config order. Nobody stops or moves what somebody else declares, too."""
+    first = ordered[0] if ordered and not has_others else None
+    return first if all(one == first for one in ordered) else None
 
 
 def _change(kind: Kind, pk: int, origin: tuple[str, str], fields: Mapping[str, Any] | None, term: int) -> None:

@@ -10,6 +10,7 @@ from django.db.models import Model
 
 from checks import dispatcher
 from checks.dispatcher import NotTheirs, deciding
+from checks.dispatcher.decision import Decision
 from checks.models import Config, Move, Source
 from checks.models.configs import KUBERNETES
 from checks.models.map import NotLeader
@@ -179,24 +180,92 @@ def test_shards_are_ordered_as_one(term: int) -> None:
     assert untouched(lambda: let(term, db=PAUSED, db2=FREE))
 
 
-def test_of_resources_with_the_same_check_the_first_that_orders_counts(term: int) -> None:
+def test_what_several_resources_send_is_ordered_as_all_of_them_say(term: int) -> None:
     send(DB, MAIL, url="http://same")
     assert Config.objects.count() == 1
-    let(term, db=FREE, mail=PAUSED)
-    assert [one[1] for one in orders(Pause)] == ["clustercheck shop/mail"]
+    assert untouched(lambda: let(term, db=FREE, mail=PAUSED))
+    assert untouched(lambda: let(term, db=ON_BIRCH, mail=Ordered(pin=Aim("node", "ash"))))
     let(term, db=PAUSED, mail=PAUSED)
     assert [one[1] for one in orders(Pause)] == ["clustercheck shop/db"]
     dispatcher.unschedule([(KUBERNETES, DB)])
+    let(term, mail=PAUSED)
+    assert [one[1] for one in orders(Pause)] == ["clustercheck shop/mail"]
     let(term, mail=FREE)
     assert not Pause.objects.exists()
     assert set(owners()) == {MAIL}
+
+
+@pytest.mark.parametrize("other", ["db.yaml", f"{KUBERNETES}:service/other/web/http_check"])
+def test_nobody_stops_or_moves_what_somebody_else_declares_too(term: int, other: str) -> None:
+    source, _, key = other.rpartition(":")
+    dispatcher.schedule([sent(key, source=source or "file", url="http://same")])
+    send(DB, url="http://same")
+    assert untouched(lambda: let(term, db=Ordered(paused=True, pin=Aim("node", "birch", waits=True))))
+    dispatcher.schedule([sent(key, source=source or "file", url="http://other")])
+    let(term, db=PAUSED)
+    assert set(owners()) == {key}
+
+
+def test_what_parts_from_a_resource_inherits_none_of_its_orders(term: int) -> None:
+    send(DB, url="http://same")
+    let(term, db=PAUSED)
+    dispatcher.schedule([sent("db.yaml", url="http://same")])
+    dispatcher.schedule([sent("db.yaml", url="http://other")])
+    assert set(owners()) == {"db.yaml"}
+    assert orders(Pause) == [(DB, "clustercheck shop/db", True, False)]
+
+
+def test_before_a_sync_checks_are_only_paused(term: int) -> None:
+    send(DB, MAIL)
+    let(term, db=PAUSED, mail=FREE)
+    wanted = {DB: FREE, MAIL: Ordered(paused=True, pin=Aim("node", "ash"))}
+    enforce(KUBERNETES, wanted, under="clustercheck/", term=term, only_pauses=True)
+    assert [key for key, *_ in orders(Pause)] == [DB, MAIL]
+    assert not Pin.objects.exists()
+    enforce(KUBERNETES, wanted, under="clustercheck/", term=term)
+    assert set(owners()) == {DB}
+    assert [key for key, *_ in orders(Pin)] == [MAIL]
+
+
+def test_a_pause_that_people_order_while_the_resource_takes_its_own_back_stays(
+    term: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send(DB)
+    let(term, db=PAUSED)
+    decide = deciding.resume
+
+    def decide_slowly(*about: Any, **how: Any) -> Decision:
+        decision = decide(*about, **how)
+        monkeypatch.undo()
+        dispatcher.pause([config(DB).pk], actor="ann")
+        return decision
+
+    monkeypatch.setattr(deciding, "resume", decide_slowly)
+    let(term, db=FREE)
+    assert (owners(), orders(Pause)) == ({}, [(DB, "ann", False, False)])
+
+
+def test_a_pause_that_is_over_and_replaced_by_the_resource_stops_no_pass(
+    term: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send(DB)
+    dispatcher.pause([config(DB).pk], actor="ann", until=clock.now() - timedelta(seconds=1))
+    decide = deciding.resume
+
+    def decide_late(*about: Any, **how: Any) -> Decision:
+        monkeypatch.undo()
+        let(term, db=PAUSED)
+        return decide(*about, **how)
+
+    monkeypatch.setattr(deciding, "resume", decide_late)
+    assert dispatcher.resume_due(term=term) == []
+    assert orders(Pause) == [(DB, "clustercheck shop/db", True, False)]
 
 
 def test_who_parts_from_a_shared_check_has_orders_of_its_own(term: int) -> None:
     send(DB, MAIL, url="http://same")
     let(term, db=PAUSED, mail=PAUSED)
     send(MAIL, url="http://other")
-    assert owners() == {}
     let(term, db=PAUSED, mail=PAUSED)
     assert orders(Pause) == [
         (DB, "clustercheck shop/db", True, False),
@@ -204,6 +273,7 @@ def test_who_parts_from_a_shared_check_has_orders_of_its_own(term: int) -> None:
     ]
     send(MAIL, url="http://same")
     let(term, db=PAUSED, mail=FREE)
+    assert owners() == {DB: "ash", MAIL: "ash"}
     send(MAIL, url="http://other")
     let(term, db=PAUSED, mail=FREE)
     assert owners() == {MAIL: "ash"}
@@ -234,6 +304,16 @@ def test_people_can_t_take_back_what_a_resource_orders(term: int) -> None:
     assert dispatcher.unpin([pk]) == 1
     dispatcher.resume([pk])
     assert owners() == {DB: "ash"}
+
+
+def test_people_may_take_back_what_a_resource_ordered_that_is_not_there_any_more(term: int) -> None:
+    send(DB, f"{MAIL}#1")
+    let(term, db=PAUSED, mail=PAUSED)
+    pks = [config(DB).pk, config(f"{MAIL}#1").pk]
+    Source.objects.update_or_create(name=KUBERNETES, defaults={"held_removals": [DB, f"{MAIL}#1"]})
+    dispatcher.resume(pks)
+    let(term)
+    assert owners() == {DB: "ash", f"{MAIL}#1": "ash"}
 
 
 def test_a_pin_that_waits_lets_a_check_dangle(term: int) -> None:

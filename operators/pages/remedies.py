@@ -90,7 +90,7 @@ def remedy(request: HttpRequest, kind: str) -> HttpResponse:
         raise PermissionDenied
     try:
         messages.info(request, chosen.act(request.POST.get("subject", ""), request.user.get_username()))
-    except plans.StalePlan as stale:
+    except (plans.StalePlan, dispatcher.NotTheirs) as stale:
         messages.error(request, f"Not done, since something changed: {scrub(str(stale))}.")
     except sources.SyncUnderWay:
         messages.error(request, UNDER_WAY)

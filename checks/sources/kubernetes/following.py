@@ -24,7 +24,7 @@ from checks.sources.kubernetes.secretreader import SecretReader
 from checks.sources.kubernetes.source import KubernetesSource
 from checks.sources.kubernetes.statuses import Statuses
 from checks.sources.kubernetes.watching import MOST_UNREAD, Kind, Listed, Phase, Told, Watch, Watcher
-from checks.sources.source import Problem
+from checks.sources.source import PassedOver, Problem
 from checks.sources.sync import sync_watched
 from clusteragent.lib import conf
 
@@ -83,6 +83,7 @@ class Follower:
         self._source.templates.look()
         self._look_at = time.monotonic() + conf.SCAN_PERIOD.total_seconds()
         self._problems: list[Problem] = []
+        self._passed_over: list[PassedOver] = []
         # Resources that were listed.
         self._has: set[Resource] = set()
         sent = Origin.objects.filter(source=KUBERNETES)
@@ -155,18 +156,26 @@ class Follower:
                     return
 
     def _sync(self) -> None:
-        """Sync what is new, if anything is. What is ordered of it comes first, so that nothing paused runs for a moment."""
+        """Sync what is new, if anything is.
+
+        Pauses come before it, and all else that is ordered after it, so that neither what is paused runs for a moment, nor
+        what was edited as it was.
+        """
         is_complete = self._note()
-        if CLUSTERCHECKS in self._has:
-            under = clusterchecks.OF_CLUSTERCHECKS
-            ordered.enforce(KUBERNETES, self._source.ordered(), under=under, term=self._term)
+        self._enforce(only_pauses=True)
         while self._source.look():
             report = sync_watched(self._source, self._term)
             self._source.settle()
             self._was_synced |= is_complete
-            self._problems = report.errors
-            self._events.want(report.errors)
+            self._problems, self._passed_over = report.errors, report.passed_over
+            self._events.want([*report.errors, *(Problem(*warning) for warning in report.warnings)])
             self._statuses_due = min(self._statuses_due, self._statuses_earliest)
+        self._enforce()
+
+    def _enforce(self, *, only_pauses: bool = False) -> None:
+        if CLUSTERCHECKS in self._has:
+            under, wanted = clusterchecks.OF_CLUSTERCHECKS, self._source.ordered()
+            ordered.enforce(KUBERNETES, wanted, under=under, term=self._term, only_pauses=only_pauses)
 
     def _fail(self, error: str) -> None:
         """Note that the database did not take what was to be synced. It is looked at again."""
@@ -211,7 +220,7 @@ class Follower:
             mirror = self._source.mirror
             # What is passed over is said by those who run it.
             instrumented = [one for one in mirror.instrumentations() if not one.passed_over]
-            said = wanted(mirror.clusterchecks(), self._problems, self._standings, instrumented)
+            said = wanted(mirror.clusterchecks(), self._problems, self._passed_over, self._standings, instrumented)
             self._statuses.want(said)
             now = time.monotonic()
             # A sync may ask for it sooner, but not all the time.

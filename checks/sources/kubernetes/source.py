@@ -14,6 +14,7 @@ import structlog
 from checks.models.configs import KUBERNETES
 from checks.sources.kubernetes import clusterchecks, configs, instrumentations, selectors
 from checks.sources.kubernetes.annotations import OLD_PREFIX, PREFIX
+from checks.sources.kubernetes.clusterchecks import ClusterCheck
 from checks.sources.kubernetes.configs import Made, Options
 from checks.sources.kubernetes.mirror import Mirror
 from checks.sources.kubernetes.options import for_files
@@ -76,6 +77,8 @@ class KubernetesSource(ConfigSource):
         # Of subjects that make something, or of which something is told.
         self._looks: dict[Subject, _Look] = {}
         self._new_looks: dict[Subject, _Look] = {}
+        # The ClusterChecks, and whether each makes a config.
+        self._usable: dict[str, tuple[ClusterCheck, bool]] = {}
         # The Secrets that each subject names.
         self._handles: dict[Subject, frozenset[Handle]] = {}
         # What is wrong with the API, and what was told of it last; and beginnings of keys of which therefore nothing is known.
@@ -159,11 +162,20 @@ class KubernetesSource(ConfigSource):
         self._new_looks, self._whole = {}, False
 
     def ordered(self) -> dict[str, Ordered | None]:
-        """Return what the keys of the ClusterChecks order; None for one whose spec can't be read."""
-        return {
-            clusterchecks.key(one.namespace, one.name): None if one.error else one.ordered
-            for one in self.mirror.clusterchecks()
-        }
+        """Return what the keys of the ClusterChecks order; None for one that can't be used as it is now."""
+        there = {clusterchecks.key(one.namespace, one.name): one for one in self.mirror.clusterchecks()}
+        self._usable = {key: (one, self._is_usable(key, one)) for key, one in there.items()}
+        return {key: one.ordered if is_usable else None for key, (one, is_usable) in self._usable.items()}
+
+    def _is_usable(self, key: str, declared: ClusterCheck) -> bool:
+        """Whether a ClusterCheck makes a config, as far as is known before the sync, and as the last sync found."""
+        judgement = self.memory.get(key)
+        before, was_usable = self._usable.get(key, (None, False))
+        if before is declared and Subject(CLUSTERCHECK, declared.namespace, declared.name) not in self._changed:
+            return was_usable and not (
+                judgement and isinstance(judgement.outcome, Problem) and not judgement.fingerprint
+            )
+        return not clusterchecks.make(declared, self._options).kept
 
     def _look(self, subject: Subject, scan: Scan) -> None:
         """Add what a subject makes to the scan, if it is whole or if that is other than before."""

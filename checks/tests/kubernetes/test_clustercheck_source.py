@@ -7,6 +7,7 @@ import pytest
 
 from checks.models import Config, Move, Origin, Source
 from checks.models.orders import Pause, Pin
+from checks.sources import ordered
 from checks.sources.kubernetes.access import Access, Channel
 from checks.sources.kubernetes.clusterchecks import read_clustercheck
 from checks.sources.kubernetes.configs import Options
@@ -118,6 +119,31 @@ def test_a_broken_one_goes_on_as_it_was_and_is_told(term: Term) -> None:
     assert (ledger(), texts()) == before
     term.changes(declared())
     assert row().errors == []
+
+
+@pytest.mark.parametrize("broken", [{"instances": [{"host": "%%host%%"}]}, {"check": "a" * 1000}, {"instances": [5]}])
+def test_the_orders_of_a_broken_one_stay_as_they_were(term: Term, broken: dict[str, Any]) -> None:
+    term.lists(declared(paused=True), declared("db2"))
+    term.changes(declared(**{"paused": False, **broken}))
+    term.changes(declared("db2", **{"paused": True, **broken}))
+    assert (set(owners()), len(row().errors)) == ({DB2}, 2)
+    term.changes(declared())
+    term.changes(declared("db2", paused=True))
+    assert set(owners()) == {DB}
+
+
+def test_what_is_edited_and_resumed_at_once_does_not_run_as_it_was(term: Term, monkeypatch: pytest.MonkeyPatch) -> None:
+    term.lists(declared(paused=True))
+    seen = []
+    enforce = ordered.enforce
+
+    def spy(*about: Any, **how: Any) -> None:
+        enforce(*about, **how)
+        seen.append((set(owners()), "other" in texts()[0]))
+
+    monkeypatch.setattr(ordered, "enforce", spy)
+    term.changes(declared(instances=[{"host": "other"}]))
+    assert seen == [(set(), False), ({DB}, True)]
 
 
 def test_one_that_is_paused_from_the_start_never_runs(term: Term) -> None:
