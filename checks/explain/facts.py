@@ -11,9 +11,12 @@ from django.db.models import Q
 
 from checks.models import Config, Instance
 from checks.models.troubles import error_line, put_handles_back
-from clusteragent.lib import clock
+from clusteragent.lib import clock, conf
 from clusteragent.lib.words import plain_count
 from nodes.models import Node, RunnerStats
+
+# Stats are read at least each minute. After this long they say nothing of what runs now.
+STATS_COUNT = timedelta(minutes=5)
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
@@ -67,8 +70,8 @@ class Run:
 class Facts:
     """What is known of a config now.
 
-    runs: one for each instance. node: the name of the node that has it; empty if none has. labels: that node's.
-    tells_stats: whether it ever did.
+    runs: one for each instance. node: the name of the node that has it; empty if none has. labels: that node's. tells_stats:
+    whether it ever did. is_heard: whether it was heard within the timeout: a brake or a pass that is late may keep what it has.
     """
 
     assigned: Fact
@@ -78,6 +81,7 @@ class Facts:
     node: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     tells_stats: bool = False
+    is_heard: bool = True
 
     @property
     def three(self) -> tuple[Fact, Fact, Fact]:
@@ -169,7 +173,8 @@ def _facts(
     running = _running(config, node, stats, runs, since, now)
     runner = getattr(node, "runner", None)
     tells_stats = bool(runner and runner.stats_at)
-    return Facts(assigned, acknowledged, running, runs, node.name, node.labels, tells_stats)
+    is_heard = node.state != "lost" and node.silence <= conf.NODE_EXPIRATION_TIMEOUT
+    return Facts(assigned, acknowledged, running, runs, node.name, node.labels, tells_stats, is_heard)
 
 
 def version(time: datetime) -> int:
@@ -192,6 +197,8 @@ def _running(
     if runner is None or runner.stats_at is None:
         return Fact("Running", Truth.UNKNOWN, f"no stats from {node.name}")
     age = now - runner.stats_at
+    if age > STATS_COUNT:
+        return Fact("Running", Truth.UNKNOWN, f"no stats from {node.name} any more", "the last came", age)
     if runner.stats_at < since:
         # The stats may be of an earlier assignment to this node.
         return Fact("Running", Truth.UNKNOWN, f"{node.name} sent no stats since then", "the last came", age)

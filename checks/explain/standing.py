@@ -4,7 +4,7 @@ import enum
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Any
 
 from checks.dispatcher.eligibility import read_snapshot
@@ -16,6 +16,7 @@ from checks.models import Config, Origin
 from checks.models.configs import OriginQuerySet
 from checks.models.orders import ORDERS, Order
 from checks.wire.sharding import parent_of
+from clusteragent.lib import clock
 from clusteragent.lib.words import escape_controls
 
 # Of so many kinds of dangling configs (by check, rules and pin) it is worked out why no node can have them.
@@ -65,7 +66,8 @@ def of(origins: OriginQuerySet) -> dict[str, Standing]:
     configs = Config.objects.filter(pk__in=list({config_id for _, config_id in sent}))
     configs = configs.select_related("assignment", *map(_kind, ORDERS)).defer("original", "wire", "scrubbed", "text")
     known, causes = facts.of_many(configs), _causes([config for config in configs if config.dangling_since])
-    each = {config.pk: _standing(config, known[config.pk], causes.get(config.pk, "")) for config in configs}
+    now = clock.now()
+    each = {config.pk: _standing(config, known[config.pk], causes.get(config.pk, ""), now) for config in configs}
     parts: dict[str, list[Standing]] = defaultdict(list)
     for key, config_id in sent:
         if config_id in each:
@@ -73,15 +75,17 @@ def of(origins: OriginQuerySet) -> dict[str, Standing]:
     return {key: _together(some) for key, some in parts.items()}
 
 
-def _standing(config: Config, known: Facts, cause: str) -> Standing:
+def _standing(config: Config, known: Facts, cause: str, now: datetime) -> Standing:
     """How a config stands. cause: why it dangles."""
     orders = {kind: getattr(config, kind) for kind in map(_kind, ORDERS) if hasattr(config, kind)}
+    if "pin" in orders and orders["pin"].until and orders["pin"].until < now:
+        del orders["pin"]
     overrides = {kind: _words(order) for kind, order in orders.items() if not order.from_source}
     state, reason = _state(known, _words(orders["pause"]) if "pause" in orders else "", cause)
     if state in (State.ACKNOWLEDGED, State.RUNNING) and "pin" in orders:
         reason = _unfollowed(orders["pin"], known) or reason
     # Acknowledged by a node that will tell stats is not there yet.
-    is_ready = state is State.RUNNING or (state is State.ACKNOWLEDGED and not known.tells_stats)
+    is_ready = known.is_heard and (state is State.RUNNING or (state is State.ACKNOWLEDGED and not known.tells_stats))
     return Standing(state, escape_controls(reason), known.node, config.short_id, overrides, is_ready)
 
 
@@ -97,6 +101,8 @@ def _state(known: Facts, paused: str, cause: str) -> tuple[State, str]:
     acknowledged, running = known.acknowledged, known.running
     if known.assigned.truth is Truth.NO:
         return (State.PAUSED, paused) if paused else (State.DANGLING, cause)
+    if known.node and not known.is_heard:
+        return State.ASSIGNED, f"{known.node} is not heard any more"
     if acknowledged.truth is Truth.NO:
         return State.ASSIGNED, acknowledged.details
     if running.truth is not Truth.UNKNOWN and known.error:

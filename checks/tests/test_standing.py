@@ -148,6 +148,36 @@ def test_a_pin_that_no_node_can_follow_says_so_where_it_runs(tells_stats: bool) 
     assert stand().reason == ("" if tells_stats else f"no stats from {stand().node}")
 
 
+def test_what_a_node_said_counts_no_more_when_it_is_not_heard() -> None:
+    report("ash")
+    schedule("db")
+    fetch()
+    tell()
+    assert stand().is_ready
+    Heartbeat.objects.update(seen_at=Now() - timedelta(seconds=31))
+    assert (words(), stand().is_ready) == (("Assigned", "ash is not heard any more", "ash"), False)
+
+
+def test_old_stats_say_nothing_of_what_runs_now() -> None:
+    report("ash")
+    schedule("db")
+    fetch()
+    Assignment.objects.update(since=Now() - timedelta(days=1))
+    Config.objects.update(changed=Now() - timedelta(days=1))
+    tell()
+    assert stand().is_ready
+    Runner.objects.update(stats_at=Now() - timedelta(minutes=6))
+    assert (words(), stand().is_ready) == (("Acknowledged", "no stats from ash any more", "ash"), False)
+
+
+def test_a_pin_that_is_over_is_no_override() -> None:
+    report("ash", "birch")
+    schedule("db")
+    Pin.objects.create(config_id=pk(), source="file", key="db", aim="oak", until=Now() - timedelta(seconds=1))
+    fetch(stand().node)
+    assert (stand().overrides, stand().reason) == ({}, f"no stats from {stand().node}")
+
+
 def test_an_order_without_an_author_ends_without_a_comma() -> None:
     report("ash")
     schedule("db")

@@ -123,6 +123,17 @@ def test_a_problem_is_told_once_in_a_term_and_what_is_over_is_not_told(
     wait_for_events(again, shop, 2)
 
 
+def test_the_longest_name_has_an_event(shop: Namespace, writer: Callable[..., Events]) -> None:
+    name = ".".join(["x" * 60] * 4)
+    spec = {"check": "postgres", "instances": [{"host": "db"}]}
+    body = {"apiVersion": GROUP, "kind": "ClusterCheck", "metadata": {"name": name}, "spec": spec}
+    shop.cluster.call("POST", shop.path("clusterchecks", group=GROUP), body)
+    events = writer()
+    events.want([problem(shop, f"clustercheck {name}")])
+    [event] = wait_for_events(events, shop, 1)
+    assert event["involvedObject"]["name"] == name
+
+
 def test_an_object_that_was_made_again_has_an_event_of_its_own(shop: Namespace, writer: Callable[..., Events]) -> None:
     """`kubectl describe` asks for the events of the object that there is now."""
     events = writer()

@@ -256,6 +256,55 @@ def test_what_is_overtaken_is_never_written(
     assert told.get(timeout=30) == Changed(CLUSTERCHECKS, "Running")
 
 
+def test_one_object_that_can_t_be_written_delays_no_other(
+    cluster: Cluster, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as one whose admission webhook does not answer."""
+    shop.make("bad")
+    shop.make("good")
+    name = f"broken-{shop.namespace.name}"
+    rule = {
+        "apiGroups": ["clusteragent.dev"],
+        "apiVersions": ["*"],
+        "operations": ["UPDATE"],
+        "resources": ["*/status"],
+    }
+    webhook = {
+        "name": "broken.example.com",
+        "rules": [rule],
+        "matchConditions": [{"name": "bad", "expression": "object.metadata.name == 'bad'"}],
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": shop.namespace.name}},
+        "clientConfig": {"url": "https://127.0.0.1:1/"},
+        "sideEffects": "None",
+        "admissionReviewVersions": ["v1"],
+    }
+    path = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
+    body = {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingWebhookConfiguration",
+        "metadata": {"name": name},
+        "webhooks": [webhook],
+    }
+    cluster.call("POST", path, body)
+    dry = shop.namespace.path("clusterchecks", "bad", GROUP) + "/status?dryRun=All"
+
+    def is_refused() -> bool:
+        try:
+            cluster.call("PATCH", dry, {"status": {"state": "Running"}})
+        except Refused:
+            return True
+        return False
+
+    try:
+        wait_for("the webhook is in force", is_refused)
+        shop.want(bad=status(), good=status())
+        shop.wait("Running", "good")
+        assert shop.state("bad") == ""
+        assert shop.key("bad") in shop.statuses._waiting
+    finally:
+        cluster.call("DELETE", f"{path}/{name}")
+
+
 def test_no_more_are_written_than_ten_a_second(shop: Shop) -> None:
     names = [f"web-{number}" for number in range(12)]
     for name in names:
@@ -377,7 +426,7 @@ def test_an_api_server_that_is_away_delays_it(cluster: Cluster, shop: Shop, monk
     cluster.stop_apiserver()
     shop.statuses.want({shop.key(): Wanted(status(), {})})
     shop.statuses.step()
-    wait_for("it failed", lambda: shop.statuses._not_before)
+    wait_for("it failed", lambda: shop.statuses._again)
     cluster.start()
 
     def is_written() -> bool:

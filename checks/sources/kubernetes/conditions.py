@@ -11,7 +11,7 @@ INVALID, FAILING, PAUSED, DANGLING = "Invalid", "Failing", "Paused", "Dangling"
 READY, CHECKS_READY = "Ready", "ChecksReady"
 MOST_CHARACTERS = 1000
 # Numbers, times, addresses and IDs, in which the errors of two runs differ.
-_NUMBER = re.compile("[0-9a-fA-F]*[0-9][0-9a-fA-F]*")
+_NUMBER = re.compile("(?<![0-9a-fA-F])[0-9a-fA-F]*[0-9][0-9a-fA-F]*")
 
 
 class Standing(Protocol):
@@ -85,9 +85,11 @@ def of_clustercheck(
         return None
     found = standing or _NOBODY
     state = INVALID if problem else str(found.state)
-    is_by_spec = state == PAUSED and "pause" in orders and "pause" not in found.overrides
-    reason = orders["pause"] if is_by_spec else (problem or found.reason)[:MOST_CHARACTERS]
-    if state == FAILING and seen.get("state") == FAILING and _are_alike(reason, seen.get("reason")):
+    is_ready, reason = found.is_ready and not problem, (problem or found.reason)[:MOST_CHARACTERS]
+    if "pause" in orders and "pause" not in found.overrides and not problem:
+        is_ready, reason = False, orders["pause"] if state == PAUSED else f"{orders['pause']} is not in force"
+    is_same = (seen.get("state"), seen.get("observedGeneration")) == (FAILING, generation)
+    if state == FAILING and is_same and _are_alike(reason, seen.get("reason")):
         reason = seen["reason"]
     fields = {
         "observedGeneration": generation,
@@ -97,7 +99,7 @@ def of_clustercheck(
         "override": "; ".join(_overrides(found, orders)),
         "id": found.id,
     }
-    condition = Condition(READY, found.is_ready and not problem, state, reason or f"on {found.node}")
+    condition = Condition(READY, is_ready, state, reason or f"on {found.node}")
     return Status(generation, condition, fields)
 
 
@@ -133,7 +135,9 @@ def _overrides(standing: Standing, orders: Mapping[str, str]) -> list[str]:
 
 def _are_alike(error: str, before: object) -> bool:
     """Whether two errors differ only in numbers. Else a check that fails would have another status after each run."""
-    return isinstance(before, str) and _NUMBER.sub("#", error) == _NUMBER.sub("#", before)
+    if not isinstance(before, str) or len(before) > MOST_CHARACTERS:
+        return False
+    return _NUMBER.sub("#", error) == _NUMBER.sub("#", before)
 
 
 def merged(seen: Mapping[str, Any], status: Status, now: str) -> Object:

@@ -9,7 +9,7 @@ from checks.sources.kubernetes.conditions import Standing, of_clustercheck, of_i
 from checks.sources.kubernetes.instrumentations import OF_INSTRUMENTATIONS, Instrumentation
 from checks.sources.kubernetes.resources import CLUSTERCHECKS, INSTRUMENTATIONS
 from checks.sources.kubernetes.statuses import Key, Wanted
-from checks.sources.source import Problem
+from checks.sources.source import PassedOver, Problem
 
 # How what a source sends under keys with these beginnings stands: {key: standing}.
 Standings = Callable[[str, Collection[str]], Mapping[str, Standing]]
@@ -18,6 +18,7 @@ Standings = Callable[[str, Collection[str]], Mapping[str, Standing]]
 def wanted(
     clusterchecks: Collection[ClusterCheck],
     problems: Iterable[Problem],
+    passed_over: Iterable[PassedOver],
     standings: Standings,
     instrumentations: Collection[Instrumentation] = (),
 ) -> dict[Key, Wanted]:
@@ -32,10 +33,13 @@ def wanted(
     errors: dict[str, str] = {}
     for problem in problems:
         errors.setdefault(problem.where, problem.error)
+    # Such as a check that an option excludes.
+    excluded = {one.where: one.why for one in passed_over}
     said = {}
     for check in clusterchecks:
         names = f"{check.namespace}/{check.name}"
-        found, error = stand.get(f"clustercheck/{names}"), errors.get(f"clustercheck {names}", "")
+        found, place = stand.get(f"clustercheck/{names}"), f"clustercheck {names}"
+        error = errors.get(place) or excluded.get(place, "")
         status = of_clustercheck(check.generation, found[0] if found else None, error, _orders(check), check.status)
         if status:
             said[Key(CLUSTERCHECKS, check.namespace, check.name)] = Wanted(status, check.status)

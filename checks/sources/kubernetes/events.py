@@ -17,6 +17,8 @@ from clusteragent.lib import conf
 
 REASON = "ClusterCheckProblem"
 MOST_CHARACTERS = 1000
+# Of an object's name in that of its events, which has 253 characters at most.
+MOST_OF_NAME = 230
 _CONFLICT = 409
 
 log = structlog.get_logger()
@@ -95,7 +97,7 @@ def event_of(problem: Problem, named: Named, about: Object) -> dict[str, Any]:
     number = hashlib.blake2b(f"{uid} {problem}".encode(), digest_size=8).hexdigest()
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return {
-        "metadata": {"name": f"{named.name}.{number}", "namespace": named.namespace},
+        "metadata": {"name": f"{named.name[:MOST_OF_NAME].rstrip('-.')}.{number}", "namespace": named.namespace},
         "involvedObject": {
             "apiVersion": named.kind.resource.api_version,
             "kind": named.kind.name,

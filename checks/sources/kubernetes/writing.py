@@ -8,6 +8,8 @@ from collections.abc import Collection
 from concurrent.futures import Future
 from typing import Generic, TypeVar
 
+import structlog
+
 from checks.sources.kubernetes.client import Client
 from checks.sources.kubernetes.errors import ApiError, Forbidden
 from checks.sources.kubernetes.resources import Resource
@@ -18,6 +20,10 @@ V = TypeVar("V")
 
 # At most so many a second. Seconds after which what failed, or what was refused, is tried again.
 A_SECOND, AGAIN, REFUSED_AGAIN = 10, 10.0, 60.0
+# After so many failures one after the other it is the API server that fails, not one object: nothing is tried for a while.
+FAILURES = 3
+
+log = structlog.get_logger()
 
 
 class Writer(ABC, Generic[K, V]):
@@ -30,6 +36,9 @@ class Writer(ABC, Generic[K, V]):
         # What is being written: a refusal is not over while it is tried again.
         self._in_hand: list[K] = []
         self._refused: dict[Resource, tuple[str, float]] = {}
+        # When what failed may be tried again; how many failed in a row; and when anything may be tried.
+        self._again: dict[K, float] = {}
+        self._failures = 0
         self._not_before = 0.0
         self._writing: Future[None] | None = None
 
@@ -56,17 +65,31 @@ class Writer(ABC, Generic[K, V]):
     async def _write_all(self, client: Client) -> None:
         while following := self._take():
             key, value = following
-            try:
-                await self._write(client, key, value)
-                for resource in self._needs(key):
-                    self._refused.pop(resource, None)
-            except ApiError as error:
-                self._note(error)
+            if error := await self._try(client, key, value):
+                self._note(key, error)
                 with self._lock:
                     # A newer one may wait already.
                     self._waiting.setdefault(key, value)
+                    self._again = {one: until for one, until in self._again.items() if one in self._waiting}
+            else:
+                for resource in self._needs(key):
+                    self._refused.pop(resource, None)
+                self._again.pop(key, None)
+                self._failures = 0
             self._in_hand = []
             await asyncio.sleep(1 / A_SECOND)
+
+    async def _try(self, client: Client, key: K, value: V) -> ApiError | None:
+        """Write it; return why that failed."""
+        try:
+            await self._write(client, key, value)
+        except ApiError as error:
+            return error
+        except Exception:
+            # Whatever one object is, the others are written.
+            log.exception("not_written", where=str(key))
+            return ApiError("an error of ours")
+        return None
 
     def _take(self) -> tuple[K, V] | None:
         """Take the first that waits and may be tried now."""
@@ -74,14 +97,17 @@ class Writer(ABC, Generic[K, V]):
         refused = {resource for resource, (_, until) in self._refused.items() if now < until}
         with self._lock:
             for key in self._waiting if now >= self._not_before else ():
-                if refused.isdisjoint(self._needs(key)):
+                if now >= self._again.get(key, 0.0) and refused.isdisjoint(self._needs(key)):
                     self._in_hand = [key]
                     return key, self._waiting.pop(key)
         return None
 
-    def _note(self, error: ApiError) -> None:
+    def _note(self, key: K, error: ApiError) -> None:
         if isinstance(error, Forbidden):
             self._refused[error.call.resource] = str(error), time.monotonic() + REFUSED_AGAIN
-        else:
+            return
+        self._failures += 1
+        self._again[key] = time.monotonic() + AGAIN
+        if self._failures >= FAILURES:
             # The API server is away, as a rule, and the watches tell it.
             self._not_before = time.monotonic() + AGAIN

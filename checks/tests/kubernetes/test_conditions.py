@@ -88,6 +88,12 @@ def test_a_pause_says_who_ordered_it() -> None:
     assert fields["reason"] == "paused by clustercheck shop/db"
 
 
+def test_a_pause_that_is_not_in_force_is_said() -> None:
+    fields, condition = said(RUNNING, orders={"pause": "spec.paused"})
+    assert (fields["state"], fields["reason"]) == ("Running", "spec.paused is not in force")
+    assert condition == Condition("Ready", False, "Running", "spec.paused is not in force")
+
+
 @pytest.mark.parametrize(
     ("before", "error", "shown"),
     [
@@ -98,8 +104,17 @@ def test_a_pause_says_who_ordered_it() -> None:
 )
 def test_an_error_in_which_only_numbers_change_stays_as_it_is(before: str, error: str, shown: str) -> None:
     failing = Standing(State.FAILING, error, "ash", "k1")
-    fields, condition = said(failing, seen={"state": "Failing", "reason": before})
+    fields, condition = said(failing, seen={"state": "Failing", "reason": before, "observedGeneration": 3})
     assert fields["reason"] == condition.message == shown
+    # What was edited since then may fail for another reason.
+    fields, _ = said(failing, seen={"state": "Failing", "reason": before, "observedGeneration": 2})
+    assert fields["reason"] == error
+
+
+def test_a_reason_that_is_not_ours_costs_nothing() -> None:
+    seen = {"state": "Failing", "reason": "a" * 1_000_000, "observedGeneration": 3}
+    fields, _ = said(Standing(State.FAILING, "no route", "ash", "k1"), seen=seen)
+    assert fields["reason"] == "no route"
 
 
 def test_a_number_in_another_reason_counts() -> None:
