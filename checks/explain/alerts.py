@@ -26,7 +26,7 @@ from checks.wire import lint
 from checks.wire.scrub import scrub
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
-from clusteragent.lib.words import duration, listed, plain_count
+from clusteragent.lib.words import cut, duration, listed, plain_count
 from nodes.models import Hearing, Node, NodeEvent, Runner, RunnerStats
 from nodes.models.events import SAID_AGAIN_AFTER
 from nodes.models.hearing import is_stale
@@ -420,7 +420,9 @@ def _of_sources(now: datetime) -> Iterator[Alert]:
             yield Alert(Kind.SOURCE_ERROR, source.errors_number, cause, _row(source), now, subject=source.name)
         if source.held_removals_number:
             held = plain_count(source.held_removals_number, "removal")
-            cause = f"Source {source.name}: {held} held until the files are back or an operator accepts the removal."
+            cause = (
+                f"Source {source.name}: {held} held until what sent them is back or an operator accepts the removal."
+            )
             yield Alert(Kind.HELD_REMOVALS, source.held_removals_number, cause, _row(source), now, subject=source.name)
         if source.warnings_number:
             cause = _first_problem(source, source.warning_where, source.warning_line, source.warning_warning)
@@ -439,9 +441,9 @@ def _is_away(source: Any) -> bool:
 def _why_away(source: Any) -> str:
     age = f"for {duration(source.read_age)}" if source.read_at else "yet"
     why = source.state.get("why") or "the leader's process that watches it gives no sign of life"
-    return f"{source.name.capitalize()} has not been read {age}: {why[:MOST_CHARACTERS]}. What it has sent stays."
+    return f"{source.name.capitalize()} has not been read {age}: {cut(why, MOST_CHARACTERS)}. What it has sent stays."
 
 
 def _first_problem(source: Source, where: str, line: str | None, what: str) -> str:
     """The place and the text of a source's first problem."""
-    return f"Source {source.name}, {lint.place(where, line)}: {what[:MOST_CHARACTERS]}"
+    return f"Source {source.name}, {lint.place(where, line)}: {cut(what, MOST_CHARACTERS)}"

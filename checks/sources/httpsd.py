@@ -100,6 +100,7 @@ class HTTPDiscovery(ConfigSource):
     """
 
     name = SOURCE
+    is_leaders = True
 
     def __init__(self, discoveries: Sequence[Discovery], problem: str = "") -> None:
         """problem: why the options can't be read; everything is kept then."""

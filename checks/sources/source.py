@@ -171,6 +171,8 @@ class ConfigSource(ABC):
     is_shared = False
     # Whether the options ask for it.
     is_used = True
+    # Whether only the leader scans it: the options that make it may be others in other processes.
+    is_leaders = False
 
     def __init__(self) -> None:
         self.memory: dict[str, Judgement] = {}

@@ -12,6 +12,7 @@ import structlog
 
 from checks import dispatcher
 from checks.models import ClusterStore, Origin, Source, SourceScan
+from checks.models.configs import KUBERNETES
 from checks.models.map import NotLeader
 from checks.models.sources import OFF
 from checks.sources import files, guards, httpsd, origins
@@ -71,8 +72,9 @@ def sync(
 ) -> Report:
     """Scan the sources and send the dispatcher what differs from the store. Return what was found and done.
 
-    accept_removals: remove what would be held. sources: SOURCES unless given. Each chunk of 1 000 configs is a transaction of
-    its own. Raises NotLeader or SyncUnderWay.
+    term: of the leader; without it, sources that only the leader scans are left out. accept_removals: remove what would be
+    held. sources: SOURCES unless given. Each chunk of 1 000 configs is a transaction of its own. Raises NotLeader or
+    SyncUnderWay.
     """
     report = Report()
     with guards.exclusively(locks.Lock.SYNC):
@@ -80,6 +82,8 @@ def sync(
             # The dispatcher checks the term again before it writes. This check avoids reading everything for nothing.
             raise NotLeader(f"term {term} is over")
         for source in SOURCES if sources is None else sources:
+            if term is None and source.is_leaders:
+                continue
             # One that is not used any more has configs that it sent, whose removal the guards judge.
             if source.is_used or Source.objects.filter(name=source.name).exists():
                 _SourceSync(source, term, report).run(accept_removals)
@@ -101,11 +105,11 @@ def sync_settled(accept_removals: bool = False, patience: float = 10.0) -> Repor
 
 
 def add_watched(report: Report, accept_removals: bool = False) -> None:
-    """Add to a report what the leader's process found last in sources that it watches.
+    """Add to a report what the leader found last in sources that it alone watches or scans.
 
-    accept_removals: it removes what it holds now, within a second or so.
+    accept_removals: it removes what it holds now, when it looks at them next.
     """
-    for row in Source.objects.watched().order_by("name"):
+    for row in Source.objects.filter(name__in=leaders_names()).order_by("name"):
         found = _stored(row)
         report.errors += found.errors
         report.warnings += found.warnings
@@ -116,6 +120,11 @@ def add_watched(report: Report, accept_removals: bool = False) -> None:
             accept_removals_of(row)
         else:
             report.held += row.held_removals
+
+
+def leaders_names() -> set[str]:
+    """Return the names of the sources that the leader alone watches or scans."""
+    return {*Source.objects.watched().values_list("name", flat=True), *(one.name for one in SOURCES if one.is_leaders)}
 
 
 def accept_removals_of(row: Source) -> None:
@@ -293,8 +302,10 @@ def _stored(row: Source) -> Findings:
 
 def _why_template(config: IntegrationConfig) -> str:
     is_for_services = config.advanced_ad_identifiers or any(one.startswith("cel://") for one in config.ad_identifiers)
-    if is_for_services and is_watched():
+    if is_for_services and (is_watched() or Source.objects.watched().filter(name=KUBERNETES).exists()):
         return "a template: what it makes is sent by the source kubernetes"
+    if is_for_services:
+        return "a template for Services of Kubernetes: no cluster is followed"
     return "a template: it has ad_identifiers and no node_name"
 
 

@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from checks.models import Config, Origin, Source
-from checks.sources import httpsd, sync
+from checks.sources import Report, httpsd, sync
 from checks.sources.httpsd import Away, Discovery, HTTPDiscovery, InvalidDiscovery, InvalidTargets, Target
 from checks.sources.source import BrokenConfig
+from checks.tests.cast import lead
 from clusteragent.apps import check_discoveries
 from clusteragent.lib import conf
 from tests.replicas import wait_for
@@ -307,16 +308,20 @@ def test_a_redirect_is_followed(answers):
 @pytest.mark.django_db
 def test_what_urls_tell_is_dispatched(source, answers):
     wait_for("targets", lambda: keys(source))
-    report = sync(sources=[source])
+    report = sync(lead(), sources=[source])
     assert len(report.added) == 2
     assert set(Origin.objects.values_list("source", flat=True)) == {"prometheus_http_sd"}
     answers["body"] = json.dumps([{"targets": ["db:9100"]}]).encode()
     wait_for("a change", lambda: keys(source) == ["db:9100"])
-    report = sync(sources=[source])
+    report = sync(lead(), sources=[source])
     assert (len(report.removed), len(report.changed)) == (1, 1)
     assert Config.objects.count() == 1
+    # Options may be others in another terminal.
+    for elsewhere in (HTTPDiscovery(()), source):
+        assert sync(sources=[elsewhere], accept_removals=True) == Report()
+    assert Config.objects.count() == 1
     # When the option goes, the usual guards judge the removal.
-    report = sync(sources=[HTTPDiscovery(())], accept_removals=True)
+    report = sync(lead(), sources=[HTTPDiscovery(())], accept_removals=True)
     assert len(report.removed) == 1
 
 
@@ -324,12 +329,12 @@ def test_what_urls_tell_is_dispatched(source, answers):
 def test_the_next_leader_s_replica_takes_over_what_it_finds_as_it_was(source, answers, monkeypatch):
     """Otherwise it would read all again at each scan, and what is gone would wait for a replica that scans no more."""
     wait_for("targets", lambda: keys(source))
-    sync(sources=[source])
+    sync(lead(), sources=[source])
     monkeypatch.setattr(conf, "REPLICA", "next")
     again = HTTPDiscovery([discovery(answers["url"])])
     try:
         wait_for("targets", lambda: keys(again))
-        report = sync(sources=[again])
+        report = sync(lead(), sources=[again])
     finally:
         again.close()
     assert [*report.added, *report.changed, *report.removed] == []
@@ -338,7 +343,7 @@ def test_the_next_leader_s_replica_takes_over_what_it_finds_as_it_was(source, an
 
 @pytest.mark.django_db
 def test_without_options_there_is_no_source():
-    sync(sources=[HTTPDiscovery(())])
+    sync(lead(), sources=[HTTPDiscovery(())])
     assert not Source.objects.filter(name=httpsd.SOURCE).exists()
 
 

@@ -72,6 +72,11 @@ def listed(words: Collection[str], most: int | None = 3) -> str:
     return " and ".join(filter(None, (", ".join(shown[:-1]), *shown[-1:])))
 
 
+def cut(text: str, most: int) -> str:
+    """Return the text, or its first characters and `…` if it has more than `most`."""
+    return text if len(text) <= most else f"{text[: most - 1].rstrip()}…"
+
+
 def percent(share: float) -> str:
     """Format a share (1 is all): `42 %`; below 10 % with one decimal, `4.2 %`."""
     share = round(share, 4) + 0  # a rounding error below zero would become `-0 %`

@@ -31,7 +31,7 @@ def _number(field: str) -> Callable[[Any, Any], int]:
 
 def scanned_names() -> set[str]:
     """The names of the sources that are scanned. Others are written by people or pipelines."""
-    return {source.name for source in sources.SOURCES}
+    return {source.name for source in sources.SOURCES if not source.is_leaders}
 
 
 def scan(names: Collection[str], *, accept_removals: bool = False) -> str:
@@ -79,6 +79,8 @@ class SourceAdmin(ReadOnlyAdmin):
     def doing(self, source: Any) -> str:
         """What the process that watches the source is doing, and why; empty for others."""
         state = source.state
+        if without := [one["resource"] for one in state.get("watches", []) if one["phase"] == "refused"]:
+            return f"{state.get('phase', '')}, without {listed(without)}"
         return ": ".join(filter(None, (state.get("phase", ""), scrub(state.get("why") or ""))))
 
     @display(description="last read")
@@ -98,7 +100,7 @@ class SourceAdmin(ReadOnlyAdmin):
 
     def row_actions(self, request: HttpRequest, source: Any) -> list[str]:
         is_scanned = source.name in scanned_names()
-        can_accept = source.held_removals_number and (is_scanned or source.state)
+        can_accept = source.held_removals_number and (is_scanned or source.name in sources.leaders_names())
         return [*(["scan_now"] if is_scanned else []), *(["accept_removals"] if can_accept else [])]
 
     def tables(self, request: HttpRequest, source: Any) -> list[Table]:
@@ -136,11 +138,11 @@ class SourceAdmin(ReadOnlyAdmin):
 
     def _sync(self, request: HttpRequest, queryset: QuerySet[Source], *, accept_removals: bool) -> None:
         names = {source.name for source in queryset}
-        watched = set(Source.objects.watched().values_list("name", flat=True)) & names
+        watched = sources.leaders_names() & names
         if others := names - watched - scanned_names():
             messages.error(request, f"{listed(sorted(others))}: not scanned, since people or pipelines write it.")
         if watched and not accept_removals:
-            messages.info(request, f"{listed(sorted(watched))}: not scanned, since the leader watches it all the time.")
+            messages.info(request, f"{listed(sorted(watched))}: not scanned, since the leader does it all the time.")
         known = names - others - (set() if accept_removals else watched)
         if not known:
             return

@@ -82,7 +82,7 @@ def test_what_the_leader_watches_is_not_scanned_and_its_removals_are_accepted(wa
     assert 'value="accept_removals"' in shown.content.decode()
     chosen = {"_selected_action": [row.pk]}
     scanned = client.post(SOURCES, chosen | {"action": "scan_now"}, follow=True).content.decode()
-    assert "kubernetes: not scanned, since the leader watches it all the time." in scanned
+    assert "kubernetes: not scanned, since the leader does it all the time." in scanned
     done = client.post(SOURCES, chosen | {"action": "accept_removals"}, follow=True).content.decode()
     assert "2 removals accepted." in done
     row.refresh_from_db()

@@ -27,6 +27,8 @@ MOST_INSTANCES, MOST_ERRORS = 500, 20
 _LISTS = ("check_names", "init_configs", "instances")
 _OTHER_NAMES = ("checks", "logs", "resolve", "ignore_autodiscovery_tags", "check_tag_cardinality")
 _KNOWN = [f"{kind}.{name}" for kind in (SERVICE, ENDPOINTS) for name in (*_LISTS, *_OTHER_NAMES)]
+# Of a check in the first form.
+_FIELDS = ("name", "instances", "init_config", "ignore_autodiscovery_tags", "logs")
 _EXCLUDES = [f"{PREFIX}{name}" for name in ("exclude", "metrics_exclude")]
 _LOGS = "logs are collected by node agents, not by cluster checks"
 
@@ -53,11 +55,13 @@ class Annotated:
     """The templates of an object.
 
     errors: {key of the template that is missing: why}; "" when any may be missing. passed_over: what makes no cluster check.
+    warnings: what is not read, and may be meant otherwise.
     """
 
     templates: list[Template] = field(default_factory=list)
     errors: dict[str, str] = field(default_factory=dict)
     passed_over: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
 
 class InvalidAnnotation(ValueError):
@@ -80,7 +84,7 @@ def read(annotations: Mapping[str, str], kind: str) -> Annotated:
             _read_lists(annotations, kind, found)
         _bound(found, kind)
     except InvalidAnnotation as error:
-        found.templates, found.errors = [], {"": str(error)}
+        found.templates, found.warnings, found.errors = [], [], {"": str(error)}
     found.passed_over += [
         f"{name}: {_LOGS}" for prefix in (PREFIX, OLD_PREFIX) if (name := f"{prefix}{kind}.logs") in annotations
     ]
@@ -145,6 +149,11 @@ def _read_check(check: str, raw: str, place: str, found: Annotated) -> bool:
         )
     elif not fields.get("logs"):
         raise InvalidAnnotation(f"{place} has no instances{_instead(fields)}")
+    found.warnings += [
+        f"{place}: {name} is not read: {meant} may be meant"
+        for name in sorted(fields)
+        if name not in _FIELDS and (meant := spelling.nearest(name, _FIELDS)) and spelling.is_one_edit(name, meant)
+    ]
     return bool(fields.get("logs"))
 
 

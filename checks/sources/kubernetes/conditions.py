@@ -103,22 +103,20 @@ def of_clustercheck(
     return Status(generation, condition, fields)
 
 
-def of_instrumentation(generation: int, standings: Collection[Standing], problem: str) -> Status:
+def of_instrumentation(generation: int, standings: Collection[Standing], problem: str, passed_over: str = "") -> Status:
     """Return the status of a DatadogInstrumentation: the condition ChecksReady, and nothing else, which is not ours.
 
-    standings: of all that it sends. problem: what is wrong with it; empty: nothing is.
+    standings: of all that it sends. problem: what is wrong with it; empty: nothing is. passed_over: why it sends less.
     """
-    return Status(generation, _checks_ready(standings, problem[:MOST_CHARACTERS]))
+    return Status(generation, _checks_ready(standings, problem[:MOST_CHARACTERS], passed_over))
 
 
-def _checks_ready(standings: Collection[Standing], problem: str) -> Condition:
+def _checks_ready(standings: Collection[Standing], problem: str, passed_over: str) -> Condition:
     """True when every check has a node. What becomes of it there changes more often, and is told elsewhere."""
     if problem:
         return Condition(CHECKS_READY, False, INVALID, problem)
     if not standings:
-        return Condition(
-            CHECKS_READY, False, "NoChecks", "it makes no check: the Service has no endpoint, or annotations win"
-        )
+        return Condition(CHECKS_READY, False, "NoChecks", passed_over or "the Service has no endpoint to check")
     checks = plain_count(len(standings), "check")
     for state in (DANGLING, PAUSED):
         if some := [one for one in standings if one.state == state]:

@@ -273,6 +273,7 @@ def _annotated(service: Service, kind: str, keys: Iterable[str], made: Made) -> 
     """The templates of a kind. What is broken keeps what it sent under these beginnings of keys."""
     found: Annotated = annotations.read(service.annotations, kind)
     made.passed_over += [PassedOver(place(service), why) for why in found.passed_over]
+    made.warnings += [Notice(place(service), None, warning) for warning in found.warnings]
     made.problems += [Problem(place(service), None, error) for error in found.errors.values()]
     made.kept |= {f"{key}{template}" for key in keys for template in found.errors}
     return found.templates

@@ -46,7 +46,7 @@ def wanted(
     for one in instrumentations:
         names = f"{one.namespace}/{one.name}"
         found, error = stand.get(f"instrumentation/{names}", []), errors.get(f"datadoginstrumentation {names}", "")
-        status = of_instrumentation(one.generation, found, error)
+        status = of_instrumentation(one.generation, found, error, excluded.get(one.place, ""))
         said[Key(INSTRUMENTATIONS, one.namespace, one.name)] = Wanted(status, one.status)
     return said
 

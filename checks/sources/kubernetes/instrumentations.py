@@ -81,6 +81,10 @@ def make(declared: Instrumentation, service: Service | None, slices: Iterable[Sl
     if "" in declared.errors:
         # What it sent before goes on.
         made.kept.add(its_keys)
+    if service is None and declared.service:
+        made.passed_over.append(
+            PassedOver(declared.place, f"there is no Service {declared.namespace}/{declared.service}")
+        )
     if service is None or configs.is_excluded(service, options):
         return made
     addresses = configs.addresses_of(slices, options)

@@ -16,6 +16,7 @@ from checks.sources.kubernetes.objects import Port
 from checks.wire import goyaml, scalars, yamlnodes
 from checks.wire.yamlnodes import InvalidYAML
 from clusteragent.lib import spelling
+from clusteragent.lib.words import listed
 
 _SIGN = "‰"
 # Strangers write the texts: no expression here may take longer than a few looks at each character.
@@ -23,6 +24,7 @@ _VARIABLE = re.compile(f"{_SIGN}([^\n{_SIGN}]++){_SIGN}")
 _HOST = re.compile(f"{_SIGN}host(?:_[^\n{_SIGN}]+)?{_SIGN}")
 # Variables that node agents know.
 _ANYWHERE = ("host", "port", "pid", "hostname", "env", "extra", "kube")
+_PORTS, _ALWAYS = ("%%port%%", "%%port_0%%", "%%port_NAME%%"), ("%%kube_namespace%%", "%%env_NAME%%")
 _INDEX = re.compile(r"\+?[0-9]+", re.ASCII).fullmatch
 _HOST_AND_PORT = re.compile(rf"{_HOST.pattern}:[0-9]").search
 
@@ -146,10 +148,8 @@ def _value(variable: re.Match[str], target: Target, variables: Environment) -> s
         return _variable(variable, variables)
     # What is nothing like a variable may be a part of a password.
     shown = _shown(variable) if spelling.nearest(name, _ANYWHERE) else "what stands between two %%"
-    raise Unresolved(
-        f"{shown} is not known here: known are %%host%%, %%port%%, %%port_0%%, %%port_NAME%%, "
-        "%%kube_namespace%% and %%env_NAME%%"
-    )
+    there = [*(["%%host%%"] if target.host else []), *(_PORTS if target.ports else []), *_ALWAYS]
+    raise Unresolved(f"{shown} is not known here: known are {listed(there, None)}")
 
 
 def _port(variable: re.Match[str], target: Target) -> int:

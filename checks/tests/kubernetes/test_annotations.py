@@ -258,6 +258,15 @@ def test_logs_are_passed_over_with_the_reason():
     assert (found.errors, [template.name for template in found.templates]) == ({}, ["b", "c"])
 
 
+def test_fields_that_are_nearly_right_are_told():
+    found = of_checks('{"http_check": {"instances": [{}], "init_confg": {"a": 1}, "instancs": [], "other": 1}}')
+    assert (len(found.templates), found.errors) == (1, {})
+    assert found.warnings == [
+        f"{CHECKS}, http_check: init_confg is not read: init_config may be meant",
+        f"{CHECKS}, http_check: instancs is not read: instances may be meant",
+    ]
+
+
 def test_only_so_many_errors_are_told():
     found = of_checks(json.dumps({f"c{number}": {} for number in range(1000)}))
     assert len(found.errors) == annotations.MOST_ERRORS + 1

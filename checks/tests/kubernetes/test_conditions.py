@@ -133,7 +133,7 @@ def test_long_reasons_are_cut() -> None:
         ([RUNNING, Standing(State.ASSIGNED, node="birch")], "", (True, "Dispatched", "2 checks dispatched")),
         ([RUNNING], "", (True, "Dispatched", "1 check dispatched")),
         ([RUNNING], "spec.config is no map", (False, "Invalid", "spec.config is no map")),
-        ([], "", (False, "NoChecks", "it makes no check: the Service has no endpoint, or annotations win")),
+        ([], "", (False, "NoChecks", "the Service has no endpoint to check")),
         ([RUNNING, DANGLING], "", (False, "Dangling", "1 of 2 checks dangling: it waits to be placed")),
         ([Standing(State.PAUSED)], "", (False, "Paused", "1 of 1 check paused")),
     ],

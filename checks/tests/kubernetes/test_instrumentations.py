@@ -64,7 +64,9 @@ def test_an_annotation_of_the_same_check_wins():
 
 def test_a_service_that_is_excluded_or_not_there_has_none():
     assert made_by(declared(), endpoint_slice(endpoint()), of=service({"exclude": "true"})).configs == {}
-    assert make(declared(), None, [], Options()) == Made()
+    made = make(declared(), None, [], Options())
+    assert (made.configs, made.kept, made.problems) == ({}, set(), [])
+    assert [one.why for one in made.passed_over] == ["there is no Service shop/web"]
 
 
 def test_targets_that_are_pods_are_passed_over():

@@ -1,0 +1,43 @@
+"""On a phone nothing that is said is cut off."""
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Page
+
+from tests.browser.cluster import Cluster
+from tests.replicas import wait_for
+from tests.table import table
+
+pytestmark = pytest.mark.processes
+
+# What the cells of tables say that is larger than its cell.
+CUT = """() => [...document.querySelectorAll('td')].filter(cell => cell.offsetParent && cell.innerText.trim()).filter(cell => {
+    const range = document.createRange();
+    range.selectNodeContents(cell);
+    const [text, room] = [range.getBoundingClientRect(), cell.getBoundingClientRect()];
+    return text.top < room.top - 1 || text.bottom > room.bottom + 1 || text.right > room.right + 1;
+}).map(cell => cell.innerText)"""
+_ERRORS = "SELECT jsonb_array_length(errors) FROM checks_source WHERE name = 'file'"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _long_errors(cluster: Cluster) -> Iterator[None]:
+    """A file whose place and error take several lines."""
+    file = cluster.confd / f"{'a_check_with_a_very_long_name_' * 4}.yaml"
+    file.write_text(
+        "cluster_check: true\ninstances: [{}, {url: http://example.com}, some words that are no map of options]\n"
+    )
+    wait_for("the error", lambda: cluster.ask(_ERRORS) == [1])
+    yield
+    file.unlink()
+    wait_for("no error", lambda: cluster.ask(_ERRORS) == [0])
+
+
+@table("path", ["/admin/checks/config/", "/admin/checks/source/{source}/change/", "/admin/nodes/node/{node}/change/"])
+def test_no_text_of_a_table_is_cut_off(page: Page, cluster: Cluster, path: str) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    [source] = cluster.ask("SELECT id FROM checks_source WHERE name = 'file'")
+    page.goto(path.format(source=source, node=cluster.number_of_node("ash")))
+    assert page.locator("td").count()
+    assert page.evaluate(CUT) == []
