@@ -11,7 +11,7 @@ from typing import NamedTuple
 from checks.sources.kubernetes import annotations, prometheus
 from checks.sources.kubernetes.annotations import ENDPOINTS, PREFIX, SERVICE, Annotated, Template
 from checks.sources.kubernetes.filters import Filters
-from checks.sources.kubernetes.objects import Port, Service, Slice
+from checks.sources.kubernetes.objects import MOST_PORTS, Port, Service, Slice
 from checks.sources.kubernetes.prometheus import Scraping
 from checks.sources.kubernetes.secrets import Handle, Secrets, Unread, handles_of
 from checks.sources.kubernetes.variables import Environment, Target, Unresolved, resolve
@@ -21,8 +21,9 @@ from checks.wire.patching import IntegrationConfig
 
 _RESOLVE = f"{PREFIX}{ENDPOINTS}.resolve"
 # Of one Service, which anybody in the cluster may annotate and give endpoints: instances of all its endpoints, and the bytes of
-# their templates. What is more would take minutes to be resolved.
-MOST_INSTANCES, MOST_BYTES = 20_000, 16 * 2**20
+# their templates, in which a variable may stand for a host name of 253. What is more would take minutes to be resolved.
+MOST_INSTANCES, MOST_BYTES = 20_000, 8 * 2**20
+BYTES_OF_VARIABLE = 256
 # Problems of one object.
 MOST_PROBLEMS = 20
 # How to resolve an address: as it is, or with the pod behind it.
@@ -177,9 +178,14 @@ def addresses_of(slices: Iterable[Slice], options: Options) -> list[Address]:
                 known = found.get(endpoint.address, Address(endpoint.address))
                 # Node and pod are of one endpoint.
                 at = known if known.node and known.pod else endpoint
-                ports = one.ports if not known.ports else tuple(dict.fromkeys((*known.ports, *one.ports)))
-                found[known.ip] = Address(known.ip, ports, at.node, at.pod)
+                found[known.ip] = Address(known.ip, _merged(known.ports, one.ports), at.node, at.pod)
     return list(found.values())
+
+
+def _merged(known: tuple[Port, ...], more: tuple[Port, ...]) -> tuple[Port, ...]:
+    if not known or known is more:
+        return more
+    return known if len(known) >= MOST_PORTS else tuple(dict.fromkeys((*known, *more)))[:MOST_PORTS]
 
 
 def for_service(templates: Iterable[Template], service: Service, origin: Origin, options: Options, made: Made) -> None:
@@ -237,7 +243,8 @@ def for_endpoints(
 def _most_addresses(templates: Sequence[Template]) -> int:
     """Return of how many addresses the templates may make checks."""
     instances = sum(len(template.instances) for template in templates)
-    size = sum(len(text) for template in templates for text in (*template.instances, template.init_config or ""))
+    texts = [text for template in templates for text in (*template.instances, template.init_config or "")]
+    size = sum(len(text) + text.count("%%") // 2 * BYTES_OF_VARIABLE for text in texts)
     return min(MOST_INSTANCES // max(1, instances), MOST_BYTES // max(1, size))
 
 

@@ -68,6 +68,10 @@ class Events(Writer[Problem, None]):
         found = _object_of(key)
         return (EVENTS, found.kind.resource) if found else (EVENTS,)
 
+    def _namespace(self, key: Problem) -> str:
+        found = _object_of(key)
+        return found.namespace if found else ""
+
     async def _write(self, client: Client, key: Problem, value: None) -> None:
         try:
             await write(client, key)

@@ -6,9 +6,13 @@ Anybody in the cluster may write these objects. A field that is missing or of a 
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, NamedTuple
 
 from checks.sources.kubernetes.gojson import utf8
+
+# Of one object: more than anybody has, and few enough to be looked through for each variable.
+MOST_PORTS = 250
 
 _SERVICE_NAME = "kubernetes.io/service-name"
 # A copy of the whole object, which `kubectl apply` leaves for itself.
@@ -155,12 +159,13 @@ def _pod(item: object) -> str:
 
 
 def _ports(data: object, *, named: bool = False) -> list[Port]:
-    """The ports in their order. named: without those whose name is absent; an empty name is a name."""
-    return [
+    """The first MOST_PORTS ports, in their order. named: without those whose name is absent; an empty name is a name."""
+    found = (
         Port(number, _word(item, "name"))
         for item in _list(data, "ports")
         if type(number := _map(item).get("port")) is int and (not named or isinstance(item.get("name"), str))
-    ]
+    )
+    return list(islice(found, MOST_PORTS))
 
 
 def _annotations(metadata: object) -> dict[str, str]:

@@ -4,6 +4,8 @@ A complete list is a scan of the whole source, under the guards of each scan. A 
 is about: what they do not send any more is known to be gone.
 """
 
+import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from itertools import chain
@@ -26,8 +28,11 @@ from checks.sources.source import ConfigSource, Found, Ordered, Part, Problem, R
 from checks.wire.lint import Linted, Notice
 from checks.wire.patching import IntegrationConfig
 
-# Changed subjects of one scan: their keys are asked for in one statement.
-MOST_AT_ONCE = 200
+# Changed subjects of one scan: their keys are asked for in one statement. Seconds after which one looks at no more of them.
+MOST_AT_ONCE, LONGEST = 200, 0.5
+# A subject that took longer than LONG seconds is not looked at again for REST times as long: anybody may make one that
+# changes all the time.
+LONG, REST = 0.1, 4
 # The place of what is wrong with the source as a whole.
 API = "API"
 _PROMETHEUS = "prometheus.io/"
@@ -85,6 +90,9 @@ class KubernetesSource(ConfigSource):
         self._wrong, self._told = _NOTHING_WRONG, _NOTHING_WRONG
         self._unknown: frozenset[str] = frozenset()
         self._scan = Scan()
+        # Subjects that took long, and until when they are left alone; and the namespace that was looked at last.
+        self._rests: dict[Subject, float] = {}
+        self._last = ""
 
     def take(self, told: Told) -> None:
         """Take over what a watch told. The next scan looks at it."""
@@ -125,16 +133,17 @@ class KubernetesSource(ConfigSource):
         scan = Scan(kept_under={*self._unknown, *self.templates.kept}, readable=False)
         if not self._unknown.isdisjoint(configs.OF_ENDPOINTS):
             scan.kept_under |= {selectors.of_kind(file, "endpoints") for file in self.templates.selectors}
-        subjects = self.mirror.subjects() if whole else self._changed if self._is_complete else ()
+        subjects = sorted(self.mirror.subjects()) if whole else self._due() if self._is_complete else ()
         scan.problems += [Problem(API, None, f"{why}; what was sent stays") for why in self._wrong.refusals]
         scan.warnings += [Notice(API, None, warning) for warning in self._wrong.warnings]
         if whole:
             self._handles = {}
             scan.problems += self.templates.problems.values()
             scan.warnings += self.templates.warnings
-        for subject in sorted(subjects):
+        began = time.monotonic()
+        for subject in subjects:
             self._look(subject, scan)
-            if not whole and len(self._new_looks) == MOST_AT_ONCE:
+            if not whole and (len(self._new_looks) == MOST_AT_ONCE or time.monotonic() - began > LONGEST):
                 break
         if not whole:
             scan.part = self._part()
@@ -177,10 +186,26 @@ class KubernetesSource(ConfigSource):
             )
         return not clusterchecks.make(declared, self._options).kept
 
+    def _due(self) -> list[Subject]:
+        """The changed subjects that may be looked at now: of each namespace the first, then of each the second, and so on."""
+        now = time.monotonic()
+        self._rests = {one: until for one, until in self._rests.items() if now < until}
+        ranked: list[tuple[int, str, Subject]] = []
+        numbers: Counter[str] = Counter()
+        for subject in sorted(self._changed - self._rests.keys()):
+            ranked.append((numbers[subject.namespace], subject.namespace, subject))
+            numbers[subject.namespace] += 1
+        # The namespace that was looked at last comes last.
+        return [one for *_, one in sorted(ranked, key=lambda each: (each[0], each[1] <= self._last, each[1]))]
+
     def _look(self, subject: Subject, scan: Scan) -> None:
         """Add what a subject makes to the scan, if it is whole or if that is other than before."""
         self._beat()
+        began = time.monotonic()
         made = self._made_by(subject)
+        if (took := time.monotonic() - began) > LONG:
+            self._rests[subject] = time.monotonic() + REST * took
+        self._last = subject.namespace
         self._handles.pop(subject, None)
         if made.handles:
             self._handles[subject] = frozenset(made.handles)

@@ -78,6 +78,9 @@ class Statuses(Writer[Key, Wanted]):
     def _needs(self, key: Key) -> Collection[Resource]:
         return (key.resource,)
 
+    def _namespace(self, key: Key) -> str:
+        return key.namespace
+
     async def _write(self, client: Client, key: Key, value: Wanted) -> None:
         found: Object = {}
         try:

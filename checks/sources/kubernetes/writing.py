@@ -40,6 +40,8 @@ class Writer(ABC, Generic[K, V]):
         self._again: dict[K, float] = {}
         self._failures = 0
         self._not_before = 0.0
+        # The namespace of what was written last.
+        self._last = ""
         self._writing: Future[None] | None = None
 
     @property
@@ -57,6 +59,10 @@ class Writer(ABC, Generic[K, V]):
     @abstractmethod
     def _needs(self, key: K) -> Collection[Resource]:
         """The resources that are read or written for it."""
+
+    @abstractmethod
+    def _namespace(self, key: K) -> str:
+        """The namespace of the object that it is about."""
 
     @abstractmethod
     async def _write(self, client: Client, key: K, value: V) -> None:
@@ -92,15 +98,20 @@ class Writer(ABC, Generic[K, V]):
         return None
 
     def _take(self) -> tuple[K, V] | None:
-        """Take the first that waits and may be tried now."""
+        """Take the first that waits and may be tried now, of each namespace in turn: one must not delay all others."""
         now = time.monotonic()
         refused = {resource for resource, (_, until) in self._refused.items() if now < until}
+        first: dict[str, K] = {}
         with self._lock:
             for key in self._waiting if now >= self._not_before else ():
                 if now >= self._again.get(key, 0.0) and refused.isdisjoint(self._needs(key)):
-                    self._in_hand = [key]
-                    return key, self._waiting.pop(key)
-        return None
+                    first.setdefault(self._namespace(key), key)
+            if not first:
+                return None
+            self._last = min(first, key=lambda namespace: (namespace <= self._last, namespace))
+            key = first[self._last]
+            self._in_hand = [key]
+            return key, self._waiting.pop(key)
 
     def _note(self, key: K, error: ApiError) -> None:
         if isinstance(error, Forbidden):

@@ -200,11 +200,21 @@ def test_a_service_makes_only_so_many_configs(monkeypatch):
 
 def test_a_service_makes_only_so_many_bytes(monkeypatch):
     slices = endpoint_slice(*(endpoint(f"10.0.0.{number}") for number in range(5)))
-    size = len('{"url":"http://%%host%%:%%port%%/"}{}')
+    size = len('{"url":"http://%%host%%:%%port%%/"}{}') + 2 * configs.BYTES_OF_VARIABLE
     monkeypatch.setattr(configs, "MOST_BYTES", 2 * size + 1)
     made = made_of(service({"endpoints.checks": CHECK}), slices)
     assert len(made.configs) == 2
     assert problems(made) == ["service shop/web: has 5 endpoints, of which only 2 are checked"]
+
+
+def test_an_address_has_only_so_many_ports_whatever_its_slices_say():
+    ports = [[{"name": f"p{slice_}-{number}", "port": number + 1} for number in range(300)] for slice_ in range(3)]
+    slices = [endpoint_slice(endpoint(), name=f"web-{number}", ports=some) for number, some in enumerate(ports)]
+    read = [one for each in slices if (one := objects.read_slice(each))]
+    [address] = configs.addresses_of(read, Options())
+    assert len(address.ports) == objects.MOST_PORTS
+    named = service({"endpoints.checks": {"http_check": {"instances": [{"url": "%%port_p0-249%%"}]}}})
+    assert problems(made_of(named, *slices)) == []
 
 
 def test_a_service_has_only_so_many_problems():

@@ -144,6 +144,45 @@ def test_very_many_changes_are_several_scans(watched: Watched, monkeypatch: pyte
     assert [scan and len(scan.changed) for scan in scans] == [5, 5, 2, None]
 
 
+def of_namespace(namespace: str, name: str) -> Changed:
+    data = annotated(name)
+    data["metadata"]["namespace"] = namespace
+    return Changed(SERVICES, read_service(data))
+
+
+def test_no_namespace_waits_for_all_changes_of_another(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_AT_ONCE", 2)
+    watched.lists()
+    for number in range(5):
+        watched.source.take(of_namespace("loud", f"web-{number}"))
+    watched.source.take(of_namespace("quiet", "web"))
+    watched.source.take(of_namespace("still", "web"))
+    scans = [watched.sync() for _ in range(3)]
+    found = [sorted(key.split("/")[1] for key in scan.added) for scan in scans if scan]
+    assert found == [["loud", "quiet"], ["loud", "still"], ["loud", "loud"]]
+
+
+def test_a_scan_that_takes_long_goes_on_later(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LONGEST", 0.0)
+    watched.lists()
+    for name in ("a", "b"):
+        watched.source.take(of_namespace("shop", name))
+    assert [scan and len(scan.added) for scan in (watched.sync(), watched.sync(), watched.sync())] == [1, 1, None]
+
+
+def test_a_subject_that_takes_long_is_left_alone_for_a_while(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LONG", 0.0)
+    monkeypatch.setattr(module, "REST", 1_000_000)
+    watched.lists()
+    assert watched.changes(annotated("slow"))
+    changed = annotated("slow", **{"service.checks": {"http_check": {"instances": [{"url": "other"}]}}})
+    assert watched.changes(changed) is None
+    assert watched.changes(annotated("quick"))
+    watched.source._rests.clear()
+    assert watched.sync()
+    assert Config.objects.filter(text__contains="other").exists()
+
+
 def test_a_new_term_writes_nothing_and_moves_nothing(watched: Watched) -> None:
     objects = annotated(), annotated("other", **{"endpoints.checks": HTTP})
     slices = (endpoint_slice(endpoint("10.0.0.1", node="", pod="")),)
@@ -276,7 +315,7 @@ def test_findings_of_other_services_stay(watched: Watched) -> None:
 
 def test_a_check_that_cannot_be_dispatched_is_said_once_for_all_endpoints(watched: Watched) -> None:
     addresses = [endpoint(f"10.0.0.{number}", node="", pod="") for number in range(5)]
-    odd = {"http_check": {"instances": [{"min_collection_interval": "x" * 3_000_000}]}}
+    odd = {"http_check": {"instances": [{"min_collection_interval": "x" * 1_500_000}]}}
     watched.lists(annotated(**{"endpoints.checks": odd}), slices=(endpoint_slice(*addresses),))
     assert len(row().errors) <= 1
 
