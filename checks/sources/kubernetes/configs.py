@@ -21,9 +21,10 @@ from checks.wire.patching import IntegrationConfig
 
 _RESOLVE = f"{PREFIX}{ENDPOINTS}.resolve"
 # Of one Service, which anybody in the cluster may annotate and give endpoints: instances of all its endpoints, and the bytes of
-# their templates, in which a variable may stand for a host name of 253. What is more would take minutes to be resolved.
+# their templates, in which a variable may stand for a host name of 253, and an item of a list takes as long as 16. What is more
+# would take minutes to be resolved.
 MOST_INSTANCES, MOST_BYTES = 20_000, 8 * 2**20
-BYTES_OF_VARIABLE = 256
+BYTES_OF_VARIABLE, BYTES_OF_ITEM = 256, 16
 # Problems of one object.
 MOST_PROBLEMS = 20
 # How to resolve an address: as it is, or with the pod behind it.
@@ -244,7 +245,9 @@ def _most_addresses(templates: Sequence[Template]) -> int:
     """Return of how many addresses the templates may make checks."""
     instances = sum(len(template.instances) for template in templates)
     texts = [text for template in templates for text in (*template.instances, template.init_config or "")]
-    size = sum(len(text) + text.count("%%") // 2 * BYTES_OF_VARIABLE for text in texts)
+    size = sum(
+        len(text) + text.count("%%") // 2 * BYTES_OF_VARIABLE + text.count(",") * BYTES_OF_ITEM for text in texts
+    )
     return min(MOST_INSTANCES // max(1, instances), MOST_BYTES // max(1, size))
 
 

@@ -6,10 +6,11 @@ Targets of other kinds are pods, whose checks node agents run by themselves.
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from checks.sources.kubernetes import annotations, configs, gojson
-from checks.sources.kubernetes.annotations import ENDPOINTS, MOST_INSTANCES, Template, template_key
+from checks.sources.kubernetes.annotations import ENDPOINTS, MOST_ERRORS, MOST_INSTANCES, Template, template_key
 from checks.sources.kubernetes.configs import Made, Options, Origin
 from checks.sources.kubernetes.gojson import InvalidJSON
 from checks.sources.kubernetes.objects import Service, Slice
@@ -142,6 +143,10 @@ def _templates(checks: Iterable[object]) -> tuple[tuple[Template, ...], dict[str
         except InvalidSpec as error:
             # Of several without a name the first is told.
             errors.setdefault(key, str(error))
+    if len(errors) > MOST_ERRORS:
+        errors = dict(islice(errors.items(), MOST_ERRORS)) | {
+            "": f"spec.config.checks: {len(errors) - MOST_ERRORS} more are broken"
+        }
     if (instances := sum(len(template.instances) for template in templates)) > MOST_INSTANCES:
         raise InvalidSpec(f"spec.config.checks have {instances} instances, allowed are {MOST_INSTANCES}")
     return tuple(templates), errors

@@ -62,6 +62,14 @@ def test_an_annotation_of_the_same_check_wins():
     assert [one.why for one in made.passed_over] == ["nginx is annotated on service shop/web, which wins"]
 
 
+def test_only_so_many_errors_are_told_and_then_all_is_kept():
+    broken = [{"integration": f"check{number}", "instances": []} for number in range(100)]
+    made = make(declared(broken), objects.read_service(service()), [], Options())
+    assert made.kept == {"instrumentation/shop/for-web/"}
+    assert len(made.problems) == 21
+    assert made.problems[-1].error == "and more that is not shown"
+
+
 def test_a_service_that_is_excluded_or_not_there_has_none():
     assert made_by(declared(), endpoint_slice(endpoint()), of=service({"exclude": "true"})).configs == {}
     made = make(declared(), None, [], Options())
