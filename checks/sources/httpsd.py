@@ -5,7 +5,7 @@
 
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -90,7 +90,8 @@ class Target(NamedTuple):
     def key(self) -> str:
         """Its part of the key of its config."""
         port = f":{quote(self.port, safe='')}" if self.port else ""
-        return f"{quote(self.host, safe=':')}{port}" + (f"/{self.number}" if self.number > 1 else "")
+        host = quote(self.host, safe=":")
+        return f"{f'[{host}]' if port and ':' in host else host}{port}" + (f"/{self.number}" if self.number > 1 else "")
 
 
 class HTTPDiscovery(ConfigSource):
@@ -115,7 +116,7 @@ class HTTPDiscovery(ConfigSource):
     def scan(self) -> Scan:
         """Return what the URLs told last."""
         self._begin()
-        scan = Scan()
+        scan, found = Scan(), dict[str, Found]()
         for discovery in self._discoveries:
             error = self._errors.get(discovery)
             if error:
@@ -128,7 +129,10 @@ class HTTPDiscovery(ConfigSource):
             for target in targets or ():
                 if not (discovery.excludes and discovery.excludes(target.host, target.port, dict(target.labels))):
                     read = partial(_read, discovery, target)
-                    scan.found.append(Found(f"{discovery.beginning}{target.key}", (discovery, target), read))
+                    found[f"{discovery.beginning}{target.key}"] = Found(
+                        f"{discovery.beginning}{target.key}", (discovery, target), read
+                    )
+        scan.found += found.values()
         if self._problem:
             scan.problems.append(Problem(OPTION, None, self._problem))
             scan.kept_under.add("")
@@ -222,14 +226,17 @@ def read_targets(text: str) -> list[Target]:
         raise InvalidTargets(f"its answer {error}") from None
     if not isinstance(groups, list | None):
         raise InvalidTargets("its answer is not a list of groups of targets")
-    seen: Counter[str] = Counter()
-    targets = []
+    labelled: dict[str, list[tuple[tuple[str, str], ...]]] = defaultdict(list)
     for group in groups or ():
         names, labels = _group(group)
         for name in names:
-            seen[name] += 1
-            targets.append(Target(*_split(name), tuple(sorted(labels.items())), seen[name]))
-    return targets
+            labelled[name].append(tuple(sorted(labels.items())))
+    # Numbered by their labels, since a server may tell its groups in another order each time.
+    return [
+        Target(*_split(name), labels, number)
+        for name, some in labelled.items()
+        for number, labels in enumerate(sorted(some), 1)
+    ]
 
 
 def config_of(discovery: Discovery, target: Target) -> IntegrationConfig:

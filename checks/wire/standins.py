@@ -1,7 +1,8 @@
 """Texts that stand for others in a YAML tree, as the handle of a secret stands for the secret. Pure."""
 
+import json
 from collections.abc import Iterator, Mapping
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 
 from yaml import MappingNode, Node, ScalarNode, SequenceNode
 
@@ -34,9 +35,20 @@ def replace(root: Node, others: Mapping[str, str]) -> bool:
 
 
 def put_back(told: str, secrets: Mapping[str, str]) -> str:
-    """Return a text that others told with handles in place of what they stand for, {handle: value}, as in an error with a URL."""
-    for handle, value in sorted(secrets.items(), key=lambda one: -len(one[1])):
-        if len(value) >= _LEAST:
-            for form in (value, quote(value, safe="")):
-                told = told.replace(form, handle.strip())
+    """Return a text that others told with handles in place of what they stand for, {handle: value}, as in an error with a URL.
+
+    Found are values as they are, without blanks at their ends, as parts of a URL, and as Python writes them; all also in JSON.
+    """
+    forms = {form: handle.strip() for handle, value in secrets.items() for form in _forms(value)}
+    for form in sorted(forms, key=len, reverse=True):
+        told = told.replace(form, forms[form])
     return told
+
+
+def _forms(value: str) -> set[str]:
+    """How a value may be written by others."""
+    plain = {value, value.strip()}
+    plain |= {quoted for one in plain for quoted in (quote(one, safe=""), quote(one), quote_plus(one))}
+    plain |= {repr(one)[1:-1] for one in plain}
+    written = {json.dumps(one, ensure_ascii=plainly)[1:-1] for one in plain for plainly in (False, True)}
+    return {one for one in plain | written if len(one) >= _LEAST}

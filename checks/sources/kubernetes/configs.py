@@ -25,6 +25,8 @@ _RESOLVE = f"{PREFIX}{ENDPOINTS}.resolve"
 # would take minutes to be resolved.
 MOST_INSTANCES, MOST_BYTES = 20_000, 8 * 2**20
 BYTES_OF_VARIABLE, BYTES_OF_ITEM = 256, 16
+# Of one object: each is read again and again.
+MOST_HANDLES = 50
 # Problems of one object.
 MOST_PROBLEMS = 20
 # How to resolve an address: as it is, or with the pod behind it.
@@ -51,7 +53,7 @@ class Made:
     """The configs of an object, {key: config}, and what is wrong with it.
 
     kept: keys, and beginnings of keys that end in a slash, of configs that can't be made now: they keep what they sent last.
-    handles: Secrets that are named, whether they are known or not.
+    handles: Secrets that are named, whether they are known or not. size: the characters of all texts that were resolved.
     """
 
     configs: dict[str, IntegrationConfig] = field(default_factory=dict)
@@ -60,6 +62,7 @@ class Made:
     passed_over: list[PassedOver] = field(default_factory=list)
     kept: set[str] = field(default_factory=set)
     handles: set[Handle] = field(default_factory=set)
+    size: int = field(default=0, compare=False)
     _said: set[str] = field(default_factory=set, repr=False, compare=False)
 
     def add(self, other: "Made") -> None:
@@ -79,6 +82,8 @@ class Made:
         handles = handles_of(config) if secrets else {}
         if secrets and handles:
             secrets.refuse_others(handles.values(), namespace)
+            if len(self.handles.union(handles.values())) > MOST_HANDLES:
+                raise Unresolved(f"more than {MOST_HANDLES} handles of Secrets are named")
             self.handles |= set(handles.values())
             try:
                 config = secrets.given_to(config, handles)
@@ -225,7 +230,10 @@ def for_endpoints(
     most = _most_addresses(templates)
     if len(addresses) > most:
         made.fail(where or place(service), f"has {len(addresses)} endpoints, of which only {most} are checked")
-    for address in addresses[:most]:
+    for number, address in enumerate(addresses[:most]):
+        if made.size > MOST_BYTES:
+            made.fail(where or place(service), f"has {len(addresses)} endpoints, of which only {number} are checked")
+            break
         ids = f"{service.namespace}/{service.name}/{address.ip}"
         target = Target(
             namespace=service.namespace,
@@ -325,6 +333,7 @@ def _add(template: Template, site: _Site, origin: Origin, options: Options, made
             node_name=site.node,
             source=f"{origin.source}{site.id if origin.names_target else ''}",
         )
+        made.size += sum(map(len, config.instances))
         made.put(key, config, target.namespace, options.secrets)
     except Unresolved as error:
         made.kept.add(key)

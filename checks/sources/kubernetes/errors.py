@@ -3,6 +3,7 @@
 import re
 
 from checks.sources.kubernetes.resources import Call, Object
+from clusteragent.lib.words import escape_controls
 
 MAX_MESSAGE = 500
 # How the API server says that a role is missing. Others say 403 for other reasons.
@@ -21,7 +22,9 @@ class BadAccess(ApiError):
 
 
 class Away(ApiError):
-    """The API server can't be reached, broke off, or says that it can't answer now."""
+    """The API server can't be reached, broke off, or says that it can't answer now. is_answer: it said so."""
+
+    is_answer = False
 
 
 class Slow(Away):
@@ -66,7 +69,7 @@ class Rejected(ApiError):
 
 def refusal(code: int, status: Object, call: Call, wait: str = "") -> ApiError:
     """Return the error that an HTTP status and the API's Status object mean. wait: the header Retry-After."""
-    message = str(status.get("message") or "")[:MAX_MESSAGE]
+    message = escape_controls(str(status.get("message") or "")[:MAX_MESSAGE])
     said = f": {message}" if message else ""
     if code == 401:
         return Unauthorized("the API server does not accept our credentials (401): they expired or were revoked")
@@ -79,6 +82,7 @@ def refusal(code: int, status: Object, call: Call, wait: str = "") -> ApiError:
     if 400 <= code < 500 and code not in {408, 429}:
         return Rejected(f"{call}: refused ({code}){said}", code)
     away = Away(f"{call}: the API server answers {code}{said}")
+    away.is_answer = True
     away.retry_after = float(wait) if re.fullmatch("[0-9]{1,3}", wait) else 0.0
     return away
 

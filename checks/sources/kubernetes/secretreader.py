@@ -6,9 +6,12 @@ Each is read by its name, so that a role may allow a few Secrets and nothing els
 import asyncio
 import random
 import time
-from collections.abc import Collection, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import Future
 from typing import NamedTuple
+
+import structlog
 
 from checks.sources.kubernetes.client import Client
 from checks.sources.kubernetes.errors import ApiError, Forbidden, NotFound
@@ -19,6 +22,9 @@ from checks.sources.kubernetes.watching import Watcher
 
 # At most so many Secrets a second, so many in one go. Seconds, more or less, until one is read again, and one that lacks a value.
 A_SECOND, AT_ONCE, AGAIN, SOON = 20, 10, 30.0, 10.0
+
+
+log = structlog.get_logger()
 
 
 class _Read(NamedTuple):
@@ -40,8 +46,12 @@ class SecretReader:
         """Take what was read, and begin to read what is due of what is named. Return what is other than before. Never waits."""
         changed: set[Handle] = set()
         if self._reading and self._reading.done():
-            changed = self._take(self._reading.result())
-            self._reading = None
+            reading, self._reading = self._reading, None
+            try:
+                changed = self._take(reading.result())
+            except Exception:
+                # It is read again with the next step.
+                log.exception("secrets_not_read")
         for handle in self._known.keys() - named:
             del self._known[handle]
         self._due = {handle: self._due.get(handle, 0.0) for handle in named}
@@ -63,12 +73,22 @@ class SecretReader:
         """The Secrets that are due longest, each with all keys that are named: keys that belong together change together."""
         now = time.monotonic()
         due = sorted((at, handle) for handle, at in self._due.items() if at <= now)
-        names = list(dict.fromkeys((handle.namespace, handle.name) for _, handle in due))[:AT_ONCE]
+        names = _in_turn(dict.fromkeys((handle.namespace, handle.name) for _, handle in due))[:AT_ONCE]
         chosen: dict[Name, list[Handle]] = {name: [] for name in names}
         for handle in self._due if chosen else ():
             if (name := (handle.namespace, handle.name)) in chosen:
                 chosen[name].append(handle)
         return chosen
+
+
+def _in_turn(names: Iterable[Name]) -> list[Name]:
+    """The names: of each namespace the first, then of each the second, and so on."""
+    numbers: Counter[str] = Counter()
+    ranked = []
+    for namespace, name in names:
+        ranked.append((numbers[namespace], (namespace, name)))
+        numbers[namespace] += 1
+    return [name for _, name in sorted(ranked, key=lambda one: one[0])]
 
 
 async def _read(client: Client, due: Mapping[Name, Collection[Handle]]) -> _Read:

@@ -5,7 +5,6 @@ everybody else sees the handle.
 """
 
 import base64
-import binascii
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -106,7 +105,7 @@ def value_of(secret: Object, handle: Handle) -> Value:
         return Value(error=f"{handle.secret} has no key {handle.key}")
     try:
         text = base64.b64decode(encoded, validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:
         return Value(error=f"key {handle.key} of {handle.secret} is no text in UTF-8")
     if not text or "\0" in text:
         return Value(error=f"key {handle.key} of {handle.secret} {'holds a NUL character' if text else 'is empty'}")

@@ -107,8 +107,16 @@ class KubernetesSource(ConfigSource):
         return frozenset().union(*self._handles.values())
 
     def take_secrets(self, changed: Collection[Handle]) -> None:
-        """Note that other things are known of these Secrets. The next scan looks at the subjects that name them."""
-        self._changed |= {one for one, handles in self._handles.items() if not handles.isdisjoint(changed)}
+        """Note that other things are known of these Secrets. The next scan looks at the subjects that name them.
+
+        One that names Secrets that were not read yet is looked at when they were: it may name many.
+        """
+        known = self._options.secrets.known if self._options.secrets else {}
+        self._changed |= {
+            one
+            for one, handles in self._handles.items()
+            if not handles.isdisjoint(changed) and all(map(known.__contains__, handles))
+        }
 
     def begin_again(self) -> None:
         """Let the next scan be of the whole source."""
@@ -275,7 +283,8 @@ class KubernetesSource(ConfigSource):
         return Read(config, Linted(check=config.name))
 
     def _may_matter(self, subject: Subject) -> bool:
-        if self.templates.selectors or subject.kind != SERVICE:
+        # Options name which annotations let a Service be scraped.
+        if self.templates.selectors or self._options.scraping or subject.kind != SERVICE:
             return True
         service = self.mirror.service(subject.namespace, subject.name)
         return service is not None and any(

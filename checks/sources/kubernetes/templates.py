@@ -12,7 +12,7 @@ from checks.sources.kubernetes.selectors import Selector
 from checks.sources.source import BrokenConfig, Found, Judgement, Problem, Unsettled
 from checks.wire.lint import Notice
 from checks.wire.scrub import scrub
-from checks.wire.yamlnodes import InvalidYAML
+from checks.wire.yamlnodes import MAX_BYTES, InvalidYAML
 
 # A file without any of these words is no such template, and need not be parsed.
 _WORDS = (b"advanced_ad_identifiers", b"cel_selector")
@@ -85,6 +85,8 @@ class Templates:
             self.selectors[found.key] = selector
 
     def _selector(self, found: Found) -> Selector | None:
+        if found.version.size > MAX_BYTES:  # type: ignore[attr-defined]
+            raise BrokenConfig(f"has more than {MAX_BYTES} bytes")
         data = Path(found.version.path).read_bytes()  # type: ignore[attr-defined]
         has_sent = found.key in self.selectors or found.key in (self._sent or ())
         if not (has_sent or any(word in data for word in _WORDS)):

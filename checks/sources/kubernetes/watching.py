@@ -40,6 +40,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.25, 10.0
 LONGEST_WAIT = 60.0
 # After an outage that lasted so long the server may be one that was restored from a copy: what it has is listed again.
 OUTAGE = 10.0
+# The same while lists succeed, and only watches fail.
+LISTED_AGAIN = 600.0
 # Seconds after which a resource that need not be there is asked for again.
 OPTIONAL = 60.0
 # A watch that lasted so long worked.
@@ -130,6 +132,8 @@ class Watch:
         self._failures = 0
         # When the first of them was.
         self._failing_since = 0.0
+        # When the last list was complete.
+        self._listed = 0.0
         self._state = State(Phase.LISTING, _now())
         self._heard: datetime | None = None
 
@@ -177,7 +181,7 @@ class Watch:
                 version = page.version
         self._kind = kind
         await self._tell(Listed(self.resource, objects))
-        self._version = version
+        self._version, self._listed = version, time.monotonic()
 
     async def _follow(self, client: Client) -> None:
         """Tell what changes until the server ends the watch."""
@@ -222,7 +226,9 @@ class Watch:
         if not self._failures:
             self._failing_since = time.monotonic()
         # After a silence only a list shows it if the server was restored from a copy, and counts from an older version.
-        is_long = time.monotonic() - self._failing_since > OUTAGE
+        # While lists succeed and watches fail it is not listed each time.
+        was_listed = self._listed > self._failing_since
+        is_long = time.monotonic() - max(self._failing_since, self._listed) > (LISTED_AGAIN if was_listed else OUTAGE)
         if is_long or isinstance(error, Gone | Slow | Unreadable | NotFound):
             self._version = ""
         if isinstance(error, Gone):
@@ -310,7 +316,10 @@ class Watcher:
 
 def _kept(kind: Kind, about: Object) -> Any:
     """What is kept of an object; None for one that can't be read, which must not keep others from being told."""
-    _metadata(about).pop("managedFields", None)
+    metadata = _metadata(about)
+    metadata.pop("managedFields", None)
+    if not all(isinstance(metadata.get(name), str) for name in ("namespace", "name")):
+        return None
     try:
         return kind.keep(about)
     except Exception:

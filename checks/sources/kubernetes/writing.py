@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 import structlog
 
 from checks.sources.kubernetes.client import Client
-from checks.sources.kubernetes.errors import ApiError, Forbidden
+from checks.sources.kubernetes.errors import ApiError, Away, Forbidden
 from checks.sources.kubernetes.resources import Resource
 from checks.sources.kubernetes.watching import Watcher
 
@@ -117,8 +117,10 @@ class Writer(ABC, Generic[K, V]):
         if isinstance(error, Forbidden):
             self._refused[error.call.resource] = str(error), time.monotonic() + REFUSED_AGAIN
             return
-        self._failures += 1
+        # What the API server answers for one object, such as one that is too large, says nothing of others.
+        self._failures += not (isinstance(error, Away) and error.is_answer)
         self._again[key] = time.monotonic() + AGAIN
         if self._failures >= FAILURES:
+            self._failures = 0
             # The API server is away, as a rule, and the watches tell it.
             self._not_before = time.monotonic() + AGAIN

@@ -207,6 +207,17 @@ def test_a_service_makes_only_so_many_bytes(monkeypatch):
     assert problems(made) == ["service shop/web: has 5 endpoints, of which only 2 are checked"]
 
 
+def test_what_grows_when_it_is_resolved_counts_as_it_grows(monkeypatch):
+    nested = "[" * 45 + ",".join("1" * 1000) + "]" * 45
+    text = f'{{"http_check": {{"instances": [{{"a": {nested}, "url": "%%host%%"}}]}}}}'
+    monkeypatch.setattr(configs, "MOST_BYTES", 200_000)
+    made = made_of(
+        service({"endpoints.checks": text}), endpoint_slice(*(endpoint(f"10.0.0.{number}") for number in range(9)))
+    )
+    assert problems(made) == ["service shop/web: has 9 endpoints, of which only 3 are checked"]
+    assert len(made.configs) == 3
+
+
 def test_an_address_has_only_so_many_ports_whatever_its_slices_say():
     ports = [[{"name": f"p{slice_}-{number}", "port": number + 1} for number in range(300)] for slice_ in range(3)]
     slices = [endpoint_slice(endpoint(), name=f"web-{number}", ports=some) for number, some in enumerate(ports)]

@@ -108,3 +108,9 @@ def test_a_few_are_read_at_once(reading: Reading) -> None:
         rounds += 1
         reading.step(*many)
     assert rounds == 3
+
+
+def test_secrets_of_each_namespace_are_read_in_turn(reading: Reading, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(secretreader, "AT_ONCE", 2)
+    reading.step(*(Handle("loud", f"db-{number}", "key") for number in range(9)), PASSWORD)
+    assert reading.due().keys() == {("loud", "db-0"), ("shop", "db")}

@@ -1,12 +1,15 @@
 """Handles of Kubernetes' Secrets: which there are, who may name which, and what node agents get in their place."""
 
 import base64
+import json
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 import pytest
 import yaml
 
-from checks.sources.kubernetes.configs import Made, Options
+from checks.models.troubles import error_line
+from checks.sources.kubernetes.configs import MOST_HANDLES, Made, Options
 from checks.sources.kubernetes.secrets import MOST_BYTES, Handle, Secrets, Value, handles_of, value_of
 from checks.sources.kubernetes.variables import Unresolved
 from checks.tests.kubernetes.cast import made_of, problems, service
@@ -193,3 +196,33 @@ def test_a_value_is_a_text(secret, value):
 def test_what_others_tell_is_shown_with_handles(told, shown):
     secrets = {"ENC[x]": "hunter22", " ENC[y]": "correct horse:7", "ENC[short]": "abc", "ENC[long]": "hunter22!"}
     assert standins.put_back(told, secrets) == shown
+
+
+@pytest.mark.parametrize(
+    "value", ['pa"ss7word', "pa\\ss7word", "pässword7", "hunter22\n", "p@ss/w:rd", "a b&c1", "line\nline", 'it\'s "7"']
+)
+def test_a_value_is_found_however_an_error_quotes_it(value):
+    """Node agents report the errors of most checks as JSON with a message and a traceback."""
+    messages = [
+        f"refused: {value}",
+        f"http://db/{quote(value)}",
+        quote_plus(value),
+        f"connect({value!r})",
+        value.strip(),
+    ]
+    for message in messages:
+        for ascii_only in (True, False):
+            told = json.dumps([{"message": message, "traceback": message}], ensure_ascii=ascii_only)
+            shown = error_line(standins.put_back(told, {"ENC[x]": value}))
+            assert "ENC[x]" in shown
+            assert value.strip() not in shown
+
+
+def test_an_object_names_only_so_many_secrets():
+    handles = [f"ENC[k8s_secret@shop/db-{number}/password]" for number in range(MOST_HANDLES + 1)]
+    checks = {f"check{number}": {"instances": [{"a": handle}]} for number, handle in enumerate(handles)}
+    made = made_of(service({"service.checks": checks}), options=Options(secrets=Secrets()))
+    assert len(made.handles) == MOST_HANDLES
+    assert [one.error.partition(": ")[2] for one in made.problems] == [
+        f"more than {MOST_HANDLES} handles of Secrets are named"
+    ]
