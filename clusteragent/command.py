@@ -38,6 +38,7 @@ GROUPS = {
         "learnintegrations": "add names to the list of known integrations",
     },
     "Look": {
+        "status": "say whether all is well and what needs somebody",
         "clusterchecks": "show which node runs which configs",
         "why": "show why a check is where it is",
         "whatif": "show what would move if nodes went or came",
@@ -71,7 +72,7 @@ _DJANGO_OPTIONS = {
 def main() -> None:
     """Run the command that the process's arguments name. Exits with 2 for one that is not known."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "clusteragent.settings")
-    with errors_in_one_line():
+    with errors_in_one_line(2 if sys.argv[1:2] == ["status"] else 1):
         match sys.argv[1:]:
             case [] | ["help" | "--help" | "-h"]:
                 print(_overview())
@@ -87,16 +88,18 @@ def main() -> None:
 
 
 @contextmanager
-def errors_in_one_line() -> Iterator[None]:
-    """Exit with one line for what users can mend: a wrong option, a database that is away."""
+def errors_in_one_line(code: int = 1) -> Iterator[None]:
+    """Exit with one line, and with `code`, for what users can mend: a wrong option, a database that is away."""
     try:
         yield
     except (OptionError, Pooled) as error:
-        sys.exit(f"{error}")
+        print(error, file=sys.stderr)
+        sys.exit(code)
     except DatabaseAway as error:
         if "--traceback" in sys.argv:
             raise
-        sys.exit(f"the database is away: {' '.join(str(error).split())}")
+        print(f"the database is away: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(code)
     except BrokenPipeError:
         # Whoever read our output has enough of it; what is still buffered must not fail again on the way out.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
