@@ -39,6 +39,7 @@ GROUPS = {
     },
     "Look": {
         "status": "say whether all is well and what needs somebody",
+        "doctor": "check what is needed to run, and say what to do",
         "clusterchecks": "show which node runs which configs",
         "why": "show why a check is where it is",
         "whatif": "show what would move if nodes went or came",
@@ -72,7 +73,7 @@ _DJANGO_OPTIONS = {
 def main() -> None:
     """Run the command that the process's arguments name. Exits with 2 for one that is not known."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "clusteragent.settings")
-    with errors_in_one_line(2 if sys.argv[1:2] == ["status"] else 1):
+    with errors_in_one_line(2 if sys.argv[1:2] in (["status"], ["doctor"]) else 1):
         match sys.argv[1:]:
             case [] | ["help" | "--help" | "-h"]:
                 print(_overview())
