@@ -36,6 +36,7 @@ GROUPS = {
         "unlock": "forget failed logins",
         "check": "check the options, and say what becomes of each of the Datadog Cluster Agent's",
         "learnintegrations": "add names to the list of known integrations",
+        "completion": "print the completion of these commands for a shell",
     },
     "Look": {
         "status": "say whether all is well and what needs somebody",
