@@ -66,6 +66,8 @@ GROUPS = {
     },
 }
 VERBS = {verb: sentence for group in GROUPS.values() for verb, sentence in group.items()}
+# Processes of ours start them.
+INTERNAL = {"serve", "runworker", "watchkubernetes"}
 _DJANGO_OPTIONS = {
     "version", "verbosity", "settings", "pythonpath", "traceback", "no_color", "force_color", "skip_checks"
 }  # fmt: skip
@@ -82,7 +84,7 @@ def main() -> None:
                 print(version())
             case ["help", verb] if verb in VERBS:
                 _run(verb, ["--help"])
-            case [verb, *words] if verb in VERBS:
+            case [verb, *words] if verb in VERBS or verb in INTERNAL:
                 _run(verb, words)
             case ["help", verb, *_] | [verb, *_]:
                 print(_unknown(verb), file=sys.stderr)

@@ -11,7 +11,9 @@ from zipfile import ZipFile
 import pytest
 
 from clusteragent.command import VERBS
+from tests.replicas import wait_for
 from tests.test_requirements import ROOT
+from tests.webserver import free_port
 
 pytestmark = pytest.mark.processes
 PACKAGES = ("clusteragent", "operators", "nodes", "checks", "simulation")
@@ -86,6 +88,26 @@ def test_an_installed_command_works_in_any_folder(
     done = run(bin_folder, tmp_path, environment, "check")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("System check identified no issues")
+
+
+def test_everything_runs_without_a_checkout(bin_folder: Path, tmp_path: Path, environment: dict[str, str]) -> None:
+    """`clusteragent all`: its database, both ports, a simulated node, and the leader with its worker."""
+    del environment["DATABASE_URL"]
+    ports = {name: f"127.0.0.1:{free_port()}" for name in ("CLUSTERAGENT_BIND", "CLUSTERAGENT_ADMIN_BIND")}
+    environment |= {**ports, "DD_CLUSTER_CHECKS_WARMUP_DURATION": "1", "CLUSTERAGENT_CONFD": str(tmp_path)}
+    environment |= {"CLUSTERAGENT_DEMO_NODES": "1", "DD_CLUSTER_CHECKS_CLC_RUNNERS_PORT": str(free_port())}
+    with (tmp_path / "output").open("wb") as output:
+        process = subprocess.Popen(
+            [bin_folder / "clusteragent", "all"], cwd=tmp_path, env=environment, stdout=output, stderr=output
+        )
+    try:
+        # Nothing is healthy without the leader's pass.
+        told = "Healthy. 0 configs on 1 node"
+        wait_for("it is healthy", lambda: told in run(bin_folder, tmp_path, environment, "status").stdout, 120)
+    finally:
+        process.terminate()
+        process.wait(30)
+    assert process.returncode == 0, (tmp_path / "output").read_text()
 
 
 def test_templates_and_static_files_are_found(bin_folder: Path, tmp_path: Path, environment: dict[str, str]) -> None:

@@ -7,10 +7,8 @@ import pytest
 from django.core.management import get_commands
 
 from clusteragent import command
-from clusteragent.command import GROUPS, VERBS
+from clusteragent.command import GROUPS, INTERNAL, VERBS
 
-# A process of ours starts them, or another name of theirs is for users.
-NOT_FOR_USERS = {"runworker", "watchkubernetes", "serve", "start"}
 # Django's.
 THEIRS = {"migrate", "createsuperuser"}
 
@@ -26,7 +24,7 @@ def called(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
 
 def test_every_command_of_ours_is_listed_once() -> None:
     ours = {name for name, app in get_commands().items() if app in ("clusteragent", "operators", "nodes", "checks")}
-    assert set(VERBS) == ours - NOT_FOR_USERS | THEIRS
+    assert set(VERBS) == ours - INTERNAL - {"start"} | THEIRS
     assert len(VERBS) == sum(map(len, GROUPS.values()))
 
 
