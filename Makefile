@@ -48,6 +48,7 @@ lock: ## choose the newest versions that requirements*.in allow, and write them 
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(UV)
 	$(call compile,requirements.in,requirements.txt)
+	$(call compile,requirements.in requirements-embedded.in --constraints requirements.txt,requirements-embedded.txt)
 	$(call compile,requirements-dev.in,requirements-dev.txt)
 
 web: .venv/requirements ## serve node agents and operators alone: the database and the secrets are there
@@ -60,7 +61,7 @@ clean: ## remove what can be made again; var/ stays
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.venv/requirements: requirements.txt
+.venv/requirements: requirements-embedded.txt
 	$(install)
 
 .venv/requirements-dev: requirements-dev.txt

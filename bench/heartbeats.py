@@ -55,7 +55,17 @@ def statement_alone() -> float:
     with tempfile.NamedTemporaryFile("w", suffix=".sql") as file:
         file.write(script)
         file.flush()
-        words = (postgres.BIN / "pgbench", "-n", "-M", "prepared", "-c16", "-j2", f"-T{wrk.SECONDS}", "-f", file.name)
+        words = (
+            postgres.programs() / "pgbench",
+            "-n",
+            "-M",
+            "prepared",
+            "-c16",
+            "-j2",
+            f"-T{wrk.SECONDS}",
+            "-f",
+            file.name,
+        )
         environment = os.environ | {"PGOPTIONS": "-c synchronous_commit=off"}
         done = subprocess.run([*words, conf.DATABASE_URL], env=environment, capture_output=True, text=True, check=True)
     return next(float(line.split()[2]) for line in done.stdout.splitlines() if line.startswith("tps"))

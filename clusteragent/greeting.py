@@ -9,6 +9,7 @@ from pathlib import Path
 from checks.models import Config
 from clusteragent import upgrade, web
 from clusteragent.lib import conf, credentials, peer_options
+from clusteragent.lib.processes import IS_CHECKOUT
 from nodes.models import Node
 
 # The most rows of the table of configs.
@@ -62,7 +63,7 @@ def _map() -> Iterator[str]:
     for row in (head, *rows[:ROWS]):
         yield f"  {row[0]:{widths[0]}}  {row[1]:{widths[1]}}  {row[2]}"
     if len(rows) > ROWS:
-        yield f"  and {len(rows) - ROWS} more: {_environment()}{_python()} manage.py clusterchecks"
+        yield f"  and {len(rows) - ROWS} more: {_environment()}{_typed('clusterchecks')}"
 
 
 def _suggestions() -> Iterator[str]:
@@ -70,7 +71,7 @@ def _suggestions() -> Iterator[str]:
     database = ", with the same DATABASE_URL" if conf.DATABASE_URL else ""
     yield f"Try it in another terminal, in {Path.cwd()}{database}:"
     yield "# Kill the leader: another takes over, and nothing moves."
-    yield f"kill -9 $({_environment()}{_python()} manage.py leader --pid)"
+    yield f"kill -9 $({_environment()}{_typed('leader', '--pid')})"
     if conf.DEMO_NODES:
         seconds = conf.NODE_EXPIRATION_TIMEOUT.total_seconds()
         yield f"# Kill a node: after {seconds:g} s other nodes run its configs, and only those move."
@@ -92,8 +93,11 @@ def _suggestions() -> Iterator[str]:
 
 def _environment() -> str:
     """The variable that a command in another shell needs to find this run. DATABASE_URL may have a password: not shown."""
-    default = Path("var").absolute()
-    return "" if default == conf.VAR else f"CLUSTERAGENT_VAR={_shown(conf.VAR)} "
+    return f"CLUSTERAGENT_VAR={_shown(conf.VAR)} " if conf.VAR != conf.DEFAULT_VAR else ""
+
+
+def _typed(*words: str) -> str:
+    return " ".join([_python(), "manage.py", *words] if IS_CHECKOUT else ["clusteragent", *words])
 
 
 def _python() -> str:

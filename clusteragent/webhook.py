@@ -63,7 +63,7 @@ def due(found: list[alerts.Alert]) -> dict[str, Any] | None:
     Announcement.objects.get_or_create(pk=1)
     row: Any = Announcement.objects.select_for_update(no_key=True).annotate(now=Now()).get()
     if row.pending is None:
-        _compose(row, {alert.key: _told(alert) for alert in found})
+        _compose(row, {alert.key: told(alert) for alert in found})
     if row.pending is None or (row.next_attempt and row.next_attempt > row.now):
         return None
     row.next_attempt = row.now + min(FIRST_PAUSE * 2 ** min(row.attempts, 10), LONGEST_PAUSE)
@@ -95,7 +95,7 @@ def _compose(row: Announcement, now: Told) -> None:
         }
 
 
-def _told(alert: alerts.Alert) -> dict[str, Any]:
+def told(alert: alerts.Alert) -> dict[str, Any]:
     """Return the alert as it is sent: without secrets."""
     return {
         "kind": alert.kind,

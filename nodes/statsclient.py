@@ -110,6 +110,11 @@ def collect() -> Round:
     return Round(asked, failed, time.monotonic() - began)
 
 
+def ask(addresses: Mapping[int, str]) -> dict[int, Answer]:
+    """Ask the nodes at {node id: address}, and return their answers. Stores nothing."""
+    return asyncio.run(_ask_all(addresses, _Asking()))
+
+
 async def _ask_all(addresses: Mapping[int, str], asking: _Asking) -> dict[int, Answer]:
     """{node id: its answer}, without the nodes for which no time was left."""
     room, eager = asyncio.Semaphore(AT_ONCE), asyncio.Semaphore(EAGER)

@@ -10,13 +10,19 @@ from clusteragent.lib import conf
 
 
 def ours() -> dict[str, str]:
-    """{name of the secret: fingerprint} of this process. A token has at least 32 characters, so its hash does not reveal it."""
+    """{name: fingerprint} of the secrets that this process has. A token has at least 32 characters, so its hash does not
+    reveal it.
+    """
     secrets = {
         "the node agents' token": conf.AUTH_TOKEN,
         "the local token": conf.LOCAL_TOKEN,
         "the secret key": conf.SECRET_KEY,
     }
-    return {name: hashlib.sha256(f"{name}\0{secret}".encode()).hexdigest()[:16] for name, secret in secrets.items()}
+    return {
+        name: hashlib.sha256(f"{name}\0{secret}".encode()).hexdigest()[:16]
+        for name, secret in secrets.items()
+        if secret
+    }
 
 
 def publish(term: int) -> None:

@@ -26,6 +26,7 @@ from clusteragent.lib.options import (
     url,
     words,
 )
+from clusteragent.lib.processes import IS_CHECKOUT
 
 __all__ = ["OptionError"]
 
@@ -36,7 +37,9 @@ _LEVELS = {
 }  # fmt: skip
 
 # Where things are and listen.
-VAR = Path(text("CLUSTERAGENT_VAR", "var")).absolute()
+# In a checkout they lie in the folder that it is called in. An installed command is called in any folder.
+DEFAULT_VAR = Path("var" if IS_CHECKOUT else "/var/lib/clusteragent").absolute()
+VAR = Path(text("CLUSTERAGENT_VAR", str(DEFAULT_VAR))).absolute()
 BIND = bind("CLUSTERAGENT_BIND", "127.0.0.1:5005")
 ADMIN_BIND = bind("CLUSTERAGENT_ADMIN_BIND", "127.0.0.1:5006")
 ADMIN_HOSTS = words("CLUSTERAGENT_ADMIN_HOSTS") or ("localhost", "127.0.0.1", "[::1]")
@@ -54,7 +57,8 @@ ACCESS_LOG = flag("CLUSTERAGENT_ACCESS_LOG", False)
 DATABASE_URL = database("DATABASE_URL")
 # The same database, reached without the pooler: for sessions that hold a lock or listen.
 DIRECT_DATABASE_URL = database("CLUSTERAGENT_DIRECT_DATABASE_URL")
-CONFD = tuple(Path(folder) for folder in text("CLUSTERAGENT_CONFD", "conf.d").split(":") if folder)
+_CONFD = "conf.d" if IS_CHECKOUT else "/etc/clusteragent/conf.d"
+CONFD = tuple(Path(folder) for folder in text("CLUSTERAGENT_CONFD", _CONFD).split(":") if folder)
 # Whether the folders were set explicitly: only then is a missing folder an error.
 CONFD_GIVEN = bool(text("CLUSTERAGENT_CONFD", ""))
 DEMO_NODES = integer("CLUSTERAGENT_DEMO_NODES", 0 if DATABASE_URL or CONFD_GIVEN else 3, 0, 1000)

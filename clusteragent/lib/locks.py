@@ -42,6 +42,13 @@ def require_mark(row: Any) -> None:
         raise Pooled
 
 
+def require_own_session(connection: Any) -> None:
+    """Raise Pooled unless this process itself opened the session that Django's connection uses."""
+    with connection.cursor() as cursor:
+        cursor.execute(READ_MARK)
+        require_mark(cursor.fetchone())
+
+
 def acquire(cursor: Any, lock: Lock) -> None:
     """Take the lock for the session; wait at most its lock_timeout. Raises LockNotAvailable after that time, and Pooled."""
     cursor.execute(READ_MARK)

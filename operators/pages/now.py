@@ -49,11 +49,16 @@ class Contents:
     history: stories.StoryList
 
     @property
+    def is_healthy(self) -> bool:
+        """Whether no alert is a grave one."""
+        return not any(alert.kind in GRAVE for alert in self.alerts)
+
+    @property
     def sentence(self) -> str:
         """The summary: `Healthy. 5 000 configs on 300 nodes, 3 need you.`"""
         checks = sum(pool.configs for pool in self.pools)
         nodes = sum(pool.known for pool in self.pools)
-        state = "Not healthy." if any(alert.kind in GRAVE for alert in self.alerts) else "Healthy."
+        state = "Healthy." if self.is_healthy else "Not healthy."
         number = len(self.alerts)
         needing = "nothing needs you" if not number else f"{grouped(number)} {'needs' if number == 1 else 'need'} you"
         return f"{state} {grouped_count(checks, 'config')} on {grouped_count(nodes, 'node')}, {needing}."

@@ -110,7 +110,7 @@ class Server:
 
     def program(self, name: str, *arguments: str) -> None:
         """Run one of PostgreSQL's own programs, as the server's user."""
-        words = [str(postgres.BIN / name), *arguments]
+        words = [str(postgres.programs() / name), *arguments]
         subprocess.run(words, user=self.user(), cwd="/", check=True, capture_output=True)
 
     def standby(self, pgdata: Path) -> "Server":

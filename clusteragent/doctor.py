@@ -1,0 +1,301 @@
+"""`clusteragent doctor`: whether this machine has what the program needs. A function for each topic; none changes anything."""
+
+import asyncio
+import enum
+import os
+import stat
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psycopg
+from cryptography import x509
+from django.core import checks
+from django.db import connection
+from django.db.migrations.loader import MigrationLoader
+
+from checks.sources.kubernetes import access, options, resources
+from checks.sources.kubernetes.client import Client
+from checks.sources.kubernetes.errors import ApiError
+from checks.sources.kubernetes.resources import Call
+from clusteragent.lib import clock, conf, credentials, locks
+from clusteragent.lib.words import duration, listed
+from nodes import statsclient
+from nodes.models import Heartbeat, Node
+
+# PostgreSQL's oldest release that its makers still maintain.
+OLDEST_POSTGRESQL = 14
+# A certificate that ends sooner is a warning.
+SOON = timedelta(days=30)
+# Times in logs and of certificates are this machine's, all others are the database's.
+CLOCKS_DIFFER = timedelta(seconds=2)
+# The most runners that are asked, and the most of those that fail that are named.
+MOST_RUNNERS, NAMED = 500, 3
+REVIEWS = resources.Resource("authorization.k8s.io", "v1", "selfsubjectaccessreviews")
+
+
+class Level(enum.StrEnum):
+    """How good a finding is, the best first."""
+
+    OK = enum.auto()
+    WARN = enum.auto()
+    FAIL = enum.auto()
+
+
+class Finding(NamedTuple):
+    """What was found of a topic. remedy: what to do; empty if nothing."""
+
+    topic: str
+    level: Level
+    text: str
+    remedy: str = ""
+
+
+def examine() -> Iterator[Finding]:
+    """Yield the findings of all topics. What needs the database is left out when it can't be used."""
+    for examine_topic in (options_and_settings, tokens, certificate):
+        yield from examine_topic()
+    reached = list(database())
+    yield from reached
+    if all(finding.level != Level.FAIL for finding in reached):
+        yield from clocks()
+        current = list(schema())
+        yield from current
+        if all(finding.level != Level.FAIL for finding in current):
+            yield from runners()
+    yield from kubernetes()
+
+
+def worst(findings: list[Finding]) -> int:
+    """Return 0 if all is well, 1 if there are warnings, 2 if something fails."""
+    return max((list(Level).index(finding.level) for finding in findings), default=0)
+
+
+def options_and_settings() -> Iterator[Finding]:
+    """Check the options by Django's system checks, ours and Django's own."""
+    found = [one for one in checks.run_checks(include_deployment_checks=True) if not one.is_silenced()]
+    for message in found:
+        level = Level.FAIL if message.is_serious() else Level.WARN
+        yield Finding("options", level, str(message.msg), str(message.hint or ""))
+    if not found:
+        yield Finding("options", Level.OK, "No option contradicts another, and none is misspelt.")
+
+
+def tokens() -> Iterator[Finding]:
+    """Check that the secrets are there, and that only their owner may read them. Options are not read if one is too short."""
+    for name, value, file in (
+        ("DD_CLUSTER_AGENT_AUTH_TOKEN", conf.AUTH_TOKEN, credentials.NODE_AGENTS_TOKEN),
+        ("CLUSTERAGENT_LOCAL_TOKEN", conf.LOCAL_TOKEN, credentials.LOCAL_TOKEN),
+        ("CLUSTERAGENT_SECRET_KEY", conf.SECRET_KEY, credentials.SECRET_KEY),
+    ):
+        path = Path(os.environ.get(f"{name}_FILE") or conf.VAR / file)
+        if not value:
+            remedy = (
+                f"Set {name} or {name}_FILE to the same value as on all replicas; `clusteragent all` makes a first one."
+            )
+            yield Finding("tokens", Level.FAIL, f"{name} is not set, and {path} is not there.", remedy)
+        elif not os.environ.get(name) and _is_open(path):
+            yield Finding("tokens", Level.WARN, f"Others on this machine may read {path}.", f"chmod 600 {path}")
+        else:
+            yield Finding("tokens", Level.OK, f"{name} is there, and has at least 32 characters.")
+
+
+def _is_open(path: Path) -> bool:
+    return bool(stat.S_IMODE(path.stat().st_mode) & (stat.S_IRWXG | stat.S_IRWXO))
+
+
+def certificate() -> Iterator[Finding]:
+    """Check the certificate of both ports: its key, its names and its time."""
+    file = conf.VAR / credentials.CERTIFICATE
+    renew = f"Put a certificate and its key into {file} and {conf.VAR / credentials.KEY}, and restart the web servers."
+    try:
+        credentials.check_certificate(conf.VAR)
+    except credentials.CredentialsError as error:
+        yield Finding("certificate", Level.FAIL, f"{error}.", renew)
+        return
+    found = x509.load_pem_x509_certificates(file.read_bytes())[0]
+    yield _validity(found, datetime.now(UTC), renew)
+    if missing := sorted(set(conf.ADMIN_HOSTS) - {"[::1]", "127.0.0.1"} - _names(found)):
+        text = f"The certificate does not name {listed(missing, NAMED)}, by which operators reach the admin."
+        yield Finding("certificate", Level.WARN, text, f"Browsers warn, unless a proxy ends TLS. {renew}")
+    if _is_open(conf.VAR / credentials.KEY):
+        text = f"Others on this machine may read {conf.VAR / credentials.KEY}."
+        yield Finding("certificate", Level.WARN, text, f"chmod 600 {conf.VAR / credentials.KEY}")
+
+
+def _validity(found: x509.Certificate, now: datetime, renew: str) -> Finding:
+    begins, ends = found.not_valid_before_utc, found.not_valid_after_utc
+    if now < begins:
+        return Finding("certificate", Level.FAIL, f"It is valid only from {begins:%Y-%m-%d %H:%M} UTC on.", renew)
+    if now > ends:
+        return Finding("certificate", Level.FAIL, f"It has ended at {ends:%Y-%m-%d %H:%M} UTC.", renew)
+    if ends - now < SOON:
+        return Finding("certificate", Level.WARN, f"It ends in {duration(ends - now)}.", renew)
+    return Finding("certificate", Level.OK, f"It is valid until {ends:%Y-%m-%d}.")
+
+
+def _names(found: x509.Certificate) -> set[str]:
+    try:
+        names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return set()
+    return set(names.get_values_for_type(x509.DNSName)) | {
+        str(one) for one in names.get_values_for_type(x509.IPAddress)
+    }
+
+
+def database() -> Iterator[Finding]:
+    """Check each URL of the database: it is reached, is new enough and takes writes, and the direct one is no pooler's."""
+    pooled, direct = conf.DATABASE_URL, conf.DIRECT_DATABASE_URL
+    if direct and pooled:
+        yield _reached("DATABASE_URL", {"conninfo": pooled, "connect_timeout": 2})
+    name = "CLUSTERAGENT_DIRECT_DATABASE_URL" if direct else "DATABASE_URL" if pooled else "The embedded PostgreSQL"
+    parameters = connection.get_connection_params()
+    reached = _reached(name, {key: parameters[key] for key in parameters if key not in ("cursor_factory", "context")})
+    yield reached if reached.level == Level.FAIL else _own_session(name) or reached
+
+
+def _reached(name: str, parameters: dict[str, Any]) -> Finding:
+    try:
+        with psycopg.connect(**parameters) as session:
+            version, standby = session.info.server_version // 10_000, session.info.parameter_status("in_hot_standby")
+    except psycopg.Error as error:
+        text = f"{name} can't be reached: {' '.join(str(error).split())}"
+        return Finding("database", Level.FAIL, text, "Is the server up, and are host, name, user and password right?")
+    if standby == "on":
+        text, remedy = f"{name} leads to a standby, which takes no writes.", "Name the primary's host."
+        return Finding("database", Level.FAIL, text, remedy)
+    if version < OLDEST_POSTGRESQL:
+        text, remedy = f"{name} is PostgreSQL {version}.", f"Upgrade it to {OLDEST_POSTGRESQL} at least."
+        return Finding("database", Level.FAIL, text, remedy)
+    return Finding("database", Level.OK, f"{name} is reached, PostgreSQL {version}.")
+
+
+def _own_session(name: str) -> Finding | None:
+    try:
+        locks.require_own_session(connection)
+    except locks.Pooled as error:
+        text = f"{name} leads through a pooler that shares its sessions."
+        return Finding("database", Level.FAIL, text, str(error))
+    return None
+
+
+def clocks() -> Iterator[Finding]:
+    """Compare this machine's clock with the database's."""
+    before = datetime.now(UTC)
+    theirs = clock.now()
+    after = datetime.now(UTC)
+    # The database read its clock between the two.
+    difference = max(before - theirs, theirs - after, timedelta(0))
+    if difference > CLOCKS_DIFFER:
+        text = f"This machine's clock and the database's differ by {duration(difference)}."
+        yield Finding(
+            "clock", Level.WARN, text, "Let both follow a time server: times in logs don't fit those in the admin."
+        )
+    else:
+        yield Finding("clock", Level.OK, "This machine's clock and the database's agree.")
+
+
+def schema() -> Iterator[Finding]:
+    """Compare the migrations that the database has with those of this version."""
+    loader = MigrationLoader(connection)
+    ours = set(loader.disk_migrations)
+    replaced = {old for migration in loader.disk_migrations.values() for old in migration.replaces}
+    newer = sorted(
+        f"{app}.{name}" for app, name in set(loader.applied_migrations) - ours - replaced if app in loader.migrated_apps
+    )
+    missing = sorted(f"{app}.{name}" for app, name in set(loader.graph.nodes) - set(loader.applied_migrations))
+    if newer:
+        text = f"The database is newer than this version: it has {listed(newer, NAMED)}."
+        yield Finding("schema", Level.WARN, text, "Install the version that the other replicas run.")
+    if missing:
+        text = f"The database is older than this version: {listed(missing, NAMED)} not applied."
+        yield Finding("schema", Level.FAIL, text, "Run `clusteragent migrate`.")
+    if not newer and not missing:
+        yield Finding("schema", Level.OK, "The database has this version's schema.")
+
+
+def runners() -> Iterator[Finding]:
+    """Ask the nodes that report for the stats of their checks, from this machine, as the leader does."""
+    alive = Heartbeat.objects.filter(node__in=Node.objects.alive(), client_ip__isnull=False).order_by("node_id")
+    rows = {pk: (name, ip) for pk, name, ip in alive.values_list("node_id", "node__name", "client_ip")[:MOST_RUNNERS]}
+    if not rows:
+        yield Finding("runners", Level.OK, "No node that reports has an address to ask.")
+        return
+    answers = statsclient.ask({pk: str(ip) for pk, (_, ip) in rows.items()})
+    failed = [f"{rows[pk][0]} ({rows[pk][1]}: {answer.error})" for pk, answer in answers.items() if answer.error]
+    if failed:
+        text = f"{len(failed)} of {len(answers)} nodes give no stats of their checks: {listed(failed, NAMED)}."
+        remedy = f"Is port {conf.CLC_RUNNERS_PORT} open from here, and is clc_runner_enabled on? Without stats load is estimated."
+        yield Finding("runners", Level.WARN, text, remedy)
+    else:
+        yield Finding("runners", Level.OK, f"All {len(answers)} nodes that were asked give stats of their checks.")
+
+
+def kubernetes() -> Iterator[Finding]:
+    """Ask the API server which features' calls it allows, if a cluster is watched."""
+    if not options.is_watched():
+        return
+    try:
+        refused = asyncio.run(_refused(features()))
+    except ApiError as error:
+        yield Finding("kubernetes", Level.FAIL, f"{error}.", "docs/kubernetes.md says how the cluster is reached.")
+        return
+    for feature, names in refused.items():
+        level = Level.FAIL if feature == SERVICES else Level.WARN
+        text = f"No permission for {feature}: {listed(names, None)}."
+        yield Finding("kubernetes", level, text, "Add the rule of deploy/kubernetes/rbac.yaml to its role.")
+    if not refused:
+        yield Finding("kubernetes", Level.OK, "The API server allows what every feature needs.")
+
+
+SERVICES = "checks that are annotated on Services"
+
+
+def features() -> dict[str, list[Call]]:
+    """Return {feature that is on: its calls}, as in `deploy/kubernetes/rbac.yaml`."""
+    endpoints = resources.ENDPOINTSLICES if conf.KUBERNETES_USE_ENDPOINT_SLICES else resources.ENDPOINTS
+    found = {
+        SERVICES: _reading(resources.SERVICES),
+        "checks of the endpoints of Services": _reading(endpoints),
+        "ClusterChecks": _reading(resources.CLUSTERCHECKS),
+        "the status of ClusterChecks": _telling(resources.CLUSTERCHECKS),
+        "DatadogInstrumentations": _reading(resources.INSTRUMENTATIONS),
+        "the status of DatadogInstrumentations": _telling(resources.INSTRUMENTATIONS),
+        "events of problems": [
+            Call("get", resources.SERVICES),
+            Call("create", resources.EVENTS),
+            Call("patch", resources.EVENTS),
+        ],
+    }
+    return found | ({"handles of Secrets": [Call("get", resources.SECRETS)]} if conf.KUBERNETES_SECRETS else {})
+
+
+def _reading(resource: resources.Resource) -> list[Call]:
+    return [Call("list", resource), Call("watch", resource)]
+
+
+def _telling(resource: resources.Resource) -> list[Call]:
+    return [Call("get", resource), Call("patch", resource, subresource="status")]
+
+
+async def _refused(asked: dict[str, list[Call]]) -> dict[str, list[str]]:
+    """Return {feature: calls that are not allowed}. Raises ApiError."""
+    client = Client(access.choose(conf.KUBECONFIG))
+    try:
+        answers = {
+            feature: [str(call) for call in calls if not await _is_allowed(client, call)]
+            for feature, calls in asked.items()
+        }
+    finally:
+        await client.close()
+    return {feature: calls for feature, calls in answers.items() if calls}
+
+
+async def _is_allowed(client: Client, call: Call) -> bool:
+    attributes = {"verb": call.verb, "group": call.resource.group, "resource": call.resource.plural}
+    more = {"subresource": call.subresource} if call.subresource else {}
+    body = {"apiVersion": REVIEWS.api_version, "kind": "SelfSubjectAccessReview"}
+    answer = await client.create(REVIEWS, "", body | {"spec": {"resourceAttributes": attributes | more}})
+    return bool(answer.get("status", {}).get("allowed"))

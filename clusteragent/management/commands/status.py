@@ -1,0 +1,56 @@
+"""`clusteragent status`: the first page in a terminal, and for other programs."""
+
+import sys
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+from django.db import DatabaseError, OperationalError
+
+from checks.management import commandline
+from clusteragent import webhook
+from clusteragent.lib.words import duration
+from operators.pages.now import Contents, snapshot
+
+HEALTHY, NEEDS_SOMEBODY, NOT_HEALTHY = range(3)
+
+
+class Command(BaseCommand):
+    help = (
+        "Say what the admin's first page says: whether all is well and what needs somebody. Exits with 0 if nothing does, "
+        "with 1 if something does, and with 2 if the cluster is not healthy or the database can't be read."
+    )
+    requires_system_checks = ()
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        commandline.add(parser, "--json")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Print the status. Exits with its code."""
+        try:
+            now = snapshot()
+        except DatabaseError as error:
+            sentence = _unreadable(error)
+            commandline.answer(self, options, {"healthy": False, "sentence": sentence, "needs": []}, [sentence])
+            sys.exit(NOT_HEALTHY)
+        needs = [webhook.told(alert) for alert in now.alerts]
+        document = {"healthy": now.is_healthy, "sentence": now.sentence, "needs": needs}
+        commandline.answer(self, options, document, [now.sentence, *_lines(now, needs)])
+        sys.exit(_code(now))
+
+
+def _lines(now: Contents, needs: list[dict[str, Any]]) -> list[str]:
+    ages = [f" ({duration(alert.age)})" if alert.age else "" for alert in now.alerts]
+    return [f"- {need['cause']}{age}" for need, age in zip(needs, ages, strict=True)]
+
+
+def _code(now: Contents) -> int:
+    if not now.is_healthy:
+        return NOT_HEALTHY
+    return NEEDS_SOMEBODY if now.alerts else HEALTHY
+
+
+def _unreadable(error: DatabaseError) -> str:
+    """Say in one line why the database can't be read."""
+    if isinstance(error, OperationalError):
+        return f"Not healthy. The database is away: {' '.join(str(error).split())}"
+    return "Not healthy. The database's schema is not this version's: `clusteragent migrate` brings it up to date."

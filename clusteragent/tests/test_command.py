@@ -1,0 +1,84 @@
+"""`clusteragent`: which commands there are, what it shows of them, and what it says of one that there is not."""
+
+import subprocess
+import sys
+
+import pytest
+from django.core.management import get_commands
+
+from clusteragent import command
+from clusteragent.command import GROUPS, INTERNAL, VERBS
+
+# Django's.
+THEIRS = {"migrate", "createsuperuser"}
+
+
+def called(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["clusteragent", *words])
+    try:
+        command.main()
+    except SystemExit as error:
+        return int(error.code or 0)
+    return 0
+
+
+def test_every_command_of_ours_is_listed_once() -> None:
+    ours = {name for name, app in get_commands().items() if app in ("clusteragent", "operators", "nodes", "checks")}
+    assert set(VERBS) == ours - INTERNAL - {"start"} | THEIRS
+    assert len(VERBS) == sum(map(len, GROUPS.values()))
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_command_s_help_shows_its_own_options_only(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    assert called(monkeypatch, verb, "--help") == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"usage: clusteragent {verb} ")
+    for option in (
+        "settings",
+        "pythonpath",
+        "traceback",
+        "no-color",
+        "force-color",
+        "skip-checks",
+        "verbosity",
+        "version",
+    ):
+        assert f"--{option}" not in shown
+
+
+@pytest.mark.parametrize(("word", "meant"), [("rebalence", "'rebalance'"), ("agent", "'agents'"), ("xyz", "--help")])
+def test_a_command_that_there_is_not_is_an_error_with_the_nearest(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], word: str, meant: str
+) -> None:
+    assert called(monkeypatch, word) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert len(told.err.splitlines()) == 1
+    assert word in told.err
+    assert meant in told.err
+
+
+def test_the_help_of_a_command_is_shown_either_way(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    called(monkeypatch, "why", "--help")
+    one = capsys.readouterr().out
+    called(monkeypatch, "help", "why")
+    assert capsys.readouterr().out == one
+
+
+def test_the_list_is_shown_also_where_an_option_is_wrong() -> None:
+    environment = {"DD_CLUSTER_CHECKS_REBALANCE_PERIOD": "soon", "PYTHONPATH": ":".join(sys.path)}
+    words = [sys.executable, "-m", "clusteragent"]
+    assert subprocess.run([*words, "--help"], env=environment, capture_output=True, check=False).returncode == 0
+    done = subprocess.run([*words, "why", "x"], env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    assert "DD_CLUSTER_CHECKS_REBALANCE_PERIOD" in done.stderr
+
+
+def test_the_version_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    called(monkeypatch, "--version")
+    assert capsys.readouterr().out.strip() == command.version()
+    assert command.version()[0].isdecimal()

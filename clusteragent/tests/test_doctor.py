@@ -1,0 +1,180 @@
+"""`clusteragent doctor`: each topic finds what was broken, says what to do, and finds nothing where nothing is."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from django.db import connection
+from django.db.migrations.recorder import MigrationRecorder
+
+from clusteragent import doctor
+from clusteragent.doctor import Finding, Level
+from clusteragent.lib import clock, conf, credentials
+from nodes.heartbeats import note_heartbeat
+from tests.test_requirements import ROOT
+from tests.webserver import free_port
+
+
+def levels(found: Iterable[Finding]) -> list[Level]:
+    return [finding.level for finding in found]
+
+
+def run(**environment: str) -> tuple[int, list[dict[str, Any]]]:
+    """Run the command, and return its exit code and findings."""
+    environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(sys.path)} | environment
+    line = [sys.executable, "-m", "clusteragent", "doctor", "--json"]
+    done = subprocess.run(line, env=environment, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    return done.returncode, json.loads(done.stdout)["findings"]
+
+
+@pytest.fixture
+def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The state folder of a first start."""
+    credentials.make_missing(tmp_path)
+    monkeypatch.setattr(conf, "VAR", tmp_path)
+    return tmp_path
+
+
+def test_a_misspelt_option_and_a_database_that_is_away_are_found(tmp_path: Path) -> None:
+    code, found = run(
+        DATABASE_URL="postgresql://app:secret-word@127.0.0.1:1/x", CLUSTERAGENT_VAR=str(tmp_path), CLUSTERAGENT_BNID="1"
+    )
+    assert code == 2
+    by_topic = {finding["topic"]: finding for finding in found}
+    assert by_topic["options"]["level"] == "warn"
+    assert by_topic["options"]["remedy"] == "Is CLUSTERAGENT_BIND meant?"
+    assert by_topic["database"]["level"] == "fail"
+    assert "DATABASE_URL can't be reached" in by_topic["database"]["text"]
+    assert "secret-word" not in str(found)
+    assert "schema" not in by_topic
+
+
+def test_options_that_contradict_each_other_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Level.FAIL not in levels(doctor.options_and_settings())
+    monkeypatch.setattr(conf, "LOCAL_TOKEN", conf.AUTH_TOKEN)
+    [failing] = [finding for finding in doctor.options_and_settings() if finding.level == Level.FAIL]
+    assert "are the same" in failing.text
+
+
+def test_tokens_that_are_missing_or_open_to_others_are_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert levels(doctor.tokens()) == [Level.OK] * 3
+    monkeypatch.delenv("DD_CLUSTER_AGENT_AUTH_TOKEN")
+    (folder / credentials.NODE_AGENTS_TOKEN).chmod(0o644)
+    monkeypatch.setattr(conf, "LOCAL_TOKEN", "")
+    opened, missing, _ = doctor.tokens()
+    assert (opened.level, opened.remedy) == (Level.WARN, f"chmod 600 {folder / credentials.NODE_AGENTS_TOKEN}")
+    assert missing.level == Level.FAIL
+    assert "CLUSTERAGENT_LOCAL_TOKEN is not set" in missing.text
+
+
+def write_certificate(folder: Path, begins: timedelta, ends: timedelta) -> None:
+    """Replace the certificate and its key by new ones, which are valid from now plus `begins` to now plus `ends`."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name, now = x509.Name([]), datetime.now(UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    made = builder.not_valid_before(now + begins).not_valid_after(now + ends).sign(key, hashes.SHA256())
+    plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    (folder / credentials.KEY).write_bytes(key.private_bytes(serialization.Encoding.PEM, *plain))
+    (folder / credentials.CERTIFICATE).write_bytes(made.public_bytes(serialization.Encoding.PEM))
+
+
+@pytest.mark.parametrize(
+    ("begins", "ends", "level", "text"),
+    [(-9, -1, Level.FAIL, "has ended"), (1, 9, Level.FAIL, "only from"), (-9, 9, Level.WARN, "ends in 8 d")],
+)
+def test_a_certificate_is_for_its_time(folder: Path, begins: int, ends: int, level: Level, text: str) -> None:
+    write_certificate(folder, timedelta(days=begins), timedelta(days=ends))
+    found = next(iter(doctor.certificate()))
+    assert found.level == level
+    assert text in found.text
+
+
+def test_a_certificate_that_lacks_its_key_or_a_name_is_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert levels(doctor.certificate()) == [Level.OK]
+    monkeypatch.setattr(conf, "ADMIN_HOSTS", ("localhost", "ca.example.com"))
+    (folder / credentials.KEY).chmod(0o640)
+    _, unnamed, opened = doctor.certificate()
+    assert (unnamed.level, opened.level) == (Level.WARN, Level.WARN)
+    assert "ca.example.com" in unnamed.text
+    (folder / credentials.KEY).unlink()
+    assert levels(doctor.certificate()) == [Level.FAIL]
+
+
+@pytest.mark.django_db
+def test_the_tests_database_is_all_right() -> None:
+    assert levels([*doctor.database(), *doctor.clocks(), *doctor.schema()]) == [Level.OK] * 3
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_clock_that_differs_is_found(monkeypatch: pytest.MonkeyPatch, hours: int) -> None:
+    theirs = clock.now() + timedelta(hours=hours)
+    monkeypatch.setattr(clock, "now", lambda: theirs)
+    [finding] = doctor.clocks()
+    assert finding.level == Level.WARN
+
+
+@pytest.mark.django_db
+def test_a_schema_that_is_older_or_newer_is_found() -> None:
+    recorder = MigrationRecorder(connection)
+    recorder.record_applied("checks", "9999_future")
+    [newer] = doctor.schema()
+    assert newer.level == Level.WARN
+    assert "checks.9999_future" in newer.text
+    recorder.migration_qs.filter(app__in=["checks", "knox"]).delete()
+    [older] = doctor.schema()
+    assert older.level == Level.FAIL
+    assert older.remedy == "Run `clusteragent migrate`."
+
+
+def test_a_database_without_tables_fails(tmp_path: Path) -> None:
+    code, found = run(DATABASE_URL=os.environ["DATABASE_URL"], CLUSTERAGENT_VAR=str(tmp_path))
+    assert code == 2
+    assert [one["level"] for one in found if one["topic"] in ("database", "schema")] == ["ok", "fail"]
+    assert not [one for one in found if one["topic"] == "runners"]
+
+
+@pytest.mark.django_db
+def test_a_runner_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert levels(doctor.runners()) == [Level.OK]
+    monkeypatch.setattr(conf, "CLC_RUNNERS_PORT", free_port())
+    monkeypatch.setattr(conf, "NODE_EXPIRATION_TIMEOUT", timedelta(hours=1))
+    note_heartbeat("ash", last_change=-1, client_ip="127.0.0.1")
+    [finding] = doctor.runners()
+    assert finding.level == Level.WARN
+    assert "ash (127.0.0.1: " in finding.text
+
+
+def test_nothing_is_asked_of_kubernetes_where_no_cluster_is_watched() -> None:
+    assert not list(doctor.kubernetes())
+
+
+def test_each_call_that_our_role_allows_is_asked_for() -> None:
+    documents = yaml.safe_load_all((ROOT / "deploy/kubernetes/rbac.yaml").read_text())
+    [role] = [one for one in documents if one["kind"] == "ClusterRole"]
+    allowed = {
+        f"{verb} {rule['apiGroups'][0]} {resource}"
+        for rule in role["rules"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+    asked = [call for calls in doctor.features().values() for call in calls]
+    assert {f"{call.verb} {call.resource.group} {call.names}" for call in asked} == allowed
+
+
+@pytest.mark.parametrize(
+    ("found", "code"), [([], 0), ([Level.OK], 0), ([Level.WARN, Level.OK], 1), ([Level.FAIL, Level.WARN], 2)]
+)
+def test_the_exit_code_is_the_worst_finding_s(found: list[Level], code: int) -> None:
+    assert doctor.worst([Finding("topic", level, "text") for level in found]) == code
