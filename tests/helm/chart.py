@@ -36,16 +36,19 @@ def helm(*words: str, **environment: str) -> "subprocess.CompletedProcess[str]":
         )
 
 
-def render(values: Path, *words: str, version: str = OLDEST) -> str:
+def render(values: Path, *words: str, version: str = OLDEST, release: str = "ca") -> str:
     """Return what `helm template` prints for a file of values."""
-    done = template(values, *words, version=version)
+    done = template(values, *words, version=version, release=release)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-def template(values: Path, *words: str, version: str = OLDEST) -> "subprocess.CompletedProcess[str]":
+def template(
+    values: Path, *words: str, version: str = OLDEST, release: str = "ca"
+) -> "subprocess.CompletedProcess[str]":
     """Run `helm template` for a file of values."""
-    return helm("template", "ca", str(CHART), "-n", "monitoring", "-f", str(values), "--kube-version", version, *words)
+    given = ("-n", "monitoring", "-f", str(values), "--kube-version", version)
+    return helm("template", release, str(CHART), *given, *words)
 
 
 def objects(rendered: str) -> list[Object]:

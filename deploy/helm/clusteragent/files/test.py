@@ -35,4 +35,5 @@ def failures(agents: str, operators: str, token: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit("\n".join(failures(os.environ["AGENTS"], os.environ["OPERATORS"], os.environ["TOKEN"])))
+    found = failures(os.environ["AGENTS"], os.environ["OPERATORS"], os.environ["TOKEN"])
+    sys.exit("\n".join(found) or None)
