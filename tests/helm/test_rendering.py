@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -131,6 +132,39 @@ def test_what_users_set_in_the_environment_wins() -> None:
     values = {entry["name"]: entry.get("value") for entry in container["env"]}
     assert values["DD_LOG_LEVEL"] == "trace"
     assert values["CLUSTERAGENT_WEB_WORKERS"] == "4"
+
+
+def test_large_numbers_stay_whole_numbers(tmp_path: Path) -> None:
+    (tmp_path / "values.yaml").write_text(
+        f"{LEAST.read_text()}\nenvDict: {{LIMIT: 10000000, SHARE: 0.05, ACTIVE: true}}\n"
+        "migration: {activeDeadlineSeconds: 10000000}\nterminationGracePeriodSeconds: 10000000\n"
+    )
+    rendered = render(tmp_path / "values.yaml")
+    assert named(rendered, "Job", "ca-clusteragent-migrate")["spec"]["activeDeadlineSeconds"] == 10_000_000
+    spec = dict(pods(rendered))["ca-clusteragent-agents"]
+    assert spec["terminationGracePeriodSeconds"] == 10_000_000
+    values = {entry["name"]: entry.get("value") for entry in spec["containers"][0]["env"]}
+    assert (values["LIMIT"], values["SHARE"], values["ACTIVE"]) == ("10000000", "0.05", "true")
+
+
+def test_pods_may_all_be_replaced_at_once() -> None:
+    rendered = render(LEAST, "--set=strategy.type=Recreate")
+    assert named(rendered, "Deployment", "ca-clusteragent-agents")["spec"]["strategy"] == {"type": "Recreate"}
+
+
+@pytest.mark.parametrize("release", ["a" * 53, "shop.example", "my-clusteragent"])
+def test_names_of_services_fit_into_dns(release: str) -> None:
+    for one in objects(render(LEAST, release=release)):
+        if one["kind"] != "CustomResourceDefinition":
+            assert re.fullmatch(r"[a-z][a-z0-9-]{0,62}", one["metadata"]["name"].removeprefix("monitoring-"))
+
+
+def test_the_test_of_the_chart_is_let_in_by_its_policies() -> None:
+    policies = [one for one in objects(render(EVERYTHING)) if one["kind"] == "NetworkPolicy"]
+    for policy in policies:
+        for rule in policy["spec"].get("ingress", []):
+            assert rule["from"][-1]["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "test"
+    assert len([one for one in policies if "ingress" in one["spec"]]) == 2
 
 
 def rules(rendered: str) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.helm.chart import CHART, VALUES, helm
+from tests.helm.chart import CHART, VALUES, helm, pods, render
 from tests.helm.programs import HELM
 from tests.kubernetes.cluster import Cluster, Namespace, Object, Refused
 from tests.kubernetes.conftest import require
@@ -92,6 +92,13 @@ class Release:
             if error.status == 404:
                 return None
             raise
+
+    def allows(self, account: str, verb: str, resource: str, **attributes: str) -> bool:
+        """Return whether a ServiceAccount of the namespace may do something."""
+        wanted = {"verb": verb, "resource": resource, "namespace": self.namespace.name} | attributes
+        review = {"user": f"system:serviceaccount:{self.namespace.name}:{account}", "resourceAttributes": wanted}
+        answer = self.cluster.call("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", {"spec": review})
+        return bool(answer["status"]["allowed"])
 
     def secret(self) -> dict[str, str]:
         """What the chart's Secret holds."""
@@ -187,6 +194,23 @@ def test_the_api_server_knows_each_field(cluster: Cluster, namespace: Namespace,
     assert len(cluster.kubectl("apply", *words).splitlines()) == len(known)
 
 
+@pytest.mark.parametrize("values", VALUES, ids=lambda file: file.stem)
+def test_pods_are_let_into_a_restricted_namespace(cluster: Cluster, namespace: Namespace, values: Path) -> None:
+    labels = {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}}
+    cluster.call("PATCH", f"/api/v1/namespaces/{namespace.name}", labels)
+    for name in ("default", "reader", "ca-clusteragent"):
+        cluster.call("POST", namespace.path("serviceaccounts"), {"metadata": {"name": name}})
+    for name, spec in pods(render(values)):
+        spec.pop("priorityClassName", None)
+        pod = {"metadata": {"name": name}, "spec": spec | {"restartPolicy": "Never"}}
+        path = f"{namespace.path('pods')}?dryRun=All&fieldValidation=Strict"
+        assert cluster.call("POST", path, pod)["metadata"]["name"] == name
+    # Without what the chart sets it would be refused.
+    del spec["securityContext"]
+    with pytest.raises(Refused, match="violates PodSecurity"):
+        cluster.call("POST", path, pod | {"spec": spec})
+
+
 def test_values_of_a_release_take_what_is_there_as_it_is(release: Release) -> None:
     """Each value otherwise than by default, and Prometheus' operator is there."""
     cluster = release.cluster
@@ -200,6 +224,11 @@ def test_values_of_a_release_take_what_is_there_as_it_is(release: Release) -> No
         assert "https://ca.example.com" in told
         assert "serviceName: datadog-cluster-agent" in told
         assert "tokenSecretName: clusteragent-token" in told
+        assert release.allows("reader", "list", "services")
+        assert release.allows("reader", "patch", "clusterchecks", group="clusteragent.dev", subresource="status")
+        assert release.allows("reader", "get", "secrets", namespace="shop", name="db")
+        for refused in ({"namespace": "shop", "name": "other"}, {"name": "db"}, {"namespace": "shop"}):
+            assert not release.allows("reader", "get", "secrets", **refused)
         release.run("uninstall")
     finally:
         cluster.kubectl("delete", "namespace", "shop", "--wait=false")

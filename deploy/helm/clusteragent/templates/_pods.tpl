@@ -8,7 +8,7 @@
 {{- range $name, $_ := $values.envDict -}}{{- $theirs = append $theirs $name -}}{{- end -}}
 {{- $all := list -}}
 {{- range $own -}}{{- if not (has .name $theirs) -}}{{- $all = append $all . -}}{{- end -}}{{- end -}}
-{{- range $name, $value := $values.envDict -}}{{- $all = append $all (dict "name" $name "value" (toString $value)) -}}{{- end -}}
+{{- range $name, $value := $values.envDict -}}{{- $all = append $all (dict "name" $name "value" (kindIs "string" $value | ternary $value (toJson $value))) -}}{{- end -}}
 {{- toYaml (concat $all (default list $values.env)) -}}
 {{- end }}
 
@@ -21,6 +21,8 @@
 {{ include "clusteragent.secretEnv" (dict "name" "DD_CLUSTER_AGENT_AUTH_TOKEN" "secret" (default $name .tokenExistingSecret) "key" "token") }}
 {{ include "clusteragent.secretEnv" (dict "name" "CLUSTERAGENT_LOCAL_TOKEN" "secret" $shared "key" "local-token") }}
 {{ include "clusteragent.secretEnv" (dict "name" "CLUSTERAGENT_SECRET_KEY" "secret" $shared "key" "secret-key") }}
+- {name: CLUSTERAGENT_VAR, value: /var/lib/clusteragent}
+- {name: CLUSTERAGENT_CONFD, value: /etc/clusteragent/conf.d}
 - {name: CLUSTERAGENT_BIND, value: {{ printf "%s:5005" .bindAddress | quote }}}
 - {name: CLUSTERAGENT_ADMIN_BIND, value: {{ printf "%s:5006" .bindAddress | quote }}}
 - {name: CLUSTERAGENT_ADMIN_HOSTS, value: {{ include "clusteragent.adminHosts" $root | quote }}}
