@@ -117,6 +117,16 @@ def test_secrets_that_are_made_are_the_same_in_one_rendering_and_random(tmp_path
     }  # fmt: skip
 
 
+def test_labels_of_pods_win_over_common_ones() -> None:
+    words = ("--set=commonLabels.team=shop,commonLabels.tier=core", "--set=additionalLabels.team=search")
+    rendered = render(LEAST, *words)
+    for kind, name in [("Deployment", "ca-clusteragent-agents"), ("Job", "ca-clusteragent-migrate")]:
+        labels = named(rendered, kind, name)["spec"]["template"]["metadata"]["labels"]
+        assert (labels["team"], labels["tier"]) == ("search", "core")
+    assert rendered.count("team: search") == 4
+    assert not re.search(r"team: \S+\n\s+(\S+: \S+\n\s+)*?team: ", rendered)
+
+
 def test_roles_can_differ() -> None:
     rendered = render(EVERYTHING)
     deployments = {role: named(rendered, "Deployment", f"cluster-checks-{role}")["spec"] for role in ROLES}

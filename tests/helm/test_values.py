@@ -30,6 +30,10 @@ LEAST = next(file for file in VALUES if file.stem == "least")
         ),
         ("adminUrl=http://ca.example.com", "'/adminUrl'"),
         ("logLevel=loud", "'/logLevel'"),
+        ("kubernetes=null", "missing property 'kubernetes'"),
+        ("agents=null", "missing property 'agents'"),
+        ("service.operators=null", "'/service': missing property 'operators'"),
+        ("serviceMonitor.labels.app\\.kubernetes\\.io/name=x", "'/serviceMonitor/labels/app.kubernetes.io~1name'"),
         ("pdb.maxUnavailable=most", "'/pdb/maxUnavailable'"),
     ],
 )

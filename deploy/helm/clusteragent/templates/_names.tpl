@@ -14,13 +14,17 @@ app.kubernetes.io/name: {{ include "clusteragent.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
+{{/* `over`, if given, are labels that the caller adds, and that win. */}}
 {{- define "clusteragent.labels" -}}
 {{ include "clusteragent.selector" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
-{{- with .Values.commonLabels }}
-{{ toYaml . }}
+{{- $over := default dict .over }}
+{{- range $key, $value := .Values.commonLabels }}
+{{- if not (hasKey $over $key) }}
+{{ $key }}: {{ $value | quote }}
+{{- end }}
 {{- end }}
 {{- end }}
 
