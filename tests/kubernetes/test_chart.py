@@ -20,7 +20,8 @@ from tests.kubernetes.conftest import require
 from tests.replicas import wait_for
 
 LEAST, EVERYTHING = (next(file for file in VALUES if file.stem == stem) for stem in ("least", "everything"))
-URL = "--set=database.url=postgresql://app:one@db/clusteragent"
+# Only the test of the definition makes it: the API server takes its time to forget one.
+URL = "--set=crds.create=false,database.url=postgresql://app:one@db/clusteragent"
 ROLES = ("agents", "operators", "runagent")
 APPS, BATCH = "apps/v1", "batch/v1"
 MIGRATION = "ca-clusteragent-migrate"
@@ -152,10 +153,27 @@ def test_from_an_installation_to_its_end(release: Release) -> None:
     release.run("uninstall")
     assert release.replicas() == []
     assert release.secret() == made
-    assert "clusterchecks.clusteragent.dev" in release.cluster.kubectl("get", "crd", "-o", "name")
     # Installed anew, it has the same tokens, as the database has the same operators.
     release.run("install", release.chart, URL, migrates="Complete")
     assert release.secret() == made
+
+
+def test_the_definition_is_upgraded_and_stays_with_its_objects(release: Release) -> None:
+    words = (f"--values={LEAST}", "--set=migration.enabled=false")
+    release.run("install", release.chart, *words)
+    release.cluster.kubectl("wait", "--for=condition=Established", "crd/clusterchecks.clusteragent.dev")
+    version = "clusteragent.dev/v1alpha1"
+    spec = {"check": "postgres", "instances": [{"host": "db"}]}
+    declared = {"apiVersion": version, "kind": "ClusterCheck", "metadata": {"name": "orders"}, "spec": spec}
+    path = release.namespace.path("clusterchecks", group=version)
+    release.cluster.call("POST", path, declared)
+
+    file = Path(release.chart) / "files/clusterchecks.yaml"
+    file.write_text(file.read_text().replace("name: Override", "name: Ordered"))
+    release.run("upgrade", release.chart, *words)
+    assert "name: Ordered" in release.cluster.kubectl("get", "crd", "clusterchecks.clusteragent.dev", "-o", "yaml")
+    release.run("uninstall")
+    assert release.cluster.call("GET", f"{path}/orders")["spec"] == spec
 
 
 def test_a_migration_that_fails_leaves_what_runs_alone(release: Release) -> None:
@@ -219,7 +237,7 @@ def test_values_of_a_release_take_what_is_there_as_it_is(release: Release) -> No
         cluster.kubectl("wait", "--for=condition=Established", f"crd/{plural}.monitoring.coreos.com")
     cluster.kubectl("create", "namespace", "shop")
     try:
-        words = ("--set=migration.enabled=false", f"--values={EVERYTHING}")
+        words = ("--set=migration.enabled=false,crds.create=false", f"--values={EVERYTHING}")
         told = release.run("install", release.chart, *words)
         assert "https://ca.example.com" in told
         assert "serviceName: datadog-cluster-agent" in told
