@@ -6,7 +6,7 @@ UV := uv==0.13.8
 # What make starts ends with make, even if make is killed.
 EXEC := @exec setpriv --pdeathsig TERM --
 
-.PHONY: help run test kube-apiserver screenshots faults bench lint format lock web web-agents web-operators clean
+.PHONY: help run test kube-apiserver helm screenshots faults bench lint format lock web web-agents web-operators clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -21,6 +21,9 @@ test: .venv/requirements-dev .venv/browser ## run all tests on all cores, agains
 
 kube-apiserver: ## build what tests of Kubernetes need (kube-apiserver, etcd, kubectl) with Go, some ten minutes, once
 	$(EXEC) $(PYTHON) -m tests.kubernetes.programs
+
+helm: ## build the helm that tests of the chart need with Go, some three minutes, once
+	$(EXEC) $(PYTHON) -m tests.helm.programs
 
 screenshots: .venv/requirements-dev .venv/browser ## make the pictures of docs/images from a live cluster
 	$(EXEC) $(BIN)/python -m pytest tests/browser/screenshots.py

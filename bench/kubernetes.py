@@ -37,11 +37,11 @@ HTTP = '{"http_check": {"instances": [{"name": "web", "url": "http://%%host%%:%%
 
 def run(report: Report) -> None:
     """Measure the first list, changes, a new term and the memory of the process that watches."""
-    if not programs.are_there():
-        print(f"kubernetes: not measured; `{programs.COMMAND}` builds the API server for it")
+    if not programs.KUBERNETES.are_there():
+        print(f"kubernetes: not measured; `{programs.KUBERNETES.command}` builds the API server for it")
         return
     with tempfile.TemporaryDirectory() as name:
-        cluster = Cluster(programs.folder(), Path(name))
+        cluster = Cluster(programs.KUBERNETES.folder(), Path(name))
         try:
             cluster.start()
             measure(report, cluster)

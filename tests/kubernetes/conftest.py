@@ -6,20 +6,24 @@ from pathlib import Path
 
 import pytest
 
-from tests.kubernetes import programs
 from tests.kubernetes.cluster import Cluster, Namespace
+from tests.kubernetes.programs import KUBERNETES, Programs
 
 DEFINITION = Path(__file__).parents[2] / "deploy/kubernetes/clusterchecks.yaml"
+
+
+def require(programs: Programs) -> Path:
+    """Return the folder of programs. Without them the test is skipped, or fails where nobody reads the list of skipped tests."""
+    if not programs.are_there():
+        told = f"there is no {', '.join(programs.packages)} for tests: `{programs.command}` builds it, with Go"
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(told)
+    return programs.folder()
 
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A Kubernetes API server. Tests that break it put it in order again."""
-    if not programs.are_there():
-        told = f"there is no kube-apiserver for tests: `{programs.COMMAND}` builds one, with Go"
-        # Where nobody reads the list of skipped tests, none must be skipped.
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(told)
-    cluster = Cluster(programs.folder(), tmp_path_factory.mktemp("kubernetes"))
+    cluster = Cluster(require(KUBERNETES), tmp_path_factory.mktemp("kubernetes"))
     try:
         cluster.start()
         yield cluster

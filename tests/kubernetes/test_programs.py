@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kubernetes import programs
+from tests.kubernetes.programs import KUBERNETES
 
 ROOT = Path(__file__).parents[2]
 # In place of Go: it notes that it was called, waits until it is told to go on, and writes what it was asked for.
@@ -90,14 +90,13 @@ def test_without_go_it_is_told_what_is_missing(tmp_path: Path, environment: dict
     assert process.returncode
 
 
-def test_another_state_of_the_module_is_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_state_of_the_module_is_another_folder(tmp_path: Path) -> None:
     for name in ("go.mod", "go.sum"):
-        (tmp_path / name).write_bytes((programs.MODULE / name).read_bytes())
-    before = programs.folder()
-    monkeypatch.setattr(programs, "MODULE", tmp_path)
-    assert programs.folder() == before
+        (tmp_path / name).write_bytes((KUBERNETES.module / name).read_bytes())
+    copied = KUBERNETES._replace(module=tmp_path)
+    assert copied.folder() == KUBERNETES.folder()
     (tmp_path / "go.sum").write_text("")
-    assert programs.folder() != before
+    assert copied.folder() != KUBERNETES.folder()
 
 
 @pytest.mark.parametrize(("ci", "outcome"), [("", "1 skipped"), ("true", "1 error")])
@@ -108,4 +107,4 @@ def test_without_the_programs_tests_are_skipped_by_name_and_fail_in_ci(tmp_path:
         [sys.executable, *words], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
     )
     assert outcome in done.stdout
-    assert "`make kube-apiserver` builds one" in done.stdout
+    assert "`make kube-apiserver` builds it" in done.stdout

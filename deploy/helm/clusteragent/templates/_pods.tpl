@@ -1,0 +1,111 @@
+{{/* The environment of a pod: what the chart sets, unless the user sets it, and then what the user sets. It takes the root,
+     the values of the pod, and `own`, the name of the chart's Secret. */}}
+{{- define "clusteragent.env" -}}
+{{- $values := .values -}}
+{{- $own := include "clusteragent.ownEnv" . | fromYamlArray -}}
+{{- $theirs := list -}}
+{{- range $values.env -}}{{- $theirs = append $theirs .name -}}{{- end -}}
+{{- range $name, $_ := $values.envDict -}}{{- $theirs = append $theirs $name -}}{{- end -}}
+{{- $all := list -}}
+{{- range $own -}}{{- if not (has .name $theirs) -}}{{- $all = append $all . -}}{{- end -}}{{- end -}}
+{{- range $name, $value := $values.envDict -}}{{- $all = append $all (dict "name" $name "value" (kindIs "string" $value | ternary $value (toJson $value))) -}}{{- end -}}
+{{- toYaml (concat $all (default list $values.env)) -}}
+{{- end }}
+
+{{- define "clusteragent.ownEnv" -}}
+{{- $root := .root -}}
+{{- $name := .own -}}
+{{- with $root.Values -}}
+{{- $shared := default $name .existingSecret -}}
+{{ include "clusteragent.databaseEnv" (dict "root" $root "own" $name) }}
+{{ include "clusteragent.secretEnv" (dict "name" "DD_CLUSTER_AGENT_AUTH_TOKEN" "secret" (default $name .tokenExistingSecret) "key" "token") }}
+{{ include "clusteragent.secretEnv" (dict "name" "CLUSTERAGENT_LOCAL_TOKEN" "secret" $shared "key" "local-token") }}
+{{ include "clusteragent.secretEnv" (dict "name" "CLUSTERAGENT_SECRET_KEY" "secret" $shared "key" "secret-key") }}
+- {name: CLUSTERAGENT_VAR, value: /var/lib/clusteragent}
+- {name: CLUSTERAGENT_CONFD, value: /etc/clusteragent/conf.d}
+- {name: CLUSTERAGENT_BIND, value: {{ printf "%s:5005" .bindAddress | quote }}}
+- {name: CLUSTERAGENT_ADMIN_BIND, value: {{ printf "%s:5006" .bindAddress | quote }}}
+- {name: CLUSTERAGENT_ADMIN_HOSTS, value: {{ include "clusteragent.adminHosts" $root | quote }}}
+- {name: CLUSTERAGENT_LOG_FORMAT, value: json}
+- {name: DD_LOG_LEVEL, value: {{ .logLevel | quote }}}
+{{- with .clusterName }}
+- {name: DD_CLUSTER_NAME, value: {{ . | quote }}}
+{{- end }}
+{{- with include "clusteragent.adminUrl" $root }}
+- {name: CLUSTERAGENT_ADMIN_URL, value: {{ . | quote }}}
+{{- end }}
+{{- with .trustedProxies }}
+- {name: CLUSTERAGENT_TRUSTED_PROXIES, value: {{ join " " . | quote }}}
+{{- end }}
+- {name: CLUSTERAGENT_KUBERNETES, value: {{ ternary "auto" "off" .kubernetes.enabled | quote }}}
+{{- if .kubernetes.secrets }}
+- {name: CLUSTERAGENT_KUBERNETES_SECRETS, value: "true"}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* By what names operators reach it: through a forwarded port, within the cluster, from outside. */}}
+{{- define "clusteragent.adminHosts" -}}
+{{- $name := printf "%s-operators" (include "clusteragent.fullname" .) -}}
+{{- $inside := list $name (printf "%s.%s" $name .Release.Namespace) (printf "%s.%s.svc" $name .Release.Namespace) -}}
+{{- $outside := list -}}
+{{- with include "clusteragent.adminUrl" . -}}{{- $outside = list (urlParse .).hostname -}}{{- end -}}
+{{- join " " (concat (list "localhost" "127.0.0.1" "[::1]") $inside $outside) -}}
+{{- end }}
+
+{{- define "clusteragent.podOptions" -}}
+securityContext: {{- toYaml .podSecurityContext | nindent 2 }}
+{{- with .imagePullSecrets }}
+imagePullSecrets: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with .nodeSelector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .affinity }}
+affinity: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .tolerations }}
+tolerations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{- define "clusteragent.container" -}}
+image: {{ include "clusteragent.image" .root }}
+imagePullPolicy: {{ .values.image.pullPolicy }}
+securityContext: {{- toYaml .values.securityContext | nindent 2 }}
+{{- end }}
+
+{{- define "clusteragent.folders" -}}
+- {name: state, mountPath: /var/lib/clusteragent}
+- {name: tmp, mountPath: /tmp}
+{{- end }}
+
+{{- define "clusteragent.confdItems" -}}
+{{- range $file, $_ := .Values.confd }}
+- {key: {{ $file }}, path: {{ $file }}}
+{{- end }}
+{{- range $folder, $files := .Values.advancedConfd }}
+{{- range $file, $_ := $files }}
+- {key: {{ $folder }}--{{ $file }}, path: {{ $folder }}/{{ $file }}}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "clusteragent.probes" -}}
+startupProbe:
+  httpGet: {path: /healthz, port: {{ .port }}, scheme: HTTPS}
+  periodSeconds: 2
+  failureThreshold: 60
+livenessProbe:
+  httpGet: {path: /healthz, port: {{ .port }}, scheme: HTTPS}
+  periodSeconds: 10
+  timeoutSeconds: 5
+  failureThreshold: 6
+readinessProbe:
+  httpGet: {path: /readyz, port: {{ .port }}, scheme: HTTPS}
+  periodSeconds: 5
+  timeoutSeconds: 3
+{{- end }}

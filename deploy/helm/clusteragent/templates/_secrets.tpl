@@ -1,0 +1,45 @@
+{{/* What the Secret of the chart holds, as {key: value} in JSON. It is worked out once, as what is new is random. */}}
+{{- define "clusteragent.secretData" -}}
+{{- if not (hasKey .Release "secretData") -}}
+{{- $_ := set .Release "secretData" (include "clusteragent.newSecretData" .) -}}
+{{- end -}}
+{{- .Release.secretData -}}
+{{- end }}
+
+{{/* Each value is given, kept from the last time, or new. */}}
+{{- define "clusteragent.newSecretData" -}}
+{{- $old := (lookup "v1" "Secret" .Release.Namespace (include "clusteragent.fullname" .)).data | default dict -}}
+{{- $data := dict -}}
+{{- if not .Values.tokenExistingSecret -}}
+{{- $_ := set $data "token" (.Values.token | default (get $old "token" | b64dec) | default (randAlphaNum 32)) -}}
+{{- end -}}
+{{- if not .Values.existingSecret -}}
+{{- range $key, $length := dict "local-token" 64 "secret-key" 64 "admin-password" 24 -}}
+{{- $_ := set $data $key (get $old $key | b64dec | default (randAlphaNum (int $length))) -}}
+{{- end -}}
+{{- end -}}
+{{- if not .Values.database.existingSecret -}}
+{{- $told := "database.existingSecret is missing: the name of a Secret with the URL of a PostgreSQL (or give database.url)" -}}
+{{- $_ := set $data "database-url" (required $told .Values.database.url) -}}
+{{- with .Values.database.directUrl -}}{{- $_ := set $data "direct-database-url" . -}}{{- end -}}
+{{- end -}}
+{{- toJson $data -}}
+{{- end }}
+
+{{/* An environment variable of a Secret's key. It takes name, secret and key. */}}
+{{- define "clusteragent.secretEnv" -}}
+- name: {{ .name }}
+  valueFrom: {secretKeyRef: {name: {{ .secret }}, key: {{ .key }}}}
+{{- end }}
+
+{{/* DATABASE_URL and the direct one. It takes the root and `own`, the name of the chart's Secret. */}}
+{{- define "clusteragent.databaseEnv" -}}
+{{- $database := .root.Values.database -}}
+{{- $given := $database.existingSecret -}}
+{{ include "clusteragent.secretEnv" (dict "name" "DATABASE_URL" "secret" (default .own $given)
+  "key" (ternary $database.existingSecretKey "database-url" (not (empty $given)))) }}
+{{- $direct := ternary $database.directExistingSecretKey (ternary "direct-database-url" "" (not (empty $database.directUrl))) (not (empty $given)) }}
+{{- with $direct }}
+{{ include "clusteragent.secretEnv" (dict "name" "CLUSTERAGENT_DIRECT_DATABASE_URL" "secret" (default $.own $given) "key" .) }}
+{{- end }}
+{{- end }}

@@ -1,0 +1,87 @@
+"""What pods run, with real programs: their environment, and the chart's own test."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from clusteragent.lib import conf
+from tests.helm.chart import CHART, VALUES, pods, render
+from tests.webserver import WebServer, database_url, serving
+
+ROOT = Path(__file__).parents[2]
+LEAST = next(file for file in VALUES if file.stem == "least")
+OPTIONS = (
+    "clusterName=shop", "logLevel=debug", "trustedProxies={10.1.0.0/16,10.2.0.0/16}", "bindAddress=[::]",
+    "kubernetes.secrets[0].namespace=shop,kubernetes.secrets[0].names={db}", "database.directExistingSecretKey=direct",
+)  # fmt: skip
+GIVEN = {"uri": "postgresql://app@db/app", "direct": "postgresql://app@db/app"}
+
+pytestmark = pytest.mark.processes
+
+
+def environment(role: str) -> dict[str, str]:
+    """The environment of a role's container, with values for what is in Secrets."""
+    container = dict(pods(render(LEAST, *(f"--set={option}" for option in OPTIONS))))[f"ca-clusteragent-{role}"][
+        "containers"
+    ][0]
+
+    def value(entry: dict[str, dict[str, dict[str, str]]]) -> str:
+        key = entry["valueFrom"]["secretKeyRef"]["key"]
+        return GIVEN.get(key, f"{key}-{'0' * 64}")
+
+    return {entry["name"]: entry["value"] if "value" in entry else value(entry) for entry in container["env"]}
+
+
+@pytest.mark.parametrize("role", ["agents", "operators", "runagent", "migrate"])
+def test_the_environment_is_understood(role: str, tmp_path: Path) -> None:
+    clean = {
+        name: text for name, text in os.environ.items() if not name.startswith(("DD_", "CLUSTERAGENT_", "DATABASE_"))
+    }
+    done = subprocess.run(
+        [sys.executable, "manage.py", "check", "--fail-level", "WARNING"],
+        cwd=ROOT,
+        env=clean | environment(role) | {"CLUSTERAGENT_VAR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    honoured = {name for name in environment(role) if name.startswith("DD_")}
+    told = next(line for line in done.stdout.splitlines() if line.startswith("Honoured"))
+    assert all(name in told for name in honoured)
+
+
+@pytest.fixture(scope="module")
+def servers(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[WebServer, WebServer]]:
+    """A web server of node agents, and one of operators."""
+    folders = [tmp_path_factory.mktemp(name) for name in ("agents", "operators")]
+    with (
+        serving(database_url(), folders[0]) as agents,
+        serving(database_url(), folders[1], whom="operators") as operators,
+    ):
+        yield agents, operators
+
+
+def told(servers: tuple[WebServer, WebServer], token: str, *, away: bool = False) -> tuple[int, str]:
+    """Run the chart's own test; return its status and what it said. away: it looks for node agents where nobody is."""
+    agents, operators = (f"https://127.0.0.1:{server.port}" for server in servers)
+    given = {"AGENTS": "https://127.0.0.1:1" if away else agents, "OPERATORS": operators, "TOKEN": token}
+    command = [sys.executable, "-c", (CHART / "files/test.py").read_text()]
+    done = subprocess.run(command, env=given, capture_output=True, text=True, timeout=60)
+    return done.returncode, done.stderr
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_test_of_the_chart_tells_what_is_wrong(servers: tuple[WebServer, WebServer]) -> None:
+    assert told(servers, conf.AUTH_TOKEN) == (0, "")
+    status, said = told(servers, "of-another-release")
+    assert status == 1
+    assert "/version: 403" in said
+    assert "invalid session token" in said
+    status, said = told(servers, conf.AUTH_TOKEN, away=True)
+    assert status == 1
+    assert said.count("Connection refused") == 3
