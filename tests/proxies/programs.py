@@ -1,5 +1,6 @@
-"""HAProxy as a real process, with a configuration of a test."""
+"""HAProxy as a real process, with a configuration of `deploy/haproxy` or one of a test."""
 
+import importlib
 import os
 import shutil
 import socket
@@ -7,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 
@@ -18,9 +20,18 @@ PATH = "/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin"
 
 def program(name: str) -> str:
     """Return the program's path. Without it the test is skipped, or fails with CI=true."""
-    if found := shutil.which(name, path=PATH):
-        return found
-    missing = f"{name} is missing: apt-get install {name}"
+    return shutil.which(name, path=PATH) or _skip(f"{name} is missing: apt-get install {name}")
+
+
+def needed_module(name: str, package: str) -> Any:
+    """Import a Python module. Without it the test is skipped, or fails with CI=true."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        _skip(f"{package} is missing: pip install {package}")
+
+
+def _skip(missing: str) -> NoReturn:
     if os.environ.get("CI") == "true":
         pytest.fail(missing)
     pytest.skip(missing)
