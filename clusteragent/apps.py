@@ -11,8 +11,8 @@ from psycopg.pq import Conninfo
 
 from clusteragent.lib import conf, peer_options, postgres
 from clusteragent.lib.database import arrays
+from clusteragent.lib.options import LOOPBACK
 
-LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 # Node agents report each ten seconds.
 REPORTS = 10
 
@@ -57,10 +57,11 @@ def check_addresses(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> I
             hint="Give each a port of its own.",
             id="clusteragent.E001",
         )
-    if conf.ADMIN_BIND[0] not in LOOPBACK and LOOPBACK.issuperset(host.strip("[]") for host in conf.ADMIN_HOSTS):
+    has_name = conf.ADMIN_URL or not LOOPBACK.issuperset(host.strip("[]") for host in conf.ADMIN_HOSTS)
+    if conf.ADMIN_BIND[0] not in LOOPBACK and not has_name:
         yield checks.Warning(
             "CLUSTERAGENT_ADMIN_BIND lets others in, and CLUSTERAGENT_ADMIN_HOSTS has no name for them to use.",
-            hint="Name the hosts by which operators reach it.",
+            hint="Name the hosts by which operators reach it, or set CLUSTERAGENT_ADMIN_URL where a proxy stands in between.",
             id="clusteragent.W001",
         )
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 import structlog
+from django.conf import settings
 from django.core import signing
 from django.http import HttpRequest, HttpResponse
 from django.utils.crypto import salted_hmac
@@ -28,7 +29,7 @@ MOST_OF_DEVICE = 10
 # The tries that a name still has from each network while it is tried from everywhere.
 MOST_OF_ATTACKED_PAIR = 1
 
-DEVICE = "__Host-device"
+DEVICE = f"{settings.COOKIE_PREFIX}device"
 DEVICE_AGE = 90 * 86_400
 _SALT = "operators.lockout"
 _LONGEST_NAME = 64
@@ -115,7 +116,9 @@ class Attempt:
 def remember(response: HttpResponse, user: Any) -> None:
     """Set the cookie by which a browser is known after a successful login."""
     value = signing.dumps([_key(user.get_username(), "device").hex(), secrets.token_hex(8)], salt=_SALT)
-    response.set_cookie(DEVICE, value, max_age=DEVICE_AGE, secure=True, httponly=True, samesite="Lax")
+    response.set_cookie(
+        DEVICE, value, max_age=DEVICE_AGE, secure=settings.SECURE_COOKIES, httponly=True, samesite="Lax"
+    )
 
 
 def _device(name: str, request: HttpRequest | None) -> bytes:

@@ -1,13 +1,14 @@
 """Security headers of the operators' port, and the host names by which it may be called."""
 
 from collections.abc import Callable
+from urllib.parse import urlsplit
 
 import structlog
-from django.core.exceptions import DisallowedHost
+from django.core.exceptions import DisallowedHost, MiddlewareNotUsed
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from clusteragent.lib import clients
+from clusteragent.lib import clients, conf
 from clusteragent.lib.logs import RateLimit
 from operators import errors
 
@@ -40,6 +41,25 @@ class Headers:
         for name, value in HEADERS.items():
             response.headers.setdefault(name, value)
         return response
+
+
+class PublicURL:
+    """Middleware that takes the host and scheme of CLUSTERAGENT_ADMIN_URL, if set, for those of every call.
+
+    So a proxy may send any Host and end TLS, and links, redirects and the check of a form's origin are by the URL that
+    browsers show. What a caller sends as Host has no effect then.
+    """
+
+    def __init__(self, get_response: Answer) -> None:
+        if not conf.ADMIN_URL:
+            raise MiddlewareNotUsed
+        self._get_response = get_response
+        self._url = urlsplit(conf.ADMIN_URL)
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        # In place: a WSGIRequest reads the scheme from the same dictionary.
+        request.META.update({"HTTP_HOST": self._url.netloc, "wsgi.url_scheme": self._url.scheme})
+        return self._get_response(request)
 
 
 class KnownHosts:

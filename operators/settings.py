@@ -2,13 +2,23 @@
 
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from csp.constants import NONCE
+from django.http.request import split_domain_port
 from django.templatetags.static import static
 
 from clusteragent.lib import conf
 
-ALLOWED_HOSTS = list(conf.ADMIN_HOSTS)
+# Host names in the form of the Host header.
+ALLOWED_HOSTS = [
+    *conf.ADMIN_HOSTS,
+    *([split_domain_port(urlsplit(conf.ADMIN_URL).netloc)[0]] if conf.ADMIN_URL else []),
+]
+# Browsers that come past the proxy, straight to our own port, may send forms, too.
+CSRF_TRUSTED_ORIGINS = [
+    f"https://{host}:{conf.ADMIN_BIND[1]}" for host in conf.ADMIN_HOSTS if conf.ADMIN_URL and host[0] not in ".*"
+]
 APPEND_SLASH = True
 # They come before the apps of both ports.
 APPS = [
@@ -30,6 +40,7 @@ MIDDLEWARE = [
     "csp.middleware.CSPMiddleware",
     "operators.middleware.Headers",
     "clusteragent.views.HealthFirst",
+    "operators.middleware.PublicURL",
     "django.middleware.security.SecurityMiddleware",
     "operators.middleware.KnownHosts",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -77,11 +88,14 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 # The longest life of a session. `operators.login` ends idle ones earlier.
 SESSION_COOKIE_AGE = int(conf.SESSION_AGE.total_seconds())
-# With the prefix __Host- a browser accepts the cookie only from this host, over TLS.
-SESSION_COOKIE_NAME = "__Host-session"
-CSRF_COOKIE_NAME = "__Host-csrf"
+# With the prefix __Host- a browser accepts the cookie only from this host, over TLS. Of a URL with http, which only this
+# machine's may be, it would accept neither the prefix nor `Secure`.
+SECURE_COOKIES = not conf.ADMIN_URL.startswith("http:")
+COOKIE_PREFIX = "__Host-" if SECURE_COOKIES else ""
+SESSION_COOKIE_NAME = f"{COOKIE_PREFIX}session"
+CSRF_COOKIE_NAME = f"{COOKIE_PREFIX}csrf"
 CSRF_FAILURE_VIEW = "operators.errors.csrf_failure"
-SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = True
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_COOKIES
 SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
 # Not in a cookie: messages may name what only some users may see.
@@ -95,6 +109,8 @@ SILENCED_SYSTEM_CHECKS = [
     "security.W021",
     # No port of ours is without TLS, so there is nothing to redirect from.
     "security.W008",
+    # Cookies of plain HTTP, for this machine's own URL alone.
+    *([] if SECURE_COOKIES else ["security.W012", "security.W016"]),
 ]
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {

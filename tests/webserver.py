@@ -103,7 +103,7 @@ def serving(
     database_url: str, folder: Path, *, threads: int = 4, whom: str = "agents", **options: str
 ) -> Iterator[WebServer]:
     """Run a server on this database during the block; it answers at its beginning. whom: `agents` or `operators`."""
-    certificate, key = _certificate(folder)
+    certificate, key = make_certificate(folder)
     port, log = free_port(), folder / "granian.log"
     words_of_granian = {
         "host": "127.0.0.1",
@@ -164,7 +164,8 @@ def free_port() -> int:
         return port
 
 
-def _certificate(folder: Path) -> tuple[Path, Path]:
+def make_certificate(folder: Path) -> tuple[Path, Path]:
+    """Make cert.pem and key.pem for localhost in the folder, and return their paths."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     now = datetime.now(UTC)

@@ -21,6 +21,7 @@ from clusteragent.lib.options import (
     networks,
     number,
     option,
+    origin,
     secret,
     text,
     url,
@@ -43,6 +44,8 @@ VAR = Path(text("CLUSTERAGENT_VAR", str(DEFAULT_VAR))).absolute()
 BIND = bind("CLUSTERAGENT_BIND", "127.0.0.1:5005")
 ADMIN_BIND = bind("CLUSTERAGENT_ADMIN_BIND", "127.0.0.1:5006")
 ADMIN_HOSTS = words("CLUSTERAGENT_ADMIN_HOSTS") or ("localhost", "127.0.0.1", "[::1]")
+# The URL that operators' browsers show, where a proxy stands in between. Whatever Host and scheme arrive, it is taken for them.
+ADMIN_URL = origin("CLUSTERAGENT_ADMIN_URL")
 # Proxies whose X-Forwarded-For says where an operator's call comes from.
 TRUSTED_PROXIES = networks("CLUSTERAGENT_TRUSTED_PROXIES", ())
 # How long an operator stays logged in: at most, and without a call.

@@ -16,12 +16,17 @@ from psycopg.conninfo import conninfo_to_dict
 
 T = TypeVar("T")
 
+# The hosts of this machine alone.
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
 # The names of all options that were read.
 READ: set[str] = set()
 
 _env = FileAwareEnv()
 _LONGEST = timedelta(days=3650)
 _LONGEST_CLUSTER_NAME = 80
+# A host's name or address, and a port.
+_HOST = re.compile(r"([a-z0-9._-]+|\[[0-9a-f:.]+\])(:\d*)?")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -190,6 +195,26 @@ def url(name: str) -> str:
     if raw and not (is_complete and raw.isprintable()):
         raise OptionError(f"{name} can't be read as a URL, allowed is http://host:port/path or https://host:port/path")
     return raw
+
+
+def origin(name: str) -> str:
+    """Read the scheme, host and port of a URL as a browser names them; empty when unset. http is for this machine alone."""
+
+    def parse(raw: str) -> str | None:
+        parts = urlsplit(raw.lower())
+        is_whole = parts.hostname and not (
+            parts.path.strip("/") or parts.query or parts.fragment or "@" in parts.netloc
+        )
+        is_safe = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK)
+        if not (is_whole and is_safe and parts.port != 0 and _HOST.fullmatch(parts.netloc)):
+            return None
+        # Browsers leave the scheme's own port out.
+        return (
+            f"{parts.scheme}://{parts.netloc.removesuffix({'https': ':443', 'http': ':80'}[parts.scheme]).rstrip(':')}"
+        )
+
+    form = "https://host or https://host:port without a path (http:// for localhost, 127.0.0.1 and [::1] only)"
+    return option(name, "", parse, form)
 
 
 def secret(name: str, file: Path) -> str:

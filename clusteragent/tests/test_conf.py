@@ -167,3 +167,43 @@ def test_a_wrong_network_is_named_with_what_is_allowed(given: Callable[[str], No
     given(value)
     with pytest.raises(OptionError, match=rf"^OPTION is '{re.escape(value)}', allowed is ranges of addresses, such as"):
         options.networks("OPTION", [])
+
+
+@table(
+    ("value", "expected"),
+    [
+        ("https://ca.example.com", "https://ca.example.com"),
+        ("https://CA.example.com:443/", "https://ca.example.com"),
+        ("https://localhost:8443", "https://localhost:8443"),
+        ("https://[2001:db8::1]:8443", "https://[2001:db8::1]:8443"),
+        ("http://localhost:8080", "http://localhost:8080"),
+        ("http://[::1]:80", "http://[::1]"),
+        ("", ""),
+    ],
+)
+def test_an_origin_is_as_browsers_name_it(given: Callable[[str], None], value: str, expected: str) -> None:
+    given(value)
+    assert options.origin("OPTION") == expected
+
+
+@table(
+    "value",
+    [
+        "ca.example.com",
+        "http://ca.example.com",
+        "https://ca.example.com/agent",
+        "https://a:b@ca.example.com",
+        "https://",
+        "https://ca.example.com?x=1",
+        "https://ca.example.com:0",
+        "https://ca.example.com:99999",
+        "https://a b",
+        "ftp://localhost",
+    ],
+)
+def test_another_origin_is_refused(given: Callable[[str], None], value: str) -> None:
+    given(value)
+    with pytest.raises(
+        OptionError, match=r"^OPTION is .*, allowed is https://host or https://host:port without a path"
+    ):
+        options.origin("OPTION")

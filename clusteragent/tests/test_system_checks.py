@@ -31,6 +31,7 @@ def _defaults(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"ADMIN_BIND": ("127.0.0.1", 5005)}, {"clusteragent.E001"}),
         ({"ADMIN_BIND": ("0.0.0.0", 5006)}, {"clusteragent.W001"}),
         ({"ADMIN_BIND": ("0.0.0.0", 5006), "ADMIN_HOSTS": ("admin.example.com",)}, set()),
+        ({"ADMIN_BIND": ("0.0.0.0", 5006), "ADMIN_URL": "https://ca.example.com"}, set()),
         ({"LOCAL_TOKEN": "t" * 32, "AUTH_TOKEN": "t" * 32}, {"clusteragent.E002"}),
         ({"AUTH_TOKEN": "", "LOCAL_TOKEN": "", "SECRET_KEY": ""}, set()),
         ({"NODE_EXPIRATION_TIMEOUT": timedelta(seconds=10)}, {"clusteragent.W002"}),
