@@ -43,10 +43,10 @@ class Forecast(NamedTuple):
 def forecast(state: State) -> Forecast:
     """Return what adopting this map would do, without changing anything. Raises NotReady."""
     matching = match(state, _ours())
-    new_nodes = _unknown(state)
+    new_nodes = unknown(state.nodes)
     with transaction.atomic():
         # Rules about nodes label them when they come; so they come, and all is undone.
-        register(state)
+        register(state.nodes)
         later = _moved_later(matching)
         transaction.set_rollback(True)
     return Forecast(matching, sorted(state.nodes), new_nodes, later)
@@ -61,19 +61,23 @@ def adopt(state: State, *, actor: str, note: str = "") -> tuple[Matching, Plan]:
     _ours()
     names = sorted(state.nodes)
     for start in range(0, len(names), CHUNK):
-        register(state, names[start : start + CHUNK])
+        register(names[start : start + CHUNK])
     matching = match(state, _ours())
     plan, _ = plans.order(lambda: decide(matching, note=note), actor=actor)
     return matching, plan
 
 
-def register(state: State, names: Iterable[str] | None = None) -> None:
-    """Register the nodes of this map that are unknown or lost, as if each had reported just now, without a word about itself."""
-    wanted = state.nodes.keys() if names is None else names
-    known = set(Node.objects.known().filter(name__in=wanted).values_list("name", flat=True))
-    reports = {name: Report(name, EXTRA_HEARTBEAT) for name in sorted(set(wanted) - known)}
+def register(names: Iterable[str]) -> None:
+    """Register those of these nodes that are unknown or lost, as if each had reported just now, without a word about itself."""
+    reports = {name: Report(name, EXTRA_HEARTBEAT) for name in unknown(names)}
     if reports:
         registration.register(reports)
+
+
+def unknown(names: Iterable[str]) -> list[str]:
+    """Return those of these names that no known node has."""
+    wanted = set(names)
+    return sorted(wanted - set(Node.objects.known().filter(name__in=wanted).values_list("name", flat=True)))
 
 
 def decide(matching: Matching, *, note: str = "") -> Decision:
@@ -102,11 +106,6 @@ def _ours() -> list[Ours]:
 def _readable(rows: Iterable[tuple[int, str, Any]]) -> Iterator[tuple[int, str, Body]]:
     for pk, digest, wire in rows:
         yield pk, digest, Body.of(json.loads(bytes(wire)))
-
-
-def _unknown(state: State) -> list[str]:
-    known = Node.objects.known().filter(name__in=state.nodes).values_list("name", flat=True)
-    return sorted(state.nodes.keys() - set(known))
 
 
 def _moved_later(matching: Matching) -> dict[int, str]:
