@@ -61,6 +61,8 @@ def read(document: bytes) -> State:
         raise UnreadableState(f"it is not JSON: {error}") from error
     if not isinstance(given, dict) or "nodes" not in given:
         raise UnreadableState(f"it is no answer of GET {PATH}")
+    if "assignments" in given:
+        raise UnreadableState("exportstate wrote it: importstate reads it")
     if why := given.get("not_running"):
         raise UnreadableState(f"that server does not lead ({why}): ask the leader, it forwards this call to nobody")
     if given.get("warmup"):

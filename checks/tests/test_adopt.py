@@ -83,6 +83,21 @@ def test_applying_gives_each_config_to_the_node_that_runs_it(there: Path) -> Non
     assert plans.may_apply(type("Nobody", (), {"has_perms": lambda self, wanted: not wanted})(), plan) is False
 
 
+def test_more_than_a_chunk_is_adopted_in_several_steps(there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("checks.dispatcher.transaction.CHUNK", 2)
+    revision = ClusterStore.objects.get().revision
+    adopt(there, "--apply")
+    assert owners() == {"db": "ash", "shop": "birch", "mail": "birch"}
+    assert ClusterStore.objects.get().revision == revision + 2
+
+
+def test_a_cordoned_node_keeps_what_it_runs(there: Path) -> None:
+    report("birch")
+    Node.objects.cordon(actor="eve")
+    adopt(there, "--apply")
+    assert owners() == {"db": "ash", "shop": "birch", "mail": "birch"}
+
+
 def test_adopting_again_does_nothing(there: Path) -> None:
     adopt(there, "--apply")
     revision = ClusterStore.objects.get().revision

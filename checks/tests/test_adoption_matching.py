@@ -2,6 +2,7 @@
 
 import base64
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from checks.adoption.matching import Matching, Ours, match
 from checks.adoption.states import State, UnreadableState
 from checks.wire import patching
 from checks.wire.patching import IntegrationConfig
+
+PROBE = Path(__file__).parents[2] / "tests/data/golden/peer_server_probe.json"
 
 
 def body(*instances: str, name: str = "ntp", **fields: Any) -> Body:
@@ -114,3 +117,38 @@ def test_a_server_is_asked_over_tls_only() -> None:
         states.fetch("http://127.0.0.1:1", "token")
     with pytest.raises(UnreadableState, match=r"127\.0\.0\.1:1: "):
         states.fetch("127.0.0.1:1", "token")
+
+
+def recorded(path: str) -> list[bytes]:
+    """What the Datadog Cluster Agent answered to GET calls of this path."""
+    exchanges = json.loads(PROBE.read_text())
+    calls = (one for one in exchanges if one["request"]["method"] == "GET" and one["request"]["path"].startswith(path))
+    return [one["response"]["body"].encode() for one in calls if one["response"]["status"] == 200]
+
+
+def test_the_recorded_configs_of_the_peer_run_on() -> None:
+    """Their authors wrote them without what cluster agents add."""
+    theirs = [
+        Body.of(one) for reply in recorded("/api/v1/clusterchecks/configs/") for one in json.loads(reply)["configs"]
+    ]
+    written = [
+        IntegrationConfig(
+            one.name,
+            tuple(text.replace("empty_default_hostname: true\n", "") for text in one.instances),
+            one.init_config,
+        )
+        for one in theirs
+    ]
+    found = matched({"n1": theirs}, *map(served, written))
+    assert len(found.unchanged) == len(theirs) > 0
+    assert (found.restarts, found.stops, found.starts) == ([], [], [])
+    tagged = matched({"n1": theirs}, *(served(one, "kube_cluster_name:prod") for one in written))
+    assert {pair.changes for pair in tagged.restarts} == {
+        ("tags only here: kube_cluster_name:prod", "set DD_CLUSTER_NAME as it is there")
+    }
+
+
+def test_the_recorded_state_of_the_peer_s_warm_up_is_refused() -> None:
+    [warmup] = [one for one in recorded(states.PATH) if b'"not_running"' in one]
+    with pytest.raises(UnreadableState, match="warms up"):
+        states.read(warmup)

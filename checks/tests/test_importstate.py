@@ -115,3 +115,8 @@ def test_what_can_not_be_read_changes_nothing(exported: Path, change: dict[str, 
     assert not Config.objects.exists()
     with pytest.raises(CommandError, match="No such file"):
         call_command("importstate", str(exported.parent / "nothing"))
+
+
+def test_adopting_an_export_names_the_command_that_reads_it(exported: Path) -> None:
+    with pytest.raises(CommandError, match="importstate reads it"):
+        call_command("adopt", "--file", str(exported))
