@@ -80,17 +80,17 @@ def lines(state: State, forecast: Forecast, *, is_applied: bool) -> Iterator[str
     found, later = forecast.matching, forecast.later
     yield (
         f"{plain_count(len(forecast.nodes), 'node')} there, of which {len(forecast.new_nodes)} did not report here yet;"
-        f" {plain_count(len(found.unchanged), 'config')} run on without a restart"
+        f" {_configs(len(found.unchanged), 'run')} on without a restart"
     )
     if state.is_scrubbed:
         yield "Secrets were taken out of that state: configs with some can't be compared, and are shown as if they differed."
     yield from _restarts(found.restarts)
     yield from _section("stop", [f"{scrub(one.name)} on {one.node}: {one.why}" for one in found.stops])
     starts = [f"{scrub(one.body.name)} {one.digest}: it does not run there" for one in found.starts]
-    yield from _section("start here", starts)
+    yield from _section("start", starts, " here")
     moving = [pair for pair in found.pairs if pair.ours.id in later]
     moved = [f"{_shown(one)}: {later[one.ours.id]}" for one in moving]
-    yield from _section("move by rules here, once their nodes report", moved)
+    yield from _section("move", moved, " by rules here, once the nodes have fetched them")
     yield "Adopted." if is_applied else "Nothing was changed: give --apply to adopt it."
 
 
@@ -117,14 +117,19 @@ def _restarts(pairs: list[Pair]) -> Iterator[str]:
     reasons = Counter(pair.changes for pair in pairs)
     for changes, number in reasons.most_common():
         alike = [_shown(pair) for pair in pairs if pair.changes == changes]
-        yield f"{plain_count(number, 'config')} restart once: {'; '.join(changes)}: {listed(alike)}"
+        yield f"{_configs(number, 'restart')} once: {'; '.join(changes)}: {listed(alike)}"
 
 
-def _section(title: str, rows: list[str]) -> Iterator[str]:
+def _section(verb: str, rows: list[str], rest: str = "") -> Iterator[str]:
     if rows:
-        yield f"{plain_count(len(rows), 'config')} {title}:"
+        yield f"{_configs(len(rows), verb)}{rest}:"
     yield from (f"  {row}" for row in rows)
 
 
 def _shown(pair: Pair) -> str:
     return f"{scrub(pair.ours.body.name)} {pair.ours.digest} on {pair.node}"
+
+
+def _configs(number: int, verb: str) -> str:
+    """How many configs do something."""
+    return f"{plain_count(number, 'config')} {verb}{'s' if number == 1 else ''}"
