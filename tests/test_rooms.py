@@ -13,7 +13,10 @@ from tests.table import table
 
 ROOT = Path(__file__).parent.parent
 # The rooms of checks/ are floors, too; what lies beside them there (views, tasks, commands) is above them.
-CHECKS = [f"checks.{name}" for name in ("balancing", "wire", "models", "dispatcher", "sources", "plans", "explain")]
+CHECKS = [
+    f"checks.{name}"
+    for name in ("balancing", "wire", "models", "dispatcher", "sources", "plans", "explain", "adoption")
+]
 FLOORS = ["clusteragent.lib", "nodes", *CHECKS, "checks", "operators", "clusteragent"]
 PURE = {"checks.balancing", "checks.wire"}
 SIMULATION = "simulation"

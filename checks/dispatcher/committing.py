@@ -29,6 +29,9 @@ ATTEMPTS = 3
 # The decisions that were not made for the purpose CHOSEN, by verb. A pin that does not wait binds these alone.
 _PURPOSES = {"": BALANCE, "reassign": ORDER, "undo": UNDO}
 
+# What runs on a node is adopted there, whatever rules say: they move it once its node has fetched it.
+ADOPT = "adopt"
+
 log = structlog.get_logger()
 
 
@@ -208,7 +211,8 @@ def _verify(decision: Decision, placements: Sequence[Placement]) -> dict[int, En
         # A pin that does not wait may have had no room when the node was chosen: then it does not bind.
         if entry.pin and not entry.pin.waits and decision.verb not in _PURPOSES:
             entry.pin = None
-    _check_places(moving, entries, snapshot)
+    if decision.verb != ADOPT:
+        _check_places(moving, entries, snapshot)
     if decision.verb == "isolate":
         nodes = Assignment.objects.filter(config__in=order["alone"]).values("node")
         come = Assignment.objects.filter(node__in=nodes).exclude(config__in=[one.config for one in decision.placements])
@@ -233,7 +237,10 @@ def _read_nodes_of(decision: Decision, moving: Sequence[Placement]) -> Snapshot:
 
 
 def _check_nodes(decision: Decision, moving: Sequence[Placement], snapshot: Snapshot) -> None:
-    """Raise StalePlan if a node gets nothing new now, or is lost. In a rebalance this holds for nodes that give configs, too."""
+    """Raise StalePlan if a node gets nothing new now, or is lost. In a rebalance this holds for nodes that give configs, too.
+
+    What is adopted is nothing new to its node.
+    """
     names = {one.to: one.to_node for one in moving if one.to is not None}
     if not decision.verb:
         names |= {one.source: one.from_node for one in moving if one.source is not None}
@@ -241,7 +248,7 @@ def _check_nodes(decision: Decision, moving: Sequence[Placement], snapshot: Snap
         node = snapshot.by_id.get(pk)
         if node is None:
             raise StalePlan(f"node {name} is lost")
-        if why := snapshot.node_refusal(node):
+        if decision.verb != ADOPT and (why := snapshot.node_refusal(node)):
             raise StalePlan(why.about(f"node {name}"))
     for name in decision.order.get("nodes", ()):
         if name not in snapshot.by_name:

@@ -185,7 +185,8 @@ def _misplaced(assignments: AssignmentQuerySet) -> tuple[list[int], list[int]]:
     must: list[int] = []
     drained: list[int] = []
     others: list[int] = []
-    rows = judge.suspects(assignments).order_by("config_id").values_list("config_id", "config__name", "node_id")
+    suspects = judge.suspects(assignments).exclude(pk__in=Assignment.objects.untold())
+    rows = suspects.order_by("config_id").values_list("config_id", "config__name", "node_id")
     for entry in light_entries(rows, judge.snapshot):
         if judge.must_go(entry):
             must.append(entry.id)
@@ -211,6 +212,7 @@ def _unless_stale(verb: Callable[..., list[Move]], *about: Any, **how: Any) -> l
 def _in_company() -> dict[str, list[int]]:
     """Isolated configs that are not alone on their nodes: {Isolation.Reason: their ids}."""
     owned = Isolation.objects.filter(config__assignment__node__isnull=False).select_related("config__assignment")
+    owned = owned.exclude(config__assignment__node__in=Assignment.objects.untold().values("node"))
     nodes = {one.pk: one.config.assignment.node_id for one in owned if one.config}
     counts = Assignment.objects.filter(node__in=nodes.values()).counts()
     found: dict[str, list[int]] = {}

@@ -63,6 +63,7 @@ _OF_REASON: Mapping[str, Words] = {
     _REASON.RESUMED: Words("yellow", "Resumed", "It went to {to} when its pause ended"),
     _REASON.NOT_RUNNING: Words("crimson", "Not running", "It moved to {to}, since {source} did not run it"),
     _REASON.UNDONE: Words("pink", "Undone", "{actor} moved it back to {to}"),
+    _REASON.ADOPTED: Words("cyan", "Adopted", "{to} ran it for another cluster agent, and {actor} adopted that"),
 }  # fmt: skip
 # For reasons of a later release, whose moves stay in the ledger after a rollback.
 _UNKNOWN = Words("grey", "", "It went to {to}")

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from django.db import connection, models
 from django.db.models import Count, F
-from django.db.models.functions import Now
+from django.db.models.functions import Extract, Now
 
 from checks.models.configs import Config, Instance, Origin
 from checks.models.orders import ORDERS
@@ -105,6 +105,13 @@ class AssignmentQuerySet(models.QuerySet["Assignment"]):
     def counts(self) -> dict[int, int]:
         """Return how many configs each node has: {node's id: number}."""
         return dict(self.values_list("node_id").annotate(Count("pk")).order_by())
+
+    def untold(self) -> AssignmentQuerySet:
+        """Adopted ones whose nodes did not fetch them from us yet: they run there all the same, and must not move before."""
+        given: Any = Extract("since", "epoch")
+        told = models.Q(acknowledged__gte=F("given"), acknowledged__lte=F("node__config_version"))
+        adopted = self.filter(reason=Move.Reason.ADOPTED)
+        return adopted.alias(given=given * 10**9, acknowledged=F("node__heartbeat__acknowledged")).exclude(told)
 
     def transfer(self, owners: Sequence[tuple[int, int | None]], reason: str) -> None:
         """Give configs that have an owner to another. owners: (config's id, node's id)."""
@@ -240,6 +247,7 @@ class Move(models.Model):
         RESUMED = "resumed"
         NOT_RUNNING = "not running"
         UNDONE = "undone"
+        ADOPTED = "adopted"
 
     config_id = models.BigIntegerField()
     digest = models.CharField(max_length=16)

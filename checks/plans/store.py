@@ -16,6 +16,7 @@ _PERMISSIONS = {
     "isolate": "checks.add_isolation",
     "drain": "nodes.change_node",
     "undo": "checks.change_assignment",
+    "adopt": "checks.change_assignment",
 }
 # The fields of every stored move, and of a move in the operators' API.
 MOVE_FIELDS = ("config", "digest", "name", "source", "to", "from_node", "to_node", "cost", "gain")

@@ -10,7 +10,7 @@ from checks.dispatcher import costs
 from checks.dispatcher.changes import Entry
 from checks.dispatcher.eligibility import BALANCE, Snapshot, read_snapshot
 from checks.dispatcher.inventory import Candidate
-from checks.models import ClusterStore, Cost, Plan
+from checks.models import Assignment, ClusterStore, Cost, Plan
 from checks.models.orders import Isolation, Pin
 from checks.models.plans import Held
 from clusteragent.lib import conf
@@ -23,7 +23,7 @@ class Survey:
     """The map at one moment, for planning a rebalance. Costs, capacities and loads are in workers.
 
     revision: the store's. held: {digest: config and its node}. costs: {digest: workers}. pins: {config's id: pin}.
-    bound: the digests of configs that an order or an option binds to their nodes.
+    bound: the digests of configs that an order or an option binds to their nodes, or that were adopted and not fetched yet.
     """
 
     revision: int
@@ -145,6 +145,7 @@ def take_survey() -> Survey:
     expected = Cost.objects.expected()
     measured = {digest: expected.get(one.id, 0.0) for digest, one in held.items()}
     isolated = Isolation.objects.filter(config__isnull=False).values_list("config_id", flat=True)
-    ids, excluded = {*pins, *isolated}, conf.EXCLUDE_CHECKS_FROM_DISPATCHING
+    untold = Assignment.objects.untold().values_list("pk", flat=True)
+    ids, excluded = {*pins, *isolated, *untold}, conf.EXCLUDE_CHECKS_FROM_DISPATCHING
     bound = frozenset(digest for digest, one in held.items() if one.id in ids or one.name in excluded)
     return Survey(revision, snapshot, held, measured, pins, bound)

@@ -162,10 +162,8 @@ def title(plan: Any) -> str:
         case "pin":
             nodes = {"node": "", "pattern": "nodes named ", "label": "nodes with "}[order["kind"]]
             return f"Pin {number} to {nodes}{order['aim']}"
-        case "pause":
-            return f"Pause {number}"
-        case "resume":
-            return f"Resume {number}"
+        case "pause" | "resume" | "adopt" as verb:
+            return f"{verb.capitalize()} {number}"
         case "isolate":
             return f"Isolate {plain_count(len(order['alone']), 'config')}"
         case "drain":

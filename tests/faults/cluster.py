@@ -137,6 +137,15 @@ class Cluster:
 
     def start(self) -> None:
         """Start everything, and return when every check runs."""
+        self.start_servers()
+        self.nodes = self.make_group()
+        self.nodes.join(*NODES)
+        self.wait_until_whole()
+        # A node first seen after another's last report counts as its successor, so all must have reported again.
+        self.wait_until_heard()
+
+    def start_servers(self, *, agents: int = 2) -> None:
+        """Start everything but nodes. agents: replicas of `runagent`."""
         credentials.make_missing(self.folder / "var", given=("cluster_agent.auth_token", "auth_token", "secret_key"))
         for number in range(CHECKS):
             self.write_check(f"check-{number:02}")
@@ -144,13 +153,8 @@ class Cluster:
             self.server.start()
         for port in self.ports:
             self.start_web(port)
-        for _ in range(2):
+        for _ in range(agents):
             self.start_agent()
-        self.nodes = self.make_group()
-        self.nodes.join(*NODES)
-        self.wait_until_whole()
-        # A node first seen after another's last report counts as its successor, so all must have reported again.
-        self.wait_until_heard()
 
     def write_check(self, name: str, folder: Path | None = None) -> None:
         """Write the config file of a check, into the cluster's conf.d by default."""

@@ -1,0 +1,121 @@
+"""Adopting a map: matching it with our configs, registering its nodes, and giving them what they run."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from django.db import transaction
+
+from checks import plans
+from checks.adoption.bodies import Body
+from checks.adoption.matching import Matching, Ours, match
+from checks.adoption.states import State
+from checks.dispatcher import CHUNK, Decision
+from checks.dispatcher.committing import ADOPT
+from checks.dispatcher.decision import make_decision
+from checks.dispatcher.eligibility import read_snapshot
+from checks.dispatcher.misplaced import Judge
+from checks.dispatcher.transaction import Choice, entries_of, light_entries
+from checks.explain.reasons import words
+from checks.models import Config, Move, Plan, Source
+from checks.models.orders import Pause
+from nodes import registration
+from nodes.models import Node
+from nodes.models.heartbeats import EXTRA_HEARTBEAT, Report
+
+
+class NotReady(Exception):
+    """Nothing can be compared yet. The message says why."""
+
+
+class Forecast(NamedTuple):
+    """What adopting a map would do.
+
+    new_nodes: those that did not report to us yet. later: what our own rules move once its node reports, {config's id: why}.
+    """
+
+    matching: Matching
+    nodes: Sequence[str]
+    new_nodes: Sequence[str]
+    later: Mapping[int, str]
+
+
+def forecast(state: State) -> Forecast:
+    """Return what adopting this map would do, without changing anything. Raises NotReady."""
+    matching = match(state, _ours())
+    new_nodes = unknown(state.nodes)
+    with transaction.atomic():
+        # Rules about nodes label them when they come; so they come, and all is undone.
+        register(state.nodes)
+        later = _moved_later(matching)
+        transaction.set_rollback(True)
+    return Forecast(matching, sorted(state.nodes), new_nodes, later)
+
+
+def adopt(state: State, *, actor: str, note: str = "") -> tuple[Matching, Plan]:
+    """Register the nodes of this map and give them what they run. Returns what matched, and the plan that was applied.
+
+    More than CHUNK configs are not atomic: what stopped it is in the plan's outcome, and adopting again does the rest. Raises
+    NotReady and StalePlan.
+    """
+    _ours()
+    names = sorted(state.nodes)
+    for start in range(0, len(names), CHUNK):
+        register(names[start : start + CHUNK])
+    matching = match(state, _ours())
+    plan, _ = plans.order(lambda: decide(matching, note=note), actor=actor)
+    return matching, plan
+
+
+def register(names: Iterable[str]) -> None:
+    """Register those of these nodes that are unknown or lost, as if each had reported just now, without a word about itself."""
+    reports = {name: Report(name, EXTRA_HEARTBEAT) for name in unknown(names)}
+    if reports:
+        registration.register(reports)
+
+
+def unknown(names: Iterable[str]) -> list[str]:
+    """Return those of these names that no known node has."""
+    wanted = set(names)
+    return sorted(wanted - set(Node.objects.known().filter(name__in=wanted).values_list("name", flat=True)))
+
+
+def decide(matching: Matching, *, note: str = "") -> Decision:
+    """Decide to give each matched config to the node that runs it."""
+    nodes = dict(Node.objects.known().values_list("name", "pk"))
+    to = {pair.ours.id: nodes[pair.node] for pair in matching.pairs if pair.node in nodes}
+    entries = [entry for entry in entries_of(to) if entry.owner != to[entry.id]]
+    # Configs of one node stand together, so that few nodes are cut in two by a chunk.
+    entries.sort(key=lambda entry: (to[entry.id], entry.id))
+    choices = [Choice(entry, to[entry.id], Move.Reason.ADOPTED) for entry in entries]
+    return make_decision(Move.Reason.ADOPTED, {"verb": ADOPT, "note": note}, choices)
+
+
+def _ours() -> list[Ours]:
+    """Our configs. Raises NotReady while there are none, or not all."""
+    if waiting := list(Source.objects.awaited().order_by("name").values_list("name", flat=True)):
+        raise NotReady(f"source {waiting[0]} was not read yet: run syncconfigs, or start runagent, and try again")
+    paused = set(Pause.objects.filter(config__isnull=False).values_list("config_id", flat=True))
+    rows = Config.objects.dispatchable().order_by("pk").values_list("pk", "digest", "wire").iterator(CHUNK)
+    found = [Ours(pk, digest, body, pk in paused) for pk, digest, body in _readable(rows)]
+    if not found:
+        raise NotReady("no source here has a config: run syncconfigs, or start runagent, and try again")
+    return found
+
+
+def _readable(rows: Iterable[tuple[int, str, Any]]) -> Iterator[tuple[int, str, Body]]:
+    for pk, digest, wire in rows:
+        yield pk, digest, Body.of(json.loads(bytes(wire)))
+
+
+def _moved_later(matching: Matching) -> dict[int, str]:
+    """What rules would move once the nodes report: {config's id: why}. Draining and balancing are left out: they are no rules."""
+    judge = Judge(read_snapshot())
+    owners = {pair.ours.id: judge.snapshot.by_name[pair.node].id for pair in matching.pairs}
+    rows = ((pair.ours.id, pair.ours.body.name, owners[pair.ours.id]) for pair in matching.pairs)
+    found = {}
+    for entry in light_entries(rows, judge.snapshot):
+        if why := judge.must_go(entry):
+            refusal = judge.snapshot.refusal(entry, judge.snapshot.by_id[owners[entry.id]])
+            found[entry.id] = str(refusal) if refusal else words(why).title.lower()
+    return found

@@ -1,0 +1,135 @@
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from checks.adoption import adopting, states
+from checks.adoption.adopting import Forecast, NotReady
+from checks.adoption.matching import Pair
+from checks.adoption.states import State, UnreadableState
+from checks.dispatcher import StalePlan, described
+from checks.management import commandline
+from checks.wire.scrub import scrub
+from clusteragent.lib.words import listed, plain_count
+
+# Exit codes beside 0, all runs on: something restarts, moves or stops; and nothing could be read or compared.
+CHANGES, UNREADABLE = 1, 2
+
+
+class Command(BaseCommand):
+    help = (
+        "Take over who runs what from another cluster agent, so that its checks run on where they run."
+        " Without --apply only says what would happen. Exit status: 0 all runs on, 1 something restarts, moves or stops, 2 its"
+        " map could not be read or compared."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        where = parser.add_mutually_exclusive_group(required=True)
+        where.add_argument(
+            "--from", dest="url", metavar="URL", help="its URL, as https://dca:5005; it must be the leader"
+        )
+        where.add_argument("--file", type=Path, help="its state, saved: the answer of GET /api/v1/clusterchecks")
+        parser.add_argument("--token-file", type=Path, metavar="FILE", help="its local token (auth_token); for --from")
+        parser.add_argument(
+            "--ca", type=Path, metavar="FILE", help="verifies its certificate; unverified without, as by agents"
+        )
+        parser.add_argument("--apply", action="store_true", help="do it")
+        commandline.add(parser, "--note", "--json")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            state = self.read(options)
+            forecast = adopting.forecast(state)
+            outcome = self.apply(state, options["note"]) if options["apply"] else ""
+        except (UnreadableState, NotReady) as error:
+            raise CommandError(str(error), returncode=UNREADABLE) from error
+        except StalePlan as stale:
+            raise CommandError(f"something changed meanwhile, adopt again: {described(stale)}") from stale
+        document = to_document(forecast) | {"applied": options["apply"] and not outcome}
+        commandline.answer(self, options, document, lines(state, forecast, is_applied=options["apply"]))
+        if outcome:
+            raise CommandError(f"{outcome}; adopt again, it does the rest")
+        if forecast.matching.restarts or forecast.matching.stops or forecast.later:
+            raise SystemExit(CHANGES)
+
+    def read(self, options: dict[str, Any]) -> State:
+        """Read the state that the options name. Raises UnreadableState and CommandError."""
+        try:
+            if options["file"]:
+                return states.read(options["file"].read_bytes())
+            if not options["token_file"]:
+                raise CommandError("--from needs --token-file: its local token", returncode=UNREADABLE)
+            token = options["token_file"].read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            file = options["file"] or options["token_file"]
+            raise UnreadableState(f"{file}: {getattr(error, 'strerror', None) or error}") from error
+        if not options["ca"]:
+            self.stderr.write(f"The certificate of {options['url']} is not verified: give --ca to verify it.")
+        return states.read(states.fetch(options["url"], token, ca=options["ca"]))
+
+    def apply(self, state: State, note: str) -> str:
+        """Adopt the state. Returns what stopped it; empty when nothing did."""
+        _, plan = adopting.adopt(state, actor=commandline.ACTOR, note=note)
+        return plan.outcome
+
+
+def lines(state: State, forecast: Forecast, *, is_applied: bool) -> Iterator[str]:
+    """Yield the report as lines of text."""
+    found, later = forecast.matching, forecast.later
+    yield (
+        f"{plain_count(len(forecast.nodes), 'node')} there, of which {len(forecast.new_nodes)} did not report here yet;"
+        f" {_configs(len(found.unchanged), 'run')} on without a restart"
+    )
+    if state.is_scrubbed:
+        yield "Secrets were taken out of that state: configs with some can't be compared, and are shown as if they differed."
+    yield from _restarts(found.restarts)
+    yield from _section("stop", [f"{scrub(one.name)} on {one.node}: {one.why}" for one in found.stops])
+    starts = [f"{scrub(one.body.name)} {one.digest}: it does not run there" for one in found.starts]
+    yield from _section("start", starts, " here")
+    moving = [pair for pair in found.pairs if pair.ours.id in later]
+    moved = [f"{_shown(one)}: {later[one.ours.id]}" for one in moving]
+    yield from _section("move", moved, " by rules here, once the nodes have fetched them")
+    yield "Adopted." if is_applied else "Nothing was changed: give --apply to adopt it."
+
+
+def to_document(forecast: Forecast) -> dict[str, Any]:
+    """Return the report as JSON data."""
+    found = forecast.matching
+    pairs = [{"digest": one.ours.digest, "name": scrub(one.ours.body.name), "node": one.node} for one in found.pairs]
+    described = list(zip(found.pairs, pairs, strict=True))
+    return {
+        "nodes": forecast.nodes,
+        "new_nodes": forecast.new_nodes,
+        "run_on": [row for one, row in described if not one.changes],
+        "restart": [row | {"why": list(one.changes)} for one, row in described if one.changes],
+        "stop": [{"name": scrub(one.name), "node": one.node, "why": one.why} for one in found.stops],
+        "start": [{"digest": one.digest, "name": scrub(one.body.name)} for one in found.starts],
+        "move_later": [
+            row | {"why": forecast.later[one.ours.id]} for one, row in described if one.ours.id in forecast.later
+        ],
+    }
+
+
+def _restarts(pairs: list[Pair]) -> Iterator[str]:
+    """What restarts, by reason: most have the same."""
+    reasons = Counter(pair.changes for pair in pairs)
+    for changes, number in reasons.most_common():
+        alike = [_shown(pair) for pair in pairs if pair.changes == changes]
+        yield f"{_configs(number, 'restart')} once: {'; '.join(changes)}: {listed(alike)}"
+
+
+def _section(verb: str, rows: list[str], rest: str = "") -> Iterator[str]:
+    if rows:
+        yield f"{_configs(len(rows), verb)}{rest}:"
+    yield from (f"  {row}" for row in rows)
+
+
+def _shown(pair: Pair) -> str:
+    return f"{scrub(pair.ours.body.name)} {pair.ours.digest} on {pair.node}"
+
+
+def _configs(number: int, verb: str) -> str:
+    """How many configs do something."""
+    return f"{plain_count(number, 'config')} {verb}{'s' if number == 1 else ''}"

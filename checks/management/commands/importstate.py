@@ -1,0 +1,35 @@
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from checks.adoption import importing
+from checks.adoption.importing import NotEmpty
+from checks.adoption.states import UnreadableState
+from checks.dispatcher import Refused, StalePlan, described
+from checks.management import commandline
+
+
+class Command(BaseCommand):
+    help = "Read what exportstate wrote into this database: configs, orders, rules, nodes, costs, and who runs what."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("file", type=Path, metavar="FILE", help="what exportstate wrote")
+        parser.add_argument(
+            "--merge", action="store_true", help="also into a database that has something; what is there stays"
+        )
+        commandline.add(parser, "--json")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            tables = importing.read(options["file"])
+            numbers = importing.load(tables, actor=commandline.ACTOR, merge=options["merge"])
+        except NotEmpty as error:
+            raise CommandError(f"{error}: give --merge to add what is missing") from error
+        except (UnreadableState, Refused) as error:
+            raise CommandError(str(error)) from error
+        except StalePlan as stale:
+            raise CommandError(f"something changed meanwhile, import again with --merge: {described(stale)}") from stale
+        counts = ", ".join(f"{number} {name}" for name, number in numbers.items() if number)
+        document = {"file": str(options["file"]), "rows": numbers}
+        commandline.answer(self, options, document, [f"{options['file']}: {counts}"])

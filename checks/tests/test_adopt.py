@@ -1,0 +1,244 @@
+"""Adopting the map of another cluster agent: what it reads, what it says, and what it does."""
+
+import json
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db.models.functions import Now
+
+from checks import dispatcher, plans
+from checks.explain import state
+from checks.models import Assignment, ClusterStore, Config, Move, Plan, Source
+from checks.models.orders import Rule
+from checks.tests.cast import owners, report, sent
+from clusteragent.lib import conf
+from nodes.heartbeats import note_heartbeat
+from nodes.models import Hearing, Heartbeat, Node, NodeRule
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def _warm(warm: None) -> None: ...
+
+
+@pytest.fixture
+def there(tmp_path: Path) -> Path:
+    """The state of another server: db on ash, shop and mail on birch. The same configs are here, on no node."""
+    report("ash", "birch")
+    dispatcher.schedule([sent(key, instances=(f"host: {key}\ntags: [b, a]\n",)) for key in ("db", "shop", "mail")])
+    for key, node in (("db", "ash"), ("shop", "birch"), ("mail", "birch")):
+        dispatcher.reassign([Config.objects.get(origins__key=key).pk], node, actor="eve")
+    file = tmp_path / "state.json"
+    file.write_bytes(b"".join(state.document()))
+    Assignment.objects.all().delete()
+    Config.objects.update(dangling_since=Now())
+    Node.objects.all().delete()
+    Move.objects.all().delete()
+    Plan.objects.all().delete()
+    Source.objects.update(read_at=Now())
+    return file
+
+
+def adopt(file: Path, *more: str, code: int = 0) -> str:
+    """The output of the command, which ends with this exit status."""
+    out = StringIO()
+    try:
+        call_command("adopt", "--file", str(file), *more, stdout=out)
+        ended = 0
+    except SystemExit as end:
+        ended = int(end.code or 0)
+    assert ended == code, out.getvalue()
+    return out.getvalue()
+
+
+def changed(file: Path, change: Any) -> Path:
+    document = json.loads(file.read_text())
+    change(document)
+    file.write_text(json.dumps(document))
+    return file
+
+
+def refused(file: Path) -> str:
+    with pytest.raises(CommandError) as error:
+        call_command("adopt", "--file", str(file))
+    assert error.value.returncode == 2
+    return str(error.value)
+
+
+def test_a_dry_run_says_that_all_runs_on_and_changes_nothing(there: Path) -> None:
+    assert "2 nodes there, of which 2 did not report here yet; 3 configs run on without a restart" in adopt(there)
+    assert (owners(), Node.objects.count(), Plan.objects.count()) == ({}, 0, 0)
+
+
+def test_applying_gives_each_config_to_the_node_that_runs_it(there: Path) -> None:
+    assert "Adopted." in adopt(there, "--apply", "--note", "we come over")
+    assert owners() == {"db": "ash", "shop": "birch", "mail": "birch"}
+    assert set(Move.objects.values_list("reason", "actor")) == {("adopted", "command line")}
+    [plan] = Plan.objects.all()
+    assert (plan.order["note"], plan.moved, plan.author) == ("we come over", 3, "command line")
+    assert plans.may_apply(type("Nobody", (), {"has_perms": lambda self, wanted: not wanted})(), plan) is False
+
+
+def test_more_than_a_chunk_is_adopted_in_several_steps(there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("checks.dispatcher.transaction.CHUNK", 2)
+    revision = ClusterStore.objects.get().revision
+    adopt(there, "--apply")
+    assert owners() == {"db": "ash", "shop": "birch", "mail": "birch"}
+    assert ClusterStore.objects.get().revision == revision + 2
+
+
+def test_a_cordoned_node_keeps_what_it_runs(there: Path) -> None:
+    report("birch")
+    Node.objects.cordon(actor="eve")
+    adopt(there, "--apply")
+    assert owners() == {"db": "ash", "shop": "birch", "mail": "birch"}
+
+
+def test_adopting_again_does_nothing(there: Path) -> None:
+    adopt(there, "--apply")
+    revision = ClusterStore.objects.get().revision
+    adopt(there, "--apply")
+    assert (ClusterStore.objects.get().revision, Plan.objects.count()) == (revision, 1)
+
+
+def test_bare_configs_of_older_servers_are_read_too(there: Path) -> None:
+    def bare(document: Any) -> None:
+        for node in document["nodes"]:
+            node["configs"] = [one["config"] for one in node["configs"]]
+
+    assert "3 configs run on" in adopt(changed(there, bare))
+
+
+def test_what_differs_is_named_with_its_reason_and_restarts(there: Path) -> None:
+    tagged = [sent(key, instances=(f"host: {key}\ntags: [a, c]\n",)) for key in ("db", "shop", "mail")]
+    dispatcher.schedule(tagged)
+    said = json.loads(adopt(there, "--json", "--apply", code=1))
+    assert said["run_on"] == []
+    assert [row["why"] for row in said["restart"]] == [["tags only there: b", "tags only here: c"]] * 3
+    assert {row["node"] for row in said["restart"]} == {"ash", "birch"}
+    assert owners() == {"db": "ash", "shop": "birch", "mail": "birch"}
+
+
+def test_what_is_only_there_stops_and_what_is_only_here_starts(there: Path) -> None:
+    dispatcher.unschedule([("file", "db")])
+    dispatcher.schedule([sent("new", name="ntp")])
+    said = json.loads(adopt(there, "--json", code=1))
+    assert [(row["node"], row["why"]) for row in said["stop"]] == [("ash", "it is in no source here")]
+    assert [row["name"] for row in said["start"]] == ["ntp"]
+
+
+def test_a_config_that_runs_twice_there_runs_once_here(there: Path) -> None:
+    def twice(document: Any) -> None:
+        first, second = document["nodes"]
+        second["configs"] += first["configs"]
+
+    said = json.loads(adopt(changed(there, twice), "--json", code=1))
+    assert (len(said["run_on"]), [row["why"] for row in said["stop"]]) == (3, ["it runs more than once there"])
+
+
+def test_a_paused_config_stops(there: Path) -> None:
+    dispatcher.pause([Config.objects.get(origins__key="db").pk], actor="eve")
+    said = json.loads(adopt(there, "--json", "--apply", code=1))
+    assert [row["why"] for row in said["stop"]] == ["it is paused here"]
+    assert owners() == {"shop": "birch", "mail": "birch"}
+
+
+def test_a_state_that_may_not_be_believed_is_refused(there: Path) -> None:
+    whole = there.read_text()
+    assert "does not lead (currently follower): ask the leader" in refused(
+        changed(there, lambda document: document.update(not_running="currently follower"))
+    )
+    there.write_text(whole)
+    assert "warms up" in refused(changed(there, lambda document: document.update(warmup=True)))
+    there.write_text("<html>")
+    assert "it is not JSON" in refused(there)
+    there.write_text("{}")
+    assert "no answer of GET" in refused(there)
+    there.write_text('{"nodes": [{"name": "ash", "configs": [{"check_name": "a", "instances": ["%"]}]}]}')
+    assert "ash: config 1 can't be read" in refused(there)
+    there.write_text('{"nodes": [{"name": "a/b", "configs": []}]}')
+    assert "node 'a/b'" in refused(there)
+    there.unlink()
+    assert "No such file" in refused(there)
+
+
+def test_secrets_of_configs_are_not_shown(there: Path) -> None:
+    def secret(document: Any) -> None:
+        document["nodes"][0]["configs"][0]["config"]["check_name"] = "password=hunter22"
+
+    assert "hunter22" not in adopt(changed(there, secret), code=1)
+
+
+def test_nothing_is_compared_before_sources_were_read(there: Path) -> None:
+    Config.objects.all().delete()
+    assert "no source here has a config" in refused(there)
+    Source.objects.update(read_at=None)
+    assert "source file was not read yet" in refused(there)
+
+
+def fetch(node: str, last_change: int) -> bool:
+    """Let a node report, and return whether it is up to date."""
+    return note_heartbeat(node, last_change=last_change)
+
+
+def version(node: str) -> int:
+    return Node.objects.get(name=node).config_version
+
+
+def test_no_rule_moves_what_was_adopted_before_its_node_fetched_it(there: Path) -> None:
+    Rule.objects.create(name="fast", required={"disk": "fast"}, check_pattern="*")
+    NodeRule.objects.create(pattern="fast", labels={"disk": "fast"})
+    report("fast")
+    said = json.loads(adopt(there, "--json", "--apply", code=1))
+    assert len(said["move_later"]) == 3
+    assert dispatcher.move_misplaced() == []
+    theirs = 1_500_000_000_000_000_000
+    assert not fetch("ash", theirs)
+    assert dispatcher.move_misplaced() == []
+    assert fetch("ash", version("ash"))
+    dispatcher.move_misplaced()
+    assert owners() == {"db": "fast", "shop": "birch", "mail": "birch"}
+
+
+def test_a_change_of_the_other_server_after_adopting_is_not_taken_for_ours(there: Path) -> None:
+    adopt(there, "--apply")
+    assert Assignment.objects.untold().count() == 3
+    fetch("birch", version("birch") + 10**9)
+    assert Assignment.objects.untold().count() == 3
+    fetch("birch", version("birch"))
+    assert Assignment.objects.untold().count() == 1
+
+
+def test_no_rebalance_moves_what_was_adopted_before_its_node_fetched_it(there: Path) -> None:
+    def all_on_birch(document: Any) -> None:
+        first, second = document["nodes"]
+        second["configs"] += first["configs"]
+        first["configs"] = []
+
+    adopt(changed(there, all_on_birch), "--apply")
+    assert plans.rebalance(actor="eve", force=True, unlimited=True)[1] == []
+
+
+def age(*names: str) -> None:
+    """Let these nodes have been heard last longer ago than the timeout."""
+    Heartbeat.objects.filter(node__name__in=names).update(seen_at=Now() - 2 * conf.NODE_EXPIRATION_TIMEOUT)
+
+
+def test_nobody_is_lost_while_none_came_and_who_never_comes_is_lost_after_a_timeout(there: Path) -> None:
+    adopt(there, "--apply")
+    store = ClusterStore.objects.get()
+    age("ash", "birch")
+    dispatcher.run_pass(store.term)
+    assert owners() == {"db": "ash", "shop": "birch", "mail": "birch"}
+    fetch("ash", 0)
+    age("birch")
+    dispatcher.run_pass(store.term)
+    assert owners()["shop"] == "birch"
+    Hearing.objects.update(hearing_since=Now() - 2 * conf.NODE_EXPIRATION_TIMEOUT, braked_since=None)
+    age("birch")
+    dispatcher.run_pass(store.term)
+    assert set(owners().values()) == {"ash"}
