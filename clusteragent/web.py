@@ -63,9 +63,17 @@ def free_address(option: str, host: str, port: int) -> tuple[str, int]:
 
 def serve(server: Server) -> None:
     """Replace this process by the web server. Raises Unavailable and CredentialsError."""
-    credentials.check_certificate(conf.VAR)
-    if not (conf.AUTH_TOKEN and conf.LOCAL_TOKEN and conf.SECRET_KEY):
-        raise credentials.CredentialsError(f"tokens or secret key are missing in {conf.VAR}: `make run` makes them")
+    secrets = {
+        "DD_CLUSTER_AGENT_AUTH_TOKEN": conf.AUTH_TOKEN,
+        "CLUSTERAGENT_LOCAL_TOKEN": conf.LOCAL_TOKEN,
+        "CLUSTERAGENT_SECRET_KEY": conf.SECRET_KEY,
+    }
+    if missing := [name for name, value in secrets.items() if not value]:
+        raise credentials.CredentialsError(
+            f"{', '.join(missing)}: no value, and no file of it in {conf.VAR}; `make run` makes them"
+        )
+    # All replicas must have the same secrets, but each may have a certificate of its own.
+    credentials.make_missing(conf.VAR, given=credentials.SHARED)
     command = _command(server, *address(server))
     # Node agents keep their connections open.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)

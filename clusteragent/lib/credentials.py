@@ -27,7 +27,9 @@ SECRET_KEY = "secret_key"  # noqa: S105
 ADMIN_PASSWORD = "admin_password"  # noqa: S105
 CERTIFICATE = "cert.pem"
 KEY = "key.pem"
-_SECRETS = NODE_AGENTS_TOKEN, LOCAL_TOKEN, SECRET_KEY, ADMIN_PASSWORD
+# What all replicas must have in common.
+SHARED = NODE_AGENTS_TOKEN, LOCAL_TOKEN, SECRET_KEY
+_SECRETS = *SHARED, ADMIN_PASSWORD
 
 
 class CredentialsError(Exception):
@@ -46,7 +48,7 @@ def make_missing(folder: Path, *, given: Collection[str] = ()) -> None:
         # user, must be able to pass through the folder.
         restrict_access(folder, allowed=0o711)
         restrict_access(*(folder / name for name in (*_SECRETS, KEY)))
-        for name in {NODE_AGENTS_TOKEN, LOCAL_TOKEN, SECRET_KEY}.difference(given):
+        for name in set(SHARED).difference(given):
             _make(folder / name, lambda: secrets.token_hex(32))
         # A certificate without a key is the operator's mistake: a new key would only hide it.
         if not (folder / CERTIFICATE).exists():

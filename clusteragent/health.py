@@ -1,0 +1,45 @@
+"""`python -m clusteragent.health`: whether the web servers of this container answer. Without Django, since it runs often.
+
+A replica of `runagent` has no port. It ends by itself when it can't go on, so it is healthy while it lives.
+"""
+
+import ssl
+import sys
+import urllib.request
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from clusteragent import web
+
+# Seconds that a server may take.
+PATIENCE = 3
+
+
+def asked(command: Sequence[str]) -> Collection[str]:
+    """Return the URLs of the web servers that the container's first process is, or starts. command: its command line."""
+    if "granian" in command:
+        port = int(command[command.index("--port") + 1])
+        return [server.url for server in web.servers().values() if server.bind[1] == port]
+    return [server.url for server in web.servers().values()] if "all" in command else []
+
+
+def failure(url: str) -> str:
+    """Return why a web server is not healthy; empty when it is."""
+    try:
+        # The certificate is this container's own.
+        context = ssl._create_unverified_context()  # noqa: S323
+        with urllib.request.urlopen(f"{url}/healthz", timeout=PATIENCE, context=context):  # noqa: S310
+            return ""
+    except OSError as error:
+        return f"{url}/healthz: {error}"
+
+
+def main() -> None:
+    """Ask them. Raises SystemExit, with what is wrong."""
+    command = Path("/proc/1/cmdline").read_text().split("\0")
+    if failures := list(filter(None, map(failure, asked(command)))):
+        sys.exit("\n".join(failures))
+
+
+if __name__ == "__main__":
+    main()

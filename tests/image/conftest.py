@@ -1,0 +1,60 @@
+"""Fixtures for tests of the image: it is built once, and has a PostgreSQL that containers reach."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from clusteragent.lib import postgres
+from tests.image.containers import Engine, missing
+from tests.replicas import Store
+from tests.webserver import free_port
+
+IMAGE = "clusteragent"
+
+
+@pytest.fixture(scope="session")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """An engine that has built the image. All containers end with it."""
+    if command := missing():
+        told = f"the image can't be built here: `{command}`"
+        # Where nobody reads the list of skipped tests, none must be skipped.
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(told)
+    engine = Engine(tmp_path_factory.mktemp("image"))
+    try:
+        engine.build(IMAGE)
+        yield engine
+    finally:
+        engine.end()
+
+
+@pytest.fixture(scope="session")
+def database() -> Iterator[str]:
+    """The URL of a PostgreSQL server that listens on the loopback interface."""
+    # Not in pytest's folder, which is for its owner alone.
+    with tempfile.TemporaryDirectory(prefix="clusteragent-image-") as folder:
+        pgdata, port = Path(folder) / "pgdata", free_port()
+        postgres.initialise(pgdata)
+        postgres.start(pgdata, "fsync=off", "listen_addresses=127.0.0.1", f"port={port}")
+        try:
+            yield f"postgresql://postgres@127.0.0.1:{port}/postgres"
+        finally:
+            postgres.stop(pgdata, "immediate")
+
+
+@pytest.fixture(scope="session")
+def root(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files of the image."""
+    folder = tmp_path_factory.mktemp("root")
+    engine.save(IMAGE, folder)
+    return folder
+
+
+@pytest.fixture
+def store(database: str) -> Iterator[Store]:
+    """Queries to the containers' database."""
+    store = Store(database)
+    yield store
+    store.close()
