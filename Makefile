@@ -53,6 +53,7 @@ lock: ## choose the newest versions that requirements*.in allow, and write them 
 	$(call compile,requirements.in,requirements.txt)
 	$(call compile,requirements.in requirements-embedded.in --constraints requirements.txt,requirements-embedded.txt)
 	$(call compile,requirements-dev.in,requirements-dev.txt)
+	$(call compile,deploy/image/tools.in,deploy/image/tools.txt)
 
 web: .venv/requirements ## serve node agents and operators alone: the database and the secrets are there
 	$(EXEC) $(MAKE) --no-print-directory -j2 web-agents web-operators

@@ -46,6 +46,8 @@ GROUPS = {
         "whatif": "show what would move if nodes went or came",
         "leader": "show who leads",
         "exportstate": "write the whole state to a file",
+        "importstate": "read what exportstate wrote into this database",
+        "adopt": "take over who runs what from another cluster agent",
     },
     "Act": {
         "syncconfigs": "read the config sources now",
