@@ -19,6 +19,7 @@ from typing import Any
 import httpx
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from checks.sources.kubernetes.events import REASON
 from tests.kubernetes.certificates import Authority, private
 from tests.replicas import wait_for
 from tests.webserver import free_port
@@ -318,6 +319,11 @@ class Namespace:
         """Return the path of objects. group: with its version, such as `discovery.k8s.io/v1`."""
         root = f"/apis/{group}" if "/" in group else f"/api/{group}"
         return f"{root}/namespaces/{self.name}/{plural}" + (f"/{name}" if name else "")
+
+    def problems(self) -> list[Any]:
+        """Return the events that tell problems of objects. The API server has others of its own."""
+        found = self.cluster.call("GET", self.path("events"))["items"]
+        return [event for event in found if event["reason"] == REASON]
 
     def service(
         self, name: str, annotations: Mapping[str, str] | None = None, *, ports: Sequence[int] = (80,), **fields: Any

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from checks.sources.kubernetes import events as ours
 from checks.sources.kubernetes import writing
 from checks.sources.kubernetes.access import from_kubeconfig
 from checks.sources.kubernetes.events import Events
@@ -49,12 +48,6 @@ def shop(namespace: Namespace) -> Namespace:
     return namespace
 
 
-def told(shop: Namespace) -> list[Any]:
-    events = shop.cluster.call("GET", shop.path("events"))["items"]
-    # The API server has events of its own.
-    return [event for event in events if event["reason"] == ours.REASON]
-
-
 def problem(shop: Namespace, name: str, error: str = "it is broken") -> Problem:
     """A problem of an object such as `service web`."""
     kind, _, name = name.partition(" ")
@@ -64,7 +57,7 @@ def problem(shop: Namespace, name: str, error: str = "it is broken") -> Problem:
 def wait_for_events(events: Events, shop: Namespace, number: int) -> list[Any]:
     def found() -> list[Any]:
         events.step()
-        return told(shop) if len(told(shop)) == number else []
+        return shop.problems() if len(shop.problems()) == number else []
 
     return list(wait_for(f"{number} events", found))
 

@@ -107,7 +107,7 @@ def test_a_secret_is_sent_once_it_may_be_read_and_again_when_it_is_rotated(
     shop.service("web", {SERVICE: naming(handle(shop), handle(shop, "second"))})
     following(cluster.account(shop.name, "agent", LISTS, LISTS_SLICES, TELLS))
     wait_for_problem(f"agent may not get secrets in namespace {shop.name}: it needs a role with")
-    events = wait_for("an event", lambda: cluster.call("GET", shop.path("events"))["items"])
+    events = wait_for("an event", shop.problems)
     assert events[0]["message"].startswith(f"{SERVICE}, http_check: Secret {shop.name}/db can't be read: ")
     assert not owners()
     grant(shop, "agent")

@@ -254,7 +254,7 @@ def test_the_roles_that_we_ship_are_enough(
     shop.service("broken", {SERVICE: "[]"})
     shop.slice("web", [{"addresses": ["10.9.0.1"]}])
     wait_for("both are dispatched", lambda: len(owners()) == 2)
-    wait_for("an event", lambda: shop.cluster.call("GET", shop.path("events"))["items"])
+    wait_for("an event", shop.problems)
     assert [one["where"] for one in row().errors] == [f"service {shop.name}/broken"]
     assert row().warnings == []
 
@@ -292,21 +292,18 @@ def test_many_deletions_that_are_seen_are_carried_out(shop: Namespace, following
 
 
 def test_an_event_is_written_once(shop: Namespace, following: Callable[..., Following]) -> None:
-    def events() -> list[Any]:
-        return shop.cluster.call("GET", shop.path("events"))["items"]  # type: ignore[no-any-return]
-
     shop.service("web", {SERVICE: "[]"})
     first = following()
-    [event] = wait_for("an event", events)
+    [event] = wait_for("an event", shop.problems)
     assert event["message"].startswith(f"{SERVICE} is not a map of checks")
     shop.annotate("web", {"other": "text"})
     first.end()
     following()
     wait_until_watching()
     shop.service("last", {SERVICE: "[]"})
-    wait_for("another event", lambda: len(events()) == 2)
+    wait_for("another event", lambda: len(shop.problems()) == 2)
     # A new term dates it anew, since it can't know whether the last one had written it.
-    [same] = [one for one in events() if one["metadata"]["name"] == event["metadata"]["name"]]
+    [same] = [one for one in shop.problems() if one["metadata"]["name"] == event["metadata"]["name"]]
     assert (same["metadata"]["uid"], same["message"]) == (event["metadata"]["uid"], event["message"])
 
 

@@ -162,8 +162,8 @@ class Follower:
         what was edited as it was.
         """
         is_complete = self._note()
-        self._enforce(only_pauses=True)
         while self._source.look():
+            self._enforce(only_pauses=True)
             report = sync_watched(self._source, self._term)
             self._source.settle()
             self._was_synced |= is_complete

@@ -6,9 +6,9 @@ Each is read by its name, so that a role may allow a few Secrets and nothing els
 import asyncio
 import random
 import time
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import Future
+from operator import itemgetter
 from typing import NamedTuple
 
 import structlog
@@ -18,6 +18,7 @@ from checks.sources.kubernetes.errors import ApiError, Forbidden, NotFound
 from checks.sources.kubernetes.mirror import Name
 from checks.sources.kubernetes.resources import SECRETS
 from checks.sources.kubernetes.secrets import Handle, Value, value_of
+from checks.sources.kubernetes.subjects import in_turn
 from checks.sources.kubernetes.watching import Watcher
 
 # At most so many Secrets a second, so many in one go. Seconds, more or less, until one is read again, and one that lacks a value.
@@ -73,22 +74,12 @@ class SecretReader:
         """The Secrets that are due longest, each with all keys that are named: keys that belong together change together."""
         now = time.monotonic()
         due = sorted((at, handle) for handle, at in self._due.items() if at <= now)
-        names = _in_turn(dict.fromkeys((handle.namespace, handle.name) for _, handle in due))[:AT_ONCE]
+        names = in_turn(dict.fromkeys((handle.namespace, handle.name) for _, handle in due), itemgetter(0))[:AT_ONCE]
         chosen: dict[Name, list[Handle]] = {name: [] for name in names}
         for handle in self._due if chosen else ():
             if (name := (handle.namespace, handle.name)) in chosen:
                 chosen[name].append(handle)
         return chosen
-
-
-def _in_turn(names: Iterable[Name]) -> list[Name]:
-    """The names: of each namespace the first, then of each the second, and so on."""
-    numbers: Counter[str] = Counter()
-    ranked = []
-    for namespace, name in names:
-        ranked.append((numbers[namespace], (namespace, name)))
-        numbers[namespace] += 1
-    return [name for _, name in sorted(ranked, key=lambda one: one[0])]
 
 
 async def _read(client: Client, due: Mapping[Name, Collection[Handle]]) -> _Read:

@@ -5,7 +5,6 @@ is about: what they do not send any more is known to be gone.
 """
 
 import time
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from itertools import chain
@@ -21,7 +20,7 @@ from checks.sources.kubernetes.configs import Made, Options
 from checks.sources.kubernetes.mirror import Mirror
 from checks.sources.kubernetes.options import for_files
 from checks.sources.kubernetes.secrets import Handle
-from checks.sources.kubernetes.subjects import CLUSTERCHECK, INSTRUMENTATION, SERVICE, Subject, beginnings
+from checks.sources.kubernetes.subjects import CLUSTERCHECK, INSTRUMENTATION, SERVICE, Subject, beginnings, in_turn
 from checks.sources.kubernetes.templates import Templates
 from checks.sources.kubernetes.watching import Listed, Told
 from checks.sources.source import ConfigSource, Found, Ordered, Part, Problem, Read, Scan
@@ -195,16 +194,12 @@ class KubernetesSource(ConfigSource):
         return not clusterchecks.make(declared, self._options).kept
 
     def _due(self) -> list[Subject]:
-        """The changed subjects that may be looked at now: of each namespace the first, then of each the second, and so on."""
+        """The changed subjects that may be looked at now, of each namespace in turn; the one looked at last comes last."""
         now = time.monotonic()
         self._rests = {one: until for one, until in self._rests.items() if now < until}
-        ranked: list[tuple[int, str, Subject]] = []
-        numbers: Counter[str] = Counter()
-        for subject in sorted(self._changed - self._rests.keys()):
-            ranked.append((numbers[subject.namespace], subject.namespace, subject))
-            numbers[subject.namespace] += 1
-        # The namespace that was looked at last comes last.
-        return [one for *_, one in sorted(ranked, key=lambda each: (each[0], each[1] <= self._last, each[1]))]
+        due = self._changed - self._rests.keys()
+        by_namespace = sorted(due, key=lambda one: (one.namespace <= self._last, one.namespace, one))
+        return in_turn(by_namespace, lambda one: one.namespace)
 
     def _look(self, subject: Subject, scan: Scan) -> None:
         """Add what a subject makes to the scan, if it is whole or if that is other than before."""

@@ -1,8 +1,12 @@
 """Names of what makes configs: Services, and resources that declare checks. Pure."""
 
-from typing import NamedTuple
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, TypeVar
 
 from checks.sources.kubernetes import clusterchecks, configs, instrumentations
+
+T = TypeVar("T")
 
 SERVICE, CLUSTERCHECK, INSTRUMENTATION = "service", "clustercheck", "datadoginstrumentation"
 
@@ -27,3 +31,13 @@ def beginnings(subject: Subject) -> list[str]:
     if subject.kind == INSTRUMENTATION:
         return [instrumentations.beginning(subject.namespace, subject.name)]
     return configs.beginnings(subject.namespace, subject.name)
+
+
+def in_turn(things: Iterable[T], namespace: Callable[[T], str]) -> list[T]:
+    """Return the things: of each namespace the first, then of each the second, so that none waits for all of another."""
+    numbers: Counter[str] = Counter()
+    ranked = []
+    for thing in things:
+        ranked.append((numbers[namespace(thing)], thing))
+        numbers[namespace(thing)] += 1
+    return [thing for _, thing in sorted(ranked, key=lambda one: one[0])]
