@@ -16,7 +16,7 @@ from tests.test_requirements import ROOT
 from tests.webserver import free_port
 
 pytestmark = pytest.mark.processes
-PACKAGES = ("clusteragent", "operators", "nodes", "checks", "simulation")
+PACKAGES = ("clusteragent", "operators", "nodes", "checks", "simulation", "templates")
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +115,8 @@ def test_templates_and_static_files_are_found(bin_folder: Path, tmp_path: Path, 
 import django; django.setup()
 from django.template.loader import get_template
 from django.contrib.staticfiles.finders import find
-print(get_template("admin/index.html").origin.name, find("clusteragent/admin.css"))
+print(*(get_template(f"admin/{name}.html").origin.name for name in ("index", "checks/plan_head")))
+print(find("clusteragent/admin.css"))
 """
     words = [bin_folder / "python", "-c", code]
     more = {"DJANGO_SETTINGS_MODULE": "clusteragent.settings"}
