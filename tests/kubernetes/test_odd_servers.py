@@ -15,7 +15,7 @@ from checks.sources.kubernetes.access import Access, Channel
 from checks.sources.kubernetes.client import Client, Event
 from checks.sources.kubernetes.errors import ApiError, Away, Gone, Slow, TooLarge, Unreadable, refusal
 from checks.sources.kubernetes.resources import SERVICES, Call, Selection
-from checks.sources.kubernetes.watching import Kind, Listed, Told, Watch
+from checks.sources.kubernetes.watching import Kind, Listed, Phase, Told, Watch
 
 SELECTION = Selection(SERVICES, "shop")
 TOKEN = "a-token-that-nobody-may-see"
@@ -258,6 +258,33 @@ def test_a_watch_goes_on_from_the_last_bookmark() -> None:
     assert [re.findall("resourceVersion=([0-9]+)", head) for head in server.heads[:3]] == [[], ["3"], ["9"]]
     assert told.get_nowait() == Listed(SERVICES, [])
     assert told.empty()
+
+
+@pytest.mark.parametrize(("version", "goes_on"), [("3", True), ("12", True), ("2", False), ("x", False)])
+def test_a_silent_watch_goes_on_unless_the_server_has_an_older_version(version: str, goes_on: bool) -> None:
+    def answer(head: str) -> bytes:
+        if "watch=true" in head:
+            return STREAM
+        return http({"items": [], "metadata": {"resourceVersion": version if "limit=1 " in head else "3"}})
+
+    async def silence(writer: asyncio.StreamWriter) -> None:
+        if "watch=true" in server.heads[-1]:
+            await asyncio.Event().wait()
+
+    async def work(client: Client) -> None:
+        watch = Watch([Kind(SELECTION, dict)], told, idle=0.1)
+        watching = asyncio.create_task(watch.run(client))
+        while sum("watch=true" in head for head in server.heads) < 3:
+            await asyncio.sleep(0.01)
+            seen.add(watch.state.phase)
+        watching.cancel()
+
+    told: queue.Queue[Told] = queue.Queue()
+    seen: set[Phase] = set()
+    server = Answering(answer, silence)
+    ask(server, work)
+    assert (told.qsize() == 1) == goes_on
+    assert (Phase.AWAY not in seen) == goes_on
 
 
 @pytest.mark.parametrize("event", [b"{}", b'{"type": "ERROR", "object": {"code": 410}}'])

@@ -84,6 +84,15 @@ class Client:
             if not following:
                 return
 
+    async def version(self, selection: Selection) -> str:
+        """Return the version that the API server has now."""
+        call = Call("list", selection.resource, selection.namespace)
+        answer = await self._ask(call, "GET", selection.path(), query=selection.query() | {"limit": "1"})
+        metadata = answer.get("metadata")
+        if not isinstance(metadata, dict) or not isinstance(metadata.get("resourceVersion"), str):
+            raise Unreadable(f"{call}: the answer is no list of objects")
+        return str(metadata["resourceVersion"])
+
     @asynccontextmanager
     async def watch(
         self, selection: Selection, version: str, seconds: float, idle: float

@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 # Seconds of a watch, at random: watches that began together don't end together.
 SECONDS = (300.0, 600.0)
-# Servers send a bookmark each minute. After so many seconds without a word nobody is there.
+# Servers send a bookmark each minute. After so many seconds without a word they are asked whether they are there.
 IDLE = 90.0
 # The pause after a failure doubles with each further one.
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 10.0
@@ -192,12 +192,25 @@ class Watch:
             try:
                 async for event, about in events:
                     await self._hear(event, about)
+            except Slow:
+                if not await self._is_quiet(client):
+                    raise
             finally:
                 # Else a server that accepts watches and ends them at once would be asked without a pause.
                 if time.monotonic() - began > LASTING:
                     self._failures = 0
         if time.monotonic() - began <= LASTING:
             await self._sleep()
+
+    async def _is_quiet(self, client: Client) -> bool:
+        """Return whether a watch without a word is right: the API server answers, and was not restored from a copy.
+
+        A server that started after the last change of a resource sends no bookmarks.
+        """
+        try:
+            return int(await client.version(self._kind.selection)) >= int(self._version)
+        except (ApiError, ValueError):
+            return False
 
     async def _hear(self, event: str, about: Object) -> None:
         self._heard = _now()
