@@ -4,6 +4,7 @@ import ast
 import asyncio
 import inspect
 import re
+from argparse import SUPPRESS, ArgumentParser
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -322,6 +323,16 @@ def test_a_process_manager_is_asked_over_a_socket() -> None:
     assert issubclass(SupervisorTransport, Transport)
     transport = SupervisorTransport("name", "secret", "unix:///run/socket")
     assert transport._get_connection().socketfile == "/run/socket"
+
+
+@of("argparse: ArgumentParser._actions")
+def test_an_option_can_be_hidden_after_it_was_added() -> None:
+    parser = ArgumentParser()
+    parser.add_argument("--traceback")
+    [option] = (action for action in parser._actions if action.dest == "traceback")
+    option.help = SUPPRESS
+    assert "--traceback" not in parser.format_help()
+    assert parser.parse_args(["--traceback", "all"]).traceback == "all"
 
 
 @of("PyYAML: Resolver.resolve, descend_resolver, ascend_resolver")

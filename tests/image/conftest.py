@@ -16,18 +16,20 @@ IMAGE = "clusteragent"
 
 
 @pytest.fixture(scope="session")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+def engine() -> Iterator[Engine]:
     """An engine that has built the image. All containers end with it."""
     if command := missing():
         told = f"the image can't be built here: `{command}`"
         # Where nobody reads the list of skipped tests, none must be skipped.
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(told)
-    engine = Engine(tmp_path_factory.mktemp("image"))
-    try:
-        engine.build(IMAGE)
-        yield engine
-    finally:
-        engine.end()
+    # Not in pytest's folder: podman wants a path of at most 50 characters.
+    with tempfile.TemporaryDirectory(prefix="image-") as folder:
+        engine = Engine(Path(folder))
+        try:
+            engine.build(IMAGE)
+            yield engine
+        finally:
+            engine.end()
 
 
 @pytest.fixture(scope="session")
