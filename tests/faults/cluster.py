@@ -154,10 +154,21 @@ class Cluster:
             self.write_check(f"check-{number:02}")
         if self.server.has_ended():
             self.server.start()
+        self.start_replicas(agents)
+
+    def start_replicas(self, agents: int = 2) -> None:
+        """Start the web servers of node agents, and so many replicas of `runagent`."""
         for port in self.ports:
             self.start_web(port)
         for _ in range(agents):
             self.start_agent()
+
+    def stop(self) -> None:
+        """End all our processes. The database runs on."""
+        for replica in self._living():
+            replica.terminate()
+        for replica in self._living():
+            replica.end()
 
     def write_check(self, name: str, folder: Path | None = None) -> None:
         """Write the config file of a check, into the cluster's conf.d by default."""
