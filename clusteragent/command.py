@@ -2,13 +2,10 @@
 
 import os
 import sys
-import tomllib
 from argparse import SUPPRESS
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import django
@@ -19,6 +16,7 @@ from django.db import OperationalError as DatabaseAway
 from clusteragent.lib import spelling
 from clusteragent.lib.locks import Pooled
 from clusteragent.lib.options import OptionError
+from clusteragent.lib.version import VERSION
 
 # Not read from the commands: the list is also shown where options are wrong.
 GROUPS = {
@@ -83,7 +81,7 @@ def main() -> None:
             case [] | ["help" | "--help" | "-h"]:
                 print(_overview())
             case ["--version"]:
-                print(version())
+                print(VERSION)
             case ["help", verb] if verb in VERBS:
                 _run(verb, ["--help"])
             case [verb, *words] if verb in VERBS or verb in INTERNAL:
@@ -112,15 +110,6 @@ def errors_in_one_line(code: int = 1) -> Iterator[None]:
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
-
-
-def version() -> str:
-    """Return the version of the installed package, else that of the checkout."""
-    try:
-        return metadata.version("clusteragent")
-    except metadata.PackageNotFoundError:
-        project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
-        return str(project["version"])
 
 
 def _overview() -> str:

@@ -13,7 +13,6 @@ import psycopg
 from cryptography import x509
 from django.core import checks
 from django.db import connection
-from django.db.migrations.loader import MigrationLoader
 
 from checks.sources.kubernetes import access, options, resources
 from checks.sources.kubernetes.client import Client
@@ -21,6 +20,7 @@ from checks.sources.kubernetes.errors import ApiError
 from checks.sources.kubernetes.resources import Call
 from clusteragent.lib import clock, conf, credentials, locks
 from clusteragent.lib.words import duration, listed
+from clusteragent.schema import compare
 from nodes import statsclient
 from nodes.models import Heartbeat, Node
 
@@ -199,16 +199,11 @@ def clocks() -> Iterator[Finding]:
 
 def schema() -> Iterator[Finding]:
     """Compare the migrations that the database has with those of this version."""
-    loader = MigrationLoader(connection)
-    ours = set(loader.disk_migrations)
-    replaced = {old for migration in loader.disk_migrations.values() for old in migration.replaces}
-    newer = sorted(
-        f"{app}.{name}" for app, name in set(loader.applied_migrations) - ours - replaced if app in loader.migrated_apps
-    )
-    missing = sorted(f"{app}.{name}" for app, name in set(loader.graph.nodes) - set(loader.applied_migrations))
+    missing, newer = compare()
     if newer:
         text = f"The database is newer than this version: it has {listed(newer, NAMED)}."
-        yield Finding("schema", Level.WARN, text, "Install the version that the other replicas run.")
+        remedy = "One version back that is no harm; install what the other replicas run, unless you are going back."
+        yield Finding("schema", Level.WARN, text, remedy)
     if missing:
         text = f"The database is older than this version: {listed(missing, NAMED)} not applied."
         yield Finding("schema", Level.FAIL, text, "Run `clusteragent migrate`.")

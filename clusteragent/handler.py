@@ -22,9 +22,12 @@ from checks.models import ClusterStore
 from checks.models.map import Call
 from checks.sources.kubernetes import options as kubernetes
 from checks.sources.kubernetes.following import note_unwatched
+from clusteragent import schema
 from clusteragent.child import Child
 from clusteragent.leader import Candidate, TermOver
 from clusteragent.lib import conf
+from clusteragent.lib.words import listed
+from clusteragent.schema import NotMigrated
 from clusteragent.watch import FolderWatch
 from clusteragent.watcher import Watcher
 from clusteragent.worker import ANNOUNCE, PASS, PRUNE, REBALANCE, REPATCH, SCAN, STATS, Queue, Worker
@@ -82,17 +85,23 @@ class Handler:
             time.sleep(1)
 
     def connect(self) -> Candidate:
-        """Return a session as soon as the database accepts one. Logs once that the database is away, and when it is back."""
+        """Return a session as soon as the database accepts one and has our schema. Logs once what it waits for, and its end."""
+        said = ""
         for attempt in itertools.count():
             signal.alarm(STALLED)
             try:
+                require_schema()
                 candidate = Candidate()
-            except (Stalled, psycopg.Error) as error:
-                if not attempt:
-                    log.warning("database_away", error=_line(error))
+            except (Stalled, NotMigrated, psycopg.Error, django.db.Error) as error:
+                # A session that failed once may never work again.
+                connection.close()
+                event = "schema_older" if isinstance(error, NotMigrated) else "database_away"
+                if event != said:
+                    log.warning(event, error=_line(error))
+                said = event
                 time.sleep(min(0.1 * 2**attempt, 2))
             else:
-                if attempt:
+                if said:
                     log.warning("database_back")
                 return candidate
         raise AssertionError("unreachable")
@@ -203,6 +212,15 @@ class TaskSchedule:
             if due <= now and self._queue.put(task):
                 called_for = self._called_for.pop(task, now)
                 self._due[task] = called_for if called_for > now else now + self._periods[task]
+
+
+def require_schema() -> None:
+    """Raise NotMigrated if migrations of this version are missing: as a leader it would fail, while an older one still works."""
+    missing, newer = schema.compare()
+    if missing:
+        raise NotMigrated(f"the database is older than this version: run `clusteragent migrate` for {listed(missing)}")
+    if newer:
+        log.warning("schema_newer", migrations=listed(newer))
 
 
 def _line(error: Exception) -> str:

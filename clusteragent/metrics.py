@@ -23,6 +23,7 @@ from checks.models.configs import displayable
 from clusteragent.lib import conf, database
 from clusteragent.lib.scrub import scrub
 from clusteragent.lib.shortids import short_id
+from clusteragent.lib.version import VERSION
 from clusteragent.models import Announcement
 from nodes.models import Hearing, Node, Runner, RunnerStats
 from nodes.views import AgentView
@@ -112,6 +113,12 @@ def _counter(name: str, text: str, value: float | Samples, *labels: str) -> Fami
 
 
 def _of_leadership() -> Iterator[Family]:
+    yield _gauge(
+        "clusteragent_build_info",
+        "Always 1: the version of the replica that was scraped.",
+        [((VERSION,), 1)],
+        "version",
+    )
     store, hearing = ClusterStore.objects.get(), _hearing()
     leads = store.leader.rpartition(":")[0] == conf.REPLICA
     text = "Always 1: is_leader says whether the replica that was scraped leads."

@@ -6,10 +6,10 @@ from typing import Any, cast
 
 from asgiref.sync import async_to_sync
 from django.db import connection
-from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
+from clusteragent import schema
 from clusteragent.lib.database.batching import Batcher
 from nodes.views import AgentView, PromptView, json_answer, line
 
@@ -89,9 +89,7 @@ class Readiness:
                 cursor.execute("SELECT 1")
             missing = []
         else:
-            executor = MigrationExecutor(connection)
-            plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
-            missing = [f"{migration.app_label}.{migration.name}" for migration, _ in plan]
+            missing = schema.compare().missing
         self._fits = not missing
         return [missing] * len(calls)
 

@@ -16,6 +16,7 @@ from checks.models import ClusterStore
 from checks.models.map import NotLeader
 from checks.wire.scrub import scrub
 from clusteragent.lib import conf
+from clusteragent.lib.version import USER_AGENT
 from clusteragent.models import Announcement
 from operators.admin.base import address
 
@@ -127,7 +128,7 @@ def _post(message: Mapping[str, Any]) -> str:
     try:
         with (
             httpx.Client(trust_env=False, timeout=TIMEOUT, verify=trusted) as client,
-            client.stream("POST", conf.WEBHOOK, json=message) as response,
+            client.stream("POST", conf.WEBHOOK, json=message, headers={"User-Agent": USER_AGENT}) as response,
         ):
             return "" if response.is_success else f"it answered {response.status_code}"
     except (httpx.HTTPError, httpx.InvalidURL) as error:

@@ -17,6 +17,7 @@ import httpx
 import structlog
 
 from clusteragent.lib import conf
+from clusteragent.lib.version import USER_AGENT
 from nodes.models import Heartbeat, Node, Runner
 from nodes.models.runners import COUNTS, Answer, CheckStats
 
@@ -181,7 +182,7 @@ def _client(host: str) -> httpx.AsyncClient:
     return httpx.AsyncClient(
         base_url=f"https://{host}:{conf.CLC_RUNNERS_PORT}/api/v1/clcrunner/",
         # No compression: a small answer could expand without limit.
-        headers={"Authorization": f"Bearer {conf.AUTH_TOKEN}", "Accept-Encoding": "identity"},
+        headers={"Authorization": f"Bearer {conf.AUTH_TOKEN}", "Accept-Encoding": "identity", "User-Agent": USER_AGENT},
         verify=_TLS,
         timeout=TIMEOUT,
         follow_redirects=False,

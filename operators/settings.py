@@ -9,6 +9,7 @@ from django.http.request import split_domain_port
 from django.templatetags.static import static
 
 from clusteragent.lib import conf
+from clusteragent.lib.version import VERSION
 
 # Host names in the form of the Host header.
 ALLOWED_HOSTS = [
@@ -161,7 +162,7 @@ SPECTACULAR_SETTINGS = {
 UNFOLD = {
     "SITE_TITLE": "Cluster agent",
     "SITE_HEADER": "Cluster agent",
-    "SITE_SUBHEADER": "All times are UTC",
+    "SITE_SUBHEADER": f"{VERSION}, all times are UTC",
     "SITE_SYMBOL": "hub",
     "SITE_FAVICONS": [
         {"rel": "icon", "type": "image/svg+xml", "href": lambda _: static("clusteragent/icon.svg")},

@@ -137,13 +137,13 @@ class Store:
 
 
 class Replica:
-    """A process of `manage.py`: `runagent`, or another command that runs until it is ended."""
+    """A process of `manage.py`: `runagent`, or another command that runs until it is ended. manage: whose it is."""
 
-    def __init__(self, command: str, environment: dict[str, str], log: Path) -> None:
+    def __init__(self, command: str, environment: dict[str, str], log: Path, manage: Path = MANAGE) -> None:
         self.log = log
         with log.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, str(MANAGE), *command.split()], env=environment, stdout=output, stderr=output
+                [sys.executable, str(manage), *command.split()], env=environment, stdout=output, stderr=output
             )
         self.pid = self.process.pid
         self._forgotten = 0
@@ -188,6 +188,8 @@ class Cluster:
         self.confd = folder / "conf.d"
         self._folder = folder
         self._mark = f"replica-{uuid.uuid4().hex}"
+        # What runs in replicas that start from now on: another version has another one.
+        self.manage = MANAGE
         self.replicas: list[Replica] = []
         self._number = itertools.count()
 
@@ -206,7 +208,14 @@ class Cluster:
 
     def start(self, number: int = 1, command: str = "runagent", **options: str) -> list[Replica]:
         """Start `number` more replicas with these options, and return them."""
-        environment = os.environ | {
+        logs = [self._folder / f"{next(self._number)}.log" for _ in range(number)]
+        fresh = [Replica(command, self.environment(**options), log, self.manage) for log in logs]
+        self.replicas += fresh
+        return fresh
+
+    def environment(self, **options: str) -> dict[str, str]:
+        """Return the environment variables of the cluster's processes, with these options."""
+        return os.environ | {
             "DATABASE_URL": self.store.url,
             "CLUSTERAGENT_CONFD": str(self.confd),
             "CLUSTERAGENT_VAR": str(self._folder),
@@ -214,10 +223,6 @@ class Cluster:
             "CLUSTERAGENT_SCAN_PERIOD": "60",
             **options,
         }
-        logs = [self._folder / f"{next(self._number)}.log" for _ in range(number)]
-        fresh = [Replica(command, environment, log) for log in logs]
-        self.replicas += fresh
-        return fresh
 
     def led(self) -> Replica:
         """Wait until a leader's worker runs passes and all other replicas wait for the lock; return the leader."""

@@ -10,6 +10,7 @@ import httpx
 from django.core.exceptions import ValidationError
 
 from checks.adoption.bodies import Body
+from clusteragent.lib.version import USER_AGENT
 from nodes.names import validate_node_name
 
 PATH = "/api/v1/clusterchecks"
@@ -44,7 +45,7 @@ def fetch(url: str, token: str, *, ca: Path | None = None) -> bytes:
         raise UnreadableState(f"{url}: only https:// is spoken there")
     try:
         trust = ssl.create_default_context(cafile=str(ca)) if ca else _unverified()
-        headers = {"Authorization": f"Bearer {token}"}
+        headers = {"Authorization": f"Bearer {token}", "User-Agent": USER_AGENT}
         answer = httpx.get(root.rstrip("/") + PATH, headers=headers, verify=trust, timeout=TIMEOUT, trust_env=False)
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
         raise UnreadableState(f"{url}: {error or type(error).__name__}") from error

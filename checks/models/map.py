@@ -15,6 +15,7 @@ from django.db.models.functions import Extract, Now
 
 from checks.models.configs import Config, Instance, Origin
 from checks.models.orders import ORDERS
+from clusteragent.lib.clock import later
 from clusteragent.lib.database.bulk import copy, without_nested_loops
 from clusteragent.lib.database.listening import notify
 from nodes.models import Node
@@ -54,8 +55,7 @@ class ClusterStoreManager(models.Manager["ClusterStore"]):
     def begin_term(self, cursor: Any, leader: str) -> int:
         """Begin a term and return its number, which was never used: not even by a term whose commit a failover lost."""
         cursor.execute(
-            "UPDATE checks_clusterstore SET leader = %s,"
-            " term = greatest(term + 1, (extract(epoch FROM clock_timestamp()) * 1000000000)::bigint) RETURNING term",
+            f"UPDATE checks_clusterstore SET leader = %s, term = {later('term')} RETURNING term",  # noqa: S608 - our own words
             (leader[:253],),
         )
         return int(cursor.fetchone()[0])

@@ -25,6 +25,7 @@ from checks.wire import goyaml, scalars, yamlnodes
 from checks.wire.patching import IntegrationConfig
 from checks.wire.yamlnodes import InvalidYAML
 from clusteragent.lib import conf
+from clusteragent.lib.version import USER_AGENT
 
 SOURCE, PROVIDER = "prometheus_http_sd", "prometheus-http-sd"
 OPTION = "DD_PROMETHEUS_HTTP_SD_CONFIGS"
@@ -172,7 +173,7 @@ def fetch(client: httpx.Client, url: str) -> str:
     """Return the text that a URL answers, of at most MAX_BYTES and within TIMEOUT. Raises Away."""
     data, deadline = bytearray(), time.monotonic() + TIMEOUT
     try:
-        with client.stream("GET", url, headers={"Accept": "application/json"}) as response:
+        with client.stream("GET", url, headers={"Accept": "application/json", "User-Agent": USER_AGENT}) as response:
             if response.status_code != httpx.codes.OK:
                 raise Away(f"it answers {response.status_code}, not 200")
             for part in response.iter_bytes():

@@ -6,15 +6,16 @@ import signal
 import sys
 from pathlib import Path
 
-_ROOT = Path(__file__).resolve().parents[2]
+# The checkout, if this is one.
+ROOT = Path(__file__).resolve().parents[2]
 # Otherwise it is installed, and Python finds our packages.
-IS_CHECKOUT = (_ROOT / "manage.py").is_file()
+IS_CHECKOUT = (ROOT / "manage.py").is_file()
 _PR_SET_PDEATHSIG = 1
 
 
 def manage(*words: str) -> list[str]:
     """Return the command line of our command with these words, as a process of ours starts it in every working directory."""
-    return [sys.executable, str(_ROOT / "manage.py"), *words] if IS_CHECKOUT else module("clusteragent", *words)
+    return [sys.executable, str(ROOT / "manage.py"), *words] if IS_CHECKOUT else module("clusteragent", *words)
 
 
 def module(name: str, *words: str) -> list[str]:
@@ -24,7 +25,7 @@ def module(name: str, *words: str) -> list[str]:
 
 def python_path() -> str:
     """Return the value of PYTHONPATH with which our packages are found."""
-    return os.pathsep.join(filter(None, (str(_ROOT) if IS_CHECKOUT else "", os.environ.get("PYTHONPATH"))))
+    return os.pathsep.join(filter(None, (str(ROOT) if IS_CHECKOUT else "", os.environ.get("PYTHONPATH"))))
 
 
 def end_with(parent: int) -> None:

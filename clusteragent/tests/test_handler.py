@@ -11,6 +11,8 @@ from typing import Any
 import psycopg
 import pytest
 from django.conf import settings
+from django.db import connection
+from django.db.migrations.recorder import MigrationRecorder
 
 from checks import tasks
 from checks.models import Config
@@ -257,6 +259,28 @@ class TestLeaderWatch:
         assert [*states, str(handler.state)] == case["expected"]["state"]
         assert watched == ["leader"]
         assert warnings == ["database_away", "database_back"], "said once each, however many attempts"
+
+    def test_it_waits_until_its_migrations_are_applied_and_works_on_newer_ones(
+        self, monkeypatch: pytest.MonkeyPatch, clock: Clock
+    ) -> None:
+        recorder = MigrationRecorder(connection)
+        recorder.record_applied("checks", "9999_later")
+        recorder.record_unapplied("checks", "0022_findings_left_out")
+
+        def sleep(seconds: float) -> None:
+            [(event, error)] = said
+            assert event == "schema_older"
+            assert error.endswith("run `clusteragent migrate` for checks.0022_findings_left_out")
+            recorder.record_applied("checks", "0022_findings_left_out")
+
+        said: list[tuple[str, str]] = []
+        monkeypatch.setattr(clock, "sleep", sleep)
+        monkeypatch.setattr(module.log, "warning", lambda event, **rest: said.append((event, *rest.values())))
+        try:
+            Handler().connect().resign()
+            assert [event for event, *_ in said] == ["schema_older", "schema_newer", "database_back"]
+        finally:
+            recorder.record_unapplied("checks", "9999_later")
 
 
 @pytest.mark.django_db(transaction=True)

@@ -40,6 +40,7 @@ PEERS = {
     "cluster_checks_predicted_utilization": ("gauge", {"node"}),
 }
 OURS = {
+    "clusteragent_build_info": ("gauge", {"version"}),
     "clusteragent_leader_term": ("gauge", set()),
     "clusteragent_last_pass_age_seconds": ("gauge", set()),
     "clusteragent_brake": ("gauge", set()),

@@ -11,7 +11,7 @@ from django.db.models import Case, Count, Exists, F, Min, Q, Value, When
 from django.db.models.functions import Now
 
 from clusteragent.lib import conf
-from clusteragent.lib.clock import ago
+from clusteragent.lib.clock import ago, later
 from clusteragent.lib.database import bulk
 from clusteragent.lib.database.arrays import array
 from nodes.models.events import NodeEvent
@@ -185,8 +185,7 @@ class NodeQuerySet(models.QuerySet["Node"]):
         with connection.cursor() as cursor:
             # Not the ORM: it has no expression for nanoseconds of the database's clock.
             cursor.execute(
-                "UPDATE nodes_node SET config_version ="
-                " greatest(config_version + 1, (extract(epoch FROM clock_timestamp()) * 1000000000)::bigint)"
+                f"UPDATE nodes_node SET config_version = {later('config_version')}"  # noqa: S608 - our own words
                 " WHERE id IN (SELECT id FROM nodes_node WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE)",
                 (list(ids),),
             )

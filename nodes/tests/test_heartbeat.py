@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+from django.db import transaction
 from django.db.models.functions import Now
 
 from nodes.hearing import lose_expired
@@ -108,14 +109,33 @@ def test_a_heartbeat_costs_one_statement(warm, django_assert_num_queries):
         note_heartbeat("ash", last_change=0)
 
 
+FUTURE = 2**62
+
+
+def next_versions(number: int) -> list[int]:
+    """What the only node's next versions are, which is then as it was."""
+    with transaction.atomic():
+        found = []
+        for _ in range(number):
+            Node.objects.bump_versions(list(Node.objects.values_list("pk", flat=True)))
+            found.append(Node.objects.get().config_version)
+        transaction.set_rollback(True)
+    return found
+
+
 def test_a_version_is_never_used_twice_even_when_the_clock_goes_back(warm):
     note_heartbeat("ash", last_change=0)
-    future = 2**62
-    Node.objects.update(config_version=future)
-    ids = list(Node.objects.values_list("pk", flat=True))
-    Node.objects.bump_versions(ids)
-    Node.objects.bump_versions(ids)
-    assert Node.objects.get().config_version == future + 2
+    Node.objects.update(config_version=FUTURE)
+    first, second = next_versions(2)
+    assert FUTURE < first < second <= FUTURE + 2 * 10**9
+
+
+def test_what_happens_after_a_restore_never_gets_the_versions_of_what_happened_before(warm):
+    """A node agent with such a version would keep its list, although it is another one now."""
+    note_heartbeat("ash", last_change=0)
+    Node.objects.update(config_version=FUTURE)
+    before, after = next_versions(20), next_versions(20)
+    assert not set(before) & set(after)
 
 
 def test_a_fresh_version_is_the_database_s_time_in_nanoseconds(warm):

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import os
 import shutil
+import signal
 import tempfile
 import time
 from collections import Counter
@@ -26,7 +27,7 @@ from tests.faults.account import Account
 from tests.faults.database import Server
 from tests.faults.record import Record
 from tests.faults.wire import Loop, Proxy
-from tests.replicas import PROCESSES, Replica, descendants, wait_for
+from tests.replicas import MANAGE, PROCESSES, Replica, descendants, wait_for
 from tests.webserver import TLS, exchange, free_port
 
 SCALE = 3
@@ -112,6 +113,8 @@ class Cluster:
         self.has_cables = True
         # The URL of the database for the web servers of node agents, if they use a pooler.
         self.pooled_url = ""
+        # What runs in processes that start from now on: another version has another one.
+        self.manage = MANAGE
         self.at_end = contextlib.ExitStack()
         self.loop = Loop()
         self.agents: list[Replica] = []
@@ -151,10 +154,21 @@ class Cluster:
             self.write_check(f"check-{number:02}")
         if self.server.has_ended():
             self.server.start()
+        self.start_replicas(agents)
+
+    def start_replicas(self, agents: int = 2) -> None:
+        """Start the web servers of node agents, and so many replicas of `runagent`."""
         for port in self.ports:
             self.start_web(port)
         for _ in range(agents):
             self.start_agent()
+
+    def stop(self) -> None:
+        """End all our processes. The database runs on."""
+        for replica in self._living():
+            replica.terminate()
+        for replica in self._living():
+            replica.end()
 
     def write_check(self, name: str, folder: Path | None = None) -> None:
         """Write the config file of a check, into the cluster's conf.d by default."""
@@ -166,6 +180,22 @@ class Cluster:
         """Start a web server of node agents at this port. It replaces an earlier one, which must have ended."""
         place = {"CLUSTERAGENT_BIND": f"127.0.0.1:{port}", **self._database()}
         self.webs[port] = self._start("serve agents", place | environment)
+
+    def replace_web(self, port: int) -> None:
+        """Replace the web server at this port, as a load balancer lets it be done: it sends no calls there meanwhile."""
+        self.nodes.way.backends = [other for other in self.ports if other != port]
+        self.stop_web(port)
+        self.start_web(port)
+        wait_for("it answers", lambda: self.answers(port))
+        self.nodes.way.backends = self.ports
+
+    def replace_agents(self) -> None:
+        """Replace all replicas of `runagent`, one after the other; the last one leads then, or follows."""
+        for agent in [agent for agent in self.agents if agent.process.poll() is None]:
+            agent.signal(signal.SIGTERM)
+            assert agent.ended() == 0
+            fresh = self.start_agent()
+            wait_for("it takes part", lambda fresh=fresh: fresh.logged("following") or fresh.logged("leader_elected"))
 
     def start_operators(self) -> int:
         """Start a web server of operators; return its port when it answers."""
@@ -220,7 +250,7 @@ class Cluster:
 
     def _start(self, command: str, environment: dict[str, str]) -> Replica:
         log = self.folder / f"{command.split()[0]}-{time.monotonic_ns()}.log"
-        return Replica(command, self._environment | environment, log)
+        return Replica(command, self._environment | environment, log, self.manage)
 
     def make_group(self) -> Group:
         """Make a group without nodes, with a load balancer of its own."""

@@ -41,7 +41,7 @@ def make_cluster(shared: list[Cluster], template: Path) -> Iterator[Callable[...
     made: list[Cluster] = []
 
     def make(**options: Any) -> Cluster:
-        made.append(Cluster(template, **options))
+        made.append(Cluster(**{"template": template} | options))
         return made[-1]
 
     try:

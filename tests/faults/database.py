@@ -190,14 +190,14 @@ class SmallDisk(Server):
         self._holder.communicate()
 
 
-def make_template(folder: Path) -> Path:
-    """Make and migrate a database in the folder, stop its server, and return its data folder."""
+def make_template(folder: Path, manage: Path = MANAGE) -> Path:
+    """Make and migrate a database in the folder, stop its server, and return its data folder. manage: whose migrations."""
     server = Server(folder / "pgdata")
     postgres.initialise(server.pgdata)
     server.start()
     try:
         environment = os.environ | {"DATABASE_URL": server.url}
-        subprocess.run([sys.executable, str(MANAGE), "migrate", "-v0"], env=environment, check=True)
+        subprocess.run([sys.executable, str(manage), "migrate", "-v0"], env=environment, check=True)
     finally:
         server.stop()
     return server.pgdata

@@ -8,6 +8,7 @@ import httpx
 
 from checks.sources.kubernetes.access import Channel
 from checks.sources.kubernetes.errors import BadAccess
+from clusteragent.lib.version import USER_AGENT
 
 # Seconds until there is a connection.
 CONNECT = 5.0
@@ -19,7 +20,7 @@ _KEEPALIVE = [
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
 ]
 _HEADERS = {
-    "User-Agent": "clusteragent",
+    "User-Agent": USER_AGENT,
     "Accept": "application/json",
     # The first events of a compressed watch come in several gzip members, of which httpx reads only the first.
     "Accept-Encoding": "identity",
