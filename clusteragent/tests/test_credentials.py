@@ -1,7 +1,9 @@
 """What the first start makes in its folder, and what it leaves unchanged."""
 
+import ssl
 import stat
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -88,6 +90,27 @@ def test_ones_own_token_is_kept(tmp_path: Path) -> None:
     (tmp_path / "auth_token").write_text("mine, of whatever length and form it is")
     credentials.make_missing(tmp_path)
     assert (tmp_path / "auth_token").read_text() == "mine, of whatever length and form it is"
+
+
+def test_certificates_of_several_replicas_are_trusted_side_by_side(folder: Path, tmp_path: Path) -> None:
+    folders = [folder, tmp_path / "other"]
+    credentials.make_missing(folders[1])
+    trusted = ssl.create_default_context(cadata="".join((one / "cert.pem").read_text() for one in folders))
+    for one in folders:
+        server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        server.load_cert_chain(one / "cert.pem", one / "key.pem")
+        handshake(trusted, server, "localhost")
+
+
+def handshake(client: ssl.SSLContext, server: ssl.SSLContext, name: str) -> None:
+    """Let a client and a server shake hands in memory. Raises SSLError if the client does not trust the server."""
+    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = client.wrap_bio(back, there, server_hostname=name), server.wrap_bio(there, back, server_side=True)
+    for end in (*ends, *ends):
+        with suppress(ssl.SSLWantReadError):
+            end.do_handshake()
+    assert ends[0].version()
+    assert ends[0].getpeercert()
 
 
 def test_a_certificate_without_its_key_is_refused(folder: Path) -> None:

@@ -1,6 +1,8 @@
 """Operators log in through a real proxy, with CLUSTERAGENT_ADMIN_URL as the one option."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPResponse, HTTPSConnection
 from http.cookies import SimpleCookie
 from pathlib import Path
@@ -13,30 +15,97 @@ from django.test import RequestFactory
 
 from clusteragent.lib import conf
 from operators.middleware import PublicURL
-from tests.proxies.programs import haproxy, pem
+from tests.proxies.programs import haproxy, nginx, pem
 from tests.webserver import TLS, database_url, free_port, serving
 
 LOGIN = "/admin/login/?next=/admin/checks/config/"
 PASSWORD = "correct horse battery"
-# The URL that browsers show, and the Host that reaches us; empty: the browser's.
-SETUPS = [
-    ("https://ca.example.com", ""),
-    ("https://ca.example.com", "127.0.0.1:5006"),
-    ("https://ca.example.com", "replicas"),
-    ("https://localhost:8443", ""),
-    ("http://localhost:8080", ""),
-]
-PROXY = """
+# The URLs that browsers show, and the Host that reaches us; empty: the browser's.
+SETUPS = {
+    "https://ca.example.com": ("", "127.0.0.1:5006", "replicas"),
+    "https://localhost:8443": ("",),
+    "http://localhost:8080": ("",),
+}
+# %(port)d: where the proxy listens, %(server)d: our port, %(tls)s: what ends TLS, %(host)s: what sets the Host.
+HAPROXY = """
 defaults
     mode http
     timeout connect 2s
     timeout client 30s
     timeout server 30s
 listen operators
-    bind "${PROXY_OPERATORS}" %s
-    %s
-    server replica "${OPERATORS_1}" ssl verify none alpn http/1.1
+    bind "127.0.0.1:%(port)d" %(tls)s
+    %(host)s
+    server replica "127.0.0.1:%(server)d" ssl verify none alpn http/1.1
 """
+HAPROXY_PASSTHROUGH = """
+defaults
+    mode tcp
+    timeout connect 2s
+    timeout client 30s
+    timeout server 30s
+listen operators
+    bind "127.0.0.1:%(port)d"
+    server replica "127.0.0.1:%(server)d"
+"""
+NGINX = """
+include /etc/nginx/modules-enabled/*.conf;
+events {}
+http {
+    access_log off;
+    server {
+        listen 127.0.0.1:%(port)d %(tls)s;
+        location / {
+            proxy_pass https://127.0.0.1:%(server)d;
+            %(host)s
+        }
+    }
+}
+"""
+NGINX_PASSTHROUGH = """
+include /etc/nginx/modules-enabled/*.conf;
+events {}
+stream {
+    server {
+        listen 127.0.0.1:%(port)d;
+        proxy_pass 127.0.0.1:%(server)d;
+    }
+}
+"""
+
+
+@contextmanager
+def proxy(kind: str, folder: Path, server: int, *, is_tls: bool, host: str) -> Iterator[int]:
+    """Run HAProxy or nginx before our port, which ends TLS or speaks plain HTTP to browsers, and return its port."""
+    port, config, certificate = free_port(), folder / f"{kind}.cfg", pem(folder)
+    values: dict[str, object] = {"port": port, "server": server}
+    if kind == "haproxy":
+        set_host = f"http-request set-header Host {host}" if host else ""
+        tls = f"ssl crt {certificate}" if is_tls else ""
+        config.write_text(HAPROXY % {**values, "tls": tls, "host": set_host})
+        with haproxy(config, folder, PROXY_OPERATORS=f"127.0.0.1:{port}"):
+            yield port
+    else:
+        tls = f"ssl; ssl_certificate {certificate}; ssl_certificate_key {certificate}" if is_tls else ""
+        set_host = f"proxy_set_header Host {host or '$http_host'};"
+        config.write_text(NGINX % {**values, "tls": tls, "host": set_host})
+        with nginx(config, folder, port):
+            yield port
+
+
+@contextmanager
+def passthrough(kind: str, folder: Path, server: int) -> Iterator[int]:
+    """Run HAProxy or nginx, which knows nothing of TLS and HTTP, before our port, and return its port."""
+    port, config = free_port(), folder / f"{kind}.cfg"
+    text = HAPROXY_PASSTHROUGH if kind == "haproxy" else NGINX_PASSTHROUGH
+    config.write_text(text % {"port": port, "server": server})
+    run = (
+        haproxy(config, folder, PROXY_OPERATORS=f"127.0.0.1:{port}")
+        if kind == "haproxy"
+        else nginx(config, folder, port)
+    )
+    with run:
+        yield port
 
 
 class Browser:
@@ -74,22 +143,38 @@ class Browser:
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize(("url", "host"), SETUPS)
-def test_operators_log_in_through_a_proxy(url: str, host: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["haproxy", "nginx"])
+@pytest.mark.parametrize("url", SETUPS)
+def test_operators_log_in_through_a_proxy(url: str, kind: str, tmp_path: Path) -> None:
     User.objects.create_superuser("olga", password=PASSWORD)
     with serving(database_url(), tmp_path, whom="operators", CLUSTERAGENT_ADMIN_URL=url) as server:
-        port, config = free_port(), tmp_path / "haproxy.cfg"
-        tls = f"ssl crt {pem(tmp_path)}" if url.startswith("https") else ""
-        config.write_text(PROXY % (tls, f"http-request set-header Host {host}" if host else ""))
-        with haproxy(config, tmp_path, PROXY_OPERATORS=f"127.0.0.1:{port}", OPERATORS_1=f"127.0.0.1:{server.port}"):
-            browser = Browser(url, port)
-            answer = browser.log_in()
-            assert (answer.status, answer.headers["Location"]) == (302, "/admin/checks/config/")
-            page, text = browser.call("GET", "/admin/checks/config/")
-            assert page.status == 200
-            assert "olga" in text
-            assert ("Strict-Transport-Security" in page.headers) == url.startswith("https")
-            assert browser.call("GET", "/admin")[0].headers["Location"] == "/admin/"
+        for host in SETUPS[url]:
+            with proxy(kind, tmp_path, server.port, is_tls=url.startswith("https"), host=host) as port:
+                check_that_olga_logs_in(Browser(url, port))
+        if url.startswith("https"):
+            with passthrough(kind, tmp_path, server.port) as port:
+                check_that_olga_logs_in(Browser(url, port))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_proxy_that_speaks_http_towards_us_reaches_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = "https://ca.example.com"
+    monkeypatch.setattr("tests.proxies.test_admin_url.HAPROXY", HAPROXY.replace("ssl verify none", ""))
+    with (
+        serving(database_url(), tmp_path, whom="operators", CLUSTERAGENT_ADMIN_URL=url) as server,
+        proxy("haproxy", tmp_path, server.port, is_tls=True, host="") as port,
+    ):
+        assert Browser(url, port).call("GET", LOGIN)[0].status == 502
+
+
+def check_that_olga_logs_in(browser: Browser) -> None:
+    answer = browser.log_in()
+    assert (answer.status, answer.headers["Location"]) == (302, "/admin/checks/config/")
+    page, text = browser.call("GET", "/admin/checks/config/")
+    assert page.status == 200
+    assert "olga" in text
+    assert ("Strict-Transport-Security" in page.headers) == browser.url.startswith("https")
+    assert browser.call("GET", "/admin")[0].headers["Location"] == "/admin/"
 
 
 @pytest.mark.django_db(transaction=True)

@@ -1,101 +1,102 @@
-"""The samples of `deploy/haproxy`, run by a real HAProxy before real web servers."""
+"""The samples of `deploy/haproxy` and `deploy/nginx`, run by real proxies before real web servers."""
 
-import csv
-import socket
+import os
+import signal
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent import futures
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.proxies.programs import SAMPLES, haproxy, needed_module, pem
+from tests.proxies import fronts
+from tests.proxies.fronts import Proxy, addresses, replicas
+from tests.proxies.programs import SAMPLES, haproxy, listens, needed_module, pem
 from tests.replicas import wait_for
-from tests.webserver import WebServer, database_url, free_port, make_certificate, serving
+from tests.webserver import WebServer, free_port, make_certificate
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 STATUS = "/api/v1/clusterchecks/status/ash"
 REPORT = '{"last_change": 0}'
+URL = "https://ca.example.com"
 
 
-class Proxy(WebServer):
-    """HAProxy, called as a web server is."""
-
-    def __init__(self, port: int) -> None:
-        self.port = port
-        self._connections = []
+@pytest.fixture(params=fronts.ALL, ids=lambda kind: kind.__name__)
+def front(request: pytest.FixtureRequest, tmp_path: Path) -> fronts.Front:
+    return request.param(tmp_path)  # type: ignore[no-any-return]
 
 
-@contextmanager
-def replicas(folder: Path, *ports: str) -> Iterator[dict[str, WebServer]]:
-    """Run web servers, named as in the samples: AGENTS_1, OPERATORS_2."""
-    with ExitStack() as stack:
-        servers = {}
-        for name in ports:
-            (folder / name).mkdir()
-            whom = name.partition("_")[0].lower()
-            servers[name] = stack.enter_context(serving(database_url(), folder / name, whom=whom))
-        yield servers
+def callers(front: fronts.Front) -> list[Callable[[], int]]:
+    """Return a call of each port, which returns the status."""
+    calls = {
+        "AGENTS": lambda: front.proxies["AGENTS"].call("POST", STATUS, REPORT).status,
+        "OPERATORS": lambda: (
+            front.proxies["OPERATORS"].call("GET", "/admin/login/", headers={"Host": "localhost"}).status
+        ),
+    }
+    return [calls[port] for port in front.ports]
 
 
-def addresses(servers: dict[str, WebServer]) -> dict[str, str]:
-    return {name: f"127.0.0.1:{server.port}" for name, server in servers.items()}
+def test_a_drained_replica_ends_without_a_lost_call(front: fronts.Front) -> None:
+    with front.before_replicas(CLUSTERAGENT_ADMIN_URL=URL) as servers, futures.ThreadPoolExecutor(2) as pool:
+        answers: list[int] = []
+        is_over = threading.Event()
+
+        def call() -> None:
+            while not is_over.is_set():
+                answers.extend(one() for one in callers(front))
+
+        def more() -> None:
+            goal = len(answers) + 20
+            wait_for("calls are answered", lambda: len(answers) >= goal)
+
+        calling = [pool.submit(call) for _ in range(2)]
+        try:
+            more()
+            front.drain()
+            wait_for("the replica is drained", front.is_drained)
+            for name in (name for name in servers if name.endswith("_1")):
+                servers[name].process.terminate()
+                servers[name].process.wait(20)
+            more()
+        finally:
+            is_over.set()
+        for caller in calling:
+            caller.result()
+        assert set(answers) == {200}
 
 
-def control(path: Path, command: str) -> str:
-    """Send HAProxy's control socket a command, and return the answer."""
-    with socket.socket(socket.AF_UNIX) as stream:
-        stream.connect(str(path))
-        stream.sendall(f"{command}\n".encode())
-        return b"".join(iter(lambda: stream.recv(65536), b"")).decode()
+def test_calls_go_on_when_a_replica_died(front: fronts.Front) -> None:
+    with front.before_replicas(CLUSTERAGENT_ADMIN_URL=URL) as servers:
+        for name in (name for name in servers if name.endswith("_2")):
+            os.killpg(servers[name].process.pid, signal.SIGKILL)
+            servers[name].process.wait()
+            wait_for("connections are refused", lambda name=name: not listens(servers[name].port))
+        assert {call() for call in callers(front) for _ in range(6)} == {200}
 
 
-def is_drained(path: Path) -> bool:
-    """Whether no session of either backend is at the first replica."""
-    rows = csv.DictReader(control(path, "show stat").removeprefix("# ").splitlines())
-    return all(row["scur"] == "0" for row in rows if row["svname"] == "replica-1")
+def test_a_long_body_is_judged_by_the_replica(front: fronts.Front) -> None:
+    with front.before_replicas(1, CLUSTERAGENT_ADMIN_URL=URL):
+        for proxy in front.proxies.values():
+            # Longer than nginx allows by itself.
+            answer = proxy.call("PUT", "/api/v1/sources/shop", b" " * 2_000_000, token="Bearer made-up")
+            assert answer.status in (401, 403, 404)
+            assert "nginx" not in answer.body
 
 
-def test_a_drained_replica_ends_without_a_lost_call(tmp_path: Path) -> None:
-    agents, operators = Proxy(free_port()), Proxy(free_port())
-    with replicas(tmp_path, "AGENTS_1", "AGENTS_2", "OPERATORS_1", "OPERATORS_2") as servers:
-        listen = {"PROXY_AGENTS": f"127.0.0.1:{agents.port}", "PROXY_OPERATORS": f"127.0.0.1:{operators.port}"}
-        path = tmp_path / "control"
-        certificate = {"PROXY_PEM": pem(tmp_path / "AGENTS_1"), "PROXY_SOCKET": path}
-        with haproxy(SAMPLES / "haproxy" / "haproxy.cfg", tmp_path, **listen, **certificate, **addresses(servers)):
-            answers: list[int] = []
-            is_over = threading.Event()
+def test_a_replica_with_a_strange_certificate_is_not_called(tmp_path: Path) -> None:
+    class Distrusting(fronts.NginxReencrypting):
+        def places(self, servers: Mapping[str, WebServer]) -> dict[str, object]:
+            return {**super().places(servers), "/etc/nginx/clusteragent/replicas.pem": make_certificate(tmp_path)[0]}
 
-            def call() -> None:
-                while not is_over.is_set():
-                    answers.append(agents.call("POST", STATUS, REPORT).status)
-                    answers.append(operators.call("GET", "/admin/login/", headers={"Host": "localhost"}).status)
-
-            def more() -> None:
-                goal = len(answers) + 20
-                wait_for("calls are answered", lambda: len(answers) >= goal)
-
-            with futures.ThreadPoolExecutor(2) as pool:
-                callers = [pool.submit(call) for _ in range(2)]
-                try:
-                    more()
-                    for backend in ("agents", "operators"):
-                        assert not control(path, f"set server {backend}/replica-1 state drain").strip()
-                    wait_for("the replica is drained", lambda: is_drained(path))
-                    for name in ("AGENTS_1", "OPERATORS_1"):
-                        servers[name].process.terminate()
-                        servers[name].process.wait(20)
-                    more()
-                finally:
-                    is_over.set()
-                for caller in callers:
-                    caller.result()
-            assert set(answers) == {200}
+    front = Distrusting(tmp_path)
+    with front.before_replicas():
+        assert front.proxies["AGENTS"].call("POST", STATUS, REPORT).status == 502
 
 
 @contextmanager
