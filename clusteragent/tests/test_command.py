@@ -10,7 +10,7 @@ from clusteragent import command
 from clusteragent.command import GROUPS, INTERNAL, VERBS
 
 # Django's.
-THEIRS = {"migrate", "createsuperuser"}
+THEIRS = {"createsuperuser"}
 
 
 def called(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
