@@ -28,7 +28,7 @@ GROUPS = {
         "simulatenodes": "simulate node agents",
     },
     "Set it up": {
-        "migrate": "bring the database's schema up to date",
+        "migrate": "bring the database's schema up to date, and make the first operator",
         "createsuperuser": "make a user of the admin who may do everything",
         "createtoken": "make a token for the operators' API",
         "unlock": "forget failed logins",

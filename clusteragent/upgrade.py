@@ -4,6 +4,7 @@ import django.db
 import psycopg
 from django.contrib.auth.models import User
 from django.core.management import call_command
+from django.core.management.commands import migrate
 from django.db import connection, transaction
 
 from clusteragent.lib import conf, credentials, locks
@@ -16,19 +17,20 @@ class DatabaseError(Exception):
     """The database can't be reached or changed."""
 
 
-def upgrade() -> None:
-    """Migrate, and create the first operator, whose password is then in a file of VAR. Raises DatabaseError.
+def upgrade(verbosity: int = 0) -> None:
+    """Migrate, and make the first operator, whose password is in a file of VAR. Raises DatabaseError and CredentialsError.
 
     A lock makes replicas that start at the same time migrate one after the other: each would create the same tables.
+    verbosity: of Django's command.
     """
     try:
         connection.ensure_connection()
         with psycopg.connect(**connection.get_connection_params(), autocommit=True) as session:
             while not locks.try_acquire(session.cursor(), Lock.MIGRATE):
                 pass
-            call_command("migrate", verbosity=0, interactive=False)
+            call_command(migrate.Command(), verbosity=verbosity, interactive=False)
             with transaction.atomic():
-                if not User.objects.filter(username=ADMIN).exists():
+                if not User.objects.exists():
                     User.objects.create_superuser(ADMIN, password=credentials.make_admin_password(conf.VAR))
     except (django.db.Error, psycopg.Error, locks.Pooled) as error:
         # The settings of this process name the direct one where there are two.

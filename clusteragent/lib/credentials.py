@@ -60,8 +60,12 @@ def make_missing(folder: Path, *, given: Collection[str] = ()) -> None:
 
 
 def make_admin_password(folder: Path) -> str:
-    """Return the password of the first operator from its file in the folder; make the file if it is missing."""
-    return _make(folder / ADMIN_PASSWORD, lambda: secrets.token_urlsafe(18)).strip()
+    """Return the password of the first operator from its file in the folder; make both if missing. Raises CredentialsError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return _make(folder / ADMIN_PASSWORD, lambda: secrets.token_urlsafe(18)).strip()
+    except OSError as error:
+        raise CredentialsError(f"{error.filename or folder} can't be made or read: {error.strerror}") from error
 
 
 def check_certificate(folder: Path) -> None:

@@ -20,7 +20,9 @@ def manage(*words: str) -> list[str]:
 
 def module(name: str, *words: str) -> list[str]:
     """Return the command line of `python -m name` for a package of ours, which works in every working directory."""
-    return ["env", f"PYTHONPATH={python_path()}", sys.executable, "-P", "-m", name, *words]
+    # Where we are installed Python finds us, and there need be no `env`.
+    where = ["env", f"PYTHONPATH={python_path()}"] if IS_CHECKOUT else []
+    return [*where, sys.executable, "-P", "-m", name, *words]
 
 
 def python_path() -> str:

@@ -11,7 +11,7 @@ from clusteragent.command import GROUPS, INTERNAL, VERBS
 from clusteragent.lib.version import VERSION
 
 # Django's.
-THEIRS = {"migrate", "createsuperuser"}
+THEIRS = {"createsuperuser"}
 
 
 def called(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:

@@ -6,10 +6,13 @@ root=$1
 list='cd "$1/var/lib/dpkg" && mkdir status.d && for deb in ../../cache/apt/archives/*.deb; do
   dpkg-deb --field "$deb" > "status.d/$(dpkg-deb --field "$deb" Package)"; done'
 mmdebstrap --quiet --mode=root --variant=extract \
-  --include=python3-minimal,libpython3-stdlib,libstdc++6,libgcc-s1,zlib1g,tzdata,netbase \
+  --include=python3-minimal,libpython3-stdlib,libstdc++6,libgcc-s1,zlib1g,tzdata,netbase,libcap-ng0 \
   --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
   --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/info/*' \
   --extract-hook="$list" bookworm "$root"
+# One program of a package whose others change users and mount: `all` starts its processes by it.
+cp /usr/bin/setpriv "$root/usr/bin/"
+dpkg-query --status util-linux > "$root/var/lib/dpkg/status.d/util-linux"
 mkdir -p "$root/opt" "$root/usr/share/clusteragent"
 cp -a /opt/clusteragent "$root/opt/"
 bill=$root/usr/share/clusteragent/sbom.cdx.json
