@@ -16,7 +16,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 # Seconds that an interrupted worker has to end what its test started.
 PATIENCE = 60
-# Folders of which one worker runs all tests: they share a cluster of ours, an API server of Kubernetes, an image, or an installation.
+# Folders of which one worker runs all tests: they share a cluster of ours, an API server, an image, or an installation.
 FOLDERS = [Path(__file__).parent / name for name in ("browser", "faults", "image", "installed", "kubernetes")]
 _workers: list[Any] = []
 
