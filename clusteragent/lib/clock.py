@@ -26,7 +26,8 @@ def later(column: str) -> str:
     """Return SQL of a number that the column never had: the time in nanoseconds, or more where the column is ahead of it.
 
     Not even before a restore of the database: where the clock is behind, as after it was set back, the histories before and
-    after the restore would both count on from the same number. So each takes a random step of up to a second.
+    after the restore would both count on from the same number. So each takes a random step of up to a second. Where the clock
+    is ahead, the number is never ahead of the clock: whoever compares it with times relies on that.
     """
-    step = "1 + floor(random() * 1e9)::bigint"
-    return f"greatest({column} + {step}, (extract(epoch FROM clock_timestamp()) * 1000000000)::bigint)"
+    now = "(extract(epoch FROM clock_timestamp()) * 1000000000)::bigint"
+    return f"CASE WHEN {now} > {column} THEN {now} ELSE {column} + 1 + floor(random() * 1e9)::bigint END"

@@ -138,6 +138,14 @@ def test_what_happens_after_a_restore_never_gets_the_versions_of_what_happened_b
     assert not set(before) & set(after)
 
 
+def test_versions_that_follow_each_other_quickly_are_not_ahead_of_the_clock(warm):
+    note_heartbeat("ash", last_change=0)
+    versions = next_versions(20)
+    assert versions == sorted(set(versions))
+    now = Node.objects.annotate(now=Now()).values_list("now", flat=True).get()
+    assert versions[-1] < (now.timestamp() + 1) * 10**9
+
+
 def test_a_fresh_version_is_the_database_s_time_in_nanoseconds(warm):
     note_heartbeat("ash", last_change=0)
     Node.objects.bump_versions(list(Node.objects.values_list("pk", flat=True)))
