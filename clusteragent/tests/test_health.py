@@ -34,10 +34,13 @@ def test_a_schema_that_fits_is_looked_at_once() -> None:
     assert ready().status_code == 200
     with CaptureQueriesContext(connection) as queries:
         assert ready().status_code == 200
-    assert [query["sql"] for query in queries] == ["SELECT 1"]
+    [query] = queries
+    assert "COUNT" in query["sql"]
 
 
 def test_a_missing_migration_is_named_until_it_is_applied() -> None:
+    # The database that is there now was restored to a time before an upgrade.
+    assert ready().status_code == 200
     loader = MigrationLoader(connection)
     [(app, name)] = loader.graph.leaf_nodes("checks")
     # A database that has all that it replaces has it, too.

@@ -197,11 +197,11 @@ class Cluster:
             fresh = self.start_agent()
             wait_for("it takes part", lambda fresh=fresh: fresh.logged("following") or fresh.logged("leader_elected"))
 
-    def start_operators(self) -> int:
+    def start_operators(self, **environment: str) -> int:
         """Start a web server of operators; return its port when it answers."""
         port = free_port()
         self.webs[port] = self._start(
-            "serve operators", {"CLUSTERAGENT_ADMIN_BIND": f"127.0.0.1:{port}", **self._database()}
+            "serve operators", {"CLUSTERAGENT_ADMIN_BIND": f"127.0.0.1:{port}", **self._database(), **environment}
         )
         wait_for("it answers", lambda: self.answers(port))
         return port

@@ -4,6 +4,8 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from http.client import HTTPSConnection
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from tests.faults.database import make_template
 from tests.faults.load import Load
 from tests.faults.record import sources
 from tests.replicas import MANAGE, wait_for
+from tests.webserver import TLS, exchange
 
 pytestmark = pytest.mark.processes
 
@@ -83,6 +86,16 @@ def migrate(cluster: Cluster) -> None:
     subprocess.run([sys.executable, str(MANAGE), "migrate", "-v0"], env=cluster.environment(), check=True)
 
 
+def metrics(cluster: Cluster) -> str:
+    """What a web server of operators tells, which reads almost all tables for it."""
+    port = cluster.start_operators(CLUSTERAGENT_METRICS_PUBLIC="true")
+    with closing(HTTPSConnection("127.0.0.1", port, timeout=10, context=TLS)) as connection:
+        answer = exchange(connection, "GET", "/metrics", token=None)
+    cluster.webs.pop(port).end()
+    assert answer.status == 200
+    return answer.body
+
+
 def replace_all(cluster: Cluster, by: Path, check: str) -> None:
     """Replace all processes by those of another version. Each role works beside one of the other version for a while."""
     cluster.manage = by
@@ -95,6 +108,7 @@ def replace_all(cluster: Cluster, by: Path, check: str) -> None:
     cluster.write_check(check)
     wait_for("it is dispatched", lambda: cluster.account.running().get(f"http_check:{check}"))
     cluster.replace_web(second)
+    assert "\nclusteragent_brake{" in metrics(cluster)
     cluster.wait_for_pass(2)
 
 
