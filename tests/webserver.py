@@ -160,6 +160,6 @@ def free_port() -> int:
 
 
 def make_certificate(folder: Path) -> tuple[Path, Path]:
-    """Make cert.pem and key.pem in the folder as a first start does, for this machine, and return their paths."""
+    """Make a certificate and its key in the folder, as a first start makes them, and return their paths."""
     credentials.make_missing(folder, given=credentials.SHARED)
     return folder / credentials.CERTIFICATE, folder / credentials.KEY
