@@ -6,7 +6,7 @@ UV := uv==0.13.8
 # What make starts ends with make, even if make is killed.
 EXEC := @exec setpriv --pdeathsig TERM --
 
-.PHONY: help run test kube-apiserver helm screenshots faults bench lint format lock web web-agents web-operators clean
+.PHONY: help run test reference kube-apiserver helm screenshots faults bench lint format lock web web-agents web-operators clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -18,6 +18,9 @@ run: .venv/requirements ## start everything in the foreground, with three simula
 
 test: .venv/requirements-dev .venv/browser ## run all tests on all cores, against a PostgreSQL of their own or DATABASE_URL (ARGS="checks -k plan" for less)
 	$(EXEC) $(BIN)/python -m pytest $(ARGS)
+
+reference: .venv/requirements ## write the pages of docs/reference that the program knows: options and commands
+	@DJANGO_SETTINGS_MODULE=clusteragent.settings $(BIN)/python -m docs.generate
 
 kube-apiserver: ## build what tests of Kubernetes need (kube-apiserver, etcd, kubectl) with Go, some ten minutes, once
 	$(EXEC) $(PYTHON) -m tests.kubernetes.programs
