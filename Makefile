@@ -6,7 +6,7 @@ UV := uv==0.13.8
 # What make starts ends with make, even if make is killed.
 EXEC := @exec setpriv --pdeathsig TERM --
 
-.PHONY: help run test kube-apiserver helm screenshots faults bench lint format lock web web-agents web-operators clean
+.PHONY: help run test docs reference kube-apiserver helm screenshots faults bench lint format lock web web-agents web-operators clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -18,6 +18,13 @@ run: .venv/requirements ## start everything in the foreground, with three simula
 
 test: .venv/requirements-dev .venv/browser ## run all tests on all cores, against a PostgreSQL of their own or DATABASE_URL (ARGS="checks -k plan" for less)
 	$(EXEC) $(BIN)/python -m pytest $(ARGS)
+
+docs: .venv/requirements-dev ## build the documentation as a site, in operators/static/docs
+	@$(BIN)/python -m sphinx -q -W --keep-going docs operators/static/docs
+	@echo "Open operators/static/docs/index.html in a browser"
+
+reference: .venv/requirements ## write the pages of docs/reference that the program knows: options and commands
+	@DJANGO_SETTINGS_MODULE=clusteragent.settings $(BIN)/python -m docs.generate
 
 kube-apiserver: ## build what tests of Kubernetes need (kube-apiserver, etcd, kubectl) with Go, some ten minutes, once
 	$(EXEC) $(PYTHON) -m tests.kubernetes.programs
@@ -52,7 +59,8 @@ lock: ## choose the newest versions that requirements*.in allow, and write them 
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(UV)
 	$(call compile,requirements.in,requirements.txt)
 	$(call compile,requirements.in requirements-embedded.in --constraints requirements.txt,requirements-embedded.txt)
-	$(call compile,requirements-dev.in,requirements-dev.txt)
+	$(call compile,requirements-docs.in --constraints requirements.txt,requirements-docs.txt)
+	$(call compile,requirements-dev.in --constraints requirements-docs.txt,requirements-dev.txt)
 	$(call compile,deploy/image/tools.in,deploy/image/tools.txt)
 
 web: .venv/requirements ## serve node agents and operators alone: the database and the secrets are there

@@ -9,7 +9,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
 _PINNED = re.compile(r"^([A-Za-z0-9_.-]+)(?:\[[a-z,]+\])?==(\S+)")
-LOCKS = ("requirements.txt", "requirements-embedded.txt", "requirements-dev.txt")
+LOCKS = ("requirements.txt", "requirements-embedded.txt", "requirements-dev.txt", "requirements-docs.txt")
 
 
 def pins(name: str) -> dict[str, str]:
@@ -34,6 +34,7 @@ def test_each_library_of_a_list_is_in_the_lock(lock: str) -> None:
 
 def test_every_environment_has_the_versions_that_the_program_runs_on() -> None:
     assert pins(LOCKS[0]).items() <= pins(LOCKS[1]).items() <= pins(LOCKS[2]).items()
+    assert pins("requirements-docs.txt").items() <= pins("requirements-dev.txt").items()
 
 
 def test_the_embedded_database_is_left_out_where_it_is_not_asked_for() -> None:

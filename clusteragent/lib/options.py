@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 import psycopg
@@ -19,8 +19,16 @@ T = TypeVar("T")
 # The hosts of this machine alone.
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
-# The names of all options that were read.
-READ: set[str] = set()
+
+class Option(NamedTuple):
+    """What the reference says of an option: its default, empty for none, and what is allowed."""
+
+    default: str
+    allowed: str
+
+
+# All options that were read, in their order.
+READ: dict[str, Option] = {}
 
 _env = FileAwareEnv()
 _LONGEST = timedelta(days=3650)
@@ -34,13 +42,14 @@ class OptionError(Exception):
     """An option has a value that is not allowed."""
 
 
-def option(name: str, default: T, parse: Callable[[str], T | None], allowed: str) -> T:
+def option(name: str, default: T, parse: Callable[[str], T | None], allowed: str, shown: str = "") -> T:
     """Return the option's value, or its default when unset or empty. Raises OptionError that names option, value and what is
     allowed.
 
     parse: returns None or raises ValueError for a value that is not allowed.
+    shown: the default as it would be given, where it is another text than its value.
     """
-    READ.add(name)
+    READ.setdefault(name, Option(shown or _shown(default), allowed))
     try:
         raw = _env.str(name, "").strip()
     except ValueError as error:
@@ -54,6 +63,24 @@ def option(name: str, default: T, parse: Callable[[str], T | None], allowed: str
     if value is None:
         raise OptionError(f"{name} is {raw!r}, allowed is {allowed}")
     return value
+
+
+def _shown(value: object) -> str:
+    match value:
+        case bool():
+            return str(value).lower()
+        case timedelta():
+            return _duration(value)
+        case None | () | {}:
+            return ""
+    return str(value)
+
+
+def _duration(length: timedelta) -> str:
+    minutes, seconds = divmod(length.total_seconds(), 60)
+    hours, minutes = divmod(int(minutes), 60)
+    parts = ((hours, "h"), (minutes, "m"), (seconds, "s"))
+    return "".join(f"{number:g}{unit}" for number, unit in parts if number) or "0"
 
 
 def text(name: str, default: str) -> str:
@@ -164,12 +191,12 @@ def bind(name: str, default: str) -> tuple[str, int]:
         return (match[1].strip("[]"), int(match[2])) if match and int(match[2]) <= 65535 else None
 
     host, _, port = default.rpartition(":")
-    return option(name, (host, int(port)), parse, "host:port, such as 127.0.0.1:5005 or [::]:5005")
+    return option(name, (host, int(port)), parse, "host:port, such as 127.0.0.1:5005 or [::]:5005", default)
 
 
 def choice(name: str, default: str, values: Mapping[str, str]) -> str:
     """Read one of the keys of `values`, in any case, and return its value."""
-    return option(name, values[default], lambda raw: values.get(raw.lower()), "one of " + ", ".join(values))
+    return option(name, values[default], lambda raw: values.get(raw.lower()), "one of " + ", ".join(values), default)
 
 
 def database(name: str) -> str:

@@ -140,7 +140,7 @@ def _set(environ: Mapping[str, str]) -> Iterable[str]:
 
 
 def _is_read(name: str) -> bool:
-    return {name, name.removesuffix("_FILE")} & options.READ != set()
+    return {name, name.removesuffix("_FILE")} & options.READ.keys() != set()
 
 
 def _is_mistaken(name: str) -> bool:

@@ -11,7 +11,10 @@ from checks.management import commandline
 
 
 class Command(BaseCommand):
-    help = "Read what exportstate wrote into this database: configs, orders, rules, nodes, costs, and who runs what."
+    help = (
+        "Read what exportstate wrote into this database: configs, orders, rules, nodes, costs, and who runs what. Refuses a "
+        "database that has something, unless --merge is given."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("file", type=Path, metavar="FILE", help="what exportstate wrote")

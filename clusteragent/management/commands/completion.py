@@ -19,14 +19,14 @@ class Command(BaseCommand):
         parser.add_argument("shell", choices=SHELLS)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        self.stdout.write(shtab.complete(_parser(), options["shell"]))
+        self.stdout.write(shtab.complete(parser(), options["shell"]))
 
 
-def _parser() -> CommandParser:
+def parser() -> CommandParser:
     """Return a parser of all commands with their own options."""
-    parser = CommandParser(prog="clusteragent")
-    commands = parser.add_subparsers(dest="command")
+    whole = CommandParser(prog="clusteragent")
+    commands = whole.add_subparsers(dest="command")
     for verb, sentence in VERBS.items():
         command = load_command_class(str(get_commands()[verb]), verb)
-        command.add_arguments(commands.add_parser(verb, help=sentence))
-    return parser
+        command.add_arguments(commands.add_parser(verb, help=sentence, description=command.help))
+    return whole
