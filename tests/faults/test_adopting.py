@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from clusteragent.lib import conf
-from tests.faults.cluster import CHECKS, NODES, PATIENCE, Cluster, Group
+from tests.faults.cluster import CHECKS, NODES, PATIENCE, Cluster
+from tests.faults.group import Group
 from tests.replicas import MANAGE, wait_for
 
 pytestmark = [pytest.mark.processes, pytest.mark.long]
