@@ -2,7 +2,7 @@
 
 import django.db
 import psycopg
-from django.contrib.auth.models import User
+from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.core.management.commands import migrate
 from django.db import connection, transaction
@@ -30,8 +30,10 @@ def upgrade(verbosity: int = 0) -> None:
                 pass
             call_command(migrate.Command(), verbosity=verbosity, interactive=False)
             with transaction.atomic():
-                if not User.objects.exists():
-                    User.objects.create_superuser(ADMIN, password=credentials.make_admin_password(conf.VAR))
+                # Not imported: the agents' port has no users, and Django loads every command there, too.
+                users = get_user_model().objects
+                if not users.exists():
+                    users.create_superuser(ADMIN, password=credentials.make_admin_password(conf.VAR))
     except (django.db.Error, psycopg.Error, locks.Pooled) as error:
         # The settings of this process name the direct one where there are two.
         direct = "CLUSTERAGENT_DIRECT_DATABASE_URL" if conf.DIRECT_DATABASE_URL else "DATABASE_URL"

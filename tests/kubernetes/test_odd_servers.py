@@ -16,6 +16,7 @@ from checks.sources.kubernetes.client import Client, Event
 from checks.sources.kubernetes.errors import ApiError, Away, Gone, Slow, TooLarge, Unreadable, refusal
 from checks.sources.kubernetes.resources import SERVICES, Call, Selection
 from checks.sources.kubernetes.watching import Kind, Listed, Phase, Told, Watch
+from clusteragent.lib.version import USER_AGENT
 
 SELECTION = Selection(SERVICES, "shop")
 TOKEN = "a-token-that-nobody-may-see"
@@ -219,7 +220,7 @@ def test_it_says_who_asks_and_wants_nothing_compressed() -> None:
     assert line.startswith("GET /api/v1/namespaces/shop/services?")
     named = {name.lower(): value for name, _, value in (header.partition(": ") for header in headers)}
     assert named["accept-encoding"] == "identity"
-    assert named["user-agent"] == "clusteragent"
+    assert named["user-agent"] == USER_AGENT
     assert named["authorization"] == f"Bearer {TOKEN}"
 
 
