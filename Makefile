@@ -59,6 +59,7 @@ lock: ## choose the newest versions that requirements*.in allow, and write them 
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(UV)
 	$(call compile,requirements.in,requirements.txt)
 	$(call compile,requirements.in requirements-embedded.in --constraints requirements.txt,requirements-embedded.txt)
+	$(call compile,requirements.in requirements-traces.in --constraints requirements.txt,requirements-traces.txt)
 	$(call compile,requirements-docs.in --constraints requirements.txt,requirements-docs.txt)
 	$(call compile,requirements-dev.in --constraints requirements-docs.txt,requirements-dev.txt)
 	$(call compile,deploy/image/tools.in,deploy/image/tools.txt)

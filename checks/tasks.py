@@ -16,6 +16,7 @@ from checks.models import ClusterStore, TaskRun, freezes
 from checks.models.map import Call, NotLeader
 from checks.models.troubles import Trouble
 from checks.sources import repatching
+from clusteragent.lib.traces import span
 
 NOT_LEADER = "not the leader"
 FAILED = "failed"
@@ -27,7 +28,8 @@ def run(name: str, term: int, work: Callable[[int], object]) -> str:
     """Do the work of a task in a term and record its run. Return its outcome, NOT_LEADER, or FAILED after an exception."""
     began = time.monotonic()
     try:
-        outcome = str(work(term))
+        with span(f"task {name}", term=term):
+            outcome = str(work(term))
         if outcome != NOT_LEADER:
             TaskRun.objects.note(name, time.monotonic() - began)
     except NotLeader:

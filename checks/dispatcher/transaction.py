@@ -17,6 +17,7 @@ from checks.dispatcher.eligibility import Snapshot, read_snapshot
 from checks.models import Assignment, ClusterStore, Config, Move
 from checks.models.orders import Pin
 from clusteragent.lib.database.bulk import copy
+from clusteragent.lib.traces import span
 from nodes.models import Node
 
 T = TypeVar("T")
@@ -38,7 +39,7 @@ def own_transaction(step: Callable[P, T]) -> Callable[P, T]:
 
     @wraps(step)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
-        with transaction.atomic(durable=not _is_single.get()):
+        with span("transaction", step=step.__name__.strip("_")), transaction.atomic(durable=not _is_single.get()):
             return step(*args, **kwargs)
 
     return wrapper
@@ -139,8 +140,10 @@ class SnapshotCache:
 
     def _read(self) -> None:
         began = time.monotonic()
-        self._snapshot = read_snapshot(ceiling=self._ceiling, cold=self._cold)
-        self._snapshot.prefetch()
+        with span("read") as reading:
+            self._snapshot = read_snapshot(ceiling=self._ceiling, cold=self._cold)
+            self._snapshot.prefetch()
+            reading.set_attributes({"nodes": len(self._snapshot.by_id)})
         finished = time.monotonic()
         self._valid_until = finished + max(1.0, 10 * (finished - began))
 
@@ -160,7 +163,8 @@ class MapWriter:
     """
 
     def __init__(self, term: int | None, actor: str) -> None:
-        self.store = ClusterStore.objects.lock(term)
+        with span("lock"):
+            self.store = ClusterStore.objects.lock(term)
         self._actor = actor
         self.moves: list[tuple[Entry, int | None, int | None, str]] = []
 
@@ -222,8 +226,9 @@ class MapWriter:
             )
             for entry, source, to, reason in self.moves
         ]  # fmt: skip
-        Move.objects.write(moves)
-        ClusterStore.objects.update(revision=F("revision") + 1)
+        with span("write", moves=len(moves)):
+            Move.objects.write(moves)
+            ClusterStore.objects.update(revision=F("revision") + 1)
         return moves
 
 

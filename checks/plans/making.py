@@ -11,6 +11,7 @@ from checks.plans.store import apply, store, to_plan
 from checks.plans.survey import Moves, Survey, take_survey
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
+from clusteragent.lib.traces import span
 from nodes.models import NodeEvent
 
 COMING_AND_GOING = (
@@ -31,7 +32,9 @@ def rebalance(*, actor: str, term: int | None = None, **how: Any) -> tuple[Plan,
 
 def make(*, actor: str = "", **how: Any) -> Plan:
     """Return the plan of what `decide` decides, stored if it moves anything."""
-    decision = decide(**how)
+    with span("decide", verb="rebalance") as deciding:
+        decision = decide(**how)
+        deciding.set_attributes({"configs": len(decision.placements)})
     return (to_plan if decision.is_empty else store)(decision, author=actor)
 
 

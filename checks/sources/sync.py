@@ -33,6 +33,8 @@ from checks.wire.lint import Notice
 from checks.wire.patching import IntegrationConfig, UnpatchableConfig
 from checks.wire.scrub import scrub
 from clusteragent.lib import locks
+from clusteragent.lib.scrub import scrub as scrub_text
+from clusteragent.lib.traces import span
 from clusteragent.lib.words import escape_controls
 
 ACTOR = "autoconf"
@@ -86,7 +88,7 @@ def sync(
                 continue
             # One that is not used any more has configs that it sent, whose removal the guards judge.
             if source.is_used or Source.objects.filter(name=source.name).exists():
-                _SourceSync(source, term, report).run(accept_removals)
+                _sync(source, term, report, accept_removals=accept_removals)
     return report
 
 
@@ -142,8 +144,13 @@ def sync_watched(source: ConfigSource, term: int) -> Report:
     if not ClusterStore.objects.filter(term=term).exists():
         raise NotLeader(f"term {term} is over")
     report = Report()
-    _SourceSync(source, term, report).run(accept_removals=False)
+    _sync(source, term, report)
     return report
+
+
+def _sync(source: ConfigSource, term: int | None, report: Report, *, accept_removals: bool = False) -> None:
+    with span("sync", source=scrub_text(source.name)) as syncing:
+        syncing.set_attributes(_SourceSync(source, term, report).run(accept_removals))
 
 
 class _SourceSync:
@@ -163,8 +170,11 @@ class _SourceSync:
         self.judged: dict[str, Judgement] = {}
         self.admitted: list[Admitted] = []
 
-    def run(self, accept_removals: bool) -> None:
-        """Send what differs from the store, remove what is gone unless it is held, and store the findings."""
+    def run(self, accept_removals: bool) -> dict[str, int]:
+        """Send what differs from the store, remove what is gone unless it is held, and store the findings.
+
+        Returns how many configs were added, changed and removed.
+        """
         for found in self.scan.found:
             self._judge(found)
             if len(self.admitted) >= dispatcher.CHUNK:
@@ -183,13 +193,14 @@ class _SourceSync:
             held, removed = held & set(self.row.held_removals), []
         origins.remove(self.source.name, removed, self.known, term=self.term, actor=ACTOR)
         self._disown()
-        if comparison.added or comparison.changed or removed:
-            counts = {"added": len(comparison.added), "changed": len(comparison.changed), "removed": len(removed)}
+        counts = {"added": len(comparison.added), "changed": len(comparison.changed), "removed": len(removed)}
+        if any(counts.values()):
             log.info("configs_synced", source=self.source.name, **counts)
         self.report.added += comparison.added
         self.report.changed += comparison.changed
         self.report.removed += removed
         self._write_down(sorted(held - set(removed)))
+        return counts
 
     def _send(self) -> None:
         """Send the admitted configs. In batches, since they take memory."""

@@ -18,6 +18,7 @@ from clusteragent.lib.options import (
     cluster_name,
     database,
     duration,
+    extra,
     flag,
     groups,
     integer,
@@ -254,6 +255,10 @@ LEDGER_RETENTION = duration("CLUSTERAGENT_LEDGER_RETENTION", timedelta(days=30),
 METRICS_PUBLIC = flag("CLUSTERAGENT_METRICS_PUBLIC", False)
 #: Tell the metric `cluster_checks_configs_info`, which has a series for each check ID.
 METRICS_CONFIGS_INFO = flag("CLUSTERAGENT_METRICS_CONFIGS_INFO", True)
+#: Send spans of what is dispatched to a receiver of OpenTelemetry's protocol: see [traces](../metrics.md#traces).
+TRACES = extra("CLUSTERAGENT_TRACES", "opentelemetry.sdk", "traces")
+# OpenTelemetry's own option, as those that its libraries read.
+TRACES_EXPORTER = choice("OTEL_TRACES_EXPORTER", "otlp", {name: name for name in ("otlp", "console", "none")})
 # Whoever knows the URL can write to its channel, so it is as secret as a token.
 #: A URL that is told what begins or ceases to need somebody.
 WEBHOOK = url("CLUSTERAGENT_WEBHOOK")

@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from importlib.util import find_spec
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -92,6 +93,14 @@ def flag(name: str, default: bool) -> bool:
     """Read a boolean option: true, 1, yes, false, 0 or no in any case."""
     words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
     return option(name, default, lambda raw: words.get(raw.lower()), "true or false")
+
+
+def extra(name: str, module: str, extra: str) -> bool:
+    """Read a flag, false by default, that needs this module of an extra of ours. Raises OptionError when it is not installed."""
+    is_on = flag(name, False)
+    if is_on and not (find_spec(module.partition(".")[0]) and find_spec(module)):
+        raise OptionError(f"{name} is true, and what it needs is not installed: pip install 'clusteragent[{extra}]'")
+    return is_on
 
 
 def integer(name: str, default: int, low: int, high: int) -> int:

@@ -85,6 +85,21 @@ def test_a_wrong_value_is_an_error(given: Callable[[str], None], parse: Callable
         parse()
 
 
+def test_an_option_whose_libraries_are_missing_names_the_extra(given: Callable[[str], None]) -> None:
+    given("true")
+    for module in ("clusteragent.nowhere", "nowhere.at.all"):
+        with pytest.raises(
+            OptionError, match=r"^OPTION is true, .* not installed: pip install 'clusteragent\[traces\]'$"
+        ):
+            options.extra("OPTION", module, "traces")
+    assert options.extra("OPTION", "clusteragent.lib", "traces")
+
+
+def test_an_option_that_is_off_needs_no_libraries(given: Callable[[str], None]) -> None:
+    given("")
+    assert not options.extra("OPTION", "nowhere.at.all", "traces")
+
+
 def test_an_option_may_be_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "option").write_text("from the file\n")
     monkeypatch.setenv("OPTION_FILE", str(tmp_path / "option"))

@@ -45,6 +45,7 @@ def test_the_wheel_asks_for_the_lists_of_requirements(wheel: Path) -> None:
     listed = [line for line in (ROOT / "requirements.in").read_text().splitlines() if not line.startswith("#")]
     assert len([line for line in asked if "extra ==" not in line]) == len(listed)
     assert [line.split()[1][:10] for line in asked if "embedded" in line] == ["pixeltable"]
+    assert {line.split()[1].partition("-")[0] for line in asked if "traces" in line} == {"opentelemetry"}
 
 
 def test_the_command_lists_its_commands_where_nothing_is_set(bin_folder: Path, tmp_path: Path) -> None:

@@ -1,0 +1,132 @@
+"""Traces of dispatching, as a receiver of OTLP gets them from real processes."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from checks import dispatcher
+from checks.models import Config
+from checks.tests.cast import lead, report, sent, silence
+from clusteragent.lib import conf, traces
+from tests.observed.receiver import Receiver, attributes, receiving
+from tests.replicas import MANAGE
+from tests.webserver import database_url, free_port
+
+pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("warm")]
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with receiving() as receiver:
+        yield receiver
+
+
+def run(*command: str, **options: str) -> subprocess.CompletedProcess[str]:
+    """Run Python with traces, until it ends."""
+    given = {"DATABASE_URL": database_url(), "CLUSTERAGENT_TRACES": "true", **options}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")} | given
+    return subprocess.run(
+        [sys.executable, *command], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def manage(*words: str, **options: str) -> subprocess.CompletedProcess[str]:
+    """Run one of our commands with traces."""
+    return run(str(MANAGE), *words, **options)
+
+
+def run_task(name: str, term: int, receiver: Receiver) -> None:
+    """Run a task of the worker in a process of its own."""
+    text = f"import django; django.setup(); from checks import tasks; print(tasks.{name}({term}))"
+    place = {"DJANGO_SETTINGS_MODULE": "clusteragent.settings", "PYTHONPATH": str(MANAGE.parent)}
+    answer = run("-c", text, OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url, **place)
+    assert (answer.returncode, "failed" in answer.stdout) == (0, False), answer.stdout + answer.stderr
+
+
+def test_a_pass_is_a_trace_of_what_it_read_decided_and_committed(receiver: Receiver) -> None:
+    report("ash", "birch", "cedar", "elm")
+    dispatcher.schedule([sent(f"check {number}") for number in range(8)])
+    silence("ash")
+    run_task("background_pass", term := lead(), receiver)
+
+    [whole] = receiver.named("task pass")
+    assert attributes(whole)["term"] == term
+    assert whole.end_time_unix_nano > whole.start_time_unix_nano
+    assert {span.trace_id for span in receiver.spans} == {whole.trace_id}
+    parts = ["expire_nodes", "empty_leaving_nodes", "resume_due", "redispatch", "reconcile"]
+    assert receiver.within(whole) == parts
+    expired, placed = receiver.named("expire_nodes")[0], receiver.named("redispatch")[0]
+    assert (attributes(expired)["moves"], attributes(placed)["moves"]) == (2, 2)
+    assert receiver.within(placed) == ["read", "transaction"]
+    [commit] = [span for span in receiver.named("transaction") if span.parent_span_id == placed.span_id]
+    assert receiver.within(commit) == ["lock", "write"]
+    assert receiver.senders[0]["service.name"] == "clusteragent"
+
+
+def test_an_order_is_a_decision_and_its_commit(receiver: Receiver) -> None:
+    report("ash", "birch")
+    dispatcher.schedule([sent("one")])
+    digest = Config.objects.get().digest
+    answer = manage("pause", digest, OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url, OTEL_SERVICE_NAME="checks of ours")
+    assert answer.returncode == 0, answer.stderr
+    [decided], [committed] = receiver.named("decide"), receiver.named("commit")
+    assert attributes(decided) == {"verb": "pause", "configs": 1}
+    assert attributes(committed) == {"moves": 1}
+    assert {sender["service.name"] for sender in receiver.senders} == {"checks of ours"}
+
+
+def test_a_sync_tells_how_much_changed_and_no_secret(receiver: Receiver, tmp_path: Path) -> None:
+    file = tmp_path / "conf.d/http_check.d/conf.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text("cluster_check: true\ninstances:\n  - {url: http://shop, password: hush-hush}\n")
+    os.utime(file, (1, 1))
+    options = {"CLUSTERAGENT_CONFD": str(tmp_path / "conf.d"), "CLUSTERAGENT_KUBERNETES": "off"}
+    answer = manage("syncconfigs", OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url, **options)
+    assert answer.returncode == 0, answer.stderr
+    [synced] = [span for span in receiver.named("sync") if attributes(span)["source"] == "file"]
+    assert attributes(synced) == {"source": "file", "added": 1, "changed": 0, "removed": 0}
+    assert receiver.within(synced) == ["schedule", "unschedule"]
+    assert b"hush-hush" not in b"".join(receiver.bodies)
+    assert b"http://shop" not in b"".join(receiver.bodies)
+
+
+def test_an_error_is_told_by_its_type_alone(receiver: Receiver) -> None:
+    text = "from clusteragent.lib.traces import span\nwith span('outer'):\n  with span('inner'):\n    raise OSError('hush-hush')"
+    place = {"PYTHONPATH": str(MANAGE.parent)}
+    assert run("-c", text, OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url, **place).returncode == 1
+    assert [span.status.message for span in receiver.spans] == ["OSError", "OSError"]
+    assert b"hush-hush" not in b"".join(receiver.bodies)
+
+
+def test_a_receiver_that_is_away_changes_nothing() -> None:
+    report("ash")
+    dispatcher.schedule([sent("one")])
+    away = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{free_port()}", "OTEL_EXPORTER_OTLP_TIMEOUT": "1"}
+    answer = manage("pause", Config.objects.get().digest, **away)
+    assert answer.returncode == 0, answer.stderr
+    assert Config.objects.get().pause
+
+
+def test_spans_can_be_written_to_the_console_beside_an_answer() -> None:
+    answer = manage("freeze", "--json", OTEL_TRACES_EXPORTER="console")
+    assert answer.returncode == 0, answer.stderr
+    assert '"service.name"' not in answer.stdout
+
+
+def test_an_exporter_that_there_is_not_is_refused() -> None:
+    answer = manage("status", OTEL_TRACES_EXPORTER="zipkin")
+    assert answer.returncode != 0
+    assert "OTEL_TRACES_EXPORTER is 'zipkin', allowed is" in answer.stderr
+
+
+def test_what_is_off_loads_nothing_and_records_nothing(receiver: Receiver) -> None:
+    assert not conf.TRACES
+    assert traces.span("a") is traces.span("b")
+    text = "import sys, django; django.setup(); print([name for name in sys.modules if 'opentelemetry' in name])"
+    place = {"DJANGO_SETTINGS_MODULE": "clusteragent.settings", "PYTHONPATH": str(MANAGE.parent)}
+    answer = run("-c", text, CLUSTERAGENT_TRACES="", OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url, **place)
+    assert (answer.stdout, receiver.spans) == ("[]\n", [])
