@@ -13,7 +13,7 @@ from checks.models import Config
 from checks.tests.cast import lead, report, sent, silence
 from clusteragent.lib import conf, traces
 from tests.observed.receiver import Receiver, attributes, receiving
-from tests.replicas import MANAGE
+from tests.replicas import MANAGE, Replica, wait_for
 from tests.webserver import database_url, free_port
 
 pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("warm")]
@@ -92,6 +92,22 @@ def test_a_sync_tells_how_much_changed_and_no_secret(receiver: Receiver, tmp_pat
     assert receiver.within(synced) == ["schedule", "unschedule"]
     assert b"hush-hush" not in b"".join(receiver.bodies)
     assert b"http://shop" not in b"".join(receiver.bodies)
+
+
+def test_the_leaders_worker_sends_its_passes(receiver: Receiver, tmp_path: Path) -> None:
+    options = {"DATABASE_URL": database_url(), "CLUSTERAGENT_VAR": str(tmp_path), "CLUSTERAGENT_KUBERNETES": "off"}
+    tracing = {
+        "CLUSTERAGENT_TRACES": "true",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url,
+        "OTEL_BSP_SCHEDULE_DELAY": "100",
+    }
+    replica = Replica("runagent", {**os.environ, **options, **tracing}, tmp_path / "runagent.log")
+    try:
+        wait_for("passes and a scan", lambda: len(receiver.named("task pass")) > 2 and receiver.named("task scan"))
+    finally:
+        replica.terminate()
+        replica.end()
+    assert "opentelemetry" not in (tmp_path / "runagent.log").read_text()
 
 
 def test_an_error_is_told_by_its_type_alone(receiver: Receiver) -> None:
