@@ -4,16 +4,22 @@ OpenTelemetry's own variables say where spans go. Spans carry counts and names o
 """
 
 import functools
+import logging
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sized
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, ParamSpec, Protocol, Self, TypeVar
+
+import structlog
 
 from clusteragent.lib import conf
 from clusteragent.lib.version import VERSION
 
 P = ParamSpec("P")
 S = TypeVar("S", bound=Sized)
+# Seconds in which a receiver must take what it is sent, unless OTEL_EXPORTER_OTLP_TIMEOUT says otherwise.
+PATIENCE = 3
 Attribute = str | int | float | bool
 
 
@@ -39,10 +45,13 @@ class _NoSpan:
 
 _NO_SPAN = _NoSpan()
 
+log = structlog.get_logger()
+
 
 def span(name: str, **attributes: Attribute) -> AbstractContextManager[Span]:
     """Record a piece of work, within the one that is under way in this thread. Of an error that ends it the type is told."""
-    return _record(name, attributes) if conf.TRACES else _NO_SPAN
+    tracer = _tracer() if conf.TRACES else None
+    return _record(tracer, name, attributes) if tracer else _NO_SPAN
 
 
 def counting(what: str) -> Callable[[Callable[P, S]], Callable[P, S]]:
@@ -62,8 +71,7 @@ def counting(what: str) -> Callable[[Callable[P, S]], Callable[P, S]]:
 
 
 @contextmanager
-def _record(name: str, attributes: Mapping[str, Attribute]) -> Iterator[Span]:
-    tracer = _tracer()
+def _record(tracer: Any, name: str, attributes: Mapping[str, Attribute]) -> Iterator[Span]:
     # The texts of errors may have a config's text in them, so the library is not to record them.
     unrecorded: dict[str, Any] = {"record_exception": False, "set_status_on_exception": False}
     with tracer.start_as_current_span(name, attributes=attributes, **unrecorded) as current:
@@ -78,7 +86,15 @@ def _record(name: str, attributes: Mapping[str, Attribute]) -> Iterator[Span]:
 
 @functools.cache
 def _tracer() -> Any:
-    """The tracer of this process. It sends in a thread of its own; what can't be sent is dropped."""
+    """The tracer of this process. There is none if OpenTelemetry refuses a setting: work must be done nevertheless."""
+    try:
+        return _make_tracer()
+    except Exception:
+        log.exception("traces_failed")
+        return None
+
+
+def _make_tracer() -> Any:
     from opentelemetry.sdk.resources import OTELResourceDetector, Resource
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -94,6 +110,10 @@ def _tracer() -> Any:
 def _otlp() -> Any:
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
+    # The library's ten seconds would let each command wait so long at its end, while no receiver answers.
+    os.environ.setdefault("OTEL_EXPORTER_OTLP_TIMEOUT", str(PATIENCE))
+    # Each failed try is a warning; the error after the last one is enough.
+    logging.getLogger("opentelemetry.exporter.otlp").setLevel(logging.ERROR)
     return OTLPSpanExporter()
 
 

@@ -121,9 +121,20 @@ def test_an_error_is_told_by_its_type_alone(receiver: Receiver) -> None:
 def test_a_receiver_that_is_away_changes_nothing() -> None:
     report("ash")
     dispatcher.schedule([sent("one")])
-    away = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{free_port()}", "OTEL_EXPORTER_OTLP_TIMEOUT": "1"}
+    away = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{free_port()}"}
     answer = manage("pause", Config.objects.get().digest, **away)
     assert answer.returncode == 0, answer.stderr
+    assert answer.stderr.count("Failed to export") == 1
+    assert "retrying" not in answer.stderr
+    assert Config.objects.get().pause
+
+
+def test_a_setting_that_opentelemetry_refuses_is_told_once_and_changes_nothing() -> None:
+    report("ash")
+    dispatcher.schedule([sent("one")])
+    answer = manage("pause", Config.objects.get().digest, OTEL_BSP_SCHEDULE_DELAY="-1")
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stderr.count("traces_failed") == 1
     assert Config.objects.get().pause
 
 
