@@ -20,7 +20,7 @@ test: .venv/requirements-dev .venv/browser ## run all tests on all cores, agains
 	$(EXEC) $(BIN)/python -m pytest $(ARGS)
 
 docs: .venv/requirements-dev ## build the documentation as a site, in operators/static/docs
-	@$(BIN)/python -m sphinx -q -W --keep-going docs operators/static/docs
+	@$(BIN)/python -m sphinx -q -W --keep-going -d .venv/doctrees docs operators/static/docs
 	@echo "Open operators/static/docs/index.html in a browser"
 
 reference: .venv/requirements ## write the pages of docs/reference that the program knows: options and commands

@@ -262,3 +262,6 @@ TRACES_EXPORTER = choice("OTEL_TRACES_EXPORTER", "otlp", {name: name for name in
 # Whoever knows the URL can write to its channel, so it is as secret as a token.
 #: A URL that is told what begins or ceases to need somebody.
 WEBHOOK = url("CLUSTERAGENT_WEBHOOK")
+#: The URL of a copy of the documentation's site, to which the admin's pages link.
+#: Default: the site that the image has, on the operators' port; where there is none, nothing links to it.
+DOCS_URL = url("CLUSTERAGENT_DOCS_URL")

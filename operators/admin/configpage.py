@@ -13,6 +13,7 @@ from checks.wire.patching import IntegrationConfig
 from checks.wire.sharding import parent_of
 from checks.wire.yamlnodes import InvalidYAML
 from clusteragent.lib.words import ago, listed, milliseconds, moment, percent, plain_count
+from operators import documentation
 from operators.admin.base import Table, list_url
 
 MOST_LINES = 50
@@ -46,6 +47,7 @@ def context(config: Config, *, exact: bool = False) -> dict[str, Any]:
         "moves_url": list_url(Move, config_id=config.pk),
         "candidates": Table("", ("node", "load then"), [(name, percent(load)) for name, load in reasons.best]),
         "refused": Table("", ("why not", "nodes"), refused),
+        "reasons_url": documentation.page("operations", "who-may-run-what"),
         "sent": [(title, _LINE_BREAK.split(text.removesuffix("\n"))) for title, text in sent_texts(config)],
         "text": config.display_text,
         "instances": Table("", INSTANCE_HEADERS, [_instance(run, exact) for run in known.runs[:MOST_INSTANCES]]),

@@ -12,6 +12,7 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.views.decorators.cache import never_cache
 
+from operators import documentation
 from operators.admin.base import list_url
 
 View = Callable[..., HttpResponseBase]
@@ -89,4 +90,6 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
         model = apps.get_model(name)
         if admin.site.get_model_admin(model).has_view_permission(request):
             items.append({"title": title, "icon": icon, "link": list_url(model)})
+    if site := documentation.page("index"):
+        items.append({"title": "Documentation", "icon": "menu_book", "link": site})
     return [{"items": items}]

@@ -96,11 +96,12 @@ def every_page(request: HttpRequest) -> dict[str, Any]:
     no style into the page; the colours come from a file.
     """
     found = alerts.cluster_wide(fingerprints.differing()) if base.may_see(request) else []
-    warnings = [
-        format_html('<a href="{}">{}{}</a>', line.url, line.alert.cause, f" ({line.age})" if line.age else "")
-        for line in (Line(alert, None) for alert in found)
-    ]
-    return {"cluster_warnings": warnings, "colors": {}}
+    return {"cluster_warnings": [_warning(Line(alert, None)) for alert in found], "colors": {}}
+
+
+def _warning(line: Line) -> str:
+    cause = format_html('<a href="{}">{}{}</a>', line.url, line.alert.cause, f" ({line.age})" if line.age else "")
+    return format_html('{} <a class="underline" href="{}">What to do</a>', cause, line.advice) if line.advice else cause
 
 
 def first_page(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from checks.models import freezes
 from checks.models.orders import Isolation, Pause
 from checks.wire.scrub import scrub
 from clusteragent.lib.words import duration, grouped_count
+from operators import documentation
 from operators.admin.base import address
 from operators.admin.sources import UNDER_WAY, accept, scan, scanned_names
 from operators.pages import base
@@ -55,6 +56,11 @@ class Line(NamedTuple):
     def url(self) -> str:
         """Where what it is about is shown."""
         return address(self.alert.target)
+
+    @property
+    def advice(self) -> str:
+        """Where the documentation says what to do; empty where there is none."""
+        return documentation.page("troubleshooting", self.alert.kind)
 
     @property
     def age(self) -> str:
