@@ -123,6 +123,8 @@ def test_the_units_serve_dispatch_and_stop_in_time(
     units["migrate"].start()
     assert units["migrate"].wait() == 0, units["migrate"].log()
     assert units["migrate"].option("Type") == "oneshot"
+    # The first operator's.
+    assert (root / "var/lib/clusteragent/admin_password").read_text().strip()
     for role in ROLES:
         units[role].start()
     wait_for("both servers are ready", lambda: all(map(is_ready, ports.values())))
