@@ -3,6 +3,8 @@
 import os
 import re
 import shutil
+import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -86,6 +88,14 @@ def is_ready(port: int) -> bool:
         return False
 
 
+def spoken(port: int) -> str | None:
+    """Return the protocol that the server chooses for a client that speaks HTTP/2, too."""
+    context = ssl._create_unverified_context()
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    with socket.create_connection(("127.0.0.1", port)) as plain, context.wrap_socket(plain) as stream:
+        return stream.selected_alpn_protocol()
+
+
 def analyze(root: Path, *words: str) -> "subprocess.CompletedProcess[str]":
     """Run systemd-analyze with the units of the folder before the system's."""
     command = [program("systemd-analyze", "systemd"), *words]
@@ -113,9 +123,12 @@ def test_the_units_serve_dispatch_and_stop_in_time(
     units["migrate"].start()
     assert units["migrate"].wait() == 0, units["migrate"].log()
     assert units["migrate"].option("Type") == "oneshot"
+    # The first operator's.
+    assert (root / "var/lib/clusteragent/admin_password").read_text().strip()
     for role in ROLES:
         units[role].start()
     wait_for("both servers are ready", lambda: all(map(is_ready, ports.values())))
+    assert [spoken(port) for port in ports.values()] == ["http/1.1", "http/1.1"]
     words = ("--url", f"https://127.0.0.1:{ports['agents']}", "--nodes", "1", "--interval", "1")
     token = {"DD_CLUSTER_AGENT_AUTH_TOKEN": (root / "etc/secrets/token").read_text().strip()}
     agent = subprocess.Popen([sys.executable, "-m", "simulation", *words], env=os.environ | token)
