@@ -16,8 +16,8 @@ from xdist.scheduler import LoadScopeScheduling
 
 # Seconds that an interrupted worker has to end what its test started.
 PATIENCE = 60
-# Folders of which one worker runs all tests: they share a cluster of ours, or an API server of Kubernetes.
-FOLDERS = [Path(__file__).parent / name for name in ("browser", "faults", "kubernetes")]
+# Folders of which one worker runs all tests: they share a cluster of ours, an image, or an API server of Kubernetes.
+FOLDERS = [Path(__file__).parent / name for name in ("browser", "faults", "image", "kubernetes")]
 _workers: list[Any] = []
 
 
