@@ -16,11 +16,10 @@ PATIENCE = 3
 
 
 def asked(command: Sequence[str]) -> Collection[str]:
-    """Return the URLs of the web servers that the container's first process is, or starts. command: its command line."""
-    if "granian" in command:
-        port = int(command[command.index("--port") + 1])
-        return [server.url for server in web.servers().values() if server.bind[1] == port]
-    return [server.url for server in web.servers().values()] if "all" in command else []
+    """Return the URLs of the web servers that the container's first process is, becomes or starts. command: its command line."""
+    port = int(command[command.index("--port") + 1]) if "granian" in command else None
+    servers = web.servers().items()
+    return [server.url for name, server in servers if {name, "all"} & {*command} or server.bind[1] == port]
 
 
 def failure(url: str) -> str:

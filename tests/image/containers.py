@@ -105,6 +105,10 @@ class Container:
         """Return all that it has printed."""
         return self._engine.podman("logs", self.id, both=True)
 
+    def call(self, *words: str) -> str:
+        """Run a command in it; return what that prints. Raises EngineError."""
+        return self._engine.podman("exec", self.id, *words)
+
     def is_healthy(self) -> bool:
         """Run the check of its health once."""
         try:

@@ -1,6 +1,7 @@
 """Containers of the image: read-only, as a user that nobody foresaw, and without any right."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import psutil
 import pytest
 
 from tests.image.conftest import IMAGE
-from tests.image.containers import Container, Engine
+from tests.image.containers import Container, Engine, EngineError
 from tests.replicas import Store, wait_for
 from tests.webserver import free_port
 
@@ -20,6 +21,8 @@ pytestmark = pytest.mark.processes
 SECRETS = ("DD_CLUSTER_AGENT_AUTH_TOKEN", "CLUSTERAGENT_LOCAL_TOKEN", "CLUSTERAGENT_SECRET_KEY")
 # Seconds that a cluster gives a container to end; by default 30.
 GRACE = 20
+# Seconds that containers may take to start on a busy machine.
+PATIENCE = 120
 
 
 class Here:
@@ -41,13 +44,16 @@ class Here:
         volume = ("--volume", f"{self._confd}:/etc/clusteragent/conf.d:ro")
         return self._engine.run(IMAGE, role, env=self.env | env, options=volume)
 
-    def answers(self, port: str, path: str = "/readyz") -> bool:
-        """Whether a web server is ready."""
+    def get(self, port: str, path: str) -> httpx.Response:
+        """Ask a web server."""
+        return httpx.get(f"https://127.0.0.1:{self.ports[port]}{path}", verify=False, trust_env=False)
+
+    def answers(self, *ports: str) -> bool:
+        """Whether these web servers are ready."""
         try:
-            answer = httpx.get(f"https://127.0.0.1:{self.ports[port]}{path}", verify=False, trust_env=False)
+            return all(self.get(port, "/readyz").status_code == 200 for port in ports)
         except httpx.HTTPError:
             return False
-        return answer.status_code == 200
 
 
 @pytest.fixture
@@ -78,29 +84,46 @@ def agents(here: Here) -> Iterator[None]:
 def test_the_roles_serve_dispatch_end_in_time_and_lose_nothing(here: Here, store: Store, agents: None) -> None:
     assert here.start("migrate").wait() == 0
     roles = {role: here.start(role) for role in ("agents", "operators", "runagent")}
-    wait_for("both servers are ready", lambda: here.answers("agents") and here.answers("operators"))
-    wait_for("all is dispatched", lambda: store.one("SELECT count(*) FROM checks_assignment") == 20)
-    assert all(container.is_healthy() for container in roles.values())
+    wait_for("both servers are ready", lambda: here.answers("agents", "operators"), PATIENCE)
+    wait_for("all is dispatched", lambda: store.one("SELECT count(*) FROM checks_assignment") == 20, PATIENCE)
+    for container in roles.values():
+        wait_for("it is healthy", container.is_healthy, PATIENCE)
     before = store.assignments()
     assert {role: container.stop(GRACE) for role, container in roles.items()} == dict.fromkeys(roles, 0)
     again = [here.start(role) for role in roles]
-    wait_for("the server is ready", lambda: here.answers("agents"))
-    store.next_pass()
+    wait_for("the server is ready", lambda: here.answers("agents"), PATIENCE)
+    store.next_pass(patience=PATIENCE)
     assert [container.stop(GRACE) for container in again] == [0, 0, 0]
     assert store.assignments() == before
 
 
 def test_all_is_everything_in_one_container(here: Here) -> None:
     container = here.start("all")
-    wait_for("both servers are ready", lambda: here.answers("agents") and here.answers("operators"), 60)
-    assert container.is_healthy()
+    wait_for("both servers are ready", lambda: here.answers("agents", "operators"), PATIENCE)
+    wait_for("it is healthy", container.is_healthy, PATIENCE)
     assert container.stop(GRACE) == 0
 
 
-def test_a_server_that_hangs_is_not_healthy(here: Here) -> None:
+def test_operators_have_pages_and_commands(here: Here) -> None:
     assert here.start("migrate").wait() == 0
-    container = here.start("operators", CLUSTERAGENT_WEB_WORKERS="1")
-    wait_for("it is healthy", container.is_healthy)
+    container = here.start("operators")
+    wait_for("it is ready", lambda: here.answers("operators"), PATIENCE)
+    page = here.get("operators", "/admin/login/")
+    assert "Log in" in page.text
+    # A template of a library, one of ours, and a static file of ours.
+    [style] = re.findall(r"/static/clusteragent/admin[^\"]*\.css", page.text)
+    assert here.get("operators", style).headers["content-type"] == "text/css"
+    assert "DATABASE_URL is reached" in container.call("clusteragent", "doctor")
+    with pytest.raises(EngineError, match="Not healthy"):
+        container.call("clusteragent", "status")
+
+
+def test_a_server_that_starts_or_hangs_is_not_healthy(here: Here) -> None:
+    assert here.start("migrate").wait() == 0
+    container = here.start("operators")
+    # The first process is not the server yet.
+    wait_for("it is healthy", container.is_healthy, PATIENCE)
+    assert here.answers("operators")
     for process in psutil.Process(container.pid).children(recursive=True):
         process.suspend()
     assert not container.is_healthy()
