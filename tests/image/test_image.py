@@ -28,6 +28,13 @@ def test_it_is_small(root: Path) -> None:
     assert size < MOST_BYTES
 
 
+def test_it_has_the_documentation_to_which_pages_link(root: Path) -> None:
+    site = root / PACKAGES / "operators/static/docs"
+    assert 'id="no_pass"' in (site / "troubleshooting.html").read_text()
+    assert (site / "searchindex.js").is_file()
+    assert not list(root.rglob("sphinx"))
+
+
 def test_nothing_in_it_helps_a_stranger(root: Path) -> None:
     programs = {file.name for folder in ("bin", "sbin", "usr/bin", "usr/sbin") for file in (root / folder).glob("*")}
     assert "python3.11" in programs
