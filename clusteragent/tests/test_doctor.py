@@ -78,6 +78,16 @@ def test_tokens_that_are_missing_or_open_to_others_are_found(folder: Path, monke
     assert "CLUSTERAGENT_LOCAL_TOKEN is not set" in missing.text
 
 
+def test_what_is_mounted_read_only_is_not_ours_to_close(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DD_CLUSTER_AGENT_AUTH_TOKEN")
+    (folder / credentials.NODE_AGENTS_TOKEN).chmod(0o644)
+    assert Level.WARN in levels(doctor.tokens())
+    real = os.statvfs(folder)
+    mounted = os.statvfs_result((*real[:8], real.f_flag | os.ST_RDONLY, *real[9:]))
+    monkeypatch.setattr(os, "statvfs", lambda path: mounted)
+    assert levels(doctor.tokens()) == [Level.OK] * 3
+
+
 def write_certificate(folder: Path, begins: timedelta, ends: timedelta) -> None:
     """Replace the certificate and its key by new ones, which are valid from now plus `begins` to now plus `ends`."""
     key = ec.generate_private_key(ec.SECP256R1())

@@ -15,6 +15,7 @@ _HEREDOC = re.compile(r"<< ?'(\w+)'")
 # Pages whose commands are for another machine, and where they are run instead.
 ELSEWHERE_AS_A_WHOLE = {
     "docs/backup.md": "tests/faults/test_backups.py runs them",
+    "docs/install-compose.md": "tests/image/test_compose.py runs them",
     "docs/install-systemd.md": "tests/installed/test_units.py runs what needs no systemd",
     "docs/release.md": "they make a release: tests/image builds the image, tests/installed the wheel",
     "docs/upgrade.md": "tests/faults/test_upgrades.py has replicas of both versions",

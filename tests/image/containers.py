@@ -6,9 +6,12 @@ import shlex
 import shutil
 import subprocess
 import tarfile
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from clusteragent.lib import postgres
 
 PROJECT = Path(__file__).parents[2]
 PROGRAMS = {"mmdebstrap": "mmdebstrap", "buildah": "buildah", "podman": "podman", "runc": "runc"}
@@ -53,12 +56,28 @@ class Engine:
         _run("mmdebstrap", "--quiet", "--mode=root", "--variant=apt", "bookworm", str(base))
         self.podman("import", "--quiet", str(base), "debian")
         base.unlink()
-        self._buildah(
-            *("build", "--quiet", "--format", "docker", "--isolation", "chroot", "--network", "host"),
-            *("--volume", "/etc/apt:/etc/apt:ro", "--volume", f"{_AUTHORITIES}:/authorities.crt:ro"),
-            *("--build-arg", "PIP_CERT=/authorities.crt", "--build-arg", "DEBIAN=localhost/debian"),
-            *("--file", str(PROJECT / "deploy/image/Containerfile"), "--tag", name, str(PROJECT)),
+        self._build(PROJECT, PROJECT / "deploy/image/Containerfile", name)
+
+    def build_stand_ins(self, *names: str) -> None:
+        """Build the image that has what images of PostgreSQL and HAProxy have, after `build`."""
+        source, wheel = Path(__file__).parent / "stand_ins", postgres.programs().parents[1]
+        with tempfile.TemporaryDirectory(dir=self._folder) as folder:
+            shutil.copytree(source, folder, dirs_exist_ok=True)
+            for part in (wheel, wheel.with_suffix(".libs")):
+                shutil.copytree(part, Path(folder) / "postgresql" / part.name)
+            self._build(Path(folder), source / "Containerfile", *names)
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables by which podman, whoever calls it, uses this engine."""
+        storage, containers = self._folder / "storage.conf", self._folder / "containers.conf"
+        storage.write_text(
+            f'[storage]\ndriver = "overlay"\ngraphroot = "{self._folder}/images"\nrunroot = "{self._folder}/run"\n'
         )
+        containers.write_text(
+            '[engine]\ncgroup_manager = "cgroupfs"\nruntime = "runc"\n[network]\nnetwork_backend = "netavark"\n'
+            f"[containers]\ndefault_ulimits = {json.dumps(_LIMITS[1::2])}\n"
+        )
+        return {"CONTAINERS_STORAGE_CONF": str(storage), "CONTAINERS_CONF": str(containers)}
 
     def podman(self, *words: str, both: bool = False) -> str:
         """Run podman; return what it prints, with `both` on both outputs. Raises EngineError."""
@@ -91,8 +110,20 @@ class Engine:
         while self._started:
             self.podman("rm", "--force", "--time", "0", self._started.pop().id)
 
-    def _buildah(self, *words: str) -> None:
-        _run("buildah", *self._store, *words)
+    def _build(self, context: Path, file: Path, *names: str) -> None:
+        _run(
+            *("buildah", *self._store, "build", "--quiet", "--format", "docker", "--isolation", "chroot"),
+            *(
+                "--network",
+                "host",
+                "--volume",
+                "/etc/apt:/etc/apt:ro",
+                "--volume",
+                f"{_AUTHORITIES}:/authorities.crt:ro",
+            ),
+            *("--build-arg", "PIP_CERT=/authorities.crt", "--build-arg", "DEBIAN=localhost/debian"),
+            *("--file", str(file), *(word for name in names for word in ("--tag", name)), str(context)),
+        )
 
 
 class Container:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -105,6 +106,7 @@ def test_all_is_everything_in_one_container(here: Here) -> None:
 
 
 def test_operators_have_pages_and_commands(here: Here) -> None:
+    here.env["CLUSTERAGENT_SECRET_KEY"] = secrets.token_hex(32)
     assert here.start("migrate").wait() == 0
     container = here.start("operators")
     wait_for("it is ready", lambda: here.answers("operators"), PATIENCE)
