@@ -28,6 +28,7 @@ ELSEWHERE = {
     "CLUSTERAGENT_KUBECONFIG=var/kubeconfig make run": "it needs what kubectl wrote",
     "git clone ": "tests run in a clone",
     "cd clusteragent": "tests run in a clone",
+    "clusteragent() ": "tests have the command as it is where it is installed",
     "make run": "it runs until somebody stops it: the cluster of these tests is started by the same command",
     "make test": "it would run itself",
     "make web": "it runs until somebody stops it: tests/test_first_run.py and tests/browser start both web servers",
