@@ -12,6 +12,8 @@ import django
 from django.core.management import get_commands, load_command_class
 from django.core.management.base import BaseCommand, CommandParser
 from django.db import OperationalError as DatabaseAway
+from django.db import ProgrammingError
+from psycopg.errors import UndefinedColumn, UndefinedTable
 
 from clusteragent.lib import spelling
 from clusteragent.lib.locks import Pooled
@@ -76,7 +78,7 @@ _DJANGO_OPTIONS = {
 def main() -> None:
     """Run the command that the process's arguments name. Exits with 2 for one that is not known."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "clusteragent.settings")
-    with errors_in_one_line(2 if sys.argv[1:2] in (["status"], ["doctor"]) else 1):
+    with errors_in_one_line(2 if sys.argv[1:2] in (["status"], ["doctor"], ["adopt"]) else 1):
         match sys.argv[1:]:
             case [] | ["help" | "--help" | "-h"]:
                 print(_overview())
@@ -93,11 +95,18 @@ def main() -> None:
 
 @contextmanager
 def errors_in_one_line(code: int = 1) -> Iterator[None]:
-    """Exit with one line, and with `code`, for what users can mend: a wrong option, a database that is away."""
+    """Exit with one line, and with `code`, for what users can mend: a wrong option, a database that is away or not migrated."""
     try:
         yield
     except (OptionError, Pooled) as error:
         print(error, file=sys.stderr)
+        sys.exit(code)
+    except ProgrammingError as error:
+        if "--traceback" in sys.argv or not isinstance(error.__cause__, UndefinedTable | UndefinedColumn):
+            raise
+        print(
+            "the database's schema is not this version's: `clusteragent migrate` brings it up to date", file=sys.stderr
+        )
         sys.exit(code)
     except DatabaseAway as error:
         if "--traceback" in sys.argv:

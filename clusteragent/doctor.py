@@ -110,6 +110,9 @@ def _is_open(path: Path) -> bool:
 def certificate() -> Iterator[Finding]:
     """Check the certificate of both ports: its key, its names and its time."""
     file = conf.VAR / credentials.CERTIFICATE
+    if not (file.exists() or (conf.VAR / credentials.KEY).exists()):
+        yield Finding("certificate", Level.OK, "There is none here yet: the first start of a web server makes one.")
+        return
     renew = f"Put a certificate and its key into {file} and {conf.VAR / credentials.KEY}, and restart the web servers."
     try:
         credentials.check_certificate(conf.VAR)

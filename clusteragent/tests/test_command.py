@@ -5,9 +5,10 @@ import sys
 
 import pytest
 from django.core.management import get_commands
+from django.db import connection, transaction
 
 from clusteragent import command
-from clusteragent.command import GROUPS, INTERNAL, VERBS
+from clusteragent.command import GROUPS, INTERNAL, VERBS, errors_in_one_line
 from clusteragent.lib.version import VERSION
 
 # Django's.
@@ -82,3 +83,16 @@ def test_the_list_is_shown_also_where_an_option_is_wrong() -> None:
 def test_the_version_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     called(monkeypatch, "--version")
     assert capsys.readouterr().out.strip() == VERSION
+
+
+@pytest.mark.django_db
+def test_a_database_that_was_not_migrated_is_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with (
+        pytest.raises(SystemExit, match="2"),
+        errors_in_one_line(2),
+        connection.cursor() as cursor,
+        transaction.atomic(),
+    ):
+        cursor.execute("SELECT * FROM checks_of_later")
+    told = "the database's schema is not this version's: `clusteragent migrate` brings it up to date\n"
+    assert capsys.readouterr().err == told

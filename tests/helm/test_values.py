@@ -35,6 +35,9 @@ LEAST = next(file for file in VALUES if file.stem == "least")
         ("service.operators=null", "'/service': missing property 'operators'"),
         ("serviceMonitor.labels.app\\.kubernetes\\.io/name=x", "'/serviceMonitor/labels/app.kubernetes.io~1name'"),
         ("pdb.maxUnavailable=most", "'/pdb/maxUnavailable'"),
+        ("image.repository=registry.example.com/clusteragent:1.2", "'/image/repository'"),
+        ("image.repository=registry.example.com/", "'/image/repository'"),
+        ("clusterChecksRunner.image.repository=datadog/agent:7", "'/clusterChecksRunner/image/repository'"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(given: str, named: str) -> None:
@@ -54,6 +57,31 @@ def test_an_ingress_without_a_host_is_refused() -> None:
     done = template(LEAST, "--set", "ingress.enabled=true")
     assert done.returncode == 1
     assert "ingress.host is missing" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("serviceMonitor.create=true", "serviceMonitor.tokenSecret is missing"),
+        ("clusterChecksRunner.enabled=true", "clusterChecksRunner.apiKeyExistingSecret is missing"),
+        ("drainSeconds=40", "drainSeconds is 40: a pod of agents would be killed"),
+        ("database.url=postgresql://db/x", "database.url is given beside database.existingSecret"),
+        (
+            "kubernetes.secrets[0].namespace=shop,kubernetes.secrets[0].names={a},"
+            "kubernetes.secrets[1].namespace=shop,kubernetes.secrets[1].names={b}",
+            "the namespace shop is there twice",
+        ),
+    ],
+)
+def test_values_that_do_not_go_together_are_refused(given: str, told: str) -> None:
+    done = template(LEAST, "--set", given)
+    assert done.returncode == 1
+    assert told in done.stderr
+
+
+@pytest.mark.parametrize("repository", ["clusteragent", "registry.example.com:5000/team/cluster-agent", "a/b_c"])
+def test_names_of_images_are_taken(repository: str) -> None:
+    assert template(LEAST, "--set", f"image.repository={repository}").returncode == 0
 
 
 def test_the_schema_has_each_value_and_no_other() -> None:

@@ -18,6 +18,9 @@
 {{- $_ := set $data $key (get $old $key | b64dec | default (randAlphaNum (int $length))) -}}
 {{- end -}}
 {{- end -}}
+{{- if and .Values.database.existingSecret (or .Values.database.url .Values.database.directUrl) -}}
+{{- fail "database.url is given beside database.existingSecret: give one of them" -}}
+{{- end -}}
 {{- if not .Values.database.existingSecret -}}
 {{- $told := "database.existingSecret is missing: the name of a Secret with the URL of a PostgreSQL (or give database.url)" -}}
 {{- $_ := set $data "database-url" (required $told .Values.database.url) -}}
