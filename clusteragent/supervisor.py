@@ -15,7 +15,8 @@ from supervisor.xmlrpc import SupervisorTransport
 
 from clusteragent.lib import credentials
 
-_SUPERVISORD = [sys.executable, "-m", "supervisor.supervisord"]
+# -P: nothing is imported from the folder that this is called in.
+_SUPERVISORD = [sys.executable, "-P", "-m", "supervisor.supervisord"]
 
 # Seconds that supervisord may take to stop all groups, one after the other.
 STOP = 9.5

@@ -104,6 +104,7 @@ def _command(server: Server, host: str, port: int) -> list[str]:
         "ssl-keyfile": conf.VAR / credentials.KEY,
         "ssl-protocol-min": "tls1.2",
         "workers-kill-timeout": 3,
+        "working-dir": processes.ROOT,
         "log-level": "error",
         "access-log-fmt": '%(addr)s "%(method)s %(path)s" %(status)d %(dt_ms).1f ms',
     }
@@ -111,4 +112,6 @@ def _command(server: Server, host: str, port: int) -> list[str]:
     # The log has no headers and no bodies, so no tokens. Node agents call a hundred times as often as operators.
     has_access_log = server.port == "operators" or conf.ACCESS_LOG
     flags = ["--no-ws", "--respawn-failed-workers", "--access-log" if has_access_log else "--no-access-log"]
-    return [sys.executable, "-m", "granian", *words, *flags, "clusteragent.asgi:application"]
+    # Nothing is imported from the folder that this is called in: by -P, the working folder, and a target that is a file.
+    target = processes.ROOT / "clusteragent" / "asgi.py"
+    return [sys.executable, "-P", "-m", "granian", *words, *flags, f"{target}:application"]

@@ -77,7 +77,7 @@ def test_it_says_what_it_is_and_how_to_treat_it(engine: Engine) -> None:
     assert isinstance(config, dict)
     assert (config["User"], config["StopSignal"]) == ("10001", "SIGTERM")
     assert config["Entrypoint"] == ["clusteragent"]
-    assert engine.inspect(IMAGE)["Healthcheck"]["Test"] == ["CMD", "python", "-m", "clusteragent.health"]
+    assert engine.inspect(IMAGE)["Healthcheck"]["Test"] == ["CMD", "python", "-P", "-m", "clusteragent.health"]
     assert config["Labels"]["org.opencontainers.image.title"] == "clusteragent"
     assert (
         config["Labels"]["org.opencontainers.image.version"]
