@@ -41,6 +41,8 @@ class Body(NamedTuple):
         given = {key: value for key, value in config.items() if value is not None}
         texts: dict[str, Any] = {key: _decoded(given.get(key, "")) for key in ("init_config", "logs")}
         others = {key: given[key] for key in ("node_name", "service_id", "ignore_autodiscovery_tags") if key in given}
+        if any(isinstance(value, list | dict) for value in others.values()):
+            raise TypeError("a field of a config is a list or map")
         instances = tuple(map(_decoded, given.get("instances", ())))
         identifiers = tuple(map(str, given.get("ad_identifiers", ())))
         return cls(str(given["check_name"]), instances, **texts, ad_identifiers=identifiers, **others)

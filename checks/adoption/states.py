@@ -2,20 +2,24 @@
 
 import json
 import ssl
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import httpx
 from django.core.exceptions import ValidationError
 
 from checks.adoption.bodies import Body
 from clusteragent.lib.version import USER_AGENT
+from clusteragent.lib.words import escape_controls
 from nodes.names import validate_node_name
 
 PATH = "/api/v1/clusterchecks"
-# Seconds. Thousands of configs take some.
-TIMEOUT = 60.0
+# Seconds without a byte, and for the whole answer. Thousands of configs take some.
+TIMEOUT, DEADLINE = 60.0, 300.0
+MAX_BYTES = 256 * 2**20
 # What stands in a scrubbed state in place of a secret.
 _HIDDEN = "********"
 
@@ -38,37 +42,63 @@ class State(NamedTuple):
 def fetch(url: str, token: str, *, ca: Path | None = None) -> bytes:
     """Return the state that the server at this URL answers. ca: what its certificate is verified by; unverified without.
 
-    Raises UnreadableState.
+    Raises UnreadableState, which names neither the token nor what else is secret.
     """
     root = url if "://" in url else f"https://{url}"
-    if not root.startswith("https://"):
-        raise UnreadableState(f"{url}: only https:// is spoken there")
+    parts = urlsplit(root)
+    if parts.scheme != "https" or "@" in parts.netloc:
+        raise UnreadableState(f"{parts.hostname or url}: give it as https://host:port, without a user")
+    if not (token.isascii() and token.isprintable()):
+        raise UnreadableState("its token is not one line of plain characters")
     try:
         trust = ssl.create_default_context(cafile=str(ca)) if ca else _unverified()
-        headers = {"Authorization": f"Bearer {token}", "User-Agent": USER_AGENT}
-        answer = httpx.get(root.rstrip("/") + PATH, headers=headers, verify=trust, timeout=TIMEOUT, trust_env=False)
-    except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
-        raise UnreadableState(f"{url}: {error or type(error).__name__}") from error
-    if answer.status_code != httpx.codes.OK:
-        raise UnreadableState(f"{url}: {answer.status_code} {_refusal(answer.status_code)}")
-    return answer.content
+        # Nothing compressed: a small answer could expand without limit.
+        headers = {"Authorization": f"Bearer {token}", "Accept-Encoding": "identity", "User-Agent": USER_AGENT}
+        with (
+            httpx.Client(verify=trust, timeout=TIMEOUT, trust_env=False) as client,
+            client.stream("GET", root.rstrip("/") + PATH, headers=headers) as answer,
+        ):
+            if answer.status_code != httpx.codes.OK:
+                raise UnreadableState(f"{root}: {answer.status_code} {_refusal(answer.status_code)}")
+            return _body(answer, root)
+    except (httpx.HTTPError, httpx.InvalidURL, OSError, ssl.SSLError) as error:
+        raise UnreadableState(f"{root}: {error or type(error).__name__}") from error
+
+
+def _body(answer: httpx.Response, root: str) -> bytes:
+    """The whole answer. Raises UnreadableState for one that is too large, or takes too long."""
+    body, deadline = bytearray(), time.monotonic() + DEADLINE
+    for part in answer.iter_raw():
+        body += part
+        if len(body) > MAX_BYTES:
+            raise UnreadableState(f"{root}: it answers more than {MAX_BYTES >> 20} MiB")
+        if time.monotonic() > deadline:
+            raise UnreadableState(f"{root}: it did not answer within {DEADLINE:g} s")
+    return bytes(body)
 
 
 def read(document: bytes) -> State:
     """Return the map of a state. Raises UnreadableState for what is none, or not the leader's, or still warming up."""
     try:
         given = json.loads(document)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UnreadableState(f"it is not JSON: {error}") from error
     if not isinstance(given, dict) or "nodes" not in given:
         raise UnreadableState(f"it is no answer of GET {PATH}")
     if "assignments" in given:
         raise UnreadableState("exportstate wrote it: importstate reads it")
     if why := given.get("not_running"):
-        raise UnreadableState(f"that server does not lead ({why}): ask the leader, it forwards this call to nobody")
+        raise UnreadableState(
+            f"that server does not lead ({escape_controls(str(why)[:200])}): ask the leader, it forwards this call to nobody"
+        )
     if given.get("warmup"):
         raise UnreadableState("that server warms up: it has no map yet, ask again in a minute")
-    nodes = {_name(node): _bodies(node.get("configs"), _name(node)) for node in _list(given["nodes"], "nodes")}
+    nodes: dict[str, list[Body]] = {}
+    for node in _list(given["nodes"], "nodes"):
+        name = _name(node)
+        if name in nodes:
+            raise UnreadableState(f"node {name} is there twice")
+        nodes[name] = _bodies(node.get("configs"), name)
     return State(nodes, _bodies(given.get("dangling"), "dangling"), _is_scrubbed(nodes.values()))
 
 
@@ -104,7 +134,7 @@ def _bodies(items: Any, place: str) -> list[Body]:
     for number, item in enumerate(_list(items, place), 1):
         try:
             found.append(Body.of(item["config"] if "check_name" not in item else item))
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise UnreadableState(f"{place}: config {number} can't be read") from error
     return found
 
