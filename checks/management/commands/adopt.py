@@ -11,6 +11,7 @@ from checks.adoption.matching import Pair
 from checks.adoption.states import State, UnreadableState
 from checks.dispatcher import StalePlan, described
 from checks.management import commandline
+from checks.models import freezes
 from checks.wire.scrub import scrub
 from clusteragent.lib.words import listed, plain_count
 
@@ -91,6 +92,8 @@ def lines(state: State, forecast: Forecast, *, is_applied: bool) -> Iterator[str
     moving = [pair for pair in found.pairs if pair.ours.id in later]
     moved = [f"{_shown(one)}: {later[one.ours.id]}" for one in moving]
     yield from _section("move", moved, " by rules here, once the nodes have fetched them")
+    if not freezes.why_off():
+        yield "Balancing begins once nodes have fetched what they run, and may move some then: `freeze` keeps all where it is."
     yield "Adopted." if is_applied else "Nothing was changed: give --apply to adopt it."
 
 
