@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import django
+from django.apps import apps
 from django.core.management import get_commands, load_command_class
 from django.core.management.base import BaseCommand, CommandParser
 from django.db import OperationalError as DatabaseAway
@@ -139,7 +140,9 @@ def _unknown(verb: str) -> str:
 
 
 def _run(verb: str, words: list[str]) -> None:
-    django.setup()
+    # A second time it would configure the log anew, and loggers that were used before would not follow.
+    if not apps.ready:
+        django.setup()
     command = load_command_class(_app(verb), verb)
     command.create_parser = partial(_parser, command)  # type: ignore[method-assign]
     command.run_from_argv(["clusteragent", verb, *words])
