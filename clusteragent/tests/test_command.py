@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+import structlog
 from django.core.management import get_commands
 from django.db import connection, transaction
 
@@ -96,3 +97,10 @@ def test_a_database_that_was_not_migrated_is_told_in_one_line(capsys: pytest.Cap
         cursor.execute("SELECT * FROM checks_of_later")
     told = "the database's schema is not this version's: `clusteragent migrate` brings it up to date\n"
     assert capsys.readouterr().err == told
+
+
+def test_the_log_stays_as_it_was_configured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loggers that were used before keep its processors."""
+    before = structlog.get_config()["processors"]
+    assert called(monkeypatch, "unlock", "--help") == 0
+    assert structlog.get_config()["processors"] is before
