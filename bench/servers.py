@@ -12,10 +12,9 @@ from contextlib import AbstractContextManager, closing, contextmanager
 
 from bench.report import ROOT
 from clusteragent.lib import conf, credentials, processes
+from tests.replicas import wait_or_kill
 
 TLS = ssl._create_unverified_context()
-# The secrets that environment variables give.
-TOKENS = (credentials.NODE_AGENTS_TOKEN, credentials.LOCAL_TOKEN, credentials.SECRET_KEY)
 
 
 @contextmanager
@@ -27,17 +26,13 @@ def running(*words: str, **environment: str) -> Iterator["subprocess.Popen[bytes
         yield process
     finally:
         process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        wait_or_kill(process, 10)
 
 
 @contextmanager
 def web(port: str = "agents", **environment: str) -> Iterator[str]:
     """Run one of the two web servers, as `manage.py serve` starts it. Yields its URL when it answers."""
-    credentials.make_missing(conf.VAR, given=TOKENS)
+    credentials.make_missing(conf.VAR, given=credentials.SHARED)
     number = free_port()
     option = {"agents": "CLUSTERAGENT_BIND", "operators": "CLUSTERAGENT_ADMIN_BIND"}[port]
     environment |= {option: f"127.0.0.1:{number}"}

@@ -18,6 +18,7 @@ from checks.sources.kubernetes import access, options, resources
 from checks.sources.kubernetes.client import Client
 from checks.sources.kubernetes.errors import ApiError
 from checks.sources.kubernetes.resources import Call
+from clusteragent import web
 from clusteragent.lib import clock, conf, credentials, locks
 from clusteragent.lib.words import duration, listed
 from clusteragent.schema import compare
@@ -84,11 +85,7 @@ def options_and_settings() -> Iterator[Finding]:
 
 def tokens() -> Iterator[Finding]:
     """Check that the secrets are there, and that only their owner may read them. Options are not read if one is too short."""
-    for name, value, file in (
-        ("DD_CLUSTER_AGENT_AUTH_TOKEN", conf.AUTH_TOKEN, credentials.NODE_AGENTS_TOKEN),
-        ("CLUSTERAGENT_LOCAL_TOKEN", conf.LOCAL_TOKEN, credentials.LOCAL_TOKEN),
-        ("CLUSTERAGENT_SECRET_KEY", conf.SECRET_KEY, credentials.SECRET_KEY),
-    ):
+    for name, value, file in web.shared_secrets():
         path = Path(os.environ.get(f"{name}_FILE") or conf.VAR / file)
         if not value:
             remedy = (

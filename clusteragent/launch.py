@@ -72,12 +72,7 @@ def _prepare() -> IO[str]:
         if problem.is_serious():
             raise LaunchError(f"{problem.msg} {problem.hint or ''}".strip())
     try:
-        secrets = {
-            credentials.NODE_AGENTS_TOKEN: conf.AUTH_TOKEN,
-            credentials.LOCAL_TOKEN: conf.LOCAL_TOKEN,
-            credentials.SECRET_KEY: conf.SECRET_KEY,
-        }
-        credentials.make_missing(conf.VAR, given={name for name, value in secrets.items() if value})
+        credentials.make_missing(conf.VAR, given={secret.file for secret in web.shared_secrets() if secret.value})
         lock = _lock()
         for server in web.servers().values():
             web.address(server)

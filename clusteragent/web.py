@@ -29,6 +29,14 @@ class Server(NamedTuple):
         return f"https://{f'[{host}]' if ':' in host else host}:{self.bind[1]}"
 
 
+class Secret(NamedTuple):
+    """A secret of the program. option: gives it, else `file` in VAR does; value: empty where neither does."""
+
+    option: str
+    value: str
+    file: str
+
+
 def servers() -> dict[str, Server]:
     """Return both web servers as {name of the port: server}."""
     both = (
@@ -61,14 +69,18 @@ def free_address(option: str, host: str, port: int) -> tuple[str, int]:
     return str(found[0]), port
 
 
+def shared_secrets() -> list[Secret]:
+    """Return what all replicas must have in common."""
+    return [
+        Secret("DD_CLUSTER_AGENT_AUTH_TOKEN", conf.AUTH_TOKEN, credentials.NODE_AGENTS_TOKEN),
+        Secret("CLUSTERAGENT_LOCAL_TOKEN", conf.LOCAL_TOKEN, credentials.LOCAL_TOKEN),
+        Secret("CLUSTERAGENT_SECRET_KEY", conf.SECRET_KEY, credentials.SECRET_KEY),
+    ]
+
+
 def serve(server: Server) -> None:
     """Replace this process by the web server. Raises Unavailable and CredentialsError."""
-    secrets = {
-        "DD_CLUSTER_AGENT_AUTH_TOKEN": conf.AUTH_TOKEN,
-        "CLUSTERAGENT_LOCAL_TOKEN": conf.LOCAL_TOKEN,
-        "CLUSTERAGENT_SECRET_KEY": conf.SECRET_KEY,
-    }
-    if missing := [name for name, value in secrets.items() if not value]:
+    if missing := [secret.option for secret in shared_secrets() if not secret.value]:
         raise credentials.CredentialsError(
             f"{', '.join(missing)}: no value, and no file of it in {conf.VAR}; `make run` makes them"
         )

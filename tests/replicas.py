@@ -34,6 +34,15 @@ def wait_for(what: str, look: Callable[[], T | None], patience: float = PATIENCE
     raise AssertionError(f"{what}: not within {patience:g} s")
 
 
+def wait_or_kill(process: "subprocess.Popen[Any]", patience: float) -> None:
+    """Wait until a process that was told to end has ended; after `patience` s kill it."""
+    try:
+        process.wait(patience)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
 def measured(figure: str) -> None:
     """Print a figure: visible with `pytest -s`, and when the test fails."""
     print(figure)  # noqa: T201
@@ -173,11 +182,7 @@ class Replica:
     def end(self) -> None:
         """End the process by SIGTERM, after 5 s by SIGKILL."""
         self.terminate()
-        try:
-            self.process.wait(5)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        wait_or_kill(self.process, 5)
 
 
 class Cluster:

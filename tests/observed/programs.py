@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 from urllib.request import urlopen
 
 from tests.proxies.programs import program
-from tests.replicas import wait_for
+from tests.replicas import wait_for, wait_or_kill
 from tests.webserver import free_port
 
 
@@ -83,8 +83,4 @@ def prometheus(config: Path, folder: Path) -> Iterator[Prometheus]:
         yield running
     finally:
         process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        wait_or_kill(process, 10)

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from tests.replicas import wait_for
+from tests.replicas import wait_for, wait_or_kill
 
 SAMPLES = Path(__file__).parents[2] / "deploy"
 STREAM_MODULE = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
@@ -88,11 +88,7 @@ def _running(
         yield process
     finally:
         process.terminate()
-        try:
-            process.wait(5)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        wait_or_kill(process, 5)
 
 
 def _require_running(process: "subprocess.Popen[bytes]", log: Path) -> bool:
