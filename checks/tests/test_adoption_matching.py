@@ -113,7 +113,7 @@ def test_what_is_no_state_is_refused_by_name(document: bytes) -> None:
 
 
 def test_a_server_is_asked_over_tls_only() -> None:
-    with pytest.raises(UnreadableState, match="only https"):
+    with pytest.raises(UnreadableState, match="give it as https"):
         states.fetch("http://127.0.0.1:1", "token")
     with pytest.raises(UnreadableState, match=r"127\.0\.0\.1:1: "):
         states.fetch("127.0.0.1:1", "token")
