@@ -14,6 +14,15 @@ class Rows:
                 with cursor.copy(_statement("COPY {} TO STDOUT", table)) as copy:
                     self._copies[table] = b"".join(copy)
 
+    def __eq__(self, other: object) -> bool:
+        """Whether both have the same rows, which PostgreSQL copies in any order."""
+        return isinstance(other, Rows) and self._sorted() == other._sorted()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def _sorted(self) -> dict[str, list[bytes]]:
+        return {table: sorted(rows.splitlines()) for table, rows in self._copies.items()}
+
     def restore(self) -> None:
         """Delete what is there, and insert what was there. Few rows take a tenth of the time of truncating all tables."""
         with transaction.atomic(), connection.cursor() as cursor:

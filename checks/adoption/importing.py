@@ -1,133 +1,159 @@
 """Imports what `exportstate` wrote into another database: configs, orders, rules, nodes, costs, and who runs what."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from django.db import models, transaction
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db import models
+from django.db.models.expressions import DatabaseDefault
 
 from checks import dispatcher, plans
-from checks.adoption import adopting
+from checks.adoption import adopting, exported
+from checks.adoption.exported import ALONE, KINDS, OF_CONFIGS, Exported, InvalidRows, Row
 from checks.adoption.states import UnreadableState
 from checks.dispatcher import CHUNK, Sent
 from checks.dispatcher.committing import ADOPT
 from checks.dispatcher.decision import make_decision
-from checks.dispatcher.transaction import Choice, entries_of
+from checks.dispatcher.transaction import Choice, MapWriter, entries_of
 from checks.explain.exporting import VERSION
-from checks.models import Config, Cost, Move, Origin
-from checks.models.freezes import Freeze
-from checks.models.orders import Isolation, Pause, Pin, Rule
-from checks.wire.patching import IntegrationConfig, UnpatchableConfig
-from nodes.models import Node, NodeRule
+from checks.models import ClusterStore, Config, Move, Origin
+from checks.models.orders import Pause
+from nodes.models import Node
 
-Row = dict[str, Any]
 # What an operator decided of a node.
 _OF_NODES = ("schedulable", "draining", "labels", "weight", "max_configs", "declared")
-# Tables whose rows name a config, and tables whose rows stand alone.
-_OF_CONFIGS: Mapping[str, type[models.Model]] = {"pins": Pin, "pauses": Pause, "isolations": Isolation, "costs": Cost}
-_ALONE: Mapping[str, type[models.Model]] = {"rules": Rule, "node_rules": NodeRule, "freezes": Freeze}
+# What an export has besides, of which nothing is imported.
+_UNUSED = {"version", "time", "sources", "cluster"}
 
 
 class NotEmpty(Exception):
     """The database has configs or nodes already."""
 
 
-def read(file: Path) -> dict[str, list[Row]]:
-    """Return the tables of an export. Raises UnreadableState for what is none, or a newer version's."""
+def read(file: Path) -> Exported:
+    """Return what an export says. Raises UnreadableState for what is none, a newer version's, or wrong in some row."""
     try:
-        document = json.loads(file.read_bytes())
-    except (OSError, ValueError) as error:
+        document = json.loads(file.read_bytes(), parse_constant=_refuse_constant)
+    except (OSError, ValueError, RecursionError) as error:
         raise UnreadableState(f"{file}: {getattr(error, 'strerror', None) or error}") from error
-    wanted = {"configs", "origins", "assignments", "nodes", *_OF_CONFIGS, *_ALONE}
-    if not isinstance(document, dict) or not isinstance(document.get("version"), int) or wanted - document.keys():
+    version = document.get("version") if isinstance(document, dict) else None
+    if type(version) is not int or version < 1 or KINDS.keys() - document.keys():
         raise UnreadableState(f"{file}: exportstate did not write it")
-    if document["version"] > VERSION:
-        raise UnreadableState(f"{file}: a newer version wrote it ({document['version']}); this one reads {VERSION}")
-    return {name: document[name] for name in wanted}
+    if version > VERSION:
+        raise UnreadableState(f"{file}: a newer version wrote it ({version}); this one reads {VERSION}")
+    for name in sorted(document.keys() - KINDS.keys() - _UNUSED):
+        raise UnreadableState(f"{file}: it has {name!r}, which this version does not know")
+    try:
+        return exported.check(document)
+    except InvalidRows as error:
+        raise UnreadableState(f"{file}: {error}") from error
 
 
-def load(tables: Mapping[str, list[Row]], *, actor: str, merge: bool = False) -> dict[str, int]:
-    """Write an export into this database, and return how many of each kind it has now from it.
+def load(found: Exported, *, actor: str, merge: bool = False) -> dict[str, int]:
+    """Write an export into this database, and return how many of each kind it has now from it. All or nothing.
 
-    merge: also into one that has something: what is there stays. Configs come first, a thousand at a time, and who runs them
-    last, so that an import that was stopped can be repeated with `merge`. Raises NotEmpty and UnreadableState.
+    merge: also into one that has something: what is there stays. Raises NotEmpty.
     """
-    if not merge and (Config.objects.exists() or Node.objects.exists()):
-        raise NotEmpty("this database has configs or nodes already")
-    known = _send(tables, actor)
-    with transaction.atomic():
-        numbers = {name: _insert(model, tables[name], known) for name, model in _OF_CONFIGS.items()}
-        numbers |= {name: _insert(model, tables[name], None) for name, model in _ALONE.items()}
-    nodes = _register(tables["nodes"])
-    owners = {row["config_id"]: nodes.get(row["node_id"], "") for row in tables["assignments"]}
-    placed = _place({known[pk]: name for pk, name in owners.items() if pk in known and name}, actor)
+    with dispatcher.single_transaction():
+        # Before reading: nothing else changes the map until all is written.
+        ClusterStore.objects.lock()
+        if not merge and (Config.objects.exists() or Node.objects.exists()):
+            raise NotEmpty("this database has configs or nodes already")
+        known, new = _send(found.sent, actor)
+        kinds = {**OF_CONFIGS, **ALONE}
+        numbers = {name: _insert(model, found.rows[name], known) for name, model in kinds.items()}
+        _stop_paused(known.values(), actor)
+        # Last, as node agents that report for the first time wait for what was written here.
+        nodes = _register(found.nodes)
+        owners = {known[config]: nodes[node] for config, node in found.owners.items() if node in nodes}
+        placed = _place(owners, new, actor)
     return {"configs": len(known), **numbers, "nodes": len(nodes), "assignments": placed}
 
 
-def _send(tables: Mapping[str, list[Row]], actor: str) -> dict[int, int]:
-    """Write configs with their origins, and return their new ids: {id in the export: id here}."""
-    originals = {row["id"]: _original(row) for row in tables["configs"]}
-    sent = [
-        Sent(
-            row["source"], row["key"], originals[row["config_id"]], dispatcher.admit(originals[row["config_id"]]),
-            row["scanned_by"], written=row["written"], written_hash=row["written_hash"],
-        )
-        for row in tables["origins"]
-        if not Origin.objects.filter(source=row["source"], key=row["key"]).exists()
-    ]  # fmt: skip
-    for start in range(0, len(sent), CHUNK):
-        dispatcher.schedule(sent[start : start + CHUNK], actor=actor)
-    here = {(source, key): pk for source, key, pk in Origin.objects.values_list("source", "key", "config_id")}
-    return {row["config_id"]: here[row["source"], row["key"]] for row in tables["origins"]}
+def _refuse_constant(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON")
 
 
-def _original(row: Row) -> IntegrationConfig:
-    try:
-        return IntegrationConfig.from_json(row["original"])
-    except (UnpatchableConfig, AttributeError) as error:
-        raise UnreadableState(f"config {row['digest']}: {error}") from error
+def _send(sent: Sequence[tuple[int, Sent]], actor: str) -> tuple[dict[int, int], set[int]]:
+    """Write configs with their origins. Returns {id in the export: id here}, and the ids here of those that are new."""
+    before = {(source, key): pk for source, key, pk in _origins()}
+    new = [one for _, one in sent if (one.source, one.key) not in before]
+    for start in range(0, len(new), CHUNK):
+        dispatcher.schedule(new[start : start + CHUNK], actor=actor)
+    here = {(source, key): pk for source, key, pk in _origins()}
+    known = {config: here[one.source, one.key] for config, one in sent}
+    return known, set(here.values()) - set(before.values())
 
 
-def _insert(model: type[models.Model], rows: Sequence[Row], known: Mapping[int, int] | None) -> int:
-    """Insert rows of a table, those of configs under their new ids. Rows that clash with what is there are left out."""
-    names = {field.attname for field in model._meta.concrete_fields} - {"id"}
-    fields = {field.attname: field for field in model._meta.concrete_fields}
-    made = []
-    for row in rows:
-        values = {name: fields[name].to_python(row[name]) for name in names & row.keys()}
-        if known is not None and values["config_id"] is not None:
-            if values["config_id"] not in known:
-                continue
-            values["config_id"] = known[values["config_id"]]
-        made.append(model(**values))
-    return len(model._default_manager.bulk_create(made, ignore_conflicts=True, batch_size=CHUNK))
+def _origins() -> Iterable[tuple[str, str, int]]:
+    return Origin.objects.values_list("source", "key", "config_id")
 
 
-def _register(rows: Sequence[Row]) -> dict[int, str]:
-    """Register the nodes that were not lost, as adopted ones are, and return them: {id in the export: name}."""
-    living = {row["id"]: row for row in rows if row["seen_at"]}
-    new = set(adopting.unknown(row["name"] for row in living.values()))
-    names = [row["name"] for row in living.values()]
+def _insert(model: type[models.Model], rows: Sequence[Any], known: Mapping[int, int]) -> int:
+    """Insert rows of a table, those of configs under their new ids, and return how many there are.
+
+    Left out is what is there already, and what clashes with what is there.
+    """
+    names = [field.attname for field in model._meta.concrete_fields if field.attname != "id"]
+    present = {_as_exported(row) for row in model._default_manager.values_list(*names)}
+    for one in rows:
+        if "config_id" in names:
+            one.config_id = known.get(one.config_id)
+        if model._meta.pk.attname == "id":
+            one.pk = None
+    fresh = [one for one in rows if _as_exported([getattr(one, name) for name in names]) not in present]
+    model._default_manager.bulk_create(fresh, ignore_conflicts=True, batch_size=CHUNK)
+    return len(rows)
+
+
+def _as_exported(values: Iterable[Any]) -> str:
+    # Of an older version's rows some columns are not given.
+    given = [None if isinstance(value, DatabaseDefault) else value for value in values]
+    return json.dumps(given, cls=DjangoJSONEncoder, sort_keys=True)
+
+
+def _stop_paused(ids: Iterable[int], actor: str) -> None:
+    """Let those of these configs that are paused neither run nor dangle."""
+    paused = list(Pause.objects.of(list(ids)).values_list("config_id", flat=True))
+    for start in range(0, len(paused), CHUNK):
+        entries = entries_of(paused[start : start + CHUNK])
+        writer = MapWriter(None, actor)
+        writer.apply(Choice(one, None, Move.Reason.PAUSED) for one in entries)
+        Config.objects.settle([one.id for one in entries])
+        if writer.moves:
+            writer.finish()
+
+
+def _register(rows: Mapping[int, Row]) -> dict[int, str]:
+    """Register nodes, as adopted ones are, and return them: {id in the export: name}."""
+    # In one order over all steps, so that this and others that register never wait for each other.
+    names = sorted(row["name"] for row in rows.values())
+    new = set(adopting.unknown(names))
     for start in range(0, len(names), CHUNK):
         adopting.register(names[start : start + CHUNK])
-    for row in living.values():
+    for row in rows.values():
         if row["name"] in new:
             Node.objects.filter(name=row["name"]).update(**{name: row[name] for name in _OF_NODES if name in row})
-    return {pk: row["name"] for pk, row in living.items()}
+    return {pk: row["name"] for pk, row in rows.items()}
 
 
-def _place(owners: Mapping[int, str], actor: str) -> int:
-    """Give configs to the nodes of these names, unless they have a node already. Returns how many."""
+def _place(owners: Mapping[int, str], new: Collection[int], actor: str) -> int:
+    """Give configs to the nodes of these names: those that have no node, and those that are new here. Returns how many."""
+    # Who registers a node right now keeps it from being registered here.
     nodes = dict(Node.objects.known().values_list("name", "pk"))
+    ids = sorted((pk for pk, name in owners.items() if name in nodes), key=lambda pk: (owners[pk], pk))
 
-    def decide() -> dispatcher.Decision:
-        entries = [one for one in entries_of(owners) if one.owner is None and not one.paused and not one.endpoint]
-        entries.sort(key=lambda one: (owners[one.id], one.id))
-        choices = [Choice(one, nodes[owners[one.id]], Move.Reason.ADOPTED) for one in entries]
+    def decide(chunk: Collection[int]) -> dispatcher.Decision:
+        entries = [one for one in entries_of(chunk) if one.owner is None or one.id in new]
+        free = [one for one in entries if not one.paused and not one.endpoint]
+        choices = [Choice(one, nodes[owners[one.id]], Move.Reason.ADOPTED) for one in free]
         return make_decision(Move.Reason.ADOPTED, {"verb": ADOPT, "note": "imported"}, choices)
 
-    plan, moves = plans.order(decide, actor=actor)
-    if plan.outcome:
-        raise dispatcher.StalePlan(plan.outcome)
-    return len(moves)
+    placed = 0
+    for start in range(0, len(ids), CHUNK):
+        _, moves = plans.order(partial(decide, ids[start : start + CHUNK]), actor=actor)
+        placed += len(moves)
+    return placed

@@ -19,8 +19,10 @@ from nodes.models import Node, NodeRule
 VERSION = 1
 # Rows that one statement fetches.
 _ROWS = 500
+# Columns of a node's heartbeat that stand in the node's row; null once it is lost.
+HEARD = ("seen_at", "acknowledged", "client_ip", "node_type")
 # Derived from columns that are exported, so left out.
-_DERIVED = ("wire", "scrubbed", "text", "patched_with", "short_id", "fast_digest", "contents")
+DERIVED = ("wire", "scrubbed", "text", "patched_with", "short_id", "fast_digest", "contents")
 
 
 def export(file: Path) -> dict[str, int]:
@@ -56,7 +58,7 @@ def _json(value: Any) -> str:
 
 def _tables() -> Mapping[str, QuerySet[Any, Any]]:
     """The rows of each table: {name in the file: queryset}. Rows refer to configs and nodes by id."""
-    columns = [field.attname for field in Config._meta.concrete_fields if field.attname not in _DERIVED]
+    columns = [field.attname for field in Config._meta.concrete_fields if field.attname not in DERIVED]
     return {
         "configs": Config.objects.values(*columns),
         "origins": Origin.objects.values(),
@@ -69,10 +71,7 @@ def _tables() -> Mapping[str, QuerySet[Any, Any]]:
         "rules": Rule.objects.values(),
         "nodes": Node.objects.values(
             *(field.attname for field in Node._meta.concrete_fields),
-            seen_at=F("heartbeat__seen_at"),
-            acknowledged=F("heartbeat__acknowledged"),
-            client_ip=F("heartbeat__client_ip"),
-            node_type=F("heartbeat__node_type"),
+            **{name: F(f"heartbeat__{name}") for name in HEARD},
         ),
         "node_rules": NodeRule.objects.values(),
         "sources": Source.objects.values(),

@@ -6,7 +6,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from checks.adoption import importing
 from checks.adoption.importing import NotEmpty
 from checks.adoption.states import UnreadableState
-from checks.dispatcher import Refused, StalePlan, described
+from checks.dispatcher import StalePlan, described
 from checks.management import commandline
 
 
@@ -25,14 +25,14 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            tables = importing.read(options["file"])
-            numbers = importing.load(tables, actor=commandline.ACTOR, merge=options["merge"])
+            found = importing.read(options["file"])
+            numbers = importing.load(found, actor=commandline.ACTOR, merge=options["merge"])
         except NotEmpty as error:
             raise CommandError(f"{error}: give --merge to add what is missing") from error
-        except (UnreadableState, Refused) as error:
+        except UnreadableState as error:
             raise CommandError(str(error)) from error
         except StalePlan as stale:
-            raise CommandError(f"something changed meanwhile, import again with --merge: {described(stale)}") from stale
+            raise CommandError(f"something changed meanwhile, import again: {described(stale)}") from stale
         counts = ", ".join(f"{number} {name}" for name, number in numbers.items() if number)
         document = {"file": str(options["file"]), "rows": numbers}
         commandline.answer(self, options, document, [f"{options['file']}: {counts}"])
