@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from django.db import transaction
 
 from checks import plans
-from checks.adoption.bodies import Body
+from checks.adoption.bodies import Body, TooMuchToCompare
 from checks.adoption.matching import Matching, Ours, match
 from checks.adoption.states import State
 from checks.dispatcher import CHUNK, Decision
@@ -43,7 +43,7 @@ class Forecast(NamedTuple):
 
 def forecast(state: State) -> Forecast:
     """Return what adopting this map would do, without changing anything. Raises NotReady."""
-    matching = match(state, _ours())
+    matching = _match(state)
     new_nodes = unknown(state.nodes)
     with transaction.atomic():
         # Rules about nodes label them when they come; so they come, and all is undone.
@@ -64,7 +64,7 @@ def adopt(state: State, *, actor: str, note: str = "") -> tuple[Matching, Plan]:
     with span("adopt", nodes=len(names)) as adopting:
         for start in range(0, len(names), CHUNK):
             register(names[start : start + CHUNK])
-        matching = match(state, _ours())
+        matching = _match(state)
         adopting.set_attributes({"configs": len(matching.pairs)})
         plan, _ = plans.order(lambda: decide(matching, note=note), actor=actor)
     return matching, plan
@@ -92,6 +92,14 @@ def decide(matching: Matching, *, note: str = "") -> Decision:
     entries.sort(key=lambda entry: (to[entry.id], entry.id))
     choices = [Choice(entry, to[entry.id], Move.Reason.ADOPTED) for entry in entries]
     return make_decision(Move.Reason.ADOPTED, {"verb": ADOPT, "note": note}, choices)
+
+
+def _match(state: State) -> Matching:
+    """Match the state with our configs. Raises NotReady."""
+    try:
+        return match(state, _ours())
+    except TooMuchToCompare as error:
+        raise NotReady(f"{error}: see that tags and cluster name are set as they are there") from error
 
 
 def _ours() -> list[Ours]:

@@ -2,7 +2,7 @@
 
 import base64
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Self
 
 from yaml import MappingNode, SequenceNode
@@ -10,6 +10,7 @@ from yaml import MappingNode, SequenceNode
 from checks.wire import goyaml, yamlnodes
 from checks.wire.scrub import scrub
 from checks.wire.yamlnodes import InvalidYAML
+from clusteragent.lib.words import cut
 
 # What a cluster agent puts into each instance.
 _ADDED = ("tags", "empty_default_hostname")
@@ -19,6 +20,12 @@ _CLUSTER_TAGS = {
     "cluster_name": "DD_CLUSTER_NAME",
     "orch_cluster_id": "DD_ORCHESTRATOR_CLUSTER_ID",
 }
+# Nodes of all texts that are read at most: within a minute. Those of 20 000 usual configs that all differ are fewer.
+MOST_READ = 2_500_000
+# Characters that take as long to read as a node.
+_CHARACTERS = 40
+# How many characters of a check's name an error has.
+_SHOWN = 100
 # How many tags a difference names.
 _FEW = 3
 
@@ -47,53 +54,88 @@ class Body(NamedTuple):
         identifiers = tuple(map(str, given.get("ad_identifiers", ())))
         return cls(str(given["check_name"]), instances, **texts, ad_identifiers=identifiers, **others)
 
-    def content(self) -> tuple[Any, ...]:
-        """Return what the config says, however its author wrote it. Equal for configs that do the same."""
-        return (
-            self.name,
-            _multiset(canonical(text) for text in self.instances),
-            canonical(self.init_config),
-            canonical(self.logs),
-            *self[4:],
-        )
 
-    def core(self) -> tuple[Any, ...]:
+class TooMuchToCompare(ValueError):
+    """The configs that are not equal byte by byte say too much to be compared. The message names the one that is too much."""
+
+
+class _Said(NamedTuple):
+    """What a text says: with sorted keys and tags, the same without what cluster agents add, and its tags as they stand."""
+
+    whole: str
+    core: str
+    tags: tuple[str, ...] = ()
+
+
+class Reading:
+    """Compares configs by what they say. Each text is read once, and all of them together within a bound.
+
+    A text that is no YAML, or expands beyond what sources may send, says its bytes. Its methods raise TooMuchToCompare.
+    """
+
+    def __init__(self) -> None:
+        self._read: dict[str, _Said] = {}
+        self._left = MOST_READ
+
+    def content(self, body: Body) -> tuple[Any, ...]:
+        """Return what a config says, however its author wrote it. Equal for configs that do the same."""
+        said = [self._said(body, text) for text in (*body.instances, body.init_config, body.logs)]
+        return body.name, _multiset(one.whole for one in said[:-2]), said[-2].whole, said[-1].whole, *body[4:]
+
+    def core(self, body: Body) -> tuple[Any, ...]:
         """Return the check and its instances without what cluster agents add to them."""
-        return self.name, _multiset(canonical(text, without=_ADDED) for text in self.instances)
+        return body.name, _multiset(self._said(body, text).core for text in body.instances)
+
+    def differences(self, there: Body, here: Body) -> tuple[str, ...]:
+        """Return in what two configs of equal cores differ for a node agent, without secrets. Empty if in nothing."""
+        return () if there == here else tuple(self._differences(there, here))
+
+    def _differences(self, there: Body, here: Body) -> Iterator[str]:
+        tags = [{tag for text in one.instances for tag in self._said(one, text).tags} for one in (there, here)]
+        if tags[0] != tags[1]:
+            yield from _differing_tags(tags[0] - tags[1], tags[1] - tags[0])
+        for key in ("init_config", "logs"):
+            before, after = getattr(there, key), getattr(here, key)
+            if before != after:
+                same = self._said(there, before).whole == self._said(here, after).whole
+                yield f"{key} is written otherwise" if same else f"{key} differs"
+        yield from (f"{key} differs" for key in Body._fields[4:] if getattr(there, key) != getattr(here, key))
+        if there.instances != here.instances and tags[0] == tags[1]:
+            in_order = sorted(there.instances) == sorted(here.instances)
+            yield "the instances stand in another order" if in_order else _written_otherwise(there, here)
+
+    def _said(self, body: Body, text: str) -> _Said:
+        said = self._read.get(text)
+        if said is None:
+            if self._left < 0:
+                raise TooMuchToCompare(
+                    f"{cut(scrub(body.name), _SHOWN)}: configs differ, and say too much to be compared"
+                )
+            said, nodes = _read(text)
+            self._left -= nodes + len(text) // _CHARACTERS
+            self._read[text] = said
+        return said
 
 
-def canonical(text: str, without: Collection[str] = ()) -> str:
-    """Return a YAML text with sorted keys and tags, without these keys of its map. A text that is no YAML is itself."""
+def _read(text: str) -> tuple[_Said, int]:
+    """What a text says, and how many nodes it has."""
     try:
         root = goyaml.read(text)
+        if root is None or yamlnodes.is_null(root):
+            return _Said("", ""), 1
+        number = sum(1 for _ in yamlnodes.nodes(root))
         if not isinstance(root, MappingNode):
-            return "" if root is None or yamlnodes.is_null(root) else goyaml.write(root)
-        twin = MappingNode(root.tag, [pair for pair in root.value if pair[0].value not in without], flow_style=False)
-        if "tags" not in without and (tags := _tags(root)):
-            goyaml.put(twin, "tags", goyaml.texts_node(sorted(set(tags))))
-        return goyaml.write(twin) if twin.value else ""
+            written = goyaml.write(root)
+            return _Said(written, written), number
+        tags = _tags(root)
+        core = MappingNode(root.tag, [pair for pair in root.value if pair[0].value not in _ADDED], flow_style=False)
+        whole = MappingNode(root.tag, root.value, flow_style=False)
+        if tags:
+            goyaml.put(whole, "tags", goyaml.texts_node(sorted(set(tags))))
+        whole_text, core_text = (goyaml.write(one) if one.value else "" for one in (whole, core))
+        return _Said(whole_text, core_text, tuple(tags)), number
     except InvalidYAML:
-        return text
-
-
-def differences(there: Body, here: Body) -> tuple[str, ...]:
-    """Return in what two configs of equal cores differ for a node agent, without secrets. Empty if in nothing."""
-    return tuple(_differences(there, here))
-
-
-def _differences(there: Body, here: Body) -> Iterator[str]:
-    tags = [{tag for text in one.instances for tag in _tags_of(text)} for one in (there, here)]
-    if tags[0] != tags[1]:
-        yield from _differing_tags(tags[0] - tags[1], tags[1] - tags[0])
-    for key in ("init_config", "logs"):
-        before, after = getattr(there, key), getattr(here, key)
-        if before != after:
-            same = canonical(before) == canonical(after)
-            yield f"{key} is written otherwise" if same else f"{key} differs"
-    yield from (f"{key} differs" for key in Body._fields[4:] if getattr(there, key) != getattr(here, key))
-    if there.instances != here.instances and tags[0] == tags[1]:
-        in_order = sorted(there.instances) == sorted(here.instances)
-        yield "the instances stand in another order" if in_order else _written_otherwise(there, here)
+        return _Said(text, text), 0
 
 
 def _written_otherwise(there: Body, here: Body) -> str:
@@ -115,20 +157,12 @@ def _differing_tags(there: set[str], here: set[str]) -> Iterator[str]:
         yield "tags stand at other instances"
 
 
-def _tags_of(text: str) -> list[str]:
-    try:
-        root = goyaml.read(text)
-    except InvalidYAML:
-        return []
-    return _tags(root) if isinstance(root, MappingNode) else []
-
-
 def _tags(root: MappingNode) -> list[str]:
     node = yamlnodes.get(root, "tags")
     return [goyaml.printed(item) for item in node.value] if isinstance(node, SequenceNode) else []
 
 
-def _multiset(texts: Iterator[str]) -> frozenset[tuple[str, int]]:
+def _multiset(texts: Iterable[str]) -> frozenset[tuple[str, int]]:
     return frozenset(Counter(texts).items())
 
 

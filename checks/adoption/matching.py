@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import NamedTuple
 
-from checks.adoption.bodies import Body, differences
+from checks.adoption.bodies import Body, Reading
 from checks.adoption.states import State
 
 
@@ -52,21 +52,26 @@ class Matching(NamedTuple):
 
 
 _Running = tuple[str, Body]
-# From the strictest to the loosest.
-_KEYS: Sequence[Callable[[Body], Hashable]] = (lambda body: body, Body.content, Body.core)
 
 
 def match(state: State, ours: Iterable[Ours]) -> Matching:
-    """Match what runs there with what should run here. Of several alike, as many as there are on both sides."""
+    """Match what runs there with what should run here. Of several alike, as many as there are on both sides.
+
+    Raises TooMuchToCompare.
+    """
+    reading = Reading()
     left, free = [(node, body) for node in sorted(state.nodes) for body in state.nodes[node]], list(ours)
     found: list[tuple[_Running, Ours]] = []
-    for key in _KEYS:
+    # From the strictest to the loosest.
+    keys: Sequence[Callable[[Body], Hashable]] = (lambda body: body, reading.content, reading.core)
+    for key in keys:
         matched, left, free = _by(key, left, free)
         found += matched
-    pairs = [Pair(node, one, differences(body, one.body)) for (node, body), one in found if not one.is_paused]
+    pairs = [Pair(node, one, reading.differences(body, one.body)) for (node, body), one in found if not one.is_paused]
     paused = [Stop(node, body.name, "it is paused here") for (node, body), one in found if one.is_paused]
-    known = {one.body.core() for _, one in found}
-    stops = [Stop(node, body.name, _why(body, known)) for node, body in left]
+    checks = {body.name for _, body in left}
+    known = {reading.core(one.body) for _, one in found if one.body.name in checks}
+    stops = [Stop(node, body.name, _why(reading.core(body) in known)) for node, body in left]
     return Matching(pairs, paused + stops, [one for one in free if not one.is_paused])
 
 
@@ -74,6 +79,8 @@ def _by(
     key: Callable[[Body], Hashable], running: Sequence[_Running], ours: Sequence[Ours]
 ) -> tuple[list[tuple[_Running, Ours]], list[_Running], list[Ours]]:
     """Pair configs with equal keys, and return the pairs and what is left of both sides, in their order."""
+    if not (running and ours):
+        return [], list(running), list(ours)
     pools: dict[Hashable, deque[Ours]] = {}
     for one in ours:
         pools.setdefault(key(one.body), deque()).append(one)
@@ -88,5 +95,5 @@ def _by(
     return found, left, [one for one in ours if one.id not in taken]
 
 
-def _why(body: Body, known: set[tuple[object, ...]]) -> str:
-    return "it runs more than once there" if body.core() in known else "it is in no source here"
+def _why(is_known: bool) -> str:
+    return "it runs more than once there" if is_known else "it is in no source here"

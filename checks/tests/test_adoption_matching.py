@@ -2,13 +2,14 @@
 
 import base64
 import json
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from checks.adoption import states
-from checks.adoption.bodies import Body, differences
+from checks.adoption.bodies import Body, Reading, TooMuchToCompare
 from checks.adoption.matching import Matching, Ours, match
 from checks.adoption.states import State, UnreadableState
 from checks.wire import patching
@@ -75,7 +76,7 @@ def test_equal_fast_digests_are_equal_bodies() -> None:
 def test_what_restarts_says_why(there: Body, here: Body, why: str) -> None:
     found = matched({"ash": [there]}, here)
     assert [(pair.node, "; ".join(pair.changes)) for pair in found.restarts] == [("ash", why)]
-    assert not differences(there, there)
+    assert not Reading().differences(there, there)
 
 
 def test_exact_ones_are_matched_before_those_that_only_mean_the_same() -> None:
@@ -95,6 +96,39 @@ def test_several_alike_are_matched_one_by_one() -> None:
 def test_other_instances_are_another_check() -> None:
     found = matched({"ash": [body("host: a\n")]}, body("host: b\n"))
     assert (found.pairs, len(found.stops), len(found.starts)) == ([], 1, 1)
+
+
+def nested(depth: int, *, first: str = "x") -> str:
+    """Anchors and aliases that double with each line."""
+    lines = [f"a{number}: &a{number} [*a{number - 1}, *a{number - 1}]\n" for number in range(1, depth)]
+    return "".join([f"a0: &a0 [{first}, x]\n", *lines])
+
+
+def test_aliases_that_expand_without_limit_are_compared_as_they_stand() -> None:
+    began = time.process_time()
+    found = matched({"ash": [body("host: a\n", init_config=nested(20)), body(nested(40))]}, body("host: a\n"))
+    assert [pair.changes for pair in found.pairs] == [("init_config differs",)]
+    assert [stop.why for stop in found.stops] == ["it is in no source here"]
+    assert time.process_time() - began < 5
+
+
+def test_what_says_the_same_is_read_once() -> None:
+    began = time.process_time()
+    found = matched({"ash": [body(nested(13))] * 300}, *[body(f"{nested(13)}# here\n")] * 300)
+    assert len(found.restarts) == 300
+    assert time.process_time() - began < 10
+
+
+def test_more_than_can_be_compared_within_a_minute_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("checks.adoption.bodies.MOST_READ", 100_000)
+    there = [body(nested(12, first=f"x{number}"), name=f"ntp-{number}") for number in range(100)]
+    with pytest.raises(TooMuchToCompare, match=r"^ntp-\d+: configs differ, and say too much to be compared"):
+        matched({"ash": there}, body("host: a\n"))
+
+
+def test_what_is_equal_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("checks.adoption.bodies.MOST_READ", -1)
+    assert len(matched({"ash": [body(nested(40))]}, body(nested(40))).unchanged) == 1
 
 
 def test_a_state_says_whether_its_secrets_were_taken_out() -> None:

@@ -13,7 +13,7 @@ from checks.dispatcher import StalePlan, described
 from checks.management import commandline
 from checks.models import freezes
 from checks.wire.scrub import scrub
-from clusteragent.lib.words import listed, plain_count
+from clusteragent.lib.words import escape_controls, listed, plain_count
 
 # Exit codes beside 0, all runs on: something restarts, moves or stops; and nothing could be read or compared.
 CHANGES, UNREADABLE = 1, 2
@@ -45,7 +45,7 @@ class Command(BaseCommand):
             forecast = adopting.forecast(state)
             outcome = self.apply(state, options["note"]) if options["apply"] else ""
         except (UnreadableState, NotReady) as error:
-            raise CommandError(str(error), returncode=UNREADABLE) from error
+            raise CommandError(escape_controls(str(error)), returncode=UNREADABLE) from error
         except StalePlan as stale:
             raise CommandError(f"something changed meanwhile, adopt again: {described(stale)}") from stale
         document = to_document(forecast) | {"applied": options["apply"] and not outcome}
