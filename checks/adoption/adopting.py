@@ -1,10 +1,8 @@
 """Adopting a map: matching it with our configs, registering its nodes, and giving them what they run."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
-
-from django.db import transaction
 
 from checks import plans
 from checks.adoption.bodies import Body, TooMuchToCompare
@@ -14,6 +12,7 @@ from checks.dispatcher import CHUNK, Decision
 from checks.dispatcher.committing import ADOPT
 from checks.dispatcher.decision import make_decision
 from checks.dispatcher.eligibility import read_snapshot
+from checks.dispatcher.inventory import Candidate
 from checks.dispatcher.misplaced import Judge
 from checks.dispatcher.transaction import Choice, entries_of, light_entries
 from checks.explain.reasons import words
@@ -21,8 +20,10 @@ from checks.models import Config, Move, Plan, Source
 from checks.models.orders import Pause
 from clusteragent.lib.traces import span
 from nodes import registration
-from nodes.models import Node
+from nodes.models import Node, NodeRule
 from nodes.models.heartbeats import EXTRA_HEARTBEAT, Report
+from nodes.models.rules import ruled
+from nodes.models.runners import capacity
 
 
 class NotReady(Exception):
@@ -42,15 +43,10 @@ class Forecast(NamedTuple):
 
 
 def forecast(state: State) -> Forecast:
-    """Return what adopting this map would do, without changing anything. Raises NotReady."""
+    """Return what adopting this map would do. It only reads, and locks nothing. Raises NotReady."""
     matching = _match(state)
     new_nodes = unknown(state.nodes)
-    with transaction.atomic():
-        # Rules about nodes label them when they come; so they come, and all is undone.
-        register(state.nodes)
-        later = _moved_later(matching)
-        transaction.set_rollback(True)
-    return Forecast(matching, sorted(state.nodes), new_nodes, later)
+    return Forecast(matching, sorted(state.nodes), new_nodes, _moved_later(matching, new_nodes))
 
 
 def adopt(state: State, *, actor: str, note: str = "") -> tuple[Matching, Plan]:
@@ -119,9 +115,9 @@ def _readable(rows: Iterable[tuple[int, str, Any]]) -> Iterator[tuple[int, str, 
         yield pk, digest, Body.of(json.loads(bytes(wire)))
 
 
-def _moved_later(matching: Matching) -> dict[int, str]:
+def _moved_later(matching: Matching, new_nodes: Collection[str]) -> dict[int, str]:
     """What rules would move once the nodes report: {config's id: why}. Draining and balancing are left out: they are no rules."""
-    judge = Judge(read_snapshot())
+    judge = Judge(read_snapshot().with_nodes(without=(), new=_arriving(new_nodes)))
     owners = {pair.ours.id: judge.snapshot.by_name[pair.node].id for pair in matching.pairs}
     rows = ((pair.ours.id, pair.ours.body.name, owners[pair.ours.id]) for pair in matching.pairs)
     found = {}
@@ -130,3 +126,12 @@ def _moved_later(matching: Matching) -> dict[int, str]:
             refusal = judge.snapshot.refusal(entry, judge.snapshot.by_id[owners[entry.id]])
             found[entry.id] = str(refusal) if refusal else words(why).title.lower()
     return found
+
+
+def _arriving(names: Collection[str]) -> Iterator[Candidate]:
+    """Nodes that are unknown or lost, as they will be when they come: labelled by rules, and declaring what they did before."""
+    rules = list(NodeRule.objects.order_by("pk"))
+    declared = dict(Node.objects.filter(name__in=names).values_list("name", "declared"))
+    for number, name in enumerate(names, 1):
+        labels, weight, limit = ruled(rules, name)
+        yield Candidate(-number, name, labels, declared.get(name, ""), False, capacity(weight, None), limit=limit)

@@ -10,11 +10,14 @@ from django.core.management import CommandError, call_command
 from django.db.models.functions import Now
 
 from checks import dispatcher, plans
+from checks.adoption import adopting, states
 from checks.explain import state
 from checks.models import Assignment, ClusterStore, Config, Move, Plan, Source
 from checks.models.orders import Rule
 from checks.tests.cast import owners, report, sent
 from clusteragent.lib import conf
+from clusteragent.lib.database.bulk import read_only_snapshot
+from nodes.declarations import canonical
 from nodes.heartbeats import note_heartbeat
 from nodes.models import Hearing, Heartbeat, Node, NodeRule
 
@@ -72,6 +75,32 @@ def refused(file: Path) -> str:
 def test_a_dry_run_says_that_all_runs_on_and_changes_nothing(there: Path) -> None:
     assert "2 nodes there, of which 2 did not report here yet; 3 configs run on without a restart" in adopt(there)
     assert (owners(), Node.objects.count(), Plan.objects.count()) == ({}, 0, 0)
+
+
+def test_a_dry_run_only_reads_and_locks_nothing(there: Path) -> None:
+    NodeRule.objects.create(pattern="*", labels={"zone": "b"})
+    state = states.read(there.read_bytes())
+    # PostgreSQL refuses writes and locks of rows in such a transaction, also those that would be rolled back.
+    with read_only_snapshot():
+        assert len(adopting.forecast(state).matching.unchanged) == 3
+
+
+def test_a_dry_run_knows_the_labels_that_nodes_will_have_and_what_lost_ones_declared(there: Path) -> None:
+    report("birch", "gone")
+    note_heartbeat("ash", last_change=0, declared=canonical(exclude=["http_check"]))
+    Heartbeat.objects.exclude(node__name="gone").delete()
+    NodeRule.objects.create(pattern="b*", labels={"zone": "b"})
+    Rule.objects.create(name="zones", forbidden={"zone": "b"}, check_pattern="http_check")
+    Hearing.objects.update(warmup=True)
+    said = json.loads(adopt(there, "--json", code=1))
+    assert {row["node"]: row["why"] for row in said["move_later"]} == {
+        "ash": "the node declares that it does not run http_check",
+        "birch": "rule zones: it forbids zone=b",
+    }
+    before = Node.objects.count()
+    adopt(there, "--json", "--apply", code=1)
+    assert Node.objects.get(name="birch").labels == {"zone": "b"}
+    assert Node.objects.count() == before
 
 
 def test_applying_gives_each_config_to_the_node_that_runs_it(there: Path) -> None:

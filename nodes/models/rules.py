@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import json
+from collections.abc import Iterable
 from fnmatch import fnmatchcase
+from typing import NamedTuple
 
 from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator
@@ -29,6 +31,29 @@ def validate_labels(labels: object) -> None:
     """A JSON object whose values are texts."""
     if not isinstance(labels, dict) or not all(isinstance(value, str) for value in labels.values()):
         raise ValidationError('labels are an object with texts: {"zone": "a"}')
+
+
+class Ruled(NamedTuple):
+    """The labels and limits of a node."""
+
+    labels: dict[str, str]
+    weight: float
+    max_configs: int | None
+
+
+def ruled(
+    rules: Iterable[NodeRule], name: str, client_ip: str | None = None, node_type: int = NodeType.UNKNOWN
+) -> Ruled:
+    """What these rules, all of them in the order of their ids, make of a node of that name, address and type."""
+    labels: dict[str, str] = {}
+    weight, max_configs = 1.0, None
+    for rule in rules:
+        if rule.covers(name, client_ip, node_type):
+            # An empty list counts as empty labels, which no validator sees.
+            labels |= rule.labels or {}
+            weight = rule.weight or weight
+            max_configs = max_configs if rule.max_configs is None else rule.max_configs
+    return Ruled(labels, weight, max_configs)
 
 
 class NodeRuleQuerySet(models.QuerySet["NodeRule"]):
@@ -75,15 +100,9 @@ class NodeRuleQuerySet(models.QuerySet["NodeRule"]):
             # Nearly always nothing is left to do then, for very many.
             nodes = nodes.exclude(labels={}, weight=1.0, max_configs=None)
         for node in nodes.select_related("heartbeat"):
-            before = node.labels, node.weight, node.max_configs
-            node.labels, node.weight, node.max_configs = {}, 1.0, None
-            for rule in rules:
-                if rule.covers(node.name, node.heartbeat.client_ip, node.heartbeat.node_type):
-                    # An empty list counts as empty labels, which no validator sees.
-                    node.labels = node.labels | (rule.labels or {})
-                    node.weight = rule.weight or node.weight
-                    node.max_configs = node.max_configs if rule.max_configs is None else rule.max_configs
-            if before != (node.labels, node.weight, node.max_configs):
+            wanted = ruled(rules, node.name, node.heartbeat.client_ip, node.heartbeat.node_type)
+            if wanted != (node.labels, node.weight, node.max_configs):
+                node.labels, node.weight, node.max_configs = wanted
                 changed.append(node)
         return changed
 
