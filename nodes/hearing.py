@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import NamedTuple
 
@@ -57,17 +58,27 @@ def listen() -> Silence:
     after = {name: getattr(hearing, name) for name in _JUDGED}
     # Compare and swap: a pass that was stopped between the two must not undo what a later one decided.
     if after != before and Hearing.objects.filter(**before).update(**after):
-        if any(after[name] != before[name] for name in ("hearing_since", "braked_since")):
-            if not hearing.braked_since:
-                log.warning("brake_off", hearing_since=hearing.hearing_since)
-            elif hearing.braked_since == hearing.hearing_since:
-                # Logged at every pass while nobody is heard.
-                log.warning("deaf", hearing_since=hearing.hearing_since)
-            elif not before["braked_since"]:
-                log.warning("brake_on", braked_since=hearing.braked_since)
+        _log_change(before, after)
         if is_forgetful:
             Memory.objects.get_or_create(pk=1)
     return silence
+
+
+def _log_change(before: Mapping[str, datetime | None], after: Mapping[str, datetime | None]) -> None:
+    """Log what begins or ends. While nobody is heard, each pass begins to hear anew, which is not logged again."""
+    braked, hearing_since = after["braked_since"], after["hearing_since"]
+    if not braked:
+        if before["braked_since"]:
+            log.warning("brake_off", hearing_since=hearing_since)
+    elif braked == hearing_since:
+        was_deaf = before["braked_since"] and before["braked_since"] == before["hearing_since"]
+        if not was_deaf and Node.objects.none_reported():
+            given = Node.objects.known().aggregate(nodes=Count("pk", distinct=True), configs=Count("assignments"))
+            log.info("no_adopted_node_reported_yet", **given, advice="switch the address that node agents call")
+        elif not was_deaf:
+            log.warning("deaf", hearing_since=hearing_since)
+    elif not before["braked_since"]:
+        log.warning("brake_on", braked_since=braked)
 
 
 def _judge(hearing: Hearing, now: datetime, silence: Silence, is_forgetful: bool) -> None:
@@ -140,7 +151,12 @@ def count_silence() -> Silence:
 
 
 def note_silent() -> list[str]:
-    """Note each node that fell silent since its last heartbeat and was not noted yet. Returns their names."""
+    """Note each node that fell silent since its last heartbeat and was not noted yet. Returns their names.
+
+    Nodes of which none ever reported are expected to be silent until they are told our address.
+    """
+    if Node.objects.none_reported():
+        return []
     silent = NodeEvent.Kind.SILENT
     noted = NodeEvent.objects.filter(node_name=OuterRef("name"), kind=silent, time__gte=OuterRef("heartbeat__seen_at"))
     names = list(Node.objects.expected().silent().exclude(Exists(noted)).values_list("name", flat=True))

@@ -70,6 +70,7 @@ class Kind(enum.StrEnum):
     UNACKNOWLEDGED = enum.auto()
     CONTESTED = enum.auto()
     CLAMPED = enum.auto()
+    ADOPTED = enum.auto()
     FEW_RUNNERS = enum.auto()
     NAMES_REFUSED = enum.auto()
     LOOKS_ALIKE = enum.auto()
@@ -87,6 +88,12 @@ _TROUBLES = {
     Kind.NOT_RUNNING: "{}: not among the checks that its node runs.",
     Kind.SLOW: "{}: a run takes longer than the time between two, so it runs less often than it should.",
 }
+
+
+# What is so while adopted nodes do not know our address yet.
+_BEFORE_THE_SWITCH = frozenset(
+    {Kind.BRAKE, Kind.NONE_ACCEPTS, Kind.DEAD_OWNER, Kind.WARMUP, Kind.UNSCHEDULED, Kind.DANGLING, Kind.SILENT}
+)
 
 
 class Target(NamedTuple):
@@ -157,7 +164,8 @@ def _hearing() -> Any:
 
 def _by_gravity(*found: Alert) -> list[Alert]:
     order = list(Kind)
-    return sorted(found, key=lambda alert: order.index(alert.kind))
+    left_out = _BEFORE_THE_SWITCH if any(alert.kind == Kind.ADOPTED for alert in found) else ()
+    return sorted((one for one in found if one.kind not in left_out), key=lambda alert: order.index(alert.kind))
 
 
 def _of_the_cluster(hearing: Any, differing: Sequence[str]) -> Iterator[Alert]:
@@ -175,6 +183,7 @@ def _of_the_cluster(hearing: Any, differing: Sequence[str]) -> Iterator[Alert]:
             Kind.SECRET_DIFFERS, 1, f"On this replica {secret} is not the leader's.", cluster, now, subject=secret
         )
     yield from _of_the_pool(now)
+    yield from _of_adopted_nodes(now)
     yield from _of_sources(now)
 
 
@@ -304,6 +313,21 @@ def _of_the_pool(now: datetime) -> Iterator[Alert]:
         stuck = Assignment.objects.filter(node__in=dead).count()
         cause = f"{_named(dead, count)} dead for long, and still the owner of {plain_count(stuck, 'config')}: no node runs them."
         yield Alert(Kind.DEAD_OWNER, count, cause, _rows(Node, state="silent"), now, since)
+
+
+def _of_adopted_nodes(now: datetime) -> Iterator[Alert]:
+    """No adopted node has reported. Once the first did, the usual alerts tell of those that do not."""
+    adopted = Assignment.objects.untold()
+    if adopted.exists() and Node.objects.none_reported():
+        nodes, (checks, since) = (
+            Node.objects.known().count(),
+            adopted.aggregate(count=Count("pk"), since=Min("since")).values(),
+        )
+        cause = (
+            f"Adopted {plain_count(nodes, 'node')} with {plain_count(checks, 'config')}, none has reported yet: switch the"
+            " address that node agents call. What has no node is placed then."
+        )
+        yield Alert(Kind.ADOPTED, nodes, cause, _rows(Node), now, since)
 
 
 def _of_nodes(now: datetime) -> Iterator[Alert]:

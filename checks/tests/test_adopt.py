@@ -1,17 +1,20 @@
 """Adopting the map of another cluster agent: what it reads, what it says, and what it does."""
 
 import json
+from datetime import timedelta
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from django.core.management import CommandError, call_command
+from django.db.models import F
 from django.db.models.functions import Now
 
 from checks import dispatcher, plans
 from checks.adoption import adopting, states
-from checks.explain import state
+from checks.explain import alerts, state
 from checks.models import Assignment, ClusterStore, Config, Move, Plan, Source
 from checks.models.orders import Rule
 from checks.tests.cast import owners, report, sent
@@ -19,7 +22,7 @@ from clusteragent.lib import conf
 from clusteragent.lib.database.bulk import read_only_snapshot
 from nodes.declarations import canonical
 from nodes.heartbeats import note_heartbeat
-from nodes.models import Hearing, Heartbeat, Node, NodeRule
+from nodes.models import Hearing, Heartbeat, Node, NodeEvent, NodeRule
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -255,6 +258,52 @@ def test_no_rebalance_moves_what_was_adopted_before_its_node_fetched_it(there: P
 def age(*names: str) -> None:
     """Let these nodes have been heard last longer ago than the timeout."""
     Heartbeat.objects.filter(node__name__in=names).update(seen_at=Now() - 2 * conf.NODE_EXPIRATION_TIMEOUT)
+
+
+def pass_after(seconds: float) -> list[str]:
+    """Let a pass run when so much time has gone since nodes were last heard. Returns what it logged, by name."""
+    past = timedelta(seconds=seconds)
+    Heartbeat.objects.update(seen_at=F("seen_at") - past)
+    NodeEvent.objects.update(time=F("time") - past)
+    Hearing.objects.update(last_pass=Now())
+    with structlog.testing.capture_logs() as logged:
+        dispatcher.run_pass(ClusterStore.objects.get().term)
+    return [line["event"] for line in logged]
+
+
+def needs() -> list[str]:
+    """The kinds of what status tells. It must end with 1."""
+    out = StringIO()
+    with pytest.raises(SystemExit) as end:
+        call_command("status", "--json", stdout=out)
+    assert end.value.code == 1, out.getvalue()
+    return [need["kind"] for need in json.loads(out.getvalue())["needs"]]
+
+
+@pytest.mark.parametrize("warmup", [False, True])
+def test_until_the_first_node_reports_only_that_is_told_and_logged_once(there: Path, *, warmup: bool) -> None:
+    Hearing.objects.update(warmup=warmup, last_pass=Now())
+    dispatcher.schedule([sent("new", name="ntp")])
+    adopt(there, "--apply")
+    assert needs() == ["adopted"]
+    assert alerts.current()[0].cause.startswith(
+        "Adopted 2 nodes with 3 configs, none has reported yet: switch the address"
+    )
+    logged = [event for _ in range(3) for event in pass_after(200)]
+    assert logged.count("no_adopted_node_reported_yet") == 1
+    assert not {"deaf", "brake_on", "node_silent"} & set(logged)
+    assert needs() == ["adopted"]
+    assert not NodeEvent.objects.filter(kind=NodeEvent.Kind.SILENT).exists()
+    assert owners() | {"db": "ash", "shop": "birch", "mail": "birch"} == owners()
+
+
+def test_from_the_first_report_on_the_usual_rules_tell_of_the_others(there: Path) -> None:
+    adopt(there, "--apply")
+    pass_after(200)
+    fetch("ash", 0)
+    assert "node_silent" in pass_after(0)
+    assert {alert.kind for alert in alerts.current()} == {"dead_owner", "silent"}
+    assert owners() == {"db": "ash", "shop": "birch", "mail": "birch"}
 
 
 def test_nobody_is_lost_while_none_came_and_who_never_comes_is_lost_after_a_timeout(there: Path) -> None:

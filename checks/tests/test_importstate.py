@@ -34,8 +34,8 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture
 def exported(warm: None, tmp_path: Path) -> Path:
     """The export of a database that has something of everything. The database is empty again."""
-    report("ash", "birch", "gone")
-    note_heartbeat("birch", last_change=-1, declared=canonical(exclude=["disk"], group="blue"))
+    report("ash", "gone")
+    note_heartbeat("birch", last_change=0, declared=canonical(exclude=["disk"], group="blue"))
     dispatcher.schedule([sent("db", instances=("host: db\npassword: hunter22\n",)), sent("shop"), sent("mail")])
     origins.put("admin", "by hand", sent("by hand").original, text="# by hand\n")
     for key, node in (("db", "ash"), ("shop", "birch")):
@@ -81,7 +81,7 @@ def seen() -> dict[str, Any]:
         "costs": list(Cost.objects.values_list(*named.values(), "workers_needed")),
         "rules": list(Rule.objects.values_list("name", "required")),
         "freezes": list(Freeze.objects.values_list("author", "note")),
-        "nodes": list(Node.objects.known().order_by("name").values_list("name", "schedulable", "labels")),
+        "nodes": list(Node.objects.known().order_by("name").values_list("name", "schedulable", "labels", "declared")),
     }
 
 
@@ -97,7 +97,8 @@ def test_all_of_it_comes_back(exported: Path) -> None:
     assert found["pins"] == [("shop", "birch", "eve", "near"), (None, "zone=b", "eve", "")]
     assert (found["paused"], found["alone"], found["freezes"]) == (["mail"], ["db"], [("eve", "we come over")])
     assert (found["costs"], found["rules"]) == ([("db", 0.25)], [("fast", {"disk": "fast"})])
-    assert found["nodes"] == [("ash", False, {}), ("birch", True, {"zone": "b"})]
+    declared = canonical(exclude=["disk"], group="blue")
+    assert found["nodes"] == [("ash", False, {}, ""), ("birch", True, {"zone": "b"}, declared)]
 
 
 def test_a_pass_places_what_had_no_node_and_leaves_alone_what_is_paused(exported: Path) -> None:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connection, models, transaction
-from django.db.models import Case, Count, Exists, F, Min, Q, Value, When
+from django.db.models import Case, Count, Exists, F, Min, OuterRef, Q, Value, When
 from django.db.models.functions import Now
 
 from clusteragent.lib import conf
@@ -65,6 +65,19 @@ class NodeQuerySet(models.QuerySet["Node"]):
     def lost(self) -> NodeQuerySet:
         """Nodes that expired and did not return."""
         return self.filter(heartbeat__isnull=True)
+
+    def none_reported(self) -> bool:
+        """Whether there are known nodes, and not one of them ever reported: all were registered for them, as adopting does.
+
+        Such a node has the heartbeat with which it was registered, which says nothing about it.
+        """
+        known, untold = self.known(), {"acknowledged": 0, "node_type": NodeType.UNKNOWN, "client_ip": None}
+        # Usually the first row that is read decides.
+        if known.exclude(**{f"heartbeat__{name}": value for name, value in untold.items()}).exists():
+            return False
+        kinds = (NodeEvent.Kind.REGISTERED, NodeEvent.Kind.BACK)
+        came = NodeEvent.objects.filter(node_name=OuterRef("name"), kind__in=kinds, time=OuterRef("heartbeat__seen_at"))
+        return known.exists() and not known.exclude(Exists(came)).exists()
 
     def silent(self) -> NodeQuerySet:
         """Known nodes without a heartbeat for half the expiration timeout."""
