@@ -99,9 +99,23 @@ def tokens() -> Iterator[Finding]:
 
 
 def _is_open(path: Path) -> bool:
+    """Whether another user than the file's owner and root may read or change it: by its mode, and those of all folders above."""
     # Secrets are mounted read-only into a container. Who may read those is decided where they come from.
-    is_mounted = bool(os.statvfs(path).f_flag & os.ST_RDONLY)
-    return not is_mounted and bool(stat.S_IMODE(path.stat().st_mode) & (stat.S_IRWXG | stat.S_IRWXO))
+    if os.statvfs(path).f_flag & os.ST_RDONLY:
+        return False
+    real = path.resolve()
+    file, folders = real.stat(), [folder.stat() for folder in real.parents]
+    of_group = file.st_mode & stat.S_IRWXG and all(_admits(folder, file, stat.S_IXGRP) for folder in folders)
+    of_others = file.st_mode & stat.S_IRWXO and all(_admits(folder, file, stat.S_IXOTH) for folder in folders)
+    return bool(of_group or of_others)
+
+
+def _admits(folder: os.stat_result, file: os.stat_result, mine: int) -> bool:
+    """Whether those may enter a folder who are in the file's group, or in none of its: `mine` is their bit of a mode."""
+    if folder.st_uid not in (0, file.st_uid):
+        return True  # its owner may
+    # Of those who are in the folder's group, and not in the file's, nothing is known.
+    return bool(folder.st_mode & (mine if folder.st_gid == file.st_gid else stat.S_IXGRP | stat.S_IXOTH))
 
 
 def certificate() -> Iterator[Finding]:

@@ -2,9 +2,11 @@
 
 import json
 import os
+import stat
 import subprocess
 import sys
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -39,11 +41,22 @@ def run(**environment: str) -> tuple[int, list[dict[str, Any]]]:
 
 
 @pytest.fixture
-def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+def entered() -> Iterator[Path]:
+    """A folder that all users may enter, as /var/lib/clusteragent often is: pytest's own ones are closed to others."""
+    with tempfile.TemporaryDirectory() as name:
+        made = Path(name)
+        made.chmod(0o755)
+        if any(not one.stat().st_mode & stat.S_IXOTH for one in made.parents):
+            pytest.skip(f"a folder above {made} is closed to others: set TMPDIR to an open one")
+        yield made
+
+
+@pytest.fixture
+def folder(monkeypatch: pytest.MonkeyPatch, entered: Path) -> Path:
     """The state folder of a first start."""
-    credentials.make_missing(tmp_path)
-    monkeypatch.setattr(conf, "VAR", tmp_path)
-    return tmp_path
+    credentials.make_missing(entered)
+    monkeypatch.setattr(conf, "VAR", entered)
+    return entered
 
 
 def test_a_misspelt_option_and_a_database_that_is_away_are_found(tmp_path: Path) -> None:
@@ -76,6 +89,49 @@ def test_tokens_that_are_missing_or_open_to_others_are_found(folder: Path, monke
     assert (opened.level, opened.remedy) == (Level.WARN, f"chmod 600 {folder / credentials.NODE_AGENTS_TOKEN}")
     assert missing.level == Level.FAIL
     assert "CLUSTERAGENT_LOCAL_TOKEN is not set" in missing.text
+
+
+def may_read(file: Path, user: int, group: int) -> bool:
+    read = ["cat", str(file)]
+    done = subprocess.run(read, user=user, group=group, extra_groups=[], capture_output=True, check=False)
+    return done.returncode == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may try what other users can read")
+@pytest.mark.parametrize("folder_mode", [0o700, 0o710, 0o701, 0o755])
+@pytest.mark.parametrize("file_mode", [0o600, 0o640, 0o604, 0o644])
+@pytest.mark.parametrize("is_above", [False, True])
+def test_open_is_what_another_user_can_read(entered: Path, folder_mode: int, file_mode: int, *, is_above: bool) -> None:
+    closed = entered / "closed"
+    file = closed / "within" / "secret" if is_above else closed / "secret"
+    file.parent.mkdir(parents=True)
+    file.write_text("hunter22")
+    file.chmod(file_mode)
+    closed.chmod(folder_mode)
+    # In the group of both, and in no group of them.
+    assert doctor._is_open(file) == any(may_read(file, 12345, group) for group in (file.stat().st_gid, 12345))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a folder away")
+def test_the_owner_of_a_folder_above_may_enter_it(entered: Path) -> None:
+    folder, file = entered / "theirs", entered / "theirs" / "secret"
+    folder.mkdir(mode=0o700)
+    file.write_text("hunter22")
+    file.chmod(0o604)
+    assert not doctor._is_open(file)
+    os.chown(folder, 12345, 12345)
+    assert may_read(file, 12345, 12345)
+    assert doctor._is_open(file)
+
+
+def test_a_link_is_as_open_as_what_it_leads_to(entered: Path, tmp_path: Path) -> None:
+    file, link = entered / "secret", tmp_path / "link"
+    file.write_text("hunter22")
+    link.symlink_to(file)
+    file.chmod(0o644)
+    assert doctor._is_open(link)
+    entered.chmod(0o700)
+    assert not doctor._is_open(link)
 
 
 def test_what_is_mounted_read_only_is_not_ours_to_close(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
