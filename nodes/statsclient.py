@@ -4,7 +4,6 @@ import asyncio
 import ipaddress
 import json
 import random
-import ssl
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ from typing import Any, NamedTuple
 import httpx
 import structlog
 
-from clusteragent.lib import conf
+from clusteragent.lib import conf, tls
 from clusteragent.lib.version import USER_AGENT
 from nodes.models import Heartbeat, Node, Runner
 from nodes.models.runners import COUNTS, Answer, CheckStats
@@ -45,10 +44,8 @@ MAX_CHECK_ID_BYTES = 2000
 MAX_ERROR = 1000
 _MAX_COUNT = 2**63 - 1
 _LAST_DAY = datetime(9999, 12, 31, tzinfo=UTC).timestamp() * 1000
-# TLS without verification: runners have self-signed certificates.
-_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-_TLS.check_hostname = False
-_TLS.verify_mode = ssl.CERT_NONE
+# Runners have self-signed certificates.
+_TLS = tls.unverified()
 
 log = structlog.get_logger()
 

@@ -12,6 +12,7 @@ import httpx
 from django.core.exceptions import ValidationError
 
 from checks.adoption.bodies import Body
+from clusteragent.lib import bounded, tls
 from clusteragent.lib.version import USER_AGENT
 from clusteragent.lib.words import escape_controls
 from nodes.names import validate_node_name
@@ -51,7 +52,7 @@ def fetch(url: str, token: str, *, ca: Path | None = None) -> bytes:
     if not (token.isascii() and token.isprintable()):
         raise UnreadableState("its token is not one line of plain characters")
     try:
-        trust = ssl.create_default_context(cafile=str(ca)) if ca else _unverified()
+        trust = ssl.create_default_context(cafile=str(ca)) if ca else tls.unverified()
         # Nothing compressed: a small answer could expand without limit.
         headers = {"Authorization": f"Bearer {token}", "Accept-Encoding": "identity", "User-Agent": USER_AGENT}
         with (
@@ -67,14 +68,12 @@ def fetch(url: str, token: str, *, ca: Path | None = None) -> bytes:
 
 def _body(answer: httpx.Response, root: str) -> bytes:
     """The whole answer. Raises UnreadableState for one that is too large, or takes too long."""
-    body, deadline = bytearray(), time.monotonic() + DEADLINE
-    for part in answer.iter_raw():
-        body += part
-        if len(body) > MAX_BYTES:
-            raise UnreadableState(f"{root}: it answers more than {MAX_BYTES >> 20} MiB")
-        if time.monotonic() > deadline:
-            raise UnreadableState(f"{root}: it did not answer within {DEADLINE:g} s")
-    return bytes(body)
+    try:
+        return bounded.read(answer.iter_raw(), most=MAX_BYTES, until=time.monotonic() + DEADLINE)
+    except bounded.TooMuch:
+        raise UnreadableState(f"{root}: it answers more than {MAX_BYTES >> 20} MiB") from None
+    except bounded.TooSlow:
+        raise UnreadableState(f"{root}: it did not answer within {DEADLINE:g} s") from None
 
 
 def read(document: bytes) -> State:
@@ -100,13 +99,6 @@ def read(document: bytes) -> State:
             raise UnreadableState(f"node {name} is there twice")
         nodes[name] = _bodies(node.get("configs"), name)
     return State(nodes, _bodies(given.get("dangling"), "dangling"), _is_scrubbed(nodes.values()))
-
-
-def _unverified() -> ssl.SSLContext:
-    """As node agents have it: cluster agents sign their certificates themselves."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    return context
 
 
 def _refusal(status: int) -> str:

@@ -24,7 +24,7 @@ from checks.sources.source import BrokenConfig, ConfigSource, Found, Problem, Re
 from checks.wire import goyaml, scalars, yamlnodes
 from checks.wire.patching import IntegrationConfig
 from checks.wire.yamlnodes import InvalidYAML
-from clusteragent.lib import conf
+from clusteragent.lib import bounded, conf
 from clusteragent.lib.version import USER_AGENT
 
 SOURCE, PROVIDER = "prometheus_http_sd", "prometheus-http-sd"
@@ -171,18 +171,16 @@ class HTTPDiscovery(ConfigSource):
 
 def fetch(client: httpx.Client, url: str) -> str:
     """Return the text that a URL answers, of at most MAX_BYTES and within TIMEOUT. Raises Away."""
-    data, deadline = bytearray(), time.monotonic() + TIMEOUT
+    until = time.monotonic() + TIMEOUT
     try:
         with client.stream("GET", url, headers={"Accept": "application/json", "User-Agent": USER_AGENT}) as response:
             if response.status_code != httpx.codes.OK:
                 raise Away(f"it answers {response.status_code}, not 200")
-            for part in response.iter_bytes():
-                data += part
-                if len(data) > MAX_BYTES:
-                    raise Away(f"its answer has more than {MAX_BYTES} bytes")
-                if time.monotonic() > deadline:
-                    raise Away(f"its answer takes longer than {TIMEOUT:g} s")
-        return data.decode()
+            return bounded.read(response.iter_bytes(), most=MAX_BYTES, until=until).decode()
+    except bounded.TooMuch:
+        raise Away(f"its answer has more than {MAX_BYTES} bytes") from None
+    except bounded.TooSlow:
+        raise Away(f"its answer takes longer than {TIMEOUT:g} s") from None
     except UnicodeDecodeError:
         raise Away("its answer is not UTF-8") from None
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:

@@ -164,6 +164,13 @@ def _attempt(work: Callable[[], T]) -> T:
         raise
 
 
+def unusable(error: DatabaseError) -> str:
+    """Return in one line, without a full stop, why a command can't use the database; empty if users can do nothing about it."""
+    if isinstance(error.__cause__, _NOT_MIGRATED):
+        return "the database's schema is not this version's: `clusteragent migrate` brings it up to date"
+    return f"the database is away: {' '.join(str(error).split())}" if isinstance(error, OperationalError) else ""
+
+
 class _Outage:
     """During an outage one call at a time checks whether the database is back. The other calls fail at once.
 

@@ -4,10 +4,11 @@ import sys
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
-from django.db import DatabaseError, OperationalError
+from django.db import DatabaseError
 
 from checks.management import commandline
 from clusteragent import webhook
+from clusteragent.lib.database import unusable
 from clusteragent.lib.words import duration
 from operators.pages.now import Contents, snapshot
 
@@ -29,7 +30,8 @@ class Command(BaseCommand):
         try:
             now = snapshot()
         except DatabaseError as error:
-            sentence = _unreadable(error)
+            why = unusable(error) or f"the database can't be read: {' '.join(str(error).split())}"
+            sentence = f"Not healthy. {why[0].upper()}{why[1:]}"
             commandline.answer(self, options, {"healthy": False, "sentence": sentence, "needs": []}, [sentence])
             sys.exit(NOT_HEALTHY)
         needs = [webhook.told(alert) for alert in now.alerts]
@@ -47,10 +49,3 @@ def _code(now: Contents) -> int:
     if not now.is_healthy:
         return NOT_HEALTHY
     return NEEDS_SOMEBODY if now.alerts else HEALTHY
-
-
-def _unreadable(error: DatabaseError) -> str:
-    """Say in one line why the database can't be read."""
-    if isinstance(error, OperationalError):
-        return f"Not healthy. The database is away: {' '.join(str(error).split())}"
-    return "Not healthy. The database's schema is not this version's: `clusteragent migrate` brings it up to date."
