@@ -12,6 +12,7 @@ from psycopg.pq import Conninfo
 from clusteragent.lib import conf, peer_options, postgres
 from clusteragent.lib.database import arrays
 from clusteragent.lib.options import LOOPBACK
+from clusteragent.lib.words import listed
 
 # Node agents report each ten seconds.
 REPORTS = 10
@@ -101,11 +102,15 @@ def _may_reach_a_standby(url: str) -> bool:
 
 def check_tokens(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Iterator[checks.CheckMessage]:
     """Check that the two tokens and the secret key differ: each token is for its own routes only."""
-    tokens = [token for token in (conf.AUTH_TOKEN, conf.LOCAL_TOKEN, conf.SECRET_KEY) if token]
-    if len(set(tokens)) < len(tokens):
-        names = "DD_CLUSTER_AGENT_AUTH_TOKEN, CLUSTERAGENT_LOCAL_TOKEN and CLUSTERAGENT_SECRET_KEY"
+    given = {
+        "DD_CLUSTER_AGENT_AUTH_TOKEN": conf.AUTH_TOKEN,
+        "CLUSTERAGENT_LOCAL_TOKEN": conf.LOCAL_TOKEN,
+        "CLUSTERAGENT_SECRET_KEY": conf.SECRET_KEY,
+    }
+    tokens = list(given.values())
+    if same := [name for name, token in given.items() if token and tokens.count(token) > 1]:
         yield checks.Error(
-            f"Two of {names} are the same.",
+            f"{listed(same)} are the same.",
             hint="Every node agent would have what is meant for operators: give each its own.",
             id="clusteragent.E002",
         )

@@ -10,13 +10,13 @@ from typing import Any
 
 import django
 from django.apps import apps
+from django.core import checks
 from django.core.management import get_commands, load_command_class
 from django.core.management.base import BaseCommand, CommandParser
-from django.db import OperationalError as DatabaseAway
-from django.db import ProgrammingError
-from psycopg.errors import UndefinedColumn, UndefinedTable
+from django.db import DatabaseError
 
 from clusteragent.lib import spelling
+from clusteragent.lib.database import unusable
 from clusteragent.lib.locks import Pooled
 from clusteragent.lib.options import OptionError
 from clusteragent.lib.version import VERSION
@@ -102,17 +102,10 @@ def errors_in_one_line(code: int = 1) -> Iterator[None]:
     except (OptionError, Pooled) as error:
         print(error, file=sys.stderr)
         sys.exit(code)
-    except ProgrammingError as error:
-        if "--traceback" in sys.argv or not isinstance(error.__cause__, UndefinedTable | UndefinedColumn):
+    except DatabaseError as error:
+        if "--traceback" in sys.argv or not (why := unusable(error)):
             raise
-        print(
-            "the database's schema is not this version's: `clusteragent migrate` brings it up to date", file=sys.stderr
-        )
-        sys.exit(code)
-    except DatabaseAway as error:
-        if "--traceback" in sys.argv:
-            raise
-        print(f"the database is away: {' '.join(str(error).split())}", file=sys.stderr)
+        print(why, file=sys.stderr)
         sys.exit(code)
     except BrokenPipeError:
         # Whoever read our output has enough of it; what is still buffered must not fail again on the way out.
@@ -145,7 +138,20 @@ def _run(verb: str, words: list[str]) -> None:
         django.setup()
     command = load_command_class(_app(verb), verb)
     command.create_parser = partial(_parser, command)  # type: ignore[method-assign]
+    if verb != "check":
+        command.check = _check  # type: ignore[method-assign, assignment]
     command.run_from_argv(["clusteragent", verb, *words])
+
+
+def _check(**which: Any) -> None:
+    """Run the system checks that a command asks for, and print a line for each warning. Raises OptionError, a line an error."""
+    found = [one for one in checks.run_checks(**which) if not one.is_silenced()]
+    told = [(one.is_serious(), " ".join(f"{one.msg} {one.hint or ''} ({one.id})".split())) for one in found]
+    for is_serious, line in told:
+        if not is_serious:
+            print(f"warning: {line}", file=sys.stderr)
+    if wrong := [line for is_serious, line in told if is_serious]:
+        raise OptionError("\n".join(wrong))
 
 
 def _app(verb: str) -> str:

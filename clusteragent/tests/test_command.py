@@ -81,6 +81,22 @@ def test_the_list_is_shown_also_where_an_option_is_wrong() -> None:
     assert "DD_CLUSTER_CHECKS_REBALANCE_PERIOD" in done.stderr
 
 
+def test_each_error_of_a_system_check_is_one_line_and_names_its_option() -> None:
+    same = "the-same-secret-in-two-places-0123456789"
+    environment = {
+        "PYTHONPATH": ":".join(sys.path), "DATABASE_URL": "postgresql://127.0.0.1:1/none", "CLUSTERAGENT_BNID": "1",
+        "DD_CLUSTER_AGENT_AUTH_TOKEN": same, "CLUSTERAGENT_LOCAL_TOKEN": same,
+    }  # fmt: skip
+    for words, code in ((["leader"], 1), (["adopt", "--file", "x"], 2)):
+        line = [sys.executable, "-m", "clusteragent", *words]
+        done = subprocess.run(line, env=environment, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (code, "")
+        warning, error = done.stderr.splitlines()
+        assert warning.startswith("warning: CLUSTERAGENT_BNID is no option")
+        assert error.startswith("DD_CLUSTER_AGENT_AUTH_TOKEN and CLUSTERAGENT_LOCAL_TOKEN are the same. ")
+        assert error.endswith("(clusteragent.E002)")
+
+
 def test_the_version_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     called(monkeypatch, "--version")
     assert capsys.readouterr().out.strip() == VERSION
