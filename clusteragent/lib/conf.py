@@ -21,6 +21,7 @@ from clusteragent.lib.options import (
     extra,
     flag,
     groups,
+    headers,
     integer,
     networks,
     number,
@@ -259,6 +260,14 @@ METRICS_CONFIGS_INFO = flag("CLUSTERAGENT_METRICS_CONFIGS_INFO", True)
 TRACES = extra("CLUSTERAGENT_TRACES", "opentelemetry.sdk", "traces")
 # OpenTelemetry's own option, as those that its libraries read.
 TRACES_EXPORTER = choice("OTEL_TRACES_EXPORTER", "otlp", {name: name for name in ("otlp", "console", "none")})
+# Its libraries quote what they can't read of these, and they may hold secrets.
+TRACES_HEADERS = (
+    (headers("OTEL_EXPORTER_OTLP_TRACES_HEADERS") or headers("OTEL_EXPORTER_OTLP_HEADERS")) if TRACES else {}
+)
+_RECEIVER = url("OTEL_EXPORTER_OTLP_ENDPOINT") if TRACES else ""
+TRACES_URL = (url("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") if TRACES else "") or (
+    _RECEIVER and f"{_RECEIVER.removesuffix('/')}/v1/traces"
+)
 # Whoever knows the URL can write to its channel, so it is as secret as a token.
 #: A URL that is told what begins or ceases to need somebody.
 WEBHOOK = url("CLUSTERAGENT_WEBHOOK")

@@ -114,7 +114,7 @@ def _otlp() -> Any:
     os.environ.setdefault("OTEL_EXPORTER_OTLP_TIMEOUT", str(PATIENCE))
     # Each failed try is a warning; the error after the last one is enough.
     logging.getLogger("opentelemetry.exporter.otlp").setLevel(logging.ERROR)
-    return OTLPSpanExporter()
+    return OTLPSpanExporter(endpoint=conf.TRACES_URL or None, headers=conf.TRACES_HEADERS)
 
 
 def _console() -> Any:
