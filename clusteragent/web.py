@@ -25,8 +25,7 @@ class Server(NamedTuple):
     @property
     def url(self) -> str:
         """The URL by which it is reached from this machine."""
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.bind[0], self.bind[0])  # noqa: S104
-        return f"https://{f'[{host}]' if ':' in host else host}:{self.bind[1]}"
+        return url(*self.bind)
 
 
 class Secret(NamedTuple):
@@ -35,6 +34,12 @@ class Secret(NamedTuple):
     option: str
     value: str
     file: str
+
+
+def url(host: str, port: int) -> str:
+    """Return the URL by which what listens there is reached from this machine."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    return f"https://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def servers() -> dict[str, Server]:
