@@ -51,6 +51,12 @@ def servers() -> dict[str, Server]:
     return {server.port: server for server in both}
 
 
+def listening(server: Server) -> str:
+    """Return where the server listens, as its option has it."""
+    host, port = server.bind
+    return f"{f'[{host}]' if ':' in host else host}:{port}"
+
+
 def address(server: Server) -> tuple[str, int]:
     """Return (address, port) for the server to listen on. Raises Unavailable unless the port is free.
 
