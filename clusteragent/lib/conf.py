@@ -257,7 +257,7 @@ LEDGER_RETENTION = duration("CLUSTERAGENT_LEDGER_RETENTION", timedelta(days=30),
 METRICS_PUBLIC = flag("CLUSTERAGENT_METRICS_PUBLIC", False)
 #: Tell the metric `cluster_checks_configs_info`, which has a series for each check ID.
 METRICS_CONFIGS_INFO = flag("CLUSTERAGENT_METRICS_CONFIGS_INFO", True)
-#: Send spans of what is dispatched to a receiver of OpenTelemetry's protocol: see [traces](../metrics.md#traces).
+#: Send spans of what is dispatched and of calls to a receiver of OpenTelemetry's protocol: see [traces](../metrics.md#traces).
 TRACES = extra("CLUSTERAGENT_TRACES", "opentelemetry.sdk", "traces")
 # OpenTelemetry's own option, as those that its libraries read.
 TRACES_EXPORTER = choice("OTEL_TRACES_EXPORTER", "otlp", {name: name for name in ("otlp", "console", "none")})
