@@ -273,5 +273,5 @@ TRACES_URL = (url("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") if TRACES else "") or (
 #: A URL that is told what begins or ceases to need somebody.
 WEBHOOK = url("CLUSTERAGENT_WEBHOOK")
 #: The URL of a copy of the documentation's site, to which the admin's pages link.
-#: Default: the site that the image has, on the operators' port; where there is none, nothing links to it.
+#: Default: the site that the image has, on the operators' port; where there is none, a page that says how to have it.
 DOCS_URL = url("CLUSTERAGENT_DOCS_URL")
