@@ -71,6 +71,7 @@ def said(folder: Path, variable: str, value: str) -> str:
         ("DATABASE_URL_FILE", f"postgresql://someone:{HIDDEN}{AT}"),
         ("DD_CLUSTER_AGENT_AUTH_TOKEN_FILE", HIDDEN * 4),
         ("DD_CLUSTER_AGENT_AUTH_TOKEN", HIDDEN),
+        ("DD_CLUSTER_AGENT_AUTH_TOKEN", f"{HIDDEN * 4}\nand another line"),
         ("CLUSTERAGENT_LOCAL_TOKEN", HIDDEN),
         ("CLUSTERAGENT_SECRET_KEY", HIDDEN),
         ("CLUSTERAGENT_WEBHOOK", f"hooks.example.com/{HIDDEN}"),

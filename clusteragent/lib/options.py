@@ -326,7 +326,10 @@ def secret(name: str, file: Path) -> str:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise OptionError(f"{file}, in the folder of CLUSTERAGENT_VAR, can't be read: {reason}") from error
+    where = name if given else str(file)
     if len(value) < 32:
-        where = name if given else str(file)
         raise OptionError(f"{where} has {len(value)} characters, at least 32 are needed")
+    if not (value.isascii() and value.isprintable()):
+        # No header can have it, and who finds that quotes it.
+        raise OptionError(f"{where} has characters other than printable ASCII")
     return value

@@ -126,6 +126,13 @@ def test_an_empty_token_file_is_an_error_and_not_no_token(tmp_path: Path) -> Non
         options.secret("OPTION", tmp_path / "token")
 
 
+@table("value", ["one line 1234567890123456789012345\nand another", "é" * 32, "tab\t" * 9])
+def test_a_secret_that_no_header_can_have_is_refused(tmp_path: Path, value: str) -> None:
+    (tmp_path / "token").write_text(value)
+    with pytest.raises(OptionError, match=r"token has characters other than printable ASCII$"):
+        options.secret("OPTION", tmp_path / "token")
+
+
 def test_no_error_repeats_a_secret(given: Callable[[str], None], tmp_path: Path) -> None:
     given("mysql://someone:hidden@host")
     with pytest.raises(OptionError) as database:
