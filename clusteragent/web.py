@@ -25,8 +25,7 @@ class Server(NamedTuple):
     @property
     def url(self) -> str:
         """The URL by which it is reached from this machine."""
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.bind[0], self.bind[0])  # noqa: S104
-        return f"https://{f'[{host}]' if ':' in host else host}:{self.bind[1]}"
+        return url(*self.bind)
 
 
 class Secret(NamedTuple):
@@ -37,6 +36,12 @@ class Secret(NamedTuple):
     file: str
 
 
+def url(host: str, port: int) -> str:
+    """Return the URL by which what listens there is reached from this machine."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    return f"https://{f'[{host}]' if ':' in host else host}:{port}"
+
+
 def servers() -> dict[str, Server]:
     """Return both web servers as {name of the port: server}."""
     both = (
@@ -44,6 +49,12 @@ def servers() -> dict[str, Server]:
         Server("operators", "CLUSTERAGENT_ADMIN_BIND", conf.ADMIN_BIND, 1),
     )
     return {server.port: server for server in both}
+
+
+def listening(server: Server) -> str:
+    """Return where the server listens, as its option has it."""
+    host, port = server.bind
+    return f"{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def address(server: Server) -> tuple[str, int]:

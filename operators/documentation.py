@@ -4,14 +4,21 @@ import functools
 
 from django.contrib.staticfiles import finders
 from django.templatetags.static import static
+from django.urls import reverse
 
 from clusteragent.lib import conf
 
 
 def page(name: str, anchor: str = "") -> str:
-    """Return the URL of a page of the documentation, empty where there is none: nothing may link to it then."""
-    site = f"{conf.DOCS_URL.rstrip('/')}/" if conf.DOCS_URL else _own()
-    return f"{site}{name}.html{f'#{anchor}' if anchor else ''}" if site else ""
+    """Return the URL of a page of the documentation; where there is none, that of a page that says where it is."""
+    here = site()
+    url = f"{here}{name}.html" if here else reverse("pages:documentation", args=[name])
+    return f"{url}#{anchor}" if anchor else url
+
+
+def site() -> str:
+    """Return the URL of the documentation, with a slash at its end; empty where there is none."""
+    return f"{conf.DOCS_URL.rstrip('/')}/" if conf.DOCS_URL else _own()
 
 
 @functools.cache

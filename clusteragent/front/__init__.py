@@ -23,13 +23,14 @@ from django.http.response import HttpResponseBase
 from django.urls import resolve
 from django.urls.exceptions import Resolver404
 
+from clusteragent.front import spans
 from clusteragent.front.bodies import Bodies, Refused, is_awaited
 from clusteragent.front.environ import caller, credential, environ_of
 from clusteragent.front.load import Load, Overloaded
 from clusteragent.front.quota import Quota, Slots, TooMany
 from clusteragent.front.spool import PIECE, Abandoned, BrokenOff, Spool
 from clusteragent.front.threads import Busy, Threads
-from clusteragent.lib import clients
+from clusteragent.lib import clients, traces
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
@@ -74,10 +75,18 @@ class Front:
         self._downloads = Quota("downloads", DOWNLOADS_EACH, DOWNLOADS)
         self._bodies = Bodies()
         self._load = load or Load()
+        # Asked at the start: the first call would wait for OpenTelemetry to be loaded.
+        self._is_traced = traces.tracer() is not None
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         self._load.watch()
         environ = environ_of(scope)
+        if self._is_traced:
+            await spans.record(environ, send, lambda noting: self._answer(environ, receive, noting))
+        else:
+            await self._answer(environ, receive, send)
+
+    async def _answer(self, environ: dict[str, Any], receive: Receive, send: Send) -> None:
         try:
             await self._serve(environ, receive, send)
         except Abandoned:
@@ -95,6 +104,7 @@ class Front:
             match = resolve(environ["PATH_INFO"].encode("latin-1").decode(errors="replace"))
         except Resolver404:
             match = None
+        environ[spans.ROUTE] = match and match.route
         # The class, by the name of REST framework's viewsets or of Django.
         view: Any = getattr(match and match.func, "cls", getattr(match and match.func, "view_class", None))
         if match and iscoroutinefunction(match.func):
@@ -126,6 +136,12 @@ class Front:
         self, environ: dict[str, Any], loop: asyncio.AbstractEventLoop, set_result: Callable[[Answer], None]
     ) -> None:
         """Let Django answer, in a thread: pass on the answer as soon as it begins, then produce the rest of its body."""
+        with traces.within(environ.pop(spans.SPAN, None)):
+            self._respond_to(environ, loop, set_result)
+
+    def _respond_to(
+        self, environ: dict[str, Any], loop: asyncio.AbstractEventLoop, set_result: Callable[[Answer], None]
+    ) -> None:
         response: Any = self._handler(environ, _start)
         try:
             body = Spool(loop) if response.streaming else response.content

@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
+from clusteragent.lib import clients
+
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 
 # Seconds for a body of up to one mebibyte, and for each further mebibyte.
@@ -15,8 +17,8 @@ SECONDS, SECONDS_A_MEBIBYTE = 10.0, 2.0
 # The most bytes that a process holds of incomplete bodies. The first FREE bytes of each don't count: heartbeats are shorter,
 # so other clients' bodies never block them.
 MOST_OF_ALL, FREE = 96 * 2**20, 16 * 2**10
-# The most bytes of these from one address. Sets of configs of callers who are authorised don't count.
-MOST_OF_ADDRESS = 24 * 2**20
+# The most bytes of these from one client. Sets of configs of callers who are authorised don't count.
+MOST_OF_CLIENT = 24 * 2**20
 _SILENCE = 0.5
 _TOO_LARGE = HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the body is too large"
 
@@ -47,9 +49,10 @@ class Bodies:
     ) -> None:
         """Read the body, and set it and its length in the environ. Raises Refused.
 
-        limit: bytes. may_be_large: the caller is authorised to send large bodies, so MOST_OF_ADDRESS does not apply.
+        limit: bytes. may_be_large: the caller is authorised to send large bodies, so MOST_OF_CLIENT does not apply.
         """
-        address = "" if may_be_large else str(environ.get("REMOTE_ADDR", ""))
+        # As for failed logins: what a trusted proxy says, and all of a client's own IPv6 addresses together.
+        client = "" if may_be_large else clients.network(clients.address(environ))
         announced = environ.get("CONTENT_LENGTH", "0")
         length = int(announced) if announced.isdecimal() else 0
         if length > 2 * limit:
@@ -61,7 +64,7 @@ class Bodies:
                     # A client that still sends when the connection closes never reads the answer.
                     await _pass_over(receive)
                     raise Refused(*_TOO_LARGE)
-                body = await self._read(receive, limit, address)
+                body = await self._read(receive, limit, client)
         except TimeoutError:
             reason = f"the body did not come within {seconds:g} s"
             raise Refused(HTTPStatus.REQUEST_TIMEOUT, reason) from None
@@ -69,7 +72,7 @@ class Bodies:
         environ["CONTENT_LENGTH"] = str(len(body))
         environ["wsgi.input"] = io.BytesIO(body)
 
-    async def _read(self, receive: Receive, limit: int, address: str) -> bytes:
+    async def _read(self, receive: Receive, limit: int, client: str) -> bytes:
         pieces: list[bytes] = []
         size = counted = 0
         try:
@@ -83,18 +86,18 @@ class Bodies:
                 if size > limit:
                     raise Refused(*_TOO_LARGE)
                 counts = max(0, size - FREE) - counted
-                is_much = address and self._held_of[address] + counts > MOST_OF_ADDRESS
+                is_much = client and self._held_of[client] + counts > MOST_OF_CLIENT
                 if counts and (is_much or self._held + counts > MOST_OF_ALL):
                     raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "too many large bodies at once, try again")
                 self._held, counted = self._held + counts, counted + counts
-                self._held_of[address] += counts
+                self._held_of[client] += counts
                 if not message.get("more_body"):
                     return b"".join(pieces)
         finally:
             self._held -= counted
-            self._held_of[address] -= counted
-            if not self._held_of[address]:
-                del self._held_of[address]
+            self._held_of[client] -= counted
+            if not self._held_of[client]:
+                del self._held_of[client]
 
 
 async def _pass_over(receive: Receive) -> None:

@@ -21,6 +21,7 @@ from clusteragent.lib.options import (
     extra,
     flag,
     groups,
+    headers,
     integer,
     networks,
     number,
@@ -51,11 +52,12 @@ VAR = Path(text("CLUSTERAGENT_VAR", str(DEFAULT_VAR))).absolute()
 BIND = bind("CLUSTERAGENT_BIND", "127.0.0.1:5005")
 #: Where the web server of the admin, the operators' API and metrics listens.
 ADMIN_BIND = bind("CLUSTERAGENT_ADMIN_BIND", "127.0.0.1:5006")
-#: The host names by which operators reach the admin. `.example.com` allows all names below it.
+#: The host names by which operators reach the admin, beside `localhost`, `127.0.0.1`, `[::1]` and the host of
+#: `CLUSTERAGENT_ADMIN_URL`. `.example.com` allows all names below it, `*` any.
 #: Default: `localhost 127.0.0.1 [::1]`.
 ADMIN_HOSTS = words("CLUSTERAGENT_ADMIN_HOSTS") or ("localhost", "127.0.0.1", "[::1]")
-#: The URL that operators' browsers show, where a proxy stands in between: `https://ca.example.com`. Whatever Host and scheme
-#: arrive, it is taken for them.
+#: The URL that operators' browsers show, where a proxy stands in between: `https://ca.example.com`. Whichever of the allowed
+#: hosts and whatever scheme arrive, it is taken for them.
 ADMIN_URL = origin("CLUSTERAGENT_ADMIN_URL")
 #: Addresses of the proxies whose `X-Forwarded-For` says where an operator's call comes from.
 TRUSTED_PROXIES = networks("CLUSTERAGENT_TRUSTED_PROXIES", ())
@@ -255,13 +257,21 @@ LEDGER_RETENTION = duration("CLUSTERAGENT_LEDGER_RETENTION", timedelta(days=30),
 METRICS_PUBLIC = flag("CLUSTERAGENT_METRICS_PUBLIC", False)
 #: Tell the metric `cluster_checks_configs_info`, which has a series for each check ID.
 METRICS_CONFIGS_INFO = flag("CLUSTERAGENT_METRICS_CONFIGS_INFO", True)
-#: Send spans of what is dispatched to a receiver of OpenTelemetry's protocol: see [traces](../metrics.md#traces).
+#: Send spans of what is dispatched and of calls to a receiver of OpenTelemetry's protocol: see [traces](../metrics.md#traces).
 TRACES = extra("CLUSTERAGENT_TRACES", "opentelemetry.sdk", "traces")
 # OpenTelemetry's own option, as those that its libraries read.
 TRACES_EXPORTER = choice("OTEL_TRACES_EXPORTER", "otlp", {name: name for name in ("otlp", "console", "none")})
+# Its libraries quote what they can't read of these, and they may hold secrets.
+TRACES_HEADERS = (
+    (headers("OTEL_EXPORTER_OTLP_TRACES_HEADERS") or headers("OTEL_EXPORTER_OTLP_HEADERS")) if TRACES else {}
+)
+_RECEIVER = url("OTEL_EXPORTER_OTLP_ENDPOINT") if TRACES else ""
+TRACES_URL = (url("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") if TRACES else "") or (
+    _RECEIVER and f"{_RECEIVER.removesuffix('/')}/v1/traces"
+)
 # Whoever knows the URL can write to its channel, so it is as secret as a token.
 #: A URL that is told what begins or ceases to need somebody.
 WEBHOOK = url("CLUSTERAGENT_WEBHOOK")
 #: The URL of a copy of the documentation's site, to which the admin's pages link.
-#: Default: the site that the image has, on the operators' port; where there is none, nothing links to it.
+#: Default: the site that the image has, on the operators' port; where there is none, a page that says how to have it.
 DOCS_URL = url("CLUSTERAGENT_DOCS_URL")

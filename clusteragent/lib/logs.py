@@ -77,7 +77,8 @@ def hide(line: str) -> str:
     """Return the line without our own secrets and without values of Authorization headers."""
     urls = (conf.DATABASE_URL, conf.DIRECT_DATABASE_URL)
     passwords = (str(conninfo_to_dict(url).get("password") or "") for url in urls)
-    for secret in (conf.AUTH_TOKEN, conf.LOCAL_TOKEN, conf.SECRET_KEY, conf.WEBHOOK, *passwords):
+    ours = (conf.AUTH_TOKEN, conf.LOCAL_TOKEN, conf.SECRET_KEY, conf.WEBHOOK)
+    for secret in (*ours, *conf.TRACES_HEADERS.values(), *passwords):
         # A short password may be an ordinary word: hiding it would damage other lines.
         if len(secret) >= 8:
             line = line.replace(secret, HIDDEN).replace(json.dumps(secret, ensure_ascii=False)[1:-1], HIDDEN)

@@ -6,10 +6,10 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from importlib.util import find_spec
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import NamedTuple, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import psycopg
 from environs import FileAwareEnv
@@ -34,8 +34,12 @@ READ: dict[str, Option] = {}
 _env = FileAwareEnv()
 _LONGEST = timedelta(days=3650)
 _LONGEST_CLUSTER_NAME = 80
-# A host's name or address, and a port.
-_HOST = re.compile(r"([a-z0-9._-]+|\[[0-9a-f:.]+\])(:\d*)?")
+# A host and a port; a host's name.
+_AUTHORITY = re.compile(r"(?P<host>\[[0-9a-f:.]+\]|[^:\[\]]*)(:(?P<port>.*))?")
+_NAME = re.compile(r"(?=.{1,253}\Z)(?!-)[a-z0-9_-]{1,63}(?<!-)(\.(?!-)[a-z0-9_-]{1,63}(?<!-))*")
+# The name of a header, and what OpenTelemetry allows in `name=value`.
+_TOKEN = re.compile(r"[!#$&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_VALUE = re.compile(r"""[^",;\\\x00-\x1f\x7f-\U0010ffff]*""")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -213,11 +217,23 @@ def database(name: str) -> str:
     password."""
     raw = text(name, "")
     try:
-        conninfo_to_dict(raw)
+        parts = conninfo_to_dict(raw)
     except psycopg.ProgrammingError:
-        form = "postgresql://user:password@host:port/name, or libpq's host=… dbname=…"
+        parts = {"port": "unknown"}
+    ports = str(parts.get("port") or "").split(",")
+    if _has_open_password(raw) or not all(port.isdecimal() or not port for port in ports):
+        form = "postgresql://user:password@host:port/name, with %40 for @ and %2F for / in a password, or libpq's host=… dbname=…"
         raise OptionError(f"{name} can't be read as a PostgreSQL URL, allowed is {form}") from None
     return raw
+
+
+def _has_open_password(raw: str) -> bool:
+    """Return whether libpq would take a part of a URL's password for a host or a name, which its errors quote."""
+    if not raw.startswith(("postgresql://", "postgres://")):
+        return False
+    rest = raw.partition("://")[2]
+    where = rest.partition("@")[2] if "@" in rest.partition("/")[0] else rest
+    return "@" in where.partition("?")[0]
 
 
 def url(name: str) -> str:
@@ -233,24 +249,71 @@ def url(name: str) -> str:
     return raw
 
 
+def headers(name: str) -> dict[str, str]:
+    """Read {name: value} of headers in OpenTelemetry's form, `name=value,name=value`. Errors don't quote it: it may be secret."""
+    read = {}
+    for pair in filter(None, map(str.strip, text(name, "").split(","))):
+        key, equals, value = (part.strip() for part in pair.partition("="))
+        # OpenTelemetry's libraries take a value with blanks as it is.
+        value = value if " " in value else unquote(value)
+        is_pair = equals and _TOKEN.fullmatch(key) and _HEADER_VALUE.fullmatch(pair)
+        if not (is_pair and value.isascii() and value.isprintable()):
+            form = "name=value,name=value with %20 for a blank, %2C for a comma and so on in a value"
+            raise OptionError(f"{name} can't be read as headers, allowed is {form}")
+        read[key.lower()] = value
+    return read
+
+
 def origin(name: str) -> str:
-    """Read the scheme, host and port of a URL as a browser names them; empty when unset. http is for this machine alone."""
+    """Read the scheme, host and port of a URL as a browser names them; empty when unset. http is for this machine alone.
 
-    def parse(raw: str) -> str | None:
-        parts = urlsplit(raw.lower())
-        is_whole = parts.hostname and not (
-            parts.path.strip("/") or parts.query or parts.fragment or "@" in parts.netloc
-        )
-        is_safe = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK)
-        if not (is_whole and is_safe and parts.port != 0 and _HOST.fullmatch(parts.netloc)):
-            return None
-        # Browsers leave the scheme's own port out.
-        return (
-            f"{parts.scheme}://{parts.netloc.removesuffix({'https': ':443', 'http': ':80'}[parts.scheme]).rstrip(':')}"
-        )
-
+    Errors say what is wrong, and don't quote it: it may have a password.
+    """
     form = "https://host or https://host:port without a path (http:// for localhost, 127.0.0.1 and [::1] only)"
+
+    def parse(raw: str) -> str:
+        if fault := _fault_of_origin(raw.lower()):
+            raise OptionError(f"{name} {fault}, allowed is {form}")
+        parts = urlsplit(raw.lower())
+        # Browsers leave the scheme's own port out.
+        own = {"https": ":443", "http": ":80"}[parts.scheme]
+        return f"{parts.scheme}://{parts.netloc.removesuffix(own).rstrip(':')}"
+
     return option(name, "", parse, form)
+
+
+def _fault_of_origin(url: str) -> str:
+    """Return what a browser's URL of a site can't have, in lower case; empty if it is one."""
+    if not url.isprintable() or " " in url:
+        return "has a blank or another character that no URL has"
+    scheme, slashes, rest = url.partition("://")
+    if not slashes or scheme not in {"http", "https"}:
+        return "does not begin with https://"
+    authority = re.split("[/?#\\\\]", rest, maxsplit=1)[0]
+    match = _AUTHORITY.fullmatch(authority)
+    host, port = (match["host"], match["port"]) if match else ("", "")
+    faults = {
+        "names a user": "@" in authority,
+        "has more than a host": rest.removeprefix(authority) not in {"", "/"},
+        "has no host": authority.partition(":")[0] == "",
+        "has a host that is not ASCII: write it as browsers send it, with xn--": not authority.isascii(),
+        "has a port that is no number from 1 to 65535": bool(match) and not _is_port(port or "1"),
+        "has a host that is no name and no address": not _is_host(host),
+        "begins with http://": scheme == "http" and host.strip("[]") not in LOOPBACK,
+    }
+    return next((fault for fault, is_there in faults.items() if is_there), "")
+
+
+def _is_port(text: str) -> bool:
+    return text.isdecimal() and 0 < int(text) < 65536
+
+
+def _is_host(text: str) -> bool:
+    try:
+        return bool(ip_address(text.strip("[]")))
+    except ValueError:
+        # A last word of digits alone would be read as an address.
+        return _NAME.fullmatch(text) is not None and not text.split(".")[-1].isdecimal()
 
 
 def secret(name: str, file: Path) -> str:
@@ -263,7 +326,10 @@ def secret(name: str, file: Path) -> str:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise OptionError(f"{file}, in the folder of CLUSTERAGENT_VAR, can't be read: {reason}") from error
+    where = name if given else str(file)
     if len(value) < 32:
-        where = name if given else str(file)
         raise OptionError(f"{where} has {len(value)} characters, at least 32 are needed")
+    if not (value.isascii() and value.isprintable()):
+        # No header can have it, and who finds that quotes it.
+        raise OptionError(f"{where} has characters other than printable ASCII")
     return value

@@ -1,4 +1,5 @@
-"""Traces of what dispatching does, by OpenTelemetry. Without CLUSTERAGENT_TRACES nothing is recorded, and no library loaded.
+"""Traces of what dispatching does and of calls of the web servers, by OpenTelemetry. Without CLUSTERAGENT_TRACES nothing is
+recorded, and no library loaded.
 
 OpenTelemetry's own variables say where spans go. Spans carry counts and names of verbs and sources, never texts of configs.
 """
@@ -50,8 +51,41 @@ log = structlog.get_logger()
 
 def span(name: str, **attributes: Attribute) -> AbstractContextManager[Span]:
     """Record a piece of work, within the one that is under way in this thread. Of an error that ends it the type is told."""
-    tracer = _tracer() if conf.TRACES else None
-    return _record(tracer, name, attributes) if tracer else _NO_SPAN
+    found = tracer()
+    return _record(found, name, attributes) if found else _NO_SPAN
+
+
+def tracer() -> Any:
+    """Return the tracer of this process; None while traces are off."""
+    return _tracer() if conf.TRACES else None
+
+
+def begin_call(headers: Mapping[str, str]) -> Any:
+    """Begin the span of a call that a client makes, within the client's own if its headers name one. Traces must be on."""
+    from opentelemetry.trace import SpanKind
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+    return _tracer().start_span("", TraceContextTextMapPropagator().extract(headers), kind=SpanKind.SERVER)
+
+
+def end_call(call: Any, name: str, attributes: Mapping[str, Attribute], *, is_error: bool) -> None:
+    """End the span of a call, whose route and status are known only now."""
+    from opentelemetry.trace import Status, StatusCode
+
+    call.update_name(name)
+    call.set_attributes(attributes)
+    if is_error:
+        call.set_status(Status(StatusCode.ERROR))
+    call.end()
+
+
+def within(call: Any) -> AbstractContextManager[object]:
+    """Record the spans of a block within this one, which another thread has begun. None: there is none."""
+    if call is None:
+        return _NO_SPAN
+    from opentelemetry.trace import use_span
+
+    return use_span(call, record_exception=False, set_status_on_exception=False)
 
 
 def counting(what: str) -> Callable[[Callable[P, S]], Callable[P, S]]:
@@ -114,7 +148,7 @@ def _otlp() -> Any:
     os.environ.setdefault("OTEL_EXPORTER_OTLP_TIMEOUT", str(PATIENCE))
     # Each failed try is a warning; the error after the last one is enough.
     logging.getLogger("opentelemetry.exporter.otlp").setLevel(logging.ERROR)
-    return OTLPSpanExporter()
+    return OTLPSpanExporter(endpoint=conf.TRACES_URL or None, headers=conf.TRACES_HEADERS)
 
 
 def _console() -> Any:

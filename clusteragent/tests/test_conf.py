@@ -126,6 +126,13 @@ def test_an_empty_token_file_is_an_error_and_not_no_token(tmp_path: Path) -> Non
         options.secret("OPTION", tmp_path / "token")
 
 
+@table("value", ["one line 1234567890123456789012345\nand another", "é" * 32, "tab\t" * 9])
+def test_a_secret_that_no_header_can_have_is_refused(tmp_path: Path, value: str) -> None:
+    (tmp_path / "token").write_text(value)
+    with pytest.raises(OptionError, match=r"token has characters other than printable ASCII$"):
+        options.secret("OPTION", tmp_path / "token")
+
+
 def test_no_error_repeats_a_secret(given: Callable[[str], None], tmp_path: Path) -> None:
     given("mysql://someone:hidden@host")
     with pytest.raises(OptionError) as database:
@@ -191,6 +198,8 @@ def test_a_wrong_network_is_named_with_what_is_allowed(given: Callable[[str], No
         ("https://CA.example.com:443/", "https://ca.example.com"),
         ("https://localhost:8443", "https://localhost:8443"),
         ("https://[2001:db8::1]:8443", "https://[2001:db8::1]:8443"),
+        ("https://xn--bro-hoa.example.com:8443/", "https://xn--bro-hoa.example.com:8443"),
+        ("https://192.0.2.7:", "https://192.0.2.7"),
         ("http://localhost:8080", "http://localhost:8080"),
         ("http://[::1]:80", "http://[::1]"),
         ("", ""),
@@ -202,23 +211,41 @@ def test_an_origin_is_as_browsers_name_it(given: Callable[[str], None], value: s
 
 
 @table(
-    "value",
+    ("value", "fault"),
     [
-        "ca.example.com",
-        "http://ca.example.com",
-        "https://ca.example.com/agent",
-        "https://a:b@ca.example.com",
-        "https://",
-        "https://ca.example.com?x=1",
-        "https://ca.example.com:0",
-        "https://ca.example.com:99999",
-        "https://a b",
-        "ftp://localhost",
+        ("ca.example.com", "does not begin with https://"),
+        ("ftp://localhost", "does not begin with https://"),
+        ("https:/ca.example.com", "does not begin with https://"),
+        ("http://ca.example.com", "begins with http://"),
+        ("https://ca.example.com/agent", "has more than a host"),
+        ("https://ca.example.com//", "has more than a host"),
+        ("https://ca.example.com?x=1", "has more than a host"),
+        ("https://ca.example.com/?", "has more than a host"),
+        ("https://ca.example.com#x", "has more than a host"),
+        ("https://ca.example.com\\x", "has more than a host"),
+        ("https://a:b@ca.example.com", "names a user"),
+        ("https://a@ca.example.com/agent", "names a user"),
+        ("https://", "has no host"),
+        ("https://:443", "has no host"),
+        ("https:///agent", "has more than a host"),
+        ("https://ca.example.com:0", "has a port that is no number from 1 to 65535"),
+        ("https://ca.example.com:99999", "has a port that is no number from 1 to 65535"),
+        ("https://ca.example.com:port", "has a port that is no number from 1 to 65535"),
+        ("https://ca.example.com:-1", "has a port that is no number from 1 to 65535"),
+        ("https://[::1]:x", "has a port that is no number from 1 to 65535"),
+        ("https://a b", "has a blank"),
+        ("https://ca.example\t.com", "has a blank"),
+        ("https://büro.example.com", "has a host that is not ASCII"),
+        ("https://ca..example.com", "has a host that is no name"),
+        ("https://-ca.example.com", "has a host that is no name"),
+        ("https://10.0.0.256", "has a host that is no name"),
+        ("https://[:::1]", "has a host that is no name"),
+        ("https://2001:db8::1", "has a port that is no number"),
+        ("https://*.example.com", "has a host that is no name"),
     ],
 )
-def test_another_origin_is_refused(given: Callable[[str], None], value: str) -> None:
+def test_another_origin_is_refused(given: Callable[[str], None], value: str, fault: str) -> None:
     given(value)
-    with pytest.raises(
-        OptionError, match=r"^OPTION is .*, allowed is https://host or https://host:port without a path"
-    ):
+    allowed = "allowed is https://host or https://host:port without a path"
+    with pytest.raises(OptionError, match=rf"^OPTION {re.escape(fault)}.*, {re.escape(allowed)}"):
         options.origin("OPTION")

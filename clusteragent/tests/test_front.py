@@ -145,8 +145,8 @@ def test_all_bodies_together_are_bounded_but_for_their_beginnings(monkeypatch: p
     run(two())
 
 
-def test_one_address_has_a_share_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bodies, "MOST_OF_ADDRESS", 1000)
+def test_one_client_has_a_share_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "MOST_OF_CLIENT", 1000)
     monkeypatch.setattr(bodies, "FREE", 100)
     reading = Bodies()
     with pytest.raises(Refused, match="too many large bodies"):

@@ -90,6 +90,5 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
         model = apps.get_model(name)
         if admin.site.get_model_admin(model).has_view_permission(request):
             items.append({"title": title, "icon": icon, "link": list_url(model)})
-    if site := documentation.page("index"):
-        items.append({"title": "Documentation", "icon": "menu_book", "link": site})
+    items.append({"title": "Documentation", "icon": "menu_book", "link": documentation.page("index")})
     return [{"items": items}]

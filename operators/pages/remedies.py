@@ -59,7 +59,7 @@ class Line(NamedTuple):
 
     @property
     def advice(self) -> str:
-        """Where the documentation says what to do; empty where there is none."""
+        """Where the documentation says what to do."""
         return documentation.page("troubleshooting", self.alert.kind)
 
     @property

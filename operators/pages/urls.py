@@ -2,7 +2,7 @@
 
 from django.urls import URLPattern, path
 
-from operators.pages import changes, loss, remedies, search
+from operators.pages import changes, documentation, loss, remedies, search
 
 app_name = "pages"
 urlpatterns: list[URLPattern] = [
@@ -11,5 +11,6 @@ urlpatterns: list[URLPattern] = [
     path("changes/story/", changes.story, name="story"),
     path("changes/undo/", changes.undo, name="undo"),
     path("nodes/node/<int:pk>/loss/", loss.loss, name="loss"),
+    path("documentation/<slug:name>/", documentation.missing, name="documentation"),
     path("search/", search.search, name="search"),
 ]

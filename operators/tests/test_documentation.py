@@ -30,12 +30,20 @@ def site(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(documentation, "_own", lambda: "")
 
 
-def test_without_documentation_nothing_links_to_it(client: Client) -> None:
+def test_without_documentation_links_lead_to_where_it_is(client: Client) -> None:
     for url in ("/admin/", "/admin/nodes/node/"):
         page = client.get(url).content.decode()
-        assert "No background pass runs" in page
-        assert "What to do" not in page
-        assert "Documentation" not in page
+        assert 'href="/admin/documentation/troubleshooting/#no_pass"' in page
+        assert 'href="/admin/documentation/index/"' in page
+    told = client.get("/admin/documentation/troubleshooting/").content.decode()
+    assert all(word in told for word in ("docs/troubleshooting.md", "make docs", "CLUSTERAGENT_DOCS_URL"))
+    assert Client().get("/admin/documentation/troubleshooting/").status_code == 302
+
+
+def test_a_link_from_before_the_documentation_came_leads_to_it(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conf, "DOCS_URL", ELSEWHERE)
+    answer = client.get("/admin/documentation/troubleshooting/")
+    assert (answer.status_code, answer.headers["Location"]) == (302, f"{ELSEWHERE}/troubleshooting.html")
 
 
 @pytest.mark.parametrize("url", ["/admin/", "/admin/nodes/node/"])

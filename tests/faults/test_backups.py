@@ -10,8 +10,9 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+import psycopg
 import pytest
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from clusteragent.lib import postgres
 from tests.faults.cluster import PATIENCE, Cluster
@@ -30,11 +31,21 @@ _MAP = (
 
 
 def follow(block: str, server: Server, folder: Path, *, url: str = "", moment: str = "") -> None:
-    """Run a block of the page as the server's user, with the page's folders within `folder`, and with this moment in it."""
+    """Run a block of the page as the server's user, with the page's folders within `folder`, and with this moment in it.
+
+    url: of our own user. What a block does without a URL is done by the superuser, and what is BACKUP_URL's by its own role.
+    """
     words = {"/backup": f"{folder}/backup", "/var/lib/postgresql": str(folder), "2026-11-27 18:00:00+00": moment}
     for shown, meant in words.items():
         block = block.replace(shown, meant)
-    environment = {"PATH": f"{postgres.programs()}:/usr/bin:/bin", "DATABASE_URL": url or server.url}
+    superuser = conninfo_to_dict(server.url)
+    environment = {
+        "PATH": f"{postgres.programs()}:/usr/bin:/bin",
+        "DATABASE_URL": url,
+        "BACKUP_URL": make_conninfo(server.url, user="clusteragent_backup"),
+        "PGHOST": str(superuser["host"]),
+        "PGUSER": str(superuser["user"]),
+    }
     subprocess.run(["sh", "-euc", block], env=environment, user=server.user(), cwd="/", check=True, capture_output=True)
 
 
@@ -129,17 +140,34 @@ def test_node_agents_run_what_the_restored_database_says(cluster: Cluster, are_s
     assert {check for check, _ in running(cluster) - meant} == {"http_check:since-the-point"}
 
 
-def test_a_dump_is_read_into_an_empty_database(own_server: Server) -> None:
+def test_the_superuser_makes_a_role_that_copies_the_data_and_reads_no_table(own_server: Server) -> None:
+    folder = own_server.pgdata.parent / "base"
+    folder.mkdir()
+    shutil.chown(folder, own_server.user() or folder.owner())
+    make_folders(own_server, folder)
+    follow(ARCHIVE, own_server, folder)
+    follow(BASE, own_server, folder)
+    assert (folder / "backup/base/PG_VERSION").exists()
+    store = Store(make_conninfo(own_server.url, user="clusteragent_backup"))
+    with closing(store), pytest.raises(psycopg.errors.InsufficientPrivilege):
+        store.term()
+
+
+def test_a_dump_is_read_into_an_empty_database_by_its_owner(own_server: Server) -> None:
     folder = own_server.pgdata.parent
     make_folders(own_server, folder)
-    with closing(Store(own_server.url)) as store:
+    own_server.ask("CREATE ROLE clusteragent LOGIN")
+    owned = {name: make_conninfo(own_server.url, dbname=name, user="clusteragent") for name in ("checks", "restored")}
+    for name in owned:
+        own_server.ask(f"CREATE DATABASE {name} OWNER clusteragent")
+    environment = {**os.environ, "CLUSTERAGENT_VAR": str(folder)}
+    migrating = [sys.executable, str(MANAGE), "migrate", "--verbosity", "0"]
+    subprocess.run(migrating, env=environment | {"DATABASE_URL": owned["checks"]}, check=True)
+    with closing(Store(owned["checks"])) as store, closing(Store(owned["restored"])) as restored:
         store.furnish()
-        follow(DUMP, own_server, folder)
-        store.run("CREATE DATABASE restored")
-        url = make_conninfo(own_server.url, dbname="restored")
-        follow(READ, own_server, folder, url=url)
-        with closing(Store(url)) as restored:
-            assert restored.assignments() == store.assignments() != []
-    environment = {**os.environ, "DATABASE_URL": url, "CLUSTERAGENT_VAR": str(folder)}
-    done = subprocess.run([sys.executable, str(MANAGE), "doctor"], env=environment, capture_output=True, text=True)
+        follow(DUMP, own_server, folder, url=owned["checks"])
+        follow(READ, own_server, folder, url=owned["restored"])
+        assert restored.assignments() == store.assignments() != []
+    asking = [sys.executable, str(MANAGE), "doctor"]
+    done = subprocess.run(asking, env=environment | {"DATABASE_URL": owned["restored"]}, capture_output=True, text=True)
     assert "The database has this version's schema." in done.stdout

@@ -94,6 +94,7 @@ BROKEN = [
     (kubeconfig({"server": 6443}), "server is no text"),
     (kubeconfig({"server": "ftp://a"}), "server: not a URL"),
     (kubeconfig({"server": "https://"}), "server: not a URL"),
+    (kubeconfig({"server": "https://someone:secret@a"}), "server: not a URL"),
     (kubeconfig({"server": "https://a:0x"}), "server: not a URL"),
     (kubeconfig(SERVER | {"insecure-skip-tls-verify": "yes, please"}), "neither true nor false"),
     (kubeconfig(SERVER | {"insecure-skip-tls-verify": True, "certificate-authority-data": "YQ=="}), "contradict"),

@@ -14,7 +14,7 @@ from checks.tests.cast import lead, report, sent, silence
 from clusteragent.lib import conf, traces
 from tests.observed.receiver import Receiver, attributes, receiving
 from tests.replicas import MANAGE, Replica, wait_for
-from tests.webserver import database_url, free_port
+from tests.webserver import LOCAL, database_url, free_port, serving
 
 pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("warm")]
 
@@ -111,6 +111,62 @@ def test_the_leaders_worker_sends_its_passes(receiver: Receiver, tmp_path: Path)
         replica.terminate()
         replica.end()
     assert "opentelemetry" not in (tmp_path / "runagent.log").read_text()
+
+
+@pytest.fixture
+def traced(receiver: Receiver) -> dict[str, str]:
+    """Options of a web server that sends its spans at once."""
+    sending = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url, "OTEL_BSP_SCHEDULE_DELAY": "100"}
+    return {"CLUSTERAGENT_TRACES": "true", **sending}
+
+
+def test_node_agents_calls_are_spans_with_what_was_done_in_them(
+    receiver: Receiver, traced: dict[str, str], tmp_path: Path
+) -> None:
+    report("ash")
+    with serving(database_url(), tmp_path, **traced) as server:
+        client = {"traceparent": f"00-{'1' * 32}-{'2' * 16}-01"}
+        status = "/api/v1/clusterchecks/status/hush-hush?hush=hush"
+        assert server.call("POST", status, '{"last_change": 0}', headers=client).status == 200
+        assert server.call("POST", "/api/v1/clusterchecks/rebalance", token=LOCAL).status == 200
+        assert server.call("HUSH", "/hush-hush").status == 404
+        wait_for("all are told", lambda: receiver.named("_OTHER /"))
+    [beat] = receiver.named("POST /api/v1/clusterchecks/status/<name>")
+    assert attributes(beat) == {
+        "port": "agents",
+        "http.request.method": "POST",
+        "http.route": "/api/v1/clusterchecks/status/<name>",
+        "http.response.status_code": 200,
+    }
+    # No node agent says which trace its calls belong to.
+    assert (beat.parent_span_id, beat.trace_id == bytes.fromhex("1" * 32)) == (b"", False)
+    [ordered] = receiver.named("POST /api/v1/clusterchecks/rebalance")
+    assert "decide" in receiver.within(ordered)
+    assert b"hush" not in b"".join(receiver.bodies).lower()
+
+
+def test_operators_calls_go_on_with_the_callers_trace(
+    receiver: Receiver, traced: dict[str, str], tmp_path: Path
+) -> None:
+    with serving(database_url(), tmp_path, whom="operators", **traced) as server:
+        client = {"traceparent": f"00-{'1' * 32}-{'2' * 16}-01", "Host": "localhost"}
+        assert (
+            server.call(
+                "GET", "/api/operator/v1/nodes/hush-hush/?hush=hush", token="Bearer hush", headers=client
+            ).status
+            == 401
+        )
+        assert server.call("GET", "/admin/login/", token=None, headers={"Host": "evil.example.com"}).status == 400
+        assert (
+            server.call("GET", "/admin/login/", token=None, headers={"traceparent": "hush", "Host": "localhost"}).status
+            == 200
+        )
+        wait_for("all are told", lambda: len(receiver.named("GET /admin/login/")) == 2)
+    [asked] = receiver.named("GET /api/operator/v1/nodes/<name>")
+    assert (asked.trace_id.hex(), asked.parent_span_id.hex()) == ("1" * 32, "2" * 16)
+    assert (attributes(asked)["port"], attributes(asked)["http.response.status_code"]) == ("operators", 401)
+    assert not any(span.parent_span_id for span in receiver.named("GET /admin/login/"))
+    assert b"hush" not in b"".join(receiver.bodies).lower()
 
 
 def test_an_error_is_told_by_its_type_alone(receiver: Receiver) -> None:

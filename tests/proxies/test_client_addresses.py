@@ -1,6 +1,8 @@
 """Whom we take for the client behind a real proxy: in logs, in the count of failed logins, and as a node's address."""
 
+import contextlib
 import re
+from contextlib import ExitStack
 from http.client import HTTPSConnection
 from pathlib import Path
 from urllib.parse import urlencode
@@ -8,9 +10,11 @@ from urllib.parse import urlencode
 import pytest
 from django.contrib.auth.models import User
 
+from clusteragent.front.bodies import MOST_OF_CLIENT
 from nodes.models import Heartbeat
 from operators.lockout import MOST_OF_PAIR
 from tests.proxies import fronts
+from tests.replicas import wait_for
 from tests.webserver import TLS, Answer, WebServer, exchange
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -68,6 +72,36 @@ def test_failed_logins_are_counted_by_the_clients_true_address(kind: type[fronts
         }
         assert [address for event, address in told if "token" in event] == ["127.0.0.3"]
         assert "203.0.113.9" not in server.log()
+
+
+def test_a_rude_client_behind_a_proxy_uses_up_its_own_share_of_bodies(tmp_path: Path) -> None:
+    # nginx passes on whole bodies only.
+    front = fronts.HAProxy(tmp_path)
+    with front.before_replicas(1, **OPTIONS) as servers, ExitStack() as stack:
+        proxy, server = front.proxies["OPERATORS"], servers["OPERATORS_1"]
+        for _ in range(-(-MOST_OF_CLIENT // (2 * 2**20))):
+            connection = HTTPSConnection("127.0.0.1", proxy.port, source_address=("127.0.0.2", 0), context=TLS)
+            stack.enter_context(contextlib.closing(connection))
+            connection.putrequest("POST", LOGIN, skip_host=True)
+            for name, value in {
+                "Host": "localhost",
+                "Authorization": "Bearer made-up",
+                "Content-Length": 2**21 + 1,
+            }.items():
+                connection.putheader(name, value)
+            connection.endheaders(b" " * 2**21)
+        large = " " * 400_000
+
+        def sent_by(address: str, through: WebServer, **headers: str) -> int:
+            token = {"Authorization": "Bearer made-up", "Host": "localhost"}
+            return Client(address, through).call("POST", "/api/operator/v1/nodes", large, **token, **headers).status
+
+        wait_for("the share is used up", lambda: sent_by("127.0.0.2", proxy) == 503)
+        # Another client behind the same proxy, and one past it that says it is the first.
+        assert sent_by("127.0.0.3", proxy) == 401
+        assert sent_by("127.0.0.4", server, **{"X-Forwarded-For": "127.0.0.2"}) == 401
+        # The first client gets no other share by what it says.
+        assert sent_by("127.0.0.2", proxy, **{"X-Forwarded-For": "127.0.0.5"}) == 503
 
 
 @pytest.mark.parametrize("kind", [fronts.HAProxy, fronts.Nginx])

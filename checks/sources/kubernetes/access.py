@@ -190,7 +190,8 @@ def _channel(cluster: _Part, credentials: Credentials) -> Channel:
 def _server(url: str, place: str) -> str:
     if "://" not in url:
         url = f"https://{url}"
-    if not _is_url(url, {"http", "https"}):
+    # A user in it has no effect there, and messages name the server.
+    if not _is_url(url, {"http", "https"}) or "@" in urlsplit(url).netloc:
         raise BadAccess(f"{place}: not a URL such as https://10.0.0.1:6443")
     return url.rstrip("/")
 

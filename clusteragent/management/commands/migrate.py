@@ -7,7 +7,7 @@ from django.core.management.base import CommandError, CommandParser
 from django.core.management.commands import migrate
 from django.db import OperationalError, connection
 
-from clusteragent import upgrade
+from clusteragent import roles, upgrade
 from clusteragent.lib import credentials
 
 # Options of who wants something else than the newest schema. Django makes databases of tests with the last.
@@ -25,6 +25,8 @@ class Command(migrate.Command):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Migrate as replicas do that start at the same time: one after the other. Raises CommandError."""
+        if not any(options[name] for name in _OTHER):
+            roles.log_start("migrate")
         _wait(options["wait"])
         if any(options[name] for name in _OTHER):
             super().handle(*args, **options)

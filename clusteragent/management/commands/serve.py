@@ -4,7 +4,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from clusteragent import web
+from clusteragent import roles, web
 from clusteragent.lib import peer_options
 from clusteragent.lib.credentials import CredentialsError
 
@@ -17,8 +17,10 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Become the web server. Raises CommandError when it can't start."""
+        server = web.servers()[options["port"]]
+        roles.log_start(server.port, web.listening(server))
         peer_options.log_without_effect()
         try:
-            web.serve(web.servers()[options["port"]])
+            web.serve(server)
         except (CredentialsError, web.Unavailable) as error:
             raise CommandError(str(error)) from error

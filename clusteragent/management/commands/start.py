@@ -6,7 +6,7 @@ from typing import Any
 from django.core.management.base import BaseCommand
 from django.db import connection
 
-from clusteragent import launch
+from clusteragent import launch, roles, web
 from clusteragent.greeting import greeting
 
 
@@ -18,6 +18,8 @@ class Command(BaseCommand):
         """Start everything, print the greeting, and wait until interrupted. Raises SystemExit when something can't start."""
         try:
             with suppress(KeyboardInterrupt), launch.launched() as supervisor:
+                # Not before: what keeps it from starting is all that it says.
+                roles.log_start("all", ", ".join(web.listening(server) for server in web.servers().values()))
                 launch.wait_until_settled()
                 self.stdout.write(greeting())
                 self.stdout.flush()
