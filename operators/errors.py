@@ -38,7 +38,7 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
 def unknown_host(request: HttpRequest) -> HttpResponse:
     """The response to a call with an unknown Host header. Plain text: Django's page would be built with that name."""
     text = (
-        "Unknown host name. CLUSTERAGENT_ADMIN_HOSTS lists the allowed ones, beside the host of CLUSTERAGENT_ADMIN_URL."
+        "Unknown host name. CLUSTERAGENT_ADMIN_HOSTS lists the allowed ones. Behind a proxy set CLUSTERAGENT_ADMIN_URL."
     )
     return _answer(request, lambda _: HttpResponse(f"{text}\n", status=400, content_type="text/plain"), text, 400)
 

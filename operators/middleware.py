@@ -46,8 +46,8 @@ class Headers:
 class PublicURL:
     """Middleware that takes the host and scheme of CLUSTERAGENT_ADMIN_URL, if set, for those of every call.
 
-    So a proxy may send each of the allowed Hosts and end TLS, and links, redirects and the check of a form's origin are by the
-    URL that browsers show. Which of them a caller sends has no effect.
+    So a proxy may send any Host and end TLS, and links, redirects and the check of a form's origin are by the URL that
+    browsers show. What a caller sends as Host has no effect then.
     """
 
     def __init__(self, get_response: Answer) -> None:
@@ -63,10 +63,7 @@ class PublicURL:
 
 
 class KnownHosts:
-    """Middleware that refuses unknown Host headers, with a log line now and then instead of a traceback for each call.
-
-    It comes before PublicURL, which makes all Hosts the same.
-    """
+    """Middleware that refuses unknown Host headers, with a log line now and then instead of a traceback for each call."""
 
     def __init__(self, get_response: Answer) -> None:
         self._get_response = get_response

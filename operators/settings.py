@@ -11,16 +11,14 @@ from django.templatetags.static import static
 from clusteragent.lib import conf
 from clusteragent.lib.version import VERSION
 
-# Host names in the form of the Host header. This machine's own are always among them: from here operators get in when a proxy
-# is away, and no other site has such a name.
-_HOSTS = tuple(dict.fromkeys((*conf.ADMIN_HOSTS, "localhost", "127.0.0.1", "[::1]")))
+# Host names in the form of the Host header.
 ALLOWED_HOSTS = [
-    *_HOSTS,
+    *conf.ADMIN_HOSTS,
     *([split_domain_port(urlsplit(conf.ADMIN_URL).netloc)[0]] if conf.ADMIN_URL else []),
 ]
 # Browsers that come past the proxy, straight to our own port, may send forms, too.
 CSRF_TRUSTED_ORIGINS = [
-    f"https://{host}:{conf.ADMIN_BIND[1]}" for host in _HOSTS if conf.ADMIN_URL and host[0] not in ".*"
+    f"https://{host}:{conf.ADMIN_BIND[1]}" for host in conf.ADMIN_HOSTS if conf.ADMIN_URL and host[0] not in ".*"
 ]
 APPEND_SLASH = True
 # They come before the apps of both ports.
@@ -43,9 +41,9 @@ MIDDLEWARE = [
     "csp.middleware.CSPMiddleware",
     "operators.middleware.Headers",
     "clusteragent.views.HealthFirst",
+    "operators.middleware.PublicURL",
     "django.middleware.security.SecurityMiddleware",
     "operators.middleware.KnownHosts",
-    "operators.middleware.PublicURL",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",

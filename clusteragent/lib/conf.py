@@ -52,12 +52,11 @@ VAR = Path(text("CLUSTERAGENT_VAR", str(DEFAULT_VAR))).absolute()
 BIND = bind("CLUSTERAGENT_BIND", "127.0.0.1:5005")
 #: Where the web server of the admin, the operators' API and metrics listens.
 ADMIN_BIND = bind("CLUSTERAGENT_ADMIN_BIND", "127.0.0.1:5006")
-#: The host names by which operators reach the admin, beside `localhost`, `127.0.0.1`, `[::1]` and the host of
-#: `CLUSTERAGENT_ADMIN_URL`. `.example.com` allows all names below it, `*` any.
+#: The host names by which operators reach the admin. `.example.com` allows all names below it.
 #: Default: `localhost 127.0.0.1 [::1]`.
 ADMIN_HOSTS = words("CLUSTERAGENT_ADMIN_HOSTS") or ("localhost", "127.0.0.1", "[::1]")
-#: The URL that operators' browsers show, where a proxy stands in between: `https://ca.example.com`. Whichever of the allowed
-#: hosts and whatever scheme arrive, it is taken for them.
+#: The URL that operators' browsers show, where a proxy stands in between: `https://ca.example.com`. Whatever Host and scheme
+#: arrive, it is taken for them.
 ADMIN_URL = origin("CLUSTERAGENT_ADMIN_URL")
 #: Addresses of the proxies whose `X-Forwarded-For` says where an operator's call comes from.
 TRUSTED_PROXIES = networks("CLUSTERAGENT_TRUSTED_PROXIES", ())
