@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from django.db import models, transaction
@@ -33,17 +32,17 @@ class NotEmpty(Exception):
     """The database has configs or nodes already."""
 
 
-def read(file: Path) -> dict[str, list[Row]]:
+def read(content: bytes) -> dict[str, list[Row]]:
     """Return the tables of an export. Raises UnreadableState for what is none, or a newer version's."""
     try:
-        document = json.loads(file.read_bytes())
-    except (OSError, ValueError) as error:
-        raise UnreadableState(f"{file}: {getattr(error, 'strerror', None) or error}") from error
+        document = json.loads(content)
+    except ValueError as error:
+        raise UnreadableState(str(error)) from error
     wanted = {"configs", "origins", "assignments", "nodes", *_OF_CONFIGS, *_ALONE}
     if not isinstance(document, dict) or not isinstance(document.get("version"), int) or wanted - document.keys():
-        raise UnreadableState(f"{file}: exportstate did not write it")
+        raise UnreadableState("exportstate did not write it")
     if document["version"] > VERSION:
-        raise UnreadableState(f"{file}: a newer version wrote it ({document['version']}); this one reads {VERSION}")
+        raise UnreadableState(f"a newer version wrote it ({document['version']}); this one reads {VERSION}")
     return {name: document[name] for name in wanted}
 
 
