@@ -213,6 +213,20 @@ def test_the_test_of_the_chart_is_let_in_by_its_policies() -> None:
     assert len([one for one in policies if "ingress" in one["spec"]]) == 2
 
 
+def test_only_who_answers_dns_may_be_asked() -> None:
+    def asked(*words: str) -> list[Any]:
+        policies = [one for one in objects(render(EVERYTHING, *words)) if one["kind"] == "NetworkPolicy"]
+        assert len(policies) == 4
+        return [policy["spec"]["egress"][0].get("to") for policy in policies]
+
+    namespace, pods_of_dns = {"kubernetes.io/metadata.name": "kube-system"}, {"k8s-app": "kube-dns"}
+    own = {"namespaceSelector": {"matchLabels": namespace}, "podSelector": {"matchLabels": pods_of_dns}}
+    assert asked() == [[own]] * 4
+    cache = {"ipBlock": {"cidr": "169.254.20.10/32"}}
+    assert asked(f"--set-json=networkPolicy.dns={json.dumps([cache])}") == [[cache]] * 4
+    assert asked("--set-json=networkPolicy.dns=[]") == [None] * 4
+
+
 def rules(rendered: str) -> list[dict[str, Any]]:
     return next(list(one["rules"]) for one in objects(rendered) if one["kind"] == "ClusterRole")
 

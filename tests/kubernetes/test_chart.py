@@ -237,6 +237,22 @@ def test_old_replicas_are_there_while_the_new_version_migrates(release: Release)
     assert release.replicas() == [4, 4, 4]
 
 
+def test_the_first_migration_runs_under_its_own_policy(release: Release) -> None:
+    words = ("--set=networkPolicy.create=true", '--set-json=networkPolicy.egress=[{"ports": [{"port": 5432}]}]')
+    group = "networking.k8s.io/v1"
+    with release.started("install", release.chart, URL, *words) as install:
+        job = release.migration(install)
+        policy = release.get("networkpolicies", MIGRATION, group)
+        assert policy
+        labels = job["spec"]["template"]["metadata"]["labels"]
+        assert labels.items() >= policy["spec"]["podSelector"]["matchLabels"].items()
+        assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
+        release.end(job, "Complete")
+        install.communicate(timeout=90)
+    assert not release.get("networkpolicies", MIGRATION, group)
+    assert release.get("networkpolicies", "ca-clusteragent-agents", group)
+
+
 @pytest.mark.parametrize("values", VALUES, ids=lambda file: file.stem)
 def test_the_api_server_knows_each_field(cluster: Cluster, namespace: Namespace, values: Path, tmp_path: Path) -> None:
     done = helm("template", "ca", str(CHART), "-f", str(values), "-n", namespace.name, "--kube-version", "1.37.0")
