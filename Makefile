@@ -2,7 +2,6 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-UV := uv==0.13.8
 # What make starts ends with make, even if make is killed.
 EXEC := @exec setpriv --pdeathsig TERM --
 
@@ -56,7 +55,8 @@ format: .venv/requirements-dev ## format the code
 
 lock: ## choose the newest versions that requirements*.in allow, and write them with their hashes (ARGS="--upgrade-package NAME")
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(UV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: --requirement requirements-lock.txt
+	$(call compile,requirements-lock.in,requirements-lock.txt)
 	$(call compile,requirements.in,requirements.txt)
 	$(call compile,requirements.in requirements-embedded.in --constraints requirements.txt,requirements-embedded.txt)
 	$(call compile,requirements.in requirements-traces.in --constraints requirements.txt,requirements-traces.txt)

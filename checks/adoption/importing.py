@@ -3,7 +3,6 @@
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, NoReturn
 
 from django.core.serializers.json import DjangoJSONEncoder
@@ -33,23 +32,23 @@ class NotEmpty(Exception):
     """The database has configs or nodes already."""
 
 
-def read(file: Path) -> Exported:
+def read(content: bytes) -> Exported:
     """Return what an export says. Raises UnreadableState for what is none, a newer version's, or wrong in some row."""
     try:
-        document = json.loads(file.read_bytes(), parse_constant=_refuse_constant)
-    except (OSError, ValueError, RecursionError) as error:
-        raise UnreadableState(f"{file}: {getattr(error, 'strerror', None) or error}") from error
+        document = json.loads(content, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise UnreadableState(str(error)) from error
     version = document.get("version") if isinstance(document, dict) else None
     if type(version) is not int or version < 1 or KINDS.keys() - document.keys():
-        raise UnreadableState(f"{file}: exportstate did not write it")
+        raise UnreadableState("exportstate did not write it")
     if version > VERSION:
-        raise UnreadableState(f"{file}: a newer version wrote it ({version}); this one reads {VERSION}")
+        raise UnreadableState(f"a newer version wrote it ({version}); this one reads {VERSION}")
     for name in sorted(document.keys() - KINDS.keys() - _UNUSED):
-        raise UnreadableState(f"{file}: it has {name!r}, which this version does not know")
+        raise UnreadableState(f"it has {name!r}, which this version does not know")
     try:
         return exported.check(document)
     except InvalidRows as error:
-        raise UnreadableState(f"{file}: {error}") from error
+        raise UnreadableState(str(error)) from error
 
 
 def load(found: Exported, *, actor: str, merge: bool = False) -> dict[str, int]:

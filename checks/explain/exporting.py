@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db.models import F, QuerySet
@@ -15,6 +15,9 @@ from checks.models.orders import Isolation, Pause, Pin, Rule
 from clusteragent.lib import clock
 from clusteragent.lib.database.bulk import read_only_snapshot
 from nodes.models import Node, NodeRule
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 VERSION = 1
 # Rows that one statement fetches.
@@ -31,24 +34,33 @@ def export(file: Path) -> dict[str, int]:
     Raises OSError when the file exists or can't be written.
     """
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    numbers = {}
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream, read_only_snapshot():
-            stream.write(f'{{"version": {VERSION}, "time": {_json(clock.now())}')
-            for name, rows in _tables().items():
-                stream.write(f',\n"{name}": [')
-                numbers[name] = 0
-                for row in rows.order_by("pk").iterator(_ROWS):
-                    # What handles of Secrets stand for is for node agents alone.
-                    row.get("original", {}).pop("secrets", None)
-                    stream.write(f"{',' if numbers[name] else ''}\n{_json(row)}")
-                    numbers[name] += 1
-                stream.write("]")
-            stream.write("}\n")
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            return write(stream)
     except BaseException:
         # Nobody should take an incomplete file for the whole state.
         file.unlink(missing_ok=True)
         raise
+
+
+def write(stream: "SupportsWrite[str]") -> dict[str, int]:
+    """Write all rows, as of one moment, to a stream. Return {table: number of rows}. What is broken off is no JSON.
+
+    Raises OSError when it can't be written.
+    """
+    numbers = {}
+    with read_only_snapshot():
+        stream.write(f'{{"version": {VERSION}, "time": {_json(clock.now())}')
+        for name, rows in _tables().items():
+            stream.write(f',\n"{name}": [')
+            numbers[name] = 0
+            for row in rows.order_by("pk").iterator(_ROWS):
+                # What handles of Secrets stand for is for node agents alone.
+                row.get("original", {}).pop("secrets", None)
+                stream.write(f"{',' if numbers[name] else ''}\n{_json(row)}")
+                numbers[name] += 1
+            stream.write("]")
+        stream.write("}\n")
     return numbers
 
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -16,6 +17,8 @@ from clusteragent.lib import deadlines
 from clusteragent.lib.words import escape_controls, plain_count
 
 ACTOR = "command line"
+# A file of this name is standard input or standard output.
+STANDARD = Path("-")
 
 
 _ARGUMENTS: dict[str, dict[str, Any]] = {

@@ -1,5 +1,6 @@
 """exportstate: the whole state in a file that only its owner may read."""
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from checks import dispatcher
+from checks.adoption import importing
+from checks.adoption.states import UnreadableState
 from checks.explain import exporting
 from checks.models.orders import Rule
 from checks.sources import origins
@@ -92,3 +95,26 @@ def test_programs_are_told_the_numbers(tmp_path: Path, capsys: pytest.CaptureFix
     answer = json.loads(capsys.readouterr().out)
     assert answer["rows"]["configs"] == 3
     assert answer["rows"]["nodes"] == Node.objects.count()
+
+
+def test_the_export_goes_to_standard_output_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    call_command("exportstate", "-")
+    out, err = capsys.readouterr()
+    state = json.loads(out)
+    assert {key: state[key] for key in state if key != "time"} == {
+        key: rows for key, rows in export(tmp_path / "state.json").items() if key != "time"
+    }
+    assert err.startswith("standard output: 3 configs, ")
+
+
+def test_what_breaks_off_on_standard_output_can_not_be_read(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def break_off(*args: Any) -> int:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr(exporting, "_tables", break_off)
+    with pytest.raises(CommandError, match="standard output: Broken pipe"):
+        call_command("exportstate", "-")
+    with pytest.raises(UnreadableState):
+        importing.read(capsys.readouterr().out.encode())

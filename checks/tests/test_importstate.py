@@ -124,6 +124,17 @@ def test_more_than_a_chunk_is_imported_in_one_transaction(exported: Path, monkey
     assert owners()["shop"] == "birch"
 
 
+def test_it_comes_back_from_standard_input(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with exported.open() as stream, monkeypatch.context() as patch:
+        patch.setattr("sys.stdin", stream)
+        call_command("importstate", "-")
+    assert Config.objects.count() == 4
+    with (exported.parent / "empty").open("w+") as stream, monkeypatch.context() as patch:
+        patch.setattr("sys.stdin", stream)
+        with pytest.raises(CommandError, match="standard input: Expecting value"):
+            call_command("importstate", "-", "--merge")
+
+
 def test_what_was_imported_is_exported_alike(exported: Path, tmp_path: Path) -> None:
     call_command("importstate", str(exported))
     first = seen()

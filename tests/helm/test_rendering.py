@@ -1,6 +1,7 @@
 """What the chart renders: as before, safe by default, of kinds and fields that each supported Kubernetes has."""
 
 import base64
+import hashlib
 import json
 import re
 import subprocess
@@ -17,6 +18,7 @@ ROOT = Path(__file__).parents[2]
 BY_NAME = {file.stem: file for file in VALUES}
 LEAST, EVERYTHING = BY_NAME["least"], BY_NAME["everything"]
 ROLES = ("agents", "operators", "runagent")
+MIGRATION = "ca-clusteragent-migrate"
 # Of the kinds that the chart has, the fields that came after Kubernetes 1.28.
 NEWER = json.loads((Path(__file__).parent / "newer_fields.json").read_text())
 VERSIONS = ("1.28.0", "1.31.4", "1.34.0-gke.100", "1.37.2")
@@ -39,7 +41,7 @@ def test_lint_has_nothing_to_say(values: Path) -> None:
 @pytest.mark.parametrize("version", VERSIONS)
 @by_values
 def test_each_version_of_kubernetes_gets_the_same(values: Path, version: str) -> None:
-    assert render(values, version=version) == render(values)
+    assert golden(values, version=version) == golden(values)
 
 
 def test_an_older_kubernetes_is_refused() -> None:
@@ -95,6 +97,20 @@ def test_secrets_are_in_secrets_alone() -> None:
         assert not any(word in json.dumps(one) or encoded in json.dumps(one) for one in public), word
 
 
+def test_the_hash_that_pods_carry_tells_nothing_of_a_secret() -> None:
+    def told(rendered: str) -> str:
+        pod = named(rendered, "Deployment", "ca-clusteragent-agents")["spec"]["template"]
+        return str(pod["metadata"]["annotations"]["checksum/secret"])
+
+    # All that is secret here is given, so only a salt makes the hash of a guess another one.
+    first, second = (render(BY_NAME["own_secrets"]) for _ in range(2))
+    assert told(first) != told(second)
+    values = {
+        key: base64.b64decode(text).decode() for key, text in named(first, "Secret", "ca-clusteragent")["data"].items()
+    }
+    assert told(first) == hashlib.sha256(json.dumps(values, separators=(",", ":"), sort_keys=True).encode()).hexdigest()
+
+
 def test_files_of_checks_are_mounted_in_their_folders() -> None:
     rendered = render(BY_NAME["own_secrets"])
     secret = named(rendered, "Secret", "ca-clusteragent-confd")["data"]
@@ -111,18 +127,19 @@ def test_secrets_that_are_made_are_the_same_in_one_rendering_and_random(tmp_path
     values = tmp_path / "values.yaml"
     values.write_text("database: {url: postgresql://db/clusteragent}")
     first, second = render(values), render(values)
-    made, early = (named(first, "Secret", f"ca-clusteragent{suffix}")["data"] for suffix in ("", "-migrate"))
+    made = named(first, "Secret", "ca-clusteragent")["data"]
+    [early] = [one["data"] for one in objects(first) if one["metadata"]["name"] == MIGRATION and "data" in one]
     assert made == early
     assert made != named(second, "Secret", "ca-clusteragent")["data"]
     assert {key: len(base64.b64decode(text)) for key, text in made.items() if "database" not in key} == {
-        "token": 32, "local-token": 64, "secret-key": 64, "admin-password": 24,
+        "token": 32, "local-token": 64, "secret-key": 64, "admin-password": 24, "salt": 32,
     }  # fmt: skip
 
 
 def test_labels_of_pods_win_over_common_ones() -> None:
     words = ("--set=commonLabels.team=shop,commonLabels.tier=core", "--set=additionalLabels.team=search")
     rendered = render(LEAST, *words)
-    for kind, name in [("Deployment", "ca-clusteragent-agents"), ("Job", "ca-clusteragent-migrate")]:
+    for kind, name in [("Deployment", "ca-clusteragent-agents"), ("Job", MIGRATION)]:
         labels = named(rendered, kind, name)["spec"]["template"]["metadata"]["labels"]
         assert (labels["team"], labels["tier"]) == ("search", "core")
     assert rendered.count("team: search") == 4
@@ -156,11 +173,9 @@ def test_runners_are_told_where_we_are_and_who_they_are() -> None:
     assert token == {"name": "clusteragent-token", "key": "token"}
     assert entries["DD_CLC_RUNNER_ID"]["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.name"
     assert entries["DD_SITE"]["value"] == "datadoghq.eu"
-    # What `deploy/kubernetes/goodbye.yaml` gives to runners of others.
     goodbye = yaml.safe_load((ROOT / "deploy/kubernetes/goodbye.yaml").read_text())["spec"]["template"]["spec"]
     assert spec["terminationGracePeriodSeconds"] == goodbye["terminationGracePeriodSeconds"]
-    [hook] = (one["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][-1] for one in [spec])
-    assert "/api/v1/clusterchecks/goodbye/${DD_CLC_RUNNER_ID}" in hook
+    assert spec["containers"][0]["lifecycle"] == goodbye["containers"][0]["lifecycle"]
 
 
 def test_large_numbers_stay_whole_numbers(tmp_path: Path) -> None:
@@ -169,7 +184,7 @@ def test_large_numbers_stay_whole_numbers(tmp_path: Path) -> None:
         "migration: {activeDeadlineSeconds: 10000000}\nterminationGracePeriodSeconds: 10000000\n"
     )
     rendered = render(tmp_path / "values.yaml")
-    assert named(rendered, "Job", "ca-clusteragent-migrate")["spec"]["activeDeadlineSeconds"] == 10_000_000
+    assert named(rendered, "Job", MIGRATION)["spec"]["activeDeadlineSeconds"] == 10_000_000
     spec = dict(pods(rendered))["ca-clusteragent-agents"]
     assert spec["terminationGracePeriodSeconds"] == 10_000_000
     values = {entry["name"]: entry.get("value") for entry in spec["containers"][0]["env"]}
@@ -194,6 +209,20 @@ def test_the_test_of_the_chart_is_let_in_by_its_policies() -> None:
         for rule in policy["spec"].get("ingress", []):
             assert rule["from"][-1]["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "test"
     assert len([one for one in policies if "ingress" in one["spec"]]) == 2
+
+
+def test_only_who_answers_dns_may_be_asked() -> None:
+    def asked(*words: str) -> list[Any]:
+        policies = [one for one in objects(render(EVERYTHING, *words)) if one["kind"] == "NetworkPolicy"]
+        assert len(policies) == 4
+        return [policy["spec"]["egress"][0].get("to") for policy in policies]
+
+    namespace, pods_of_dns = {"kubernetes.io/metadata.name": "kube-system"}, {"k8s-app": "kube-dns"}
+    own = {"namespaceSelector": {"matchLabels": namespace}, "podSelector": {"matchLabels": pods_of_dns}}
+    assert asked() == [[own]] * 4
+    cache = {"ipBlock": {"cidr": "169.254.20.10/32"}}
+    assert asked(f"--set-json=networkPolicy.dns={json.dumps([cache])}") == [[cache]] * 4
+    assert asked("--set-json=networkPolicy.dns=[]") == [None] * 4
 
 
 def rules(rendered: str) -> list[dict[str, Any]]:
@@ -235,6 +264,7 @@ def test_secrets_of_others_are_read_by_namespace_and_name_alone() -> None:
 def test_what_is_shipped_beside_the_chart_is_the_same_file() -> None:
     for name, place in [
         ("clusterchecks.yaml", "kubernetes"),
+        ("goodbye.yaml", "kubernetes"),
         ("dashboard.json", "grafana"),
         ("alerts.yaml", "grafana"),
     ]:
@@ -245,7 +275,34 @@ def test_what_is_shipped_beside_the_chart_is_the_same_file() -> None:
     dashboard = named(rendered, "ConfigMap", "cluster-checks-dashboard")["data"]["clusteragent.json"]
     assert dashboard == (CHART / "files/dashboard.json").read_text()
     alerts = yaml.safe_load((CHART / "files/alerts.yaml").read_text())
-    assert named(rendered, "PrometheusRule", "cluster-checks")["spec"] == alerts
+    assert without_runbooks(named(rendered, "PrometheusRule", "cluster-checks")["spec"]) == without_runbooks(alerts)
+
+
+def without_runbooks(spec: Any) -> Any:
+    """The rules without what may be elsewhere."""
+    for rule in [rule for group in spec["groups"] for rule in group["rules"]]:
+        assert rule["annotations"].pop("runbook_url")
+    return spec
+
+
+@pytest.mark.parametrize(
+    ("given", "begin"),
+    [
+        ("adminUrl=https://ca.example.com", "https://ca.example.com/static/docs/troubleshooting.html"),
+        ("ingress.enabled=true,ingress.host=ca.example.com", "https://ca.example.com/static/docs/troubleshooting.html"),
+        (
+            "envDict.CLUSTERAGENT_DOCS_URL=https://docs.example.com/ca/",
+            "https://docs.example.com/ca/troubleshooting.html",
+        ),
+        ("logLevel=info", "docs/troubleshooting.md"),
+    ],
+)
+def test_alerts_lead_to_the_documentation_that_operators_reach(given: str, begin: str) -> None:
+    rendered = render(LEAST, "--set=prometheusRule.create=true", f"--set={given}")
+    groups = named(rendered, "PrometheusRule", "ca-clusteragent")["spec"]["groups"]
+    told = {rule["alert"]: rule["annotations"]["runbook_url"] for group in groups for rule in group["rules"]}
+    assert told == {name: f"{begin}#{name.lower()}" for name in told}
+    assert told
 
 
 def test_a_package_has_all_files(tmp_path: Path) -> None:

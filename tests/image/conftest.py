@@ -4,6 +4,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -32,18 +33,35 @@ def engine() -> Iterator[Engine]:
             engine.end()
 
 
+class Database(NamedTuple):
+    """A PostgreSQL server: its URL on the loopback interface, and the folder of its socket, which anybody may use."""
+
+    url: str
+    socket: Path
+
+
 @pytest.fixture(scope="session")
-def database() -> Iterator[str]:
-    """The URL of a PostgreSQL server that listens on the loopback interface."""
+def database_server() -> Iterator[Database]:
+    """A PostgreSQL server for containers."""
     # Not in pytest's folder, which is for its owner alone.
     with tempfile.TemporaryDirectory(prefix="clusteragent-image-") as folder:
         pgdata, port = Path(folder) / "pgdata", free_port()
         postgres.initialise(pgdata)
-        postgres.start(pgdata, "fsync=off", "listen_addresses=127.0.0.1", f"port={port}")
+        socket = Path(folder) / "socket"
+        socket.mkdir()
+        socket.chmod(0o777)
+        words = ("fsync=off", "listen_addresses=127.0.0.1", f"port={port}", f"unix_socket_directories={socket}")
+        postgres.start(pgdata, *words)
         try:
-            yield f"postgresql://postgres@127.0.0.1:{port}/postgres"
+            yield Database(f"postgresql://postgres@127.0.0.1:{port}/postgres", socket)
         finally:
             postgres.stop(pgdata, "immediate")
+
+
+@pytest.fixture(scope="session")
+def database(database_server: Database) -> str:
+    """The URL of the server."""
+    return database_server.url
 
 
 @pytest.fixture(scope="session")

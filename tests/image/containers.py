@@ -99,9 +99,12 @@ class Engine:
 
     def run(self, image: str, *words: str, env: Mapping[str, str], options: Sequence[str] = ()) -> "Container":
         """Start a container, as a strict cluster would."""
+        return self.start("--network", "host", *_STRICT, *options, image, *words, env=env)
+
+    def start(self, *words: str, env: Mapping[str, str]) -> "Container":
+        """Start a container with these words of `podman run`."""
         variables = [word for name, value in env.items() for word in ("--env", f"{name}={value}")]
-        given = ("--detach", "--network", "host", *_STRICT, *_LIMITS, *variables, *options)
-        container = Container(self, self.podman("run", *given, image, *words).strip())
+        container = Container(self, self.podman("run", "--detach", *_LIMITS, *variables, *words).strip())
         self._started.append(container)
         return container
 

@@ -79,6 +79,7 @@ def test_it_says_what_it_is_and_how_to_treat_it(engine: Engine) -> None:
     assert config["Entrypoint"] == ["clusteragent"]
     assert engine.inspect(IMAGE)["Healthcheck"]["Test"] == ["CMD", "python", "-P", "-m", "clusteragent.health"]
     assert config["Labels"]["org.opencontainers.image.title"] == "clusteragent"
+    assert config["Labels"]["dev.clusteragent.build.base"] == "localhost/debian"
     assert (
         config["Labels"]["org.opencontainers.image.version"]
         in (Path(__file__).parents[2] / "pyproject.toml").read_text()

@@ -101,9 +101,9 @@ class Release:
         answer = self.cluster.call("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", {"spec": review})
         return bool(answer["status"]["allowed"])
 
-    def secret(self) -> dict[str, str]:
+    def secret(self, name: str = "ca-clusteragent") -> dict[str, str]:
         """What the chart's Secret holds."""
-        found = self.get("secrets", "ca-clusteragent")
+        found = self.get("secrets", name)
         assert found
         return {key: base64.b64decode(value).decode() for key, value in found["data"].items()}
 
@@ -158,6 +158,45 @@ def test_from_an_installation_to_its_end(release: Release) -> None:
     assert release.secret() == made
 
 
+def test_an_installation_that_fails_behind_its_migration_is_repeated_with_the_same_secrets(release: Release) -> None:
+    """The database has the first operator then, with the password of the first time."""
+    path = release.namespace.path("resourcequotas")
+    release.cluster.call("POST", path, {"metadata": {"name": "own"}, "spec": {"hard": {"count/secrets": "100"}}})
+
+    def allow(secrets: int) -> None:
+        """Let the namespace have so many Secrets, as the controller of quotas does."""
+        status = {"hard": {"count/secrets": str(secrets)}, "used": {"count/secrets": "0"}}
+        release.cluster.call("PATCH", f"{path}/own/status", {"status": status})
+        wait_for("the API server knows", lambda: can_make_one() == (secrets > 0))
+
+    def can_make_one() -> bool:
+        try:
+            secret = {"metadata": {"name": "one"}}
+            release.cluster.call("POST", f"{release.namespace.path('secrets')}?dryRun=All", secret)
+        except Refused:
+            return False
+        return True
+
+    allow(100)
+    with release.started("install", release.chart, URL) as install:
+        job = release.migration(install)
+        allow(0)
+        release.end(job, "Complete")
+        out, err = install.communicate(timeout=90)
+    assert install.returncode == 1, out + err
+    assert 'secrets "ca-clusteragent" is forbidden' in err
+    made = release.secret(MIGRATION)
+    allow(100)
+
+    release.run("uninstall")
+    # It may fail again, and be repeated otherwise.
+    release.run("install", release.chart, URL, migrates="Failed")
+    assert release.secret(MIGRATION) == made
+    release.run("upgrade", release.chart, URL, "--install", migrates="Complete")
+    assert release.secret() == made
+    assert not release.get("secrets", MIGRATION)
+
+
 def test_the_definition_is_upgraded_and_stays_with_its_objects(release: Release) -> None:
     words = (f"--values={LEAST}", "--set=migration.enabled=false")
     release.run("install", release.chart, *words)
@@ -196,6 +235,22 @@ def test_old_replicas_are_there_while_the_new_version_migrates(release: Release)
         release.end(job, "Complete")
         upgrade.communicate(timeout=90)
     assert release.replicas() == [4, 4, 4]
+
+
+def test_the_first_migration_runs_under_its_own_policy(release: Release) -> None:
+    words = ("--set=networkPolicy.create=true", '--set-json=networkPolicy.egress=[{"ports": [{"port": 5432}]}]')
+    group = "networking.k8s.io/v1"
+    with release.started("install", release.chart, URL, *words) as install:
+        job = release.migration(install)
+        policy = release.get("networkpolicies", MIGRATION, group)
+        assert policy
+        labels = job["spec"]["template"]["metadata"]["labels"]
+        assert labels.items() >= policy["spec"]["podSelector"]["matchLabels"].items()
+        assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
+        release.end(job, "Complete")
+        install.communicate(timeout=90)
+    assert not release.get("networkpolicies", MIGRATION, group)
+    assert release.get("networkpolicies", "ca-clusteragent-agents", group)
 
 
 @pytest.mark.parametrize("values", VALUES, ids=lambda file: file.stem)

@@ -39,10 +39,19 @@ def addresses(servers: Mapping[str, WebServer]) -> dict[str, str]:
     return {name: f"127.0.0.1:{server.port}" for name, server in servers.items()}
 
 
+def trusted(folder: Path) -> Path:
+    """Return one file with the certificates of all replicas that have their folders in this one."""
+    file = folder / "replicas.pem"
+    file.write_text("".join(one.read_text() for one in sorted(folder.glob("*_[12]/cert.pem"))))
+    return file
+
+
 class Front:
     """A sample, and the proxies that it makes: one for each port. Its files are in the folder."""
 
     ports: tuple[str, ...] = ("AGENTS", "OPERATORS")
+    # The port at which TLS ends and begins anew, and replicas' certificates are verified.
+    verifies = "OPERATORS"
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -85,7 +94,11 @@ class HAProxy(Front):
     def running(self, servers: Mapping[str, WebServer]) -> Iterator[None]:
         """Run HAProxy before the servers."""
         listen = {f"PROXY_{port}": f"127.0.0.1:{proxy.port}" for port, proxy in self.proxies.items()}
-        files = {"PROXY_PEM": pem(self.folder / "AGENTS_1"), "PROXY_SOCKET": self.folder / "control"}
+        files = {
+            "PROXY_PEM": pem(next(self.folder.glob("*_[12]"))),
+            "PROXY_SOCKET": self.folder / "control",
+            "REPLICAS_PEM": trusted(self.folder),
+        }
         with haproxy(SAMPLES / "haproxy/haproxy.cfg", self.folder, **listen, **files, **addresses(servers)):
             yield
 
@@ -125,12 +138,13 @@ class Nginx(Front):
     def places(self, servers: Mapping[str, WebServer]) -> dict[str, object]:
         """Return what stands in the sample, and the test's own in its place."""
         numbers = {"AGENTS": 5005, "OPERATORS": 5006}
-        where = addresses(servers)
+        where, own = addresses(servers), next(self.folder.glob("*_[12]"))
         return {
             **{f"10.0.0.{name[-1]}:{numbers[name[:-2]]}": address for name, address in where.items()},
             **{f"listen {numbers[port]}": f"listen 127.0.0.1:{proxy.port}" for port, proxy in self.proxies.items()},
-            "/etc/nginx/clusteragent/cert.pem": self.folder / "AGENTS_1" / "cert.pem",
-            "/etc/nginx/clusteragent/key.pem": self.folder / "AGENTS_1" / "key.pem",
+            "/etc/nginx/clusteragent/cert.pem": own / "cert.pem",
+            "/etc/nginx/clusteragent/key.pem": own / "key.pem",
+            "/etc/nginx/clusteragent/replicas.pem": trusted(self.folder),
         }
 
     def drain(self) -> None:
@@ -151,19 +165,8 @@ class NginxReencrypting(Nginx):
     """The sample of nginx that ends TLS of node agents, and verifies the replicas' certificates."""
 
     ports = ("AGENTS",)
+    verifies = "AGENTS"
     sample = "reencrypt.conf"
-
-    def places(self, servers: Mapping[str, WebServer]) -> dict[str, object]:
-        """Trust the replicas' certificates, too."""
-        trusted = self.folder / "replicas.pem"
-        trusted.write_text(
-            "".join(
-                (self.folder / name / "cert.pem").read_text()
-                for name in sorted(servers)
-                if (self.folder / name).exists()
-            )
-        )
-        return {"/etc/nginx/clusteragent/replicas.pem": trusted, **super().places(servers)}
 
 
 ALL: list[type[Front]] = [HAProxy, Nginx, NginxReencrypting]

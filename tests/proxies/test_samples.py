@@ -4,7 +4,7 @@ import os
 import signal
 import ssl
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent import futures
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -89,40 +89,16 @@ def test_a_long_body_is_judged_by_the_replica(front: fronts.Front) -> None:
             assert "nginx" not in answer.body
 
 
-def test_a_replica_with_a_strange_certificate_is_not_called(tmp_path: Path) -> None:
-    class Distrusting(fronts.NginxReencrypting):
-        def places(self, servers: Mapping[str, WebServer]) -> dict[str, object]:
-            return {**super().places(servers), "/etc/nginx/clusteragent/replicas.pem": make_certificate(tmp_path)[0]}
-
-    front = Distrusting(tmp_path)
-    with front.before_replicas():
-        assert front.proxies["AGENTS"].call("POST", STATUS, REPORT).status == 502
-
-
-@contextmanager
-def beside(folder: Path, datadog: int) -> Iterator[Proxy]:
-    """Run HAProxy before two replicas of ours, and the Cluster Agent at this port."""
-    proxy = Proxy(free_port())
-    with replicas(folder, "AGENTS_1", "AGENTS_2") as servers:
-        listen = {"PROXY_AGENTS": f"127.0.0.1:{proxy.port}", "PROXY_PEM": pem(folder / "AGENTS_1")}
-        others = {"DATADOG": f"127.0.0.1:{datadog}"}
-        with haproxy(SAMPLES / "haproxy" / "beside.cfg", folder, **listen, **others, **addresses(servers)):
-            yield proxy
-            for server in servers.values():
-                server.process.terminate()
-                server.process.wait(20)
-            # Without any of ours: an error, on which node agents keep their checks. Never the other's empty list.
-            assert proxy.call("POST", STATUS, REPORT).status == 503
-
-
-class ClusterAgent(BaseHTTPRequestHandler):
-    """Answers every call with its own path."""
+class Caught(BaseHTTPRequestHandler):
+    """Keeps the path of every call, and answers with it."""
 
     protocol_version = "HTTP/1.1"
+    paths: list[str]
 
     def do_GET(self) -> None:
+        self.paths.append(self.path)
         self.send_response(200)
-        body = f"datadog {self.path}".encode()
+        body = f"not ours: {self.path}".encode()
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -133,6 +109,60 @@ class ClusterAgent(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
+@contextmanager
+def stranger(folder: Path) -> Iterator[tuple[int, list[str]]]:
+    """Run a server with a certificate of its own; return its port, and the paths of the calls that it gets."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificates(folder))
+    context.set_alpn_protocols(["http/1.1"])
+    paths: list[str] = []
+    with ThreadingHTTPServer(("127.0.0.1", 0), type("Own", (Caught,), {"paths": paths})) as server:
+        server.daemon_threads = True
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield server.server_address[1], paths
+        finally:
+            server.shutdown()
+
+
+def test_who_took_the_address_of_a_replica_gets_no_call(front: fronts.Front, tmp_path: Path) -> None:
+    (tmp_path / "stranger").mkdir()
+    call = callers(front)[front.ports.index(front.verifies)]
+    names = [f"{port}_2" for port in front.ports]
+    with (
+        stranger(tmp_path / "stranger") as (port, paths),
+        replicas(tmp_path, *names, CLUSTERAGENT_ADMIN_URL=URL) as servers,
+    ):
+        both = {f"{name[:-1]}{which}": server for name, server in servers.items() for which in (1, 2)}
+        with front.running(both | {f"{front.verifies}_1": Proxy(port)}):
+            # Who asks the replicas for their health finds out first.
+            wait_for("it is called", lambda: call() == 200)
+            assert {call() for _ in range(6)} == {200}
+        assert paths == []
+
+
+@contextmanager
+def beside(folder: Path, datadog: int, **others: WebServer) -> Iterator[Proxy]:
+    """Run HAProxy before two replicas of ours, and the Cluster Agent at this port. others: stand in the place of a replica."""
+    proxy = Proxy(free_port())
+    with replicas(folder, "AGENTS_1", "AGENTS_2") as servers:
+        environment = {
+            "PROXY_AGENTS": f"127.0.0.1:{proxy.port}",
+            "PROXY_PEM": pem(folder / "AGENTS_1"),
+            "REPLICAS_PEM": fronts.trusted(folder),
+            "DATADOG": f"127.0.0.1:{datadog}",
+            **addresses(servers | others),
+        }
+        with haproxy(SAMPLES / "haproxy" / "beside.cfg", folder, **environment):
+            yield proxy
+            for server in servers.values():
+                server.process.terminate()
+                server.process.wait(20)
+            # Without any of ours: an error, on which node agents keep their checks. Never the other's empty list.
+            assert proxy.call("POST", STATUS, REPORT).status == 503
+
+
 def certificates(folder: Path) -> Path:
     """Make a certificate and return its file, with the key."""
     make_certificate(folder)
@@ -140,25 +170,62 @@ def certificates(folder: Path) -> Path:
 
 
 def test_checks_come_from_us_and_all_else_from_the_cluster_agent(tmp_path: Path) -> None:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificates(tmp_path))
-    context.set_alpn_protocols(["http/1.1"])
-    with ThreadingHTTPServer(("127.0.0.1", 0), ClusterAgent) as server:
-        server.daemon_threads = True
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        try:
-            with beside(tmp_path, server.server_address[1]) as proxy:
-                for path in ("/version", "/api/v1/tags/pod/ash", "/api/v1/cluster/id", "/api/v1/clusterchecksother"):
-                    assert proxy.call("GET", path).body == f"datadog {path}"
-                for path in (STATUS, f"/{STATUS}"):
-                    assert "isuptodate" in proxy.call("POST", path, REPORT).body
-                # A new database places nothing before its warm-up.
-                assert "warming up" in proxy.call("GET", "/api/v1/endpointschecks/configs/ash").body
-                goodbye = proxy.call("POST", "/api/v1/clusterchecks/goodbye/ash", '{"kind": "leaving"}')
-                assert not goodbye.body.startswith("datadog")
-        finally:
-            server.shutdown()
+    with stranger(tmp_path) as (datadog, told), beside(tmp_path, datadog) as proxy:
+        others = ["/version", "/api/v1/tags/pod/ash", "/api/v1/cluster/id", "/api/v1/clusterchecksother"]
+        # Names that others gave.
+        others += ["/api/v1/annotations/node/clusterchecks", "/api/v1/tags/pod/a%20b/..c/clusterchecks%2Fx"]
+        for path in others:
+            assert proxy.call("GET", path).body == f"not ours: {path}"
+        for path in (STATUS, f"/{STATUS}"):
+            assert "isuptodate" in proxy.call("POST", path, REPORT).body
+        # A new database places nothing before its warm-up.
+        assert "warming up" in proxy.call("GET", "/api/v1/endpointschecks/configs/ash").body
+        proxy.call("POST", "/api/v1/clusterchecks/goodbye/ash", '{"kind": "leaving"}')
+        assert told == others
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api//v1/clusterchecks/status/ash",
+        "/api/v1//clusterchecks/status/ash",
+        "/api/v1/%63lusterchecks/status/ash",
+        "/api%2Fv1%2fclusterchecks%2Fstatus/ash",
+        "/%61pi/v1/endpointschecks/configs/ash",
+        "/api/v1/../v1/clusterchecks/status/ash",
+        "/api/v1/tags/%2e%2e/clusterchecks/status/ash",
+        "/api/v1/./clusterchecks/status/ash",
+        "/api/v1/clusterchecks/.",
+        "/version/..%2fapi/v1/clusterchecks/status/ash",
+        "https://localhost/api/v1/clusterchecks/status/ash",
+    ],
+)
+def test_no_spelling_of_a_path_of_checks_gets_to_the_cluster_agent(
+    path: str, spelling: tuple[Proxy, list[str]]
+) -> None:
+    proxy, told = spelling
+    assert not proxy.call("POST", path, REPORT).body.startswith("not ours")
+    assert told == []
+
+
+@pytest.fixture(scope="module")
+def spelling(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Proxy, list[str]]]:
+    """HAProxy before both servers, and the paths of the calls that the Cluster Agent gets."""
+    folder = tmp_path_factory.mktemp("beside")
+    with stranger(folder) as (datadog, told), beside(folder, datadog) as proxy:
+        yield proxy, told
+
+
+def test_who_took_the_address_of_a_replica_beside_gets_no_call(tmp_path: Path) -> None:
+    (tmp_path / "stranger").mkdir()
+    with (
+        stranger(tmp_path) as (datadog, _),
+        stranger(tmp_path / "stranger") as (port, paths),
+        beside(tmp_path, datadog, AGENTS_1=Proxy(port)) as proxy,
+    ):
+        wait_for("it is called", lambda: proxy.call("POST", STATUS, REPORT).status == 200)
+        assert {proxy.call("POST", STATUS, REPORT).status for _ in range(6)} == {200}
+        assert paths == []
 
 
 def test_a_stream_of_the_tagger_reaches_the_cluster_agent(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +18,25 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("file", type=Path, metavar="FILE", help="what exportstate wrote")
+        parser.add_argument("file", type=Path, metavar="FILE", help="what exportstate wrote, or - for standard input")
         parser.add_argument(
             "--merge", action="store_true", help="also into a database that has something; what is there stays"
         )
         commandline.add(parser, "--json")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        is_piped = options["file"] == commandline.STANDARD
+        place = "standard input" if is_piped else str(options["file"])
         try:
-            found = importing.read(options["file"])
+            found = importing.read(sys.stdin.buffer.read() if is_piped else options["file"].read_bytes())
             numbers = importing.load(found, actor=commandline.ACTOR, merge=options["merge"])
         except NotEmpty as error:
             raise CommandError(f"{error}: give --merge to add what is missing") from error
+        except OSError as error:
+            raise CommandError(f"{place}: {error.strerror or error}") from error
         except UnreadableState as error:
-            raise CommandError(str(error)) from error
+            raise CommandError(f"{place}: {error}") from error
         except StalePlan as stale:
             raise CommandError(f"something changed meanwhile, import again: {described(stale)}") from stale
         counts = ", ".join(f"{number} {name}" for name, number in numbers.items() if number)
-        document = {"file": str(options["file"]), "rows": numbers}
-        commandline.answer(self, options, document, [f"{options['file']}: {counts}"])
+        commandline.answer(self, options, {"file": place, "rows": numbers}, [f"{place}: {counts}"])

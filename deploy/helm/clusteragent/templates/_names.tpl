@@ -53,3 +53,11 @@ labels: {{- include "clusteragent.labels" . | nindent 2 }}
 {{- else if and .Values.ingress.enabled .Values.ingress.host -}}https://{{ .Values.ingress.host }}
 {{- end -}}
 {{- end }}
+
+{{/* What the URL of a paragraph begins with that says what to do: of the documentation that operators reach, else of the repository's. */}}
+{{- define "clusteragent.troubleshooting" -}}
+{{- $site := "" -}}
+{{- with include "clusteragent.adminUrl" . -}}{{- $site = printf "%s/static/docs" . -}}{{- end -}}
+{{- with .Values.envDict.CLUSTERAGENT_DOCS_URL -}}{{- $site = trimSuffix "/" . -}}{{- end -}}
+{{- if $site -}}{{ $site }}/troubleshooting.html#{{- else -}}docs/troubleshooting.md#{{- end -}}
+{{- end }}

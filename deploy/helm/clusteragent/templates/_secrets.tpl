@@ -6,9 +6,14 @@
 {{- .Release.secretData -}}
 {{- end }}
 
-{{/* Each value is given, kept from the last time, or new. */}}
+{{/* Each value is given, kept from the last time, or new. What was made for an installation that failed is in the migration's
+     Secret alone, and the database has the first operator with that password. */}}
 {{- define "clusteragent.newSecretData" -}}
-{{- $old := (lookup "v1" "Secret" .Release.Namespace (include "clusteragent.fullname" .)).data | default dict -}}
+{{- $name := include "clusteragent.fullname" . -}}
+{{- $old := dict -}}
+{{- range list $name (printf "%s-migrate" $name) -}}
+{{- $old = merge $old ((lookup "v1" "Secret" $.Release.Namespace .).data | default dict) -}}
+{{- end -}}
 {{- $data := dict -}}
 {{- if not .Values.tokenExistingSecret -}}
 {{- $_ := set $data "token" (.Values.token | default (get $old "token" | b64dec) | default (randAlphaNum 32)) -}}
@@ -25,6 +30,10 @@
 {{- $told := "database.existingSecret is missing: the name of a Secret with the URL of a PostgreSQL (or give database.url)" -}}
 {{- $_ := set $data "database-url" (required $told .Values.database.url) -}}
 {{- with .Values.database.directUrl -}}{{- $_ := set $data "direct-database-url" . -}}{{- end -}}
+{{- end -}}
+{{- if $data -}}
+{{/* Pods carry a hash of all this. Without the salt, whoever reads pods could try passwords on it. */}}
+{{- $_ := set $data "salt" (get $old "salt" | b64dec | default (randAlphaNum 32)) -}}
 {{- end -}}
 {{- toJson $data -}}
 {{- end }}
