@@ -68,7 +68,7 @@ def test_an_alert_says_what_is_wrong_and_how_bad_it_is() -> None:
     for group in yaml.safe_load(ALERTS.read_text())["groups"]:
         for rule in group["rules"]:
             assert rule["labels"]["severity"] in {"critical", "warning"}
-            assert {"summary", "description"} == set(rule["annotations"])
+            assert {"summary", "description", "runbook_url"} == set(rule["annotations"])
 
 
 def test_a_pass_is_too_old_for_all_at_the_same_age() -> None:
