@@ -25,12 +25,12 @@ ROLES = {
 def asked(command: Sequence[str]) -> set[str] | None:
     """Return the URLs of the web servers that a process with this command line is, becomes or starts; None if it is no role."""
     words = list(command)
-    if "granian" in words:
+    if {"granian", "--host", "--port"} <= {*words}:
         host, port = (words[words.index(option) + 1] for option in ("--host", "--port"))
         return {web.url(host, int(port))}
     program = next((place for place, word in enumerate(words[:4]) if _is_ours(word)), len(words))
     match words[program + 1 :]:
-        case ["serve", port, *_]:
+        case ["serve", port, *_] if port in web.servers():
             names: Sequence[str] = (port,)
         case [role, *_] if role in ROLES:
             names = ROLES[role]

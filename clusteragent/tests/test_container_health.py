@@ -51,7 +51,8 @@ def test_what_starts_a_role_is_taken_for_it(command: list[str]) -> None:
 
 @table(
     "command",
-    [["/pause"], [""], ["sh", "-c", "clusteragent agents"], [*COMMAND, "status"], [*COMMAND], ["vi", "agents"],
+    [["/pause"], [""], ["sh", "-c", "clusteragent agents"], [*COMMAND, "status"], ["python", "manage.py", "serve", "--help"],
+        [*COMMAND], ["vi", "agents"],
      [*COMMAND, "createtoken", "agents"]],
 )  # fmt: skip
 def test_other_processes_are_no_role(command: list[str]) -> None:

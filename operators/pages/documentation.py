@@ -9,8 +9,8 @@ from operators.pages import base
 
 
 @admin.site.admin_view
-def missing(request: HttpRequest, name: str) -> HttpResponseBase:
+def missing(request: HttpRequest, page: str) -> HttpResponseBase:
     """Say where this page of the documentation is, and how an installation comes to have it."""
     if documentation.site():
-        return redirect(documentation.page(name))
-    return base.render(request, "operators/documentation.html", "Documentation", file=f"docs/{name}.md")
+        return redirect(documentation.page(page))
+    return base.render(request, "operators/documentation.html", "Documentation", file=f"docs/{page}.md")

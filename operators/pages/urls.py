@@ -11,6 +11,6 @@ urlpatterns: list[URLPattern] = [
     path("changes/story/", changes.story, name="story"),
     path("changes/undo/", changes.undo, name="undo"),
     path("nodes/node/<int:pk>/loss/", loss.loss, name="loss"),
-    path("documentation/<slug:name>/", documentation.missing, name="documentation"),
+    path("documentation/<slug:page>/", documentation.missing, name="documentation"),
     path("search/", search.search, name="search"),
 ]
