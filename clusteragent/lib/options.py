@@ -224,6 +224,8 @@ def database(name: str) -> str:
     if _has_open_password(raw) or not all(port.isdecimal() or not port for port in ports):
         form = "postgresql://user:password@host:port/name, with %40 for @ and %2F for / in a password, or libpq's host=… dbname=…"
         raise OptionError(f"{name} can't be read as a PostgreSQL URL, allowed is {form}") from None
+    if raw and not (parts.get("dbname") or parts.get("service")):
+        raise OptionError(f"{name} names no database: add /name to the URL, or dbname=name")
     return raw
 
 

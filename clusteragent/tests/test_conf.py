@@ -249,3 +249,10 @@ def test_another_origin_is_refused(given: Callable[[str], None], value: str, fau
     allowed = "allowed is https://host or https://host:port without a path"
     with pytest.raises(OptionError, match=rf"^OPTION {re.escape(fault)}.*, {re.escape(allowed)}"):
         options.origin("OPTION")
+
+
+@table("url", ["postgresql://olga@localhost", "host=localhost user=olga", "postgresql://localhost:5432/"])
+def test_a_database_is_named(given: Callable[[str], None], url: str) -> None:
+    given(url)
+    with pytest.raises(OptionError, match=r"^\w+ names no database"):
+        options.database("OPTION")
