@@ -127,7 +127,9 @@ def _of_leadership() -> Iterator[Family]:
     age = (hearing.now - hearing.last_pass).total_seconds() if hearing.last_pass else math.inf
     yield _gauge("clusteragent_last_pass_age_seconds", "Seconds since the last background pass ended.", age)
     text = "1 while no node expires, because too many are silent at once."
-    yield _gauge("clusteragent_brake", text, int(hearing.braked_since is not None))
+    # Adopted nodes are silent until they know our address: nothing is wrong, and nobody should be called.
+    is_braked = hearing.braked_since is not None and not Node.objects.none_reported()
+    yield _gauge("clusteragent_brake", text, int(is_braked))
     text = "1 while silence of nodes does not count, after a time in which heartbeats could not be received."
     yield _gauge("clusteragent_deaf", text, int(Hearing.objects.deaf_lately().exists()))
     text = "1 during the warm-up of a new database, in which no config is placed."

@@ -11,6 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from prometheus_client.parser import text_string_to_metric_families
 
 from checks import dispatcher
+from checks.adoption import adopting
 from checks.models import Config, Cost, Move, Plan, Source, TaskRun
 from checks.tests.cast import report, sent, silence
 from clusteragent import metrics
@@ -263,6 +264,14 @@ def test_the_pass_and_whether_silence_counts() -> None:
         {(): 0},
         {(): 1},
     )
+
+
+def test_the_brake_is_not_told_while_adopted_nodes_have_yet_to_report() -> None:
+    adopting.register(["ash", "birch"])
+    Hearing.objects.update(braked_since=Now())
+    assert scrape()["clusteragent_brake"] == {(): 0}
+    report("ash")
+    assert scrape()["clusteragent_brake"] == {(): 1}
 
 
 def test_the_replica_that_leads_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
