@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.image.conftest import database, store
+from tests.image.conftest import database, database_server, store
 from tests.test_requirements import ROOT
 
-__all__ = ["database", "store"]
+__all__ = ["database", "database_server", "store"]
 
 
 @pytest.fixture(scope="session")

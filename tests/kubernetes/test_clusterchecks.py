@@ -256,7 +256,7 @@ def test_without_permission_they_alone_stay_and_that_is_told(
     cluster.allow(name, "agent", *others, LISTS_CLUSTERCHECKS, STATUSES)
     shop.delete("paused")
     wait_for("it is read again", lambda: Config.objects.count() == 1 and row().warnings == [])
-    assert not Pause.objects.exists()
+    wait_for("its order is gone, too", lambda: not Pause.objects.exists())
 
 
 def test_one_that_nests_without_an_end_hides_no_other(shop: Shop, following: Callable[..., Following]) -> None:
