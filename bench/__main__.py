@@ -28,6 +28,7 @@ QUESTIONS = (
     "leader",
     "silence",
     "rollouts",
+    "handovers",
     "stats",
     "metrics",
     "admin",

@@ -11,7 +11,7 @@ import structlog
 from django.db import DatabaseError, transaction
 
 from checks import dispatcher, plans, pruning, sources
-from checks.dispatcher import costs, quarantine
+from checks.dispatcher import costs, quarantine, settling
 from checks.models import ClusterStore, TaskRun, freezes
 from checks.models.map import Call, NotLeader
 from checks.models.troubles import Trouble
@@ -82,6 +82,16 @@ def collect_stats(term: int) -> str:
     Trouble.objects.note()
     asked, failed, seconds = measured.round
     return f"{asked} asked, {failed} failed, {seconds:.1f} s, {measured.configs} costs changed"
+
+
+@task("prove")
+def prove(term: int) -> str:
+    """Ask the runners that take over configs for their stats, and have a pass look at them."""
+    if not ClusterStore.objects.filter(term=term).exists():
+        return NOT_LEADER
+    asked, failed, seconds = settling.prove()
+    ClusterStore.objects.wake()
+    return f"{asked} asked, {failed} failed, {seconds:.1f} s"
 
 
 def rebalance(term: int) -> str:

@@ -18,8 +18,9 @@ from rest_framework.request import Request
 
 from checks.dispatcher import costs
 from checks.explain import alerts
-from checks.models import Assignment, ClusterStore, Config, Cost, Instance, Move, MoveTotal, Source, TaskRun
+from checks.models import Assignment, ClusterStore, Config, Cost, Handover, Instance, Move, MoveTotal, Source, TaskRun
 from checks.models.configs import displayable
+from checks.models.handovers import Promise
 from clusteragent.lib import conf, database
 from clusteragent.lib.scrub import scrub
 from clusteragent.lib.shortids import short_id
@@ -199,6 +200,10 @@ def _of_load(nodes: _Nodes) -> Iterator[Family]:
 
 
 def _of_moves() -> Iterator[Family]:
+    under_way = dict.fromkeys(Promise.values[:2], 0)
+    under_way |= dict(Handover.objects.order_by().values_list("promise").annotate(Count("pk")))
+    text = "Configs that are being handed over to another node, by what is promised of them."
+    yield _gauge("clusteragent_handovers", text, [((one,), number) for one, number in under_way.items()], "promise")
     totals = dict.fromkeys(Move.Reason.values, 0) | dict(MoveTotal.objects.values_list("reason", "number"))
     decided = totals.pop(MoveTotal.DECIDED, 0)
     yield _counter("cluster_checks_rebalancing_decisions", "Moves that were decided, to balance the load.", decided)

@@ -6,7 +6,7 @@ import json
 import random
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from itertools import islice
@@ -83,15 +83,18 @@ class _Asking:
             raise Unreadable(f"not read: all runners told more than {MAX_ROUND_BYTES >> 20} MiB")
 
 
-def collect() -> Round:
-    """Ask every living node with an address for its stats, and store the answers. A node that fails keeps its old stats.
+def collect(node_ids: Collection[int] | None = None) -> Round:
+    """Ask living nodes with an address for their stats, and store the answers. A node that fails keeps its old stats.
 
+    node_ids: of the nodes that are asked; None for all.
     Nodes that answered the last time come first. Nodes that are not reached within ROUND seconds are left out of this round.
     """
     began = time.monotonic()
     asking = _Asking()
     asked = failed = 0
     nodes = Heartbeat.objects.filter(node__in=Node.objects.alive(), client_ip__isnull=False).order_by("node_id")
+    if node_ids is not None:
+        nodes = nodes.filter(node_id__in=node_ids)
     rows: list[tuple[int, Any, int | None]] = list(nodes.values_list("node_id", "client_ip", "node__runner__failures"))
     # Failing nodes come in random order: if there are too many to ask all, each round asks others.
     rows.sort(key=lambda row: random.random() if row[2] else 0)  # noqa: S311

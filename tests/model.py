@@ -28,6 +28,8 @@ class Check:
     near: str = ""
     edits: int = 0
     is_lost_lately: bool = False
+    # The hand-over that it is in: from which node, and by which promise.
+    handing: tuple[str, str] | None = None
 
     @property
     def digest(self) -> str:
@@ -47,7 +49,10 @@ class Check:
 
 @dataclass(eq=False)
 class Agent:
-    """A node. silent_for: seconds; version: of its configs; fetched: the version that its agent has."""
+    """A node. silent_for: seconds; version: of its configs; fetched: the version that its agent has.
+
+    runs: the ids of the configs that its agent runs. is_stale: it was lost since it fetched them, so others may run them, too.
+    """
 
     silent_for: float = 0
     is_cordoned: bool = False
@@ -56,6 +61,8 @@ class Agent:
     times_lost: int = 0
     fetched: int = 0
     version: int = 0
+    runs: set[int] = field(default_factory=set)
+    is_stale: bool = False
 
 
 @dataclass
@@ -91,6 +98,12 @@ class Model:
     def share(self, name: str) -> list[Check]:
         """Return the node's configs."""
         return [check for check in self.checks if check.owner == name]
+
+    def served(self, name: str) -> list[Check]:
+        """Return the configs that the node gets: its own, but for those that another must stop first; and those it hands over."""
+        strict = [check for check in self.share(name) if check.handing and check.handing[1] == "strict"]
+        handed = [check for check in self.checks if check.handing == (name, "overlap")]
+        return [check for check in self.share(name) if check not in strict] + handed
 
     def is_unsure(self, name: str) -> bool:
         """Return whether a list of its configs could make the node stop one that nobody else runs."""
@@ -152,15 +165,20 @@ class Model:
         """Take the configs from every expired node, unless silence does not count or no node accepts configs."""
         if not force and (self.is_deaf or not self.accepting()):
             return
-        for name in self.known():
-            if self.agents[name].silent_for > TIMEOUT:
-                self._lose(name)
+        lost = [name for name in self.known() if self.agents[name].silent_for > TIMEOUT]
+        for name in lost:
+            agent = self.agents[name]
+            agent.is_lost = agent.is_lost_lately = agent.is_stale = True
+            agent.times_lost += 1
+        for name in lost:
+            for check in self.share(name):
+                self._lose(check, name)
 
-    def _lose(self, name: str) -> None:
-        agent = self.agents[name]
-        agent.is_lost = agent.is_lost_lately = True
-        agent.times_lost += 1
-        for check in self.share(name):
+    def _lose(self, check: Check, name: str) -> None:
+        former = check.handing[0] if check.handing else ""
+        if former in self.known():
+            check.owner = former
+        else:
             check.owner, check.former, check.near, check.is_lost_lately = "", name, name, True
 
     def redispatch(self, *, force: bool = False) -> None:

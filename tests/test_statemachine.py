@@ -26,7 +26,7 @@ from hypothesis.stateful import (
 
 from checks import dispatcher
 from checks.dispatcher import NotLeader, Sent, transaction
-from checks.models import ClusterStore, Config, Source
+from checks.models import ClusterStore, Config, Handover, Source
 from checks.models.configs import Share
 from checks.tests.cast import sent
 from clusteragent.lib import conf
@@ -104,10 +104,14 @@ CONFIGS = """
         ARRAY(SELECT i.check_id FROM checks_instance AS i WHERE i.config_id = c.id ORDER BY i.id)
     FROM checks_config AS c LEFT JOIN checks_assignment AS a ON a.config_id = c.id LEFT JOIN nodes_node AS n ON n.id = a.node_id
 """
+HANDOVERS = """
+    SELECT h.config_id, n.name, h.promise FROM checks_handover AS h JOIN nodes_node AS n ON n.id = h.source_id
+"""
 MOVES = """
     SELECT id, config_id, source_node, to_node, reason, term FROM checks_move WHERE id > %s ORDER BY id
 """
 BEGIN = """
+    DELETE FROM checks_handover;
     DELETE FROM checks_move; DELETE FROM checks_origin; DELETE FROM checks_instance; DELETE FROM checks_assignment;
     DELETE FROM checks_config; DELETE FROM nodes_nodeevent; DELETE FROM nodes_heartbeat; DELETE FROM nodes_node;
     UPDATE nodes_hearing SET hearing_since = NULL, braked_since = NULL, late_since = NULL, warm_until = NULL, last_pass = NULL,
@@ -135,6 +139,9 @@ class Dispatching(RuleBasedStateMachine):
         self.map: dict[int, str] = {}
         self.lost_by: dict[int, str] = {}
         self.last_move = 0
+        # Of each config the nodes that ran it before the last step, and those whose hand-over the deadline ended in it.
+        self.ran: dict[int, set[tuple[str, int]]] = {}
+        self.unfetched: set[int] = set()
         # What each node was to run, and how often it was lost, when its version was looked at.
         self.seen: dict[str, tuple[object, int]] = {}
 
@@ -142,8 +149,13 @@ class Dispatching(RuleBasedStateMachine):
         names=st.sets(names, min_size=2),
         bodies=st.lists(bodies, min_size=2, max_size=len(ORIGINS)),
         cold=st.sampled_from([False, False, False, True]),
+        promise=st.sampled_from(["overlap", "overlap", "strict", "strict", "at-once"]),
     )
-    def start(self, names: set[str], bodies: list[int], cold: bool) -> None:
+    def start(self, names: set[str], bodies: list[int], cold: bool, promise: str) -> None:
+        self.begin(names, bodies, promise, cold=cold)
+
+    def begin(self, names: set[str], bodies: list[int], promise: str, *, cold: bool = False) -> None:
+        self.promise = conf.HANDOVER = promise
         with connection.cursor() as cursor:
             cursor.execute(BEGIN, [cold, sorted(names)])
         self.model.warms_up = cold
@@ -173,6 +185,13 @@ class Dispatching(RuleBasedStateMachine):
     @rule(names=st.sets(names, min_size=1), version=st.sampled_from([None, 0, -1]))
     def report(self, names: set[str], version: int | None) -> None:
         """Send heartbeats; without a version, with the one that the agent has."""
+        self.send_reports(names, version)
+
+    def hear_of(self, name: str) -> None:
+        """Let a node agent poll."""
+        self.send_reports({name}, None)
+
+    def send_reports(self, names: set[str], version: int | None) -> None:
         agents = {name: self.model.agents.setdefault(name, Agent()) for name in sorted(names)}
         reports = [Report(name, agent.fetched if version is None else version) for name, agent in agents.items()]
         for report, answer in zip(reports, tell(reports), strict=True):
@@ -186,7 +205,11 @@ class Dispatching(RuleBasedStateMachine):
         agent.silent_for, agent.is_lost = 0, False
         if not is_up_to_date:
             share = Config.objects.shares_of([report.name])[0]
-            agent.fetched = agent.fetched if share.unsure else share.version
+            if not share.unsure:
+                agent.fetched, agent.is_stale = share.version, False
+                agent.runs = {
+                    self.ids[check] for check in self.model.checks if check.sent.patched.wire.decode() in share.configs
+                }
 
     @rule(names=st.sets(names, min_size=1))
     def write_behind(self, names: set[str]) -> None:
@@ -201,6 +224,9 @@ class Dispatching(RuleBasedStateMachine):
 
     @rule(names=st.sets(names, min_size=1), age=st.sampled_from([20, 40]))
     def fall_silent(self, names: set[str], age: int) -> None:
+        self.silence(names, age)
+
+    def silence(self, names: set[str], age: int) -> None:
         Heartbeat.objects.filter(node__name__in=names).update(seen_at=Now() - timedelta(seconds=age))
         for name in names & set(self.model.known()):
             self.model.agents[name].silent_for = age
@@ -211,6 +237,7 @@ class Dispatching(RuleBasedStateMachine):
         Hearing.objects.update(**{time: F(time) - MINUTE for time in TIMES})
         Config.objects.update(dangling_since=F("dangling_since") - MINUTE)
         Node.objects.update(lost_at=F("lost_at") - MINUTE)
+        Handover.objects.update(since=F("since") - MINUTE)
         self.model.wait()
         if asleep:
             Hearing.objects.update(last_pass=F("last_pass") - MINUTE)
@@ -221,7 +248,7 @@ class Dispatching(RuleBasedStateMachine):
     def run_pass(self, names: set[str], number: int | None) -> None:
         """Run a pass after these nodes reported. A pass that crashes has committed its earlier steps; the next does the rest."""
         if names:
-            self.report(names, -1)
+            self.send_reports(names, -1)
         if number is not None:
             with crashes(number):
                 dispatcher.run_pass(self.terms[-1])
@@ -235,11 +262,11 @@ class Dispatching(RuleBasedStateMachine):
     @rule(names=st.sets(names, min_size=1, max_size=2), force=st.booleans(), back=st.booleans())
     def die(self, names: set[str], force: bool, back: bool) -> None:
         """Nodes become silent and expire, and may return before their configs are placed on others."""
-        self.fall_silent(names, 40)
+        self.silence(names, 40)
         dispatcher.expire_nodes(force=force)
         self.model.expire(force=force)
         if back:
-            self.report(names, None)
+            self.send_reports(names, None)
 
     @rule(force=st.booleans())
     def redispatch(self, force: bool) -> None:
@@ -299,6 +326,12 @@ class Dispatching(RuleBasedStateMachine):
         rows = self.see_that_the_map_is_whole()
         self.model.settle({digest: row.owner for digest, row in rows.items()})
         self.see_that_the_configs_are_the_models(rows)
+        handings = {config: (source, promise) for config, source, promise in ask(HANDOVERS)}
+        for check in self.model.checks:
+            check.handing = handings.pop(self.ids[check], None)
+            assert check.handing is None or check.handing[0] in {*self.model.known()} - {check.owner}
+        assert not handings, "of configs that are gone"
+        self.see_that_promises_are_kept()
         for name in self.model.agents:
             self.see_what_the_agent_sees(name)
 
@@ -319,10 +352,34 @@ class Dispatching(RuleBasedStateMachine):
             assert self.map.pop(config, "") == source
             assert source or to
             assert term == self.terms[-1]
-            self.lost_by[config] = source if reason == "expired" else ""
+            self.lost_by[config] = source if reason == "expired" and not to else ""
+            if reason == "unfetched":
+                self.unfetched.add(config)
+            if reason == "withdrawn":
+                [check] = [check for check, id_ in self.ids.items() if id_ == config]
+                assert check.handing == (to, "strict")
+                check.owner = to
             if to:
                 self.map[config] = to
             self.last_move = move
+
+    def see_that_promises_are_kept(self) -> None:
+        """Overlap: what ran somewhere goes on running, unless its nodes are lost. Strict: at most one node runs it."""
+        agents = {name: agent for name, agent in self.model.agents.items() if not (agent.is_lost or agent.is_stale)}
+        # A node that was lost in the last step and is back is another one.
+        alive = {(name, agent.times_lost): agent.runs for name, agent in agents.items()}
+        runs = {
+            self.ids[check]: {node for node, running in alive.items() if self.ids[check] in running}
+            for check in self.model.checks
+            if not check.is_endpoint
+        }
+        for config, nodes in runs.items():
+            if self.promise == "strict":
+                assert len(nodes) <= 1, f"{nodes} run {config}"
+            if self.promise == "overlap" and config not in self.unfetched:
+                before = self.ran.get(config, set()) & alive.keys()
+                assert nodes or not before, f"nobody runs {config} any more, which {before} ran"
+        self.ran, self.unfetched = runs, set()
 
     def see_that_the_configs_are_the_models(self, rows: dict[str, Row]) -> None:
         checks = self.model.checks
@@ -340,7 +397,7 @@ class Dispatching(RuleBasedStateMachine):
         assert (share is not None) == (name in self.model.known())
         if share is None:
             return
-        checks = sorted(self.model.share(name), key=self.ids.__getitem__)
+        checks = sorted(self.model.served(name), key=self.ids.__getitem__)
         assert share.configs == ",".join(check.sent.patched.wire.decode() for check in checks)
         assert bool(share.unsure) == self.model.is_unsure(name)
         self.see_that_the_version_tells_of_changes(name, share.version)
@@ -348,7 +405,7 @@ class Dispatching(RuleBasedStateMachine):
 
     def see_that_the_version_tells_of_changes(self, name: str, version: int) -> None:
         agent = self.model.agents[name]
-        seen = {(check, check.edits) for check in self.model.share(name)}, agent.times_lost
+        seen = {(check, check.edits) for check in self.model.served(name)}, agent.times_lost
         is_same = seen == self.seen.get(name, (set(), 0))
         assert version == agent.version if is_same else version > agent.version
         self.seen[name], agent.version = seen, version
@@ -359,13 +416,52 @@ class Dispatching(RuleBasedStateMachine):
         assert share.unsure or share.configs or not lost & dangling
 
 
+class HandingOver(Dispatching):
+    """Configs move while their node agents poll, each for itself: what all of them run is known at any time."""
+
+    # The others happen seldom in the seconds that a hand-over takes.
+    report = write_behind = fall_silent = redispatch = reassign = cordon = trade = None  # type: ignore[assignment]
+    crash_while_scheduling = crash_while_unscheduling = lose_the_lead = None  # type: ignore[assignment]
+
+    @initialize(
+        bodies=st.lists(bodies, min_size=2, max_size=len(ORIGINS)), promise=st.sampled_from(["overlap", "strict"])
+    )
+    def start(self, bodies: list[int], promise: str) -> None:
+        self.begin(set(NODES), bodies, promise)
+        for name in (*NODES, *NODES):
+            self.all_is_well()
+            self.hear_of(name)
+
+    @precondition(lambda self: self.ids)
+    @rule(number=st.integers(0, len(ORIGINS) - 1), to=names)
+    def move(self, number: int, to: str) -> None:
+        """Give the config of that number, among those that there are, to a node."""
+        checks = sorted(self.ids, key=self.ids.__getitem__)
+        check = checks[number % len(checks)]
+        if not self.model.why_not([check], to):
+            dispatcher.reassign([self.ids[check]], to, actor="eve")
+            self.model.give([check], to)
+
+    @rule(name=names)
+    def poll(self, name: str) -> None:
+        self.hear_of(name)
+
+    @rule(name=names)
+    def poll_before_a_pass(self, name: str) -> None:
+        self.hear_of(name)
+        self.all_is_well()
+        self.run_pass(set(), None)
+
+
 @pytest.mark.django_db(transaction=True)
-def test_the_dispatcher_does_what_the_model_says(monkeypatch, caplog):
+@pytest.mark.parametrize(("machine", "steps"), [(Dispatching, 7), (HandingOver, 10)])
+def test_the_dispatcher_does_what_the_model_says(monkeypatch, caplog, machine, steps):
     caplog.set_level(logging.CRITICAL)  # a failure shows the steps that lead to it, not what all examples logged
     monkeypatch.setattr(transaction, "CHUNK", CHUNK)
+    monkeypatch.setattr(conf, "HANDOVER", conf.HANDOVER)  # each example sets another
     # The model trusts nodes that come and go.
     monkeypatch.setattr(registration, "FLAPPING_TIMES", 10**6)
     Source.objects.update(read_at=Now())
     # Of the many that `make faults` asks for no more: each is a hundred statements, and 5 000 take about ten minutes.
     examples = min(10 * settings.default.max_examples, MOST_EXAMPLES)
-    run_state_machine_as_test(Dispatching, settings=settings(max_examples=examples, stateful_step_count=7))
+    run_state_machine_as_test(machine, settings=settings(max_examples=examples, stateful_step_count=steps))

@@ -17,6 +17,7 @@ from django.db.models import Count, F
 
 from checks.models import Config, Instance, Origin
 from checks.models.edits import Edit
+from checks.models.handovers import Handing
 from checks.models.map import remove_configs
 from checks.models.orders import ORDERS, Isolation, Order, OrderQuerySet, Pause, Pin
 from checks.wire import options, patching, readable
@@ -70,6 +71,8 @@ class Entry:
     owner: int | None = None
     near: int | None = None
     dangling_since: datetime | None = None
+    # The hand-over that it is in.
+    handing: Handing | None = None
     sent: Sent | None = None
     # How many workers it keeps busy, as measured; None when it was not.
     cost: float | None = None
@@ -91,6 +94,14 @@ class Entry:
     def shown(self) -> str:
         """The config as people see it: its check and its short ID."""
         return shown(self.name, self.digest)
+
+    @property
+    def served_to(self) -> set[int]:
+        """The ids of the nodes that get it with their configs: its owner, and what its hand-over makes of that."""
+        owner = set() if self.owner is None else {self.owner}
+        if self.handing is None:
+            return owner
+        return set() if self.handing.is_strict else owner | {self.handing.source}
 
     def set_content(self, sent: Sent) -> None:
         """Give the entry the content, name and hashes of what was sent."""
@@ -275,13 +286,14 @@ def entries(ids: Iterable[int], contents: Iterable[str] = (), hashes: Iterable[s
     )
     rows = found.values_list(
         "id", "digest", "name", "node_name", "sent_by", "owner", "dangling_since", "former_node_id",
-        "cost__workers_needed", "fast_digest", "contents", "patched_with",
+        "cost__workers_needed", "fast_digest", "contents", "patched_with", "handover__source_id", "handover__promise",
     )  # fmt: skip
     named: list[Entry] = []
     unnamed: dict[int, Entry] = {}
-    for id_, digest, name, endpoint, sent_by, owner, dangling, former, cost, fast, content, patched_with in rows:
+    for id_, digest, name, endpoint, sent_by, owner, dangling, former, cost, *known, former_owner, promise in rows:
         entry = Entry(id_, digest, name, bool(endpoint), sent_by, owner, former, dangling, cost=cost)
-        entry.fast_digest, entry.contents = fast, content
+        entry.fast_digest, entry.contents, patched_with = known
+        entry.handing = Handing(former_owner, promise) if promise else None
         named.append(entry)
         if not options.notes_identity(patched_with):
             unnamed[id_] = entry
@@ -294,6 +306,13 @@ def entries_like(chunk: Collection[Sent], ids: Iterable[int] = ()) -> list[Entry
     """Read the configs with these ids, and those with the contents or hashes of what is sent."""
     hashes = {one for sent in chunk for one in (sent.patched.digest, sent.patched.fast_digest)}
     return entries(ids, {sent.patched.contents for sent in chunk}, hashes)
+
+
+def read_origins(entries: Iterable[Entry]) -> None:
+    """Set `sent_as` of existing configs, where it is not known yet."""
+    by_id = {entry.id: entry for entry in entries if entry.id and not entry.sent_as}
+    for config_id, source, key in Origin.objects.filter(config_id__in=by_id).values_list("config_id", "source", "key"):
+        by_id[config_id].sent_as.append(f"{source}:{key}")
 
 
 def attach_orders(entries: Iterable[Entry]) -> None:

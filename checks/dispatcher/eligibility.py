@@ -14,9 +14,9 @@ from functools import cached_property
 from typing import NamedTuple, TypeVar
 
 from checks.balancing import Pool
+from checks.dispatcher import changes
 from checks.dispatcher.changes import Entry
 from checks.dispatcher.inventory import Candidate, Inventory, Reserved, read_nodes, read_reserved
-from checks.models import Origin
 from checks.models.orders import Pin, Rule
 from clusteragent.lib import conf
 from clusteragent.lib.words import listed, plain_count
@@ -211,10 +211,7 @@ class Snapshot:
     def read_origins(self, entries: Iterable[Entry]) -> None:
         """Set `sent_as` of existing configs, if a rule is about origins. All questions about a config need it."""
         if any(rule.source_pattern != "*" for rule in self.rules):
-            by_id = {entry.id: entry for entry in entries if entry.id and not entry.sent_as}
-            origins = Origin.objects.filter(config_id__in=by_id).values_list("config_id", "source", "key")
-            for config_id, source, key in origins:
-                by_id[config_id].sent_as.append(f"{source}:{key}")
+            changes.read_origins(entries)
 
     def eligible_ids(self, entry: Entry) -> frozenset[int] | None:
         """The ids of the nodes that may have a config, whatever they have already. None stands for all that configs move to."""

@@ -18,6 +18,7 @@ from checks.dispatcher.eligibility import read_snapshot
 from checks.dispatcher.misplaced import Judge, JudgedSnapshots, relocate_misplaced
 from checks.dispatcher.orders import restore_isolation, resume
 from checks.dispatcher.placing import NO_PILE_UP, expire_nodes, pile_up_ceiling, redispatch
+from checks.dispatcher.settling import settle
 from checks.dispatcher.transaction import SnapshotCache, light_entries, move_in_chunks, relocate
 from checks.models import Assignment, ClusterStore, Config, Move, TaskRun
 from checks.models.map import AssignmentQuerySet, MoveQuerySet, NotLeader
@@ -57,6 +58,7 @@ def run_pass(term: int) -> Pass:
     for name in note_silent() if silence.silent else ():
         log.warning("node_silent", node=name, term=term)
     expired = expire_nodes(term=term)
+    handed = settle(term=term)
     placed = [*empty_leaving_nodes(term=term), *resume_due(term=term), *redispatch(term=term)]
     misplaced: list[Move] = []
     try:
@@ -69,7 +71,7 @@ def run_pass(term: int) -> Pass:
     for name in Config.objects.flag_unscheduled():
         log.warning("config_unscheduled", check=name, term=term)
     Hearing.objects.note_pass()
-    return Pass(len(expired), len(placed) + len(misplaced))
+    return Pass(len(expired), len(handed) + len(placed) + len(misplaced))
 
 
 @counting("moves")
@@ -190,11 +192,12 @@ def _misplaced(assignments: AssignmentQuerySet) -> tuple[list[int], list[int]]:
     drained: list[int] = []
     others: list[int] = []
     suspects = judge.suspects(assignments).exclude(pk__in=Assignment.objects.untold())
+    unsettled = set(Assignment.objects.unsettled().values_list("pk", flat=True))
     rows = suspects.order_by("config_id").values_list("config_id", "config__name", "node_id")
     for entry in light_entries(rows, judge.snapshot):
         if judge.must_go(entry):
             must.append(entry.id)
-        elif judge.should_go(entry):
+        elif entry.id not in unsettled and judge.should_go(entry):
             (drained if judge.is_draining(entry) else others).append(entry.id)
     return must, drained + others
 
@@ -216,7 +219,7 @@ def _unless_stale(verb: Callable[..., list[Move]], *about: Any, **how: Any) -> l
 def _in_company() -> dict[str, list[int]]:
     """Isolated configs that are not alone on their nodes: {Isolation.Reason: their ids}."""
     owned = Isolation.objects.filter(config__assignment__node__isnull=False).select_related("config__assignment")
-    owned = owned.exclude(config__assignment__node__in=Assignment.objects.untold().values("node"))
+    owned = owned.exclude(config__assignment__node__in=Assignment.objects.unsettled().values("node"))
     nodes = {one.pk: one.config.assignment.node_id for one in owned if one.config}
     counts = Assignment.objects.filter(node__in=nodes.values()).counts()
     found: dict[str, list[int]] = {}

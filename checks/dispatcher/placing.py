@@ -5,10 +5,10 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import timedelta
 
 import structlog
-from django.db.models import Count, Exists, F, OuterRef, Q
+from django.db.models import Count, Exists, OuterRef, Q
 
 from checks.balancing import ceiling
-from checks.dispatcher import changes, transaction
+from checks.dispatcher import changes, settling, transaction
 from checks.dispatcher.changes import ChangeBuilder, Entry, Sent
 from checks.dispatcher.transaction import (
     MapWriter,
@@ -18,7 +18,7 @@ from checks.dispatcher.transaction import (
     light_entries,
     own_transaction,
 )
-from checks.models import Assignment, ClusterStore, Config, Move, Origin, Source
+from checks.models import Assignment, ClusterStore, Config, Handover, Move, Origin, Source
 from checks.models.map import remove_configs
 from checks.wire import options, patching
 from checks.wire.patching import IntegrationConfig, PatchedConfig
@@ -124,13 +124,13 @@ def expire_nodes(*, term: int | None = None, force: bool = False, actor: str = "
     """
     moves: list[Move] = []
     while (ids := _next_to_expire(force)) or _not_emptied().exists():
-        gone, taken, led = _expire(ids, term, force, actor)
+        gone, taken, led, goes_on = _expire(ids, term, force, actor)
         left = set(Node.objects.filter(pk__in=gone, leaving=True).values_list("name", flat=True))
         for name in gone.values():
             write = log.info if name in left else log.warning
             write("node_expired", node=name, term=led)
         moves += taken
-        if not (gone or taken):
+        if not (gone or taken or goes_on):
             break  # they reported after they were listed
     return moves
 
@@ -170,25 +170,33 @@ def _next_to_expire(force: bool) -> list[int]:
 
 
 @own_transaction
-def _expire(ids: Collection[int], term: int | None, force: bool, actor: str) -> tuple[dict[int, str], list[Move], int]:
-    """Mark these nodes as lost, and take up to CHUNK configs from lost nodes.
+def _expire(
+    ids: Collection[int], term: int | None, force: bool, actor: str
+) -> tuple[dict[int, str], list[Move], int, bool]:
+    """Mark these nodes as lost, and take up to CHUNK configs from lost nodes: first those that other nodes hand over to them.
 
-    Returns the nodes that were lost, {id: name}, the moves, and the store's term.
+    Returns the nodes that were lost, {id: name}, the moves, the store's term, and whether hand-overs ended.
     """
-    store = ClusterStore.objects.lock(term)
+    writer = MapWriter(term, actor)
+    store = writer.store
     gone = lose_expired(Node.objects.filter(pk__in=ids), force=force)
+    has_ended = settling.end_of_lost(writer, transaction.CHUNK)
+    moves = writer.finish()
+    if has_ended:
+        # There may be more, which must not lose their former nodes' part with what is taken away.
+        return gone, moves, store.term, True
     # Locked, so that a node that comes back meanwhile keeps what it still has.
     emptied = _not_emptied().order_by("pk").select_for_update(no_key=True, of=("self",))
     taken = Assignment.objects.take_away(
         [node.pk for node in emptied], most=transaction.CHUNK, reason=Move.Reason.EXPIRED, term=store.term, actor=actor
     )
-    ClusterStore.objects.update(revision=F("revision") + 1)
-    return gone, taken, store.term
+    return gone, taken, store.term, False
 
 
 def _not_emptied() -> NodeQuerySet:
-    """The lost nodes that still have configs."""
-    return Node.objects.filter(Exists(Assignment.objects.filter(node=OuterRef("pk"))), lost_at__isnull=False)
+    """The lost nodes that still have configs, or hand some over."""
+    held, handed = Assignment.objects.filter(node=OuterRef("pk")), Handover.objects.filter(source=OuterRef("pk"))
+    return Node.objects.filter(Exists(held) | Exists(handed), lost_at__isnull=False)
 
 
 @own_transaction

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import wraps
@@ -11,10 +11,11 @@ from typing import NamedTuple, ParamSpec, TypeVar
 from django.db import transaction
 from django.db.models import F
 
-from checks.dispatcher import changes
+from checks.dispatcher import changes, handover
 from checks.dispatcher.changes import Entry
 from checks.dispatcher.eligibility import Snapshot, read_snapshot
-from checks.models import Assignment, ClusterStore, Config, Move
+from checks.models import Assignment, ClusterStore, Config, Handover, Move
+from checks.models.handovers import Begun, Handing, Promise
 from checks.models.orders import Pin
 from clusteragent.lib.database.bulk import copy
 from clusteragent.lib.traces import span
@@ -167,12 +168,34 @@ class MapWriter:
             self.store = ClusterStore.objects.lock(term)
         self._actor = actor
         self.moves: list[tuple[Entry, int | None, int | None, str]] = []
+        # The nodes whose configs change, and the entries whose hand-overs do, each with what they were.
+        self._touched: set[int] = set()
+        self._handed: dict[int, tuple[Entry, int | None, Handing | None]] = {}
 
-    def move(self, entry: Entry, to: int | None, reason: str) -> None:
-        """Note a move for the ledger, and set the entry's owner. `to` is the owner itself if only the config's bytes changed."""
-        self.moves.append((entry, entry.owner, to, reason))
+    def move(self, entry: Entry, to: int | None, reason: str, promise: str = Promise.AT_ONCE) -> None:
+        """Note a move for the ledger, and set the entry's owner. `to` is the owner itself if only the config's bytes changed.
+
+        promise: how the config is handed over.
+        """
+        served, owner, handing = entry.served_to, entry.owner, entry.handing
+        self.moves.append((entry, owner, to, reason))
+        entry.handing = handover.after(entry, to, promise)
         entry.owner = to
         entry.dangling_since = None
+        self._touched |= entry.served_to if to == owner else served ^ entry.served_to
+        if handing or entry.handing:
+            self._handed.setdefault(entry.id, (entry, owner, handing))
+
+    def end(self, entry: Entry) -> None:
+        """End the hand-over of a config: its owner has it, and nobody else."""
+        served = entry.served_to
+        self._handed.setdefault(entry.id, (entry, entry.owner, entry.handing))
+        entry.handing = None
+        self._touched |= served ^ entry.served_to
+
+    def note(self, entry: Entry, reason: str) -> None:
+        """Note something in the ledger that leaves the config on its node."""
+        self.moves.append((entry, entry.owner, entry.owner, reason))
 
     def place(self, entries: Collection[Entry], snapshot: Snapshot, reason: str) -> list[Entry]:
         """Choose a node for each entry, and return those that have one. The others dangle. Writes nothing yet."""
@@ -199,14 +222,16 @@ class MapWriter:
         """Write the chosen owners. Configs that stay are left out. A config that loses its owner dangles, unless it is paused."""
         moved: dict[tuple[bool, str], list[Entry]] = {}
         lost = []
-        for entry, to, reason in choices:
-            if to == entry.owner:
-                continue
+        moving = [choice for choice in choices if choice.to != choice.entry.owner]
+        promises = handover.promises(
+            [one.entry for one in moving if one.entry.owner and one.reason in handover.PLANNED]
+        )
+        for entry, to, reason in moving:
             if to is None:
                 lost.append(entry)
             else:
                 moved.setdefault((entry.owner is None, reason), []).append(entry)
-            self.move(entry, to, reason)
+            self.move(entry, to, reason, promises.get(entry.id, Promise.AT_ONCE))
         for (is_new, reason), entries in moved.items():
             (self.assign if is_new else self.transfer)(entries, reason)
             Config.objects.settle([entry.id for entry in entries] if is_new else ())
@@ -215,9 +240,9 @@ class MapWriter:
 
     def finish(self) -> list[Move]:
         """Raise the versions of nodes and the store's revision, write the moves to the ledger, and return them."""
-        touched = {node for _, source, to, _ in self.moves for node in (source, to) if node is not None}
-        names = dict(Node.objects.filter(pk__in=touched).values_list("pk", "name"))
-        Node.objects.bump_versions(touched)
+        concerned = {node for _, source, to, _ in self.moves for node in (source, to) if node is not None}
+        names = dict(Node.objects.filter(pk__in=concerned).values_list("pk", "name"))
+        self._hand_over(Node.objects.bump_versions(self._touched))
         moves = [
             Move(
                 config_id=entry.id, digest=entry.digest, name=entry.name, reason=reason, actor=self._actor,
@@ -230,6 +255,19 @@ class MapWriter:
             Move.objects.write(moves)
             ClusterStore.objects.update(revision=F("revision") + 1)
         return moves
+
+    def _hand_over(self, versions: Mapping[int, int]) -> None:
+        """Store the hand-overs that began or go on with another owner, and delete those that ended. versions: see Begun."""
+        begun, ended = [], []
+        for entry, owner, handing in self._handed.values():
+            if entry.handing is None:
+                ended.append(entry.id)
+            elif entry.handing != handing or (entry.owner != owner and entry.owner is not None):
+                waits_for = entry.handing.source if entry.handing.is_strict else entry.owner
+                begun.append(Begun(entry.id, entry.handing, versions.get(waits_for or 0, 0)))
+        Handover.objects.begin(begun)
+        if ended:
+            Handover.objects.filter(config_id__in=ended).delete()
 
 
 def relocate(

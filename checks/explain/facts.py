@@ -9,7 +9,8 @@ from typing import Any
 
 from django.db.models import Q
 
-from checks.models import Config, Instance
+from checks.models import Config, Handover, Instance
+from checks.models.handovers import Promise
 from checks.models.troubles import error_line, put_handles_back
 from clusteragent.lib import clock, conf
 from clusteragent.lib.words import plain_count
@@ -112,6 +113,7 @@ def of_many(configs: Collection[Config]) -> dict[int, Facts]:
     now, ids = clock.now(), [config.pk for config in configs]
     nodes = _nodes(configs)
     stats = _stats(ids, configs, nodes.values())
+    handovers = {one.pk: one for one in Handover.objects.filter(pk__in=ids).select_related("source")}
     instances: dict[int, list[Instance]] = defaultdict(list)
     for instance in Instance.objects.filter(config__in=ids).order_by("pk"):
         instances[instance.config_id].append(instance)
@@ -119,7 +121,7 @@ def of_many(configs: Collection[Config]) -> dict[int, Facts]:
     for config in configs:
         node = nodes.get(_owner(config))
         told = stats[node.pk] if node else {}
-        found[config.pk] = _facts(config, node, told, instances[config.pk], now)
+        found[config.pk] = _facts(config, node, told, instances[config.pk], now, handovers.get(config.pk))
     return found
 
 
@@ -151,14 +153,22 @@ def _stats(ids: Collection[int], configs: Iterable[Config], nodes: Iterable[Node
 
 
 def _facts(
-    config: Config, node: Any, stats: Mapping[str, RunnerStats], instances: Sequence[Instance], now: datetime
+    config: Config,
+    node: Any,
+    stats: Mapping[str, RunnerStats],
+    instances: Sequence[Instance],
+    now: datetime,
+    handover: Handover | None,
 ) -> Facts:
     """The facts of a config. node: the one that has it. stats: what that told of its checks."""
     assignment = getattr(config, "assignment", None)
     if config.node_name:
         assigned = Fact("Assigned", Truth.YES, f"to {config.node_name}, whose endpoint it checks")
     elif assignment and node:
-        assigned = Fact("Assigned", Truth.YES, f"to {node.name} ({assignment.reason})", age=now - assignment.since)
+        details = f"to {node.name} ({assignment.reason})"
+        if handover:
+            details = f"{details}; {handed_over(handover, node.name)}"
+        assigned = Fact("Assigned", Truth.YES, details, age=now - assignment.since)
     else:
         assigned = Fact("Assigned", Truth.NO, "it is paused" if hasattr(config, "pause") else "it dangles")
     runs = [Run(instance, stats.get(instance.check_id)) for instance in instances]
@@ -170,11 +180,21 @@ def _facts(
     if assignment:
         since = max(assignment.since, since)
         acknowledged = _acknowledged(node, since, now)
+        if handover and handover.promise == Promise.STRICT:
+            details = f"{handover.source} has not said yet that it stopped it"
+            acknowledged = Fact("Acknowledged", Truth.NO, details, "made", now - since)
     running = _running(config, node, stats, runs, since, now)
     runner = getattr(node, "runner", None)
     tells_stats = bool(runner and runner.stats_at)
     is_heard = node.state != "lost" and node.silence <= conf.NODE_EXPIRATION_TIMEOUT
     return Facts(assigned, acknowledged, running, runs, node.name, node.labels, tells_stats, is_heard)
+
+
+def handed_over(handover: Handover, owner: str) -> str:
+    """Return what a hand-over to a node waits for, as a part of a sentence."""
+    if handover.promise == Promise.STRICT:
+        return f"{owner} gets it when {handover.source} has stopped it"
+    return f"{handover.source} runs it until {owner} does"
 
 
 def version(time: datetime) -> int:

@@ -38,7 +38,10 @@ _OF_REASON: Mapping[str, Words] = {
     _REASON.SCHEDULED: Words("blue", "Placed", "It was placed on {to} when it came", grouping=Grouping.SENT, outcome="new"),
     _REASON.CHANGED: Words("sky", "Changed", "It was placed on {to} when it changed", grouping=Grouping.SENT, outcome="changed"),
     _REASON.UNSCHEDULED: Words("slate", "Removed", grouping=Grouping.SENT, outcome="gone"),
-    _REASON.EXPIRED: Words("red", "Expired", lost="{source} expired", dangles=True, grouping=Grouping.NODES),
+    _REASON.EXPIRED: Words(
+        "red", "Expired", "It went back to {to}, since {source} expired before it had taken it over", "{source} expired",
+        dangles=True, grouping=Grouping.NODES,
+    ),
     _REASON.REDISPATCHED: Words(
         "orange", "Dangling configs placed", "It went to {to}, since no node ran it"
     ),
@@ -64,6 +67,10 @@ _OF_REASON: Mapping[str, Words] = {
     _REASON.NOT_RUNNING: Words("crimson", "Not running", "It moved to {to}, since {source} did not run it"),
     _REASON.UNDONE: Words("pink", "Undone", "{actor} moved it back to {to}"),
     _REASON.ADOPTED: Words("cyan", "Adopted", "{to} ran it for another cluster agent, and {actor} adopted that"),
+    _REASON.UNFETCHED: Words("olive", "Handed over unfetched"),
+    _REASON.WITHDRAWN: Words(
+        "indigo", "Hand-over withdrawn", "It went back to {to}, which had not stopped it when {source} was to get it"
+    ),
 }  # fmt: skip
 # For reasons of a later release, whose moves stay in the ledger after a rollback.
 _UNKNOWN = Words("grey", "", "It went to {to}")

@@ -31,7 +31,8 @@ def of(config: Config, number: int) -> tuple[list[Line], bool]:
     for move in moves:
         # An edit is also a move in the ledger, since the owner must fetch the config again.
         if not (move.reason == Move.Reason.CHANGED and move.source_node == move.to_node):
-            text = f"{move.source_node or 'nobody'} → {move.to_node or 'nobody'}: {move.reason}"
+            way = f"{move.source_node or 'nobody'} → {move.to_node or 'nobody'}"
+            text = f"{move.to_node if move.source_node == move.to_node else way}: {move.reason}"
             lines.append(Line(move.time, "move", text, move.actor))
     lines += _events(moves, number)
     lines.sort(key=lambda line: line.time, reverse=True)

@@ -10,7 +10,8 @@ from checks.dispatcher.changes import Entry
 from checks.dispatcher.eligibility import Snapshot, read_snapshot
 from checks.dispatcher.transaction import entries_of
 from checks.explain import reasons
-from checks.models import Assignment, Config, Move
+from checks.explain.facts import handed_over
+from checks.models import Assignment, Config, Handover, Move
 from checks.models.orders import Isolation, Order, Pin
 from checks.wire.scrub import scrub
 from clusteragent.lib.words import moment
@@ -49,7 +50,10 @@ def explain(config: Config) -> Why:
     move = moves.filter(to_node=owner.node.name).exclude(source_node=F("to_node")).first()
     chosen: Mapping[str, Any] = (move.why if move else None) or {}
     best, of = [(name, load) for name, load in chosen.get("best", ())], chosen.get("of", 0)
-    return Why(_owned(owner, move, best, of), orders, move, best, of, _refused(config, owner.node.name))
+    sentence = _owned(owner, move, best, of)
+    for handover in Handover.objects.filter(pk=config.pk).select_related("source"):
+        sentence += f" It is being handed over: {handed_over(handover, owner.node.name)}."
+    return Why(sentence, orders, move, best, of, _refused(config, owner.node.name))
 
 
 def _owned(owner: Assignment, move: Move | None, best: Sequence[tuple[str, float]], of: int) -> str:

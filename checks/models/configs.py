@@ -170,8 +170,13 @@ class ConfigQuerySet(models.QuerySet["Config"]):
         SELECT n.name, n.config_version,
             coalesce((
                 SELECT convert_from(string_agg(c.wire, ',' ORDER BY c.id), 'UTF8')
-                FROM checks_assignment AS a JOIN checks_config AS c ON c.id = a.config_id
-                WHERE a.node_id = n.id
+                FROM (
+                    SELECT a.config_id FROM checks_assignment AS a WHERE a.node_id = n.id AND NOT EXISTS (
+                        SELECT FROM checks_handover AS h WHERE h.config_id = a.config_id AND h.promise = 'strict'
+                    )
+                    UNION ALL
+                    SELECT h.config_id FROM checks_handover AS h WHERE h.source_id = n.id AND h.promise = 'overlap'
+                ) AS served JOIN checks_config AS c ON c.id = served.config_id
             ), ''),
             CASE
                 WHEN (SELECT warmup FROM nodes_hearing) IS NOT FALSE

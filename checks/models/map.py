@@ -14,6 +14,7 @@ from django.db.models import Count, F
 from django.db.models.functions import Extract, Now
 
 from checks.models.configs import Config, Instance, Origin
+from checks.models.handovers import Handover
 from checks.models.orders import ORDERS
 from clusteragent.lib.clock import later
 from clusteragent.lib.database.bulk import copy, without_nested_loops
@@ -24,10 +25,11 @@ CHANNEL = "clusteragent"
 
 
 class Call(enum.StrEnum):
-    """What the leader is asked to do: the payload of a notification."""
+    """What the leader is asked to do: the payload of a notification. PROVE: to ask runners whether what they took over runs."""
 
     PASS = enum.auto()
     SCAN = enum.auto()
+    PROVE = enum.auto()
 
 
 class NotLeader(Exception):
@@ -48,7 +50,7 @@ class ClusterStoreManager(models.Manager["ClusterStore"]):
         return store
 
     def wake(self, call: Call = Call.PASS) -> None:
-        """Ask the leader for a pass now, or for a scan of the sources, when the transaction commits."""
+        """Ask the leader for a pass now, or for something else, when the transaction commits."""
         notify(CHANNEL, call)
 
     # The next methods take the cursor of the session that holds the leader's lock: a session that lost it can't begin a term.
@@ -90,8 +92,8 @@ class ClusterStore(models.Model):
 
 
 def remove_configs(ids: Collection[int]) -> None:
-    """Delete configs with their instances, assignments and origins; their orders stay. Not delete(), which fetches each row."""
-    for related in (Instance, Assignment, Origin):
+    """Delete configs with all that is theirs; their orders stay. Not delete(), which fetches each row."""
+    for related in (Instance, Assignment, Origin, Handover):
         related.objects.filter(config_id__in=ids).delete()
     for orders in ORDERS:
         orders.objects.detach(ids)
@@ -112,6 +114,10 @@ class AssignmentQuerySet(models.QuerySet["Assignment"]):
         told = models.Q(acknowledged__gte=F("given"), acknowledged__lte=F("node__config_version"))
         adopted = self.filter(reason=Move.Reason.ADOPTED)
         return adopted.alias(given=given * 10**9, acknowledged=F("node__heartbeat__acknowledged")).exclude(told)
+
+    def unsettled(self) -> AssignmentQuerySet:
+        """Those that are under way: adopted and untold, or being handed over. Nothing that can wait should move them."""
+        return self.filter(models.Q(pk__in=self.untold()) | models.Q(pk__in=Handover.objects.values("pk")))
 
     def transfer(self, owners: Sequence[tuple[int, int | None]], reason: str) -> None:
         """Give configs that have an owner to another. owners: (config's id, node's id)."""
@@ -248,6 +254,8 @@ class Move(models.Model):
         NOT_RUNNING = "not running"
         UNDONE = "undone"
         ADOPTED = "adopted"
+        UNFETCHED = "unfetched"
+        WITHDRAWN = "withdrawn"
 
     config_id = models.BigIntegerField()
     digest = models.CharField(max_length=16)

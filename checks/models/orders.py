@@ -14,6 +14,7 @@ from django.db import connection, models
 from django.db.models import F, Func, Q, Value
 from django.db.models.functions import Now
 
+from checks.models.handovers import Promise
 from checks.wire.sharding import parent_of
 from clusteragent.lib import conf
 from clusteragent.lib.scrub import scrub
@@ -176,6 +177,8 @@ class Rule(models.Model):
         "forbidden labels", default=dict, blank=True, validators=[validate_labels], help_text='{"disk": "slow"}'
     )
     max_per_node = models.PositiveIntegerField(null=True, blank=True, validators=[MinValueValidator(1)])
+    # How its configs are handed over when they move; empty: as CLUSTERAGENT_HANDOVER says.
+    handover = models.CharField("hand-over", max_length=8, choices=Promise, blank=True, default="", db_default="")
     author = models.CharField(max_length=253, blank=True, editable=False)
     note = models.TextField(blank=True)
     time: models.DateTimeField[datetime, datetime] = models.DateTimeField(db_default=Now(), editable=False)

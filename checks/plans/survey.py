@@ -145,7 +145,7 @@ def take_survey() -> Survey:
     expected = Cost.objects.expected()
     measured = {digest: expected.get(one.id, 0.0) for digest, one in held.items()}
     isolated = Isolation.objects.filter(config__isnull=False).values_list("config_id", flat=True)
-    untold = Assignment.objects.untold().values_list("pk", flat=True)
-    ids, excluded = {*pins, *isolated, *untold}, conf.EXCLUDE_CHECKS_FROM_DISPATCHING
+    unsettled = Assignment.objects.unsettled().values_list("pk", flat=True)
+    ids, excluded = {*pins, *isolated, *unsettled}, conf.EXCLUDE_CHECKS_FROM_DISPATCHING
     bound = frozenset(digest for digest, one in held.items() if one.id in ids or one.name in excluded)
     return Survey(revision, snapshot, held, measured, pins, bound)

@@ -2,10 +2,11 @@
 
 from datetime import timedelta
 
+from django.db.models import OuterRef, Subquery
 from django.db.models.functions import Now
 
 from checks import dispatcher
-from checks.dispatcher import Sent
+from checks.dispatcher import Sent, settling
 from checks.models import Assignment, ClusterStore, Config, Move
 from checks.wire.patching import IntegrationConfig
 from clusteragent.lib import conf
@@ -33,6 +34,12 @@ def silence(*names: str) -> None:
     """Let these nodes be silent slightly longer than the timeout."""
     age = conf.NODE_EXPIRATION_TIMEOUT + timedelta(seconds=1)
     Heartbeat.objects.filter(node__name__in=names).update(seen_at=Now() - age)
+
+
+def hand_over() -> None:
+    """Let all node agents acknowledge what they have, so that nothing is being handed over any more."""
+    Heartbeat.objects.update(acknowledged=Subquery(Node.objects.filter(pk=OuterRef("node")).values("config_version")))
+    settling.settle()
 
 
 def owners() -> dict[str, str]:

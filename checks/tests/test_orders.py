@@ -9,7 +9,7 @@ from checks import dispatcher
 from checks.dispatcher import NotAccepting, NotDispatchable
 from checks.models import Assignment, Config, Move
 from checks.models.orders import Isolation, Pause, Pin, Rule
-from checks.tests.cast import config, counts, dangling, lead, ledger, owners, report, sent, silence
+from checks.tests.cast import config, counts, dangling, hand_over, lead, ledger, owners, report, sent, silence
 from nodes.heartbeats import note_heartbeat
 from nodes.models import Node, NodeRule
 
@@ -45,6 +45,7 @@ def test_a_config_whose_pin_waits_dangles_while_its_node_is_gone():
     report("ash", "birch")
     ids = placed("one")
     dispatcher.pin(ids.values(), "birch", waits=True)
+    hand_over()
     expire("birch")
     assert dangling() == {"one"}
     report("birch")

@@ -13,7 +13,7 @@ from checks import dispatcher
 from checks.dispatcher import passes, transaction
 from checks.models import Assignment, ClusterStore, Config, Move, TaskRun
 from checks.models.orders import Pin, Rule
-from checks.tests.cast import counts, dangling, lead, ledger, owners, report, sent, silence, versions
+from checks.tests.cast import counts, dangling, hand_over, lead, ledger, owners, report, sent, silence, versions
 from clusteragent.lib import conf
 from nodes.declarations import canonical
 from nodes.goodbyes import note_goodbye
@@ -23,7 +23,7 @@ from nodes.models import Hearing, Heartbeat, Node, NodeEvent, NodeRule, Runner
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
 
 # Of a pass that finds nothing to do.
-MOST_QUERIES = 21
+MOST_QUERIES = 22
 
 
 def placed(number: int, *names: str) -> None:
@@ -69,6 +69,7 @@ class TestLeaving:
         one_pass()
         assert counts() == {"birch": 15, "cedar": 15}
         assert set(ledger()[30:]) == {("ash", "birch", "left"), ("ash", "cedar", "left")}
+        hand_over()
         assert versions()["ash"] > before["ash"]
 
     def test_new_configs_go_elsewhere(self):

@@ -14,7 +14,7 @@ from checks.models import Config, Move, Plan
 from checks.models.orders import Rule
 from checks.plans import StalePlan
 from checks.tests.balance import furnish, join, routes, settle
-from checks.tests.cast import lead, ledger, owners, report, sent, silence, versions
+from checks.tests.cast import hand_over, lead, ledger, owners, report, sent, silence, versions
 from nodes.goodbyes import note_goodbye
 from nodes.models import Node
 
@@ -44,6 +44,7 @@ def test_every_move_is_made_and_written_down(plan: Plan):
     assert owners() == before | routes(plan)
     assert ledger()[number:] == [("ash", "birch", "rebalanced")] * 2
     assert {(move.actor, move.term) for move in moves} == {("eve", 1)}
+    hand_over()
     assert {name for name, version in versions().items() if version != told[name]} == {"ash", "birch"}
     assert (plan.moved, plan.outcome) == (2, "")
     assert plan.applied_at is not None

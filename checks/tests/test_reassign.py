@@ -4,7 +4,7 @@ import pytest
 
 from checks import dispatcher
 from checks.models import Config, Move
-from checks.tests.cast import dangling, owners, report, sent, silence, versions
+from checks.tests.cast import dangling, hand_over, owners, report, sent, silence, versions
 from nodes.models import Node, UnknownNode
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
@@ -25,6 +25,7 @@ def test_the_configs_go_there_and_both_nodes_get_new_versions():
     moves = dispatcher.reassign(ids("one", "three"), "birch", actor="eve")
     assert {(m.source_node, m.to_node, m.reason, m.actor) for m in moves} == {("ash", "birch", "operator", "eve")}
     assert owners() == {"one": "birch", "two": "birch", "three": "birch"}
+    hand_over()
     assert all(versions()[name] > before[name] for name in before)
 
 

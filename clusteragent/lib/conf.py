@@ -165,6 +165,9 @@ INSTANCE_SHARDING_EXCLUDE_CHECKS = frozenset(words("DD_CLUSTER_CHECKS_INSTANCE_S
 RUNNER_GROUPS = groups("DD_CLUSTER_CHECKS_RUNNER_GROUPS")
 #: `runners`: node agents get nothing new while a cluster check runner lives. `any`: all nodes are alike.
 PLACEMENT_PREFER = choice("CLUSTERAGENT_PLACEMENT_PREFER", "runners", {"runners": "runners", "any": "any"})
+#: What a planned move promises of its check. `overlap`: no gap, the former node runs it until the new one does. `strict`: never
+#: two, the new node gets it when the former one has stopped it. `at-once`: nothing. Rules may say otherwise of their configs.
+HANDOVER = choice("CLUSTERAGENT_HANDOVER", "overlap", {"overlap": "overlap", "strict": "strict", "at-once": "at-once"})
 #: Names of checks that are placed, but never moved to balance the load.
 EXCLUDE_CHECKS_FROM_DISPATCHING = frozenset(words("DD_CLUSTER_CHECKS_EXCLUDE_CHECKS_FROM_DISPATCHING"))
 #: Off: the leader balances nothing of its own accord, and the Datadog Cluster Agent's rebalance route is closed.

@@ -53,6 +53,7 @@ OURS = {
     "clusteragent_expected_load": ("gauge", {"node"}),
     "clusteragent_wanted_nodes": ("gauge", set()),
     "clusteragent_new_nodes_refused_total": ("counter", set()),
+    "clusteragent_handovers": ("gauge", {"promise"}),
     "clusteragent_moves_total": ("counter", {"reason"}),
     "clusteragent_task_duration_seconds": ("gauge", {"task"}),
     "clusteragent_task_age_seconds": ("gauge", {"task"}),

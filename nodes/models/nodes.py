@@ -191,17 +191,22 @@ class NodeQuerySet(models.QuerySet["Node"]):
         guards = Hearing.objects.filter(is_deaf | is_braked)
         return late.exclude(kept_until__gte=Now()).filter(~Exists(guards), Exists(self.model.objects.accepting()))
 
-    def bump_versions(self, ids: Collection[int]) -> None:
-        """Give these nodes a config version that was never used, in the transaction of the change that it stands for."""
+    def bump_versions(self, ids: Collection[int]) -> dict[int, int]:
+        """Give these nodes a config version that was never used, in the transaction of the change that it stands for.
+
+        Returns {node's id: version}.
+        """
         if not ids:
-            return
+            return {}
         with connection.cursor() as cursor:
             # Not the ORM: it has no expression for nanoseconds of the database's clock.
             cursor.execute(
                 f"UPDATE nodes_node SET config_version = {later('config_version')}"  # noqa: S608 - our own words
-                " WHERE id IN (SELECT id FROM nodes_node WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE)",
+                " WHERE id IN (SELECT id FROM nodes_node WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE)"
+                " RETURNING id, config_version",
                 (list(ids),),
             )
+            return dict(cursor.fetchall())
 
     def forget(self, most: float = bulk.MOST) -> int:
         """Delete the lost ones of these nodes in batches. Returns how many. A node that returns at this moment stays."""

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Self
 from django.db.models import Q
 
 from checks.dispatcher import costs
-from checks.models import Assignment, Config, Move
+from checks.models import Assignment, Config, Handover, Move
 from checks.wire.scrub import scrub
 from clusteragent.lib.shortids import short_id
 from clusteragent.lib.words import ago, grouped_count, percent
@@ -16,7 +16,7 @@ from operators.queries import WIDE_COLUMNS
 
 
 class Drain(NamedTuple):
-    """The progress of a drain. since: its start; moved and left: numbers of configs."""
+    """The progress of a drain. since: its start; moved and left: numbers of configs. What it still hands over is left."""
 
     since: datetime | None
     moved: int
@@ -33,7 +33,8 @@ class Drain(NamedTuple):
         began = NodeEvent.objects.filter(node_name=node.name, kind=NodeEvent.Kind.DRAINING).first()
         moves = Move.objects.filter(source_node=node.name, reason=Move.Reason.DRAINED)
         moved = moves.filter(time__gte=began.time).count() if began else 0
-        return cls(began.time if began else None, moved, node.configs)
+        handing = Handover.objects.filter(source=node).count()
+        return cls(began.time if began else None, max(0, moved - handing), node.configs + handing)
 
 
 def context(node: Any) -> dict[str, Any]:
@@ -84,8 +85,10 @@ def _facts(node: Any, load: float | None) -> list[tuple[str, Any]]:
             configs,
             ("Running by its stats", grouped_count(running, "check") if running else "unknown"),
         ]
+    handing = Handover.objects.filter(source=node).count()
     clamped = Runner.objects.filter(node=node).values_list("clamped", flat=True).first()
-    oddities = (("Looks like", node.looks_like()), ("Implausible stats", clamped))
+    handed = ("Hands over", grouped_count(handing, "config") if handing else "")
+    oddities = (handed, ("Looks like", node.looks_like()), ("Implausible stats", clamped))
     return known + [(name, value) for name, value in oddities if value]
 
 
@@ -100,7 +103,7 @@ def _acknowledged(node: Any) -> str:
 
 def _way(move: Move, name: str) -> str:
     if move.source_node == move.to_node:
-        return "kept, with other bytes"
+        return "kept, with other bytes" if move.reason == Move.Reason.CHANGED else "kept alone"
     if move.to_node == name:
         return f"got, from {move.source_node}" if move.source_node else "got"
     return f"gave, to {move.to_node}" if move.to_node else "lost"

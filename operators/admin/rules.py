@@ -17,7 +17,7 @@ class RuleAdmin(NotedAdmin, WithoutTransaction):
     """The rules about configs. Whoever saves one becomes its author, and a change takes effect at once."""
 
     list_display: tuple[str, ...] = (
-        "name", "check_pattern", "source_pattern", "required", "forbidden", "max_per_node", "author", "time",
+        "name", "check_pattern", "source_pattern", "required", "forbidden", "max_per_node", "handover", "author", "time",
     )  # fmt: skip
     search_fields: tuple[str, ...] = ("name", "check_pattern")
     fields: tuple[str, ...] = (
@@ -27,6 +27,7 @@ class RuleAdmin(NotedAdmin, WithoutTransaction):
         "required",
         "forbidden",
         "max_per_node",
+        "handover",
         "note",
     )
 

@@ -9,7 +9,7 @@ from rest_framework.exceptions import ValidationError
 
 from checks import plans
 from checks.dispatcher import CHUNK
-from checks.models import Config, Move, Origin, Plan, Source
+from checks.models import Config, Handover, Move, Origin, Plan, Source
 from checks.models.freezes import Freeze
 from checks.models.orders import Isolation, Order, Pause, Pin, Rule
 from checks.sources import sets
@@ -46,6 +46,17 @@ class OriginSerializer(serializers.ModelSerializer[Origin]):
         return scrub(origin.shown or origin.key)
 
 
+class HandoverSerializer(serializers.ModelSerializer[Handover]):
+    """A hand-over of a config to its node: from which other node, and what is promised."""
+
+    from_node = serializers.CharField(source="source.name", read_only=True)
+
+    class Meta:
+        model = Handover
+        fields = ("from_node", "promise", "since")
+        read_only_fields = fields
+
+
 class ConfigSerializer(serializers.ModelSerializer[Config]):
     """A config and the node that runs it. An endpoint check's node is the one that it belongs to."""
 
@@ -57,6 +68,7 @@ class ConfigSerializer(serializers.ModelSerializer[Config]):
     since = serializers.DateTimeField(source="assignment.since", default=None, read_only=True)
     reason = serializers.CharField(source="assignment.reason", default=None, read_only=True)
     former_node = serializers.CharField(source="former_node.name", default=None, read_only=True)
+    handover = HandoverSerializer(default=None, read_only=True, help_text="While it is handed over to its node.")
     origins = OriginSerializer(many=True, read_only=True)
     check_ids = serializers.SerializerMethodField(help_text="Ending in a short ID for those who may not see digests.")
     pin = Scrubbed(default=None, help_text="Where it should run.")
@@ -71,8 +83,8 @@ class ConfigSerializer(serializers.ModelSerializer[Config]):
     class Meta:
         model = Config
         fields: tuple[str, ...] = (
-            "id", "check", "short_id", "digest", "state", "node", "since", "reason", "dangling_since", "former_node", "origins",
-            "check_ids",
+            "id", "check", "short_id", "digest", "state", "node", "since", "reason", "dangling_since", "former_node",
+            "handover", "origins", "check_ids",
             "pin", "isolated", "cost", "created", "changed",
         )  # fmt: skip
         read_only_fields = fields
@@ -301,7 +313,8 @@ class RuleSerializer(Strict, serializers.ModelSerializer[Rule]):
     class Meta:
         model = Rule
         fields = (
-            "id", "name", "check_pattern", "source_pattern", "required", "forbidden", "max_per_node", "author", "note", "time"
+            "id", "name", "check_pattern", "source_pattern", "required", "forbidden", "max_per_node", "handover",
+            "author", "note", "time",
         )  # fmt: skip
         read_only_fields = ("author", "time")
 

@@ -14,7 +14,7 @@ from django.test.utils import CaptureQueriesContext
 
 from checks import dispatcher
 from checks.models import Move
-from checks.tests.cast import owners, report, sent, silence
+from checks.tests.cast import hand_over, owners, report, sent, silence
 from checks.tests.operators import config, superuser
 from clusteragent.lib.clock import ago
 from nodes.models import Heartbeat, Node, NodeEvent
@@ -81,12 +81,14 @@ def test_a_check_that_moved_twice_is_said_to(client: Client) -> None:
 
 
 def test_a_drain_names_the_node_and_the_person(client: Client) -> None:
+    hand_over()
     Node.objects.filter(name="birch").cordon(draining=True, actor="olga")
     dispatcher.move_misplaced()
     assert told(client)[0] == "Drain of birch by olga: 1 config moved once"
 
 
 def test_the_gap_is_counted_from_when_the_node_was_last_heard(client: Client) -> None:
+    hand_over()
     silence("birch")
     dispatcher.expire_nodes(force=True)
     dispatcher.redispatch(force=True)
@@ -95,6 +97,7 @@ def test_the_gap_is_counted_from_when_the_node_was_last_heard(client: Client) ->
 
 
 def test_what_was_lost_and_then_reassigned_waits_no_longer(client: Client) -> None:
+    hand_over()
     silence("birch")
     dispatcher.expire_nodes(force=True)
     assert told(client)[0] == "birch lost: 1 config waits for a node"

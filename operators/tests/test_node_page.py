@@ -12,7 +12,7 @@ from checks import dispatcher
 from checks.explain import loss
 from checks.models import Config, Cost, Move
 from checks.models.orders import Rule
-from checks.tests.cast import ledger, owners, report, sent, silence
+from checks.tests.cast import hand_over, ledger, owners, report, sent, silence
 from checks.tests.operators import config, superuser
 from clusteragent.lib.clock import ago
 from nodes.heartbeats import note_heartbeat
@@ -97,6 +97,10 @@ def test_a_drain_shows_its_progress(client: Client) -> None:
     report("birch")
     Node.objects.filter(name="ash").cordon(draining=True, actor="otto")
     dispatcher.move_misplaced()
+    drain = page(client).context["drain"]
+    assert (drain.moved, drain.left) == (0, 8), "it runs what it hands over"
+    assert facts(client)["Hands over"] == "5 configs"
+    hand_over()
     drain = page(client).context["drain"]
     assert (drain.moved, drain.left) == (5, 3)
     assert drain.share == pytest.approx(5 / 8)

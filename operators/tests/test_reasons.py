@@ -13,7 +13,7 @@ from operators.pages.titles import title
 
 PALETTE = Path(operators.__file__).parent / "static/operators/pages.css"
 # They bring no config to a node, or take none from one that should have another.
-NO_OWNER = {"unscheduled", "expired", "paused"}
+NO_OWNER = {"unscheduled", "paused", "unfetched"}
 
 
 def colours() -> set[str]:
@@ -30,7 +30,7 @@ def test_each_says_why_a_config_is_where_it_is_or_why_it_has_no_node() -> None:
     for reason in Move.Reason:
         told = words(reason)
         assert bool(told.placed) is (reason not in NO_OWNER), reason
-        assert told.lost or reason not in NO_OWNER - {"unscheduled"}, reason
+        assert told.lost or reason not in NO_OWNER - {"unscheduled", "unfetched"}, reason
         for sentence in (told.placed, told.lost):
             named = sentence.format(to="ash", source="birch", actor="olga")
             assert "{" not in named

@@ -20,8 +20,10 @@ _LOOK = """
         (SELECT count(*) FROM checks_assignment AS a LEFT JOIN nodes_heartbeat AS h ON h.node_id = a.node_id
             WHERE h.node_id IS NULL),
         (SELECT json_object_agg(n.name, json_build_array(n.config_version::text, (
-            SELECT string_agg(c.digest, ' ' ORDER BY c.id)
-            FROM checks_assignment AS a JOIN checks_config AS c ON c.id = a.config_id WHERE a.node_id = n.id
+            SELECT string_agg(c.digest, ' ' ORDER BY c.id) FROM checks_config AS c
+            WHERE (c.id, n.id, 'overlap') IN (SELECT config_id, source_id, promise FROM checks_handover)
+                OR (c.id, n.id) IN (SELECT config_id, node_id FROM checks_assignment)
+                AND (c.id, 'strict') NOT IN (SELECT config_id, promise FROM checks_handover)
         ))) FROM nodes_node AS n)
 """
 _MAP = "SELECT a.config_id, n.name FROM checks_assignment AS a JOIN nodes_node AS n ON n.id = a.node_id"
