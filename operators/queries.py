@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from django.db.models import Count, IntegerField, OuterRef, Q, QuerySet, Subquery
-from django.db.models.functions import Coalesce
+from django.db.models import Q, QuerySet
 
 from checks.models import Assignment, Config
 
@@ -16,12 +15,6 @@ CONFIG_STATES = {
     "paused": Q(pause__isnull=False),
     "endpoint": ~Q(node_name=""),
 }
-
-
-def number_of(rows: QuerySet[Any], field: str, of: str = "pk") -> Coalesce:
-    """An annotation: how many of these rows have the annotated row's `of` in this field."""
-    found = rows.filter(**{field: OuterRef(of)}).order_by().values(field).annotate(number=Count("pk"))
-    return Coalesce(Subquery(found.values("number"), output_field=IntegerField()), 0)
 
 
 def of_node(name: str) -> QuerySet[Any]:

@@ -23,7 +23,7 @@ from checks.models.orders import Pause
 from nodes.models import Node
 
 # What an operator decided of a node.
-_OF_NODES = ("schedulable", "draining", "labels", "weight", "max_configs", "declared")
+_OF_NODES = ("schedulable", "draining", "drain_by", "labels", "weight", "max_configs", "declared")
 # What an export has besides, of which nothing is imported.
 _UNUSED = {"version", "time", "sources", "cluster"}
 

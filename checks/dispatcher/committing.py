@@ -19,7 +19,7 @@ from checks.models import Assignment, ClusterStore, Config, Move, Origin, Plan, 
 from checks.models.map import NotLeader
 from checks.models.orders import Isolation, Order, Pause, Pin
 from clusteragent.lib.traces import counting, span
-from clusteragent.lib.words import plain_count
+from clusteragent.lib.words import plain_count, utc
 from nodes.models import Node
 
 T = TypeVar("T")
@@ -138,7 +138,10 @@ def _commit(
         Plan.objects.filter(pk=plan.pk).update(applied_at=Now(), outcome="")
     entries = _verify(decision, placements)
     if decision.verb == "drain":
-        Node.objects.filter(name__in=decision.order["nodes"]).cordon(draining=True, actor=actor)
+        by = datetime.fromisoformat(decision.order["by"]) if decision.order.get("by") else None
+        if by and by <= writer.store.now:
+            raise StalePlan(f"its deadline, {utc(by)}, is over")
+        Node.objects.filter(name__in=decision.order["nodes"]).cordon(draining=True, by=by, actor=actor)
         return []
     _write_order(decision.order, entries, actor, {one.config for one in placements if one.to is not None})
     for one in placements:

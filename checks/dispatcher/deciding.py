@@ -152,14 +152,17 @@ def isolate(config_ids: Collection[int], *, note: str = "", reason: str = Isolat
     return make_decision(reason, order, isolation_choices(alone, reason))
 
 
-def drain(nodes: Collection[str]) -> Decision:
-    """Decide to cordon nodes and move their configs. The moves are a forecast: the next passes make them. Raises UnknownNode."""
+def drain(nodes: Collection[str], *, by: datetime | None = None) -> Decision:
+    """Decide to cordon nodes and move their configs. The moves are a forecast: the next passes make them, all of them until `by`.
+    Raises UnknownNode.
+    """
     now = read_snapshot()
     drained = [now.named(name) for name in sorted(set(nodes))]
     names = [node.name for node in drained]
     later = now.with_nodes(without=names, new=[node._replace(intake="draining") for node in drained])
     entries = _held([node.id for node in drained])
-    return _decide_misplaced(entries, Judge(later), Move.Reason.DRAINED, {"verb": "drain", "nodes": names})
+    order = {"verb": "drain", "nodes": names} | ({"by": by.isoformat()} if by else {})
+    return _decide_misplaced(entries, Judge(later), Move.Reason.DRAINED, order)
 
 
 def undo(move_ids: Collection[int]) -> Decision:

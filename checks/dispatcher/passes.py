@@ -2,14 +2,16 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from itertools import chain
 from typing import Any, NamedTuple
 
 import structlog
-from django.db import DatabaseError
-from django.db.models import F
-from django.db.models.functions import Now
+from django.db import DatabaseError, models
+from django.db.models import F, Value
+from django.db.models.functions import Least, Now
 
 from checks.dispatcher import transaction
 from checks.dispatcher.committing import StalePlan
@@ -32,7 +34,7 @@ from nodes.models import Hearing, Node, NodeEvent, NodeRule
 
 # A pass also reads events from so long before the last pass: their transactions may have been committed after it.
 OVERLAP = timedelta(seconds=5)
-A_MINUTE = timedelta(minutes=1)
+A_MINUTE, A_SECOND = timedelta(minutes=1), timedelta(seconds=1)
 RECONCILE = "reconcile"
 
 log = structlog.get_logger()
@@ -109,9 +111,9 @@ def resume_due(*, term: int | None = None) -> list[Move]:
 def reconcile(*, term: int | None = None) -> list[Move]:
     """Move misplaced configs if something that decides places has changed, and return the moves. Call it in each pass.
 
-    It looks at all configs after a change of rules, options or draining nodes, and each minute, since room and other nodes
-    come unannounced; else only at nodes whose declarations have changed since the last pass. A call moves little more than
-    CHUNK configs, so that the pass stays short, and the next one goes on.
+    It looks at all configs after a change of rules, options or drains, and each minute, since room and other nodes come
+    unannounced, or more often while the deadline of a drain comes near; else only at nodes whose declarations have changed since
+    the last pass. A call moves little more than CHUNK configs, so that the pass stays short, and the next one goes on.
     """
     # What the last look saw is in the database: whoever leads next neither looks for nothing nor misses a change.
     seen, began = Rule.objects.fingerprint(), time.monotonic()
@@ -122,17 +124,17 @@ def reconcile(*, term: int | None = None) -> list[Move]:
         since = Hearing.objects.values(since=F("last_pass") - OVERLAP)
         events = NodeEvent.objects.filter(kind=NodeEvent.Kind.DECLARED, time__gte=since)
         names = set(events.values_list("node_name", flat=True))
-        ids, _ = _misplaced(Assignment.objects.filter(node__name__in=names)) if names else ([], [])
-        moves = _move_chunks(ids[: transaction.CHUNK], term)
+        ids = _misplaced(Assignment.objects.filter(node__name__in=names)).must if names else []
+        moves, wait = _move_chunks(ids[: transaction.CHUNK], term), A_MINUTE
     else:
         # The process that changed a rule about nodes may have ended before it applied it.
         NodeRule.objects.apply()
-        alone, ids = _restore_isolations(term), _movable()
+        alone, (ids, wait) = _restore_isolations(term), _movable()
         moves = alone + _move_chunks(ids[: transaction.CHUNK], term)
     # If nothing moves, the next pass could not move it either.
     goes_on = bool(moves) and len(ids) > transaction.CHUNK
     if not is_settled or goes_on:
-        due_at = Now() if goes_on else _next_look()
+        due_at = Now() if goes_on else _next_look(wait)
         TaskRun.objects.note(RECONCILE, time.monotonic() - began, state=seen, due_at=due_at)
     return moves
 
@@ -141,9 +143,9 @@ def move_misplaced(*, term: int | None = None) -> list[Move]:
     """Move misplaced configs, and return the moves. More than CHUNK configs are not atomic.
 
     Configs that may not run where they are move at once; those that only should not move within `budget_left`, from draining
-    nodes first. What isolated configs need moves besides.
+    nodes first, and as many more as the deadlines of drains need. What isolated configs need moves besides.
     """
-    return _restore_isolations(term) + _move_chunks(_movable(), term)
+    return _restore_isolations(term) + _move_chunks(_movable()[0], term)
 
 
 def budget() -> int:
@@ -163,10 +165,11 @@ def _moved_in_budget() -> MoveQuerySet:
     return lately.filter(reason__in=reasons, actor="", why__isnull=False)
 
 
-def _next_look() -> Any:
-    """When all configs are looked at again: when the budget has room, or in a minute."""
+def _next_look(wait: timedelta) -> Any:
+    """When all configs are looked at again: when the budget has room, but after this time at the latest."""
     used_since = _moved_in_budget().order_by("time").values_list("time", flat=True).first()
-    return used_since + A_MINUTE if used_since and not budget_left() else Now() + A_MINUTE
+    latest = Now() + wait
+    return Least(latest, Value(used_since + A_MINUTE)) if used_since and not budget_left() else latest
 
 
 def _restore_isolations(term: int | None) -> list[Move]:
@@ -176,30 +179,70 @@ def _restore_isolations(term: int | None) -> list[Move]:
     return moves
 
 
-def _movable() -> list[int]:
-    """Ids of the misplaced configs that may move now: all that may not run where they are, then others within the budget."""
-    must, should = _misplaced(Assignment.objects.all())
-    return [*must, *should[: budget_left()]]
+def _movable() -> tuple[list[int], timedelta]:
+    """Ids of the misplaced configs that may move now, and after which time others may.
 
-
-def _misplaced(assignments: AssignmentQuerySet) -> tuple[list[int], list[int]]:
-    """Ids of configs with these assignments: of those that may not run where they are, and of those that only should not.
-
-    The latter begin with those of draining nodes.
+    All that may not run where they are, then what the deadlines of drains need, then others within the budget.
     """
+    must, drained, others = _misplaced(Assignment.objects.all())
+    urgent: list[int] = []
+    later: list[int] = []
+    wait = A_MINUTE
+    for node, due, left in _due(drained):
+        ids = drained.pop(node)
+        urgent += ids[:due]
+        later += ids[due:]
+        if ids[due:]:
+            wait = min(wait, max(left / 10, A_SECOND))
+    room = max(0, budget_left() - len(urgent))
+    should = [*later, *sorted(chain.from_iterable(drained.values())), *others]
+    return [*must, *urgent, *should[:room]], wait if later[room:] else A_MINUTE
+
+
+def _due(drained: Mapping[int, Sequence[int]]) -> list[tuple[int, int, timedelta]]:
+    """How many of these configs must move now, so that each node is empty by its deadline: [(node's id, number, time left)].
+
+    Of draining nodes with a deadline, the earliest first. The rest is spread evenly over the time that is left, by the minute, as
+    the budget is; the last two polls are for the hand-over.
+    """
+    if not drained:
+        return []
+    left = models.ExpressionWrapper(F("drain_by") - Now(), models.DurationField())
+    nodes = Node.objects.filter(pk__in=drained.keys(), drain_by__isnull=False).order_by("drain_by", "pk")
+    rows = list(nodes.values_list("pk", "name", left))
+    lately = Counter(
+        _moved_in_budget().filter(source_node__in=[row[1] for row in rows]).values_list("source_node", flat=True)
+    )
+    found = []
+    for node, name, until in rows:
+        time_left = max(until - conf.NODE_EXPIRATION_TIMEOUT * 2 / 3, timedelta(0))
+        of_minute = (len(drained[node]) + lately[name]) * (A_MINUTE / (A_MINUTE + time_left))
+        found.append((node, max(0, math.ceil(of_minute) - lately[name]), time_left))
+    return found
+
+
+class _Misplaced(NamedTuple):
+    """Ids of misplaced configs. must: may not run where they are; others only should not. drained: by the draining node's id."""
+
+    must: list[int]
+    drained: dict[int, list[int]]
+    others: list[int]
+
+
+def _misplaced(assignments: AssignmentQuerySet) -> _Misplaced:
+    """Those of the configs with these assignments that may or should not run where they are."""
     judge = Judge(read_snapshot())
-    must: list[int] = []
-    drained: list[int] = []
-    others: list[int] = []
+    found = _Misplaced([], {}, [])
     suspects = judge.suspects(assignments).exclude(pk__in=Assignment.objects.untold())
     unsettled = set(Assignment.objects.unsettled().values_list("pk", flat=True))
     rows = suspects.order_by("config_id").values_list("config_id", "config__name", "node_id")
     for entry in light_entries(rows, judge.snapshot):
         if judge.must_go(entry):
-            must.append(entry.id)
+            found.must.append(entry.id)
         elif entry.id not in unsettled and judge.should_go(entry):
-            (drained if judge.is_draining(entry) else others).append(entry.id)
-    return must, drained + others
+            is_drained = judge.is_draining(entry)
+            (found.drained.setdefault(entry.owner or 0, []) if is_drained else found.others).append(entry.id)
+    return found
 
 
 def _move_chunks(ids: Sequence[int], term: int | None) -> list[Move]:

@@ -25,6 +25,7 @@ _ARGUMENTS: dict[str, dict[str, Any]] = {
     "config": {"nargs": "+", "metavar": "CHECK_ID", "help": "one of a config's check IDs, its digest or its short ID"},
     "--check": {"metavar": "NAME", "help": "all configs of this check"},
     "--until": {"metavar": "TIME", "default": "", "help": deadlines.HELP.replace("%", "%%")},
+    "--by": {"metavar": "TIME", "default": "", "help": f"when all shall be done: {deadlines.HELP}".replace("%", "%%")},
     "--note": {"default": "", "help": "the reason, shown with the order"},
     "--dry-run": {"action": "store_true", "help": "only show what would move"},
     "--json": {"action": "store_true", "help": "for programs"},
@@ -57,12 +58,12 @@ def ids_of_check(options: dict[str, Any]) -> list[int]:
     return found
 
 
-def parse_until(options: dict[str, Any]) -> datetime | None:
-    """Return the time of `--until`; None without it. Raises CommandError for a time that can't be read."""
+def parse_until(options: dict[str, Any], name: str = "until") -> datetime | None:
+    """Return the time of `--until`, or of another option; None without it. Raises CommandError for a time that can't be read."""
     try:
-        return deadlines.parse(options["until"]) if options["until"] else None
+        return deadlines.parse(options[name]) if options[name] else None
     except (ValueError, OverflowError) as error:
-        raise CommandError(f"--until {options['until']}: {error}") from error
+        raise CommandError(f"--{name} {options[name]}: {error}") from error
 
 
 def plan_of(options: dict[str, Any], decide: Callable[[], Decision], *, actor: str = ACTOR) -> Plan:

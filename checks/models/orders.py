@@ -150,11 +150,11 @@ class RuleManager(models.Manager["Rule"]):
     _RULES = """
         SELECT (SELECT array_agg(r::text ORDER BY id) FROM checks_rule AS r),
             (SELECT array_agg(r::text ORDER BY id) FROM nodes_noderule AS r),
-            (SELECT array_agg(id ORDER BY id) FROM nodes_node WHERE draining)
+            (SELECT array_agg((id, drain_by)::text ORDER BY id) FROM nodes_node WHERE draining)
     """
 
     def fingerprint(self) -> str:
-        """Return a hash of all rules about configs and nodes, of options that say where configs run, and of draining nodes."""
+        """Return a hash of all rules about configs and nodes, of options that say where configs run, and of drains."""
         with connection.cursor() as cursor:
             cursor.execute(self._RULES)
             rules = cursor.fetchone()

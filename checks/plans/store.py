@@ -1,6 +1,7 @@
 """Stored plans: decisions with an author, which people can read, and which are applied once or not at all."""
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from checks import dispatcher
@@ -70,6 +71,14 @@ def apply(plan: Plan, *, actor: str, term: int | None = None) -> list[Move]:
     if plan.pk:
         plan.refresh_from_db(fields=["applied_at", "moved", "outcome"])
     return made
+
+
+def set_deadline(plan: Plan, by: datetime | None) -> None:
+    """Say by when a plan that drains nodes empties them; None: at the usual pace. An applied plan stays as it is."""
+    plan.order = {name: value for name, value in plan.order.items() if name != "by"}
+    if by is not None:
+        plan.order["by"] = by.isoformat()
+    Plan.objects.filter(pk=plan.pk, applied_at=None).update(order=plan.order)
 
 
 def order(decide: Callable[[], Decision], *, actor: str) -> tuple[Plan, list[Move]]:

@@ -123,6 +123,17 @@ def test_a_plan_to_drain_tells_where_everything_would_go_and_then_cordons() -> N
     assert (ash.schedulable, ash.draining) == (False, True)
 
 
+def test_a_plan_to_drain_names_its_deadline_and_is_refused_after_it() -> None:
+    by = timezone.now() + timedelta(hours=1)
+    plan = stored(deciding.drain(["ash"], by=by))
+    plans.apply(plan, actor="eve")
+    assert Node.objects.get(name="ash").drain_by == by
+    late = stored(deciding.drain(["birch"], by=timezone.now() - timedelta(seconds=1)))
+    with pytest.raises(dispatcher.StalePlan, match=r"its deadline, .+ UTC, is over"):
+        plans.apply(late, actor="eve")
+    assert not Node.objects.get(name="birch").draining
+
+
 def test_what_no_other_node_may_have_stays_on_a_drained_one() -> None:
     Node.objects.filter(name="ash").update(labels={"disk": "fast"})
     Rule.objects.create(name="fast", check_pattern="postgres", required={"disk": "fast"})

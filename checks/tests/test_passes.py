@@ -1,6 +1,7 @@
 """Automatic moves: from nodes that leave, are drained, or are no longer eligible."""
 
-from datetime import timedelta
+from collections import Counter
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from checks.dispatcher import passes, transaction
 from checks.models import Assignment, ClusterStore, Config, Move, TaskRun
 from checks.models.orders import Pin, Rule
 from checks.tests.cast import counts, dangling, hand_over, lead, ledger, owners, report, sent, silence, versions
-from clusteragent.lib import conf
+from clusteragent.lib import clock, conf
 from nodes.declarations import canonical
 from nodes.goodbyes import note_goodbye
 from nodes.heartbeats import note_heartbeat
@@ -55,6 +56,18 @@ def declare(name: str, *, last_change: int = 7, **lists: Any) -> None:
 
 def pass_a_minute() -> None:
     Move.objects.update(time=F("time") - timedelta(minutes=1))
+
+
+def pass_minute_of_drain() -> None:
+    """Let a minute pass, also for deadlines, and all moves be handed over."""
+    hand_over()
+    pass_a_minute()
+    Node.objects.update(drain_by=F("drain_by") - timedelta(minutes=1))
+
+
+def drain(name: str, minutes: float | None) -> None:
+    by = clock.now() + timedelta(minutes=minutes) if minutes is not None else None
+    Node.objects.filter(name=name).cordon(draining=True, by=by)
 
 
 def one_pass() -> dispatcher.Pass:
@@ -281,6 +294,86 @@ class TestDraining:
         assert dispatcher.move_misplaced() == []
         assert ClusterStore.objects.get().revision == revision
         assert counts() == {"ash": 6}
+
+
+class TestDeadlines:
+    """Of drains. Times pass in the database."""
+
+    @pytest.fixture(autouse=True)
+    def many(self, warm: None) -> None:
+        placed(180, "ash", "birch", "cedar")
+        assert (counts()["ash"], dispatcher.budget()) == (60, 9)
+
+    def test_the_rest_is_spread_evenly_over_the_time_that_is_left(self):
+        drain("ash", 3)
+        left = []
+        for _ in range(4):
+            one_pass()
+            one_pass()
+            left.append(counts().get("ash", 0))
+            pass_minute_of_drain()
+        assert left == [43, 26, 10, 0]
+
+    def test_a_deadline_far_away_changes_nothing(self):
+        drain("ash", 60)
+        for expected in (51, 42, 33):
+            one_pass()
+            assert counts()["ash"] == expected
+            pass_minute_of_drain()
+
+    def test_after_the_deadline_all_goes_at_once(self, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(transaction, "CHUNK", 25)
+        drain("ash", 1)
+        pass_minute_of_drain()
+        assert [one_pass().placed for _ in range(4)] == [25, 25, 10, 0]
+
+    def test_the_earliest_deadline_comes_first_and_a_drain_without_one_last(self):
+        Node.objects.filter(name="cedar").cordon(draining=True)
+        report("oak")
+        for name, minutes in (("ash", 60), ("birch", 59)):
+            drain(name, minutes)
+        one_pass()
+        # Of each what its deadline needs, and what the budget has besides.
+        assert Counter(source for source, _, reason in ledger() if reason == "drained") == {"birch": 8, "ash": 1}
+
+    def test_two_deadlines_are_both_kept(self):
+        report("oak")
+        for name in ("ash", "birch"):
+            drain(name, 1)
+        pass_minute_of_drain()
+        one_pass()
+        assert counts().keys() == {"cedar", "oak"}
+
+    def test_passes_look_more_often_as_it_comes_nearer(self):
+        waits = []
+        for minutes in (60, 5, 1, 0.5):
+            drain("ash", minutes)
+            one_pass()
+            [wait] = TaskRun.objects.filter(name="reconcile").values_list(F("due_at") - F("ended_at"), flat=True)
+            waits.append(round(wait.total_seconds()))
+            Node.objects.filter(name="ash").cordon(schedulable=True)
+            Move.objects.update(time=F("time") - timedelta(hours=1))
+        assert waits == [60, 28, 4, 1]
+
+    def test_another_deadline_holds_from_the_next_pass_on_and_none_ends_it(self):
+        drain("ash", 60)
+        one_pass()
+        drain("ash", 0.1)
+        one_pass()
+        assert "ash" not in counts()
+        drain("ash", None)
+        assert Node.objects.get(name="ash").drain_by is None
+
+    @pytest.mark.parametrize("schedulable", [True, False])
+    def test_cordoning_and_uncordoning_clear_it(self, schedulable: bool):
+        drain("ash", 60)
+        Node.objects.filter(name="ash").cordon(schedulable=schedulable)
+        assert Node.objects.get(name="ash").drain_by is None
+
+    def test_the_event_says_by_when(self):
+        by = datetime(2126, 12, 24, 8, tzinfo=UTC)
+        Node.objects.filter(name="ash").cordon(draining=True, by=by, actor="olga")
+        assert NodeEvent.objects.get(kind="draining").cause == "olga, by 2126-12-24 08:00 UTC"
 
 
 class TestRules:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Collection
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 
 from django.utils.formats import localize
@@ -38,6 +38,13 @@ def ago(value: timedelta | None) -> str:
 def moment(value: datetime | None) -> str:
     """Format a time in the server's time zone; empty for None."""
     return localize(localtime(value)) if value else ""
+
+
+def utc(value: datetime, now: datetime | None = None) -> str:
+    """Format a time in UTC, as orders take it: `2026-12-24 08:00 UTC`; without its date on the same day as `now`."""
+    value = value.astimezone(UTC)
+    is_today = now is not None and value.date() == now.astimezone(UTC).date()
+    return f"{value:%H:%M} UTC" if is_today else f"{value:%Y-%m-%d %H:%M} UTC"
 
 
 def milliseconds(value: float) -> str:

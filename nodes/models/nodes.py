@@ -14,6 +14,7 @@ from clusteragent.lib import conf
 from clusteragent.lib.clock import ago, later
 from clusteragent.lib.database import bulk
 from clusteragent.lib.database.arrays import array
+from clusteragent.lib.words import utc
 from nodes.models.events import NodeEvent
 from nodes.models.hearing import Hearing
 from nodes.names import likeness, validate_node_name
@@ -22,7 +23,7 @@ from nodes.signals import node_arrived, node_changed
 # How long a node that said that it restarts keeps what it has.
 RESTART_TIME = timedelta(seconds=60)
 # A node that is uncordoned may be given work, whatever it said before.
-READMITTED = {"leaving": False, "kept_until": None}
+READMITTED = {"leaving": False, "kept_until": None, "drain_by": None}
 # Lost nodes that are kept at most.
 MOST_LOST = 50_000
 # In timeouts. Nodes that all reported just before a cut of 40 s report again up to 50 s after its beginning.
@@ -159,19 +160,22 @@ class NodeQuerySet(models.QuerySet["Node"]):
         )
         return found
 
-    def cordon(self, *, schedulable: bool = False, draining: bool = False, actor: str = "") -> int:
+    def cordon(
+        self, *, schedulable: bool = False, draining: bool = False, by: datetime | None = None, actor: str = ""
+    ) -> int:
         """Stop (or, with schedulable, resume) giving these nodes new work. Returns how many changed.
 
-        draining: what they have moves away too, bit by bit, in the passes that follow.
+        draining: what they have moves away too, bit by bit, in the passes that follow; by: until then all of it.
         """
         kinds = NodeEvent.Kind
         kind = kinds.UNCORDONED if schedulable else kinds.DRAINING if draining else kinds.CORDONED
         with transaction.atomic():
-            wanted = {"schedulable": schedulable, "draining": draining} | (READMITTED if schedulable else {})
+            wanted = {"schedulable": schedulable, "draining": draining, "drain_by": by}
+            wanted |= READMITTED if schedulable else {}
             unlike = self.exclude(**wanted)
             names = list(unlike.order_by("pk").select_for_update(no_key=True).values_list("name", flat=True))
             self.model.objects.filter(name__in=names).update(**wanted)
-            NodeEvent.objects.note(names, kind, cause=actor)
+            NodeEvent.objects.note(names, kind, cause=f"{actor or 'someone'}, by {utc(by)}" if by else actor)
             if names and schedulable:
                 node_arrived.send(sender=self.model, names=names)
             if names and draining:
@@ -236,6 +240,8 @@ class Node(models.Model):
     )
     # Cordoned, and what it has moves away bit by bit.
     draining = models.BooleanField(db_default=False, editable=False)
+    # When all shall have moved away, while it drains; null: no deadline.
+    drain_by = models.DateTimeField(null=True, editable=False)
     # It said goodbye: it gets nothing until it starts again.
     leaving = models.BooleanField(db_default=False, editable=False)
     # When it said so, while it leaves.

@@ -1,11 +1,11 @@
 """What a node's page shows around its fields: its state, its configs, its timeline."""
 
-from datetime import datetime
-from typing import Any, NamedTuple, Self
+from typing import Any
 
 from django.db.models import Q
 
 from checks.dispatcher import costs
+from checks.explain import drains
 from checks.models import Assignment, Config, Handover, Move
 from checks.wire.scrub import scrub
 from clusteragent.lib.shortids import short_id
@@ -15,32 +15,10 @@ from operators.admin.base import TABLE_ROWS, Table, anchor, link, list_url
 from operators.queries import WIDE_COLUMNS
 
 
-class Drain(NamedTuple):
-    """The progress of a drain. since: its start; moved and left: numbers of configs. What it still hands over is left."""
-
-    since: datetime | None
-    moved: int
-    left: int
-
-    @property
-    def share(self) -> float:
-        """The moved share, from 0 to 1."""
-        return self.moved / (self.moved + self.left or 1)
-
-    @classmethod
-    def of(cls, node: Any) -> Self:
-        """The progress of a node's drain, by the ledger."""
-        began = NodeEvent.objects.filter(node_name=node.name, kind=NodeEvent.Kind.DRAINING).first()
-        moves = Move.objects.filter(source_node=node.name, reason=Move.Reason.DRAINED)
-        moved = moves.filter(time__gte=began.time).count() if began else 0
-        handing = Handover.objects.filter(source=node).count()
-        return cls(began.time if began else None, max(0, moved - handing), node.configs + handing)
-
-
 def context(node: Any) -> dict[str, Any]:
     """The context of the template operators/node_head.html."""
     load = None if node.state == "lost" else costs.loads()[node.pk]
-    return {"facts": _facts(node, load), "load": load, "drain": Drain.of(node) if node.draining else None}
+    return {"facts": _facts(node, load), "load": load, "drain": drains.of(node.name) if node.draining else None}
 
 
 def configs(node: Node) -> Table:

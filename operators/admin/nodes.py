@@ -13,6 +13,7 @@ from unfold.decorators import display
 from checks import plans
 from checks.dispatcher import REFUSALS, deciding
 from checks.models import Assignment, Config
+from clusteragent.lib.database.numbers import number_of
 from clusteragent.lib.words import ago, grouped_count, plain_count
 from nodes.declarations import parse
 from nodes.models import Node, NodeEvent
@@ -28,7 +29,6 @@ from operators.admin.filters import (
     StateFilter,
     TypeFilter,
 )  # fmt: skip
-from operators.queries import number_of
 
 
 @admin.register(Node)
@@ -151,9 +151,9 @@ class NodeAdmin(ReadOnlyAdmin):
         if kept:
             messages.error(request, f"{grouped_count(len(kept), 'node')} not lost, so not forgotten.")
 
-    def _cordon(self, request: HttpRequest, queryset: QuerySet[Node], done: str, **how: bool) -> None:
+    def _cordon(self, request: HttpRequest, queryset: QuerySet[Node], done: str, *, schedulable: bool = False) -> None:
         chosen = Node.objects.filter(pk__in=[node.pk for node in queryset])
-        changed = chosen.cordon(actor=request.user.get_username(), **how)
+        changed = chosen.cordon(schedulable=schedulable, actor=request.user.get_username())
         messages.success(request, f"{plain_count(changed, 'node')} {done}.")
 
 

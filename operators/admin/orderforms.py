@@ -26,10 +26,10 @@ _NODE_INPUT = {"list": "accepting-nodes", "autocomplete": "off"}
 
 
 class UntilField(forms.CharField):
-    """The end of an order; None if it ends only when someone ends it."""
+    """The end of an order, or the deadline of a drain; None if it has none. empty: what that means."""
 
-    def __init__(self, **options: Any) -> None:
-        help_text = f"{deadlines.HELP}. Empty: until someone ends it."
+    def __init__(self, *, empty: str = "until someone ends it", **options: Any) -> None:
+        help_text = f"{deadlines.HELP}. Empty: {empty}."
         super().__init__(required=False, help_text=help_text, widget=UnfoldAdminTextInputWidget, **options)
 
     def clean(self, value: Any) -> datetime | None:

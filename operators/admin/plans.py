@@ -1,6 +1,7 @@
 """The plans in the admin: what each would move, and applying it."""
 
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import Any
 
 from django import forms
@@ -21,9 +22,10 @@ from checks.models import Config, Plan, freezes
 from checks.models.orders import Pin
 from checks.wire.scrub import scrub
 from clusteragent.lib.shortids import short_id
-from clusteragent.lib.words import moment, percent, plain_count
+from clusteragent.lib.words import moment, percent, plain_count, utc
 from nodes.models import Node
 from operators.admin.base import ReadOnlyAdmin, Table, link, list_url, row_url
+from operators.admin.orderforms import UntilField
 
 MOST_MOVES = 200
 MOST_NODES = 100
@@ -41,6 +43,12 @@ class RebalanceForm(forms.Form):
         help_text="Otherwise no more moves than an automatic rebalance makes in one period.",
         widget=UnfoldBooleanWidget,
     )
+
+
+class DrainForm(forms.Form):
+    """By when the nodes of a drain shall be empty."""
+
+    by = UntilField(empty="at the usual pace")
 
 
 @admin.register(Plan)
@@ -100,6 +108,7 @@ class PlanAdmin(ReadOnlyAdmin):
             "notes": notes(plan),
             "done": done(plan, plan.moved),
             "may_apply": plan.applied_at is None and plans.may_apply(request.user, plan),
+            "form": DrainForm() if plan.order.get("verb") == "drain" else None,
             "apply_url": reverse("admin:checks_plan_apply", args=[plan.pk]),
         }
 
@@ -122,6 +131,12 @@ class PlanAdmin(ReadOnlyAdmin):
             raise Http404
         if not plans.may_apply(request.user, plan):
             raise PermissionDenied
+        if plan.order.get("verb") == "drain":
+            form = DrainForm(request.POST)
+            if not form.is_valid():
+                messages.error(request, f"Nothing was done. By {scrub(form['by'].data)}: {form['by'].errors[0]}")
+                return redirect(row_url(plan))
+            plans.set_deadline(plan, form.cleaned_data["by"])
         try:
             moves = plans.apply(plan, actor=request.user.get_username())
         except plans.StalePlan as stale:
@@ -202,6 +217,7 @@ def notes(plan: Plan) -> Sequence[str]:
     """What an operator should know before applying the plan, one sentence each."""
     order = plan.order
     found = [f"Until {order['until'][:16].replace('T', ' ')} UTC."] if order.get("until") else []
+    found += [f"By {utc(datetime.fromisoformat(order['by']))}."] if order.get("by") else []
     found += [f"Note: {scrub(order['note'])}"] if order.get("note") else []
     return [*found, *_consequences(order)]
 

@@ -9,6 +9,8 @@ from rest_framework.exceptions import ValidationError
 
 from checks import plans
 from checks.dispatcher import CHUNK
+from checks.explain import drains
+from checks.explain.drains import Drain, Stuck
 from checks.models import Config, Handover, Move, Origin, Plan, Source
 from checks.models.freezes import Freeze
 from checks.models.orders import Isolation, Order, Pause, Pin, Rule
@@ -140,7 +142,7 @@ class NodeSerializer(serializers.ModelSerializer[Node]):
 
     class Meta:
         model = Node
-        fields = (
+        fields: tuple[str, ...] = (
             "name", "state", "schedulable", "draining", "leaving", "type", "address", "labels", "weight", "max_configs",
             "last_heard", "first_seen", "lost_at", "configs", "acknowledged",
         )  # fmt: skip
@@ -148,6 +150,48 @@ class NodeSerializer(serializers.ModelSerializer[Node]):
 
     def get_acknowledged(self, node: Any) -> bool | None:
         return node.heartbeat.acknowledged == node.config_version if hasattr(node, "heartbeat") else None
+
+
+class StuckSerializer(serializers.Serializer[Stuck]):
+    """Why some of the configs that are left can't go to another node."""
+
+    reason = Scrubbed()
+    configs = serializers.IntegerField(read_only=True, help_text="How many they are.")
+
+
+class DrainSerializer(serializers.Serializer[Drain]):
+    """How far the drain of a node is."""
+
+    since = serializers.DateTimeField(read_only=True, allow_null=True, help_text="Null: it is not being drained.")
+    by = serializers.DateTimeField(read_only=True, allow_null=True, help_text="Its deadline.")
+    moved = serializers.IntegerField(read_only=True, help_text="How many configs other nodes have since it began.")
+    left = serializers.IntegerField(read_only=True, help_text="How many it has, with those that it hands over.")
+    handing_over = serializers.IntegerField(read_only=True)
+    is_empty = serializers.BooleanField(
+        read_only=True, help_text="Nothing is left, it has fetched that, and it gets nothing new: it may be stopped."
+    )
+    stuck = StuckSerializer(many=True, read_only=True, help_text="Why the rest can't go, the commonest reasons.")
+    sentence = serializers.CharField(read_only=True, help_text="The same in a line for people.")
+
+
+class NodePageSerializer(NodeSerializer):
+    """A node, and how far its drain is."""
+
+    drain = serializers.SerializerMethodField(help_text="Null: it is not being drained.")
+
+    class Meta(NodeSerializer.Meta):
+        fields = (*NodeSerializer.Meta.fields, "drain")
+        read_only_fields = fields
+
+    @extend_schema_field(DrainSerializer(allow_null=True))
+    def get_drain(self, node: Node) -> Any:
+        return DrainSerializer(drains.of(node.name)).data if node.draining else None
+
+
+class DrainWish(Strict):
+    """The body of a call that drains a node."""
+
+    by = Until(help_text="When it shall be empty; null: at the usual pace.")
 
 
 class MoveSerializer(serializers.ModelSerializer[Move]):

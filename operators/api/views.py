@@ -18,16 +18,18 @@ from rest_framework.response import Response
 
 from checks import dispatcher, plans
 from checks.dispatcher import Decision, deciding
+from checks.explain import drains
 from checks.models import Assignment, Config, Move, Origin, Plan, Source, freezes
 from checks.models.freezes import Freeze
 from checks.models.orders import Isolation, Pause, Pin, Rule
 from checks.sources import sets
+from clusteragent.lib.database.numbers import number_of
 from nodes.models import Node, NodeEvent, NodeRule
 from operators.api import desired, filters, serializers
 from operators.api.authentication import OperatorToken
 from operators.api.base import Busy, Conflict, DetailViewSet, ListViewSet, OperatorViewSet
-from operators.api.permissions import requires
-from operators.queries import WIDE_COLUMNS, number_of
+from operators.api.permissions import HasPermissions, requires
+from operators.queries import WIDE_COLUMNS
 from operators.rules import apply_rules
 
 # How many sets of more than a megabyte are read at the same time: each takes up to 0.3 GB and half a minute.
@@ -74,9 +76,14 @@ class NodeViewSet(DetailViewSet):
 
     queryset = Node.objects.select_related("heartbeat")
     serializer_class = serializers.NodeSerializer
+    detail_serializer_class = serializers.NodePageSerializer
     filterset_class = filters.NodeFilter
     ordering = lookup_field = "name"
     lookup_value_regex = "[^/\x00]+"
+
+    def get_permissions(self) -> Sequence[Any]:
+        # It has the permissions of the call that drains, which it shares its address with.
+        return [HasPermissions()] if self.action == "drained" else super().get_permissions()
 
     def get_queryset(self) -> QuerySet[Node]:
         nodes: Any = super().get_queryset()
@@ -94,15 +101,27 @@ class NodeViewSet(DetailViewSet):
         """Uncordon the node: it gets configs again."""
         return self._cordon(request, schedulable=True)
 
-    @extend_schema(request=None, parameters=[serializers.DryRun])
+    @extend_schema(
+        request=serializers.DrainWish, responses=serializers.NodePageSerializer, parameters=[serializers.DryRun]
+    )
     @action(detail=True, methods=["post"], permission_classes=[requires("nodes.change_node")])
     def drain(self, request: Request, name: str) -> Response:
-        """Drain the node: it gets nothing new, and its configs move to other nodes bit by bit."""
+        """Drain the node: it gets nothing new, and its configs move to other nodes bit by bit, all of them until `by`."""
         node = self.get_object()
-        return self.apply_or_preview("name", lambda: deciding.drain([node.name])) or self.retrieve(request)
+        body = serializers.DrainWish(data=request.data)
+        body.is_valid(raise_exception=True)
+        by = body.validated_data.get("by")
+        return self.apply_or_preview("name", lambda: deciding.drain([node.name], by=by)) or self.retrieve(request)
 
-    def _cordon(self, request: Request, **how: bool) -> Response:
-        Node.objects.filter(pk=self.get_object().pk).cordon(**how, actor=request.user.get_username())
+    @extend_schema(request=None, responses=serializers.DrainSerializer)
+    @drain.mapping.get
+    def drained(self, request: Request, name: str) -> Response:
+        """How far its drain is, and whether the node is empty and may be stopped."""
+        return Response(serializers.DrainSerializer(drains.of(self.get_object().name)).data)
+
+    def _cordon(self, request: Request, *, schedulable: bool = False) -> Response:
+        node = Node.objects.filter(pk=self.get_object().pk)
+        node.cordon(schedulable=schedulable, actor=request.user.get_username())
         return self.retrieve(request)
 
 

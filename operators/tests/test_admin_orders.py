@@ -177,6 +177,19 @@ def test_a_drain_shows_first_where_everything_would_go() -> None:
     assert NodeEvent.objects.get(kind="draining").cause == "olga"
 
 
+def test_the_deadline_of_a_drain_is_given_when_its_plan_is_applied() -> None:
+    client, ash = superuser(), Node.objects.get(name="ash")
+    page = post(client, "/admin/nodes/node/", action="drain", _selected_action=ash.pk)
+    assert "Empty: at the usual pace." in page
+    url = f"{PLANS}{Plan.objects.get().pk}/apply/"
+    refused = post(client, url, by="soon")
+    assert "Nothing was done. By soon: 30m, 2h" in refused
+    assert not Node.objects.filter(draining=True).exists()
+    assert "By 2126-12-24 08:00 UTC." in post(client, url, by="2126-12-24 08:00")
+    assert f"{Node.objects.get(draining=True).drain_by:%F %H:%M}" == "2126-12-24 08:00"
+    assert NodeEvent.objects.get(kind="draining").cause == "olga, by 2126-12-24 08:00 UTC"
+
+
 def test_a_rebalance_is_planned_looked_at_and_applied() -> None:
     client = superuser()
     assert "Rebalance…" in client.get(PLANS).content.decode()

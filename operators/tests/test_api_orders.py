@@ -295,13 +295,13 @@ DRY: dict[str, tuple[str, Any, list[tuple[str, str]]]] = {
     "pin": ("pins", {"configs": ["shop", "mail"], "aim": "birch"}, [("ash", "birch")] * 2),
     "pause": ("pauses", {"configs": ["shop"]}, [("ash", "")]),
     "isolate": ("isolations", {"configs": ["shop"]}, [("ash", "birch")] * 2),
-    "drain": ("nodes/ash/drain", None, [("ash", "birch")] * 3),
+    "drain": ("nodes/ash/drain", {}, [("ash", "birch")] * 3),
 }
 
 
 def asked(path: str, body: Any) -> tuple[str, Any]:
     """A call about configs that are named by their keys."""
-    named = body and "configs" in body
+    named = "configs" in body
     return path.format(shop=ids("shop")[0]), body | {"configs": ids(*body["configs"])} if named else body
 
 

@@ -105,6 +105,7 @@ class Terminal:
             r"\b42\b": first,
             r"\b43\b": second,
             r'(?<="until": ")[^"]*': f"{tomorrow:%Y-%m-%dT%H:%M:%SZ}",
+            r'(?<="by": ")[^"]*': f"{tomorrow:%Y-%m-%dT%H:%M:%SZ}",
             r"(?<=/freezes/)\d+": f"$(cat {self.folder}/number)",
         }.items():
             script = re.sub(shown, str(actual), script)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.faults.cluster import MARGIN, Cluster
+from tests.faults.cluster import MARGIN, NODES, Cluster
 from tests.faults.record import Record
 from tests.replicas import MANAGE, wait_for
 
@@ -24,9 +24,9 @@ def promise(request: pytest.FixtureRequest, cluster: Cluster) -> Iterator[str]:
     cluster.server.ask("DELETE FROM checks_rule RETURNING id")
 
 
-def call(cluster: Cluster, *words: str) -> None:
+def call(cluster: Cluster, *words: str, patience: float = 60) -> None:
     subprocess.run(
-        [sys.executable, MANAGE, *words], env=cluster.environment(), check=True, capture_output=True, timeout=60
+        [sys.executable, MANAGE, *words], env=cluster.environment(), check=True, capture_output=True, timeout=patience
     )
 
 
@@ -61,6 +61,24 @@ def test_a_drain_keeps_its_promise(cluster: Cluster, promise: str, drained: str)
     else:
         assert record.double == 0
         assert record.gap < 2 * cluster.poll + 2 + MARGIN
+
+
+@pytest.mark.long
+def test_nodes_are_empty_by_their_deadline_and_say_so(cluster: Cluster, promise: str) -> None:
+    """Half of all checks, twice as many as the pace of a minute."""
+    names = sorted(NODES, key=lambda name: cluster.account.loads()[name])[-len(NODES) // 2 :]
+    try:
+        with cluster.record() as record:
+            # It ends with an error if they are not empty by then.
+            call(cluster, "drain", *names, "--by", "1m", "--wait", patience=60 + MARGIN)
+            assert not under_way(cluster)
+            # What they really run: the command says that they may be stopped.
+            assert not any(cluster.account.loads()[name] for name in names)
+            assert len(record.moves("drained")) > 5
+            cluster.wait_until_whole()
+    finally:
+        call(cluster, "drain", *names, "--undo")
+    assert (record.gap if promise == "overlap" else record.double) == 0
 
 
 @pytest.mark.long

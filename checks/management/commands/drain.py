@@ -1,36 +1,68 @@
+import sys
+import time
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import DatabaseError
 
 from checks.dispatcher import deciding
+from checks.explain import drains
+from checks.explain.drains import Drain
 from checks.management import commandline
-from clusteragent.lib.words import plain_count
-from nodes.models import Node
+from clusteragent.lib.database import unusable
+from clusteragent.lib.words import escape_controls, plain_count
+from nodes.models import Node, UnknownNode
+
+EMPTY, NOT_EMPTY, UNKNOWN = range(3)
+# Seconds between two looks of `--wait`.
+LOOK = 1.0
 
 
 class Command(BaseCommand):
-    help = "Drain nodes: cordon them, and move their configs away a few at a time."
+    help = (
+        "Drain nodes: cordon them, and move their configs away a few at a time, with --by all of them until then. With --wait "
+        "and --check it exits with 0 if they are empty and may be stopped, with 1 if not, and with 2 if that can't be told."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("node", nargs="+", help="a node's name")
         what = parser.add_mutually_exclusive_group()
         what.add_argument("--undo", action="store_true", help="uncordon the nodes")
         what.add_argument("--dry-run", action="store_true", help="only show what would move, and where to")
-        commandline.add(parser, "--json")
+        wait = (
+            "wait until they are empty, or the deadline is over; without --by, what drains already keeps its deadline"
+        )
+        what.add_argument("--wait", action="store_true", help=wait)
+        what.add_argument("--check", action="store_true", help="only say whether they are empty and may be stopped")
+        commandline.add(parser, "--by", "--json")
 
     def handle(self, *args: Any, **options: Any) -> None:
         names = sorted(set(options["node"]))
-        changed, moves = self.uncordon(names) if options["undo"] else self.drain(names, options)
+        if options["by"] and (options["undo"] or options["check"]):
+            raise CommandError("--by is the deadline of a drain: not with --undo or --check")
+        if options["check"]:
+            self.tell(options, self.look(names))
+            return
+        by = commandline.parse_until(options, "by")
+        if options["wait"]:
+            found = [drain for drain in self.look(names) if drain.state != "lost"]
+            if ordered := [drain.name for drain in found if by or not drain.is_draining]:
+                self.drain(ordered, by, options)
+            self.wait(names, options)
+            return
+        changed, moves = self.uncordon(names) if options["undo"] else self.drain(names, by, options)
         done = "uncordoned" if options["undo"] else "would be drained" if options["dry_run"] else "drained"
         document = {"nodes": names, "changed": changed} | ({"moves": moves} if options["dry_run"] else {})
         lines = [*map(commandline.line, moves), f"{plain_count(changed, 'node')} {done}"]
         commandline.answer(self, options, document, lines)
 
-    def drain(self, names: list[str], options: dict[str, Any]) -> tuple[int, list[dict[str, Any]]]:
+    def drain(self, names: list[str], by: datetime | None, options: dict[str, Any]) -> tuple[int, list[dict[str, Any]]]:
         """Drain nodes. Return how many of them change, and in a dry run the moves that it would make."""
-        draining = Node.objects.filter(name__in=names, draining=True, schedulable=False).count()
-        plan = commandline.plan_of(options, lambda: deciding.drain(names))
-        return len(names) - draining, plan.moves if options["dry_run"] else []
+        same = Node.objects.filter(name__in=names, draining=True, schedulable=False, drain_by=by).count()
+        plan = commandline.plan_of(options, lambda: deciding.drain(names, by=by))
+        return len(names) - same, plan.moves if options["dry_run"] else []
 
     def uncordon(self, names: list[str]) -> tuple[int, list[dict[str, Any]]]:
         """Uncordon nodes. Return how many of them changed, and no moves. Raises CommandError for an unknown node."""
@@ -38,3 +70,36 @@ class Command(BaseCommand):
         if unknown := sorted(set(names) - set(nodes.values_list("name", flat=True))):
             raise CommandError(f"node {unknown[0]} is unknown")
         return nodes.cordon(schedulable=True, actor=commandline.ACTOR), []
+
+    def wait(self, names: list[str], options: dict[str, Any]) -> None:
+        """Say how far the drains are when that changes, until all nodes are empty or it can't become so. Exits with the code."""
+        said: dict[str, str] = {}
+        while True:
+            found = self.look(names)
+            for drain in found:
+                if not options["json"] and said.get(drain.name) != drain.sentence:
+                    self.stdout.write(escape_controls(drain.sentence))
+                    self.stdout.flush()
+                said[drain.name] = drain.sentence
+            if all(drain.is_empty for drain in found) or any(drain.is_late or drain.is_undone for drain in found):
+                self.tell(options, found, said)
+            time.sleep(LOOK)
+
+    def look(self, names: Sequence[str]) -> list[Drain]:
+        """Return how far the drains of these nodes are. Raises CommandError with UNKNOWN if that can't be told."""
+        try:
+            return [drains.of(name) for name in names]
+        except UnknownNode as error:
+            raise CommandError(str(error), returncode=UNKNOWN) from error
+        except DatabaseError as error:
+            why = unusable(error) or f"the database can't be read: {' '.join(str(error).split())}"
+            raise CommandError(why, returncode=UNKNOWN) from error
+
+    def tell(self, options: dict[str, Any], found: Sequence[Drain], said: dict[str, str] | None = None) -> None:
+        """Print how far the drains are, without sentences that were said, and why the rest can't go. Exits with the code."""
+        lines = []
+        for drain in found:
+            lines += [] if said else [drain.sentence]
+            lines += drain.reasons
+        commandline.answer(self, options, {"drains": [drain.document() for drain in found]}, lines)
+        sys.exit(EMPTY if all(drain.is_empty for drain in found) else NOT_EMPTY)

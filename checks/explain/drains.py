@@ -1,0 +1,164 @@
+"""How far the drain of a node is: what is left, what can't go and why, and whether the node may be stopped."""
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from django.db.models import Max
+from django.db.models.functions import Now
+
+from checks.dispatcher.changes import Entry
+from checks.dispatcher.eligibility import Snapshot, read_snapshot
+from checks.dispatcher.transaction import light_entries
+from checks.explain.why import refusals
+from checks.models import Assignment, Handover, Move
+from checks.wire.scrub import scrub
+from clusteragent.lib.database.numbers import number_of
+from clusteragent.lib.words import plain_count, utc
+from nodes.models import Node, NodeEvent, UnknownNode
+
+# How many reasons are named for what can't go.
+MOST_REASONS = 3
+
+
+class Stuck(NamedTuple):
+    """Why no other node can have some of the configs that are left, and how many these are."""
+
+    reason: str
+    configs: int
+
+
+class Drain(NamedTuple):
+    """How far the drain of a node is, at the time `now`.
+
+    since: its start, None if the node is not being drained. by: its deadline, if it has one. moved and left: numbers of configs;
+    what is being handed over is left. is_empty: nothing is left, the node has fetched that, and it gets nothing new: it may be
+    stopped. stuck: why the rest can't go, the commonest reasons.
+    """
+
+    name: str
+    state: str
+    is_draining: bool
+    now: datetime
+    since: datetime | None
+    by: datetime | None
+    moved: int
+    left: int
+    handing_over: int
+    is_empty: bool
+    stuck: Sequence[Stuck]
+
+    @property
+    def share(self) -> float:
+        """The moved share, from 0 to 1."""
+        return self.moved / (self.moved + self.left or 1)
+
+    @property
+    def is_late(self) -> bool:
+        """Whether its deadline is over, and the node is not empty."""
+        return not self.is_empty and self.by is not None and self.by <= self.now
+
+    @property
+    def is_undone(self) -> bool:
+        """Whether the node gets new work: it won't become empty."""
+        return not (self.is_empty or self.is_draining)
+
+    @property
+    def sentence(self) -> str:
+        """How far it is, in one line without a stop."""
+        if self.is_empty:
+            return f"node {self.name} is {'lost' if self.state == 'lost' else 'empty'}: safe to stop"
+        if not self.is_draining:
+            return f"node {self.name} is not being drained, and has {plain_count(self.left, 'config')}"
+        left = f"{self.left} of {self.moved + self.left} left" if self.left else "nothing left, but not fetched yet"
+        handed = f"{self.handing_over} being handed over" if self.handing_over else ""
+        by = f"by {utc(self.by, self.now)}{', which is over' if self.is_late else ''}" if self.by else ""
+        return f"node {self.name}: " + ", ".join(filter(None, (left, handed, by)))
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why the rest can't go, a line for each reason."""
+        return [
+            f"{plain_count(one.configs, 'config')} can't go to another node: {scrub(one.reason)}" for one in self.stuck
+        ]
+
+    def document(self) -> dict[str, Any]:
+        """What programs get."""
+        names = ("name", "since", "by", "moved", "left", "handing_over", "is_empty")
+        stuck = [{"reason": scrub(one.reason), "configs": one.configs} for one in self.stuck]
+        return {name: getattr(self, name) for name in names} | {"stuck": stuck, "sentence": self.sentence}
+
+
+def of(name: str) -> Drain:
+    """Return how far the drain of the node of this name is. Raises UnknownNode."""
+    # One statement: a hand-over that is withdrawn meanwhile is found, as such or as an assignment.
+    numbers = {
+        "configs": number_of(Assignment.objects.all(), "node"),
+        "handing": number_of(Handover.objects.all(), "source"),
+    }
+    nodes: Any = Node.objects.with_state().select_related("heartbeat").annotate(now=Now(), **numbers)
+    node = nodes.filter(name=name).first()
+    if node is None:
+        raise UnknownNode(f"node {name} is unknown")
+    is_lost = node.state == "lost"
+    has_fetched = is_lost or node.heartbeat.acknowledged == node.config_version
+    is_closed = is_lost or node.leaving or not node.schedulable
+    since = _since(node) if node.draining else None
+    return Drain(
+        name=name,
+        state=node.state,
+        is_draining=node.draining,
+        now=node.now,
+        since=since,
+        by=node.drain_by if node.draining else None,
+        moved=_moved(node, since) if since else 0,
+        left=node.configs + node.handing,
+        handing_over=node.handing,
+        is_empty=is_closed and has_fetched and not (node.configs or node.handing),
+        stuck=_stuck(node) if node.draining and node.configs else (),
+    )
+
+
+def _since(node: Node) -> datetime | None:
+    """When the drain began. Another deadline does not begin it anew."""
+    kinds, events = NodeEvent.Kind, NodeEvent.objects.filter(node_name=node.name)
+    ended = events.filter(kind__in=(kinds.CORDONED, kinds.UNCORDONED)).aggregate(last=Max("pk"))["last"]
+    began = events.filter(kind=kinds.DRAINING, pk__gt=ended or 0).order_by("pk")
+    return began.values_list("time", flat=True).first()
+
+
+def _moved(node: Node, since: datetime) -> int:
+    """How many configs left the node since then and are not there any more, by the ledger."""
+    moves = Move.objects.filter(source_node=node.name, reason=Move.Reason.DRAINED, time__gte=since)
+    here = Assignment.objects.filter(node=node).values("config_id")
+    moves = moves.exclude(config_id__in=here).exclude(config_id__in=Handover.objects.filter(source=node).values("pk"))
+    return moves.order_by().values("config_id").distinct().count()
+
+
+def _stuck(node: Node) -> list[Stuck]:
+    """Why no other node can have configs of this node, the commonest reasons."""
+    snapshot = read_snapshot()
+    rows = Assignment.objects.filter(node=node).order_by("config_id")
+    entries = light_entries(rows.values_list("config_id", "config__name", "node_id"), snapshot)
+    # There may be very many configs, but few checks, origins and pins that decide.
+    why: dict[object, str] = {}
+    numbers: Counter[str] = Counter()
+    for entry in entries:
+        pin = entry.pin
+        key = entry.name, tuple(entry.sent_as), pin and (pin.kind, pin.aim, pin.waits)
+        if key not in why:
+            why[key] = "" if snapshot.able(entry) else _refusal(snapshot, entry, node.name)
+        numbers[why[key]] += 1
+    del numbers[""]
+    return [Stuck(*one) for one in numbers.most_common(MOST_REASONS)]
+
+
+def _refusal(snapshot: Snapshot, entry: Entry, owner: str) -> str:
+    """The commonest reason why other nodes can't have a config."""
+    refused = refusals(snapshot, entry, owner)
+    if len(snapshot.nodes) <= 1:
+        return "no other node reports"
+    if sum(map(len, refused.values())) < len(snapshot.nodes) - 1:
+        return "no other node has room"
+    return next(iter(refused))

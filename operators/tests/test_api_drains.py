@@ -1,0 +1,92 @@
+"""Draining nodes by the API: with a deadline, and whether a node may be stopped."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from checks import dispatcher
+from checks.tests.cast import hand_over, report, sent
+from clusteragent.lib import clock
+from nodes.models import Node
+from operators.roles import Role
+from operators.tests.cast import Caller, having
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def operator(warm: None) -> Caller:
+    """Someone who drains ash, which has three configs that birch may have, too."""
+    report("ash")
+    dispatcher.schedule([sent(f"key-{number}") for number in range(3)])
+    hand_over()
+    report("birch")
+    return having(Role.OPERATOR)
+
+
+def drain(operator: Caller, body: Any = None) -> Any:
+    answer = operator.call("POST", "nodes/ash/drain", body or {})
+    assert answer.status_code == 200, answer.content
+    return answer.json()
+
+
+def test_a_node_is_drained_by_a_deadline_and_without_one(operator: Caller) -> None:
+    far = {"by": "2126-12-24T08:00:00Z"}
+    assert drain(operator, far)["drain"]["by"] == far["by"]
+    assert Node.objects.get(name="ash").drain_by == datetime(2126, 12, 24, 8, tzinfo=UTC)
+    assert drain(operator, {"by": None})["drain"]["by"] is None
+    drain(operator, far)
+    assert drain(operator)["drain"]["by"] is None
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        ({"by": "soon"}, "wrong format"),
+        ({"by": "2020-01-01T00:00:00Z"}, "That is over already."),
+        ({"until": "2126-12-24T08:00:00Z"}, "Unknown name."),
+    ],
+)
+def test_what_can_not_be_a_deadline_is_told_at_its_field(operator: Caller, body: Any, problem: str) -> None:
+    answer = operator.call("POST", "nodes/ash/drain", body)
+    assert answer.status_code == 400
+    assert problem in str(answer.json()[next(iter(body))])
+    assert not Node.objects.filter(draining=True).exists()
+
+
+def test_a_dry_run_sets_no_deadline(operator: Caller) -> None:
+    answer = operator.call("POST", "nodes/ash/drain?dry_run=1", {"by": "2126-12-24T08:00:00Z"})
+    assert len(answer.json()["moves"]) == 3
+    assert not Node.objects.filter(draining=True).exists()
+
+
+def test_how_far_it_is_is_told_until_the_node_may_be_stopped(operator: Caller) -> None:
+    assert operator.get("nodes/ash")["drain"] is None
+    told = operator.get("nodes/ash/drain")
+    assert (told["since"], told["left"], told["is_empty"]) == (None, 3, False)
+    by = clock.now() + timedelta(seconds=1)
+    drain(operator, {"by": by.isoformat()})
+    dispatcher.move_misplaced()
+    told = operator.get("nodes/ash/drain")
+    assert told == operator.get("nodes/ash")["drain"]
+    assert told.pop("since")
+    assert datetime.fromisoformat(told.pop("by")) == by
+    assert told.pop("sentence").startswith("node ash: 3 of 3 left, 3 being handed over, by ")
+    assert told == {"moved": 0, "left": 3, "handing_over": 3, "is_empty": False, "stuck": []}
+    hand_over()
+    assert operator.get("nodes/ash/drain")["is_empty"] is False
+    hand_over()
+    told = operator.get("nodes/ash/drain")
+    assert (told["moved"], told["left"], told["is_empty"]) == (3, 0, True)
+    assert told["sentence"] == "node ash is empty: safe to stop"
+
+
+def test_what_can_not_go_is_told_with_the_reason(operator: Caller) -> None:
+    Node.objects.filter(name="birch").cordon()
+    drain(operator)
+    assert operator.get("nodes/ash/drain")["stuck"] == [{"reason": "it is cordoned", "configs": 3}]
+
+
+def test_an_unknown_node_is_none(operator: Caller) -> None:
+    assert operator.call("GET", "nodes/oak/drain").status_code == 404
