@@ -17,6 +17,7 @@ from checks.models.map import Call, NotLeader
 from checks.models.troubles import Trouble
 from checks.sources import repatching
 from clusteragent.lib.traces import span
+from nodes import proofs
 
 NOT_LEADER = "not the leader"
 FAILED = "failed"
@@ -92,6 +93,17 @@ def prove(term: int) -> str:
     asked, failed, seconds = settling.prove()
     ClusterStore.objects.wake()
     return f"{asked} asked, {failed} failed, {seconds:.1f} s"
+
+
+@task("ports")
+def ask_ports(term: int) -> str:
+    """Ask the ports of nodes that may be dead, and have a pass act on what that proves."""
+    if not ClusterStore.objects.filter(term=term).exists():
+        return NOT_LEADER
+    asked, refused, proven = proofs.ask_ports()
+    if proven:
+        ClusterStore.objects.wake()
+    return f"{asked} asked, {refused} refused, {proven} proven"
 
 
 def rebalance(term: int) -> str:

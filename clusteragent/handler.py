@@ -30,7 +30,7 @@ from clusteragent.lib.words import listed
 from clusteragent.schema import NotMigrated
 from clusteragent.watch import FolderWatch
 from clusteragent.watcher import Watcher
-from clusteragent.worker import ANNOUNCE, PASS, PROVE, PRUNE, REBALANCE, REPATCH, SCAN, STATS, Queue, Worker
+from clusteragent.worker import ANNOUNCE, PASS, PORTS, PROVE, PRUNE, REBALANCE, REPATCH, SCAN, STATS, Queue, Worker
 from operators import fingerprints
 
 # Seconds between two checks of what is due; also the longest time that a call for a pass waits behind a running pass.
@@ -155,6 +155,8 @@ class Term:
             self._schedule.call(PASS)
         if Call.PROVE in calls:
             self._schedule.call(PROVE)
+        if Call.PORTS in calls:
+            self._schedule.call(PORTS)
         if Call.SCAN in calls or self._watch.take_change():
             self._schedule.call(SCAN, after=SETTLE)
         if not self._opening.is_alive():
@@ -191,11 +193,12 @@ class TaskSchedule:
         # A rebalance collects stats first, so they have a period of their own only when rebalances are rare.
         stats = 60.0 if rebalance > 60 else math.inf
         self._periods = {
-            PASS: 1.0, SCAN: scan, PROVE: math.inf, STATS: stats, REBALANCE: rebalance, REPATCH: 60.0, PRUNE: 3600.0
+            PASS: 1.0, SCAN: scan, PROVE: math.inf, PORTS: math.inf, STATS: stats, REBALANCE: rebalance, REPATCH: 60.0,
+            PRUNE: 3600.0,
         }  # fmt: skip
         # Not at once: several leaders in quick succession must not restart more checks than one leader would.
         late = {REBALANCE: now + max(60, rebalance), REPATCH: now + 60}
-        self._due = {PASS: now, SCAN: now, PROVE: math.inf, STATS: now + 10, PRUNE: now + 60} | late
+        self._due = {PASS: now, SCAN: now, PROVE: math.inf, PORTS: math.inf, STATS: now + 10, PRUNE: now + 60} | late
         if conf.WEBHOOK:
             self._periods[ANNOUNCE] = 15.0
             self._due[ANNOUNCE] = now + 15

@@ -89,7 +89,7 @@ Q_CLUSTER = {
     "scheduler": False,
     "save_limit": -1,
     # One more than there are long tasks, so that a pass always finds a free worker.
-    "workers": 6,
+    "workers": 7,
     "timeout": 60,
     "retry": 330,
     "max_attempts": 1,

@@ -22,12 +22,13 @@ from nodes.models import Hearing
 PREFIX = "pass-"
 
 # All tasks that a worker runs.
-TASKS = PASS, SCAN, PROVE, STATS, REBALANCE, REPATCH, PRUNE, ANNOUNCE = tuple(
+TASKS = PASS, SCAN, PROVE, PORTS, STATS, REBALANCE, REPATCH, PRUNE, ANNOUNCE = tuple(
     f"{task.__module__}.{task.__name__}"
     for task in (
         tasks.background_pass,
         tasks.scan_sources,
         tasks.prove,
+        tasks.ask_ports,
         tasks.collect_stats,
         tasks.rebalance,
         tasks.repatch,

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 import structlog
-from django.db.models import Count, Exists, Min, OuterRef, Q
+from django.db.models import Case, Count, Exists, Min, OuterRef, Q, Value, When
 from django.db.models.functions import Now
 
 from clusteragent.lib import conf
@@ -175,11 +175,14 @@ def lose_expired(nodes: NodeQuerySet, *, force: bool = False) -> dict[int, str]:
     # Nodes before heartbeats, in the order of the key, as registration locks them.
     locked = nodes.expired(force=force).order_by("pk").select_for_update(no_key=True, of=("self",))
     gone = Heartbeat.objects.delete_silent([node.pk for node in locked], conf.NODE_EXPIRATION_TIMEOUT)
+    refusing = [id_ for id_, is_late in gone.items() if not is_late]
     lost = Node.objects.filter(pk__in=gone)
     lost.update(lost_at=Now())
     Node.objects.bump_versions(gone)
-    for leaving, cause in ((False, ""), (True, NodeEvent.ANNOUNCED)):
-        NodeEvent.objects.note(
-            lost.filter(leaving=leaving).values_list("name", flat=True), NodeEvent.Kind.EXPIRED, cause
-        )
+    said = Case(
+        When(leaving=True, then=Value(NodeEvent.ANNOUNCED)),
+        When(pk__in=refusing, then=Value(NodeEvent.REFUSES)),
+        default=Value(""),
+    )
+    NodeEvent.objects.note_each(NodeEvent.Kind.EXPIRED, dict(lost.annotate(said=said).values_list("name", "said")))
     return dict(lost.values_list("pk", "name"))

@@ -130,9 +130,10 @@ async def _ask_all(addresses: Mapping[int, str], asking: _Asking) -> dict[int, A
             if asking.is_over():
                 return None
             async with eager:
+                began = time.monotonic()
                 call = asyncio.ensure_future(_ask(address, asking))
                 await asyncio.wait([call], timeout=HANGING)
-            return await call
+            return (await call)._replace(address=address, began=began)
 
     answers = await asyncio.gather(*map(ask, addresses.values()))
     return {node_id: answer for node_id, answer in zip(addresses, answers, strict=True) if answer is not None}
@@ -168,12 +169,18 @@ async def _ask(address: str, asking: _Asking) -> Answer:
     return Answer(stats, workers, "" if stats is not None else error[:200], clamped)
 
 
-def _host(address: str) -> str:
-    """The address as the host of a URL. Raises Unreadable if it must not get our token."""
+def allowed(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """The address as it is called. Raises Unreadable if it must not be called."""
     ip = ipaddress.ip_address(address)
     ip = getattr(ip, "ipv4_mapped", None) or ip
     if ip.is_link_local or ip.is_multicast or not any(ip in network for network in conf.RUNNER_NETWORKS):
         raise Unreadable(f"not asked: {ip} is outside of CLUSTERAGENT_RUNNER_NETWORKS")
+    return ip
+
+
+def _host(address: str) -> str:
+    """The address as the host of a URL. Raises Unreadable if it must not get our token."""
+    ip = allowed(address)
     return f"[{ip}]" if ip.version == 6 else str(ip)
 
 

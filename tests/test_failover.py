@@ -2,19 +2,22 @@
 
 import os
 import signal
+import socket
 import statistics
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 from django.db import connection
+from django.db.models.functions import Now
 from pytest_django import DjangoDbBlocker
 
 from checks import tasks
 from checks.models import Assignment, ClusterStore, Config, Move
 from checks.models.orders import Rule
 from nodes.heartbeats import note_heartbeat
-from nodes.models import NodeRule
+from nodes.models import Hearing, Heartbeat, Node, NodeEvent, NodeRule, Runner
 from tests.databases import django_uses
 from tests.faults.database import Server
 from tests.replicas import Cluster, Store, descendants, measured, wait_for
@@ -130,6 +133,36 @@ def test_a_rule_moves_what_it_forbids_at_once_however_rarely_the_leader_balances
         Rule.objects.all().delete()
         NodeRule.objects.all().delete()
         cluster.clear()
+
+
+def test_a_port_that_refuses_ends_the_wait_for_a_silent_node(cluster: Cluster) -> None:
+    """The leader's worker asks for the port, and finds that nobody listens there."""
+    cluster.clear()
+    ash = Heartbeat.objects.filter(node__name="ash")
+    with socket.socket() as port:
+        port.bind(("127.2.4.1", 0))
+        address, number = port.getsockname()
+        cluster.start(
+            DD_CLUSTER_CHECKS_CLC_RUNNERS_PORT=str(number), CLUSTERAGENT_RUNNER_NETWORKS="127.0.0.0/8",
+            DD_CLUSTER_CHECKS_REBALANCE_PERIOD="10m",
+        )  # fmt: skip
+        try:
+            cluster.led()
+            Hearing.objects.update(hearing_since=None, braked_since=None, late_since=None)
+            Heartbeat.objects.update(seen_at=Now())
+            Runner.objects.update_or_create(
+                node=Node.objects.get(name="ash"), defaults={"address": address, "failures": 0, "stats_at": Now()}
+            )
+            ash.update(client_ip=address, seen_at=Now() - timedelta(seconds=13))
+            fell_due = time.monotonic()
+            wait_for("ash is lost", lambda: not ash.exists(), 12)
+            measured(f"overdue to lost: {time.monotonic() - fell_due:.1f} s")
+            lost = NodeEvent.objects.get(node_name="ash", kind=NodeEvent.Kind.EXPIRED)
+            assert lost.cause == NodeEvent.REFUSES
+            wait_for("others have its checks", lambda: not Config.objects.dangling().exists())
+        finally:
+            cluster.clear()
+            note_heartbeat("ash", last_change=-1)
 
 
 def test_five_replicas_and_a_qcluster_by_hand_make_one_pass_a_second(cluster: Cluster) -> None:

@@ -22,7 +22,7 @@ from clusteragent.lib import locks
 from nodes.declarations import canonical
 from nodes.goodbyes import note_goodbye
 from nodes.heartbeats import note_heartbeat
-from nodes.models import Hearing, Heartbeat, Node, NodeEvent
+from nodes.models import Hearing, Heartbeat, Node, NodeEvent, Probe
 from nodes.models.heartbeats import Report
 from tests.map import tell
 
@@ -101,6 +101,21 @@ def test_expiry_waits_for_a_heartbeat_in_flight_and_spares_its_node():
     assert expiry.finish() == []
     assert Heartbeat.objects.filter(node__name="ash").exists()
     assert set(owners().values()) == {"ash", "birch"}
+
+
+def test_expiry_by_a_proof_waits_for_a_heartbeat_in_flight_and_spares_its_node():
+    """The proof is of the report before."""
+    Heartbeat.objects.filter(node__name="ash").update(seen_at=Now() - timedelta(seconds=13), client_ip="10.1.1.1")
+    ash = Heartbeat.objects.get(node__name="ash")
+    now = {"asked_at": Now(), "refused_at": Now(), "proven_at": Now()}
+    Probe.objects.create(heartbeat=ash, seen_at=ash.seen_at, address=ash.client_ip, **now)
+    with held(beat("ash")):
+        expiry = Session(dispatcher.expire_nodes)
+        expiry.waits()
+    assert expiry.finish() == []
+    assert set(owners().values()) == {"ash", "birch"}
+    Heartbeat.objects.filter(pk=ash.pk).update(seen_at=ash.seen_at)
+    assert {move.source_node for move in dispatcher.expire_nodes()} == {"ash"}
 
 
 def test_a_heartbeat_that_waits_for_expiry_finds_its_node_lost_and_is_told_so():

@@ -23,11 +23,12 @@ from checks.dispatcher.placing import NO_PILE_UP, expire_nodes, pile_up_ceiling,
 from checks.dispatcher.settling import settle
 from checks.dispatcher.transaction import SnapshotCache, light_entries, move_in_chunks, relocate
 from checks.models import Assignment, ClusterStore, Config, Move, TaskRun
-from checks.models.map import AssignmentQuerySet, MoveQuerySet, NotLeader
+from checks.models.map import AssignmentQuerySet, Call, MoveQuerySet, NotLeader
 from checks.models.orders import Isolation, Pause, Rule
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
 from clusteragent.lib.traces import counting
+from nodes import proofs
 from nodes.goodbyes import void_goodbyes
 from nodes.hearing import listen, note_silent, too_many_leave
 from nodes.models import Hearing, Node, NodeEvent, NodeRule
@@ -50,8 +51,8 @@ class Pass(NamedTuple):
 def run_pass(term: int) -> Pass:
     """Run one background pass of the leader. Raises NotLeader when `term` is over.
 
-    It notes who is heard, expires nodes, moves what they left and what leaving nodes have, ends pauses, moves misplaced configs,
-    flags configs that wait for long, and notes its time.
+    It notes who is heard, expires nodes, calls for the ports of nodes that may be dead, moves what lost nodes left and what
+    leaving nodes have, ends pauses, moves misplaced configs, flags configs that wait for long, and notes its time.
     """
     if not ClusterStore.objects.filter(term=term).exists():
         raise NotLeader(f"term {term} is over")
@@ -60,6 +61,8 @@ def run_pass(term: int) -> Pass:
     for name in note_silent() if silence.silent else ():
         log.warning("node_silent", node=name, term=term)
     expired = expire_nodes(term=term)
+    if proofs.wanted():
+        ClusterStore.objects.wake(Call.PORTS)
     handed = settle(term=term)
     placed = [*empty_leaving_nodes(term=term), *resume_due(term=term), *redispatch(term=term)]
     misplaced: list[Move] = []

@@ -28,7 +28,7 @@ from clusteragent.lib.clock import ago
 from clusteragent.lib.traces import counting
 from nodes.hearing import lose_expired, warmed_up
 from nodes.models import Hearing, Heartbeat, Node
-from nodes.models.nodes import NodeQuerySet
+from nodes.models.nodes import NodeQuerySet, proven
 
 # For so long the configs of a lost node rather wait for room than pile up on the nodes that are left.
 NO_PILE_UP = timedelta(seconds=60)
@@ -156,7 +156,7 @@ def redispatch(*, term: int | None = None, force: bool = False, actor: str = "")
 
 def _next_to_expire(force: bool) -> list[int]:
     """The ids of the first expired nodes that together have at most CHUNK configs, but at least one node."""
-    if not Heartbeat.objects.filter(seen_at__lt=ago(conf.NODE_EXPIRATION_TIMEOUT)).exists():
+    if not Heartbeat.objects.filter(Q(seen_at__lt=ago(conf.NODE_EXPIRATION_TIMEOUT)) | proven()).exists():
         return []  # the usual case, and the whole question would take longer
     expired = Node.objects.expired(force=force).order_by("pk").annotate(held=Count("assignments"))
     ids: list[int] = []

@@ -25,11 +25,15 @@ CHANNEL = "clusteragent"
 
 
 class Call(enum.StrEnum):
-    """What the leader is asked to do: the payload of a notification. PROVE: to ask runners whether what they took over runs."""
+    """What the leader is asked to do: the payload of a notification.
+
+    PROVE: to ask runners whether what they took over runs. PORTS: to ask the ports of nodes that may be dead.
+    """
 
     PASS = enum.auto()
     SCAN = enum.auto()
     PROVE = enum.auto()
+    PORTS = enum.auto()
 
 
 class NotLeader(Exception):

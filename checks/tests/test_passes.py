@@ -1,7 +1,10 @@
 """Automatic moves: from nodes that leave, are drained, or are no longer eligible."""
 
+import socket
 from collections import Counter
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
@@ -10,7 +13,7 @@ from django.db.models import F
 from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 
-from checks import dispatcher
+from checks import dispatcher, tasks
 from checks.dispatcher import passes, transaction
 from checks.models import Assignment, ClusterStore, Config, Move, TaskRun
 from checks.models.orders import Pin, Rule
@@ -19,12 +22,13 @@ from clusteragent.lib import clock, conf
 from nodes.declarations import canonical
 from nodes.goodbyes import note_goodbye
 from nodes.heartbeats import note_heartbeat
-from nodes.models import Hearing, Heartbeat, Node, NodeEvent, NodeRule, Runner
+from nodes.models import Hearing, Heartbeat, Node, NodeEvent, NodeRule, Probe, Runner
+from nodes.models.runners import Answer
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
 
 # Of a pass that finds nothing to do.
-MOST_QUERIES = 22
+MOST_QUERIES = 23
 
 
 def placed(number: int, *names: str) -> None:
@@ -586,6 +590,50 @@ class TestWaking:
             with CaptureQueriesContext(connection) as queries:
                 declare("ash", include=["ntp"])
             assert any("pg_notify" in query["sql"] for query in queries) is expected
+
+
+class TestProofOfDeath:
+    """What proves a death is in nodes/tests/test_proofs.py."""
+
+    ADDRESS = "127.2.3.1"
+
+    @pytest.fixture(autouse=True)
+    def _ash_is_overdue(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+        """And nobody listens on its port."""
+        placed(4, "ash", "birch")
+        for name, address in (("ash", self.ADDRESS), ("birch", "127.2.3.2")):
+            note_heartbeat(name, last_change=-1, client_ip=address)
+        Heartbeat.objects.filter(node__name="ash").update(seen_at=Now() - timedelta(seconds=13), former_at=None)
+        NodeEvent.objects.update(time=Now() - timedelta(minutes=1))
+        Runner.objects.note({Node.objects.get(name="ash").pk: Answer([], 4, address=self.ADDRESS)})
+        monkeypatch.setattr(conf, "RUNNER_NETWORKS", (ip_network("127.0.0.0/8"),))
+        with socket.socket() as port:
+            port.bind((self.ADDRESS, 0))
+            monkeypatch.setattr(conf, "CLC_RUNNERS_PORT", port.getsockname()[1])
+            yield
+
+    def test_the_pass_calls_for_the_ports_of_suspects_and_acts_on_the_proof(self):
+        for outcome in ("1 asked, 1 refused, 0 proven", "1 asked, 1 refused, 1 proven"):
+            with CaptureQueriesContext(connection) as queries:
+                assert one_pass().expired == 0
+            assert "ports" in str([query["sql"] for query in queries if "pg_notify" in query["sql"]])
+            assert tasks.ask_ports(ClusterStore.objects.get().term) == outcome
+            Probe.objects.update(
+                asked_at=F("asked_at") - timedelta(seconds=2), refused_at=F("refused_at") - timedelta(seconds=2)
+            )
+        assert one_pass().expired == 2
+        assert counts() == {"birch": 4}
+        assert ledger()[4:] == [("ash", "", "expired")] * 2 + [("", "birch", "redispatched")] * 2
+
+    def test_a_pass_that_wakes_nobody_has_no_suspects(self):
+        report("ash")
+        with CaptureQueriesContext(connection) as queries:
+            one_pass()
+        assert not any("pg_notify" in query["sql"] for query in queries)
+
+    def test_an_earlier_term_asks_nobody(self):
+        assert tasks.ask_ports(lead() - 1) == tasks.NOT_LEADER
+        assert not Probe.objects.exists()
 
 
 class TestLimits:

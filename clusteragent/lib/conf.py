@@ -121,6 +121,9 @@ WARMUP_DURATION = duration("DD_CLUSTER_CHECKS_WARMUP_DURATION", timedelta(second
 BRAKE_FRACTION = number("CLUSTERAGENT_BRAKE_FRACTION", 0.5, high=1)
 #: The brake needs this many silent nodes at least. 0: there is no brake.
 BRAKE_NODES = integer("CLUSTERAGENT_BRAKE_NODES", 3, 0, 1_000_000)
+#: `port`: a node whose report is overdue, or that said that it leaves, is lost at once when the port of its stats refuses
+#: connections. `off`: it is lost after the expiration timeout alone.
+PROOF_OF_DEATH = choice("CLUSTERAGENT_PROOF_OF_DEATH", "port", {"port": "port", "off": "off"})
 #: A node that still reports this long after its goodbye did not leave: the goodbye is void. 0: a goodbye never becomes void.
 GOODBYE_HOLDS = duration("CLUSTERAGENT_GOODBYE_HOLDS", timedelta(seconds=120))
 #: New node names that all replicas together accept a minute, and five times as many an hour. Others are told to try again.

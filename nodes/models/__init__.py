@@ -1,6 +1,6 @@
 """nodeStore: the node agents that report to us, when they were last heard, and what happened to them.
 
-Each module imports only those before it: hearing, events, nodes, heartbeats, rules, runners. What spans several tables is
+Each module imports only those before it: hearing, events, nodes, heartbeats, rules, runners, probes. What spans several tables is
 done above, in `nodes/`.
 """
 
@@ -8,11 +8,12 @@ from nodes.models.events import NodeEvent
 from nodes.models.hearing import Hearing, Memory
 from nodes.models.heartbeats import Heartbeat
 from nodes.models.nodes import Node, NodeType, UnknownNode
+from nodes.models.probes import Probe
 from nodes.models.rules import NodeRule, validate_labels, validate_network
 from nodes.models.runners import Runner, RunnerStats
 from nodes.names import validate_node_name
 
 __all__ = [
-    "Hearing", "Heartbeat", "Memory", "Node", "NodeEvent", "NodeRule", "NodeType", "Runner", "RunnerStats", "UnknownNode",
-    "validate_labels", "validate_network", "validate_node_name",
+    "Hearing", "Heartbeat", "Memory", "Node", "NodeEvent", "NodeRule", "NodeType", "Probe", "Runner", "RunnerStats",
+    "UnknownNode", "validate_labels", "validate_network", "validate_node_name",
 ]  # fmt: skip

@@ -101,6 +101,8 @@ class NodeEvent(models.Model):
 
     # The cause of a restart of which the node told us before.
     ANNOUNCED = "announced"
+    # The cause of an expiry before the timeout: the proof.
+    REFUSES = "its port refuses connections"
 
     class Kind(models.TextChoices):
         REGISTERED = "registered"

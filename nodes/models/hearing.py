@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.db import models
+from django.db.models import Q
 from django.db.models.functions import Now
 
 from clusteragent.lib import conf
@@ -13,6 +14,9 @@ from clusteragent.lib.clock import ago
 
 # Passes run each second. When none ended for so long, the leader is away or stuck: for pages, metrics and the webhook alike.
 STALE_PASS = timedelta(seconds=10)
+# The interval of reports of a Datadog Agent, and by how much a report may be late before its node is suspected.
+POLL, LATE = timedelta(seconds=10), timedelta(seconds=2)
+OVERDUE = POLL + LATE
 
 
 def is_stale(hearing: Any) -> bool:
@@ -24,6 +28,11 @@ class HearingManager(models.Manager["Hearing"]):
     def deaf_lately(self, share: float = 1) -> models.QuerySet[Hearing]:
         """The row, if we began to hear less than this share of the timeout ago: a silence as long says nothing yet."""
         return self.filter(hearing_since__gte=ago(conf.NODE_EXPIRATION_TIMEOUT * share))
+
+    def disturbed(self) -> models.QuerySet[Hearing]:
+        """The row, if not even a proof of death counts: in the warm-up, under the brake, and just after we were deaf."""
+        deaf, braked = Q(hearing_since__gte=ago(OVERDUE)), Q(braked_since__isnull=False)
+        return self.filter(deaf | braked | Q(warmup=True))
 
     def note_pass(self) -> None:
         """Note that a pass is complete."""

@@ -7,13 +7,14 @@ from datetime import timedelta
 from typing import Any, NamedTuple
 
 from django.db import connection, models
-from django.db.models import Exists
-from django.db.models.functions import Now
+from django.db.models import DurationField, Exists, ExpressionWrapper, F, Value
+from django.db.models.functions import Greatest, Now
 
+from clusteragent.lib.clock import ago
 from clusteragent.lib.database.arrays import array
 from nodes.declarations import UNRESTRICTED
 from nodes.models.events import NodeEvent
-from nodes.models.hearing import Hearing
+from nodes.models.hearing import LATE, POLL, Hearing
 from nodes.models.nodes import Node, NodeType
 from nodes.names import likeness
 
@@ -81,6 +82,7 @@ class HeartbeatQuerySet(models.QuerySet["Heartbeat"]):
     _BEAT = """
         UPDATE nodes_heartbeat AS h
         SET seen_at = statement_timestamp(),
+            former_at = h.seen_at,
             acknowledged = CASE WHEN %(version)s < 0 THEN h.acknowledged ELSE %(version)s END,
             node_type = %(node_type)s,
             client_ip = coalesce(%(client_ip)s::inet, h.client_ip),
@@ -129,6 +131,7 @@ class HeartbeatQuerySet(models.QuerySet["Heartbeat"]):
         )
         UPDATE nodes_heartbeat AS h
         SET seen_at = CASE WHEN t.is_late THEN greatest(h.seen_at, t.came_at) ELSE t.came_at END,
+            former_at = CASE WHEN t.is_late THEN h.former_at ELSE h.seen_at END,
             acknowledged = CASE WHEN t.version < 0 OR t.is_late THEN h.acknowledged ELSE t.version END,
             node_type = CASE WHEN t.is_late THEN h.node_type ELSE t.node_type END,
             client_ip = CASE WHEN t.is_late THEN h.client_ip ELSE coalesce(t.client_ip, h.client_ip) END,
@@ -154,20 +157,32 @@ class HeartbeatQuerySet(models.QuerySet["Heartbeat"]):
         columns = ("node_id", "node__name", "node__config_version", "node_type", "client_ip", "node__declared")
         return [(node_id, Report(*said)) for node_id, *said in known.values_list(*columns)]
 
-    def delete_silent(self, node_ids: Collection[int], timeout: timedelta) -> list[int]:
-        """Delete these nodes' heartbeats that are older than the timeout, and return the nodes' ids.
-
-        A DELETE waits for heartbeats in flight and looks at them again, so none is overlooked; one that comes later
-        finds no row.
+    def overdue(self) -> Any:  # a HeartbeatQuerySet whose annotations may be filtered by
+        """Heartbeats whose next one should have come LATE ago, each with its `interval`: that between the node's last two
+        reports, but at least a POLL.
         """
+        # PostgreSQL's GREATEST leaves out what is null: until a second report the interval is unknown.
+        interval = Greatest(ExpressionWrapper(F("seen_at") - F("former_at"), DurationField()), Value(POLL))
+        return self.annotate(interval=interval).filter(seen_at__lt=ago(LATE) - F("interval"))
+
+    def delete_silent(self, node_ids: Collection[int], timeout: timedelta) -> dict[int, bool]:
+        """Delete these nodes' heartbeats that are older than the timeout, or whose nodes are proven dead.
+
+        Returns {node's id: whether it was older}. A DELETE waits for heartbeats in flight and looks at them again, so none is
+        overlooked; one that comes later finds no row.
+        """
+        values: dict[str, Any] = {"ids": list(node_ids), "timeout": timeout}
         with connection.cursor() as cursor:
             # Not the ORM: its delete() can't return what it deleted.
             cursor.execute(
-                "DELETE FROM nodes_heartbeat WHERE node_id = ANY(%s)"
-                " AND seen_at < statement_timestamp() - %s * interval '1 second' RETURNING node_id",
-                [list(node_ids), timeout.total_seconds()],
+                "DELETE FROM nodes_heartbeat AS h WHERE node_id = ANY(%(ids)s)"
+                " AND (seen_at < statement_timestamp() - %(timeout)s OR EXISTS ("
+                "SELECT FROM nodes_probe AS p WHERE p.node_id = h.node_id AND p.seen_at = h.seen_at"
+                " AND p.address = h.client_ip AND p.proven_at IS NOT NULL"
+                ")) RETURNING node_id, seen_at < statement_timestamp() - %(timeout)s",
+                values,
             )
-            return [node_id for (node_id,) in cursor.fetchall()]
+            return dict(cursor.fetchall())
 
     def pull_back(self) -> int:
         """Set heartbeats of the future, which a clock that was set back leaves, to now. Returns how many."""
@@ -256,6 +271,8 @@ class Heartbeat(models.Model):
 
     node = models.OneToOneField(Node, models.CASCADE, primary_key=True)
     seen_at = models.DateTimeField(db_default=Now())
+    # When it was heard before that, since it registered. A release that does not know the column leaves it as it was.
+    former_at = models.DateTimeField(null=True)
     acknowledged = models.BigIntegerField(db_default=0)
     node_type = models.SmallIntegerField(choices=NodeType, db_default=NodeType.UNKNOWN)
     client_ip = models.GenericIPAddressField(null=True)

@@ -24,6 +24,8 @@ from nodes.signals import node_arrived, node_changed
 RESTART_TIME = timedelta(seconds=60)
 # A node that is uncordoned may be given work, whatever it said before.
 READMITTED = {"leaving": False, "kept_until": None, "drain_by": None}
+# What a probe proved counts for so long.
+PROOF_HOLDS = timedelta(seconds=10)
 # Lost nodes that are kept at most.
 MOST_LOST = 50_000
 # In timeouts. Nodes that all reported just before a cut of 40 s report again up to 50 s after its beginning.
@@ -58,6 +60,17 @@ def intake() -> Case:
     return Case(*(When(condition, then=Value(word)) for word, condition in words.items()), default=Value("open"))
 
 
+def probed(heartbeat: str = "", **found: Any) -> Q:
+    """Whether a probe since the last report of a node found this. heartbeat: the path to its heartbeat."""
+    said = {"seen_at": F(f"{heartbeat}seen_at"), "address": F(f"{heartbeat}client_ip")}
+    return Q(**{f"{heartbeat}probe__{name}": value for name, value in (said | found).items()})
+
+
+def proven(heartbeat: str = "") -> Q:
+    """Whether a probe lately proved the death of a node, which has said nothing since. heartbeat: the path to its heartbeat."""
+    return probed(heartbeat, proven_at__gte=ago(PROOF_HOLDS))
+
+
 class NodeQuerySet(models.QuerySet["Node"]):
     def known(self) -> NodeQuerySet:
         """Nodes that are not lost."""
@@ -86,14 +99,19 @@ class NodeQuerySet(models.QuerySet["Node"]):
 
     def with_signal(self) -> Any:  # a NodeQuerySet whose annotations may be filtered by
         """Each known node with its `intake`, and its `signal`: heard within half the timeout; `unsure`, in the first half after
-        we were deaf; `silent`; or `overdue`, for longer than the timeout, which begins anew after we were deaf.
+        we were deaf; `silent`, also from the first refusal of its port on; or `overdue`, for longer than the timeout, which
+        begins anew after we were deaf.
         """
         half, whole = (ago(conf.NODE_EXPIRATION_TIMEOUT * share) for share in (1 / 2, 1))
         deaf = Hearing.objects.deaf_lately
+        refuses = probed("heartbeat__", refused_at__isnull=False, doubted=False)
+        refusing = When(refuses, heartbeat__seen_at__gte=half, then=Value("silent"))
         heard = When(heartbeat__seen_at__gte=half, then=Value("heard"))
         unsure = When(Exists(deaf(1 / 2)), then=Value("unsure"))
         silent = When(Q(heartbeat__seen_at__gte=whole) | Exists(deaf()), then=Value("silent"))
-        return self.known().annotate(signal=Case(heard, unsure, silent, default=Value("overdue")), intake=intake())
+        return self.known().annotate(
+            signal=Case(refusing, heard, unsure, silent, default=Value("overdue")), intake=intake()
+        )
 
     def alive(self) -> NodeQuerySet:
         """Known nodes heard within the timeout; all known ones within it after we were deaf."""
@@ -183,17 +201,21 @@ class NodeQuerySet(models.QuerySet["Node"]):
         return len(names)
 
     def expired(self, *, force: bool = False) -> NodeQuerySet:
-        """Nodes silent for longer than the timeout, unless we were deaf, the brake is on, or no other could take the work.
+        """Nodes silent for longer than the timeout, unless we were deaf, the brake is on, or no other could take the work; and
+        those that are proven dead.
 
         force: silent for longer than the timeout, whatever the rest says.
         """
-        late = self.filter(heartbeat__seen_at__lt=ago(conf.NODE_EXPIRATION_TIMEOUT))
+        late = Q(heartbeat__seen_at__lt=ago(conf.NODE_EXPIRATION_TIMEOUT))
         if force:
-            return late
+            return self.filter(late)
         is_deaf = Q(hearing_since__gte=ago(conf.NODE_EXPIRATION_TIMEOUT))
         is_braked = Q(braked_since__gte=ago(conf.NODE_EXPIRATION_TIMEOUT * BRAKE_HOLDS))
         guards = Hearing.objects.filter(is_deaf | is_braked)
-        return late.exclude(kept_until__gte=Now()).filter(~Exists(guards), Exists(self.model.objects.accepting()))
+        dead = late & Q(~Exists(guards))
+        if conf.PROOF_OF_DEATH != "off":
+            dead |= proven("heartbeat__") & Q(~Exists(Hearing.objects.disturbed()))
+        return self.filter(dead).exclude(kept_until__gte=Now()).filter(Exists(self.model.objects.accepting()))
 
     def bump_versions(self, ids: Collection[int]) -> dict[int, int]:
         """Give these nodes a config version that was never used, in the transaction of the change that it stands for.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -55,13 +56,16 @@ class CheckStats(NamedTuple):
 class Answer(NamedTuple):
     """What a node answered: the stats of its checks, or in one line why there are none. workers: None when unknown.
 
-    clamped: what of it was so implausible that it does not count as it was told.
+    clamped: what of it was so implausible that it does not count as it was told. address: where it was asked. began: when,
+    by the monotonic clock.
     """
 
     stats: Sequence[CheckStats] | None
     workers: int | None = None
     error: str = ""
     clamped: str = ""
+    address: str | None = None
+    began: float = 0.0
 
 
 class RunnerQuerySet(models.QuerySet["Runner"]):
@@ -71,12 +75,14 @@ class RunnerQuerySet(models.QuerySet["Runner"]):
         WITH node AS (
             SELECT id FROM nodes_node WHERE id = ANY(%(ids)s) ORDER BY id FOR KEY SHARE
         )
-        INSERT INTO nodes_runner AS r (node_id, workers, stats_at, failures, failed_total, error, clamped)
+        INSERT INTO nodes_runner AS r (node_id, workers, stats_at, failures, failed_total, error, clamped, address,
+            failing_since)
         SELECT node.id, t.workers, CASE WHEN t.error = '' THEN statement_timestamp() END,
-            (t.error <> '')::int, (t.error <> '')::int, t.error, t.clamped
+            (t.error <> '')::int, (t.error <> '')::int, t.error, t.clamped, CASE WHEN t.error = '' THEN t.address END,
+            CASE WHEN t.error <> '' THEN statement_timestamp() - t.age * interval '1 second' END
         FROM node
-        JOIN unnest(%(ids)s::bigint[], %(workers)s::int[], %(errors)s::text[], %(clamped)s::text[])
-            AS t (id, workers, error, clamped) USING (id)
+        JOIN unnest(%(ids)s::bigint[], %(workers)s::int[], %(errors)s::text[], %(clamped)s::text[],
+            %(addresses)s::inet[], %(ages)s::float8[]) AS t (id, workers, error, clamped, address, age) USING (id)
         ORDER BY node.id
         ON CONFLICT (node_id) DO UPDATE SET
             workers = coalesce(excluded.workers, r.workers),
@@ -84,6 +90,8 @@ class RunnerQuerySet(models.QuerySet["Runner"]):
             failures = CASE WHEN excluded.error = '' THEN 0 ELSE r.failures + 1 END,
             failed_total = r.failed_total + excluded.failed_total,
             error = excluded.error,
+            failing_since = CASE WHEN r.failures = 0 OR excluded.error = '' THEN excluded.failing_since ELSE r.failing_since END,
+            address = CASE WHEN excluded.error = '' THEN excluded.address ELSE r.address END,
             clamped = CASE WHEN excluded.error = '' THEN excluded.clamped ELSE r.clamped END
         RETURNING node_id
     """
@@ -99,6 +107,8 @@ class RunnerQuerySet(models.QuerySet["Runner"]):
             "workers": [answer.workers for answer in answers.values()],
             "errors": [answer.error for answer in answers.values()],
             "clamped": [answer.clamped for answer in answers.values()],
+            "addresses": [answer.address for answer in answers.values()],
+            "ages": [time.monotonic() - answer.began for answer in answers.values()],
         }
         before = set(self.filter(pk__in=answers).exclude(clamped="").values_list("pk", flat=True))
         with connection.cursor() as cursor:
@@ -146,9 +156,13 @@ class Runner(models.Model):
     # Calls that failed since the last one that did not, and since ever.
     failures = models.PositiveIntegerField(db_default=0)
     failed_total = models.BigIntegerField(db_default=0)
+    # When the first of those calls was made; null also where an older release noted that it failed.
+    failing_since = models.DateTimeField(null=True)
     error = models.CharField(max_length=200, db_default="")
     # What it told last that can't be, and so does not count as it was told; empty when all can.
     clamped = models.CharField(max_length=200, db_default="")
+    # Where it answered last.
+    address = models.GenericIPAddressField(null=True)
     # Workers that it needs for checks that are not ours.
     own_load = models.FloatField(db_default=0.0)
 

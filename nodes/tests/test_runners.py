@@ -110,6 +110,24 @@ def test_what_an_address_tells_is_of_the_node_that_names_it_now(fakes: FakeRunne
     assert told() == {"node1": first["node2"], "node2": first["node1"]}
 
 
+def test_since_when_a_runner_fails_and_where_it_answered_is_kept(fakes: FakeRunners) -> None:
+    report(ash=ASH)
+    fakes.says(ASH, {})
+    collect()
+    assert (runner("ash").address, runner("ash").failing_since) == (ASH, None)
+    answered = runner("ash").stats_at
+    report(ash=BIRCH)
+    collect()
+    since = runner("ash").failing_since
+    assert since is not None
+    assert since > answered
+    collect()
+    assert (runner("ash").failures, runner("ash").failing_since, runner("ash").address) == (2, since, ASH)
+    report(ash=ASH)
+    collect()
+    assert runner("ash").failing_since is None
+
+
 def test_a_node_that_is_lost_or_named_no_address_is_not_asked(fakes: FakeRunners) -> None:
     report(ash=ASH, birch=None, cedar=CEDAR)
     fakes.says(ASH, {})
