@@ -1,33 +1,67 @@
-"""What do planned moves cost the checks, by what is promised of them? Nodes are drained while their node agents report."""
+"""What do planned moves cost the checks, by what is promised of them? Nodes are drained and replaced while node agents report."""
 
 import os
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
 from bench import fleet
 from bench.report import Report
 from checks.models.handovers import Promise
 from nodes.models import Node
 
-NODES, CONFIGS, DRAINED = 300, 5000, 30
 POLL, PASS = 10.0, 1.0
-# Seconds until the drain, and for its moves: the pace is 5 % of all configs a minute, and half of the last ones wait for it.
-AFTER, MOVING = fleet.SETTLED + 5, 130
+# Seconds until nodes are drained or replaced.
+AFTER = fleet.SETTLED + 5
+NODES, CONFIGS, DRAINED = 300, 5000, 30
+# Seconds for the moves: the pace is 5 % of all configs a minute.
+MOVING = 130
+# Pods of a rollout are replaced one by one. Each says goodbye and goes when it runs nothing any more, after 15 s at most.
+PODS, CHECKS, OVER = 100, 1500, 100
 
 
 def run(report: Report) -> None:
-    """Drain a tenth of the nodes by each promise, and report what became of the checks that moved."""
+    """Drain a tenth of the nodes, and roll out others, by each promise; report what became of the checks that moved."""
     for promise in (Promise.AT_ONCE, Promise.OVERLAP, Promise.STRICT):
-        os.environ["CLUSTERAGENT_HANDOVER"] = promise
-        drain = _Drain()
-        account = fleet.simulate(NODES, CONFIGS, AFTER + MOVING, look=drain.look).account
-        gaps, doubles = account["without_runner"], account["two_runners"]
-        report.add(f"drain of 30 of 300 nodes, {promise}: checks that moved", account["restarts"]["moved"], "checks")
+        with _promised(promise):
+            drain = _Drain()
+            account = fleet.simulate(NODES, CONFIGS, AFTER + MOVING, look=drain.look).account
         most = {Promise.OVERLAP: (0, 2 * POLL + 2 * PASS), Promise.STRICT: (None, 0)}.get(promise, (None, None))
-        report.add("  longest without a runner", gaps["longest"], "s", most=most[0])
-        report.add("  without a runner, mean of those that were", gaps["mean"], "s")
-        report.add("  longest with two runners", doubles["longest"], "s", most=most[1])
-        report.add("  with two runners, mean of those that had them", doubles["mean"], "s")
-    del os.environ["CLUSTERAGENT_HANDOVER"]
+        _add(report, f"drain of {DRAINED} of {NODES} nodes, {promise}", account, *most)
+    for promise in (Promise.AT_ONCE, Promise.OVERLAP):
+        plan = (
+            "--rollout=rolling",
+            f"--rollout-after={AFTER}",
+            f"--over={OVER}",
+            "--start-delay=0..0",
+            "--goodbye=leaving",
+        )
+        with _promised(promise):
+            account = fleet.simulate(PODS, CHECKS, AFTER + OVER + 40, *plan).account
+        _add(report, f"rollout of {PODS} nodes that say goodbye, {promise}", account)
+
+
+def _add(
+    report: Report, what: str, account: Mapping[str, Any], gap: float | None = None, double: float | None = None
+) -> None:
+    """Report what became of checks. gap, double: the most seconds that the promise allows."""
+    gaps, doubles = account["without_runner"], account["two_runners"]
+    report.add(f"{what}: moves that a node noticed", account["restarts"]["moved"], "moves")
+    report.add("  longest without a runner", gaps["longest"], "s", most=gap)
+    report.add("  without a runner, mean of those that were", gaps["mean"], "s")
+    report.add("  longest with two runners", doubles["longest"], "s", most=double)
+    report.add("  with two runners, mean of those that had them", doubles["mean"], "s")
+
+
+@contextmanager
+def _promised(promise: Promise) -> Iterator[None]:
+    """Let the leaders that start meanwhile promise this."""
+    os.environ["CLUSTERAGENT_HANDOVER"] = promise
+    try:
+        yield
+    finally:
+        del os.environ["CLUSTERAGENT_HANDOVER"]
 
 
 class _Drain:

@@ -154,6 +154,7 @@ SPECTACULAR_SETTINGS = {
         "NodeStateEnum": "operators.api.serializers.NODE_STATES",
         "MoveReasonEnum": "checks.models.Move.Reason",
         "IsolationReasonEnum": "checks.models.orders.Isolation.Reason",
+        "PromiseEnum": "checks.models.handovers.Promise",
     },
     # No validator of another host is asked about the schema.
     "SWAGGER_UI_SETTINGS": {"deepLinking": True, "validatorUrl": None},

@@ -10,6 +10,7 @@ from django.db import connection
 from psycopg.conninfo import make_conninfo
 
 from checks.models import Assignment, Move
+from checks.tests.cast import hand_over
 from clusteragent.lib import conf
 from nodes.heartbeats import note_heartbeat
 from nodes.models import Node
@@ -47,6 +48,10 @@ def empties(name: str, what: str, say: Callable[[], Answer]) -> None:
     measured(f"{what} to its configs on others: {time.monotonic() - began:.3f} s")
 
 
+def number_of_configs(web: WebServer, name: str) -> int:
+    return len(json.loads(web.call("GET", f"/api/v1/clusterchecks/configs/{name}").body)["configs"])
+
+
 def test_who_leaves_or_no_longer_admits_its_work_is_empty_before_it_asks_again(
     cluster: Cluster, web: WebServer
 ) -> None:
@@ -56,8 +61,11 @@ def test_who_leaves_or_no_longer_admits_its_work_is_empty_before_it_asks_again(
     refusal = json.dumps({"last_change": 7, "check_compatibility": {"exclude": ["http_check"]}})
     empties("birch", "declaration", lambda: web.call("POST", "/api/v1/clusterchecks/status/birch", refusal))
     assert counts() == {"cedar": 30}
+    # Both run what they had until cedar does.
+    assert [number_of_configs(web, name) for name in ("ash", "birch", "cedar")] == [10, 10, 30]
+    hand_over()
+    assert [number_of_configs(web, name) for name in ("ash", "birch", "cedar")] == [0, 0, 30]
     for name in ("ash", "birch"):
-        assert json.loads(web.call("GET", f"/api/v1/clusterchecks/configs/{name}").body)["configs"] == []
         status = web.call("POST", f"/api/v1/clusterchecks/status/{name}", '{"last_change": 7}')
         assert json.loads(status.body) == {"isuptodate": False}
     assert set(Move.objects.values_list("source_node", "reason")) == {("ash", "left"), ("birch", "ineligible")}

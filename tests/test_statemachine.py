@@ -373,13 +373,20 @@ class Dispatching(RuleBasedStateMachine):
             for check in self.model.checks
             if not check.is_endpoint
         }
+        owners = {self.ids[check]: check.owner for check in self.model.checks}
         for config, nodes in runs.items():
             if self.promise == "strict":
                 assert len(nodes) <= 1, f"{nodes} run {config}"
             if self.promise == "overlap" and config not in self.unfetched:
                 before = self.ran.get(config, set()) & alive.keys()
                 assert nodes or not before, f"nobody runs {config} any more, which {before} ran"
-        self.ran, self.unfetched = runs, set()
+        self.ran = runs
+        # Such a gap lasts until the owner fetches it.
+        self.unfetched = {
+            config
+            for config in self.unfetched & runs.keys()
+            if owners[config] not in {name for name, _ in runs[config]}
+        }
 
     def see_that_the_configs_are_the_models(self, rows: dict[str, Row]) -> None:
         checks = self.model.checks

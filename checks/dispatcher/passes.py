@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import structlog
 from django.db import DatabaseError, models
-from django.db.models import F, Value
+from django.db.models import Exists, F, OuterRef, Value
 from django.db.models.functions import Least, Now
 
 from checks.dispatcher import transaction
@@ -22,7 +22,7 @@ from checks.dispatcher.orders import restore_isolation, resume
 from checks.dispatcher.placing import NO_PILE_UP, expire_nodes, pile_up_ceiling, redispatch
 from checks.dispatcher.settling import settle
 from checks.dispatcher.transaction import SnapshotCache, light_entries, move_in_chunks, relocate
-from checks.models import Assignment, ClusterStore, Config, Move, TaskRun
+from checks.models import Assignment, ClusterStore, Config, Handover, Move, TaskRun
 from checks.models.map import AssignmentQuerySet, Call, MoveQuerySet, NotLeader
 from checks.models.orders import Isolation, Pause, Rule
 from clusteragent.lib import conf
@@ -191,36 +191,49 @@ def _movable() -> tuple[list[int], timedelta]:
     urgent: list[int] = []
     later: list[int] = []
     wait = A_MINUTE
-    for node, due, left in _due(drained):
-        ids = drained.pop(node)
-        urgent += ids[:due]
-        later += ids[due:]
-        if ids[due:]:
-            wait = min(wait, max(left / 10, A_SECOND))
+    for deadline in _deadlines(drained):
+        ids = drained.pop(deadline.node, [])
+        urgent += ids[: deadline.due]
+        later += ids[deadline.due :]
+        # What is being handed over may stay, or come back.
+        if ids or deadline.is_handing_over:
+            wait = min(wait, max(deadline.left / 10, A_SECOND))
     room = max(0, budget_left() - len(urgent))
     should = [*later, *sorted(chain.from_iterable(drained.values())), *others]
-    return [*must, *urgent, *should[:room]], wait if later[room:] else A_MINUTE
+    return [*must, *urgent, *should[:room]], wait
 
 
-def _due(drained: Mapping[int, Sequence[int]]) -> list[tuple[int, int, timedelta]]:
-    """How many of these configs must move now, so that each node is empty by its deadline: [(node's id, number, time left)].
+class _Deadline(NamedTuple):
+    """The deadline of a drain. due: how many of the node's configs must move now. left: the time in which the rest can.
 
-    Of draining nodes with a deadline, the earliest first. The rest is spread evenly over the time that is left, by the minute, as
-    the budget is; the last two polls are for the hand-over.
+    is_handing_over: whether configs are being handed over from the node, or to it.
     """
-    if not drained:
-        return []
+
+    node: int
+    due: int
+    left: timedelta
+    is_handing_over: bool
+
+
+def _deadlines(drained: Mapping[int, Sequence[int]]) -> list[_Deadline]:
+    """The deadlines of drains, the earliest first. drained: {node's id: ids of its configs that others can have}.
+
+    These are spread evenly over the time that is left, by the minute, as the budget is; the last two polls are for the hand-over.
+    """
     left = models.ExpressionWrapper(F("drain_by") - Now(), models.DurationField())
-    nodes = Node.objects.filter(pk__in=drained.keys(), drain_by__isnull=False).order_by("drain_by", "pk")
-    rows = list(nodes.values_list("pk", "name", left))
-    lately = Counter(
-        _moved_in_budget().filter(source_node__in=[row[1] for row in rows]).values_list("source_node", flat=True)
-    )
+    given, taken = (Handover.objects.filter(**{way: OuterRef("pk")}) for way in ("source", "config__assignment__node"))
+    nodes = Node.objects.filter(draining=True, drain_by__isnull=False).order_by("drain_by", "pk")
+    nodes = nodes.annotate(handing_over=Exists(given) | Exists(taken))
+    rows = list(nodes.values_list("pk", "name", left, "handing_over"))
+    if not rows:
+        return []
+    moved = _moved_in_budget().filter(source_node__in=[name for _, name, _, _ in rows])
+    lately = Counter(moved.values_list("source_node", flat=True))
     found = []
-    for node, name, until in rows:
+    for node, name, until, is_handing_over in rows:
         time_left = max(until - conf.NODE_EXPIRATION_TIMEOUT * 2 / 3, timedelta(0))
-        of_minute = (len(drained[node]) + lately[name]) * (A_MINUTE / (A_MINUTE + time_left))
-        found.append((node, max(0, math.ceil(of_minute) - lately[name]), time_left))
+        of_minute = (len(drained.get(node, ())) + lately[name]) * (A_MINUTE / (A_MINUTE + time_left))
+        found.append(_Deadline(node, max(0, math.ceil(of_minute) - lately[name]), time_left, is_handing_over))
     return found
 
 

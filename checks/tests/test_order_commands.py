@@ -133,7 +133,7 @@ def test_why_tells_programs_the_same(capsys: pytest.CaptureFixture[str]) -> None
     dispatcher.reassign([config("shop").pk], "birch", actor="eve")
     Node.objects.filter(name="ash").cordon()
     answer = told(capsys, "why", config("shop").digest)
-    assert answer["sentence"] == "eve gave it to birch."
+    assert answer["sentence"] == "eve gave it to birch. It is being handed over: ash runs it until birch does."
     assert answer["origins"] == ["file:shop"]
     assert (answer["reason"], answer["actor"]) == ("operator", "eve")
     assert answer["refused"] == {"it is cordoned": ["ash"]}

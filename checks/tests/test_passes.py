@@ -15,7 +15,7 @@ from django.test.utils import CaptureQueriesContext
 
 from checks import dispatcher, tasks
 from checks.dispatcher import passes, transaction
-from checks.models import Assignment, ClusterStore, Config, Move, TaskRun
+from checks.models import Assignment, ClusterStore, Config, Handover, Move, TaskRun
 from checks.models.orders import Pin, Rule
 from checks.tests.cast import counts, dangling, hand_over, lead, ledger, owners, report, sent, silence, versions
 from clusteragent.lib import clock, conf
@@ -67,6 +67,11 @@ def pass_minute_of_drain() -> None:
     hand_over()
     pass_a_minute()
     Node.objects.update(drain_by=F("drain_by") - timedelta(minutes=1))
+
+
+def pass_in_a_second() -> None:
+    TaskRun.objects.update(due_at=F("due_at") - timedelta(seconds=1))
+    one_pass()
 
 
 def drain(name: str, minutes: float | None) -> None:
@@ -358,6 +363,22 @@ class TestDeadlines:
             Node.objects.filter(name="ash").cordon(schedulable=True)
             Move.objects.update(time=F("time") - timedelta(hours=1))
         assert waits == [60, 28, 4, 1]
+
+    def test_what_comes_back_or_is_settled_later_goes_in_time_too(self):
+        """A strict move that the node did not acknowledge is withdrawn after three polls."""
+        Rule.objects.create(name="strict", check_pattern="*", handover="strict")
+        drain("ash", 1)
+        one_pass()
+        Node.objects.update(drain_by=Now())
+        one_pass()
+        pass_in_a_second()
+        assert "ash" not in counts()
+        Handover.objects.update(since=Now() - timedelta(minutes=5))
+        Hearing.objects.update(hearing_since=Now() - timedelta(hours=1))
+        report("ash", "birch", "cedar")
+        pass_in_a_second()
+        assert {reason for _, _, reason in ledger()[-120:]} == {"withdrawn", "drained"}
+        assert "ash" not in counts()
 
     def test_another_deadline_holds_from_the_next_pass_on_and_none_ends_it(self):
         drain("ash", 60)

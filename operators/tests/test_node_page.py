@@ -98,9 +98,6 @@ def test_a_drain_shows_its_progress(client: Client) -> None:
     Node.objects.filter(name="ash").cordon(draining=True, actor="otto")
     dispatcher.move_misplaced()
     assert "node ash: 8 of 8 left, 5 being handed over<" in page(client).content.decode()
-    hand_over()
-    drain = page(client).context["drain"]
-    assert (drain.moved, drain.left) == (0, 8), "it runs what it hands over"
     assert facts(client)["Hands over"] == "5 configs"
     hand_over()
     drain = page(client).context["drain"]

@@ -30,6 +30,15 @@ def call(cluster: Cluster, *words: str, patience: float = 60) -> None:
     )
 
 
+def held(cluster: Cluster, node: str) -> int:
+    return int(
+        cluster.server.ask(
+            "SELECT count(*) FROM checks_assignment AS a JOIN nodes_node AS n ON n.id = a.node_id WHERE n.name = %s",
+            [node],
+        )[0]
+    )
+
+
 def under_way(cluster: Cluster) -> int:
     return int(cluster.server.ask("SELECT count(*) FROM checks_handover")[0])
 
@@ -52,6 +61,7 @@ def drain(cluster: Cluster, victim: str, record: Record) -> None:
 def test_a_drain_keeps_its_promise(cluster: Cluster, promise: str, drained: str) -> None:
     with cluster.record() as record:
         drain(cluster, drained, record)
+        wait_for("nothing is left", lambda: not held(cluster, drained), 60 + 2 * MARGIN)
         wait_for("all is handed over", lambda: not under_way(cluster), 3 * cluster.poll + MARGIN)
         cluster.wait_until_whole()
         assert not cluster.account.loads()[drained]

@@ -57,7 +57,7 @@ def test_a_pass_is_a_trace_of_what_it_read_decided_and_committed(receiver: Recei
     assert attributes(whole)["term"] == term
     assert whole.end_time_unix_nano > whole.start_time_unix_nano
     assert {span.trace_id for span in receiver.spans} == {whole.trace_id}
-    parts = ["expire_nodes", "empty_leaving_nodes", "resume_due", "redispatch", "reconcile"]
+    parts = ["expire_nodes", "settle", "empty_leaving_nodes", "resume_due", "redispatch", "reconcile"]
     assert receiver.within(whole) == parts
     expired, placed = receiver.named("expire_nodes")[0], receiver.named("redispatch")[0]
     assert (attributes(expired)["moves"], attributes(placed)["moves"]) == (2, 2)
