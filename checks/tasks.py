@@ -31,8 +31,7 @@ def run(name: str, term: int, work: Callable[[int], object]) -> str:
     try:
         with span(f"task {name}", term=term):
             outcome = str(work(term))
-        if outcome != NOT_LEADER:
-            TaskRun.objects.note(name, time.monotonic() - began)
+        TaskRun.objects.note(name, time.monotonic() - began)
     except NotLeader:
         return NOT_LEADER
     except Exception:
@@ -77,8 +76,7 @@ def repatch(term: int) -> str:
 @task("stats")
 def collect_stats(term: int) -> str:
     """Fetch the runners' stats and update costs and troubles."""
-    if not ClusterStore.objects.filter(term=term).exists():
-        return NOT_LEADER
+    ClusterStore.objects.require(term)
     measured = costs.measure()
     Trouble.objects.note()
     asked, failed, seconds = measured.round
@@ -88,8 +86,7 @@ def collect_stats(term: int) -> str:
 @task("prove")
 def prove(term: int) -> str:
     """Ask the runners that take over configs for their stats, and have a pass look at them."""
-    if not ClusterStore.objects.filter(term=term).exists():
-        return NOT_LEADER
+    ClusterStore.objects.require(term)
     asked, failed, seconds = settling.prove()
     ClusterStore.objects.wake()
     return f"{asked} asked, {failed} failed, {seconds:.1f} s"
@@ -98,8 +95,7 @@ def prove(term: int) -> str:
 @task("ports")
 def ask_ports(term: int) -> str:
     """Ask the ports of nodes that may be dead, and have a pass act on what that proves."""
-    if not ClusterStore.objects.filter(term=term).exists():
-        return NOT_LEADER
+    ClusterStore.objects.require(term)
     asked, refused, proven = proofs.ask_ports()
     if proven:
         ClusterStore.objects.wake()

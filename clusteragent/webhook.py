@@ -13,7 +13,6 @@ from django.db.models.functions import Now
 from checks import tasks
 from checks.explain import alerts
 from checks.models import ClusterStore
-from checks.models.map import NotLeader
 from checks.wire.scrub import scrub
 from clusteragent.lib import conf
 from clusteragent.lib.version import USER_AGENT
@@ -39,8 +38,7 @@ def announce(term: int) -> str:
 
 
 def _announce(term: int) -> str:
-    if not ClusterStore.objects.filter(term=term).exists():
-        raise NotLeader(f"term {term} is over")
+    ClusterStore.objects.require(term)
     if not conf.WEBHOOK:
         return "no webhook"
     message = due(alerts.current())

@@ -23,7 +23,7 @@ from checks.dispatcher.placing import NO_PILE_UP, expire_nodes, pile_up_ceiling,
 from checks.dispatcher.settling import settle
 from checks.dispatcher.transaction import SnapshotCache, light_entries, move_in_chunks, relocate
 from checks.models import Assignment, ClusterStore, Config, Handover, Move, TaskRun
-from checks.models.map import AssignmentQuerySet, Call, MoveQuerySet, NotLeader
+from checks.models.map import AssignmentQuerySet, Call, MoveQuerySet
 from checks.models.orders import Isolation, Pause, Rule
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
@@ -54,8 +54,7 @@ def run_pass(term: int) -> Pass:
     It notes who is heard, expires nodes, calls for the ports of nodes that may be dead, moves what lost nodes left and what
     leaving nodes have, ends pauses, moves misplaced configs, flags configs that wait for long, and notes its time.
     """
-    if not ClusterStore.objects.filter(term=term).exists():
-        raise NotLeader(f"term {term} is over")
+    ClusterStore.objects.require(term)
     silence = listen()
     void_goodbyes()
     for name in note_silent() if silence.silent else ():

@@ -53,6 +53,11 @@ class ClusterStoreManager(models.Manager["ClusterStore"]):
             raise NotLeader(f"term {term} is over, the leader's is {store.term}")
         return store
 
+    def require(self, term: int) -> None:
+        """Raise NotLeader if this term is over, without waiting for the lock: for work that changes no map."""
+        if not self.filter(term=term).exists():
+            raise NotLeader(f"term {term} is over")
+
     def wake(self, call: Call = Call.PASS) -> None:
         """Ask the leader for a pass now, or for something else, when the transaction commits."""
         notify(CHANNEL, call)

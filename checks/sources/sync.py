@@ -13,7 +13,6 @@ import structlog
 from checks import dispatcher
 from checks.models import ClusterStore, Origin, Source, SourceScan
 from checks.models.configs import KUBERNETES
-from checks.models.map import NotLeader
 from checks.models.sources import OFF
 from checks.sources import files, guards, httpsd, origins
 from checks.sources.kubernetes.options import is_watched
@@ -80,9 +79,9 @@ def sync(
     """
     report = Report()
     with guards.exclusively(locks.Lock.SYNC):
-        if term is not None and not ClusterStore.objects.filter(term=term).exists():
+        if term is not None:
             # The dispatcher checks the term again before it writes. This check avoids reading everything for nothing.
-            raise NotLeader(f"term {term} is over")
+            ClusterStore.objects.require(term)
         for source in SOURCES if sources is None else sources:
             if term is None and source.is_leaders:
                 continue
@@ -141,8 +140,7 @@ def accept_removals_of(row: Source) -> None:
 
 def sync_watched(source: ConfigSource, term: int) -> Report:
     """Sync with a source that only the leader's process of this term reads. Raises NotLeader."""
-    if not ClusterStore.objects.filter(term=term).exists():
-        raise NotLeader(f"term {term} is over")
+    ClusterStore.objects.require(term)
     report = Report()
     _sync(source, term, report)
     return report

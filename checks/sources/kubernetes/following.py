@@ -13,7 +13,6 @@ from django.db import connection
 
 from checks.models import ClusterStore, Origin, Source
 from checks.models.configs import KUBERNETES
-from checks.models.map import NotLeader
 from checks.sources import ordered, origins
 from checks.sources.kubernetes import access, clusterchecks, configs, instrumentations, options
 from checks.sources.kubernetes.declared import Standings, wanted
@@ -111,8 +110,7 @@ class Follower:
         """Take what was told, sync it, and hear whether the term is over or operators accepted removals."""
         if not self._failure:
             self._take()
-        if not ClusterStore.objects.filter(term=self._term).exists():
-            raise NotLeader(f"term {self._term} is over")
+        ClusterStore.objects.require(self._term)
         self._sync()
         if self._secrets and (changed := self._secrets.step(self._source.handles)):
             self._source.take_secrets(changed)
