@@ -29,6 +29,7 @@ QUESTIONS = (
     "silence",
     "rollouts",
     "handovers",
+    "peer",
     "stats",
     "metrics",
     "admin",

@@ -1,6 +1,7 @@
 """Simulated node agents with the real web server and leader, and the simulation's report."""
 
 import json
+import math
 import tempfile
 import time
 from collections.abc import Callable
@@ -36,12 +37,18 @@ class Outcome:
 
 
 def simulate(
-    nodes: int, configs: int, seconds: float, *plan: str, probe: bool = True, look: Callable[[], None] = lambda: None
+    nodes: int,
+    configs: int,
+    seconds: float,
+    *plan: str,
+    probe: bool = True,
+    look: Callable[[], None] = lambda: None,
+    leader_dies: float = math.inf,
 ) -> Outcome:
     """Simulate nodes and configs for `seconds`. Raises RuntimeError when the simulation fails.
 
     plan: arguments of `python -m simulation`, whose times begin at its start. probe: an extra node reports all the time.
-    look: called about ten times a second.
+    look: called about ten times a second. leader_dies: after so many seconds the leader is killed, and another one is there.
     """
     stage.fresh(0)
     with ExitStack() as stack:
@@ -49,17 +56,22 @@ def simulate(
         url = stack.enter_context(servers.web())
         # Configs must move only because of what happens to nodes.
         options = {"CLUSTERAGENT_CONFD": str(folder), "DD_CLUSTER_CHECKS_REBALANCE_PERIOD": "1h"}
-        stack.enter_context(servers.manage("runagent", **options))
+        leader = stack.enter_context(servers.manage("runagent", **options))
         report = folder / "report.json"
         words = (f"--url={url}", f"--nodes={nodes}", f"--for={seconds}", f"--report={report}", *plan)
         simulation = stack.enter_context(servers.simulation(*words))
+        began_at = time.monotonic()
         schedule(nodes, configs)
+        if leader_dies < math.inf:
+            stack.enter_context(servers.manage("runagent", **options))
         braked, failed, waits = 0.0, 0, []
         connection = stack.enter_context(closing(_connect(url))) if probe else None
         while simulation.poll() is None:
             time.sleep(0.1)
             braked += 0.1 * Hearing.objects.filter(braked_since__isnull=False).count()
             look()
+            if time.monotonic() - began_at > leader_dies:
+                leader.kill()
             if connection:
                 began = perf_counter()
                 failed += _heartbeat(connection) != HTTPStatus.OK

@@ -48,7 +48,12 @@ def manage(*words: str, **environment: str) -> AbstractContextManager["subproces
 
 def simulation(*words: str) -> AbstractContextManager["subprocess.Popen[bytes]"]:
     """Run simulated node agents as a process."""
-    return running(sys.executable, "-m", "simulation", *words)
+    return module("simulation", *words)
+
+
+def module(name: str, *words: str) -> AbstractContextManager["subprocess.Popen[bytes]"]:
+    """Run a module as a process."""
+    return running(sys.executable, "-m", name, *words)
 
 
 def free_port() -> int:

@@ -67,7 +67,7 @@ def _add_plan(parser: ArgumentParser) -> None:
         metavar="S:N:D",
         help="at second S, the first N are cut off for D seconds",
     )
-    plan.add_argument("--rollout", choices=("surge", "recreate", "rolling"), help="replace all nodes under new names")
+    plan.add_argument("--rollout", choices=("surge", "recreate", "rolling", "reboot"), help="replace all nodes")
     plan.add_argument("--rollout-after", type=_moment, default=60.0, metavar="S", help="default 60")
     plan.add_argument("--over", type=_moment, default=0.0, metavar="S", help="spread the rollout's new nodes over it")
     plan.add_argument(

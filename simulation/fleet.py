@@ -42,7 +42,7 @@ class Rollout(NamedTuple):
 
     A new node is up after `delay` seconds, drawn from that range. Kinds: with `rolling` an old node goes when its successor
     is made; with `surge` when its successor is up, and a quarter of the nodes are being replaced at a time; with
-    `recreate` all old nodes go at once.
+    `recreate` all old nodes go at once; with `reboot` none is replaced: each goes, and comes back under its own name.
     """
 
     kind: str
@@ -131,13 +131,24 @@ class Fleet(Simulation):
         return self.start(f"{self.plan.prefix}{self._started}", delay, node_type=node_type, real_ip=address, link=link)
 
     def _end(self, name: str) -> None:
+        self._group.create_task(self._go(name))
+
+    async def _go(self, name: str) -> None:
         # A plan may have killed it meanwhile.
         if name not in self.nodes:
             return
         if self.plan.goodbye:
-            self._group.create_task(self.leave(name, self.plan.goodbye))
+            await self.leave(name, self.plan.goodbye)
         else:
             self.vanish(name)
+
+    async def _reboot(self, name: str, delay: float) -> None:
+        node = self.nodes.get(name)
+        await self._go(name)
+        await asyncio.sleep(delay)
+        if node and name not in self.nodes:
+            node_type = RUNNER if self._with_addresses else 0
+            self.start(name, node_type=node_type, real_ip=node.real_ip, link=node.link)
 
     async def _kill(self, kill: Kill) -> None:
         await asyncio.sleep(kill.after)
@@ -168,9 +179,13 @@ class Fleet(Simulation):
             for name in old if rollout.kind == "recreate" else ():
                 self._end(name)
             async for name in _paced(old, rollout.over):
+                delay = self._dice.uniform(*rollout.delay)
+                if rollout.kind == "reboot":
+                    self._group.create_task(self._reboot(name, delay))
+                    continue
                 if rollout.kind == "rolling":
                     self._end(name)
-                self._start_next(self._dice.uniform(*rollout.delay))
+                self._start_next(delay)
         self._account.note(f"{rollout.kind} rollout ends: the last new node was made")
 
     async def _surge(self, old: list[str], rollout: Rollout) -> None:

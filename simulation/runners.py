@@ -138,7 +138,7 @@ class SimulatedRunners:
     async def listen(self, host: str, port: int) -> asyncio.Server:
         """Raises SimulationError when it can't."""
         try:
-            return await asyncio.start_server(self._accept, host, port, ssl=_tls(), backlog=1000)
+            return await asyncio.start_server(self._accept, host, port, ssl=server_tls(), backlog=1000)
         except OSError as error:
             raise SimulationError(
                 f"the stats API can't listen on {host}:{port}: {os.strerror(error.errno or 0)}"
@@ -208,7 +208,7 @@ class SimulatedRunners:
         return (200, json.dumps(answer)) if request.method == b"GET" else (405, "Method Not Allowed\n")
 
 
-def _tls() -> ssl.SSLContext:
+def server_tls() -> ssl.SSLContext:
     """TLS 1.3 with a certificate of its own making, as an agent's."""
     key, name, now = ec.generate_private_key(ec.SECP256R1()), x509.Name([]), datetime.now(UTC)
     builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
