@@ -165,30 +165,37 @@ class ConfigQuerySet(models.QuerySet["Config"]):
 
     # One statement, since the version and the configs must be of the same moment. As text, since bytes are sent as hex, which
     # takes twice the time. A missing hearing row counts as warm-up. The sub-select around the names hides their number from
-    # PostgreSQL, so that it uses one generic plan.
+    # PostgreSQL, so that it uses one generic plan. That may be made while tables are empty, and is used until they are
+    # analysed, so each OFFSET 0 leaves only one way to find rows: by their key. Sorting by an expression, and asking for
+    # dangling_since by another condition than that of its index, keep whole indexes from being read as well.
     _SHARES = """
         SELECT n.name, n.config_version,
             coalesce((
-                SELECT convert_from(string_agg(c.wire, ',' ORDER BY c.id), 'UTF8')
+                SELECT convert_from(string_agg(c.wire, ',' ORDER BY served.config_id + 0), 'UTF8')
                 FROM (
                     SELECT a.config_id FROM checks_assignment AS a WHERE a.node_id = n.id AND NOT EXISTS (
-                        SELECT FROM checks_handover AS h WHERE h.config_id = a.config_id AND h.promise = 'strict'
+                        SELECT FROM checks_handover AS h
+                        WHERE h.config_id = a.config_id AND h.promise = 'strict' OFFSET 0
                     )
                     UNION ALL
                     SELECT h.config_id FROM checks_handover AS h WHERE h.source_id = n.id AND h.promise = 'overlap'
-                ) AS served JOIN checks_config AS c ON c.id = served.config_id
+                    OFFSET 0
+                ) AS served
+                CROSS JOIN LATERAL (SELECT wire FROM checks_config WHERE id = served.config_id OFFSET 0) AS c
             ), ''),
             CASE
                 WHEN (SELECT warmup FROM nodes_hearing) IS NOT FALSE
                     THEN 'warming up: nothing is dispatched yet'
                 WHEN EXISTS (
-                    SELECT FROM checks_config AS d WHERE d.dangling_since IS NOT NULL AND d.former_node_id = n.id
+                    SELECT FROM checks_config AS d
+                    WHERE d.former_node_id = n.id AND (d.dangling_since IS NULL) IS FALSE OFFSET 0
                 )
                     THEN 'the node came back, and its configs are not dispatched again yet'
                 ELSE ''
             END
         FROM unnest((SELECT %s::text[])) AS t (name)
-        JOIN nodes_node AS n ON n.name = t.name JOIN nodes_heartbeat AS h ON h.node_id = n.id
+        CROSS JOIN LATERAL (SELECT id, name, config_version FROM nodes_node WHERE name = t.name OFFSET 0) AS n
+        WHERE EXISTS (SELECT FROM nodes_heartbeat AS h WHERE h.node_id = n.id OFFSET 0)
     """
 
     def shares_of(self, names: Sequence[str]) -> list[Share | None]:
@@ -201,9 +208,8 @@ class ConfigQuerySet(models.QuerySet["Config"]):
     _ENDPOINTS_SHARE = """
         SELECT 0,
             coalesce((
-                SELECT convert_from(string_agg(wire, ',' ORDER BY id), 'UTF8')
-                FROM checks_config
-                WHERE node_name <> '' AND node_name = coalesce(%s, node_name)
+                SELECT convert_from(string_agg(wire, ',' ORDER BY id + 0), 'UTF8')
+                FROM checks_config WHERE {of_node} node_name <> ''
             ), ''),
             CASE
                 WHEN (SELECT warmup FROM nodes_hearing) IS NOT FALSE
@@ -211,11 +217,16 @@ class ConfigQuerySet(models.QuerySet["Config"]):
                 ELSE ''
             END
     """
+    _ENDPOINTS_OF_ALL = _ENDPOINTS_SHARE.format(of_node="")
+    _ENDPOINTS_OF_NODE = _ENDPOINTS_SHARE.format(of_node="node_name = %s AND")
 
     def endpoints_share(self, name: str | None = None) -> Share:
         """Return the endpoint checks of a node, known or not; of all nodes unless a name is given."""
         with connection.cursor() as cursor:
-            cursor.execute(self._ENDPOINTS_SHARE, [name])
+            if name is None:
+                cursor.execute(self._ENDPOINTS_OF_ALL)
+            else:
+                cursor.execute(self._ENDPOINTS_OF_NODE, [name])
             return Share(*cursor.fetchone())
 
     def rewrite(self, fields: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
