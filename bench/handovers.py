@@ -1,12 +1,10 @@
 """What do planned moves cost the checks, by what is promised of them? Nodes are drained and replaced while node agents report."""
 
-import os
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
-from bench import fleet
+from bench import fleet, servers
 from bench.report import Report
 from checks.models.handovers import Promise
 from nodes.models import Node
@@ -24,7 +22,7 @@ PODS, CHECKS, OVER = 100, 1500, 100
 def run(report: Report) -> None:
     """Drain a tenth of the nodes, and roll out others, by each promise; report what became of the checks that moved."""
     for promise in (Promise.AT_ONCE, Promise.OVERLAP, Promise.STRICT):
-        with _promised(promise):
+        with servers.options(CLUSTERAGENT_HANDOVER=promise):
             drain = _Drain()
             account = fleet.simulate(NODES, CONFIGS, AFTER + MOVING, look=drain.look).account
         most = {Promise.OVERLAP: (0, 2 * POLL + 2 * PASS), Promise.STRICT: (None, 0)}.get(promise, (None, None))
@@ -37,7 +35,7 @@ def run(report: Report) -> None:
             "--start-delay=0..0",
             "--goodbye=leaving",
         )
-        with _promised(promise):
+        with servers.options(CLUSTERAGENT_HANDOVER=promise):
             account = fleet.simulate(PODS, CHECKS, AFTER + OVER + 40, *plan).account
         _add(report, f"rollout of {PODS} nodes that say goodbye, {promise}", account)
 
@@ -52,16 +50,6 @@ def _add(
     report.add("  without a runner, mean of those that were", gaps["mean"], "s")
     report.add("  longest with two runners", doubles["longest"], "s", most=double)
     report.add("  with two runners, mean of those that had them", doubles["mean"], "s")
-
-
-@contextmanager
-def _promised(promise: Promise) -> Iterator[None]:
-    """Let the leaders that start meanwhile promise this."""
-    os.environ["CLUSTERAGENT_HANDOVER"] = promise
-    try:
-        yield
-    finally:
-        del os.environ["CLUSTERAGENT_HANDOVER"]
 
 
 class _Drain:

@@ -12,13 +12,13 @@ from typing import Any
 
 from bench import fleet, servers
 from bench.report import Report
-from checks import plans
-from checks.dispatcher import costs
 
 NODES, CONFIGS = 100, 1500
 # Seconds from the start of the simulation to what happens. By then both have placed everything, and we know what checks cost.
 AFTER = 100
-STATS_PORT = 5015
+STATS_PORT = servers.free_port()
+# Stats are asked for on the loopback address, too.
+OPTIONS = {"DD_CLUSTER_CHECKS_CLC_RUNNERS_PORT": str(STATS_PORT), "CLUSTERAGENT_RUNNER_NETWORKS": "127.0.0.0/8"}
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ SCENARIOS = (
 def run(report: Report) -> None:
     """Play each scenario, and report gaps and doubles in seconds a check, ours beside the peer's."""
     for scenario in SCENARIOS:
-        with _peer(scenario) as accounts:
+        with _peer(scenario) as accounts, servers.options(**OPTIONS):
             look = _Rebalance().look if scenario.rebalances else lambda: None
             ours = fleet.simulate(
                 NODES,
@@ -106,5 +106,5 @@ class _Rebalance:
     def look(self) -> None:
         if time.monotonic() > self._at:
             self._at = math.inf
-            costs.measure()
-            plans.rebalance(actor="bench", force=True)
+            with servers.manage("rebalance", "--force", "--no-budget") as command:
+                command.wait()

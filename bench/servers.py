@@ -18,6 +18,17 @@ TLS = ssl._create_unverified_context()
 
 
 @contextmanager
+def options(**values: str) -> Iterator[None]:
+    """Let the processes that start meanwhile have these options."""
+    os.environ |= values
+    try:
+        yield
+    finally:
+        for name in values:
+            del os.environ[name]
+
+
+@contextmanager
 def running(*words: str, **environment: str) -> Iterator["subprocess.Popen[bytes]"]:
     """Run a process during the block; then end it by SIGTERM, after 10 s by SIGKILL."""
     us = os.getpid()
