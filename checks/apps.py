@@ -16,18 +16,18 @@ class ChecksConfig(AppConfig):
         from nodes.models import NodeRule
         from nodes.signals import node_arrived, node_changed
 
-        node_arrived.connect(wake_if_dangling, dispatch_uid="checks.wake_if_dangling")
+        node_arrived.connect(wake_if_awaited, dispatch_uid="checks.wake_if_awaited")
         node_changed.connect(wake, dispatch_uid="checks.wake")
         for rules in (Rule, NodeRule):
             for changed in (post_save, post_delete):
                 changed.connect(wake, sender=rules, dispatch_uid=f"checks.wake.{rules.__name__}")
 
 
-def wake_if_dangling(**kwargs: Any) -> None:
-    """Call the leader when a node arrives while configs dangle, so that it places them now and not in a second."""
+def wake_if_awaited(**kwargs: Any) -> None:
+    """Call the leader when a node arrives while configs dangle, or may go back to a node, so that they go now."""
     from checks.models import ClusterStore, Config
 
-    if Config.objects.dangling().exists():
+    if Config.objects.awaiting_a_node().exists():
         ClusterStore.objects.wake()
 
 

@@ -7,7 +7,7 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from operator import attrgetter
@@ -28,6 +28,8 @@ from simulation.client import (
 )
 
 T = TypeVar("T")
+# Opens the port of a node's stats at its address.
+Serve = Callable[[str], Awaitable[asyncio.Server]]
 
 LEAVING, RESTARTING = "leaving", "restarting"
 # Seconds that a pod's preStop hook gives a node that leaves.
@@ -84,6 +86,7 @@ class SimulatedNode:
         node_type: int = 0,
         real_ip: str = "",
         link: Link | None = None,
+        serve: Serve | None = None,
     ) -> None:
         self.name = name
         self.real_ip = real_ip
@@ -96,7 +99,7 @@ class SimulatedNode:
         # When the server last answered a heartbeat, by `time.monotonic()`.
         self.heard = time.monotonic()
         self._extra = self.heard
-        self._timing, self._observer, self._node_type = timing, observer, node_type
+        self._timing, self._observer, self._node_type, self._serve = timing, observer, node_type, serve
         self._connection = Connection(server, timing, real_ip, self.link)
         # A preStop hook is a process of its own.
         self._hook = Connection(server, timing, real_ip, self.link)
@@ -104,9 +107,11 @@ class SimulatedNode:
 
     async def run(self, delay: float = 0) -> NoReturn:
         """Live as a node agent, from `delay` seconds on, until cancelled; then vanish without a farewell."""
+        port: asyncio.Server | None = None
         try:
             await asyncio.sleep(delay)
             self.is_up = True
+            port = await self._serve(self.real_ip) if self._serve else None
             await self._say_hello()
             await self._heartbeat()
             await self._fetch()
@@ -114,6 +119,8 @@ class SimulatedNode:
         finally:
             self.is_up = False
             self._connection.abort()
+            if port:
+                port.close()
 
     async def say_goodbye(self, kind: str) -> None:
         """Tell the server that it is `leaving` or `restarting`, and live on. Raises CallError."""
@@ -247,6 +254,8 @@ class Simulation:
         self._server, self._timing, self._observer = server, timing or Timing(), observer or Observer()
         self._tasks: dict[str, asyncio.Task[NoReturn]] = {}
         self._group = asyncio.TaskGroup()
+        # How each node that has an address opens the port of its stats there, while it lives.
+        self.serve: Serve | None = None
 
     async def __aenter__(self) -> Self:
         await self._group.__aenter__()
@@ -265,7 +274,14 @@ class Simulation:
     ) -> SimulatedNode:
         """A new node agent, `delay` seconds from now."""
         node = SimulatedNode(
-            name, self._server, self._timing, self._observer, node_type=node_type, real_ip=real_ip, link=link
+            name,
+            self._server,
+            self._timing,
+            self._observer,
+            node_type=node_type,
+            real_ip=real_ip,
+            link=link,
+            serve=self.serve if real_ip else None,
         )
         self.nodes[name] = node
         self._tasks[name] = self._group.create_task(node.run(delay))

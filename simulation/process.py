@@ -11,6 +11,7 @@ from asyncio import sslproto
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, TextIO
@@ -20,7 +21,7 @@ from simulation.client import Config, Server, SimulationError, Timing
 from simulation.fleet import Fleet
 from simulation.runners import RUNNER, SimulatedRunners, named_address
 
-# All loopback addresses at once; what is no node's own is not answered.
+# All addresses at once.
 ANYWHERE = "0.0.0.0"  # noqa: S104
 
 
@@ -70,7 +71,9 @@ async def simulate_fleet(
 ) -> None:
     """Play the fleet's plan with a summary to `out` each 10 s; at its end tell, and end the process."""
     if runners:
-        await runners.listen(ANYWHERE, stats_port)
+        # That the port is taken must be said before the first node starts.
+        (await runners.listen(ANYWHERE, stats_port)).close()
+        fleet.serve = partial(runners.listen, port=stats_port)
     async with fleet:
         summaries = asyncio.create_task(_summarise(fleet, Terminal(out)))
         await (_play_until_asked(fleet) if fleet.plan.goodbye else fleet.play())

@@ -129,7 +129,7 @@ def workers(node: SimulatedNode, seed: int) -> dict[str, Any]:
 
 
 class SimulatedRunners:
-    """Serves the stats API of many nodes on one socket: the address a client connected to says which node it asks."""
+    """Serves the stats API of many nodes: the address a client connected to says which node it asks."""
 
     def __init__(self, find: Callable[[str], SimulatedNode | None], token: str, seed: int = 0) -> None:
         self._find, self._token, self._seed = find, token, seed

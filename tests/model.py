@@ -20,12 +20,16 @@ TIMEOUT = conf.NODE_EXPIRATION_TIMEOUT.total_seconds()
 
 @dataclass(eq=False)
 class Check:
-    """A config, whatever its content is. former: its node that was lost; near: the node that it should go to."""
+    """A config, whatever its content is. former: its node that was lost; near: the node that it should go to.
+
+    given: the least version by which its owner acknowledges that it has it in place of `former`; 0 when it moved on.
+    """
 
     sent: Sent
     owner: str = ""
     former: str = ""
     near: str = ""
+    given: int = 0
     edits: int = 0
     is_lost_lately: bool = False
     # The hand-over that it is in: from which node, and by which promise.
@@ -49,7 +53,7 @@ class Check:
 
 @dataclass(eq=False)
 class Agent:
-    """A node. silent_for: seconds; version: of its configs; fetched: the version that its agent has.
+    """A node. silent_for: seconds; version: of its configs; fetched: the version that its agent has; acknowledged: reported last.
 
     runs: the ids of the configs that its agent runs. is_stale: it was lost since it fetched them, so others may run them, too.
     """
@@ -60,6 +64,7 @@ class Agent:
     is_lost_lately: bool = False
     times_lost: int = 0
     fetched: int = 0
+    acknowledged: int = 0
     version: int = 0
     runs: set[int] = field(default_factory=set)
     is_stale: bool = False
@@ -107,7 +112,7 @@ class Model:
 
     def is_unsure(self, name: str) -> bool:
         """Return whether a list of its configs could make the node stop one that nobody else runs."""
-        return self.warms_up or any(check.dangles and check.former == name for check in self.checks)
+        return self.warms_up or any(check.former == name for check in self.checks)
 
     def send(self, sents: Iterable[Sent]) -> None:
         """Let origins send configs, one after the other."""
@@ -177,19 +182,33 @@ class Model:
     def _lose(self, check: Check, name: str) -> None:
         former = check.handing[0] if check.handing else ""
         if former in self.known():
-            check.owner = former
+            check.owner, check.given = former, 0
         else:
             check.owner, check.former, check.near, check.is_lost_lately = "", name, name, True
 
     def redispatch(self, *, force: bool = False) -> None:
         """Place what dangles, if the warm-up is over or `force` is given; nodes may get as many configs as the ceiling allows."""
         is_warm = not self.warms_up or self.warmup_is_over
+        if not self.warms_up:
+            self._give_back()
         self.warmup_has_begun = bool(self.agents)
         if is_warm or force:
             self.pending = [check for check in self.checks if check.dangles]
             self.pool = self.accepting()
             self.ceiling = math.inf if force else self._ceiling()
             self.warms_up = not is_warm
+
+    def _give_back(self) -> None:
+        """Give nodes that are back what others have not acknowledged, and forget what need not wait any more."""
+        for check in self.checks:
+            if check.former and check.owner:
+                former = self.agents[check.former]
+                is_unfetched = self.agents[check.owner].acknowledged < check.given
+                is_back = not former.is_lost and former.silent_for <= TIMEOUT / 2
+                if is_back and is_unfetched and conf.HANDOVER != "strict" and check.former in self.accepting():
+                    check.owner = check.former
+                if is_back or not is_unfetched:
+                    check.former = ""
 
     def _ceiling(self) -> float:
         lost = sum(check.dangles and bool(check.former) and check.is_lost_lately for check in self.checks)
@@ -218,7 +237,10 @@ class Model:
     def give(self, checks: Iterable[Check], name: str) -> None:
         """Give these configs to the node."""
         for check in checks:
-            check.owner, check.former = name, ""
+            if not check.owner:
+                check.former = ""
+            if check.owner != name:
+                check.owner, check.given = name, 0
 
     def settle(self, owners: Mapping[str, str]) -> None:
         """Adopt the owners that the dispatcher chose, {digest: node}. Raises AssertionError if a choice is not allowed.
@@ -238,6 +260,10 @@ class Model:
         for name in chosen:
             assert loads[name] <= self.ceiling, f"{name} has more than it may"
             assert name in near or loads[name] - 1 <= min(loads.values()) + self.taken, f"{name} has too much"
+        for check in self.pending:
+            if check.former and check.owner:
+                check.former = check.former if self.agents[check.former].is_lost else ""
+                check.given = self.agents[check.owner].version + 1
         for check in self.checks:
-            check.near = check.former = check.former if check.dangles else ""
+            check.near = check.former if check.dangles else ""
         self.pending, self.pool, self.ceiling, self.taken = [], [], math.inf, 0

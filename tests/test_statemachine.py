@@ -203,6 +203,7 @@ class Dispatching(RuleBasedStateMachine):
         is_right = named == agent.version and not agent.is_lost
         assert is_up_to_date == (self.model.warms_up or named == -1 or is_right)
         agent.silent_for, agent.is_lost = 0, False
+        agent.acknowledged = named if named >= 0 else agent.acknowledged
         if not is_up_to_date:
             share = Config.objects.shares_of([report.name])[0]
             if not share.unsure:
@@ -220,7 +221,8 @@ class Dispatching(RuleBasedStateMachine):
         for report, outcome in zip(reports, outcomes, strict=True):
             agent = self.model.agents[report.name]
             assert isinstance(outcome, bool) != agent.is_lost, "what was answered before revives nobody"
-            agent.silent_for = agent.silent_for if agent.is_lost else 0
+            if not agent.is_lost:
+                agent.silent_for, agent.acknowledged = 0, report.last_change
 
     @rule(names=st.sets(names, min_size=1), age=st.sampled_from([20, 40]))
     def fall_silent(self, names: set[str], age: int) -> None:
@@ -341,7 +343,7 @@ class Dispatching(RuleBasedStateMachine):
         assert len({row.id for row in rows}) == len(rows), "two owners"
         for row in rows:
             assert bool(row.owner) + row.dangles + row.is_endpoint == 1, row
-            assert row.dangles or not (row.is_flagged or row.was_lost), row
+            assert row.dangles or not row.is_flagged, row
         self.replay()
         assert self.map == {row.id: row.owner for row in rows if row.owner}
         return {row.digest: row for row in rows}
@@ -394,7 +396,7 @@ class Dispatching(RuleBasedStateMachine):
         for check in checks:
             row = rows[check.digest]
             assert self.ids.setdefault(check, row.id) == row.id
-            assert (row.owner, row.dangles) == (check.owner, check.dangles)
+            assert (row.owner, row.dangles, row.was_lost) == (check.owner, check.dangles, bool(check.former))
             assert row.check_ids == list(check.sent.patched.check_ids)
             assert row.origins == sorted(f"{source}:{key}" for source, key in self.model.senders(check))
         self.ids = {check: self.ids[check] for check in checks}

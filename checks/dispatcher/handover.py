@@ -12,7 +12,7 @@ from clusteragent.lib import conf
 # The moves that can wait: the node that has the config is well, and the config runs well on it.
 PLANNED = frozenset({
     Move.Reason.OPERATOR, Move.Reason.REBALANCED, Move.Reason.ISOLATED, Move.Reason.DRAINED, Move.Reason.LEFT,
-    Move.Reason.INELIGIBLE, Move.Reason.PINNED, Move.Reason.PAUSED, Move.Reason.UNDONE,
+    Move.Reason.INELIGIBLE, Move.Reason.PINNED, Move.Reason.PAUSED, Move.Reason.UNDONE, Move.Reason.RETURNED,
 })  # fmt: skip
 
 # Of several rules about one config, the strictest holds.

@@ -10,6 +10,7 @@ from django.db.models import Count, Exists, OuterRef, Q
 from checks.balancing import ceiling
 from checks.dispatcher import changes, settling, transaction
 from checks.dispatcher.changes import ChangeBuilder, Entry, Sent
+from checks.dispatcher.returning import give_back
 from checks.dispatcher.transaction import (
     MapWriter,
     SnapshotCache,
@@ -137,18 +138,23 @@ def expire_nodes(*, term: int | None = None, force: bool = False, actor: str = "
 
 @counting("moves")
 def redispatch(*, term: int | None = None, force: bool = False, actor: str = "") -> list[Move]:
-    """Place dangling configs, each on its former node if that is back, and return the moves. It also ends the warm-up.
+    """Place dangling configs, and return the moves. It also ends the warm-up.
 
+    Nodes that are back get what they lost: what dangles, and what others were given and have not fetched.
     force: also during the warm-up, and without a ceiling. More than CHUNK configs are not atomic.
     """
-    dangling = list(Config.objects.dangling().order_by("dangling_since", "pk").values_list("pk", "name", "former_node"))
+    columns = ("dangling_since", "pk", "name", "former_node")
+    waiting = Config.objects.awaiting_a_node().order_by(*columns[:2]).values_list(*columns)
+    dangling = [row for since, *row in waiting if since]
     is_cold = Hearing.objects.filter(warmup=True).exists()
+    moves = give_back(term, actor) if len(dangling) < len(waiting) and not is_cold else []
     if not (dangling or is_cold):
-        return []
+        return moves
     is_warm = warmed_up(sources_read=not Source.objects.awaited().exists())
     if not (is_warm or force):
         return []
-    moves = _redispatch_all(dangling, math.inf if force else pile_up_ceiling(), term, actor) if dangling else []
+    if dangling:
+        moves += _redispatch_all(dangling, math.inf if force else pile_up_ceiling(), term, actor)
     if is_warm and is_cold:
         moves += _end_warmup({id_ for id_, *_ in dangling}, term, actor)
     return moves
@@ -266,7 +272,10 @@ def _place_dangling(writer: MapWriter, ids: Sequence[int], cache: SnapshotCache,
     dangling = [entry for entry in entries_of(ids) if entry.dangling_since is not None]
     placed = writer.place(dangling, snapshot, Move.Reason.REDISPATCHED)
     writer.assign(placed, Move.Reason.REDISPATCHED)
-    Config.objects.settle([entry.id for entry in placed])
+    for_lost = {entry.id for entry in placed if entry.near and entry.near not in snapshot.by_id}
+    Config.objects.settle({entry.id for entry in placed} - for_lost)
+    if for_lost:
+        Config.objects.settle(for_lost, for_lost_node=True)
     if term is not None:
         # Note each chunk as a pass: otherwise the pass after a long one would conclude that nobody heard the nodes meanwhile.
         Hearing.objects.note_pass()

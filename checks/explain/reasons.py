@@ -71,6 +71,10 @@ _OF_REASON: Mapping[str, Words] = {
     _REASON.WITHDRAWN: Words(
         "indigo", "Hand-over withdrawn", "It went back to {to}, which had not stopped it when {source} was to get it"
     ),
+    _REASON.RETURNED: Words(
+        "navy", "Returned", "It went back to {to}, which was lost and reported again before {source} had fetched it",
+        grouping=Grouping.NODES,
+    ),
 }  # fmt: skip
 # For reasons of a later release, whose moves stay in the ledger after a rollback.
 _UNKNOWN = Words("grey", "", "It went to {to}")

@@ -69,6 +69,10 @@ class ConfigQuerySet(models.QuerySet["Config"]):
         """Configs that should have an owner and have none."""
         return self.filter(dangling_since__isnull=False)
 
+    def awaiting_a_node(self) -> ConfigQuerySet:
+        """Dangling configs, and those that go back to their former node if it returns before another has fetched them."""
+        return self.filter(models.Q(dangling_since__isnull=False) | models.Q(former_node__isnull=False))
+
     def containing(self, word: str, *, exact: bool = False) -> ConfigQuerySet:
         """Configs with this ID (see `called`); if none, those with the word in a check's name or in the displayed YAML."""
         if ids := self.model.objects.called(word, exact=exact):
@@ -101,15 +105,18 @@ class ConfigQuerySet(models.QuerySet["Config"]):
         """Configs that began to dangle at this time or later because their node expired or left."""
         return self.dangling().filter(former_node__isnull=False, dangling_since__gte=time)
 
-    def settle(self, ids: Collection[int]) -> None:
-        """Clear the dangling state of configs that have an owner again or need none."""
-        settled = {"dangling_since": None, "unscheduled": False, "former_node": None}
+    def settle(self, ids: Collection[int], *, for_lost_node: bool = False) -> None:
+        """Clear the dangling state of configs that have an owner again or need none.
+
+        for_lost_node: they have it in place of a lost node, which is remembered.
+        """
+        settled = {"dangling_since": None, "unscheduled": False} | ({} if for_lost_node else {"former_node": None})
         # Rows with bytes are large, so those that are settled already are not written again.
         self.filter(pk__in=ids).exclude(**settled).update(**settled)
 
     def let_dangle(self, ids: Collection[int]) -> None:
         """Set the dangling state of configs that should have an owner and have none."""
-        self.filter(pk__in=ids, dangling_since=None).update(dangling_since=Now())
+        self.filter(pk__in=ids, dangling_since=None).update(dangling_since=Now(), former_node=None)
 
     def of_nodes_that_came_back(self) -> ConfigQuerySet:
         """Dangling configs whose former node reports again."""
@@ -166,8 +173,8 @@ class ConfigQuerySet(models.QuerySet["Config"]):
     # One statement, since the version and the configs must be of the same moment. As text, since bytes are sent as hex, which
     # takes twice the time. A missing hearing row counts as warm-up. The sub-select around the names hides their number from
     # PostgreSQL, so that it uses one generic plan. That may be made while tables are empty, and is used until they are
-    # analysed, so each OFFSET 0 leaves only one way to find rows: by their key. Sorting by an expression, and asking for
-    # dangling_since by another condition than that of its index, keep whole indexes from being read as well.
+    # analysed, so each OFFSET 0 leaves only one way to find rows: by their key. Sorting by an expression keeps the index of
+    # the primary key from being read as a whole.
     _SHARES = """
         SELECT n.name, n.config_version,
             coalesce((
@@ -186,10 +193,7 @@ class ConfigQuerySet(models.QuerySet["Config"]):
             CASE
                 WHEN (SELECT warmup FROM nodes_hearing) IS NOT FALSE
                     THEN 'warming up: nothing is dispatched yet'
-                WHEN EXISTS (
-                    SELECT FROM checks_config AS d
-                    WHERE d.former_node_id = n.id AND (d.dangling_since IS NULL) IS FALSE OFFSET 0
-                )
+                WHEN EXISTS (SELECT FROM checks_config AS d WHERE d.former_node_id = n.id OFFSET 0)
                     THEN 'the node came back, and its configs are not dispatched again yet'
                 ELSE ''
             END
@@ -259,7 +263,8 @@ class Config(models.Model):
     dangling_since = models.DateTimeField(null=True)
     # It has dangled longer than the threshold, and this was logged.
     unscheduled = models.BooleanField(db_default=False)
-    # The node that lost it when it began to dangle. It gets the config back if it returns before the config is placed.
+    # The node that lost it when it began to dangle, until another one has fetched it: it gets the config back if it returns
+    # before that.
     former_node = models.ForeignKey(Node, models.SET_NULL, null=True, related_name="+", db_index=False)
 
     objects = ConfigQuerySet.as_manager()
@@ -282,7 +287,7 @@ class Config(models.Model):
                 name="config_dangling",
                 condition=models.Q(dangling_since__isnull=False),
             ),
-            # GET configs, of each node: whether something that it lost still dangles. Also asked for each node that is
+            # GET configs, of each node: whether it may get back something that it lost. Also asked for each node that is
             # forgotten, so its condition is no more than what is asked: that it is this node.
             models.Index(
                 fields=["former_node"], name="config_of_former_node", condition=models.Q(former_node__isnull=False)

@@ -117,12 +117,15 @@ class AssignmentQuerySet(models.QuerySet["Assignment"]):
         """Return how many configs each node has: {node's id: number}."""
         return dict(self.values_list("node_id").annotate(Count("pk")).order_by())
 
-    def untold(self) -> AssignmentQuerySet:
-        """Adopted ones whose nodes did not fetch them from us yet: they run there all the same, and must not move before."""
+    def unfetched(self) -> AssignmentQuerySet:
+        """Those whose nodes did not acknowledge them yet: a version between the one that brought them and the present one."""
         given: Any = Extract("since", "epoch")
         told = models.Q(acknowledged__gte=F("given"), acknowledged__lte=F("node__config_version"))
-        adopted = self.filter(reason=Move.Reason.ADOPTED)
-        return adopted.alias(given=given * 10**9, acknowledged=F("node__heartbeat__acknowledged")).exclude(told)
+        return self.alias(given=given * 10**9, acknowledged=F("node__heartbeat__acknowledged")).exclude(told)
+
+    def untold(self) -> AssignmentQuerySet:
+        """Adopted ones whose nodes did not fetch them from us yet: they run there all the same, and must not move before."""
+        return self.filter(reason=Move.Reason.ADOPTED).unfetched()
 
     def unsettled(self) -> AssignmentQuerySet:
         """Those that are under way: adopted and untold, or being handed over. Nothing that can wait should move them."""
@@ -265,6 +268,7 @@ class Move(models.Model):
         ADOPTED = "adopted"
         UNFETCHED = "unfetched"
         WITHDRAWN = "withdrawn"
+        RETURNED = "returned"
 
     config_id = models.BigIntegerField()
     digest = models.CharField(max_length=16)

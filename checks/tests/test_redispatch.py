@@ -124,11 +124,12 @@ def test_a_node_that_returns_while_its_configs_dangle_gets_them_back():
     assert owners() == before
 
 
-def test_a_node_that_returns_after_its_configs_moved_gets_none_of_them_back():
+def test_a_node_that_returns_after_its_configs_were_fetched_elsewhere_gets_none_of_them_back():
     report("ash", "birch")
     schedule(4)
     silence("ash")
     dispatcher.run_pass(lead())
+    note_heartbeat("birch", last_change=versions()["birch"])
     report("ash")
     assert dispatcher.run_pass(lead()) == (0, 0)
     assert counts() == {"birch": 4}

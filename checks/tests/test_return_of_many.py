@@ -6,8 +6,8 @@ import pytest
 from django.db.models.functions import Now
 
 from checks import dispatcher
-from checks.models import Move
-from checks.tests.cast import counts, dangling, lead, report, sent, silence, versions
+from checks.models import Config, Move
+from checks.tests.cast import counts, dangling, lead, owners, report, sent, silence, versions
 from clusteragent.lib import conf
 from nodes.models import Hearing, Node
 from nodes.models.heartbeats import Report
@@ -50,14 +50,34 @@ def test_while_the_brake_held_nothing_moves() -> None:
     assert [one_pass() for _ in range(3)] == [0, 0, 0]
 
 
-def test_what_others_got_meanwhile_stays_with_them() -> None:
-    fetched = versions()
+def lose_many() -> None:
+    """Sixty per cent of the nodes are lost, and others are given what they can have now."""
     silence(*AWAY)
     one_pass()
     Hearing.objects.update(braked_since=Now() - conf.NODE_EXPIRATION_TIMEOUT * 2)
     assert one_pass() > 0
     assert Node.objects.lost().count() == len(AWAY)
+    assert 0 < len(dangling()) < 240
+
+
+def test_what_others_have_not_fetched_goes_back() -> None:
+    fetched, before = versions(), owners()
+    lose_many()
+    come_back(fetched, *AWAY)
+    [share] = Config.objects.shares_of([AWAY[0]])
+    assert share is not None
+    assert share.unsure, "it keeps what it runs until the pass"
+    one_pass()
+    assert owners() == before
+    assert [one_pass() for _ in range(3)] == [0, 0, 0]
+
+
+def test_what_others_fetched_meanwhile_stays_with_them() -> None:
+    fetched = versions()
+    lose_many()
     waits = len(dangling())
+    now = versions()
+    tell([Report(name, now[name]) for name in NAMES[len(AWAY) :]])
     # They are told that what they run is not theirs any more.
     assert come_back(fetched, *AWAY) == [False] * len(AWAY)
     assert one_pass() == waits

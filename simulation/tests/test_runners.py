@@ -7,7 +7,8 @@ import ssl
 import statistics
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
+from functools import partial
 from typing import Any
 
 import httpx
@@ -37,14 +38,16 @@ async def runners(server: ScriptedServer, **plan: Any) -> AsyncIterator[tuple[Fl
     """One runner unless the plan says otherwise, which runs something, and the port of their stats."""
     wanted = Plan(**{"nodes": 1} | plan)
     async with Fleet(Server.at(server.url, TOKEN), Timing(poll=0.1), wanted, Account(), with_addresses=True) as fleet:
-        serving = await SimulatedRunners(fleet.find, TOKEN).listen(ANYWHERE, 0)
+        serving = SimulatedRunners(fleet.find, TOKEN)
+        with closing(await serving.listen(ANYWHERE, 0)) as free:
+            port = free.sockets[0].getsockname()[1]
+        fleet.serve = partial(serving.listen, port=port)
         play = asyncio.create_task(fleet.play())
         try:
             await until(lambda: sum(bool(node.running) for node in fleet.nodes.values()) == wanted.nodes)
-            yield fleet, serving.sockets[0].getsockname()[1]
+            yield fleet, port
         finally:
             play.cancel()
-            serving.close()
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +145,8 @@ async def test_a_node_that_vanished_answers_no_more_even_on_a_connection_that_is
             fleet.vanish("node-1")
             with pytest.raises(httpx.TransportError):
                 await client.get(url)
+            with pytest.raises(ConnectionRefusedError):
+                await asyncio.open_connection("127.1.0.1", port)
 
 
 @scenario

@@ -123,5 +123,5 @@ class Record:
 
 
 def sources(moves: Collection[Moved]) -> set[str]:
-    """Return the nodes that lost a config."""
-    return {move.source for move in moves if move.source}
+    """Return the nodes that lost a config, but for what went back to a node that had been lost."""
+    return {move.source for move in moves if move.source and move.reason != "returned"}
