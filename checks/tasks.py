@@ -17,7 +17,7 @@ from checks.models.map import Call, NotLeader
 from checks.models.troubles import Trouble
 from checks.sources import repatching
 from clusteragent.lib.traces import span
-from nodes import proofs
+from nodes import proofs, slowness
 
 NOT_LEADER = "not the leader"
 FAILED = "failed"
@@ -75,9 +75,10 @@ def repatch(term: int) -> str:
 
 @task("stats")
 def collect_stats(term: int) -> str:
-    """Fetch the runners' stats and update costs and troubles."""
+    """Fetch the runners' stats, and update costs, troubles and which nodes are slow."""
     ClusterStore.objects.require(term)
     measured = costs.measure()
+    slowness.note_round()
     Trouble.objects.note()
     asked, failed, seconds = measured.round
     return f"{asked} asked, {failed} failed, {seconds:.1f} s, {measured.configs} costs changed"

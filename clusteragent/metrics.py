@@ -26,7 +26,7 @@ from clusteragent.lib.scrub import scrub
 from clusteragent.lib.shortids import short_id
 from clusteragent.lib.version import VERSION
 from clusteragent.models import Announcement
-from nodes.models import Hearing, Node, Runner, RunnerStats
+from nodes.models import Hearing, Node, Runner, RunnerStats, Slowness
 from nodes.views import AgentView
 from operators import fingerprints
 from operators.api import permissions
@@ -152,6 +152,23 @@ def _of_nodes(nodes: _Nodes) -> Iterator[Family]:
     yield _gauge("clusteragent_nodes_cordoned", "Nodes that get no new configs.", cordoned)
     text = f'Nodes whose series are summed up under node="{OTHERS}"; for loads it has the highest.'
     yield _gauge("clusteragent_nodes_summed_up", text, nodes.unnamed)
+    slow = list(Slowness.objects.slow().values_list("node_id", "level", "factor"))
+    levels = Counter(level for _, level, _ in slow)
+    by_level = [(("slow",), levels[Slowness.SLOW]), (("very slow",), levels[Slowness.VERY])]
+    yield _gauge(
+        "clusteragent_nodes_slow",
+        "Nodes whose checks take longer than elsewhere, or that miss polls.",
+        by_level,
+        "state",
+    )
+    text = "How many times as long the checks of a slow node take as elsewhere."
+    # The highest of those that are summed up.
+    factors: dict[str, float] = {}
+    for pk, _, factor in slow:
+        if factor is not None:
+            label = nodes.labels.get(pk, OTHERS)
+            factors[label] = max(factor, factors.get(label, 0.0))
+    yield _gauge("clusteragent_node_slowness", text, [((label,), factor) for label, factor in factors.items()], "node")
     failed = dict(Runner.objects.values_list("node_id", "failed_total"))
     text = "Heartbeats with new names of nodes that were refused, because there were too many."
     yield _counter("clusteragent_new_nodes_refused_total", text, _hearing().names_refused)

@@ -61,14 +61,14 @@ def read_nodes(names: Collection[str] | None = None) -> list[Candidate]:
     }
     rows = known.annotate(**columns).order_by("name").values_list(
         "pk", "name", "written_labels", "declared", "heartbeat__node_type", "has_address", "weight", "runner__workers",
-        "runner__own_load", "max_configs", "intake", "signal",
+        "slowness__share", "runner__own_load", "max_configs", "intake", "signal",
     )  # fmt: skip
     return [
         Candidate(
             pk, name, _labels(labels), declared, kind == NodeType.RUNNER or (kind == NodeType.UNKNOWN and has_address),
-            capacity(weight, workers), own or 0.0, *rest,
+            capacity(weight, workers, share), own or 0.0, *rest,
         )
-        for pk, name, labels, declared, kind, has_address, weight, workers, own, *rest in rows
+        for pk, name, labels, declared, kind, has_address, weight, workers, share, own, *rest in rows
     ]  # fmt: skip
 
 

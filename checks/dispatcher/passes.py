@@ -28,7 +28,7 @@ from checks.models.orders import Isolation, Pause, Rule
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
 from clusteragent.lib.traces import counting
-from nodes import proofs
+from nodes import proofs, slowness
 from nodes.goodbyes import void_goodbyes
 from nodes.hearing import listen, note_silent, too_many_leave
 from nodes.models import Hearing, Node, NodeEvent, NodeRule
@@ -74,6 +74,7 @@ def run_pass(term: int) -> Pass:
         log.info("misplaced_moved", moves=len(misplaced), term=term)
     for name in Config.objects.flag_unscheduled():
         log.warning("config_unscheduled", check=name, term=term)
+    slowness.note_missed()
     Hearing.objects.note_pass()
     return Pass(len(expired), len(handed) + len(placed) + len(misplaced))
 

@@ -26,12 +26,13 @@ from checks.wire import lint
 from checks.wire.scrub import scrub
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
-from clusteragent.lib.words import cut, duration, listed, plain_count
-from nodes.models import Hearing, Node, NodeEvent, Runner, RunnerStats
+from clusteragent.lib.words import cut, duration, listed, milliseconds, plain_count
+from nodes.models import Hearing, Node, NodeEvent, Runner, RunnerStats, Slowness
 from nodes.models.events import SAID_AGAIN_AFTER
 from nodes.models.hearing import is_stale
 from nodes.models.nodes import BRAKE_HOLDS
 from nodes.newcomers import AN_HOUR
+from nodes.slowness import are_too_many
 
 # A pass runs each second and resumes the pauses that are over.
 LATE_RESUMING = timedelta(seconds=10)
@@ -62,10 +63,13 @@ class Kind(enum.StrEnum):
     WARMUP = enum.auto()
     UNSCHEDULED = enum.auto()
     DANGLING = enum.auto()
+    VERY_SLOW_NODE = enum.auto()
     FAILING = enum.auto()
     NOT_RUNNING = enum.auto()
     QUARANTINED = enum.auto()
     SLOW = enum.auto()
+    SLOW_EVERYWHERE = enum.auto()
+    SLOW_NODE = enum.auto()
     SILENT = enum.auto()
     UNACKNOWLEDGED = enum.auto()
     CONTESTED = enum.auto()
@@ -146,7 +150,9 @@ def current(differing: Sequence[str] = ()) -> list[Alert]:
         *_of_the_cluster(hearing, differing),
         *_of_configs(hearing),
         *_of_checks(hearing.now),
+        *_of_slow_checks(hearing.now),
         *_of_nodes(hearing.now),
+        *_of_slow_nodes(hearing.now),
         *_of_names(hearing),
         *_of_orders(hearing.now),
     )
@@ -268,6 +274,23 @@ def _of_checks(now: datetime) -> Iterator[Alert]:
             yield Alert(kind, count, text, _rows(Config, trouble=str(kind)), now, since)
 
 
+def _of_slow_checks(now: datetime) -> Iterator[Alert]:
+    """Checks whose runs take nearly the interval, or longer, wherever they run: another node would not help."""
+    troubles = Trouble.objects.current().filter(kind=Trouble.Kind.SLOW_EVERYWHERE)
+    count, since = troubles.aggregate(count=Count("pk"), since=Min("since")).values()
+    if not count:
+        return
+    found = Trouble.objects.everywhere()
+    figures = "; ".join(
+        f"{scrub(one.name)} takes {milliseconds(one.milliseconds)} of {one.interval:g} s, on {plain_count(one.nodes, 'node')}"
+        f" (from {listed([scrub(source) for source in one.sources])})"
+        for one in found[:NAMED]
+    )
+    others = "; others" if len(found) > NAMED else ""
+    cause = f"Slow wherever they run, so no node is to blame and nothing moves: {figures}{others}."
+    yield Alert(Kind.SLOW_EVERYWHERE, count, cause, _rows(Config, trouble=str(Kind.SLOW_EVERYWHERE)), now, since)
+
+
 def _checks(found: QuerySet[Any]) -> str:
     """The first names of the checks that the rows are about."""
     names = found.order_by("config__name").values_list("config__name", flat=True).distinct()
@@ -361,6 +384,23 @@ def _of_nodes(now: datetime) -> Iterator[Alert]:
         examples = "; ".join(f"{name}: {what}" for name, what in runners.values_list("node__name", "clamped")[:NAMED])
         cause = f"Runners report impossible values, which are limited. {examples}{'; others' if count > NAMED else ''}."
         yield Alert(Kind.CLAMPED, count, cause, _rows(NodeEvent, kind__exact="clamped"), now)
+
+
+def _of_slow_nodes(now: datetime) -> Iterator[Alert]:
+    """Nodes that are slow, and those that are very slow."""
+    rows = list(Slowness.objects.slow().select_related("node").order_by("node__name"))
+    for level, kind in ((Slowness.VERY, Kind.VERY_SLOW_NODE), (Slowness.SLOW, Kind.SLOW_NODE)):
+        found = [row for row in rows if row.level == level]
+        if not found:
+            continue
+        examples = "; ".join(f"{row.node.name}: {row.sentence}" for row in found[:NAMED])
+        cause = f"{examples}{'; others' if len(found) > NAMED else ''}."
+        if level == Slowness.VERY:
+            less = "It is given less" if len(found) == 1 else "They are given less"
+            many = "So many at once are no matter of nodes: none is given less"
+            cause = f"{cause} {many if are_too_many(len(found)) else less}."
+        since = min((row.since for row in found if row.since), default=None)
+        yield Alert(kind, len(found), cause, _rows(Node, pace=found[0].state), now, since)
 
 
 def _of_names(hearing: Any) -> Iterator[Alert]:

@@ -86,11 +86,13 @@ class CostQuerySet(models.QuerySet["Cost"]):
         return self._numbers(self._MEANS + self._BY_NODE, [])
 
     # Only stats of nodes that answered last time, since older stats are no measurement. A check in the stats has run. Runs of
-    # less than a millisecond are reported as 0 and counted as 0.5 ms: at no cost a node could get any number of them.
+    # less than a millisecond are reported as 0 and counted as 0.5 ms: at no cost a node could get any number of them. A node
+    # that is given less because it is slow has a discount: its configs would cost less elsewhere.
     _FRESH = """
         WITH fresh AS NOT MATERIALIZED (
-            SELECT s.node_id, s.check_id, greatest(s.execution_ms, 0.5) / 1000 AS seconds
+            SELECT s.node_id, s.check_id, greatest(s.execution_ms, 0.5) / 1000 / coalesce(slow.discount, 1) AS seconds
             FROM nodes_runnerstats AS s JOIN nodes_runner AS r ON r.node_id = s.node_id AND r.failures = 0
+            LEFT JOIN nodes_slowness AS slow ON slow.node_id = s.node_id
         )
     """
 

@@ -1,12 +1,12 @@
-"""Troubles that the runners' stats show: checks that fail, take longer than their interval, or don't run."""
+"""Troubles that the runners' stats show: checks that fail, don't run, or take longer than their interval."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Collection
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
-from django.db import models
+from django.db import connection, models
 from django.db.models.functions import Now
 
 from checks.models.configs import Instance
@@ -19,6 +19,9 @@ from nodes.models import RunnerStats
 MOST_CHARACTERS = 200
 # A check must be in the stats of its node so many intervals after the node got it, and at least so many seconds.
 _INTERVALS, _GRACE = 3, 120
+# A check is slow everywhere when the median of its runs takes this part of the interval on most nodes that run it, and on so
+# many at least.
+_NEARLY, _NODES = 0.8, 2
 
 
 def error_line(last_error: str) -> str:
@@ -39,6 +42,21 @@ def put_handles_back(stats: Collection[RunnerStats]) -> None:
     secrets = dict(resolved.values_list("check_id", "config__original__secrets"))
     for one in stats:
         one.last_error = standins.put_back(one.last_error, secrets.get(one.check_id, {}))
+
+
+class Everywhere(NamedTuple):
+    """A check that is slow on most nodes that run it, whichever they are.
+
+    nodes: on how many it is. configs: how many are. milliseconds, interval: medians of their run times and of their intervals in
+    seconds. sources: where they come from.
+    """
+
+    name: str
+    nodes: int
+    configs: int
+    milliseconds: float
+    interval: float
+    sources: list[str]
 
 
 class TroubleQuerySet(models.QuerySet["Trouble"]):
@@ -69,10 +87,26 @@ class TroubleQuerySet(models.QuerySet["Trouble"]):
             SELECT DISTINCT s.node_id, split_part(s.check_id, ':', 1) AS name
             FROM nodes_runnerstats AS s
             WHERE NOT EXISTS (SELECT FROM checks_instance AS i WHERE i.check_id = s.check_id)
+        ), busy AS (
+            SELECT c.name, a.node_id, a.config_id, s.execution_ms / 1000 / i.interval AS part
+            FROM nodes_runnerstats AS s
+            JOIN nodes_runner AS r ON r.node_id = s.node_id AND r.failures = 0
+            JOIN checks_instance AS i ON i.check_id = s.check_id
+            JOIN checks_assignment AS a ON a.config_id = i.config_id AND a.node_id = s.node_id
+            JOIN checks_config AS c ON c.id = a.config_id
+        ), everywhere AS (
+            SELECT name FROM (
+                SELECT name, percentile_cont(0.5) WITHIN GROUP (ORDER BY part) AS part FROM busy GROUP BY name, node_id
+            ) AS of_node
+            GROUP BY name
+            HAVING count(*) FILTER (WHERE part > %(nearly)s) >= %(nodes)s
+                AND 2 * count(*) FILTER (WHERE part > %(nearly)s) > count(*)
         ), found AS (
             SELECT config_id, 'failing' AS kind FROM reported WHERE failed
             UNION
             SELECT config_id, 'slow' FROM reported WHERE slow
+            UNION
+            SELECT config_id, 'slow_everywhere' FROM busy JOIN everywhere USING (name) WHERE part > %(nearly)s
             UNION
             SELECT config_id, 'not_running' FROM expected AS e
             WHERE NOT EXISTS (SELECT FROM nodes_runnerstats WHERE node_id = e.node_id AND check_id = e.check_id)
@@ -89,27 +123,57 @@ class TroubleQuerySet(models.QuerySet["Trouble"]):
     def note(self) -> int:
         """Update the troubles from the last stats. Return how many are new."""
         with without_nested_loops() as cursor:
-            cursor.execute(self._NOTE, {"intervals": _INTERVALS, "grace": _GRACE})
+            bounds = {"intervals": _INTERVALS, "grace": _GRACE, "nearly": _NEARLY, "nodes": _NODES}
+            cursor.execute(self._NOTE, bounds)
             return int(cursor.rowcount)
+
+    # Not the ORM: stats name their checks by ID, and medians are of all instances of a check.
+    _EVERYWHERE = """
+        SELECT c.name, count(DISTINCT a.node_id), count(DISTINCT t.config_id),
+            percentile_cont(0.5) WITHIN GROUP (ORDER BY s.execution_ms),
+            percentile_cont(0.5) WITHIN GROUP (ORDER BY i.interval), array_agg(DISTINCT o.source ORDER BY o.source)
+        FROM checks_trouble AS t
+        JOIN checks_config AS c ON c.id = t.config_id
+        JOIN checks_assignment AS a ON a.config_id = c.id
+        JOIN checks_instance AS i ON i.config_id = c.id
+        JOIN nodes_runnerstats AS s ON s.check_id = i.check_id AND s.node_id = a.node_id
+        JOIN checks_origin AS o ON o.config_id = c.id
+        WHERE t.kind = 'slow_everywhere'
+        GROUP BY c.name ORDER BY c.name
+    """
+
+    def everywhere(self) -> list[Everywhere]:
+        """The checks that are slow everywhere, by name."""
+        with connection.cursor() as cursor:
+            cursor.execute(self._EVERYWHERE)
+            return [Everywhere(*row) for row in cursor.fetchall()]
 
     def current(self) -> TroubleQuerySet:
         """Troubles of configs that have an owner: others may have lost it since the last stats."""
         return self.filter(config__assignment__isnull=False)
 
 
+def trouble_kinds() -> list[tuple[str, str]]:
+    """Return the choices of a trouble's kind. They are given as a function, so that a new kind needs no migration."""
+    return Trouble.Kind.choices
+
+
 class Trouble(models.Model):
     """Something wrong with a config on its present node, by the last round of stats. The row is deleted once it is over."""
 
     class Kind(models.TextChoices):
-        """What is wrong: the last run failed, a run exceeds its interval, or its node does not run it."""
+        """What is wrong: the last run failed, a run exceeds its interval, or nearly so wherever the check runs, or its node does
+        not run it.
+        """
 
         FAILING = "failing"
         SLOW = "slow"
+        SLOW_EVERYWHERE = "slow_everywhere", "slow everywhere"
         NOT_RUNNING = "not_running", "not running"
 
     # No constraint, so that removing configs never waits for a round of stats. The next round deletes what they leave.
     config = models.ForeignKey("checks.Config", models.DO_NOTHING, related_name="troubles", db_constraint=False)
-    kind = models.CharField(max_length=16, choices=Kind)
+    kind = models.CharField(max_length=16, choices=trouble_kinds)
     since = models.DateTimeField(db_default=Now())
 
     objects: ClassVar[Any] = TroubleQuerySet.as_manager()

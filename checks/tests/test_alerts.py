@@ -20,7 +20,7 @@ from checks.tests.cast import report, sent, silence
 from clusteragent.lib import conf
 from nodes.goodbyes import note_goodbye
 from nodes.heartbeats import note_heartbeat
-from nodes.models import Hearing, Heartbeat, Node, NodeEvent, NodeType, Runner, RunnerStats, hearing
+from nodes.models import Hearing, Heartbeat, Node, NodeEvent, NodeType, Runner, RunnerStats, Slowness, hearing
 from operators.admin.base import address
 from tests.table import table
 
@@ -458,6 +458,24 @@ def test_the_most_severe_alert_comes_first() -> None:
     assert [alert.kind for alert in alerts.current()] == [Kind.NO_PASS, Kind.SILENT, Kind.HELD_REMOVALS]
 
 
+def test_a_check_that_is_slow_everywhere_is_told_with_its_figures_and_sources() -> None:
+    report("ash", "birch")
+    dispatcher.schedule([sent(key) for key in ("one", "two")])
+    acknowledge()
+    for one in Assignment.objects.select_related("config").prefetch_related("config__instances"):
+        (instance,) = one.config.instances.all()
+        RunnerStats.objects.create(
+            node_id=one.node_id, check_id=instance.check_id, execution_ms=14_000, failed=False, last_error=""
+        )
+        Runner.objects.create(node_id=one.node_id, stats_at=Now())
+    Trouble.objects.note()
+    assert (only().kind, only().count) == (Kind.SLOW_EVERYWHERE, 2)
+    assert only().cause == (
+        "Slow wherever they run, so no node is to blame and nothing moves:"
+        " http_check takes 14.0 s of 15 s, on 2 nodes (from file)."
+    )
+
+
 def test_every_link_leads_to_a_page(admin_client) -> None:
     report("ash", "birch", "cedar")
     dispatcher.schedule([sent(key) for key in ("one", "two", "three")])
@@ -483,6 +501,8 @@ def test_every_link_leads_to_a_page(admin_client) -> None:
     for kind in Trouble.Kind.values:
         Trouble.objects.create(config=one, kind=kind, since=Now() - timedelta(minutes=5))
     Isolation.objects.create(config=one, reason=Isolation.Reason.QUARANTINED)
+    for level, node in enumerate(Node.objects.known()[:2], Slowness.SLOW):
+        Slowness.objects.create(node=node, level=level, factor=3)
     Pin.objects.create(config=one, aim="gone")
     Pause.objects.create(config=one, until=Now() - timedelta(minutes=20))
     Freeze.objects.create(author="eve")

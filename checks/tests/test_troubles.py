@@ -67,6 +67,38 @@ def test_a_check_that_takes_longer_than_its_interval() -> None:
     assert round_of(told(check_id("one"), ms=15_001)) == set()
 
 
+def tell_everywhere(ash: float, birch: float, cedar: float) -> set[tuple[str, str]]:
+    """Let http_check take so many ms on each node: two instances and one that is quick. Return the troubles."""
+    report("cedar")
+    nodes = dict(Node.objects.values_list("name", "pk"))
+    keys = [(name, f"{name}-{number}") for name in nodes for number in range(3)]
+    dispatcher.schedule([sent(key) for _, key in keys])
+    for name, key in keys:
+        Assignment.objects.filter(config__origins__key=key).update(node=nodes[name])
+    Config.objects.filter(origins__key="one").delete()
+    times = {"ash": ash, "birch": birch, "cedar": cedar}
+    answers = {
+        nodes[name]: Answer([told(check_id(f"{name}-{n}"), ms=times[name] if n else 5) for n in range(3)])
+        for name in nodes
+    }
+    Runner.objects.note(answers)
+    Trouble.objects.note()
+    return set(Trouble.objects.current().values_list("config__origins__key", "kind"))
+
+
+def test_a_check_that_takes_nearly_its_interval_on_most_nodes_is_slow_everywhere() -> None:
+    assert tell_everywhere(12_500, 13_500, 400) == {
+        (f"{name}-{number}", "slow_everywhere") for name in ("ash", "birch") for number in (1, 2)
+    }
+    assert Trouble.objects.everywhere() == [("http_check", 2, 4, 13_000, 15, ["file"])]
+
+
+def test_a_check_that_is_slow_on_one_node_or_not_slow_enough_is_not_slow_everywhere() -> None:
+    assert tell_everywhere(14_000, 400, 400) == set()
+    assert tell_everywhere(11_900, 11_900, 11_900) == set()
+    assert Trouble.objects.everywhere() == []
+
+
 def test_a_check_that_its_node_does_not_tell_of() -> None:
     grow_old(80)
     assert round_of() == set()

@@ -196,6 +196,10 @@ STICKINESS_FACTOR = number("DD_CLUSTER_CHECKS_STICKINESS_FACTOR", 4.0)
 STICKINESS_UPPER_LIMIT = number("DD_CLUSTER_CHECKS_STICKINESS_UPPER_LIMIT", 1.0)
 #: The least that this difference is.
 STICKINESS_LOWER_LIMIT = number("DD_CLUSTER_CHECKS_STICKINESS_LOWER_LIMIT", 0.05)
+#: A node is slow when its checks take this many times as long as the same checks elsewhere. 0: no node is slow.
+SLOW_NOTICE = number("CLUSTERAGENT_SLOW_NOTICE", 2.0, high=1000)
+#: From this factor on it is given less, bit by bit, down to a quarter of its share. 0: no node is given less.
+SLOW_RELIEF = number("CLUSTERAGENT_SLOW_RELIEF", 3.0, high=1000)
 
 # Runners. They are called at the addresses that they report, and receive our token.
 _PRIVATE = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")

@@ -17,7 +17,7 @@ from checks.tests.cast import report, sent, silence
 from clusteragent import metrics
 from clusteragent.lib import conf
 from clusteragent.lib.database import bulk
-from nodes.models import Hearing, Node, Runner, hearing
+from nodes.models import Hearing, Node, Runner, Slowness, hearing
 from nodes.models.runners import Answer, CheckStats
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
@@ -49,6 +49,8 @@ OURS = {
     "clusteragent_warmup": ("gauge", set()),
     "clusteragent_nodes": ("gauge", {"state"}),
     "clusteragent_nodes_cordoned": ("gauge", set()),
+    "clusteragent_nodes_slow": ("gauge", {"state"}),
+    "clusteragent_node_slowness": ("gauge", {"node"}),
     "clusteragent_nodes_summed_up": ("gauge", set()),
     "clusteragent_expected_load": ("gauge", {"node"}),
     "clusteragent_wanted_nodes": ("gauge", set()),
@@ -100,6 +102,7 @@ def value(name: str, *labels: str) -> float:
 def furnish() -> None:
     """Make a cluster that has a series of every metric."""
     report("ash", "birch")
+    Slowness.objects.create(node=Node.objects.get(name="ash"), level=Slowness.SLOW, factor=2.5)
     dispatcher.schedule([sent("one"), sent("two")])
     Config.objects.filter(origins__key="two").update(dangling_since=Now(), unscheduled=True)
     Cost.objects.create(config=Config.objects.get(origins__key="one"), workers_needed=0.5)

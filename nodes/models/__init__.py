@@ -1,7 +1,7 @@
 """nodeStore: the node agents that report to us, when they were last heard, and what happened to them.
 
-Each module imports only those before it: hearing, events, nodes, heartbeats, rules, runners, probes. What spans several tables is
-done above, in `nodes/`.
+Each module imports only those before it: hearing, events, nodes, heartbeats, rules, runners, probes, slowness. What spans several
+tables is done above, in `nodes/`.
 """
 
 from nodes.models.events import NodeEvent
@@ -11,9 +11,10 @@ from nodes.models.nodes import Node, NodeType, UnknownNode
 from nodes.models.probes import Probe
 from nodes.models.rules import NodeRule, validate_labels, validate_network
 from nodes.models.runners import Runner, RunnerStats
+from nodes.models.slowness import MissedPolls, Slowness
 from nodes.names import validate_node_name
 
 __all__ = [
-    "Hearing", "Heartbeat", "Memory", "Node", "NodeEvent", "NodeRule", "NodeType", "Probe", "Runner", "RunnerStats",
-    "UnknownNode", "validate_labels", "validate_network", "validate_node_name",
+    "Hearing", "Heartbeat", "Memory", "MissedPolls", "Node", "NodeEvent", "NodeRule", "NodeType", "Probe", "Runner",
+    "RunnerStats", "Slowness", "UnknownNode", "validate_labels", "validate_network", "validate_node_name",
 ]  # fmt: skip

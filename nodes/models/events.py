@@ -126,6 +126,9 @@ class NodeEvent(models.Model):
         # Its goodbye does not count.
         GOODBYE_VOID = "goodbye void"
         LOOKS_ALIKE = "looks alike"
+        # Its checks take longer than elsewhere, or it misses polls.
+        SLOW = "slow"
+        SLOW_NO_MORE = "no longer slow"
 
     # What a node causes by its own words, as often as it likes.
     SAID = frozenset({Kind.RESTARTED, Kind.LEAVING, Kind.RESTARTING, Kind.FLAPPING, Kind.DECLARED, Kind.GOODBYE_VOID})

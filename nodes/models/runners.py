@@ -10,14 +10,18 @@ from typing import Any, NamedTuple
 from django.db import connection, models, transaction
 
 from clusteragent.lib import conf
+from clusteragent.lib.database.bulk import without_nested_loops
 from nodes.models.events import NodeEvent
 from nodes.models.heartbeats import Heartbeat
 from nodes.models.nodes import Node
 
 
-def capacity(weight: float, workers: int | None) -> float:
-    """What a node's load is divided by, in workers: those that its runner told, within what counts, times its weight."""
-    return weight * min(workers or conf.DEFAULT_WORKERS, conf.RUNNER_MAX_WORKERS) or conf.DEFAULT_WORKERS
+def capacity(weight: float, workers: int | None, share: float | None = None) -> float:
+    """What a node's load is divided by, in workers: those that its runner told, within what counts, times its weight.
+
+    share: what a slow node is given of it; None for all.
+    """
+    return (share or 1) * weight * min(workers or conf.DEFAULT_WORKERS, conf.RUNNER_MAX_WORKERS) or conf.DEFAULT_WORKERS
 
 
 # The numbers that a runner tells of a check as it pleases, under the names of the wire and of our columns. Before 2026
@@ -129,8 +133,21 @@ class RunnerQuerySet(models.QuerySet["Runner"]):
 
     def capacity(self) -> dict[int, float]:
         """What the load of each known node is divided by, in workers: {node's id: capacity}."""
-        known = Heartbeat.objects.values_list("node_id", "node__weight", "node__runner__workers")
-        return {node_id: capacity(weight, workers) for node_id, weight, workers in known}
+        of_node = ("node__weight", "node__runner__workers", "node__slowness__share")
+        return {node_id: capacity(*of) for node_id, *of in Heartbeat.objects.values_list("node_id", *of_node)}
+
+
+class RunTimes(NamedTuple):
+    """How long a node's runs of a check take. number: of its instances there. median: in ms.
+
+    ranks: the sum of their ranks among all instances of the check, everywhere; of equal ones the mean.
+    """
+
+    node_id: int
+    name: str
+    number: int
+    median: float
+    ranks: float
 
 
 class RunnerStatsQuerySet(models.QuerySet["RunnerStats"]):
@@ -144,6 +161,27 @@ class RunnerStatsQuerySet(models.QuerySet["RunnerStats"]):
             for node_id, stats in told.items():
                 for one in stats:
                     stream.write_row((node_id, *one))
+
+    # Not the ORM: ranks are of all instances, and sums of ranks of each node's. Only of nodes that answered the last time.
+    _RUN_TIMES = """
+        WITH ranked AS (
+            SELECT s.node_id, split_part(s.check_id, ':', 1) AS name, s.execution_ms,
+                rank() OVER same + (count(*) OVER (PARTITION BY split_part(s.check_id, ':', 1), s.execution_ms) - 1) / 2.0
+                    AS rank
+            FROM nodes_runnerstats AS s
+            JOIN nodes_runner AS r ON r.node_id = s.node_id AND r.failures = 0
+            JOIN nodes_heartbeat AS h ON h.node_id = s.node_id
+            WINDOW same AS (PARTITION BY split_part(s.check_id, ':', 1) ORDER BY s.execution_ms)
+        )
+        SELECT node_id, name, count(*), percentile_cont(0.5) WITHIN GROUP (ORDER BY execution_ms), sum(rank)::float8
+        FROM ranked GROUP BY node_id, name
+    """
+
+    def run_times(self) -> list[RunTimes]:
+        """The run times of each check on each node, as runners told them in the last round."""
+        with without_nested_loops() as cursor:
+            cursor.execute(self._RUN_TIMES)
+            return [RunTimes(*row) for row in cursor.fetchall()]
 
 
 class Runner(models.Model):

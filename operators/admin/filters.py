@@ -17,12 +17,13 @@ from checks.models.orders import Isolation, Pause, Pin
 from checks.models.troubles import Trouble
 from checks.sources.kubernetes.subjects import CLUSTERCHECK, SERVICE, Subject, beginnings
 from checks.wire.scrub import scrub
-from nodes.models import Node, NodeType
+from nodes.models import Node, NodeType, Slowness
 from operators.queries import CONFIG_STATES, of_node
 
 MOST_CHOICES = 500
 # The states of nodes with their colours, and the reasons why a node takes nothing new.
 STATE_COLOURS = {"alive": "success", "silent": "warning", "lost": "danger"}
+PACE_COLOURS = {"slow": "warning", "very slow": "danger", "recovering": "info"}
 CLOSED = ("draining", "cordoned", "leaving", "restarting", "flapping")
 
 
@@ -180,6 +181,19 @@ class StateFilter(OptionFilter):
 
     def condition(self, value: str) -> Q:
         return Q(state=value)
+
+
+class PaceFilter(OptionFilter):
+    """Nodes that are slow."""
+
+    title = parameter_name = "pace"
+    options = {state: state for state in PACE_COLOURS}
+
+    def condition(self, value: str) -> Q:
+        levels = {"slow": Slowness.SLOW, "very slow": Slowness.VERY}
+        level = levels.get(value)
+        rows = Slowness.objects.slow().filter(level=level) if level else Slowness.objects.recovering()
+        return Q(pk__in=rows.values("pk"))
 
 
 class SchedulableFilter(OptionFilter):

@@ -9,8 +9,8 @@ from checks.explain import drains
 from checks.models import Assignment, Config, Handover, Move
 from checks.wire.scrub import scrub
 from clusteragent.lib.shortids import short_id
-from clusteragent.lib.words import ago, grouped_count, percent
-from nodes.models import Node, NodeEvent, Runner, RunnerStats
+from clusteragent.lib.words import ago, grouped_count, percent, utc
+from nodes.models import Node, NodeEvent, Runner, RunnerStats, Slowness
 from operators.admin.base import TABLE_ROWS, Table, anchor, link, list_url
 from operators.queries import WIDE_COLUMNS
 
@@ -65,9 +65,18 @@ def _facts(node: Any, load: float | None) -> list[tuple[str, Any]]:
         ]
     handing = Handover.objects.filter(source=node).count()
     clamped = Runner.objects.filter(node=node).values_list("clamped", flat=True).first()
+    slowness = Slowness.objects.filter(node=node, node__heartbeat__isnull=False).first()
+    slow = ("Pace", _pace(slowness) if slowness and slowness.state else "")
     handed = ("Hands over", grouped_count(handing, "config") if handing else "")
-    oddities = (handed, ("Looks like", node.looks_like()), ("Implausible stats", clamped))
+    oddities = (slow, handed, ("Looks like", node.looks_like()), ("Implausible stats", clamped))
     return known + [(name, value) for name, value in oddities if value]
+
+
+def _pace(slowness: Slowness) -> str:
+    """Since when it is slow, why, and what it is given."""
+    since = f" since {utc(slowness.since)}" if slowness.since else ""
+    given = f"; it is given {percent(slowness.share)} of its share" if slowness.share < 1 else ""
+    return f"{slowness.state}{since}: {slowness.sentence}{given}"
 
 
 def _acknowledged(node: Any) -> str:

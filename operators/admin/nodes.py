@@ -16,15 +16,17 @@ from checks.models import Assignment, Config
 from clusteragent.lib.database.numbers import number_of
 from clusteragent.lib.words import ago, grouped_count, plain_count
 from nodes.declarations import parse
-from nodes.models import Node, NodeEvent
+from nodes.models import Node, NodeEvent, Slowness
 from operators.admin import nodepage
 from operators.admin.base import ReadOnlyAdmin, Table, anchor, list_url, row_url
 from operators.admin.filters import (
     CLOSED,
+    PACE_COLOURS,
     STATE_COLOURS,
     AcknowledgedFilter,
     AlikeFilter,
     DaysFilter,
+    PaceFilter,
     SchedulableFilter,
     StateFilter,
     TypeFilter,
@@ -38,7 +40,7 @@ class NodeAdmin(ReadOnlyAdmin):
     list_display = (
         "name", "shown_state", "configs", "heard", "shown_type", "address", "up_to_date", "shown_schedulable"
     )  # fmt: skip
-    list_filter = (StateFilter, SchedulableFilter, TypeFilter, AlikeFilter, AcknowledgedFilter)
+    list_filter = (StateFilter, SchedulableFilter, PaceFilter, TypeFilter, AlikeFilter, AcknowledgedFilter)
     search_fields = ("name",)
     search_help_text = "Name"
     sortable_by = ("name", "heard", "configs")
@@ -53,13 +55,20 @@ class NodeAdmin(ReadOnlyAdmin):
         css = {"all": ["operators/pages.css"]}
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Node]:
-        nodes = Node.objects.with_state().select_related("heartbeat")
+        nodes = Node.objects.with_state().select_related("heartbeat", "slowness")
         return nodes.annotate(configs=number_of(Assignment.objects.all(), "node"))
 
     def get_list_display(self, request: HttpRequest) -> Any:
-        """The columns, with one more while names look alike."""
+        """The columns, with one more while nodes are slow, and one while names look alike."""
         columns = super().get_list_display(request)
+        if (Slowness.objects.slow() | Slowness.objects.recovering()).exists():
+            columns = (*columns, "pace")
         return (*columns, "looks_like") if Node.objects.lookalikes().exists() else columns
+
+    @display(description="pace", label=PACE_COLOURS)
+    def pace(self, node: Any) -> str:
+        """Whether it is slow; empty if not."""
+        return node.slowness.state if hasattr(node, "slowness") and node.state != "lost" else ""
 
     @display(description="looks like")
     def looks_like(self, node: Node) -> str:

@@ -18,7 +18,7 @@ from checks.sources import sets
 from checks.wire.lint import Notice
 from checks.wire.scrub import scrub
 from clusteragent.lib.shortids import short_id
-from nodes.models import Node, NodeEvent, NodeRule
+from nodes.models import Node, NodeEvent, NodeRule, Slowness
 from operators import queries
 from operators.api.fields import Digest, Labels, NodeTypeField, Note, Scrubbed, ShortID, Strict, Until
 from operators.roles import sees_digests
@@ -130,6 +130,25 @@ class ReassignSerializer(Strict):
     node = serializers.CharField(max_length=253, help_text="Which node gets it.")
 
 
+class SlownessSerializer(serializers.ModelSerializer[Slowness]):
+    """Why a node is slow, and what it is given."""
+
+    state = serializers.ChoiceField(choices=("slow", "very slow", "recovering"), read_only=True)
+    factor = serializers.FloatField(
+        read_only=True, allow_null=True, help_text="How many times as long its checks take as elsewhere; null: unknown."
+    )
+    checks = serializers.IntegerField(read_only=True, help_text="How many checks were compared.")
+    other_nodes = serializers.IntegerField(source="others", read_only=True, help_text="With how many nodes.")
+    missed_polls = serializers.IntegerField(source="missed", read_only=True, help_text="In ten minutes.")
+    share = serializers.FloatField(read_only=True, help_text="What its capacity is multiplied by.")
+    sentence = serializers.CharField(read_only=True, help_text="The same in a line for people.")
+
+    class Meta:
+        model = Slowness
+        fields = ("state", "since", "factor", "checks", "other_nodes", "missed_polls", "share", "sentence")
+        read_only_fields = fields
+
+
 class NodeSerializer(serializers.ModelSerializer[Node]):
     """A node agent and its state."""
 
@@ -139,14 +158,20 @@ class NodeSerializer(serializers.ModelSerializer[Node]):
     last_heard = serializers.DateTimeField(source="heartbeat.seen_at", default=None, read_only=True)
     acknowledged = serializers.SerializerMethodField(help_text="Whether it fetched its latest configs.")
     configs = serializers.IntegerField(read_only=True, help_text="How many configs are assigned to it.")
+    slowness = serializers.SerializerMethodField(help_text="Null: it is not slow.")
 
     class Meta:
         model = Node
         fields: tuple[str, ...] = (
             "name", "state", "schedulable", "draining", "leaving", "type", "address", "labels", "weight", "max_configs",
-            "last_heard", "first_seen", "lost_at", "configs", "acknowledged",
+            "last_heard", "first_seen", "lost_at", "configs", "acknowledged", "slowness",
         )  # fmt: skip
         read_only_fields = fields
+
+    @extend_schema_field(SlownessSerializer(allow_null=True))
+    def get_slowness(self, node: Node) -> Any:
+        is_slow = hasattr(node, "heartbeat") and hasattr(node, "slowness") and node.slowness.state
+        return SlownessSerializer(node.slowness).data if is_slow else None
 
     def get_acknowledged(self, node: Any) -> bool | None:
         return node.heartbeat.acknowledged == node.config_version if hasattr(node, "heartbeat") else None

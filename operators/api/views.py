@@ -74,7 +74,7 @@ class NodeViewSet(DetailViewSet):
 
     dry_runs = ("drain",)
 
-    queryset = Node.objects.select_related("heartbeat")
+    queryset = Node.objects.select_related("heartbeat", "slowness")
     serializer_class = serializers.NodeSerializer
     detail_serializer_class = serializers.NodePageSerializer
     filterset_class = filters.NodeFilter

@@ -30,6 +30,7 @@ GRAVE = {
     Kind.WARMUP,
     Kind.UNSCHEDULED,
     Kind.DANGLING,
+    Kind.VERY_SLOW_NODE,
 }
 
 
@@ -68,7 +69,7 @@ class Line(NamedTuple):
 
     @property
     def is_grave(self) -> bool:
-        """Whether configs run nowhere while it lasts, or would not be placed again."""
+        """Whether configs run nowhere or far too seldom while it lasts, or would not be placed again."""
         return self.alert.kind in GRAVE
 
 

@@ -1,0 +1,128 @@
+"""Slow nodes: what rounds of stats concluded of them, and the polls that they missed. The rules are in `nodes/slowness.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from django.db import connection, models
+from django.db.models import F, Sum
+
+from clusteragent.lib.clock import ago
+from clusteragent.lib.words import plain_count
+from nodes.models.nodes import Node
+
+# Polls that a node missed are counted for so long.
+MISSED_WITHIN = timedelta(minutes=10)
+
+
+class SlownessQuerySet(models.QuerySet["Slowness"]):
+    def slow(self) -> SlownessQuerySet:
+        """Rows of known nodes that are slow or very slow."""
+        return self.filter(level__gt=0, node__heartbeat__isnull=False)
+
+    def recovering(self) -> SlownessQuerySet:
+        """Rows of known nodes that are no longer slow, and still given less."""
+        return self.filter(level=0, share__lt=1, node__heartbeat__isnull=False)
+
+
+class Slowness(models.Model):
+    """A node that is slow, may be, or was and still is given less. Other nodes have no row."""
+
+    SLOW, VERY = 1, 2
+
+    # No constraint, so that an older version that does not know the table can delete nodes during an upgrade.
+    node = models.OneToOneField(Node, models.CASCADE, primary_key=True, related_name="slowness", db_constraint=False)
+    # How many times as long its checks take as elsewhere: null when too few can be compared. checks: how many were
+    # compared. others: with how many nodes.
+    factor = models.FloatField(null=True)
+    checks = models.PositiveIntegerField(default=0)
+    others = models.PositiveIntegerField(default=0)
+    # The polls that it missed within MISSED_WITHIN.
+    missed = models.PositiveIntegerField(default=0)
+    # 0, SLOW or VERY, and for how many rounds it has been above (below, if negative) what the level stands for.
+    level = models.SmallIntegerField(default=0)
+    rounds = models.SmallIntegerField(default=0)
+    # Since when it has been slow.
+    since = models.DateTimeField(null=True)
+    # What its capacity is multiplied by, and how it last changed: by which part, in which direction, for how many rounds.
+    share = models.FloatField(default=1.0)
+    step = models.FloatField(default=0.2)
+    heading = models.SmallIntegerField(default=0)
+    steps = models.PositiveSmallIntegerField(default=0)
+    # What its run times are divided by, so that the costs of its configs depend no more on the node than those of others.
+    discount = models.FloatField(default=1.0)
+
+    objects = SlownessQuerySet.as_manager()
+
+    def __str__(self) -> str:
+        return f"slowness of {self.node_id}"
+
+    @property
+    def state(self) -> str:
+        """`slow`, `very slow`, or `recovering`: no longer slow, and still given less; empty otherwise."""
+        words = {self.SLOW: "slow", self.VERY: "very slow"}
+        return words.get(self.level, "recovering" if self.share < 1 else "")
+
+    @property
+    def sentence(self) -> str:
+        """What is slow about the node."""
+        told = []
+        if self.factor is not None and (self.factor >= 1.5 or not self.missed):
+            told.append(
+                f"its checks take {self.factor:.1f} times as long as elsewhere ({plain_count(self.checks, 'check')},"
+                f" {plain_count(self.others, 'other node')})"
+            )
+        if self.missed:
+            told.append(f"it missed {plain_count(self.missed, 'poll')} in ten minutes")
+        return " and ".join(told) or "too few of its checks can be compared now"
+
+
+class Missed(NamedTuple):
+    """The polls that a node missed since a report. seen_at: the report."""
+
+    node_id: int
+    seen_at: datetime
+    number: int
+
+
+class MissedPollsQuerySet(models.QuerySet["MissedPolls"]):
+    # Not the ORM, whose upsert writes rows that are as they were, too.
+    _NOTE = """
+        INSERT INTO nodes_missedpolls AS m (node_id, seen_at, number)
+        SELECT * FROM unnest(%s::bigint[], %s::timestamptz[], %s::int[]) AS t (node_id, seen_at, number) ORDER BY 1, 2
+        ON CONFLICT (node_id, seen_at) DO UPDATE SET number = excluded.number WHERE m.number < excluded.number
+    """
+
+    def note(self, missed: Collection[Missed]) -> None:
+        """Store the polls that nodes missed since their last reports. Later calls raise the numbers of the same reports."""
+        columns = [list(column) for column in zip(*missed, strict=True)]
+        with connection.cursor() as cursor:
+            cursor.execute(self._NOTE, columns)
+
+    def counts(self) -> Mapping[int, int]:
+        """The polls that known nodes missed within MISSED_WITHIN and reported after: {node's id: number}."""
+        lived_on = self.filter(seen_at__gte=ago(MISSED_WITHIN), seen_at__lt=F("node__heartbeat__seen_at"))
+        return dict(lived_on.order_by().values_list("node").annotate(Sum("number")))
+
+    def prune(self) -> int:
+        """Delete what is older than MISSED_WITHIN. Returns how many rows."""
+        return self.filter(seen_at__lt=ago(MISSED_WITHIN)).delete()[0]
+
+
+class MissedPolls(models.Model):
+    """The polls that a node missed after one of its reports."""
+
+    node = models.ForeignKey(Node, models.CASCADE, related_name="missed_polls", db_constraint=False, db_index=False)
+    # The last report before them.
+    seen_at = models.DateTimeField()
+    number = models.PositiveIntegerField()
+
+    objects = MissedPollsQuerySet.as_manager()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["node", "seen_at"], name="missedpolls_node_report")]
+
+    def __str__(self) -> str:
+        return f"{self.number} missed by {self.node_id}"

@@ -1,0 +1,134 @@
+"""Which nodes are slow: that of a cluster whose checks differ by nature none is, and one whose checks take thrice as long is."""
+
+import random
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from statistics import median
+from typing import Any
+
+import pytest
+from django.db.models.functions import Now
+
+from nodes.heartbeats import note_heartbeat
+from nodes.models import Node, Runner, RunnerStats
+from nodes.models.runners import RunTimes
+from nodes.slowness import Pace, compare
+
+# {node: {check: times of its instances, in ms}}
+Cluster = Mapping[int, Mapping[str, list[float]]]
+
+
+def run_times(cluster: Cluster) -> list[RunTimes]:
+    """What the database makes of these times."""
+    every: dict[str, list[float]] = defaultdict(list)
+    for of_node in cluster.values():
+        for name, times in of_node.items():
+            every[name] += times
+    ranks = {name: _ranks(times) for name, times in every.items()}
+    return [
+        RunTimes(node, name, len(times), median(times), sum(ranks[name][one] for one in times))
+        for node, of_node in cluster.items()
+        for name, times in of_node.items()
+    ]
+
+
+def _ranks(times: Iterable[float]) -> dict[float, float]:
+    found: dict[float, list[int]] = defaultdict(list)
+    for rank, one in enumerate(sorted(times), 1):
+        found[one].append(rank)
+    return {one: sum(same) / len(same) for one, same in found.items()}
+
+
+def cluster_of(
+    dice: random.Random, nodes: int, each: int, slow: Mapping[int, float] | None = None
+) -> dict[int, dict[str, list[float]]]:
+    """Twelve checks, some alike everywhere, some of very different URLs, dealt out at random. Machines differ a bit."""
+    kinds = [(f"check_{n}", dice.uniform(2, 8), dice.choice([0.1, 0.3, 0.6, 1.0, 1.4])) for n in range(12)]
+    machines = {node: dice.uniform(0.8, 1.3) * (slow or {}).get(node, 1.0) for node in range(nodes)}
+    found: dict[int, dict[str, list[float]]] = {node: defaultdict(list) for node in machines}
+    for _ in range(nodes * each):
+        node, (name, mean, sigma) = dice.choice(range(nodes)), dice.choice(kinds)
+        found[node][name].append(round(dice.lognormvariate(mean, sigma) * machines[node]))
+    return found
+
+
+def is_slow(pace: Pace | None, least: float = 2.0) -> bool:
+    return pace is not None and pace.is_sure and pace.factor >= least
+
+
+@pytest.mark.parametrize(("nodes", "each"), [(3, 5), (3, 30), (8, 10), (20, 25), (40, 8)])
+def test_a_cluster_whose_checks_and_machines_differ_by_nature_has_no_slow_node(nodes: int, each: int) -> None:
+    for seed in range(40):
+        paces = compare(run_times(cluster_of(random.Random(seed), nodes, each)))
+        assert not any(map(is_slow, paces.values())), seed
+
+
+@pytest.mark.parametrize(("nodes", "each"), [(3, 60), (8, 50), (20, 50)])
+def test_a_node_that_is_three_times_slower_is_found_and_no_other(nodes: int, each: int) -> None:
+    found = 0
+    for seed in range(40):
+        paces = compare(run_times(cluster_of(random.Random(seed), nodes, each, {0: 3.5})))
+        assert not any(is_slow(pace) for node, pace in paces.items() if node), seed
+        found += is_slow(paces[0])
+    assert found >= 38
+
+
+def test_the_factor_is_how_many_times_as_long_its_checks_take() -> None:
+    usual = {f"check_{n}": [100.0 + n, 101.0 + n] for n in range(10)}
+    slow = {name: [3.2 * time for time in times] for name, times in usual.items()}
+    found = compare(run_times({1: usual, 2: usual, 3: usual, 4: slow}))
+    assert found[4] == Pace(pytest.approx(3.2), 20, 3, is_sure=True)
+    assert found[1] == Pace(1.0, 20, 3, is_sure=False)
+
+
+def test_one_odd_check_or_many_odd_instances_of_one_make_no_node_slow() -> None:
+    usual = {f"check_{n}": [100.0, 110.0] for n in range(6)}
+    odd = usual | {"check_0": [60_000.0]}
+    far = usual | {"check_0": [9_000.0] * 500}
+    found = compare(run_times({1: usual, 2: usual, 3: usual, 4: odd, 5: far}))
+    assert not any(map(is_slow, found.values()))
+
+
+def test_too_few_nodes_or_checks_say_nothing() -> None:
+    usual, slow = {"a": [100.0] * 30, "b": [100.0] * 30}, {"a": [900.0] * 30, "b": [900.0] * 30}
+    assert compare(run_times({1: usual, 2: slow})) == {}
+    assert compare(run_times({1: {"a": [100.0]}, 2: {"a": [100.0]}, 3: {"a": [900.0] * 9}})) == {}
+    assert compare([]) == {}
+
+
+def test_what_takes_few_milliseconds_is_not_compared() -> None:
+    quick, slow = {"a": [1.0] * 9, "b": [0.0] * 9}, {"a": [4.0] * 9, "b": [4.0] * 9}
+    assert compare(run_times({1: quick, 2: quick, 3: quick, 4: slow})) == {}
+
+
+def test_a_runner_that_lies_makes_no_other_node_slow() -> None:
+    usual = {f"check_{n}": [100.0, 100.0] for n in range(8)}
+    idle = {name: [0.0] * 5000 for name in usual}
+    busy = {name: [1e12] * 5000 for name in usual}
+    for lies in (idle, busy):
+        found = compare(run_times({1: usual, 2: usual, 3: usual, 4: usual, 5: lies}))
+        assert not any(is_slow(found[node]) for node in (1, 2, 3, 4))
+
+
+@pytest.mark.django_db
+def test_the_database_ranks_the_times_of_known_nodes_that_answered() -> None:
+    dice = random.Random(1)
+    note_heartbeat("lost", last_change=-1)
+    told: dict[int, dict[str, list[float]]] = {}
+    for name in ("ash", "birch", "cedar", "dogwood"):
+        note_heartbeat(name, last_change=-1)
+        pk = Node.objects.get(name=name).pk
+        Runner.objects.create(node_id=pk, stats_at=Now(), failures=int(name == "dogwood"))
+        times: Any = {check: [float(dice.randrange(20)) for _ in range(7)] for check in ("http_check", "ntp")}
+        for check, of_check in times.items():
+            for number, time in enumerate(of_check):
+                RunnerStats.objects.create(
+                    node_id=pk, check_id=f"{check}:{number}", execution_ms=time, failed=False, last_error=""
+                )
+        if name != "dogwood":
+            told[pk] = times
+    lost = Node.objects.get(name="lost")
+    Runner.objects.create(node=lost, stats_at=Now())
+    RunnerStats.objects.create(node=lost, check_id="ntp:1", execution_ms=1, failed=False, last_error="")
+    lost.heartbeat.delete()
+    assert sorted(RunnerStats.objects.run_times()) == sorted(run_times(told))
