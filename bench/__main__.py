@@ -21,6 +21,7 @@ QUESTIONS = (
     "load",
     "cut",
     "dispatching",
+    "domains",
     "locking",
     "passes",
     "balancing",

@@ -18,6 +18,7 @@ from checks.dispatcher.transaction import Choice, entries_of, light_entries
 from checks.explain.reasons import words
 from checks.models import Config, Move, Plan, Source
 from checks.models.orders import Pause
+from clusteragent.lib import conf
 from clusteragent.lib.traces import span
 from nodes import registration
 from nodes.models import Node, NodeRule
@@ -134,4 +135,5 @@ def _arriving(names: Collection[str]) -> Iterator[Candidate]:
     declared = dict(Node.objects.filter(name__in=names).values_list("name", "declared"))
     for number, name in enumerate(names, 1):
         labels, weight, limit = ruled(rules, name)
-        yield Candidate(-number, name, labels, declared.get(name, ""), False, capacity(weight, None), limit=limit)
+        workers, domain = capacity(weight, None), labels.get(conf.DOMAIN_LABEL, "")
+        yield Candidate(-number, name, labels, declared.get(name, ""), False, workers, limit=limit, domain=domain)

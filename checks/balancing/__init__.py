@@ -2,6 +2,6 @@
 
 from checks.balancing.cluster import Spread, Stickiness, spread, utilization
 from checks.balancing.plan import PlannedMove, plan
-from checks.balancing.pool import Pool, ceiling
+from checks.balancing.pool import Bar, Pool, ceiling
 
-__all__ = ["PlannedMove", "Pool", "Spread", "Stickiness", "ceiling", "plan", "spread", "utilization"]
+__all__ = ["Bar", "PlannedMove", "Pool", "Spread", "Stickiness", "ceiling", "plan", "spread", "utilization"]

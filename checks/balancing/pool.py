@@ -2,12 +2,19 @@
 
 import heapq
 import math
-from collections.abc import Hashable, Mapping
-from typing import Generic, TypeVar
+from collections.abc import Callable, Hashable, Mapping
+from typing import Generic, NamedTuple, TypeVar
 
 from clusteragent.lib import conf
 
 N = TypeVar("N", bound=Hashable)
+
+
+class Bar(NamedTuple, Generic[N]):
+    """Nodes that may not run a config now. key: the same for equal bars; another one once a node may run it again."""
+
+    key: Hashable
+    stops: Callable[[N], bool]
 
 
 class Pool(Generic[N]):
@@ -38,7 +45,7 @@ class Pool(Generic[N]):
         self._room = {
             node: min(limits.get(node, math.inf), share * self._workers[node]) - held.get(node, 0) for node in names
         }
-        self._heaps: dict[frozenset[N] | None, list[tuple[float, str, N]]] = {}
+        self._heaps: dict[Hashable, list[tuple[float, str, N]]] = {}
 
     def __len__(self) -> int:
         return len(self._names)
@@ -51,33 +58,50 @@ class Pool(Generic[N]):
         """Return the expected load: the workers that configs and other load need, divided by the node's workers."""
         return self._costs[node] / self._workers[node]
 
-    def place(self, cost: float = 1.0, near: N | None = None, among: frozenset[N] | None = None) -> N | None:
+    def least(self, among: frozenset[N] | None = None, bar: Bar[N] | None = None) -> float:
+        """Return the lowest load of the nodes that have room and may run it; infinite when none does."""
+        node = self._least(among, bar)
+        return math.inf if node is None else self.load(node)
+
+    def place(
+        self,
+        cost: float = 1.0,
+        near: N | None = None,
+        among: frozenset[N] | None = None,
+        bar: Bar[N] | None = None,
+    ) -> N | None:
         """Place a config of this cost on `near` if possible, else on the node with the lowest load. Return the node.
 
-        None when no node has room. among: the nodes that may run it; all unless given.
+        None when no node has room. among: the nodes that may run it; all unless given. bar: those of them that may not now.
         """
         takes = near is not None and self.has_room(near) and (among is None or near in among)
-        node = near if takes else self._least(among)
+        if takes and bar is not None and near is not None:
+            takes = not bar.stops(near)
+        node = near if takes else self._least(among, bar)
         if node is not None:
             self._costs[node] += cost
             self._room[node] -= 1
         return node
 
-    def best(self, among: frozenset[N] | None = None, number: int = 5) -> list[tuple[str, float]]:
+    def best(
+        self, among: frozenset[N] | None = None, number: int = 5, bar: Bar[N] | None = None
+    ) -> list[tuple[str, float]]:
         """Return (name, load) of the nodes with the lowest loads, the lowest first."""
         # The smallest items of a heap are among its first 2^number - 1. A node whose load rose since may still be among them.
-        front = self._heap(among)[: 2**number - 1]
+        front = self._heap(among, bar)[: 2**number - 1]
         costs, workers = self._costs, self._workers
         # Not nsmallest(): this is called for each config, and sorting so few is faster.
+        if bar is not None:
+            front = [one for one in front if not bar.stops(one[2])]
         loads = sorted([(costs[node] / workers[node], name) for _, name, node in front])
         return [(name, load) for load, name in loads[:number]]
 
-    def _least(self, among: frozenset[N] | None) -> N | None:
+    def _least(self, among: frozenset[N] | None, bar: Bar[N] | None) -> N | None:
         """The node with room and the lowest load. Each set of nodes has its heap, whose loads are corrected at its top."""
-        heap = self._heap(among)
+        heap = self._heap(among, bar)
         while heap:
             load, name, node = heap[0]
-            if self._room[node] <= 0:
+            if self._room[node] <= 0 or (bar is not None and bar.stops(node)):
                 heapq.heappop(heap)
             elif load < self.load(node):
                 heapq.heapreplace(heap, (self.load(node), name, node))
@@ -85,13 +109,14 @@ class Pool(Generic[N]):
                 return node
         return None
 
-    def _heap(self, among: frozenset[N] | None) -> list[tuple[float, str, N]]:
-        if among not in self._heaps:
+    def _heap(self, among: frozenset[N] | None, bar: Bar[N] | None) -> list[tuple[float, str, N]]:
+        key = among if bar is None else (among, bar.key)
+        if key not in self._heaps:
             nodes = self._names if among is None else among & self._names.keys()
             heap = [(self.load(node), self._names[node], node) for node in nodes]
             heapq.heapify(heap)
-            self._heaps[among] = heap
-        return self._heaps[among]
+            self._heaps[key] = heap
+        return self._heaps[key]
 
 
 def ceiling(total: float, lost: float, pool_before: int) -> float:

@@ -13,16 +13,16 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple, TypeVar
 
-from checks.balancing import Pool
+from checks.balancing import Bar, Pool
 from checks.dispatcher import changes
 from checks.dispatcher.changes import Entry
 from checks.dispatcher.inventory import Candidate, Inventory, Reserved, read_nodes, read_reserved
-from checks.models.orders import Pin, Rule
+from checks.models.orders import Pin, Rule, patterns_of
 from clusteragent.lib import conf
 from clusteragent.lib.words import listed, plain_count
 from nodes.declarations import NAMED, parse
 from nodes.models import Hearing
-from nodes.models.nodes import OPEN, UnknownNode
+from nodes.models.nodes import OPEN, UnknownNode, named_domain
 
 T = TypeVar("T")
 
@@ -45,10 +45,13 @@ class Reason(enum.Enum):
     REQUIRED = "rule {rule}: it requires {label}"
     FORBIDDEN = "rule {rule}: it forbids {label}"
     RULE_FULL = "rule {rule}: at most {most} on one node"
+    APART = "rule {rule}: apart from {checks}, which {node} has"
+    APART_IN_DOMAIN = "rule {rule}: apart from {checks}, which {domain} has"
     PINNED = "the config is pinned to {pin}"
     RUNNERS_FIRST = "{node} is a node agent, and runners come first"
     FLAPPING = "{node} comes and goes"
     FULL = "{node} may have at most {most}"
+    SPREAD = "rule {rule}: {number} of its configs are in {domain}, and only {fewer} in {other}"
 
 
 # What a person can do about a refusal.
@@ -89,9 +92,12 @@ class Purpose(NamedTuple):
 # The dispatcher places a config by itself. Silence that may be our own fault ("unsure") does not count.
 PLACEMENT = Purpose(frozenset({"heard", "unsure"}), shares_reserved=True)
 # A choice that was made before is verified: preferences may have changed since, and do not count.
-CHOSEN = Purpose(PLACEMENT.signals, frozenset({Reason.FLAPPING, Reason.RUNNERS_FIRST}), shares_reserved=True)
-# A rebalance. No config waits for it, so all silence counts. The warm-up does not: it only delays placing.
-BALANCE = Purpose(frozenset({"heard"}), frozenset({Reason.WARMUP}))
+CHOSEN = Purpose(
+    PLACEMENT.signals, frozenset({Reason.FLAPPING, Reason.RUNNERS_FIRST, Reason.SPREAD}), shares_reserved=True
+)
+# A rebalance. No config waits for it, so all silence counts. The warm-up does not: it only delays placing. Nor does what rules
+# spread: a plan keeps each such config in its domain.
+BALANCE = Purpose(frozenset({"heard"}), frozenset({Reason.WARMUP, Reason.SPREAD}))
 # A person undoes a move. Preferences do not count.
 UNDO = Purpose(PLACEMENT.signals, CHOSEN.ignored)
 # A person names the node. A silent node counts as heard until it expires, and a restart does not matter.
@@ -113,7 +119,11 @@ def read_snapshot(
     balancing.Pool. cold: the warm-up does not count.
     """
     is_cold = not cold and Hearing.objects.filter(warmup=True).exists()
-    inventory, rules = Inventory(names if asked_of is None else asked_of), list(Rule.objects.all())
+    rules = list(Rule.objects.all())
+    if any(rule.apart_from and rule.apart_by_domain for rule in rules):
+        # What other nodes of the domain have matters, too.
+        names = asked_of = None
+    inventory = Inventory(names if asked_of is None else asked_of)
     return Snapshot(read_nodes(names), rules, read_reserved(), inventory, purpose, ceiling, is_cold)
 
 
@@ -160,6 +170,16 @@ class Snapshot:
         self._same: dict[frozenset[int], frozenset[int]] = {}
         self._spared: dict[object, frozenset[int]] = {}
         self._steadiest: dict[frozenset[int] | None, frozenset[int]] = {}
+        self._domains: dict[frozenset[int] | None, dict[str, frozenset[int]]] = {}
+        # Where no domain would spread a config better than that of its node, as nodes are now.
+        self._well_spread: set[object] = set()
+        self.spreads = any(rule.spread for rule in self.rules)
+        self.parts = any(rule.apart_from for rule in self.rules)
+        self._sides_of: dict[tuple[str, ...], list[_Side]] = {}
+        # How often a place got free for configs that are kept apart.
+        self._freed = 0
+        # Configs that were given up: their owners' counts are without them.
+        self._given_up: set[int] = set()
         self._able: dict[frozenset[int] | None, list[Candidate]] = {}
         self._has_place: dict[frozenset[int] | None, bool] = {}
 
@@ -198,6 +218,11 @@ class Snapshot:
         """Whether a node may not keep a config that it has, because of its declaration, its group or a rule about labels."""
         return not self.is_plain and node.id not in self._fit(entry.name, self._about(entry))
 
+    def may_run(self, check: str, node: Candidate) -> bool:
+        """Whether a node may run a check, by its declaration, its group and labels. Rules about origins do not count."""
+        rules = [rule for rule in self.rules if rule.covers(check, ())]
+        return not any(refuses(check, rules, node) for refuses in _OF_CHECK)
+
     def receivers(self) -> frozenset[int]:
         """The ids of the nodes that may get configs. Flapping nodes are among them only if there are no others."""
         return (self._steady or self._all).difference(self.reserved)
@@ -225,15 +250,19 @@ class Snapshot:
         return self._sets[key]
 
     def within_limits(self, entry: Entry) -> frozenset[int] | None:
-        """The ids of the nodes of `eligible_ids` that may have one more config of its kind by the rules. None stands for all."""
+        """The ids of the nodes of `eligible_ids` that may have one more config of its kind by the rules. None stands for all.
+
+        Nodes that have since got something that it is kept apart from may still be among them: see `clash`.
+        """
         chosen = self.eligible_ids(entry)
-        limits = self._limits(entry)
-        if chosen is None or not limits:
+        limits, sides = self._limits(entry), self._sides(entry)
+        if chosen is None or not (limits or sides):
             return chosen
-        key = (chosen, *(rule.pk for rule in limits))
+        bar = self._bar(entry)
+        key = (chosen, tuple(rule.pk for rule in limits), bar and bar.key)
         if key not in self._spared:
             spared = (id_ for id_ in chosen if not any(self._has_most(rule, id_) for rule in limits))
-            self._spared[key] = self._one(spared)
+            self._spared[key] = self._one(id_ for id_ in spared if bar is None or not bar.stops(id_))
         return self._spared[key]
 
     def able(self, entry: Entry) -> list[Candidate]:
@@ -262,10 +291,67 @@ class Snapshot:
             node = self._without_pin(entry, lambda entry: self._choose(entry, elsewhere))
         return node
 
+    def within_domain(self, entry: Entry) -> frozenset[int] | None:
+        """The ids of the nodes of `eligible_ids`: of its own domain alone, if a rule spreads the config. None stands for all."""
+        among, owner = self.eligible_ids(entry), self.by_id.get(entry.owner or 0)
+        if owner is None or not self._spreading(entry):
+            return among
+        return self._by_domain(among).get(owner.domain, frozenset())
+
+    def spread_out(self, entry: Entry) -> int | None:
+        """Choose a node for a config, as `choose` does, in a domain that has at least two fewer of a rule's configs than its own.
+
+        None if there is none with room. A config that is isolated stays.
+        """
+        owner = self.by_id.get(entry.owner or 0)
+        rules = self._spreading(entry) if owner is not None else ()
+        if owner is None or not rules or (owner.id in self.reserved and self.reserved[owner.id].id == entry.id):
+            return None
+        among = self._steady_of(entry)
+        key = among, owner.domain, *(rule.pk for rule in rules)
+        if key in self._well_spread:
+            return None
+        domain = self._best_domain(entry, among)
+        crowd = self._crowd(entry, rules)
+        if domain is None or crowd(domain) >= crowd(owner.domain):
+            self._well_spread.add(key)
+            return None
+        return self._place(entry, among, domain)
+
+    def part(self, entry: Entry) -> int | None:
+        """Choose a node for a config whose node, or domain, has one that a rule keeps it apart from; None if there is none."""
+        owner = self._owner(entry)
+        return self.choose(entry) if owner is not None and self.clash(entry, owner) else None
+
+    def clash(self, entry: Entry, node: Candidate) -> Refusal | None:
+        """Return the rule that keeps a config apart from one that a node, or its domain, has; None if there is none."""
+        for side in self._sides(entry):
+            if self._clashes(side, node, self._owner(entry)):
+                rule = side.rule
+                checks = ", ".join(patterns_of(rule.apart_from)) if side.is_covered else rule.check_pattern
+                if not rule.apart_by_domain:
+                    return Refusal(Reason.APART, {"rule": rule.name, "checks": checks})
+                named = {"rule": rule.name, "checks": checks, "domain": named_domain(node.domain)}
+                return Refusal(Reason.APART_IN_DOMAIN, named)
+        return None
+
+    def crowded(self, entry: Entry, node: Candidate) -> Refusal | None:
+        """Return the rule that wants a config in another domain than this node's, and why; None if there is none."""
+        rules, owner = self._spreading(entry), self.by_id.get(entry.owner or 0)
+        if not rules or (owner is not None and owner.domain == node.domain):
+            return None
+        other, crowd = self._best_domain(entry, self._steady_of(entry)), self._crowd(entry, rules)
+        if other is None or crowd(other) >= crowd(node.domain):
+            return None
+        both = zip(rules, crowd(node.domain), crowd(other), strict=True)
+        rule, number, fewer = next(one for one in both if one[1] != one[2])
+        named = {"domain": named_domain(node.domain), "other": named_domain(other)}
+        return Refusal(Reason.SPREAD, {"rule": rule.name, "number": number, "fewer": fewer, **named})
+
     def prefetch(self) -> None:
         """Read now what choices need, if a node can be chosen. Otherwise the first choice reads it."""
         if self._all:
-            _ = self._pool, self.held, self.inventory.means
+            _ = self._pool, self.held, self.inventory.means, self._held_by_rule, self._in_places
 
     def take(self, entry: Entry, node: int) -> None:
         """Count one more config for a node."""
@@ -274,6 +360,11 @@ class Snapshot:
     def give_up(self, entry: Entry) -> None:
         """Count one config fewer for its owner."""
         self._count(entry, entry.owner or 0, -1)
+        self._given_up.add(entry.id)
+
+    def _owner(self, entry: Entry) -> Candidate | None:
+        """The node whose counts include the config, if it is known."""
+        return None if entry.id in self._given_up else self.by_id.get(entry.owner or 0)
 
     def _first(self, found: Iterable[Refusal | None]) -> Refusal | None:
         return next((why for why in found if why is not None and why.reason not in self.purpose.ignored), None)
@@ -286,6 +377,9 @@ class Snapshot:
 
     def _limits(self, entry: Entry) -> list[Rule]:
         return [rule for rule in self._about(entry) if rule.max_per_node] if self.rules else []
+
+    def _spreading(self, entry: Entry) -> list[Rule]:
+        return [rule for rule in self._about(entry) if rule.spread] if self.spreads else []
 
     def _fit(self, check: str, rules: tuple[Rule, ...]) -> dict[int, Candidate]:
         """The nodes that no constraint in _OF_CHECK refuses, by id."""
@@ -323,14 +417,64 @@ class Snapshot:
         return answer
 
     def _choose(self, entry: Entry, elsewhere: bool) -> int | None:
-        cost = self.inventory.means.of(entry.name) if entry.cost is None else entry.cost
         among = self._steady_of(entry, elsewhere=elsewhere)
-        best = [[name, round(load, 4)] for name, load in self._pool.best(among)]
+        return self._place(entry, among, self._best_domain(entry, among) if self.spreads else None)
+
+    def _place(self, entry: Entry, among: frozenset[int] | None, domain: str | None) -> int | None:
+        """Choose one of these nodes, of this domain if it is given."""
+        cost = self.inventory.means.of(entry.name) if entry.cost is None else entry.cost
+        if domain is not None:
+            among = self._by_domain(among)[domain]
+        bar = self._bar(entry)
+        best = [[name, round(load, 4)] for name, load in self._pool.best(among, bar=bar)]
         entry.why = {"cost": round(cost, 6), "of": len(self._pool if among is None else among), "best": best}
-        node = self._pool.place(cost, entry.near, among)
+        if domain is not None:
+            entry.why |= {"domain": domain, "rule": self._spreading(entry)[0].name}
+        node = self._pool.place(cost, entry.near, among, bar)
         if node is not None:
             self.take(entry, node)
+            if (self.spreads or self.parts) and entry.owner is not None:
+                self._count_places(entry, entry.owner, -1)
         return node
+
+    def _best_domain(self, entry: Entry, among: frozenset[int] | None) -> str | None:
+        """The domain of these nodes that has room and the fewest configs of the rules that spread this one; None if no rule does.
+
+        Of several: that of the node which the config prefers, else that of the least loaded node.
+        """
+        if not (rules := self._spreading(entry)):
+            return None
+        crowd, domains, bar = self._crowd(entry, rules), self._by_domain(among), self._bar(entry)
+        crowds = {domain: crowd(domain) for domain in domains}
+        found: list[tuple[bool, float, str]] = []
+        fewest: list[int] | None = None
+        for domain in sorted(domains, key=crowds.__getitem__):
+            if fewest is not None and crowds[domain] != fewest:
+                break
+            load = self._pool.least(domains[domain], bar)
+            if load < math.inf:
+                fewest = crowds[domain]
+                found.append((entry.near not in domains[domain], load, domain))
+        return min(found)[2] if found else None
+
+    def _crowd(self, entry: Entry, rules: Sequence[Rule]) -> Callable[[str], list[int]]:
+        """Return a function from a domain to how many other configs of each of these rules it has."""
+        owner, counts = self._owner(entry), [self._of_domains[rule.pk] for rule in rules]
+
+        def crowd(domain: str) -> list[int]:
+            itself = owner is not None and owner.domain == domain
+            return [count[domain] - itself for count in counts]
+
+        return crowd
+
+    def _by_domain(self, among: frozenset[int] | None) -> dict[str, frozenset[int]]:
+        """These nodes by their domains. Nodes without a domain are one: nobody knows which of them fail together."""
+        if among not in self._domains:
+            found: dict[str, set[int]] = {}
+            for id_ in self._all if among is None else among:
+                found.setdefault(self.by_id[id_].domain, set()).add(id_)
+            self._domains[among] = {domain: self._one(ids) for domain, ids in found.items()}
+        return self._domains[among]
 
     def _steady_of(self, entry: Entry, *, elsewhere: bool = False) -> frozenset[int] | None:
         """The nodes of `within_limits` that do not flap, or all of them if all flap. None stands for all."""
@@ -364,19 +508,114 @@ class Snapshot:
         return Counter(self.inventory.held)
 
     @cached_property
+    def _held_by_rule(self) -> dict[int, Counter[int]]:
+        counted = [rule for rule in self.rules if rule.max_per_node or rule.spread or rule.apart_from]
+        return self.inventory.held_by_rule(counted)
+
+    @cached_property
     def _of_rules(self) -> dict[int, Counter[int]]:
-        return self.inventory.held_by_rule([rule for rule in self.rules if rule.max_per_node])
+        return {rule.pk: Counter(self._held_by_rule[rule.pk]) for rule in self.rules if rule.max_per_node}
+
+    @cached_property
+    def _of_domains(self) -> dict[int, Counter[str]]:
+        """How many configs of each rule that spreads its own each domain has: {rule's id: {domain: number}}."""
+        found: dict[int, Counter[str]] = {rule.pk: Counter() for rule in self.rules if rule.spread}
+        for rule, counts in found.items():
+            for node, number in self._held_by_rule[rule].items():
+                if node in self.by_id:
+                    counts[self.by_id[node].domain] += number
+        return found
 
     def _count(self, entry: Entry, node: int, more: int) -> None:
         self.held[node] += more
+        if self.spreads or self.parts:
+            self._count_places(entry, node, more)
         for rule in self._limits(entry):
             had_most = self._has_most(rule, node)
             self._of_rules[rule.pk][node] += more
             if self._has_most(rule, node) != had_most:
                 self._spared.clear()
 
+    @cached_property
+    def _in_places(self) -> dict[tuple[int, bool], Counter[int | str]]:
+        """How many configs each place has that a rule with `apart_from` covers, and how many that it keeps them apart from:
+        {(rule's id, whether they are its own): {node's id or domain: number}}.
+        """
+        rules = [rule for rule in self.rules if rule.apart_from]
+        named = self.inventory.held_by_apart_from(rules) if rules else {}
+        found: dict[tuple[int, bool], Counter[int | str]] = {}
+        for rule in rules:
+            for is_own, counts in ((True, self._held_by_rule[rule.pk]), (False, named[rule.pk])):
+                places: Counter[int | str] = Counter()
+                found[rule.pk, is_own] = places
+                for node, number in counts.items():
+                    if node in self.by_id:
+                        places[_place_of(rule, self.by_id[node])] += number
+        return found
+
+    def _sides(self, entry: Entry) -> "list[_Side]":
+        if not self.parts:
+            return []
+        key = (entry.name, *entry.sent_as)
+        if key not in self._sides_of:
+            about, apart = self._about(entry), (rule for rule in self.rules if rule.apart_from)
+            sides = (_Side(rule, rule in about, rule.is_apart_from(entry.name)) for rule in apart)
+            self._sides_of[key] = [side for side in sides if side.is_covered or side.is_named]
+        return self._sides_of[key]
+
+    def _clashes(self, side: "_Side", node: Candidate, owner: Candidate | None) -> bool:
+        """Whether the place has others that a config of this side is kept apart from. owner: of the config itself, if counted."""
+        place = _place_of(side.rule, node)
+        itself = side.is_both and owner is not None and _place_of(side.rule, owner) == place
+        own, named = (self._in_places[side.rule.pk, is_own][place] - itself for is_own in (True, False))
+        return (side.is_covered and named > 0) or (side.is_named and own > 0)
+
+    def _bar(self, entry: Entry) -> Bar[int] | None:
+        """The nodes that have something, or whose domain has, that the config is kept apart from."""
+        if not (sides := self._sides(entry)):
+            return None
+        owner = self._owner(entry)
+        by_domain = any(side.is_both and side.rule.apart_by_domain for side in sides)
+        key = (tuple(sides), owner.domain if owner is not None and by_domain else None, self._freed)
+        return Bar(key, lambda id_: any(self._clashes(side, self.by_id[id_], owner) for side in sides))
+
+    def _count_places(self, entry: Entry, node: int, more: int) -> None:
+        """Count a config for a node's domain where rules spread it, and for its place where they keep it apart."""
+        known = self.by_id.get(node)
+        if known is None:
+            return
+        for rule in self._spreading(entry):
+            self._of_domains[rule.pk][known.domain] += more
+            self._well_spread.clear()
+        for side in self._sides(entry):
+            place = _place_of(side.rule, known)
+            for is_own, counts in ((True, side.is_covered), (False, side.is_named)):
+                if counts:
+                    places = self._in_places[side.rule.pk, is_own]
+                    places[place] += more
+                    # A config that is on both sides counts itself.
+                    if more < 0 and places[place] <= 1:
+                        self._freed += 1
+
     def _has_most(self, rule: Rule, node: int) -> bool:
         return self._of_rules[rule.pk][node] >= (rule.max_per_node or math.inf)
+
+
+class _Side(NamedTuple):
+    """How a rule with `apart_from` concerns a config: it covers it, or keeps its own apart from it, or both."""
+
+    rule: Rule
+    is_covered: bool
+    is_named: bool
+
+    @property
+    def is_both(self) -> bool:
+        return self.is_covered and self.is_named
+
+
+def _place_of(rule: Rule, node: Candidate) -> int | str:
+    """Where a rule lets no two configs be together that it keeps apart: a node's id, or a domain."""
+    return node.domain if rule.apart_by_domain else node.id
 
 
 # The constraints. Each returns a refusal, or None.
@@ -443,6 +682,10 @@ def _rule_full(snapshot: Snapshot, entry: Entry, node: Candidate) -> Refusal | N
     return None
 
 
+def _apart(snapshot: Snapshot, entry: Entry, node: Candidate) -> Refusal | None:
+    return snapshot.clash(entry, node) if snapshot.parts else None
+
+
 def _pinned(snapshot: Snapshot, entry: Entry, node: Candidate) -> Refusal | None:
     """A pin that no node can follow now, and that does not wait, binds only orders of people."""
     pin = entry.pin
@@ -466,6 +709,10 @@ def _flapping(snapshot: Snapshot, entry: Entry, node: Candidate) -> Refusal | No
     return Refusal(Reason.FLAPPING) if steady is not None and node.id not in steady else None
 
 
+def _crowded(snapshot: Snapshot, entry: Entry, node: Candidate) -> Refusal | None:
+    return snapshot.crowded(entry, node) if snapshot.spreads else None
+
+
 def _full(snapshot: Snapshot, entry: Entry, node: Candidate) -> Refusal | None:
     if node.limit is None or snapshot.held[node.id] < node.limit:
         return None
@@ -475,5 +722,5 @@ def _full(snapshot: Snapshot, entry: Entry, node: Candidate) -> Refusal | None:
 _OF_NODE: Sequence[Callable[[Snapshot, Candidate], Refusal | None]] = (_warmup, _intake, _silence)
 _OF_CHECK: Sequence[Callable[[str, Sequence[Rule], Candidate], Refusal | None]] = (_declared, _group, _labels)
 _OF_CONFIG: Sequence[Callable[[Snapshot, Entry, Candidate], Refusal | None]] = (
-    _reserved, _rule_full, _pinned, _runners_first, _flapping, _full,
+    _reserved, _rule_full, _apart, _pinned, _runners_first, _flapping, _full, _crowded,
 )  # fmt: skip

@@ -15,9 +15,10 @@ from django.db.models.functions import Cast, Concat
 from checks.dispatcher.changes import shown
 from checks.models import Assignment, Cost
 from checks.models.costs import Means
-from checks.models.orders import Isolation, Rule
+from checks.models.orders import Isolation, Rule, patterns_of
 from clusteragent.lib import conf
 from nodes.models import Node, NodeType
+from nodes.models.nodes import domain
 from nodes.models.runners import capacity
 
 
@@ -25,7 +26,8 @@ class Candidate(NamedTuple):
     """A known node, with all that decides what it may run.
 
     declared: what it declares that it runs. capacity: in workers. own: its load of checks that we did not dispatch, in
-    workers. limit: the most configs that it may have. intake, signal: see `Node.objects.with_signal`.
+    workers. limit: the most configs that it may have. intake, signal: see `Node.objects.with_signal`. domain: its failure
+    domain, empty for a node without one.
     """
 
     id: int
@@ -38,6 +40,7 @@ class Candidate(NamedTuple):
     limit: int | None = None
     intake: str = "open"
     signal: str = "heard"
+    domain: str = ""
 
 
 class Reserved(NamedTuple):
@@ -58,10 +61,11 @@ def read_nodes(names: Collection[str] | None = None) -> list[Candidate]:
     columns = {
         "written_labels": Cast("labels", TextField()),
         "has_address": ExpressionWrapper(Q(heartbeat__client_ip__isnull=False), BooleanField()),
+        "domain": domain(),
     }
     rows = known.annotate(**columns).order_by("name").values_list(
         "pk", "name", "written_labels", "declared", "heartbeat__node_type", "has_address", "weight", "runner__workers",
-        "slowness__share", "runner__own_load", "max_configs", "intake", "signal",
+        "slowness__share", "runner__own_load", "max_configs", "intake", "signal", "domain",
     )  # fmt: skip
     return [
         Candidate(
@@ -114,7 +118,7 @@ class Inventory:
         """How many configs each node has that a rule covers: {rule's id: {node's id: number}}."""
         found: dict[int, Counter[int]] = {rule.pk: Counter() for rule in rules}
         by_check = [rule for rule in rules if rule.source_pattern == "*"]
-        for name, node, number in self._of_checks(by_check) if by_check else ():
+        for name, node, number in self._of_checks({rule.check_pattern for rule in by_check}):
             for rule in by_check:
                 if rule.covers(name, ()):
                     found[rule.pk][node] += number
@@ -127,9 +131,20 @@ class Inventory:
                     owners[rule.pk][config] = node
         return found | {rule: Counter(nodes.values()) for rule, nodes in owners.items()}
 
-    def _of_checks(self, rules: Sequence[Rule]) -> Iterable[tuple[str, int, int]]:
-        """Rows of (check, node's id, number of configs) of checks that these rules may cover."""
-        some = reduce(or_, (Q(config__name__startswith=_prefix(rule.check_pattern)) for rule in rules))
+    def held_by_apart_from(self, rules: Sequence[Rule]) -> dict[int, Counter[int]]:
+        """How many configs each node has that a rule's own are kept apart from: {rule's id: {node's id: number}}."""
+        found: dict[int, Counter[int]] = {rule.pk: Counter() for rule in rules}
+        for name, node, number in self._of_checks({one for rule in rules for one in patterns_of(rule.apart_from)}):
+            for rule in rules:
+                if rule.is_apart_from(name):
+                    found[rule.pk][node] += number
+        return found
+
+    def _of_checks(self, patterns: Collection[str]) -> Iterable[tuple[str, int, int]]:
+        """Rows of (check, node's id, number of configs) of checks that these patterns may match."""
+        if not patterns:
+            return ()
+        some = reduce(or_, (Q(config__name__startswith=_prefix(pattern)) for pattern in patterns))
         counted = self._assignments.filter(some).values_list("config__name", "node_id").annotate(Count("pk"))
         return counted.order_by()
 

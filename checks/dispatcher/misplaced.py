@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 from django.db.models import Q
 
@@ -21,8 +22,12 @@ class Judge:
         limited = [(node, snapshot.held[node.id] - node.limit) for node in snapshot.nodes if node.limit is not None]
         # How many configs nodes have above their limits: {node's id: number}.
         self._excess = Counter({node.id: more for node, more in limited if more > 0})
-        # Moving configs from node agents to runners is balancing, too.
-        self._prefers_runners = snapshot.has_runners and not freezes.why_off()
+        # Moving configs from node agents to runners is balancing, too, and so is spreading them over domains.
+        balances = (snapshot.has_runners or snapshot.spreads) and not freezes.why_off()
+        self._prefers_runners = snapshot.has_runners and balances
+        self.spreads = snapshot.spreads and balances
+        # A copy, so that looking changes nothing: it counts what would move.
+        self._forecast = replace(snapshot) if self.spreads or snapshot.parts else snapshot
 
     def is_draining(self, entry: Entry) -> bool:
         """Whether the node that has the config is draining."""
@@ -69,6 +74,21 @@ class Judge:
             return Move.Reason.REBALANCED
         return Move.Reason.REBALANCED if entry.pin is None and able[0].is_runner else ""
 
+    def is_out_of_place(self, entry: Entry) -> bool:
+        """Whether a rule wants a config apart from another, or in another domain, and a node can have it so now.
+
+        Each call that finds one counts its move.
+        """
+        return self._better(self._forecast, entry) is not None
+
+    def better(self, entry: Entry) -> int | None:
+        """Choose a node for such a config; None for others."""
+        return self._better(self.snapshot, entry)
+
+    def _better(self, snapshot: Snapshot, entry: Entry) -> int | None:
+        to = snapshot.part(entry) if snapshot.parts else None
+        return snapshot.spread_out(entry) if to is None and self.spreads else to
+
 
 class JudgedSnapshots(SnapshotCache):
     """A SnapshotCache with a Judge of each snapshot."""
@@ -92,6 +112,10 @@ def relocate_misplaced(entries: Sequence[Entry], judge: Judge) -> list[Choice]:
     going = {choice.entry.id for choice in found}
     for why, group in _grouped((entry for entry in entries if entry.id not in going), judge.should_go).items():
         found += relocate(group, judge.snapshot, why)
+    going |= {choice.entry.id for choice in found}
+    for entry in entries:
+        if entry.id not in going and (to := judge.better(entry)) is not None:
+            found.append(Choice(entry, to, Move.Reason.REBALANCED))
     return found
 
 

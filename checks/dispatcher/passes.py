@@ -255,7 +255,7 @@ def _misplaced(assignments: AssignmentQuerySet) -> _Misplaced:
     for entry in light_entries(rows, judge.snapshot):
         if judge.must_go(entry):
             found.must.append(entry.id)
-        elif entry.id not in unsettled and judge.should_go(entry):
+        elif entry.id not in unsettled and (judge.should_go(entry) or judge.is_out_of_place(entry)):
             is_drained = judge.is_draining(entry)
             (found.drained.setdefault(entry.owner or 0, []) if is_drained else found.others).append(entry.id)
     return found

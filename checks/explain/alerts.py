@@ -5,7 +5,7 @@ They are computed by queries each time; nothing is stored.
 
 import enum
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
@@ -17,6 +17,8 @@ from django.db.models.functions import Extract, Now
 from checks import dispatcher
 from checks.dispatcher.eligibility import Reason, read_snapshot
 from checks.dispatcher.transaction import entries_of
+from checks.explain import headroom
+from checks.explain.headroom import Headroom
 from checks.models import Assignment, ClusterStore, Config, Instance, Origin, Source
 from checks.models.configs import ConfigQuerySet
 from checks.models.freezes import Freeze
@@ -75,6 +77,7 @@ class Kind(enum.StrEnum):
     CONTESTED = enum.auto()
     CLAMPED = enum.auto()
     ADOPTED = enum.auto()
+    NO_HEADROOM = enum.auto()
     FEW_RUNNERS = enum.auto()
     NAMES_REFUSED = enum.auto()
     LOOKS_ALIKE = enum.auto()
@@ -96,7 +99,16 @@ _TROUBLES = {
 
 # What is so while adopted nodes do not know our address yet.
 _BEFORE_THE_SWITCH = frozenset(
-    {Kind.BRAKE, Kind.NONE_ACCEPTS, Kind.DEAD_OWNER, Kind.WARMUP, Kind.UNSCHEDULED, Kind.DANGLING, Kind.SILENT}
+    {
+        Kind.BRAKE,
+        Kind.NONE_ACCEPTS,
+        Kind.DEAD_OWNER,
+        Kind.WARMUP,
+        Kind.UNSCHEDULED,
+        Kind.DANGLING,
+        Kind.SILENT,
+        Kind.NO_HEADROOM,
+    }
 )
 
 
@@ -143,8 +155,11 @@ def _row(row: Model) -> Target:
     return Target(type(row), {}, row.pk)
 
 
-def current(differing: Sequence[str] = ()) -> list[Alert]:
-    """Return all alerts, the most severe first. differing: names of this replica's secrets that differ from the leader's."""
+def current(differing: Sequence[str] = (), worst: Callable[[], Headroom | None] = headroom.worst) -> list[Alert]:
+    """Return all alerts, the most severe first. differing: names of this replica's secrets that differ from the leader's.
+
+    worst: `headroom.worst`, or what it returned, if the caller has that.
+    """
     hearing = _hearing()
     return _by_gravity(
         *_of_the_cluster(hearing, differing),
@@ -153,6 +168,7 @@ def current(differing: Sequence[str] = ()) -> list[Alert]:
         *_of_slow_checks(hearing.now),
         *_of_nodes(hearing.now),
         *_of_slow_nodes(hearing.now),
+        *_of_headroom(hearing.now, worst()),
         *_of_names(hearing),
         *_of_orders(hearing.now),
     )
@@ -401,6 +417,12 @@ def _of_slow_nodes(now: datetime) -> Iterator[Alert]:
             cause = f"{cause} {many if are_too_many(len(found)) else less}."
         since = min((row.since for row in found if row.since), default=None)
         yield Alert(kind, len(found), cause, _rows(Node, pace=found[0].state), now, since)
+
+
+def _of_headroom(now: datetime, worst: Headroom | None) -> Iterator[Alert]:
+    if worst is not None and worst.is_short:
+        target = _rows(Node, q=worst.node) if worst.node else _rows(Node, domain=worst.domain)
+        yield Alert(Kind.NO_HEADROOM, 1, worst.sentence, target, now)
 
 
 def _of_names(hearing: Any) -> Iterator[Alert]:

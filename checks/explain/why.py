@@ -14,8 +14,9 @@ from checks.explain.facts import handed_over
 from checks.models import Assignment, Config, Handover, Move
 from checks.models.orders import Isolation, Order, Pin
 from checks.wire.scrub import scrub
-from clusteragent.lib.words import moment
+from clusteragent.lib.words import moment, plain_count
 from nodes.models import Node
+from nodes.models.nodes import named_domain
 
 
 @dataclass(frozen=True)
@@ -49,15 +50,15 @@ def explain(config: Config) -> Why:
     # An edit is also in the ledger, as a move from a node to the same node.
     move = moves.filter(to_node=owner.node.name).exclude(source_node=F("to_node")).first()
     chosen: Mapping[str, Any] = (move.why if move else None) or {}
-    best, of = [(name, load) for name, load in chosen.get("best", ())], chosen.get("of", 0)
-    sentence = _owned(owner, move, best, of)
+    sentence = _owned(owner, move, chosen)
     for handover in Handover.objects.filter(pk=config.pk).select_related("source"):
         sentence += f" It is being handed over: {handed_over(handover, owner.node.name)}."
-    return Why(sentence, orders, move, best, of, _refused(config, owner.node.name))
+    best = [(name, load) for name, load in chosen.get("best", ())]
+    return Why(sentence, orders, move, best, chosen.get("of", 0), _refused(config, owner.node.name))
 
 
-def _owned(owner: Assignment, move: Move | None, best: Sequence[tuple[str, float]], of: int) -> str:
-    name = owner.node.name
+def _owned(owner: Assignment, move: Move | None, chosen: Mapping[str, Any]) -> str:
+    name, best, of = owner.node.name, chosen.get("best"), chosen.get("of", 0)
     if move is None:
         return f"The move to {name} is no longer in the ledger; its reason was: {owner.reason}."
     source, actor = move.source_node or "nobody", move.actor or "Someone"
@@ -66,6 +67,9 @@ def _owned(owner: Assignment, move: Move | None, best: Sequence[tuple[str, float
         return f"{cause}."
     if best[0][0] != name:
         return f"{cause}, which had it before."
+    if chosen.get("domain") is not None:
+        where = f"{plain_count(of, 'node')} in {named_domain(chosen['domain'])}"
+        return f"{cause}, the least loaded of {where}, where rule {chosen['rule']} has the fewest."
     return f"{cause}, the {f'least loaded of {of} nodes' if of > 1 else 'only node'} that could have it."
 
 

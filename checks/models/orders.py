@@ -143,6 +143,11 @@ class Isolation(Order):
     reason = models.CharField(max_length=16, choices=Reason, default=Reason.ISOLATED)
 
 
+def patterns_of(text: str) -> list[str]:
+    """The patterns of checks in a text, which commas and blanks part."""
+    return text.replace(",", " ").split()
+
+
 class RuleManager(models.Manager["Rule"]):
     """Queries of rules."""
 
@@ -158,12 +163,15 @@ class RuleManager(models.Manager["Rule"]):
         with connection.cursor() as cursor:
             cursor.execute(self._RULES)
             rules = cursor.fetchone()
-        options = sorted(conf.RUNNER_GROUPS.items()), conf.PLACEMENT_PREFER
+        options = sorted(conf.RUNNER_GROUPS.items()), conf.PLACEMENT_PREFER, conf.DOMAIN_LABEL
         return hashlib.sha256(repr((rules, options)).encode()).hexdigest()
 
 
 class Rule(models.Model):
-    """Which nodes may run the configs that it covers, and how many of them each node may have."""
+    """Which nodes may run the configs that it covers, how many of them each node may have, and what they are spread over.
+
+    apart_from: patterns of checks that its configs are never together with on a node, or in a domain.
+    """
 
     name = models.CharField(max_length=253, unique=True)
     check_pattern = models.CharField("checks", max_length=253, default="*", help_text="Names, with * and ?: postgres*")
@@ -177,6 +185,15 @@ class Rule(models.Model):
         "forbidden labels", default=dict, blank=True, validators=[validate_labels], help_text='{"disk": "slow"}'
     )
     max_per_node = models.PositiveIntegerField(null=True, blank=True, validators=[MinValueValidator(1)])
+    spread = models.BooleanField(
+        "spread over domains", default=False, db_default=False, help_text="As evenly as room allows, by failure domain."
+    )
+    apart_from = models.CharField(
+        max_length=1000, blank=True, default="", db_default="", help_text="Checks, with * and ?: postgres*, mysql"
+    )
+    apart_by_domain = models.BooleanField(
+        default=False, db_default=False, help_text="Apart in a whole failure domain, not just on a node."
+    )
     # How its configs are handed over when they move; empty: as CLUSTERAGENT_HANDOVER says.
     handover = models.CharField("hand-over", max_length=8, choices=Promise, blank=True, default="", db_default="")
     author = models.CharField(max_length=253, blank=True, editable=False)
@@ -190,6 +207,10 @@ class Rule(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    def is_apart_from(self, check: str) -> bool:
+        """Whether it keeps its configs apart from those of this check."""
+        return any(fnmatchcase(check, pattern) for pattern in patterns_of(self.apart_from))
 
     def covers(self, check: str, origins: Collection[str]) -> bool:
         """Return whether it covers a config of this check that one of these origins (`source:key`) sends."""

@@ -107,7 +107,7 @@ class Survey:
         sets: dict[frozenset[int] | None, frozenset[str] | None] = {None: None}
 
         def eligible(digest: str) -> frozenset[str] | None:
-            ids = self.snapshot.eligible_ids(entries[digest])
+            ids = self.snapshot.within_domain(entries[digest])
             if ids not in sets:
                 sets[ids] = frozenset(self.snapshot.by_id[id_].name for id_ in ids or ())
             return sets[ids]
@@ -116,12 +116,14 @@ class Survey:
 
     def entries(self, held: Iterable[Held]) -> dict[str, Entry]:
         """Return configs as entries, as eligibility needs them: {digest: entry}."""
+        ids = {name: node.id for name, node in self.nodes.items()}
         entries = {
             one.digest: Entry(
-                one.id, one.digest, one.name, endpoint=False, pin=self.pins.get(one.id), cost=self.costs[one.digest]
+                one.id, one.digest, one.name, endpoint=False, owner=ids.get(one.node), pin=self.pins.get(one.id),
+                cost=self.costs[one.digest],
             )
             for one in held
-        }
+        }  # fmt: skip
         self.snapshot.read_origins(entries.values())
         return entries
 
@@ -131,7 +133,7 @@ class Survey:
         for move in moves:
             entry, to = entries[move.digest], self.nodes[move.to]
             among = self.snapshot.within_limits(entry)
-            if among is None or to.id in among:
+            if (among is None or to.id in among) and not self.snapshot.clash(entry, to):
                 self.snapshot.take(entry, to.id)
                 yield move
 

@@ -13,7 +13,7 @@ from django.test.utils import CaptureQueriesContext
 from checks import dispatcher
 from checks.dispatcher.changes import Entry
 from checks.dispatcher.eligibility import BALANCE, ORDER, PLACEMENT, UNDO, Purpose, Reason, Refusal, read_snapshot
-from checks.models import Config, Move
+from checks.models import Assignment, Config, Move
 from checks.models.orders import Pin, Rule
 from checks.tests.cast import counts, dangling, lead, owners, report, sent, silence
 from clusteragent.lib import conf
@@ -223,6 +223,20 @@ def claim(monkeypatch: pytest.MonkeyPatch, group: str, check: str = "ntp") -> No
     monkeypatch.setattr(conf, "RUNNER_GROUPS", {check: "kube"})
 
 
+def crowd() -> None:
+    Rule.objects.create(name="wide", spread=True)
+    Node.objects.filter(name="birch").update(labels={"zone": "b"})
+    dispatcher.schedule([sent(key) for key in ("shop", "mail", "news")])
+    Assignment.objects.update(node=Node.objects.get(name="birch"))
+
+
+def rival(**fields: Any) -> None:
+    Rule.objects.create(name="rivals", check_pattern="http*", apart_from="dns", **fields)
+    Node.objects.filter(name="birch").update(labels={"zone": "b"})
+    dispatcher.schedule([sent("dns", name="dns")])
+    Assignment.objects.update(node=Node.objects.get(name="birch"))
+
+
 def fill() -> None:
     dispatcher.schedule([sent("shop"), sent("mail")])
     assert counts() == {"ash": 1, "birch": 1}
@@ -271,6 +285,10 @@ REFUSALS: dict[Reason, tuple[Callable[[pytest.MonkeyPatch], object], str, set[Pu
     Reason.RULE_FULL: (
         lambda _: (label(max_per_node=1), fill()), "rule zones: at most 1 on one node", EVERYBODY,
     ),
+    Reason.APART: (lambda _: rival(), "rule rivals: apart from dns, which it has", EVERYBODY),
+    Reason.APART_IN_DOMAIN: (
+        lambda _: rival(apart_by_domain=True), "rule rivals: apart from dns, which zone b has", EVERYBODY,
+    ),
     Reason.RUNNERS_FIRST: (
         lambda _: Heartbeat.objects.filter(node__name="ash").update(client_ip="10.0.0.1"),
         "it is a node agent, and runners come first",
@@ -283,6 +301,9 @@ REFUSALS: dict[Reason, tuple[Callable[[pytest.MonkeyPatch], object], str, set[Pu
     ),
     Reason.FULL: (
         lambda _: (fill(), Node.objects.update(max_configs=1)), "it may have at most 1 config", EVERYBODY,
+    ),
+    Reason.SPREAD: (
+        lambda _: crowd(), "rule wide: 3 of its configs are in zone b, and only 0 in no zone", {PLACEMENT},
     ),
 }  # fmt: skip
 

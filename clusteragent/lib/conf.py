@@ -23,6 +23,7 @@ from clusteragent.lib.options import (
     groups,
     headers,
     integer,
+    label,
     networks,
     number,
     option,
@@ -168,6 +169,9 @@ INSTANCE_SHARDING_EXCLUDE_CHECKS = frozenset(words("DD_CLUSTER_CHECKS_INSTANCE_S
 RUNNER_GROUPS = groups("DD_CLUSTER_CHECKS_RUNNER_GROUPS")
 #: `runners`: node agents get nothing new while a cluster check runner lives. `any`: all nodes are alike.
 PLACEMENT_PREFER = choice("CLUSTERAGENT_PLACEMENT_PREFER", "runners", {"runners": "runners", "any": "any"})
+#: The label of nodes that names their failure domain, as a zone: nodes that have the same value may fail together. Rules spread
+#: configs over domains, and the first page says what the loss of one would do.
+DOMAIN_LABEL = label("CLUSTERAGENT_DOMAIN_LABEL", "zone")
 #: What a planned move promises of its check. `overlap`: no gap, the former node runs it until the new one does. `strict`: never
 #: two, the new node gets it when the former one has stopped it. `at-once`: nothing. Rules may say otherwise of their configs.
 HANDOVER = choice("CLUSTERAGENT_HANDOVER", "overlap", {"overlap": "overlap", "strict": "strict", "at-once": "at-once"})

@@ -157,6 +157,15 @@ def _split(raw: str) -> tuple[str, ...] | None:
     return tuple(words) if all(isinstance(word, str) for word in words) else None
 
 
+def label(name: str, default: str) -> str:
+    """Return the name of a label of nodes."""
+
+    def parse(raw: str) -> str | None:
+        return raw if raw.isprintable() and "=" not in raw and len(raw) <= 253 else None
+
+    return option(name, default, parse, "the name of a label, without =")
+
+
 def networks(name: str, default: Sequence[str]) -> tuple[IPv4Network | IPv6Network, ...]:
     """Read a list of address ranges, none of them link-local or multicast."""
 

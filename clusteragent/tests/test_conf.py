@@ -174,6 +174,15 @@ def test_another_cluster_s_name_is_refused_with_what_is_allowed(given: Callable[
         options.cluster_name("OPTION")
 
 
+def test_a_label_is_named_as_kubernetes_names_it(given: Callable[[str], None]) -> None:
+    assert options.label("OPTION", "zone") == "zone"
+    given("topology.kubernetes.io/zone")
+    assert options.label("OPTION", "zone") == "topology.kubernetes.io/zone"
+    given("zone=a")
+    with pytest.raises(OptionError, match=r"^OPTION is 'zone=a', allowed is the name of a label, without =$"):
+        options.label("OPTION", "zone")
+
+
 def test_networks_are_ranges_of_both_kinds(given: Callable[[str], None]) -> None:
     assert options.networks("OPTION", ["10.0.0.0/8"]) == (ip_network("10.0.0.0/8"),)
     given("192.0.2.7 fc00::/7")

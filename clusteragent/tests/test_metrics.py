@@ -55,6 +55,8 @@ OURS = {
     "clusteragent_expected_load": ("gauge", {"node"}),
     "clusteragent_wanted_nodes": ("gauge", set()),
     "clusteragent_new_nodes_refused_total": ("counter", set()),
+    "clusteragent_headroom_load": ("gauge", {"lost"}),
+    "clusteragent_headroom_homeless": ("gauge", {"lost"}),
     "clusteragent_handovers": ("gauge", {"promise"}),
     "clusteragent_moves_total": ("counter", {"reason"}),
     "clusteragent_task_duration_seconds": ("gauge", {"task"}),
@@ -225,6 +227,16 @@ def test_expected_load_is_what_configs_need_by_what_a_node_has() -> None:
         assert scrape()[name] == {("ash",): 0.5}
     Node.objects.update(weight=0.5)
     assert value("clusteragent_expected_load", "ash") == 1
+
+
+def test_headroom_is_told_of_each_domain() -> None:
+    report("ash", "birch")
+    dispatcher.schedule([sent("one"), sent("two")])
+    cost({"one": 2, "two": 1})
+    Node.objects.filter(name="ash").update(labels={"zone": "a"})
+    Node.objects.filter(name="birch").update(labels={"zone": "b"})
+    assert scrape()["clusteragent_headroom_load"] == {("a",): 0.75, ("b",): 0.75}
+    assert scrape()["clusteragent_headroom_homeless"] == {("a",): 0, ("b",): 0}
 
 
 def test_wanted_nodes_are_four_fifths_busy() -> None:

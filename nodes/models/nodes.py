@@ -8,7 +8,8 @@ from typing import Any
 
 from django.db import connection, models, transaction
 from django.db.models import Case, Count, Exists, F, Min, OuterRef, Q, Value, When
-from django.db.models.functions import Now
+from django.db.models.fields.json import KeyTextTransform
+from django.db.models.functions import Coalesce, Now
 
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago, later
@@ -58,6 +59,17 @@ def intake() -> Case:
         "flapping": Q(not_before__gte=Now()),
     }
     return Case(*(When(condition, then=Value(word)) for word, condition in words.items()), default=Value("open"))
+
+
+def domain(node: str = "") -> Coalesce:
+    """The failure domain of a node: its label DOMAIN_LABEL; empty for a node without one. node: the path to it."""
+    return Coalesce(KeyTextTransform(conf.DOMAIN_LABEL, f"{node}labels"), Value(""), output_field=models.TextField())
+
+
+def named_domain(domain: str) -> str:
+    """A failure domain as people read it: `zone b`, or `no zone`."""
+    label = conf.DOMAIN_LABEL.rpartition("/")[2]
+    return f"{label} {domain}" if domain else f"no {label}"
 
 
 def probed(heartbeat: str = "", **found: Any) -> Q:
@@ -160,6 +172,17 @@ class NodeQuerySet(models.QuerySet["Node"]):
             found = dict(cursor.fetchall())
         return set(names) - found.keys(), {name for name, heartbeat in found.items() if heartbeat is None}
 
+    def domains(self) -> Any:
+        """The names of the failure domains of known nodes, in order."""
+        named = self.known().annotate(domain=domain()).exclude(domain="").order_by("domain")
+        return named.values_list("domain", flat=True).distinct()
+
+    def in_domain(self, name: str) -> NodeQuerySet:
+        """The known nodes of a failure domain, in the order of their names. None for an empty name."""
+        known = self.known() if name else self.none()
+        found: NodeQuerySet = known.annotate(domain=domain()).filter(domain=name).order_by("name")
+        return found
+
     def lookalikes(self) -> NodeQuerySet:
         """Known nodes whose names look like that of another known node."""
         known = Node.objects.known().order_by()
@@ -168,13 +191,13 @@ class NodeQuerySet(models.QuerySet["Node"]):
 
     def with_state(self) -> NodeQuerySet:
         """Each with its `state` (alive, silent or lost), `silence`, how long ago it was last heard, and its `intake`: open, or
-        why it gets nothing new (draining, cordoned, leaving, restarting or flapping).
+        why it gets nothing new (draining, cordoned, leaving, restarting or flapping). And its `domain`.
         """
         silent = When(heartbeat__seen_at__lt=ago(conf.NODE_EXPIRATION_TIMEOUT / 2), then=Value("silent"))
         lost = When(heartbeat__isnull=True, then=Value("lost"))
         silence = models.ExpressionWrapper(Now() - F("heartbeat__seen_at"), models.DurationField())
         found: NodeQuerySet = self.annotate(
-            state=Case(lost, silent, default=Value("alive")), silence=silence, intake=intake()
+            state=Case(lost, silent, default=Value("alive")), silence=silence, intake=intake(), domain=domain()
         )
         return found
 

@@ -216,6 +216,19 @@ class TypeFilter(OptionFilter):
         return Q(heartbeat__node_type=NodeType[value.upper()])
 
 
+class DomainFilter(DropdownFilter):
+    """Nodes by their failure domain."""
+
+    title = parameter_name = "domain"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
+        names = Node.objects.domains()[:MOST_CHOICES]
+        return [(name, name) for name in names]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        return queryset.filter(domain=self.value()) if self.value() else queryset
+
+
 class AlikeFilter(OptionFilter):
     """Nodes whose names look like another's."""
 

@@ -58,6 +58,7 @@ def _facts(node: Any, load: float | None) -> list[tuple[str, Any]]:
             ("Last heard", ago(node.silence)),
             ("Address", node.heartbeat.client_ip or "unknown"),
             ("Type", node.heartbeat.get_node_type_display()),
+            *([("Domain", node.domain)] if node.domain else []),
             ("Acknowledged", _acknowledged(node)),
             ("Load", percent(load)),
             configs,

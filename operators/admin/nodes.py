@@ -17,6 +17,7 @@ from clusteragent.lib.database.numbers import number_of
 from clusteragent.lib.words import ago, grouped_count, plain_count
 from nodes.declarations import parse
 from nodes.models import Node, NodeEvent, Slowness
+from nodes.models.nodes import named_domain
 from operators.admin import nodepage
 from operators.admin.base import ReadOnlyAdmin, Table, anchor, list_url, row_url
 from operators.admin.filters import (
@@ -27,6 +28,7 @@ from operators.admin.filters import (
     AlikeFilter,
     DaysFilter,
     PaceFilter,
+    DomainFilter,
     SchedulableFilter,
     StateFilter,
     TypeFilter,
@@ -40,7 +42,9 @@ class NodeAdmin(ReadOnlyAdmin):
     list_display = (
         "name", "shown_state", "configs", "heard", "shown_type", "address", "up_to_date", "shown_schedulable"
     )  # fmt: skip
-    list_filter = (StateFilter, SchedulableFilter, PaceFilter, TypeFilter, AlikeFilter, AcknowledgedFilter)
+    list_filter = (
+        StateFilter, SchedulableFilter, PaceFilter, TypeFilter, DomainFilter, AlikeFilter, AcknowledgedFilter
+    )  # fmt: skip
     search_fields = ("name",)
     search_help_text = "Name"
     sortable_by = ("name", "heard", "configs")
@@ -50,6 +54,7 @@ class NodeAdmin(ReadOnlyAdmin):
     )  # fmt: skip
     actions = ("cordon", "uncordon", "drain", "forget")
     change_form_outer_before_template = "operators/node_head.html"
+    list_before_template = "operators/domain_loss.html"
 
     class Media:
         css = {"all": ["operators/pages.css"]}
@@ -58,12 +63,25 @@ class NodeAdmin(ReadOnlyAdmin):
         nodes = Node.objects.with_state().select_related("heartbeat", "slowness")
         return nodes.annotate(configs=number_of(Assignment.objects.all(), "node"))
 
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        """The list; of the nodes of one domain also what its loss would do."""
+        name = request.GET.get("domain", "")
+        domain = {"name": name, "named": named_domain(name)} if Node.objects.in_domain(name).exists() else None
+        return super().changelist_view(request, {**(extra_context or {}), "domain": domain})
+
     def get_list_display(self, request: HttpRequest) -> Any:
-        """The columns, with one more while nodes are slow, and one while names look alike."""
+        """The columns, with more while nodes are slow, while they have failure domains, and while names look alike."""
         columns = super().get_list_display(request)
         if (Slowness.objects.slow() | Slowness.objects.recovering()).exists():
             columns = (*columns, "pace")
+        if Node.objects.domains().exists():
+            columns = (*columns, "shown_domain")
         return (*columns, "looks_like") if Node.objects.lookalikes().exists() else columns
+
+    @display(description="domain")
+    def shown_domain(self, node: Any) -> str:
+        """Its failure domain; empty for a node without one."""
+        return str(node.domain)
 
     @display(description="pace", label=PACE_COLOURS)
     def pace(self, node: Any) -> str:

@@ -17,7 +17,8 @@ class RuleAdmin(NotedAdmin, WithoutTransaction):
     """The rules about configs. Whoever saves one becomes its author, and a change takes effect at once."""
 
     list_display: tuple[str, ...] = (
-        "name", "check_pattern", "source_pattern", "required", "forbidden", "max_per_node", "handover", "author", "time",
+        "name", "check_pattern", "source_pattern", "required", "forbidden", "max_per_node", "spread", "apart_from",
+        "handover", "author", "time",
     )  # fmt: skip
     search_fields: tuple[str, ...] = ("name", "check_pattern")
     fields: tuple[str, ...] = (
@@ -27,6 +28,9 @@ class RuleAdmin(NotedAdmin, WithoutTransaction):
         "required",
         "forbidden",
         "max_per_node",
+        "spread",
+        "apart_from",
+        "apart_by_domain",
         "handover",
         "note",
     )

@@ -92,7 +92,7 @@ class OperatorViewSet(GenericViewSet[Any]):
     permission_classes = [HasPermissions]
     filter_backends = [StrictFilterBackend]
     filterset_class: Any = None
-    pagination_class = Cursor
+    pagination_class: Any = Cursor
     http_method_names = ["get", "head", "post", "put", "delete"]
     ordering = "id"
     detail_serializer_class: type[BaseSerializer[Any]] | None = None

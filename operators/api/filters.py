@@ -109,6 +109,7 @@ class NodeFilter(filters.FilterSet):
     type = filters.ChoiceFilter(choices=_choices(*(type_.name.lower() for type_ in NodeType)), method="of_type")
     schedulable = filters.BooleanFilter(help_text="false: cordoned.")
     prefix = filters.CharFilter(field_name="name", lookup_expr="startswith", help_text="How the name begins.")
+    domain = filters.CharFilter(help_text="Its failure domain.")
 
     class Meta:
         model = Node

@@ -11,6 +11,8 @@ from checks import plans
 from checks.dispatcher import CHUNK
 from checks.explain import drains
 from checks.explain.drains import Drain, Stuck
+from checks.explain.headroom import Headroom
+from checks.explain.loss import Loss
 from checks.models import Config, Handover, Move, Origin, Plan, Source
 from checks.models.freezes import Freeze
 from checks.models.orders import Isolation, Order, Pause, Pin, Rule
@@ -159,12 +161,13 @@ class NodeSerializer(serializers.ModelSerializer[Node]):
     acknowledged = serializers.SerializerMethodField(help_text="Whether it fetched its latest configs.")
     configs = serializers.IntegerField(read_only=True, help_text="How many configs are assigned to it.")
     slowness = serializers.SerializerMethodField(help_text="Null: it is not slow.")
+    domain = serializers.CharField(read_only=True, help_text="Its failure domain; empty: none.")
 
     class Meta:
         model = Node
         fields: tuple[str, ...] = (
-            "name", "state", "schedulable", "draining", "leaving", "type", "address", "labels", "weight", "max_configs",
-            "last_heard", "first_seen", "lost_at", "configs", "acknowledged", "slowness",
+            "name", "state", "schedulable", "draining", "leaving", "type", "address", "labels", "domain", "weight",
+            "max_configs", "last_heard", "first_seen", "lost_at", "configs", "acknowledged", "slowness",
         )  # fmt: skip
         read_only_fields = fields
 
@@ -197,6 +200,47 @@ class DrainSerializer(serializers.Serializer[Drain]):
     )
     stuck = StuckSerializer(many=True, read_only=True, help_text="Why the rest can't go, the commonest reasons.")
     sentence = serializers.CharField(read_only=True, help_text="The same in a line for people.")
+
+
+class ReachField(serializers.FloatField):
+    """A load, null where it is not known or infinite."""
+
+    def to_representation(self, value: float) -> Any:
+        return super().to_representation(value) if math.isfinite(value) else None
+
+
+class DomainSerializer(serializers.Serializer[Headroom]):
+    """A failure domain, and by arithmetic what the others would do if it were lost. See `loss` for a simulation."""
+
+    domain = serializers.CharField(read_only=True, help_text="Its name.")
+    configs = serializers.IntegerField(read_only=True, help_text="How many its nodes have.")
+    reach = ReachField(
+        read_only=True, help_text="The mean load of the others then; null: costs are not measured, or there are none."
+    )
+    homeless = serializers.IntegerField(
+        read_only=True, help_text="Configs that no other node may have or has room for."
+    )
+    sentence = serializers.CharField(read_only=True, help_text="The same in a line for people.")
+
+
+class LossSerializer(serializers.Serializer[Loss]):
+    """What would happen if nodes were lost now, all at once."""
+
+    placed = serializers.DictField(
+        child=serializers.IntegerField(), read_only=True, help_text="Configs by their new node."
+    )
+    waiting = serializers.IntegerField(
+        read_only=True, help_text="How many would wait for up to a minute, so that no node gets too many."
+    )
+    homeless = serializers.IntegerField(read_only=True, help_text="How many would find no node.")
+    peak = serializers.ListField(
+        child=serializers.FloatField(), read_only=True, help_text="The highest load of the others, before and after."
+    )
+    reasons = serializers.SerializerMethodField(help_text="Why the homeless would find none: configs by reason.")
+
+    @extend_schema_field(serializers.DictField(child=serializers.IntegerField()))
+    def get_reasons(self, loss: Loss) -> dict[str, int]:
+        return {scrub(reason): number for reason, number in loss.reasons.items()}
 
 
 class NodePageSerializer(NodeSerializer):
@@ -382,8 +426,8 @@ class RuleSerializer(Strict, serializers.ModelSerializer[Rule]):
     class Meta:
         model = Rule
         fields = (
-            "id", "name", "check_pattern", "source_pattern", "required", "forbidden", "max_per_node", "handover",
-            "author", "note", "time",
+            "id", "name", "check_pattern", "source_pattern", "required", "forbidden", "max_per_node", "spread",
+            "apart_from", "apart_by_domain", "handover", "author", "note", "time",
         )  # fmt: skip
         read_only_fields = ("author", "time")
 

@@ -22,6 +22,7 @@ router = SimpleRouter()
 router.trailing_slash = "/?"
 router.register("configs", views.ConfigViewSet)
 router.register("nodes", views.NodeViewSet)
+router.register("domains", views.DomainViewSet, "domain")
 router.register("pins", views.PinViewSet)
 router.register("pauses", views.PauseViewSet)
 router.register("isolations", views.IsolationViewSet)

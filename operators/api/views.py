@@ -12,13 +12,13 @@ from django.shortcuts import get_object_or_404
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import mixins, status
 from rest_framework.decorators import action
-from rest_framework.exceptions import AuthenticationFailed, PermissionDenied, ValidationError
+from rest_framework.exceptions import AuthenticationFailed, NotFound, PermissionDenied, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from checks import dispatcher, plans
 from checks.dispatcher import Decision, deciding
-from checks.explain import drains
+from checks.explain import drains, headroom, loss
 from checks.models import Assignment, Config, Move, Origin, Plan, Source, freezes
 from checks.models.freezes import Freeze
 from checks.models.orders import Isolation, Pause, Pin, Rule
@@ -119,10 +119,41 @@ class NodeViewSet(DetailViewSet):
         """How far its drain is, and whether the node is empty and may be stopped."""
         return Response(serializers.DrainSerializer(drains.of(self.get_object().name)).data)
 
+    @extend_schema(request=None, responses=serializers.LossSerializer)
+    @action(detail=True, methods=["get"], permission_classes=[requires("nodes.view_node")])
+    def loss(self, request: Request, name: str) -> Response:
+        """What would happen if the node were lost now: where its configs would go, and why some would find no node."""
+        return Response(serializers.LossSerializer(loss.of([self.get_object().name])).data)
+
     def _cordon(self, request: Request, *, schedulable: bool = False) -> Response:
         node = Node.objects.filter(pk=self.get_object().pk)
         node.cordon(schedulable=schedulable, actor=request.user.get_username())
         return self.retrieve(request)
+
+
+class DomainViewSet(OperatorViewSet):
+    """Failure domains, the one whose loss would be the worst first."""
+
+    queryset = Node.objects.none()
+    serializer_class = serializers.DomainSerializer
+    pagination_class: Any = None
+    lookup_field = "name"
+    lookup_value_regex = "[^/\x00]+"
+
+    @extend_schema(responses=serializers.DomainSerializer(many=True))
+    def list(self, request: Request) -> Response:
+        """All domains, with what the others would do if each were lost. Empty while all nodes are in one, or in none."""
+        domains: Any = [one for one in headroom.read() if one.domain]
+        return Response(serializers.DomainSerializer(domains, many=True).data)
+
+    @extend_schema(request=None, responses=serializers.LossSerializer)
+    @action(detail=True, methods=["get"])
+    def loss(self, request: Request, name: str) -> Response:
+        """What would happen if all nodes of the domain were lost now."""
+        names = list(Node.objects.in_domain(name).values_list("name", flat=True))
+        if not names:
+            raise NotFound(f"No node is in the domain {name}.")
+        return Response(serializers.LossSerializer(loss.of(names)).data)
 
 
 class MoveViewSet(ListViewSet):

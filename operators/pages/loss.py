@@ -1,6 +1,8 @@
-"""What would happen if a node were lost: a part of the node's page."""
+"""What would happen if a node were lost, or a failure domain: a part of the node's page, and of the list of a domain's nodes."""
 
-from django.http import HttpRequest, HttpResponse
+from collections.abc import Collection
+
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
 
@@ -8,19 +10,34 @@ from checks.explain import loss as losing
 from nodes.models import Node
 from operators.pages import base
 
-# The most nodes that are listed.
+# The most nodes that are listed, of those that get configs.
 MOST_RECEIVERS = 10
+# The most reasons why configs would find no node.
+MOST_REASONS = 3
 
 
 @base.fragment
 def loss(request: HttpRequest, pk: int) -> HttpResponse:
     """Where the node's configs would go if it were lost now. Fetched by its page separately, since it looks at all nodes."""
-    node = get_object_or_404(Node.objects.known(), pk=pk)
-    found = losing.of(node)
+    return _shown(request, [get_object_or_404(Node.objects.known(), pk=pk).name])
+
+
+@base.fragment
+def of_domain(request: HttpRequest) -> HttpResponse:
+    """Where the configs of a domain's nodes would go. Fetched by their list."""
+    names = Node.objects.in_domain(request.GET.get("domain", "")).values_list("name", flat=True)
+    if not names:
+        raise Http404
+    return _shown(request, list(names))
+
+
+def _shown(request: HttpRequest, names: Collection[str]) -> HttpResponse:
+    found = losing.of(names)
     context = {
         "loss": found,
         "moving": sum(found.placed.values()),
         "receivers": list(found.placed.items())[:MOST_RECEIVERS],
         "more": len(found.placed) - MOST_RECEIVERS,
+        "reasons": list(found.reasons.items())[:MOST_REASONS],
     }
     return TemplateResponse(request, "operators/loss.html", context)

@@ -12,8 +12,9 @@ from django.template.response import TemplateResponse
 from django.utils.html import format_html
 
 from checks.dispatcher import costs
-from checks.explain import alerts
+from checks.explain import alerts, headroom
 from checks.explain.alerts import Alert
+from checks.explain.headroom import Headroom
 from checks.models import Assignment
 from clusteragent.lib import clock
 from clusteragent.lib.clock import ago
@@ -47,6 +48,7 @@ class Contents:
     alerts: list[Alert]
     pools: list[NodePool]
     history: stories.StoryList
+    headroom: Headroom | None
 
     @property
     def is_healthy(self) -> bool:
@@ -70,7 +72,8 @@ def snapshot() -> Contents:
     groups = pools(members())
     sizes = {pool.name: pool.known for pool in groups}
     history = stories.read(now - SPAN, now, MOST_MOVES, sizes)
-    return Contents(now, alerts.current(fingerprints.differing()), groups, history)
+    worst = headroom.worst()
+    return Contents(now, alerts.current(fingerprints.differing(), lambda: worst), groups, history, worst)
 
 
 # Valid for a little less than the time between a tab's requests, some of which come a moment early.

@@ -11,6 +11,7 @@ urlpatterns: list[URLPattern] = [
     path("changes/story/", changes.story, name="story"),
     path("changes/undo/", changes.undo, name="undo"),
     path("nodes/node/<int:pk>/loss/", loss.loss, name="loss"),
+    path("nodes/domain-loss/", loss.of_domain, name="domain-loss"),
     path("documentation/<slug:page>/", documentation.missing, name="documentation"),
     path("search/", search.search, name="search"),
 ]

@@ -45,6 +45,9 @@ CALLS = [
     Call("POST", "nodes/ash/uncordon", {O}),
     Call("GET", "nodes/ash/drain", ALL),
     Call("POST", "nodes/ash/drain", {O}, {}),
+    Call("GET", "nodes/ash/loss", ALL),
+    Call("GET", "domains", ALL),
+    Call("GET", "domains/a/loss", ALL),
     *(Call("GET", kind, ALL) for kind in ("pins", "pauses", "isolations", "rules", "node-rules", "plans")),
     *(Call("GET", f"{kind}/{ROW}", ALL) for kind in ("pins", "pauses", "isolations", "rules", "node-rules", "plans")),
     Call("POST", "pins", {O}, {"configs": [], "aim": "birch"}),
@@ -76,6 +79,7 @@ def _work(warm: None) -> None:
     report("ash")
     dispatcher.schedule([sent("one"), sent("pod", node_name="ash")])
     report("birch")
+    Node.objects.filter(name="ash").update(labels={"zone": "a"})
     written = {"name": "one", "check": "http_check", "instances": [{"url": "http://one"}]}
     assert having(W).call("PUT", "sources/shop", {"configs": [written]}).status_code == 200
     User.objects.all().delete()

@@ -36,6 +36,7 @@ ELSEWHERE = {
     ".venv/bin/python manage.py runagent": "it runs until somebody stops it: the cluster of these tests has two",
     "pip install .": "tests/installed installs the wheel",
     'call -X POST "$API/plans/7/apply"': "a plan that moves nothing has no number: operators/tests/test_api_plans.py has some",
+    "clusteragent whatif --lose-domain b": "it needs a domain: operators/tests/test_domains.py loses one",
     "curl --insecure ": "it needs another cluster agent",
     "clusteragent adopt ": "it needs another cluster agent: tests/faults/test_adopting.py has one",
 }

@@ -35,8 +35,10 @@ class Command(BaseCommand):
             commandline.answer(self, options, {"healthy": False, "sentence": sentence, "needs": []}, [sentence])
             sys.exit(NOT_HEALTHY)
         needs = [webhook.told(alert) for alert in now.alerts]
-        document = {"healthy": now.is_healthy, "sentence": now.sentence, "needs": needs}
-        commandline.answer(self, options, document, [now.sentence, *_lines(now, needs)])
+        room = now.headroom.document if now.headroom else None
+        document = {"healthy": now.is_healthy, "sentence": now.sentence, "headroom": room, "needs": needs}
+        said = [now.headroom.sentence] if now.headroom and not now.headroom.is_short else []
+        commandline.answer(self, options, document, [now.sentence, *filter(None, said), *_lines(now, needs)])
         sys.exit(_code(now))
 
 

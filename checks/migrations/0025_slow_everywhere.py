@@ -4,7 +4,7 @@ import checks.models.troubles
 
 
 class Migration(migrations.Migration):
-    dependencies = [("checks", "0023_handovers")]
+    dependencies = [("checks", "0024_domains")]
     operations = [
         migrations.AlterField(
             "trouble", "kind", models.CharField(choices=checks.models.troubles.trouble_kinds, max_length=16)

@@ -1,0 +1,151 @@
+"""What the loss of a domain would leave to the others, by arithmetic."""
+
+import math
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from checks import dispatcher
+from checks.explain import alerts, headroom
+from checks.explain.alerts import Kind
+from checks.models import Assignment, Cost
+from checks.models.orders import Rule
+from checks.tests.balance import furnish
+from checks.tests.cast import report, sent, silence
+from nodes.models import Heartbeat, Node, NodeRule, NodeType
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
+
+
+def zones(**names: str) -> None:
+    """The zones of nodes: `zones(ash="a")`."""
+    for name, zone in names.items():
+        NodeRule.objects.create(pattern=name, labels={"zone": zone})
+    NodeRule.objects.apply()
+
+
+def told() -> list[tuple[str, int | None]]:
+    """What is lost, and the load of the others in percent."""
+    return [(one.lost, None if one.reach is None else round(100 * one.reach)) for one in headroom.read()]
+
+
+def sentence() -> str:
+    worst = headroom.worst()
+    return worst.sentence.replace("\u202f", " ") if worst else ""
+
+
+def test_the_others_share_what_is_lost_by_their_capacities():
+    furnish(ash=[1, 1], birch=[1], cedar=[0.5])
+    zones(ash="a", birch="b", cedar="c")
+    assert told() == [("zone a", 44), ("zone b", 44), ("zone c", 44)]
+    Node.objects.filter(name="ash").update(weight=2)
+    assert told() == [("zone a", 44), ("zone b", 29), ("zone c", 29)]
+    assert sentence() == "If zone a is lost, the others reach 44 %."
+
+
+def test_own_load_dies_with_its_node_and_closed_nodes_take_nothing():
+    furnish(ash=[1, 1], birch=[1], beech=[2])
+    zones(ash="a", birch="b", beech="b")
+    assert told()[0] == ("zone b", 125)
+    assert sentence() == "If zone b is lost, the others reach 125 %."
+    Node.objects.filter(name="beech").cordon()
+    assert dict(told())["zone a"] == 75
+
+
+def test_while_runners_live_they_alone_take_it():
+    furnish(ash=[1], birch=[1], cedar=[2])
+    zones(ash="a", birch="b", cedar="b")
+    Heartbeat.objects.exclude(node__name="cedar").update(node_type=NodeType.RUNNER)
+    Heartbeat.objects.filter(node__name="cedar").update(node_type=NodeType.NODE_AGENT)
+    assert dict(told()) == {"zone a": 50, "zone b": 100}
+
+
+def test_above_everything_it_needs_somebody():
+    furnish(ash=[2, 1], birch=[2])
+    zones(ash="a", birch="b")
+    assert sentence() == "If zone a is lost, the others reach 125 %."
+    [alert] = [one for one in alerts.current() if one.kind == Kind.NO_HEADROOM]
+    assert (alert.cause.replace("\u202f", " "), alert.target.query) == (sentence(), {"domain": "a"})
+
+
+@pytest.mark.parametrize("measured", [True, False])
+def test_what_no_other_may_have_needs_somebody(measured: bool):
+    furnish(ash=[0.1], birch=[0.1, 0.1])
+    if not measured:
+        Cost.objects.all().delete()
+    zones(ash="a", birch="b")
+    Assignment.objects.filter(config__origins__key__startswith="birch").update(node=Node.objects.get(name="ash"))
+    assert sentence() == ("If zone a is lost, the others reach 7.5 %." if measured else "")
+    Rule.objects.create(name="near", required={"zone": "a"})
+    assert sentence() == (
+        "If zone a is lost, the others reach 7.5 %, and 3 configs have no node."
+        if measured
+        else "If zone a is lost, 3 configs have no node."
+    )
+    assert Kind.NO_HEADROOM in [one.kind for one in alerts.current()]
+
+
+def test_the_most_that_nodes_may_have_is_room():
+    furnish(ash=[0.1] * 3, birch=[0.1])
+    zones(ash="a", birch="b")
+    NodeRule.objects.create(pattern="birch", max_configs=3)
+    NodeRule.objects.apply()
+    assert sentence() == "If zone a is lost, the others reach 10 %, and 1 config has no node."
+
+
+def test_where_nothing_else_takes_work_all_is_homeless():
+    furnish(ash=[1], birch=[1])
+    zones(ash="a", birch="b")
+    Node.objects.filter(name="birch").cordon()
+    assert sentence() == "If zone a is lost, no node takes its 1 config."
+    assert headroom.read()[0].reach == math.inf
+
+
+def test_without_domains_it_is_the_worst_node():
+    furnish(ash=[1], birch=[1, 1])
+    assert sentence() == "If birch is lost, the others reach 75 %."
+    zones(ash="a", birch="a")
+    assert sentence() == "If birch is lost, the others reach 75 %."
+    [only] = headroom.read()
+    assert (only.domain, only.node) == ("", "birch")
+
+
+def test_nothing_is_said_of_one_node_or_while_none_takes_work():
+    report("ash")
+    dispatcher.schedule([sent("one")])
+    assert headroom.worst() is None
+    report("birch")
+    assert headroom.worst() is not None
+    silence("ash", "birch")
+    assert headroom.worst() is None
+
+
+def test_the_first_page_says_it(client: Client):
+    client.force_login(User.objects.create_superuser("olga"))
+    furnish(ash=[1], birch=[1])
+    zones(ash="a", birch="b")
+
+    def page() -> str:
+        return client.get("/admin/").content.decode().replace("\u202f", " ")
+
+    assert "If zone a is lost, the others reach 50 %." in page()
+    assert "pages-short" not in page()
+    Cost.objects.update(workers_needed=3)
+    assert '<p id="now-headroom" class="pages-short">If zone a is lost, the others reach 150 %.' in page()
+
+
+def test_it_takes_as_many_queries_for_two_nodes_as_for_thirty():
+    numbers = []
+    Rule.objects.create(name="near", check_pattern="tcp*", required={"zone": "a"})
+    for size in (2, 30):
+        names = [f"node-{size}-{number}" for number in range(size)]
+        report(*names)
+        zones(**{name: f"z{number % 5}" for number, name in enumerate(names)})
+        dispatcher.schedule([sent(f"{size}-{number}") for number in range(size)])
+        with CaptureQueriesContext(connection) as queries:
+            headroom.read()
+        numbers.append(len(queries))
+    assert numbers[0] == numbers[1]
