@@ -161,6 +161,12 @@ def check_kubernetes(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> 
             hint="Nothing is read from that cluster.",
             id="clusteragent.W005",
         )
+    if conf.KUBERNETES_RUNNER_PODS and conf.KUBERNETES == "off":
+        yield checks.Warning(
+            "CLUSTERAGENT_KUBERNETES_RUNNER_PODS has no effect while CLUSTERAGENT_KUBERNETES is off.",
+            hint="Pods of runners are not watched.",
+            id="clusteragent.W007",
+        )
     if conf.PROMETHEUS_SCRAPE_SERVICE_ENDPOINTS and not conf.PROMETHEUS_SCRAPE_ENABLED:
         yield checks.Warning(
             "DD_PROMETHEUS_SCRAPE_SERVICE_ENDPOINTS has no effect without DD_PROMETHEUS_SCRAPE_ENABLED.",

@@ -280,6 +280,10 @@ def features() -> dict[str, list[Call]]:
             Call("patch", resources.EVENTS),
         ],
     }
+    if conf.KUBERNETES_RUNNER_PODS:
+        namespace, _ = conf.KUBERNETES_RUNNER_PODS
+        found["pods of runners"] = [Call(verb, resources.PODS, namespace) for verb in ("list", "watch", "get")]
+        found["zones of Kubernetes nodes"] = _reading(resources.NODES)
     return found | ({"handles of Secrets": [Call("get", resources.SECRETS)]} if conf.KUBERNETES_SECRETS else {})
 
 
@@ -307,6 +311,7 @@ async def _refused(asked: dict[str, list[Call]]) -> dict[str, list[str]]:
 async def _is_allowed(client: Client, call: Call) -> bool:
     attributes = {"verb": call.verb, "group": call.resource.group, "resource": call.resource.plural}
     more = {"subresource": call.subresource} if call.subresource else {}
+    more |= {"namespace": call.namespace} if call.namespace else {}
     body = {"apiVersion": REVIEWS.api_version, "kind": "SelfSubjectAccessReview"}
     answer = await client.create(REVIEWS, "", body | {"spec": {"resourceAttributes": attributes | more}})
     return bool(answer.get("status", {}).get("allowed"))

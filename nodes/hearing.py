@@ -175,12 +175,15 @@ def lose_expired(nodes: NodeQuerySet, *, force: bool = False) -> dict[int, str]:
     # Nodes before heartbeats, in the order of the key, as registration locks them.
     locked = nodes.expired(force=force).order_by("pk").select_for_update(no_key=True, of=("self",))
     gone = Heartbeat.objects.delete_silent([node.pk for node in locked], conf.NODE_EXPIRATION_TIMEOUT)
-    refusing = [id_ for id_, is_late in gone.items() if not is_late]
+    podless = [id_ for id_, proof in gone.items() if proof == NodeEvent.POD_GONE]
+    refusing = [id_ for id_, proof in gone.items() if proof == NodeEvent.REFUSES]
     lost = Node.objects.filter(pk__in=gone)
     lost.update(lost_at=Now())
     Node.objects.bump_versions(gone)
     said = Case(
+        When(leaving=True, pk__in=podless, then=Value(NodeEvent.ANNOUNCED_GONE)),
         When(leaving=True, then=Value(NodeEvent.ANNOUNCED)),
+        When(pk__in=podless, then=Value(NodeEvent.POD_GONE)),
         When(pk__in=refusing, then=Value(NodeEvent.REFUSES)),
         default=Value(""),
     )

@@ -41,7 +41,7 @@ class Asked(NamedTuple):
 
 def wanted() -> bool:
     """Whether there are suspects whose ports should be asked now."""
-    return conf.PROOF_OF_DEATH != "off" and Probe.objects.suspects().exists()
+    return conf.PROOF_OF_DEATH in ("all", "port") and Probe.objects.suspects().exists()
 
 
 def ask_ports() -> Asked:
@@ -53,7 +53,7 @@ def ask_ports() -> Asked:
     Probe.objects.void().delete()
     expected = Node.objects.expected()
     overdue = Heartbeat.objects.overdue().filter(node__in=expected).count()
-    if conf.PROOF_OF_DEATH == "off" or too_many(expected.count(), overdue):
+    if conf.PROOF_OF_DEATH not in ("all", "port") or too_many(expected.count(), overdue):
         return Asked(0, 0, 0)
     rows = Probe.objects.suspects().values_list("pk", "seen_at", "client_ip", "probe__refused_at")[:MOST]
     suspects = [Suspect(pk, seen_at, address, bool(refused_at)) for pk, seen_at, address, refused_at in rows]

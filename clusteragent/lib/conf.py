@@ -29,6 +29,7 @@ from clusteragent.lib.options import (
     option,
     origin,
     secret,
+    selection,
     text,
     url,
     words,
@@ -122,9 +123,10 @@ WARMUP_DURATION = duration("DD_CLUSTER_CHECKS_WARMUP_DURATION", timedelta(second
 BRAKE_FRACTION = number("CLUSTERAGENT_BRAKE_FRACTION", 0.5, high=1)
 #: The brake needs this many silent nodes at least. 0: there is no brake.
 BRAKE_NODES = integer("CLUSTERAGENT_BRAKE_NODES", 3, 0, 1_000_000)
-#: `port`: a node whose report is overdue, or that said that it leaves, is lost at once when the port of its stats refuses
-#: connections. `off`: it is lost after the expiration timeout alone.
-PROOF_OF_DEATH = choice("CLUSTERAGENT_PROOF_OF_DEATH", "port", {"port": "port", "off": "off"})
+#: What proves that a node is dead, so that it is lost at once. `port`: its report is overdue, or it said that it leaves, and the
+#: port of its stats refuses connections. `pod`: its pod is gone (`CLUSTERAGENT_KUBERNETES_RUNNER_PODS`). `all`: each of them.
+#: `off`: it is lost after the expiration timeout alone.
+PROOF_OF_DEATH = choice("CLUSTERAGENT_PROOF_OF_DEATH", "all", {name: name for name in ("all", "port", "pod", "off")})
 #: A node that still reports this long after its goodbye did not leave: the goodbye is void. 0: a goodbye never becomes void.
 GOODBYE_HOLDS = duration("CLUSTERAGENT_GOODBYE_HOLDS", timedelta(seconds=120))
 #: New node names that all replicas together accept a minute, and five times as many an hour. Others are told to try again.
@@ -246,6 +248,10 @@ KUBERNETES_USE_ENDPOINT_SLICES = flag("DD_KUBERNETES_USE_ENDPOINT_SLICES", True)
 KUBERNETES_IGNORE_READINESS = flag("DD_KUBERNETES_ENDPOINT_SLICES_IGNORE_READINESS", False)
 #: Resolve handles of Kubernetes' Secrets here. Off: they pass through, and node agents may resolve them.
 KUBERNETES_SECRETS = flag("CLUSTERAGENT_KUBERNETES_SECRETS", False)
+#: The pods of the runners, by their namespace and labels: `datadog/app=datadog-clusterchecks`. A runner leaves as soon as its pod
+#: is being deleted.
+#: Default: pods are not watched.
+KUBERNETES_RUNNER_PODS = selection("CLUSTERAGENT_KUBERNETES_RUNNER_PODS")
 #: Make checks of Services that are annotated with `prometheus.io/scrape`.
 PROMETHEUS_SCRAPE_ENABLED = flag("DD_PROMETHEUS_SCRAPE_ENABLED", False)
 #: Check each endpoint of such a Service instead of the Service.

@@ -37,6 +37,13 @@ _LONGEST_CLUSTER_NAME = 80
 # A host and a port; a host's name.
 _AUTHORITY = re.compile(r"(?P<host>\[[0-9a-f:.]+\]|[^:\[\]]*)(:(?P<port>.*))?")
 _NAME = re.compile(r"(?=.{1,253}\Z)(?!-)[a-z0-9_-]{1,63}(?<!-)(\.(?!-)[a-z0-9_-]{1,63}(?<!-))*")
+_NAMESPACE = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
+# A requirement of labels: `app=runner`, `tier!=test`, `app in (a, b)`, `app`, `!app`.
+_KEY, _VALUE = r"[A-Za-z0-9][A-Za-z0-9._/-]*", r"[A-Za-z0-9._-]*"
+_REQUIREMENT = (
+    rf"\s*(!?{_KEY}|{_KEY}\s*(==?|!=)\s*{_VALUE}|{_KEY}\s+(in|notin)\s*\(\s*{_VALUE}(\s*,\s*{_VALUE})*\s*\))\s*"
+)
+_SELECTOR = re.compile(rf"{_REQUIREMENT}(,{_REQUIREMENT})*")
 # The name of a header, and what OpenTelemetry allows in `name=value`.
 _TOKEN = re.compile(r"[!#$&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"""[^",;\\\x00-\x1f\x7f-\U0010ffff]*""")
@@ -325,6 +332,17 @@ def _is_host(text: str) -> bool:
     except ValueError:
         # A last word of digits alone would be read as an address.
         return _NAME.fullmatch(text) is not None and not text.split(".")[-1].isdecimal()
+
+
+def selection(name: str) -> tuple[str, str] | None:
+    """Read a namespace of Kubernetes and a selector of labels there: `datadog/app=runner,tier!=test`. None when it is unset."""
+
+    def parse(raw: str) -> tuple[str, str] | None:
+        namespace, _, labels = raw.partition("/")
+        return (namespace, labels) if _NAMESPACE.fullmatch(namespace) and _SELECTOR.fullmatch(labels) else None
+
+    form = "NAMESPACE/SELECTOR, such as datadog/app=runner"
+    return option(name, None, parse, form)
 
 
 def secret(name: str, file: Path) -> str:

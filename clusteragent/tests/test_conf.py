@@ -203,6 +203,44 @@ def test_a_wrong_network_is_named_with_what_is_allowed(given: Callable[[str], No
 @table(
     ("value", "expected"),
     [
+        ("datadog/app=runner", ("datadog", "app=runner")),
+        (
+            "datadog/app.kubernetes.io/component=clusterchecks-agent",
+            ("datadog", "app.kubernetes.io/component=clusterchecks-agent"),
+        ),
+        ("d/app == runner, tier!=test,!old", ("d", "app == runner, tier!=test,!old")),
+        ("d/app in (a, b),tier notin (test)", ("d", "app in (a, b),tier notin (test)")),
+        ("", None),
+    ],
+)
+def test_a_selection_is_a_namespace_and_labels(given: Callable[[str], None], value: str, expected: object) -> None:
+    given(value)
+    assert options.selection("OPTION") == expected
+
+
+@table(
+    "value",
+    [
+        "app=runner",
+        "datadog/",
+        "/app=runner",
+        "Data/app=x",
+        "-d/app=x",
+        "app.kubernetes.io/name=x",
+        "d/a=b c",
+        "d/a,",
+        "d/=",
+    ],
+)
+def test_a_wrong_selection_is_named_with_what_is_allowed(given: Callable[[str], None], value: str) -> None:
+    given(value)
+    with pytest.raises(OptionError, match="allowed is NAMESPACE/SELECTOR, such as datadog/app=runner"):
+        options.selection("OPTION")
+
+
+@table(
+    ("value", "expected"),
+    [
         ("https://ca.example.com", "https://ca.example.com"),
         ("https://CA.example.com:443/", "https://ca.example.com"),
         ("https://localhost:8443", "https://localhost:8443"),

@@ -3,7 +3,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("nodes", "0013_probes")]
+    dependencies = [("nodes", "0014_pods")]
     operations = [
         migrations.CreateModel(
             name="Slowness",

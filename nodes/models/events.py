@@ -39,7 +39,9 @@ class NodeEventQuerySet(models.QuerySet["NodeEvent"]):
     def outages(self, span: timedelta) -> NodeEventQuerySet:
         """Unannounced losses and restarts in that time."""
         kinds = (self.model.Kind.EXPIRED, self.model.Kind.RESTARTED)
-        return self.filter(kind__in=kinds, time__gte=ago(span)).exclude(cause=self.model.ANNOUNCED)
+        return self.filter(kind__in=kinds, time__gte=ago(span)).exclude(
+            cause__in=(self.model.ANNOUNCED, self.model.ANNOUNCED_GONE)
+        )
 
     def noted(self, name: str, kind: str, span: timedelta) -> bool:
         """Whether an event of the kind was noted for the node in that time."""
@@ -101,8 +103,13 @@ class NodeEvent(models.Model):
 
     # The cause of a restart of which the node told us before.
     ANNOUNCED = "announced"
-    # The cause of an expiry before the timeout: the proof.
+    # The causes of an expiry before the timeout: the proofs.
     REFUSES = "its port refuses connections"
+    POD_GONE = "its pod is gone"
+    # The cause of an expiry by that proof after a goodbye.
+    ANNOUNCED_GONE = f"{ANNOUNCED}, and {POD_GONE}"
+    # The cause of a goodbye that Kubernetes said for the node.
+    POD_DELETED = "its pod is being deleted"
 
     class Kind(models.TextChoices):
         REGISTERED = "registered"

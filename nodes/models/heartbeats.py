@@ -165,13 +165,14 @@ class HeartbeatQuerySet(models.QuerySet["Heartbeat"]):
         interval = Greatest(ExpressionWrapper(F("seen_at") - F("former_at"), DurationField()), Value(POLL))
         return self.annotate(interval=interval).filter(seen_at__lt=ago(LATE) - F("interval"))
 
-    def delete_silent(self, node_ids: Collection[int], timeout: timedelta) -> dict[int, bool]:
+    def delete_silent(self, node_ids: Collection[int], timeout: timedelta) -> dict[int, str]:
         """Delete these nodes' heartbeats that are older than the timeout, or whose nodes are proven dead.
 
-        Returns {node's id: whether it was older}. A DELETE waits for heartbeats in flight and looks at them again, so none is
-        overlooked; one that comes later finds no row.
+        Returns {node's id: the proof; empty if it was older}. A DELETE waits for heartbeats in flight and looks at them again, so
+        none is overlooked; one that comes later finds no row.
         """
         values: dict[str, Any] = {"ids": list(node_ids), "timeout": timeout}
+        values |= {"refuses": NodeEvent.REFUSES, "gone": NodeEvent.POD_GONE}
         with connection.cursor() as cursor:
             # Not the ORM: its delete() can't return what it deleted.
             cursor.execute(
@@ -179,7 +180,10 @@ class HeartbeatQuerySet(models.QuerySet["Heartbeat"]):
                 " AND (seen_at < statement_timestamp() - %(timeout)s OR EXISTS ("
                 "SELECT FROM nodes_probe AS p WHERE p.node_id = h.node_id AND p.seen_at = h.seen_at"
                 " AND p.address = h.client_ip AND p.proven_at IS NOT NULL"
-                ")) RETURNING node_id, seen_at < statement_timestamp() - %(timeout)s",
+                ") OR EXISTS (SELECT FROM nodes_pod AS p WHERE p.node_id = h.node_id AND p.gone_at > h.seen_at))"
+                " RETURNING node_id, CASE WHEN seen_at < statement_timestamp() - %(timeout)s THEN ''"
+                " WHEN EXISTS (SELECT FROM nodes_pod AS p WHERE p.node_id = h.node_id AND p.gone_at > h.seen_at)"
+                " THEN %(gone)s ELSE %(refuses)s END",
                 values,
             )
             return dict(cursor.fetchall())

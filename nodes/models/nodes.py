@@ -9,7 +9,7 @@ from typing import Any
 from django.db import connection, models, transaction
 from django.db.models import Case, Count, Exists, F, Min, OuterRef, Q, Value, When
 from django.db.models.fields.json import KeyTextTransform
-from django.db.models.functions import Coalesce, Now
+from django.db.models.functions import Coalesce, Now, NullIf
 
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago, later
@@ -17,7 +17,7 @@ from clusteragent.lib.database import bulk
 from clusteragent.lib.database.arrays import array
 from clusteragent.lib.words import utc
 from nodes.models.events import NodeEvent
-from nodes.models.hearing import Hearing
+from nodes.models.hearing import OVERDUE, Hearing
 from nodes.names import likeness, validate_node_name
 from nodes.signals import node_arrived, node_changed
 
@@ -62,8 +62,9 @@ def intake() -> Case:
 
 
 def domain(node: str = "") -> Coalesce:
-    """The failure domain of a node: its label DOMAIN_LABEL; empty for a node without one. node: the path to it."""
-    return Coalesce(KeyTextTransform(conf.DOMAIN_LABEL, f"{node}labels"), Value(""), output_field=models.TextField())
+    """The failure domain of a node: its label DOMAIN_LABEL, else the zone of its pod, else empty. node: the path to it."""
+    label = NullIf(KeyTextTransform(conf.DOMAIN_LABEL, f"{node}labels"), Value(""))
+    return Coalesce(label, F(f"{node}pod__zone"), Value(""), output_field=models.TextField())
 
 
 def named_domain(domain: str) -> str:
@@ -236,9 +237,18 @@ class NodeQuerySet(models.QuerySet["Node"]):
         is_braked = Q(braked_since__gte=ago(conf.NODE_EXPIRATION_TIMEOUT * BRAKE_HOLDS))
         guards = Hearing.objects.filter(is_deaf | is_braked)
         dead = late & Q(~Exists(guards))
-        if conf.PROOF_OF_DEATH != "off":
-            dead |= proven("heartbeat__") & Q(~Exists(Hearing.objects.disturbed()))
+        undisturbed = Q(~Exists(Hearing.objects.disturbed()))
+        if conf.PROOF_OF_DEATH in ("all", "port"):
+            dead |= proven("heartbeat__") & undisturbed
+        if conf.PROOF_OF_DEATH in ("all", "pod"):
+            dead |= Q(pod__gone_at__gt=F("heartbeat__seen_at")) & Q(Exists(self._heard_since())) & undisturbed
         return self.filter(dead).exclude(kept_until__gte=Now()).filter(Exists(self.model.objects.accepting()))
+
+    def _heard_since(self) -> NodeQuerySet:
+        """Nodes whose reports were written lately, and after the last one of an outer query's node: reports are written."""
+        return self.model.objects.filter(
+            heartbeat__seen_at__gt=OuterRef("heartbeat__seen_at"), heartbeat__seen_at__gte=ago(OVERDUE)
+        )
 
     def bump_versions(self, ids: Collection[int]) -> dict[int, int]:
         """Give these nodes a config version that was never used, in the transaction of the change that it stands for.

@@ -10,7 +10,7 @@ from checks.models import Assignment, Config, Handover, Move
 from checks.wire.scrub import scrub
 from clusteragent.lib.shortids import short_id
 from clusteragent.lib.words import ago, grouped_count, percent, utc
-from nodes.models import Node, NodeEvent, Runner, RunnerStats, Slowness
+from nodes.models import Node, NodeEvent, Pod, Runner, RunnerStats, Slowness
 from operators.admin.base import TABLE_ROWS, Table, anchor, link, list_url
 from operators.queries import WIDE_COLUMNS
 
@@ -64,12 +64,15 @@ def _facts(node: Any, load: float | None) -> list[tuple[str, Any]]:
             configs,
             ("Running by its stats", grouped_count(running, "check") if running else "unknown"),
         ]
+    pod = Pod.objects.filter(node=node).first()
     handing = Handover.objects.filter(source=node).count()
     clamped = Runner.objects.filter(node=node).values_list("clamped", flat=True).first()
     slowness = Slowness.objects.filter(node=node, node__heartbeat__isnull=False).first()
     slow = ("Pace", _pace(slowness) if slowness and slowness.state else "")
     handed = ("Hands over", grouped_count(handing, "config") if handing else "")
-    oddities = (slow, handed, ("Looks like", node.looks_like()), ("Implausible stats", clamped))
+    oddities = (
+        ("Pod", pod.told if pod else ""), slow, handed, ("Looks like", node.looks_like()), ("Implausible stats", clamped)
+    )  # fmt: skip
     return known + [(name, value) for name, value in oddities if value]
 
 

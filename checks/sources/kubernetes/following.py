@@ -19,6 +19,7 @@ from checks.sources.kubernetes.declared import Standings, wanted
 from checks.sources.kubernetes.events import Events
 from checks.sources.kubernetes.mirror import OF_CLUSTERCHECKS, OF_ENDPOINTS, OF_INSTRUMENTATIONS, OF_SERVICES, OF_SLICES
 from checks.sources.kubernetes.resources import CLUSTERCHECKS, ENDPOINTS, ENDPOINTSLICES, SERVICES, Resource
+from checks.sources.kubernetes.runnerpods import RunnerPods
 from checks.sources.kubernetes.secretreader import SecretReader
 from checks.sources.kubernetes.source import KubernetesSource
 from checks.sources.kubernetes.statuses import Statuses
@@ -26,6 +27,7 @@ from checks.sources.kubernetes.watching import MOST_UNREAD, Kind, Listed, Phase,
 from checks.sources.source import PassedOver, Problem
 from checks.sources.sync import sync_watched
 from clusteragent.lib import conf
+from nodes.models import Pod
 
 # Seconds: in which changes are taken together; until operators are heard when nothing changes; between two signs of life;
 # after an error of the database.
@@ -71,7 +73,14 @@ class Follower:
         backends = [OF_SLICES, OF_ENDPOINTS] if conf.KUBERNETES_USE_ENDPOINT_SLICES else [OF_ENDPOINTS]
         self._services, self._backends = Watch([OF_SERVICES], self.told), Watch(backends, self.told)
         self._declared = {one: Watch([one.kind], self.told, optional=True) for one in _DECLARED}
-        self._watcher = Watcher(read, [self._services, self._backends, *self._declared.values()])
+        self._pods = RunnerPods(*conf.KUBERNETES_RUNNER_PODS, self.told) if conf.KUBERNETES_RUNNER_PODS else None
+        watches = [
+            self._services,
+            self._backends,
+            *self._declared.values(),
+            *(self._pods.watches if self._pods else ()),
+        ]
+        self._watcher = Watcher(read, watches)
         self._events = Events(self._watcher)
         self._standings, self._statuses = standings, Statuses(self._watcher)
         # When statuses are worked out again: at the latest, and at the earliest.
@@ -96,6 +105,8 @@ class Follower:
     def run(self) -> Never:
         """Follow the cluster. Raises NotLeader when the term is over."""
         Source.objects.get_or_create(name=KUBERNETES)
+        if not self._pods:
+            Pod.objects.all().delete()
         self._watcher.start()
         try:
             while True:
@@ -112,6 +123,8 @@ class Follower:
             self._take()
         ClusterStore.objects.require(self._term)
         self._sync()
+        if self._pods:
+            self._pods.step(self._watcher.call)
         if self._secrets and (changed := self._secrets.step(self._source.handles)):
             self._source.take_secrets(changed)
             self._sync()
@@ -144,7 +157,8 @@ class Follower:
             self._ahead = None
             until = time.monotonic() + TOGETHER
             while True:
-                self._source.take(told)
+                if not (self._pods and self._pods.take(told)):
+                    self._source.take(told)
                 if isinstance(told, Listed):
                     self._has.add(told.resource)
                     return
@@ -199,6 +213,7 @@ class Follower:
                 *(f"problems are not shown at their objects: {why}" for why in self._events.refusals),
                 *(f"statuses are not written: {why}" for why in self._statuses.refusals),
                 *self._absences(),
+                *(self._pods.refusals() if self._pods else ()),
             ],
         )
         return is_complete
@@ -267,6 +282,7 @@ def note_unwatched() -> None:
     )
     state = {"phase": "off", "since": _moment(datetime.now(UTC)), "why": f"{why} ({conf.REPLICA})"}
     Source.objects.note_watch(KUBERNETES, state, read=False)
+    Pod.objects.all().delete()
     if conf.KUBERNETES == "off":
         Source.objects.filter(name=KUBERNETES).update(held_removals=sorted(origins.known(KUBERNETES)))
 

@@ -36,6 +36,8 @@ EVENTS = Resource("", "v1", "events")
 CLUSTERCHECKS = Resource("clusteragent.dev", "v1alpha1", "clusterchecks")
 INSTRUMENTATIONS = Resource("datadoghq.com", "v1alpha1", "datadoginstrumentations")
 SECRETS = Resource("", "v1", "secrets")
+PODS = Resource("", "v1", "pods")
+NODES = Resource("", "v1", "nodes")
 
 
 class Selection(NamedTuple):

@@ -27,7 +27,7 @@ from checks.sources.kubernetes.errors import (
     Unauthorized,
     Unreadable,
 )
-from checks.sources.kubernetes.resources import Object, Resource, Selection
+from checks.sources.kubernetes.resources import NODES, Object, Resource, Selection
 
 T = TypeVar("T")
 
@@ -331,7 +331,9 @@ def _kept(kind: Kind, about: Object) -> Any:
     """What is kept of an object; None for one that can't be read, which must not keep others from being told."""
     metadata = _metadata(about)
     metadata.pop("managedFields", None)
-    if not all(isinstance(metadata.get(name), str) for name in ("namespace", "name")):
+    # Kubernetes' own nodes have no namespace.
+    is_namespaced = isinstance(metadata.get("namespace"), str) or kind.selection.resource == NODES
+    if not (is_namespaced and isinstance(metadata.get("name"), str)):
         return None
     try:
         return kind.keep(about)
