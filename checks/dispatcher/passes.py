@@ -88,7 +88,7 @@ def empty_leaving_nodes(*, term: int | None = None) -> list[Move]:
     """
     if not Node.objects.filter(leaving=True).exists():
         return []
-    left = Assignment.objects.filter(node__leaving=True)
+    left = Assignment.objects.filter(node__leaving=True).exclude(pk__in=Assignment.objects.withdrawn())
     rows = list(left.order_by("config_id").values_list("config_id", "config__name", "node_id"))
     if rows and too_many_leave():
         silent = set(Node.objects.silent().values_list("pk", flat=True))
@@ -249,7 +249,8 @@ def _misplaced(assignments: AssignmentQuerySet) -> _Misplaced:
     """Those of the configs with these assignments that may or should not run where they are."""
     judge = Judge(read_snapshot())
     found = _Misplaced([], {}, [])
-    suspects = judge.suspects(assignments).exclude(pk__in=Assignment.objects.untold())
+    resting = Assignment.objects.untold() | Assignment.objects.withdrawn()
+    suspects = judge.suspects(assignments).exclude(pk__in=resting)
     unsettled = set(Assignment.objects.unsettled().values_list("pk", flat=True))
     rows = suspects.order_by("config_id").values_list("config_id", "config__name", "node_id")
     for entry in light_entries(rows, judge.snapshot):

@@ -74,6 +74,7 @@ class Kind(enum.StrEnum):
     SLOW_NODE = enum.auto()
     SILENT = enum.auto()
     UNACKNOWLEDGED = enum.auto()
+    WITHDRAWN = enum.auto()
     CONTESTED = enum.auto()
     CLAMPED = enum.auto()
     ADOPTED = enum.auto()
@@ -443,6 +444,14 @@ def _of_names(hearing: Any) -> Iterator[Alert]:
 
 
 def _of_orders(now: datetime) -> Iterator[Alert]:
+    back = Assignment.objects.withdrawn()
+    if count := back.count():
+        nodes = _some(back.order_by("node__name").values_list("node__name", flat=True).distinct()[: NAMED + 1])
+        cause = (
+            f"{_checks(back)}: could not be moved, since {nodes} reports, but does not say that it stopped what no two nodes may"
+            " run. Maybe it runs it, maybe nobody does."
+        )
+        yield Alert(Kind.WITHDRAWN, count, cause, _rows(Config, node=str(back.values_list("node", flat=True)[0])), now)
     alone = Isolation.objects.filter(reason=Isolation.Reason.QUARANTINED, config__isnull=False)
     count, since = alone.aggregate(count=Count("pk"), since=Min("time")).values()
     if count:

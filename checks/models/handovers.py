@@ -46,7 +46,7 @@ class Progress(NamedTuple):
     """How far a hand-over is. owner: the id of the config's node; None if it has none.
 
     is_over: the config or the former node is gone. has_acknowledged: of the node that it waits for. is_proven: the new node's
-    stats have the config, or it tells none. is_late: the deadline is over, and that node was heard since it began.
+    stats have the config, or it told none lately (one call that fails says nothing). is_late: the deadline is over, and that node was heard since it began.
     """
 
     config_id: int
@@ -97,7 +97,7 @@ class HandoverQuerySet(models.QuerySet["Handover"]):
             c.id IS NULL OR NOT EXISTS (SELECT FROM nodes_heartbeat AS s WHERE s.node_id = h.source_id)
                 OR (a.node_id IS NULL AND h.promise <> 'strict'),
             coalesce(b.acknowledged BETWEEN h.given AND w.config_version, false),
-            NOT coalesce(r.failures = 0 AND r.stats_at >= statement_timestamp() - interval '5 minutes', false)
+            NOT coalesce(r.stats_at >= statement_timestamp() - interval '5 minutes', false)
                 OR (r.stats_at >= h.since AND (
                     NOT EXISTS (
                         SELECT FROM checks_instance AS i WHERE i.config_id = h.config_id AND NOT EXISTS (

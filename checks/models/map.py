@@ -16,12 +16,14 @@ from django.db.models.functions import Extract, Now
 from checks.models.configs import Config, Instance, Origin
 from checks.models.handovers import Handover
 from checks.models.orders import ORDERS
-from clusteragent.lib.clock import later
+from clusteragent.lib.clock import ago, later
 from clusteragent.lib.database.bulk import copy, without_nested_loops
 from clusteragent.lib.database.listening import notify
 from nodes.models import Node
 
 CHANNEL = "clusteragent"
+# For so long no pass takes a config again from a node that did not say that it stopped it.
+WITHDRAWN_RESTS = timedelta(minutes=5)
 
 
 class Call(enum.StrEnum):
@@ -127,9 +129,16 @@ class AssignmentQuerySet(models.QuerySet["Assignment"]):
         """Adopted ones whose nodes did not fetch them from us yet: they run there all the same, and must not move before."""
         return self.filter(reason=Move.Reason.ADOPTED).unfetched()
 
+    def withdrawn(self) -> AssignmentQuerySet:
+        """Those whose nodes had them back lately, since they did not say that they stopped them. Asking again at once, again and
+        again, would keep the configs from running.
+        """
+        return self.filter(reason=Move.Reason.WITHDRAWN, since__gte=ago(WITHDRAWN_RESTS))
+
     def unsettled(self) -> AssignmentQuerySet:
-        """Those that are under way: adopted and untold, or being handed over. Nothing that can wait should move them."""
-        return self.filter(models.Q(pk__in=self.untold()) | models.Q(pk__in=Handover.objects.values("pk")))
+        """Those that are under way: adopted and untold, withdrawn, or being handed over. Nothing that can wait should move them."""
+        rests = models.Q(pk__in=self.untold()) | models.Q(pk__in=self.withdrawn())
+        return self.filter(rests | models.Q(pk__in=Handover.objects.values("pk")))
 
     def transfer(self, owners: Sequence[tuple[int, int | None]], reason: str) -> None:
         """Give configs that have an owner to another. owners: (config's id, node's id)."""

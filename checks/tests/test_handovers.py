@@ -8,7 +8,7 @@ from django.db.models.functions import Now
 
 from checks import dispatcher
 from checks.dispatcher import settling, transaction
-from checks.explain import facts, why
+from checks.explain import alerts, facts, why
 from checks.models import Assignment, Config, Handover, Move
 from checks.models.orders import Rule
 from checks.tests.cast import hand_over, lead, ledger, owners, report, sent, silence
@@ -183,6 +183,16 @@ def test_stats_from_before_the_move_prove_nothing():
     assert served() == {"ash", "birch"}
 
 
+def test_a_call_for_stats_that_fails_proves_nothing():
+    cluster, _ = begin()
+    tell_stats("birch")
+    cluster.poll("birch")
+    cluster.poll("birch")
+    Runner.objects.update(failures=1)
+    settling.settle()
+    assert served() == {"ash", "birch"}
+
+
 def test_a_bare_name_in_the_stats_proves_the_only_config_of_a_check():
     cluster, _ = begin()
     tell_stats("birch", "http_check")
@@ -234,6 +244,26 @@ def test_a_strict_hand_over_that_is_not_acknowledged_is_withdrawn(strict):
     assert owners() == {"one": "ash"}
     assert served() == {"ash"}
     assert ledger()[-1] == ("birch", "ash", "withdrawn")
+
+
+def test_what_is_withdrawn_runs_where_it_is_for_a_while_and_is_an_alert(strict):
+    cluster, config = begin(to="ash")
+    Node.objects.filter(name="ash").cordon(draining=True)
+    assert dispatcher.move_misplaced()
+    let_time_pass(31)
+    cluster.poll("birch", "cedar")
+    # It reports all the time, and says each time that it has not fetched.
+    note_heartbeat("ash", last_change=7)
+    settling.settle()
+    assert served() == {"ash"}
+    assert dispatcher.move_misplaced() == []
+    assert dispatcher.empty_leaving_nodes() == []
+    [alert] = [one for one in alerts.current() if one.kind == alerts.Kind.WITHDRAWN]
+    assert "http_check" in alert.cause
+    assert "ash" in alert.cause
+    Assignment.objects.update(since=F("since") - timedelta(minutes=6))
+    assert dispatcher.move_misplaced()
+    assert served() == set()
 
 
 def test_the_deadline_does_not_end_what_a_silent_node_should_acknowledge(promise):

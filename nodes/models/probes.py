@@ -98,7 +98,8 @@ class ProbeQuerySet(models.QuerySet["Probe"]):
         # A round of stats may have found out that the port refuses before we ask.
         answered = Q(node__runner__failures=0) | Q(node__runner__failing_since__gt=F("seen_at"))
         return (
-            Heartbeat.objects.filter(answered, node__runner__address=F("client_ip"))
+            # An address that it did not have from the beginning may be named by somebody else, who can let it refuse.
+            Heartbeat.objects.filter(answered, node__runner__address=F("client_ip"), former_ip=None)
             .filter(leaving | Q(pk__in=overdue.values("pk")), Exists(heard), ~Exists(Hearing.objects.disturbed()))
             .exclude(node__kept_until__gte=Now())
             .exclude(Exists(restarted))
