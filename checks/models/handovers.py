@@ -46,7 +46,8 @@ class Progress(NamedTuple):
     """How far a hand-over is. owner: the id of the config's node; None if it has none.
 
     is_over: the config or the former node is gone. has_acknowledged: of the node that it waits for. is_proven: the new node's
-    stats have the config, or it told none lately (one call that fails says nothing). is_late: the deadline is over, and that node was heard since it began.
+    stats have the config, or it told none lately (one call that fails says nothing). is_late: the deadline is over, and that
+    node was heard since it began.
     """
 
     config_id: int

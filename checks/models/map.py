@@ -136,7 +136,7 @@ class AssignmentQuerySet(models.QuerySet["Assignment"]):
         return self.filter(reason=Move.Reason.WITHDRAWN, since__gte=ago(WITHDRAWN_RESTS))
 
     def unsettled(self) -> AssignmentQuerySet:
-        """Those that are under way: adopted and untold, withdrawn, or being handed over. Nothing that can wait should move them."""
+        """Those that are under way: adopted and untold, withdrawn, or being handed over. What can wait leaves them."""
         rests = models.Q(pk__in=self.untold()) | models.Q(pk__in=self.withdrawn())
         return self.filter(rests | models.Q(pk__in=Handover.objects.values("pk")))
 

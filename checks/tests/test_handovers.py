@@ -247,7 +247,7 @@ def test_a_strict_hand_over_that_is_not_acknowledged_is_withdrawn(strict):
 
 
 def test_what_is_withdrawn_runs_where_it_is_for_a_while_and_is_an_alert(strict):
-    cluster, config = begin(to="ash")
+    cluster, _ = begin(to="ash")
     Node.objects.filter(name="ash").cordon(draining=True)
     assert dispatcher.move_misplaced()
     let_time_pass(31)

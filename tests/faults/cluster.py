@@ -48,7 +48,7 @@ _LEADER = (
 class Cluster:
     """The whole cluster. `end()` ends all that a test started, and removes all that it broke."""
 
-    def __init__(self, template: Path, *, scale: int = SCALE) -> None:
+    def __init__(self, template: Path, *, scale: int = SCALE, **environment: str) -> None:
         self.scale = scale
         self.timeout, self.poll = 30 / scale, 10 / scale
         # Not pytest's folder: its parents are private to us, and PostgreSQL may run as another user.
@@ -70,7 +70,7 @@ class Cluster:
         self.ports = [free_port(), free_port()]
         self.cables: dict[int, Proxy] = {}
         self._groups: list[Group] = []
-        self._environment = {**os.environ, **self._options()}
+        self._environment = {**os.environ, **self._options(), **environment}
 
     def _options(self) -> dict[str, str]:
         return {
@@ -200,10 +200,10 @@ class Cluster:
         log = self.folder / f"{command.split()[0]}-{time.monotonic_ns()}.log"
         return Replica(command, self._environment | environment, log, self.manage)
 
-    def make_group(self) -> Group:
-        """Make a group without nodes, with a load balancer of its own."""
+    def make_group(self, *, stats_port: int = 0) -> Group:
+        """Make a group without nodes, with a load balancer of its own. stats_port: see Group."""
         timing = Timing(poll=self.poll, extra_heartbeat=25 / self.scale, longest_retry=self.poll)
-        group = Group(self.loop, self.ports, self.account, timing)
+        group = Group(self.loop, self.ports, self.account, timing, stats_port=stats_port)
         # Kept here, as the event loop keeps no strong reference to a task.
         self._groups.append(group)
         return group
