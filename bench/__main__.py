@@ -28,6 +28,7 @@ QUESTIONS = (
     "rebalancing",
     "leader",
     "silence",
+    "deaths",
     "rollouts",
     "handovers",
     "peer",
