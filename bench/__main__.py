@@ -32,6 +32,7 @@ QUESTIONS = (
     "rollouts",
     "handovers",
     "peer",
+    "pods",
     "stats",
     "metrics",
     "admin",
