@@ -18,6 +18,9 @@ from nodes.hearing import too_many
 from nodes.models import Node, NodeEvent, Pod
 from nodes.signals import node_changed
 
+# Who orders drains because of cordons.
+KUBERNETES = "kubernetes"
+
 log = structlog.get_logger()
 
 
@@ -38,6 +41,29 @@ def note_deletions(node_ids: Collection[int]) -> list[str]:
         NodeEvent.objects.note(names, NodeEvent.Kind.LEAVING, NodeEvent.POD_DELETED)
         node_changed.send(sender=Node, names=names)
     return names
+
+
+@transaction.atomic
+def follow_cordons(cordoned: Collection[int]) -> None:
+    """Drain the nodes that run on Kubernetes nodes which were cordoned since, and give work again to those that no longer do.
+
+    cordoned: the ids of all nodes on cordoned Kubernetes nodes. Each cordon is followed once, and what a person ordered stays.
+    """
+    fresh = list(Pod.objects.filter(node_id__in=cordoned, cordoned=False).values_list("node_id", flat=True))
+    over = list(Pod.objects.filter(cordoned=True).exclude(node_id__in=cordoned).values_list("node_id", flat=True))
+    Node.objects.known().filter(pk__in=fresh, schedulable=True).cordon(draining=True, actor=KUBERNETES)
+    Node.objects.filter(name__in=_drained_here(over)).cordon(schedulable=True, actor=KUBERNETES)
+    Pod.objects.filter(node_id__in=fresh).update(cordoned=True)
+    Pod.objects.filter(node_id__in=over).update(cordoned=False)
+
+
+def _drained_here(node_ids: Collection[int]) -> list[str]:
+    """The names of those of these nodes whose last order was ours."""
+    kinds = NodeEvent.Kind
+    names = Node.objects.filter(pk__in=node_ids, draining=True).values_list("name", flat=True)
+    orders = NodeEvent.objects.filter(node_name__in=names, kind__in=(kinds.CORDONED, kinds.DRAINING, kinds.UNCORDONED))
+    last = dict(orders.order_by("pk").values_list("node_name", "cause"))
+    return [name for name, cause in last.items() if cause == KUBERNETES]
 
 
 @transaction.atomic

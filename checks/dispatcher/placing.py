@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import timedelta
 
 import structlog
-from django.db.models import Count, Exists, OuterRef, Q
+from django.db.models import Count, Exists, F, OuterRef, Q
 
 from checks.balancing import ceiling
 from checks.dispatcher import changes, settling, transaction
@@ -162,7 +162,8 @@ def redispatch(*, term: int | None = None, force: bool = False, actor: str = "")
 
 def _next_to_expire(force: bool) -> list[int]:
     """The ids of the first expired nodes that together have at most CHUNK configs, but at least one node."""
-    if not Heartbeat.objects.filter(Q(seen_at__lt=ago(conf.NODE_EXPIRATION_TIMEOUT)) | proven()).exists():
+    late, gone = Q(seen_at__lt=ago(conf.NODE_EXPIRATION_TIMEOUT)), Q(node__pod__gone_at__gt=F("seen_at"))
+    if not Heartbeat.objects.filter(late | proven() | gone).exists():
         return []  # the usual case, and the whole question would take longer
     expired = Node.objects.expired(force=force).order_by("pk").annotate(held=Count("assignments"))
     ids: list[int] = []

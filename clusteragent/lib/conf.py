@@ -252,6 +252,9 @@ KUBERNETES_SECRETS = flag("CLUSTERAGENT_KUBERNETES_SECRETS", False)
 #: is being deleted.
 #: Default: pods are not watched.
 KUBERNETES_RUNNER_PODS = selection("CLUSTERAGENT_KUBERNETES_RUNNER_PODS")
+#: `drain`: drain the runners on Kubernetes nodes that are cordoned, and give them work again when these are uncordoned. Needs
+#: `CLUSTERAGENT_KUBERNETES_RUNNER_PODS`.
+KUBERNETES_CORDONS = choice("CLUSTERAGENT_KUBERNETES_CORDONS", "off", {"off": "off", "drain": "drain"})
 #: Make checks of Services that are annotated with `prometheus.io/scrape`.
 PROMETHEUS_SCRAPE_ENABLED = flag("DD_PROMETHEUS_SCRAPE_ENABLED", False)
 #: Check each endpoint of such a Service instead of the Service.

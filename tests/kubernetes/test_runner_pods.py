@@ -5,13 +5,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import transaction
 from django.db.models.functions import Now
 
+from checks import dispatcher
 from checks.sources.kubernetes import runnerpods
 from clusteragent.lib import conf
 from nodes.goodbyes import void_goodbyes
-from nodes.hearing import listen, lose_expired
+from nodes.hearing import listen
 from nodes.heartbeats import note_heartbeat
 from nodes.models import Hearing, Heartbeat, Node, NodeEvent, Pod
 from tests.kubernetes.cluster import Namespace
@@ -69,10 +69,10 @@ def one_pass() -> set[str]:
     """What a pass does to nodes while the others report. Returns who expired."""
     say(last_change=-1, **OTHERS)
     listen()
-    with transaction.atomic():
-        gone = lose_expired(Node.objects.all())
+    before = set(Node.objects.known().values_list("name", flat=True))
+    dispatcher.expire_nodes()
     Hearing.objects.note_pass()
-    return set(gone.values())
+    return before - set(Node.objects.known().values_list("name", flat=True))
 
 
 def wait_until_proven(name: str) -> None:
@@ -180,6 +180,52 @@ class TestWhosePod:
         wait_for_pod("ash", kubelet.run("ash", ASH, name), ASH)
         wait_for("its zone is known", lambda: Pod.objects.filter(zone="eu-1a").exists())
         kubelet.namespace.cluster.call("DELETE", f"{MACHINES}/{name}")
+
+    def test_a_cordoned_kubernetes_node_drains_its_runners_if_that_is_wanted(
+        self, kubelet: Kubelet, following: Callable[..., Following], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(conf, "KUBERNETES_CORDONS", "drain")
+        machine = f"worker-of-{kubelet.namespace.name}"
+        path = f"{MACHINES}/{machine}"
+        kubelet.namespace.cluster.call("POST", MACHINES, {"metadata": {"name": machine}})
+        following()
+        wait_for_pod("ash", kubelet.run("ash", ASH, machine), ASH)
+        wait_for_pod("birch", kubelet.run("birch", BIRCH, machine), BIRCH)
+        Node.objects.filter(name="birch").cordon(actor="olga")
+
+        def cordon(unschedulable: bool) -> None:
+            kubelet.namespace.cluster.call("PATCH", path, {"spec": {"unschedulable": unschedulable}})
+
+        cordon(True)
+        wait_for("ash drains", lambda: Node.objects.filter(name="ash", draining=True).exists())
+        assert causes("ash", "draining") == ["kubernetes"]
+        assert not Node.objects.get(name="birch").draining, "what a person ordered stays"
+        # Somebody takes it back: it is not ordered again for the same cordon.
+        Node.objects.filter(name="ash").cordon(schedulable=True, actor="olga")
+        say(last_change=-1, ash=ASH)
+        cordon(False)
+        wait_for("it is noted", lambda: not Pod.objects.filter(cordoned=True).exists())
+        cordon(True)
+        wait_for("ash drains again", lambda: Node.objects.filter(name="ash", draining=True).exists())
+        cordon(False)
+        wait_for("ash gets work again", lambda: Node.objects.get(name="ash").schedulable)
+        assert not Node.objects.get(name="birch").schedulable
+        kubelet.namespace.cluster.call("DELETE", path)
+
+    def test_a_cordon_is_not_followed_unless_that_is_wanted(
+        self, kubelet: Kubelet, following: Callable[..., Following]
+    ) -> None:
+        machine = f"worker-of-{kubelet.namespace.name}"
+        spec = {
+            "metadata": {"name": machine, "labels": {"topology.kubernetes.io/zone": "b"}},
+            "spec": {"unschedulable": True},
+        }
+        kubelet.namespace.cluster.call("POST", MACHINES, spec)
+        following()
+        wait_for_pod("ash", kubelet.run("ash", ASH, machine), ASH)
+        wait_for("its Kubernetes node is known", lambda: Pod.objects.filter(zone="b").exists())
+        assert not Node.objects.get(name="ash").draining
+        kubelet.namespace.cluster.call("DELETE", f"{MACHINES}/{machine}")
 
 
 class TestProof:

@@ -132,6 +132,8 @@ class RunnerPods:
         verbs.note_deletions(
             [node for node, pod in bound.items() if pod.is_deleted and not _is_noted(nodes[node], pod)]
         )
+        if conf.KUBERNETES_CORDONS == "drain":
+            verbs.follow_cordons([node for node, pod in bound.items() if self._is_cordoned(pod)])
         for node in suspects:
             self._ask(node, nodes[node], now - WRITTEN, call)
 
@@ -142,6 +144,10 @@ class RunnerPods:
             Stored.objects.bind(changed)
         if dropped or Stored.objects.count() > sum(one.uid is not None for one in nodes.values()) + len(changed):
             Stored.objects.unbind(dropped)
+
+    def _is_cordoned(self, pod: Pod) -> bool:
+        machine = self._machines.get(pod.node)
+        return machine is not None and machine.is_cordoned
 
     def _place(self, pod: Pod) -> Place:
         machine = self._machines.get(pod.node)

@@ -38,6 +38,9 @@
 - {name: CLUSTERAGENT_TRUSTED_PROXIES, value: {{ join " " . | quote }}}
 {{- end }}
 - {name: CLUSTERAGENT_KUBERNETES, value: {{ ternary "auto" "off" .kubernetes.enabled | quote }}}
+{{- with include "clusteragent.runnerPods" $root | fromYaml }}
+- {name: CLUSTERAGENT_KUBERNETES_RUNNER_PODS, value: {{ printf "%s/%s" .namespace .labels | quote }}}
+{{- end }}
 {{- if .kubernetes.secrets }}
 - {name: CLUSTERAGENT_KUBERNETES_SECRETS, value: "true"}
 {{- end }}
