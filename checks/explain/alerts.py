@@ -17,11 +17,12 @@ from django.db.models.functions import Extract, Now
 from checks import dispatcher
 from checks.dispatcher.eligibility import Reason, read_snapshot
 from checks.dispatcher.transaction import entries_of
-from checks.explain import headroom
+from checks.explain import drains, headroom
 from checks.explain.headroom import Headroom
 from checks.models import Assignment, ClusterStore, Config, Instance, Origin, Source
 from checks.models.configs import ConfigQuerySet
 from checks.models.freezes import Freeze
+from checks.models.handovers import Handover, deadline
 from checks.models.orders import Isolation, Pause, Pin
 from checks.models.troubles import MOST_CHARACTERS, Trouble, error_line, put_handles_back
 from checks.wire import lint
@@ -75,6 +76,7 @@ class Kind(enum.StrEnum):
     SILENT = enum.auto()
     UNACKNOWLEDGED = enum.auto()
     WITHDRAWN = enum.auto()
+    DRAIN_LATE = enum.auto()
     CONTESTED = enum.auto()
     CLAMPED = enum.auto()
     ADOPTED = enum.auto()
@@ -370,6 +372,22 @@ def _of_adopted_nodes(now: datetime) -> Iterator[Alert]:
         yield Alert(Kind.ADOPTED, nodes, cause, _rows(Node), now, since)
 
 
+def _of_late_drains(now: datetime) -> Iterator[Alert]:
+    """Drains that should be over, with time for the last hand-overs, and have something left. The first few say why."""
+    late = Node.objects.known().filter(draining=True, drain_by__lt=ago(deadline()))
+    has_left = Exists(Assignment.objects.filter(node=OuterRef("pk"))) | Exists(
+        Handover.objects.filter(source=OuterRef("pk"))
+    )
+    nodes = list(late.filter(has_left).order_by("drain_by", "name"))
+    if nodes:
+        found = [drains.of(node.name) for node in nodes[:NAMED]]
+        parts = [f"the drain of {one.name} is late: {'; '.join(one.reasons) or f'{one.left} left'}" for one in found]
+        more = f"; and {plain_count(len(nodes) - NAMED, 'other drain')}" if len(nodes) > NAMED else ""
+        cause = f"{'; '.join(parts)}{more}."
+        target = _row(nodes[0]) if len(nodes) == 1 else _rows(Node, schedulable="draining")
+        yield Alert(Kind.DRAIN_LATE, len(nodes), cause[0].upper() + cause[1:], target, now, nodes[0].drain_by)
+
+
 def _of_nodes(now: datetime) -> Iterator[Alert]:
     nodes = Node.objects.expected().silent()
     count, since = nodes.aggregate(count=Count("pk"), since=Min("heartbeat__seen_at")).values()
@@ -382,6 +400,7 @@ def _of_nodes(now: datetime) -> Iterator[Alert]:
         cause = f"{_named(late, count)} heard, but did not fetch the last change of the configs."
         since = datetime.fromtimestamp(version / 10**9, UTC)
         yield Alert(Kind.UNACKNOWLEDGED, count, cause, _rows(Node, acknowledged="late"), now, since)
+    yield from _of_late_drains(now)
     torn = contested()
     if count := torn.count():
         names = _some(torn.order_by("name").values_list("name", flat=True)[: NAMED + 1])

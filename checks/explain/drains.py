@@ -34,7 +34,7 @@ class Drain(NamedTuple):
 
     since: its start, None if the node is not being drained. by: its deadline, if it has one. moved and left: numbers of configs;
     what is being handed over is left. is_empty: nothing is left, the node has fetched that, and it gets nothing new: it may be
-    stopped. stuck: why the rest can't go, the commonest reasons.
+    stopped. stuck: why the rest can't go, the commonest reasons. is_leaving: it said that it leaves.
     """
 
     name: str
@@ -48,6 +48,7 @@ class Drain(NamedTuple):
     handing_over: int
     is_empty: bool
     stuck: Sequence[Stuck]
+    is_leaving: bool = False
 
     @property
     def share(self) -> float:
@@ -62,17 +63,19 @@ class Drain(NamedTuple):
     @property
     def is_undone(self) -> bool:
         """Whether the node gets new work: it won't become empty."""
-        return not (self.is_empty or self.is_draining)
+        return not (self.is_empty or self.is_draining or self.is_leaving)
 
     @property
     def sentence(self) -> str:
         """How far it is, in one line without a stop."""
         if self.is_empty:
             return f"node {self.name} is {'lost' if self.state == 'lost' else 'empty'}: safe to stop"
+        handed = f"{self.handing_over} being handed over" if self.handing_over else ""
+        if not self.is_draining and self.is_leaving:
+            return ", ".join(filter(None, (f"node {self.name} is leaving: {self.left} left", handed)))
         if not self.is_draining:
             return f"node {self.name} is not being drained, and has {plain_count(self.left, 'config')}"
         left = f"{self.left} of {self.moved + self.left} left" if self.left else "nothing left, but not fetched yet"
-        handed = f"{self.handing_over} being handed over" if self.handing_over else ""
         by = f"by {utc(self.by, self.now)}{', which is over' if self.is_late else ''}" if self.by else ""
         return f"node {self.name}: " + ", ".join(filter(None, (left, handed, by)))
 
@@ -117,6 +120,7 @@ def of(name: str) -> Drain:
         handing_over=node.handing,
         is_empty=is_closed and has_fetched and not (node.configs or node.handing),
         stuck=_stuck(node) if node.draining and node.configs else (),
+        is_leaving=node.leaving,
     )
 
 

@@ -166,9 +166,10 @@ def _facts(
         assigned = Fact("Assigned", Truth.YES, f"to {config.node_name}, whose endpoint it checks")
     elif assignment and node:
         details = f"to {node.name} ({assignment.reason})"
+        aged = ""
         if handover:
-            details = f"{details}; {handed_over(handover, node.name)}"
-        assigned = Fact("Assigned", Truth.YES, details, age=now - assignment.since)
+            details, aged = f"{details}; {handed_over(handover, node.name)}", "given"
+        assigned = Fact("Assigned", Truth.YES, details, aged, now - assignment.since)
     else:
         assigned = Fact("Assigned", Truth.NO, "it is paused" if hasattr(config, "pause") else "it dangles")
     runs = [Run(instance, stats.get(instance.check_id)) for instance in instances]
@@ -182,7 +183,7 @@ def _facts(
         acknowledged = _acknowledged(node, since, now)
         if handover and handover.promise == Promise.STRICT:
             details = f"{handover.source} has not said yet that it stopped it"
-            acknowledged = Fact("Acknowledged", Truth.NO, details, "made", now - since)
+            acknowledged = Fact("Acknowledged", Truth.NO, details, "asked", now - since)
     running = _running(config, node, stats, runs, since, now)
     runner = getattr(node, "runner", None)
     tells_stats = bool(runner and runner.stats_at)
@@ -205,7 +206,8 @@ def version(time: datetime) -> int:
 def _acknowledged(node: Any, since: datetime, now: datetime) -> Fact:
     if node.state == "lost":
         return Fact("Acknowledged", Truth.UNKNOWN, f"{node.name} is lost")
-    if node.heartbeat.acknowledged >= version(since):
+    # As checks.models.map.fetched() says it in SQL.
+    if min(version(since), node.config_version) <= node.heartbeat.acknowledged <= node.config_version:
         return Fact("Acknowledged", Truth.YES, f"{node.name} fetched this version", "heard", node.silence)
     return Fact("Acknowledged", Truth.NO, f"{node.name} has not fetched this version yet", "made", now - since)
 

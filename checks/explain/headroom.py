@@ -5,6 +5,7 @@ let a node have, and how configs fit. What a loss would really do is simulated b
 """
 
 import math
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -18,6 +19,8 @@ from clusteragent.lib.words import grouped_count, percent
 from nodes.models.nodes import domain as domain_of
 from nodes.models.nodes import named_domain
 
+# Seconds for which an answer is given again: it reads the whole map, which takes longer than the rest of a page.
+KEPT = 15.0
 # Sums of loads are not exact.
 ROUNDING = 1e-9
 
@@ -82,9 +85,19 @@ class _Sums:
             self.room += sign * max(0, node.limit - held)
 
 
+class _Kept:
+    """The last answer of this process, and until when it is given again, by the monotonic clock."""
+
+    until = 0.0
+    worst: Headroom | None = None
+
+
 def worst() -> Headroom | None:
-    """Return the loss that would be the worst; None if there is no other node, or nothing could be lost."""
-    return next(iter(read()), None)
+    """Return the loss that would be the worst; None if there is no other node, or nothing could be lost. Up to KEPT seconds old."""
+    if time.monotonic() >= _Kept.until:
+        _Kept.worst = next(iter(read()), None)
+        _Kept.until = time.monotonic() + KEPT
+    return _Kept.worst
 
 
 def read() -> list[Headroom]:

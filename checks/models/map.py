@@ -102,6 +102,18 @@ class ClusterStore(models.Model):
         return f"term {self.term}, revision {self.revision}"
 
 
+def fetched(since: str) -> str:
+    """Return SQL that says whether a node has fetched its config as it is since then: a version from then on, or its present one.
+
+    Its names: a, h and n are the rows of assignment, heartbeat and node. A node that never lost a config keeps its version when
+    the config is given back to it. Greater versions are none of ours: a lie, or of a database that was restored.
+    """
+    return f"""(
+        h.acknowledged BETWEEN least(extract(epoch FROM {since}) * 1000000000, n.config_version) AND n.config_version
+        AND NOT EXISTS (SELECT FROM checks_handover AS o WHERE o.config_id = a.config_id AND o.promise = 'strict')
+    )"""
+
+
 def remove_configs(ids: Collection[int]) -> None:
     """Delete configs with all that is theirs; their orders stay. Not delete(), which fetches each row."""
     for related in (Instance, Assignment, Origin, Handover):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from django.db import models
 from django.db.models.functions import Now
 
-from checks.models.map import Move, move_reasons
+from checks.models.map import Move, fetched, move_reasons
 from clusteragent.lib import conf
 from clusteragent.lib.database.bulk import without_nested_loops
 
@@ -37,7 +37,7 @@ class PlanQuerySet(models.QuerySet["Plan"]):
     # Not the ORM: stats, ledger and map are joined once for all configs. Versions are the database's time in nanoseconds,
     # so a version older than an assignment does not contain it. A config that came back to the same node, or was edited,
     # did not move.
-    _HELD = """
+    _HELD = f"""
         WITH reported AS (
             SELECT s.node_id, s.check_id, r.stats_at
             FROM nodes_runnerstats AS s JOIN nodes_runner AS r ON r.node_id = s.node_id
@@ -57,8 +57,10 @@ class PlanQuerySet(models.QuerySet["Plan"]):
             WHERE time >= statement_timestamp() - %(cooldown)s * interval '1 second'
                 AND source_node <> '' AND to_node <> '' AND source_node <> to_node
         ), held AS (
-            SELECT a.config_id, a.node_id, a.since, h.acknowledged >= extract(epoch FROM a.since) * 1000000000 AS fetched
-            FROM checks_assignment AS a JOIN nodes_heartbeat AS h ON h.node_id = a.node_id
+            SELECT a.config_id, a.node_id, a.since, {fetched("a.since")} AS fetched
+            FROM checks_assignment AS a
+            JOIN nodes_heartbeat AS h ON h.node_id = a.node_id
+            JOIN nodes_node AS n ON n.id = a.node_id
         )
         SELECT c.id, c.digest, c.name, n.name, held.fetched,
             ran.config_id IS NOT NULL OR (
@@ -72,7 +74,7 @@ class PlanQuerySet(models.QuerySet["Plan"]):
         LEFT JOIN nodes_runner AS r ON r.node_id = held.node_id
         LEFT JOIN ran ON ran.config_id = held.config_id
         LEFT JOIN moved ON moved.config_id = held.config_id
-    """
+    """  # noqa: S608 - our own words
 
     def held(self) -> list[Held]:
         """Return every config that a known node has."""

@@ -10,6 +10,7 @@ from django.db import connection, models
 from django.db.models.functions import Now
 
 from checks.models.configs import Instance
+from checks.models.map import fetched
 from checks.wire import standins
 from checks.wire.scrub import scrub
 from clusteragent.lib.database.bulk import without_nested_loops
@@ -66,7 +67,7 @@ class TroubleQuerySet(models.QuerySet["Trouble"]):
     # compared with what it had been given, and fetched, before. A check that a runner reports under its bare name can't be
     # told from others of that name, so it counts as running. So does a check when the runner reports an unknown check ID of
     # its name, since agents change some instances before they hash them.
-    _NOTE = """
+    _NOTE = f"""
         WITH reported AS (
             SELECT a.config_id, s.failed, s.execution_ms > i.interval * 1000 AS slow
             FROM nodes_runnerstats AS s
@@ -80,9 +81,10 @@ class TroubleQuerySet(models.QuerySet["Trouble"]):
             JOIN checks_instance AS i ON i.config_id = a.config_id
             JOIN nodes_runner AS r ON r.node_id = a.node_id AND r.failures = 0
             JOIN nodes_heartbeat AS h ON h.node_id = a.node_id
+            JOIN nodes_node AS n ON n.id = a.node_id
             WHERE r.stats_at > greatest(a.since, c.changed)
                     + greatest(%(intervals)s * i.interval, %(grace)s) * interval '1 second'
-                AND h.acknowledged >= extract(epoch FROM greatest(a.since, c.changed)) * 1000000000
+                AND {fetched("greatest(a.since, c.changed)")}
         ), strange AS (
             SELECT DISTINCT s.node_id, split_part(s.check_id, ':', 1) AS name
             FROM nodes_runnerstats AS s
@@ -118,7 +120,7 @@ class TroubleQuerySet(models.QuerySet["Trouble"]):
         INSERT INTO checks_trouble (config_id, kind, since)
         SELECT config_id, kind, statement_timestamp() FROM found ORDER BY config_id, kind
         ON CONFLICT DO NOTHING
-    """
+    """  # noqa: S608 - our own words
 
     def note(self) -> int:
         """Update the troubles from the last stats. Return how many are new."""

@@ -13,12 +13,12 @@ from checks import dispatcher
 from checks.explain import alerts
 from checks.explain.alerts import Kind
 from checks.explain.headroom import Headroom
-from checks.models import Assignment, Config, Source
+from checks.models import Assignment, Config, Move, Source
 from checks.models.freezes import Freeze
 from checks.models.orders import Isolation, Pause, Pin, Rule
 from checks.models.troubles import Trouble
 from checks.tests.cast import report, sent, silence
-from clusteragent.lib import conf
+from clusteragent.lib import clock, conf
 from nodes.goodbyes import note_goodbye
 from nodes.heartbeats import note_heartbeat
 from nodes.models import Hearing, Heartbeat, Node, NodeEvent, NodeType, Runner, RunnerStats, Slowness, hearing
@@ -179,6 +179,21 @@ def test_a_node_that_does_not_fetch_its_change_for_long() -> None:
     assert (only().kind, only().count) == (Kind.UNACKNOWLEDGED, 1)
     assert only().cause.startswith("ash is heard")
     assert only().age == pytest.approx(timedelta(minutes=35), abs=timedelta(minutes=1))
+
+
+def test_a_drain_whose_deadline_is_over_and_that_has_something_left() -> None:
+    report("ash")
+    dispatcher.schedule([sent("one"), sent("two")])
+    acknowledge()
+    Node.objects.filter(name="ash").cordon(draining=True, by=clock.now() + timedelta(hours=2))
+    assert "drain_late" not in found()
+    Node.objects.update(drain_by=Now() - timedelta(hours=2))
+    alert = found()["drain_late"]
+    assert alert.count == 1
+    assert alert.cause == "The drain of ash is late: 2 configs can't go to another node: no other node reports."
+    assert alert.age == pytest.approx(timedelta(hours=2), abs=timedelta(minutes=1))
+    Assignment.objects.all().delete()
+    assert "drain_late" not in found()
 
 
 def test_a_silent_node_is_not_blamed_twice() -> None:
@@ -489,6 +504,7 @@ def test_every_link_leads_to_a_page(admin_client) -> None:
     report("АSH", "elm", "fir")  # noqa: RUF001 - a Cyrillic letter
     note_heartbeat("cedar", last_change=-1, node_type=NodeType.RUNNER)
     Node.objects.cordon()
+    Node.objects.update(draining=True, drain_by=Now() - timedelta(hours=2))
     Node.objects.filter(name="АSH").update(schedulable=False)  # noqa: RUF001
     Hearing.objects.update(last_pass=None, braked_since=Now(), warmup=True, names_refused=1, names_refused_at=Now())
     Source.objects.update(
@@ -507,6 +523,7 @@ def test_every_link_leads_to_a_page(admin_client) -> None:
     Pin.objects.create(config=one, aim="gone")
     Pause.objects.create(config=one, until=Now() - timedelta(minutes=20))
     Freeze.objects.create(author="eve")
+    Assignment.objects.filter(config=one).update(reason=Move.Reason.WITHDRAWN, since=Now())
     Config.objects.exclude(pk=one.pk).update(dangling_since=Now())
     Config.objects.filter(origins__key="two").update(unscheduled=True)
     shown = alerts.current(["the secret key"], lambda: Headroom("", "fir", 1, 2.0, 0))

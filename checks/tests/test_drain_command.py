@@ -88,7 +88,7 @@ def test_a_deadline_is_given_renewed_and_taken_back() -> None:
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        (["--by", "soon"], "--by soon: 30m, 2h"),
+        (["--by", "soon"], "--by soon: 90s, 30m, 2h"),
         (["--by", "2020-01-01"], "--by 2020-01-01: That is over already."),
         (["--by", "2h", "--undo"], "not with --undo or --check"),
         (["--by", "2h", "--check"], "not with --undo or --check"),
@@ -179,8 +179,11 @@ class TestWait:
         ]
         status, lines = code("ash", "--by", "1h", "--wait")
         assert status == 1
-        assert lines[-2].endswith(", which is over")
-        assert lines[-1] == "1 config can't go to another node: the config is pinned to the node ash"
+        assert lines[-1].endswith(", which is over")
+        # It is said once, and at once.
+        reason = "1 config can't go to another node: the config is pinned to the node ash"
+        assert lines.index(reason) == 1
+        assert lines.count(reason) == 1
 
     def test_it_ends_when_someone_uncordons_the_node(self, meanwhile: list[Any]) -> None:
         place(2)

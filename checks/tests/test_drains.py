@@ -169,3 +169,9 @@ class TestStuck:
         Assignment.objects.update(node=Node.objects.get(name="ash"))
         drain()
         assert len(drains.of("ash").stuck) == 3
+
+
+def test_a_node_that_leaves_says_what_it_still_hands_over() -> None:
+    note_goodbye("ash", "leaving")
+    dispatcher.empty_leaving_nodes()
+    assert drains.of("ash").sentence == "node ash is leaving: 8 left, 8 being handed over"

@@ -51,6 +51,21 @@ def tell(key: str = "db", node: str = "ash", **stats: Any) -> None:
         RunnerStats.objects.update_or_create(node=row.node, check_id=instance.check_id, defaults=values)
 
 
+def test_a_node_that_never_lost_a_config_has_acknowledged_it() -> None:
+    report("ash")
+    schedule("db")
+    fetch()
+    Assignment.objects.update(since=Now() + timedelta(seconds=1))
+    assert words()[0] == "Acknowledged"
+
+
+def test_a_version_that_the_node_was_never_given_acknowledges_nothing() -> None:
+    report("ash")
+    schedule("db")
+    Heartbeat.objects.update(acknowledged=2**63 - 1)
+    assert words() == ("Assigned", "ash has not fetched this version yet", "ash")
+
+
 def test_a_config_is_assigned_then_acknowledged_then_running() -> None:
     report("ash")
     schedule("db")

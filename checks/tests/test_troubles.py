@@ -8,6 +8,7 @@ from django.db.models.functions import Now
 
 from checks import dispatcher
 from checks.models import Assignment, Config, Instance
+from checks.models.handovers import Handover, Promise
 from checks.models.troubles import Trouble, error_line
 from checks.tests.cast import report, sent
 from nodes.models import Heartbeat, Node, Runner, RunnerStats
@@ -141,6 +142,26 @@ def test_a_check_of_that_name_which_is_another_of_ours_does_not_stand_for_it() -
 def test_a_node_that_did_not_fetch_it_yet_is_not_blamed() -> None:
     grow_old(500)
     Heartbeat.objects.update(acknowledged=1)
+    assert round_of() == set()
+
+
+def test_a_version_that_the_node_was_never_given_is_no_fetch() -> None:
+    grow_old(500)
+    Heartbeat.objects.update(acknowledged=2**63 - 1)
+    assert round_of() == set()
+
+
+def test_a_node_that_never_lost_it_is_blamed() -> None:
+    grow_old(500)
+    Node.objects.update(config_version=7)
+    Heartbeat.objects.update(acknowledged=7)
+    assert round_of() == {("one", "not_running")}
+
+
+def test_a_node_that_gets_it_when_another_has_stopped_it_is_not_blamed() -> None:
+    grow_old(500)
+    config, birch = Config.objects.get(), Node.objects.get(name="birch")
+    Handover.objects.create(config=config, source=birch, promise=Promise.STRICT, given=7)
     assert round_of() == set()
 
 

@@ -1,13 +1,13 @@
-"""Deadlines of orders as people write them: `30m`, `2h`, `3d`, `1w`, or a date and time in UTC."""
+"""Deadlines of orders as people write them: `90s`, `30m`, `2h`, `3d`, `1w`, or a date and time in UTC."""
 
 import re
 from datetime import UTC, datetime, timedelta
 
 from clusteragent.lib import clock
 
-_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-_SPAN = re.compile(r"(\d{1,4}) *([mhdw])\Z")
-HELP = "30m, 2h, 3d, 1w, or a time in UTC: 2026-12-24 08:00"
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_SPAN = re.compile(r"(\d{1,4}) *([smhdw])\Z")
+HELP = "90s, 30m, 2h, 3d, 1w, or a time in UTC: 2026-12-24 08:00"
 
 
 def parse(text: str) -> datetime:

@@ -73,14 +73,15 @@ class Command(BaseCommand):
 
     def wait(self, names: list[str], options: dict[str, Any]) -> None:
         """Say how far the drains are when that changes, until all nodes are empty or it can't become so. Exits with the code."""
-        said: dict[str, str] = {}
+        said: dict[str, set[str]] = {}
         while True:
             found = self.look(names)
             for drain in found:
-                if not options["json"] and said.get(drain.name) != drain.sentence:
-                    self.stdout.write(escape_controls(drain.sentence))
-                    self.stdout.flush()
-                said[drain.name] = drain.sentence
+                for line in () if options["json"] else (drain.sentence, *drain.reasons):
+                    if line not in said.get(drain.name, ()):
+                        self.stdout.write(escape_controls(line))
+                        self.stdout.flush()
+                said[drain.name] = {drain.sentence, *drain.reasons}
             if all(drain.is_empty for drain in found) or any(drain.is_late or drain.is_undone for drain in found):
                 self.tell(options, found, said)
             time.sleep(LOOK)
@@ -95,11 +96,10 @@ class Command(BaseCommand):
             why = unusable(error) or f"the database can't be read: {' '.join(str(error).split())}"
             raise CommandError(why, returncode=UNKNOWN) from error
 
-    def tell(self, options: dict[str, Any], found: Sequence[Drain], said: dict[str, str] | None = None) -> None:
-        """Print how far the drains are, without sentences that were said, and why the rest can't go. Exits with the code."""
+    def tell(self, options: dict[str, Any], found: Sequence[Drain], said: dict[str, set[str]] | None = None) -> None:
+        """Print how far the drains are, and why the rest can't go, without what was said. Exits with the code."""
         lines = []
         for drain in found:
-            lines += [] if said else [drain.sentence]
-            lines += drain.reasons
+            lines += [line for line in (drain.sentence, *drain.reasons) if line not in (said or {}).get(drain.name, ())]
         commandline.answer(self, options, {"drains": [drain.document() for drain in found]}, lines)
         sys.exit(EMPTY if all(drain.is_empty for drain in found) else NOT_EMPTY)
