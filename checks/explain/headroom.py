@@ -93,7 +93,7 @@ class _Kept:
 
 
 def worst() -> Headroom | None:
-    """Return the loss that would be the worst; None if there is no other node, or nothing could be lost. Up to KEPT seconds old."""
+    """Return the worst loss, as of up to KEPT seconds ago; None if there is no other node, or nothing could be lost."""
     if time.monotonic() >= _Kept.until:
         _Kept.worst = next(iter(read()), None)
         _Kept.until = time.monotonic() + KEPT

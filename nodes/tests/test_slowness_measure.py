@@ -64,7 +64,7 @@ def test_a_cluster_whose_checks_and_machines_differ_by_nature_has_no_slow_node(n
 
 
 @pytest.mark.parametrize(("nodes", "each"), [(3, 60), (8, 50), (20, 50)])
-def test_a_node_that_is_three_times_slower_is_found_and_no_other(nodes: int, each: int) -> None:
+def test_a_node_that_is_three_and_a_half_times_slower_is_found_and_no_other(nodes: int, each: int) -> None:
     found = 0
     for seed in range(40):
         paces = compare(run_times(cluster_of(random.Random(seed), nodes, each, {0: 3.5})))
