@@ -74,7 +74,7 @@ def test_in_the_plan_of_an_order() -> None:
 def test_in_what_the_loss_of_a_node_would_do() -> None:
     assert plans.what_if(remove=["birch"]).now.peak == 0.5
     assert plans.what_if(remove=["birch"]).plan.spread["peak"][0] == 1.0
-    assert loss.of(Node.objects.get(name="birch")).peak == (0.5, 1.0)
+    assert loss.of(["birch"]).peak == (0.5, 1.0)
 
 
 def test_in_the_choice_of_a_node() -> None:

@@ -377,6 +377,11 @@ class TestDeadlines:
         Hearing.objects.update(hearing_since=Now() - timedelta(hours=1))
         report("ash", "birch", "cedar")
         pass_in_a_second()
+        assert counts()["ash"] == 60
+        # Asked again at once, ash would keep its configs from running.
+        Assignment.objects.update(since=Now() - timedelta(minutes=6))
+        TaskRun.objects.update(due_at=Now())
+        pass_in_a_second()
         assert {reason for _, _, reason in ledger()[-120:]} == {"withdrawn", "drained"}
         assert "ash" not in counts()
 
