@@ -1,6 +1,7 @@
 """Fixtures for all tests: the database, and options that a test changes."""
 
 import os
+from collections.abc import Iterator
 
 import pytest
 from django.db import connection
@@ -30,11 +31,20 @@ def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: N
 
 
 @pytest.fixture(scope="session")
-def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> None:
-    """Make the tests' database. Django would empty all tables after a test that commits: roles would be missing then."""
+def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
+    """Make the tests' database. Django would empty all tables after a test that commits: roles would be missing then.
+
+    At the end, sessions of processes that were killed a moment ago may be there still. No database can be deleted then.
+    """
     with django_db_blocker.unblock():
         migrated = Rows()
     TransactionTestCase._fixture_teardown = lambda _: migrated.restore()
+    yield
+    with django_db_blocker.unblock(), connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
 
 
 @pytest.fixture

@@ -215,6 +215,8 @@ def lets_a_report_wait(server: WebServer, version: int) -> bool:
 
     Returns False if it wrote first: on a busy machine it may just have heard too little.
     """
+    # A server that asked the database before, and was kept waiting, does so until it has been told of the node again.
+    wait_for("the server answers without a look", lambda: answers_unseen(server, version))
     with locked():
         if report(server, version).status != 200:
             return False

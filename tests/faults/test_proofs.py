@@ -105,8 +105,8 @@ def test_agents_that_are_back_before_their_checks_were_fetched_elsewhere_have_th
         (change.check, died)
         for died, (since, until) in spans.items()
         for change in cluster.account.changes
-        # The report that brings it back comes a moment later.
-        if change.step > 0 and change.node != died and since < change.moment < until + 1
+        # The report that brings it back comes a moment later, and then the pass that gives it back, late on a busy machine.
+        if change.step > 0 and change.node != died and since < change.moment < until + 5
     }
     lost = {check for check, owner in before.items() if owner in RESTARTED and (check, owner) not in fetched}
     assert {check: after[check] for check in lost} == {check: before[check] for check in lost}
