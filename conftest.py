@@ -34,17 +34,23 @@ def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: N
 def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
     """Make the tests' database. Django would empty all tables after a test that commits: roles would be missing then.
 
-    At the end, sessions of processes that were killed a moment ago may be there still. No database can be deleted then.
+    At the end, sessions of processes that were killed a moment ago may be there still, and threads of ours may connect again. No
+    database can be deleted then.
     """
     with django_db_blocker.unblock():
         migrated = Rows()
     TransactionTestCase._fixture_teardown = lambda _: migrated.restore()
     yield
-    with django_db_blocker.unblock(), connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        )
+    # From another database: nobody may come back to this one.
+    name = connection.ops.quote_name(connection.settings_dict["NAME"])
+    with django_db_blocker.unblock():
+        connection.close()
+        with connection._nodb_cursor() as cursor:
+            cursor.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+            cursor.execute(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s",
+                [connection.settings_dict["NAME"]],
+            )
 
 
 @pytest.fixture

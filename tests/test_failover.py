@@ -41,8 +41,9 @@ def shared(
 
 @pytest.fixture
 def cluster(shared: Cluster) -> Cluster:
-    """The cluster, with nodes that have just reported. Replicas of the test before may still run."""
+    """The cluster, with nodes that have just reported and get nothing back. Replicas of the test before may still run."""
     shared.store.run("UPDATE nodes_heartbeat SET seen_at = clock_timestamp()")
+    shared.store.run("UPDATE checks_config SET former_node_id = NULL")
     return shared
 
 

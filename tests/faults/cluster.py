@@ -39,6 +39,10 @@ CHECKS = 20
 NODES = ("ash", "birch", "cedar", "elm", "fir", "hazel", "larch", "maple", "oak", "pine")
 
 _OWNERS = "SELECT n.name FROM checks_assignment AS a JOIN nodes_node AS n ON n.id = a.node_id"
+_BEHIND = (
+    "SELECT n.name FROM nodes_node AS n JOIN nodes_heartbeat AS h ON h.node_id = n.id"
+    " WHERE h.acknowledged <> n.config_version ORDER BY n.name"
+)
 _LEADER = (
     "SELECT leader FROM checks_clusterstore WHERE EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted"
     " AND classid = %s AND objid = %s)"
@@ -273,6 +277,14 @@ class Cluster:
     def wait_until_whole(self, patience: float = PATIENCE) -> None:
         """Wait until every check runs on exactly one node, the one of the map."""
         self._wait("every check runs where it should", self.is_whole, self.differences, patience)
+
+    def wait_until_acknowledged(self) -> None:
+        """Wait until every node has acknowledged what it has: none of it goes back to a lost node then."""
+        self._wait("all is acknowledged", lambda: not self.behind(), lambda: f"behind {self.behind()}", PATIENCE)
+
+    def behind(self) -> list[str]:
+        """Return the names of the nodes that have not acknowledged their version."""
+        return self.server.ask(_BEHIND)
 
     def _wait(self, what: str, look: Callable[[], bool], explain: Callable[[], str], patience: float) -> None:
         try:

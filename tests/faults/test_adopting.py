@@ -19,10 +19,6 @@ _MAP = (
     "SELECT n.name || ' ' || c.digest FROM checks_assignment AS a JOIN nodes_node AS n ON n.id = a.node_id"
     " JOIN checks_config AS c ON c.id = a.config_id ORDER BY 1"
 )
-_BEHIND = (
-    "SELECT count(*) FROM nodes_node AS n JOIN nodes_heartbeat AS h ON h.node_id = n.id"
-    " WHERE h.acknowledged <> n.config_version"
-)
 
 
 @pytest.fixture
@@ -67,7 +63,7 @@ def switch(nodes: Group, to: Cluster) -> None:
 
 def wait_until_fetched(cluster: Cluster, behind: int = 0) -> None:
     """Wait until all nodes but so many have what the cluster gave them."""
-    wait_for("they fetched", lambda: cluster.server.ask(_BEHIND) == [behind], PATIENCE)
+    wait_for("they fetched", lambda: len(cluster.behind()) == behind, PATIENCE)
 
 
 def test_all_come_over_and_go_back_and_no_check_stops(there: Cluster, here: Cluster) -> None:

@@ -22,6 +22,7 @@ def test_a_node_that_dies_loses_its_checks_to_others_within_timeout_and_poll(clu
         cluster.wait_until_whole()
         assert sources(record.moves()) == {victim}
         assert {move.reason for move in record.moves()} == {"expired", "redispatched"}
+        cluster.wait_until_acknowledged()
         cluster.nodes.join(victim)
         cluster.wait_until_heard()
     assert record.gap < cluster.timeout + 1 + cluster.poll + MARGIN
