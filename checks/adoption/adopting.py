@@ -18,6 +18,7 @@ from checks.dispatcher.transaction import Choice, entries_of, light_entries
 from checks.explain.reasons import words
 from checks.models import Config, Move, Plan, Source
 from checks.models.orders import Pause
+from checks.models.titles import called
 from clusteragent.lib import conf
 from clusteragent.lib.traces import span
 from nodes import registration
@@ -104,16 +105,19 @@ def _ours() -> list[Ours]:
     if waiting := list(Source.objects.awaited().order_by("name").values_list("name", flat=True)):
         raise NotReady(f"source {waiting[0]} was not read yet: run syncconfigs, or start runagent, and try again")
     paused = set(Pause.objects.filter(config__isnull=False).values_list("config_id", flat=True))
-    rows = Config.objects.dispatchable().order_by("pk").values_list("pk", "digest", "wire").iterator(CHUNK)
-    found = [Ours(pk, digest, body, pk in paused) for pk, digest, body in _readable(rows)]
+    rows = Config.objects.dispatchable().order_by("pk").values_list("pk", "title", "digest", "wire").iterator(CHUNK)
+    found = [
+        Ours(pk, digest, body, pk in paused, called(title, body.name, digest))
+        for pk, title, digest, body in _readable(rows)
+    ]
     if not found:
         raise NotReady("no source here has a config: run syncconfigs, or start runagent, and try again")
     return found
 
 
-def _readable(rows: Iterable[tuple[int, str, Any]]) -> Iterator[tuple[int, str, Body]]:
-    for pk, digest, wire in rows:
-        yield pk, digest, Body.of(json.loads(bytes(wire)))
+def _readable(rows: Iterable[tuple[int, str, str, Any]]) -> Iterator[tuple[int, str, str, Body]]:
+    for pk, title, digest, wire in rows:
+        yield pk, title, digest, Body.of(json.loads(bytes(wire)))
 
 
 def _moved_later(matching: Matching, new_nodes: Collection[str]) -> dict[int, str]:

@@ -9,12 +9,13 @@ from checks.adoption.states import State
 
 
 class Ours(NamedTuple):
-    """A config of ours that should run on some node. is_paused: it should not, as somebody paused it."""
+    """A config of ours that should run on some node, and its title. is_paused: it should not, as somebody paused it."""
 
     id: int
     digest: str
     body: Body
     is_paused: bool = False
+    title: str = ""
 
 
 class Pair(NamedTuple):

@@ -20,6 +20,7 @@ from checks.models.edits import Edit
 from checks.models.handovers import Handing
 from checks.models.map import remove_configs
 from checks.models.orders import ORDERS, Isolation, Order, OrderQuerySet, Pause, Pin
+from checks.models.titles import called, title
 from checks.wire import options, patching, readable
 from checks.wire.lint import NOTHING_ODD, Linted
 from checks.wire.patching import IntegrationConfig, PatchedConfig
@@ -31,7 +32,7 @@ from clusteragent.lib.shortids import displayed_name, short_id
 ORIGIN_COLUMNS = ("source", "key", "shown", "config_id", "fingerprint", "scanned_by", "written", "written_hash")
 CONFIG_COLUMNS = (
     "id", "digest", "name", "provider", "original", "wire", "scrubbed", "text", "node_name", "dangling_since",
-    "patched_with", "short_id",
+    "patched_with", "short_id", "title",
     "fast_digest", "contents",
 )  # fmt: skip
 
@@ -52,11 +53,6 @@ class Sent:
     linted: Linted = NOTHING_ODD
     written: str = ""
     written_hash: str = ""
-
-
-def shown(check: str, digest: str) -> str:
-    """Return how people see a config: its check, scrubbed, and its short ID."""
-    return f"{scrub(check)} {short_id(digest)}"
 
 
 @dataclass(slots=True, eq=False)
@@ -89,11 +85,13 @@ class Entry:
     # See PatchedConfig.
     fast_digest: str = ""
     contents: str = ""
+    # How people call it, as it is stored: empty if nothing names it.
+    title: str = ""
 
     @property
     def shown(self) -> str:
-        """The config as people see it: its check and its short ID."""
-        return shown(self.name, self.digest)
+        """The config as people see it."""
+        return called(self.title, self.name, self.digest)
 
     @property
     def served_to(self) -> set[int]:
@@ -108,6 +106,7 @@ class Entry:
         patched = sent.patched
         self.digest, self.fast_digest, self.contents = patched.digest, patched.fast_digest, patched.contents
         self.name, self.endpoint, self.sent = patched.name, bool(patched.node_name), sent
+        self.title = title(patched.name, patched.calls, patched.source)
 
     @property
     def key(self) -> tuple[str, str]:
@@ -286,12 +285,26 @@ def entries(ids: Iterable[int], contents: Iterable[str] = (), hashes: Iterable[s
     )
     rows = found.values_list(
         "id", "digest", "name", "node_name", "sent_by", "owner", "dangling_since", "former_node_id",
-        "cost__workers_needed", "fast_digest", "contents", "patched_with", "handover__source_id", "handover__promise",
+        "cost__workers_needed", "title", "fast_digest", "contents", "patched_with", "handover__source_id", "handover__promise",
     )  # fmt: skip
     named: list[Entry] = []
     unnamed: dict[int, Entry] = {}
-    for id_, digest, name, endpoint, sent_by, owner, dangling, former, cost, *known, former_owner, promise in rows:
-        entry = Entry(id_, digest, name, bool(endpoint), sent_by, owner, former, dangling, cost=cost)
+    for (
+        id_,
+        digest,
+        name,
+        endpoint,
+        sent_by,
+        owner,
+        dangling,
+        former,
+        cost,
+        known_as,
+        *known,
+        former_owner,
+        promise,
+    ) in rows:
+        entry = Entry(id_, digest, name, bool(endpoint), sent_by, owner, former, dangling, cost=cost, title=known_as)
         entry.fast_digest, entry.contents, patched_with = known
         entry.handing = Handing(former_owner, promise) if promise else None
         named.append(entry)
@@ -437,8 +450,9 @@ def name_sources(ids: Collection[int], unless: Collection[str] = ()) -> None:
         wire = patching.sent_by(bytes(config.wire), source, provider)
         scrubbed = patching.sent_by(bytes(config.scrubbed), shown, provider)
         text = readable.sent_by(config.text, shown, provider)
-        rows.append((config.pk, original, wire, scrubbed, text, provider))
-    Config.objects.rewrite(("id", "original", "wire", "scrubbed", "text", "provider"), rows)
+        named = title(config.name, patching.calls(scrubbed), source)
+        rows.append((config.pk, original, wire, scrubbed, text, provider, named))
+    Config.objects.rewrite(("id", "original", "wire", "scrubbed", "text", "provider", "title"), rows)
 
 
 def rekey_orders(ids: Collection[int]) -> None:
@@ -464,7 +478,7 @@ def _row(entry: Entry, patched_with: str) -> tuple[Any, ...]:
     return (
         entry.id, patched.digest, patched.name, patched.provider, json.dumps(entry.sent.original.to_json()), patched.wire,
         patched.scrubbed, patched.text, patched.node_name, entry.dangling_since, patched_with,
-        short_id(patched.digest), patched.fast_digest, patched.contents,
+        short_id(patched.digest), entry.title, patched.fast_digest, patched.contents,
     )  # fmt: skip
 
 

@@ -11,13 +11,14 @@ from django.db.models import F
 from django.db.models.functions import Now
 
 from checks.dispatcher import transaction
-from checks.dispatcher.changes import Entry, shown
+from checks.dispatcher.changes import Entry
 from checks.dispatcher.decision import Decision, Placement
 from checks.dispatcher.eligibility import BALANCE, CHOSEN, ORDER, UNDO, Snapshot, read_snapshot
 from checks.dispatcher.transaction import Choice, MapWriter, entries_of, in_chunks, own_transaction, single_transaction
 from checks.models import Assignment, ClusterStore, Config, Move, Origin, Plan, freezes
 from checks.models.map import NotLeader
 from checks.models.orders import Isolation, Order, Pause, Pin
+from checks.models.titles import called
 from clusteragent.lib.traces import counting, span
 from clusteragent.lib.words import plain_count, utc
 from nodes.models import Node
@@ -276,7 +277,7 @@ def _check_configs(decision: Decision, placements: Sequence[Placement], entries:
     if found:
         first, why = found[0]
         others = f", and {plain_count(len(found) - 1, 'other config')} changed, too" if len(found) > 1 else ""
-        raise StalePlan(f"{shown(first.name, first.digest)} {why}{others}")
+        raise StalePlan(f"{called(first.title, first.name, first.digest)} {why}{others}")
     if decision.order.get("by_source"):
         for theirs in Pause.objects.of(entries).filter(from_source=False)[:1]:
             raise StalePlan(f"{entries[theirs.config_id].shown} was paused by {theirs.author}")

@@ -17,7 +17,7 @@ class Placement(NamedTuple):
     """Where a config of a decision is and where it will be: on nodes source and to. They are the same if the config stays.
 
     source, to: nodes' ids, None for no node. from_node, to_node: their names. cost: in workers. gain: see PlannedMove.
-    reason: a Move.Reason; empty for the decision's. why: see Move.why.
+    reason: a Move.Reason; empty for the decision's. why: see Move.why. title: how people call it.
     """
 
     config: int
@@ -31,6 +31,7 @@ class Placement(NamedTuple):
     gain: float = 0.0
     reason: str = ""
     why: Mapping[str, Any] | None = None
+    title: str = ""
 
     @property
     def moves(self) -> bool:
@@ -125,6 +126,7 @@ def make_decision(
         Placement(
             entry.id, entry.digest, entry.name, entry.owner, to, names.get(entry.owner or 0, ""), names.get(to or 0, ""),
             expected.get(entry.id, 0.0), reason="" if why == reason else why, why=entry.why,
+            title=entry.shown,
         )
         for entry, to, why in choices
     ]  # fmt: skip

@@ -12,10 +12,10 @@ from typing import NamedTuple
 from django.db.models import BooleanField, Count, ExpressionWrapper, Q, TextField, Value
 from django.db.models.functions import Cast, Concat
 
-from checks.dispatcher.changes import shown
 from checks.models import Assignment, Cost
 from checks.models.costs import Means
 from checks.models.orders import Isolation, Rule, patterns_of
+from checks.models.titles import called
 from clusteragent.lib import conf
 from nodes.models import Node, NodeType
 from nodes.models.nodes import domain
@@ -85,10 +85,10 @@ def _labels(text: str) -> Mapping[str, str]:
 def read_reserved() -> dict[int, Reserved]:
     """Read the config that each node is reserved for, {node's id: config}: of several the one that was isolated first."""
     rows = Isolation.objects.filter(config__assignment__isnull=False).order_by("-pk")
-    columns = "config__assignment__node", "config_id", "config__name", "config__digest", "reason"
+    columns = "config__assignment__node", "config_id", "config__title", "config__name", "config__digest", "reason"
     return {
-        node: Reserved(config, shown(name, digest), why)
-        for node, config, name, digest, why in rows.values_list(*columns)
+        node: Reserved(config, called(title, name, digest), why)
+        for node, config, title, name, digest, why in rows.values_list(*columns)
     }
 
 

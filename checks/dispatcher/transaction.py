@@ -247,7 +247,7 @@ class MapWriter:
             Move(
                 config_id=entry.id, digest=entry.digest, name=entry.name, reason=reason, actor=self._actor,
                 source_node=names.get(source or 0, ""), to_node=names.get(to or 0, ""), term=self.store.term, time=self.store.now,
-                why=entry.why if to is not None else None,
+                why=entry.why if to is not None else None, title=entry.title,
             )
             for entry, source, to, reason in self.moves
         ]  # fmt: skip

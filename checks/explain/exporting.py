@@ -25,7 +25,7 @@ _ROWS = 500
 # Columns of a node's heartbeat that stand in the node's row; null once it is lost.
 HEARD = ("seen_at", "acknowledged", "client_ip", "node_type")
 # Derived from columns that are exported, so left out.
-DERIVED = ("wire", "scrubbed", "text", "patched_with", "short_id", "fast_digest", "contents")
+DERIVED = ("wire", "scrubbed", "text", "patched_with", "short_id", "title", "fast_digest", "contents")
 
 
 def export(file: Path) -> dict[str, int]:

@@ -12,6 +12,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from checks import plans
 from checks.dispatcher import REFUSALS, Decision, described
 from checks.models import Config, Plan
+from checks.models.titles import called
 from checks.wire.scrub import scrub
 from clusteragent.lib import deadlines
 from clusteragent.lib.words import escape_controls, plain_count
@@ -22,7 +23,11 @@ STANDARD = Path("-")
 
 
 _ARGUMENTS: dict[str, dict[str, Any]] = {
-    "config": {"nargs": "+", "metavar": "CHECK_ID", "help": "one of a config's check IDs, its digest or its short ID"},
+    "config": {
+        "nargs": "+",
+        "metavar": "CONFIG",
+        "help": "a config's title, one of its check IDs, its digest or its short ID",
+    },
     "--check": {"metavar": "NAME", "help": "all configs of this check"},
     "--until": {"metavar": "TIME", "default": "", "help": deadlines.HELP.replace("%", "%%")},
     "--by": {"metavar": "TIME", "default": "", "help": f"when all shall be done: {deadlines.HELP}".replace("%", "%%")},
@@ -39,7 +44,7 @@ def add(parser: CommandParser, *names: str, **how: Any) -> None:
 
 
 def ids(names: Sequence[str]) -> list[int]:
-    """Return the ids of the configs with these digests, check IDs or short IDs. Raises CommandError for an unknown one."""
+    """Return the ids of the configs with these titles, digests, check IDs or short IDs. Raises CommandError: see `ids_of`."""
     try:
         return sorted(set(Config.objects.ids_of(names)))
     except LookupError as error:
@@ -95,7 +100,10 @@ def print_moves(
     """
     is_dry = options.get("dry_run", False)
     moves = moves_of(plan, is_dry=is_dry) if plan else []
-    shown = [{key: move[key] for key in ("digest", "name", "from_node", "to_node")} for move in moves]
+    shown = [
+        {key: move[key] for key in ("digest", "name", "from_node", "to_node")} | {"title": title_of(move)}
+        for move in moves
+    ]
     document = {"configs": number, "moves": [row | {"name": scrub(row["name"])} for row in shown]}
     would, moved = ("would be ", "would move") if is_dry else ("", "moved")
     last = f"{plain_count(number, 'config')} {would}{done}, {len(moves)} {moved}"
@@ -113,4 +121,9 @@ def moves_of(plan: Plan, *, is_dry: bool) -> list[dict[str, Any]]:
 def line(move: dict[str, Any]) -> str:
     """Return a move of a plan as a line of text."""
     source, to = move["from_node"] or "nobody", move["to_node"] or "nobody"
-    return f"{scrub(move['name'])} {move['digest']}: {source} → {to}"
+    return f"{title_of(move)}: {source} → {to}"
+
+
+def title_of(move: dict[str, Any]) -> str:
+    """Return how people call the config of a plan's move. Plans of older versions have no titles."""
+    return called(move.get("title", ""), move["name"], move["digest"])

@@ -11,6 +11,7 @@ from django.db.models import Case, F, OuterRef, Subquery, Value, When
 from django.db.models.functions import Collate, Concat, Lower, Now
 
 from checks.models import originkeys
+from checks.models.titles import called
 from checks.wire.options import made_by_us
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
@@ -23,6 +24,8 @@ R = TypeVar("R", bound=models.QuerySet[Any])
 
 # How many configs one statement flags.
 FLAGGED_AT_ONCE = 1000
+# How many configs with the same title are named.
+MOST_NAMESAKES = 5
 
 NOT_YET = "# Not shown yet: this copy was scrubbed by an older version. It is made again within minutes.\n"
 
@@ -79,7 +82,8 @@ class ConfigQuerySet(models.QuerySet["Config"]):
             return self.filter(pk__in=ids)
         named = Instance.objects.filter(displayable("config__"))
         by_name = containing(named, "shown_name", word).values("config_id")
-        return containing(self.filter(displayable()), "text", word, models.Q(pk__in=by_name))
+        titled = containing(self.all(), "title", word).values("pk")
+        return containing(self.filter(displayable()), "text", word, models.Q(pk__in=by_name) | models.Q(pk__in=titled))
 
     def called(self, word: str, *, exact: bool) -> list[int]:
         """Return the ids of configs that have this short ID, or a check with it. exact: also by digest and check ID.
@@ -123,9 +127,10 @@ class ConfigQuerySet(models.QuerySet["Config"]):
         return self.dangling().filter(former_node__heartbeat__seen_at__gte=ago(conf.NODE_EXPIRATION_TIMEOUT / 2))
 
     def ids_of(self, names: Collection[str], *, exact: bool = True) -> list[int]:
-        """Return the ids of the configs with these short IDs; exact: also digests and check IDs.
+        """Return the ids of the configs with these titles or short IDs; exact: also digests and check IDs.
 
-        Raises LookupError that names the first unknown one.
+        A title may have a colon after the check, or no check: `postgres orders`, `postgres:orders`, `orders`. Raises LookupError
+        that names the first one that is unknown, or that several configs have.
         """
         short = {word: name for name in names if (word := short_id_in(name))}
         found = {short[word]: pk for word, pk in self.filter(short_id__in=short).values_list("short_id", "pk")}
@@ -136,8 +141,22 @@ class ConfigQuerySet(models.QuerySet["Config"]):
             found |= dict(self.filter(instances__check_id__in=names).values_list("instances__check_id", "pk"))
         for name in names:
             if name not in found:
-                raise LookupError(f"no config has the {'digest, check ID or ' * exact}short ID {scrub(name)}")
+                found[name] = self._titled(name, exact=exact)
         return list(found.values())
+
+    def titled(self, name: str) -> ConfigQuerySet:
+        """Configs with this title. It may have a colon after the check, or no check."""
+        rest = models.Q(title=Concat(F("name"), Value(" "), Value(name), output_field=models.TextField()))
+        return self.filter(models.Q(title__in=[name, name.replace(":", " ", 1)]) | rest).order_by("pk")
+
+    def _titled(self, name: str, *, exact: bool) -> int:
+        rows = list(self.titled(name).values_list("pk", "title", "name", "digest")[:MOST_NAMESAKES])
+        if not rows:
+            raise LookupError(f"no config has the title{', digest, check ID' * exact} or short ID {scrub(name)}")
+        if len(rows) > 1:
+            them = ", ".join(f"{called(title, check, digest)} {short_id(digest)}" for _, title, check, digest in rows)
+            raise LookupError(f"several configs are called {scrub(name)}, name one by its short ID: {them}")
+        return int(rows[0][0])
 
     def described(self, check: str | None = None) -> models.QuerySet[Any, Any]:
         """Rows of each config for output: check, digest, node, since, reason, origin, check_ids, dangling_since.
@@ -250,6 +269,8 @@ class Config(models.Model):
     scrubbed = models.BinaryField()
     text = models.TextField()
     node_name = models.CharField("endpoint of node", max_length=253, db_default="")
+    # How people call it: see checks/models/titles.py. Empty while an older version's copies are stored.
+    title = models.CharField(max_length=250, db_default="")
     # Shown to users who may not see the digest: clusteragent/lib/shortids.py.
     short_id = models.CharField(max_length=16, db_default="")
     # The hash by which agents compare configs, and a hash of the meaning that ignores the order of tags: dispatcher/changes.py.
@@ -297,13 +318,14 @@ class Config(models.Model):
             models.Index(fields=["name", "id"], name="config_by_name"),  # the admin's list in its order
             models.Index(fields=["patched_with", "id"], name="config_by_patching"),  # repatching.repatch()
             models.Index(fields=["short_id"], name="config_by_short_id"),  # searches
+            models.Index(fields=["title"], name="config_by_title"),  # lists in their order, commands
             # changes: whether another config has the same meaning, or the same fast digest.
             models.Index(fields=["fast_digest"], name="config_by_fast_digest"),
             models.Index(fields=["contents"], name="config_by_contents"),
         ]
 
     def __str__(self) -> str:
-        return f"{scrub(self.name)} {short_id(self.digest)}"
+        return called(self.title, self.name, self.digest)
 
     @property
     def display_text(self) -> str:

@@ -16,6 +16,7 @@ from django.db.models.functions import Extract, Now
 from checks.models.configs import Config, Instance, Origin
 from checks.models.handovers import Handover
 from checks.models.orders import ORDERS
+from checks.models.titles import called
 from clusteragent.lib.clock import ago, later
 from clusteragent.lib.database.bulk import copy, without_nested_loops
 from clusteragent.lib.database.listening import notify
@@ -170,10 +171,10 @@ class AssignmentQuerySet(models.QuerySet["Assignment"]):
             ) RETURNING config_id, node_id
         ), dangling AS (
             UPDATE checks_config AS c SET dangling_since = statement_timestamp(), former_node_id = gone.node_id
-            FROM gone WHERE c.id = gone.config_id RETURNING c.id, c.digest, c.name, gone.node_id
+            FROM gone WHERE c.id = gone.config_id RETURNING c.id, c.digest, c.name, c.title, gone.node_id
         )
-        INSERT INTO checks_move (config_id, digest, name, source_node, to_node, reason, actor, term, time)
-        SELECT d.id, d.digest, d.name, n.name, '', %(reason)s, %(actor)s, %(term)s, statement_timestamp()
+        INSERT INTO checks_move (config_id, digest, name, title, source_node, to_node, reason, actor, term, time)
+        SELECT d.id, d.digest, d.name, d.title, n.name, '', %(reason)s, %(actor)s, %(term)s, statement_timestamp()
         FROM dangling AS d JOIN nodes_node AS n ON n.id = d.node_id
         ORDER BY d.id
         RETURNING *
@@ -209,7 +210,7 @@ class Suspect(NamedTuple):
 class MoveQuerySet(models.QuerySet["Move"]):
     """Writes and reads the ledger."""
 
-    _FIELDS = ("config_id", "digest", "name", "source_node", "to_node", "reason", "actor", "term", "time")
+    _FIELDS = ("config_id", "digest", "name", "title", "source_node", "to_node", "reason", "actor", "term", "time")
 
     def write(self, moves: Sequence[Move]) -> None:
         """Write moves to the ledger. Call it in the transaction that makes them."""
@@ -294,6 +295,8 @@ class Move(models.Model):
     config_id = models.BigIntegerField()
     digest = models.CharField(max_length=16)
     name = models.CharField("check", max_length=253)
+    # How people called the config: it may be gone.
+    title = models.CharField(max_length=250, db_default="")
     source_node = models.CharField("from", max_length=253, db_default="")
     to_node = models.CharField("to", max_length=253, db_default="")
     reason = models.CharField(max_length=16, choices=move_reasons)
@@ -313,7 +316,12 @@ class Move(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.name} {self.source_node or '-'} → {self.to_node or '-'} ({self.reason})"
+        return f"{self.shown} {self.source_node or '-'} → {self.to_node or '-'} ({self.reason})"
+
+    @property
+    def shown(self) -> str:
+        """The config as people see it."""
+        return called(self.title, self.name, self.digest)
 
 
 class MoveTotal(models.Model):

@@ -9,6 +9,7 @@ from django.db import models
 from django.db.models.functions import Now
 
 from checks.models.map import Move, fetched, move_reasons
+from checks.models.titles import called
 from clusteragent.lib import conf
 from clusteragent.lib.database.bulk import without_nested_loops
 
@@ -25,10 +26,16 @@ class Held(NamedTuple):
     id: int
     digest: str
     name: str
+    title: str
     node: str
     fetched: bool
     has_run: bool
     moved: bool
+
+    @property
+    def shown(self) -> str:
+        """The config as people see it."""
+        return called(self.title, self.name, self.digest)
 
 
 class PlanQuerySet(models.QuerySet["Plan"]):
@@ -62,7 +69,7 @@ class PlanQuerySet(models.QuerySet["Plan"]):
             JOIN nodes_heartbeat AS h ON h.node_id = a.node_id
             JOIN nodes_node AS n ON n.id = a.node_id
         )
-        SELECT c.id, c.digest, c.name, n.name, held.fetched,
+        SELECT c.id, c.digest, c.name, c.title, n.name, held.fetched,
             ran.config_id IS NOT NULL OR (
                 coalesce(r.failures, 1) > 0 AND held.fetched
                 AND held.since < statement_timestamp() - %(believed)s * interval '1 second'
@@ -94,8 +101,8 @@ class Plan(models.Model):
     # The Move.Reason that its moves get.
     reason = models.CharField(max_length=16, choices=move_reasons, default=Move.Reason.REBALANCED)
     revision = models.BigIntegerField()
-    # [{"config": id, "digest": …, "name": …, "source": node's id, "to": node's id, "from_node": name, "to_node": name,
-    #   "cost": workers, "gain": …}], the greatest gain first
+    # [{"config": id, "digest": …, "name": …, "title": …, "source": node's id, "to": node's id, "from_node": name,
+    #   "to_node": name, "cost": workers, "gain": …}], the greatest gain first
     moves = models.JSONField(default=list)
     # The order that is given together with the moves, with what stays: see Decision.order. Empty for a rebalance.
     order = models.JSONField(default=dict, db_default={})

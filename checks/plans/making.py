@@ -77,5 +77,7 @@ def decision_of(survey: Survey, moves: Moves) -> Decision:
     for digest, source, to, gain in moves:
         config, source_id, to_id = survey.held[digest], survey.nodes[source].id, survey.nodes[to].id
         cost = survey.costs[digest]
-        placements.append(Placement(config.id, digest, config.name, source_id, to_id, source, to, cost, gain))
+        placements.append(
+            Placement(config.id, digest, config.name, source_id, to_id, source, to, cost, gain, title=config.shown)
+        )
     return Decision(Move.Reason.REBALANCED, {}, placements, survey.revision, loads)

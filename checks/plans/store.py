@@ -20,14 +20,15 @@ _PERMISSIONS = {
     "adopt": "checks.change_assignment",
 }
 # The fields of every stored move, and of a move in the operators' API.
-MOVE_FIELDS = ("config", "digest", "name", "source", "to", "from_node", "to_node", "cost", "gain")
+MOVE_FIELDS = ("config", "digest", "name", "title", "source", "to", "from_node", "to_node", "cost", "gain")
 
 
 def to_plan(decision: Decision, *, author: str) -> Plan:
     """Return the plan of a decision, not stored."""
     order = dict(decision.order)
     if decision.verb:
-        order["also"] = [[one.config, one.digest, one.source, one.name] for one in decision.placements if not one.moves]
+        staying = (one for one in decision.placements if not one.moves)
+        order["also"] = [[one.config, one.digest, one.source, one.name, one.title] for one in staying]
     if decision.refused:
         order["refused"] = {str(id_): why for id_, why in decision.refused.items()}
     return Plan(
@@ -60,10 +61,10 @@ def apply(plan: Plan, *, actor: str, term: int | None = None) -> list[Move]:
     Raises StalePlan, and NotLeader when `term` is over; then nothing has changed. What stops it after the first chunk is
     written to the plan's outcome, and not raised.
     """
-    # Plans of older versions have no names of the configs that stay.
+    # Plans of older versions have no names or titles of the configs that stay.
     staying = [
-        Placement(config, digest, next(iter(name), "config"), owner, owner)
-        for config, digest, owner, *name in plan.order.get("also", ())
+        Placement(config, digest, (*names, "config")[0], owner, owner, title=(*names, "", "")[1])
+        for config, digest, owner, *names in plan.order.get("also", ())
     ]
     placements = [*staying, *(Placement(**move) for move in plan.moves)]
     decision = Decision(plan.reason, plan.order, placements, plan.revision)

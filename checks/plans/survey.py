@@ -120,7 +120,7 @@ class Survey:
         entries = {
             one.digest: Entry(
                 one.id, one.digest, one.name, endpoint=False, owner=ids.get(one.node), pin=self.pins.get(one.id),
-                cost=self.costs[one.digest],
+                cost=self.costs[one.digest], title=one.title,
             )
             for one in held
         }  # fmt: skip

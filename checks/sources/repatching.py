@@ -22,6 +22,7 @@ from checks.dispatcher.changes import Changes, Identities, Sent
 from checks.dispatcher.transaction import MapWriter, in_chunks, own_transaction
 from checks.models import ClusterStore, Config, Instance, Move, Origin
 from checks.models.configs import KUBERNETES
+from checks.models.titles import title
 from checks.sources import origins
 from checks.wire import options, patching, sharding
 from checks.wire.patching import IntegrationConfig, UnpatchableConfig
@@ -175,12 +176,19 @@ def renew(*, term: int | None = None) -> int:
 
 def _renew(ids: Sequence[int], term: int | None) -> int:
     """Make the copies before taking the lock, then write those of configs that have not changed since. Return the number read."""
-    configs = list(Config.objects.filter(pk__in=ids).only("wire", "digest", "patched_with").order_by("pk"))
-    secrets = dict(Config.objects.filter(pk__in=ids).values_list("pk", "original__secrets"))
+    configs = list(Config.objects.filter(pk__in=ids).only("wire", "name", "digest", "patched_with").order_by("pk"))
+    originals = {
+        pk: (tuple((hidden or {}).items()), source or "")
+        for pk, hidden, source in Config.objects.filter(pk__in=ids).values_list(
+            "pk", "original__secrets", "original__source"
+        )
+    }
     read = {config.pk: config.digest for config in configs}
     for config in configs:
-        config.scrubbed, config.text = patching.copies(bytes(config.wire), tuple((secrets[config.pk] or {}).items()))
+        secrets, source = originals[config.pk]
+        config.scrubbed, config.text = patching.copies(bytes(config.wire), secrets)
         config.short_id = short_id(config.digest)
+        config.title = title(config.name, patching.calls(config.scrubbed), source)
         config.patched_with = options.made_with() + config.patched_with.rpartition(".")[2]
     senders = list(Origin.objects.filter(config__in=ids).only("key"))
     for origin in senders:
@@ -196,6 +204,6 @@ def _renew(ids: Sequence[int], term: int | None) -> int:
         unchanged = [one for one in instances if one.config_id in same]
         Instance.objects.bulk_update(unchanged, ["shown_name", "short_id"], batch_size=500)
         Origin.objects.bulk_update(senders, ["shown"], batch_size=500)
-        columns = ["scrubbed", "text", "short_id", "patched_with"]
+        columns = ["scrubbed", "text", "short_id", "title", "patched_with"]
         Config.objects.bulk_update([one for one in configs if one.pk in same], columns, batch_size=100)
     return len(ids)

@@ -210,7 +210,7 @@ def test_what_changes_between_two_chunks_stops_a_plan_there_and_is_told(monkeypa
     after_first_chunk(monkeypatch, lambda: Config.objects.filter(pk=last.pk).update(digest="edited"))
     assert len(plans.apply(plan, actor="eve")) == 2
     assert plan.moved == 2
-    assert plan.outcome.startswith(f"stopped after 2 of 3 configs: {last.name} {last.short_id} was edited")
+    assert plan.outcome.startswith(f"stopped after 2 of 3 configs: {last.title} was edited")
 
 
 REFUSED: dict[str, tuple[type[Exception], Any]] = {

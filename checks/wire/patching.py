@@ -17,6 +17,7 @@ from yaml import MappingNode, Node, SequenceNode
 
 from checks.wire import goyaml, scrub, standins, yamlnodes
 from checks.wire.checkids import MAX_CHECK_ID_BYTES, NAMES, check_id, collection_interval, instance_name
+from checks.wire.places import Call, place
 from checks.wire.readable import hidden_fields, readable
 from checks.wire.yamlnodes import InvalidYAML
 
@@ -115,6 +116,8 @@ class PatchedConfig:
     check_ids: tuple[str, ...]
     # Seconds between two runs of each instance, in the order of the check IDs.
     intervals: tuple[float, ...]
+    # How its instances may be called, without secrets.
+    calls: tuple[Call, ...]
     fingerprint: str
 
 
@@ -129,7 +132,8 @@ class _Instance(NamedTuple):
     """An instance.
 
     sent: its text for node agents. shown: the text without secrets. digested: the text that the digest hashes, with sorted
-    tags. said: the text that `contents` hashes. name: its part of the check ID. interval: seconds between runs.
+    tags. said: the text that `contents` hashes. name: its part of the check ID. call: without secrets. interval: seconds between
+    runs.
     """
 
     sent: str
@@ -137,6 +141,7 @@ class _Instance(NamedTuple):
     digested: str
     said: str
     name: str
+    call: Call
     interval: float
 
 
@@ -179,6 +184,7 @@ def patch(config: IntegrationConfig, extra_tags: Sequence[str], *, apart: int = 
         text=readable(body | hidden),
         check_ids=_check_ids(body, fast, instances),
         intervals=tuple(instance.interval for instance in instances),
+        calls=tuple(instance.call for instance in instances),
         fingerprint=fingerprint(config),
     )
 
@@ -226,6 +232,14 @@ def copies(wire: bytes, secrets: Secrets = ()) -> tuple[bytes, str]:
     return _wire(body | hidden), readable(body | hidden)
 
 
+def calls(scrubbed: bytes) -> tuple[Call, ...]:
+    """Return how the instances of a stored display copy may be called; none when it can't be read any more."""
+    try:
+        return tuple(_call(_map(text)) for text in _stored(scrubbed)["instances"])
+    except (KeyError, TypeError, ValueError):
+        return ()
+
+
 def hidden_again(text: str) -> str:
     """Return the display text of an older version without what this version knows to be secret."""
     try:
@@ -269,7 +283,12 @@ def _patched_instance(text: str, extra_tags: Sequence[str], is_cluster_check: bo
     tags = yamlnodes.get(root, "tags")
     others = [tag for tag in tags.value if tag.tag != yamlnodes.STR] if isinstance(tags, SequenceNode) else []
     said = digested + "".join(sorted(f"{tag.tag} {goyaml.printed(tag)}\n" for tag in others))
-    return _Instance(sent, _hidden(root, sent, secrets), digested, said, name, interval)
+    shown = _hidden(root, sent, secrets)  # also the tree is without secrets then
+    return _Instance(sent, shown, digested, said, name, _call(root), interval)
+
+
+def _call(root: MappingNode) -> Call:
+    return Call(instance_name(root), place(root))
 
 
 def _map(text: str) -> MappingNode:

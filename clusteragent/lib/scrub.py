@@ -12,7 +12,7 @@ from typing import Any
 from clusteragent.lib import known_secrets, randomness
 
 # Raise it when something is hidden that was shown before: stored copies are then made again.
-VERSION = 3
+VERSION = 4
 
 MASK = "********"
 

@@ -126,7 +126,7 @@ class ConfigAdmin(SteeringAdmin):
     """The configs, with their orders, origins and owners. Configs written by hand can be edited."""
 
     form = ConfigForm
-    list_display = ("check_name", "owner", "since", "orders", "dangling_since", "origins", "shown_short_id")
+    list_display = ("called", "owner", "since", "orders", "dangling_since", "origins")
     list_filter = (
         OwnerFilter,
         OrderFilter,
@@ -138,8 +138,8 @@ class ConfigAdmin(SteeringAdmin):
         NodeFilter,
     )
     search_fields = ("text",)
-    search_help_text = "Words of the YAML, a short ID, or, for authors, a digest or a check ID"
-    sortable_by = ("check_name",)
+    search_help_text = "Words of the title or the YAML, a short ID, or, for authors, a digest or a check ID"
+    sortable_by = ("called",)
     readonly_fields = (
         "check_name", "digest", "shown_short_id", "origins", "node_name", "dangling_since", "former_node", "created", "changed"
     )  # fmt: skip
@@ -189,7 +189,12 @@ class ConfigAdmin(SteeringAdmin):
         for notice in form.warn():
             messages.warning(request, scrub(str(notice)))
         stored = Config.objects.get(origins__source=ADMIN, origins__key=put.sent[0].key)
-        obj.pk, obj.name, obj.digest = stored.pk, stored.name, stored.digest
+        obj.pk, obj.name, obj.digest, obj.title = stored.pk, stored.name, stored.digest, stored.title
+
+    @column(description="config", ordering="title")
+    def called(self, config: Config) -> str:
+        """How people call it."""
+        return str(config)
 
     @column(description="check", ordering="name")
     def check_name(self, config: Config) -> str:

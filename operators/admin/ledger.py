@@ -12,7 +12,6 @@ from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from unfold.decorators import display
 
 from checks.models import Config, Move
-from checks.wire.scrub import scrub
 from clusteragent.lib.shortids import short_id, short_id_in
 from operators.admin.base import ReadOnlyAdmin, link
 from operators.admin.filters import DaysFilter
@@ -23,17 +22,17 @@ from operators.roles import sees_digests
 class MoveAdmin(ReadOnlyAdmin):
     """The moves, the last one first."""
 
-    list_display = ("time", "check_name", "short_id", "source_node", "to_node", "reason", "actor")
+    list_display = ("time", "config", "source_node", "to_node", "reason", "actor")
     list_filter = (("reason", ChoicesDropdownFilter), ("time", DaysFilter))
     linked = ("config_id",)
-    search_fields = ("name", "source_node", "to_node")
-    search_help_text = "A check, the short ID of a config or a node"
-    fields = readonly_fields = (*list_display, "term")
+    search_fields = ("name", "title", "source_node", "to_node")
+    search_help_text = "A check, the title or short ID of a config, or a node"
+    fields = readonly_fields = ("time", "config", "short_id", *list_display[2:], "term")
 
-    @display(description="check")
-    def check_name(self, move: Move) -> SafeString:
-        """The check's name, linked to its config."""
-        return link(Config(pk=move.config_id), scrub(move.name))
+    @display(description="config")
+    def config(self, move: Move) -> SafeString:
+        """What people call the config, linked to it."""
+        return link(Config(pk=move.config_id), move.shown)
 
     @display(description="short ID")
     def short_id(self, move: Move) -> str:

@@ -7,8 +7,6 @@ from django.db.models import Q
 from checks.dispatcher import costs
 from checks.explain import drains
 from checks.models import Assignment, Config, Handover, Move
-from checks.wire.scrub import scrub
-from clusteragent.lib.shortids import short_id
 from clusteragent.lib.words import ago, grouped_count, percent, utc
 from nodes.models import Node, NodeEvent, Pod, Runner, RunnerStats, Slowness
 from operators.admin.base import TABLE_ROWS, Table, anchor, link, list_url
@@ -24,13 +22,12 @@ def context(node: Any) -> dict[str, Any]:
 def configs(node: Node) -> Table:
     """A table of the node's first configs."""
     owned = Assignment.objects.filter(node=node).select_related("config").prefetch_related("config__origins")
-    owned = owned.order_by("config__name", "pk")
+    owned = owned.order_by("config__title", "config__name", "pk")
     rows = []
     for one in owned.defer(*(f"config__{column}" for column in WIDE_COLUMNS))[: TABLE_ROWS + 1]:
         origins = ", ".join(map(str, one.config.origins.all()))
-        short = short_id(one.config.digest)
-        rows.append((link(one.config, scrub(one.config.name)), origins, short, one.since, one.reason))
-    headers = ("check", "origins", "short ID", "since", "reason")
+        rows.append((link(one.config), origins, one.since, one.reason))
+    headers = ("config", "origins", "since", "reason")
     return Table.of("Configs", headers, rows, list_url(Config, node=node.name))
 
 
@@ -41,9 +38,9 @@ def timeline(node: Node) -> Table:
     rows: list[tuple[Any, ...]] = [(one.time, one.kind, "", one.told) for one in events]
     for one in moves:
         why = f"{one.reason} by {one.actor}" if one.actor else one.reason
-        rows.append((one.time, _way(one, node.name), link(Config(pk=one.config_id), scrub(one.name)), why))
+        rows.append((one.time, _way(one, node.name), link(Config(pk=one.config_id), one.shown), why))
     rows.sort(key=lambda row: row[0], reverse=True)
-    return Table.of("Timeline", ("time", "what", "check", "why"), rows, list_url(Move, q=node.name))
+    return Table.of("Timeline", ("time", "what", "config", "why"), rows, list_url(Move, q=node.name))
 
 
 def _facts(node: Any, load: float | None) -> list[tuple[str, Any]]:

@@ -95,9 +95,14 @@ class ReassignForm(DecidingForm, forms.Form):
         return deciding.reassign(config_ids, given["node"], hold=hold, until=end, note=given["note"])
 
 
+def _names(part: str) -> list[str]:
+    """The configs that a part between two commas names: a title may have spaces, and several IDs may have spaces between them."""
+    return [part] if Config.objects.titled(part).exists() else part.split()
+
+
 class OrderForm(DecidingForm, forms.ModelForm):  # type: ignore[type-arg]
-    """An order for configs that are named by short ID, digest or check ID. Without the field where they are chosen otherwise:
-    an action has its own, and a stored order can't change its config.
+    """An order for configs that are named by title, short ID, digest or check ID. Without the field where they are chosen
+    otherwise: an action has its own, and a stored order can't change its config.
 
     verb(config ids, …): decides to give them the order.
     """
@@ -106,7 +111,7 @@ class OrderForm(DecidingForm, forms.ModelForm):  # type: ignore[type-arg]
     exact = False  # whether digests and check IDs are taken
 
     configs = forms.CharField(
-        help_text="Short IDs (for those who see them: digests or check IDs), with spaces between them.",
+        help_text="Titles or short IDs (for those who see them: digests or check IDs), with commas between them.",
         widget=UnfoldAdminTextInputWidget,
     )
     note = NoteField()
@@ -119,7 +124,8 @@ class OrderForm(DecidingForm, forms.ModelForm):  # type: ignore[type-arg]
     def clean_configs(self) -> list[int]:
         """The ids of the named configs. Raises ValidationError if a name is unknown."""
         try:
-            return Config.objects.ids_of(self.cleaned_data["configs"].split(), exact=self.exact)
+            names = [name for part in self.cleaned_data["configs"].split(",") for name in _names(part.strip())]
+            return Config.objects.ids_of(names, exact=self.exact)
         except LookupError as error:
             raise ValidationError(str(error)) from None
 

@@ -38,7 +38,7 @@ class OrderAdmin(NotedAdmin, ReadOnlyAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         own = [field.attname for field in self.opts.concrete_fields]
         rows = super().get_queryset(request).select_related("config")
-        return rows.only(*own, "config__name", "config__digest")
+        return rows.only(*own, "config__title", "config__name", "config__digest")
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         form = super().get_form(request, obj, change=change, **kwargs)

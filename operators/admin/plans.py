@@ -20,8 +20,8 @@ from unfold.widgets import UnfoldBooleanWidget
 from checks import plans
 from checks.models import Config, Plan, freezes
 from checks.models.orders import Pin
+from checks.models.titles import called
 from checks.wire.scrub import scrub
-from clusteragent.lib.shortids import short_id
 from clusteragent.lib.words import moment, percent, plain_count, utc
 from nodes.models import Node
 from operators.admin.base import ReadOnlyAdmin, Table, link, list_url, row_url
@@ -258,6 +258,6 @@ def _first(what: str, shown: int, of: int) -> str:
 
 
 def _route(move: dict[str, Any]) -> list[SafeString | str]:
-    config = link(Config(pk=move["config"]), f"{scrub(move['name'])} {short_id(move['digest'])}")
+    config = link(Config(pk=move["config"]), called(move.get("title", ""), move["name"], move["digest"]))
     ends = ((move["source"], move["from_node"]), (move["to"], move["to_node"]))
     return [config, *(link(Node(pk=pk), name) if pk else "nobody" for pk, name in ends)]

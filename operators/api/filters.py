@@ -55,6 +55,7 @@ class ConfigFilter(DigestFilter):
     """Filters of the configs."""
 
     check = filters.CharFilter(field_name="name", help_text="The check's name.")
+    title = filters.CharFilter(help_text="How people call it: the whole title.")
     state = filters.ChoiceFilter(choices=_choices(*CONFIG_STATES), method="in_state")
     node = filters.CharFilter(method="of_node", help_text="What it runs, and its endpoint checks.")
     source = filters.CharFilter(method="of_source", help_text="As file, admin or api:shop.")

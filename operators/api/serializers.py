@@ -16,6 +16,7 @@ from checks.explain.loss import Loss
 from checks.models import Config, Handover, Move, Origin, Plan, Source
 from checks.models.freezes import Freeze
 from checks.models.orders import Isolation, Order, Pause, Pin, Rule
+from checks.models.titles import called
 from checks.sources import sets
 from checks.wire.lint import Notice
 from checks.wire.scrub import scrub
@@ -64,6 +65,7 @@ class HandoverSerializer(serializers.ModelSerializer[Handover]):
 class ConfigSerializer(serializers.ModelSerializer[Config]):
     """A config and the node that runs it. An endpoint check's node is the one that it belongs to."""
 
+    title = serializers.CharField(source="__str__", read_only=True, help_text="How people call it.")
     check = Scrubbed(source="name")
     short_id = ShortID()
     digest = Digest()
@@ -87,7 +89,7 @@ class ConfigSerializer(serializers.ModelSerializer[Config]):
     class Meta:
         model = Config
         fields: tuple[str, ...] = (
-            "id", "check", "short_id", "digest", "state", "node", "since", "reason", "dangling_since", "former_node",
+            "id", "title", "check", "short_id", "digest", "state", "node", "since", "reason", "dangling_since", "former_node",
             "handover", "origins", "check_ids",
             "pin", "isolated", "cost", "created", "changed",
         )  # fmt: skip
@@ -266,6 +268,7 @@ class DrainWish(Strict):
 class MoveSerializer(serializers.ModelSerializer[Move]):
     """A line of the ledger: one change of a config's owner."""
 
+    title = serializers.CharField(source="shown", read_only=True, help_text="How people called the config.")
     check = Scrubbed(source="name")
     short_id = ShortID()
     digest = Digest()
@@ -274,7 +277,8 @@ class MoveSerializer(serializers.ModelSerializer[Move]):
     class Meta:
         model = Move
         fields = (
-            "id", "time", "config_id", "check", "short_id", "digest", "from_node", "to_node", "reason", "actor", "why", "term"
+            "id", "time", "config_id", "title", "check", "short_id", "digest", "from_node", "to_node", "reason", "actor", "why",
+            "term",
         )  # fmt: skip
         read_only_fields = fields
 
@@ -493,8 +497,9 @@ class PlanPageSerializer(PlanSerializer):
         exact = sees_digests(self.context["request"].user)
         return [
             {
-                **{column: move[column] for column in plans.MOVE_FIELDS},
+                **{column: move.get(column) for column in plans.MOVE_FIELDS},
                 "name": scrub(move["name"]),
+                "title": called(move.get("title", ""), move["name"], move["digest"]),
                 "short_id": short_id(move["digest"]),
                 "digest": move["digest"] if exact else None,
             }

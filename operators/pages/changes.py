@@ -77,7 +77,7 @@ def story(request: HttpRequest) -> HttpResponse:
     may_undo = request.user.has_perm(UNDO)
     refused = dispatcher.undo_refusals([move.pk for move in moves]) if may_undo else {}
     lines = [
-        Line(move, scrub(move.name), row_url(Config(pk=move.config_id)), refused.get(move.pk, "") if may_undo else None)
+        Line(move, move.shown, row_url(Config(pk=move.config_id)), refused.get(move.pk, "") if may_undo else None)
         for move in moves
     ]
     events = NodeEvent.objects.filter(pk__in=[event.id for event in found.events[-MOST_LINES:]]).order_by("-id")

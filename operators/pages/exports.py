@@ -18,7 +18,7 @@ from nodes.models import NodeEvent
 from operators.pages.ranges import Range
 
 COLUMNS = (
-    "time", "what", "id", "reason", "check", "config", "short_id", "digest", "from", "to", "node", "actor", "cause"
+    "time", "what", "id", "reason", "check", "title", "config", "short_id", "digest", "from", "to", "node", "actor", "cause"
 )  # fmt: skip
 # A spreadsheet takes a cell that begins with one of these for a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -43,7 +43,7 @@ def rows(span: Range, *, exact: bool = False) -> Iterator[dict[str, Any]]:
 def _move(move: Move, exact: bool) -> dict[str, Any]:
     return {
         "time": _written(move), "what": "move", "id": move.pk, "reason": move.reason, "check": scrub(move.name),
-        "config": move.config_id, "short_id": short_id(move.digest), "digest": move.digest if exact else "",
+        "title": move.shown, "config": move.config_id, "short_id": short_id(move.digest), "digest": move.digest if exact else "",
         "from": move.source_node, "to": move.to_node,
         "actor": move.actor,
     }  # fmt: skip

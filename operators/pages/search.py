@@ -47,12 +47,13 @@ def search(request: HttpRequest) -> HttpResponse:
     query = first_words(request.GET.get("q", "").replace("\0", ""))
     exact = sees_digests(request.user)
     named = [*map(row_url, Node.objects.filter(name=query)[:2])]
-    named += map(_page, Config.objects.called(query, exact=exact)[:2])
+    configs = Config.objects.called(query, exact=exact) or Config.objects.filter(title=query).values_list("pk", flat=True)
+    named += map(_page, configs[:2])
     if len(named) == 1:
         return redirect(named[0])
     groups = [group for group in _groups(query, exact) if group.hits] if query else []
-    configs = filter(None, (hit.config for group in groups for hit in group.hits))
-    owners = dict(Assignment.objects.filter(config__in=configs).values_list("config_id", "node__name"))
+    found = filter(None, (hit.config for group in groups for hit in group.hits))
+    owners = dict(Assignment.objects.filter(config__in=found).values_list("config_id", "node__name"))
     shown = [(group, [(hit, owners.get(hit.config or 0)) for hit in group.hits]) for group in groups]
     context = {"searched": query, "groups": shown, "most": MOST}
     return base.render(request, "operators/search.html", "Search", **context)
@@ -72,7 +73,7 @@ def _groups(query: str, exact: bool) -> Iterable[Group]:
     yield _group("Nodes", (Hit(row_url(one), one.name) for one in nodes[: MOST + 1]), list_url(Node, q=query))
     origins = _with_all(Origin.objects.filter(of_ours), "shown", words).order_by("shown", "source")
     yield _group("Files and names", (Hit(_page(one.config_id), str(one), one.config_id) for one in origins[: MOST + 1]))
-    texts = _with_all(Config.objects.filter(displayable()).only("name", "digest", "text"), "text", words)
+    texts = _with_all(Config.objects.filter(displayable()).only("name", "title", "digest", "text"), "text", words)
     yield _group(
         "Text of a config",
         (Hit(row_url(one), str(one), one.pk, around(one.text, words[0])) for one in texts[: MOST + 1]),

@@ -80,10 +80,7 @@ def test_a_stale_plan_says_what_changed_and_moves_nothing() -> None:
     plan = planned(client, "pause", ["shop", "mail"])
     dispatcher.reassign([config("mail").pk], "birch", actor="otto")
     page = apply(client, plan)
-    assert (
-        f"Nothing was moved, since something changed: http_check {config('mail').short_id} is now on birch. Plan anew."
-        in page
-    )
+    assert f"Nothing was moved, since something changed: {config('mail')} is now on birch. Plan anew." in page
     assert owners() == {"shop": "ash", "mail": "birch", "db": "ash"}
 
 
@@ -223,8 +220,13 @@ def test_whoever_may_not_see_digests_orders_by_short_ids() -> None:
     client = operator("view_pin", "add_pin", "view_config")
     check = config("db").instances.get()
     for name in (config("shop").digest, check.check_id):
-        assert "no config has the short ID" in post(client, f"{PINS}add/", configs=name, **PIN)
+        assert "no config has the title or short ID" in post(client, f"{PINS}add/", configs=name, **PIN)
     post(client, f"{PINS}add/", configs=f"{config('shop').short_id} {check.shown_id()} ", **PIN)
+    assert owners() == {"shop": "birch", "mail": "ash", "db": "birch"}
+
+
+def test_orders_name_configs_by_their_titles() -> None:
+    post(superuser(), f"{PINS}add/", configs=f"{config('shop')}, {config('db')}", **PIN)
     assert owners() == {"shop": "birch", "mail": "ash", "db": "birch"}
 
 
@@ -267,7 +269,7 @@ def test_an_orders_page_has_its_origins_name_as_it_is_and_one_button_to_delete_i
 @pytest.mark.parametrize(
     ("url", "fields", "error"),
     [
-        (PINS, PIN | {"configs": "nope:1"}, "no config has the digest, check ID or short ID nope:1"),
+        (PINS, PIN | {"configs": "nope:1"}, "no config has the title, digest, check ID or short ID nope:1"),
         (PINS, PIN | {"configs": ""}, "This field is required."),
         (PINS, PIN | {"kind": "label", "configs": "shop"}, "a label is written as zone=a"),
         (PAUSES, {"configs": "pod"}, "is an endpoint check"),

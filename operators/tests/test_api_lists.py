@@ -123,7 +123,8 @@ def test_moves_are_told_from_the_last_on_and_are_filtered(viewer: Caller) -> Non
     moves = viewer.rows("moves")
     assert [move["check"] for move in moves] == ["postgres", "tcp_check", "http_check"]
     assert moves[0] | {"id": 0, "time": "", "term": 0, "why": {}} == {
-        "id": 0, "time": "", "term": 0, "config_id": db.pk, "check": "postgres", "digest": None, "from_node": "",
+        "id": 0, "time": "", "term": 0, "config_id": db.pk, "title": "postgres db", "check": "postgres", "digest": None,
+        "from_node": "",
         "short_id": db.short_id, "to_node": "birch", "reason": "scheduled", "actor": "", "why": {},
     }  # fmt: skip
     first = Move.objects.earliest("pk")

@@ -49,7 +49,7 @@ def test_a_check_is_found_understood_moved_and_moved_back(page: Page, cluster: C
     page.goto("/admin/changes/")
     story = page.locator("details", has_text="Reassigned by admin").first
     story.locator("summary").click()
-    story.get_by_role("button", name=f"Undo the move of postgres to {other}").first.click()
+    story.get_by_role("button", name=f"Undo the move of postgres {name} to {other}").first.click()
     expect(page.get_by_text("1 config moved back.")).to_be_visible()
     runs_only_on(cluster, label, owner)
 

@@ -7,7 +7,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from checks.adoption import adopting, states
 from checks.adoption.adopting import Forecast, NotReady
-from checks.adoption.matching import Pair
+from checks.adoption.matching import Ours, Pair
 from checks.adoption.states import State, UnreadableState
 from checks.dispatcher import StalePlan, described
 from checks.management import commandline
@@ -87,7 +87,7 @@ def lines(state: State, forecast: Forecast, *, is_applied: bool) -> Iterator[str
         yield "Secrets were taken out of that state: configs with some can't be compared, and are shown as if they differed."
     yield from _restarts(found.restarts)
     yield from _section("stop", [f"{scrub(one.name)} on {one.node}: {one.why}" for one in found.stops])
-    starts = [f"{scrub(one.body.name)} {one.digest}: it does not run there" for one in found.starts]
+    starts = [f"{one.title}: it does not run there" for one in found.starts]
     yield from _section("start", starts, " here")
     moving = [pair for pair in found.pairs if pair.ours.id in later]
     moved = [f"{_shown(one)}: {later[one.ours.id]}" for one in moving]
@@ -100,7 +100,7 @@ def lines(state: State, forecast: Forecast, *, is_applied: bool) -> Iterator[str
 def to_document(forecast: Forecast) -> dict[str, Any]:
     """Return the report as JSON data."""
     found = forecast.matching
-    pairs = [{"digest": one.ours.digest, "name": scrub(one.ours.body.name), "node": one.node} for one in found.pairs]
+    pairs = [_row(one.ours) | {"node": one.node} for one in found.pairs]
     described = list(zip(found.pairs, pairs, strict=True))
     return {
         "nodes": forecast.nodes,
@@ -108,11 +108,15 @@ def to_document(forecast: Forecast) -> dict[str, Any]:
         "run_on": [row for one, row in described if not one.changes],
         "restart": [row | {"why": list(one.changes)} for one, row in described if one.changes],
         "stop": [{"name": scrub(one.name), "node": one.node, "why": one.why} for one in found.stops],
-        "start": [{"digest": one.digest, "name": scrub(one.body.name)} for one in found.starts],
+        "start": [_row(one) for one in found.starts],
         "move_later": [
             row | {"why": forecast.later[one.ours.id]} for one, row in described if one.ours.id in forecast.later
         ],
     }
+
+
+def _row(ours: Ours) -> dict[str, str]:
+    return {"digest": ours.digest, "name": scrub(ours.body.name), "title": ours.title}
 
 
 def _restarts(pairs: list[Pair]) -> Iterator[str]:
@@ -130,7 +134,7 @@ def _section(verb: str, rows: list[str], rest: str = "") -> Iterator[str]:
 
 
 def _shown(pair: Pair) -> str:
-    return f"{scrub(pair.ours.body.name)} {pair.ours.digest} on {pair.node}"
+    return f"{pair.ours.title} on {pair.node}"
 
 
 def _configs(number: int, verb: str) -> str:

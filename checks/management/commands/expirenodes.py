@@ -3,7 +3,6 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 
 from checks import dispatcher
-from checks.wire.scrub import scrub
 from clusteragent.lib.words import plain_count
 
 
@@ -20,5 +19,5 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         moves = dispatcher.expire_nodes(force=options["force"], actor="expirenodes")
         for move in moves:
-            self.stdout.write(f"{scrub(move.name)} {move.digest}: {move.source_node} expired")
+            self.stdout.write(f"{move.shown}: {move.source_node} expired")
         self.stdout.write(f"{plain_count(len(moves), 'config')} taken away")

@@ -6,7 +6,6 @@ from checks import plans
 from checks.dispatcher import costs
 from checks.management import commandline
 from checks.models import Plan
-from checks.wire.scrub import scrub
 
 
 class Command(BaseCommand):
@@ -49,9 +48,7 @@ def document(plan: Plan, *, is_dry: bool) -> dict[str, Any]:
 
 def line(move: dict[str, Any]) -> str:
     """Return a move of a plan as a line of text."""
-    return (
-        f"{scrub(move['name'])} {move['digest']}: {move['from_node']} → {move['to_node']} ({move['cost']:.3g} workers)"
-    )
+    return f"{commandline.title_of(move)}: {move['from_node']} → {move['to_node']} ({move['cost']:.3g} workers)"
 
 
 def spread(plan: Plan) -> str:

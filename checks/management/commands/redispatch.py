@@ -3,7 +3,6 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 
 from checks import dispatcher
-from checks.wire.scrub import scrub
 from clusteragent.lib.words import plain_count
 
 
@@ -16,5 +15,5 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         moves = dispatcher.redispatch(force=options["force"], actor="redispatch")
         for move in moves:
-            self.stdout.write(f"{scrub(move.name)} {move.digest}: to {move.to_node}")
+            self.stdout.write(f"{move.shown}: to {move.to_node}")
         self.stdout.write(f"{plain_count(len(moves), 'config')} placed")

@@ -46,7 +46,7 @@ def lines(outlook: Outlook) -> Iterator[str]:
     if nowhere := sum(to is None for to in outlook.placed.values()):
         yield f"{plain_count(nowhere, 'config')} would find no other"
     for config, to in outlook.placed.items():
-        yield f"{scrub(config.name)} {config.digest}: {config.node} → {to or 'nowhere'}"
+        yield f"{config.shown}: {config.node} → {to or 'nowhere'}"
     yield f"{plain_count(len(outlook.plan.moves), 'config')} would then be rebalanced"
     yield from map(line, outlook.plan.moves)
     for name, values in document(outlook)["spread"].items():
@@ -58,7 +58,13 @@ def document(outlook: Outlook) -> dict[str, Any]:
     spread = outlook.plan.spread
     return {
         "placed": [
-            {"digest": config.digest, "name": scrub(config.name), "from_node": config.node, "to_node": to}
+            {
+                "digest": config.digest,
+                "name": scrub(config.name),
+                "title": config.shown,
+                "from_node": config.node,
+                "to_node": to,
+            }
             for config, to in outlook.placed.items()
         ],
         "moves": outlook.plan.moves,

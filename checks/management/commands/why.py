@@ -29,7 +29,7 @@ class Command(BaseCommand):
 
 def lines(config: Config, reasons: Why, known: Facts) -> Iterator[str]:
     """Yield the reasons and facts of a config as lines of text."""
-    yield f"{scrub(config.name)} {config.digest}: {reasons.sentence}"
+    yield f"{config}: {reasons.sentence}"
     yield f"Sent by {listed(_senders(config), None)}."
     yield from reasons.orders
     yield from (f"{fact.name}: {fact.truth}, {fact.text} {ago(fact.age)}".rstrip() for fact in known.three)
@@ -48,6 +48,7 @@ def document(config: Config, reasons: Why, known: Facts) -> dict[str, Any]:
     return {
         "digest": config.digest,
         "name": scrub(config.name),
+        "title": str(config),
         "sentence": reasons.sentence,
         "origins": _senders(config),
         "orders": reasons.orders,
