@@ -82,8 +82,9 @@ class ConfigQuerySet(models.QuerySet["Config"]):
             return self.filter(pk__in=ids)
         named = Instance.objects.filter(displayable("config__"))
         by_name = containing(named, "shown_name", word).values("config_id")
-        titled = containing(self.all(), "title", word).values("pk")
-        return containing(self.filter(displayable()), "text", word, models.Q(pk__in=by_name) | models.Q(pk__in=titled))
+        titled = self.filter(displayable()).alias(folded_title=Lower(Collate("title", "C")))
+        called = models.Q(folded_title__contains=word.encode().lower().decode())
+        return containing(titled, "text", word, models.Q(pk__in=by_name) | called)
 
     def called(self, word: str, *, exact: bool) -> list[int]:
         """Return the ids of configs that have this short ID, or a check with it. exact: also by digest and check ID.

@@ -104,29 +104,31 @@ class CostQuerySet(models.QuerySet["Cost"]):
             FROM checks_assignment AS a JOIN checks_config AS c ON c.id = a.config_id
             GROUP BY a.node_id, c.name HAVING count(*) = 1
         ), reported AS (
-            SELECT a.config_id, true AS by_id, least(1, f.seconds / i.interval) AS workers
+            SELECT a.config_id, true AS by_id, f.seconds, least(1, f.seconds / i.interval) AS workers
             FROM fresh AS f
             JOIN checks_instance AS i ON i.check_id = f.check_id
             JOIN checks_assignment AS a ON a.config_id = i.config_id AND a.node_id = f.node_id
             UNION ALL
-            SELECT i.config_id, false, least(1, f.seconds / i.interval)
+            SELECT i.config_id, false, f.seconds, least(1, f.seconds / i.interval)
             FROM fresh AS f
             JOIN single ON single.node_id = f.node_id AND single.name = f.check_id
             JOIN checks_instance AS i ON i.config_id = single.config_id
         ), needed AS (
-            SELECT config_id, coalesce(avg(workers) FILTER (WHERE by_id), avg(workers)) * i.number AS workers
+            SELECT config_id, coalesce(avg(workers) FILTER (WHERE by_id), avg(workers)) * i.number AS workers,
+                coalesce(max(seconds) FILTER (WHERE by_id), max(seconds)) AS seconds
             FROM reported JOIN (
                 SELECT config_id, count(*) AS number FROM checks_instance GROUP BY config_id
             ) AS i USING (config_id)
             GROUP BY config_id, i.number
         )
-        INSERT INTO checks_cost AS k (config_id, workers_needed, measured_at)
-        SELECT n.config_id, n.workers, statement_timestamp()
+        INSERT INTO checks_cost AS k (config_id, workers_needed, seconds, measured_at)
+        SELECT n.config_id, n.workers, n.seconds, statement_timestamp()
         FROM needed AS n LEFT JOIN checks_cost AS old USING (config_id)
-        WHERE old.config_id IS NULL OR abs(n.workers - old.workers_needed) > 0.01 * old.workers_needed
+        WHERE old.seconds IS NULL OR abs(n.workers - old.workers_needed) > 0.01 * old.workers_needed
+            OR abs(n.seconds - old.seconds) > 0.01 * old.seconds
         ORDER BY n.config_id
         ON CONFLICT (config_id) DO UPDATE
-            SET workers_needed = excluded.workers_needed, measured_at = excluded.measured_at
+            SET workers_needed = excluded.workers_needed, seconds = excluded.seconds, measured_at = excluded.measured_at
     """
 
     def measure(self) -> int:
@@ -188,6 +190,8 @@ class Cost(models.Model):
     # No constraint, so that removing configs never waits for a measurement. Pruning deletes the costs that they leave.
     config = models.OneToOneField(Config, models.DO_NOTHING, primary_key=True, db_constraint=False)
     workers_needed = models.FloatField()
+    # The longest run time of its instances; None while an older version's figure is stored.
+    seconds = models.FloatField(null=True)
     measured_at = models.DateTimeField(db_default=Now())
 
     objects = CostQuerySet.as_manager()

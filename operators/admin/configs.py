@@ -7,17 +7,20 @@ from typing import Any
 from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
-from django.db.models import QuerySet
+from django.db.models import F, OuterRef, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
-from django.utils.html import format_html_join
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
-from django.utils.text import smart_split, unescape_string_literal
+from django.utils.text import Truncator, smart_split, unescape_string_literal
 from unfold.decorators import display as column
+from unfold.views import ChangeList
 from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
 from checks import dispatcher
 from checks.dispatcher.changes import Sent
+from checks.explain import facts
 from checks.models import Config, Origin, Source
+from checks.models.troubles import Trouble
 from checks.sources import authored, origins
 from checks.sources.authored import ADMIN, by_hand
 from checks.wire import sharding
@@ -25,11 +28,12 @@ from checks.wire.lint import Notice
 from checks.wire.patching import UnpatchableConfig
 from checks.wire.scrub import scrub
 from checks.wire.yamlnodes import InvalidYAML
+from clusteragent.lib import clock
 from clusteragent.lib.shortids import short_id
-from clusteragent.lib.words import moment, plain_count
+from clusteragent.lib.words import duration, milliseconds, moment, percent, plain_count
 from operators.admin import configpage
 from operators.admin.actions import SteeringAdmin
-from operators.admin.base import TABLE_ROWS, anchor, first_words, link, list_url
+from operators.admin.base import TABLE_ROWS, UncountedChangeList, anchor, first_words, link, list_url
 from operators.admin.filters import (
     CheckFilter,
     ClusterCheckFilter,
@@ -46,6 +50,8 @@ from operators.roles import sees_digests
 # Fields that are only shown when they have a value.
 OPTIONAL_FIELDS = ("node_name", "dangling_since", "former_node")
 DANGLING = SafeString('<span class="font-semibold text-orange-700 dark:text-orange-400">none: dangling</span>')
+# So much of an error is shown in the list.
+MOST_ERROR_WORDS = 12
 # What the form begins with.
 _EXAMPLE = "init_config:\ninstances:\n  - "
 
@@ -121,12 +127,22 @@ class ConfigForm(forms.ModelForm):  # type: ignore[type-arg]
         return found
 
 
+class ConfigList(UncountedChangeList):
+    """The list, whose rows have `known`: what is known of the config now."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        known = facts.of_many([one for one in self.result_list if one.trouble])
+        for one in self.result_list:
+            one.known = known.get(one.pk)
+
+
 @admin.register(Config)
 class ConfigAdmin(SteeringAdmin):
     """The configs, with their orders, origins and owners. Configs written by hand can be edited."""
 
     form = ConfigForm
-    list_display = ("called", "owner", "since", "orders", "dangling_since", "origins")
+    list_display = ("called", "owner", "since", "condition", "load", "run_time", "last_error", "origins")
     list_filter = (
         OwnerFilter,
         OrderFilter,
@@ -139,7 +155,7 @@ class ConfigAdmin(SteeringAdmin):
     )
     search_fields = ("text",)
     search_help_text = "Words of the title or the YAML, a short ID, or, for authors, a digest or a check ID"
-    sortable_by = ("called",)
+    sortable_by = ("called", "since", "condition", "load", "run_time")
     readonly_fields = (
         "check_name", "digest", "shown_short_id", "origins", "node_name", "dangling_since", "former_node", "created", "changed"
     )  # fmt: skip
@@ -151,8 +167,15 @@ class ConfigAdmin(SteeringAdmin):
         css = {"all": ["checks/config.css"]}
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Config]:
-        found = Config.objects.select_related("assignment__node", "former_node", "pin", "pause", "isolation")
+        found = Config.objects.select_related("assignment__node", "former_node", "pin", "pause", "isolation", "cost")
+        first = Trouble.objects.current().filter(config=OuterRef("pk")).order_by("since", "kind")
+        found = found.annotate(
+            trouble=Subquery(first.values("kind")[:1]), trouble_since=Subquery(first.values("since")[:1])
+        )
         return found.prefetch_related("origins").defer(*WIDE_COLUMNS)
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return ConfigList
 
     def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[QuerySet[Any], bool]:
         exact = sees_digests(request.user)
@@ -217,7 +240,7 @@ class ConfigAdmin(SteeringAdmin):
             case state:
                 return f"none: {state} of {config.node_name}" if config.node_name else f"none: {state}"
 
-    @column
+    @column(ordering=F("assignment__since").asc(nulls_first=True))
     def since(self, config: Config) -> str:
         """Since when the node has the config."""
         assignment = getattr(config, "assignment", None)
@@ -232,7 +255,36 @@ class ConfigAdmin(SteeringAdmin):
             shown.append(anchor(list_url(Config, **{kind: name}), origin) if kind else origin)
         return format_html_join(SafeString("<br>"), "{}", ((one,) for one in shown))
 
-    @column
+    @column(description="state", ordering=F("trouble_since").asc(nulls_last=True))
+    def condition(self, config: Any) -> str:
+        """What is wrong with it and for how long, and its orders; empty if there is nothing to say."""
+        wrong = []
+        if config.trouble:
+            wrong.append(
+                f"{Trouble.Kind(config.trouble).label.lower()} for {duration(clock.now() - config.trouble_since)}"
+            )
+        if config.dangling_since:
+            wrong.append(f"dangling for {duration(clock.now() - config.dangling_since)}")
+        return ", ".join(filter(None, (*wrong, self.orders(config))))
+
+    @column(description="load", ordering=F("cost__workers_needed").asc(nulls_first=True))
+    def load(self, config: Config) -> str:
+        """How much of a worker it keeps busy; empty while nobody measured it."""
+        return percent(config.cost.workers_needed) if hasattr(config, "cost") else ""
+
+    @column(description="run time", ordering=F("cost__seconds").asc(nulls_first=True))
+    def run_time(self, config: Config) -> str:
+        """How long its slowest instance runs; empty while nobody measured it."""
+        seconds = config.cost.seconds if hasattr(config, "cost") else None
+        return "" if seconds is None else milliseconds(1000 * seconds)
+
+    @column(description="last error")
+    def last_error(self, config: Any) -> SafeString | str:
+        """The beginning of the last run's error, with all of it on hover; empty if it did not fail."""
+        error = config.known.error if config.known else ""
+        shown = Truncator(error).words(MOST_ERROR_WORDS)
+        return format_html('<span title="{}">{}</span>', error, shown) if error else ""
+
     def orders(self, config: Config) -> str:
         """The orders in words: pinned, paused, isolated."""
         kinds = ("pin", "pinned"), ("pause", "paused"), ("isolation", "isolated")

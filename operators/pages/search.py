@@ -47,7 +47,9 @@ def search(request: HttpRequest) -> HttpResponse:
     query = first_words(request.GET.get("q", "").replace("\0", ""))
     exact = sees_digests(request.user)
     named = [*map(row_url, Node.objects.filter(name=query)[:2])]
-    configs = Config.objects.called(query, exact=exact) or Config.objects.filter(title=query).values_list("pk", flat=True)
+    configs = Config.objects.called(query, exact=exact) or Config.objects.filter(title=query).values_list(
+        "pk", flat=True
+    )
     named += map(_page, configs[:2])
     if len(named) == 1:
         return redirect(named[0])

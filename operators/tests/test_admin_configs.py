@@ -1,15 +1,21 @@
 """The admin's list of configs and a config's page."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.contrib.admin import site
+from django.db.models.functions import Now
 
 from checks import dispatcher
-from checks.models import Config
+from checks.models import Assignment, Config, Cost
+from checks.models.troubles import Trouble
 from checks.tests.cast import report, sent
 from checks.tests.operators import CONFIGS, config, listed, operator, page_of, superuser
-from nodes.models import Node
+from nodes.models import Node, Runner
+from nodes.models.runners import Answer, CheckStats
+from operators.admin.configs import ConfigAdmin
 
 pytestmark = pytest.mark.django_db
 
@@ -157,3 +163,43 @@ def test_a_node_page_shows_its_first_configs_and_where_all_are(warm: None) -> No
     assert page.count("/admin/checks/config/") >= 20
     assert "/admin/checks/config/?node=ash" in page
     assert "/admin/checks/move/?q=ash" in page
+
+
+def test_the_list_says_what_is_wrong_with_a_config_and_what_it_costs(work: None) -> None:
+    checks = {name: config(name).instances.get().check_id for name in ("shop", "mail")}
+    error = '[{"message": "' + "word " * 20 + '<b>end</b>"}]'
+    told = [CheckStats(checks["shop"], 300.0, True, error), CheckStats(checks["mail"], 1500.0)]
+    ash = Node.objects.get(name="ash").pk
+    Runner.objects.note({ash: Answer(told, 4)})
+    Cost.objects.measure()
+    Trouble.objects.note()
+    Trouble.objects.update(since=Now() - timedelta(minutes=12))
+    answer = superuser().get(CONFIGS)
+    rows = {row.pk: row for row in answer.context["cl"].result_list}
+    columns = ConfigAdmin(Config, site)
+    shop, mail, lone = (rows[config(name).pk] for name in ("shop", "mail", "lone"))
+    assert columns.condition(shop) == "failing for 12 min"
+    assert columns.condition(lone).startswith("dangling for")
+    assert (columns.load(mail), columns.run_time(mail)) == ("10\u202f%", "1.5 s")
+    assert columns.condition(mail) == columns.last_error(mail) == columns.load(lone) == ""
+    page = answer.content.decode()
+    assert "&lt;b&gt;end&lt;/b&gt;" in page
+    assert "word word…" in page
+
+
+@pytest.mark.parametrize(
+    ("column", "first"), [("condition", "shop"), ("load", "mail"), ("run_time", "mail"), ("since", "db")]
+)
+def test_the_list_is_sorted_by_what_it_shows(work: None, column: str, first: str) -> None:
+    checks = {name: config(name).instances.get().check_id for name in ("shop", "mail")}
+    told = [CheckStats(checks["shop"], 300.0, True, "no"), CheckStats(checks["mail"], 1500.0)]
+    Runner.objects.note({Node.objects.get(name="ash").pk: Answer(told, 4)})
+    Cost.objects.measure()
+    Trouble.objects.note()
+    Assignment.objects.filter(config=config("db")).update(since=Now() + timedelta(minutes=1))
+    client = superuser()
+    shown = client.get(CONFIGS).context["cl"].list_display
+    number = shown.index(column)
+    order = f"{'' if column == 'condition' else '-'}{number}"
+    rows = client.get(f"{CONFIGS}?o={order}").context["cl"].result_list
+    assert rows[0].pk == config(first).pk
