@@ -9,7 +9,6 @@ from django.test import TransactionTestCase
 from hypothesis import settings
 from pytest_django import DjangoDbBlocker
 
-from checks.explain import headroom
 from nodes.models import Hearing
 from operators.pages import now
 from operators.pages.shared import Shared
@@ -62,6 +61,4 @@ def warm(db: None) -> None:
 @pytest.fixture(autouse=True)
 def _own_first_page(monkeypatch: pytest.MonkeyPatch) -> None:
     """Don't share the first page's answers between tests."""
-    monkeypatch.setattr(headroom, "KEPT", 0.0)
-    monkeypatch.setattr(headroom._Kept, "until", 0.0)
     monkeypatch.setattr(now, "_shared", Shared(now.snapshot, 0))

@@ -35,7 +35,7 @@ def run(report: Report) -> None:
 
 
 def headroom_of_many(report: Report) -> None:
-    """Measure what the first page and each scrape compute: constant in queries, and quick enough for the page's five seconds."""
+    """Measure what the leader computes with each round of stats, each minute."""
     stage.fresh(10_000)
     _label(3)
     both(range(100_000))

@@ -9,7 +9,7 @@ from django.db import connection
 from bench import stage
 from bench.report import Report, timed
 from checks import dispatcher
-from checks.explain import alerts
+from checks.explain import alerts, headroom
 from checks.models.troubles import Trouble
 from clusteragent import metrics
 from clusteragent.lib import conf
@@ -23,6 +23,7 @@ def run(report: Report) -> None:
     size = "10 000 nodes, 100 000 configs"
     report.add(f"what is wrong with checks, out of stats, {size}", _median(Trouble.objects.note), "s")
     report.add(f"what needs somebody, {size}", _median(alerts.current), "s", most=0.1)
+    report.add(f"headroom, which the leader stores each minute, {size}", _median(headroom.note), "s")
     report.add(f"metrics, {size}", _median(metrics.exposition), "s", most=1)
     with mock.patch.object(conf, "METRICS_CONFIGS_INFO", new=False):
         report.add("  without a series for each check ID", _median(metrics.exposition), "s")
@@ -45,6 +46,7 @@ def _furnish() -> None:
             "UPDATE nodes_heartbeat AS h SET acknowledged = n.config_version FROM nodes_node AS n WHERE n.id = h.node_id"
         )
     stage.analyse()
+    headroom.note()
 
 
 def _median(work: Callable[[], object]) -> float:

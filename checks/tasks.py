@@ -12,6 +12,7 @@ from django.db import DatabaseError, transaction
 
 from checks import dispatcher, plans, pruning, sources
 from checks.dispatcher import costs, quarantine, settling
+from checks.explain import headroom
 from checks.models import ClusterStore, TaskRun, freezes
 from checks.models.map import Call, NotLeader
 from checks.models.troubles import Trouble
@@ -75,11 +76,19 @@ def repatch(term: int) -> str:
 
 @task("stats")
 def collect_stats(term: int) -> str:
-    """Fetch the runners' stats, and update costs, troubles and which nodes are slow."""
+    """Fetch the runners' stats, and update costs, which nodes are slow, troubles and the headroom."""
     ClusterStore.objects.require(term)
     measured = costs.measure()
-    slowness.note_round()
-    Trouble.objects.note()
+    for name, step in (
+        ("slowness", slowness.note_round),
+        ("troubles", Trouble.objects.note),
+        ("headroom", headroom.note),
+    ):
+        try:
+            step()
+        except Exception:
+            # None needs another. The next round tries it again.
+            log.exception(f"{name}_failed", term=term)
     asked, failed, seconds = measured.round
     return f"{asked} asked, {failed} failed, {seconds:.1f} s, {measured.configs} costs changed"
 

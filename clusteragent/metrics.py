@@ -6,7 +6,7 @@ for 100 000 series, and it can't write a counter whose name doesn't end in `_tot
 
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from django.db.models import Count, Sum, TextField, Value
@@ -79,11 +79,10 @@ def families(*, exact: bool = True) -> Iterator[Family]:
     yield from _of_nodes(nodes)
     yield from _of_configs(nodes)
     yield from _of_load(nodes)
-    losses = headroom.read()
-    yield from _of_headroom(losses)
+    yield from _of_headroom()
     yield from _of_moves()
     yield from _of_tasks()
-    yield from _of_alerts(losses)
+    yield from _of_alerts()
     yield from _of_sources()
     if conf.METRICS_CONFIGS_INFO:
         yield _configs_info(nodes, exact)
@@ -218,8 +217,8 @@ def _of_load(nodes: _Nodes) -> Iterator[Family]:
     yield _gauge("clusteragent_wanted_nodes", text, wanted)
 
 
-def _of_headroom(losses: Sequence[headroom.Headroom]) -> Iterator[Family]:
-    named = [(one.domain or one.node, one) for one in losses[:MOST_NODES]]
+def _of_headroom() -> Iterator[Family]:
+    named = [(one.domain or one.node, one) for one in headroom.noted()[:MOST_NODES]]
     text = "Mean load of the other nodes if this domain, or node, were lost; absent before costs are measured."
     reach = [((lost,), one.reach) for lost, one in named if one.reach is not None]
     yield _gauge("clusteragent_headroom_load", text, reach, "lost")
@@ -256,9 +255,9 @@ def _of_tasks() -> Iterator[Family]:
     yield _gauge("clusteragent_task_age_seconds", "Seconds since a task last ended without an error.", ages, "task")
 
 
-def _of_alerts(losses: Sequence[headroom.Headroom]) -> Iterator[Family]:
+def _of_alerts() -> Iterator[Family]:
     counts = dict.fromkeys(map(str, alerts.Kind), 0)
-    for alert in alerts.current(fingerprints.differing(), lambda: next(iter(losses), None)):
+    for alert in alerts.current(fingerprints.differing()):
         counts[alert.kind] += alert.count
     text = "What needs somebody, as on the admin's first page."
     yield _gauge("clusteragent_needs_you", text, [((kind,), number) for kind, number in counts.items()], "kind")

@@ -87,8 +87,11 @@ class SimulatedNode:
         real_ip: str = "",
         link: Link | None = None,
         serve: Serve | None = None,
+        slowdown: float = 1.0,
     ) -> None:
         self.name = name
+        # How many times as long its checks take as on other nodes, by its stats.
+        self.slowdown = slowdown
         self.real_ip = real_ip
         self.link = link or Link()
         self.last_change = 0
@@ -270,7 +273,14 @@ class Simulation:
         await self._group.__aexit__(kind, error, trace)
 
     def start(
-        self, name: str, delay: float = 0, *, node_type: int = 0, real_ip: str = "", link: Link | None = None
+        self,
+        name: str,
+        delay: float = 0,
+        *,
+        node_type: int = 0,
+        real_ip: str = "",
+        link: Link | None = None,
+        slowdown: float = 1.0,
     ) -> SimulatedNode:
         """A new node agent, `delay` seconds from now."""
         node = SimulatedNode(
@@ -282,6 +292,7 @@ class Simulation:
             real_ip=real_ip,
             link=link,
             serve=self.serve if real_ip else None,
+            slowdown=slowdown,
         )
         self.nodes[name] = node
         self._tasks[name] = self._group.create_task(node.run(delay))

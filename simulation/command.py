@@ -19,7 +19,18 @@ DESCRIPTION = "Run simulated node agents, which report and fetch their checks as
 # How many connections a client of the stats may hold open.
 STATS_CLIENTS = 1000
 # Options that say what happens to the nodes of --nodes.
-PLAN = ("seed", "kill_after", "pause", "rollout", "drop_heartbeats", "slow", "seconds", "report")
+PLAN = (
+    "seed",
+    "kill_after",
+    "pause",
+    "rollout",
+    "drop_heartbeats",
+    "miss_polls",
+    "slow",
+    "run_slower",
+    "seconds",
+    "report",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -74,7 +85,21 @@ def _add_plan(parser: ArgumentParser) -> None:
         "--start-delay", type=_range, default=(0.0, 0.0), metavar="A..B", help="a rollout's node is up after so long"
     )
     plan.add_argument("--drop-heartbeats", type=_share, default=0.0, metavar="RATE", help="share that never arrives")
+    plan.add_argument(
+        "--miss-polls",
+        type=_missing,
+        action="append",
+        metavar="NAME=RATE",
+        help="share of this node's heartbeats that never arrives; repeatable",
+    )
     plan.add_argument("--slow", type=_count, default=0, metavar="N", help="N nodes send and read with pauses of 1 s")
+    plan.add_argument(
+        "--run-slower",
+        type=_slowdown,
+        action="append",
+        metavar="NAME=FACTOR",
+        help="by its stats, this node's checks take so many times as long; repeatable",
+    )
 
 
 def simulate(options: dict[str, Any]) -> None:
@@ -111,6 +136,17 @@ def _simulate_fleet(server: Server, timing: Timing, plan: Plan, stats_port: int,
 
 
 def _plan(options: dict[str, Any]) -> Plan:
+    of_nodes = {name: tuple(options[name] or ()) for name in ("miss_polls", "run_slower")}
+    for option, given in of_nodes.items():
+        for name, _ in given:
+            number = name.removeprefix(options["prefix"])
+            if number == name or not number.isdecimal() or number.startswith("0"):
+                named = option.replace("_", "-")
+                raise SimulationError(
+                    f"--{named}: {name} is no node of this simulation: {options['prefix']}1 is the first"
+                )
+    if of_nodes["run_slower"] and not options["stats_port"]:
+        raise SimulationError("--run-slower needs --stats-port")
     rollout = (options["rollout"], options["rollout_after"], options["over"], options["start_delay"])
     return Plan(
         nodes=options["nodes"],
@@ -121,7 +157,9 @@ def _plan(options: dict[str, Any]) -> Plan:
         rollout=Rollout(*rollout) if options["rollout"] else None,
         goodbye=_goodbye(options["goodbye"]),
         loss=options["drop_heartbeats"],
+        losses=of_nodes["miss_polls"],
         slow=options["slow"],
+        slowdowns=of_nodes["run_slower"],
         seconds=options["seconds"],
     )
 
@@ -189,6 +227,15 @@ def _kill(text: str) -> Kill:
 
 def _cut(text: str) -> Cut:
     return Cut(*_parts(text, ":", _moment, _count, _moment))
+
+
+def _of_node(text: str, kind: Callable[[str], float]) -> tuple[str, float]:
+    name, given = _parts(text, "=", _name, kind)
+    return name, given
+
+
+_missing = partial(_of_node, kind=_share)
+_slowdown = partial(_of_node, kind=partial(_number, low=0.01, high=1000, what="factor"))
 
 
 def _range(text: str) -> tuple[float, float]:

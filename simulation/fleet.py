@@ -55,8 +55,8 @@ class Rollout(NamedTuple):
 class Plan:
     """How many nodes there are, and what happens to them.
 
-    `loss` is the share of heartbeats that never arrive, `slow` the number of nodes whose calls lag. Without `seconds` it has
-    no end.
+    `loss` is the share of heartbeats that never arrive, `losses` that of single nodes, `slow` the number of nodes whose calls
+    lag, `slowdowns` how many times as long the checks of single nodes take. Without `seconds` it has no end.
     """
 
     nodes: int
@@ -68,7 +68,9 @@ class Plan:
     # What nodes say that a rollout replaces, and all at the end: leaving or restarting; empty: nothing.
     goodbye: str = ""
     loss: float = 0
+    losses: tuple[tuple[str, float], ...] = ()
     slow: int = 0
+    slowdowns: tuple[tuple[str, float], ...] = ()
     seconds: float | None = None
 
     @property
@@ -125,10 +127,15 @@ class Fleet(Simulation):
 
     def _start_next(self, delay: float) -> SimulatedNode:
         self._started += 1
+        name = f"{self.plan.prefix}{self._started}"
         address = numbered_address(self._started) if self._with_addresses else ""
-        link = Link(LAG if self._started <= self.plan.slow else 0, self.plan.loss, self._dice_of_links)
-        node_type = RUNNER if self._with_addresses else 0
-        return self.start(f"{self.plan.prefix}{self._started}", delay, node_type=node_type, real_ip=address, link=link)
+        loss = dict(self.plan.losses).get(name, self.plan.loss)
+        link = Link(LAG if self._started <= self.plan.slow else 0, loss, self._dice_of_links)
+        return self._start(name, delay, address, link)
+
+    def _start(self, name: str, delay: float, address: str, link: Link) -> SimulatedNode:
+        node_type, slowdown = RUNNER if self._with_addresses else 0, dict(self.plan.slowdowns).get(name, 1.0)
+        return self.start(name, delay, node_type=node_type, real_ip=address, link=link, slowdown=slowdown)
 
     def _end(self, name: str) -> None:
         self._group.create_task(self._go(name))
@@ -147,8 +154,7 @@ class Fleet(Simulation):
         await self._go(name)
         await asyncio.sleep(delay)
         if node and name not in self.nodes:
-            node_type = RUNNER if self._with_addresses else 0
-            self.start(name, node_type=node_type, real_ip=node.real_ip, link=node.link)
+            self._start(name, 0, node.real_ip, node.link)
 
     async def _kill(self, kill: Kill) -> None:
         await asyncio.sleep(kill.after)

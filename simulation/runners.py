@@ -10,8 +10,8 @@ import ssl
 import struct
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from ipaddress import IPv4Address
@@ -71,6 +71,12 @@ class Work:
         """How many workers it keeps busy."""
         return min(1.0, self.execution / self.interval)
 
+    def slower(self, factor: float) -> "Work":
+        """The same where each run takes `factor` times as long."""
+        if factor == 1:
+            return self
+        return replace(self, execution=self.execution * factor, first=self.first + self.execution * (factor - 1))
+
 
 @lru_cache(200_000)
 def works(config: Config, seed: int) -> list[Work]:
@@ -92,11 +98,15 @@ def works(config: Config, seed: int) -> list[Work]:
 def stats(node: SimulatedNode, seed: int, now: float) -> dict[str, Any]:
     """What the node's checks did until `now`, by `time.monotonic()`; one that never ended a run is not among them."""
     return {
-        work.check_id: _stats(work, now - running.since)
-        for running in node.running.values()
-        for work in works(running.config, seed)
-        if now - running.since >= work.first
+        work.check_id: _stats(work, now - since) for work, since in _works_of(node, seed) if now - since >= work.first
     }
+
+
+def _works_of(node: SimulatedNode, seed: int) -> Iterator[tuple[Work, float]]:
+    """What the node's instances cost there, and since when it has each."""
+    for running in node.running.values():
+        for work in works(running.config, seed):
+            yield work.slower(node.slowdown), running.since
 
 
 def _stats(work: Work, age: float) -> dict[str, Any]:
@@ -123,7 +133,7 @@ def _stats(work: Work, age: float) -> dict[str, Any]:
 
 def workers(node: SimulatedNode, seed: int) -> dict[str, Any]:
     """How busy the node's workers are."""
-    busy = sum(work.workers for running in node.running.values() for work in works(running.config, seed))
+    busy = sum(work.workers for work, _ in _works_of(node, seed))
     utilization = round(min(1.0, busy / WORKERS), 4)
     return {"Count": WORKERS, "Instances": {f"worker_{n}": {"Utilization": utilization} for n in range(1, WORKERS + 1)}}
 

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import structlog
-from django.db import DatabaseError, models
+from django.db import models
 from django.db.models import Exists, F, OuterRef, Value
 from django.db.models.functions import Least, Now
 
@@ -23,7 +23,7 @@ from checks.dispatcher.placing import NO_PILE_UP, expire_nodes, pile_up_ceiling,
 from checks.dispatcher.settling import settle
 from checks.dispatcher.transaction import SnapshotCache, light_entries, move_in_chunks, relocate
 from checks.models import Assignment, ClusterStore, Config, Handover, Move, TaskRun
-from checks.models.map import AssignmentQuerySet, Call, MoveQuerySet
+from checks.models.map import AssignmentQuerySet, Call, MoveQuerySet, NotLeader
 from checks.models.orders import Isolation, Pause, Rule
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
@@ -37,6 +37,7 @@ from nodes.models import Hearing, Node, NodeEvent, NodeRule
 OVERLAP = timedelta(seconds=5)
 A_MINUTE, A_SECOND = timedelta(minutes=1), timedelta(seconds=1)
 RECONCILE = "reconcile"
+Step = TypeVar("Step")
 
 log = structlog.get_logger()
 
@@ -56,27 +57,38 @@ def run_pass(term: int) -> Pass:
     """
     ClusterStore.objects.require(term)
     silence = listen()
-    void_goodbyes()
-    for name in note_silent() if silence.silent else ():
+    _aside("void_goodbyes", void_goodbyes, term)
+    for name in (_aside("note_silent", note_silent, term) or ()) if silence.silent else ():
         log.warning("node_silent", node=name, term=term)
     expired = expire_nodes(term=term)
     if proofs.wanted():
         ClusterStore.objects.wake(Call.PORTS)
     handed = settle(term=term)
     placed = [*empty_leaving_nodes(term=term), *resume_due(term=term), *redispatch(term=term)]
-    misplaced: list[Move] = []
-    try:
-        misplaced = reconcile(term=term)
-    except DatabaseError:
-        # What is misplaced runs where it is. If passes were not complete, no node would expire.
-        log.exception("reconcile_failed", term=term)
+    # What is misplaced runs where it is.
+    misplaced = _aside("reconcile", lambda: reconcile(term=term), term) or []
     if misplaced:
         log.info("misplaced_moved", moves=len(misplaced), term=term)
-    for name in Config.objects.flag_unscheduled():
+    for name in _aside("flag_unscheduled", Config.objects.flag_unscheduled, term) or ():
         log.warning("config_unscheduled", check=name, term=term)
-    slowness.note_missed()
+    _aside("note_missed", slowness.note_missed, term)
     Hearing.objects.note_pass()
     return Pass(len(expired), len(handed) + len(placed) + len(misplaced))
+
+
+def _aside(name: str, step: Callable[[], Step], term: int) -> Step | None:
+    """Return what a step of the pass does that may fail alone; None if it failed.
+
+    If passes were not complete, no node would expire. Steps that expire nodes and place configs may not fail alone: their failure
+    is that of the pass, which is shown.
+    """
+    try:
+        return step()
+    except NotLeader:
+        raise
+    except Exception:
+        log.exception(f"{name}_failed", term=term)
+        return None
 
 
 @counting("moves")

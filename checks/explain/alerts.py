@@ -5,7 +5,7 @@ They are computed by queries each time; nothing is stored.
 
 import enum
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
@@ -18,7 +18,6 @@ from checks import dispatcher
 from checks.dispatcher.eligibility import Reason, read_snapshot
 from checks.dispatcher.transaction import entries_of
 from checks.explain import drains, headroom
-from checks.explain.headroom import Headroom
 from checks.models import Assignment, ClusterStore, Config, Instance, Origin, Source
 from checks.models.configs import ConfigQuerySet
 from checks.models.freezes import Freeze
@@ -158,11 +157,8 @@ def _row(row: Model) -> Target:
     return Target(type(row), {}, row.pk)
 
 
-def current(differing: Sequence[str] = (), worst: Callable[[], Headroom | None] = headroom.worst) -> list[Alert]:
-    """Return all alerts, the most severe first. differing: names of this replica's secrets that differ from the leader's.
-
-    worst: `headroom.worst`, or what it returned, if the caller has that.
-    """
+def current(differing: Sequence[str] = ()) -> list[Alert]:
+    """Return all alerts, the most severe first. differing: names of this replica's secrets that differ from the leader's."""
     hearing = _hearing()
     return _by_gravity(
         *_of_the_cluster(hearing, differing),
@@ -171,7 +167,7 @@ def current(differing: Sequence[str] = (), worst: Callable[[], Headroom | None] 
         *_of_slow_checks(hearing.now),
         *_of_nodes(hearing.now),
         *_of_slow_nodes(hearing.now),
-        *_of_headroom(hearing.now, worst()),
+        *_of_headroom(hearing.now),
         *_of_names(hearing),
         *_of_orders(hearing.now),
     )
@@ -439,10 +435,11 @@ def _of_slow_nodes(now: datetime) -> Iterator[Alert]:
         yield Alert(kind, len(found), cause, _rows(Node, pace=found[0].state), now, since)
 
 
-def _of_headroom(now: datetime, worst: Headroom | None) -> Iterator[Alert]:
+def _of_headroom(now: datetime) -> Iterator[Alert]:
+    worst = headroom.worst()
     if worst is not None and worst.is_short:
         target = _rows(Node, q=worst.node) if worst.node else _rows(Node, domain=worst.domain)
-        yield Alert(Kind.NO_HEADROOM, 1, worst.sentence, target, now)
+        yield Alert(Kind.NO_HEADROOM, 1, worst.dated(now), target, now)
 
 
 def _of_names(hearing: Any) -> Iterator[Alert]:

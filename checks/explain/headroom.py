@@ -1,26 +1,29 @@
-"""Headroom: how much the other nodes would have to do if a failure domain were lost, by arithmetic. Read-only.
+"""Headroom: how much the other nodes would have to do if a failure domain were lost, by arithmetic.
+
+The leader works it out with each round of stats, since it reads the whole map; whoever tells it says of when it is.
 
 It is about means: the others share what is lost, by their capacities. Left out are pins, rules about origins, the most that rules
 let a node have, and how configs fit. What a loss would really do is simulated by `loss`.
 """
 
+import json
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from django.db.models import Count
 
 from checks.dispatcher.eligibility import Snapshot, read_snapshot
 from checks.dispatcher.inventory import Candidate
-from checks.models import Assignment, Cost
-from clusteragent.lib.words import grouped_count, percent
+from checks.models import Assignment, Cost, TaskRun
+from clusteragent.lib.words import grouped_count, percent, utc
 from nodes.models.nodes import domain as domain_of
 from nodes.models.nodes import named_domain
 
-# Seconds for which an answer is given again: it reads the whole map, which takes longer than the rest of a page.
-KEPT = 15.0
+HEADROOM = "headroom"
 # Sums of loads are not exact.
 ROUNDING = 1e-9
 
@@ -29,7 +32,8 @@ class Headroom(NamedTuple):
     """What the loss of a failure domain would mean, or of the node `node` where there is no domain to lose.
 
     configs: how many it has. reach: the mean load of the others after it, as a share of their capacity; infinite if there are
-    none, None before costs are measured. homeless: how many of its configs no other node may have or has room for.
+    none, None before costs are measured. homeless: how many of its configs no other node may have or has room for. at: when that
+    was so; None: now.
     """
 
     domain: str
@@ -37,6 +41,7 @@ class Headroom(NamedTuple):
     configs: int
     reach: float | None
     homeless: int
+    at: datetime | None = None
 
     @property
     def is_short(self) -> bool:
@@ -52,7 +57,10 @@ class Headroom(NamedTuple):
     def document(self) -> dict[str, Any]:
         """As JSON data. `reach` is null before costs are measured, and where there are no others."""
         reach = None if self.reach == math.inf else self.reach
-        return {"lost": self.lost, "reach": reach, "homeless": self.homeless, "sentence": self.sentence}
+        as_of = self.at.isoformat() if self.at else None
+        return {
+            "lost": self.lost, "reach": reach, "homeless": self.homeless, "sentence": self.sentence, "as_of": as_of
+        }  # fmt: skip
 
     @property
     def sentence(self) -> str:
@@ -64,6 +72,11 @@ class Headroom(NamedTuple):
         reach = f"the others reach {percent(self.reach)}" if self.reach is not None else ""
         said = ", and ".join(filter(None, (reach, homeless)))
         return f"If {self.lost} is lost, {said}." if said else ""
+
+    def dated(self, now: datetime) -> str:
+        """The sentence with its time: `If zone b is lost, the others reach 84 % (as of 08:00 UTC).` Empty like it."""
+        said = self.sentence
+        return f"{said[:-1]} (as of {utc(self.at, now)})." if said and self.at else said
 
 
 @dataclass
@@ -85,23 +98,27 @@ class _Sums:
             self.room += sign * max(0, node.limit - held)
 
 
-class _Kept:
-    """The last answer of this process, and until when it is given again, by the monotonic clock."""
+def note() -> list[Headroom]:
+    """Work out what each loss would mean, store it, and return it. Call it once a round of stats, by the leader."""
+    began = time.monotonic()
+    losses = read()
+    TaskRun.objects.note(HEADROOM, time.monotonic() - began, result=json.dumps([one[:5] for one in losses]))
+    return losses
 
-    until = 0.0
-    worst: Headroom | None = None
+
+def noted() -> list[Headroom]:
+    """Return what `note` stored last, the worst first; nothing if it never did."""
+    run = TaskRun.objects.filter(name=HEADROOM).first()
+    return [Headroom(*one)._replace(at=run.ended_at) for one in json.loads(run.result)] if run else []
 
 
 def worst() -> Headroom | None:
-    """Return the worst loss, as of up to KEPT seconds ago; None if there is no other node, or nothing could be lost."""
-    if time.monotonic() >= _Kept.until:
-        _Kept.worst = next(iter(read()), None)
-        _Kept.until = time.monotonic() + KEPT
-    return _Kept.worst
+    """Return the worst loss as `note` stored it; None if there was no other node, or nothing could be lost."""
+    return next(iter(noted()), None)
 
 
 def read() -> list[Headroom]:
-    """Return what the loss of each failure domain would mean, the worst first; without domains, of the worst single node."""
+    """Work out what the loss of each failure domain would mean, the worst first; without domains, of the worst single node."""
     snapshot = read_snapshot()
     if not snapshot.open:
         return []

@@ -342,10 +342,10 @@ class MoveTotal(models.Model):
 class TaskRunManager(models.Manager["TaskRun"]):
     """Notes runs of tasks."""
 
-    def note(self, name: str, seconds: float, *, state: str = "", due_at: Any = None) -> None:
-        """Note that a task ended well now, after so many seconds; state, due_at: for its next run."""
-        run = self.model(name=name, seconds=seconds, ended_at=Now(), state=state, due_at=due_at)
-        fields = ["seconds", "ended_at", "state", "due_at"]
+    def note(self, name: str, seconds: float, *, state: str = "", due_at: Any = None, result: str = "") -> None:
+        """Note that a task ended well now, after so many seconds; state, due_at: for its next run; result: for others to read."""
+        run = self.model(name=name, seconds=seconds, ended_at=Now(), state=state, due_at=due_at, result=result)
+        fields = ["seconds", "ended_at", "state", "due_at", "result"]
         self.bulk_create([run], update_conflicts=True, unique_fields=["name"], update_fields=fields)
 
 
@@ -358,6 +358,8 @@ class TaskRun(models.Model):
     # What it found, and when the next run is due: for tasks that have nothing to do while nothing has changed.
     state = models.CharField(max_length=64, db_default="")
     due_at = models.DateTimeField(null=True)
+    # What it worked out for others to read.
+    result = models.TextField(db_default="")
 
     objects = TaskRunManager()
 

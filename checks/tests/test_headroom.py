@@ -8,13 +8,14 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from checks import dispatcher
+from checks import dispatcher, tasks
 from checks.explain import alerts, headroom
 from checks.explain.alerts import Kind
-from checks.models import Assignment, Cost
+from checks.models import Assignment, Cost, TaskRun
 from checks.models.orders import Rule
 from checks.tests.balance import furnish
-from checks.tests.cast import report, sent, silence
+from checks.tests.cast import lead, report, sent, silence
+from nodes import slowness
 from nodes.models import Heartbeat, Node, NodeRule, NodeType
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
@@ -33,6 +34,7 @@ def told() -> list[tuple[str, int | None]]:
 
 
 def sentence() -> str:
+    headroom.note()
     worst = headroom.worst()
     return worst.sentence.replace("\u202f", " ") if worst else ""
 
@@ -68,7 +70,8 @@ def test_above_everything_it_needs_somebody():
     zones(ash="a", birch="b")
     assert sentence() == "If zone a is lost, the others reach 125 %."
     [alert] = [one for one in alerts.current() if one.kind == Kind.NO_HEADROOM]
-    assert (alert.cause.replace("\u202f", " "), alert.target.query) == (sentence(), {"domain": "a"})
+    assert alert.cause.replace("\u202f", " ").startswith(f"{sentence()[:-1]} (as of ")
+    assert alert.target.query == {"domain": "a"}
 
 
 @pytest.mark.parametrize("measured", [True, False])
@@ -117,10 +120,37 @@ def test_nothing_is_said_of_one_node_or_while_none_takes_work():
     report("ash")
     dispatcher.schedule([sent("one")])
     assert headroom.worst() is None
+    assert headroom.note() == []
     report("birch")
+    assert headroom.note()
     assert headroom.worst() is not None
     silence("ash", "birch")
+    assert headroom.note() == []
     assert headroom.worst() is None
+
+
+def test_what_is_told_is_of_the_last_round_of_stats_and_says_so():
+    furnish(ash=[1], birch=[1])
+    zones(ash="a", birch="b")
+    assert tasks.collect_stats(lead()) != tasks.FAILED
+    Cost.objects.update(workers_needed=3)
+    worst = headroom.worst()
+    assert worst is not None
+    assert worst.at == TaskRun.objects.get(name="headroom").ended_at
+    noon = worst.at.replace(hour=12, minute=0)
+    said = worst._replace(at=noon).dated(noon).replace("\u202f", " ")
+    assert said == "If zone a is lost, the others reach 50 % (as of 12:00 UTC)."
+    assert worst.document["as_of"] == worst.at.isoformat()
+
+
+def test_what_fails_in_a_round_of_stats_fails_alone(monkeypatch: pytest.MonkeyPatch):
+    def fail() -> None:
+        raise ValueError
+
+    furnish(ash=[1], birch=[1])
+    monkeypatch.setattr(slowness, "note_round", fail)
+    assert tasks.collect_stats(lead()) != tasks.FAILED
+    assert headroom.worst() is not None
 
 
 def test_the_first_page_says_it(client: Client):
@@ -131,10 +161,13 @@ def test_the_first_page_says_it(client: Client):
     def page() -> str:
         return client.get("/admin/").content.decode().replace("\u202f", " ")
 
-    assert "If zone a is lost, the others reach 50 %." in page()
+    headroom.note()
+    assert "If zone a is lost, the others reach 50 % (as of " in page()
     assert "pages-short" not in page()
     Cost.objects.update(workers_needed=3)
-    assert '<p id="now-headroom" class="pages-short">If zone a is lost, the others reach 150 %.' in page()
+    assert "the others reach 50 %" in page()
+    headroom.note()
+    assert '<p id="now-headroom" class="pages-short">If zone a is lost, the others reach 150 % (as of ' in page()
 
 
 def test_it_takes_as_many_queries_for_two_nodes_as_for_thirty():

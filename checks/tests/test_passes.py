@@ -22,7 +22,7 @@ from clusteragent.lib import clock, conf
 from nodes.declarations import canonical
 from nodes.goodbyes import note_goodbye
 from nodes.heartbeats import note_heartbeat
-from nodes.models import Hearing, Heartbeat, Node, NodeEvent, NodeRule, Probe, Runner
+from nodes.models import Hearing, Heartbeat, MissedPolls, Node, NodeEvent, NodeRule, Probe, Runner
 from nodes.models.runners import Answer
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
@@ -517,6 +517,31 @@ class TestRules:
         before = TaskRun.objects.get().ended_at
         one_pass()
         assert TaskRun.objects.get().ended_at == before
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("statement", ["nodes_missedpolls", "nodes_nodeevent", '"unscheduled"'])
+def test_what_is_done_aside_and_fails_stops_no_pass(statement: str) -> None:
+    """Missed polls, events of silent nodes, flags of what waits: without complete passes no node expires."""
+    placed(2, "ash", "birch")
+    Heartbeat.objects.filter(node__name="ash").update(seen_at=Now() - conf.NODE_EXPIRATION_TIMEOUT * 0.6)
+    Config.objects.update(dangling_since=Now() - timedelta(hours=1))
+    Assignment.objects.filter(node__name="ash").delete()
+    Node.objects.update(schedulable=False)
+    failed = []
+
+    def fail(execute: Any, sql: str, *rest: Any) -> Any:
+        if statement in sql and not sql.startswith("SELECT"):
+            failed.append(sql)
+            raise OperationalError("canceling statement due to statement timeout")
+        return execute(sql, *rest)
+
+    MissedPolls.objects.create(node=Node.objects.get(name="ash"), seen_at=Now(), number=1)
+    assert Hearing.objects.get().last_pass is None
+    with connection.execute_wrapper(fail):
+        one_pass()
+    assert failed
+    assert Hearing.objects.get().last_pass
 
 
 def test_a_pass_with_nothing_to_do_asks_few_questions():

@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from checks import dispatcher
 from checks.adoption import adopting
+from checks.explain import headroom
 from checks.models import Config, Cost, Move, Plan, Source, TaskRun
 from checks.tests.cast import report, sent, silence
 from clusteragent import metrics
@@ -109,6 +110,7 @@ def furnish() -> None:
     Config.objects.filter(origins__key="two").update(dangling_since=Now(), unscheduled=True)
     Cost.objects.create(config=Config.objects.get(origins__key="one"), workers_needed=0.5)
     TaskRun.objects.bulk_create(TaskRun(name=name, seconds=1) for name in ("stats", "rebalance"))
+    headroom.note()
 
 
 def test_names_types_and_labels_are_the_peers_and_ours_and_no_others() -> None:
@@ -235,6 +237,7 @@ def test_headroom_is_told_of_each_domain() -> None:
     cost({"one": 2, "two": 1})
     Node.objects.filter(name="ash").update(labels={"zone": "a"})
     Node.objects.filter(name="birch").update(labels={"zone": "b"})
+    headroom.note()
     assert scrape()["clusteragent_headroom_load"] == {("a",): 0.75, ("b",): 0.75}
     assert scrape()["clusteragent_headroom_homeless"] == {("a",): 0, ("b",): 0}
 

@@ -73,6 +73,37 @@ def test_a_node_that_is_three_and_a_half_times_slower_is_found_and_no_other(node
     assert found >= 38
 
 
+@pytest.mark.parametrize(
+    ("each", "factor", "least", "most"),
+    [
+        (5, 3, 0, 10),
+        (5, 10, 0, 15),
+        (10, 3, 15, 45),
+        (10, 10, 55, 85),
+        (20, 3, 75, 100),
+        (20, 4, 90, 100),
+        (30, 3, 90, 100),
+        (50, 3, 90, 100),
+    ],
+)
+def test_how_often_a_slow_node_of_ten_is_found(each: int, factor: float, least: int, most: int) -> None:
+    """In percent, as ADR 19 says it: of 200 clusters with so many checks a node."""
+    found = 0
+    for seed in range(200):
+        paces = compare(run_times(cluster_of(random.Random(seed), 10, each, {0: factor})))
+        assert not any(is_slow(pace) for node, pace in paces.items() if node), seed
+        found += is_slow(paces.get(0))
+    assert least <= found / 2 <= most
+
+
+def test_two_hundred_ordinary_clusters_have_no_slow_node() -> None:
+    for seed in range(200):
+        dice = random.Random(seed)
+        nodes, each = dice.choice([3, 4, 5, 8, 10, 20, 40]), dice.choice([5, 8, 10, 20, 30, 50])
+        paces = compare(run_times(cluster_of(dice, nodes, each)))
+        assert not any(map(is_slow, paces.values())), (seed, nodes, each)
+
+
 def test_the_factor_is_how_many_times_as_long_its_checks_take() -> None:
     usual = {f"check_{n}": [100.0 + n, 101.0 + n] for n in range(10)}
     slow = {name: [3.2 * time for time in times] for name, times in usual.items()}

@@ -223,6 +223,9 @@ class DomainSerializer(serializers.Serializer[Headroom]):
         read_only=True, help_text="Configs that no other node may have or has room for."
     )
     sentence = serializers.CharField(read_only=True, help_text="The same in a line for people.")
+    as_of = serializers.DateTimeField(
+        source="at", read_only=True, help_text="When that was so: the leader works it out with each round of stats."
+    )
 
 
 class LossSerializer(serializers.Serializer[Loss]):

@@ -143,7 +143,7 @@ class DomainViewSet(OperatorViewSet):
     @extend_schema(responses=serializers.DomainSerializer(many=True))
     def list(self, request: Request) -> Response:
         """All domains, with what the others would do if each were lost. Empty while all nodes are in one, or in none."""
-        domains: Any = [one for one in headroom.read() if one.domain]
+        domains: Any = [one for one in headroom.noted() if one.domain]
         return Response(serializers.DomainSerializer(domains, many=True).data)
 
     @extend_schema(request=None, responses=serializers.LossSerializer)

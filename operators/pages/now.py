@@ -56,6 +56,11 @@ class Contents:
         return not any(alert.kind in GRAVE for alert in self.alerts)
 
     @property
+    def room(self) -> str:
+        """What the worst loss would mean, and of when that is; empty if nothing is to be said."""
+        return self.headroom.dated(self.at) if self.headroom else ""
+
+    @property
     def sentence(self) -> str:
         """The summary: `Healthy. 5 000 configs on 300 nodes, 3 need you.`"""
         checks = sum(pool.configs for pool in self.pools)
@@ -72,8 +77,7 @@ def snapshot() -> Contents:
     groups = pools(members())
     sizes = {pool.name: pool.known for pool in groups}
     history = stories.read(now - SPAN, now, MOST_MOVES, sizes)
-    worst = headroom.worst()
-    return Contents(now, alerts.current(fingerprints.differing(), lambda: worst), groups, history, worst)
+    return Contents(now, alerts.current(fingerprints.differing()), groups, history, headroom.worst())
 
 
 # Valid for a little less than the time between a tab's requests, some of which come a moment early.

@@ -7,6 +7,7 @@ from django.test import Client
 
 from checks import dispatcher
 from checks.dispatcher.eligibility import read_snapshot
+from checks.explain import headroom
 from checks.models.orders import Rule
 from checks.tests.cast import report, sent
 from clusteragent.lib import conf
@@ -94,7 +95,9 @@ def test_the_list_of_a_domains_nodes_tells_what_its_loss_would_do(operator: Clie
 @pytest.mark.usefixtures("work")
 def test_the_api_tells_what_the_loss_of_each_domain_would_do():
     viewer = having(Role.VIEWER)
+    headroom.note()
     domains = viewer.get("domains")
+    assert domains[0]["as_of"]
     assert [(one["domain"], one["configs"], one["reach"], one["homeless"]) for one in domains] == [
         ("a", 3, None, 1), ("b", 2, None, 0),
     ]  # fmt: skip
@@ -104,6 +107,7 @@ def test_the_api_tells_what_the_loss_of_each_domain_would_do():
     assert viewer.get("nodes/birch/loss")["homeless"] == 0
     assert viewer.call("GET", "domains/nowhere/loss").status_code == 404
     Node.objects.update(labels={})
+    headroom.note()
     assert viewer.get("domains") == []
 
 

@@ -43,6 +43,8 @@ def plans(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
         (["--kill-after", "60:2", "--kill-after=90.5:1"], Plan(nodes=7, kills=(Kill(60, 2), Kill(90.5, 1)))),
         (["--pause", "60:4:40"], Plan(nodes=7, cuts=(Cut(60, 4, 40),))),
         (["--drop-heartbeats", "0.1", "--slow", "2"], Plan(nodes=7, loss=0.1, slow=2)),
+        (["--miss-polls=node-2=0.2", "--miss-polls=node-3=1"], Plan(nodes=7, losses=(("node-2", 0.2), ("node-3", 1)))),
+        (["--run-slower", "node-2=4", "--stats-port=5015"], Plan(nodes=7, slowdowns=(("node-2", 4),))),
         (["--rollout", "surge"], Plan(nodes=7, rollout=Rollout("surge", 60, 0, (0, 0)))),
         (
             ["--rollout=rolling", "--rollout-after=5", "--over=300", "--start-delay=15..40"],
@@ -66,6 +68,12 @@ def test_the_options_are_the_plan(plans: list[Plan], arguments: list[str], plan:
         (["--start-delay", "40..15"], "--start-delay.*'40..15' ends before it begins"),
         (["--start-delay", "x..15"], "--start-delay.*'x'"),
         (["--drop-heartbeats", "1.1"], "--drop-heartbeats.*'1.1'"),
+        (["--miss-polls", "node-2=2"], "--miss-polls.*'2'"),
+        (["--miss-polls", "ash=0.2"], "--miss-polls: ash is no node of this simulation: node-1 is the first"),
+        (["--run-slower", "node-2"], "--run-slower.*'node-2' has not 2 parts"),
+        (["--run-slower", "node-2=0", "--stats-port=5015"], "--run-slower.*'0'"),
+        (["--run-slower", "node-02=4", "--stats-port=5015"], "--run-slower: node-02 is no node"),
+        (["--run-slower", "node-2=4"], "--run-slower needs --stats-port"),
         (["--stats-port", "70000"], "--stats-port.*'70000'"),
         (["--for", "0"], "--for.*'0'"),
         (["--report", "/nowhere/report.json"], "--report /nowhere/report.json can't be written"),
@@ -80,7 +88,9 @@ def test_a_wrong_option_is_named(
     assert plans == []
 
 
-@pytest.mark.parametrize("option", ["--kill-after=1:1", "--for=9", "--report=x.json", "--rollout=surge", "--slow=1"])
+@pytest.mark.parametrize(
+    "option", ["--kill-after=1:1", "--for=9", "--report=x.json", "--rollout=surge", "--slow=1", "--run-slower=ash=3"]
+)
 def test_a_single_node_has_no_plan(plans: list[Plan], capsys: pytest.CaptureFixture[str], option: str) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(["--name", "ash", option])

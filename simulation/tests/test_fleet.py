@@ -146,6 +146,15 @@ async def test_a_share_of_the_heartbeats_gets_lost_and_nothing_else() -> None:
 
 
 @scenario
+async def test_a_node_of_the_plan_misses_polls_and_no_other() -> None:
+    async with ScriptedServer() as server, playing(server, nodes=3, losses=(("node-2", 0.5),)) as fleet:
+        await until(lambda: "node-2" in fleet.nodes)
+        lossy = fleet.nodes["node-2"]
+        await until(lambda: 3 < lossy.counters.heartbeats_failed < lossy.counters.heartbeats - 3)
+        assert not any(node.counters.heartbeats_failed for node in fleet.nodes.values() if node is not lossy)
+
+
+@scenario
 async def test_slow_nodes_send_in_halves_and_read_late(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("simulation.fleet.LAG", 0.3)
     async with ScriptedServer() as server, playing(server, nodes=2, slow=1) as fleet:

@@ -17,8 +17,9 @@ import pytest
 from simulation.account import Account
 from simulation.agents import Observer, SimulatedNode
 from simulation.client import Config, Server, SimulationError, Timing, read_configs
-from simulation.fleet import Cut, Fleet, Plan
+from simulation.fleet import Cut, Fleet, Plan, Rollout
 from simulation.runners import (
+    WORKERS,
     SimulatedRunners,
     named_address,
     number_at,
@@ -178,6 +179,28 @@ def test_a_check_appears_after_its_first_run_and_counts_its_runs() -> None:
     for runs in (1, 2, 3):
         [(check_id, shown)] = stats(node, 0, running.since + work.first + (runs - 0.5) * work.interval).items()
         assert (check_id, shown["TotalRuns"]) == (work.check_id, runs)
+
+
+def test_the_checks_of_a_slow_node_take_so_many_times_as_long() -> None:
+    usual, slow = node_running("ntp:a"), node_running("ntp:a")
+    slow.slowdown = 3
+    late = time.monotonic() + 600
+    [[was], [is_now]] = [stats(node, 0, late).values() for node in (usual, slow)]
+    assert is_now["AverageExecutionTime"] == pytest.approx(3 * was["AverageExecutionTime"], abs=3)
+    [was, is_now] = [workers(node, 0)["Instances"]["worker_1"]["Utilization"] for node in (usual, slow)]
+    assert is_now == pytest.approx(min(1 / WORKERS, 3 * was), abs=3e-4)
+
+
+@scenario
+async def test_a_slow_node_of_a_plan_stays_slow_when_it_starts_again() -> None:
+    async with ScriptedServer() as server:
+        server.answer(configs=configs("ntp:a"))
+        reboot = Rollout("reboot", 1, 0, (0, 0))
+        async with runners(server, nodes=2, slowdowns=(("node-2", 3.0),), rollout=reboot) as (fleet, _):
+            first = fleet.nodes["node-2"]
+            assert {node.name: node.slowdown for node in fleet.nodes.values()} == {"node-1": 1, "node-2": 3}
+            await until(lambda: "node-2" in fleet.nodes and fleet.nodes["node-2"] is not first)
+            assert fleet.nodes["node-2"].slowdown == 3
 
 
 def test_stats_have_the_peers_keys_and_whole_numbers() -> None:

@@ -37,7 +37,7 @@ class Command(BaseCommand):
         needs = [webhook.told(alert) for alert in now.alerts]
         room = now.headroom.document if now.headroom else None
         document = {"healthy": now.is_healthy, "sentence": now.sentence, "headroom": room, "needs": needs}
-        said = [now.headroom.sentence] if now.headroom and not now.headroom.is_short else []
+        said = [now.room] if now.headroom and not now.headroom.is_short else []
         commandline.answer(self, options, document, [now.sentence, *filter(None, said), *_lines(now, needs)])
         sys.exit(_code(now))
 
