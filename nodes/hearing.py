@@ -174,7 +174,7 @@ def lose_expired(nodes: NodeQuerySet, *, force: bool = False) -> dict[int, str]:
     """Mark as lost those of these nodes that expired: {id: name}. For the dispatcher only, which takes their configs away."""
     # Nodes before heartbeats, in the order of the key, as registration locks them.
     locked = nodes.expired(force=force).order_by("pk").select_for_update(no_key=True, of=("self",))
-    gone = Heartbeat.objects.delete_silent([node.pk for node in locked], conf.NODE_EXPIRATION_TIMEOUT)
+    gone = Heartbeat.objects.delete_silent([node.pk for node in locked])
     podless = [id_ for id_, proof in gone.items() if proof == NodeEvent.POD_GONE]
     refusing = [id_ for id_, proof in gone.items() if proof == NodeEvent.REFUSES]
     lost = Node.objects.filter(pk__in=gone)

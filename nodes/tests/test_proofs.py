@@ -273,7 +273,7 @@ def test_a_report_that_comes_while_the_node_is_being_lost_wins(ports: Ports) -> 
     ash = Node.objects.get(name="ash")
     assert Node.objects.expired().get() == ash
     note_heartbeat("ash", last_change=-1, client_ip=ASH)
-    assert Heartbeat.objects.delete_silent([ash.pk], conf.NODE_EXPIRATION_TIMEOUT) == {}
+    assert Heartbeat.objects.delete_silent([ash.pk]) == {}
 
 
 @pytest.mark.parametrize(
