@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from datetime import datetime
 from functools import reduce
 from operator import or_
 from typing import Any, NamedTuple
@@ -37,6 +38,13 @@ class Report(NamedTuple):
     def said(self) -> dict[str, Any]:
         """All that the node agent said, by field; without our `age`."""
         return {key: value for key, value in self._asdict().items() if key != "age"}
+
+
+class Death(NamedTuple):
+    """Why a node is dead, as `deaths` says it, and when it was last heard."""
+
+    cause: str
+    heard_at: datetime
 
 
 class Beat(NamedTuple):
@@ -172,17 +180,17 @@ class HeartbeatQuerySet(models.QuerySet["Heartbeat"]):
         causes = (When(condition, then=Value(cause)) for cause, condition in found.items())
         return self.filter(reduce(or_, found.values())).annotate(cause=Case(*causes, output_field=TextField()))
 
-    def delete_silent(self, node_ids: Collection[int]) -> dict[int, str]:
-        """Delete those of these nodes' heartbeats that are late or whose nodes are proven dead. Returns {node's id: the cause}.
+    def delete_silent(self, node_ids: Collection[int]) -> dict[int, Death]:
+        """Delete those of these nodes' heartbeats that are late or whose nodes are proven dead. Returns {node's id: its death}.
 
         Locking waits for heartbeats in flight and looks at them again, so none is overlooked; one that comes later finds no row.
         """
         dead = self.perhaps_dead().filter(pk__in=node_ids).order_by("pk").select_for_update(of=("self",))
-        causes = dict(dead.values_list("pk", "cause"))
+        found = {pk: Death(*death) for pk, *death in dead.values_list("pk", "cause", "seen_at")}
         with connection.cursor() as cursor:
             # Not the ORM: it would delete their probes, too, which are locked in another order elsewhere.
-            cursor.execute("DELETE FROM nodes_heartbeat WHERE node_id = ANY(%s)", [list(causes)])
-        return causes
+            cursor.execute("DELETE FROM nodes_heartbeat WHERE node_id = ANY(%s)", [list(found)])
+        return found
 
     def pull_back(self) -> int:
         """Set heartbeats of the future, which a clock that was set back leaves, to now. Returns how many."""
