@@ -174,9 +174,9 @@ def lose_expired(nodes: NodeQuerySet, *, force: bool = False) -> dict[int, str]:
     """Mark as lost those of these nodes that expired: {id: name}. For the dispatcher only, which takes their configs away."""
     # Nodes before heartbeats, in the order of the key, as registration locks them.
     locked = nodes.expired(force=force).order_by("pk").select_for_update(no_key=True, of=("self",))
-    gone = Heartbeat.objects.delete_silent([node.pk for node in locked], conf.NODE_EXPIRATION_TIMEOUT)
-    podless = [id_ for id_, proof in gone.items() if proof == NodeEvent.POD_GONE]
-    refusing = [id_ for id_, proof in gone.items() if proof == NodeEvent.REFUSES]
+    gone = Heartbeat.objects.delete_silent([node.pk for node in locked])
+    podless = [id_ for id_, death in gone.items() if death.cause == NodeEvent.POD_GONE]
+    refusing = [id_ for id_, death in gone.items() if death.cause == NodeEvent.REFUSES]
     lost = Node.objects.filter(pk__in=gone)
     lost.update(lost_at=Now())
     Node.objects.bump_versions(gone)
@@ -187,5 +187,9 @@ def lose_expired(nodes: NodeQuerySet, *, force: bool = False) -> dict[int, str]:
         When(pk__in=refusing, then=Value(NodeEvent.REFUSES)),
         default=Value(""),
     )
-    NodeEvent.objects.note_each(NodeEvent.Kind.EXPIRED, dict(lost.annotate(said=said).values_list("name", "said")))
-    return dict(lost.values_list("pk", "name"))
+    names = dict(lost.values_list("pk", "name"))
+    causes = dict(lost.annotate(said=said).values_list("name", "said"))
+    NodeEvent.objects.note_each(
+        NodeEvent.Kind.EXPIRED, causes, {name: gone[id_].heard_at for id_, name in names.items()}
+    )
+    return names

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import timedelta
 
 import structlog
-from django.db.models import Count, Exists, F, OuterRef, Q
+from django.db.models import Count, Exists, OuterRef, Q
 
 from checks.balancing import ceiling
 from checks.dispatcher import changes, settling, transaction
@@ -29,7 +29,7 @@ from clusteragent.lib.clock import ago
 from clusteragent.lib.traces import counting
 from nodes.hearing import lose_expired, warmed_up
 from nodes.models import Hearing, Heartbeat, Node
-from nodes.models.nodes import NodeQuerySet, proven
+from nodes.models.nodes import NodeQuerySet
 
 # For so long the configs of a lost node rather wait for room than pile up on the nodes that are left.
 NO_PILE_UP = timedelta(seconds=60)
@@ -162,8 +162,7 @@ def redispatch(*, term: int | None = None, force: bool = False, actor: str = "")
 
 def _next_to_expire(force: bool) -> list[int]:
     """The ids of the first expired nodes that together have at most CHUNK configs, but at least one node."""
-    late, gone = Q(seen_at__lt=ago(conf.NODE_EXPIRATION_TIMEOUT)), Q(node__pod__gone_at__gt=F("seen_at"))
-    if not Heartbeat.objects.filter(late | proven() | gone).exists():
+    if not Heartbeat.objects.perhaps_dead().exists():
         return []  # the usual case, and the whole question would take longer
     expired = Node.objects.expired(force=force).order_by("pk").annotate(held=Count("assignments"))
     ids: list[int] = []

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 from django.db import connection, models
 from django.db.models import Count, F
-from django.db.models.functions import Extract, Now
+from django.db.models.functions import Coalesce, Now
 
 from checks.models.configs import Config, Instance, Origin
-from checks.models.handovers import Handover
+from checks.models.handovers import Handover, Promise
 from checks.models.orders import ORDERS
 from checks.models.titles import called
 from clusteragent.lib.clock import ago, later
@@ -103,16 +103,34 @@ class ClusterStore(models.Model):
         return f"term {self.term}, revision {self.revision}"
 
 
+# A node that never lost a config keeps its version when the config is given back to it. Greater versions are none of ours: a
+# lie, or of a database that was restored.
+_ACKNOWLEDGED = """(
+    {acknowledged} BETWEEN least(extract(epoch FROM {since}) * 1000000000, {version}) AND {version}
+)"""
+
+
 def fetched(since: str) -> str:
     """Return SQL that says whether a node has fetched its config as it is since then: a version from then on, or its present one.
 
-    Its names: a, h and n are the rows of assignment, heartbeat and node. A node that never lost a config keeps its version when
-    the config is given back to it. Greater versions are none of ours: a lie, or of a database that was restored.
+    Its names: a, h and n are the rows of assignment, heartbeat and node.
     """
+    acknowledged = _ACKNOWLEDGED.format(acknowledged="h.acknowledged", since=since, version="n.config_version")
     return f"""(
-        h.acknowledged BETWEEN least(extract(epoch FROM {since}) * 1000000000, n.config_version) AND n.config_version
+        {acknowledged}
         AND NOT EXISTS (SELECT FROM checks_handover AS o WHERE o.config_id = a.config_id AND o.promise = 'strict')
     )"""
+
+
+class _Acknowledged(models.Func):
+    """The version part of `fetched` in a queryset. Its arguments: the acknowledged version, since when, the present version."""
+
+    output_field = models.BooleanField()
+
+    def as_sql(self, compiler: Any, *_: Any, **__: Any) -> tuple[str, tuple[str | int, ...]]:
+        """Return the SQL; its arguments are columns."""
+        acknowledged, since, version = (compiler.compile(one)[0] for one in self.source_expressions)
+        return _ACKNOWLEDGED.format(acknowledged=acknowledged, since=since, version=version), ()
 
 
 def remove_configs(ids: Collection[int]) -> None:
@@ -133,10 +151,10 @@ class AssignmentQuerySet(models.QuerySet["Assignment"]):
         return dict(self.values_list("node_id").annotate(Count("pk")).order_by())
 
     def unfetched(self) -> AssignmentQuerySet:
-        """Those whose nodes did not acknowledge them yet: a version between the one that brought them and the present one."""
-        given: Any = Extract("since", "epoch")
-        told = models.Q(acknowledged__gte=F("given"), acknowledged__lte=F("node__config_version"))
-        return self.alias(given=given * 10**9, acknowledged=F("node__heartbeat__acknowledged")).exclude(told)
+        """Those whose nodes did not fetch them yet, as `fetched` says it."""
+        said = _Acknowledged("node__heartbeat__acknowledged", "since", "node__config_version")
+        waits = Handover.objects.filter(pk=models.OuterRef("pk"), promise=Promise.STRICT)
+        return self.alias(said=Coalesce(said, False)).filter(models.Q(said=False) | models.Exists(waits))
 
     def untold(self) -> AssignmentQuerySet:
         """Adopted ones whose nodes did not fetch them from us yet: they run there all the same, and must not move before."""

@@ -9,7 +9,7 @@ from django.db.models.functions import Now
 from checks import dispatcher
 from checks.dispatcher import settling, transaction
 from checks.explain import alerts, facts, why
-from checks.models import Assignment, Config, Handover, Move
+from checks.models import Assignment, Config, Handover, Move, Plan
 from checks.models.orders import Rule
 from checks.tests.cast import hand_over, lead, ledger, owners, report, sent, silence
 from clusteragent.lib import conf
@@ -298,6 +298,19 @@ def test_the_former_node_has_it_again_when_the_new_one_is_lost(promise):
     assert served() == {"ash"}
     assert ledger()[-1] == ("birch", "ash", "expired")
     assert not Handover.objects.exists()
+
+
+def test_what_is_given_back_to_the_node_that_never_lost_it_is_fetched_and_before_it_is_not(promise):
+    """Its version is from before it was given back, and it has no other to acknowledge, unless it was told to stop it first."""
+
+    def told() -> set[bool]:
+        return {bool(held.fetched) for held in Plan.objects.held()} | {not Assignment.objects.unfetched().exists()}
+
+    begin()
+    assert told() == {False}
+    expire("birch")
+    assert owners() == {"one": "ash"}
+    assert told() == {promise == "overlap"}
 
 
 def test_the_new_node_has_it_when_the_former_one_is_lost(promise):

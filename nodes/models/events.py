@@ -51,8 +51,8 @@ class NodeEventQuerySet(models.QuerySet["NodeEvent"]):
         """Add an event of the kind for each of these nodes, all with one cause."""
         self.note_each(kind, dict.fromkeys(names, cause))
 
-    def note_each(self, kind: str, causes: Mapping[str, str]) -> None:
-        """Add an event of the kind for each of these nodes, with its own cause: {name: cause}.
+    def note_each(self, kind: str, causes: Mapping[str, str], heard: Mapping[str, datetime] | None = None) -> None:
+        """Add an event of the kind for each of these nodes, with its own cause: {name: cause}. heard: when each was last heard.
 
         A node that says too much gets no more rows for what it says: the last such row gets the new time and cause.
         """
@@ -63,7 +63,10 @@ class NodeEventQuerySet(models.QuerySet["NodeEvent"]):
                 if self.filter(pk__in=last.values("pk")[:1]).update(time=Now(), cause=told[name]):
                     del told[name]
         self.bulk_create(
-            [self.model(node_name=name, kind=kind, cause=cause, time=Now()) for name, cause in told.items()],
+            [
+                self.model(node_name=name, kind=kind, cause=cause, time=Now(), heard_at=(heard or {}).get(name))
+                for name, cause in told.items()
+            ],
             batch_size=1000,
         )
 
@@ -144,6 +147,8 @@ class NodeEvent(models.Model):
     kind = models.CharField(max_length=16, choices=event_kinds)
     cause = models.TextField(db_default="")
     time = models.DateTimeField(db_default=Now())
+    # Of an expiry: when the node was last heard. Null in rows of older versions.
+    heard_at = models.DateTimeField(null=True)
 
     objects = NodeEventQuerySet.as_manager()
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from datetime import timedelta
+from datetime import datetime
+from functools import reduce
+from operator import or_
 from typing import Any, NamedTuple
 
 from django.db import connection, models
-from django.db.models import DurationField, Exists, ExpressionWrapper, F, Value
+from django.db.models import Case, DurationField, Exists, ExpressionWrapper, F, TextField, Value, When
 from django.db.models.functions import Greatest, Now
 
 from clusteragent.lib.clock import ago
@@ -15,7 +17,7 @@ from clusteragent.lib.database.arrays import array
 from nodes.declarations import UNRESTRICTED
 from nodes.models.events import NodeEvent
 from nodes.models.hearing import LATE, POLL, Hearing
-from nodes.models.nodes import Node, NodeType
+from nodes.models.nodes import Node, NodeType, deaths
 from nodes.names import likeness
 
 # The version that an extra heartbeat names: it only says that the node lives.
@@ -36,6 +38,13 @@ class Report(NamedTuple):
     def said(self) -> dict[str, Any]:
         """All that the node agent said, by field; without our `age`."""
         return {key: value for key, value in self._asdict().items() if key != "age"}
+
+
+class Death(NamedTuple):
+    """Why a node is dead, as `deaths` says it, and when it was last heard."""
+
+    cause: str
+    heard_at: datetime
 
 
 class Beat(NamedTuple):
@@ -165,28 +174,23 @@ class HeartbeatQuerySet(models.QuerySet["Heartbeat"]):
         interval = Greatest(ExpressionWrapper(F("seen_at") - F("former_at"), DurationField()), Value(POLL))
         return self.annotate(interval=interval).filter(seen_at__lt=ago(LATE) - F("interval"))
 
-    def delete_silent(self, node_ids: Collection[int], timeout: timedelta) -> dict[int, str]:
-        """Delete these nodes' heartbeats that are older than the timeout, or whose nodes are proven dead.
+    def perhaps_dead(self) -> Any:  # a HeartbeatQuerySet whose annotations may be filtered by
+        """Heartbeats of nodes that are late or proven dead, each with its `cause`, as `deaths` says it."""
+        found = deaths()
+        causes = (When(condition, then=Value(cause)) for cause, condition in found.items())
+        return self.filter(reduce(or_, found.values())).annotate(cause=Case(*causes, output_field=TextField()))
 
-        Returns {node's id: the proof; empty if it was older}. A DELETE waits for heartbeats in flight and looks at them again, so
-        none is overlooked; one that comes later finds no row.
+    def delete_silent(self, node_ids: Collection[int]) -> dict[int, Death]:
+        """Delete those of these nodes' heartbeats that are late or whose nodes are proven dead. Returns {node's id: its death}.
+
+        Locking waits for heartbeats in flight and looks at them again, so none is overlooked; one that comes later finds no row.
         """
-        values: dict[str, Any] = {"ids": list(node_ids), "timeout": timeout}
-        values |= {"refuses": NodeEvent.REFUSES, "gone": NodeEvent.POD_GONE}
+        dead = self.perhaps_dead().filter(pk__in=node_ids).order_by("pk").select_for_update(of=("self",))
+        found = {pk: Death(*death) for pk, *death in dead.values_list("pk", "cause", "seen_at")}
         with connection.cursor() as cursor:
-            # Not the ORM: its delete() can't return what it deleted.
-            cursor.execute(
-                "DELETE FROM nodes_heartbeat AS h WHERE node_id = ANY(%(ids)s)"
-                " AND (seen_at < statement_timestamp() - %(timeout)s OR EXISTS ("
-                "SELECT FROM nodes_probe AS p WHERE p.node_id = h.node_id AND p.seen_at = h.seen_at"
-                " AND p.address = h.client_ip AND p.proven_at IS NOT NULL"
-                ") OR EXISTS (SELECT FROM nodes_pod AS p WHERE p.node_id = h.node_id AND p.gone_at > h.seen_at))"
-                " RETURNING node_id, CASE WHEN seen_at < statement_timestamp() - %(timeout)s THEN ''"
-                " WHEN EXISTS (SELECT FROM nodes_pod AS p WHERE p.node_id = h.node_id AND p.gone_at > h.seen_at)"
-                " THEN %(gone)s ELSE %(refuses)s END",
-                values,
-            )
-            return dict(cursor.fetchall())
+            # Not the ORM: it would delete their probes, too, which are locked in another order elsewhere.
+            cursor.execute("DELETE FROM nodes_heartbeat WHERE node_id = ANY(%s)", [list(found)])
+        return found
 
     def pull_back(self) -> int:
         """Set heartbeats of the future, which a clock that was set back leaves, to now. Returns how many."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime, timedelta
+from functools import reduce
+from operator import or_
 from typing import Any
 
 from django.db import connection, models, transaction
@@ -79,9 +81,17 @@ def probed(heartbeat: str = "", **found: Any) -> Q:
     return Q(**{f"{heartbeat}probe__{name}": value for name, value in (said | found).items()})
 
 
-def proven(heartbeat: str = "") -> Q:
-    """Whether a probe lately proved the death of a node, which has said nothing since. heartbeat: the path to its heartbeat."""
-    return probed(heartbeat, proven_at__gte=ago(PROOF_HOLDS))
+def deaths(heartbeat: str = "") -> dict[str, Q]:
+    """Why a node may be dead: {cause of its event: condition}, what counts first first. heartbeat: the path to its heartbeat.
+
+    It is late (the cause is empty), or it has said nothing since a proof of its death, if that is wanted.
+    """
+    found = {"": Q(**{f"{heartbeat}seen_at__lt": ago(conf.NODE_EXPIRATION_TIMEOUT)})}
+    if conf.PROOF_OF_DEATH in ("all", "pod"):
+        found[NodeEvent.POD_GONE] = Q(**{f"{heartbeat}node__pod__gone_at__gt": F(f"{heartbeat}seen_at")})
+    if conf.PROOF_OF_DEATH in ("all", "port"):
+        found[NodeEvent.REFUSES] = probed(heartbeat, proven_at__gte=ago(PROOF_HOLDS))
+    return found
 
 
 class NodeQuerySet(models.QuerySet["Node"]):
@@ -230,18 +240,18 @@ class NodeQuerySet(models.QuerySet["Node"]):
 
         force: silent for longer than the timeout, whatever the rest says.
         """
-        late = Q(heartbeat__seen_at__lt=ago(conf.NODE_EXPIRATION_TIMEOUT))
+        found = deaths("heartbeat__")
         if force:
-            return self.filter(late)
+            return self.filter(found[""])
         is_deaf = Q(hearing_since__gte=ago(conf.NODE_EXPIRATION_TIMEOUT))
         is_braked = Q(braked_since__gte=ago(conf.NODE_EXPIRATION_TIMEOUT * BRAKE_HOLDS))
-        guards = Hearing.objects.filter(is_deaf | is_braked)
-        dead = late & Q(~Exists(guards))
         undisturbed = Q(~Exists(Hearing.objects.disturbed()))
-        if conf.PROOF_OF_DEATH in ("all", "port"):
-            dead |= proven("heartbeat__") & undisturbed
-        if conf.PROOF_OF_DEATH in ("all", "pod"):
-            dead |= Q(pod__gone_at__gt=F("heartbeat__seen_at")) & Q(Exists(self._heard_since())) & undisturbed
+        counts = {
+            "": Q(~Exists(Hearing.objects.filter(is_deaf | is_braked))),
+            NodeEvent.POD_GONE: undisturbed & Q(Exists(self._heard_since())),
+            NodeEvent.REFUSES: undisturbed,
+        }
+        dead = reduce(or_, (condition & counts[cause] for cause, condition in found.items()))
         return self.filter(dead).exclude(kept_until__gte=Now()).filter(Exists(self.model.objects.accepting()))
 
     def _heard_since(self) -> NodeQuerySet:

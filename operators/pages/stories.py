@@ -39,13 +39,14 @@ class LedgerLine(NamedTuple):
 
 
 class Event(NamedTuple):
-    """A node event."""
+    """A node event. heard_at: of an expiry, when the node was last heard, if that was noted."""
 
     id: int
     node: str
     kind: str
     cause: str
     time: datetime
+    heard_at: datetime | None = None
 
 
 class Cause(NamedTuple):
@@ -107,8 +108,9 @@ def read(since: datetime, until: datetime, most: int, sizes: Mapping[str, int] |
     moves = Move.objects.filter(time__gte=since, time__lt=until).order_by("-id")
     events = NodeEvent.objects.filter(time__gte=since, time__lt=until).order_by("-id")
     columns = ("id", "config_id", "source_node", "to_node", "reason", "actor", "time")
+    fields = ("id", "node_name", "kind", "cause", "time", "heard_at")
     steps = [LedgerLine(*row) for row in moves.values_list(*columns)[:most]]
-    happened = [Event(*row) for row in events.values_list("id", "node_name", "kind", "cause", "time")[:most]]
+    happened = [Event(*row) for row in events.values_list(*fields)[:most]]
     ends = [rows[-1].time for rows in (steps, happened) if len(rows) == most]
     first = max([since, *ends])
     # Before `first` only moves or only events were read, which would give half a story.
@@ -146,6 +148,8 @@ class _Folding:
         self._open: dict[Cause, Story] = {}
         # The configs that run nowhere: {config id: (since when, the story in which it lost its node)}.
         self._lost: dict[int, tuple[datetime, Story]] = {}
+        # When nodes that expired were last heard, if that was noted.
+        self._heard: dict[str, datetime | None] = {}
 
     def move(self, step: LedgerLine) -> None:
         since, story = self._lost.pop(step.config, (step.time, None))
@@ -160,12 +164,19 @@ class _Folding:
         if step.to:
             story.placed[step.config] += step.to != step.source
         elif words(step.reason).dangles:
-            # A node that expired had been silent for the timeout by then.
-            silent = conf.NODE_EXPIRATION_TIMEOUT if step.reason == _MOVE.EXPIRED else timedelta(0)
-            self._lost[step.config] = step.time - silent, story
+            self._lost[step.config] = self._ran_until(step), story
             story.dangling.add(step.config)
 
+    def _ran_until(self, step: LedgerLine) -> datetime:
+        """Until when a config ran on the node that it is taken from, as far as is known."""
+        if step.reason != _MOVE.EXPIRED:
+            return step.time
+        # Older versions did not note it. Without a proof a node has been silent for the timeout by then.
+        return self._heard.get(step.source) or step.time - conf.NODE_EXPIRATION_TIMEOUT
+
     def happen(self, event: Event) -> None:
+        if event.kind == _EVENT.EXPIRED:
+            self._heard[event.node] = event.heard_at
         story = self._story(cause_of_event(event), event.time)
         story.end = max(story.end, event.time)
         story.events.append(event)

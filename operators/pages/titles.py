@@ -51,21 +51,25 @@ def facts(story: Story) -> str:
 
 
 class _Turnover(NamedTuple):
-    """The nodes that are gone for good, the new ones, and those that came back."""
+    """Nodes that are gone for good, that are new, that restarted, and that were lost without a word and are back."""
 
     gone: list[str]
     came: list[str]
-    returned: list[str]
+    restarted: list[str]
+    recovered: list[str]
 
     @classmethod
     def of(cls, story: Story) -> Self:
-        returned = story.nodes(*_RETURNED)
-        gone = sorted({*story.nodes(*_GONE)} - {*returned})
-        return cls(gone, sorted({*story.nodes(_EVENT.REGISTERED)} - {*gone}), returned)
+        returned = {*story.nodes(*_RETURNED)}
+        announced = {*story.nodes(_EVENT.LEAVING, _EVENT.RESTARTING)}
+        recovered = {*story.nodes(_EVENT.BACK)} & {*story.nodes(_EVENT.EXPIRED)} - announced
+        gone = {*story.nodes(*_GONE)} - returned
+        came = {*story.nodes(_EVENT.REGISTERED)} - gone
+        return cls(sorted(gone), sorted(came), sorted(returned - recovered), sorted(recovered))
 
     @property
     def is_rollout(self) -> bool:
-        return bool(self.gone and self.came) or len(self.returned) > 1
+        return bool(self.gone and self.came) or len(self.restarted) > 1
 
 
 def _turnover(story: Story, about: str) -> str:
@@ -73,7 +77,13 @@ def _turnover(story: Story, about: str) -> str:
     if nodes.is_rollout:
         return f"Rollout of {about}"
     went = "lost" if story.nodes(_EVENT.EXPIRED) else "left"
-    for names, verb in ((nodes.gone, went), (nodes.returned, "restarted"), (nodes.came, "joined")):
+    told = (
+        (nodes.gone, went),
+        (nodes.recovered, "lost and back"),
+        (nodes.restarted, "restarted"),
+        (nodes.came, "joined"),
+    )
+    for names, verb in told:
         if names:
             return f"{listed(names)} {verb}"
     silent = story.nodes(_EVENT.SILENT, _EVENT.FLAPPING)
@@ -87,7 +97,8 @@ def _replaced(story: Story) -> str:
     replaced = min(len(nodes.gone), len(nodes.came))
     numbers = (
         (replaced, "replaced"),
-        (len(nodes.returned), "restarted"),
+        (len(nodes.restarted), "restarted"),
+        (len(nodes.recovered), "lost and back"),
         (len(nodes.gone) - replaced, "more gone"),
         (len(nodes.came) - replaced, "more joined"),
     )

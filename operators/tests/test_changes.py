@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from django.db import connection
-from django.db.models.functions import Now
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
@@ -87,13 +86,48 @@ def test_a_drain_names_the_node_and_the_person(client: Client) -> None:
     assert told(client)[0] == "Drain of birch by olga: 1 config moved once"
 
 
-def test_the_gap_is_counted_from_when_the_node_was_last_heard(client: Client) -> None:
+def lose_birch(heard_ago: float) -> None:
+    """birch, which was last heard so many seconds ago, is lost, and its config finds a node eight seconds later."""
     hand_over()
     silence("birch")
     dispatcher.expire_nodes(force=True)
+    lost_at = Move.objects.filter(reason="expired").latest("pk").time
+    NodeEvent.objects.filter(kind="expired").update(heard_at=lost_at - timedelta(seconds=heard_ago))
     dispatcher.redispatch(force=True)
-    Move.objects.filter(reason="redispatched").update(time=Now() + timedelta(seconds=8))
+    Move.objects.filter(reason="redispatched").update(time=lost_at + timedelta(seconds=8))
+
+
+def test_the_gap_is_counted_from_when_the_node_was_last_heard(client: Client) -> None:
+    lose_birch(heard_ago=16)
+    assert told(client, "?since=2000-01-01&until=2100-01-01")[0] == "birch lost: 1 config moved once, longest gap 24 s"
+
+
+def test_where_that_was_not_noted_it_was_silent_for_the_timeout(client: Client) -> None:
+    lose_birch(heard_ago=16)
+    NodeEvent.objects.update(heard_at=None)
     assert told(client, "?since=2000-01-01&until=2100-01-01")[0] == "birch lost: 1 config moved once, longest gap 38 s"
+
+
+def test_a_node_that_was_lost_and_reports_again_did_not_restart(client: Client) -> None:
+    lose_birch(heard_ago=16)
+    report("birch")
+    assert told(client, "?since=2000-01-01&until=2100-01-01")[0].startswith("birch lost and back: 1 config moved once")
+
+
+def test_two_that_were_lost_and_report_again_are_no_rollout(client: Client) -> None:
+    report("runner-1", "runner-2")
+    NodeEvent.objects.all().delete()
+    silence("runner-1", "runner-2")
+    dispatcher.expire_nodes(force=True)
+    report("runner-1", "runner-2")
+    assert told(client)[0] == "runner-1 and runner-2 lost and back: "
+
+
+def test_one_that_said_that_it_leaves_and_is_back_restarted(client: Client) -> None:
+    lose_birch(heard_ago=16)
+    NodeEvent.objects.note(["birch"], "leaving")
+    report("birch")
+    assert told(client, "?since=2000-01-01&until=2100-01-01")[0].startswith("birch restarted: ")
 
 
 def test_what_was_lost_and_then_reassigned_waits_no_longer(client: Client) -> None:
@@ -105,7 +139,7 @@ def test_what_was_lost_and_then_reassigned_waits_no_longer(client: Client) -> No
     lost_at = Move.objects.filter(reason="expired").latest("pk").time
     Move.objects.filter(actor="eve").update(time=lost_at + timedelta(seconds=5))
     stories = told(client, "?since=2000-01-01&until=2100-01-01")
-    assert stories[:2] == ["Reassigned by eve: 1 config moved once", "birch lost: longest gap 35 s"]
+    assert stories[:2] == ["Reassigned by eve: 1 config moved once", "birch lost: longest gap 36 s"]
 
 
 def test_nothing_is_told_by_half(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
