@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -89,7 +89,9 @@ def compare(runs: Iterable[RunTimes]) -> dict[int, Pace]:
     for one in runs:
         by_name[one.name].append(one)
     ratios: dict[int, list[tuple[float, int]]] = defaultdict(list)
-    others: dict[int, set[int]] = defaultdict(set)
+    # Sets of nodes as the bits of a number: a union of thousands is one step.
+    places: dict[int, int] = {}
+    others: dict[int, int] = defaultdict(int)
     surplus: dict[int, float] = defaultdict(float)
     variance: dict[int, float] = defaultdict(float)
     for same in by_name.values():
@@ -97,7 +99,7 @@ def compare(runs: Iterable[RunTimes]) -> dict[int, Pace]:
             continue
         medians = sorted(one.median for one in same)
         number = sum(one.number for one in same)
-        nodes = {one.node_id for one in same}
+        nodes = _bits([places.setdefault(one.node_id, len(places)) for one in same])
         for one in same:
             usual = _median_without(medians, one.median)
             if usual < QUICK:
@@ -114,12 +116,20 @@ def compare(runs: Iterable[RunTimes]) -> dict[int, Pace]:
         node: Pace(
             min(_low_median(found), _low_median([(ratio, 1) for ratio, _ in found])),
             sum(number for _, number in found),
-            len(others[node]) - 1,
+            others[node].bit_count() - 1,
             surplus[node] >= least * math.sqrt(variance[node]),
         )
         for node, found in ratios.items()
         if len(found) >= KINDS
     }
+
+
+def _bits(places: Collection[int]) -> int:
+    """The number that has the bits at these places."""
+    octets = bytearray(max(places) // 8 + 1)
+    for place in places:
+        octets[place // 8] |= 1 << place % 8
+    return int.from_bytes(octets, "little")
 
 
 def _median_without(ordered: Sequence[float], one: float) -> float:
@@ -225,14 +235,20 @@ def note_missed() -> int:
     return len(missed)
 
 
-@transaction.atomic
 def note_round() -> list[str]:
     """Judge all known nodes by the last stats and the missed polls, and return the names of those that became slow or very slow.
 
     It sets what each is given, too. Call it once a round of stats, by the leader.
     """
+    # Not in the transaction, which must not be idle while thousands of nodes are compared.
+    paces = compare(RunnerStats.objects.run_times())
     MissedPolls.objects.prune()
-    paces, missed = compare(RunnerStats.objects.run_times()), MissedPolls.objects.counts()
+    return _judge(paces, MissedPolls.objects.counts())
+
+
+@transaction.atomic
+def _judge(paces: Mapping[int, Pace], missed: Mapping[int, int]) -> list[str]:
+    """Note what a round found. paces, missed: of nodes, by id. Returns the names of nodes that became slow or very slow."""
     Slowness.objects.exclude(node__in=Heartbeat.objects.values("pk")).delete()
     rows = {row.pk: row for row in Slowness.objects.order_by("pk").select_for_update()}
     # What is known of a node whose runner does not answer is old.
