@@ -7,10 +7,11 @@ tables by itself; a constraint in _OF_CONFIG must be built into `within_limits` 
 
 import enum
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
+from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
 from checks.balancing import Bar, Pool
@@ -175,9 +176,12 @@ class Snapshot:
         self._well_spread: set[object] = set()
         self.spreads = any(rule.spread for rule in self.rules)
         self.parts = any(rule.apart_from for rule in self.rules)
+        self.joins = any(rule.together_with for rule in self.rules)
         self._sides_of: dict[tuple[str, ...], list[_Side]] = {}
         # How often a place got free for configs that are kept apart.
         self._freed = 0
+        # What the configs cost that left nodes to be together with others: {node's id: workers}.
+        self._left: dict[int, float] = defaultdict(float)
         # Configs that were given up: their owners' counts are without them.
         self._given_up: set[int] = set()
         self._able: dict[frozenset[int] | None, list[Candidate]] = {}
@@ -323,6 +327,44 @@ class Snapshot:
         owner = self._owner(entry)
         return self.choose(entry) if owner is not None and self.clash(entry, owner) else None
 
+    def is_together(self, entry: Entry) -> bool:
+        """Whether the config's node has another one that a rule wants together with it, or it with that."""
+        owner = self._owner(entry)
+        return owner is not None and (self._has_company(entry, owner) or self._is_company(entry, owner))
+
+    def join(self, entry: Entry) -> int | None:
+        """Choose a node for a config that a rule wants together with others, where its own node has none of them.
+
+        None if there is none that it would not load above the others, or if others on its own node want it there. A config that
+        is isolated stays. So each move leaves more configs together than before, and this ends.
+        """
+        owner = self._owner(entry)
+        if owner is None or not self._joining(entry) or self.is_together(entry):
+            return None
+        if owner.id in self.reserved and self.reserved[owner.id].id == entry.id:
+            return None
+        among = self._steady_of(entry)
+        if self._spreading(entry):
+            among = self._by_domain(among).get(owner.domain, frozenset())
+        # It is no company for itself.
+        self._count_company(entry, owner.id, -1)
+        leaving = self._left[owner.id] + self._cost(entry)
+        beside = self._companion(entry, among, self._bar(entry), {owner.id: leaving})
+        self._count_company(entry, owner.id, 1)
+        if beside is None:
+            return None
+        self._left[owner.id] = leaving
+        return self._place(entry, among, None, beside)
+
+    def _has_company(self, entry: Entry, owner: Candidate) -> bool:
+        joining = self._joining(entry)
+        return any(self._company[rule.pk, False][owner.id] > rule.joins(entry.name) for rule in joining)
+
+    def _is_company(self, entry: Entry, owner: Candidate) -> bool:
+        joining = self._joining(entry)
+        wanting = (rule for rule in self.rules if rule.together_with and rule.joins(entry.name))
+        return any(self._company[rule.pk, True][owner.id] > (rule in joining) for rule in wanting)
+
     def clash(self, entry: Entry, node: Candidate) -> Refusal | None:
         """Return the rule that keeps a config apart from one that a node, or its domain, has; None if there is none."""
         for side in self._sides(entry):
@@ -352,6 +394,7 @@ class Snapshot:
         """Read now what choices need, if a node can be chosen. Otherwise the first choice reads it."""
         if self._all:
             _ = self._pool, self.held, self.inventory.means, self._held_by_rule, self._in_places
+            _ = self._company
 
     def take(self, entry: Entry, node: int) -> None:
         """Count one more config for a node."""
@@ -380,6 +423,12 @@ class Snapshot:
 
     def _spreading(self, entry: Entry) -> list[Rule]:
         return [rule for rule in self._about(entry) if rule.spread] if self.spreads else []
+
+    def _joining(self, entry: Entry) -> list[Rule]:
+        return [rule for rule in self._about(entry) if rule.together_with] if self.joins else []
+
+    def _cost(self, entry: Entry) -> float:
+        return self.inventory.means.of(entry.name) if entry.cost is None else entry.cost
 
     def _fit(self, check: str, rules: tuple[Rule, ...]) -> dict[int, Candidate]:
         """The nodes that no constraint in _OF_CHECK refuses, by id."""
@@ -420,22 +469,44 @@ class Snapshot:
         among = self._steady_of(entry, elsewhere=elsewhere)
         return self._place(entry, among, self._best_domain(entry, among) if self.spreads else None)
 
-    def _place(self, entry: Entry, among: frozenset[int] | None, domain: str | None) -> int | None:
-        """Choose one of these nodes, of this domain if it is given."""
-        cost = self.inventory.means.of(entry.name) if entry.cost is None else entry.cost
+    def _place(
+        self, entry: Entry, among: frozenset[int] | None, domain: str | None, beside: tuple[int, Rule] | None = None
+    ) -> int | None:
+        """Choose one of these nodes, of this domain if it is given. beside: see `_companion`."""
+        cost = self._cost(entry)
         if domain is not None:
             among = self._by_domain(among)[domain]
-        bar = self._bar(entry)
+        bar, near = self._bar(entry), entry.near
         best = [[name, round(load, 4)] for name, load in self._pool.best(among, bar=bar)]
         entry.why = {"cost": round(cost, 6), "of": len(self._pool if among is None else among), "best": best}
         if domain is not None:
             entry.why |= {"domain": domain, "rule": self._spreading(entry)[0].name}
-        node = self._pool.place(cost, entry.near, among, bar)
+        if beside is None and near is None:
+            beside = self._companion(entry, among, bar)
+        if beside is not None:
+            near, entry.why["together"] = beside[0], beside[1].name
+        node = self._pool.place(cost, near, among, bar)
         if node is not None:
             self.take(entry, node)
-            if (self.spreads or self.parts) and entry.owner is not None:
+            if (self.spreads or self.parts or self.joins) and entry.owner is not None:
                 self._count_places(entry, entry.owner, -1)
         return node
+
+    def _companion(
+        self,
+        entry: Entry,
+        among: frozenset[int] | None,
+        bar: Bar[int] | None,
+        leaving: Mapping[int, float] = MappingProxyType({}),
+    ) -> tuple[int, Rule] | None:
+        """The node that a rule prefers for a config to be together with others, and the rule; None if that loads it too much."""
+        for rule in self._joining(entry):
+            others = self._company[rule.pk, False]
+            alone = Bar((rule.pk, bar and bar.key), partial(_is_alone, others, bar and bar.stops), rule.pk)
+            node = self._pool.beside(self._cost(entry), among, bar, alone, leaving)
+            if node is not None:
+                return node, rule
+        return None
 
     def _best_domain(self, entry: Entry, among: frozenset[int] | None) -> str | None:
         """The domain of these nodes that has room and the fewest configs of the rules that spread this one; None if no rule does.
@@ -509,7 +580,9 @@ class Snapshot:
 
     @cached_property
     def _held_by_rule(self) -> dict[int, Counter[int]]:
-        counted = [rule for rule in self.rules if rule.max_per_node or rule.spread or rule.apart_from]
+        counted = [
+            rule for rule in self.rules if rule.max_per_node or rule.spread or rule.apart_from or rule.together_with
+        ]
         return self.inventory.held_by_rule(counted)
 
     @cached_property
@@ -528,7 +601,7 @@ class Snapshot:
 
     def _count(self, entry: Entry, node: int, more: int) -> None:
         self.held[node] += more
-        if self.spreads or self.parts:
+        if self.spreads or self.parts or self.joins:
             self._count_places(entry, node, more)
         for rule in self._limits(entry):
             had_most = self._has_most(rule, node)
@@ -537,12 +610,25 @@ class Snapshot:
                 self._spared.clear()
 
     @cached_property
+    def _company(self) -> dict[tuple[int, bool], Counter[int]]:
+        """How many configs each node has that a rule with `together_with` covers, and how many that it wants them together with:
+        {(rule's id, whether they are its own): {node's id: number}}.
+        """
+        rules = [rule for rule in self.rules if rule.together_with]
+        named = self.inventory.held_by_checks({rule.pk: patterns_of(rule.together_with) for rule in rules})
+        return {
+            (rule.pk, is_own): Counter((self._held_by_rule if is_own else named)[rule.pk])
+            for rule in rules
+            for is_own in (True, False)
+        }
+
+    @cached_property
     def _in_places(self) -> dict[tuple[int, bool], Counter[int | str]]:
         """How many configs each place has that a rule with `apart_from` covers, and how many that it keeps them apart from:
         {(rule's id, whether they are its own): {node's id or domain: number}}.
         """
         rules = [rule for rule in self.rules if rule.apart_from]
-        named = self.inventory.held_by_apart_from(rules) if rules else {}
+        named = self.inventory.held_by_checks({rule.pk: patterns_of(rule.apart_from) for rule in rules})
         found: dict[tuple[int, bool], Counter[int | str]] = {}
         for rule in rules:
             for is_own, counts in ((True, self._held_by_rule[rule.pk]), (False, named[rule.pk])):
@@ -587,6 +673,8 @@ class Snapshot:
         for rule in self._spreading(entry):
             self._of_domains[rule.pk][known.domain] += more
             self._well_spread.clear()
+        if self.joins:
+            self._count_company(entry, node, more)
         for side in self._sides(entry):
             place = _place_of(side.rule, known)
             for is_own, counts in ((True, side.is_covered), (False, side.is_named)):
@@ -596,6 +684,16 @@ class Snapshot:
                     # A config that is on both sides counts itself.
                     if more < 0 and places[place] <= 1:
                         self._freed += 1
+
+    def _count_company(self, entry: Entry, node: int, more: int) -> None:
+        for rule in self._joining(entry):
+            self._company[rule.pk, True][node] += more
+        for rule in self.rules:
+            if rule.together_with and rule.joins(entry.name):
+                others = self._company[rule.pk, False]
+                others[node] += more
+                if more > 0 and others[node] == 1:
+                    self._pool.admit(node, rule.pk)
 
     def _has_most(self, rule: Rule, node: int) -> bool:
         return self._of_rules[rule.pk][node] >= (rule.max_per_node or math.inf)
@@ -611,6 +709,11 @@ class _Side(NamedTuple):
     @property
     def is_both(self) -> bool:
         return self.is_covered and self.is_named
+
+
+def _is_alone(held: Mapping[int, int], stops: Callable[[int], bool] | None, node: int) -> bool:
+    """Whether a node has none of these configs, or is stopped anyway."""
+    return not held.get(node) or (stops is not None and stops(node))
 
 
 def _place_of(rule: Rule, node: Candidate) -> int | str:
