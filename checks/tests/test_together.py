@@ -17,7 +17,7 @@ from checks.models import Assignment, Config, Cost, Move, freezes
 from checks.models.orders import Rule
 from checks.tests.balance import furnish, join, routes, settle
 from checks.tests.cast import dangling, hand_over, lead, owners, report, sent, silence
-from checks.tests.test_spreading import passes, schedule, zones
+from checks.tests.domains import passes, schedule, zones
 from nodes.models import NodeRule
 from operators.roles import Role
 from operators.tests.cast import having
