@@ -12,10 +12,17 @@ from checks.balancing.cluster import Cluster, Movable, Receivers, Step, Stickine
 # The peak to reach, as a multiple of the best possible peak. Also the factor to the next level while some node can't be
 # brought under the current one.
 TOLERANCE = 1.1
+# A difference in utilization that matters to nobody, however little others have to do.
+SLIGHT = 0.05
 # A node below the first fraction of the fair load is filled up to the second.
 LOW, FILLED = 0.5, 0.9
 # How many of the most utilized nodes are tried when a node is filled.
 ASKED = 16
+
+
+def tolerated(level: float) -> float:
+    """The highest utilization of a node that is no reason to part what belongs together, where others have this level."""
+    return max(TOLERANCE * level, level + SLIGHT)
 
 
 class Cohort:

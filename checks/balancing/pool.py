@@ -3,18 +3,24 @@
 import heapq
 import math
 from collections.abc import Callable, Hashable, Mapping
+from types import MappingProxyType
 from typing import Generic, NamedTuple, TypeVar
 
+from checks.balancing.cohort import tolerated
 from clusteragent.lib import conf
 
 N = TypeVar("N", bound=Hashable)
 
 
 class Bar(NamedTuple, Generic[N]):
-    """Nodes that may not run a config now. key: the same for equal bars; another one once a node may run it again."""
+    """Nodes that may not run a config now. key: the same for equal bars; another one once a node may run it again.
+
+    group: of bars that are told by `Pool.admit` which nodes they do not stop any more, so that their keys stay.
+    """
 
     key: Hashable
     stops: Callable[[N], bool]
+    group: Hashable = None
 
 
 class Pool(Generic[N]):
@@ -46,6 +52,7 @@ class Pool(Generic[N]):
             node: min(limits.get(node, math.inf), share * self._workers[node]) - held.get(node, 0) for node in names
         }
         self._heaps: dict[Hashable, list[tuple[float, str, N]]] = {}
+        self._of_groups: dict[Hashable, list[tuple[frozenset[N] | None, list[tuple[float, str, N]]]]] = {}
 
     def __len__(self) -> int:
         return len(self._names)
@@ -57,6 +64,31 @@ class Pool(Generic[N]):
     def load(self, node: N) -> float:
         """Return the expected load: the workers that configs and other load need, divided by the node's workers."""
         return self._costs[node] / self._workers[node]
+
+    def admit(self, node: N, group: Hashable) -> None:
+        """Note that bars of this group do not stop the node any more."""
+        for among, heap in self._of_groups.get(group, ()) if node in self._names else ():
+            if among is None or node in among:
+                heapq.heappush(heap, (self.load(node), self._names[node], node))
+
+    def beside(
+        self,
+        cost: float,
+        among: frozenset[N] | None,
+        bar: Bar[N] | None,
+        alone: Bar[N],
+        leaving: Mapping[N, float] = MappingProxyType({}),
+    ) -> N | None:
+        """Return the least loaded of these nodes that `alone` does not stop; None if the config would load it above the others.
+
+        How much that is says `tolerated`. leaving: {its node: workers that have left and leave that}, for
+        one that moves: it must not be above what its node has then, either.
+        """
+        node, other = self._least(among, alone), self._least(among, bar)
+        if node is None or other is None:
+            return None
+        least = min(self.load(other), *(self._load_with(one, -less) for one, less in leaving.items()), math.inf)
+        return node if self._load_with(node, cost) <= tolerated(least) else None
 
     def least(self, among: frozenset[N] | None = None, bar: Bar[N] | None = None) -> float:
         """Return the lowest load of the nodes that have room and may run it; infinite when none does."""
@@ -96,6 +128,9 @@ class Pool(Generic[N]):
         loads = sorted([(costs[node] / workers[node], name) for _, name, node in front])
         return [(name, load) for load, name in loads[:number]]
 
+    def _load_with(self, node: N, cost: float) -> float:
+        return (self._costs[node] + cost) / self._workers[node] if node in self._names else math.inf
+
     def _least(self, among: frozenset[N] | None, bar: Bar[N] | None) -> N | None:
         """The node with room and the lowest load. Each set of nodes has its heap, whose loads are corrected at its top."""
         heap = self._heap(among, bar)
@@ -116,6 +151,8 @@ class Pool(Generic[N]):
             heap = [(self.load(node), self._names[node], node) for node in nodes]
             heapq.heapify(heap)
             self._heaps[key] = heap
+            if bar is not None and bar.group is not None:
+                self._of_groups.setdefault(bar.group, []).append((among, heap))
         return self._heaps[key]
 
 

@@ -7,16 +7,18 @@ tables by itself; a constraint in _OF_CONFIG must be built into `within_limits` 
 
 import enum
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
 from checks.balancing import Bar, Pool
 from checks.dispatcher import changes
 from checks.dispatcher.changes import Entry
 from checks.dispatcher.inventory import Candidate, Inventory, Reserved, read_nodes, read_reserved
+from checks.dispatcher.neighbours import Neighbours
 from checks.models.orders import Pin, Rule, patterns_of
 from clusteragent.lib import conf
 from clusteragent.lib.words import listed, plain_count
@@ -171,13 +173,11 @@ class Snapshot:
         self._spared: dict[object, frozenset[int]] = {}
         self._steadiest: dict[frozenset[int] | None, frozenset[int]] = {}
         self._domains: dict[frozenset[int] | None, dict[str, frozenset[int]]] = {}
-        # Where no domain would spread a config better than that of its node, as nodes are now.
-        self._well_spread: set[object] = set()
-        self.spreads = any(rule.spread for rule in self.rules)
-        self.parts = any(rule.apart_from for rule in self.rules)
-        self._sides_of: dict[tuple[str, ...], list[_Side]] = {}
-        # How often a place got free for configs that are kept apart.
-        self._freed = 0
+        self._neighbours = Neighbours(self.rules, self.by_id, self.inventory, self._about, lambda: self._held_by_rule)
+        self.spreads, self.parts = self._neighbours.spreads, self._neighbours.parts
+        self.joins = self._neighbours.joins
+        # What the configs cost that left nodes to be together with others: {node's id: workers}.
+        self._left: dict[int, float] = defaultdict(float)
         # Configs that were given up: their owners' counts are without them.
         self._given_up: set[int] = set()
         self._able: dict[frozenset[int] | None, list[Candidate]] = {}
@@ -255,10 +255,10 @@ class Snapshot:
         Nodes that have since got something that it is kept apart from may still be among them: see `clash`.
         """
         chosen = self.eligible_ids(entry)
-        limits, sides = self._limits(entry), self._sides(entry)
+        limits, sides = self._limits(entry), self._neighbours.sides(entry)
         if chosen is None or not (limits or sides):
             return chosen
-        bar = self._bar(entry)
+        bar = self._neighbours.bar(entry, self._owner(entry))
         key = (chosen, tuple(rule.pk for rule in limits), bar and bar.key)
         if key not in self._spared:
             spared = (id_ for id_ in chosen if not any(self._has_most(rule, id_) for rule in limits))
@@ -294,7 +294,7 @@ class Snapshot:
     def within_domain(self, entry: Entry) -> frozenset[int] | None:
         """The ids of the nodes of `eligible_ids`: of its own domain alone, if a rule spreads the config. None stands for all."""
         among, owner = self.eligible_ids(entry), self.by_id.get(entry.owner or 0)
-        if owner is None or not self._spreading(entry):
+        if owner is None or not self._neighbours.spreading(entry):
             return among
         return self._by_domain(among).get(owner.domain, frozenset())
 
@@ -304,17 +304,17 @@ class Snapshot:
         None if there is none with room. A config that is isolated stays.
         """
         owner = self.by_id.get(entry.owner or 0)
-        rules = self._spreading(entry) if owner is not None else ()
+        rules = self._neighbours.spreading(entry) if owner is not None else ()
         if owner is None or not rules or (owner.id in self.reserved and self.reserved[owner.id].id == entry.id):
             return None
         among = self._steady_of(entry)
         key = among, owner.domain, *(rule.pk for rule in rules)
-        if key in self._well_spread:
+        if key in self._neighbours.well_spread:
             return None
         domain = self._best_domain(entry, among)
-        crowd = self._crowd(entry, rules)
+        crowd = self._neighbours.crowd(rules, self._owner(entry))
         if domain is None or crowd(domain) >= crowd(owner.domain):
-            self._well_spread.add(key)
+            self._neighbours.well_spread.add(key)
             return None
         return self._place(entry, among, domain)
 
@@ -323,24 +323,57 @@ class Snapshot:
         owner = self._owner(entry)
         return self.choose(entry) if owner is not None and self.clash(entry, owner) else None
 
+    def is_together(self, entry: Entry) -> bool:
+        """Whether the config's node has another one that a rule wants together with it, or it with that."""
+        owner = self._owner(entry)
+        return owner is not None and self._neighbours.is_together(entry, owner)
+
+    def join(self, entry: Entry) -> int | None:
+        """Choose a node for a config that a rule wants together with others, where its own node has none of them.
+
+        None if there is none that it would not load above the others, or if others on its own node want it there. A config that
+        is isolated stays. So each move leaves more configs together than before, and this ends.
+        """
+        owner = self._owner(entry)
+        if owner is None or not self._neighbours.joining(entry) or self.is_together(entry):
+            return None
+        if owner.id in self.reserved and self.reserved[owner.id].id == entry.id:
+            return None
+        among = self._steady_of(entry)
+        if self._neighbours.spreading(entry):
+            among = self._by_domain(among).get(owner.domain, frozenset())
+        # It is no company for itself.
+        self._neighbours.count_company(entry, owner.id, -1)
+        leaving = self._left[owner.id] + self._cost(entry)
+        beside = self._companion(entry, among, self._neighbours.bar(entry, self._owner(entry)), {owner.id: leaving})
+        self._admit(owner.id, self._neighbours.count_company(entry, owner.id, 1))
+        if beside is None:
+            return None
+        self._left[owner.id] = leaving
+        return self._place(entry, among, None, beside)
+
     def clash(self, entry: Entry, node: Candidate) -> Refusal | None:
         """Return the rule that keeps a config apart from one that a node, or its domain, has; None if there is none."""
-        for side in self._sides(entry):
-            if self._clashes(side, node, self._owner(entry)):
-                rule = side.rule
-                checks = ", ".join(patterns_of(rule.apart_from)) if side.is_covered else rule.check_pattern
-                if not rule.apart_by_domain:
-                    return Refusal(Reason.APART, {"rule": rule.name, "checks": checks})
-                named = {"rule": rule.name, "checks": checks, "domain": named_domain(node.domain)}
-                return Refusal(Reason.APART_IN_DOMAIN, named)
-        return None
+        side = self._neighbours.clash(entry, node, self._owner(entry))
+        if side is None:
+            return None
+        rule = side.rule
+        named = {"rule": rule.name, "checks": rule.check_pattern}
+        if side.is_covered:
+            named["checks"] = ", ".join(patterns_of(rule.apart_from))
+        if not rule.apart_by_domain:
+            return Refusal(Reason.APART, named)
+        return Refusal(Reason.APART_IN_DOMAIN, {**named, "domain": named_domain(node.domain)})
 
     def crowded(self, entry: Entry, node: Candidate) -> Refusal | None:
         """Return the rule that wants a config in another domain than this node's, and why; None if there is none."""
-        rules, owner = self._spreading(entry), self.by_id.get(entry.owner or 0)
+        rules, owner = self._neighbours.spreading(entry), self.by_id.get(entry.owner or 0)
         if not rules or (owner is not None and owner.domain == node.domain):
             return None
-        other, crowd = self._best_domain(entry, self._steady_of(entry)), self._crowd(entry, rules)
+        other, crowd = (
+            self._best_domain(entry, self._steady_of(entry)),
+            self._neighbours.crowd(rules, self._owner(entry)),
+        )
         if other is None or crowd(other) >= crowd(node.domain):
             return None
         both = zip(rules, crowd(node.domain), crowd(other), strict=True)
@@ -351,7 +384,8 @@ class Snapshot:
     def prefetch(self) -> None:
         """Read now what choices need, if a node can be chosen. Otherwise the first choice reads it."""
         if self._all:
-            _ = self._pool, self.held, self.inventory.means, self._held_by_rule, self._in_places
+            _ = self._pool, self.held, self.inventory.means, self._held_by_rule
+            self._neighbours.prefetch()
 
     def take(self, entry: Entry, node: int) -> None:
         """Count one more config for a node."""
@@ -378,8 +412,8 @@ class Snapshot:
     def _limits(self, entry: Entry) -> list[Rule]:
         return [rule for rule in self._about(entry) if rule.max_per_node] if self.rules else []
 
-    def _spreading(self, entry: Entry) -> list[Rule]:
-        return [rule for rule in self._about(entry) if rule.spread] if self.spreads else []
+    def _cost(self, entry: Entry) -> float:
+        return self.inventory.means.of(entry.name) if entry.cost is None else entry.cost
 
     def _fit(self, check: str, rules: tuple[Rule, ...]) -> dict[int, Candidate]:
         """The nodes that no constraint in _OF_CHECK refuses, by id."""
@@ -420,31 +454,55 @@ class Snapshot:
         among = self._steady_of(entry, elsewhere=elsewhere)
         return self._place(entry, among, self._best_domain(entry, among) if self.spreads else None)
 
-    def _place(self, entry: Entry, among: frozenset[int] | None, domain: str | None) -> int | None:
-        """Choose one of these nodes, of this domain if it is given."""
-        cost = self.inventory.means.of(entry.name) if entry.cost is None else entry.cost
+    def _place(
+        self, entry: Entry, among: frozenset[int] | None, domain: str | None, beside: tuple[int, Rule] | None = None
+    ) -> int | None:
+        """Choose one of these nodes, of this domain if it is given. beside: see `_companion`."""
+        cost = self._cost(entry)
         if domain is not None:
             among = self._by_domain(among)[domain]
-        bar = self._bar(entry)
+        bar, near = self._neighbours.bar(entry, self._owner(entry)), entry.near
         best = [[name, round(load, 4)] for name, load in self._pool.best(among, bar=bar)]
         entry.why = {"cost": round(cost, 6), "of": len(self._pool if among is None else among), "best": best}
         if domain is not None:
-            entry.why |= {"domain": domain, "rule": self._spreading(entry)[0].name}
-        node = self._pool.place(cost, entry.near, among, bar)
+            entry.why |= {"domain": domain, "rule": self._neighbours.spreading(entry)[0].name}
+        if beside is None and near is None:
+            beside = self._companion(entry, among, bar)
+        if beside is not None:
+            near, entry.why["together"] = beside[0], beside[1].name
+        node = self._pool.place(cost, near, among, bar)
         if node is not None:
             self.take(entry, node)
-            if (self.spreads or self.parts) and entry.owner is not None:
-                self._count_places(entry, entry.owner, -1)
+            if entry.owner is not None:
+                self._neighbours.count(entry, entry.owner, -1)
         return node
+
+    def _companion(
+        self,
+        entry: Entry,
+        among: frozenset[int] | None,
+        bar: Bar[int] | None,
+        leaving: Mapping[int, float] = MappingProxyType({}),
+    ) -> tuple[int, Rule] | None:
+        """The node that a rule prefers for a config to be together with others, and the rule; None if that loads it too much."""
+        for rule, alone in self._neighbours.alone(entry, bar):
+            node = self._pool.beside(self._cost(entry), among, bar, alone, leaving)
+            if node is not None:
+                return node, rule
+        return None
 
     def _best_domain(self, entry: Entry, among: frozenset[int] | None) -> str | None:
         """The domain of these nodes that has room and the fewest configs of the rules that spread this one; None if no rule does.
 
         Of several: that of the node which the config prefers, else that of the least loaded node.
         """
-        if not (rules := self._spreading(entry)):
+        if not (rules := self._neighbours.spreading(entry)):
             return None
-        crowd, domains, bar = self._crowd(entry, rules), self._by_domain(among), self._bar(entry)
+        crowd, domains, bar = (
+            self._neighbours.crowd(rules, self._owner(entry)),
+            self._by_domain(among),
+            self._neighbours.bar(entry, self._owner(entry)),
+        )
         crowds = {domain: crowd(domain) for domain in domains}
         found: list[tuple[bool, float, str]] = []
         fewest: list[int] | None = None
@@ -456,16 +514,6 @@ class Snapshot:
                 fewest = crowds[domain]
                 found.append((entry.near not in domains[domain], load, domain))
         return min(found)[2] if found else None
-
-    def _crowd(self, entry: Entry, rules: Sequence[Rule]) -> Callable[[str], list[int]]:
-        """Return a function from a domain to how many other configs of each of these rules it has."""
-        owner, counts = self._owner(entry), [self._of_domains[rule.pk] for rule in rules]
-
-        def crowd(domain: str) -> list[int]:
-            itself = owner is not None and owner.domain == domain
-            return [count[domain] - itself for count in counts]
-
-        return crowd
 
     def _by_domain(self, among: frozenset[int] | None) -> dict[str, frozenset[int]]:
         """These nodes by their domains. Nodes without a domain are one: nobody knows which of them fail together."""
@@ -509,113 +557,30 @@ class Snapshot:
 
     @cached_property
     def _held_by_rule(self) -> dict[int, Counter[int]]:
-        counted = [rule for rule in self.rules if rule.max_per_node or rule.spread or rule.apart_from]
+        counted = [
+            rule for rule in self.rules if rule.max_per_node or rule.spread or rule.apart_from or rule.together_with
+        ]
         return self.inventory.held_by_rule(counted)
 
     @cached_property
     def _of_rules(self) -> dict[int, Counter[int]]:
         return {rule.pk: Counter(self._held_by_rule[rule.pk]) for rule in self.rules if rule.max_per_node}
 
-    @cached_property
-    def _of_domains(self) -> dict[int, Counter[str]]:
-        """How many configs of each rule that spreads its own each domain has: {rule's id: {domain: number}}."""
-        found: dict[int, Counter[str]] = {rule.pk: Counter() for rule in self.rules if rule.spread}
-        for rule, counts in found.items():
-            for node, number in self._held_by_rule[rule].items():
-                if node in self.by_id:
-                    counts[self.by_id[node].domain] += number
-        return found
-
     def _count(self, entry: Entry, node: int, more: int) -> None:
         self.held[node] += more
-        if self.spreads or self.parts:
-            self._count_places(entry, node, more)
+        self._admit(node, self._neighbours.count(entry, node, more))
         for rule in self._limits(entry):
             had_most = self._has_most(rule, node)
             self._of_rules[rule.pk][node] += more
             if self._has_most(rule, node) != had_most:
                 self._spared.clear()
 
-    @cached_property
-    def _in_places(self) -> dict[tuple[int, bool], Counter[int | str]]:
-        """How many configs each place has that a rule with `apart_from` covers, and how many that it keeps them apart from:
-        {(rule's id, whether they are its own): {node's id or domain: number}}.
-        """
-        rules = [rule for rule in self.rules if rule.apart_from]
-        named = self.inventory.held_by_apart_from(rules) if rules else {}
-        found: dict[tuple[int, bool], Counter[int | str]] = {}
+    def _admit(self, node: int, rules: Iterable[int]) -> None:
         for rule in rules:
-            for is_own, counts in ((True, self._held_by_rule[rule.pk]), (False, named[rule.pk])):
-                places: Counter[int | str] = Counter()
-                found[rule.pk, is_own] = places
-                for node, number in counts.items():
-                    if node in self.by_id:
-                        places[_place_of(rule, self.by_id[node])] += number
-        return found
-
-    def _sides(self, entry: Entry) -> "list[_Side]":
-        if not self.parts:
-            return []
-        key = (entry.name, *entry.sent_as)
-        if key not in self._sides_of:
-            about, apart = self._about(entry), (rule for rule in self.rules if rule.apart_from)
-            sides = (_Side(rule, rule in about, rule.is_apart_from(entry.name)) for rule in apart)
-            self._sides_of[key] = [side for side in sides if side.is_covered or side.is_named]
-        return self._sides_of[key]
-
-    def _clashes(self, side: "_Side", node: Candidate, owner: Candidate | None) -> bool:
-        """Whether the place has others that a config of this side is kept apart from. owner: of the config itself, if counted."""
-        place = _place_of(side.rule, node)
-        itself = side.is_both and owner is not None and _place_of(side.rule, owner) == place
-        own, named = (self._in_places[side.rule.pk, is_own][place] - itself for is_own in (True, False))
-        return (side.is_covered and named > 0) or (side.is_named and own > 0)
-
-    def _bar(self, entry: Entry) -> Bar[int] | None:
-        """The nodes that have something, or whose domain has, that the config is kept apart from."""
-        if not (sides := self._sides(entry)):
-            return None
-        owner = self._owner(entry)
-        by_domain = any(side.is_both and side.rule.apart_by_domain for side in sides)
-        key = (tuple(sides), owner.domain if owner is not None and by_domain else None, self._freed)
-        return Bar(key, lambda id_: any(self._clashes(side, self.by_id[id_], owner) for side in sides))
-
-    def _count_places(self, entry: Entry, node: int, more: int) -> None:
-        """Count a config for a node's domain where rules spread it, and for its place where they keep it apart."""
-        known = self.by_id.get(node)
-        if known is None:
-            return
-        for rule in self._spreading(entry):
-            self._of_domains[rule.pk][known.domain] += more
-            self._well_spread.clear()
-        for side in self._sides(entry):
-            place = _place_of(side.rule, known)
-            for is_own, counts in ((True, side.is_covered), (False, side.is_named)):
-                if counts:
-                    places = self._in_places[side.rule.pk, is_own]
-                    places[place] += more
-                    # A config that is on both sides counts itself.
-                    if more < 0 and places[place] <= 1:
-                        self._freed += 1
+            self._pool.admit(node, rule)
 
     def _has_most(self, rule: Rule, node: int) -> bool:
         return self._of_rules[rule.pk][node] >= (rule.max_per_node or math.inf)
-
-
-class _Side(NamedTuple):
-    """How a rule with `apart_from` concerns a config: it covers it, or keeps its own apart from it, or both."""
-
-    rule: Rule
-    is_covered: bool
-    is_named: bool
-
-    @property
-    def is_both(self) -> bool:
-        return self.is_covered and self.is_named
-
-
-def _place_of(rule: Rule, node: Candidate) -> int | str:
-    """Where a rule lets no two configs be together that it keeps apart: a node's id, or a domain."""
-    return node.domain if rule.apart_by_domain else node.id
 
 
 # The constraints. Each returns a refusal, or None.

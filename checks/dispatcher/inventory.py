@@ -4,7 +4,9 @@ import json
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from functools import cached_property, lru_cache, reduce
+from itertools import chain
 from operator import or_
 from types import MappingProxyType
 from typing import NamedTuple
@@ -14,7 +16,7 @@ from django.db.models.functions import Cast, Concat
 
 from checks.models import Assignment, Cost
 from checks.models.costs import Means
-from checks.models.orders import Isolation, Rule, patterns_of
+from checks.models.orders import Isolation, Rule
 from checks.models.titles import called
 from clusteragent.lib import conf
 from nodes.models import Node, NodeType
@@ -131,13 +133,13 @@ class Inventory:
                     owners[rule.pk][config] = node
         return found | {rule: Counter(nodes.values()) for rule, nodes in owners.items()}
 
-    def held_by_apart_from(self, rules: Sequence[Rule]) -> dict[int, Counter[int]]:
-        """How many configs each node has that a rule's own are kept apart from: {rule's id: {node's id: number}}."""
-        found: dict[int, Counter[int]] = {rule.pk: Counter() for rule in rules}
-        for name, node, number in self._of_checks({one for rule in rules for one in patterns_of(rule.apart_from)}):
-            for rule in rules:
-                if rule.is_apart_from(name):
-                    found[rule.pk][node] += number
+    def held_by_checks(self, patterns: Mapping[int, Sequence[str]]) -> dict[int, Counter[int]]:
+        """How many configs each node has of checks that patterns match: {rule's id: {node's id: number}}. patterns: of rules."""
+        found: dict[int, Counter[int]] = {rule: Counter() for rule in patterns}
+        for name, node, number in self._of_checks(set(chain.from_iterable(patterns.values()))):
+            for rule, some in patterns.items():
+                if any(fnmatchcase(name, pattern) for pattern in some):
+                    found[rule][node] += number
         return found
 
     def _of_checks(self, patterns: Collection[str]) -> Iterable[tuple[str, int, int]]:

@@ -22,12 +22,13 @@ class Judge:
         limited = [(node, snapshot.held[node.id] - node.limit) for node in snapshot.nodes if node.limit is not None]
         # How many configs nodes have above their limits: {node's id: number}.
         self._excess = Counter({node.id: more for node, more in limited if more > 0})
-        # Moving configs from node agents to runners is balancing, too, and so is spreading them over domains.
-        balances = (snapshot.has_runners or snapshot.spreads) and not freezes.why_off()
+        # Moving configs from node agents to runners is balancing, too, and so are spreading them and bringing them together.
+        balances = (snapshot.has_runners or snapshot.spreads or snapshot.joins) and not freezes.why_off()
         self._prefers_runners = snapshot.has_runners and balances
         self.spreads = snapshot.spreads and balances
+        self.joins = snapshot.joins and balances
         # A copy, so that looking changes nothing: it counts what would move.
-        self._forecast = replace(snapshot) if self.spreads or snapshot.parts else snapshot
+        self._forecast = replace(snapshot) if self.spreads or self.joins or snapshot.parts else snapshot
 
     def is_draining(self, entry: Entry) -> bool:
         """Whether the node that has the config is draining."""
@@ -75,7 +76,7 @@ class Judge:
         return Move.Reason.REBALANCED if entry.pin is None and able[0].is_runner else ""
 
     def is_out_of_place(self, entry: Entry) -> bool:
-        """Whether a rule wants a config apart from another, or in another domain, and a node can have it so now.
+        """Whether a rule wants a config apart from others, in another domain or together with others, and a node can have it so.
 
         Each call that finds one counts its move.
         """
@@ -87,7 +88,9 @@ class Judge:
 
     def _better(self, snapshot: Snapshot, entry: Entry) -> int | None:
         to = snapshot.part(entry) if snapshot.parts else None
-        return snapshot.spread_out(entry) if to is None and self.spreads else to
+        if to is None and self.spreads:
+            to = snapshot.spread_out(entry)
+        return snapshot.join(entry) if to is None and self.joins else to
 
 
 class JudgedSnapshots(SnapshotCache):

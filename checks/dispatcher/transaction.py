@@ -14,7 +14,7 @@ from django.db.models import F
 from checks.dispatcher import changes, handover
 from checks.dispatcher.changes import Entry
 from checks.dispatcher.eligibility import Snapshot, read_snapshot
-from checks.models import Assignment, ClusterStore, Config, Handover, Move
+from checks.models import Assignment, ClusterStore, Config, Cost, Handover, Move
 from checks.models.handovers import Begun, Handing, Promise
 from checks.models.orders import Pin
 from clusteragent.lib.database.bulk import copy
@@ -311,7 +311,11 @@ def move_in_chunks(
 def light_entries(rows: Iterable[tuple[int, str, int | None]], snapshot: Snapshot) -> list[Entry]:
     """Turn rows of (id, check, owner's id) into entries with just what eligibility needs. For very many configs."""
     pins = {pin.config_id: pin for pin in Pin.objects.in_force().filter(config__isnull=False)}
-    entries = [Entry(id_, "", name, False, owner=owner, pin=pins.get(id_)) for id_, name, owner in rows]
+    # Only what is to be together with others moves by what it costs.
+    costs = Cost.objects.expected() if snapshot.joins else {}
+    entries = [
+        Entry(id_, "", name, False, owner=owner, pin=pins.get(id_), cost=costs.get(id_)) for id_, name, owner in rows
+    ]
     snapshot.read_origins(entries)
     return entries
 

@@ -65,6 +65,8 @@ def _owned(owner: Assignment, move: Move | None, chosen: Mapping[str, Any]) -> s
     cause = reasons.words(move.reason).placed.format(to=name, source=source, actor=actor)
     if not best:
         return f"{cause}."
+    if chosen.get("together"):
+        return f"{cause}, where rule {chosen['together']} wants it together with others."
     if best[0][0] != name:
         return f"{cause}, which had it before."
     if chosen.get("domain") is not None:

@@ -148,6 +148,11 @@ def patterns_of(text: str) -> list[str]:
     return text.replace(",", " ").split()
 
 
+def _overlap(one: str, other: str) -> bool:
+    """Whether one of two patterns matches what the other one does, as far as their texts tell."""
+    return fnmatchcase(one, other) or fnmatchcase(other, one)
+
+
 class RuleManager(models.Manager["Rule"]):
     """Queries of rules."""
 
@@ -171,6 +176,7 @@ class Rule(models.Model):
     """Which nodes may run the configs that it covers, how many of them each node may have, and what they are spread over.
 
     apart_from: patterns of checks that its configs are never together with on a node, or in a domain.
+    together_with: patterns of checks beside which its configs are placed where the load allows it.
     """
 
     name = models.CharField(max_length=253, unique=True)
@@ -194,6 +200,13 @@ class Rule(models.Model):
     apart_by_domain = models.BooleanField(
         default=False, db_default=False, help_text="Apart in a whole failure domain, not just on a node."
     )
+    together_with = models.CharField(
+        max_length=1000,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="Checks beside which it prefers to be: redisdb",
+    )
     # How its configs are handed over when they move; empty: as CLUSTERAGENT_HANDOVER says.
     handover = models.CharField("hand-over", max_length=8, choices=Promise, blank=True, default="", db_default="")
     author = models.CharField(max_length=253, blank=True, editable=False)
@@ -207,6 +220,25 @@ class Rule(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    def clean(self) -> None:
+        """Raise ValidationError if a rule keeps its configs apart from checks that this or another one places them beside."""
+        for other in (self, *Rule.objects.exclude(pk=self.pk).order_by("name")):
+            for one, two in ((self, other), (other, self)):
+                apart = next(filter(one.joins, patterns_of(two.apart_from)), "")
+                apart = apart or next(filter(two.is_apart_from, patterns_of(one.together_with)), "")
+                if (
+                    apart
+                    and _overlap(one.check_pattern, two.check_pattern)
+                    and _overlap(one.source_pattern, two.source_pattern)
+                ):
+                    parting = "it" if two is self else f"rule {two}"
+                    joining = "it" if one is self else f"rule {one}"
+                    raise ValidationError(f"{parting} keeps configs apart from {apart}, and {joining} together with it")
+
+    def joins(self, check: str) -> bool:
+        """Whether it prefers nodes that have configs of this check."""
+        return any(fnmatchcase(check, pattern) for pattern in patterns_of(self.together_with))
 
     def is_apart_from(self, check: str) -> bool:
         """Whether it keeps its configs apart from those of this check."""

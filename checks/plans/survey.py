@@ -81,7 +81,7 @@ class Survey:
             self.owners,
             self.capacity,
             base=self.own,
-            pinned=pinned,
+            pinned=pinned | self._together(),
             free={digest for digest, held in self.held.items() if not held.fetched},
             eligible=self.eligible(),
             accepting=set(able),
@@ -95,6 +95,19 @@ class Survey:
             stickiness=balancing.Stickiness(*sticky) if conf.STICKINESS_ENABLED else None,
         )
         return list(self._within_rules(moves))
+
+    def _together(self) -> set[str]:
+        """The digests of configs that rules want where they are, together with others.
+
+        A node whose load is above the mean by more than is `tolerated` keeps none.
+        """
+        if not self.snapshot.joins:
+            return set()
+        loads, nodes = self.utilization(), [name for name, node in self.nodes.items() if node.id in self.snapshot.open]
+        whole = sum(self.nodes[name].capacity for name in nodes)
+        fair = sum(loads[name] * self.nodes[name].capacity for name in nodes) / whole if whole else 0.0
+        held = (one for one in self.held.values() if loads[one.node] <= balancing.tolerated(fair))
+        return {digest for digest, entry in self.entries(held).items() if self.snapshot.is_together(entry)}
 
     def eligible(self) -> Callable[[str], frozenset[str] | None] | None:
         """Return a function from a config's digest to the names of the nodes that may run it, None for all nodes.

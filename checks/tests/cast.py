@@ -42,6 +42,14 @@ def hand_over() -> None:
     settling.settle()
 
 
+def settled_on_ash(number: int) -> None:
+    """So many configs on ash, all of them acknowledged; and birch, which has nothing."""
+    report("ash")
+    dispatcher.schedule([sent(f"key-{each}") for each in range(number)])
+    hand_over()
+    report("birch")
+
+
 def owners() -> dict[str, str]:
     """The assignments: {origin's key: node's name}."""
     rows = Assignment.objects.values_list("config__origins__key", "node__name")

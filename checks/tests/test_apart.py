@@ -17,7 +17,7 @@ from checks.models import Assignment, Config, Move, freezes
 from checks.models.orders import Rule
 from checks.tests.balance import furnish
 from checks.tests.cast import dangling, hand_over, lead, owners, report, silence
-from checks.tests.test_spreading import passes, schedule, zones
+from checks.tests.domains import passes, schedule, zones
 from nodes.models import Node, NodeRule
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]

@@ -10,7 +10,7 @@ from checks.explain import drains
 from checks.explain.drains import Stuck
 from checks.models import Assignment, Handover
 from checks.models.orders import Pin, Rule
-from checks.tests.cast import hand_over, lead, report, sent, silence
+from checks.tests.cast import hand_over, lead, sent, settled_on_ash, silence
 from clusteragent.lib import clock
 from nodes.goodbyes import note_goodbye
 from nodes.heartbeats import note_heartbeat
@@ -21,11 +21,7 @@ pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("eight")]
 
 @pytest.fixture
 def eight(warm: None) -> None:
-    """Eight configs on ash, all of them acknowledged; and birch, which has nothing."""
-    report("ash")
-    dispatcher.schedule([sent(f"key-{number}") for number in range(8)])
-    hand_over()
-    report("birch")
+    settled_on_ash(8)
 
 
 def drain(by: Any = None) -> None:

@@ -15,47 +15,15 @@ from checks.explain.why import explain
 from checks.models import Assignment, Config, Move, freezes
 from checks.models.orders import Isolation, Pin, Rule
 from checks.tests.balance import furnish, settle
-from checks.tests.cast import counts, dangling, hand_over, lead, report, sent, silence
+from checks.tests.cast import counts, dangling, hand_over, lead, report, silence
+from checks.tests.domains import by_zone, passes, schedule, zones
 from nodes.models import Node, NodeRule
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
 
 
-def zones(**names: list[str]) -> None:
-    """Nodes in these zones: `zones(a=["ash", "birch"], b=["cedar"])`."""
-    for zone, nodes in names.items():
-        report(*nodes)
-        for name in nodes:
-            NodeRule.objects.create(pattern=name, labels={"zone": zone})
-    NodeRule.objects.apply()
-
-
 def spread(**fields: object) -> None:
     Rule.objects.create(**{"name": "wide", "spread": True, **fields})
-
-
-def schedule(number: int, kind: str = "one", name: str = "http_check") -> None:
-    keys = [f"{kind}-{each}" for each in range(number)]
-    dispatcher.schedule([sent(key, name=name, instances=(f"url: http://{key}\n",)) for key in keys])
-
-
-def by_zone(**of: object) -> dict[str, int]:
-    """How many configs each zone has; of: a condition of the configs."""
-    rows = Assignment.objects.filter(**of).values_list("node__labels__zone", flat=True)
-    return dict(Counter(rows))
-
-
-def passes(most: int = 40) -> int:
-    """Look at all configs again and again, each a minute after the other, until nothing moves. Returns how many moved."""
-    moved = 0
-    for _ in range(most):
-        moves = dispatcher.move_misplaced()
-        if not moves:
-            return moved
-        moved += len(moves)
-        hand_over()
-        Move.objects.update(time=F("time") - timedelta(minutes=1))
-    raise AssertionError(f"{moved} moves, and no end")
 
 
 class TestPlacing:

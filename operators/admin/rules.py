@@ -18,7 +18,7 @@ class RuleAdmin(NotedAdmin, WithoutTransaction):
 
     list_display: tuple[str, ...] = (
         "name", "check_pattern", "source_pattern", "required", "forbidden", "max_per_node", "spread", "apart_from",
-        "handover", "author", "time",
+        "together_with", "handover", "author", "time",
     )  # fmt: skip
     search_fields: tuple[str, ...] = ("name", "check_pattern")
     fields: tuple[str, ...] = (
@@ -31,6 +31,7 @@ class RuleAdmin(NotedAdmin, WithoutTransaction):
         "spread",
         "apart_from",
         "apart_by_domain",
+        "together_with",
         "handover",
         "note",
     )

@@ -1,8 +1,10 @@
 """What the operators' API takes and answers."""
 
 import math
+from copy import copy
 from typing import Any
 
+from django.core.exceptions import ValidationError as Invalid
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
@@ -434,9 +436,19 @@ class RuleSerializer(Strict, serializers.ModelSerializer[Rule]):
         model = Rule
         fields = (
             "id", "name", "check_pattern", "source_pattern", "required", "forbidden", "max_per_node", "spread",
-            "apart_from", "apart_by_domain", "handover", "author", "note", "time",
+            "apart_from", "apart_by_domain", "together_with", "handover", "author", "note", "time",
         )  # fmt: skip
         read_only_fields = ("author", "time")
+
+    def validate(self, attrs: Any) -> Any:
+        rule = copy(self.instance) if self.instance else Rule()
+        for name, value in attrs.items():
+            setattr(rule, name, value)
+        try:
+            rule.clean()
+        except Invalid as problem:
+            raise ValidationError(problem.messages) from None
+        return attrs
 
 
 class NodeRuleSerializer(Strict, serializers.ModelSerializer[NodeRule]):

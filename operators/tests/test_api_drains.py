@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from checks import dispatcher
-from checks.tests.cast import hand_over, report, sent
+from checks.tests.cast import hand_over, settled_on_ash
 from clusteragent.lib import clock
 from nodes.models import Node
 from operators.roles import Role
@@ -18,10 +18,7 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture
 def operator(warm: None) -> Caller:
     """Someone who drains ash, which has three configs that birch may have, too."""
-    report("ash")
-    dispatcher.schedule([sent(f"key-{number}") for number in range(3)])
-    hand_over()
-    report("birch")
+    settled_on_ash(3)
     return having(Role.OPERATOR)
 
 

@@ -9,9 +9,10 @@ from checks import dispatcher
 from checks.dispatcher.eligibility import read_snapshot
 from checks.explain import headroom
 from checks.models.orders import Rule
+from checks.tests import domains
 from checks.tests.cast import report, sent
 from clusteragent.lib import conf
-from nodes.models import Node, NodeRule
+from nodes.models import Node
 from operators.roles import Role
 from operators.tests.cast import having
 
@@ -29,10 +30,8 @@ def operator(client: Client) -> Client:
 @pytest.fixture
 def zones(warm: None) -> None:
     """ash is in a, birch in b, and cedar in none."""
-    report("ash", "birch", "cedar")
-    for name, zone in (("ash", "a"), ("birch", "b")):
-        NodeRule.objects.create(pattern=name, labels={"zone": zone})
-    NodeRule.objects.apply()
+    domains.zones(a=["ash"], b=["birch"])
+    report("cedar")
 
 
 @pytest.mark.usefixtures("zones")
