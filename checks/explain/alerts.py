@@ -93,6 +93,37 @@ class Kind(enum.StrEnum):
     SOURCE_WARNING = enum.auto()
 
 
+class Word(enum.StrEnum):
+    """How the cluster is, in a word: the worst of what its alerts make it, and *healthy* without any."""
+
+    HEALTHY = "Healthy"
+    NEEDS_ATTENTION = "Needs attention"
+    NOT_HEALTHY = "Not healthy"
+
+
+# What each kind makes of the cluster. It is not healthy while configs run nowhere or far too seldom, or would not be placed
+# again.
+WORDS: Mapping[Kind, Word] = dict.fromkeys(Kind, Word.NEEDS_ATTENTION) | dict.fromkeys(
+    (
+        Kind.NO_PASS,
+        Kind.BRAKE,
+        Kind.NONE_ACCEPTS,
+        Kind.DEAD_OWNER,
+        Kind.WARMUP,
+        Kind.UNSCHEDULED,
+        Kind.DANGLING,
+        Kind.VERY_SLOW_NODE,
+    ),
+    Word.NOT_HEALTHY,
+)
+
+
+def word(found: Iterable["Alert"]) -> Word:
+    """Return the word for a cluster with these alerts."""
+    order = list(Word)
+    return max((WORDS[alert.kind] for alert in found), key=order.index, default=Word.HEALTHY)
+
+
 _TROUBLES = {
     Kind.FAILING: "The last run of {} failed.",
     Kind.NOT_RUNNING: "{}: not among the checks that its node runs.",

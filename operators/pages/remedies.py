@@ -12,7 +12,7 @@ from django.views.decorators.http import require_POST
 
 from checks import dispatcher, plans, sources
 from checks.dispatcher import deciding
-from checks.explain.alerts import Alert, Kind
+from checks.explain.alerts import WORDS, Alert, Kind, Word
 from checks.models import freezes
 from checks.models.orders import Isolation, Pause
 from checks.wire.scrub import scrub
@@ -21,17 +21,6 @@ from operators import documentation
 from operators.admin.base import address
 from operators.admin.sources import UNDER_WAY, accept, scan, scanned_names
 from operators.pages import base
-
-GRAVE = {
-    Kind.NO_PASS,
-    Kind.BRAKE,
-    Kind.NONE_ACCEPTS,
-    Kind.DEAD_OWNER,
-    Kind.WARMUP,
-    Kind.UNSCHEDULED,
-    Kind.DANGLING,
-    Kind.VERY_SLOW_NODE,
-}
 
 
 @dataclass(frozen=True)
@@ -69,8 +58,8 @@ class Line(NamedTuple):
 
     @property
     def is_grave(self) -> bool:
-        """Whether configs run nowhere or far too seldom while it lasts, or would not be placed again."""
-        return self.alert.kind in GRAVE
+        """Whether the cluster is not healthy while it lasts."""
+        return WORDS[self.alert.kind] == Word.NOT_HEALTHY
 
 
 def lines(found: Iterable[Alert], user: Any) -> list[Line]:
