@@ -75,11 +75,12 @@ def repatch(term: int) -> str:
 
 @task("stats")
 def collect_stats(term: int) -> str:
-    """Fetch the runners' stats, and update costs, troubles and which nodes are slow."""
+    """Fetch the runners' stats, and update costs, troubles and which nodes are slow or overloaded."""
     ClusterStore.objects.require(term)
     measured = costs.measure()
     slowness.note_round()
     Trouble.objects.note()
+    costs.note_overloaded()
     asked, failed, seconds = measured.round
     return f"{asked} asked, {failed} failed, {seconds:.1f} s, {measured.configs} costs changed"
 

@@ -12,7 +12,7 @@ from django.utils.html import escape
 
 from checks import dispatcher
 from checks.explain.alerts import WORDS, Kind, Word
-from checks.models import ClusterStore, Cost, Move, Source
+from checks.models import ClusterStore, Cost, Move, Plan, Source
 from checks.models.orders import Pause
 from checks.models.troubles import Trouble
 from checks.tests.cast import dangling, report, sent, silence
@@ -21,7 +21,7 @@ from clusteragent.lib import clock, conf
 from clusteragent.lib.clock import ago
 from clusteragent.lib.words import utc
 from nodes.goodbyes import note_goodbye
-from nodes.models import Hearing, Heartbeat, Node, NodeEvent
+from nodes.models import Hearing, Heartbeat, Node, NodeEvent, Runner
 from operators.pages import now
 from operators.roles import Role
 from operators.tests.cast import user
@@ -295,3 +295,28 @@ def test_as_many_queries_for_ten_nodes_as_for_a_hundred(client: Client) -> None:
             client.get(NOW)
         numbers.append(len(queries))
     assert numbers[0] == numbers[1]
+
+
+def test_an_overloaded_node_has_links_and_a_plan_that_relieves_it(client: Client) -> None:
+    place(1, "ash")
+    dispatcher.schedule([sent("other")])
+    Cost.objects.bulk_create(Cost(config_id=config(key).pk, workers_needed=4) for key in ("key-0", "other"))
+    Runner.objects.create(node=Node.objects.get(), workers=4, overloaded_rounds=2, overloaded_since=Now())
+    assert sentence(client).startswith("Not healthy. ")
+    page = client.get(NOW).content.decode()
+    assert "No other node has room: add nodes." in page
+    assert f'href="/admin/checks/config/{config("other").pk}/change/">http_check on ash</a>' in page
+    answer = client.post("/admin/now/remedy/overloaded/", follow=True).content.decode()
+    assert "No move would help" in answer
+    report("birch")
+    Runner.objects.create(node=Node.objects.get(name="birch"), workers=8)
+    answer = client.post("/admin/now/remedy/overloaded/", follow=True)
+    assert answer.request["PATH_INFO"] == f"/admin/checks/plan/{Plan.objects.get().pk}/change/"
+    assert [move["to"] for move in Plan.objects.get().moves] == [Node.objects.get(name="birch").pk]
+
+
+def test_the_fullest_node_of_a_pool_is_a_link(client: Client) -> None:
+    place(3, "runner-1", "runner-2")
+    page = client.get(NOW)
+    [(pool, _)] = page.context["pools"]
+    assert f'href="/admin/nodes/node/{pool.fullest.id}/change/">{pool.fullest.name}</a>' in page.content.decode()
