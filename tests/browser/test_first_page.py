@@ -61,3 +61,14 @@ def test_a_page_that_lost_its_session_says_so_and_shows_no_login_form(
         expect(over).to_be_visible()
         expect(page).to_have_title(re.compile("^Out of date - "))
         expect(page.get_by_label("Password")).to_have_count(0)
+
+
+def test_the_palette_leads_to_what_it_finds(page: Page, cluster: Cluster) -> None:
+    page.goto("/admin/nodes/node/")
+    page.keyboard.press("Control+k")
+    box = page.get_by_placeholder("Type to search")
+    box.fill("birch")
+    box.press("Shift")  # a key, as of a person who writes
+    expect(page.locator("#command-results-list li.active")).to_contain_text("birch")
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(re.compile(f"/nodes/node/{cluster.number_of_node('birch')}/change/"))
