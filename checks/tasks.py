@@ -76,12 +76,13 @@ def repatch(term: int) -> str:
 
 @task("stats")
 def collect_stats(term: int) -> str:
-    """Fetch the runners' stats, and update costs, which nodes are slow, troubles and the headroom."""
+    """Fetch the runners' stats, and update costs, which nodes are slow or overloaded, troubles and the headroom."""
     ClusterStore.objects.require(term)
     measured = costs.measure()
     for name, step in (
         ("slowness", slowness.note_round),
         ("troubles", Trouble.objects.note),
+        ("overload", costs.note_overloaded),
         ("headroom", headroom.note),
     ):
         try:

@@ -13,11 +13,10 @@ from django.db.models.functions import Now
 from checks import tasks
 from checks.explain import alerts
 from checks.models import ClusterStore
-from checks.wire.scrub import scrub
 from clusteragent.lib import conf
 from clusteragent.lib.version import USER_AGENT
 from clusteragent.models import Announcement
-from operators.admin.base import address
+from operators.admin.base import told
 
 # Seconds that connecting may take, and each wait for data.
 TIMEOUT = 5
@@ -92,18 +91,6 @@ def _compose(row: Announcement, now: Told) -> None:
             "over": over,
             "needs_you": len(now),
         }
-
-
-def told(alert: alerts.Alert) -> dict[str, Any]:
-    """Return the alert as it is sent: without secrets."""
-    return {
-        "kind": alert.kind,
-        "subject": alert.subject,
-        "count": alert.count,
-        "cause": scrub(alert.cause),
-        "since": (alert.since or alert.now).isoformat(timespec="seconds"),
-        "link": address(alert.target),
-    }
 
 
 def _text(new: list[Any], over: list[Any]) -> str:

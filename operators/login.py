@@ -6,9 +6,11 @@ from typing import Any
 import structlog
 from django.contrib import admin, auth
 from django.contrib.auth.backends import ModelBackend
+from django.contrib.auth.models import Group, User
 from django.contrib.auth.views import PasswordChangeView
 from django.contrib.sessions.models import Session
 from django.core.exceptions import ValidationError
+from django.db.models import Exists, OuterRef
 from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
@@ -20,6 +22,7 @@ from clusteragent.lib.words import escape_controls
 from operators import lockout
 from operators.hashing import TooBusy
 from operators.lockout import LockedOut
+from operators.roles import Role
 
 # The session's values: when it began, and when its user last did something. The latter is written once a minute at most.
 BEGAN, SEEN = "began", "seen"
@@ -31,7 +34,10 @@ log = structlog.get_logger()
 
 
 class Backend(ModelBackend):
-    """Django's names and passwords, with counted failures. Raises LockedOut and TooBusy."""
+    """Django's names and passwords, with counted failures. Raises LockedOut and TooBusy.
+
+    Whoever has a role may use the admin: its users count as staff, whether Django's box is ticked or not.
+    """
 
     def authenticate(
         self, request: HttpRequest | None, username: str | None = None, password: str | None = None, **kwargs: Any
@@ -41,6 +47,14 @@ class Backend(ModelBackend):
         with lockout.Attempt(username, request) as attempt:
             user = super().authenticate(request, username, password, **kwargs)
             attempt.is_right = user is not None
+        return self.get_user(user.pk) if user else None
+
+    def get_user(self, user_id: int) -> Any:
+        has_role = Exists(Group.objects.filter(user=OuterRef("pk"), name__in=list(Role)))
+        user: Any = User.objects.annotate(has_role=has_role).filter(pk=user_id).first()
+        if user is None or not self.user_can_authenticate(user):
+            return None
+        user.is_staff |= user.has_role
         return user
 
 

@@ -43,3 +43,9 @@ def loads(needed: Mapping[int, float] | None = None, able: Mapping[int, float] |
     needed = Cost.objects.by_node() if needed is None else needed
     able = Runner.objects.capacity() if able is None else able
     return {node: needed.get(node, 0.0) / workers for node, workers in able.items()}
+
+
+def note_overloaded() -> None:
+    """Note which nodes are above 100 % after a round of stats. None is before costs are measured."""
+    full = [node for node, load in loads().items() if load > 1] if Cost.objects.exists() else []
+    Runner.objects.note_overloaded(full)

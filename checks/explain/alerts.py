@@ -15,10 +15,12 @@ from django.db.models.fields.json import KT
 from django.db.models.functions import Extract, Now
 
 from checks import dispatcher
+from checks.dispatcher import costs
 from checks.dispatcher.eligibility import Reason, read_snapshot
 from checks.dispatcher.transaction import entries_of
-from checks.explain import drains, headroom
-from checks.models import Assignment, ClusterStore, Config, Instance, Origin, Source
+from checks.explain import drains
+from checks.explain.headroom import Headroom
+from checks.models import Assignment, ClusterStore, Config, Cost, Instance, Origin, Source
 from checks.models.configs import ConfigQuerySet
 from checks.models.freezes import Freeze
 from checks.models.handovers import Handover, deadline
@@ -28,7 +30,7 @@ from checks.wire import lint
 from checks.wire.scrub import scrub
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
-from clusteragent.lib.words import cut, duration, listed, milliseconds, plain_count
+from clusteragent.lib.words import cut, duration, listed, milliseconds, percent, plain_count
 from nodes.models import Hearing, Node, NodeEvent, Runner, RunnerStats, Slowness
 from nodes.models.events import SAID_AGAIN_AFTER
 from nodes.models.hearing import is_stale
@@ -66,6 +68,7 @@ class Kind(enum.StrEnum):
     UNSCHEDULED = enum.auto()
     DANGLING = enum.auto()
     VERY_SLOW_NODE = enum.auto()
+    OVERLOADED = enum.auto()
     FAILING = enum.auto()
     NOT_RUNNING = enum.auto()
     QUARANTINED = enum.auto()
@@ -90,6 +93,38 @@ class Kind(enum.StrEnum):
     HELD_REMOVALS = enum.auto()
     FROZEN = enum.auto()
     SOURCE_WARNING = enum.auto()
+
+
+class Word(enum.StrEnum):
+    """How the cluster is, in a word: the worst of what its alerts make it, and *healthy* without any."""
+
+    HEALTHY = "Healthy"
+    NEEDS_ATTENTION = "Needs attention"
+    NOT_HEALTHY = "Not healthy"
+
+
+# What each kind makes of the cluster. It is not healthy while configs run nowhere or far too seldom, or would not be placed
+# again.
+WORDS: Mapping[Kind, Word] = dict.fromkeys(Kind, Word.NEEDS_ATTENTION) | dict.fromkeys(
+    (
+        Kind.NO_PASS,
+        Kind.BRAKE,
+        Kind.NONE_ACCEPTS,
+        Kind.DEAD_OWNER,
+        Kind.WARMUP,
+        Kind.UNSCHEDULED,
+        Kind.DANGLING,
+        Kind.VERY_SLOW_NODE,
+        Kind.OVERLOADED,
+    ),
+    Word.NOT_HEALTHY,
+)
+
+
+def word(found: Iterable["Alert"]) -> Word:
+    """Return the word for a cluster with these alerts."""
+    order = list(Word)
+    return max((WORDS[alert.kind] for alert in found), key=order.index, default=Word.HEALTHY)
 
 
 _TROUBLES = {
@@ -127,7 +162,8 @@ class Alert:
     """Something that needs an operator.
 
     count: how many rows it is about. since: when it began, if that is known. now: when it was found. Both are times of the
-    database's clock. subject: tells apart several alerts of one kind, such as those of two sources.
+    database's clock. subject: tells apart several alerts of one kind, such as those of two sources. parts: what the cause names,
+    each with what shows it.
     """
 
     kind: Kind
@@ -137,6 +173,7 @@ class Alert:
     now: datetime
     since: datetime | None = None
     subject: str = ""
+    parts: Sequence[tuple[str, Target]] = ()
 
     @property
     def key(self) -> str:
@@ -167,7 +204,8 @@ def current(differing: Sequence[str] = ()) -> list[Alert]:
         *_of_slow_checks(hearing.now),
         *_of_nodes(hearing.now),
         *_of_slow_nodes(hearing.now),
-        *_of_headroom(hearing.now),
+        *_of_overload(hearing.now),
+        *_of_headroom(hearing.now, headroom.worst()),
         *_of_names(hearing),
         *_of_orders(hearing.now),
     )
@@ -435,8 +473,47 @@ def _of_slow_nodes(now: datetime) -> Iterator[Alert]:
         yield Alert(kind, len(found), cause, _rows(Node, pace=found[0].state), now, since)
 
 
-def _of_headroom(now: datetime) -> Iterator[Alert]:
-    worst = headroom.worst()
+def _of_overload(now: datetime) -> Iterator[Alert]:
+    """Nodes whose configs need more than their capacity, which they did in two rounds of stats, too."""
+    rows = list(Runner.objects.overloaded().select_related("node"))
+    if not rows:
+        return
+    needed, able = Cost.objects.by_node(), Runner.objects.capacity()
+    loads = costs.loads(needed, able)
+    full = sorted((row for row in rows if loads.get(row.pk, 0) > 1), key=lambda row: -loads[row.pk])
+    if not full:
+        return
+    said, parts = [], []
+    for row in full[:NAMED]:
+        name, on_it = row.node.name, Assignment.objects.filter(node=row.pk, config__cost__isnull=False)
+        costly = on_it.order_by("-config__cost__workers_needed", "config")[:NAMED]
+        dear = list(costly.values_list("config__name", "config__cost__workers_needed", "config_id"))
+        most = listed([f"{scrub(check)} ({cost:.2g})" for check, cost, _ in dear], None)
+        said.append(
+            f"{name} is at {percent(loads[row.pk])}{f', most by {most} of its {able[row.pk]:.2g} workers' if most else ''}"
+        )
+        parts.append((name, _row(row.node)))
+        parts += [(f"{scrub(check)} on {name}", Target(Config, {}, config)) for check, _, config in dear]
+    others = "; others" if len(full) > NAMED else ""
+    excess = sum(needed[row.pk] - able[row.pk] for row in full)
+    takers = Node.objects.accepting().values_list("pk", flat=True)
+    room = sum(max(able[node] - needed.get(node, 0.0), 0.0) for node in takers if node in able)
+    cause = f"{'; '.join(said)}{others}. {_room(excess, room)}"
+    since = min(row.overloaded_since for row in full if row.overloaded_since)
+    target = _row(full[0].node) if len(full) == 1 else _rows(Node)
+    yield Alert(Kind.OVERLOADED, len(full), cause, target, now, since, parts=parts)
+
+
+def _room(excess: float, room: float) -> str:
+    """Whether other nodes have room for what is too much, both in workers."""
+    if room <= 0:
+        return "No other node has room: add nodes."
+    if room < excess:
+        return f"Others have room for {room:.2g} of the {excess:.2g} workers that are too many: add nodes."
+    return "Others have room for what is too much."
+
+
+def _of_headroom(now: datetime, worst: Headroom | None) -> Iterator[Alert]:
     if worst is not None and worst.is_short:
         target = _rows(Node, q=worst.node) if worst.node else _rows(Node, domain=worst.domain)
         yield Alert(Kind.NO_HEADROOM, 1, worst.dated(now), target, now)

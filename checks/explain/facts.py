@@ -11,7 +11,7 @@ from django.db.models import Q
 
 from checks.models import Config, Handover, Instance
 from checks.models.handovers import Promise
-from checks.models.troubles import error_line, put_handles_back
+from checks.models.troubles import put_handles_back, whole_error
 from clusteragent.lib import clock, conf
 from clusteragent.lib.words import plain_count
 from nodes.models import Node, RunnerStats
@@ -64,7 +64,7 @@ class Run:
     @property
     def error(self) -> str:
         """The error of the last run, scrubbed, on one line; empty when it did not fail."""
-        return error_line(self.stats.last_error) or "failed" if self.stats is not None and self.stats.failed else ""
+        return whole_error(self.stats.last_error) or "failed" if self.stats is not None and self.stats.failed else ""
 
 
 @dataclass(frozen=True)

@@ -55,9 +55,17 @@ class SourceQuerySet(models.QuerySet["Source"]):
 
     def warnings_about(self, config: Config) -> list[Notice]:
         """Return the warnings about the origins of a config."""
+        return [Notice(**one) for one in self._about(config, "warnings")]
+
+    def errors_about(self, config: Config) -> list[tuple[str, str | None, str]]:
+        """Return [(where, line, error)]: why its origins can't be read now, so that the config is the last good one."""
+        return [(one["where"], one["line"], one["error"]) for one in self._about(config, "errors")]
+
+    def _about(self, config: Config, field: str) -> list[dict[str, Any]]:
+        """What a field of sources, `errors` or `warnings`, has about the origins of a config."""
         places = {(origin.source, parent_of(origin.key)) for origin in config.origins.all()}
-        rows = self.filter(name__in={source for source, _ in places}).values_list("name", "warnings")
-        return [Notice(**one) for name, found in rows for one in found if (name, one["where"]) in places]
+        rows = self.filter(name__in={source for source, _ in places}).values_list("name", field)
+        return [one for name, found in rows for one in found if (name, one["where"]) in places]
 
     def with_counts(self) -> SourceQuerySet:
         """Annotate sources with `errors_number`, `warnings_number`, `passed_over_number`, `held_removals_number`, and the

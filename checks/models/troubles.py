@@ -14,6 +14,7 @@ from checks.models.map import fetched
 from checks.wire import standins
 from checks.wire.scrub import scrub
 from clusteragent.lib.database.bulk import without_nested_loops
+from clusteragent.lib.words import cut_at_word
 from nodes.models import RunnerStats
 
 # The most characters of an error line.
@@ -26,12 +27,17 @@ _NEARLY, _NODES = 0.8, 2
 
 
 def error_line(last_error: str) -> str:
+    """Return a check's last error as one scrubbed line of at most MOST_CHARACTERS, which ends with a whole word."""
+    return cut_at_word(whole_error(last_error), MOST_CHARACTERS)
+
+
+def whole_error(last_error: str) -> str:
     """Return a check's last error as one scrubbed line. Agents report most errors as JSON with a traceback."""
     try:
         message = json.loads(last_error)[0]["message"]
     except (ValueError, LookupError, TypeError):
         message = last_error
-    return " ".join(scrub(str(message)).split())[:MOST_CHARACTERS]
+    return " ".join(scrub(str(message)).split())
 
 
 def put_handles_back(stats: Collection[RunnerStats]) -> None:

@@ -11,9 +11,10 @@ from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 
 from checks import dispatcher
+from checks.dispatcher import costs
 from checks.explain import alerts, headroom
 from checks.explain.alerts import Kind
-from checks.models import Assignment, Config, Move, Source, TaskRun
+from checks.models import Assignment, Config, Cost, Move, Source, TaskRun
 from checks.models.freezes import Freeze
 from checks.models.orders import Isolation, Pause, Pin, Rule
 from checks.models.troubles import Trouble
@@ -526,11 +527,15 @@ def test_every_link_leads_to_a_page(admin_client) -> None:
     Assignment.objects.filter(config=one).update(reason=Move.Reason.WITHDRAWN, since=Now())
     Config.objects.exclude(pk=one.pk).update(dangling_since=Now())
     Config.objects.filter(origins__key="two").update(unscheduled=True)
+    Cost.objects.create(config=one, workers_needed=99)
+    owner = Assignment.objects.get(config=one).node
+    Runner.objects.update_or_create(node=owner, defaults={"overloaded_rounds": 2, "overloaded_since": Now()})
     TaskRun.objects.note(headroom.HEADROOM, 0, result=json.dumps([["", "fir", 1, 2.0, 0]]))
     shown = alerts.current(["the secret key"])
     # ADOPTED is told in place of others: test_adopt.py.
     assert {alert.kind for alert in shown} == set(Kind) - {Kind.ADOPTED}
-    links = {address(alert.target) for alert in shown}
+    targets = [target for alert in shown for target in (alert.target, *(part for _, part in alert.parts))]
+    links = {address(target) for target in targets}
     assert {link: admin_client.get(link, secure=True).status_code for link in links} == dict.fromkeys(links, 200)
 
 
@@ -549,3 +554,76 @@ def test_the_number_of_queries_does_not_grow() -> None:
     silence(*more)
     dispatcher.schedule([sent(f"key-{number}") for number in range(200)])
     assert queries() == few
+
+
+def overload(name: str, workers: float = 6.0) -> None:
+    """A node whose runner has 4 workers, with a config that needs so many."""
+    report(name)
+    dispatcher.schedule([sent("dear")])
+    Cost.objects.create(config=Config.objects.get(), workers_needed=workers)
+    Runner.objects.create(node=Node.objects.get(), workers=4, stats_at=Now())
+
+
+def overloads() -> list[alerts.Alert]:
+    return [alert for alert in alerts.current() if alert.kind == Kind.OVERLOADED]
+
+
+def test_a_node_above_its_workers_in_two_rounds_is_overloaded_and_its_cause_is_named() -> None:
+    overload("ash")
+    costs.note_overloaded()
+    assert overloads() == []
+    costs.note_overloaded()
+    [alert] = overloads()
+    row = Runner.objects.get()
+    assert (alert.count, alert.since, row.overloaded_rounds) == (1, row.overloaded_since, 2)
+    assert alert.cause == (
+        "ash is at 150\u202f%, most by http_check (6) of its 4 workers. No other node has room: add nodes."
+    )
+    config = Config.objects.get()
+    assert [(name, address(target)) for name, target in alert.parts] == [
+        ("ash", f"/admin/nodes/node/{row.pk}/change/"),
+        ("http_check on ash", f"/admin/checks/config/{config.pk}/change/"),
+    ]
+    costs.note_overloaded()
+    assert overloads()[0].since == alert.since
+
+
+def test_an_overload_is_over_once_the_load_is_and_begins_anew_with_two_rounds() -> None:
+    overload("ash")
+    for _ in range(2):
+        costs.note_overloaded()
+    Cost.objects.update(workers_needed=4)
+    assert overloads() == []
+    costs.note_overloaded()
+    assert Runner.objects.get().overloaded_since is None
+    Cost.objects.update(workers_needed=5)
+    costs.note_overloaded()
+    assert overloads() == []
+
+
+def test_an_overload_says_how_much_room_the_others_have() -> None:
+    overload("ash", workers=12)
+    for _ in range(2):
+        costs.note_overloaded()
+    report("birch")
+    Runner.objects.create(node=Node.objects.get(name="birch"), workers=4, stats_at=Now())
+    assert overloads()[0].cause.endswith("Others have room for 4 of the 8 workers that are too many: add nodes.")
+    Runner.objects.filter(node__name="birch").update(workers=8)
+    assert overloads()[0].cause.endswith("Others have room for what is too much.")
+
+
+def test_nothing_is_overloaded_before_costs_are_measured() -> None:
+    overload("ash")
+    Cost.objects.all().delete()
+    for _ in range(2):
+        costs.note_overloaded()
+    assert overloads() == []
+
+
+def test_a_node_that_does_not_answer_stays_as_it_was() -> None:
+    overload("ash")
+    for _ in range(2):
+        costs.note_overloaded()
+    Runner.objects.update(failures=1)
+    costs.note_overloaded()
+    assert len(overloads()) == 1

@@ -224,7 +224,8 @@ def test_what_dangles_or_is_gone_is_no_trouble_of_a_check() -> None:
         ('[{"traceback": "x"}]', '[{"traceback": "x"}]'),
         ("[]", "[]"),
         ("7", "7"),
-        ("x" * 500, "x" * 200),
+        ("x" * 500, "x" * 199 + "…"),
+        ("no route " * 30, "no route " * 21 + "no route…"),
     ],
 )
 def test_an_error_is_told_in_a_line_without_secrets(told: str, shown: str) -> None:

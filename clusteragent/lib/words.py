@@ -84,6 +84,14 @@ def cut(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - 1].rstrip()}…"
 
 
+def cut_at_word(text: str, most: int) -> str:
+    """Return the text, or its first whole words and `…`; a word that is longer than all of it is cut."""
+    if len(text) <= most:
+        return text
+    words, blank, _ = text[:most].rpartition(" ")
+    return f"{words.rstrip()}…" if blank else cut(text, most)
+
+
 def percent(share: float) -> str:
     """Format a share (1 is all): `42 %`; below 10 % with one decimal, `4.2 %`."""
     share = round(share, 4) + 0  # a rounding error below zero would become `-0 %`

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from django.db import connection, models, transaction
+from django.db.models import F
+from django.db.models.functions import Coalesce, Now
 
 from clusteragent.lib import conf
 from clusteragent.lib.database.bulk import without_nested_loops
@@ -32,6 +34,10 @@ COUNTS = {
     "TotalMetricSamples": "total_metric_samples", "TotalEvents": "total_events",
     "TotalServiceChecks": "total_service_checks", "LastSuccessDate": "last_success",
 }  # fmt: skip
+
+
+# A node is overloaded once it was in so many rounds of stats in a row.
+MANY_ROUNDS = 2
 
 
 class CheckStats(NamedTuple):
@@ -131,6 +137,21 @@ class RunnerQuerySet(models.QuerySet["Runner"]):
         """Runners of known nodes whose last answer was implausible."""
         return self.filter(node__heartbeat__isnull=False).exclude(clamped="")
 
+    @transaction.atomic
+    def note_overloaded(self, ids: Collection[int]) -> None:
+        """Note that after this round of stats these nodes are overloaded, and no others of those that answered."""
+        answered = self.filter(failures=0)
+        more = answered.filter(pk__in=ids, overloaded_rounds__lt=MANY_ROUNDS)
+        over = answered.exclude(pk__in=ids).filter(overloaded_rounds__gt=0)
+        # In the order of the key, as `note` does: two rounds at once wait for each other.
+        list((more | over).order_by("pk").select_for_update(no_key=True).values_list("pk"))
+        more.update(overloaded_rounds=F("overloaded_rounds") + 1, overloaded_since=Coalesce("overloaded_since", Now()))
+        over.update(overloaded_rounds=0, overloaded_since=None)
+
+    def overloaded(self) -> RunnerQuerySet:
+        """Runners of known nodes that were overloaded in two rounds of stats in a row."""
+        return self.filter(node__heartbeat__isnull=False, overloaded_rounds__gte=MANY_ROUNDS)
+
     def capacity(self) -> dict[int, float]:
         """What the load of each known node is divided by, in workers: {node's id: capacity}."""
         of_node = ("node__weight", "node__runner__workers", "node__slowness__share")
@@ -203,6 +224,9 @@ class Runner(models.Model):
     address = models.GenericIPAddressField(null=True)
     # Workers that it needs for checks that are not ours.
     own_load = models.FloatField(db_default=0.0)
+    # Since when, and in how many rounds of stats in a row, its load is above its capacity. No more than MANY_ROUNDS are counted.
+    overloaded_since = models.DateTimeField(null=True)
+    overloaded_rounds = models.PositiveSmallIntegerField(db_default=0)
 
     objects = RunnerQuerySet.as_manager()
 

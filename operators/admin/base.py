@@ -20,8 +20,8 @@ from unfold.admin import ModelAdmin
 from unfold.decorators import display
 from unfold.views import ChangeList
 
-from checks.explain.alerts import Target
-from clusteragent.lib.scrub import scrub
+from checks.explain.alerts import Alert, Target
+from checks.wire.scrub import scrub
 
 TABLE_ROWS = 20
 LAST_PAGE = 1_000_000
@@ -51,6 +51,18 @@ def list_url(model: type[Model], **query: Any) -> str:
 def address(target: Target) -> str:
     """The URL of the page that shows an alert's target."""
     return list_url(target.model, **target.query) if target.pk is None else row_url(target.model(pk=target.pk))
+
+
+def told(alert: Alert) -> dict[str, Any]:
+    """Return the alert as JSON data, without secrets."""
+    return {
+        "kind": alert.kind,
+        "subject": alert.subject,
+        "count": alert.count,
+        "cause": scrub(alert.cause),
+        "since": (alert.since or alert.now).isoformat(timespec="seconds"),
+        "link": address(alert.target),
+    }
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,9 @@ def context(config: Config, *, exact: bool = False) -> dict[str, Any]:
     return {
         "facts": [(fact, _SIGNS[fact.truth], ago(fact.age)) for fact in known.three],
         "error": known.error,
+        "broken": [
+            (scrub.scrub(where), line, scrub.scrub(error)) for where, line, error in Source.objects.errors_about(config)
+        ],
         "warnings": [
             (scrub.scrub(one.where), one.line, scrub.scrub(one.warning))
             for one in Source.objects.warnings_about(config)

@@ -12,6 +12,7 @@ from rest_framework.exceptions import ValidationError
 from checks import plans
 from checks.dispatcher import CHUNK
 from checks.explain import drains
+from checks.explain.alerts import Word
 from checks.explain.drains import Drain, Stuck
 from checks.explain.headroom import Headroom
 from checks.explain.loss import Loss
@@ -467,6 +468,37 @@ class NodeRuleSerializer(Strict, serializers.ModelSerializer[NodeRule]):
         if weight is not None and not math.isfinite(weight):
             raise ValidationError("A number.")
         return weight
+
+
+class NeedSerializer(serializers.Serializer[Any]):
+    """What needs somebody. `kind` is one of those in the documentation of metrics; `since` is when it was found if no more is
+    known; `link` is a page of the admin.
+    """
+
+    kind = serializers.CharField()
+    subject = serializers.CharField()
+    count = serializers.IntegerField()
+    cause = serializers.CharField()
+    since = serializers.DateTimeField()
+    link = serializers.CharField()
+
+
+class RoomSerializer(serializers.Serializer[Any]):
+    """The loss that would be the worst: of what, the mean load of the others after it, and how many configs find no node."""
+
+    lost = serializers.CharField()
+    reach = serializers.FloatField(allow_null=True)
+    homeless = serializers.IntegerField()
+    sentence = serializers.CharField()
+
+
+class StatusSerializer(serializers.Serializer[Any]):
+    """How the cluster is."""
+
+    state = serializers.ChoiceField([str(word) for word in Word])
+    sentence = serializers.CharField()
+    headroom = RoomSerializer(allow_null=True)
+    needs = NeedSerializer(many=True)
 
 
 class PlanSerializer(serializers.ModelSerializer[Plan]):

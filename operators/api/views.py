@@ -29,6 +29,8 @@ from operators.api import desired, filters, serializers
 from operators.api.authentication import OperatorToken
 from operators.api.base import Busy, Conflict, DetailViewSet, ListViewSet, OperatorViewSet
 from operators.api.permissions import HasPermissions, requires
+from operators.pages import now
+from operators.pages.base import SEES
 from operators.queries import WIDE_COLUMNS
 from operators.rules import apply_rules
 
@@ -36,6 +38,20 @@ from operators.rules import apply_rules
 LARGE_SETS = 2
 _large_sets = BoundedSemaphore(LARGE_SETS)
 _SOURCE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,200}")
+
+
+class StatusViewSet(OperatorViewSet):
+    """How the cluster is, as the admin's first page says it."""
+
+    queryset = Config.objects.none()
+    serializer_class = serializers.StatusSerializer
+    pagination_class: Any = None
+    permission_classes = [requires(*SEES)]
+
+    @extend_schema(responses=serializers.StatusSerializer)
+    def list(self, request: Request) -> Response:
+        """The word for the cluster, the first page's sentence, and what needs somebody."""
+        return Response(now.latest().document)
 
 
 class ConfigViewSet(DetailViewSet):

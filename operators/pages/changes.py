@@ -85,7 +85,7 @@ def story(request: HttpRequest) -> HttpResponse:
         "lines": lines,
         "events": events,
         "undoable": [line.move.pk for line in lines if line.why_not == ""],
-        "left": max(len(found.steps) - MOST_LINES, 0),
+        "left": max(len(found.steps) - MOST_LINES, 0) + found.more,
         "events_left": max(len(found.events) - MOST_LINES, 0),
         "back": f"{reverse('pages:changes')}?{f'last={last}' if last in SPANS else span.query}",
     }

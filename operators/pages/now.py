@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
-from django.db.models import Q
+from django.conf import settings
+from django.db.models import Count, Max, Min, Q
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
@@ -13,18 +14,20 @@ from django.utils.html import format_html
 
 from checks.dispatcher import costs
 from checks.explain import alerts, headroom
-from checks.explain.alerts import Alert
+from checks.explain.alerts import Alert, Word
 from checks.explain.headroom import Headroom
 from checks.models import Assignment
+from checks.models.orders import Pause
+from checks.wire.scrub import scrub
 from clusteragent.lib import clock
 from clusteragent.lib.clock import ago
-from clusteragent.lib.words import grouped, grouped_count
+from clusteragent.lib.words import grouped, grouped_count, listed, utc
 from nodes.models import Node
 from operators import fingerprints, login
-from operators.admin.base import list_url, row_url
+from operators.admin.base import list_url, row_url, told
 from operators.pages import base, stories, titles
 from operators.pages.pools import STATES, Member, NodePool, pools
-from operators.pages.remedies import GRAVE, Line, lines
+from operators.pages.remedies import Line, lines
 from operators.pages.shared import Shared
 
 REFRESH_SECONDS = 5
@@ -40,20 +43,45 @@ JOINING = timedelta(minutes=2)
 _LEAVING = {"draining", "leaving", "restarting"}
 
 
+class Mark(NamedTuple):
+    """What shows a word beside its text: an icon and a class."""
+
+    icon: str
+    style: str
+
+
+MARKS = {
+    Word.HEALTHY: Mark("check_circle", "pages-healthy"),
+    Word.NEEDS_ATTENTION: Mark("warning", "pages-attention"),
+    Word.NOT_HEALTHY: Mark("error", "pages-unhealthy"),
+}
+
+
 @dataclass(frozen=True)
 class Contents:
-    """The contents of the page at one moment, by the database's clock."""
+    """The contents of the page at one moment, by the database's clock. paused: what is paused, as a sentence, or empty."""
 
     at: datetime
     alerts: list[Alert]
     pools: list[NodePool]
     history: stories.StoryList
     headroom: Headroom | None
+    paused: str
 
     @property
-    def is_healthy(self) -> bool:
-        """Whether no alert is a grave one."""
-        return not any(alert.kind in GRAVE for alert in self.alerts)
+    def word(self) -> Word:
+        """How the cluster is."""
+        return alerts.word(self.alerts)
+
+    @property
+    def mark(self) -> Mark:
+        """The word's icon and class."""
+        return MARKS[self.word]
+
+    @property
+    def tab(self) -> str:
+        """What the browser's tab says: `(3) Needs attention`."""
+        return f"({grouped(len(self.alerts))}) {self.word}" if self.alerts else str(self.word)
 
     @property
     def room(self) -> str:
@@ -62,13 +90,25 @@ class Contents:
 
     @property
     def sentence(self) -> str:
-        """The summary: `Healthy. 5 000 configs on 300 nodes, 3 need you.`"""
-        checks = sum(pool.configs for pool in self.pools)
+        """The summary: `Needs attention. 5 000 configs on 300 nodes, 3 need you.`"""
+        return f"{self.word}. {self.figures}"
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """As JSON data, for the command `status` and the operators' API."""
+        room = self.headroom.document if self.headroom else None
+        needs = [told(alert) for alert in self.alerts]
+        return {"state": str(self.word), "sentence": self.sentence, "headroom": room, "needs": needs}
+
+    @property
+    def figures(self) -> str:
+        """The summary after its word, with what is paused."""
+        configs = sum(pool.configs for pool in self.pools)
         nodes = sum(pool.known for pool in self.pools)
-        state = "Healthy." if self.is_healthy else "Not healthy."
         number = len(self.alerts)
         needing = "nothing needs you" if not number else f"{grouped(number)} {'needs' if number == 1 else 'need'} you"
-        return f"{state} {grouped_count(checks, 'config')} on {grouped_count(nodes, 'node')}, {needing}."
+        counts = f"{grouped_count(configs, 'config')} on {grouped_count(nodes, 'node')}, {needing}."
+        return " ".join(filter(None, (counts, self.paused)))
 
 
 def snapshot() -> Contents:
@@ -77,7 +117,27 @@ def snapshot() -> Contents:
     groups = pools(members())
     sizes = {pool.name: pool.known for pool in groups}
     history = stories.read(now - SPAN, now, MOST_MOVES, sizes)
-    return Contents(now, alerts.current(fingerprints.differing()), groups, history, headroom.worst())
+    return Contents(now, alerts.current(fingerprints.differing()), groups, history, headroom.worst(), paused(now))
+
+
+def latest() -> Contents:
+    """The contents as all tabs of this process share them, a few seconds old at most."""
+    return _shared.get()
+
+
+def paused(now: datetime) -> str:
+    """Return how many configs are paused, by whom and until when, as a sentence; empty if none is."""
+    pauses = Pause.objects.filter(config__isnull=False)
+    count, first, last, ending = pauses.aggregate(Count("pk"), Min("until"), Max("until"), Count("until")).values()
+    if not count:
+        return ""
+    people = pauses.exclude(author="").order_by("author").values_list("author", flat=True).distinct()
+    by = f" by {listed([scrub(person) for person in people])}" if people else ""
+    end = " until resumed"
+    if first:
+        is_same = ending == count and first == last
+        end = f"{' until' if is_same else ', the first until'} {utc(first, now)}"
+    return f"{grouped_count(count, 'config')} {'is' if count == 1 else 'are'} paused{by}{end}."
 
 
 # Valid for a little less than the time between a tab's requests, some of which come a moment early.
@@ -120,7 +180,7 @@ def first_page(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
 @base.fragment
 def fragment(request: HttpRequest) -> HttpResponse:
     """The part of the first page that changes. All tabs of this process share it for a while."""
-    return TemplateResponse(request, "operators/now.html", _context(request, _shared.get))
+    return TemplateResponse(request, "operators/now.html", _context(request, latest))
 
 
 class FreshAfterChange:
@@ -144,6 +204,7 @@ def _context(request: HttpRequest, take: Callable[[], Contents]) -> dict[str, An
     now = take()
     return {
         "title": "Now",
+        "site_title": settings.UNFOLD["SITE_TITLE"],
         "now": now,
         "lines": lines(now.alerts, request.user),
         "pools": [(pool, _url(pool)) for pool in now.pools[:MOST_POOLS]],

@@ -12,35 +12,24 @@ from django.views.decorators.http import require_POST
 
 from checks import dispatcher, plans, sources
 from checks.dispatcher import deciding
-from checks.explain.alerts import Alert, Kind
-from checks.models import freezes
+from checks.explain.alerts import WORDS, Alert, Kind, Word
+from checks.models import Plan, freezes
 from checks.models.orders import Isolation, Pause
 from checks.wire.scrub import scrub
 from clusteragent.lib.words import duration, grouped_count
 from operators import documentation
-from operators.admin.base import address
+from operators.admin.base import address, row_url
 from operators.admin.sources import UNDER_WAY, accept, scan, scanned_names
 from operators.pages import base
-
-GRAVE = {
-    Kind.NO_PASS,
-    Kind.BRAKE,
-    Kind.NONE_ACCEPTS,
-    Kind.DEAD_OWNER,
-    Kind.WARMUP,
-    Kind.UNSCHEDULED,
-    Kind.DANGLING,
-    Kind.VERY_SLOW_NODE,
-}
 
 
 @dataclass(frozen=True)
 class Remedy:
-    """A button. act(subject, actor): carries it out and returns a sentence that says what it did."""
+    """A button. act(subject, actor): carries it out and returns a sentence that says what it did, or a plan to look at."""
 
     label: str
     permission: str
-    act: Callable[[str, str], str]
+    act: Callable[[str, str], str | Plan]
 
 
 class Line(NamedTuple):
@@ -59,6 +48,11 @@ class Line(NamedTuple):
         return address(self.alert.target)
 
     @property
+    def parts(self) -> list[tuple[str, str]]:
+        """What its cause names, each with its URL."""
+        return [(name, address(target)) for name, target in self.alert.parts]
+
+    @property
     def advice(self) -> str:
         """Where the documentation says what to do."""
         return documentation.page("troubleshooting", self.alert.kind)
@@ -69,8 +63,8 @@ class Line(NamedTuple):
 
     @property
     def is_grave(self) -> bool:
-        """Whether configs run nowhere or far too seldom while it lasts, or would not be placed again."""
-        return self.alert.kind in GRAVE
+        """Whether the cluster is not healthy while it lasts."""
+        return WORDS[self.alert.kind] == Word.NOT_HEALTHY
 
 
 def lines(found: Iterable[Alert], user: Any) -> list[Line]:
@@ -96,7 +90,10 @@ def remedy(request: HttpRequest, kind: str) -> HttpResponse:
     if not request.user.has_perm(chosen.permission):
         raise PermissionDenied
     try:
-        messages.info(request, chosen.act(request.POST.get("subject", ""), request.user.get_username()))
+        done = chosen.act(request.POST.get("subject", ""), request.user.get_username())
+        if isinstance(done, Plan):
+            return redirect(row_url(done))
+        messages.info(request, done)
     except (plans.StalePlan, dispatcher.NotTheirs) as stale:
         messages.error(request, f"Not done, since something changed: {scrub(str(stale))}.")
     except sources.SyncUnderWay:
@@ -128,7 +125,15 @@ def _thaw(subject: str, actor: str) -> str:
     return "Balancing goes on." if freezes.thaw(actor=actor) else "Balancing is not frozen."
 
 
+def _relieve(subject: str, actor: str) -> str | Plan:
+    plan = plans.make(actor=actor, force=True)
+    if not plan.moves:
+        return "No move would help: no node that may run these configs has room, or they are pinned or have just moved."
+    return plan
+
+
 REMEDIES = {
+    Kind.OVERLOADED: Remedy("Plan a relief", "checks.add_plan", _relieve),
     Kind.UNSCHEDULED: Remedy("Dispatch now", "checks.change_assignment", _dispatch),
     Kind.DANGLING: Remedy("Dispatch now", "checks.change_assignment", _dispatch),
     Kind.PAUSE_OVERDUE: Remedy("Resume", "checks.change_assignment", _resume),

@@ -4,10 +4,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
+from urllib.parse import urlencode
 
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.template.response import TemplateResponse
+from django.urls import reverse
 
 from checks.models import Assignment, Config, Instance, Origin
 from checks.models.configs import containing, displayable
@@ -16,8 +19,8 @@ from operators.admin.base import first_words, list_url, row_url
 from operators.pages import base
 from operators.roles import sees_digests
 
-# The most hits of each kind.
-MOST = 20
+# The most hits of each kind, on the page and in the palette.
+MOST, MOST_OF_A_KIND = 20, 5
 # The most characters that are shown before and after a found word.
 AROUND = 60
 
@@ -43,9 +46,14 @@ class Group:
 
 @base.page
 def search(request: HttpRequest) -> HttpResponse:
-    """The results of a search. If the query names exactly one thing, redirect to its page."""
-    query = first_words(request.GET.get("q", "").replace("\0", ""))
+    """The results of a search. If the query names exactly one thing, redirect to its page.
+
+    unfold's palette asks the same address with `?s=`, for a list of links.
+    """
     exact = sees_digests(request.user)
+    if "s" in request.GET:
+        return TemplateResponse(request, "operators/palette.html", _palette(request, exact))
+    query = first_words(request.GET.get("q", "").replace("\0", ""))
     named = [*map(row_url, Node.objects.filter(name=query)[:2])]
     configs = Config.objects.called(query, exact=exact) or Config.objects.filter(title=query).values_list(
         "pk", flat=True
@@ -59,6 +67,20 @@ def search(request: HttpRequest) -> HttpResponse:
     shown = [(group, [(hit, owners.get(hit.config or 0)) for hit in group.hits]) for group in groups]
     context = {"searched": query, "groups": shown, "most": MOST}
     return base.render(request, "operators/search.html", "Search", **context)
+
+
+def _palette(request: HttpRequest, exact: bool) -> dict[str, Any]:
+    """The palette's lines [(URL, text, what it is)]: pages with such a title, then hits, at last the search for all of them."""
+    query = first_words(request.GET["s"].replace("\0", ""))
+    if not query:
+        return {"lines": []}
+    [sidebar] = base.navigation(request)
+    titles = ((page["link"], page["title"], "Page") for page in sidebar["items"])
+    lines = [line for line in titles if query.lower() in line[1].lower()]
+    lines += [
+        (hit.url, hit.text, group.title) for group in _groups(query, exact) for hit in group.hits[:MOST_OF_A_KIND]
+    ]
+    return {"lines": [*lines, (f"{reverse('pages:search')}?{urlencode({'q': query})}", query, "Search all")]}
 
 
 def _groups(query: str, exact: bool) -> Iterable[Group]:

@@ -7,6 +7,9 @@ from datetime import datetime, timedelta
 from operator import attrgetter
 from typing import NamedTuple
 
+from django.db.models import Count, Max, Min, QuerySet
+from django.db.models.functions import TruncMinute
+
 from checks.explain.reasons import Grouping, words
 from checks.models import Move, Origin
 from clusteragent.lib import conf
@@ -16,6 +19,8 @@ from operators.pages.ranges import between
 
 # After this time without anything new, a story has ended.
 QUIET = timedelta(minutes=3)
+# The most node events that are read. They are few beside moves.
+MOST_EVENTS = 50_000
 # How many of a story's configs are looked up, to name their sources.
 LOOKED_AT = 100
 
@@ -36,6 +41,18 @@ class LedgerLine(NamedTuple):
     reason: str
     actor: str
     time: datetime
+
+
+class Older(NamedTuple):
+    """Moves of one minute, counted and not read, that are alike in reason, actor and former node. id: the first one's."""
+
+    source: str
+    reason: str
+    actor: str
+    id: int
+    number: int
+    time: datetime
+    last: datetime
 
 
 class Event(NamedTuple):
@@ -61,8 +78,8 @@ class Story:
     """The moves and events of one cause that followed closely upon each other, the first one first.
 
     placed: how often each config got a node. dangling: configs that have no node at the end. gap: the longest time that a
-    config ran nowhere, as far as the ledger shows. size: how many nodes the pool has now. sources: the sources of new or
-    changed configs.
+    config ran nowhere, as far as the ledger shows. size: how many nodes the pool has now. more: how many moves it has that came
+    before `steps` and were only counted. sources: the sources of new or changed configs.
     """
 
     cause: Cause
@@ -74,12 +91,14 @@ class Story:
     dangling: set[int] = field(default_factory=set)
     gap: timedelta = timedelta(0)
     size: int = 0
+    more: int = 0
+    first_move: int = 0
     sources: list[str] = field(default_factory=list)
 
     @property
     def key(self) -> str:
         """Identifies the story. It stays the same while the story begins with the same move or event."""
-        return f"m{self.steps[0].id}" if self.steps else f"e{self.events[0].id}"
+        return f"m{self.first_move}" if self.first_move else f"e{self.events[0].id}"
 
     @property
     def query(self) -> str:
@@ -96,7 +115,7 @@ class Story:
 
 
 class StoryList(NamedTuple):
-    """The stories, the last one first. cut: the ledger has more lines from before `since`, which were not read."""
+    """The stories, the last one first. cut: of moves before `since` only numbers were read."""
 
     stories: list[Story]
     since: datetime
@@ -104,19 +123,18 @@ class StoryList(NamedTuple):
 
 
 def read(since: datetime, until: datetime, most: int, sizes: Mapping[str, int] | None = None) -> StoryList:
-    """The stories of a range of time, by its last moves and events, `most` of each. sizes: {pool: number of nodes}."""
+    """The stories of a range of time. sizes: {pool: number of nodes}.
+
+    The last `most` moves are read one by one, and all others are counted: no story loses what it had, however many moves follow.
+    """
     moves = Move.objects.filter(time__gte=since, time__lt=until).order_by("-id")
     events = NodeEvent.objects.filter(time__gte=since, time__lt=until).order_by("-id")
     columns = ("id", "config_id", "source_node", "to_node", "reason", "actor", "time")
     fields = ("id", "node_name", "kind", "cause", "time", "heard_at")
     steps = [LedgerLine(*row) for row in moves.values_list(*columns)[:most]]
-    happened = [Event(*row) for row in events.values_list(*fields)[:most]]
-    ends = [rows[-1].time for rows in (steps, happened) if len(rows) == most]
-    first = max([since, *ends])
-    # Before `first` only moves or only events were read, which would give half a story.
-    steps = [step for step in reversed(steps) if step.time >= first]
-    happened = [event for event in reversed(happened) if event.time >= first]
-    found = fold(steps, happened, sizes)
+    happened = [Event(*row) for row in events.values_list(*fields)[:MOST_EVENTS]]
+    older = _older(moves.filter(id__lt=steps[-1].id)) if len(steps) == most else []
+    found = fold(reversed(steps), reversed(happened), sizes, older)
     sent = [story for story in found if story.cause.kind == "sent"]
     # By the last configs of each that still exist.
     last = {story.key: {step.config for step in story.steps[-LOOKED_AT:]} for story in sent}
@@ -124,17 +142,37 @@ def read(since: datetime, until: datetime, most: int, sizes: Mapping[str, int] |
     rows = list(origins) if sent else []
     for story in sent:
         story.sources = sorted({source for config, source in rows if config in last[story.key]})
-    return StoryList(found, first, bool(ends))
+    ends = [rows[-1].time for rows, is_cut in ((steps, older), (happened, len(happened) == MOST_EVENTS)) if is_cut]
+    return StoryList(found, max([since, *ends]), bool(ends))
 
 
-def fold(steps: Iterable[LedgerLine], events: Iterable[Event], sizes: Mapping[str, int] | None = None) -> list[Story]:
-    """Fold moves and events, which must be sorted by time, into stories, the last one first. sizes: {pool: number of nodes}."""
+def _older(moves: QuerySet[Move]) -> list[Older]:
+    """Count moves by what makes them one story, each minute for itself."""
+    alike = ("source_node", "reason", "actor")
+    groups = moves.order_by().annotate(minute=TruncMinute("time")).values(*alike, "minute")
+    counted = groups.annotate(Min("id"), Count("id"), Min("time"), Max("time"))
+    columns = (*alike, "id__min", "id__count", "time__min", "time__max")
+    return [Older(*row) for row in counted.values_list(*columns)]
+
+
+def fold(
+    steps: Iterable[LedgerLine],
+    events: Iterable[Event],
+    sizes: Mapping[str, int] | None = None,
+    older: Iterable[Older] = (),
+) -> list[Story]:
+    """Fold moves and events, each sorted by time, and counts of older moves into stories, the last one first.
+
+    sizes: {pool: number of nodes}.
+    """
     folding = _Folding()
-    things: list[LedgerLine | Event] = [*events, *steps]
+    things: list[LedgerLine | Event | Older] = [*events, *older, *steps]
     # A stable sort: what happened to a node comes before what that moved at the same time.
     for thing in sorted(things, key=attrgetter("time")):
         if isinstance(thing, LedgerLine):
             folding.move(thing)
+        elif isinstance(thing, Older):
+            folding.count(thing)
         else:
             folding.happen(thing)
     for story in folding.stories:
@@ -161,6 +199,7 @@ class _Folding:
             story = self._story(cause_of_move(step), step.time)
         story.end = max(story.end, step.time)
         story.steps.append(step)
+        story.first_move = story.first_move or step.id
         if step.to:
             story.placed[step.config] += step.to != step.source
         elif words(step.reason).dangles:
@@ -173,6 +212,12 @@ class _Folding:
             return step.time
         # Older versions did not note it. Without a proof a node has been silent for the timeout by then.
         return self._heard.get(step.source) or step.time - conf.NODE_EXPIRATION_TIMEOUT
+
+    def count(self, older: Older) -> None:
+        story = self._story(cause_of_move(older), older.time)
+        story.end = max(story.end, older.last)
+        story.more += older.number
+        story.first_move = story.first_move or older.id
 
     def happen(self, event: Event) -> None:
         if event.kind == _EVENT.EXPIRED:
@@ -189,7 +234,7 @@ class _Folding:
         return story
 
 
-def cause_of_move(step: LedgerLine) -> Cause:
+def cause_of_move(step: LedgerLine | Older) -> Cause:
     """The cause of a move. Moves with one cause are one story."""
     match words(step.reason).grouping:
         case Grouping.NODES:

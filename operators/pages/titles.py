@@ -11,6 +11,7 @@ from nodes.models import NodeEvent
 from operators.pages.stories import Story
 
 _MOVE, _EVENT = Move.Reason, NodeEvent.Kind
+# What says where a node is after it.
 _GONE = (_EVENT.EXPIRED, _EVENT.LEAVING)
 _RETURNED = (_EVENT.RESTARTED, _EVENT.RESTARTING, _EVENT.BACK)
 
@@ -47,25 +48,37 @@ def facts(story: Story) -> str:
     waiting = (
         f"{grouped_count(dangling, 'config')} {'waits' if dangling == 1 else 'wait'} for a node" if dangling else ""
     )
-    return ", ".join(filter(None, (_replaced(story), _moved(story), gap, waiting)))
+    moved = _moved(story)
+    which = "more move" if moved else "earlier move"
+    more = f"{'and ' if moved else ''}{grouped_count(story.more, which)}" if story.more else ""
+    return ", ".join(filter(None, (_replaced(story), moved, more, gap, waiting)))
 
 
 class _Turnover(NamedTuple):
-    """Nodes that are gone for good, that are new, that restarted, and that were lost without a word and are back."""
+    """The nodes that are gone for good, the new ones, those that restarted, and those that were lost without a word and are back,
+    each by its last event. dead: those of the gone that expired.
+    """
 
     gone: list[str]
     came: list[str]
     restarted: list[str]
     recovered: list[str]
+    dead: list[str]
 
     @classmethod
     def of(cls, story: Story) -> Self:
-        returned = {*story.nodes(*_RETURNED)}
+        last = {
+            event.node: event.kind for event in story.events if event.kind in (*_GONE, *_RETURNED, _EVENT.REGISTERED)
+        }
+        went, returned = {*story.nodes(*_GONE)}, {*story.nodes(*_RETURNED)}
+        gone = {node for node, kind in last.items() if kind in _GONE}
+        # A node that registers anew after it was gone has come back.
+        back = {node for node in returned | (went & {*story.nodes(_EVENT.REGISTERED)}) if node not in gone}
+        dead = gone - {*story.nodes(_EVENT.LEAVING)}
+        came = {node for node in last if node not in gone | back}
         announced = {*story.nodes(_EVENT.LEAVING, _EVENT.RESTARTING)}
-        recovered = {*story.nodes(_EVENT.BACK)} & {*story.nodes(_EVENT.EXPIRED)} - announced
-        gone = {*story.nodes(*_GONE)} - returned
-        came = {*story.nodes(_EVENT.REGISTERED)} - gone
-        return cls(sorted(gone), sorted(came), sorted(returned - recovered), sorted(recovered))
+        recovered = back & {*story.nodes(_EVENT.BACK)} & {*story.nodes(_EVENT.EXPIRED)} - announced
+        return cls(*map(sorted, (gone, came, back - recovered, recovered, dead)))
 
     @property
     def is_rollout(self) -> bool:
@@ -94,16 +107,29 @@ def _replaced(story: Story) -> str:
     nodes = _Turnover.of(story)
     if not nodes.is_rollout:
         return ""
-    replaced = min(len(nodes.gone), len(nodes.came))
+    replaced, unreplaced = min(len(nodes.gone), len(nodes.came)), len(nodes.gone) - len(nodes.came)
+    # Nobody knows which of the gone ones were replaced. Those that said goodbye are the last to count as not lost.
+    lost = min(max(unreplaced, 0), len(nodes.dead))
     numbers = (
         (replaced, "replaced"),
         (len(nodes.restarted), "restarted"),
         (len(nodes.recovered), "lost and back"),
-        (len(nodes.gone) - replaced, "more gone"),
-        (len(nodes.came) - replaced, "more joined"),
+        (lost, "lost"),
+        (max(unreplaced, 0) - lost, "more gone"),
+        (max(-unreplaced, 0), "more joined"),
     )
-    size = f" of {grouped(story.size)}" if story.size else ""
-    parts = [(f"{grouped(number)}{'' if 'more' in verb else size}", verb) for number, verb in numbers if number]
+    # The pool may have shrunk since.
+    whole = (
+        max(story.size, replaced + len(nodes.restarted) + len(nodes.recovered) + max(unreplaced, 0))
+        if story.size
+        else 0
+    )
+    size = f" of {grouped(whole)}" if whole else ""
+    parts = [
+        (f"{grouped(number)}{size if verb in ('replaced', 'restarted') else ''}", verb)
+        for number, verb in numbers
+        if number
+    ]
     return ", ".join(map(" ".join, parts))
 
 

@@ -15,6 +15,8 @@ from nodes.declarations import canonical
 from nodes.heartbeats import note_heartbeat
 from nodes.models import Heartbeat, Node, NodeType
 from nodes.models.events import MOST_CHARACTERS
+from operators.pages import now
+from operators.pages.shared import Shared
 from operators.roles import Role
 from operators.tests.cast import Caller, having
 
@@ -242,3 +244,11 @@ def test_a_limit_that_is_no_number_of_rows_is_refused(viewer: Caller, limit: str
 
 def test_more_rows_than_a_page_has_come_in_pages(viewer: Caller) -> None:
     assert viewer.rows("configs?limit=99999999999999999999") == viewer.rows("configs?limit=1000")
+
+
+def test_the_status_is_the_first_page_s(viewer: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(now, "_shared", Shared(now.snapshot, 0))
+    told = viewer.get("status")
+    assert told["state"] == "Not healthy"
+    assert told["sentence"].startswith("Not healthy. 3 configs on 2 nodes, ")
+    assert "dangling" in {need["kind"] for need in told["needs"]}

@@ -36,6 +36,7 @@ class Call(NamedTuple):
 
 
 CALLS = [
+    Call("GET", "status", ALL),
     Call("GET", "configs", ALL),
     Call("GET", "configs/{config}", ALL),
     Call("POST", "configs/{config}/reassign", {O}, {"node": "birch"}),

@@ -15,9 +15,10 @@ from checks import dispatcher
 from checks.models import Move
 from checks.tests.cast import hand_over, owners, report, sent, silence
 from checks.tests.operators import config, superuser
+from clusteragent.lib import clock
 from clusteragent.lib.clock import ago
 from nodes.models import Heartbeat, Node, NodeEvent
-from operators.pages import changes
+from operators.pages import changes, stories, titles
 from operators.pages.exports import harmless
 from operators.roles import Role
 from operators.tests.cast import user
@@ -142,12 +143,73 @@ def test_what_was_lost_and_then_reassigned_waits_no_longer(client: Client) -> No
     assert stories[:2] == ["Reassigned by eve: 1 config moved once", "birch lost: longest gap 36 s"]
 
 
-def test_nothing_is_told_by_half(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_not_read_one_by_one_is_counted(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = told(client)
     monkeypatch.setattr(changes, "MOST_MOVES", 1)
+    assert [story.partition(":")[0] for story in told(client)] == [
+        "Reassigned by otto",
+        "birch joined",
+        "Changes of the sources",
+        "ash joined",
+    ]
+    assert "Changes of the sources: 1 earlier move" in told(client)
+    assert len(whole) == 4
     response = page(client)
-    assert [title for _, title, _ in response.context["stories"]] == ["Reassigned by otto"]
-    assert "Only the last 1 move and as many events were read" in response.content.decode()
+    assert "There were more than 1 move" in response.content.decode()
     assert response.context["chart"].number == 2
+
+
+def test_totals_stay_while_more_moves_follow(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    Move.objects.all().delete()
+    dispatcher.schedule([sent(f"new-{number}") for number in range(5)])
+    keys = [page(client).context["stories"][0][0].key]
+    monkeypatch.setattr(changes, "MOST_MOVES", 3)
+    assert "3 configs new, and 2 more moves" in told(client)[0]
+    keys.append(page(client).context["stories"][0][0].key)
+    dispatcher.schedule([sent(f"later-{number}") for number in range(4)])
+    assert "3 configs new, and 6 more moves" in told(client)[0]
+    keys.append(page(client).context["stories"][0][0].key)
+    assert len({*keys}) == 1
+    assert "6 moves more" in unfold(client)
+
+
+def rollout(*, restarted: int, lost: int) -> list[str]:
+    """The facts of a pool whose nodes restarted, some of which died afterwards, by the last hour."""
+    names = [f"runner-{number}" for number in range(restarted + lost)]
+    report(*names)
+    NodeEvent.objects.all().delete()
+    Move.objects.all().delete()
+    NodeEvent.objects.note(names, NodeEvent.Kind.RESTARTED)
+    silence(*names[restarted:])
+    dispatcher.expire_nodes(force=True)
+    found = stories.read(hours_ago(1), hours_ago(-1), 100, {"runner-*": restarted})
+    return [facts for _, _, facts in titles.titled(found.stories)]
+
+
+def hours_ago(hours: int) -> datetime:
+    return clock.now() - timedelta(hours=hours)
+
+
+def test_deaths_are_no_part_of_a_rollout_s_success(warm: None) -> None:
+    assert rollout(restarted=8, lost=3) == ["8 of 11 restarted, 3 lost"]
+
+
+def test_a_ratio_never_exceeds_its_whole(warm: None) -> None:
+    names = [f"runner-{number}" for number in range(6)]
+    report(*names)
+    NodeEvent.objects.all().delete()
+    NodeEvent.objects.note(names, NodeEvent.Kind.RESTARTED)
+    found = stories.read(hours_ago(1), hours_ago(-1), 100, {"runner-*": 4})
+    assert [facts for _, _, facts in titles.titled(found.stories)] == ["6 of 6 restarted"]
+
+
+def test_a_node_that_died_and_came_back_is_not_lost(warm: None) -> None:
+    report("runner-1", "runner-2")
+    NodeEvent.objects.all().delete()
+    NodeEvent.objects.note(["runner-1", "runner-2"], NodeEvent.Kind.EXPIRED)
+    NodeEvent.objects.note(["runner-1", "runner-2"], NodeEvent.Kind.BACK)
+    found = stories.read(hours_ago(1), hours_ago(-1), 100, {"runner-*": 2})
+    assert [facts for _, _, facts in titles.titled(found.stories)] == ["2 of 2 restarted"]
 
 
 def test_the_url_names_the_range(client: Client) -> None:

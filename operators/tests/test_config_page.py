@@ -295,6 +295,21 @@ def test_the_page_warns_of_nothing_while_all_is_as_it_should_be() -> None:
     assert "Warnings" not in page()
 
 
+def test_a_config_whose_file_is_broken_says_where() -> None:
+    bad = {"where": "db", "line": 7, "error": "can't be read: <tab>, password: hunter22"}
+    Source.objects.filter(name="file").update(errors=[bad, bad | {"where": "other", "error": "of another"}])
+    text = page()
+    assert "What sends it is broken: the last good config is kept" in text
+    assert "db, line 7: can&#x27;t be read: &lt;tab&gt;, password: ********" in text
+    assert "of another" not in text
+
+
+def test_the_whole_error_is_on_the_page() -> None:
+    error = " ".join(f"word{number}" for number in range(100))
+    tell("ash", failed=True, last_error=error)
+    assert f"Last error {error}" in page()
+
+
 def test_a_shard_has_the_warnings_of_what_it_was_cut_from() -> None:
     dispatcher.schedule([sent("shop#1")])
     Source.objects.filter(name="file").update(warnings=[{"where": "shop", "line": None, "warning": "odd"}])

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.hashers import PBKDF2PasswordHasher
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, User
 from django.test import Client
 
 from clusteragent.lib import conf
@@ -15,7 +15,8 @@ from clusteragent.lib.clock import ago
 from operators import hashing, lockout
 from operators.hashing import HashingSlots, TooBusy
 from operators.models import WINDOW, FailedLogins
-from operators.tests.cast import bearer
+from operators.roles import Role
+from operators.tests.cast import bearer, user
 from tests.replicas import wait_for
 
 pytestmark = pytest.mark.django_db
@@ -291,3 +292,23 @@ def test_tokens_that_open_nothing_are_told(caplog: pytest.LogCaptureFixture) -> 
     assert 0 < len(told) <= 10
     assert {line["event"] for line in told} == {"token_refused"}
     assert "f" * 15 not in caplog.text
+
+
+def test_a_role_is_enough_to_log_in() -> None:
+    user("vera", Role.VIEWER, password=RIGHT)
+    client = Client()
+    assert gets_in(client, name="vera")
+    assert client.get("/admin/").status_code == 200
+    assert not User.objects.get(username="vera").is_staff
+
+
+def test_nobody_gets_in_without_a_role_and_staffs_box_or_once_deactivated() -> None:
+    user("nemo", password=RIGHT)
+    assert not gets_in(Client(), name="nemo")
+    client, vera = Client(), user("vera", Role.VIEWER, password=RIGHT)
+    assert gets_in(client, name="vera")
+    vera.groups.clear()
+    assert client.get("/admin/nodes/node/").status_code == 302
+    vera.groups.set(Group.objects.filter(name=Role.VIEWER))
+    User.objects.filter(username="vera").update(is_active=False)
+    assert client.get("/admin/nodes/node/").status_code == 302

@@ -11,14 +11,18 @@ from django.test.utils import CaptureQueriesContext
 from django.utils.html import escape
 
 from checks import dispatcher
-from checks.models import ClusterStore, Cost, Move, Source
+from checks.explain.alerts import WORDS, Kind, Word
+from checks.models import ClusterStore, Cost, Move, Plan, Source
 from checks.models.orders import Pause
+from checks.models.troubles import Trouble
 from checks.tests.cast import dangling, report, sent, silence
 from checks.tests.operators import config, superuser
-from clusteragent.lib import conf
+from clusteragent.lib import clock, conf
 from clusteragent.lib.clock import ago
+from clusteragent.lib.words import utc
 from nodes.goodbyes import note_goodbye
-from nodes.models import Hearing, Heartbeat, Node, NodeEvent
+from nodes.models import Hearing, Heartbeat, Node, NodeEvent, Runner
+from operators.pages import now
 from operators.roles import Role
 from operators.tests.cast import user
 
@@ -88,7 +92,44 @@ def test_a_story_that_took_longer_says_when_it_began_and_ended(client: Client) -
 def test_the_sentence_has_its_plurals_right(client: Client) -> None:
     place(1, "ash")
     Source.objects.update(held_removals=["a"])
-    assert sentence(client) == "Healthy. 1 config on 1 node, 1 needs you."
+    assert sentence(client) == "Needs attention. 1 config on 1 node, 1 needs you."
+
+
+def test_what_is_paused_is_counted_with_who_and_until_when(client: Client) -> None:
+    place(4, "ash")
+    keys = [config(f"key-{number}").pk for number in range(3)]
+    until = clock.now() + timedelta(minutes=5)
+    dispatcher.pause(keys[:2], actor="alice", until=until)
+    assert sentence(client) == (
+        f"Healthy. 2 configs on 1 node, nothing needs you. 2 configs are paused by alice until {utc(until, clock.now())}."
+    )
+    dispatcher.pause(keys[2:], actor="bob")
+    assert sentence(client).endswith(
+        f"3 configs are paused by alice and bob, the first until {utc(until, clock.now())}."
+    )
+    Pause.objects.update(until=None)
+    assert sentence(client).endswith("3 configs are paused by alice and bob until resumed.")
+
+
+def test_failing_checks_broken_files_and_held_removals_need_attention(client: Client) -> None:
+    place(2, "ash")
+    Source.objects.update(errors=[{"where": "a.yaml", "line": 1, "error": "broken"}], held_removals=["a"])
+    Trouble.objects.create(config=config("key-0"), kind=Trouble.Kind.FAILING)
+    assert sentence(client) == "Needs attention. 2 configs on 1 node, 3 need you."
+    assert "<title> (3) Needs attention - Cluster agent</title>" in client.get(NOW).content.decode()
+
+
+def test_the_word_has_an_icon_beside_its_colour(client: Client) -> None:
+    place(1, "ash")
+    page = client.get(NOW).content.decode()
+    assert 'class="pages-healthy"><span class="material-symbols-outlined" aria-hidden="true">check_circle' in page
+    assert {*now.MARKS} == {*Word}
+    assert len({mark.icon for mark in now.MARKS.values()}) == len(Word)
+
+
+def test_every_kind_makes_a_word_and_the_worst_one_counts() -> None:
+    assert {*WORDS} == {*Kind}
+    assert Word.HEALTHY not in WORDS.values()
 
 
 def test_what_runs_nowhere_is_not_healthy(client: Client) -> None:
@@ -228,7 +269,9 @@ def test_the_fragment_says_the_sentence_only_when_it_changed(client: Client) -> 
     place(1, "ash")
     said = client.get(NOW).context["now"].sentence
     assert b"now-sentence" not in client.get(FRAGMENT, {"said": said}).content
-    assert b'id="now-sentence" hx-swap-oob' in client.get(FRAGMENT, {"said": "Something else."}).content
+    other = client.get(FRAGMENT, {"said": "Something else."}).content
+    assert b'id="now-sentence" hx-swap-oob' in other
+    assert b"<title>Healthy - Cluster agent</title>" in other
 
 
 def test_the_fragment_is_never_a_login_page() -> None:
@@ -252,3 +295,28 @@ def test_as_many_queries_for_ten_nodes_as_for_a_hundred(client: Client) -> None:
             client.get(NOW)
         numbers.append(len(queries))
     assert numbers[0] == numbers[1]
+
+
+def test_an_overloaded_node_has_links_and_a_plan_that_relieves_it(client: Client) -> None:
+    place(1, "ash")
+    dispatcher.schedule([sent("other")])
+    Cost.objects.bulk_create(Cost(config_id=config(key).pk, workers_needed=4) for key in ("key-0", "other"))
+    Runner.objects.create(node=Node.objects.get(), workers=4, overloaded_rounds=2, overloaded_since=Now())
+    assert sentence(client).startswith("Not healthy. ")
+    page = client.get(NOW).content.decode()
+    assert "No other node has room: add nodes." in page
+    assert f'href="/admin/checks/config/{config("other").pk}/change/">http_check on ash</a>' in page
+    answer = client.post("/admin/now/remedy/overloaded/", follow=True).content.decode()
+    assert "No move would help" in answer
+    report("birch")
+    Runner.objects.create(node=Node.objects.get(name="birch"), workers=8)
+    answer = client.post("/admin/now/remedy/overloaded/", follow=True)
+    assert answer.request["PATH_INFO"] == f"/admin/checks/plan/{Plan.objects.get().pk}/change/"
+    assert [move["to"] for move in Plan.objects.get().moves] == [Node.objects.get(name="birch").pk]
+
+
+def test_the_fullest_node_of_a_pool_is_a_link(client: Client) -> None:
+    place(3, "runner-1", "runner-2")
+    page = client.get(NOW)
+    [(pool, _)] = page.context["pools"]
+    assert f'href="/admin/nodes/node/{pool.fullest.id}/change/">{pool.fullest.name}</a>' in page.content.decode()

@@ -155,3 +155,18 @@ def test_very_many_words_are_few_conditions(client: Client, where: str) -> None:
 
     statements(10)
     assert statements(2000) < 1.5 * statements(10)
+
+
+def palette(client: Client, query: str) -> list[tuple[str, str, str]]:
+    answer = client.get("/admin/search/", {"extended": "1", "s": query})
+    assert b"<main" not in answer.content
+    lines: list[tuple[str, str, str]] = answer.context["lines"]
+    return lines
+
+
+def test_the_palette_finds_pages_nodes_and_configs(client: Client) -> None:
+    assert palette(client, "ash")[0] == (node_page("ash"), "ash", "Nodes")
+    assert palette(client, "chang")[0] == ("/admin/changes/", "Changes", "Page")
+    assert "Files and names" in {kind for _, _, kind in palette(client, "db-07")}
+    assert palette(client, "no such thing") == [("/admin/search/?q=no+such+thing", "no such thing", "Search all")]
+    assert palette(client, "") == []

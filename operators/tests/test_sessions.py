@@ -92,7 +92,7 @@ def test_a_replica_whose_clock_is_wrong_keeps_sessions_as_long_as_others(
 def test_the_first_page_says_so(client: Client) -> None:
     page = client.get("/admin/").content.decode()
     assert "Your session is over" in page
-    assert "operators/now.js" in page
+    assert "clusteragent/stale.js" in page
 
 
 def test_a_session_is_written_once_a_minute_at_most(

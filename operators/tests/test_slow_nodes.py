@@ -13,7 +13,6 @@ from clusteragent.lib import conf
 from clusteragent.lib.words import percent
 from nodes.models import Node, NodeEvent, Slowness
 from operators.admin.base import address
-from operators.pages.remedies import GRAVE
 from operators.roles import Role
 from operators.tests.cast import Caller, having
 
@@ -128,7 +127,10 @@ def test_each_needs_somebody_and_a_very_slow_one_is_grave(operator: Client, monk
     assert very.cause == (
         "birch: its checks take 3.2 times as long as elsewhere (34 checks, 5 other nodes). It is given less."
     )
-    assert (kinds.SLOW_NODE in GRAVE, kinds.VERY_SLOW_NODE in GRAVE) == (False, True)
+    assert [alerts.WORDS[kind] for kind in (kinds.SLOW_NODE, kinds.VERY_SLOW_NODE)] == [
+        alerts.Word.NEEDS_ATTENTION,
+        alerts.Word.NOT_HEALTHY,
+    ]
     assert names(operator.get(address(very.target)).content.decode()) == ["birch"]
     monkeypatch.setattr(conf, "BRAKE_FRACTION", 0.3)
     Slowness.objects.filter(level=Slowness.SLOW).update(level=Slowness.VERY)
