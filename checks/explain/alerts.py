@@ -18,7 +18,7 @@ from checks import dispatcher
 from checks.dispatcher import costs
 from checks.dispatcher.eligibility import Reason, read_snapshot
 from checks.dispatcher.transaction import entries_of
-from checks.explain import drains
+from checks.explain import drains, headroom
 from checks.explain.headroom import Headroom
 from checks.models import Assignment, ClusterStore, Config, Cost, Instance, Origin, Source
 from checks.models.configs import ConfigQuerySet
