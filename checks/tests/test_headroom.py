@@ -125,7 +125,7 @@ def test_nothing_is_said_of_one_node_or_while_none_takes_work():
 
 def test_what_is_told_is_of_the_last_round_of_stats_and_says_so():
     furnish(ash=[1], birch=[1])
-    zones(ash="a", birch="b")
+    zones(a=["ash"], b=["birch"])
     assert tasks.collect_stats(lead()) != tasks.FAILED
     Cost.objects.update(workers_needed=3)
     worst = headroom.worst()
