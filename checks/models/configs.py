@@ -271,7 +271,7 @@ class Config(models.Model):
     text = models.TextField()
     node_name = models.CharField("endpoint of node", max_length=253, db_default="")
     # How people call it: see checks/models/titles.py. Empty while an older version's copies are stored.
-    title = models.CharField(max_length=250, db_default="")
+    title = models.CharField(max_length=250, default="", db_default="")
     # Shown to users who may not see the digest: clusteragent/lib/shortids.py.
     short_id = models.CharField(max_length=16, db_default="")
     # The hash by which agents compare configs, and a hash of the meaning that ignores the order of tags: dispatcher/changes.py.

@@ -314,7 +314,7 @@ class Move(models.Model):
     digest = models.CharField(max_length=16)
     name = models.CharField("check", max_length=253)
     # How people called the config: it may be gone.
-    title = models.CharField(max_length=250, db_default="")
+    title = models.CharField(max_length=250, default="", db_default="")
     source_node = models.CharField("from", max_length=253, db_default="")
     to_node = models.CharField("to", max_length=253, db_default="")
     reason = models.CharField(max_length=16, choices=move_reasons)
