@@ -16,6 +16,7 @@ from checks import dispatcher
 from checks.models import Move
 from checks.tests.cast import hand_over, owners, report, sent, silence
 from checks.tests.operators import config, superuser
+from clusteragent.lib import clock
 from clusteragent.lib.clock import ago
 from nodes.models import Heartbeat, Node, NodeEvent
 from operators.pages import changes
@@ -85,6 +86,14 @@ def test_a_drain_names_the_node_and_the_person(client: Client) -> None:
     Node.objects.filter(name="birch").cordon(draining=True, actor="olga")
     dispatcher.move_misplaced()
     assert told(client)[0] == "Drain of birch by olga: 1 config moved once"
+
+
+def test_a_drain_that_was_ordered_twice_is_told_by_its_last_order(client: Client) -> None:
+    hand_over()
+    birch = Node.objects.filter(name="birch")
+    birch.cordon(draining=True, by=clock.now() + timedelta(hours=9), actor="olga")
+    birch.cordon(draining=True, actor="otto")
+    assert told(client)[0].startswith("Drain of birch by otto:")
 
 
 def test_the_gap_is_counted_from_when_the_node_was_last_heard(client: Client) -> None:
