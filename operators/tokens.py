@@ -31,7 +31,8 @@ def make(username: str, *, role: str = "", lasting: timedelta | None = None) -> 
         user = User.objects.create_user(username)
         user.groups.add(Group.objects.get(name=role))
     if role and not user.groups.filter(name=role).exists():
-        raise OtherRole(f"{username} has not the role {role}: an admin gives it, in the admin")
+        instead = f"or a new name gets it (--user {username}-{role})"
+        raise OtherRole(f"{username} has not the role {role}: an admin gives it, in the admin, {instead}")
     row, token = AuthToken.objects.create(user, expiry=None)
     if lasting is not None:
         # Not by the library, which uses the process's clock.

@@ -84,9 +84,14 @@ def plan_of(options: dict[str, Any], decide: Callable[[], Decision], *, actor: s
         raise CommandError(f"nothing was done, because something changed meanwhile: {stale}") from stale
 
 
+def _as_json(value: object) -> str:
+    # Times as the operators' API writes them, so that programs read both alike.
+    return value.isoformat().replace("+00:00", "Z") if isinstance(value, datetime) else str(value)
+
+
 def answer(command: BaseCommand, options: dict[str, Any], document: dict[str, Any], lines: Iterable[str]) -> None:
     """Print the document as JSON with `--json`, else the lines of text. Texts of checks must not control the terminal."""
-    shown = [json.dumps(document, indent=2, default=str)] if options["json"] else map(escape_controls, lines)
+    shown = [json.dumps(document, indent=2, default=_as_json)] if options["json"] else map(escape_controls, lines)
     for text in shown:
         command.stdout.write(text)
 

@@ -1,6 +1,7 @@
 """The command `drain` and its undoing."""
 
 import json
+import re
 from datetime import timedelta
 from io import StringIO
 from typing import Any
@@ -132,7 +133,7 @@ class TestCheck:
         status, lines = code("ash", "--check", "--json")
         [told] = json.loads("".join(lines))["drains"]
         assert status == 1
-        assert told.pop("since")
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]+Z", told.pop("since"))
         assert told == {
             "name": "ash", "by": None, "moved": 0, "left": 1, "handing_over": 0, "is_empty": False, "stuck": [],
             "sentence": "node ash: 1 of 1 left",

@@ -41,10 +41,14 @@ def moment(value: datetime | None) -> str:
 
 
 def utc(value: datetime, now: datetime | None = None) -> str:
-    """Format a time in UTC, as orders take it: `2026-12-24 08:00 UTC`; without its date on the same day as `now`."""
+    """Format a time in UTC, as orders take it: `2026-12-24 08:00 UTC`; without its date on the same day as `now`.
+
+    It has seconds, `08:00:47`, unless they are 0 or `now` is an hour away: without them a deadline seems over before it is.
+    """
     value = value.astimezone(UTC)
     is_today = now is not None and value.date() == now.astimezone(UTC).date()
-    return f"{value:%H:%M} UTC" if is_today else f"{value:%Y-%m-%d %H:%M} UTC"
+    is_near = now is None or abs(value - now) < timedelta(hours=1)
+    return f"{value:{'' if is_today else '%Y-%m-%d '}%H:%M{':%S' if is_near and value.second else ''} UTC}"
 
 
 def milliseconds(value: float) -> str:

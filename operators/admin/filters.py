@@ -203,7 +203,8 @@ class SchedulableFilter(OptionFilter):
     options = {"yes": "yes", "no": "no"} | {why: f"no: {why}" for why in CLOSED}
 
     def condition(self, value: str) -> Q:
-        return {"yes": Q(intake="open"), "no": ~Q(intake="open")}.get(value, Q(intake=value))
+        is_open = Q(intake="open") & ~Q(state="lost")
+        return {"yes": is_open, "no": ~is_open}.get(value, Q(intake=value))
 
 
 class TypeFilter(OptionFilter):

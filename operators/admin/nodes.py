@@ -123,9 +123,11 @@ class NodeAdmin(ReadOnlyAdmin):
         """Whether it acknowledged its latest configs; None for a lost node."""
         return node.heartbeat.acknowledged == node.config_version if node.state != "lost" else None
 
-    @display(description="schedulable", label={"yes": "success"} | dict.fromkeys(CLOSED, "warning"))
+    @display(description="schedulable", label={"yes": "success"} | dict.fromkeys((*CLOSED, "lost"), "warning"))
     def shown_schedulable(self, node: Any) -> str:
         """`yes`, or why it takes nothing new."""
+        if node.state == "lost":
+            return "lost"
         return "yes" if node.intake == "open" else str(node.intake)
 
     @display(description="declares")

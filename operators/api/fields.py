@@ -97,15 +97,15 @@ class Note(serializers.CharField):
 
 
 class Until(serializers.DateTimeField):
-    """When an order ends, in the future; null if it ends only when someone ends it."""
+    """When an order ends, in the future: a time, or a span such as "10m"; null if it ends only when someone ends it."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(required=False, allow_null=True, **options)
 
     def to_internal_value(self, value: Any) -> datetime:
         try:
-            return deadlines.in_future(super().to_internal_value(value))
-        except ValueError as error:
+            return super().to_internal_value(deadlines.parse(value) if isinstance(value, str) else value)
+        except (ValueError, OverflowError) as error:
             raise ValidationError(str(error)) from None
 
 

@@ -268,7 +268,7 @@ class NodePageSerializer(NodeSerializer):
 class DrainWish(Strict):
     """The body of a call that drains a node."""
 
-    by = Until(help_text="When it shall be empty; null: at the usual pace.")
+    by = Until(help_text="When it shall be empty, a time or a span such as 10m; null: at the usual pace.")
 
 
 class MoveSerializer(serializers.ModelSerializer[Move]):

@@ -30,8 +30,10 @@ def title(story: Story) -> str:
         case "nodes":
             return _turnover(story, about)
         case "drain":
-            people = listed(sorted({event.cause for event in story.events if event.cause}))
-            return f"Drain of {about}{f' by {people}' if people else ''}"
+            # Each new order replaces the one before.
+            orders = [event for event in story.events if event.cause]
+            last = max(orders, key=lambda event: event.time).cause if orders else ""
+            return f"Drain of {about}{f' by {last}' if last else ''}"
         case "sent":
             return f"Changes of {listed(story.sources) or 'the sources'}{by}"
         case _EVENT.CORDONED | _EVENT.UNCORDONED:

@@ -80,8 +80,8 @@ def act(client: Client, action: str, *chosen: str) -> Any:
         ("?state=lost", ["cedar"]),
         ("?type=node_agent", ["ash", "birch"]),
         ("?type=runner", []),
-        ("?schedulable=no", []),
-        ("?schedulable=yes&q=ced", ["cedar"]),
+        ("?schedulable=no", ["cedar"]),
+        ("?schedulable=yes", ["ash", "birch"]),
         ("?state=nonsense", ["ash", "birch", "cedar"]),
     ],
 )
@@ -109,9 +109,9 @@ def test_a_nodes_page_shows_its_events(operator: Client, trees: None) -> None:
 
 def test_cordon_and_uncordon_say_who_did_it(operator: Client, trees: None) -> None:
     assert "2 nodes cordoned." in act(operator, "cordon", "ash", "birch").content.decode()
-    assert names(operator, "?schedulable=no") == ["ash", "birch"]
+    assert names(operator, "?schedulable=no") == ["ash", "birch", "cedar"]
     assert "1 node uncordoned." in act(operator, "uncordon", "ash").content.decode()
-    assert names(operator, "?schedulable=no") == ["birch"]
+    assert names(operator, "?schedulable=no") == ["birch", "cedar"]
     events = NodeEvent.objects.filter(node_name="ash", cause="olga").values_list("kind", flat=True)
     assert list(events) == [NodeEvent.Kind.UNCORDONED, NodeEvent.Kind.CORDONED]
 
@@ -159,6 +159,12 @@ def test_lists_and_pages_say_why_a_node_gets_nothing_new(
     assert [state for state in CLOSED if state in page] == ([] if word == "yes" else [word])
     others = operator.get(f"{LIST}?schedulable={'no' if word == 'yes' else 'yes'}").context["cl"].result_list
     assert "ash" not in [node.name for node in others]
+
+
+def test_a_lost_node_is_not_schedulable(operator: Client, trees: None) -> None:
+    changes = operator.get(f"{LIST}?schedulable=no").context["cl"]
+    shown = {node.name: changes.model_admin.shown_schedulable(node) for node in changes.result_list}
+    assert shown == {"cedar": "lost"}
 
 
 def test_a_nodes_page_shows_what_it_declares(operator: Client, pair: None) -> None:

@@ -40,7 +40,7 @@ def test_a_node_is_drained_by_a_deadline_and_without_one(operator: Caller) -> No
 @pytest.mark.parametrize(
     ("body", "problem"),
     [
-        ({"by": "soon"}, "wrong format"),
+        ({"by": "soon"}, "90s, 30m, 2h, 3d, 1w, or a time in UTC"),
         ({"by": "2020-01-01T00:00:00Z"}, "That is over already."),
         ({"until": "2126-12-24T08:00:00Z"}, "Unknown name."),
     ],

@@ -1,6 +1,6 @@
 """Pins, pauses, isolations and rules: ordered, listed and taken back by operators' tools."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -10,6 +10,7 @@ from checks import dispatcher
 from checks.models import ClusterStore, Config, Move, Plan, freezes
 from checks.models.orders import Isolation, Pause, Pin, Rule
 from checks.tests.cast import dangling, owners, report, sent
+from clusteragent.lib import clock
 from nodes.models import Node
 from operators.roles import Role
 from operators.tests.cast import Caller, having
@@ -109,7 +110,7 @@ def test_an_order_that_waits_for_its_config_is_taken_back_too(operator: Caller) 
         ("pins", {"aim": ""}, "aim", "may not be blank"),
         ("pins", {"aim": "zone", "kind": "label"}, "aim", "written as zone=a"),
         ("pins", {"aim": "birch", "kind": "wish"}, "kind", "not a valid choice"),
-        ("pauses", {"until": "soon"}, "until", "wrong format"),
+        ("pauses", {"until": "soon"}, "until", "90s, 30m, 2h, 3d, 1w, or a time in UTC"),
         ("pauses", {"until": "2020-01-01T00:00:00Z"}, "until", "That is over already."),
         ("isolations", {"configs": [99_999_999]}, "configs", "does not exist any more"),
     ],
@@ -239,6 +240,16 @@ def test_balancing_is_frozen_until_it_is_taken_back(operator: Caller) -> None:
 def test_a_freeze_that_is_over_at_once_is_refused_at_its_field(operator: Caller) -> None:
     answer = operator.call("POST", "freezes", {"until": "2020-01-01T00:00:00Z"})
     assert (answer.status_code, answer.json()) == (400, {"until": ["That is over already."]})
+
+
+@pytest.mark.parametrize(("span", "seconds"), [("90s", 90), ("10m", 600), ("2h", 7200)])
+def test_an_end_may_be_a_span(operator: Caller, span: str, seconds: int) -> None:
+    for kind, wish in (("freezes", {}), ("pauses", {"configs": ids("shop")})):
+        earliest = clock.now() + timedelta(seconds=seconds)
+        answer = operator.call("POST", kind, {"until": span} | wish)
+        assert answer.status_code == 201, answer.content
+        until = datetime.fromisoformat(operator.rows(kind)[0]["until"])
+        assert earliest <= until <= clock.now() + timedelta(seconds=seconds)
 
 
 @pytest.mark.parametrize("hours", [-2, 2])

@@ -87,6 +87,14 @@ def test_a_drain_names_the_node_and_the_person(client: Client) -> None:
     assert told(client)[0] == "Drain of birch by olga: 1 config moved once"
 
 
+def test_a_drain_that_was_ordered_twice_is_told_by_its_last_order(client: Client) -> None:
+    hand_over()
+    birch = Node.objects.filter(name="birch")
+    birch.cordon(draining=True, by=clock.now() + timedelta(hours=9), actor="olga")
+    birch.cordon(draining=True, actor="otto")
+    assert told(client)[0].startswith("Drain of birch by otto:")
+
+
 def lose_birch(heard_ago: float) -> None:
     """birch, which was last heard so many seconds ago, is lost, and its config finds a node eight seconds later."""
     hand_over()

@@ -61,7 +61,7 @@ def test_the_command_writes_json() -> None:
     ("options", "error"),
     [
         (("--user", "nobody"), "there is no user nobody"),
-        (("--user", "olga", "--role", "author"), "olga has not the role author"),
+        (("--user", "olga", "--role", "author"), r"olga has not the role author: .*\(--user olga-author\)"),
         (("--user", "olga", "--expires", "soon"), "allowed is a number of days"),
         (("--user", "olga", "--role", "king"), "invalid choice"),
     ],
