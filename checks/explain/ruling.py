@@ -135,9 +135,8 @@ def _obeying(nodes: Sequence[Candidate], rules: Sequence[NodeRule]) -> list[Cand
 
 
 def _held(snapshot: Snapshot) -> list[tuple[int, str, int | None]]:
-    """The configs that the passes would look at: (id, check, owner's id)."""
-    resting = Assignment.objects.untold() | Assignment.objects.withdrawn()
-    suspects = Judge(snapshot).suspects(Assignment.objects.all()).exclude(pk__in=resting)
+    """The configs that the passes would look at: (id, check, owner's id). Also those that rest now: their turn comes."""
+    suspects = Judge(snapshot).suspects(Assignment.objects.all())
     rows = suspects.order_by("config_id").values_list("config_id", "config__name", "node_id")
     return [row for row in rows if row[2] in snapshot.by_id]
 
