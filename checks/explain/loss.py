@@ -51,15 +51,15 @@ def of(nodes: Collection[str]) -> Loss:
         # Without the ceiling: what finds no node then waits for no minute.
         filled = later if most < math.inf else at_once
         left = place(later, entries) if most < math.inf else [(entry, None) for entry in without]
-        reasons = _reasons(filled, [entry for entry, to in left if to is None])
+        reasons = homeless_reasons(filled, [entry for entry, to in left if to is None])
     homeless = reasons.total()
     return Loss(
         dict(placed.most_common()), waiting - homeless, homeless, (before, at_once.peak()), dict(reasons.most_common())
     )
 
 
-def _reasons(snapshot: Snapshot, entries: Iterable[Entry]) -> Counter[str]:
-    """Why no node can have these configs: {the commonest reason of each: how many}."""
+def homeless_reasons(snapshot: Snapshot, entries: Iterable[Entry]) -> Counter[str]:
+    """Return why no node can have these configs: {the commonest reason of each: how many}."""
     # There may be very many configs, but few checks, origins and pins that decide.
     why: dict[object, str] = {}
     found: Counter[str] = Counter()

@@ -105,8 +105,9 @@ class Source(models.Model):
     left_out = models.JSONField(default=dict, db_default={})
     # Keys of origins whose removal waits until an operator accepts it or the files are back.
     held_removals = models.JSONField(default=list)
-    # Those of them that an operator accepted, until the process that watches the source removes them.
+    # Those of them that an operator accepted, until the next sync of the source removes them, and who accepted them last.
     accepted_removals = models.JSONField(default=list, db_default=[])
+    accepted_by = models.CharField(max_length=253, blank=True, default="", db_default="")
     # Of a source that is watched: {"phase": "away", "since": …, "why": …, "watches": [{"resource": "services", "phase": …}]}.
     state = models.JSONField(default=dict, db_default={})
 

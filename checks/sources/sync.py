@@ -69,13 +69,17 @@ class Report:
 
 
 def sync(
-    term: int | None = None, accept_removals: bool = False, sources: Iterable[ConfigSource] | None = None
+    term: int | None = None,
+    accept_removals: bool = False,
+    sources: Iterable[ConfigSource] | None = None,
+    *,
+    actor: str = "",
 ) -> Report:
     """Scan the sources and send the dispatcher what differs from the store. Return what was found and done.
 
     term: of the leader; without it, sources that only the leader scans are left out. accept_removals: remove what would be
-    held. sources: SOURCES unless given. Each chunk of 1 000 configs is a transaction of its own. Raises NotLeader or
-    SyncUnderWay.
+    held, on record as done by `actor`. sources: SOURCES unless given. Each chunk of 1 000 configs is a transaction of its own.
+    Raises NotLeader or SyncUnderWay.
     """
     report = Report()
     with guards.exclusively(locks.Lock.SYNC):
@@ -87,25 +91,25 @@ def sync(
                 continue
             # One that is not used any more has configs that it sent, whose removal the guards judge.
             if source.is_used or Source.objects.filter(name=source.name).exists():
-                _sync(source, term, report, accept_removals=accept_removals)
+                _sync(source, term, report, accept_removals=accept_removals, actor=actor)
     return report
 
 
-def sync_settled(accept_removals: bool = False, patience: float = 10.0) -> Report:
+def sync_settled(accept_removals: bool = False, patience: float = 10.0, *, actor: str = "") -> Report:
     """Sync repeatedly until no file is being written, for at most `patience` seconds. Raises SyncUnderWay.
 
     The report has the changes of all syncs, and the findings of the last one.
     """
-    report, deadline = sync(accept_removals=accept_removals), time.monotonic() + patience
+    report, deadline = sync(accept_removals=accept_removals, actor=actor), time.monotonic() + patience
     while report.unsettled and time.monotonic() < deadline:
         time.sleep(files.SETTLED_AFTER)
-        later = sync(accept_removals=accept_removals)
+        later = sync(accept_removals=accept_removals, actor=actor)
         changes = {name: getattr(report, name) + getattr(later, name) for name in ("added", "changed", "removed")}
         report = replace(later, **changes)
     return report
 
 
-def add_watched(report: Report, accept_removals: bool = False) -> None:
+def add_watched(report: Report, accept_removals: bool = False, *, actor: str = "") -> None:
     """Add to a report what the leader found last in sources that it alone watches or scans.
 
     accept_removals: it removes what it holds now, when it looks at them next.
@@ -118,7 +122,7 @@ def add_watched(report: Report, accept_removals: bool = False) -> None:
         report.left_out.update(found.left_out)
         if accept_removals:
             report.accepted += row.held_removals
-            accept_removals_of(row)
+            accept_removals_of(row, actor=actor)
         else:
             report.held += row.held_removals
 
@@ -128,14 +132,17 @@ def leaders_names() -> set[str]:
     return {*Source.objects.watched().values_list("name", flat=True), *(one.name for one in SOURCES if one.is_leaders)}
 
 
-def accept_removals_of(row: Source) -> None:
-    """Let the process that watches a source remove what it held when the row was read. If nobody watches it, do it now."""
+def accept_removals_of(row: Source, *, actor: str) -> None:
+    """Let the next sync of a source remove what it held when the row was read, on record as done by `actor`.
+
+    If it was watched and nobody watches it any more, do it now.
+    """
     if row.state.get("phase") == OFF:
         known = origins.known(row.name)
-        origins.remove(row.name, known.keys() & set(row.held_removals), known, actor=ACTOR)
+        origins.remove(row.name, known.keys() & set(row.held_removals), known, actor=actor)
         Source.objects.filter(pk=row.pk).update(held_removals=[])
     else:
-        Source.objects.filter(pk=row.pk).update(accepted_removals=row.held_removals)
+        Source.objects.filter(pk=row.pk).update(accepted_removals=row.held_removals, accepted_by=actor)
 
 
 def sync_watched(source: ConfigSource, term: int) -> Report:
@@ -146,9 +153,11 @@ def sync_watched(source: ConfigSource, term: int) -> Report:
     return report
 
 
-def _sync(source: ConfigSource, term: int | None, report: Report, *, accept_removals: bool = False) -> None:
+def _sync(
+    source: ConfigSource, term: int | None, report: Report, *, accept_removals: bool = False, actor: str = ""
+) -> None:
     with span("sync", source=scrub_text(source.name)) as syncing:
-        syncing.set_attributes(_SourceSync(source, term, report).run(accept_removals))
+        syncing.set_attributes(_SourceSync(source, term, report).run(accept_removals, actor))
 
 
 class _SourceSync:
@@ -168,9 +177,10 @@ class _SourceSync:
         self.judged: dict[str, Judgement] = {}
         self.admitted: list[Admitted] = []
 
-    def run(self, accept_removals: bool) -> dict[str, int]:
+    def run(self, accept_removals: bool, actor: str) -> dict[str, int]:
         """Send what differs from the store, remove what is gone unless it is held, and store the findings.
 
+        accept_removals: `actor` accepts all that is held; else only what the row says that somebody accepted is removed.
         Returns how many configs were added, changed and removed.
         """
         for found in self.scan.found:
@@ -184,12 +194,17 @@ class _SourceSync:
         )
         self.source.remember(self.scan, self.judged)
         # After sending, since a renamed file is no loss once it is sent under its new name.
-        held = self._held(comparison.gone)
-        removed = [key for key in comparison.gone if accept_removals or key not in held]
+        suspicious = self._held(comparison.gone)
+        accepted = suspicious if accept_removals else suspicious & set(self.row.accepted_removals)
+        held = suspicious - accepted
+        removed = [key for key in comparison.gone if key not in held]
         if self.scan.arriving - self.known.keys():
             # A new file that is being written may be a renamed one.
-            held, removed = held & set(self.row.held_removals), []
-        origins.remove(self.source.name, removed, self.known, term=self.term, actor=ACTOR)
+            held, removed = suspicious & set(self.row.held_removals), []
+        # What somebody accepted bears their name, the rest is the source's doing.
+        by_person = actor if accept_removals else self.row.accepted_by
+        for actor_, keys in ((by_person or ACTOR, accepted.intersection(removed)), (ACTOR, set(removed) - accepted)):
+            origins.remove(self.source.name, sorted(keys), self.known, term=self.term, actor=actor_)
         self._disown()
         counts = {"added": len(comparison.added), "changed": len(comparison.changed), "removed": len(removed)}
         if any(counts.values()):
@@ -207,11 +222,10 @@ class _SourceSync:
         self.admitted = []
 
     def _held(self, gone: list[str]) -> set[str]:
-        """The keys whose removal waits until it is accepted."""
+        """The keys whose removal waits until it is accepted, and those that were accepted."""
         if self.scan.part:
             return set()
-        held = guards.held_removals(self.source.name, gone, self.known, self.row.held_removals)
-        return held.difference(self.row.accepted_removals)
+        return guards.held_removals(self.source.name, gone, self.known, self.row.held_removals)
 
     def _judge(self, found: Found) -> None:
         """Judge a found config. It is read only when its version is new to this process, or the store lost what it sends."""

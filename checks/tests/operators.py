@@ -66,3 +66,13 @@ def apply(client: Client, plan: Plan) -> str:
     response = client.post(reverse("admin:checks_plan_apply", args=[plan.pk]), follow=True)
     assert response.status_code == 200
     return response.content.decode()
+
+
+def confirmed(client: Client, url: str, **fields: Any) -> str:
+    """Send a form that shows what it would do first, confirm that, and return the page that the operator sees then."""
+    shown = client.post(url, fields)
+    assert shown.status_code == 200, shown
+    given = {"seen": shown.context["seen"], "typed": shown.context["word"]}
+    response = client.post(url, fields | given, follow=True)
+    assert response.status_code == 200
+    return response.content.decode()

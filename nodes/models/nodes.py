@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from functools import reduce
 from operator import or_
@@ -67,6 +67,11 @@ def domain(node: str = "") -> Coalesce:
     """The failure domain of a node: its label DOMAIN_LABEL, else the zone of its pod, else empty. node: the path to it."""
     label = NullIf(KeyTextTransform(conf.DOMAIN_LABEL, f"{node}labels"), Value(""))
     return Coalesce(label, F(f"{node}pod__zone"), Value(""), output_field=models.TextField())
+
+
+def domain_of(labels: Mapping[str, str], zone: str | None) -> str:
+    """The failure domain of a node with these labels and the zone of its pod: what `domain` reads of a row."""
+    return labels.get(conf.DOMAIN_LABEL) or zone or ""
 
 
 def named_domain(domain: str) -> str:

@@ -22,13 +22,15 @@ from checks.models import Config, Plan, freezes
 from checks.models.orders import Pin
 from checks.models.titles import called
 from checks.wire.scrub import scrub
-from clusteragent.lib.words import moment, percent, plain_count, utc
+from clusteragent.lib.words import grouped_count, moment, percent, plain_count, utc
 from nodes.models import Node
 from operators.admin.base import ReadOnlyAdmin, Table, link, list_url, row_url
 from operators.admin.orderforms import UntilField
 
 MOST_MOVES = 200
 MOST_NODES = 100
+# A smaller rise of the highest load is no news.
+NOTICEABLE = 0.01
 # Who may make a plan of a rebalance.
 PLANS = "checks.add_plan"
 
@@ -93,7 +95,7 @@ class PlanAdmin(ReadOnlyAdmin):
     @display(description="highest load")
     def peak(self, plan: Plan) -> str:
         """The highest load before and after."""
-        return _change(plan.spread["peak"]) if plan.spread else ""
+        return load_change(plan.spread["peak"]) if plan.spread else ""
 
     @display(description="applied")
     def state(self, plan: Plan) -> str:
@@ -105,6 +107,7 @@ class PlanAdmin(ReadOnlyAdmin):
             "plan": plan,
             "what": title(plan),
             "sentence": sentence(plan),
+            "worse": [] if plan.applied_at else worse(plan.spread.get("peak", ()), nowhere(plan)),
             "notes": notes(plan),
             "done": done(plan, plan.moved),
             "may_apply": plan.applied_at is None and plans.may_apply(request.user, plan),
@@ -116,9 +119,9 @@ class PlanAdmin(ReadOnlyAdmin):
         loads = sorted(plan.nodes.items(), key=lambda node: -abs(node[1]["after"] - node[1]["before"]))
         nodes = [(name, percent(load["before"]), percent(load["after"])) for name, load in loads[:MOST_NODES]]
         return [
-            Table(_first("Nodes", len(nodes), len(loads)), ("node", "load before", "load after"), nodes),
+            Table(first_of("Nodes", len(nodes), len(loads)), ("node", "load before", "load after"), nodes),
             Table(
-                _first("Moves", min(MOST_MOVES, len(plan.moves)), len(plan.moves)),
+                first_of("Moves", min(MOST_MOVES, len(plan.moves)), len(plan.moves)),
                 ("config", "from", "to"),
                 [_route(move) for move in plan.moves[:MOST_MOVES]],
             ),
@@ -196,7 +199,7 @@ def sentence(plan: Plan) -> str:
         return "Nothing moves."
     one, many = ("stops running", "stop running") if plan.order.get("verb") == "pause" else ("moves", "move")
     verb = one if number == 1 else many
-    peak = _change(plan.spread["peak"])
+    peak = load_change(plan.spread["peak"])
     return (
         f"{plain_count(number, 'config')} {verb}. {plain_count(len(plan.nodes), 'node')} touched, highest load {peak}."
     )
@@ -249,11 +252,28 @@ def _is_node_known(order: dict[str, Any]) -> bool:
     return any(pin.matches(*node) for node in Node.objects.known().values_list("name", "labels"))
 
 
-def _change(values: Sequence[float]) -> str:
+def worse(peak: Sequence[float], nowhere: int) -> list[str]:
+    """In which ways a plan makes things worse, in words that every plan's page shows in red. nowhere: configs without a node."""
+    found = [f"{grouped_count(nowhere, 'config')} would run nowhere."] if nowhere else []
+    if len(peak) == 2 and peak[1] - peak[0] >= NOTICEABLE:
+        found.append(f"It raises the highest load from {percent(peak[0])} to {percent(peak[1])}.")
+    return found
+
+
+def nowhere(plan: Plan) -> int:
+    """How many configs should run and would have no node by this plan."""
+    verb = plan.order.get("verb")
+    lost = 0 if verb == "pause" else sum(move["to"] is None for move in plan.moves)
+    return lost + (len(plan.order.get("also", ())) if verb == "resume" else 0)
+
+
+def load_change(values: Sequence[float]) -> str:
+    """The highest load before and after."""
     return f"{percent(values[0])} → {percent(values[1])}"
 
 
-def _first(what: str, shown: int, of: int) -> str:
+def first_of(what: str, shown: int, of: int) -> str:
+    """The title of a table that may not show all its rows."""
     return what if shown == of else f"{what}: the first {shown} of {of}"
 
 

@@ -1,20 +1,32 @@
-"""Rules of configs and of nodes in the admin."""
+"""Rules of configs and of nodes in the admin. What a change would do is shown before it is made."""
 
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from django.contrib import admin, messages
+from django.contrib.admin.utils import flatten_fieldsets, unquote
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
 
+from checks.explain import ruling
+from checks.models import Config
 from checks.models.orders import Rule
+from checks.wire.scrub import scrub
+from clusteragent.lib.words import grouped_count, listed, plain_count
 from nodes.models import NodeRule
-from operators.admin.base import NotedAdmin, WithoutTransaction
+from operators.admin.base import NotedAdmin, Table, WithoutTransaction, link, list_url
+from operators.admin.plans import first_of, load_change, worse
 from operators.rules import apply_rules
+
+MOST_LISTED = 100
+# What the page of a plan adds to the form that it shows.
+_OWN_FIELDS = {"csrfmiddlewaretoken", "seen", "typed"}
 
 
 @admin.register(Rule)
 class RuleAdmin(NotedAdmin, WithoutTransaction):
-    """The rules about configs. Whoever saves one becomes its author, and a change takes effect at once."""
+    """The rules about configs. Whoever saves one becomes its author. A change shows what it would do before it is made."""
 
     list_display: tuple[str, ...] = (
         "name", "check_pattern", "source_pattern", "required", "forbidden", "max_per_node", "spread", "apart_from",
@@ -35,6 +47,50 @@ class RuleAdmin(NotedAdmin, WithoutTransaction):
         "handover",
         "note",
     )
+    actions = ("delete_selected",)
+    # A rule holds for all if that is what was typed, never by an oversight.
+    typed_field = "check_pattern"
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        form = super().get_form(request, obj, change=change, **kwargs)
+        if self.typed_field in form.base_fields:
+            form.base_fields[self.typed_field].required = True
+        return form
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> Any:
+        return {self.typed_field: ""} | super().get_changeform_initial_data(request)
+
+    def changeform_view(
+        self, request: HttpRequest, object_id: str | None = None, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        """Show what a valid form would do until that is confirmed, then save it."""
+        obj = self.get_object(request, unquote(object_id)) if object_id else None
+        allowed = self.has_change_permission(request, obj) if obj else self.has_add_permission(request)
+        if request.method == "POST" and allowed and (obj or not object_id):
+            names = flatten_fieldsets(self.get_fieldsets(request, obj))
+            form = self.get_form(request, obj, change=obj is not None, fields=names)(request.POST, instance=obj)
+            if form.is_valid() and (page := self._unconfirmed(request, "Save", [form.instance], saved=form.instance)):
+                return page
+        return super().changeform_view(request, object_id, form_url, extra_context)
+
+    def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
+        """Show what deleting a rule would do until that is confirmed, then delete it."""
+        obj = self.get_object(request, unquote(object_id))
+        allowed = obj is not None and self.has_delete_permission(request, obj)
+        if allowed and (page := self._unconfirmed(request, "Delete", [obj], deleted=[obj.pk])):
+            return page
+        return super().delete_view(request, object_id, extra_context)
+
+    @admin.action(description="Delete…", permissions=["delete"])
+    def delete_selected(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
+        """Show what deleting these rules would do until that is confirmed, then delete them."""
+        rules = list(queryset)
+        if page := self._unconfirmed(request, "Delete", rules, deleted=[rule.pk for rule in rules]):
+            return page
+        self.log_deletions(request, queryset)
+        self.delete_queryset(request, queryset)
+        messages.success(request, f"{plain_count(len(rules), 'rule')} deleted.")
+        return None
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         obj.author = request.user.get_username()
@@ -49,6 +105,46 @@ class RuleAdmin(NotedAdmin, WithoutTransaction):
         super().delete_queryset(request, queryset)
         messages.info(request, apply_rules(self.model))
 
+    def _unconfirmed(
+        self, request: HttpRequest, verb: str, rules: Sequence[Any], *, saved: Any = None, deleted: Collection[int] = ()
+    ) -> HttpResponse | None:
+        """The page that shows what the change would do; None if the user has confirmed just that."""
+        effect = ruling.effect_of(self.model, saved=saved, deleted=deleted)
+        # The name of one rule, else something that nobody types without having read the page.
+        only = rules[0].name if len(rules) == 1 and isinstance(rules[0], Rule) else ""
+        word = (only or str(len(effect.lost))) if effect.lost else ""
+        seen, typed = request.POST.get("seen", ""), request.POST.get("typed", "").strip()
+        problem = ""
+        if request.method == "POST" and seen:
+            if seen != effect.seen:
+                problem = "Nothing was done, since something changed. This is what it would do now."
+            elif typed != word.strip():
+                problem = f"Nothing was done: type {word} to confirm it."
+            else:
+                return None
+        named = listed([f"{rule}" for rule in rules])
+        context = self.admin_site.each_context(request) | {
+            "title": f"{verb} {self.opts.verbose_name if len(rules) == 1 else self.opts.verbose_name_plural}",
+            "opts": self.opts,
+            "what": f"{verb} {named}",
+            "problem": problem,
+            "sentence": _sentence(effect),
+            "worse": worse(effect.peak, len(effect.lost)),
+            "notes": _notes(effect),
+            "word": word,
+            "seen": effect.seen,
+            "hidden": [
+                (name, value) for name, values in request.POST.lists() if name not in _OWN_FIELDS for value in values
+            ],
+            "tables": [
+                _table(title, rows)
+                for title, rows in (("Would run nowhere", effect.lost), ("Moves", effect.moves))
+                if rows
+            ],
+            "list_url": list_url(self.model),
+        }
+        return TemplateResponse(request, "admin/checks/rule_plan.html", context)
+
 
 @admin.register(NodeRule)
 class NodeRuleAdmin(RuleAdmin):
@@ -57,3 +153,35 @@ class NodeRuleAdmin(RuleAdmin):
     list_display = ("__str__", "node_type", "labels", "weight", "max_configs", "author", "time")
     search_fields = ("pattern",)
     fields = ("pattern", "network", "node_type", "labels", "weight", "max_configs", "note")
+    typed_field = "pattern"
+
+
+def _sentence(effect: ruling.Effect) -> str:
+    """How much moves, and how the highest load changes."""
+    nodes = f"{grouped_count(effect.nodes, 'node')} changed. " if effect.nodes else ""
+    if not (effect.moves or effect.lost or effect.found):
+        moving = "Nothing moves"
+    else:
+        moving = f"{grouped_count(len(effect.moves), 'config')} would move"
+    return f"{nodes}{moving}. Highest load {load_change(effect.peak)}."
+
+
+def _notes(effect: ruling.Effect) -> list[str]:
+    """What an operator should know before applying the change, one sentence each."""
+    found = [f"Why they would run nowhere: {scrub(why)}." for why in effect.why]
+    if effect.found:
+        found.append(f"{grouped_count(effect.found, 'config')} without a node would get one.")
+    if effect.waiting:
+        found.append(f"{grouped_count(effect.waiting, 'config')} would run nowhere, as now.")
+    if effect.moves or effect.lost:
+        found.append(
+            "These moves follow within about a minute: the leader makes them. What only should move, moves within its budget."
+        )
+    return found
+
+
+def _table(title: str, rows: Sequence[ruling.Moving]) -> Table:
+    shown = [
+        (link(Config(pk=row.config), scrub(row.check)), row.source, row.to or "nobody") for row in rows[:MOST_LISTED]
+    ]
+    return Table(first_of(title, len(shown), len(rows)), ("config", "from", "to"), shown)

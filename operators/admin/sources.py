@@ -1,21 +1,28 @@
 """The sources in the admin: what each scan found, and scanning again."""
 
-from collections.abc import Callable, Collection
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
 from unfold.decorators import display
 
 from checks import sources
-from checks.models import Source
+from checks.models import Config, Origin, Source
+from checks.sources import origins
 from checks.wire.scrub import scrub
 from clusteragent.lib.words import ago, listed, moment, plain_count
-from operators.admin.base import ReadOnlyAdmin, Table
+from operators.admin.base import ReadOnlyAdmin, Table, list_url
 
 MOST_PROBLEMS = 200
+# How many removals are listed where they are accepted. For more than one config in MUCH the source's name must be typed.
+MOST_ASKED, MUCH = 100, 10
 UNDER_WAY = "Another scan is under way. Try again when it is over."
 
 
@@ -34,32 +41,23 @@ def scanned_names() -> set[str]:
     return {source.name for source in sources.SOURCES if not source.is_leaders}
 
 
-def scan(names: Collection[str], *, accept_removals: bool = False) -> str:
-    """Scan the sources with these names now, and return a sentence that says what was found. Raises SyncUnderWay.
-
-    accept_removals: carry out the removals that are held.
-    """
-    chosen = [source for source in sources.SOURCES if source.name in names]
-    report = sources.sync(accept_removals=accept_removals, sources=chosen)
+def scan(names: Collection[str]) -> str:
+    """Scan the sources with these names now, and return a sentence that says what was found. Raises SyncUnderWay."""
+    report = sources.sync(sources=[source for source in sources.SOURCES if source.name in names])
     done = f"Scanned: {len(report.added)} added, {len(report.changed)} changed, {len(report.removed)} removed"
     warnings = f", {plain_count(len(report.warnings), 'warning')}" if report.warnings else ""
     later = " Some files are being written right now; the next scan takes them." if report.unsettled else ""
     return f"{done}, {len(report.held)} held, {plain_count(len(report.errors), 'error')}{warnings}.{later}"
 
 
-def accept(names: set[str]) -> str:
-    """Accept the removals that these sources hold, and return sentences that say so. Raises SyncUnderWay.
+def accept(source: Source, *, actor: str) -> str:
+    """Accept the removals that the source held when it was read, and return sentences that say so. Raises SyncUnderWay.
 
-    Sources that are scanned are scanned now. What the leader watches, it removes within a second or so.
+    A source that is scanned is scanned now. What the leader watches, it removes within a second or so.
     """
-    scanned = names & scanned_names()
-    told = [scan(scanned, accept_removals=True)] if scanned else []
-    if watched := names - scanned:
-        rows = list(Source.objects.filter(name__in=watched))
-        for row in rows:
-            sources.accept_removals_of(row)
-        told.append(f"{plain_count(sum(len(row.held_removals) for row in rows), 'removal')} accepted.")
-    return " ".join(told)
+    sources.accept_removals_of(source, actor=actor)
+    told = f"{plain_count(len(source.held_removals), 'removal')} accepted."
+    return f"{told} {scan([source.name])}" if source.name in scanned_names() else told
 
 
 @admin.register(Source)
@@ -129,24 +127,79 @@ class SourceAdmin(ReadOnlyAdmin):
     @admin.action(description="Scan now", permissions=["change"])
     def scan_now(self, request: HttpRequest, queryset: QuerySet[Source]) -> None:
         """Scan the sources now."""
-        self._sync(request, queryset, accept_removals=False)
-
-    @admin.action(description="Accept removals", permissions=["change"])
-    def accept_removals(self, request: HttpRequest, queryset: QuerySet[Source]) -> None:
-        """Carry out the removals that were held. Files are scanned for that."""
-        self._sync(request, queryset, accept_removals=True)
-
-    def _sync(self, request: HttpRequest, queryset: QuerySet[Source], *, accept_removals: bool) -> None:
         names = {source.name for source in queryset}
         watched = sources.leaders_names() & names
         if others := names - watched - scanned_names():
             messages.error(request, f"{listed(sorted(others))}: not scanned, since people or pipelines write it.")
-        if watched and not accept_removals:
+        if watched:
             messages.info(request, f"{listed(sorted(watched))}: not scanned, since the leader does it all the time.")
-        known = names - others - (set() if accept_removals else watched)
-        if not known:
-            return
-        try:
-            messages.success(request, accept(known) if accept_removals else scan(known))
-        except sources.SyncUnderWay:
-            messages.error(request, UNDER_WAY)
+        if known := names - others - watched:
+            try:
+                messages.success(request, scan(known))
+            except sources.SyncUnderWay:
+                messages.error(request, UNDER_WAY)
+
+    @admin.action(description="Accept removals…", permissions=["change"])
+    def accept_removals(self, request: HttpRequest, queryset: QuerySet[Source]) -> HttpResponse | None:
+        """Show what a source holds until that is confirmed, then carry the removals out."""
+        chosen = list(Source.objects.filter(pk__in=queryset.values("pk")).exclude(held_removals=[]))
+        if len(chosen) != 1:
+            held = listed([source.name for source in chosen])
+            messages.error(request, f"Choose one source: {held} hold removals." if held else "It holds no removals.")
+            return None
+        [source] = chosen
+        if source.name not in sources.leaders_names() | scanned_names():
+            messages.error(request, f"{source.name}: not scanned, since people or pipelines write it.")
+            return None
+        removal = _Removal.of_source(source)
+        seen, problem = request.POST.get("seen", ""), ""
+        if seen and seen != removal.seen:
+            problem = "Nothing was done, since it holds others now."
+        elif seen and request.POST.get("typed", "").strip() != removal.word:
+            problem = f"Nothing was done: type {removal.word} to confirm it."
+        elif seen:
+            try:
+                messages.success(request, accept(source, actor=request.user.get_username()))
+            except sources.SyncUnderWay:
+                messages.error(request, UNDER_WAY)
+            return None
+        keys = Table("Removed", ("origin",), [[scrub(key)] for key in source.held_removals[:MOST_ASKED]])
+        if left := len(source.held_removals) - len(keys.rows):
+            keys = replace(keys, title=f"Removed: the first {len(keys.rows)} of {len(keys.rows) + left}")
+        checks = Table("By check", ("check", "configs"), [[scrub(name), number] for name, number in removal.checks])
+        context = self.admin_site.each_context(request) | {
+            "title": "Accept removals",
+            "opts": self.opts,
+            "source": source,
+            "removal": removal,
+            "seen": removal.seen,
+            "word": removal.word,
+            "problem": problem,
+            "tables": [checks, keys],
+            "list_url": list_url(Source),
+        }
+        return TemplateResponse(request, "admin/checks/accept_removals.html", context)
+
+
+class _Removal(NamedTuple):
+    """What accepting a source's removals would remove. of: the number of all configs. checks: how many configs of each check.
+
+    word: what must be typed to confirm it, if it is much; else empty. seen: a hash of the keys.
+    """
+
+    number: int
+    of: int
+    checks: Sequence[tuple[str, int]]
+    word: str
+    seen: str
+
+    @classmethod
+    def of_source(cls, source: Source) -> "_Removal":
+        known = origins.known(source.name)
+        keys = [origin for key in source.held_removals if key in known for origin in known[key].origins]
+        sent = Origin.objects.filter(source=source.name, key__in=keys)
+        checks = Counter(sent.values_list("config__name", flat=True))
+        number, everything = checks.total(), Config.objects.count()
+        seen = hashlib.sha256("\n".join(sorted(source.held_removals)).encode()).hexdigest()
+        word = source.name if number * MUCH > everything else ""
+        return cls(number, everything, checks.most_common(), word, seen)

@@ -16,6 +16,7 @@ from checks.explain.alerts import Word
 from checks.explain.drains import Drain, Stuck
 from checks.explain.headroom import Headroom
 from checks.explain.loss import Loss
+from checks.explain.ruling import Effect
 from checks.models import Config, Handover, Move, Origin, Plan, Source
 from checks.models.freezes import Freeze
 from checks.models.orders import Isolation, Order, Pause, Pin, Rule
@@ -516,6 +517,52 @@ class DryRun(serializers.Serializer[Any]):
     dry_run = serializers.BooleanField(
         default=False, help_text="Change nothing. The answer is the plan of what would move; it is not stored."
     )
+
+
+class RuleOptions(DryRun):
+    """The query parameters of a call that changes a rule."""
+
+    accept_dangling = serializers.BooleanField(
+        default=False, help_text="Change it even if configs that run now would dangle: else the answer is 409."
+    )
+
+
+class MovingSerializer(serializers.Serializer[Any]):
+    """A config that would move. to: empty if no node could have it."""
+
+    config = serializers.IntegerField()
+    check = Scrubbed()
+    from_node = serializers.CharField(source="source")
+    to_node = serializers.CharField(source="to")
+
+
+class EffectSerializer(serializers.Serializer[Any]):
+    """What the leader's passes would do after a change of a rule. Of the lists, the first MOST_LISTED."""
+
+    MOST_LISTED = 1000
+
+    moved = serializers.SerializerMethodField(help_text="How many configs would move.")
+    lost = serializers.SerializerMethodField(help_text="How many that run now would dangle.")
+    found = serializers.IntegerField(help_text="How many that dangle now would get a node.")
+    nodes = serializers.IntegerField(help_text="How many nodes would get other labels or limits.")
+    peak = serializers.ListField(child=serializers.FloatField(), help_text="The highest load before and after.")
+    why = serializers.ListField(child=Scrubbed(), help_text="Why no node could have what would dangle.")
+    moves = serializers.SerializerMethodField()
+    dangling = serializers.SerializerMethodField()
+
+    def get_moved(self, effect: Effect) -> int:
+        return len(effect.moves)
+
+    def get_lost(self, effect: Effect) -> int:
+        return len(effect.lost)
+
+    @extend_schema_field(MovingSerializer(many=True))
+    def get_moves(self, effect: Effect) -> Any:
+        return MovingSerializer(effect.moves[: self.MOST_LISTED], many=True).data
+
+    @extend_schema_field(MovingSerializer(many=True))
+    def get_dangling(self, effect: Effect) -> Any:
+        return MovingSerializer(effect.lost[: self.MOST_LISTED], many=True).data
 
 
 class PlanWish(Strict):

@@ -18,12 +18,13 @@ from rest_framework.response import Response
 
 from checks import dispatcher, plans
 from checks.dispatcher import Decision, deciding
-from checks.explain import drains, headroom, loss
+from checks.explain import drains, headroom, loss, ruling
 from checks.models import Assignment, Config, Move, Origin, Plan, Source, freezes
 from checks.models.freezes import Freeze
 from checks.models.orders import Isolation, Pause, Pin, Rule
 from checks.sources import sets
 from clusteragent.lib.database.numbers import number_of
+from clusteragent.lib.words import plain_count
 from nodes.models import Node, NodeEvent, NodeRule
 from operators.api import desired, filters, serializers
 from operators.api.authentication import OperatorToken
@@ -364,6 +365,30 @@ class RuleViewSet(mixins.CreateModelMixin, mixins.UpdateModelMixin, mixins.Destr
     queryset: Any = Rule.objects.all()
     serializer_class: Any = serializers.RuleSerializer
     filterset_class = filters.AuthorFilter
+    write_options = ("dry_run", "accept_dangling")
+
+    @extend_schema(parameters=[serializers.RuleOptions])
+    def create(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Write a new rule. A dry run answers what would move and dangle; so does 409, if configs that run would dangle."""
+        body = self.get_serializer(data=request.data)
+        body.is_valid(raise_exception=True)
+        rule = self.queryset.model(**body.validated_data)
+        return self._previewed(saved=rule) or super().create(request, *args, **kwargs)
+
+    @extend_schema(parameters=[serializers.RuleOptions])
+    def update(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Replace a rule. A dry run answers what would move and dangle; so does 409, if configs that run would dangle."""
+        rule = self.get_object()
+        body = self.get_serializer(rule, data=request.data)
+        body.is_valid(raise_exception=True)
+        for name, value in body.validated_data.items():
+            setattr(rule, name, value)
+        return self._previewed(saved=rule) or super().update(request, *args, **kwargs)
+
+    @extend_schema(parameters=[serializers.RuleOptions])
+    def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Delete a rule. A dry run answers what would move and dangle; so does 409, if configs that run would dangle."""
+        return self._previewed(deleted=[self.get_object().pk]) or super().destroy(request, *args, **kwargs)
 
     def perform_create(self, serializer: Any) -> None:
         serializer.save(author=self.request.user.get_username())
@@ -374,6 +399,23 @@ class RuleViewSet(mixins.CreateModelMixin, mixins.UpdateModelMixin, mixins.Destr
     def perform_destroy(self, instance: Any) -> None:
         instance.delete()
         apply_rules(self.queryset.model)
+
+    def _previewed(self, **change: Any) -> Response | None:
+        """The answer to a dry run, or to a change that would leave configs without a node unasked; None for others."""
+        options = serializers.RuleOptions(data=self.request.query_params)
+        options.is_valid(raise_exception=True)
+        is_dry, accepts = options.validated_data["dry_run"], options.validated_data["accept_dangling"]
+        if accepts and not is_dry:
+            return None
+        effect = ruling.effect_of(self.queryset.model, **change)
+        told = serializers.EffectSerializer(effect).data
+        if is_dry:
+            return Response(told)
+        if not effect.lost:
+            return None
+        many = plain_count(len(effect.lost), "config")
+        detail = f"{many} would run nowhere. Send it with ?accept_dangling=1 if that is meant."
+        return Response({"detail": detail, **told}, status=status.HTTP_409_CONFLICT)
 
 
 class NodeRuleViewSet(RuleViewSet):

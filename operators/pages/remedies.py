@@ -19,7 +19,7 @@ from checks.wire.scrub import scrub
 from clusteragent.lib.words import duration, grouped_count
 from operators import documentation
 from operators.admin.base import address, row_url
-from operators.admin.sources import UNDER_WAY, accept, scan, scanned_names
+from operators.admin.sources import UNDER_WAY, scan, scanned_names
 from operators.pages import base
 
 
@@ -72,8 +72,9 @@ def lines(found: Iterable[Alert], user: Any) -> list[Line]:
     rows, scanned = [], scanned_names()
     for alert in found:
         remedy = REMEDIES.get(alert.kind)
-        # Only sources that this program reads itself can be scanned; removals are held by those that it watches, too.
-        can_act = not alert.subject or alert.subject in scanned or alert.kind == Kind.HELD_REMOVALS
+        # Only sources that this program reads itself can be scanned. Held removals have no button here: the page that the line
+        # links to shows what they remove first.
+        can_act = not alert.subject or alert.subject in scanned
         if remedy and not (can_act and user.has_perm(remedy.permission)):
             remedy = None
         rows.append(Line(alert, remedy))
@@ -140,5 +141,4 @@ REMEDIES = {
     Kind.QUARANTINED: Remedy("Release", "checks.change_assignment", _release),
     Kind.SOURCE_ERROR: Remedy("Scan again", "checks.change_source", lambda name, _: scan({name})),
     Kind.FROZEN: Remedy("End the freeze", "checks.delete_freeze", _thaw),
-    Kind.HELD_REMOVALS: Remedy("Accept removals", "checks.change_source", lambda name, _: accept({name})),
 }

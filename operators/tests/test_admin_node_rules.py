@@ -4,6 +4,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
+from checks.tests.operators import confirmed
 from nodes.heartbeats import note_heartbeat
 from nodes.models import Node, NodeRule
 
@@ -33,7 +34,7 @@ def trees(warm: None) -> None:
 
 
 def test_a_rule_is_applied_at_once_and_says_who_wrote_it(operator: Client) -> None:
-    page = operator.post(f"{RULES}add/", RULE, follow=True).content.decode()
+    page = confirmed(operator, f"{RULES}add/", **RULE)
     assert "It changes 1 node." in page
     ash = Node.objects.get(name="ash")
     assert (ash.labels, ash.weight, ash.max_configs) == ({"zone": "a"}, 0.5, 7)
@@ -43,7 +44,7 @@ def test_a_rule_is_applied_at_once_and_says_who_wrote_it(operator: Client) -> No
 def test_a_changed_rule_is_applied_at_once_too(operator: Client) -> None:
     rule = NodeRule.objects.create(pattern="b*", max_configs=3, author="otto")
     NodeRule.objects.apply()
-    operator.post(f"{RULES}{rule.pk}/change/", RULE | {"max_configs": "9"})
+    confirmed(operator, f"{RULES}{rule.pk}/change/", **RULE | {"max_configs": "9"})
     assert dict(Node.objects.values_list("name", "max_configs")) == {"ash": 9, "birch": None}
     assert NodeRule.objects.get().author == "olga"
 
@@ -51,10 +52,9 @@ def test_a_changed_rule_is_applied_at_once_too(operator: Client) -> None:
 def test_what_a_deleted_rule_gave_is_taken_back(operator: Client) -> None:
     rules = [NodeRule.objects.create(pattern=name, max_configs=3) for name in ("ash", "birch")]
     NodeRule.objects.apply()
-    operator.post(f"{RULES}{rules[0].pk}/delete/", {"post": "yes"})
+    confirmed(operator, f"{RULES}{rules[0].pk}/delete/")
     assert dict(Node.objects.values_list("name", "max_configs")) == {"ash": None, "birch": 3}
-    chosen = {"action": "delete_selected", "_selected_action": [rules[1].pk], "post": "yes"}
-    operator.post(RULES, chosen)
+    confirmed(operator, RULES, action="delete_selected", _selected_action=[rules[1].pk])
     assert dict(Node.objects.values_list("name", "max_configs")) == {"ash": None, "birch": None}
 
 
@@ -67,5 +67,5 @@ def test_a_wrong_rule_changes_nothing(operator: Client, wrong: dict[str, str]) -
 
 
 def test_an_empty_list_is_taken_for_no_labels(operator: Client) -> None:
-    operator.post(f"{RULES}add/", RULE | {"labels": "[]"})
+    confirmed(operator, f"{RULES}add/", **RULE | {"labels": "[]"})
     assert Node.objects.get(name="ash").labels == {}

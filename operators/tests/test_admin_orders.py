@@ -14,7 +14,7 @@ from checks import dispatcher
 from checks.models import Move, Plan
 from checks.models.orders import Isolation, Pause, Pin, Rule
 from checks.tests.cast import counts, dangling, owners, report, sent
-from checks.tests.operators import CONFIGS, act, apply, config, listed, operator, planned, superuser
+from checks.tests.operators import CONFIGS, act, apply, config, confirmed, listed, operator, planned, superuser
 from nodes.models import Node, NodeEvent
 from tests.webserver import database_url
 
@@ -308,14 +308,14 @@ def test_a_rule_bears_its_author_and_holds_for_what_is_placed_next() -> None:
         "required": '{"disk": "fast"}',
         "forbidden": "{}",
     }
-    assert "move within seconds" in post(client, f"{RULES}add/", **rule)
+    assert "move within seconds" in confirmed(client, f"{RULES}add/", **rule)
     assert Rule.objects.get().author == "olga"
     dispatcher.move_misplaced()
     assert owners()["db"] == "birch"
     assert "labels are an object with texts" in post(
         client, f"{RULES}add/", **rule | {"name": "bad", "required": "[1]"}
     )
-    post(client, f"{RULES}{Rule.objects.get().pk}/delete/", post="yes")
+    confirmed(client, f"{RULES}{Rule.objects.get().pk}/delete/", post="yes")
     assert not Rule.objects.exists()
 
 
@@ -324,7 +324,8 @@ def test_a_rule_wakes_the_leader() -> None:
     client = superuser()
     with psycopg.connect(database_url(), autocommit=True) as session:
         session.execute("LISTEN clusteragent")
-        post(client, f"{RULES}add/", name="x", check_pattern="*", source_pattern="*", required="{}", forbidden="{}")
+        rule = {"name": "x", "check_pattern": "*", "source_pattern": "*", "required": "{}", "forbidden": "{}"}
+        confirmed(client, f"{RULES}add/", **rule)
         [heard] = session.notifies(timeout=10, stop_after=1)
     assert heard.payload == "pass"
 

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,7 +10,7 @@ from checks import dispatcher
 from checks.models import Config, Move, Origin, Source
 from checks.sources import files, sync
 from checks.tests.cast import report, sent
-from checks.tests.operators import operator, superuser
+from checks.tests.operators import confirmed, operator, superuser
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
 from operators.admin import sources as module
@@ -65,9 +66,50 @@ def test_held_removals_are_shown_and_accepted(folder: Path) -> None:
     shown = client.get(page()).content.decode()
     assert "check3.yaml" in shown
     assert 'value="accept_removals"' in shown
-    client.post(SOURCES, {"action": "accept_removals", "_selected_action": [Source.objects.get(name="file").pk]})
+    confirmed(client, SOURCES, action="accept_removals", _selected_action=[Source.objects.get(name="file").pk])
     assert list(Origin.objects.values_list("key", flat=True)) == ["check11.yaml"]
     assert 'value="accept_removals"' not in client.get(page()).content.decode()
+
+
+def held_in(folder: Path) -> dict[str, Any]:
+    """Let the source hold eleven of its twelve configs, and return the form that accepts that."""
+    report("ash")
+    sync()
+    for number in range(11):
+        (folder / f"check{number}.yaml").unlink()
+    sync()
+    return {"action": "accept_removals", "_selected_action": [Source.objects.get(name="file").pk]}
+
+
+def test_accepting_removals_shows_them_first_and_asks_for_the_name_of_the_source(folder: Path) -> None:
+    form, client = held_in(folder), superuser()
+    shown = client.post(SOURCES, form)
+    page = shown.content.decode()
+    for text in ("11 of 12 configs would be removed.", "check3.yaml", "<strong>file</strong>"):
+        assert text in page
+    assert Config.objects.count() == 12
+    page = client.post(SOURCES, form | {"seen": shown.context["seen"], "typed": "yes"}).content.decode()
+    assert "type file to confirm it" in page
+    assert Config.objects.count() == 12
+
+
+def test_accepted_removals_are_on_record_as_done_by_who_accepted_them(folder: Path) -> None:
+    form = held_in(folder)
+    confirmed(superuser(), SOURCES, **form)
+    assert Config.objects.count() == 1
+    removed = Move.objects.filter(reason=Move.Reason.UNSCHEDULED)
+    assert set(removed.values_list("actor", flat=True)) == {"olga"}
+    assert removed.count() == 11
+
+
+def test_a_removal_that_is_held_since_is_not_accepted_unseen(folder: Path) -> None:
+    form, client = held_in(folder), superuser()
+    seen = client.post(SOURCES, form).context["seen"]
+    (folder / "check11.yaml").unlink()
+    sync()
+    page = client.post(SOURCES, form | {"seen": seen, "typed": "file"}).content.decode()
+    assert "it holds others now" in page
+    assert Config.objects.count() == 12
 
 
 def test_what_the_leader_watches_is_not_scanned_and_its_removals_are_accepted(warm: None) -> None:
@@ -83,10 +125,10 @@ def test_what_the_leader_watches_is_not_scanned_and_its_removals_are_accepted(wa
     chosen = {"_selected_action": [row.pk]}
     scanned = client.post(SOURCES, chosen | {"action": "scan_now"}, follow=True).content.decode()
     assert "kubernetes: not scanned, since the leader does it all the time." in scanned
-    done = client.post(SOURCES, chosen | {"action": "accept_removals"}, follow=True).content.decode()
+    done = confirmed(client, SOURCES, **chosen, action="accept_removals")
     assert "2 removals accepted." in done
     row.refresh_from_db()
-    assert row.accepted_removals == ["one", "two"]
+    assert (row.accepted_removals, row.accepted_by) == (["one", "two"], "olga")
 
 
 def test_what_is_not_scanned_is_named(folder: Path) -> None:

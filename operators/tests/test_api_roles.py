@@ -59,7 +59,7 @@ CALLS = [
     Call("DELETE", f"freezes/{ROW}", {O}),
     Call("POST", "isolations", {O}, {"configs": []}),
     *(Call("DELETE", f"{kind}/{ROW}", {O}) for kind in ("pins", "pauses", "isolations", "rules", "node-rules")),
-    Call("POST", "rules", {O}, {"name": "other", "required": {"zone": "b"}}),
+    Call("POST", "rules?accept_dangling=1", {O}, {"name": "other", "required": {"zone": "b"}}),
     Call("PUT", f"rules/{ROW}", {O}, {"name": "other", "forbidden": {"zone": "b"}}),
     Call("POST", "node-rules", {O}, {"pattern": "b*", "labels": {"zone": "b"}}),
     Call("PUT", f"node-rules/{ROW}", {O}, {"type": "runner", "weight": 0.5}),

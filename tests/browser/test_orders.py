@@ -127,3 +127,20 @@ def test_all_of_it_works_by_keyboard(page: Page, cluster: Cluster) -> None:
     _tab_to(page, page.get_by_role("button", name="Apply"))
     page.keyboard.press("Enter")
     runs_only_on(cluster, label, other)
+
+
+def test_a_rule_that_would_stop_everything_is_shown_in_red_and_asks_for_its_name(page: Page, cluster: Cluster) -> None:
+    everything = len(cluster.ask("SELECT config_id FROM checks_assignment"))
+    page.goto("/admin/checks/rule/add/")
+    expect(page.get_by_label("Checks")).to_have_value("")
+    page.get_by_label("Name").fill("gpu only")
+    page.get_by_label("Checks").fill("*")
+    page.get_by_label("Required labels").fill('{"gpu": "yes"}')
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.get_by_text(f"{everything} configs would run nowhere.")).to_be_visible()
+    page.get_by_label("Type gpu only").fill("gpu")
+    page.get_by_role("button", name="Apply").click()
+    expect(page.get_by_role("alert").filter(has_text="type gpu only to confirm it")).to_be_visible()
+    page.get_by_role("link", name="Cancel").click()
+    assert cluster.ask("SELECT id FROM checks_rule WHERE name = 'gpu only'") == []
+    assert len(cluster.ask("SELECT config_id FROM checks_assignment")) == everything

@@ -275,7 +275,7 @@ def test_many_that_are_gone_after_a_restart_are_held_until_it_is_accepted(
     shop.annotate("web-11", {SERVICE: http("/changed")})
     wait_for_text("/changed")
     assert len(row().held_removals) == 11
-    accept_removals_of(row())
+    accept_removals_of(row(), actor="olga")
     wait_for("they are removed", lambda: set(owners()) == {f"service/{shop.name}/web-11/http_check"})
     wait_for("nothing is held", lambda: not row().held_removals and not row().accepted_removals)
 

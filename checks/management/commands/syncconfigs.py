@@ -23,10 +23,10 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            report = sources.sync_settled(accept_removals=options["accept_removals"])
+            report = sources.sync_settled(accept_removals=options["accept_removals"], actor=commandline.ACTOR)
         except sources.SyncUnderWay as error:
             raise CommandError("another sync is under way, try again") from error
-        sources.add_watched(report, accept_removals=options["accept_removals"])
+        sources.add_watched(report, accept_removals=options["accept_removals"], actor=commandline.ACTOR)
         if options["json"]:
             found = {name: getattr(report, name) for name in ("errors", "warnings", "passed_over")}
             document = asdict(report) | {name: [one._asdict() for one in listed] for name, listed in found.items()}

@@ -247,7 +247,7 @@ def test_lists_without_many_services_hold_their_removal_and_changes_do_not(watch
 def test_what_was_accepted_is_removed_and_nothing_else(watched: Watched) -> None:
     watched.lists(*many(HELD_FROM + 12))
     watched.lists(*many(4))
-    accept_removals_of(row())
+    accept_removals_of(row(), actor="olga")
     Source.objects.filter(name="kubernetes").update(accepted_removals=row().held_removals[:3])
     watched.source.begin_again()
     watched.sync()
@@ -267,7 +267,7 @@ def test_when_it_is_off_all_stays_until_it_is_accepted_that_it_goes(
     monkeypatch.setattr(conf, "KUBERNETES", "off")
     note_unwatched()
     assert len(owners()) == len(row().held_removals) == 3
-    accept_removals_of(row())
+    accept_removals_of(row(), actor="olga")
     assert not owners()
     assert row().held_removals == []
 

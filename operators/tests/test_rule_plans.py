@@ -1,0 +1,111 @@
+"""Rules in the admin: what a change would do is shown first, and only what was shown is done."""
+
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from checks import dispatcher
+from checks.explain import ruling
+from checks.models.orders import Rule
+from checks.tests.balance import furnish
+from checks.tests.cast import owners, report, sent
+from checks.tests.operators import confirmed, superuser
+from nodes.models import Node, NodeRule
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
+
+RULES, NODE_RULES = "/admin/checks/rule/", "/admin/nodes/noderule/"
+EVERYWHERE = {
+    "name": "gpu only",
+    "check_pattern": "*",
+    "source_pattern": "*",
+    "required": '{"gpu": "yes"}',
+    "forbidden": "{}",
+}
+
+
+@pytest.fixture
+def client() -> Client:
+    """shop, mail and db run on ash, birch is idle."""
+    report("ash")
+    dispatcher.schedule([sent("shop"), sent("mail"), sent("db", name="postgres")])
+    report("birch")
+    return superuser()
+
+
+def shown(client: Client, url: str, **fields: Any) -> str:
+    return " ".join(client.post(url, fields).content.decode().split())
+
+
+def test_a_rule_that_no_node_satisfies_says_in_red_that_all_would_run_nowhere(client: Client) -> None:
+    page = shown(client, f"{RULES}add/", **EVERYWHERE)
+    assert "3 configs would run nowhere." in page
+    assert "text-red-700" in page
+    assert "rule gpu only: it requires gpu=yes" in page
+    assert not Rule.objects.exists()
+
+
+def test_it_is_saved_only_when_its_name_was_typed(client: Client) -> None:
+    seen = client.post(f"{RULES}add/", EVERYWHERE).context["seen"]
+    assert "type gpu only to confirm it" in shown(client, f"{RULES}add/", **EVERYWHERE, seen=seen, typed="gpu")
+    assert not Rule.objects.exists()
+    client.post(f"{RULES}add/", EVERYWHERE | {"seen": seen, "typed": "gpu only"})
+    assert Rule.objects.get().author == "olga"
+
+
+def test_a_form_does_not_cover_all_checks_by_itself(client: Client) -> None:
+    for url, field in ((RULES, "check_pattern"), (NODE_RULES, "pattern")):
+        form = client.get(f"{url}add/").context["adminform"].form
+        assert form[field].value() == ""
+        assert form.fields[field].required
+    shown(client, f"{RULES}add/", **EVERYWHERE | {"check_pattern": ""}, seen="x")
+    assert not Rule.objects.exists()
+
+
+def test_what_it_shows_is_what_the_passes_do(client: Client) -> None:
+    Node.objects.filter(name="birch").update(labels={"gpu": "yes"})
+    rule = EVERYWHERE | {"check_pattern": "postgres"}
+    page = client.post(f"{RULES}add/", rule)
+    assert "1 config would move." in page.content.decode()
+    assert "within about a minute" in page.content.decode()
+    confirmed(client, f"{RULES}add/", **rule)
+    dispatcher.move_misplaced()
+    assert owners() == {"shop": "ash", "mail": "ash", "db": "birch"}
+
+
+def test_what_changed_since_refuses_all_of_it(client: Client) -> None:
+    rule = EVERYWHERE | {"check_pattern": "postgres"}
+    seen = client.post(f"{RULES}add/", rule).context["seen"]
+    dispatcher.schedule([sent("other", name="postgres")])
+    page = shown(client, f"{RULES}add/", **rule, seen=seen, typed="gpu only")
+    assert "Nothing was done, since something changed" in page
+    assert "2 configs would run nowhere." in page
+    assert not Rule.objects.exists()
+
+
+def test_deleting_a_node_rule_says_what_would_run_nowhere_without_its_labels(client: Client) -> None:
+    rule = NodeRule.objects.create(pattern="ash", labels={"zone": "a"})
+    NodeRule.objects.apply()
+    Rule.objects.create(name="near", check_pattern="postgres", required={"zone": "a"})
+    for page in (
+        client.get(f"{NODE_RULES}{rule.pk}/delete/").content.decode(),
+        shown(client, NODE_RULES, action="delete_selected", _selected_action=[rule.pk]),
+    ):
+        assert "1 config would run nowhere." in page
+        assert "1 node changed." in page
+    assert NodeRule.objects.exists()
+
+
+def test_a_rule_that_crowds_a_node_says_how_much_it_raises_the_highest_load() -> None:
+    furnish(ash=[0.4, 0.4], birch=[0.4, 0.4])
+    Node.objects.filter(name="ash").update(labels={"gpu": "yes"})
+    page = shown(superuser(), f"{RULES}add/", **EVERYWHERE)
+    assert "It raises the highest load from 20 % to 40 %." in page
+
+
+def test_what_runs_nowhere_now_and_would_get_a_node_is_counted(client: Client) -> None:
+    rule = Rule.objects.create(name="gpu", check_pattern="postgres", required={"gpu": "yes"})
+    dispatcher.move_misplaced()
+    assert ruling.effect_of(Rule, deleted=[rule.pk]).found == 1
+    assert "1 config without a node would get one." in client.get(f"{RULES}{rule.pk}/delete/").content.decode()
