@@ -209,6 +209,7 @@ def barred(cluster: Cluster) -> Iterator[str]:
     wait_for("it is lost", lambda: cluster.known_nodes() == known, 2 * cluster.timeout)
 
 
+@pytest.mark.long
 def test_a_firewall_that_rejects_both_ways_looks_like_a_death(cluster: Cluster) -> None:
     """The limit of the proof: a node that lives is lost early. When the way is open again, it takes part again."""
     with barred(cluster) as name:
