@@ -177,6 +177,7 @@ class WriteBehind:
         try:
             found = await self._ask(self._read)
         except (database.Away, DatabaseError):
+            self._is_blank = True
             return
         for node_id, report in found:
             if report.name not in self._known:

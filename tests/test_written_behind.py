@@ -43,9 +43,7 @@ def server(started: WebServer, transactional_db: None) -> WebServer:
 def version(server: WebServer) -> int:
     """The version of ash, which the server has in memory."""
     beat(server, 0)
-    with transaction.atomic():
-        Node.objects.bump_versions(Node.objects.values_list("pk", flat=True))
-    version = Node.objects.get().config_version
+    version = change()
     wait_for("the server answers without a look", lambda: answers_unseen(server, version))
     return version
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from django.db.models import Count, F
+from django.db.models import Count, F, Q
 
 from checks.models import Config, Instance, Origin
 from checks.models.edits import Edit
@@ -67,8 +67,9 @@ class Entry:
     owner: int | None = None
     near: int | None = None
     dangling_since: datetime | None = None
-    # The hand-over that it is in.
+    # The hand-over that it is in, and whether its owner has acknowledged it since that began.
     handing: Handing | None = None
+    is_acknowledged: bool = False
     sent: Sent | None = None
     # How many workers it keeps busy, as measured; None when it was not.
     cost: float | None = None
@@ -278,35 +279,25 @@ class ChangeBuilder:
 
 def entries(ids: Iterable[int], contents: Iterable[str] = (), hashes: Iterable[str] = ()) -> list[Entry]:
     """Read the configs with these ids, contents or hashes, with owner, cost and number of origins, in the order of their ids."""
+    node = "assignment__node"
+    acknowledged = Q((f"{node}__heartbeat__acknowledged__range", (F("handover__given"), F(f"{node}__config_version"))))
     found = (
         Config.objects.with_ids_or_like(ids, contents, hashes)
-        .annotate(sent_by=Count("origins"), owner=F("assignment__node_id"))
+        .annotate(sent_by=Count("origins"), owner=F("assignment__node_id"), is_acknowledged=acknowledged)
         .order_by("id")
     )
     rows = found.values_list(
         "id", "digest", "name", "node_name", "sent_by", "owner", "dangling_since", "former_node_id",
         "cost__workers_needed", "title", "fast_digest", "contents", "patched_with", "handover__source_id", "handover__promise",
+        "is_acknowledged",
     )  # fmt: skip
     named: list[Entry] = []
     unnamed: dict[int, Entry] = {}
-    for (
-        id_,
-        digest,
-        name,
-        endpoint,
-        sent_by,
-        owner,
-        dangling,
-        former,
-        cost,
-        known_as,
-        *known,
-        former_owner,
-        promise,
-    ) in rows:
+    for id_, digest, name, endpoint, sent_by, owner, dangling, former, cost, known_as, *rest in rows:
         entry = Entry(id_, digest, name, bool(endpoint), sent_by, owner, former, dangling, cost=cost, title=known_as)
-        entry.fast_digest, entry.contents, patched_with = known
-        entry.handing = Handing(former_owner, promise) if promise else None
+        entry.fast_digest, entry.contents, patched_with, source, promise, is_acknowledged = rest
+        entry.handing = Handing(source, promise) if promise else None
+        entry.is_acknowledged = bool(is_acknowledged)
         named.append(entry)
         if not options.notes_identity(patched_with):
             unnamed[id_] = entry

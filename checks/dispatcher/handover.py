@@ -35,10 +35,11 @@ def after(entry: Entry, to: int | None, promise: str) -> Handing | None:
     """Return what is left to wait for when a config moves from its owner to the node `to`; None for no node.
 
     A former node that must stop the config first must do so whatever is ordered meanwhile. One that runs it for the new owner
-    does so for the next owner, too: it surely runs it, and the one between may not have begun.
+    does so for the next owner, too, until the one between has acknowledged it: from then on that one runs it, and the former
+    node may end.
     """
-    handing = entry.handing
-    if handing is not None and (handing.is_strict or (to is not None and promise != Promise.AT_ONCE)):
+    handing, goes_on = entry.handing, to is not None and promise != Promise.AT_ONCE
+    if handing is not None and (handing.is_strict or (goes_on and not entry.is_acknowledged)):
         return None if to == handing.source else handing
     if entry.owner is None or entry.owner == to:
         return handing if to is not None else None

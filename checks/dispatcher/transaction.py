@@ -180,6 +180,7 @@ class MapWriter:
         served, owner, handing = entry.served_to, entry.owner, entry.handing
         self.moves.append((entry, owner, to, reason))
         entry.handing = handover.after(entry, to, promise)
+        entry.is_acknowledged = entry.is_acknowledged and to == owner
         entry.owner = to
         entry.dangling_since = None
         self._touched |= entry.served_to if to == owner else served ^ entry.served_to
@@ -241,8 +242,10 @@ class MapWriter:
     def finish(self) -> list[Move]:
         """Raise the versions of nodes and the store's revision, write the moves to the ledger, and return them."""
         concerned = {node for _, source, to, _ in self.moves for node in (source, to) if node is not None}
-        names = dict(Node.objects.filter(pk__in=concerned).values_list("pk", "name"))
-        self._hand_over(Node.objects.bump_versions(self._touched))
+        nodes = list(Node.objects.filter(pk__in=concerned).values_list("pk", "name", "config_version"))
+        names = {pk: name for pk, name, _ in nodes}
+        # A node whose configs stay the same acknowledges what it gets back by the version that it has.
+        self._hand_over({pk: version for pk, _, version in nodes} | Node.objects.bump_versions(self._touched))
         moves = [
             Move(
                 config_id=entry.id, digest=entry.digest, name=entry.name, reason=reason, actor=self._actor,

@@ -194,6 +194,65 @@ def test_a_killed_agent_is_dead_soon_and_none_that_lives_is(runners: tuple[Clust
     wait_for("they are lost", lambda: cluster.known_nodes() == len(STEADY) + len(RESTARTED), 2 * cluster.timeout)
 
 
+@contextlib.contextmanager
+def barred(cluster: Cluster) -> Iterator[str]:
+    """A node with checks that lives, and whose port begins to refuse."""
+    name, known = "barred", cluster.known_nodes()
+    cluster.nodes.join(name)
+    wait_for("it is known", lambda: cluster.known_nodes() == known + 1)
+    give_work(cluster, name, 2)
+    cluster.wait_until_heard()
+    collect_stats(cluster)
+    cluster.nodes.close_port(name)
+    yield name
+    cluster.nodes.vanish(name)
+    wait_for("it is lost", lambda: cluster.known_nodes() == known, 2 * cluster.timeout)
+
+
+@pytest.mark.long
+def test_a_firewall_that_rejects_both_ways_looks_like_a_death(cluster: Cluster) -> None:
+    """The limit of the proof: a node that lives is lost early. When the way is open again, it takes part again."""
+    with barred(cluster) as name:
+        before = refused(cluster)
+        checks = {check for check, owner in owners(cluster).items() if owner == name}
+        cluster.nodes.cut(name)
+        wait_for("it is taken for dead", lambda: refused(cluster) - before == {name}, PROVEN + cluster.poll + MARGIN)
+        assert checks
+        assert name not in owners(cluster).values()
+        cluster.nodes.mend(name)
+        wait_for("it reports again", lambda: name not in lost_now(cluster))
+        cluster.wait_until_whole()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("fault", ["answers nobody", "is away"])
+def test_while_the_database_fails_for_longer_than_the_timeout_nobody_is_lost(cluster: Cluster, fault: str) -> None:
+    """Our own web servers answer 503 to all, the nodes' ports answer, and one of them refuses."""
+    with barred(cluster):
+        before = lost(cluster)
+        with cluster.record() as record:
+            failing = cluster.nodes.simulation.nodes[STEADY[0]]
+            began = time.monotonic()
+            with cluster.server.paused() if fault == "answers nobody" else away(cluster):
+                wait_for("reports fail", lambda: failing.failure)
+                assert "503" in failing.failure
+                time.sleep(max(0.0, began + cluster.timeout + cluster.poll - time.monotonic()))
+            cluster.wait_until_heard()
+            cluster.wait_until_whole()
+            assert not record.moves()
+        assert lost(cluster) == before
+        assert record.gap == record.double == 0
+
+
+@contextlib.contextmanager
+def away(cluster: Cluster) -> Iterator[None]:
+    cluster.server.stop("immediate")
+    try:
+        yield
+    finally:
+        cluster.server.start()
+
+
 def give_work(cluster: Cluster, name: str, number: int) -> None:
     """Give the node two checks of a steady node, and wait until it has taken them over."""
     statement = """
@@ -217,6 +276,10 @@ def has_restarted(cluster: Cluster, name: str) -> bool:
 
 def lost(cluster: Cluster) -> set[str]:
     return set(cluster.server.ask("SELECT node_name FROM nodes_nodeevent WHERE kind = 'expired'"))
+
+
+def lost_now(cluster: Cluster) -> set[str]:
+    return set(cluster.server.ask("SELECT name FROM nodes_node WHERE lost_at IS NOT NULL"))
 
 
 def fetched_since(cluster: Cluster, moment: float) -> set[str]:
