@@ -32,13 +32,18 @@ class Check:
     given: int = 0
     edits: int = 0
     is_lost_lately: bool = False
-    # The hand-over that it is in: from which node, and by which promise.
-    handing: tuple[str, str] | None = None
+    # The hand-over that it is in: from which node, by which promise, and by which node between.
+    handing: tuple[str, str, str] | None = None
 
     @property
     def digest(self) -> str:
         """The digest of its bytes."""
         return self.sent.patched.digest
+
+    @property
+    def former_nodes(self) -> list[str]:
+        """The nodes that run it for its owner, or must stop it first: the former one, and then the one between."""
+        return [name for name in (self.handing[0], self.handing[2]) if name] if self.handing else []
 
     @property
     def is_endpoint(self) -> bool:
@@ -106,9 +111,9 @@ class Model:
 
     def served(self, name: str) -> list[Check]:
         """Return the configs that the node gets: its own, but for those that another must stop first; and those it hands over."""
-        strict = [check for check in self.share(name) if check.handing and check.handing[1] == "strict"]
-        handed = [check for check in self.checks if check.handing == (name, "overlap")]
-        return [check for check in self.share(name) if check not in strict] + handed
+        strict = [check for check in self.checks if check.handing and check.handing[1] == "strict"]
+        found = self.share(name) + [check for check in self.checks if name in check.former_nodes]
+        return [check for check in found if check not in strict]
 
     def is_unsure(self, name: str) -> bool:
         """Return whether a list of its configs could make the node stop one that nobody else runs."""
@@ -180,9 +185,9 @@ class Model:
                 self._lose(check, name)
 
     def _lose(self, check: Check, name: str) -> None:
-        former = check.handing[0] if check.handing else ""
-        if former in self.known():
-            check.owner, check.given = former, 0
+        former = [one for one in check.former_nodes if one in self.known()]
+        if former:
+            check.owner, check.given = former[0], 0
         else:
             check.owner, check.former, check.near, check.is_lost_lately = "", name, name, True
 

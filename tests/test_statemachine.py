@@ -105,7 +105,8 @@ CONFIGS = """
     FROM checks_config AS c LEFT JOIN checks_assignment AS a ON a.config_id = c.id LEFT JOIN nodes_node AS n ON n.id = a.node_id
 """
 HANDOVERS = """
-    SELECT h.config_id, n.name, h.promise FROM checks_handover AS h JOIN nodes_node AS n ON n.id = h.source_id
+    SELECT h.config_id, n.name, h.promise, coalesce(b.name, '')
+    FROM checks_handover AS h JOIN nodes_node AS n ON n.id = h.source_id LEFT JOIN nodes_node AS b ON b.id = h.between_id
 """
 MOVES = """
     SELECT id, config_id, source_node, to_node, reason, term FROM checks_move WHERE id > %s ORDER BY id
@@ -142,6 +143,8 @@ class Dispatching(RuleBasedStateMachine):
         # Of each config the nodes that ran it before the last step, and those whose hand-over the deadline ended in it.
         self.ran: dict[int, set[tuple[str, int]]] = {}
         self.unfetched: set[int] = set()
+        # Of each config the owner that said last that it has it, and how often that was lost.
+        self.holders: dict[int, tuple[str, int]] = {}
         # What each node was to run, and how often it was lost, when its version was looked at.
         self.seen: dict[str, tuple[object, int]] = {}
 
@@ -328,10 +331,11 @@ class Dispatching(RuleBasedStateMachine):
         rows = self.see_that_the_map_is_whole()
         self.model.settle({digest: row.owner for digest, row in rows.items()})
         self.see_that_the_configs_are_the_models(rows)
-        handings = {config: (source, promise) for config, source, promise in ask(HANDOVERS)}
+        handings = {config: handing for config, *handing in ask(HANDOVERS)}
         for check in self.model.checks:
-            check.handing = handings.pop(self.ids[check], None)
-            assert check.handing is None or check.handing[0] in {*self.model.known()} - {check.owner}
+            handing = handings.pop(self.ids[check], None)
+            check.handing = (handing[0], handing[1], handing[2]) if handing else None
+            assert {*check.former_nodes} <= {*self.model.known()} - {check.owner}
         assert not handings, "of configs that are gone"
         self.see_that_promises_are_kept()
         for name in self.model.agents:
@@ -359,14 +363,17 @@ class Dispatching(RuleBasedStateMachine):
                 self.unfetched.add(config)
             if reason == "withdrawn":
                 [check] = [check for check, id_ in self.ids.items() if id_ == config]
-                assert check.handing == (to, "strict")
+                assert check.handing == (to, "strict", "")
                 check.owner = to
             if to:
                 self.map[config] = to
             self.last_move = move
 
     def see_that_promises_are_kept(self) -> None:
-        """Overlap: what ran somewhere goes on running, unless its nodes are lost. Strict: at most one node runs it."""
+        """Overlap: what ran somewhere goes on running, unless its nodes are lost. Strict: at most one node runs it.
+
+        Of those that run it by overlap, one is the owner or the last that acknowledged it: others may be about to end.
+        """
         agents = {name: agent for name, agent in self.model.agents.items() if not (agent.is_lost or agent.is_stale)}
         # A node that was lost in the last step and is back is another one.
         alive = {(name, agent.times_lost): agent.runs for name, agent in agents.items()}
@@ -382,13 +389,23 @@ class Dispatching(RuleBasedStateMachine):
             if self.promise == "overlap" and config not in self.unfetched:
                 before = self.ran.get(config, set()) & alive.keys()
                 assert nodes or not before, f"nobody runs {config} any more, which {before} ran"
+                holder = self.holders.get(config)
+                sure = {name for name, _ in nodes} & {owners[config], holder[0] if holder else ""}
+                assert sure or holder not in before, f"{holder} stopped {config} before {owners[config]} ran it"
         self.ran = runs
+        self.note_holders(owners)
         # Such a gap lasts until the owner fetches it.
         self.unfetched = {
             config
             for config in self.unfetched & runs.keys()
             if owners[config] not in {name for name, _ in runs[config]}
         }
+
+    def note_holders(self, owners: dict[int, str]) -> None:
+        for config, owner in owners.items():
+            agent = self.model.agents.get(owner)
+            if agent and agent.acknowledged == agent.fetched and (owner, agent.times_lost) in self.ran.get(config, ()):
+                self.holders[config] = owner, agent.times_lost
 
     def see_that_the_configs_are_the_models(self, rows: dict[str, Row]) -> None:
         checks = self.model.checks
@@ -450,6 +467,21 @@ class HandingOver(Dispatching):
         if not self.model.why_not([check], to):
             dispatcher.reassign([self.ids[check]], to, actor="eve")
             self.model.give([check], to)
+
+    @precondition(lambda self: self.ids)
+    @rule(number=st.integers(0, len(ORIGINS) - 1), to=st.lists(names, min_size=2, max_size=3))
+    def move_on(self, number: int, to: list[str]) -> None:
+        """Move a config from node to node: on as soon as each has acknowledged it, before a pass has ended the hand-over."""
+        first, *others = to
+        self.move(number, first)
+        for name, following in zip(to, others, strict=False):
+            self.all_is_well()
+            for _ in range(2):
+                self.hear_of(name)
+                self.all_is_well()
+            self.move(number, following)
+            self.all_is_well()
+            self.hear_of(name)
 
     @rule(name=names)
     def poll(self, name: str) -> None:

@@ -100,7 +100,7 @@ class Entry:
         owner = set() if self.owner is None else {self.owner}
         if self.handing is None:
             return owner
-        return set() if self.handing.is_strict else owner | {self.handing.source}
+        return set() if self.handing.is_strict else owner | self.handing.runners
 
     def set_content(self, sent: Sent) -> None:
         """Give the entry the content, name and hashes of what was sent."""
@@ -289,14 +289,14 @@ def entries(ids: Iterable[int], contents: Iterable[str] = (), hashes: Iterable[s
     rows = found.values_list(
         "id", "digest", "name", "node_name", "sent_by", "owner", "dangling_since", "former_node_id",
         "cost__workers_needed", "title", "fast_digest", "contents", "patched_with", "handover__source_id", "handover__promise",
-        "is_acknowledged",
+        "handover__between_id", "is_acknowledged",
     )  # fmt: skip
     named: list[Entry] = []
     unnamed: dict[int, Entry] = {}
     for id_, digest, name, endpoint, sent_by, owner, dangling, former, cost, known_as, *rest in rows:
         entry = Entry(id_, digest, name, bool(endpoint), sent_by, owner, former, dangling, cost=cost, title=known_as)
-        entry.fast_digest, entry.contents, patched_with, source, promise, is_acknowledged = rest
-        entry.handing = Handing(source, promise) if promise else None
+        entry.fast_digest, entry.contents, patched_with, source, promise, between, is_acknowledged = rest
+        entry.handing = Handing(source, promise, between) if promise else None
         entry.is_acknowledged = bool(is_acknowledged)
         named.append(entry)
         if not options.notes_identity(patched_with):

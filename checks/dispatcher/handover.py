@@ -31,16 +31,19 @@ def promises(entries: Collection[Entry]) -> dict[int, str]:
     return found
 
 
-def after(entry: Entry, to: int | None, promise: str) -> Handing | None:
+def after(entry: Entry, to: int | None, promise: str, reason: str) -> Handing | None:
     """Return what is left to wait for when a config moves from its owner to the node `to`; None for no node.
 
     A former node that must stop the config first must do so whatever is ordered meanwhile. One that runs it for the new owner
-    does so for the next owner, too, until the one between has acknowledged it: from then on that one runs it, and the former
-    node may end.
+    does so for the next owner, too, and so does the one between: it may run it by now, and the former node may end. When the one
+    between has acknowledged it, it surely runs it, and does so alone. It never begins to run what it may not have.
     """
     handing, goes_on = entry.handing, to is not None and promise != Promise.AT_ONCE
     if handing is not None and (handing.is_strict or (goes_on and not entry.is_acknowledged)):
-        return None if to == handing.source else handing
+        if to == handing.source:
+            return None
+        is_kept = handing.is_strict or reason == Move.Reason.INELIGIBLE
+        return handing if is_kept else handing._replace(between=entry.owner)
     if entry.owner is None or entry.owner == to:
         return handing if to is not None else None
     if promise == Promise.STRICT or (promise == Promise.OVERLAP and to is not None):

@@ -233,7 +233,8 @@ def _deadlines(drained: Mapping[int, Sequence[int]]) -> list[_Deadline]:
     These are spread evenly over the time that is left, by the minute, as the budget is; the last two polls are for the hand-over.
     """
     left = models.ExpressionWrapper(F("drain_by") - Now(), models.DurationField())
-    given, taken = (Handover.objects.filter(**{way: OuterRef("pk")}) for way in ("source", "config__assignment__node"))
+    given = Handover.objects.handed_over_by(OuterRef("pk"))
+    taken = Handover.objects.filter(config__assignment__node=OuterRef("pk"))
     nodes = Node.objects.filter(draining=True, drain_by__isnull=False).order_by("drain_by", "pk")
     nodes = nodes.annotate(handing_over=Exists(given) | Exists(taken))
     rows = list(nodes.values_list("pk", "name", left, "handing_over"))

@@ -201,7 +201,7 @@ def _expire(
 
 def _not_emptied() -> NodeQuerySet:
     """The lost nodes that still have configs, or hand some over."""
-    held, handed = Assignment.objects.filter(node=OuterRef("pk")), Handover.objects.filter(source=OuterRef("pk"))
+    held, handed = Assignment.objects.filter(node=OuterRef("pk")), Handover.objects.handed_over_by(OuterRef("pk"))
     return Node.objects.filter(Exists(held) | Exists(handed), lost_at__isnull=False)
 
 

@@ -10,6 +10,7 @@ from checks.models.handovers import Progress
 from checks.models.map import Call
 from clusteragent.lib.traces import counting
 from nodes import statsclient
+from nodes.models import Node
 
 
 class End(enum.Enum):
@@ -61,21 +62,29 @@ def prove() -> statsclient.Round:
 
 
 def end_of_lost(writer: MapWriter, most: int) -> bool:
-    """End up to `most` hand-overs whose former node or new owner is lost. A living former node is the owner again.
+    """End up to `most` hand-overs of which a node is lost, but for those that another node still runs for their owner.
 
-    Returns whether there were any.
+    Of a lost owner the former node, or else the node between, is the owner again, if it lives. Returns whether there were any.
     """
     lost = Handover.objects.with_a_lost_node().order_by("config_id").values_list("config_id", flat=True)[:most]
     ids = list(lost)
     if not ids:
         return False
-    known = Handover.objects.filter(config_id__in=ids, source__heartbeat__isnull=False)
-    alive = set(known.values_list("config_id", flat=True))
     entries = entries_of(ids)
-    back = [entry for entry in entries if entry.id in alive]
+    handings = {entry.id: entry.handing for entry in entries if entry.handing}
+    concerned = {node for handing in handings.values() for node in handing.runners}
+    concerned |= {entry.owner for entry in entries if entry.owner is not None}
+    alive = set(Node.objects.known().filter(pk__in=concerned).values_list("pk", flat=True))
+    back = []
     for entry in entries:
-        if entry.id not in alive:
-            writer.end(entry)
+        handing = handings.get(entry.id)
+        # The former node surely runs it, and the one between perhaps.
+        left = [node for node in (handing.source, handing.between) if node in alive] if handing else []
+        writer.hand(
+            entry, handing._replace(source=left[0], between=next(iter(left[1:]), None)) if handing and left else None
+        )
+        if left and entry.owner not in alive:
+            back.append(entry)
     give_back(writer, back, Move.Reason.EXPIRED)
     forget(ids, entries)
     return True
@@ -110,9 +119,9 @@ def _settle(ids: Sequence[int], term: int | None) -> list[Move]:
             case End.WITHDRAWN:
                 back.append(entry)
             case End.UNFETCHED:
-                writer.end(entry)
+                writer.hand(entry, None)
                 writer.note(entry, Move.Reason.UNFETCHED)
             case End.DONE:
-                writer.end(entry)
+                writer.hand(entry, None)
     give_back(writer, back, Move.Reason.WITHDRAWN)
     return writer.finish()

@@ -179,7 +179,7 @@ class MapWriter:
         """
         served, owner, handing = entry.served_to, entry.owner, entry.handing
         self.moves.append((entry, owner, to, reason))
-        entry.handing = handover.after(entry, to, promise)
+        entry.handing = handover.after(entry, to, promise, reason)
         entry.is_acknowledged = entry.is_acknowledged and to == owner
         entry.owner = to
         entry.dangling_since = None
@@ -187,11 +187,11 @@ class MapWriter:
         if handing or entry.handing:
             self._handed.setdefault(entry.id, (entry, owner, handing))
 
-    def end(self, entry: Entry) -> None:
-        """End the hand-over of a config: its owner has it, and nobody else."""
+    def hand(self, entry: Entry, handing: Handing | None) -> None:
+        """Change what is left to wait for of a config; None: its owner has it, and nobody else."""
         served = entry.served_to
         self._handed.setdefault(entry.id, (entry, entry.owner, entry.handing))
-        entry.handing = None
+        entry.handing = handing
         self._touched |= served ^ entry.served_to
 
     def note(self, entry: Entry, reason: str) -> None:

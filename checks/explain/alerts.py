@@ -409,9 +409,8 @@ def _of_adopted_nodes(now: datetime) -> Iterator[Alert]:
 def _of_late_drains(now: datetime) -> Iterator[Alert]:
     """Drains that should be over, with time for the last hand-overs, and have something left. The first few say why."""
     late = Node.objects.known().filter(draining=True, drain_by__lt=ago(deadline()))
-    has_left = Exists(Assignment.objects.filter(node=OuterRef("pk"))) | Exists(
-        Handover.objects.filter(source=OuterRef("pk"))
-    )
+    handed = Handover.objects.handed_over_by(OuterRef("pk"))
+    has_left = Exists(Assignment.objects.filter(node=OuterRef("pk"))) | Exists(handed)
     nodes = list(late.filter(has_left).order_by("drain_by", "name"))
     if nodes:
         found = [drains.of(node.name) for node in nodes[:NAMED]]

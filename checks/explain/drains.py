@@ -98,7 +98,7 @@ def of(name: str) -> Drain:
     # One statement: a hand-over that is withdrawn meanwhile is found, as such or as an assignment.
     numbers = {
         "configs": number_of(Assignment.objects.all(), "node"),
-        "handing": number_of(Handover.objects.all(), "source"),
+        "handing": number_of(Handover.objects.all(), "source") + number_of(Handover.objects.all(), "between"),
     }
     nodes: Any = Node.objects.with_state().select_related("heartbeat").annotate(now=Now(), **numbers)
     node = nodes.filter(name=name).first()
@@ -136,7 +136,7 @@ def _moved(node: Node, since: datetime) -> int:
     """How many configs left the node since then and are not there any more, by the ledger."""
     moves = Move.objects.filter(source_node=node.name, reason=Move.Reason.DRAINED, time__gte=since)
     here = Assignment.objects.filter(node=node).values("config_id")
-    moves = moves.exclude(config_id__in=here).exclude(config_id__in=Handover.objects.filter(source=node).values("pk"))
+    moves = moves.exclude(config_id__in=here).exclude(config_id__in=Handover.objects.handed_over_by(node).values("pk"))
     return moves.order_by().values("config_id").distinct().count()
 
 

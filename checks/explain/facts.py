@@ -113,7 +113,7 @@ def of_many(configs: Collection[Config]) -> dict[int, Facts]:
     now, ids = clock.now(), [config.pk for config in configs]
     nodes = _nodes(configs)
     stats = _stats(ids, configs, nodes.values())
-    handovers = {one.pk: one for one in Handover.objects.filter(pk__in=ids).select_related("source")}
+    handovers = {one.pk: one for one in Handover.objects.filter(pk__in=ids).select_related("source", "between")}
     instances: dict[int, list[Instance]] = defaultdict(list)
     for instance in Instance.objects.filter(config__in=ids).order_by("pk"):
         instances[instance.config_id].append(instance)
@@ -195,6 +195,8 @@ def handed_over(handover: Handover, owner: str) -> str:
     """Return what a hand-over to a node waits for, as a part of a sentence."""
     if handover.promise == Promise.STRICT:
         return f"{owner} gets it when {handover.source} has stopped it"
+    if handover.between:
+        return f"{handover.source} or {handover.between} runs it until {owner} does"
     return f"{handover.source} runs it until {owner} does"
 
 

@@ -51,7 +51,7 @@ def explain(config: Config) -> Why:
     move = moves.filter(to_node=owner.node.name).exclude(source_node=F("to_node")).first()
     chosen: Mapping[str, Any] = (move.why if move else None) or {}
     sentence = _owned(owner, move, chosen)
-    for handover in Handover.objects.filter(pk=config.pk).select_related("source"):
+    for handover in Handover.objects.filter(pk=config.pk).select_related("source", "between"):
         sentence += f" It is being handed over: {handed_over(handover, owner.node.name)}."
     best = [(name, load) for name, load in chosen.get("best", ())]
     return Why(sentence, orders, move, best, chosen.get("of", 0), _refused(config, owner.node.name))

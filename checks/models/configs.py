@@ -205,7 +205,8 @@ class ConfigQuerySet(models.QuerySet["Config"]):
                         WHERE h.config_id = a.config_id AND h.promise = 'strict' OFFSET 0
                     )
                     UNION ALL
-                    SELECT h.config_id FROM checks_handover AS h WHERE h.source_id = n.id AND h.promise = 'overlap'
+                    SELECT h.config_id FROM checks_handover AS h
+                    WHERE (h.source_id = n.id OR h.between_id = n.id) AND h.promise = 'overlap'
                     OFFSET 0
                 ) AS served
                 CROSS JOIN LATERAL (SELECT wire FROM checks_config WHERE id = served.config_id OFFSET 0) AS c

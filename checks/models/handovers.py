@@ -23,15 +23,24 @@ class Promise(models.TextChoices):
 
 
 class Handing(NamedTuple):
-    """What a config's hand-over is: from which node (its id) by which promise."""
+    """What a config's hand-over is: from which node (its id) by which promise.
+
+    between: the node that had it after that one, under overlap, and had not acknowledged it when it moved on. It may run it.
+    """
 
     source: int
     promise: str
+    between: int | None = None
 
     @property
     def is_strict(self) -> bool:
         """Whether the former node must have stopped the config before its owner gets it."""
         return self.promise == Promise.STRICT
+
+    @property
+    def runners(self) -> set[int]:
+        """The ids of the nodes that may run it for the owner."""
+        return {self.source} if self.between is None else {self.source, self.between}
 
 
 class Begun(NamedTuple):
@@ -45,7 +54,7 @@ class Begun(NamedTuple):
 class Progress(NamedTuple):
     """How far a hand-over is. owner: the id of the config's node; None if it has none.
 
-    is_over: the config or the former node is gone. has_acknowledged: of the node that it waits for. is_proven: the new node's
+    is_over: the config or each former node is gone. has_acknowledged: of the node that it waits for. is_proven: the new node's
     stats have the config, or it told none lately (one call that fails says nothing). is_late: the deadline is over, and that
     node was heard since it began.
     """
@@ -77,25 +86,32 @@ class HandoverQuerySet(models.QuerySet["Handover"]):
         with connection.cursor() as cursor:
             # Not the ORM: what goes on keeps the version that its former node must acknowledge.
             cursor.execute(
-                "INSERT INTO checks_handover AS h (config_id, source_id, promise, given, since)"
-                " SELECT config, source, promise, given, statement_timestamp()"
-                " FROM unnest(%s::bigint[], %s::bigint[], %s::text[], %s::bigint[]) AS t (config, source, promise, given)"
+                "INSERT INTO checks_handover AS h (config_id, source_id, promise, between_id, given, since)"
+                " SELECT config, source, promise, between, given, statement_timestamp()"
+                " FROM unnest(%s::bigint[], %s::bigint[], %s::text[], %s::bigint[], %s::bigint[])"
+                " AS t (config, source, promise, between, given)"
                 " ON CONFLICT (config_id) DO UPDATE SET since = excluded.since, source_id = excluded.source_id,"
-                " promise = excluded.promise, given = CASE WHEN h.promise = 'strict' AND excluded.promise = 'strict'"
+                " between_id = excluded.between_id, promise = excluded.promise,"
+                " given = CASE WHEN h.promise = 'strict' AND excluded.promise = 'strict'"
                 " THEN h.given ELSE excluded.given END",
                 [list(column) for column in zip(*columns, strict=True)],
             )
 
+    def handed_over_by(self, node: Node | models.OuterRef) -> HandoverQuerySet:
+        """Those whose configs the node may run for their owners."""
+        return self.filter(models.Q(source=node) | models.Q(between=node))
+
     def with_a_lost_node(self) -> HandoverQuerySet:
-        """Those whose former node or new owner is lost."""
-        owner = Node.objects.filter(assignments__config=models.OuterRef("config_id"), heartbeat__isnull=True)
-        return self.filter(models.Q(source__heartbeat__isnull=True) | models.Exists(owner))
+        """Those whose former node, node between or new owner is lost."""
+        lost = Node.objects.filter(heartbeat__isnull=True)
+        owner = lost.filter(assignments__config=models.OuterRef("config_id"))
+        return self.filter(models.Q(source__in=lost) | models.Q(between__in=lost) | models.Exists(owner))
 
     # One statement, since a version and its acknowledgement must be of one moment. Versions that were never given to the node
     # since the step began are none of ours: another server's, or those of a database that was restored.
     _PROGRESS = """
         SELECT h.config_id, h.source_id, h.promise, a.node_id,
-            c.id IS NULL OR NOT EXISTS (SELECT FROM nodes_heartbeat AS s WHERE s.node_id = h.source_id)
+            c.id IS NULL OR NOT EXISTS (SELECT FROM nodes_heartbeat AS s WHERE s.node_id IN (h.source_id, h.between_id))
                 OR (a.node_id IS NULL AND h.promise <> 'strict'),
             coalesce(b.acknowledged BETWEEN h.given AND w.config_version, false),
             NOT coalesce(r.stats_at >= statement_timestamp() - interval '5 minutes', false)
@@ -140,14 +156,17 @@ def deadline() -> timedelta:
 class Handover(models.Model):
     """A config that moved, and that its former node still has (overlap), or must have given up first (strict).
 
-    The assignment names the new owner from the beginning. The former node is at most one, since the config is the key. A row
-    without an assignment is of a strict config that lost its node, and that no other gets before that node has stopped it.
+    The assignment names the new owner from the beginning. The former node is at most one, since the config is the key, and the
+    node between is the last one. A row without an assignment is of a strict config that lost its node, and that no other gets
+    before that node has stopped it.
     """
 
     # No constraints, so that an older version that knows no hand-overs can delete configs and nodes during an upgrade.
     config = models.OneToOneField(Config, models.DO_NOTHING, primary_key=True, db_constraint=False)
     source = models.ForeignKey(Node, models.DO_NOTHING, related_name="handovers", db_constraint=False)
     promise = models.CharField(max_length=8, choices=Promise)
+    # Under overlap: the owner before this one, which had not acknowledged it and may run it, or the former node be about to end.
+    between = models.ForeignKey(Node, models.DO_NOTHING, null=True, related_name="+", db_constraint=False)
     # The version of the node that is waited for, since its step: the owner's for an overlap, the former node's else.
     given = models.BigIntegerField()
     since = models.DateTimeField(db_default=Now())

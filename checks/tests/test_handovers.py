@@ -8,7 +8,7 @@ from django.db.models.functions import Now
 
 from checks import dispatcher
 from checks.dispatcher import settling, transaction
-from checks.explain import alerts, facts, why
+from checks.explain import alerts, drains, facts, why
 from checks.models import Assignment, Config, Handover, Move, Plan
 from checks.models.orders import Rule
 from checks.tests.cast import hand_over, lead, ledger, owners, report, sent, silence
@@ -94,6 +94,18 @@ def test_the_former_node_runs_it_until_the_new_one_has_fetched_it():
     assert cluster.runners_of("one") == {"birch"}
     assert not Handover.objects.exists()
     assert ledger()[-1] == ("ash", "birch", "operator")
+
+
+def test_what_goes_back_before_all_is_settled_is_kept_by_who_has_taken_it():
+    cluster, config = begin()
+    cluster.poll("birch")
+    cluster.poll("birch")
+    dispatcher.reassign([config], "ash", actor="olga")
+    assert served() == {"ash", "birch"}
+    cluster.poll("ash")
+    cluster.poll("ash")
+    settling.settle()
+    assert served() == {"ash"}
 
 
 def test_nobody_fetches_anew_for_a_hand_over_that_changes_nothing_for_it():
@@ -346,16 +358,145 @@ def test_however_many_are_under_way_none_is_taken_from_the_node_that_runs_it(mon
     assert Node.objects.get(name="ash").config_version == before, "it ran them all the while"
 
 
-def test_a_second_move_keeps_the_former_node(promise):
+def test_a_second_move_keeps_the_nodes_that_may_run_it(promise):
     cluster, config = begin()
     cluster.poll("birch")
     dispatcher.reassign([config], "cedar", actor="olga")
-    assert served() == ({"ash", "cedar"} if promise == "overlap" else set())
+    assert served() == ({"ash", "birch", "cedar"} if promise == "overlap" else set())
     cluster.poll("ash", "birch", "cedar")
     cluster.poll("ash", "birch", "cedar")
     settling.settle()
-    cluster.poll("ash", "cedar")
+    cluster.poll("ash", "birch", "cedar")
     assert cluster.runners_of("one") == {"cedar"}
+
+
+@pytest.fixture
+def moved_on():
+    """A config that ran on ash and was given to birch, which has fetched it and not said so, and then to cedar."""
+    cluster, config = begin()
+    cluster.poll("birch")
+    dispatcher.reassign([config], "cedar", actor="olga")
+    assert served() == {"ash", "birch", "cedar"}
+    return cluster, config
+
+
+def test_a_node_between_runs_it_on_when_the_former_one_ends(moved_on):
+    cluster, _ = moved_on
+    expire("ash")
+    assert served() == {"birch", "cedar"}
+    cluster.poll("birch", "cedar")
+    assert cluster.runners_of("one") >= {"birch", "cedar"}
+    cluster.poll("cedar")
+    settling.settle()
+    assert served() == {"cedar"}
+    assert not Handover.objects.exists()
+
+
+def test_a_node_between_that_is_lost_leaves_it_to_the_former_one(moved_on):
+    expire("birch")
+    assert served() == {"ash", "cedar"}
+
+
+def test_a_new_owner_that_is_lost_leaves_it_to_the_former_node(moved_on):
+    expire("cedar")
+    assert served() == {"ash"}
+    assert ledger()[-1] == ("cedar", "ash", "expired")
+
+
+def test_a_new_owner_that_is_lost_with_the_former_node_leaves_it_to_the_one_between(moved_on):
+    cluster, _ = moved_on
+    expire("ash", "cedar")
+    assert owners() == {"one": "birch"}
+    assert ledger()[-1] == ("cedar", "birch", "expired")
+    cluster.poll("birch")
+    assert cluster.runners_of("one") >= {"birch"}
+    assert not Handover.objects.exists()
+
+
+def test_of_several_nodes_between_the_last_one_runs_it_on(moved_on):
+    cluster, config = moved_on
+    dispatcher.reassign([config], "birch", actor="olga")
+    assert served() == {"ash", "birch", "cedar"}
+    cluster.poll("cedar", "birch")
+    cluster.poll("birch")
+    settling.settle()
+    assert served() == {"birch"}
+
+
+def test_a_node_between_is_not_empty(moved_on):
+    Node.objects.filter(name="birch").cordon(schedulable=False)
+    found = drains.of("birch")
+    assert (found.left, found.is_empty) == (1, False)
+    assert "ash or birch runs it until cedar does" in why.explain(Config.objects.get()).sentence
+
+
+def test_a_node_that_acknowledged_it_runs_it_until_the_next_has_it():
+    """The former node may end by then, or never have begun, and is waited for no more."""
+    cluster, config = begin()
+    cluster.fetched["ash"], cluster.runs["ash"] = 0, set()
+    cluster.poll("birch")
+    cluster.poll("birch")
+    dispatcher.reassign([config], "cedar", actor="olga")
+    assert served() == {"birch", "cedar"}
+    cluster.poll("birch")
+    assert cluster.runners_of("one") == {"birch"}
+    settling.settle()
+    assert served() == {"birch", "cedar"}, "cedar has not said that it has it"
+    cluster.poll("cedar")
+    cluster.poll("cedar")
+    settling.settle()
+    assert served() == {"cedar"}
+    assert ledger()[-1] == ("birch", "cedar", "operator")
+
+
+def test_a_loss_after_a_second_move_leaves_it_where_it_was_acknowledged():
+    cluster, config = begin()
+    cluster.poll("birch")
+    cluster.poll("birch")
+    dispatcher.reassign([config], "cedar", actor="olga")
+    expire("cedar")
+    assert owners() == {"one": "birch"}
+    assert served() == {"birch"}
+
+
+def test_an_edit_of_what_was_acknowledged_reaches_both():
+    cluster, _ = begin()
+    cluster.poll("birch")
+    cluster.poll("birch")
+    dispatcher.schedule([sent("one", url="http://other")])
+    assert served() == {"ash", "birch"}
+
+
+def test_a_strict_config_that_moves_on_waits_for_each_node_that_was_given_it(strict):
+    cluster, config = begin()
+    cluster.poll("ash")
+    cluster.poll("ash")
+    dispatcher.reassign([config], "cedar", actor="olga")
+    assert served() == set()
+    settling.settle()
+    assert served() == {"cedar"}, "birch was never given it"
+    cluster.poll("cedar")
+    dispatcher.reassign([config], "birch", actor="olga")
+    settling.settle()
+    assert served() == set(), "cedar runs it"
+    cluster.poll("cedar")
+    cluster.poll("cedar")
+    settling.settle()
+    assert served() == {"birch"}
+
+
+def test_what_becomes_strict_waits_for_the_node_that_acknowledged_it(monkeypatch):
+    cluster, config = begin()
+    cluster.poll("birch")
+    cluster.poll("birch")
+    monkeypatch.setattr(conf, "HANDOVER", "strict")
+    dispatcher.reassign([config], "cedar", actor="olga")
+    cluster.poll("ash", "birch", "cedar")
+    settling.settle()
+    assert served() == set()
+    cluster.poll("birch")
+    settling.settle()
+    assert served() == {"cedar"}
 
 
 def test_a_move_back_ends_it(promise):
@@ -450,7 +591,7 @@ def test_what_may_not_run_on_the_new_node_moves_on(promise):
     Node.objects.filter(name="cedar").update(labels={"zone": "b"})
     dispatcher.move_misplaced()
     assert owners() == {"one": "cedar"}
-    assert served() == ({"ash", "cedar"} if promise == "overlap" else set())
+    assert served() == ({"ash", "cedar"} if promise == "overlap" else set()), "birch may not have it"
 
 
 def test_a_node_that_leaves_runs_it_until_another_has_it():

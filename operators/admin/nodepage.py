@@ -62,7 +62,7 @@ def _facts(node: Any, load: float | None) -> list[tuple[str, Any]]:
             ("Running by its stats", grouped_count(running, "check") if running else "unknown"),
         ]
     pod = Pod.objects.filter(node=node).first()
-    handing = Handover.objects.filter(source=node).count()
+    handing = Handover.objects.handed_over_by(node).count()
     clamped = Runner.objects.filter(node=node).values_list("clamped", flat=True).first()
     slowness = Slowness.objects.filter(node=node, node__heartbeat__isnull=False).first()
     slow = ("Pace", _pace(slowness) if slowness and slowness.state else "")

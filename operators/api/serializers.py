@@ -59,10 +59,14 @@ class HandoverSerializer(serializers.ModelSerializer[Handover]):
     """A hand-over of a config to its node: from which other node, and what is promised."""
 
     from_node = serializers.CharField(source="source.name", read_only=True)
+    between_node = serializers.CharField(
+        source="between.name", default=None, read_only=True,
+        help_text="The node that had it in between, and may run it too.",
+    )  # fmt: skip
 
     class Meta:
         model = Handover
-        fields = ("from_node", "promise", "since")
+        fields = ("from_node", "between_node", "promise", "since")
         read_only_fields = fields
 
 

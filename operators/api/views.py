@@ -61,7 +61,7 @@ class ConfigViewSet(DetailViewSet):
     dry_runs = ("reassign",)
 
     queryset = Config.objects.select_related(
-        "assignment__node", "former_node", "handover__source", "pin", "pause", "isolation", "cost"
+        "assignment__node", "former_node", "handover__source", "handover__between", "pin", "pause", "isolation", "cost"
     ).prefetch_related("origins", "instances")
     serializer_class = serializers.ConfigSerializer
     detail_serializer_class = serializers.ConfigPageSerializer

@@ -22,6 +22,7 @@ _LOOK = """
         (SELECT json_object_agg(n.name, json_build_array(n.config_version::text, (
             SELECT string_agg(c.digest, ' ' ORDER BY c.id) FROM checks_config AS c
             WHERE (c.id, n.id, 'overlap') IN (SELECT config_id, source_id, promise FROM checks_handover)
+                OR (c.id, n.id, 'overlap') IN (SELECT config_id, between_id, promise FROM checks_handover)
                 OR (c.id, n.id) IN (SELECT config_id, node_id FROM checks_assignment)
                 AND (c.id, 'strict') NOT IN (SELECT config_id, promise FROM checks_handover)
         ))) FROM nodes_node AS n)
