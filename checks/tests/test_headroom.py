@@ -131,7 +131,7 @@ def test_what_is_told_is_of_the_last_round_of_stats_and_says_so():
     worst = headroom.worst()
     assert worst is not None
     assert worst.at == TaskRun.objects.get(name="headroom").ended_at
-    noon = worst.at.replace(hour=12, minute=0)
+    noon = worst.at.replace(hour=12, minute=0, second=0)
     said = worst._replace(at=noon).dated(noon).replace("\u202f", " ")
     assert said == "If zone a is lost, the others reach 50 % (as of 12:00 UTC)."
     assert worst.document["as_of"] == worst.at.isoformat()

@@ -86,14 +86,14 @@ def probed(heartbeat: str = "", **found: Any) -> Q:
     return Q(**{f"{heartbeat}probe__{name}": value for name, value in (said | found).items()})
 
 
-def deaths(heartbeat: str = "") -> dict[str, Q]:
-    """Why a node may be dead: {cause of its event: condition}, what counts first first. heartbeat: the path to its heartbeat.
+def deaths(heartbeat: str = "", node: str = "node__") -> dict[str, Q]:
+    """Why a node may be dead: {cause of its event: condition}, what counts first first. heartbeat, node: the paths to them.
 
     It is late (the cause is empty), or it has said nothing since a proof of its death, if that is wanted.
     """
     found = {"": Q(**{f"{heartbeat}seen_at__lt": ago(conf.NODE_EXPIRATION_TIMEOUT)})}
     if conf.PROOF_OF_DEATH in ("all", "pod"):
-        found[NodeEvent.POD_GONE] = Q(**{f"{heartbeat}node__pod__gone_at__gt": F(f"{heartbeat}seen_at")})
+        found[NodeEvent.POD_GONE] = Q(**{f"{node}pod__gone_at__gt": F(f"{heartbeat}seen_at")})
     if conf.PROOF_OF_DEATH in ("all", "port"):
         found[NodeEvent.REFUSES] = probed(heartbeat, proven_at__gte=ago(PROOF_HOLDS))
     return found
@@ -245,7 +245,7 @@ class NodeQuerySet(models.QuerySet["Node"]):
 
         force: silent for longer than the timeout, whatever the rest says.
         """
-        found = deaths("heartbeat__")
+        found = deaths("heartbeat__", node="")
         if force:
             return self.filter(found[""])
         is_deaf = Q(hearing_since__gte=ago(conf.NODE_EXPIRATION_TIMEOUT))

@@ -217,7 +217,9 @@ def test_a_node_that_died_and_came_back_is_not_lost(warm: None) -> None:
     NodeEvent.objects.note(["runner-1", "runner-2"], NodeEvent.Kind.EXPIRED)
     NodeEvent.objects.note(["runner-1", "runner-2"], NodeEvent.Kind.BACK)
     found = stories.read(hours_ago(1), hours_ago(-1), 100, {"runner-*": 2})
-    assert [facts for _, _, facts in titles.titled(found.stories)] == ["2 of 2 restarted"]
+    assert [(title, facts) for _, title, facts in titles.titled(found.stories)] == [
+        ("runner-1 and runner-2 lost and back", "")
+    ]
 
 
 def test_the_url_names_the_range(client: Client) -> None:
