@@ -12,6 +12,7 @@ class Migration(migrations.Migration):
                 "nodes.node",
                 django.db.models.deletion.DO_NOTHING,
                 db_constraint=False,
+                db_index=False,
                 null=True,
                 related_name="+",
             ),

@@ -16,6 +16,7 @@ from checks.wire.options import made_by_us
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
 from clusteragent.lib.database.bulk import rewrite
+from clusteragent.lib.database.natural import Natural
 from clusteragent.lib.scrub import VERSION, scrub
 from clusteragent.lib.shortids import displayed_check_id, short_id, short_id_in
 from nodes.models import Node
@@ -320,7 +321,8 @@ class Config(models.Model):
             models.Index(fields=["name", "id"], name="config_by_name"),  # the admin's list in its order
             models.Index(fields=["patched_with", "id"], name="config_by_patching"),  # repatching.repatch()
             models.Index(fields=["short_id"], name="config_by_short_id"),  # searches
-            models.Index(fields=["title"], name="config_by_title"),  # lists in their order, commands
+            models.Index(fields=["title"], name="config_by_title"),  # commands
+            models.Index(Natural("title"), name="config_in_natural_order"),  # lists in their order
             # changes: whether another config has the same meaning, or the same fast digest.
             models.Index(fields=["fast_digest"], name="config_by_fast_digest"),
             models.Index(fields=["contents"], name="config_by_contents"),

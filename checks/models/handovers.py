@@ -166,12 +166,20 @@ class Handover(models.Model):
     source = models.ForeignKey(Node, models.DO_NOTHING, related_name="handovers", db_constraint=False)
     promise = models.CharField(max_length=8, choices=Promise)
     # Under overlap: the owner before this one, which had not acknowledged it and may run it, or the former node be about to end.
-    between = models.ForeignKey(Node, models.DO_NOTHING, null=True, related_name="+", db_constraint=False)
+    between = models.ForeignKey(
+        Node, models.DO_NOTHING, null=True, related_name="+", db_constraint=False, db_index=False
+    )
     # The version of the node that is waited for, since its step: the owner's for an overlap, the former node's else.
     given = models.BigIntegerField()
     since = models.DateTimeField(db_default=Now())
 
     objects = HandoverQuerySet.as_manager()
+
+    class Meta:
+        indexes = [
+            # GET configs, of each node.
+            models.Index(fields=["between"], name="handover_by_between", condition=models.Q(between__isnull=False)),
+        ]
 
     def __str__(self) -> str:
         return f"{self.config_id} from {self.source_id}, {self.promise}"

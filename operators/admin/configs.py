@@ -29,6 +29,7 @@ from checks.wire.patching import UnpatchableConfig
 from checks.wire.scrub import scrub
 from checks.wire.yamlnodes import InvalidYAML
 from clusteragent.lib import clock
+from clusteragent.lib.database.natural import Natural
 from clusteragent.lib.shortids import short_id
 from clusteragent.lib.words import duration, milliseconds, moment, percent, plain_count
 from operators.admin import configpage
@@ -155,6 +156,7 @@ class ConfigAdmin(SteeringAdmin):
     )
     search_fields = ("text",)
     search_help_text = "Words of the title or the YAML, a short ID, or, for authors, a digest or a check ID"
+    ordering = (Natural("title"), "pk")
     sortable_by = ("called", "since", "condition", "load", "run_time")
     readonly_fields = (
         "check_name", "digest", "shown_short_id", "origins", "node_name", "dangling_since", "former_node", "created", "changed"
@@ -214,7 +216,7 @@ class ConfigAdmin(SteeringAdmin):
         stored = Config.objects.get(origins__source=ADMIN, origins__key=put.sent[0].key)
         obj.pk, obj.name, obj.digest, obj.title = stored.pk, stored.name, stored.digest, stored.title
 
-    @column(description="config", ordering="title")
+    @column(description="config", ordering=Natural("title"))
     def called(self, config: Config) -> str:
         """How people call it."""
         return str(config)

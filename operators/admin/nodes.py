@@ -13,6 +13,7 @@ from unfold.decorators import display
 from checks import plans
 from checks.dispatcher import REFUSALS, deciding
 from checks.models import Assignment, Config
+from clusteragent.lib.database.natural import Natural
 from clusteragent.lib.database.numbers import number_of
 from clusteragent.lib.words import ago, grouped_count, plain_count
 from nodes.declarations import parse
@@ -40,14 +41,15 @@ class NodeAdmin(ReadOnlyAdmin):
     """The nodes, with their state, configs and load."""
 
     list_display = (
-        "name", "shown_state", "configs", "heard", "shown_type", "address", "up_to_date", "shown_schedulable"
+        "called", "shown_state", "configs", "heard", "shown_type", "address", "up_to_date", "shown_schedulable"
     )  # fmt: skip
     list_filter = (
         StateFilter, SchedulableFilter, PaceFilter, TypeFilter, DomainFilter, AlikeFilter, AcknowledgedFilter
     )  # fmt: skip
     search_fields = ("name",)
     search_help_text = "Name"
-    sortable_by = ("name", "heard", "configs")
+    ordering = (Natural("name"),)
+    sortable_by = ("called", "heard", "configs")
     # The head of the page shows the rest.
     fields = readonly_fields = (
         "shown_declared", "labels", "weight", "max_configs", "config_version", "first_seen", "lost_at"
@@ -77,6 +79,11 @@ class NodeAdmin(ReadOnlyAdmin):
         if Node.objects.domains().exists():
             columns = (*columns, "shown_domain")
         return (*columns, "looks_like") if Node.objects.lookalikes().exists() else columns
+
+    @display(description="name", ordering=Natural("name"))
+    def called(self, node: Node) -> str:
+        """Its name."""
+        return node.name
 
     @display(description="domain")
     def shown_domain(self, node: Any) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from django.contrib.admin import site
+from django.db import connection
 from django.db.models.functions import Now
 
 from checks import dispatcher
@@ -13,6 +14,7 @@ from checks.models import Assignment, Config, Cost
 from checks.models.troubles import Trouble
 from checks.tests.cast import report, sent
 from checks.tests.operators import CONFIGS, config, listed, operator, page_of, superuser
+from clusteragent.lib.database.natural import Natural
 from nodes.models import Node, Runner
 from nodes.models.runners import Answer, CheckStats
 from operators.admin.configs import ConfigAdmin
@@ -203,3 +205,14 @@ def test_the_list_is_sorted_by_what_it_shows(work: None, column: str, first: str
     order = f"{'' if column == 'condition' else '-'}{number}"
     rows = client.get(f"{CONFIGS}?o={order}").context["cl"].result_list
     assert rows[0].pk == config(first).pk
+
+
+def test_the_list_is_in_the_order_in_which_people_count() -> None:
+    numbers = (1, 2, 9, 10, 11, 100)
+    for number in reversed(numbers):
+        dispatcher.schedule([sent(f"{number}", instances=(f"name: site {number}\nurl: http://{number}",))])
+    rows = superuser().get(CONFIGS).context["cl"].result_list
+    assert [row.title.rpartition(" ")[2] for row in rows] == [str(number) for number in numbers]
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off")
+    assert "config_in_natural_order" in Config.objects.order_by(Natural("title")).explain()

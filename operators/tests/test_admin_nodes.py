@@ -89,6 +89,16 @@ def test_the_list_shows_what_its_filters_ask_for(operator: Client, trees: None, 
     assert names(operator, query) == found
 
 
+def test_the_list_is_in_the_order_in_which_people_count(operator: Client, warm: None) -> None:
+    ordered = ["Web-1", "web-2", "web-9-3", "web-10", "web-10-2", f"web-{'9' * 30}", "zone"]
+    for name in reversed(ordered):
+        note_heartbeat(name, last_change=0)
+    number = operator.get(LIST).context["cl"].list_display.index("called")
+    assert names(operator, "") == ordered
+    assert names(operator, f"?o={number}") == ordered
+    assert names(operator, f"?o=-{number}") == ordered[::-1]
+
+
 def test_the_list_says_how_long_ago_a_node_was_heard(operator: Client, trees: None) -> None:
     assert re.search(r"\b2\d s ago", operator.get(LIST + "?q=birch").content.decode())
 
