@@ -1,6 +1,6 @@
 """What the pages share: the permission to see them, and the sidebar."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import wraps
 from typing import Any
 
@@ -21,30 +21,35 @@ View = Callable[..., HttpResponseBase]
 SEES = ("checks.view_config", "checks.view_move", "nodes.view_node", "nodes.view_nodeevent")
 
 
-# Our own pages in the sidebar: title, icon, name of the URL.
-OWN: Sequence[tuple[str, str, str]] = (
-    ("Now", "home", "admin:index"),
-    ("Changes", "timeline", "pages:changes"),
-)
-# The lists in the sidebar: title, icon, model.
-LISTS: Sequence[tuple[str, str, str]] = (
-    ("Cluster", "hub", "checks.ClusterStore"),
-    ("Nodes", "dns", "nodes.Node"),
-    ("Configs", "rule_settings", "checks.Config"),
-    ("Sources", "source", "checks.Source"),
-    ("Pins", "keep", "checks.Pin"),
-    ("Pauses", "pause", "checks.Pause"),
-    ("Isolations", "splitscreen", "checks.Isolation"),
-    ("Rules", "rule", "checks.Rule"),
-    ("Node rules", "label", "nodes.NodeRule"),
-    ("Plans", "balance", "checks.Plan"),
-    ("Freezes", "ac_unit", "checks.Freeze"),
-    ("Ledger", "swap_horiz", "checks.Move"),
-    ("Node events", "history", "nodes.NodeEvent"),
-    ("Users", "person", "auth.User"),
-    ("Groups", "group", "auth.Group"),
-    ("Tokens", "key", "knox.AuthToken"),
-)
+# The sidebar: groups of entries, each with its title, its icon, and the name of a page's URL or of a list's model.
+SIDEBAR: Sequence[tuple[str, Sequence[tuple[str, str, str]]]] = (
+    ("Watch", (
+        ("Now", "home", "admin:index"),
+        ("Nodes", "dns", "nodes.Node"),
+        ("Configs", "rule_settings", "checks.Config"),
+        ("Sources", "source", "checks.Source"),
+        ("Cluster", "hub", "checks.ClusterStore"),
+    )),
+    ("Steer", (
+        ("Pins", "keep", "checks.Pin"),
+        ("Pauses", "pause", "checks.Pause"),
+        ("Isolations", "splitscreen", "checks.Isolation"),
+        ("Rules", "rule", "checks.Rule"),
+        ("Node rules", "label", "nodes.NodeRule"),
+        ("Plans", "balance", "checks.Plan"),
+        ("Freezes", "ac_unit", "checks.Freeze"),
+    )),
+    ("History", (
+        ("Changes", "timeline", "pages:changes"),
+        ("Ledger", "swap_horiz", "checks.Move"),
+        ("Node events", "history", "nodes.NodeEvent"),
+    )),
+    ("Access", (
+        ("Users", "person", "auth.User"),
+        ("Groups", "group", "auth.Group"),
+        ("Tokens", "key", "knox.AuthToken"),
+    )),
+)  # fmt: skip
 
 
 def may_see(request: HttpRequest) -> bool:
@@ -83,12 +88,18 @@ def render(request: HttpRequest, template: str, title: str, **context: Any) -> T
 
 
 def navigation(request: HttpRequest) -> list[dict[str, Any]]:
-    """unfold's sidebar: the pages and lists that the user may see, our own pages first."""
-    own = OWN if may_see(request) else OWN[:1]
-    items = [{"title": title, "icon": icon, "link": reverse(name)} for title, icon, name in own]
-    for title, icon, name in LISTS:
-        model = apps.get_model(name)
-        if admin.site.get_model_admin(model).has_view_permission(request):
-            items.append({"title": title, "icon": icon, "link": list_url(model)})
-    items.append({"title": "Documentation", "icon": "menu_book", "link": documentation.page("index")})
-    return [{"items": items}]
+    """unfold's sidebar: the pages and lists that the user may see, in their groups, and the documentation."""
+    groups = [{"title": title, "items": list(_entries(request, entries))} for title, entries in SIDEBAR]
+    help_ = {"title": "Documentation", "icon": "menu_book", "link": documentation.page("index")}
+    return [*(group for group in groups if group["items"]), {"separator": True, "items": [help_]}]
+
+
+def _entries(request: HttpRequest, entries: Iterable[tuple[str, str, str]]) -> Iterator[dict[str, str]]:
+    """Those of these entries of the sidebar that the user may see."""
+    for title, icon, name in entries:
+        if ":" in name:
+            # Everybody has a first page.
+            if name == "admin:index" or may_see(request):
+                yield {"title": title, "icon": icon, "link": reverse(name)}
+        elif admin.site.get_model_admin(model := apps.get_model(name)).has_view_permission(request):
+            yield {"title": title, "icon": icon, "link": list_url(model)}

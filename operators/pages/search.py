@@ -74,8 +74,8 @@ def _palette(request: HttpRequest, exact: bool) -> dict[str, Any]:
     query = first_words(request.GET["s"].replace("\0", ""))
     if not query:
         return {"lines": []}
-    [sidebar] = base.navigation(request)
-    titles = ((page["link"], page["title"], "Page") for page in sidebar["items"])
+    pages = (page for group in base.navigation(request) for page in group["items"])
+    titles = ((page["link"], page["title"], "Page") for page in pages)
     lines = [line for line in titles if query.lower() in line[1].lower()]
     lines += [
         (hit.url, hit.text, group.title) for group in _groups(query, exact) for hit in group.hits[:MOST_OF_A_KIND]
