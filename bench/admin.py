@@ -15,6 +15,8 @@ from nodes.models import Node
 PAGES = {
     "now": "/admin/",
     "now, what it fetches each 5 s": "/admin/now/",
+    "map": "/admin/map/",
+    "map by domain": "/admin/map/?by=domain",
     "changes of a day": "/admin/changes/?last=1d",
     "search": "/admin/search/?q=service-471",
     "a node": "/admin/nodes/node/{node}/change/",

@@ -25,6 +25,7 @@ SEES = ("checks.view_config", "checks.view_move", "nodes.view_node", "nodes.view
 SIDEBAR: Sequence[tuple[str, Sequence[tuple[str, str, str]]]] = (
     ("Watch", (
         ("Now", "home", "admin:index"),
+        ("Map", "grid_view", "pages:map"),
         ("Nodes", "dns", "nodes.Node"),
         ("Configs", "rule_settings", "checks.Config"),
         ("Sources", "source", "checks.Source"),

@@ -207,7 +207,7 @@ def _context(request: HttpRequest, take: Callable[[], Contents]) -> dict[str, An
         "site_title": settings.UNFOLD["SITE_TITLE"],
         "now": now,
         "lines": lines(now.alerts, request.user),
-        "pools": [(pool, _url(pool)) for pool in now.pools[:MOST_POOLS]],
+        "pools": [(pool, pool_url(pool)) for pool in now.pools[:MOST_POOLS]],
         "pools_left": len(now.pools) - MOST_POOLS,
         "stories": titles.titled(now.history.stories[:MOST_STORIES]),
         "said": request.GET.get("said", ""),
@@ -217,7 +217,7 @@ def _context(request: HttpRequest, take: Callable[[], Contents]) -> dict[str, An
     }
 
 
-def _url(pool: NodePool) -> str:
+def pool_url(pool: NodePool) -> str:
     """The URL of a single node's page, or of the list of nodes whose names begin like the pool's."""
     if len(pool.members) == 1:
         return row_url(Node(pk=pool.members[0].id))

@@ -2,11 +2,12 @@
 
 from django.urls import URLPattern, path
 
-from operators.pages import changes, documentation, loss, remedies, search
+from operators.pages import changes, documentation, loss, nodemap, remedies, search
 
 app_name = "pages"
 urlpatterns: list[URLPattern] = [
     path("now/remedy/<str:kind>/", remedies.remedy, name="remedy"),
+    path("map/", nodemap.nodemap, name="map"),
     path("changes/", changes.changes, name="changes"),
     path("changes/story/", changes.story, name="story"),
     path("changes/undo/", changes.undo, name="undo"),

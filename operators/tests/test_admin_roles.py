@@ -18,6 +18,7 @@ V, O, W, A = Role.VIEWER, Role.OPERATOR, Role.AUTHOR, Role.ADMIN  # noqa: E741 a
 PAGES = {
     "/admin/": {V, O, W, A},
     "/admin/now/": {V, O, W, A},
+    "/admin/map/": {V, O, W, A},
     "/admin/changes/": {V, O, W, A},
     "/admin/changes/story/": {V, O, W, A},
     "/admin/search/": {V, O, W, A},

@@ -15,7 +15,7 @@ def sidebar(client: Client) -> dict[str, list[str]]:
 def test_its_entries_are_in_four_groups_and_lead_to_pages(admin_client: Client) -> None:
     found = sidebar(admin_client)
     assert list(found) == ["Watch", "Steer", "History", "Access", ""]
-    assert found["Watch"][:3] == ["Now", "Nodes", "Configs"]
+    assert found["Watch"][:4] == ["Now", "Map", "Nodes", "Configs"]
     assert found[""] == ["Documentation"]
     groups = admin_client.get("/admin/").context["sidebar_navigation"]
     for item in (item for group in groups[:-1] for item in group["items"]):

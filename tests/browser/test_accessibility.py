@@ -14,6 +14,7 @@ pytestmark = pytest.mark.processes
 
 PAGES = [
     "/admin/",
+    "/admin/map/",
     "/admin/changes/",
     "/admin/search/?q=db-07",
     "/admin/checks/config/",

@@ -31,6 +31,7 @@ ADDED = ["auth/group", "auth/user", "checks/config", "checks/isolation", "checks
 ADDED += ["knox/authtoken", "nodes/noderule"]
 PAGES = [
     "/admin/",
+    "/admin/map/",
     "/admin/changes/",
     "/admin/search/?q=db-07",
     "/admin/password_change/",

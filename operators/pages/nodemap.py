@@ -1,0 +1,102 @@
+"""A map of the nodes: a tile a node, by pool or by failure domain. Its size tells how many configs it has, its look the load."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+from urllib.parse import urlencode
+
+from django.http import HttpRequest, HttpResponse
+from django.utils.html import format_html_join
+from django.utils.safestring import SafeString
+
+from clusteragent.lib import clock
+from clusteragent.lib.words import grouped_count, percent
+from nodes.models import Node
+from nodes.models.nodes import domain, named_domain
+from operators.admin.base import list_url, row_url
+from operators.pages import base, now
+from operators.pages.pools import Member, NodePool, pools
+
+# From so many nodes on the tiles are small and have no text.
+DENSE = 400
+# The sizes of tiles: 1 for none or hardly any of the most configs that a node has, SIZES for as many.
+SIZES = 6
+
+
+class Band(NamedTuple):
+    """Nodes whose loads are at least `least`, up to the next band. name: in the page's address."""
+
+    name: str
+    least: float
+    text: str
+
+
+# From the highest one on. A node without a known load has 0 %.
+BANDS = (
+    Band("over", math.nextafter(1, 2), "above 100 %"),
+    Band("high", 0.8, "80 to 100 %"),
+    Band("middle", 0.5, "50 to 80 %"),
+    Band("low", 0.2, "20 to 50 %"),
+    Band("idle", 0, "below 20 %"),
+)
+WAYS = {"pool": "By pool", "domain": "By failure domain"}
+
+
+def band_of(load: float) -> Band:
+    """The band of a load."""
+    return next((band for band in BANDS if load >= band.least), BANDS[-1])
+
+
+@base.page
+def nodemap(request: HttpRequest) -> HttpResponse:
+    """The map. `?by=pool|domain`, and `?load=` with a band's name for its nodes alone."""
+    by = request.GET.get("by", "pool")
+    by = by if by in WAYS else "pool"
+    members = now.members()
+    known = [member for member in members if member.state != "lost"]
+    counts = {band.name: sum(band_of(member.load) is band for member in known) for band in BANDS}
+    wanted = request.GET.get("load", "")
+    chosen = [
+        one for one in members if wanted not in counts or (one.state != "lost" and band_of(one.load).name == wanted)
+    ]
+    most = max((member.configs for member in members), default=0)
+    is_dense = len(chosen) > DENSE
+    context = {
+        "groups": [(*group, _tiles(group[1].members, most, is_dense)) for group in _groups(chosen, by)],
+        "legend": [(band, counts[band.name], "?" + urlencode({"by": by, "load": band.name})) for band in BANDS],
+        "ways": WAYS, "by": by, "load": wanted if wanted in counts else "", "is_dense": is_dense, "at": clock.now(),
+        "number": len(chosen),
+    }  # fmt: skip
+    return base.render(request, "operators/nodemap.html", "Map", **context)
+
+
+def _groups(members: Iterable[Member], by: str) -> list[tuple[str, NodePool, str]]:
+    """The groups of the map: (title, group, address of its list). Pools with trouble first, then the largest; domains by name."""
+    if by == "pool":
+        return [(pool.title, pool, now.pool_url(pool)) for pool in pools(members)]
+    domains = dict(Node.objects.annotate(domain=domain()).order_by().values_list("pk", "domain"))
+    found: dict[str, NodePool] = {}
+    for member in members:
+        name = domains.get(member.id, "")
+        found.setdefault(name, NodePool(named_domain(name))).members.append(member)
+    urls = {name: list_url(Node, domain=name) if name else list_url(Node) for name in found}
+    return [(found[name].name, found[name], urls[name]) for name in sorted(found)]
+
+
+def _tiles(members: Iterable[Member], most: int, is_dense: bool) -> SafeString:
+    """The tiles of these nodes: the highest loads first, lost nodes last."""
+    tiles = sorted(members, key=lambda one: (one.state == "lost", -one.load, -one.configs, one.name))
+    return format_html_join("", TILE, (_tile(one, most, is_dense) for one in tiles))
+
+
+TILE = '<a class="tile tile-{} tile-{} tile-{}" href="{}" title="{}">{}</a>'
+
+
+def _tile(member: Member, most: int, is_dense: bool) -> Sequence[str | int]:
+    size = max(1, math.ceil(SIZES * math.sqrt(member.configs / most))) if most else 1
+    load = "" if member.state == "lost" else percent(member.load)
+    state = "" if member.state == "alive" else f", {member.state}"
+    told = f", load {load}" if load else ""
+    text = "" if is_dense else load or member.state
+    title = f"{member.name}: {grouped_count(member.configs, 'config')}{told}{state}"
+    return size, band_of(member.load).name, member.state, row_url(Node(pk=member.id)), title, text

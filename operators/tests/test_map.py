@@ -1,0 +1,79 @@
+"""The map of nodes."""
+
+import re
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from checks import dispatcher
+from checks.dispatcher import costs
+from checks.models import Cost
+from checks.tests.cast import report, sent
+from clusteragent.lib import conf
+from nodes.models import Heartbeat, Node
+from operators.pages import nodemap
+
+pytestmark = pytest.mark.django_db
+
+MAP = "/admin/map/"
+
+
+@pytest.fixture
+def fleet(warm: None) -> None:
+    """web-1 is overloaded, web-2 is idle, db-1 of zone b is lost."""
+    report("web-1", "web-2", "db-1")
+    dispatcher.schedule([sent(f"c{number}") for number in range(6)])
+    Node.objects.filter(name="db-1").update(labels={conf.DOMAIN_LABEL: "b"})
+    Cost.objects.measure()
+
+
+def tiles(client: Client, query: str = "") -> dict[str, str]:
+    """{a tile's words: its classes}."""
+    text = client.get(MAP + query).content.decode().replace("\u202f", " ")
+    return {title: classes for classes, title in re.findall(r'<a class="(tile [^"]*)"[^>]*title="([^"]*)"', text)}
+
+
+def test_each_node_is_a_tile_that_tells_its_load_and_state(admin_client: Client, fleet: None, monkeypatch) -> None:
+    ids = dict(Node.objects.values_list("name", "pk"))
+    monkeypatch.setattr(costs, "loads", lambda: {ids["web-1"]: 1.2, ids["web-2"]: 0.05})
+    Heartbeat.objects.filter(node__name="db-1").delete()
+    found = tiles(admin_client)
+    assert {title.partition(":")[0] for title in found} == {"web-1", "web-2", "db-1"}
+    assert "tile-over" in next(classes for title, classes in found.items() if "load 120 %" in title)
+    assert "tile-idle" in next(classes for title, classes in found.items() if "load 5.0 %" in title)
+    assert "tile-lost" in next(classes for title, classes in found.items() if title.endswith(", lost"))
+    assert [title.partition(":")[0] for title in tiles(admin_client, "?load=over")] == ["web-1"]
+
+
+def test_they_are_in_groups(admin_client: Client, fleet: None) -> None:
+    text = admin_client.get(MAP).content.decode()
+    assert re.findall(r'<h2 id="group-\d+"><a href="[^"]*">([^<]*)<', text) == ["web-*", "db-1"]
+    text = admin_client.get(f"{MAP}?by=domain").content.decode()
+    assert re.findall(r'<h2 id="group-\d+"><a href="[^"]*">([^<]*)<', text) == ["no zone", "zone b"]
+
+
+@pytest.mark.parametrize("query", ["?by=nonsense", "?load=nonsense", "?load=", "?by=&load=over&x=y"])
+def test_what_is_no_choice_is_ignored(admin_client: Client, fleet: None, query: str) -> None:
+    assert admin_client.get(MAP + query).status_code == 200
+
+
+def test_an_empty_cluster_says_what_to_do(admin_client: Client) -> None:
+    assert "Point node agents at" in admin_client.get(MAP).content.decode()
+
+
+@pytest.mark.parametrize("by", nodemap.WAYS)
+def test_many_nodes_are_small_tiles_of_as_many_queries(admin_client: Client, fleet: None, by: str) -> None:
+    admin_client.get(MAP)
+    with CaptureQueriesContext(connection) as few:
+        assert "tiles-dense" not in admin_client.get(f"{MAP}?by={by}").content.decode()
+    report(*(f"new-{number}" for number in range(nodemap.DENSE)))
+    with CaptureQueriesContext(connection) as many:
+        assert "tiles-dense" in admin_client.get(f"{MAP}?by={by}").content.decode()
+    assert len(many) == len(few)
+
+
+@pytest.mark.parametrize(("load", "name"), [(0, "idle"), (0.2, "low"), (0.79, "middle"), (1, "high"), (1.001, "over")])
+def test_each_load_has_a_band(load: float, name: str) -> None:
+    assert nodemap.band_of(load).name == name
