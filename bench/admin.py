@@ -16,6 +16,7 @@ PAGES = {
     "now": "/admin/",
     "now, what it fetches each 5 s": "/admin/now/",
     "map": "/admin/map/",
+    "failures": "/admin/failures/",
     "map by domain": "/admin/map/?by=domain",
     "changes of a day": "/admin/changes/?last=1d",
     "search": "/admin/search/?q=service-471",

@@ -28,6 +28,7 @@ SIDEBAR: Sequence[tuple[str, Sequence[tuple[str, str, str]]]] = (
         ("Map", "grid_view", "pages:map"),
         ("Nodes", "dns", "nodes.Node"),
         ("Configs", "rule_settings", "checks.Config"),
+        ("Failures", "report", "pages:failures"),
         ("Sources", "source", "checks.Source"),
         ("Cluster", "hub", "checks.ClusterStore"),
     )),

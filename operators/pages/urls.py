@@ -2,11 +2,12 @@
 
 from django.urls import URLPattern, path
 
-from operators.pages import changes, documentation, loss, nodemap, remedies, search
+from operators.pages import changes, documentation, failures, loss, nodemap, remedies, search
 
 app_name = "pages"
 urlpatterns: list[URLPattern] = [
     path("now/remedy/<str:kind>/", remedies.remedy, name="remedy"),
+    path("failures/", failures.failures, name="failures"),
     path("map/", nodemap.nodemap, name="map"),
     path("changes/", changes.changes, name="changes"),
     path("changes/story/", changes.story, name="story"),

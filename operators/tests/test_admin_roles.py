@@ -19,6 +19,7 @@ PAGES = {
     "/admin/": {V, O, W, A},
     "/admin/now/": {V, O, W, A},
     "/admin/map/": {V, O, W, A},
+    "/admin/failures/": {V, O, W, A},
     "/admin/changes/": {V, O, W, A},
     "/admin/changes/story/": {V, O, W, A},
     "/admin/search/": {V, O, W, A},

@@ -15,6 +15,7 @@ pytestmark = pytest.mark.processes
 PAGES = [
     "/admin/",
     "/admin/map/",
+    "/admin/failures/",
     "/admin/changes/",
     "/admin/search/?q=db-07",
     "/admin/checks/config/",

@@ -32,6 +32,7 @@ ADDED += ["knox/authtoken", "nodes/noderule"]
 PAGES = [
     "/admin/",
     "/admin/map/",
+    "/admin/failures/",
     "/admin/changes/",
     "/admin/search/?q=db-07",
     "/admin/password_change/",

@@ -1,0 +1,39 @@
+"""What fails, by what it says: the same error of many checks is one line."""
+
+from django.http import HttpRequest, HttpResponse
+
+from checks.explain import failures as failing
+from checks.models import Config
+from checks.wire.scrub import scrub
+from clusteragent.lib import clock
+from clusteragent.lib.words import ago, listed
+from operators.admin.base import list_url, row_url
+from operators.pages import base
+
+# The most failures on the page, and the most configs that each of them names.
+MOST_FAILURES, MOST_NAMED = 100, 5
+
+
+@base.page
+def failures(request: HttpRequest) -> HttpResponse:
+    """The failures by the last stats."""
+    found, is_cut = failing.read()
+    now = clock.now()
+    rows = [
+        {
+            "failure": one,
+            "check": scrub(one.check),
+            "since": ago(now - one.since),
+            "last_good": ago(now - one.last_good) if one.last_good else "",
+            "nodes": listed([name for name, _ in one.nodes.most_common()]),
+            "teams": [scrub(team) for team in one.teams],
+            "named": [(str(config), row_url(config)) for config in one.configs[:MOST_NAMED]],
+            "more": len(one.configs) - MOST_NAMED,
+        }
+        for one in found[:MOST_FAILURES]
+    ]
+    context = {
+        "rows": rows, "configs": sum(len(one.configs) for one in found), "number": len(found), "most": MOST_FAILURES,
+        "is_cut": is_cut, "looked_at": failing.MOST, "list": list_url(Config, trouble="failing"), "at": now,
+    }  # fmt: skip
+    return base.render(request, "operators/failures.html", "Failures", **context)

@@ -1,0 +1,137 @@
+"""The page of failures."""
+
+import re
+import time
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.db.models.functions import Now
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from checks import dispatcher
+from checks.explain import failures
+from checks.models import Config
+from checks.models.troubles import Trouble
+from checks.tests.cast import report, sent
+from checks.tests.operators import config, page_of
+from nodes.models import Node, Runner
+from nodes.models.runners import Answer, CheckStats
+
+pytestmark = pytest.mark.django_db
+
+PAGE = "/admin/failures/"
+
+
+def fail(errors: dict[str, str], last_success: int = 0) -> None:
+    """Let these configs' last runs fail: {key: error}."""
+    told: dict[int, list[CheckStats]] = {}
+    for key, error in errors.items():
+        one = config(key)
+        check_id = one.instances.get().check_id
+        stats = CheckStats(check_id, 5.0, True, error)._replace(last_success=last_success)
+        told.setdefault(one.assignment.node_id, []).append(stats)
+    Runner.objects.note({node: Answer(stats, 4) for node, stats in told.items()})
+    Trouble.objects.note()
+
+
+@pytest.fixture
+def shops(warm: None) -> list[str]:
+    """Six configs on two nodes."""
+    report("ash", "birch")
+    keys = [f"shop-{number}" for number in range(6)]
+    dispatcher.schedule(
+        [
+            sent(key, instances=(f"url: http://{key}\ntags:\n- 'team:{'pay' if key < 'shop-3' else 'web'}'\n",))
+            for key in keys
+        ]
+    )
+    return keys
+
+
+def text(client: Client) -> str:
+    return client.get(PAGE).content.decode().replace("\u202f", " ")
+
+
+def test_the_same_error_of_many_is_one_failure(admin_client: Client, shops: list[str]) -> None:
+    errors = {key: f'[{{"message": "connect to {key}.example.com:44{key[-1]}: refused"}}]' for key in shops[:4]}
+    fail(errors | {"shop-4": "bad password for 'admin'"}, last_success=int(time.time()) - 300)
+    Trouble.objects.filter(config=config("shop-2")).update(since=Now() - timedelta(hours=2))
+    found, is_cut = failures.read()
+    assert [(one.pattern, len(one.configs)) for one in found] == [
+        ("connect to *: refused", 4),
+        ("bad password for *", 1),
+    ]
+    assert not is_cut
+    assert found[0].example == "connect to shop-2.example.com:442: refused", "it has failed longest"
+    assert found[0].teams == ["pay", "web"]
+    assert sum(found[0].nodes.values()) == 4
+    page = text(admin_client)
+    assert "5 configs fail with 2 different errors" in page
+    assert "2 h ago" in page
+    assert "5 min ago" in page
+    assert page_of("shop-4") in page
+    assert "Only on" in page
+
+
+def test_secrets_in_errors_are_hidden(admin_client: Client, shops: list[str]) -> None:
+    fail({"shop-1": "login with password=hunter22 <b>failed</b>"})
+    page = text(admin_client)
+    assert "hunter22" not in page
+    assert "&lt;b&gt;failed" in page
+
+
+def test_a_config_that_lost_its_node_is_none(shops: list[str]) -> None:
+    fail({"shop-1": "no"})
+    Config.objects.get(origins__key="shop-1").assignment.delete()
+    assert failures.read() == ([], False)
+
+
+def test_another_nodes_old_stats_say_nothing(shops: list[str]) -> None:
+    fail({"shop-1": "no"})
+    other = Node.objects.exclude(pk=config("shop-1").assignment.node_id).get()
+    Runner.objects.note(
+        {other.pk: Answer([CheckStats(config("shop-1").instances.get().check_id, 5.0, True, "old")], 4)}
+    )
+    [found] = failures.read()[0]
+    assert found.example == "no"
+
+
+def test_of_too_many_the_oldest_are_grouped(admin_client: Client, shops: list[str], monkeypatch) -> None:
+    fail(dict.fromkeys(shops, "no"))
+    Trouble.objects.filter(config=config("shop-5")).update(since=Now() - timedelta(hours=2))
+    monkeypatch.setattr(failures, "MOST", 2)
+    [found], is_cut = failures.read()
+    assert is_cut
+    assert config("shop-5") in found.configs
+    assert "There are more" in text(admin_client)
+
+
+def test_it_takes_as_many_queries_for_many_as_for_few(admin_client: Client, shops: list[str]) -> None:
+    fail({"shop-1": "no"})
+    text(admin_client)
+    counts = []
+    for errors in ({"shop-1": "no"}, {key: f"{'abcdef'[number]} no" for number, key in enumerate(shops)}):
+        fail(errors)
+        with CaptureQueriesContext(connection) as queries:
+            text(admin_client)
+        counts.append(len(queries))
+    assert counts[0] == counts[1]
+
+
+def test_when_nothing_fails_it_says_so(admin_client: Client) -> None:
+    assert re.search("No check fails", text(admin_client))
+
+
+@pytest.mark.parametrize(
+    ("error", "pattern"),
+    [
+        ("GET https://a.example/x?y=1 answered 503", "GET * answered *"),
+        ("no route to db-7", "no route to *"),
+        ("can't open '/var/x': denied", "can't open *: denied"),
+        ("", ""),
+    ],
+)
+def test_what_differs_is_left_out(error: str, pattern: str) -> None:
+    assert failures.pattern_of(error) == pattern
