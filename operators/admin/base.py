@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -22,6 +23,7 @@ from unfold.views import ChangeList
 
 from checks.explain.alerts import Alert, Target
 from checks.wire.scrub import scrub
+from clusteragent.lib.words import ago, moment
 
 TABLE_ROWS = 20
 LAST_PAGE = 1_000_000
@@ -40,6 +42,11 @@ def anchor(url: str, text: Any) -> SafeString:
 def link(row: Model, text: str = "") -> SafeString:
     """A link to a row's page."""
     return anchor(row_url(row), text or row)
+
+
+def aged(time: datetime, now: datetime) -> SafeString:
+    """How long ago it was, with the time itself on hover."""
+    return format_html('<time datetime="{}" title="{}">{}</time>', time.isoformat(), moment(time), ago(now - time))
 
 
 def list_url(model: type[Model], **query: Any) -> str:

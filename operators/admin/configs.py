@@ -8,6 +8,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
 from django.db.models import F, OuterRef, QuerySet, Subquery
+from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
@@ -31,10 +32,10 @@ from checks.wire.yamlnodes import InvalidYAML
 from clusteragent.lib import clock
 from clusteragent.lib.database.natural import Natural
 from clusteragent.lib.shortids import short_id
-from clusteragent.lib.words import duration, milliseconds, moment, percent, plain_count
+from clusteragent.lib.words import duration, milliseconds, percent, plain_count
 from operators.admin import configpage
 from operators.admin.actions import SteeringAdmin
-from operators.admin.base import TABLE_ROWS, UncountedChangeList, anchor, first_words, link, list_url
+from operators.admin.base import TABLE_ROWS, UncountedChangeList, aged, anchor, first_words, link, list_url
 from operators.admin.filters import (
     CheckFilter,
     ClusterCheckFilter,
@@ -172,7 +173,7 @@ class ConfigAdmin(SteeringAdmin):
         found = Config.objects.select_related("assignment__node", "former_node", "pin", "pause", "isolation", "cost")
         first = Trouble.objects.current().filter(config=OuterRef("pk")).order_by("since", "kind")
         found = found.annotate(
-            trouble=Subquery(first.values("kind")[:1]), trouble_since=Subquery(first.values("since")[:1])
+            now=Now(), trouble=Subquery(first.values("kind")[:1]), trouble_since=Subquery(first.values("since")[:1])
         )
         return found.prefetch_related("origins").defer(*WIDE_COLUMNS)
 
@@ -243,10 +244,10 @@ class ConfigAdmin(SteeringAdmin):
                 return f"none: {state} of {config.node_name}" if config.node_name else f"none: {state}"
 
     @column(ordering=F("assignment__since").asc(nulls_first=True))
-    def since(self, config: Config) -> str:
-        """Since when the node has the config."""
+    def since(self, config: Any) -> SafeString | str:
+        """For how long the node has had the config."""
         assignment = getattr(config, "assignment", None)
-        return moment(assignment.since) if assignment else ""
+        return aged(assignment.since, config.now) if assignment else ""
 
     @column
     def origins(self, config: Config) -> SafeString:

@@ -73,14 +73,17 @@ def nodemap(request: HttpRequest) -> HttpResponse:
 def _groups(members: Iterable[Member], by: str) -> list[tuple[str, NodePool, str]]:
     """The groups of the map: (title, group, address of its list). Pools with trouble first, then the largest; domains by name."""
     if by == "pool":
-        return [(pool.title, pool, now.pool_url(pool)) for pool in pools(members)]
+        found = pools(members)
+        many = [(pool.title, pool, now.pool_url(pool)) for pool in found if len(pool.members) > 1]
+        single = NodePool("Nodes of no pool", [pool.members[0] for pool in found if len(pool.members) == 1])
+        return [*many, (single.name, single, list_url(Node))] if single.members else many
     domains = dict(Node.objects.annotate(domain=domain()).order_by().values_list("pk", "domain"))
-    found: dict[str, NodePool] = {}
+    groups: dict[str, NodePool] = {}
     for member in members:
         name = domains.get(member.id, "")
-        found.setdefault(name, NodePool(named_domain(name))).members.append(member)
-    urls = {name: list_url(Node, domain=name) if name else list_url(Node) for name in found}
-    return [(found[name].name, found[name], urls[name]) for name in sorted(found)]
+        groups.setdefault(name, NodePool(named_domain(name))).members.append(member)
+    urls = {name: list_url(Node, domain=name) if name else list_url(Node) for name in groups}
+    return [(groups[name].name, groups[name], urls[name]) for name in sorted(groups)]
 
 
 def _tiles(members: Iterable[Member], most: int, is_dense: bool) -> SafeString:

@@ -51,14 +51,13 @@ class Runners(SimulatedRunners):
 
     errors: Mapping[str, str] = {}
 
-    def _content(self, node: SimulatedNode, path: str) -> dict[str, Any] | None:
-        answer = super()._content(node, path)
-        if answer and path.endswith("/stats"):
-            for check_id, stats in answer.items():
-                for beginning, error in self.errors.items():
-                    if check_id.startswith(beginning):
-                        stats |= {"LastExecFailed": True, "LastError": error, "TotalErrors": stats["TotalRuns"]}
-        return answer
+    def stats(self, node: SimulatedNode) -> dict[str, Any]:
+        found = super().stats(node)
+        for check_id, stats in found.items():
+            for beginning, error in self.errors.items():
+                if check_id.startswith(beginning):
+                    stats |= {"LastExecFailed": True, "LastError": error, "TotalErrors": stats["TotalRuns"]}
+        return found
 
 
 class Cluster:
