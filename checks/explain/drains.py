@@ -1,7 +1,7 @@
 """How far the drain of a node is: what is left, what can't go and why, and whether the node may be stopped."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -27,6 +27,19 @@ class Stuck(NamedTuple):
 
     reason: str
     configs: int
+
+
+class Left(NamedTuple):
+    """How many configs a node that is being drained has left, and whether its deadline is over."""
+
+    name: str
+    configs: int
+    is_over: bool
+
+    @property
+    def state(self) -> str:
+        """`done` when nothing is left, else `late` when the deadline is over, else `under way`."""
+        return "done" if not self.configs else "late" if self.is_over else "under way"
 
 
 class Drain(NamedTuple):
@@ -95,13 +108,7 @@ class Drain(NamedTuple):
 
 def of(name: str) -> Drain:
     """Return how far the drain of the node of this name is. Raises UnknownNode."""
-    # One statement: a hand-over that is withdrawn meanwhile is found, as such or as an assignment.
-    numbers = {
-        "configs": number_of(Assignment.objects.all(), "node"),
-        "handing": number_of(Handover.objects.all(), "source"),
-    }
-    nodes: Any = Node.objects.with_state().select_related("heartbeat").annotate(now=Now(), **numbers)
-    node = nodes.filter(name=name).first()
+    node = _counted(Node.objects.with_state().select_related("heartbeat")).filter(name=name).first()
     if node is None:
         raise UnknownNode(f"node {name} is unknown")
     is_lost = node.state == "lost"
@@ -122,6 +129,23 @@ def of(name: str) -> Drain:
         stuck=_stuck(node) if node.draining and node.configs else (),
         is_leaving=node.leaving,
     )
+
+
+def under_way() -> Iterator[Left]:
+    """Yield what is left on each node that is being drained, in the order of their names."""
+    for node in _counted(Node.objects.known().filter(draining=True)).order_by("name"):
+        yield Left(node.name, node.configs + node.handing, node.drain_by is not None and node.drain_by <= node.now)
+
+
+def _counted(nodes: Any) -> Any:
+    """Annotate `now`, and how many `configs` each node has and is `handing` over. In one statement, so a hand-over that is
+    withdrawn meanwhile is found, as such or as an assignment.
+    """
+    numbers = {
+        "configs": number_of(Assignment.objects.all(), "node"),
+        "handing": number_of(Handover.objects.all(), "source"),
+    }
+    return nodes.annotate(now=Now(), **numbers)
 
 
 def _since(node: Node) -> datetime | None:
