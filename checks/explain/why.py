@@ -25,7 +25,7 @@ class Why:
 
     sentence: the reason. orders: a sentence for each order. move: the move that brought it there. best: (name, load) of the
     least loaded nodes when it was placed. of: how many nodes could have it then. refused: {reason: names of the nodes that
-    can't have it now}, the commonest reason first.
+    can't have it now}, the commonest reason first. handover: while it is handed over to its node.
     """
 
     sentence: str
@@ -34,6 +34,7 @@ class Why:
     best: Sequence[tuple[str, float]] = ()
     of: int = 0
     refused: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    handover: Handover | None = None
 
 
 def explain(config: Config) -> Why:
@@ -51,10 +52,11 @@ def explain(config: Config) -> Why:
     move = moves.filter(to_node=owner.node.name).exclude(source_node=F("to_node")).first()
     chosen: Mapping[str, Any] = (move.why if move else None) or {}
     sentence = _owned(owner, move, chosen)
-    for handover in Handover.objects.filter(pk=config.pk).select_related("source"):
+    handover = Handover.objects.filter(pk=config.pk).select_related("source").first()
+    if handover:
         sentence += f" It is being handed over: {handed_over(handover, owner.node.name)}."
     best = [(name, load) for name, load in chosen.get("best", ())]
-    return Why(sentence, orders, move, best, chosen.get("of", 0), _refused(config, owner.node.name))
+    return Why(sentence, orders, move, best, chosen.get("of", 0), _refused(config, owner.node.name), handover)
 
 
 def _owned(owner: Assignment, move: Move | None, chosen: Mapping[str, Any]) -> str:
