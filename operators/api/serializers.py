@@ -280,12 +280,16 @@ class MoveSerializer(serializers.ModelSerializer[Move]):
     short_id = ShortID()
     digest = Digest()
     from_node = serializers.CharField(source="source_node", read_only=True)
+    promise = serializers.CharField(
+        read_only=True, help_text="Of its hand-over; empty for a move that was made at once."
+    )
+    handed_at = serializers.DateTimeField(read_only=True, help_text="When the hand-over was done; null if it was not.")
 
     class Meta:
         model = Move
         fields = (
             "id", "time", "config_id", "title", "check", "short_id", "digest", "from_node", "to_node", "reason", "actor", "why",
-            "term",
+            "term", "promise", "handed_at",
         )  # fmt: skip
         read_only_fields = fields
 

@@ -128,6 +128,7 @@ def test_moves_are_told_from_the_last_on_and_are_filtered(viewer: Caller) -> Non
         "id": 0, "time": "", "term": 0, "config_id": db.pk, "title": "postgres db", "check": "postgres", "digest": None,
         "from_node": "",
         "short_id": db.short_id, "to_node": "birch", "reason": "scheduled", "actor": "", "why": {},
+        "promise": "", "handed_at": None,
     }  # fmt: skip
     first = Move.objects.earliest("pk")
     Move.objects.filter(pk=first.pk).update(time="2020-01-01T00:00Z")
