@@ -596,3 +596,10 @@ def test_the_timeline_says_when_a_pause_had_stopped_what_is_strict(strict):
     cluster.poll("ash", "ash")
     settling.settle()
     assert lines(config)[-2:] == ["ash → nobody: paused", "given up by ash"]
+
+
+def test_what_is_strict_is_run_by_the_former_node_until_it_fetches_that_it_lost_it(strict):
+    _, config = begin()
+    running = facts.of(Config.objects.get(pk=config)).running
+    assert running.truth == "unknown"
+    assert running.text == "ash runs it until it fetches that it is to stop it, and birch has not got it yet"

@@ -168,6 +168,7 @@ class NodeSerializer(serializers.ModelSerializer[Node]):
     configs = serializers.IntegerField(read_only=True, help_text="How many configs are assigned to it.")
     slowness = serializers.SerializerMethodField(help_text="Null: it is not slow.")
     domain = serializers.CharField(read_only=True, help_text="Its failure domain; empty: none.")
+    schedulable = serializers.SerializerMethodField(help_text="false: it is cordoned or lost.")
 
     class Meta:
         model = Node
@@ -181,6 +182,9 @@ class NodeSerializer(serializers.ModelSerializer[Node]):
     def get_slowness(self, node: Node) -> Any:
         is_slow = hasattr(node, "heartbeat") and hasattr(node, "slowness") and node.slowness.state
         return SlownessSerializer(node.slowness).data if is_slow else None
+
+    def get_schedulable(self, node: Node) -> bool:
+        return node.schedulable and hasattr(node, "heartbeat")
 
     def get_acknowledged(self, node: Any) -> bool | None:
         return node.heartbeat.acknowledged == node.config_version if hasattr(node, "heartbeat") else None

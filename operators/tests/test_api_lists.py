@@ -109,10 +109,12 @@ def test_nodes_tell_their_state_and_are_filtered(viewer: Caller) -> None:
         "10.0.0.7",
         False,
     )
+    assert {name for name, row in rows.items() if row["schedulable"]} == {"birch"}
     assert (rows["dogwood"]["type"], rows["dogwood"]["last_heard"]) == (None, None)
     for query, found in {
         "state=silent": {"cedar"},
-        "schedulable=false": {"ash", "cedar"},
+        "schedulable=false": {"ash", "cedar", "dogwood"},
+        "schedulable=true": {"birch"},
         "type=runner": {"birch"},
         "prefix=b": {"birch"},
     }.items():
