@@ -12,9 +12,11 @@ from checks.dispatcher.transaction import entries_of
 from checks.explain import reasons
 from checks.explain.facts import handed_over
 from checks.models import Assignment, Config, Handover, Move
+from checks.models.map import WITHDRAWN_RESTS
 from checks.models.orders import Isolation, Order, Pin
 from checks.wire.scrub import scrub
-from clusteragent.lib.words import moment, plain_count
+from clusteragent.lib import clock
+from clusteragent.lib.words import moment, plain_count, utc
 from nodes.models import Node
 from nodes.models.nodes import named_domain
 
@@ -55,6 +57,8 @@ def explain(config: Config) -> Why:
     handover = Handover.objects.filter(pk=config.pk).select_related("source").first()
     if handover:
         sentence += f" It is being handed over: {handed_over(handover, owner.node.name)}."
+    elif Assignment.objects.withdrawn().filter(pk=config.pk).exists():
+        sentence += f" Until {utc(owner.since + WITHDRAWN_RESTS, clock.now())} only a person takes it from there again."
     best = [(name, load) for name, load in chosen.get("best", ())]
     return Why(sentence, orders, move, best, chosen.get("of", 0), _refused(config, owner.node.name), handover)
 

@@ -1,5 +1,6 @@
 """Planned moves are handed over: by overlap nobody misses a config, by strict no two nodes have it."""
 
+import re
 from datetime import timedelta
 
 import pytest
@@ -603,3 +604,14 @@ def test_what_is_strict_is_run_by_the_former_node_until_it_fetches_that_it_lost_
     running = facts.of(Config.objects.get(pk=config)).running
     assert running.truth == "unknown"
     assert running.text == "ash runs it until it fetches that it is to stop it, and birch has not got it yet"
+
+
+def test_what_was_withdrawn_says_until_when_it_rests(strict):
+    _, config = begin()
+    let_time_pass(31)
+    note_heartbeat("ash", last_change=0, client_ip="127.0.0.1")
+    settling.settle()
+    one = Config.objects.get(pk=config)
+    assert re.search(r" Until [-\d :]+ UTC only a person takes it from there again\.$", why.explain(one).sentence)
+    Assignment.objects.update(since=F("since") - timedelta(minutes=6))
+    assert "Until" not in why.explain(one).sentence

@@ -365,6 +365,12 @@ def test_moves_and_events_are_given_as_csv_and_json(client: Client) -> None:
     ]
 
 
+def test_an_export_has_the_ends_of_hand_overs(client: Client) -> None:
+    hand_over()
+    [line] = [line for line in csv.DictReader(io.StringIO(export(client, "csv"))) if line["reason"] == "operator"]
+    assert (line["promise"], line["handed_at"] > line["time"]) == ("overlap", True)
+
+
 def test_an_export_without_rows_is_whole(client: Client) -> None:
     Move.objects.all().delete()
     NodeEvent.objects.all().delete()
