@@ -73,8 +73,11 @@ def _suggestions() -> Iterator[str]:
     yield "# Kill the leader: another takes over, and nothing moves."
     yield f"kill -9 $({_environment()}{_typed('leader', '--pid')})"
     if conf.DEMO_NODES:
-        seconds = conf.NODE_EXPIRATION_TIMEOUT.total_seconds()
-        yield f"# Kill a node: after {seconds:g} s other nodes run its configs, and only those move."
+        silent = f"{conf.NODE_EXPIRATION_TIMEOUT.total_seconds():g} s"
+        # No proof without stats: the port is the agent's only once it answered with them.
+        proven = conf.PROOF_OF_DEATH in ("all", "port") and conf.ADVANCED_DISPATCHING_ENABLED
+        soon = f"some 15 s (its port proves its death; else {silent})" if proven else silent
+        yield f"# Kill a node: after {soon} its configs go to other nodes, and only those move."
         yield f"{_python()} -m supervisor.supervisorctl -c {_shown(conf.VAR / 'supervisord.conf')} signal KILL nodes:ash"
     yield "# Attach a real agent (by its address instead of 127.0.0.1 from another machine)."
     token = _token(credentials.NODE_AGENTS_TOKEN)

@@ -17,7 +17,7 @@ from django.http.response import HttpResponseBase
 from rest_framework.request import Request
 
 from checks.dispatcher import costs
-from checks.explain import alerts, headroom
+from checks.explain import alerts, drains, headroom
 from checks.models import Assignment, ClusterStore, Config, Cost, Handover, Instance, Move, MoveTotal, Source, TaskRun
 from checks.models.configs import displayable
 from checks.models.handovers import Promise
@@ -80,6 +80,7 @@ def families(*, exact: bool = True) -> Iterator[Family]:
     yield from _of_configs(nodes)
     yield from _of_load(nodes)
     yield from _of_headroom()
+    yield from _of_drains()
     yield from _of_moves()
     yield from _of_tasks()
     yield from _of_alerts()
@@ -224,6 +225,21 @@ def _of_headroom() -> Iterator[Family]:
     yield _gauge("clusteragent_headroom_load", text, reach, "lost")
     text = "Configs of this domain, or node, that no other node may have or has room for."
     yield _gauge("clusteragent_headroom_homeless", text, [((lost,), one.homeless) for lost, one in named], "lost")
+
+
+def _of_drains() -> Iterator[Family]:
+    left = list(drains.under_way())
+    states = Counter(one.state for one in left)
+    text = (
+        "Nodes that are being drained: with something left, with something left after the deadline, with nothing left."
+    )
+    by_state = [((state,), states[state]) for state in ("under way", "late", "done")]
+    yield _gauge("clusteragent_drains", text, by_state, "state")
+    text = "Configs left on a node that is being drained, those that are being handed over included."
+    series = [((one.name,), one.configs) for one in left[:MOST_NODES]]
+    if rest := left[MOST_NODES:]:
+        series.append(((OTHERS,), sum(one.configs for one in rest)))
+    yield _gauge("clusteragent_drain_configs_left", text, series, "node")
 
 
 def _of_moves() -> Iterator[Family]:

@@ -19,10 +19,7 @@ from typing import Any, NoReturn, TextIO
 from simulation.agents import Observer, SimulatedNode, Simulation
 from simulation.client import Config, Server, SimulationError, Timing
 from simulation.fleet import Fleet
-from simulation.runners import RUNNER, SimulatedRunners, named_address
-
-# All addresses at once.
-ANYWHERE = "0.0.0.0"  # noqa: S104
+from simulation.runners import RUNNER, SimulatedRunners, named_address, numbered_address
 
 
 class Terminal(Observer):
@@ -71,8 +68,9 @@ async def simulate_fleet(
 ) -> None:
     """Play the fleet's plan with a summary to `out` each 10 s; at its end tell, and end the process."""
     if runners:
-        # That the port is taken must be said before the first node starts.
-        (await runners.listen(ANYWHERE, stats_port)).close()
+        # That the port is taken must be said before the first node starts. Not asked of all addresses: the nodes of other
+        # processes have theirs on the same port.
+        (await runners.listen(numbered_address(1), stats_port)).close()
         fleet.serve = partial(runners.listen, port=stats_port)
     async with fleet:
         summaries = asyncio.create_task(_summarise(fleet, Terminal(out)))

@@ -167,10 +167,13 @@ class MapWriter:
         with span("lock"):
             self.store = ClusterStore.objects.lock(term)
         self._actor = actor
-        self.moves: list[tuple[Entry, int | None, int | None, str]] = []
+        # Each with what its hand-over promises.
+        self.moves: list[tuple[Entry, int | None, int | None, str, str]] = []
         # The nodes whose configs change, and the entries whose hand-overs do, each with what they were.
         self._touched: set[int] = set()
         self._handed: dict[int, tuple[Entry, int | None, Handing | None]] = {}
+        # The configs whose new owner has them for sure.
+        self._arrived: set[int] = set()
 
     def move(self, entry: Entry, to: int | None, reason: str, promise: str = Promise.AT_ONCE) -> None:
         """Note a move for the ledger, and set the entry's owner. `to` is the owner itself if only the config's bytes changed.
@@ -178,8 +181,10 @@ class MapWriter:
         promise: how the config is handed over.
         """
         served, owner, handing = entry.served_to, entry.owner, entry.handing
-        self.moves.append((entry, owner, to, reason))
         entry.handing = handover.after(entry, to, promise, reason)
+        self.moves.append((entry, owner, to, reason, entry.handing.promise if entry.handing and to != owner else ""))
+        if handing and not handing.is_strict and entry.is_acknowledged and to != owner:
+            self._arrived.add(entry.id)
         entry.is_acknowledged = entry.is_acknowledged and to == owner
         entry.owner = to
         entry.dangling_since = None
@@ -191,12 +196,14 @@ class MapWriter:
         """Change what is left to wait for of a config; None: its owner has it, and nobody else."""
         served = entry.served_to
         self._handed.setdefault(entry.id, (entry, entry.owner, entry.handing))
+        if handing is None:
+            self._arrived.add(entry.id)
         entry.handing = handing
         self._touched |= served ^ entry.served_to
 
     def note(self, entry: Entry, reason: str) -> None:
         """Note something in the ledger that leaves the config on its node."""
-        self.moves.append((entry, entry.owner, entry.owner, reason))
+        self.moves.append((entry, entry.owner, entry.owner, reason, ""))
 
     def place(self, entries: Collection[Entry], snapshot: Snapshot, reason: str) -> list[Entry]:
         """Choose a node for each entry, and return those that have one. The others dangle. Writes nothing yet."""
@@ -241,7 +248,7 @@ class MapWriter:
 
     def finish(self) -> list[Move]:
         """Raise the versions of nodes and the store's revision, write the moves to the ledger, and return them."""
-        concerned = {node for _, source, to, _ in self.moves for node in (source, to) if node is not None}
+        concerned = {node for _, source, to, _, _ in self.moves for node in (source, to) if node is not None}
         nodes = list(Node.objects.filter(pk__in=concerned).values_list("pk", "name", "config_version"))
         names = {pk: name for pk, name, _ in nodes}
         # A node whose configs stay the same acknowledges what it gets back by the version that it has.
@@ -250,11 +257,14 @@ class MapWriter:
             Move(
                 config_id=entry.id, digest=entry.digest, name=entry.name, reason=reason, actor=self._actor,
                 source_node=names.get(source or 0, ""), to_node=names.get(to or 0, ""), term=self.store.term, time=self.store.now,
-                why=entry.why if to is not None else None, title=entry.title,
+                why=entry.why if to is not None else None, title=entry.title, promise=promise,
             )
-            for entry, source, to, reason in self.moves
+            for entry, source, to, reason, promise in self.moves
         ]  # fmt: skip
         with span("write", moves=len(moves)):
+            if self._arrived:
+                # Before the moves of now, each of which may be its config's last.
+                Move.objects.hand(self._arrived, self.store.now)
             Move.objects.write(moves)
             ClusterStore.objects.update(revision=F("revision") + 1)
         return moves

@@ -1,7 +1,7 @@
 """How far the drain of a node is: what is left, what can't go and why, and whether the node may be stopped."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -27,6 +27,24 @@ class Stuck(NamedTuple):
 
     reason: str
     configs: int
+
+
+class Left(NamedTuple):
+    """How many configs a node that is being drained has left at the time `now`, and its deadline, if it has one."""
+
+    name: str
+    configs: int
+    by: datetime | None
+    now: datetime
+
+    @property
+    def state(self) -> str:
+        """`done` when nothing is left, else `late` when the deadline is over, else `under way`."""
+        return "done" if not self.configs else "late" if self.by and self.by <= self.now else "under way"
+
+    def __str__(self) -> str:
+        by = f"by {utc(self.by, self.now)}{', which is over' if self.state == 'late' else ''}" if self.by else ""
+        return ", ".join(filter(None, (f"{self.configs} left" if self.configs else "nothing left", by)))
 
 
 class Drain(NamedTuple):
@@ -70,14 +88,24 @@ class Drain(NamedTuple):
         """How far it is, in one line without a stop."""
         if self.is_empty:
             return f"node {self.name} is {'lost' if self.state == 'lost' else 'empty'}: safe to stop"
-        handed = f"{self.handing_over} being handed over" if self.handing_over else ""
         if not self.is_draining and self.is_leaving:
-            return ", ".join(filter(None, (f"node {self.name} is leaving: {self.left} left", handed)))
+            return f"node {self.name} is leaving: {', '.join(filter(None, (f'{self.left} left', self._handed)))}"
         if not self.is_draining:
             return f"node {self.name} is not being drained, and has {plain_count(self.left, 'config')}"
+        return f"node {self.name}: {self.progress}"
+
+    @property
+    def progress(self) -> str:
+        """How far a drain that is under way is, without the node's name: `8 of 15 left, by 14:05 UTC`."""
+        if self.is_empty:
+            return "empty, safe to stop"
         left = f"{self.left} of {self.moved + self.left} left" if self.left else "nothing left, but not fetched yet"
         by = f"by {utc(self.by, self.now)}{', which is over' if self.is_late else ''}" if self.by else ""
-        return f"node {self.name}: " + ", ".join(filter(None, (left, handed, by)))
+        return ", ".join(filter(None, (left, self._handed, by)))
+
+    @property
+    def _handed(self) -> str:
+        return f"{self.handing_over} being handed over" if self.handing_over else ""
 
     @property
     def reasons(self) -> list[str]:
@@ -95,13 +123,7 @@ class Drain(NamedTuple):
 
 def of(name: str) -> Drain:
     """Return how far the drain of the node of this name is. Raises UnknownNode."""
-    # One statement: a hand-over that is withdrawn meanwhile is found, as such or as an assignment.
-    numbers = {
-        "configs": number_of(Assignment.objects.all(), "node"),
-        "handing": number_of(Handover.objects.all(), "source") + number_of(Handover.objects.all(), "between"),
-    }
-    nodes: Any = Node.objects.with_state().select_related("heartbeat").annotate(now=Now(), **numbers)
-    node = nodes.filter(name=name).first()
+    node = counted(Node.objects.with_state().select_related("heartbeat")).filter(name=name).first()
     if node is None:
         raise UnknownNode(f"node {name} is unknown")
     is_lost = node.state == "lost"
@@ -122,6 +144,28 @@ def of(name: str) -> Drain:
         stuck=_stuck(node) if node.draining and node.configs else (),
         is_leaving=node.leaving,
     )
+
+
+def under_way() -> Iterator[Left]:
+    """Yield what is left on each node that is being drained, in the order of their names."""
+    for node in counted(Node.objects.known().filter(draining=True)).order_by("name"):
+        yield left_on(node)
+
+
+def left_on(node: Any) -> Left:
+    """Return what is left on a node that is being drained, as `counted` annotated it."""
+    return Left(node.name, node.configs + node.handing, node.drain_by, node.now)
+
+
+def counted(nodes: Any) -> Any:
+    """Annotate `now`, and how many `configs` each node has and is `handing` over. In one statement, so a hand-over that is
+    withdrawn meanwhile is found, as such or as an assignment.
+    """
+    numbers = {
+        "configs": number_of(Assignment.objects.all(), "node"),
+        "handing": number_of(Handover.objects.all(), "source") + number_of(Handover.objects.all(), "between"),
+    }
+    return nodes.annotate(now=Now(), **numbers)
 
 
 def _since(node: Node) -> datetime | None:

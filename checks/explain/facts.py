@@ -185,6 +185,11 @@ def _facts(
             details = f"{handover.source} has not said yet that it stopped it"
             acknowledged = Fact("Acknowledged", Truth.NO, details, "asked", now - since)
     running = _running(config, node, stats, runs, since, now)
+    if handover and handover.promise == Promise.STRICT:
+        details = (
+            f"{handover.source} runs it until it fetches that it is to stop it, and {node.name} has not got it yet"
+        )
+        running = Fact("Running", Truth.UNKNOWN, details)
     runner = getattr(node, "runner", None)
     tells_stats = bool(runner and runner.stats_at)
     is_heard = node.state != "lost" and node.silence <= conf.NODE_EXPIRATION_TIMEOUT

@@ -12,9 +12,11 @@ from checks.dispatcher.transaction import entries_of
 from checks.explain import reasons
 from checks.explain.facts import handed_over
 from checks.models import Assignment, Config, Handover, Move
+from checks.models.map import WITHDRAWN_RESTS
 from checks.models.orders import Isolation, Order, Pin
 from checks.wire.scrub import scrub
-from clusteragent.lib.words import moment, plain_count
+from clusteragent.lib import clock
+from clusteragent.lib.words import moment, plain_count, utc
 from nodes.models import Node
 from nodes.models.nodes import named_domain
 
@@ -25,7 +27,7 @@ class Why:
 
     sentence: the reason. orders: a sentence for each order. move: the move that brought it there. best: (name, load) of the
     least loaded nodes when it was placed. of: how many nodes could have it then. refused: {reason: names of the nodes that
-    can't have it now}, the commonest reason first.
+    can't have it now}, the commonest reason first. handover: while it is handed over to its node.
     """
 
     sentence: str
@@ -34,6 +36,7 @@ class Why:
     best: Sequence[tuple[str, float]] = ()
     of: int = 0
     refused: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    handover: Handover | None = None
 
 
 def explain(config: Config) -> Why:
@@ -51,10 +54,13 @@ def explain(config: Config) -> Why:
     move = moves.filter(to_node=owner.node.name).exclude(source_node=F("to_node")).first()
     chosen: Mapping[str, Any] = (move.why if move else None) or {}
     sentence = _owned(owner, move, chosen)
-    for handover in Handover.objects.filter(pk=config.pk).select_related("source", "between"):
+    handover = Handover.objects.filter(pk=config.pk).select_related("source", "between").first()
+    if handover:
         sentence += f" It is being handed over: {handed_over(handover, owner.node.name)}."
+    elif Assignment.objects.withdrawn().filter(pk=config.pk).exists():
+        sentence += f" Until {utc(owner.since + WITHDRAWN_RESTS, clock.now())} only a person takes it from there again."
     best = [(name, load) for name, load in chosen.get("best", ())]
-    return Why(sentence, orders, move, best, chosen.get("of", 0), _refused(config, owner.node.name))
+    return Why(sentence, orders, move, best, chosen.get("of", 0), _refused(config, owner.node.name), handover)
 
 
 def _owned(owner: Assignment, move: Move | None, chosen: Mapping[str, Any]) -> str:

@@ -228,7 +228,9 @@ class Suspect(NamedTuple):
 class MoveQuerySet(models.QuerySet["Move"]):
     """Writes and reads the ledger."""
 
-    _FIELDS = ("config_id", "digest", "name", "title", "source_node", "to_node", "reason", "actor", "term", "time")
+    _FIELDS = (
+        "config_id", "digest", "name", "title", "source_node", "to_node", "reason", "actor", "term", "time", "promise",
+    )  # fmt: skip
 
     def write(self, moves: Sequence[Move]) -> None:
         """Write moves to the ledger. Call it in the transaction that makes them."""
@@ -269,6 +271,21 @@ class MoveQuerySet(models.QuerySet["Move"]):
         with without_nested_loops() as cursor:
             cursor.execute(self._SUSPECTS, values)
             return [Suspect(*row) for row in cursor.fetchall()]
+
+    # A move is written by whoever begins the hand-over, and its end by whoever ends it. Not the ORM: one look into the index
+    # for each config, however many moves it has.
+    _HAND = """
+        UPDATE checks_move AS m SET handed_at = %(time)s
+        FROM unnest(%(ids)s::bigint[]) AS c (id), LATERAL (
+            SELECT id FROM checks_move WHERE config_id = c.id AND source_node <> to_node ORDER BY id DESC LIMIT 1
+        ) AS last
+        WHERE m.id = last.id AND m.promise <> '' AND m.handed_at IS NULL
+    """
+
+    def hand(self, config_ids: Collection[int], time: datetime) -> None:
+        """Note that the last moves of these configs were handed over at that time."""
+        with connection.cursor() as cursor:
+            cursor.execute(self._HAND, {"ids": list(config_ids), "time": time})
 
     def last_of(self, config_ids: Collection[int]) -> dict[int, int]:
         """Return the last move of each of these configs that changed its owner: {config's id: move's id}."""
@@ -321,6 +338,10 @@ class Move(models.Model):
     actor = models.CharField(max_length=253, db_default="")
     term = models.BigIntegerField(db_default=0)
     time = models.DateTimeField(db_default=Now())
+    # What the hand-over that began or went on with it promises, empty without one; and when that was done: the new node had the
+    # config and the former one did not. Null while it lasts, and if something else came of it.
+    promise = models.CharField(max_length=8, default="", db_default="")
+    handed_at = models.DateTimeField(null=True)
     # When a node was chosen: {"cost": …, "of": number of nodes that could have it, "best": [[node, load before], …]}.
     why = models.JSONField(null=True)
 

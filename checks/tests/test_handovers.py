@@ -1,5 +1,6 @@
 """Planned moves are handed over: by overlap nobody misses a config, by strict no two nodes have it."""
 
+import re
 from datetime import timedelta
 
 import pytest
@@ -8,7 +9,7 @@ from django.db.models.functions import Now
 
 from checks import dispatcher
 from checks.dispatcher import settling, transaction
-from checks.explain import alerts, drains, facts, why
+from checks.explain import alerts, drains, facts, timeline, why
 from checks.models import Assignment, Config, Handover, Move, Plan
 from checks.models.orders import Rule
 from checks.tests.cast import hand_over, lead, ledger, owners, report, sent, silence
@@ -624,3 +625,134 @@ def test_a_config_says_what_its_hand_over_waits_for(promise):
     one = Config.objects.get(pk=config)
     assert facts.of(one).assigned.details == f"to birch (operator); {said}"
     assert why.explain(one).sentence.endswith(f"It is being handed over: {said}.")
+
+
+def moved() -> tuple[str, str, str, bool]:
+    """The last move: from, to, its promise, and whether it was handed over."""
+    move = Move.objects.exclude(source_node=F("to_node")).latest("pk")
+    return move.source_node, move.to_node, move.promise, move.handed_at is not None
+
+
+def test_the_ledger_has_what_was_promised_and_when_it_was_done(promise):
+    cluster, config = begin()
+    assert moved() == ("ash", "birch", promise, False)
+    cluster.poll("ash", "birch", "ash", "birch")
+    settling.settle()
+    move = Move.objects.latest("pk")
+    assert moved() == ("ash", "birch", promise, True)
+    assert move.time < move.handed_at
+    # What comes later says nothing of it.
+    dispatcher.reassign([config], "cedar", actor="olga")
+    move.refresh_from_db()
+    assert move.handed_at < Move.objects.latest("pk").time
+    assert moved() == ("birch", "cedar", promise, False)
+
+
+def test_what_is_withdrawn_was_not_handed_over(strict):
+    cluster, _ = begin()
+    let_time_pass(31)
+    cluster.poll("birch")
+    note_heartbeat("ash", last_change=0, client_ip="127.0.0.1")
+    settling.settle()
+    assert ledger()[-1] == ("birch", "ash", "withdrawn")
+    assert not Move.objects.filter(handed_at__isnull=False).exclude(reason="scheduled").exists()
+
+
+def test_a_node_between_that_never_had_it_was_handed_nothing(strict):
+    cluster, config = begin()
+    dispatcher.reassign([config], "cedar", actor="olga")
+    cluster.poll("ash", "ash")
+    settling.settle()
+    rows = Move.objects.filter(reason="operator").order_by("-pk").values_list("source_node", "to_node", "handed_at")[:2]
+    assert [(one, to, at is not None) for one, to, at in rows] == [("birch", "cedar", True), ("ash", "birch", False)]
+
+
+def test_what_the_node_between_acknowledged_was_handed_to_it(monkeypatch):
+    monkeypatch.setattr(conf, "HANDOVER", "overlap")
+    cluster, config = begin()
+    cluster.poll("birch", "birch")
+    dispatcher.reassign([config], "cedar", actor="olga")
+    second, first = Move.objects.filter(reason="operator").order_by("-pk")[:2]
+    assert first.handed_at == second.time
+    assert moved() == ("birch", "cedar", "overlap", False)
+
+
+def test_a_move_at_once_has_no_promise():
+    begin()
+    silence("birch", "ash")
+    dispatcher.expire_nodes(force=True)
+    assert set(Move.objects.filter(reason__in=["scheduled", "expired"]).values_list("promise", "handed_at")) == {
+        ("", None)
+    }
+
+
+def lines(config: int) -> list[str]:
+    """The timeline since the config was first placed, the oldest entry first."""
+    found, _ = timeline.of(Config.objects.get(pk=config), 100)
+    return [line.text for line in reversed(found) if line.kind != "edit"][1:]
+
+
+def test_the_timeline_says_when_it_was_handed_over(promise):
+    cluster, config = begin()
+    assert lines(config)[-1] == "ash → birch: operator"
+    cluster.poll("ash", "birch", "ash", "birch")
+    settling.settle()
+    assert lines(config)[-2:] == ["ash → birch: operator", "birch: handed over by ash"]
+
+
+def test_the_timeline_of_a_strict_config_tells_nothing_of_a_node_that_never_had_it(strict):
+    cluster, config = begin()
+    Node.objects.filter(name="birch").cordon(actor="olga")
+    dispatcher.reassign([config], "cedar", actor="olga")
+    cluster.poll("ash", "ash")
+    settling.settle()
+    Node.objects.filter(name="cedar").cordon(actor="olga")
+    assert lines(config)[-4:] == [
+        "ash → birch: operator",
+        "ash → cedar: operator",
+        "cedar: handed over by ash",
+        "cedar cordoned: olga",
+    ]
+
+
+def test_the_timeline_says_that_a_hand_over_was_withdrawn(strict):
+    _, config = begin()
+    let_time_pass(31)
+    note_heartbeat("ash", last_change=0, client_ip="127.0.0.1")
+    settling.settle()
+    assert lines(config)[-2:] == ["ash → birch: operator", "ash keeps it: withdrawn"]
+
+
+def test_the_timeline_says_once_that_an_overlap_was_not_fetched(monkeypatch):
+    monkeypatch.setattr(conf, "HANDOVER", "overlap")
+    _, config = begin()
+    let_time_pass(31)
+    note_heartbeat("birch", last_change=0, client_ip="127.0.0.1")
+    settling.settle()
+    assert lines(config)[-2:] == ["ash → birch: operator", "birch: unfetched"]
+
+
+def test_the_timeline_says_when_a_pause_had_stopped_what_is_strict(strict):
+    cluster, config = begin(to="ash")
+    dispatcher.pause([config], actor="olga")
+    cluster.poll("ash", "ash")
+    settling.settle()
+    assert lines(config)[-2:] == ["ash → nobody: paused", "given up by ash"]
+
+
+def test_what_is_strict_is_run_by_the_former_node_until_it_fetches_that_it_lost_it(strict):
+    _, config = begin()
+    running = facts.of(Config.objects.get(pk=config)).running
+    assert running.truth == "unknown"
+    assert running.text == "ash runs it until it fetches that it is to stop it, and birch has not got it yet"
+
+
+def test_what_was_withdrawn_says_until_when_it_rests(strict):
+    _, config = begin()
+    let_time_pass(31)
+    note_heartbeat("ash", last_change=0, client_ip="127.0.0.1")
+    settling.settle()
+    one = Config.objects.get(pk=config)
+    assert re.search(r" Until [-\d :]+ UTC only a person takes it from there again\.$", why.explain(one).sentence)
+    Assignment.objects.update(since=F("since") - timedelta(minutes=6))
+    assert "Until" not in why.explain(one).sentence

@@ -10,9 +10,9 @@ from django.db.models.functions import Now
 
 from checks import dispatcher
 from checks.dispatcher import committing, transaction
-from checks.models import Config, Plan
+from checks.models import Config, Handover, Plan
 from checks.models.orders import Isolation, Pause, Pin, Rule
-from checks.tests.cast import dangling, ledger, owners, report, sent
+from checks.tests.cast import dangling, hand_over, ledger, owners, report, sent
 from checks.tests.operators import config
 from nodes.models import Node, Runner, RunnerStats
 
@@ -137,6 +137,10 @@ def test_why_tells_programs_the_same(capsys: pytest.CaptureFixture[str]) -> None
     assert answer["origins"] == ["file:shop"]
     assert (answer["reason"], answer["actor"]) == ("operator", "eve")
     assert answer["refused"] == {"it is cordoned": ["ash"]}
+    since = f"{Handover.objects.get().since:%FT%T.%f}Z"
+    assert answer["handover"] == {"from_node": "ash", "promise": "overlap", "since": since}
+    hand_over()
+    assert told(capsys, "why", config("shop").digest)["handover"] is None
     assert answer["facts"]["assigned"]["truth"] == "yes"
 
 

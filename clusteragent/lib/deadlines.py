@@ -6,17 +6,19 @@ from datetime import UTC, datetime, timedelta
 from clusteragent.lib import clock
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-_SPAN = re.compile(r"(\d{1,4}) *([smhdw])\Z")
+# What a span looks like, for those who write one; no groups, since it also stands in the operators' API's schema.
+SPAN = r"^[0-9]{1,4} *[smhdw]$"
+# What is farther away is a slip of the keyboard, and soon no date at all.
+FARTHEST = timedelta(days=36525)
 HELP = "90s, 30m, 2h, 3d, 1w, or a time in UTC: 2026-12-24 08:00"
 
 
 def parse(text: str) -> datetime:
     """Return the time that the text means, by the database's clock. Raises ValueError with a message for people, also for a
-    time that is over."""
+    time that is over or more than 100 years away."""
     text = text.strip()
-    span = _SPAN.match(text)
-    if span:
-        return in_future(clock.now() + timedelta(**{_UNITS[span[2]]: int(span[1])}))
+    if re.match(SPAN, text):
+        return in_future(clock.now() + timedelta(**{_UNITS[text[-1]]: int(text[:-1])}))
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
@@ -25,7 +27,10 @@ def parse(text: str) -> datetime:
 
 
 def in_future(end: datetime) -> datetime:
-    """Return the same time. Raises ValueError when it is over by the database's clock."""
-    if end <= clock.now():
+    """Return the same time. Raises ValueError when it is over by the database's clock, or more than 100 years away."""
+    now = clock.now()
+    if end <= now:
         raise ValueError("That is over already.")
+    if end > now + FARTHEST:
+        raise ValueError("That is more than 100 years away.")
     return end

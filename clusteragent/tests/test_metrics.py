@@ -14,7 +14,7 @@ from checks import dispatcher
 from checks.adoption import adopting
 from checks.explain import headroom
 from checks.models import Config, Cost, Move, Plan, Source, TaskRun
-from checks.tests.cast import report, sent, silence
+from checks.tests.cast import hand_over, report, sent, settled_on_ash, silence
 from clusteragent import metrics
 from clusteragent.lib import conf
 from clusteragent.lib.database import bulk
@@ -58,6 +58,8 @@ OURS = {
     "clusteragent_new_nodes_refused_total": ("counter", set()),
     "clusteragent_headroom_load": ("gauge", {"lost"}),
     "clusteragent_headroom_homeless": ("gauge", {"lost"}),
+    "clusteragent_drains": ("gauge", {"state"}),
+    "clusteragent_drain_configs_left": ("gauge", {"node"}),
     "clusteragent_handovers": ("gauge", {"promise"}),
     "clusteragent_moves_total": ("counter", {"reason"}),
     "clusteragent_task_duration_seconds": ("gauge", {"task"}),
@@ -111,6 +113,7 @@ def furnish() -> None:
     Cost.objects.create(config=Config.objects.get(origins__key="one"), workers_needed=0.5)
     TaskRun.objects.bulk_create(TaskRun(name=name, seconds=1) for name in ("stats", "rebalance"))
     headroom.note()
+    Node.objects.filter(name="birch").cordon(draining=True)
 
 
 def test_names_types_and_labels_are_the_peers_and_ours_and_no_others() -> None:
@@ -358,3 +361,29 @@ def test_the_number_of_queries_does_not_grow() -> None:
     report(*(f"node-{number}" for number in range(50)))
     dispatcher.schedule([sent(f"key-{number}") for number in range(200)])
     assert queries() == few
+
+
+def test_drains_are_told_by_how_far_they_are() -> None:
+    settled_on_ash(2)
+    assert scrape()["clusteragent_drains"] == {("under way",): 0, ("late",): 0, ("done",): 0}
+    Node.objects.filter(name__in=("ash", "birch")).cordon(draining=True)
+    assert scrape()["clusteragent_drains"] == {("under way",): 1, ("late",): 0, ("done",): 1}
+    assert scrape()["clusteragent_drain_configs_left"] == {("ash",): 2, ("birch",): 0}
+    Node.objects.filter(name="ash").update(drain_by=Now())
+    assert scrape()["clusteragent_drains"] == {("under way",): 0, ("late",): 1, ("done",): 1}
+    # What is being handed over is left, until the new node has fetched it.
+    report("cedar")
+    dispatcher.move_misplaced()
+    assert scrape()["clusteragent_drain_configs_left"] == {("ash",): 2, ("birch",): 0}
+    hand_over()
+    assert scrape()["clusteragent_drain_configs_left"] == {("ash",): 0, ("birch",): 0}
+    silence("ash")
+    assert value("clusteragent_drains", "done") == 2
+
+
+def test_drains_of_very_many_nodes_share_a_series(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "MOST_NODES", 1)
+    settled_on_ash(2)
+    report("cedar")
+    Node.objects.all().cordon(draining=True)
+    assert scrape()["clusteragent_drain_configs_left"] == {("ash",): 2, (metrics.OTHERS,): 0}

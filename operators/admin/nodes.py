@@ -3,7 +3,7 @@
 from typing import Any
 
 from django.contrib import admin, messages
-from django.db.models import QuerySet
+from django.db.models import Exists, OuterRef, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils.safestring import SafeString
@@ -12,9 +12,9 @@ from unfold.decorators import display
 
 from checks import plans
 from checks.dispatcher import REFUSALS, deciding
-from checks.models import Assignment, Config
+from checks.explain import alerts, drains
+from checks.models import Config
 from clusteragent.lib.database.natural import Natural
-from clusteragent.lib.database.numbers import number_of
 from clusteragent.lib.words import ago, grouped_count, plain_count
 from nodes.declarations import parse
 from nodes.models import Node, NodeEvent, Slowness
@@ -62,8 +62,10 @@ class NodeAdmin(ReadOnlyAdmin):
         css = {"all": ["operators/pages.css"]}
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Node]:
+        late = alerts.unacknowledged().filter(pk=OuterRef("pk"))
         nodes = Node.objects.with_state().select_related("heartbeat", "slowness")
-        return nodes.annotate(configs=number_of(Assignment.objects.all(), "node"))
+        found: QuerySet[Node] = drains.counted(nodes).annotate(is_late=Exists(late))
+        return found
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
         """The list; of the nodes of one domain also what its loss would do."""
@@ -72,8 +74,10 @@ class NodeAdmin(ReadOnlyAdmin):
         return super().changelist_view(request, {**(extra_context or {}), "domain": domain})
 
     def get_list_display(self, request: HttpRequest) -> Any:
-        """The columns, with more while nodes are slow, while they have failure domains, and while names look alike."""
+        """The columns, with more while nodes are drained or slow, while they have failure domains, and while names look alike."""
         columns = super().get_list_display(request)
+        if Node.objects.known().filter(draining=True).exists():
+            columns = (*columns, "shown_drain")
         if (Slowness.objects.slow() | Slowness.objects.recovering()).exists():
             columns = (*columns, "pace")
         if Node.objects.domains().exists():
@@ -125,10 +129,17 @@ class NodeAdmin(ReadOnlyAdmin):
         """Its address; empty if unknown."""
         return node.heartbeat.client_ip or "" if node.state != "lost" else ""
 
-    @display(description="up to date", boolean=True)
-    def up_to_date(self, node: Any) -> bool | None:
-        """Whether it acknowledged its latest configs; None for a lost node."""
-        return node.heartbeat.acknowledged == node.config_version if node.state != "lost" else None
+    @display(description="drain")
+    def shown_drain(self, node: Any) -> str:
+        """How much its drain has left, and its deadline; empty without one."""
+        return str(drains.left_on(node)) if node.draining and node.state != "lost" else ""
+
+    @display(description="up to date", label={"yes": "success", "late": "danger", "fetching": "info"})
+    def up_to_date(self, node: Any) -> str:
+        """Whether it acknowledged its latest configs: `fetching` while it has time to; empty for a lost node."""
+        if node.state == "lost":
+            return ""
+        return "yes" if node.heartbeat.acknowledged == node.config_version else "late" if node.is_late else "fetching"
 
     @display(description="schedulable", label={"yes": "success"} | dict.fromkeys((*CLOSED, "lost"), "warning"))
     def shown_schedulable(self, node: Any) -> str:

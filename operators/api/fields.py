@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
@@ -96,6 +97,16 @@ class Note(serializers.CharField):
         return scrub(str(value))
 
 
+# Answers have a time in any case.
+_UNTIL: dict[str, Any] = {
+    "anyOf": [
+        {"type": "string", "format": "date-time"},
+        {"type": "string", "pattern": deadlines.SPAN, "example": "10m"},
+    ]
+}
+
+
+@extend_schema_field(_UNTIL)
 class Until(serializers.DateTimeField):
     """When an order ends, in the future: a time, or a span such as "10m"; null if it ends only when someone ends it."""
 

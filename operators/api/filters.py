@@ -108,7 +108,7 @@ class NodeFilter(filters.FilterSet):
 
     state = filters.ChoiceFilter(choices=_choices(*NODE_STATES))
     type = filters.ChoiceFilter(choices=_choices(*(type_.name.lower() for type_ in NodeType)), method="of_type")
-    schedulable = filters.BooleanFilter(help_text="false: cordoned.")
+    schedulable = filters.BooleanFilter(help_text="false: cordoned or lost.", method="taking")
     prefix = filters.CharFilter(field_name="name", lookup_expr="startswith", help_text="How the name begins.")
     domain = filters.CharFilter(help_text="Its failure domain.")
 
@@ -119,6 +119,11 @@ class NodeFilter(filters.FilterSet):
     def of_type(self, nodes: QuerySet[Node], name: str, value: str) -> QuerySet[Node]:
         """The nodes of this type."""
         return nodes.filter(heartbeat__node_type=NodeType[value.upper()])
+
+    def taking(self, nodes: QuerySet[Node], name: str, value: bool) -> QuerySet[Node]:
+        """The nodes that are neither cordoned nor lost, or the others."""
+        open_ = Q(schedulable=True, heartbeat__isnull=False)
+        return nodes.filter(open_ if value else ~open_)
 
 
 class TimeRange(filters.FilterSet):

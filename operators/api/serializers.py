@@ -172,6 +172,7 @@ class NodeSerializer(serializers.ModelSerializer[Node]):
     configs = serializers.IntegerField(read_only=True, help_text="How many configs are assigned to it.")
     slowness = serializers.SerializerMethodField(help_text="Null: it is not slow.")
     domain = serializers.CharField(read_only=True, help_text="Its failure domain; empty: none.")
+    schedulable = serializers.SerializerMethodField(help_text="false: it is cordoned or lost.")
 
     class Meta:
         model = Node
@@ -185,6 +186,9 @@ class NodeSerializer(serializers.ModelSerializer[Node]):
     def get_slowness(self, node: Node) -> Any:
         is_slow = hasattr(node, "heartbeat") and hasattr(node, "slowness") and node.slowness.state
         return SlownessSerializer(node.slowness).data if is_slow else None
+
+    def get_schedulable(self, node: Node) -> bool:
+        return node.schedulable and hasattr(node, "heartbeat")
 
     def get_acknowledged(self, node: Any) -> bool | None:
         return node.heartbeat.acknowledged == node.config_version if hasattr(node, "heartbeat") else None
@@ -284,12 +288,16 @@ class MoveSerializer(serializers.ModelSerializer[Move]):
     short_id = ShortID()
     digest = Digest()
     from_node = serializers.CharField(source="source_node", read_only=True)
+    promise = serializers.CharField(
+        read_only=True, help_text="Of its hand-over; empty for a move that was made at once."
+    )
+    handed_at = serializers.DateTimeField(read_only=True, help_text="When the hand-over was done; null if it was not.")
 
     class Meta:
         model = Move
         fields = (
             "id", "time", "config_id", "title", "check", "short_id", "digest", "from_node", "to_node", "reason", "actor", "why",
-            "term",
+            "term", "promise", "handed_at",
         )  # fmt: skip
         read_only_fields = fields
 

@@ -4,7 +4,7 @@ import csv
 import heapq
 import json
 from collections.abc import Iterable, Iterator
-from datetime import UTC
+from datetime import UTC, datetime
 from operator import itemgetter
 from typing import Any
 
@@ -18,7 +18,8 @@ from nodes.models import NodeEvent
 from operators.pages.ranges import Range
 
 COLUMNS = (
-    "time", "what", "id", "reason", "check", "title", "config", "short_id", "digest", "from", "to", "node", "actor", "cause"
+    "time", "what", "id", "reason", "check", "title", "config", "short_id", "digest", "from", "to", "node", "actor", "cause",
+    "promise", "handed_at",
 )  # fmt: skip
 # A spreadsheet takes a cell that begins with one of these for a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -42,22 +43,22 @@ def rows(span: Range, *, exact: bool = False) -> Iterator[dict[str, Any]]:
 
 def _move(move: Move, exact: bool) -> dict[str, Any]:
     return {
-        "time": _written(move), "what": "move", "id": move.pk, "reason": move.reason, "check": scrub(move.name),
+        "time": _written(move.time), "what": "move", "id": move.pk, "reason": move.reason, "check": scrub(move.name),
         "title": move.shown, "config": move.config_id, "short_id": short_id(move.digest), "digest": move.digest if exact else "",
         "from": move.source_node, "to": move.to_node,
-        "actor": move.actor,
+        "actor": move.actor, "promise": move.promise, "handed_at": _written(move.handed_at) if move.handed_at else "",
     }  # fmt: skip
 
 
 def _event(event: NodeEvent) -> dict[str, Any]:
     return {
-        "time": _written(event), "what": "node event", "id": event.pk, "reason": event.kind, "node": event.node_name,
+        "time": _written(event.time), "what": "node event", "id": event.pk, "reason": event.kind, "node": event.node_name,
         "cause": event.told,
     }  # fmt: skip
 
 
-def _written(row: Move | NodeEvent) -> str:
-    return row.time.astimezone(UTC).isoformat(timespec="microseconds")
+def _written(time: datetime) -> str:
+    return time.astimezone(UTC).isoformat(timespec="microseconds")
 
 
 def harmless(cell: Any) -> str:

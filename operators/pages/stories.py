@@ -12,6 +12,7 @@ from django.db.models.functions import TruncMinute
 
 from checks.explain.reasons import Grouping, words
 from checks.models import Move, Origin
+from checks.models.handovers import Promise
 from clusteragent.lib import conf
 from nodes.models import NodeEvent
 from operators.pages.pools import pool_of
@@ -32,7 +33,7 @@ _NODES_COME_AND_GO = {
 
 
 class LedgerLine(NamedTuple):
-    """A line of the ledger."""
+    """A line of the ledger. promise: of its hand-over; handed_at: when that was done."""
 
     id: int
     config: int
@@ -41,6 +42,8 @@ class LedgerLine(NamedTuple):
     reason: str
     actor: str
     time: datetime
+    promise: str = ""
+    handed_at: datetime | None = None
 
 
 class Older(NamedTuple):
@@ -78,7 +81,8 @@ class Story:
     """The moves and events of one cause that followed closely upon each other, the first one first.
 
     placed: how often each config got a node. dangling: configs that have no node at the end. gap: the longest time that a
-    config ran nowhere, as far as the ledger shows. size: how many nodes the pool has now. more: how many moves it has that came
+    config ran nowhere, as far as the ledger shows: of a strict move, from when the former node was to stop it until the new one
+    was given it. size: how many nodes the pool has now. more: how many moves it has that came
     before `steps` and were only counted. sources: the sources of new or changed configs.
     """
 
@@ -129,7 +133,7 @@ def read(since: datetime, until: datetime, most: int, sizes: Mapping[str, int] |
     """
     moves = Move.objects.filter(time__gte=since, time__lt=until).order_by("-id")
     events = NodeEvent.objects.filter(time__gte=since, time__lt=until).order_by("-id")
-    columns = ("id", "config_id", "source_node", "to_node", "reason", "actor", "time")
+    columns = ("id", "config_id", "source_node", "to_node", "reason", "actor", "time", "promise", "handed_at")
     fields = ("id", "node_name", "kind", "cause", "time", "heard_at")
     steps = [LedgerLine(*row) for row in moves.values_list(*columns)[:most]]
     happened = [Event(*row) for row in events.values_list(*fields)[:MOST_EVENTS]]
@@ -186,6 +190,8 @@ class _Folding:
         self._open: dict[Cause, Story] = {}
         # The configs that run nowhere: {config id: (since when, the story in which it lost its node)}.
         self._lost: dict[int, tuple[datetime, Story]] = {}
+        # The configs of strict moves that no node gets yet: the same.
+        self._waiting: dict[int, tuple[datetime, Story]] = {}
         # When nodes that expired were last heard, if that was noted.
         self._heard: dict[str, datetime | None] = {}
 
@@ -205,6 +211,22 @@ class _Folding:
         elif words(step.reason).dangles:
             self._lost[step.config] = self._ran_until(step), story
             story.dangling.add(step.config)
+        if step.source != step.to:
+            self._stand_still(step, story, since)
+
+    def _stand_still(self, step: LedgerLine, story: Story, since: datetime) -> None:
+        """Count how long no node was to have a config by a strict move: until that was done, or until something else came of it.
+
+        since: when that began, if the config was not waiting already.
+        """
+        waited = self._waiting.pop(step.config, None)
+        began, first = waited or (since, story)
+        is_strict = step.promise == Promise.STRICT
+        if step.to and is_strict and step.handed_at is None:
+            self._waiting[step.config] = began, first
+        elif step.to and (is_strict or waited):
+            ended = step.handed_at if is_strict and step.handed_at else step.time
+            first.gap = max(first.gap, ended - began)
 
     def _ran_until(self, step: LedgerLine) -> datetime:
         """Until when a config ran on the node that it is taken from, as far as is known."""

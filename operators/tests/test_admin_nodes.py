@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission, User
+from django.db.models import F
 from django.db.models.functions import Now
 from django.test import Client
 from django.urls import reverse
 
-from clusteragent.lib import conf
+from checks import dispatcher
+from checks.tests.cast import sent
+from clusteragent.lib import clock, conf
 from clusteragent.lib.clock import ago
 from nodes.declarations import canonical
 from nodes.heartbeats import note_heartbeat
@@ -54,6 +57,12 @@ def pair(warm: None) -> None:
     """ash and birch live."""
     for name in ("ash", "birch"):
         note_heartbeat(name, last_change=0)
+
+
+def give_ash(number: int) -> None:
+    """So many configs on ash."""
+    Node.objects.filter(name="birch").update(schedulable=False)
+    dispatcher.schedule([sent(f"key-{each}") for each in range(number)])
 
 
 def page_of(name: str) -> str:
@@ -177,6 +186,36 @@ def test_a_lost_node_is_not_schedulable(operator: Client, trees: None) -> None:
     assert shown == {"cedar": "lost"}
 
 
+def test_the_list_says_how_far_drains_are_and_by_when(operator: Client, pair: None) -> None:
+    assert "shown_drain" not in operator.get(LIST).context["cl"].list_display
+    by = clock.now().replace(microsecond=0) + timedelta(hours=2)
+    Node.objects.filter(name="ash").cordon(draining=True, by=by)
+    changes = operator.get(LIST).context["cl"]
+    assert "shown_drain" in changes.list_display
+    shown = {node.name: changes.model_admin.shown_drain(node) for node in changes.result_list}
+    assert shown["birch"] == ""
+    assert re.fullmatch(r"nothing left, by [-\d ]*\d\d:\d\d UTC", shown["ash"])
+    Node.objects.filter(name="ash").update(draining=False, schedulable=True)
+    give_ash(2)
+    Node.objects.filter(name="ash").update(draining=True, drain_by=clock.now(), schedulable=False)
+    shown = operator.get(LIST).content.decode()
+    assert re.search(r"2 left, by [-\d :]+ UTC, which is over", shown)
+
+
+def test_a_node_that_is_behind_for_seconds_is_fetching_and_later_it_is_late(operator: Client, pair: None) -> None:
+    def shown() -> dict[str, str]:
+        changes = operator.get(LIST).context["cl"]
+        return {node.name: changes.model_admin.up_to_date(node) for node in changes.result_list}
+
+    assert shown() == {"ash": "yes", "birch": "yes"}
+    give_ash(1)
+    assert shown() == {"ash": "fetching", "birch": "yes"}
+    Node.objects.filter(name="ash").update(config_version=F("config_version") - 31 * 10**9)
+    assert shown() == {"ash": "late", "birch": "yes"}
+    Heartbeat.objects.filter(node__name="ash").delete()
+    assert shown()["ash"] == ""
+
+
 def test_a_nodes_page_shows_what_it_declares(operator: Client, pair: None) -> None:
     assert "it may run everything" in operator.get(page_of("ash")).content.decode()
     declared = canonical(include=["ntp", "dns_check"], exclude=["ntp"], group="kube")
@@ -231,9 +270,9 @@ def test_a_list_takes_as_many_queries_for_many_rows_as_for_few(
     for number in range(5):
         note_heartbeat(f"n{number}", last_change=0)
     operator.get(LIST)
-    with django_assert_num_queries(15):
+    with django_assert_num_queries(16):
         operator.get(LIST)
     Node.objects.bulk_create(Node(name=f"m{number}") for number in range(200))
     Heartbeat.objects.bulk_create(Heartbeat(node=node) for node in Node.objects.lost())
-    with django_assert_num_queries(15):
+    with django_assert_num_queries(16):
         operator.get(LIST)

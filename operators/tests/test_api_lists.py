@@ -109,10 +109,12 @@ def test_nodes_tell_their_state_and_are_filtered(viewer: Caller) -> None:
         "10.0.0.7",
         False,
     )
+    assert {name for name, row in rows.items() if row["schedulable"]} == {"birch"}
     assert (rows["dogwood"]["type"], rows["dogwood"]["last_heard"]) == (None, None)
     for query, found in {
         "state=silent": {"cedar"},
-        "schedulable=false": {"ash", "cedar"},
+        "schedulable=false": {"ash", "cedar", "dogwood"},
+        "schedulable=true": {"birch"},
         "type=runner": {"birch"},
         "prefix=b": {"birch"},
     }.items():
@@ -128,6 +130,7 @@ def test_moves_are_told_from_the_last_on_and_are_filtered(viewer: Caller) -> Non
         "id": 0, "time": "", "term": 0, "config_id": db.pk, "title": "postgres db", "check": "postgres", "digest": None,
         "from_node": "",
         "short_id": db.short_id, "to_node": "birch", "reason": "scheduled", "actor": "", "why": {},
+        "promise": "", "handed_at": None,
     }  # fmt: skip
     first = Move.objects.earliest("pk")
     Move.objects.filter(pk=first.pk).update(time="2020-01-01T00:00Z")

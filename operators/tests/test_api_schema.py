@@ -84,6 +84,20 @@ def test_a_path_that_leads_nowhere_says_where_to_look() -> None:
     assert "schema/" in answer.json()["detail"]
 
 
+def test_the_end_of_an_order_is_described_as_a_time_or_a_span() -> None:
+    for name, field in (("Pause", "until"), ("DrainWish", "by")):
+        described = DESCRIBED["components"]["schemas"][name]["properties"][field]
+        assert described["nullable"]
+        time, span = described["anyOf"]
+        assert time == {"type": "string", "format": "date-time"}
+        assert [bool(re.search(span["pattern"], text)) for text in ("10m", "90 s", "10x", "x10m")] == [
+            True,
+            True,
+            False,
+            False,
+        ]
+
+
 def test_the_schema_leaves_nothing_to_guess() -> None:
     GENERATOR_STATS.reset()
     with GENERATOR_STATS.silence():

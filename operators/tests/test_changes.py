@@ -139,6 +139,48 @@ def test_one_that_said_that_it_leaves_and_is_back_restarted(client: Client) -> N
     assert told(client, "?since=2000-01-01&until=2100-01-01")[0].startswith("birch restarted: ")
 
 
+def strict_move(to: str, seconds: float, handed_after: float | None) -> None:
+    """A strict move of the config, so many seconds from now, and when it was handed over, if it was."""
+    last, time = Move.objects.latest("pk"), clock.now() + timedelta(seconds=seconds)
+    handed_at = None if handed_after is None else time + timedelta(seconds=handed_after)
+    fields = {"config_id": last.config_id, "source_node": last.to_node, "reason": "operator", "actor": "eve"}
+    Move.objects.create(**fields, to_node=to, time=time, promise="strict", handed_at=handed_at)
+
+
+def test_a_strict_move_has_a_gap_until_it_is_handed_over(client: Client) -> None:
+    hand_over()
+    strict_move("ash", 1, 14)
+    strict_move("birch", 20, 9)
+    found = told(client, "?since=2000-01-01&until=2100-01-01")
+    assert "Reassigned by eve: 1 config moved, up to 2 times, longest gap 14 s" in found
+
+
+def test_the_gap_of_strict_moves_that_follow_one_another_is_that_of_all(client: Client) -> None:
+    hand_over()
+    strict_move("ash", 1, None)
+    strict_move("birch", 6, 12)
+    found = told(client, "?since=2000-01-01&until=2100-01-01")
+    assert "Reassigned by eve: 1 config moved, up to 2 times, longest gap 17 s" in found
+
+
+def test_a_strict_move_that_is_withdrawn_has_a_gap_until_then(client: Client) -> None:
+    hand_over()
+    strict_move("ash", 1, None)
+    last = Move.objects.latest("pk")
+    back = {"source_node": "ash", "to_node": "birch", "reason": "withdrawn", "time": last.time + timedelta(seconds=31)}
+    Move.objects.create(config_id=last.config_id, **back)
+    found = told(client, "?since=2000-01-01&until=2100-01-01")
+    assert "Reassigned by eve: 1 config moved once, longest gap 31 s" in found
+
+
+def test_a_strict_pause_and_what_still_waits_have_no_gap(client: Client) -> None:
+    hand_over()
+    strict_move("", 1, 8)
+    strict_move("birch", 60, None)
+    found = told(client, "?since=2000-01-01&until=2100-01-01")
+    assert "Reassigned by eve: 1 config moved once" in found
+
+
 def test_what_was_lost_and_then_reassigned_waits_no_longer(client: Client) -> None:
     hand_over()
     silence("birch")
@@ -323,6 +365,12 @@ def test_moves_and_events_are_given_as_csv_and_json(client: Client) -> None:
         {name: value for name, value in line.items() if value or name in row}
         for row, line in zip(rows, lines, strict=True)
     ]
+
+
+def test_an_export_has_the_ends_of_hand_overs(client: Client) -> None:
+    hand_over()
+    [line] = [line for line in csv.DictReader(io.StringIO(export(client, "csv"))) if line["reason"] == "operator"]
+    assert (line["promise"], line["handed_at"] > line["time"]) == ("overlap", True)
 
 
 def test_an_export_without_rows_is_whole(client: Client) -> None:

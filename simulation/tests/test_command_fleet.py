@@ -3,6 +3,7 @@
 import json
 import re
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -16,7 +17,7 @@ from simulation.client import Server, Timing
 from simulation.command import main
 from simulation.fleet import Cut, Fleet, Kill, Plan, Rollout
 from simulation.process import tell
-from simulation.runners import named_address
+from simulation.runners import named_address, numbered_address
 from simulation.tests.scripted_server import TOKEN
 from simulation.tests.test_command import catches, free_port, simulating
 
@@ -168,3 +169,26 @@ def test_single_nodes_serve_their_stats_on_one_port_each_at_its_own_address() ->
     with simulating("--name=ash", f"--stats-port={port}"), simulating("--name=birch", f"--stats-port={port}"):
         for name in ("ash", "birch"):
             assert asked_until_it_answers(f"https://{named_address(name)}:{port}/api/v1/clcrunner/workers") == 200
+
+
+@pytest.mark.processes
+def test_the_nodes_of_a_fleet_listen_at_addresses_of_their_own_alone_beside_other_nodes_on_the_port() -> None:
+    port = free_port()
+    with simulating("--name=ash", f"--stats-port={port}"):
+        assert asked_until_it_answers(f"https://{named_address('ash')}:{port}/api/v1/clcrunner/workers") == 200
+        with simulating("--nodes=2", "--interval=0.1", f"--stats-port={port}"):
+            for number in (1, 2):
+                url = f"https://{numbered_address(number)}:{port}/api/v1/clcrunner/workers"
+                assert asked_until_it_answers(url) == 200
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(("127.0.0.1", port), timeout=5)
+
+
+@pytest.mark.processes
+def test_a_port_of_a_fleet_that_is_taken_is_said_before_a_node_starts() -> None:
+    with socket.create_server((numbered_address(1), 0)) as taken:
+        port = taken.getsockname()[1]
+        with simulating("--nodes=2", f"--stats-port={port}") as process:
+            _, error = process.communicate(timeout=20)
+    assert process.returncode == 2
+    assert f"the stats API can't listen on 127.1.0.1:{port}: Address already in use" in error

@@ -32,7 +32,8 @@ class Command(BaseCommand):
         what.add_argument("--undo", action="store_true", help="uncordon the nodes")
         what.add_argument("--dry-run", action="store_true", help="only show what would move, and where to")
         wait = (
-            "wait until they are empty, or the deadline is over; without --by, what drains already keeps its deadline"
+            "drain them if they are not, and wait until they are empty, or the deadline is over; without --by, what drains "
+            "already keeps its deadline"
         )
         what.add_argument("--wait", action="store_true", help=wait)
         what.add_argument("--check", action="store_true", help="only say whether they are empty and may be stopped")
@@ -49,7 +50,9 @@ class Command(BaseCommand):
         if options["wait"]:
             found = [drain for drain in self.look(names) if drain.state != "lost"]
             if ordered := [drain.name for drain in found if by or not drain.is_draining]:
-                self.drain(ordered, by, options)
+                changed, _ = self.drain(ordered, by, options)
+                if not options["json"]:
+                    self.stdout.write(f"{plain_count(changed, 'node')} drained")
             self.wait(names, options)
             return
         changed, moves = self.uncordon(names) if options["undo"] else self.drain(names, by, options)

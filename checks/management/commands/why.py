@@ -65,6 +65,14 @@ def document(config: Config, reasons: Why, known: Facts) -> dict[str, Any]:
         "reason": reasons.move.reason if reasons.move else None,
         "actor": reasons.move.actor if reasons.move else None,
         "time": reasons.move.time if reasons.move else None,
+        # As the operators' API has it.
+        "handover": {
+            "from_node": reasons.handover.source.name,
+            "promise": reasons.handover.promise,
+            "since": reasons.handover.since,
+        }
+        if reasons.handover
+        else None,
         "best": [{"node": name, "load": load} for name, load in reasons.best],
         "of": reasons.of,
         "refused": reasons.refused,
