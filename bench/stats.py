@@ -12,9 +12,12 @@ from bench import fleet, servers, stage
 from bench.report import Report, timed
 from checks import dispatcher
 from checks.dispatcher import costs
+from checks.explain import headroom
 from checks.models import Cost
+from checks.models.troubles import Trouble
 from clusteragent.lib import conf
-from nodes.models import Runner
+from nodes import slowness
+from nodes.models import Runner, RunnerStats, Slowness
 
 NODES, CONFIGS, HANGING = 300, 5000, 30
 # Seconds after the start: every check has run, and then some nodes are cut off, but are not yet silent for long.
@@ -67,6 +70,43 @@ def _work_out(report: Report) -> None:
     report.add(f"expected load of each node, {size}", _median(Cost.objects.by_node), "s", most=0.3)
     report.add(f"capacity of each node, {size}", _median(Runner.objects.capacity), "s", most=0.3)
     report.add(f"expected cost of each config, {size}", _median(Cost.objects.expected), "s")
+    _slowness(report)
+
+
+def _slowness(report: Report) -> None:
+    """What the look for slow nodes adds to a round's work in the database, in turns with the rest: 12 checks, 200 slow nodes."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE checks_instance SET check_id = 'check_' || config_id::bigint * 7919 % 10007 % 12 || substr(check_id, 11)"
+        )
+        cursor.execute("UPDATE nodes_runner SET stats_at = now(), failures = 0")
+        cursor.execute("DELETE FROM nodes_runnerstats")
+        cursor.execute(
+            "INSERT INTO nodes_runnerstats"
+            " (node_id, check_id, execution_ms, total_runs, total_errors, failed, last_error)"
+            " SELECT a.node_id, i.check_id, floor(900 * random() * CASE a.node_id % 50 WHEN 0 THEN 8 ELSE 1 END), 1, 0, false, ''"
+            " FROM checks_assignment AS a JOIN checks_instance AS i USING (config_id)"
+        )
+    stage.analyse()
+    _rest()
+    slowness.note_round()
+    stage.analyse()
+    pairs = [(timed(_rest), timed(slowness.note_round)) for _ in range(9)]
+    rest, step = (statistics.median(column) for column in zip(*pairs, strict=True))
+    size = "10 000 nodes, 100 000 stats"
+    report.add(f"the rest of a round's work in the database after its stats are stored, {size}", rest, "s")
+    name = f"  the look for slow nodes, of which there are {Slowness.objects.slow().count()}"
+    report.add(name, step, "s", floor=rest, most=0.2)
+    compare = _median(lambda: slowness.compare(RunnerStats.objects.run_times(conf.SLOW_NOTICE)))
+    report.add("    of it comparing", compare, "s")
+
+
+def _rest() -> None:
+    Cost.objects.measure()
+    Cost.objects.measure_own_load()
+    Trouble.objects.note()
+    costs.note_overloaded()
+    headroom.note()
 
 
 def _median(work: Callable[[], object]) -> float:

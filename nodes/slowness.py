@@ -7,9 +7,8 @@ a quarter of its share. ADR 19 says how slowness is told from checks that differ
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -24,10 +23,6 @@ from nodes.models.hearing import LATE
 from nodes.models.runners import RunTimes
 from nodes.models.slowness import Missed
 
-# Compared are checks that run on so many other nodes, and so many different ones at least.
-OTHER_NODES, KINDS = 2, 2
-# Milliseconds. What is quicker elsewhere is not compared: runners tell whole milliseconds.
-QUICK = 5.0
 # In a cluster whose nodes are alike, one that is taken for slow by chance may be found in so many rounds.
 BY_CHANCE = 0.001
 # What ends a state is below what begins it, by this factor.
@@ -51,7 +46,7 @@ log = structlog.get_logger()
 class Pace(NamedTuple):
     """How many times as long a node's checks take as elsewhere.
 
-    checks: how many were compared. others: with how many nodes. is_sure: chance does not explain it.
+    checks: how many were compared. others: with how many nodes, by the check that most run. is_sure: chance does not explain it.
     """
 
     factor: float
@@ -77,7 +72,7 @@ class Relief(NamedTuple):
 
 
 def compare(runs: Iterable[RunTimes]) -> dict[int, Pace]:
-    """Compare each node's run times with those of the same checks on other nodes: {node's id: pace}, where enough is comparable.
+    """Compare nodes' run times with those of the same checks on other nodes: {node's id: pace}, of the nodes in `runs`.
 
     A check's ratio is the node's median time by the median of the other nodes' medians, so that one node that lies or has very
     many instances weighs no more than another. The factor is the least of two medians of these ratios: with each instance
@@ -85,61 +80,23 @@ def compare(runs: Iterable[RunTimes]) -> dict[int, Pace]:
     sure when the ranks of its run times, check by check, are too high for a node that got its instances by chance
     (a Mann-Whitney test, over all checks together).
     """
-    by_name: dict[str, list[RunTimes]] = defaultdict(list)
+    by_node: dict[int, list[RunTimes]] = defaultdict(list)
     for one in runs:
-        by_name[one.name].append(one)
-    ratios: dict[int, list[tuple[float, int]]] = defaultdict(list)
-    # Sets of nodes as the bits of a number: a union of thousands is one step.
-    places: dict[int, int] = {}
-    others: dict[int, int] = defaultdict(int)
-    surplus: dict[int, float] = defaultdict(float)
-    variance: dict[int, float] = defaultdict(float)
-    for same in by_name.values():
-        if len(same) <= OTHER_NODES:
-            continue
-        medians = sorted(one.median for one in same)
-        number = sum(one.number for one in same)
-        nodes = _bits([places.setdefault(one.node_id, len(places)) for one in same])
-        for one in same:
-            usual = _median_without(medians, one.median)
-            if usual < QUICK:
-                continue
-            ratios[one.node_id].append((one.median / usual, one.number))
-            others[one.node_id] |= nodes
-            of_others = number - one.number
-            surplus[one.node_id] += one.ranks - one.number * (number + 1) / 2
-            variance[one.node_id] += one.number * of_others * (number + 1) / 12
-    if not ratios:
-        return {}
-    least = NormalDist().inv_cdf(1 - BY_CHANCE / len(ratios))
-    return {
-        node: Pace(
-            min(_low_median(found), _low_median([(ratio, 1) for ratio, _ in found])),
-            sum(number for _, number in found),
-            others[node].bit_count() - 1,
-            surplus[node] >= least * math.sqrt(variance[node]),
-        )
-        for node, found in ratios.items()
-        if len(found) >= KINDS
-    }
+        by_node[one.node_id].append(one)
+    return {node: _pace(found) for node, found in by_node.items()}
 
 
-def _bits(places: Collection[int]) -> int:
-    """The number that has the bits at these places."""
-    octets = bytearray(max(places) // 8 + 1)
-    for place in places:
-        octets[place // 8] |= 1 << place % 8
-    return int.from_bytes(octets, "little")
-
-
-def _median_without(ordered: Sequence[float], one: float) -> float:
-    """The median of these sorted numbers without one of them."""
-    at, half = bisect_left(ordered, one), (len(ordered) - 1) // 2
-
-    def rest(number: int) -> float:
-        return ordered[number + (number >= at)]
-
-    return rest(half) if len(ordered) % 2 == 0 else (rest(half - 1) + rest(half)) / 2
+def _pace(found: Sequence[RunTimes]) -> Pace:
+    ratios = [(one.median / one.usual, one.number) for one in found]
+    surplus = sum(one.ranks - one.number * (one.total + 1) / 2 for one in found)
+    variance = sum(one.number * (one.total - one.number) * (one.total + 1) / 12 for one in found)
+    least = NormalDist().inv_cdf(1 - BY_CHANCE / found[0].compared)
+    return Pace(
+        min(_low_median(ratios), _low_median([(ratio, 1) for ratio, _ in ratios])),
+        sum(one.number for one in found),
+        max(one.others for one in found),
+        surplus >= least * math.sqrt(variance),
+    )
 
 
 def _low_median(weighted: Iterable[tuple[float, int]]) -> float:
@@ -240,10 +197,12 @@ def note_round() -> list[str]:
 
     It sets what each is given, too. Call it once a round of stats, by the leader.
     """
-    # Not in the transaction, which must not be idle while thousands of nodes are compared.
-    paces = compare(RunnerStats.objects.run_times())
     MissedPolls.objects.prune()
-    return _judge(paces, MissedPolls.objects.counts())
+    missed = MissedPolls.objects.counts()
+    known = {*Slowness.objects.values_list("pk", flat=True), *missed}
+    # Not in the transaction, which must not be idle while thousands of nodes are compared.
+    paces = compare(RunnerStats.objects.run_times(conf.SLOW_NOTICE, known)) if conf.SLOW_NOTICE else {}
+    return _judge(paces, missed)
 
 
 @transaction.atomic

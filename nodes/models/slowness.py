@@ -35,7 +35,7 @@ class Slowness(models.Model):
     # No constraint, so that an older version that does not know the table can delete nodes during an upgrade.
     node = models.OneToOneField(Node, models.CASCADE, primary_key=True, related_name="slowness", db_constraint=False)
     # How many times as long its checks take as elsewhere: null when too few can be compared. checks: how many were
-    # compared. others: with how many nodes.
+    # compared. others: with how many nodes, by the check that most run.
     factor = models.FloatField(null=True)
     checks = models.PositiveIntegerField(default=0)
     others = models.PositiveIntegerField(default=0)
