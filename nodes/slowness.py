@@ -18,9 +18,9 @@ from django.db.models.functions import Now
 
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
-from nodes.models import Hearing, Heartbeat, MissedPolls, Node, NodeEvent, Runner, RunnerStats, Slowness
+from nodes.models import Hearing, Heartbeat, MissedPolls, Node, NodeEvent, RunLength, Runner, RunnerStats, Slowness
 from nodes.models.hearing import LATE
-from nodes.models.runners import RunTimes
+from nodes.models.runners import QUICK, RunTimes
 from nodes.models.slowness import Missed
 
 # In a cluster whose nodes are alike, one that is taken for slow by chance may be found in so many rounds.
@@ -198,11 +198,22 @@ def note_round() -> list[str]:
     It sets what each is given, too. Call it once a round of stats, by the leader.
     """
     MissedPolls.objects.prune()
+    RunLength.objects.prune()
     missed = MissedPolls.objects.counts()
     known = {*Slowness.objects.values_list("pk", flat=True), *missed}
     # Not in the transaction, which must not be idle while thousands of nodes are compared.
-    paces = compare(RunnerStats.objects.run_times(conf.SLOW_NOTICE, known)) if conf.SLOW_NOTICE else {}
-    return _judge(paces, missed)
+    runs = RunnerStats.objects.run_times(conf.SLOW_NOTICE, known) if conf.SLOW_NOTICE else []
+    found = _judge(compare(runs), missed)
+    _note_lengths(runs)
+    return found
+
+
+def _note_lengths(runs: Iterable[RunTimes]) -> None:
+    """Note how long the checks of nodes that are given less are, while it is known how slow the node is."""
+    relieved = Slowness.objects.filter(share__lt=1, factor__isnull=False)
+    factors = dict(relieved.values_list("pk", "factor"))
+    usual = [(one.node_id, one.kind, one.usual * factor) for one in runs if (factor := factors.get(one.node_id))]
+    RunLength.objects.note(usual, QUICK)
 
 
 @transaction.atomic

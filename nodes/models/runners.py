@@ -158,7 +158,8 @@ class RunnerQuerySet(models.QuerySet["Runner"]):
         return {node_id: capacity(*of) for node_id, *of in Heartbeat.objects.values_list("node_id", *of_node)}
 
 
-# Compared are checks that run on so many other nodes, and nodes with so many different ones at least.
+# Compared are checks that run on so many other nodes, and nodes with so many different ones at least; where their lengths are
+# known, one is enough.
 OTHER_NODES, KINDS = 2, 2
 # Milliseconds. What is quicker elsewhere is not compared: runners tell whole milliseconds.
 QUICK = 5.0
@@ -198,14 +199,22 @@ class RunnerStatsQuerySet(models.QuerySet["RunnerStats"]):
 
     # Not the ORM: medians of medians, and ranks among all instances. Only of nodes that answered the last time. Nearly all rows
     # stay in the database: those of thousands of nodes would take longer to fetch and compare than all else in a round. Checks
-    # are told apart by hashes, which sort faster than names. `usual` leaves the node's own median out: what follows in the
-    # order moves up from its place on.
+    # are told apart by hashes, which sort faster than names. Of a node that is given less, run times count as those of usual
+    # checks (see RunLength), and those whose length is not known do not; OFFSET 0, so that this is worked out once. `usual`
+    # leaves the node's own median out: what follows in the order moves up from its place on.
     _RUN_TIMES = """
         WITH told AS MATERIALIZED (
-            SELECT s.node_id, hashtextextended(split_part(s.check_id, ':', 1), 0) AS kind, s.execution_ms AS ms
-            FROM nodes_runnerstats AS s
-            JOIN nodes_runner AS r ON r.node_id = s.node_id AND r.failures = 0
-            JOIN nodes_heartbeat AS h ON h.node_id = s.node_id
+            SELECT * FROM (
+                SELECT s.node_id, hashtextextended(split_part(s.check_id, ':', 1), 0) AS kind, s.execution_ms / (
+                    CASE WHEN s.node_id IN (SELECT node_id FROM nodes_runlength) THEN (
+                        SELECT length FROM nodes_runlength AS l WHERE l.node_id = s.node_id AND l.check_id = s.check_id
+                    ) ELSE 1 END
+                ) AS ms
+                FROM nodes_runnerstats AS s
+                JOIN nodes_runner AS r ON r.node_id = s.node_id AND r.failures = 0
+                JOIN nodes_heartbeat AS h ON h.node_id = s.node_id
+                OFFSET 0
+            ) AS one WHERE ms IS NOT NULL
         ), here AS MATERIALIZED (
             SELECT node_id, kind, count(*) AS number, percentile_cont(0.5) WITHIN GROUP (ORDER BY ms) AS median
             FROM told GROUP BY node_id, kind
@@ -227,7 +236,7 @@ class RunnerStatsQuerySet(models.QuerySet["RunnerStats"]):
             ) AS one WHERE usual >= %(quick)s
         ), wanted AS MATERIALIZED (
             SELECT node_id FROM compared GROUP BY node_id
-            HAVING count(*) >= %(kinds)s AND (
+            HAVING count(*) >= CASE WHEN node_id IN (SELECT node_id FROM nodes_runlength) THEN 1 ELSE %(kinds)s END AND (
                 node_id = ANY(%(nodes)s)
                 OR 2 * count(*) FILTER (WHERE median >= %(least)s * usual) > count(*)
                 AND 2 * sum(number) FILTER (WHERE median >= %(least)s * usual) > sum(number)

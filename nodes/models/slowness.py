@@ -126,3 +126,61 @@ class MissedPolls(models.Model):
 
     def __str__(self) -> str:
         return f"{self.number} missed by {self.node_id}"
+
+
+class RunLengthQuerySet(models.QuerySet["RunLength"]):
+    # Not the ORM: it inserts what it selects. What is known stays: the node may be another time as slow by now.
+    _NOTE = """
+        INSERT INTO nodes_runlength (node_id, check_id, length)
+        SELECT s.node_id, s.check_id, s.execution_ms / t.usual
+        FROM unnest(%s::bigint[], %s::bigint[], %s::float8[]) AS t (node_id, kind, usual)
+        JOIN nodes_runnerstats AS s ON s.node_id = t.node_id AND hashtextextended(split_part(s.check_id, ':', 1), 0) = t.kind
+        WHERE s.execution_ms >= %s
+        ORDER BY 1, 2
+        ON CONFLICT DO NOTHING
+    """
+
+    def note(self, usual: Collection[tuple[int, int, float]], least: float) -> None:
+        """Store the lengths of those checks of nodes that have none yet, by the last stats.
+
+        usual: (node's id, kind of its checks, ms that a usual one of the kind takes there). least: ms; shorter runs are left out.
+        """
+        columns = [list(column) for column in zip(*usual, strict=True)]
+        if columns:
+            with connection.cursor() as cursor:
+                cursor.execute(self._NOTE, [*columns, least])
+
+    # Not the ORM: rows are compared with those of other tables by two columns.
+    _PRUNE = """
+        DELETE FROM nodes_runlength AS l
+        WHERE NOT EXISTS (SELECT FROM nodes_slowness AS s WHERE s.node_id = l.node_id)
+            OR EXISTS (SELECT FROM nodes_runnerstats AS s WHERE s.node_id = l.node_id)
+            AND NOT EXISTS (
+                SELECT FROM nodes_runnerstats AS s JOIN nodes_runlength AS o USING (node_id, check_id)
+                WHERE s.node_id = l.node_id
+            )
+    """
+
+    def prune(self) -> None:
+        """Delete what is of nodes that are not slow any more, or that run none of these checks."""
+        with connection.cursor() as cursor:
+            cursor.execute(self._PRUNE)
+
+
+class RunLength(models.Model):
+    """How many times as long a check takes as a usual one of its kind on the same node. Only of nodes that are given less.
+
+    The longest checks leave such a node first. By those that it keeps it would soon seem quick.
+    """
+
+    node = models.ForeignKey(Node, models.CASCADE, related_name="run_lengths", db_constraint=False, db_index=False)
+    check_id = models.TextField()
+    length = models.FloatField()
+
+    objects = RunLengthQuerySet.as_manager()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["node", "check_id"], name="runlength_node_check")]
+
+    def __str__(self) -> str:
+        return f"length of {self.check_id} on {self.node_id}"
