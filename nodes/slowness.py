@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from statistics import NormalDist
+from statistics import NormalDist, median
 from typing import NamedTuple
 
 import structlog
@@ -27,6 +27,8 @@ from nodes.models.slowness import Missed
 BY_CHANCE = 0.001
 # What ends a state is below what begins it, by this factor.
 CALM = 0.8
+# So many checks that left a node correct its factor by what they take elsewhere.
+MOVED = 3
 # Polls missed in ten minutes that make a node slow or very slow, and those up to which it stays so.
 MISSED = {Slowness.SLOW: 3, Slowness.VERY: 12}
 STILL_MISSED = {Slowness.SLOW: 1, Slowness.VERY: 6}
@@ -151,13 +153,16 @@ def level_after(level: int, rounds: int, reaches: int, keeps: int) -> tuple[int,
     return (wanted, 0) if abs(rounds) >= ROUNDS else (level, rounds)
 
 
-def _reached(pace: Pace | None, missed: int, *, is_relieved: bool) -> tuple[int, int]:
-    """The level that a round is enough to begin, and the one that it is enough to keep."""
+def _reached(pace: Pace | None, missed: int, *, was_sure: bool) -> tuple[int, int]:
+    """The level that a round is enough to begin, and the one that it is enough to keep.
+
+    was_sure: an earlier round was. By the lengths of its checks, which are known since then, chance can't be told.
+    """
     reaches = keeps = 0
     for level, least in ((Slowness.SLOW, conf.SLOW_NOTICE), (Slowness.VERY, conf.SLOW_RELIEF)):
         if not least or (level == Slowness.VERY and not conf.SLOW_NOTICE):
             continue
-        if (pace and pace.factor >= least and (pace.is_sure or is_relieved)) or missed >= MISSED[level]:
+        if (pace and pace.factor >= least and (pace.is_sure or was_sure)) or missed >= MISSED[level]:
             reaches = level
         if (pace and pace.factor >= least * CALM) or missed > STILL_MISSED[level]:
             keeps = level
@@ -203,16 +208,30 @@ def note_round() -> list[str]:
     known = {*Slowness.objects.values_list("pk", flat=True), *missed}
     # Not in the transaction, which must not be idle while thousands of nodes are compared.
     runs = RunnerStats.objects.run_times(conf.SLOW_NOTICE, known) if conf.SLOW_NOTICE else []
-    found = _judge(compare(runs), missed)
-    _note_lengths(runs)
+    paces = compare(runs)
+    found = _judge(_corrected(paces, runs), missed)
+    _note_lengths(paces, runs)
     return found
 
 
-def _note_lengths(runs: Iterable[RunTimes]) -> None:
-    """Note how long the checks of nodes that are given less are, while it is known how slow the node is."""
-    relieved = Slowness.objects.filter(share__lt=1, factor__isnull=False)
-    factors = dict(relieved.values_list("pk", "factor"))
-    usual = [(one.node_id, one.kind, one.usual * factor) for one in runs if (factor := factors.get(one.node_id))]
+def _corrected(paces: Mapping[int, Pace], runs: Iterable[RunTimes]) -> dict[int, Pace]:
+    """Correct the factors of nodes by what their former checks take elsewhere: where that is less than their lengths say, the
+    node is slower, and where it is more, it was rather the checks.
+    """
+    usual = {(one.node_id, one.kind): one.usual for one in runs}
+    found: dict[int, list[float]] = defaultdict(list)
+    for node, kind, milliseconds in RunLength.objects.moved():
+        if (node, kind) in usual:
+            found[node].append(milliseconds / usual[node, kind])
+    by = {node: median(ratios) for node, ratios in found.items() if len(ratios) >= MOVED}
+    return {node: pace._replace(factor=pace.factor / (by.get(node) or 1)) for node, pace in paces.items()}
+
+
+def _note_lengths(paces: Mapping[int, Pace], runs: Iterable[RunTimes]) -> None:
+    """Note how long the checks of nodes are that are slow, may be, or are given less: uncorrected, as those noted before."""
+    judged = set(Slowness.objects.exclude(level=0, rounds=0, share=1).values_list("pk", flat=True))
+    factors = {node: pace.factor for node, pace in paces.items() if node in judged and pace.factor}
+    usual = [(one.node_id, one.kind, one.usual * factors[one.node_id]) for one in runs if one.node_id in factors]
     RunLength.objects.note(usual, QUICK)
 
 
@@ -247,7 +266,7 @@ def _measure(row: Slowness, pace: Pace | None, missed: int) -> tuple[int, int]:
     """Set what a round measured, and the level that follows. Returns what it reaches and keeps, see `level_after`."""
     row.factor, row.checks, row.others = pace[:3] if pace else (None, 0, 0)
     row.missed = missed
-    reached = _reached(pace, missed, is_relieved=row.share < 1)
+    reached = _reached(pace, missed, was_sure=bool(row.level or row.rounds or row.share < 1))
     was_slow = row.level > 0
     row.level, row.rounds = level_after(row.level, row.rounds, *reached)
     if (row.level > 0) != was_slow:

@@ -199,7 +199,7 @@ class RunnerStatsQuerySet(models.QuerySet["RunnerStats"]):
 
     # Not the ORM: medians of medians, and ranks among all instances. Only of nodes that answered the last time. Nearly all rows
     # stay in the database: those of thousands of nodes would take longer to fetch and compare than all else in a round. Checks
-    # are told apart by hashes, which sort faster than names. Of a node that is given less, run times count as those of usual
+    # are told apart by hashes, which sort faster than names. Of a node that is or may be slow, run times count as those of usual
     # checks (see RunLength), and those whose length is not known do not; OFFSET 0, so that this is worked out once. `usual`
     # leaves the node's own median out: what follows in the order moves up from its place on.
     _RUN_TIMES = """

@@ -150,6 +150,23 @@ class RunLengthQuerySet(models.QuerySet["RunLength"]):
             with connection.cursor() as cursor:
                 cursor.execute(self._NOTE, [*columns, least])
 
+    # Not the ORM: one row of many for each check. Own checks of agents are the same on thousands of nodes.
+    _MOVED = """
+        SELECT l.node_id, hashtextextended(split_part(l.check_id, ':', 1), 0), now.execution_ms / l.length
+        FROM nodes_runlength AS l CROSS JOIN LATERAL (
+            SELECT s.execution_ms FROM nodes_runnerstats AS s JOIN nodes_runner AS r ON r.node_id = s.node_id AND r.failures = 0
+            WHERE s.check_id = l.check_id AND s.node_id NOT IN (SELECT node_id FROM nodes_runlength)
+            LIMIT 1
+        ) AS now
+        WHERE NOT EXISTS (SELECT FROM nodes_runnerstats AS s WHERE s.node_id = l.node_id AND s.check_id = l.check_id)
+    """
+
+    def moved(self) -> list[tuple[int, int, float]]:
+        """Checks that left their node and run elsewhere: (node's id, kind, ms there of a usual one of the kind)."""
+        with connection.cursor() as cursor:
+            cursor.execute(self._MOVED)
+            return [(node, kind, milliseconds) for node, kind, milliseconds in cursor.fetchall()]
+
     # Not the ORM: rows are compared with those of other tables by two columns.
     _PRUNE = """
         DELETE FROM nodes_runlength AS l
@@ -168,7 +185,7 @@ class RunLengthQuerySet(models.QuerySet["RunLength"]):
 
 
 class RunLength(models.Model):
-    """How many times as long a check takes as a usual one of its kind on the same node. Only of nodes that are given less.
+    """How many times as long a check takes as a usual one of its kind, by a node that is slow or may be: as if it were so slow.
 
     The longest checks leave such a node first. By those that it keeps it would soon seem quick.
     """

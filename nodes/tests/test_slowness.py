@@ -48,6 +48,21 @@ def tell(**factors: float) -> None:
     )
 
 
+def run_times(name: str, factor: float, lengths: Iterable[float], urls: str = "url") -> None:
+    """Replace what a node told by six checks, each of URLs that take so many milliseconds elsewhere."""
+    RunnerStats.objects.filter(node__name=name).delete()
+    RunnerStats.objects.bulk_create(
+        RunnerStats(
+            node=node(name), check_id=f"check_{kind}:{urls}-{length}", execution_ms=length * factor, failed=False
+        )
+        for kind in range(6)
+        for length in lengths
+    )
+
+
+LENGTHS = (20, 50, 100, 300, 900, 2700)
+
+
 def rounds(number: int, **factors: float) -> None:
     tell(**factors)
     for _ in range(number):
@@ -121,6 +136,18 @@ def test_levels(state: tuple[int, int], found: tuple[int, int], after: tuple[int
     assert level_after(*state, *found) == after
 
 
+def test_a_slow_node_that_is_not_given_less_is_as_slow_when_its_longest_checks_have_left() -> None:
+    lengths = (100, 120, 200, 500, 600)
+    for name in NAMES:
+        run_times(name, 2.5 if name == "ash" else 1, lengths)
+    note_round()
+    run_times("ash", 2.5, lengths[:2])
+    for _ in range(3):
+        note_round()
+    assert (row().level, row().share) == (Slowness.SLOW, 1)
+    assert row().factor == pytest.approx(2.5)
+
+
 def test_a_slow_node_keeps_its_share_and_a_very_slow_one_gets_less_step_by_step() -> None:
     rounds(10, birch=2.9)
     assert (row("birch").level, row("birch").share) == (Slowness.SLOW, 1)
@@ -138,21 +165,6 @@ def test_a_slow_node_keeps_its_share_and_a_very_slow_one_gets_less_step_by_step(
         shares.append(Slowness.objects.values_list("share", flat=True).filter(node__name="ash").first())
     assert max(after / before for before, after in pairwise(shares) if before and after) <= 1 / (1 - STEP) + 1e-9
     assert shares[-1] is None
-
-
-def run_times(name: str, factor: float, lengths: Iterable[float], urls: str = "url") -> None:
-    """Replace what a node told by six checks, each of URLs that take so many milliseconds elsewhere."""
-    RunnerStats.objects.filter(node__name=name).delete()
-    RunnerStats.objects.bulk_create(
-        RunnerStats(
-            node=node(name), check_id=f"check_{kind}:{urls}-{length}", execution_ms=length * factor, failed=False
-        )
-        for kind in range(6)
-        for length in lengths
-    )
-
-
-LENGTHS = (20, 50, 100, 300, 900, 2700)
 
 
 def test_a_very_slow_node_is_as_slow_when_its_longest_checks_have_left() -> None:
@@ -192,6 +204,25 @@ def test_a_very_slow_node_that_kept_its_shortest_checks_has_its_share_again_when
     assert not Slowness.objects.exists()
     note_round()
     assert not RunLength.objects.exists()
+
+
+@pytest.mark.parametrize(("elsewhere", "factor"), [(1, 6), (1.5, 4), (6, 1)])
+def test_what_left_a_slow_node_tells_whether_it_was_the_node(elsewhere: float, factor: float) -> None:
+    """Its checks took six times as long as others'. By what those that moved take elsewhere it was the node, or the checks."""
+    for name in NAMES:
+        run_times(name, 6 if name == "ash" else 1, LENGTHS, name)
+    for _ in range(2):
+        note_round()
+    run_times("ash", 6, LENGTHS[:3], "ash")
+    RunnerStats.objects.bulk_create(
+        RunnerStats(
+            node=node("birch"), check_id=f"check_{kind}:ash-{length}", execution_ms=length * elsewhere, failed=False
+        )
+        for kind in range(6)
+        for length in LENGTHS[3:]
+    )
+    note_round()
+    assert row().factor == pytest.approx(factor, rel=0.15)
 
 
 def test_a_very_slow_node_whose_checks_all_left_is_judged_by_those_that_come() -> None:

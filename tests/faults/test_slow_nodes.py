@@ -45,7 +45,7 @@ def runners(make_cluster: Callable[..., Cluster]) -> Cluster:
     cluster.start_servers()
     cluster.nodes = cluster.make_group(stats_port=port)
     cluster.nodes.join(*NODES)
-    cluster.wait_until_whole()
+    cluster.wait_until_whole(PATIENCE)
     return cluster
 
 
