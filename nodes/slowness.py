@@ -217,14 +217,16 @@ def note_round() -> list[str]:
 def _corrected(paces: Mapping[int, Pace], runs: Iterable[RunTimes]) -> dict[int, Pace]:
     """Correct the factors of nodes by what their former checks take elsewhere: where that is less than their lengths say, the
     node is slower, and where it is more, it was rather the checks.
+
+    Each is compared with those of its kind that are left. What is usual elsewhere would mislead: what has moved raises it.
     """
-    usual = {(one.node_id, one.kind): one.usual for one in runs}
+    left = {(one.node_id, one.kind): one.median for one in runs}
     found: dict[int, list[float]] = defaultdict(list)
     for node, kind, milliseconds in RunLength.objects.moved():
-        if (node, kind) in usual:
-            found[node].append(milliseconds / usual[node, kind])
-    by = {node: median(ratios) for node, ratios in found.items() if len(ratios) >= MOVED}
-    return {node: pace._replace(factor=pace.factor / (by.get(node) or 1)) for node, pace in paces.items()}
+        if milliseconds and (node, kind) in left:
+            found[node].append(left[node, kind] / milliseconds)
+    factors = {node: median(ratios) for node, ratios in found.items() if len(ratios) >= MOVED}
+    return {node: pace._replace(factor=factors.get(node, pace.factor)) for node, pace in paces.items()}
 
 
 def _note_lengths(paces: Mapping[int, Pace], runs: Iterable[RunTimes]) -> None:

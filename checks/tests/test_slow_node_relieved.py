@@ -69,6 +69,8 @@ def test_a_slow_node_is_relieved_until_it_recovers_although_its_longest_checks_l
     assert shares[-1] == LEAST
     assert work[-1] < usual / 2
     assert len(set(work[-8:])) == 1
+    # At first it was found as 3.9, by checks that differ. What left it tells better.
+    assert Slowness.objects.get().factor == pytest.approx(6, rel=0.2)
     levels, shares, work = zip(*rounds(30, lengths, ash=1), strict=True)
     assert set(levels[2:]) == {0}
     assert all(after >= before for before, after in pairwise(shares))
