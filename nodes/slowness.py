@@ -7,10 +7,9 @@ a quarter of its share. ADR 19 says how slowness is told from checks that differ
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from statistics import NormalDist
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import NormalDist, median
 from typing import NamedTuple
 
 import structlog
@@ -19,19 +18,17 @@ from django.db.models.functions import Now
 
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
-from nodes.models import Hearing, Heartbeat, MissedPolls, Node, NodeEvent, Runner, RunnerStats, Slowness
+from nodes.models import Hearing, Heartbeat, MissedPolls, Node, NodeEvent, RunLength, Runner, RunnerStats, Slowness
 from nodes.models.hearing import LATE
-from nodes.models.runners import RunTimes
+from nodes.models.runners import QUICK, RunTimes
 from nodes.models.slowness import Missed
 
-# Compared are checks that run on so many other nodes, and so many different ones at least.
-OTHER_NODES, KINDS = 2, 2
-# Milliseconds. What is quicker elsewhere is not compared: runners tell whole milliseconds.
-QUICK = 5.0
 # In a cluster whose nodes are alike, one that is taken for slow by chance may be found in so many rounds.
 BY_CHANCE = 0.001
 # What ends a state is below what begins it, by this factor.
 CALM = 0.8
+# So many checks that left a node correct its factor by what they take elsewhere.
+MOVED = 3
 # Polls missed in ten minutes that make a node slow or very slow, and those up to which it stays so.
 MISSED = {Slowness.SLOW: 3, Slowness.VERY: 12}
 STILL_MISSED = {Slowness.SLOW: 1, Slowness.VERY: 6}
@@ -51,7 +48,7 @@ log = structlog.get_logger()
 class Pace(NamedTuple):
     """How many times as long a node's checks take as elsewhere.
 
-    checks: how many were compared. others: with how many nodes. is_sure: chance does not explain it.
+    checks: how many were compared. others: with how many nodes, by the check that most run. is_sure: chance does not explain it.
     """
 
     factor: float
@@ -77,7 +74,7 @@ class Relief(NamedTuple):
 
 
 def compare(runs: Iterable[RunTimes]) -> dict[int, Pace]:
-    """Compare each node's run times with those of the same checks on other nodes: {node's id: pace}, where enough is comparable.
+    """Compare nodes' run times with those of the same checks on other nodes: {node's id: pace}, of the nodes in `runs`.
 
     A check's ratio is the node's median time by the median of the other nodes' medians, so that one node that lies or has very
     many instances weighs no more than another. The factor is the least of two medians of these ratios: with each instance
@@ -85,61 +82,23 @@ def compare(runs: Iterable[RunTimes]) -> dict[int, Pace]:
     sure when the ranks of its run times, check by check, are too high for a node that got its instances by chance
     (a Mann-Whitney test, over all checks together).
     """
-    by_name: dict[str, list[RunTimes]] = defaultdict(list)
+    by_node: dict[int, list[RunTimes]] = defaultdict(list)
     for one in runs:
-        by_name[one.name].append(one)
-    ratios: dict[int, list[tuple[float, int]]] = defaultdict(list)
-    # Sets of nodes as the bits of a number: a union of thousands is one step.
-    places: dict[int, int] = {}
-    others: dict[int, int] = defaultdict(int)
-    surplus: dict[int, float] = defaultdict(float)
-    variance: dict[int, float] = defaultdict(float)
-    for same in by_name.values():
-        if len(same) <= OTHER_NODES:
-            continue
-        medians = sorted(one.median for one in same)
-        number = sum(one.number for one in same)
-        nodes = _bits([places.setdefault(one.node_id, len(places)) for one in same])
-        for one in same:
-            usual = _median_without(medians, one.median)
-            if usual < QUICK:
-                continue
-            ratios[one.node_id].append((one.median / usual, one.number))
-            others[one.node_id] |= nodes
-            of_others = number - one.number
-            surplus[one.node_id] += one.ranks - one.number * (number + 1) / 2
-            variance[one.node_id] += one.number * of_others * (number + 1) / 12
-    if not ratios:
-        return {}
-    least = NormalDist().inv_cdf(1 - BY_CHANCE / len(ratios))
-    return {
-        node: Pace(
-            min(_low_median(found), _low_median([(ratio, 1) for ratio, _ in found])),
-            sum(number for _, number in found),
-            others[node].bit_count() - 1,
-            surplus[node] >= least * math.sqrt(variance[node]),
-        )
-        for node, found in ratios.items()
-        if len(found) >= KINDS
-    }
+        by_node[one.node_id].append(one)
+    return {node: _pace(found) for node, found in by_node.items()}
 
 
-def _bits(places: Collection[int]) -> int:
-    """The number that has the bits at these places."""
-    octets = bytearray(max(places) // 8 + 1)
-    for place in places:
-        octets[place // 8] |= 1 << place % 8
-    return int.from_bytes(octets, "little")
-
-
-def _median_without(ordered: Sequence[float], one: float) -> float:
-    """The median of these sorted numbers without one of them."""
-    at, half = bisect_left(ordered, one), (len(ordered) - 1) // 2
-
-    def rest(number: int) -> float:
-        return ordered[number + (number >= at)]
-
-    return rest(half) if len(ordered) % 2 == 0 else (rest(half - 1) + rest(half)) / 2
+def _pace(found: Sequence[RunTimes]) -> Pace:
+    ratios = [(one.median / one.usual, one.number) for one in found]
+    surplus = sum(one.ranks - one.number * (one.total + 1) / 2 for one in found)
+    variance = sum(one.number * (one.total - one.number) * (one.total + 1) / 12 for one in found)
+    least = NormalDist().inv_cdf(1 - BY_CHANCE / found[0].compared)
+    return Pace(
+        min(_low_median(ratios), _low_median([(ratio, 1) for ratio, _ in ratios])),
+        sum(one.number for one in found),
+        max(one.others for one in found),
+        surplus >= least * math.sqrt(variance),
+    )
 
 
 def _low_median(weighted: Iterable[tuple[float, int]]) -> float:
@@ -194,13 +153,16 @@ def level_after(level: int, rounds: int, reaches: int, keeps: int) -> tuple[int,
     return (wanted, 0) if abs(rounds) >= ROUNDS else (level, rounds)
 
 
-def _reached(pace: Pace | None, missed: int, *, is_relieved: bool) -> tuple[int, int]:
-    """The level that a round is enough to begin, and the one that it is enough to keep."""
+def _reached(pace: Pace | None, missed: int, *, was_sure: bool) -> tuple[int, int]:
+    """The level that a round is enough to begin, and the one that it is enough to keep.
+
+    was_sure: an earlier round was. By the lengths of its checks, which are known since then, chance can't be told.
+    """
     reaches = keeps = 0
     for level, least in ((Slowness.SLOW, conf.SLOW_NOTICE), (Slowness.VERY, conf.SLOW_RELIEF)):
         if not least or (level == Slowness.VERY and not conf.SLOW_NOTICE):
             continue
-        if (pace and pace.factor >= least and (pace.is_sure or is_relieved)) or missed >= MISSED[level]:
+        if (pace and pace.factor >= least and (pace.is_sure or was_sure)) or missed >= MISSED[level]:
             reaches = level
         if (pace and pace.factor >= least * CALM) or missed > STILL_MISSED[level]:
             keeps = level
@@ -240,10 +202,39 @@ def note_round() -> list[str]:
 
     It sets what each is given, too. Call it once a round of stats, by the leader.
     """
-    # Not in the transaction, which must not be idle while thousands of nodes are compared.
-    paces = compare(RunnerStats.objects.run_times())
     MissedPolls.objects.prune()
-    return _judge(paces, MissedPolls.objects.counts())
+    RunLength.objects.prune()
+    missed = MissedPolls.objects.counts()
+    known = {*Slowness.objects.values_list("pk", flat=True), *missed}
+    # Not in the transaction, which must not be idle while thousands of nodes are compared.
+    runs = RunnerStats.objects.run_times(conf.SLOW_NOTICE, known) if conf.SLOW_NOTICE else []
+    paces = compare(runs)
+    found = _judge(_corrected(paces, runs), missed)
+    _note_lengths(paces, runs)
+    return found
+
+
+def _corrected(paces: Mapping[int, Pace], runs: Iterable[RunTimes]) -> dict[int, Pace]:
+    """Correct the factors of nodes by what their former checks take elsewhere: where that is less than their lengths say, the
+    node is slower, and where it is more, it was rather the checks.
+
+    Each is compared with those of its kind that are left. What is usual elsewhere would mislead: what has moved raises it.
+    """
+    left = {(one.node_id, one.kind): one.median for one in runs}
+    found: dict[int, list[float]] = defaultdict(list)
+    for node, kind, milliseconds in RunLength.objects.moved():
+        if milliseconds and (node, kind) in left:
+            found[node].append(left[node, kind] / milliseconds)
+    factors = {node: median(ratios) for node, ratios in found.items() if len(ratios) >= MOVED}
+    return {node: pace._replace(factor=factors.get(node, pace.factor)) for node, pace in paces.items()}
+
+
+def _note_lengths(paces: Mapping[int, Pace], runs: Iterable[RunTimes]) -> None:
+    """Note how long the checks of nodes are that are slow, may be, or are given less: uncorrected, as those noted before."""
+    judged = set(Slowness.objects.exclude(level=0, rounds=0, share=1).values_list("pk", flat=True))
+    factors = {node: pace.factor for node, pace in paces.items() if node in judged and pace.factor}
+    usual = [(one.node_id, one.kind, one.usual * factors[one.node_id]) for one in runs if one.node_id in factors]
+    RunLength.objects.note(usual, QUICK)
 
 
 @transaction.atomic
@@ -277,7 +268,7 @@ def _measure(row: Slowness, pace: Pace | None, missed: int) -> tuple[int, int]:
     """Set what a round measured, and the level that follows. Returns what it reaches and keeps, see `level_after`."""
     row.factor, row.checks, row.others = pace[:3] if pace else (None, 0, 0)
     row.missed = missed
-    reached = _reached(pace, missed, is_relieved=row.share < 1)
+    reached = _reached(pace, missed, was_sure=bool(row.level or row.rounds or row.share < 1))
     was_slow = row.level > 0
     row.level, row.rounds = level_after(row.level, row.rounds, *reached)
     if (row.level > 0) != was_slow:

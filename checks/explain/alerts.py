@@ -36,6 +36,7 @@ from nodes.models.events import SAID_AGAIN_AFTER
 from nodes.models.hearing import is_stale
 from nodes.models.nodes import BRAKE_HOLDS
 from nodes.newcomers import AN_HOUR
+from nodes.registration import FLAPPING_SPAN
 from nodes.slowness import are_too_many
 
 # A pass runs each second and resumes the pauses that are over.
@@ -50,6 +51,8 @@ AGENTS_PER_RUNNER = 4
 REFUSED_LATELY = timedelta(minutes=2)
 # A node whose declaration changes more often than this in ten minutes is probably two nodes with one name.
 MOST_DECLARATIONS = 4
+# When more of the nodes than this, but at least two, come and go, it is not each for itself.
+MANY_FLAPPING = 0.1
 # A source that is watched counts as away when it was not read for so long.
 AWAY = timedelta(minutes=1)
 # The most names that one alert lists.
@@ -75,6 +78,7 @@ class Kind(enum.StrEnum):
     SLOW = enum.auto()
     SLOW_EVERYWHERE = enum.auto()
     SLOW_NODE = enum.auto()
+    FLAPPING = enum.auto()
     SILENT = enum.auto()
     UNACKNOWLEDGED = enum.auto()
     WITHDRAWN = enum.auto()
@@ -204,6 +208,7 @@ def current(differing: Sequence[str] = ()) -> list[Alert]:
         *_of_slow_checks(hearing.now),
         *_of_nodes(hearing.now),
         *_of_slow_nodes(hearing.now),
+        *_of_flapping_nodes(hearing.now),
         *_of_overload(hearing.now),
         *_of_headroom(hearing.now, headroom.worst()),
         *_of_names(hearing),
@@ -470,6 +475,26 @@ def _of_slow_nodes(now: datetime) -> Iterator[Alert]:
             cause = f"{cause} {many if are_too_many(len(found)) else less}."
         since = min((row.since for row in found if row.since), default=None)
         yield Alert(kind, len(found), cause, _rows(Node, pace=found[0].state), now, since)
+
+
+def _of_flapping_nodes(now: datetime) -> Iterator[Alert]:
+    """Very many nodes that come and go. A node is flapping for a timeout only, so what counts is that it was lately."""
+    events = NodeEvent.objects.filter(kind=NodeEvent.Kind.FLAPPING, time__gte=ago(FLAPPING_SPAN)).order_by()
+    nodes = Node.objects.known().filter(name__in=events.values("node_name"))
+    count = nodes.count()
+    if count < 2 or count <= (known := Node.objects.known().count()) * MANY_FLAPPING:
+        return
+    outages = NodeEvent.objects.outages(FLAPPING_SPAN).filter(node_name__in=nodes.values("name")).order_by()
+    kinds = dict(outages.values_list("kind").annotate(Count("pk")))
+    if kinds.get(NodeEvent.Kind.RESTARTED, 0) >= kinds.get(NodeEvent.Kind.EXPIRED, 0):
+        why = (
+            "Mostly they started again without a word: their agents crash in a loop (a release, a limit of memory), or somebody"
+            " who has the node agents' token reports in their names."
+        )
+    else:
+        why = "Mostly they fell silent and came back: look for what they share, such as a network, a proxy or a host."
+    cause = f"{count} of {known} nodes came and went again and again within ten minutes, so they get nothing new. {why}"
+    yield Alert(Kind.FLAPPING, count, cause, _rows(NodeEvent, kind__exact="flapping"), now)
 
 
 def _of_overload(now: datetime) -> Iterator[Alert]:

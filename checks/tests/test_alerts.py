@@ -21,6 +21,7 @@ from checks.models.troubles import Trouble
 from checks.tests.cast import report, sent, silence
 from clusteragent.lib import clock, conf
 from nodes.goodbyes import note_goodbye
+from nodes.hearing import lose_expired
 from nodes.heartbeats import note_heartbeat
 from nodes.models import Hearing, Heartbeat, Node, NodeEvent, NodeType, Runner, RunnerStats, Slowness, hearing
 from operators.admin.base import address
@@ -251,6 +252,63 @@ def test_a_node_in_whose_name_more_than_one_reports() -> None:
     assert only().cause.startswith("ash and birch: more than one agent seems to report in that name")
     NodeEvent.objects.update(time=Now() - timedelta(minutes=11))
     assert alerts.current() == []
+
+
+def restart(*names: str, times: int) -> None:
+    """Let these agents start again so many times without a word."""
+    for name in names * times:
+        note_heartbeat(name, last_change=7)
+        note_heartbeat(name, last_change=0)
+
+
+def expire(*names: str, times: int) -> None:
+    """Let these nodes fall silent, expire and come back so many times."""
+    for _ in range(times):
+        silence(*names)
+        lose_expired(Node.objects.filter(name__in=names))
+        for name in names:
+            note_heartbeat(name, last_change=0)
+
+
+def served(number: int) -> list[str]:
+    """So many nodes that have had configs."""
+    names = [f"node-{each:02}" for each in range(number)]
+    report(*names)
+    Node.objects.update(config_version=7)
+    for name in names:
+        note_heartbeat(name, last_change=7)
+    return names
+
+
+@pytest.mark.parametrize(
+    ("come_and_go", "why"),
+    [(restart, "Mostly they started again without a word"), (expire, "Mostly they fell silent and came back")],
+)
+def test_many_nodes_that_come_and_go(come_and_go: Callable[..., None], why: str) -> None:
+    names = served(20)
+    come_and_go(*names[:2], times=2)
+    # Two of twenty: each for itself.
+    assert Kind.FLAPPING not in found()
+    come_and_go(names[2], times=2)
+    alert = found()[Kind.FLAPPING]
+    assert alert.count == 3
+    assert alert.cause.startswith("3 of 20 nodes came and went again and again within ten minutes")
+    assert why in alert.cause
+    # No node is flapping any more, and they may be at any moment.
+    Node.objects.update(not_before=None)
+    assert Kind.FLAPPING in found()
+    NodeEvent.objects.update(time=Now() - timedelta(minutes=11))
+    assert Kind.FLAPPING not in found()
+
+
+def test_one_node_of_few_that_comes_and_goes_or_many_that_are_gone_need_nobody() -> None:
+    names = served(3)
+    restart(names[0], times=3)
+    assert Kind.FLAPPING not in found()
+    restart(names[1], times=3)
+    assert found()[Kind.FLAPPING].count == 2
+    Heartbeat.objects.filter(node__name=names[1]).delete()
+    assert Kind.FLAPPING not in found()
 
 
 def test_a_runner_that_tells_what_can_not_be() -> None:
@@ -501,6 +559,7 @@ def test_every_link_leads_to_a_page(admin_client) -> None:
     bury("ash")
     Node.objects.filter(name="cedar").update(schedulable=False)
     NodeEvent.objects.note(["birch"], NodeEvent.Kind.TWO_ADDRESSES, "192.0.2.1 and 192.0.2.2")
+    NodeEvent.objects.note(["ash", "birch"], NodeEvent.Kind.FLAPPING)
     Runner.objects.create(node=Node.objects.get(name="birch"), clamped="9 workers, taken as 8")
     report("АSH", "elm", "fir")  # noqa: RUF001 - a Cyrillic letter
     note_heartbeat("cedar", last_change=-1, node_type=NodeType.RUNNER)

@@ -12,10 +12,10 @@ from nodes.models.pods import Pod
 from nodes.models.probes import Probe
 from nodes.models.rules import NodeRule, validate_labels, validate_network
 from nodes.models.runners import Runner, RunnerStats
-from nodes.models.slowness import MissedPolls, Slowness
+from nodes.models.slowness import MissedPolls, RunLength, Slowness
 from nodes.names import validate_node_name
 
 __all__ = [
-    "Hearing", "Heartbeat", "Memory", "MissedPolls", "Node", "NodeEvent", "NodeRule", "NodeType", "Pod", "Probe", "Runner",
-    "RunnerStats", "Slowness", "UnknownNode", "validate_labels", "validate_network", "validate_node_name",
+    "Hearing", "Heartbeat", "Memory", "MissedPolls", "Node", "NodeEvent", "NodeRule", "NodeType", "Pod", "Probe", "RunLength",
+    "Runner", "RunnerStats", "Slowness", "UnknownNode", "validate_labels", "validate_network", "validate_node_name",
 ]  # fmt: skip

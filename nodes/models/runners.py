@@ -158,17 +158,31 @@ class RunnerQuerySet(models.QuerySet["Runner"]):
         return {node_id: capacity(*of) for node_id, *of in Heartbeat.objects.values_list("node_id", *of_node)}
 
 
-class RunTimes(NamedTuple):
-    """How long a node's runs of a check take. number: of its instances there. median: in ms.
+# Compared are checks that run on so many other nodes, and nodes with so many different ones at least; where their lengths are
+# known, one is enough.
+OTHER_NODES, KINDS = 2, 2
+# Milliseconds. What is quicker elsewhere is not compared: runners tell whole milliseconds.
+QUICK = 5.0
 
-    ranks: the sum of their ranks among all instances of the check, everywhere; of equal ones the mean.
+
+class RunTimes(NamedTuple):
+    """How long a node's runs of a check take, compared with other nodes.
+
+    kind: a number for the check's name. number: of its instances there. median: in ms. usual: the median of the other nodes'
+    medians. others: how many other nodes run it. ranks: the sum of its instances' ranks among all instances of the check,
+    everywhere; of equal ones the mean. total: of all these instances. compared: how many nodes are compared by this or other
+    checks.
     """
 
     node_id: int
-    name: str
+    kind: int
     number: int
     median: float
+    usual: float
+    others: int
     ranks: float
+    total: int
+    compared: int
 
 
 class RunnerStatsQuerySet(models.QuerySet["RunnerStats"]):
@@ -183,25 +197,71 @@ class RunnerStatsQuerySet(models.QuerySet["RunnerStats"]):
                 for one in stats:
                     stream.write_row((node_id, *one))
 
-    # Not the ORM: ranks are of all instances, and sums of ranks of each node's. Only of nodes that answered the last time.
+    # Not the ORM: medians of medians, and ranks among all instances. Only of nodes that answered the last time. Nearly all rows
+    # stay in the database: those of thousands of nodes would take longer to fetch and compare than all else in a round. Checks
+    # are told apart by hashes, which sort faster than names. Of a node that is or may be slow, run times count as those of usual
+    # checks (see RunLength), and those whose length is not known do not; OFFSET 0, so that this is worked out once. `usual`
+    # leaves the node's own median out: what follows in the order moves up from its place on.
     _RUN_TIMES = """
-        WITH ranked AS (
-            SELECT s.node_id, split_part(s.check_id, ':', 1) AS name, s.execution_ms,
-                rank() OVER same + (count(*) OVER (PARTITION BY split_part(s.check_id, ':', 1), s.execution_ms) - 1) / 2.0
-                    AS rank
-            FROM nodes_runnerstats AS s
-            JOIN nodes_runner AS r ON r.node_id = s.node_id AND r.failures = 0
-            JOIN nodes_heartbeat AS h ON h.node_id = s.node_id
-            WINDOW same AS (PARTITION BY split_part(s.check_id, ':', 1) ORDER BY s.execution_ms)
+        WITH told AS MATERIALIZED (
+            SELECT * FROM (
+                SELECT s.node_id, hashtextextended(split_part(s.check_id, ':', 1), 0) AS kind, s.execution_ms / (
+                    CASE WHEN s.node_id IN (SELECT node_id FROM nodes_runlength) THEN (
+                        SELECT length FROM nodes_runlength AS l WHERE l.node_id = s.node_id AND l.check_id = s.check_id
+                    ) ELSE 1 END
+                ) AS ms
+                FROM nodes_runnerstats AS s
+                JOIN nodes_runner AS r ON r.node_id = s.node_id AND r.failures = 0
+                JOIN nodes_heartbeat AS h ON h.node_id = s.node_id
+                OFFSET 0
+            ) AS one WHERE ms IS NOT NULL
+        ), here AS MATERIALIZED (
+            SELECT node_id, kind, count(*) AS number, percentile_cont(0.5) WITHIN GROUP (ORDER BY ms) AS median
+            FROM told GROUP BY node_id, kind
+        ), everywhere AS MATERIALIZED (
+            SELECT kind, nodes, total, nodes %% 2 = 0 AS is_even,
+                medians[(nodes - 1) / 2] AS below, medians[(nodes + 1) / 2] AS mid, medians[(nodes + 3) / 2] AS above
+            FROM (
+                SELECT kind, count(*) AS nodes, sum(number) AS total, array_agg(median ORDER BY median) AS medians
+                FROM here GROUP BY kind HAVING count(*) > %(others)s
+            ) AS of_check
+        ), compared AS MATERIALIZED (
+            SELECT * FROM (
+                SELECT h.*, e.nodes, e.total, (
+                    CASE WHEN mid >= median THEN above ELSE mid END
+                    + CASE WHEN is_even THEN CASE WHEN mid >= median THEN above ELSE mid END
+                        WHEN below >= median THEN mid ELSE below END
+                ) / 2 AS usual
+                FROM here AS h JOIN everywhere AS e USING (kind)
+            ) AS one WHERE usual >= %(quick)s
+        ), wanted AS MATERIALIZED (
+            SELECT node_id FROM compared GROUP BY node_id
+            HAVING count(*) >= CASE WHEN node_id IN (SELECT node_id FROM nodes_runlength) THEN 1 ELSE %(kinds)s END AND (
+                node_id = ANY(%(nodes)s)
+                OR 2 * count(*) FILTER (WHERE median >= %(least)s * usual) > count(*)
+                AND 2 * sum(number) FILTER (WHERE median >= %(least)s * usual) > sum(number)
+            )
+        ), place AS (
+            SELECT kind, ms, sum(count(*)) OVER (PARTITION BY kind ORDER BY ms) - (count(*) - 1) / 2.0 AS rank
+            FROM told WHERE EXISTS (SELECT FROM wanted) GROUP BY kind, ms
+        ), ranked AS (
+            SELECT t.node_id, t.kind, sum(p.rank)::float8 AS ranks
+            FROM told AS t JOIN wanted USING (node_id) JOIN place AS p USING (kind, ms)
+            GROUP BY t.node_id, t.kind
         )
-        SELECT node_id, name, count(*), percentile_cont(0.5) WITHIN GROUP (ORDER BY execution_ms), sum(rank)::float8
-        FROM ranked GROUP BY node_id, name
+        SELECT node_id, kind, number, median, usual, nodes - 1, ranks, total::int,
+            (SELECT count(DISTINCT node_id) FROM compared)
+        FROM compared JOIN ranked USING (node_id, kind)
     """
 
-    def run_times(self) -> list[RunTimes]:
-        """The run times of each check on each node, as runners told them in the last round."""
+    def run_times(self, least: float = 0, nodes: Collection[int] = ()) -> list[RunTimes]:
+        """Compare the run times of the last round of stats, check by check, of nodes for which enough is comparable.
+
+        Returns those of nodes whose checks take `least` times as long as elsewhere (by `nodes.slowness.compare`), and of `nodes`.
+        """
+        bounds = {"others": OTHER_NODES, "kinds": KINDS, "quick": QUICK, "least": least, "nodes": list(nodes)}
         with without_nested_loops() as cursor:
-            cursor.execute(self._RUN_TIMES)
+            cursor.execute(self._RUN_TIMES, bounds)
             return [RunTimes(*row) for row in cursor.fetchall()]
 
 

@@ -35,7 +35,7 @@ class Slowness(models.Model):
     # No constraint, so that an older version that does not know the table can delete nodes during an upgrade.
     node = models.OneToOneField(Node, models.CASCADE, primary_key=True, related_name="slowness", db_constraint=False)
     # How many times as long its checks take as elsewhere: null when too few can be compared. checks: how many were
-    # compared. others: with how many nodes.
+    # compared. others: with how many nodes, by the check that most run.
     factor = models.FloatField(null=True)
     checks = models.PositiveIntegerField(default=0)
     others = models.PositiveIntegerField(default=0)
@@ -126,3 +126,78 @@ class MissedPolls(models.Model):
 
     def __str__(self) -> str:
         return f"{self.number} missed by {self.node_id}"
+
+
+class RunLengthQuerySet(models.QuerySet["RunLength"]):
+    # Not the ORM: it inserts what it selects. What is known stays: the node may be another time as slow by now.
+    _NOTE = """
+        INSERT INTO nodes_runlength (node_id, check_id, length)
+        SELECT s.node_id, s.check_id, s.execution_ms / t.usual
+        FROM unnest(%s::bigint[], %s::bigint[], %s::float8[]) AS t (node_id, kind, usual)
+        JOIN nodes_runnerstats AS s ON s.node_id = t.node_id AND hashtextextended(split_part(s.check_id, ':', 1), 0) = t.kind
+        WHERE s.execution_ms >= %s
+        ORDER BY 1, 2
+        ON CONFLICT DO NOTHING
+    """
+
+    def note(self, usual: Collection[tuple[int, int, float]], least: float) -> None:
+        """Store the lengths of those checks of nodes that have none yet, by the last stats.
+
+        usual: (node's id, kind of its checks, ms that a usual one of the kind takes there). least: ms; shorter runs are left out.
+        """
+        columns = [list(column) for column in zip(*usual, strict=True)]
+        if columns:
+            with connection.cursor() as cursor:
+                cursor.execute(self._NOTE, [*columns, least])
+
+    # Not the ORM: one row of many for each check. Own checks of agents are the same on thousands of nodes.
+    _MOVED = """
+        SELECT l.node_id, hashtextextended(split_part(l.check_id, ':', 1), 0), now.execution_ms / l.length
+        FROM nodes_runlength AS l CROSS JOIN LATERAL (
+            SELECT s.execution_ms FROM nodes_runnerstats AS s JOIN nodes_runner AS r ON r.node_id = s.node_id AND r.failures = 0
+            WHERE s.check_id = l.check_id AND s.node_id NOT IN (SELECT node_id FROM nodes_runlength)
+            LIMIT 1
+        ) AS now
+        WHERE NOT EXISTS (SELECT FROM nodes_runnerstats AS s WHERE s.node_id = l.node_id AND s.check_id = l.check_id)
+    """
+
+    def moved(self) -> list[tuple[int, int, float]]:
+        """Checks that left their node and run elsewhere: (node's id, kind, ms there of a usual one of the kind)."""
+        with connection.cursor() as cursor:
+            cursor.execute(self._MOVED)
+            return [(node, kind, milliseconds) for node, kind, milliseconds in cursor.fetchall()]
+
+    # Not the ORM: rows are compared with those of other tables by two columns.
+    _PRUNE = """
+        DELETE FROM nodes_runlength AS l
+        WHERE NOT EXISTS (SELECT FROM nodes_slowness AS s WHERE s.node_id = l.node_id)
+            OR EXISTS (SELECT FROM nodes_runnerstats AS s WHERE s.node_id = l.node_id)
+            AND NOT EXISTS (
+                SELECT FROM nodes_runnerstats AS s JOIN nodes_runlength AS o USING (node_id, check_id)
+                WHERE s.node_id = l.node_id
+            )
+    """
+
+    def prune(self) -> None:
+        """Delete what is of nodes that are not slow any more, or that run none of these checks."""
+        with connection.cursor() as cursor:
+            cursor.execute(self._PRUNE)
+
+
+class RunLength(models.Model):
+    """How many times as long a check takes as a usual one of its kind, by a node that is slow or may be: as if it were so slow.
+
+    The longest checks leave such a node first. By those that it keeps it would soon seem quick.
+    """
+
+    node = models.ForeignKey(Node, models.CASCADE, related_name="run_lengths", db_constraint=False, db_index=False)
+    check_id = models.TextField()
+    length = models.FloatField()
+
+    objects = RunLengthQuerySet.as_manager()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["node", "check_id"], name="runlength_node_check")]
+
+    def __str__(self) -> str:
+        return f"length of {self.check_id} on {self.node_id}"

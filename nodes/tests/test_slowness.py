@@ -1,5 +1,6 @@
 """Slow nodes: when a node becomes slow and ceases to be, which missed polls count, and what a very slow node is given."""
 
+from collections.abc import Iterable
 from datetime import timedelta
 from itertools import pairwise
 
@@ -12,7 +13,7 @@ from clusteragent.lib import conf
 from nodes import slowness
 from nodes.goodbyes import note_goodbye
 from nodes.heartbeats import note_heartbeat
-from nodes.models import Hearing, Heartbeat, MissedPolls, Node, NodeEvent, Runner, RunnerStats, Slowness
+from nodes.models import Hearing, Heartbeat, MissedPolls, Node, NodeEvent, RunLength, Runner, RunnerStats, Slowness
 from nodes.slowness import LEAST, STEP, level_after, note_missed, note_round
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
@@ -45,6 +46,21 @@ def tell(**factors: float) -> None:
         for name in NAMES
         for number in range(20)
     )
+
+
+def run_times(name: str, factor: float, lengths: Iterable[float], urls: str = "url") -> None:
+    """Replace what a node told by six checks, each of URLs that take so many milliseconds elsewhere."""
+    RunnerStats.objects.filter(node__name=name).delete()
+    RunnerStats.objects.bulk_create(
+        RunnerStats(
+            node=node(name), check_id=f"check_{kind}:{urls}-{length}", execution_ms=length * factor, failed=False
+        )
+        for kind in range(6)
+        for length in lengths
+    )
+
+
+LENGTHS = (20, 50, 100, 300, 900, 2700)
 
 
 def rounds(number: int, **factors: float) -> None:
@@ -120,6 +136,18 @@ def test_levels(state: tuple[int, int], found: tuple[int, int], after: tuple[int
     assert level_after(*state, *found) == after
 
 
+def test_a_slow_node_that_is_not_given_less_is_as_slow_when_its_longest_checks_have_left() -> None:
+    lengths = (100, 120, 200, 500, 600)
+    for name in NAMES:
+        run_times(name, 2.5 if name == "ash" else 1, lengths)
+    note_round()
+    run_times("ash", 2.5, lengths[:2])
+    for _ in range(3):
+        note_round()
+    assert (row().level, row().share) == (Slowness.SLOW, 1)
+    assert row().factor == pytest.approx(2.5)
+
+
 def test_a_slow_node_keeps_its_share_and_a_very_slow_one_gets_less_step_by_step() -> None:
     rounds(10, birch=2.9)
     assert (row("birch").level, row("birch").share) == (Slowness.SLOW, 1)
@@ -137,6 +165,77 @@ def test_a_slow_node_keeps_its_share_and_a_very_slow_one_gets_less_step_by_step(
         shares.append(Slowness.objects.values_list("share", flat=True).filter(node__name="ash").first())
     assert max(after / before for before, after in pairwise(shares) if before and after) <= 1 / (1 - STEP) + 1e-9
     assert shares[-1] is None
+
+
+def test_a_very_slow_node_is_as_slow_when_its_longest_checks_have_left() -> None:
+    for name in NAMES:
+        run_times(name, 4 if name == "ash" else 1, LENGTHS)
+    for _ in range(3):
+        note_round()
+    assert row().factor == pytest.approx(4)
+    run_times("birch", 1, (*LENGTHS, 301, 901, 2701))
+    for kept in (LENGTHS[:3], LENGTHS[:1]):
+        run_times("ash", 4, kept)
+        note_round()
+        assert row().factor == pytest.approx(4, rel=0.1)
+    for _ in range(8):
+        note_round()
+    assert (row().level, row().share, row().discount) == (Slowness.VERY, LEAST, row().factor)
+    # What comes to it is as long as its run says of a node that is so slow, and lets it be judged when the others have left.
+    run_times("ash", 4, (20, 40, 2500))
+    note_round()
+    run_times("ash", 4, (40, 2500))
+    note_round()
+    assert row().factor == pytest.approx(4, rel=0.1)
+
+
+def test_a_very_slow_node_that_kept_its_shortest_checks_has_its_share_again_when_it_is_quick() -> None:
+    for name in NAMES:
+        run_times(name, 4 if name == "ash" else 1, LENGTHS)
+    for _ in range(3):
+        note_round()
+    run_times("ash", 4, LENGTHS[:2])
+    for _ in range(6):
+        note_round()
+    assert row().share == LEAST
+    run_times("ash", 1, LENGTHS[:2])
+    for _ in range(30):
+        note_round()
+    assert not Slowness.objects.exists()
+    note_round()
+    assert not RunLength.objects.exists()
+
+
+@pytest.mark.parametrize(("elsewhere", "factor"), [(1, 6), (1.5, 4), (6, 1)])
+def test_what_left_a_slow_node_tells_whether_it_was_the_node(elsewhere: float, factor: float) -> None:
+    """Its checks took six times as long as others'. By what those that moved take elsewhere it was the node, or the checks."""
+    for name in NAMES:
+        run_times(name, 6 if name == "ash" else 1, LENGTHS, name)
+    for _ in range(2):
+        note_round()
+    run_times("ash", 6, LENGTHS[:3], "ash")
+    RunnerStats.objects.bulk_create(
+        RunnerStats(
+            node=node("birch"), check_id=f"check_{kind}:ash-{length}", execution_ms=length * elsewhere, failed=False
+        )
+        for kind in range(6)
+        for length in LENGTHS[3:]
+    )
+    note_round()
+    assert row().factor == pytest.approx(factor, rel=0.15)
+
+
+def test_a_very_slow_node_whose_checks_all_left_is_judged_by_those_that_come() -> None:
+    for name in NAMES:
+        run_times(name, 4 if name == "ash" else 1, LENGTHS)
+    for _ in range(3):
+        note_round()
+    RunnerStats.objects.filter(node=node("ash")).delete()
+    note_round()
+    assert (row().factor, RunLength.objects.exists()) == (None, True)
+    run_times("ash", 4, LENGTHS, "other")
+    note_round()
+    assert row().factor == pytest.approx(4)
 
 
 def test_weights_of_people_still_count() -> None:

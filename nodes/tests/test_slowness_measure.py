@@ -7,11 +7,14 @@ from statistics import median
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.db.models import BigIntegerField, Func, TextField, Value
 from django.db.models.functions import Now
 
+from nodes import slowness
 from nodes.heartbeats import note_heartbeat
 from nodes.models import Node, Runner, RunnerStats
-from nodes.models.runners import RunTimes
+from nodes.models.runners import KINDS, OTHER_NODES, QUICK, RunTimes
 from nodes.slowness import Pace, compare
 
 # {node: {check: times of its instances, in ms}}
@@ -19,17 +22,25 @@ Cluster = Mapping[int, Mapping[str, list[float]]]
 
 
 def run_times(cluster: Cluster) -> list[RunTimes]:
-    """What the database makes of these times."""
+    """What the database makes of these times. Kinds are numbered in the order of the checks' names."""
     every: dict[str, list[float]] = defaultdict(list)
-    for of_node in cluster.values():
+    medians: dict[str, dict[int, float]] = defaultdict(dict)
+    for node, of_node in cluster.items():
         for name, times in of_node.items():
             every[name] += times
+            medians[name][node] = median(times)
     ranks = {name: _ranks(times) for name, times in every.items()}
-    return [
-        RunTimes(node, name, len(times), median(times), sum(ranks[name][one] for one in times))
-        for node, of_node in cluster.items()
-        for name, times in of_node.items()
-    ]
+    kinds = {name: number for number, name in enumerate(sorted(every))}
+    found: dict[int, list[Any]] = defaultdict(list)
+    for node, of_node in cluster.items():
+        for name, times in of_node.items():
+            others = [one for other, one in medians[name].items() if other != node]
+            if len(others) >= OTHER_NODES and (usual := median(others)) >= QUICK:
+                ranked = sum(ranks[name][one] for one in times)
+                found[node].append(
+                    (node, kinds[name], len(times), median(times), usual, len(others), ranked, len(every[name]))
+                )
+    return [RunTimes(*one, len(found)) for of_node in found.values() if len(of_node) >= KINDS for one in of_node]
 
 
 def _ranks(times: Iterable[float]) -> dict[float, float]:
@@ -141,25 +152,71 @@ def test_a_runner_that_lies_makes_no_other_node_slow() -> None:
         assert not any(is_slow(found[node]) for node in (1, 2, 3, 4))
 
 
+def tell(cluster: Cluster, *, silent: int | None = None) -> dict[int, int]:
+    """Store these times as runners told them; `silent` did not answer the last time. Returns {node of the cluster: its id}."""
+    keys = {}
+    for node, of_node in cluster.items():
+        note_heartbeat(f"node-{node}", last_change=-1)
+        keys[node] = Node.objects.get(name=f"node-{node}").pk
+        Runner.objects.create(node_id=keys[node], stats_at=Now(), failures=int(node == silent))
+        RunnerStats.objects.bulk_create(
+            RunnerStats(node_id=keys[node], check_id=f"{check}:{number}", execution_ms=time, failed=False)
+            for check, times in of_node.items()
+            for number, time in enumerate(times)
+        )
+    return keys
+
+
+def stored() -> list[RunTimes]:
+    """The run times of the database, with kinds as `run_times` numbers them."""
+    names = RunnerStats.objects.annotate(
+        name=Func("check_id", Value(":"), Value(1), function="split_part", output_field=TextField())
+    )
+    hashes = names.annotate(hash=Func("name", Value(0), function="hashtextextended", output_field=BigIntegerField()))
+    kinds = dict(hashes.order_by().values_list("hash", "name").distinct())
+    numbers = {hashed: number for number, hashed in enumerate(sorted(kinds, key=kinds.__getitem__))}
+    return sorted(one._replace(kind=numbers[one.kind]) for one in RunnerStats.objects.run_times())
+
+
 @pytest.mark.django_db
-def test_the_database_ranks_the_times_of_known_nodes_that_answered() -> None:
-    dice = random.Random(1)
-    note_heartbeat("lost", last_change=-1)
-    told: dict[int, dict[str, list[float]]] = {}
-    for name in ("ash", "birch", "cedar", "dogwood"):
-        note_heartbeat(name, last_change=-1)
-        pk = Node.objects.get(name=name).pk
-        Runner.objects.create(node_id=pk, stats_at=Now(), failures=int(name == "dogwood"))
-        times: Any = {check: [float(dice.randrange(20)) for _ in range(7)] for check in ("http_check", "ntp")}
-        for check, of_check in times.items():
-            for number, time in enumerate(of_check):
-                RunnerStats.objects.create(
-                    node_id=pk, check_id=f"{check}:{number}", execution_ms=time, failed=False, last_error=""
-                )
-        if name != "dogwood":
-            told[pk] = times
-    lost = Node.objects.get(name="lost")
-    Runner.objects.create(node=lost, stats_at=Now())
-    RunnerStats.objects.create(node=lost, check_id="ntp:1", execution_ms=1, failed=False, last_error="")
-    lost.heartbeat.delete()
-    assert sorted(RunnerStats.objects.run_times()) == sorted(run_times(told))
+@pytest.mark.parametrize("seed", range(6))
+def test_the_database_compares_known_nodes_that_answered(seed: int) -> None:
+    dice = random.Random(seed)
+    cluster = cluster_of(dice, nodes=dice.randrange(3, 9), each=20, slow={0: 4})
+    keys = tell(cluster | {99: cluster[0]}, silent=99)
+    told = {keys[node]: of_node for node, of_node in cluster.items()}
+    assert stored() == sorted(run_times(told))
+    paces = compare(run_times(told))
+    slow = {node for node, pace in paces.items() if pace.factor >= 1.2}
+    for asked in ((), (keys[1],)):
+        found = compare(RunnerStats.objects.run_times(1.2, asked))
+        assert found == {node: pace for node, pace in paces.items() if node in {*slow, *asked}}
+
+
+@pytest.mark.django_db
+def test_a_lost_node_is_not_compared() -> None:
+    cluster = cluster_of(random.Random(1), nodes=5, each=20)
+    keys = tell(cluster)
+    Node.objects.get(name="node-0").heartbeat.delete()
+    told = {keys[node]: of_node for node, of_node in cluster.items() if node}
+    assert stored() == sorted(run_times(told))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_thousands_of_run_times_only_those_of_slow_nodes_are_compared_here_and_in_no_transaction(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """PostgreSQL ends a session that is idle in a transaction for five seconds, as it was while ten thousand were compared."""
+    cluster = cluster_of(random.Random(1), nodes=30, each=40, slow={0: 5})
+    keys = tell(cluster)
+    compared: list[RunTimes] = []
+
+    def watched(runs: Iterable[RunTimes]) -> dict[int, Pace]:
+        assert not connection.in_atomic_block
+        compared.extend(runs)
+        return compare(compared)
+
+    monkeypatch.setattr(slowness, "compare", watched)
+    slowness.note_round()
+    assert {one.node_id for one in compared} == {keys[0]}
+    assert len(compared) == len(cluster[0])

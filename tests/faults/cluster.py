@@ -122,9 +122,9 @@ class Cluster:
         for replica in self._living():
             replica.end()
 
-    def write_check(self, name: str, folder: Path | None = None) -> None:
+    def write_check(self, name: str, folder: Path | None = None, *, check: str = "http_check") -> None:
         """Write the config file of a check, into the cluster's conf.d by default."""
-        file = (folder or self.confd) / "http_check.d" / f"{name}.yaml"
+        file = (folder or self.confd) / f"{check}.d" / f"{name}.yaml"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(f"cluster_check: true\ninit_config:\ninstances:\n  - name: {name}\n    url: http://{name}\n")
 
