@@ -323,7 +323,7 @@ class ConfigAdmin(SteeringAdmin):
             pks = [config.pk for config in chosen]
             return self.ask(request, "Unschedule configs", "unschedule", pks, chosen[:TABLE_ROWS])
         keys = [(origin.source, origin.key) for config in chosen for origin in config.origins.all()]
-        dispatcher.unschedule(keys, actor=request.user.get_username())
+        origins.take_back(keys, actor=request.user.get_username())
         Source.objects.replace_warnings(ADMIN, {sharding.parent_of(key) for _, key in keys}, [])
         messages.success(request, f"{plain_count(len(chosen), 'config')} unscheduled.")
         return None

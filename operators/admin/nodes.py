@@ -10,11 +10,13 @@ from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from unfold.decorators import display
 
+from acts.models import Act
+from acts.recording import record
 from checks import plans
 from checks.dispatcher import REFUSALS, deciding
 from checks.models import Assignment, Config
 from clusteragent.lib.database.numbers import number_of
-from clusteragent.lib.words import ago, grouped_count, plain_count
+from clusteragent.lib.words import ago, grouped_count, listed, plain_count
 from nodes.declarations import parse
 from nodes.models import Node, NodeEvent, Slowness
 from nodes.models.nodes import named_domain
@@ -174,6 +176,9 @@ class NodeAdmin(ReadOnlyAdmin):
         """Delete lost nodes. Nodes that are not lost are refused."""
         chosen = Node.objects.filter(pk__in=[node.pk for node in queryset])
         kept = [node.name for node in chosen.known()]
+        if lost := list(chosen.lost().values_list("name", flat=True)):
+            # Before: it takes several transactions.
+            record(Act.Verb.FORGET, listed(lost), nodes=lost)
         forgotten = chosen.forget()
         if forgotten:
             messages.success(request, f"{grouped_count(forgotten, 'node')} forgotten.")

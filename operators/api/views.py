@@ -26,6 +26,7 @@ from checks.sources import sets
 from clusteragent.lib.database.numbers import number_of
 from clusteragent.lib.words import plain_count
 from nodes.models import Node, NodeEvent, NodeRule
+from operators import rules
 from operators.api import desired, filters, serializers
 from operators.api.authentication import OperatorToken
 from operators.api.base import Busy, Conflict, DetailViewSet, ListViewSet, OperatorViewSet
@@ -33,7 +34,6 @@ from operators.api.permissions import HasPermissions, requires
 from operators.pages import now
 from operators.pages.base import SEES
 from operators.queries import WIDE_COLUMNS
-from operators.rules import apply_rules
 
 # How many sets of more than a megabyte are read at the same time: each takes up to 0.3 GB and half a minute.
 LARGE_SETS = 2
@@ -310,7 +310,7 @@ class OrderViewSet(DetailViewSet):
         if preview := self.take([order.config_id] if order.config_id else []):
             return preview
         if order.config_id is None:
-            order.delete()  # an order without a config only waits for its origin
+            dispatcher.forget_waiting([order])  # an order without a config only waits for its origin
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 
@@ -391,14 +391,14 @@ class RuleViewSet(mixins.CreateModelMixin, mixins.UpdateModelMixin, mixins.Destr
         return self._previewed(deleted=[self.get_object().pk]) or super().destroy(request, *args, **kwargs)
 
     def perform_create(self, serializer: Any) -> None:
-        serializer.save(author=self.request.user.get_username())
-        apply_rules(self.queryset.model)
+        author = self.request.user.get_username()
+        rule = serializer.instance or self.queryset.model(**serializer.validated_data)
+        rules.save(rule, lambda: serializer.save(author=author))
 
     perform_update = perform_create
 
     def perform_destroy(self, instance: Any) -> None:
-        instance.delete()
-        apply_rules(self.queryset.model)
+        rules.delete([instance])
 
     def _previewed(self, **change: Any) -> Response | None:
         """The answer to a dry run, or to a change that would leave configs without a node unasked; None for others."""
