@@ -16,6 +16,7 @@ from unfold.decorators import display as column
 from unfold.views import ChangeList
 from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
+from acts.models import Act
 from checks import dispatcher
 from checks.dispatcher.changes import Sent
 from checks.explain import facts
@@ -31,7 +32,7 @@ from checks.wire.yamlnodes import InvalidYAML
 from clusteragent.lib import clock
 from clusteragent.lib.shortids import short_id
 from clusteragent.lib.words import duration, milliseconds, moment, percent, plain_count
-from operators.admin import configpage
+from operators.admin import acts, configpage
 from operators.admin.actions import SteeringAdmin
 from operators.admin.base import TABLE_ROWS, UncountedChangeList, anchor, first_words, link, list_url
 from operators.admin.filters import (
@@ -306,7 +307,8 @@ class ConfigAdmin(SteeringAdmin):
 
     def page_context(self, request: HttpRequest, config: Config) -> dict[str, Any]:
         exact = sees_digests(request.user)
-        return configpage.context(config, exact=exact) | {"owner": self.owner(config)}
+        acted = acts.tables(request.user, Act.objects.of_config(config.pk), config=config.pk)
+        return configpage.context(config, exact=exact) | {"owner": self.owner(config), "acts": acted}
 
     @admin.action(description="Unschedule…", permissions=["unschedule"])
     def unschedule(self, request: HttpRequest, queryset: QuerySet[Config]) -> HttpResponse | None:

@@ -20,7 +20,7 @@ from clusteragent.lib.words import ago, grouped_count, listed, plain_count
 from nodes.declarations import parse
 from nodes.models import Node, NodeEvent, Slowness
 from nodes.models.nodes import named_domain
-from operators.admin import nodepage
+from operators.admin import acts, nodepage
 from operators.admin.base import ReadOnlyAdmin, Table, anchor, list_url, row_url
 from operators.admin.filters import (
     CLOSED,
@@ -149,7 +149,8 @@ class NodeAdmin(ReadOnlyAdmin):
         return nodepage.context(node)
 
     def tables(self, request: HttpRequest, node: Node) -> list[Table]:
-        return [nodepage.configs(node), nodepage.timeline(node)]
+        acted = acts.tables(request.user, Act.objects.of_node(node.name), node=node.name)
+        return [nodepage.configs(node), nodepage.timeline(node), *acted]
 
     @admin.action(description="Cordon: give it nothing new", permissions=["change"])
     def cordon(self, request: HttpRequest, queryset: QuerySet[Node]) -> None:

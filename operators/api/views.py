@@ -16,6 +16,7 @@ from rest_framework.exceptions import AuthenticationFailed, NotFound, Permission
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from acts.models import Act
 from checks import dispatcher, plans
 from checks.dispatcher import Decision, deciding
 from checks.explain import drains, headroom, loss, ruling
@@ -179,6 +180,15 @@ class MoveViewSet(ListViewSet):
     queryset = Move.objects.all()
     serializer_class = serializers.MoveSerializer
     filterset_class = filters.MoveFilter
+    ordering = "-id"
+
+
+class ActViewSet(ListViewSet):
+    """Acts: what people did, by whichever entrance, the last one first."""
+
+    queryset = Act.objects.all()
+    serializer_class = serializers.ActSerializer
+    filterset_class = filters.ActFilter
     ordering = "-id"
 
 

@@ -41,6 +41,7 @@ LISTS: Sequence[tuple[str, str, str]] = (
     ("Freezes", "ac_unit", "checks.Freeze"),
     ("Ledger", "swap_horiz", "checks.Move"),
     ("Node events", "history", "nodes.NodeEvent"),
+    ("Acts", "fingerprint", "acts.Act"),
     ("Users", "person", "auth.User"),
     ("Groups", "group", "auth.Group"),
     ("Tokens", "key", "knox.AuthToken"),
