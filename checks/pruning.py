@@ -7,6 +7,8 @@ import structlog
 from django.db import connection
 from django.db.models import Exists, OuterRef, Q
 
+from acts.models import Act
+from acts.recording import record
 from checks.models import Config, Cost, Move, Plan
 from checks.models.edits import Edit
 from checks.models.freezes import Freeze
@@ -25,6 +27,7 @@ KINDS: dict[str, Callable[[float], int]] = {
     "freezes": lambda most: bulk.delete(
         Freeze.objects.filter(Q(ended_at__lt=_old()) | Q(until__lt=_old())).order_by("pk"), most=most
     ),
+    "acts": lambda most: Act.objects.prune(most),
     "events": lambda most: NodeEvent.objects.prune(_old(), most),
     "nodes": lambda most: Node.objects.prune(most),
     # Those of configs that are gone.
@@ -46,6 +49,7 @@ def prune(most: float = bulk.MOST) -> dict[str, int]:
     """Prune each kind by at most `most` rows. Return {kind: number of rows}. Raises NotPruned after all were tried."""
     pruned: dict[str, int] = {}
     failed = []
+    record(Act.Verb.PRUNE, "what is past its retention")
     for kind, delete in KINDS.items():
         try:
             pruned[kind] = delete(most)

@@ -3,18 +3,20 @@
 import json
 from collections.abc import Callable, Generator
 from contextlib import closing
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 
+from acts.models import Act
+from acts.recording import entered
 from checks import plans
 from checks.dispatcher import costs
 from checks.explain import state
 from checks.models import ClusterStore, Config, Instance
 from checks.models.configs import Share
 from checks.plans import isolation
-from clusteragent.lib import conf, database
+from clusteragent.lib import clients, conf, database
 from clusteragent.lib.database.batching import Batcher
 from nodes.authentication import LOCAL_TOKEN
 from nodes.names import validate_node_name
@@ -71,10 +73,18 @@ class State(ClusterChecksView):
         return StreamingHttpResponse(chunks, content_type="application/json")
 
 
-class Rebalance(ClusterChecksView):
-    """POST …/clusterchecks/rebalance: measure costs, make and apply a plan, and return its moves."""
+class ActingView(ClusterChecksView):
+    """A local route that changes the map: an entrance of whoever has the local token."""
 
     token = LOCAL_TOKEN
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        with entered(Act.How.LOCAL, str(clients.address(request.META) or ""), lambda: LOCAL):
+            return super().dispatch(request, *args, **kwargs)
+
+
+class Rebalance(ActingView):
+    """POST …/clusterchecks/rebalance: measure costs, make and apply a plan, and return its moves."""
 
     def post(self, request: HttpRequest) -> HttpResponse:
         force = read_rebalance(request.body)
@@ -104,10 +114,8 @@ class Rebalance(ClusterChecksView):
         return line(str(exc), 409) if isinstance(exc, plans.StalePlan) else super().handle_exception(exc)
 
 
-class Isolate(ClusterChecksView):
+class Isolate(ActingView):
     """POST …/clusterchecks/isolate/check/<check ID>: keep a check alone on its node until it is released."""
-
-    token = LOCAL_TOKEN
 
     def post(self, request: HttpRequest, check_id: str) -> HttpResponse:
         answer = _with_fresh_costs(lambda: isolation.isolate(check_id, actor=LOCAL))

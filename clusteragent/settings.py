@@ -18,7 +18,7 @@ DEBUG = False
 # an agent's POST into a GET. The settings for people are in `operators/settings.py`.
 ALLOWED_HOSTS = ["*"]
 APPEND_SLASH = False
-INSTALLED_APPS = ["django_q", "nodes", "checks", "clusteragent"]
+INSTALLED_APPS = ["django_q", "acts", "nodes", "checks", "clusteragent"]
 MIDDLEWARE: list[str] = []
 # These checks are about the protection of browsers.
 SILENCED_SYSTEM_CHECKS = ["security.W001", "security.W002", "security.W003"]

@@ -15,6 +15,8 @@ from django.core import signing
 from django.http import HttpRequest, HttpResponse
 from django.utils.crypto import salted_hmac
 
+from acts.models import Act
+from acts.recording import record
 from clusteragent.lib import clients
 from clusteragent.lib.logs import RateLimit
 from clusteragent.lib.words import escape_controls
@@ -111,6 +113,9 @@ class Attempt:
             if number >= most:
                 about = {"name": self.name, "address": self.address, "what": names[key], "seconds": seconds}
                 log.warning("login_locked_out", **about)
+                if most == MOST_OF_ATTACKED_PAIR:
+                    continue  # a name that is tried from everywhere: not an act for each of their networks
+                record(Act.Verb.LOCK_OUT, f"{names[key]}: {self.name}", after={"failures": number, "seconds": seconds})
 
 
 def remember(response: HttpResponse, user: Any) -> None:

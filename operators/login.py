@@ -10,6 +10,7 @@ from django.contrib.auth.models import Group, User
 from django.contrib.auth.views import PasswordChangeView
 from django.contrib.sessions.models import Session
 from django.core.exceptions import ValidationError
+from django.db import transaction
 from django.db.models import Exists, OuterRef
 from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse
@@ -17,6 +18,8 @@ from django.http.response import HttpResponseBase
 from django.urls import reverse
 from unfold.forms import AdminOwnPasswordChangeForm, AuthenticationForm
 
+from acts.models import Act
+from acts.recording import record
 from clusteragent.lib import clients, clock, conf
 from clusteragent.lib.words import escape_controls
 from operators import lockout
@@ -82,6 +85,12 @@ class OwnPasswordForm(AdminOwnPasswordChangeForm):  # type: ignore[misc]
             raise ValidationError(self.error_messages["password_incorrect"], code="password_incorrect")
         return str(self.cleaned_data["old_password"])
 
+    @transaction.atomic
+    def save(self, commit: bool = True) -> Any:
+        user = super().save(commit)
+        record(Act.Verb.CHANGE, f"login of user {user}", after="by password, a new one")
+        return user
+
 
 def own_password(request: HttpRequest) -> HttpResponseBase:
     """The admin's page to change one's own password."""
@@ -110,6 +119,7 @@ def begin(sender: Any, request: HttpRequest, user: Any, **kwargs: Any) -> None:
     log.info(
         "logged_in", name=escape_controls(user.get_username()), address=str(clients.address(request.META) or "nowhere")
     )
+    record(Act.Verb.LOG_IN, "the admin")
     request.session[BEGAN] = request.session[SEEN] = _now()
     ended = Session.objects.filter(expire_date__lt=Now()).order_by("expire_date")
     Session.objects.filter(pk__in=ended.values("pk")[:MOST_CLEARED]).delete()

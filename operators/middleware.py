@@ -8,6 +8,8 @@ from django.core.exceptions import DisallowedHost, MiddlewareNotUsed
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
+from acts.models import Act
+from acts.recording import entered
 from clusteragent.lib import clients, conf
 from clusteragent.lib.logs import RateLimit
 from operators import errors
@@ -25,6 +27,9 @@ HEADERS = {
     # Browsers and proxies store no answer, except those that allow it: scripts, styles and pictures.
     "Cache-Control": "no-store",
 }
+
+# What begins like this is the operators' API.
+API = "/api/"
 
 log = structlog.get_logger()
 Answer = Callable[[HttpRequest], HttpResponseBase]
@@ -84,3 +89,21 @@ class KnownHosts:
             response._has_been_logged = True  # type: ignore[attr-defined]
             return response
         return self._get_response(request)
+
+
+class Entrances:
+    """Middleware that says who acts, for what is recorded: the user of the session or of the token, and the client's address."""
+
+    def __init__(self, get_response: Answer) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        how = Act.How.API if request.path.startswith(API) else Act.How.ADMIN
+        # Asked late: a token's user is known once the call is in its view.
+        with entered(how, str(clients.address(request.META) or ""), lambda: named(request)):
+            return self._get_response(request)
+
+
+def named(request: HttpRequest) -> str:
+    """The name of the user who makes a call; empty for a stranger."""
+    return request.user.get_username() if getattr(request, "user", None) else ""

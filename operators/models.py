@@ -4,10 +4,12 @@ from collections.abc import Collection
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-from django.db import connection, models
+from django.db import connection, models, transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
+from acts.models import Act
+from acts.recording import record
 from clusteragent.lib.clock import ago
 
 # Failures are counted together for this long. The table holds this many rows at most: a flood of names replaces its own rows.
@@ -58,6 +60,13 @@ class FailedLoginsQuerySet(models.QuerySet[Any]):
     def forget(self, keys: Collection[bytes]) -> None:
         """Delete the counts under these keys."""
         self.filter(key__in=keys).delete()
+
+    @transaction.atomic
+    def unlock(self) -> int:
+        """Delete all counts, on record, so that nobody is locked out. Returns how many there were."""
+        gone, _ = self.all().delete()
+        record(Act.Verb.UNLOCK, "all logins", after={"counters": gone})
+        return gone
 
     def prune(self, most: int = MOST_ROWS) -> int:
         """Delete counts whose window is over, and the oldest rows beyond `most`. Returns the number of deleted rows."""

@@ -1,12 +1,51 @@
-"""What follows a change of rules, in the admin and in the operators' API alike."""
+"""Saving and deleting rules, and what follows, in the admin and in the operators' API alike."""
 
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from django.db import transaction
+from django.forms.models import model_to_dict
+
+from acts.models import Act
+from acts.recording import record
 from checks.models.orders import Rule
 from clusteragent.lib.words import plain_count
 from nodes.models import NodeRule
 
 
-def apply_rules(kind: type[Rule | NodeRule]) -> str:
-    """Let changed rules of this kind take effect, outside of a transaction. Returns a sentence that says how.
+def save(rule: Rule | NodeRule, store: Callable[[], object]) -> str:
+    """Store a rule by `store`, on record, and let it take effect. Returns a sentence that says how.
+
+    rule: as it will be stored; a new one has no key yet.
+    """
+    with transaction.atomic():
+        old = type(rule)._default_manager.filter(pk=rule.pk).first()
+        store()
+        verb, before = (Act.Verb.CHANGE, _told(old)) if old else (Act.Verb.MAKE, None)
+        record(verb, _named(rule), before=before, after=_told(rule), reason=rule.note)
+    return _apply(type(rule))
+
+
+def delete(rules: Iterable[Rule | NodeRule]) -> str:
+    """Delete rules of one kind, on record, and let that take effect. Returns a sentence that says how."""
+    rules = list(rules)
+    with transaction.atomic():
+        for rule in rules:
+            record(Act.Verb.DELETE, _named(rule), before=_told(rule))
+            rule.delete()
+    return _apply(type(rules[0])) if rules else ""
+
+
+def _named(rule: Rule | NodeRule) -> str:
+    return f"{rule._meta.verbose_name} {rule}"
+
+
+def _told(rule: Rule | NodeRule) -> dict[str, Any]:
+    return model_to_dict(rule)
+
+
+def _apply(kind: type[Rule | NodeRule]) -> str:
+    """Let changed rules of this kind take effect, outside of a transaction.
 
     Those about configs need nothing here: saving one has called the leader.
     """

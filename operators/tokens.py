@@ -7,6 +7,8 @@ from django.contrib.auth.models import Group, User
 from django.db import transaction
 from knox.models import AuthToken
 
+from acts.models import Act
+from acts.recording import record
 from clusteragent.lib import clock
 
 
@@ -38,4 +40,16 @@ def make(username: str, *, role: str = "", lasting: timedelta | None = None) -> 
         # Not by the library, which uses the process's clock.
         row.expiry = clock.now() + lasting
         row.save(update_fields=["expiry"])
+    record(Act.Verb.MAKE, named(row), after=told(row))
     return row, token
+
+
+def named(row: Any) -> str:
+    """A token in words: how it begins, and whose it is."""
+    return f"token {row.token_key}… of {row.user}"
+
+
+def told(row: Any) -> dict[str, Any]:
+    """What is known of a token, as JSON data."""
+    roles = sorted(row.user.groups.values_list("name", flat=True))
+    return {"user": row.user.get_username(), "roles": roles, "expires": str(row.expiry) if row.expiry else None}

@@ -9,6 +9,8 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
 from django.db.models.expressions import DatabaseDefault
 
+from acts.models import Act
+from acts.recording import record
 from checks import dispatcher, plans
 from checks.adoption import adopting, exported
 from checks.adoption.exported import ALONE, KINDS, OF_CONFIGS, Exported, InvalidRows, Row
@@ -69,7 +71,9 @@ def load(found: Exported, *, actor: str, merge: bool = False) -> dict[str, int]:
         nodes = _register(found.nodes)
         owners = {known[config]: nodes[node] for config, node in found.owners.items() if node in nodes}
         placed = _place(owners, new, actor)
-    return {"configs": len(known), **numbers, "nodes": len(nodes), "assignments": placed}
+        written = {"configs": len(known), **numbers, "nodes": len(nodes), "assignments": placed}
+        record(Act.Verb.IMPORT, "what exportstate wrote", after=written, configs=known.values(), nodes=nodes.values())
+    return written
 
 
 def _refuse_constant(constant: str) -> NoReturn:

@@ -13,7 +13,19 @@ from checks.dispatcher.changes import Sent
 from checks.dispatcher.committing import StalePlan, commit, decide_and_commit
 from checks.dispatcher.deciding import REFUSALS, NotAccepting, NotDispatchable, NotTheirs, undo_refusals
 from checks.dispatcher.decision import Decision, Placement
-from checks.dispatcher.orders import Undone, isolate, pause, pin, reassign, release, resume, undo, unpin
+from checks.dispatcher.orders import (
+    Undone,
+    forget_waiting,
+    isolate,
+    pause,
+    pin,
+    reassign,
+    release,
+    resume,
+    store_waiting,
+    undo,
+    unpin,
+)
 from checks.dispatcher.passes import (
     Pass,
     budget,
@@ -41,7 +53,8 @@ from checks.models.map import NotLeader
 __all__ = [
     "CHUNK", "NO_PILE_UP", "REFUSALS", "Decision", "NotAccepting", "NotDispatchable", "NotLeader", "NotTheirs", "Pass",
     "Placement", "Refused", "Sent", "StalePlan", "Undone", "admit", "budget", "budget_left", "commit",
-    "decide_and_commit", "described", "empty_leaving_nodes", "expire_nodes", "isolate", "move_misplaced",
-    "name_other_origins", "pause", "pin", "reassign", "reconcile", "redispatch", "release", "require_admissible",
-    "resume", "resume_due", "run_pass", "schedule", "single_transaction", "undo", "undo_refusals", "unpin", "unschedule",
+    "decide_and_commit", "described", "empty_leaving_nodes", "expire_nodes", "forget_waiting", "isolate",
+    "move_misplaced", "name_other_origins", "pause", "pin", "reassign", "reconcile", "redispatch", "release",
+    "require_admissible", "resume", "resume_due", "run_pass", "schedule", "single_transaction", "store_waiting", "undo",
+    "undo_refusals", "unpin", "unschedule",
 ]  # fmt: skip

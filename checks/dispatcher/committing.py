@@ -10,7 +10,7 @@ from django.db import OperationalError
 from django.db.models import F
 from django.db.models.functions import Now
 
-from checks.dispatcher import transaction
+from checks.dispatcher import acting, transaction
 from checks.dispatcher.changes import Entry
 from checks.dispatcher.decision import Decision, Placement
 from checks.dispatcher.eligibility import BALANCE, CHOSEN, ORDER, UNDO, Snapshot, read_snapshot
@@ -142,8 +142,13 @@ def _commit(
         by = datetime.fromisoformat(decision.order["by"]) if decision.order.get("by") else None
         if by and by <= writer.store.now:
             raise StalePlan(f"its deadline, {utc(by)}, is over")
-        Node.objects.filter(name__in=decision.order["nodes"]).cordon(draining=True, by=by, actor=actor)
+        Node.objects.filter(name__in=decision.order["nodes"]).cordon(
+            draining=True, by=by, actor=actor, plan=plan.pk if plan else None
+        )
         return []
+    if is_first:
+        # Of all chunks: what stops it after the first one is the outcome of the plan.
+        acting.record(decision, plan)
     _write_order(decision.order, entries, actor, {one.config for one in placements if one.to is not None})
     for one in placements:
         entries[one.config].why = dict(one.why) if one.why else None

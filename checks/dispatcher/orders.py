@@ -1,14 +1,18 @@
 """Orders of people, decided and committed in one call, and the verbs that end them. `deciding` describes what each does."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, NamedTuple
 
-from checks.dispatcher import deciding
+from django.db import transaction
+
+from acts.models import Act
+from acts.recording import record
+from checks.dispatcher import acting, deciding
 from checks.dispatcher.committing import commit, decide_and_commit
 from checks.dispatcher.decision import Decision, make_decision
 from checks.dispatcher.transaction import single_transaction
 from checks.models import ClusterStore, Move
-from checks.models.orders import Isolation, Pin
+from checks.models.orders import Isolation, Order, Pin
 
 
 class Undone(NamedTuple):
@@ -39,7 +43,7 @@ def unpin(config_ids: Collection[int], *, by_source: bool = False, term: int | N
     pins = Pin.objects.filter(config_id__in=config_ids)
     if not by_source:
         deciding.require_theirs(Pin, config_ids)
-        return pins.delete()[0]
+        return _end(Act.Verb.UNPIN, Pin, config_ids)
     with single_transaction():
         ClusterStore.objects.lock(term)
         return pins.filter(from_source=True).delete()[0]
@@ -71,7 +75,29 @@ def isolate(config_ids: Collection[int], *, actor: str = "", term: int | None = 
 
 def release(config_ids: Collection[int]) -> int:
     """End the isolation of configs. Returns how many configs were isolated."""
-    return Isolation.objects.filter(config_id__in=config_ids).delete()[0]
+    return _end(Act.Verb.RELEASE, Isolation, config_ids)
+
+
+@transaction.atomic
+def store_waiting(order: Order) -> None:
+    """Store what has changed of an order that waits for its origin."""
+    before = acting.told(type(order).objects.get(pk=order.pk))
+    order.save()
+    record(Act.Verb.CHANGE, acting.named(order), before=before, after=acting.told(order), reason=order.note)
+
+
+@transaction.atomic
+def forget_waiting(orders: Iterable[Order]) -> None:
+    """Delete orders that wait for their origin: no config has them."""
+    for order in orders:
+        record(Act.Verb.DELETE, acting.named(order), before=acting.told(order))
+        type(order).objects.filter(pk=order.pk, config=None).delete()
+
+
+@transaction.atomic
+def _end(verb: Act.Verb, model: type[Order], config_ids: Collection[int]) -> int:
+    acting.record_end(verb, model, config_ids)
+    return model.objects.filter(config_id__in=config_ids).delete()[0]
 
 
 def undo(move_ids: Collection[int], *, actor: str) -> Undone:

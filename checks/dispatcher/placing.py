@@ -7,6 +7,8 @@ from datetime import timedelta
 import structlog
 from django.db.models import Count, Exists, OuterRef, Q
 
+from acts.models import Act
+from acts.recording import record
 from checks.balancing import ceiling
 from checks.dispatcher import changes, settling, transaction
 from checks.dispatcher.changes import ChangeBuilder, Entry, Sent
@@ -124,6 +126,7 @@ def expire_nodes(*, term: int | None = None, force: bool = False, actor: str = "
     force: also when the silence may be our own fault.
     """
     moves: list[Move] = []
+    record(Act.Verb.EXPIRE, "lost nodes", after={"force": force})
     while (ids := _next_to_expire(force)) or _not_emptied().exists():
         gone, taken, led, goes_on = _expire(ids, term, force, actor)
         left = set(Node.objects.filter(pk__in=gone, leaving=True).values_list("name", flat=True))
@@ -143,6 +146,7 @@ def redispatch(*, term: int | None = None, force: bool = False, actor: str = "")
     Nodes that are back get what they lost: what dangles, and what others were given and have not fetched.
     force: also during the warm-up, and without a ceiling. More than CHUNK configs are not atomic.
     """
+    record(Act.Verb.DISPATCH, "dangling configs", after={"force": force})
     columns = ("dangling_since", "pk", "name", "former_node")
     waiting = Config.objects.awaiting_a_node().order_by(*columns[:2]).values_list(*columns)
     dangling = [row for since, *row in waiting if since]

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db.models import F, QuerySet
 
+from acts.models import Act
+from acts.recording import record
 from checks.models import Assignment, ClusterStore, Config, Cost, Origin, Source
 from checks.models.freezes import Freeze
 from checks.models.orders import Isolation, Pause, Pin, Rule
@@ -48,6 +50,7 @@ def write(stream: "SupportsWrite[str]") -> dict[str, int]:
 
     Raises OSError when it can't be written.
     """
+    record(Act.Verb.EXPORT, "the whole state, with its secrets")
     numbers = {}
     with read_only_snapshot():
         stream.write(f'{{"version": {VERSION}, "time": {_json(clock.now())}')

@@ -1,6 +1,8 @@
 """What the commands share: arguments for configs and orders, their parsing, and the output of moves."""
 
 import json
+import os
+import pwd
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -9,15 +11,20 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from acts.models import Act
+from acts.recording import entered, person
 from checks import plans
 from checks.dispatcher import REFUSALS, Decision, described
 from checks.models import Config, Plan
 from checks.models.titles import called
 from checks.wire.scrub import scrub
-from clusteragent.lib import deadlines
+from clusteragent.lib import conf, deadlines
 from clusteragent.lib.words import escape_controls, plain_count
 
-ACTOR = "command line"
+# How authors and actors of commands end.
+ENTRANCE = "command line"
+# As long as a user's name may be.
+MOST_OF_NAME = 150
 # A file of this name is standard input or standard output.
 STANDARD = Path("-")
 
@@ -32,9 +39,48 @@ _ARGUMENTS: dict[str, dict[str, Any]] = {
     "--until": {"metavar": "TIME", "default": "", "help": deadlines.HELP.replace("%", "%%")},
     "--by": {"metavar": "TIME", "default": "", "help": f"when all shall be done: {deadlines.HELP}".replace("%", "%%")},
     "--note": {"default": "", "help": "the reason, shown with the order"},
+    "--as": {
+        "dest": "person",
+        "default": "",
+        "metavar": "NAME",
+        "help": "who does it, for the record; by default the account",
+    },
     "--dry-run": {"action": "store_true", "help": "only show what would move"},
     "--json": {"action": "store_true", "help": "for programs"},
 }
+
+
+class ActingCommand(BaseCommand):
+    """A command by which a person changes something: what it does is on record as done by `--as`, or by the account."""
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        add(parser, "--as")
+
+    def execute(self, *args: Any, **options: Any) -> Any:
+        """Run the command. Without `--as`, sudo's user is the person, or else the account that it runs as.
+
+        Raises CommandError for a name that is too long, or not one printable line.
+        """
+        account = _account()
+        name = options.get("person") or os.environ.get("SUDO_USER") or account
+        if not (name.isprintable() and len(name) <= MOST_OF_NAME):
+            raise CommandError(
+                f"--as {escape_controls(name[:MOST_OF_NAME])}: up to {MOST_OF_NAME} printable characters"
+            )
+        with entered(Act.How.COMMAND, f"{account} on {conf.REPLICA}", lambda: name):
+            return super().execute(*args, **options)
+
+
+def _account() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"user {os.getuid()}"  # a container's, which has no name
+
+
+def actor() -> str:
+    """The actor and author of what a command does: the person, and that it came by the command line."""
+    return f"{who} ({ENTRANCE})" if (who := person()) else ENTRANCE
 
 
 def add(parser: CommandParser, *names: str, **how: Any) -> None:
@@ -71,12 +117,12 @@ def parse_until(options: dict[str, Any], name: str = "until") -> datetime | None
         raise CommandError(f"--{name} {options[name]}: {error}") from error
 
 
-def plan_of(options: dict[str, Any], decide: Callable[[], Decision], *, actor: str = ACTOR) -> Plan:
+def plan_of(options: dict[str, Any], decide: Callable[[], Decision]) -> Plan:
     """Apply a decision as a plan and return the plan; only draft it with `--dry-run`. Raises CommandError when it is refused."""
     try:
         if options["dry_run"]:
-            return plans.to_plan(decide(), author=actor)
-        return plans.order(decide, actor=actor)[0]
+            return plans.to_plan(decide(), author=actor())
+        return plans.order(decide, actor=actor())[0]
     except (*REFUSALS, ValidationError) as error:
         message = "; ".join(error.messages) if isinstance(error, ValidationError) else described(error)
         raise CommandError(message) from error

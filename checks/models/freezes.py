@@ -12,6 +12,8 @@ from django.db import models, transaction
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
+from acts.models import Act
+from acts.recording import record
 from checks.models.map import ClusterStore
 from clusteragent.lib import conf
 
@@ -49,8 +51,11 @@ def freeze(*, actor: str, until: datetime | None = None, note: str = "") -> Free
     """Freeze automatic balancing, in place of a freeze that is in force. No such move follows after it returns."""
     with transaction.atomic():
         _change_map()
+        before = list(map(str, Freeze.objects.in_force()))
         _end(actor)
         made: Freeze = Freeze.objects.create(author=actor, note=note, until=until)
+        after = {"until": until.isoformat() if until else None}
+        record(Act.Verb.FREEZE, "automatic balancing", before=before or None, after=after, reason=note)
     made.refresh_from_db()
     return made
 
@@ -59,6 +64,8 @@ def thaw(*, actor: str) -> int:
     """End the freeze in force. Return how many that ended: 1 or 0."""
     with transaction.atomic():
         _change_map()
+        if before := list(map(str, Freeze.objects.in_force())):
+            record(Act.Verb.THAW, "automatic balancing", before=before)
         return _end(actor)
 
 

@@ -6,14 +6,20 @@ from contextlib import nullcontext
 from dataclasses import replace as replaced
 from typing import NamedTuple
 
+from acts.models import Act
+from acts.recording import record
 from checks import dispatcher
 from checks.dispatcher import Refused
 from checks.dispatcher.changes import Sent
-from checks.models import ClusterStore, Move, Origin
+from checks.models import ClusterStore, Config, Move, Origin
 from checks.sources.source import Judgement
 from checks.wire import patching, sharding
 from checks.wire.patching import IntegrationConfig, PatchedConfig, UnpatchableConfig
 from clusteragent.lib import conf
+from clusteragent.lib.words import listed
+
+# What an act tells of the texts of configs: of so many, and so many characters of each.
+MOST_TEXTS, MOST_OF_TEXT = 20, 10_000
 
 
 class Admitted(NamedTuple):
@@ -190,12 +196,19 @@ def remove(
 
 
 def put(source: str, key: str, config: IntegrationConfig, *, text: str = "", actor: str = "") -> Admitted:
-    """Admit a config and send it for a key, replacing what the key sent before. text: the author's text.
+    """Admit a config that a person wrote and send it for a key, replacing what the key sent before. text: the author's text.
 
     Raises Refused or UnpatchableConfig.
     """
     admitted = admit(source, key, config, text=text)
-    replace(source, admitted, actor=actor)
+    before = [(source, one.key) for one in origins(source, key)]
+    after = [(source, one.key) for one in admitted.sent]
+    with dispatcher.single_transaction() if len(before) + len(after) <= dispatcher.CHUNK else nullcontext():
+        was = _texts(before)
+        replace(source, admitted, actor=actor)
+        now = _texts(after)
+        verb, texts = (Act.Verb.CHANGE if before else Act.Verb.MAKE), (list(was.values()) or None, list(now.values()))
+        record(verb, f"config {source}:{key}", before=texts[0], after=texts[1], configs={*was, *now})
     return admitted
 
 
@@ -208,6 +221,22 @@ def replace(source: str, admitted: Admitted, *, term: int | None = None, actor: 
         if sum(len(one.origins) for one in before.values()) + len(admitted.sent) <= dispatcher.CHUNK:
             return send([admitted], before, source=source, term=term, actor=actor)
     return send([admitted], before, source=source, term=term, actor=actor)
+
+
+def take_back(keys: Collection[tuple[str, str]], *, actor: str) -> None:
+    """Remove what a person wrote under these origins, (source, key) pairs. More than CHUNK are not atomic."""
+    with dispatcher.single_transaction() if len(keys) <= dispatcher.CHUNK else nullcontext():
+        texts = _texts(keys)
+        names = listed([f"{source}:{key}" for source, key in sorted(keys)])
+        record(Act.Verb.DELETE, f"config {names}", before=list(texts.values()), configs=texts)
+        dispatcher.unschedule(keys, actor=actor)
+
+
+def _texts(keys: Collection[tuple[str, str]]) -> dict[int, str]:
+    """Return {config's id: the beginning of what it says, as people see it} for the configs of these (source, key) pairs."""
+    ids = Origin.objects.keyed(keys).values("config")
+    found = Config.objects.filter(pk__in=ids).only("text", "patched_with").order_by("pk")[:MOST_TEXTS]
+    return {config.pk: config.display_text[:MOST_OF_TEXT] for config in found}
 
 
 def _batches(recut: Iterable[tuple[Admitted, set[str]]]) -> Iterator[list[tuple[Admitted, set[str]]]]:

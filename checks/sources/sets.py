@@ -7,10 +7,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import replace as replaced
+from typing import Any
 
 import structlog
 from django.db.models.functions import Now
 
+from acts.models import Act
+from acts.recording import record
 from checks.dispatcher.changes import Sent
 from checks.models import Config, Origin, Source
 from checks.sources import origins
@@ -22,6 +25,8 @@ from clusteragent.lib import locks
 from clusteragent.lib.shortids import keyed
 
 PREFIX = "api:"
+# So many names of each kind of change are told in an act.
+MOST_NAMES = 200
 
 log = structlog.get_logger()
 
@@ -70,6 +75,7 @@ def replace(
         difference, sent = _compared(source, desired, known, revision, accept_removals)
         if difference.removals_held:
             raise RemovalsHeld(f"This removes {len(difference.removed)} of the {len(known)} configs of {source}.")
+        _record(source, known, difference)
         row, _ = Source.objects.get_or_create(name=source, defaults={"read_at": Now()})
         origins.send(sent, known, source=source, actor=actor)
         origins.remove(source, difference.removed, known, actor=actor)
@@ -77,6 +83,21 @@ def replace(
     numbers = {name: len(getattr(difference, name)) for name in ("added", "changed", "removed")}
     log.info("set_replaced", source=source, actor=actor, **numbers)
     return difference
+
+
+def _record(source: str, known: Mapping[str, Known], difference: Difference) -> None:
+    """Record what a caller is about to change: it may take several transactions."""
+    names = {name: getattr(difference, name) for name in ("added", "changed", "removed")}
+    if not any(names.values()):
+        return
+    keys = [key for name in (*difference.changed, *difference.removed) for key in known[name].origins]
+    after: dict[str, Any] = {"revision": difference.revision}
+    for name, listed in names.items():
+        after |= {name: listed[:MOST_NAMES], f"{name}_number": len(listed)}
+    configs = Origin.objects.filter(source=source, key__in=keys).values_list("config_id", flat=True)
+    record(
+        Act.Verb.REPLACE, f"set of {source}", before={"revision": _revision(known)}, after=after, configs=set(configs)
+    )
 
 
 def _compared(

@@ -5,11 +5,13 @@ Keys that a scan can't read keep what they sent. Removals that look like an acci
 
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import structlog
 
+from acts.models import Act
+from acts.recording import record, someone_acts
 from checks import dispatcher
 from checks.models import ClusterStore, Origin, Source, SourceScan
 from checks.models.configs import KUBERNETES
@@ -34,9 +36,11 @@ from checks.wire.scrub import scrub
 from clusteragent.lib import locks
 from clusteragent.lib.scrub import scrub as scrub_text
 from clusteragent.lib.traces import span
-from clusteragent.lib.words import escape_controls
+from clusteragent.lib.words import escape_controls, listed
 
 ACTOR = "autoconf"
+# So many held removals are told in an act.
+MOST_HELD = 1000
 
 SOURCES: tuple[ConfigSource, ...] = (files.FileSource(), httpsd.by_options())
 
@@ -81,12 +85,28 @@ def sync(
     held, on record as done by `actor`. sources: SOURCES unless given. Each chunk of 1 000 configs is a transaction of its own.
     Raises NotLeader or SyncUnderWay.
     """
+    chosen = list(SOURCES if sources is None else sources)
+    _record(chosen, accept_removals=accept_removals)
+    return _sync_all(chosen, term, accept_removals, actor)
+
+
+def _record(sources: Sequence[ConfigSource], *, accept_removals: bool) -> None:
+    """Record that a person scans these sources. What follows takes several transactions."""
+    if not someone_acts():
+        return
+    names = [source.name for source in sources if not source.is_leaders]
+    rows = Source.objects.filter(name__in=names).exclude(held_removals=[])
+    held = {row.name: row.held_removals[:MOST_HELD] for row in rows} if accept_removals else {}
+    record(Act.Verb.ACCEPT if held else Act.Verb.SCAN, listed(names), before=held or None)
+
+
+def _sync_all(sources: Sequence[ConfigSource], term: int | None, accept_removals: bool, actor: str) -> Report:
     report = Report()
     with guards.exclusively(locks.Lock.SYNC):
         if term is not None:
             # The dispatcher checks the term again before it writes. This check avoids reading everything for nothing.
             ClusterStore.objects.require(term)
-        for source in SOURCES if sources is None else sources:
+        for source in sources:
             if term is None and source.is_leaders:
                 continue
             # One that is not used any more has configs that it sent, whose removal the guards judge.
@@ -100,10 +120,11 @@ def sync_settled(accept_removals: bool = False, patience: float = 10.0, *, actor
 
     The report has the changes of all syncs, and the findings of the last one.
     """
-    report, deadline = sync(accept_removals=accept_removals, actor=actor), time.monotonic() + patience
+    _record(SOURCES, accept_removals=accept_removals)
+    report, deadline = _sync_all(SOURCES, None, accept_removals, actor), time.monotonic() + patience
     while report.unsettled and time.monotonic() < deadline:
         time.sleep(files.SETTLED_AFTER)
-        later = sync(accept_removals=accept_removals, actor=actor)
+        later = _sync_all(SOURCES, None, accept_removals, actor)
         changes = {name: getattr(report, name) + getattr(later, name) for name in ("added", "changed", "removed")}
         report = replace(later, **changes)
     return report
@@ -137,6 +158,8 @@ def accept_removals_of(row: Source, *, actor: str) -> None:
 
     If it was watched and nobody watches it any more, do it now.
     """
+    if row.held_removals:
+        record(Act.Verb.ACCEPT, row.name, before={row.name: row.held_removals[:MOST_HELD]})
     if row.state.get("phase") == OFF:
         known = origins.known(row.name)
         origins.remove(row.name, known.keys() & set(row.held_removals), known, actor=actor)

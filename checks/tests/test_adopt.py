@@ -107,11 +107,11 @@ def test_a_dry_run_knows_the_labels_that_nodes_will_have_and_what_lost_ones_decl
 
 
 def test_applying_gives_each_config_to_the_node_that_runs_it(there: Path) -> None:
-    assert "Adopted." in adopt(there, "--apply", "--note", "we come over")
+    assert "Adopted." in adopt(there, "--apply", "--note", "we come over", "--as", "olga")
     assert owners() == {"db": "ash", "shop": "birch", "mail": "birch"}
-    assert set(Move.objects.values_list("reason", "actor")) == {("adopted", "command line")}
+    assert set(Move.objects.values_list("reason", "actor")) == {("adopted", "olga (command line)")}
     [plan] = Plan.objects.all()
-    assert (plan.order["note"], plan.moved, plan.author) == ("we come over", 3, "command line")
+    assert (plan.order["note"], plan.moved, plan.author) == ("we come over", 3, "olga (command line)")
     assert plans.may_apply(type("Nobody", (), {"has_perms": lambda self, wanted: not wanted})(), plan) is False
 
 

@@ -113,9 +113,12 @@ class TestCommands:
         return capsys.readouterr().out
 
     def test_freeze_and_thaw(self, capsys: pytest.CaptureFixture[str]) -> None:
-        assert self.said(capsys, "freeze", "--note", "release") == "Balancing is frozen by command line.\n"
+        assert (
+            self.said(capsys, "freeze", "--note", "release", "--as", "olga")
+            == "Balancing is frozen by olga (command line).\n"
+        )
         row = Freeze.objects.get()
-        assert (row.author, row.note, row.until) == ("command line", "release", None)
+        assert (row.author, row.note, row.until) == ("olga (command line)", "release", None)
         assert self.said(capsys, "thaw") == "The freeze is over.\n"
         with pytest.raises(CommandError, match="balancing is not frozen"):
             call_command("thaw")

@@ -175,9 +175,9 @@ def test_the_answer_is_the_recorded_server_s():
 class TestCommands:
     def test_isolate_says_where_it_is_alone_and_release_ends_it(self, capsys: pytest.CaptureFixture[str]):
         furnish(ash=[0.1, 0.1], birch=[0.1])
-        call_command("isolate", check_id("ash-0"), "--note", "it leaks")
+        call_command("isolate", check_id("ash-0"), "--note", "it leaks", "--as", "olga")
         assert capsys.readouterr().out == f"{check_id('ash-0')} is alone on ash\n"
-        assert (Isolation.objects.get().author, Isolation.objects.get().note) == ("command line", "it leaks")
+        assert (Isolation.objects.get().author, Isolation.objects.get().note) == ("olga (command line)", "it leaks")
         call_command("release", check_id("ash-0"))
         assert capsys.readouterr().out == f"{check_id('ash-0')} is released\n"
         assert not Isolation.objects.exists()

@@ -41,12 +41,12 @@ def told(capsys: pytest.CaptureFixture[str], *command: str) -> Any:
 
 
 def test_pin_moves_a_check_to_its_node_and_notes_who_and_why(capsys: pytest.CaptureFixture[str]) -> None:
-    answer = said(capsys, "pin", check_id("shop"), "birch", "--note", "near the shop")
+    answer = said(capsys, "pin", check_id("shop"), "birch", "--note", "near the shop", "--as", "olga")
     assert answer.splitlines()[0].endswith("ash → birch")
     assert "1 config pinned to birch, 1 moved" in answer
     assert owners()["shop"] == "birch"
     pin = Pin.objects.get()
-    assert (pin.author, pin.note, pin.until) == ("command line", "near the shop", None)
+    assert (pin.author, pin.note, pin.until) == ("olga (command line)", "near the shop", None)
 
 
 def test_pin_takes_several_checks_and_a_pattern_or_a_label(capsys: pytest.CaptureFixture[str]) -> None:
@@ -195,12 +195,12 @@ def test_a_dry_run_of_resume_tells_programs_where_they_would_go(capsys: pytest.C
 
 
 def test_what_commands_do_is_in_the_list_of_plans(capsys: pytest.CaptureFixture[str]) -> None:
-    said(capsys, "pause", check_id("shop"))
-    said(capsys, "resume", check_id("shop"))
-    said(capsys, "drain", "ash")
+    said(capsys, "pause", check_id("shop"), "--as", "olga")
+    said(capsys, "resume", check_id("shop"), "--as", "olga")
+    said(capsys, "drain", "ash", "--as", "olga")
     plans = Plan.objects.order_by("pk")
     assert [plan.order["verb"] for plan in plans] == ["pause", "resume", "drain"]
-    assert {(plan.author, plan.applied_at is None) for plan in plans} == {("command line", False)}
+    assert {(plan.author, plan.applied_at is None) for plan in plans} == {("olga (command line)", False)}
 
 
 def test_a_command_that_stops_midway_says_so(

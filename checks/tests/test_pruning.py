@@ -13,6 +13,7 @@ from django.db.models.functions import Now
 from django_q.models import Task
 from knox.models import AuthToken
 
+from acts.models import Act
 from checks import pruning, tasks
 from checks.models import ClusterStore, Cost, Move, Plan, TaskRun
 from checks.models.freezes import Freeze
@@ -25,8 +26,8 @@ pytestmark = pytest.mark.django_db(transaction=True)
 LONG_AGO = Now() - timedelta(days=400)
 NUMBER = 5
 EACH = {
-    "moves": NUMBER, "plans": NUMBER, "edits": 0, "freezes": NUMBER, "events": NUMBER, "nodes": NUMBER, "costs": NUMBER,
-    "sessions": NUMBER, "task results": NUMBER, "tokens": NUMBER,
+    "moves": NUMBER, "plans": NUMBER, "edits": 0, "freezes": NUMBER, "acts": NUMBER, "events": NUMBER, "nodes": NUMBER,
+    "costs": NUMBER, "sessions": NUMBER, "task results": NUMBER, "tokens": NUMBER,
 }  # fmt: skip
 
 
@@ -40,6 +41,7 @@ def _old_rows(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> None:
         NodeEvent.objects.create(node_name="ash", kind=NodeEvent.Kind.SILENT, time=LONG_AGO)
         Plan.objects.create(revision=1, time=LONG_AGO)
         Freeze.objects.create(until=LONG_AGO)
+        Act.objects.create(person="olga", how=Act.How.ADMIN, verb=Act.Verb.PIN, time=LONG_AGO)
         Node.objects.create(name=f"lost-{number}", lost_at=LONG_AGO)
         Cost.objects.create(config_id=number + 1, workers_needed=0.5)
         Session.objects.create(session_key=f"key-{number}", session_data="", expire_date=LONG_AGO)

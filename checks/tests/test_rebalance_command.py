@@ -43,13 +43,13 @@ class TestCommand:
         return capsys.readouterr().out.splitlines()
 
     def test_it_tells_number_moves_and_spread(self, capsys: pytest.CaptureFixture[str], measured: list[str]):
-        first, move, last = self.shown(capsys)
+        first, move, last = self.shown(capsys, "--as", "olga")
         assert first == "1 cluster checks rebalanced successfully"
         assert move == "http_check ash-1: ash → birch (0.5 workers)"
         assert last == "peak 0.250 → 0.125, standard deviation 0.125 → 0.000"
         assert sorted(owners().values()) == ["ash", "birch"]
         assert measured == ["asked"]
-        assert Move.objects.latest("pk").actor == "command line"
+        assert Move.objects.latest("pk").actor == "olga (command line)"
 
     def test_a_dry_run_shows_the_same_and_stores_nothing(self, capsys: pytest.CaptureFixture[str], measured: list[str]):
         dry = self.shown(capsys, "--dry-run")

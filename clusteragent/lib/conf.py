@@ -275,6 +275,8 @@ CONTAINER_EXCLUDE_METRICS = words("DD_CONTAINER_EXCLUDE_METRICS")
 # What is kept and told.
 #: Moves, plans, edits and events are deleted when they are older.
 LEDGER_RETENTION = duration("CLUSTERAGENT_LEDGER_RETENTION", timedelta(days=30), low=timedelta(hours=1))
+#: What people did (acts) is deleted when it is older.
+ACT_RETENTION = duration("CLUSTERAGENT_ACT_RETENTION", timedelta(days=366), low=timedelta(hours=1))
 #: Answer `/metrics` without a token.
 METRICS_PUBLIC = flag("CLUSTERAGENT_METRICS_PUBLIC", False)
 #: Tell the metric `cluster_checks_configs_info`, which has a series for each check ID.

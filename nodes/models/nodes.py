@@ -13,11 +13,13 @@ from django.db.models import Case, Count, Exists, F, Min, OuterRef, Q, Value, Wh
 from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Coalesce, Now, NullIf
 
+from acts.models import Act
+from acts.recording import record
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago, later
 from clusteragent.lib.database import bulk
 from clusteragent.lib.database.arrays import array
-from clusteragent.lib.words import utc
+from clusteragent.lib.words import listed, utc
 from nodes.models.events import NodeEvent
 from nodes.models.hearing import OVERDUE, Hearing
 from nodes.names import likeness, validate_node_name
@@ -27,6 +29,8 @@ from nodes.signals import node_arrived, node_changed
 RESTART_TIME = timedelta(seconds=60)
 # A node that is uncordoned may be given work, whatever it said before.
 READMITTED = {"leaving": False, "kept_until": None, "drain_by": None}
+# What cordons and drains set.
+_CORDON = ("schedulable", "draining", "drain_by")
 # What a probe proved counts for so long.
 PROOF_HOLDS = timedelta(seconds=10)
 # Lost nodes that are kept at most.
@@ -218,11 +222,18 @@ class NodeQuerySet(models.QuerySet["Node"]):
         return found
 
     def cordon(
-        self, *, schedulable: bool = False, draining: bool = False, by: datetime | None = None, actor: str = ""
+        self,
+        *,
+        schedulable: bool = False,
+        draining: bool = False,
+        by: datetime | None = None,
+        actor: str = "",
+        plan: int | None = None,
     ) -> int:
         """Stop (or, with schedulable, resume) giving these nodes new work. Returns how many changed.
 
         draining: what they have moves away too, bit by bit, in the passes that follow; by: until then all of it.
+        plan: the stored plan that it is of, if any.
         """
         kinds = NodeEvent.Kind
         kind = kinds.UNCORDONED if schedulable else kinds.DRAINING if draining else kinds.CORDONED
@@ -230,14 +241,27 @@ class NodeQuerySet(models.QuerySet["Node"]):
             wanted = {"schedulable": schedulable, "draining": draining, "drain_by": by}
             wanted |= READMITTED if schedulable else {}
             unlike = self.exclude(**wanted)
-            names = list(unlike.order_by("pk").select_for_update(no_key=True).values_list("name", flat=True))
+            locked = unlike.order_by("pk").select_for_update(no_key=True).values("name", *_CORDON)
+            before = {row.pop("name"): row for row in locked}
+            names = list(before)
             self.model.objects.filter(name__in=names).update(**wanted)
+            self._record_cordon(before, wanted, plan)
             NodeEvent.objects.note(names, kind, cause=f"{actor or 'someone'}, by {utc(by)}" if by else actor)
             if names and schedulable:
                 node_arrived.send(sender=self.model, names=names)
             if names and draining:
                 node_changed.send(sender=self.model, names=names)
         return len(names)
+
+    def _record_cordon(
+        self, before: Mapping[str, Mapping[str, Any]], wanted: Mapping[str, Any], plan: int | None
+    ) -> None:
+        """Record what a person changed of the intake of nodes. before: {name: what it was}."""
+        if not before:
+            return
+        verb = Act.Verb.UNCORDON if wanted["schedulable"] else Act.Verb.DRAIN if wanted["draining"] else Act.Verb.CORDON
+        after = {name: wanted[name] for name in _CORDON}
+        record(verb, listed(sorted(before)), before=dict(before), after=after, plan=plan, nodes=before)
 
     def expired(self, *, force: bool = False) -> NodeQuerySet:
         """Nodes silent for longer than the timeout, unless we were deaf, the brake is on, or no other could take the work; and

@@ -17,6 +17,7 @@ from unfold.decorators import display as column
 from unfold.views import ChangeList
 from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
+from acts.models import Act
 from checks import dispatcher
 from checks.dispatcher.changes import Sent
 from checks.explain import facts
@@ -33,7 +34,7 @@ from clusteragent.lib import clock
 from clusteragent.lib.database.natural import Natural
 from clusteragent.lib.shortids import short_id
 from clusteragent.lib.words import duration, milliseconds, percent, plain_count
-from operators.admin import configpage
+from operators.admin import acts, configpage
 from operators.admin.actions import SteeringAdmin
 from operators.admin.base import TABLE_ROWS, UncountedChangeList, aged, anchor, first_words, link, list_url
 from operators.admin.filters import (
@@ -309,7 +310,8 @@ class ConfigAdmin(SteeringAdmin):
 
     def page_context(self, request: HttpRequest, config: Config) -> dict[str, Any]:
         exact = sees_digests(request.user)
-        return configpage.context(config, exact=exact) | {"owner": self.owner(config)}
+        acted = acts.tables(request.user, Act.objects.of_config(config.pk), config=config.pk)
+        return configpage.context(config, exact=exact) | {"owner": self.owner(config), "acts": acted}
 
     @admin.action(description="Unschedule…", permissions=["unschedule"])
     def unschedule(self, request: HttpRequest, queryset: QuerySet[Config]) -> HttpResponse | None:
@@ -326,7 +328,7 @@ class ConfigAdmin(SteeringAdmin):
             pks = [config.pk for config in chosen]
             return self.ask(request, "Unschedule configs", "unschedule", pks, chosen[:TABLE_ROWS])
         keys = [(origin.source, origin.key) for config in chosen for origin in config.origins.all()]
-        dispatcher.unschedule(keys, actor=request.user.get_username())
+        origins.take_back(keys, actor=request.user.get_username())
         Source.objects.replace_warnings(ADMIN, {sharding.parent_of(key) for _, key in keys}, [])
         messages.success(request, f"{plain_count(len(chosen), 'config')} unscheduled.")
         return None

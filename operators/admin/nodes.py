@@ -10,16 +10,18 @@ from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from unfold.decorators import display
 
+from acts.models import Act
+from acts.recording import record
 from checks import plans
 from checks.dispatcher import REFUSALS, deciding
 from checks.explain import alerts, drains
 from checks.models import Config
 from clusteragent.lib.database.natural import Natural
-from clusteragent.lib.words import ago, grouped_count, plain_count
+from clusteragent.lib.words import ago, grouped_count, listed, plain_count
 from nodes.declarations import parse
 from nodes.models import Node, NodeEvent, Slowness
 from nodes.models.nodes import named_domain
-from operators.admin import nodepage
+from operators.admin import acts, nodepage
 from operators.admin.base import ReadOnlyAdmin, Table, anchor, list_url, row_url
 from operators.admin.filters import (
     CLOSED,
@@ -165,7 +167,8 @@ class NodeAdmin(ReadOnlyAdmin):
         return nodepage.context(node)
 
     def tables(self, request: HttpRequest, node: Node) -> list[Table]:
-        return [nodepage.configs(node), nodepage.timeline(node)]
+        acted = acts.tables(request.user, Act.objects.of_node(node.name), node=node.name)
+        return [nodepage.configs(node), nodepage.timeline(node), *acted]
 
     @admin.action(description="Cordon: give it nothing new", permissions=["change"])
     def cordon(self, request: HttpRequest, queryset: QuerySet[Node]) -> None:
@@ -192,6 +195,9 @@ class NodeAdmin(ReadOnlyAdmin):
         """Delete lost nodes. Nodes that are not lost are refused."""
         chosen = Node.objects.filter(pk__in=[node.pk for node in queryset])
         kept = [node.name for node in chosen.known()]
+        if lost := list(chosen.lost().values_list("name", flat=True)):
+            # Before: it takes several transactions.
+            record(Act.Verb.FORGET, listed(lost), nodes=lost)
         forgotten = chosen.forget()
         if forgotten:
             messages.success(request, f"{grouped_count(forgotten, 'node')} forgotten.")

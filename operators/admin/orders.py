@@ -83,7 +83,7 @@ class OrderAdmin(NotedAdmin, ReadOnlyAdmin):
         actor = request.user.get_username()
         if change and obj.config_id is None:
             obj.author, obj.from_source = actor, False
-            obj.save()
+            dispatcher.store_waiting(obj)
             return
         ids = [obj.config_id] if change else form.cleaned_data["configs"]
         plan, moves = plans.order(lambda: form.decide(ids), actor=actor)
@@ -102,7 +102,7 @@ class OrderAdmin(NotedAdmin, ReadOnlyAdmin):
     def _take(self, request: HttpRequest, orders: Sequence[Any]) -> None:
         self.take([order.config_id for order in orders if order.config_id], request.user.get_username())
         # The verb took back the orders of configs. What is left waits for its origin, or was not taken back.
-        self.model.objects.filter(pk__in=[order.pk for order in orders], config=None).delete()
+        dispatcher.forget_waiting(self.model.objects.filter(pk__in=[order.pk for order in orders], config=None))
         super().log_deletions(request, orders)
 
 

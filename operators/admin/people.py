@@ -1,11 +1,14 @@
 """Users, groups and operators' tokens in the admin."""
 
+from http import HTTPStatus
 from typing import Any
 
 from django.apps import apps
 from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.models import Group, User
+from django.db import transaction
+from django.db.models import Model
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from knox.admin import AuthTokenCreateForm
@@ -14,7 +17,10 @@ from knox.settings import knox_settings
 from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
+from acts.models import Act
+from acts.recording import record
 from clusteragent.lib import clock
+from operators import tokens
 from operators.admin.base import DeclaredAdmin
 
 # Remove what libraries registered. A Schedule of django-q2 would run any function that its author names.
@@ -24,22 +30,82 @@ admin.site.unregister(
 )
 
 
+class RecordedAdmin(DeclaredAdmin):
+    """Rows that forms change: each change is on record, in its transaction, with all that the row was and is."""
+
+    def told(self, obj: Any) -> dict[str, Any]:
+        """What a row says, as JSON data. What is secret, of all of it nothing but that it is there."""
+        raise NotImplementedError
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        # Before anything is saved: what belongs to the row is saved after it.
+        obj.told_before = self.told(self.model._default_manager.get(pk=obj.pk)) if change else None
+        super().save_model(request, obj, form, change)
+
+    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
+        super().save_related(request, form, formsets, change)
+        obj = form.instance
+        verb = Act.Verb.CHANGE if change else Act.Verb.MAKE
+        # Read again: what was read before may be cached.
+        now = self.told(self.model._default_manager.get(pk=obj.pk))
+        record(verb, named(obj), before=obj.told_before, after=now)
+
+    def delete_model(self, request: HttpRequest, obj: Any) -> None:
+        self.delete_queryset(request, self.model._default_manager.filter(pk=obj.pk))
+
+    @transaction.atomic
+    def delete_queryset(self, request: HttpRequest, queryset: Any) -> None:
+        for obj in queryset:
+            record(Act.Verb.DELETE, named(obj), before=self.told(obj))
+        super().delete_queryset(request, queryset)
+
+
+def named(row: Model) -> str:
+    """A row in words: `user otto`."""
+    return tokens.named(row) if isinstance(row, AuthToken) else f"{row._meta.verbose_name} {row}"
+
+
 @admin.register(User)
-class OperatorAdmin(UserAdmin, DeclaredAdmin):  # type: ignore[type-arg]
+class OperatorAdmin(UserAdmin, RecordedAdmin):  # type: ignore[type-arg]
     """The users."""
 
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
 
+    def told(self, obj: User) -> dict[str, Any]:
+        names = ("username", "first_name", "last_name", "email", "is_active", "is_staff", "is_superuser")
+        return {name: getattr(obj, name) for name in names} | {
+            "groups": sorted(obj.groups.values_list("name", flat=True)),
+            "permissions": codes(obj.user_permissions),
+        }
+
+    def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:  # noqa: A002
+        with transaction.atomic():
+            response = super().user_change_password(request, id, form_url)
+            if request.method == "POST" and response.status_code == HTTPStatus.FOUND:
+                record(Act.Verb.CHANGE, f"login of user {self.get_object(request, id)}", after="by password, a new one")
+        return response
+
 
 @admin.register(Group)
-class OperatorGroupAdmin(GroupAdmin, DeclaredAdmin):
+class OperatorGroupAdmin(GroupAdmin, RecordedAdmin):
     """The groups, which are the roles."""
+
+    def told(self, obj: Group) -> dict[str, Any]:
+        return {"name": obj.name, "permissions": codes(obj.permissions)}
+
+
+def codes(permissions: Any) -> list[str]:
+    """Permissions as `checks.add_pin`, sorted."""
+    rows = permissions.values_list("content_type__app_label", "codename").order_by(
+        "content_type__app_label", "codename"
+    )
+    return [".".join(row) for row in rows]
 
 
 @admin.register(AuthToken)
-class TokenAdmin(DeclaredAdmin):
+class TokenAdmin(RecordedAdmin):
     """Operators' tokens. A token has the permissions of its user. Only its hash is stored."""
 
     form = AuthTokenCreateForm
@@ -60,6 +126,9 @@ class TokenAdmin(DeclaredAdmin):
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         return {"expiry": clock.now() + knox_settings.TOKEN_TTL} | super().get_changeform_initial_data(request)
+
+    def told(self, obj: Any) -> dict[str, Any]:
+        return tokens.told(obj)
 
     @display
     def roles(self, token: Any) -> str:

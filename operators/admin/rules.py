@@ -15,9 +15,9 @@ from checks.models.orders import Rule
 from checks.wire.scrub import scrub
 from clusteragent.lib.words import grouped_count, listed, plain_count
 from nodes.models import NodeRule
+from operators import rules
 from operators.admin.base import NotedAdmin, Table, WithoutTransaction, link, list_url
 from operators.admin.plans import first_of, load_change, worse
-from operators.rules import apply_rules
 
 MOST_LISTED = 100
 # What the page of a plan adds to the form that it shows.
@@ -84,34 +84,37 @@ class RuleAdmin(NotedAdmin, WithoutTransaction):
     @admin.action(description="Delete…", permissions=["delete"])
     def delete_selected(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
         """Show what deleting these rules would do until that is confirmed, then delete them."""
-        rules = list(queryset)
-        if page := self._unconfirmed(request, "Delete", rules, deleted=[rule.pk for rule in rules]):
+        chosen = list(queryset)
+        if page := self._unconfirmed(request, "Delete", chosen, deleted=[rule.pk for rule in chosen]):
             return page
         self.log_deletions(request, queryset)
         self.delete_queryset(request, queryset)
-        messages.success(request, f"{plain_count(len(rules), 'rule')} deleted.")
+        messages.success(request, f"{plain_count(len(chosen), 'rule')} deleted.")
         return None
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         obj.author = request.user.get_username()
-        super().save_model(request, obj, form, change)
-        messages.info(request, apply_rules(self.model))
+        messages.info(request, rules.save(obj, obj.save))
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
-        super().delete_model(request, obj)
-        messages.info(request, apply_rules(self.model))
+        messages.info(request, rules.delete([obj]))
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        super().delete_queryset(request, queryset)
-        messages.info(request, apply_rules(self.model))
+        messages.info(request, rules.delete(queryset))
 
     def _unconfirmed(
-        self, request: HttpRequest, verb: str, rules: Sequence[Any], *, saved: Any = None, deleted: Collection[int] = ()
+        self,
+        request: HttpRequest,
+        verb: str,
+        chosen: Sequence[Any],
+        *,
+        saved: Any = None,
+        deleted: Collection[int] = (),
     ) -> HttpResponse | None:
         """The page that shows what the change would do; None if the user has confirmed just that."""
         effect = ruling.effect_of(self.model, saved=saved, deleted=deleted)
         # The name of one rule, else something that nobody types without having read the page.
-        only = rules[0].name if len(rules) == 1 and isinstance(rules[0], Rule) else ""
+        only = chosen[0].name if len(chosen) == 1 and isinstance(chosen[0], Rule) else ""
         word = (only or str(len(effect.lost))) if effect.lost else ""
         seen, typed = request.POST.get("seen", ""), request.POST.get("typed", "").strip()
         problem = ""
@@ -122,9 +125,9 @@ class RuleAdmin(NotedAdmin, WithoutTransaction):
                 problem = f"Nothing was done: type {word} to confirm it."
             else:
                 return None
-        named = listed([f"{rule}" for rule in rules])
+        named = listed([f"{rule}" for rule in chosen])
         context = self.admin_site.each_context(request) | {
-            "title": f"{verb} {self.opts.verbose_name if len(rules) == 1 else self.opts.verbose_name_plural}",
+            "title": f"{verb} {self.opts.verbose_name if len(chosen) == 1 else self.opts.verbose_name_plural}",
             "opts": self.opts,
             "what": f"{verb} {named}",
             "problem": problem,

@@ -9,6 +9,7 @@ from django_filters.rest_framework import DjangoFilterBackend
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
+from acts.models import Act
 from checks.models import Config, Instance, Move, Origin
 from checks.models.configs import displayable
 from clusteragent.lib.shortids import short_id_in
@@ -154,6 +155,30 @@ class MoveFilter(TimeRange, DigestFilter):
     def of_short_id(self, moves: QuerySet[Move], name: str, value: str) -> QuerySet[Move]:
         """The moves of the config that has this short ID now."""
         return moves.filter(digest__in=Config.objects.filter(short_id=value).order_by().values("digest"))
+
+
+class ActFilter(TimeRange):
+    """Filters of the acts."""
+
+    person = filters.CharFilter()
+    how = filters.ChoiceFilter(choices=Act.How.choices)
+    verb = filters.ChoiceFilter(choices=Act.Verb.choices)
+    object = filters.CharFilter(lookup_expr="icontains", help_text="A part of what it was done to.")
+    plan = WholeNumberFilter(help_text="The id of the plan that it applied.")
+    config = WholeNumberFilter(method="of_config", help_text="The config's id.")
+    node = filters.CharFilter(method="of_node", help_text="The node's name.")
+
+    class Meta:
+        model = Act
+        fields: tuple[str, ...] = ()
+
+    def of_config(self, acts: Any, name: str, value: Any) -> QuerySet[Act]:
+        """The acts on this config."""
+        return acts.of_config(int(value))
+
+    def of_node(self, acts: Any, name: str, value: str) -> QuerySet[Act]:
+        """The acts on this node."""
+        return acts.of_node(value)
 
 
 class EventFilter(TimeRange):

@@ -9,6 +9,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
+from acts.models import Act
 from checks import plans
 from checks.dispatcher import CHUNK
 from checks.explain import drains
@@ -300,6 +301,30 @@ class MoveSerializer(serializers.ModelSerializer[Move]):
             "term", "promise", "handed_at",
         )  # fmt: skip
         read_only_fields = fields
+
+
+class ActSerializer(serializers.ModelSerializer[Act]):
+    """An act: what a person did."""
+
+    how = serializers.ChoiceField(choices=Act.How.choices, read_only=True)
+    verb = serializers.ChoiceField(choices=Act.Verb.choices, read_only=True)
+    configs = serializers.SerializerMethodField()
+    nodes = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Act
+        fields = (
+            "id", "time", "person", "how", "address", "verb", "object", "before", "after", "plan", "reason", "configs", "nodes",
+        )  # fmt: skip
+        read_only_fields = fields
+
+    def get_configs(self, act: Act) -> list[int]:
+        """The ids of the configs that it was done to."""
+        return act.about.get("configs", [])
+
+    def get_nodes(self, act: Act) -> list[str]:
+        """The names of the nodes that it was done to."""
+        return act.about.get("nodes", [])
 
 
 class EventSerializer(serializers.ModelSerializer[NodeEvent]):

@@ -33,6 +33,7 @@ router.register("plans", views.PlanViewSet)
 router.register("freezes", views.FreezeViewSet)
 router.register("moves", views.MoveViewSet)
 router.register("events", views.EventViewSet)
+router.register("acts", views.ActViewSet)
 router.register("sources", views.SourceViewSet)
 
 

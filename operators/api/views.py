@@ -16,6 +16,7 @@ from rest_framework.exceptions import AuthenticationFailed, NotFound, Permission
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from acts.models import Act
 from checks import dispatcher, plans
 from checks.dispatcher import Decision, deciding
 from checks.explain import drains, headroom, loss, ruling
@@ -26,6 +27,7 @@ from checks.sources import sets
 from clusteragent.lib.database.numbers import number_of
 from clusteragent.lib.words import plain_count
 from nodes.models import Node, NodeEvent, NodeRule
+from operators import rules
 from operators.api import desired, filters, serializers
 from operators.api.authentication import OperatorToken
 from operators.api.base import Busy, Conflict, DetailViewSet, ListViewSet, OperatorViewSet
@@ -33,7 +35,6 @@ from operators.api.permissions import HasPermissions, requires
 from operators.pages import now
 from operators.pages.base import SEES
 from operators.queries import WIDE_COLUMNS
-from operators.rules import apply_rules
 
 # How many sets of more than a megabyte are read at the same time: each takes up to 0.3 GB and half a minute.
 LARGE_SETS = 2
@@ -182,6 +183,15 @@ class MoveViewSet(ListViewSet):
     ordering = "-id"
 
 
+class ActViewSet(ListViewSet):
+    """Acts: what people did, by whichever entrance, the last one first."""
+
+    queryset = Act.objects.all()
+    serializer_class = serializers.ActSerializer
+    filterset_class = filters.ActFilter
+    ordering = "-id"
+
+
 class EventViewSet(ListViewSet):
     """Node events: what happened to nodes, the last one first."""
 
@@ -310,7 +320,7 @@ class OrderViewSet(DetailViewSet):
         if preview := self.take([order.config_id] if order.config_id else []):
             return preview
         if order.config_id is None:
-            order.delete()  # an order without a config only waits for its origin
+            dispatcher.forget_waiting([order])  # an order without a config only waits for its origin
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 
@@ -391,14 +401,14 @@ class RuleViewSet(mixins.CreateModelMixin, mixins.UpdateModelMixin, mixins.Destr
         return self._previewed(deleted=[self.get_object().pk]) or super().destroy(request, *args, **kwargs)
 
     def perform_create(self, serializer: Any) -> None:
-        serializer.save(author=self.request.user.get_username())
-        apply_rules(self.queryset.model)
+        author = self.request.user.get_username()
+        rule = serializer.instance or self.queryset.model(**serializer.validated_data)
+        rules.save(rule, lambda: serializer.save(author=author))
 
     perform_update = perform_create
 
     def perform_destroy(self, instance: Any) -> None:
-        instance.delete()
-        apply_rules(self.queryset.model)
+        rules.delete([instance])
 
     def _previewed(self, **change: Any) -> Response | None:
         """The answer to a dry run, or to a change that would leave configs without a node unasked; None for others."""

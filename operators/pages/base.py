@@ -43,6 +43,7 @@ SIDEBAR: Sequence[tuple[str, Sequence[tuple[str, str, str]]]] = (
     )),
     ("History", (
         ("Changes", "timeline", "pages:changes"),
+        ("Acts", "fingerprint", "acts.Act"),
         ("Ledger", "swap_horiz", "checks.Move"),
         ("Node events", "history", "nodes.NodeEvent"),
     )),

@@ -42,6 +42,7 @@ PAGES = {
     "/admin/checks/plan/rebalance/": {O},
     "/admin/checks/freeze/": {V, O, W, A},
     "/admin/checks/freeze/add/": {O},
+    "/admin/acts/act/": {O, A},
     "/admin/auth/user/": {A},
     "/admin/auth/user/add/": {A},
     "/admin/auth/group/": {A},

@@ -47,6 +47,7 @@ CALLS = [
     Call("GET", "nodes/ash/drain", ALL),
     Call("POST", "nodes/ash/drain", {O}, {}),
     Call("GET", "nodes/ash/loss", ALL),
+    Call("GET", "acts", {O, A}),
     Call("GET", "domains", ALL),
     Call("GET", "domains/a/loss", ALL),
     *(Call("GET", kind, ALL) for kind in ("pins", "pauses", "isolations", "rules", "node-rules", "plans")),

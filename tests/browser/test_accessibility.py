@@ -26,6 +26,7 @@ PAGES = [
     "/admin/checks/source/",
     "/admin/checks/move/",
     "/admin/nodes/nodeevent/",
+    "/admin/acts/act/",
     "/admin/checks/clusterstore/",
 ]
 # What light and dark differ in.

@@ -25,6 +25,7 @@ MODELS = [
     "knox/authtoken",
     "nodes/node",
     "nodes/nodeevent",
+    "acts/act",
     "nodes/noderule",
 ]
 ADDED = ["auth/group", "auth/user", "checks/config", "checks/isolation", "checks/pause", "checks/pin", "checks/rule"]

@@ -3,7 +3,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from checks.adoption import adopting, states
 from checks.adoption.adopting import Forecast, NotReady
@@ -11,6 +11,7 @@ from checks.adoption.matching import Ours, Pair
 from checks.adoption.states import State, UnreadableState
 from checks.dispatcher import StalePlan, described
 from checks.management import commandline
+from checks.management.commandline import ActingCommand
 from checks.models import freezes
 from checks.wire.scrub import scrub
 from clusteragent.lib.words import escape_controls, listed, plain_count
@@ -19,7 +20,7 @@ from clusteragent.lib.words import escape_controls, listed, plain_count
 CHANGES, UNREADABLE = 1, 2
 
 
-class Command(BaseCommand):
+class Command(ActingCommand):
     help = (
         "Take over who runs what from another cluster agent, so that its checks run on where they run."
         " Without --apply only says what would happen. Exit status: 0 all runs on, 1 something restarts, moves or stops, 2 its"
@@ -38,6 +39,7 @@ class Command(BaseCommand):
         )
         parser.add_argument("--apply", action="store_true", help="do it")
         commandline.add(parser, "--note", "--json")
+        super().add_arguments(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
@@ -72,7 +74,7 @@ class Command(BaseCommand):
 
     def apply(self, state: State, note: str) -> str:
         """Adopt the state. Returns what stopped it; empty when nothing did."""
-        _, plan = adopting.adopt(state, actor=commandline.ACTOR, note=note)
+        _, plan = adopting.adopt(state, actor=commandline.actor(), note=note)
         return plan.outcome
 
 

@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.db import DatabaseError
 
 from checks.dispatcher import deciding
 from checks.explain import drains
 from checks.explain.drains import Drain
 from checks.management import commandline
+from checks.management.commandline import ActingCommand
 from clusteragent.lib.database import unusable
 from clusteragent.lib.words import escape_controls, plain_count
 from nodes.models import Node, UnknownNode
@@ -20,7 +21,7 @@ EMPTY, NOT_EMPTY, UNKNOWN = range(3)
 LOOK = 1.0
 
 
-class Command(BaseCommand):
+class Command(ActingCommand):
     help = (
         "Drain nodes: cordon them, and move their configs away a few at a time, with --by all of them until then. With --wait "
         "and --check it exits with 0 if they are empty and may be stopped, with 1 if not, and with 2 if that can't be told."
@@ -38,6 +39,7 @@ class Command(BaseCommand):
         what.add_argument("--wait", action="store_true", help=wait)
         what.add_argument("--check", action="store_true", help="only say whether they are empty and may be stopped")
         commandline.add(parser, "--by", "--json")
+        super().add_arguments(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         names = sorted(set(options["node"]))
@@ -72,7 +74,7 @@ class Command(BaseCommand):
         nodes = Node.objects.known().filter(name__in=names)
         if unknown := sorted(set(names) - set(nodes.values_list("name", flat=True))):
             raise CommandError(f"node {unknown[0]} is unknown")
-        return nodes.cordon(schedulable=True, actor=commandline.ACTOR), []
+        return nodes.cordon(schedulable=True, actor=commandline.actor()), []
 
     def wait(self, names: list[str], options: dict[str, Any]) -> None:
         """Say how far the drains are when that changes, until all nodes are empty or it can't become so. Exits with the code."""

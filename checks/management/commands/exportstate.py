@@ -1,13 +1,14 @@
 from pathlib import Path
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from checks.explain import exporting
 from checks.management import commandline
+from checks.management.commandline import ActingCommand
 
 
-class Command(BaseCommand):
+class Command(ActingCommand):
     help = (
         "Write the whole state as JSON, configs with their secrets, orders, nodes: to a new file that only its owner may read, "
         "or with - to standard output."
@@ -16,6 +17,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("file", type=Path, metavar="FILE", help="a new file, or -")
         commandline.add(parser, "--json")
+        super().add_arguments(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         is_printed = options["file"] == commandline.STANDARD

@@ -1,18 +1,20 @@
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import CommandParser
 
 from checks.management import commandline
+from checks.management.commandline import ActingCommand
 from checks.models import freezes
 
 
-class Command(BaseCommand):
+class Command(ActingCommand):
     help = "Balance nothing automatically, until `--until` or until `thaw`. Rules, drains and dead nodes still move configs."
 
     def add_arguments(self, parser: CommandParser) -> None:
         commandline.add(parser, "--until", "--note", "--json")
+        super().add_arguments(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        made = freezes.freeze(actor=commandline.ACTOR, until=commandline.parse_until(options), note=options["note"])
+        made = freezes.freeze(actor=commandline.actor(), until=commandline.parse_until(options), note=options["note"])
         document = {"id": made.pk, "until": made.until.isoformat() if made.until else None, "note": made.note}
         commandline.answer(self, options, document, [f"Balancing is {made}."])

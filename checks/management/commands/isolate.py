@@ -1,25 +1,27 @@
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from checks.dispatcher import costs, deciding
 from checks.management import commandline
+from checks.management.commandline import ActingCommand
 from checks.plans import isolation
 
 
-class Command(BaseCommand):
+class Command(ActingCommand):
     help = "Keep a check, with its config's other checks, alone on its node until it is released."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("check_id", metavar="CHECK_ID")
         commandline.add(parser, "--note", "--dry-run", "--json")
+        super().add_arguments(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["dry_run"]:
             self.show(options)
             return
         costs.measure()
-        answer = isolation.isolate(options["check_id"], actor=commandline.ACTOR, note=options["note"])
+        answer = isolation.isolate(options["check_id"], actor=commandline.actor(), note=options["note"])
         lines = [f"{answer.check_id} is alone on {answer.check_node}"] if answer.is_isolated else []
         commandline.answer(self, options, answer._asdict(), lines)
         if not answer.is_isolated:

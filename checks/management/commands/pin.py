@@ -1,13 +1,14 @@
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import CommandParser
 
 from checks.dispatcher import deciding
 from checks.management import commandline
+from checks.management.commandline import ActingCommand
 from checks.models.orders import Pin
 
 
-class Command(BaseCommand):
+class Command(ActingCommand):
     help = "Pin configs to a node, to nodes of a name pattern or to nodes with a label. Move those that run elsewhere."
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -18,6 +19,7 @@ class Command(BaseCommand):
         kind.add_argument("--label", action="store_true", help="AIM is a label: zone=a")
         parser.add_argument("--waits", action="store_true", help="run nowhere while no such node accepts them")
         commandline.add(parser, "--until", "--note", "--dry-run", "--json")
+        super().add_arguments(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         kind = Pin.Kind.PATTERN if options["pattern"] else Pin.Kind.LABEL if options["label"] else Pin.Kind.NODE

@@ -1,14 +1,15 @@
 import math
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from django.db import connection
 
 from checks import pruning
+from checks.management.commandline import ActingCommand
 
 
-class Command(BaseCommand):
-    help = "Delete what is older than its retention: moves, plans, edits, events, lost nodes, sessions, tokens and failures."
+class Command(ActingCommand):
+    help = "Delete what is older than its retention: moves, plans, edits, events, acts, nodes, sessions, tokens and failures."
 
     def handle(self, *args: Any, **options: Any) -> None:
         connection.ensure_connection()

@@ -1,14 +1,15 @@
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from checks import plans
 from checks.dispatcher import costs
 from checks.management import commandline
+from checks.management.commandline import ActingCommand
 from checks.models import Plan
 
 
-class Command(BaseCommand):
+class Command(ActingCommand):
     help = "Move configs from busy nodes to idle ones, the fewest that make a clear difference."
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -18,9 +19,10 @@ class Command(BaseCommand):
         parser.add_argument("--force", action="store_true", help="move even if it makes no clear difference")
         parser.add_argument("--no-budget", action="store_true", help="ignore the limit of moves in one period")
         commandline.add(parser, "--json")
+        super().add_arguments(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        how = {"actor": commandline.ACTOR, "force": options["force"], "unlimited": options["no_budget"]}
+        how = {"actor": commandline.actor(), "force": options["force"], "unlimited": options["no_budget"]}
         is_dry = options["dry_run"]
         plan = plans.draft(**how) if is_dry else self.rebalance(how)
         moves = commandline.moves_of(plan, is_dry=is_dry)

@@ -1,19 +1,22 @@
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import CommandParser
 
 from checks import dispatcher
+from checks.management import commandline
+from checks.management.commandline import ActingCommand
 from clusteragent.lib.words import plain_count
 
 
-class Command(BaseCommand):
+class Command(ActingCommand):
     help = "Place dangling configs."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--force", action="store_true", help="skip the warm-up and the limit of configs at once")
+        super().add_arguments(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        moves = dispatcher.redispatch(force=options["force"], actor="redispatch")
+        moves = dispatcher.redispatch(force=options["force"], actor=commandline.actor())
         for move in moves:
             self.stdout.write(f"{move.shown}: to {move.to_node}")
         self.stdout.write(f"{plain_count(len(moves), 'config')} placed")

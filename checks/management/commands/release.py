@@ -1,18 +1,20 @@
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from checks import dispatcher
 from checks.management import commandline
+from checks.management.commandline import ActingCommand
 from checks.plans import isolation
 
 
-class Command(BaseCommand):
+class Command(ActingCommand):
     help = "End the isolation or quarantine of a check: its node may be given other checks again."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("check_id", metavar="CHECK_ID")
         commandline.add(parser, "--json")
+        super().add_arguments(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         check_id = options["check_id"]

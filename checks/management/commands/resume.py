@@ -1,18 +1,20 @@
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import CommandParser
 
 from checks.dispatcher import deciding
 from checks.management import commandline
+from checks.management.commandline import ActingCommand
 from checks.models.orders import Pause
 
 
-class Command(BaseCommand):
+class Command(ActingCommand):
     help = "Resume paused configs: place them again. Configs without an eligible node dangle."
 
     def add_arguments(self, parser: CommandParser) -> None:
         commandline.add(parser, "config", nargs="*")
         commandline.add(parser, "--check", "--dry-run", "--json")
+        super().add_arguments(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         ids = commandline.ids_of_check(options)

@@ -2,15 +2,16 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from checks import sources
 from checks.management import commandline
+from checks.management.commandline import ActingCommand
 from checks.wire.scrub import scrub
 from clusteragent.lib.words import escape_controls, listed, plain_count
 
 
-class Command(BaseCommand):
+class Command(ActingCommand):
     help = (
         "Sync with the config sources now, and print their errors and warnings. Exits with 1 when there are errors or held"
         " removals."
@@ -20,13 +21,14 @@ class Command(BaseCommand):
         parser.add_argument("--accept-removals", action="store_true", help="also remove what is held")
         parser.add_argument("--strict", action="store_true", help="also exit with 1 when there are warnings")
         commandline.add(parser, "--json")
+        super().add_arguments(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            report = sources.sync_settled(accept_removals=options["accept_removals"], actor=commandline.ACTOR)
+            report = sources.sync_settled(accept_removals=options["accept_removals"], actor=commandline.actor())
         except sources.SyncUnderWay as error:
             raise CommandError("another sync is under way, try again") from error
-        sources.add_watched(report, accept_removals=options["accept_removals"], actor=commandline.ACTOR)
+        sources.add_watched(report, accept_removals=options["accept_removals"], actor=commandline.actor())
         if options["json"]:
             found = {name: getattr(report, name) for name in ("errors", "warnings", "passed_over")}
             document = asdict(report) | {name: [one._asdict() for one in listed] for name, listed in found.items()}

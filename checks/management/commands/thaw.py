@@ -1,19 +1,21 @@
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from checks.management import commandline
+from checks.management.commandline import ActingCommand
 from checks.models import freezes
 
 
-class Command(BaseCommand):
+class Command(ActingCommand):
     help = "End a freeze: balance automatically again."
 
     def add_arguments(self, parser: CommandParser) -> None:
         commandline.add(parser, "--json")
+        super().add_arguments(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if not (ended := freezes.thaw(actor=commandline.ACTOR)):
+        if not (ended := freezes.thaw(actor=commandline.actor())):
             raise CommandError("balancing is not frozen")
         left = freezes.why_off()
         now = f"The freeze is over, but nothing is balanced: {left}." if left else "The freeze is over."

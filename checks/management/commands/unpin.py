@@ -1,16 +1,18 @@
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from checks import dispatcher
 from checks.management import commandline
+from checks.management.commandline import ActingCommand
 
 
-class Command(BaseCommand):
+class Command(ActingCommand):
     help = "Remove the pins of configs. They stay where they are."
 
     def add_arguments(self, parser: CommandParser) -> None:
         commandline.add(parser, "config", "--json")
+        super().add_arguments(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:

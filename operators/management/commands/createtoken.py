@@ -5,15 +5,16 @@ import re
 from datetime import timedelta
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
+from checks.management.commandline import ActingCommand
 from operators import tokens
 from operators.roles import Role
 
 DAYS = re.compile(r"([1-9][0-9]{0,3})d")
 
 
-class Command(BaseCommand):
+class Command(ActingCommand):
     """Prints the token, or with --json an object with user, roles, expires and token."""
 
     help = "Make a token for the operators' API. It is written once, to standard output, and only its hash is kept."
@@ -27,6 +28,7 @@ class Command(BaseCommand):
             "--expires", default="90d", metavar="DAYS", help="a number of days (default: 90d), or never"
         )
         parser.add_argument("--json", action="store_true", help="write a JSON object")
+        super().add_arguments(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:

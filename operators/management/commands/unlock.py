@@ -2,16 +2,15 @@
 
 from typing import Any
 
-from django.core.management.base import BaseCommand
-
+from checks.management.commandline import ActingCommand
 from operators.models import FailedLogins
 
 
-class Command(BaseCommand):
+class Command(ActingCommand):
     """Prints how many counts were deleted."""
 
     help = "Forget all failed logins, so that nobody is locked out."
 
     def handle(self, *args: Any, **options: Any) -> None:
-        gone, _ = FailedLogins.objects.all().delete()
+        gone = FailedLogins.objects.unlock()
         self.stdout.write(f"{gone} counters of failed logins forgotten")

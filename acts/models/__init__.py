@@ -1,0 +1,5 @@
+"""The models of this package."""
+
+from acts.models.acts import Act
+
+__all__ = ["Act"]

@@ -1,0 +1,115 @@
+"""Acts: what people did, and through which entrance. The database refuses to change or delete one before its time."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from django.db import connection, models, transaction
+from django.db.models.functions import Now
+
+from clusteragent.lib import conf
+from clusteragent.lib.clock import ago
+from clusteragent.lib.database import bulk
+
+
+class ActQuerySet(models.QuerySet["Act"]):
+    """Queries of acts, and their pruning."""
+
+    def of_config(self, config_id: int) -> ActQuerySet:
+        """The acts on a config."""
+        return self.filter(about__contains={"configs": [config_id]})
+
+    def of_node(self, name: str) -> ActQuerySet:
+        """The acts on the node of this name."""
+        return self.filter(about__contains={"nodes": [name]})
+
+    def prune(self, most: float = bulk.MOST) -> int:
+        """Delete at most `most` acts that are past their retention, in batches. Returns how many."""
+        old = self.filter(time__lt=ago(conf.ACT_RETENTION)).order_by("time").values_list("pk", flat=True)
+        pruned = 0
+        while pruned < most and (keys := list(old[: int(min(bulk.BATCH, most - pruned))])):
+            with transaction.atomic(durable=True), connection.cursor() as cursor:
+                # Not the ORM: what the trigger that keeps acts asks for, until the end of this transaction.
+                cursor.execute("SET LOCAL clusteragent.pruning = 'on'")
+                self.filter(pk__in=keys).delete()
+                cursor.execute("SET LOCAL clusteragent.pruning = 'off'")
+            pruned += len(keys)
+        return pruned
+
+
+def act_verbs() -> list[tuple[str, str]]:
+    """Return the choices of an act's verb. They are given as a function, so that a new verb needs no migration."""
+    return Act.Verb.choices
+
+
+class Act(models.Model):
+    """What a person did. Written in the transaction that did it, or, of a deed of several, before the first."""
+
+    class How(models.TextChoices):
+        """The entrances."""
+
+        ADMIN = "admin", "admin"
+        API = "API", "operators' API"
+        COMMAND = "command", "command"
+        LOCAL = "local API", "local API"
+
+    class Verb(models.TextChoices):
+        REASSIGN = "reassign"
+        PIN = "pin"
+        UNPIN = "unpin"
+        PAUSE = "pause"
+        RESUME = "resume"
+        ISOLATE = "isolate"
+        RELEASE = "release"
+        REBALANCE = "rebalance"
+        UNDO = "undo"
+        ADOPT = "adopt"
+        DRAIN = "drain"
+        CORDON = "cordon"
+        UNCORDON = "uncordon"
+        FORGET = "forget"
+        FREEZE = "freeze"
+        THAW = "thaw"
+        DISPATCH = "dispatch"
+        EXPIRE = "expire"
+        SCAN = "scan"
+        ACCEPT = "accept removals"
+        MAKE = "make"
+        CHANGE = "change"
+        DELETE = "delete"
+        REPLACE = "replace"
+        IMPORT = "import"
+        EXPORT = "export"
+        PRUNE = "prune"
+        LOG_IN = "log in"
+        LOCK_OUT = "lock out"
+        UNLOCK = "unlock"
+
+    # By the database's clock.
+    time = models.DateTimeField(db_default=Now())
+    # The user's name, or who runs the command.
+    person = models.CharField(max_length=253)
+    how = models.CharField(max_length=16, choices=How)
+    # The client's address; of a command the account and the machine.
+    address = models.CharField(max_length=253, db_default="")
+    verb = models.CharField(max_length=16, choices=act_verbs)
+    # What it was done to, in the words of that time.
+    object = models.TextField()
+    before = models.JSONField(null=True)
+    after = models.JSONField(null=True)
+    # The plan that it applied, if any.
+    plan = models.BigIntegerField(null=True)
+    reason = models.TextField(db_default="")
+    # {"configs": [id], "nodes": [name]}: on whose pages it is shown.
+    about = models.JSONField(db_default={})
+
+    objects: ClassVar[Any] = ActQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-id"]
+        default_permissions = ("view",)
+        # Another, of `about`, is made by the migration: see of_config and of_node.
+        indexes = [models.Index(fields=["time"], name="act_by_time")]
+
+    def __str__(self) -> str:
+        return f"{self.verb} {self.object}"

@@ -1,0 +1,100 @@
+"""Records what people do. An entrance says who acts, how and from where; the verbs say what is done.
+
+Nothing is recorded outside of an entrance: what the leader does by itself is in the ledger and in the events of nodes.
+"""
+
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from django.db import transaction
+
+from acts.models import Act
+from clusteragent.lib.scrub import scrub_value
+from clusteragent.lib.words import escape_controls
+
+log = structlog.get_logger()
+
+# The longest text of an act: a reason or an object.
+MOST = 10_000
+
+
+@dataclass(frozen=True)
+class Entrance:
+    """Who acts: person() is asked when something is recorded, since a call may name its user later than it begins."""
+
+    how: str
+    address: str
+    person: Callable[[], str]
+
+
+_entrance: ContextVar[Entrance | None] = ContextVar("entrance", default=None)
+
+
+@contextmanager
+def entered(how: str, address: str, person: Callable[[], str]) -> Iterator[None]:
+    """Within it, what is recorded is recorded of this person."""
+    before = _entrance.set(Entrance(how, address, person))
+    try:
+        yield
+    finally:
+        _entrance.reset(before)
+
+
+def someone_acts() -> bool:
+    """Whether a person is behind what is done now. Ask before reading what only an act tells."""
+    return _entrance.get() is not None
+
+
+def person() -> str:
+    """The name of who acts now; empty for a stranger and outside of an entrance."""
+    entrance = _entrance.get()
+    return entrance.person() if entrance else ""
+
+
+def record(
+    verb: str,
+    what: str,
+    *,
+    before: Any = None,
+    after: Any = None,
+    plan: int | None = None,
+    reason: str = "",
+    configs: Collection[int] = (),
+    nodes: Collection[str] = (),
+) -> None:
+    """Record an act in the present transaction, without secrets, and log it once that is committed.
+
+    Outside of an entrance nothing is recorded. what: the object, in words. configs, nodes: on whose pages the act is shown.
+    """
+    entrance = _entrance.get()
+    if entrance is None:
+        return
+    about = {"configs": sorted(configs), "nodes": sorted(nodes)}
+    told = {
+        "person": escape_controls(entrance.person())[:253],
+        "how": entrance.how,
+        "address": entrance.address[:253],
+        "verb": verb,
+        "object": hidden(what)[:MOST],
+        "before": hidden(before),
+        "after": hidden(after),
+        "plan": plan,
+        "reason": hidden(reason)[:MOST],
+    }
+    act = Act.objects.create(**told, about={name: listed for name, listed in about.items() if listed})
+    transaction.on_commit(lambda: log.info("act", id=act.pk, **told))
+
+
+def hidden(value: Any, key: str = "") -> Any:
+    """Return JSON data, or a text, without secrets."""
+    if isinstance(value, dict):
+        return {str(name): hidden(inner, str(name)) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [hidden(inner, key) for inner in value]
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    return scrub_value(key, str(value))

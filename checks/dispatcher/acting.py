@@ -1,0 +1,87 @@
+"""What is recorded of the orders that people give and end."""
+
+from collections.abc import Collection
+from typing import Any
+
+from acts.models import Act
+from acts.recording import record as record_act
+from acts.recording import someone_acts
+from checks.dispatcher.decision import Decision, Placement
+from checks.models import Config, Plan
+from checks.models.orders import Isolation, Order, Pause, Pin
+from checks.models.titles import called
+from clusteragent.lib.words import grouped_count, listed
+
+# The orders that a decision of this verb replaces or ends.
+_REPLACED: dict[str, type[Order]] = {
+    "reassign": Pin, "pin": Pin, "pause": Pause, "resume": Pause, "isolate": Isolation
+}  # fmt: skip
+# So many orders that it replaces are told.
+MOST_BEFORE = 100
+# Of an order: what is told elsewhere, or is but work for the commit.
+_UNTOLD = {"verb", "alone", "also", "refused", "note", "origin"}
+
+
+def record(decision: Decision, plan: Plan | None) -> None:
+    """Record that a person carries out this decision. A plan that was not stored is not named."""
+    if not someone_acts():
+        return
+    ids = {one.config for one in decision.placements}
+    to = decision.order.get("node") or decision.order.get("aim")
+    record_act(
+        decision.verb or Act.Verb.REBALANCE,
+        _named(decision.placements) + (f" to {to}" if to else ""),
+        before=_orders(_REPLACED[decision.verb], ids) if decision.verb in _REPLACED else None,
+        after={name: value for name, value in decision.order.items() if name not in _UNTOLD} or None,
+        plan=plan.pk if plan else None,
+        reason=decision.order.get("note", ""),
+        configs=ids,
+        nodes={name for one in decision.moves for name in (one.from_node, one.to_node) if name},
+    )
+
+
+def record_end(verb: Act.Verb, model: type[Order], config_ids: Collection[int]) -> None:
+    """Record that a person ends the orders of this kind of these configs. Call it in the transaction that then deletes them."""
+    if not someone_acts():
+        return
+    # Locked: nobody else ends them meanwhile.
+    rows = model.objects.filter(config__in=config_ids).order_by("pk").select_for_update()
+    ids = list(rows.values_list("config_id", flat=True))
+    if ids:
+        record_act(verb, shown(ids), before=_orders(model, ids), configs=ids)
+
+
+def shown(config_ids: Collection[int]) -> str:
+    """Return configs in words: up to three by their titles."""
+    rows = Config.objects.filter(pk__in=list(config_ids)[:3]).order_by("pk").values_list("title", "name", "digest")
+    return _words(len(config_ids), [called(*row) for row in rows])
+
+
+def _named(placements: Collection[Placement]) -> str:
+    return _words(len(placements), [called(one.title, one.name, one.digest) for one in list(placements)[:3]])
+
+
+def _words(number: int, first: list[str]) -> str:
+    return listed(first, None) if number <= len(first) else f"{grouped_count(number, 'config')}: {', '.join(first)}, …"
+
+
+def _orders(model: type[Order], config_ids: Collection[int]) -> list[dict[str, Any]]:
+    """The orders of this kind of these configs, up to MOST_BEFORE of them."""
+    rows = model.objects.filter(config__in=config_ids).select_related("config").order_by("pk")
+    columns = [field.name for field in model._meta.concrete_fields]
+    rows = rows.only(*columns, "config__title", "config__name", "config__digest")
+    return [told(row) for row in rows[:MOST_BEFORE]]
+
+
+def named(order: Order) -> str:
+    """Return in words which order it is, of one that waits for its origin."""
+    return f"{order._meta.verbose_name} of {order.source}:{order.key}"
+
+
+def told(order: Order) -> dict[str, Any]:
+    """Return what an order says, as JSON data."""
+    untold = {"id", "config", "from_source"}
+    fields = [field for field in order._meta.concrete_fields if field.name not in untold]
+    said = {field.name: getattr(order, field.attname) for field in fields}
+    values = {name: str(value) if hasattr(value, "isoformat") else value for name, value in said.items()}
+    return values | ({"config": str(order.config)} if order.config else {})

@@ -1,0 +1,125 @@
+"""Acts in the admin: what people did."""
+
+import json
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from unfold.contrib.filters.admin import ChoicesDropdownFilter, TextFilter
+from unfold.decorators import display
+
+from acts.models import Act
+from checks.models import Plan
+from operators.admin.base import TABLE_ROWS, ReadOnlyAdmin, Table, link, list_url
+from operators.admin.filters import DaysFilter
+
+SEES = "acts.view_act"
+HEADERS = ("time", "who", "how", "what", "reason")
+
+
+class PersonFilter(TextFilter):
+    """Acts of a person."""
+
+    title = parameter_name = "person"
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Act]) -> QuerySet[Act]:
+        return queryset.filter(person=self.value()) if self.value() else queryset
+
+
+class ConfigFilter(TextFilter):
+    """Acts on a config, by its id."""
+
+    title = "config's number"
+    parameter_name = "config"
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> QuerySet[Act]:
+        value = self.value() or ""
+        if not value:
+            return queryset
+        return queryset.of_config(int(value)) if value.isdecimal() and len(value) < 19 else queryset.none()
+
+
+class NodeFilter(TextFilter):
+    """Acts on a node, by its name."""
+
+    title = parameter_name = "node"
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> QuerySet[Act]:
+        return queryset.of_node(self.value()) if self.value() else queryset
+
+
+@admin.register(Act)
+class ActAdmin(ReadOnlyAdmin):
+    """The acts, the last one first."""
+
+    list_display = ("time", "who", "how", "address", "what", "reason")
+    list_display_links = ("what",)
+    list_filter = (
+        PersonFilter, ("verb", ChoicesDropdownFilter), ("how", ChoicesDropdownFilter), ("time", DaysFilter), NodeFilter,
+        ConfigFilter,
+    )  # fmt: skip
+    search_fields = ("object",)
+    search_help_text = "A part of what it was done to"
+    fields = readonly_fields = (
+        "time", "who", "how", "address", "verb", "object", "shown_plan", "reason", "shown_before", "shown_after",
+    )  # fmt: skip
+
+    class Media:
+        css = {"all": ["checks/config.css"]}
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Act]:
+        """The acts. The list shows nothing of what may be long."""
+        acts: QuerySet[Act] = super().get_queryset(request)
+        return acts.defer("before", "after", "about")
+
+    @display(description="who")
+    def who(self, act: Act) -> str:
+        """The person."""
+        return who(act)
+
+    @display(description="what")
+    def what(self, act: Act) -> str:
+        """The verb and its object."""
+        return str(act)
+
+    @display(description="plan")
+    def shown_plan(self, act: Act) -> SafeString | str:
+        """A link to the plan that it applied, as long as that is kept."""
+        plan = Plan.objects.filter(pk=act.plan).only("pk").first() if act.plan else None
+        return link(plan, f"plan {act.plan}") if plan else f"{act.plan or '-'}"
+
+    @display(description="before")
+    def shown_before(self, act: Act) -> SafeString | str:
+        """What it was."""
+        return _as_json(act.before)
+
+    @display(description="after")
+    def shown_after(self, act: Act) -> SafeString | str:
+        """What it became."""
+        return _as_json(act.after)
+
+
+def who(act: Act) -> str:
+    """The person of an act."""
+    return act.person or "a stranger"
+
+
+def tables(user: Any, acts: QuerySet[Act], **query: Any) -> list[Table]:
+    """The table of the last acts on something; none if there are none, or for who may not see acts.
+
+    query: of the list of all of them.
+    """
+    if not user.has_perm(SEES):
+        return []
+    found = acts.defer("before", "after", "about")[: TABLE_ROWS + 1]
+    rows = [(act.time, who(act), act.get_how_display(), link(act), act.reason) for act in found]
+    return [Table.of("Acts", HEADERS, rows, list_url(Act, **query))] if rows else []
+
+
+def _as_json(value: Any) -> SafeString | str:
+    if value is None:
+        return "-"
+    return format_html('<pre class="config-text">{}</pre>', json.dumps(value, indent=2, ensure_ascii=False))

@@ -1,0 +1,528 @@
+"""Each entrance by which a person changes something leaves an act. The entrances are listed from what is registered."""
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from django.contrib import admin
+from django.contrib.auth.models import Group, User
+from django.core.management import call_command, get_commands
+from django.db.models.functions import Now
+from django.test import Client, RequestFactory
+from django.urls import URLPattern, get_resolver
+from knox.models import AuthToken
+
+from acts.models import Act
+from checks import dispatcher, plans, sources
+from checks.dispatcher import costs, deciding
+from checks.dispatcher.costs import Measured
+from checks.explain import state
+from checks.models import Config, Instance, Move, Origin, Plan, Source, freezes
+from checks.models.orders import Isolation, Pause, Pin, Rule
+from checks.sources import files
+from checks.tests.balance import furnish
+from checks.tests.cast import hand_over, report, sent, silence
+from checks.tests.operators import act, apply, config, confirmed, planned
+from checks.views import ActingView
+from clusteragent.command import VERBS
+from clusteragent.lib import conf
+from clusteragent.lib.clock import ago
+from nodes.authentication import LOCAL_TOKEN
+from nodes.models import Node, NodeRule
+from nodes.statsclient import Round
+from operators import lockout
+from operators.api.urls import router
+from operators.pages import remedies
+from operators.roles import Role
+from operators.tests.cast import bearer, user
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
+
+RULE = {"name": "web", "check_pattern": "web", "source_pattern": "*", "required": "{}", "forbidden": "{}"}
+NODE_RULE = {"pattern": "run-*", "labels": "{}", "network": ""}
+EXPIRY = {"expiry_0": "2100-01-01", "expiry_1": "08:00:00"}
+PASSWORD = "correct horse battery"
+
+
+class World(SimpleNamespace):
+    """ash runs shop, mail and hand, which somebody wrote; birch is idle, elm lost. olga may do everything, in each way."""
+
+    client: Client
+    olga: User
+    folder: Path
+
+    def post(self, url: str, **fields: Any) -> str:
+        response = self.client.post(f"/admin/{url}", fields, follow=True)
+        assert response.status_code == 200, response.content
+        return str(response.content.decode())
+
+    def action(self, where: str, name: str, *rows: Any, **fields: Any) -> str:
+        return self.post(f"{where}/", action=name, _selected_action=[row.pk for row in rows], **fields)
+
+    def confirm(self, url: str, **fields: Any) -> None:
+        confirmed(self.client, f"/admin/{url}", **fields)
+
+    def call(self, method: str, path: str, body: Any = None) -> Any:
+        answer = self.caller.call(method, path, body)
+        assert answer.status_code in (200, 201, 204), answer.content
+        return answer
+
+    def run(self, verb: str, *words: str) -> None:
+        call_command(verb, *words, "--as", "olga")
+
+    def order(self, verb: str, key: str = "shop", **how: Any) -> Any:
+        """What `verb` orders of the config, by nobody: it is not on record."""
+        getattr(dispatcher, verb)([config(key).pk], actor="eve", **how)
+        return {"pin": Pin, "pause": Pause, "isolate": Isolation}[verb].objects.get()
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> World:
+    monkeypatch.setattr(costs, "measure", lambda: Measured(Round(0, 0, 0.0), 0, 0))
+    monkeypatch.setattr(conf, "CONFD", (tmp_path,))
+    monkeypatch.setattr(files, "SETTLED_AFTER", 0)
+    report("ash")
+    dispatcher.schedule([sent("shop"), sent("mail"), sent("hand", source="admin")])
+    hand_over()
+    report("birch", "elm")
+    silence("elm")
+    dispatcher.expire_nodes(force=True)
+    olga = User.objects.create_superuser("olga", password=None)
+    client = Client()
+    client.force_login(olga)
+    token = AuthToken.objects.create(olga)[1]
+    return World(client=client, olga=olga, caller=bearer(token), folder=tmp_path)
+
+
+def held(world: World) -> Source:
+    """The source of files, which holds removals."""
+    for number in range(12):
+        (world.folder / f"check{number}.yaml").write_text(f"cluster_check: true\ninstances: [{{url: u{number}}}]\n")
+    Origin.objects.filter(source="file").delete()
+    Config.objects.exclude(origins__source="admin").delete()
+    sources.sync_settled()
+    for file in world.folder.iterdir():
+        file.unlink()
+    sources.sync_settled()
+    source = Source.objects.get(name="file")
+    assert source.held_removals
+    return source
+
+
+def file_source(world: World) -> Source:
+    return Source.objects.get_or_create(name="file")[0]
+
+
+def rule() -> Rule:
+    return Rule.objects.create(name="old", check_pattern="old")
+
+
+def node_rule() -> NodeRule:
+    return NodeRule.objects.create(pattern="old-*")
+
+
+def plan_of(verb: str = "pause") -> Plan:
+    return plans.store(getattr(deciding, verb)([config("shop").pk]), author="eve")
+
+
+def waiting_pin() -> Pin:
+    return Pin.objects.create(source="file", key="later", aim="ash")
+
+
+def freeze() -> Any:
+    return freezes.freeze(actor="eve")
+
+
+def node(name: str = "ash") -> Node:
+    return Node.objects.get(name=name)
+
+
+def busy() -> None:
+    furnish(oak=[1.5, 1.5, 1.5], pine=[])
+
+
+def token_of(name: str) -> AuthToken:
+    return AuthToken.objects.create(user(name))[0]
+
+
+def isolate_by_admin(w: World) -> None:
+    Plan.objects.all().delete()
+    act(w.client, "isolate", ["shop"])
+    apply(w.client, Plan.objects.get())
+
+
+def drain_by_admin(w: World) -> None:
+    w.action("nodes/node", "drain", node())
+    apply(w.client, Plan.objects.get())
+
+
+def rebalance_by_admin(w: World) -> None:
+    busy()
+    w.post("checks/plan/rebalance/", force="on", unlimited="on")
+    apply(w.client, Plan.objects.get())
+
+
+def undo_by_admin(w: World) -> None:
+    dispatcher.reassign([config("shop").pk], "birch", actor="eve")
+    w.post("changes/undo/", move=[Move.objects.order_by("-pk")[0].pk])
+
+
+def accept_by_admin(w: World) -> None:
+    source = held(w)
+    confirmed(w.client, "/admin/checks/source/", action="accept_removals", _selected_action=[source.pk])
+
+
+def change_password(w: World) -> None:
+    w.olga.set_password(PASSWORD)
+    w.olga.save()
+    w.client.force_login(w.olga)
+    w.post("password_change/", old_password=PASSWORD, new_password1=f"{PASSWORD}!", new_password2=f"{PASSWORD}!")
+
+
+def log_in(w: World) -> None:
+    User.objects.create_superuser("eve", password=PASSWORD)
+    Client().post("/admin/login/", {"username": "eve", "password": PASSWORD})
+
+
+def remedy(kind: str, **fields: Any) -> Callable[[World], object]:
+    return lambda w: w.post(f"now/remedy/{kind}/", **fields)
+
+
+def adopt(w: World) -> None:
+    file = w.folder / "state.json"
+    file.write_bytes(b"".join(state.document()))
+    Source.objects.update(read_at=Now())
+    dispatcher.reassign([config("shop").pk], "birch", actor="eve")
+    with suppress(SystemExit):
+        w.run("adopt", "--file", str(file), "--apply")
+
+
+def export(w: World) -> None:
+    w.run("exportstate", str(w.folder / "state"))
+
+
+def import_(w: World) -> None:
+    call_command("exportstate", str(w.folder / "state"))
+    w.run("importstate", str(w.folder / "state"), "--merge")
+
+
+def check_id() -> str:
+    return Instance.objects.get(config=config("shop")).check_id
+
+
+def replace_set(w: World) -> None:
+    w.call(
+        "PUT", "sources/shop", {"configs": [{"name": "one", "check": "http_check", "yaml": "instances: [{url: u}]"}]}
+    )
+
+
+USER = {"username": "eve", "usable_password": "true", "password1": PASSWORD, "password2": PASSWORD}
+NEW_USER = {"username": "eve", "first_name": "Eve", "date_joined_0": "2026-01-01", "date_joined_1": "00:00:00"}
+
+# {entrance: what passes it, and does something}
+ADMIN: dict[str, Callable[[World], object]] = {
+    "config:reassign": lambda w: apply(w.client, planned(w.client, "reassign", ["shop"], node="birch")),
+    "config:pin": lambda w: apply(w.client, planned(w.client, "pin", ["shop"], kind="node", aim="ash")),
+    "config:pause": lambda w: apply(w.client, planned(w.client, "pause", ["shop"])),
+    "config:isolate": isolate_by_admin,
+    "config:unpin": lambda w: (w.order("pin", aim="ash"), act(w.client, "unpin", ["shop"])),
+    "config:resume": lambda w: (w.order("pause"), act(w.client, "resume", ["shop"])),
+    "config:release": lambda w: (w.order("isolate"), act(w.client, "release", ["shop"])),
+    "config:unschedule": lambda w: act(w.client, "unschedule", ["hand"], confirmed="yes"),
+    "config:add": lambda w: w.post("checks/config/add/", key="new", check="http_check", yaml="instances: [{url: u}]"),
+    "config:change": lambda w: w.post(
+        f"checks/config/{config('hand').pk}/change/", check="http_check", yaml="instances: [{url: other}]"
+    ),
+    "node:cordon": lambda w: w.action("nodes/node", "cordon", node()),
+    "node:uncordon": lambda w: (Node.objects.all().cordon(), w.action("nodes/node", "uncordon", node())),
+    "node:drain": drain_by_admin,
+    "node:forget": lambda w: w.action("nodes/node", "forget", node("elm")),
+    "source:scan_now": lambda w: w.action("checks/source", "scan_now", file_source(w)),
+    "source:accept_removals": accept_by_admin,
+    "freeze:add": lambda w: w.post("checks/freeze/add/", note="release"),
+    "freeze:thaw": lambda w: w.action("checks/freeze", "thaw", freeze()),
+    "pin:add": lambda w: w.post("checks/pin/add/", configs=str(config("shop")), kind="node", aim="ash"),
+    "pin:change": lambda w: w.post(f"checks/pin/{waiting_pin().pk}/change/", kind="node", aim="birch"),
+    "pin:delete": lambda w: w.post(f"checks/pin/{waiting_pin().pk}/delete/", post="yes"),
+    "pin:delete_selected": lambda w: w.action(
+        "checks/pin", "delete_selected", w.order("pin", aim="ash"), waiting_pin(), post="yes"
+    ),
+    "pause:add": lambda w: w.post("checks/pause/add/", configs=str(config("shop"))),
+    "pause:change": lambda w: w.post(f"checks/pause/{w.order('pause').pk}/change/", note="longer"),
+    "pause:delete": lambda w: w.post(f"checks/pause/{w.order('pause').pk}/delete/", post="yes"),
+    "pause:delete_selected": lambda w: w.action("checks/pause", "delete_selected", w.order("pause"), post="yes"),
+    "isolation:add": lambda w: w.post("checks/isolation/add/", configs=str(config("shop"))),
+    "isolation:change": lambda w: w.post(f"checks/isolation/{w.order('isolate').pk}/change/", note="leaks"),
+    "isolation:delete": lambda w: w.post(f"checks/isolation/{w.order('isolate').pk}/delete/", post="yes"),
+    "isolation:delete_selected": lambda w: w.action(
+        "checks/isolation", "delete_selected", w.order("isolate"), post="yes"
+    ),
+    "rule:add": lambda w: w.confirm("checks/rule/add/", **RULE),
+    "rule:change": lambda w: w.confirm(f"checks/rule/{rule().pk}/change/", **RULE),
+    "rule:delete": lambda w: w.confirm(f"checks/rule/{rule().pk}/delete/", post="yes"),
+    "rule:delete_selected": lambda w: w.confirm(
+        "checks/rule/", action="delete_selected", _selected_action=[rule().pk], post="yes"
+    ),
+    "noderule:add": lambda w: w.confirm("nodes/noderule/add/", **NODE_RULE),
+    "noderule:change": lambda w: w.confirm(f"nodes/noderule/{node_rule().pk}/change/", **NODE_RULE),
+    "noderule:delete": lambda w: w.confirm(f"nodes/noderule/{node_rule().pk}/delete/", post="yes"),
+    "noderule:delete_selected": lambda w: w.confirm(
+        "nodes/noderule/", action="delete_selected", _selected_action=[node_rule().pk], post="yes"
+    ),
+    "user:add": lambda w: w.post("auth/user/add/", **USER),
+    "user:change": lambda w: w.post(f"auth/user/{user('eve', Role.VIEWER).pk}/change/", **NEW_USER),
+    "user:delete": lambda w: w.post(f"auth/user/{user('eve').pk}/delete/", post="yes"),
+    "user:delete_selected": lambda w: w.action("auth/user", "delete_selected", user("eve"), post="yes"),
+    "group:add": lambda w: w.post("auth/group/add/", name="night"),
+    "group:change": lambda w: w.post(f"auth/group/{Group.objects.get(name='viewer').pk}/change/", name="viewers"),
+    "group:delete": lambda w: w.post(f"auth/group/{Group.objects.create(name='old').pk}/delete/", post="yes"),
+    "group:delete_selected": lambda w: w.action(
+        "auth/group", "delete_selected", Group.objects.create(name="old"), post="yes"
+    ),
+    "authtoken:add": lambda w: w.post("knox/authtoken/add/", user=w.olga.pk, **EXPIRY),
+    "authtoken:delete": lambda w: w.post(f"knox/authtoken/{token_of('eve').pk}/delete/", post="yes"),
+    "authtoken:delete_selected": lambda w: w.action("knox/authtoken", "delete_selected", token_of("eve"), post="yes"),
+}
+# Pages with an address of their own, each with what passes it, or why it leaves no act.
+PAGES: dict[str, Callable[[World], object] | str] = {
+    "checks_plan_apply": lambda w: apply(w.client, plan_of()),
+    "checks_plan_rebalance": rebalance_by_admin,
+    "auth_user_password_change": lambda w: w.post(
+        f"auth/user/{user('eve').pk}/password/", usable_password="true", password1=PASSWORD, password2=PASSWORD
+    ),
+    "undo": undo_by_admin,
+    "remedy": remedy("dangling"),
+    "password_change": change_password,
+    "login": log_in,
+    "logout": "It ends the user's own session and changes nothing of others.",
+    "jsi18n": "It is read.",
+    "autocomplete": "It is read.",
+    "view_on_site": "It is read.",
+    "app_list": "It is read.",
+    "index": "It is read.",
+    "now": "It is read.",
+    "search": "It is read.",
+    "changes": "It is read.",
+    "story": "It is read.",
+    "loss": "It is read.",
+    "domain-loss": "It is read.",
+    "documentation": "It is read.",
+    "password_change_done": "It is read.",
+    "toggle_sidebar": "It is how the user's own browser shows the sidebar.",
+}
+REMEDIES: dict[str, Callable[[World], object] | str] = {
+    "overloaded": "A plan changes nothing until it is applied, and is kept with its author.",
+    "unscheduled": remedy("unscheduled"),
+    "dangling": remedy("dangling"),
+    "pause_overdue": lambda w: (w.order("pause"), overdue(), remedy("pause_overdue")(w)),
+    "quarantined": lambda w: (w.order("isolate"), quarantine(), remedy("quarantined")(w)),
+    "source_error": lambda w: (file_source(w), remedy("source_error", subject="file")(w)),
+    "frozen": lambda w: (freeze(), remedy("frozen")(w)),
+}
+
+
+def overdue() -> None:
+    Pause.objects.update(until=ago(conf.NODE_EXPIRATION_TIMEOUT))
+
+
+def quarantine() -> None:
+    Isolation.objects.update(reason=Isolation.Reason.QUARANTINED)
+
+
+API: dict[str, Callable[[World], object] | str] = {
+    "POST configs/reassign": lambda w: w.call("POST", f"configs/{config('shop').pk}/reassign", {"node": "birch"}),
+    "POST nodes/cordon": lambda w: w.call("POST", "nodes/ash/cordon"),
+    "POST nodes/uncordon": lambda w: (Node.objects.all().cordon(), w.call("POST", "nodes/ash/uncordon")),
+    "POST nodes/drain": lambda w: w.call("POST", "nodes/ash/drain", {}),
+    "POST pins": lambda w: w.call("POST", "pins", {"configs": [config("shop").pk], "kind": "node", "aim": "ash"}),
+    "DELETE pins": lambda w: w.call("DELETE", f"pins/{w.order('pin', aim='ash').pk}"),
+    "POST pauses": lambda w: w.call("POST", "pauses", {"configs": [config("shop").pk]}),
+    "DELETE pauses": lambda w: w.call("DELETE", f"pauses/{w.order('pause').pk}"),
+    "POST isolations": lambda w: w.call("POST", "isolations", {"configs": [config("shop").pk]}),
+    "DELETE isolations": lambda w: w.call("DELETE", f"isolations/{w.order('isolate').pk}"),
+    "POST rules": lambda w: w.call("POST", "rules", {"name": "web", "check_pattern": "web"}),
+    "PUT rules": lambda w: w.call("PUT", f"rules/{rule().pk}", {"name": "web", "check_pattern": "web"}),
+    "DELETE rules": lambda w: w.call("DELETE", f"rules/{rule().pk}"),
+    "POST node-rules": lambda w: w.call("POST", "node-rules", {"pattern": "run-*", "weight": 2}),
+    "PUT node-rules": lambda w: w.call("PUT", f"node-rules/{node_rule().pk}", {"pattern": "run-*", "weight": 2}),
+    "DELETE node-rules": lambda w: w.call("DELETE", f"node-rules/{node_rule().pk}"),
+    "POST plans": "A plan changes nothing until it is applied, and is kept with its author.",
+    "POST plans/apply": lambda w: w.call("POST", f"plans/{plan_of().pk}/apply"),
+    "POST freezes": lambda w: w.call("POST", "freezes", {"note": "release"}),
+    "DELETE freezes": lambda w: w.call("DELETE", f"freezes/{freeze().pk}"),
+    "PUT sources": replace_set,
+}
+READS = "It changes nothing."
+SERVES = "It is a process; what it does by itself is in the ledger and in events."
+DJANGOS = "It is Django's, for whoever has the database's password."
+COMMANDS: dict[str, Callable[[World], object] | str] = {
+    "adopt": adopt,
+    "importstate": import_,
+    "exportstate": export,
+    "syncconfigs": lambda w: w.run("syncconfigs"),
+    "redispatch": lambda w: w.run("redispatch"),
+    "rebalance": lambda w: (busy(), w.run("rebalance", "--force")),
+    "reassign": lambda w: w.run("reassign", str(config("shop")), "--to", "birch"),
+    "pin": lambda w: w.run("pin", str(config("shop")), "ash"),
+    "unpin": lambda w: (w.order("pin", aim="ash"), w.run("unpin", str(config("shop")))),
+    "pause": lambda w: w.run("pause", str(config("shop"))),
+    "resume": lambda w: (w.order("pause"), w.run("resume", str(config("shop")))),
+    "isolate": lambda w: w.run("isolate", check_id()),
+    "release": lambda w: (w.order("isolate"), w.run("release", check_id())),
+    "drain": lambda w: w.run("drain", "ash"),
+    "freeze": lambda w: w.run("freeze"),
+    "thaw": lambda w: (freeze(), w.run("thaw")),
+    "expirenodes": lambda w: w.run("expirenodes"),
+    "pruneledger": lambda w: w.run("pruneledger"),
+    "createtoken": lambda w: w.run("createtoken", "--user", "olga"),
+    "unlock": lambda w: w.run("unlock"),
+    "createsuperuser": DJANGOS,
+    "migrate": "It changes the schema, and makes the first operator when there is none.",
+    "learnintegrations": "It writes a file of words for warnings.",
+} | dict.fromkeys(("check", "completion", "status", "doctor", "clusterchecks", "why", "whatif", "leader"), READS) | (
+    dict.fromkeys(
+        ("all", "agents", "operators", "runagent", "simulatenodes", "serve", "start", "runworker", "watchkubernetes"),
+        SERVES,
+    )
+)  # fmt: skip
+OURS = {"acts", "nodes", "checks", "operators", "clusteragent"}
+
+
+def admin_entrances() -> set[str]:
+    """The actions of all lists, and the forms that a superuser may send."""
+    request = RequestFactory().get("/")
+    request.user = User(username="olga", is_superuser=True, is_active=True, is_staff=True)
+    found = set()
+    for model, site in admin.site._registry.items():
+        name, row = model._meta.model_name, model()
+        found |= {f"{name}:{action}" for action in site.get_actions(request)}
+        found |= {f"{name}:add"} if site.has_add_permission(request) else set()
+        found |= {f"{name}:delete"} if site.has_delete_permission(request, row) else set()
+        if name == "config" or site.has_change_permission(request, row):
+            found.add(f"{name}:change")
+    return found
+
+
+def own_pages() -> set[str]:
+    """The names of the admin's addresses that are no model's list or form."""
+    standard = {
+        f"{model._meta.app_label}_{model._meta.model_name}_{page}"
+        for model in admin.site._registry
+        for page in ("changelist", "add", "change", "delete", "history")
+    }
+    return {name for name in _names(get_resolver("clusteragent.urls.operators"), "") if name not in standard}
+
+
+def _names(resolver: Any, path: str) -> Iterator[str]:
+    for pattern in resolver.url_patterns:
+        here = path + str(pattern.pattern)
+        if not isinstance(pattern, URLPattern):
+            yield from _names(pattern, here)
+        elif here.startswith("admin/") and pattern.name:
+            yield str(pattern.name)
+
+
+def api_entrances() -> set[str]:
+    """The methods of all resources that aren't read."""
+    found = set()
+    for prefix, viewset, _ in router.registry:
+        for route in router.get_routes(viewset):
+            for method, name in route.mapping.items():
+                offered = hasattr(viewset, name) and method in viewset.http_method_names
+                if offered and method not in ("get", "head"):
+                    more = "" if name in ("create", "update", "destroy") else f"/{name}"
+                    found.add(f"{method.upper()} {prefix}{more}")
+    return found
+
+
+def commands() -> set[str]:
+    return set(VERBS) | {name for name, app in get_commands().items() if app in OURS}
+
+
+def test_no_entrance_is_left_out() -> None:
+    """A new action, form, page, call or command is added to the tables above, with what passes it or why it leaves no act."""
+    assert admin_entrances() == set(ADMIN)
+    assert own_pages() <= set(PAGES)
+    assert set(remedies.REMEDIES) == set(REMEDIES)
+    assert api_entrances() == set(API)
+    assert commands() == set(COMMANDS)
+
+
+def acted(w: World, passes: Callable[[World], object]) -> Act:
+    """The act that passing an entrance leaves."""
+    before = set(Act.objects.values_list("pk", flat=True))
+    passes(w)
+    found: Any = Act.objects.exclude(pk__in=before).order_by("pk").last()
+    assert found is not None, "no act"
+    assert found.object
+    return found  # type: ignore[no-any-return]
+
+
+def passing(table: dict[str, Any]) -> list[str]:
+    return [name for name, passes in table.items() if callable(passes)]
+
+
+@pytest.mark.parametrize("entrance", ADMIN)
+def test_what_is_done_in_the_admin_is_on_record(world: World, entrance: str) -> None:
+    found = acted(world, ADMIN[entrance])
+    assert (found.person, found.how, found.address) == ("olga", "admin", "127.0.0.1")
+
+
+@pytest.mark.parametrize("page", passing(PAGES))
+def test_so_is_what_its_own_pages_do(world: World, page: str) -> None:
+    assert acted(world, PAGES[page]).how == "admin"  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", passing(REMEDIES))
+def test_so_is_each_remedy(world: World, kind: str) -> None:
+    assert acted(world, REMEDIES[kind]).person == "olga"  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("call", passing(API))
+def test_so_is_what_a_token_does(world: World, call: str) -> None:
+    found = acted(world, API[call])  # type: ignore[arg-type]
+    assert (found.person, found.how, found.address) == ("olga", "API", "127.0.0.1")
+
+
+# They read the map as of one moment, in a transaction of their own.
+_SNAPSHOTS = {"adopt", "importstate", "exportstate"}
+_COMMITTING = pytest.mark.django_db(transaction=True)
+
+
+@pytest.mark.parametrize(
+    "verb", [pytest.param(one, marks=_COMMITTING) if one in _SNAPSHOTS else one for one in passing(COMMANDS)]
+)
+def test_so_is_what_a_command_does(world: World, verb: str) -> None:
+    found = acted(world, COMMANDS[verb])  # type: ignore[arg-type]
+    assert (found.person, found.how) == ("olga", "command")
+    assert found.address.endswith(f" on {conf.REPLICA}")
+
+
+def test_logins_that_failed_too_often_are_on_record(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lockout, "MOST_OF_PAIR", 2)
+    for _ in range(2):
+        Client().post("/admin/login/", {"username": "eve", "password": "wrong"}, REMOTE_ADDR="192.0.2.1")
+    [found] = Act.objects.filter(verb=Act.Verb.LOCK_OUT)
+    assert (found.person, found.address, found.object) == ("", "192.0.2.1", "name from this address: eve")
+
+
+def test_each_local_route_that_changes_the_map_is_an_entrance() -> None:
+    views = {one.callback.view_class for one in _patterns(get_resolver("clusteragent.urls.agents"))}
+    changing = {view for view in views if view.token is LOCAL_TOKEN and hasattr(view, "post")}
+    assert {view.__name__ for view in changing} == {"Rebalance", "Isolate"}
+    assert all(issubclass(view, ActingView) for view in changing)
+
+
+def _patterns(resolver: Any) -> Iterator[Any]:
+    for pattern in resolver.url_patterns:
+        yield from [pattern] if isinstance(pattern, URLPattern) else _patterns(pattern)
+
+
+def test_so_is_what_the_holder_of_the_local_token_does(world: World, settings: Any) -> None:
+    settings.ROOT_URLCONF = "clusteragent.urls.agents"
+    path, headers = f"/api/v1/clusterchecks/isolate/check/{check_id()}", {"Authorization": f"Bearer {conf.LOCAL_TOKEN}"}
+    found = acted(world, lambda _: Client().post(path, b"", content_type="text/plain", headers=headers))
+    assert (found.person, found.how, found.verb) == ("local API", "local API", "isolate")
