@@ -13,7 +13,7 @@ import pytest
 from django.db import DatabaseError, connection
 from django.db.models import F
 from django.db.models.functions import Now
-from hypothesis import settings
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -25,9 +25,11 @@ from hypothesis.stateful import (
 )
 
 from checks import dispatcher
-from checks.dispatcher import NotLeader, Sent, transaction
+from checks.dispatcher import NotLeader, Sent, handover, settling, transaction
+from checks.dispatcher.changes import Entry
 from checks.models import ClusterStore, Config, Handover, Source
 from checks.models.configs import Share
+from checks.models.handovers import Handing, HandoverQuerySet, Progress
 from checks.tests.cast import sent
 from clusteragent.lib import conf
 from nodes import registration
@@ -143,6 +145,8 @@ class Dispatching(RuleBasedStateMachine):
         # Of each config the nodes that ran it before the last step, and those whose hand-over the deadline ended in it.
         self.ran: dict[int, set[tuple[str, int]]] = {}
         self.unfetched: set[int] = set()
+        # The configs that were handed over when a minute passed: only their hand-overs may be over for want of an answer.
+        self.late: set[int] = set()
         # Of each config the owner that said last that it has it, and how often that was lost.
         self.holders: dict[int, tuple[str, int]] = {}
         # What each node was to run, and how often it was lost, when its version was looked at.
@@ -243,6 +247,7 @@ class Dispatching(RuleBasedStateMachine):
         Config.objects.update(dangling_since=F("dangling_since") - MINUTE)
         Node.objects.update(lost_at=F("lost_at") - MINUTE)
         Handover.objects.update(since=F("since") - MINUTE)
+        self.late |= {config for config, *_ in ask(HANDOVERS)}
         self.model.wait()
         if asleep:
             Hearing.objects.update(last_pass=F("last_pass") - MINUTE)
@@ -359,6 +364,7 @@ class Dispatching(RuleBasedStateMachine):
             assert source or to
             assert term == self.terms[-1]
             self.lost_by[config] = source if reason == "expired" and not to else ""
+            assert reason not in ("unfetched", "withdrawn") or config in self.late, "nobody had time to answer"
             if reason == "unfetched":
                 self.unfetched.add(config)
             if reason == "withdrawn":
@@ -506,3 +512,58 @@ def test_the_dispatcher_does_what_the_model_says(monkeypatch, caplog, machine, s
     # Of the many that `make faults` asks for no more: each is a hundred statements, and 5 000 take about ten minutes.
     examples = min(10 * settings.default.max_examples, MOST_EXAMPLES)
     run_state_machine_as_test(machine, settings=settings(max_examples=examples, stateful_step_count=steps))
+
+
+REAL_AFTER, REAL_END = handover.after, settling.end_of
+
+
+def keep_the_first(entry: Entry, *move: Any) -> Handing | None:
+    return REAL_AFTER(replace(entry, is_acknowledged=False), *move)
+
+
+def trust_each_owner(entry: Entry, *move: Any) -> Handing | None:
+    return REAL_AFTER(replace(entry, is_acknowledged=True), *move)
+
+
+def forget_the_one_between(entry: Entry, *move: Any) -> Handing | None:
+    handing = REAL_AFTER(entry, *move)
+    return handing and handing._replace(between=None)
+
+
+def believe_that_all_have_fetched(progress: Progress) -> settling.End | None:
+    return REAL_END(progress._replace(has_acknowledged=True, is_proven=True))
+
+
+def lose_patience(progress: Progress) -> settling.End | None:
+    return REAL_END(progress._replace(is_late=True))
+
+
+def never_end(progress: Progress) -> settling.End | None:
+    return None
+
+
+BUGS: dict[str, tuple[object, str, object]] = {
+    "nothing is handed over": (handover, "after", lambda *_: None),
+    "the former node goes on although another acknowledged it": (handover, "after", keep_the_first),
+    "who was given it next is believed to run it": (handover, "after", trust_each_owner),
+    "the node between is forgotten": (handover, "after", forget_the_one_between),
+    "nobody's acknowledgement is waited for": (settling, "end_of", believe_that_all_have_fetched),
+    "the deadline is over at once": (settling, "end_of", lose_patience),
+    "lost nodes end no hand-over": (settling, "end_of_lost", lambda *_: False),
+    "a hand-over that goes on is not stored": (HandoverQuerySet, "begin", lambda *_: None),
+}
+
+
+@pytest.mark.long
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("bug", BUGS)
+def test_the_model_finds_a_hand_over_that_breaks_its_promise(monkeypatch, caplog, bug):
+    caplog.set_level(logging.CRITICAL)
+    monkeypatch.setattr(transaction, "CHUNK", CHUNK)
+    monkeypatch.setattr(conf, "HANDOVER", conf.HANDOVER)
+    monkeypatch.setattr(registration, "FLAPPING_TIMES", 10**6)
+    Source.objects.update(read_at=Now())
+    monkeypatch.setattr(*BUGS[bug])
+    generous = settings(max_examples=3000, stateful_step_count=10, phases=[Phase.generate], database=None)
+    with pytest.raises((AssertionError, ExceptionGroup)):
+        run_state_machine_as_test(HandingOver, settings=generous)

@@ -299,6 +299,8 @@ PAGES: dict[str, Callable[[World], object] | str] = {
     "login": log_in,
     "logout": "It ends the user's own session and changes nothing of others.",
     "jsi18n": "It is read.",
+    "map": "It is read.",
+    "failures": "It is read.",
     "autocomplete": "It is read.",
     "view_on_site": "It is read.",
     "app_list": "It is read.",
