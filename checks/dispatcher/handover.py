@@ -42,8 +42,10 @@ def after(entry: Entry, to: int | None, promise: str, reason: str) -> Handing | 
     if handing is not None and (handing.is_strict or (goes_on and not entry.is_acknowledged)):
         if to == handing.source:
             return None
-        is_kept = handing.is_strict or reason == Move.Reason.INELIGIBLE
-        return handing if is_kept else handing._replace(between=entry.owner)
+        if handing.is_strict:
+            return handing
+        between = handing.between if reason == Move.Reason.INELIGIBLE else entry.owner
+        return handing._replace(between=between if between != to else None)
     if entry.owner is None or entry.owner == to:
         return handing if to is not None else None
     if promise == Promise.STRICT or (promise == Promise.OVERLAP and to is not None):

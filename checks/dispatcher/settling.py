@@ -80,9 +80,8 @@ def end_of_lost(writer: MapWriter, most: int) -> bool:
         handing = handings.get(entry.id)
         # The former node surely runs it, and the one between perhaps.
         left = [node for node in (handing.source, handing.between) if node in alive] if handing else []
-        writer.hand(
-            entry, handing._replace(source=left[0], between=next(iter(left[1:]), None)) if handing and left else None
-        )
+        goes_on = handing._replace(source=left[0], between=next(iter(left[1:]), None)) if handing and left else None
+        writer.hand(entry, goes_on, is_done=goes_on is None and entry.owner in alive)
         if left and entry.owner not in alive:
             back.append(entry)
     give_back(writer, back, Move.Reason.EXPIRED)
@@ -122,6 +121,6 @@ def _settle(ids: Sequence[int], term: int | None) -> list[Move]:
                 writer.hand(entry, None)
                 writer.note(entry, Move.Reason.UNFETCHED)
             case End.DONE:
-                writer.hand(entry, None)
+                writer.hand(entry, None, is_done=True)
     give_back(writer, back, Move.Reason.WITHDRAWN)
     return writer.finish()

@@ -192,11 +192,11 @@ class MapWriter:
         if handing or entry.handing:
             self._handed.setdefault(entry.id, (entry, owner, handing))
 
-    def hand(self, entry: Entry, handing: Handing | None) -> None:
-        """Change what is left to wait for of a config; None: its owner has it, and nobody else."""
+    def hand(self, entry: Entry, handing: Handing | None, *, is_done: bool = False) -> None:
+        """Change what is left to wait for of a config; None: its owner has it, and nobody else. is_done: as was promised."""
         served = entry.served_to
         self._handed.setdefault(entry.id, (entry, entry.owner, entry.handing))
-        if handing is None:
+        if is_done:
             self._arrived.add(entry.id)
         entry.handing = handing
         self._touched |= served ^ entry.served_to
@@ -249,9 +249,10 @@ class MapWriter:
     def finish(self) -> list[Move]:
         """Raise the versions of nodes and the store's revision, write the moves to the ledger, and return them."""
         concerned = {node for _, source, to, _, _ in self.moves for node in (source, to) if node is not None}
+        # An owner whose configs stay the same acknowledges that it has them by its present version.
+        concerned |= {entry.owner for entry, _, _ in self._handed.values() if entry.owner is not None}
         nodes = list(Node.objects.filter(pk__in=concerned).values_list("pk", "name", "config_version"))
         names = {pk: name for pk, name, _ in nodes}
-        # A node whose configs stay the same acknowledges what it gets back by the version that it has.
         self._hand_over({pk: version for pk, _, version in nodes} | Node.objects.bump_versions(self._touched))
         moves = [
             Move(

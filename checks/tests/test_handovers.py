@@ -8,7 +8,7 @@ from django.db.models import F
 from django.db.models.functions import Now
 
 from checks import dispatcher
-from checks.dispatcher import settling, transaction
+from checks.dispatcher import changes, settling, transaction
 from checks.explain import alerts, drains, facts, timeline, why
 from checks.models import Assignment, Config, Handover, Move, Plan
 from checks.models.orders import Rule
@@ -382,9 +382,11 @@ def moved_on():
 
 
 def test_a_node_between_runs_it_on_when_the_former_one_ends(moved_on):
-    cluster, _ = moved_on
+    cluster, config = moved_on
     expire("ash")
-    assert served() == {"birch", "cedar"}
+    settling.settle()
+    assert served() == {"birch", "cedar"}, "cedar has acknowledged nothing"
+    assert not changes.entries([config])[0].is_acknowledged
     cluster.poll("birch", "cedar")
     assert cluster.runners_of("one") >= {"birch", "cedar"}
     cluster.poll("cedar")
@@ -422,6 +424,17 @@ def test_of_several_nodes_between_the_last_one_runs_it_on(moved_on):
     cluster.poll("birch")
     settling.settle()
     assert served() == {"birch"}
+
+
+def test_what_may_not_run_on_its_owner_goes_to_the_node_between(moved_on):
+    Rule.objects.create(name="there", required={"zone": "b"})
+    Node.objects.filter(name="birch").update(labels={"zone": "b"})
+    dispatcher.move_misplaced()
+    assert owners() == {"one": "birch"}
+    [share] = Config.objects.shares_of(["birch"])
+    assert share is not None
+    assert share.configs.count('"check_name"') == 1
+    assert Handover.objects.get().between_id is None
 
 
 def test_a_node_between_is_not_empty(moved_on):
