@@ -5,25 +5,22 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db.models import F
 
 from checks.models import Config, Instance
+from checks.models.configs import displayable
 from checks.models.troubles import Trouble, put_handles_back, whole_error
 from nodes.models import RunnerStats
 
-# The most failing configs that are looked at: those that have failed longest.
-MOST = 5_000
+# The most failing configs that are looked at: those that have failed longest. And the most failures that are told.
+MOST, MOST_TOLD = 5_000, 100
 # Of so many configs of each failure the teams are read, and the most characters of an error that are compared.
 _READ, _COMPARED = 20, 500
-# What differs between the errors of one failure: addresses, quoted words, names of hosts, and whatever has a digit.
-_VARIES = re.compile(
-    r"""[a-z][a-z0-9+.-]*://[^\s"'()]*[^\s"'():,.] | "[^"]*" | (?<!\w)'[^']*'(?!\w)
-    | [\w./:@-]*\d(?:[\w./:@-]*\w)? | \b[\w-]+(?:\.[\w-]+)+(?::\d+)?""",
-    re.VERBOSE | re.IGNORECASE,
-)
-_TEAM = re.compile(r"""\bteam:([^\s,'"\][{}]+)""")
+_QUOTED = re.compile(r"""(?<!\w)(?:"[^"]*"|'[^']*')(?!\w)""")
+_AROUND = "()[]{}<>,;:.!?="
+_TEAM = re.compile(r"""(?<![\w/])team:([\w.-]+)(?=[\s,'"\]]|$)""")
 
 
 @dataclass
@@ -45,29 +42,55 @@ class Failure:
 
 
 def pattern_of(error: str) -> str:
-    """Return an error's words, with `*` for what differs from config to config."""
-    return " ".join(_VARIES.sub("*", error[:_COMPARED]).split())
+    """Return an error's words, with `*` for what differs from config to config: quoted words, names of hosts, addresses, and
+    whatever has a digit.
+    """
+    return " ".join(map(_general, _QUOTED.sub("*", error[:_COMPARED]).split()))
 
 
-def read() -> tuple[list[Failure], bool]:
-    """Return the failures by the last stats, those of most configs first, and whether there are more than MOST configs."""
+def _general(word: str) -> str:
+    core = word.strip(_AROUND)
+    varies = "." in core or "://" in core or any(map(str.isdigit, core))
+    return word.replace(core, "*", 1) if varies else word
+
+
+class Failures(NamedTuple):
+    """The first MOST_TOLD failures, how many there are, of how many configs, and whether more than MOST configs fail."""
+
+    told: list[Failure]
+    number: int
+    configs: int
+    is_cut: bool
+
+
+def read() -> Failures:
+    """Return the failures by the last stats, those of most configs first."""
     rows = Trouble.objects.current().filter(kind=Trouble.Kind.FAILING).order_by("since", "config_id")
     since = dict(rows.values_list("config_id", "since")[: MOST + 1])
-    ids = list(since)[:MOST]
     found: dict[tuple[str, str], Failure] = {}
-    for config, node, stats in _failing(ids):
+    configs = set()
+    for config, node, stats in _failing(list(since)[:MOST]):
         error = whole_error(stats.last_error) or "failed"
         key = config.name, pattern_of(error)
         failure = found.setdefault(key, Failure(*key, error, since[config.pk]))
-        if config not in failure.configs:
+        configs.add(config.pk)
+        # What fails comes config by config.
+        if not failure.configs or failure.configs[-1].pk != config.pk:
             failure.configs.append(config)
             failure.nodes[node] += 1
-        if stats.last_success:
-            good = datetime.fromtimestamp(stats.last_success, UTC)
-            failure.last_good = max(failure.last_good or good, good)
-    _read_teams(found.values())
+        failure.last_good = max(filter(None, (failure.last_good, _moment(stats.last_success))), default=None)
     ordered = sorted(found.values(), key=lambda one: (-len(one.configs), one.since, one.check, one.pattern))
-    return ordered, len(since) > MOST
+    told = ordered[:MOST_TOLD]
+    _read_teams(told)
+    return Failures(told, len(found), len(configs), len(since) > MOST)
+
+
+def _moment(seconds: int | None) -> datetime | None:
+    """The time of a last success; None where none is known, or what a runner says is none."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC) if seconds else None
+    except (OverflowError, ValueError, OSError):
+        return None
 
 
 def _failing(ids: Sequence[int]) -> Iterable[tuple[Config, str, RunnerStats]]:
@@ -89,10 +112,11 @@ def _failing(ids: Sequence[int]) -> Iterable[tuple[Config, str, RunnerStats]]:
 
 
 def _read_teams(failures: Iterable[Failure]) -> None:
-    """Set whose configs they are, by the tags `team:…` in their instances."""
-    asked = {config.pk: failure for failure in failures for config in failure.configs[:_READ]}
-    teams: dict[int, set[str]] = defaultdict(set)
-    for pk, original in Config.objects.filter(pk__in=asked).values_list("pk", "original"):
-        teams[id(asked[pk])].update(_TEAM.findall(" ".join(map(str, original.get("instances") or ()))))
+    """Set whose configs they are, by the tags `team:…` in the texts that people may see: a login may be called team."""
+    asked: dict[int, list[Failure]] = defaultdict(list)
     for failure in failures:
-        failure.teams = sorted(teams[id(failure)])
+        for config in failure.configs[:_READ]:
+            asked[config.pk].append(failure)
+    for pk, text in Config.objects.filter(displayable(), pk__in=asked).values_list("pk", "text"):
+        for failure in asked[pk]:
+            failure.teams = sorted({*failure.teams, *_TEAM.findall(text)})

@@ -10,14 +10,14 @@ from clusteragent.lib.words import ago, listed
 from operators.admin.base import list_url, row_url
 from operators.pages import base
 
-# The most failures on the page, and the most configs that each of them names.
-MOST_FAILURES, MOST_NAMED = 100, 5
+# The most configs that each failure names.
+MOST_NAMED = 5
 
 
 @base.page
 def failures(request: HttpRequest) -> HttpResponse:
     """The failures by the last stats."""
-    found, is_cut = failing.read()
+    found = failing.read()
     now = clock.now()
     rows = [
         {
@@ -30,10 +30,10 @@ def failures(request: HttpRequest) -> HttpResponse:
             "named": [(str(config), row_url(config)) for config in one.configs[:MOST_NAMED]],
             "more": len(one.configs) - MOST_NAMED,
         }
-        for one in found[:MOST_FAILURES]
+        for one in found.told
     ]
     context = {
-        "rows": rows, "configs": sum(len(one.configs) for one in found), "number": len(found), "most": MOST_FAILURES,
-        "is_cut": is_cut, "looked_at": failing.MOST, "list": list_url(Config, trouble="failing"), "at": now,
+        "rows": rows, "configs": found.configs, "number": found.number, "most": failing.MOST_TOLD,
+        "is_cut": found.is_cut, "looked_at": failing.MOST, "list": list_url(Config, trouble="failing"), "at": now,
     }  # fmt: skip
     return base.render(request, "operators/failures.html", "Failures", **context)

@@ -58,12 +58,12 @@ def test_the_same_error_of_many_is_one_failure(admin_client: Client, shops: list
     errors = {key: f'[{{"message": "connect to {key}.example.com:44{key[-1]}: refused"}}]' for key in shops[:4]}
     fail(errors | {"shop-4": "bad password for 'admin'"}, last_success=int(time.time()) - 300)
     Trouble.objects.filter(config=config("shop-2")).update(since=Now() - timedelta(hours=2))
-    found, is_cut = failures.read()
+    found = failures.read().told
     assert [(one.pattern, len(one.configs)) for one in found] == [
         ("connect to *: refused", 4),
         ("bad password for *", 1),
     ]
-    assert not is_cut
+    assert not failures.read().is_cut
     assert found[0].example == "connect to shop-2.example.com:442: refused", "it has failed longest"
     assert found[0].teams == ["pay", "web"]
     assert sum(found[0].nodes.values()) == 4
@@ -82,10 +82,32 @@ def test_secrets_in_errors_are_hidden(admin_client: Client, shops: list[str]) ->
     assert "&lt;b&gt;failed" in page
 
 
+def test_a_login_called_team_is_no_team(admin_client: Client, warm: None) -> None:
+    report("ash")
+    secret = ("url: redis://team:s3cret99@cache:6379\nuserpwd: team:Winter2024!\ntags: ['team:cache']\n",)
+    dispatcher.schedule([sent("cache", instances=secret)])
+    fail({"cache": "no"})
+    page = text(admin_client)
+    assert "s3cret99" not in page
+    assert "Winter2024" not in page
+    assert failures.read().told[0].teams == ["cache"]
+
+
+@pytest.mark.parametrize("moment", [2**63 - 1, 1_764_323_000_000, -(2**62)])
+def test_a_date_that_is_none_says_nothing(admin_client: Client, shops: list[str], moment: int) -> None:
+    fail({"shop-1": "no"}, last_success=moment)
+    assert "none known" in text(admin_client)
+
+
+def test_a_config_of_several_errors_counts_once(shops: list[str]) -> None:
+    fail({"shop-1": "no", "shop-2": "never"})
+    assert failures.read().configs == failures.read().number == 2
+
+
 def test_a_config_that_lost_its_node_is_none(shops: list[str]) -> None:
     fail({"shop-1": "no"})
     Config.objects.get(origins__key="shop-1").assignment.delete()
-    assert failures.read() == ([], False)
+    assert failures.read() == ([], 0, 0, False)
 
 
 def test_another_nodes_old_stats_say_nothing(shops: list[str]) -> None:
@@ -94,7 +116,7 @@ def test_another_nodes_old_stats_say_nothing(shops: list[str]) -> None:
     Runner.objects.note(
         {other.pk: Answer([CheckStats(config("shop-1").instances.get().check_id, 5.0, True, "old")], 4)}
     )
-    [found] = failures.read()[0]
+    [found] = failures.read().told
     assert found.example == "no"
 
 
@@ -102,8 +124,8 @@ def test_of_too_many_the_oldest_are_grouped(admin_client: Client, shops: list[st
     fail(dict.fromkeys(shops, "no"))
     Trouble.objects.filter(config=config("shop-5")).update(since=Now() - timedelta(hours=2))
     monkeypatch.setattr(failures, "MOST", 2)
-    [found], is_cut = failures.read()
-    assert is_cut
+    [found] = failures.read().told
+    assert failures.read().is_cut
     assert config("shop-5") in found.configs
     assert "There are more" in text(admin_client)
 
