@@ -218,14 +218,19 @@ def _corrected(paces: Mapping[int, Pace], runs: Iterable[RunTimes]) -> dict[int,
     """Correct the factors of nodes by what their former checks take elsewhere: where that is less than their lengths say, the
     node is slower, and where it is more, it was rather the checks.
 
-    Each is compared with those of its kind that are left. What is usual elsewhere would mislead: what has moved raises it.
+    Each is compared with those of its kind that are left. What is usual elsewhere would mislead: what has moved raises it. Each
+    node that took checks has one vote, whatever it tells.
     """
     left = {(one.node_id, one.kind): one.median for one in runs}
-    found: dict[int, list[float]] = defaultdict(list)
-    for node, kind, milliseconds in RunLength.objects.moved():
+    found: dict[int, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for node, kind, milliseconds, taker in RunLength.objects.moved(QUICK):
         if milliseconds and (node, kind) in left:
-            found[node].append(left[node, kind] / milliseconds)
-    factors = {node: median(ratios) for node, ratios in found.items() if len(ratios) >= MOVED}
+            found[node][taker].append(left[node, kind] / milliseconds)
+    factors = {
+        node: median(map(median, takers.values()))
+        for node, takers in found.items()
+        if sum(map(len, takers.values())) >= MOVED
+    }
     return {node: pace._replace(factor=factors.get(node, pace.factor)) for node, pace in paces.items()}
 
 

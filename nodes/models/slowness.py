@@ -152,20 +152,26 @@ class RunLengthQuerySet(models.QuerySet["RunLength"]):
 
     # Not the ORM: one row of many for each check. Own checks of agents are the same on thousands of nodes.
     _MOVED = """
-        SELECT l.node_id, hashtextextended(split_part(l.check_id, ':', 1), 0), now.execution_ms / l.length
+        SELECT l.node_id, hashtextextended(split_part(l.check_id, ':', 1), 0), now.execution_ms / l.length, now.node_id
         FROM nodes_runlength AS l CROSS JOIN LATERAL (
-            SELECT s.execution_ms FROM nodes_runnerstats AS s JOIN nodes_runner AS r ON r.node_id = s.node_id AND r.failures = 0
-            WHERE s.check_id = l.check_id AND s.node_id NOT IN (SELECT node_id FROM nodes_runlength)
+            SELECT s.execution_ms, s.node_id FROM nodes_runnerstats AS s
+            JOIN nodes_runner AS r ON r.node_id = s.node_id AND r.failures = 0
+            WHERE s.check_id = l.check_id AND s.execution_ms >= %s
+                AND s.node_id NOT IN (SELECT node_id FROM nodes_runlength)
             LIMIT 1
         ) AS now
         WHERE NOT EXISTS (SELECT FROM nodes_runnerstats AS s WHERE s.node_id = l.node_id AND s.check_id = l.check_id)
     """
 
-    def moved(self) -> list[tuple[int, int, float]]:
-        """Checks that left their node and run elsewhere: (node's id, kind, ms there of a usual one of the kind)."""
+    def moved(self, least: float) -> list[tuple[int, int, float, int]]:
+        """Checks that left their node and run elsewhere: (node's id, kind, ms there of a usual one of the
+        kind, id of the node that has it).
+
+        least: ms; shorter runs are left out.
+        """
         with connection.cursor() as cursor:
-            cursor.execute(self._MOVED)
-            return [(node, kind, milliseconds) for node, kind, milliseconds in cursor.fetchall()]
+            cursor.execute(self._MOVED, [least])
+            return [(node, kind, milliseconds, taker) for node, kind, milliseconds, taker in cursor.fetchall()]
 
     # Not the ORM: rows are compared with those of other tables by two columns.
     _PRUNE = """
