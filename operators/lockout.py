@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import structlog
 from django.conf import settings
+from django.contrib.auth import get_user_model
 from django.core import signing
 from django.http import HttpRequest, HttpResponse
 from django.utils.crypto import salted_hmac
@@ -115,7 +116,10 @@ class Attempt:
                 log.warning("login_locked_out", **about)
                 if most == MOST_OF_ATTACKED_PAIR:
                     continue  # a name that is tried from everywhere: not an act for each of their networks
-                record(Act.Verb.LOCK_OUT, f"{names[key]}: {self.name}", after={"failures": number, "seconds": seconds})
+                # What was typed may be a password in the wrong field.
+                is_known = get_user_model().objects.filter(username=self.name).exists()
+                who = self.name if is_known else "no user's name"
+                record(Act.Verb.LOCK_OUT, f"{names[key]}: {who}", after={"failures": number, "seconds": seconds})
 
 
 def remember(response: HttpResponse, user: Any) -> None:

@@ -120,6 +120,16 @@ def _takes_several(decision: Decision) -> bool:
     return decision.verb != "drain" and len(decision.placements) > transaction.CHUNK
 
 
+def _drain(decision: Decision, now: datetime, actor: str, plan: Plan | None) -> None:
+    by = datetime.fromisoformat(decision.order["by"]) if decision.order.get("by") else None
+    if by and by <= now:
+        raise StalePlan(f"its deadline, {utc(by)}, is over")
+    nodes = Node.objects.filter(name__in=decision.order["nodes"])
+    if not nodes.cordon(draining=True, by=by, actor=actor, plan=plan.pk if plan else None):
+        # They were drained already. Who applied the plan is on record all the same.
+        acting.record(decision, plan)
+
+
 @own_transaction
 def _commit(
     decision: Decision,
@@ -139,12 +149,7 @@ def _commit(
         Plan.objects.filter(pk=plan.pk).update(applied_at=Now(), outcome="")
     entries = _verify(decision, placements)
     if decision.verb == "drain":
-        by = datetime.fromisoformat(decision.order["by"]) if decision.order.get("by") else None
-        if by and by <= writer.store.now:
-            raise StalePlan(f"its deadline, {utc(by)}, is over")
-        Node.objects.filter(name__in=decision.order["nodes"]).cordon(
-            draining=True, by=by, actor=actor, plan=plan.pk if plan else None
-        )
+        _drain(decision, writer.store.now, actor, plan)
         return []
     if is_first:
         # Of all chunks: what stops it after the first one is the outcome of the plan.

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import structlog
 from django.core.serializers.json import DjangoJSONEncoder
+from django.db import DatabaseError
 from django.db.models import F, QuerySet
 
 from acts.models import Act
@@ -17,6 +19,8 @@ from checks.models.orders import Isolation, Pause, Pin, Rule
 from clusteragent.lib import clock
 from clusteragent.lib.database.bulk import read_only_snapshot
 from nodes.models import Node, NodeRule
+
+log = structlog.get_logger()
 
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite
@@ -50,7 +54,11 @@ def write(stream: "SupportsWrite[str]") -> dict[str, int]:
 
     Raises OSError when it can't be written.
     """
-    record(Act.Verb.EXPORT, "the whole state, with its secrets")
+    try:
+        record(Act.Verb.EXPORT, "the whole state, with its secrets")
+    except DatabaseError as error:
+        # A standby, or a full disk: where an export is wanted most.
+        log.warning("export_without_act", error=" ".join(str(error).split()))
     numbers = {}
     with read_only_snapshot():
         stream.write(f'{{"version": {VERSION}, "time": {_json(clock.now())}')

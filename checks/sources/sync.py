@@ -97,7 +97,8 @@ def _record(sources: Sequence[ConfigSource], *, accept_removals: bool) -> None:
     names = [source.name for source in sources if not source.is_leaders]
     rows = Source.objects.filter(name__in=names).exclude(held_removals=[])
     held = {row.name: row.held_removals[:MOST_HELD] for row in rows} if accept_removals else {}
-    record(Act.Verb.ACCEPT if held else Act.Verb.SCAN, listed(names), before=held or None)
+    numbers = {row.name: len(row.held_removals) for row in rows} if held else None
+    record(Act.Verb.ACCEPT if held else Act.Verb.SCAN, listed(names), before=held or None, after=numbers)
 
 
 def _sync_all(sources: Sequence[ConfigSource], term: int | None, accept_removals: bool, actor: str) -> Report:
@@ -159,7 +160,8 @@ def accept_removals_of(row: Source, *, actor: str) -> None:
     If it was watched and nobody watches it any more, do it now.
     """
     if row.held_removals:
-        record(Act.Verb.ACCEPT, row.name, before={row.name: row.held_removals[:MOST_HELD]})
+        number = {row.name: len(row.held_removals)}
+        record(Act.Verb.ACCEPT, row.name, before={row.name: row.held_removals[:MOST_HELD]}, after=number)
     if row.state.get("phase") == OFF:
         known = origins.known(row.name)
         origins.remove(row.name, known.keys() & set(row.held_removals), known, actor=actor)

@@ -1,6 +1,5 @@
 """Users, groups and operators' tokens in the admin."""
 
-from http import HTTPStatus
 from typing import Any
 
 from django.apps import apps
@@ -82,9 +81,12 @@ class OperatorAdmin(UserAdmin, RecordedAdmin):  # type: ignore[type-arg]
 
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:  # noqa: A002
         with transaction.atomic():
+            before = self.get_object(request, id)
             response = super().user_change_password(request, id, form_url)
-            if request.method == "POST" and response.status_code == HTTPStatus.FOUND:
-                record(Act.Verb.CHANGE, f"login of user {self.get_object(request, id)}", after="by password, a new one")
+            user = self.get_object(request, id)
+            if before and user and user.password != before.password:
+                after = "by password, a new one" if user.has_usable_password() else "not by password"
+                record(Act.Verb.CHANGE, f"login of user {user}", after=after)
         return response
 
 

@@ -303,6 +303,10 @@ class MoveSerializer(serializers.ModelSerializer[Move]):
         read_only_fields = fields
 
 
+# The most configs that an act names: an order may be of 20 000.
+MOST_TOLD = 1_000
+
+
 class ActSerializer(serializers.ModelSerializer[Act]):
     """An act: what a person did."""
 
@@ -319,8 +323,8 @@ class ActSerializer(serializers.ModelSerializer[Act]):
         read_only_fields = fields
 
     def get_configs(self, act: Act) -> list[int]:
-        """The ids of the configs that it was done to."""
-        return act.about.get("configs", [])
+        """The ids of the configs that it was done to, the first MOST_TOLD."""
+        return act.about.get("configs", [])[:MOST_TOLD]
 
     def get_nodes(self, act: Act) -> list[str]:
         """The names of the nodes that it was done to."""

@@ -505,10 +505,20 @@ def test_so_is_what_a_command_does(world: World, verb: str) -> None:
 
 def test_logins_that_failed_too_often_are_on_record(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lockout, "MOST_OF_PAIR", 2)
+    user("eve")
     for _ in range(2):
         Client().post("/admin/login/", {"username": "eve", "password": "wrong"}, REMOTE_ADDR="192.0.2.1")
     [found] = Act.objects.filter(verb=Act.Verb.LOCK_OUT)
     assert (found.person, found.address, found.object) == ("", "192.0.2.1", "name from this address: eve")
+
+
+def test_what_is_no_users_name_is_not_kept(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be a password in the wrong field."""
+    monkeypatch.setattr(lockout, "MOST_OF_PAIR", 2)
+    for _ in range(2):
+        Client().post("/admin/login/", {"username": "Winter2024!", "password": "wrong"}, REMOTE_ADDR="192.0.2.1")
+    [found] = Act.objects.filter(verb=Act.Verb.LOCK_OUT)
+    assert found.object == "name from this address: no user's name"
 
 
 def test_each_local_route_that_changes_the_map_is_an_entrance() -> None:
