@@ -184,5 +184,5 @@ def test_a_database_without_our_schema_is_a_503(database: Server, tmp_path: Path
         assert server.call("GET", CONFIGS).status == 503
         ready = server.call("GET", "/readyz", token=None)
         assert ready.status == 503
-        assert "migrations are missing: nodes.0001" in ready.body
+        assert "migrations are missing: acts.0001" in ready.body
         assert server.call("GET", "/healthz", token=None).status == 200

@@ -103,6 +103,7 @@ def test_pruning_forgets_what_is_older_than_the_retention() -> None:
         "nodes": 0,
         "costs": 1,
         "sessions": 0,
+        "acts": 0,
         "task results": 0,
     }
     assert literal_eval(tasks.prune(7)) == pruned | {"tokens": 0}

@@ -107,6 +107,7 @@ class Terminal:
             r'(?<="until": ")[^"]*': f"{tomorrow:%Y-%m-%dT%H:%M:%SZ}",
             r'(?<="by": ")[^"]*': f"{tomorrow:%Y-%m-%dT%H:%M:%SZ}",
             r"(?<=/freezes/)\d+": f"$(cat {self.folder}/number)",
+            r"(?<=/isolations/)\d+": f"$(cat {self.folder}/number)",
         }.items():
             script = re.sub(shown, str(actual), script)
         return script

@@ -14,7 +14,7 @@ from tests.test_requirements import ROOT
 from tests.webserver import free_port
 
 pytestmark = pytest.mark.processes
-PACKAGES = ("clusteragent", "operators", "nodes", "checks", "simulation", "templates")
+PACKAGES = ("clusteragent", "operators", "nodes", "acts", "checks", "simulation", "templates")
 
 
 @pytest.fixture
