@@ -278,12 +278,13 @@ class Cluster:
         """Wait until every check runs on exactly one node, the one of the map."""
         self._wait("every check runs where it should", self.is_whole, self.differences, patience)
 
-    def wait_until_acknowledged(self) -> None:
-        """Wait until every node has acknowledged what it has: none of it goes back to a lost node then."""
-        self._wait("all is acknowledged", lambda: not self.behind(), lambda: f"behind {self.behind()}", PATIENCE)
+    def wait_until_acknowledged(self, but: int = 0) -> None:
+        """Wait until all nodes but so many have acknowledged what they have: none of it goes back to a lost node then."""
+        self._wait(
+            "they acknowledged", lambda: len(self._behind()) == but, lambda: f"behind {self._behind()}", PATIENCE
+        )
 
-    def behind(self) -> list[str]:
-        """Return the names of the nodes that have not acknowledged their version."""
+    def _behind(self) -> list[str]:
         return self.server.ask(_BEHIND)
 
     def _wait(self, what: str, look: Callable[[], bool], explain: Callable[[], str], patience: float) -> None:

@@ -61,11 +61,6 @@ def switch(nodes: Group, to: Cluster) -> None:
     nodes.way.heal()
 
 
-def wait_until_fetched(cluster: Cluster, behind: int = 0) -> None:
-    """Wait until all nodes but so many have what the cluster gave them."""
-    wait_for("they fetched", lambda: len(cluster.behind()) == behind, PATIENCE)
-
-
 def test_all_come_over_and_go_back_and_no_check_stops(there: Cluster, here: Cluster) -> None:
     before = there.server.ask(_MAP)
     assert f"{CHECKS} configs run on without a restart" in adopt(here, there)
@@ -75,7 +70,7 @@ def test_all_come_over_and_go_back_and_no_check_stops(there: Cluster, here: Clus
     changes: list[Any] = list(there.account.changes)
 
     switch(there.nodes, here)
-    wait_until_fetched(here)
+    here.wait_until_acknowledged()
     here.wait_until_silence_counts()
     here.wait_for_pass(2)
     assert here.server.ask(_MAP) == before
@@ -97,7 +92,7 @@ def test_what_a_node_ran_that_never_comes_is_placed_elsewhere_and_nothing_else_m
     changes = len(there.account.changes)
 
     switch(there.nodes, here)
-    wait_until_fetched(here, behind=1)
+    here.wait_until_acknowledged(but=1)
     assert set(here.server.ask(_MAP)) == meant
     wait_for("it is lost", lambda: here.known_nodes() == len(NODES) - 1, 2 * PATIENCE)
     here.account = there.account
