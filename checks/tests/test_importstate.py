@@ -4,6 +4,7 @@ import json
 import math
 import re
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -275,7 +276,8 @@ def mutate(document: Any, data: st.DataObject) -> None:
         key = data.draw(st.sampled_from(sorted(place) if isinstance(place, dict) else range(len(place))))
     match data.draw(st.sampled_from(("replace", "exchange", "drop", "repeat"))):
         case "replace":
-            place[key] = data.draw(st.sampled_from(ODD))
+            # A copy: what is put into a list or an object later must not change what others draw.
+            place[key] = deepcopy(data.draw(st.sampled_from(ODD)))
         case "exchange":
             other = data.draw(st.sampled_from(sorted(place) if isinstance(place, dict) else range(len(place))))
             place[key], place[other] = place[other], place[key]
