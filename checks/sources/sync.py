@@ -78,15 +78,17 @@ def sync(
     sources: Iterable[ConfigSource] | None = None,
     *,
     actor: str = "",
+    is_recorded: bool = False,
 ) -> Report:
     """Scan the sources and send the dispatcher what differs from the store. Return what was found and done.
 
     term: of the leader; without it, sources that only the leader scans are left out. accept_removals: remove what would be
     held, on record as done by `actor`. sources: SOURCES unless given. Each chunk of 1 000 configs is a transaction of its own.
-    Raises NotLeader or SyncUnderWay.
+    is_recorded: it is part of an act that the caller has recorded. Raises NotLeader or SyncUnderWay.
     """
     chosen = list(SOURCES if sources is None else sources)
-    _record(chosen, accept_removals=accept_removals)
+    if not is_recorded:
+        _record(chosen, accept_removals=accept_removals)
     return _sync_all(chosen, term, accept_removals, actor)
 
 
@@ -95,10 +97,17 @@ def _record(sources: Sequence[ConfigSource], *, accept_removals: bool) -> None:
     if not someone_acts():
         return
     names = [source.name for source in sources if not source.is_leaders]
-    rows = Source.objects.filter(name__in=names).exclude(held_removals=[])
-    held = {row.name: row.held_removals[:MOST_HELD] for row in rows} if accept_removals else {}
-    numbers = {row.name: len(row.held_removals) for row in rows} if held else None
-    record(Act.Verb.ACCEPT if held else Act.Verb.SCAN, listed(names), before=held or None, after=numbers)
+    rows = list(Source.objects.filter(name__in=names).exclude(held_removals=[])) if accept_removals else []
+    if rows:
+        _record_accepted(listed(names), rows)
+    else:
+        record(Act.Verb.SCAN, listed(names))
+
+
+def _record_accepted(what: str, rows: Sequence[Source]) -> None:
+    """Record that a person accepts what these sources hold: the first MOST_HELD keys of each, and how many there are."""
+    held = {row.name: row.held_removals[:MOST_HELD] for row in rows}
+    record(Act.Verb.ACCEPT, what, before=held, after={row.name: len(row.held_removals) for row in rows})
 
 
 def _sync_all(sources: Sequence[ConfigSource], term: int | None, accept_removals: bool, actor: str) -> Report:
@@ -160,8 +169,7 @@ def accept_removals_of(row: Source, *, actor: str) -> None:
     If it was watched and nobody watches it any more, do it now.
     """
     if row.held_removals:
-        number = {row.name: len(row.held_removals)}
-        record(Act.Verb.ACCEPT, row.name, before={row.name: row.held_removals[:MOST_HELD]}, after=number)
+        _record_accepted(row.name, [row])
     if row.state.get("phase") == OFF:
         known = origins.known(row.name)
         origins.remove(row.name, known.keys() & set(row.held_removals), known, actor=actor)

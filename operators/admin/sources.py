@@ -41,9 +41,10 @@ def scanned_names() -> set[str]:
     return {source.name for source in sources.SOURCES if not source.is_leaders}
 
 
-def scan(names: Collection[str]) -> str:
+def scan(names: Collection[str], *, is_recorded: bool = False) -> str:
     """Scan the sources with these names now, and return a sentence that says what was found. Raises SyncUnderWay."""
-    report = sources.sync(sources=[source for source in sources.SOURCES if source.name in names])
+    chosen = [source for source in sources.SOURCES if source.name in names]
+    report = sources.sync(sources=chosen, is_recorded=is_recorded)
     done = f"Scanned: {len(report.added)} added, {len(report.changed)} changed, {len(report.removed)} removed"
     warnings = f", {plain_count(len(report.warnings), 'warning')}" if report.warnings else ""
     later = " Some files are being written right now; the next scan takes them." if report.unsettled else ""
@@ -57,7 +58,9 @@ def accept(source: Source, *, actor: str) -> str:
     """
     sources.accept_removals_of(source, actor=actor)
     told = f"{plain_count(len(source.held_removals), 'removal')} accepted."
-    return f"{told} {scan([source.name])}" if source.name in scanned_names() else told
+    if source.name not in scanned_names():
+        return told
+    return f"{told} {scan([source.name], is_recorded=bool(source.held_removals))}"
 
 
 @admin.register(Source)

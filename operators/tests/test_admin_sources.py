@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from acts.models import Act
 from checks import dispatcher
 from checks.models import Config, Move, Origin, Source
 from checks.sources import files, sync
@@ -66,7 +67,10 @@ def test_held_removals_are_shown_and_accepted(folder: Path) -> None:
     shown = client.get(page()).content.decode()
     assert "check3.yaml" in shown
     assert 'value="accept_removals"' in shown
+    before = list(Act.objects.values_list("pk", flat=True))
     confirmed(client, SOURCES, action="accept_removals", _selected_action=[Source.objects.get(name="file").pk])
+    acts = Act.objects.exclude(pk__in=before).exclude(verb=Act.Verb.LOG_IN)
+    assert list(acts.values_list("verb", "after")) == [("accept removals", {"file": 11})], "the scan is a part of it"
     assert list(Origin.objects.values_list("key", flat=True)) == ["check11.yaml"]
     assert 'value="accept_removals"' not in client.get(page()).content.decode()
 
