@@ -1,7 +1,6 @@
 """What a change of rules would do, worked out as the leader's passes will do it. Read-only."""
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -56,9 +55,16 @@ class Effect(NamedTuple):
 
     @property
     def seen(self) -> str:
-        """A hash of what people decide on: the rules, and which configs would run nowhere. Passes move configs meanwhile."""
-        facts = [self.rules, sorted(one.config for one in self.lost)]
-        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+        """What people decide on, for a form: the rules, and how many configs would run nowhere."""
+        return f"{self.rules}-{len(self.lost)}"
+
+    def agreed(self, seen: str) -> int | None:
+        """Return how many lost configs were agreed to with `seen`; None if the rules are others or more would be lost now.
+
+        Fewer are no reason to ask again: nodes and configs come and go while people read.
+        """
+        rules, _, lost = seen.partition("-")
+        return int(lost) if rules == self.rules and lost.isdecimal() and int(lost) >= len(self.lost) else None
 
 
 def effect_of(kind: type[AnyRule], *, saved: AnyRule | None = None, deleted: Collection[int] = ()) -> Effect:

@@ -113,15 +113,13 @@ class RuleAdmin(NotedAdmin, WithoutTransaction):
     ) -> HttpResponse | None:
         """The page that shows what the change would do; None if the user has confirmed just that."""
         effect = ruling.effect_of(self.model, saved=saved, deleted=deleted)
-        # The name of one rule, else something that nobody types without having read the page.
-        only = chosen[0].name if len(chosen) == 1 and isinstance(chosen[0], Rule) else ""
-        word = (only or str(len(effect.lost))) if effect.lost else ""
-        seen, typed = request.POST.get("seen", ""), request.POST.get("typed", "").strip()
+        word = _word(chosen, len(effect.lost))
         problem = ""
-        if request.method == "POST" and seen:
-            if seen != effect.seen:
+        if request.method == "POST" and (seen := request.POST.get("seen", "")):
+            agreed = effect.agreed(seen)
+            if agreed is None:
                 problem = "Nothing was done, since something changed. This is what it would do now."
-            elif typed != word.strip():
+            elif word and request.POST.get("typed", "").strip() != _word(chosen, agreed):
                 problem = f"Nothing was done: type {word} to confirm it."
             else:
                 return None
@@ -157,6 +155,12 @@ class NodeRuleAdmin(RuleAdmin):
     search_fields = ("pattern",)
     fields = ("pattern", "network", "node_type", "labels", "weight", "max_configs", "note")
     typed_field = "pattern"
+
+
+def _word(chosen: Sequence[Any], lost: int) -> str:
+    """What must be typed where configs would run nowhere: the name of one rule, else how many they are; empty if none would."""
+    only = chosen[0].name.strip() if len(chosen) == 1 and isinstance(chosen[0], Rule) else ""
+    return (only or str(lost)) if lost else ""
 
 
 def _sentence(effect: ruling.Effect) -> str:

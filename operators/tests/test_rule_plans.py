@@ -7,6 +7,7 @@ from django.test import Client
 
 from checks import dispatcher
 from checks.explain import ruling
+from checks.models import Config
 from checks.models.orders import Rule
 from checks.tests.balance import furnish
 from checks.tests.cast import owners, report, sent
@@ -81,6 +82,34 @@ def test_what_changed_since_refuses_all_of_it(client: Client) -> None:
     page = shown(client, f"{RULES}add/", **rule, seen=seen, typed="gpu only")
     assert "Nothing was done, since something changed" in page
     assert "2 configs would run nowhere." in page
+    assert not Rule.objects.exists()
+
+
+def test_a_config_that_is_gone_since_is_no_reason_to_refuse(client: Client) -> None:
+    seen = client.post(f"{RULES}add/", EVERYWHERE).context["seen"]
+    Config.objects.get(name="postgres").delete()
+    assert "type gpu only to confirm it" in shown(client, f"{RULES}add/", **EVERYWHERE, seen=seen, typed="gpu")
+    client.post(f"{RULES}add/", EVERYWHERE | {"seen": seen, "typed": "gpu only"})
+    assert Rule.objects.exists()
+
+
+def test_the_number_that_was_shown_is_what_confirms_where_no_name_does(client: Client) -> None:
+    url = f"{NODE_RULES}{NodeRule.objects.create(pattern='ash', labels={'zone': 'a'}).pk}/delete/"
+    NodeRule.objects.apply()
+    Rule.objects.create(name="near", check_pattern="*", required={"zone": "a"})
+    page = client.get(url)
+    assert page.context["word"] == "3"
+    Config.objects.get(name="postgres").delete()
+    assert "type 2 to confirm it" in shown(client, url, seen=page.context["seen"], typed="4")
+    client.post(url, {"post": "yes", "seen": page.context["seen"], "typed": "3"})
+    assert not NodeRule.objects.exists()
+
+
+@pytest.mark.parametrize("seen", ["x", "-", "x-3", "-3", "{rules}-", "{rules}-1", "{rules}-x", "{rules}--3"])
+def test_what_no_page_showed_confirms_nothing(client: Client, seen: str) -> None:
+    rules = client.post(f"{RULES}add/", EVERYWHERE).context["seen"].partition("-")[0]
+    page = shown(client, f"{RULES}add/", **EVERYWHERE, seen=seen.format(rules=rules), typed="gpu only")
+    assert "Nothing was done, since something changed" in page
     assert not Rule.objects.exists()
 
 
