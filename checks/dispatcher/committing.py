@@ -13,7 +13,8 @@ from django.db.models.functions import Now
 from checks.dispatcher import acting, transaction
 from checks.dispatcher.changes import Entry
 from checks.dispatcher.decision import Decision, Placement
-from checks.dispatcher.eligibility import BALANCE, CHOSEN, ORDER, UNDO, Snapshot, read_snapshot
+from checks.dispatcher.eligibility import Snapshot, read_snapshot
+from checks.dispatcher.refusals import BALANCE, CHOSEN, ORDER, UNDO
 from checks.dispatcher.transaction import Choice, MapWriter, entries_of, in_chunks, own_transaction, single_transaction
 from checks.models import Assignment, ClusterStore, Config, Move, Origin, Plan, freezes
 from checks.models.map import NotLeader

@@ -8,9 +8,10 @@ from typing import Any
 
 from checks.dispatcher.changes import Entry
 from checks.dispatcher.decision import Decision, make_decision
-from checks.dispatcher.eligibility import ORDER, UNDO, Snapshot, read_snapshot
+from checks.dispatcher.eligibility import Snapshot, read_snapshot
 from checks.dispatcher.inventory import Reserved
 from checks.dispatcher.misplaced import Judge, relocate_misplaced
+from checks.dispatcher.refusals import ORDER, UNDO
 from checks.dispatcher.transaction import Choice, entries_of, relocate
 from checks.models import Assignment, Move, Source
 from checks.models.orders import Isolation, Pause, Pin

@@ -1,24 +1,24 @@
 """May this node have this config, and if not, why? All other modules ask here.
 
-A new constraint is a Reason with its words, and a function in one of three tables: _OF_NODE if it depends on the node's intake
-or signal, _OF_CHECK if it depends on the node, the check and its rules, _OF_CONFIG otherwise. `choose` obeys the first two
-tables by itself; a constraint in _OF_CONFIG must be built into `within_limits` or `choose` as well.
+A new constraint is a Reason of `refusals.py` with its words, and a function in one of three tables: _OF_NODE if it depends
+on the node's intake or signal, _OF_CHECK if it depends on the node, the check and its rules, _OF_CONFIG otherwise. `choose` obeys
+the first two tables by itself; a constraint in _OF_CONFIG must be built into `within_limits` or `choose` as well.
 """
 
-import enum
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from checks.balancing import Bar, Pool
 from checks.dispatcher import changes
 from checks.dispatcher.changes import Entry
 from checks.dispatcher.inventory import Candidate, Inventory, Reserved, read_nodes, read_reserved
 from checks.dispatcher.neighbours import Neighbours
+from checks.dispatcher.refusals import BALANCE, ORDER, PLACEMENT, Purpose, Reason, Refusal
 from checks.models.orders import Pin, Rule, patterns_of
 from clusteragent.lib import conf
 from clusteragent.lib.words import listed, plain_count
@@ -27,83 +27,6 @@ from nodes.models import Hearing
 from nodes.models.nodes import OPEN, UnknownNode, named_domain
 
 T = TypeVar("T")
-
-
-class Reason(enum.Enum):
-    """The reasons why a node may not have a config, with the words that people read."""
-
-    WARMUP = "nothing is placed before the warm-up of this new database is over"
-    DRAINING = "{node} is draining"
-    CORDONED = "{node} is cordoned"
-    LEAVING = "{node} said that it leaves"
-    RESTARTING = "{node} said that it restarts"
-    SILENT = "{node} is silent for longer than {time}"
-    RESERVED = "{node} is reserved for {config}, which is {why}"
-    NOT_INCLUDED = "the node declares that it runs only {checks}"
-    EXCLUDED = "the node declares that it does not run {check}"
-    UNKNOWN_GROUP = "the node's group {group} is unknown"
-    OTHER_GROUP = "{check} is for the group {group}"
-    NOT_CLAIMED = "the node's group {group} does not claim {check}"
-    REQUIRED = "rule {rule}: it requires {label}"
-    FORBIDDEN = "rule {rule}: it forbids {label}"
-    RULE_FULL = "rule {rule}: at most {most} on one node"
-    APART = "rule {rule}: apart from {checks}, which {node} has"
-    APART_IN_DOMAIN = "rule {rule}: apart from {checks}, which {domain} has"
-    PINNED = "the config is pinned to {pin}"
-    RUNNERS_FIRST = "{node} is a node agent, and runners come first"
-    FLAPPING = "{node} comes and goes"
-    FULL = "{node} may have at most {most}"
-    SPREAD = "rule {rule}: {number} of its configs are in {domain}, and only {fewer} in {other}"
-
-
-# What a person can do about a refusal.
-_ADVICE: Mapping[Reason, str] = {Reason.PINNED: "unpin it first"}
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """Why a node may not have a config: a reason, and the values for the placeholders of its words."""
-
-    reason: Reason
-    named: Mapping[str, object] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        return self.about("it")
-
-    def about(self, node: str) -> str:
-        """The sentence about the node; `node` is its subject, as in "node ash"."""
-        return self.reason.value.format(node=node, **self.named)
-
-    def with_advice(self, node: str = "it") -> str:
-        """The sentence about the node, and what a person can do about it."""
-        return ": ".join(filter(None, (self.about(node), _ADVICE.get(self.reason, ""))))
-
-
-class Purpose(NamedTuple):
-    """For what purpose a node is needed. It says which constraints count.
-
-    signals: the signals that a node may have (`Node.objects.with_signal`). ignored: reasons that do not count.
-    shares_reserved: if all nodes are reserved for isolated configs, each may get other configs, too.
-    """
-
-    signals: frozenset[str]
-    ignored: frozenset[Reason] = frozenset()
-    shares_reserved: bool = False
-
-
-# The dispatcher places a config by itself. Silence that may be our own fault ("unsure") does not count.
-PLACEMENT = Purpose(frozenset({"heard", "unsure"}), shares_reserved=True)
-# A choice that was made before is verified: preferences may have changed since, and do not count.
-CHOSEN = Purpose(
-    PLACEMENT.signals, frozenset({Reason.FLAPPING, Reason.RUNNERS_FIRST, Reason.SPREAD}), shares_reserved=True
-)
-# A rebalance. No config waits for it, so all silence counts. The warm-up does not: it only delays placing. Nor does what rules
-# spread: a plan keeps each such config in its domain.
-BALANCE = Purpose(frozenset({"heard"}), frozenset({Reason.WARMUP, Reason.SPREAD}))
-# A person undoes a move. Preferences do not count.
-UNDO = Purpose(PLACEMENT.signals, CHOSEN.ignored)
-# A person names the node. A silent node counts as heard until it expires, and a restart does not matter.
-ORDER = Purpose(PLACEMENT.signals | {"silent"}, UNDO.ignored | {Reason.RESTARTING})
 
 
 def read_snapshot(

@@ -16,7 +16,8 @@ from django.db.models.functions import Extract, Now
 
 from checks import dispatcher
 from checks.dispatcher import costs
-from checks.dispatcher.eligibility import Reason, read_snapshot
+from checks.dispatcher.eligibility import read_snapshot
+from checks.dispatcher.refusals import Reason
 from checks.dispatcher.transaction import entries_of
 from checks.explain import drains, headroom
 from checks.explain.headroom import Headroom

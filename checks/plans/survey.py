@@ -8,8 +8,9 @@ from checks import balancing
 from checks.balancing import PlannedMove
 from checks.dispatcher import costs
 from checks.dispatcher.changes import Entry
-from checks.dispatcher.eligibility import BALANCE, Snapshot, read_snapshot
+from checks.dispatcher.eligibility import Snapshot, read_snapshot
 from checks.dispatcher.inventory import Candidate
+from checks.dispatcher.refusals import BALANCE
 from checks.models import Assignment, ClusterStore, Cost, Plan
 from checks.models.orders import Isolation, Pin
 from checks.models.plans import Held

@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 from checks.balancing import Spread, spread
 from checks.dispatcher.changes import Entry
-from checks.dispatcher.eligibility import PLACEMENT, Snapshot
+from checks.dispatcher.eligibility import Snapshot
 from checks.dispatcher.inventory import Candidate
+from checks.dispatcher.refusals import PLACEMENT
 from checks.models import Plan
 from checks.models.plans import Held
 from checks.plans.making import decision_of

@@ -12,7 +12,8 @@ from django.test.utils import CaptureQueriesContext
 
 from checks import dispatcher
 from checks.dispatcher.changes import Entry
-from checks.dispatcher.eligibility import BALANCE, ORDER, PLACEMENT, UNDO, Purpose, Reason, Refusal, read_snapshot
+from checks.dispatcher.eligibility import read_snapshot
+from checks.dispatcher.refusals import BALANCE, ORDER, PLACEMENT, UNDO, Purpose, Reason, Refusal
 from checks.models import Assignment, Config, Move
 from checks.models.orders import Pin, Rule
 from checks.tests.cast import counts, dangling, lead, owners, report, sent, silence
