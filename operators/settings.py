@@ -36,6 +36,7 @@ APPS = [
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "knox",
+    "django_ace",
 ]
 MIDDLEWARE = [
     "csp.middleware.CSPMiddleware",

@@ -86,7 +86,7 @@ def test_the_simulation_speaks_http_only():
 
 # What pages, their addresses and those who log in need; and of REST framework, what node agents' routes raise.
 PEOPLES = (
-    "unfold", "knox", "drf_spectacular", "django_filters", "rest_framework", "django.forms", "django.shortcuts",
+    "unfold", "knox", "drf_spectacular", "django_filters", "django_ace", "rest_framework", "django.forms", "django.shortcuts",
     "django.template", "django.urls", "django.contrib.admin", "django.contrib.auth", "django.contrib.messages",
     "django.contrib.sessions", "django.contrib.staticfiles",
 )  # fmt: skip

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
 
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
@@ -13,14 +15,26 @@ from checks.models import Config, Origin
 from checks.sources import fileformat
 from checks.wire import sharding, yamlnodes
 from checks.wire.lint import Linted, Notice, keys_of, lint, notices
-from checks.wire.patching import IntegrationConfig
+from checks.wire.patching import IntegrationConfig, UnpatchableConfig
 from checks.wire.yamlnodes import InvalidYAML
 
 # The source of the configs that are written in the admin.
 ADMIN = "admin"
+# Texts to begin with, a file a check.
+TEMPLATES = Path(__file__).parent / "templates"
+# What a config of a check without a template begins with.
+BEGINNING = "init_config:\ninstances:\n  - "
 # Keys of new configs are compared with those of at most so many checks, so many configs of each.
 MOST_CHECKS = 50
 MOST_OTHERS = 100
+
+
+class Remark(NamedTuple):
+    """What is wrong with a text (is_error: it can't be saved), or odd. line: counted from 1, or None."""
+
+    line: int | None
+    text: str
+    is_error: bool
 
 
 def validate_name(name: str) -> None:
@@ -41,6 +55,33 @@ def warnings_about(written: Sequence[Sent], others: QuerySet[Config]) -> list[No
         instances = (IntegrationConfig.from_json(original).instances for original in newest)
         theirs += [("", check, Linted(keys=tuple(map(keys_of, each)))) for each in instances]
     return [notice for notice in notices([*mine, *theirs]) if notice.where]
+
+
+def remarks(check: str, yaml: str, others: QuerySet[Config]) -> list[Remark]:
+    """Return what is wrong or odd in the text of a config that is being written. check: may be empty while it is not known."""
+    try:
+        sent = written("new", check, yaml)
+    except InvalidYAML as error:
+        return [Remark(error.line, error.problem, is_error=True)]
+    except (dispatcher.Refused, UnpatchableConfig) as error:
+        return [Remark(None, str(error), is_error=True)]
+    return [Remark(one.line, one.warning, is_error=False) for one in warnings_about([sent], others)]
+
+
+def templates() -> list[str]:
+    """The checks that have a template."""
+    return sorted(file.stem for file in TEMPLATES.glob("*.yaml"))
+
+
+def template_of(check: str) -> str:
+    """Return a text that a config of the check can begin with: its template, else its newest config's keys."""
+    if check in templates():
+        return (TEMPLATES / f"{check}.yaml").read_text()
+    known = Config.objects.filter(name=check).order_by("-pk") if check.isprintable() else Config.objects.none()
+    newest = known.values_list("original", flat=True).first()
+    instances = IntegrationConfig.from_json(newest).instances if newest else ()
+    keys = keys_of(instances[0]).names if instances else ()
+    return BEGINNING + "\n    ".join(f"{key}: " for key in keys)
 
 
 def by_hand(config: Config) -> Origin | None:

@@ -4,32 +4,29 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from django import forms
 from django.contrib import admin, messages
-from django.core.exceptions import ValidationError
+from django.core.exceptions import PermissionDenied
 from django.db.models import F, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path
+from django.utils.decorators import method_decorator
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator, smart_split, unescape_string_literal
+from django.views.decorators.http import require_POST
 from unfold.decorators import display as column
 from unfold.views import ChangeList
-from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
 from acts.models import Act
-from checks import dispatcher
-from checks.dispatcher.changes import Sent
 from checks.explain import facts
 from checks.models import Config, Origin, Source
 from checks.models.troubles import Trouble
 from checks.sources import authored, origins
 from checks.sources.authored import ADMIN, by_hand
 from checks.wire import sharding
-from checks.wire.lint import Notice
-from checks.wire.patching import UnpatchableConfig
 from checks.wire.scrub import scrub
-from checks.wire.yamlnodes import InvalidYAML
 from clusteragent.lib import clock
 from clusteragent.lib.database.natural import Natural
 from clusteragent.lib.shortids import short_id
@@ -37,6 +34,7 @@ from clusteragent.lib.words import duration, milliseconds, percent, plain_count
 from operators.admin import acts, configpage
 from operators.admin.actions import SteeringAdmin
 from operators.admin.base import TABLE_ROWS, UncountedChangeList, aged, anchor, first_words, link, list_url
+from operators.admin.configform import ConfigForm, remarks_on
 from operators.admin.filters import (
     CheckFilter,
     ClusterCheckFilter,
@@ -55,79 +53,6 @@ OPTIONAL_FIELDS = ("node_name", "dangling_since", "former_node")
 DANGLING = SafeString('<span class="font-semibold text-orange-700 dark:text-orange-400">none: dangling</span>')
 # So much of an error is shown in the list.
 MOST_ERROR_WORDS = 12
-# What the form begins with.
-_EXAMPLE = "init_config:\ninstances:\n  - "
-
-
-class ConfigForm(forms.ModelForm):  # type: ignore[type-arg]
-    """A config in the format of config files, under a name that the operator chooses. A valid form has the config as `sent`."""
-
-    key = forms.CharField(
-        label="Name",
-        max_length=253,
-        validators=[authored.validate_name],
-        help_text="Yours to choose. It can't be changed later.",
-        widget=UnfoldAdminTextInputWidget,
-    )
-    check = forms.RegexField(
-        r"^[A-Za-z0-9_.-]+$",
-        max_length=253,
-        help_text="The check that runs it, such as http_check.",
-        error_messages={"invalid": "Letters, digits, underscores, dots and hyphens."},
-        widget=UnfoldAdminTextInputWidget,
-    )
-    yaml = forms.CharField(
-        label="YAML",
-        strip=False,
-        initial=_EXAMPLE,
-        help_text="As in a config file: init_config, instances, logs. It is a cluster check without saying so.",
-        widget=UnfoldAdminTextareaWidget(attrs={"rows": 16, "spellcheck": "false", "style": "font-family: monospace"}),
-    )
-
-    class Meta:
-        model = Config
-        fields: tuple[str, ...] = ()
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.sent: Sent | None = None
-        if self.instance.pk and (origin := by_hand(self.instance)):
-            self.fields["key"].disabled = True
-            key = sharding.parent_of(origin.key)
-            original = origins.original(ADMIN, key)
-            self.initial = {
-                "key": key,
-                "check": original.name,
-                "yaml": origins.written(ADMIN, key) or authored.text_of(original),
-            }
-
-    def clean_key(self) -> str:
-        """The name. Raises ValidationError if another config has it."""
-        key: str = self.cleaned_data["key"]
-        if not self.instance.pk and origins.origins(ADMIN, key):
-            raise ValidationError("There is a config of this name.")
-        return key
-
-    def clean_yaml(self) -> str:
-        """The text with its original line ends; browsers change them."""
-        text: str = self.cleaned_data["yaml"]
-        return text.replace("\r\n", "\n")
-
-    def clean(self) -> None:
-        super().clean()
-        if {"key", "check", "yaml"} <= self.cleaned_data.keys():
-            try:
-                self.sent = authored.written(**{name: self.cleaned_data[name] for name in ("key", "check", "yaml")})
-            except (InvalidYAML, dispatcher.Refused, UnpatchableConfig) as error:
-                self.add_error("yaml", str(error))
-
-    def warn(self) -> list[Notice]:
-        """Store the warnings about the written config and return them. The config is compared with others of its check."""
-        assert self.sent is not None
-        mine = [origin.config_id for origin in origins.origins(ADMIN, self.sent.key)]
-        found = authored.warnings_about([self.sent], Config.objects.exclude(pk__in=mine))
-        Source.objects.replace_warnings(ADMIN, {self.sent.key}, found)
-        return found
 
 
 class ConfigList(UncountedChangeList):
@@ -169,6 +94,34 @@ class ConfigAdmin(SteeringAdmin):
 
     class Media:
         css = {"all": ["checks/config.css"]}
+
+    def get_urls(self) -> list[URLPattern]:
+        own = [
+            path("remarks/", self.admin_site.admin_view(self.remarks), name="checks_config_remarks"),
+            path("template/", self.admin_site.admin_view(self.template), name="checks_config_template"),
+        ]
+        return [*own, *super().get_urls()]
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        given = super().get_changeform_initial_data(request)
+        check = given.get("check", "")
+        return {"yaml": authored.template_of(check)} | given if check else given
+
+    @method_decorator(require_POST)
+    def remarks(self, request: HttpRequest) -> HttpResponse:
+        """What is wrong or odd in the text of a form, while it is being written. Nothing is stored."""
+        found = self.get_object(request, request.GET.get("config", "")) if "config" in request.GET else None
+        if not (self.has_change_permission(request, found) if found else self.has_add_permission(request)):
+            raise PermissionDenied
+        return TemplateResponse(request, "admin/checks/remarks.html", {"remarks": remarks_on(request.POST, found)})
+
+    def template(self, request: HttpRequest) -> HttpResponse:
+        """A text that a config of `?check=` can begin with."""
+        if not self.has_add_permission(request):
+            raise PermissionDenied
+        return HttpResponse(
+            authored.template_of(request.GET.get("check", "")), content_type="text/plain; charset=utf-8"
+        )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Config]:
         found = Config.objects.select_related("assignment__node", "former_node", "pin", "pause", "isolation", "cost")

@@ -300,6 +300,8 @@ PAGES: dict[str, Callable[[World], object] | str] = {
     "logout": "It ends the user's own session and changes nothing of others.",
     "jsi18n": "It is read.",
     "map": "It is read.",
+    "checks_config_remarks": "It judges a text and stores nothing.",
+    "checks_config_template": "It is read.",
     "failures": "It is read.",
     "autocomplete": "It is read.",
     "view_on_site": "It is read.",

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.django_db
 
 PEOPLES = {
     "operators", "unfold", "knox", "drf_spectacular", "drf_spectacular_sidecar", "django_filters", "whitenoise", "csp",
-    "django.contrib.admin", "django.contrib.sessions", "django.contrib.messages", "django.contrib.staticfiles",
+    "django_ace", "django.contrib.admin", "django.contrib.sessions", "django.contrib.messages", "django.contrib.staticfiles",
     "django.contrib.auth.models", "django.contrib.contenttypes", "rest_framework.views",
 }  # fmt: skip
 LOADED = """

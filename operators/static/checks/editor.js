@@ -1,0 +1,49 @@
+// The editor for YAML: its colours, the way out of it by keyboard, remarks beside its lines, and templates.
+"use strict";
+
+// The server judges the text, and the policy for scripts allows no worker.
+ace.config.setDefaultValue("session", "useWorker", false);
+
+function rows(remarks) {
+    return [...remarks.querySelectorAll("[data-line]")].map(({ dataset, textContent }) => ({
+        row: Number(dataset.line) - 1,
+        column: 0,
+        type: dataset.kind,
+        text: textContent.trim().replace(/\s+/g, " "),
+    }));
+}
+
+addEventListener("load", () => {
+    const widget = document.querySelector(".django-ace-widget");
+    if (!widget?.editor) {
+        return;
+    }
+    const { editor } = widget;
+    const field = widget.nextElementSibling;
+    const check = document.querySelector("input[name=check]");
+    // What stands there without having been written.
+    let untouched = editor.getValue();
+
+    // Tab indents only after Enter, so that the keyboard leads past it.
+    editor.setOptions({ enableKeyboardAccessibility: true, textInputAriaLabel: "YAML" });
+    const paint = () => editor.setTheme(
+        document.documentElement.classList.contains("dark") ? "ace/theme/github_dark" : "ace/theme/github_light_default",
+    );
+    paint();
+    new MutationObserver(paint).observe(document.documentElement, { attributeFilter: ["class"] });
+    editor.session.on("change", () => field.dispatchEvent(new Event("input", { bubbles: true })));
+    document.body.addEventListener("htmx:afterSwap", ({ detail }) => {
+        if (detail.target.id === "yaml-remarks") {
+            editor.session.setAnnotations(rows(detail.target));
+        }
+    });
+    check.addEventListener("change", async () => {
+        if (editor.getValue() === untouched && field.dataset.template) {
+            const answer = await fetch(`${field.dataset.template}?${new URLSearchParams({ check: check.value })}`);
+            if (answer.ok && editor.getValue() === untouched) {
+                untouched = await answer.text();
+                editor.setValue(untouched, -1);
+            }
+        }
+    });
+});

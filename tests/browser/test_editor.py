@@ -1,0 +1,58 @@
+"""A config is written by hand in the editor: with a template to begin with, and remarks while one types."""
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.cluster import NODES, PATIENCE, Cluster
+from tests.replicas import wait_for
+
+pytestmark = pytest.mark.processes
+
+ADD = "/admin/checks/config/add/"
+
+
+def test_a_config_is_written_with_remarks_and_runs(page: Page, cluster: Cluster) -> None:
+    page.goto(ADD)
+    page.get_by_label("Name").fill("by-hand")
+    page.get_by_label("Check").fill("tcp_check")
+    page.locator(".ace_content").click()
+    expect(page.locator(".ace_content")).to_contain_text("collect_response_time")
+
+    page.keyboard.press("ControlOrMeta+A")
+    page.keyboard.type("instances: [")
+    remarks = page.get_by_role("status").filter(has_text="Line 1")
+    expect(remarks).to_contain_text("a [ begins here that is not closed")
+    expect(page.locator(".ace_gutter-cell.ace_error, .ace_gutter .ace_error").first).to_be_visible()
+
+    page.keyboard.press("ControlOrMeta+A")
+    page.keyboard.insert_text("instances:\n  - name: by-hand\n    host: mail.example.com\n    port: 25\n")
+    expect(page.get_by_text("Nothing is wrong with it.")).to_be_visible()
+    page.get_by_role("button", name="Save", exact=True).click()
+    wait_for("it runs", lambda: any("tcp_check:by-hand" in cluster.runs(node) for node in NODES), PATIENCE)
+    page.goto(f"/admin/checks/config/{cluster.number_of('by-hand')}/change/")
+    expect(page.locator(".ace_content")).to_contain_text("mail.example.com")
+    page.goto("/admin/checks/config/?q=by-hand")
+    page.get_by_role("checkbox", name="Select all objects").check()
+    page.get_by_role("combobox", name="Select action to run").select_option("unschedule")
+    page.get_by_role("button", name="Run").click()
+    page.get_by_role("button", name="Unschedule").click()
+    expect(page.get_by_text("1 config unscheduled.")).to_be_visible()
+
+
+def test_the_keyboard_leads_past_the_editor(page: Page) -> None:
+    page.goto(ADD)
+    page.get_by_label("Check").focus()
+    save = page.get_by_role("button", name="Save", exact=True)
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        if save.evaluate("element => element === document.activeElement"):
+            return
+    raise AssertionError("Tab does not leave the editor")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_its_colours_are_those_of_the_page(page: Page, scheme: str) -> None:
+    page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+    page.goto(ADD)
+    theme = "github-dark" if scheme == "dark" else "github-light-default"
+    expect(page.locator(f".ace-{theme}")).to_be_visible()
