@@ -100,7 +100,7 @@ KEPT = {
     "checks_config.original", "checks_instance.check_id", "checks_origin.key", "checks_source.errors",
     "checks_isolation.key", "checks_isolation.note", "checks_pause.key", "checks_pause.note", "checks_pin.key",
     "checks_pin.note", "checks_plan.order", "checks_rule.note", "nodes_noderule.note", "nodes_runner.error",
-    "nodes_runnerstats.check_id", "nodes_runnerstats.last_error",
+    "nodes_runnerstats.check_id", "nodes_runnerstats.last_error", "checks_trouble.check_id", "checks_trouble.last_error",
 }  # fmt: skip
 
 

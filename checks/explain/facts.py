@@ -11,7 +11,7 @@ from django.db.models import Q
 
 from checks.models import Config, Handover, Instance
 from checks.models.handovers import Promise
-from checks.models.troubles import put_handles_back, whole_error
+from checks.models.troubles import Trouble, put_handles_back, whole_error
 from clusteragent.lib import clock, conf
 from clusteragent.lib.words import plain_count
 from nodes.models import Node, RunnerStats
@@ -51,10 +51,14 @@ class Fact:
 
 @dataclass(frozen=True)
 class Run:
-    """One instance of a config, with its runner's last stats; None when there are none."""
+    """One instance of a config, with its runner's last stats; None when there are none.
+
+    before: the error with which it failed on its former node, as long as the present one has not told of it.
+    """
 
     instance: Instance
     stats: RunnerStats | None
+    before: str = ""
 
     @property
     def share(self) -> float:
@@ -64,6 +68,8 @@ class Run:
     @property
     def error(self) -> str:
         """The error of the last run, scrubbed, on one line; empty when it did not fail."""
+        if self.stats is None and self.before:
+            return f"{whole_error(self.before)} (on its former node)"
         return whole_error(self.stats.last_error) or "failed" if self.stats is not None and self.stats.failed else ""
 
 
@@ -117,12 +123,23 @@ def of_many(configs: Collection[Config]) -> dict[int, Facts]:
     instances: dict[int, list[Instance]] = defaultdict(list)
     for instance in Instance.objects.filter(config__in=ids).order_by("pk"):
         instances[instance.config_id].append(instance)
+    before = _before(ids)
     found = {}
     for config in configs:
         node = nodes.get(_owner(config))
         told = stats[node.pk] if node else {}
-        found[config.pk] = _facts(config, node, told, instances[config.pk], now, handovers.get(config.pk))
+        runs = [
+            Run(one, told.get(one.check_id), before.get((config.pk, one.check_id), "")) for one in instances[config.pk]
+        ]
+        found[config.pk] = _facts(config, node, told, runs, now, handovers.get(config.pk))
     return found
+
+
+def _before(ids: Collection[int]) -> dict[tuple[int, str], str]:
+    """With what errors these configs last failed: {(config, check ID): error}."""
+    failing = list(Trouble.objects.filter(kind=Trouble.Kind.FAILING, config__in=ids))
+    put_handles_back(failing)
+    return {(one.config_id, one.check_id): one.last_error or "failed" for one in failing}
 
 
 def _owner(config: Config) -> int | str:
@@ -156,7 +173,7 @@ def _facts(
     config: Config,
     node: Any,
     stats: Mapping[str, RunnerStats],
-    instances: Sequence[Instance],
+    runs: Sequence[Run],
     now: datetime,
     handover: Handover | None,
 ) -> Facts:
@@ -172,7 +189,6 @@ def _facts(
         assigned = Fact("Assigned", Truth.YES, details, aged, now - assignment.since)
     else:
         assigned = Fact("Assigned", Truth.NO, "it is paused" if hasattr(config, "pause") else "it dangles")
-    runs = [Run(instance, stats.get(instance.check_id)) for instance in instances]
     if node is None:
         acknowledged, running = (Fact(name, Truth.NO, "no node has it") for name in ("Acknowledged", "Running"))
         return Facts(assigned, acknowledged, running, runs, config.node_name)

@@ -104,6 +104,13 @@ def _failing(ids: Sequence[int]) -> Iterable[tuple[Config, str, RunnerStats]]:
         if config_id in configs:
             owned[check_id].append(configs[config_id])
     stats = list(RunnerStats.objects.filter(check_id__in=list(owned), failed=True))
+    heard = {one.check_id for one in stats}
+    # Of what moved since it failed, only that is known: its new node has not told of it yet.
+    stats += [
+        RunnerStats(node_id=configs[one.config_id].owner, check_id=one.check_id, last_error=one.last_error, failed=True)
+        for one in Trouble.objects.filter(kind=Trouble.Kind.FAILING, config__in=list(configs))
+        if one.check_id and one.check_id not in heard
+    ]
     put_handles_back(stats)
     place = {id_: number for number, id_ in enumerate(ids)}
     told = [(config, one) for one in stats for config in owned[one.check_id] if config.owner == one.node_id]

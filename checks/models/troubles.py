@@ -21,6 +21,8 @@ from nodes.models import RunnerStats
 MOST_CHARACTERS = 200
 # A check must be in the stats of its node so many intervals after the node got it, and at least so many seconds.
 _INTERVALS, _GRACE = 3, 120
+# Seconds between two rounds of stats, at most.
+_ROUND = 60
 # A check is slow everywhere when the median of its runs takes this part of the interval on most nodes that run it, and on so
 # many at least.
 _NEARLY, _NODES = 0.8, 2
@@ -40,8 +42,8 @@ def whole_error(last_error: str) -> str:
     return " ".join(scrub(str(message)).split())
 
 
-def put_handles_back(stats: Collection[RunnerStats]) -> None:
-    """Change the errors of these stats: handles of Secrets stand in place of what node agents got for them."""
+def put_handles_back(stats: Collection[RunnerStats | Trouble]) -> None:
+    """Change the errors of these: handles of Secrets stand in place of what node agents got for them."""
     told = {one.check_id for one in stats if one.last_error}
     if not told:
         return
@@ -72,10 +74,11 @@ class TroubleQuerySet(models.QuerySet["Trouble"]):
     # One statement, so that a trouble that goes on keeps its time. Nodes are asked at different moments: the stats of each are
     # compared with what it had been given, and fetched, before. A check that a runner reports under its bare name can't be
     # told from others of that name, so it counts as running. So does a check when the runner reports an unknown check ID of
-    # its name, since agents change some instances before they hash them.
+    # its name, since agents change some instances before they hash them. What failed where it was goes on until its new node
+    # tells of it, as long as that has time to.
     _NOTE = f"""
         WITH reported AS (
-            SELECT a.config_id, s.failed, s.execution_ms > i.interval * 1000 AS slow
+            SELECT a.config_id, s.failed, s.execution_ms > i.interval * 1000 AS slow, s.check_id, s.last_error
             FROM nodes_runnerstats AS s
             JOIN checks_instance AS i ON i.check_id = s.check_id
             JOIN checks_assignment AS a ON a.config_id = i.config_id AND a.node_id = s.node_id
@@ -110,30 +113,46 @@ class TroubleQuerySet(models.QuerySet["Trouble"]):
             HAVING count(*) FILTER (WHERE part > %(nearly)s) >= %(nodes)s
                 AND 2 * count(*) FILTER (WHERE part > %(nearly)s) > count(*)
         ), found AS (
-            SELECT config_id, 'failing' AS kind FROM reported WHERE failed
+            (
+                SELECT DISTINCT ON (config_id) config_id, 'failing' AS kind, check_id, last_error
+                FROM reported WHERE failed ORDER BY config_id, check_id
+            )
             UNION
-            SELECT config_id, 'slow' FROM reported WHERE slow
+            SELECT config_id, 'slow', '', '' FROM reported WHERE slow
             UNION
-            SELECT config_id, 'slow_everywhere' FROM busy JOIN everywhere USING (name) WHERE part > %(nearly)s
+            SELECT config_id, 'slow_everywhere', '', '' FROM busy JOIN everywhere USING (name) WHERE part > %(nearly)s
             UNION
-            SELECT config_id, 'not_running' FROM expected AS e
+            SELECT config_id, 'not_running', '', '' FROM expected AS e
             WHERE NOT EXISTS (SELECT FROM nodes_runnerstats WHERE node_id = e.node_id AND check_id = e.check_id)
                 AND NOT EXISTS (SELECT FROM strange WHERE node_id = e.node_id AND name = e.name)
+        ), moved AS (
+            SELECT t.id
+            FROM checks_trouble AS t
+            JOIN checks_assignment AS a ON a.config_id = t.config_id AND a.since > t.since
+            JOIN checks_instance AS i ON i.config_id = t.config_id AND i.check_id = t.check_id
+            WHERE t.kind = 'failing' AND a.since > statement_timestamp()
+                    - (greatest(%(intervals)s * i.interval, %(grace)s) + %(round)s) * interval '1 second'
+                AND NOT EXISTS (SELECT FROM nodes_runnerstats AS s WHERE s.node_id = a.node_id AND s.check_id = i.check_id)
         ), over AS (
             DELETE FROM checks_trouble AS t
             WHERE NOT EXISTS (SELECT FROM found AS f WHERE f.config_id = t.config_id AND f.kind = t.kind)
+                AND NOT EXISTS (SELECT FROM moved AS m WHERE m.id = t.id)
+        ), noted AS (
+            INSERT INTO checks_trouble AS t (config_id, kind, since, check_id, last_error)
+            SELECT config_id, kind, statement_timestamp(), check_id, last_error FROM found ORDER BY config_id, kind
+            ON CONFLICT (config_id, kind) DO UPDATE SET check_id = excluded.check_id, last_error = excluded.last_error
+            WHERE (t.check_id, t.last_error) IS DISTINCT FROM (excluded.check_id, excluded.last_error)
+            RETURNING t.since = statement_timestamp() AS is_new
         )
-        INSERT INTO checks_trouble (config_id, kind, since)
-        SELECT config_id, kind, statement_timestamp() FROM found ORDER BY config_id, kind
-        ON CONFLICT DO NOTHING
+        SELECT count(*) FILTER (WHERE is_new) FROM noted
     """  # noqa: S608 - our own words
 
     def note(self) -> int:
         """Update the troubles from the last stats. Return how many are new."""
         with without_nested_loops() as cursor:
-            bounds = {"intervals": _INTERVALS, "grace": _GRACE, "nearly": _NEARLY, "nodes": _NODES}
+            bounds = {"intervals": _INTERVALS, "grace": _GRACE, "round": _ROUND, "nearly": _NEARLY, "nodes": _NODES}
             cursor.execute(self._NOTE, bounds)
-            return int(cursor.rowcount)
+            return int(cursor.fetchone()[0])
 
     # Not the ORM: stats name their checks by ID, and medians are of all instances of a check.
     _EVERYWHERE = """
@@ -183,6 +202,9 @@ class Trouble(models.Model):
     config = models.ForeignKey("checks.Config", models.DO_NOTHING, related_name="troubles", db_constraint=False)
     kind = models.CharField(max_length=16, choices=trouble_kinds)
     since = models.DateTimeField(db_default=Now())
+    # Of what fails: the first of its checks that does, and that one's error as the runner sent it, so it may hold a secret.
+    check_id = models.TextField(default="", db_default="")
+    last_error = models.TextField(default="", db_default="")
 
     objects: ClassVar[Any] = TroubleQuerySet.as_manager()
 

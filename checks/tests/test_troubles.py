@@ -7,6 +7,7 @@ from django.db.models import F
 from django.db.models.functions import Now
 
 from checks import dispatcher
+from checks.explain import facts, failures
 from checks.models import Assignment, Config, Instance
 from checks.models.handovers import Handover, Promise
 from checks.models.troubles import Trouble, error_line
@@ -230,3 +231,57 @@ def test_what_dangles_or_is_gone_is_no_trouble_of_a_check() -> None:
 )
 def test_an_error_is_told_in_a_line_without_secrets(told: str, shown: str) -> None:
     assert error_line(told) == shown
+
+
+def move(to: str, seconds_ago: float = 0) -> None:
+    Assignment.objects.update(node=Node.objects.get(name=to), since=Now() - timedelta(seconds=seconds_ago))
+
+
+def failing() -> Trouble:
+    return Trouble.objects.get(kind=Trouble.Kind.FAILING)
+
+
+def test_a_failure_keeps_its_time_and_its_error_over_a_move() -> None:
+    grow_old(1000)
+    round_of(told(check_id("one"), failed=True, error="refused"))
+    Trouble.objects.update(since=Now() - timedelta(hours=3))
+    since = failing().since
+    move("birch")
+    assert round_of() == {("one", "failing")}
+    assert round_of(node="birch") == {("one", "failing")}
+    assert facts.of(Config.objects.get()).error == "refused (on its former node)"
+    assert [one.example for one in failures.read().told] == ["refused"]
+    round_of(told(check_id("one"), failed=True, error="timed out"), node="birch")
+    assert (failing().since, failing().last_error) == (since, "timed out")
+    assert facts.of(Config.objects.get()).error == "timed out"
+
+
+def test_a_failure_is_over_when_the_new_node_runs_it_well() -> None:
+    grow_old(1000)
+    round_of(told(check_id("one"), failed=True))
+    move("birch")
+    assert round_of(told(check_id("one")), node="birch") == set()
+
+
+def test_a_failure_is_forgotten_where_the_new_node_never_tells_of_it() -> None:
+    grow_old(1000)
+    round_of(told(check_id("one"), failed=True))
+    Trouble.objects.update(since=Now() - timedelta(hours=3))
+    move("birch", seconds_ago=170)
+    assert round_of() == {("one", "failing")}
+    move("birch", seconds_ago=190)
+    assert round_of() == set()
+
+
+def test_a_failure_is_over_where_it_is_if_its_node_tells_of_it_no_more() -> None:
+    grow_old(100)
+    assert round_of(told(check_id("one"), failed=True)) == {("one", "failing")}
+    assert round_of() == set()
+
+
+def test_only_new_troubles_are_counted() -> None:
+    Runner.objects.note({Node.objects.get(name="ash").pk: Answer([told(check_id("one"), failed=True, error="a")])})
+    assert Trouble.objects.note() == 1
+    Runner.objects.note({Node.objects.get(name="ash").pk: Answer([told(check_id("one"), failed=True, error="b")])})
+    assert Trouble.objects.note() == 0
+    assert failing().last_error == "b"
