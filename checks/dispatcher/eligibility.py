@@ -286,7 +286,9 @@ class Snapshot:
             named["checks"] = ", ".join(patterns_of(rule.apart_from))
         if not rule.apart_by_domain:
             return Refusal(Reason.APART, named)
-        return Refusal(Reason.APART_IN_DOMAIN, {**named, "domain": named_domain(node.domain)})
+        # Nodes without a domain are one domain, and "which no zone has" would say that nobody has it.
+        domain = named_domain(node.domain) if node.domain else f"a node of {named_domain('')}"
+        return Refusal(Reason.APART_IN_DOMAIN, {**named, "domain": domain})
 
     def crowded(self, entry: Entry, node: Candidate) -> Refusal | None:
         """Return the rule that wants a config in another domain than this node's, and why; None if there is none."""

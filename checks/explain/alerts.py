@@ -284,19 +284,19 @@ def _why_dangling(hearing: Any, group: ConfigQuerySet) -> str:
         return "No background pass runs that could place them."
     if not Node.objects.accepting().exists():
         return _why_none_accepts()
-    if group.lost_since(ago(dispatcher.NO_PILE_UP)).exists():
-        return "Their node is gone and the others are as full as they may get at once: they follow within a minute."
     oldest = group.dangling().order_by("dangling_since", "pk").values_list("pk", flat=True)
     snapshot = read_snapshot()
+    entries = entries_of(list(oldest[:1]))
+    snapshot.read_origins(entries)
     # None when it was placed meanwhile.
-    for entry in entries_of(list(oldest[:1])):
-        snapshot.read_origins([entry])
+    for entry in entries:
         refusals = [snapshot.refusal(entry, node) for node in snapshot.nodes if not snapshot.node_refusal(node)]
         reasons = Counter(str(why) for why in refusals if why and why.reason != Reason.FULL)
         if refusals and reasons.total() == len(refusals):
             return f"No node may run {entry.name}: {reasons.most_common(1)[0][0]}."
-        return f"The nodes that may run {entry.name} have no room."
-    return "They are about to be placed."
+    if group.lost_since(ago(dispatcher.NO_PILE_UP)).exists():
+        return "Their node is gone and the others are as full as they may get at once: they follow within a minute."
+    return f"The nodes that may run {entries[0].name} have no room." if entries else "They are about to be placed."
 
 
 def _why_none_accepts() -> str:
@@ -444,7 +444,11 @@ def _of_nodes(now: datetime) -> Iterator[Alert]:
     if count := torn.count():
         names = _some(torn.order_by("name").values_list("name", flat=True)[: NAMED + 1])
         cause = f"{names}: more than one agent seems to report in that name, from two addresses or with changing declarations."
-        yield Alert(Kind.CONTESTED, count, cause, _rows(NodeEvent), now)
+        kinds = (NodeEvent.Kind.TWO_ADDRESSES, NodeEvent.Kind.DECLARED)
+        said = NodeEvent.objects.filter(
+            node_name__in=torn.values("name"), kind__in=kinds, time__gte=ago(SAID_AGAIN_AFTER)
+        )
+        yield Alert(Kind.CONTESTED, count, cause, _rows(NodeEvent), now, said.aggregate(since=Min("time"))["since"])
     if conf.PLACEMENT_PREFER == "runners":
         few = Node.objects.runners()
         count, agents = few.count(), Node.objects.known().count() - few.count()
@@ -563,13 +567,16 @@ def _of_names(hearing: Any) -> Iterator[Alert]:
 
 def _of_orders(now: datetime) -> Iterator[Alert]:
     back = Assignment.objects.withdrawn()
-    if count := back.count():
+    count, since = back.aggregate(count=Count("pk"), since=Min("since")).values()
+    if count:
         nodes = _some(back.order_by("node__name").values_list("node__name", flat=True).distinct()[: NAMED + 1])
+        titles = _some(map(str, Config.objects.filter(assignment__in=back).order_by("pk")[: NAMED + 1]))
         cause = (
-            f"{_checks(back)}: could not be moved, since {nodes} reports, but does not say that it stopped what no two nodes may"
+            f"{titles}: could not be moved, since {nodes} reports, but does not say that it stopped what no two nodes may"
             " run. Maybe it runs it, maybe nobody does."
         )
-        yield Alert(Kind.WITHDRAWN, count, cause, _rows(Config, node=str(back.values_list("node", flat=True)[0])), now)
+        target = _rows(Config, node=str(back.values_list("node", flat=True)[0]))
+        yield Alert(Kind.WITHDRAWN, count, cause, target, now, since)
     alone = Isolation.objects.filter(reason=Isolation.Reason.QUARANTINED, config__isnull=False)
     count, since = alone.aggregate(count=Count("pk"), since=Min("time")).values()
     if count:

@@ -13,7 +13,9 @@ from checks.dispatcher.eligibility import Snapshot, read_snapshot
 from checks.dispatcher.transaction import light_entries
 from checks.explain.why import refusals
 from checks.models import Assignment, Handover, Move
+from checks.models.map import WITHDRAWN_RESTS
 from checks.wire.scrub import scrub
+from clusteragent.lib import clock
 from clusteragent.lib.database.numbers import number_of
 from clusteragent.lib.words import plain_count, utc
 from nodes.models import Node, NodeEvent, UnknownNode
@@ -188,10 +190,17 @@ def _stuck(node: Node) -> list[Stuck]:
     """Why no other node can have configs of this node, the commonest reasons."""
     snapshot = read_snapshot()
     rows = Assignment.objects.filter(node=node).order_by("config_id")
-    entries = light_entries(rows.values_list("config_id", "config__name", "node_id"), snapshot)
+    numbers: Counter[str] = Counter()
+    if rests := dict(rows.withdrawn().values_list("config_id", "since")):
+        until = utc(max(rests.values()) + WITHDRAWN_RESTS, clock.now())
+        numbers[f"{node.name} did not say that it stopped it, so until {until} only a person takes it from there"] = (
+            len(rests)
+        )
+    entries = light_entries(
+        rows.exclude(config_id__in=rests).values_list("config_id", "config__name", "node_id"), snapshot
+    )
     # There may be very many configs, but few checks, origins and pins that decide.
     why: dict[object, str] = {}
-    numbers: Counter[str] = Counter()
     for entry in entries:
         pin = entry.pin
         key = entry.name, tuple(entry.sent_as), pin and (pin.kind, pin.aim, pin.waits)
@@ -204,9 +213,12 @@ def _stuck(node: Node) -> list[Stuck]:
 
 def _refusal(snapshot: Snapshot, entry: Entry, owner: str) -> str:
     """The commonest reason why other nodes can't have a config."""
-    refused = refusals(snapshot, entry, owner)
+    refused = refusals(snapshot, entry, owner, "every other node")
     if len(snapshot.nodes) <= 1:
         return "no other node reports"
     if sum(map(len, refused.values())) < len(snapshot.nodes) - 1:
         return "no other node has room"
-    return next(iter(refused))
+    reason, *others = refused
+    if not others:
+        return reason
+    return f"{next(iter(refusals(snapshot, entry, owner, refused[reason][0])))}, for one"

@@ -126,13 +126,13 @@ def _refused(config: Config, owner: str) -> dict[str, list[str]]:
     return refusals(snapshot, entry, owner)
 
 
-def refusals(snapshot: Snapshot, entry: Entry, owner: str = "") -> dict[str, list[str]]:
+def refusals(snapshot: Snapshot, entry: Entry, owner: str = "", subject: str = "it") -> dict[str, list[str]]:
     """Return why nodes other than the owner can't have a config: {reason: their names}, the commonest reason first.
 
-    The snapshot has read the origins of the config.
+    The snapshot has read the origins of the config. subject: what a reason calls the node.
     """
     grouped: dict[str, list[str]] = {}
     for node in snapshot.nodes:
         if node.name != owner and (why := snapshot.refusal(entry, node)):
-            grouped.setdefault(str(why), []).append(node.name)
+            grouped.setdefault(why.about(subject), []).append(node.name)
     return dict(sorted(grouped.items(), key=lambda group: -len(group[1])))

@@ -36,8 +36,8 @@ _ARGUMENTS: dict[str, dict[str, Any]] = {
         "help": "a config's title, one of its check IDs, its digest or its short ID",
     },
     "--check": {"metavar": "NAME", "help": "all configs of this check"},
-    "--until": {"metavar": "TIME", "default": "", "help": deadlines.HELP.replace("%", "%%")},
-    "--by": {"metavar": "TIME", "default": "", "help": f"when all shall be done: {deadlines.HELP}".replace("%", "%%")},
+    "--until": {"metavar": "TIME", "help": deadlines.HELP.replace("%", "%%")},
+    "--by": {"metavar": "TIME", "help": f"when all shall be done: {deadlines.HELP}".replace("%", "%%")},
     "--note": {"default": "", "help": "the reason, shown with the order"},
     "--as": {
         "dest": "person",
@@ -112,9 +112,9 @@ def ids_of_check(options: dict[str, Any]) -> list[int]:
 def parse_until(options: dict[str, Any], name: str = "until") -> datetime | None:
     """Return the time of `--until`, or of another option; None without it. Raises CommandError for a time that can't be read."""
     try:
-        return deadlines.parse(options[name]) if options[name] else None
+        return None if options[name] is None else deadlines.parse(options[name])
     except (ValueError, OverflowError) as error:
-        raise CommandError(f"--{name} {options[name]}: {error}") from error
+        raise CommandError(f"--{name} {options[name] or '(empty)'}: {error}") from error
 
 
 def plan_of(options: dict[str, Any], decide: Callable[[], Decision]) -> Plan:

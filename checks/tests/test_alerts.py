@@ -140,6 +140,14 @@ def test_why_it_dangles(names: tuple[str, ...], happens: Callable[[], object], c
     assert found()[Kind.DANGLING].cause.startswith(cause)
 
 
+def test_what_nobody_may_run_is_not_said_to_follow_within_a_minute() -> None:
+    dispatcher.schedule([sent("one")])
+    report("ash", "birch")
+    refuse()
+    Config.objects.update(former_node=Node.objects.get(name="ash"))
+    assert found()[Kind.DANGLING].cause == "No node may run http_check: rule zones: it requires zone=a."
+
+
 def test_what_nobody_may_run_is_not_said_to_wait_for_room_when_others_do() -> None:
     dispatcher.schedule([sent("old", name="snmp"), sent("new")])
     report("ash")

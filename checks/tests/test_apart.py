@@ -112,6 +112,16 @@ class TestOrders:
         with pytest.raises(NotAccepting, match=f"{words}$".replace("*", r"\*")):
             dispatcher.reassign([Config.objects.get(name="http_check").pk], "birch", actor="eve")
 
+    def test_nodes_without_a_domain_are_called_so(self):
+        zones(a=["ash"])
+        report("birch", "cedar")
+        apart(by_domain=True)
+        schedule(1)
+        schedule(1, kind="two", name="dns")
+        Assignment.objects.filter(config__name="dns").update(node=Node.objects.get(name="birch"))
+        with pytest.raises(NotAccepting, match=r"which a node of no zone has$"):
+            dispatcher.reassign([Config.objects.get(name="http_check").pk], "cedar", actor="eve")
+
     def test_a_node_of_a_domain_may_give_to_another_of_it(self):
         zones(a=["ash", "aspen"], b=["birch"])
         apart(by_domain=True, apart_from="http*")

@@ -57,8 +57,8 @@ def test_nodes_are_drained_and_uncordoned() -> None:
 
 
 def test_programs_get_json() -> None:
-    assert json.loads(drain("ash", "--json")) == {"nodes": ["ash"], "changed": 1}
-    assert json.loads(drain("ash", "--json")) == {"nodes": ["ash"], "changed": 0}
+    assert json.loads(drain("ash", "--json")) == {"nodes": ["ash"], "changed": 1, "stay": 0}
+    assert json.loads(drain("ash", "--json")) == {"nodes": ["ash"], "changed": 0, "stay": 0}
 
 
 def test_an_unknown_node_is_named_and_nothing_is_done() -> None:
@@ -124,7 +124,7 @@ class TestCheck:
         place(2)
         Node.objects.filter(name="birch").cordon()
         drain("ash")
-        lines = ["node ash: 2 of 2 left", "2 configs can't go to another node: it is cordoned"]
+        lines = ["node ash: 2 of 2 left", "2 configs can't go to another node: every other node is cordoned"]
         assert code("ash", "--check") == (1, lines)
 
     def test_programs_get_json(self) -> None:
@@ -202,3 +202,21 @@ class TestWait:
     def test_an_unknown_node_can_not_be_told(self) -> None:
         assert code("ash", "oak", "--wait") == (2, ["node oak is unknown"])
         assert draining() == []
+
+
+def test_what_can_go_nowhere_is_said_before_and_when_it_is_ordered() -> None:
+    dispatcher.schedule([sent("one"), sent("two")])
+    said = "2 configs can't go to another node as it is now; --check says why"
+    assert drain("ash", "birch", "--dry-run").splitlines()[-1] == said
+    assert drain("ash", "birch").splitlines() == ["2 nodes drained", said]
+    assert drain("ash", "--undo") == "1 node uncordoned"
+    assert said not in drain("birch")
+
+
+@pytest.mark.parametrize("words", [("--by", ""), ("--by", "", "--wait"), ("--by", " ")])
+def test_an_empty_deadline_is_refused_and_takes_none_away(words: tuple[str, ...]) -> None:
+    drain("ash", "--by", "9m")
+    by = Node.objects.get(name="ash").drain_by
+    with pytest.raises(CommandError, match="--by"):
+        drain("ash", *words)
+    assert Node.objects.get(name="ash").drain_by == by is not None

@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db.models.functions import Now
 
 from checks import dispatcher
 from checks.explain import drains
@@ -153,9 +154,22 @@ class TestStuck:
     def test_a_full_node_and_no_other_node_are_reasons(self) -> None:
         Node.objects.filter(name="birch").update(max_configs=0)
         drain()
-        assert drains.of("ash").stuck == [Stuck("it may have at most 0 configs", 8)]
+        assert drains.of("ash").stuck == [Stuck("every other node may have at most 0 configs", 8)]
+        note_heartbeat("cedar", last_change=0)
+        Node.objects.filter(name="cedar").cordon()
+        assert drains.of("ash").stuck == [Stuck("birch may have at most 0 configs, for one", 8)]
+        Heartbeat.objects.filter(node__name="cedar").delete()
         Heartbeat.objects.filter(node__name="birch").delete()
         assert drains.of("ash").stuck == [Stuck("no other node reports", 8)]
+
+    def test_what_the_node_does_not_say_that_it_stopped_is_stuck_for_a_while(self) -> None:
+        drain()
+        Assignment.objects.filter(pk__in=Assignment.objects.all()[:3]).update(reason="withdrawn", since=Now())
+        [stuck] = drains.of("ash").stuck
+        assert stuck.configs == 3
+        assert "ash did not say that it stopped it, so until " in stuck.reason
+        Assignment.objects.update(since=Now() - timedelta(minutes=6))
+        assert drains.of("ash").stuck == []
 
     def test_only_the_commonest_reasons_are_named(self) -> None:
         Assignment.objects.update(node=Node.objects.get(name="ash"))

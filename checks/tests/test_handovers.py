@@ -272,8 +272,9 @@ def test_what_is_withdrawn_runs_where_it_is_for_a_while_and_is_an_alert(strict):
     assert dispatcher.move_misplaced() == []
     assert dispatcher.empty_leaving_nodes() == []
     [alert] = [one for one in alerts.current() if one.kind == alerts.Kind.WITHDRAWN]
-    assert "http_check" in alert.cause
+    assert str(Config.objects.get()) in alert.cause
     assert "ash" in alert.cause
+    assert alert.since == Assignment.objects.get().since
     Assignment.objects.update(since=F("since") - timedelta(minutes=6))
     assert dispatcher.move_misplaced()
     assert served() == set()

@@ -12,6 +12,7 @@ from checks.explain import drains
 from checks.explain.drains import Drain
 from checks.management import commandline
 from checks.management.commandline import ActingCommand
+from checks.models import Assignment
 from clusteragent.lib.database import unusable
 from clusteragent.lib.words import escape_controls, plain_count
 from nodes.models import Node, UnknownNode
@@ -43,7 +44,7 @@ class Command(ActingCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         names = sorted(set(options["node"]))
-        if options["by"] and (options["undo"] or options["check"]):
+        if options["by"] is not None and (options["undo"] or options["check"]):
             raise CommandError("--by is the deadline of a drain: not with --undo or --check")
         if options["check"]:
             self.tell(options, self.look(names))
@@ -57,24 +58,39 @@ class Command(ActingCommand):
                     self.stdout.write(f"{plain_count(changed, 'node')} drained")
             self.wait(names, options)
             return
-        changed, moves = self.uncordon(names) if options["undo"] else self.drain(names, by, options)
-        done = "uncordoned" if options["undo"] else "would be drained" if options["dry_run"] else "drained"
-        document = {"nodes": names, "changed": changed} | ({"moves": moves} if options["dry_run"] else {})
-        lines = [*map(commandline.line, moves), f"{plain_count(changed, 'node')} {done}"]
+        if options["undo"]:
+            changed = self.uncordon(names)
+            document, lines = {"nodes": names, "changed": changed}, [f"{plain_count(changed, 'node')} uncordoned"]
+        else:
+            document, lines = self.order(names, by, options)
         commandline.answer(self, options, document, lines)
 
+    def order(self, names: list[str], by: datetime | None, options: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+        """Drain nodes, or say what that would move. Return what is answered, for programs and for people."""
+        held = Assignment.objects.filter(node__name__in=names).count()
+        changed, moves = self.drain(names, by, options)
+        stay = max(held - len(moves), 0)
+        document: dict[str, Any] = {"nodes": names, "changed": changed, "stay": stay}
+        lines = [f"{plain_count(changed, 'node')} {'would be drained' if options['dry_run'] else 'drained'}"]
+        if options["dry_run"]:
+            document["moves"] = moves
+            lines[:0] = map(commandline.line, moves)
+        if stay:
+            lines.append(f"{plain_count(stay, 'config')} can't go to another node as it is now; --check says why")
+        return document, lines
+
     def drain(self, names: list[str], by: datetime | None, options: dict[str, Any]) -> tuple[int, list[dict[str, Any]]]:
-        """Drain nodes. Return how many of them change, and in a dry run the moves that it would make."""
+        """Drain nodes. Return how many of them change, and the moves that it makes, or in a dry run would make."""
         same = Node.objects.filter(name__in=names, draining=True, schedulable=False, drain_by=by).count()
         plan = commandline.plan_of(options, lambda: deciding.drain(names, by=by))
-        return len(names) - same, plan.moves if options["dry_run"] else []
+        return len(names) - same, plan.moves
 
-    def uncordon(self, names: list[str]) -> tuple[int, list[dict[str, Any]]]:
-        """Uncordon nodes. Return how many of them changed, and no moves. Raises CommandError for an unknown node."""
+    def uncordon(self, names: list[str]) -> int:
+        """Uncordon nodes. Return how many of them changed. Raises CommandError for an unknown node."""
         nodes = Node.objects.known().filter(name__in=names)
         if unknown := sorted(set(names) - set(nodes.values_list("name", flat=True))):
             raise CommandError(f"node {unknown[0]} is unknown")
-        return nodes.cordon(schedulable=True, actor=commandline.actor()), []
+        return nodes.cordon(schedulable=True, actor=commandline.actor())
 
     def wait(self, names: list[str], options: dict[str, Any]) -> None:
         """Say how far the drains are when that changes, until all nodes are empty or it can't become so. Exits with the code."""
