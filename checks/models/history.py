@@ -22,6 +22,19 @@ BUCKETS = 2048
 MOST_BUCKETS = 64
 
 
+# Configs without an owner: those that dangle, and those that are paused. Together with the assignments they are all that are
+# dispatched, and quicker to find than by reading all configs.
+_DANGLING = """
+    SELECT id FROM checks_config AS c
+    WHERE dangling_since IS NOT NULL AND NOT EXISTS (SELECT FROM checks_assignment AS a WHERE a.config_id = c.id)
+"""
+_PAUSED = """
+    SELECT c.id FROM checks_pause AS p JOIN checks_config AS c ON c.id = p.config_id
+    WHERE coalesce(p.until >= statement_timestamp(), true) AND c.node_name = '' AND c.dangling_since IS NULL
+        AND NOT EXISTS (SELECT FROM checks_assignment AS a WHERE a.config_id = c.id)
+"""
+
+
 class Step(models.IntegerChoices):
     """What a row is of, in minutes."""
 
@@ -125,17 +138,18 @@ class HistoryQuerySet(models.QuerySet[Any]):
 
 class ClusterHistoryQuerySet(HistoryQuerySet):
     # Not the ORM: counts of several tables at one moment.
-    _NOTE = """
+    _NOTE = f"""
         INSERT INTO checks_clusterhistory (step, time, load, peak, nodes, configs, dangling, failing, paused, moves)
         SELECT 1, %(minute)s, %(load)s, %(peak)s, %(nodes)s,
-            (SELECT count(*) FROM checks_config WHERE node_name = ''),
-            (SELECT count(*) FROM checks_config WHERE dangling_since IS NOT NULL),
+            (SELECT count(*) FROM checks_assignment) + dangling.number + paused.number, dangling.number,
             (SELECT count(*) FROM checks_trouble JOIN checks_assignment USING (config_id) WHERE kind = 'failing'),
-            (SELECT count(*) FROM checks_pause WHERE config_id IS NOT NULL AND coalesce(until >= statement_timestamp(), true)),
+            paused.number,
             (SELECT count(*) FROM checks_move
                 WHERE time >= %(minute)s AND time < %(minute)s + interval '1 minute' AND source_node <> to_node)
+        FROM (SELECT count(*) AS number FROM ({_DANGLING}) AS d) AS dangling,
+            (SELECT count(*) AS number FROM ({_PAUSED}) AS p) AS paused
         ON CONFLICT DO NOTHING
-    """
+    """  # noqa: S608 - our own words
 
     def note(self, minute: datetime, needed: Mapping[int, float], able: Mapping[int, float]) -> None:
         """Note how the cluster is as that of this minute, and how many moves were in it. needed, able: workers of known nodes."""
@@ -276,15 +290,11 @@ class ConfigHistoryQuerySet(HistoryQuerySet):
             SELECT config_id, coalesce(max(ms) FILTER (WHERE by_id), max(ms)) AS ms, bool_or(failed) AS failed
             FROM reported GROUP BY config_id
         ), one AS (
-            SELECT c.id, coalesce(a.node_id, 0) AS node_id,
-                CASE WHEN t.ms IS NOT NULL THEN least(t.ms, 2147483647)::int END AS ms,
-                CASE WHEN t.failed THEN 'failing' WHEN t.config_id IS NOT NULL THEN 'ok'
-                    WHEN a.config_id IS NULL AND p.config_id IS NOT NULL THEN 'paused' ELSE 'unknown' END AS state
-            FROM checks_config AS c
-            LEFT JOIN checks_assignment AS a ON a.config_id = c.id
-            LEFT JOIN told AS t ON t.config_id = c.id
-            LEFT JOIN checks_pause AS p ON p.config_id = c.id AND coalesce(p.until >= statement_timestamp(), true)
-            WHERE c.node_name = ''
+            SELECT a.config_id AS id, a.node_id, CASE WHEN t.ms IS NOT NULL THEN least(t.ms, 2147483647)::int END AS ms,
+                CASE WHEN t.failed THEN 'failing' WHEN t.config_id IS NOT NULL THEN 'ok' ELSE 'unknown' END AS state
+            FROM checks_assignment AS a LEFT JOIN told AS t USING (config_id)
+            UNION ALL SELECT id, 0, NULL, 'unknown' FROM ({_DANGLING}) AS dangling
+            UNION ALL SELECT id, 0, NULL, 'paused' FROM ({_PAUSED}) AS paused
         )
         INSERT INTO checks_confighistory
             (step, bucket, time, config_ids, node_ids, mean_ms, longest_ms, ok, failing, unknown, paused)

@@ -102,6 +102,15 @@ def test_a_config_without_stats_is_unknown() -> None:
     assert minutes_of("a", NOON) == [(node("ash").pk, None, None, 0, 0, 1, 0)]
 
 
+def test_a_config_that_dangles_is_unknown_and_counted() -> None:
+    Node.objects.cordon()
+    dispatcher.schedule([sent("d")])
+    history.note(NOON)
+    assert minutes_of("d", NOON) == [(0, None, None, 0, 0, 1, 0)]
+    [point] = history.of_cluster(Span.HOUR, NOON)
+    assert (point.configs, point.dangling, point.paused) == (4, 1, 1)
+
+
 def test_an_hour_is_what_its_minutes_were_and_stays_for_a_week() -> None:
     for minute in range(1, 62):
         tells(*(["b"] if minute < 7 else []), a=100 if minute % 2 else 300, b=3000)
