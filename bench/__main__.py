@@ -34,6 +34,7 @@ QUESTIONS = (
     "peer",
     "pods",
     "stats",
+    "history",
     "metrics",
     "admin",
     "kubernetes",

@@ -12,7 +12,7 @@ from django.db import DatabaseError, transaction
 
 from checks import dispatcher, plans, pruning, sources
 from checks.dispatcher import costs, quarantine, settling
-from checks.explain import headroom
+from checks.explain import headroom, history
 from checks.models import ClusterStore, TaskRun, freezes
 from checks.models.map import Call, NotLeader
 from checks.models.troubles import Trouble
@@ -76,7 +76,7 @@ def repatch(term: int) -> str:
 
 @task("stats")
 def collect_stats(term: int) -> str:
-    """Fetch the runners' stats, and update costs, which nodes are slow or overloaded, troubles and the headroom."""
+    """Fetch the runners' stats, and update costs, which nodes are slow or overloaded, troubles, the headroom and the history."""
     ClusterStore.objects.require(term)
     measured = costs.measure()
     for name, step in (
@@ -84,6 +84,7 @@ def collect_stats(term: int) -> str:
         ("troubles", Trouble.objects.note),
         ("overload", costs.note_overloaded),
         ("headroom", headroom.note),
+        ("history", history.note),
     ):
         try:
             step()

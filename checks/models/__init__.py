@@ -8,6 +8,7 @@ from checks.models.costs import Cost
 from checks.models.edits import Edit
 from checks.models.freezes import Freeze
 from checks.models.handovers import Handover
+from checks.models.history import ClusterHistory, ConfigHistory, NodeHistory
 from checks.models.map import Assignment, ClusterStore, Move, MoveTotal, TaskRun
 from checks.models.orders import Isolation, Pause, Pin, Rule
 from checks.models.plans import Plan
@@ -15,6 +16,7 @@ from checks.models.sources import Source, SourceScan
 from checks.models.troubles import Trouble
 
 __all__ = [
-    "Assignment", "ClusterStore", "Config", "Cost", "Edit", "Freeze", "Handover", "Instance", "Isolation", "Move", "MoveTotal",
-    "Origin", "Pause", "Pin", "Plan", "Rule", "Source", "SourceScan", "TaskRun", "Trouble",
+    "Assignment", "ClusterHistory", "ClusterStore", "Config", "ConfigHistory", "Cost", "Edit", "Freeze", "Handover", "Instance",
+    "Isolation", "Move", "MoveTotal", "NodeHistory", "Origin", "Pause", "Pin", "Plan", "Rule", "Source", "SourceScan", "TaskRun",
+    "Trouble",
 ]  # fmt: skip

@@ -12,6 +12,38 @@ from checks.models.configs import Config
 from clusteragent.lib import conf
 from clusteragent.lib.database.bulk import without_nested_loops
 
+# Only stats of nodes that answered last time, since older stats are no measurement. A check in the stats has run. Runs of
+# less than a millisecond are reported as 0 and counted as 0.5 ms: at no cost a node could get any number of them. A node
+# that is given less because it is slow has a discount: its configs would cost less elsewhere.
+FRESH = """
+        WITH fresh AS NOT MATERIALIZED (
+            SELECT s.node_id, s.check_id, s.execution_ms AS ms, s.failed,
+                greatest(s.execution_ms, 0.5) / 1000 / coalesce(slow.discount, 1) AS seconds
+            FROM nodes_runnerstats AS s JOIN nodes_runner AS r ON r.node_id = s.node_id AND r.failures = 0
+            LEFT JOIN nodes_slowness AS slow ON slow.node_id = s.node_id
+        )
+    """
+
+# What the stats say of each config. A runner reports some checks under their bare name. Their config is only known while the node
+# has a single config of the check.
+REPORTED = """
+        , single AS (
+            SELECT a.node_id, c.name, min(a.config_id) AS config_id
+            FROM checks_assignment AS a JOIN checks_config AS c ON c.id = a.config_id
+            GROUP BY a.node_id, c.name HAVING count(*) = 1
+        ), reported AS (
+            SELECT a.config_id, true AS by_id, f.ms, f.failed, f.seconds, least(1, f.seconds / i.interval) AS workers
+            FROM fresh AS f
+            JOIN checks_instance AS i ON i.check_id = f.check_id
+            JOIN checks_assignment AS a ON a.config_id = i.config_id AND a.node_id = f.node_id
+            UNION ALL
+            SELECT i.config_id, false, f.ms, f.failed, f.seconds, least(1, f.seconds / i.interval)
+            FROM fresh AS f
+            JOIN single ON single.node_id = f.node_id AND single.name = f.check_id
+            JOIN checks_instance AS i ON i.config_id = single.config_id
+        )
+    """
+
 
 class Means(NamedTuple):
     """The mean cost of a config, in workers. checks: {check: mean of its configs}. usual: the mean over all checks."""
@@ -85,35 +117,10 @@ class CostQuerySet(models.QuerySet["Cost"]):
         """
         return self._numbers(self._MEANS + self._BY_NODE, [])
 
-    # Only stats of nodes that answered last time, since older stats are no measurement. A check in the stats has run. Runs of
-    # less than a millisecond are reported as 0 and counted as 0.5 ms: at no cost a node could get any number of them. A node
-    # that is given less because it is slow has a discount: its configs would cost less elsewhere.
-    _FRESH = """
-        WITH fresh AS NOT MATERIALIZED (
-            SELECT s.node_id, s.check_id, greatest(s.execution_ms, 0.5) / 1000 / coalesce(slow.discount, 1) AS seconds
-            FROM nodes_runnerstats AS s JOIN nodes_runner AS r ON r.node_id = s.node_id AND r.failures = 0
-            LEFT JOIN nodes_slowness AS slow ON slow.node_id = s.node_id
-        )
-    """
-
-    # A runner reports some checks under their bare name. Their config is only known while the node has a single config of the
-    # check. An instance that did not run yet costs as much as the mean of the config's others.
-    _MEASURE = """
-        , single AS (
-            SELECT a.node_id, c.name, min(a.config_id) AS config_id
-            FROM checks_assignment AS a JOIN checks_config AS c ON c.id = a.config_id
-            GROUP BY a.node_id, c.name HAVING count(*) = 1
-        ), reported AS (
-            SELECT a.config_id, true AS by_id, f.seconds, least(1, f.seconds / i.interval) AS workers
-            FROM fresh AS f
-            JOIN checks_instance AS i ON i.check_id = f.check_id
-            JOIN checks_assignment AS a ON a.config_id = i.config_id AND a.node_id = f.node_id
-            UNION ALL
-            SELECT i.config_id, false, f.seconds, least(1, f.seconds / i.interval)
-            FROM fresh AS f
-            JOIN single ON single.node_id = f.node_id AND single.name = f.check_id
-            JOIN checks_instance AS i ON i.config_id = single.config_id
-        ), needed AS (
+    # An instance that did not run yet costs as much as the mean of the config's others.
+    _MEASURE = f"""
+        {REPORTED}
+        , needed AS (
             SELECT config_id, coalesce(avg(workers) FILTER (WHERE by_id), avg(workers)) * i.number AS workers,
                 coalesce(max(seconds) FILTER (WHERE by_id), max(seconds)) AS seconds
             FROM reported JOIN (
@@ -129,7 +136,7 @@ class CostQuerySet(models.QuerySet["Cost"]):
         ORDER BY n.config_id
         ON CONFLICT (config_id) DO UPDATE
             SET workers_needed = excluded.workers_needed, seconds = excluded.seconds, measured_at = excluded.measured_at
-    """
+    """  # noqa: S608 - our own words
 
     def measure(self) -> int:
         """Update the costs of configs from the last round of stats of their present nodes. Return how many costs changed.
@@ -137,7 +144,7 @@ class CostQuerySet(models.QuerySet["Cost"]):
         Changes of at most one percent are ignored. Rows are locked in the order of their keys.
         """
         with without_nested_loops() as cursor:
-            cursor.execute(self._FRESH + self._MEASURE)
+            cursor.execute(FRESH + self._MEASURE)
             return int(cursor.rowcount)
 
     # Own load is what a node's stats show besides dispatched configs. Configs that just moved away or were edited are still in
@@ -175,7 +182,7 @@ class CostQuerySet(models.QuerySet["Cost"]):
         """
         with without_nested_loops() as cursor:
             bounds = {"usual": conf.DEFAULT_WORKERS, "most": conf.RUNNER_MAX_WORKERS}
-            cursor.execute(self._FRESH + self._OWN_LOAD, bounds)
+            cursor.execute(FRESH + self._OWN_LOAD, bounds)
             return int(cursor.rowcount)
 
     def _numbers(self, statement: str, values: list[list[int]]) -> dict[int, float]:

@@ -31,6 +31,7 @@ from clusteragent.lib import clock
 from clusteragent.lib.database.natural import Natural
 from clusteragent.lib.shortids import short_id
 from clusteragent.lib.words import duration, milliseconds, percent, plain_count
+from operators import charts
 from operators.admin import acts, configpage
 from operators.admin.actions import SteeringAdmin
 from operators.admin.base import TABLE_ROWS, UncountedChangeList, aged, anchor, first_words, link, list_url
@@ -93,7 +94,7 @@ class ConfigAdmin(SteeringAdmin):
     change_form_outer_after_template = "admin/checks/config_foot.html"
 
     class Media:
-        css = {"all": ["checks/config.css"]}
+        css = {"all": ["checks/config.css", "operators/pages.css"]}
 
     def get_urls(self) -> list[URLPattern]:
         own = [
@@ -264,7 +265,8 @@ class ConfigAdmin(SteeringAdmin):
     def page_context(self, request: HttpRequest, config: Config) -> dict[str, Any]:
         exact = sees_digests(request.user)
         acted = acts.tables(request.user, Act.objects.of_config(config.pk), config=config.pk)
-        return configpage.context(config, exact=exact) | {"owner": self.owner(config), "acts": acted}
+        more = {"owner": self.owner(config), "acts": acted, "history": charts.of_config(request, config)}
+        return configpage.context(config, exact=exact) | more
 
     @admin.action(description="Unschedule…", permissions=["unschedule"])
     def unschedule(self, request: HttpRequest, queryset: QuerySet[Config]) -> HttpResponse | None:

@@ -21,6 +21,7 @@ from clusteragent.lib.words import ago, grouped_count, listed, plain_count
 from nodes.declarations import parse
 from nodes.models import Node, NodeEvent, Slowness
 from nodes.models.nodes import named_domain
+from operators import charts
 from operators.admin import acts, nodepage
 from operators.admin.base import ReadOnlyAdmin, Table, anchor, list_url, row_url
 from operators.admin.filters import (
@@ -164,7 +165,7 @@ class NodeAdmin(ReadOnlyAdmin):
         return ["forget"] if node.state == "lost" else [name for name, is_offered in offered.items() if is_offered]
 
     def page_context(self, request: HttpRequest, node: Any) -> dict[str, Any]:
-        return nodepage.context(node)
+        return nodepage.context(node) | {"history": charts.of_node(request, node)}
 
     def tables(self, request: HttpRequest, node: Node) -> list[Table]:
         acted = acts.tables(request.user, Act.objects.of_node(node.name), node=node.name)

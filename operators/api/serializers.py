@@ -16,10 +16,12 @@ from checks.explain import drains
 from checks.explain.alerts import Word
 from checks.explain.drains import Drain, Stuck
 from checks.explain.headroom import Headroom
+from checks.explain.history import Span
 from checks.explain.loss import Loss
 from checks.explain.ruling import Effect
 from checks.models import Config, Handover, Move, Origin, Plan, Source
 from checks.models.freezes import Freeze
+from checks.models.history import ClusterPoint, ConfigPoint, NodePoint
 from checks.models.orders import Isolation, Order, Pause, Pin, Rule
 from checks.models.titles import called
 from checks.sources import sets
@@ -259,6 +261,57 @@ class LossSerializer(serializers.Serializer[Loss]):
     @extend_schema_field(serializers.DictField(child=serializers.IntegerField()))
     def get_reasons(self, loss: Loss) -> dict[str, int]:
         return {scrub(reason): number for reason, number in loss.reasons.items()}
+
+
+class HistoryOptions(serializers.Serializer[Any]):
+    """How far back a history goes."""
+
+    span = serializers.ChoiceField(
+        choices=tuple(Span), default=Span.HOUR, help_text="Points are minutes of an hour, else hours."
+    )
+
+
+class NodePointSerializer(serializers.Serializer[NodePoint]):
+    """How a node was in a minute or an hour. Of an hour `load` is the mean, `highest` and the counts are the most at one time."""
+
+    time = serializers.DateTimeField(help_text="Its beginning.")
+    load = serializers.FloatField(help_text="Share of its capacity.")
+    highest = serializers.FloatField(source="peak")
+    configs = serializers.IntegerField()
+    failing = serializers.IntegerField()
+    came = serializers.IntegerField(source="gained", help_text="Configs that came to it.")
+    went = serializers.IntegerField(source="lost", help_text="Configs that it gave or lost.")
+
+
+class ClusterPointSerializer(serializers.Serializer[ClusterPoint]):
+    """How the cluster was in a minute or an hour. Of an hour `load` is the mean, `nodes` the fewest, other counts the most."""
+
+    time = serializers.DateTimeField(help_text="Its beginning.")
+    load = serializers.FloatField(help_text="Of all nodes together, as a share of their capacity.")
+    fullest = serializers.FloatField(source="peak", help_text="The load of the fullest node.")
+    nodes = serializers.IntegerField()
+    configs = serializers.IntegerField()
+    dangling = serializers.IntegerField()
+    failing = serializers.IntegerField()
+    paused = serializers.IntegerField()
+    moves = serializers.IntegerField(help_text="Changes of owners in it.")
+
+
+class ConfigPointSerializer(serializers.Serializer[ConfigPoint]):
+    """How a config was in a minute or an hour: where, its run time, and in how many minutes it was ok, failing and so on."""
+
+    time = serializers.DateTimeField(help_text="Its beginning.")
+    node = serializers.SerializerMethodField(help_text="The last one in it. Null: none, or one that is gone.")
+    mean_ms = serializers.IntegerField(allow_null=True, help_text="Run time. Null: no runner told.")
+    longest_ms = serializers.IntegerField(allow_null=True)
+    ok = serializers.IntegerField()
+    failing = serializers.IntegerField()
+    unknown = serializers.IntegerField()
+    paused = serializers.IntegerField()
+
+    @extend_schema_field(serializers.CharField(allow_null=True))
+    def get_node(self, point: ConfigPoint) -> str | None:
+        return self.context["nodes"].get(point.node_id)
 
 
 class NodePageSerializer(NodeSerializer):

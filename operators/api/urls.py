@@ -21,6 +21,7 @@ from operators.api.permissions import requires
 router = SimpleRouter()
 router.trailing_slash = "/?"
 router.register("status", views.StatusViewSet, "status")
+router.register("history", views.HistoryViewSet, "history")
 router.register("configs", views.ConfigViewSet)
 router.register("nodes", views.NodeViewSet)
 router.register("domains", views.DomainViewSet, "domain")

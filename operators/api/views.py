@@ -19,11 +19,13 @@ from rest_framework.response import Response
 from acts.models import Act
 from checks import dispatcher, plans
 from checks.dispatcher import Decision, deciding
-from checks.explain import drains, headroom, loss, ruling
+from checks.explain import drains, headroom, history, loss, ruling
+from checks.explain.history import Span
 from checks.models import Assignment, Config, Move, Origin, Plan, Source, freezes
 from checks.models.freezes import Freeze
 from checks.models.orders import Isolation, Pause, Pin, Rule
 from checks.sources import sets
+from clusteragent.lib import clock
 from clusteragent.lib.database.numbers import number_of
 from clusteragent.lib.words import plain_count
 from nodes.models import Node, NodeEvent, NodeRule
@@ -31,6 +33,7 @@ from operators import rules
 from operators.api import desired, filters, serializers
 from operators.api.authentication import OperatorToken
 from operators.api.base import Busy, Conflict, DetailViewSet, ListViewSet, OperatorViewSet
+from operators.api.fields import refuse_unknown
 from operators.api.permissions import HasPermissions, requires
 from operators.pages import now
 from operators.pages.base import SEES
@@ -54,6 +57,29 @@ class StatusViewSet(OperatorViewSet):
     def list(self, request: Request) -> Response:
         """The word for the cluster, the first page's sentence, and what needs somebody."""
         return Response(now.latest().document)
+
+
+def _span(request: Request) -> Span:
+    """How far back a history is asked for. Raises ValidationError for another one, and for other parameters."""
+    refuse_unknown(request.query_params, {"span", "format"}, ["span"])
+    options = serializers.HistoryOptions(data=request.query_params)
+    options.is_valid(raise_exception=True)
+    return Span(options.validated_data["span"])
+
+
+class HistoryViewSet(OperatorViewSet):
+    """How the cluster was."""
+
+    queryset = Config.objects.none()
+    serializer_class = serializers.ClusterPointSerializer
+    pagination_class: Any = None
+    permission_classes = [requires(*SEES)]
+
+    @extend_schema(responses=serializers.ClusterPointSerializer(many=True), parameters=[serializers.HistoryOptions])
+    def list(self, request: Request) -> Response:
+        """The last hour by minutes, or the last day or week by hours. What nobody noted is left out."""
+        points: Any = history.of_cluster(_span(request), clock.now())
+        return Response(serializers.ClusterPointSerializer(points, many=True).data)
 
 
 class ConfigViewSet(DetailViewSet):
@@ -85,6 +111,20 @@ class ConfigViewSet(DetailViewSet):
         node = body.validated_data["node"]
         preview = self.apply_or_preview("node", lambda: deciding.reassign([config.pk], node))
         return preview or self.retrieve(request)
+
+    @extend_schema(
+        request=None,
+        responses=serializers.ConfigPointSerializer(many=True),
+        parameters=[serializers.HistoryOptions],
+        filters=False,
+    )
+    @action(detail=True, methods=["get"], pagination_class=None)
+    def history(self, request: Request, pk: str) -> Response:
+        """The last hour by minutes, or the last day or week by hours. What nobody noted is left out."""
+        found = history.of_config(self.get_object(), _span(request), clock.now())
+        points: Any = found.points
+        answer = serializers.ConfigPointSerializer(points, many=True, context={"nodes": found.nodes})
+        return Response(answer.data)
 
 
 class NodeViewSet(DetailViewSet):
@@ -142,6 +182,18 @@ class NodeViewSet(DetailViewSet):
     def loss(self, request: Request, name: str) -> Response:
         """What would happen if the node were lost now: where its configs would go, and why some would find no node."""
         return Response(serializers.LossSerializer(loss.of([self.get_object().name])).data)
+
+    @extend_schema(
+        request=None,
+        responses=serializers.NodePointSerializer(many=True),
+        parameters=[serializers.HistoryOptions],
+        filters=False,
+    )
+    @action(detail=True, methods=["get"], pagination_class=None)
+    def history(self, request: Request, name: str) -> Response:
+        """The last hour by minutes, or the last day or week by hours. What nobody noted, and when it was lost, is left out."""
+        points: Any = history.of_node(self.get_object(), _span(request), clock.now())
+        return Response(serializers.NodePointSerializer(points, many=True).data)
 
     def _cordon(self, request: Request, *, schedulable: bool = False) -> Response:
         node = Node.objects.filter(pk=self.get_object().pk)

@@ -42,6 +42,7 @@ SIDEBAR: Sequence[tuple[str, Sequence[tuple[str, str, str]]]] = (
         ("Freezes", "ac_unit", "checks.Freeze"),
     )),
     ("History", (
+        ("History", "show_chart", "pages:history"),
         ("Changes", "timeline", "pages:changes"),
         ("Acts", "fingerprint", "acts.Act"),
         ("Ledger", "swap_horiz", "checks.Move"),

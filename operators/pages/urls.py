@@ -2,13 +2,14 @@
 
 from django.urls import URLPattern, path
 
-from operators.pages import changes, documentation, failures, loss, nodemap, remedies, search
+from operators.pages import changes, documentation, failures, history, loss, nodemap, remedies, search
 
 app_name = "pages"
 urlpatterns: list[URLPattern] = [
     path("now/remedy/<str:kind>/", remedies.remedy, name="remedy"),
     path("failures/", failures.failures, name="failures"),
     path("map/", nodemap.nodemap, name="map"),
+    path("history/", history.history, name="history"),
     path("changes/", changes.changes, name="changes"),
     path("changes/story/", changes.story, name="story"),
     path("changes/undo/", changes.undo, name="undo"),

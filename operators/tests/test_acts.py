@@ -303,6 +303,7 @@ PAGES: dict[str, Callable[[World], object] | str] = {
     "checks_config_remarks": "It judges a text and stores nothing.",
     "checks_config_template": "It is read.",
     "failures": "It is read.",
+    "history": "It is read.",
     "autocomplete": "It is read.",
     "view_on_site": "It is read.",
     "app_list": "It is read.",
