@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("checks", "0035_ends_of_handovers"),
+        ("checks", "0036_history"),
     ]
 
     operations = [
