@@ -5,8 +5,9 @@ from datetime import datetime
 from typing import Any
 
 from checks import dispatcher
-from checks.dispatcher import Decision, Placement, StalePlan
+from checks.dispatcher import Decision, Placement, StalePlan, deciding
 from checks.models import Move, Plan
+from checks.models.orders import Pause
 
 # The permission that an order needs.
 _PERMISSIONS = {
@@ -99,6 +100,31 @@ def order(decide: Callable[[], Decision], *, actor: str) -> tuple[Plan, list[Mov
             raise
 
     return dispatcher.decide_and_commit(decide, do)
+
+
+def decide_undo(plan: Plan) -> Decision:
+    """Decide to take an applied plan back, as far as that is possible now: end its pauses, or undo its moves. Raises REFUSALS."""
+    ids = [move["config"] for move in plan.moves]
+    order = plan.order
+    if order.get("verb") == "pause":
+        theirs = Pause.objects.of([*ids, *(config for config, *_ in order.get("also", ()))]).filter(from_source=False)
+        until = datetime.fromisoformat(order["until"]) if order["until"] else None
+        return deciding.resume(theirs.filter(note=order["note"], until=until).values_list("config_id", flat=True))
+    ways = {(move["config"], move["from_node"], move["to_node"]) for move in plan.moves}
+    # The ledger names no plan: a move of it is the first that goes its way since it was made.
+    made: dict[int, int] = {}
+    for move in Move.objects.filter(config_id__in=ids, time__gte=plan.time).order_by("pk"):
+        if (move.config_id, move.source_node, move.to_node) in ways:
+            made.setdefault(move.config_id, move.pk)
+    return deciding.undo(made.values())
+
+
+def may_undo(user: Any, plan: Plan) -> bool:
+    """Whether the plan was applied, placed or paused something at once, and the user may take that back."""
+    verb = plan.order.get("verb", "")
+    if plan.applied_at is None or verb in ("drain", "resume") or not (plan.moved or verb == "pause"):
+        return False
+    return bool(user.has_perm(_PERMISSIONS["resume" if verb == "pause" else "undo"]))
 
 
 def may_apply(user: Any, plan: Plan) -> bool:

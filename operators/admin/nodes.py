@@ -5,15 +5,13 @@ from typing import Any
 from django.contrib import admin, messages
 from django.db.models import Exists, OuterRef, QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from unfold.decorators import display
 
 from acts.models import Act
 from acts.recording import record
-from checks import plans
-from checks.dispatcher import REFUSALS, deciding
+from checks.dispatcher import deciding
 from checks.explain import alerts, drains
 from checks.models import Config
 from clusteragent.lib.database.natural import Natural
@@ -22,7 +20,7 @@ from nodes.declarations import parse
 from nodes.models import Node, NodeEvent, Slowness
 from nodes.models.nodes import named_domain
 from operators.admin import acts, nodepage
-from operators.admin.base import ReadOnlyAdmin, Table, anchor, list_url, row_url
+from operators.admin.base import ReadOnlyAdmin, Table, anchor, list_url
 from operators.admin.filters import (
     CLOSED,
     PACE_COLOURS,
@@ -36,6 +34,7 @@ from operators.admin.filters import (
     StateFilter,
     TypeFilter,
 )  # fmt: skip
+from operators.admin.plans import show_plan
 
 
 @admin.register(Node)
@@ -183,12 +182,7 @@ class NodeAdmin(ReadOnlyAdmin):
     @admin.action(description="Drain: cordon it, and let what it has move away…", permissions=["change"])
     def drain(self, request: HttpRequest, queryset: QuerySet[Node]) -> HttpResponse | None:
         """Make the plan that drains the nodes. It shows where their configs would go."""
-        try:
-            decision = deciding.drain([node.name for node in queryset])
-        except REFUSALS as refusal:
-            messages.error(request, f"Not drained: {refusal}.")
-            return None
-        return redirect(row_url(plans.store(decision, author=request.user.get_username())))
+        return show_plan(request, lambda: deciding.drain([node.name for node in queryset]), "Not drained")
 
     @admin.action(description="Forget: take a lost node off the list", permissions=["change"])
     def forget(self, request: HttpRequest, queryset: QuerySet[Node]) -> None:

@@ -25,7 +25,7 @@ from checks.models.orders import Isolation, Pause, Pin, Rule
 from checks.sources import files
 from checks.tests.balance import furnish
 from checks.tests.cast import hand_over, report, sent, silence
-from checks.tests.operators import act, apply, config, confirmed, planned
+from checks.tests.operators import act, apply, config, confirmed, planned, shown
 from checks.views import ActingView
 from clusteragent.command import VERBS
 from clusteragent.lib import conf
@@ -61,6 +61,9 @@ class World(SimpleNamespace):
 
     def action(self, where: str, name: str, *rows: Any, **fields: Any) -> str:
         return self.post(f"{where}/", action=name, _selected_action=[row.pk for row in rows], **fields)
+
+    def plan(self, url: str, **fields: Any) -> None:
+        apply(self.client, shown(self.client, f"/admin/{url}", **fields))
 
     def confirm(self, url: str, **fields: Any) -> None:
         confirmed(self.client, f"/admin/{url}", **fields)
@@ -132,6 +135,16 @@ def waiting_pin() -> Pin:
     return Pin.objects.create(source="file", key="later", aim="ash")
 
 
+def waiting_pause() -> Pause:
+    return Pause.objects.create(source="file", key="later")
+
+
+def undo_of_plan(w: World) -> None:
+    plan = planned(w.client, "reassign", ["shop"], node="birch")
+    apply(w.client, plan)
+    w.plan(f"checks/plan/{plan.pk}/undo/")
+
+
 def freeze() -> Any:
     return freezes.freeze(actor="eve")
 
@@ -167,7 +180,7 @@ def rebalance_by_admin(w: World) -> None:
 
 def undo_by_admin(w: World) -> None:
     dispatcher.reassign([config("shop").pk], "birch", actor="eve")
-    w.post("changes/undo/", move=[Move.objects.order_by("-pk")[0].pk])
+    w.plan("changes/undo/", move=[Move.objects.order_by("-pk")[0].pk])
 
 
 def accept_by_admin(w: World) -> None:
@@ -229,7 +242,10 @@ ADMIN: dict[str, Callable[[World], object]] = {
     "config:pause": lambda w: apply(w.client, planned(w.client, "pause", ["shop"])),
     "config:isolate": isolate_by_admin,
     "config:unpin": lambda w: (w.order("pin", aim="ash"), act(w.client, "unpin", ["shop"])),
-    "config:resume": lambda w: (w.order("pause"), act(w.client, "resume", ["shop"])),
+    "config:resume": lambda w: (
+        w.order("pause"),
+        w.plan("checks/config/", action="resume", _selected_action=config("shop").pk),
+    ),
     "config:release": lambda w: (w.order("isolate"), act(w.client, "release", ["shop"])),
     "config:unschedule": lambda w: act(w.client, "unschedule", ["hand"], confirmed="yes"),
     "config:add": lambda w: w.post("checks/config/add/", key="new", check="http_check", yaml="instances: [{url: u}]"),
@@ -244,18 +260,21 @@ ADMIN: dict[str, Callable[[World], object]] = {
     "source:accept_removals": accept_by_admin,
     "freeze:add": lambda w: w.post("checks/freeze/add/", note="release"),
     "freeze:thaw": lambda w: w.action("checks/freeze", "thaw", freeze()),
-    "pin:add": lambda w: w.post("checks/pin/add/", configs=str(config("shop")), kind="node", aim="ash"),
+    "pin:add": lambda w: w.plan("checks/pin/add/", configs=str(config("shop")), kind="node", aim="ash"),
     "pin:change": lambda w: w.post(f"checks/pin/{waiting_pin().pk}/change/", kind="node", aim="birch"),
     "pin:delete": lambda w: w.post(f"checks/pin/{waiting_pin().pk}/delete/", post="yes"),
     "pin:delete_selected": lambda w: w.action(
         "checks/pin", "delete_selected", w.order("pin", aim="ash"), waiting_pin(), post="yes"
     ),
-    "pause:add": lambda w: w.post("checks/pause/add/", configs=str(config("shop"))),
-    "pause:change": lambda w: w.post(f"checks/pause/{w.order('pause').pk}/change/", note="longer"),
-    "pause:delete": lambda w: w.post(f"checks/pause/{w.order('pause').pk}/delete/", post="yes"),
-    "pause:delete_selected": lambda w: w.action("checks/pause", "delete_selected", w.order("pause"), post="yes"),
-    "isolation:add": lambda w: w.post("checks/isolation/add/", configs=str(config("shop"))),
-    "isolation:change": lambda w: w.post(f"checks/isolation/{w.order('isolate').pk}/change/", note="leaks"),
+    "pause:add": lambda w: w.plan("checks/pause/add/", configs=str(config("shop"))),
+    "pause:change": lambda w: w.plan(f"checks/pause/{w.order('pause').pk}/change/", note="longer"),
+    "pause:delete": lambda w: w.post(f"checks/pause/{waiting_pause().pk}/delete/", post="yes"),
+    "pause:resume": lambda w: w.plan("checks/pause/", action="resume", _selected_action=w.order("pause").pk),
+    "pause:resume_group": lambda w: w.plan(
+        "checks/pause/", action="resume_group", _selected_action=w.order("pause").pk
+    ),
+    "isolation:add": lambda w: w.plan("checks/isolation/add/", configs=str(config("shop"))),
+    "isolation:change": lambda w: w.plan(f"checks/isolation/{w.order('isolate').pk}/change/", note="leaks"),
     "isolation:delete": lambda w: w.post(f"checks/isolation/{w.order('isolate').pk}/delete/", post="yes"),
     "isolation:delete_selected": lambda w: w.action(
         "checks/isolation", "delete_selected", w.order("isolate"), post="yes"
@@ -290,6 +309,7 @@ ADMIN: dict[str, Callable[[World], object]] = {
 PAGES: dict[str, Callable[[World], object] | str] = {
     "checks_plan_apply": lambda w: apply(w.client, plan_of()),
     "checks_plan_rebalance": rebalance_by_admin,
+    "checks_plan_undo": undo_of_plan,
     "auth_user_password_change": lambda w: w.post(
         f"auth/user/{user('eve').pk}/password/", usable_password="true", password1=PASSWORD, password2=PASSWORD
     ),
@@ -319,7 +339,7 @@ REMEDIES: dict[str, Callable[[World], object] | str] = {
     "overloaded": "A plan changes nothing until it is applied, and is kept with its author.",
     "unscheduled": remedy("unscheduled"),
     "dangling": remedy("dangling"),
-    "pause_overdue": lambda w: (w.order("pause"), overdue(), remedy("pause_overdue")(w)),
+    "pause_overdue": lambda w: (w.order("pause"), overdue(), w.plan("now/remedy/pause_overdue/")),
     "quarantined": lambda w: (w.order("isolate"), quarantine(), remedy("quarantined")(w)),
     "source_error": lambda w: (file_source(w), remedy("source_error", subject="file")(w)),
     "frozen": lambda w: (freeze(), remedy("frozen")(w)),

@@ -100,7 +100,8 @@ def test_checks_are_paused_by_filter_and_resumed(page: Page, cluster: Cluster) -
     page.goto("/admin/")
     expect(page.get_by_role("status")).to_contain_text("nothing needs you")
     _run_on_all(page, "check=snmp", "resume")
-    expect(page.get_by_text(f"{everything} configs resumed")).to_be_visible()
+    expect(page.get_by_text(f"{everything} configs come back.")).to_be_visible()
+    page.get_by_role("button", name="Apply").click()
     wait_for("every switch is asked", lambda: switches() == everything, PATIENCE)
 
 
