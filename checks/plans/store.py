@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from checks import dispatcher
-from checks.dispatcher import Decision, Placement, StalePlan, deciding
+from checks.dispatcher import Decision, Placement, StalePlan, acting, deciding
 from checks.models import Move, Plan
 from checks.models.orders import Pause
 
@@ -59,9 +59,17 @@ def store(decision: Decision, *, author: str) -> Plan:
 def apply(plan: Plan, *, actor: str, term: int | None = None) -> list[Move]:
     """Apply a plan, once, and return the moves. An empty actor is the leader. More than CHUNK configs are not atomic.
 
-    Raises StalePlan, and NotLeader when `term` is over; then nothing has changed. What stops it after the first chunk is
-    written to the plan's outcome, and not raised.
+    Raises StalePlan, which is on record, and NotLeader when `term` is over; then nothing has changed. What stops it after the
+    first chunk is written to the plan's outcome, and not raised.
     """
+    try:
+        return _apply(plan, actor, term)
+    except StalePlan as stale:
+        acting.record_refusal(f"plan {plan.pk}: {plan}", stale, plan=plan.pk)
+        raise
+
+
+def _apply(plan: Plan, actor: str, term: int | None = None) -> list[Move]:
     # Plans of older versions have no names or titles of the configs that stay.
     staying = [
         Placement(config, digest, (*names, "config")[0], owner, owner, title=(*names, "", "")[1])
@@ -94,7 +102,7 @@ def order(decide: Callable[[], Decision], *, actor: str) -> tuple[Plan, list[Mov
             return to_plan(decision, author=actor), []
         plan = store(decision, author=actor)
         try:
-            return plan, apply(plan, actor=actor)
+            return plan, _apply(plan, actor)
         except StalePlan:
             plan.delete()
             raise

@@ -10,6 +10,8 @@ from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_POST
 
+from acts.models import Act
+from acts.recording import record
 from checks import dispatcher
 from checks.dispatcher import deciding
 from checks.models import Config, Move
@@ -47,6 +49,8 @@ def changes(request: HttpRequest) -> HttpResponseBase:
     span, problem = Range.asked(request.GET, clock.now())
     form = request.GET.get("format", "")
     if form in FORMATS and not problem:
+        # Before: it is read while it is sent.
+        record(Act.Verb.EXPORT, f"changes as {form}", after={"since": f"{span.since}", "until": f"{span.until}"})
         return export(span, form, exact=sees_digests(request.user))
     history, drawn = stories.read(span.since, span.until, MOST_MOVES), chart(span)
     context = {

@@ -16,13 +16,14 @@ from django.urls import URLPattern, get_resolver
 from knox.models import AuthToken
 
 from acts.models import Act
+from acts.recording import entered
 from checks import dispatcher, plans, sources
 from checks.dispatcher import costs, deciding
 from checks.dispatcher.costs import Measured
 from checks.explain import state
 from checks.models import Config, Instance, Move, Origin, Plan, Source, freezes
 from checks.models.orders import Isolation, Pause, Pin, Rule
-from checks.sources import files
+from checks.sources import files, origins
 from checks.tests.balance import furnish
 from checks.tests.cast import hand_over, report, sent, silence
 from checks.tests.operators import act, apply, config, confirmed, planned, shown
@@ -33,7 +34,7 @@ from clusteragent.lib.clock import ago
 from nodes.authentication import LOCAL_TOKEN
 from nodes.models import Node, NodeRule
 from nodes.statsclient import Round
-from operators import lockout
+from operators import lockout, middleware
 from operators.api.urls import router
 from operators.pages import remedies
 from operators.roles import Role
@@ -317,7 +318,7 @@ PAGES: dict[str, Callable[[World], object] | str] = {
     "remedy": remedy("dangling"),
     "password_change": change_password,
     "login": log_in,
-    "logout": "It ends the user's own session and changes nothing of others.",
+    "logout": lambda w: w.client.post("/admin/logout/"),
     "jsi18n": "It is read.",
     "map": "It is read.",
     "failures": "It is read.",
@@ -327,7 +328,7 @@ PAGES: dict[str, Callable[[World], object] | str] = {
     "index": "It is read.",
     "now": "It is read.",
     "search": "It is read.",
-    "changes": "It is read.",
+    "changes": lambda w: w.client.get("/admin/changes/?last=1d&format=csv"),
     "story": "It is read.",
     "loss": "It is read.",
     "domain-loss": "It is read.",
@@ -539,6 +540,49 @@ def test_what_is_no_users_name_is_not_kept(world: World, monkeypatch: pytest.Mon
         Client().post("/admin/login/", {"username": "Winter2024!", "password": "wrong"}, REMOTE_ADDR="192.0.2.1")
     [found] = Act.objects.filter(verb=Act.Verb.LOCK_OUT)
     assert found.object == "name from this address: no user's name"
+
+
+def test_what_a_user_may_not_do_is_on_record_but_not_for_ever(world: World) -> None:
+    viewer = Client()
+    viewer.force_login(user("vera", Role.VIEWER))
+    for _ in range(12):
+        assert viewer.post("/admin/checks/pin/add/").status_code == 403
+    found = Act.objects.filter(verb=Act.Verb.REFUSE)
+    assert {(act.person, act.object) for act in found} == {("vera", "POST /admin/checks/pin/add/")}
+    assert found.count() == middleware.MOST_REFUSED
+    token = bearer(AuthToken.objects.create(user("otto", Role.VIEWER))[1])
+    assert token.call("POST", "nodes/ash/cordon").status_code == 403
+    last = Act.objects.latest("pk")
+    assert (last.person, last.how, last.object) == ("otto", "API", "POST /api/operator/v1/nodes/ash/cordon")
+
+
+def test_what_strangers_may_not_do_is_not(world: World) -> None:
+    before = Act.objects.count()
+    assert Client().post("/api/operator/v1/nodes/ash/cordon").status_code in (401, 403)
+    assert bearer("nobody's").call("POST", "nodes/ash/cordon").status_code in (401, 403)
+    Client().post("/admin/checks/pin/add/")
+    Client().get("/admin/changes/?last=1d&format=csv")
+    Client().post("/admin/logout/")
+    assert Act.objects.count() == before
+
+
+def test_a_plan_that_was_stale_and_a_refused_order_are_on_record(world: World) -> None:
+    plan = plan_of()
+    dispatcher.reassign([config("shop").pk], "birch", actor="eve")
+    found = acted(world, lambda w: apply(w.client, plan))
+    assert (found.verb, found.plan, found.object) == ("refuse", plan.pk, f"plan {plan.pk}: 1 move, paused")
+    assert found.reason == f"{config('shop')} is now on birch"
+    found = acted(world, lambda w: w.caller.call("POST", f"configs/{config('shop').pk}/reassign", {"node": "oak"}))
+    assert (found.verb, found.how) == ("refuse", "API")
+    assert "oak" in found.reason
+
+
+def test_a_change_of_more_than_a_chunk_is_recorded_before_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatcher, "CHUNK", 0)
+    monkeypatch.setattr(origins, "replace", lambda *_, **__: pytest.fail("stopped"))
+    with entered(Act.How.ADMIN, "", lambda: "olga"), suppress(pytest.fail.Exception):
+        origins.put("admin", "hand", origins.original("admin", "hand"), actor="olga")
+    assert Act.objects.latest("pk").object == "config admin:hand"
 
 
 def test_each_local_route_that_changes_the_map_is_an_entrance() -> None:
