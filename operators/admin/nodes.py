@@ -19,6 +19,7 @@ from clusteragent.lib.words import ago, grouped_count, listed, plain_count
 from nodes.declarations import parse
 from nodes.models import Node, NodeEvent, Slowness
 from nodes.models.nodes import named_domain
+from operators import documentation
 from operators.admin import acts, nodepage
 from operators.admin.base import ReadOnlyAdmin, Table, anchor, list_url
 from operators.admin.filters import (
@@ -57,7 +58,7 @@ class NodeAdmin(ReadOnlyAdmin):
     )  # fmt: skip
     actions = ("cordon", "uncordon", "drain", "forget")
     change_form_outer_before_template = "operators/node_head.html"
-    list_before_template = "operators/domain_loss.html"
+    list_before_template = "operators/no_nodes.html"
 
     class Media:
         css = {"all": ["operators/pages.css"]}
@@ -72,7 +73,8 @@ class NodeAdmin(ReadOnlyAdmin):
         """The list; of the nodes of one domain also what its loss would do."""
         name = request.GET.get("domain", "")
         domain = {"name": name, "named": named_domain(name)} if Node.objects.in_domain(name).exists() else None
-        return super().changelist_view(request, {**(extra_context or {}), "domain": domain})
+        attach = documentation.page("howto/runners")
+        return super().changelist_view(request, {**(extra_context or {}), "domain": domain, "attach_url": attach})
 
     def get_list_display(self, request: HttpRequest) -> Any:
         """The columns, with more while nodes are drained or slow, while they have failure domains, and while names look alike."""
@@ -132,8 +134,12 @@ class NodeAdmin(ReadOnlyAdmin):
 
     @display(description="drain")
     def shown_drain(self, node: Any) -> str:
-        """How much its drain has left, and its deadline; empty without one."""
-        return str(drains.left_on(node)) if node.draining and node.state != "lost" else ""
+        """How much its drain has left, and its deadline, or that it may be stopped; empty without a drain."""
+        if not node.draining or node.state == "lost":
+            return ""
+        left = drains.left_on(node)
+        has_fetched = node.heartbeat.acknowledged == node.config_version
+        return "empty: safe to stop" if not left.configs and has_fetched else str(left)
 
     @display(description="up to date", label={"yes": "success", "late": "danger", "fetching": "info"})
     def up_to_date(self, node: Any) -> str:

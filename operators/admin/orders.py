@@ -122,6 +122,7 @@ class PinAdmin(OrderAdmin):
     """The pins."""
 
     form = PinForm
+    list_before_template = "admin/checks/no_pins.html"
     fields = ("configs", "kind", "aim", "waits", "until", "note")
     list_display = ("about", "pinned_to", "waits", "until", "origin", "author", "shown_note", "time")
     search_fields = ("aim", *OrderAdmin.search_fields)

@@ -223,6 +223,13 @@ def test_a_pin_that_is_added_or_changed_shows_its_plan_first() -> None:
     assert owners()["shop"] == "ash"
 
 
+def test_where_nothing_is_pinned_the_list_says_what_a_pin_is() -> None:
+    client = superuser()
+    assert "A pin says on which node" in client.get(PINS).content.decode()
+    dispatcher.pin([config("shop").pk], "ash")
+    assert "A pin says on which node" not in client.get(PINS).content.decode()
+
+
 def test_whoever_may_not_see_digests_orders_by_short_ids() -> None:
     """A digest is refused like any unknown word, so that a guess confirms nothing."""
     client = operator("view_pin", "add_pin", "view_config", "view_plan")
